@@ -1,0 +1,221 @@
+/*
+ * buf: see buf.h.
+ *
+ * Three ways to make room for more, cheapest first: behind what waits; at the front, where so
+ * much was consumed that moving the rest costs no more than was consumed; a block of twice the
+ * size or more.  Either way a byte is moved a bounded number of times, so a stream of appends and
+ * consumes costs what its bytes cost, however they were cut.
+ *
+ *   bytes <= bytes_max at all times, the moment included in which old and new block both exist
+ *   block of a class = 2^(7 + class), from classes[class]
+ *   a longer block        = a mapping of its own, slot == SLAB_NONE
+ */
+#include "core/buf.h"
+
+#include "core/sys.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define BLOCK_MIN_SHIFT 7
+#define BLOCKS_MAX (UINT32_C(1) << 30) /* what a slab can hold */
+
+/* What nobody can ask for in earnest; sums with it cannot overflow. */
+#define SIZE_LIMIT (SIZE_MAX / 8)
+
+static_assert(sizeof(struct buf) == 40, "the head costs every small block this much");
+static_assert(BUF_BLOCK_MIN == 1 << BLOCK_MIN_SHIFT, "classes count from the smallest block");
+static_assert(BUF_BLOCK_MAX == (size_t)BUF_BLOCK_MIN << (BUF_CLASSES - 1), "one class a power");
+
+int buf_pool_init(struct buf_pool *pool, uint32_t bufs_max, uint64_t bytes_max) {
+  assert(bufs_max > 0);
+  *pool = (struct buf_pool){.bytes_max = bytes_max};
+  for (size_t i = 0; i < BUF_CLASSES; i++) {
+    size_t block = (size_t)BUF_BLOCK_MIN << i;
+    uint64_t count = min_u64(min_u64(bufs_max, bytes_max / block), BLOCKS_MAX);
+    if (slab_init(&pool->classes[i], block, (uint32_t)max_u64(count, 1)) == -1) {
+      buf_pool_fini(pool);
+      errno = ENOMEM;
+      return -1;
+    }
+  }
+  return 0;
+}
+
+void buf_pool_fini(struct buf_pool *pool) {
+  for (size_t i = 0; i < BUF_CLASSES; i++) {
+    slab_fini(&pool->classes[i]);
+  }
+  pool->bytes = 0;
+}
+
+bool buf_pool_idle(const struct buf_pool *pool) {
+  for (size_t i = 0; i < BUF_CLASSES; i++) {
+    if (pool->classes[i].empty > 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void buf_pool_trim(struct buf_pool *pool) {
+  for (size_t i = 0; i < BUF_CLASSES; i++) {
+    slab_trim(&pool->classes[i]);
+  }
+}
+
+/** The block that holds a head and ${size} bytes: a power of two. */
+static size_t block_for(size_t size) {
+  size_t need = max_u64(sizeof(struct buf) + size, BUF_BLOCK_MIN);
+  return (size_t)1 << (64 - __builtin_clzll(need - 1));
+}
+
+static struct slab *class_of(struct buf_pool *pool, size_t block) {
+  return &pool->classes[__builtin_ctzll(block) - BLOCK_MIN_SHIFT];
+}
+
+static size_t capacity(const struct buf *buf) { return buf->block - sizeof(struct buf); }
+
+/** Does the ceiling allow ${bytes} more? */
+static bool room(const struct buf_pool *pool, uint64_t bytes) {
+  return bytes <= pool->bytes_max && pool->bytes <= pool->bytes_max - bytes;
+}
+
+/** Take an empty buf of ${block} bytes. Return: it, or NULL. */
+static struct buf *block_take(struct buf_pool *pool, size_t block) {
+  if (!room(pool, block)) {
+    return NULL;
+  }
+  uint32_t slot = SLAB_NONE;
+  struct buf *buf;
+  if (block <= BUF_BLOCK_MAX) {
+    buf = slab_alloc(class_of(pool, block), &slot);
+  } else {
+    buf = sys_map(block);
+    buf = (void *)buf == MAP_FAILED ? NULL : buf;
+  }
+  if (buf != NULL) {
+    *buf = (struct buf){.block = block, .slot = slot};
+    pool->bytes += block;
+  }
+  return buf;
+}
+
+void buf_release(struct buf_pool *pool, struct buf **buf) {
+  struct buf *old = *buf;
+  *buf = NULL;
+  if (old == NULL) {
+    return;
+  }
+  assert(pool->bytes >= old->block);
+  pool->bytes -= old->block;
+  if (old->slot == SLAB_NONE) {
+    int failed = sys_unmap(old, old->block);
+    assert(failed != -1);
+  } else {
+    slab_free(class_of(pool, old->block), old->slot);
+  }
+}
+
+/** Move what waits to the front of its block. */
+static void compact(struct buf *buf) {
+  size_t waiting = buf_size(buf);
+  memmove(buf->bytes, buf->bytes + buf->begin, waiting);
+  buf->begin = 0;
+  buf->end = waiting;
+}
+
+/** Move ${*buf}, which has a mapping of its own, to one of ${block} bytes. Return: 0, or -1. */
+static int remap(struct buf_pool *pool, struct buf **buf, size_t block) {
+  size_t old_block = (*buf)->block;
+  if (!room(pool, block - old_block)) {
+    return -1;
+  }
+  struct buf *moved = sys_remap(*buf, old_block, block);
+  if ((void *)moved == MAP_FAILED) {
+    return -1;
+  }
+  pool->bytes += block - old_block;
+  moved->block = block;
+  *buf = moved;
+  return 0;
+}
+
+/** Move ${*buf} into a larger block, in which ${size} bytes more fit. Return: 0, or -1. */
+static int grow(struct buf_pool *pool, struct buf **buf, size_t size) {
+  struct buf *old = *buf;
+  size_t block = max_u64(block_for(buf_size(old) + size), 2 * old->block);
+  if (old->slot == SLAB_NONE) {
+    if (remap(pool, buf, block) == -1) {
+      return -1;
+    }
+    if (capacity(*buf) - (*buf)->end < size) {
+      compact(*buf);
+    }
+    return 0;
+  }
+  struct buf *grown = block_take(pool, block);
+  if (grown == NULL) {
+    return -1;
+  }
+  grown->scanned = old->scanned;
+  grown->end = buf_size(old);
+  memcpy(grown->bytes, buf_data(old), grown->end);
+  buf_release(pool, buf);
+  *buf = grown;
+  return 0;
+}
+
+/** Make room for ${size} bytes behind what waits in ${*buf}. Return: 0, or -1. */
+static int make_room(struct buf_pool *pool, struct buf **buf, size_t size) {
+  struct buf *old = *buf;
+  size_t all = capacity(old);
+  if (all - old->end >= size) {
+    return 0;
+  }
+  bool fits = all - buf_size(old) >= size;
+  if (fits && old->begin >= all / 2) {
+    compact(old);
+    return 0;
+  }
+  if (grow(pool, buf, size) == 0) {
+    return 0;
+  }
+  if (!fits) {
+    return -1;
+  }
+  compact(old); /* at the ceiling moving too often is better than to give up */
+  return 0;
+}
+
+int buf_append(struct buf_pool *pool, struct buf **buf, const void *data, size_t size) {
+  if (size == 0) {
+    return 0;
+  }
+  if (size > SIZE_LIMIT) {
+    return -1;
+  }
+  if (*buf == NULL) {
+    *buf = block_take(pool, block_for(size));
+    if (*buf == NULL) {
+      return -1;
+    }
+  } else if (make_room(pool, buf, size) == -1) {
+    return -1;
+  }
+  memcpy((*buf)->bytes + (*buf)->end, data, size);
+  (*buf)->end += size;
+  return 0;
+}
+
+void buf_consume(struct buf_pool *pool, struct buf **buf, size_t size) {
+  if (*buf == NULL) {
+    return;
+  }
+  (*buf)->begin += min_u64(size, buf_size(*buf));
+  (*buf)->scanned = 0;
+  if (buf_size(*buf) == 0) {
+    buf_release(pool, buf);
+  }
+}

@@ -1,0 +1,304 @@
+/*
+ * config: from an environment and a machine's facts to one struct that never changes again.
+ *
+ * Loading is one pass over the table (each row's text comes from the environment, else from the
+ * preset or the row), then the values that only the facts can give, then the contradictions, then
+ * the names that nobody knows.  It never stops at a fault: whoever corrects one should see the next
+ * one now.  A value that was refused is replaced by its default so that the pass can go on, and is
+ * marked: a contradiction is reported between accepted values only, never as an echo of a fault.
+ *
+ * Runs on the main thread before any other exists.  Allocates the two texts and the two lists.
+ */
+#include "core/config.h"
+
+#include "core/config_table.h"
+#include "core/env.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Descriptors beside listeners and connections.  The base: standard streams 3, the log's own 1,
+ * signals 2, NOTIFY_SOCKET 1, the acceptor's epoll set and eventfd 2; the other 7 are for what the
+ * starter of the process left open.  The spare ones hold clients that are accepted to be refused.
+ */
+#define RESERVE_BASE 16
+#define RESERVE_PER_REACTOR 2 /* epoll set and eventfd */
+#define RESERVE_SPARE 4
+
+/* How much of a name or value stands in a line. */
+#define SHOWN_MAX 64
+
+/* What would end a quoted value or begin an escape. */
+#define QUOTED "'\"\\"
+
+/* Longer names are not looked up: Kubernetes makes none, we have none. */
+#define NAME_MAX_SIZE 256
+
+struct loader {
+  struct xchg_config *config;
+  const char *const *environment;
+  const struct config_facts *facts;
+  FILE *out;
+  unsigned faults;
+  bool refused[VAR_COUNT];
+};
+
+static const char *text_of(const struct loader *loader, enum config_var var);
+static FILE *fault(struct loader *loader, enum config_var var);
+static void load_row(struct loader *loader, enum config_var var);
+static void fault_unwanted(struct loader *loader, enum config_var var,
+                           const struct config_span *bad);
+static void derive(struct loader *loader);
+static void check_connections(struct loader *loader);
+static void check_exchange(struct loader *loader);
+static void check_text(struct loader *loader, enum config_var var, const struct config_text *text);
+static void check_names(struct loader *loader);
+static void check_name(struct loader *loader, const char *name, size_t size, const char *value);
+static uint32_t round_up_to_power_of_two(uint32_t value);
+
+unsigned config_load(struct xchg_config *config, const char *const *environment,
+                     const struct config_facts *facts, FILE *out) {
+  struct loader loader = {.config = config, .environment = environment, .facts = facts, .out = out};
+  assert(facts->cpus > 0);
+  memset(config, 0, sizeof *config);
+  for (size_t i = 0; i < VAR_COUNT; i++)
+    load_row(&loader, (enum config_var)i);
+  derive(&loader);
+  check_connections(&loader);
+  check_exchange(&loader);
+  check_names(&loader);
+  if (loader.faults > 0)
+    config_fini(config);
+  return loader.faults;
+}
+
+void config_fini(struct xchg_config *config) {
+  free(config->greeting.bytes);
+  free(config->reply_text.bytes);
+  free(config->allow.blocks);
+  free(config->deny.blocks);
+  memset(config, 0, sizeof *config);
+}
+
+uint64_t config_reserve(const struct xchg_config *config, const struct config_facts *facts) {
+  uint64_t listeners = facts->sockets_passed > 0 ? facts->sockets_passed : config->listen_count;
+  uint64_t reactors = config->model == MODEL_POOL ? config->workers : 1;
+  return RESERVE_BASE + RESERVE_SPARE + listeners + RESERVE_PER_REACTOR * reactors;
+}
+
+void config_warn(const struct xchg_config *config, const char *const *environment,
+                 const struct config_facts *facts, struct log *log) {
+  struct log_line line;
+  char ignored[256] = "";
+  size_t size = 0;
+  for (size_t i = 0; i < VAR_COUNT && config->model != MODEL_POOL; i++) {
+    const struct config_row *row = &config_rows[i];
+    if (!row->pool_only || env_find(environment, row->name) == NULL)
+      continue;
+    int written =
+        snprintf(ignored + size, sizeof ignored - size, "%s%s", size == 0 ? "" : " ", row->name);
+    assert(written > 0 && (size_t)written < sizeof ignored - size);
+    size += (size_t)written;
+  }
+  if (size > 0) {
+    log_begin(&line, log, LOG_WARN, "variables ignored outside XCHG_MODEL=pool");
+    log_str(&line, "variables", ignored);
+    log_end(&line);
+  }
+  if (facts->somaxconn != 0 && config->backlog > facts->somaxconn) {
+    log_begin(&line, log, LOG_WARN,
+              "XCHG_BACKLOG is over net.core.somaxconn, which the kernel takes");
+    log_u64(&line, "backlog", config->backlog);
+    log_u64(&line, "somaxconn", facts->somaxconn);
+    log_end(&line);
+  }
+}
+
+/* The value of ${var} as text: the environment's, else the default; NULL where it is derived. */
+static const char *text_of(const struct loader *loader, enum config_var var) {
+  const char *text = env_find(loader->environment, config_rows[var].name);
+  return text != NULL ? text : config_standard(&config_rows[var], loader->config->exchange);
+}
+
+/* Begin and count one line about ${var}; the caller writes what is allowed, and the newline. */
+static FILE *fault(struct loader *loader, enum config_var var) {
+  const char *text = text_of(loader, var);
+  if (text == NULL)
+    text = "";
+  fprintf(loader->out, "xchgd: %s='", config_rows[var].name);
+  config_print_escaped(loader->out, text, strlen(text), SHOWN_MAX, QUOTED);
+  fputs("': ", loader->out);
+  loader->faults++;
+  loader->refused[var] = true;
+  return loader->out;
+}
+
+static void load_row(struct loader *loader, enum config_var var) {
+  const struct config_row *row = &config_rows[var];
+  struct config_span bad;
+  const char *text = text_of(loader, var);
+  if (text == NULL)
+    return; /* derive's */
+  enum config_result result = config_set(loader->config, row, text, &bad);
+  if (result == CONFIG_BAD) {
+    fault_unwanted(loader, var, &bad);
+    text = config_standard(row, loader->config->exchange);
+    if (text == NULL)
+      return;
+    result = config_set(loader->config, row, text, &bad);
+    assert(result != CONFIG_BAD);
+  }
+  if (result == CONFIG_NO_MEMORY)
+    fputs("out of memory\n", fault(loader, var));
+}
+
+/* ${var} does not parse or is out of range. */
+static void fault_unwanted(struct loader *loader, enum config_var var,
+                           const struct config_span *bad) {
+  char wanted[CONFIG_WANTED_MAX];
+  FILE *out = fault(loader, var);
+  fprintf(out, "want %s", config_wanted(&config_rows[var], wanted));
+  if (bad->text != NULL) {
+    fputs("; not '", out);
+    config_print_escaped(out, bad->text, bad->size, SHOWN_MAX, QUOTED);
+    fputc('\'', out);
+  }
+  fputc('\n', out);
+}
+
+/* Fill in what comes from the facts, and what is kept otherwise than given. */
+static void derive(struct loader *loader) {
+  struct xchg_config *config = loader->config;
+  if (config->workers == 0)
+    config->workers = (uint32_t)min_u64(loader->facts->cpus, CONFIG_WORKERS_MAX);
+  config->queue = round_up_to_power_of_two(config->queue);
+}
+
+/* The limit on connections and the descriptors must fit each other. */
+static void check_connections(struct loader *loader) {
+  struct xchg_config *config = loader->config;
+  uint64_t descriptors = loader->facts->descriptors;
+  bool known =
+      !loader->refused[VAR_LISTEN] && !loader->refused[VAR_MODEL] && !loader->refused[VAR_WORKERS];
+  uint64_t reserve = known ? config_reserve(config, loader->facts) : 0;
+  uint64_t room = min_u64(sub_sat_u64(descriptors, reserve), CONFIG_CONNECTIONS_MAX);
+  if (loader->refused[VAR_MAX_CONNECTIONS])
+    return;
+  if (room == 0) {
+    fprintf(fault(loader, VAR_MAX_CONNECTIONS),
+            "the descriptor limit (RLIMIT_NOFILE, hard) of %" PRIu64
+            " holds no connection beside a reserve of %" PRIu64 "; want a limit above that\n",
+            descriptors, reserve);
+  } else if (config->max_connections > room) {
+    fprintf(fault(loader, VAR_MAX_CONNECTIONS),
+            "want an integer from 1 to %" PRIu64
+            ", which is the descriptor limit (RLIMIT_NOFILE, "
+            "hard) of %" PRIu64 " less a reserve of %" PRIu64 "\n",
+            room, descriptors, reserve);
+  } else if (config->max_connections == 0) {
+    bool pool = config->model == MODEL_POOL;
+    config->max_connections = pool ? room : min_u64(room, CONFIG_CONNECTIONS_OUTSIDE_POOL);
+  }
+}
+
+/* The five values of the exchange, and what else must agree with them. */
+static void check_exchange(struct loader *loader) {
+  const struct xchg_config *config = loader->config;
+  const bool *refused = loader->refused;
+  bool framed = !refused[VAR_EXCHANGE] && !refused[VAR_FRAME];
+  if (framed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE])
+    fprintf(fault(loader, VAR_FRAME), "want N at most %" PRIu64 ", as XCHG_MAX_MESSAGE says\n",
+            config->max_message_bytes);
+  bool greets = config->has_greeting && !refused[VAR_EXCHANGE] && !refused[VAR_GREETING];
+  if (framed && greets)
+    check_text(loader, VAR_GREETING, &config->greeting);
+  if (framed && config->reply == REPLY_TEXT && !refused[VAR_REPLY])
+    check_text(loader, VAR_REPLY, &config->reply_text);
+  if (greets && config->defer_accept_s > 0 && !refused[VAR_DEFER_ACCEPT])
+    fputs("want 0 with a greeting, for which the client would wait, or XCHG_GREETING=none\n",
+          fault(loader, VAR_DEFER_ACCEPT));
+}
+
+/* Can the frame carry ${text}? */
+static void check_text(struct loader *loader, enum config_var var, const struct config_text *text) {
+  const struct xchg_frame *frame = &loader->config->frame;
+  switch (frame->kind) {
+    case XCHG_FRAME_RAW:
+      break;
+    case XCHG_FRAME_NUL:
+      if (memchr(text->bytes, 0, text->size) != NULL)
+        fputs("want a text without a 0 byte, which ends a message of XCHG_FRAME=nul\n",
+              fault(loader, var));
+      break;
+    case XCHG_FRAME_LINE:
+      if (memchr(text->bytes, '\n', text->size) != NULL)
+        fputs("want a text without LF, which ends a message of XCHG_FRAME=line\n",
+              fault(loader, var));
+      break;
+    case XCHG_FRAME_U16:
+    case XCHG_FRAME_U32: {
+      uint64_t size_max = frame->kind == XCHG_FRAME_U16 ? UINT16_MAX : UINT32_MAX;
+      if (text->size > size_max)
+        fprintf(fault(loader, var),
+                "want a text of at most %" PRIu64 " bytes under XCHG_FRAME=%s, not of %zu\n",
+                size_max, frame->kind == XCHG_FRAME_U16 ? "u16" : "u32", text->size);
+      break;
+    }
+    case XCHG_FRAME_FIXED:
+      if (text->size != frame->size)
+        fprintf(fault(loader, var),
+                "want a text of exactly %zu bytes under XCHG_FRAME=fixed:%zu, not of %zu\n",
+                frame->size, frame->size, text->size);
+      break;
+  }
+}
+
+/* Every XCHG_ name in the environment must be one of the table's. */
+static void check_names(struct loader *loader) {
+  for (const char *const *entry = loader->environment; *entry != NULL; entry++) {
+    size_t size = strcspn(*entry, "=");
+    if (strncmp(*entry, "XCHG_", 5) != 0 || (*entry)[size] == 0)
+      continue;
+    const char *value = *entry + size + 1;
+    if (*value != 0)
+      check_name(loader, *entry, size, value);
+  }
+}
+
+/* Write a fault unless the first ${size} bytes of ${name} are a name that we know or forgive. */
+static void check_name(struct loader *loader, const char *name, size_t size, const char *value) {
+  const char *names[VAR_COUNT];
+  char copy[NAME_MAX_SIZE] = "";
+  if (size < sizeof copy)
+    memcpy(copy, name, size);
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    names[i] = config_rows[i].name;
+    if (strcmp(copy, names[i]) == 0)
+      return;
+  }
+  if (env_is_kubernetes(copy, value))
+    return;
+  FILE *out = loader->out;
+  fputs("xchgd: ", out);
+  config_print_escaped(out, name, size, SHOWN_MAX, QUOTED);
+  fputs("='", out);
+  config_print_escaped(out, value, strlen(value), SHOWN_MAX, QUOTED);
+  fputs("': unknown variable; ", out);
+  const char *nearest = env_nearest(copy, names, VAR_COUNT);
+  if (nearest != NULL)
+    fprintf(out, "did you mean %s?\n", nearest);
+  else
+    fputs("xchgd --help lists all\n", out);
+  loader->faults++;
+}
+
+/* ${value} is at least 1 and at most a power of two itself, so that nothing overflows. */
+static uint32_t round_up_to_power_of_two(uint32_t value) {
+  uint32_t power = 1;
+  while (power < value)
+    power *= 2;
+  return power;
+}

@@ -1,0 +1,264 @@
+/*
+ * config_print: what people read about the variables: --help, --explain and the generated pages.
+ *
+ * All text about a single variable comes from its row; here stand only the frames around the rows:
+ * headings, the syntax of values, flags and exit codes.  A change of the table changes every page,
+ * and `make check` compares the pages in docs/ with what this file writes.
+ *
+ * Nothing here fails: an error of the stream stays in the stream, for the caller to look at.
+ */
+#include "core/config.h"
+
+#include "core/config_table.h"
+#include "core/env.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* Explained values are shown whole up to here; longer are only lists. */
+#define EXPLAINED_MAX 1024
+
+/* The column where --help puts defaults. */
+#define HELP_COLUMN 22
+
+struct named_text {
+  const char *name, *text;
+};
+
+static const struct named_text flags[] = {
+    {"--help", "print this text"},
+    {"--version", "print the version"},
+    {"--check", "validate the configuration and exit"},
+    {"--explain", "print every variable: its value, where it came from and what it does"},
+};
+
+static const struct named_text exit_codes[] = {
+    {"0", "stopped by a signal, or --help, --version, --check, --explain succeeded"},
+    {"1", "a second signal ended a stop at once"},
+    {"64", "usage: an unknown argument"},
+    {"69", "an address is in use or cannot be bound"},
+    {"71", "the system refused threads, descriptors or a listener"},
+    {"78", "a fault in the configuration"},
+};
+
+static const struct named_text syntaxes[] = {
+    {"integer", "4096"},
+    {"size", "bytes: 4096, 64KiB, 1MiB, 2GiB"},
+    {"time", "500us, 250ms, 30s, 5m; a bare 0 needs no unit"},
+    {"switch", "on, off"},
+    {"list", "items with commas and no spaces between them"},
+    {"text", "bytes; \\n \\r \\t \\0 \\\\ and \\xNN (two hexadecimal digits) are escapes"},
+};
+
+static const char markdown_head[] =
+    "# Configuration\n\n"
+    "This page is generated from the table in core/config_table.c; do not edit it.\n\n"
+    "`xchgd` is tuned by environment variables alone. `xchgd --check` validates them and exits;\n"
+    "`xchgd --explain` prints for each its value, where it came from and what it does.\n\n"
+    "A fault stops the start with exit code 78 after all faults were listed, one line each: a "
+    "value\n"
+    "that does not parse or is out of range, values that contradict each other, and an unknown\n"
+    "variable whose name begins with `XCHG_` (with the nearest known name). What Kubernetes "
+    "injects\n"
+    "for a Service called xchg or xchg-something is ignored.\n\n";
+
+/* What --explain says of one variable. */
+struct explained {
+  const char *text;   /* the value as given, or NULL: ${number} */
+  uint64_t number;    /* the effective figure */
+  const char *source; /* default, environment, limit or cgroup */
+  bool clamped;
+};
+
+static void explain_effective(struct explained *explained, enum config_var var,
+                              const struct xchg_config *config, const struct config_facts *facts);
+static void explain_clamped(struct explained *explained, uint64_t effective);
+static const char *default_words(const struct config_row *row);
+static void print_presets(FILE *out);
+static void print_sentence(FILE *out, const char *text, void (*print)(FILE *, const char *));
+static void print_markdown(FILE *out, const char *text);
+static void print_roff(FILE *out, const char *text);
+
+void config_help(FILE *out) {
+  char wanted[CONFIG_WANTED_MAX];
+  fputs("usage: xchgd [--help | --version | --check | --explain]\n\n", out);
+  fputs("Serves TCP message exchanges. Tuned by environment variables alone.\n\n", out);
+  for (size_t i = 0; i < count_of(flags); i++)
+    fprintf(out, "  %-12s%s\n", flags[i].name, flags[i].text);
+  fputs("\nValues (an empty value counts as not set; names of values in any case):\n\n", out);
+  for (size_t i = 0; i < count_of(syntaxes); i++)
+    fprintf(out, "  %-12s%s\n", syntaxes[i].name, syntaxes[i].text);
+  fputs("\nVariables:\n\n", out);
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const struct config_row *row = &config_rows[i];
+    fprintf(out, "  %-*s default: %s\n      %s\n      %s\n", HELP_COLUMN, row->name,
+            default_words(row), row->what, config_wanted(row, wanted));
+  }
+  fputs("\nExit codes:\n\n", out);
+  for (size_t i = 0; i < count_of(exit_codes); i++)
+    fprintf(out, "  %-4s%s\n", exit_codes[i].name, exit_codes[i].text);
+}
+
+void config_explain(const struct xchg_config *config, const char *const *environment,
+                    const struct config_facts *facts, FILE *out) {
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const struct config_row *row = &config_rows[i];
+    struct explained explained = {.text = env_find(environment, row->name),
+                                  .source = "environment"};
+    if (explained.text == NULL) {
+      explained.text = config_standard(row, config->exchange);
+      explained.source = "default";
+    }
+    explain_effective(&explained, (enum config_var)i, config, facts);
+    fprintf(out, "%s=", row->name);
+    if (explained.text != NULL)
+      config_print_escaped(out, explained.text, strlen(explained.text), EXPLAINED_MAX, "");
+    else
+      fprintf(out, "%" PRIu64, explained.number);
+    fprintf(out, " (%s%s", explained.source, explained.clamped ? ", clamped" : "");
+    if (row->pool_only && config->model != MODEL_POOL)
+      fputs(", ignored outside XCHG_MODEL=pool", out);
+    if (i == VAR_LISTEN && facts->sockets_passed > 0)
+      fprintf(out, ", replaced by %" PRIu32 " passed in LISTEN_FDS", facts->sockets_passed);
+    fprintf(out, ") %s\n", row->what);
+  }
+}
+
+void config_write_markdown(FILE *out) {
+  char wanted[CONFIG_WANTED_MAX];
+  fputs(markdown_head, out);
+  fputs("## Values\n\n| kind | how it is written |\n|---|---|\n", out);
+  for (size_t i = 0; i < count_of(syntaxes); i++) {
+    fprintf(out, "| %s | ", syntaxes[i].name);
+    print_markdown(out, syntaxes[i].text);
+    fputs(" |\n", out);
+  }
+  fputs("\nAn empty value counts as not set. Names of values may be written in any case.\n\n", out);
+  fputs("## Variables\n\n| variable | default | values | meaning |\n|---|---|---|---|\n", out);
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const struct config_row *row = &config_rows[i];
+    fprintf(out, "| `%s` | ", row->name);
+    print_markdown(out, default_words(row));
+    fputs(" | ", out);
+    print_markdown(out, config_wanted(row, wanted));
+    fputs(" | ", out);
+    print_sentence(out, row->what, print_markdown);
+    if (row->more != NULL) {
+      fputc(' ', out);
+      print_markdown(out, row->more);
+    }
+    fprintf(out, "%s |\n", row->pool_only ? " Ignored outside XCHG_MODEL=pool." : "");
+  }
+  fputs("\n## Presets\n\nThe defaults that `XCHG_EXCHANGE` chooses:\n\n", out);
+  print_presets(out);
+  fputs("\n## Exit codes\n\n| code | why |\n|---|---|\n", out);
+  for (size_t i = 0; i < count_of(exit_codes); i++)
+    fprintf(out, "| %s | %s |\n", exit_codes[i].name, exit_codes[i].text);
+}
+
+void config_write_man(FILE *out) {
+  char wanted[CONFIG_WANTED_MAX];
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const struct config_row *row = &config_rows[i];
+    fprintf(out, ".TP\n.B %s\n", row->name);
+    print_sentence(out, row->what, print_roff);
+    if (row->more != NULL) {
+      fputc('\n', out);
+      print_roff(out, row->more);
+    }
+    fputs("\nValues: ", out);
+    print_roff(out, config_wanted(row, wanted));
+    fputs(".\nDefault: ", out);
+    print_roff(out, default_words(row));
+    fprintf(out, ".\n%s", row->pool_only ? "Ignored outside XCHG_MODEL=pool.\n" : "");
+  }
+}
+
+/* Where the effective figure may be another than the given one, find it and say so. */
+static void explain_effective(struct explained *explained, enum config_var var,
+                              const struct xchg_config *config, const struct config_facts *facts) {
+  const struct config_row *row = &config_rows[var];
+  uint64_t room = sub_sat_u64(facts->descriptors, config_reserve(config, facts));
+  if (row->kind == KIND_ENUM) {
+    explained->text = row->names[config_number(config, row)];
+  } else if (var == VAR_QUEUE) {
+    explain_clamped(explained, config->queue);
+  } else if (var == VAR_BACKLOG && facts->somaxconn != 0) {
+    explain_clamped(explained, min_u64(config->backlog, facts->somaxconn));
+  } else if (var == VAR_WORKERS && explained->text == NULL) {
+    explained->number = config->workers;
+    explained->source = facts->cpus_from_cgroup ? "cgroup" : "default";
+    explained->clamped = facts->cpus > config->workers;
+  } else if (var == VAR_MAX_CONNECTIONS && explained->text == NULL) {
+    /* Outside pool the default is a figure of its own, unless the descriptors hold less. */
+    bool limited = config->model == MODEL_POOL ||
+                   config->max_connections < CONFIG_CONNECTIONS_OUTSIDE_POOL;
+    explained->number = config->max_connections;
+    explained->source = limited ? "limit" : "default";
+    explained->clamped = limited && (config->model != MODEL_POOL || config->max_connections < room);
+  }
+}
+
+/* Show ${effective} where the integer that was given is another one. */
+static void explain_clamped(struct explained *explained, uint64_t effective) {
+  uint64_t given;
+  if (env_parse_u64(explained->text, &given) == 0 && given == effective)
+    return;
+  explained->text = NULL;
+  explained->number = effective;
+  explained->clamped = true;
+}
+
+/* The default of ${row} for people. */
+static const char *default_words(const struct config_row *row) {
+  const char *text = config_standard(row, EXCHANGE_GREET);
+  if (text == NULL)
+    return row->derived;
+  return *text == 0 ? "empty" : text;
+}
+
+/* A table of what each preset sets. */
+static void print_presets(FILE *out) {
+  const struct config_row *preset = &config_rows[VAR_EXCHANGE];
+  fputs("| preset |", out);
+  for (size_t i = 0; i < VAR_COUNT; i++)
+    if (config_rows[i].by_exchange != NULL)
+      fprintf(out, " `%s` |", config_rows[i].name);
+  fputs("\n|---|---|---|---|---|\n", out);
+  for (size_t i = 0; preset->names[i] != NULL; i++) {
+    fprintf(out, "| `%s` |", preset->names[i]);
+    for (size_t j = 0; j < VAR_COUNT; j++)
+      if (config_rows[j].by_exchange != NULL)
+        fprintf(out, " %s |", config_rows[j].by_exchange[i]);
+    fputc('\n', out);
+  }
+}
+
+/* Begin ${text} with a capital and end it with a full stop. */
+static void print_sentence(FILE *out, const char *text, void (*print)(FILE *, const char *)) {
+  fputc(toupper((unsigned char)*text), out);
+  print(out, text + 1);
+  fputc('.', out);
+}
+
+/* Write ${text} so that Markdown shows it as it is, within a table too. */
+static void print_markdown(FILE *out, const char *text) {
+  for (; *text != 0; text++) {
+    if (strchr("\\|*<", *text) != NULL)
+      fputc('\\', out);
+    fputc(*text, out);
+  }
+}
+
+/* Write ${text} so that roff shows it as it is; it never begins a line with a control character. */
+static void print_roff(FILE *out, const char *text) {
+  for (; *text != 0; text++) {
+    if (*text == '\\')
+      fputs("\\e", out);
+    else if (*text == '-')
+      fputs("\\-", out);
+    else
+      fputc(*text, out);
+  }
+}

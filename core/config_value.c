@@ -1,0 +1,324 @@
+/*
+ * config_value: what the kinds of variables know: to parse a value, store it, say what is allowed.
+ *
+ * Numbers of every kind travel as uint64_t and are narrowed by the size of the field that they
+ * belong to; that each range fits its field is asserted where it is stored.  What is stored owns
+ * its memory: config_fini gives it back.  Nothing here knows the environment or another variable.
+ */
+#include "core/config_table.h"
+
+#include "core/env.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* An item of a list: a UNIX path with its mode is the longest that can be right. */
+#define ITEM_MAX 160
+
+static_assert(sizeof(enum config_model) == sizeof(uint32_t), "enums are stored as 32 bits");
+
+static enum config_result set_text(struct config_text *text, const char *escaped);
+static int parse_enum(const struct config_row *row, const char *text, uint64_t *value);
+static int parse_number(const struct config_row *row, const char *text, uint64_t *value);
+static enum config_result set_greeting(struct xchg_config *config, const char *text);
+static enum config_result set_reply(struct xchg_config *config, const char *text);
+static enum config_result set_frame(struct xchg_config *config, const struct config_row *row,
+                                    const char *text);
+static enum config_result set_listen(struct xchg_config *config, const char *text,
+                                     struct config_span *bad);
+static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
+                                     struct config_span *bad);
+static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
+static int format_names(const char *const *names, char text[CONFIG_WANTED_MAX]);
+
+enum config_result config_set(struct xchg_config *config, const struct config_row *row,
+                              const char *text, struct config_span *bad) {
+  *bad = (struct config_span){.text = NULL};
+  switch (row->kind) {
+    case KIND_GREETING:
+      return set_greeting(config, text);
+    case KIND_FRAME:
+      return set_frame(config, row, text);
+    case KIND_REPLY:
+      return set_reply(config, text);
+    case KIND_LISTEN:
+      return set_listen(config, text, bad);
+    case KIND_BLOCKS:
+      return set_blocks((struct config_blocks *)(void *)((char *)config + row->offset), text, bad);
+    case KIND_INTEGER:
+    case KIND_SIZE:
+    case KIND_TIME:
+    case KIND_SWITCH:
+    case KIND_ENUM:
+      break;
+  }
+  uint64_t value;
+  if (parse_number(row, text, &value) == -1)
+    return CONFIG_BAD;
+  config_set_number(config, row, value);
+  return CONFIG_OK;
+}
+
+void config_set_number(struct xchg_config *config, const struct config_row *row, uint64_t value) {
+  char *field = (char *)config + row->offset;
+  uint32_t narrow = (uint32_t)value;
+  bool flag = value != 0;
+  if (row->size == sizeof value) {
+    memcpy(field, &value, sizeof value);
+  } else if (row->size == sizeof narrow) {
+    assert(narrow == value);
+    memcpy(field, &narrow, sizeof narrow);
+  } else {
+    assert(row->size == sizeof flag && value <= 1);
+    memcpy(field, &flag, sizeof flag);
+  }
+}
+
+uint64_t config_number(const struct xchg_config *config, const struct config_row *row) {
+  const char *field = (const char *)config + row->offset;
+  uint64_t value;
+  uint32_t narrow;
+  bool flag;
+  assert(row->kind <= KIND_ENUM);
+  if (row->size == sizeof value) {
+    memcpy(&value, field, sizeof value);
+    return value;
+  }
+  if (row->size == sizeof narrow) {
+    memcpy(&narrow, field, sizeof narrow);
+    return narrow;
+  }
+  memcpy(&flag, field, sizeof flag);
+  return flag ? 1 : 0;
+}
+
+const char *config_standard(const struct config_row *row, enum config_exchange exchange) {
+  return row->by_exchange != NULL ? row->by_exchange[exchange] : row->standard;
+}
+
+const char *config_wanted(const struct config_row *row, char text[CONFIG_WANTED_MAX]) {
+  static const char escapes[] = "a text with the escapes \\n \\r \\t \\0 \\\\ \\xNN";
+  const size_t room = CONFIG_WANTED_MAX;
+  char min[ENV_TEXT_MAX], max[ENV_TEXT_MAX];
+  int size = 0;
+  switch (row->kind) {
+    case KIND_INTEGER:
+      size = snprintf(text, room, "an integer from %" PRIu64 " to %" PRIu64, row->min, row->max);
+      break;
+    case KIND_SIZE:
+      size = snprintf(text, room, "a size (4096, 64KiB, 1MiB) from %s to %s",
+                      env_format_size(row->min, min), env_format_size(row->max, max));
+      break;
+    case KIND_TIME:
+      size = snprintf(text, room, "a time (500us, 250ms, 30s, 5m) from %s to %s",
+                      env_format_time(row->min, min), env_format_time(row->max, max));
+      break;
+    case KIND_SWITCH:
+      size = snprintf(text, room, "on or off");
+      break;
+    case KIND_ENUM:
+      size = format_names(row->names, text);
+      break;
+    case KIND_GREETING:
+      size = snprintf(text, room, "none, or %s", escapes);
+      break;
+    case KIND_FRAME:
+      size = snprintf(text, room,
+                      "nul, line, u16, u32, raw, or fixed:N with N from %" PRIu64 " to %" PRIu64,
+                      row->min, row->max);
+      break;
+    case KIND_REPLY:
+      size = snprintf(text, room, "none, echo, or text: and %s", escapes);
+      break;
+    case KIND_LISTEN:
+      size = snprintf(text, room,
+                      "at most %d of address:port, [v6]:port, :port, unix:/path, "
+                      "unix:/path;mode=0660",
+                      CONFIG_LISTEN_MAX);
+      break;
+    case KIND_BLOCKS:
+      size = snprintf(text, room, "a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32");
+      break;
+  }
+  assert(size > 0 && (size_t)size < room);
+  return text;
+}
+
+void config_print_escaped(FILE *out, const char *text, size_t size, size_t size_max,
+                          const char *quoted) {
+  for (size_t i = 0; i < size && i < size_max; i++) {
+    uint8_t byte = (uint8_t)text[i];
+    if (byte < 0x20 || byte >= 0x7f || strchr(quoted, byte) != NULL)
+      fprintf(out, "\\x%02x", byte);
+    else
+      fputc(byte, out);
+  }
+  if (size > size_max)
+    fputs("...", out);
+}
+
+/* Undo the escapes of ${escaped} into memory that ${text} owns. */
+static enum config_result set_text(struct config_text *text, const char *escaped) {
+  size_t size;
+  uint8_t *bytes = malloc(strlen(escaped) + 1);
+  if (bytes == NULL)
+    return CONFIG_NO_MEMORY;
+  if (env_parse_text(escaped, bytes, &size) == -1) {
+    free(bytes);
+    return CONFIG_BAD;
+  }
+  *text = (struct config_text){.bytes = bytes, .size = size};
+  return CONFIG_OK;
+}
+
+static int parse_enum(const struct config_row *row, const char *text, uint64_t *value) {
+  for (size_t i = 0; row->names[i] != NULL; i++) {
+    if (strcasecmp(text, row->names[i]) != 0)
+      continue;
+    *value = i;
+    return 0;
+  }
+  return -1;
+}
+
+/* Parse a value of any kind that is stored as a number, and hold it against its range. */
+static int parse_number(const struct config_row *row, const char *text, uint64_t *value) {
+  bool flag;
+  if (row->kind == KIND_ENUM)
+    return parse_enum(row, text, value);
+  if (row->kind == KIND_SWITCH) {
+    if (env_parse_switch(text, &flag) == -1)
+      return -1;
+    *value = flag ? 1 : 0;
+    return 0;
+  }
+  int result = row->kind == KIND_SIZE   ? env_parse_size(text, value)
+               : row->kind == KIND_TIME ? env_parse_time(text, value)
+                                        : env_parse_u64(text, value);
+  return result == -1 || *value < row->min || *value > row->max ? -1 : 0;
+}
+
+static enum config_result set_greeting(struct xchg_config *config, const char *text) {
+  config->has_greeting = false;
+  if (strcasecmp(text, "none") == 0)
+    return CONFIG_OK;
+  if (strncasecmp(text, "text:", 5) == 0)
+    text += 5;
+  enum config_result result = set_text(&config->greeting, text);
+  config->has_greeting = result == CONFIG_OK;
+  return result;
+}
+
+static enum config_result set_reply(struct xchg_config *config, const char *text) {
+  bool echo = strcasecmp(text, "echo") == 0;
+  if (echo || strcasecmp(text, "none") == 0) {
+    config->reply = echo ? REPLY_ECHO : REPLY_NONE;
+    return CONFIG_OK;
+  }
+  if (strncasecmp(text, "text:", 5) != 0)
+    return CONFIG_BAD;
+  enum config_result result = set_text(&config->reply_text, text + 5);
+  if (result == CONFIG_OK)
+    config->reply = REPLY_TEXT;
+  return result;
+}
+
+static enum config_result set_frame(struct xchg_config *config, const struct config_row *row,
+                                    const char *text) {
+  static const struct {
+    const char *name;
+    enum xchg_frame_kind kind;
+  } kinds[] = {{"raw", XCHG_FRAME_RAW},
+               {"nul", XCHG_FRAME_NUL},
+               {"line", XCHG_FRAME_LINE},
+               {"u16", XCHG_FRAME_U16},
+               {"u32", XCHG_FRAME_U32}};
+  for (size_t i = 0; i < count_of(kinds); i++) {
+    if (strcasecmp(text, kinds[i].name) != 0)
+      continue;
+    config->frame = (struct xchg_frame){.kind = kinds[i].kind};
+    return CONFIG_OK;
+  }
+  uint64_t size;
+  if (strncasecmp(text, "fixed:", 6) != 0)
+    return CONFIG_BAD;
+  if (env_parse_u64(text + 6, &size) == -1)
+    return CONFIG_BAD;
+  if (size < row->min || size > row->max)
+    return CONFIG_BAD;
+  config->frame = (struct xchg_frame){.kind = XCHG_FRAME_FIXED, .size = (size_t)size};
+  return CONFIG_OK;
+}
+
+static enum config_result set_listen(struct xchg_config *config, const char *text,
+                                     struct config_span *bad) {
+  char item[ITEM_MAX];
+  struct config_span span;
+  uint32_t count = 0;
+  while (next_item(&text, &span, item)) {
+    if (count == CONFIG_LISTEN_MAX || addr_parse_listen(item, &config->listen[count]) == -1) {
+      *bad = span;
+      return CONFIG_BAD;
+    }
+    count++;
+  }
+  config->listen_count = count;
+  return CONFIG_OK;
+}
+
+static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
+                                     struct config_span *bad) {
+  if (*text == 0)
+    return CONFIG_OK;
+  char item[ITEM_MAX];
+  struct config_span span;
+  size_t count = 1;
+  for (const char *p = text; *p != 0; p++)
+    count += *p == ',' ? 1 : 0;
+  struct addr_block *list = calloc(count, sizeof *list);
+  if (list == NULL)
+    return CONFIG_NO_MEMORY;
+  size_t filled = 0;
+  while (next_item(&text, &span, item)) {
+    if (addr_parse_block(item, &list[filled]) == -1) {
+      *bad = span;
+      free(list);
+      return CONFIG_BAD;
+    }
+    filled++;
+  }
+  assert(filled == count);
+  *blocks = (struct config_blocks){.blocks = list, .count = count};
+  return CONFIG_OK;
+}
+
+/*
+ * Take the next item off the list ${*rest}, NULL behind the last; return whether there was one.
+ * ${item} is a copy of it, empty (which no parser takes) where it is longer than any right one.
+ */
+static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]) {
+  if (*rest == NULL)
+    return false;
+  size_t size = strcspn(*rest, ",");
+  *span = (struct config_span){.text = *rest, .size = size};
+  size_t copied = size < ITEM_MAX ? size : 0;
+  memcpy(item, *rest, copied);
+  item[copied] = 0;
+  *rest = (*rest)[size] == 0 ? NULL : *rest + size + 1;
+  return true;
+}
+
+/* Write "a, b or c"; return its length. */
+static int format_names(const char *const *names, char text[CONFIG_WANTED_MAX]) {
+  size_t size = 0;
+  for (size_t i = 0; names[i] != NULL; i++) {
+    const char *before = i == 0 ? "" : names[i + 1] == NULL ? " or " : ", ";
+    int written = snprintf(text + size, CONFIG_WANTED_MAX - size, "%s%s", before, names[i]);
+    assert(written > 0 && (size_t)written < CONFIG_WANTED_MAX - size);
+    size += (size_t)written;
+  }
+  return (int)size;
+}

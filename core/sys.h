@@ -1,0 +1,82 @@
+/*
+ * sys: the seam to the kernel for the data path.
+ *
+ * Every system call that runs after `listening` goes through a function here, and so does the
+ * clock.  A release build gets the call and nothing but it; a test build defines XCHG_SYS_SEAM to a
+ * header that declares the same functions and links bodies that inject errors, cut reads and writes
+ * short or simulate a network, so that the same .c files run. Each returns what the system call
+ * returns, with errno as the call leaves it.
+ */
+#ifndef CORE_SYS_H
+#define CORE_SYS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct epoll_event;
+struct pollfd;
+struct sockaddr;
+
+#ifdef XCHG_SYS_SEAM
+#include XCHG_SYS_SEAM
+#else
+
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+/** Nanoseconds of CLOCK_MONOTONIC. */
+static inline uint64_t sys_now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
+  return accept4(fd, addr, size, flags);
+}
+static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
+  return recv(fd, data, size, flags);
+}
+static inline ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
+  return send(fd, data, size, flags);
+}
+static inline ssize_t sys_write(int fd, const void *data, size_t size) {
+  return write(fd, data, size);
+}
+static inline int sys_shutdown(int fd, int how) { return shutdown(fd, how); }
+static inline int sys_close(int fd) { return close(fd); }
+static inline int sys_ioctl(int fd, unsigned long request, int *value) {
+  return ioctl(fd, request, value);
+}
+static inline int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size) {
+  return setsockopt(fd, level, name, value, size);
+}
+static inline int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
+  return epoll_ctl(epoll_fd, op, fd, event);
+}
+static inline int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max,
+                                 int timeout_ms) {
+  return epoll_wait(epoll_fd, events, max, timeout_ms);
+}
+static inline int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
+  return poll(fds, count, timeout_ms);
+}
+/** Map ${size} bytes of zeroed private memory; MAP_FAILED as mmap(2). */
+static inline void *sys_map(size_t size) {
+  return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+/**
+ * Grow the mapping ${old} from ${old_size} to ${new_size} bytes, moved where it must be; MAP_FAILED
+ * as mremap(2).
+ */
+static inline void *sys_remap(void *old, size_t old_size, size_t new_size) {
+  return mremap(old, old_size, new_size, MREMAP_MAYMOVE);
+}
+static inline int sys_unmap(void *memory, size_t size) { return munmap(memory, size); }
+
+#endif
+#endif

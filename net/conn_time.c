@@ -1,0 +1,140 @@
+/*
+ * conn_time: see conn_time.h.  Each limit is one function from the connection's fields to a time;
+ * conn_deadline takes the earliest, conn_overdue the first that has passed.
+ */
+#include "net/conn_time.h"
+
+#include "net/sock.h"
+
+/* How long a connection that never spoke is waited for when it must leave an endless exchange. */
+#define SILENCE_NS NS_PER_S
+
+/*
+ * The time of a turn is that of its beginning, so what happened in it happened up to a turn later;
+ * a limit is this much longer, so that it never comes early.
+ */
+#define SLACK_NS (4 * NS_PER_MS)
+
+static uint64_t after(uint64_t from_ns, uint64_t limit_ns) {
+  return limit_ns == 0 ? NEVER : add_sat_u64(from_ns, limit_ns + SLACK_NS);
+}
+
+static bool counted(const struct xchg_conn *conn) { return conn->host->handler->messages != 0; }
+
+/* Since when it has to leave. */
+static uint64_t leave_ns(const struct xchg_conn *conn) {
+  uint64_t lifetime_ns = conn->leaving ? conn->lifetime_ns : NEVER;
+  return min_u64(lifetime_ns, conn->host->stop_ns);
+}
+
+static uint64_t idle_at(const struct xchg_conn *conn) {
+  return after(max_u64(conn->active_ns, conn->progress_ns), conn->host->config->idle_timeout_ns);
+}
+
+static uint64_t message_at(const struct xchg_conn *conn) {
+  bool runs = conn->in != NULL || (counted(conn) && conn->messages == 0);
+  return runs && !conn->paused ? after(conn->begun_ns, conn->host->config->message_timeout_ns)
+                               : NEVER;
+}
+
+static uint64_t write_at(const struct xchg_conn *conn) {
+  return conn->stalled ? after(conn->progress_ns, conn->host->config->write_timeout_ns) : NEVER;
+}
+
+/* When a lifetime's end cuts what has not finished; a stop's is the worker's affair. */
+static uint64_t cut_at(const struct xchg_conn *conn) {
+  return conn->leaving ? add_sat_u64(conn->lifetime_ns, conn->host->config->drain_timeout_ns)
+                       : NEVER;
+}
+
+/* When one that has not spoken since it was told to leave is given up. */
+static uint64_t silent_at(const struct xchg_conn *conn) {
+  if (!conn_must_leave(conn) || counted(conn) || conn->messages > 0 || conn->in != NULL) {
+    return NEVER;
+  }
+  return add_sat_u64(max_u64(leave_ns(conn), conn->accepted_ns), SILENCE_NS);
+}
+
+static uint64_t linger_at(const struct xchg_conn *conn) {
+  return add_sat_u64(conn->progress_ns, conn->host->config->linger_ns);
+}
+
+uint64_t conn_deadline(const struct xchg_conn *conn) {
+  if (conn->state == CONN_DRAINING) {
+    return min_u64(linger_at(conn), cut_at(conn));
+  }
+  uint64_t at = min_u64(idle_at(conn), write_at(conn));
+  at = min_u64(at, cut_at(conn));
+  if (conn->state == CONN_OPEN) {
+    at = min_u64(at, message_at(conn));
+    at = min_u64(at, silent_at(conn));
+    at = min_u64(at, conn->leaving ? NEVER : conn->lifetime_ns);
+  }
+  return at;
+}
+
+/* Has the peer acknowledged more since the last time that we asked, and how much is left? */
+static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
+  *unacked = sock_unacked(conn->fd);
+  int64_t acknowledged = (int64_t)conn->sent - *unacked;
+  bool more = acknowledged > conn->acknowledged;
+  if (more) {
+    conn->acknowledged = acknowledged;
+  }
+  return more;
+}
+
+enum overdue conn_overdue(struct xchg_conn *conn) {
+  uint64_t now_ns = conn->host->reactor->now_ns;
+  uint32_t unacked;
+  if (cut_at(conn) <= now_ns) {
+    return OVERDUE_LEAVE;
+  }
+  if (conn->state == CONN_DRAINING) {
+    if (linger_at(conn) > now_ns) {
+      return OVERDUE_NOT;
+    }
+    if (!progressed(conn, &unacked)) {
+      return OVERDUE_LINGER;
+    }
+    conn->progress_ns = now_ns;
+    return OVERDUE_NOT;
+  }
+  if (conn->state == CONN_OPEN && message_at(conn) <= now_ns) {
+    return OVERDUE_MESSAGE;
+  }
+  if (conn->state == CONN_OPEN && silent_at(conn) <= now_ns) {
+    return OVERDUE_SILENT;
+  }
+  bool write = write_at(conn) <= now_ns;
+  if (write || idle_at(conn) <= now_ns) {
+    bool more = progressed(conn, &unacked);
+    if (!more || (!write && unacked == 0)) {
+      return write ? OVERDUE_WRITE : OVERDUE_IDLE;
+    }
+    conn->progress_ns = now_ns;
+  }
+  return OVERDUE_NOT;
+}
+
+void conn_age(struct xchg_conn *conn) {
+  if (conn->state == CONN_OPEN && !conn->leaving &&
+      conn->lifetime_ns <= conn->host->reactor->now_ns) {
+    conn->leaving = true;
+  }
+}
+
+bool conn_must_leave(const struct xchg_conn *conn) {
+  return conn->leaving || conn->host->stop_ns != NEVER;
+}
+
+uint64_t conn_lifetime(struct conn_host *host, uint64_t accepted_ns) {
+  uint64_t lifetime_ns = host->config->max_lifetime_ns;
+  if (lifetime_ns == 0) {
+    return NEVER;
+  }
+  host->random ^= host->random << 13; /* xorshift64 (Marsaglia, 2003): spread, not secrecy */
+  host->random ^= host->random >> 7;
+  host->random ^= host->random << 17;
+  return add_sat_u64(accepted_ns, lifetime_ns - host->random % (lifetime_ns / 10 + 1));
+}

@@ -1,0 +1,88 @@
+/*
+ * exchange: see exchange.h.  Texts are framed once, here at the start; a reply's terminator is the
+ * message's own (CR LF is answered with CR LF, and a message that the end of the stream ended gets
+ * none).
+ */
+#include "net/exchange.h"
+
+#include "net/frame.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void greet(struct xchg_conn *conn) {
+  const struct exchange *exchange = xchg_user(conn);
+  (void)xchg_send(conn, exchange->greeting,
+                  exchange->greeting_size); /* no memory ends the connection */
+}
+
+static void echo(struct xchg_conn *conn, const struct xchg_message *message) {
+  (void)xchg_send(conn, message->frame, message->frame_size);
+}
+
+static void answer(struct xchg_conn *conn, const struct xchg_message *message) {
+  const struct exchange *exchange = xchg_user(conn);
+  const uint8_t *data = message->data;
+  const uint8_t *end = (const uint8_t *)message->frame + message->frame_size;
+  const uint8_t *tail = data + message->size;
+  if (xchg_send(conn, exchange->reply, exchange->reply_size) == 0) {
+    (void)xchg_send(conn, tail, (size_t)(end - tail));
+  }
+}
+
+/*
+ * A new copy of ${text} with its prefix and, where ${with_tail}, its terminator; NULL without
+ * memory.
+ */
+static uint8_t *framed(const struct xchg_frame *frame, const struct config_text *text,
+                       bool with_tail, size_t *size) {
+  uint8_t head[FRAME_HEAD_MAX];
+  size_t tail_size;
+  size_t head_size = frame_head(frame, text->size, head);
+  const uint8_t *tail = frame_tail(frame, &tail_size);
+  tail_size = with_tail ? tail_size : 0;
+  *size = head_size + text->size + tail_size;
+  uint8_t *bytes = malloc(*size + 1); /* an empty text is no failure */
+  if (bytes != NULL) {
+    memcpy(bytes, head, head_size);
+    if (text->size > 0) {
+      memcpy(bytes + head_size, text->bytes, text->size);
+    }
+    if (tail_size > 0) {
+      memcpy(bytes + head_size + text->size, tail, tail_size);
+    }
+  }
+  return bytes;
+}
+
+int exchange_init(struct exchange *exchange, const struct xchg_config *config) {
+  *exchange = (struct exchange){.handler = {.size = sizeof(struct xchg_handler),
+                                            .frame = config->frame,
+                                            .max_message = config->max_message_bytes,
+                                            .messages = config->messages,
+                                            .user = exchange}};
+  if (config->has_greeting) {
+    exchange->handler.on_open = greet;
+    exchange->greeting = framed(&config->frame, &config->greeting, true, &exchange->greeting_size);
+    if (exchange->greeting == NULL) {
+      return -1;
+    }
+  }
+  if (config->reply == REPLY_ECHO) {
+    exchange->handler.on_message = echo;
+  } else if (config->reply == REPLY_TEXT) {
+    exchange->handler.on_message = answer;
+    exchange->reply = framed(&config->frame, &config->reply_text, false, &exchange->reply_size);
+    if (exchange->reply == NULL) {
+      exchange_fini(exchange);
+      return -1;
+    }
+  }
+  return 0;
+}
+
+void exchange_fini(struct exchange *exchange) {
+  free(exchange->greeting);
+  free(exchange->reply);
+  exchange->greeting = exchange->reply = NULL;
+}

@@ -1,0 +1,27 @@
+/*
+ * exchange: the built-in exchanges, as handlers on the public contract (core/xchg.h) and nothing
+ * else.
+ *
+ * One handler serves all of them: it greets with a text, and answers a message with nothing, with
+ * the message itself or with a text, framed as the message was.  The presets differ in
+ * configuration alone.  Constant once prepared; all workers share it.
+ */
+#ifndef NET_EXCHANGE_H
+#define NET_EXCHANGE_H
+
+#include "core/config.h"
+#include "core/xchg.h"
+
+struct exchange {
+  struct xchg_handler handler; /* its user points to this object: do not copy it */
+  uint8_t *greeting;           /* owns: framed; NULL = none */
+  size_t greeting_size;
+  uint8_t *reply; /* owns: prefix and text, without terminator; NULL = none or echo */
+  size_t reply_size;
+};
+
+/** Prepare ${exchange} as ${config} says, which need not outlive it. Return: 0, or -1 (ENOMEM). */
+int exchange_init(struct exchange *exchange, const struct xchg_config *config);
+void exchange_fini(struct exchange *exchange);
+
+#endif

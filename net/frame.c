@@ -1,0 +1,159 @@
+/*
+ * frame: see frame.h.
+ *
+ * Two families.  A terminated frame (nul, line) is found by memchr within a window that ends
+ * where the message would be too long, so that no byte is looked at twice and none behind the
+ * limit at all.  A frame of declared length (u16, u32, fixed) is arithmetic on numbers, written
+ * so that nothing can overflow: sizes are compared by what is left, never by a sum with what a
+ * peer announced.
+ *
+ * The CR of a line is the one subtle place.  It belongs to the terminator only if LF follows, so
+ * a CR in the byte behind the longest message is undecided: no longer message may be announced by
+ * it, nor may it be condemned before its successor came.
+ */
+#include "net/frame.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* The longest line's terminator, as it matters to the window that is searched. */
+#define CRLF_SIZE 2
+
+/** Bytes of the prefix, 0 where there is none. */
+static size_t head_size(const struct xchg_frame *frame) {
+  switch (frame->kind) {
+    case XCHG_FRAME_U16:
+      return 2;
+    case XCHG_FRAME_U32:
+      return 4;
+    default:
+      return 0;
+  }
+}
+
+/** How many bytes of ${size} can hold a message of ${max} bytes and ${extra} behind it. */
+static size_t window(size_t size, size_t max, size_t extra) {
+  return size > max && size - max > extra ? max + extra : size;
+}
+
+/** Look for ${terminator} in the bytes that were not seen yet. Return: its index, or ${size}. */
+static size_t find(const uint8_t *data, size_t size, size_t scanned, uint8_t terminator) {
+  const uint8_t *at = scanned < size ? memchr(data + scanned, terminator, size - scanned) : NULL;
+  return at == NULL ? size : (size_t)(at - data);
+}
+
+static enum frame_result cut_nul(size_t max, const uint8_t *data, size_t size, size_t *scanned,
+                                 struct frame_cut *cut) {
+  size_t searched = window(size, max, 1);
+  size_t at = find(data, searched, *scanned, 0);
+  *scanned = 0;
+  if (at < searched) {
+    *cut = (struct frame_cut){.size = at, .tail = 1};
+    return FRAME_MESSAGE;
+  }
+  if (size > max) {
+    return FRAME_TOO_LONG;
+  }
+  *scanned = size;
+  return FRAME_MORE;
+}
+
+static enum frame_result cut_line(size_t max, const uint8_t *data, size_t size, size_t *scanned,
+                                  struct frame_cut *cut) {
+  size_t searched = window(size, max, CRLF_SIZE);
+  size_t at = find(data, searched, *scanned, '\n');
+  *scanned = 0;
+  if (at < searched) {
+    size_t cr = at > 0 && data[at - 1] == '\r' ? 1 : 0;
+    if (at - cr > max) {
+      return FRAME_TOO_LONG;
+    }
+    *cut = (struct frame_cut){.size = at - cr, .tail = cr + 1};
+    return FRAME_MESSAGE;
+  }
+  if (size > max && (size - max > 1 || data[max] != '\r')) {
+    return FRAME_TOO_LONG;
+  }
+  *scanned = size; /* LF is what was not found; a CR is looked at again, from its LF */
+  return FRAME_MORE;
+}
+
+/** A message of ${length} bytes behind a prefix of ${head}. */
+static enum frame_result cut_length(size_t max, size_t head, size_t length, size_t size,
+                                    struct frame_cut *cut) {
+  if (length > max) {
+    return FRAME_TOO_LONG;
+  }
+  if (size - head < length) {
+    return FRAME_MORE;
+  }
+  *cut = (struct frame_cut){.head = head, .size = length};
+  return FRAME_MESSAGE;
+}
+
+static enum frame_result cut_prefixed(size_t max, size_t head, const uint8_t *data, size_t size,
+                                      struct frame_cut *cut) {
+  if (size < head) {
+    return FRAME_MORE;
+  }
+  size_t length = 0;
+  for (size_t i = 0; i < head; i++) {
+    length = length << 8 | data[i];
+  }
+  return cut_length(max, head, length, size, cut);
+}
+
+enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                            size_t size, size_t *scanned, struct frame_cut *cut) {
+  assert(size > 0);
+  assert(*scanned <= size);
+  switch (frame->kind) {
+    case XCHG_FRAME_NUL:
+      return cut_nul(max, data, size, scanned, cut);
+    case XCHG_FRAME_LINE:
+      return cut_line(max, data, size, scanned, cut);
+    case XCHG_FRAME_U16:
+    case XCHG_FRAME_U32:
+      *scanned = 0;
+      return cut_prefixed(max, head_size(frame), data, size, cut);
+    case XCHG_FRAME_FIXED:
+      *scanned = 0;
+      return cut_length(max, 0, frame->size, size, cut);
+    case XCHG_FRAME_RAW:
+      break;
+  }
+  assert(max > 0); /* or the stream would never get shorter */
+  *scanned = 0;
+  *cut = (struct frame_cut){.size = window(size, max, 0)};
+  return FRAME_MESSAGE;
+}
+
+enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                                 size_t size, struct frame_cut *cut) {
+  (void)data; /* what frame_cut saw in it is all in its answer, FRAME_MORE */
+  assert(size > 0);
+  bool declared = head_size(frame) > 0 || frame->kind == XCHG_FRAME_FIXED;
+  if (declared) {
+    return FRAME_TRUNCATED;
+  }
+  if (size > max) { /* a line whose last byte is a CR that no LF made a terminator */
+    return FRAME_TOO_LONG;
+  }
+  *cut = (struct frame_cut){.size = size};
+  return FRAME_MESSAGE;
+}
+
+size_t frame_head(const struct xchg_frame *frame, size_t size, uint8_t head[FRAME_HEAD_MAX]) {
+  size_t count = head_size(frame);
+  assert(count == 0 || size >> (8 * count - 1) >> 1 == 0);
+  for (size_t i = 0; i < count; i++) {
+    head[i] = (uint8_t)(size >> 8 * (count - 1 - i));
+  }
+  return count;
+}
+
+const uint8_t *frame_tail(const struct xchg_frame *frame, size_t *size) {
+  *size = frame->kind == XCHG_FRAME_NUL || frame->kind == XCHG_FRAME_LINE ? 1 : 0;
+  return (const uint8_t *)(frame->kind == XCHG_FRAME_LINE ? "\n" : "");
+}

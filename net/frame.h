@@ -1,0 +1,67 @@
+/*
+ * frame: where does a message end?
+ *
+ * Pure: looks at bytes, keeps nothing, copies nothing.  The caller holds what has arrived of the
+ * stream from the beginning of the current message on, and asks; the length of a prefix is checked
+ * against the limit before anybody could allocate for it.
+ *
+ *   nul    data 00                     ends at the first 0 byte
+ *   line   data [CR] LF                the CR belongs to the terminator
+ *   u16    nn nn data                  big-endian length, the prefix not counted
+ *   u32    nn nn nn nn data
+ *   fixed  data                        size bytes
+ *   raw    data                        all there is
+ */
+#ifndef NET_FRAME_H
+#define NET_FRAME_H
+
+#include "core/xchg.h"
+
+enum frame_result {
+  FRAME_MORE,      /* not complete */
+  FRAME_MESSAGE,   /* complete: struct frame_cut is filled */
+  FRAME_TOO_LONG,  /* over the limit, or will be */
+  FRAME_TRUNCATED, /* the stream ended within it (frame_cut_last only) */
+};
+
+struct frame_cut {
+  size_t head; /* bytes of the prefix */
+  size_t size; /* bytes of the message behind it, max at most */
+  size_t tail; /* bytes of the terminator behind that */
+};
+
+#define FRAME_HEAD_MAX 4
+
+/**
+ * frame_cut(frame, max, data, size, scanned, cut):
+ * Find the first message of the ${size} (1 at least) bytes at ${data}, of which the first
+ * ${*scanned} were seen in vain by an earlier call with a shorter ${size}; on FRAME_MORE
+ * ${*scanned} is what the next call may skip, else 0.  The work over all calls is linear in the
+ * bytes.
+ * Return: FRAME_MESSAGE with ${*cut} filled, FRAME_MORE or FRAME_TOO_LONG. The result depends on
+ * the bytes alone, never on how they were split, except under raw, where the message is min(size,
+ * max) bytes.
+ */
+enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                            size_t size, size_t *scanned, struct frame_cut *cut);
+
+/**
+ * frame_cut_last(frame, max, data, size, cut):
+ * The same where frame_cut said FRAME_MORE and the stream has ended: nul and line end the message
+ * there (no tail; a lone CR is data), under a declared length it is truncated.
+ */
+enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                                 size_t size, struct frame_cut *cut);
+
+/**
+ * Write the prefix of a message of ${size} bytes into ${head}; return its length, 0 for frames
+ * without one.
+ */
+size_t frame_head(const struct xchg_frame *frame, size_t size, uint8_t head[FRAME_HEAD_MAX]);
+
+/**
+ * The terminator that the server's own messages get: "\0", "\n" or none; its length in ${*size}.
+ */
+const uint8_t *frame_tail(const struct xchg_frame *frame, size_t *size);
+
+#endif

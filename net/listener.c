@@ -1,0 +1,257 @@
+/*
+ * listener: see listener.h.  Opened and closed by main or the acceptor, never by two threads at a
+ * time.
+ */
+#include "net/listener.h"
+
+#include "core/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int say(struct log *log, const struct addr_listen *where, const char *what, int error) {
+  char text[sizeof(where->path) + 16];
+  struct log_line line;
+  log_begin(&line, log, LOG_ERROR, what);
+  log_str(&line, "addr", addr_format_listen(where, text, sizeof(text)));
+  log_str(&line, "error", strerror(error));
+  log_end(&line);
+  errno = error;
+  return -1;
+}
+
+/* An option without which the server works all the same. */
+static void try_option(const struct listener *listener, int level, int name, int value,
+                       struct log *log) {
+  if (sys_setsockopt(listener->fd, level, name, &value, sizeof(value)) == -1) {
+    log_errno(log, LOG_WARN, "cannot set a socket option", errno);
+  }
+}
+
+/* What accepted connections inherit. */
+static void set_inherited(struct listener *listener, const struct xchg_config *config,
+                          struct log *log) {
+  int sndbuf = (int)min_u64(config->sndbuf_bytes, INT32_MAX);
+  if (listener->where.addr.family == ADDR_UNIX) {
+    listener->sndbuf = sndbuf;
+    return;
+  }
+  if (sndbuf > 0) {
+    try_option(listener, SOL_SOCKET, SO_SNDBUF, sndbuf, log);
+  }
+  if (config->nodelay) {
+    try_option(listener, IPPROTO_TCP, TCP_NODELAY, 1, log);
+  }
+  if (config->keepalive) {
+    try_option(listener, SOL_SOCKET, SO_KEEPALIVE, 1, log);
+  }
+  if (config->defer_accept_s > 0) {
+    try_option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, (int)config->defer_accept_s, log);
+  }
+  if (config->fastopen > 0) {
+    try_option(listener, IPPROTO_TCP, TCP_FASTOPEN, (int)config->fastopen, log);
+  }
+}
+
+/* Is a server alive behind the socket file ${to}? */
+static bool alive(const struct sockaddr_storage *to, socklen_t size) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd == -1) {
+    return true; /* unknown: rather refuse than take an address from somebody */
+  }
+  bool refused = connect(fd, (const struct sockaddr *)to, size) == -1 && errno == ECONNREFUSED;
+  sys_close(fd);
+  return !refused;
+}
+
+/* Remove a socket file that a dead server left; anything else stays and makes the bind fail. */
+static void remove_stale(const struct addr_listen *where) {
+  struct sockaddr_storage to;
+  socklen_t size = sock_addr_to(where, &to);
+  struct stat st;
+  if (lstat(where->path, &st) == 0 && S_ISSOCK(st.st_mode) && !alive(&to, size)) {
+    (void)unlink(where->path);
+  }
+}
+
+static void note_file(struct listener *listener) {
+  struct stat st;
+  if (lstat(listener->where.path, &st) == 0) {
+    listener->file = st.st_ino;
+    listener->device = st.st_dev;
+  }
+}
+
+/* Set where->addr to what the socket is bound to: its family and, behind port 0, its port. */
+static void note_address(struct listener *listener) {
+  struct sockaddr_storage bound;
+  socklen_t size = sizeof(bound);
+  if (getsockname(listener->fd, (struct sockaddr *)&bound, &size) == -1) {
+    return;
+  }
+  sock_addr_from(&listener->where.addr, &bound);
+  if (bound.ss_family == AF_UNIX && size > offsetof(struct sockaddr_un, sun_path)) {
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&bound;
+    size_t length =
+        min_u64(size - offsetof(struct sockaddr_un, sun_path), sizeof(listener->where.path) - 1);
+    memcpy(listener->where.path, un->sun_path, length);
+    listener->where.path[length] = 0;
+  }
+}
+
+static int open_family(struct listener *listener, const struct xchg_config *config) {
+  struct sockaddr_storage to;
+  socklen_t size = sock_addr_to(&listener->where, &to);
+  int on = 1, off = 0;
+  listener->fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (listener->fd == -1) {
+    return -1;
+  }
+  if (to.ss_family != AF_UNIX &&
+      setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == -1) {
+    return -1;
+  }
+  if (to.ss_family != AF_UNIX && config->reuseport &&
+      setsockopt(listener->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == -1) {
+    return -1;
+  }
+  int *only = listener->where.any ? &off : &on;
+  if (to.ss_family == AF_INET6 &&
+      setsockopt(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, only, sizeof(*only)) == -1) {
+    return -1;
+  }
+  return bind(listener->fd, (const struct sockaddr *)&to, size);
+}
+
+/* Bind; ":port" means IPv4 where there is no IPv6. */
+static int open_bound(struct listener *listener, const struct xchg_config *config) {
+  if (listener->where.any) {
+    listener->where.addr.family = ADDR_IPV6;
+  }
+  int result = open_family(listener, config);
+  if (result == 0 || !listener->where.any || (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)) {
+    return result;
+  }
+  if (listener->fd != -1) {
+    sys_close(listener->fd);
+  }
+  listener->where.addr.family = ADDR_IPV4;
+  return open_family(listener, config);
+}
+
+int listener_open(struct listener *listener, const struct addr_listen *where,
+                  const struct xchg_config *config, struct log *log) {
+  *listener = (struct listener){.fd = -1, .where = *where};
+  bool local = where->addr.family == ADDR_UNIX;
+  if (local) {
+    remove_stale(where);
+  }
+  const char *what = "cannot bind";
+  if (open_bound(listener, config) == -1) {
+    goto failed;
+  }
+  if (local) {
+    note_file(listener);
+    what = "cannot set the mode of the socket file";
+    if (where->mode != -1 && chmod(where->path, (mode_t)where->mode) == -1) {
+      goto failed;
+    }
+  }
+  set_inherited(listener, config, log);
+  what = "cannot listen"; /* nobody can connect before this: the mode is in force by then */
+  if (listen(listener->fd, (int)config->backlog) == -1) {
+    goto failed;
+  }
+  if (!local) {
+    note_address(listener);
+  }
+  return 0;
+
+failed:;
+  int error = errno;
+  listener_close(listener);
+  return say(log, where, what, error);
+}
+
+int listener_adopt(struct listener *listener, int fd, const struct xchg_config *config,
+                   struct log *log) {
+  *listener = (struct listener){.fd = fd, .passed = true};
+  int listening = 0, type = 0;
+  socklen_t size = sizeof(int);
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == -1 ||
+      getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == -1 || listening == 0 ||
+      type != SOCK_STREAM) {
+    struct log_line line;
+    log_begin(&line, log, LOG_ERROR,
+              "a descriptor passed by LISTEN_FDS is no listening stream socket");
+    log_u64(&line, "fd", (uint64_t)fd);
+    log_end(&line);
+    return -1;
+  }
+  (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+  (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  note_address(listener);
+  (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &listening,
+                   sizeof(listening)); /* ENOENT: none was left */
+  set_inherited(listener, config, log);
+  return 0;
+}
+
+enum sock_accepted listener_accept(const struct listener *listener, struct guest *guest) {
+  enum sock_accepted result = sock_accept(listener->fd, &guest->fd, &guest->addr);
+  if (result == ACCEPTED) {
+    guest->accepted_ns = sys_now_ns();
+    if (listener->sndbuf > 0) {
+      (void)sys_setsockopt(guest->fd, SOL_SOCKET, SO_SNDBUF, &listener->sndbuf,
+                           sizeof(listener->sndbuf)); /* a smaller buffer is a wish */
+    }
+  }
+  bool shut = listener->retired && listener->where.addr.family == ADDR_UNIX && errno == EINVAL;
+  return result == ACCEPT_BROKEN && shut ? ACCEPT_NONE : result;
+}
+
+static void remove_file(struct listener *listener) {
+  struct stat st;
+  if (listener->file != 0 && lstat(listener->where.path, &st) == 0 && st.st_ino == listener->file &&
+      st.st_dev == listener->device) {
+    (void)unlink(listener->where.path);
+  }
+  listener->file = 0;
+}
+
+void listener_retire(struct listener *listener) {
+  /* Byte 13 of a TCP header holds the flags, 0x02 is SYN: drop what has it, keep what has not. */
+  static const struct sock_filter drop_syn[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+  };
+  listener->retired = true;
+  if (listener->passed) {
+    listener_close(listener);
+  } else if (listener->where.addr.family == ADDR_UNIX) {
+    remove_file(listener);
+    (void)sys_shutdown(listener->fd, SHUT_RD);
+  } else {
+    struct sock_fprog program = {.len = count_of(drop_syn),
+                                 .filter = (struct sock_filter *)drop_syn};
+    (void)sys_setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+  }
+}
+
+void listener_close(struct listener *listener) {
+  if (listener->fd == -1) {
+    return;
+  }
+  remove_file(listener);
+  sys_close(listener->fd);
+  listener->fd = -1;
+}

@@ -1,0 +1,258 @@
+/*
+ * reactor: see reactor.h.
+ *
+ * The descriptors are registered once, edge-triggered, and never read back; interest changes only
+ * when a write fell short for the first time.  Time is taken once a turn, after the wait.
+ */
+#include "net/reactor.h"
+
+#include "core/sys.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+/* The wake's event data: no slot has this number. */
+#define WAKE_DATA UINT64_MAX
+
+#define POLL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
+static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
+                  EPOLLHUP == POLLHUP && EPOLLRDHUP == 0x2000,
+              "poll's events are epoll's");
+
+static void reset(struct reactor *reactor, struct slab *slab, struct stats *stats) {
+  memset(reactor, 0, offsetof(struct reactor, events));
+  reactor->slab = slab;
+  reactor->stats = stats;
+  reactor->epoll_fd = -1;
+  reactor->poll_fd = -1;
+  reactor->wake_fd = -1;
+  reactor->again_first = SLAB_NONE;
+  reactor->retired = SLAB_NONE;
+  reactor->now_ns = sys_now_ns();
+  wheel_init(&reactor->wheel, reactor->now_ns);
+}
+
+int reactor_open(struct reactor *reactor, struct slab *slab, struct stats *stats) {
+  reset(reactor, slab, stats);
+  reactor->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  return reactor->epoll_fd == -1 ? -1 : 0;
+}
+
+void reactor_open_single(struct reactor *reactor, struct slab *slab, struct stats *stats) {
+  reset(reactor, slab, stats);
+}
+
+void reactor_close(struct reactor *reactor) {
+  if (reactor->epoll_fd != -1) {
+    sys_close(reactor->epoll_fd);
+    reactor->epoll_fd = -1;
+  }
+}
+
+int reactor_watch(struct reactor *reactor, const struct wake *wake) {
+  if (reactor->epoll_fd == -1) {
+    reactor->wake_fd = wake->fd;
+    return 0;
+  }
+  struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = WAKE_DATA};
+  return sys_epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, wake->fd, &event);
+}
+
+struct source *reactor_take(struct reactor *reactor) {
+  uint32_t slot;
+  struct source *source = slab_alloc(reactor->slab, &slot);
+  if (source == NULL) {
+    return NULL;
+  }
+  if (++reactor->generation == 0) {
+    reactor->generation = 1;
+  }
+  *source = (struct source){.slot = slot, .generation = reactor->generation, .next = SLAB_NONE};
+  return source;
+}
+
+static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
+  struct epoll_event event = {.events = source->interest,
+                              .data.u64 = (uint64_t)source->generation << 32 | source->slot};
+  return sys_epoll_ctl(reactor->epoll_fd, op, fd, &event);
+}
+
+int reactor_add(struct reactor *reactor, struct source *source, int fd, uint32_t events) {
+  source->interest = events;
+  if (reactor->epoll_fd == -1) {
+    reactor->poll_fd = fd;
+    reactor->poll_slot = source->slot;
+    return 0;
+  }
+  return control(reactor, EPOLL_CTL_ADD, source, fd);
+}
+
+int reactor_want(struct reactor *reactor, struct source *source, int fd, uint32_t events) {
+  if (reactor->epoll_fd == -1) {
+    source->interest = events;
+    return 0;
+  }
+  if ((events & ~source->interest) == 0) {
+    return 0;
+  }
+  source->interest |= events;
+  return control(reactor, EPOLL_CTL_MOD, source, fd);
+}
+
+void reactor_remove(struct reactor *reactor, struct source *source, int fd) {
+  if (reactor->epoll_fd == -1) {
+    reactor->poll_fd = -1;
+  } else {
+    control(reactor, EPOLL_CTL_DEL, source, fd);
+  }
+}
+
+void reactor_again(struct reactor *reactor, struct source *source) {
+  if (source->queued) {
+    return;
+  }
+  source->queued = true;
+  source->next = SLAB_NONE;
+  if (reactor->again_first == SLAB_NONE) {
+    reactor->again_first = source->slot;
+  } else {
+    struct source *last = slab_at(reactor->slab, reactor->again_last);
+    last->next = source->slot;
+  }
+  reactor->again_last = source->slot;
+}
+
+void reactor_arm(struct reactor *reactor, struct source *source, uint64_t deadline_ns) {
+  if (timer_armed(&source->timer) && timer_deadline_ns(&source->timer) <= deadline_ns) {
+    return; /* lazily: the timer that fires too early is armed anew then */
+  }
+  wheel_arm(&reactor->wheel, &source->timer, deadline_ns);
+}
+
+/*
+ * A retired source may still stand in the again list, whose link it needs; it enters the list of
+ * retired ones when the again list lets go of it.
+ */
+void reactor_retire(struct reactor *reactor, struct source *source) {
+  assert(source->generation != 0);
+  wheel_cancel(&reactor->wheel, &source->timer);
+  source->generation = 0;
+  if (reactor->epoll_fd == -1) {
+    reactor->poll_fd = -1;
+  }
+  if (!source->queued) {
+    source->next = reactor->retired;
+    reactor->retired = source->slot;
+  }
+}
+
+struct source *reactor_reap(struct reactor *reactor) {
+  if (reactor->retired == SLAB_NONE) {
+    return NULL;
+  }
+  struct source *source = slab_at(reactor->slab, reactor->retired);
+  reactor->retired = source->next;
+  return source;
+}
+
+void reactor_free(struct reactor *reactor, struct source *source) {
+  slab_free(reactor->slab, source->slot);
+}
+
+bool reactor_busy(const struct reactor *reactor) {
+  return reactor->again_first != SLAB_NONE || reactor->retired != SLAB_NONE;
+}
+
+static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
+  until_ns = min_u64(until_ns, wheel_next_ns(&reactor->wheel));
+  if (until_ns == NEVER) {
+    return -1;
+  }
+  uint64_t now_ns = until_ns == 0 ? 0 : sys_now_ns();
+  if (until_ns <= now_ns) {
+    return 0;
+  }
+  uint64_t ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS; /* up: never early */
+  return (int)min_u64(ms, INT32_MAX);
+}
+
+/* Waits for the one source and the wake, and presents what came as epoll would. */
+static int poll_wait(struct reactor *reactor, int timeout) {
+  struct source *source =
+      reactor->poll_fd == -1 ? NULL : slab_at(reactor->slab, reactor->poll_slot);
+  struct pollfd fds[2] = {
+      {.fd = reactor->poll_fd, .events = (short)(source ? source->interest & POLL_EVENTS : 0)},
+      {.fd = reactor->woken ? -1 : reactor->wake_fd, .events = POLLIN}};
+  int ready = sys_poll(fds, 2, timeout);
+  if (ready <= 0) {
+    return ready;
+  }
+  reactor->woken = reactor->woken || fds[1].revents != 0;
+  if (source == NULL || fds[0].revents == 0) {
+    return 0;
+  }
+  reactor->events[0].events = (uint32_t)(unsigned short)fds[0].revents;
+  reactor->events[0].data.u64 = (uint64_t)source->generation << 32 | source->slot;
+  return 1;
+}
+
+void reactor_wait(struct reactor *reactor, uint64_t until_ns) {
+  int timeout = reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns);
+  int ready = reactor->epoll_fd == -1
+                  ? poll_wait(reactor, timeout)
+                  : sys_epoll_wait(reactor->epoll_fd, reactor->events, REACTOR_EVENTS, timeout);
+  reactor->ready = ready == -1 ? 0 : ready;
+  reactor->now_ns = max_u64(reactor->now_ns, sys_now_ns());
+}
+
+static void dispatch_events(struct reactor *reactor) {
+  for (int i = 0; i < reactor->ready; i++) {
+    uint64_t data = reactor->events[i].data.u64;
+    if (data == WAKE_DATA) {
+      continue;
+    }
+    struct source *source = slab_at(reactor->slab, (uint32_t)data);
+    if (source == NULL || source->generation != data >> 32) {
+      stats_add(&reactor->stats->stale, 1);
+      continue;
+    }
+    source->turn(source, reactor->events[i].events);
+  }
+  reactor->ready = 0;
+}
+
+/* Serves those that were in the list when it began; who asks meanwhile comes next time. */
+static void dispatch_again(struct reactor *reactor) {
+  uint32_t slot = reactor->again_first;
+  reactor->again_first = SLAB_NONE;
+  while (slot != SLAB_NONE) {
+    struct source *source = slab_at(reactor->slab, slot);
+    slot = source->next;
+    source->queued = false;
+    if (source->generation != 0) {
+      source->turn(source, TURN_AGAIN);
+    } else {
+      source->next = reactor->retired;
+      reactor->retired = source->slot;
+    }
+  }
+}
+
+static void dispatch_timers(struct reactor *reactor) {
+  for (int i = 0; i < REACTOR_TIMERS; i++) {
+    struct timer *timer = wheel_expire(&reactor->wheel, reactor->now_ns);
+    if (timer == NULL) {
+      return;
+    }
+    struct source *source = container_of(timer, struct source, timer);
+    source->turn(source, TURN_TIMER);
+  }
+}
+
+void reactor_dispatch(struct reactor *reactor) {
+  dispatch_events(reactor);
+  dispatch_again(reactor);
+  dispatch_timers(reactor);
+}

@@ -1,0 +1,130 @@
+/*
+ * sock: see sock.h.  Runs on whichever thread owns the descriptor; keeps nothing.
+ */
+#include "net/sock.h"
+
+#include "core/sys.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/un.h>
+
+static enum io failed(void) {
+  return errno == EAGAIN || errno == EWOULDBLOCK ? IO_AGAIN : IO_ERROR;
+}
+
+enum io sock_recv(int fd, void *data, size_t size, size_t *count) {
+  ssize_t got;
+  do {
+    got = sys_recv(fd, data, size, 0);
+  } while (got == -1 && errno == EINTR);
+  *count = got > 0 ? (size_t)got : 0;
+  if (got == -1) {
+    return failed();
+  }
+  return got == 0 ? IO_EOF : IO_OK;
+}
+
+enum io sock_send(int fd, const void *data, size_t size, size_t *count) {
+  ssize_t put;
+  do {
+    put = sys_send(fd, data, size, MSG_NOSIGNAL);
+  } while (put == -1 && errno == EINTR);
+  *count = put > 0 ? (size_t)put : 0;
+  return put == -1 ? failed() : IO_OK;
+}
+
+uint32_t sock_unacked(int fd) {
+  int bytes = 0;
+  if (sys_ioctl(fd, SIOCOUTQ, &bytes) == -1 || bytes < 0) {
+    return 0;
+  }
+  return (uint32_t)bytes;
+}
+
+enum xchg_reason sock_reason(int error) {
+  switch (error) {
+    case ECONNRESET:
+    case EPIPE:
+    case ECONNABORTED:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+      return XCHG_RESET;
+    default:
+      return XCHG_ERROR;
+  }
+}
+
+/*
+ * accept(2): errors of the network under the new connection are reported here and mean nothing for
+ * the listener.
+ */
+static enum sock_accepted accept_failed(int error) {
+  switch (error) {
+    case EAGAIN:
+      return ACCEPT_NONE;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return ACCEPT_EXHAUSTED;
+    case EBADF:
+    case EFAULT:
+    case EINVAL:
+    case ENOTSOCK:
+    case EOPNOTSUPP:
+      return ACCEPT_BROKEN;
+    default:
+      return ACCEPT_NEXT;
+  }
+}
+
+enum sock_accepted sock_accept(int fd, int *peer_fd, struct addr *peer) {
+  struct sockaddr_storage from;
+  socklen_t size = sizeof(from);
+  from.ss_family = AF_UNSPEC;
+  int got = sys_accept4(fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (got == -1) {
+    return accept_failed(errno);
+  }
+  *peer_fd = got;
+  sock_addr_from(peer, &from);
+  return ACCEPTED;
+}
+
+void sock_addr_from(struct addr *addr, const struct sockaddr_storage *from) {
+  if (from->ss_family == AF_INET) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)from;
+    addr_from_ipv4(addr, (const uint8_t *)&in->sin_addr, ntohs(in->sin_port));
+  } else if (from->ss_family == AF_INET6) {
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)from;
+    addr_from_ipv6(addr, in6->sin6_addr.s6_addr, ntohs(in6->sin6_port));
+  } else {
+    *addr = (struct addr){.family = ADDR_UNIX};
+  }
+}
+
+socklen_t sock_addr_to(const struct addr_listen *listen, struct sockaddr_storage *to) {
+  memset(to, 0, sizeof(*to));
+  if (listen->addr.family == ADDR_UNIX) {
+    struct sockaddr_un *un = (struct sockaddr_un *)to;
+    un->sun_family = AF_UNIX;
+    memcpy(un->sun_path, listen->path, sizeof(un->sun_path));
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(listen->path) + 1);
+  }
+  if (listen->addr.family == ADDR_IPV4) {
+    struct sockaddr_in *in = (struct sockaddr_in *)to;
+    in->sin_family = AF_INET;
+    in->sin_port = htons(listen->addr.port);
+    memcpy(&in->sin_addr, listen->addr.bytes, sizeof(in->sin_addr));
+    return sizeof(*in);
+  }
+  struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)to;
+  in6->sin6_family = AF_INET6;
+  in6->sin6_port = htons(listen->addr.port);
+  memcpy(&in6->sin6_addr, listen->addr.bytes, sizeof(in6->sin6_addr));
+  return sizeof(*in6);
+}

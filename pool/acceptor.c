@@ -1,0 +1,423 @@
+/*
+ * acceptor: see acceptor.h for the states.
+ *
+ * A turn: letters, what ended, what must be resumed or concluded; then a wait, announced like a
+ * worker's; then the doors that are ready.  Listeners are watched level-triggered, so that a batch
+ * may stop anywhere.
+ */
+#include "pool/acceptor.h"
+
+#include "core/sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BATCH_GROWS_AFTER 8        /* full batches in a row */
+#define RETRY_NS (100 * NS_PER_MS) /* after descriptors or memory ran out */
+#define EPISODE_OVER_NS NS_PER_S   /* without such an error */
+
+static void door_turn(struct source *source, uint32_t events);
+
+int acceptor_open_inbox(struct acceptor *acceptor) {
+  *acceptor = (struct acceptor){.reactor = {.epoll_fd = -1}, .inbox = {.wake = {.fd = -1}}};
+  return inbox_open(&acceptor->inbox, 1);
+}
+
+static int open_door(struct acceptor *acceptor, uint32_t index) {
+  struct source *taken = reactor_take(&acceptor->reactor);
+  if (taken == NULL) {
+    return -1;
+  }
+  struct door *door = container_of(taken, struct door, source);
+  struct source source = *taken;
+  *door = (struct door){.source = source,
+                        .acceptor = acceptor,
+                        .listener = &acceptor->listeners[index],
+                        .index = index,
+                        .batch = 1};
+  door->source.turn = door_turn;
+  acceptor->door_of[index] = door;
+  return reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN);
+}
+
+int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup) {
+  acceptor->config = setup->config;
+  acceptor->log = setup->log;
+  acceptor->admit = setup->admit;
+  acceptor->model = setup->model;
+  acceptor->listeners = setup->listeners;
+  acceptor->listeners_count = setup->listeners_count;
+  acceptor->stop_ns = acceptor->episode_ns = NEVER;
+  if (slab_init(&acceptor->doors, sizeof(struct door), CONFIG_LISTEN_MAX) == -1 ||
+      reactor_open(&acceptor->reactor, &acceptor->doors, &acceptor->stats) == -1 ||
+      reactor_watch(&acceptor->reactor, &acceptor->inbox.wake) == -1) {
+    return -1;
+  }
+  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+    if (open_door(acceptor, i) == -1) {
+      return -1;
+    }
+  }
+  return 0;
+}
+
+void acceptor_close(struct acceptor *acceptor) {
+  reactor_close(&acceptor->reactor);
+  slab_fini(&acceptor->doors);
+  inbox_close(&acceptor->inbox);
+}
+
+/* ---- doors ---- */
+
+/* The ${i}th door, or NULL where its listener is closed. */
+static struct door *door_at(const struct acceptor *acceptor, uint32_t i) {
+  struct door *door = acceptor->door_of[i];
+  return door->listener->fd == -1 ? NULL : door;
+}
+
+static void watch_doors(struct acceptor *acceptor, bool watch) {
+  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+    struct door *door = door_at(acceptor, i);
+    if (door == NULL) {
+      continue;
+    }
+    if (!watch) {
+      reactor_remove(&acceptor->reactor, &door->source, door->listener->fd);
+    } else if (reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN) == -1 &&
+               errno != EEXIST) {
+      acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS; /* no memory: the pause goes on */
+      acceptor->state = ACCEPT_PAUSED;
+      acceptor->exhausted = true;
+    }
+  }
+}
+
+static void close_door(struct acceptor *acceptor, struct door *door) {
+  if (acceptor->state == ACCEPT_OPEN) {
+    reactor_remove(&acceptor->reactor, &door->source, door->listener->fd);
+  }
+  listener_close(door->listener);
+}
+
+static uint32_t doors_open(const struct acceptor *acceptor) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+    count += acceptor->listeners[i].fd != -1;
+  }
+  return count;
+}
+
+/* ---- pausing ---- */
+
+static uint32_t live(const struct acceptor *acceptor) {
+  return acceptor->model->ops->live(acceptor->model);
+}
+
+static bool room(const struct acceptor *acceptor) {
+  return live(acceptor) < acceptor->config->max_connections &&
+         acceptor->model->ops->room(acceptor->model);
+}
+
+static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
+  if (acceptor->state == ACCEPT_OPEN) {
+    watch_doors(acceptor, false);
+    acceptor->state = ACCEPT_PAUSED;
+  }
+  acceptor->exhausted = exhausted;
+  acceptor->live_seen = live(acceptor);
+  acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS;
+}
+
+/* Descriptors or memory ran out: one line when that begins. */
+static void note_exhausted(struct acceptor *acceptor, const char *what, int error) {
+  uint64_t now_ns = acceptor->reactor.now_ns;
+  stats_add(&acceptor->stats.accept_pauses, 1);
+  if (acceptor->episode_ns == NEVER) {
+    acceptor->episode_ns = now_ns;
+    acceptor->exhausted_count = 0;
+    log_errno(acceptor->log, LOG_WARN, what, error);
+  }
+  acceptor->exhausted_ns = now_ns;
+  acceptor->exhausted_count++;
+  pause_accepting(acceptor, true);
+}
+
+/* ... and one when there has been none for a second. */
+static void note_recovered(struct acceptor *acceptor) {
+  uint64_t now_ns = acceptor->reactor.now_ns;
+  if (acceptor->episode_ns == NEVER || acceptor->state != ACCEPT_OPEN ||
+      now_ns < acceptor->exhausted_ns + EPISODE_OVER_NS) {
+    return;
+  }
+  struct log_line line;
+  log_begin(&line, acceptor->log, LOG_WARN, "accepting again");
+  log_u64(&line, "failures", acceptor->exhausted_count);
+  log_u64(&line, "ms", (acceptor->exhausted_ns - acceptor->episode_ns) / NS_PER_MS);
+  log_end(&line);
+  acceptor->episode_ns = NEVER;
+}
+
+/* May accepting go on: there is room, or it is worth another try? */
+static bool may_resume(const struct acceptor *acceptor) {
+  if (acceptor->exhausted && live(acceptor) >= acceptor->live_seen &&
+      acceptor->reactor.now_ns < acceptor->retry_ns) {
+    return false;
+  }
+  return acceptor->config->overload == OVERLOAD_REFUSE || room(acceptor);
+}
+
+/* ---- accepting ---- */
+
+static void refuse(struct acceptor *acceptor, const struct guest *guest, enum xchg_reason reason) {
+  stats_add(&acceptor->stats.ended[reason], 1);
+  sys_close(guest->fd);
+}
+
+/* Place ${guest}, which was admitted. Return: false if the system refused and the guest is held. */
+static bool place(struct acceptor *acceptor, const struct guest *guest) {
+  int placed = acceptor->model->ops->place(acceptor->model, guest);
+  if (placed == -1) {
+    acceptor->held = *guest;
+    acceptor->holding = true;
+    note_exhausted(acceptor, "cannot start a thread or process for a connection", errno);
+    return false;
+  }
+  if (placed == 1) {
+    stats_add(&acceptor->stats.wakes, 1);
+  }
+  return true;
+}
+
+/* A connection has been accepted. Return: may the batch go on? */
+static bool receive(struct acceptor *acceptor, struct guest *guest) {
+  enum xchg_reason refused;
+  stats_add(&acceptor->stats.accepted, 1);
+  if (!room(acceptor)) {
+    refuse(acceptor, guest, XCHG_OVERLOAD);
+    return true;
+  }
+  if (!admit_enter(acceptor->admit, guest, &refused)) {
+    refuse(acceptor, guest, refused);
+    return true;
+  }
+  return place(acceptor, guest);
+}
+
+/*
+ * An accept failed on that connection's account: counted; said at most once a second, since a peer
+ * may cause it.
+ */
+static void note_failed(struct acceptor *acceptor, int error) {
+  stats_add(&acceptor->stats.accept_errors, 1);
+  if (acceptor->reactor.now_ns >= acceptor->log_accept_ns) {
+    acceptor->log_accept_ns = acceptor->reactor.now_ns + NS_PER_S;
+    log_errno(acceptor->log, LOG_DEBUG, "accept failed", error);
+  }
+}
+
+static void note_broken(struct acceptor *acceptor, struct door *door, int error) {
+  log_errno(acceptor->log, LOG_ERROR, "a listener broke", error);
+  close_door(acceptor, door);
+  atom_store_release_u32(&acceptor->broken, 1); /* pairs with server_broken */
+  wake_signal(acceptor->model->setup.done);
+}
+
+/*
+ * Accept up to ${max} connections. Return: how many were looked for and found; fewer: the queue is
+ * empty, or accepting paused.
+ */
+static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint32_t max) {
+  struct guest guest = {.listener = door->index};
+  for (uint32_t i = 0; i < max; i++) {
+    if (acceptor->config->overload == OVERLOAD_WAIT && !room(acceptor)) {
+      pause_accepting(acceptor, false);
+      return i;
+    }
+    switch (listener_accept(door->listener, &guest)) {
+      case ACCEPTED:
+        if (!receive(acceptor, &guest)) {
+          return i;
+        }
+        break;
+      case ACCEPT_NONE:
+        return i;
+      case ACCEPT_NEXT:
+        note_failed(acceptor, errno);
+        break;
+      case ACCEPT_EXHAUSTED:
+        note_exhausted(acceptor, "accepting pauses", errno);
+        return i;
+      case ACCEPT_BROKEN:
+        note_broken(acceptor, door, errno);
+        return i;
+    }
+  }
+  return max;
+}
+
+/* The batch grows slowly and falls at once: one EAGAIN costs as much as eight events. */
+static void door_turn(struct source *source, uint32_t events) {
+  (void)events;
+  struct door *door = container_of(source, struct door, source);
+  if (door->acceptor->state != ACCEPT_OPEN || door->listener->fd == -1) {
+    return; /* paused by another door of this turn */
+  }
+  uint32_t found = accept_batch(door->acceptor, door, door->batch);
+  if (found < door->batch) {
+    door->batch = found > 0 ? found : 1;
+    door->full = 0;
+  } else if (++door->full == BATCH_GROWS_AFTER) {
+    door->batch = door->batch * 2 < ACCEPT_BATCH_MAX ? door->batch * 2 : ACCEPT_BATCH_MAX;
+    door->full = 0;
+  }
+}
+
+static void resume(struct acceptor *acceptor) {
+  if (acceptor->state != ACCEPT_PAUSED || !may_resume(acceptor)) {
+    return;
+  }
+  if (acceptor->holding) {
+    struct guest guest = acceptor->held;
+    acceptor->holding = false;
+    if (!place(acceptor, &guest)) {
+      return;
+    }
+  }
+  acceptor->state = ACCEPT_OPEN;
+  watch_doors(acceptor, true);
+}
+
+/* ---- the stop ---- */
+
+static uint64_t grace_over_ns(const struct acceptor *acceptor) {
+  return add_sat_u64(acceptor->stop_ns, acceptor->config->stop_grace_ns);
+}
+
+static uint64_t patience_over_ns(const struct acceptor *acceptor) {
+  const struct xchg_config *config = acceptor->config;
+  return add_sat_u64(acceptor->stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
+}
+
+static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
+  acceptor->stop_ns = stop_ns;
+  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+    struct door *door = door_at(acceptor, i);
+    if (door == NULL) {
+      continue;
+    }
+    if (door->listener->passed && acceptor->state == ACCEPT_OPEN) {
+      reactor_remove(&acceptor->reactor, &door->source, door->listener->fd);
+    }
+    listener_retire(door->listener);
+  }
+}
+
+/* The grace is over: whoever is in a queue still comes in; an empty queue closes its listener. */
+static void conclude_stop(struct acceptor *acceptor) {
+  uint64_t now_ns = acceptor->reactor.now_ns;
+  if (acceptor->stop_ns == NEVER || now_ns < grace_over_ns(acceptor)) {
+    return;
+  }
+  bool impatient = now_ns >= patience_over_ns(acceptor);
+  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+    struct door *door = door_at(acceptor, i);
+    if (door == NULL) {
+      continue;
+    }
+    bool empty = acceptor->state == ACCEPT_OPEN &&
+                 accept_batch(acceptor, door, ACCEPT_BATCH_MAX) < ACCEPT_BATCH_MAX &&
+                 acceptor->state == ACCEPT_OPEN;
+    if ((empty || impatient) && door->listener->fd != -1) {
+      close_door(acceptor, door);
+    }
+  }
+  if (doors_open(acceptor) > 0) {
+    return;
+  }
+  if (acceptor->holding && impatient) {
+    acceptor->holding = false;
+    admit_leave(acceptor->admit, acceptor->held.ticket);
+    refuse(acceptor, &acceptor->held, XCHG_DRAIN);
+  }
+  acceptor->finished = !acceptor->holding && acceptor->model->ops->last(acceptor->model);
+}
+
+/* ---- turns ---- */
+
+static void read_letters(struct acceptor *acceptor) {
+  const struct letter *letter = inbox_take(&acceptor->inbox);
+  if (letter != NULL && acceptor->stop_ns == NEVER) {
+    begin_stop(acceptor, letter->time_ns);
+  }
+}
+
+/* When something must be done though nothing happens. */
+static uint64_t next_ns(const struct acceptor *acceptor) {
+  uint64_t next = NEVER;
+  uint64_t now_ns = acceptor->reactor.now_ns;
+  if (acceptor->state == ACCEPT_PAUSED && acceptor->exhausted) {
+    next = acceptor->retry_ns;
+  }
+  if (acceptor->episode_ns != NEVER && acceptor->state == ACCEPT_OPEN) {
+    next = min_u64(next, acceptor->exhausted_ns + EPISODE_OVER_NS);
+  }
+  if (acceptor->stop_ns != NEVER) {
+    uint64_t over_ns = grace_over_ns(acceptor);
+    if (now_ns >= over_ns) {
+      over_ns = patience_over_ns(acceptor);
+    }
+    if (now_ns >= over_ns) {
+      over_ns = now_ns + RETRY_NS;
+    }
+    next = min_u64(next, over_ns);
+  }
+  return next;
+}
+
+/* Does the acceptor wait for the last connections of a stop? */
+static bool ending(const struct acceptor *acceptor) {
+  return acceptor->stop_ns != NEVER && doors_open(acceptor) == 0;
+}
+
+/* Has what it waits for been released? */
+static bool released(const struct acceptor *acceptor) {
+  return ending(acceptor) ? live(acceptor) == 0
+                          : acceptor->state == ACCEPT_PAUSED && may_resume(acceptor);
+}
+
+static void wait_turn(struct acceptor *acceptor) {
+  bool waits = acceptor->state == ACCEPT_PAUSED || ending(acceptor);
+  if (waits) {
+    admit_want(acceptor->admit);
+  }
+  if (waits && released(acceptor)) {
+    reactor_wait(&acceptor->reactor, 0);
+  } else if (inbox_doze(&acceptor->inbox)) {
+    reactor_wait(&acceptor->reactor, next_ns(acceptor));
+    inbox_rouse(&acceptor->inbox);
+  } else {
+    reactor_wait(&acceptor->reactor, 0);
+  }
+  if (waits) {
+    admit_unwant(acceptor->admit);
+  }
+}
+
+void acceptor_run(struct acceptor *acceptor) {
+  while (!acceptor->finished) {
+    wait_turn(acceptor);
+    reactor_dispatch(&acceptor->reactor);
+    read_letters(acceptor);
+    if (acceptor->model->ops->settle != NULL) {
+      acceptor->model->ops->settle(acceptor->model);
+    }
+    resume(acceptor);
+    note_recovered(acceptor);
+    conclude_stop(acceptor);
+  }
+}
+
+void acceptor_send_stop(struct acceptor *acceptor, uint64_t stop_ns) {
+  acceptor->stop = (struct letter){.kind = LETTER_STOP, .time_ns = stop_ns};
+  inbox_push_mpsc(&acceptor->inbox, &acceptor->stop);
+}

@@ -1,0 +1,92 @@
+/*
+ * acceptor: the one thread that accepts.
+ *
+ *          no descriptors or memory; no room under XCHG_OVERLOAD=wait
+ *   OPEN ------------------------------------------------------------> PAUSED
+ *        <------------------------------------------------------------ no listener is watched
+ *          a connection ends, a queue has a place; 100 ms (exhausted)
+ *
+ * A stop changes neither: SYNs are filtered, and accepting goes on as before.  When the grace is
+ * over, a listener whose queue is empty is closed (all of them, when the patience is over), and with
+ * the last one the thread ends, as soon as the model has nothing left to collect.
+ *
+ * Before it accepts it looks for room, and only it makes room less, so that an accepted descriptor
+ * always has a place to go; the one exception is a thread or child that the system refuses: that
+ * guest is kept in hand and tried first.  The batch of accepts for one event adapts, so that it
+ * seldom ends in an accept4 that finds nothing.
+ */
+#ifndef POOL_ACCEPTOR_H
+#define POOL_ACCEPTOR_H
+
+#include "net/listener.h"
+#include "net/reactor.h"
+#include "pool/model.h"
+
+#define ACCEPT_BATCH_MAX 64
+
+/* A listener as the acceptor sees it. */
+struct door {
+  struct source source; /* first */
+  struct acceptor *acceptor;
+  struct listener *listener; /* borrows until the thread ends; closes it */
+  uint32_t index;
+  uint32_t batch; /* accepts for one event */
+  uint32_t full;  /* batches in a row that found all they looked for */
+};
+
+enum accept_state { ACCEPT_OPEN, ACCEPT_PAUSED };
+
+struct acceptor {
+  const struct xchg_config *config; /* borrows, like all that follow */
+  struct log *log;
+  struct admit *admit;
+  struct model *model;
+  struct listener *listeners;
+  uint32_t listeners_count;
+
+  struct reactor reactor;
+  struct slab doors;
+  struct door *door_of[CONFIG_LISTEN_MAX]; /* by the listener's index */
+  struct stats stats;                      /* this thread writes */
+  enum accept_state state;
+  bool exhausted;     /* paused for want of descriptors or memory */
+  bool holding;       /* a guest waits in hand */
+  struct guest held;  /* owns its descriptor while holding */
+  uint32_t live_seen; /* connections when it was exhausted */
+  uint64_t retry_ns;  /* when to try again though none ended */
+  uint64_t stop_ns;   /* NEVER = no stop */
+  bool finished;      /* LAST */
+
+  uint64_t episode_ns;      /* since when there is an episode of exhaustion; NEVER = none */
+  uint64_t exhausted_ns;    /* when it was last exhausted */
+  uint64_t exhausted_count; /* in this episode */
+  uint64_t log_accept_ns;   /* when a failed accept may be logged again */
+
+  atom_u32 broken;    /* 1: a listener broke; read by main */
+  struct inbox inbox; /* letters only */
+  struct letter stop; /* the sender's until sent */
+};
+
+struct acceptor_setup {
+  const struct xchg_config *config;
+  struct log *log;
+  struct admit *admit;
+  struct model *model;
+  struct listener *listeners;
+  uint32_t listeners_count;
+};
+
+/** The inbox comes first, since admission needs its wake. Return: 0, or -1 with errno. */
+int acceptor_open_inbox(struct acceptor *acceptor);
+
+/** Prepare, with the inbox open. Return: 0, or -1 with errno; acceptor_close is due either way. */
+int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup);
+void acceptor_close(struct acceptor *acceptor);
+
+/** Accept until a stop is complete. Thread: the acceptor's. */
+void acceptor_run(struct acceptor *acceptor);
+
+/** Send the stop, once. Thread: any. */
+void acceptor_send_stop(struct acceptor *acceptor, uint64_t stop_ns);
+
+#endif

@@ -1,0 +1,171 @@
+/* admit: see admit.h. */
+#include "pool/admit.h"
+
+#include "core/sys.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define NO_NODE UINT32_MAX
+
+int admit_init(struct admit *admit, const struct xchg_config *config, struct wake *wake) {
+  *admit = (struct admit){.config = config, .wake = wake, .free = NO_NODE};
+  if (config->max_per_ip == 0) {
+    return 0;
+  }
+  /*
+   * Twice the connections: a sweep then frees at least half of the nodes, so that its cost is
+   * spread over as many accepts.
+   */
+  admit->nodes_count = (uint32_t)min_u64(2 * config->max_connections, NO_NODE - 1);
+  uint32_t chains = 1;
+  while (chains < admit->nodes_count && chains < UINT32_C(1) << 31) {
+    chains *= 2;
+  }
+  admit->chains_mask = chains - 1;
+  admit->nodes = calloc(admit->nodes_count, sizeof(*admit->nodes));
+  admit->chains = malloc(chains * sizeof(*admit->chains));
+  if (admit->nodes == NULL || admit->chains == NULL) {
+    admit_fini(admit);
+    return -1;
+  }
+  memset(admit->chains, 0xff, chains * sizeof(*admit->chains)); /* NO_NODE */
+  for (uint32_t i = admit->nodes_count; i-- > 0;) {
+    admit->nodes[i].next = admit->free;
+    admit->free = i;
+  }
+  if (getrandom(&admit->seed, sizeof(admit->seed), GRND_NONBLOCK) != sizeof(admit->seed)) {
+    admit->seed = sys_now_ns();
+  }
+  return 0;
+}
+
+void admit_fini(struct admit *admit) {
+  free(admit->nodes);
+  free(admit->chains);
+  admit->nodes = NULL;
+  admit->chains = NULL;
+}
+
+static bool in_any(const struct config_blocks *list, const struct addr *addr) {
+  /*
+   * A walk over the list: the lists that operators write are short. A trie would pay from some
+   * hundred blocks on.
+   */
+  for (size_t i = 0; i < list->count; i++) {
+    if (addr_in_block(addr, &list->blocks[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static bool allowed(const struct admit *admit, const struct addr *addr) {
+  const struct xchg_config *config = admit->config;
+  return !in_any(&config->deny, addr) && (config->allow.count == 0 || in_any(&config->allow, addr));
+}
+
+/*
+ * A chain for the 16 bytes of an address: two rounds of a 64-bit multiply and fold (as in wyhash),
+ * keyed by the seed.
+ */
+static uint32_t chain_of(const struct admit *admit, const uint8_t bytes[16]) {
+  uint64_t half[2];
+  memcpy(half, bytes, sizeof(half));
+  unsigned __int128 product =
+      (unsigned __int128)(half[0] ^ admit->seed) * UINT64_C(0x9e3779b97f4a7c15);
+  uint64_t mixed = (uint64_t)product ^ (uint64_t)(product >> 64) ^ half[1];
+  product = (unsigned __int128)(mixed ^ admit->seed) * UINT64_C(0xd1342543de82ef95);
+  return (uint32_t)((uint64_t)product ^ (uint64_t)(product >> 64)) & admit->chains_mask;
+}
+
+/*
+ * Walk a chain: find the address, and take back every node on the way that nobody holds any more.
+ */
+static struct admit_node *find(struct admit *admit, uint32_t chain, const struct addr *key) {
+  struct admit_node *found = NULL;
+  uint32_t *link = &admit->chains[chain];
+  while (*link != NO_NODE) {
+    struct admit_node *node = &admit->nodes[*link];
+    if (key != NULL && node->family == key->family &&
+        memcmp(node->bytes, key->bytes, sizeof(node->bytes)) == 0) {
+      found = node;
+    } else if (atom_load_acquire_u32(&node->live) == 0) { /* pairs with admit_leave */
+      uint32_t index = *link;
+      *link = node->next;
+      node->next = admit->free;
+      admit->free = index;
+      continue;
+    }
+    link = &node->next;
+  }
+  return found;
+}
+
+static struct admit_node *insert(struct admit *admit, uint32_t chain, const struct addr *key) {
+  for (uint32_t i = 0; admit->free == NO_NODE && i <= admit->chains_mask; i++) {
+    find(admit, i, NULL);
+  }
+  assert(admit->free != NO_NODE); /* fewer connections than nodes */
+  uint32_t index = admit->free;
+  struct admit_node *node = &admit->nodes[index];
+  admit->free = node->next;
+  memcpy(node->bytes, key->bytes, sizeof(node->bytes));
+  node->family = key->family;
+  node->next = admit->chains[chain];
+  admit->chains[chain] = index;
+  return node;
+}
+
+/* Count one more connection of ${addr}. Return: false at the limit. */
+static bool count_address(struct admit *admit, const struct addr *addr, uint32_t *ticket) {
+  struct addr key = *addr;
+  if (key.family == ADDR_IPV6) {
+    memset(key.bytes + 8, 0, 8); /* a /64 is one customer */
+  }
+  uint32_t chain = chain_of(admit, key.bytes);
+  struct admit_node *node = find(admit, chain, &key);
+  if (node == NULL) {
+    node = insert(admit, chain, &key);
+  }
+  if (atom_load_relaxed_u32(&node->live) >= admit->config->max_per_ip) {
+    return false;
+  }
+  atom_add_relaxed_u32(&node->live, 1);
+  *ticket = (uint32_t)(node - admit->nodes);
+  return true;
+}
+
+bool admit_enter(struct admit *admit, struct guest *guest, enum xchg_reason *refused) {
+  guest->ticket = GUEST_NO_TICKET;
+  if (guest->addr.family == ADDR_UNIX) {
+    return true;
+  }
+  if (!allowed(admit, &guest->addr)) {
+    *refused = XCHG_DENIED;
+    return false;
+  }
+  if (admit->nodes != NULL && !count_address(admit, &guest->addr, &guest->ticket)) {
+    *refused = XCHG_PER_IP;
+    return false;
+  }
+  return true;
+}
+
+void admit_leave(struct admit *admit, uint32_t ticket) {
+  if (ticket != GUEST_NO_TICKET) {
+    atom_sub_release_u32(&admit->nodes[ticket].live, 1);
+  }
+}
+
+void admit_freed(struct admit *admit) {
+  if (atom_exchange_acq_rel_u32(&admit->wanted, 0) != 0) {
+    wake_signal(admit->wake);
+  }
+}
+
+void admit_want(struct admit *admit) { atom_exchange_acq_rel_u32(&admit->wanted, 1); }
+
+void admit_unwant(struct admit *admit) { atom_exchange_acq_rel_u32(&admit->wanted, 0); }

@@ -1,0 +1,191 @@
+/* cpu: see cpu.h. Runs at the start only; a file that cannot be read means no quota. */
+#include "pool/cpu.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Read the first line of ${root}${middle}${path}/${file}. Return: the text, or NULL. */
+static char *read_line(const char *folder, const char *file, char *line, int size) {
+  char name[PATH_MAX];
+  if (snprintf(name, sizeof(name), "%s/%s", folder, file) >= (int)sizeof(name)) {
+    return NULL;
+  }
+  FILE *stream = fopen(name, "re");
+  if (stream == NULL) {
+    return NULL;
+  }
+  char *got = fgets(line, size, stream);
+  fclose(stream);
+  return got;
+}
+
+/* CPUs that one cgroup grants, rounded up; 0 = no quota. */
+static uint32_t quota_of(const char *folder, bool v2) {
+  char line[64];
+  long long quota, period;
+  if (v2) {
+    if (read_line(folder, "cpu.max", line, sizeof(line)) == NULL ||
+        sscanf(line, "%lld %lld", &quota, &period) != 2) {
+      return 0; /* "max 100000" does not scan */
+    }
+  } else {
+    if (read_line(folder, "cpu.cfs_quota_us", line, sizeof(line)) == NULL ||
+        sscanf(line, "%lld", &quota) != 1 ||
+        read_line(folder, "cpu.cfs_period_us", line, sizeof(line)) == NULL ||
+        sscanf(line, "%lld", &period) != 1) {
+      return 0;
+    }
+  }
+  if (quota <= 0 || period <= 0) {
+    return 0;
+  }
+  long long cpus = (quota + period - 1) / period;
+  return cpus > UINT32_MAX ? 0 : (uint32_t)cpus;
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b) {
+  if (a == 0 || b == 0) {
+    return a + b;
+  }
+  return a < b ? a : b;
+}
+
+/* The smallest quota from ${path} up to the root of the hierarchy at ${mount}. */
+static uint32_t quota_upwards(const char *mount, const char *path, bool v2) {
+  char folder[PATH_MAX];
+  uint32_t cpus = 0;
+  size_t base = strlen(mount);
+  if (snprintf(folder, sizeof(folder), "%s%s", mount, path) >= (int)sizeof(folder)) {
+    return 0;
+  }
+  for (;;) {
+    cpus = smaller(cpus, quota_of(folder, v2));
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL || (size_t)(slash - folder) < base) {
+      return cpus;
+    }
+    *slash = 0;
+  }
+}
+
+/* Is ${name} one of the comma-separated ${list}? */
+static bool lists(const char *list, const char *name) {
+  size_t length = strlen(name);
+  for (const char *at = list; at != NULL; at = strchr(at, ',')) {
+    at += *at == ',';
+    if (strncmp(at, name, length) == 0 && (at[length] == ',' || at[length] == 0)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* A line of /proc/self/cgroup: "4:cpu,cpuacct:/path" (v1), "0::/path" (v2). */
+static uint32_t quota_of_line(char *line, const char *root) {
+  line[strcspn(line, "\n")] = 0;
+  char *controllers = strchr(line, ':');
+  char *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
+  if (path == NULL) {
+    return 0;
+  }
+  *controllers++ = 0;
+  *path++ = 0;
+  char mount[PATH_MAX];
+  if (*controllers == 0) {
+    return quota_upwards(root, path, true);
+  }
+  if (!lists(controllers, "cpu")) {
+    return 0;
+  }
+  uint32_t cpus = 0;
+  const char *const folders[] = {controllers, "cpu"};
+  for (size_t i = 0; i < 2 && cpus == 0; i++) {
+    if (snprintf(mount, sizeof(mount), "%s/%s", root, folders[i]) < (int)sizeof(mount)) {
+      cpus = quota_upwards(mount, path, false);
+    }
+  }
+  return cpus;
+}
+
+uint32_t cpu_quota(const char *self, const char *root) {
+  uint32_t cpus = 0;
+  FILE *stream = fopen(self, "re");
+  if (stream == NULL) {
+    return 0;
+  }
+  char *line = NULL;
+  size_t size = 0;
+  while (getline(&line, &size, stream) != -1) {
+    cpus = smaller(cpus, quota_of_line(line, root));
+  }
+  free(line);
+  fclose(stream);
+  return cpus;
+}
+
+/*
+ * The affinity of the process; sets larger than the static one are asked for in growing sizes.
+ * Freed with CPU_FREE.
+ */
+static cpu_set_t *affinity(size_t *size, int *limit) {
+  for (*limit = 1024; *limit <= 1 << 20; *limit *= 2) {
+    cpu_set_t *set = CPU_ALLOC(*limit);
+    if (set == NULL) {
+      return NULL;
+    }
+    *size = CPU_ALLOC_SIZE(*limit);
+    if (sched_getaffinity(0, *size, set) == 0) {
+      return set;
+    }
+    CPU_FREE(set);
+    if (errno != EINVAL) {
+      return NULL;
+    }
+  }
+  return NULL;
+}
+
+uint32_t cpu_usable(bool *from_cgroup) {
+  size_t size;
+  int limit;
+  uint32_t cpus = 1;
+  cpu_set_t *set = affinity(&size, &limit);
+  if (set != NULL) {
+    cpus = (uint32_t)CPU_COUNT_S(size, set);
+    CPU_FREE(set);
+  }
+  uint32_t quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+  *from_cgroup = quota > 0 && quota < cpus;
+  return *from_cgroup ? quota : cpus;
+}
+
+int cpu_pin(uint32_t index) {
+  size_t size;
+  int limit;
+  cpu_set_t *set = affinity(&size, &limit);
+  if (set == NULL) {
+    return -1;
+  }
+  uint32_t left = index % (uint32_t)CPU_COUNT_S(size, set);
+  int cpu = 0;
+  while (!CPU_ISSET_S(cpu, size, set) || left-- > 0) {
+    cpu++;
+  }
+  CPU_ZERO_S(size, set);
+  CPU_SET_S(cpu, size, set);
+  int result = pthread_setaffinity_np(pthread_self(), size, set);
+  CPU_FREE(set);
+  errno = result;
+  return result == 0 ? 0 : -1;
+}
+
+void cpu_name(const char *name) {
+  char text[16];
+  snprintf(text, sizeof(text), "%s", name);
+  (void)pthread_setname_np(pthread_self(), text);
+}

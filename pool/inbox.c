@@ -1,0 +1,77 @@
+/* inbox: see inbox.h for the protocol; every line that matters there is one line here. */
+#include "pool/inbox.h"
+
+int inbox_open(struct inbox *inbox, uint32_t capacity) {
+  *inbox = (struct inbox){.wake = {.fd = -1}};
+  if (ring_open(&inbox->ring, capacity) == -1) {
+    return -1;
+  }
+  if (wake_open(&inbox->wake) == -1) {
+    ring_close(&inbox->ring);
+    return -1;
+  }
+  return 0;
+}
+
+void inbox_close(struct inbox *inbox) {
+  ring_close(&inbox->ring);
+  wake_close(&inbox->wake);
+}
+
+int inbox_nudge(struct inbox *inbox) {
+  /* Pairs with inbox_doze's and inbox_rouse's exchanges; releases what the caller has published. */
+  if (atom_exchange_acq_rel_u32(&inbox->sleeping, 0) == 0) {
+    return 0;
+  }
+  wake_signal(&inbox->wake);
+  return 1;
+}
+
+int inbox_push_spsc(struct inbox *inbox, const struct guest *guest) {
+  if (ring_push_spsc(&inbox->ring, guest) == -1) {
+    return -1;
+  }
+  return inbox_nudge(inbox);
+}
+
+void inbox_push_mpsc(struct inbox *inbox, struct letter *letter) {
+  void *newest = atom_load_relaxed_ptr(&inbox->letters);
+  do {
+    letter->next = newest;
+  } while (!atom_cas_release_ptr(&inbox->letters, &newest, letter)); /* pairs with inbox_take */
+  inbox_nudge(inbox);
+}
+
+bool inbox_pop(struct inbox *inbox, struct guest *guest) {
+  return ring_pop_spsc(&inbox->ring, guest);
+}
+
+struct letter *inbox_take(struct inbox *inbox) {
+  if (atom_load_relaxed_ptr(&inbox->letters) == NULL) {
+    return NULL; /* seen late at worst: inbox_doze's exchange comes between */
+  }
+  struct letter *newest = atom_exchange_acquire_ptr(&inbox->letters, NULL);
+  struct letter *oldest = NULL;
+  while (newest != NULL) {
+    struct letter *next = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = next;
+  }
+  return oldest;
+}
+
+bool inbox_empty(struct inbox *inbox) {
+  return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->letters) == NULL;
+}
+
+bool inbox_doze(struct inbox *inbox) {
+  atom_exchange_acq_rel_u32(&inbox->sleeping, 1);
+  if (inbox_empty(inbox)) {
+    return true;
+  }
+  atom_exchange_acq_rel_u32(&inbox->sleeping, 0);
+  return false;
+}
+
+void inbox_rouse(struct inbox *inbox) { atom_exchange_acq_rel_u32(&inbox->sleeping, 0); }

@@ -1,0 +1,93 @@
+/*
+ * inbox: how things enter a worker (or the acceptor): two lanes before one sleep flag.
+ *
+ * Lane one is the ring: accepted connections, from the acceptor alone.  Lane two takes letters (a
+ * stop, later more) from any thread: an intrusive list that senders push with compare-and-swap and
+ * the owner takes whole.  Behind both stands one flag, `sleeping`, and one eventfd:
+ *
+ *   owner:                                                 whoever puts in:
+ *     exchange(&sleeping, 1); look at both lanes again;      publish (release);
+ *     something there: exchange(&sleeping, 0) and go on;     if (exchange(&sleeping, 0) == 1)
+ *     else wait in the kernel, exchange(&sleeping, 0), take    write(eventfd)
+ *
+ * Every write of `sleeping` is an exchange with acquire and release, the clears included, so that
+ * all of them form one chain of synchronisation: whoever comes later in its order sees what was
+ * published before.  If the owner's exchange comes first, the sender reads 1 and wakes it; if the
+ * sender's does, the owner's second look sees the item.  A plain load or store in place of any
+ * exchange, or a look that is left out, loses a wake-up. A burst costs one wake because the flag
+ * stays 0, never because a look is skipped.
+ */
+#ifndef POOL_INBOX_H
+#define POOL_INBOX_H
+
+#include "net/wake.h"
+#include "pool/ring.h"
+
+enum letter_kind {
+  LETTER_STOP, /* finish what has begun; guests may still come */
+  LETTER_LAST, /* no guest comes after this */
+};
+
+/* A message to the owner; belongs to the inbox from the push until the owner took it. */
+struct letter {
+  struct letter *next;
+  enum letter_kind kind;
+  uint64_t time_ns; /* LETTER_STOP: when the stop began */
+};
+
+struct inbox {
+  struct ring ring;                /* lane one */
+  struct wake wake;                /* any thread signals; the owner waits on it */
+  CACHE_ALIGNED atom_ptr letters;  /* lane two: the newest letter; any thread */
+  CACHE_ALIGNED atom_u32 sleeping; /* 1: the owner waits, or is about to */
+};
+
+/** inbox_open(inbox, capacity): ${capacity} guests, a power of two. Return: 0, or -1 with errno. */
+int inbox_open(struct inbox *inbox, uint32_t capacity);
+void inbox_close(struct inbox *inbox);
+
+/**
+ * inbox_push_spsc(inbox, guest):
+ * Hand ${guest} (descriptor, address, accept time, listener) to the worker behind ${inbox}; wake it
+ * if it sleeps.
+ * Return: 0, 1 if that took a wake, or -1 if the inbox is full.
+ * Own: the descriptor passes to the worker on 0 and 1; stays with the caller on -1.
+ * Thread: the acceptor only.
+ */
+int inbox_push_spsc(struct inbox *inbox, const struct guest *guest);
+
+/**
+ * Send ${letter}, which the caller does not touch until the owner has dealt with it; wake the owner
+ * if it sleeps.
+ * Thread: any.
+ */
+void inbox_push_mpsc(struct inbox *inbox, struct letter *letter);
+
+/**
+ * Wake the owner if it sleeps, without sending anything: what it waits for has been published
+ * elsewhere.
+ * Return: 1 if it slept, else 0.
+ * Thread: any.
+ */
+int inbox_nudge(struct inbox *inbox);
+
+/** Take the oldest guest. Thread: the owner, like all that follow. */
+bool inbox_pop(struct inbox *inbox, struct guest *guest);
+
+/** Take all letters, oldest first; NULL where there are none. */
+struct letter *inbox_take(struct inbox *inbox);
+
+/** Are both lanes empty, as far as the owner sees without announcing a sleep? */
+bool inbox_empty(struct inbox *inbox);
+
+/**
+ * inbox_doze: announce the sleep and look again.
+ * Return: true if both lanes are empty (wait now, then call inbox_rouse), or false if there is
+ * something (the announcement is withdrawn).
+ */
+bool inbox_doze(struct inbox *inbox);
+
+/** Withdraw the announcement after a wait. */
+void inbox_rouse(struct inbox *inbox);
+
+#endif

@@ -1,0 +1,91 @@
+/*
+ * model: where an accepted connection runs.
+ *
+ * Four answers, one interface; the acceptor, the connection and the exchange are the same under
+ * each.
+ *
+ *   pool       model_pool.c       one of N workers, over its queue
+ *   iterative  model_iterative.c  the acceptor's own thread, one at a time
+ *   fork       model_fork.c       a child process
+ *   thread     model_thread.c     a thread of its own
+ */
+#ifndef POOL_MODEL_H
+#define POOL_MODEL_H
+
+#include "pool/admit.h"
+#include "pool/inbox.h"
+
+#include <stdbool.h>
+
+struct model;
+struct stats;
+
+/* What every model borrows from the server, for as long as it lives. */
+struct model_setup {
+  const struct xchg_config *config;
+  const struct xchg_handler *handler;
+  struct admit *admit;
+  struct log *log;
+  struct wake *done; /* signalled by a thread of the model that ends */
+};
+
+struct model_ops {
+  /**
+   * Start what runs before the first connection. Return: 0 when all of it runs, or -1 with errno
+   * and nothing left running.
+   */
+  int (*start)(struct model *model);
+
+  /**
+   * Can another connection be placed now (the total limit apart)? What this says yes to, place
+   * takes, unless the system refuses. Acceptor.
+   */
+  bool (*room)(struct model *model);
+
+  /** Connections placed and not ended. Acceptor. */
+  uint32_t (*live)(struct model *model);
+
+  /**
+   * Run ${guest}. Return: 0; 1 if a sleeping thread was woken for it; -1 with errno if the system
+   * refuses, the descriptor stays the caller's. Acceptor.
+   */
+  int (*place)(struct model *model, const struct guest *guest);
+
+  /** Collect what has ended (children, threads). NULL = nothing to collect. Acceptor. */
+  void (*settle)(struct model *model);
+
+  /**
+   * The server stops since ${stop_ns}: everything that is live finishes. Once, before last. Any
+   * thread.
+   */
+  void (*stop)(struct model *model, uint64_t stop_ns);
+
+  /**
+   * No connection will be placed any more. Return: true when nothing is left that settle must
+   * collect; else called again after settle. Acceptor.
+   */
+  bool (*last)(struct model *model);
+
+  /** Threads of the model that still run. Any thread. */
+  uint32_t (*running)(struct model *model);
+
+  /** Add all counters to ${sum}. Any thread. */
+  void (*sum)(struct model *model, struct stats *sum);
+
+  /** Wait for the threads, which are about to end, and free everything. */
+  void (*destroy)(struct model *model);
+};
+
+/* The head of every model. */
+struct model {
+  const struct model_ops *ops;
+  struct model_setup setup;
+};
+
+/** Make a model. Return: NULL with errno. */
+struct model *model_pool_create(const struct model_setup *setup);
+struct model *model_iterative_create(const struct model_setup *setup);
+struct model *model_fork_create(const struct model_setup *setup);
+struct model *model_thread_create(const struct model_setup *setup);
+
+#endif

@@ -1,0 +1,221 @@
+/*
+ * model_fork: the lecture's concurrent server: a child process for each connection, waited for.
+ *
+ * A child keeps its connection, standard error and the stop's eventfd, which is shared over fork
+ * and becomes readable for good when the server stops.  Its counters go into memory that it shares
+ * with the parent, so that totals add up; one that dies without having counted its connection is
+ * counted as `error` by the parent.  Children die with the acceptor (PDEATHSIG), and the parent
+ * kills one that outlives the stop's patience.
+ */
+#include "pool/model.h"
+#include "pool/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* How long beyond the stop's patience a child may take. */
+#define KILL_AFTER_NS NS_PER_S
+
+/* The exit code of a child that counted its connection. */
+#define COUNTED 0
+
+struct child {
+  pid_t pid; /* 0 = free */
+  uint32_t ticket;
+};
+
+struct model_fork {
+  struct model model;
+  struct child *children; /* owns; acceptor */
+  uint32_t count;         /* of children's places */
+  uint32_t live;          /* acceptor */
+  struct wake stop;       /* readable for good once the server stops; shared with children */
+  struct stats *stats;    /* owns: shared with children, who add theirs when they end */
+  atom_u64 *stop_ns;      /* within the same memory */
+  uint64_t kill_ns;       /* when children that still live are killed; acceptor */
+};
+
+/* What processes share. */
+struct shared {
+  struct stats stats;
+  atom_u64 stop_ns;
+};
+
+static struct model_fork *fork_of(struct model *model) {
+  return container_of(model, struct model_fork, model);
+}
+
+/* ---- the child ---- */
+
+/* Close everything but standard descriptors, the connection and the stop's eventfd. */
+static void close_others(int a, int b) {
+  int low = a < b ? a : b, high = a < b ? b : a;
+  close_range(3, (unsigned)low - 1, 0);
+  close_range((unsigned)low + 1, (unsigned)high - 1, 0);
+  close_range((unsigned)high + 1, ~0U, 0);
+}
+
+static void child_main(struct model_fork *all, const struct guest *guest, pid_t parent) {
+  const struct model_setup *setup = &all->model.setup;
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) {
+    _exit(1); /* the parent died before the wish was heard */
+  }
+  close_others(guest->fd, all->stop.fd);
+  const struct worker_setup worker_setup = {
+      .config = setup->config, .handler = setup->handler, .admit = setup->admit};
+  struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
+  if (worker == NULL || worker_open_single(worker, &worker_setup, &all->stop) == -1) {
+    atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
+    _exit(COUNTED);
+  }
+  struct guest own = *guest;
+  own.ticket = GUEST_NO_TICKET; /* the parent's to give back */
+  atom_add_relaxed_u32(&worker->live, 1);
+  worker_serve_single(worker, &own, all->stop_ns);
+  stats_merge(all->stats, &worker->stats);
+  _exit(COUNTED);
+}
+
+/* ---- the parent ---- */
+
+static int fork_start(struct model *model) {
+  (void)model;
+  return 0;
+}
+
+static bool fork_room(struct model *model) {
+  struct model_fork *all = fork_of(model);
+  return all->live < all->count;
+}
+
+static uint32_t fork_live(struct model *model) { return fork_of(model)->live; }
+
+static struct child *place_of(struct model_fork *all, pid_t pid) {
+  for (uint32_t i = 0; i < all->count; i++) { /* a walk: a fork costs a hundred times as much */
+    if (all->children[i].pid == pid) {
+      return &all->children[i];
+    }
+  }
+  return NULL;
+}
+
+static int fork_place(struct model *model, const struct guest *guest) {
+  struct model_fork *all = fork_of(model);
+  struct child *child = place_of(all, 0);
+  pid_t parent = getpid();
+  pid_t pid = fork();
+  if (pid == -1) {
+    return -1;
+  }
+  if (pid == 0) {
+    child_main(all, guest, parent);
+  }
+  guest_close(guest);
+  *child = (struct child){.pid = pid, .ticket = guest->ticket};
+  all->live++;
+  return 0;
+}
+
+static void kill_late(struct model_fork *all) {
+  if (sys_now_ns() < all->kill_ns) {
+    return;
+  }
+  for (uint32_t i = 0; i < all->count; i++) {
+    if (all->children[i].pid != 0) {
+      kill(all->children[i].pid, SIGKILL);
+    }
+  }
+}
+
+static void fork_settle(struct model *model) {
+  struct model_fork *all = fork_of(model);
+  int status;
+  pid_t pid;
+  while (all->live > 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    struct child *child = place_of(all, pid);
+    if (child == NULL) {
+      continue; /* a child that is not ours: an embedding program's */
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != COUNTED) {
+      atom_add_relaxed_u64(&all->stats->ended[XCHG_ERROR], 1);
+    }
+    admit_leave(model->setup.admit, child->ticket);
+    child->pid = 0;
+    all->live--;
+  }
+}
+
+static void fork_stop(struct model *model, uint64_t stop_ns) {
+  struct model_fork *all = fork_of(model);
+  atom_store_relaxed_u64(all->stop_ns, stop_ns); /* the eventfd orders it */
+  wake_signal(&all->stop);
+}
+
+static bool fork_last(struct model *model) {
+  struct model_fork *all = fork_of(model);
+  const struct xchg_config *config = model->setup.config;
+  uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
+  all->kill_ns = atom_load_relaxed_u64(all->stop_ns) + patience_ns + KILL_AFTER_NS;
+  kill_late(all);
+  fork_settle(model);
+  return all->live == 0;
+}
+
+static uint32_t fork_running(struct model *model) {
+  (void)model;
+  return 0;
+}
+
+static void fork_sum(struct model *model, struct stats *sum) {
+  stats_sum(sum, fork_of(model)->stats);
+}
+
+static void fork_destroy(struct model *model) {
+  struct model_fork *all = fork_of(model);
+  wake_close(&all->stop);
+  if (all->stats != NULL) {
+    munmap(all->stats, sizeof(struct shared));
+  }
+  free(all->children);
+  free(all);
+}
+
+struct model *model_fork_create(const struct model_setup *setup) {
+  static const struct model_ops ops = {.start = fork_start,
+                                       .room = fork_room,
+                                       .live = fork_live,
+                                       .place = fork_place,
+                                       .settle = fork_settle,
+                                       .stop = fork_stop,
+                                       .last = fork_last,
+                                       .running = fork_running,
+                                       .sum = fork_sum,
+                                       .destroy = fork_destroy};
+  struct model_fork *all = calloc(1, sizeof(*all));
+  if (all == NULL) {
+    return NULL;
+  }
+  *all = (struct model_fork){.model = {.ops = &ops, .setup = *setup},
+                             .count = (uint32_t)setup->config->max_connections,
+                             .stop = {.fd = -1},
+                             .kill_ns = NEVER};
+  all->children = calloc(all->count, sizeof(*all->children));
+  struct shared *shared =
+      mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (all->children == NULL || shared == MAP_FAILED || wake_open(&all->stop) == -1) {
+    int error = errno;
+    all->stats = shared == MAP_FAILED ? NULL : &shared->stats;
+    fork_destroy(&all->model);
+    errno = error;
+    return NULL;
+  }
+  all->stats = &shared->stats;
+  all->stop_ns = &shared->stop_ns;
+  return &all->model;
+}

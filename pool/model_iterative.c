@@ -1,0 +1,90 @@
+/*
+ * model_iterative: the lecture's iterative server: one connection at a time, on the acceptor's own
+ * thread; the others wait in the backlog.  A worker serves each to its end before the acceptor
+ * looks at its listeners again.
+ */
+#include "pool/model.h"
+#include "pool/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct model_iterative {
+  struct worker worker; /* first: aligned */
+  struct model model;
+};
+
+static struct model_iterative *iterative_of(struct model *model) {
+  return container_of(model, struct model_iterative, model);
+}
+
+static int iterative_start(struct model *model) {
+  (void)model;
+  return 0; /* the acceptor is the worker */
+}
+
+static bool iterative_room(struct model *model) {
+  (void)model;
+  return true;
+}
+
+static uint32_t iterative_live(struct model *model) {
+  return atom_load_relaxed_u32(&iterative_of(model)->worker.live);
+}
+
+static int iterative_place(struct model *model, const struct guest *guest) {
+  struct worker *worker = &iterative_of(model)->worker;
+  atom_add_relaxed_u32(&worker->live, 1);
+  worker_serve(worker, guest);
+  return 0;
+}
+
+static void iterative_stop(struct model *model, uint64_t stop_ns) {
+  worker_send_stop(&iterative_of(model)->worker, stop_ns);
+}
+
+static bool iterative_last(struct model *model) {
+  (void)model;
+  return true;
+}
+
+static uint32_t iterative_running(struct model *model) {
+  (void)model;
+  return 0;
+}
+
+static void iterative_sum(struct model *model, struct stats *sum) {
+  stats_sum(sum, &iterative_of(model)->worker.stats);
+}
+
+static void iterative_destroy(struct model *model) {
+  struct model_iterative *iterative = iterative_of(model);
+  worker_close(&iterative->worker);
+  free(iterative);
+}
+
+struct model *model_iterative_create(const struct model_setup *setup) {
+  static const struct model_ops ops = {.start = iterative_start,
+                                       .room = iterative_room,
+                                       .live = iterative_live,
+                                       .place = iterative_place,
+                                       .stop = iterative_stop,
+                                       .last = iterative_last,
+                                       .running = iterative_running,
+                                       .sum = iterative_sum,
+                                       .destroy = iterative_destroy};
+  struct model_iterative *iterative = aligned_alloc(CACHE_LINE, sizeof(*iterative));
+  if (iterative == NULL) {
+    return NULL;
+  }
+  iterative->model = (struct model){.ops = &ops, .setup = *setup};
+  const struct worker_setup worker = {
+      .config = setup->config, .handler = setup->handler, .admit = setup->admit};
+  if (worker_open(&iterative->worker, &worker) == -1) {
+    int error = errno;
+    free(iterative);
+    errno = error;
+    return NULL;
+  }
+  return &iterative->model;
+}

@@ -1,0 +1,234 @@
+/*
+ * model_pool: connections run on a fixed pool of workers, each behind its own queue.
+ *
+ * The choice of the worker is the acceptor's: it alone pushes, so that what it sees of the queues'
+ * lengths is the truth or more, and a queue that has room keeps it.  A connection never changes its
+ * worker.
+ */
+#include "pool/cpu.h"
+#include "pool/model.h"
+#include "pool/worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct pool_thread {
+  struct worker worker; /* first: aligned */
+  struct model_pool *pool;
+  pthread_t thread;
+};
+
+struct model_pool {
+  struct model model;
+  struct pool_thread *threads; /* owns */
+  uint32_t count;
+  uint32_t turn;    /* round-robin: the next worker; acceptor */
+  uint32_t started; /* threads to be joined */
+  uint32_t opened;  /* workers to be closed */
+  sem_t running_up; /* posted by each thread that runs */
+  atom_u32 running;
+};
+
+static struct model_pool *pool_of(struct model *model) {
+  return container_of(model, struct model_pool, model);
+}
+
+/* ---- threads ---- */
+
+static void *thread_main(void *argument) {
+  struct pool_thread *thread = argument;
+  struct model_pool *pool = thread->pool;
+  char name[32];
+  snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
+  cpu_name(name);
+  if (pool->model.setup.config->pin && cpu_pin(thread->worker.index) == -1) {
+    log_errno(pool->model.setup.log, LOG_WARN, "cannot pin a worker", errno);
+  }
+  sem_post(&pool->running_up);
+  worker_run(&thread->worker);
+  atom_sub_release_u32(&pool->running, 1);
+  wake_signal(pool->model.setup.done);
+  return NULL;
+}
+
+static void join(struct model_pool *pool) {
+  for (uint32_t i = 0; i < pool->started; i++) {
+    pthread_join(pool->threads[i].thread, NULL);
+  }
+  pool->started = 0;
+}
+
+static bool pool_last(struct model *model) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->started; i++) {
+    worker_send_last(&pool->threads[i].worker);
+  }
+  return true;
+}
+
+static int pool_start(struct model *model) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->count; i++) {
+    atom_add_relaxed_u32(&pool->running, 1);
+    int error = pthread_create(&pool->threads[i].thread, NULL, thread_main, &pool->threads[i]);
+    if (error != 0) {
+      atom_sub_release_u32(&pool->running, 1);
+      pool_last(model);
+      join(pool);
+      errno = error;
+      return -1;
+    }
+    pool->started++;
+  }
+  for (uint32_t i = 0; i < pool->count; i++) {
+    while (sem_wait(&pool->running_up) == -1 && errno == EINTR) {
+    }
+  }
+  return 0;
+}
+
+/* ---- dispatch ---- */
+
+static bool pool_room(struct model *model) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->count; i++) {
+    if (ring_count_producer(&pool->threads[i].worker.inbox.ring) < model->setup.config->queue) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static uint32_t pool_live(struct model *model) {
+  struct model_pool *pool = pool_of(model);
+  uint32_t live = 0;
+  for (uint32_t i = 0; i < pool->count; i++) {
+    live += atom_load_relaxed_u32(&pool->threads[i].worker.live);
+  }
+  return live;
+}
+
+/* How good a worker is to hand a connection to; less is better. Compared field by field. */
+struct choice {
+  uint32_t queued;  /* 0: its queue is empty, 1: it is not, 2: it is full */
+  uint32_t measure; /* live connections, or turns to wait */
+  uint32_t awake;   /* 0: it sleeps */
+};
+
+static bool better(const struct choice *a, const struct choice *b) {
+  if (a->queued != b->queued) {
+    return a->queued < b->queued;
+  }
+  if (a->measure != b->measure) {
+    return a->measure < b->measure;
+  }
+  return a->awake < b->awake;
+}
+
+static struct choice weigh(struct model_pool *pool, uint32_t i) {
+  const struct xchg_config *config = pool->model.setup.config;
+  struct worker *worker = &pool->threads[i].worker;
+  uint32_t queued = ring_count_producer(&worker->inbox.ring);
+  bool least = config->dispatch == DISPATCH_LEAST;
+  return (struct choice){.queued = queued == 0              ? 0
+                                   : queued < config->queue ? 1
+                                                            : 2,
+                         .measure = least ? atom_load_relaxed_u32(&worker->live)
+                                          : (i + pool->count - pool->turn) % pool->count,
+                         .awake = atom_load_relaxed_u32(&worker->inbox.sleeping) == 0};
+}
+
+static int pool_place(struct model *model, const struct guest *guest) {
+  struct model_pool *pool = pool_of(model);
+  uint32_t best = 0;
+  struct choice best_choice = weigh(pool, 0);
+  for (uint32_t i = 1; i < pool->count; i++) {
+    struct choice choice = weigh(pool, i);
+    if (better(&choice, &best_choice)) {
+      best = i;
+      best_choice = choice;
+    }
+  }
+  pool->turn = (best + 1) % pool->count;
+  struct worker *worker = &pool->threads[best].worker;
+  atom_add_relaxed_u32(&worker->live, 1);
+  int pushed = inbox_push_spsc(&worker->inbox, guest);
+  assert(pushed != -1); /* pool_room said so, and only we push */
+  return pushed;
+}
+
+/* ---- life ---- */
+
+static void pool_stop(struct model *model, uint64_t stop_ns) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->started; i++) {
+    worker_send_stop(&pool->threads[i].worker, stop_ns);
+  }
+}
+
+static uint32_t pool_running(struct model *model) {
+  return atom_load_acquire_u32(&pool_of(model)->running);
+}
+
+static void pool_sum(struct model *model, struct stats *sum) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->count; i++) {
+    stats_sum(sum, &pool->threads[i].worker.stats);
+  }
+}
+
+static void pool_destroy(struct model *model) {
+  struct model_pool *pool = pool_of(model);
+  join(pool);
+  for (uint32_t i = 0; i < pool->opened; i++) {
+    worker_close(&pool->threads[i].worker);
+  }
+  sem_destroy(&pool->running_up);
+  free(pool->threads);
+  free(pool);
+}
+
+struct model *model_pool_create(const struct model_setup *setup) {
+  static const struct model_ops ops = {.start = pool_start,
+                                       .room = pool_room,
+                                       .live = pool_live,
+                                       .place = pool_place,
+                                       .stop = pool_stop,
+                                       .last = pool_last,
+                                       .running = pool_running,
+                                       .sum = pool_sum,
+                                       .destroy = pool_destroy};
+  struct model_pool *pool = calloc(1, sizeof(*pool));
+  if (pool == NULL) {
+    return NULL;
+  }
+  pool->model = (struct model){.ops = &ops, .setup = *setup};
+  pool->count = setup->config->workers;
+  sem_init(&pool->running_up, 0, 0);
+  pool->threads = aligned_alloc(CACHE_LINE, pool->count * sizeof(*pool->threads));
+  if (pool->threads == NULL) {
+    goto failed;
+  }
+  for (; pool->opened < pool->count; pool->opened++) {
+    struct pool_thread *thread = &pool->threads[pool->opened];
+    thread->pool = pool;
+    const struct worker_setup worker = {.config = setup->config,
+                                        .handler = setup->handler,
+                                        .admit = setup->admit,
+                                        .index = pool->opened};
+    if (worker_open(&thread->worker, &worker) == -1) {
+      goto failed;
+    }
+  }
+  return &pool->model;
+
+failed:;
+  int error = errno;
+  pool_destroy(&pool->model);
+  errno = error;
+  return NULL;
+}

@@ -1,0 +1,192 @@
+/*
+ * model_thread: a thread for each connection.
+ *
+ * A seat for each connection that the limit allows; the acceptor takes a free one, starts its
+ * thread and joins it when it has ended.  A thread that ends pushes its seat on a list that the
+ * acceptor takes whole.  All threads wait for their one connection and for the same eventfd, which
+ * the stop makes readable for good, so that none needs a descriptor of its own.
+ */
+#include "pool/cpu.h"
+#include "pool/model.h"
+#include "pool/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+/* The worker and its turns fit in well below this; its read buffer is on the heap. */
+#define STACK_BYTES ((size_t)128 * 1024)
+
+struct seat {
+  struct seat *next; /* in the free list (acceptor) or the list of the ended */
+  struct model_thread *all;
+  struct guest guest;
+  pthread_t thread;
+};
+
+struct model_thread {
+  struct model model;
+  struct seat *seats; /* owns */
+  struct seat *free;  /* acceptor */
+  uint32_t seated;    /* threads to be joined; acceptor */
+  pthread_attr_t attributes;
+  struct wake stop; /* readable for good once the server stops */
+  atom_u64 stop_ns;
+  struct stats *stats;          /* owns: threads add theirs when they end */
+  CACHE_ALIGNED atom_ptr ended; /* seats whose threads have ended */
+  CACHE_ALIGNED atom_u32 live;
+};
+
+static struct model_thread *thread_of(struct model *model) {
+  return container_of(model, struct model_thread, model);
+}
+
+/* ---- a thread ---- */
+
+/* Without memory for a worker the connection is refused. */
+static void serve(struct seat *seat) {
+  struct model_thread *all = seat->all;
+  const struct model_setup *setup = &all->model.setup;
+  const struct worker_setup worker_setup = {
+      .config = setup->config, .handler = setup->handler, .admit = setup->admit};
+  struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
+  if (worker == NULL || worker_open_single(worker, &worker_setup, &all->stop) == -1) {
+    atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
+    guest_close(&seat->guest);
+    admit_leave(setup->admit, seat->guest.ticket);
+  } else {
+    atom_add_relaxed_u32(&worker->live, 1);
+    worker_serve_single(worker, &seat->guest, &all->stop_ns);
+    stats_merge(all->stats, &worker->stats);
+    worker_close(worker);
+  }
+  free(worker);
+}
+
+static void *thread_main(void *argument) {
+  struct seat *seat = argument;
+  struct model_thread *all = seat->all;
+  cpu_name("xchg-conn");
+  serve(seat);
+  void *newest = atom_load_relaxed_ptr(&all->ended);
+  do {
+    seat->next = newest;
+  } while (!atom_cas_release_ptr(&all->ended, &newest, seat)); /* pairs with settle */
+  atom_sub_release_u32(&all->live, 1);
+  admit_freed(all->model.setup.admit);
+  return NULL;
+}
+
+/* ---- the acceptor's side ---- */
+
+static int thread_start(struct model *model) {
+  (void)model;
+  return 0;
+}
+
+static void thread_settle(struct model *model) {
+  struct model_thread *all = thread_of(model);
+  struct seat *seat = atom_exchange_acquire_ptr(&all->ended, NULL);
+  while (seat != NULL) {
+    struct seat *next = seat->next;
+    pthread_join(seat->thread, NULL);
+    seat->next = all->free;
+    all->free = seat;
+    all->seated--;
+    seat = next;
+  }
+}
+
+/* A thread frees its place before its seat is collected: collect where seats have run out. */
+static bool thread_room(struct model *model) {
+  struct model_thread *all = thread_of(model);
+  if (all->free == NULL) {
+    thread_settle(model);
+  }
+  return all->free != NULL;
+}
+
+static uint32_t thread_live(struct model *model) {
+  return atom_load_relaxed_u32(&thread_of(model)->live);
+}
+
+static int thread_place(struct model *model, const struct guest *guest) {
+  struct model_thread *all = thread_of(model);
+  struct seat *seat = all->free;
+  seat->guest = *guest;
+  atom_add_relaxed_u32(&all->live, 1);
+  int error = pthread_create(&seat->thread, &all->attributes, thread_main, seat);
+  if (error != 0) {
+    atom_sub_release_u32(&all->live, 1);
+    errno = error;
+    return -1;
+  }
+  all->free = seat->next;
+  all->seated++;
+  return 0;
+}
+
+static void thread_stop(struct model *model, uint64_t stop_ns) {
+  struct model_thread *all = thread_of(model);
+  atom_store_relaxed_u64(&all->stop_ns, stop_ns); /* the eventfd orders it */
+  wake_signal(&all->stop);
+}
+
+static bool thread_last(struct model *model) {
+  thread_settle(model);
+  return thread_of(model)->seated == 0;
+}
+
+static uint32_t thread_running(struct model *model) {
+  (void)model;
+  return 0; /* the acceptor ends after them */
+}
+
+static void thread_sum(struct model *model, struct stats *sum) {
+  stats_sum(sum, thread_of(model)->stats);
+}
+
+static void thread_destroy(struct model *model) {
+  struct model_thread *all = thread_of(model);
+  pthread_attr_destroy(&all->attributes);
+  wake_close(&all->stop);
+  free(all->stats);
+  free(all->seats);
+  free(all);
+}
+
+struct model *model_thread_create(const struct model_setup *setup) {
+  static const struct model_ops ops = {.start = thread_start,
+                                       .room = thread_room,
+                                       .live = thread_live,
+                                       .place = thread_place,
+                                       .settle = thread_settle,
+                                       .stop = thread_stop,
+                                       .last = thread_last,
+                                       .running = thread_running,
+                                       .sum = thread_sum,
+                                       .destroy = thread_destroy};
+  struct model_thread *all = aligned_alloc(CACHE_LINE, sizeof(*all));
+  if (all == NULL) {
+    return NULL;
+  }
+  *all = (struct model_thread){.model = {.ops = &ops, .setup = *setup}, .stop = {.fd = -1}};
+  uint32_t count = (uint32_t)setup->config->max_connections;
+  pthread_attr_init(&all->attributes);
+  pthread_attr_setstacksize(&all->attributes, STACK_BYTES);
+  all->seats = calloc(count, sizeof(*all->seats));
+  all->stats = aligned_alloc(CACHE_LINE, sizeof(*all->stats));
+  if (all->seats == NULL || all->stats == NULL || wake_open(&all->stop) == -1) {
+    int error = errno;
+    thread_destroy(&all->model);
+    errno = error;
+    return NULL;
+  }
+  *all->stats = (struct stats){0};
+  for (uint32_t i = count; i-- > 0;) {
+    all->seats[i].all = all;
+    all->seats[i].next = all->free;
+    all->free = &all->seats[i];
+  }
+  return &all->model;
+}

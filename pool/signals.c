@@ -1,0 +1,42 @@
+/* signals: see signals.h. */
+#include "pool/signals.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+int signals_open(void) {
+  static const int wanted[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGCHLD};
+  static const int ignored[] = {SIGHUP, SIGUSR2, SIGPIPE};
+  sigset_t set;
+  sigemptyset(&set);
+  for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+    signal(
+        wanted[i],
+        SIG_DFL); /* an ignored one, as a shell's background job inherits it, would never arrive */
+    sigaddset(&set, wanted[i]);
+  }
+  for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
+    signal(ignored[i], SIG_IGN);
+  }
+  if (sigprocmask(SIG_BLOCK, &set, NULL) == -1) {
+    return -1;
+  }
+  return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+enum signals_what signals_next(int fd) {
+  struct signalfd_siginfo info;
+  if (read(fd, &info, sizeof(info)) != sizeof(info)) {
+    return SIGNALS_NONE;
+  }
+  switch (info.ssi_signo) {
+    case SIGUSR1:
+      return SIGNALS_STATS;
+    case SIGCHLD:
+      return SIGNALS_CHILD;
+    default:
+      return SIGNALS_STOP;
+  }
+}

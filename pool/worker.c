@@ -1,0 +1,265 @@
+/*
+ * worker: see worker.h.
+ *
+ * Every loop over what others send is bounded per turn: guests, connections told of a stop,
+ * connections cut.  Where one of them has more to do, the next wait returns at once.
+ */
+#include "pool/worker.h"
+
+#include "core/sys.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define GUESTS_MAX 64      /* taken from the queue in a turn */
+#define VISITS_MAX 256     /* connections told of the stop, or cut, in a turn */
+#define CHORES_NS NS_PER_S /* memory that was freed goes back after this time */
+
+/* ---- beginning and end ---- */
+
+static void chores(struct source *source, uint32_t events) {
+  (void)events;
+  struct worker *worker = container_of(source, struct worker, chores);
+  slab_trim(&worker->conns);
+  buf_pool_trim(&worker->host.bufs);
+}
+
+static int worker_init(struct worker *worker, const struct worker_setup *setup, uint32_t conns) {
+  *worker = (struct worker){.config = setup->config,
+                            .admit = setup->admit,
+                            .index = setup->index,
+                            .chores = {.turn = chores},
+                            .cut_ns = NEVER,
+                            .inbox = {.wake = {.fd = -1}},
+                            .reactor = {.epoll_fd = -1}};
+  worker->input = malloc(WORKER_INPUT_BYTES);
+  if (worker->input == NULL || slab_init(&worker->conns, sizeof(struct xchg_conn), conns) == -1) {
+    return -1;
+  }
+  worker->reactor.stats = &worker->stats;
+  if (conn_host_init(&worker->host, setup->config, setup->handler, &worker->reactor, conns) == -1) {
+    return -1;
+  }
+  worker->host.input = worker->input;
+  worker->host.input_bytes = WORKER_INPUT_BYTES;
+  return 0;
+}
+
+int worker_open(struct worker *worker, const struct worker_setup *setup) {
+  if (worker_init(worker, setup, (uint32_t)setup->config->max_connections) == -1 ||
+      inbox_open(&worker->inbox, setup->config->queue) == -1 ||
+      reactor_open(&worker->reactor, &worker->conns, &worker->stats) == -1 ||
+      reactor_watch(&worker->reactor, &worker->inbox.wake) == -1) {
+    worker_close(worker);
+    return -1;
+  }
+  return 0;
+}
+
+int worker_open_single(struct worker *worker, const struct worker_setup *setup,
+                       const struct wake *stop) {
+  if (worker_init(worker, setup, 1) == -1) {
+    worker_close(worker);
+    return -1;
+  }
+  worker->single = true;
+  reactor_open_single(&worker->reactor, &worker->conns, &worker->stats);
+  return reactor_watch(&worker->reactor, stop);
+}
+
+void worker_close(struct worker *worker) {
+  conn_host_fini(&worker->host);
+  slab_fini(&worker->conns);
+  reactor_close(&worker->reactor);
+  if (!worker->single) {
+    inbox_close(&worker->inbox);
+  }
+  free(worker->input);
+  worker->input = NULL;
+}
+
+/* ---- guests ---- */
+
+static void gone(struct worker *worker, uint32_t ticket) {
+  admit_leave(worker->admit, ticket);
+  atom_sub_release_u32(&worker->live, 1);
+}
+
+static void welcome(struct worker *worker, const struct guest *guest) {
+  if (worker->cutting) {
+    stats_add(&worker->stats.ended[XCHG_DRAIN], 1);
+    stats_add(&worker->stats.cut, 1);
+    sys_close(guest->fd);
+    gone(worker, guest->ticket);
+  } else if (conn_open(&worker->host, guest) == -1) {
+    gone(worker, guest->ticket);
+  }
+}
+
+/* Free what has ended in this turn. Return: how many. */
+static uint32_t reap(struct worker *worker) {
+  uint32_t count = 0;
+  struct source *source;
+  while ((source = reactor_reap(&worker->reactor)) != NULL) {
+    gone(worker, conn_of(source)->ticket);
+    reactor_free(&worker->reactor, source);
+    count++;
+  }
+  if (count > 0 && !timer_armed(&worker->chores.timer)) {
+    reactor_arm(&worker->reactor, &worker->chores, worker->reactor.now_ns + CHORES_NS);
+  }
+  return count;
+}
+
+/* ---- the stop ---- */
+
+static void begin_stop(struct worker *worker, uint64_t stop_ns) {
+  const struct xchg_config *config = worker->config;
+  worker->host.stop_ns = stop_ns;
+  worker->stopping = true;
+  worker->visited = 0;
+  worker->cut_ns = add_sat_u64(stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
+}
+
+static void visit(struct worker *worker, struct source *source) {
+  if (worker->cutting) {
+    stats_add(&worker->stats.cut, 1);
+    conn_close(conn_of(source), XCHG_DRAIN);
+  } else {
+    conn_stop(source);
+  }
+}
+
+/* Tell the next connections that the server stops, or cut them where its patience is over. */
+static void go_on_stopping(struct worker *worker) {
+  if (!worker->cutting && worker->cut_ns <= worker->reactor.now_ns) {
+    worker->cutting = true;
+    worker->stopping = true;
+    worker->visited = 0;
+  }
+  for (int i = 0; i < VISITS_MAX && worker->stopping; i++) {
+    uint32_t slot = slab_next(&worker->conns, worker->visited);
+    if (slot == SLAB_NONE) {
+      worker->stopping = false;
+      return;
+    }
+    worker->visited = slot + 1;
+    struct source *source = slab_at(&worker->conns, slot);
+    if (source->generation != 0) {
+      visit(worker, source);
+    }
+  }
+}
+
+static void read_letters(struct worker *worker) {
+  struct letter *letter = inbox_take(&worker->inbox);
+  while (letter != NULL) {
+    struct letter *next = letter->next;
+    if (letter->kind == LETTER_STOP) {
+      begin_stop(worker, letter->time_ns);
+    } else {
+      worker->last = true;
+    }
+    letter = next;
+  }
+}
+
+/* ---- turns ---- */
+
+/* Poll for a while before sleeping; return true if something came. */
+static bool spin(struct worker *worker) {
+  uint64_t until_ns = worker->reactor.now_ns + worker->config->spin_ns;
+  do {
+    reactor_wait(&worker->reactor, 0);
+    if (worker->reactor.ready > 0 || !inbox_empty(&worker->inbox)) {
+      return true;
+    }
+  } while (worker->reactor.now_ns < until_ns &&
+           wheel_next_ns(&worker->reactor.wheel) > worker->reactor.now_ns);
+  return false;
+}
+
+static void wait_turn(struct worker *worker, bool more) {
+  if (more || worker->stopping || reactor_busy(&worker->reactor)) {
+    reactor_wait(&worker->reactor, 0);
+    return;
+  }
+  if (worker->config->spin_ns > 0 && spin(worker)) {
+    return;
+  }
+  if (!inbox_doze(&worker->inbox)) {
+    reactor_wait(&worker->reactor, 0);
+    return;
+  }
+  reactor_wait(&worker->reactor, worker->cutting ? NEVER : worker->cut_ns);
+  inbox_rouse(&worker->inbox);
+}
+
+/* Take letters and guests. Return: may there be more guests? */
+static bool take_in(struct worker *worker, uint32_t *taken) {
+  read_letters(worker);
+  struct guest guest;
+  for (*taken = 0; *taken < GUESTS_MAX; (*taken)++) {
+    if (!inbox_pop(&worker->inbox, &guest)) {
+      return false;
+    }
+    welcome(worker, &guest);
+  }
+  return true;
+}
+
+/*
+ * What follows the wait in every kind of worker. Return: has anything been released that an
+ * acceptor may wait for?
+ */
+static bool turn(struct worker *worker) {
+  reactor_dispatch(&worker->reactor);
+  go_on_stopping(worker);
+  return reap(worker) > 0;
+}
+
+void worker_run(struct worker *worker) {
+  bool more = true;
+  while (!worker->last || more || worker->conns.used > 0) {
+    wait_turn(worker, more);
+    bool freed = turn(worker);
+    uint32_t taken;
+    more = take_in(worker, &taken);
+    if (freed || taken > 0) {
+      admit_freed(worker->admit);
+    }
+  }
+}
+
+void worker_serve(struct worker *worker, const struct guest *guest) {
+  welcome(worker, guest);
+  while (worker->conns.used > 0) {
+    wait_turn(worker, false);
+    turn(worker);
+    read_letters(worker);
+  }
+}
+
+void worker_serve_single(struct worker *worker, const struct guest *guest,
+                         const atom_u64 *stop_ns) {
+  assert(worker->single);
+  welcome(worker, guest);
+  while (worker->conns.used > 0) {
+    uint64_t until_ns = worker->stopping ? 0 : worker->cutting ? NEVER : worker->cut_ns;
+    reactor_wait(&worker->reactor, until_ns);
+    if (worker->reactor.woken && worker->host.stop_ns == NEVER) {
+      begin_stop(worker, atom_load_relaxed_u64(stop_ns));
+    }
+    turn(worker);
+  }
+}
+
+void worker_send_stop(struct worker *worker, uint64_t stop_ns) {
+  worker->stop = (struct letter){.kind = LETTER_STOP, .time_ns = stop_ns};
+  inbox_push_mpsc(&worker->inbox, &worker->stop);
+}
+
+void worker_send_last(struct worker *worker) {
+  worker->no_more = (struct letter){.kind = LETTER_LAST};
+  inbox_push_mpsc(&worker->inbox, &worker->no_more);
+}

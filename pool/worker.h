@@ -1,0 +1,82 @@
+/*
+ * worker: a reactor that runs the exchange of many connections at once.
+ *
+ * One turn: wait (unless something is to be done), serve ready events, continuations and timers,
+ * free what ended, then take letters and guests. The same code serves every model: a pool's worker
+ * has an inbox and runs until it is told that no guest will come; a worker for one connection
+ * (thread, fork) waits with poll, takes no descriptor of its own and ends with its connection.
+ */
+#ifndef POOL_WORKER_H
+#define POOL_WORKER_H
+
+#include "net/conn.h"
+#include "pool/admit.h"
+#include "pool/inbox.h"
+
+/* Where every read of a worker goes; a connection that fills it gives way to the others. */
+#define WORKER_INPUT_BYTES ((size_t)64 * 1024)
+
+struct worker {
+  /* constant once open */
+  const struct xchg_config *config;
+  struct admit *admit; /* borrows: shared */
+  uint32_t index;
+  bool single; /* for one connection */
+
+  /* the owner's */
+  struct reactor reactor;
+  struct slab conns;
+  struct conn_host host;
+  struct source chores; /* its timer gives memory back */
+  uint64_t cut_ns;      /* when what is live is closed; NEVER = no stop */
+  uint32_t visited;     /* the stop has reached the slots below */
+  bool stopping;        /* ... and goes on */
+  bool last;            /* no guest will come */
+  bool cutting;         /* cut_ns has passed */
+  uint8_t *input;       /* owns */
+
+  struct inbox inbox;          /* others put in, the owner takes; not for a single one */
+  struct letter stop, no_more; /* the sender's until sent */
+  struct stats stats;          /* the owner writes, all read */
+  CACHE_ALIGNED atom_u32
+      live; /* connections handed over and not ended: the acceptor adds, the owner subtracts */
+};
+
+struct worker_setup {
+  const struct xchg_config *config;
+  const struct xchg_handler *handler;
+  struct admit *admit;
+  uint32_t index;
+};
+
+/** Prepare a worker with an inbox and an epoll set. Return: 0, or -1 with errno. */
+int worker_open(struct worker *worker, const struct worker_setup *setup);
+
+/**
+ * Prepare a worker for one connection; ${stop} wakes it when the server stops. Return: 0, or -1
+ * (ENOMEM).
+ */
+int worker_open_single(struct worker *worker, const struct worker_setup *setup,
+                       const struct wake *stop);
+void worker_close(struct worker *worker);
+
+/** Serve until no guest will come and all connections have ended. Thread: the worker's. */
+void worker_run(struct worker *worker);
+
+/**
+ * Serve ${guest}, already counted in live, to its end; other letters are taken meanwhile. Thread:
+ * the worker's.
+ */
+void worker_serve(struct worker *worker, const struct guest *guest);
+
+/**
+ * worker_serve_single(worker, guest, stop_ns): the same for a single worker; when its wake fires,
+ * ${*stop_ns} says when the stop began.
+ */
+void worker_serve_single(struct worker *worker, const struct guest *guest, const atom_u64 *stop_ns);
+
+/** Send the letters. Thread: any, once each. */
+void worker_send_stop(struct worker *worker, uint64_t stop_ns);
+void worker_send_last(struct worker *worker);
+
+#endif

@@ -1,0 +1,131 @@
+"""What the clients of several live tests have in common.
+
+serve() starts a server that stops without a grace; talk() speaks and listens at once; play() cuts streams into
+pieces and sees to it that the server has read one before it sends the next; ended() reads the totals.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import termios
+import threading
+import time
+
+from xchgd import LIMIT, REASONS, WRAP, Server, receive_all
+
+# Memory and speed say nothing under valgrind or in a sanitizer's build.
+INSTRUMENTED = bool(WRAP) or os.environ.get("XCHGD_SANITIZED") == "1"
+
+MIB = 1 << 20
+
+
+def serve(**variables):
+    """A server whose clients have all gone before it is stopped, so that a grace would only cost time."""
+    variables.setdefault("XCHG_STOP_GRACE", "0")
+    return Server(**variables)
+
+
+def patient(**variables):
+    """The same without any time-out: what a slow machine must not decide."""
+    for name in ("IDLE", "MESSAGE", "WRITE"):
+        variables.setdefault(f"XCHG_{name}_TIMEOUT", "0")
+    variables.setdefault("XCHG_LINGER", "5m")
+    return serve(**variables)
+
+
+def ended(totals):
+    """How the connections ended: {reason: count}, only what is not 0; a connection still open is "open"."""
+    counts = {reason: totals[f"closed_{reason}"] for reason in REASONS}
+    counts["finished"] = totals["finished"]
+    counts["open"] = totals.get("open", 0)
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def talk(client, data, half_close=True):
+    """Send and receive at once; everything that the server says until the end of the stream."""
+    failures = []
+
+    def send():
+        try:
+            client.sendall(data)
+            if half_close:
+                client.shutdown(socket.SHUT_WR)
+        except OSError as failure:
+            failures.append(failure)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    received = receive_all(client)
+    sender.join(LIMIT)
+    if failures:
+        raise failures[0]
+    return received
+
+
+def unacknowledged(client):
+    """The bytes that the server's kernel has not acknowledged (SIOCOUTQ)."""
+    return struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, b"\0" * 4))[0]
+
+
+def unread_ports(server):
+    """The clients' ports whose IPv4 connections hold bytes that the server has not read yet."""
+    ports = set()
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        next(table)
+        for line in table:
+            _, local, remote, state, queues = line.split(None, 5)[:5]
+            if int(local[-4:], 16) == server.port and state in ("01", "08") and queues[-8:] != "00000000":
+                ports.add(int(remote[-4:], 16))
+    return ports
+
+
+def wait_read(server, clients):
+    """Wait until the server has read all that the clients sent, as the kernel's tables show it."""
+    deadline = time.monotonic() + LIMIT
+    waiting = {client.getsockname()[1]: client for client in clients}
+    while waiting:
+        waiting = {port: client for port, client in waiting.items() if unacknowledged(client)}
+        os.sched_yield()
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{len(waiting)} clients have bytes that nobody acknowledged")
+    ports = {client.getsockname()[1] for client in clients}
+    while unread := unread_ports(server) & ports:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{len(unread)} clients have bytes that the server did not read")
+
+
+def every_split(data, pairs=True):
+    """The stream whole, byte by byte, in two pieces at every place and, if asked for, in three."""
+    places = range(1, len(data))
+    splits = [[data], [data[i:i + 1] for i in range(len(data))]]
+    splits += [[data[:i], data[i:]] for i in places]
+    if pairs:
+        splits += [[data[:i], data[i:j], data[j:]] for j in places for i in range(1, j)]
+    return splits
+
+
+def play(server, streams, half_close, together=400):
+    """Send each stream, a list of pieces, on a connection of its own; what came back on each, to its end.
+
+    All clients send a piece, then all wait until the server has read it, then they send the next.  Whether the
+    server really saw the pieces apart is likely, and no answer may depend on it.
+    """
+    answers = []
+    for start in range(0, len(streams), together):
+        part = streams[start:start + together]
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in part]
+            for client in clients:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for turn in range(max(map(len, part))):
+                if turn > 0:
+                    wait_read(server, clients)
+                for client, pieces in zip(clients, part):
+                    if turn < len(pieces):
+                        client.sendall(pieces[turn])
+                    if turn + 1 == len(pieces) and half_close:
+                        client.shutdown(socket.SHUT_WR)
+            answers += map(receive_all, clients)
+    return answers

@@ -1,0 +1,310 @@
+"""Closing safely (section 2 of the contract) against the real program: no reply lost to a reset, no drain for ever."""
+
+import concurrent.futures
+import contextlib
+import random
+import socket
+import tempfile
+import threading
+import time
+import unittest
+
+from clients import MIB, ended, patient, play, serve, wait_read
+from xchgd import GREETING, SLOW, receive_all, receive_exactly, reset
+
+ROUNDS = 200
+AT_ONCE = 16
+
+LINGER = 0.3  # seconds, where a test waits for the end of a drain
+# A drain asks the kernel for progress, so its end may come at twice the value; a busy machine gets a second more.
+LATEST = 2 * LINGER + 1.0 * SLOW
+
+
+class Delivery(unittest.TestCase):
+    """What the server says arrives, although the client sends far more than the exchange takes."""
+
+    def rude(self, server, sent, rcvbuf=None):
+        """Send everything, only then read; raises on a reset."""
+        with server.connect(rcvbuf=rcvbuf) as client:
+            client.sendall(sent)
+            return receive_all(client)
+
+    def check(self, sent, expected, *, rcvbuf=None, rounds=ROUNDS, reason="finished", **variables):
+        with self.subTest(**variables), patient(**variables) as server:
+            with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+                jobs = [pool.submit(self.rude, server, sent, rcvbuf) for _ in range(rounds)]
+                for job in jobs:
+                    answer = job.result()
+                    self.assertEqual(len(answer), len(expected))
+                    self.assertTrue(answer == expected, "other bytes than expected")
+            self.assertEqual(ended(server.stop()), {reason: rounds})
+
+    def test_greet(self):
+        """A client that writes 200 KB behind its message gets the whole greeting and an end of stream."""
+        self.check(b"hello\0" + b"x" * 200_000, GREETING)
+
+    def test_little_more(self):
+        """So does one that sends a byte more, or a second message."""
+        for rest in (b"x", b"again\0"):
+            self.check(b"hello\0" + rest, GREETING)
+
+    def test_line(self):
+        """An echoed line survives what comes behind it."""
+        self.check(b"hello\n" + b"x" * 200_000, b"hello\n", XCHG_EXCHANGE="line")
+
+    def test_nearly_all_of_the_drain(self):
+        """The drain takes up to 1 MiB."""
+        self.check(b"hello\n" + b"x" * (MIB - 4096), b"hello\n", XCHG_EXCHANGE="line", rounds=20)
+
+    def test_large_reply(self):
+        """A reply of 300 KiB reaches a small window of a client that first writes twice as much again.
+
+        The reply fits neither buffer, so the server must read on while it still sends.
+        """
+        line = random.Random(6).randbytes(300 * 1024).replace(b"\n", b".") + b"\n"
+        self.check(line + b"x" * 600_000, line, rcvbuf=16384, rounds=100, XCHG_EXCHANGE="line",
+                   XCHG_MAX_MESSAGE="1MiB", XCHG_SNDBUF="16KiB")
+
+    def test_large_reply_in_the_kernel(self):
+        """The same where the kernel takes the whole reply at once and the close could destroy it there."""
+        line = random.Random(7).randbytes(300 * 1024).replace(b"\n", b".") + b"\n"
+        self.check(line + b"x" * 200_000, line, rcvbuf=16384, rounds=100, XCHG_EXCHANGE="line",
+                   XCHG_MAX_MESSAGE="1MiB")
+
+    def test_unix(self):
+        """The same over a UNIX socket, whose close would throw away what it has not read as well."""
+        line = random.Random(8).randbytes(300 * 1024).replace(b"\n", b".") + b"\n"
+        with tempfile.TemporaryDirectory() as folder:
+            listen = {"XCHG_LISTEN": f"unix:{folder}/exchange"}
+            self.check(b"hello\0" + b"x" * 200_000, GREETING, **listen)
+            self.check(line + b"x" * 600_000, line, rounds=100, XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", **listen)
+            self.check(b"fine\n" + b"x" * 500_000, b"fine\n", XCHG_EXCHANGE="line", XCHG_MESSAGES=0,
+                       reason="too_long", **listen)
+
+    def test_many_replies(self):
+        """The replies before a counted exchange's end survive what comes behind."""
+        lines = b"".join(b"%d\n" % i for i in range(3000))
+        self.check(lines + b"x" * 200_000, lines, rcvbuf=8192, XCHG_EXCHANGE="line", XCHG_MESSAGES=3000,
+                   rounds=100)
+
+    def test_too_long(self):
+        """A message too long does not destroy the replies before it, although most of it is still to come."""
+        self.check(b"fine\n" + b"x" * 500_000, b"fine\n", XCHG_EXCHANGE="line", XCHG_MESSAGES=0,
+                   reason="too_long")
+        self.check(b"\0\0\0\4fine\xff\xff\xff\xff" + b"x" * 500_000, b"\0\0\0\4fine", XCHG_FRAME="u32",
+                   XCHG_GREETING="none", XCHG_REPLY="echo", XCHG_MESSAGES=0, reason="too_long")
+
+    def test_truncated(self):
+        """The replies before a truncated message arrive."""
+        with patient(XCHG_FRAME="u16", XCHG_GREETING="none", XCHG_REPLY="echo", XCHG_MESSAGES=0) as server:
+            whole = b"\xff\xff" + b"y" * 65535
+            streams = [[whole * 4 + b"\0\5trun"]] * 50
+            for answer in play(server, streams, half_close=True):
+                self.assertTrue(answer == whole * 4)
+            self.assertEqual(ended(server.stop()), {"truncated": 50})
+
+
+class Bounds(unittest.TestCase):
+    """A drain ends, whatever the peer does."""
+
+    def test_a_mebibyte(self):
+        """Who sends on behind the message is cut off after 1 MiB, long before XCHG_LINGER."""
+        with patient() as server, server.connect() as client:
+            client.sendall(b"hello\0")
+            sent = 0
+            with self.assertRaises((ConnectionResetError, BrokenPipeError)):
+                while sent < 256 * MIB:
+                    sent += client.send(b"x" * 65536)
+            self.assertEqual(ended(server.wait_stats(lambda values: values["open"] == 0)), {"finished": 1})
+            server.stop()
+
+    def wait_closed(self, server, begun, meanwhile=lambda: None):
+        """Wait until nothing is open; check that the drain took LINGER at least, and not much more."""
+        def closed(values):
+            meanwhile()
+            return values["accepted"] > 0 and values["open"] == 0
+        values = server.wait_stats(closed)
+        passed = time.monotonic() - begun
+        self.assertGreaterEqual(passed, LINGER)
+        self.assertLess(passed, LATEST)
+        return values
+
+    def test_silent_client(self):
+        """A client that has got everything, says nothing and does not close is closed after XCHG_LINGER."""
+        with serve(XCHG_LINGER="300ms") as server, server.connect() as client:
+            begun = time.monotonic()
+            client.sendall(b"hello\0more")
+            self.assertEqual(receive_all(client), GREETING)
+            values = self.wait_closed(server, begun)
+            self.assertEqual(ended(values), {"finished": 1})
+            server.stop()
+
+    def test_half_close_of_the_drain_ends_it(self):
+        """A drain ends at once when the client ends its stream."""
+        with patient() as server:
+            with server.connect() as client:
+                client.sendall(b"hello\0more")
+                self.assertEqual(receive_all(client), GREETING)
+                self.assertEqual(server.stats()["open"], 1)
+                client.shutdown(socket.SHUT_WR)
+                server.wait_stats(lambda values: values["open"] == 0)
+            self.assertEqual(ended(server.stop()), {"finished": 1})
+
+    def test_nothing_beyond(self):
+        """Where all was acknowledged before the message came, and no more came, the client need not close."""
+        with patient() as server, server.connect() as client:
+            self.assertEqual(receive_exactly(client, 20), GREETING)
+            client.sendall(b"hello\0")  # carries the acknowledgement
+            self.assertEqual(receive_all(client), b"")
+            server.wait_stats(lambda values: values["open"] == 0)
+            self.assertEqual(ended(server.stop()), {"finished": 1})
+
+    def test_client_that_reads_nothing(self):
+        """A client whose window stays shut, so that the reply is never acknowledged, is closed after XCHG_LINGER."""
+        line = b"y" * 100_000 + b"\n"
+        for rest in (b"", b"more"):
+            with self.subTest(rest=rest), serve(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_LINGER="300ms",
+                                                XCHG_SNDBUF="400KiB", XCHG_WRITE_TIMEOUT=0) as server:
+                with server.connect(rcvbuf=4096) as client:
+                    begun = time.monotonic()
+                    client.sendall(line + rest)
+                    values = self.wait_closed(server, begun)
+                self.assertEqual(ended(values), {"finished": 1})
+                server.stop()
+
+    def test_dribble_prolongs_nothing(self):
+        """A client that sends a byte now and then for ever is closed no later than a silent one."""
+        with serve(XCHG_LINGER="300ms") as server, server.connect() as client:
+            begun = time.monotonic()
+            client.sendall(b"hello\0more")
+
+            def dribble():
+                with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                    client.send(b"x")
+            values = self.wait_closed(server, begun, dribble)
+            self.assertEqual(ended(values), {"finished": 1})
+            server.stop()
+
+    def test_acknowledgements_prolong(self):
+        """A client that keeps reading a long reply gets all of it, though it takes several times XCHG_LINGER."""
+        line = b"y" * 200_000 + b"\n"
+        linger = 1.0 * SLOW
+        never = threading.Event()
+        with serve(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_LINGER=f"{int(linger * 1000)}ms",
+                   XCHG_SNDBUF="400KiB", XCHG_WRITE_TIMEOUT=0) as server:
+            with server.connect(rcvbuf=16384) as client:
+                client.sendall(line + b"more")
+                answer = bytearray()
+                began = time.monotonic()
+                while chunk := client.recv(10_000):
+                    answer += chunk
+                    if time.monotonic() - began < 2 * linger:
+                        never.wait(linger / 10)  # the client's own pace; nothing is waited for
+                self.assertTrue(bytes(answer) == line, f"{len(answer)} of {len(line)} bytes")
+            self.assertEqual(ended(server.stop()), {"finished": 1})
+
+    def test_linger_zero(self):
+        """XCHG_LINGER=0 closes at once, with bytes behind the message too."""
+        with serve(XCHG_LINGER=0) as server:
+            with server.connect() as client:
+                client.sendall(b"hello\0")
+                self.assertEqual(receive_all(client), GREETING)
+            with server.connect() as client:
+                self.assertEqual(receive_exactly(client, 20), GREETING)
+                begun = time.monotonic()
+                client.sendall(b"hello\0more")
+                server.wait_stats(lambda values: values["open"] == 0)
+                if SLOW == 1:
+                    self.assertLess(time.monotonic() - begun, 2.0)  # when the default's drain would end
+            self.assertEqual(ended(server.stop()), {"finished": 2})
+
+    def test_draining_counts_as_live(self):
+        """A draining connection holds its place under XCHG_MAX_CONNECTIONS until the client ends."""
+        with patient(XCHG_MAX_CONNECTIONS=1) as server:
+            with server.connect() as first:
+                first.sendall(b"hello\0more")
+                self.assertEqual(receive_all(first), GREETING)
+                with server.connect() as second:
+                    second.sendall(b"hello\0")
+                    values = server.stats()
+                    self.assertEqual((values["accepted"], values["open"]), (1, 1))
+                    first.close()
+                    self.assertEqual(receive_all(second), GREETING)
+            self.assertEqual(ended(server.stop()), {"finished": 2})
+
+
+class Departures(unittest.TestCase):
+    """A client that leaves is counted for what it did."""
+
+    def test_reset_in_a_message(self):
+        """A reset within a message is counted as reset, in counted and in endless exchanges."""
+        for variables in ({}, {"XCHG_EXCHANGE": "line"}, {"XCHG_FRAME": "u16", "XCHG_MESSAGES": 0}):
+            with self.subTest(variables), patient(**variables) as server:
+                clients = [server.connect() for _ in range(50)]
+                for client in clients:
+                    client.sendall(b"\1he")
+                wait_read(server, clients)
+                self.assertEqual(ended(server.stats()), {"open": 50})
+                for client in clients:
+                    reset(client)
+                values = server.wait_stats(lambda values: values["open"] == 0)
+                self.assertEqual(ended(values), {"reset": 50})
+                server.stop()
+
+    def test_reset_between_messages(self):
+        """A reset between messages is a reset, not an end."""
+        with patient(XCHG_EXCHANGE="echo") as server:
+            client = server.connect()
+            client.sendall(b"hello")
+            self.assertEqual(receive_exactly(client, 5), b"hello")
+            reset(client)
+            values = server.wait_stats(lambda values: values["open"] == 0)
+            self.assertEqual(ended(values), {"reset": 1})
+            server.stop()
+
+    def test_end_before_a_message(self):
+        """A client that ends before its message: peer in a counted exchange, finished in an endless one."""
+        for variables, greeting, reason in (
+                ({}, GREETING, "peer"), ({"XCHG_EXCHANGE": "line"}, b"", "peer"),
+                ({"XCHG_FRAME": "u16", "XCHG_GREETING": "none"}, b"", "peer"),
+                ({"XCHG_MESSAGES": 0}, GREETING, "finished"),
+                ({"XCHG_EXCHANGE": "echo"}, b"", "finished"), ({"XCHG_EXCHANGE": "discard"}, b"", "finished")):
+            with self.subTest(variables), patient(**variables) as server:
+                with server.connect() as client:
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(receive_all(client), greeting)
+                with server.connect() as client:
+                    self.assertEqual(receive_exactly(client, len(greeting)), greeting)
+                values = server.wait_stats(lambda values: values["accepted"] == 2 and values["open"] == 0)
+                self.assertEqual(ended(values), {reason: 2})
+                server.stop()
+
+    def test_end_between_messages(self):
+        """One message of two and an end is peer; it was answered."""
+        with patient(XCHG_EXCHANGE="line", XCHG_MESSAGES=2) as server:
+            with server.connect() as client:
+                client.sendall(b"one\n")
+                client.shutdown(socket.SHUT_WR)
+                self.assertEqual(receive_all(client), b"one\n")
+            self.assertEqual(ended(server.stop()), {"peer": 1})
+
+    def test_vanishing_clients(self):
+        """Clients that vanish right after connect, politely or not, are all counted and leave nothing."""
+        count = 500
+        with patient() as server:
+            descriptors = server.descriptors()
+            for _ in range(count):
+                server.connect().close()
+                reset(server.connect())
+            values = server.wait_stats(lambda values: values["accepted"] == 2 * count and values["open"] == 0)
+            self.assertLessEqual(set(ended(values)), {"peer", "reset"})
+            self.assertGreaterEqual(ended(values)["reset"], count)
+            self.assertEqual(server.descriptors(), descriptors)
+            with server.connect() as client:
+                client.sendall(b"still there?\0")
+                self.assertEqual(receive_all(client), GREETING)
+            server.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,522 @@
+"""The life of the process: start, listeners, signals, log, exit codes (contract, section 5)."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import unittest
+
+from xchgd import (GREETING, LIMIT, PROGRAM, WRAP, Notify, Server, check_totals, environment, greet,
+                   numbers, parse_logfmt, receive_all, receive_exactly, run)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="xchg-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, name="socket"):
+        return os.path.join(self.folder, name)
+
+    def unix_client(self, path):
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.settimeout(LIMIT)
+        client.connect(path)
+        return client
+
+
+class Listeners(Case):
+    def refused(self, code, **variables):
+        """The start fails with ${code} and one line; return it."""
+        done = run(**variables)
+        lines = done.stderr.splitlines()
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertEqual(len(lines), 1, lines)
+        return lines[0]
+
+    def test_port_zero(self):
+        """Port 0 takes any port and the line says which; a port that is named is that port."""
+        with Server() as server:
+            port = server.port
+            self.assertNotEqual(port, 0)
+            with server.connect() as client:
+                greet(client)
+            server.stop()
+        with Server(XCHG_LISTEN=f"127.0.0.1:{port}") as server:  # with connections in TIME_WAIT
+            self.assertEqual(server.addresses, [f"127.0.0.1:{port}"])
+            with server.connect() as client:
+                greet(client)
+            server.stop()
+
+    def test_several(self):
+        """Every address of the list gets its line and serves."""
+        listen = f"127.0.0.1:0,[::1]:0,unix:{self.path()},127.0.0.2:0"
+        with Server(XCHG_LISTEN=listen) as server:
+            self.assertEqual(len(server.messages("listening")), 4)
+            for address in server.addresses:
+                with server.connect(address=address) as client:
+                    greet(client)
+            self.assertEqual(server.stop()["finished"], 4)
+
+    def test_ipv6(self):
+        """An IPv6 address is written in brackets and serves."""
+        with Server(XCHG_LISTEN="[::1]:0") as server:
+            self.assertRegex(server.addresses[0], r"^\[::1\]:\d+$")
+            with server.connect() as client:
+                greet(client)
+            server.stop()
+
+    def test_dual_stack(self):
+        """:0 serves IPv4 and IPv6 clients on one port."""
+        with Server(XCHG_LISTEN=":0") as server:
+            for host in ["127.0.0.1", "[::1]"]:
+                with server.connect(address=f"{host}:{server.port}") as client:
+                    greet(client)
+            self.assertEqual(server.stop()["finished"], 2)
+
+    def test_unix_mode(self):
+        """A UNIX socket has the mode that was asked for, whatever the umask, serves, and goes at a clean stop."""
+        for mode in [0o600, 0o666]:
+            with Server(XCHG_LISTEN=f"unix:{self.path()};mode=0{mode:o}",
+                        preexec=lambda: os.umask(0o77)) as server:
+                found = os.stat(self.path()).st_mode
+                self.assertTrue(stat.S_ISSOCK(found))
+                self.assertEqual(stat.S_IMODE(found), mode)
+                greet(self.unix_client(self.path()))
+                server.stop()
+                self.assertFalse(os.path.exists(self.path()))
+
+    def test_unix_stale(self):
+        """A socket file that nobody listens on is replaced."""
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(self.path())
+        with Server(XCHG_LISTEN=f"unix:{self.path()}") as server:
+            greet(self.unix_client(self.path()))
+            server.process.kill()  # leaves the file behind
+            server.process.wait()
+        self.assertTrue(os.path.exists(self.path()))
+        with Server(XCHG_LISTEN=f"unix:{self.path()}") as server:
+            greet(self.unix_client(self.path()))
+            server.stop()
+
+    def test_unix_live(self):
+        """A socket that somebody listens on is exit 69 and stays with its owner."""
+        with Server(XCHG_LISTEN=f"unix:{self.path()}") as server:
+            self.assertIn(self.path(), self.refused(69, XCHG_LISTEN=f"unix:{self.path()}"))
+            greet(self.unix_client(self.path()))
+            server.stop()
+
+    def test_unix_foreign(self):
+        """A file that is no socket is exit 69 and is left as it was; so is a path that cannot be."""
+        with open(self.path(), "w") as f:
+            f.write("precious")
+        self.assertIn(self.path(), self.refused(69, XCHG_LISTEN=f"unix:{self.path()}"))
+        with open(self.path()) as f:
+            self.assertEqual(f.read(), "precious")
+        self.refused(69, XCHG_LISTEN=f"unix:{self.folder}")
+        self.refused(69, XCHG_LISTEN=f"unix:{self.path('no/such')}")
+
+    def test_unix_too_long(self):
+        """A path over 107 bytes is a configuration fault; one of 107 works."""
+        base = self.folder + "/"
+        self.refused(78, XCHG_LISTEN="unix:" + base + (108 - len(base)) * "x")
+        with Server(XCHG_LISTEN="unix:" + base + (107 - len(base)) * "x") as server:
+            greet(self.unix_client(base + (107 - len(base)) * "x"))
+            server.stop()
+
+    def test_busy(self):
+        """A port that is taken is exit 69 and one line that names it."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = "127.0.0.1:%d" % taken.getsockname()[1]
+            self.assertIn(address, self.refused(69, XCHG_LISTEN=address))
+            self.assertIn(address, self.refused(69, XCHG_LISTEN=f"127.0.0.1:0,{address}"))
+
+    def test_not_bindable(self):
+        """An address that is not this machine's is exit 69 and one line that names it."""
+        self.assertIn("192.0.2.1", self.refused(69, XCHG_LISTEN="192.0.2.1:0"))
+
+    def test_reuseport(self):
+        """With XCHG_REUSEPORT=on two processes listen on one address; with off they do not."""
+        with Server(XCHG_REUSEPORT="on") as one:
+            address = one.addresses[0]
+            with Server(XCHG_REUSEPORT="on", XCHG_LISTEN=address) as two:
+                for _ in range(20):
+                    with one.connect() as client:
+                        greet(client)
+                self.assertEqual(one.stop()["finished"] + two.stop()["finished"], 20)
+        with Server() as one:
+            self.refused(69, XCHG_LISTEN=one.addresses[0])
+            one.stop()
+
+
+class Start(Case):
+    def test_thread_names(self):
+        """The threads bear their contract names, a worker's with its number, and there is no other."""
+        with Server(XCHG_WORKERS="3") as server:
+            names = []
+            for task in os.listdir(f"/proc/{server.pid}/task"):
+                with open(f"/proc/{server.pid}/task/{task}/comm") as f:
+                    names.append(f.read().strip())
+            with open(f"/proc/{server.pid}/comm") as f:
+                main = f.read().strip()
+            server.stop()
+        if not WRAP:
+            self.assertEqual(main, "xchgd")
+            self.assertEqual(sorted(names), ["xchg-accept", "xchg-work-0", "xchg-work-1",
+                                             "xchg-work-2", "xchgd"])
+
+    def test_notify(self):
+        """READY=1 comes once everything listens, STOPPING=1 at the stop; by path and by abstract name."""
+        for kind in [dict(folder=self.folder), dict(abstract=f"xchg-test-{os.getpid()}")]:
+            with self.subTest(kind), Notify(**kind) as notify, \
+                    Server(NOTIFY_SOCKET=notify.address, XCHG_LISTEN=f"unix:{self.path()}",
+                           wait=False) as server:
+                notify.wait("READY=1")
+                greet(self.unix_client(self.path()))
+                server.process.send_signal(signal.SIGTERM)
+                notify.wait("STOPPING=1")
+                server.finish()
+
+    def test_notify_nobody(self):
+        """A NOTIFY_SOCKET that leads nowhere does not keep the server from serving."""
+        for address in [self.path("nothing"), "@xchg-nobody", "relative", "/" + 200 * "x"]:
+            with self.subTest(address[:20]), Server(NOTIFY_SOCKET=address) as server:
+                with server.connect() as client:
+                    greet(client)
+                server.stop()
+
+    def test_closed_streams(self):
+        """Closed standard streams are no trouble: no socket takes their numbers, and everything is served."""
+        def close():
+            for fd in range(3):
+                os.close(fd)
+        with Notify(self.folder) as notify, \
+                Server(preexec=close, stderr=subprocess.DEVNULL, NOTIFY_SOCKET=notify.address,
+                       XCHG_LISTEN=f"unix:{self.path()}") as server:
+            notify.wait("READY=1")
+            first = self.unix_client(self.path())
+            self.assertEqual(receive_exactly(first, 20), GREETING)
+            for fd in range(3):
+                target = "/dev/null"
+                try:
+                    target = os.readlink(f"/proc/{server.pid}/fd/{fd}")
+                except FileNotFoundError:
+                    pass
+                self.assertEqual(target, "/dev/null")
+            first.sendall(b"x\0")
+            self.assertEqual(receive_all(first), b"")
+            server.stop()
+
+    def test_descriptors(self):
+        """Serving opens no descriptor of the server's own: afterwards the table is what it was."""
+        with Notify(self.folder) as notify, \
+                Server(NOTIFY_SOCKET=notify.address, XCHG_WORKERS="2") as server:
+            notify.wait("READY=1")
+            before = self.table(server.pid)
+            clients = [server.connect() for _ in range(50)]
+            server.wait_stats(lambda s: s["open"] == 50)
+            for client in clients:
+                greet(client)
+            server.wait_stats(lambda s: s["finished"] == 50)
+            for signum in [signal.SIGHUP, signal.SIGUSR2, signal.SIGPIPE]:
+                server.process.send_signal(signum)
+            server.stats()
+            self.assertEqual(self.table(server.pid), before)
+            server.stop()
+
+    def table(self, pid):
+        found = {}
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
+            except FileNotFoundError:
+                pass
+        return found
+
+
+class Activation(Case):
+    def test_passed(self):
+        """A listener from LISTEN_FDS replaces XCHG_LISTEN, and its address is in the line."""
+        with socket.create_server(("127.0.0.1", 0)) as one:
+            port = one.getsockname()[1]
+            with Server(activate=[one], XCHG_LISTEN="127.0.0.1:1") as server:
+                self.assertEqual(server.addresses, [f"127.0.0.1:{port}"])
+                with server.connect() as client:
+                    greet(client)
+                self.assertEqual(server.stop()["finished"], 1)
+
+    def test_passed_several(self):
+        """Several are served, UNIX sockets among them, whose file the server does not remove."""
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.socket(socket.AF_UNIX) as two:
+            two.bind(self.path())
+            two.listen()
+            with Server(activate=[one, two]) as server:
+                for address in ["127.0.0.1:%d" % one.getsockname()[1], f"unix:{self.path()}"]:
+                    self.assertIn(address, server.addresses)
+                    with server.connect(address=address) as client:
+                        greet(client)
+                self.assertEqual(server.stop()["finished"], 2)
+            self.assertTrue(os.path.exists(self.path()))
+
+    def test_other_process(self):
+        """LISTEN_FDS for another process is not ours: XCHG_LISTEN counts."""
+        with socket.create_server(("127.0.0.1", 0)) as one:
+            with Server(activate=[one], listen_pid=1) as server:
+                self.assertNotEqual(server.port, one.getsockname()[1])
+                with server.connect() as client:
+                    greet(client)
+                server.stop()
+
+    def test_no_listener(self):
+        """A descriptor that is no listening stream socket is exit 71 with a line about it."""
+        unbound = socket.socket()
+        datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        datagram.bind(("127.0.0.1", 0))
+        left, right = socket.socketpair()
+        null = open("/dev/null", "rb")
+        for thing in [unbound, datagram, left, null]:
+            self.addCleanup(thing.close)
+        self.addCleanup(right.close)
+        for thing in [unbound, datagram, left, null]:
+            with self.subTest(str(thing)[:60]):
+                with Server(activate=[thing], wait=False) as server:
+                    server.finish(expect=71)
+                    self.assertGreaterEqual(len(server.remarks()), 1)
+
+    def test_bad_count(self):
+        """LISTEN_FDS that is no number or counts descriptors that are not there starts nothing."""
+        for count in ["99", "-1", "x"]:
+            with self.subTest(count):
+                done = subprocess.run(["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *WRAP, PROGRAM],
+                                      env=environment(LISTEN_FDS=count, XCHG_LISTEN="127.0.0.1:1"),
+                                      stderr=subprocess.PIPE, timeout=LIMIT)
+                self.assertIn(done.returncode, (69, 71, 78))
+
+    @unittest.skipUnless(shutil.which("systemd-socket-activate"), "needs systemd-socket-activate")
+    def test_systemd(self):
+        """Started by systemd's own tool, the server answers the client that started it."""
+        wrap = ["systemd-socket-activate", "-l", self.path(), "-E", "XCHG_LISTEN"]
+        with Server(wrap=wrap, wait=False) as server:
+            server.wait_for(lambda lines: any("Listening on" in line for line in lines), "listener")
+            greet(self.unix_client(self.path()))
+            self.assertIn(self.path(), server.wait_line("listening")["addr"])
+            self.assertEqual(server.stop()["finished"], 1)
+
+
+class Signals(Case):
+    def test_stop_signals(self):
+        """SIGTERM, SIGINT and SIGQUIT stop cleanly."""
+        for signum in [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]:
+            with self.subTest(signum), Server() as server:
+                with server.connect() as client:
+                    greet(client)
+                self.assertEqual(server.stop(signum)["finished"], 1)
+
+    def test_second_signal(self):
+        """A second signal ends at once with exit 1, although a client is still in its exchange."""
+        for second in [signal.SIGTERM, signal.SIGINT]:
+            with self.subTest(second), Notify(abstract=f"xchg-second-{os.getpid()}") as notify, \
+                    Server(NOTIFY_SOCKET=notify.address, XCHG_MESSAGE_TIMEOUT="0",
+                           XCHG_DRAIN_TIMEOUT="5m") as server:
+                with server.connect() as client:
+                    receive_exactly(client, 20)
+                    server.process.send_signal(signal.SIGTERM)
+                    notify.wait("STOPPING=1")
+                    server.process.send_signal(second)
+                    self.assertEqual(server.process.wait(LIMIT), 1)
+
+    def test_ignored_signals(self):
+        """SIGHUP, SIGUSR2 and SIGPIPE change nothing."""
+        with Server() as server:
+            with server.connect() as client:
+                receive_exactly(client, 20)
+                for signum in [signal.SIGHUP, signal.SIGUSR2, signal.SIGPIPE]:
+                    server.process.send_signal(signum)
+                server.stats()
+                client.sendall(b"x\0")
+                self.assertEqual(receive_all(client), b"")
+            self.assertEqual(server.stop()["finished"], 1)
+
+    def test_no_zombie_of_masks(self):
+        """Signals that the parent blocked still stop the server."""
+        def block():
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+        with Server(preexec=block) as server:
+            server.stats()
+            server.stop()
+
+
+class Log(Case):
+    def test_levels(self):
+        """listening, stats and stopped are one line each at every level, and at error there is nothing else."""
+        for level in ["error", "warn", "info", "debug"]:
+            with self.subTest(level), Server(XCHG_LOG_LEVEL=level) as server:
+                with server.connect() as client:
+                    greet(client)
+                stats = server.wait_stats(lambda s: s["finished"] == 1)
+                check_totals(stats)
+                for name in ["open", "wakes", "stale", "accept_errors", "accept_pauses", "messages",
+                             "bytes_in", "bytes_out"]:
+                    self.assertIn(name, stats)
+                self.assertEqual((stats["messages"], stats["bytes_in"], stats["bytes_out"]),
+                                 (1, 6, 20))
+                server.stop()
+                self.assertEqual(len(server.messages("listening")), 1)
+                self.assertEqual(len(server.messages("stopped")), 1)
+                if level == "error":
+                    self.assertEqual(server.remarks(), [])
+
+    def test_nothing_per_connection(self):
+        """At info the log is as long with thirty connections as with none, rude ones included."""
+        counts = []
+        for clients in [0, 30]:
+            with Server(XCHG_MAX_MESSAGE="4") as server:
+                for i in range(clients):
+                    with server.connect() as client:
+                        client.sendall(b"too long for this\0" if i % 2 else b"x\0")
+                        client.shutdown(socket.SHUT_WR)
+                        receive_all(client)
+                server.wait_stats(lambda s: s["accepted"] == clients and s["open"] == 0)
+                server.stop()
+                counts.append(len(server.remarks()))
+        self.assertEqual(counts[0], counts[1])
+
+    def test_logfmt(self):
+        """Every line begins with time, level and msg, and is printable ASCII."""
+        with Server(XCHG_LOG_LEVEL="debug", XCHG_BACKLOG="2147483647") as server:
+            with server.connect() as client:
+                greet(client)
+            server.stop()
+            for line in server.lines:
+                self.assertEqual(list(parse_logfmt(line))[:3], ["time", "level", "msg"], line)
+                self.assertRegex(line, r"^[ -~]+$")
+
+    def test_json(self):
+        """With the JSON format every line is one JSON object with time, level and msg; totals are numbers."""
+        with Server(XCHG_LOG_FORMAT="json", XCHG_LOG_LEVEL="debug",
+                    XCHG_BACKLOG="2147483647") as server:
+            with server.connect() as client:
+                greet(client)
+            server.wait_stats(lambda s: s["finished"] == 1)
+            server.stop()
+            for line in server.lines:
+                self.assertTrue({"time", "level", "msg"} <= set(json.loads(line)), line)
+            stopped = json.loads(server.lines[-1])
+            self.assertEqual((stopped["msg"], stopped["accepted"]), ("stopped", 1))
+
+    def quiet(self, notify, **streams):
+        """Serve and stop with an stderr that takes nothing; the caller's streams."""
+        with Server(NOTIFY_SOCKET=notify.address, XCHG_LISTEN=f"unix:{self.path()}",
+                    XCHG_LOG_LEVEL="debug", **streams) as server:
+            notify.wait("READY=1")
+            for _ in range(20):
+                greet(self.unix_client(self.path()))
+                server.process.send_signal(signal.SIGUSR1)
+            greet(self.unix_client(self.path()))
+            yield server
+            server.stop()
+
+    def test_full_disk(self):
+        """A log that goes to a full disk costs the lines and nothing else."""
+        with Notify(self.folder) as notify, open("/dev/full", "wb") as full:
+            for _ in self.quiet(notify, stderr=full.fileno()):
+                pass
+
+    def test_full_pipe(self):
+        """A pipe that nobody reads blocks nothing, keeps its flags, and gets lines again once it is read."""
+        read_end, write_end = self.full_pipe()
+        with Notify(self.folder) as notify:
+            for server in self.quiet(notify, stderr=write_end):
+                self.assertFalse(fcntl.fcntl(write_end, fcntl.F_GETFL) & os.O_NONBLOCK)
+                data = b""
+                os.set_blocking(read_end, False)
+                while data.count(b"x") < self.stuffing:
+                    data += os.read(read_end, 65536)
+                os.set_blocking(read_end, True)
+                server.process.send_signal(signal.SIGUSR1)
+                while b"msg=stats" not in data or not data.endswith(b"\n"):
+                    data += os.read(read_end, 65536)
+
+    def test_full_pipe_at_the_stop(self):
+        """A pipe that nobody reads does not keep the server from stopping."""
+        _, write_end = self.full_pipe()
+        with Notify(self.folder) as notify:
+            for _ in self.quiet(notify, stderr=write_end):
+                pass
+
+    def full_pipe(self):
+        read_end, write_end = os.pipe()
+        self.addCleanup(os.close, read_end)
+        self.addCleanup(os.close, write_end)
+        os.set_blocking(write_end, False)
+        self.stuffing = 0
+        for size in [4096, 1]:
+            try:
+                while True:
+                    self.stuffing += os.write(write_end, size * b"x")
+            except BlockingIOError:
+                pass
+        os.set_blocking(write_end, True)
+        return read_end, write_end
+
+    def test_reader_is_gone(self):
+        """A pipe whose reader is gone costs the lines and nothing else."""
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        self.addCleanup(os.close, write_end)
+        with Notify(self.folder) as notify:
+            for _ in self.quiet(notify, stderr=write_end):
+                pass
+
+    def test_socket(self):
+        """An stderr that is a full socket (a service manager's journal) blocks nothing either."""
+        left, right = socket.socketpair()
+        self.addCleanup(left.close)
+        self.addCleanup(right.close)
+        right.setblocking(False)
+        try:
+            while right.send(4096 * b"x"):
+                pass
+        except BlockingIOError:
+            right.setblocking(True)
+        with Notify(self.folder) as notify:
+            for _ in self.quiet(notify, stderr=right.fileno()):
+                pass
+
+
+class Totals(Case):
+    def test_mixed_and_rude(self):
+        """After a mixed load the totals of the stopped line add up and are those of the clients."""
+        with Server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="100") as server:
+            for i in range(60):
+                with server.connect() as client:
+                    client.sendall([b"", b"part", b"whole\n", 101 * b"l"][i % 4])
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(receive_all(client), [b"", b"part", b"whole\n", b""][i % 4])
+            server.wait_stats(lambda s: s["accepted"] == 60 and s["open"] == 0)
+            totals = server.stop()
+            self.assertEqual([totals[name] for name in ("finished", "closed_peer",
+                                                        "closed_too_long")], [30, 15, 15])
+
+    def test_stats_line_is_the_stopped_line(self):
+        """What the last stats line said is what the stopped line says, and open is in stats alone."""
+        with Server() as server:
+            with server.connect() as client:
+                greet(client)
+            stats = server.wait_stats(lambda s: s["finished"] == 1)
+            server.stop()
+            stopped = numbers(server.messages("stopped")[0])
+            self.assertEqual(stats.pop("open"), 0)
+            self.assertEqual({k: v for k, v in stats.items() if k in stopped and "wakes" not in k},
+                             {k: v for k, v in stopped.items() if k in stats and "wakes" not in k})
+            self.assertTrue({"accepted", "finished"} <= set(stopped))
+
+
+if __name__ == "__main__":
+    unittest.main()

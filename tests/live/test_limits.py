@@ -1,0 +1,458 @@
+"""Limits and time-outs: who is admitted, how long anything may take, how much memory a peer can claim (contract, section 4).
+
+A time-out is measured by the client: from before the act that starts the server's clock (so that an early end shows), and from
+after it (so that a late one does). It may be 10 % or 100 ms late, twice where progress is asked, and SLACK for the machine.
+"""
+
+import select
+import shutil
+import socket
+import tempfile
+import time
+import unittest
+
+from xchgd import (GREETING, LIMIT, SLOW, WRAP, Server, greet, is_cut, is_silent, receive_all,
+                   receive_exactly)
+
+SLACK = 0.6 * SLOW
+
+
+class Case(unittest.TestCase):
+    def assert_fired(self, before, after, timeout, most=None):
+        """Now is the time for a time-out whose clock started between ${before} and ${after}."""
+        now = time.monotonic()
+        self.assertGreaterEqual(now - before, timeout, "early")
+        most = most or timeout
+        self.assertLessEqual(now - after, most + max(most / 10, 0.1) + SLACK, "late")
+
+    def ends(self, server, reason, count=1):
+        """The stop finds ${count} connections that ended for ${reason}."""
+        server.wait_stats(lambda s: s[f"closed_{reason}"] == count, f"{count} ends as {reason}")
+        return server.stop()
+
+
+class Admission(Case):
+    def served(self, server, source=None, address=None):
+        """Does a client from there get its exchange, or is it closed without a byte?"""
+        with server.connect(source=source, address=address) as client:
+            try:
+                if client.recv(1, socket.MSG_PEEK):
+                    greet(client)
+                    return True
+            except ConnectionError:
+                pass
+            return False
+
+    def check(self, expected, **variables):
+        with Server(**variables) as server:
+            for source, admitted in expected.items():
+                self.assertEqual(self.served(server, source), admitted, source)
+            totals = server.stop()
+            self.assertEqual(totals["finished"], sum(expected.values()))
+            self.assertEqual(totals["closed_denied"], len(expected) - sum(expected.values()))
+
+    def test_allow(self):
+        """Only who is on the allow list is served; an empty list admits all."""
+        self.check({"127.0.0.2": True, "127.0.0.3": False, "127.0.1.9": True},
+                   XCHG_ALLOW="127.0.0.2,127.0.1.0/24")
+        self.check({"127.0.0.2": True}, XCHG_ALLOW="")
+
+    def test_deny(self):
+        """Who is on the deny list is not served, whatever the allow list says."""
+        self.check({"127.0.0.2": True, "127.0.0.3": False}, XCHG_DENY="127.0.0.3")
+        self.check({"127.0.0.2": True, "127.0.0.3": False, "127.9.0.1": True},
+                   XCHG_ALLOW="127.0.0.0/8", XCHG_DENY="::1,127.0.0.3/32")
+
+    def test_host_bits(self):
+        """Host bits of a block are masked; a block of no bits is everybody."""
+        self.check({"127.0.0.1": True, "127.200.0.1": False}, XCHG_ALLOW="127.0.77.1/16")
+        self.check({"127.0.0.1": False}, XCHG_DENY="1.2.3.4/0")
+
+    def test_mapped(self):
+        """On a dual-stack listener an IPv4 client matches IPv4 blocks, an IPv6 client IPv6 ones."""
+        for variables, v4, v6 in [(dict(XCHG_ALLOW="127.0.0.1"), True, False),
+                                  (dict(XCHG_DENY="127.0.0.0/8"), False, True),
+                                  (dict(XCHG_DENY="::1"), True, False),
+                                  (dict(XCHG_DENY="::ffff:127.0.0.1"), False, True)]:
+            with self.subTest(variables), Server(XCHG_LISTEN=":0", **variables) as server:
+                for host, admitted in [("127.0.0.1", v4), ("[::1]", v6)]:
+                    address = f"{host}:{server.port}"
+                    self.assertEqual(self.served(server, address=address), admitted, host)
+                server.stop()
+
+    def test_not_for_unix(self):
+        """Lists and the limit per address do not concern UNIX sockets."""
+        folder = tempfile.mkdtemp(prefix="xchg-")
+        self.addCleanup(shutil.rmtree, folder)
+        with Server(XCHG_LISTEN=f"unix:{folder}/socket", XCHG_DENY="0.0.0.0/0,::/0",
+                    XCHG_ALLOW="192.0.2.1", XCHG_MAX_PER_IP="1") as server:
+            clients = [server.connect() for _ in range(3)]
+            for client in clients:
+                receive_exactly(client, 20)
+            for client in clients:
+                client.close()
+            server.stop()
+
+    def test_per_address(self):
+        """A third connection of one address is closed; another address, or a free place, is served."""
+        with Server(XCHG_MAX_PER_IP="2") as server:
+            held = [server.connect(source="127.0.0.2") for _ in range(2)]
+            for client in held:
+                receive_exactly(client, 20)
+            self.assertFalse(self.served(server, "127.0.0.2"))
+            self.assertTrue(self.served(server, "127.0.0.3"))
+            held[0].close()
+            server.wait_stats(lambda s: s["open"] == 1)
+            self.assertTrue(self.served(server, "127.0.0.2"))
+            held[1].close()
+            self.assertEqual(self.ends(server, "per_ip")["accepted"], 5)
+
+    def test_per_address_comes_and_goes(self):
+        """The count per address neither leaks nor runs below nothing over many connections."""
+        with Server(XCHG_MAX_PER_IP="1", XCHG_WORKERS="2") as server:
+            for i in range(100):
+                source = f"127.0.0.{2 + i % 7}"
+                self.assertTrue(self.served(server, source))
+                server.wait_stats(lambda s: s["open"] == 0)
+            with server.connect(source="127.0.0.2") as client:
+                receive_exactly(client, 20)
+                self.assertFalse(self.served(server, "127.0.0.2"))
+            server.stop()
+
+    def test_limit_waits(self):
+        """At the limit under wait, the next client waits in the backlog and is served when one leaves."""
+        with Server(XCHG_MAX_CONNECTIONS="2", XCHG_WORKERS="2") as server:
+            clients = [server.connect() for _ in range(4)]
+            for client in clients[:2]:
+                receive_exactly(client, 20)
+            self.assertTrue(is_silent(clients[2], 0.3))
+            self.assertEqual(server.stats()["open"], 2)
+            clients[0].close()
+            greet(clients[2])
+            greet(clients[3])
+            clients[1].close()
+            self.assertEqual(server.stop()["accepted"], 4)
+
+    def test_limit_refuses(self):
+        """At the limit under refuse, the next client is closed at once and counted."""
+        with Server(XCHG_MAX_CONNECTIONS="2", XCHG_OVERLOAD="refuse") as server:
+            clients = [server.connect() for _ in range(2)]
+            for client in clients:
+                receive_exactly(client, 20)
+            self.assertFalse(self.served(server))
+            self.assertFalse(self.served(server))
+            clients[0].close()
+            server.wait_stats(lambda s: s["open"] == 1)
+            self.assertTrue(self.served(server))
+            clients[1].close()
+            self.ends(server, "overload", 2)
+
+
+class Timeouts(Case):
+    def test_idle(self):
+        """An idle connection is cut after the idle time-out, counted from the last byte; nobody of many early."""
+        with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="600ms") as server:
+            clients = [server.connect() for _ in range(20)]
+            first = time.monotonic()
+            for client in clients:
+                client.sendall(b"x")
+                receive_exactly(client, 1)
+            self.assertTrue(is_silent(clients[0], 0.3))
+            sent = {}
+            for client in clients:
+                before = time.monotonic()
+                client.sendall(b"y")
+                receive_exactly(client, 1)
+                sent[client] = before, time.monotonic()
+            self.assertGreaterEqual(time.monotonic() - first, 0.3)
+            left = select.poll()
+            by_number = {client.fileno(): client for client in clients}
+            for client in clients:
+                left.register(client, select.POLLIN)
+            while by_number:
+                events = left.poll(LIMIT * 1000)
+                self.assertTrue(events, "nobody is cut")
+                for number, _ in events:
+                    client = by_number.pop(number)
+                    self.assert_fired(*sent[client], 0.6)
+                    self.assertTrue(is_cut(client))
+                    left.unregister(number)
+                    client.close()
+            self.ends(server, "idle", 20)
+
+    def test_off(self):
+        """A time-out of 0 is off."""
+        with Server(XCHG_IDLE_TIMEOUT="0", XCHG_MESSAGE_TIMEOUT="0", XCHG_WRITE_TIMEOUT="0",
+                    XCHG_MAX_LIFETIME="0") as server:
+            with server.connect() as client:
+                receive_exactly(client, 20)
+                client.sendall(b"x")
+                self.assertTrue(is_silent(client, 1.0))
+                client.sendall(b"\0")
+                self.assertEqual(receive_all(client), b"")
+            self.assertEqual(server.stop()["finished"], 1)
+
+    def test_first_message(self):
+        """In a counted exchange the first message's clock runs from the accept."""
+        with Server(XCHG_MESSAGE_TIMEOUT="500ms") as server:
+            before = time.monotonic()
+            with server.connect() as client:
+                receive_exactly(client, 20)
+                after = time.monotonic()
+                self.assertTrue(is_cut(client))
+                self.assert_fired(before, after, 0.5)
+            self.ends(server, "message")
+
+    def test_byte_by_byte(self):
+        """A client that sends a byte from time to time is cut by the message time-out all the same."""
+        for exchange, timeout in [("greet", 0.8), ("echo", 0.8)]:
+            with self.subTest(exchange), \
+                    Server(XCHG_EXCHANGE=exchange, XCHG_FRAME="nul", XCHG_GREETING="none",
+                           XCHG_MESSAGE_TIMEOUT="800ms") as server:
+                before = time.monotonic()
+                with server.connect() as client:
+                    client.sendall(b"x")
+                    after = time.monotonic()
+                    while is_silent(client, 0.05):
+                        try:
+                            client.sendall(b"x")
+                        except ConnectionError:
+                            break
+                        self.assertLess(time.monotonic() - before, LIMIT)
+                    self.assert_fired(before, after, timeout)
+                self.ends(server, "message")
+
+    def test_between_messages(self):
+        """Between messages the message clock stands: only a begun one runs into it."""
+        for messages in ["0", "3"]:
+            with self.subTest(messages), \
+                    Server(XCHG_EXCHANGE="line", XCHG_MESSAGES=messages,
+                           XCHG_MESSAGE_TIMEOUT="400ms") as server:
+                with server.connect() as client:
+                    client.sendall(b"a\n")
+                    self.assertEqual(receive_exactly(client, 2), b"a\n")
+                    self.assertTrue(is_silent(client, 0.9))
+                    before = time.monotonic()
+                    client.sendall(b"half")
+                    after = time.monotonic()
+                    self.assertTrue(is_cut(client))
+                    self.assert_fired(before, after, 0.4)
+                self.ends(server, "message")
+
+    def test_endless_may_be_silent(self):
+        """In an endless exchange the message time-out does not concern who has not spoken."""
+        with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="200ms") as server:
+            with server.connect() as client:
+                self.assertTrue(is_silent(client, 0.7))
+                client.sendall(b"hello\n")
+                self.assertEqual(receive_exactly(client, 6), b"hello\n")
+            self.assertEqual(server.stop()["finished"], 1)
+
+    def test_pause(self):
+        """After a pause of the whole process over every time-out nobody is cut whose bytes are there."""
+        for variables in [dict(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="400ms"),
+                          dict(XCHG_EXCHANGE="line", XCHG_MESSAGE_TIMEOUT="400ms"),
+                          dict(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_IDLE_TIMEOUT="400ms",
+                               XCHG_MESSAGE_TIMEOUT="400ms")]:
+            with self.subTest(variables), Server(XCHG_WORKERS="1", **variables) as server:
+                clients = [server.connect() for _ in range(100)]
+                if variables["XCHG_EXCHANGE"] == "line":
+                    for client in clients:
+                        client.sendall(b"a")
+                    server.wait_stats(lambda s: s["bytes_in"] == 100)
+                else:
+                    server.wait_stats(lambda s: s["open"] == 100)
+                server.pause()
+                for client in clients:
+                    client.sendall(b"b\n")
+                self.assertTrue(is_silent(clients[0], 0.8))
+                server.resume()
+                whole = b"ab\n" if variables["XCHG_EXCHANGE"] == "line" else b"b\n"
+                for client in clients:
+                    self.assertEqual(receive_exactly(client, len(whole)), whole)
+                    client.close()
+                server.wait_stats(lambda s: s["open"] == 0)
+                self.assertEqual(server.stop()["finished"], 100)
+
+    def test_linger(self):
+        """A client that stays after the half-close is drained for the linger time and not longer."""
+        with Server(XCHG_LINGER="500ms") as server:
+            before = time.monotonic()
+            with server.connect() as client:
+                client.sendall(b"message\0and more than that")
+                self.assertEqual(receive_all(client), GREETING)
+                after = time.monotonic()
+                server.wait_stats(lambda s: s["open"] == 0)
+                self.assert_fired(before, after, 0.5)
+            self.assertEqual(server.stop()["finished"], 1)
+
+
+class Output(Case):
+    def flood(self, client, most):
+        """Send up to ${most} bytes until the server takes no more for a while; how many were sent."""
+        client.setblocking(False)
+        sent = 0
+        while sent < most:
+            if not select.select([], [client], [], 0.3)[1]:
+                break
+            try:
+                sent += client.send(min(65536, most - sent) * b"x")
+            except BlockingIOError:
+                pass
+        client.settimeout(LIMIT)
+        return sent
+
+    def wait_hangup(self, client):
+        """Wait for the peer's reset without reading a byte."""
+        poll = select.poll()
+        poll.register(client, 0)
+        self.assertTrue(poll.poll(LIMIT * 1000), "no hang-up")
+
+    def test_write_timeout(self):
+        """A client that never reads is cut by the write time-out, at most at its double."""
+        with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
+                    XCHG_SNDBUF="32KiB", XCHG_MAX_PENDING="64KiB") as server:
+            before = time.monotonic()
+            with server.connect(rcvbuf=4096) as client:
+                self.flood(client, 4 << 20)
+                after = time.monotonic()
+                self.wait_hangup(client)
+                self.assert_fired(before, after, 1.0, most=2.0)
+            self.ends(server, "write")
+
+    def test_slow_reader(self):
+        """A reader that is slow but reads is not cut, though the socket is not writable for several time-outs."""
+        with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0") as server:
+            with server.connect(rcvbuf=16384) as client:
+                sent = self.flood(client, 64 << 20)
+                self.assertGreater(sent, 1 << 20)
+                start = time.monotonic()
+                received = 0
+                while time.monotonic() - start < 3.5:
+                    received += len(client.recv(8192))
+                    select.select([], [], [], 0.05)  # the pace of this reader
+                client.shutdown(socket.SHUT_WR)
+                received += len(receive_all(client))
+                self.assertEqual(received, sent)
+            totals = server.stop()
+            self.assertEqual((totals["closed_write"], totals["finished"]), (0, 1))
+
+    def test_idle_while_reading(self):
+        """The idle time-out is prolonged while output waits and keeps being acknowledged, and only then."""
+        with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="0", XCHG_IDLE_TIMEOUT="1s") as server:
+            with server.connect(rcvbuf=16384) as client:
+                sent = self.flood(client, 64 << 20)
+                start = time.monotonic()
+                received = 0
+                while time.monotonic() - start < 2.5:
+                    received += len(client.recv(8192))
+                    select.select([], [], [], 0.05)
+                after = time.monotonic()
+                self.assertLess(received, sent)
+                self.wait_hangup(client)
+                self.assert_fired(after - 1, after, 1.0, most=2.0)
+            self.ends(server, "idle")
+
+    def test_pending_bounds(self):
+        """Clients that pipeline and never read claim XCHG_MAX_PENDING and a reply each, not more."""
+        count, pending = 20, 64 << 10
+        with Server(XCHG_EXCHANGE="echo", XCHG_MAX_PENDING="64KiB", XCHG_SNDBUF="16KiB",
+                    XCHG_WORKERS="2") as server:
+            before = server.resident_bytes()
+            clients = [server.connect(rcvbuf=4096) for _ in range(count)]
+            for client in clients:
+                self.flood(client, 4 << 20)
+            stats = server.stats()
+            self.assertEqual(stats["open"], count)
+            self.assertLessEqual(stats["bytes_in"] - stats["bytes_out"],
+                                 count * (pending + (64 << 10)))
+            if not WRAP:
+                self.assertLess(server.resident_bytes() - before, 16 << 20)
+            with server.connect() as other:
+                other.sendall(b"still there?")
+                self.assertEqual(receive_exactly(other, 12), b"still there?")
+            for client in clients:
+                client.close()
+            server.wait_stats(lambda s: s["open"] == 0)
+            server.stop()
+
+    def test_clock_stands_while_not_reading(self):
+        """While output holds the reading back, the clock of a half-read message stands."""
+        line = 1000 * b"x" + b"\n"
+        with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="300ms",
+                    XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="8KiB") as server:
+            with server.connect(rcvbuf=4096) as client:
+                client.setblocking(False)
+                stream, sent = 2000 * line, 0
+                while select.select([], [client], [], 0.3)[1] and sent < len(stream):
+                    try:
+                        sent += client.send(stream[sent:sent + 65536])
+                    except BlockingIOError:
+                        pass
+                self.assertLess(sent, len(stream), "nothing held the client back")
+                self.assertFalse(select.select([], [client], [], 0.9)[1])
+                received = b""
+                while len(received) < len(stream):
+                    ready = select.select([client], [client] if sent < len(stream) else [], [],
+                                          LIMIT)
+                    self.assertTrue(any(ready))
+                    if ready[0]:
+                        chunk = client.recv(65536)
+                        self.assertTrue(chunk, f"cut after {len(received)} bytes")
+                        received += chunk
+                    if ready[1]:
+                        sent += client.send(stream[sent:sent + 65536])
+                self.assertEqual(received, stream)
+            self.assertEqual(server.stop()["finished"], 1)
+
+
+class Lifetime(Case):
+    def test_lifetime(self):
+        """A connection that keeps talking ends after its lifetime, shortened by 10 % at most, with all replies."""
+        with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="1s") as server:
+            before = time.monotonic()
+            with server.connect() as client:
+                after = time.monotonic()
+                for i in range(1, 10**6):
+                    client.sendall(b"%d\n" % i)
+                    answer = b""
+                    while not answer.endswith(b"\n"):
+                        chunk = client.recv(64)
+                        if not chunk:
+                            break
+                        answer += chunk
+                    if not answer:
+                        break
+                    self.assertEqual(answer, b"%d\n" % i)
+                    self.assertLess(time.monotonic() - before, LIMIT)
+                    if not is_silent(client, 0.02):
+                        self.assertEqual(client.recv(1), b"")
+                        break
+                self.assert_fired(before, after, 0.9, most=1.0)
+            self.ends(server, "lifetime")
+
+    def test_begun_is_finished(self):
+        """What has begun at the end of the lifetime is finished and answered."""
+        with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="500ms") as server:
+            with server.connect() as client:
+                client.sendall(b"be")
+                self.assertTrue(is_silent(client, 1.0))
+                client.sendall(b"gun\n")
+                self.assertEqual(receive_all(client), b"begun\n")
+            self.ends(server, "lifetime")
+
+    def test_cut(self):
+        """What does not finish is cut after the drain time-out."""
+        with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="500ms",
+                    XCHG_DRAIN_TIMEOUT="500ms") as server:
+            before = time.monotonic()
+            with server.connect() as client:
+                client.sendall(b"never")
+                after = time.monotonic()
+                self.assertTrue(is_cut(client))
+                self.assert_fired(before, after, 0.95, most=1.0)
+            self.ends(server, "lifetime")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,189 @@
+"""Small soaks of the real program: nothing is left behind, ten thousand at once, rude clients in every mixture."""
+
+import collections
+import concurrent.futures
+import contextlib
+import random
+import resource
+import socket
+import struct
+import threading
+import unittest
+
+from clients import INSTRUMENTED, MIB, ended, patient, serve, talk
+from xchgd import GREETING, SLOW, receive_all, receive_exactly, reset
+
+SOURCES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
+THREADS = 8
+
+
+def in_threads(work, count):
+    """Do work(0) ... work(count - 1) in a few threads; raise what one raised."""
+    def share(first):
+        for i in range(first, count, THREADS):
+            work(i)
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        for job in [pool.submit(share, first) for first in range(THREADS)]:
+            job.result()
+
+
+class Soak(unittest.TestCase):
+    def test_twenty_thousand(self):
+        """20,000 greet exchanges leave descriptors and resident memory as they were."""
+        warm, count = (200, 1000) if INSTRUMENTED else (2000, 18000)
+        with patient() as server:
+            def exchange(i):
+                with server.connect(source=SOURCES[i % len(SOURCES)]) as client:
+                    client.sendall(b"hello\0")
+                    if receive_all(client) != GREETING:
+                        raise AssertionError("another greeting")
+
+            def quiet():
+                server.wait_stats(lambda values: values["open"] == 0)
+                return server.descriptors(), server.resident_bytes()
+            in_threads(exchange, warm)
+            descriptors, resident = quiet()
+            in_threads(exchange, count)
+            descriptors_after, resident_after = quiet()
+            self.assertEqual(descriptors_after, descriptors)
+            if not INSTRUMENTED:
+                self.assertLess(resident_after - resident, MIB)
+            self.assertEqual(ended(server.stop()), {"finished": warm + count})
+
+    def test_ten_thousand_at_once(self):
+        """10,000 connections at once are all answered, and idle in less than 8 MiB."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        count = min(1000 if INSTRUMENTED else 10000, hard - 300)
+        with patient(XCHG_EXCHANGE="echo") as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect(source=SOURCES[i % len(SOURCES)]))
+                       for i in range(count)]
+            for said in ("here %d", "and still here %d"):
+                messages = [(said % i).encode() for i in range(count)]
+                for client, message in zip(clients, messages):
+                    client.sendall(message)
+                for client, message in zip(clients, messages):
+                    self.assertEqual(receive_exactly(client, len(message)), message)
+                self.assertEqual(ended(server.stats()), {"open": count})
+                if not INSTRUMENTED:  # what was used for the messages goes back once the workers are idle
+                    server.wait_stats(lambda values: server.resident_bytes() < 8 * MIB, "8 MiB at 10,000 clients")
+            for client in clients:
+                client.shutdown(socket.SHUT_WR)
+            for client in clients:
+                self.assertEqual(receive_all(client), b"")
+            self.assertEqual(ended(server.stop()), {"finished": count})
+
+
+class Rude:
+    """Clients of a u16 echo with a greeting and a limit of 1,000; each returns how it must be counted."""
+
+    def __init__(self, server, seed):
+        self.server = server
+        self.seed = seed
+
+    def connect(self):
+        return self.server.connect()
+
+    def message(self, chance):
+        data = chance.randbytes(chance.randrange(1000))
+        return struct.pack(">H", len(data)) + data
+
+    def polite(self, chance):
+        with self.connect() as client:
+            stream = b"".join(self.message(chance) for _ in range(chance.randrange(1, 20)))
+            expect(talk(client, stream), b"\0\2hi" + stream)
+        return "finished"
+
+    def dribbling(self, chance):
+        with self.connect() as client:
+            stream = self.message(chance)[:30]
+            stream = struct.pack(">H", len(stream)) + stream
+            for i in range(len(stream)):
+                client.sendall(stream[i:i + 1])
+            client.shutdown(socket.SHUT_WR)
+            expect(receive_all(client), b"\0\2hi" + stream)
+        return "finished"
+
+    def too_long(self, chance):
+        with self.connect() as client:
+            before = self.message(chance)
+            client.sendall(before + b"\x03\xe9" + b"x" * chance.randrange(100_000))
+            expect(receive_all(client), b"\0\2hi" + before)
+        return "too_long"
+
+    def truncated(self, chance):
+        with self.connect() as client:
+            before = self.message(chance)
+            client.sendall(before + b"\0\5abcd"[:chance.randrange(1, 6)])
+            client.shutdown(socket.SHUT_WR)
+            expect(receive_all(client), b"\0\2hi" + before)
+        return "truncated"
+
+    def stuck(self, chance):
+        with self.connect() as client:
+            client.sendall(self.message(chance) + b"\0")
+            with contextlib.suppress(ConnectionResetError):
+                receive_all(client)
+        return "message"
+
+    def resetting(self, chance):
+        client = self.connect()
+        expect(receive_exactly(client, 4), b"\0\2hi")
+        client.sendall(b"\3\xe8" + b"x" * chance.randrange(1000))
+        reset(client)
+        return "reset"
+
+    def not_reading(self, chance):
+        """Floods and leaves without reading a reply: a reset, whenever it comes."""
+        client = self.connect()
+        with contextlib.suppress(TimeoutError):
+            client.settimeout(0.05)
+            for _ in range(100):
+                client.sendall(self.message(chance) * 10)
+        reset(client)
+        return "reset"
+
+    def silent(self, _):
+        with self.connect() as client:
+            expect(receive_exactly(client, 4), b"\0\2hi")
+        return "finished"
+
+    def run(self, i):
+        chance = random.Random(f"{self.seed} {i}")
+        kinds = [self.polite] * 4 + [self.dribbling, self.too_long, self.truncated, self.resetting, self.silent]
+        kinds = kinds * 8 + [self.stuck, self.not_reading]
+        return chance.choice(kinds)(chance)
+
+
+def expect(got, wanted):
+    if got != wanted:
+        raise AssertionError(f"got {len(got)} bytes {got[:60]!r}, wanted {len(wanted)} bytes {wanted[:60]!r}")
+
+
+class RudeLoad(unittest.TestCase):
+    def check(self, count, seed=1, **variables):
+        """A mixture of clients: whatever the others do, each gets its replies and is counted as what it was."""
+        with serve(XCHG_FRAME="u16", XCHG_GREETING="hi", XCHG_REPLY="echo", XCHG_MESSAGES=0,
+                   XCHG_MAX_MESSAGE=1000, XCHG_MAX_PENDING="16KiB", XCHG_LINGER="1m", XCHG_WRITE_TIMEOUT=0,
+                   XCHG_IDLE_TIMEOUT=0, **variables) as server:
+            expected = collections.Counter()
+            counting = threading.Lock()
+            rude = Rude(server, seed)
+
+            def work(i):
+                reason = rude.run(i)
+                with counting:
+                    expected[reason] += 1
+            in_threads(work, count)
+            values = server.wait_stats(lambda values: values["accepted"] == count and values["open"] == 0)
+            self.assertEqual(ended(values), dict(expected))
+            self.assertEqual(server.stop()["accepted"], count)
+
+    def test_rude_load(self):
+        """The totals of 2,000 rude clients add up, reason by reason."""
+        self.check(200 if INSTRUMENTED else 2000, XCHG_MESSAGE_TIMEOUT=f"{int(500 * SLOW)}ms")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,145 @@
+# Everything that proves something.  Programs:
+#   tests/unit/check_x.c    -> $(B)/tests/check_x         one per module
+#   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   against objects whose system calls the test makes fail
+#   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
+#   tests/live/test_x.py                                  against $(B)/xchgd
+# tests/run runs them and sums up.  VARIANT says which build is tested; the check-... targets set it.
+
+UNIT = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/check_*.c))
+FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
+CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
+LIVE ?= $(wildcard tests/live/test_*.py)
+PROGRAMS = $(UNIT) $(FAULT) $(CONC)
+STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
+STRESS_ITEMS ?= 100000000
+
+# Whatever else lies in a folder is linked into each of its programs.
+helpers = $(filter-out tests/$(1)/check_% tests/$(1)/stress_%,$(wildcard tests/$(1)/*.c))
+UNIT_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,unit))
+CONC_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,conc))
+FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault))
+link_test = $(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS_TESTS)
+
+$(B)/tests/check_%: $(B)/obj/tests/unit/check_%.o $(UNIT_HELPERS) $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(link_test)
+$(B)/tests/conc/%: $(B)/obj/tests/conc/%.o $(CONC_HELPERS) $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(link_test)
+$(B)/tests/fault/%: $(B)/seam/tests/fault/%.o $(FAULT_HELPERS) $(B)/seam.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(link_test)
+
+# The same sources once more, their system calls through tests/fault/seam.h (see core/sys.h).
+SEAM_OBJECTS = $(SOURCES:%.c=$(B)/seam/%.o)
+$(B)/seam.a: $(SEAM_OBJECTS) $(B)/.flags-sources
+	$(call say,AR  )rm -f $@ && ar rcs $@ $(SEAM_OBJECTS)
+$(B)/seam/%.o: %.c $(B)/.flags | need-build
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) $(XCFLAGS) -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -MMD -MP -c -o $@ $<
+
+TEST_SOURCES = $(wildcard tests/*/*.c)
+$(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
+.SECONDARY:
+
+# ---- to run them ---------------------------------------------------------------------------------
+
+RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(TEST_WRAP) tests/run -o $(B)/tests/log
+VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
+           --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
+           --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log
+ifeq ($(VARIANT),asan)
+TEST_ENV = ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
+else ifeq ($(VARIANT),tsan)
+TEST_ENV = TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
+# TSan's shadow does not suit every kernel's address randomisation.
+TEST_WRAP = $(if $(shell setarch -R true 2>&1),,setarch -R)
+else ifeq ($(VARIANT),valgrind)
+TEST_ENV = XCHGD_SLOW=10 XCHGD_WRAP='$(VALGRIND)'
+endif
+# Against the release build only: what a release is made of.
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/generated)
+
+check: $(B)/xchgd $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
+	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(PROGRAMS) $(RELEASE_CHECKS) $(LIVE)
+
+check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
+	@$(RUN) $(PROGRAMS)
+
+check-live: $(B)/xchgd | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
+	@$(RUN) $(LIVE)
+
+check-asan: ## every test under the address and undefined-behaviour sanitizers
+	@$(MAKE) VARIANT=asan check
+
+check-tsan: ## every test under the thread sanitizer
+	@$(MAKE) VARIANT=tsan check
+
+# What depends on a machine's speed or its size is left to the other builds.
+VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
+VALGRIND_SKIPS ?= load scale soak
+check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
+	@$(MAKE) VARIANT=valgrind check-under-valgrind
+
+check-under-valgrind: $(B)/xchgd $(UNIT) $(FAULT) | need-check
+	@rm -rf $(B)/tests/valgrind && mkdir -p $(B)/tests/valgrind
+	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(UNIT) $(FAULT) $(VALGRIND_LIVE)
+
+check-clang: ## build everything with clang and run the test programs in C
+	@$(MAKE) VARIANT=clang all check-unit
+
+stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_ITEMS=...)
+	@$(MAKE) VARIANT=tsan stress-items
+
+stress-items: $(STRESS) | need-check
+	@$(RUN) --limit 3600 --argument $(STRESS_ITEMS) $(STRESS)
+
+model: | need-model ## check the Promela models of the hand-off with spin
+	@CC='$(CC)' tests/model/run.sh $(B)
+
+coverage: ## line coverage of core, net and pool by all tests; under 90 % fails
+	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
+	@$(MAKE) VARIANT=cov check coverage-report
+
+coverage-report: | need-coverage
+	@gcovr --root . --object-directory $(B) --filter '(core|net|pool)/' --exclude-unreachable-branches --txt $(B)/coverage.txt \
+	  --xml $(B)/coverage.xml --print-summary --fail-under-line 90 $(B); status=$$?; cat $(B)/coverage.txt; exit $$status
+
+# ---- the house rules -----------------------------------------------------------------------------
+
+C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] docs/*.[ch])
+SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated)
+
+lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cppcheck, shellcheck
+	@$(MAKE) -k lint-house lint-format lint-shell lint-cppcheck lint-tidy
+	@echo 'lint: no fault'
+lint-house:
+	@tests/lint/house $(CC) $(C_FILES)
+lint-format:
+	@clang-format --dry-run -Werror $(C_FILES)
+lint-shell:
+	@shellcheck $(SH_FILES)
+lint-cppcheck:
+	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	  --suppress=missingIncludeSystem -D_GNU_SOURCE -I. core net pool
+TIDY_FILES = $(SOURCES) $(wildcard $(MAIN))
+lint-tidy: $(TIDY_FILES:%=lint-tidy/%)
+lint-tidy/%:
+	@clang-tidy --quiet $* -- -std=gnu11 -D_GNU_SOURCE -I. 2>/dev/null
+
+format: | need-lint ## bring the C sources into the house's format
+	@tests/lint/arrange $(C_FILES)
+	@clang-format -i $(C_FILES)
+
+need-check: need-build
+	@.ci/packages check libsubunit-dev python3 strace socat netcat-openbsd iproute2 valgrind
+need-lint: need-build
+	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck
+need-model: need-build
+	@.ci/packages spin
+need-coverage:
+	@.ci/packages gcovr
+
+.PHONY: check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
+        stress-items model coverage coverage-report lint lint-house lint-format lint-shell \
+        lint-cppcheck lint-tidy format need-check need-lint need-model need-coverage

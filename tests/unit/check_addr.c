@@ -1,0 +1,346 @@
+/*
+ * check_addr: addresses to listen on, blocks of addresses, and the one form of mapped addresses.
+ */
+#include "core/addr.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What a text must be read as: ${format} is what addr_format_listen writes of it. */
+struct listen_case {
+  const char *text;
+  const char *format; /* NULL: refused */
+  int family;
+  int mode;
+};
+
+static const struct listen_case listen_cases[] = {
+    {"127.0.0.1:7000", "127.0.0.1:7000", ADDR_IPV4, -1},
+    {"0.0.0.0:0", "0.0.0.0:0", ADDR_IPV4, -1},
+    {"255.255.255.255:65535", "255.255.255.255:65535", ADDR_IPV4, -1},
+    {"[::1]:80", "[::1]:80", ADDR_IPV6, -1},
+    {"[::]:80", "[::]:80", ADDR_IPV6, -1},
+    {"[2001:DB8:0:0::1]:1", "[2001:db8::1]:1", ADDR_IPV6, -1},
+    {"[1:2:3:4:5:6:7:8]:65535", "[1:2:3:4:5:6:7:8]:65535", ADDR_IPV6, -1},
+    {"[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535",
+     "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535", ADDR_IPV6, -1},
+    {"[::ffff:10.0.0.1]:80", "10.0.0.1:80", ADDR_IPV4, -1},
+    {"[::FFFF:0a00:0001]:80", "10.0.0.1:80", ADDR_IPV4, -1},
+    {"[::10.0.0.1]:80", "[::10.0.0.1]:80", ADDR_IPV6, -1},
+    {"unix:/run/xchg.sock", "unix:/run/xchg.sock", ADDR_UNIX, -1},
+    {"UNIX:/run/Xchg", "unix:/run/Xchg", ADDR_UNIX, -1},
+    {"unix:/a b:1", "unix:/a b:1", ADDR_UNIX, -1},
+    {"unix:/s;mode=0660", "unix:/s", ADDR_UNIX, 0660},
+    {"unix:/s;mode=660", "unix:/s", ADDR_UNIX, 0660},
+    {"unix:/s;MODE=0777", "unix:/s", ADDR_UNIX, 0777},
+    {"unix:/s;mode=0", "unix:/s", ADDR_UNIX, 0},
+    {"unix:/s;mode=0000", "unix:/s", ADDR_UNIX, 0},
+    {"unix:/s;mode=7", "unix:/s", ADDR_UNIX, 7},
+    {"unix:/s;mode=", NULL, 0, 0},
+    {"unix:/s;mode=0888", NULL, 0, 0},
+    {"unix:/s;mode=1000", NULL, 0, 0},
+    {"unix:/s;mode=7777", NULL, 0, 0},
+    {"unix:/s;mode=00660", NULL, 0, 0},
+    {"unix:/s;mode=0660 ", NULL, 0, 0},
+    {"unix:/s;mode=-1", NULL, 0, 0},
+    {"unix:/s;mode=0x1ff", NULL, 0, 0},
+    {"unix:/s;mode=0660;mode=0600", NULL, 0, 0},
+    {"unix:/s;", NULL, 0, 0},
+    {"unix:/s;0660", NULL, 0, 0},
+    {"unix:/s;owner=root", NULL, 0, 0},
+    {"unix:;mode=0660", NULL, 0, 0},
+    {"unix:", NULL, 0, 0},
+    {"unix:run/xchg.sock", NULL, 0, 0},
+    {"unix:./s", NULL, 0, 0},
+    {"unix: /s", NULL, 0, 0},
+    {"unix", NULL, 0, 0},
+    {"/run/xchg.sock", NULL, 0, 0},
+    {"", NULL, 0, 0},
+    {":", NULL, 0, 0},
+    {"::", NULL, 0, 0},
+    {"7000", NULL, 0, 0},
+    {":65536", NULL, 0, 0},
+    {":99999999999999999999", NULL, 0, 0},
+    {":-1", NULL, 0, 0},
+    {":+1", NULL, 0, 0},
+    {": 1", NULL, 0, 0},
+    {":7000 ", NULL, 0, 0},
+    {":http", NULL, 0, 0},
+    {"*:7000", NULL, 0, 0},
+    {"127.0.0.1", NULL, 0, 0},
+    {"127.0.0.1:", NULL, 0, 0},
+    {"127.0.0.1:65536", NULL, 0, 0},
+    {"127.0.0.1:1:2", NULL, 0, 0},
+    {"127.0.0:80", NULL, 0, 0},
+    {"127.0.0.1.1:80", NULL, 0, 0},
+    {"127.0.0.256:80", NULL, 0, 0},
+    {"127.0.0.01:80", NULL, 0, 0},
+    {"0x7f.0.0.1:80", NULL, 0, 0},
+    {" 127.0.0.1:80", NULL, 0, 0},
+    {"[127.0.0.1]:80", NULL, 0, 0},
+    {"localhost:80", NULL, 0, 0},
+    {"::1:80", NULL, 0, 0},
+    {"[::1]", NULL, 0, 0},
+    {"[::1]80", NULL, 0, 0},
+    {"[::1]:", NULL, 0, 0},
+    {"[::1:80", NULL, 0, 0},
+    {"::1]:80", NULL, 0, 0},
+    {"[]:80", NULL, 0, 0},
+    {"[:80", NULL, 0, 0},
+    {"[[::1]]:80", NULL, 0, 0},
+    {"[::1%lo]:80", NULL, 0, 0},
+    {"[fe80::1%1]:80", NULL, 0, 0},
+    {"[fe80::1%eth0]:80", NULL, 0, 0},
+    {"[1:2:3:4:5:6:7:8:9]:80", NULL, 0, 0},
+    {"[1::2::3]:80", NULL, 0, 0},
+    {"[12345::]:80", NULL, 0, 0},
+    {"[::ffff:10.0.0.256]:80", NULL, 0, 0},
+    {"[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]:80", NULL, 0, 0},
+};
+
+START_TEST(listens) {
+  const struct listen_case *c = &listen_cases[_i];
+  struct addr_listen listen, before;
+  memset(&listen, 0x55, sizeof listen);
+  before = listen;
+  int result = addr_parse_listen(c->text, &listen);
+  if (c->format == NULL) {
+    ck_assert_msg(result == -1, "'%s' was read", c->text);
+    ck_assert_msg(memcmp(&listen, &before, sizeof listen) == 0, "'%s'", c->text);
+    return;
+  }
+  char text[128];
+  ck_assert_msg(result == 0, "'%s' was refused", c->text);
+  ck_assert_str_eq(addr_format_listen(&listen, text, sizeof text), c->format);
+  ck_assert_int_eq(listen.addr.family, c->family);
+  ck_assert_int_eq(listen.mode, c->mode);
+  ck_assert(!listen.any);
+}
+END_TEST
+
+START_TEST(listen_any) {
+  struct addr_listen listen;
+  char text[64];
+  ck_assert_int_eq(addr_parse_listen(":7000", &listen), 0);
+  ck_assert(listen.any);
+  ck_assert_int_eq(listen.addr.family, ADDR_IPV6);
+  ck_assert_int_eq(listen.addr.port, 7000);
+  ck_assert_int_eq(listen.mode, -1);
+  ck_assert_str_eq(addr_format_listen(&listen, text, sizeof text), "[::]:7000");
+  ck_assert_int_eq(addr_parse_listen(":0", &listen), 0);
+  ck_assert(listen.any && listen.addr.port == 0);
+}
+END_TEST
+
+/* 107 bytes and the 0 fill a sockaddr_un, one more does not fit. The mode is not of the path. */
+START_TEST(unix_length) {
+  char text[256] = "unix:/";
+  char formatted[128], cut[20];
+  struct addr_listen listen;
+  memset(text + 6, 'p', 106);
+  text[5 + 107] = 0;
+  ck_assert_int_eq(addr_parse_listen(text, &listen), 0);
+  ck_assert_uint_eq(strlen(listen.path), 107);
+  ck_assert_str_eq(listen.path, text + 5);
+  ck_assert_str_eq(addr_format_listen(&listen, formatted, sizeof formatted), text);
+  ck_assert_uint_eq(strlen(addr_format_listen(&listen, cut, sizeof cut)), sizeof cut - 1);
+  memcpy(text + 5 + 107, ";mode=0600", 11);
+  ck_assert_int_eq(addr_parse_listen(text, &listen), 0);
+  ck_assert_uint_eq(strlen(listen.path), 107);
+  ck_assert_int_eq(listen.mode, 0600);
+  memcpy(text + 5 + 107, "p", 2);
+  ck_assert_int_eq(addr_parse_listen(text, &listen), -1);
+  memcpy(text + 5 + 107, "p;mode=0600", 12);
+  ck_assert_int_eq(addr_parse_listen(text, &listen), -1);
+}
+END_TEST
+
+/* ${network} is the masked address as addr_format writes it, with the bits as its port. */
+struct block_case {
+  const char *text;
+  const char *network; /* NULL: refused */
+};
+
+static const struct block_case block_cases[] = {
+    {"10.0.0.0/8", "10.0.0.0:8"},
+    {"10.1.2.3/8", "10.0.0.0:8"},
+    {"10.1.2.3", "10.1.2.3:32"},
+    {"10.1.2.3/32", "10.1.2.3:32"},
+    {"255.255.255.255/31", "255.255.255.254:31"},
+    {"255.255.255.255/25", "255.255.255.128:25"},
+    {"255.255.255.255/24", "255.255.255.0:24"},
+    {"255.255.255.255/23", "255.255.254.0:23"},
+    {"255.255.255.255/1", "128.0.0.0:1"},
+    {"255.255.255.255/0", "0.0.0.0:0"},
+    {"0.0.0.0/0", "0.0.0.0:0"},
+    {"::/0", "[::]:0"},
+    {"ffff::/0", "[::]:0"},
+    {"::1", "[::1]:128"},
+    {"::1/128", "[::1]:128"},
+    {"::1/127", "[::]:127"},
+    {"2001:db8:ffff::/33", "[2001:db8:8000::]:33"},
+    {"2001:db8::1/64", "[2001:db8::]:64"},
+    {"2001:db8::ff/121", "[2001:db8::80]:121"},
+    {"::ffff:10.1.2.3", "10.1.2.3:32"},
+    {"::ffff:10.1.2.3/128", "10.1.2.3:32"},
+    {"::ffff:10.1.2.3/104", "10.0.0.0:8"},
+    {"::ffff:10.1.2.3/97", "0.0.0.0:1"},
+    {"::ffff:10.1.2.3/96", "0.0.0.0:0"},
+    {"::ffff:0:0/96", "0.0.0.0:0"},
+    {"::ffff:10.1.2.3/80", "[::]:80"},
+    {"::ffff:0:0/0", "[::]:0"},
+    {"", NULL},
+    {"/", NULL},
+    {"/8", NULL},
+    {"10.0.0.0/", NULL},
+    {"10.0.0.0/33", NULL},
+    {"10.0.0.0/-1", NULL},
+    {"10.0.0.0/8/8", NULL},
+    {"10.0.0.0/ 8", NULL},
+    {"10.0.0.0 /8", NULL},
+    {"10.0.0.0/8 ", NULL},
+    {"10.0.0.0/255.0.0.0", NULL},
+    {"10.0.0.0/4294967304", NULL},
+    {"10.0.0.0/18446744073709551624", NULL},
+    {"10.0.0/8", NULL},
+    {"10/8", NULL},
+    {"10.0.0.256", NULL},
+    {"010.0.0.1", NULL},
+    {"::/129", NULL},
+    {"::1/", NULL},
+    {"[::1]", NULL},
+    {"[::1]/128", NULL},
+    {"::1%lo", NULL},
+    {"fe80::1%eth0/64", NULL},
+    {"fe80::/10%1", NULL},
+    {":::", NULL},
+    {"1:2:3:4:5:6:7:8:9", NULL},
+    {"::ffff:10.0.0.1/129", NULL},
+    {"localhost", NULL},
+    {"*", NULL},
+    {"unix:/s", NULL},
+};
+
+START_TEST(blocks) {
+  const struct block_case *c = &block_cases[_i];
+  struct addr_block block, before;
+  memset(&block, 0x55, sizeof block);
+  before = block;
+  int result = addr_parse_block(c->text, &block);
+  if (c->network == NULL) {
+    ck_assert_msg(result == -1, "'%s' was read", c->text);
+    ck_assert(memcmp(&block, &before, sizeof block) == 0);
+    return;
+  }
+  ck_assert_msg(result == 0, "'%s' was refused", c->text);
+  struct addr network = {.family = block.family, .port = block.bits};
+  memcpy(network.bytes, block.bytes, sizeof network.bytes);
+  char text[ADDR_TEXT_MAX];
+  ck_assert_str_eq(addr_format(&network, text), c->network);
+}
+END_TEST
+
+/* ::ffff:0:0/95 holds all mapped addresses and as many others: it stays IPv6, its bits intact. */
+START_TEST(block_wider_than_mapped) {
+  struct addr_block block;
+  static const uint8_t want[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe};
+  ck_assert_int_eq(addr_parse_block("::ffff:10.1.2.3/95", &block), 0);
+  ck_assert_int_eq(block.family, ADDR_IPV6);
+  ck_assert_int_eq(block.bits, 95);
+  ck_assert_mem_eq(block.bytes, want, sizeof want);
+}
+END_TEST
+
+static bool is_in(const char *ip, const char *block_text) {
+  struct addr_block block, host;
+  ck_assert_int_eq(addr_parse_block(block_text, &block), 0);
+  ck_assert_int_eq(addr_parse_block(ip, &host), 0);
+  struct addr addr = {.family = host.family, .port = 4711};
+  memcpy(addr.bytes, host.bytes, sizeof addr.bytes);
+  return addr_in_block(&addr, &block);
+}
+
+START_TEST(in_block) {
+  ck_assert(is_in("10.0.0.0", "10.0.0.0/8"));
+  ck_assert(is_in("10.255.255.255", "10.0.0.0/8"));
+  ck_assert(!is_in("11.0.0.0", "10.0.0.0/8"));
+  ck_assert(!is_in("9.255.255.255", "10.0.0.0/8"));
+  ck_assert(is_in("172.31.255.255", "172.16.0.0/12"));
+  ck_assert(!is_in("172.32.0.0", "172.16.0.0/12"));
+  ck_assert(!is_in("172.15.255.255", "172.16.0.0/12"));
+  ck_assert(is_in("1.2.3.4", "1.2.3.4"));
+  ck_assert(!is_in("1.2.3.5", "1.2.3.4"));
+  ck_assert(is_in("1.2.3.5", "1.2.3.4/31"));
+  ck_assert(!is_in("1.2.3.6", "1.2.3.4/31"));
+  ck_assert(is_in("255.255.255.255", "0.0.0.0/0"));
+  ck_assert(!is_in("127.255.255.255", "128.0.0.0/1"));
+  ck_assert(is_in("128.0.0.0", "128.0.0.0/1"));
+  ck_assert(is_in("ffff::", "::/0"));
+  ck_assert(is_in("2001:db8::ffff", "2001:db8::/32"));
+  ck_assert(!is_in("2001:db9::", "2001:db8::/32"));
+  ck_assert(is_in("2001:db8:0:7fff::", "2001:db8::/49"));
+  ck_assert(!is_in("2001:db8:0:8000::", "2001:db8::/49"));
+  ck_assert(is_in("::1", "::1"));
+  ck_assert(!is_in("::2", "::1"));
+  ck_assert(is_in("::ffff:10.1.1.1", "10.0.0.0/8"));
+  ck_assert(is_in("10.1.1.1", "::ffff:10.0.0.0/104"));
+  ck_assert(!is_in("10.1.1.1", "::/0"));
+  ck_assert(!is_in("::1", "0.0.0.0/0"));
+  struct addr_block all;
+  struct addr unix_peer = {.family = ADDR_UNIX}, none = {.family = ADDR_NONE};
+  ck_assert_int_eq(addr_parse_block("0.0.0.0/0", &all), 0);
+  ck_assert(!addr_in_block(&unix_peer, &all));
+  ck_assert(!addr_in_block(&none, &all));
+}
+END_TEST
+
+START_TEST(from) {
+  static const uint8_t mapped[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4};
+  static const uint8_t nearly[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 1, 2, 3, 4};
+  static const uint8_t bytes[4] = {1, 2, 3, 4};
+  struct addr six, four;
+  char text[ADDR_TEXT_MAX];
+  /* Dirty memory: what means nothing must be 0 all the same. */
+  memset(&six, 0x55, sizeof six);
+  memset(&four, 0xaa, sizeof four);
+  addr_from_ipv6(&six, mapped, 80);
+  addr_from_ipv4(&four, bytes, 80);
+  ck_assert_mem_eq(&six, &four, sizeof six);
+  ck_assert_str_eq(addr_format(&six, text), "1.2.3.4:80");
+  addr_from_ipv6(&six, nearly, 65535);
+  ck_assert_int_eq(six.family, ADDR_IPV6);
+  ck_assert_str_eq(addr_format(&six, text), "[::1:ffff:102:304]:65535");
+}
+END_TEST
+
+START_TEST(format) {
+  char text[ADDR_TEXT_MAX];
+  struct addr addr = {.family = ADDR_UNIX};
+  ck_assert_str_eq(addr_format(&addr, text), "unix");
+  addr.family = ADDR_NONE;
+  ck_assert_str_eq(addr_format(&addr, text), "none");
+  memset(&addr, 0xff, sizeof addr);
+  addr.family = ADDR_IPV6;
+  ck_assert_str_eq(addr_format(&addr, text), "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535");
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("addr");
+  TCase *tests = tcase_create("addr");
+  tcase_add_loop_test(tests, listens, 0, count_of(listen_cases));
+  tcase_add_test(tests, listen_any);
+  tcase_add_test(tests, unix_length);
+  tcase_add_loop_test(tests, blocks, 0, count_of(block_cases));
+  tcase_add_test(tests, block_wider_than_mapped);
+  tcase_add_test(tests, in_block);
+  tcase_add_test(tests, from);
+  tcase_add_test(tests, format);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,301 @@
+/*
+ * check_buf: bytes come out as they went in, and the memory is what the header promises.
+ *
+ * The program brings an mmap, an mremap and a munmap of its own, which count bytes and can fail.  The random test runs a few bufs
+ * of one pool against plain arrays, under a ceiling that is reached often.  Its seed is printed, and CHECK_SEED sets it.
+ */
+#include "core/buf.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define HEAD sizeof(struct buf)
+#define MIB ((size_t)1 << 20)
+#define CEILING (64 * MIB)
+
+/* The thread sanitizer's run time calls these before it can watch them. */
+#define UNWATCHED __attribute__((no_sanitize("thread")))
+
+static size_t mapped_bytes; /* by what is tested, while counting */
+static bool counting, failing;
+
+UNWATCHED void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
+  if (counting && failing) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  long map = syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+  mapped_bytes += counting && map != -1 ? size : 0;
+  return (void *)map;
+}
+
+UNWATCHED void *mremap(void *old, size_t old_size, size_t size, int flags, ...) {
+  if (counting && failing) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  long map = syscall(SYS_mremap, old, old_size, size, flags);
+  mapped_bytes += counting && map != -1 ? size - old_size : 0;
+  return (void *)map;
+}
+
+UNWATCHED int munmap(void *at, size_t size) {
+  mapped_bytes -= counting ? size : 0;
+  return (int)syscall(SYS_munmap, at, size);
+}
+
+static struct buf_pool pool;
+static uint8_t bytes[8 * MIB]; /* what is appended: no two stretches of it are alike */
+
+static uint64_t random_next(uint64_t *state) {
+  *state ^= *state << 13;
+  *state ^= *state >> 7;
+  *state ^= *state << 17;
+  return *state;
+}
+
+static void setup(void) {
+  uint64_t state = 88172645463325252;
+  for (size_t i = 0; i < sizeof(bytes); i += sizeof(state)) {
+    random_next(&state);
+    memcpy(bytes + i, &state, sizeof(state));
+  }
+  counting = true;
+  ck_assert_int_eq(buf_pool_init(&pool, 1000, CEILING), 0);
+}
+
+static void teardown(void) {
+  ck_assert_uint_eq(pool.bytes, 0);
+  buf_pool_fini(&pool);
+  ck_assert_uint_eq(mapped_bytes, 0);
+  counting = false;
+}
+
+/* The buf holds bytes[from..from + size). */
+static void expect(const struct buf *buf, size_t from, size_t size) {
+  ck_assert_uint_eq(buf_size(buf), size);
+  if (size > 0) {
+    ck_assert_int_eq(memcmp(buf_data(buf), bytes + from, size), 0);
+  }
+}
+
+START_TEST(empty) {
+  struct buf *buf = NULL;
+  ck_assert_uint_eq(buf_size(buf), 0);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes, 0), 0);
+  ck_assert_ptr_null(buf);
+  buf_consume(&pool, &buf, 5);
+  buf_release(&pool, &buf);
+  ck_assert_ptr_null(buf);
+  ck_assert(!buf_pool_idle(&pool));
+}
+END_TEST
+
+/* A buf that is filled at once has the smallest block that holds it; consumed in any way it is gone. */
+START_TEST(sizes_at_once) {
+  for (size_t block = BUF_BLOCK_MIN; block <= 4 * MIB; block *= 2) {
+    for (size_t over = 0; over < 2; over++) {
+      struct buf *buf = NULL;
+      size_t size = block - HEAD + over;
+      ck_assert_int_eq(buf_append(&pool, &buf, bytes, size), 0);
+      ck_assert_uint_eq(buf->block, block << over);
+      ck_assert_uint_eq(pool.bytes, buf->block);
+      ck_assert((buf->slot == SLAB_NONE) == (buf->block > BUF_BLOCK_MAX));
+      expect(buf, 0, size);
+      buf->scanned = 3;
+      buf_consume(&pool, &buf, size - 1);
+      expect(buf, size - 1, 1);
+      ck_assert_uint_eq(buf->scanned, 0);
+      buf_consume(&pool, &buf, over == 0 ? 1 : SIZE_MAX);
+      ck_assert_ptr_null(buf);
+      ck_assert_uint_eq(pool.bytes, 0);
+    }
+  }
+}
+END_TEST
+
+/* A stream of small appends: the block is never over twice what it holds, and what was searched stays searched. */
+START_TEST(grows_with_what_came) {
+  struct buf *buf = NULL;
+  size_t size = 0;
+  unsigned wrong = 0;
+  while (size < MIB) {
+    size_t step = 1 + size % 777;
+    ck_assert_int_eq(buf_append(&pool, &buf, bytes + size, step), 0);
+    wrong += buf->scanned != size;
+    size += step;
+    buf->scanned = size;
+    wrong += buf->block != BUF_BLOCK_MIN && buf->block > 2 * (size + HEAD);
+    wrong += pool.bytes != buf->block;
+  }
+  ck_assert_uint_eq(wrong, 0);
+  expect(buf, 0, size);
+  buf_release(&pool, &buf);
+  ck_assert_ptr_null(buf);
+}
+END_TEST
+
+/* A queue that is always nearly full never grows beyond four times what it holds, however long it runs. */
+START_TEST(queue_does_not_creep) {
+  const size_t holds[] = {1, 60, 87, 100, 3000, 200000};
+  for (size_t h = 0; h < count_of(holds); h++) {
+    struct buf *buf = NULL;
+    size_t in = holds[h], out = 0;
+    unsigned wrong = 0;
+    ck_assert_int_eq(buf_append(&pool, &buf, bytes, in), 0);
+    for (int i = 0; i < 20000; i++) {
+      size_t step = 1 + (size_t)i % 7;
+      wrong += buf_append(&pool, &buf, bytes + in, step) != 0;
+      in += step;
+      buf_consume(&pool, &buf, step);
+      out += step;
+      wrong += buf->block > max_u64(BUF_BLOCK_MIN, 4 * (holds[h] + 7 + HEAD));
+      wrong += buf_size(buf) != holds[h] || buf_data(buf)[0] != bytes[out];
+    }
+    ck_assert_uint_eq(wrong, 0);
+    expect(buf, out, holds[h]);
+    buf_release(&pool, &buf);
+  }
+}
+END_TEST
+
+START_TEST(trim_gives_back) {
+  struct buf *bufs[20] = {NULL};
+  size_t books = mapped_bytes;
+  for (size_t i = 0; i < count_of(bufs); i++) {
+    ck_assert_int_eq(buf_append(&pool, &bufs[i], bytes, (size_t)50 << i % 14), 0);
+  }
+  ck_assert(!buf_pool_idle(&pool));
+  for (size_t i = 0; i < count_of(bufs); i++) {
+    buf_release(&pool, &bufs[i]);
+  }
+  ck_assert(buf_pool_idle(&pool));
+  buf_pool_trim(&pool);
+  ck_assert(!buf_pool_idle(&pool));
+  ck_assert_uint_eq(mapped_bytes, books);
+}
+END_TEST
+
+/* At the ceiling and without memory an append fails, and what was there is untouched, in every kind of block. */
+START_TEST(failure_changes_nothing) {
+  const size_t sizes[] = {88, 5000, BUF_BLOCK_MAX - HEAD, 300000};
+  for (size_t i = 0; i < count_of(sizes); i++) {
+    for (int full = 0; full < 2; full++) {
+      struct buf *buf = NULL, *none = NULL;
+      ck_assert_int_eq(buf_append(&pool, &buf, bytes, sizes[i]), 0);
+      struct buf *before = buf;
+      uint64_t taken = pool.bytes;
+      buf_pool_trim(&pool);
+      failing = full == 0;
+      pool.bytes_max = full == 0 ? CEILING : pool.bytes;
+      ck_assert_int_eq(buf_append(&pool, &buf, bytes + sizes[i], 400000), -1);
+      ck_assert_int_eq(buf_append(&pool, &none, bytes, 400000), -1);
+      ck_assert_int_eq(buf_append(&pool, &buf, bytes, SIZE_MAX), -1);
+      ck_assert_int_eq(buf_append(&pool, &buf, bytes, SIZE_MAX / 8), -1);
+      ck_assert_ptr_eq(buf, before);
+      ck_assert_ptr_null(none);
+      ck_assert_uint_eq(pool.bytes, taken);
+      expect(buf, 0, sizes[i]);
+      failing = false;
+      pool.bytes_max = CEILING;
+      ck_assert_int_eq(buf_append(&pool, &buf, bytes + sizes[i], 400000), 0);
+      expect(buf, 0, sizes[i] + 400000);
+      buf_release(&pool, &buf);
+    }
+  }
+}
+END_TEST
+
+/* Where there is no larger block, what fits after moving is still taken. */
+START_TEST(ceiling_moves_instead) {
+  struct buf *buf = NULL;
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes, 88), 0);
+  pool.bytes_max = pool.bytes;
+  buf_consume(&pool, &buf, 10);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes + 88, 11), -1);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes + 88, 10), 0);
+  expect(buf, 10, 88);
+  buf_release(&pool, &buf);
+}
+END_TEST
+
+START_TEST(pool_without_memory) {
+  struct buf_pool other;
+  failing = true;
+  errno = 0;
+  ck_assert_int_eq(buf_pool_init(&other, 1000, CEILING), -1);
+  ck_assert_int_eq(errno, ENOMEM);
+  failing = false;
+  ck_assert_int_eq(buf_pool_init(&other, 1, 0), 0); /* a pool that never gives anything */
+  struct buf *buf = NULL;
+  ck_assert_int_eq(buf_append(&other, &buf, bytes, 1), -1);
+  buf_pool_fini(&other);
+}
+END_TEST
+
+#define BUFS 6
+#define MODEL_STEPS 6000
+
+/* Each buf holds a stretch of bytes[]; appends take what follows, and at its end it starts again. */
+START_TEST(random_against_model) {
+  struct buf *bufs[BUFS] = {NULL};
+  size_t in[BUFS] = {0}, out[BUFS] = {0};
+  const char *text = getenv("CHECK_SEED");
+  uint64_t state = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
+  printf("CHECK_SEED=%llu\n", (unsigned long long)state);
+  state |= 1;
+  pool.bytes_max = 2 * MIB;
+  for (int step = 0; step < MODEL_STEPS; step++) {
+    uint64_t random = random_next(&state);
+    size_t i = random % BUFS, size = (random >> 8 & 0xfffff) >> (random >> 32 & 15);
+    if (random >> 40 & 1) {
+      buf_consume(&pool, &bufs[i], size);
+      out[i] = min_u64(out[i] + size, in[i]);
+    } else if (in[i] + size > sizeof(bytes)) {
+      buf_release(&pool, &bufs[i]);
+      in[i] = out[i] = 0;
+    } else if (buf_append(&pool, &bufs[i], bytes + in[i], size) == 0) {
+      in[i] += size;
+    }
+    failing = (random >> 41 & 7) == 0;
+    expect(bufs[i], out[i], in[i] - out[i]);
+    ck_assert((bufs[i] == NULL) == (in[i] == out[i]));
+    ck_assert_uint_le(pool.bytes, pool.bytes_max);
+    if ((random >> 44) % 64 == 0) {
+      buf_pool_trim(&pool);
+    }
+  }
+  failing = false;
+  for (size_t i = 0; i < BUFS; i++) {
+    buf_release(&pool, &bufs[i]);
+  }
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("buf");
+  TCase *cases = tcase_create("buf");
+  tcase_set_timeout(cases, 120);
+  tcase_add_checked_fixture(cases, setup, teardown);
+  tcase_add_test(cases, empty);
+  tcase_add_test(cases, sizes_at_once);
+  tcase_add_test(cases, grows_with_what_came);
+  tcase_add_test(cases, queue_does_not_creep);
+  tcase_add_test(cases, trim_gives_back);
+  tcase_add_test(cases, failure_changes_nothing);
+  tcase_add_test(cases, ceiling_moves_instead);
+  tcase_add_test(cases, pool_without_memory);
+  tcase_add_test(cases, random_against_model);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

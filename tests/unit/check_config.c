@@ -1,0 +1,303 @@
+/*
+ * check_config: defaults, presets, contradictions, the limit of descriptors, unknown names, and
+ * that one load tells all faults.  Single values are for check_config_value.
+ */
+#include "tests/unit/config_load.h"
+
+#include "core/config_table.h"
+
+#include <stdlib.h>
+
+#define WORD_MAX 128
+
+START_TEST(defaults) {
+  struct xchg_config c;
+  GOOD(&c);
+  ck_assert(c.exchange == EXCHANGE_GREET && c.has_greeting && c.reply == REPLY_NONE);
+  ck_assert(c.greeting.size == 19 && memcmp(c.greeting.bytes, "Message from server", 19) == 0);
+  ck_assert(c.frame.kind == XCHG_FRAME_NUL && c.frame.size == 0);
+  ck_assert(c.messages == 1 && c.max_message_bytes == 65536);
+  ck_assert(c.listen_count == 1 && c.listen[0].any && c.listen[0].addr.port == 7000);
+  ck_assert(c.backlog == 4096 && !c.reuseport && c.nodelay && c.keepalive);
+  ck_assert(c.defer_accept_s == 0 && c.fastopen == 0 && c.sndbuf_bytes == 0);
+  ck_assert(c.model == MODEL_POOL && c.workers == 3 && c.queue == 1024);
+  ck_assert(c.dispatch == DISPATCH_LEAST && !c.pin && c.spin_ns == 0);
+  ck_assert(c.max_connections == CONFIG_CONNECTIONS_MAX && c.overload == OVERLOAD_WAIT);
+  ck_assert(c.max_per_ip == 0 && c.allow.count == 0 && c.deny.count == 0);
+  ck_assert_uint_eq(c.max_pending_bytes, 256 * 1024);
+  ck_assert(c.idle_timeout_ns == 60 * NS_PER_S && c.message_timeout_ns == 10 * NS_PER_S);
+  ck_assert(c.write_timeout_ns == 10 * NS_PER_S && c.max_lifetime_ns == 0);
+  ck_assert(c.linger_ns == 2 * NS_PER_S && c.stop_grace_ns == 100 * NS_PER_MS);
+  ck_assert(c.drain_timeout_ns == 30 * NS_PER_S);
+  ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT);
+  config_fini(&c);
+  ck_assert_ptr_null(c.greeting.bytes);
+  config_fini(&c);
+}
+END_TEST
+
+/* Empty is unset, for every variable; and for one that nobody knows. */
+START_TEST(empty) {
+  struct xchg_config c;
+  char entries[VAR_COUNT + 1][WORD_MAX];
+  const char *list[VAR_COUNT + 2];
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    snprintf(entries[i], WORD_MAX, "%s=", config_rows[i].name);
+    list[i] = entries[i];
+  }
+  list[VAR_COUNT] = "XCHG_NOBODY=";
+  list[VAR_COUNT + 1] = NULL;
+  ck_assert_uint_eq(load(&c, list, &plenty), 0);
+  ck_assert(c.has_greeting && c.queue == 1024 && c.listen_count == 1);
+  config_fini(&c);
+}
+END_TEST
+
+START_TEST(presets) {
+  struct xchg_config c;
+  GOOD(&c, "XCHG_EXCHANGE=line");
+  ck_assert(!c.has_greeting && c.frame.kind == XCHG_FRAME_LINE && c.reply == REPLY_ECHO);
+  ck_assert_uint_eq(c.messages, 1);
+  config_fini(&c);
+  GOOD(&c, "XCHG_EXCHANGE=echo");
+  ck_assert(!c.has_greeting && c.frame.kind == XCHG_FRAME_RAW && c.reply == REPLY_ECHO);
+  ck_assert_uint_eq(c.messages, 0);
+  config_fini(&c);
+  GOOD(&c, "XCHG_EXCHANGE=discard");
+  ck_assert(!c.has_greeting && c.frame.kind == XCHG_FRAME_RAW && c.reply == REPLY_NONE);
+  ck_assert_uint_eq(c.messages, 0);
+  config_fini(&c);
+  /* Each of the five overrides, whichever stands first. */
+  GOOD(&c, "XCHG_MESSAGES=7", "XCHG_FRAME=u32", "XCHG_EXCHANGE=line", "XCHG_REPLY=text:\\x41\\0",
+       "XCHG_GREETING=hi", "XCHG_MAX_MESSAGE=10");
+  ck_assert(c.messages == 7 && c.frame.kind == XCHG_FRAME_U32 && c.max_message_bytes == 10);
+  ck_assert(c.reply == REPLY_TEXT && c.reply_text.size == 2);
+  ck_assert(memcmp(c.reply_text.bytes, "A\0", 2) == 0);
+  ck_assert(c.greeting.size == 2 && memcmp(c.greeting.bytes, "hi", 2) == 0);
+  config_fini(&c);
+}
+END_TEST
+
+/* What the frame cannot carry. */
+START_TEST(contradictions) {
+  struct xchg_config c;
+  BAD("xchgd: XCHG_GREETING='a\\x5c0b': want a text without a 0 byte, which ends a message of "
+      "XCHG_FRAME=nul",
+      "XCHG_GREETING=a\\0b");
+  BAD("xchgd: XCHG_REPLY='text:\\x5cx00': want a text without a 0 byte, which ends a message of "
+      "XCHG_FRAME=nul",
+      "XCHG_REPLY=text:\\x00");
+  BAD("xchgd: XCHG_GREETING='hello\\x5cn': want a text without LF, which ends a message of "
+      "XCHG_FRAME=line",
+      "XCHG_EXCHANGE=line", "XCHG_GREETING=hello\\n");
+  BAD("xchgd: XCHG_REPLY='text:\\x0a': want a text without LF, which ends a message of "
+      "XCHG_FRAME=line",
+      "XCHG_EXCHANGE=line", "XCHG_REPLY=text:\n");
+  BAD("xchgd: XCHG_GREETING='Message from server': want a text of exactly 18 bytes under "
+      "XCHG_FRAME=fixed:18, not of 19",
+      "XCHG_FRAME=fixed:18");
+  BAD("xchgd: XCHG_REPLY='text:ab': want a text of exactly 3 bytes under XCHG_FRAME=fixed:3, not "
+      "of 2",
+      "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:3", "XCHG_REPLY=text:ab");
+  BAD("xchgd: XCHG_FRAME='fixed:11': want N at most 10, as XCHG_MAX_MESSAGE says",
+      "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:11", "XCHG_MAX_MESSAGE=10");
+  BAD("xchgd: XCHG_FRAME='fixed:65537': want N at most 65536, as XCHG_MAX_MESSAGE says",
+      "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:65537");
+  BAD("xchgd: XCHG_DEFER_ACCEPT='5': want 0 with a greeting, for which the client would wait, or "
+      "XCHG_GREETING=none",
+      "XCHG_DEFER_ACCEPT=5");
+  /* The same values where nothing contradicts them. */
+  GOOD(&c, "XCHG_GREETING=a\\nb");
+  config_fini(&c);
+  GOOD(&c, "XCHG_EXCHANGE=line", "XCHG_GREETING=a\\0\\r", "XCHG_REPLY=text:\\0");
+  config_fini(&c);
+  GOOD(&c, "XCHG_FRAME=fixed:19", "XCHG_REPLY=text:0123456789abcdef\\0\\n\\\\");
+  config_fini(&c);
+  GOOD(&c, "XCHG_FRAME=fixed:18", "XCHG_GREETING=none");
+  config_fini(&c);
+  GOOD(&c, "XCHG_FRAME=raw", "XCHG_GREETING=\\0\\n", "XCHG_REPLY=text:\\0\\n");
+  config_fini(&c);
+  GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:10", "XCHG_MAX_MESSAGE=10");
+  config_fini(&c);
+  GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_DEFER_ACCEPT=5");
+  ck_assert_uint_eq(c.defer_accept_s, 5);
+  config_fini(&c);
+}
+END_TEST
+
+/* 65535 bytes fit the length of u16, one more does not; u32 takes them. */
+START_TEST(prefix_length) {
+  struct xchg_config c;
+  char *text = malloc(70000);
+  strcpy(text, "XCHG_REPLY=text:");
+  size_t head = strlen(text);
+  memset(text + head, 'x', 65536);
+  text[head + 65535] = 0;
+  GOOD(&c, text, "XCHG_FRAME=u16");
+  ck_assert_uint_eq(c.reply_text.size, 65535);
+  config_fini(&c);
+  text[head + 65535] = 'x';
+  text[head + 65536] = 0;
+  ck_assert_uint_eq(LOAD(&c, &plenty, text, "XCHG_FRAME=u16"), 1);
+  ck_assert_ptr_nonnull(strstr(said,
+                               "xx...': want a text of at most 65535 bytes under "
+                               "XCHG_FRAME=u16, not of 65536\n"));
+  GOOD(&c, text, "XCHG_FRAME=u32");
+  config_fini(&c);
+  free(text);
+}
+END_TEST
+
+/* A refused value starts no contradiction: only the fault itself is told. */
+START_TEST(no_echo) {
+  BAD("xchgd: XCHG_EXCHANGE='ech': want greet, line, echo or discard", "XCHG_EXCHANGE=ech",
+      "XCHG_FRAME=fixed:4", "XCHG_DEFER_ACCEPT=1");
+  BAD("xchgd: XCHG_MAX_MESSAGE='0': want a size (4096, 64KiB, 1MiB) from 1 to 1GiB",
+      "XCHG_MAX_MESSAGE=0", "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:100000");
+}
+END_TEST
+
+START_TEST(connections) {
+  struct xchg_config c;
+  struct config_facts facts = {.cpus = 2, .descriptors = 64, .somaxconn = 4096};
+  ck_assert_uint_eq(LOAD(&c, &facts), 0);
+  ck_assert_uint_ge(c.max_connections, 35);
+  uint64_t reserve = config_reserve(&c, &facts);
+  ck_assert_uint_eq(c.max_connections, 64 - reserve);
+  config_fini(&c);
+  /* A listener more and a worker more cost what they cost. */
+  ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_LISTEN=:1,:2", "XCHG_WORKERS=3"), 0);
+  ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 3);
+  facts.sockets_passed = 5;
+  ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 6);
+  facts.sockets_passed = 0;
+  config_fini(&c);
+  char entry[64], line[256];
+  snprintf(entry, sizeof entry, "XCHG_MAX_CONNECTIONS=%d", (int)(64 - reserve));
+  ck_assert_uint_eq(LOAD(&c, &facts, entry), 0);
+  config_fini(&c);
+  snprintf(entry, sizeof entry, "XCHG_MAX_CONNECTIONS=%d", (int)(65 - reserve));
+  ck_assert_uint_eq(LOAD(&c, &facts, entry), 1);
+  snprintf(
+      line, sizeof line,
+      "xchgd: XCHG_MAX_CONNECTIONS='%d': want an integer from 1 to %d, which is the descriptor "
+      "limit (RLIMIT_NOFILE, hard) of 64 less a reserve of %d\n",
+      (int)(65 - reserve), (int)(64 - reserve), (int)reserve);
+  ck_assert_str_eq(said, line);
+  /* Exactly one connection, then none. */
+  facts.descriptors = reserve + 1;
+  ck_assert_uint_eq(LOAD(&c, &facts), 0);
+  ck_assert_uint_eq(c.max_connections, 1);
+  config_fini(&c);
+  for (facts.descriptors = 0; facts.descriptors <= reserve; facts.descriptors++) {
+    ck_assert_uint_eq(LOAD(&c, &facts), 1);
+    snprintf(
+        line, sizeof line,
+        "xchgd: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of %d holds "
+        "no connection beside a reserve of %d; want a limit above that\n",
+        (int)facts.descriptors, (int)reserve);
+    ck_assert_str_eq(said, line);
+  }
+}
+END_TEST
+
+START_TEST(connections_by_model) {
+  static const char *const models[] = {"XCHG_MODEL=iterative", "XCHG_MODEL=fork",
+                                       "XCHG_MODEL=thread"};
+  struct xchg_config c;
+  struct config_facts facts = {.cpus = 64, .descriptors = 4096, .somaxconn = 4096};
+  for (size_t i = 0; i < count_of(models); i++) {
+    facts.descriptors = 4096;
+    ck_assert_uint_eq(LOAD(&c, &facts, models[i]), 0);
+    ck_assert_uint_eq(c.max_connections, 1024);
+    config_fini(&c);
+    ck_assert_uint_eq(LOAD(&c, &facts, models[i], "XCHG_MAX_CONNECTIONS=3000"), 0);
+    ck_assert_uint_eq(c.max_connections, 3000);
+    config_fini(&c);
+    facts.descriptors = 200;
+    ck_assert_uint_eq(LOAD(&c, &facts, models[i]), 0);
+    ck_assert_uint_eq(c.max_connections, 200 - config_reserve(&c, &facts));
+    config_fini(&c);
+  }
+  facts.descriptors = UINT64_MAX;
+  facts.cpus = 5000;
+  ck_assert_uint_eq(LOAD(&c, &facts), 0);
+  ck_assert(c.max_connections == CONFIG_CONNECTIONS_MAX && c.workers == 1024);
+  config_fini(&c);
+}
+END_TEST
+
+START_TEST(unknown) {
+  BAD("xchgd: XCHG_WORKRES='4': unknown variable; did you mean XCHG_WORKERS?", "XCHG_WORKRES=4");
+  BAD("xchgd: XCHG_workers='4': unknown variable; did you mean XCHG_WORKERS?", "XCHG_workers=4");
+  BAD("xchgd: XCHG_HANDLER='/x.so': unknown variable; did you mean XCHG_LINGER?",
+      "XCHG_HANDLER=/x.so");
+  BAD("xchgd: XCHG_PORT='7000': unknown variable; did you mean XCHG_PIN?", "XCHG_PORT=7000");
+  BAD("xchgd: XCHG_='1': unknown variable; xchgd --help lists all", "XCHG_=1");
+  BAD("xchgd: XCHG_\\x0a\\x27\\x22\\x80\\xfe='\\xff\\x1b[2J': unknown variable; xchgd --help lists "
+      "all",
+      "XCHG_\n'\"\x80\xfe=\xff\x1b[2J");
+  struct xchg_config c;
+  GOOD(&c, "XCHG_SERVICE_HOST=10.0.0.1", "XCHG_SERVICE_PORT=7000", "XCHG_PORT=tcp://10.0.0.1:7000",
+       "XCHG_PORT_7000_TCP_ADDR=10.0.0.1", "XCHG_BLUE_SERVICE_PORT_HTTP=80", "xchg_workers=x",
+       "XCHGD=x", "MY_XCHG_X=x", "XCHG_NO_EQUALS_SIGN");
+  config_fini(&c);
+  char text[700] = "XCHG_";
+  memset(text + 5, 'A', 600);
+  strcpy(text + 605, "=x");
+  ck_assert_uint_eq(LOAD(&c, &plenty, text), 1);
+  ck_assert_ptr_nonnull(strstr(said, "AAAA...='x': unknown variable; xchgd --help lists all\n"));
+}
+END_TEST
+
+/* Every variable at fault at once, two unknown ones and a contradiction: a line each, in order. */
+START_TEST(all_at_once) {
+  struct xchg_config c;
+  char entries[VAR_COUNT][WORD_MAX];
+  const char *list[VAR_COUNT + 3];
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const char *wrong = i == VAR_GREETING ? "\\" : i == VAR_DEFER_ACCEPT ? "x" : "?";
+    snprintf(entries[i], WORD_MAX, "%s=%s", config_rows[i].name, wrong);
+    list[i] = entries[i];
+  }
+  list[VAR_COUNT] = "XCHG_QEUUE=1";
+  list[VAR_COUNT + 1] = "XCHG_PIM=1";
+  list[VAR_COUNT + 2] = NULL;
+  ck_assert_uint_eq(load(&c, list, &plenty), VAR_COUNT + 2);
+  const char *at = said;
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    char start[WORD_MAX];
+    int size = snprintf(start, sizeof start, "xchgd: %s='", config_rows[i].name);
+    ck_assert_msg(strncmp(at, start, (size_t)size) == 0, "%s is not at %s", start, at);
+    at = strchr(at, '\n') + 1;
+  }
+  ck_assert_ptr_nonnull(strstr(at, "XCHG_QEUUE='1': unknown variable; did you mean XCHG_QUEUE?"));
+  ck_assert_ptr_nonnull(strstr(at, "XCHG_PIM='1': unknown variable; did you mean XCHG_PIN?"));
+  struct config_facts poor = {.cpus = 1, .descriptors = 3};
+  ck_assert_uint_eq(LOAD(&c, &poor, "XCHG_QUEUE=0", "XCHG_FRAME=fixed:4", "XCHG_DEFER_ACCEPT=1",
+                         "XCHG_NODLEAY=on"),
+                    5);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("config");
+  TCase *tests = tcase_create("config");
+  tcase_set_timeout(tests, 60);
+  tcase_add_test(tests, defaults);
+  tcase_add_test(tests, empty);
+  tcase_add_test(tests, presets);
+  tcase_add_test(tests, contradictions);
+  tcase_add_test(tests, prefix_length);
+  tcase_add_test(tests, no_echo);
+  tcase_add_test(tests, connections);
+  tcase_add_test(tests, connections_by_model);
+  tcase_add_test(tests, unknown);
+  tcase_add_test(tests, all_at_once);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,292 @@
+/*
+ * check_config_print: what is printed about the variables, and what is warned of.
+ *
+ * Pages are taken from the functions that write them and looked at line by line; the warnings go
+ * through a real log into a pipe.
+ */
+#include "tests/unit/config_load.h"
+
+#include "core/config_table.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static char page[65536];
+
+static const struct config_facts usual = {.cpus = 2, .descriptors = 1024, .somaxconn = 4096};
+
+/* Load, explain, free; the text is in page. */
+static void explain(const struct config_facts *facts, const char *const *entries) {
+  struct xchg_config config;
+  ck_assert_msg(load(&config, entries, facts) == 0, "%s", said);
+  FILE *out = fmemopen(page, sizeof page, "w");
+  config_explain(&config, entries, facts, out);
+  ck_assert_int_eq(fclose(out), 0);
+  config_fini(&config);
+}
+
+#define EXPLAIN(facts, ...) explain(facts, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+
+/* Write a page with one of the functions that need nothing. */
+static void write_page(void (*write)(FILE *)) {
+  FILE *out = fmemopen(page, sizeof page, "w");
+  write(out);
+  ck_assert_int_eq(fclose(out), 0);
+}
+
+/* The page must have this line. */
+static void has_line(const char *line) {
+  size_t size = strlen(line);
+  for (const char *at = page; (at = strstr(at, line)) != NULL; at++)
+    if ((at == page || at[-1] == '\n') && at[size] == '\n')
+      return;
+  ck_abort_msg("no line '%s' in:\n%s", line, page);
+}
+
+static size_t count_text(const char *text) {
+  size_t count = 0;
+  for (const char *at = page; (at = strstr(at, text)) != NULL; at++)
+    count++;
+  return count;
+}
+
+/* One line a variable, in the table's order, each begins with the name. */
+START_TEST(explain_lines) {
+  EXPLAIN(&usual);
+  const char *at = page;
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    char start[64];
+    snprintf(start, sizeof start, "%s=", config_rows[i].name);
+    ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
+    at = strchr(at, '\n');
+    ck_assert_ptr_nonnull(at);
+    at++;
+  }
+  ck_assert_int_eq(*at, 0);
+  ck_assert_uint_eq(count_text("clamped"), 0);
+  ck_assert_uint_eq(count_text("environment"), 0);
+}
+END_TEST
+
+START_TEST(explain_values) {
+  EXPLAIN(&usual);
+  has_line(
+      "XCHG_EXCHANGE=greet (default) the message exchange: sets the defaults of the next four");
+  has_line(
+      "XCHG_GREETING=Message from server (default) what the server says first, framed as a "
+      "message");
+  has_line("XCHG_WORKERS=2 (default) threads that run connections");
+  has_line("XCHG_ALLOW= (default) who may connect; empty = everybody");
+  has_line("XCHG_IDLE_TIMEOUT=60s (default) longest silence of a connection; 0 = off");
+  has_line("XCHG_MAX_CONNECTIONS=999 (limit) live connections at a time");
+  EXPLAIN(&usual, "XCHG_EXCHANGE=LINE", "XCHG_WORKERS=3", "XCHG_MAX_CONNECTIONS=5",
+          "XCHG_GREETING=\"a\\t'\x1b", "XCHG_QUEUE=512", "XCHG_DENY=10.0.0.0/8,::1");
+  has_line(
+      "XCHG_EXCHANGE=line (environment) the message exchange: sets the defaults of the next four");
+  has_line("XCHG_FRAME=line (default) how bytes become messages");
+  has_line("XCHG_WORKERS=3 (environment) threads that run connections");
+  has_line("XCHG_MAX_CONNECTIONS=5 (environment) live connections at a time");
+  has_line(
+      "XCHG_QUEUE=512 (environment) capacity of a worker's hand-off queue, rounded up to a power "
+      "of two");
+  has_line("XCHG_DENY=10.0.0.0/8,::1 (environment) who may not connect; wins over XCHG_ALLOW");
+  ck_assert_ptr_nonnull(strstr(page, "XCHG_GREETING=\"a\\t'\\x1b (environment) "));
+}
+END_TEST
+
+START_TEST(explain_clamped) {
+  static const char queue[] = "capacity of a worker's hand-off queue, rounded up to a power of two";
+  char line[256];
+  struct config_facts facts = usual;
+  EXPLAIN(&facts, "XCHG_QUEUE=1000", "XCHG_BACKLOG=5000");
+  snprintf(line, sizeof line, "XCHG_QUEUE=1024 (environment, clamped) %s", queue);
+  has_line(line);
+  has_line("XCHG_BACKLOG=4096 (environment, clamped) connections that may wait to be accepted");
+  facts.somaxconn = 128;
+  EXPLAIN(&facts);
+  has_line("XCHG_BACKLOG=128 (default, clamped) connections that may wait to be accepted");
+  facts.somaxconn = 0;
+  EXPLAIN(&facts);
+  has_line("XCHG_BACKLOG=4096 (default) connections that may wait to be accepted");
+  facts.cpus = 2000;
+  facts.cpus_from_cgroup = true;
+  facts.descriptors = UINT64_MAX;
+  EXPLAIN(&facts);
+  has_line("XCHG_WORKERS=1024 (cgroup, clamped) threads that run connections");
+  has_line("XCHG_MAX_CONNECTIONS=16777216 (limit, clamped) live connections at a time");
+  facts.cpus = 1;
+  EXPLAIN(&facts);
+  has_line("XCHG_WORKERS=1 (cgroup) threads that run connections");
+  EXPLAIN(&facts, "XCHG_WORKERS=1");
+  has_line("XCHG_WORKERS=1 (environment) threads that run connections");
+}
+END_TEST
+
+START_TEST(explain_models) {
+  struct config_facts facts = usual;
+  facts.descriptors = 5000;
+  EXPLAIN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=on");
+  has_line("XCHG_MAX_CONNECTIONS=1024 (default) live connections at a time");
+  has_line("XCHG_PIN=on (environment, ignored outside XCHG_MODEL=pool) pin each worker to a CPU");
+  ck_assert_uint_eq(count_text("ignored outside"), 5);
+  facts.descriptors = 500;
+  EXPLAIN(&facts, "XCHG_MODEL=thread");
+  has_line("XCHG_MAX_CONNECTIONS=477 (limit, clamped) live connections at a time");
+}
+END_TEST
+
+START_TEST(explain_passed) {
+  struct config_facts facts = usual;
+  facts.sockets_passed = 2;
+  EXPLAIN(&facts);
+  has_line(
+      "XCHG_LISTEN=:7000 (default, replaced by 2 passed in LISTEN_FDS) where to listen: a "
+      "list; port 0 = any, the log says which");
+}
+END_TEST
+
+START_TEST(help) {
+  write_page(config_help);
+  ck_assert_ptr_eq(strstr(page, "usage: xchgd "), page);
+  for (char *line = strtok(page, "\n"); line != NULL; line = strtok(NULL, "\n"))
+    ck_assert_msg(strlen(line) <= 100, "%zu columns: %s", strlen(line), line);
+  write_page(config_help);
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    char start[64], wanted[CONFIG_WANTED_MAX];
+    snprintf(start, sizeof start, "\n  %s ", config_rows[i].name);
+    ck_assert_msg(count_text(start) == 1, "%s", start);
+    ck_assert(count_text(config_rows[i].what) > 0);
+    ck_assert(count_text(config_wanted(&config_rows[i], wanted)) > 0);
+  }
+  static const char *const words[] = {"--help", "--version", "--check", "--explain", "\n  0 ",
+                                      "\n  1 ", "\n  64 ",   "\n  69 ", "\n  71 ",   "\n  78 "};
+  for (size_t i = 0; i < count_of(words); i++)
+    ck_assert_msg(count_text(words[i]) > 0, "%s", words[i]);
+  ck_assert_uint_eq(count_text("default: the CPUs this process may use\n"), 1);
+}
+END_TEST
+
+/* Rules that every row of the table keeps. */
+START_TEST(table) {
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const struct config_row *row = &config_rows[i];
+    ck_assert_ptr_nonnull(row->name);
+    ck_assert_msg(strlen(row->name) <= 22, "%s", row->name);
+    ck_assert_msg(row->what != NULL && strchr(row->what, '\n') == NULL, "%s", row->name);
+    ck_assert_msg(row->what[strlen(row->what) - 1] != '.', "%s", row->name);
+    ck_assert_msg(row->more == NULL || row->more[strlen(row->more) - 1] == '.', "%s", row->name);
+    int defaults = (row->standard != NULL) + (row->derived != NULL) + (row->by_exchange != NULL);
+    ck_assert_msg(defaults == 1, "%s has %d defaults", row->name, defaults);
+    for (size_t j = 0; j < i; j++)
+      ck_assert_str_ne(row->name, config_rows[j].name);
+  }
+}
+END_TEST
+
+START_TEST(markdown) {
+  write_page(config_write_markdown);
+  ck_assert_ptr_eq(strstr(page, "# Configuration\n"), page);
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    char start[64];
+    snprintf(start, sizeof start, "\n| `%s` | ", config_rows[i].name);
+    ck_assert_msg(count_text(start) == 1, "%s", start);
+    /* Four cells: five bars, in this line. */
+    size_t bars = 0;
+    for (const char *p = strstr(page, start) + 1; *p != '\n'; p++)
+      bars += *p == '|' ? 1 : 0;
+    ck_assert_msg(bars == 5, "%s: %zu", start, bars);
+  }
+  has_line("| `greet` | Message from server | nul | none | 1 |");
+  has_line("| `discard` | none | raw | none | 0 |");
+  has_line("| 78 | a fault in the configuration |");
+  ck_assert_uint_gt(count_text("\\\\xNN"), 0);
+}
+END_TEST
+
+START_TEST(man) {
+  write_page(config_write_man);
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    char start[64];
+    snprintf(start, sizeof start, ".TP\n.B %s\n", config_rows[i].name);
+    ck_assert_msg(count_text(start) == 1, "%s", start);
+  }
+  ck_assert_uint_gt(count_text("\\exNN"), 0);
+  ck_assert_uint_eq(count_text("\\x"), 0);
+  for (char *line = strtok(page, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    bool macro = strcmp(line, ".TP") == 0 || strncmp(line, ".B XCHG_", 8) == 0;
+    ck_assert_msg(macro || (line[0] != '.' && line[0] != '\''), "%s", line);
+  }
+}
+END_TEST
+
+/* Let config_warn log into a pipe; what it wrote is in page. */
+static void warn(const struct config_facts *facts, const char *const *entries) {
+  struct xchg_config config;
+  struct log log;
+  int ends[2];
+  ck_assert_msg(load(&config, entries, facts) == 0, "%s", said);
+  ck_assert_int_eq(pipe(ends), 0);
+  log_init(&log, ends[1], LOG_DEBUG, LOG_LOGFMT);
+  config_warn(&config, entries, facts, &log);
+  log_fini(&log);
+  close(ends[1]);
+  size_t size = 0;
+  ssize_t got;
+  while ((got = read(ends[0], page + size, sizeof page - 1 - size)) > 0)
+    size += (size_t)got;
+  page[size] = 0;
+  close(ends[0]);
+  config_fini(&config);
+}
+
+#define WARN(facts, ...) warn(facts, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+
+START_TEST(warnings) {
+  struct config_facts facts = usual;
+  WARN(&facts, "XCHG_WORKERS=1", "XCHG_PIN=on");
+  ck_assert_str_eq(page, "");
+  WARN(&facts, "XCHG_MODEL=fork");
+  ck_assert_str_eq(page, "");
+  WARN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=", "XCHG_QUEUE=8");
+  ck_assert_uint_eq(count_text("\n"), 1);
+  ck_assert_uint_eq(count_text("level=warn"), 1);
+  ck_assert_uint_eq(count_text("variables=XCHG_QUEUE"), 1);
+  WARN(&facts, "XCHG_MODEL=iterative", "XCHG_SPIN=1ms", "XCHG_PIN=off", "XCHG_DISPATCH=least",
+       "XCHG_QUEUE=8", "XCHG_WORKERS=1");
+  ck_assert_uint_eq(count_text("\n"), 1);
+  ck_assert_uint_eq(count_text("\"XCHG_WORKERS XCHG_QUEUE XCHG_DISPATCH XCHG_PIN XCHG_SPIN\""), 1);
+  WARN(&facts, "XCHG_BACKLOG=4097");
+  ck_assert_uint_eq(count_text("\n"), 1);
+  ck_assert_uint_eq(count_text("level=warn"), 1);
+  ck_assert_uint_eq(count_text("backlog=4097 somaxconn=4096"), 1);
+  facts.somaxconn = 128;
+  WARN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=on");
+  ck_assert_uint_eq(count_text("\n"), 2);
+  ck_assert_uint_eq(count_text("backlog=4096 somaxconn=128"), 1);
+  facts.somaxconn = 0;
+  WARN(&facts);
+  ck_assert_str_eq(page, "");
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("config_print");
+  TCase *tests = tcase_create("config_print");
+  tcase_set_timeout(tests, 60);
+  tcase_add_test(tests, explain_lines);
+  tcase_add_test(tests, explain_values);
+  tcase_add_test(tests, explain_clamped);
+  tcase_add_test(tests, explain_models);
+  tcase_add_test(tests, explain_passed);
+  tcase_add_test(tests, help);
+  tcase_add_test(tests, table);
+  tcase_add_test(tests, markdown);
+  tcase_add_test(tests, man);
+  tcase_add_test(tests, warnings);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,412 @@
+/*
+ * check_env: the parsers of single values at every boundary, and the search for the nearest name.
+ *
+ * Every table has a row a case; a failure names its row.  What a parser refuses must leave the
+ * caller's value as it was.
+ */
+#include "core/env.h"
+
+#include <check.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define UNTOUCHED UINT64_C(0x5555555555555555)
+
+struct number_case {
+  const char *text;
+  int result;
+  uint64_t value;
+};
+
+static const struct number_case u64_cases[] = {
+    {"0", 0, 0},
+    {"1", 0, 1},
+    {"9", 0, 9},
+    {"10", 0, 10},
+    {"007", 0, 7},
+    {"4294967295", 0, UINT32_MAX},
+    {"4294967296", 0, UINT64_C(1) << 32},
+    {"9223372036854775807", 0, INT64_MAX},
+    {"9223372036854775808", 0, UINT64_C(1) << 63},
+    {"18446744073709551609", 0, UINT64_MAX - 6},
+    {"18446744073709551615", 0, UINT64_MAX},
+    {"18446744073709551616", -1, 0},
+    {"18446744073709551620", -1, 0},
+    {"184467440737095516150", -1, 0},
+    {"99999999999999999999999999999999999", -1, 0},
+    {"", -1, 0},
+    {"-1", -1, 0},
+    {"+1", -1, 0},
+    {" 1", -1, 0},
+    {"1 ", -1, 0},
+    {"1\n", -1, 0},
+    {"1.5", -1, 0},
+    {"0x10", -1, 0},
+    {"1e3", -1, 0},
+    {"a", -1, 0},
+    {"1a", -1, 0},
+    {"1/", -1, 0},
+    {"1:", -1, 0},
+    {"\xb2", -1, 0},
+};
+
+static const struct number_case size_cases[] = {
+    {"0", 0, 0},
+    {"1", 0, 1},
+    {"4096", 0, 4096},
+    {"0KiB", 0, 0},
+    {"1KiB", 0, 1024},
+    {"64KiB", 0, 65536},
+    {"1MiB", 0, 1048576},
+    {"2GiB", 0, UINT64_C(2) << 30},
+    {"18014398509481983KiB", 0, UINT64_MAX - 1023},
+    {"18014398509481984KiB", -1, 0},
+    {"17592186044415MiB", 0, UINT64_MAX - 1048575},
+    {"17592186044416MiB", -1, 0},
+    {"17179869183GiB", 0, UINT64_MAX - ((UINT64_C(1) << 30) - 1)},
+    {"17179869184GiB", -1, 0},
+    {"18446744073709551615", 0, UINT64_MAX},
+    {"18446744073709551616", -1, 0},
+    {"", -1, 0},
+    {"KiB", -1, 0},
+    {"1 KiB", -1, 0},
+    {"1KiB ", -1, 0},
+    {"1K", -1, 0},
+    {"1k", -1, 0},
+    {"1KB", -1, 0},
+    {"1Ki", -1, 0},
+    {"1kib", -1, 0},
+    {"1TiB", -1, 0},
+    {"1.5MiB", -1, 0},
+    {"-1KiB", -1, 0},
+    {"1KiBKiB", -1, 0},
+    {"1s", -1, 0},
+};
+
+static const struct number_case time_cases[] = {
+    {"0", 0, 0},
+    {"0s", 0, 0},
+    {"0us", 0, 0},
+    {"1us", 0, 1000},
+    {"500us", 0, 500000},
+    {"1ms", 0, 1000000},
+    {"250ms", 0, 250000000},
+    {"30s", 0, 30 * NS_PER_S},
+    {"5m", 0, 300 * NS_PER_S},
+    {"18446744073709551us", 0, UINT64_C(18446744073709551000)},
+    {"18446744073709552us", -1, 0},
+    {"18446744073709ms", 0, UINT64_C(18446744073709000000)},
+    {"18446744073710ms", -1, 0},
+    {"18446744073s", 0, UINT64_C(18446744073000000000)},
+    {"18446744074s", -1, 0},
+    {"307445734m", 0, UINT64_C(307445734) * 60 * NS_PER_S},
+    {"307445735m", -1, 0},
+    {"99999999999999999999s", -1, 0},
+    {"", -1, 0},
+    {"00", -1, 0},
+    {"1", -1, 0},
+    {"30", -1, 0},
+    {"s", -1, 0},
+    {"1h", -1, 0},
+    {"1ns", -1, 0},
+    {"1S", -1, 0},
+    {"1M", -1, 0},
+    {"1 s", -1, 0},
+    {"1s ", -1, 0},
+    {" 1s", -1, 0},
+    {"1sec", -1, 0},
+    {"1.5s", -1, 0},
+    {"-1s", -1, 0},
+    {"1m30s", -1, 0},
+    {"1KiB", -1, 0},
+};
+
+static void check_number(const struct number_case *c, int (*parse)(const char *, uint64_t *)) {
+  uint64_t value = UNTOUCHED;
+  ck_assert_msg(parse(c->text, &value) == c->result, "'%s': not %d", c->text, c->result);
+  uint64_t want = c->result == 0 ? c->value : UNTOUCHED;
+  ck_assert_msg(value == want, "'%s': %" PRIu64 ", not %" PRIu64, c->text, value, want);
+}
+
+START_TEST(u64) { check_number(&u64_cases[_i], env_parse_u64); }
+END_TEST
+
+START_TEST(size) { check_number(&size_cases[_i], env_parse_size); }
+END_TEST
+
+START_TEST(time) { check_number(&time_cases[_i], env_parse_time); }
+END_TEST
+
+START_TEST(switches) {
+  static const struct {
+    const char *text;
+    int result;
+    bool value;
+  } cases[] = {
+      {"on", 0, true},   {"off", 0, false},   {"ON", 0, true},    {"Off", 0, false},
+      {"oN", 0, true},   {"", -1, false},     {"1", -1, false},   {"yes", -1, false},
+      {"o", -1, false},  {"onn", -1, false},  {" on", -1, false}, {"on ", -1, false},
+      {"of", -1, false}, {"true", -1, false},
+  };
+  for (size_t i = 0; i < count_of(cases); i++) {
+    for (int before = 0; before < 2; before++) {
+      bool value = before == 1;
+      ck_assert_msg(env_parse_switch(cases[i].text, &value) == cases[i].result, "'%s'",
+                    cases[i].text);
+      ck_assert_msg(value == (cases[i].result == 0 ? cases[i].value : before == 1), "'%s'",
+                    cases[i].text);
+    }
+  }
+}
+END_TEST
+
+struct text_case {
+  const char *text;
+  int result;
+  const char *bytes;
+  size_t size;
+};
+
+static const struct text_case text_cases[] = {
+    {"", 0, "", 0},
+    {"a", 0, "a", 1},
+    {"Message from server", 0, "Message from server", 19},
+    {"\\n\\r\\t\\0\\\\", 0, "\n\r\t\0\\", 5},
+    {"a\\nb", 0, "a\nb", 3},
+    {"\\x00", 0, "\0", 1},
+    {"\\xff\\xFF\\xfF", 0, "\xff\xff\xff", 3},
+    {"\\x41BC", 0, "ABC", 3},
+    {"\\x0a\\x9F", 0, "\n\x9f", 2},
+    {"\\\\n", 0, "\\n", 2},
+    {"\\01", 0,
+     "\0"
+     "1",
+     2},
+    {"\xc3\xa9", 0, "\xc3\xa9", 2},
+    {"\n", 0, "\n", 1},
+    {"\\", -1, NULL, 0},
+    {"a\\", -1, NULL, 0},
+    {"\\x", -1, NULL, 0},
+    {"\\x4", -1, NULL, 0},
+    {"\\x4g", -1, NULL, 0},
+    {"\\xg4", -1, NULL, 0},
+    {"\\x 4", -1, NULL, 0},
+    {"\\a", -1, NULL, 0},
+    {"\\N", -1, NULL, 0},
+    {"\\X41", -1, NULL, 0},
+    {"\\1", -1, NULL, 0},
+    {"ok\\nok\\q", -1, NULL, 0},
+    {"\\\\\\", -1, NULL, 0},
+};
+
+START_TEST(escapes) {
+  const struct text_case *c = &text_cases[_i];
+  /* Exactly as large as promised, so that a byte too many is seen by valgrind and ASan. */
+  size_t room = strlen(c->text);
+  uint8_t *bytes = malloc(room == 0 ? 1 : room);
+  size_t got = 12345;
+  ck_assert_msg(env_parse_text(c->text, bytes, &got) == c->result, "'%s'", c->text);
+  if (c->result == 0) {
+    ck_assert_msg(got == c->size, "'%s': %zu bytes", c->text, got);
+    ck_assert_msg(memcmp(bytes, c->bytes, got) == 0, "'%s'", c->text);
+  } else {
+    ck_assert_msg(got == 12345, "'%s'", c->text);
+  }
+  free(bytes);
+  char *in_place = strdup(c->text);
+  ck_assert_int_eq(env_parse_text(in_place, (uint8_t *)in_place, &got), c->result);
+  if (c->result == 0)
+    ck_assert(got == c->size && memcmp(in_place, c->bytes, got) == 0);
+  free(in_place);
+}
+END_TEST
+
+START_TEST(format) {
+  char text[ENV_TEXT_MAX];
+  ck_assert_str_eq(env_format_size(0, text), "0");
+  ck_assert_str_eq(env_format_size(1, text), "1");
+  ck_assert_str_eq(env_format_size(1023, text), "1023");
+  ck_assert_str_eq(env_format_size(1024, text), "1KiB");
+  ck_assert_str_eq(env_format_size(1025, text), "1025");
+  ck_assert_str_eq(env_format_size(1536, text), "1536");
+  ck_assert_str_eq(env_format_size(65536, text), "64KiB");
+  ck_assert_str_eq(env_format_size(1048576, text), "1MiB");
+  ck_assert_str_eq(env_format_size(1048576 + 1024, text), "1025KiB");
+  ck_assert_str_eq(env_format_size(UINT64_C(1) << 30, text), "1GiB");
+  ck_assert_str_eq(env_format_size(UINT64_C(1) << 40, text), "1024GiB");
+  ck_assert_str_eq(env_format_size(UINT64_MAX, text), "18446744073709551615");
+  ck_assert_str_eq(env_format_time(0, text), "0");
+  ck_assert_str_eq(env_format_time(999, text), "0");
+  ck_assert_str_eq(env_format_time(1000, text), "1us");
+  ck_assert_str_eq(env_format_time(1999, text), "1us");
+  ck_assert_str_eq(env_format_time(1500000, text), "1500us");
+  ck_assert_str_eq(env_format_time(250 * NS_PER_MS, text), "250ms");
+  ck_assert_str_eq(env_format_time(30 * NS_PER_S, text), "30s");
+  ck_assert_str_eq(env_format_time(60 * NS_PER_S, text), "1m");
+  ck_assert_str_eq(env_format_time(90 * NS_PER_S, text), "90s");
+  ck_assert_str_eq(env_format_time(300 * NS_PER_S, text), "5m");
+  ck_assert_str_eq(env_format_time(UINT64_MAX, text), "18446744073709551us");
+}
+END_TEST
+
+/* What a formatter writes, the parser reads as the same value. */
+START_TEST(format_parse) {
+  char text[ENV_TEXT_MAX];
+  for (unsigned shift = 0; shift < 64; shift++) {
+    for (uint64_t near = 0; near < 3; near++) {
+      uint64_t value = (UINT64_C(1) << shift) - 1 + near, back;
+      ck_assert_int_eq(env_parse_size(env_format_size(value, text), &back), 0);
+      ck_assert_uint_eq(back, value);
+      ck_assert_int_eq(env_parse_time(env_format_time(value, text), &back), 0);
+      ck_assert_uint_eq(back, value - value % NS_PER_US);
+    }
+  }
+}
+END_TEST
+
+START_TEST(find) {
+  static const char *const environment[] = {"A=1",     "AB=2", "EMPTY=", "NO_EQUALS", "TWICE=x",
+                                            "TWICE=y", "=odd", "EQ=a=b", NULL};
+  static const char *const nothing[] = {NULL};
+  ck_assert_str_eq(env_find(environment, "A"), "1");
+  ck_assert_str_eq(env_find(environment, "AB"), "2");
+  ck_assert_str_eq(env_find(environment, "TWICE"), "x");
+  ck_assert_str_eq(env_find(environment, "EQ"), "a=b");
+  ck_assert_ptr_null(env_find(environment, "EMPTY"));
+  ck_assert_ptr_null(env_find(environment, "NO_EQUALS"));
+  ck_assert_ptr_null(env_find(environment, "a"));
+  ck_assert_ptr_null(env_find(environment, "ABC"));
+  ck_assert_ptr_null(env_find(nothing, "A"));
+}
+END_TEST
+
+START_TEST(nearest) {
+  static const char *const names[] = {"XCHG_WORKERS", "XCHG_QUEUE", "XCHG_PIN", "XCHG_MAX_PENDING"};
+  static const struct {
+    const char *name, *nearest;
+  } cases[] = {
+      {"XCHG_WORKERS", "XCHG_WORKERS"},
+      {"XCHG_WORKRES", "XCHG_WORKERS"},
+      {"XCHG_WORKER", "XCHG_WORKERS"},
+      {"XCHG_WORKERSS", "XCHG_WORKERS"},
+      {"XCHG_workers", "XCHG_WORKERS"},
+      {"CXHG_WORKERS", "XCHG_WORKERS"},
+      {"XCHG_QEUUE", "XCHG_QUEUE"},
+      {"XCHG_NIP", "XCHG_PIN"},
+      {"XCHG_MAXPENDING", "XCHG_MAX_PENDING"},
+      {"WORKERS", NULL},
+      {"PENDING", NULL},
+      {"", NULL},
+      {"Z", NULL},
+      {"ZZZZZZZZZZZZZ", NULL},
+      {"XCHG_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", NULL},
+      {"XCHG_WORKERSXCHG_WORKERSXCHG_WORKERSXCHG_WORKERSXCHG_WORKERSXCHG_WORKERS", NULL},
+  };
+  for (size_t i = 0; i < count_of(cases); i++) {
+    const char *got = env_nearest(cases[i].name, names, count_of(names));
+    if (cases[i].nearest == NULL)
+      ck_assert_msg(got == NULL, "'%s' -> '%s'", cases[i].name, got);
+    else
+      ck_assert_msg(got != NULL && strcmp(got, cases[i].nearest) == 0, "'%s'", cases[i].name);
+  }
+  ck_assert_ptr_null(env_nearest("XCHG_WORKERS", names, 0));
+}
+END_TEST
+
+/* The border: less than half of the length in edits is near, half is not; a swap is one edit. */
+START_TEST(nearest_border) {
+  static const char *const names[] = {"abcdefgh"};
+  ck_assert_ptr_nonnull(env_nearest("abcdefgh", names, 1));
+  ck_assert_ptr_nonnull(env_nearest("abcdeXXX", names, 1));
+  ck_assert_ptr_null(env_nearest("abcdXXXX", names, 1));
+  ck_assert_ptr_nonnull(env_nearest("badcfegh", names, 1)); /* three swaps */
+  ck_assert_ptr_null(env_nearest("badcfehg", names, 1));    /* four */
+  static const char *const tie[] = {"abcx", "abcy"};
+  ck_assert_ptr_eq(env_nearest("abcz", tie, 2), tie[0]);
+  ck_assert_ptr_eq(env_nearest("abcy", tie, 2), tie[1]);
+}
+END_TEST
+
+START_TEST(kubernetes) {
+  static const struct {
+    const char *name, *value;
+    bool is;
+  } cases[] = {
+      {"XCHG_SERVICE_HOST", "10.0.0.1", true},
+      {"XCHG_SERVICE_PORT", "7000", true},
+      {"XCHG_SERVICE_PORT_HTTP", "7000", true},
+      {"XCHG_SERVICE_PORT_XCHG_TCP", "7000", true},
+      {"XCHG_PORT", "tcp://10.0.0.1:7000", true},
+      {"XCHG_PORT", "udp://10.0.0.1:7000", true},
+      {"XCHG_PORT", "sctp://10.0.0.1:7000", true},
+      {"XCHG_PORT_7000_TCP", "tcp://10.0.0.1:7000", true},
+      {"XCHG_PORT_7000_TCP_PROTO", "tcp", true},
+      {"XCHG_PORT_7000_TCP_PORT", "7000", true},
+      {"XCHG_PORT_7000_TCP_ADDR", "10.0.0.1", true},
+      {"XCHG_PORT_53_UDP", "x", true},
+      {"XCHG_PORT_53_UDP_ADDR", "x", true},
+      {"XCHG_PORT_9_SCTP_PORT", "x", true},
+      {"XCHG_BLUE_SERVICE_HOST", "10.0.0.1", true},
+      {"XCHG_BLUE_2_SERVICE_PORT", "7000", true},
+      {"XCHG_BLUE_SERVICE_PORT_ADMIN", "7000", true},
+      {"XCHG_BLUE_PORT", "tcp://10.0.0.1:7000", true},
+      {"XCHG_A_B_C_PORT_7000_TCP_ADDR", "10.0.0.1", true},
+      {"XCHG_PORT_PORT", "tcp://10.0.0.1:7000", true},
+      {"XCHG_PORT", "7000", false},
+      {"XCHG_PORT", "http://10.0.0.1:7000", false},
+      {"XCHG_PORT", "TCP://10.0.0.1:7000", false},
+      {"XCHG_PORT", " tcp://10.0.0.1:7000", false},
+      {"XCHG_PORT", "", false},
+      {"XCHG_BLUE_PORT", "7000", false},
+      {"XCHG_PORT_TCP", "x", false},
+      {"XCHG_PORT__TCP", "x", false},
+      {"XCHG_PORT_7000", "tcp://10.0.0.1:7000", false},
+      {"XCHG_PORT_7000_", "x", false},
+      {"XCHG_PORT_7000_ICMP", "x", false},
+      {"XCHG_PORT_7000_TCP_", "x", false},
+      {"XCHG_PORT_7000_TCP_HOST", "x", false},
+      {"XCHG_PORT_7000_TCPS", "x", false},
+      {"XCHG_PORT_70A_TCP", "x", false},
+      {"XCHG_PORTS", "tcp://x", false},
+      {"XCHG_SERVICE_HOSTS", "x", false},
+      {"XCHG_SERVICE_PORT_", "x", false},
+      {"XCHG_SERVICE_PORTX", "x", false},
+      {"XCHG_SERVICE", "x", false},
+      {"XCHG__SERVICE_HOST", "x", false},
+      {"XCHG_blue_SERVICE_HOST", "x", false},
+      {"XCHGSERVICE_HOST", "x", false},
+      {"XCHG_BLUESERVICE_HOST", "x", false},
+      {"YXCHG_SERVICE_HOST", "x", false},
+      {"XCHG_WORKERS", "tcp://10.0.0.1:7000", false},
+      {"XCHG_", "tcp://10.0.0.1:7000", false},
+  };
+  for (size_t i = 0; i < count_of(cases); i++)
+    ck_assert_msg(env_is_kubernetes(cases[i].name, cases[i].value) == cases[i].is, "%s=%s",
+                  cases[i].name, cases[i].value);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("env");
+  TCase *numbers = tcase_create("values");
+  tcase_add_loop_test(numbers, u64, 0, count_of(u64_cases));
+  tcase_add_loop_test(numbers, size, 0, count_of(size_cases));
+  tcase_add_loop_test(numbers, time, 0, count_of(time_cases));
+  tcase_add_test(numbers, switches);
+  tcase_add_loop_test(numbers, escapes, 0, count_of(text_cases));
+  tcase_add_test(numbers, format);
+  tcase_add_test(numbers, format_parse);
+  suite_add_tcase(suite, numbers);
+  TCase *names = tcase_create("names");
+  tcase_add_test(names, find);
+  tcase_add_test(names, nearest);
+  tcase_add_test(names, nearest_border);
+  tcase_add_test(names, kubernetes);
+  suite_add_tcase(suite, names);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,328 @@
+/*
+ * check_frame: every cut, at every split, against the end of readable memory.
+ *
+ * The data of each call ends where a page begins that may not be read, so that one byte too far is a fault.  Sessions are fed
+ * one byte more at a time from every starting point; what comes out must not depend on it.
+ */
+#include "net/frame.h"
+
+#include "core/base.h"
+
+#include <check.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define ROOM 4096
+#define CUTS_MAX 64
+
+static uint8_t *guard; /* ROOM readable bytes lie before it, none behind */
+
+static void setup(void) {
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  size_t room = (ROOM + page - 1) / page * page;
+  uint8_t *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ck_assert_ptr_ne(map, MAP_FAILED);
+  ck_assert_int_eq(mprotect(map + room, page, PROT_NONE), 0);
+  guard = map + room;
+}
+
+/* A copy of ${size} bytes that ends at the guard page. */
+static const uint8_t *at_guard(const void *data, size_t size) {
+  ck_assert_uint_le(size, ROOM);
+  memcpy(guard - size, data, size);
+  return guard - size;
+}
+
+static const struct xchg_frame raw = {.kind = XCHG_FRAME_RAW};
+static const struct xchg_frame nul = {.kind = XCHG_FRAME_NUL};
+static const struct xchg_frame line = {.kind = XCHG_FRAME_LINE};
+static const struct xchg_frame u16 = {.kind = XCHG_FRAME_U16};
+static const struct xchg_frame u32 = {.kind = XCHG_FRAME_U32};
+static const struct xchg_frame fixed3 = {.kind = XCHG_FRAME_FIXED, .size = 3};
+
+/* One call with nothing seen before. */
+static enum frame_result cut_once(const struct xchg_frame *frame, size_t max, const void *data,
+                                  size_t size, struct frame_cut *cut) {
+  size_t scanned = 0;
+  enum frame_result result = frame_cut(frame, max, at_guard(data, size), size, &scanned, cut);
+  ck_assert(result == FRAME_MORE || scanned == 0);
+  ck_assert_uint_le(scanned, size);
+  return result;
+}
+
+static void expect_message(const struct xchg_frame *frame, size_t max, const void *data, size_t size,
+                           struct frame_cut want) {
+  struct frame_cut cut;
+  ck_assert_int_eq(cut_once(frame, max, data, size, &cut), FRAME_MESSAGE);
+  ck_assert_uint_eq(cut.head, want.head);
+  ck_assert_uint_eq(cut.size, want.size);
+  ck_assert_uint_eq(cut.tail, want.tail);
+}
+
+static void expect(const struct xchg_frame *frame, size_t max, const void *data, size_t size,
+                   enum frame_result want) {
+  struct frame_cut cut;
+  ck_assert_int_eq(cut_once(frame, max, data, size, &cut), want);
+}
+
+static void expect_last(const struct xchg_frame *frame, size_t max, const void *data, size_t size,
+                        enum frame_result want) {
+  expect(frame, max, data, size, FRAME_MORE);
+  struct frame_cut cut;
+  ck_assert_int_eq(frame_cut_last(frame, max, at_guard(data, size), size, &cut), want);
+  if (want == FRAME_MESSAGE) {
+    ck_assert_uint_eq(cut.head, 0);
+    ck_assert_uint_eq(cut.size, size);
+    ck_assert_uint_eq(cut.tail, 0);
+  }
+}
+
+/* ---- one message ------------------------------------------------------------ */
+
+START_TEST(nul_bounds) {
+  expect_message(&nul, 5, "\0", 1, (struct frame_cut){.tail = 1});
+  expect_message(&nul, 5, "hello\0", 6, (struct frame_cut){.size = 5, .tail = 1});
+  expect_message(&nul, 5, "he\0lo\0x", 7, (struct frame_cut){.size = 2, .tail = 1});
+  expect(&nul, 5, "hello", 5, FRAME_MORE);
+  expect(&nul, 5, "hello!", 6, FRAME_TOO_LONG);
+  expect(&nul, 5, "hello!\0", 7, FRAME_TOO_LONG);
+  expect(&nul, SIZE_MAX, "hello", 5, FRAME_MORE);
+  expect_last(&nul, 5, "h", 1, FRAME_MESSAGE);
+  expect_last(&nul, 5, "hello", 5, FRAME_MESSAGE);
+  expect_last(&nul, 5, "\r\n", 2, FRAME_MESSAGE);
+}
+END_TEST
+
+START_TEST(line_bounds) {
+  expect_message(&line, 3, "\n", 1, (struct frame_cut){.tail = 1});
+  expect_message(&line, 3, "\r\n", 2, (struct frame_cut){.tail = 2});
+  expect_message(&line, 3, "\r\r\n", 3, (struct frame_cut){.size = 1, .tail = 2});
+  expect_message(&line, 3, "a\0b\n", 4, (struct frame_cut){.size = 3, .tail = 1});
+  expect_message(&line, 3, "abc\n", 4, (struct frame_cut){.size = 3, .tail = 1});
+  expect_message(&line, 3, "abc\r\n", 5, (struct frame_cut){.size = 3, .tail = 2});
+  expect_message(&line, 3, "ab\r\nc\n", 6, (struct frame_cut){.size = 2, .tail = 2});
+  expect_message(&line, 3, "a\rb\n", 4, (struct frame_cut){.size = 3, .tail = 1});
+  expect(&line, 3, "abc", 3, FRAME_MORE);
+  expect(&line, 3, "abc\r", 4, FRAME_MORE);
+  expect(&line, 3, "abcd", 4, FRAME_TOO_LONG);
+  expect(&line, 3, "abcd\n", 5, FRAME_TOO_LONG);
+  expect(&line, 3, "abcd\r\n", 6, FRAME_TOO_LONG);
+  expect(&line, 3, "abc\rx", 5, FRAME_TOO_LONG);
+  expect(&line, 3, "abc\r\r\n", 6, FRAME_TOO_LONG);
+  expect(&line, SIZE_MAX, "abc\r", 4, FRAME_MORE);
+  expect_last(&line, 3, "abc", 3, FRAME_MESSAGE);
+  expect_last(&line, 3, "ab\r", 3, FRAME_MESSAGE);
+  expect_last(&line, 4, "abc\r", 4, FRAME_MESSAGE);
+  expect_last(&line, 3, "abc\r", 4, FRAME_TOO_LONG);
+}
+END_TEST
+
+START_TEST(u16_bounds) {
+  expect_message(&u16, 3, "\0\0", 2, (struct frame_cut){.head = 2});
+  expect_message(&u16, 3, "\0\3abcd", 6, (struct frame_cut){.head = 2, .size = 3});
+  expect(&u16, 3, "\0", 1, FRAME_MORE);
+  expect(&u16, 3, "\0\3", 2, FRAME_MORE);
+  expect(&u16, 3, "\0\3ab", 4, FRAME_MORE);
+  expect(&u16, 3, "\xff", 1, FRAME_MORE);
+  expect(&u16, 3, "\0\4", 2, FRAME_TOO_LONG);
+  expect(&u16, 65534, "\xff\xff", 2, FRAME_TOO_LONG);
+  expect(&u16, SIZE_MAX, "\xff\xff", 2, FRAME_MORE);
+  expect(&u16, 0x102, "\x01\x02", 2, FRAME_MORE); /* big-endian: 0x0201 would be too long */
+  expect(&u16, 0x101, "\x01\x02", 2, FRAME_TOO_LONG);
+  expect_last(&u16, 3, "\0", 1, FRAME_TRUNCATED);
+  expect_last(&u16, 3, "\0\3ab", 4, FRAME_TRUNCATED);
+}
+END_TEST
+
+START_TEST(u32_bounds) {
+  expect_message(&u32, 3, "\0\0\0\0", 4, (struct frame_cut){.head = 4});
+  expect_message(&u32, 3, "\0\0\0\3abc", 7, (struct frame_cut){.head = 4, .size = 3});
+  expect(&u32, 3, "\xff\xff\xff", 3, FRAME_MORE);
+  expect(&u32, 3, "\0\0\0\4", 4, FRAME_TOO_LONG);
+  expect(&u32, 1 << 30, "\xff\xff\xff\xff", 4, FRAME_TOO_LONG);
+  expect(&u32, SIZE_MAX, "\xff\xff\xff\xff\xff", 5, FRAME_MORE);
+  expect(&u32, 0x01020304, "\1\2\3\4", 4, FRAME_MORE);
+  expect(&u32, 0x01020303, "\1\2\3\4", 4, FRAME_TOO_LONG);
+  expect_last(&u32, 3, "\0\0\0", 3, FRAME_TRUNCATED);
+  expect_last(&u32, 3, "\0\0\0\1", 4, FRAME_TRUNCATED);
+}
+END_TEST
+
+START_TEST(fixed_bounds) {
+  const struct xchg_frame huge = {.kind = XCHG_FRAME_FIXED, .size = SIZE_MAX};
+  expect_message(&fixed3, 3, "a\0\n", 3, (struct frame_cut){.size = 3});
+  expect_message(&fixed3, 9, "abcdef", 6, (struct frame_cut){.size = 3});
+  expect(&fixed3, 3, "ab", 2, FRAME_MORE);
+  expect(&fixed3, 2, "a", 1, FRAME_TOO_LONG);
+  expect(&huge, SIZE_MAX, "a", 1, FRAME_MORE);
+  expect(&huge, 1 << 30, "a", 1, FRAME_TOO_LONG);
+  expect_last(&fixed3, 3, "ab", 2, FRAME_TRUNCATED);
+}
+END_TEST
+
+START_TEST(raw_bounds) {
+  expect_message(&raw, 3, "a", 1, (struct frame_cut){.size = 1});
+  expect_message(&raw, 3, "abc", 3, (struct frame_cut){.size = 3});
+  expect_message(&raw, 3, "abcd", 4, (struct frame_cut){.size = 3});
+  expect_message(&raw, SIZE_MAX, "ab\0d", 4, (struct frame_cut){.size = 4});
+  struct frame_cut cut;
+  ck_assert_int_eq(frame_cut_last(&raw, 3, at_guard("ab", 2), 2, &cut), FRAME_MESSAGE);
+  ck_assert_uint_eq(cut.size, 2);
+}
+END_TEST
+
+/* ---- sessions at every split ------------------------------------------------- */
+
+struct session {
+  const struct xchg_frame *frame;
+  size_t max;
+  const char *bytes;
+  size_t size;
+  enum frame_result end; /* FRAME_MORE: the stream ends between messages */
+  size_t count;          /* messages, those that the end completes included */
+};
+#define BYTES(text) text, sizeof(text) - 1
+
+static const struct session sessions[] = {
+    {&nul, 5, BYTES("one\0two\0\0\0three\0"), FRAME_MORE, 5},
+    {&nul, 5, BYTES("one\0two"), FRAME_MESSAGE, 2},
+    {&nul, 5, BYTES("one\0toolong\0"), FRAME_TOO_LONG, 1},
+    {&line, 5, BYTES("one\ntwo\r\n\n\r\nthree\r\nfour\r\r\nfive\r\n"), FRAME_MORE, 7},
+    {&line, 5, BYTES("one\ntwo\r"), FRAME_MESSAGE, 2},
+    {&line, 5, BYTES("one\nthree\r"), FRAME_TOO_LONG, 1},
+    {&line, 5, BYTES("one\nthree\rx\n"), FRAME_TOO_LONG, 1},
+    {&line, 1, BYTES("1\n2\r\n\r\r\n\rx\n"), FRAME_TOO_LONG, 3},
+    {&u16, 5, BYTES("\0\3one\0\0\0\5three\0\1\n"), FRAME_MORE, 4},
+    {&u16, 5, BYTES("\0\3one\0\3tw"), FRAME_TRUNCATED, 1},
+    {&u16, 5, BYTES("\0\3one\0\6"), FRAME_TOO_LONG, 1},
+    {&u32, 5, BYTES("\0\0\0\3one\0\0\0\0\0\0\0\5three"), FRAME_MORE, 3},
+    {&u32, 5, BYTES("\0\0\0\3one\0\0"), FRAME_TRUNCATED, 1},
+    {&u32, 5, BYTES("\0\0\0\3one\x80\0\0\0xx"), FRAME_TOO_LONG, 1},
+    {&fixed3, 3, BYTES("onetwosix"), FRAME_MORE, 3},
+    {&fixed3, 3, BYTES("onetwosi"), FRAME_TRUNCATED, 2},
+};
+
+struct outcome {
+  struct frame_cut cuts[CUTS_MAX];
+  size_t count;
+  enum frame_result end;
+};
+
+/* Feed the session: first ${first} bytes, then ${step} more at a time. */
+static struct outcome feed(const struct session *s, size_t first, size_t step) {
+  struct outcome out = {.end = FRAME_MORE};
+  size_t begin = 0, end = first, scanned = 0;
+  for (;;) {
+    struct frame_cut cut;
+    enum frame_result result = FRAME_MORE;
+    if (end > begin) {
+      const uint8_t *data = at_guard(s->bytes + begin, end - begin);
+      result = frame_cut(s->frame, s->max, data, end - begin, &scanned, &cut);
+      if (result == FRAME_MORE && end == s->size) {
+        result = out.end = frame_cut_last(s->frame, s->max, data, end - begin, &cut);
+      }
+    } else if (end == s->size) {
+      return out;
+    }
+    if (result == FRAME_MESSAGE) {
+      out.cuts[out.count++] = cut;
+      begin += cut.head + cut.size + cut.tail;
+      ck_assert_uint_le(begin, end);
+    } else if (result != FRAME_MORE) {
+      out.end = result;
+      return out;
+    } else {
+      end = min_u64(end + step, s->size);
+    }
+  }
+}
+
+START_TEST(every_split) {
+  const struct session *s = &sessions[_i];
+  struct outcome whole = feed(s, s->size, 1);
+  ck_assert_int_eq(whole.end, s->end);
+  ck_assert_uint_eq(whole.count, s->count);
+  for (size_t first = 0; first <= s->size; first++) {
+    for (size_t step = 1; step <= s->size; step++) {
+      struct outcome split = feed(s, first, step);
+      ck_assert_int_eq(split.end, whole.end);
+      ck_assert_uint_eq(split.count, whole.count);
+      ck_assert_mem_eq(split.cuts, whole.cuts, whole.count * sizeof(whole.cuts[0]));
+    }
+  }
+}
+END_TEST
+
+/* What was reported as seen is not looked at again: it may change without any effect. */
+START_TEST(scanned_is_not_read_again) {
+  const struct xchg_frame *frames[] = {&nul, &line};
+  for (size_t i = 0; i < count_of(frames); i++) {
+    uint8_t bytes[] = "abcdef";
+    size_t scanned = 0;
+    struct frame_cut cut;
+    ck_assert_int_eq(frame_cut(frames[i], 10, bytes, 4, &scanned, &cut), FRAME_MORE);
+    ck_assert_uint_eq(scanned, 4);
+    memcpy(bytes, "\n\0\n", 3);
+    ck_assert_int_eq(frame_cut(frames[i], 10, bytes, 6, &scanned, &cut), FRAME_MORE);
+    ck_assert_uint_eq(scanned, 6);
+  }
+}
+END_TEST
+
+/* ---- what the server sends ----------------------------------------------------- */
+
+START_TEST(heads) {
+  uint8_t head[FRAME_HEAD_MAX] = {0};
+  ck_assert_uint_eq(frame_head(&u16, 0x1234, head), 2);
+  ck_assert_mem_eq(head, "\x12\x34", 2);
+  ck_assert_uint_eq(frame_head(&u16, 0xffff, head), 2);
+  ck_assert_mem_eq(head, "\xff\xff", 2);
+  ck_assert_uint_eq(frame_head(&u32, 0x12345678, head), 4);
+  ck_assert_mem_eq(head, "\x12\x34\x56\x78", 4);
+  ck_assert_uint_eq(frame_head(&u32, 0xffffffff, head), 4);
+  ck_assert_mem_eq(head, "\xff\xff\xff\xff", 4);
+  const struct xchg_frame *without[] = {&raw, &nul, &line, &fixed3};
+  for (size_t i = 0; i < count_of(without); i++) {
+    ck_assert_uint_eq(frame_head(without[i], SIZE_MAX, head), 0);
+  }
+}
+END_TEST
+
+START_TEST(tails) {
+  size_t size = 9;
+  ck_assert_mem_eq(frame_tail(&nul, &size), "\0", 1);
+  ck_assert_uint_eq(size, 1);
+  ck_assert_mem_eq(frame_tail(&line, &size), "\n", 1);
+  ck_assert_uint_eq(size, 1);
+  const struct xchg_frame *without[] = {&raw, &u16, &u32, &fixed3};
+  for (size_t i = 0; i < count_of(without); i++) {
+    ck_assert_ptr_nonnull(frame_tail(without[i], &size));
+    ck_assert_uint_eq(size, 0);
+  }
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("frame");
+  TCase *cases = tcase_create("frame");
+  tcase_add_checked_fixture(cases, setup, NULL);
+  tcase_add_test(cases, nul_bounds);
+  tcase_add_test(cases, line_bounds);
+  tcase_add_test(cases, u16_bounds);
+  tcase_add_test(cases, u32_bounds);
+  tcase_add_test(cases, fixed_bounds);
+  tcase_add_test(cases, raw_bounds);
+  tcase_add_loop_test(cases, every_split, 0, (int)count_of(sessions));
+  tcase_add_test(cases, scanned_is_not_read_again);
+  tcase_add_test(cases, heads);
+  tcase_add_test(cases, tails);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,308 @@
+/*
+ * check_inbox: two lanes before one sleep flag, step by step in one thread; then letters from
+ * several threads.
+ *
+ * Wakes are counted where they cost: the eventfd's counter is the number of writes (the product
+ * never reads it).
+ */
+#include "pool/inbox.h"
+
+#include "core/sys.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define SENDERS 3
+#define LETTERS_EACH 2000
+
+/* Signals since the last call. */
+static uint64_t wakes(const struct inbox *inbox) {
+  uint64_t count = 0;
+  if (read(inbox->wake.fd, &count, sizeof(count)) == -1) {
+    ck_assert_int_eq(errno, EAGAIN);
+    return 0;
+  }
+  return count;
+}
+
+static int push(struct inbox *inbox, int fd) {
+  struct guest guest = {.fd = fd, .accepted_ns = (uint64_t)fd};
+  return inbox_push_spsc(inbox, &guest);
+}
+
+static void pop_expect(struct inbox *inbox, int fd) {
+  struct guest guest = {.fd = -1};
+  ck_assert(inbox_pop(inbox, &guest));
+  ck_assert_int_eq(guest.fd, fd);
+}
+
+static struct inbox *new_inbox(uint32_t capacity) {
+  void *inbox = NULL;
+  ck_assert_int_eq(posix_memalign(&inbox, CACHE_LINE, sizeof(struct inbox)), 0);
+  ck_assert_int_eq(inbox_open(inbox, capacity), 0);
+  return inbox;
+}
+
+static void free_inbox(struct inbox *inbox) {
+  inbox_close(inbox);
+  free(inbox);
+}
+
+START_TEST(test_new_inbox_is_empty_and_awake) {
+  struct inbox *inbox = new_inbox(4);
+  struct guest guest;
+  ck_assert(!inbox_pop(inbox, &guest));
+  ck_assert_ptr_null(inbox_take(inbox));
+  ck_assert_int_eq(inbox_nudge(inbox), 0);
+  ck_assert_uint_eq(wakes(inbox), 0);
+  const int fd = inbox->wake.fd;
+  inbox_close(inbox);
+  ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
+  ck_assert_ptr_null(inbox->ring.slots);
+  free_inbox(inbox); /* a second close is harmless */
+}
+END_TEST
+
+START_TEST(test_open_without_descriptors) {
+  struct rlimit old;
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+  struct rlimit none = {.rlim_cur = 0, .rlim_max = old.rlim_max};
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+  struct inbox inbox;
+  errno = 0;
+  const int result = inbox_open(&inbox, 4);
+  const int error = errno;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+  ck_assert_int_eq(result, -1);
+  ck_assert_int_eq(error, EMFILE);
+  ck_assert_ptr_null(inbox.ring.slots); /* nothing is left behind */
+  inbox_close(&inbox);
+}
+END_TEST
+
+START_TEST(test_push_to_an_owner_that_is_awake_costs_no_wake) {
+  struct inbox *inbox = new_inbox(4);
+  for (int i = 0; i < 4; i++) {
+    ck_assert_int_eq(push(inbox, i), 0);
+  }
+  ck_assert_int_eq(push(inbox, 4), -1);
+  ck_assert_uint_eq(wakes(inbox), 0);
+  for (int i = 0; i < 4; i++) {
+    pop_expect(inbox, i);
+  }
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_burst_to_a_sleeper_costs_one_wake) {
+  struct inbox *inbox = new_inbox(8);
+  for (int round = 0; round < 3; round++) {
+    ck_assert(inbox_doze(inbox));
+    ck_assert_int_eq(push(inbox, 0), 1);
+    for (int i = 1; i < 8; i++) {
+      ck_assert_int_eq(push(inbox, i), 0);
+    }
+    ck_assert_int_eq(push(inbox, 8), -1);
+    ck_assert_uint_eq(wakes(inbox), 1);
+    inbox_rouse(inbox);
+    for (int i = 0; i < 8; i++) {
+      pop_expect(inbox, i);
+    }
+  }
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_rouse_withdraws_the_announcement) {
+  struct inbox *inbox = new_inbox(2);
+  ck_assert(inbox_doze(inbox));
+  inbox_rouse(inbox); /* a socket ended the wait, no sender did */
+  ck_assert_int_eq(push(inbox, 1), 0);
+  ck_assert_int_eq(inbox_nudge(inbox), 0);
+  ck_assert_uint_eq(wakes(inbox), 0);
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_doze_finds_a_guest) {
+  struct inbox *inbox = new_inbox(2);
+  ck_assert_int_eq(push(inbox, 1), 0);
+  ck_assert(!inbox_doze(inbox));
+  ck_assert_int_eq(push(inbox, 2), 0); /* the announcement was withdrawn */
+  pop_expect(inbox, 1);
+  ck_assert(!inbox_doze(inbox));
+  pop_expect(inbox, 2);
+  ck_assert(inbox_doze(inbox));
+  ck_assert_uint_eq(wakes(inbox), 0);
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_doze_finds_a_letter) {
+  struct inbox *inbox = new_inbox(2);
+  struct letter letter = {.kind = LETTER_STOP};
+  inbox_push_mpsc(inbox, &letter);
+  ck_assert(!inbox_doze(inbox));
+  ck_assert_int_eq(inbox_nudge(inbox), 0);
+  ck_assert_ptr_eq(inbox_take(inbox), &letter);
+  ck_assert(inbox_doze(inbox));
+  ck_assert_uint_eq(wakes(inbox), 0);
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_letter_wakes_a_sleeper_once) {
+  struct inbox *inbox = new_inbox(2);
+  struct letter letters[3] = {{.kind = LETTER_STOP}, {.kind = LETTER_STOP}, {.kind = LETTER_LAST}};
+  ck_assert(inbox_doze(inbox));
+  for (int i = 0; i < 3; i++) {
+    inbox_push_mpsc(inbox, &letters[i]);
+  }
+  ck_assert_int_eq(push(inbox, 1), 0); /* one flag stands before both lanes */
+  ck_assert_uint_eq(wakes(inbox), 1);
+  inbox_rouse(inbox);
+  pop_expect(inbox, 1);
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_nudge_wakes_a_sleeper_once) {
+  struct inbox *inbox = new_inbox(1);
+  ck_assert(inbox_doze(inbox));
+  ck_assert_int_eq(inbox_nudge(inbox), 1);
+  ck_assert_int_eq(inbox_nudge(inbox), 0);
+  ck_assert_uint_eq(wakes(inbox), 1);
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_letters_come_oldest_first) {
+  struct inbox *inbox = new_inbox(1);
+  struct letter letters[5];
+  memset(letters, 0, sizeof(letters));
+  for (int round = 0; round < 2; round++) { /* letters may be sent again once they were taken */
+    for (int i = 0; i < 5; i++) {
+      letters[i].kind = i < 4 ? LETTER_STOP : LETTER_LAST;
+      letters[i].time_ns = (uint64_t)i;
+      inbox_push_mpsc(inbox, &letters[i]);
+    }
+    struct letter *letter = inbox_take(inbox);
+    for (int i = 0; i < 5; i++, letter = letter->next) {
+      ck_assert_ptr_eq(letter, &letters[i]);
+      ck_assert_uint_eq(letter->time_ns, i);
+      ck_assert_int_eq(letter->kind, i < 4 ? LETTER_STOP : LETTER_LAST);
+    }
+    ck_assert_ptr_null(letter);
+    ck_assert_ptr_null(inbox_take(inbox));
+  }
+  free_inbox(inbox);
+}
+END_TEST
+
+START_TEST(test_writers_have_cache_lines_of_their_own) {
+  ck_assert_uint_eq(offsetof(struct inbox, letters) % CACHE_LINE, 0);
+  ck_assert_uint_eq(offsetof(struct inbox, sleeping) % CACHE_LINE, 0);
+  ck_assert_uint_ge(offsetof(struct inbox, sleeping), offsetof(struct inbox, letters) + CACHE_LINE);
+  ck_assert_uint_eq(sizeof(struct inbox) % CACHE_LINE, 0);
+}
+END_TEST
+
+struct sender {
+  struct inbox *inbox;
+  struct letter letters[LETTERS_EACH];
+};
+
+static void *send_letters(void *context) {
+  struct sender *sender = context;
+  for (int i = 0; i < LETTERS_EACH; i++) {
+    sender->letters[i].time_ns = (uint64_t)i;
+    inbox_push_mpsc(sender->inbox, &sender->letters[i]);
+  }
+  return NULL;
+}
+
+/* Whose letter is it? */
+static int sender_of(const struct sender *senders, const struct letter *letter) {
+  for (int i = 0; i < SENDERS; i++) {
+    if (letter >= senders[i].letters && letter < senders[i].letters + LETTERS_EACH) {
+      return i;
+    }
+  }
+  return -1;
+}
+
+/* Wait as a worker does until something is in the inbox. */
+static void wait_for_letters(struct inbox *inbox, int epoll_fd) {
+  if (inbox_doze(inbox)) {
+    struct epoll_event event;
+    ck_assert_int_eq(epoll_wait(epoll_fd, &event, 1, 60000), 1);
+    inbox_rouse(inbox);
+  }
+}
+
+START_TEST(test_letters_of_each_sender_stay_in_order) {
+  struct inbox *inbox = new_inbox(1);
+  struct sender *senders = calloc(SENDERS, sizeof(*senders));
+  ck_assert_ptr_nonnull(senders);
+  const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+  ck_assert_int_eq(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, inbox->wake.fd, &event), 0);
+  pthread_t threads[SENDERS];
+  uint64_t next[SENDERS] = {0};
+  for (int i = 0; i < SENDERS; i++) {
+    senders[i].inbox = inbox;
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, send_letters, &senders[i]), 0);
+  }
+  for (int taken = 0; taken < SENDERS * LETTERS_EACH;) {
+    struct letter *letter = inbox_take(inbox);
+    if (letter == NULL) {
+      wait_for_letters(inbox, epoll_fd);
+    }
+    for (; letter != NULL; letter = letter->next, taken++) {
+      const int sender = sender_of(senders, letter);
+      ck_assert_int_ne(sender, -1);
+      ck_assert_uint_eq(letter->time_ns, next[sender]++);
+    }
+  }
+  for (int i = 0; i < SENDERS; i++) {
+    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    ck_assert_uint_eq(next[i], LETTERS_EACH);
+  }
+  ck_assert_ptr_null(inbox_take(inbox));
+  sys_close(epoll_fd);
+  free(senders);
+  free_inbox(inbox);
+}
+END_TEST
+
+static Suite *inbox_suite(void) {
+  Suite *suite = suite_create("inbox");
+  TCase *tcase = tcase_create("inbox");
+  tcase_set_timeout(tcase, 120);
+  tcase_add_test(tcase, test_new_inbox_is_empty_and_awake);
+  tcase_add_test(tcase, test_open_without_descriptors);
+  tcase_add_test(tcase, test_push_to_an_owner_that_is_awake_costs_no_wake);
+  tcase_add_test(tcase, test_burst_to_a_sleeper_costs_one_wake);
+  tcase_add_test(tcase, test_rouse_withdraws_the_announcement);
+  tcase_add_test(tcase, test_doze_finds_a_guest);
+  tcase_add_test(tcase, test_doze_finds_a_letter);
+  tcase_add_test(tcase, test_letter_wakes_a_sleeper_once);
+  tcase_add_test(tcase, test_nudge_wakes_a_sleeper_once);
+  tcase_add_test(tcase, test_letters_come_oldest_first);
+  tcase_add_test(tcase, test_writers_have_cache_lines_of_their_own);
+  tcase_add_test(tcase, test_letters_of_each_sender_stay_in_order);
+  suite_add_tcase(suite, tcase);
+  return suite;
+}
+
+int main(void) {
+  SRunner *runner = srunner_create(inbox_suite());
+  srunner_run_all(runner, CK_NORMAL);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

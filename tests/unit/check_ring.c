@@ -1,0 +1,193 @@
+/*
+ * check_ring: the ring alone, in one thread; tests/conc and tests/model have the threads.
+ *
+ * Every capacity is usable to its last slot, the order holds, and nothing changes when the
+ * free-running 32-bit indices pass their end: each test that moves guests is run from starts on
+ * both sides of it.
+ */
+#include "pool/ring.h"
+
+#include <check.h>
+
+static const uint32_t capacities[] = {1, 2, 4, 8, 64, 1024};
+
+/* Set all indices of an empty ring to ${at}, as after so many pushes and pops. */
+static void ring_start_at(struct ring *ring, uint32_t at) {
+  atom_store_relaxed_u32(&ring->tail, at);
+  atom_store_relaxed_u32(&ring->head, at);
+  ring->head_seen = at;
+  ring->tail_seen = at;
+}
+
+static int push(struct ring *ring, uint64_t sequence) {
+  struct guest guest = {.accepted_ns = sequence,
+                        .fd = (int)(sequence % 1000),
+                        .ticket = (uint32_t)(sequence * 7),
+                        .listener = (uint32_t)(sequence % 64)};
+  guest.addr.port = (uint16_t)sequence;
+  guest.addr.bytes[15] = (uint8_t)sequence;
+  return ring_push_spsc(ring, &guest);
+}
+
+/* Pop one guest and check every field that push() gave it. */
+static void pop_expect(struct ring *ring, uint64_t sequence) {
+  struct guest guest = {.fd = -1};
+  ck_assert(ring_pop_spsc(ring, &guest));
+  ck_assert_uint_eq(guest.accepted_ns, sequence);
+  ck_assert_int_eq(guest.fd, (int)(sequence % 1000));
+  ck_assert_uint_eq(guest.ticket, (uint32_t)(sequence * 7));
+  ck_assert_uint_eq(guest.listener, sequence % 64);
+  ck_assert_uint_eq(guest.addr.port, (uint16_t)sequence);
+  ck_assert_uint_eq(guest.addr.bytes[15], (uint8_t)sequence);
+}
+
+static void expect_empty(struct ring *ring) {
+  struct guest guest;
+  ck_assert(ring_empty_consumer(ring));
+  ck_assert(!ring_pop_spsc(ring, &guest));
+  ck_assert_uint_eq(ring_count_producer(ring), 0);
+}
+
+START_TEST(test_new_ring_is_empty) {
+  struct ring ring;
+  ck_assert_int_eq(ring_open(&ring, capacities[_i]), 0);
+  expect_empty(&ring);
+  ring_close(&ring);
+  ck_assert_ptr_null(ring.slots);
+  ring_close(&ring); /* harmless */
+}
+END_TEST
+
+START_TEST(test_whole_capacity_is_usable) {
+  const uint32_t capacity = capacities[_i];
+  struct ring ring;
+  ck_assert_int_eq(ring_open(&ring, capacity), 0);
+  for (uint32_t round = 0; round < 3; round++) {
+    for (uint32_t i = 0; i < capacity; i++) {
+      ck_assert_uint_eq(ring_count_producer(&ring), i);
+      ck_assert_int_eq(push(&ring, i), 0);
+      ck_assert(!ring_empty_consumer(&ring));
+    }
+    ck_assert_int_eq(push(&ring, UINT64_MAX), -1);
+    ck_assert_uint_eq(ring_count_producer(&ring), capacity);
+    for (uint32_t i = 0; i < capacity; i++) {
+      pop_expect(&ring, i);
+    }
+    expect_empty(&ring);
+  }
+  ring_close(&ring);
+}
+END_TEST
+
+START_TEST(test_one_pop_makes_room_for_one_push) {
+  const uint32_t capacity = capacities[_i];
+  struct ring ring;
+  ck_assert_int_eq(ring_open(&ring, capacity), 0);
+  for (uint32_t i = 0; i < capacity; i++) {
+    ck_assert_int_eq(push(&ring, i), 0);
+  }
+  for (uint64_t i = 0; i < 3 * (uint64_t)capacity; i++) {
+    ck_assert_int_eq(push(&ring, UINT64_MAX), -1);
+    pop_expect(&ring, i);
+    ck_assert_int_eq(push(&ring, i + capacity), 0);
+  }
+  ck_assert_int_eq(push(&ring, UINT64_MAX), -1);
+  ring_close(&ring);
+}
+END_TEST
+
+/* A full ring, an empty one and every fill between them, moved over the end of the indices. */
+START_TEST(test_indices_wrap_around) {
+  const uint32_t capacity = capacities[_i];
+  const uint32_t before = capacity < 8 ? 2 * capacity : 8;
+  for (uint32_t start = 0; start <= before; start++) {
+    struct ring ring;
+    ck_assert_int_eq(ring_open(&ring, capacity), 0);
+    ring_start_at(&ring, UINT32_MAX - start);
+    uint64_t pushed = 0;
+    uint64_t popped = 0;
+    for (uint32_t fill = 1; fill <= capacity && fill <= 16; fill++) {
+      while (pushed - popped < fill) {
+        ck_assert_int_eq(push(&ring, pushed++), 0);
+      }
+      ck_assert_uint_eq(ring_count_producer(&ring), fill);
+      while (popped < pushed) {
+        pop_expect(&ring, popped++);
+      }
+      expect_empty(&ring);
+    }
+    ring_close(&ring);
+  }
+}
+END_TEST
+
+START_TEST(test_full_over_the_end_of_the_indices) {
+  const uint32_t capacity = capacities[_i];
+  struct ring ring;
+  ck_assert_int_eq(ring_open(&ring, capacity), 0);
+  ring_start_at(&ring, UINT32_MAX - capacity / 2);
+  for (uint32_t i = 0; i < capacity; i++) {
+    ck_assert_int_eq(push(&ring, i), 0);
+  }
+  ck_assert_uint_le(atom_load_relaxed_u32(&ring.tail), capacity); /* it did pass the end */
+  ck_assert_int_eq(push(&ring, UINT64_MAX), -1);
+  ck_assert_uint_eq(ring_count_producer(&ring), capacity);
+  for (uint32_t i = 0; i < capacity; i++) {
+    ck_assert(!ring_empty_consumer(&ring));
+    pop_expect(&ring, i);
+  }
+  expect_empty(&ring);
+  ring_close(&ring);
+}
+END_TEST
+
+/* The private copies may be stale, but only to the safe side. */
+START_TEST(test_stale_copies_err_on_the_safe_side) {
+  struct ring ring;
+  ck_assert_int_eq(ring_open(&ring, 4), 0);
+  for (uint64_t i = 0; i < 4; i++) {
+    ck_assert_int_eq(push(&ring, i), 0);
+  }
+  pop_expect(&ring, 0);
+  ck_assert_uint_eq(ring.head_seen, 0); /* the producer has not looked since */
+  ck_assert_int_eq(push(&ring, 4), 0);  /* and looks when its copy says full */
+  ck_assert_uint_eq(ring.head_seen, 1);
+  ck_assert_uint_eq(ring.tail_seen, 4); /* the consumer has not seen the fifth */
+  for (uint64_t i = 1; i < 4; i++) {
+    pop_expect(&ring, i);
+  }
+  ck_assert(!ring_empty_consumer(&ring)); /* and looks when its copy says empty */
+  pop_expect(&ring, 4);
+  expect_empty(&ring);
+  ring_close(&ring);
+}
+END_TEST
+
+START_TEST(test_sides_have_cache_lines_of_their_own) {
+  ck_assert_uint_eq(offsetof(struct ring, tail) % CACHE_LINE, 0);
+  ck_assert_uint_eq(offsetof(struct ring, head) % CACHE_LINE, 0);
+  ck_assert_uint_ge(offsetof(struct ring, tail), CACHE_LINE);
+  ck_assert_uint_eq(offsetof(struct ring, head) - offsetof(struct ring, tail), CACHE_LINE);
+  ck_assert_uint_lt(offsetof(struct ring, head_seen), offsetof(struct ring, head));
+  ck_assert_uint_eq(sizeof(struct ring) % CACHE_LINE, 0);
+}
+END_TEST
+
+int main(void) {
+  const int count = (int)count_of(capacities);
+  Suite *suite = suite_create("ring");
+  TCase *tcase = tcase_create("ring");
+  tcase_add_loop_test(tcase, test_new_ring_is_empty, 0, count);
+  tcase_add_loop_test(tcase, test_whole_capacity_is_usable, 0, count);
+  tcase_add_loop_test(tcase, test_one_pop_makes_room_for_one_push, 0, count);
+  tcase_add_loop_test(tcase, test_indices_wrap_around, 0, count);
+  tcase_add_loop_test(tcase, test_full_over_the_end_of_the_indices, 0, count);
+  tcase_add_test(tcase, test_stale_copies_err_on_the_safe_side);
+  tcase_add_test(tcase, test_sides_have_cache_lines_of_their_own);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,283 @@
+/*
+ * check_slab: slots, memory that goes back, and a kernel that has none.
+ *
+ * The program brings an mmap and a munmap of its own, which count bytes and can fail.  The random test compares with the plainest
+ * model there is, an array of flags: the slot handed out is the lowest free one, slab_next finds what the array says, and every
+ * object keeps what was written into it.  Its seed is printed, and CHECK_SEED sets it.
+ */
+#include "core/slab.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define PAGE ((size_t)4096)
+
+/* The thread sanitizer's run time calls these before it can watch them. */
+#define UNWATCHED __attribute__((no_sanitize("thread")))
+
+static size_t mapped_bytes; /* by what is tested, while counting */
+static bool counting, failing;
+
+UNWATCHED void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
+  if (counting && failing) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  long map = syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+  mapped_bytes += counting && map != -1 ? size : 0;
+  return (void *)map;
+}
+
+UNWATCHED int munmap(void *at, size_t size) {
+  mapped_bytes -= counting ? size : 0;
+  return (int)syscall(SYS_munmap, at, size);
+}
+
+static void setup(void) {
+  counting = true;
+  failing = false;
+  mapped_bytes = 0;
+}
+
+static void teardown(void) { counting = false; }
+
+static uint64_t random_next(uint64_t *state) {
+  *state ^= *state << 13;
+  *state ^= *state >> 7;
+  *state ^= *state << 17;
+  return *state;
+}
+
+static uint64_t random_seed(void) {
+  const char *text = getenv("CHECK_SEED");
+  uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
+  printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
+  return seed | 1;
+}
+
+static const struct {
+  size_t object_bytes;
+  uint32_t objects_max, per_chunk;
+  size_t chunk_bytes, align;
+} shapes[] = {
+    {1, 10000, 4096, 65536, 16},        {16, 1, 1, PAGE, 16},       {100, 3, 3, PAGE, 16},
+    {128, 1000, 512, 65536, 64},        {160, 1, 1, PAGE, 16},      {160, 5000, 409, 65536, 16},
+    {4096, 40, 16, 65536, 64},          {40000, 5, 1, 10 * PAGE, 64}, {65536, 3, 1, 65536, 64},
+    {128 * 1024, 4, 1, 128 * 1024, 64}, {200001, 2, 1, 49 * PAGE, 16},
+};
+
+/* Every shape: filled to its ceiling, objects apart from each other and aligned, emptied, and nothing is left. */
+START_TEST(shape) {
+  struct slab slab;
+  uint32_t max = shapes[_i].objects_max;
+  size_t bytes = shapes[_i].object_bytes;
+  ck_assert_int_eq(slab_init(&slab, bytes, max), 0);
+  size_t books = mapped_bytes;
+  ck_assert_uint_eq(slab.per_chunk, shapes[_i].per_chunk);
+  ck_assert_uint_eq(slab.chunk_bytes, shapes[_i].chunk_bytes);
+  uint32_t slot;
+  unsigned wrong = 0; /* one report at the end: an assertion of libcheck costs a system call */
+  for (uint32_t i = 0; i < max; i++) {
+    uint8_t *object = slab_alloc(&slab, &slot);
+    ck_assert_ptr_nonnull(object);
+    wrong += slot != i || object != slab_at(&slab, slot);
+    wrong += (uintptr_t)object % shapes[_i].align != 0;
+    memset(object, (int)(i % 251), bytes);
+  }
+  slot = 77;
+  ck_assert_ptr_null(slab_alloc(&slab, &slot));
+  ck_assert_uint_eq(slot, 77);
+  ck_assert_uint_eq(slab.used, max);
+  ck_assert_uint_eq(mapped_bytes - books, slab.chunks_max * slab.chunk_bytes);
+  for (uint32_t i = max; i-- > 0;) {
+    uint8_t *object = slab_at(&slab, i);
+    wrong += object[0] != i % 251 || memcmp(object, object + 1, bytes - 1) != 0;
+    slab_free(&slab, i);
+  }
+  ck_assert_uint_eq(wrong, 0);
+  ck_assert_uint_eq(slab.empty, slab.chunks_max);
+  slab_trim(&slab);
+  ck_assert_uint_eq(mapped_bytes, books);
+  ck_assert_uint_eq(slab.empty, 0);
+  ck_assert_ptr_null(slab_at(&slab, 0));
+  ck_assert_uint_eq(slab_next(&slab, 0), SLAB_NONE);
+  slab_fini(&slab);
+  ck_assert_uint_eq(mapped_bytes, 0);
+}
+END_TEST
+
+START_TEST(one_object_maps_one_page) {
+  struct slab slab;
+  uint32_t slot;
+  ck_assert_int_eq(slab_init(&slab, 160, 1), 0);
+  size_t books = mapped_bytes;
+  ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
+  ck_assert_uint_eq(mapped_bytes - books, PAGE);
+  slab_fini(&slab);
+  ck_assert_uint_eq(mapped_bytes, 0);
+}
+END_TEST
+
+START_TEST(out_of_range) {
+  struct slab slab;
+  uint32_t slot;
+  ck_assert_int_eq(slab_init(&slab, 160, 500), 0);
+  ck_assert_ptr_null(slab_at(&slab, 0)); /* not mapped */
+  ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
+  ck_assert_ptr_nonnull(slab_at(&slab, 1)); /* free, yet memory: see the header */
+  ck_assert_ptr_null(slab_at(&slab, 409));
+  ck_assert_ptr_null(slab_at(&slab, 500));
+  ck_assert_ptr_null(slab_at(&slab, SLAB_NONE));
+  ck_assert_uint_eq(slab_next(&slab, 1), SLAB_NONE);
+  ck_assert_uint_eq(slab_next(&slab, 500), SLAB_NONE);
+  ck_assert_uint_eq(slab_next(&slab, SLAB_NONE), SLAB_NONE);
+  slab_fini(&slab);
+}
+END_TEST
+
+/* Chunks in the middle go and come back; what lives in others does not move. */
+START_TEST(trim_keeps_what_lives) {
+  struct slab slab;
+  uint32_t slot;
+  ck_assert_int_eq(slab_init(&slab, 4096, 64), 0);
+  size_t books = mapped_bytes;
+  for (uint32_t i = 0; i < 64; i++) {
+    *(uint32_t *)slab_alloc(&slab, &slot) = i;
+  }
+  for (uint32_t i = 0; i < 63; i++) { /* of four chunks, three run empty */
+    slab_free(&slab, i);
+  }
+  ck_assert_uint_eq(slab.empty, 3);
+  slab_trim(&slab);
+  ck_assert_uint_eq(mapped_bytes - books, slab.chunk_bytes);
+  ck_assert_uint_eq(*(uint32_t *)slab_at(&slab, 63), 63);
+  ck_assert_uint_eq(slab_next(&slab, 0), 63);
+  uint8_t *object = slab_alloc(&slab, &slot);
+  ck_assert_uint_eq(slot, 0);
+  ck_assert_uint_eq(object[0], 0); /* new from the kernel */
+  ck_assert_int_eq(memcmp(object, object + 1, 4095), 0);
+  slab_fini(&slab); /* with objects in use */
+  ck_assert_uint_eq(mapped_bytes, 0);
+}
+END_TEST
+
+START_TEST(no_memory) {
+  struct slab slab;
+  uint32_t slot = 77;
+  failing = true;
+  errno = 0;
+  ck_assert_int_eq(slab_init(&slab, 160, 1000), -1);
+  ck_assert_int_eq(errno, ENOMEM);
+  slab_fini(&slab); /* harmless */
+  failing = false;
+  ck_assert_int_eq(slab_init(&slab, 65536, 2), 0);
+  ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
+  failing = true;
+  ck_assert_ptr_null(slab_alloc(&slab, &slot));
+  ck_assert_uint_eq(slab.used, 1);
+  ck_assert_uint_eq(slab_next(&slab, 1), SLAB_NONE);
+  failing = false;
+  ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
+  ck_assert_uint_eq(slot, 1);
+  slab_fini(&slab);
+  ck_assert_uint_eq(mapped_bytes, 0);
+}
+END_TEST
+
+static size_t resident_bytes(void) {
+  FILE *file = fopen("/proc/self/statm", "r");
+  size_t size = 0, resident = 0;
+  ck_assert_ptr_nonnull(file);
+  ck_assert_int_eq(fscanf(file, "%zu %zu", &size, &resident), 2);
+  fclose(file);
+  return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* A ceiling of 2^28 objects has 33 MiB of bookkeeping, of which nothing is touched. */
+START_TEST(ceiling_costs_nothing) {
+  struct slab slab;
+  uint32_t slot;
+  size_t before = resident_bytes();
+  ck_assert_int_eq(slab_init(&slab, 16, UINT32_C(1) << 28), 0);
+  ck_assert_uint_gt(mapped_bytes, 32 << 20);
+  ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
+  ck_assert_uint_lt(resident_bytes(), before + (8 << 20));
+  slab_fini(&slab);
+}
+END_TEST
+
+#define MODEL_MAX 3000
+#define MODEL_STEPS 60000
+
+static uint32_t model_next(const bool *used, uint32_t slot, bool want) {
+  while (slot < MODEL_MAX && used[slot] != want) {
+    slot++;
+  }
+  return slot == MODEL_MAX ? SLAB_NONE : slot;
+}
+
+START_TEST(random_against_model) {
+  static bool used[MODEL_MAX];
+  const size_t sizes[] = {16, 160, 1024, 65536};
+  uint64_t state = random_seed();
+  struct slab slab;
+  ck_assert_int_eq(slab_init(&slab, sizes[_i], MODEL_MAX), 0);
+  uint32_t count = 0;
+  unsigned wrong = 0;
+  for (int step = 0; step < MODEL_STEPS; step++) {
+    uint64_t random = random_next(&state);
+    bool filling = step / 4000 % 2 == 0; /* by turns it grows and shrinks */
+    uint32_t at = (uint32_t)(random >> 8) % MODEL_MAX, slot;
+    if (random % 100 < (filling ? 70 : 30)) {
+      uint64_t *object = slab_alloc(&slab, &slot);
+      wrong += (object == NULL) != (count == MODEL_MAX);
+      if (object != NULL) {
+        wrong += slot != model_next(used, 0, false);
+        used[slot] = true;
+        *object = slot * UINT64_C(0x100000001);
+        count++;
+      }
+    } else if ((slot = model_next(used, at, true)) != SLAB_NONE) {
+      wrong += *(uint64_t *)slab_at(&slab, slot) != slot * UINT64_C(0x100000001);
+      slab_free(&slab, slot);
+      used[slot] = false;
+      count--;
+    }
+    wrong += slab_next(&slab, at) != model_next(used, at, true);
+    if ((random >> 33) % 500 == 0) {
+      slab_trim(&slab);
+    }
+    wrong += slab.used != count;
+  }
+  ck_assert_uint_eq(wrong, 0);
+  slab_fini(&slab);
+  ck_assert_uint_eq(mapped_bytes, 0);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("slab");
+  TCase *cases = tcase_create("slab");
+  tcase_set_timeout(cases, 120);
+  tcase_add_checked_fixture(cases, setup, teardown);
+  tcase_add_loop_test(cases, shape, 0, (int)count_of(shapes));
+  tcase_add_test(cases, one_object_maps_one_page);
+  tcase_add_test(cases, out_of_range);
+  tcase_add_test(cases, trim_keeps_what_lives);
+  tcase_add_test(cases, no_memory);
+  tcase_add_test(cases, ceiling_costs_nothing);
+  tcase_add_loop_test(cases, random_against_model, 0, 4);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,116 @@
+/*
+ * check_stats: sums and merges carry every counter, and every reason has its word.
+ *
+ * A block is compared with what it must be as a whole, so that a counter added later is covered as soon as it exists.
+ */
+#include "core/stats.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNTERS (sizeof(struct stats) / sizeof(atom_u64))
+#define THREADS 4
+#define ROUNDS 2000
+
+/* Counter i of ${stats} becomes factor * (i + 1). */
+static void fill(struct stats *stats, uint64_t factor) {
+  atom_u64 *counters = (atom_u64 *)(void *)stats;
+  for (size_t i = 0; i < COUNTERS; i++) {
+    atom_store_relaxed_u64(&counters[i], factor * (i + 1));
+  }
+}
+
+static void expect(const struct stats *stats, uint64_t factor) {
+  const atom_u64 *counters = (const atom_u64 *)(const void *)stats;
+  for (size_t i = 0; i < COUNTERS; i++) {
+    ck_assert_uint_eq(atom_load_relaxed_u64(&counters[i]), factor * (i + 1));
+  }
+}
+
+START_TEST(sum_and_merge) {
+  static struct stats a, b;
+  fill(&a, 1);
+  fill(&b, 1000);
+  stats_sum(&b, &a);
+  expect(&b, 1001);
+  expect(&a, 1);
+  stats_merge(&b, &a);
+  expect(&b, 1002);
+  expect(&a, 1);
+}
+END_TEST
+
+START_TEST(ended_is_all_reasons) {
+  static struct stats stats;
+  ck_assert_uint_eq(stats_ended(&stats), 0);
+  uint64_t sum = 0;
+  for (size_t i = 0; i < XCHG_REASONS; i++) {
+    stats_add(&stats.ended[i], i + 1);
+    sum += i + 1;
+    ck_assert_uint_eq(stats_ended(&stats), sum);
+  }
+  stats_add(&stats.accepted, 1000);
+  stats_add(&stats.messages, 1000);
+  ck_assert_uint_eq(stats_ended(&stats), sum);
+}
+END_TEST
+
+static void *merge_often(void *shared) {
+  static _Thread_local struct stats own;
+  fill(&own, 1);
+  for (int i = 0; i < ROUNDS; i++) {
+    stats_merge(shared, &own);
+  }
+  return NULL;
+}
+
+/* Many short-lived writers, one block: nothing is lost. */
+START_TEST(merge_is_atomic) {
+  static struct stats shared;
+  pthread_t threads[THREADS];
+  for (size_t i = 0; i < THREADS; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, merge_often, &shared), 0);
+  }
+  for (size_t i = 0; i < THREADS; i++) {
+    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  }
+  expect(&shared, THREADS * ROUNDS);
+}
+END_TEST
+
+/* The words of the contract, section 5. */
+START_TEST(reason_names) {
+  static const struct {
+    enum xchg_reason reason;
+    const char *name;
+  } want[] = {
+      {XCHG_FINISHED, "finished"}, {XCHG_PEER, "peer"},           {XCHG_RESET, "reset"},
+      {XCHG_TOO_LONG, "too_long"}, {XCHG_TRUNCATED, "truncated"}, {XCHG_IDLE, "idle"},
+      {XCHG_MESSAGE, "message"},   {XCHG_WRITE, "write"},         {XCHG_LIFETIME, "lifetime"},
+      {XCHG_DENIED, "denied"},     {XCHG_PER_IP, "per_ip"},       {XCHG_OVERLOAD, "overload"},
+      {XCHG_MEMORY, "memory"},     {XCHG_DRAIN, "drain"},         {XCHG_ERROR, "error"},
+  };
+  ck_assert_uint_eq(count_of(want), XCHG_REASONS);
+  for (size_t i = 0; i < count_of(want); i++) {
+    ck_assert_str_eq(xchg_reason_name(want[i].reason), want[i].name);
+  }
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("stats");
+  TCase *cases = tcase_create("stats");
+  tcase_set_timeout(cases, 60);
+  tcase_add_test(cases, sum_and_merge);
+  tcase_add_test(cases, ended_is_all_reasons);
+  tcase_add_test(cases, merge_is_atomic);
+  tcase_add_test(cases, reason_names);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

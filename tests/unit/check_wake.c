@@ -1,0 +1,173 @@
+/*
+ * check_wake: an eventfd that is edge-triggered and never read.
+ *
+ * Everything here waits in epoll as the owners do.  The only reads are the test's own, to learn the
+ * counter.
+ */
+#include "net/wake.h"
+
+#include "core/sys.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+/* Long enough that only a lost edge reaches it. */
+#define EDGE_TIMEOUT_MS 60000
+
+static int watch(const struct wake *wake) {
+  const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  ck_assert_int_ne(epoll_fd, -1);
+  struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.fd = wake->fd};
+  ck_assert_int_eq(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake->fd, &event), 0);
+  return epoll_fd;
+}
+
+static int edges(int epoll_fd, int timeout_ms) {
+  struct epoll_event event;
+  return epoll_wait(epoll_fd, &event, 1, timeout_ms);
+}
+
+START_TEST(test_open_and_close) {
+  struct wake wake = {.fd = -1};
+  ck_assert_int_eq(wake_open(&wake), 0);
+  const int fd = wake.fd;
+  ck_assert_int_ne(fd, -1);
+  ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+  ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+  wake_close(&wake);
+  ck_assert_int_eq(wake.fd, -1);
+  ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
+  ck_assert_int_eq(errno, EBADF);
+  wake_close(&wake); /* harmless */
+}
+END_TEST
+
+START_TEST(test_open_without_descriptors) {
+  struct rlimit old;
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+  struct rlimit none = {.rlim_cur = 0, .rlim_max = old.rlim_max};
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+  struct wake wake = {.fd = -1};
+  errno = 0;
+  const int result = wake_open(&wake);
+  const int error = errno;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+  ck_assert_int_eq(result, -1);
+  ck_assert_int_eq(error, EMFILE);
+  ck_assert_int_eq(wake.fd, -1);
+  wake_close(&wake);
+}
+END_TEST
+
+START_TEST(test_every_signal_is_an_edge) {
+  struct wake wake;
+  ck_assert_int_eq(wake_open(&wake), 0);
+  const int epoll_fd = watch(&wake);
+  ck_assert_int_eq(edges(epoll_fd, 0), 0);
+  for (int i = 0; i < 100; i++) {
+    wake_signal(&wake);
+    ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
+    ck_assert_int_eq(edges(epoll_fd, 0), 0); /* never read, yet silent until the next signal */
+  }
+  sys_close(epoll_fd);
+  wake_close(&wake);
+}
+END_TEST
+
+START_TEST(test_signals_before_a_wait_end_it_once) {
+  struct wake wake;
+  ck_assert_int_eq(wake_open(&wake), 0);
+  const int epoll_fd = watch(&wake);
+  for (int i = 0; i < 3; i++) {
+    wake_signal(&wake);
+  }
+  ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
+  ck_assert_int_eq(edges(epoll_fd, 0), 0);
+  uint64_t counter = 0;
+  ck_assert_int_eq(read(wake.fd, &counter, sizeof(counter)), sizeof(counter));
+  ck_assert_uint_eq(counter, 3);
+  sys_close(epoll_fd);
+  wake_close(&wake);
+}
+END_TEST
+
+/* What a watcher that comes late finds: the signal of before. */
+START_TEST(test_signal_before_registration_is_seen) {
+  struct wake wake;
+  ck_assert_int_eq(wake_open(&wake), 0);
+  wake_signal(&wake);
+  const int epoll_fd = watch(&wake);
+  ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
+  sys_close(epoll_fd);
+  wake_close(&wake);
+}
+END_TEST
+
+/*
+ * The last signal that the counter holds is an edge like any other; the one after it returns at
+ * once, changes nothing and is no edge.  At a million signals a second that is reached after 584,000 years.
+ */
+START_TEST(test_counter_at_its_end) {
+  struct wake wake;
+  ck_assert_int_eq(wake_open(&wake), 0);
+  const uint64_t most = UINT64_MAX - 1;
+  const uint64_t nearly = most - 1;
+  ck_assert_int_eq(write(wake.fd, &nearly, sizeof(nearly)), sizeof(nearly));
+  const int epoll_fd = watch(&wake);
+  ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
+  wake_signal(&wake);
+  ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
+  wake_signal(&wake); /* EAGAIN inside */
+  ck_assert_int_eq(edges(epoll_fd, 0), 0);
+  uint64_t counter = 0;
+  ck_assert_int_eq(read(wake.fd, &counter, sizeof(counter)), sizeof(counter));
+  ck_assert_uint_eq(counter, most);
+  sys_close(epoll_fd);
+  wake_close(&wake);
+}
+END_TEST
+
+static void *wait_for_edge(void *epoll_fd) {
+  static int edge = 1;
+  return edges(*(int *)epoll_fd, EDGE_TIMEOUT_MS) == 1 ? &edge : NULL;
+}
+
+START_TEST(test_ends_the_wait_of_another_thread) {
+  struct wake wake;
+  ck_assert_int_eq(wake_open(&wake), 0);
+  int epoll_fd = watch(&wake);
+  for (int i = 0; i < 10; i++) {
+    pthread_t thread;
+    void *seen = NULL;
+    ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_edge, &epoll_fd), 0);
+    wake_signal(&wake); /* before the wait or within it: both must end it */
+    ck_assert_int_eq(pthread_join(thread, &seen), 0);
+    ck_assert_ptr_nonnull(seen);
+  }
+  sys_close(epoll_fd);
+  wake_close(&wake);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("wake");
+  TCase *tcase = tcase_create("wake");
+  tcase_set_timeout(tcase, 120);
+  tcase_add_test(tcase, test_open_and_close);
+  tcase_add_test(tcase, test_open_without_descriptors);
+  tcase_add_test(tcase, test_every_signal_is_an_edge);
+  tcase_add_test(tcase, test_signals_before_a_wait_end_it_once);
+  tcase_add_test(tcase, test_signal_before_registration_is_seen);
+  tcase_add_test(tcase, test_counter_at_its_end);
+  tcase_add_test(tcase, test_ends_the_wait_of_another_thread);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}
