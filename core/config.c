@@ -11,8 +11,8 @@
  */
 #include "core/config.h"
 
-#include "core/config_table.h"
 #include "core/env.h"
+#include "core/config_table.h"
 
 #include <assert.h>
 #include <inttypes.h>

@@ -7,10 +7,9 @@
  *
  * Nothing here fails: an error of the stream stays in the stream, for the caller to look at.
  */
-#include "core/config.h"
-
-#include "core/config_table.h"
 #include "core/env.h"
+#include "core/config_table.h"
+#include "core/config.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -192,8 +191,8 @@ static void explain_effective(struct explained *explained, enum config_var var,
     explained->clamped = facts->cpus > config->workers;
   } else if (var == VAR_MAX_CONNECTIONS && explained->text == NULL) {
     /* Outside pool the default is a figure of its own, unless the descriptors hold less. */
-    bool limited = config->model == MODEL_POOL ||
-                   config->max_connections < CONFIG_CONNECTIONS_OUTSIDE_POOL;
+    bool limited =
+        config->model == MODEL_POOL || config->max_connections < CONFIG_CONNECTIONS_OUTSIDE_POOL;
     explained->number = config->max_connections;
     explained->source = limited ? "limit" : "default";
     explained->clamped = limited && (config->model != MODEL_POOL || config->max_connections < room);

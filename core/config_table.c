@@ -186,8 +186,8 @@ const struct config_row config_rows[VAR_COUNT] = {
          .derived = "what RLIMIT_NOFILE holds, less a reserve",
          .what = "live connections at a time",
          .more = "RLIMIT_NOFILE is raised to its hard limit first; the reserve is what the server "
-                 "itself needs. More than that is a fault. Outside XCHG_MODEL=pool the default is "
-                 "1024, or what the limit holds."},
+                 "itself needs: 20, one a listener and two a worker. More is a fault. Outside "
+                 "XCHG_MODEL=pool the default is 1024, or what the limit holds."},
     [VAR_OVERLOAD] = {.name = "XCHG_OVERLOAD",
                       .kind = KIND_ENUM,
                       FIELD(overload),

@@ -7,7 +7,9 @@
 #ifndef CORE_CONFIG_TABLE_H
 #define CORE_CONFIG_TABLE_H
 
-#include "core/config.h"
+#include "core/config_data.h"
+
+#include <stdio.h>
 
 /* More than any machine holds; the end of the range of XCHG_MAX_CONNECTIONS. */
 #define CONFIG_CONNECTIONS_MAX (UINT64_C(1) << 24)

@@ -5,9 +5,8 @@
  * belong to; that each range fits its field is asserted where it is stored.  What is stored owns
  * its memory: config_fini gives it back.  Nothing here knows the environment or another variable.
  */
-#include "core/config_table.h"
-
 #include "core/env.h"
+#include "core/config_table.h"
 
 #include <assert.h>
 #include <inttypes.h>

@@ -1,89 +1,14 @@
 /*
- * conn: one connection from the hand-off to its end.
+ * conn: opens a connection and gives it its turns; the coordinator of conn_in, conn_out, conn_time.
  *
- *   conn_open --> OPEN ------------------------------------------> ENDING
- *                  |    last message, too long, truncated,           |  sends what is queued
- *                  |    end of stream, stop, lifetime                |
- *                  |                                                 |  given to the kernel, but
- *                  |  time-out, reset,      acknowledged and         |  not acknowledged, or more
- *                  |  no memory, abort      nothing unread           |  came: half-close
- *                  v                                                 v
- *               closed <------------------------------------------ DRAINING
- *                         end of stream, 1 MiB, XCHG_LINGER        reads and throws away
- *
- * Invariants, at the end of every turn:
- *   out == NULL              <=>  no byte waits for the kernel to take it
- *   in == NULL               <=>  no byte of an unfinished message, and no uncut one, is held
- *   pending < max_pending     =>  in holds no complete message ("not blocked")
- *   pending                  <=   max_pending + one reply (plus the greeting)
- *   state != OPEN             =>  in == NULL, no callback but on_close comes
- *
- * Everything that happens to a connection is a turn of conn.c's coordinator: events, timers, the
- * stop.  Every end goes through one function and counts under one reason.  Runs on the thread that
- * owns the host, and on no other.
+ * Everything that happens to a connection is a turn: events, timers, the stop.  Every end goes
+ * through one function (conn_out_close) and counts under one reason.  Here are also the calls of
+ * core/xchg.h that a handler makes on a connection.  Runs on the thread that owns the host.
  */
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
-#include "core/buf.h"
-#include "core/config.h"
-#include "net/guest.h"
-#include "net/reactor.h"
-
-#include <stdbool.h>
-
-/* What a worker lends all of its connections. */
-struct conn_host {
-  const struct xchg_config *config;   /* borrows for good */
-  const struct xchg_handler *handler; /* borrows for good */
-  struct reactor *reactor;            /* borrows for good */
-  struct stats *stats;                /* borrows; this thread is its writer */
-  struct buf_pool bufs;               /* owns */
-  uint8_t *input;                     /* borrows: where every read goes; input_bytes long */
-  size_t input_bytes;
-  uint64_t random;  /* state of the generator that spreads lifetimes */
-  uint64_t stop_ns; /* when the stop began; NEVER = it has not */
-};
-
-enum conn_state { CONN_OPEN, CONN_ENDING, CONN_DRAINING };
-
-struct xchg_conn {
-  struct source source; /* first: the slab's objects begin with it */
-  struct conn_host *host;
-  struct buf *in;  /* owns: bytes that make no message yet, or must wait */
-  struct buf *out; /* owns: bytes that the kernel has not taken */
-  int fd;          /* owns */
-  uint8_t state;   /* enum conn_state */
-  uint8_t reason;  /* enum xchg_reason, once state != CONN_OPEN */
-  bool unread : 1; /* the kernel may hold bytes for us */
-  bool to_end : 1; /* ... and a short read proves nothing: read until EAGAIN */
-  bool ended : 1;  /* the peer's end of stream was read */
-  bool excess : 1; /* bytes beyond the last message came */
-  bool
-      /* output is over the mark: nothing is cut or read, and the message's clock stands */
-      paused : 1;
-  bool stalled : 1;     /* output waits for the peer */
-  bool leaving : 1;     /* its lifetime is over */
-  bool half_close : 1;  /* part by half-close, whatever was acknowledged */
-  bool local : 1;       /* AF_UNIX */
-  bool aborted : 1;     /* close as soon as the callback has returned */
-  bool finishing : 1;   /* xchg_finish was called */
-  uint32_t ticket;      /* admission's; given back by the worker */
-  uint32_t thrown_away; /* bytes read after the end; DRAIN_BYTES_MAX at most */
-  uint64_t messages;    /* complete ones so far */
-  uint64_t active_ns;   /* last byte read or written */
-  uint64_t begun_ns; /* first byte of the message under way; while paused: how long it had taken */
-  uint64_t
-      progress_ns; /* when acknowledgement was last seen to advance, or a stall or drain began */
-  uint64_t sent;   /* bytes given to the kernel */
-  int64_t acknowledged; /* ... of which the peer had these when last asked */
-  uint64_t accepted_ns;
-  uint64_t lifetime_ns; /* leaving == false: when it will; true: since when it is */
-  struct addr peer;
-};
-
-/** Bytes that a drain reads and throws away at most. */
-#define DRAIN_BYTES_MAX ((uint32_t)1024 * 1024)
+#include "net/conn_data.h"
 
 /**
  * conn_host_init(host, config, handler, reactor, stats):
@@ -106,11 +31,7 @@ int conn_open(struct conn_host *host, const struct guest *guest);
 /** The server stops (host->stop_ns is set): finish what has begun. */
 void conn_stop(struct source *source);
 
-/** Close at once, counted as ${reason}. */
-void conn_close(struct xchg_conn *conn, enum xchg_reason reason);
-
-static inline struct xchg_conn *conn_of(struct source *source) {
-  return container_of(source, struct xchg_conn, source);
-}
+/** The server's patience is over: close at once, counted as XCHG_DRAIN. */
+void conn_cut(struct source *source);
 
 #endif

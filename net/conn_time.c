@@ -1,6 +1,6 @@
 /*
  * conn_time: see conn_time.h.  Each limit is one function from the connection's fields to a time;
- * conn_deadline takes the earliest, conn_overdue the first that has passed.
+ * conn_time_next takes the earliest, conn_time_overdue the first that has passed.
  */
 #include "net/conn_time.h"
 
@@ -19,8 +19,6 @@ static uint64_t after(uint64_t from_ns, uint64_t limit_ns) {
   return limit_ns == 0 ? NEVER : add_sat_u64(from_ns, limit_ns + SLACK_NS);
 }
 
-static bool counted(const struct xchg_conn *conn) { return conn->host->handler->messages != 0; }
-
 /* Since when it has to leave. */
 static uint64_t leave_ns(const struct xchg_conn *conn) {
   uint64_t lifetime_ns = conn->leaving ? conn->lifetime_ns : NEVER;
@@ -32,7 +30,7 @@ static uint64_t idle_at(const struct xchg_conn *conn) {
 }
 
 static uint64_t message_at(const struct xchg_conn *conn) {
-  bool runs = conn->in != NULL || (counted(conn) && conn->messages == 0);
+  bool runs = conn->in != NULL || (conn_counted(conn) && conn->messages == 0);
   return runs && !conn->paused ? after(conn->begun_ns, conn->host->config->message_timeout_ns)
                                : NEVER;
 }
@@ -49,7 +47,7 @@ static uint64_t cut_at(const struct xchg_conn *conn) {
 
 /* When one that has not spoken since it was told to leave is given up. */
 static uint64_t silent_at(const struct xchg_conn *conn) {
-  if (!conn_must_leave(conn) || counted(conn) || conn->messages > 0 || conn->in != NULL) {
+  if (!conn_time_must_leave(conn) || conn_counted(conn) || conn->messages > 0 || conn->in != NULL) {
     return NEVER;
   }
   return add_sat_u64(max_u64(leave_ns(conn), conn->accepted_ns), SILENCE_NS);
@@ -59,7 +57,7 @@ static uint64_t linger_at(const struct xchg_conn *conn) {
   return add_sat_u64(conn->progress_ns, conn->host->config->linger_ns);
 }
 
-uint64_t conn_deadline(const struct xchg_conn *conn) {
+uint64_t conn_time_next(const struct xchg_conn *conn) {
   if (conn->state == CONN_DRAINING) {
     return min_u64(linger_at(conn), cut_at(conn));
   }
@@ -84,7 +82,7 @@ static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   return more;
 }
 
-enum overdue conn_overdue(struct xchg_conn *conn) {
+enum overdue conn_time_overdue(struct xchg_conn *conn) {
   uint64_t now_ns = conn->host->reactor->now_ns;
   uint32_t unacked;
   if (cut_at(conn) <= now_ns) {
@@ -117,18 +115,18 @@ enum overdue conn_overdue(struct xchg_conn *conn) {
   return OVERDUE_NOT;
 }
 
-void conn_age(struct xchg_conn *conn) {
+void conn_time_age(struct xchg_conn *conn) {
   if (conn->state == CONN_OPEN && !conn->leaving &&
       conn->lifetime_ns <= conn->host->reactor->now_ns) {
     conn->leaving = true;
   }
 }
 
-bool conn_must_leave(const struct xchg_conn *conn) {
+bool conn_time_must_leave(const struct xchg_conn *conn) {
   return conn->leaving || conn->host->stop_ns != NEVER;
 }
 
-uint64_t conn_lifetime(struct conn_host *host, uint64_t accepted_ns) {
+uint64_t conn_time_lifetime(struct conn_host *host, uint64_t accepted_ns) {
   uint64_t lifetime_ns = host->config->max_lifetime_ns;
   if (lifetime_ns == 0) {
     return NEVER;

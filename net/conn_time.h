@@ -1,15 +1,15 @@
 /*
  * conn_time: the clocks of one connection.
  *
- * A connection has one timer in the wheel.  conn_deadline says when it must be looked at next, from
- * fields that cost a turn nothing but a store; the timer is moved only to come earlier, and one
- * that comes too early is armed anew.  What the kernel must be asked (has the peer acknowledged
+ * A connection has one timer in the wheel.  conn_time_next says when it must be looked at next,
+ * from fields that cost a turn nothing but a store; the timer is moved only to come earlier, and
+ * one that comes too early is armed anew.  What the kernel must be asked (has the peer acknowledged
  * more?) is asked when a deadline comes, never before.
  */
 #ifndef NET_CONN_TIME_H
 #define NET_CONN_TIME_H
 
-#include "net/conn.h"
+#include "net/conn_data.h"
 
 enum overdue {
   OVERDUE_NOT,
@@ -22,24 +22,24 @@ enum overdue {
 };
 
 /** When ${conn} must be looked at next; NEVER where nothing limits it. */
-uint64_t conn_deadline(const struct xchg_conn *conn);
+uint64_t conn_time_next(const struct xchg_conn *conn);
 
 /**
  * What of ${conn} is due at the reactor's present time. Asks the kernel about progress, and notes
  * it, where that decides.
  */
-enum overdue conn_overdue(struct xchg_conn *conn);
+enum overdue conn_time_overdue(struct xchg_conn *conn);
 
 /** Note that the lifetime is over, if it is. */
-void conn_age(struct xchg_conn *conn);
+void conn_time_age(struct xchg_conn *conn);
 
 /** Must ${conn} end as soon as nothing is under way: the server stops, or its lifetime is over? */
-bool conn_must_leave(const struct xchg_conn *conn);
+bool conn_time_must_leave(const struct xchg_conn *conn);
 
 /**
  * When the lifetime of a connection accepted at ${accepted_ns} ends: XCHG_MAX_LIFETIME less up to a
  * tenth at random; NEVER where there is none.
  */
-uint64_t conn_lifetime(struct conn_host *host, uint64_t accepted_ns);
+uint64_t conn_time_lifetime(struct conn_host *host, uint64_t accepted_ns);
 
 #endif

@@ -7,8 +7,8 @@
  *          a connection ends, a queue has a place; 100 ms (exhausted)
  *
  * A stop changes neither: SYNs are filtered, and accepting goes on as before.  When the grace is
- * over, a listener whose queue is empty is closed (all of them, when the patience is over), and with
- * the last one the thread ends, as soon as the model has nothing left to collect.
+ * over, a listener whose queue is empty is closed (all of them, when the patience is over), and
+ * with the last one the thread ends, as soon as the model has nothing left to collect.
  *
  * Before it accepts it looks for room, and only it makes room less, so that an accepted descriptor
  * always has a place to go; the one exception is a thread or child that the system refuses: that

@@ -124,7 +124,7 @@ static void begin_stop(struct worker *worker, uint64_t stop_ns) {
 static void visit(struct worker *worker, struct source *source) {
   if (worker->cutting) {
     stats_add(&worker->stats.cut, 1);
-    conn_close(conn_of(source), XCHG_DRAIN);
+    conn_cut(source);
   } else {
     conn_stop(source);
   }

@@ -31,6 +31,7 @@
 #define NOTES 4                         /* letters of one sender under way to one target */
 #define TURN_MAX 256                    /* guests a consumer takes in one turn */
 #define LOST_AFTER_MS 10000
+#define ITEMS_MIN 100
 
 /* Whoever sleeps: an inbox and the epoll set that has its eventfd, edge-triggered, never read. */
 struct sleeper {
@@ -434,7 +435,7 @@ static void stress_check(struct stress *stress, struct totals *totals) {
   totals->full += stress->producer.full;
 }
 
-/* Return: items moved in one run with rings of ${capacity}. */
+/* One run with rings of ${capacity}; what it moved is added to ${sum}. */
 static void run(unsigned consumers_count, uint32_t capacity, uint64_t items, struct totals *sum) {
   void *memory = NULL;
   expect("main", "memory", 0, (uint64_t)posix_memalign(&memory, CACHE_LINE, sizeof(struct stress)));
@@ -468,19 +469,20 @@ static void run(unsigned consumers_count, uint32_t capacity, uint64_t items, str
 int main(int argc, char **argv) {
   char *end = NULL;
   const uint64_t items = argc > 1 ? strtoull(argv[1], &end, 10) : 2000000;
-  if (argc > 2 || items == 0 || (end != NULL && *end != '\0')) {
-    fprintf(stderr, "usage: stress_inbox [items]\n");
+  if (argc > 2 || items < ITEMS_MIN || (end != NULL && *end != '\0')) {
+    fprintf(stderr, "usage: stress_inbox [items], at least %d\n", ITEMS_MIN);
     return 64;
   }
   struct totals sum = {0};
   /* Small rings cost a wake or two for every few items: they get a small share. */
-  const uint64_t one = min_u64(items / 100 + 1, 20000);
+  const uint64_t one = min_u64(items / 100, 20000);
   const uint64_t small = min_u64(items / 50, 400000);
+  const uint64_t rest = items - one - small;
   run(1, 1, one, &sum);
-  run(2, 16, small == 0 ? 1 : small, &sum);
-  const uint64_t rest = items > sum.items ? items - sum.items : 1;
-  run(1, 1024, rest / 2 + 1, &sum);
-  run(3, 1024, rest / 2 + 1, &sum);
+  run(2, 16, small, &sum);
+  run(1, 1024, rest / 2, &sum);
+  run(3, 1024, rest - rest / 2, &sum);
+  expect("main", "items in all", items, sum.items);
   printf("items=%" PRIu64 " wakes=%" PRIu64 ": nothing lost, doubled or out of order\n", sum.items,
          sum.wakes);
   printf("100%%: Checks: 4, Failures: 0, Errors: 0\n");

@@ -109,7 +109,8 @@ END_TEST
 
 /*
  * The last signal that the counter holds is an edge like any other; the one after it returns at
- * once, changes nothing and is no edge.  At a million signals a second that is reached after 584,000 years.
+ * once, changes nothing and is no edge.  At a million signals a second that is reached after
+ * 584,000 years.
  */
 START_TEST(test_counter_at_its_end) {
   struct wake wake;

@@ -1,0 +1,83 @@
+/*
+ * config_data: what is configured: the values of all variables, and the facts of the machine.
+ *
+ * Read config.h for how they come about.  Constant once loaded: every thread may read it.
+ */
+#ifndef CORE_CONFIG_DATA_H
+#define CORE_CONFIG_DATA_H
+
+#include "core/addr.h"
+#include "core/log.h"
+#include "core/xchg.h"
+
+#define CONFIG_LISTEN_MAX 64
+
+enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };
+enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
+enum config_dispatch { DISPATCH_LEAST, DISPATCH_ROUND_ROBIN };
+enum config_overload { OVERLOAD_WAIT, OVERLOAD_REFUSE };
+enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
+
+/* What the machine allows; the caller finds out. */
+struct config_facts {
+  uint32_t cpus;           /* CPUs that this process may use, 1 at least */
+  bool cpus_from_cgroup;   /* ... and a cgroup's quota is what bounds them */
+  uint64_t descriptors;    /* RLIMIT_NOFILE, hard */
+  uint32_t somaxconn;      /* net.core.somaxconn; 0 = unknown */
+  uint32_t sockets_passed; /* by LISTEN_FDS, for this process; they replace XCHG_LISTEN */
+};
+
+struct config_text {
+  uint8_t *bytes; /* owns */
+  size_t size;
+};
+
+struct config_blocks {
+  struct addr_block *blocks; /* owns */
+  size_t count;
+};
+
+struct xchg_config {
+  /* the exchange */
+  enum config_exchange exchange; /* the preset: what is not set below came from it */
+  bool has_greeting;
+  struct config_text greeting; /* without terminator or length */
+  enum config_reply reply;
+  struct config_text reply_text;
+  struct xchg_frame frame;
+  uint64_t messages;
+  uint64_t max_message_bytes;
+
+  /* where to listen */
+  struct addr_listen listen[CONFIG_LISTEN_MAX];
+  uint32_t listen_count;
+  uint32_t backlog;
+  bool reuseport, nodelay, keepalive;
+  uint64_t defer_accept_s;
+  uint32_t fastopen;
+  uint64_t sndbuf_bytes; /* 0 = the kernel's own */
+
+  /* where connections run */
+  enum config_model model;
+  uint32_t workers;
+  uint32_t queue; /* rounded up to a power of two */
+  enum config_dispatch dispatch;
+  bool pin;
+  uint64_t spin_ns;
+
+  /* limits */
+  uint64_t max_connections;
+  enum config_overload overload;
+  uint64_t max_per_ip; /* 0 = no limit */
+  struct config_blocks allow, deny;
+  uint64_t max_pending_bytes;
+
+  /* times, in ns; 0 = off */
+  uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns;
+  uint64_t linger_ns, stop_grace_ns, drain_timeout_ns;
+
+  enum log_level log_level;
+  enum log_format log_format;
+};
+
+#endif

@@ -1,0 +1,206 @@
+/* conn_in: see conn_in.h. A bool result says: is the connection still there? */
+#include "net/conn_in.h"
+
+#include "net/conn_out.h"
+#include "net/frame.h"
+#include "net/sock.h"
+
+#include <errno.h>
+
+#define READS_MAX 16 /* a turn, where each read must be followed by another */
+
+/* Hand one message up. Return: is the connection still there? */
+static bool hand_up(struct xchg_conn *conn, const uint8_t *data, const struct frame_cut *cut) {
+  const struct xchg_handler *handler = conn->host->handler;
+  const struct xchg_message message = {.data = data + cut->head,
+                                       .size = cut->size,
+                                       .frame = data,
+                                       .frame_size = cut->head + cut->size + cut->tail};
+  conn->messages++;
+  stats_add(&conn->host->stats->messages, 1);
+  if (handler->on_message != NULL) {
+    handler->on_message(conn, &message);
+  }
+  if (conn->aborted) {
+    conn_out_close(conn, conn->reason);
+    return false;
+  }
+  if (conn->finishing || conn->messages == handler->messages) {
+    conn_out_end(conn, XCHG_FINISHED);
+  }
+  return true;
+}
+
+/*
+ * Cut and hand up the messages in ${size} bytes at ${data}; ${*used} says how many of them are
+ * dealt with.  What comes behind the end of the exchange is dealt with by being ignored.  Return:
+ * is the connection still there?
+ */
+static bool cut_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used) {
+  const struct xchg_handler *handler = conn->host->handler;
+  size_t none = 0;
+  size_t *scanned = conn->in != NULL ? &conn->in->scanned : &none;
+  size_t at = 0;
+  while (at < size && conn->state == CONN_OPEN && !conn_out_blocked(conn)) {
+    struct frame_cut cut;
+    enum frame_result result =
+        frame_cut(&handler->frame, handler->max_message, data + at, size - at, scanned, &cut);
+    if (result == FRAME_MORE) {
+      break;
+    }
+    if (result == FRAME_TOO_LONG) {
+      conn_out_end(conn, XCHG_TOO_LONG);
+      break;
+    }
+    if (!hand_up(conn, data + at, &cut)) {
+      return false;
+    }
+    at += cut.head + cut.size + cut.tail;
+  }
+  if (conn->state != CONN_OPEN && at < size) {
+    conn->excess = true;
+    at = size;
+  }
+  *used = at;
+  return true;
+}
+
+/*
+ * The remaining bytes of a read are kept: the message that they begin began now, unless the clock
+ * runs from the accept.
+ */
+static void note_begun(struct xchg_conn *conn) {
+  if (!(conn_counted(conn) && conn->messages == 0)) {
+    conn->begun_ns = conn->host->reactor->now_ns;
+  }
+}
+
+/* Deal with what conn->in holds. Return: is the connection still there? */
+static bool cut_kept(struct xchg_conn *conn) {
+  size_t used;
+  if (!cut_messages(conn, buf_data(conn->in), buf_size(conn->in), &used)) {
+    return false;
+  }
+  if (used > 0) {
+    buf_consume(&conn->host->bufs, &conn->in, used);
+    if (conn->in != NULL) {
+      note_begun(conn);
+    }
+  }
+  return true;
+}
+
+static bool keep(struct xchg_conn *conn, const uint8_t *data, size_t size) {
+  if (buf_append(&conn->host->bufs, &conn->in, data, size) == 0) {
+    return true;
+  }
+  conn_out_close(conn, XCHG_MEMORY);
+  return false;
+}
+
+/* Deal with ${size} bytes that have just been read into the worker's buffer. */
+static bool received(struct xchg_conn *conn, size_t size) {
+  struct conn_host *host = conn->host;
+  stats_add(&host->stats->bytes_in, size);
+  conn->active_ns = host->reactor->now_ns;
+  if (conn->state != CONN_OPEN) {
+    conn->excess = true;
+    conn->thrown_away += (uint32_t)min_u64(size, DRAIN_BYTES_MAX);
+    return true;
+  }
+  if (conn->in != NULL) {
+    return keep(conn, host->input, size) && cut_kept(conn);
+  }
+  size_t used;
+  if (!cut_messages(conn, host->input, size, &used)) {
+    return false;
+  }
+  if (used == size) {
+    return true;
+  }
+  note_begun(conn);
+  return keep(conn, host->input + used, size - used);
+}
+
+/* The stream has ended: so does a message that it may end, and the exchange. */
+static bool received_end(struct xchg_conn *conn) {
+  const struct xchg_handler *handler = conn->host->handler;
+  conn->ended = true;
+  if (conn->state == CONN_DRAINING) {
+    conn_out_close(conn, conn->reason);
+    return false;
+  }
+  if (conn->state == CONN_ENDING) {
+    return true;
+  }
+  if (conn->in != NULL) {
+    struct frame_cut cut;
+    enum frame_result result = frame_cut_last(&handler->frame, handler->max_message,
+                                              buf_data(conn->in), buf_size(conn->in), &cut);
+    if (result != FRAME_MESSAGE) {
+      conn_out_end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
+    } else if (!hand_up(conn, buf_data(conn->in), &cut)) {
+      return false;
+    }
+  }
+  if (conn->state == CONN_OPEN) {
+    conn_out_end(conn, conn_counted(conn) ? XCHG_PEER : XCHG_FINISHED);
+  }
+  return true;
+}
+
+/* One read and what follows from it. Return: is the connection still there? */
+static bool fill(struct xchg_conn *conn) {
+  struct conn_host *host = conn->host;
+  size_t asked = host->input_bytes;
+  if (host->handler->frame.kind == XCHG_FRAME_RAW && conn->state == CONN_OPEN) {
+    asked = min_u64(asked, host->handler->max_message);
+  }
+  size_t count;
+  switch (sock_recv(conn->fd, host->input, asked, &count)) {
+    case IO_OK:
+      conn->unread = conn->to_end || count == asked;
+      return received(conn, count);
+    case IO_AGAIN:
+      conn->unread = conn->to_end = false;
+      return true;
+    case IO_EOF:
+      conn->unread = conn->to_end = false;
+      return received_end(conn);
+    default:
+      conn_out_close(conn, conn->state == CONN_DRAINING ? conn->reason : sock_reason(errno));
+      return false;
+  }
+}
+
+bool conn_in_readable(const struct xchg_conn *conn) {
+  if (!conn->unread) {
+    return false;
+  }
+  return conn->state == CONN_OPEN ? !conn_out_blocked(conn) : conn->thrown_away < DRAIN_BYTES_MAX;
+}
+
+void conn_in_pause(struct xchg_conn *conn, bool paused) {
+  if (conn->paused != paused) {
+    conn->paused = paused;
+    conn->begun_ns = conn->host->reactor->now_ns - conn->begun_ns;
+  }
+}
+
+bool conn_in_work(struct xchg_conn *conn) {
+  if (conn->state == CONN_OPEN && conn->paused && !conn_out_blocked(conn)) {
+    conn_in_pause(conn, false);
+    if (conn->in != NULL && !cut_kept(conn)) {
+      return false;
+    }
+  }
+  for (int i = 0; i < READS_MAX && conn_in_readable(conn); i++) {
+    if (!fill(conn)) {
+      return false;
+    }
+    if (!conn->to_end) {
+      break;
+    }
+  }
+  return true;
+}

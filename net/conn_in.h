@@ -1,0 +1,33 @@
+/*
+ * conn_in: what a connection receives: reads, cuts messages, hands them up.
+ *
+ * A read goes into the worker's one buffer and messages are cut where they lie; only what must wait
+ * (an unfinished message, or whole ones while output is over the mark) is copied into conn->in.
+ */
+#ifndef NET_CONN_IN_H
+#define NET_CONN_IN_H
+
+#include "net/conn_data.h"
+
+/**
+ * conn_in_work(conn):
+ * Go on with kept bytes where they had to wait, then read: once, so that a connection that sends
+ * without pause gives way to others, or until nothing is left where a short read does not prove
+ * that.
+ * Return: is the connection still there?
+ */
+bool conn_in_work(struct xchg_conn *conn);
+
+/**
+ * May bytes be read now, and may there be any? Not while output is over the mark, and not more than
+ * a drain may.
+ */
+bool conn_in_readable(const struct xchg_conn *conn);
+
+/**
+ * Stop or start the clock of the message under way: it stands while the server itself does not
+ * read.
+ */
+void conn_in_pause(struct xchg_conn *conn, bool paused);
+
+#endif

@@ -1,0 +1,102 @@
+/* conn_out: see conn_out.h. */
+#include "net/conn_out.h"
+
+#include "core/sys.h"
+#include "net/sock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sys/socket.h>
+
+/* ---- ends ---- */
+
+void conn_out_close(struct xchg_conn *conn, enum xchg_reason reason) {
+  struct conn_host *host = conn->host;
+  if (host->handler->on_close != NULL) {
+    host->handler->on_close(conn, reason);
+  }
+  stats_add(&host->stats->ended[reason], 1);
+  buf_release(&host->bufs, &conn->in);
+  buf_release(&host->bufs, &conn->out);
+  reactor_retire(host->reactor, &conn->source);
+  sys_close(conn->fd);
+  conn->fd = -1;
+}
+
+void conn_out_end(struct xchg_conn *conn, enum xchg_reason reason) {
+  assert(conn->state == CONN_OPEN);
+  conn->state = CONN_ENDING;
+  conn->reason = (uint8_t)reason;
+}
+
+bool conn_out_part(struct xchg_conn *conn) {
+  const struct xchg_config *config = conn->host->config;
+  if (conn->ended || config->linger_ns == 0) {
+    conn_out_close(conn, conn->reason);
+    return false;
+  }
+  uint32_t unacked = sock_unacked(conn->fd);
+  if (!conn->half_close && !conn->excess && !conn->unread && unacked == 0) {
+    conn_out_close(conn, conn->reason);
+    return false;
+  }
+  if (sys_shutdown(conn->fd, SHUT_WR) == -1) {
+    conn_out_close(conn,
+                   conn->reason); /* ENOTCONN: the peer is gone, there is nothing left to protect */
+    return false;
+  }
+  conn->state = CONN_DRAINING;
+  conn->progress_ns = conn->host->reactor->now_ns;
+  conn->acknowledged = (int64_t)conn->sent - unacked;
+  return true;
+}
+
+bool conn_out_drain(struct xchg_conn *conn) {
+  if (conn->thrown_away >= DRAIN_BYTES_MAX && sock_unacked(conn->fd) == 0) {
+    conn_out_close(conn, conn->reason);
+    return false;
+  }
+  return true;
+}
+
+/* ---- output ---- */
+
+/* The kernel took less than there was: ask to be told, and note where the peer stands. */
+static bool stall(struct xchg_conn *conn) {
+  struct conn_host *host = conn->host;
+  conn->progress_ns = host->reactor->now_ns;
+  if (conn->stalled) {
+    return true;
+  }
+  conn->stalled = true;
+  conn->acknowledged = (int64_t)conn->sent - sock_unacked(conn->fd);
+  if (reactor_want(host->reactor, &conn->source, conn->fd, CONN_WATCHED | EPOLLOUT) == -1) {
+    conn_out_close(conn, XCHG_MEMORY);
+    return false;
+  }
+  return true;
+}
+
+bool conn_out_flush(struct xchg_conn *conn) {
+  struct conn_host *host = conn->host;
+  if (conn->out == NULL) {
+    return true;
+  }
+  size_t count;
+  enum io io = sock_send(conn->fd, buf_data(conn->out), buf_size(conn->out), &count);
+  if (io == IO_ERROR) {
+    conn_out_close(conn, sock_reason(errno));
+    return false;
+  }
+  if (count > 0) {
+    conn->sent += count;
+    conn->active_ns = host->reactor->now_ns;
+    stats_add(&host->stats->bytes_out, count);
+    buf_consume(&host->bufs, &conn->out, count);
+  }
+  if (conn->out == NULL) {
+    conn->stalled = false;
+    return true;
+  }
+  return count > 0 || !conn->stalled ? stall(conn) : true;
+}

@@ -1,0 +1,538 @@
+/*
+ * check_log: lines are what they should be, and nothing that a descriptor does makes the logger wait or die.
+ *
+ * Each test logs into a descriptor of the kind it is about and reads what came out at the other end.  A logger that waited
+ * would hang, and libcheck's time-out would say so.
+ */
+#include "core/log.h"
+
+#include <check.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define TIME_SIZE 24 /* 2026-11-24T05:57:21.123Z */
+#define ROOM (1 << 20)
+
+static int ends[2]; /* of a pipe */
+static struct log logger;
+static char text[ROOM + 1];
+
+static void start(int fd, enum log_format format) { log_init(&logger, fd, LOG_INFO, format); }
+
+static void setup(void) {
+  ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+static void teardown(void) {
+  log_fini(&logger);
+  log_fini(&logger); /* twice is harmless */
+  for (size_t i = 0; i < count_of(ends); i++) {
+    if (ends[i] != -1) {
+      close(ends[i]);
+    }
+  }
+}
+
+/* What is there to read now, as a string; its length. */
+static size_t take(int fd) {
+  ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+  size_t size = 0;
+  ssize_t n;
+  while ((n = read(fd, text + size, ROOM - size)) > 0) {
+    size += (size_t)n;
+  }
+  text[size] = '\0';
+  return size;
+}
+
+static bool is_time(const char *at) {
+  const char *shape = "dddd-dd-ddTdd:dd:dd.dddZ";
+  for (size_t i = 0; i < TIME_SIZE; i++) {
+    if (shape[i] == 'd' ? !isdigit((unsigned char)at[i]) : at[i] != shape[i]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* The text is one line that begins with a time and goes on with ${rest}. Return: what follows the line. */
+static const char *expect(const char *at, enum log_format format, const char *rest) {
+  const char *before = format == LOG_JSON ? "{\"time\":\"" : "time=";
+  ck_assert_int_eq(strncmp(at, before, strlen(before)), 0);
+  at += strlen(before);
+  ck_assert(is_time(at));
+  at += TIME_SIZE;
+  ck_assert_msg(strncmp(at, rest, strlen(rest)) == 0, "want: %s got: %s", rest, at);
+  return at + strlen(rest);
+}
+
+/* ---- a checker of JSON: one flat object of strings and numbers, then a line feed ---------------- */
+
+static const char *json_string(const char *at) {
+  if (*at++ != '"') {
+    return NULL;
+  }
+  for (; *at != '"'; at++) {
+    if ((unsigned char)*at < 0x20 || (unsigned char)*at >= 0x7f) {
+      return NULL;
+    }
+    if (*at == '\\') {
+      at++;
+      if (*at == 'u') {
+        for (int i = 0; i < 4; i++) {
+          if (!isxdigit((unsigned char)*++at)) {
+            return NULL;
+          }
+        }
+      } else if (*at != '"' && *at != '\\') {
+        return NULL;
+      }
+    }
+  }
+  return at + 1;
+}
+
+/* Return: what follows the line, NULL where it is not valid. */
+static const char *json_line(const char *at) {
+  char separator = '{';
+  do {
+    at = *at == separator ? json_string(at + 1) : NULL;
+    if (at == NULL || *at++ != ':') {
+      return NULL;
+    }
+    if (isdigit((unsigned char)*at)) {
+      at += strspn(at, "0123456789");
+    } else if ((at = json_string(at)) == NULL) {
+      return NULL;
+    }
+    separator = ',';
+  } while (*at != '}');
+  return at[1] == '\n' ? at + 2 : NULL;
+}
+
+/* ---- what a line looks like ------------------------------------------------------------------- */
+
+static void some_fields(void) {
+  struct log_line line;
+  log_begin(&line, &logger, LOG_INFO, "listening");
+  log_str(&line, "addr", "127.0.0.1:7000");
+  log_u64(&line, "n", UINT64_MAX);
+  log_u64(&line, "zero", 0);
+  log_str(&line, "empty", "");
+  log_str(&line, "spaced", "a b");
+  log_str(&line, "equal", "a=b");
+  log_bytes(&line, "raw", "q\"\\\n\0\xff", 6);
+  log_end(&line);
+}
+
+START_TEST(logfmt) {
+  start(ends[1], LOG_LOGFMT);
+  some_fields();
+  take(ends[0]);
+  const char *rest =
+      expect(text, LOG_LOGFMT,
+             " level=info msg=listening addr=127.0.0.1:7000 n=18446744073709551615 zero=0 empty=\"\""
+             " spaced=\"a b\" equal=\"a=b\" raw=\"q\\\"\\\\\\x0a\\x00\\xff\"\n");
+  ck_assert_str_eq(rest, "");
+}
+END_TEST
+
+START_TEST(json) {
+  start(ends[1], LOG_JSON);
+  some_fields();
+  take(ends[0]);
+  const char *rest = expect(
+      text, LOG_JSON,
+      "\",\"level\":\"info\",\"msg\":\"listening\",\"addr\":\"127.0.0.1:7000\","
+      "\"n\":18446744073709551615,\"zero\":0,\"empty\":\"\",\"spaced\":\"a b\",\"equal\":\"a=b\","
+      "\"raw\":\"q\\\"\\\\\\u000a\\u0000\\u00ff\"}\n");
+  ck_assert_str_eq(rest, "");
+  ck_assert_ptr_nonnull(json_line(text));
+}
+END_TEST
+
+START_TEST(levels) {
+  static const char *const words[] = {"error", "warn", "info", "debug"};
+  for (int level = LOG_ERROR; level <= LOG_DEBUG; level++) {
+    log_init(&logger, ends[1], (enum log_level)level, LOG_LOGFMT);
+    for (int at = LOG_ERROR; at <= LOG_DEBUG; at++) {
+      char rest[64];
+      log_msg(&logger, (enum log_level)at, "x");
+      size_t size = take(ends[0]);
+      ck_assert((size > 0) == (at <= level));
+      snprintf(rest, sizeof(rest), " level=%s msg=x\n", words[at]);
+      ck_assert(size == 0 || *expect(text, LOG_LOGFMT, rest) == '\0');
+    }
+    struct log_line line;
+    log_begin_always(&line, &logger, "stopped");
+    log_end(&line);
+    take(ends[0]);
+    expect(text, LOG_LOGFMT, " level=info msg=stopped\n");
+    log_begin(&line, &logger, LOG_DEBUG, "y"); /* fields of a line that is not written do nothing */
+    log_str(&line, "k", "v");
+    log_u64(&line, "n", 1);
+    log_end(&line);
+    ck_assert((take(ends[0]) > 0) == (level == LOG_DEBUG));
+    log_fini(&logger);
+  }
+}
+END_TEST
+
+START_TEST(errors_have_words) {
+  start(ends[1], LOG_LOGFMT);
+  errno = EDOM;
+  log_errno(&logger, LOG_ERROR, "cannot bind", EADDRINUSE);
+  ck_assert_int_eq(errno, EDOM);
+  take(ends[0]);
+  expect(text, LOG_LOGFMT, " level=error msg=\"cannot bind\" error=\"Address already in use\"\n");
+}
+END_TEST
+
+/* Whatever a peer sends stays within its quotes and on its line. */
+START_TEST(every_byte) {
+  for (int format = LOG_LOGFMT; format <= LOG_JSON; format++) {
+    start(ends[1], (enum log_format)format);
+    for (unsigned byte = 0; byte < 256; byte++) {
+      struct log_line line;
+      unsigned char value[] = {'a', (unsigned char)byte, 'z'};
+      char want[32], rest[128];
+      log_begin(&line, &logger, LOG_INFO, "m");
+      log_bytes(&line, "k", value, sizeof(value));
+      log_end(&line);
+      size_t size = take(ends[0]);
+      const char *quote = format == LOG_JSON ? "\"" : "";
+      if (byte == '"' || byte == '\\') {
+        snprintf(want, sizeof(want), "\"a\\%cz\"", (int)byte);
+      } else if (byte < 0x20 || byte >= 0x7f) {
+        snprintf(want, sizeof(want), "\"a\\%s%02xz\"", format == LOG_JSON ? "u00" : "x", byte);
+      } else {
+        quote = byte == ' ' || byte == '=' ? "\"" : quote;
+        snprintf(want, sizeof(want), "%sa%cz%s", quote, (int)byte, quote);
+      }
+      snprintf(rest, sizeof(rest),
+               format == LOG_JSON ? "\",\"level\":\"info\",\"msg\":\"m\",\"k\":%s}\n"
+                                  : " level=info msg=m k=%s\n",
+               want);
+      ck_assert_str_eq(expect(text, (enum log_format)format, rest), "");
+      ck_assert_ptr_eq(strchr(text, '\n'), text + size - 1);
+    }
+    log_fini(&logger);
+  }
+}
+END_TEST
+
+/* A line that is too long is cut, whole characters and quotes kept, whatever is cut and wherever it ends. */
+START_TEST(long_lines) {
+  static char value[5000];
+  const char kinds[] = {'a', ' ', '"', '\n'};
+  unsigned wrong = 0;
+  for (int format = LOG_LOGFMT; format <= LOG_JSON; format++) {
+    start(ends[1], (enum log_format)format);
+    for (size_t kind = 0; kind < count_of(kinds); kind++) {
+      memset(value, kinds[kind], sizeof(value));
+      for (size_t size = 500; size < sizeof(value); size += size < 3900 ? 97 : 1) {
+        struct log_line line;
+        log_begin(&line, &logger, LOG_INFO, "m");
+        log_bytes(&line, "value", value, size);
+        log_u64(&line, "number", 1234567890);
+        log_str(&line, "second", "x y");
+        log_str(&line, "third", "");
+        log_end(&line);
+        size_t got = take(ends[0]);
+        wrong += got == 0 || got > LOG_LINE_MAX || strchr(text, '\n') != text + got - 1;
+        if (format == LOG_JSON) {
+          wrong += json_line(text) != text + got;
+        } else if (kinds[kind] != 'a') { /* each quote that opens closes */
+          size_t quotes = 0;
+          for (size_t i = 0; i < got; i++) {
+            quotes += text[i] == '"' && text[i - 1] != '\\';
+          }
+          wrong += quotes % 2;
+        }
+      }
+    }
+    log_fini(&logger);
+  }
+  ck_assert_uint_eq(wrong, 0);
+}
+END_TEST
+
+/* ---- descriptors that misbehave ----------------------------------------------------------------- */
+
+static uint64_t dropped(void) { return atom_load_relaxed_u64(&logger.dropped); }
+
+/* Log until ${lost} lines were lost. */
+static void log_until_lost(uint64_t lost) {
+  while (dropped() < lost) {
+    log_msg(&logger, LOG_INFO, "one of very many");
+  }
+}
+
+/* The next line gets through, and one that counts the ${lost} comes before it. */
+static void expect_recovery(int fd, const char *lost) {
+  take(fd);
+  log_msg(&logger, LOG_INFO, "back");
+  take(fd);
+  char rest[64];
+  snprintf(rest, sizeof(rest), " level=warn msg=\"lines lost\" count=%s\n", lost);
+  const char *at = expect(text, LOG_LOGFMT, rest);
+  ck_assert_str_eq(expect(at, LOG_LOGFMT, " level=info msg=back\n"), "");
+  ck_assert_uint_eq(dropped(), 0);
+  log_msg(&logger, LOG_INFO, "quiet");
+  take(fd);
+  ck_assert_str_eq(expect(text, LOG_LOGFMT, " level=info msg=quiet\n"), "");
+}
+
+START_TEST(full_pipe) {
+  start(ends[1], LOG_LOGFMT);
+  ck_assert_int_eq(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0); /* others write there too */
+  log_until_lost(7);
+  expect_recovery(ends[0], "7");
+  log_until_lost(1);
+  expect_recovery(ends[0], "1");
+}
+END_TEST
+
+START_TEST(reader_gone) {
+  start(ends[1], LOG_LOGFMT);
+  log_msg(&logger, LOG_INFO, "x");
+  close(ends[0]);
+  ends[0] = -1;
+  log_msg(&logger, LOG_INFO, "x");
+  log_msg(&logger, LOG_INFO, "x");
+  ck_assert_uint_eq(dropped(), 2);
+  log_fini(&logger);
+  start(ends[1], LOG_LOGFMT); /* gone before the start */
+  log_msg(&logger, LOG_INFO, "x");
+  ck_assert_uint_eq(dropped(), 1);
+}
+END_TEST
+
+/* A named pipe that had no reader at the start is polled before each write, and still never waited for. */
+START_TEST(polled_pipe) {
+  char path[] = "/tmp/check_log.XXXXXX";
+  ck_assert_ptr_nonnull(mkdtemp(path));
+  char name[64];
+  snprintf(name, sizeof(name), "%s/fifo", path);
+  ck_assert_int_eq(mkfifo(name, 0600), 0);
+  int reader = open(name, O_RDONLY | O_NONBLOCK);
+  int writer = open(name, O_WRONLY);
+  ck_assert(reader != -1 && writer != -1);
+  close(reader);
+  signal(SIGPIPE, SIG_DFL); /* who looks first gets no signal */
+  start(writer, LOG_LOGFMT);
+  log_until_lost(3);
+  reader = open(name, O_RDONLY | O_NONBLOCK);
+  expect_recovery(reader, "3");
+  log_until_lost(2);
+  expect_recovery(reader, "2");
+  close(reader);
+  close(writer);
+  unlink(name);
+  rmdir(path);
+}
+END_TEST
+
+START_TEST(full_disk) {
+  int fd = open("/dev/full", O_WRONLY);
+  ck_assert_int_ne(fd, -1);
+  start(fd, LOG_LOGFMT);
+  log_msg(&logger, LOG_INFO, "x");
+  log_msg(&logger, LOG_INFO, "x");
+  ck_assert_uint_eq(dropped(), 2);
+  close(fd);
+}
+END_TEST
+
+/* A disk that fills up within a line: the half that came ends with a line feed before anything else. */
+START_TEST(torn_line) {
+  FILE *file = tmpfile();
+  ck_assert_ptr_nonnull(file);
+  struct rlimit limit, small;
+  ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  small = (struct rlimit){.rlim_cur = TIME_SIZE + 11, .rlim_max = limit.rlim_max};
+  signal(SIGXFSZ, SIG_IGN);
+  start(fileno(file), LOG_LOGFMT);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+  log_msg(&logger, LOG_INFO, "torn");
+  log_msg(&logger, LOG_INFO, "nothing of it");
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  ck_assert_uint_eq(dropped(), 2);
+  log_msg(&logger, LOG_INFO, "back");
+  ck_assert_int_eq(lseek(fileno(file), 0, SEEK_SET), 0);
+  take(fileno(file));
+  const char *at = expect(text, LOG_LOGFMT, " level\n");
+  at = expect(at, LOG_LOGFMT, " level=warn msg=\"lines lost\" count=2\n");
+  ck_assert_str_eq(expect(at, LOG_LOGFMT, " level=info msg=back\n"), "");
+  fclose(file);
+}
+END_TEST
+
+START_TEST(sockets) {
+  const int types[] = {SOCK_STREAM, SOCK_DGRAM};
+  for (size_t i = 0; i < count_of(types); i++) {
+    int pair[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, types[i], 0, pair), 0);
+    signal(SIGPIPE, SIG_DFL); /* sockets need no help against it */
+    start(pair[1], LOG_LOGFMT);
+    log_msg(&logger, LOG_INFO, "x");
+    take(pair[0]);
+    ck_assert_str_eq(expect(text, LOG_LOGFMT, " level=info msg=x\n"), "");
+    log_until_lost(5);
+    expect_recovery(pair[0], "5");
+    ck_assert_int_eq(fcntl(pair[1], F_GETFL) & O_NONBLOCK, 0);
+    close(pair[0]);
+    log_msg(&logger, LOG_INFO, "x");
+    ck_assert_uint_eq(dropped(), 1);
+    log_fini(&logger);
+    close(pair[1]);
+  }
+}
+END_TEST
+
+/* Somebody presses Control-S. */
+START_TEST(stopped_terminal) {
+  int master = posix_openpt(O_RDWR | O_NOCTTY);
+  ck_assert_int_ne(master, -1);
+  ck_assert_int_eq(grantpt(master), 0);
+  ck_assert_int_eq(unlockpt(master), 0);
+  int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+  ck_assert_int_ne(slave, -1);
+  struct termios raw;
+  ck_assert_int_eq(tcgetattr(slave, &raw), 0);
+  cfmakeraw(&raw);
+  ck_assert_int_eq(tcsetattr(slave, TCSANOW, &raw), 0);
+  start(slave, LOG_LOGFMT);
+  ck_assert_int_eq(fcntl(slave, F_GETFL) & O_NONBLOCK, 0);
+  ck_assert_int_eq(tcflow(slave, TCOOFF), 0);
+  log_msg(&logger, LOG_INFO, "x");
+  log_msg(&logger, LOG_INFO, "x");
+  ck_assert_uint_eq(dropped(), 2);
+  ck_assert_int_eq(tcflow(slave, TCOON), 0);
+  log_msg(&logger, LOG_INFO, "back");
+  ck_assert_uint_eq(dropped(), 0);
+  close(slave);
+  close(master);
+}
+END_TEST
+
+/* A closed descriptor's number belongs to whoever opens something next: a client, say. */
+START_TEST(closed_descriptor) {
+  int fd = dup(ends[1]);
+  close(fd);
+  start(fd, LOG_LOGFMT);
+  ck_assert_int_eq(dup2(ends[1], fd), fd);
+  log_msg(&logger, LOG_INFO, "x");
+  ck_assert_uint_eq(dropped(), 1);
+  ck_assert_uint_eq(take(ends[0]), 0);
+  close(fd);
+  start(-1, LOG_JSON);
+  log_msg(&logger, LOG_ERROR, "x");
+  ck_assert_uint_eq(dropped(), 1);
+}
+END_TEST
+
+/* ---- threads -------------------------------------------------------------------------------------- */
+
+#define THREADS 4
+#define LINES 300
+
+static void *log_much(void *number) {
+  static const char filler[] = "............................................................";
+  for (unsigned i = 0; i < LINES; i++) {
+    struct log_line line;
+    log_begin(&line, &logger, LOG_INFO, "thread");
+    log_u64(&line, "i", i);
+    for (unsigned j = 0; j <= (i + *(unsigned *)number) % 50; j++) {
+      log_str(&line, "filler", filler);
+    }
+    log_end(&line);
+  }
+  return NULL;
+}
+
+struct tally {
+  FILE *file;
+  uint64_t lines, lost;
+  unsigned wrong;
+};
+
+/* Read to the end of the pipe. */
+static void *read_all(void *argument) {
+  static const char mark[] = "\"msg\":\"lines lost\",\"count\":";
+  struct tally *tally = argument;
+  while (fgets(text, ROOM, tally->file) != NULL) {
+    const char *lost = strstr(text, mark);
+    const char *end = json_line(text);
+    tally->wrong += end == NULL || *end != '\0';
+    tally->lines += lost == NULL;
+    tally->lost += lost == NULL ? 0 : strtoull(lost + sizeof(mark) - 1, NULL, 10);
+  }
+  return NULL;
+}
+
+/* Threads write at once: lines are whole, and each was read, or was counted as lost. */
+START_TEST(threads_do_not_mix) {
+  static unsigned numbers[THREADS] = {0, 11, 22, 33};
+  pthread_t threads[THREADS], reader;
+  struct tally tally = {.file = fdopen(ends[0], "r")};
+  ck_assert_ptr_nonnull(tally.file);
+  start(ends[1], LOG_JSON);
+  ck_assert_int_eq(pthread_create(&reader, NULL, read_all, &tally), 0);
+  for (size_t i = 0; i < THREADS; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, log_much, &numbers[i]), 0);
+  }
+  for (size_t i = 0; i < THREADS; i++) {
+    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  }
+  close(ends[1]);
+  log_fini(&logger);
+  ck_assert_int_eq(pthread_join(reader, NULL), 0);
+  ck_assert_uint_eq(tally.wrong, 0);
+  ck_assert_uint_gt(tally.lines, 0);
+  ck_assert_uint_eq(tally.lines + tally.lost + dropped(), THREADS * LINES);
+  fclose(tally.file);
+  ends[0] = ends[1] = -1; /* nothing is left to the teardown */
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("log");
+  TCase *cases = tcase_create("log");
+  tcase_set_timeout(cases, 120);
+  tcase_add_checked_fixture(cases, setup, teardown);
+  tcase_add_test(cases, logfmt);
+  tcase_add_test(cases, json);
+  tcase_add_test(cases, levels);
+  tcase_add_test(cases, errors_have_words);
+  tcase_add_test(cases, every_byte);
+  tcase_add_test(cases, long_lines);
+  tcase_add_test(cases, full_pipe);
+  tcase_add_test(cases, reader_gone);
+  tcase_add_test(cases, polled_pipe);
+  tcase_add_test(cases, full_disk);
+  tcase_add_test(cases, torn_line);
+  tcase_add_test(cases, sockets);
+  tcase_add_test(cases, stopped_terminal);
+  tcase_add_test(cases, closed_descriptor);
+  tcase_add_test(cases, threads_do_not_mix);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
