@@ -20,7 +20,6 @@
 /* A time that never comes. */
 #define NEVER UINT64_MAX
 
-#define PRINTF_LIKE(format, first) __attribute__((format(printf, format, first)))
 #define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
 
 /** The object of ${type} whose ${member} ${pointer} points to. */

@@ -163,7 +163,7 @@ static void put(struct log_line *line, const char *text, size_t size) {
   line->size += size;
 }
 
-/** Begin a field whose value has ${value_size} bytes or more. Return: false where it does not fit. */
+/** Begin a field of ${value_size} bytes or more. Return: false where it does not fit. */
 static bool put_key(struct log_line *line, const char *key, size_t value_size) {
   bool json = line->log->format == LOG_JSON;
   size_t key_size = strlen(key);

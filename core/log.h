@@ -33,7 +33,7 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 #define LOG_LINE_MAX 4096 /* PIPE_BUF: a longer write to a pipe would not be atomic */
 
 struct log {
-  int fd; /* owns where log_init opened it anew, else borrows log_init's; -1: every line is lost */
+  int fd;  /* owns where log_init opened it anew, else borrows log_init's; -1: every line is lost */
   int how; /* log.c's own: plain write, nonblocking write, send, poll first */
   enum log_level level;
   enum log_format format;

@@ -74,7 +74,7 @@ void wheel_cancel(struct wheel *wheel, struct timer *timer) {
   if (timer->link == NULL) {
     return;
   }
-  /* The last timer of a slot takes the slot's bit along; ->due and a timer's ->next are no slots. */
+  /* The last timer of a slot takes its bit along; ->due and a timer's ->next are no slots. */
   struct timer **first = &wheel->slots[0][0];
   uintptr_t offset = (uintptr_t)timer->link - (uintptr_t)first;
   bool last = timer->next == NULL && offset < sizeof(wheel->slots);

@@ -202,5 +202,8 @@ bool conn_in_work(struct xchg_conn *conn) {
       break;
     }
   }
+  if (conn->state == CONN_OPEN && conn_out_blocked(conn)) {
+    conn_in_pause(conn, true); /* now: the flush that follows may let it go on at once */
+  }
   return true;
 }

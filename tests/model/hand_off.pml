@@ -1,16 +1,16 @@
 /*
- * hand_off: ring, sleep and wake, the wait for room, and the stop (pool/inbox.h and what acceptor
- * and worker do with it).
+ * hand_off: ring, sleep and wake, the wait for room, and the stop (pool/inbox.h and what acceptor,
+ * worker and admit do with it).
  *
  *   clients --backlog--> acceptor --ring--> worker        main --STOP--> worker, then acceptor
  *                        acceptor --LAST--> worker        friend --NOTE--> worker
- *                        worker --nudge--> acceptor    (a friend is any other thread)
+ *                        worker --room--> acceptor     (a friend is any other thread)
  *
  * Modelled, each access a step of its own: the ring's indices and private copies; the letter lane
- * (a set, pushed by compare-and-swap, taken whole); `sleeping` of worker and acceptor, every write
- * of it an exchange; the eventfd as an edge that a write sets and a return from the kernel takes;
- * waits that something else ends (a client, a socket event); bursts that a worker drains bounded;
- * a stop at any moment or never, clients that stay away for ever at any moment.
+ * (a set, pushed by compare-and-swap, taken whole); `sleeping` of worker and acceptor and `wanted`
+ * of admit, every write an exchange; the eventfd as an edge that a write sets and a return from
+ * the kernel takes; waits that something else ends (a client, a socket event); bursts that a worker
+ * drains bounded; a stop at any moment or never, clients that stay away for ever at any moment.
  *
  * The two index stores, plain stores in machine code, go through a store buffer each, as on x86:
  * the other side sees them later, at the latest at the writer's next locked instruction (exchange,
@@ -28,8 +28,8 @@
  *   NO_LETTER_RECHECK  it looks at the ring only
  *   LOOK_SKIPPED       the acceptor looks for a sleeper at the first push of a burst only
  *   PLAIN_LOAD         ... with a plain load in place of the exchange
- *   PLAIN_NUDGE        the worker does so when it has made room
- *   NO_NUDGE           it does not look for an acceptor that waits for room
+ *   PLAIN_ROOM         the worker does so when it has made room
+ *   NO_ROOM_LOOK       it does not look for an acceptor that waits for room
  *   NO_ROOM_RECHECK    the acceptor waits for room without looking again
  *   PUSH_AFTER_LAST    LAST is sent at the stop, before the backlog is empty
  *   END_AT_STOP        the worker ends at STOP, as soon as its ring is empty
@@ -49,8 +49,11 @@
 #endif
 #define TURN 2 /* guests taken in one turn of the worker */
 
+/* Flags; ROOM is admit's `wanted`: the acceptor waits for room.  Its wake is the acceptor's. */
 #define WORKER 0
 #define ACCEPTOR 1
+#define ROOM 2
+#define OWNER(flag) (flag == WORKER -> WORKER : ACCEPTOR)
 
 #define NOTE 1
 #define STOP 2
@@ -61,7 +64,7 @@ byte slots[CAPACITY];
 byte tail, tail_memory;
 byte head, head_memory;
 byte letters[2];
-bit sleeping[2], edge[2];
+bit sleeping[3], edge[2];
 
 byte backlog;          /* clients that wait for accept */
 bool closed;           /* the listener is shut: no further client */
@@ -77,7 +80,7 @@ inline exchange(whose, value, was, memory, own) {
 inline look(whose, was, memory, own) {
   exchange(whose, 0, was, memory, own);
   if
-  :: was == 1 -> edge[whose] = 1; was = 0
+  :: was == 1 -> edge[OWNER(whose)] = 1; was = 0
   :: else
   fi
 }
@@ -85,7 +88,7 @@ inline look(whose, was, memory, own) {
 /* The same as it must not be: a load that overtakes the store before it. */
 inline look_plainly(whose) {
   if
-  :: sleeping[whose] == 1 -> edge[whose] = 1
+  :: sleeping[whose] == 1 -> edge[OWNER(whose)] = 1
   :: else
   fi
 }
@@ -196,16 +199,21 @@ end_wait_for_clients:
   goto turn;
 
 wait_for_room:
-  exchange(ACCEPTOR, 1, was, tail_memory, tail);
+  exchange(ROOM, 1, was, tail_memory, tail);
 #ifndef NO_ROOM_RECHECK
   head_seen = head_memory;
 #endif
   if
-  :: letters[ACCEPTOR] == 0 && tail - head_seen == CAPACITY ->
-       atomic { edge[ACCEPTOR] == 1 -> edge[ACCEPTOR] = 0 }
+  :: tail - head_seen == CAPACITY ->
+       exchange(ACCEPTOR, 1, was, tail_memory, tail);
+       if
+       :: letters[ACCEPTOR] == 0 -> atomic { edge[ACCEPTOR] == 1 -> edge[ACCEPTOR] = 0 }
+       :: else
+       fi;
+       exchange(ACCEPTOR, 0, was, tail_memory, tail)
   :: else
   fi;
-  exchange(ACCEPTOR, 0, was, tail_memory, tail);
+  exchange(ROOM, 0, was, tail_memory, tail);
   goto turn;
 
 last:
@@ -253,11 +261,11 @@ turn:
   od;
   if
   :: count > 0 ->
-#ifdef PLAIN_NUDGE
-       look_plainly(ACCEPTOR)
+#ifdef PLAIN_ROOM
+       look_plainly(ROOM)
 #else
-#ifndef NO_NUDGE
-       look(ACCEPTOR, was, head_memory, head)
+#ifndef NO_ROOM_LOOK
+       look(ROOM, was, head_memory, head)
 #else
        skip
 #endif

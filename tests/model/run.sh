@@ -85,8 +85,8 @@ mutant NO_LETTER_RECHECK hand_off 'letters[' '-DGUESTS=1 -DSTOPS'
 mutant LOOK_SKIPPED hand_off 'taken==pushed' -DCAPACITY=2
 mutant PLAIN_LOAD hand_off 'taken==pushed' -DCAPACITY=2
 mutant PLAIN_LOAD hand_off 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
-mutant PLAIN_NUDGE hand_off 'backlog==0' -DCAPACITY=1
-mutant NO_NUDGE hand_off 'backlog==0' -DCAPACITY=1
+mutant PLAIN_ROOM hand_off 'backlog==0' -DCAPACITY=1
+mutant NO_ROOM_LOOK hand_off 'backlog==0' -DCAPACITY=1
 mutant NO_ROOM_RECHECK hand_off 'backlog==0' -DCAPACITY=1
 mutant PUSH_AFTER_LAST hand_off 'taken==pushed' '-DGUESTS=2 -DSTOPS'
 mutant END_AT_STOP hand_off 'taken==pushed' '-DGUESTS=2 -DSTOPS'

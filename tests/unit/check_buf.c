@@ -1,8 +1,9 @@
 /*
  * check_buf: bytes come out as they went in, and the memory is what the header promises.
  *
- * The program brings an mmap, an mremap and a munmap of its own, which count bytes and can fail.  The random test runs a few bufs
- * of one pool against plain arrays, under a ceiling that is reached often.  Its seed is printed, and CHECK_SEED sets it.
+ * The program brings an mmap, an mremap and a munmap of its own, which count bytes and can fail.
+ * The random test runs a few bufs of one pool against plain arrays, under a ceiling that is
+ * reached often.  Its seed is printed, and CHECK_SEED sets it.
  */
 #include "core/buf.h"
 
@@ -97,7 +98,10 @@ START_TEST(empty) {
 }
 END_TEST
 
-/* A buf that is filled at once has the smallest block that holds it; consumed in any way it is gone. */
+/*
+ * A buf that is filled at once has the smallest block that holds it; consumed in any way it is
+ * gone.
+ */
 START_TEST(sizes_at_once) {
   for (size_t block = BUF_BLOCK_MIN; block <= 4 * MIB; block *= 2) {
     for (size_t over = 0; over < 2; over++) {
@@ -120,7 +124,10 @@ START_TEST(sizes_at_once) {
 }
 END_TEST
 
-/* A stream of small appends: the block is never over twice what it holds, and what was searched stays searched. */
+/*
+ * A stream of small appends: the block is never over twice what it holds, and what was searched
+ * stays searched.
+ */
 START_TEST(grows_with_what_came) {
   struct buf *buf = NULL;
   size_t size = 0;
@@ -141,7 +148,10 @@ START_TEST(grows_with_what_came) {
 }
 END_TEST
 
-/* A queue that is always nearly full never grows beyond four times what it holds, however long it runs. */
+/*
+ * A queue that is always nearly full never grows beyond four times what it holds, however long it
+ * runs.
+ */
 START_TEST(queue_does_not_creep) {
   const size_t holds[] = {1, 60, 87, 100, 3000, 200000};
   for (size_t h = 0; h < count_of(holds); h++) {
@@ -182,7 +192,10 @@ START_TEST(trim_gives_back) {
 }
 END_TEST
 
-/* At the ceiling and without memory an append fails, and what was there is untouched, in every kind of block. */
+/*
+ * At the ceiling and without memory an append fails, and what was there is untouched, in every
+ * kind of block.
+ */
 START_TEST(failure_changes_nothing) {
   const size_t sizes[] = {88, 5000, BUF_BLOCK_MAX - HEAD, 300000};
   for (size_t i = 0; i < count_of(sizes); i++) {
@@ -242,7 +255,9 @@ END_TEST
 #define BUFS 6
 #define MODEL_STEPS 6000
 
-/* Each buf holds a stretch of bytes[]; appends take what follows, and at its end it starts again. */
+/*
+ * Each buf holds a stretch of bytes[]; appends take what follows, and at its end it starts again.
+ */
 START_TEST(random_against_model) {
   struct buf *bufs[BUFS] = {NULL};
   size_t in[BUFS] = {0}, out[BUFS] = {0};

@@ -1,5 +1,6 @@
 /*
- * check_clock: the calendar agrees with libc's, at every edge that a calendar has and on every day to 2517.
+ * check_clock: the calendar agrees with libc's, at every edge that a calendar has and on every
+ * day to 2517.
  */
 #include "core/clock.h"
 

@@ -1,8 +1,9 @@
 /*
  * check_frame: every cut, at every split, against the end of readable memory.
  *
- * The data of each call ends where a page begins that may not be read, so that one byte too far is a fault.  Sessions are fed
- * one byte more at a time from every starting point; what comes out must not depend on it.
+ * The data of each call ends where a page begins that may not be read, so that one byte too far
+ * is a fault.  Sessions are fed one byte more at a time from every starting point; what comes out
+ * must not depend on it.
  */
 #include "net/frame.h"
 
@@ -23,7 +24,8 @@ static uint8_t *guard; /* ROOM readable bytes lie before it, none behind */
 static void setup(void) {
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   size_t room = (ROOM + page - 1) / page * page;
-  uint8_t *map = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint8_t *map =
+      mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ck_assert_ptr_ne(map, MAP_FAILED);
   ck_assert_int_eq(mprotect(map + room, page, PROT_NONE), 0);
   guard = map + room;
@@ -53,8 +55,8 @@ static enum frame_result cut_once(const struct xchg_frame *frame, size_t max, co
   return result;
 }
 
-static void expect_message(const struct xchg_frame *frame, size_t max, const void *data, size_t size,
-                           struct frame_cut want) {
+static void expect_message(const struct xchg_frame *frame, size_t max, const void *data,
+                           size_t size, struct frame_cut want) {
   struct frame_cut cut;
   ck_assert_int_eq(cut_once(frame, max, data, size, &cut), FRAME_MESSAGE);
   ck_assert_uint_eq(cut.head, want.head);

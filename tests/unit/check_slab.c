@@ -1,9 +1,10 @@
 /*
  * check_slab: slots, memory that goes back, and a kernel that has none.
  *
- * The program brings an mmap and a munmap of its own, which count bytes and can fail.  The random test compares with the plainest
- * model there is, an array of flags: the slot handed out is the lowest free one, slab_next finds what the array says, and every
- * object keeps what was written into it.  Its seed is printed, and CHECK_SEED sets it.
+ * The program brings an mmap and a munmap of its own, which count bytes and can fail.  The random
+ * test compares with the plainest model there is, an array of flags: the slot handed out is the
+ * lowest free one, slab_next finds what the array says, and every object keeps what was written
+ * into it.  Its seed is printed, and CHECK_SEED sets it.
  */
 #include "core/slab.h"
 
@@ -67,13 +68,16 @@ static const struct {
   uint32_t objects_max, per_chunk;
   size_t chunk_bytes, align;
 } shapes[] = {
-    {1, 10000, 4096, 65536, 16},        {16, 1, 1, PAGE, 16},       {100, 3, 3, PAGE, 16},
-    {128, 1000, 512, 65536, 64},        {160, 1, 1, PAGE, 16},      {160, 5000, 409, 65536, 16},
-    {4096, 40, 16, 65536, 64},          {40000, 5, 1, 10 * PAGE, 64}, {65536, 3, 1, 65536, 64},
+    {1, 10000, 4096, 65536, 16},        {16, 1, 1, PAGE, 16},          {100, 3, 3, PAGE, 16},
+    {128, 1000, 512, 65536, 64},        {160, 1, 1, PAGE, 16},         {160, 5000, 409, 65536, 16},
+    {4096, 40, 16, 65536, 64},          {40000, 5, 1, 10 * PAGE, 64},  {65536, 3, 1, 65536, 64},
     {128 * 1024, 4, 1, 128 * 1024, 64}, {200001, 2, 1, 49 * PAGE, 16},
 };
 
-/* Every shape: filled to its ceiling, objects apart from each other and aligned, emptied, and nothing is left. */
+/*
+ * Every shape: filled to its ceiling, objects apart from each other and aligned, emptied, and
+ * nothing is left.
+ */
 START_TEST(shape) {
   struct slab slab;
   uint32_t max = shapes[_i].objects_max;

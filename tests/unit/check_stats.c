@@ -1,7 +1,8 @@
 /*
  * check_stats: sums and merges carry every counter, and every reason has its word.
  *
- * A block is compared with what it must be as a whole, so that a counter added later is covered as soon as it exists.
+ * A block is compared with what it must be as a whole, so that a counter added later is covered
+ * as soon as it exists.
  */
 #include "core/stats.h"
 

@@ -1,8 +1,9 @@
 /*
- * check_wheel: never early, at most a tick late, in order, and nothing to do while nothing is due.
+ * check_wheel: never early, at most a tick late, in order, and nothing to do while nothing is
+ * due.
  *
- * The random test compares with the plainest model there is: an array of deadlines that is searched from end to end.  Its seed is
- * printed, and CHECK_SEED sets it.
+ * The random test compares with the plainest model there is: an array of deadlines that is
+ * searched from end to end.  Its seed is printed, and CHECK_SEED sets it.
  */
 #include "core/wheel.h"
 
@@ -32,13 +33,17 @@ static uint64_t random_seed(void) {
   return seed | 1;
 }
 
-static const uint64_t starts[] = {0, 1, 5 * TICK - 1, 3600 * NS_PER_S, 63 * TICK, (TICK << 36) - 7,
-                                  NEVER / 2, NEVER - 30 * DAY};
+static const uint64_t starts[] = {
+    0, 1, 5 * TICK - 1, 3600 * NS_PER_S, 63 * TICK, (TICK << 36) - 7, NEVER / 2, NEVER - 30 * DAY};
 
-/* One timer at many distances, from many starts: fires in its tick, and following wheel_next_ns gets there in few steps. */
+/*
+ * One timer at many distances, from many starts: fires in its tick, and following wheel_next_ns
+ * gets there in few steps.
+ */
 START_TEST(one_timer) {
-  static const uint64_t distances[] = {0,         1,        TICK - 1,     TICK,     TICK + 1, 63 * TICK,
-                                       64 * TICK, 65 * TICK, 4096 * TICK, 60 * NS_PER_S, DAY, 20 * DAY};
+  static const uint64_t distances[] = {0,         1,         TICK - 1,  TICK,        TICK + 1,
+                                       63 * TICK, 64 * TICK, 65 * TICK, 4096 * TICK, 60 * NS_PER_S,
+                                       DAY,       20 * DAY};
   uint64_t start = starts[_i];
   for (size_t i = 0; i < count_of(distances); i++) {
     static struct wheel wheel;
@@ -91,7 +96,10 @@ START_TEST(never_and_nearly_never) {
 }
 END_TEST
 
-/* A timer may be cancelled and armed anew wherever it is: alone, first, last or amid a slot, or due. */
+/*
+ * A timer may be cancelled and armed anew wherever it is: alone, first, last or amid a slot, or
+ * due.
+ */
 START_TEST(cancel_anywhere) {
   static struct wheel wheel;
   struct timer timers[5] = {{.expires = 0}};
@@ -218,7 +226,8 @@ START_TEST(random_against_model) {
     unsigned spread = random >> 16 & 63; /* distances of every magnitude */
     uint64_t distance = random_next(&state) >> (spread < 8 ? 8 : spread);
     if (random >> 32 & 1) {
-      uint64_t deadline = random >> 33 & 1 ? add_sat_u64(m.now, distance) : sub_sat_u64(m.now, distance);
+      uint64_t deadline =
+          random >> 33 & 1 ? add_sat_u64(m.now, distance) : sub_sat_u64(m.now, distance);
       wheel_arm(&m.wheel, &m.timers[i], deadline);
       m.deadlines[i] = timer_armed(&m.timers[i]) ? deadline : NEVER;
     } else if (random >> 34 & 1) {
