@@ -2,8 +2,8 @@
  * wake: an eventfd that ends an epoll_wait or poll of another thread.
  *
  * Registered edge-triggered and never read: every write is an edge, and the counter would need 2^64
- * of them to fill. (A write that fails with EAGAIN would mean a full counter, that is, a wake-up
- * under way: it is ignored like EINTR is repeated.)
+ * writes to fill.  That is what makes ignoring EAGAIN right: it would mean a full counter, whose
+ * write raises no edge.  EINTR is repeated.
  */
 #ifndef NET_WAKE_H
 #define NET_WAKE_H

@@ -175,6 +175,37 @@ START_TEST(queue_does_not_creep) {
 }
 END_TEST
 
+/* Bytes move to the front only once as many were consumed, else a full queue would move often. */
+START_TEST(moves_seldom) {
+  struct buf *buf = NULL;
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes, 88), 0);
+  buf_consume(&pool, &buf, 43);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes + 88, 1), 0);
+  ck_assert_uint_eq(buf->block, 2 * BUF_BLOCK_MIN);
+  expect(buf, 43, 46);
+  buf_release(&pool, &buf);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes, 88), 0);
+  buf_consume(&pool, &buf, 44);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes + 88, 44), 0);
+  ck_assert_uint_eq(buf->block, BUF_BLOCK_MIN);
+  expect(buf, 44, 88);
+  buf_release(&pool, &buf);
+}
+END_TEST
+
+/* A mapping that grows to what is needed to the last byte closes the gap at its front. */
+START_TEST(mapping_grows_to_the_brim) {
+  struct buf *buf = NULL;
+  size_t half = 2 * BUF_BLOCK_MAX - HEAD, whole = 4 * BUF_BLOCK_MAX - HEAD;
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes, half), 0);
+  buf_consume(&pool, &buf, 1000);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes + half, whole - (half - 1000)), 0);
+  ck_assert_uint_eq(buf->block, 4 * BUF_BLOCK_MAX);
+  expect(buf, 1000, whole);
+  buf_release(&pool, &buf);
+}
+END_TEST
+
 START_TEST(trim_gives_back) {
   struct buf *bufs[20] = {NULL};
   size_t books = mapped_bytes;
@@ -302,6 +333,8 @@ int main(void) {
   tcase_add_test(cases, sizes_at_once);
   tcase_add_test(cases, grows_with_what_came);
   tcase_add_test(cases, queue_does_not_creep);
+  tcase_add_test(cases, moves_seldom);
+  tcase_add_test(cases, mapping_grows_to_the_brim);
   tcase_add_test(cases, trim_gives_back);
   tcase_add_test(cases, failure_changes_nothing);
   tcase_add_test(cases, ceiling_moves_instead);

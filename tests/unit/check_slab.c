@@ -110,6 +110,7 @@ START_TEST(shape) {
   slab_trim(&slab);
   ck_assert_uint_eq(mapped_bytes, books);
   ck_assert_uint_eq(slab.empty, 0);
+  ck_assert_uint_eq(slab.end, 0);
   ck_assert_ptr_null(slab_at(&slab, 0));
   ck_assert_uint_eq(slab_next(&slab, 0), SLAB_NONE);
   slab_fini(&slab);
