@@ -168,15 +168,15 @@ static int serve(struct daemon *d) {
 }
 
 static int run(struct daemon *d) {
+  d->signals_fd = signals_open(); /* before the first line: a log without a reader raises SIGPIPE */
   log_init(&d->log, STDERR_FILENO, d->config.log_level, d->config.log_format);
   config_warn(&d->config, d->environment, &d->facts, &d->log);
   if (notify_open(&d->notify, env_find(d->environment, "NOTIFY_SOCKET")) == -1) {
     log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);
   }
   int code = SERVER_OSERR;
-  d->signals_fd = signals_open();
   if (d->signals_fd == -1) {
-    log_errno(&d->log, LOG_ERROR, "cannot wait for signals", errno);
+    log_msg(&d->log, LOG_ERROR, "cannot wait for signals");
   } else {
     code = serve(d);
     sys_close(d->signals_fd);

@@ -45,7 +45,7 @@ $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 # ---- to run them ---------------------------------------------------------------------------------
 
 RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(TEST_WRAP) tests/run -o $(B)/tests/log
-VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
+VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log
 ifeq ($(VARIANT),asan)
