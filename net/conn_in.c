@@ -38,13 +38,11 @@ static bool hand_up(struct xchg_conn *conn, const uint8_t *data, const struct fr
  */
 static bool cut_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used) {
   const struct xchg_handler *handler = conn->host->handler;
-  size_t none = 0;
-  size_t *scanned = conn->in != NULL ? &conn->in->scanned : &none;
+  struct frame_cut cut = {.scanned = conn->in != NULL ? conn->in->scanned : 0};
   size_t at = 0;
   while (at < size && conn->state == CONN_OPEN && !conn_out_blocked(conn)) {
-    struct frame_cut cut;
     enum frame_result result =
-        frame_cut(&handler->frame, handler->max_message, data + at, size - at, scanned, &cut);
+        frame_cut(&handler->frame, handler->max_message, data + at, size - at, &cut);
     if (result == FRAME_MORE) {
       break;
     }
@@ -60,6 +58,9 @@ static bool cut_messages(struct xchg_conn *conn, const uint8_t *data, size_t siz
   if (conn->state != CONN_OPEN && at < size) {
     conn->excess = true;
     at = size;
+  }
+  if (conn->in != NULL) {
+    conn->in->scanned = cut.scanned; /* counts from what is left */
   }
   *used = at;
   return true;

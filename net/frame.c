@@ -43,11 +43,11 @@ static size_t find(const uint8_t *data, size_t size, size_t scanned, uint8_t ter
   return at == NULL ? size : (size_t)(at - data);
 }
 
-static enum frame_result cut_nul(size_t max, const uint8_t *data, size_t size, size_t *scanned,
+static enum frame_result cut_nul(size_t max, const uint8_t *data, size_t size,
                                  struct frame_cut *cut) {
   size_t searched = window(size, max, 1);
-  size_t at = find(data, searched, *scanned, 0);
-  *scanned = 0;
+  size_t at = find(data, searched, cut->scanned, 0);
+  cut->scanned = 0;
   if (at < searched) {
     *cut = (struct frame_cut){.size = at, .tail = 1};
     return FRAME_MESSAGE;
@@ -55,15 +55,15 @@ static enum frame_result cut_nul(size_t max, const uint8_t *data, size_t size, s
   if (size > max) {
     return FRAME_TOO_LONG;
   }
-  *scanned = size;
+  cut->scanned = size;
   return FRAME_MORE;
 }
 
-static enum frame_result cut_line(size_t max, const uint8_t *data, size_t size, size_t *scanned,
+static enum frame_result cut_line(size_t max, const uint8_t *data, size_t size,
                                   struct frame_cut *cut) {
   size_t searched = window(size, max, CRLF_SIZE);
-  size_t at = find(data, searched, *scanned, '\n');
-  *scanned = 0;
+  size_t at = find(data, searched, cut->scanned, '\n');
+  cut->scanned = 0;
   if (at < searched) {
     size_t cr = at > 0 && data[at - 1] == '\r' ? 1 : 0;
     if (at - cr > max) {
@@ -75,7 +75,7 @@ static enum frame_result cut_line(size_t max, const uint8_t *data, size_t size, 
   if (size > max && (size - max > 1 || data[max] != '\r')) {
     return FRAME_TOO_LONG;
   }
-  *scanned = size; /* LF is what was not found; a CR is looked at again, from its LF */
+  cut->scanned = size; /* LF is what was not found; a CR is looked at again, from its LF */
   return FRAME_MORE;
 }
 
@@ -105,26 +105,25 @@ static enum frame_result cut_prefixed(size_t max, size_t head, const uint8_t *da
 }
 
 enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                            size_t size, size_t *scanned, struct frame_cut *cut) {
+                            size_t size, struct frame_cut *cut) {
   assert(size > 0);
-  assert(*scanned <= size);
+  assert(cut->scanned <= size);
   switch (frame->kind) {
     case XCHG_FRAME_NUL:
-      return cut_nul(max, data, size, scanned, cut);
+      return cut_nul(max, data, size, cut);
     case XCHG_FRAME_LINE:
-      return cut_line(max, data, size, scanned, cut);
+      return cut_line(max, data, size, cut);
     case XCHG_FRAME_U16:
     case XCHG_FRAME_U32:
-      *scanned = 0;
+      cut->scanned = 0;
       return cut_prefixed(max, head_size(frame), data, size, cut);
     case XCHG_FRAME_FIXED:
-      *scanned = 0;
+      cut->scanned = 0;
       return cut_length(max, 0, frame->size, size, cut);
     case XCHG_FRAME_RAW:
       break;
   }
   assert(max > 0); /* or the stream would never get shorter */
-  *scanned = 0;
   *cut = (struct frame_cut){.size = window(size, max, 0)};
   return FRAME_MESSAGE;
 }

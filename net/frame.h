@@ -25,25 +25,26 @@ enum frame_result {
 };
 
 struct frame_cut {
-  size_t head; /* bytes of the prefix */
-  size_t size; /* bytes of the message behind it, max at most */
-  size_t tail; /* bytes of the terminator behind that */
+  size_t scanned; /* in and out: bytes that a search has seen in vain */
+  size_t head;    /* out: bytes of the prefix */
+  size_t size;    /* out: bytes of the message behind it, max at most */
+  size_t tail;    /* out: bytes of the terminator behind that */
 };
 
 #define FRAME_HEAD_MAX 4
 
 /**
- * frame_cut(frame, max, data, size, scanned, cut):
+ * frame_cut(frame, max, data, size, cut):
  * Find the first message of the ${size} (1 at least) bytes at ${data}, of which the first
- * ${*scanned} were seen in vain by an earlier call with a shorter ${size}; on FRAME_MORE
- * ${*scanned} is what the next call may skip, else 0.  The work over all calls is linear in the
+ * ${cut->scanned} were seen in vain by an earlier call with a shorter ${size}; on FRAME_MORE
+ * ${cut->scanned} is what the next call may skip, else 0.  The work over all calls is linear in the
  * bytes.
  * Return: FRAME_MESSAGE with ${*cut} filled, FRAME_MORE or FRAME_TOO_LONG. The result depends on
  * the bytes alone, never on how they were split, except under raw, where the message is min(size,
  * max) bytes.
  */
 enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                            size_t size, size_t *scanned, struct frame_cut *cut);
+                            size_t size, struct frame_cut *cut);
 
 /**
  * frame_cut_last(frame, max, data, size, cut):

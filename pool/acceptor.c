@@ -390,13 +390,11 @@ static void wait_turn(struct acceptor *acceptor) {
   if (waits) {
     admit_want(acceptor->admit);
   }
-  if (waits && released(acceptor)) {
+  if ((waits && released(acceptor)) || !inbox_doze(&acceptor->inbox)) {
     reactor_wait(&acceptor->reactor, 0);
-  } else if (inbox_doze(&acceptor->inbox)) {
+  } else {
     reactor_wait(&acceptor->reactor, next_ns(acceptor));
     inbox_rouse(&acceptor->inbox);
-  } else {
-    reactor_wait(&acceptor->reactor, 0);
   }
   if (waits) {
     admit_unwant(acceptor->admit);

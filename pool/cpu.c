@@ -24,27 +24,36 @@ static char *read_line(const char *folder, const char *file, char *line, int siz
   return got;
 }
 
+/* Read a number that ${file} begins with, and one behind it where ${second} is asked for. */
+static bool read_numbers(const char *folder, const char *file, long long *first,
+                         long long *second) {
+  char line[64];
+  char *end = line;
+  if (read_line(folder, file, line, sizeof(line)) == NULL) {
+    return false;
+  }
+  *first = strtoll(line, &end, 10);
+  if (end == line) {
+    return false; /* "max 100000": no quota */
+  }
+  if (second != NULL) {
+    const char *rest = end;
+    *second = strtoll(rest, &end, 10);
+    return end != rest;
+  }
+  return true;
+}
+
 /* CPUs that one cgroup grants, rounded up; 0 = no quota. */
 static uint32_t quota_of(const char *folder, bool v2) {
-  char line[64];
-  long long quota, period;
-  if (v2) {
-    if (read_line(folder, "cpu.max", line, sizeof(line)) == NULL ||
-        sscanf(line, "%lld %lld", &quota, &period) != 2) {
-      return 0; /* "max 100000" does not scan */
-    }
-  } else {
-    if (read_line(folder, "cpu.cfs_quota_us", line, sizeof(line)) == NULL ||
-        sscanf(line, "%lld", &quota) != 1 ||
-        read_line(folder, "cpu.cfs_period_us", line, sizeof(line)) == NULL ||
-        sscanf(line, "%lld", &period) != 1) {
-      return 0;
-    }
-  }
-  if (quota <= 0 || period <= 0) {
+  long long quota = 0, period = 0;
+  bool known = v2 ? read_numbers(folder, "cpu.max", &quota, &period)
+                  : read_numbers(folder, "cpu.cfs_quota_us", &quota, NULL) &&
+                        read_numbers(folder, "cpu.cfs_period_us", &period, NULL);
+  if (!known || quota <= 0 || period <= 0) {
     return 0;
   }
-  long long cpus = (quota + period - 1) / period;
+  long long cpus = quota / period + (quota % period != 0);
   return cpus > UINT32_MAX ? 0 : (uint32_t)cpus;
 }
 

@@ -202,17 +202,19 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                        .running = pool_running,
                                        .sum = pool_sum,
                                        .destroy = pool_destroy};
+  uint32_t count = setup->config->workers;
+  struct pool_thread *threads = aligned_alloc(CACHE_LINE, count * sizeof(*threads));
   struct model_pool *pool = calloc(1, sizeof(*pool));
-  if (pool == NULL) {
+  if (threads == NULL || pool == NULL) {
+    free(threads);
+    free(pool);
+    errno = ENOMEM;
     return NULL;
   }
   pool->model = (struct model){.ops = &ops, .setup = *setup};
-  pool->count = setup->config->workers;
+  pool->threads = threads;
+  pool->count = count;
   sem_init(&pool->running_up, 0, 0);
-  pool->threads = aligned_alloc(CACHE_LINE, pool->count * sizeof(*pool->threads));
-  if (pool->threads == NULL) {
-    goto failed;
-  }
   for (; pool->opened < pool->count; pool->opened++) {
     struct pool_thread *thread = &pool->threads[pool->opened];
     thread->pool = pool;
@@ -221,14 +223,11 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                         .admit = setup->admit,
                                         .index = pool->opened};
     if (worker_open(&thread->worker, &worker) == -1) {
-      goto failed;
+      int error = errno;
+      pool_destroy(&pool->model);
+      errno = error;
+      return NULL;
     }
   }
   return &pool->model;
-
-failed:;
-  int error = errno;
-  pool_destroy(&pool->model);
-  errno = error;
-  return NULL;
 }

@@ -64,11 +64,12 @@ static uint64_t raise_descriptors(void) {
 }
 
 static uint32_t read_somaxconn(void) {
-  unsigned value = 0;
+  char line[32];
+  uint32_t value = 0;
   FILE *stream = fopen("/proc/sys/net/core/somaxconn", "re");
   if (stream != NULL) {
-    if (fscanf(stream, "%u", &value) != 1) {
-      value = 0;
+    if (fgets(line, sizeof(line), stream) != NULL) {
+      value = (uint32_t)strtoul(line, NULL, 10);
     }
     fclose(stream);
   }

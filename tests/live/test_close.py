@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from clients import MIB, ended, patient, play, serve, wait_read
+from clients import MIB, ended, patient, play, serve, wait_acknowledged, wait_read
 from xchgd import GREETING, SLOW, receive_all, receive_exactly, reset
 
 ROUNDS = 200
@@ -243,6 +243,7 @@ class Departures(unittest.TestCase):
                 clients = [server.connect() for _ in range(50)]
                 for client in clients:
                     client.sendall(b"\1he")
+                wait_acknowledged(clients)
                 wait_read(server, clients)
                 self.assertEqual(ended(server.stats()), {"open": 50})
                 for client in clients:

@@ -7,7 +7,7 @@ import socket
 import struct
 import unittest
 
-from clients import INSTRUMENTED, MIB, ended, every_split, patient, play, talk, wait_read
+from clients import INSTRUMENTED, MIB, ended, every_split, patient, play, talk, wait_acknowledged, wait_read
 from xchgd import GREETING, receive_all, receive_exactly, run
 
 # Messages that hold what each framing might stumble over: nothing, NUL, LF, CR, and bytes of its own prefix.
@@ -250,6 +250,7 @@ class Ends(Case):
             with server.connect(rcvbuf=65536) as client:
                 client.sendall(message + b"\r\n")
                 client.shutdown(socket.SHUT_WR)
+                wait_acknowledged([client])
                 wait_read(server, [client])
                 answer = bytearray()
                 while chunk := client.recv(4096):
@@ -383,6 +384,7 @@ class Limits(Case):
             clients = [stack.enter_context(server.connect()) for _ in range(clients_count)]
             for client in clients:
                 client.sendall(struct.pack(">I", 1 << 30) + b"x" * 1000)
+            wait_acknowledged(clients)
             wait_read(server, clients)
             self.assertEqual(ended(server.stats()), {"open": clients_count})
             if not INSTRUMENTED:

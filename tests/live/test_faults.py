@@ -43,10 +43,12 @@ class Descriptors(unittest.TestCase):
         self.assertLess(sum(map(len, server.lines)) - written, 2048)
 
     def served_and_waiting(self, clients, least):
-        """Divide the clients into those that have their greeting and those that have not."""
+        """Divide the clients, once nothing happens any more, into those that have their greeting and those that have not."""
         self.assertFalse(is_silent(clients[least - 1], LIMIT))
-        ready = select.select(clients, [], [], 0.3)[0]
-        waiting = [client for client in clients if client not in ready]
+        ready, waiting = [], clients
+        while more := select.select(waiting, [], [], 0.4)[0]:
+            ready += more
+            waiting = [client for client in waiting if client not in more]
         self.assertTrue(waiting)
         return ready, waiting
 
@@ -77,7 +79,8 @@ class Descriptors(unittest.TestCase):
                 receive_exactly(early, 20)
                 before = len(server.remarks())
                 most = server.descriptors() + 20
-                everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, most))
+                everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, everything[1]))
                 clients = [server.connect() for _ in range(200)]
                 served, waiting = self.served_and_waiting(clients, 10)
                 self.assertLessEqual(len(served), 20)
@@ -101,8 +104,8 @@ class Descriptors(unittest.TestCase):
         with Server(XCHG_WORKERS="2") as server:
             idle = server.descriptors()
             for _ in range(5):
-                everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE,
-                                              (idle + 5, idle + 5))
+                everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (idle + 5, everything[1]))
                 clients = [server.connect() for _ in range(30)]
                 self.serve_all(server, clients)
                 resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)

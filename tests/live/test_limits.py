@@ -383,7 +383,8 @@ class Output(Case):
                     XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="8KiB") as server:
             with server.connect(rcvbuf=4096) as client:
                 client.setblocking(False)
-                stream, sent = 2000 * line, 0
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+                stream, sent = 4000 * line, 0
                 while select.select([], [client], [], 0.3)[1] and sent < len(stream):
                     try:
                         sent += client.send(stream[sent:sent + 65536])

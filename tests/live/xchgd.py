@@ -161,9 +161,10 @@ class Server:
             return [fields for fields in self._fields if fields.get("msg") == msg]
 
     def remarks(self):
-        """The lines so far that are not those which every run writes: listening, stats, stopped."""
+        """The lines so far that are not those which every run writes: listening, stats, stopping, stopped."""
+        usual = ("listening", "stats", "stopping", "stopped")
         with self._news:
-            return [line for line in self.lines if parse_logfmt(line).get("msg") not in ("listening", "stats", "stopped")]
+            return [line for line in self.lines if parse_logfmt(line).get("msg") not in usual]
 
     def connect(self, *, rcvbuf=None, source=None, timeout=LIMIT, address=None):
         """A connected stream socket with a time-out."""

@@ -1,0 +1,126 @@
+/*
+ * condition: three words and a comparison.
+ *
+ * Latencies are taken from the corrected histogram.  Where nothing was recorded a latency is
+ * infinite, so that a server that answers nothing keeps no 'p99<2ms'.
+ */
+#include "condition.h"
+
+#include "units.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static int parse_subject(const char *text, size_t size, double *percent);
+static int parse_value(double percent, const char *text, double *value);
+
+int condition_parse(const char *text, struct bench_condition *condition) {
+  struct bench_condition c = {.percent = 0};
+  size_t size = strcspn(text, "<>=");
+  if (strlen(text) >= sizeof c.text || text[size] == 0)
+    return -1;
+  memcpy(c.text, text, strlen(text) + 1);
+  c.op = text[size];
+  if (parse_subject(text, size, &c.percent) == -1 ||
+      parse_value(c.percent, text + size + 1, &c.value) == -1)
+    return -1;
+  *condition = c;
+  return 0;
+}
+
+int condition_parse_list(const char *text, struct bench_condition *conditions, uint32_t *count) {
+  uint32_t filled = 0;
+  for (const char *rest = text; rest != NULL;) {
+    char item[sizeof conditions->text];
+    size_t size = strcspn(rest, ",");
+    if (filled == BENCH_SLO_MAX || size >= sizeof item)
+      return -1;
+    memcpy(item, rest, size);
+    item[size] = 0;
+    if (condition_parse(item, &conditions[filled]) == -1)
+      return -1;
+    filled++;
+    rest = rest[size] == 0 ? NULL : rest + size + 1;
+  }
+  *count = filled;
+  return 0;
+}
+
+bool condition_is_latency(const struct bench_condition *condition) {
+  return condition->percent >= 0;
+}
+
+double condition_value(const struct bench_condition *condition, const struct result *result) {
+  if (condition_is_latency(condition)) {
+    if (!result->has_latency || result->latency->count == 0)
+      return INFINITY;
+    return (double)hist_percentile(result->latency, condition->percent);
+  }
+  if (condition->percent == CONDITION_ERRORS)
+    return (double)result_errors(result);
+  return result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
+}
+
+bool condition_keeps(const struct bench_condition *condition, double value) {
+  switch (condition->op) {
+    case '<':
+      return value < condition->value;
+    case '>':
+      return value > condition->value;
+    default:
+      return value == condition->value;
+  }
+}
+
+bool condition_holds(const struct bench_condition *condition, const struct result *result) {
+  return condition_keeps(condition, condition_value(condition, result));
+}
+
+const char *condition_format(const struct bench_condition *condition, double value, char *text,
+                             size_t size) {
+  char unit[UNITS_TEXT_MAX];
+  if (condition->percent == CONDITION_ERRORS)
+    snprintf(text, size, "%.0f", value);
+  else if (condition->percent == CONDITION_RATE)
+    snprintf(text, size, "%.2f/s", value);
+  else if (isinf(value))
+    snprintf(text, size, "nothing recorded");
+  else
+    snprintf(text, size, "%s", units_format_time(value, unit));
+  return text;
+}
+
+/* "p99.9", "max", "errors", "rate": the first ${size} bytes of ${text}. */
+static int parse_subject(const char *text, size_t size, double *percent) {
+  static const struct {
+    const char *name;
+    double percent;
+  } names[] = {{"max", 100}, {"errors", CONDITION_ERRORS}, {"rate", CONDITION_RATE}};
+  char word[16];
+  if (size >= sizeof word)
+    return -1;
+  memcpy(word, text, size);
+  word[size] = 0;
+  for (size_t i = 0; i < count_of(names); i++) {
+    if (strcmp(word, names[i].name) == 0) {
+      *percent = names[i].percent;
+      return 0;
+    }
+  }
+  if (word[0] != 'p' || strpbrk(word + 1, "kKMG") != NULL ||
+      units_parse_number(word + 1, percent) == -1)
+    return -1;
+  return *percent > 0 && *percent <= 100 ? 0 : -1;
+}
+
+/* A time must name its unit: 'p99<2' is more likely 2 ms than the 2 s that it would be. */
+static int parse_value(double percent, const char *text, double *value) {
+  uint64_t time_ns;
+  if (percent < 0)
+    return units_parse_number(text, value);
+  if (strpbrk(text, "smh") == NULL || units_parse_time(text, &time_ns) == -1)
+    return -1;
+  *value = (double)time_ns;
+  return 0;
+}

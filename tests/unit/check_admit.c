@@ -1,0 +1,419 @@
+/*
+ * check_admit: lists, the limit per address against a naive model, nodes taken back, a second
+ * thread that leaves meanwhile, and the flag of an acceptor that waits.
+ *
+ * Random tests take their seed from the clock and name it in every failure.
+ */
+#include "pool/admit.h"
+
+#include "pool/ring.h"
+#include "tests/unit/pool_kit.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define NONE UINT32_MAX /* the end of a chain or of the free list */
+
+static struct xchg_config config;
+static struct wake waker = {.fd = -1};
+static struct admit admit;
+
+static void set_up(const char *const *entries) {
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  ck_assert_int_eq(wake_open(&waker), 0);
+  ck_assert_int_eq(admit_init(&admit, &config, &waker), 0);
+}
+
+#define SET_UP(...) set_up((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
+
+static void tear_down(void) {
+  admit_fini(&admit);
+  wake_close(&waker);
+  config_fini(&config);
+}
+
+static struct guest ipv4(uint32_t number) {
+  struct guest guest = {.fd = -1};
+  const uint8_t bytes[4] = {(uint8_t)(number >> 24), (uint8_t)(number >> 16),
+                            (uint8_t)(number >> 8), (uint8_t)number};
+  addr_from_ipv4(&guest.addr, bytes, (uint16_t)number);
+  return guest;
+}
+
+/* 2001:db8::/32, ${net} makes the /64, ${host} the rest. */
+static struct guest ipv6(uint32_t net, uint64_t host) {
+  struct guest guest = {.fd = -1};
+  uint8_t bytes[16] = {0x20, 0x01, 0x0d, 0xb8};
+  for (int i = 0; i < 4; i++) {
+    bytes[4 + i] = (uint8_t)(net >> (24 - 8 * i));
+  }
+  for (int i = 0; i < 8; i++) {
+    bytes[8 + i] = (uint8_t)(host >> (56 - 8 * i));
+  }
+  addr_from_ipv6(&guest.addr, bytes, 1);
+  return guest;
+}
+
+static struct guest parsed(const char *text) {
+  char listen[128];
+  struct addr_listen where;
+  snprintf(listen, sizeof(listen), strchr(text, ':') ? "[%s]:1" : "%s:1", text);
+  ck_assert_msg(addr_parse_listen(listen, &where) == 0, "%s", listen);
+  return (struct guest){.fd = -1, .addr = where.addr};
+}
+
+/* What becomes of ${guest}: XCHG_FINISHED = it came in. */
+static enum xchg_reason enter(struct guest *guest) {
+  enum xchg_reason refused = XCHG_REASONS;
+  return admit_enter(&admit, guest, &refused) ? XCHG_FINISHED : refused;
+}
+
+static enum xchg_reason enter_text(const char *text) {
+  struct guest guest = parsed(text);
+  return enter(&guest);
+}
+
+/* Every node stands in exactly one list; return how many are free. */
+static uint32_t check_nodes(void) {
+  uint32_t all = 0, free_nodes = 0;
+  for (uint32_t i = admit.free; i != NONE; i = admit.nodes[i].next) {
+    free_nodes++;
+    ck_assert_uint_le(free_nodes, admit.nodes_count);
+  }
+  for (uint32_t chain = 0; chain <= admit.chains_mask; chain++) {
+    for (uint32_t i = admit.chains[chain]; i != NONE; i = admit.nodes[i].next) {
+      all++;
+      ck_assert_uint_le(all, admit.nodes_count);
+    }
+  }
+  ck_assert_uint_eq(all + free_nodes, admit.nodes_count);
+  return free_nodes;
+}
+
+static uint32_t live_sum(void) {
+  uint32_t sum = 0;
+  for (uint32_t i = 0; i < admit.nodes_count; i++) {
+    sum += atom_load_relaxed_u32(&admit.nodes[i].live);
+  }
+  return sum;
+}
+
+/* ---- lists ---- */
+
+START_TEST(without_lists_all_come_in) {
+  SET_UP();
+  ck_assert_int_eq(enter_text("192.0.2.1"), XCHG_FINISHED);
+  ck_assert_int_eq(enter_text("2001:db8::1"), XCHG_FINISHED);
+  struct guest guest = parsed("192.0.2.1");
+  guest.ticket = 5;
+  ck_assert_int_eq(enter(&guest), XCHG_FINISHED);
+  ck_assert_uint_eq(guest.ticket, GUEST_NO_TICKET); /* nothing to give back */
+  admit_leave(&admit, guest.ticket);
+  ck_assert_ptr_null(admit.nodes);
+  tear_down();
+}
+END_TEST
+
+START_TEST(deny_wins_over_allow) {
+  SET_UP("XCHG_ALLOW=10.0.0.0/8,2001:db8::/32", "XCHG_DENY=10.1.2.3/16,2001:db8:5::/48");
+  ck_assert_int_eq(enter_text("10.0.0.1"), XCHG_FINISHED);
+  ck_assert_int_eq(enter_text("10.2.0.0"), XCHG_FINISHED);
+  ck_assert_int_eq(enter_text("10.1.0.0"), XCHG_DENIED); /* host bits of the list are masked */
+  ck_assert_int_eq(enter_text("10.1.255.255"), XCHG_DENIED);
+  ck_assert_int_eq(enter_text("11.0.0.1"), XCHG_DENIED); /* not allowed */
+  ck_assert_int_eq(enter_text("2001:db8::1"), XCHG_FINISHED);
+  ck_assert_int_eq(enter_text("2001:db8:5::1"), XCHG_DENIED);
+  ck_assert_int_eq(enter_text("2001:db9::1"), XCHG_DENIED);
+  tear_down();
+}
+END_TEST
+
+START_TEST(deny_alone_admits_the_rest) {
+  SET_UP("XCHG_DENY=192.0.2.7");
+  ck_assert_int_eq(enter_text("192.0.2.7"), XCHG_DENIED);
+  ck_assert_int_eq(enter_text("192.0.2.6"), XCHG_FINISHED);
+  ck_assert_int_eq(enter_text("::1"), XCHG_FINISHED);
+  tear_down();
+}
+END_TEST
+
+START_TEST(mapped_addresses_are_ipv4) {
+  SET_UP("XCHG_DENY=192.0.2.0/24", "XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=8");
+  ck_assert_int_eq(enter_text("::ffff:192.0.2.9"), XCHG_DENIED);
+  ck_assert_int_eq(enter_text("::ffff:198.51.100.1"), XCHG_FINISHED);
+  ck_assert_int_eq(enter_text("198.51.100.1"), XCHG_PER_IP);
+  tear_down();
+  SET_UP("XCHG_ALLOW=::ffff:192.0.2.0/120");
+  ck_assert_int_eq(enter_text("192.0.2.9"), XCHG_FINISHED);
+  ck_assert_int_eq(enter_text("192.0.3.9"), XCHG_DENIED);
+  tear_down();
+}
+END_TEST
+
+START_TEST(unix_sockets_are_exempt) {
+  SET_UP("XCHG_ALLOW=10.0.0.0/8", "XCHG_DENY=0.0.0.0/0,::/0", "XCHG_MAX_PER_IP=1",
+         "XCHG_MAX_CONNECTIONS=8");
+  for (int i = 0; i < 20; i++) {
+    struct guest guest = {.fd = -1, .addr.family = ADDR_UNIX, .ticket = 3};
+    ck_assert_int_eq(enter(&guest), XCHG_FINISHED);
+    ck_assert_uint_eq(guest.ticket, GUEST_NO_TICKET);
+  }
+  ck_assert_uint_eq(live_sum(), 0);
+  tear_down();
+}
+END_TEST
+
+/* ---- the limit per address ---- */
+
+START_TEST(a_64_is_one_customer) {
+  SET_UP("XCHG_MAX_PER_IP=3", "XCHG_MAX_CONNECTIONS=16");
+  struct guest guests[3];
+  for (uint64_t i = 0; i < 3; i++) {
+    guests[i] = ipv6(7, i << 40 | i);
+    ck_assert_int_eq(enter(&guests[i]), XCHG_FINISHED);
+  }
+  struct guest more = ipv6(7, UINT64_MAX);
+  ck_assert_int_eq(enter(&more), XCHG_PER_IP);
+  ck_assert_uint_eq(more.ticket, GUEST_NO_TICKET); /* nothing to give back */
+  struct guest neighbour = ipv6(8, 0);
+  ck_assert_int_eq(enter(&neighbour), XCHG_FINISHED);
+  admit_leave(&admit, guests[1].ticket);
+  ck_assert_int_eq(enter(&more), XCHG_FINISHED);
+  ck_assert_uint_eq(live_sum(), 4);
+  tear_down();
+}
+END_TEST
+
+START_TEST(ports_do_not_matter) {
+  SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=16");
+  struct guest first = ipv4(1), second = ipv4(1);
+  second.addr.port = 4711;
+  ck_assert_int_eq(enter(&first), XCHG_FINISHED);
+  ck_assert_int_eq(enter(&second), XCHG_PER_IP);
+  tear_down();
+}
+END_TEST
+
+/* An IPv4 address and the IPv6 net that begins with the same bytes are two customers. */
+START_TEST(families_are_apart) {
+  SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=16");
+  struct guest four = ipv4(0x20010db8), six = ipv6(0, 0);
+  ck_assert_mem_eq(four.addr.bytes, six.addr.bytes, 16);
+  ck_assert_int_eq(enter(&four), XCHG_FINISHED);
+  ck_assert_int_eq(enter(&six), XCHG_FINISHED);
+  ck_assert_int_eq(enter(&four), XCHG_PER_IP);
+  ck_assert_int_eq(enter(&six), XCHG_PER_IP);
+  tear_down();
+}
+END_TEST
+
+#define CUSTOMERS 500
+#define LIVE_MAX 64
+#define LIMIT 3
+#define STEPS 30000
+
+static uint64_t next_random(uint64_t *state) {
+  *state += UINT64_C(0x9e3779b97f4a7c15);
+  uint64_t z = *state;
+  z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+  z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+  return z ^ (z >> 31);
+}
+
+/* A connection of the ${customer}th customer: even ones IPv4, odd ones a /64. */
+static struct guest of_customer(uint32_t customer, uint64_t *random) {
+  return customer % 2 == 0 ? ipv4(0x0a000000 + customer * 77)
+                           : ipv6(customer, next_random(random));
+}
+
+START_TEST(like_a_naive_model) {
+  const uint64_t seed = sys_now_ns();
+  uint64_t random = seed;
+  SET_UP("XCHG_MAX_PER_IP=3", "XCHG_MAX_CONNECTIONS=64");
+  static uint32_t live[CUSTOMERS], customer_of[LIVE_MAX], ticket_of[LIVE_MAX];
+  uint32_t count = 0, refused = 0;
+  for (int step = 0; step < STEPS; step++) {
+    bool few = next_random(&random) % 4 == 0; /* a quarter fights for few addresses */
+    uint32_t customer = (uint32_t)(next_random(&random) % (few ? 5 : CUSTOMERS));
+    if (count == LIVE_MAX || (count > 0 && next_random(&random) % 100 < 45)) {
+      uint32_t i = (uint32_t)(next_random(&random) % count);
+      admit_leave(&admit, ticket_of[i]);
+      live[customer_of[i]]--;
+      customer_of[i] = customer_of[--count];
+      ticket_of[i] = ticket_of[count];
+      continue;
+    }
+    struct guest guest = of_customer(customer, &random);
+    enum xchg_reason want = live[customer] < LIMIT ? XCHG_FINISHED : XCHG_PER_IP;
+    enum xchg_reason got = enter(&guest);
+    ck_assert_msg(got == want, "seed %llu, step %d: %s, want %s", (unsigned long long)seed, step,
+                  xchg_reason_name(got), xchg_reason_name(want));
+    if (got == XCHG_FINISHED) {
+      live[customer]++;
+      customer_of[count] = customer;
+      ticket_of[count++] = guest.ticket;
+    } else {
+      refused++;
+    }
+  }
+  ck_assert_msg(refused > 0, "seed %llu: the limit was never met", (unsigned long long)seed);
+  ck_assert_uint_eq(live_sum(), count);
+  check_nodes();
+  tear_down();
+}
+END_TEST
+
+/* Nodes whose address went away stay in their chains until somebody walks by, or a sweep. */
+START_TEST(a_sweep_takes_nodes_back) {
+  SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=64");
+  for (uint32_t i = 0; i + 1 < LIVE_MAX; i++) {
+    struct guest stays = ipv4(i);
+    ck_assert_int_eq(enter(&stays), XCHG_FINISHED);
+  }
+  bool exhausted = false, swept = false;
+  for (uint32_t i = 0; i < 100000 && !swept; i++) {
+    uint32_t before = check_nodes();
+    exhausted = exhausted || before == 0;
+    struct guest passes = ipv4(1000 + i);
+    ck_assert_int_eq(enter(&passes), XCHG_FINISHED);
+    admit_leave(&admit, passes.ticket);
+    swept = before == 0 && check_nodes() >= admit.nodes_count / 2 - 1;
+  }
+  ck_assert(exhausted && swept);
+  ck_assert_uint_eq(live_sum(), LIVE_MAX - 1);
+  for (uint32_t i = 0; i + 1 < LIVE_MAX; i++) { /* whoever stayed is still known */
+    struct guest again = ipv4(i);
+    ck_assert_int_eq(enter(&again), XCHG_PER_IP);
+  }
+  tear_down();
+}
+END_TEST
+
+/* ---- two threads ---- */
+
+#define PASSING 20000
+
+struct leaver {
+  struct ring ring; /* guests that may leave */
+  atom_u32 left;    /* so many have */
+};
+
+static void *leave_all(void *argument) {
+  struct leaver *leaver = argument;
+  for (uint32_t count = 0; count < PASSING;) {
+    struct guest guest;
+    if (!ring_pop_spsc(&leaver->ring, &guest)) {
+      sched_yield();
+      continue;
+    }
+    admit_leave(&admit, guest.ticket);
+    atom_store_release_u32(&leaver->left, ++count);
+  }
+  return NULL;
+}
+
+START_TEST(one_enters_while_another_leaves) {
+  SET_UP("XCHG_MAX_PER_IP=4", "XCHG_MAX_CONNECTIONS=64");
+  static struct leaver leaver;
+  ck_assert_int_eq(ring_open(&leaver.ring, LIVE_MAX), 0);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, leave_all, &leaver), 0);
+  uint64_t random = 1;
+  for (uint32_t entered = 0; entered < PASSING;) {
+    if (entered - atom_load_acquire_u32(&leaver.left) == LIVE_MAX) {
+      sched_yield();
+      continue;
+    }
+    struct guest guest = of_customer((uint32_t)(next_random(&random) % 200), &random);
+    if (enter(&guest) == XCHG_FINISHED) {
+      ck_assert_int_eq(ring_push_spsc(&leaver.ring, &guest), 0);
+      entered++;
+    }
+  }
+  pthread_join(thread, NULL);
+  ck_assert_uint_eq(live_sum(), 0);
+  check_nodes();
+  ring_close(&leaver.ring);
+  tear_down();
+}
+END_TEST
+
+/* ---- the acceptor waits ---- */
+
+static uint64_t signals(void) {
+  uint64_t count = 0;
+  return read(waker.fd, &count, sizeof(count)) == sizeof(count) ? count : 0;
+}
+
+START_TEST(only_a_waiting_acceptor_is_woken_and_once) {
+  SET_UP();
+  admit_freed(&admit);
+  ck_assert_uint_eq(signals(), 0);
+  admit_want(&admit);
+  admit_freed(&admit);
+  admit_freed(&admit);
+  ck_assert_uint_eq(signals(), 1);
+  admit_want(&admit);
+  admit_unwant(&admit);
+  admit_freed(&admit);
+  ck_assert_uint_eq(signals(), 0);
+  tear_down();
+}
+END_TEST
+
+#define ROUNDS 3000
+
+static atom_u32 room;
+
+static void *free_rooms(void *unused) {
+  (void)unused;
+  for (int i = 0; i < ROUNDS; i++) {
+    while (atom_load_acquire_u32(&room) != 0) {
+      sched_yield();
+    }
+    atom_store_release_u32(&room, 1);
+    admit_freed(&admit);
+  }
+  return NULL;
+}
+
+START_TEST(no_wake_is_lost) {
+  SET_UP();
+  atom_store_relaxed_u32(&room, 1);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, free_rooms, NULL), 0);
+  for (int i = 0; i < ROUNDS; i++) {
+    atom_store_release_u32(&room, 0);
+    admit_want(&admit);
+    while (atom_load_acquire_u32(&room) == 0) {
+      struct pollfd pollfd = {.fd = waker.fd, .events = POLLIN};
+      ck_assert_msg(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)) == 1, "round %d: lost", i);
+      signals();
+    }
+    admit_unwant(&admit);
+  }
+  pthread_join(thread, NULL);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("admit");
+  TCase *cases = tcase_create("admit");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, without_lists_all_come_in);
+  tcase_add_test(cases, deny_wins_over_allow);
+  tcase_add_test(cases, deny_alone_admits_the_rest);
+  tcase_add_test(cases, mapped_addresses_are_ipv4);
+  tcase_add_test(cases, unix_sockets_are_exempt);
+  tcase_add_test(cases, a_64_is_one_customer);
+  tcase_add_test(cases, ports_do_not_matter);
+  tcase_add_test(cases, families_are_apart);
+  tcase_add_test(cases, like_a_naive_model);
+  tcase_add_test(cases, a_sweep_takes_nodes_back);
+  tcase_add_test(cases, one_enters_while_another_leaves);
+  tcase_add_test(cases, only_a_waiting_acceptor_is_woken_and_once);
+  tcase_add_test(cases, no_wake_is_lost);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

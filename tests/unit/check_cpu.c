@@ -1,0 +1,286 @@
+/*
+ * check_cpu: the quota over made-up cgroup trees, the affinity, pinning, names.
+ *
+ * Each test has a folder of its own in which `self` plays /proc/self/cgroup and `root` plays
+ * /sys/fs/cgroup.
+ */
+#include "pool/cpu.h"
+
+#include <check.h>
+#include <errno.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char folder[64];
+static char self[128];
+static char root[128];
+
+static void setup(void) {
+  snprintf(folder, sizeof(folder), "/tmp/check_cpu.XXXXXX");
+  ck_assert_ptr_nonnull(mkdtemp(folder));
+  snprintf(self, sizeof(self), "%s/self", folder);
+  snprintf(root, sizeof(root), "%s/root", folder);
+  ck_assert_int_eq(mkdir(root, 0700), 0);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at) {
+  (void)st, (void)type, (void)at;
+  return remove(path);
+}
+
+static void teardown(void) { nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
+
+static void write_file(const char *path, const char *text) {
+  FILE *file = fopen(path, "w");
+  ck_assert_msg(file != NULL, "%s: %s", path, strerror(errno));
+  ck_assert_int_ge(fputs(text, file), 0);
+  ck_assert_int_eq(fclose(file), 0);
+}
+
+/* Write ${text} to ${path} below root, with the folders that it needs. */
+static void put(const char *path, const char *text) {
+  char full[512];
+  snprintf(full, sizeof(full), "%s/%s", root, path);
+  for (char *slash = full + strlen(root) + 1; (slash = strchr(slash, '/')) != NULL; slash++) {
+    *slash = 0;
+    ck_assert(mkdir(full, 0700) == 0 || errno == EEXIST);
+    *slash = '/';
+  }
+  write_file(full, text);
+}
+
+/* The quota where /proc/self/cgroup reads ${text}. */
+static uint32_t quota(const char *text) {
+  write_file(self, text);
+  return cpu_quota(self, root);
+}
+
+START_TEST(v2_is_rounded_up) {
+  static const struct {
+    const char *text;
+    uint32_t cpus;
+  } cases[] = {
+      {"max 100000\n", 0},    {"100000 100000\n", 1}, {"100001 100000\n", 2},
+      {"150000 100000\n", 2}, {"1000 100000\n", 1},   {"400000 100000\n", 4},
+      {"50000 10000\n", 5},   {"", 0},                {"nonsense\n", 0},
+      {"100000\n", 0},        {"100000 0\n", 0},      {"-1 100000\n", 0},
+      {"0 100000\n", 0},      {"100000 -5\n", 0},     {"9000000000000 1\n", 0},
+  };
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    put("a/cpu.max", cases[i].text);
+    uint32_t cpus = quota("0::/a\n");
+    ck_assert_msg(cpus == cases[i].cpus, "'%s' gives %u", cases[i].text, cpus);
+  }
+}
+END_TEST
+
+START_TEST(v2_takes_the_smallest_up_to_the_root) {
+  put("a/b/c/cpu.max", "max 100000\n");
+  ck_assert_uint_eq(quota("0::/a/b/c\n"), 0);
+  put("a/cpu.max", "700000 100000\n");
+  ck_assert_uint_eq(quota("0::/a/b/c\n"), 7);
+  put("a/b/cpu.max", "500000 100000\n");
+  ck_assert_uint_eq(quota("0::/a/b/c\n"), 5);
+  put("a/b/c/cpu.max", "600000 100000\n");
+  ck_assert_uint_eq(quota("0::/a/b/c\n"), 5);
+  put("a/b/c/cpu.max", "300000 100000\n");
+  ck_assert_uint_eq(quota("0::/a/b/c\n"), 3);
+  put("cpu.max", "200000 100000\n");
+  ck_assert_uint_eq(quota("0::/a/b/c\n"), 2);
+  ck_assert_uint_eq(quota("0::/\n"), 2);
+  ck_assert_uint_eq(quota("0::/\n"), 2);
+}
+END_TEST
+
+START_TEST(v2_does_not_look_above_the_root_or_aside) {
+  char above[256];
+  snprintf(above, sizeof(above), "%s/cpu.max", folder);
+  write_file(above, "100000 100000\n");
+  put("a/cpu.max", "900000 100000\n");
+  put("a/other/cpu.max", "100000 100000\n");
+  put("ab/cpu.max", "100000 100000\n");
+  ck_assert_uint_eq(quota("0::/a/b\n"), 9);
+  ck_assert_uint_eq(quota("0::/\n"), 0);
+}
+END_TEST
+
+/* In a container the path is the host's, and the root is what is mounted. */
+START_TEST(a_path_that_is_not_there_leaves_the_root) {
+  put("cpu.max", "250000 100000\n");
+  ck_assert_uint_eq(quota("0::/system.slice/docker-1234.scope\n"), 3);
+  ck_assert_uint_eq(quota("0::/../../elsewhere\n"), 3);
+}
+END_TEST
+
+START_TEST(v1_quota_and_period) {
+  put("cpu,cpuacct/x/cpu.cfs_quota_us", "250000\n");
+  put("cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
+  put("cpu,cpuacct/x/y/cpu.cfs_quota_us", "-1\n");
+  put("cpu,cpuacct/x/y/cpu.cfs_period_us", "100000\n");
+  ck_assert_uint_eq(quota("4:cpu,cpuacct:/x/y\n"), 3);
+  ck_assert_uint_eq(quota("9:memory:/x\n4:cpu,cpuacct:/x/y\n"), 3);
+  ck_assert_uint_eq(quota("4:cpu,cpuacct:/elsewhere\n"), 0);
+  put("cpu,cpuacct/x/y/cpu.cfs_quota_us", "150000\n");
+  ck_assert_uint_eq(quota("4:cpu,cpuacct:/x/y\n"), 2);
+  put("cpu,cpuacct/x/y/cpu.cfs_period_us", "");
+  ck_assert_uint_eq(quota("4:cpu,cpuacct:/x/y\n"), 3);
+  put("cpu,cpuacct/x/cpu.cfs_period_us", "0\n");
+  ck_assert_uint_eq(quota("4:cpu,cpuacct:/x/y\n"), 0);
+}
+END_TEST
+
+START_TEST(v1_folder_may_be_called_cpu) {
+  put("cpu/x/cpu.cfs_quota_us", "400000\n");
+  put("cpu/x/cpu.cfs_period_us", "100000\n");
+  ck_assert_uint_eq(quota("4:cpu,cpuacct:/x\n"), 4);
+  ck_assert_uint_eq(quota("4:cpuacct,cpu:/x\n"), 4);
+  ck_assert_uint_eq(quota("4:cpu:/x\n"), 4);
+}
+END_TEST
+
+START_TEST(other_controllers_do_not_count) {
+  static const char *const names[] = {"cpuset", "cpuacct", "name=systemd", "notcpu"};
+  for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    char path[64], text[64];
+    snprintf(path, sizeof(path), "%s/x/cpu.cfs_quota_us", names[i]);
+    put(path, "100000\n");
+    snprintf(path, sizeof(path), "%s/x/cpu.cfs_period_us", names[i]);
+    put(path, "100000\n");
+    snprintf(text, sizeof(text), "3:%s:/x\n", names[i]);
+    ck_assert_uint_eq(quota(text), 0);
+  }
+}
+END_TEST
+
+START_TEST(both_versions_give_the_smaller) {
+  put("a/cpu.max", "300000 100000\n");
+  put("cpu/x/cpu.cfs_quota_us", "500000\n");
+  put("cpu/x/cpu.cfs_period_us", "100000\n");
+  ck_assert_uint_eq(quota("4:cpu:/x\n0::/a\n"), 3);
+  put("a/cpu.max", "800000 100000\n");
+  ck_assert_uint_eq(quota("4:cpu:/x\n0::/a\n"), 5);
+}
+END_TEST
+
+START_TEST(what_cannot_be_read_is_no_quota) {
+  ck_assert_uint_eq(cpu_quota("/nonexistent/self", root), 0);
+  ck_assert_uint_eq(quota(""), 0);
+  ck_assert_uint_eq(quota("nonsense\n"), 0);
+  ck_assert_uint_eq(quota("4:cpu\n"), 0);
+  ck_assert_uint_eq(quota("::\n"), 0);
+  static char longest[9000] = "0::/";
+  memset(longest + 4, 'x', sizeof(longest) - 5);
+  put("cpu.max", "100000 100000\n");
+  ck_assert_uint_eq(quota(longest), 0); /* longer than any path */
+}
+END_TEST
+
+/* ---- affinity ---- */
+
+/* The CPUs that the test may use, in order. */
+static int cpus_of(int cpus[CPU_SETSIZE]) {
+  cpu_set_t set;
+  ck_assert_int_eq(sched_getaffinity(0, sizeof(set), &set), 0);
+  int count = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+    if (CPU_ISSET(cpu, &set)) {
+      cpus[count++] = cpu;
+    }
+  }
+  return count;
+}
+
+static void allow_only(int cpu) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+}
+
+START_TEST(usable_respects_the_affinity) {
+  int cpus[CPU_SETSIZE];
+  int count = cpus_of(cpus);
+  bool from_cgroup;
+  uint32_t usable = cpu_usable(&from_cgroup);
+  ck_assert_uint_ge(usable, 1);
+  ck_assert_uint_le(usable, (uint32_t)count);
+  ck_assert(from_cgroup == (usable < (uint32_t)count));
+  allow_only(cpus[count - 1]);
+  ck_assert_uint_eq(cpu_usable(&from_cgroup), 1);
+  ck_assert(!from_cgroup);
+}
+END_TEST
+
+struct pinned {
+  uint32_t index;
+  int result, count, cpu;
+};
+
+static void *pin(void *argument) {
+  struct pinned *pinned = argument;
+  int cpus[CPU_SETSIZE];
+  pinned->result = cpu_pin(pinned->index);
+  pinned->count = cpus_of(cpus);
+  pinned->cpu = cpus[0];
+  return NULL;
+}
+
+START_TEST(pin_counts_round) {
+  int cpus[CPU_SETSIZE];
+  int count = cpus_of(cpus);
+  for (int i = 0; i < 2 * count + 1; i++) {
+    struct pinned pinned = {.index = (uint32_t)i};
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, pin, &pinned), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_int_eq(pinned.result, 0);
+    ck_assert_int_eq(pinned.count, 1);
+    ck_assert_int_eq(pinned.cpu, cpus[i % count]);
+  }
+}
+END_TEST
+
+START_TEST(names_are_cut) {
+  char name[16];
+  cpu_name("xchg-work-0");
+  ck_assert_int_eq(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
+  ck_assert_str_eq(name, "xchg-work-0");
+  cpu_name("xchg-work-12345678");
+  ck_assert_int_eq(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
+  ck_assert_str_eq(name, "xchg-work-12345");
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("cpu");
+  TCase *cases = tcase_create("quota");
+  tcase_add_checked_fixture(cases, setup, teardown);
+  tcase_set_timeout(cases, 60);
+  tcase_add_test(cases, v2_is_rounded_up);
+  tcase_add_test(cases, v2_takes_the_smallest_up_to_the_root);
+  tcase_add_test(cases, v2_does_not_look_above_the_root_or_aside);
+  tcase_add_test(cases, a_path_that_is_not_there_leaves_the_root);
+  tcase_add_test(cases, v1_quota_and_period);
+  tcase_add_test(cases, v1_folder_may_be_called_cpu);
+  tcase_add_test(cases, other_controllers_do_not_count);
+  tcase_add_test(cases, both_versions_give_the_smaller);
+  tcase_add_test(cases, what_cannot_be_read_is_no_quota);
+  suite_add_tcase(suite, cases);
+  cases = tcase_create("affinity");
+  tcase_set_timeout(cases, 60);
+  tcase_add_test(cases, usable_respects_the_affinity);
+  tcase_add_test(cases, pin_counts_round);
+  tcase_add_test(cases, names_are_cut);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,141 @@
+/*
+ * check_signals: what reaches the descriptor, what is ignored, and that nothing kills the process.
+ *
+ * Each test runs in a child process (libcheck forks), whose signals it may bend.
+ */
+#include "pool/signals.h"
+
+#include "tests/unit/pool_kit.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+static int open_signals(void) {
+  int fd = signals_open();
+  ck_assert_int_ne(fd, -1);
+  return fd;
+}
+
+static void send_self(int number) { ck_assert_int_eq(kill(getpid(), number), 0); }
+
+static void expect(int fd, enum signals_what what) {
+  struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_int_eq(signals_next(fd), what);
+}
+
+START_TEST(each_signal_has_its_word) {
+  int fd = open_signals();
+  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE); /* never waits */
+  static const struct {
+    int number;
+    enum signals_what what;
+  } cases[] = {{SIGTERM, SIGNALS_STOP},
+               {SIGINT, SIGNALS_STOP},
+               {SIGQUIT, SIGNALS_STOP},
+               {SIGUSR1, SIGNALS_STATS},
+               {SIGCHLD, SIGNALS_CHILD}};
+  for (size_t i = 0; i < count_of(cases); i++) {
+    send_self(cases[i].number);
+    expect(fd, cases[i].what);
+    ck_assert_int_eq(signals_next(fd), SIGNALS_NONE);
+  }
+  close(fd);
+}
+END_TEST
+
+START_TEST(two_stops_are_two) {
+  int fd = open_signals();
+  send_self(SIGTERM);
+  expect(fd, SIGNALS_STOP);
+  send_self(SIGTERM);
+  send_self(SIGINT);
+  expect(fd, SIGNALS_STOP);
+  expect(fd, SIGNALS_STOP);
+  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE);
+  close(fd);
+}
+END_TEST
+
+START_TEST(some_are_ignored) {
+  int fd = open_signals();
+  send_self(SIGHUP);
+  send_self(SIGUSR2);
+  send_self(SIGPIPE);
+  int ends[2];
+  ck_assert_int_eq(pipe(ends), 0);
+  close(ends[0]);
+  ck_assert_int_eq(write(ends[1], "x", 1), -1); /* and the process lives */
+  ck_assert_int_eq(errno, EPIPE);
+  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE);
+  close(ends[1]);
+  close(fd);
+}
+END_TEST
+
+/* A shell's background job inherits SIGINT and SIGQUIT ignored. */
+START_TEST(what_was_ignored_arrives) {
+  signal(SIGINT, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  signal(SIGCHLD, SIG_IGN);
+  int fd = open_signals();
+  send_self(SIGINT);
+  expect(fd, SIGNALS_STOP);
+  send_self(SIGTERM);
+  expect(fd, SIGNALS_STOP);
+  pid_t pid = fork();
+  ck_assert_int_ne(pid, -1);
+  if (pid == 0) {
+    _exit(3);
+  }
+  expect(fd, SIGNALS_CHILD);
+  int status;
+  ck_assert_int_eq(waitpid(pid, &status, 0), pid); /* an ignored SIGCHLD would have reaped it */
+  ck_assert_int_eq(WEXITSTATUS(status), 3);
+  close(fd);
+}
+END_TEST
+
+static void *mask_of_thread(void *mask) {
+  pthread_sigmask(SIG_BLOCK, NULL, mask);
+  return NULL;
+}
+
+START_TEST(threads_inherit_the_mask) {
+  int fd = open_signals();
+  sigset_t mask;
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, mask_of_thread, &mask), 0);
+  pthread_join(thread, NULL);
+  ck_assert(sigismember(&mask, SIGTERM) && sigismember(&mask, SIGINT) &&
+            sigismember(&mask, SIGQUIT) && sigismember(&mask, SIGUSR1) &&
+            sigismember(&mask, SIGCHLD));
+  ck_assert(!sigismember(&mask, SIGSEGV) && !sigismember(&mask, SIGABRT));
+  close(fd);
+}
+END_TEST
+
+START_TEST(the_descriptor_is_ours_alone) {
+  int fd = open_signals();
+  ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+  ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+  close(fd);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("signals");
+  TCase *cases = tcase_create("signals");
+  tcase_set_timeout(cases, 60);
+  tcase_add_test(cases, each_signal_has_its_word);
+  tcase_add_test(cases, two_stops_are_two);
+  tcase_add_test(cases, some_are_ignored);
+  tcase_add_test(cases, what_was_ignored_arrives);
+  tcase_add_test(cases, threads_inherit_the_mask);
+  tcase_add_test(cases, the_descriptor_is_ours_alone);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}
