@@ -1,1 +1,18 @@
-# Benchmarks: none yet.
+# The harness, xchg-bench: its modules in an archive, so that unit tests can link them, and main.
+#
+#   benchmarks/xchg-bench/*.c  -> $(B)/bench.a (main.c apart) -> $(B)/xchg-bench
+
+BENCH_MAIN = benchmarks/xchg-bench/main.c
+BENCH_SOURCES := $(sort $(filter-out $(BENCH_MAIN),$(wildcard benchmarks/xchg-bench/*.c)))
+BENCH_OBJECTS = $(BENCH_SOURCES:%.c=$(B)/obj/%.o)
+
+all: $(patsubst %/main.c,$(B)/xchg-bench,$(wildcard $(BENCH_MAIN)))
+
+$(B)/xchg-bench: $(B)/obj/$(BENCH_MAIN:.c=.o) $(B)/bench.a $(B)/internal.a $(B)/.flags-link
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS_XCHGD) -lm
+
+$(B)/bench.a: $(BENCH_OBJECTS) $(B)/.flags-bench
+	$(call say,AR  )rm -f $@ && ar rcs $@ $(BENCH_OBJECTS)
+
+$(B)/.flags-bench: FORCE
+	$(call remember,$(BENCH_SOURCES))

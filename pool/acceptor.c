@@ -99,6 +99,13 @@ static void close_door(struct acceptor *acceptor, struct door *door) {
   listener_close(door->listener);
 }
 
+/* Nobody can come to a UNIX listener that was shut, yet epoll reports it as ready for good. */
+static void close_if_shut(struct acceptor *acceptor, struct door *door) {
+  if (door->listener->retired && door->listener->where.addr.family == ADDR_UNIX) {
+    close_door(acceptor, door);
+  }
+}
+
 static uint32_t doors_open(const struct acceptor *acceptor) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
@@ -240,6 +247,7 @@ static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint3
         }
         break;
       case ACCEPT_NONE:
+        close_if_shut(acceptor, door);
         return i;
       case ACCEPT_NEXT:
         note_failed(acceptor, errno);
@@ -312,10 +320,14 @@ static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
   }
 }
 
-/* The grace is over: whoever is in a queue still comes in; an empty queue closes its listener. */
+/*
+ * The grace is over: whoever is in a queue still comes in; an empty queue closes its listener.
+ * Without a listener there is nobody to be graceful to.
+ */
 static void conclude_stop(struct acceptor *acceptor) {
   uint64_t now_ns = acceptor->reactor.now_ns;
-  if (acceptor->stop_ns == NEVER || now_ns < grace_over_ns(acceptor)) {
+  if (acceptor->stop_ns == NEVER ||
+      (now_ns < grace_over_ns(acceptor) && doors_open(acceptor) > 0)) {
     return;
   }
   bool impatient = now_ns >= patience_over_ns(acceptor);
@@ -381,8 +393,10 @@ static bool ending(const struct acceptor *acceptor) {
 
 /* Has what it waits for been released? */
 static bool released(const struct acceptor *acceptor) {
-  return ending(acceptor) ? live(acceptor) == 0
-                          : acceptor->state == ACCEPT_PAUSED && may_resume(acceptor);
+  if (ending(acceptor) && !acceptor->holding) {
+    return live(acceptor) == 0;
+  }
+  return acceptor->state == ACCEPT_PAUSED && may_resume(acceptor);
 }
 
 static void wait_turn(struct acceptor *acceptor) {

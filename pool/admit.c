@@ -104,9 +104,19 @@ static struct admit_node *find(struct admit *admit, uint32_t chain, const struct
   return found;
 }
 
-static struct admit_node *insert(struct admit *admit, uint32_t chain, const struct addr *key) {
-  for (uint32_t i = 0; admit->free == NO_NODE && i <= admit->chains_mask; i++) {
+/*
+ * Take back every node that nobody holds, not just the first: a walk that stopped there would begin
+ * anew for the next address, and each accept would cost a walk over half of the table.
+ */
+static void sweep(struct admit *admit) {
+  for (uint32_t i = 0; i <= admit->chains_mask; i++) {
     find(admit, i, NULL);
+  }
+}
+
+static struct admit_node *insert(struct admit *admit, uint32_t chain, const struct addr *key) {
+  if (admit->free == NO_NODE) {
+    sweep(admit);
   }
   assert(admit->free != NO_NODE); /* fewer connections than nodes */
   uint32_t index = admit->free;

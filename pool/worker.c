@@ -166,7 +166,10 @@ static void read_letters(struct worker *worker) {
 
 /* ---- turns ---- */
 
-/* Poll for a while before sleeping; return true if something came. */
+/*
+ * Poll for a while before sleeping, not beyond the next time when something is due; return true if
+ * something came.
+ */
 static bool spin(struct worker *worker) {
   uint64_t until_ns = worker->reactor.now_ns + worker->config->spin_ns;
   do {
@@ -174,7 +177,7 @@ static bool spin(struct worker *worker) {
     if (worker->reactor.ready > 0 || !inbox_empty(&worker->inbox)) {
       return true;
     }
-  } while (worker->reactor.now_ns < until_ns &&
+  } while (worker->reactor.now_ns < until_ns && worker->reactor.now_ns < worker->cut_ns &&
            wheel_next_ns(&worker->reactor.wheel) > worker->reactor.now_ns);
   return false;
 }
@@ -184,7 +187,8 @@ static void wait_turn(struct worker *worker, bool more) {
     reactor_wait(&worker->reactor, 0);
     return;
   }
-  if (worker->config->spin_ns > 0 && spin(worker)) {
+  bool spins = worker->config->spin_ns > 0 && worker->config->model == MODEL_POOL;
+  if (spins && spin(worker)) {
     return;
   }
   if (!inbox_doze(&worker->inbox)) {
@@ -232,6 +236,7 @@ void worker_run(struct worker *worker) {
 }
 
 void worker_serve(struct worker *worker, const struct guest *guest) {
+  reactor_wait(&worker->reactor, 0); /* the time: the last one was taken with the guest before */
   welcome(worker, guest);
   while (worker->conns.used > 0) {
     wait_turn(worker, false);

@@ -18,7 +18,8 @@ helpers = $(filter-out tests/$(1)/check_% tests/$(1)/stress_%,$(wildcard tests/$
 UNIT_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,unit))
 CONC_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,conc))
 FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault))
-link_test = $(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS_TESTS)
+# Sorted, bench.a comes before internal.a, which it needs.
+link_test = $(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(sort $(filter %.a,$^)) $(LIBS_TESTS)
 
 $(B)/tests/check_%: $(B)/obj/tests/unit/check_%.o $(UNIT_HELPERS) $(B)/internal.a $(B)/.flags-link
 	@mkdir -p $(@D)
@@ -29,6 +30,11 @@ $(B)/tests/conc/%: $(B)/obj/tests/conc/%.o $(CONC_HELPERS) $(B)/internal.a $(B)/
 $(B)/tests/fault/%: $(B)/seam/tests/fault/%.o $(FAULT_HELPERS) $(B)/seam.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(link_test)
+
+# Those that look into the harness, #include "xchg-bench/x.h", are linked with its archive.
+BENCH_UNIT := $(shell grep -l '"xchg-bench/' tests/unit/check_*.c)
+$(BENCH_UNIT:tests/unit/%.c=$(B)/tests/%): $(B)/bench.a
+$(BENCH_UNIT:%.c=$(B)/obj/%.o): private XCFLAGS += -Ibenchmarks -Ibenchmarks/xchg-bench
 
 # The same sources once more, their system calls through tests/fault/seam.h (see core/sys.h).
 SEAM_OBJECTS = $(SOURCES:%.c=$(B)/seam/%.o)

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_MAX 4096
+#define FILE_MAX 8192
 #define PATH_LONGEST 96
 
 struct counters {
@@ -86,11 +86,10 @@ static int read_cpu(int pid, double *cpu_s) {
   if (read_file(path, text) == -1)
     return -1;
   const char *rest = strrchr(text, ')');
-  if (rest == NULL ||
-      sscanf(rest + 1,
-             " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64 " %" SCNu64
-             " %" SCNu64,
-             &ticks[0], &ticks[1], &ticks[2], &ticks[3]) != 4)
+  if (rest == NULL || sscanf(rest + 1,
+                             " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+                             " %" SCNu64 " %" SCNu64,
+                             &ticks[0], &ticks[1], &ticks[2], &ticks[3]) != 4)
     return -1;
   *cpu_s = (double)(ticks[0] + ticks[1] + ticks[2] + ticks[3]) / (double)sysconf(_SC_CLK_TCK);
   return 0;

@@ -9,8 +9,16 @@
 
 #include "bench.h"
 
-/** The terminal's table, its first lines as wrk and wrk2 print them. */
+/**
+ * The terminal's table. Its first lines, as wrk and wrk2 print them, say what is going to run and
+ * are written before it.
+ */
+void report_text_begin(FILE *out, const struct options *options);
 void report_text(FILE *out, const struct options *options, const struct result *result);
+
+/** A row a run and, of repeated runs, the medians: what follows the tables of several runs. */
+void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
+                      uint32_t count);
 
 /**
  * One JSON object, schema BENCH_SCHEMA; of several ${runs} (--repeat), medians at the top and each

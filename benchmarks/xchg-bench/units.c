@@ -22,7 +22,7 @@ struct unit {
 /* Each list ends with a NULL name. */
 static const struct unit counts[] = {{"", 1},    {"k", 1e3}, {"K", 1e3},
                                      {"M", 1e6}, {"G", 1e9}, {NULL, 0}};
-static const struct unit times[] = {{"", 1e9},   {"us", 1e3},  {"ms", 1e6},    {"s", 1e9},
+static const struct unit times[] = {{"", 1e9},   {"us", 1e3},   {"ms", 1e6}, {"s", 1e9},
                                     {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
 
 #define DIGITS_MAX 17
@@ -95,7 +95,10 @@ const char *units_format_duration(uint64_t time_ns, char text[UNITS_TEXT_MAX]) {
   static const struct {
     const char *name;
     uint64_t ns;
-  } units[] = {{"h", 3600 * NS_PER_S}, {"m", 60 * NS_PER_S}, {"s", NS_PER_S}, {"ms", NS_PER_MS},
+  } units[] = {{"h", 3600 * NS_PER_S},
+               {"m", 60 * NS_PER_S},
+               {"s", NS_PER_S},
+               {"ms", NS_PER_MS},
                {"us", NS_PER_US}};
   if (time_ns == 0)
     return memcpy(text, "0s", 3);

@@ -29,8 +29,11 @@ enum fault_call {
   FAULT_CALLS
 };
 
-/** Forget all orders and counts. */
+/** Forget all orders and counts. While no other thread runs. */
 void fault_reset(void);
+
+/** Forget all orders. */
+void fault_heal(void);
 
 /**
  * fault_fail(call, nth, error, times):

@@ -44,13 +44,17 @@ static struct {
 
 /* ---- orders ---- */
 
-void fault_reset(void) {
+void fault_heal(void) {
   for (int i = 0; i < FAULT_CALLS; i++) {
-    struct order *order = &kernel.orders[i];
-    atom_store_relaxed_u64(&order->first, 0);
-    atom_store_relaxed_u64(&order->last, 0);
-    atom_store_relaxed_u64(&order->count, 0);
-    atom_store_relaxed_u64(&order->cut, 0);
+    atom_store_relaxed_u64(&kernel.orders[i].first, 0);
+    atom_store_relaxed_u64(&kernel.orders[i].cut, 0);
+  }
+}
+
+void fault_reset(void) {
+  fault_heal();
+  for (int i = 0; i < FAULT_CALLS; i++) {
+    atom_store_relaxed_u64(&kernel.orders[i].count, 0);
   }
   atom_store_relaxed_u64(&kernel.hits, 0);
   atom_store_relaxed_u64(&kernel.bad_closes, 0);

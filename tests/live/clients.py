@@ -5,6 +5,7 @@ pieces and sees to it that the server has read one before it sends the next; end
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -13,10 +14,10 @@ import termios
 import threading
 import time
 
-from xchgd import LIMIT, REASONS, WRAP, Server, receive_all
+from xchgd import LIMIT, PLAIN, REASONS, Server, receive_all
 
 # Memory and speed say nothing under valgrind or in a sanitizer's build.
-INSTRUMENTED = bool(WRAP) or os.environ.get("XCHGD_SANITIZED") == "1"
+INSTRUMENTED = not PLAIN or os.environ.get("XCHGD_SANITIZED") == "1"
 
 MIB = 1 << 20
 
@@ -69,39 +70,55 @@ def unacknowledged(client):
     return struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, b"\0" * 4))[0]
 
 
-def unread_ports(server):
-    """The clients' ports whose IPv4 connections hold bytes that the server has not read yet."""
-    ports = set()
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        next(table)
-        for line in table:
-            _, local, remote, state, queues = line.split(None, 5)[:5]
-            if int(local[-4:], 16) == server.port and state in ("01", "08") and queues[-8:] != "00000000":
-                ports.add(int(remote[-4:], 16))
-    return ports
+# Asks the kernel about one IPv4 TCP connection (sock_diag(7)); /proc/net/tcp would list thousands in TIME_WAIT.
+NETLINK_SOCK_DIAG = 4
+SOCK_DIAG_BY_FAMILY = 20
+NLMSG_ERROR = 2
+NLM_F_REQUEST = 1
+NO_COOKIE = b"\xff" * 8
+
+
+def unread_bytes(netlink, client):
+    """The bytes that arrived from ${client} and that the server has not read; 0 where its connection has gone."""
+    try:
+        here, there = client.getsockname(), client.getpeername()
+    except OSError:  # both sides have closed
+        return 0
+    question = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xffffffff)
+    question += struct.pack("!HH16s16s", there[1], here[1], socket.inet_aton(there[0]), socket.inet_aton(here[0]))
+    question += struct.pack("=I", 0) + NO_COOKIE
+    netlink.send(struct.pack("=IHHII", 16 + len(question), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0) + question)
+    answer = netlink.recv(4096)
+    kind = struct.unpack_from("=H", answer, 4)[0]
+    if kind == NLMSG_ERROR:
+        failure = -struct.unpack_from("=i", answer, 16)[0]
+        if failure != errno.ENOENT:
+            raise OSError(failure, os.strerror(failure))
+        return 0
+    return struct.unpack_from("=I", answer, 16 + 4 + 48 + 4)[0]
 
 
 def wait_acknowledged(clients):
     """Wait until the server's kernel has acknowledged all that the clients sent; a delayed one takes 40 ms."""
     deadline = time.monotonic() + LIMIT
-    waiting = {client.getsockname()[1]: client for client in clients}
-    while waiting:
-        waiting = {port: client for port, client in waiting.items() if unacknowledged(client)}
+    while waiting := [client for client in clients if unacknowledged(client)]:
         os.sched_yield()
         if time.monotonic() > deadline:
             raise AssertionError(f"{len(waiting)} clients have bytes that nobody acknowledged")
 
 
-def wait_read(server, clients):
-    """Wait until the server has read all that has arrived from the clients, as the kernel's table shows it.
+def wait_read(clients):
+    """Wait until the server has read all that has arrived from the clients, as its kernel knows it.
 
     Over loopback that is nearly always all they sent; who needs it for sure calls wait_acknowledged first.
     """
     deadline = time.monotonic() + LIMIT
-    ports = {client.getsockname()[1] for client in clients}
-    while unread := unread_ports(server) & ports:
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{len(unread)} clients have bytes that the server did not read")
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
+        netlink.connect((0, 0))
+        while clients := [client for client in clients if unread_bytes(netlink, client)]:
+            os.sched_yield()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{len(clients)} clients have bytes that the server did not read")
 
 
 def every_split(data, pairs=True):
@@ -129,7 +146,7 @@ def play(server, streams, half_close, together=400):
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for turn in range(max(map(len, part))):
                 if turn > 0:
-                    wait_read(server, clients)
+                    wait_read(clients)
                 for client, pieces in zip(clients, part):
                     if turn < len(pieces):
                         client.sendall(pieces[turn])

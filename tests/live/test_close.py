@@ -244,7 +244,7 @@ class Departures(unittest.TestCase):
                 for client in clients:
                     client.sendall(b"\1he")
                 wait_acknowledged(clients)
-                wait_read(server, clients)
+                wait_read(clients)
                 self.assertEqual(ended(server.stats()), {"open": 50})
                 for client in clients:
                     reset(client)

@@ -251,7 +251,7 @@ class Ends(Case):
                 client.sendall(message + b"\r\n")
                 client.shutdown(socket.SHUT_WR)
                 wait_acknowledged([client])
-                wait_read(server, [client])
+                wait_read([client])
                 answer = bytearray()
                 while chunk := client.recv(4096):
                     answer += chunk
@@ -385,7 +385,7 @@ class Limits(Case):
             for client in clients:
                 client.sendall(struct.pack(">I", 1 << 30) + b"x" * 1000)
             wait_acknowledged(clients)
-            wait_read(server, clients)
+            wait_read(clients)
             self.assertEqual(ended(server.stats()), {"open": clients_count})
             if not INSTRUMENTED:
                 self.assertLess(server.resident_bytes() - resident, 4 * MIB)

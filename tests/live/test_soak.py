@@ -184,6 +184,13 @@ class RudeLoad(unittest.TestCase):
         """The totals of 2,000 rude clients add up, reason by reason."""
         self.check(200 if INSTRUMENTED else 2000, XCHG_MESSAGE_TIMEOUT=f"{int(500 * SLOW)}ms")
 
+    def test_rude_load_of_models(self):
+        """So do those of a few hundred under a process or a thread a connection."""
+        for model in ("fork", "thread"):
+            with self.subTest(model):
+                self.check(100 if INSTRUMENTED else 500, seed=model, XCHG_MODEL=model,
+                           XCHG_MESSAGE_TIMEOUT=f"{int(500 * SLOW)}ms")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -8,7 +8,8 @@ A test says what it waits for and gets it or fails at LIMIT; nothing here sleeps
             self.assertEqual(receive_all(client), b"hello\n")
         totals = server.stop()
 
-Environment of the suite: XCHGD = the program, XCHGD_WRAP = a command before it (valgrind ...), XCHGD_SLOW = what to multiply LIMIT by.
+Environment of the suite: XCHGD = the program, XCHGD_WRAP = a command before it (valgrind ...), XCHGD_SLOW = what to multiply LIMIT by,
+XCHGD_VARIANT = how the program was built (asan, tsan ...).
 A wrap of one server (strace, ...) stands before that one and ends in an exec, so that the server's process id is that of the child.
 """
 
@@ -31,6 +32,8 @@ PROGRAM = os.environ.get("XCHGD", os.path.join(TOP, "build", "xchgd"))
 WRAP = shlex.split(os.environ.get("XCHGD_WRAP", ""))
 SLOW = float(os.environ.get("XCHGD_SLOW", "1"))
 LIMIT = 20.0 * SLOW  # seconds until a wait is a failure
+# Is this the program as it ships, whose memory and CPU time mean something?
+PLAIN = not WRAP and os.environ.get("XCHGD_VARIANT", "") in ("", "release", "clang", "cov")
 
 GREETING = b"Message from server\0"
 REASONS = ("peer", "reset", "too_long", "truncated", "idle", "message", "write", "lifetime", "denied", "per_ip",
@@ -54,7 +57,8 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 def strace(*inject, trace="accept4"):
     """A wrap that runs the server under strace with these injections; -D: the server stays our child."""
-    command = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={trace}"]
+    quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # looking for leaks is tracing as well: one at a time
+    command = ["env", f"ASAN_OPTIONS={quiet}", "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={trace}"]
     for rule in inject:
         command += ["-e", f"inject={rule}"]
     return command
@@ -112,8 +116,12 @@ class Server:
             self._reader.start()
         self.addresses = []
         if wait and stderr is None:
-            for i in range(count):
-                self.addresses.append(self.wait_line("listening", nth=i)["addr"])
+            try:
+                for i in range(count):
+                    self.addresses.append(self.wait_line("listening", nth=i)["addr"])
+            except BaseException:
+                self.__exit__()
+                raise
 
     def _read(self, fd):
         with os.fdopen(fd, errors="backslashreplace") as stream:

@@ -222,8 +222,7 @@ static uint64_t next_random(uint64_t *state) {
 
 /* A connection of the ${customer}th customer: even ones IPv4, odd ones a /64. */
 static struct guest of_customer(uint32_t customer, uint64_t *random) {
-  return customer % 2 == 0 ? ipv4(0x0a000000 + customer * 77)
-                           : ipv6(customer, next_random(random));
+  return customer % 2 == 0 ? ipv4(0x0a000000 + customer * 77) : ipv6(customer, next_random(random));
 }
 
 START_TEST(like_a_naive_model) {

@@ -23,6 +23,12 @@ static void ends_after(struct rig *rig, uint64_t limit_ns, enum xchg_reason why)
   rig_over(rig, why);
 }
 
+/* The peer reads so much that a buffer of the kernel is freed (64 KiB at most, in one piece). */
+static void take_some(int fd) {
+  static char some[70000];
+  ck_assert_int_gt(recv(fd, some, sizeof(some), 0), 0);
+}
+
 START_TEST(test_idle) {
   struct rig rig;
   rig_init(&rig);
@@ -50,10 +56,9 @@ START_TEST(test_idle_is_prolonged_by_acknowledgement) {
   for (int i = 0; i < 10; i++) {
     RIG_PUT(&rig, fd, "z\0");
   }
-  char byte[20000];
   for (int i = 0; i < 6; i++) {
     rig_advance(&rig, rig.config.idle_timeout_ns - NS_PER_S);
-    ck_assert_int_gt(recv(fd, byte, sizeof(byte), 0), 0); /* in the kernel: nothing is written */
+    take_some(fd);
     rig_advance(&rig, 2 * NS_PER_S);
     ck_assert_uint_eq(rig.closes, 0);
   }
@@ -93,15 +98,12 @@ START_TEST(test_message_starts_anew) {
   rig_init(&rig);
   rig_start(&rig, false);
   int fd = rig_connect(&rig);
+  RIG_PUT(&rig, fd, "b");
   for (int i = 0; i < 5; i++) {
-    RIG_PUT(&rig, fd, "a");
     rig_advance(&rig, rig.config.message_timeout_ns - NS_PER_S);
     still_open(&rig);
     RIG_PUT(&rig, fd, "\0b");
-    RIG_GET(&rig, fd, i == 0 ? "a\0" : "b");
-    if (i > 0) {
-      RIG_GET(&rig, fd, "a\0");
-    }
+    RIG_GET(&rig, fd, "b\0");
   }
   ends_after(&rig, rig.config.message_timeout_ns, XCHG_MESSAGE);
   close(fd);
@@ -171,9 +173,8 @@ START_TEST(test_write_is_prolonged_by_progress) {
   int fd = rig_connect(&rig);
   RIG_PUT(&rig, fd, "z\0");
   rig_settle(&rig);
-  char some[20000];
   for (int i = 0; i < 5; i++) {
-    ck_assert_int_gt(recv(fd, some, sizeof(some), 0), 0);
+    take_some(fd);
     rig_advance(&rig, rig.config.write_timeout_ns + SOON_NS);
     ck_assert_uint_eq(rig.closes, 0);
   }

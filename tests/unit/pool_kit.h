@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/un.h>
@@ -21,19 +22,18 @@
 #define PATIENCE_NS (60 * NS_PER_S)
 
 /* Look until ${condition} holds. */
-#define AWAIT(condition)                                                \
-  do {                                                                  \
-    uint64_t until_ns_ = sys_now_ns() + PATIENCE_NS;                    \
-    while (!(condition)) {                                              \
+#define AWAIT(condition)                                               \
+  do {                                                                 \
+    uint64_t until_ns_ = sys_now_ns() + PATIENCE_NS;                   \
+    while (!(condition)) {                                             \
       ck_assert_msg(sys_now_ns() < until_ns_, "in vain: " #condition); \
-      poll(NULL, 0, 1);                                                 \
-    }                                                                   \
+      poll(NULL, 0, 1);                                                \
+    }                                                                  \
   } while (0)
 
 static inline struct sockaddr_in kit_loopback(uint16_t port) {
-  return (struct sockaddr_in){.sin_family = AF_INET,
-                              .sin_port = htons(port),
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  return (struct sockaddr_in){
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 /* A client's reads and writes wait, but not for ever. */

@@ -163,6 +163,17 @@ static inline void rig_fini(struct rig *rig) {
   free(rig->got);
 }
 
+/* Does this machine have IPv6? */
+static inline bool rig_has_ipv6(void) {
+  struct sockaddr_in6 at = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+  int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  bool has = fd != -1 && bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0;
+  if (fd != -1) {
+    close(fd);
+  }
+  return has;
+}
+
 /* Descriptors that this process has open. */
 static inline unsigned rig_descriptors(void) {
   DIR *dir = opendir("/proc/self/fd");
@@ -394,11 +405,13 @@ struct rig_test {
   int times;
 };
 
-/* Run the tests of ${module}. Return: the exit status. */
-static inline int rig_run(const char *module, const struct rig_test *tests, size_t count) {
+/* Run the tests of ${module}, each between ${set_up} and ${tear_down}. Return: the exit status. */
+static inline int rig_run_fixture(const char *module, const struct rig_test *tests, size_t count,
+                                  SFun set_up, SFun tear_down) {
   Suite *suite = suite_create(module);
   TCase *tcase = tcase_create(module);
   tcase_set_timeout(tcase, 120);
+  tcase_add_checked_fixture(tcase, set_up, tear_down);
   for (size_t i = 0; i < count; i++) {
     tcase_add_loop_test(tcase, tests[i].test, 0, tests[i].times);
   }
@@ -408,6 +421,10 @@ static inline int rig_run(const char *module, const struct rig_test *tests, size
   int failed = srunner_ntests_failed(runner);
   srunner_free(runner);
   return failed == 0 ? 0 : 1;
+}
+
+static inline int rig_run(const char *module, const struct rig_test *tests, size_t count) {
+  return rig_run_fixture(module, tests, count, NULL, NULL);
 }
 
 #endif

@@ -1,0 +1,406 @@
+/*
+ * client: see client.h.  A connection is registered once, edge-triggered, for input and output: the
+ * kernel reports EPOLLOUT by itself only after a short write, and beside other events for nothing.
+ * An established exchange costs one recv and one send; the time is taken once, behind the recv.
+ */
+#include "client.h"
+
+#include "core/sys.h"
+#include "net/sock.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+/* Buffers' worth a turn: the others wait meanwhile. */
+#define ROUNDS_MAX 16
+
+/* A run of the pool that is worth a system call of its own instead of a copy. */
+#define DIRECT_SIZE 16384
+
+#define LAST_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
+
+void client_init(struct client *client, uint32_t number, uint64_t *starts) {
+  *client = (struct client){.fd = -1, .number = number, .starts = starts};
+}
+
+/* ---- the exchange's beginning and end ---- */
+
+uint64_t client_intended_ns(const struct client_env *env, const struct client *client,
+                            uint64_t exchange, uint64_t start) {
+  if (env->schedule == NULL) {
+    return start;
+  }
+  const uint64_t k = client->number + exchange * env->connections;
+  return add_sat_u64(env->start_ns, schedule_time_ns(env->schedule, k));
+}
+
+static uint64_t *start_of(const struct client_env *env, const struct client *client,
+                          uint64_t message) {
+  const uint32_t pipeline = env->pipeline;
+  if (env->counted || pipeline == 1) {
+    return client->starts;
+  }
+  return &client->starts[message % pipeline];
+}
+
+uint64_t client_start_ns(const struct client_env *env, const struct client *client,
+                         uint64_t exchange) {
+  return *start_of(env, client, exchange);
+}
+
+bool client_can_begin(const struct client_env *env, const struct client *client) {
+  return client->state == CLIENT_OPEN && client->begun < client->last &&
+         client->begun - client->in < env->pipeline;
+}
+
+void client_begin(struct client_env *env, struct client *client) {
+  *start_of(env, client, client->begun) = env->now;
+  if (!client->idle) {
+    tally_begin(env->tally, client_intended_ns(env, client, client->begun, env->now), env->now);
+  }
+  client->begun++;
+}
+
+void client_begin_counted(struct client_env *env, struct client *client) {
+  client->starts[0] = env->now;
+  client->answered = false;
+  client->in = client->out = client->begun = 0;
+  client->last = env->per_connection;
+  tally_begin(env->tally, client_intended_ns(env, client, client->exchange, env->now), env->now);
+  client->exchange++;
+}
+
+uint64_t client_in_flight(const struct client_env *env, const struct client *client) {
+  return env->counted && !client->idle ? client->state != CLIENT_CLOSED
+                                       : client->begun - client->in;
+}
+
+uint64_t client_oldest_ns(const struct client_env *env, const struct client *client) {
+  if (client_in_flight(env, client) == 0) {
+    return NEVER;
+  }
+  return *start_of(env, client, client->in);
+}
+
+/* The hash's number of a message: those of a counted exchange go on over its connections. */
+static uint64_t sequence_of(const struct client_env *env, const struct client *client,
+                            uint64_t message) {
+  return env->counted ? client->exchange * env->per_connection + message : message;
+}
+
+/* The counted exchange's pipeline: as many messages as may be on their way. */
+static void extend(const struct client_env *env, struct client *client) {
+  if (env->counted && !client->idle) {
+    client->begun =
+        env->replies ? min_u64(client->last, client->in + env->pipeline) : client->last;
+  }
+}
+
+static void end_message(struct client_env *env, struct client *client) {
+  const uint64_t message = client->in++;
+  client->failures = 0;
+  if (env->counted || client->idle) {
+    extend(env, client);
+    return;
+  }
+  if (!env->replies) {
+    tally_end_unmeasured(env->tally, env->now);
+    return;
+  }
+  const uint64_t start = *start_of(env, client, message);
+  tally_end(env->tally, client_intended_ns(env, client, message, start), start, env->now);
+}
+
+static enum client_news end_counted(struct client_env *env, struct client *client) {
+  const uint64_t start = client->starts[0];
+  const uint64_t exchange = client->exchange - 1;
+  tally_end(env->tally, client_intended_ns(env, client, exchange, start), start, env->now);
+  client->failures = 0;
+  client_close(client);
+  return CLIENT_DONE;
+}
+
+/* ---- open and close ---- */
+
+/* Address and options before connect: 0, or -1. */
+static int prepare(const struct client_env *env, const struct client *client) {
+  const int on = 1;
+  if (env->bind_count > 0) {
+    struct addr_listen from = {.addr = env->bind[client->number % env->bind_count]};
+    struct sockaddr_storage address;
+    from.addr.port = 0;
+    const socklen_t size = sock_addr_to(&from, &address);
+    if (sys_setsockopt(client->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) == -1 ||
+        bind(client->fd, (struct sockaddr *)&address, size) == -1) {
+      return -1;
+    }
+  }
+  return env->nodelay ? sys_setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) : 0;
+}
+
+static void established(struct client_env *env, struct client *client) {
+  client->state = CLIENT_OPEN;
+  if (!client->idle) {
+    client->verified = true;
+    tally_connect(env->tally, sub_sat_u64(env->now, client->opened_ns), env->now);
+  }
+  extend(env, client);
+}
+
+enum client_news client_open(struct client_env *env, struct client *client) {
+  assert(client->fd == -1);
+  if (client->state == CLIENT_CLOSED) { /* else the attempts count as one */
+    client->opened_ns = env->now;
+  }
+  client->state = CLIENT_CONNECTING;
+  client->greeted = client->out_done = client->in_done = 0;
+  client->blocked = client->ended = client->unread = false;
+  if (!env->counted || client->idle) {
+    client->last = add_sat_u64(client->begun, env->per_connection);
+  }
+  client->fd = socket(env->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (client->fd == -1 || prepare(env, client) == -1) {
+    return client_fail(env, client, ERROR_CONNECT, errno);
+  }
+  const int made = connect(client->fd, (struct sockaddr *)&env->address, env->address_size);
+  if (made == -1 && errno == EAGAIN) {
+    sys_close(client->fd);
+    client->fd = -1;
+    return CLIENT_BUSY;
+  }
+  if (made == -1 && errno != EINPROGRESS) {
+    return client_fail(env, client, ERROR_CONNECT, errno);
+  }
+  struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                              .data.ptr = client};
+  if (sys_epoll_ctl(env->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) == -1) {
+    return client_fail(env, client, ERROR_CONNECT, errno);
+  }
+  return CLIENT_WAITS; /* one that is established already reports EPOLLOUT at once */
+}
+
+void client_close(struct client *client) {
+  if (client->fd != -1) {
+    sys_close(client->fd);
+    client->fd = -1;
+  }
+  client->state = CLIENT_CLOSED;
+  client->in = client->out = client->begun;
+}
+
+enum client_news client_fail(struct client_env *env, struct client *client, enum bench_error error,
+                             int error_errno) {
+  env->error = error;
+  env->error_errno = error_errno;
+  if (client->idle) {
+    tally_lost(env->tally, error, error_errno);
+  } else {
+    tally_fail(env->tally, error, error_errno, client_in_flight(env, client), env->now);
+  }
+  client->failures = (uint8_t)min_u64(client->failures + 1u, UINT8_MAX);
+  client_close(client);
+  return CLIENT_FAILED;
+}
+
+/* ---- what comes ---- */
+
+/* The first byte of a reply, or of a counted exchange's answer, has come. */
+static void first_byte(struct client_env *env, struct client *client) {
+  if (client->idle || (env->counted && client->answered)) {
+    return;
+  }
+  client->answered = true;
+  const uint64_t exchange = env->counted ? client->exchange - 1 : client->in;
+  const uint64_t start = *start_of(env, client, client->in);
+  tally_first_byte(env->tally, client_intended_ns(env, client, exchange, start), env->now);
+}
+
+/*
+ * Compare the beginning of the ${size} bytes with the message that must come; return how many of
+ * them are its, 0 where they are wrong.
+ */
+static size_t compare(const struct message *message, uint64_t *done, const uint8_t *data,
+                      size_t size) {
+  const size_t count = (size_t)min_u64(size, message->total - *done);
+  if (!message_equals(message, *done, data, count)) {
+    return 0;
+  }
+  *done += count;
+  return count;
+}
+
+/* Are the ${size} bytes at ${data} what must come next? */
+static bool take(struct client_env *env, struct client *client, const uint8_t *data, size_t size) {
+  const struct message *greeting = &env->messages->greeting;
+  while (size > 0) {
+    size_t count;
+    if (client->greeted < greeting->total) {
+      if (env->counted) {
+        first_byte(env, client);
+      }
+      count = compare(greeting, &client->greeted, data, size);
+    } else if (env->replies && client->in < client->begun) {
+      struct message reply;
+      message_reply(env->messages, client->number, sequence_of(env, client, client->in), &reply);
+      if (client->in_done == 0) {
+        first_byte(env, client);
+      }
+      count = compare(&reply, &client->in_done, data, size);
+      if (count > 0 && client->in_done == reply.total) {
+        client->in_done = 0;
+        end_message(env, client);
+      }
+    } else {
+      return false; /* nothing was asked */
+    }
+    if (count == 0) {
+      return false;
+    }
+    data += count;
+    size -= count;
+  }
+  return true;
+}
+
+/* The server has ended the stream: as it must, or too early. */
+static enum client_news end_of_stream(struct client_env *env, struct client *client) {
+  const bool answered = client->greeted == env->messages->greeting.total &&
+                        (env->replies ? client->in : client->out) == client->last;
+  if (env->counted && !client->idle && answered) {
+    return end_counted(env, client);
+  }
+  return client_fail(env, client, ERROR_SHORT, 0);
+}
+
+static enum client_news receive(struct client_env *env, struct client *client) {
+  client->unread = false;
+  for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+    size_t count;
+    const enum io io = sock_recv(client->fd, env->received, CLIENT_BUFFER_SIZE, &count);
+    const int error = errno;
+    env->now = sys_now_ns();
+    if (io == IO_AGAIN) {
+      return CLIENT_WAITS;
+    }
+    if (io == IO_EOF) {
+      return end_of_stream(env, client);
+    }
+    if (io == IO_ERROR) {
+      return client_fail(env, client, ERROR_RESET, error);
+    }
+    if (!client->idle) {
+      tally_in(env->tally, count, env->now);
+    }
+    if (!take(env, client, env->received, count)) {
+      return client_fail(env, client, ERROR_WRONG, 0);
+    }
+    /* A short read has emptied the socket, unless something ended it early: see docs/design.md. */
+    if (count < CLIENT_BUFFER_SIZE && !client->ended && env->address.ss_family != AF_UNIX) {
+      return CLIENT_WAITS;
+    }
+  }
+  client->unread = true;
+  return CLIENT_MORE;
+}
+
+/* Did the connection come about? */
+static enum client_news connected(struct client_env *env, struct client *client, uint32_t events) {
+  env->now = sys_now_ns();
+  if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
+    int error = 0;
+    socklen_t size = sizeof(error);
+    if (getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size) == -1) {
+      error = errno;
+    }
+    if (error != 0) {
+      return client_fail(env, client, ERROR_CONNECT, error);
+    }
+  }
+  if ((events & EPOLLOUT) != 0) {
+    established(env, client);
+  }
+  return CLIENT_WAITS;
+}
+
+enum client_news client_turn(struct client_env *env, struct client *client, uint32_t events) {
+  if (client->state == CLIENT_CONNECTING) {
+    const enum client_news news = connected(env, client, events);
+    if (news == CLIENT_FAILED || client->state != CLIENT_OPEN) {
+      return news;
+    }
+  }
+  client->ended = client->ended || (events & LAST_EVENTS) != 0;
+  client->blocked = client->blocked && (events & EPOLLOUT) == 0;
+  if (client->ended || (events & EPOLLIN) != 0) {
+    return receive(env, client);
+  }
+  env->now = sys_now_ns();
+  return CLIENT_WAITS;
+}
+
+/* ---- what goes ---- */
+
+/*
+ * What to send next: a long run of the pool itself, else a copy of as many messages as fit.
+ */
+static size_t gather(struct client_env *env, const struct client *client, const uint8_t **bytes) {
+  size_t size = 0;
+  uint64_t position = client->out_done;
+  for (uint64_t next = client->out; next < client->begun; next++, position = 0) {
+    struct message message;
+    message_sent(env->messages, client->number, sequence_of(env, client, next), &message);
+    if (size == 0 && position >= message.head_size && position < message.total) {
+      const size_t run = message_run(&message, position, bytes);
+      const bool all = position + run == message.total && next + 1 == client->begun;
+      if (run >= DIRECT_SIZE || (all && *bytes != &message.tail)) {
+        return run;
+      }
+    }
+    size += message_copy(&message, position, env->gathered + size, CLIENT_BUFFER_SIZE - size);
+    if (size == CLIENT_BUFFER_SIZE) {
+      break;
+    }
+  }
+  *bytes = env->gathered;
+  return size;
+}
+
+/* The kernel took ${count} bytes. */
+static void sent(struct client_env *env, struct client *client, uint64_t count) {
+  if (!client->idle) {
+    tally_out(env->tally, count, env->now);
+  }
+  client->out_done += count;
+  while (client->out < client->begun) {
+    struct message message;
+    message_sent(env->messages, client->number, sequence_of(env, client, client->out), &message);
+    if (client->out_done < message.total) {
+      break;
+    }
+    client->out_done -= message.total;
+    client->out++;
+    if (!env->replies && !env->counted) {
+      end_message(env, client);
+    }
+  }
+}
+
+enum client_news client_send(struct client_env *env, struct client *client) {
+  for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+    if (client->state != CLIENT_OPEN || client->blocked || client->out == client->begun) {
+      return CLIENT_WAITS;
+    }
+    const uint8_t *bytes;
+    const size_t size = gather(env, client, &bytes);
+    size_t count;
+    const enum io io = sock_send(client->fd, bytes, size, &count);
+    if (io == IO_ERROR) {
+      return client_fail(env, client, ERROR_RESET, errno);
+    }
+    client->blocked = count < size;
+    sent(env, client, count);
+  }
+  return CLIENT_MORE;
+}

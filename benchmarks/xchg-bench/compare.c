@@ -1,0 +1,188 @@
+/*
+ * compare: see compare.h.
+ *
+ * With fewer than COMPARE_RUNS_MIN runs on a side no p is computed, and with p over COMPARE_P_MAX
+ * the difference may be noise: both are marked with `~`.
+ */
+#include "compare.h"
+
+#include "figures.h"
+#include "rank.h"
+#include "report_read.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LABEL_WIDTH 34
+
+struct row {
+  const char *label;
+  uint32_t figure;
+};
+
+#define TIME(times, figure) (FIGURES_TIMES + (times)*FIGURES_TIME + (figure))
+static const struct row rows[] = {
+    {"rate 1/s", FIGURE_RATE},
+    {"target rate 1/s", FIGURE_TARGET_RATE},
+    {"errors", FIGURE_ERRORS},
+    {"latency mean us", TIME(TIMES_LATENCY, FIGURE_MEAN)},
+    {"latency p50 us", TIME(TIMES_LATENCY, FIGURE_P50)},
+    {"latency p90 us", TIME(TIMES_LATENCY, FIGURE_P90)},
+    {"latency p99 us", TIME(TIMES_LATENCY, FIGURE_P99)},
+    {"latency p99.9 us", TIME(TIMES_LATENCY, FIGURE_P99_9)},
+    {"latency p99.99 us", TIME(TIMES_LATENCY, FIGURE_P99_99)},
+    {"latency max us", TIME(TIMES_LATENCY, FIGURE_MAX)},
+    {"uncorrected p99 us", TIME(TIMES_UNCORRECTED, FIGURE_P99)},
+    {"connect p50 us", TIME(TIMES_CONNECT, FIGURE_P50)},
+    {"connect p99 us", TIME(TIMES_CONNECT, FIGURE_P99)},
+    {"first byte p50 us", TIME(TIMES_FIRST_BYTE, FIGURE_P50)},
+    {"first byte p99 us", TIME(TIMES_FIRST_BYTE, FIGURE_P99)},
+    {"bytes in", FIGURE_BYTES_IN},
+    {"bytes out", FIGURE_BYTES_OUT},
+    {"client CPU us/exchange", FIGURES_CLIENT + FIGURE_CPU_US_PER_EXCHANGE},
+    {"server CPU us/exchange", FIGURES_SERVER + FIGURE_CPU_US_PER_EXCHANGE},
+    {"server CPUs busy", FIGURES_SERVER + FIGURE_UTILISATION},
+    {"server context switches/exchange", FIGURES_SERVER + FIGURE_SWITCHES_PER_EXCHANGE},
+    {"server resident bytes", FIGURES_SERVER + FIGURE_RESIDENT_BYTES},
+};
+
+/* A column: the figures of each of a report's runs. */
+struct column {
+  struct report report;
+  double (*runs)[FIGURES]; /* owns; report.runs_count */
+  double *values;          /* owns; room for one figure of each run that has it */
+  size_t known;            /* of values */
+  double median;           /* of values, which are sorted */
+};
+
+static int open_column(struct column *column, const char *path, FILE *errors) {
+  if (report_read(&column->report, path, errors) == -1)
+    return -1;
+  uint32_t count = column->report.runs_count;
+  column->runs = calloc(count, sizeof *column->runs);
+  column->values = calloc(count, sizeof *column->values);
+  if (column->runs == NULL || column->values == NULL) {
+    fprintf(errors, "xchg-bench: '%s': out of memory\n", path);
+    return -1;
+  }
+  for (uint32_t i = 0; i < count; i++)
+    figures_of(column->report.runs[i], column->runs[i]);
+  return 0;
+}
+
+static void close_column(struct column *column) {
+  free(column->runs);
+  free(column->values);
+  report_fini(&column->report);
+}
+
+/* Take ${figure} of all runs into the column's values. */
+static void select_figure(struct column *column, uint32_t figure) {
+  column->known = 0;
+  for (uint32_t i = 0; i < column->report.runs_count; i++) {
+    double value = column->runs[i][figure];
+    if (!isnan(value))
+      column->values[column->known++] = value;
+  }
+  column->median = rank_median(column->values, column->known);
+}
+
+static void print_value(FILE *out, double value) {
+  if (isnan(value))
+    fprintf(out, " %14s", "-");
+  else
+    fprintf(out, " %14.*f", fabs(value) < 1000 ? 3 : 1, value);
+}
+
+/* Ratio, mark and p of ${column} against ${first}. */
+static void print_difference(FILE *out, const struct column *first, const struct column *column) {
+  struct rank_test test =
+      rank_mann_whitney(column->values, column->known, first->values, first->known);
+  bool enough = first->known >= COMPARE_RUNS_MIN && column->known >= COMPARE_RUNS_MIN;
+  double ratio = first->median > 0 ? column->median / first->median : NAN;
+  bool both = first->known > 0 && column->known > 0;
+  const char *mark = both && (!enough || test.p > COMPARE_P_MAX) ? "~" : "";
+  if (isnan(ratio))
+    fprintf(out, " %8s %-1s", "-", mark);
+  else
+    fprintf(out, " %8.3f %-1s", ratio, mark);
+  if (enough)
+    fprintf(out, " %7.4f", test.p);
+  else
+    fprintf(out, " %7s", "-");
+}
+
+static void print_row(FILE *out, const struct row *row, struct column *columns, uint32_t count) {
+  size_t known = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    select_figure(&columns[i], row->figure);
+    known += columns[i].known;
+  }
+  if (known == 0)
+    return;
+  fprintf(out, "%-*s", LABEL_WIDTH, row->label);
+  for (uint32_t i = 0; i < count; i++) {
+    print_value(out, columns[i].median);
+    if (i > 0)
+      print_difference(out, &columns[0], &columns[i]);
+  }
+  putc('\n', out);
+}
+
+static void print_head(FILE *out, const struct column *columns, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    const struct report *report = &columns[i].report;
+    fprintf(out, "%c  %s: %" PRIu32 " run%s at %s, %" PRIu32 " threads, %" PRIu32 " connections\n",
+            'A' + (int)i, report->path, report->runs_count, report->runs_count == 1 ? "" : "s",
+            report->options.target, report->options.threads, report->options.connections);
+  }
+  fprintf(out, "\n%-*s %14s", LABEL_WIDTH, "medians", "A");
+  for (uint32_t i = 1; i < count; i++)
+    fprintf(out, " %14c %7c/A   %7s", 'A' + (int)i, 'A' + (int)i, "p");
+  putc('\n', out);
+}
+
+static void print_table(FILE *out, struct column *columns, uint32_t count) {
+  print_head(out, columns, count);
+  for (size_t i = 0; i < count_of(rows); i++)
+    print_row(out, &rows[i], columns, count);
+  fprintf(out,
+          "\n~  may be noise: two-sided Mann-Whitney U test, p > %.2f, or fewer than %d runs on a "
+          "side\n",
+          COMPARE_P_MAX, COMPARE_RUNS_MIN);
+}
+
+int compare_files(const char *const *paths, uint32_t count, FILE *out, FILE *errors) {
+  if (count < 2 || count > COMPARE_FILES_MAX) {
+    fprintf(errors, "xchg-bench: compare wants 2 to %d JSON reports\n", COMPARE_FILES_MAX);
+    return BENCH_USAGE;
+  }
+  struct column *columns = calloc(count, sizeof *columns);
+  if (columns == NULL) {
+    fputs("xchg-bench: out of memory\n", errors);
+    return BENCH_USAGE;
+  }
+  uint32_t opened = 0;
+  while (opened < count && open_column(&columns[opened], paths[opened], errors) == 0)
+    opened++;
+  if (opened == count)
+    print_table(out, columns, count);
+  for (uint32_t i = 0; i < count; i++)
+    close_column(&columns[i]);
+  free(columns);
+  return opened == count ? BENCH_OK : BENCH_USAGE;
+}
+
+int compare_main(int argc, char **argv) {
+  assert(argc > 0);
+  for (int i = 1; i < argc; i++) {
+    if (argv[i][0] == '-') {
+      fprintf(stderr, "xchg-bench: compare knows no option '%.64s'\n", argv[i]);
+      return BENCH_USAGE;
+    }
+  }
+  return compare_files((const char *const *)argv + 1, (uint32_t)argc - 1, stdout, stderr);
+}

@@ -1,0 +1,357 @@
+/*
+ * load: see load.h.  The coordinator, on the caller's thread: it makes the lanes, lets them connect,
+ * says when the run starts, gathers their rows, and adds up what they have counted once they have
+ * ended.  It waits for news (an eventfd) and is woken once a second a lane.
+ */
+#include "load.h"
+
+#include "core/sys.h"
+#include "lane.h"
+#include "measure.h"
+#include "net/sock.h"
+#include "rows.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+/* Connections under way at once, of all lanes, before the run: well below any backlog. */
+#define OPENING_MAX 128
+
+/* Between the announcement and the start: every lane is awake by then. */
+#define START_DELAY_NS (2 * NS_PER_MS)
+
+/* Descriptors beside the connections: the standard ones, reports, and two a lane. */
+#define DESCRIPTORS_BASE 64
+
+#define BUSY_MAX 0.95
+
+struct load {
+  const struct options *options; /* borrows */
+  const struct load_plan *plan;  /* borrows */
+  struct result *result;         /* borrows */
+  struct lane_shared shared;
+  struct message_set messages;
+  struct schedule schedule;
+  struct lane **lanes; /* owns, with what they point to; NULL behind the last one made */
+  struct tally **tallies; /* owns the array only */
+  uint32_t count;
+  struct rows rows;
+  int epoll_fd; /* owns: holds shared.news */
+  uint64_t from_ns;
+  atom_u32 interrupted; /* load_interrupt writes */
+  bool live;            /* stderr is a terminal */
+};
+
+/*
+ * The present run, for load_interrupt alone: a signal handler gets no argument.  Written before and
+ * after the run by the thread that runs it.
+ */
+static atom_ptr present;
+
+void load_interrupt(void) {
+  struct load *load = atom_load_relaxed_ptr(&present);
+  if (load != NULL) {
+    const int error = errno;
+    atom_store_release_u32(&load->interrupted, 1); /* the coordinator's load */
+    wake_signal(&load->shared.news);
+    errno = error;
+  }
+}
+
+/* ---- what it needs ---- */
+
+/* Let this process hold a descriptor a connection. */
+static int raise_limit(uint64_t connections) {
+  struct rlimit limit;
+  const uint64_t needed = connections + DESCRIPTORS_BASE;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
+    return -1;
+  }
+  if (limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == -1) {
+      return -1;
+    }
+  }
+  if (limit.rlim_cur < needed) {
+    errno = EMFILE;
+    return -1;
+  }
+  return 0;
+}
+
+static bool is_open_loop(const struct load *load) {
+  return load->plan->rate_from > 0 || load->plan->rate_to > 0;
+}
+
+/* What all clients share; on the heap, since its buffers are large. */
+static struct client_env *make_env(struct load *load) {
+  const struct options *options = load->options;
+  const struct xchg_config *exchange = &options->exchange;
+  struct client_env *env = calloc(1, sizeof(*env));
+  if (env == NULL) {
+    return NULL;
+  }
+  env->messages = &load->messages;
+  env->schedule = is_open_loop(load) ? &load->schedule : NULL;
+  env->connections = options->connections;
+  env->pipeline = (uint32_t)max_u64(options->pipeline, 1);
+  env->counted = exchange->messages > 0;
+  env->per_connection = env->counted ? exchange->messages
+                        : options->reconnect > 0 ? options->reconnect
+                                                 : NEVER;
+  env->replies = message_replies(&load->messages);
+  env->address_size = sock_addr_to(&options->address, &env->address);
+  env->bind = options->bind;
+  env->bind_count = options->bind_count;
+  /* One small message waits for nothing, whatever Nagle's algorithm says. */
+  const bool one_segment = exchange->messages == 1 && message_total_max(&load->messages) <= 1024;
+  env->nodelay = env->address.ss_family != AF_UNIX && !one_segment;
+  return env;
+}
+
+/* Lane ${index}'s part of ${total}. */
+static uint64_t share_of(const struct load *load, uint64_t total, uint32_t index) {
+  return total / load->count + (index < total % load->count ? 1 : 0);
+}
+
+static int make_lanes(struct load *load, const struct client_env *env) {
+  const struct options *options = load->options;
+  for (uint32_t i = 0; i < load->count; i++) {
+    const struct crew_share share = {
+        .first = i,
+        .step = load->count,
+        .active = (uint32_t)share_of(load, options->connections, i),
+        .idle = (uint32_t)share_of(load, options->idle, i),
+        .opening_max = (uint32_t)max_u64(1, OPENING_MAX / load->count),
+    };
+    const uint64_t budget = options->count > 0 ? share_of(load, options->count, i) : NEVER;
+    load->lanes[i] = lane_create(&load->shared, env, &share, budget);
+    if (load->lanes[i] == NULL) {
+      return -1;
+    }
+    load->tallies[i] = load->lanes[i]->tally;
+  }
+  return 0;
+}
+
+/* Everything but the threads. */
+static int prepare(struct load *load) {
+  const struct options *options = load->options;
+  const struct load_plan *plan = load->plan;
+  struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+  schedule_init(&load->schedule, plan->rate_from, plan->rate_to, options->warmup_ns,
+                plan->duration_ns == NEVER ? 0 : plan->duration_ns);
+  load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  load->lanes = calloc(load->count, sizeof(*load->lanes));
+  load->tallies = calloc(load->count, sizeof(*load->tallies));
+  if (load->lanes == NULL || load->tallies == NULL) {
+    errno = ENOMEM;
+    return -1;
+  }
+  if (load->epoll_fd == -1 || wake_open(&load->shared.news) == -1 ||
+      sys_epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, load->shared.news.fd, &event) == -1 ||
+      raise_limit((uint64_t)options->connections + options->idle + 2 * load->count) == -1 ||
+      message_set_init(&load->messages, &options->exchange, &options->size, options->seed) == -1 ||
+      rows_init(&load->rows) == -1) {
+    return -1;
+  }
+  load->rows.result = load->result;
+  load->rows.tallies = load->tallies;
+  load->rows.lanes = load->count;
+  load->rows.schedule = is_open_loop(load) ? &load->schedule : NULL;
+  load->rows.lead_ns = options->warmup_ns;
+  struct client_env *env = make_env(load);
+  const int made = env == NULL ? -1 : make_lanes(load, env);
+  load->result->has_latency = env != NULL && (env->counted || env->replies);
+  free(env);
+  return made;
+}
+
+/* What prepare has made, all of it or some. */
+static void release(struct load *load) {
+  for (uint32_t i = 0; load->lanes != NULL && i < load->count; i++) {
+    lane_destroy(load->lanes[i]);
+  }
+  free(load->lanes);
+  free(load->tallies);
+  rows_fini(&load->rows);
+  message_set_fini(&load->messages);
+  wake_close(&load->shared.news);
+  if (load->epoll_fd != -1) {
+    sys_close(load->epoll_fd);
+  }
+}
+
+/* ---- the run ---- */
+
+/* The lanes shall look at the phase. */
+static void announce(struct load *load, uint32_t phase) {
+  atom_store_release_u32(&load->shared.phase, phase); /* the lanes' load */
+  for (uint32_t i = 0; i < load->count; i++) {
+    wake_signal(&load->lanes[i]->wake);
+  }
+}
+
+/* Start the threads, which leave all signals to the caller's: 0, or -1 with none running. */
+static int start(struct load *load) {
+  sigset_t all, before;
+  int result = 0;
+  sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  for (uint32_t i = 0; i < load->count && result == 0; i++) {
+    result = lane_start(load->lanes[i]);
+  }
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (result == -1) {
+    const int error = errno;
+    announce(load, PHASE_STOP);
+    for (uint32_t i = 0; i < load->count; i++) {
+      lane_join(load->lanes[i]);
+    }
+    errno = error;
+  }
+  return result;
+}
+
+/*
+ * Wait for news until ${due_ns}; return false where the run was interrupted, which the lanes are
+ * then told.
+ */
+static bool wait_for_news(struct load *load, uint64_t due_ns) {
+  struct epoll_event event;
+  const uint64_t ns = sub_sat_u64(due_ns, sys_now_ns());
+  const struct timespec timeout = {.tv_sec = (time_t)(ns / NS_PER_S),
+                                   .tv_nsec = (long)(ns % NS_PER_S)};
+  (void)epoll_pwait2(load->epoll_fd, &event, 1, &timeout, NULL);
+  if (atom_load_acquire_u32(&load->interrupted) == 0 || load->result->interrupted) {
+    return !load->result->interrupted;
+  }
+  load->result->interrupted = true;
+  announce(load, PHASE_STOP);
+  return false;
+}
+
+static void show_live(const struct load *load, const struct interval *row) {
+  if (!load->live || row == NULL) {
+    return;
+  }
+  fprintf(stderr, "\r%5.0f s  %11.0f /s  p50 %9.3f ms  p99 %9.3f ms  errors %llu ",
+          row->at_s + row->seconds, (double)row->exchanges / row->seconds,
+          (double)row->p50_ns / 1e6, (double)row->p99_ns / 1e6,
+          (unsigned long long)load->rows.errors);
+  (void)fflush(stderr);
+}
+
+static void clear_live(const struct load *load) {
+  if (load->live) {
+    fputs("\r\033[K", stderr);
+    (void)fflush(stderr);
+  }
+}
+
+/* Until every lane has ended: connect, warm up, measure. */
+static void conduct(struct load *load, struct measure *server, struct measure *client) {
+  struct lane_shared *shared = &load->shared;
+  const int self = 0;
+  bool goes_on = true;
+  while (goes_on && atom_load_acquire_u32(&shared->settling) > 0) { /* the lanes' subtraction */
+    goes_on = wait_for_news(load, NEVER);
+  }
+  if (goes_on) {
+    const uint64_t start_ns = sys_now_ns() + START_DELAY_NS;
+    load->from_ns = start_ns + load->options->warmup_ns;
+    atom_store_relaxed_u64(&shared->start_ns, start_ns);
+    announce(load, PHASE_RUN);
+  }
+  while (goes_on && sys_now_ns() < load->from_ns) {
+    goes_on = wait_for_news(load, load->from_ns);
+  }
+  measure_begin(server, load->options->pids, load->options->pids_count);
+  measure_begin(client, &self, 1);
+  while (atom_load_acquire_u32(&shared->going) > 0) { /* the lanes' subtraction */
+    (void)wait_for_news(load, NEVER);
+    show_live(load, rows_gather(&load->rows));
+  }
+}
+
+/* ---- the sum ---- */
+
+/* What the threads used, and how busy the busiest was. */
+static void add_usage(struct load *load) {
+  struct usage *client = &load->result->client;
+  client->cpu_s = 0;
+  client->context_switches = 0;
+  for (uint32_t i = 0; i < load->count; i++) {
+    const struct lane *lane = load->lanes[i];
+    if (!lane->measuring || lane->ended_ns <= lane->from_ns) {
+      continue;
+    }
+    const double busy = (double)lane->cpu_ns / (double)(lane->ended_ns - lane->from_ns);
+    client->cpu_s += (double)lane->cpu_ns / 1e9;
+    client->context_switches += lane->context_switches;
+    if (busy > load->result->thread_busy_max) {
+      load->result->thread_busy_max = busy;
+    }
+  }
+  client->seconds = load->result->seconds;
+  load->result->harness_bound = load->result->thread_busy_max > BUSY_MAX;
+}
+
+static void add_up(struct load *load) {
+  struct result *result = load->result;
+  uint64_t ended_ns = load->from_ns;
+  for (uint32_t i = 0; i < load->count; i++) {
+    const struct lane *lane = load->lanes[i];
+    result_add(result, lane->tally);
+    result->connected += crew_connected(&lane->crew, false);
+    result->idle_connected += crew_connected(&lane->crew, true);
+    if (lane->measuring) {
+      ended_ns = max_u64(ended_ns, lane->ended_ns);
+    }
+  }
+  result->seconds = (double)(ended_ns - load->from_ns) / 1e9;
+  result->target_rate = (load->plan->rate_from + load->plan->rate_to) / 2;
+  rows_finish(&load->rows, result->seconds);
+  add_usage(load);
+}
+
+int load_run(const struct options *options, const struct load_plan *plan, struct result *result) {
+  struct measure server, client;
+  struct load *load = aligned_alloc(CACHE_LINE, sizeof(*load));
+  if (load == NULL) {
+    return -1;
+  }
+  *load = (struct load){.options = options, .plan = plan, .result = result, .epoll_fd = -1};
+  load->count = (uint32_t)max_u64(1, min_u64(options->threads, options->connections));
+  load->shared.settling = load->shared.going = load->count;
+  load->shared.news.fd = -1;
+  load->shared.warmup_ns = options->warmup_ns;
+  load->shared.duration_ns = plan->duration_ns;
+  load->shared.timeout_ns = options->timeout_ns;
+  load->live = isatty(STDERR_FILENO) == 1;
+
+  int done = prepare(load);
+  if (done == 0) {
+    (void)atom_exchange_acquire_ptr(&present, load);
+    done = start(load);
+  }
+  if (done == 0) {
+    conduct(load, &server, &client);
+    measure_end(&server, &result->server);
+    measure_end(&client, &result->client);
+    for (uint32_t i = 0; i < load->count; i++) {
+      lane_join(load->lanes[i]);
+    }
+    clear_live(load);
+    add_up(load);
+  }
+  (void)atom_exchange_acquire_ptr(&present, NULL);
+  const int error = errno;
+  release(load);
+  free(load);
+  errno = error;
+  return done;
+}

@@ -1,0 +1,335 @@
+/*
+ * merge: see merge.h.
+ *
+ * What is added up needs no word.  The rest:
+ *
+ *   seconds     sum of exchanges / sum of rates, so that the merged rate is the sum of the rates;
+ *               of equal runs it is their length
+ *   interval    rows of the same number are added; their percentiles have no histograms and become
+ *               unknown
+ *   server      each process once: reports that watched the same processes saw the same CPU time,
+ *               and the first is taken; where the sets overlap otherwise, usage is unknown
+ */
+#include "merge.h"
+
+#include "report.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *check_alike(const struct report *reports, uint32_t count);
+static void merge_options(struct options *options, const struct report *reports, uint32_t count);
+static struct result *merge_run(const struct report *reports, uint32_t count, uint32_t run);
+static void add_counts(struct result *sum, const struct result *result);
+static void add_intervals(struct result *sum, const struct result *result);
+static void add_usage(struct usage *sum, const struct usage *usage);
+static void add_servers(struct usage *sum, const struct report *reports, uint32_t count,
+                        uint32_t run);
+
+static double rate_of(const struct result *result) {
+  return result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
+}
+
+const char *merge_reports(struct report *merged, const struct report *reports, uint32_t count) {
+  assert(count > 0);
+  *merged = (struct report){.path = reports[0].path};
+  const char *wrong = check_alike(reports, count);
+  if (wrong != NULL)
+    return wrong;
+  merged->runs = calloc(reports[0].runs_count, sizeof(struct result *));
+  if (merged->runs == NULL)
+    return "out of memory";
+  while (merged->runs_count < reports[0].runs_count) {
+    struct result *run = merge_run(reports, count, merged->runs_count);
+    if (run == NULL) {
+      merge_fini(merged);
+      return "out of memory";
+    }
+    merged->runs[merged->runs_count++] = run;
+  }
+  merge_options(&merged->options, reports, count);
+  return NULL;
+}
+
+void merge_fini(struct report *merged) {
+  for (uint32_t i = 0; i < merged->runs_count; i++)
+    result_destroy(merged->runs[i]);
+  free(merged->runs);
+  *merged = (struct report){.path = NULL};
+}
+
+/* Only what measured the same can be added. */
+static const char *check_alike(const struct report *reports, uint32_t count) {
+  for (uint32_t i = 1; i < count; i++) {
+    if (reports[i].runs_count != reports[0].runs_count)
+      return "the reports have different numbers of runs";
+    if (reports[i].options.exchange.exchange != reports[0].options.exchange.exchange)
+      return "the reports are of different exchanges";
+    for (uint32_t run = 0; run < reports[0].runs_count; run++) {
+      const struct result *a = reports[0].runs[run], *b = reports[i].runs[run];
+      if (a->has_latency != b->has_latency)
+        return "only some of the reports have latencies";
+      if ((a->uncorrected == NULL) != (b->uncorrected == NULL))
+        return "open and closed loops cannot be merged";
+    }
+  }
+  return NULL;
+}
+
+/* ---- options --------------------------------------------------------------------- */
+
+/* Append ${target} to the list, unless it is there; cut where there is no room. */
+static void add_target(char *list, size_t room, const char *target) {
+  size_t size = strlen(target), used = strlen(list);
+  for (const char *at = list; (at = strstr(at, target)) != NULL; at++) {
+    bool begins = at == list || at[-1] == ',';
+    if (begins && (at[size] == 0 || at[size] == ','))
+      return;
+  }
+  snprintf(list + used, room - used, "%s%s", used == 0 ? "" : ",", target);
+}
+
+static bool has_pid(const struct options *options, int pid) {
+  for (uint32_t i = 0; i < options->pids_count; i++) {
+    if (options->pids[i] == pid)
+      return true;
+  }
+  return false;
+}
+
+static void add_pids(struct options *options, const struct options *more) {
+  for (uint32_t i = 0; i < more->pids_count; i++) {
+    if (!has_pid(options, more->pids[i]) && options->pids_count < BENCH_PIDS_MAX)
+      options->pids[options->pids_count++] = more->pids[i];
+  }
+}
+
+/* As if one harness had done it all. */
+static void merge_options(struct options *options, const struct report *reports, uint32_t count) {
+  *options = reports[0].options; /* the exchange is borrowed */
+  for (uint32_t i = 1; i < count; i++) {
+    const struct options *more = &reports[i].options;
+    add_target(options->target, sizeof options->target, more->target);
+    options->threads += more->threads;
+    options->connections += more->connections;
+    options->idle += more->idle;
+    options->count += more->count;
+    options->rate += more->rate;
+    options->ramp_from += more->ramp_from;
+    options->ramp_to += more->ramp_to;
+    for (uint32_t step = 0; step < options->steps && step < more->steps; step++)
+      options->step_rate[step] += more->step_rate[step];
+    options->duration_ns = max_u64(options->duration_ns, more->duration_ns);
+    add_pids(options, more);
+  }
+}
+
+/* ---- results --------------------------------------------------------------------- */
+
+static struct result *merge_run(const struct report *reports, uint32_t count, uint32_t run) {
+  uint32_t rows = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    uint32_t more = reports[i].runs[run]->intervals_count;
+    rows = more > rows ? more : rows;
+  }
+  const struct result *first = reports[0].runs[run];
+  struct result *sum = result_create(first->uncorrected != NULL, rows);
+  if (sum == NULL)
+    return NULL;
+  double rates = 0;
+  sum->has_latency = first->has_latency;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct result *result = reports[i].runs[run];
+    hist_add(sum->latency, result->latency);
+    hist_add(sum->connect, result->connect);
+    hist_add(sum->first_byte, result->first_byte);
+    if (sum->uncorrected != NULL)
+      hist_add(sum->uncorrected, result->uncorrected);
+    add_counts(sum, result);
+    add_intervals(sum, result);
+    add_usage(&sum->client, &result->client);
+    rates += rate_of(result);
+  }
+  if (rates > 0)
+    sum->seconds = (double)sum->exchanges / rates;
+  add_servers(&sum->server, reports, count, run);
+  return sum;
+}
+
+static void add_counts(struct result *sum, const struct result *result) {
+  sum->seconds = sum->seconds > result->seconds ? sum->seconds : result->seconds;
+  sum->exchanges += result->exchanges;
+  sum->bytes_in += result->bytes_in;
+  sum->bytes_out += result->bytes_out;
+  sum->target_rate += result->target_rate;
+  for (int i = 0; i < BENCH_ERRORS; i++)
+    sum->errors[i] += result->errors[i];
+  for (int i = 0; i < BENCH_ERRNO_MAX; i++)
+    sum->errnos[i] += result->errnos[i];
+  sum->late += result->late;
+  sum->late_max_ns = max_u64(sum->late_max_ns, result->late_max_ns);
+  sum->dropped += result->dropped;
+  sum->connected += result->connected;
+  sum->idle_connected += result->idle_connected;
+  if (result->thread_busy_max > sum->thread_busy_max)
+    sum->thread_busy_max = result->thread_busy_max;
+  sum->harness_bound = sum->harness_bound || result->harness_bound;
+  sum->interrupted = sum->interrupted || result->interrupted;
+}
+
+static void add_intervals(struct result *sum, const struct result *result) {
+  for (uint32_t i = 0; i < result->intervals_count; i++) {
+    const struct interval *from = &result->intervals[i];
+    struct interval *to = &sum->intervals[i];
+    if (i == sum->intervals_count) {
+      *to = (struct interval){.at_s = from->at_s};
+      sum->intervals_count++;
+    }
+    to->seconds = to->seconds > from->seconds ? to->seconds : from->seconds;
+    to->exchanges += from->exchanges;
+    to->errors += from->errors;
+    to->bytes_in += from->bytes_in;
+    to->bytes_out += from->bytes_out;
+    to->target_rate += from->target_rate;
+    to->max_ns = max_u64(to->max_ns, from->max_ns);
+  }
+}
+
+static void add_usage(struct usage *sum, const struct usage *usage) {
+  if (!usage->known)
+    return;
+  sum->known = true;
+  sum->cpu_s += usage->cpu_s;
+  sum->seconds = sum->seconds > usage->seconds ? sum->seconds : usage->seconds;
+  sum->context_switches += usage->context_switches;
+  sum->resident_bytes += usage->resident_bytes;
+}
+
+/* How many of the pids of ${options} stand in ${seen}? */
+static uint32_t count_seen(const struct options *seen, const struct options *options) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < options->pids_count; i++)
+    count += has_pid(seen, options->pids[i]);
+  return count;
+}
+
+static void add_servers(struct usage *sum, const struct report *reports, uint32_t count,
+                        uint32_t run) {
+  struct options seen = {.pids_count = 0};
+  for (uint32_t i = 0; i < count; i++) {
+    const struct usage *usage = &reports[i].runs[run]->server;
+    uint32_t again = count_seen(&seen, &reports[i].options);
+    if (!usage->known || (again > 0 && again == reports[i].options.pids_count))
+      continue;
+    if (again > 0 || seen.pids_count + reports[i].options.pids_count > BENCH_PIDS_MAX) {
+      *sum = (struct usage){.known = false};
+      return;
+    }
+    add_usage(sum, usage);
+    add_pids(&seen, &reports[i].options);
+  }
+}
+
+/* ---- files ----------------------------------------------------------------------- */
+
+static void write_text(FILE *out, const struct report *merged, uint32_t count) {
+  fprintf(out, "%u harnesses merged\n", count);
+  report_text_begin(out, &merged->options);
+  for (uint32_t i = 0; i < merged->runs_count; i++) {
+    if (merged->runs_count > 1)
+      fprintf(out, "Run %u of %u\n", i + 1, merged->runs_count);
+    report_text(out, &merged->options, merged->runs[i]);
+  }
+  if (merged->runs_count > 1)
+    report_text_runs(out, &merged->options, merged->runs, merged->runs_count);
+}
+
+static int write_json(const struct report *merged, const char *path, FILE *errors) {
+  FILE *file = fopen(path, "we");
+  if (file == NULL) {
+    fprintf(errors, "xchg-bench: cannot write '%s': %s\n", path, strerror(errno));
+    return BENCH_USAGE;
+  }
+  report_json(file, &merged->options, merged->runs, merged->runs_count);
+  bool bad = ferror(file) != 0;
+  if (fclose(file) != 0 || bad) {
+    fprintf(errors, "xchg-bench: cannot write '%s': %s\n", path, strerror(errno));
+    return BENCH_FAILED;
+  }
+  return BENCH_OK;
+}
+
+static int write_merged(const struct report *merged, uint32_t count, const char *json, FILE *out,
+                        FILE *errors) {
+  int code = BENCH_OK;
+  bool instead = json != NULL && strcmp(json, "-") == 0;
+  if (instead)
+    report_json(out, &merged->options, merged->runs, merged->runs_count);
+  else if (json != NULL)
+    code = write_json(merged, json, errors);
+  if (code == BENCH_OK && !instead)
+    write_text(out, merged, count);
+  if (code == BENCH_OK && (fflush(out) != 0 || ferror(out) != 0)) {
+    fprintf(errors, "xchg-bench: cannot write the report: %s\n", strerror(errno));
+    return BENCH_FAILED;
+  }
+  return code;
+}
+
+int merge_files(const char *const *paths, uint32_t count, const char *json, FILE *out,
+                FILE *errors) {
+  if (count == 0 || count > MERGE_FILES_MAX) {
+    fprintf(errors, "xchg-bench: merge wants 1 to %d JSON reports\n", MERGE_FILES_MAX);
+    return BENCH_USAGE;
+  }
+  struct report *reports = calloc(count, sizeof *reports), merged;
+  if (reports == NULL) {
+    fputs("xchg-bench: out of memory\n", errors);
+    return BENCH_USAGE;
+  }
+  uint32_t opened = 0;
+  while (opened < count && report_read(&reports[opened], paths[opened], errors) == 0)
+    opened++;
+  int code = BENCH_USAGE;
+  if (opened == count) {
+    const char *wrong = merge_reports(&merged, reports, count);
+    if (wrong != NULL)
+      fprintf(errors, "xchg-bench: cannot merge: %s\n", wrong);
+    else {
+      code = write_merged(&merged, count, json, out, errors);
+      merge_fini(&merged);
+    }
+  }
+  for (uint32_t i = 0; i < opened; i++)
+    report_fini(&reports[i]);
+  free(reports);
+  return code;
+}
+
+int merge_main(int argc, char **argv) {
+  const char *json = NULL, **paths = calloc((size_t)argc, sizeof *paths);
+  uint32_t count = 0;
+  int code = BENCH_USAGE;
+  if (paths == NULL) {
+    fputs("xchg-bench: out of memory\n", stderr);
+    return code;
+  }
+  for (int i = 1; i < argc; i++) {
+    if (strcmp(argv[i], "--json") == 0 && i + 1 < argc) {
+      json = argv[++i];
+    } else if (strncmp(argv[i], "--json=", 7) == 0) {
+      json = argv[i] + 7;
+    } else if (argv[i][0] == '-') {
+      fprintf(stderr, "xchg-bench: merge knows no option '%.64s'; it is --json FILE\n", argv[i]);
+      goto out;
+    } else {
+      paths[count++] = argv[i];
+    }
+  }
+  code = merge_files(paths, count, json, stdout, stderr);
+out:
+  free(paths);
+  return code;
+}

@@ -1,0 +1,278 @@
+/*
+ * plan: runs in a row, and the search for a rate.
+ *
+ * Every run gets a copy of the options of its own, in which its rate and length stand; what the
+ * copy points to stays the caller's.  The search doubles the rate from SEARCH_START until the
+ * condition breaks (or halves it until it holds), then bisects to SEARCH_PRECISION:
+ *
+ *   0 <= low: the highest rate that held      high: the lowest rate that did not, 0 = not yet known
+ *
+ * Noise on the machine only ever makes a probe look worse, so one that failed gets a second chance.
+ * A rate that the server does not reach was not kept, whatever the condition says.
+ */
+#include "plan.h"
+
+#include "condition.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define SEARCH_START 1000.0
+#define SEARCH_MAX 1e9
+#define SEARCH_PRECISION 0.02
+#define SEARCH_REACHED 0.95
+#define SEARCH_PROBES_MAX 100 /* doublings, halvings and bisections together are less than 50 */
+#define PROBE_MIN_NS (500 * NS_PER_MS)
+#define PROBE_MAX_NS (5 * NS_PER_S)
+
+/* Intervals of a run that ends by count or signal; later seconds are counted but have no row. */
+#define SECONDS_MAX UINT64_C(86400)
+
+struct planner {
+  struct plan *plan;
+  const struct options *options;
+  plan_load *load;
+  FILE *progress;
+};
+
+/* A run: from one rate to another, 0 = closed loop, for so long. */
+struct shape {
+  double from, to;
+  uint64_t duration_ns;
+};
+
+static struct result *run_one(const struct planner *planner, const struct shape *shape);
+static int keep(struct planner *planner, struct result *result);
+static int run_kept(struct planner *planner, const struct shape *shape);
+static int run_search(struct planner *planner);
+static int probe(struct planner *planner, double rate, bool *held);
+static double next_rate(double low, double high);
+static bool is_reached(const struct result *result, double rate);
+static void tell_probe(const struct planner *planner, double rate, const struct result *result,
+                       bool held);
+static void add_result(struct result *sum, const struct result *result);
+static void add_usage(struct usage *sum, const struct usage *usage, bool first);
+static int compare_doubles(const void *a, const void *b);
+
+int plan_run(struct plan *plan, const struct options *options, plan_load *load, FILE *progress) {
+  struct planner planner = {.plan = plan, .options = options, .load = load, .progress = progress};
+  uint32_t runs = options->steps > 0 ? options->steps : options->repeat;
+  *plan = (struct plan){.runs = calloc(runs, sizeof(struct result *))};
+  if (plan->runs == NULL)
+    return -1;
+  if (options->search)
+    return run_search(&planner);
+  for (uint32_t i = 0; i < runs && !plan->interrupted; i++) {
+    struct shape shape = {options->rate, options->rate, options->duration_ns};
+    if (options->ramp)
+      shape = (struct shape){options->ramp_from, options->ramp_to, options->ramp_ns};
+    else if (options->steps > 0)
+      shape = (struct shape){options->step_rate[i], options->step_rate[i], options->step_ns};
+    if (run_kept(&planner, &shape) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+void plan_fini(struct plan *plan) {
+  for (uint32_t i = 0; i < plan->runs_count; i++)
+    result_destroy(plan->runs[i]);
+  free(plan->runs);
+  *plan = (struct plan){.runs = NULL};
+}
+
+uint64_t plan_probe_ns(const struct options *options) {
+  return max_u64(PROBE_MIN_NS, min_u64(PROBE_MAX_NS, options->duration_ns / 5));
+}
+
+double plan_condition_value(const struct plan *plan, const struct options *options,
+                            const struct bench_condition *condition) {
+  assert(plan->runs_count > 0);
+  double *values = calloc(plan->runs_count, sizeof *values);
+  if (values == NULL)
+    return NAN; /* keeps no condition */
+  double value = 0;
+  for (uint32_t i = 0; i < plan->runs_count; i++)
+    values[i] = condition_value(condition, plan->runs[i]);
+  if (options->steps > 0) {
+    uint32_t i = 0;
+    while (i + 1 < plan->runs_count && condition_keeps(condition, values[i]))
+      i++;
+    value = values[i];
+  } else {
+    uint32_t middle = plan->runs_count / 2;
+    qsort(values, plan->runs_count, sizeof *values, compare_doubles);
+    value = plan->runs_count % 2 == 1 || values[middle - 1] == values[middle]
+                ? values[middle]
+                : (values[middle - 1] + values[middle]) / 2;
+  }
+  free(values);
+  return value;
+}
+
+struct result *plan_sum(const struct plan *plan, const struct options *options) {
+  bool open_loop = options->rate > 0 || options->ramp || options->steps > 0 || options->search;
+  uint32_t intervals = 0;
+  for (uint32_t i = 0; i < plan->runs_count; i++)
+    intervals += plan->runs[i]->intervals_count;
+  struct result *sum = result_create(open_loop, intervals);
+  if (sum == NULL)
+    return NULL;
+  for (uint32_t i = 0; i < plan->runs_count; i++) {
+    add_usage(&sum->client, &plan->runs[i]->client, i == 0);
+    add_usage(&sum->server, &plan->runs[i]->server, i == 0);
+    add_result(sum, plan->runs[i]);
+  }
+  return sum;
+}
+
+/* Do a run of ${shape}. Return: its result, which the caller owns; NULL with errno. */
+static struct result *run_one(const struct planner *planner, const struct shape *shape) {
+  struct load_plan load_plan = {shape->from, shape->to, shape->duration_ns};
+  struct options *options = malloc(sizeof *options);
+  if (options == NULL)
+    return NULL;
+  *options = *planner->options;
+  options->rate = fmax(shape->from, shape->to);
+  options->duration_ns = shape->duration_ns;
+  uint64_t seconds = SECONDS_MAX;
+  if (shape->duration_ns != NEVER)
+    seconds = min_u64(seconds, (shape->duration_ns + NS_PER_S - 1) / NS_PER_S);
+  struct result *result = result_create(options->rate > 0, (uint32_t)seconds);
+  if (result != NULL && planner->load(options, &load_plan, result) == -1) {
+    int saved = errno;
+    result_destroy(result);
+    result = NULL;
+    errno = saved;
+  }
+  free(options);
+  return result;
+}
+
+/* ${result} is one of the report's. */
+static int keep(struct planner *planner, struct result *result) {
+  planner->plan->runs[planner->plan->runs_count++] = result;
+  planner->plan->interrupted = result->interrupted;
+  return 0;
+}
+
+static int run_kept(struct planner *planner, const struct shape *shape) {
+  struct result *result = run_one(planner, shape);
+  return result == NULL ? -1 : keep(planner, result);
+}
+
+static int run_search(struct planner *planner) {
+  double low = 0, high = 0, rate = SEARCH_START;
+  for (unsigned i = 0; i < SEARCH_PROBES_MAX && rate > 0; i++) {
+    bool held = false;
+    if (probe(planner, rate, &held) == -1)
+      return -1;
+    if (planner->plan->interrupted)
+      return 0;
+    if (held)
+      low = rate;
+    else
+      high = rate;
+    rate = next_rate(low, high);
+  }
+  planner->plan->searched_rate = low;
+  /* Where no rate keeps the condition, the lowest shows why. */
+  double found = low > 0 ? low : 1;
+  const struct shape shape = {found, found, planner->options->duration_ns};
+  return run_kept(planner, &shape);
+}
+
+/* Try ${rate}, twice if need be. An interrupted probe becomes the report's run. */
+static int probe(struct planner *planner, double rate, bool *held) {
+  const struct shape shape = {rate, rate, plan_probe_ns(planner->options)};
+  *held = false;
+  for (int attempt = 0; attempt < 2 && !*held; attempt++) {
+    struct result *result = run_one(planner, &shape);
+    if (result == NULL)
+      return -1;
+    if (result->interrupted)
+      return keep(planner, result);
+    *held =
+        is_reached(result, rate) && condition_holds(&planner->options->search_condition, result);
+    tell_probe(planner, rate, result, *held);
+    result_destroy(result);
+  }
+  return 0;
+}
+
+/* The rate to try next; 0 = the search is over. Whole above 100, for people's eyes. */
+static double next_rate(double low, double high) {
+  double rate;
+  if (high == 0)
+    rate = low * 2 <= SEARCH_MAX ? low * 2 : 0;
+  else if (low == 0)
+    rate = high > 1 ? fmax(1, high / 2) : 0;
+  else
+    rate = high - low <= SEARCH_PRECISION * low ? 0 : (low + high) / 2;
+  if (rate >= 100)
+    rate = round(rate);
+  return rate == low || rate == high ? 0 : rate;
+}
+
+/* Two exchanges more or less are the window's edges. */
+static bool is_reached(const struct result *result, double rate) {
+  return (double)result->exchanges + 2 >= SEARCH_REACHED * rate * result->seconds;
+}
+
+static void tell_probe(const struct planner *planner, double rate, const struct result *result,
+                       bool held) {
+  const struct bench_condition *condition = &planner->options->search_condition;
+  char text[64];
+  double achieved = result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
+  condition_format(condition, condition_value(condition, result), text, sizeof text);
+  fprintf(planner->progress, "  search: %.0f/s: reached %.0f/s, %s: %s, %s\n", rate, achieved,
+          condition->text, text, held ? "kept" : "not kept");
+  fflush(planner->progress);
+}
+
+static void add_result(struct result *sum, const struct result *result) {
+  double before = sum->seconds;
+  double weight = sum->target_rate * before + result->target_rate * result->seconds;
+  sum->seconds += result->seconds;
+  sum->target_rate = sum->seconds > 0 ? weight / sum->seconds : result->target_rate;
+  sum->exchanges += result->exchanges;
+  sum->bytes_in += result->bytes_in;
+  sum->bytes_out += result->bytes_out;
+  for (int i = 0; i < BENCH_ERRORS; i++)
+    sum->errors[i] += result->errors[i];
+  for (int i = 0; i < BENCH_ERRNO_MAX; i++)
+    sum->errnos[i] += result->errnos[i];
+  sum->has_latency = result->has_latency;
+  hist_add(sum->latency, result->latency);
+  if (sum->uncorrected != NULL && result->uncorrected != NULL)
+    hist_add(sum->uncorrected, result->uncorrected);
+  hist_add(sum->connect, result->connect);
+  hist_add(sum->first_byte, result->first_byte);
+  sum->late += result->late;
+  sum->late_max_ns = max_u64(sum->late_max_ns, result->late_max_ns);
+  sum->dropped += result->dropped;
+  sum->connected = result->connected;
+  sum->idle_connected = result->idle_connected;
+  sum->thread_busy_max = fmax(sum->thread_busy_max, result->thread_busy_max);
+  sum->harness_bound = sum->harness_bound || result->harness_bound;
+  sum->interrupted = sum->interrupted || result->interrupted;
+  for (uint32_t i = 0; i < result->intervals_count; i++) {
+    sum->intervals[sum->intervals_count] = result->intervals[i];
+    sum->intervals[sum->intervals_count++].at_s += before;
+  }
+}
+
+static void add_usage(struct usage *sum, const struct usage *usage, bool first) {
+  sum->known = usage->known && (first || sum->known);
+  sum->cpu_s += usage->cpu_s;
+  sum->seconds += usage->seconds;
+  sum->context_switches += usage->context_switches;
+  sum->resident_bytes = max_u64(sum->resident_bytes, usage->resident_bytes);
+}
+
+static int compare_doubles(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return x < y ? -1 : x > y;
+}

@@ -1,0 +1,259 @@
+/*
+ * report_html: one page that needs nothing but itself.
+ *
+ * Style sheet, charts and figures are inline; no script, no font, no picture is fetched, so that the
+ * page can be mailed, archived and opened without a network.  Light and dark follow the reader's
+ * system.
+ *
+ * The axis of percentiles is logarithmic in the distance from 100 %: x = log10(1 / (1 - p)), so that
+ * each further nine takes as much room as the one before it.
+ */
+#include "report.h"
+
+#include "report_html_tables.h"
+#include "svg.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Up to so many nines; fewer where fewer values were recorded. */
+#define NINES_MAX 6
+#define CURVE_STEPS 240
+#define BARS 60
+
+static const char style[] =
+    ":root{color-scheme:light dark;--back:#fcfcfb;--ink:#1c1e21;--soft:#5a6068;--grid:#e3e5e8;"
+    "--card:#ffffff;--s0:#1f6fd6;--s1:#d9730d;--s2:#2b8a3e;--s3:#c2255c}\n"
+    "@media(prefers-color-scheme:dark){:root{--back:#15171a;--ink:#e8eaed;--soft:#a0a7b0;"
+    "--grid:#2e3238;--card:#1c1f23;--s0:#6aa9ff;--s1:#ffb061;--s2:#69db7c;--s3:#ff8fb3}}\n"
+    "body{margin:0 auto;max-width:1180px;padding:24px;background:var(--back);color:var(--ink);"
+    "font:15px/1.5 system-ui,sans-serif}\n"
+    "h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:28px 0 8px}p{margin:4px 0}\n"
+    ".soft{color:var(--soft)}.warn{border-left:4px solid var(--s3);padding:4px 12px}\n"
+    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:16px}\n"
+    "svg{width:100%;height:auto;background:var(--card);border:1px solid var(--grid);"
+    "border-radius:6px}\n"
+    "svg text{fill:var(--ink);font-size:12px}svg .tick,svg .name{fill:var(--soft)}\n"
+    "svg .title{font-size:14px;font-weight:600}\n"
+    ".grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--soft);stroke-width:1}\n"
+    ".line{fill:none;stroke-width:2}.dashed{stroke-dasharray:6 4}\n"
+    ".line.s0{stroke:var(--s0)}.line.s1{stroke:var(--s1)}.line.s2{stroke:var(--s2)}"
+    ".line.s3{stroke:var(--s3)}\n"
+    ".dot.s0,.bar.s0{fill:var(--s0)}.dot.s1,.bar.s1{fill:var(--s1)}.dot.s2,.bar.s2{fill:var(--s2)}"
+    ".dot.s3,.bar.s3{fill:var(--s3)}\n"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
+    "th,td{padding:3px 12px;text-align:right;border-bottom:1px solid var(--grid)}\n"
+    "th{color:var(--soft);font-weight:500}td:first-child,th:first-child{text-align:left;"
+    "padding-left:0}\n";
+
+static void write_head(FILE *out, const struct options *options);
+static void chart_percentiles(FILE *out, const struct result *result);
+static size_t trace_percentiles(const struct hist *hist, double nines, struct svg_point *points);
+static void chart_latency(FILE *out, const struct result *result);
+static void chart_rate(FILE *out, const struct result *result);
+static void chart_histogram(FILE *out, const struct result *result);
+static void chart_errors(FILE *out, const struct result *result);
+static struct svg_axis axis_of_times(double min_ns, double max_ns, const char *title);
+static struct svg_axis axis_of_seconds(const struct result *result);
+static const char *format_nines(double nines, char text[SVG_TICK_MAX]);
+static double middle_of(const struct interval *interval);
+
+void report_html(FILE *out, const struct options *options, const struct result *result) {
+  write_head(out, options);
+  html_summary(out, options, result);
+  fputs("<div class=\"charts\">\n", out);
+  if (result->has_latency && result->latency->count > 0) {
+    chart_percentiles(out, result);
+    chart_histogram(out, result);
+  }
+  if (result->intervals_count > 0) {
+    if (result->has_latency && result->latency->count > 0)
+      chart_latency(out, result);
+    chart_rate(out, result);
+    chart_errors(out, result);
+  }
+  fputs("</div>\n", out);
+  html_tables(out, result);
+  fputs("</body>\n</html>\n", out);
+}
+
+static void write_head(FILE *out, const struct options *options) {
+  fputs(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<link rel=\"icon\" href=\"data:,\">\n<title>xchg-bench ",
+      out);
+  svg_text(out, options->target);
+  fprintf(out, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<h1>xchg-bench ", style);
+  svg_text(out, options->target);
+  fputs("</h1>\n", out);
+}
+
+/* ---- latency by percentile ---- */
+
+static void chart_percentiles(FILE *out, const struct result *result) {
+  static const double ticks[] = {0, 1, 2, 3, 4, 5, 6};
+  struct svg_point corrected[CURVE_STEPS + 1], uncorrected[CURVE_STEPS + 1];
+  double nines = fmin(NINES_MAX, fmax(1, ceil(log10((double)result->latency->count))));
+  bool both = result->uncorrected != NULL && result->uncorrected->count > 0;
+  double min_ns = (double)result->latency->min_ns;
+  if (both)
+    min_ns = fmin(min_ns, (double)result->uncorrected->min_ns);
+  struct svg_chart chart = {
+      .title = "Latency by percentile",
+      .x = {.title = "percentile (log axis)", .max = nines, .format = format_nines},
+      .y = axis_of_times(min_ns, (double)result->latency->max_ns, "latency (log axis)"),
+      .series_count = both ? 2 : 1};
+  chart.x.ticks = ticks;
+  chart.x.ticks_count = (size_t)nines + 1;
+  chart.series[0] =
+      (struct svg_series){.name = both ? "intended start" : "latency",
+                          .points = corrected,
+                          .count = trace_percentiles(result->latency, nines, corrected)};
+  if (both)
+    chart.series[1] =
+        (struct svg_series){.name = "uncorrected",
+                            .points = uncorrected,
+                            .count = trace_percentiles(result->uncorrected, nines, uncorrected)};
+  svg_chart(out, &chart);
+}
+
+static size_t trace_percentiles(const struct hist *hist, double nines, struct svg_point *points) {
+  for (size_t i = 0; i <= CURVE_STEPS; i++) {
+    double x = nines * (double)i / CURVE_STEPS;
+    double percent = 100 * (1 - pow(10, -x));
+    points[i] = (struct svg_point){.x = x, .y = (double)hist_percentile(hist, percent)};
+  }
+  return CURVE_STEPS + 1;
+}
+
+static const char *format_nines(double nines, char text[SVG_TICK_MAX]) {
+  snprintf(text, SVG_TICK_MAX, "%.7g%%", 100 * (1 - pow(10, -nines)));
+  return text;
+}
+
+/* ---- over time ---- */
+
+static void chart_latency(FILE *out, const struct result *result) {
+  static const char *const names[] = {"50%", "90%", "99%", "maximum"};
+  uint32_t count = result->intervals_count;
+  struct svg_point *points = calloc((size_t)count * count_of(names), sizeof *points);
+  struct svg_chart chart = {.title = "Latency over time", .series_count = count_of(names)};
+  double min_ns = (double)HIST_MAX_NS, max_ns = 0;
+  if (points == NULL)
+    return;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct interval *row = &result->intervals[i];
+    const uint64_t values[] = {row->p50_ns, row->p90_ns, row->p99_ns, row->max_ns};
+    for (size_t j = 0; j < count_of(names); j++) {
+      double y = values[j] > 0 ? (double)values[j] : NAN; /* nothing ended in this second */
+      points[j * count + i] = (struct svg_point){.x = middle_of(row), .y = y};
+      min_ns = fmin(min_ns, y);
+      max_ns = fmax(max_ns, y);
+    }
+  }
+  for (size_t j = 0; j < count_of(names); j++)
+    chart.series[j] =
+        (struct svg_series){.name = names[j], .points = points + j * count, .count = count};
+  chart.x = axis_of_seconds(result);
+  chart.y = axis_of_times(min_ns, max_ns, "latency (log axis)");
+  svg_chart(out, &chart);
+  free(points);
+}
+
+static void chart_rate(FILE *out, const struct result *result) {
+  uint32_t count = result->intervals_count;
+  struct svg_point *points = calloc((size_t)count * 2, sizeof *points);
+  double highest = 1;
+  bool is_aimed = false;
+  if (points == NULL)
+    return;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct interval *row = &result->intervals[i];
+    double rate = row->seconds > 0 ? (double)row->exchanges / row->seconds : 0;
+    points[i] = (struct svg_point){.x = middle_of(row), .y = rate};
+    points[count + i] = (struct svg_point){.x = middle_of(row), .y = row->target_rate};
+    highest = fmax(highest, fmax(rate, row->target_rate));
+    is_aimed = is_aimed || row->target_rate > 0;
+  }
+  struct svg_chart chart = {
+      .title = "Rate over time",
+      .x = axis_of_seconds(result),
+      .y = {.title = "exchanges a second", .max = highest * 1.05, .format = svg_format_count},
+      .series = {{.name = "reached", .points = points, .count = count},
+                 {.name = "target", .points = points + count, .count = count, .is_dashed = true}},
+      .series_count = is_aimed ? 2 : 1};
+  svg_chart(out, &chart);
+  free(points);
+}
+
+static void chart_errors(FILE *out, const struct result *result) {
+  uint32_t count = result->intervals_count;
+  struct svg_point *points = calloc(count, sizeof *points);
+  double highest = 0;
+  if (points == NULL)
+    return;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct interval *row = &result->intervals[i];
+    points[i] = (struct svg_point){
+        .x = row->at_s, .x_end = row->at_s + row->seconds, .y = (double)row->errors};
+    highest = fmax(highest, (double)row->errors);
+  }
+  struct svg_chart chart = {
+      .title = highest > 0 ? "Errors over time" : "Errors over time: none",
+      .x = axis_of_seconds(result),
+      .y = {.title = "errors", .max = fmax(10, highest * 1.05), .format = svg_format_count},
+      .series = {{.name = "errors", .points = points, .count = count, .is_bars = true}},
+      .series_count = 1};
+  svg_chart(out, &chart);
+  free(points);
+}
+
+/* ---- the histogram ---- */
+
+/* BARS bars of equal width on a logarithmic axis; each bucket counts where its lowest value lies. */
+static void chart_histogram(FILE *out, const struct result *result) {
+  const struct hist *hist = result->latency;
+  struct svg_point bars[BARS];
+  struct svg_axis axis =
+      axis_of_times((double)hist->min_ns, (double)hist->max_ns, "latency (log axis)");
+  double ratio = pow(axis.max / axis.min, 1.0 / BARS), highest = 1;
+  for (size_t i = 0; i < BARS; i++)
+    bars[i] = (struct svg_point){.x = axis.min * pow(ratio, (double)i),
+                                 .x_end = axis.min * pow(ratio, (double)i + 1)};
+  for (uint32_t i = 0; i < HIST_BUCKETS; i++) {
+    double low = fmax((double)hist_bucket_low(i), axis.min);
+    if (hist->buckets[i] == 0)
+      continue;
+    double at = fmin(BARS - 1, fmax(0, floor(log(low / axis.min) / log(ratio))));
+    bars[(size_t)at].y += (double)hist->buckets[i];
+    highest = fmax(highest, bars[(size_t)at].y);
+  }
+  struct svg_chart chart = {
+      .title = "Histogram of latency",
+      .x = axis,
+      .y = {.title = "exchanges", .max = highest * 1.05, .format = svg_format_count},
+      .series = {{.name = "exchanges", .points = bars, .count = BARS, .is_bars = true}},
+      .series_count = 1};
+  svg_chart(out, &chart);
+}
+
+/* ---- axes ---- */
+
+/* From a little below ${min_ns} to a little above ${max_ns}, wide enough for ticks. */
+static struct svg_axis axis_of_times(double min_ns, double max_ns, const char *title) {
+  double min = fmax(1, fmin(min_ns, max_ns) / 1.2), max = fmax(min * 4, max_ns * 1.2);
+  return (struct svg_axis){
+      .title = title, .min = min, .max = max, .is_log = true, .format = svg_format_time};
+}
+
+static struct svg_axis axis_of_seconds(const struct result *result) {
+  const struct interval *last = &result->intervals[result->intervals_count - 1];
+  return (struct svg_axis){.title = "time from the start of the measurement",
+                           .max = fmax(1e-3, last->at_s + last->seconds),
+                           .format = svg_format_seconds};
+}
+
+static double middle_of(const struct interval *interval) {
+  return interval->at_s + interval->seconds / 2;
+}

@@ -1,0 +1,278 @@
+/*
+ * report_json: a result for machines: one object, schema BENCH_SCHEMA; docs/bench-json.md says what
+ * each key means.
+ *
+ * Of one run, the top level is the run.  Of several, figures at the top are medians, while what
+ * must not be lost in a median (errors, late sends, histograms, flags) is added up over the runs,
+ * and each run stands whole in `runs`.  A histogram is written with the sums that its mean and
+ * deviation come from, so that report_read brings back what was measured to the last bit.
+ *
+ * Nothing here fails: an error of the stream stays in the stream, for the caller to look at.
+ */
+#include "report.h"
+
+#include "figures.h"
+#include "json.h"
+#include "report_options.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* The runs that a body tells of: all of them, or one. */
+struct body {
+  struct json_writer *writer;
+  struct result *const *runs;
+  uint32_t count;
+  double figures[FIGURES];
+};
+
+static void write_body(struct body *body);
+static void write_figures(const struct body *body);
+static void write_sums(const struct body *body);
+static void write_errors(const struct body *body);
+static void write_times(const struct body *body, enum figure_times times);
+static void write_usage(const struct body *body, const char *name, bool is_client);
+static void write_histograms(const struct body *body);
+static void write_intervals(const struct body *body);
+
+void report_json(FILE *out, const struct options *options, struct result *const *runs,
+                 uint32_t count) {
+  struct json_writer writer = {.out = out};
+  struct body body = {.writer = &writer, .runs = runs, .count = count};
+  json_open(&writer, NULL, '{');
+  json_put_u64(&writer, "schema", BENCH_SCHEMA);
+  json_put_text(&writer, "version", XCHG_VERSION);
+  json_put_text(&writer, "target", options->target);
+  report_options_write(&writer, options);
+  write_body(&body);
+  json_open(&writer, "runs", '[');
+  for (uint32_t i = 0; i < count && count > 1; i++) {
+    struct body run = {.writer = &writer, .runs = runs + i, .count = 1};
+    json_open(&writer, NULL, '{');
+    write_body(&run);
+    json_close(&writer, '}');
+  }
+  json_close(&writer, ']');
+  json_close(&writer, '}');
+}
+
+static void write_body(struct body *body) {
+  if (figures_median(body->runs, body->count, body->figures) == -1) {
+    for (uint32_t i = 0; i < FIGURES; i++)
+      body->figures[i] = NAN;
+  }
+  write_figures(body);
+  write_sums(body);
+  write_errors(body);
+  write_times(body, TIMES_LATENCY);
+  write_times(body, TIMES_UNCORRECTED);
+  write_times(body, TIMES_CONNECT);
+  write_times(body, TIMES_FIRST_BYTE);
+  write_histograms(body);
+  write_usage(body, "client", true);
+  write_usage(body, "server", false);
+  write_intervals(body);
+}
+
+static void write_figures(const struct body *body) {
+  for (uint32_t i = 0; i < FIGURES_RUN; i++) {
+    if (i != FIGURE_ERRORS)
+      json_put_double(body->writer, figure_run_names[i], body->figures[i]);
+  }
+}
+
+/* What several runs are added up for. */
+static void write_sums(const struct body *body) {
+  struct result sum = {.late = 0};
+  for (uint32_t i = 0; i < body->count; i++) {
+    const struct result *run = body->runs[i];
+    sum.late += run->late;
+    sum.late_max_ns = max_u64(sum.late_max_ns, run->late_max_ns);
+    sum.dropped += run->dropped;
+    sum.connected = sum.connected > run->connected ? sum.connected : run->connected;
+    sum.idle_connected =
+        sum.idle_connected > run->idle_connected ? sum.idle_connected : run->idle_connected;
+    sum.has_latency = sum.has_latency || run->has_latency;
+    sum.harness_bound = sum.harness_bound || run->harness_bound;
+    sum.interrupted = sum.interrupted || run->interrupted;
+  }
+  json_put_bool(body->writer, "has_latency", sum.has_latency);
+  json_put_u64(body->writer, "late", sum.late);
+  json_put_double(body->writer, "late_max_us", (double)sum.late_max_ns / (double)NS_PER_US);
+  json_put_u64(body->writer, "dropped", sum.dropped);
+  json_put_u64(body->writer, "connected", sum.connected);
+  json_put_u64(body->writer, "idle_connected", sum.idle_connected);
+  json_put_bool(body->writer, "harness_bound", sum.harness_bound);
+  json_put_bool(body->writer, "interrupted", sum.interrupted);
+}
+
+static void write_errors(const struct body *body) {
+  json_open(body->writer, "errors", '{');
+  for (int kind = 0; kind < BENCH_ERRORS; kind++) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < body->count; i++)
+      sum += body->runs[i]->errors[kind];
+    json_put_u64(body->writer, bench_error_name((enum bench_error)kind), sum);
+  }
+  json_open(body->writer, "errno", '{');
+  for (int number = 0; number < BENCH_ERRNO_MAX; number++) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < body->count; i++)
+      sum += body->runs[i]->errnos[number];
+    char digits[16];
+    const char *name = strerrorname_np(number);
+    snprintf(digits, sizeof digits, "%d", number);
+    if (sum > 0)
+      json_put_u64(body->writer, name == NULL || number == 0 ? digits : name, sum);
+  }
+  json_close(body->writer, '}');
+  json_close(body->writer, '}');
+}
+
+/* Does any run have this histogram? */
+static bool has_times(const struct body *body, enum figure_times times) {
+  for (uint32_t i = 0; i < body->count; i++) {
+    if (figures_hist(body->runs[i], times) != NULL)
+      return true;
+  }
+  return false;
+}
+
+static void write_times(const struct body *body, enum figure_times times) {
+  static const char *const keys[TIMES] = {
+      [TIMES_LATENCY] = "latency_us",
+      [TIMES_UNCORRECTED] = "latency_uncorrected_us",
+      [TIMES_CONNECT] = "connect_us",
+      [TIMES_FIRST_BYTE] = "first_byte_us",
+  };
+  if (!has_times(body, times)) {
+    json_put_null(body->writer, keys[times]);
+    return;
+  }
+  json_open(body->writer, keys[times], '{');
+  for (uint32_t i = 0; i < FIGURES_TIME; i++)
+    json_put_double(body->writer, figure_time_names[i],
+                    body->figures[figure_of_times(times, (enum figure_time)i)]);
+  json_close(body->writer, '}');
+}
+
+static void write_usage(const struct body *body, const char *name, bool is_client) {
+  bool known = false;
+  double busy = 0;
+  for (uint32_t i = 0; i < body->count; i++) {
+    const struct result *run = body->runs[i];
+    known = known || (is_client ? run->client.known : run->server.known);
+    busy = fmax(busy, run->thread_busy_max);
+  }
+  if (!known && !is_client) {
+    json_put_null(body->writer, name);
+    return;
+  }
+  json_open(body->writer, name, '{');
+  const double *figures = body->figures + (is_client ? FIGURES_CLIENT : FIGURES_SERVER);
+  for (uint32_t i = 0; i < FIGURES_USAGE; i++)
+    json_put_double(body->writer, figure_usage_names[i], figures[i]);
+  if (is_client)
+    json_put_double(body->writer, "thread_busy_max", busy);
+  json_close(body->writer, '}');
+}
+
+/* ---- histograms ------------------------------------------------------------------ */
+
+static uint64_t sum_bucket(const struct body *body, enum figure_times times, uint32_t bucket) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < body->count; i++) {
+    const struct hist *hist = figures_hist(body->runs[i], times);
+    sum += hist == NULL ? 0 : hist->buckets[bucket];
+  }
+  return sum;
+}
+
+static void write_buckets(const struct body *body, enum figure_times times) {
+  json_open(body->writer, "buckets", '[');
+  for (uint32_t bucket = 0; bucket < HIST_BUCKETS; bucket++) {
+    uint64_t count = sum_bucket(body, times, bucket);
+    if (count == 0)
+      continue;
+    json_open(body->writer, NULL, '[');
+    json_put_u64(body->writer, NULL, hist_bucket_low(bucket));
+    json_put_u64(body->writer, NULL, count);
+    json_close(body->writer, ']');
+  }
+  json_close(body->writer, ']');
+}
+
+static void write_histogram(const struct body *body, enum figure_times times) {
+  if (!has_times(body, times)) {
+    json_put_null(body->writer, figure_times_names[times]);
+    return;
+  }
+  uint64_t count = 0, clamped = 0, min_ns = UINT64_MAX, max_ns = 0;
+  double sum_ns = 0, sum_squares = 0;
+  for (uint32_t i = 0; i < body->count; i++) {
+    const struct hist *hist = figures_hist(body->runs[i], times);
+    if (hist == NULL)
+      continue;
+    count += hist->count;
+    clamped += hist->clamped;
+    min_ns = min_u64(min_ns, hist->min_ns);
+    max_ns = max_u64(max_ns, hist->max_ns);
+    sum_ns += hist->sum_ns;
+    sum_squares += hist->sum_squares;
+  }
+  json_open(body->writer, figure_times_names[times], '{');
+  json_put_u64(body->writer, "count", count);
+  json_put_u64(body->writer, "clamped", clamped);
+  json_put_u64(body->writer, "min_ns", count == 0 ? 0 : min_ns);
+  json_put_u64(body->writer, "max_ns", max_ns);
+  json_put_double(body->writer, "sum_ns", sum_ns);
+  json_put_double(body->writer, "sum_squares_ns2", sum_squares);
+  write_buckets(body, times);
+  json_close(body->writer, '}');
+}
+
+static void write_histograms(const struct body *body) {
+  json_open(body->writer, "histogram", '{');
+  json_put_u64(body->writer, "sub_bits", HIST_SUB_BITS);
+  json_put_u64(body->writer, "max_ns", HIST_MAX_NS);
+  for (int i = 0; i < TIMES; i++)
+    write_histogram(body, (enum figure_times)i);
+  json_close(body->writer, '}');
+}
+
+/* ---- intervals ------------------------------------------------------------------- */
+
+/* A percentile of no values, or of several harnesses together, is not known: 0 in, null out. */
+static void put_us(struct json_writer *writer, const char *name, uint64_t time_ns) {
+  json_put_double(writer, name, time_ns == 0 ? NAN : (double)time_ns / (double)NS_PER_US);
+}
+
+static void write_interval(struct json_writer *writer, const struct interval *interval,
+                           uint32_t run) {
+  json_open(writer, NULL, '{');
+  json_put_u64(writer, "run", run);
+  json_put_double(writer, "at", interval->at_s);
+  json_put_double(writer, "seconds", interval->seconds);
+  json_put_u64(writer, "exchanges", interval->exchanges);
+  json_put_u64(writer, "errors", interval->errors);
+  json_put_u64(writer, "bytes_in", interval->bytes_in);
+  json_put_u64(writer, "bytes_out", interval->bytes_out);
+  json_put_double(writer, "rate",
+                  interval->seconds > 0 ? (double)interval->exchanges / interval->seconds : NAN);
+  json_put_double(writer, "target_rate", interval->target_rate > 0 ? interval->target_rate : NAN);
+  put_us(writer, "p50_us", interval->p50_ns);
+  put_us(writer, "p90_us", interval->p90_ns);
+  put_us(writer, "p99_us", interval->p99_ns);
+  put_us(writer, "max_us", interval->max_ns);
+  json_close(writer, '}');
+}
+
+static void write_intervals(const struct body *body) {
+  json_open(body->writer, "interval", '[');
+  for (uint32_t i = 0; i < body->count; i++) {
+    for (uint32_t row = 0; row < body->runs[i]->intervals_count; row++)
+      write_interval(body->writer, &body->runs[i]->intervals[row], i);
+  }
+  json_close(body->writer, ']');
+}

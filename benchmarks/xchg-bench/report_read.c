@@ -1,0 +1,374 @@
+/*
+ * report_read: see report_read.h.
+ *
+ * The percentiles in the file are not read: they follow from the histograms.  Readers of a part
+ * share a struct reader that remembers the first fault; after one, everything else is skipped, so
+ * that a list of keys needs no branch each.
+ */
+#include "report_read.h"
+
+#include "figures.h"
+#include "json.h"
+#include "report_options.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INTERVALS_MAX 10000000
+
+struct reader {
+  struct report *report;
+  FILE *errors;
+  bool failed; /* the one line was written */
+};
+
+static int read_document(struct reader *reader, struct json_document *document);
+static void read_root(struct reader *reader, const struct json *root);
+static struct result *read_run(struct reader *reader, const struct json *body);
+static void read_numbers(struct reader *reader, const struct json *body, struct result *result);
+static void read_errors(struct reader *reader, const struct json *errors, struct result *result);
+static void read_usage(struct reader *reader, const struct json *json, struct usage *usage);
+static void read_histograms(struct reader *reader, const struct json *json, struct result *result);
+static void read_intervals(struct reader *reader, const struct json *rows, struct result *result);
+
+/* Write the one line, unless it was written. */
+__attribute__((format(printf, 2, 3))) static void fail(struct reader *reader, const char *format,
+                                                       ...) {
+  if (reader->failed)
+    return;
+  reader->failed = true;
+  fprintf(reader->errors, "xchg-bench: '%s': ", reader->report->path);
+  va_list arguments;
+  va_start(arguments, format);
+  vfprintf(reader->errors, format, arguments);
+  va_end(arguments);
+  putc('\n', reader->errors);
+}
+
+int report_read(struct report *report, const char *path, FILE *errors) {
+  *report = (struct report){.path = path};
+  struct reader reader = {.report = report, .errors = errors};
+  struct json_document document;
+  if (read_document(&reader, &document) == -1)
+    return -1;
+  read_root(&reader, document.root);
+  json_document_fini(&document);
+  if (!reader.failed)
+    return 0;
+  report_fini(report);
+  return -1;
+}
+
+void report_fini(struct report *report) {
+  for (uint32_t i = 0; i < report->runs_count; i++)
+    result_destroy(report->runs[i]);
+  free(report->runs);
+  config_fini(&report->options.exchange);
+  *report = (struct report){.path = NULL};
+}
+
+/* ---- the file -------------------------------------------------------------------- */
+
+/* All of ${file} into ${*text}. Return: its size; -1 with errno, EFBIG where it is too large. */
+static ssize_t read_all(FILE *file, char **text) {
+  size_t size = 0, room = 1 << 16;
+  *text = malloc(room);
+  while (*text != NULL) {
+    size += fread(*text + size, 1, room - size, file);
+    if (size < room)
+      break;
+    if (size > JSON_SIZE_MAX) {
+      errno = EFBIG;
+      goto fail;
+    }
+    char *more = realloc(*text, room *= 2);
+    if (more == NULL)
+      goto fail;
+    *text = more;
+  }
+  if (*text != NULL && ferror(file) == 0)
+    return (ssize_t)size;
+fail:
+  free(*text);
+  *text = NULL;
+  return -1;
+}
+
+static int read_document(struct reader *reader, struct json_document *document) {
+  char *text = NULL;
+  struct json_fault fault;
+  FILE *file = fopen(reader->report->path, "re");
+  ssize_t size = file == NULL ? -1 : read_all(file, &text);
+  if (size == -1)
+    fail(reader, "cannot read: %s", strerror(errno));
+  else if (json_parse(document, text, (size_t)size, &fault) == -1)
+    fail(reader, "not JSON: byte %zu: %s", fault.offset, fault.what);
+  free(text);
+  if (file != NULL)
+    fclose(file);
+  return reader->failed ? -1 : 0;
+}
+
+/* ---- parts ----------------------------------------------------------------------- */
+
+/* The member ${name}, which must be of ${kind}; NULL after a fault. */
+static const struct json *want(struct reader *reader, const struct json *object, const char *name,
+                               enum json_kind kind) {
+  static const char *const kinds[] = {
+      [JSON_NULL] = "null",     [JSON_FALSE] = "boolean", [JSON_TRUE] = "boolean",
+      [JSON_NUMBER] = "number", [JSON_STRING] = "string", [JSON_ARRAY] = "array",
+      [JSON_OBJECT] = "object",
+  };
+  const struct json *member = json_member(object, name);
+  if (member == NULL)
+    fail(reader, "'%s' is missing", name);
+  else if (member->kind != kind)
+    fail(reader, "'%s' is no %s", name, kinds[kind]);
+  return reader->failed ? NULL : member;
+}
+
+static double want_double(struct reader *reader, const struct json *object, const char *name) {
+  const struct json *member = want(reader, object, name, JSON_NUMBER);
+  if (member == NULL)
+    return 0;
+  if (member->number < 0)
+    fail(reader, "'%s' is below 0", name);
+  return member->number;
+}
+
+/* A number or null, which is 0 here. */
+static double want_maybe(struct reader *reader, const struct json *object, const char *name) {
+  const struct json *member = json_member(object, name);
+  bool null = member != NULL && member->kind == JSON_NULL;
+  return null ? 0 : want_double(reader, object, name);
+}
+
+static uint64_t want_u64(struct reader *reader, const struct json *object, const char *name) {
+  const struct json *member = want(reader, object, name, JSON_NUMBER);
+  if (member != NULL && !member->integral)
+    fail(reader, "'%s' is no whole number", name);
+  return member == NULL || !member->integral ? 0 : member->integer;
+}
+
+static bool want_bool(struct reader *reader, const struct json *object, const char *name) {
+  const struct json *member = json_member(object, name);
+  bool yes = member != NULL && member->kind == JSON_TRUE;
+  return want(reader, object, name, yes ? JSON_TRUE : JSON_FALSE) != NULL && yes;
+}
+
+/* Microseconds, null = 0, as nanoseconds. */
+static uint64_t want_us(struct reader *reader, const struct json *object, const char *name) {
+  double us = want_maybe(reader, object, name);
+  if (us >= 1e15) {
+    fail(reader, "'%s' is out of range", name);
+    return 0;
+  }
+  return (uint64_t)llround(us * (double)NS_PER_US);
+}
+
+static void read_root(struct reader *reader, const struct json *root) {
+  struct report *report = reader->report;
+  if (root->kind != JSON_OBJECT)
+    fail(reader, "no report: the top is no object");
+  uint64_t schema = want_u64(reader, root, "schema");
+  if (schema != BENCH_SCHEMA)
+    fail(reader, "schema %llu, this version reads %d", (unsigned long long)schema, BENCH_SCHEMA);
+  const struct json *target = want(reader, root, "target", JSON_STRING);
+  const struct json *options = want(reader, root, "options", JSON_OBJECT);
+  const struct json *runs = want(reader, root, "runs", JSON_ARRAY);
+  if (reader->failed)
+    return;
+  const char *wrong = report_options_read(&report->options, options);
+  if (wrong != NULL) {
+    report->options = (struct options){.target = ""};
+    fail(reader, "options: '%s' is missing or wrong", wrong);
+    return;
+  }
+  snprintf(report->options.target, sizeof report->options.target, "%s", target->text);
+  size_t count = runs->size == 0 ? 1 : runs->size;
+  if (count > REPORT_RUNS_MAX)
+    fail(reader, "more than %d runs", REPORT_RUNS_MAX);
+  report->runs = reader->failed ? NULL : calloc(count, sizeof(struct result *));
+  if (report->runs == NULL)
+    fail(reader, "out of memory");
+  const struct json *body = runs->size == 0 ? root : runs->first;
+  for (; !reader->failed && report->runs_count < count; body = body->next) {
+    struct result *result = read_run(reader, body);
+    report->runs[report->runs_count] = result;
+    report->runs_count += result != NULL;
+  }
+}
+
+/* A run; NULL after a fault. */
+static struct result *read_run(struct reader *reader, const struct json *body) {
+  const struct json *errors = want(reader, body, "errors", JSON_OBJECT);
+  const struct json *histogram = want(reader, body, "histogram", JSON_OBJECT);
+  const struct json *client = want(reader, body, "client", JSON_OBJECT);
+  const struct json *rows = want(reader, body, "interval", JSON_ARRAY);
+  const struct json *server = json_member(body, "server");
+  if (server == NULL)
+    fail(reader, "'server' is missing");
+  if (rows != NULL && rows->size > INTERVALS_MAX)
+    fail(reader, "'interval' is too long");
+  if (reader->failed)
+    return NULL;
+  const struct json *uncorrected = json_member(histogram, "uncorrected");
+  bool open_loop = uncorrected != NULL && uncorrected->kind == JSON_OBJECT;
+  struct result *result = result_create(open_loop, (uint32_t)rows->size);
+  if (result == NULL) {
+    fail(reader, "out of memory");
+    return NULL;
+  }
+  read_numbers(reader, body, result);
+  read_errors(reader, errors, result);
+  read_histograms(reader, histogram, result);
+  read_usage(reader, client, &result->client);
+  result->thread_busy_max = want_maybe(reader, client, "thread_busy_max");
+  if (server->kind != JSON_NULL)
+    read_usage(reader, server, &result->server);
+  read_intervals(reader, rows, result);
+  if (!reader->failed)
+    return result;
+  result_destroy(result);
+  return NULL;
+}
+
+static void read_numbers(struct reader *reader, const struct json *body, struct result *result) {
+  result->seconds = want_double(reader, body, "seconds");
+  result->exchanges = want_u64(reader, body, "exchanges");
+  result->target_rate = want_maybe(reader, body, "target_rate");
+  result->bytes_in = want_u64(reader, body, "bytes_in");
+  result->bytes_out = want_u64(reader, body, "bytes_out");
+  result->has_latency = want_bool(reader, body, "has_latency");
+  result->late = want_u64(reader, body, "late");
+  result->late_max_ns = want_us(reader, body, "late_max_us");
+  result->dropped = want_u64(reader, body, "dropped");
+  result->connected = (uint32_t)min_u64(want_u64(reader, body, "connected"), UINT32_MAX);
+  result->idle_connected = (uint32_t)min_u64(want_u64(reader, body, "idle_connected"), UINT32_MAX);
+  result->harness_bound = want_bool(reader, body, "harness_bound");
+  result->interrupted = want_bool(reader, body, "interrupted");
+}
+
+/* The errno that ${name} means; BENCH_ERRNO_MAX where there is none. */
+static int errno_of(const char *name) {
+  int number = 0;
+  for (; number < BENCH_ERRNO_MAX; number++) {
+    char digits[16];
+    const char *known = strerrorname_np(number);
+    snprintf(digits, sizeof digits, "%d", number);
+    if (strcmp(name, digits) == 0 || (known != NULL && strcmp(name, known) == 0))
+      break;
+  }
+  return number;
+}
+
+static void read_errors(struct reader *reader, const struct json *errors, struct result *result) {
+  for (int kind = 0; kind < BENCH_ERRORS; kind++)
+    result->errors[kind] = want_u64(reader, errors, bench_error_name((enum bench_error)kind));
+  const struct json *by_errno = want(reader, errors, "errno", JSON_OBJECT);
+  const struct json *item = by_errno == NULL ? NULL : by_errno->first;
+  for (; item != NULL; item = item->next) {
+    int number = errno_of(item->name);
+    if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral)
+      fail(reader, "'errno' holds something else");
+    else
+      result->errnos[number] = item->integer;
+  }
+}
+
+static void read_usage(struct reader *reader, const struct json *json, struct usage *usage) {
+  const struct json *cpu = json_member(json, figure_usage_names[FIGURE_CPU_S]);
+  usage->known = cpu == NULL || cpu->kind != JSON_NULL;
+  if (!usage->known)
+    return;
+  usage->cpu_s = want_double(reader, json, figure_usage_names[FIGURE_CPU_S]);
+  usage->seconds = want_double(reader, json, figure_usage_names[FIGURE_USAGE_SECONDS]);
+  usage->context_switches = want_u64(reader, json, figure_usage_names[FIGURE_SWITCHES]);
+  usage->resident_bytes = want_u64(reader, json, figure_usage_names[FIGURE_RESIDENT_BYTES]);
+}
+
+/* ---- histograms ------------------------------------------------------------------ */
+
+/* One [low, count]. Return: whether it is a bucket that comes after those before ${*next}. */
+static bool read_bucket(const struct json *pair, struct hist *hist, uint32_t *next) {
+  if (pair->kind != JSON_ARRAY || pair->size != 2)
+    return false;
+  const struct json *low = pair->first, *count = low->next;
+  if (low->kind != JSON_NUMBER || !low->integral || count->kind != JSON_NUMBER || !count->integral)
+    return false;
+  uint32_t bucket = hist_bucket(low->integer);
+  if (hist_bucket_low(bucket) != low->integer || bucket < *next)
+    return false;
+  hist->buckets[bucket] = count->integer;
+  *next = bucket + 1;
+  return !__builtin_add_overflow(hist->count, count->integer, &hist->count);
+}
+
+static void read_histogram(struct reader *reader, const struct json *json, struct hist *hist) {
+  hist_reset(hist);
+  const struct json *buckets = want(reader, json, "buckets", JSON_ARRAY);
+  uint32_t next = 0;
+  for (const struct json *pair = buckets == NULL ? NULL : buckets->first; pair != NULL;
+       pair = pair->next) {
+    if (!read_bucket(pair, hist, &next)) {
+      fail(reader, "'histogram': '%s' holds what is no bucket", json->name);
+      return;
+    }
+  }
+  if (want_u64(reader, json, "count") != hist->count)
+    fail(reader, "'histogram': the counts of '%s' do not add up", json->name);
+  hist->clamped = want_u64(reader, json, "clamped");
+  hist->min_ns = hist->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
+  hist->max_ns = want_u64(reader, json, "max_ns");
+  hist->sum_ns = want_double(reader, json, "sum_ns");
+  hist->sum_squares = want_double(reader, json, "sum_squares_ns2");
+  if (hist->count > 0 && (hist->buckets[hist_bucket(hist->min_ns)] == 0 ||
+                          hist_bucket(hist->max_ns) != next - 1 || hist->min_ns > hist->max_ns))
+    fail(reader, "'histogram': the ends of '%s' are in no bucket of its", json->name);
+}
+
+static void read_histograms(struct reader *reader, const struct json *json, struct result *result) {
+  struct hist *const hists[TIMES] = {
+      [TIMES_LATENCY] = result->latency,
+      [TIMES_UNCORRECTED] = result->uncorrected,
+      [TIMES_CONNECT] = result->connect,
+      [TIMES_FIRST_BYTE] = result->first_byte,
+  };
+  if (want_u64(reader, json, "sub_bits") != HIST_SUB_BITS ||
+      want_u64(reader, json, "max_ns") != HIST_MAX_NS)
+    fail(reader, "'histogram' has another layout");
+  for (int i = 0; i < TIMES; i++) {
+    const struct json *member = json_member(json, figure_times_names[i]);
+    if (member != NULL && member->kind == JSON_NULL)
+      continue; /* result_create left it empty, or did not make it */
+    member = want(reader, json, figure_times_names[i], JSON_OBJECT);
+    if (member == NULL)
+      return;
+    assert(hists[i] != NULL);
+    read_histogram(reader, member, hists[i]);
+  }
+}
+
+/* ---- intervals ------------------------------------------------------------------- */
+
+static void read_intervals(struct reader *reader, const struct json *rows, struct result *result) {
+  for (const struct json *row = rows->first; row != NULL && !reader->failed; row = row->next) {
+    result->intervals[result->intervals_count++] = (struct interval){
+        .at_s = want_double(reader, row, "at"),
+        .seconds = want_double(reader, row, "seconds"),
+        .exchanges = want_u64(reader, row, "exchanges"),
+        .errors = want_u64(reader, row, "errors"),
+        .bytes_in = want_u64(reader, row, "bytes_in"),
+        .bytes_out = want_u64(reader, row, "bytes_out"),
+        .target_rate = want_maybe(reader, row, "target_rate"),
+        .p50_ns = want_us(reader, row, "p50_us"),
+        .p90_ns = want_us(reader, row, "p90_us"),
+        .p99_ns = want_us(reader, row, "p99_us"),
+        .max_ns = want_us(reader, row, "max_us"),
+    };
+  }
+}

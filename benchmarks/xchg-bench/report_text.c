@@ -1,0 +1,213 @@
+/*
+ * report_text: what a wrk user expects to read, and what wrk does not say.
+ *
+ * The lines that scripts look for ("Running", "threads and connections", "Latency", "Requests/sec:",
+ * "Transfer/sec:") are written as wrk writes them.  What is new stands on lines of its own: times to
+ * connect and to the first byte, errors by kind and errno, the rate that was wanted beside the one
+ * that was reached, and the CPU time on either side.
+ */
+#include "report.h"
+
+#include "units.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* Mean, deviation, maximum and the share of values within one deviation of the mean. */
+struct moments {
+  double mean, stddev, max, within;
+};
+
+static void print_length(FILE *out, const struct options *options);
+static void print_times(FILE *out, const struct result *result);
+static void print_time_row(FILE *out, const char *name, const struct hist *hist);
+static void print_rate_row(FILE *out, const struct result *result);
+static void print_percentiles(FILE *out, const char *title, const struct hist *hist);
+static void print_errors(FILE *out, const struct result *result);
+static void print_rates(FILE *out, const struct result *result);
+static void print_lateness(FILE *out, const struct result *result);
+static void print_usage(FILE *out, const char *name, const struct usage *usage, uint64_t exchanges);
+static double hist_within(const struct hist *hist, double low, double high);
+static double rate_of(const struct interval *interval);
+
+void report_text_begin(FILE *out, const struct options *options) {
+  fputs("Running ", out);
+  print_length(out, options);
+  fprintf(out, " test @ %s\n  %" PRIu32 " threads and %" PRIu32 " connections", options->target,
+          options->threads, options->connections);
+  if (options->idle > 0)
+    fprintf(out, ", %" PRIu32 " idle", options->idle);
+  fputc('\n', out);
+}
+
+void report_text(FILE *out, const struct options *options, const struct result *result) {
+  char time[UNITS_TEXT_MAX], read[UNITS_TEXT_MAX], sent[UNITS_TEXT_MAX];
+  print_times(out, result);
+  if (!result->has_latency)
+    fputs(
+        "  No latency: an endless exchange without reply; bytes that the kernel took are counted\n",
+        out);
+  if (options->percentiles && result->has_latency)
+    print_percentiles(out, result->uncorrected != NULL ? " (from the intended start)" : "",
+                      result->latency);
+  if (options->uncorrected && result->has_latency && result->uncorrected != NULL)
+    print_percentiles(out, " (uncorrected: from the real start)", result->uncorrected);
+  fprintf(out, "  %" PRIu64 " requests in %s, %s read, %s sent\n", result->exchanges,
+          units_format_time(result->seconds * 1e9, time),
+          units_format_bytes((double)result->bytes_in, read),
+          units_format_bytes((double)result->bytes_out, sent));
+  print_errors(out, result);
+  if (result->connected < options->connections || result->idle_connected < options->idle)
+    fprintf(out, "  Connected: %" PRIu32 " of %" PRIu32 ", idle %" PRIu32 " of %" PRIu32 "\n",
+            result->connected, options->connections, result->idle_connected, options->idle);
+  print_lateness(out, result);
+  print_usage(out, "Harness", &result->client, result->exchanges);
+  if (result->server.known || options->pids_count > 0)
+    print_usage(out, "Server", &result->server, result->exchanges);
+  if (result->harness_bound)
+    fprintf(out,
+            "  harness-bound: a thread of the harness used %.1f %% of a CPU; these figures are the "
+            "harness's, not the server's\n",
+            result->thread_busy_max * 100);
+  print_rates(out, result);
+  if (result->interrupted)
+    fputs("Interrupted: this is the report so far\n", out);
+}
+
+static void print_length(FILE *out, const struct options *options) {
+  char text[UNITS_TEXT_MAX];
+  uint64_t time_ns = options->ramp ? options->ramp_ns : options->duration_ns;
+  if (options->steps > 0)
+    time_ns = options->step_ns * options->steps;
+  if (options->count > 0)
+    fprintf(out, "%" PRIu64 " exchanges", options->count);
+  if (options->count > 0 && time_ns != NEVER)
+    fputs(" or ", out);
+  if (time_ns != NEVER)
+    fputs(units_format_duration(time_ns, text), out);
+}
+
+static void print_times(FILE *out, const struct result *result) {
+  fputs("  Statistics       Avg      Stdev        Max   +/- Stdev\n", out);
+  if (result->has_latency) {
+    print_time_row(out, "Latency", result->latency);
+    print_time_row(out, "First byte", result->first_byte);
+  }
+  print_time_row(out, "Connect", result->connect);
+  print_rate_row(out, result);
+}
+
+static void print_time_row(FILE *out, const char *name, const struct hist *hist) {
+  char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
+  if (hist->count == 0) {
+    fprintf(out, "    %-10s %9s %10s %10s %10s\n", name, "-", "-", "-", "-");
+    return;
+  }
+  double m = hist_mean(hist), s = hist_stddev(hist);
+  fprintf(out, "    %-10s %9s %10s %10s %9.2f%%\n", name, units_format_time(m, mean),
+          units_format_time(s, deviation), units_format_time((double)hist->max_ns, max),
+          hist_within(hist, m - s, m + s));
+  if (hist->clamped > 0)
+    fprintf(out, "    %" PRIu64 " of them over 60s\n", hist->clamped);
+}
+
+/* Over the seconds of the run, all threads together. */
+static void print_rate_row(FILE *out, const struct result *result) {
+  char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
+  struct moments m = {0};
+  uint32_t count = result->intervals_count, within = 0;
+  if (count == 0)
+    return;
+  for (uint32_t i = 0; i < count; i++) {
+    m.mean += rate_of(&result->intervals[i]) / count;
+    m.max = fmax(m.max, rate_of(&result->intervals[i]));
+  }
+  for (uint32_t i = 0; i < count; i++)
+    m.stddev += pow(rate_of(&result->intervals[i]) - m.mean, 2) / count;
+  m.stddev = sqrt(m.stddev);
+  for (uint32_t i = 0; i < count; i++)
+    within += fabs(rate_of(&result->intervals[i]) - m.mean) <= m.stddev ? 1 : 0;
+  fprintf(out, "    %-10s %9s %10s %10s %9.2f%%\n", "Req/Sec", units_format_count(m.mean, mean),
+          units_format_count(m.stddev, deviation), units_format_count(m.max, max),
+          100.0 * within / count);
+}
+
+static void print_percentiles(FILE *out, const char *title, const struct hist *hist) {
+  static const double percents[] = {50, 75, 90, 99, 99.9, 99.99, 99.999, 100};
+  char text[UNITS_TEXT_MAX];
+  fprintf(out, "  Latency Distribution%s\n", title);
+  for (size_t i = 0; i < count_of(percents); i++)
+    fprintf(out, "    %7.3f%%  %s\n", percents[i],
+            units_format_time((double)hist_percentile(hist, percents[i]), text));
+}
+
+static void print_errors(FILE *out, const struct result *result) {
+  if (result_errors(result) == 0)
+    return;
+  fputs("  Errors:", out);
+  for (int i = 0; i < BENCH_ERRORS; i++)
+    fprintf(out, "%s %s %" PRIu64, i > 0 ? "," : "", bench_error_name((enum bench_error)i),
+            result->errors[i]);
+  fputc('\n', out);
+  bool any = false;
+  for (int i = 0; i < BENCH_ERRNO_MAX; i++) {
+    if (result->errnos[i] == 0)
+      continue;
+    const char *name = strerrorname_np(i);
+    fprintf(out, "%s %s %" PRIu64, any ? "," : "  Errno:", name != NULL ? name : "unknown",
+            result->errnos[i]);
+    any = true;
+  }
+  if (any)
+    fputc('\n', out);
+}
+
+static void print_lateness(FILE *out, const struct result *result) {
+  char text[UNITS_TEXT_MAX];
+  if (result->target_rate <= 0)
+    return;
+  fprintf(out,
+          "  Schedule: %" PRIu64 " begun more than 1ms late, at most %s; %" PRIu64 " dropped\n",
+          result->late, units_format_time((double)result->late_max_ns, text), result->dropped);
+}
+
+static void print_usage(FILE *out, const char *name, const struct usage *usage,
+                        uint64_t exchanges) {
+  char bytes[UNITS_TEXT_MAX];
+  if (!usage->known) {
+    fprintf(out, "  %s: CPU time unknown\n", name);
+    return;
+  }
+  fprintf(out, "  %s: %.1f %% of a CPU", name,
+          usage->seconds > 0 ? 100 * usage->cpu_s / usage->seconds : 0);
+  if (exchanges > 0)
+    fprintf(out, ", %.2fus of CPU and %.3f context switches per exchange",
+            usage->cpu_s * 1e6 / (double)exchanges,
+            (double)usage->context_switches / (double)exchanges);
+  fprintf(out, ", %s resident\n", units_format_bytes((double)usage->resident_bytes, bytes));
+}
+
+static void print_rates(FILE *out, const struct result *result) {
+  char bytes[UNITS_TEXT_MAX];
+  double seconds = result->seconds > 0 ? result->seconds : 1;
+  if (result->target_rate > 0)
+    fprintf(out, "Target/sec:   %10.2f\n", result->target_rate);
+  fprintf(out, "Requests/sec: %10.2f\n", (double)result->exchanges / seconds);
+  fprintf(out, "Transfer/sec: %10s\n",
+          units_format_bytes((double)result->bytes_in / seconds, bytes));
+}
+
+/* Percent of the values whose bucket begins within ${low}..${high}. */
+static double hist_within(const struct hist *hist, double low, double high) {
+  uint32_t first = low > 0 ? hist_bucket((uint64_t)low) : 0;
+  uint32_t last = hist_bucket(high < (double)HIST_MAX_NS ? (uint64_t)high : HIST_MAX_NS);
+  uint64_t count = 0;
+  for (uint32_t i = first; i <= last; i++)
+    count += hist->buckets[i];
+  return 100.0 * (double)count / (double)hist->count;
+}
+
+static double rate_of(const struct interval *interval) {
+  return interval->seconds > 0 ? (double)interval->exchanges / interval->seconds : 0;
+}

@@ -1,0 +1,61 @@
+/*
+ * schedule: see schedule.h.  Within the ramp the count of exchanges wanted by t is
+ *
+ *   n(t) = from t + slope t^2 / 2    hence    t(n) = 2 n / (from + sqrt(from^2 + 2 slope n))
+ *
+ * in the form that subtracts nothing, so that a gentle slope loses no digits.
+ */
+#include "schedule.h"
+
+#include <assert.h>
+#include <math.h>
+
+void schedule_init(struct schedule *schedule, double from, double to, uint64_t lead_ns,
+                   uint64_t ramp_ns) {
+  assert(from >= 0 && to >= 0);
+  *schedule = (struct schedule){.from = to, .to = to};
+  if (from == to || ramp_ns == 0) {
+    return;
+  }
+  schedule->from = from;
+  schedule->lead_s = (double)lead_ns / 1e9;
+  schedule->ramp_s = (double)ramp_ns / 1e9;
+  schedule->lead_count = from * schedule->lead_s;
+  schedule->ramp_count = (from + to) / 2 * schedule->ramp_s;
+  schedule->slope = (to - from) / schedule->ramp_s;
+}
+
+/* A time that may be infinite, or beyond what an integer holds. */
+static uint64_t whole_ns(double ns) { return ns < 9e18 ? (uint64_t)ns : NEVER; }
+
+/* The ${n}-th exchange of a constant ${rate}. */
+static double constant_ns(double n, double rate) { return n == 0 ? 0 : n * 1e9 / rate; }
+
+/* The ${n}-th exchange since the ramp's beginning. */
+static double ramp_ns(const struct schedule *schedule, double n) {
+  if (n >= schedule->ramp_count) {
+    return schedule->ramp_s * 1e9 + constant_ns(n - schedule->ramp_count, schedule->to);
+  }
+  const double square = schedule->from * schedule->from + 2 * schedule->slope * n;
+  const double root = square > 0 ? sqrt(square) : 0;
+  return n == 0 ? 0 : 2e9 * n / (schedule->from + root);
+}
+
+uint64_t schedule_time_ns(const struct schedule *schedule, uint64_t k) {
+  const double n = (double)k;
+  if (schedule->ramp_s == 0) {
+    return whole_ns(constant_ns(n, schedule->to));
+  }
+  if (n < schedule->lead_count) {
+    return whole_ns(constant_ns(n, schedule->from));
+  }
+  return whole_ns(schedule->lead_s * 1e9 + ramp_ns(schedule, n - schedule->lead_count));
+}
+
+double schedule_rate(const struct schedule *schedule, uint64_t at_ns) {
+  const double t = (double)at_ns / 1e9 - schedule->lead_s;
+  if (t <= 0) {
+    return schedule->from;
+  }
+  return t >= schedule->ramp_s ? schedule->to : schedule->from + schedule->slope * t;
+}

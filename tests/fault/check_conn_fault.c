@@ -1,0 +1,409 @@
+/*
+ * check_conn_fault: a connection whose system calls fail, one after the other.
+ *
+ * For every kind of call that a connection makes, every errno that the manual names for it, and
+ * N = 1, 2, 3... until a run in which the Nth call does not come: nothing crashes, no descriptor
+ * and no buffer is left, each descriptor is closed once, the connection is counted once under the
+ * reason that the errno means, and what the client got is what it would have got, or begins it.
+ */
+#include "tests/fault/talk.h"
+
+#include <inttypes.h>
+
+/* An exchange to be broken. */
+struct scene {
+  const char *name;
+  const char *greeting;
+  struct xchg_frame frame;
+  uint64_t messages;
+  enum rig_reply reply;
+  size_t long_bytes;
+  struct talk talk;
+  const char *expected; /* NULL: long_bytes times the first byte sent */
+  size_t expected_size;
+};
+
+/* One message, ended by the end of the stream; it is kept in a block that grows to the largest. */
+#define LONG_MESSAGE 600000
+static char long_message[LONG_MESSAGE];
+
+#define TEXT(text) (text), sizeof(text) - 1
+
+/* clang-format off */
+enum { GREET = 0, ECHO = 3 }; /* places in scenes */
+
+static const struct scene scenes[] = {
+    {.name = "greet", .greeting = "hello", .reply = RIG_SILENT, .frame = {XCHG_FRAME_NUL, 0},
+     .messages = 1, .talk = {TEXT("hi\0"), .tcp = true}, .expected = "hello", .expected_size = 5},
+    {.name = "greet, excess", .greeting = "hello", .reply = RIG_SILENT,
+     .frame = {XCHG_FRAME_NUL, 0}, .messages = 1,
+     .talk = {TEXT("hi\0more"), .half_closes = true}, .expected = "hello", .expected_size = 5},
+    {.name = "greet, drained", .greeting = "hello", .reply = RIG_SILENT,
+     .frame = {XCHG_FRAME_NUL, 0}, .messages = 1,
+     .talk = {TEXT("hi\0more")}, .expected = "hello", .expected_size = 5},
+    {.name = "echo", .frame = {XCHG_FRAME_NUL, 0},
+     .talk = {TEXT("one\0two\0three\0four"), .half_closes = true},
+     .expected = "one\0two\0three\0four", .expected_size = 18},
+    {.name = "echo, polled", .frame = {XCHG_FRAME_NUL, 0},
+     .talk = {TEXT("one\0two\0three\0four"), .half_closes = true, .single = true},
+     .expected = "one\0two\0three\0four", .expected_size = 18},
+    {.name = "line", .frame = {XCHG_FRAME_LINE, 0}, .messages = 1,
+     .talk = {TEXT("one\r\n"), .tcp = true, .half_closes = true},
+     .expected = "one\r\n", .expected_size = 5},
+    {.name = "long reply", .frame = {XCHG_FRAME_NUL, 0}, .messages = 1, .reply = RIG_LONG,
+     .long_bytes = 600000, .talk = {TEXT("z\0"), .half_closes = true}, .expected_size = 600000},
+    {.name = "long reply, polled", .frame = {XCHG_FRAME_NUL, 0}, .messages = 1, .reply = RIG_LONG,
+     .long_bytes = 600000, .talk = {TEXT("z\0"), .half_closes = true, .single = true},
+     .expected_size = 600000},
+    {.name = "long message", .frame = {XCHG_FRAME_NUL, 0},
+     .talk = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
+     .expected = long_message, .expected_size = LONG_MESSAGE},
+};
+/* clang-format on */
+
+static void prepare(struct rig *rig, const struct scene *scene) {
+  rig_init(rig);
+  rig->greeting = scene->greeting;
+  rig->reply = scene->reply;
+  rig->long_bytes = scene->long_bytes;
+  rig->handler.frame = scene->frame;
+  rig->handler.messages = scene->messages;
+  rig->handler.max_message = TALK_BYTES_MAX;
+  rig_start(rig, scene->talk.single);
+}
+
+/* What the client got is what it must get, or (not ${whole}) begins it. */
+static void check_bytes(const struct scene *scene, const struct talk *talk, bool whole) {
+  ck_assert_uint_le(talk->got_size, scene->expected_size);
+  if (whole) {
+    ck_assert_msg(talk->got_size == scene->expected_size, "%s: %zu bytes", scene->name,
+                  talk->got_size);
+  }
+  if (scene->expected != NULL) {
+    ck_assert_mem_eq(talk->got, scene->expected, talk->got_size);
+  } else {
+    ck_assert(rig_all(talk->got, talk->got_size, scene->talk.sends[0]));
+  }
+}
+
+/* How a run with one fault ended. */
+struct outcome {
+  bool hit;
+  enum xchg_reason reason;
+  size_t got;
+};
+
+/* Run ${scene} with the ${nth} ${call} failing; check what must hold whatever fails. */
+static struct outcome run(const struct scene *scene, enum fault_call call, uint64_t nth, int error) {
+  unsigned before = rig_descriptors();
+  struct rig rig;
+  struct talk talk = scene->talk;
+  prepare(&rig, scene);
+  fault_reset();
+  fault_follow(error == EAGAIN);
+  if (nth > 0) {
+    fault_fail(call, nth, error, 1);
+  }
+  talk_run(&talk, &rig);
+  struct outcome outcome = {.hit = fault_hits() > 0, .got = talk.got_size};
+  fault_reset();
+  for (int i = 0; i < XCHG_REASONS; i++) {
+    outcome.reason = rig_ended(&rig, (enum xchg_reason)i) > 0 ? (enum xchg_reason)i : outcome.reason;
+  }
+  ck_assert_uint_eq(fault_bad_closes(), 0);
+  check_bytes(scene, &talk, outcome.reason == XCHG_FINISHED && !outcome.hit);
+  talk_fini(&talk);
+  rig_fini(&rig); /* one end, no object, no buffer */
+  ck_assert_uint_eq(rig_descriptors(), before);
+  return outcome;
+}
+
+/* What a failed call must do to the connection. */
+enum effect { NONE, RESET, ERROR, MEMORY };
+
+struct fault {
+  enum fault_call call;
+  int error;
+  enum effect effect;
+};
+
+static const struct fault faults[] = {
+    {FAULT_RECV, EINTR, NONE},
+    {FAULT_RECV, EAGAIN, NONE},
+    {FAULT_RECV, ECONNRESET, RESET},
+    {FAULT_RECV, ETIMEDOUT, RESET},
+    {FAULT_RECV, EHOSTUNREACH, RESET},
+    {FAULT_RECV, ECONNREFUSED, ERROR},
+    {FAULT_RECV, ENETDOWN, ERROR},
+    {FAULT_RECV, ENOMEM, ERROR},
+    {FAULT_RECV, ENOTCONN, ERROR},
+    {FAULT_SEND, EINTR, NONE},
+    {FAULT_SEND, EAGAIN, NONE},
+    {FAULT_SEND, EPIPE, RESET},
+    {FAULT_SEND, ECONNRESET, RESET},
+    {FAULT_SEND, ECONNABORTED, RESET},
+    {FAULT_SEND, ETIMEDOUT, RESET},
+    {FAULT_SEND, ENOBUFS, ERROR},
+    {FAULT_SEND, ENOMEM, ERROR},
+    {FAULT_SHUTDOWN, ENOTCONN, NONE},
+    {FAULT_SHUTDOWN, ENOBUFS, NONE},
+    {FAULT_CLOSE, EINTR, NONE},
+    {FAULT_CLOSE, EIO, NONE},
+    {FAULT_IOCTL, EINVAL, NONE},
+    {FAULT_EPOLL_CTL, ENOMEM, MEMORY},
+    {FAULT_EPOLL_CTL, ENOSPC, MEMORY},
+    {FAULT_EPOLL_WAIT, EINTR, NONE},
+    {FAULT_EPOLL_WAIT, 0, NONE},
+    {FAULT_POLL, EINTR, NONE},
+    {FAULT_POLL, ENOMEM, NONE},
+    {FAULT_MAP, ENOMEM, MEMORY},
+    {FAULT_REMAP, ENOMEM, MEMORY},
+};
+
+/*
+ * Is ${reason} what ${effect} allows?  A fault once the exchange is over, in the drain, leaves the
+ * connection as it was to be counted; a close, though, may cost the peer bytes that it had not
+ * read, and the client's own reset then comes first.
+ */
+static bool allowed(enum effect effect, enum xchg_reason reason) {
+  switch (effect) {
+    case NONE:
+      return reason == XCHG_FINISHED;
+    case RESET:
+      return reason == XCHG_RESET || reason == XCHG_FINISHED;
+    case ERROR:
+      return reason == XCHG_ERROR || reason == XCHG_FINISHED;
+    case MEMORY:
+      return reason == XCHG_MEMORY;
+  }
+  return false;
+}
+
+/* Every Nth call until one that does not come. Return: how many came. */
+static uint64_t run_all(const struct scene *scene, const struct fault *fault) {
+  for (uint64_t nth = 1;; nth++) {
+    struct outcome outcome = run(scene, fault->call, nth, fault->error);
+    if (!outcome.hit) {
+      ck_assert_int_eq(outcome.reason, XCHG_FINISHED);
+      return nth - 1;
+    }
+    ck_assert_msg(allowed(fault->effect, outcome.reason), "%s: %s %" PRIu64 " fails with %s: %s",
+                  scene->name, fault_name(fault->call), nth, strerror(fault->error),
+                  xchg_reason_name(outcome.reason));
+    if (fault->effect == NONE && fault->call != FAULT_SHUTDOWN) {
+      ck_assert_msg(outcome.got == scene->expected_size, "%s: %s %" PRIu64 " fails with %s: %zu",
+                    scene->name, fault_name(fault->call), nth, strerror(fault->error), outcome.got);
+    }
+  }
+}
+
+START_TEST(test_every_call_fails_once) {
+  uint64_t came = 0;
+  for (size_t i = 0; i < count_of(scenes); i++) {
+    came += run_all(&scenes[i], &faults[_i]);
+  }
+  ck_assert_msg(came > 0, "%s never came", fault_name(faults[_i].call));
+}
+END_TEST
+
+/* Without a fault every scene is whole: else the others prove nothing. */
+START_TEST(test_no_fault) {
+  struct outcome outcome = run(&scenes[_i], FAULT_RECV, 0, 0);
+  ck_assert(!outcome.hit);
+  ck_assert_int_eq(outcome.reason, XCHG_FINISHED);
+}
+END_TEST
+
+/* A call that fails for ever: it still ends, by a time-out at the latest. */
+START_TEST(test_every_call_fails_for_ever) {
+  const struct fault *fault = &faults[_i];
+  if (fault->error == EINTR && (fault->call == FAULT_RECV || fault->call == FAULT_SEND)) {
+    return; /* repeated for as long as the kernel says so */
+  }
+  for (size_t i = 0; i < count_of(scenes); i++) {
+    struct rig rig;
+    struct talk talk = scenes[i].talk;
+    talk.patience = 120;
+    prepare(&rig, &scenes[i]);
+    fault_reset();
+    fault_fail(fault->call, 1, fault->error, UINT64_MAX);
+    talk_run(&talk, &rig);
+    fault_reset();
+    check_bytes(&scenes[i], &talk, false);
+    talk_fini(&talk);
+    rig_fini(&rig);
+  }
+}
+END_TEST
+
+/* ---- short reads and writes ---- */
+
+static void run_cut(const struct scene *scene, size_t reads, size_t writes) {
+  struct rig rig;
+  struct talk talk = scene->talk;
+  prepare(&rig, scene);
+  fault_reset();
+  fault_follow(true);
+  fault_cut(FAULT_RECV, reads);
+  fault_cut(FAULT_SEND, writes);
+  talk_run(&talk, &rig);
+  fault_reset();
+  ck_assert_uint_eq(rig_ended(&rig, XCHG_FINISHED), 1);
+  check_bytes(scene, &talk, true);
+  talk_fini(&talk);
+  rig_fini(&rig);
+}
+
+/* Reads and writes of every size, 1 to more than all: the same bytes come. */
+START_TEST(test_short_reads_and_writes) {
+  const struct scene *scene = &scenes[_i];
+  for (size_t reads = 1; reads <= min_u64(scene->talk.sends_size, 100) + 1; reads++) {
+    for (size_t writes = 1; scene->expected_size < 100 && writes <= scene->expected_size + 1;
+         writes++) {
+      run_cut(scene, reads, writes);
+    }
+    for (size_t writes = 4000; scene->expected_size >= 100 && writes <= 1000000; writes *= 5) {
+      run_cut(scene, reads, writes);
+    }
+  }
+}
+END_TEST
+
+/* ---- no memory, no descriptor ---- */
+
+/* epoll refuses the connection: closed as memory before a byte of the greeting has left. */
+START_TEST(test_epoll_refuses_before_the_greeting) {
+  for (int error = 0; error < 2; error++) {
+    struct outcome outcome = run(&scenes[GREET], FAULT_EPOLL_CTL, 1, error == 0 ? ENOMEM : ENOSPC);
+    ck_assert(outcome.hit);
+    ck_assert_int_eq(outcome.reason, XCHG_MEMORY);
+    ck_assert(outcome.got == 0 || outcome.got == 5); /* whole or nothing */
+  }
+}
+END_TEST
+
+/* ---- what an exchange costs ---- */
+
+static void check_count(enum fault_call call, uint64_t count) {
+  ck_assert_msg(fault_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
+                fault_name(call), fault_count(call), count);
+}
+
+/* greet: send, epoll_ctl, recv, ioctl, close (and the acceptor's accept4). */
+START_TEST(test_cost_of_greet) {
+  struct rig rig;
+  prepare(&rig, &scenes[GREET]);
+  fault_reset();
+  int fd = rig_connect_tcp(&rig);
+  RIG_GET(&rig, fd, "hello");
+  RIG_PUT(&rig, fd, "hi\0");
+  RIG_UNTIL(&rig, rig.slab.used == 0);
+  check_count(FAULT_SEND, 1);
+  check_count(FAULT_EPOLL_CTL, 1);
+  check_count(FAULT_RECV, 1);
+  check_count(FAULT_IOCTL, 1);
+  check_count(FAULT_CLOSE, 1);
+  check_count(FAULT_SHUTDOWN, 0);
+  check_count(FAULT_SETSOCKOPT, 0);
+  check_count(FAULT_UNMAP, 0);
+  close(fd);
+  rig_over(&rig, XCHG_FINISHED);
+  rig_fini(&rig);
+}
+END_TEST
+
+/* ... and with XCHG_LINGER=0 no ioctl. */
+START_TEST(test_cost_of_greet_without_linger) {
+  struct rig rig;
+  prepare(&rig, &scenes[GREET]);
+  rig.config.linger_ns = 0;
+  fault_reset();
+  int fd = rig_connect_tcp(&rig);
+  RIG_PUT(&rig, fd, "hi\0");
+  RIG_UNTIL(&rig, rig.slab.used == 0);
+  check_count(FAULT_SEND, 1);
+  check_count(FAULT_EPOLL_CTL, 1);
+  check_count(FAULT_RECV, 1);
+  check_count(FAULT_IOCTL, 0);
+  check_count(FAULT_CLOSE, 1);
+  close(fd);
+  rig_over(&rig, XCHG_FINISHED);
+  rig_fini(&rig);
+}
+END_TEST
+
+/* An echoed message: one recv, one send, and its share of a wait; no memory, no timer call. */
+START_TEST(test_cost_of_a_message) {
+  enum { CLIENTS = 32, ROUNDS = 10 };
+  struct rig rig;
+  prepare(&rig, &scenes[ECHO]);
+  int fds[CLIENTS];
+  for (int i = 0; i < CLIENTS; i++) {
+    fds[i] = rig_connect_tcp(&rig);
+    RIG_PUT(&rig, fds[i], "warm\0");
+    RIG_GET(&rig, fds[i], "warm\0");
+  }
+  rig_settle(&rig);
+  fault_reset();
+  uint64_t turns = 0;
+  for (int round = 1; round <= ROUNDS; round++) {
+    for (int i = 0; i < CLIENTS; i++) {
+      ck_assert_int_eq(send(fds[i], "ping\0", 5, 0), 5);
+    }
+    uint64_t all = (uint64_t)CLIENTS * (uint64_t)(round + 1);
+    for (; atom_load_relaxed_u64(&rig.stats.messages) < all; turns++) {
+      ck_assert_uint_lt(turns, 1000000);
+      rig_turn(&rig, sys_now_ns() + NS_PER_S);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+      RIG_GET(&rig, fds[i], "ping\0");
+    }
+  }
+  check_count(FAULT_RECV, CLIENTS * ROUNDS);
+  check_count(FAULT_SEND, CLIENTS * ROUNDS);
+  check_count(FAULT_EPOLL_CTL, 0);
+  check_count(FAULT_IOCTL, 0);
+  check_count(FAULT_MAP, 0);
+  ck_assert_uint_le(turns, CLIENTS * ROUNDS); /* a wait serves one message at least */
+  for (int i = 0; i < CLIENTS; i++) {
+    close(fds[i]);
+  }
+  RIG_UNTIL(&rig, rig.slab.used == 0);
+  check_count(FAULT_CLOSE, CLIENTS);
+  rig_fini(&rig);
+}
+END_TEST
+
+/* Messages of one read are answered by one send. */
+START_TEST(test_cost_of_pipelined_messages) {
+  struct rig rig;
+  prepare(&rig, &scenes[ECHO]);
+  int fd = rig_connect_tcp(&rig);
+  fault_reset();
+  RIG_PUT(&rig, fd, "a\0b\0c\0d\0e\0f\0g\0h\0");
+  RIG_GET(&rig, fd, "a\0b\0c\0d\0e\0f\0g\0h\0");
+  check_count(FAULT_RECV, 1);
+  check_count(FAULT_SEND, 1);
+  close(fd);
+  rig_over(&rig, XCHG_FINISHED);
+  rig_fini(&rig);
+}
+END_TEST
+
+int main(void) {
+  for (size_t i = 0; i < LONG_MESSAGE; i++) {
+    long_message[i] = (char)(1 + i % 251);
+  }
+  const struct rig_test tests[] = {
+      {test_no_fault, count_of(scenes)},
+      {test_every_call_fails_once, count_of(faults)},
+      {test_every_call_fails_for_ever, count_of(faults)},
+      {test_short_reads_and_writes, count_of(scenes)},
+      {test_epoll_refuses_before_the_greeting, 1},
+      {test_cost_of_greet, 1},
+      {test_cost_of_greet_without_linger, 1},
+      {test_cost_of_a_message, 1},
+      {test_cost_of_pipelined_messages, 1},
+  };
+  return rig_run("conn_fault", tests, count_of(tests));
+}

@@ -1,0 +1,186 @@
+/*
+ * check_listener_fault: what each errno of accept4 means for the one that accepts, and a listener
+ * that does without the options that the system refuses.
+ */
+#include "tests/fault/fault.h"
+#include "tests/unit/rig.h"
+
+#include "net/listener.h"
+
+#include <netinet/tcp.h>
+#include <stdio.h>
+
+static int said[2]; /* a pipe: what the log said */
+static struct log logger;
+static struct xchg_config config;
+static struct listener listener;
+
+static void set_up(void) {
+  fault_reset();
+  ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
+  log_init(&logger, said[1], LOG_WARN, LOG_LOGFMT);
+  config = (struct xchg_config){.backlog = 8};
+  listener = (struct listener){.fd = -1};
+}
+
+static void tear_down(void) {
+  listener_close(&listener);
+  ck_assert_uint_eq(fault_bad_closes(), 0);
+  fault_reset();
+  log_fini(&logger);
+  close(said[0]);
+  close(said[1]);
+}
+
+static void open_at(const char *text) {
+  struct addr_listen where;
+  ck_assert_int_eq(addr_parse_listen(text, &where), 0);
+  ck_assert_int_eq(listener_open(&listener, &where, &config, &logger), 0);
+}
+
+/* A client that waits in the queue. */
+static int dial(void) {
+  struct sockaddr_storage at;
+  socklen_t size = sizeof(at);
+  ck_assert_int_eq(getsockname(listener.fd, (struct sockaddr *)&at, &size), 0);
+  int fd = socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ck_assert_int_eq(connect(fd, (struct sockaddr *)&at, size), 0);
+  return fd;
+}
+
+/* Lines that the log has said. */
+static int lines(void) {
+  char text[8192];
+  ssize_t got = read(said[0], text, sizeof(text));
+  int count = 0;
+  for (ssize_t i = 0; i < got; i++) {
+    count += text[i] == '\n';
+  }
+  return count;
+}
+
+static const struct {
+  int error;
+  enum sock_accepted means;
+} errors[] = {
+    {EAGAIN, ACCEPT_NONE},         {EMFILE, ACCEPT_EXHAUSTED},   {ENFILE, ACCEPT_EXHAUSTED},
+    {ENOBUFS, ACCEPT_EXHAUSTED},   {ENOMEM, ACCEPT_EXHAUSTED},   {EINTR, ACCEPT_NEXT},
+    {ECONNABORTED, ACCEPT_NEXT},   {EPROTO, ACCEPT_NEXT},        {ENETDOWN, ACCEPT_NEXT},
+    {ENOPROTOOPT, ACCEPT_NEXT},    {EHOSTDOWN, ACCEPT_NEXT},     {ENONET, ACCEPT_NEXT},
+    {EHOSTUNREACH, ACCEPT_NEXT},   {ENETUNREACH, ACCEPT_NEXT},   {ETIMEDOUT, ACCEPT_NEXT},
+    {EPERM, ACCEPT_NEXT},          {EBADF, ACCEPT_BROKEN},       {ENOTSOCK, ACCEPT_BROKEN},
+    {EINVAL, ACCEPT_BROKEN},       {EFAULT, ACCEPT_BROKEN},
+};
+
+/* The client stays in the queue, and is accepted by the next call. */
+START_TEST(test_accept_fails) {
+  open_at("127.0.0.1:0");
+  int client = dial();
+  struct guest guest = {.fd = -1};
+  fault_fail(FAULT_ACCEPT, 1, errors[_i].error, 1);
+  ck_assert_int_eq(listener_accept(&listener, &guest), errors[_i].means);
+  ck_assert_int_eq(errno, errors[_i].error);
+  ck_assert_int_eq(guest.fd, -1);
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
+  guest_close(&guest);
+  close(client);
+  ck_assert_int_eq(lines(), 0); /* the acceptor says what must be said */
+}
+END_TEST
+
+/* EINVAL is the end of a retired UNIX listener's queue, and of no other. */
+START_TEST(test_invalid_accept) {
+  struct guest guest;
+  char text[64], path[48] = "/tmp/check_listener_fault.XXXXXX";
+  ck_assert_ptr_nonnull(mkdtemp(path));
+  snprintf(text, sizeof(text), "unix:%s/s", path);
+  open_at(text);
+  fault_fail(FAULT_ACCEPT, 1, EINVAL, 1);
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
+  listener_retire(&listener);
+  fault_fail(FAULT_ACCEPT, 1, EINVAL, 1);
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_NONE);
+  fault_fail(FAULT_ACCEPT, 1, EBADF, 1);
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
+  listener_close(&listener);
+  ck_assert_int_eq(rmdir(path), 0);
+  open_at("127.0.0.1:0");
+  listener_retire(&listener);
+  fault_fail(FAULT_ACCEPT, 1, EINVAL, 1);
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
+}
+END_TEST
+
+/* An option that cannot be set is a warning: the server works all the same. */
+START_TEST(test_options_fail) {
+  config.nodelay = config.keepalive = true;
+  config.sndbuf_bytes = 20000;
+  config.defer_accept_s = 1;
+  config.fastopen = 5;
+  for (uint64_t nth = 1; nth <= 5; nth++) {
+    fault_reset();
+    fault_fail(FAULT_SETSOCKOPT, nth, ENOPROTOOPT, 1);
+    open_at("127.0.0.1:0");
+    ck_assert_uint_eq(fault_count(FAULT_SETSOCKOPT), 5);
+    ck_assert_int_eq(lines(), 1);
+    listener_close(&listener);
+  }
+  fault_fail(FAULT_SETSOCKOPT, 1, ENOPROTOOPT, UINT64_MAX);
+  config.defer_accept_s = 0;
+  open_at("127.0.0.1:0");
+  ck_assert_int_eq(lines(), 4);
+  int client = dial();
+  struct guest guest;
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
+  guest_close(&guest);
+  close(client);
+}
+END_TEST
+
+/* A UNIX connection whose buffer cannot be set is served all the same. */
+START_TEST(test_sndbuf_of_a_connection_fails) {
+  char text[64], path[48] = "/tmp/check_listener_fault.XXXXXX";
+  ck_assert_ptr_nonnull(mkdtemp(path));
+  snprintf(text, sizeof(text), "unix:%s/s", path);
+  config.sndbuf_bytes = 20000;
+  open_at(text);
+  int client = dial();
+  struct guest guest;
+  fault_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
+  ck_assert_uint_eq(fault_hits(), 1);
+  guest_close(&guest);
+  close(client);
+  fault_fail(FAULT_SHUTDOWN, 1, ENOBUFS, 1);
+  listener_retire(&listener);
+  fault_fail(FAULT_CLOSE, 1, EINTR, 1);
+  listener_close(&listener);
+  ck_assert_int_eq(listener.fd, -1);
+  ck_assert_int_eq(rmdir(path), 0);
+}
+END_TEST
+
+/* No filter: the stop goes on without it. */
+START_TEST(test_filter_fails) {
+  open_at("127.0.0.1:0");
+  int client = dial();
+  fault_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
+  listener_retire(&listener);
+  ck_assert_uint_eq(fault_hits(), 1);
+  struct guest guest;
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
+  guest_close(&guest);
+  close(client);
+}
+END_TEST
+
+int main(void) {
+  const struct rig_test tests[] = {
+      {test_accept_fails, count_of(errors)},
+      {test_invalid_accept, 1},
+      {test_options_fail, 1},
+      {test_sndbuf_of_a_connection_fails, 1},
+      {test_filter_fails, 1},
+  };
+  return rig_run_fixture("listener_fault", tests, count_of(tests), set_up, tear_down);
+}

@@ -1,0 +1,156 @@
+/* check_reactor_fault: a reactor whose system calls fail: nothing is lost but the call. */
+#include "tests/fault/fault.h"
+#include "tests/unit/rig.h"
+
+struct bench {
+  struct slab slab;
+  struct stats stats;
+  struct reactor reactor;
+  struct source *source;
+  uint32_t events; /* of the turns so far */
+  int fds[2];
+};
+
+/* The turn needs its bench and a source has no room for it: tests run one at a time. */
+static struct bench bench;
+
+static void note(struct source *source, uint32_t events) {
+  ck_assert_ptr_eq(source, bench.source);
+  bench.events |= events;
+}
+
+static void set_up(void) {
+  bench = (struct bench){.events = 0};
+  fault_reset();
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, bench.fds),
+                   0);
+  ck_assert_int_eq(slab_init(&bench.slab, sizeof(struct source), 8), 0);
+}
+
+static void bench_open(bool single) {
+  if (single) {
+    reactor_open_single(&bench.reactor, &bench.slab, &bench.stats);
+  } else {
+    ck_assert_int_eq(reactor_open(&bench.reactor, &bench.slab, &bench.stats), 0);
+  }
+  bench.source = reactor_take(&bench.reactor);
+  ck_assert_ptr_nonnull(bench.source);
+  bench.source->turn = note;
+}
+
+static void tear_down(void) {
+  reactor_close(&bench.reactor);
+  slab_fini(&bench.slab);
+  close(bench.fds[0]);
+  close(bench.fds[1]);
+  ck_assert_uint_eq(fault_bad_closes(), 0);
+  fault_reset();
+}
+
+static void turn(void) {
+  reactor_wait(&bench.reactor, 0);
+  reactor_dispatch(&bench.reactor);
+}
+
+/* A wait that fails is one without events; the next one brings them. */
+START_TEST(test_wait_fails) {
+  bool single = _i == 1;
+  enum fault_call call = single ? FAULT_POLL : FAULT_EPOLL_WAIT;
+  bench_open(single);
+  ck_assert_int_eq(
+      reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
+  ck_assert_int_eq(send(bench.fds[1], "x", 1, 0), 1);
+  uint64_t before_ns = bench.reactor.now_ns = sys_now_ns();
+  fault_fail(call, 1, EINTR, 3);
+  for (int i = 0; i < 3; i++) {
+    turn();
+    ck_assert_uint_eq(bench.events, 0);
+    ck_assert_int_eq(bench.reactor.ready, 0);
+  }
+  ck_assert_uint_gt(bench.reactor.now_ns, before_ns); /* time goes on all the same */
+  turn();
+  ck_assert_uint_eq(bench.events, EPOLLIN);
+  ck_assert_uint_eq(fault_hits(), 3);
+}
+END_TEST
+
+/* Timers fire though every wait fails. */
+START_TEST(test_timers_fire_though_waits_fail) {
+  bench_open(_i == 1);
+  fault_fail(_i == 1 ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, UINT64_MAX);
+  uint64_t deadline_ns = sys_now_ns() + 20 * NS_PER_MS;
+  reactor_arm(&bench.reactor, bench.source, deadline_ns);
+  uint64_t until_ns = sys_now_ns() + RIG_PATIENCE_NS;
+  while (bench.events == 0 && sys_now_ns() < until_ns) {
+    turn();
+  }
+  ck_assert_uint_eq(bench.events, TURN_TIMER);
+  ck_assert_uint_ge(bench.reactor.now_ns, deadline_ns);
+}
+END_TEST
+
+/* What epoll_ctl refuses is reported with its errno. */
+START_TEST(test_control_fails) {
+  static const int errors[] = {ENOMEM, ENOSPC, EPERM};
+  struct wake wake;
+  bench_open(false);
+  ck_assert_int_eq(wake_open(&wake), 0);
+  for (size_t i = 0; i < count_of(errors); i++) {
+    fault_fail(FAULT_EPOLL_CTL, 1, errors[i], 2);
+    errno = 0;
+    ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), -1);
+    ck_assert_int_eq(errno, errors[i]);
+    errno = 0;
+    ck_assert_int_eq(
+        reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), -1);
+    ck_assert_int_eq(errno, errors[i]);
+  }
+  ck_assert_int_eq(
+      reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
+  fault_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
+  ck_assert_int_eq(reactor_want(&bench.reactor, bench.source, bench.fds[0], EPOLLOUT), -1);
+  fault_fail(FAULT_EPOLL_CTL, 1, ENOENT, 1);
+  reactor_remove(&bench.reactor, bench.source, bench.fds[0]); /* has nobody to tell */
+  wake_close(&wake);
+}
+END_TEST
+
+/* No memory for a source: NULL, and the next one comes. */
+START_TEST(test_take_fails) {
+  reactor_open_single(&bench.reactor, &bench.slab, &bench.stats);
+  fault_fail(FAULT_MAP, 1, ENOMEM, 1);
+  ck_assert_ptr_null(reactor_take(&bench.reactor));
+  ck_assert_uint_eq(bench.slab.used, 0);
+  ck_assert_ptr_nonnull(reactor_take(&bench.reactor));
+}
+END_TEST
+
+/* A wake that a signal interrupts is repeated; a full counter is a wake under way. */
+START_TEST(test_wake_is_written) {
+  struct wake wake;
+  bench_open(false);
+  ck_assert_int_eq(wake_open(&wake), 0);
+  ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), 0);
+  fault_fail(FAULT_WRITE, 1, EINTR, 2);
+  wake_signal(&wake);
+  ck_assert_uint_eq(fault_count(FAULT_WRITE), 3);
+  reactor_wait(&bench.reactor, NEVER); /* ends */
+  fault_fail(FAULT_WRITE, 1, EAGAIN, 1);
+  wake_signal(&wake);
+  ck_assert_uint_eq(fault_count(FAULT_WRITE), 4);
+  fault_fail(FAULT_CLOSE, 1, EINTR, 1);
+  wake_close(&wake);
+  ck_assert_int_eq(wake.fd, -1);
+}
+END_TEST
+
+int main(void) {
+  const struct rig_test tests[] = {
+      {test_wait_fails, 2},
+      {test_timers_fire_though_waits_fail, 2},
+      {test_control_fails, 1},
+      {test_take_fails, 1},
+      {test_wake_is_written, 1},
+  };
+  return rig_run_fixture("reactor_fault", tests, count_of(tests), set_up, tear_down);
+}

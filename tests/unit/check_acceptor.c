@@ -1,0 +1,320 @@
+/* check_acceptor: batches, pauses, refusals, a broken listener; see check_acceptor_stop. */
+#include "tests/unit/acceptor_kit.h"
+
+#include <sys/resource.h>
+
+START_TEST(accepts_and_hands_over) {
+  SET_UP();
+  atom_store_relaxed_u32(&fake.keep, 1);
+  start();
+  int clients[10];
+  for (int i = 0; i < 10; i++) {
+    clients[i] = kit_connect(port());
+    AWAIT(placed() == (uint32_t)i + 1);
+  }
+  stop();
+  join();
+  for (int i = 0; i < 10; i++) {
+    const struct guest *guest = &fake.guests[i];
+    kit_send(clients[i], &i, sizeof(i)); /* it is this connection's descriptor */
+    struct pollfd pollfd = {.fd = guest->fd, .events = POLLIN};
+    ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+    kit_expect(guest->fd, &i, sizeof(i));
+    ck_assert_int_eq(guest->addr.family, ADDR_IPV4);
+    ck_assert_uint_eq(guest->listener, 0);
+    ck_assert_uint_gt(guest->accepted_ns, 0);
+    close(clients[i]);
+  }
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 10);
+  ck_assert_uint_eq(counted(&acceptor.stats.wakes), 5);
+  ck_assert_uint_eq(stats_ended(&acceptor.stats), 0);
+  tear_down();
+}
+END_TEST
+
+START_TEST(listeners_have_their_index) {
+  snprintf(unix_path, sizeof(unix_path), "/tmp/check_acceptor.%d", (int)getpid());
+  char listen[128];
+  snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.1:0,unix:%s", unix_path);
+  SET_UP(listen, "XCHG_DENY=0.0.0.0/0");
+  start();
+  int client = kit_connect_unix(unix_path);
+  AWAIT(placed() == 1);
+  ck_assert_uint_eq(fake.guests[0].listener, 1);
+  ck_assert_int_eq(fake.guests[0].addr.family, ADDR_UNIX);
+  close(client);
+  expect_closed(kit_connect(port())); /* the other door has its own rules */
+  stop();
+  join();
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 2);
+  ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_DENIED]), 1);
+  ck_assert_uint_eq(placed(), 1);
+  ck_assert_int_eq(access(unix_path, F_OK), -1);
+  tear_down();
+}
+END_TEST
+
+/*
+ * 8 batches of 1, of 2, of 4, ... as long as there is somebody; a batch that finds nobody is the
+ * last.
+ */
+START_TEST(batches_grow_and_fall) {
+  enum { CLIENTS = 200 };
+  SET_UP();
+  fake.stop_after = CLIENTS;
+  int clients[CLIENTS];
+  for (int i = 0; i < CLIENTS; i++) {
+    clients[i] = kit_connect(port());
+  }
+  open_acceptor();
+  acceptor_run(&acceptor);
+  ck_assert_uint_eq(placed(), CLIENTS);
+  uint32_t batch = 1, left = 8;
+  for (uint32_t i = 0; i < CLIENTS; i++) {
+    ck_assert_msg(fake.batch[i] == batch, "guest %u in a batch of %u, want %u", i, fake.batch[i],
+                  batch);
+    if (--left == 0) {
+      batch *= 2;
+      left = 8 * batch;
+    }
+    close(clients[i]);
+  }
+  ck_assert_uint_eq(acceptor.door_of[0]->batch, CLIENTS - 8 * (1 + 2 + 4 + 8) < 16 ? 1 : 16);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_batch_that_fell_short_shrinks) {
+  SET_UP();
+  start();
+  for (uint32_t i = 0; i < 40; i++) { /* one at a time never makes a batch worth while ... */
+    int client = kit_connect(port());
+    AWAIT(placed() == i + 1);
+    close(client);
+  }
+  stop();
+  join();
+  for (uint32_t i = 0; i < 40; i++) {
+    ck_assert_uint_le(fake.batch[i], 2); /* ... or for eight of them at most */
+  }
+  tear_down();
+}
+END_TEST
+
+/* ---- no room ---- */
+
+START_TEST(wait_leaves_clients_in_the_backlog) {
+  SET_UP("XCHG_OVERLOAD=wait");
+  atom_store_relaxed_u32(&fake.places, 2);
+  start();
+  int clients[5];
+  for (int i = 0; i < 5; i++) {
+    clients[i] = kit_connect(port());
+  }
+  AWAIT(placed() == 2);
+  for (uint32_t i = 3; i <= 5; i++) { /* one place, one client */
+    atom_add_relaxed_u32(&fake.places, 1);
+    admit_freed(&admit);
+    AWAIT(placed() == i);
+  }
+  stop();
+  join();
+  ck_assert(!fake.overfull);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 5);
+  ck_assert_uint_eq(stats_ended(&acceptor.stats), 0);
+  ck_assert_uint_eq(counted(&acceptor.stats.accept_pauses), 0); /* those are of another kind */
+  for (int i = 0; i < 5; i++) {
+    expect_closed(clients[i]);
+  }
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_wait_does_not_spin) {
+  SET_UP("XCHG_OVERLOAD=wait");
+  atom_store_relaxed_u32(&fake.places, 1);
+  start();
+  int first = kit_connect(port()), second = kit_connect(port());
+  AWAIT(placed() == 1);
+  ck_assert(kit_silent(second, 500));
+  atom_add_relaxed_u32(&fake.places, 1);
+  admit_freed(&admit);
+  AWAIT(placed() == 2);
+  stop();
+  join();
+  ck_assert_uint_lt(cpu_ns, 250 * NS_PER_MS);
+  expect_closed(first);
+  expect_closed(second);
+  tear_down();
+}
+END_TEST
+
+START_TEST(the_total_limit_counts) {
+  SET_UP("XCHG_OVERLOAD=wait", "XCHG_MAX_CONNECTIONS=2");
+  atom_store_relaxed_u32(&fake.keep, 1);
+  start();
+  int clients[3];
+  for (int i = 0; i < 3; i++) {
+    clients[i] = kit_connect(port());
+  }
+  AWAIT(placed() == 2);
+  ck_assert(kit_silent(clients[2], 50));
+  guest_close(&fake.guests[0]);
+  fake.guests[0] = fake.guests[1];
+  atom_sub_release_u32(&fake.live, 1);
+  admit_freed(&admit);
+  AWAIT(placed() == 3);
+  fake.guests[1] = fake.guests[2];
+  stop();
+  join();
+  for (int i = 0; i < 3; i++) {
+    close(clients[i]);
+  }
+  tear_down();
+}
+END_TEST
+
+START_TEST(refuse_accepts_and_closes) {
+  SET_UP("XCHG_OVERLOAD=refuse");
+  atom_store_relaxed_u32(&fake.places, 1);
+  start();
+  int first = kit_connect(port());
+  AWAIT(placed() == 1);
+  expect_closed(first);
+  for (int i = 0; i < 20; i++) {
+    expect_closed(kit_connect(port()));
+  }
+  atom_add_relaxed_u32(&fake.places, 1);
+  int last = kit_connect(port());
+  AWAIT(placed() == 2);
+  expect_closed(last);
+  stop();
+  join();
+  ck_assert(!fake.overfull);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 22);
+  ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_OVERLOAD]), 20);
+  ck_assert_uint_eq(stats_ended(&acceptor.stats), 20);
+  tear_down();
+}
+END_TEST
+
+START_TEST(per_address_limit) {
+  SET_UP("XCHG_MAX_PER_IP=2");
+  atom_store_relaxed_u32(&fake.keep, 1);
+  start();
+  int clients[2] = {kit_connect(port()), kit_connect(port())};
+  AWAIT(placed() == 2);
+  expect_closed(kit_connect(port()));
+  stop();
+  join();
+  ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_PER_IP]), 1);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 3);
+  close(clients[0]);
+  close(clients[1]);
+  tear_down();
+}
+END_TEST
+
+/* ---- what the system refuses ---- */
+
+START_TEST(a_refused_thread_holds_the_guest) {
+  SET_UP();
+  atom_store_relaxed_u32(&fake.refuse, 3);
+  start();
+  int first = kit_connect(port()), second = kit_connect(port());
+  AWAIT(placed() == 2);
+  expect_closed(first);
+  expect_closed(second);
+  stop();
+  join();
+  ck_assert_uint_eq(atom_load_relaxed_u32(&fake.refused), 3);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 2); /* none accepted twice */
+  ck_assert_uint_eq(counted(&acceptor.stats.accept_pauses), 3);
+  ck_assert_uint_eq(stats_ended(&acceptor.stats), 0);
+  ck_assert_uint_eq(kit_log_count(&logger, "cannot start"), 1); /* an episode, a line */
+  tear_down();
+}
+END_TEST
+
+static rlim_t descriptors(rlim_t limit) {
+  struct rlimit now;
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &now), 0);
+  rlim_t old = now.rlim_cur;
+  now.rlim_cur = limit;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &now), 0);
+  return old;
+}
+
+START_TEST(without_descriptors_it_pauses) {
+  SET_UP();
+  start();
+  int clients[3];
+  rlim_t old = 0;
+  for (int i = 0; i < 3; i++) {
+    struct sockaddr_in to = kit_loopback(port());
+    clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ne(clients[i], -1);
+    kit_set_patience(clients[i]);
+    old = i == 0 ? descriptors(3) : old; /* all that are open stay so */
+    if (i == 0) {
+      ck_assert_int_eq(connect(clients[0], (const struct sockaddr *)&to, sizeof(to)), 0);
+      AWAIT(counted(&acceptor.stats.accept_pauses) >= 3);
+      ck_assert_uint_eq(placed(), 0);
+      descriptors(old);
+      AWAIT(placed() == 1);
+    } else {
+      ck_assert_int_eq(connect(clients[i], (const struct sockaddr *)&to, sizeof(to)), 0);
+      AWAIT(placed() == (uint32_t)i + 1);
+    }
+  }
+  AWAIT(kit_log_count(&logger, "accepting again") == 1); /* after a second without */
+  stop();
+  join();
+  ck_assert_uint_eq(kit_log_count(&logger, "accepting pauses"), 1);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 3);
+  ck_assert_uint_lt(cpu_ns, 250 * NS_PER_MS);
+  for (int i = 0; i < 3; i++) {
+    expect_closed(clients[i]);
+  }
+  tear_down();
+}
+END_TEST
+
+/* A listener that can accept no more: the others go on, and main is told. */
+START_TEST(a_broken_listener) {
+  SET_UP("XCHG_LISTEN=127.0.0.1:0,127.0.0.1:0", "XCHG_STOP_GRACE=300ms");
+  start();
+  ck_assert_int_eq(shutdown(listeners[0].fd, SHUT_RD), 0);
+  struct pollfd pollfd = {.fd = done.fd, .events = POLLIN};
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_uint_eq(atom_load_acquire_u32(&acceptor.broken), 1);
+  int client = kit_connect(listeners[1].where.addr.port);
+  AWAIT(placed() == 1);
+  expect_closed(client);
+  stop();
+  join();
+  ck_assert_int_eq(listeners[0].fd, -1);
+  ck_assert_uint_eq(kit_log_count(&logger, "a listener broke"), 1);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("acceptor");
+  TCase *cases = tcase_create("acceptor");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, accepts_and_hands_over);
+  tcase_add_test(cases, listeners_have_their_index);
+  tcase_add_test(cases, batches_grow_and_fall);
+  tcase_add_test(cases, a_batch_that_fell_short_shrinks);
+  tcase_add_test(cases, wait_leaves_clients_in_the_backlog);
+  tcase_add_test(cases, a_wait_does_not_spin);
+  tcase_add_test(cases, the_total_limit_counts);
+  tcase_add_test(cases, refuse_accepts_and_closes);
+  tcase_add_test(cases, per_address_limit);
+  tcase_add_test(cases, a_refused_thread_holds_the_guest);
+  tcase_add_test(cases, without_descriptors_it_pauses);
+  tcase_add_test(cases, a_broken_listener);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

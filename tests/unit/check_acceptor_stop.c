@@ -1,0 +1,171 @@
+/* check_acceptor_stop: the stop of an acceptor: nobody is lost, nothing spins, it ends. */
+#include "tests/unit/acceptor_kit.h"
+
+START_TEST(a_stop_serves_the_backlog) {
+  enum { CLIENTS = 150 };
+  SET_UP("XCHG_STOP_GRACE=0");
+  int clients[CLIENTS];
+  for (int i = 0; i < CLIENTS; i++) {
+    clients[i] = kit_connect(port());
+  }
+  uint16_t old_port = port();
+  open_acceptor();
+  stop(); /* before it has run at all */
+  acceptor_run(&acceptor);
+  ck_assert_uint_eq(placed(), CLIENTS);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), CLIENTS);
+  ck_assert_int_eq(listeners[0].fd, -1);
+  ck_assert(kit_refused(old_port));
+  for (int i = 0; i < CLIENTS; i++) {
+    expect_closed(clients[i]);
+  }
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_stop_waits_for_room) {
+  SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=60s");
+  atom_store_relaxed_u32(&fake.places, 1);
+  start();
+  int clients[3];
+  for (int i = 0; i < 3; i++) {
+    clients[i] = kit_connect(port());
+  }
+  AWAIT(placed() == 1);
+  stop();
+  for (uint32_t i = 2; i <= 3; i++) {
+    atom_add_relaxed_u32(&fake.places, 1);
+    admit_freed(&admit);
+    AWAIT(placed() == i);
+  }
+  atom_add_relaxed_u32(&fake.places, 1);
+  admit_freed(&admit);
+  join();
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 3);
+  for (int i = 0; i < 3; i++) {
+    expect_closed(clients[i]);
+  }
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_stop_without_room_ends_with_the_patience) {
+  SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=200ms");
+  atom_store_relaxed_u32(&fake.places, 1);
+  start();
+  int first = kit_connect(port()), second = kit_connect(port());
+  AWAIT(placed() == 1);
+  uint64_t stop_ns = sys_now_ns();
+  stop();
+  join();
+  ck_assert_uint_ge(sys_now_ns() - stop_ns, 200 * NS_PER_MS);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 1);
+  expect_closed(first);
+  expect_closed(second);
+  tear_down();
+}
+END_TEST
+
+/* A guest that no thread was to be had for is counted when the patience is over. */
+START_TEST(a_stop_gives_up_a_held_guest) {
+  SET_UP("XCHG_DRAIN_TIMEOUT=300ms", "XCHG_MAX_PER_IP=1");
+  atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);
+  start();
+  int client = kit_connect(port());
+  AWAIT(atom_load_relaxed_u32(&fake.refused) > 0);
+  stop();
+  join();
+  expect_closed(client);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 1);
+  ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_DRAIN]), 1);
+  ck_assert_uint_eq(stats_ended(&acceptor.stats), 1);
+  ck_assert_uint_lt(cpu_ns, 150 * NS_PER_MS);
+  tear_down();
+}
+END_TEST
+
+START_TEST(the_grace_is_kept) {
+  SET_UP("XCHG_STOP_GRACE=200ms");
+  start();
+  uint64_t stop_ns = sys_now_ns();
+  stop();
+  join();
+  ck_assert_uint_ge(sys_now_ns() - stop_ns, 200 * NS_PER_MS);
+  ck_assert_uint_lt(cpu_ns, 100 * NS_PER_MS);
+  tear_down();
+}
+END_TEST
+
+/*
+ * A UNIX listener that is shut for reading stays readable for good, and one that is only left is
+ * closed at once: neither makes the rest of the grace a busy loop.
+ */
+START_TEST(a_unix_listener_does_not_spin_in_the_grace) {
+  snprintf(unix_path, sizeof(unix_path), "/tmp/check_acceptor.%d", (int)getpid());
+  char listen[128];
+  snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.1:0,unix:%s", unix_path);
+  SET_UP(listen, "XCHG_STOP_GRACE=600ms");
+  int waiting[3];
+  for (int i = 0; i < 3; i++) {
+    waiting[i] = kit_connect_unix(unix_path);
+  }
+  start();
+  stop();
+  join();
+  ck_assert_uint_eq(placed(), 3);
+  for (int i = 0; i < 3; i++) {
+    expect_closed(waiting[i]);
+  }
+  ck_assert_uint_lt(cpu_ns, 300 * NS_PER_MS);
+  tear_down();
+}
+END_TEST
+
+START_TEST(without_listeners_it_does_not_spin_in_the_grace) {
+  SET_UP("XCHG_STOP_GRACE=600ms", "XCHG_DRAIN_TIMEOUT=600ms");
+  listeners[0].passed = true; /* as if by LISTEN_FDS: a stop leaves it at once */
+  atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);
+  start();
+  int client = kit_connect(port());
+  AWAIT(atom_load_relaxed_u32(&fake.refused) > 0); /* and a guest is in hand */
+  stop();
+  join();
+  expect_closed(client);
+  ck_assert_uint_lt(cpu_ns, 300 * NS_PER_MS);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_passed_listener_is_left_at_once) {
+  SET_UP("XCHG_STOP_GRACE=600ms");
+  listeners[0].passed = true;
+  int kept = dup(listeners[0].fd); /* the next process */
+  start();
+  stop();
+  join();
+  ck_assert_uint_lt(cpu_ns, 300 * NS_PER_MS);
+  close(kit_connect(port())); /* lands in the queue that the other holds */
+  int next = accept(kept, NULL, NULL);
+  ck_assert_int_ne(next, -1);
+  close(next);
+  close(kept);
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 0);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("acceptor_stop");
+  TCase *cases = tcase_create("acceptor_stop");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, a_stop_serves_the_backlog);
+  tcase_add_test(cases, a_stop_waits_for_room);
+  tcase_add_test(cases, a_stop_without_room_ends_with_the_patience);
+  tcase_add_test(cases, a_stop_gives_up_a_held_guest);
+  tcase_add_test(cases, the_grace_is_kept);
+  tcase_add_test(cases, a_unix_listener_does_not_spin_in_the_grace);
+  tcase_add_test(cases, without_listeners_it_does_not_spin_in_the_grace);
+  tcase_add_test(cases, a_passed_listener_is_left_at_once);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

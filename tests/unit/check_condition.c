@@ -1,0 +1,171 @@
+/*
+ * check_condition: objectives are read, refused and decided.
+ */
+#include "xchg-bench/condition.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(conditions_are_read) {
+  static const struct {
+    const char *text;
+    double percent;
+    char op;
+    double value;
+  } cases[] = {
+      {"p99<2ms", 99, '<', 2e6},
+      {"p99.9<5ms", 99.9, '<', 5e6},
+      {"p50>100us", 50, '>', 1e5},
+      {"p100=1s", 100, '=', 1e9},
+      {"max<60s", 100, '<', 60e9},
+      {"errors=0", CONDITION_ERRORS, '=', 0},
+      {"errors<1k", CONDITION_ERRORS, '<', 1000},
+      {"rate>1000", CONDITION_RATE, '>', 1000},
+      {"rate>1.5M", CONDITION_RATE, '>', 1.5e6},
+  };
+  for (size_t i = 0; i < count_of(cases); i++) {
+    struct bench_condition c;
+    ck_assert_msg(condition_parse(cases[i].text, &c) == 0, "'%s' is refused", cases[i].text);
+    ck_assert_str_eq(c.text, cases[i].text);
+    ck_assert_double_eq_tol(c.percent, cases[i].percent, 1e-9);
+    ck_assert_int_eq(c.op, cases[i].op);
+    ck_assert_double_eq_tol(c.value, cases[i].value, 1e-3);
+  }
+}
+END_TEST
+
+START_TEST(what_is_no_condition_is_refused) {
+  static const char *const texts[] = {
+      "",
+      "p99",
+      "p99<",
+      "<2ms",
+      "99<2ms",
+      "p<2ms",
+      "p0<2ms",
+      "p101<2ms",
+      "p99<2",
+      "p99<=2ms",
+      "p99<<2ms",
+      "p99 < 2ms",
+      "p99<2ms ",
+      "p-1<2ms",
+      "p1k<2ms",
+      "errors=",
+      "errors=0ms",
+      "error=0",
+      "rate>1ms",
+      "latency<2ms",
+      "p99<2ms,errors=0",
+      "P99<2ms",
+      "p99!2ms",
+      "p99.99999999999999999<2ms",
+      "errors=00000000000000000000000000000000000000000000000000000000000000000000"};
+  for (size_t i = 0; i < count_of(texts); i++) {
+    struct bench_condition c = {.text = "kept"};
+    ck_assert_msg(condition_parse(texts[i], &c) == -1, "'%s' is taken", texts[i]);
+    ck_assert_str_eq(c.text, "kept");
+  }
+}
+END_TEST
+
+START_TEST(lists_are_read_to_their_limit) {
+  struct bench_condition list[BENCH_SLO_MAX];
+  uint32_t count = 7;
+  ck_assert_int_eq(condition_parse_list("p99<5ms,errors=0", list, &count), 0);
+  ck_assert_uint_eq(count, 2);
+  ck_assert_str_eq(list[1].text, "errors=0");
+  char text[16 * (BENCH_SLO_MAX + 1)] = "errors=0";
+  for (int i = 1; i < BENCH_SLO_MAX; i++)
+    strncat(text, ",errors=0", sizeof text - strlen(text) - 1);
+  ck_assert_int_eq(condition_parse_list(text, list, &count), 0);
+  ck_assert_uint_eq(count, BENCH_SLO_MAX);
+  strncat(text, ",errors=0", sizeof text - strlen(text) - 1);
+  ck_assert_int_eq(condition_parse_list(text, list, &count), -1);
+  ck_assert_int_eq(condition_parse_list("", list, &count), -1);
+  ck_assert_int_eq(condition_parse_list("errors=0,", list, &count), -1);
+  ck_assert_int_eq(condition_parse_list(",errors=0", list, &count), -1);
+  ck_assert_uint_eq(count, BENCH_SLO_MAX);
+}
+END_TEST
+
+static bool holds(const char *text, const struct result *result) {
+  struct bench_condition c;
+  ck_assert_int_eq(condition_parse(text, &c), 0);
+  return condition_holds(&c, result);
+}
+
+START_TEST(results_decide) {
+  struct result *result = result_create(false, 1);
+  ck_assert_ptr_nonnull(result);
+  result->has_latency = true;
+  result->seconds = 2;
+  result->exchanges = 2000;
+  for (uint64_t i = 1; i <= 1000; i++)
+    hist_record(result->latency, i * NS_PER_US);
+  result->errors[ERROR_WRONG] = 1;
+  result->errors[ERROR_SHORT] = 2;
+  ck_assert(holds("p50<502us", result));
+  ck_assert(!holds("p50<499us", result));
+  ck_assert(holds("max=1ms", result));
+  ck_assert(holds("max>999us", result));
+  ck_assert(!holds("max>1ms", result));
+  ck_assert(holds("errors=3", result));
+  ck_assert(!holds("errors=0", result));
+  ck_assert(!holds("errors<3", result));
+  ck_assert(holds("rate=1000", result));
+  ck_assert(holds("rate>999.5", result));
+  ck_assert(!holds("rate>1k", result));
+  result_destroy(result);
+}
+END_TEST
+
+START_TEST(nothing_recorded_keeps_no_latency) {
+  struct result *result = result_create(false, 1);
+  ck_assert_ptr_nonnull(result);
+  result->has_latency = true;
+  ck_assert(!holds("p99<60s", result));
+  ck_assert(!holds("max<8000h", result));
+  ck_assert(!holds("rate>0", result));
+  char text[64];
+  struct bench_condition c;
+  ck_assert_int_eq(condition_parse("p99<1s", &c), 0);
+  ck_assert_str_eq(condition_format(&c, condition_value(&c, result), text, sizeof text),
+                   "nothing recorded");
+  result_destroy(result);
+}
+END_TEST
+
+START_TEST(values_are_written_in_their_unit) {
+  static const struct {
+    const char *condition;
+    double value;
+    const char *text;
+  } cases[] = {{"p99<1s", 1.25e6, "1.25ms"}, {"errors=0", 3, "3"}, {"rate>1", 1000, "1000.00/s"}};
+  for (size_t i = 0; i < count_of(cases); i++) {
+    struct bench_condition c;
+    char text[64];
+    ck_assert_int_eq(condition_parse(cases[i].condition, &c), 0);
+    ck_assert_str_eq(condition_format(&c, cases[i].value, text, sizeof text), cases[i].text);
+  }
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("condition");
+  TCase *tcase = tcase_create("condition");
+  tcase_add_test(tcase, conditions_are_read);
+  tcase_add_test(tcase, what_is_no_condition_is_refused);
+  tcase_add_test(tcase, lists_are_read_to_their_limit);
+  tcase_add_test(tcase, results_decide);
+  tcase_add_test(tcase, nothing_recorded_keeps_no_latency);
+  tcase_add_test(tcase, values_are_written_in_their_unit);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

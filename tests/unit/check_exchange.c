@@ -1,0 +1,146 @@
+/*
+ * check_exchange: the built-in exchanges over real connections: each frame's greeting and replies,
+ * byte by byte, and the four presets.
+ */
+#include "tests/unit/rig.h"
+
+#include "net/exchange.h"
+
+#include <stdio.h>
+
+/* An exchange, what a client sends, and every byte that it must get. */
+struct dialogue {
+  const char *greeting; /* NULL = none */
+  struct xchg_frame frame;
+  enum config_reply reply;
+  const char *text; /* REPLY_TEXT */
+  uint64_t messages;
+  const char *sends;
+  size_t sends_size;
+  const char *gets;
+  size_t gets_size;
+  enum xchg_reason reason;
+};
+
+#define BYTES(text) text, sizeof(text) - 1
+
+/* clang-format off */
+static const struct dialogue dialogues[] = {
+    /* the presets: greet, line, echo, discard */
+    {"Message from server", {XCHG_FRAME_NUL, 0}, REPLY_NONE, NULL, 1,
+     BYTES("hi\0"), BYTES("Message from server\0"), XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_LINE, 0}, REPLY_ECHO, NULL, 1,
+     BYTES("hello\r\nignored\n"), BYTES("hello\r\n"), XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_RAW, 0}, REPLY_ECHO, NULL, 0,
+     BYTES("a\0b\nc"), BYTES("a\0b\nc"), XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_RAW, 0}, REPLY_NONE, NULL, 0, BYTES("a\0b\nc"), BYTES(""), XCHG_FINISHED},
+    /* a text for each message, its terminator the message's own */
+    {NULL, {XCHG_FRAME_LINE, 0}, REPLY_TEXT, "ok", 0,
+     BYTES("a\nb\r\n\nd"), BYTES("ok\nok\r\nok\nok"), XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_NUL, 0}, REPLY_TEXT, "ok", 2,
+     BYTES("a\0b\0c\0"), BYTES("ok\0ok\0"), XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_U16, 0}, REPLY_TEXT, "ok", 0,
+     BYTES("\0\1a\0\0"), BYTES("\0\2ok\0\2ok"), XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_U32, 0}, REPLY_TEXT, "ok", 0,
+     BYTES("\0\0\0\1a"), BYTES("\0\0\0\2ok"), XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_FIXED, 2}, REPLY_TEXT, "ok", 0, BYTES("abcd"), BYTES("okok"),
+     XCHG_FINISHED},
+    {NULL, {XCHG_FRAME_NUL, 0}, REPLY_TEXT, "", 0, BYTES("a\0b\0"), BYTES("\0\0"), XCHG_FINISHED},
+    /* a greeting has the frame's terminator or length */
+    {"hi", {XCHG_FRAME_LINE, 0}, REPLY_ECHO, NULL, 1, BYTES("x\n"), BYTES("hi\nx\n"),
+     XCHG_FINISHED},
+    {"hi", {XCHG_FRAME_U16, 0}, REPLY_ECHO, NULL, 1, BYTES("\0\1x"), BYTES("\0\2hi\0\1x"),
+     XCHG_FINISHED},
+    {"hi", {XCHG_FRAME_U32, 0}, REPLY_NONE, NULL, 1, BYTES("\0\0\0\0"), BYTES("\0\0\0\2hi"),
+     XCHG_FINISHED},
+    {"hi", {XCHG_FRAME_FIXED, 2}, REPLY_NONE, NULL, 1, BYTES("xy"), BYTES("hi"), XCHG_FINISHED},
+    {"hi", {XCHG_FRAME_RAW, 0}, REPLY_ECHO, NULL, 0, BYTES("xy"), BYTES("hixy"), XCHG_FINISHED},
+    {"", {XCHG_FRAME_NUL, 0}, REPLY_NONE, NULL, 1, BYTES("x\0"), BYTES("\0"), XCHG_FINISHED},
+    /* what is not complete */
+    {NULL, {XCHG_FRAME_U16, 0}, REPLY_ECHO, NULL, 0, BYTES("\0\2x"), BYTES(""), XCHG_TRUNCATED},
+    {"hi", {XCHG_FRAME_NUL, 0}, REPLY_NONE, NULL, 1, BYTES(""), BYTES("hi\0"), XCHG_PEER},
+    {NULL, {XCHG_FRAME_U32, 0}, REPLY_ECHO, NULL, 0, BYTES("\1\0\0\0"), BYTES(""), XCHG_TOO_LONG},
+};
+/* clang-format on */
+
+static void configure(struct rig *rig, const struct dialogue *dialogue) {
+  struct xchg_config *config = &rig->config;
+  config->frame = dialogue->frame;
+  config->messages = dialogue->messages;
+  config->reply = dialogue->reply;
+  config->has_greeting = dialogue->greeting != NULL;
+  if (config->has_greeting) {
+    config->greeting.bytes = (uint8_t *)strdup(dialogue->greeting);
+    config->greeting.size = strlen(dialogue->greeting);
+  }
+  if (dialogue->text != NULL) {
+    config->reply_text.bytes = (uint8_t *)strdup(dialogue->text);
+    config->reply_text.size = strlen(dialogue->text);
+  }
+}
+
+static void start(struct rig *rig, struct exchange *exchange, const struct dialogue *dialogue) {
+  rig_init(rig);
+  configure(rig, dialogue);
+  ck_assert_int_eq(exchange_init(exchange, &rig->config), 0);
+  ck_assert_ptr_eq(exchange->handler.user, exchange);
+  ck_assert_uint_eq(exchange->handler.size, sizeof(struct xchg_handler));
+  free(rig->config.greeting.bytes); /* the configuration need not outlive it */
+  free(rig->config.reply_text.bytes);
+  rig->handler = exchange->handler;
+  rig_start(rig, false);
+}
+
+START_TEST(test_dialogue) {
+  const struct dialogue *dialogue = &dialogues[_i];
+  for (size_t split = 0; split <= dialogue->sends_size; split++) {
+    struct rig rig;
+    struct exchange exchange;
+    start(&rig, &exchange, dialogue);
+    int fd = rig_connect(&rig);
+    char got[64];
+    rig_put(&rig, fd, dialogue->sends, split);
+    rig_put(&rig, fd, dialogue->sends + split, dialogue->sends_size - split);
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    ck_assert_uint_eq(rig_get(&rig, fd, got, sizeof(got)), dialogue->gets_size);
+    ck_assert_mem_eq(got, dialogue->gets, dialogue->gets_size);
+    RIG_UNTIL(&rig, rig.slab.used == 0);
+    ck_assert_uint_eq(rig_ended(&rig, dialogue->reason), 1);
+    close(fd);
+    rig_fini(&rig);
+    exchange_fini(&exchange);
+    ck_assert_ptr_null(exchange.greeting);
+    ck_assert_ptr_null(exchange.reply);
+    exchange_fini(&exchange); /* harmless */
+  }
+}
+END_TEST
+
+/* No memory for the greeting or a reply: the connection ends as memory. */
+START_TEST(test_no_memory) {
+  struct rig rig;
+  struct exchange exchange;
+  start(&rig, &exchange, &dialogues[_i == 0 ? 0 : 4]);
+  uint64_t ceiling = rig.host.bufs.bytes_max;
+  rig.host.bufs.bytes_max = _i == 0 ? 0 : ceiling;
+  int fd = rig_connect(&rig);
+  rig.host.bufs.bytes_max = 0;
+  if (_i == 1) {
+    RIG_PUT(&rig, fd, "a\n");
+  }
+  RIG_UNTIL(&rig, rig.slab.used == 0);
+  ck_assert_uint_eq(rig_ended(&rig, XCHG_MEMORY), 1);
+  rig_get_end(&rig, fd);
+  close(fd);
+  rig_fini(&rig);
+  exchange_fini(&exchange);
+}
+END_TEST
+
+int main(void) {
+  const struct rig_test tests[] = {
+      {test_dialogue, count_of(dialogues)},
+      {test_no_memory, 2},
+  };
+  return rig_run("exchange", tests, count_of(tests));
+}

@@ -1,0 +1,252 @@
+/*
+ * check_model_fork: a child for each connection: counted, waited for, crashed, refused, stopped.
+ *
+ * The module is compiled into this program, so that fork can be made to fail and children can be
+ * found.  Nobody listens to SIGCHLD here: settle is called until it has found what it must find.
+ */
+#include <unistd.h>
+
+static pid_t test_fork(void);
+#define fork test_fork
+#include "pool/model_fork.c"
+#undef fork
+
+#include "net/exchange.h"
+#include "tests/unit/pool_kit.h"
+
+static struct xchg_config config;
+static struct exchange exchange;
+static struct admit admit;
+static struct wake freed = {.fd = -1}, done = {.fd = -1};
+static struct model *model;
+static struct model_fork *all;
+static bool refuse_fork;
+
+static pid_t test_fork(void) {
+  if (refuse_fork) {
+    errno = EAGAIN;
+    return -1;
+  }
+  return fork();
+}
+
+static void set_up(const char *const *entries) {
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  ck_assert_int_eq(wake_open(&freed), 0);
+  ck_assert_int_eq(wake_open(&done), 0);
+  ck_assert_int_eq(exchange_init(&exchange, &config), 0);
+  ck_assert_int_eq(admit_init(&admit, &config, &freed), 0);
+  const struct model_setup setup = {
+      .config = &config, .handler = &exchange.handler, .admit = &admit, .done = &done};
+  model = model_fork_create(&setup);
+  ck_assert_ptr_nonnull(model);
+  all = fork_of(model);
+  ck_assert_int_eq(model->ops->start(model), 0);
+}
+
+#define SET_UP(...)                               \
+  set_up((const char *const[]){"XCHG_MODEL=fork", \
+                               "XCHG_MAX_CONNECTIONS=3" __VA_OPT__(, ) __VA_ARGS__, NULL})
+
+static void tear_down(void) {
+  model->ops->destroy(model);
+  admit_fini(&admit);
+  exchange_fini(&exchange);
+  wake_close(&freed);
+  wake_close(&done);
+  config_fini(&config);
+}
+
+static struct stats sum_up(void) {
+  struct stats sum = {0};
+  model->ops->sum(model, &sum);
+  return sum;
+}
+
+static uint64_t ended(enum xchg_reason reason) {
+  struct stats sum = sum_up();
+  return atom_load_relaxed_u64(&sum.ended[reason]);
+}
+
+/* Admit and place a new connection; return the client's end. */
+static int place_new(void) {
+  struct guest guest;
+  enum xchg_reason refused;
+  int client = kit_guest(&guest);
+  ck_assert(admit_enter(&admit, &guest, &refused));
+  ck_assert(model->ops->room(model));
+  ck_assert_int_eq(model->ops->place(model, &guest), 0);
+  ck_assert_int_eq(fcntl(guest.fd, F_GETFD), -1); /* the child's alone now */
+  return client;
+}
+
+/* Settle until ${count} are live. */
+static void settle_to(uint32_t count) {
+  AWAIT((model->ops->settle(model), model->ops->live(model) <= count));
+  ck_assert_uint_eq(model->ops->live(model), count);
+}
+
+START_TEST(children_are_counted) {
+  SET_UP();
+  int clients[3];
+  for (uint32_t i = 0; i < 3; i++) {
+    ck_assert_uint_eq(model->ops->live(model), i);
+    clients[i] = place_new();
+  }
+  ck_assert_uint_eq(model->ops->live(model), 3);
+  ck_assert(!model->ops->room(model));
+  for (int i = 2; i >= 0; i--) {
+    kit_greet(clients[i]); /* at the same time: each waits for its client */
+    settle_to((uint32_t)i);
+    ck_assert(model->ops->room(model));
+  }
+  struct stats sum = sum_up();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 3);
+  ck_assert_uint_eq(stats_ended(&sum), 3);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.messages), 3);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.bytes_in), 3 * 6);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.bytes_out), 3 * sizeof(KIT_GREETING));
+  ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1); /* no zombie, no child */
+  ck_assert_int_eq(errno, ECHILD);
+  tear_down();
+}
+END_TEST
+
+/* The parent gives the ticket back, once the child was waited for. */
+START_TEST(tickets_come_back) {
+  SET_UP("XCHG_MAX_PER_IP=1");
+  for (int i = 0; i < 5; i++) {
+    kit_greet(place_new());
+    settle_to(0);
+  }
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 5);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_crash_is_an_error_and_touches_nobody) {
+  SET_UP("XCHG_EXCHANGE=echo", "XCHG_MAX_PER_IP=3");
+  int lives = place_new(), dies = place_new();
+  kit_send(dies, "ping", 4);
+  kit_expect(dies, "ping", 4);
+  ck_assert_int_eq(kill(all->children[1].pid, SIGKILL), 0);
+  settle_to(1);
+  close(dies);
+  ck_assert_uint_eq(ended(XCHG_ERROR), 1);
+  kit_send(lives, "ping", 4);
+  kit_expect(lives, "ping", 4);
+  int next = place_new(); /* in the place of the dead one */
+  kit_send(next, "ping", 4);
+  kit_expect(next, "ping", 4);
+  close(lives);
+  close(next);
+  settle_to(0);
+  struct stats sum = sum_up();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 2);
+  ck_assert_uint_eq(stats_ended(&sum), 3);
+  tear_down();
+}
+END_TEST
+
+/* The guest stays the caller's, untouched, and can be placed later. */
+START_TEST(a_refused_fork_keeps_the_guest) {
+  SET_UP();
+  struct guest guest;
+  int client = kit_guest(&guest);
+  refuse_fork = true;
+  errno = 0;
+  ck_assert_int_eq(model->ops->place(model, &guest), -1);
+  ck_assert_int_eq(errno, EAGAIN);
+  ck_assert_uint_eq(model->ops->live(model), 0);
+  ck_assert_int_ne(fcntl(guest.fd, F_GETFD), -1);
+  refuse_fork = false;
+  ck_assert_int_eq(model->ops->place(model, &guest), 0);
+  kit_greet(client);
+  settle_to(0);
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
+  tear_down();
+}
+END_TEST
+
+/* A child holds its connection, the standard descriptors and the stop's, nothing else. */
+START_TEST(a_child_holds_no_other_descriptor) {
+  SET_UP("XCHG_EXCHANGE=echo");
+  int first = place_new();
+  int second = place_new();
+  kit_send(second, "ping", 4);
+  kit_expect(second, "ping", 4);
+  close(first); /* would not reach the first child if the second held the client's end */
+  settle_to(1);
+  close(second);
+  settle_to(0);
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 2);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_stop_reaches_the_children) {
+  SET_UP("XCHG_EXCHANGE=echo");
+  int before = place_new();
+  kit_send(before, "ping", 4);
+  kit_expect(before, "ping", 4);
+  model->ops->stop(model, sys_now_ns());
+  kit_expect_end(before);
+  close(before);
+  int after = place_new(); /* from the backlog: hears of the stop at once */
+  kit_send(after, "ping", 4);
+  kit_expect(after, "ping", 4);
+  kit_expect_end(after);
+  close(after);
+  AWAIT(model->ops->last(model));
+  ck_assert_uint_eq(model->ops->live(model), 0);
+  ck_assert_uint_eq(model->ops->running(model), 0);
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 2);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_child_cuts_itself) {
+  SET_UP("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
+  int client = place_new();
+  kit_send(client, "begun", 5);
+  model->ops->stop(model, sys_now_ns());
+  AWAIT(model->ops->last(model));
+  close(client);
+  struct stats sum = sum_up();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_DRAIN]), 1);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.cut), 1);
+  tear_down();
+}
+END_TEST
+
+/* One that does not even hear of the end of the patience is killed, and counted. */
+START_TEST(a_stuck_child_is_killed) {
+  SET_UP("XCHG_EXCHANGE=echo", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
+  int client = place_new();
+  kit_send(client, "ping", 4);
+  kit_expect(client, "ping", 4);
+  ck_assert_int_eq(kill(all->children[0].pid, SIGSTOP), 0);
+  model->ops->stop(model, sys_now_ns());
+  AWAIT(model->ops->last(model));
+  close(client);
+  ck_assert_uint_eq(ended(XCHG_ERROR), 1);
+  ck_assert_uint_eq(model->ops->live(model), 0);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("model_fork");
+  TCase *cases = tcase_create("model_fork");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, children_are_counted);
+  tcase_add_test(cases, tickets_come_back);
+  tcase_add_test(cases, a_crash_is_an_error_and_touches_nobody);
+  tcase_add_test(cases, a_refused_fork_keeps_the_guest);
+  tcase_add_test(cases, a_child_holds_no_other_descriptor);
+  tcase_add_test(cases, a_stop_reaches_the_children);
+  tcase_add_test(cases, a_child_cuts_itself);
+  tcase_add_test(cases, a_stuck_child_is_killed);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

@@ -1,0 +1,148 @@
+/*
+ * check_model_iterative: one connection at a time on the caller's thread.
+ */
+#include "pool/model.h"
+
+#include "core/stats.h"
+#include "net/exchange.h"
+#include "tests/unit/pool_kit.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+static struct xchg_config config;
+static struct exchange exchange;
+static struct admit admit;
+static struct wake room = {.fd = -1}, done = {.fd = -1};
+static struct model *model;
+
+static void set_up(const char *const *entries) {
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  ck_assert_int_eq(wake_open(&room), 0);
+  ck_assert_int_eq(wake_open(&done), 0);
+  ck_assert_int_eq(exchange_init(&exchange, &config), 0);
+  ck_assert_int_eq(admit_init(&admit, &config, &room), 0);
+  const struct model_setup setup = {
+      .config = &config, .handler = &exchange.handler, .admit = &admit, .done = &done};
+  model = model_iterative_create(&setup);
+  ck_assert_ptr_nonnull(model);
+  ck_assert_int_eq(model->ops->start(model), 0);
+}
+
+#define SET_UP(...) \
+  set_up((const char *const[]){"XCHG_MODEL=iterative" __VA_OPT__(, ) __VA_ARGS__, NULL})
+
+static void tear_down(void) {
+  model->ops->destroy(model);
+  admit_fini(&admit);
+  exchange_fini(&exchange);
+  wake_close(&room);
+  wake_close(&done);
+  config_fini(&config);
+}
+
+static uint64_t ended(enum xchg_reason reason) {
+  struct stats sum = {0};
+  model->ops->sum(model, &sum);
+  return atom_load_relaxed_u64(&sum.ended[reason]);
+}
+
+struct placing {
+  struct guest guest;
+  int result;
+  uint64_t cpu_ns; /* that it took */
+};
+
+static void *place(void *argument) {
+  struct placing *placing = argument;
+  uint64_t before_ns = kit_cpu_ns();
+  placing->result = model->ops->place(model, &placing->guest);
+  placing->cpu_ns = kit_cpu_ns() - before_ns;
+  return NULL;
+}
+
+START_TEST(place_serves_to_the_end) {
+  SET_UP("XCHG_MAX_PER_IP=1");
+  for (uint64_t i = 1; i <= 3; i++) {
+    struct guest guest;
+    enum xchg_reason refused;
+    int client = kit_guest(&guest);
+    ck_assert(admit_enter(&admit, &guest, &refused)); /* the one before gave its ticket back */
+    kit_send(client, "hello", 6);
+    ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
+    ck_assert(model->ops->room(model));
+    ck_assert_int_eq(model->ops->place(model, &guest), 0);
+    ck_assert_uint_eq(model->ops->live(model), 0);
+    ck_assert_uint_eq(ended(XCHG_FINISHED), i);
+    kit_expect(client, KIT_GREETING, sizeof(KIT_GREETING));
+    kit_expect_end(client);
+    close(client);
+  }
+  ck_assert(model->ops->last(model)); /* nothing is left to collect */
+  ck_assert_uint_eq(model->ops->running(model), 0);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_stop_ends_the_one_that_is_served) {
+  SET_UP("XCHG_EXCHANGE=echo");
+  struct placing placing = {.result = -1};
+  int client = kit_guest(&placing.guest);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, place, &placing), 0);
+  kit_send(client, "ping", 4);
+  kit_expect(client, "ping", 4);
+  ck_assert_uint_eq(model->ops->live(model), 1);
+  model->ops->stop(model, sys_now_ns());
+  kit_expect_end(client);
+  close(client);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  ck_assert_int_eq(placing.result, 0);
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
+  tear_down();
+}
+END_TEST
+
+/* Who comes after the stop is served as far as the drain allows, then cut at once. */
+START_TEST(after_the_patience_nobody_is_served) {
+  SET_UP("XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
+  model->ops->stop(model, sys_now_ns());
+  for (uint64_t i = 1; i <= 3; i++) {
+    struct guest guest;
+    int client = kit_guest(&guest);
+    ck_assert_int_eq(model->ops->place(model, &guest), 0);
+    ck_assert_uint_eq(ended(XCHG_DRAIN), i);
+    close(client);
+  }
+  ck_assert_uint_eq(model->ops->live(model), 0);
+  tear_down();
+}
+END_TEST
+
+/* XCHG_SPIN is a pool's: here it is ignored. */
+START_TEST(does_not_spin) {
+  SET_UP("XCHG_SPIN=1s");
+  struct placing placing = {.result = -1};
+  int client = kit_guest(&placing.guest);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, place, &placing), 0);
+  kit_expect(client, KIT_GREETING, sizeof(KIT_GREETING));
+  ck_assert(kit_silent(client, 500));
+  close(client);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  ck_assert_uint_lt(placing.cpu_ns, 250 * NS_PER_MS);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("model_iterative");
+  TCase *cases = tcase_create("model_iterative");
+  tcase_set_timeout(cases, 60);
+  tcase_add_test(cases, place_serves_to_the_end);
+  tcase_add_test(cases, a_stop_ends_the_one_that_is_served);
+  tcase_add_test(cases, after_the_patience_nobody_is_served);
+  tcase_add_test(cases, does_not_spin);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

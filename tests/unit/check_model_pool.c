@@ -1,0 +1,371 @@
+/*
+ * check_model_pool: the choice of a worker, exactly as the contract words it; room; the threads.
+ *
+ * The module is compiled into this program, so that workers can be put into any state: a model that
+ * was not started has queues that nobody empties but the test.
+ */
+#include <pthread.h>
+
+static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                               void *(*start)(void *), void *argument);
+#define pthread_create test_pthread_create
+#include "pool/model_pool.c"
+#undef pthread_create
+
+#include "net/exchange.h"
+#include "tests/unit/pool_kit.h"
+
+#define WORKERS 4
+#define QUEUE 8
+
+static struct xchg_config config;
+static struct exchange exchange;
+static struct admit admit;
+static struct wake freed = {.fd = -1}, done = {.fd = -1};
+static struct model *model;
+static struct model_pool *pool;
+static int creates_left = INT32_MAX; /* calls of pthread_create that succeed */
+
+static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                               void *(*start)(void *), void *argument) {
+  return creates_left-- > 0 ? pthread_create(thread, attributes, start, argument) : EAGAIN;
+}
+
+static void set_up(const char *const *entries) {
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  ck_assert_int_eq(wake_open(&freed), 0);
+  ck_assert_int_eq(wake_open(&done), 0);
+  ck_assert_int_eq(exchange_init(&exchange, &config), 0);
+  ck_assert_int_eq(admit_init(&admit, &config, &freed), 0);
+  const struct model_setup setup = {
+      .config = &config, .handler = &exchange.handler, .admit = &admit, .done = &done};
+  model = model_pool_create(&setup);
+  ck_assert_ptr_nonnull(model);
+  pool = pool_of(model);
+}
+
+/* Of two entries for a variable the first counts. */
+#define SET_UP(...)                                                                         \
+  set_up((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) "XCHG_WORKERS=4", "XCHG_QUEUE=8", \
+                               "XCHG_MAX_CONNECTIONS=64", NULL})
+
+static void tear_down(void) {
+  model->ops->destroy(model);
+  admit_fini(&admit);
+  exchange_fini(&exchange);
+  wake_close(&freed);
+  wake_close(&done);
+  config_fini(&config);
+}
+
+/* ---- workers as a test wants them ---- */
+
+struct state {
+  uint32_t queued, live;
+  bool sleeps;
+};
+
+static void set_state(uint32_t i, const struct state *state) {
+  struct worker *worker = &pool->threads[i].worker;
+  struct guest guest = {.fd = -1};
+  while (inbox_pop(&worker->inbox, &guest)) {
+  }
+  for (uint32_t n = 0; n < state->queued; n++) {
+    ck_assert_int_eq(ring_push_spsc(&worker->inbox.ring, &guest), 0);
+  }
+  atom_store_relaxed_u32(&worker->live, state->live);
+  atom_store_relaxed_u32(&worker->inbox.sleeping, state->sleeps);
+}
+
+static void set_states(const struct state states[WORKERS]) {
+  for (uint32_t i = 0; i < WORKERS; i++) {
+    set_state(i, &states[i]);
+  }
+}
+
+/* Place a guest; return the worker that has one more in its queue. */
+static uint32_t choose(int *woken) {
+  uint32_t before[WORKERS], chosen = WORKERS;
+  for (uint32_t i = 0; i < WORKERS; i++) {
+    before[i] = ring_count_producer(&pool->threads[i].worker.inbox.ring);
+  }
+  static int number = 1000;
+  struct guest guest = {.fd = ++number, .ticket = 7};
+  *woken = model->ops->place(model, &guest);
+  for (uint32_t i = 0; i < WORKERS; i++) {
+    uint32_t more = ring_count_producer(&pool->threads[i].worker.inbox.ring) - before[i];
+    if (more != 0) {
+      ck_assert_uint_eq(more, 1);
+      ck_assert_uint_eq(chosen, WORKERS); /* to one worker only */
+      chosen = i;
+    }
+  }
+  ck_assert_uint_lt(chosen, WORKERS);
+  return chosen;
+}
+
+/* The worker that is chosen when all stand like this. */
+static uint32_t choose_of(const struct state states[WORKERS]) {
+  int woken;
+  set_states(states);
+  uint32_t chosen = choose(&woken);
+  ck_assert_int_eq(woken, states[chosen].sleeps);
+  ck_assert_uint_eq(atom_load_relaxed_u32(&pool->threads[chosen].worker.live),
+                    states[chosen].live + 1);
+  return chosen;
+}
+
+#define EXPECT(worker, ...) \
+  ck_assert_uint_eq(choose_of((const struct state[WORKERS]){__VA_ARGS__}), worker)
+
+START_TEST(least_takes_the_fewest_of_empty_queues) {
+  SET_UP("XCHG_DISPATCH=least");
+  EXPECT(2, {0, 5, false}, {0, 4, false}, {0, 3, false}, {0, 4, false});
+  EXPECT(0, {0, 0, false}, {0, 4, false}, {0, 3, false}, {0, 4, false});
+  EXPECT(3, {0, 9, true}, {1, 0, true}, {2, 0, false}, {0, 8, false}); /* empty beats fewer */
+  EXPECT(1, {0, 5, true}, {0, 4, false}, {0, 5, true}, {0, 5, true});  /* fewer beats asleep */
+  tear_down();
+}
+END_TEST
+
+START_TEST(least_ties_go_to_a_sleeper) {
+  SET_UP("XCHG_DISPATCH=least");
+  EXPECT(3, {0, 2, false}, {0, 2, false}, {0, 2, false}, {0, 2, true});
+  EXPECT(1, {0, 3, true}, {0, 2, true}, {0, 2, false}, {1, 0, true});
+  tear_down();
+}
+END_TEST
+
+START_TEST(least_without_an_empty_queue_takes_the_fewest) {
+  SET_UP("XCHG_DISPATCH=least");
+  EXPECT(1, {1, 5, false}, {7, 4, false}, {1, 6, false}, {2, 5, false});
+  EXPECT(2, {1, 5, false}, {8, 4, false}, {1, 4, false}, {8, 1, false}); /* full ones apart */
+  tear_down();
+}
+END_TEST
+
+START_TEST(round_robin_goes_round) {
+  SET_UP("XCHG_DISPATCH=round-robin");
+  static const struct state empty[WORKERS] = {
+      {0, 9, false}, {0, 0, true}, {0, 3, true}, {0, 1, false}};
+  for (uint32_t i = 0; i < 3 * WORKERS; i++) {
+    ck_assert_uint_eq(choose_of(empty), i % WORKERS);
+  }
+  int woken;
+  set_states(empty);
+  for (uint32_t i = 0; i < QUEUE * WORKERS; i++) { /* the queues fill alike */
+    ck_assert_uint_eq(choose(&woken), i % WORKERS);
+  }
+  ck_assert(!model->ops->room(model));
+  tear_down();
+}
+END_TEST
+
+START_TEST(round_robin_skips_busy_queues) {
+  SET_UP("XCHG_DISPATCH=round-robin");
+  EXPECT(1, {1, 0, false}, {0, 9, false}, {0, 0, true}, {0, 0, true});
+  EXPECT(3, {0, 0, false}, {0, 0, false}, {2, 0, false}, {0, 5, false}); /* 2 is skipped */
+  EXPECT(0, {1, 0, false}, {1, 0, false}, {1, 0, false}, {1, 0, false}); /* none is empty */
+  EXPECT(2, {1, 0, false}, {8, 0, false}, {1, 0, false}, {1, 0, false}); /* 1 is full */
+  EXPECT(1, {1, 0, false}, {0, 0, false}, {1, 0, false}, {1, 0, false}); /* the only empty one */
+  tear_down();
+}
+END_TEST
+
+/* ---- the same at random ---- */
+
+static uint32_t seed;
+
+static uint32_t random_below(uint32_t limit) {
+  seed = seed * 1664525 + 1013904223;
+  return (seed >> 8) % limit;
+}
+
+static void random_states(struct state states[WORKERS]) {
+  uint32_t kind = random_below(3); /* mostly empty, mixed, mostly full */
+  for (uint32_t i = 0; i < WORKERS; i++) {
+    uint32_t n = kind == 0 ? random_below(2) : kind == 1 ? random_below(QUEUE + 1) : QUEUE;
+    states[i] = (struct state){n, random_below(4), random_below(2) == 1};
+  }
+  states[random_below(WORKERS)].queued = random_below(QUEUE); /* room somewhere */
+}
+
+/* May ${i} be chosen before ${j}, as the contract words `least`? */
+static bool least_allows(const struct state *i, const struct state *j) {
+  if ((i->queued == 0) != (j->queued == 0)) {
+    return i->queued == 0;
+  }
+  if (j->queued == QUEUE) {
+    return true;
+  }
+  if (i->live != j->live) {
+    return i->live < j->live;
+  }
+  return i->queued > 0 || i->sleeps || !j->sleeps;
+}
+
+START_TEST(least_at_random) {
+  seed = (uint32_t)sys_now_ns();
+  const uint32_t first = seed;
+  SET_UP("XCHG_DISPATCH=least");
+  for (int round = 0; round < 3000; round++) {
+    struct state states[WORKERS];
+    random_states(states);
+    ck_assert(model->ops->room(model) || round == 0);
+    uint32_t chosen = choose_of(states);
+    ck_assert_msg(states[chosen].queued < QUEUE, "seed %u, round %d", first, round);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+      ck_assert_msg(i == chosen || least_allows(&states[chosen], &states[i]),
+                    "seed %u, round %d: %u before %u", first, round, chosen, i);
+    }
+    set_state(chosen, &(const struct state){0, 0, false});
+  }
+  tear_down();
+}
+END_TEST
+
+START_TEST(round_robin_at_random) {
+  seed = (uint32_t)sys_now_ns();
+  const uint32_t first = seed;
+  SET_UP("XCHG_DISPATCH=round-robin");
+  uint32_t turn = 0;
+  for (int round = 0; round < 3000; round++) {
+    struct state states[WORKERS];
+    random_states(states);
+    bool any_empty = false;
+    for (uint32_t i = 0; i < WORKERS; i++) {
+      any_empty = any_empty || states[i].queued == 0;
+    }
+    uint32_t want = turn;
+    while (any_empty ? states[want].queued > 0 : states[want].queued == QUEUE) {
+      want = (want + 1) % WORKERS;
+    }
+    uint32_t chosen = choose_of(states);
+    ck_assert_msg(chosen == want, "seed %u, round %d: %u, want %u", first, round, chosen, want);
+    turn = (want + 1) % WORKERS;
+  }
+  tear_down();
+}
+END_TEST
+
+/* ---- room and counts ---- */
+
+START_TEST(room_until_every_queue_is_full) {
+  SET_UP();
+  int woken;
+  for (uint32_t i = 0; i < WORKERS * QUEUE; i++) {
+    ck_assert(model->ops->room(model));
+    ck_assert_uint_eq(model->ops->live(model), i);
+    choose(&woken);
+  }
+  ck_assert(!model->ops->room(model));
+  struct guest guest;
+  ck_assert(inbox_pop(&pool->threads[2].worker.inbox, &guest));
+  ck_assert(model->ops->room(model));
+  ck_assert_uint_eq(model->ops->live(model), WORKERS * QUEUE); /* taken is not ended */
+  ck_assert_uint_eq(choose(&woken), 2);
+  ck_assert(!model->ops->room(model));
+  tear_down();
+}
+END_TEST
+
+/* What is placed arrives as it was, in order. */
+START_TEST(guests_are_not_changed) {
+  SET_UP("XCHG_WORKERS=1");
+  for (int i = 0; i < QUEUE; i++) {
+    struct guest guest = {.fd = i, .ticket = 100 + (uint32_t)i, .accepted_ns = 5, .listener = 3};
+    ck_assert_int_ge(model->ops->place(model, &guest), 0);
+  }
+  for (int i = 0; i < QUEUE; i++) {
+    struct guest guest;
+    ck_assert(inbox_pop(&pool->threads[0].worker.inbox, &guest));
+    ck_assert_int_eq(guest.fd, i);
+    ck_assert_uint_eq(guest.ticket, 100 + (uint32_t)i);
+    ck_assert_uint_eq(guest.accepted_ns, 5);
+    ck_assert_uint_eq(guest.listener, 3);
+  }
+  tear_down();
+}
+END_TEST
+
+/* ---- threads ---- */
+
+START_TEST(starts_serves_and_stops) {
+  enum { CLIENTS = 12 };
+  SET_UP("XCHG_EXCHANGE=echo", "XCHG_PIN=on");
+  ck_assert_int_eq(model->ops->start(model), 0);
+  ck_assert_uint_eq(model->ops->running(model), WORKERS);
+  int clients[CLIENTS];
+  for (int i = 0; i < CLIENTS; i++) {
+    struct guest guest;
+    clients[i] = kit_guest(&guest);
+    ck_assert(model->ops->room(model));
+    ck_assert_int_ge(model->ops->place(model, &guest), 0);
+  }
+  for (int i = 0; i < CLIENTS; i++) {
+    kit_send(clients[i], "ping", 4);
+    kit_expect(clients[i], "ping", 4);
+  }
+  ck_assert_uint_eq(model->ops->live(model), CLIENTS);
+  for (uint32_t i = 0; i < WORKERS; i++) { /* the fewest live each time */
+    ck_assert_uint_eq(atom_load_relaxed_u32(&pool->threads[i].worker.live), CLIENTS / WORKERS);
+  }
+  model->ops->stop(model, sys_now_ns());
+  ck_assert(model->ops->last(model));
+  for (int i = 0; i < CLIENTS; i++) {
+    kit_expect_end(clients[i]);
+    close(clients[i]);
+  }
+  AWAIT(model->ops->running(model) == 0);
+  struct pollfd pollfd = {.fd = done.fd, .events = POLLIN};
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_uint_eq(model->ops->live(model), 0);
+  struct stats sum = {0};
+  model->ops->sum(model, &sum);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), CLIENTS);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.messages), CLIENTS);
+  tear_down();
+}
+END_TEST
+
+/* The system refuses the third thread: the first two are gone when start returns. */
+START_TEST(a_refused_thread_leaves_none) {
+  SET_UP();
+  creates_left = 2;
+  errno = 0;
+  ck_assert_int_eq(model->ops->start(model), -1);
+  ck_assert_int_eq(errno, EAGAIN);
+  ck_assert_uint_eq(model->ops->running(model), 0);
+  ck_assert_uint_eq(pool->started, 0);
+  tear_down();
+}
+END_TEST
+
+START_TEST(destroy_without_a_start) {
+  SET_UP();
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("model_pool");
+  TCase *cases = tcase_create("dispatch");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, least_takes_the_fewest_of_empty_queues);
+  tcase_add_test(cases, least_ties_go_to_a_sleeper);
+  tcase_add_test(cases, least_without_an_empty_queue_takes_the_fewest);
+  tcase_add_test(cases, round_robin_goes_round);
+  tcase_add_test(cases, round_robin_skips_busy_queues);
+  tcase_add_test(cases, least_at_random);
+  tcase_add_test(cases, round_robin_at_random);
+  suite_add_tcase(suite, cases);
+  cases = tcase_create("threads");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, room_until_every_queue_is_full);
+  tcase_add_test(cases, guests_are_not_changed);
+  tcase_add_test(cases, starts_serves_and_stops);
+  tcase_add_test(cases, a_refused_thread_leaves_none);
+  tcase_add_test(cases, destroy_without_a_start);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

@@ -1,0 +1,182 @@
+/*
+ * check_model_thread: a thread for each connection: counted, joined, refused, stopped.
+ *
+ * The module is compiled into this program, so that pthread_create can be made to fail.
+ */
+#include <pthread.h>
+
+static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                               void *(*start)(void *), void *argument);
+#define pthread_create test_pthread_create
+#include "pool/model_thread.c"
+#undef pthread_create
+
+#include "net/exchange.h"
+#include "tests/unit/pool_kit.h"
+
+static struct xchg_config config;
+static struct exchange exchange;
+static struct admit admit;
+static struct wake freed = {.fd = -1}, done = {.fd = -1};
+static struct model *model;
+static bool refuse_thread;
+
+static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                               void *(*start)(void *), void *argument) {
+  return refuse_thread ? EAGAIN : pthread_create(thread, attributes, start, argument);
+}
+
+static void set_up(const char *const *entries) {
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  ck_assert_int_eq(wake_open(&freed), 0);
+  ck_assert_int_eq(wake_open(&done), 0);
+  ck_assert_int_eq(exchange_init(&exchange, &config), 0);
+  ck_assert_int_eq(admit_init(&admit, &config, &freed), 0);
+  const struct model_setup setup = {
+      .config = &config, .handler = &exchange.handler, .admit = &admit, .done = &done};
+  model = model_thread_create(&setup);
+  ck_assert_ptr_nonnull(model);
+  ck_assert_int_eq(model->ops->start(model), 0);
+}
+
+#define SET_UP(...)                                 \
+  set_up((const char *const[]){"XCHG_MODEL=thread", \
+                               "XCHG_MAX_CONNECTIONS=3" __VA_OPT__(, ) __VA_ARGS__, NULL})
+
+static void tear_down(void) {
+  model->ops->destroy(model);
+  admit_fini(&admit);
+  exchange_fini(&exchange);
+  wake_close(&freed);
+  wake_close(&done);
+  config_fini(&config);
+}
+
+static struct stats sum_up(void) {
+  struct stats sum = {0};
+  model->ops->sum(model, &sum);
+  return sum;
+}
+
+static int place_new(void) {
+  struct guest guest;
+  enum xchg_reason refused;
+  int client = kit_guest(&guest);
+  ck_assert(admit_enter(&admit, &guest, &refused));
+  ck_assert(model->ops->room(model));
+  ck_assert_int_eq(model->ops->place(model, &guest), 0);
+  return client;
+}
+
+START_TEST(threads_are_counted) {
+  SET_UP("XCHG_MAX_PER_IP=3");
+  for (int round = 0; round < 4; round++) { /* seats are used again */
+    int clients[3];
+    for (uint32_t i = 0; i < 3; i++) {
+      ck_assert_uint_eq(model->ops->live(model), i);
+      clients[i] = place_new();
+    }
+    ck_assert(!model->ops->room(model));
+    for (int i = 2; i >= 0; i--) {
+      kit_greet(clients[i]);
+      AWAIT(model->ops->live(model) == (uint32_t)i);
+      ck_assert(model->ops->room(model)); /* collects by itself where seats have run out */
+    }
+  }
+  ck_assert(model->ops->last(model));
+  struct stats sum = sum_up();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 12);
+  ck_assert_uint_eq(stats_ended(&sum), 12);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.messages), 12);
+  tear_down();
+}
+END_TEST
+
+START_TEST(an_acceptor_that_waits_is_woken) {
+  SET_UP();
+  int client = place_new();
+  admit_want(&admit);
+  kit_greet(client);
+  struct pollfd pollfd = {.fd = freed.fd, .events = POLLIN};
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_uint_eq(model->ops->live(model), 0); /* published before the wake */
+  model->ops->settle(model);
+  ck_assert(model->ops->last(model));
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_refused_thread_keeps_the_guest) {
+  SET_UP();
+  struct guest guest;
+  int client = kit_guest(&guest);
+  refuse_thread = true;
+  for (int i = 0; i < 5; i++) { /* no seat is lost either */
+    errno = 0;
+    ck_assert_int_eq(model->ops->place(model, &guest), -1);
+    ck_assert_int_eq(errno, EAGAIN);
+    ck_assert_uint_eq(model->ops->live(model), 0);
+    ck_assert(model->ops->room(model));
+  }
+  ck_assert(model->ops->last(model));
+  refuse_thread = false;
+  ck_assert_int_eq(model->ops->place(model, &guest), 0);
+  kit_greet(client);
+  AWAIT(model->ops->last(model));
+  struct stats sum = sum_up();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 1);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_stop_reaches_all_threads) {
+  SET_UP("XCHG_EXCHANGE=echo");
+  int clients[3];
+  for (int i = 0; i < 2; i++) {
+    clients[i] = place_new();
+    kit_send(clients[i], "ping", 4);
+    kit_expect(clients[i], "ping", 4);
+  }
+  ck_assert(!model->ops->last(model));
+  model->ops->stop(model, sys_now_ns());
+  clients[2] = place_new(); /* from the backlog: hears of the stop at once */
+  kit_send(clients[2], "ping", 4);
+  kit_expect(clients[2], "ping", 4);
+  for (int i = 0; i < 3; i++) {
+    kit_expect_end(clients[i]);
+    close(clients[i]);
+  }
+  AWAIT(model->ops->last(model));
+  ck_assert_uint_eq(model->ops->live(model), 0);
+  struct stats sum = sum_up();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 3);
+  tear_down();
+}
+END_TEST
+
+START_TEST(patience_over_cuts) {
+  SET_UP("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
+  int client = place_new();
+  kit_send(client, "begun", 5);
+  model->ops->stop(model, sys_now_ns());
+  AWAIT(model->ops->last(model));
+  close(client);
+  struct stats sum = sum_up();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_DRAIN]), 1);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.cut), 1);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("model_thread");
+  TCase *cases = tcase_create("model_thread");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, threads_are_counted);
+  tcase_add_test(cases, an_acceptor_that_waits_is_woken);
+  tcase_add_test(cases, a_refused_thread_keeps_the_guest);
+  tcase_add_test(cases, a_stop_reaches_all_threads);
+  tcase_add_test(cases, patience_over_cuts);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

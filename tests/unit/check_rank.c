@@ -1,0 +1,165 @@
+/*
+ * check_rank: quantiles of known sets; the exact probability against one counted over every order,
+ * for all sizes up to six, and against known critical values of the published tables; the
+ * approximation against the exact value and by hand.
+ */
+#include "benchmarks/xchg-bench/rank.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SMALL 6
+
+START_TEST(quantiles) {
+  double values[] = {5, 1, 4, 2, 3};
+  ck_assert_double_eq(rank_median(values, 5), 3);
+  ck_assert_double_eq(values[0], 1); /* sorted now */
+  ck_assert_double_eq(rank_quantile(values, 5, 0), 1);
+  ck_assert_double_eq(rank_quantile(values, 5, 0.25), 2);
+  ck_assert_double_eq(rank_quantile(values, 5, 0.75), 4);
+  ck_assert_double_eq(rank_quantile(values, 5, 1), 5);
+  ck_assert_double_eq(rank_quantile(values, 4, 0.5), 2.5);
+  ck_assert_double_eq(rank_quantile(values, 4, 0.25), 1.75);
+  ck_assert_double_eq(rank_quantile(values, 1, 0.9), 1);
+  ck_assert(isnan(rank_quantile(values, 0, 0.5)));
+  ck_assert(isnan(rank_median(values, 0)));
+}
+END_TEST
+
+/* Values 0 .. m+n-1; those in ${mask} are a's. U counted pair by pair. */
+static double split(unsigned mask, size_t all, double *a, double *b) {
+  size_t in_a = 0, in_b = 0, u = 0;
+  for (size_t i = 0; i < all; i++) {
+    if (mask >> i & 1) {
+      a[in_a++] = (double)i;
+      u += in_b; /* those of b that are below */
+    } else {
+      b[in_b++] = (double)i;
+    }
+  }
+  return (double)u;
+}
+
+/* Every order of m and n values, as the set of a's places. */
+START_TEST(exact_is_what_counting_every_order_gives) {
+  size_t m = (size_t)_i / SMALL + 1, n = (size_t)_i % SMALL + 1;
+  double a[2 * SMALL], b[2 * SMALL], us[1 << 2 * SMALL];
+  size_t orders = 0;
+  for (unsigned mask = 0; mask < 1u << (m + n); mask++) {
+    if ((size_t)__builtin_popcount(mask) == m)
+      us[orders++] = split(mask, m + n, a, b);
+  }
+  size_t wrong = 0;
+  for (unsigned mask = 0; mask < 1u << (m + n); mask++) {
+    if ((size_t)__builtin_popcount(mask) != m)
+      continue;
+    double u = split(mask, m + n, a, b), middle = (double)(m * n) / 2;
+    size_t as_far = 0;
+    for (size_t i = 0; i < orders; i++)
+      as_far += fabs(us[i] - middle) >= fabs(u - middle);
+    double p = (double)as_far / (double)orders;
+    struct rank_test test = rank_mann_whitney(a, m, b, n);
+    bool same = test.exact && fabs(test.u - u) < 1e-9;
+    /* Around the middle both tails overlap, and 2 * tail is cut to 1. */
+    wrong += !same || fabs(test.p - p) > 1e-12;
+  }
+  ck_assert_uint_eq(wrong, 0);
+}
+END_TEST
+
+/* ${n} values a side, ${a} below ${b} but for ${crossed} pairs, at most n^2. */
+static void shift(size_t n, size_t crossed, double *a, double *b) {
+  for (size_t i = 0; i < n; i++) {
+    a[i] = (double)i;
+    b[i] = (double)(n + i);
+  }
+  for (size_t i = 0; crossed > 0; i++) { /* lift a's highest above some of b's lowest */
+    size_t step = crossed < n ? crossed : n;
+    a[n - 1 - i] = (double)(n + step) - 0.5 - (double)i * 1e-3;
+    crossed -= step;
+  }
+}
+
+static struct rank_test shifted(size_t n, size_t crossed) {
+  double a[RANK_EXACT_MAX], b[RANK_EXACT_MAX];
+  shift(n, crossed, a, b);
+  return rank_mann_whitney(a, n, b, n);
+}
+
+/* Published two-sided critical values at 5 %: U up to here is significant, one more is not. */
+START_TEST(critical_values_of_the_tables) {
+  static const struct {
+    size_t n, critical;
+  } table[] = {{4, 0}, {5, 2}, {6, 5}, {7, 8}, {8, 13}, {10, 23}, {12, 37}, {15, 64}, {20, 127}};
+  for (size_t i = 0; i < count_of(table); i++) {
+    struct rank_test test = shifted(table[i].n, table[i].critical);
+    ck_assert(test.exact);
+    ck_assert_double_eq_tol(test.u, (double)table[i].critical, 1e-9);
+    ck_assert_double_le(test.p, 0.05);
+    ck_assert_double_gt(shifted(table[i].n, table[i].critical + 1).p, 0.05);
+  }
+  ck_assert_double_eq_tol(shifted(4, 0).p, 2.0 / 70, 1e-12);
+  ck_assert_double_eq_tol(shifted(8, 0).p, 2.0 / 12870, 1e-12);
+  ck_assert_double_eq_tol(shifted(20, 0).p / (2.0 / 137846528820.0), 1, 1e-12);
+  ck_assert_double_eq_tol(shifted(3, 0).p, 0.1, 1e-12);
+}
+END_TEST
+
+START_TEST(approximation_is_near_the_exact_one) {
+  for (size_t crossed = 20; crossed <= 200; crossed += 12) {
+    double a[RANK_EXACT_MAX], b[RANK_EXACT_MAX];
+    shift(RANK_EXACT_MAX, crossed, a, b);
+    struct rank_test exact = rank_mann_whitney(a, RANK_EXACT_MAX, b, RANK_EXACT_MAX);
+    b[RANK_EXACT_MAX - 1] = b[RANK_EXACT_MAX - 2]; /* above all of a: U stays */
+    struct rank_test near = rank_mann_whitney(a, RANK_EXACT_MAX, b, RANK_EXACT_MAX);
+    ck_assert(exact.exact);
+    ck_assert(!near.exact);
+    ck_assert_double_eq_tol(near.u, exact.u, 1e-12);
+    ck_assert_double_eq_tol(near.p, exact.p, 0.005);
+  }
+}
+END_TEST
+
+/* By hand: a = 1 2 2 3, b = 2 3 4 4: U = 2.5, ties 3^3-3 + 2 (2^3-2) = 36, variance 16/12 (9 - 36/56). */
+START_TEST(ties_are_corrected_for) {
+  static const double a[] = {1, 2, 2, 3}, b[] = {2, 3, 4, 4};
+  struct rank_test test = rank_mann_whitney(a, 4, b, 4);
+  double z = (5.5 - 0.5) / sqrt(16.0 / 12 * (9 - 36.0 / 56));
+  ck_assert(!test.exact);
+  ck_assert_double_eq_tol(test.u, 2.5, 1e-12);
+  ck_assert_double_eq_tol(test.p, erfc(z / sqrt(2)), 1e-12);
+  struct rank_test other = rank_mann_whitney(b, 4, a, 4);
+  ck_assert_double_eq_tol(other.u, 13.5, 1e-12);
+  ck_assert_double_eq_tol(other.p, test.p, 1e-12);
+}
+END_TEST
+
+START_TEST(nothing_to_tell) {
+  static const double equal[] = {7, 7, 7, 7, 7};
+  ck_assert_double_eq(rank_mann_whitney(equal, 5, equal, 5).p, 1);
+  ck_assert_double_eq(rank_mann_whitney(equal, 5, equal, 0).p, 1);
+  ck_assert_double_eq(rank_mann_whitney(equal, 0, equal, 0).p, 1);
+  ck_assert_double_eq(rank_mann_whitney(equal, 1, equal, 1).p, 1);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("rank");
+  TCase *tests = tcase_create("rank");
+  tcase_set_timeout(tests, 60);
+  tcase_add_test(tests, quantiles);
+  tcase_add_loop_test(tests, exact_is_what_counting_every_order_gives, 0, SMALL * SMALL);
+  tcase_add_test(tests, critical_values_of_the_tables);
+  tcase_add_test(tests, approximation_is_near_the_exact_one);
+  tcase_add_test(tests, ties_are_corrected_for);
+  tcase_add_test(tests, nothing_to_tell);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

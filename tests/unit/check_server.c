@@ -1,0 +1,317 @@
+/*
+ * check_server: the whole server within this process: start, serve, stop, totals, exit codes.
+ */
+#include "pool/server.h"
+
+#include "tests/unit/pool_kit.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+static struct xchg_config config;
+static struct log logger;
+static struct server *server;
+
+static void set_up(const char *const *entries) {
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  kit_log_open(&logger);
+  server = aligned_alloc(CACHE_LINE, (sizeof(*server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+  ck_assert_ptr_nonnull(server);
+}
+
+/* Of two entries for a variable the first counts. */
+#define SET_UP(...)                                                                  \
+  set_up((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) "XCHG_LISTEN=127.0.0.1:0", \
+                               "XCHG_WORKERS=2", "XCHG_MAX_CONNECTIONS=100", NULL})
+
+static void start(void) {
+  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  ck_assert_int_eq(server_start(server), 0);
+  ck_assert(!server_finished(server));
+  ck_assert(!server_broken(server));
+}
+
+static uint16_t port(void) { return server->listeners[0].where.addr.port; }
+
+/* Wait as main does, forwarding the ends of children. */
+static void await_finished(void) {
+  uint64_t until_ns = sys_now_ns() + PATIENCE_NS;
+  while (!server_finished(server)) {
+    ck_assert_msg(sys_now_ns() < until_ns, "the server does not finish");
+    struct pollfd pollfd = {.fd = server_done_fd(server), .events = POLLIN};
+    if (poll(&pollfd, 1, 20) == 1) {
+      uint64_t count;
+      ck_assert_int_eq(read(pollfd.fd, &count, sizeof(count)), sizeof(count));
+    }
+    server_child(server);
+  }
+}
+
+static void tear_down(void) {
+  server_close(server);
+  free(server);
+  log_fini(&logger);
+  config_fini(&config);
+}
+
+/* The number behind " ${key}=" in the last line that says msg=${msg}. */
+static uint64_t reported(const char *msg, const char *key) {
+  char what[64];
+  const char *line = NULL;
+  snprintf(what, sizeof(what), "msg=%s ", msg);
+  for (const char *at = kit_log_text(&logger); (at = strstr(at, what)) != NULL; at++) {
+    line = at;
+  }
+  ck_assert_msg(line != NULL, "no line msg=%s", msg);
+  snprintf(what, sizeof(what), " %s=", key);
+  const char *at = strstr(line, what);
+  ck_assert_msg(at != NULL && at < strchr(line, '\n'), "no %s in %s", key, line);
+  return strtoull(at + strlen(what), NULL, 10);
+}
+
+/* accepted = finished + all closed, as the line itself says it. */
+static void check_totals(const char *msg) {
+  uint64_t ended = reported(msg, "finished");
+  for (int reason = XCHG_FINISHED + 1; reason < XCHG_REASONS; reason++) {
+    char key[32];
+    snprintf(key, sizeof(key), "closed_%s", xchg_reason_name((enum xchg_reason)reason));
+    ended += reported(msg, key);
+  }
+  ck_assert_uint_eq(reported(msg, "accepted"), ended);
+}
+
+static void stop_and_check(uint64_t finished) {
+  uint16_t old_port = port();
+  server_stop(server);
+  server_stop(server); /* later calls do nothing */
+  await_finished();
+  server_report(server, "stopped", false);
+  check_totals("stopped");
+  ck_assert_uint_eq(reported("stopped", "finished"), finished);
+  ck_assert(kit_refused(old_port));
+}
+
+/* ---- each model serves, reports and stops ---- */
+
+static const char *const models[] = {"XCHG_MODEL=pool", "XCHG_MODEL=iterative", "XCHG_MODEL=fork",
+                                     "XCHG_MODEL=thread"};
+
+START_TEST(serves_and_stops) {
+  SET_UP(models[_i]);
+  start();
+  for (int i = 0; i < 5; i++) {
+    kit_greet(kit_connect(port()));
+  }
+  stop_and_check(5);
+  ck_assert_uint_eq(reported("stopped", "messages"), 5);
+  ck_assert_uint_eq(reported("stopped", "bytes_in"), 5 * 6);
+  ck_assert_uint_eq(reported("stopped", "bytes_out"), 5 * sizeof(KIT_GREETING));
+  tear_down();
+}
+END_TEST
+
+/* Nobody came at all. */
+START_TEST(stops_at_once) {
+  SET_UP(models[_i]);
+  start();
+  stop_and_check(0);
+  tear_down();
+}
+END_TEST
+
+START_TEST(closes_without_a_start) {
+  SET_UP(models[_i]);
+  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  tear_down();
+}
+END_TEST
+
+START_TEST(a_live_connection_holds_the_stop) {
+  SET_UP(models[_i], "XCHG_FRAME=line", "XCHG_GREETING=none", "XCHG_REPLY=echo");
+  start();
+  int client = kit_connect(port());
+  kit_send(client, "begun ", 6);
+  AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
+  server_stop(server);
+  ck_assert(kit_silent(client, 200));
+  ck_assert(!server_finished(server));
+  kit_send(client, "and done\n", 9);
+  kit_expect(client, "begun and done\n", 15);
+  kit_expect_end(client);
+  close(client);
+  stop_and_check(1);
+  tear_down();
+}
+END_TEST
+
+START_TEST(the_patience_ends) {
+  SET_UP(models[_i], "XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=200ms");
+  start();
+  int client = kit_connect(port());
+  kit_send(client, "begun", 5);
+  AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
+  stop_and_check(0);
+  close(client);
+  ck_assert_uint_eq(reported("stopped", "closed_drain"), 1);
+  ck_assert_uint_eq(reported("stopped", "cut"), 1);
+  tear_down();
+}
+END_TEST
+
+/* ---- the report ---- */
+
+START_TEST(reports_what_is_open) {
+  SET_UP("XCHG_EXCHANGE=echo", "XCHG_LOG_LEVEL=error");
+  logger.level = LOG_ERROR;
+  start();
+  int clients[3];
+  for (int i = 0; i < 3; i++) {
+    clients[i] = kit_connect(port());
+    kit_send(clients[i], "ping", 4);
+    kit_expect(clients[i], "ping", 4);
+  }
+  server_report(server, "stats", true);
+  ck_assert_uint_eq(reported("stats", "open"), 3);
+  ck_assert_uint_eq(reported("stats", "accepted"), 3);
+  ck_assert_uint_eq(reported("stats", "messages"), 3);
+  close(clients[0]);
+  AWAIT((server_report(server, "stats", true), reported("stats", "open") == 2));
+  ck_assert_uint_eq(reported("stats", "finished"), 1);
+  stop_and_check(3);
+  ck_assert_ptr_null(strstr(strstr(kit_log_text(&logger), "msg=stopped"), " open="));
+  close(clients[1]);
+  close(clients[2]);
+  tear_down();
+}
+END_TEST
+
+/* ---- what cannot be had ---- */
+
+START_TEST(an_address_in_use) {
+  SET_UP();
+  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  char listen[64];
+  snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.1:%u", port());
+  struct server *first = server;
+  struct xchg_config first_config = config;
+  first->config = &first_config;
+  log_fini(&logger);
+  SET_UP(listen);
+  ck_assert_int_eq(server_open(server, &config, &logger, 0), SERVER_UNAVAILABLE);
+  ck_assert_uint_eq(kit_log_count(&logger, "\n"), 1); /* one clear line */
+  ck_assert_uint_eq(kit_log_count(&logger, strchr(listen, '1')), 1);
+  tear_down();
+  server_close(first);
+  free(first);
+  config_fini(&first_config);
+}
+END_TEST
+
+/* The second of two addresses fails: the first is given back. */
+START_TEST(half_bound_is_unbound) {
+  SET_UP("XCHG_LISTEN=127.0.0.1:0,unix:/nonexistent/folder/socket");
+  ck_assert_int_eq(server_open(server, &config, &logger, 0), SERVER_UNAVAILABLE);
+  uint16_t old_port = port();
+  ck_assert_uint_ne(old_port, 0);
+  ck_assert_uint_eq(kit_log_count(&logger, "\n"), 1);
+  tear_down();
+  ck_assert(kit_refused(old_port));
+}
+END_TEST
+
+START_TEST(too_many_passed_sockets) {
+  SET_UP();
+  ck_assert_int_eq(server_open(server, &config, &logger, CONFIG_LISTEN_MAX + 1), SERVER_OSERR);
+  ck_assert_uint_eq(kit_log_count(&logger, "LISTEN_FDS"), 1);
+  tear_down();
+}
+END_TEST
+
+/* Descriptor 3 and on are the passed ones: in a child, which has them free. */
+static int serve_passed(bool listening) {
+  close_range(3, ~0U, 0);
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in at = kit_loopback(0);
+  socklen_t size = sizeof(at);
+  if (fd != 3 || bind(fd, (const struct sockaddr *)&at, sizeof(at)) == -1 ||
+      (listening && listen(fd, 8) == -1) || getsockname(fd, (struct sockaddr *)&at, &size) == -1) {
+    return 1;
+  }
+  log_init(&logger, STDERR_FILENO, LOG_ERROR, LOG_LOGFMT);
+  int code = server_open(server, &config, &logger, 1);
+  if (code == 0 && server_start(server) == 0) {
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+    char greeting[sizeof(KIT_GREETING)];
+    if (connect(client, (const struct sockaddr *)&at, sizeof(at)) == -1 ||
+        recv(client, greeting, sizeof(greeting), MSG_WAITALL) != sizeof(greeting)) {
+      return 2;
+    }
+    close(client);
+    server_stop(server);
+    while (!server_finished(server)) {
+      poll(NULL, 0, 1);
+    }
+  }
+  server_close(server);
+  return code;
+}
+
+static int code_of_passed(bool listening) {
+  SET_UP();
+  pid_t pid = fork();
+  ck_assert_int_ne(pid, -1);
+  if (pid == 0) {
+    _exit(serve_passed(listening));
+  }
+  int status;
+  ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+  ck_assert(WIFEXITED(status));
+  free(server);
+  log_fini(&logger);
+  config_fini(&config);
+  return WEXITSTATUS(status);
+}
+
+START_TEST(a_passed_socket_is_served) { ck_assert_int_eq(code_of_passed(true), 0); }
+END_TEST
+
+START_TEST(a_passed_socket_must_listen) { ck_assert_int_eq(code_of_passed(false), SERVER_OSERR); }
+END_TEST
+
+START_TEST(a_broken_listener_is_told) {
+  SET_UP("XCHG_STOP_GRACE=0");
+  start();
+  ck_assert_int_eq(shutdown(server->listeners[0].fd, SHUT_RD), 0);
+  struct pollfd pollfd = {.fd = server_done_fd(server), .events = POLLIN};
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert(server_broken(server));
+  ck_assert(!server_finished(server)); /* main decides */
+  server_stop(server);
+  await_finished();
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("server");
+  TCase *cases = tcase_create("models");
+  tcase_set_timeout(cases, 120);
+  tcase_add_loop_test(cases, serves_and_stops, 0, count_of(models));
+  tcase_add_loop_test(cases, stops_at_once, 0, count_of(models));
+  tcase_add_loop_test(cases, closes_without_a_start, 0, count_of(models));
+  tcase_add_loop_test(cases, a_live_connection_holds_the_stop, 0, count_of(models));
+  tcase_add_loop_test(cases, the_patience_ends, 0, count_of(models));
+  suite_add_tcase(suite, cases);
+  cases = tcase_create("server");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, reports_what_is_open);
+  tcase_add_test(cases, an_address_in_use);
+  tcase_add_test(cases, half_bound_is_unbound);
+  tcase_add_test(cases, too_many_passed_sockets);
+  tcase_add_test(cases, a_passed_socket_is_served);
+  tcase_add_test(cases, a_passed_socket_must_listen);
+  tcase_add_test(cases, a_broken_listener_is_told);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

@@ -1,0 +1,149 @@
+/* check_worker_serve: a worker for one connection at a time, and one for one alone (poll). */
+#include "tests/unit/worker_kit.h"
+
+/* ---- one at a time ---- */
+
+struct serving {
+  struct guest guest;
+  atom_u64 stop_ns;
+  uint64_t cpu_ns;
+};
+
+static void *serve(void *argument) {
+  struct serving *serving = argument;
+  atom_add_relaxed_u32(&worker->live, 1);
+  worker_serve(worker, &serving->guest);
+  serving->cpu_ns = kit_cpu_ns();
+  return NULL;
+}
+
+START_TEST(serve_runs_one_to_its_end) {
+  OPEN();
+  for (int i = 0; i < 3; i++) {
+    struct serving serving = {.cpu_ns = 0};
+    int client = kit_guest(&serving.guest);
+    ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
+    kit_greet(client);
+    join();
+    ck_assert_uint_eq(ended(XCHG_FINISHED), (uint64_t)i + 1);
+    ck_assert_uint_eq(atom_load_relaxed_u32(&worker->live), 0);
+  }
+  finish();
+}
+END_TEST
+
+/* Between two connections nobody takes the time: the next one does not begin in the past. */
+START_TEST(serve_after_a_long_pause) {
+  OPEN("XCHG_EXCHANGE=echo", "XCHG_IDLE_TIMEOUT=1m");
+  worker->reactor.now_ns -= 10 * 60 * NS_PER_S;
+  struct serving serving = {.cpu_ns = 0};
+  int client = kit_guest(&serving.guest);
+  ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
+  ck_assert(kit_silent(client, 200)); /* not idle yet */
+  echo_once(client);
+  close(client);
+  join();
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
+  finish();
+}
+END_TEST
+
+START_TEST(serve_hears_the_stop) {
+  OPEN("XCHG_EXCHANGE=echo");
+  struct serving serving = {.cpu_ns = 0};
+  int client = kit_guest(&serving.guest);
+  ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
+  echo_once(client);
+  worker_send_stop(worker, sys_now_ns());
+  kit_expect_end(client);
+  close(client);
+  join();
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
+  finish();
+}
+END_TEST
+
+/* ---- one alone, by poll ---- */
+
+static struct wake stop = {.fd = -1};
+
+static void *serve_single(void *argument) {
+  struct serving *serving = argument;
+  atom_add_relaxed_u32(&worker->live, 1);
+  worker_serve_single(worker, &serving->guest, &serving->stop_ns);
+  return NULL;
+}
+
+/* Open a single worker and serve ${serving}'s guest; return the client's end. */
+static int open_single(struct serving *serving) {
+  ck_assert_int_eq(wake_open(&stop), 0);
+  const struct worker_setup setup = setup_of();
+  ck_assert_int_eq(worker_open_single(worker, &setup, &stop), 0);
+  int client = kit_guest(&serving->guest);
+  ck_assert_int_eq(pthread_create(&thread, NULL, serve_single, serving), 0);
+  return client;
+}
+
+static void finish_single(void) {
+  finish();
+  wake_close(&stop);
+}
+
+START_TEST(single_serves) {
+  PREPARE();
+  struct serving serving = {.cpu_ns = 0};
+  kit_greet(open_single(&serving));
+  join();
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
+  ck_assert_int_eq(worker->reactor.epoll_fd, -1); /* no descriptor of its own */
+  ck_assert_int_eq(worker->inbox.wake.fd, -1);
+  finish_single();
+}
+END_TEST
+
+START_TEST(single_hears_the_stop) {
+  PREPARE("XCHG_EXCHANGE=echo");
+  struct serving serving = {.cpu_ns = 0};
+  int client = open_single(&serving);
+  echo_once(client);
+  atom_store_relaxed_u64(&serving.stop_ns, sys_now_ns());
+  wake_signal(&stop);
+  kit_expect_end(client);
+  close(client);
+  join();
+  ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
+  finish_single();
+}
+END_TEST
+
+START_TEST(single_is_cut) {
+  PREPARE("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=100ms", "XCHG_STOP_GRACE=0");
+  struct serving serving = {.cpu_ns = 0};
+  int client = open_single(&serving);
+  kit_send(client, "begun", 5);
+  AWAIT(atom_load_relaxed_u64(&worker->stats.bytes_in) == 5);
+  atom_store_relaxed_u64(&serving.stop_ns, sys_now_ns());
+  wake_signal(&stop);
+  char byte;
+  ck_assert_int_le(recv(client, &byte, 1, 0), 0);
+  close(client);
+  join();
+  ck_assert_uint_eq(ended(XCHG_DRAIN), 1);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&worker->stats.cut), 1);
+  finish_single();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("worker_serve");
+  TCase *cases = tcase_create("worker_serve");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, serve_runs_one_to_its_end);
+  tcase_add_test(cases, serve_after_a_long_pause);
+  tcase_add_test(cases, serve_hears_the_stop);
+  tcase_add_test(cases, single_serves);
+  tcase_add_test(cases, single_hears_the_stop);
+  tcase_add_test(cases, single_is_cut);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}
