@@ -102,12 +102,14 @@ run: all ## build, then serve on port 7000 (XCHG_... variables pass through)
 	@exec $(B)/xchgd
 
 install: all ## install program and man page under $(DESTDIR)$(PREFIX)
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man8'
-	install -m 755 $(B)/xchgd '$(DESTDIR)$(PREFIX)/bin/xchgd'
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man8'
+	install -m 755 $(B)/xchgd $(B)/xchg-bench '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 docs/man/xchg-bench.1 '$(DESTDIR)$(PREFIX)/share/man/man1/xchg-bench.1'
 	install -m 644 docs/man/xchgd.8 '$(DESTDIR)$(PREFIX)/share/man/man8/xchgd.8'
 
 uninstall: ## remove what install has put there
 	rm -f '$(DESTDIR)$(PREFIX)/bin/xchgd' '$(DESTDIR)$(PREFIX)/share/man/man8/xchgd.8'
+	rm -f '$(DESTDIR)$(PREFIX)/bin/xchg-bench' '$(DESTDIR)$(PREFIX)/share/man/man1/xchg-bench.1'
 
 clean: ## remove build/
 	rm -rf build

@@ -16,3 +16,5 @@ $(B)/bench.a: $(BENCH_OBJECTS) $(B)/.flags-bench
 
 $(B)/.flags-bench: FORCE
 	$(call remember,$(BENCH_SOURCES))
+
+include benchmarks/peers.mk

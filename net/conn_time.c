@@ -54,7 +54,7 @@ static uint64_t silent_at(const struct xchg_conn *conn) {
 }
 
 static uint64_t linger_at(const struct xchg_conn *conn) {
-  return add_sat_u64(conn->progress_ns, conn->host->config->linger_ns);
+  return after(conn->progress_ns, conn->host->config->linger_ns);
 }
 
 uint64_t conn_time_next(const struct xchg_conn *conn) {

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define FAILURES_MAX 64            /* failed accepts in a row before a pause */
 #define BATCH_GROWS_AFTER 8        /* full batches in a row */
 #define RETRY_NS (100 * NS_PER_MS) /* after descriptors or memory ran out */
 #define EPISODE_OVER_NS NS_PER_S   /* without such an error */
@@ -212,14 +213,22 @@ static bool receive(struct acceptor *acceptor, struct guest *guest) {
 
 /*
  * An accept failed on that connection's account: counted; said at most once a second, since a peer
- * may cause it.
+ * may cause it.  Where nothing but such failures comes the queue may not get shorter by them (a
+ * security module's refusal leaves it as it is), so accepting pauses rather than spins.
+ * Return: may the batch go on?
  */
-static void note_failed(struct acceptor *acceptor, int error) {
+static bool note_failed(struct acceptor *acceptor, int error) {
   stats_add(&acceptor->stats.accept_errors, 1);
   if (acceptor->reactor.now_ns >= acceptor->log_accept_ns) {
     acceptor->log_accept_ns = acceptor->reactor.now_ns + NS_PER_S;
     log_errno(acceptor->log, LOG_DEBUG, "accept failed", error);
   }
+  if (++acceptor->failed_in_row < FAILURES_MAX) {
+    return true;
+  }
+  acceptor->failed_in_row = 0;
+  note_exhausted(acceptor, "accepting pauses", error);
+  return false;
 }
 
 static void note_broken(struct acceptor *acceptor, struct door *door, int error) {
@@ -242,6 +251,7 @@ static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint3
     }
     switch (listener_accept(door->listener, &guest)) {
       case ACCEPTED:
+        acceptor->failed_in_row = 0;
         if (!receive(acceptor, &guest)) {
           return i;
         }
@@ -250,7 +260,9 @@ static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint3
         close_if_shut(acceptor, door);
         return i;
       case ACCEPT_NEXT:
-        note_failed(acceptor, errno);
+        if (!note_failed(acceptor, errno)) {
+          return i;
+        }
         break;
       case ACCEPT_EXHAUSTED:
         note_exhausted(acceptor, "accepting pauses", errno);

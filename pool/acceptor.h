@@ -60,6 +60,7 @@ struct acceptor {
   uint64_t episode_ns;      /* since when there is an episode of exhaustion; NEVER = none */
   uint64_t exhausted_ns;    /* when it was last exhausted */
   uint64_t exhausted_count; /* in this episode */
+  uint32_t failed_in_row;   /* accepts that failed on a connection's account */
   uint64_t log_accept_ns;   /* when a failed accept may be logged again */
 
   atom_u32 broken;    /* 1: a listener broke; read by main */

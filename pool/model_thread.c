@@ -113,6 +113,7 @@ static uint32_t thread_live(struct model *model) {
 static int thread_place(struct model *model, const struct guest *guest) {
   struct model_thread *all = thread_of(model);
   struct seat *seat = all->free;
+  struct seat *next = seat->next; /* now: a thread that ends at once links the seat elsewhere */
   seat->guest = *guest;
   atom_add_relaxed_u32(&all->live, 1);
   int error = pthread_create(&seat->thread, &all->attributes, thread_main, seat);
@@ -121,7 +122,7 @@ static int thread_place(struct model *model, const struct guest *guest) {
     errno = error;
     return -1;
   }
-  all->free = seat->next;
+  all->free = next;
   all->seated++;
   return 0;
 }

@@ -168,6 +168,12 @@ void server_report(struct server *server, const char *msg, bool open) {
   /* Last, so that it is never behind the ends counted above. */
   uint64_t accepted = atom_load_relaxed_u64(&server->acceptor.stats.accepted);
   struct log_line line;
+  uint64_t cut = atom_load_relaxed_u64(&sum.cut);
+  if (!open && cut > 0) {
+    log_begin(&line, server->log, LOG_WARN, "XCHG_DRAIN_TIMEOUT has cut connections");
+    log_u64(&line, "count", cut);
+    log_end(&line);
+  }
   log_begin_always(&line, server->log, msg);
   log_u64(&line, "accepted", accepted);
   log_u64(&line, "finished", atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]));

@@ -66,13 +66,13 @@ endif
 # Against the release build only: what a release is made of.
 RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/generated)
 
-check: $(B)/xchgd $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
+check: $(B)/xchgd $(B)/xchg-bench $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
 	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(PROGRAMS) $(RELEASE_CHECKS) $(LIVE)
 
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
 
-check-live: $(B)/xchgd | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
+check-live: $(B)/xchgd $(B)/xchg-bench | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
 	@$(RUN) $(LIVE)
 
 check-asan: ## every test under the address and undefined-behaviour sanitizers
@@ -87,7 +87,7 @@ VALGRIND_SKIPS ?= config soak
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
-check-under-valgrind: $(B)/xchgd $(UNIT) $(FAULT) | need-check
+check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(UNIT) $(FAULT) | need-check
 	@rm -rf $(B)/tests/valgrind && mkdir -p $(B)/tests/valgrind
 	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(UNIT) $(FAULT) $(VALGRIND_LIVE)
 

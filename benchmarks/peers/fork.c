@@ -1,7 +1,7 @@
 /*
- * fork: the lecture's second server: a child process for each connection.  Ended children are waited
- * for after each accept, at most so many as there are, without a signal handler: that saves its
- * cost, and their CPU time is added to the parent's, where it is measured.
+ * fork: the lecture's second server: a child process for each connection.  Ended children are
+ * waited for after each accept, at most so many as there are, without a signal handler: that saves
+ * its cost, and their CPU time is added to the parent's, where it is measured.
  */
 #include "benchmarks/peers/lecture.h"
 

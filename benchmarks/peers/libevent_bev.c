@@ -76,9 +76,10 @@ int main(int argc, char **argv) {
   int fd = peer_listen(options.port, false);
   evutil_make_socket_nonblocking(fd);
   struct evconnlistener *listener =
-      server.base == NULL ? NULL
-                          : evconnlistener_new(server.base, on_accept, &server,
-                                               LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_CLOSE_ON_FREE, 0, fd);
+      server.base == NULL
+          ? NULL
+          : evconnlistener_new(server.base, on_accept, &server,
+                               LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_CLOSE_ON_FREE, 0, fd);
   if (listener == NULL)
     peer_die("cannot use libevent");
   peer_announce(fd);

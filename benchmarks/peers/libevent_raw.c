@@ -44,10 +44,9 @@ static void on_readable(evutil_socket_t fd, short what, void *argument) {
 }
 
 static bool greeted(const struct server *server, int fd) {
-  return server->exchange == PEER_ECHO ||
-         (send(fd, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL) ==
-              (ssize_t)PEER_GREETING_SIZE &&
-          server->exchange == PEER_GREET);
+  return server->exchange == PEER_ECHO || (send(fd, PEER_GREETING, PEER_GREETING_SIZE,
+                                                MSG_NOSIGNAL) == (ssize_t)PEER_GREETING_SIZE &&
+                                           server->exchange == PEER_GREET);
 }
 
 static void on_acceptable(evutil_socket_t listener, short what, void *argument) {
@@ -72,10 +71,9 @@ int main(int argc, char **argv) {
   struct server server = {.base = event_base_new(), .exchange = options.exchange};
   peer_raise_descriptors();
   int listener = peer_listen(options.port, false);
-  struct event *event =
-      server.base == NULL
-          ? NULL
-          : event_new(server.base, listener, EV_READ | EV_PERSIST, on_acceptable, &server);
+  struct event *event = server.base == NULL ? NULL
+                                            : event_new(server.base, listener, EV_READ | EV_PERSIST,
+                                                        on_acceptable, &server);
   if (event == NULL || event_add(event, NULL) == -1)
     peer_die("cannot use libevent");
   peer_announce(listener);

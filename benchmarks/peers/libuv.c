@@ -1,7 +1,7 @@
 /*
  * libuv: a stream a connection, one read buffer for all of them, and uv_try_write, which sends at
- * once: libuv's cheapest way (uv_write alone costs a request and, measured, a tenth more).  What the
- * socket does not take is copied and left to uv_write.
+ * once: libuv's cheapest way (uv_write alone costs a request and, measured, a tenth more).  What
+ * the socket does not take is copied and left to uv_write.
  */
 #include "benchmarks/peers/peer.h"
 
@@ -22,9 +22,7 @@ struct rest {
   char bytes[];
 };
 
-static void on_closed(uv_handle_t *guest) {
-  free(guest);
-}
+static void on_closed(uv_handle_t *guest) { free(guest); }
 
 static void guest_close(uv_stream_t *guest) {
   if (!uv_is_closing((uv_handle_t *)guest))
@@ -87,8 +85,7 @@ static void on_connection(uv_stream_t *listener, int status) {
   if (uv_accept(listener, (uv_stream_t *)guest) < 0 ||
       (server->exchange != PEER_ECHO &&
        !write_now((uv_stream_t *)guest, greeting, sizeof greeting)) ||
-      server->exchange == PEER_HELLO ||
-      uv_read_start((uv_stream_t *)guest, on_buffer, on_read) < 0)
+      server->exchange == PEER_HELLO || uv_read_start((uv_stream_t *)guest, on_buffer, on_read) < 0)
     guest_close((uv_stream_t *)guest);
 }
 
@@ -102,8 +99,6 @@ int main(int argc, char **argv) {
       uv_tcp_open(&server.listener, fd) < 0)
     peer_die("cannot use libuv");
   server.listener.data = &server;
-  /* Before this, the default: libuv would sleep between accepts to please other processes. */
-  uv_tcp_simultaneous_accepts(&server.listener, 1);
   if (uv_listen((uv_stream_t *)&server.listener, PEER_BACKLOG, on_connection) < 0)
     peer_die("cannot listen");
   peer_announce(fd);

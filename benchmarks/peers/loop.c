@@ -38,10 +38,9 @@ static void welcome(struct loop *loop) {
   if (fd == -1)
     return;
   struct epoll_event event = {.events = loop->events, .data.fd = fd};
-  if ((loop->exchange != PEER_ECHO && send(fd, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL) !=
-                                          (ssize_t)PEER_GREETING_SIZE) ||
-      loop->exchange == PEER_HELLO ||
-      epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == -1)
+  if ((loop->exchange != PEER_ECHO &&
+       send(fd, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL) != (ssize_t)PEER_GREETING_SIZE) ||
+      loop->exchange == PEER_HELLO || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == -1)
     close(fd);
 }
 

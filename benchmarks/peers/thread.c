@@ -1,6 +1,6 @@
 /*
- * thread: the lecture's third server: a detached thread for each connection.  glibc keeps the stacks
- * of ended threads for the next ones.
+ * thread: the lecture's third server: a detached thread for each connection.  glibc keeps the
+ * stacks of ended threads for the next ones.
  */
 #include "benchmarks/peers/lecture.h"
 

@@ -62,6 +62,11 @@ static int open_column(struct column *column, const char *path, FILE *errors) {
   if (report_read(&column->report, path, errors) == -1)
     return -1;
   uint32_t count = column->report.runs_count;
+  if (column->report.options.steps > 0 && count > 1) {
+    fprintf(errors, "xchg-bench: '%s': runs of --step differ in their rate: nothing to compare\n",
+            path);
+    return -1;
+  }
   column->runs = calloc(count, sizeof *column->runs);
   column->values = calloc(count, sizeof *column->values);
   if (column->runs == NULL || column->values == NULL) {

@@ -13,6 +13,7 @@
 #include "plan.h"
 
 #include "condition.h"
+#include "rank.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -54,7 +55,6 @@ static void tell_probe(const struct planner *planner, double rate, const struct 
                        bool held);
 static void add_result(struct result *sum, const struct result *result);
 static void add_usage(struct usage *sum, const struct usage *usage, bool first);
-static int compare_doubles(const void *a, const void *b);
 
 int plan_run(struct plan *plan, const struct options *options, plan_load *load, FILE *progress) {
   struct planner planner = {.plan = plan, .options = options, .load = load, .progress = progress};
@@ -102,11 +102,7 @@ double plan_condition_value(const struct plan *plan, const struct options *optio
       i++;
     value = values[i];
   } else {
-    uint32_t middle = plan->runs_count / 2;
-    qsort(values, plan->runs_count, sizeof *values, compare_doubles);
-    value = plan->runs_count % 2 == 1 || values[middle - 1] == values[middle]
-                ? values[middle]
-                : (values[middle - 1] + values[middle]) / 2;
+    value = rank_median(values, plan->runs_count);
   }
   free(values);
   return value;
@@ -270,9 +266,4 @@ static void add_usage(struct usage *sum, const struct usage *usage, bool first) 
   sum->seconds += usage->seconds;
   sum->context_switches += usage->context_switches;
   sum->resident_bytes = max_u64(sum->resident_bytes, usage->resident_bytes);
-}
-
-static int compare_doubles(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return x < y ? -1 : x > y;
 }

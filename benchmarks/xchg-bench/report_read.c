@@ -20,6 +20,9 @@
 
 #define INTERVALS_MAX 10000000
 
+/* Of one histogram, so that the sums of merged ones stay in 64 bits. */
+#define COUNT_MAX (UINT64_C(1) << 53)
+
 struct reader {
   struct report *report;
   FILE *errors;
@@ -321,6 +324,8 @@ static void read_histogram(struct reader *reader, const struct json *json, struc
   }
   if (want_u64(reader, json, "count") != hist->count)
     fail(reader, "'histogram': the counts of '%s' do not add up", json->name);
+  if (hist->count > COUNT_MAX)
+    fail(reader, "'histogram': '%s' counts too many", json->name);
   hist->clamped = want_u64(reader, json, "clamped");
   hist->min_ns = hist->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
   hist->max_ns = want_u64(reader, json, "max_ns");

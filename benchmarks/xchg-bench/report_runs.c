@@ -6,12 +6,11 @@
  */
 #include "report.h"
 
+#include "rank.h"
 #include "units.h"
 
 #include <assert.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum column { COLUMN_RATE, COLUMN_P50, COLUMN_P99, COLUMN_P999, COLUMN_MAX, COLUMNS };
 
@@ -20,7 +19,6 @@ enum column { COLUMN_RATE, COLUMN_P50, COLUMN_P99, COLUMN_P999, COLUMN_MAX, COLU
 static double column_of(const struct result *result, enum column column);
 static double median_of(struct result *const *runs, uint32_t count, enum column column);
 static void print_columns(FILE *out, const double values[COLUMNS]);
-static int compare_doubles(const void *a, const void *b);
 
 void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
                       uint32_t count) {
@@ -56,8 +54,7 @@ static double median_of(struct result *const *runs, uint32_t count, enum column 
   assert(count > 0 && count <= RUNS_MAX);
   for (uint32_t i = 0; i < count; i++)
     values[i] = column_of(runs[i], column);
-  qsort(values, count, sizeof *values, compare_doubles);
-  return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+  return rank_median(values, count);
 }
 
 static void print_columns(FILE *out, const double values[COLUMNS]) {
@@ -65,9 +62,4 @@ static void print_columns(FILE *out, const double values[COLUMNS]) {
   fprintf(out, " %12.2f", values[COLUMN_RATE]);
   for (int column = COLUMN_P50; column < COLUMNS; column++)
     fprintf(out, " %10s", units_format_time(values[column], text));
-}
-
-static int compare_doubles(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return x < y ? -1 : x > y;
 }

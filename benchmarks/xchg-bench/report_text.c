@@ -80,6 +80,8 @@ static void print_length(FILE *out, const struct options *options) {
   uint64_t time_ns = options->ramp ? options->ramp_ns : options->duration_ns;
   if (options->steps > 0)
     time_ns = options->step_ns * options->steps;
+  if (options->repeat > 1)
+    fprintf(out, "%" PRIu32 " x ", options->repeat);
   if (options->count > 0)
     fprintf(out, "%" PRIu64 " exchanges", options->count);
   if (options->count > 0 && time_ns != NEVER)

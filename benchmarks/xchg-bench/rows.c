@@ -93,12 +93,16 @@ const struct interval *rows_gather(struct rows *rows) {
 }
 
 void rows_finish(struct rows *rows, double seconds) {
+  struct result *result = rows->result;
   while (rows->second < seconds) {
-    struct interval *row = result_next_interval(rows->result);
+    struct interval *row = result_next_interval(result);
     if (row == NULL) {
       return;
     }
-    const double rest = seconds - rows->second;
-    close_row(rows, rest < 1 ? rest : 1, row);
+    close_row(rows, 1, row);
+  }
+  if (result->intervals_count > 0) { /* the last second may not have been a whole one */
+    struct interval *last = &result->intervals[result->intervals_count - 1];
+    last->seconds = last->at_s + 1 > seconds ? seconds - last->at_s : 1;
   }
 }

@@ -20,7 +20,7 @@
 #define WIDTH 760.0
 #define HEIGHT 340.0
 #define LEFT 78.0
-#define RIGHT (WIDTH - 18.0)
+#define RIGHT (WIDTH - 30.0)
 #define TOP 34.0
 #define BOTTOM (HEIGHT - 74.0)
 #define TICKS_MAX 64

@@ -261,10 +261,10 @@ static const struct {
   enum fault_call call;
   int error;
 } faults[] = {
-    {FAULT_ACCEPT, EMFILE},      {FAULT_ACCEPT, ECONNABORTED}, {FAULT_RECV, ECONNRESET},
-    {FAULT_SEND, EPIPE},         {FAULT_WRITE, EINTR},         {FAULT_SHUTDOWN, ENOTCONN},
-    {FAULT_CLOSE, EINTR},        {FAULT_IOCTL, EINVAL},        {FAULT_SETSOCKOPT, ENOMEM},
-    {FAULT_EPOLL_CTL, ENOMEM},   {FAULT_EPOLL_WAIT, EINTR},    {FAULT_MAP, ENOMEM},
+    {FAULT_ACCEPT, EMFILE},    {FAULT_ACCEPT, ECONNABORTED}, {FAULT_RECV, ECONNRESET},
+    {FAULT_SEND, EPIPE},       {FAULT_WRITE, EINTR},         {FAULT_SHUTDOWN, ENOTCONN},
+    {FAULT_CLOSE, EINTR},      {FAULT_IOCTL, EINVAL},        {FAULT_SETSOCKOPT, ENOMEM},
+    {FAULT_EPOLL_CTL, ENOMEM}, {FAULT_EPOLL_WAIT, EINTR},    {FAULT_MAP, ENOMEM},
 };
 
 /* The Nth call fails, N = 1, 2, ... until it does not come, the start's included. */
@@ -295,14 +295,10 @@ END_TEST
 
 int main(void) {
   const struct rig_test tests[] = {
-      {test_accept_fails_for_one, 1},
-      {test_accept_is_exhausted, 4},
-      {test_exhaustion_does_not_spin, 1},
-      {test_listener_breaks, 3},
-      {test_worker_without_memory, 2},
-      {test_interrupted_everywhere, 1},
-      {test_resuming_fails, 2},
-      {test_every_call_fails_once, count_of(faults)},
+      {test_accept_fails_for_one, 1},     {test_accept_is_exhausted, 4},
+      {test_exhaustion_does_not_spin, 1}, {test_listener_breaks, 3},
+      {test_worker_without_memory, 2},    {test_interrupted_everywhere, 1},
+      {test_resuming_fails, 2},           {test_every_call_fails_once, count_of(faults)},
   };
   return rig_run_fixture("acceptor_fault", tests, count_of(tests), set_up, tear_down);
 }

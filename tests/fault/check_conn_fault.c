@@ -94,7 +94,8 @@ struct outcome {
 };
 
 /* Run ${scene} with the ${nth} ${call} failing; check what must hold whatever fails. */
-static struct outcome run(const struct scene *scene, enum fault_call call, uint64_t nth, int error) {
+static struct outcome run(const struct scene *scene, enum fault_call call, uint64_t nth,
+                          int error) {
   unsigned before = rig_descriptors();
   struct rig rig;
   struct talk talk = scene->talk;
@@ -108,7 +109,8 @@ static struct outcome run(const struct scene *scene, enum fault_call call, uint6
   struct outcome outcome = {.hit = fault_hits() > 0, .got = talk.got_size};
   fault_reset();
   for (int i = 0; i < XCHG_REASONS; i++) {
-    outcome.reason = rig_ended(&rig, (enum xchg_reason)i) > 0 ? (enum xchg_reason)i : outcome.reason;
+    outcome.reason =
+        rig_ended(&rig, (enum xchg_reason)i) > 0 ? (enum xchg_reason)i : outcome.reason;
   }
   ck_assert_uint_eq(fault_bad_closes(), 0);
   check_bytes(scene, &talk, outcome.reason == XCHG_FINISHED && !outcome.hit);
@@ -128,36 +130,21 @@ struct fault {
 };
 
 static const struct fault faults[] = {
-    {FAULT_RECV, EINTR, NONE},
-    {FAULT_RECV, EAGAIN, NONE},
-    {FAULT_RECV, ECONNRESET, RESET},
-    {FAULT_RECV, ETIMEDOUT, RESET},
-    {FAULT_RECV, EHOSTUNREACH, RESET},
-    {FAULT_RECV, ECONNREFUSED, ERROR},
-    {FAULT_RECV, ENETDOWN, ERROR},
-    {FAULT_RECV, ENOMEM, ERROR},
-    {FAULT_RECV, ENOTCONN, ERROR},
-    {FAULT_SEND, EINTR, NONE},
-    {FAULT_SEND, EAGAIN, NONE},
-    {FAULT_SEND, EPIPE, RESET},
-    {FAULT_SEND, ECONNRESET, RESET},
-    {FAULT_SEND, ECONNABORTED, RESET},
-    {FAULT_SEND, ETIMEDOUT, RESET},
-    {FAULT_SEND, ENOBUFS, ERROR},
-    {FAULT_SEND, ENOMEM, ERROR},
-    {FAULT_SHUTDOWN, ENOTCONN, NONE},
-    {FAULT_SHUTDOWN, ENOBUFS, NONE},
-    {FAULT_CLOSE, EINTR, NONE},
-    {FAULT_CLOSE, EIO, NONE},
-    {FAULT_IOCTL, EINVAL, NONE},
-    {FAULT_EPOLL_CTL, ENOMEM, MEMORY},
-    {FAULT_EPOLL_CTL, ENOSPC, MEMORY},
-    {FAULT_EPOLL_WAIT, EINTR, NONE},
-    {FAULT_EPOLL_WAIT, 0, NONE},
-    {FAULT_POLL, EINTR, NONE},
-    {FAULT_POLL, ENOMEM, NONE},
-    {FAULT_MAP, ENOMEM, MEMORY},
-    {FAULT_REMAP, ENOMEM, MEMORY},
+    {FAULT_RECV, EINTR, NONE},         {FAULT_RECV, EAGAIN, NONE},
+    {FAULT_RECV, ECONNRESET, RESET},   {FAULT_RECV, ETIMEDOUT, RESET},
+    {FAULT_RECV, EHOSTUNREACH, RESET}, {FAULT_RECV, ECONNREFUSED, ERROR},
+    {FAULT_RECV, ENETDOWN, ERROR},     {FAULT_RECV, ENOMEM, ERROR},
+    {FAULT_RECV, ENOTCONN, ERROR},     {FAULT_SEND, EINTR, NONE},
+    {FAULT_SEND, EAGAIN, NONE},        {FAULT_SEND, EPIPE, RESET},
+    {FAULT_SEND, ECONNRESET, RESET},   {FAULT_SEND, ECONNABORTED, RESET},
+    {FAULT_SEND, ETIMEDOUT, RESET},    {FAULT_SEND, ENOBUFS, ERROR},
+    {FAULT_SEND, ENOMEM, ERROR},       {FAULT_SHUTDOWN, ENOTCONN, NONE},
+    {FAULT_SHUTDOWN, ENOBUFS, NONE},   {FAULT_CLOSE, EINTR, NONE},
+    {FAULT_CLOSE, EIO, NONE},          {FAULT_IOCTL, EINVAL, NONE},
+    {FAULT_EPOLL_CTL, ENOMEM, MEMORY}, {FAULT_EPOLL_CTL, ENOSPC, MEMORY},
+    {FAULT_EPOLL_WAIT, EINTR, NONE},   {FAULT_EPOLL_WAIT, 0, NONE},
+    {FAULT_POLL, EINTR, NONE},         {FAULT_POLL, ENOMEM, NONE},
+    {FAULT_MAP, ENOMEM, MEMORY},       {FAULT_REMAP, ENOMEM, MEMORY},
 };
 
 /*
@@ -285,8 +272,8 @@ END_TEST
 /* ---- what an exchange costs ---- */
 
 static void check_count(enum fault_call call, uint64_t count) {
-  ck_assert_msg(fault_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
-                fault_name(call), fault_count(call), count);
+  ck_assert_msg(fault_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64, fault_name(call),
+                fault_count(call), count);
 }
 
 /* greet: send, epoll_ctl, recv, ioctl, close (and the acceptor's accept4). */

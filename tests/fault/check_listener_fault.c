@@ -63,13 +63,13 @@ static const struct {
   int error;
   enum sock_accepted means;
 } errors[] = {
-    {EAGAIN, ACCEPT_NONE},         {EMFILE, ACCEPT_EXHAUSTED},   {ENFILE, ACCEPT_EXHAUSTED},
-    {ENOBUFS, ACCEPT_EXHAUSTED},   {ENOMEM, ACCEPT_EXHAUSTED},   {EINTR, ACCEPT_NEXT},
-    {ECONNABORTED, ACCEPT_NEXT},   {EPROTO, ACCEPT_NEXT},        {ENETDOWN, ACCEPT_NEXT},
-    {ENOPROTOOPT, ACCEPT_NEXT},    {EHOSTDOWN, ACCEPT_NEXT},     {ENONET, ACCEPT_NEXT},
-    {EHOSTUNREACH, ACCEPT_NEXT},   {ENETUNREACH, ACCEPT_NEXT},   {ETIMEDOUT, ACCEPT_NEXT},
-    {EPERM, ACCEPT_NEXT},          {EBADF, ACCEPT_BROKEN},       {ENOTSOCK, ACCEPT_BROKEN},
-    {EINVAL, ACCEPT_BROKEN},       {EFAULT, ACCEPT_BROKEN},
+    {EAGAIN, ACCEPT_NONE},       {EMFILE, ACCEPT_EXHAUSTED}, {ENFILE, ACCEPT_EXHAUSTED},
+    {ENOBUFS, ACCEPT_EXHAUSTED}, {ENOMEM, ACCEPT_EXHAUSTED}, {EINTR, ACCEPT_NEXT},
+    {ECONNABORTED, ACCEPT_NEXT}, {EPROTO, ACCEPT_NEXT},      {ENETDOWN, ACCEPT_NEXT},
+    {ENOPROTOOPT, ACCEPT_NEXT},  {EHOSTDOWN, ACCEPT_NEXT},   {ENONET, ACCEPT_NEXT},
+    {EHOSTUNREACH, ACCEPT_NEXT}, {ENETUNREACH, ACCEPT_NEXT}, {ETIMEDOUT, ACCEPT_NEXT},
+    {EPERM, ACCEPT_NEXT},        {EBADF, ACCEPT_BROKEN},     {ENOTSOCK, ACCEPT_BROKEN},
+    {EINVAL, ACCEPT_BROKEN},     {EFAULT, ACCEPT_BROKEN},
 };
 
 /* The client stays in the queue, and is accepted by the next call. */
@@ -176,11 +176,8 @@ END_TEST
 
 int main(void) {
   const struct rig_test tests[] = {
-      {test_accept_fails, count_of(errors)},
-      {test_invalid_accept, 1},
-      {test_options_fail, 1},
-      {test_sndbuf_of_a_connection_fails, 1},
-      {test_filter_fails, 1},
+      {test_accept_fails, count_of(errors)},  {test_invalid_accept, 1}, {test_options_fail, 1},
+      {test_sndbuf_of_a_connection_fails, 1}, {test_filter_fails, 1},
   };
   return rig_run_fixture("listener_fault", tests, count_of(tests), set_up, tear_down);
 }

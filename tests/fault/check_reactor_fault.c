@@ -57,8 +57,7 @@ START_TEST(test_wait_fails) {
   bool single = _i == 1;
   enum fault_call call = single ? FAULT_POLL : FAULT_EPOLL_WAIT;
   bench_open(single);
-  ck_assert_int_eq(
-      reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
+  ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
   ck_assert_int_eq(send(bench.fds[1], "x", 1, 0), 1);
   uint64_t before_ns = bench.reactor.now_ns = sys_now_ns();
   fault_fail(call, 1, EINTR, 3);
@@ -101,12 +100,11 @@ START_TEST(test_control_fails) {
     ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), -1);
     ck_assert_int_eq(errno, errors[i]);
     errno = 0;
-    ck_assert_int_eq(
-        reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), -1);
+    ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET),
+                     -1);
     ck_assert_int_eq(errno, errors[i]);
   }
-  ck_assert_int_eq(
-      reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
+  ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
   fault_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
   ck_assert_int_eq(reactor_want(&bench.reactor, bench.source, bench.fds[0], EPOLLOUT), -1);
   fault_fail(FAULT_EPOLL_CTL, 1, ENOENT, 1);
@@ -146,10 +144,8 @@ END_TEST
 
 int main(void) {
   const struct rig_test tests[] = {
-      {test_wait_fails, 2},
-      {test_timers_fire_though_waits_fail, 2},
-      {test_control_fails, 1},
-      {test_take_fails, 1},
+      {test_wait_fails, 2},      {test_timers_fire_though_waits_fail, 2},
+      {test_control_fails, 1},   {test_take_fails, 1},
       {test_wake_is_written, 1},
   };
   return rig_run_fixture("reactor_fault", tests, count_of(tests), set_up, tear_down);

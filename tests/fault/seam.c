@@ -90,8 +90,8 @@ uint64_t fault_bad_closes(void) { return atom_load_relaxed_u64(&kernel.bad_close
 
 const char *fault_name(enum fault_call call) {
   static const char *const names[FAULT_CALLS] = {
-      "accept4", "recv",       "send",      "write",      "shutdown", "close", "ioctl",
-      "setsockopt", "epoll_ctl", "epoll_wait", "poll", "map",   "remap", "unmap"};
+      "accept4",    "recv",      "send",       "write", "shutdown", "close", "ioctl",
+      "setsockopt", "epoll_ctl", "epoll_wait", "poll",  "map",      "remap", "unmap"};
   return names[call];
 }
 
@@ -238,6 +238,4 @@ void *sys_remap(void *old, size_t old_size, size_t new_size) {
   return fails(FAULT_REMAP) ? MAP_FAILED : mremap(old, old_size, new_size, MREMAP_MAYMOVE);
 }
 
-int sys_unmap(void *memory, size_t size) {
-  return fails(FAULT_UNMAP) ? -1 : munmap(memory, size);
-}
+int sys_unmap(void *memory, size_t size) { return fails(FAULT_UNMAP) ? -1 : munmap(memory, size); }

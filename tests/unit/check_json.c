@@ -6,7 +6,7 @@
  * Truncated texts stand in a block of exactly their size, so that a sanitizer or valgrind sees a
  * byte read behind them.
  */
-#include "benchmarks/xchg-bench/json.h"
+#include "xchg-bench/json.h"
 
 #include <check.h>
 #include <float.h>

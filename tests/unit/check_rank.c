@@ -3,7 +3,7 @@
  * for all sizes up to six, and against known critical values of the published tables; the
  * approximation against the exact value and by hand.
  */
-#include "benchmarks/xchg-bench/rank.h"
+#include "xchg-bench/rank.h"
 
 #include <check.h>
 #include <math.h>

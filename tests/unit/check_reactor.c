@@ -94,11 +94,11 @@ static void turn(struct bench *bench) {
   reactor_dispatch(&bench->reactor);
 }
 
-#define TURN(bench, i, name_, events_)                     \
-  do {                                                     \
-    ck_assert_uint_gt((bench)->turns_count, i);            \
-    ck_assert_int_eq((bench)->turns[i].name, name_);       \
-    ck_assert_uint_eq((bench)->turns[i].events, events_);  \
+#define TURN(bench, i, name_, events_)                    \
+  do {                                                    \
+    ck_assert_uint_gt((bench)->turns_count, i);           \
+    ck_assert_int_eq((bench)->turns[i].name, name_);      \
+    ck_assert_uint_eq((bench)->turns[i].events, events_); \
   } while (0)
 
 /* ---- events ---- */

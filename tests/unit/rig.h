@@ -54,7 +54,7 @@ struct rig {
   enum xchg_reason reason; /* of the last on_close */
   uint64_t messages;
   uint8_t *got; /* owns: the messages' bytes, each with '|' behind it */
-  size_t got_size;
+  size_t got_size, got_room;
 };
 
 /* ---- the handler ---- */
@@ -80,8 +80,11 @@ static inline void rig_on_open(struct xchg_conn *conn) {
 static inline void rig_on_message(struct xchg_conn *conn, const struct xchg_message *message) {
   struct rig *rig = rig_of(conn);
   rig->messages++;
-  rig->got = realloc(rig->got, rig->got_size + message->size + 1);
-  ck_assert_ptr_nonnull(rig->got);
+  if (rig->got_size + message->size + 1 > rig->got_room) {
+    rig->got_room = 2 * (rig->got_size + message->size + 1);
+    rig->got = realloc(rig->got, rig->got_room);
+    ck_assert_ptr_nonnull(rig->got);
+  }
   if (message->size > 0) {
     memcpy(rig->got + rig->got_size, message->data, message->size);
   }
@@ -258,13 +261,13 @@ static inline void rig_settle(struct rig *rig) {
 }
 
 /* Turns until ${condition} holds, which must come without any timer. */
-#define RIG_UNTIL(rig, condition)                                             \
-  do {                                                                        \
-    uint64_t until_ns_ = sys_now_ns() + RIG_PATIENCE_NS;                      \
-    while (!(condition) && sys_now_ns() < until_ns_) {                        \
-      rig_turn(rig, sys_now_ns() + 10 * NS_PER_MS);                           \
-    }                                                                         \
-    ck_assert_msg((condition), "it never came: %s", #condition);              \
+#define RIG_UNTIL(rig, condition)                                \
+  do {                                                           \
+    uint64_t until_ns_ = sys_now_ns() + RIG_PATIENCE_NS;         \
+    while (!(condition) && sys_now_ns() < until_ns_) {           \
+      rig_turn(rig, sys_now_ns() + 10 * NS_PER_MS);              \
+    }                                                            \
+    ck_assert_msg((condition), "it never came: %s", #condition); \
   } while (0)
 
 /* Let ${ns} pass, and its timers fire. */
@@ -360,11 +363,11 @@ static inline size_t rig_get(struct rig *rig, int fd, void *data, size_t size) {
 }
 
 /* The next bytes are ${text}. */
-#define RIG_GET(rig, fd, text)                                                      \
-  do {                                                                              \
-    char got_[sizeof(text)];                                                        \
-    ck_assert_uint_eq(rig_get(rig, fd, got_, sizeof(text) - 1), sizeof(text) - 1);  \
-    ck_assert_mem_eq(got_, text, sizeof(text) - 1);                                 \
+#define RIG_GET(rig, fd, text)                                                     \
+  do {                                                                             \
+    char got_[sizeof(text)];                                                       \
+    ck_assert_uint_eq(rig_get(rig, fd, got_, sizeof(text) - 1), sizeof(text) - 1); \
+    ck_assert_mem_eq(got_, text, sizeof(text) - 1);                                \
   } while (0)
 
 /* The end of the stream is next. */

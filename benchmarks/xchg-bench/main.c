@@ -1,0 +1,241 @@
+/*
+ * main: xchg-bench as a program: command line in, load, reports out, exit code.
+ *
+ *   options -> files opened -> plan (runs) -> reports -> exit code
+ *
+ * Files are opened before the load starts, so that nobody waits an hour for a report that cannot be
+ * written.  The first SIGINT or SIGTERM ends the present run and the rest of the plan, and what was
+ * measured is reported; the second one ends the process at once.
+ */
+#include "compare.h"
+#include "condition.h"
+#include "load.h"
+#include "merge.h"
+#include "options.h"
+#include "plan.h"
+#include "report.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum file { FILE_JSON, FILE_CSV, FILE_HDR, FILE_HTML, FILES };
+
+struct bench {
+  struct options options;
+  struct plan plan;
+  const char *paths[FILES]; /* borrowed from the options; NULL = not wanted */
+  FILE *files[FILES];       /* owns; NULL where there is no path */
+  bool is_unwritten;        /* a report could not be written */
+};
+
+/*
+ * Set by the handler, read between two runs.  A signal handler has no argument: this is the one
+ * variable that lives outside of any object.
+ */
+static volatile sig_atomic_t interrupted;
+
+/* ---- signals ---- */
+
+static void end_at_once(int signum) {
+  (void)signum;
+  _exit(BENCH_INTERRUPTED);
+}
+
+static void handle(int signum, void (*handler)(int)) {
+  struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+  sigaction(signum, &action, NULL);
+}
+
+/*
+ * The signal may come while a run is being prepared, when there is none to interrupt yet: so it is
+ * interrupted anew each second.
+ */
+static void interrupt_again(int signum) {
+  (void)signum;
+  load_interrupt();
+  alarm(1);
+}
+
+static void end_softly(int signum) {
+  interrupted = 1;
+  handle(SIGINT, end_at_once);
+  handle(SIGTERM, end_at_once);
+  handle(SIGALRM, interrupt_again);
+  interrupt_again(signum);
+}
+
+/* load_run, but for a run that would begin after the signal. */
+static int run_load(const struct options *options, const struct load_plan *plan,
+                    struct result *result) {
+  if (interrupted != 0) {
+    result->interrupted = true;
+    return 0;
+  }
+  return load_run(options, plan, result);
+}
+
+/* ---- reports ---- */
+
+static int open_files(struct bench *b) {
+  b->paths[FILE_JSON] = b->options.json;
+  b->paths[FILE_CSV] = b->options.csv;
+  b->paths[FILE_HDR] = b->options.hdr;
+  b->paths[FILE_HTML] = b->options.html;
+  for (int i = 0; i < FILES; i++) {
+    if (b->paths[i] == NULL)
+      continue;
+    b->files[i] = fopen(b->paths[i], "we");
+    if (b->files[i] == NULL) {
+      fprintf(stderr, "xchg-bench: cannot write '%s': %s\n", b->paths[i], strerror(errno));
+      return -1;
+    }
+  }
+  return 0;
+}
+
+/* Buffered bytes reach the disk here at the latest, or do not. */
+static void close_files(struct bench *b) {
+  for (int i = 0; i < FILES; i++) {
+    if (b->files[i] == NULL)
+      continue;
+    bool is_bad = ferror(b->files[i]) != 0;
+    if (fclose(b->files[i]) != 0 || is_bad) {
+      fprintf(stderr, "xchg-bench: cannot write '%s': %s\n", b->paths[i], strerror(errno));
+      b->is_unwritten = true;
+    }
+    b->files[i] = NULL;
+  }
+}
+
+static void write_texts(const struct bench *b) {
+  const struct options *options = &b->options;
+  for (uint32_t i = 0; i < b->plan.runs_count; i++) {
+    if (b->plan.runs_count > 1)
+      printf("%s %u of %u\n", options->steps > 0 ? "Step" : "Run", i + 1, b->plan.runs_count);
+    report_text(stdout, options, b->plan.runs[i]);
+  }
+  if (b->plan.runs_count > 1)
+    report_text_runs(stdout, options, b->plan.runs, b->plan.runs_count);
+  fflush(stdout); /* what follows are files, which may be slow */
+}
+
+static int write_files(struct bench *b) {
+  struct result *sum = plan_sum(&b->plan, &b->options);
+  if (sum == NULL)
+    return -1;
+  if (b->files[FILE_JSON] != NULL)
+    report_json(b->files[FILE_JSON], &b->options, b->plan.runs, b->plan.runs_count);
+  if (b->files[FILE_CSV] != NULL)
+    report_csv(b->files[FILE_CSV], sum);
+  if (b->files[FILE_HDR] != NULL)
+    hist_write_hgrm(sum->latency, b->files[FILE_HDR]);
+  if (b->files[FILE_HTML] != NULL)
+    report_html(b->files[FILE_HTML], &b->options, sum);
+  result_destroy(sum);
+  return 0;
+}
+
+/* ---- the verdict ---- */
+
+/* Tell each objective's value. Return: whether all were kept. */
+static bool judge_objectives(const struct bench *b) {
+  bool kept = true;
+  for (uint32_t i = 0; i < b->options.slo_count; i++) {
+    const struct bench_condition *condition = &b->options.slo[i];
+    char text[64];
+    double value = plan_condition_value(&b->plan, &b->options, condition);
+    bool keeps = condition_keeps(condition, value);
+    printf("Objective %s: %s, %s\n", condition->text,
+           condition_format(condition, value, text, sizeof text), keeps ? "kept" : "missed");
+    kept = kept && keeps;
+  }
+  if (!b->options.search || b->plan.interrupted)
+    return kept;
+  if (b->plan.searched_rate > 0)
+    printf("Highest rate with %s: %.0f/s\n", b->options.search_condition.text,
+           b->plan.searched_rate);
+  else
+    printf("No rate keeps %s\n", b->options.search_condition.text);
+  return kept && b->plan.searched_rate > 0;
+}
+
+static int judge(const struct bench *b) {
+  bool any = false, wrong = false;
+  for (uint32_t i = 0; i < b->plan.runs_count; i++) {
+    const struct result *result = b->plan.runs[i];
+    any = any || result->exchanges > 0 || (!result->has_latency && result->bytes_out > 0);
+    wrong = wrong || result->errors[ERROR_WRONG] > 0;
+  }
+  bool kept = judge_objectives(b);
+  if (b->plan.interrupted)
+    return BENCH_INTERRUPTED;
+  if (!any || wrong || b->is_unwritten)
+    return BENCH_FAILED;
+  return kept ? BENCH_OK : BENCH_MISSED;
+}
+
+/* ---- the program ---- */
+
+/* A connection is a descriptor: take what is allowed. */
+static void raise_descriptors(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
+    return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit); /* where it fails, so will the connections; they say so */
+}
+
+static int measure(struct bench *b) {
+  report_text_begin(stdout, &b->options);
+  fflush(stdout);
+  handle(SIGINT, end_softly);
+  handle(SIGTERM, end_softly);
+  if (plan_run(&b->plan, &b->options, run_load, stdout) == -1) {
+    fprintf(stderr, "xchg-bench: cannot run: %s\n", strerror(errno));
+    return BENCH_FAILED;
+  }
+  write_texts(b);
+  if (write_files(b) == -1) {
+    fputs("xchg-bench: no memory for the reports\n", stderr);
+    b->is_unwritten = true;
+  }
+  close_files(b);
+  return judge(b);
+}
+
+static int run(struct bench *b, char **argv) {
+  switch (options_parse(&b->options, argv, stdout, stderr)) {
+    case OPTIONS_DONE:
+      return BENCH_OK;
+    case OPTIONS_FAULT:
+      return BENCH_USAGE;
+    case OPTIONS_RUN:
+      break;
+  }
+  raise_descriptors();
+  int code = open_files(b) == -1 ? BENCH_USAGE : measure(b);
+  close_files(b);
+  plan_fini(&b->plan);
+  options_fini(&b->options);
+  return code;
+}
+
+int main(int argc, char **argv) {
+  signal(SIGPIPE, SIG_IGN);
+  if (argc > 1 && strcmp(argv[1], "compare") == 0)
+    return compare_main(argc - 1, argv + 1);
+  if (argc > 1 && strcmp(argv[1], "merge") == 0)
+    return merge_main(argc - 1, argv + 1);
+  struct bench *b = calloc(1, sizeof *b);
+  if (b == NULL) {
+    fputs("xchg-bench: no memory\n", stderr);
+    return BENCH_FAILED;
+  }
+  int code = run(b, argv);
+  free(b);
+  return code;
+}

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""The baselines of the benchmarks answer right: a comparison with a server that does not is worth nothing.
+
+Each program of benchmarks/peers is asked both exchanges; one that is not built (`make peers` builds them) is skipped by name.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import unittest
+
+from xchgd import GREETING, LIMIT, PROGRAM, receive_all, receive_exactly
+
+PEERS = os.path.join(os.path.dirname(PROGRAM), "peers")
+ONE_AT_A_TIME = ("iterative",)
+NAMES = ("bare", "bare_et", "reuseport", "libevent_raw", "libevent_bev", "libuv", "uring", "iterative", "fork", "thread")
+
+
+class Peer:
+    """A running peer; its end takes its children with it."""
+
+    def __init__(self, name, *arguments):
+        self.path = os.path.join(PEERS, name)
+        if not os.access(self.path, os.X_OK):
+            raise unittest.SkipTest(f"peer {name} is not built")
+        self.process = subprocess.Popen([self.path, "0", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, start_new_session=True)
+        line = self.process.stdout.readline()
+        if not line.startswith("listening 127.0.0.1:"):
+            problem = self.process.stderr.read()
+            self.__exit__()
+            if "io_uring" in problem:
+                raise unittest.SkipTest(f"peer {name}: {problem.strip()}")
+            raise AssertionError(f"{name} does not listen: {line!r} {problem!r}")
+        self.port = int(line.rsplit(":", 1)[1])
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), LIMIT)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        try:
+            os.killpg(self.process.pid, 9)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+class Exchanges:
+    """What each peer must do; mixed into a class a peer."""
+
+    name = None
+
+    def test_echo(self):
+        with Peer(self.name, "echo") as peer, peer.connect() as client:
+            for message in (b"x", b"\0\n\xff" * 21, b"y" * 8000, b"".join(bytes([i]) * 64 for i in range(16))):
+                client.sendall(message)
+                self.assertEqual(receive_exactly(client, len(message)), message)
+            client.shutdown(socket.SHUT_WR)
+            self.assertEqual(receive_all(client), b"")
+
+    def test_echo_keeps_the_order_of_many_messages(self):
+        with Peer(self.name, "echo") as peer, peer.connect() as client:
+            for first in range(0, 4096, 128):
+                messages = [b"%06d" % i for i in range(first, first + 128)]
+                for message in messages:
+                    client.sendall(message)
+                self.assertEqual(receive_exactly(client, 6 * 128), b"".join(messages))
+
+    def test_echo_of_several_connections_in_turn(self):
+        count = 1 if self.name in ONE_AT_A_TIME else 20
+        with Peer(self.name, "echo") as peer:
+            clients = [peer.connect() for _ in range(count)]
+            for turn in range(3):
+                for i, client in enumerate(clients):
+                    client.sendall(b"%d:%d" % (turn, i))
+                for i, client in enumerate(clients):
+                    self.assertEqual(receive_exactly(client, len(b"%d:%d" % (turn, i))), b"%d:%d" % (turn, i))
+            for client in clients:
+                client.close()
+            with peer.connect() as client:
+                client.sendall(b"after")
+                self.assertEqual(receive_exactly(client, 5), b"after")
+
+    def test_greet(self):
+        with Peer(self.name, "greet") as peer:
+            for _ in range(20):
+                with peer.connect() as client:
+                    self.assertEqual(receive_exactly(client, len(GREETING)), GREETING)
+                    client.sendall(b"hello\0")
+                    self.assertEqual(receive_all(client), b"")
+
+    def test_greet_waits_for_the_whole_message(self):
+        with Peer(self.name, "greet") as peer, peer.connect() as client:
+            self.assertEqual(receive_exactly(client, len(GREETING)), GREETING)
+            client.sendall(b"hel")
+            # Served in between, by those that can: so the first piece has certainly been read.
+            if self.name not in ONE_AT_A_TIME:
+                with peer.connect() as other:
+                    self.assertEqual(receive_exactly(other, len(GREETING)), GREETING)
+                    other.sendall(b"\0")
+                    self.assertEqual(receive_all(other), b"")
+            client.sendall(b"lo\0")
+            self.assertEqual(receive_all(client), b"")
+
+    def test_greet_survives_a_client_that_leaves(self):
+        with Peer(self.name, "greet") as peer:
+            peer.connect().close()
+            with peer.connect() as client:
+                self.assertEqual(receive_exactly(client, len(GREETING)), GREETING)
+                client.sendall(b"\0")
+                self.assertEqual(receive_all(client), b"")
+
+    def test_hello(self):
+        with Peer(self.name, "hello") as peer:
+            for _ in range(5):
+                with peer.connect() as client:
+                    self.assertEqual(receive_all(client), GREETING)
+
+
+for each in NAMES:
+    globals()[f"Test_{each}"] = type(f"Test_{each}", (Exchanges, unittest.TestCase), {"name": each})
+
+
+class RequestLoop(unittest.TestCase):
+    """The loader for foreign protocols, against the floor that answers anything."""
+
+    def load(self, peer, *arguments):
+        program = os.path.join(PEERS, "request_loop")
+        with tempfile.TemporaryDirectory() as folder:
+            report = os.path.join(folder, "report.json")
+            ended = subprocess.run([program, "-w", "0", "-d", "0.2", "--pid", str(peer.process.pid), "--json", report, *arguments,
+                                    str(peer.port)], stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+            if ended.returncode != 0:
+                return ended, None
+            with open(report) as stream:
+                return ended, json.load(stream)
+
+    def test_answers_are_counted(self):
+        with Peer("bare_answer", "4", r"MN\r\n") as peer:
+            ended, report = self.load(peer, "-c", "8", "--request", r"mn\r\n", "--answer", r"MN\r\n")
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            self.assertGreater(report["exchanges"], 0)
+            self.assertEqual(report["bytes_in"], 4 * report["exchanges"])
+            self.assertGreater(report["server"]["cpu_us_per_exchange"], 0)
+            self.assertGreater(report["latency_us"]["p50"], 0)
+
+    def test_pipelined_answers_are_counted_one_by_one(self):
+        with Peer("bare_answer", "4", r"MN\r\n") as peer:
+            ended, report = self.load(peer, "-c", "2", "-p", "16", "--request", r"mn\r\n", "--answer", r"MN\r\n")
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            self.assertEqual(report["latency_us"]["count"], report["exchanges"])
+            self.assertEqual(report["bytes_in"], 4 * report["exchanges"])
+
+    def test_a_connection_an_exchange(self):
+        with Peer("bare", "hello") as peer:
+            ended, report = self.load(peer, "-c", "4", "-k", "--request", "", "--answer", r"Message from server\0")
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            self.assertEqual(report["errors"], {"reset": 0, "wrong": 0})
+            self.assertGreater(report["exchanges"], 0)
+
+    def test_a_wrong_answer_is_a_failure(self):
+        with Peer("bare_answer", "4", r"MM\r\n") as peer:
+            ended, _ = self.load(peer, "--request", r"mn\r\n", "--answer", r"MN\r\n")
+            self.assertEqual(ended.returncode, 1)
+            self.assertIn("wrong answer", ended.stderr)
+
+    def test_bytes_that_may_differ(self):
+        with Peer("bare_answer", "1", "aXXb") as peer:
+            ended, report = self.load(peer, "-p", "3", "--any", "1:2", "--request", "?", "--answer", "a..b")
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            self.assertEqual(report["bytes_in"], 4 * report["exchanges"])
+            ended, _ = self.load(peer, "--any", "1:2", "--request", "?", "--answer", "a..c")
+            self.assertEqual(ended.returncode, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,200 @@
+/*
+ * check_compare: the table of compare: medians, ratios, p, and where the difference may be noise;
+ * and what it refuses.
+ */
+#include "tests/unit/report_kit.h"
+
+#include "xchg-bench/compare.h"
+
+#define RUNS_MAX 8
+
+static struct options options;
+
+/* A report of ${count} runs of these numbers of exchanges, in one second each. */
+static void write_runs(char path[32], const uint64_t *exchanges, uint32_t count) {
+  struct result *runs[RUNS_MAX];
+  for (uint32_t i = 0; i < count; i++) {
+    runs[i] = kit_result(false, i + 1);
+    runs[i]->exchanges = exchanges[i];
+    runs[i]->seconds = 1;
+  }
+  kit_report(path, &options, runs, count);
+  for (uint32_t i = 0; i < count; i++)
+    result_destroy(runs[i]);
+}
+
+/* The line of the table that begins with ${label}, into ${line}. */
+static void find_row(const char *label, char line[512]) {
+  char begin[64];
+  snprintf(begin, sizeof begin, "\n%s ", label);
+  const char *found = strstr(said, begin);
+  ck_assert_msg(found != NULL, "no '%s' in:\n%s", label, said);
+  snprintf(line, 512, "%.*s", (int)strcspn(found + 1, "\n"), found + 1);
+}
+
+static void compare(const char *const *paths, uint32_t count) {
+  FILE *out = begin_saying();
+  ck_assert_int_eq(compare_files(paths, count, out, stderr), BENCH_OK);
+  fclose(out);
+}
+
+/* Values of A and B, their ratio and what follows it. */
+static const struct {
+  uint64_t a[RUNS_MAX], b[RUNS_MAX];
+  uint32_t count_a, count_b;
+  const char *row;
+} cases[] = {
+    /* all of B above all of A: p = 2 / C(8, 4) */
+    {{100, 101, 102, 103}, {203, 202, 201, 200}, 4, 4, "101.500 201.500 1.985 0.0286"},
+    /* they alternate: U = 10 of 16 */
+    {{100, 102, 104, 106}, {101, 103, 105, 107}, 4, 4, "103.000 104.000 1.010 ~ 0.6857"},
+    /* equal: nothing to tell */
+    {{100, 100, 100, 100, 100}, {100, 100, 100, 100}, 5, 4, "100.000 100.000 1.000 ~ 1.0000"},
+    /* too few runs on a side, however far apart */
+    {{100, 101, 102}, {1000, 1001, 1002, 1003}, 3, 4, "101.000 1001.5 9.916 ~ -"},
+    {{100}, {200}, 1, 1, "100.000 200.000 2.000 ~ -"},
+    {{0, 0, 0, 0}, {5, 6, 7, 8}, 4, 4, "0.000 6.500 - 0.0211"},
+};
+
+/* ${line} behind its label with each run of spaces as one. */
+static void squeeze(const char *line, const char *label, char out[512]) {
+  size_t size = 0;
+  for (line += strlen(label); *line != 0; line++) {
+    if (*line != ' ')
+      out[size++] = *line;
+    else if (size > 0 && out[size - 1] != ' ')
+      out[size++] = ' ';
+  }
+  out[size] = 0;
+}
+
+START_TEST(two_reports) {
+  char a[32], b[32], line[512], got[512];
+  kit_options(&options);
+  options.steps = 0;
+  write_runs(a, cases[_i].a, cases[_i].count_a);
+  write_runs(b, cases[_i].b, cases[_i].count_b);
+  compare((const char *const[]){a, b}, 2);
+  find_row("rate 1/s", line);
+  squeeze(line, "rate 1/s", got);
+  ck_assert_str_eq(got, cases[_i].row);
+  unlink(a);
+  unlink(b);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+START_TEST(each_is_compared_with_the_first) {
+  char paths[3][32], line[512], got[512];
+  kit_options(&options);
+  options.steps = 0;
+  for (uint64_t i = 0; i < 3; i++)
+    write_runs(paths[i], (uint64_t[]){100 + 50 * i, 101 + 50 * i, 102 + 50 * i, 103 + 50 * i}, 4);
+  compare((const char *const[]){paths[0], paths[1], paths[2]}, 3);
+  find_row("rate 1/s", line);
+  squeeze(line, "rate 1/s", got);
+  ck_assert_str_eq(got, "101.500 151.500 1.493 0.0286 201.500 1.985 0.0286");
+  for (uint64_t i = 0; i < 3; i++) {
+    ck_assert_ptr_nonnull(strstr(said, paths[i]));
+    unlink(paths[i]);
+  }
+  config_fini(&options.exchange);
+}
+END_TEST
+
+/* Rows that no report has are left out, others have their own values. */
+START_TEST(rows_are_those_that_are_known) {
+  char a[32], b[32], line[512];
+  kit_options(&options);
+  options.steps = 0;
+  struct result *closed = kit_result(false, 1), *open = kit_result(true, 1);
+  closed->server.known = false;
+  kit_report(a, &options, &closed, 1);
+  kit_report(b, &options, &closed, 1);
+  compare((const char *const[]){a, b}, 2);
+  ck_assert_ptr_null(strstr(said, "\nserver CPU"));
+  ck_assert_ptr_null(strstr(said, "\nuncorrected"));
+  find_row("latency p99 us", line);
+  double value;
+  ck_assert_int_eq(sscanf(line, "latency p99 us %lf", &value), 1);
+  ck_assert_double_eq_tol(value, (double)hist_percentile(closed->latency, 99) / 1000, 0.051);
+  unlink(b);
+  kit_report(b, &options, &open, 1);
+  compare((const char *const[]){a, b}, 2);
+  find_row("server CPU us/exchange", line);
+  ck_assert_ptr_nonnull(strstr(line, " - "));
+  unlink(a);
+  unlink(b);
+  result_destroy(closed);
+  result_destroy(open);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+START_TEST(faults_are_one_line) {
+  char good[32], bad[32];
+  kit_options(&options);
+  options.steps = 0;
+  write_runs(good, (uint64_t[]){1}, 1);
+  kit_file(bad, "{\"schema\": 7}", 13);
+  const char *const paths[] = {good, bad, good};
+  static const struct {
+    uint32_t count;
+    const char *why;
+  } table[] = {{0, "wants 2 to"}, {1, "wants 2 to"}, {2, "schema 7"}, {3, "schema 7"}};
+  for (size_t i = 0; i < count_of(table); i++) {
+    char *written = NULL;
+    size_t size;
+    FILE *out = open_memstream(&written, &size), *errors = begin_saying();
+    ck_assert_int_eq(compare_files(paths, table[i].count, out, errors), BENCH_USAGE);
+    fclose(errors);
+    fclose(out);
+    ck_assert_msg(strstr(said, table[i].why) != NULL, "%s", said);
+    ck_assert_ptr_eq(strchr(said, '\n'), said + strlen(said) - 1);
+    ck_assert_uint_eq(size, 0); /* no half of a table */
+    free(written);
+  }
+  unlink(good);
+  unlink(bad);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+/* Runs at different rates are no sample of anything. */
+START_TEST(steps_are_refused) {
+  char path[32];
+  kit_options(&options);
+  write_runs(path, (uint64_t[]){1, 2}, 2);
+  FILE *errors = begin_saying();
+  ck_assert_int_eq(compare_files((const char *const[]){path, path}, 2, stdout, errors),
+                   BENCH_USAGE);
+  fclose(errors);
+  ck_assert_ptr_nonnull(strstr(said, "--step"));
+  unlink(path);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+START_TEST(no_option_is_known) {
+  char *argv[] = {(char[]){"compare"}, (char[]){"--fast"}, NULL};
+  ck_assert_int_eq(compare_main(2, argv), BENCH_USAGE);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("compare");
+  TCase *tests = tcase_create("compare");
+  tcase_set_timeout(tests, 120);
+  tcase_add_loop_test(tests, two_reports, 0, count_of(cases));
+  tcase_add_test(tests, each_is_compared_with_the_first);
+  tcase_add_test(tests, rows_are_those_that_are_known);
+  tcase_add_test(tests, faults_are_one_line);
+  tcase_add_test(tests, steps_are_refused);
+  tcase_add_test(tests, no_option_is_known);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

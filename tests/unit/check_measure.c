@@ -1,0 +1,172 @@
+/*
+ * check_measure: what a process used is read from /proc, of itself and of others.
+ *
+ * The clock of CPU time ticks 100 times a second, so that what is compared burns several ticks.
+ */
+#include "xchg-bench/measure.h"
+
+#include <check.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB (1 << 20)
+
+static double cpu_now(clockid_t clock) {
+  struct timespec time;
+  clock_gettime(clock, &time);
+  return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* Use ${seconds} of CPU time. */
+static void burn(double seconds) {
+  double end = cpu_now(CLOCK_PROCESS_CPUTIME_ID) + seconds;
+  while (cpu_now(CLOCK_PROCESS_CPUTIME_ID) < end) {
+  }
+}
+
+START_TEST(own_cpu_time_is_seen) {
+  const int self = 0;
+  struct measure measure;
+  struct usage usage;
+  measure_begin(&measure, &self, 1);
+  double before = cpu_now(CLOCK_PROCESS_CPUTIME_ID), at = cpu_now(CLOCK_MONOTONIC);
+  burn(0.2);
+  double burnt = cpu_now(CLOCK_PROCESS_CPUTIME_ID) - before;
+  double seconds = cpu_now(CLOCK_MONOTONIC) - at;
+  measure_end(&measure, &usage);
+  ck_assert(usage.known);
+  ck_assert_msg(usage.cpu_s > burnt - 0.03 && usage.cpu_s < burnt + 0.1, "%f of %f", usage.cpu_s,
+                burnt);
+  ck_assert(usage.seconds >= seconds);
+  ck_assert(usage.resident_bytes > 64 * 1024);
+}
+END_TEST
+
+START_TEST(waited_for_children_count) {
+  const int self = getpid();
+  struct measure measure;
+  struct usage usage;
+  measure_begin(&measure, &self, 1);
+  pid_t child = fork();
+  if (child == 0) {
+    burn(0.2);
+    _exit(0);
+  }
+  ck_assert_int_eq(waitpid(child, NULL, 0), child);
+  measure_end(&measure, &usage);
+  ck_assert(usage.known);
+  ck_assert_msg(usage.cpu_s > 0.15, "%f", usage.cpu_s);
+}
+END_TEST
+
+START_TEST(context_switches_of_a_process_are_seen) {
+  int to[2], from[2];
+  char byte = 0;
+  ck_assert_int_eq(pipe(to), 0);
+  ck_assert_int_eq(pipe(from), 0);
+  pid_t child = fork();
+  if (child == 0) {
+    while (read(to[0], &byte, 1) == 1 && write(from[1], &byte, 1) == 1) {
+    }
+    _exit(0);
+  }
+  struct measure measure;
+  struct usage usage;
+  measure_begin(&measure, &child, 1);
+  for (int i = 0; i < 100; i++) {
+    ck_assert_int_eq(write(to[1], &byte, 1), 1);
+    ck_assert_int_eq(read(from[0], &byte, 1), 1);
+  }
+  measure_end(&measure, &usage);
+  ck_assert(usage.known);
+  /* It sleeps for each byte unless that came before it looked. */
+  ck_assert_msg(usage.context_switches > 0 && usage.context_switches < 10000, "%llu",
+                (unsigned long long)usage.context_switches);
+  kill(child, SIGKILL);
+  waitpid(child, NULL, 0);
+}
+END_TEST
+
+START_TEST(memory_is_that_of_the_end) {
+  const int self = 0;
+  struct measure measure;
+  struct usage before, after;
+  measure_begin(&measure, &self, 1);
+  measure_end(&measure, &before);
+  char *memory = malloc(64 * MIB);
+  ck_assert_ptr_nonnull(memory);
+  for (size_t i = 0; i < 64 * MIB; i += 4096)
+    ((volatile char *)memory)[i] = 1;
+  measure_end(&measure, &after);
+  ck_assert_msg(after.resident_bytes > before.resident_bytes + 60 * MIB, "%llu, then %llu",
+                (unsigned long long)before.resident_bytes,
+                (unsigned long long)after.resident_bytes);
+  free(memory);
+}
+END_TEST
+
+START_TEST(several_processes_are_added) {
+  const int pids[] = {getpid(), getppid()};
+  struct measure measure;
+  struct usage both, one;
+  measure_begin(&measure, pids, 2);
+  measure_end(&measure, &both);
+  measure_begin(&measure, pids, 1);
+  measure_end(&measure, &one);
+  ck_assert(both.known && one.known);
+  ck_assert(both.resident_bytes > one.resident_bytes);
+}
+END_TEST
+
+START_TEST(a_process_that_is_gone_is_unknown) {
+  struct measure measure;
+  struct usage usage;
+  pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  measure_begin(&measure, &child, 1);
+  ck_assert(measure.known);
+  kill(child, SIGKILL);
+  ck_assert_int_eq(waitpid(child, NULL, 0), child);
+  measure_end(&measure, &usage);
+  ck_assert(!usage.known);
+  ck_assert(usage.cpu_s == 0);
+  measure_begin(&measure, &child, 1);
+  ck_assert(!measure.known);
+  measure_end(&measure, &usage);
+  ck_assert(!usage.known);
+}
+END_TEST
+
+START_TEST(no_process_is_unknown) {
+  struct measure measure;
+  struct usage usage;
+  measure_begin(&measure, NULL, 0);
+  measure_end(&measure, &usage);
+  ck_assert(!usage.known);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("measure");
+  TCase *tcase = tcase_create("measure");
+  tcase_set_timeout(tcase, 60);
+  tcase_add_test(tcase, own_cpu_time_is_seen);
+  tcase_add_test(tcase, waited_for_children_count);
+  tcase_add_test(tcase, context_switches_of_a_process_are_seen);
+  tcase_add_test(tcase, memory_is_that_of_the_end);
+  tcase_add_test(tcase, several_processes_are_added);
+  tcase_add_test(tcase, a_process_that_is_gone_is_unknown);
+  tcase_add_test(tcase, no_process_is_unknown);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

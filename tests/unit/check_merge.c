@@ -1,0 +1,312 @@
+/*
+ * check_merge: a merged report is what one harness with all the values would have said: the same
+ * percentiles, summed rates, counts and errors; a server that several watched counts once; and what
+ * cannot be merged is refused.
+ */
+#include "tests/unit/report_kit.h"
+
+#include "xchg-bench/json.h"
+#include "xchg-bench/merge.h"
+
+#include <fcntl.h>
+#include <math.h>
+
+#define REPORTS 3
+
+static struct report reports[REPORTS], merged;
+
+/* Reports of ${runs} runs each. */
+static void make_reports(bool open_loop, uint32_t runs) {
+  for (uint64_t i = 0; i < REPORTS; i++) {
+    kit_options(&reports[i].options);
+    reports[i].path = "x.json";
+    reports[i].runs = calloc(runs, sizeof(struct result *));
+    ck_assert_ptr_nonnull(reports[i].runs);
+    for (reports[i].runs_count = 0; reports[i].runs_count < runs; reports[i].runs_count++)
+      reports[i].runs[reports[i].runs_count] =
+          kit_result(open_loop, 10 * i + reports[i].runs_count);
+  }
+}
+
+static void free_reports(void) {
+  for (uint32_t i = 0; i < REPORTS; i++)
+    report_fini(&reports[i]);
+}
+
+static void merge(void) {
+  const char *wrong = merge_reports(&merged, reports, REPORTS);
+  ck_assert_msg(wrong == NULL, "%s", wrong);
+}
+
+START_TEST(histograms_are_added) {
+  static struct hist all;
+  make_reports(true, 2);
+  merge();
+  ck_assert_uint_eq(merged.runs_count, 2);
+  for (uint32_t run = 0; run < 2; run++) {
+    hist_reset(&all);
+    for (uint32_t i = 0; i < REPORTS; i++)
+      hist_add(&all, reports[i].runs[run]->latency);
+    ck_assert_mem_eq(merged.runs[run]->latency->buckets, all.buckets, sizeof all.buckets);
+    ck_assert_uint_eq(merged.runs[run]->latency->clamped, REPORTS);
+    ck_assert_uint_eq(hist_percentile(merged.runs[run]->latency, 99), hist_percentile(&all, 99));
+    ck_assert_uint_eq(merged.runs[run]->uncorrected->count, REPORTS * KIT_VALUES);
+    ck_assert_uint_eq(merged.runs[run]->connect->count, REPORTS * KIT_VALUES / 100);
+    ck_assert_uint_eq(merged.runs[run]->first_byte->count, REPORTS * KIT_VALUES);
+  }
+  merge_fini(&merged);
+  free_reports();
+}
+END_TEST
+
+START_TEST(rates_counts_and_errors_are_summed) {
+  make_reports(true, 1);
+  reports[1].runs[0]->seconds = 5;
+  double rates = 0;
+  uint64_t exchanges = 0;
+  for (uint32_t i = 0; i < REPORTS; i++) {
+    rates += (double)reports[i].runs[0]->exchanges / reports[i].runs[0]->seconds;
+    exchanges += reports[i].runs[0]->exchanges;
+  }
+  merge();
+  const struct result *sum = merged.runs[0];
+  ck_assert_uint_eq(sum->exchanges, exchanges);
+  ck_assert_double_eq_tol((double)sum->exchanges / sum->seconds, rates, 1e-9 * rates);
+  ck_assert_double_eq(sum->target_rate, 15000);
+  ck_assert_uint_eq(sum->bytes_out, 999 * (0 + 10 + 20));
+  ck_assert_uint_eq(sum->errors[ERROR_TIMEOUT], 0 + 10 + 20 + 3 * ERROR_TIMEOUT);
+  ck_assert_uint_eq(sum->errnos[ECONNRESET], 2 * 30);
+  ck_assert_uint_eq(sum->late, 17 * 30);
+  ck_assert_uint_eq(sum->late_max_ns, 1234567 + 20);
+  ck_assert_uint_eq(sum->dropped, 12);
+  ck_assert_uint_eq(sum->connected, 21);
+  ck_assert_double_eq_tol(sum->client.cpu_s, 31, 1e-9);
+  ck_assert(sum->harness_bound);
+  ck_assert_uint_eq(merged.options.connections, 21);
+  ck_assert_uint_eq(merged.options.threads, 9);
+  ck_assert_double_eq(merged.options.rate, 15000);
+  merge_fini(&merged);
+  free_reports();
+}
+END_TEST
+
+START_TEST(equal_lengths_stay) {
+  make_reports(false, 1);
+  merge();
+  ck_assert_double_eq_tol(merged.runs[0]->seconds, 2.5, 1e-12);
+  ck_assert_ptr_null(merged.runs[0]->uncorrected);
+  merge_fini(&merged);
+  free_reports();
+}
+END_TEST
+
+/* No percentile of a second is made up. */
+START_TEST(intervals_are_added_row_by_row) {
+  make_reports(true, 1);
+  reports[2].runs[0]->intervals_count = 2; /* it ended earlier */
+  merge();
+  const struct result *sum = merged.runs[0];
+  ck_assert_uint_eq(sum->intervals_count, KIT_ROWS);
+  ck_assert_uint_eq(sum->intervals[0].exchanges, 600 + 610 + 620);
+  ck_assert_uint_eq(sum->intervals[2].exchanges, 602 + 612);
+  ck_assert_uint_eq(sum->intervals[1].errors, 3);
+  ck_assert_double_eq(sum->intervals[0].target_rate, 15000);
+  ck_assert_double_eq(sum->intervals[2].seconds, 0.5);
+  ck_assert_uint_eq(sum->intervals[0].p99_ns, 0);
+  ck_assert_uint_eq(sum->intervals[0].max_ns, 4004004 + 20);
+  merge_fini(&merged);
+  free_reports();
+}
+END_TEST
+
+START_TEST(a_server_counts_once) {
+  make_reports(true, 1);
+  double first = reports[0].runs[0]->server.cpu_s;
+  merge(); /* all watched 41 and 42 */
+  ck_assert_double_eq_tol(merged.runs[0]->server.cpu_s, first, 1e-12);
+  ck_assert_uint_eq(merged.options.pids_count, 2);
+  merge_fini(&merged);
+  reports[1].options.pids[0] = 51; /* and 42 */
+  merge();
+  ck_assert(!merged.runs[0]->server.known);
+  ck_assert_uint_eq(merged.options.pids_count, 3);
+  merge_fini(&merged);
+  reports[1].options.pids[1] = 52;
+  merge();
+  ck_assert(merged.runs[0]->server.known);
+  ck_assert_double_eq_tol(merged.runs[0]->server.cpu_s, first + reports[1].runs[0]->server.cpu_s,
+                          1e-9);
+  merge_fini(&merged);
+  reports[1].runs[0]->server.known = false;
+  merge();
+  ck_assert_double_eq_tol(merged.runs[0]->server.cpu_s, first, 1e-12);
+  merge_fini(&merged);
+  free_reports();
+}
+END_TEST
+
+START_TEST(targets_are_listed_once) {
+  make_reports(true, 1);
+  snprintf(reports[1].options.target, sizeof reports[1].options.target, "127.0.0.1:700");
+  merge();
+  ck_assert_str_eq(merged.options.target, "127.0.0.1:7000,127.0.0.1:700");
+  merge_fini(&merged);
+  memset(reports[2].options.target, 'x', sizeof reports[2].options.target - 1);
+  merge();
+  ck_assert_uint_eq(strlen(merged.options.target), sizeof merged.options.target - 1);
+  merge_fini(&merged);
+  free_reports();
+}
+END_TEST
+
+START_TEST(what_differs_is_refused) {
+  static const char *const whys[] = {"different numbers of runs", "different exchanges",
+                                     "latencies", "open and closed"};
+  make_reports(true, 2);
+  struct result *run = reports[2].runs[1];
+  struct hist *uncorrected = run->uncorrected;
+  for (size_t i = 0; i < count_of(whys); i++) {
+    reports[1].runs_count = i == 0 ? 1 : 2;
+    reports[1].options.exchange.exchange = i == 1 ? EXCHANGE_ECHO : EXCHANGE_LINE;
+    run->has_latency = i != 2;
+    run->uncorrected = i == 3 ? NULL : uncorrected;
+    const char *wrong = merge_reports(&merged, reports, REPORTS);
+    ck_assert_ptr_nonnull(wrong);
+    ck_assert_msg(strstr(wrong, whys[i]) != NULL, "%s", wrong);
+  }
+  run->uncorrected = uncorrected;
+  free_reports();
+}
+END_TEST
+
+/* ---- files ----------------------------------------------------------------------- */
+
+static char paths[REPORTS][32];
+
+static void write_reports(void) {
+  make_reports(true, 1);
+  for (uint32_t i = 0; i < REPORTS; i++)
+    kit_report(paths[i], &reports[i].options, reports[i].runs, 1);
+}
+
+static void remove_reports(void) {
+  for (uint32_t i = 0; i < REPORTS; i++)
+    unlink(paths[i]);
+  free_reports();
+}
+
+static int merge_paths(const char *json, FILE *out, FILE *errors) {
+  const char *const list[] = {paths[0], paths[1], paths[2]};
+  return merge_files(list, REPORTS, json, out, errors);
+}
+
+START_TEST(text_and_json_are_written) {
+  char json[32];
+  write_reports();
+  merge();
+  kit_file(json, "", 0);
+  FILE *out = begin_saying();
+  ck_assert_int_eq(merge_paths(json, out, stderr), BENCH_OK);
+  fclose(out);
+  ck_assert_ptr_nonnull(strstr(said, "3 harnesses merged"));
+  struct report back;
+  ck_assert_int_eq(report_read(&back, json, stderr), 0);
+  ck_assert_uint_eq(back.runs[0]->exchanges, merged.runs[0]->exchanges);
+  ck_assert_mem_eq(back.runs[0]->latency, merged.runs[0]->latency, sizeof(struct hist));
+  ck_assert_uint_eq(back.runs[0]->intervals[0].p99_ns, 0);
+  report_fini(&back);
+  merge_fini(&merged);
+  unlink(json);
+  remove_reports();
+}
+END_TEST
+
+START_TEST(json_to_the_output) {
+  write_reports();
+  char *text = NULL;
+  size_t size;
+  FILE *out = open_memstream(&text, &size);
+  ck_assert_ptr_nonnull(out);
+  ck_assert_int_eq(merge_paths("-", out, stderr), BENCH_OK);
+  fclose(out);
+  struct json_document document;
+  struct json_fault fault;
+  ck_assert_int_eq(json_parse(&document, text, size, &fault), 0);
+  json_document_fini(&document);
+  free(text);
+  remove_reports();
+}
+END_TEST
+
+START_TEST(faults_are_told) {
+  write_reports();
+  FILE *errors = begin_saying(), *out = fopen("/dev/null", "w");
+  ck_assert_int_eq(merge_paths("/nonexistent/out.json", out, errors), BENCH_USAGE);
+  fclose(errors);
+  ck_assert_ptr_nonnull(strstr(said, "cannot write '/nonexistent/out.json'"));
+  errors = begin_saying();
+  ck_assert_int_eq(merge_paths("/dev/full", out, errors), BENCH_FAILED);
+  fclose(errors);
+  ck_assert_ptr_nonnull(strstr(said, "cannot write '/dev/full'"));
+  FILE *full = fopen("/dev/full", "w");
+  errors = begin_saying();
+  ck_assert_int_eq(merge_paths(NULL, full, errors), BENCH_FAILED);
+  fclose(errors);
+  fclose(full);
+  errors = begin_saying();
+  ck_assert_int_eq(merge_files(NULL, 0, NULL, out, errors), BENCH_USAGE);
+  fclose(errors);
+  ck_assert_ptr_nonnull(strstr(said, "merge wants"));
+  unlink(paths[1]);
+  kit_file(paths[1], "[1", 2);
+  errors = begin_saying();
+  ck_assert_int_eq(merge_paths(NULL, out, errors), BENCH_USAGE);
+  fclose(errors);
+  ck_assert_ptr_nonnull(strstr(said, "not JSON: byte 2"));
+  fclose(out);
+  remove_reports();
+}
+END_TEST
+
+START_TEST(options_of_the_command_line) {
+  write_reports();
+  char json[32];
+  kit_file(json, "", 0);
+  char *good[] = {(char[]){"merge"}, paths[0], (char[]){"--json"}, json, paths[1], NULL};
+  ck_assert_ptr_nonnull(freopen("/dev/null", "w", stdout));
+  ck_assert_int_eq(merge_main(5, good), BENCH_OK);
+  struct report back;
+  ck_assert_int_eq(report_read(&back, json, stderr), 0);
+  ck_assert_uint_eq(back.options.connections, 14);
+  report_fini(&back);
+  char *bad[] = {(char[]){"merge"}, paths[0], (char[]){"--yaml"}, NULL};
+  ck_assert_int_eq(merge_main(3, bad), BENCH_USAGE);
+  char *open[] = {(char[]){"merge"}, paths[0], (char[]){"--json"}, NULL};
+  ck_assert_int_eq(merge_main(3, open), BENCH_USAGE);
+  unlink(json);
+  remove_reports();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("merge");
+  TCase *tests = tcase_create("merge");
+  tcase_set_timeout(tests, 120);
+  tcase_add_test(tests, histograms_are_added);
+  tcase_add_test(tests, rates_counts_and_errors_are_summed);
+  tcase_add_test(tests, equal_lengths_stay);
+  tcase_add_test(tests, intervals_are_added_row_by_row);
+  tcase_add_test(tests, a_server_counts_once);
+  tcase_add_test(tests, targets_are_listed_once);
+  tcase_add_test(tests, what_differs_is_refused);
+  tcase_add_test(tests, text_and_json_are_written);
+  tcase_add_test(tests, json_to_the_output);
+  tcase_add_test(tests, faults_are_told);
+  tcase_add_test(tests, options_of_the_command_line);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

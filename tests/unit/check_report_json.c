@@ -1,0 +1,326 @@
+/*
+ * check_report_json: a written report is JSON, has every key that docs/bench-json.md names, and
+ * comes back through report_read as it was; files that are no report are refused with one line.
+ */
+#include "tests/unit/report_kit.h"
+
+#include "xchg-bench/json.h"
+
+#include <fcntl.h>
+
+static struct options options;
+static struct json_document document;
+
+/* Write the runs and parse what was written. */
+static const struct json *written(struct result *const *runs, uint32_t count) {
+  size_t size;
+  struct json_fault fault;
+  char *text = kit_json(&options, runs, count, &size);
+  ck_assert_msg(json_parse(&document, text, size, &fault) == 0, "%s at %zu", fault.what,
+                fault.offset);
+  free(text);
+  return document.root;
+}
+
+static const struct json *member(const struct json *object, const char *name) {
+  const struct json *found = json_member(object, name);
+  ck_assert_msg(found != NULL, "no '%s'", name);
+  return found;
+}
+
+static void has_keys(const struct json *object, const char *const *keys) {
+  for (; *keys != NULL; keys++)
+    member(object, *keys);
+}
+
+static const char *const body_keys[] = {
+    "seconds",        "exchanges",     "rate",        "target_rate",
+    "bytes_in",       "bytes_out",     "errors",      "latency_us",
+    "connect_us",     "first_byte_us", "histogram",   "latency_uncorrected_us",
+    "client",         "server",        "interval",    "harness_bound",
+    "late",           "late_max_us",   "dropped",     "connected",
+    "idle_connected", "interrupted",   "has_latency", NULL};
+static const char *const time_keys[] = {"count", "mean", "stddev", "min",    "p50", "p75",
+                                        "p90",   "p99",  "p99_9",  "p99_99", "max", NULL};
+static const char *const usage_keys[] = {"cpu_us_per_exchange", "utilisation", "resident_bytes",
+                                         "context_switches_per_exchange", NULL};
+
+START_TEST(every_key_is_there) {
+  static const char *const top[] = {"schema", "version", "target", "options", "runs", NULL};
+  static const char *const kinds[] = {"connect", "reset", "timeout", "wrong",
+                                      "short",   "errno", NULL};
+  static const char *const rows[] = {"at",        "seconds", "exchanges", "errors",      "bytes_in",
+                                     "bytes_out", "rate",    "run",       "target_rate", "p50_us",
+                                     "p90_us",    "p99_us",  "max_us",    NULL};
+  kit_options(&options);
+  struct result *run = kit_result(true, 1);
+  const struct json *root = written(&run, 1);
+  has_keys(root, top);
+  has_keys(root, body_keys);
+  has_keys(member(root, "latency_us"), time_keys);
+  has_keys(member(root, "latency_uncorrected_us"), time_keys);
+  has_keys(member(root, "connect_us"), time_keys);
+  has_keys(member(root, "first_byte_us"), time_keys);
+  has_keys(member(root, "client"), usage_keys);
+  has_keys(member(root, "server"), usage_keys);
+  has_keys(member(root, "errors"), kinds);
+  has_keys(member(root, "interval")->first, rows);
+  ck_assert_uint_eq(member(root, "interval")->size, KIT_ROWS);
+  ck_assert_uint_eq(member(root, "schema")->integer, BENCH_SCHEMA);
+  ck_assert_uint_eq(member(root, "runs")->size, 0);
+  json_document_fini(&document);
+  result_destroy(run);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+START_TEST(figures_are_those_of_the_run) {
+  kit_options(&options);
+  struct result *run = kit_result(true, 3);
+  const struct json *root = written(&run, 1);
+  ck_assert_double_eq(member(root, "rate")->number, (double)run->exchanges / run->seconds);
+  ck_assert_double_eq(member(root, "target_rate")->number, 5000);
+  ck_assert_uint_eq(member(root, "bytes_in")->integer, run->bytes_in);
+  const struct json *latency = member(root, "latency_us");
+  ck_assert_double_eq_tol(member(latency, "p99")->number * 1000,
+                          (double)hist_percentile(run->latency, 99), 1e-3);
+  ck_assert_double_eq_tol(member(latency, "max")->number * 1000, (double)run->latency->max_ns, 1);
+  const struct json *errors = member(root, "errors");
+  ck_assert_uint_eq(member(errors, "timeout")->integer, run->errors[ERROR_TIMEOUT]);
+  ck_assert_uint_eq(member(member(errors, "errno"), "ECONNRESET")->integer, 6);
+  ck_assert_uint_eq(member(errors, "errno")->size, 3);
+  const struct json *client = member(root, "client");
+  ck_assert_double_eq_tol(member(client, "cpu_us_per_exchange")->number,
+                          run->client.cpu_s * 1e6 / (double)run->exchanges, 1e-9);
+  ck_assert_int_eq(member(root, "harness_bound")->kind, JSON_TRUE);
+  json_document_fini(&document);
+  result_destroy(run);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+/* What is not known is null, not 0. */
+START_TEST(unknown_is_null) {
+  kit_options(&options);
+  struct result *run = result_create(false, 1);
+  ck_assert_ptr_nonnull(run);
+  run->has_latency = false;
+  const struct json *root = written(&run, 1);
+  static const char *const nulls[] = {"rate", "target_rate", "latency_us", "latency_uncorrected_us",
+                                      "server"};
+  for (size_t i = 0; i < count_of(nulls); i++)
+    ck_assert_msg(member(root, nulls[i])->kind == JSON_NULL, "%s", nulls[i]);
+  ck_assert_int_eq(member(member(root, "connect_us"), "p50")->kind, JSON_NULL);
+  ck_assert_uint_eq(member(member(root, "connect_us"), "count")->integer, 0);
+  json_document_fini(&document);
+  result_destroy(run);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+START_TEST(several_runs_have_medians_and_sums) {
+  kit_options(&options);
+  struct result *runs[3];
+  for (uint64_t i = 0; i < 3; i++)
+    runs[i] = kit_result(true, i == 0 ? 1 : 100 * i);
+  const struct json *root = written(runs, 3);
+  ck_assert_uint_eq(member(root, "exchanges")->integer, runs[1]->exchanges);
+  ck_assert_uint_eq(member(member(root, "errors"), "connect")->integer, 1 + 100 + 200);
+  ck_assert_uint_eq(member(root, "late")->integer, 17 * 301);
+  const struct json *latency = member(member(root, "histogram"), "latency");
+  ck_assert_uint_eq(member(latency, "count")->integer, 3 * KIT_VALUES);
+  const struct json *list = member(root, "runs");
+  ck_assert_uint_eq(list->size, 3);
+  uint32_t i = 0;
+  for (const struct json *run = list->first; run != NULL; run = run->next, i++) {
+    has_keys(run, body_keys);
+    ck_assert_uint_eq(member(run, "exchanges")->integer, runs[i]->exchanges);
+  }
+  const struct json *rows = member(root, "interval");
+  ck_assert_uint_eq(rows->size, 3 * KIT_ROWS);
+  ck_assert_uint_eq(member(rows->first, "run")->integer, 0);
+  json_document_fini(&document);
+  for (i = 0; i < 3; i++)
+    result_destroy(runs[i]);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+/* ---- and back -------------------------------------------------------------------- */
+
+/* Writing what was read gives the same bytes. */
+static void round_trip(struct result *const *runs, uint32_t count) {
+  char path[32];
+  size_t before, after;
+  char *text = kit_json(&options, runs, count, &before);
+  kit_file(path, text, before);
+  struct report report;
+  FILE *errors = begin_saying();
+  int read = report_read(&report, path, errors);
+  fclose(errors);
+  unlink(path);
+  ck_assert_msg(read == 0, "%s", said);
+  char *again = kit_json(&report.options, report.runs, report.runs_count, &after);
+  ck_assert_str_eq(again, text);
+  ck_assert_uint_eq(report.runs_count, count);
+  for (uint32_t i = 0; i < count; i++) {
+    ck_assert_mem_eq(report.runs[i]->latency, runs[i]->latency, sizeof(struct hist));
+    ck_assert_mem_eq(report.runs[i]->connect, runs[i]->connect, sizeof(struct hist));
+    ck_assert_uint_eq(report.runs[i]->late_max_ns, runs[i]->late_max_ns);
+    ck_assert(report.runs[i]->client.known == runs[i]->client.known);
+    ck_assert_double_eq(report.runs[i]->thread_busy_max, runs[i]->thread_busy_max);
+  }
+  report_fini(&report);
+  free(again);
+  free(text);
+}
+
+START_TEST(what_is_read_is_what_was_written) {
+  kit_options(&options);
+  struct result *runs[4];
+  for (uint64_t i = 0; i < 4; i++)
+    runs[i] = kit_result(_i != 0, i + 1);
+  round_trip(runs, 1);
+  round_trip(runs, 4);
+  runs[0]->server.known = false;
+  runs[0]->client.known = false;
+  hist_reset(runs[0]->connect);
+  options.duration_ns = NEVER;
+  options.size = (struct size_spec){.kind = _i != 0 ? SIZE_FIXED : SIZE_EXPONENTIAL, .a = 200};
+  round_trip(runs, 1);
+  for (uint32_t i = 0; i < 4; i++)
+    result_destroy(runs[i]);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+START_TEST(every_frame_and_exchange_comes_back) {
+  static const char *const environments[][4] = {
+      {"XCHG_EXCHANGE=greet"},
+      {"XCHG_EXCHANGE=discard"},
+      {"XCHG_EXCHANGE=echo", "XCHG_FRAME=u16", "XCHG_GREETING=text:"},
+      {"XCHG_EXCHANGE=echo", "XCHG_FRAME=u32", "XCHG_REPLY=text:\\0\\n"},
+      {"XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:12", "XCHG_MAX_MESSAGE=12"},
+      {"XCHG_EXCHANGE=line", "XCHG_MESSAGES=9223372036854775807"},
+  };
+  static const struct config_facts facts = {.cpus = 2, .descriptors = 1 << 20};
+  kit_options(&options);
+  config_fini(&options.exchange);
+  ck_assert_uint_eq(config_load(&options.exchange, environments[_i], &facts, stderr), 0);
+  struct result *run = kit_result(false, 1);
+  round_trip(&run, 1);
+  result_destroy(run);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+/* ${text} is refused, with one line that holds ${why}. */
+static void refused(const char *text, size_t size, const char *why) {
+  char path[32];
+  kit_file(path, text, size);
+  struct report report;
+  FILE *errors = begin_saying();
+  int read = report_read(&report, path, errors);
+  fclose(errors);
+  unlink(path);
+  ck_assert_int_eq(read, -1);
+  ck_assert_ptr_nonnull(strstr(said, path));
+  ck_assert_msg(strstr(said, why) != NULL, "'%s' is not in: %s", why, said);
+  ck_assert_ptr_eq(strchr(said, '\n'), said + strlen(said) - 1);
+}
+
+START_TEST(what_is_no_report_is_refused) {
+  refused("", 0, "not JSON");
+  refused("xchg", 4, "not JSON: byte 0: no value");
+  refused("[]", 2, "no object");
+  refused("{}", 2, "'schema' is missing");
+  refused("{\"schema\": 2}", 13, "schema 2, this version reads 1");
+  refused("{\"schema\": \"1\"}", 15, "'schema' is no number");
+  refused("{\"schema\": 1}", 13, "'target' is missing");
+}
+END_TEST
+
+START_TEST(what_cannot_be_read_is_refused) {
+  struct report report;
+  static const char *const paths[][2] = {{"/nonexistent/a.json", "No such file"},
+                                         {"/", "directory"}};
+  for (size_t i = 0; i < count_of(paths); i++) {
+    FILE *errors = begin_saying();
+    ck_assert_int_eq(report_read(&report, paths[i][0], errors), -1);
+    fclose(errors);
+    ck_assert_msg(strstr(said, paths[i][1]) != NULL, "%s", said);
+  }
+}
+END_TEST
+
+/* Replace ${from}, which is there, by ${to} in a report, and expect ${why}. */
+static void spoiled(const char *text, const char *from, const char *to, const char *why) {
+  const char *found = strstr(text, from);
+  ck_assert_msg(found != NULL, "no %s", from);
+  char *bad = NULL;
+  int size = asprintf(&bad, "%.*s%s%s", (int)(found - text), text, to, found + strlen(from));
+  ck_assert_int_gt(size, 0);
+  refused(bad, (size_t)size, why);
+  free(bad);
+}
+
+START_TEST(spoiled_reports_are_refused) {
+  static const char *const spoils[][3] = {
+      {"\"seconds\":", "\"secondz\":", "'seconds' is missing"},
+      {"\"exchanges\": ", "\"exchanges\": -", "'exchanges' is no whole number"},
+      {"\"bytes_in\": ", "\"bytes_in\": \"\", \"x\": ", "'bytes_in' is no number"},
+      {"\"errors\": {", "\"errors\": 1, \"x\": {", "'errors' is no object"},
+      {"ECONNRESET", "ENONSENSE", "'errno'"},
+      {"\"sub_bits\": 10", "\"sub_bits\": 11", "another layout"},
+      {"\"max_ns\": 60000000000", "\"max_ns\": 1", "another layout"},
+      {"\"clamped\"", "\"clamp\"", "'clamped' is missing"},
+      {"\"buckets\": [[", "\"buckets\": [[999999999,1], [", "no bucket"},
+      {"\"buckets\": [[", "\"buckets\": [[1,1], [", "do not add up"},
+      {"\"buckets\": [[", "\"buckets\": [[1,18446744073709551615], [", "no bucket"},
+      {"\"buckets\": [[", "\"buckets\": [[1], [", "no bucket"},
+      {"\"buckets\": [[", "\"buckets\": [{}, [", "no bucket"},
+      {"\"min_ns\": ", "\"min_ns\": 1", "the ends of"},
+      {"\"harness_bound\": true", "\"harness_bound\": 1", "'harness_bound' is no boolean"},
+      {"\"threads\": 3", "\"threads\": 4294967296", "options: 'threads'"},
+      {"\"exchange\": \"line\"", "\"exchange\": \"lines\"", "options: 'exchange'"},
+      {"\"frame\": \"line\"", "\"frame\": 5", "options: 'frame'"},
+      {"\"size\": \"uniform:16,1024\"", "\"size\": \"uniform:16,1024x\"", "options: 'size'"},
+      {"\"slo\": [\"p99", "\"slo\": [\"q99", "options: 'slo'"},
+      {"\"pids\": [41", "\"pids\": [-41", "options: 'pids'"},
+      {"\"runs\": []", "\"runs\": [{}]", "'errors' is missing"},
+      {"\"runs\": []", "\"runs\": [1]", "'errors' is missing"},
+      {"\"runs\": []", "\"runs\": {}", "'runs' is no array"},
+      {"\"at\": ", "\"at\": null, \"x\": ", "'at' is no number"},
+  };
+  kit_options(&options);
+  struct result *run = kit_result(true, 2);
+  size_t size;
+  char *text = kit_json(&options, &run, 1, &size);
+  spoiled(text, spoils[_i][0], spoils[_i][1], spoils[_i][2]);
+  free(text);
+  result_destroy(run);
+  config_fini(&options.exchange);
+}
+END_TEST
+#define SPOILS 25
+
+int main(void) {
+  Suite *suite = suite_create("report_json");
+  TCase *tests = tcase_create("report_json");
+  tcase_set_timeout(tests, 120);
+  tcase_add_test(tests, every_key_is_there);
+  tcase_add_test(tests, figures_are_those_of_the_run);
+  tcase_add_test(tests, unknown_is_null);
+  tcase_add_test(tests, several_runs_have_medians_and_sums);
+  tcase_add_loop_test(tests, what_is_read_is_what_was_written, 0, 2);
+  tcase_add_loop_test(tests, every_frame_and_exchange_comes_back, 0, 6);
+  tcase_add_test(tests, what_is_no_report_is_refused);
+  tcase_add_test(tests, what_cannot_be_read_is_refused);
+  tcase_add_loop_test(tests, spoiled_reports_are_refused, 0, SPOILS);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
