@@ -2,7 +2,7 @@
  * loop: the floor that everything else is measured against: the fewest system calls with which
  * epoll can serve.
  *
- *   echo     2 + 1/k a message: recv, send, and one epoll_wait for the k connections that it reports
+ *   echo     2 + 1/k a message: recv, send, and an epoll_wait for the k connections that it reports
  *   greet    5 + 2/k an exchange: accept4, send, epoll_ctl, recv, close
  *   hello    3 + 1/k: accept4, send, close
  *

@@ -3,8 +3,8 @@
  * fixed bytes must come back.  xchg-bench is the harness; this is for memcached, nginx and HAProxy
  * alone, and for the floor and xchgd beside them with the same bytes.
  *
- *   request_loop [-c N] [-p N] [-k] [-w S] [-d S] [--pid N] [--json FILE] [--any FROM:COUNT]
- *                --request TEXT --answer TEXT PORT
+ *   request_loop [-c N] [-p N] [-k] [-w S] [-d S] [-n N] [--pid N] [--json FILE]
+ *                [--any FROM:COUNT] --request TEXT --answer TEXT PORT
  *
  * Closed loop on 127.0.0.1, one thread, level-triggered epoll.  Every answer is compared byte by
  * byte, but for the bytes given with --any FROM:COUNT (a date).  With -p, N requests leave in one
@@ -35,7 +35,8 @@
 
 struct plan {
   int connections, pipeline, port, pid;
-  bool once; /* a connection an exchange */
+  bool once;      /* a connection an exchange */
+  uint64_t count; /* end after so many exchanges; 0 = by time */
   double warmup_s, seconds;
   const char *json;
   char *request, *answer; /* owns; request: pipeline times */
@@ -172,7 +173,8 @@ static void run_until(struct load *load, uint64_t end_ns) {
     int count = epoll_wait(load->epoll, events, EVENTS, 100);
     for (int i = 0; i < count; i++)
       on_readable(load, events[i].data.ptr);
-    if (clock_ns(CLOCK_MONOTONIC) >= end_ns)
+    if (clock_ns(CLOCK_MONOTONIC) >= end_ns ||
+        (load->plan.count > 0 && load->exchanges >= load->plan.count))
       return;
   }
 }
@@ -259,6 +261,9 @@ static bool parse_option(struct plan *plan, int option) {
     case 'd':
       plan->seconds = atof(optarg);
       return plan->seconds > 0;
+    case 'n':
+      plan->count = strtoull(optarg, NULL, 10);
+      return plan->count > 0;
     case PID:
       plan->pid = atoi(optarg);
       return plan->pid > 0;
@@ -283,7 +288,7 @@ int main(int argc, char **argv) {
   struct plan *plan = &load.plan;
   int option;
   *plan = (struct plan){.connections = 1, .pipeline = 1, .warmup_s = 0.2, .seconds = 1};
-  while ((option = getopt_long(argc, argv, "c:p:kw:d:", long_options, NULL)) != -1)
+  while ((option = getopt_long(argc, argv, "c:p:kw:d:n:", long_options, NULL)) != -1)
     if (!parse_option(plan, option))
       return 64;
   plan->port = optind + 1 == argc ? atoi(argv[optind]) : 0;

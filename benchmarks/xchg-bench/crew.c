@@ -241,7 +241,7 @@ static void go_on(struct crew *crew, struct client *client) {
     return;
   }
   const bool again = client->state == CLIENT_CONNECTING && client->fd == -1;
-  if (again || (client->state == CLIENT_CLOSED && !crew->env->counted && !client->idle)) {
+  if (again || (client->state == CLIENT_CLOSED && (client->idle || !crew->env->counted))) {
     follow(crew, client, client_open(crew->env, client));
   } else if (client->unread) {
     crew_event(crew, client, EPOLLIN);

@@ -267,7 +267,7 @@ static bool skip_number(char **at) {
   return true;
 }
 
-/* The number of ${size} characters, at most JSON_NUMBER_MAX, at ${text}; strtod reads the locale's. */
+/* The number in ${size} characters, at most JSON_NUMBER_MAX; strtod wants the locale's point. */
 static double to_double(const char *text, size_t size) {
   char copy[JSON_NUMBER_MAX + 32];
   const char *dot = memchr(text, '.', size);

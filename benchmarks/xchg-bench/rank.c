@@ -9,9 +9,9 @@
  * Multiplied and divided a factor at a time, each quotient is such a coefficient itself, so that
  * every number in between is whole and, up to m = n = 20, below 2^53: doubles hold them exactly.
  *
- * The approximation: U is nearly normal with mean m n / 2 and, with N = m + n and t the size of each
- * group of equal values, variance m n / 12 (N + 1 - sum (t^3 - t) / (N (N - 1))); half a step is
- * taken off for continuity.
+ * The approximation: U is nearly normal with mean m n / 2 and, with N = m + n and t the size of
+ * each group of equal values, variance m n / 12 (N + 1 - sum (t^3 - t) / (N (N - 1))); half a step
+ * is taken off for continuity.
  */
 #include "rank.h"
 

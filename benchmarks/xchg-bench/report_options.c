@@ -222,17 +222,25 @@ static const char *read_exchange(struct xchg_config *exchange, const struct json
   return wrong;
 }
 
+/* "64", "uniform:16,1024", "exp:200": whole bytes, as write_size has them. */
 static bool read_size(struct size_spec *size, const struct json *json) {
-  if (!is_text(json))
+  static const char uniform[] = "uniform:", exponential[] = "exp:";
+  char text[64];
+  if (!is_text(json) || json->size >= sizeof text)
     return false;
-  int end = 0;
-  *size = (struct size_spec){.kind = SIZE_UNIFORM};
-  if (sscanf(json->text, "uniform:%" SCNu64 ",%" SCNu64 "%n", &size->a, &size->b, &end) < 2) {
-    bool spread = strncmp(json->text, "exp:", 4) == 0;
-    size->kind = spread ? SIZE_EXPONENTIAL : SIZE_FIXED;
-    return env_parse_u64(json->text + (spread ? 4 : 0), &size->a) == 0;
+  snprintf(text, sizeof text, "%s", json->text);
+  if (strncmp(text, uniform, strlen(uniform)) == 0) {
+    char *comma = strchr(text, ',');
+    if (comma == NULL)
+      return false;
+    *comma = 0;
+    *size = (struct size_spec){.kind = SIZE_UNIFORM};
+    return env_parse_u64(text + strlen(uniform), &size->a) == 0 &&
+           env_parse_u64(comma + 1, &size->b) == 0;
   }
-  return json->text[end] == 0;
+  bool spread = strncmp(text, exponential, strlen(exponential)) == 0;
+  *size = (struct size_spec){.kind = spread ? SIZE_EXPONENTIAL : SIZE_FIXED};
+  return env_parse_u64(text + (spread ? strlen(exponential) : 0), &size->a) == 0;
 }
 
 static const char *read_conditions(struct options *options, const struct json *json) {

@@ -13,8 +13,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,26 +38,31 @@ static void read_usage(struct reader *reader, const struct json *json, struct us
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result);
 static void read_intervals(struct reader *reader, const struct json *rows, struct result *result);
 
-/* Write the one line, unless it was written. */
-__attribute__((format(printf, 2, 3))) static void fail(struct reader *reader, const char *format,
-                                                       ...) {
+/* Write the one line, unless it was written: the key ${name}, unless it is NULL, and ${what}. */
+static void fail(struct reader *reader, const char *name, const char *what) {
   if (reader->failed)
     return;
   reader->failed = true;
   fprintf(reader->errors, "xchg-bench: '%s': ", reader->report->path);
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(reader->errors, format, arguments);
-  va_end(arguments);
-  putc('\n', reader->errors);
+  if (name != NULL)
+    fprintf(reader->errors, "'%s' ", name);
+  fprintf(reader->errors, "%s\n", what);
+}
+
+/* The same with a number or a text more. */
+static void fail_with(struct reader *reader, const char *what, uint64_t number, const char *more) {
+  char text[256];
+  snprintf(text, sizeof text, "%s %" PRIu64 ": %s", what, number, more);
+  fail(reader, NULL, text);
 }
 
 int report_read(struct report *report, const char *path, FILE *errors) {
   *report = (struct report){.path = path};
   struct reader reader = {.report = report, .errors = errors};
-  struct json_document document;
+  struct json_document document = {.root = NULL};
   if (read_document(&reader, &document) == -1)
     return -1;
+  assert(document.root != NULL);
   read_root(&reader, document.root);
   json_document_fini(&document);
   if (!reader.failed)
@@ -107,9 +112,9 @@ static int read_document(struct reader *reader, struct json_document *document) 
   FILE *file = fopen(reader->report->path, "re");
   ssize_t size = file == NULL ? -1 : read_all(file, &text);
   if (size == -1)
-    fail(reader, "cannot read: %s", strerror(errno));
+    fail(reader, "cannot be read:", strerror(errno));
   else if (json_parse(document, text, (size_t)size, &fault) == -1)
-    fail(reader, "not JSON: byte %zu: %s", fault.offset, fault.what);
+    fail_with(reader, "not JSON: byte", fault.offset, fault.what);
   free(text);
   if (file != NULL)
     fclose(file);
@@ -122,15 +127,15 @@ static int read_document(struct reader *reader, struct json_document *document) 
 static const struct json *want(struct reader *reader, const struct json *object, const char *name,
                                enum json_kind kind) {
   static const char *const kinds[] = {
-      [JSON_NULL] = "null",     [JSON_FALSE] = "boolean", [JSON_TRUE] = "boolean",
-      [JSON_NUMBER] = "number", [JSON_STRING] = "string", [JSON_ARRAY] = "array",
-      [JSON_OBJECT] = "object",
+      [JSON_NULL] = "is no null",     [JSON_FALSE] = "is no boolean", [JSON_TRUE] = "is no boolean",
+      [JSON_NUMBER] = "is no number", [JSON_STRING] = "is no string", [JSON_ARRAY] = "is no array",
+      [JSON_OBJECT] = "is no object",
   };
   const struct json *member = json_member(object, name);
   if (member == NULL)
-    fail(reader, "'%s' is missing", name);
+    fail(reader, name, "is missing");
   else if (member->kind != kind)
-    fail(reader, "'%s' is no %s", name, kinds[kind]);
+    fail(reader, name, kinds[kind]);
   return reader->failed ? NULL : member;
 }
 
@@ -139,7 +144,7 @@ static double want_double(struct reader *reader, const struct json *object, cons
   if (member == NULL)
     return 0;
   if (member->number < 0)
-    fail(reader, "'%s' is below 0", name);
+    fail(reader, name, "is below 0");
   return member->number;
 }
 
@@ -153,7 +158,7 @@ static double want_maybe(struct reader *reader, const struct json *object, const
 static uint64_t want_u64(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = want(reader, object, name, JSON_NUMBER);
   if (member != NULL && !member->integral)
-    fail(reader, "'%s' is no whole number", name);
+    fail(reader, name, "is no whole number");
   return member == NULL || !member->integral ? 0 : member->integer;
 }
 
@@ -167,7 +172,7 @@ static bool want_bool(struct reader *reader, const struct json *object, const ch
 static uint64_t want_us(struct reader *reader, const struct json *object, const char *name) {
   double us = want_maybe(reader, object, name);
   if (us >= 1e15) {
-    fail(reader, "'%s' is out of range", name);
+    fail(reader, name, "is out of range");
     return 0;
   }
   return (uint64_t)llround(us * (double)NS_PER_US);
@@ -176,10 +181,10 @@ static uint64_t want_us(struct reader *reader, const struct json *object, const 
 static void read_root(struct reader *reader, const struct json *root) {
   struct report *report = reader->report;
   if (root->kind != JSON_OBJECT)
-    fail(reader, "no report: the top is no object");
+    fail(reader, NULL, "no report: the top is no object");
   uint64_t schema = want_u64(reader, root, "schema");
   if (schema != BENCH_SCHEMA)
-    fail(reader, "schema %llu, this version reads %d", (unsigned long long)schema, BENCH_SCHEMA);
+    fail_with(reader, "schema", schema, "this version reads another");
   const struct json *target = want(reader, root, "target", JSON_STRING);
   const struct json *options = want(reader, root, "options", JSON_OBJECT);
   const struct json *runs = want(reader, root, "runs", JSON_ARRAY);
@@ -188,16 +193,16 @@ static void read_root(struct reader *reader, const struct json *root) {
   const char *wrong = report_options_read(&report->options, options);
   if (wrong != NULL) {
     report->options = (struct options){.target = ""};
-    fail(reader, "options: '%s' is missing or wrong", wrong);
+    fail(reader, wrong, "in the options is missing or wrong");
     return;
   }
   snprintf(report->options.target, sizeof report->options.target, "%s", target->text);
   size_t count = runs->size == 0 ? 1 : runs->size;
   if (count > REPORT_RUNS_MAX)
-    fail(reader, "more than %d runs", REPORT_RUNS_MAX);
+    fail(reader, "runs", "has too many");
   report->runs = reader->failed ? NULL : calloc(count, sizeof(struct result *));
   if (report->runs == NULL)
-    fail(reader, "out of memory");
+    fail(reader, NULL, "out of memory");
   const struct json *body = runs->size == 0 ? root : runs->first;
   for (; !reader->failed && report->runs_count < count; body = body->next) {
     struct result *result = read_run(reader, body);
@@ -214,16 +219,16 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
   const struct json *rows = want(reader, body, "interval", JSON_ARRAY);
   const struct json *server = json_member(body, "server");
   if (server == NULL)
-    fail(reader, "'server' is missing");
+    fail(reader, "server", "is missing");
   if (rows != NULL && rows->size > INTERVALS_MAX)
-    fail(reader, "'interval' is too long");
+    fail(reader, "interval", "is too long");
   if (reader->failed)
     return NULL;
   const struct json *uncorrected = json_member(histogram, "uncorrected");
   bool open_loop = uncorrected != NULL && uncorrected->kind == JSON_OBJECT;
   struct result *result = result_create(open_loop, (uint32_t)rows->size);
   if (result == NULL) {
-    fail(reader, "out of memory");
+    fail(reader, NULL, "out of memory");
     return NULL;
   }
   read_numbers(reader, body, result);
@@ -277,7 +282,7 @@ static void read_errors(struct reader *reader, const struct json *errors, struct
   for (; item != NULL; item = item->next) {
     int number = errno_of(item->name);
     if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral)
-      fail(reader, "'errno' holds something else");
+      fail(reader, "errno", "holds something else");
     else
       result->errnos[number] = item->integer;
   }
@@ -318,14 +323,14 @@ static void read_histogram(struct reader *reader, const struct json *json, struc
   for (const struct json *pair = buckets == NULL ? NULL : buckets->first; pair != NULL;
        pair = pair->next) {
     if (!read_bucket(pair, hist, &next)) {
-      fail(reader, "'histogram': '%s' holds what is no bucket", json->name);
+      fail(reader, json->name, "in the histogram holds what is no bucket");
       return;
     }
   }
   if (want_u64(reader, json, "count") != hist->count)
-    fail(reader, "'histogram': the counts of '%s' do not add up", json->name);
+    fail(reader, json->name, "in the histogram: the counts do not add up");
   if (hist->count > COUNT_MAX)
-    fail(reader, "'histogram': '%s' counts too many", json->name);
+    fail(reader, json->name, "in the histogram counts too many");
   hist->clamped = want_u64(reader, json, "clamped");
   hist->min_ns = hist->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
   hist->max_ns = want_u64(reader, json, "max_ns");
@@ -333,7 +338,7 @@ static void read_histogram(struct reader *reader, const struct json *json, struc
   hist->sum_squares = want_double(reader, json, "sum_squares_ns2");
   if (hist->count > 0 && (hist->buckets[hist_bucket(hist->min_ns)] == 0 ||
                           hist_bucket(hist->max_ns) != next - 1 || hist->min_ns > hist->max_ns))
-    fail(reader, "'histogram': the ends of '%s' are in no bucket of its", json->name);
+    fail(reader, json->name, "in the histogram: the ends of it are in none of its buckets");
 }
 
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result) {
@@ -345,7 +350,7 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
   };
   if (want_u64(reader, json, "sub_bits") != HIST_SUB_BITS ||
       want_u64(reader, json, "max_ns") != HIST_MAX_NS)
-    fail(reader, "'histogram' has another layout");
+    fail(reader, "histogram", "has another layout");
   for (int i = 0; i < TIMES; i++) {
     const struct json *member = json_member(json, figure_times_names[i]);
     if (member != NULL && member->kind == JSON_NULL)

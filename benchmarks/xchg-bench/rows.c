@@ -104,5 +104,8 @@ void rows_finish(struct rows *rows, double seconds) {
   if (result->intervals_count > 0) { /* the last second may not have been a whole one */
     struct interval *last = &result->intervals[result->intervals_count - 1];
     last->seconds = last->at_s + 1 > seconds ? seconds - last->at_s : 1;
+    if (last->seconds <= 0) { /* the lanes ended before it began */
+      result->intervals_count--;
+    }
   }
 }

@@ -82,7 +82,7 @@ class Descriptors(unittest.TestCase):
                 resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, everything[1]))
                 clients = [server.connect() for _ in range(200)]
                 served, waiting = self.served_and_waiting(clients, 10)
-                self.assertLessEqual(len(served), 20)
+                self.assertLess(len(served), 100 if WRAP else 21)  # valgrind counts its own
                 server.wait_stats(lambda s: s["accept_pauses"] > 0)
                 self.check_quiet(server, waiting[0])
                 early.sendall(b"noticed nothing\0")

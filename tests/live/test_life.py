@@ -213,7 +213,9 @@ class Start(Case):
                     target = os.readlink(f"/proc/{server.pid}/fd/{fd}")
                 except FileNotFoundError:
                     pass
-                self.assertEqual(target, "/dev/null")
+                if not WRAP:  # valgrind's own log may be there
+                    self.assertEqual(target, "/dev/null")
+                self.assertFalse(target.startswith(("socket:", "anon_inode:")), target)
             first.sendall(b"x\0")
             self.assertEqual(receive_all(first), b"")
             server.stop()

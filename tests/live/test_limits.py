@@ -351,7 +351,8 @@ class Output(Case):
                 after = time.monotonic()
                 self.assertLess(received, sent)
                 self.wait_hangup(client)
-                self.assert_fired(after - 1, after, 1.0, most=2.0)
+                # A window that opened before may be found, and filled, by a later probe of the kernel's.
+                self.assert_fired(after - 1, after, 1.0, most=4.0)
             self.ends(server, "idle")
 
     def test_pending_bounds(self):

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The baselines of the benchmarks answer right: a comparison with a server that does not is worth nothing.
 
 Each program of benchmarks/peers is asked both exchanges; one that is not built (`make peers` builds them) is skipped by name.

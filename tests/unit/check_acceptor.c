@@ -104,7 +104,7 @@ END_TEST
 /* ---- no room ---- */
 
 START_TEST(wait_leaves_clients_in_the_backlog) {
-  SET_UP("XCHG_OVERLOAD=wait");
+  SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=100ms");
   atom_store_relaxed_u32(&fake.places, 2);
   start();
   int clients[5];
@@ -131,7 +131,7 @@ START_TEST(wait_leaves_clients_in_the_backlog) {
 END_TEST
 
 START_TEST(a_wait_does_not_spin) {
-  SET_UP("XCHG_OVERLOAD=wait");
+  SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=100ms");
   atom_store_relaxed_u32(&fake.places, 1);
   start();
   int first = kit_connect(port()), second = kit_connect(port());
@@ -150,7 +150,7 @@ START_TEST(a_wait_does_not_spin) {
 END_TEST
 
 START_TEST(the_total_limit_counts) {
-  SET_UP("XCHG_OVERLOAD=wait", "XCHG_MAX_CONNECTIONS=2");
+  SET_UP("XCHG_OVERLOAD=wait", "XCHG_MAX_CONNECTIONS=2", "XCHG_DRAIN_TIMEOUT=100ms");
   atom_store_relaxed_u32(&fake.keep, 1);
   start();
   int clients[3];
@@ -283,8 +283,9 @@ END_TEST
 /* A listener that can accept no more: the others go on, and main is told. */
 START_TEST(a_broken_listener) {
   SET_UP("XCHG_LISTEN=127.0.0.1:0,127.0.0.1:0", "XCHG_STOP_GRACE=300ms");
+  int fd = listeners[0].fd;
   start();
-  ck_assert_int_eq(shutdown(listeners[0].fd, SHUT_RD), 0);
+  ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
   struct pollfd pollfd = {.fd = done.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
   ck_assert_uint_eq(atom_load_acquire_u32(&acceptor.broken), 1);

@@ -123,7 +123,10 @@ START_TEST(approximation_is_near_the_exact_one) {
 }
 END_TEST
 
-/* By hand: a = 1 2 2 3, b = 2 3 4 4: U = 2.5, ties 3^3-3 + 2 (2^3-2) = 36, variance 16/12 (9 - 36/56). */
+/*
+ * By hand: a = 1 2 2 3, b = 2 3 4 4: U = 2.5, ties 3^3-3 + 2 (2^3-2) = 36, variance
+ * 16/12 (9 - 36/56).
+ */
 START_TEST(ties_are_corrected_for) {
   static const double a[] = {1, 2, 2, 3}, b[] = {2, 3, 4, 4};
   struct rank_test test = rank_mann_whitney(a, 4, b, 4);

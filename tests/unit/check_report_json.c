@@ -234,7 +234,7 @@ START_TEST(what_is_no_report_is_refused) {
   refused("xchg", 4, "not JSON: byte 0: no value");
   refused("[]", 2, "no object");
   refused("{}", 2, "'schema' is missing");
-  refused("{\"schema\": 2}", 13, "schema 2, this version reads 1");
+  refused("{\"schema\": 2}", 13, "schema 2: this version reads another");
   refused("{\"schema\": \"1\"}", 15, "'schema' is no number");
   refused("{\"schema\": 1}", 13, "'target' is missing");
 }
@@ -281,12 +281,12 @@ START_TEST(spoiled_reports_are_refused) {
       {"\"buckets\": [[", "\"buckets\": [{}, [", "no bucket"},
       {"\"min_ns\": ", "\"min_ns\": 1", "the ends of"},
       {"\"harness_bound\": true", "\"harness_bound\": 1", "'harness_bound' is no boolean"},
-      {"\"threads\": 3", "\"threads\": 4294967296", "options: 'threads'"},
-      {"\"exchange\": \"line\"", "\"exchange\": \"lines\"", "options: 'exchange'"},
-      {"\"frame\": \"line\"", "\"frame\": 5", "options: 'frame'"},
-      {"\"size\": \"uniform:16,1024\"", "\"size\": \"uniform:16,1024x\"", "options: 'size'"},
-      {"\"slo\": [\"p99", "\"slo\": [\"q99", "options: 'slo'"},
-      {"\"pids\": [41", "\"pids\": [-41", "options: 'pids'"},
+      {"\"threads\": 3", "\"threads\": 4294967296", "'threads' in the options"},
+      {"\"exchange\": \"line\"", "\"exchange\": \"lines\"", "'exchange' in the options"},
+      {"\"frame\": \"line\"", "\"frame\": 5", "'frame' in the options"},
+      {"\"size\": \"uniform:16,1024\"", "\"size\": \"uniform:16,1024x\"", "'size' in the options"},
+      {"\"slo\": [\"p99", "\"slo\": [\"q99", "'slo' in the options"},
+      {"\"pids\": [41", "\"pids\": [-41", "'pids' in the options"},
       {"\"runs\": []", "\"runs\": [{}]", "'errors' is missing"},
       {"\"runs\": []", "\"runs\": [1]", "'errors' is missing"},
       {"\"runs\": []", "\"runs\": {}", "'runs' is no array"},

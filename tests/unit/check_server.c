@@ -281,8 +281,10 @@ END_TEST
 
 START_TEST(a_broken_listener_is_told) {
   SET_UP("XCHG_STOP_GRACE=0");
-  start();
-  ck_assert_int_eq(shutdown(server->listeners[0].fd, SHUT_RD), 0);
+  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  int fd = server->listeners[0].fd;
+  ck_assert_int_eq(server_start(server), 0);
+  ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
   struct pollfd pollfd = {.fd = server_done_fd(server), .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
   ck_assert(server_broken(server));

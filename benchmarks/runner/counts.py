@@ -1,0 +1,90 @@
+"""System calls of a server while it is loaded: perf's tracepoint where we may use it, else strace -c.
+
+Each counts from before the first connection to the end of the load, and with that the set-up of the connections too. Two runs of different
+length take that out: calls per exchange = (calls of the long run - calls of the short run) / (exchanges of the long run - of the short run).
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import processes
+
+EVENT = "raw_syscalls:sys_enter"
+
+
+class Perf:
+    """perf attaches, then starts the load itself."""
+
+    name = "perf"
+    longer = {"echo": 60000, "answer": 60000, "greet": 6000, "hello": 6000}  # exchanges by which the long run is longer
+
+    @staticmethod
+    def works():
+        if shutil.which("perf") is None:
+            return False
+        done = subprocess.run(["perf", "stat", "-x", ",", "-e", EVENT, "true"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, timeout=30)
+        return re.search(rf"^\d+,[^,]*,{EVENT}", done.stderr, re.M) is not None
+
+    def __init__(self, pid, folder):
+        self.path = os.path.join(folder, "perf")
+        self.prefix = ["perf", "stat", "-x", ",", "-o", self.path, "-e", EVENT, "-p", str(pid)]
+
+    def total(self):
+        with open(self.path) as stream:
+            found = re.search(rf"^(\d+),[^,]*,{EVENT}", stream.read(), re.M)
+        return int(found.group(1)) if found else None
+
+    def stop(self):
+        pass
+
+
+class Strace:
+    """strace attaches and says so, before the load is started; it slows the server down ten times."""
+
+    name = "strace"
+    longer = {"echo": 6000, "answer": 6000, "greet": 1000, "hello": 1000}
+    prefix = []
+
+    @staticmethod
+    def works():
+        return shutil.which("strace") is not None
+
+    def __init__(self, pid, folder):
+        self.path = os.path.join(folder, "strace")
+        self.process = processes.start(["strace", "-c", "-f", "-o", self.path, "-p", str(pid)], stderr=subprocess.PIPE, priority=False)
+        self.process.stderr.readline()  # "Process N attached", or the end
+
+    def total(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        with open(self.path) as stream:
+            found = re.search(r"^\s*100\.00\s+\S+\s+\S*\s+(\d+)\s.*total", stream.read(), re.M)
+        return int(found.group(1)) if found else None
+
+    def stop(self):
+        processes.end(self.process)
+
+
+def counter():
+    """What counts here, or None."""
+    for way in (Perf, Strace):
+        if way.works():
+            return way
+    return None
+
+
+def exchanges(way, series):
+    """How many the short and the long run take."""
+    short = 4 * series.connections + 500
+    return short, short + way.longer[series.exchange] * (4 if series.pipeline > 1 else 1)
+
+
+def per_exchange(short, long):
+    """Of two (calls, exchanges)."""
+    if None in (short[0], long[0]) or long[1] <= short[1]:
+        return None
+    return (long[0] - short[0]) / (long[1] - short[1])

@@ -1,0 +1,78 @@
+"""The work: which exchange is measured at which load, with whom.
+
+A series is one work; each of its rows is a server, compared with the series' baseline in alternating pairs of runs.
+"""
+
+from dataclasses import dataclass, field
+
+MN = (b"mn\r\n", b"MN\r\n")
+HTTP_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+EVENT_LOOPS = ["bare-et", "libevent-raw", "libevent-bev", "libuv", "io_uring"]
+LECTURE = ["lecture-iterative", "lecture-fork", "lecture-thread"]
+
+
+@dataclass
+class Series:
+    name: str
+    title: str
+    exchange: str
+    connections: int
+    rows: list
+    pipeline: int = 1
+    once: bool = False         # a connection per exchange (of `answer`)
+    half_rate_of: str = None   # open loop at half the rate that the row's server reached in that series
+    pinned: bool = True
+    baseline: str = "bare"
+    request: bytes = None      # of `answer`; the answer is answer, or is learned from the peer
+    answer: bytes = None
+    quick: list = field(default_factory=list)  # the rows of bench-quick; none: the series is left out
+
+    @property
+    def own_protocol(self):
+        return self.exchange in ("answer", "hello")
+
+
+def echo(connections, rows, **more):
+    plural = "" if connections == 1 else "s"
+    return Series(f"echo-{connections}", f"echo of 64 bytes, {connections:,} connection{plural}", "echo", connections, rows, **more)
+
+
+def greet(connections, rows, **more):
+    return Series(f"greet-{connections}", f"greet: connect, greeting, message of 64 bytes, close; {connections:,} at once", "greet", connections,
+                  rows, **more)
+
+
+CONCURRENT = ["xchgd", "xchgd-fork", "xchgd-thread"]
+LECTURE_CONCURRENT = ["lecture-fork", "lecture-thread"]
+
+SERIES = [
+    echo(64, [*CONCURRENT, *EVENT_LOOPS, *LECTURE_CONCURRENT], quick=["xchgd", "xchgd-thread", "bare-et", "libevent-bev", "libuv", "io_uring"]),
+    echo(1, ["xchgd", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE], quick=["xchgd"]),
+    echo(1000, [*CONCURRENT, *EVENT_LOOPS, *LECTURE_CONCURRENT], quick=["xchgd", "libuv"]),
+    echo(10000, ["xchgd", *EVENT_LOOPS], quick=["xchgd"]),
+    Series("pipeline-16", "echo of 64 bytes, 64 connections, 16 messages in flight each", "echo", 64,
+           [*CONCURRENT, *EVENT_LOOPS, "lecture-thread"], pipeline=16, quick=["xchgd", "libevent-bev"]),
+    greet(64, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE],
+          quick=["xchgd", "xchgd-linger-0", "xchgd-fork", "xchgd-thread", "libuv", *LECTURE]),
+    greet(1, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE], quick=["xchgd"]),
+    greet(1000, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE]),
+    Series("open-half", "echo of 64 bytes, 64 connections, open loop at half of the server's best rate", "echo", 64,
+           ["xchgd", "xchgd-thread", *EVENT_LOOPS, "lecture-thread"], half_rate_of="echo-64", quick=["xchgd"]),
+    Series("echo-free", "echo of 64 bytes, 64 connections, nothing pinned, two load threads", "echo", 64,
+           ["reuseport", "xchgd", "xchgd-thread"], pinned=False),
+    Series("greet-free", "greet, 64 at once, nothing pinned, two load threads", "greet", 64,
+           ["reuseport", "xchgd", "xchgd-linger-0"], pinned=False, quick=["reuseport", "xchgd"]),
+    Series("mn-64", "request and answer of 4 bytes (memcached's `mn`), 64 connections", "answer", 64, ["memcached", "xchgd"],
+           baseline="bare-answer", request=MN[0], answer=MN[1], quick=["memcached", "xchgd"]),
+    Series("mn-1000", "the same, 1,000 connections", "answer", 1000, ["memcached", "xchgd"], baseline="bare-answer", request=MN[0],
+           answer=MN[1]),
+    Series("mn-pipeline-16", "the same, 64 connections, 16 requests in flight each", "answer", 64, ["memcached", "xchgd"], pipeline=16,
+           baseline="bare-answer", request=MN[0], answer=MN[1], quick=["memcached", "xchgd"]),
+    Series("mn-connect", "connect, one request of 4 bytes, answer, close; 64 at once", "answer", 64, ["memcached", "xchgd"], once=True,
+           baseline="bare-answer", request=MN[0], answer=MN[1]),
+    Series("hello-64", "connect, greeting of 20 bytes, the server closes at once; 64 at once", "hello", 64,
+           ["nginx-stream", "libevent-raw", "libuv"], once=True),
+    Series("http-64", "for scale only: an HTTP answer, 64 connections, beside a bare loop with the same bytes", "answer", 64,
+           ["nginx-http", "haproxy-http"], baseline="bare-answer", request=HTTP_REQUEST),
+]
+BY_NAME = {series.name: series for series in SERIES}

@@ -1,0 +1,388 @@
+/*
+ * check_client: one connection of the harness over a socket pair, whose other end is the test.
+ *
+ * Each test plays the server byte by byte and looks at the news, the tally and what was sent.
+ */
+#include "benchmarks/xchg-bench/client.h"
+
+#include "core/sys.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GREETING "Message from server" /* and its 0 */
+#define PIPELINE 4
+
+/* What a test needs; on the heap, since an env is large. */
+struct stage {
+  struct message_set messages;
+  struct client_env env;
+  struct client client;
+  uint64_t starts[PIPELINE];
+  int server; /* the other end */
+};
+
+static uint8_t greeting[] = GREETING;
+static uint8_t reply_text[] = "yes";
+
+static const struct xchg_config greet = {.has_greeting = true,
+                                         .greeting = {greeting, sizeof(greeting) - 1},
+                                         .reply = REPLY_NONE,
+                                         .frame = {XCHG_FRAME_NUL, 0},
+                                         .messages = 1,
+                                         .max_message_bytes = 65536};
+static const struct xchg_config echo = {
+    .reply = REPLY_ECHO, .frame = {XCHG_FRAME_RAW, 0}, .max_message_bytes = 65536};
+static const struct xchg_config discard = {
+    .reply = REPLY_NONE, .frame = {XCHG_FRAME_RAW, 0}, .max_message_bytes = 65536};
+static const struct xchg_config five_lines = {.reply = REPLY_TEXT,
+                                              .reply_text = {reply_text, 3},
+                                              .frame = {XCHG_FRAME_LINE, 0},
+                                              .messages = 5,
+                                              .max_message_bytes = 65536};
+
+/* A stage for ${exchange} with a client whose connection has just come about. */
+static struct stage *set_up(const struct xchg_config *exchange, uint64_t size) {
+  const struct size_spec spec = {SIZE_FIXED, size, 0};
+  struct stage *stage = calloc(1, sizeof(*stage));
+  int pair[2];
+  ck_assert_ptr_nonnull(stage);
+  ck_assert_int_eq(message_set_init(&stage->messages, exchange, &spec, 7), 0);
+  ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+  struct client_env *env = &stage->env;
+  env->messages = &stage->messages;
+  env->connections = 1;
+  env->pipeline = PIPELINE;
+  env->counted = exchange->messages > 0;
+  env->per_connection = env->counted ? exchange->messages : NEVER;
+  env->replies = message_replies(&stage->messages);
+  env->address.ss_family = AF_UNIX;
+  env->tally = tally_create(false, NEVER);
+  ck_assert_ptr_nonnull(env->tally);
+  tally_window(env->tally, 1, NEVER);
+  env->now = sys_now_ns();
+  client_init(&stage->client, 0, stage->starts);
+  if (env->counted) {
+    client_begin_counted(env, &stage->client);
+  } else {
+    stage->client.last = NEVER;
+  }
+  stage->client.fd = pair[0];
+  stage->client.state = CLIENT_CONNECTING;
+  stage->client.opened_ns = env->now;
+  stage->server = pair[1];
+  ck_assert_int_eq(client_turn(env, &stage->client, EPOLLOUT), CLIENT_WAITS);
+  ck_assert_int_eq(stage->client.state, CLIENT_OPEN);
+  ck_assert_uint_eq(env->tally->connect.count, 1);
+  return stage;
+}
+
+static void tear_down(struct stage *stage) {
+  client_close(&stage->client);
+  if (stage->server != -1)
+    close(stage->server);
+  tally_destroy(stage->env.tally);
+  message_set_fini(&stage->messages);
+  free(stage);
+}
+
+/* The server sends; the client has its turn. */
+static enum client_news say(struct stage *stage, const void *bytes, size_t size) {
+  ck_assert_int_eq(send(stage->server, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
+  return client_turn(&stage->env, &stage->client, EPOLLIN);
+}
+
+/* The server closes; the client has its turn. */
+static enum client_news end(struct stage *stage) {
+  close(stage->server);
+  stage->server = -1;
+  return client_turn(&stage->env, &stage->client, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
+}
+
+/* What the server finds; it must be what message ${first} on are. */
+static size_t hear(struct stage *stage, uint64_t first, uint8_t *bytes, size_t room) {
+  const ssize_t got = recv(stage->server, bytes, room, 0);
+  ck_assert_int_gt(got, 0);
+  struct message message;
+  size_t done = 0;
+  for (uint64_t i = first; done < (size_t)got; i++) {
+    message_sent(&stage->messages, 0, i, &message);
+    ck_assert_uint_le(done + message.total, (size_t)got);
+    ck_assert(message_equals(&message, 0, bytes + done, message.total));
+    done += message.total;
+  }
+  return done;
+}
+
+/* ---- greet: counted, a greeting, no reply ---- */
+
+START_TEST(test_greet_byte_by_byte) {
+  struct stage *stage = set_up(&greet, 64);
+  uint8_t bytes[128];
+  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_WAITS);
+  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 65); /* in one write, framed */
+  ck_assert_uint_eq(bytes[64], 0);
+  for (size_t i = 0; i < sizeof(greeting); i++)
+    ck_assert_int_eq(say(stage, greeting + i, 1), CLIENT_WAITS);
+  ck_assert_uint_eq(stage->env.tally->exchanges, 0); /* it ends with the stream */
+  ck_assert_int_eq(end(stage), CLIENT_DONE);
+  const struct tally *tally = stage->env.tally;
+  ck_assert_uint_eq(tally->exchanges, 1);
+  ck_assert_uint_eq(tally->latency.count, 1);
+  ck_assert_uint_eq(tally->first_byte.count, 1);
+  ck_assert_uint_le(tally->first_byte.max_ns, tally->latency.max_ns);
+  ck_assert_uint_eq(tally->bytes_in, sizeof(greeting));
+  ck_assert_uint_eq(tally->bytes_out, 65);
+  ck_assert_uint_eq(tally->begun, 0);
+  ck_assert_int_eq(stage->client.fd, -1);
+  tear_down(stage);
+}
+END_TEST
+
+START_TEST(test_greet_wrong_byte) {
+  struct stage *stage = set_up(&greet, 64);
+  uint8_t wrong[sizeof(greeting)];
+  memcpy(wrong, greeting, sizeof(greeting));
+  wrong[_i] ^= 1;
+  client_send(&stage->env, &stage->client);
+  ck_assert_int_eq(say(stage, wrong, sizeof(wrong)), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_WRONG);
+  ck_assert_uint_eq(stage->env.tally->errors[ERROR_WRONG], 1);
+  ck_assert_uint_eq(stage->env.tally->exchanges, 0);
+  ck_assert_int_eq(stage->client.state, CLIENT_CLOSED);
+  tear_down(stage);
+}
+END_TEST
+
+START_TEST(test_greet_short) {
+  struct stage *stage = set_up(&greet, 64);
+  client_send(&stage->env, &stage->client);
+  uint8_t bytes[128];
+  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 65);
+  if (_i > 0)
+    ck_assert_int_eq(say(stage, greeting, (size_t)_i), CLIENT_WAITS);
+  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
+  ck_assert_uint_eq(stage->env.tally->errors[ERROR_SHORT], 1);
+  tear_down(stage);
+}
+END_TEST
+
+START_TEST(test_greet_too_much) {
+  struct stage *stage = set_up(&greet, 64);
+  client_send(&stage->env, &stage->client);
+  ck_assert_int_eq(say(stage, greeting, sizeof(greeting)), CLIENT_WAITS);
+  ck_assert_int_eq(say(stage, "", 1), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_WRONG);
+  tear_down(stage);
+}
+END_TEST
+
+/* The server that closes before it was sent everything has answered too early. */
+START_TEST(test_greet_unsent) {
+  struct stage *stage = set_up(&greet, 64);
+  ck_assert_int_eq(say(stage, greeting, sizeof(greeting)), CLIENT_WAITS);
+  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
+  tear_down(stage);
+}
+END_TEST
+
+/* ---- counted, with replies: the pipeline is refilled as they come ---- */
+
+START_TEST(test_counted_replies) {
+  struct stage *stage = set_up(&five_lines, 10);
+  uint8_t bytes[256];
+  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_WAITS);
+  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), PIPELINE * 11);
+  ck_assert_int_eq(say(stage, "yes\nye", 6), CLIENT_WAITS);
+  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_WAITS);
+  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 11); /* the fifth, the last */
+  ck_assert_int_eq(say(stage, "s\nyes\nyes\nyes\n", 14), CLIENT_WAITS);
+  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), -1);
+  ck_assert_int_eq(end(stage), CLIENT_DONE);
+  ck_assert_uint_eq(stage->env.tally->exchanges, 1);
+  ck_assert_uint_eq(stage->env.tally->first_byte.count, 1);
+  tear_down(stage);
+}
+END_TEST
+
+START_TEST(test_counted_one_reply_missing) {
+  struct stage *stage = set_up(&five_lines, 10);
+  client_send(&stage->env, &stage->client);
+  ck_assert_int_eq(say(stage, "yes\nyes\nyes\nyes\n", 16), CLIENT_WAITS);
+  client_send(&stage->env, &stage->client);
+  uint8_t bytes[256];
+  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 5 * 11);
+  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
+  tear_down(stage);
+}
+END_TEST
+
+/* ---- echo: endless ---- */
+
+START_TEST(test_echo_pipeline) {
+  struct stage *stage = set_up(&echo, 100);
+  struct client_env *env = &stage->env;
+  uint8_t bytes[1000];
+  for (uint64_t round = 0; round < 3; round++) {
+    while (client_can_begin(env, &stage->client))
+      client_begin(env, &stage->client);
+    ck_assert_uint_eq(client_in_flight(env, &stage->client), PIPELINE);
+    ck_assert_int_eq(client_send(env, &stage->client), CLIENT_WAITS);
+    ck_assert_uint_eq(hear(stage, round * PIPELINE, bytes, sizeof bytes), PIPELINE * 100);
+    ck_assert_int_eq(say(stage, bytes, 150), CLIENT_WAITS); /* one and a half */
+    ck_assert_uint_eq(env->tally->exchanges, round * PIPELINE + 1);
+    ck_assert_uint_eq(env->tally->first_byte.count, round * PIPELINE + 2);
+    ck_assert_int_eq(say(stage, bytes + 150, 250), CLIENT_WAITS);
+    ck_assert_uint_eq(env->tally->exchanges, (round + 1) * PIPELINE);
+    ck_assert_uint_eq(client_oldest_ns(env, &stage->client), NEVER);
+  }
+  ck_assert_uint_eq(env->tally->latency.count, 3 * PIPELINE);
+  tear_down(stage);
+}
+END_TEST
+
+/* What fails takes all that is in flight with it, each counted once; the next is a new message. */
+START_TEST(test_echo_fails_in_flight) {
+  struct stage *stage = set_up(&echo, 100);
+  struct client_env *env = &stage->env;
+  uint8_t bytes[1000];
+  while (client_can_begin(env, &stage->client))
+    client_begin(env, &stage->client);
+  client_send(env, &stage->client);
+  hear(stage, 0, bytes, sizeof bytes);
+  ck_assert_int_eq(say(stage, bytes, 199), CLIENT_WAITS);
+  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  ck_assert_int_eq(env->error, ERROR_SHORT);
+  ck_assert_uint_eq(env->tally->exchanges, 1);
+  ck_assert_uint_eq(env->tally->errors[ERROR_SHORT], PIPELINE - 1);
+  ck_assert_uint_eq(env->tally->begun, 0);
+  ck_assert_uint_eq(stage->client.begun, PIPELINE);
+  ck_assert_uint_eq(stage->client.in, PIPELINE);
+  tear_down(stage);
+}
+END_TEST
+
+START_TEST(test_echo_unasked) {
+  struct stage *stage = set_up(&echo, 100);
+  ck_assert_int_eq(say(stage, "x", 1), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_WRONG);
+  tear_down(stage);
+}
+END_TEST
+
+START_TEST(test_echo_ended_between) {
+  struct stage *stage = set_up(&echo, 100);
+  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
+  ck_assert_uint_eq(stage->env.tally->errors[ERROR_SHORT], 1);
+  tear_down(stage);
+}
+END_TEST
+
+/* A message that no socket buffer holds: it goes on where the kernel stopped, and comes back so. */
+START_TEST(test_echo_larger_than_buffers) {
+  enum { SIZE = 4 << 20 };
+  struct stage *stage = set_up(&echo, SIZE);
+  struct client_env *env = &stage->env;
+  uint8_t *bytes = malloc(SIZE);
+  size_t heard = 0, said = 0;
+  unsigned blocked = 0;
+  client_begin(env, &stage->client);
+  for (unsigned round = 0; env->tally->exchanges == 0 && round < 1000000; round++) {
+    client_send(env, &stage->client);
+    blocked += stage->client.blocked;
+    const ssize_t got = recv(stage->server, bytes + heard, SIZE - heard, 0);
+    heard += got > 0 ? (size_t)got : 0;
+    const ssize_t put = said < heard ? send(stage->server, bytes + said, heard - said, 0) : 0;
+    said += put > 0 ? (size_t)put : 0;
+    ck_assert_int_ne(client_turn(env, &stage->client, EPOLLIN | EPOLLOUT), CLIENT_FAILED);
+  }
+  ck_assert_uint_eq(env->tally->exchanges, 1);
+  ck_assert_uint_eq(env->tally->bytes_out, SIZE);
+  ck_assert_uint_eq(env->tally->bytes_in, SIZE);
+  ck_assert_uint_gt(blocked, 0);
+  free(bytes);
+  tear_down(stage);
+}
+END_TEST
+
+START_TEST(test_send_to_nobody) {
+  struct stage *stage = set_up(&echo, 100);
+  close(stage->server);
+  stage->server = -1;
+  client_begin(&stage->env, &stage->client);
+  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_FAILED);
+  ck_assert_int_eq(stage->env.error, ERROR_RESET);
+  ck_assert_int_eq(stage->env.error_errno, EPIPE);
+  ck_assert_uint_eq(stage->env.tally->errnos[EPIPE], 1);
+  tear_down(stage);
+}
+END_TEST
+
+/* ---- discard: endless without reply ---- */
+
+START_TEST(test_discard) {
+  struct stage *stage = set_up(&discard, 100);
+  struct client_env *env = &stage->env;
+  uint8_t bytes[1000];
+  while (client_can_begin(env, &stage->client))
+    client_begin(env, &stage->client);
+  client_send(env, &stage->client);
+  ck_assert_uint_eq(hear(stage, 0, bytes, sizeof bytes), PIPELINE * 100);
+  ck_assert_uint_eq(env->tally->exchanges, PIPELINE);
+  ck_assert_uint_eq(env->tally->bytes_out, PIPELINE * 100);
+  ck_assert_uint_eq(env->tally->latency.count, 0);
+  ck_assert(client_can_begin(env, &stage->client));
+  tear_down(stage);
+}
+END_TEST
+
+/* Idle clients are not tallied, but their loss is. */
+START_TEST(test_idle) {
+  struct stage *stage = set_up(&echo, 100);
+  struct client_env *env = &stage->env;
+  uint8_t bytes[1000];
+  stage->client.idle = true;
+  client_begin(env, &stage->client);
+  client_send(env, &stage->client);
+  ck_assert_uint_eq(hear(stage, 0, bytes, sizeof bytes), 100);
+  ck_assert_int_eq(say(stage, bytes, 100), CLIENT_WAITS);
+  ck_assert_uint_eq(stage->client.in, 1);
+  ck_assert_uint_eq(env->tally->exchanges + env->tally->bytes_in + env->tally->bytes_out, 0);
+  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  ck_assert_uint_eq(env->tally->errors[ERROR_SHORT], 1);
+  tear_down(stage);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("client");
+  TCase *tcase = tcase_create("client");
+  tcase_set_timeout(tcase, 120);
+  tcase_add_test(tcase, test_greet_byte_by_byte);
+  tcase_add_loop_test(tcase, test_greet_wrong_byte, 0, (int)sizeof(greeting));
+  tcase_add_loop_test(tcase, test_greet_short, 0, (int)sizeof(greeting));
+  tcase_add_test(tcase, test_greet_too_much);
+  tcase_add_test(tcase, test_greet_unsent);
+  tcase_add_test(tcase, test_counted_replies);
+  tcase_add_test(tcase, test_counted_one_reply_missing);
+  tcase_add_test(tcase, test_echo_pipeline);
+  tcase_add_test(tcase, test_echo_fails_in_flight);
+  tcase_add_test(tcase, test_echo_unasked);
+  tcase_add_test(tcase, test_echo_ended_between);
+  tcase_add_test(tcase, test_echo_larger_than_buffers);
+  tcase_add_test(tcase, test_send_to_nobody);
+  tcase_add_test(tcase, test_discard);
+  tcase_add_test(tcase, test_idle);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

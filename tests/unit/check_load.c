@@ -1,0 +1,382 @@
+/*
+ * check_load: the load engine as a whole against small servers with one known fault each.
+ *
+ * No figure here depends on the machine's speed: what is checked are counts that must add up,
+ * kinds of errors, and latencies that a known stall puts a floor under.  Connections that the server
+ * still holds when a test ends go with the test's process.
+ */
+#include "benchmarks/xchg-bench/load.h"
+
+#include "tests/unit/load_server.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GREETING "Message from server"
+#define SIZE 64
+
+/* Echo under raw with ${connections}, for two seconds. */
+static struct options echo_options(uint16_t port, uint32_t threads, uint32_t connections) {
+  struct options options = {.threads = threads,
+                            .connections = connections,
+                            .duration_ns = 2 * NS_PER_S,
+                            .timeout_ns = 30 * NS_PER_S,
+                            .pipeline = 1,
+                            .seed = 1,
+                            .size = {SIZE_FIXED, SIZE, 0}};
+  options.exchange.reply = REPLY_ECHO;
+  options.exchange.max_message_bytes = 65536;
+  addr_from_ipv4(&options.address.addr, (const uint8_t[]){127, 0, 0, 1}, port);
+  return options;
+}
+
+static struct result *run(const struct options *options) {
+  const struct load_plan plan = {options->rate, options->rate, options->duration_ns};
+  struct result *result = result_create(options->rate > 0, 10);
+  ck_assert_ptr_nonnull(result);
+  ck_assert_int_eq(load_run(options, &plan, result), 0);
+  return result;
+}
+
+/* ---- no fault ---- */
+
+static const struct {
+  uint32_t threads, connections, pipeline;
+  uint64_t count;
+} counts[] = {{1, 1, 1, 100},  {2, 10, 1, 1000}, {3, 7, 1, 1001}, {4, 3, 1, 500},
+              {2, 5, 16, 999}, {2, 300, 1, 900}, {2, 20, 1, 7}};
+
+START_TEST(test_count_is_exact) {
+  struct load_server server = {0};
+  load_server_start(&server);
+  struct options options =
+      echo_options(server.port, counts[_i].threads, counts[_i].connections);
+  options.pipeline = counts[_i].pipeline;
+  options.count = counts[_i].count;
+  options.duration_ns = NEVER;
+  struct result *result = run(&options);
+  ck_assert_uint_eq(result->exchanges, options.count);
+  ck_assert_uint_eq(result_errors(result), 0);
+  ck_assert_uint_eq(result->latency->count, options.count);
+  ck_assert_uint_ge(result->first_byte->count, options.count);
+  ck_assert_uint_eq(result->connected, options.connections);
+  ck_assert_uint_eq(result->connect->count, options.connections);
+  ck_assert_uint_ge(result->bytes_in, options.count * SIZE);
+  ck_assert_uint_ge(result->bytes_out, options.count * SIZE);
+  ck_assert(result->has_latency && !result->interrupted);
+  ck_assert(result->seconds > 0);
+  ck_assert_uint_eq(atom_load_relaxed_u32(&server.accepted), options.connections);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_greet) {
+  struct load_server server = {.greeting = GREETING};
+  static uint8_t greeting[] = GREETING;
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 5);
+  options.exchange.has_greeting = true;
+  options.exchange.greeting = (struct config_text){greeting, sizeof(GREETING) - 1};
+  options.exchange.reply = REPLY_NONE;
+  options.exchange.frame.kind = XCHG_FRAME_NUL;
+  options.exchange.messages = 1;
+  options.count = 203;
+  struct result *result = run(&options);
+  ck_assert_uint_eq(result->exchanges, 203);
+  ck_assert_uint_eq(result_errors(result), 0);
+  ck_assert_uint_ge(result->connect->count, 203);
+  ck_assert_uint_ge(result->latency->max_ns, result->connect->min_ns);
+  ck_assert_uint_eq(result->connected, 5);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+/* The rows are the run, cut into seconds. */
+START_TEST(test_intervals) {
+  struct load_server server = {0};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 4);
+  options.duration_ns = 2 * NS_PER_S + 300 * NS_PER_MS;
+  options.warmup_ns = 100 * NS_PER_MS;
+  struct result *result = run(&options);
+  uint64_t exchanges = 0, bytes = 0;
+  double seconds = 0;
+  ck_assert_double_eq_tol(result->seconds, 2.3, 1e-6);
+  ck_assert_uint_eq(result->intervals_count, 3);
+  for (uint32_t i = 0; i < 3; i++) {
+    const struct interval *row = &result->intervals[i];
+    ck_assert_double_eq(row->at_s, i);
+    ck_assert_uint_le(row->p50_ns, row->p99_ns);
+    ck_assert_uint_le(row->p99_ns, row->max_ns);
+    exchanges += row->exchanges;
+    bytes += row->bytes_in;
+    seconds += row->seconds;
+  }
+  ck_assert_uint_gt(exchanges, 0);
+  ck_assert_uint_eq(exchanges, result->exchanges);
+  ck_assert_uint_eq(bytes, result->bytes_in);
+  ck_assert_double_eq_tol(seconds, 2.3, 1e-6);
+  ck_assert(result->client.cpu_s > 0);
+  ck_assert(result->thread_busy_max > 0);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+/* What the schedule wanted has come, was dropped, or was in flight at the end: one a connection. */
+START_TEST(test_open_loop_adds_up) {
+  struct load_server server = {0};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 3, 5);
+  options.rate = _i == 0 ? 500 : 1;
+  options.warmup_ns = _i == 0 ? NS_PER_S : 0;
+  struct result *result = run(&options);
+  const uint64_t wanted = (uint64_t)(options.rate * 2);
+  ck_assert_uint_le(result->exchanges, wanted);
+  ck_assert_uint_ge(result->exchanges + result->dropped + 5, wanted);
+  ck_assert_uint_gt(result->exchanges, 0);
+  ck_assert_uint_eq(result_errors(result), 0);
+  ck_assert_uint_eq(result->uncorrected->count, result->exchanges);
+  ck_assert_uint_ge(result->latency->max_ns, result->uncorrected->min_ns);
+  ck_assert_double_eq(result->target_rate, options.rate);
+  ck_assert_double_eq(result->intervals[0].target_rate, options.rate);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_open_loop_count) {
+  struct load_server server = {0};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 6);
+  options.rate = 2000;
+  options.count = 101;
+  options.duration_ns = NEVER;
+  struct result *result = run(&options);
+  ck_assert_uint_eq(result->exchanges, 101);
+  ck_assert_uint_eq(result->dropped, 0);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_reconnect) {
+  struct load_server server = {0};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 1, 2);
+  options.reconnect = 5;
+  options.count = 100;
+  struct result *result = run(&options);
+  ck_assert_uint_eq(result->exchanges, 100);
+  ck_assert_uint_eq(result_errors(result), 0);
+  ck_assert_uint_ge(atom_load_relaxed_u32(&server.accepted), 19);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_discard) {
+  struct load_server server = {.fault = FAULT_MUTE};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 4);
+  options.exchange.reply = REPLY_NONE;
+  options.pipeline = 8;
+  options.duration_ns = 300 * NS_PER_MS;
+  struct result *result = run(&options);
+  ck_assert(!result->has_latency);
+  ck_assert_uint_gt(result->exchanges, 0);
+  ck_assert_uint_ge(result->bytes_out, result->exchanges * SIZE);
+  ck_assert_uint_eq(result->latency->count, 0);
+  ck_assert_uint_eq(result_errors(result), 0);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_idle) {
+  struct load_server server = {0};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 3);
+  options.idle = 200;
+  options.count = 50;
+  struct result *result = run(&options);
+  ck_assert_uint_eq(result->idle_connected, 200);
+  ck_assert_uint_eq(result->connected, 3);
+  ck_assert_uint_eq(result->exchanges, 50);
+  ck_assert_uint_eq(result_errors(result), 0);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_unix) {
+  char path[64];
+  snprintf(path, sizeof path, "/tmp/check-load-%d", (int)getpid());
+  struct load_server server = {.path = path};
+  load_server_start(&server);
+  struct options options = echo_options(0, 2, 10);
+  options.address = (struct addr_listen){.addr = {.family = ADDR_UNIX}};
+  strcpy(options.address.path, path);
+  options.count = 300;
+  struct result *result = run(&options);
+  ck_assert_uint_eq(result->exchanges, 300);
+  ck_assert_uint_eq(result_errors(result), 0);
+  result_destroy(result);
+  load_server_stop(&server);
+  unlink(path);
+}
+END_TEST
+
+/* ---- faults ---- */
+
+static const struct {
+  enum load_fault fault;
+  enum bench_error error;
+  int error_errno;
+} faults[] = {{FAULT_WRONG, ERROR_WRONG, 0},
+              {FAULT_SHORT, ERROR_SHORT, 0},
+              {FAULT_RESET, ERROR_RESET, ECONNRESET}};
+
+/* Each is counted by its kind, the connection is replaced, and the run goes on to its end. */
+START_TEST(test_fault_by_kind) {
+  struct load_server server = {.fault = faults[_i].fault, .after = 100};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 4);
+  options.count = 120;
+  options.duration_ns = NEVER;
+  struct result *result = run(&options);
+  const uint64_t errors = result->errors[faults[_i].error];
+  ck_assert_uint_gt(errors, 1);
+  ck_assert_uint_eq(result_errors(result), errors);
+  ck_assert_uint_eq(result->exchanges + errors, 120);
+  ck_assert_uint_ge(result->exchanges, 90);
+  ck_assert_uint_eq(result->errnos[ECONNRESET], faults[_i].error_errno != 0 ? errors : 0);
+  ck_assert_uint_gt(atom_load_relaxed_u32(&server.accepted), 4);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_never_answers) {
+  struct load_server server = {.fault = FAULT_MUTE};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 4);
+  options.timeout_ns = 300 * NS_PER_MS;
+  struct result *result = run(&options);
+  ck_assert_uint_ge(result->errors[ERROR_TIMEOUT], 4);
+  ck_assert_uint_eq(result->errors[ERROR_TIMEOUT], result_errors(result));
+  ck_assert_uint_eq(result->exchanges, 0);
+  ck_assert_uint_eq(result->latency->count, result->errors[ERROR_TIMEOUT]);
+  ck_assert_uint_ge(result->latency->min_ns, 300 * NS_PER_MS);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+/* Nobody listens: refused, without spinning, and without a hang. */
+START_TEST(test_absent) {
+  int fd;
+  const bool counted = _i == 1;
+  struct options options = echo_options(load_server_absent(&fd), 2, 4);
+  options.exchange.messages = counted ? 1 : 0;
+  options.duration_ns = NS_PER_S;
+  struct result *result = run(&options);
+  ck_assert_uint_ge(result->errors[ERROR_CONNECT], 4);
+  ck_assert_uint_eq(result->errors[ERROR_CONNECT], result_errors(result));
+  ck_assert_uint_eq(result->errors[ERROR_CONNECT], result->errnos[ECONNREFUSED]);
+  ck_assert_uint_le(result->errors[ERROR_CONNECT], 4 * (1000 / 10 + 2)); /* a pause of 10 ms */
+  ck_assert_uint_eq(result->exchanges, 0);
+  ck_assert_uint_eq(result->connected, 0);
+  result_destroy(result);
+  close(fd);
+}
+END_TEST
+
+START_TEST(test_absent_count_ends) {
+  int fd;
+  struct options options = echo_options(load_server_absent(&fd), 2, 4);
+  options.count = 20;
+  options.duration_ns = NEVER;
+  struct result *result = run(&options);
+  ck_assert_uint_ge(result->errors[ERROR_CONNECT], 20);
+  ck_assert_uint_eq(result->exchanges, 0);
+  result_destroy(result);
+  close(fd);
+}
+END_TEST
+
+/*
+ * A stall of half a second in two: a quarter of what the schedule wanted waited for it, 250 ms on
+ * average; without correction only the exchange of each connection that was under way did.
+ */
+START_TEST(test_stall_is_not_omitted) {
+  struct load_server server = {
+      .fault = FAULT_STALL, .after = 100, .stall_ns = 500 * NS_PER_MS};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 2);
+  options.rate = 200;
+  struct result *result = run(&options);
+  ck_assert_uint_ge(result->exchanges, 300);
+  ck_assert_uint_ge(hist_percentile(result->latency, 99), 400 * NS_PER_MS);
+  ck_assert_uint_ge(hist_percentile(result->latency, 90), 200 * NS_PER_MS);
+  ck_assert_uint_ge(result->uncorrected->max_ns, 450 * NS_PER_MS); /* the one that it hit */
+  ck_assert_uint_lt(hist_percentile(result->uncorrected, 90),
+                    hist_percentile(result->latency, 90) / 2);
+  ck_assert_uint_ge(result->late, 50);
+  ck_assert_uint_ge(result->late_max_ns, 400 * NS_PER_MS);
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
+START_TEST(test_interrupt) {
+  struct load_server server = {.fault = FAULT_CALL, .after = 200, .call = load_interrupt};
+  load_server_start(&server);
+  struct options options = echo_options(server.port, 2, 4);
+  options.duration_ns = _i == 0 ? 3600 * NS_PER_S : NEVER;
+  options.warmup_ns = _i == 2 ? 3600 * NS_PER_S : 0;
+  struct result *result = run(&options);
+  ck_assert(result->interrupted);
+  ck_assert_double_lt(result->seconds, 3000);
+  if (_i == 2)
+    ck_assert_uint_eq(result->exchanges + result->intervals_count, 0);
+  else
+    ck_assert_uint_ge(result->exchanges, 150);
+  result_destroy(result);
+  load_server_stop(&server);
+  load_interrupt(); /* of no run */
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("load");
+  TCase *tcase = tcase_create("load");
+  tcase_set_timeout(tcase, 120);
+  tcase_add_loop_test(tcase, test_count_is_exact, 0, (int)count_of(counts));
+  tcase_add_test(tcase, test_greet);
+  tcase_add_test(tcase, test_intervals);
+  tcase_add_loop_test(tcase, test_open_loop_adds_up, 0, 2);
+  tcase_add_test(tcase, test_open_loop_count);
+  tcase_add_test(tcase, test_reconnect);
+  tcase_add_test(tcase, test_discard);
+  tcase_add_test(tcase, test_idle);
+  tcase_add_test(tcase, test_unix);
+  tcase_add_loop_test(tcase, test_fault_by_kind, 0, (int)count_of(faults));
+  tcase_add_test(tcase, test_never_answers);
+  tcase_add_loop_test(tcase, test_absent, 0, 2);
+  tcase_add_test(tcase, test_absent_count_ends);
+  tcase_add_test(tcase, test_stall_is_not_omitted);
+  tcase_add_loop_test(tcase, test_interrupt, 0, 3);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,143 @@
+/*
+ * check_schedule: when exchanges should start.
+ *
+ * The reference is the definition: n(t), integrated numerically in long double, must reach k at the
+ * time that schedule_time_ns says.
+ */
+#include "benchmarks/xchg-bench/schedule.h"
+
+#include <check.h>
+#include <math.h>
+
+/* Exchanges wanted by ${ns}. */
+static long double wanted(double from, double to, long double lead, long double ramp,
+                          uint64_t ns) {
+  long double t = (long double)ns / 1e9L;
+  if (t <= lead)
+    return from * t;
+  long double n = from * lead;
+  t -= lead;
+  const long double u = t < ramp ? t : ramp;
+  n += from * u + (to - from) * u * u / (2 * ramp);
+  return t > ramp ? n + to * (t - ramp) : n;
+}
+
+static struct schedule constant(double rate) {
+  struct schedule schedule;
+  schedule_init(&schedule, rate, rate, 5 * NS_PER_S, 10 * NS_PER_S);
+  return schedule;
+}
+
+START_TEST(test_constant) {
+  struct schedule schedule = constant(1000);
+  for (uint64_t k = 0; k < 5000; k++)
+    ck_assert_uint_eq(schedule_time_ns(&schedule, k), k * NS_PER_MS);
+  ck_assert_double_eq(schedule_rate(&schedule, 7 * NS_PER_S), 1000);
+}
+END_TEST
+
+START_TEST(test_one_a_second) {
+  struct schedule schedule = constant(1);
+  for (uint64_t k = 0; k < 100; k++)
+    ck_assert_uint_eq(schedule_time_ns(&schedule, k), k * NS_PER_S);
+}
+END_TEST
+
+/* A day at a rate whose period no binary fraction holds: no drift, and never backwards. */
+START_TEST(test_no_drift) {
+  struct schedule schedule = constant(333333);
+  const uint64_t day = UINT64_C(86400) * 333333;
+  ck_assert_uint_eq(schedule_time_ns(&schedule, day), UINT64_C(86400) * NS_PER_S);
+  uint64_t before = 0;
+  for (uint64_t k = day; k < day + 100000; k++) {
+    const uint64_t exact = (uint64_t)((unsigned __int128)k * NS_PER_S / 333333);
+    const uint64_t time = schedule_time_ns(&schedule, k);
+    ck_assert_uint_le(time > exact ? time - exact : exact - time, 1);
+    ck_assert_uint_ge(time, before);
+    before = time;
+  }
+}
+END_TEST
+
+/* c connections: the k-th is connection k mod c's, so each has one every c / R, evenly phased. */
+START_TEST(test_phases) {
+  struct schedule schedule = constant(1000);
+  for (uint64_t connection = 0; connection < 8; connection++) {
+    for (uint64_t round = 0; round < 100; round++)
+      ck_assert_uint_eq(schedule_time_ns(&schedule, round * 8 + connection),
+                        round * 8 * NS_PER_MS + connection * NS_PER_MS);
+  }
+}
+END_TEST
+
+static const struct {
+  double from, to;
+  uint64_t lead, ramp;
+} ramps[] = {
+    {100, 1000, 0, 10 * NS_PER_S},         {1000, 100, 2 * NS_PER_S, 10 * NS_PER_S},
+    {0, 500, 3 * NS_PER_S, 4 * NS_PER_S},  {500, 501, NS_PER_S, 3600 * NS_PER_S},
+    {1, 100000, 0, NS_PER_S},
+};
+
+START_TEST(test_ramps) {
+  const double from = ramps[_i].from, to = ramps[_i].to;
+  struct schedule schedule;
+  schedule_init(&schedule, from, to, ramps[_i].lead, ramps[_i].ramp);
+  const long double lead = (long double)ramps[_i].lead / 1e9L;
+  const long double ramp = (long double)ramps[_i].ramp / 1e9L;
+  const uint64_t end = ramps[_i].lead + ramps[_i].ramp * 2;
+  uint64_t before = 0;
+  for (uint64_t k = 1;; k += 7) {
+    const uint64_t time = schedule_time_ns(&schedule, k);
+    if (time > end)
+      break;
+    ck_assert_uint_ge(time, before);
+    before = time;
+    /* a nanosecond earlier or later, no more (the count's tolerance: two of them at that rate) */
+    const long double rate = schedule_rate(&schedule, time) + 1;
+    const long double error = wanted(from, to, lead, ramp, time) - (long double)k;
+    ck_assert_msg(fabsl(error) <= rate * 2e-9L + (long double)k * 1e-14L,
+                  "%.0f..%.0f: exchange %lu at %lu ns, where %.9Lf are wanted", from, to,
+                  (unsigned long)k, (unsigned long)time, wanted(from, to, lead, ramp, time));
+  }
+  ck_assert_uint_gt(before, end / 2);
+}
+END_TEST
+
+START_TEST(test_rate_of_ramp) {
+  struct schedule schedule;
+  schedule_init(&schedule, 100, 300, 10 * NS_PER_S, 20 * NS_PER_S);
+  ck_assert_double_eq(schedule_rate(&schedule, 0), 100);
+  ck_assert_double_eq(schedule_rate(&schedule, 10 * NS_PER_S), 100);
+  ck_assert_double_eq_tol(schedule_rate(&schedule, 20 * NS_PER_S), 200, 1e-9);
+  ck_assert_double_eq(schedule_rate(&schedule, 30 * NS_PER_S), 300);
+  ck_assert_double_eq(schedule_rate(&schedule, 3000 * NS_PER_S), 300);
+}
+END_TEST
+
+START_TEST(test_ends_at_nothing) {
+  struct schedule schedule;
+  schedule_init(&schedule, 100, 0, 0, 2 * NS_PER_S);
+  ck_assert_uint_lt(schedule_time_ns(&schedule, 99), 2 * NS_PER_S);
+  ck_assert_uint_le(schedule_time_ns(&schedule, 100), 2 * NS_PER_S);
+  ck_assert_uint_eq(schedule_time_ns(&schedule, 101), NEVER);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("schedule");
+  TCase *tcase = tcase_create("schedule");
+  tcase_add_test(tcase, test_constant);
+  tcase_add_test(tcase, test_one_a_second);
+  tcase_add_test(tcase, test_no_drift);
+  tcase_add_test(tcase, test_phases);
+  tcase_add_loop_test(tcase, test_ramps, 0, (int)count_of(ramps));
+  tcase_add_test(tcase, test_rate_of_ramp);
+  tcase_add_test(tcase, test_ends_at_nothing);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  const int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}
