@@ -16,6 +16,7 @@ import sys
 import time
 
 import counts
+import limits
 import load
 import machine
 import render
@@ -244,8 +245,9 @@ class Bench:
     def report(self, complete):
         return {
             "schema": SCHEMA, "kind": "quick" if self.options.quick else "full", "complete": complete, "machine": self.machine,
-            "command": "make bench-quick" if self.options.quick else "make bench", "budget_s": self.options.budget,
+            "command": "make " + ("bench-limit" if self.options.limits else "bench-quick" if self.options.quick else "bench"), "budget_s": self.options.budget,
             "seconds": round(self.passed(), 1), "pairs_wanted": self.plan.pairs, "warmup_s": self.plan.warmup,
+            "limits": limits.check({"series": self.done}) if self.options.limits else None,
             "syscalls_by": self.counter.name if self.counter else None, "skipped": self.skipped, "series": self.done,
         }
 
@@ -263,10 +265,14 @@ class Bench:
             self.say("interrupted: what was measured so far is written")
         if self.done:
             render.write_all(self.report(complete), self.options.output, self.options.document if complete else None)
+            if self.options.limits:
+                self.say("\n" + limits.text(limits.check(self.report(complete))))
             self.say(f"\n{self.options.output}/bench.json and bench.html" +
                      (f", {self.options.document}" if self.options.document and complete else "") + f" ({self.passed():.0f} s)")
         if not complete:
             return 130
+        if self.options.limits:
+            return 1 if any(row["verdict"] in ("FAIL", "not measured") for row in limits.check({"series": self.done})) else 0
         return 0 if self.done else 1
 
 
@@ -279,10 +285,13 @@ def parse():
     parser.add_argument("--budget", type=float, help="seconds that the whole may take (2640, quick 280)")
     parser.add_argument("--pairs", type=int, help="pairs a row (8, quick 3)")
     parser.add_argument("--only", help="SERIES or SERIES/SERVER, with commas")
+    parser.add_argument("--limits", action="store_true", help="the rows that limits.py looks at, and their verdicts; exit 1 where one fails")
     parser.add_argument("--list", action="store_true", help="name series and servers, and exit")
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
     options.output = options.output or os.path.join(options.build, "bench")
+    if options.limits and not options.only:
+        options.only = limits.only()
     options.budget = options.budget or (280 if options.quick else 2640)
     for part in options.only.split(",") if options.only else []:
         if part.split("/")[0] not in worklist.BY_NAME:

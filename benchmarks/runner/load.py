@@ -77,21 +77,24 @@ class Children:
     def look(self, since_start):
         if self.times and since_start >= self.times[0]:
             del self.times[0]
-            self.seen.append((time.monotonic(), processes.family_cpu_seconds(self.pid)))
+            self.seen.append((time.monotonic(), processes.family_cpu_seconds(self.pid), len(processes.family(self.pid))))
 
     def utilisation(self):
-        if len(self.seen) < 2:
+        """None where a look is missing, or came before all children were there or after some had gone."""
+        if len(self.seen) < 2 or self.seen[0][2] != self.seen[1][2]:
             return None
-        (t0, c0), (t1, c1) = self.seen
+        (t0, c0, _), (t1, c1, _) = self.seen
         return (c1 - c0) / (t1 - t0)
 
 
-def wait(process, limit, children=None):
+def wait(process, limit, check, children=None):
+    """Wait for the loader; check() raises once its server is gone."""
     start = time.monotonic()
     while process.poll() is None:
         passed = time.monotonic() - start
         if passed > limit:
             raise Failure(f"the load did not end within {limit:.0f} s")
+        check()
         if children is not None:
             children.look(passed)
         try:
@@ -100,7 +103,7 @@ def wait(process, limit, children=None):
             pass
 
 
-def figures(report, utilisation):
+def figures(report, children):
     """The figures of a run out of the loader's report."""
     latency, client, server = report["latency_us"] or {}, report["client"], report.get("server") or {}
     rate = report["rate"]
@@ -108,21 +111,24 @@ def figures(report, utilisation):
               "server_busy": server.get("utilisation"), "client_busy": client.get("thread_busy_max", client["utilisation"])}
     for name in ("p50", "p90", "p99", "p99_9"):
         values[f"{name}_us"] = latency.get(name)
-    if utilisation is not None:
-        values["cpu_us"], values["server_busy"] = utilisation * 1e6 / rate, utilisation
+    if children is not None:  # their time is not yet their parent's
+        busy = children.utilisation()
+        values["server_busy"] = busy
+        values["cpu_us"] = None if busy is None else busy * 1e6 / rate
     # In an open loop the load is given, and its generator may poll to be on time.
-    values["client_bound"] = not report.get("target_rate") and values["client_busy"] > 0.95 and (values["server_busy"] or 0) < 0.95
+    known = values["server_busy"] is not None and not report.get("target_rate")
+    values["client_bound"] = known and values["client_busy"] > 0.95 > values["server_busy"]
     return values
 
 
-def drive(line, cpus, folder, limit, children, counter, pid):
-    """Run the loader to its end; the last line that it said, and the system calls that counter saw of pid."""
-    counting = counter(pid, folder) if counter else None
+def drive(line, cpus, folder, limit, children, counter, running):
+    """Run the loader to its end; the last line that it said, and the system calls that counter saw of the server."""
+    counting = counter(running.pid, folder) if counter else None
     try:
         with open(os.path.join(folder, "errors"), "w+") as errors:
             load = processes.start((counting.prefix if counting else []) + line, cpus=cpus, stderr=errors)
             try:
-                wait(load, limit, children)
+                wait(load, limit, running.check, children)
             finally:
                 processes.end(load)
             errors.seek(0)
@@ -150,7 +156,7 @@ def run(build, series, server, cpus, seconds, warmup, *, rate=None, traffic=None
             children = None
             if server.forks and series.exchange == "echo" and count is None:
                 children = Children(running.pid, warmup + 0.25 * seconds, warmup + 0.85 * seconds)
-            said, calls = drive(line, load_cpus, folder, seconds + warmup + 40, children, counter, running.pid)
+            said, calls = drive(line, load_cpus, folder, seconds + warmup + 40, children, counter, running)
             running.check()
             try:
                 with open(report) as stream:
@@ -161,7 +167,7 @@ def run(build, series, server, cpus, seconds, warmup, *, rate=None, traffic=None
         if parsed["exchanges"] == 0 or parsed["errors"].get("wrong") or failed > parsed["exchanges"] / 1000:
             kinds = ", ".join(f"{kind} {count}" for kind, count in parsed["errors"].items() if kind != "errno" and count)
             raise Failure(f"{parsed['exchanges']} exchanges, errors: {kinds or 'none'}")
-        values = figures(parsed, children.utilisation() if children else None)
+        values = figures(parsed, children)
         values["exchanges"], values["calls"] = parsed["exchanges"], calls
         return values
     finally:

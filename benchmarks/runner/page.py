@@ -7,7 +7,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e8ee; --soft: #98a3b3; --line: #363d47; --paper: #14171b; --own: #58a6ff; --peer: #66717f; --bad: #ff8a80; }
 }
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+body { margin: 2rem auto; max-width: 92rem; padding: 0 1rem; font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
 h2 { margin: 2.5rem 0 .2rem; font-size: 1.15rem; }
 p, li, dd, dt { color: var(--soft); }
 .wide { overflow-x: auto; }

@@ -78,8 +78,8 @@ class Running:
         return data != b""
 
     def _fail(self, what):
-        last = self._said.decode(errors="replace").strip().splitlines()[-1:]
-        raise Failure(": ".join([what, *last]))
+        said = [line for line in self._said.decode(errors="replace").splitlines() if line and "listening" not in line]
+        raise Failure(": ".join([what, *said[-1:]]))
 
     def _wait_line(self, pattern):
         deadline = time.monotonic() + START_LIMIT

@@ -93,8 +93,7 @@ static uint64_t sequence_of(const struct client_env *env, const struct client *c
 /* The counted exchange's pipeline: as many messages as may be on their way. */
 static void extend(const struct client_env *env, struct client *client) {
   if (env->counted && !client->idle) {
-    client->begun =
-        env->replies ? min_u64(client->last, client->in + env->pipeline) : client->last;
+    client->begun = env->replies ? min_u64(client->last, client->in + env->pipeline) : client->last;
   }
 }
 

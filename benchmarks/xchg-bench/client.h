@@ -48,20 +48,20 @@ struct client {
   uint64_t retry_ns;             /* without a descriptor: not to be opened before */
   uint64_t *starts;              /* borrows: of message m at m mod pipeline; counted: at 0 */
   struct client *ready_next, *shut_next; /* the lane's queues */
-  int fd;                                  /* owns; -1 = none */
-  uint32_t number;                         /* over all lanes */
-  uint8_t state;                           /* enum client_state */
+  int fd;                                /* owns; -1 = none */
+  uint32_t number;                       /* over all lanes */
+  uint8_t state;                         /* enum client_state */
   uint8_t failures; /* in a row, with nothing that went well between; stays at 255 */
-  bool idle;      /* opened and verified only: not tallied */
-  bool ready;     /* in the lane's queue of those that can go on */
-  bool shut;      /* in the lane's queue of those to be opened again */
-  bool opening;   /* its first connection has begun to be made */
-  bool settled;   /* its first connection is made (verified, if idle) or has failed */
-  bool verified;  /* has been connected (and verified) once */
-  bool blocked;   /* the kernel took less than there was to send */
-  bool ended;     /* EPOLLRDHUP and the like: read until the end of stream */
-  bool answered;  /* counted: the first byte has come */
-  bool unread;    /* there may be more to read at once */
+  bool idle;        /* opened and verified only: not tallied */
+  bool ready;       /* in the lane's queue of those that can go on */
+  bool shut;        /* in the lane's queue of those to be opened again */
+  bool opening;     /* its first connection has begun to be made */
+  bool settled;     /* its first connection is made (verified, if idle) or has failed */
+  bool verified;    /* has been connected (and verified) once */
+  bool blocked;     /* the kernel took less than there was to send */
+  bool ended;       /* EPOLLRDHUP and the like: read until the end of stream */
+  bool answered;    /* counted: the first byte has come */
+  bool unread;      /* there may be more to read at once */
 };
 
 /* "Under 512 bytes a connection", with a pipeline of 16 and an epoll entry's pointer. */
@@ -87,7 +87,7 @@ struct client_env {
   struct tally *tally;
   uint64_t now; /* the time of what is being done */
   enum bench_error error;
-  int error_errno;                     /* 0 = none */
+  int error_errno;                      /* 0 = none */
   uint8_t received[CLIENT_BUFFER_SIZE]; /* scratch */
   uint8_t gathered[CLIENT_BUFFER_SIZE];
 };

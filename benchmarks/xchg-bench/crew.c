@@ -159,8 +159,8 @@ static enum client_news feed(struct crew *crew, struct client *client) {
     return news;
   }
   /* Without replies it can go on at once. */
-  const bool more = client->in == client->last ||
-                    (client_can_begin(env, client) && wanted(crew, client));
+  const bool more =
+      client->in == client->last || (client_can_begin(env, client) && wanted(crew, client));
   return client->state == CLIENT_OPEN && more ? CLIENT_MORE : CLIENT_WAITS;
 }
 
@@ -335,8 +335,7 @@ static void give_up(struct crew *crew, struct client *client) {
   for (uint64_t i = 0; i < in_flight && (env->counted || env->replies); i++) {
     const uint64_t start = client_start_ns(env, client, first + i);
     if (sub_sat_u64(env->now, start) >= crew->timeout_ns) {
-      tally_overdue(env->tally, client_intended_ns(env, client, first + i, start), start,
-                    env->now);
+      tally_overdue(env->tally, client_intended_ns(env, client, first + i, start), start, env->now);
     }
   }
   follow(crew, client, client_fail(env, client, ERROR_TIMEOUT, 0));

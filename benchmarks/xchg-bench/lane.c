@@ -188,7 +188,8 @@ static void *run(void *argument) {
     if (!lane->over) {
       crew_turn(&lane->crew);
     }
-    if (count < EVENTS_MAX && !lane->over) { /* else what came may still wait there: nobody is overdue yet */
+    if (count < EVENTS_MAX &&
+        !lane->over) { /* else what came may still wait there: nobody is overdue yet */
       crew_scan(&lane->crew);
     }
   }

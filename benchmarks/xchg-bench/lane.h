@@ -24,7 +24,7 @@ struct lane_shared {
   /* the lanes count down */
   CACHE_ALIGNED atom_u32 settling; /* lanes whose first connections are being made */
   atom_u32 going;                  /* lanes that have not ended */
-  struct wake news;               /* something of the above, or a slot, has changed */
+  struct wake news;                /* something of the above, or a slot, has changed */
 
   /* constant */
   uint64_t warmup_ns, duration_ns, timeout_ns;

@@ -34,7 +34,7 @@ struct load {
   struct lane_shared shared;
   struct message_set messages;
   struct schedule schedule;
-  struct lane **lanes; /* owns, with what they point to; NULL behind the last one made */
+  struct lane **lanes;    /* owns, with what they point to; NULL behind the last one made */
   struct tally **tallies; /* owns the array only */
   uint32_t count;
   struct rows rows;
@@ -99,7 +99,7 @@ static struct client_env *make_env(struct load *load) {
   env->connections = options->connections;
   env->pipeline = (uint32_t)max_u64(options->pipeline, 1);
   env->counted = exchange->messages > 0;
-  env->per_connection = env->counted ? exchange->messages
+  env->per_connection = env->counted             ? exchange->messages
                         : options->reconnect > 0 ? options->reconnect
                                                  : NEVER;
   env->replies = message_replies(&load->messages);

@@ -17,8 +17,8 @@
  * loop.
  */
 struct load_plan {
-  double rate_from, rate_to;  /* equal: constant */
-  uint64_t duration_ns;       /* of the measured window; NEVER: until the count or a signal */
+  double rate_from, rate_to; /* equal: constant */
+  uint64_t duration_ns;      /* of the measured window; NEVER: until the count or a signal */
 };
 
 /**

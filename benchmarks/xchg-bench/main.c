@@ -190,10 +190,10 @@ static void raise_descriptors(void) {
 }
 
 static int measure(struct bench *b) {
-  report_text_begin(stdout, &b->options);
-  fflush(stdout);
   handle(SIGINT, end_softly);
   handle(SIGTERM, end_softly);
+  report_text_begin(stdout, &b->options);
+  fflush(stdout);
   if (plan_run(&b->plan, &b->options, run_load, stdout) == -1) {
     fprintf(stderr, "xchg-bench: cannot run: %s\n", strerror(errno));
     return BENCH_FAILED;

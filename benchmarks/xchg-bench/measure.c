@@ -13,7 +13,6 @@
 #include <assert.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +29,7 @@ static int read_counters(int pid, struct counters *counters);
 static int read_cpu(int pid, double *cpu_s);
 static uint64_t read_switches(int pid);
 static uint64_t read_resident(int pid);
+static const char *skip_words(const char *text, unsigned count);
 static ssize_t read_file(const char *path, char text[FILE_MAX]);
 static uint64_t number_after(const char *text, const char *label);
 
@@ -81,17 +81,19 @@ static int read_counters(int pid, struct counters *counters) {
 /* Fields 14 to 17 of stat; the second may hold blanks and parentheses, so count from its end. */
 static int read_cpu(int pid, double *cpu_s) {
   char path[PATH_LONGEST], text[FILE_MAX];
-  uint64_t ticks[4];
+  uint64_t ticks = 0;
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
   if (read_file(path, text) == -1)
     return -1;
   const char *rest = strrchr(text, ')');
-  if (rest == NULL || sscanf(rest + 1,
-                             " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
-                             " %" SCNu64 " %" SCNu64,
-                             &ticks[0], &ticks[1], &ticks[2], &ticks[3]) != 4)
+  if (rest == NULL)
     return -1;
-  *cpu_s = (double)(ticks[0] + ticks[1] + ticks[2] + ticks[3]) / (double)sysconf(_SC_CLK_TCK);
+  rest = skip_words(rest + 1, 11);
+  for (int i = 0; i < 4; i++) {
+    ticks += strtoull(rest, NULL, 10);
+    rest = skip_words(rest, 1);
+  }
+  *cpu_s = (double)ticks / (double)sysconf(_SC_CLK_TCK);
   return 0;
 }
 
@@ -118,7 +120,6 @@ static uint64_t read_switches(int pid) {
 
 static uint64_t read_resident(int pid) {
   char path[PATH_LONGEST], text[FILE_MAX];
-  uint64_t pages;
   snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
   if (read_file(path, text) != -1) {
     uint64_t kib = number_after(text, "\nRss:");
@@ -126,9 +127,19 @@ static uint64_t read_resident(int pid) {
       return kib * 1024;
   }
   snprintf(path, sizeof path, "/proc/%d/statm", pid);
-  if (read_file(path, text) == -1 || sscanf(text, "%*u %" SCNu64, &pages) != 1)
+  if (read_file(path, text) == -1)
     return 0;
-  return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+  return strtoull(skip_words(text, 1), NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The text behind blanks, ${count} words and the blanks after each. */
+static const char *skip_words(const char *text, unsigned count) {
+  text += strspn(text, " ");
+  for (unsigned i = 0; i < count; i++) {
+    text += strcspn(text, " ");
+    text += strspn(text, " ");
+  }
+  return text;
 }
 
 /* The first FILE_MAX - 1 bytes of a file, as a text; more than what is asked of it needs. */

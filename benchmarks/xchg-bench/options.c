@@ -87,7 +87,7 @@ FILE *options_fault(struct options_parser *parser, enum option_id id) {
     fprintf(parser->errors, "-%c", row->letter);
   if (row->argument != NULL && text != NULL) {
     fputs(" '", parser->errors);
-    for (size_t i = 0; text[i] != 0 && i < 64; i++) {
+    for (size_t i = 0; i < 64 && text[i] != 0; i++) {
       if (text[i] < 0x20 || text[i] == 0x7f)
         fprintf(parser->errors, "\\x%02x", (uint8_t)text[i]);
       else
@@ -111,7 +111,7 @@ static void set_defaults(struct options *options) {
   options->repeat = 1;
 }
 
-/* Fill what getopt_long wants. ":" at the front: a missing argument is told from an unknown option. */
+/* What getopt_long wants. ":" first: a missing argument is told from an unknown option. */
 static void list_options(struct option *longs, char *shorts) {
   *shorts++ = ':';
   for (int i = 0; i < OPTION_ROWS; i++) {

@@ -164,7 +164,7 @@ static int check_threads(struct options_parser *parser) {
   return 0;
 }
 
-/* One of -R, --ramp, --step and --search says what the rate is; the shapes bring their own length. */
+/* One of -R, --ramp, --step and --search says what the rate is; shapes bring their own length. */
 static int check_loop(struct options_parser *parser) {
   static const enum option_id rates[] = {OPTION_RATE, OPTION_RAMP, OPTION_STEP, OPTION_SEARCH};
   struct options *o = parser->options;

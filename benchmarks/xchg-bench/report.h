@@ -24,7 +24,8 @@ void report_text_runs(FILE *out, const struct options *options, struct result *c
  * One JSON object, schema BENCH_SCHEMA; of several ${runs} (--repeat), medians at the top and each
  * run in `runs`.
  */
-void report_json(FILE *out, const struct options *options, struct result *const *runs, uint32_t count);
+void report_json(FILE *out, const struct options *options, struct result *const *runs,
+                 uint32_t count);
 
 /** A row a second, with a header. */
 void report_csv(FILE *out, const struct result *result);

@@ -1,12 +1,12 @@
 /*
  * report_html: one page that needs nothing but itself.
  *
- * Style sheet, charts and figures are inline; no script, no font, no picture is fetched, so that the
- * page can be mailed, archived and opened without a network.  Light and dark follow the reader's
- * system.
+ * Style sheet, charts and figures are inline; no script, no font, no picture is fetched, so that
+ * the page can be mailed, archived and opened without a network.  Light and dark follow the
+ * reader's system.
  *
- * The axis of percentiles is logarithmic in the distance from 100 %: x = log10(1 / (1 - p)), so that
- * each further nine takes as much room as the one before it.
+ * The axis of percentiles is logarithmic in the distance from 100 %: x = log10(1 / (1 - p)), so
+ * that each further nine takes as much room as the one before it.
  */
 #include "report.h"
 
@@ -212,7 +212,7 @@ static void chart_errors(FILE *out, const struct result *result) {
 
 /* ---- the histogram ---- */
 
-/* BARS bars of equal width on a logarithmic axis; each bucket counts where its lowest value lies. */
+/* BARS bars of equal width on a log axis; each bucket counts where its lowest value lies. */
 static void chart_histogram(FILE *out, const struct result *result) {
   const struct hist *hist = result->latency;
   struct svg_point bars[BARS];

@@ -1,10 +1,11 @@
 /*
  * report_text: what a wrk user expects to read, and what wrk does not say.
  *
- * The lines that scripts look for ("Running", "threads and connections", "Latency", "Requests/sec:",
- * "Transfer/sec:") are written as wrk writes them.  What is new stands on lines of its own: times to
- * connect and to the first byte, errors by kind and errno, the rate that was wanted beside the one
- * that was reached, and the CPU time on either side.
+ * The lines that scripts look for ("Running", "threads and connections", "Latency",
+ * "Requests/sec:", "Transfer/sec:") are written as wrk writes them.  What is new stands on lines of
+ * its own: times to connect and to the first byte, errors by kind and errno, the rate that was
+ * wanted beside the one that was reached, and the CPU time on either side.  Req/Sec is of all
+ * threads together, over the seconds of the run.
  */
 #include "report.h"
 

@@ -10,8 +10,8 @@
 #include "result.h"
 
 struct rows {
-  struct result *result;         /* borrows */
-  struct tally **tallies;        /* borrows: one a lane */
+  struct result *result;           /* borrows */
+  struct tally **tallies;          /* borrows: one a lane */
   const struct schedule *schedule; /* borrows; NULL = closed loop */
   uint32_t lanes;
   uint32_t second;   /* of the row that is open */

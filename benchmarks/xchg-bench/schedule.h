@@ -18,12 +18,12 @@
 #include "core/base.h"
 
 struct schedule {
-  double from, to;    /* exchanges a second */
-  double lead_s;      /* at the rate ${from}, before the ramp */
-  double ramp_s;      /* 0 = constant */
-  double lead_count;  /* exchanges before the ramp */
-  double ramp_count;  /* exchanges within it */
-  double slope;       /* (to - from) / ramp_s */
+  double from, to;   /* exchanges a second */
+  double lead_s;     /* at the rate ${from}, before the ramp */
+  double ramp_s;     /* 0 = constant */
+  double lead_count; /* exchanges before the ramp */
+  double ramp_count; /* exchanges within it */
+  double slope;      /* (to - from) / ramp_s */
 };
 
 /**

@@ -1,9 +1,9 @@
 /*
  * svg: numbers to pixels.
  *
- * The picture is WIDTH by HEIGHT units and scales with the page.  Ticks of a linear axis are 1, 2 or
- * 5 times a power of ten, five to ten of them; those of a logarithmic one the powers of ten, and 2
- * and 5 times them where it spans less than three.
+ * The picture is WIDTH by HEIGHT units and scales with the page.  Ticks of a linear axis are 1, 2
+ * or 5 times a power of ten, five to ten of them; those of a logarithmic one the powers of ten, and
+ * 2 and 5 times them where it spans less than three.
  *
  *   +--------- title ---------+
  *   | y  |                    |    the plot: LEFT..RIGHT by TOP..BOTTOM
@@ -122,12 +122,13 @@ static size_t choose_ticks(const struct svg_axis *axis, double ticks[TICKS_MAX])
   if (axis->is_log) {
     size_t per_decade = axis->max / axis->min < 1e3 ? 3 : 1;
     double power = pow(10, floor(log10(axis->min)));
-    for (; power <= axis->max && count < TICKS_MAX; power *= 10) {
+    while (power <= axis->max && count < TICKS_MAX) {
       for (size_t i = 0; i < per_decade && count < TICKS_MAX; i++) {
         double tick = power * steps[i];
         if (tick >= axis->min * 0.999999 && tick <= axis->max * 1.000001)
           ticks[count++] = tick;
       }
+      power *= 10;
     }
     return count;
   }

@@ -34,8 +34,8 @@ struct tally {
   bool open_loop;
   bool connecting; /* before the run: errors count, and nothing else does */
 
-  uint64_t begun;  /* exchanges in flight */
-  uint64_t ended;  /* within the window, as success or error */
+  uint64_t begun; /* exchanges in flight */
+  uint64_t ended; /* within the window, as success or error */
   uint64_t exchanges, bytes_in, bytes_out;
   uint64_t late, late_max_ns, dropped;
   uint64_t errors[BENCH_ERRORS];

@@ -17,6 +17,11 @@ from clients import serve
 from xchgd import TOP, receive_exactly, reset
 
 
+def read_json(path):
+    with open(path) as stream:
+        return json.load(stream)
+
+
 class Right(unittest.TestCase):
     """Goal: against a server that does its work, every exchange is counted and none is an error."""
 
@@ -203,7 +208,7 @@ class Together(unittest.TestCase):
             self.assertEqual([process.wait(RUN_LIMIT) for process in running], [0, 0])
             ran = bench("merge", *paths[:2], "--json", paths[2])
             self.assertEqual(ran.returncode, 0, ran.stderr)
-            a, b, both = (json.load(open(path)) for path in paths)  # noqa: SIM115
+            a, b, both = map(read_json, paths)
             self.assertEqual(both["exchanges"], a["exchanges"] + b["exchanges"])
             self.assertEqual(both["latency_us"]["count"], a["latency_us"]["count"] + b["latency_us"]["count"])
             self.assertEqual(both["latency_us"]["max"], max(a["latency_us"]["max"], b["latency_us"]["max"]))

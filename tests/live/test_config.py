@@ -1,4 +1,5 @@
-"""The configuration from outside: flags, faults, what is ignored, what is explained (contract, section 4)."""
+"""The configuration from outside: flags, faults, what is ignored, what is explained (contract,
+section 4)."""
 
 import re
 import resource
@@ -115,7 +116,8 @@ class Explain(unittest.TestCase):
         return lines
 
     def test_every_variable(self):
-        """Each variable is one line that begins with its name; its default and that it is one are in it."""
+        """Each variable is one line that begins with its name; its default and that it is one are
+        in it."""
         lines = self.explain()
         self.assertEqual(sorted(lines), sorted(f"XCHG_{name}" for name in VARIABLES))
         for name, value in dict(EXCHANGE="greet", LISTEN=":7000", BACKLOG="4096", MODEL="pool",
@@ -294,7 +296,8 @@ class Start(unittest.TestCase):
         return [line for line in server.lines if "level=warn" in line]
 
     def test_backlog_warning(self):
-        """A backlog over somaxconn is a warning that names the variable; the default is none where it fits."""
+        """A backlog over somaxconn is a warning that names the variable; the default is none where
+        it fits."""
         with open("/proc/sys/net/core/somaxconn") as f:
             most = int(f.read())
         with Server(XCHG_BACKLOG=str(most + 1)) as server:

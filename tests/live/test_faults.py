@@ -18,7 +18,8 @@ def limit_descriptors(count):
 
 class Descriptors(unittest.TestCase):
     def serve_all(self, server, clients):
-        """Serve whoever has been greeted until everybody was; how long the first new one took to be greeted."""
+        """Serve whoever has been greeted until everybody was; how long the first new one took to
+        be greeted."""
         poll = select.poll()
         waiting = {client.fileno(): client for client in clients}
         for client in clients:
@@ -42,7 +43,8 @@ class Descriptors(unittest.TestCase):
         self.assertLess(sum(map(len, server.lines)) - written, 2048)
 
     def served_and_waiting(self, clients, least):
-        """Divide the clients, once nothing happens any more, into those that have their greeting and those that have not."""
+        """Divide the clients, once nothing happens any more, into those that have their greeting
+        and those that have not."""
         self.assertFalse(is_silent(clients[least - 1], LIMIT))
         ready, waiting = [], clients
         while more := select.select(waiting, [], [], 0.4)[0]:
@@ -60,7 +62,8 @@ class Descriptors(unittest.TestCase):
         self.assertLessEqual(time.monotonic() - start, 0.12 * SLOW)
 
     def test_few_descriptors(self):
-        """A start with 64 descriptors and 200 clients: nothing spins, everybody is served in the end."""
+        """A start with 64 descriptors and 200 clients: nothing spins, everybody is served in the
+        end."""
         with Server(preexec=limit_descriptors(64), XCHG_WORKERS="2") as server:
             clients = [server.connect() for _ in range(200)]
             served, waiting = self.served_and_waiting(clients, 10)
@@ -72,7 +75,8 @@ class Descriptors(unittest.TestCase):
             self.assertEqual(server.stop()["finished"], len(waiting))
 
     def test_emfile(self):
-        """Descriptors run out under way: no spinning, one line at the begin and one at the end, nobody notices."""
+        """Descriptors run out under way: no spinning, one line at the begin and one at the end,
+        nobody notices."""
         with Server(XCHG_WORKERS="2") as server:
             with server.connect() as early:
                 receive_exactly(early, 20)
@@ -116,7 +120,8 @@ class Descriptors(unittest.TestCase):
 @unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
 class Accept(unittest.TestCase):
     def serve(self, error, when, count=20):
-        """Serve ${count} clients while accept4 fails so; the totals, and the lines beyond the usual."""
+        """Serve ${count} clients while accept4 fails so; the totals, and the lines beyond the
+        usual."""
         with Server(wrap=strace(f"accept4:error={error}:when={when}")) as server:
             before = len(server.remarks())
             clients = [server.connect() for _ in range(count)]
@@ -142,7 +147,8 @@ class Accept(unittest.TestCase):
         self.serve("EINTR", "1+2")
 
     def test_out_of_something(self):
-        """Without descriptors, buffers or memory accepting pauses and resumes; a line at the begin, one at the end."""
+        """Without descriptors, buffers or memory accepting pauses and resumes; a line at the
+        begin, one at the end."""
         for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"]:
             with self.subTest(error):
                 totals, lines = self.serve(error, "2..4")
@@ -172,7 +178,8 @@ class Queues(unittest.TestCase):
             self.assertEqual(server.stop()["finished"], 400)
 
     def test_full_refuses(self):
-        """With every queue full under refuse a client has its whole exchange or is closed, and is counted so."""
+        """With every queue full under refuse a client has its whole exchange or is closed, and is
+        counted so."""
         with Server(XCHG_QUEUE="1", XCHG_WORKERS="1", XCHG_OVERLOAD="refuse") as server:
             server.pause()
             clients = [server.connect() for _ in range(400)]
@@ -307,7 +314,8 @@ class Peers(unittest.TestCase):
             self.assertEqual(server.stop()["finished"], 1)
 
     def test_early_writer_keeps_the_greeting(self):
-        """A client that sends far more than its message before it reads does not lose the greeting to a reset."""
+        """A client that sends far more than its message before it reads does not lose the greeting
+        to a reset."""
         with Server() as server:
             for _ in range(20):
                 with server.connect() as client:
@@ -354,7 +362,8 @@ class Peers(unittest.TestCase):
 class Memory(unittest.TestCase):
     @unittest.skipUnless(PLAIN, "needs an address space that nobody else uses")
     def test_no_memory(self):
-        """Without memory the connections that need more end, counted as memory; the rest and the process live."""
+        """Without memory the connections that need more end, counted as memory; the rest and the
+        process live."""
         with Server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_WORKERS="1",
                     XCHG_MESSAGE_TIMEOUT="0") as server:
             with server.connect() as steady:
@@ -383,7 +392,8 @@ class Memory(unittest.TestCase):
 
 class Flood(unittest.TestCase):
     def test_firehose(self):
-        """A client that sends and reads as fast as it can does not keep its worker from the others."""
+        """A client that sends and reads as fast as it can does not keep its worker from the
+        others."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as server:
             with server.connect() as hose, server.connect() as other:
                 hose.setblocking(False)
@@ -405,7 +415,8 @@ class Flood(unittest.TestCase):
             server.stop()
 
     def test_many_at_once(self):
-        """As many connections as the descriptors of this process allow, at most 5,000, are served at once."""
+        """As many connections as the descriptors of this process allow, at most 5,000, are served
+        at once."""
         count = min(5000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200)
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft[1], soft[1]))

@@ -1,7 +1,5 @@
-"""The life of the process: start, listeners, signals, log, exit codes (contract, section 5)."""
+"""The life of the process: start, listeners, signals, exit codes (contract, section 5)."""
 
-import fcntl
-import json
 import os
 import shutil
 import signal
@@ -11,8 +9,8 @@ import subprocess
 import tempfile
 import unittest
 
-from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, check_totals,
-                   environment, greet, numbers, parse_logfmt, receive_all, receive_exactly, run)
+from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, environment, greet,
+                   numbers, receive_all, receive_exactly, run)
 
 
 class Case(unittest.TestCase):
@@ -81,7 +79,8 @@ class Listeners(Case):
             self.assertEqual(server.stop()["finished"], 2)
 
     def test_unix_mode(self):
-        """A UNIX socket has the mode that was asked for, whatever the umask, serves, and goes at a clean stop."""
+        """A UNIX socket has the mode that was asked for, whatever the umask, serves, and goes at a
+        clean stop."""
         for mode in [0o600, 0o666]:
             with Server(XCHG_LISTEN=f"unix:{self.path()};mode=0{mode:o}",
                         preexec=lambda: os.umask(0o77)) as server:
@@ -113,7 +112,8 @@ class Listeners(Case):
             server.stop()
 
     def test_unix_foreign(self):
-        """A file that is no socket is exit 69 and is left as it was; so is a path that cannot be."""
+        """A file that is no socket is exit 69 and is left as it was; so is a path that cannot
+        be."""
         with open(self.path(), "w") as f:
             f.write("precious")
         self.assertIn(self.path(), self.refused(69, XCHG_LISTEN=f"unix:{self.path()}"))
@@ -157,7 +157,8 @@ class Listeners(Case):
 
 class Start(Case):
     def test_thread_names(self):
-        """The threads bear their contract names, a worker's with its number, and there is no other."""
+        """The threads bear their contract names, a worker's with its number, and there is no
+        other."""
         with Server(XCHG_WORKERS="3") as server:
             clients = [server.connect() for _ in range(3)]  # one for each worker
             for client in clients:
@@ -177,7 +178,8 @@ class Start(Case):
                                              "xchg-work-2", "xchgd"])
 
     def test_notify(self):
-        """READY=1 comes once everything listens, STOPPING=1 at the stop; by path and by abstract name."""
+        """READY=1 comes once everything listens, STOPPING=1 at the stop; by path and by abstract
+        name."""
         for kind in [dict(folder=self.folder), dict(abstract=f"xchg-test-{os.getpid()}")]:
             with self.subTest(kind), Notify(**kind) as notify, \
                     Server(NOTIFY_SOCKET=notify.address, XCHG_LISTEN=f"unix:{self.path()}",
@@ -197,7 +199,8 @@ class Start(Case):
                 server.stop()
 
     def test_closed_streams(self):
-        """Closed standard streams are no trouble: no socket takes their numbers, and everything is served."""
+        """Closed standard streams are no trouble: no socket takes their numbers, and everything is
+        served."""
         def close():
             for fd in range(3):
                 os.close(fd)
@@ -359,145 +362,6 @@ class Signals(Case):
             server.stop()
 
 
-class Log(Case):
-    def test_levels(self):
-        """listening, stats and stopped are one line each at every level, and at error there is nothing else."""
-        for level in ["error", "warn", "info", "debug"]:
-            with self.subTest(level), Server(XCHG_LOG_LEVEL=level) as server:
-                with server.connect() as client:
-                    greet(client)
-                stats = server.wait_stats(lambda s: s["finished"] == 1)
-                check_totals(stats)
-                for name in ["open", "wakes", "stale", "accept_errors", "accept_pauses", "messages",
-                             "bytes_in", "bytes_out"]:
-                    self.assertIn(name, stats)
-                self.assertEqual((stats["messages"], stats["bytes_in"], stats["bytes_out"]),
-                                 (1, 6, 20))
-                server.stop()
-                self.assertEqual(len(server.messages("listening")), 1)
-                self.assertEqual(len(server.messages("stopped")), 1)
-                if level == "error":
-                    kinds = [parse_logfmt(line).get("msg") for line in server.lines]
-                    self.assertEqual(set(kinds), {"listening", "stats", "stopped"})
-
-    def test_nothing_per_connection(self):
-        """At info the log is as long with thirty connections as with none, rude ones included."""
-        counts = []
-        for clients in [0, 30]:
-            with Server(XCHG_MAX_MESSAGE="4") as server:
-                for i in range(clients):
-                    with server.connect() as client:
-                        client.sendall(b"too long for this\0" if i % 2 else b"x\0")
-                        client.shutdown(socket.SHUT_WR)
-                        receive_all(client)
-                server.wait_stats(lambda s: s["accepted"] == clients and s["open"] == 0)
-                server.stop()
-                counts.append(len(server.remarks()))
-        self.assertEqual(counts[0], counts[1])
-
-    def test_logfmt(self):
-        """Every line begins with time, level and msg, and is printable ASCII."""
-        with Server(XCHG_LOG_LEVEL="debug", XCHG_BACKLOG="2147483647") as server:
-            with server.connect() as client:
-                greet(client)
-            server.stop()
-            for line in server.lines:
-                self.assertEqual(list(parse_logfmt(line))[:3], ["time", "level", "msg"], line)
-                self.assertRegex(line, r"^[ -~]+$")
-
-    def test_json(self):
-        """With the JSON format every line is one JSON object with time, level and msg; totals are numbers."""
-        with Server(XCHG_LOG_FORMAT="json", XCHG_LOG_LEVEL="debug",
-                    XCHG_BACKLOG="2147483647") as server:
-            with server.connect() as client:
-                greet(client)
-            server.wait_stats(lambda s: s["finished"] == 1)
-            server.stop()
-            for line in server.lines:
-                self.assertTrue({"time", "level", "msg"} <= set(json.loads(line)), line)
-            stopped = json.loads(server.lines[-1])
-            self.assertEqual((stopped["msg"], stopped["accepted"]), ("stopped", 1))
-
-    def quiet(self, notify, **streams):
-        """Serve and stop with an stderr that takes nothing; the caller's streams."""
-        with Server(NOTIFY_SOCKET=notify.address, XCHG_LISTEN=f"unix:{self.path()}",
-                    XCHG_LOG_LEVEL="debug", **streams) as server:
-            notify.wait("READY=1")
-            for _ in range(20):
-                greet(self.unix_client(self.path()))
-                server.process.send_signal(signal.SIGUSR1)
-            greet(self.unix_client(self.path()))
-            yield server
-            server.stop()
-
-    def test_full_disk(self):
-        """A log that goes to a full disk costs the lines and nothing else."""
-        with Notify(self.folder) as notify, open("/dev/full", "wb") as full:
-            for _ in self.quiet(notify, stderr=full.fileno()):
-                pass
-
-    def test_full_pipe(self):
-        """A pipe that nobody reads blocks nothing, keeps its flags, and gets lines again once it is read."""
-        read_end, write_end = self.full_pipe()
-        with Notify(self.folder) as notify:
-            for server in self.quiet(notify, stderr=write_end):
-                self.assertFalse(fcntl.fcntl(write_end, fcntl.F_GETFL) & os.O_NONBLOCK)
-                data = b""
-                os.set_blocking(read_end, False)
-                while data.count(b"x") < self.stuffing:
-                    data += os.read(read_end, 65536)
-                os.set_blocking(read_end, True)
-                server.process.send_signal(signal.SIGUSR1)
-                while b"msg=stats" not in data or not data.endswith(b"\n"):
-                    data += os.read(read_end, 65536)
-
-    def test_full_pipe_at_the_stop(self):
-        """A pipe that nobody reads does not keep the server from stopping."""
-        _, write_end = self.full_pipe()
-        with Notify(self.folder) as notify:
-            for _ in self.quiet(notify, stderr=write_end):
-                pass
-
-    def full_pipe(self):
-        read_end, write_end = os.pipe()
-        self.addCleanup(os.close, read_end)
-        self.addCleanup(os.close, write_end)
-        os.set_blocking(write_end, False)
-        self.stuffing = 0
-        for size in [4096, 1]:
-            try:
-                while True:
-                    self.stuffing += os.write(write_end, size * b"x")
-            except BlockingIOError:
-                pass
-        os.set_blocking(write_end, True)
-        return read_end, write_end
-
-    def test_reader_is_gone(self):
-        """A pipe whose reader is gone costs the lines and nothing else."""
-        read_end, write_end = os.pipe()
-        os.close(read_end)
-        self.addCleanup(os.close, write_end)
-        with Notify(self.folder) as notify:
-            for _ in self.quiet(notify, stderr=write_end):
-                pass
-
-    def test_socket(self):
-        """An stderr that is a full socket (a service manager's journal) blocks nothing either."""
-        left, right = socket.socketpair()
-        self.addCleanup(left.close)
-        self.addCleanup(right.close)
-        right.setblocking(False)
-        try:
-            while right.send(4096 * b"x"):
-                pass
-        except BlockingIOError:
-            right.setblocking(True)
-        with Notify(self.folder) as notify:
-            for _ in self.quiet(notify, stderr=right.fileno()):
-                pass
-
-
 class Totals(Case):
     def test_mixed_and_rude(self):
         """After a mixed load the totals of the stopped line add up and are those of the clients."""
@@ -513,7 +377,8 @@ class Totals(Case):
                                                         "closed_too_long")], [30, 15, 15])
 
     def test_stats_line_is_the_stopped_line(self):
-        """What the last stats line said is what the stopped line says, and open is in stats alone."""
+        """What the last stats line said is what the stopped line says, and open is in stats
+        alone."""
         with Server() as server:
             with server.connect() as client:
                 greet(client)

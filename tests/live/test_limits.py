@@ -1,4 +1,5 @@
-"""Limits and time-outs: who is admitted, how long anything may take, how much memory a peer can claim (contract, section 4).
+"""Limits and time-outs: who is admitted, how long anything may take, how much memory a peer can
+claim (contract, section 4).
 
 A time-out is measured by the client: from before the act that starts the server's clock (so that an early end shows), and from
 after it (so that a late one does). It may be 10 % or 100 ms late, twice where progress is asked, and SLACK for the machine.
@@ -94,7 +95,8 @@ class Admission(Case):
             server.stop()
 
     def test_per_address(self):
-        """A third connection of one address is closed; another address, or a free place, is served."""
+        """A third connection of one address is closed; another address, or a free place, is
+        served."""
         with Server(XCHG_MAX_PER_IP="2") as server:
             held = [server.connect(source="127.0.0.2") for _ in range(2)]
             for client in held:
@@ -120,7 +122,8 @@ class Admission(Case):
             server.stop()
 
     def test_limit_waits(self):
-        """At the limit under wait, the next client waits in the backlog and is served when one leaves."""
+        """At the limit under wait, the next client waits in the backlog and is served when one
+        leaves."""
         with Server(XCHG_MAX_CONNECTIONS="2", XCHG_WORKERS="2") as server:
             clients = [server.connect() for _ in range(4)]
             for client in clients[:2]:
@@ -150,7 +153,8 @@ class Admission(Case):
 
 class Timeouts(Case):
     def test_idle(self):
-        """An idle connection is cut after the idle time-out, counted from the last byte; nobody of many early."""
+        """An idle connection is cut after the idle time-out, counted from the last byte; nobody of
+        many early."""
         with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="600ms") as server:
             clients = [server.connect() for _ in range(20)]
             first = time.monotonic()
@@ -204,7 +208,8 @@ class Timeouts(Case):
             self.ends(server, "message")
 
     def test_byte_by_byte(self):
-        """A client that sends a byte from time to time is cut by the message time-out all the same."""
+        """A client that sends a byte from time to time is cut by the message time-out all the
+        same."""
         for exchange, timeout in [("greet", 0.8), ("echo", 0.8)]:
             with self.subTest(exchange), \
                     Server(XCHG_EXCHANGE=exchange, XCHG_FRAME="nul", XCHG_GREETING="none",
@@ -249,7 +254,8 @@ class Timeouts(Case):
             self.assertEqual(server.stop()["finished"], 1)
 
     def test_pause(self):
-        """After a pause of the whole process over every time-out nobody is cut whose bytes are there."""
+        """After a pause of the whole process over every time-out nobody is cut whose bytes are
+        there."""
         for variables in [dict(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="400ms"),
                           dict(XCHG_EXCHANGE="line", XCHG_MESSAGE_TIMEOUT="400ms"),
                           dict(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_IDLE_TIMEOUT="400ms",
@@ -275,7 +281,8 @@ class Timeouts(Case):
                 self.assertEqual(server.stop()["finished"], 100)
 
     def test_linger(self):
-        """A client that stays after the half-close is drained for the linger time and not longer."""
+        """A client that stays after the half-close is drained for the linger time and not
+        longer."""
         with Server(XCHG_LINGER="500ms") as server:
             before = time.monotonic()
             with server.connect() as client:
@@ -289,7 +296,8 @@ class Timeouts(Case):
 
 class Output(Case):
     def flood(self, client, most):
-        """Send up to ${most} bytes until the server takes no more for a while; how many were sent."""
+        """Send up to ${most} bytes until the server takes no more for a while; how many were
+        sent."""
         client.setblocking(False)
         sent = 0
         while sent < most:
@@ -321,7 +329,8 @@ class Output(Case):
             self.ends(server, "write")
 
     def test_slow_reader(self):
-        """A reader that is slow but reads is not cut, though the socket is not writable for several time-outs."""
+        """A reader that is slow but reads is not cut, though the socket is not writable for
+        several time-outs."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
                     XCHG_SNDBUF="1MiB") as server:
             with server.connect(rcvbuf=16384) as client:
@@ -339,7 +348,8 @@ class Output(Case):
             self.assertEqual((totals["closed_write"], totals["finished"]), (0, 1))
 
     def test_idle_while_reading(self):
-        """The idle time-out is prolonged while output waits and keeps being acknowledged, and only then."""
+        """The idle time-out is prolonged while output waits and keeps being acknowledged, and only
+        then."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="0", XCHG_IDLE_TIMEOUT="1s") as server:
             with server.connect(rcvbuf=16384) as client:
                 sent = self.flood(client, 64 << 20)
@@ -356,7 +366,8 @@ class Output(Case):
             self.ends(server, "idle")
 
     def test_pending_bounds(self):
-        """Clients that pipeline and never read claim XCHG_MAX_PENDING and a reply each, not more."""
+        """Clients that pipeline and never read claim XCHG_MAX_PENDING and a reply each, not
+        more."""
         count, pending = 20, 64 << 10
         with Server(XCHG_EXCHANGE="echo", XCHG_MAX_PENDING="64KiB", XCHG_SNDBUF="16KiB",
                     XCHG_WORKERS="2") as server:
@@ -411,7 +422,8 @@ class Output(Case):
 
 class Lifetime(Case):
     def test_lifetime(self):
-        """A connection that keeps talking ends after its lifetime, shortened by 10 % at most, with all replies."""
+        """A connection that keeps talking ends after its lifetime, shortened by 10 % at most, with
+        all replies."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="1s") as server:
             before = time.monotonic()
             with server.connect() as client:

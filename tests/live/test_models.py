@@ -60,7 +60,8 @@ class Models(unittest.TestCase):
                 self.assertEqual((totals["accepted"], totals["finished"]), (20, 20))
 
     def test_reasons_add_up(self):
-        """Ends of several kinds reach their counters through a child, a thread or the only thread."""
+        """Ends of several kinds reach their counters through a child, a thread or the only
+        thread."""
         for context in self.each(XCHG_FRAME="u16", XCHG_GREETING="none", XCHG_REPLY="echo",
                                  XCHG_MAX_MESSAGE="8", XCHG_MESSAGES="1"):
             with context as server:
@@ -133,7 +134,8 @@ class Models(unittest.TestCase):
                     server.stop()
 
     def test_ignored_variables(self):
-        """Variables of the pool are ignored with one warning that names them, and with none where none is set."""
+        """Variables of the pool are ignored with one warning that names them, and with none where
+        none is set."""
         names = dict(XCHG_WORKERS="2", XCHG_QUEUE="8", XCHG_DISPATCH="least", XCHG_PIN="on",
                      XCHG_SPIN="1ms")
         for context in self.each(**names):
@@ -268,7 +270,8 @@ class Refused(unittest.TestCase):
 
     @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
     def test_thread(self):
-        """A thread that is refused is tried again; the first clone of a thread is let pass: the start's own."""
+        """A thread that is refused is tried again; the first clone of a thread is let pass: the
+        start's own."""
         self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")
 
 

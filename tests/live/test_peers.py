@@ -1,17 +1,27 @@
-"""The baselines of the benchmarks answer right: a comparison with a server that does not is worth nothing.
+"""The baselines of the benchmarks answer right: a comparison with a server that does not is worth nothing. And the runner that compares.
 
-Each program of benchmarks/peers is asked both exchanges; one that is not built (`make peers` builds them) is skipped by name.
+Each program of benchmarks/peers is asked its exchanges; one that is not built (`make peers` builds them) is skipped by name.
 """
 
 import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import unittest
 
-from xchgd import GREETING, LIMIT, PROGRAM, receive_all, receive_exactly
+from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, TOP, receive_all, receive_exactly
 
+RUNNER = os.path.join(TOP, "benchmarks", "runner")
+sys.path.insert(0, RUNNER)
+import counts  # noqa: E402
+import render  # noqa: E402
+import stats  # noqa: E402
+import worklist  # noqa: E402
+import servers  # noqa: E402
+
+BUILD = os.path.dirname(PROGRAM)
 PEERS = os.path.join(os.path.dirname(PROGRAM), "peers")
 ONE_AT_A_TIME = ("iterative",)
 NAMES = ("bare", "bare_et", "reuseport", "libevent_raw", "libevent_bev", "libuv", "uring", "iterative", "fork", "thread")
@@ -177,6 +187,101 @@ class RequestLoop(unittest.TestCase):
             self.assertEqual(report["bytes_in"], 4 * report["exchanges"])
             ended, _ = self.load(peer, "--any", "1:2", "--request", "?", "--answer", "a..c")
             self.assertEqual(ended.returncode, 1)
+
+
+class Figures(unittest.TestCase):
+    """The runner's arithmetic, against figures that were worked out by hand."""
+
+    def test_the_spread_leaves_out_one_at_each_end_from_five_values_on(self):
+        self.assertEqual(stats.spread([5, 1, 3, 2, 4, 100]), {"median": 3.5, "low": 2, "high": 5, "count": 6})
+        self.assertEqual(stats.spread([3, 1, 2]), {"median": 2, "low": 1, "high": 3, "count": 3})
+        self.assertEqual(stats.spread([None, 7])["median"], 7)
+        self.assertIsNone(stats.spread([None]))
+
+    def test_a_ratio_is_the_median_of_the_pairs_ratios(self):
+        # The ratio of the medians would be 3 / 4.
+        pairs = [({"x": 1.0}, {"x": 4.0}), ({"x": 3.0}, {"x": 2.0}), ({"x": 9.0}, {"x": 8.0})]
+        self.assertEqual(stats.ratios(pairs, "x")["median"], 1.125)
+        self.assertEqual(stats.ratios([*pairs, ({"x": None}, {"x": 1.0}), ({"x": 1.0}, {"x": 0})], "x")["count"], 3)
+
+    def test_calls_per_exchange_leave_the_set_up_out(self):
+        self.assertEqual(counts.per_exchange((300 + 2 * 1000, 1000), (300 + 2 * 9000, 9000)), 2.0)
+        self.assertIsNone(counts.per_exchange((None, 1000), (18000, 9000)))
+
+    def test_every_row_of_the_work_list_has_a_server(self):
+        for series in worklist.SERIES:
+            for name in [series.baseline, *series.rows, *series.quick]:
+                self.assertIn(name, servers.BY_NAME, series.name)
+            self.assertLessEqual(set(series.quick), set(series.rows), series.name)
+            self.assertIn(series.half_rate_of, [None, *worklist.BY_NAME], series.name)
+
+    def test_bytes_are_spelt_as_the_peers_read_them(self):
+        self.assertEqual(servers.escape(b"a\\\r\0\xff"), r"a\x5c\x0d\x00\xff")
+
+
+class Runner(unittest.TestCase):
+    """bench.py for two short rows, against real servers and one that crashes."""
+
+    def bench(self, folder, build, only):
+        command = [sys.executable, os.path.join(RUNNER, "bench.py"), "--build", build, "--quick", "--pairs", "1", "--only", only, "--output", folder,
+                   "--document", os.path.join(folder, "page.md")]
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=10 * LIMIT)
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+        with open(os.path.join(folder, "bench.json")) as stream:
+            return ended.stdout, json.load(stream)
+
+    def setUp(self):
+        for name in ("xchg-bench", "peers/bare", "peers/request_loop", "peers/bare_answer"):
+            if not os.access(os.path.join(BUILD, name), os.X_OK):
+                self.skipTest(f"{name} is not built")
+        if not PLAIN:
+            self.skipTest("measures the program as it ships")
+
+    def test_rows_pairs_and_pages(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text, report = self.bench(folder, BUILD, "echo-1/xchgd,mn-64/xchgd")
+            self.assertEqual([s["name"] for s in report["series"]], ["echo-1", "mn-64"])
+            for series in report["series"]:
+                row, = series["rows"]
+                self.assertEqual((row["server"], row["pairs"], row["failures"]), ("xchgd", 1, []))
+                for figure in ("rate", "cpu_us", "p50_us", "p99_us"):
+                    self.assertGreater(row["values"][figure], 0, figure)
+                    self.assertGreater(row["ratios"][figure]["median"], 0, figure)
+                self.assertIn(series["title"], text)
+                if report["syscalls_by"]:
+                    self.assertGreater(row["syscalls"], 1.9)
+                    self.assertLess(series["baseline_syscalls"], 3.5)
+            with open(os.path.join(folder, "bench.html")) as stream:
+                html = stream.read()
+            self.assertEqual(html.count("<svg"), 2)
+            self.assertNotIn("http:", html)
+            self.assertNotIn("https:", html)
+            with open(os.path.join(folder, "page.md")) as stream:
+                page = stream.read()
+            self.assertEqual(page, render.markdown(report))
+            self.assertIn("| xchgd |", page)
+
+    def test_a_server_that_crashes_costs_its_row(self):
+        crashing = """#!{python}
+import os, socket
+listener = socket.create_server(("127.0.0.1", 0))
+print("listening 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
+listener.accept()
+os.kill(os.getpid(), 9)
+""".format(python=sys.executable)
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "peers"))
+            for name in ("xchgd", "xchg-bench", "peers/bare", "peers/bare_et"):
+                os.symlink(os.path.join(BUILD, name), os.path.join(folder, name))
+            with open(os.path.join(folder, "peers", "libuv"), "w") as stream:
+                stream.write(crashing)
+            os.chmod(os.path.join(folder, "peers", "libuv"), 0o755)
+            text, report = self.bench(folder, folder, "echo-1/libuv,echo-1/bare-et,echo-1/io_uring")
+            rows = {row["server"]: row for row in report["series"][0]["rows"]}
+            self.assertEqual(rows["libuv"]["failures"], ["the server ended by signal 9"])
+            self.assertEqual((rows["libuv"]["pairs"], rows["bare-et"]["pairs"]), (0, 1))
+            self.assertIn("the server ended by signal 9", text)
+            self.assertRegex(text, "skipped: io_uring: .*/peers/uring is not built")
 
 
 if __name__ == "__main__":

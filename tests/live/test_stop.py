@@ -1,4 +1,5 @@
-"""The stop: nobody whose handshake was complete is lost, what has begun completes (contract, section 5)."""
+"""The stop: nobody whose handshake was complete is lost, what has begun completes (contract,
+section 5)."""
 
 import ctypes
 import errno
@@ -127,7 +128,8 @@ class Load:
                                      f"{len(self.clients)} open")
 
     def end(self):
-        """The server is gone: whoever's handshake is complete has had everything, or is lost; the rest gives up."""
+        """The server is gone: whoever's handshake is complete has had everything, or is lost; the
+        rest gives up."""
         self.going = False
         while self.turn(0):
             pass
@@ -139,7 +141,8 @@ class Load:
 
 class UnderLoad(unittest.TestCase):
     def stop_under_load(self, after, **variables):
-        """Start, load, SIGTERM after so many exchanges, run the load until the exit; nobody is lost."""
+        """Start, load, SIGTERM after so many exchanges, run the load until the exit; nobody is
+        lost."""
         with Server(**variables) as server:
             load = Load(server.addresses[0])
             load.until(lambda: load.done >= after)
@@ -152,7 +155,8 @@ class UnderLoad(unittest.TestCase):
             self.assertLessEqual(load.refused, {errno.ECONNREFUSED, errno.ENOENT})
 
     def test_tcp(self):
-        """Fifty stops under forty clients that connect, talk and close: no one with a handshake is lost, exit 0."""
+        """Fifty stops under forty clients that connect, talk and close: no one with a handshake is
+        lost, exit 0."""
         for i in range(50):
             with self.subTest(i):
                 self.stop_under_load(100 + 7 * i)
@@ -166,14 +170,16 @@ class UnderLoad(unittest.TestCase):
                     self.assertEqual(os.listdir(folder), [])
 
     def test_limited(self):
-        """The same with most of the clients held back in the backlog, by the limit or by full queues."""
+        """The same with most of the clients held back in the backlog, by the limit or by full
+        queues."""
         for variables in [dict(XCHG_MAX_CONNECTIONS="2"), dict(XCHG_QUEUE="1", XCHG_WORKERS="1")]:
             for i in range(3):
                 with self.subTest(variables):
                     self.stop_under_load(100 + 50 * i, **variables)
 
     def test_no_grace(self):
-        """A grace of 0 still serves everybody in the accept queue, on loopback where handshakes take no time."""
+        """A grace of 0 still serves everybody in the accept queue, on loopback where handshakes
+        take no time."""
         with Server(XCHG_STOP_GRACE="0") as server:
             server.pause()
             clients = [server.connect() for _ in range(100)]
@@ -213,7 +219,8 @@ class Case(unittest.TestCase):
 
 class Live(Case):
     def test_idle_endless(self):
-        """An endless connection between messages is half-closed, drained, and counts as finished."""
+        """An endless connection between messages is half-closed, drained, and counts as
+        finished."""
         server = self.server(XCHG_EXCHANGE="echo")
         clients = [server.connect() for _ in range(5)]
         for client in clients:
@@ -228,7 +235,8 @@ class Live(Case):
         self.assert_took(start, 0, 1)
 
     def test_linger_bounds_the_drain(self):
-        """A client that does not close after the half-close holds the stop for the linger time at most."""
+        """A client that does not close after the half-close holds the stop for the linger time at
+        most."""
         server = self.server(XCHG_EXCHANGE="echo", XCHG_LINGER="500ms")
         client = server.connect()
         self.addCleanup(client.close)
@@ -250,7 +258,8 @@ class Live(Case):
         self.assertEqual(server.finish()["closed_drain"], 1)
 
     def test_begun_endless(self):
-        """A message that has begun is completed and answered, then the connection ends as finished."""
+        """A message that has begun is completed and answered, then the connection ends as
+        finished."""
         server = self.server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0")
         with server.connect() as client:
             client.sendall(b"ab\ncd")
@@ -400,7 +409,8 @@ class Listener(Case):
         self.assertTrue(is_cut(clients[0]))
 
     def test_refusing(self):
-        """Under refuse the stop does not wait for a free place: who is in the queue is refused and counted."""
+        """Under refuse the stop does not wait for a free place: who is in the queue is refused and
+        counted."""
         server = self.server(XCHG_MAX_CONNECTIONS="1", XCHG_OVERLOAD="refuse")
         with server.connect() as first:
             receive_exactly(first, 20)
@@ -419,7 +429,8 @@ class Listener(Case):
         return len(listener.getsockopt(socket.SOL_SOCKET, SO_GET_FILTER, 1024))
 
     def test_passed_is_left(self):
-        """A listener from LISTEN_FDS is left as it was: its backlog is the next process's, no filter is on it."""
+        """A listener from LISTEN_FDS is left as it was: its backlog is the next process's, no
+        filter is on it."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             one = self.server(activate=[listener])
             with one.connect() as client:
@@ -433,7 +444,8 @@ class Listener(Case):
             self.assertEqual(two.stop()["finished"], 3)
 
     def test_passed_under_load(self):
-        """From one process to the next over a passed listener, under load, nobody is lost and nobody refused."""
+        """From one process to the next over a passed listener, under load, nobody is lost and
+        nobody refused."""
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             load = Load("127.0.0.1:%d" % listener.getsockname()[1])
             finished = 0
@@ -464,7 +476,8 @@ class Listener(Case):
             server.stop()
 
     def test_own_unix_listener_refuses(self):
-        """After the stop of a UNIX listener nobody can connect, and the successor can bind at once."""
+        """After the stop of a UNIX listener nobody can connect, and the successor can bind at
+        once."""
         listen = f"unix:{self.folder}/socket"
         for _ in range(2):
             server = self.server(XCHG_LISTEN=listen)

@@ -53,8 +53,7 @@ static const struct {
 START_TEST(test_count_is_exact) {
   struct load_server server = {0};
   load_server_start(&server);
-  struct options options =
-      echo_options(server.port, counts[_i].threads, counts[_i].connections);
+  struct options options = echo_options(server.port, counts[_i].threads, counts[_i].connections);
   options.pipeline = counts[_i].pipeline;
   options.count = counts[_i].count;
   options.duration_ns = NEVER;
@@ -316,8 +315,7 @@ END_TEST
  * average; without correction only the exchange of each connection that was under way did.
  */
 START_TEST(test_stall_is_not_omitted) {
-  struct load_server server = {
-      .fault = FAULT_STALL, .after = 100, .stall_ns = 500 * NS_PER_MS};
+  struct load_server server = {.fault = FAULT_STALL, .after = 100, .stall_ns = 500 * NS_PER_MS};
   load_server_start(&server);
   struct options options = echo_options(server.port, 2, 2);
   options.rate = 200;
@@ -357,7 +355,7 @@ END_TEST
 int main(void) {
   Suite *suite = suite_create("load");
   TCase *tcase = tcase_create("load");
-  tcase_set_timeout(tcase, 120);
+  tcase_set_timeout(tcase, 60);
   tcase_add_loop_test(tcase, test_count_is_exact, 0, (int)count_of(counts));
   tcase_add_test(tcase, test_greet);
   tcase_add_test(tcase, test_intervals);

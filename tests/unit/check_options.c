@@ -214,6 +214,15 @@ START_TEST(targets_that_cannot_be_reached_are_refused) {
 }
 END_TEST
 
+/* Each of ${lines}, before an address, is refused with what is wanted instead. */
+static void refuse_each(const char *const *lines, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    char line[256];
+    snprintf(line, sizeof line, "%s 127.0.0.1:1", lines[i]);
+    refuse(line, "want");
+  }
+}
+
 START_TEST(values_out_of_range_are_refused) {
   static const char *const lines[] = {"-t 0",
                                       "-t 1025",
@@ -252,40 +261,21 @@ START_TEST(values_out_of_range_are_refused) {
                                       "--size exp:0",
                                       "--size exp:x",
                                       "--size 2GiB",
-                                      "--size uniform:1,2GiB",
-                                      "--search x",
-                                      "--search p99",
-                                      "--ramp 1:2",
-                                      "--ramp 0:2:1s",
-                                      "--ramp 1:2:0",
-                                      "--ramp 1:2:1s:4",
-                                      "--step 1",
-                                      "--step 1,2",
-                                      "--step @1s",
-                                      "--step 1,@1s",
-                                      "--step 0@1s",
-                                      "--step 1@0",
-                                      "--step ,1@1s",
-                                      "--step 1,,2@1s",
-                                      "--step 1@1s@2s",
-                                      "--slo x",
-                                      "--slo p99<5ms,",
-                                      "--repeat 0",
-                                      "--repeat 1001",
-                                      "--messages -1",
-                                      "--messages x",
-                                      "--frame x",
-                                      "--frame fixed:0",
-                                      "--reply x",
-                                      "--greeting \\q",
-                                      "-x http",
-                                      "--frame fixed:2GiB"};
-  for (size_t i = 0; i < count_of(lines); i++) {
-    char line[256];
-    snprintf(line, sizeof line, "%s 127.0.0.1:1", lines[i]);
-    refuse(line, "want");
-  }
+                                      "--size uniform:1,2GiB"};
+  refuse_each(lines, count_of(lines));
   refuse("--pid 2147483647 127.0.0.1:1", "no such process");
+}
+END_TEST
+
+START_TEST(shapes_and_exchanges_that_are_none_are_refused) {
+  static const char *const lines[] = {
+      "--search x",      "--search p99",      "--ramp 1:2",      "--ramp 0:2:1s",  "--ramp 1:2:0",
+      "--ramp 1:2:1s:4", "--step 1",          "--step 1,2",      "--step @1s",     "--step 1,@1s",
+      "--step 0@1s",     "--step 1@0",        "--step ,1@1s",    "--step 1,,2@1s", "--step 1@1s@2s",
+      "--slo x",         "--slo p99<5ms,",    "--repeat 0",      "--repeat 1001",  "--messages -1",
+      "--messages x",    "--frame x",         "--frame fixed:0", "--reply x",      "--greeting \\q",
+      "-x http",         "--frame fixed:2GiB"};
+  refuse_each(lines, count_of(lines));
 }
 END_TEST
 
@@ -423,6 +413,7 @@ int main(void) {
   tcase_add_test(tcase, targets_are_read);
   tcase_add_test(tcase, targets_that_cannot_be_reached_are_refused);
   tcase_add_test(tcase, values_out_of_range_are_refused);
+  tcase_add_test(tcase, shapes_and_exchanges_that_are_none_are_refused);
   tcase_add_test(tcase, names_of_options_are_checked);
   tcase_add_test(tcase, exchange_faults_speak_of_options);
   tcase_add_test(tcase, what_cannot_work_together_is_refused);

@@ -1,5 +1,5 @@
 /*
- * check_report_text: the lines that scripts look for, and that nothing which matters is left unsaid.
+ * check_report_text: the lines that scripts look for; and nothing that matters is left unsaid.
  */
 #include "xchg-bench/report.h"
 

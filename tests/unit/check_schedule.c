@@ -10,8 +10,7 @@
 #include <math.h>
 
 /* Exchanges wanted by ${ns}. */
-static long double wanted(double from, double to, long double lead, long double ramp,
-                          uint64_t ns) {
+static long double wanted(double from, double to, long double lead, long double ramp, uint64_t ns) {
   long double t = (long double)ns / 1e9L;
   if (t <= lead)
     return from * t;
@@ -74,8 +73,10 @@ static const struct {
   double from, to;
   uint64_t lead, ramp;
 } ramps[] = {
-    {100, 1000, 0, 10 * NS_PER_S},         {1000, 100, 2 * NS_PER_S, 10 * NS_PER_S},
-    {0, 500, 3 * NS_PER_S, 4 * NS_PER_S},  {500, 501, NS_PER_S, 3600 * NS_PER_S},
+    {100, 1000, 0, 10 * NS_PER_S},
+    {1000, 100, 2 * NS_PER_S, 10 * NS_PER_S},
+    {0, 500, 3 * NS_PER_S, 4 * NS_PER_S},
+    {500, 501, NS_PER_S, 3600 * NS_PER_S},
     {1, 100000, 0, NS_PER_S},
 };
 

@@ -35,13 +35,14 @@ static void reset(int fd) {
 }
 
 static void stall(uint64_t ns) {
-  const struct timespec time = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+  const struct timespec time = {.tv_sec = (time_t)(ns / NS_PER_S),
+                                .tv_nsec = (long)(ns % NS_PER_S)};
   clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL); /* the fault itself */
 }
 
-/* Answer the ${size} bytes that ${fd} sent; the fault is due. */
-static void fail(struct load_server *server, int fd, uint8_t *bytes, size_t size) {
-  const bool first = server->reached++ == 0;
+/* Answer the ${size} bytes that ${fd} sent, with the fault if it is due. */
+static void misbehave(struct load_server *server, int fd, uint8_t *bytes, size_t size) {
+  const bool first = server->fault != FAULT_NONE && server->reached++ == 0;
   switch (server->fault) {
     case FAULT_NONE:
       break;
@@ -76,7 +77,7 @@ static void answer(struct load_server *server, int fd) {
     close(fd);
     return;
   }
-  fail(server, fd, bytes, (size_t)got);
+  misbehave(server, fd, bytes, (size_t)got);
 }
 
 static void *serve(void *argument) {
@@ -129,8 +130,7 @@ uint16_t load_server_absent(int *fd) {
 }
 
 void load_server_start(struct load_server *server) {
-  server->listener =
-      server->path != NULL ? bound_path(server->path) : bound(0, &server->port);
+  server->listener = server->path != NULL ? bound_path(server->path) : bound(0, &server->port);
   ck_assert_int_eq(listen(server->listener, 4096), 0);
   server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   server->stop_fd = eventfd(0, EFD_CLOEXEC);
