@@ -76,21 +76,26 @@ static struct door *door_at(const struct acceptor *acceptor, uint32_t i) {
   return door->listener->fd == -1 ? NULL : door;
 }
 
-static void watch_doors(struct acceptor *acceptor, bool watch) {
+static void unwatch_doors(struct acceptor *acceptor) {
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
     struct door *door = door_at(acceptor, i);
-    if (door == NULL) {
-      continue;
-    }
-    if (!watch) {
+    if (door != NULL) {
       reactor_remove(&acceptor->reactor, &door->source, door->listener->fd);
-    } else if (reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN) == -1 &&
-               errno != EEXIST) {
-      acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS; /* no memory: the pause goes on */
-      acceptor->state = ACCEPT_PAUSED;
-      acceptor->exhausted = true;
     }
   }
+}
+
+/* Watch all listeners, or none where the kernel has no memory for that. */
+static bool watch_doors(struct acceptor *acceptor) {
+  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+    struct door *door = door_at(acceptor, i);
+    if (door != NULL &&
+        reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN) == -1) {
+      unwatch_doors(acceptor);
+      return false;
+    }
+  }
+  return true;
 }
 
 static void close_door(struct acceptor *acceptor, struct door *door) {
@@ -128,7 +133,7 @@ static bool room(const struct acceptor *acceptor) {
 
 static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
   if (acceptor->state == ACCEPT_OPEN) {
-    watch_doors(acceptor, false);
+    unwatch_doors(acceptor);
     acceptor->state = ACCEPT_PAUSED;
   }
   acceptor->exhausted = exhausted;
@@ -150,19 +155,21 @@ static void note_exhausted(struct acceptor *acceptor, const char *what, int erro
   pause_accepting(acceptor, true);
 }
 
-/* ... and one when there has been none for a second. */
-static void note_recovered(struct acceptor *acceptor) {
-  uint64_t now_ns = acceptor->reactor.now_ns;
-  if (acceptor->episode_ns == NEVER || acceptor->state != ACCEPT_OPEN ||
-      now_ns < acceptor->exhausted_ns + EPISODE_OVER_NS) {
-    return;
-  }
+/* ... and one when there has been none for a second, or the server ends. */
+static void end_episode(struct acceptor *acceptor) {
   struct log_line line;
   log_begin(&line, acceptor->log, LOG_WARN, "accepting again");
   log_u64(&line, "failures", acceptor->exhausted_count);
   log_u64(&line, "ms", (acceptor->exhausted_ns - acceptor->episode_ns) / NS_PER_MS);
   log_end(&line);
   acceptor->episode_ns = NEVER;
+}
+
+static void note_recovered(struct acceptor *acceptor) {
+  if (acceptor->episode_ns != NEVER && acceptor->state == ACCEPT_OPEN &&
+      acceptor->reactor.now_ns >= acceptor->exhausted_ns + EPISODE_OVER_NS) {
+    end_episode(acceptor);
+  }
 }
 
 /* May accepting go on: there is room, or it is worth another try? */
@@ -200,7 +207,7 @@ static bool place(struct acceptor *acceptor, const struct guest *guest) {
 static bool receive(struct acceptor *acceptor, struct guest *guest) {
   enum xchg_reason refused;
   stats_add(&acceptor->stats.accepted, 1);
-  if (!room(acceptor)) {
+  if (acceptor->config->overload == OVERLOAD_REFUSE && !room(acceptor)) {
     refuse(acceptor, guest, XCHG_OVERLOAD);
     return true;
   }
@@ -303,8 +310,11 @@ static void resume(struct acceptor *acceptor) {
       return;
     }
   }
-  acceptor->state = ACCEPT_OPEN;
-  watch_doors(acceptor, true);
+  if (watch_doors(acceptor)) {
+    acceptor->state = ACCEPT_OPEN;
+  } else {
+    note_exhausted(acceptor, "accepting pauses", errno);
+  }
 }
 
 /* ---- the stop ---- */
@@ -438,6 +448,9 @@ void acceptor_run(struct acceptor *acceptor) {
     resume(acceptor);
     note_recovered(acceptor);
     conclude_stop(acceptor);
+  }
+  if (acceptor->episode_ns != NEVER) {
+    end_episode(acceptor);
   }
 }
 

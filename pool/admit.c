@@ -8,33 +8,28 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define NO_NODE UINT32_MAX
+#define NO_NODE 0 /* node 0 is nobody's, so that zeroed memory means empty chains */
 
 int admit_init(struct admit *admit, const struct xchg_config *config, struct wake *wake) {
-  *admit = (struct admit){.config = config, .wake = wake, .free = NO_NODE};
+  *admit = (struct admit){.config = config, .wake = wake, .free = NO_NODE, .fresh = 1};
   if (config->max_per_ip == 0) {
     return 0;
   }
   /*
    * Twice the connections: a sweep then frees at least half of the nodes, so that its cost is
-   * spread over as many accepts.
+   * spread over as many accepts.  What is never used is never touched, and takes no memory.
    */
-  admit->nodes_count = (uint32_t)min_u64(2 * config->max_connections, NO_NODE - 1);
+  admit->nodes_count = (uint32_t)min_u64(2 * config->max_connections, UINT32_C(1) << 30);
   uint32_t chains = 1;
-  while (chains < admit->nodes_count && chains < UINT32_C(1) << 31) {
+  while (chains < admit->nodes_count) {
     chains *= 2;
   }
   admit->chains_mask = chains - 1;
-  admit->nodes = calloc(admit->nodes_count, sizeof(*admit->nodes));
-  admit->chains = malloc(chains * sizeof(*admit->chains));
+  admit->nodes = calloc((size_t)admit->nodes_count + 1, sizeof(*admit->nodes));
+  admit->chains = calloc(chains, sizeof(*admit->chains));
   if (admit->nodes == NULL || admit->chains == NULL) {
     admit_fini(admit);
     return -1;
-  }
-  memset(admit->chains, 0xff, chains * sizeof(*admit->chains)); /* NO_NODE */
-  for (uint32_t i = admit->nodes_count; i-- > 0;) {
-    admit->nodes[i].next = admit->free;
-    admit->free = i;
   }
   if (getrandom(&admit->seed, sizeof(admit->seed), GRND_NONBLOCK) != sizeof(admit->seed)) {
     admit->seed = sys_now_ns();
@@ -114,14 +109,23 @@ static void sweep(struct admit *admit) {
   }
 }
 
-static struct admit_node *insert(struct admit *admit, uint32_t chain, const struct addr *key) {
+/* A node that nobody holds: one that was taken back, or one that was never used, or after a sweep. */
+static uint32_t take_node(struct admit *admit) {
+  if (admit->free == NO_NODE && admit->fresh <= admit->nodes_count) {
+    return admit->fresh++;
+  }
   if (admit->free == NO_NODE) {
     sweep(admit);
   }
   assert(admit->free != NO_NODE); /* fewer connections than nodes */
   uint32_t index = admit->free;
+  admit->free = admit->nodes[index].next;
+  return index;
+}
+
+static struct admit_node *insert(struct admit *admit, uint32_t chain, const struct addr *key) {
+  uint32_t index = take_node(admit);
   struct admit_node *node = &admit->nodes[index];
-  admit->free = node->next;
   memcpy(node->bytes, key->bytes, sizeof(node->bytes));
   node->family = key->family;
   node->next = admit->chains[chain];

@@ -31,7 +31,8 @@ struct admit {
   uint32_t *chains;                 /* owns: first node of each; a power of two of them */
   uint32_t chains_mask;
   uint32_t nodes_count;
-  uint32_t free;
+  uint32_t free;  /* first of the nodes that were taken back */
+  uint32_t fresh; /* nodes from here on were never used */
   uint64_t seed;
   struct wake *wake;             /* borrows: the acceptor's */
   CACHE_ALIGNED atom_u32 wanted; /* 1: the acceptor waits for room, or is about to */

@@ -5,7 +5,6 @@
 #include "pool/server.h"
 
 #include "core/sys.h"
-#include "pool/cpu.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -96,7 +95,6 @@ int server_open(struct server *server, const struct xchg_config *config, struct 
 
 static void *acceptor_main(void *argument) {
   struct server *server = argument;
-  cpu_name("xchg-accept");
   acceptor_run(&server->acceptor);
   atom_store_release_u32(&server->acceptor_runs, 0); /* pairs with server_finished */
   wake_signal(&server->done);
@@ -114,6 +112,7 @@ int server_start(struct server *server) {
     errno = error;
     return refused(server, "cannot start the acceptor");
   }
+  (void)pthread_setname_np(server->acceptor_thread, "xchg-accept"); /* here: before `listening` */
   server->accepting = true;
   return 0;
 }

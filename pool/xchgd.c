@@ -107,6 +107,12 @@ static void say_listening(struct daemon *d) {
   }
 }
 
+static void stop(struct daemon *d) {
+  log_msg(&d->log, LOG_INFO, "stopping");
+  notify_send(&d->notify, "STOPPING=1");
+  server_stop(&d->server);
+}
+
 /* Deal with one signal. Return: true if the process must end at once. */
 static bool handle_signal(struct daemon *d, bool *stopping) {
   switch (signals_next(d->signals_fd)) {
@@ -115,9 +121,7 @@ static bool handle_signal(struct daemon *d, bool *stopping) {
         return true;
       }
       *stopping = true;
-      log_msg(&d->log, LOG_INFO, "stopping");
-      notify_send(&d->notify, "STOPPING=1");
-      server_stop(&d->server);
+      stop(d);
       return false;
     case SIGNALS_STATS:
       server_report(&d->server, "stats", true);
@@ -146,8 +150,9 @@ static int attend(struct daemon *d) {
     if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
       log_errno(&d->log, LOG_ERROR, "cannot read an eventfd", errno);
     }
-    if (server_broken(&d->server)) {
-      server_stop(&d->server);
+    if (server_broken(&d->server) && !stopping) {
+      stopping = true;
+      stop(d);
     }
   }
   return server_broken(&d->server) ? SERVER_OSERR : 0;
@@ -169,6 +174,7 @@ static int serve(struct daemon *d) {
 }
 
 static int run(struct daemon *d) {
+  cpu_name("xchgd");
   d->signals_fd = signals_open(); /* before the first line: a log without a reader raises SIGPIPE */
   log_init(&d->log, STDERR_FILENO, d->config.log_level, d->config.log_format);
   config_warn(&d->config, d->environment, &d->facts, &d->log);

@@ -4,8 +4,8 @@
     bench.py --build build [--quick] [--budget SECONDS] [--only SERIES[/SERVER],...] [--document FILE]
 
 Each series in turn: its rows' pairs of runs (row, baseline), in alternating order A B B A, so that what drifts meets both. Every run has a
-server of its own, on core 0, its load on core 1. The budget is shared out over the series that are still to come by the runs that they need, so that the
-whole stays within it; how many pairs a row got stands beside it.
+server of its own, on core 0, its load on core 1. The budget is shared out over the series that are still to come by the runs that they
+need, so that the whole stays within it; how many pairs a row got stands beside it.
 """
 
 import argparse
@@ -272,7 +272,8 @@ class Bench:
         if not complete:
             return 130
         if self.options.limits:
-            return 1 if any(row["verdict"] in ("FAIL", "not measured") for row in limits.check({"series": self.done})) else 0
+            verdicts = {row["verdict"] for row in limits.check({"series": self.done})}
+            return 1 if verdicts & {"FAIL", "not measured"} else 0
         return 0 if self.done else 1
 
 

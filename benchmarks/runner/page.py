@@ -25,7 +25,7 @@ LIMIT = 6.0  # a longer bar is cut and marked
 
 
 def chart_figure(series):
-    """What the bars show: CPU; in an open loop, whose load is given, the median latency; unpinned, where CPU time moves between both sides, the rate."""
+    """What the bars show: CPU; in an open loop, whose load is given, the median latency; unpinned, where CPU time moves to and fro, the rate."""
     if series["open_loop"]:
         return "p50_us", "median latency / the baseline's: shorter is better"
     if not series["pinned"]:
@@ -77,8 +77,8 @@ def html(report, headings, cells, facts):
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>xchg: benchmarks of {report['machine']['date']}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
 <h1>xchg beside its peers</h1>
-<p>{escape(report['command'])}, {report['machine']['date']}, {report['seconds'] / 60:.0f} minutes.{complete} Ratios are medians of alternating pairs of runs to the baseline
-of the series; the thin line is the second lowest to the second highest. benchmarks/README.md defines every figure.</p>
+<p>{escape(report['command'])}, {report['machine']['date']}, {report['seconds'] / 60:.0f} minutes.{complete} Ratios are medians of
+alternating pairs of runs to the baseline of the series; the thin line is the second lowest to the second highest. benchmarks/README.md defines every figure.</p>
 <dl>{machine}</dl><ul>{skipped}</ul>
 {''.join(parts)}
 </body></html>

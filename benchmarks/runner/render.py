@@ -103,12 +103,13 @@ def markdown(report):
     machine = report["machine"]
     lines = [
         "# Benchmarks", "",
-        f"Written by `{report['command']}` on {machine['date']}; do not edit, run it again. `benchmarks/README.md` defines every figure and names the peers.",
-        "", "| | |", "|---|---|",
+        f"Written by `{report['command']}` on {machine['date']}; do not edit, run it again. `benchmarks/README.md` defines every figure "
+        "and names the peers.", "", "| | |", "|---|---|",
         *[f"| {what} | {value} |" for what, value in machine_facts(machine)], "",
-        f"Each row: up to {report['pairs_wanted']} alternating pairs of runs (the row's server, the series' baseline), {report['warmup_s']} s of warm-up, "
-        f"a fresh server a run; the whole took {report['seconds'] / 60:.0f} minutes. Ratios are medians of the pairs' ratios to the baseline, with the second lowest and the second "
-        "highest (of fewer than five pairs the lowest and the highest). Exchanges a second: more is better; all others: less. A ratio within 3 % of 1 says nothing.",
+        f"Each row: up to {report['pairs_wanted']} alternating pairs of runs (the row's server, the series' baseline), "
+        f"{report['warmup_s']} s of warm-up, a fresh server a run; the whole took {report['seconds'] / 60:.0f} minutes. Ratios are medians of the",
+        "pairs' ratios to the baseline, with the second lowest and the second highest (of fewer than five pairs the lowest and the highest).",
+        "Exchanges a second: more is better; all others: less. A ratio within 3 % of 1 says nothing.",
         f"System calls were counted by {report['syscalls_by']} in runs of their own." if report["syscalls_by"]
         else "System calls were not counted: neither perf (with permission) nor strace was there.", "",
     ]
@@ -116,7 +117,8 @@ def markdown(report):
         lines += ["Skipped:", "", *[f"- {line}" for line in report["skipped"]], ""]
     for series in report["series"]:
         lines += [f"## {series['title'][0].upper()}{series['title'][1:]}", "",
-                  f"{'Pinned' if series['pinned'] else 'Not pinned'}, {'open' if series['open_loop'] else 'closed'} loop, {series['window_s']} s a run; baseline `{series['baseline']}`.",
+                  f"{'Pinned' if series['pinned'] else 'Not pinned'}, {'open' if series['open_loop'] else 'closed'} loop, "
+                  f"{series['window_s']} s a run; baseline `{series['baseline']}`.",
                   "", "| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 2) + "|---|"]
         lines += ["| " + " | ".join(row) + " |" for row in cells(series)]
         lines.append("")

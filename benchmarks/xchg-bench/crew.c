@@ -191,13 +191,13 @@ static void verify(struct crew *crew, struct client *client) {
 /* Where ${client} goes after a failure. */
 static void failed(struct crew *crew, struct client *client) {
   settle(crew, client);
-  if (client->idle) {
-    return; /* a lost one stays lost */
+  if (client->idle || !crew->running) {
+    return; /* a lost idle one stays lost; crew_start tries the others again */
   }
   if (client->shut) {
     return; /* it was to be tried again, and now begins anew */
   }
-  if (crew->env->error == ERROR_CONNECT || client->failures > 1 || !crew->running) {
+  if (crew->env->error == ERROR_CONNECT || client->failures > 1) {
     make_shut(crew, client);
   } else {
     make_ready(crew, client);
@@ -270,9 +270,10 @@ static uint64_t cursor_ns(const struct crew *crew) {
 void crew_start(struct crew *crew) {
   crew->running = true;
   crew->due_ns = cursor_ns(crew);
-  for (uint32_t i = 0; i < crew->active && crew->env->schedule == NULL; i++) {
-    if (!crew->clients[i].shut) {
-      make_ready(crew, &crew->clients[i]);
+  for (uint32_t i = 0; i < crew->active; i++) {
+    struct client *client = &crew->clients[i];
+    if (crew->env->schedule == NULL || client->state == CLIENT_CLOSED) {
+      make_ready(crew, client);
     }
   }
 }
@@ -300,8 +301,8 @@ static void note_due(struct crew *crew) {
 void crew_turn(struct crew *crew) {
   if (crew->running) {
     note_due(crew);
-    reopen(crew);
   }
+  reopen(crew);
   for (unsigned i = 0; i < READY_MAX && crew->ready.first != NULL; i++) {
     struct client *client = crew->ready.first;
     crew->ready.first = client->ready_next;
@@ -360,11 +361,10 @@ uint64_t crew_due_ns(const struct crew *crew) {
     return 0;
   }
   uint64_t due = crew->scan_ns;
-  if (crew->running) {
-    due = min_u64(due, crew->due_ns);
-    due = crew->shut.first == NULL ? due : min_u64(due, crew->shut.first->retry_ns);
+  if (crew->shut.first != NULL) {
+    due = min_u64(due, crew->shut.first->retry_ns);
   }
-  return due;
+  return crew->running ? min_u64(due, crew->due_ns) : due;
 }
 
 uint64_t crew_backlog(struct crew *crew, uint64_t now) {

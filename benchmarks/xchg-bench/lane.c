@@ -137,7 +137,7 @@ static void look_at_clock(struct lane *lane) {
   if (!lane->measuring && now >= lane->from_ns) {
     begin_window(lane);
   }
-  if (lane->tally->ended >= lane->tally->budget) {
+  if (lane->measuring && lane->tally->ended >= lane->tally->budget) {
     end_run(lane, false);
   } else if (tally_turn(lane->tally, now)) {
     wake_signal(&shared->news);

@@ -42,7 +42,6 @@ struct lane {
   uint64_t start_ns, from_ns, until_ns, ended_ns;
   uint64_t cpu_ns;           /* within the window */
   uint64_t context_switches; /* ... */
-  bool has_budget;
   struct crew crew;
   struct client_env env;
 };

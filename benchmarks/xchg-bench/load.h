@@ -13,8 +13,8 @@
 #include "bench.h"
 
 /*
- * A time-varying rate: cumulative schedule, see schedule.h. NULL members are never used in a closed
- * loop.
+ * The rate over time, see schedule.h: with both rates 0 the loop is closed.  A warm-up runs at the
+ * first rate; from one to the other it changes evenly over the window.
  */
 struct load_plan {
   double rate_from, rate_to; /* equal: constant */

@@ -1,8 +1,8 @@
 /*
  * rows: one interval a second, gathered from the lanes' slots by the coordinator.
  *
- * Row s is closed when every lane has left second s behind; a lane that was late to hand a slot over
- * has its counts in the row of the slot's first second.  Thread: the coordinator's.
+ * Row s is closed when every lane has left second s behind; a lane that was late to hand a slot
+ * over has its counts in the row of the slot's first second.  Thread: the coordinator's.
  */
 #ifndef BENCH_ROWS_H
 #define BENCH_ROWS_H

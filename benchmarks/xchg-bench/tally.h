@@ -9,7 +9,7 @@
  *
  * What counts: of a closed loop the exchanges that end within the window, of an open one those of
  * them that should have started within it.  Every exchange that has begun ends once, as success or
- * as error; an error is counted too where nothing had begun (a connection that could not be opened).
+ * as error; an error is counted too where nothing had begun: a connection that could not be opened.
  */
 #ifndef BENCH_TALLY_H
 #define BENCH_TALLY_H

@@ -131,7 +131,7 @@ uint16_t load_server_absent(int *fd) {
 
 void load_server_start(struct load_server *server) {
   server->listener = server->path != NULL ? bound_path(server->path) : bound(0, &server->port);
-  ck_assert_int_eq(listen(server->listener, 4096), 0);
+  ck_assert_int_eq(listen(server->listener, server->backlog > 0 ? server->backlog : 4096), 0);
   server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   server->stop_fd = eventfd(0, EFD_CLOEXEC);
   ck_assert_int_ne(server->epoll_fd, -1);

@@ -25,6 +25,7 @@ struct load_server {
   uint64_t stall_ns;
   void (*call)(void);
   const char *greeting; /* with its 0: sent first, and one message ends the connection */
+  int backlog;          /* 0 = enough */
   const char *path;     /* a UNIX socket instead of TCP */
 
   uint16_t port;

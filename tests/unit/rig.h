@@ -228,10 +228,9 @@ static inline void rig_check(const struct rig *rig, const struct xchg_conn *conn
   rig_holds(conn->state != CONN_DRAINING || conn->out == NULL, "DRAINING => out == NULL");
   rig_holds(conn->thrown_away <= DRAIN_BYTES_MAX + RIG_INPUT_BYTES, "a drain's bound");
   if (conn->in != NULL && !conn_out_blocked(conn) && !conn->source.queued) {
-    size_t scanned = 0;
-    struct frame_cut cut;
+    struct frame_cut cut = {.scanned = 0};
     rig_holds(frame_cut(&handler->frame, handler->max_message, buf_data(conn->in),
-                        buf_size(conn->in), &scanned, &cut) == FRAME_MORE,
+                        buf_size(conn->in), &cut) == FRAME_MORE,
               "not blocked => in holds no complete message");
   }
 }
