@@ -15,7 +15,7 @@
 
 #include <stdio.h>
 
-#define HIST_SUB_BITS 10                     /* buckets a power of two: 2^10 */
+#define HIST_SUB_BITS 10                      /* buckets a power of two: 2^10 */
 #define HIST_MAX_NS (UINT64_C(60) * NS_PER_S) /* below 2^36 */
 #define HIST_BUCKETS (((36 - HIST_SUB_BITS) << HIST_SUB_BITS) + (1 << HIST_SUB_BITS))
 

@@ -15,8 +15,8 @@
  */
 #include "core/log.h"
 
-#include "core/clock.h"
 #include "core/sys.h"
+#include "core/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>

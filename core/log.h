@@ -21,8 +21,8 @@
 #ifndef CORE_LOG_H
 #define CORE_LOG_H
 
-#include "core/atom.h"
 #include "core/base.h"
+#include "core/atom.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_LOGFMT, LOG_JSON };

@@ -9,8 +9,8 @@
 #ifndef CORE_STATS_H
 #define CORE_STATS_H
 
-#include "core/atom.h"
 #include "core/base.h"
+#include "core/atom.h"
 #include "core/xchg.h"
 
 struct stats {

@@ -7,9 +7,9 @@
 #include "net/conn.h"
 
 #include "core/sys.h"
-#include "net/conn_in.h"
-#include "net/conn_out.h"
 #include "net/conn_time.h"
+#include "net/conn_out.h"
+#include "net/conn_in.h"
 
 #define ENDS (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 

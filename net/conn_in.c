@@ -1,9 +1,9 @@
 /* conn_in: see conn_in.h. A bool result says: is the connection still there? */
 #include "net/conn_in.h"
 
-#include "net/conn_out.h"
 #include "net/frame.h"
 #include "net/sock.h"
+#include "net/conn_out.h"
 
 #include <errno.h>
 

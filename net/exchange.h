@@ -9,8 +9,8 @@
 #ifndef NET_EXCHANGE_H
 #define NET_EXCHANGE_H
 
-#include "core/config.h"
 #include "core/xchg.h"
+#include "core/config.h"
 
 struct exchange {
   struct xchg_handler handler; /* its user points to this object: do not copy it */

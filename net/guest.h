@@ -7,8 +7,8 @@
 #ifndef NET_GUEST_H
 #define NET_GUEST_H
 
-#include "core/addr.h"
 #include "core/sys.h"
+#include "core/addr.h"
 
 #define GUEST_NO_TICKET UINT32_MAX
 

@@ -91,7 +91,7 @@ static void note_file(struct listener *listener) {
 
 /* Set where->addr to what the socket is bound to: its family and, behind port 0, its port. */
 static void note_address(struct listener *listener) {
-  struct sockaddr_storage bound;
+  struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
   socklen_t size = sizeof(bound);
   if (getsockname(listener->fd, (struct sockaddr *)&bound, &size) == -1) {
     return;

@@ -22,8 +22,8 @@
 #define NET_REACTOR_H
 
 #include "core/slab.h"
-#include "core/stats.h"
 #include "core/wheel.h"
+#include "core/stats.h"
 #include "net/wake.h"
 
 #include <sys/epoll.h>

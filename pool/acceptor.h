@@ -18,8 +18,8 @@
 #ifndef POOL_ACCEPTOR_H
 #define POOL_ACCEPTOR_H
 
-#include "net/listener.h"
 #include "net/reactor.h"
+#include "net/listener.h"
 #include "pool/model.h"
 
 #define ACCEPT_BATCH_MAX 64

@@ -109,7 +109,9 @@ static void sweep(struct admit *admit) {
   }
 }
 
-/* A node that nobody holds: one that was taken back, or one that was never used, or after a sweep. */
+/*
+ * A node that nobody holds: one that was taken back, or one that was never used, or after a sweep.
+ */
 static uint32_t take_node(struct admit *admit) {
   if (admit->free == NO_NODE && admit->fresh <= admit->nodes_count) {
     return admit->fresh++;

@@ -11,10 +11,10 @@
 #ifndef POOL_ADMIT_H
 #define POOL_ADMIT_H
 
+#include "core/atom.h"
 #include "core/config.h"
 #include "net/guest.h"
 #include "net/wake.h"
-#include "core/atom.h"
 
 #include <stdbool.h>
 

@@ -12,8 +12,8 @@
 #ifndef POOL_MODEL_H
 #define POOL_MODEL_H
 
-#include "pool/admit.h"
 #include "pool/inbox.h"
+#include "pool/admit.h"
 
 #include <stdbool.h>
 

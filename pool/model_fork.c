@@ -7,8 +7,8 @@
  * counted as `error` by the parent.  Children die with the acceptor (PDEATHSIG), and the parent
  * kills one that outlives the stop's patience.
  */
-#include "pool/model.h"
 #include "pool/worker.h"
+#include "pool/model.h"
 
 #include <errno.h>
 #include <signal.h>

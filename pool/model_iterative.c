@@ -3,8 +3,8 @@
  * thread; the others wait in the backlog.  A worker serves each to its end before the acceptor
  * looks at its listeners again.
  */
-#include "pool/model.h"
 #include "pool/worker.h"
+#include "pool/model.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,8 +6,8 @@
  * worker.
  */
 #include "pool/cpu.h"
-#include "pool/model.h"
 #include "pool/worker.h"
+#include "pool/model.h"
 
 #include <assert.h>
 #include <errno.h>

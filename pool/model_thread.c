@@ -7,8 +7,8 @@
  * the stop makes readable for good, so that none needs a descriptor of its own.
  */
 #include "pool/cpu.h"
-#include "pool/model.h"
 #include "pool/worker.h"
+#include "pool/model.h"
 
 #include <errno.h>
 #include <pthread.h>

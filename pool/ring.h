@@ -16,8 +16,8 @@
 #ifndef POOL_RING_H
 #define POOL_RING_H
 
-#include "core/atom.h"
 #include "core/base.h"
+#include "core/atom.h"
 #include "net/guest.h"
 
 #include <assert.h>

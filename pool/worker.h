@@ -10,8 +10,8 @@
 #define POOL_WORKER_H
 
 #include "net/conn.h"
-#include "pool/admit.h"
 #include "pool/inbox.h"
+#include "pool/admit.h"
 
 /* Where every read of a worker goes; a connection that fills it gives way to the others. */
 #define WORKER_INPUT_BYTES ((size_t)64 * 1024)

@@ -5,13 +5,13 @@
  * configuration, runs a server and then only listens to signals and to the server.  Everything that
  * serves runs on other threads.
  */
-#include "core/config.h"
-#include "core/env.h"
 #include "core/sys.h"
+#include "core/env.h"
+#include "core/config.h"
 #include "net/notify.h"
 #include "pool/cpu.h"
-#include "pool/server.h"
 #include "pool/signals.h"
+#include "pool/server.h"
 
 #include <errno.h>
 #include <fcntl.h>

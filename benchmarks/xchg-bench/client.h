@@ -82,7 +82,7 @@ struct client_env {
   socklen_t address_size;
   const struct addr *bind; /* borrows */
   uint32_t bind_count;
-  int epoll_fd;
+  int epoll_fd; /* borrows */
 
   struct tally *tally;
   uint64_t now; /* the time of what is being done */

@@ -1,5 +1,5 @@
 /*
- * lane: see lane.h.  The loop waits in epoll_pwait2, which knows nanoseconds, until the first of
+ * lane: see lane.h.  The loop waits, to the nanosecond, until the first of
  * what is due: the schedule, a second's end, a pause, a time-out.  It never polls, except while
  * clients are ready to go on.
  *
@@ -29,14 +29,13 @@ struct lane *lane_create(struct lane_shared *shared, const struct client_env *en
   }
   lane->shared = shared;
   lane->env = *env;
-  lane->wake.fd = -1;
+  lane->wake.fd = lane->waiter.epoll_fd = -1;
   lane->start_ns = lane->from_ns = lane->until_ns = NEVER;
-  lane->env.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-  struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
-  if (lane->env.epoll_fd == -1 || wake_open(&lane->wake) == -1 ||
-      sys_epoll_ctl(lane->env.epoll_fd, EPOLL_CTL_ADD, lane->wake.fd, &event) == -1) {
+  if (waiter_open(&lane->waiter) == -1 || wake_open(&lane->wake) == -1 ||
+      waiter_add(&lane->waiter, lane->wake.fd, NULL) == -1) {
     goto undo_lane;
   }
+  lane->env.epoll_fd = lane->waiter.epoll_fd;
   lane->tally = tally_create(env->schedule != NULL, budget);
   if (lane->tally == NULL) {
     goto undo_lane;
@@ -62,9 +61,7 @@ void lane_destroy(struct lane *lane) {
   crew_fini(&lane->crew);
   tally_destroy(lane->tally);
   wake_close(&lane->wake);
-  if (lane->env.epoll_fd != -1) {
-    sys_close(lane->env.epoll_fd);
-  }
+  waiter_close(&lane->waiter);
   free(lane);
 }
 
@@ -160,10 +157,7 @@ static uint64_t due_ns(const struct lane *lane) {
 static int wait_for_events(struct lane *lane) {
   struct epoll_event events[EVENTS_MAX];
   const uint64_t ns = sub_sat_u64(due_ns(lane), lane->env.now);
-  const struct timespec timeout = {.tv_sec = (time_t)(ns / NS_PER_S),
-                                   .tv_nsec = (long)(ns % NS_PER_S)};
-  const int count = epoll_pwait2(lane->env.epoll_fd, events, EVENTS_MAX, &timeout, NULL);
-  assert(count >= 0 || errno == EINTR);
+  const int count = waiter_wait(&lane->waiter, events, EVENTS_MAX, ns);
   for (int i = 0; i < count; i++) {
     if (events[i].data.ptr != NULL) { /* else a wake, which look_at_clock answers */
       crew_event(&lane->crew, events[i].data.ptr, events[i].events);

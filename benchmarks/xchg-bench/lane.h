@@ -11,6 +11,7 @@
 
 #include "crew.h"
 #include "net/wake.h"
+#include "waiter.h"
 
 #include <pthread.h>
 
@@ -33,6 +34,7 @@ struct lane_shared {
 struct lane {
   struct lane_shared *shared; /* borrows */
   struct tally *tally;        /* owns */
+  struct waiter waiter;       /* owns */
   struct wake wake;           /* owns: the coordinator's, for a change of phase */
   pthread_t thread;
   bool started;

@@ -38,7 +38,7 @@ struct load {
   struct tally **tallies; /* owns the array only */
   uint32_t count;
   struct rows rows;
-  int epoll_fd; /* owns: holds shared.news */
+  struct waiter waiter; /* owns: holds shared.news */
   uint64_t from_ns;
   atom_u32 interrupted; /* load_interrupt writes */
   bool live;            /* stderr is a terminal */
@@ -141,18 +141,16 @@ static int make_lanes(struct load *load, const struct client_env *env) {
 static int prepare(struct load *load) {
   const struct options *options = load->options;
   const struct load_plan *plan = load->plan;
-  struct epoll_event event = {.events = EPOLLIN | EPOLLET};
   schedule_init(&load->schedule, plan->rate_from, plan->rate_to, options->warmup_ns,
                 plan->duration_ns == NEVER ? 0 : plan->duration_ns);
-  load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   load->lanes = calloc(load->count, sizeof(*load->lanes));
   load->tallies = calloc(load->count, sizeof(*load->tallies));
   if (load->lanes == NULL || load->tallies == NULL) {
     errno = ENOMEM;
     return -1;
   }
-  if (load->epoll_fd == -1 || wake_open(&load->shared.news) == -1 ||
-      sys_epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, load->shared.news.fd, &event) == -1 ||
+  if (waiter_open(&load->waiter) == -1 || wake_open(&load->shared.news) == -1 ||
+      waiter_add(&load->waiter, load->shared.news.fd, NULL) == -1 ||
       raise_limit((uint64_t)options->connections + options->idle + 2 * load->count) == -1 ||
       message_set_init(&load->messages, &options->exchange, &options->size, options->seed) == -1 ||
       rows_init(&load->rows) == -1) {
@@ -180,9 +178,7 @@ static void release(struct load *load) {
   rows_fini(&load->rows);
   message_set_fini(&load->messages);
   wake_close(&load->shared.news);
-  if (load->epoll_fd != -1) {
-    sys_close(load->epoll_fd);
-  }
+  waiter_close(&load->waiter);
 }
 
 /* ---- the run ---- */
@@ -223,9 +219,7 @@ static int start(struct load *load) {
 static bool wait_for_news(struct load *load, uint64_t due_ns) {
   struct epoll_event event;
   const uint64_t ns = sub_sat_u64(due_ns, sys_now_ns());
-  const struct timespec timeout = {.tv_sec = (time_t)(ns / NS_PER_S),
-                                   .tv_nsec = (long)(ns % NS_PER_S)};
-  (void)epoll_pwait2(load->epoll_fd, &event, 1, &timeout, NULL);
+  (void)waiter_wait(&load->waiter, &event, 1, ns);
   if (atom_load_acquire_u32(&load->interrupted) == 0 || load->result->interrupted) {
     return !load->result->interrupted;
   }
@@ -324,7 +318,8 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
   if (load == NULL) {
     return -1;
   }
-  *load = (struct load){.options = options, .plan = plan, .result = result, .epoll_fd = -1};
+  *load = (struct load){.options = options, .plan = plan, .result = result};
+  load->waiter.epoll_fd = -1;
   load->count = (uint32_t)max_u64(1, min_u64(options->threads, options->connections));
   load->shared.settling = load->shared.going = load->count;
   load->shared.news.fd = -1;

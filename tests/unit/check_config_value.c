@@ -7,8 +7,8 @@
  */
 #include "tests/unit/config_load.h"
 
-#include "core/config_table.h"
 #include "core/env.h"
+#include "core/config_table.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

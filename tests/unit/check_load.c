@@ -48,7 +48,7 @@ static const struct {
   uint32_t threads, connections, pipeline;
   uint64_t count;
 } counts[] = {{1, 1, 1, 100},  {2, 10, 1, 1000}, {3, 7, 1, 1001}, {4, 3, 1, 500},
-              {2, 5, 16, 999}, {2, 300, 1, 900}, {2, 20, 1, 7},  {2, 4, 1, 1}};
+              {2, 5, 16, 999}, {2, 300, 1, 900}, {2, 20, 1, 7},   {2, 4, 1, 1}};
 
 START_TEST(test_count_is_exact) {
   struct load_server server = {0};

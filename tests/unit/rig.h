@@ -11,9 +11,9 @@
 #define TESTS_UNIT_RIG_H
 
 #include "core/sys.h"
-#include "net/conn.h"
-#include "net/conn_out.h"
 #include "net/frame.h"
+#include "net/conn_out.h"
+#include "net/conn.h"
 
 #include <arpa/inet.h>
 #include <check.h>
