@@ -4,8 +4,8 @@
  * Closed loop: a client begins whenever it can.  Open loop: a cursor walks over the clients in the
  * order of the schedule (exchange k is connection k mod c's) and tells each what is due.  Two
  * queues, linked through the clients: `ready` of those that can go on at once, of which a turn
- * takes a few; `shut` of those whose connection failed, opened again after a pause that is the same for
- * all, so that the queue is in order of time.
+ * takes a few; `shut` of those whose connection failed, opened again after a pause that is the
+ * same for all, so that the queue is in order of time.
  */
 #ifndef BENCH_CREW_H
 #define BENCH_CREW_H

@@ -1,7 +1,7 @@
 /*
  * load: see load.h.  The coordinator, on the caller's thread: it makes the lanes, lets them
- * connect, says when the run starts, gathers their rows, and adds up what they have counted once they have
- * ended.  It waits for news (an eventfd) and is woken once a second a lane.
+ * connect, says when the run starts, gathers their rows, and adds up what they have counted once
+ * they have ended.  It waits for news (an eventfd) and is woken once a second a lane.
  */
 #include "load.h"
 

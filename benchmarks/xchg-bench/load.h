@@ -6,6 +6,12 @@
  * it must be.  Closed loop: the next exchange begins when one ends.  Open loop: the k-th exchange
  * of all belongs to connection k mod c and should start at start + k / R; when its connection is
  * busy then, it starts as soon as it can, and its latency counts from when it should have.
+ *
+ * A connection that fails takes all its exchanges in flight with it, each counted under the same
+ * kind; it is opened again, after a pause where connecting failed or nothing went well since the
+ * last failure.  The time-out runs from an exchange's real start, so that a backlog of the schedule
+ * does not cut connections that answer.  Successes and errors together are what a count ends at.
+ * Errors of the first connections, before the warm-up, are counted; those of the warm-up are not.
  */
 #ifndef BENCH_LOAD_H
 #define BENCH_LOAD_H

@@ -3,7 +3,7 @@
  *
  * Each test plays the server byte by byte and looks at the news, the tally and what was sent.
  */
-#include "benchmarks/xchg-bench/client.h"
+#include "xchg-bench/client.h"
 
 #include "core/sys.h"
 

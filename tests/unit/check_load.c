@@ -5,7 +5,7 @@
  * kinds of errors, and latencies that a known stall puts a floor under.  Connections that the
  * server still holds when a test ends go with the test's process.
  */
-#include "benchmarks/xchg-bench/load.h"
+#include "xchg-bench/load.h"
 
 #include "tests/unit/load_server.h"
 

@@ -4,7 +4,7 @@
  *
  * What a frame makes of the bytes is asked from net/frame, which is what the server asks.
  */
-#include "benchmarks/xchg-bench/message.h"
+#include "xchg-bench/message.h"
 
 #include "net/frame.h"
 

@@ -4,7 +4,7 @@
  * The reference is the definition: n(t), integrated numerically in long double, must reach k at the
  * time that schedule_time_ns says.
  */
-#include "benchmarks/xchg-bench/schedule.h"
+#include "xchg-bench/schedule.h"
 
 #include <check.h>
 #include <math.h>
