@@ -100,22 +100,26 @@ int slab_init(struct slab *slab, size_t object_bytes, uint32_t objects_max) {
   return books_map(slab);
 }
 
-/** Give a chunk's memory back to the kernel. */
-static void chunk_unmap(struct slab *slab, uint32_t chunk) {
-  int failed = sys_unmap(slab->chunks[chunk].base, slab->chunk_bytes);
-  assert(failed != -1);
+/**
+ * Give a chunk's memory back to the kernel.  It refuses where that would split a mapping and the
+ * process has vm.max_map_count of them: then the chunk stays.
+ */
+static bool chunk_unmap(struct slab *slab, uint32_t chunk) {
+  if (sys_unmap(slab->chunks[chunk].base, slab->chunk_bytes) == -1) {
+    return false;
+  }
   slab->chunks[chunk].base = NULL;
+  return true;
 }
 
 void slab_fini(struct slab *slab) {
   for (uint32_t chunk = 0; chunk < slab->end; chunk++) {
     if (slab->chunks[chunk].base != NULL) {
-      chunk_unmap(slab, chunk);
+      (void)chunk_unmap(slab, chunk); /* the process is about to end, or has memory to lose */
     }
   }
   if (slab->chunks != NULL) {
-    int failed = sys_unmap(slab->chunks, books_bytes(slab));
-    assert(failed != -1);
+    (void)sys_unmap(slab->chunks, books_bytes(slab));
   }
   *slab = (struct slab){.objects_max = 0};
 }
@@ -216,8 +220,8 @@ uint32_t slab_next(const struct slab *slab, uint32_t slot) {
 
 void slab_trim(struct slab *slab) {
   for (uint32_t chunk = 0; chunk < slab->end && slab->empty > 0; chunk++) {
-    if (slab->chunks[chunk].base != NULL && slab->chunks[chunk].used == 0) {
-      chunk_unmap(slab, chunk);
+    bool empty = slab->chunks[chunk].base != NULL && slab->chunks[chunk].used == 0;
+    if (empty && chunk_unmap(slab, chunk)) {
       slab->empty--;
     }
   }

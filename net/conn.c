@@ -196,10 +196,7 @@ int conn_open(struct conn_host *host, const struct guest *guest) {
   if (conn->finishing) {
     conn_out_end(conn, XCHG_FINISHED);
   }
-  /*
-   * Greet before the kernel is asked to watch: what the peer sends meanwhile is reported all the
-   * same.
-   */
+  /* Watched before it is greeted: without memory for that, the greeting is not begun. */
   if (reactor_add(host->reactor, source, conn->fd, CONN_WATCHED) == -1) {
     conn_out_close(conn, XCHG_MEMORY);
     return 0;

@@ -14,7 +14,7 @@
  * Invariants, at the end of every turn:
  *   out == NULL              <=>  no byte waits for the kernel to take it
  *   in == NULL               <=>  no byte of an unfinished message, and no uncut one, is held
- *   pending < max_pending     =>  in holds no complete message ("not blocked")
+ *   pending < max_pending     =>  in holds no complete message, or another turn is asked for
  *   pending                  <=   max_pending + one reply (plus the greeting)
  *   state != OPEN             =>  in == NULL, no callback but on_close comes
  *

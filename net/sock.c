@@ -75,7 +75,6 @@ static enum sock_accepted accept_failed(int error) {
     case EFAULT:
     case EINVAL:
     case ENOTSOCK:
-    case EOPNOTSUPP:
       return ACCEPT_BROKEN;
     default:
       return ACCEPT_NEXT;
