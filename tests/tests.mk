@@ -8,7 +8,11 @@
 UNIT = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/check_*.c))
 FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
 CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
-LIVE ?= $(wildcard tests/live/test_*.py)
+# Those that wait longest first, so that they do not run alone at the end.
+LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
+LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
+LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
+JOBS ?= 3
 PROGRAMS = $(UNIT) $(FAULT) $(CONC)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
@@ -50,12 +54,12 @@ $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 
 # ---- to run them ---------------------------------------------------------------------------------
 
-RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(TEST_WRAP) tests/run -o $(B)/tests/log
+RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log
 ifeq ($(VARIANT),asan)
-TEST_ENV = ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
+TEST_ENV = ASAN_OPTIONS=strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
 else ifeq ($(VARIANT),tsan)
 TEST_ENV = TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
 # TSan's shadow does not suit every kernel's address randomisation.
@@ -67,7 +71,7 @@ endif
 RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/generated)
 
 check: $(B)/xchgd $(B)/xchg-bench $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
-	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(PROGRAMS) $(RELEASE_CHECKS) $(LIVE)
+	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(PROGRAMS) $(RELEASE_CHECKS)
 
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
@@ -83,13 +87,13 @@ check-tsan: ## every test under the thread sanitizer
 
 # Left to the other builds: what depends on speed or size, and on limits and names that valgrind itself changes.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak
+VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
 check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(UNIT) $(FAULT) | need-check
 	@rm -rf $(B)/tests/valgrind && mkdir -p $(B)/tests/valgrind
-	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(UNIT) $(FAULT) $(VALGRIND_LIVE)
+	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(VALGRIND_LIVE) $(UNIT) $(FAULT)
 
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
@@ -113,7 +117,7 @@ coverage-report: | need-coverage
 
 # ---- the house rules -----------------------------------------------------------------------------
 
-C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] docs/*.[ch])
+C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] docs/*.[ch] benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated)
 
 lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cppcheck, shellcheck
@@ -127,8 +131,9 @@ lint-shell:
 	@shellcheck $(SH_FILES)
 lint-cppcheck:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	  --suppress=missingIncludeSystem -D_GNU_SOURCE -I. core net pool
-TIDY_FILES = $(SOURCES) $(wildcard $(MAIN))
+	  --suppress=missingIncludeSystem -D_GNU_SOURCE -I. -j2 core net pool benchmarks
+# The baselines are left to cppcheck: clang-tidy would need the libraries that they try out.
+TIDY_FILES = $(SOURCES) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
 lint-tidy: $(TIDY_FILES:%=lint-tidy/%)
 lint-tidy/%:
 	@clang-tidy --quiet $* -- -std=gnu11 -D_GNU_SOURCE -I. 2>/dev/null

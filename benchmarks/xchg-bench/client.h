@@ -18,8 +18,8 @@
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H
 
-#include "message.h"
 #include "schedule.h"
+#include "message.h"
 #include "tally.h"
 
 #include <assert.h>

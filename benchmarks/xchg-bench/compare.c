@@ -6,8 +6,8 @@
  */
 #include "compare.h"
 
-#include "figures.h"
 #include "rank.h"
+#include "figures.h"
 #include "report_read.h"
 
 #include <assert.h>

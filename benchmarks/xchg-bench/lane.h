@@ -9,9 +9,9 @@
 #ifndef BENCH_LANE_H
 #define BENCH_LANE_H
 
-#include "crew.h"
 #include "net/wake.h"
 #include "waiter.h"
+#include "crew.h"
 
 #include <pthread.h>
 

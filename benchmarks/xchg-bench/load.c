@@ -6,10 +6,10 @@
 #include "load.h"
 
 #include "core/sys.h"
-#include "lane.h"
-#include "measure.h"
 #include "net/sock.h"
+#include "lane.h"
 #include "rows.h"
+#include "measure.h"
 
 #include <errno.h>
 #include <signal.h>

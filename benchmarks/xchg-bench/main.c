@@ -7,13 +7,13 @@
  * written.  The first SIGINT or SIGTERM ends the present run and the rest of the plan, and what was
  * measured is reported; the second one ends the process at once.
  */
-#include "compare.h"
-#include "condition.h"
 #include "load.h"
-#include "merge.h"
-#include "options.h"
+#include "condition.h"
 #include "plan.h"
+#include "options.h"
 #include "report.h"
+#include "compare.h"
+#include "merge.h"
 
 #include <errno.h>
 #include <signal.h>

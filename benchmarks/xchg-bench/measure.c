@@ -1,10 +1,15 @@
 /*
- * measure: /proc, read twice.
+ * measure: clocks and /proc, read twice.
  *
- * CPU time is utime + stime + cutime + cstime of /proc/PID/stat, so that children count once they
- * were waited for.  Context switches are summed over the threads that live at both moments; those
- * of a thread that ended between take theirs along, and the difference never goes below 0.  Memory
- * is Rss of smaps_rollup, which is exact, or else of statm (another user's process).
+ * CPU time is the process' own clock, in nanoseconds, and that of its living children, as far as
+ * the kernel names them and they are not measured for themselves; of the children that it has
+ * waited for, cutime + cstime of /proc/PID/stat, in ticks of 10 ms.  So a child counts all along
+ * its life and beyond it.  Context switches are summed over the threads that live at both moments;
+ * those of a thread that ended between take theirs along, and the difference never goes below 0.
+ * Memory is Rss of smaps_rollup, which is exact, or else of statm (another user's process).
+ *
+ * Nothing here allocates, since a window is being measured: directories are read by getdents64, and
+ * files into the stack.
  */
 #include "measure.h"
 
@@ -16,35 +21,47 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define FILE_MAX 8192
 #define PATH_LONGEST 96
 
-struct counters {
+/* What is done with the file of one thread. */
+typedef void task_visit(void *context, const char *path);
+
+/* The living children of a process. */
+struct children {
+  const struct measure *measure; /* borrows: whose own processes are counted for themselves */
   double cpu_s;
-  uint64_t context_switches;
 };
 
-static int read_counters(int pid, struct counters *counters);
-static int read_cpu(int pid, double *cpu_s);
-static uint64_t read_switches(int pid);
+static int read_cpu(const struct measure *measure, int pid, double *cpu_s);
+static int read_clock(int pid, double *cpu_s);
+static int read_waited_for(int pid, double *cpu_s);
+static void add_children(void *context, const char *path);
+static void add_child(struct children *children, int pid);
+static void add_switches(void *context, const char *path);
+static void each_task(int pid, const char *file, task_visit *visit, void *context);
 static uint64_t read_resident(int pid);
 static const char *skip_words(const char *text, unsigned count);
 static ssize_t read_file(const char *path, char text[FILE_MAX]);
 static uint64_t number_after(const char *text, const char *label);
 
+/* The CPU time is read next to the moment that the window is counted from, and to. */
 void measure_begin(struct measure *measure, const int *pids, uint32_t count) {
   assert(count <= BENCH_PIDS_MAX);
   *measure = (struct measure){.count = count, .known = count > 0};
   for (uint32_t i = 0; i < count; i++) {
-    struct counters counters;
     measure->pids[i] = pids[i] == 0 ? getpid() : pids[i];
-    if (read_counters(measure->pids[i], &counters) == -1) {
+    each_task(measure->pids[i], "status", add_switches, &measure->context_switches);
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    double cpu_s;
+    if (read_cpu(measure, measure->pids[i], &cpu_s) == -1) {
       measure->known = false;
       continue;
     }
-    measure->cpu_s += counters.cpu_s;
-    measure->context_switches += counters.context_switches;
+    measure->cpu_s += cpu_s;
   }
   measure->at_ns = sys_now_ns();
 }
@@ -55,67 +72,120 @@ void measure_end(struct measure *measure, struct usage *usage) {
   uint64_t switches = 0;
   *usage = (struct usage){.known = measure->known};
   for (uint32_t i = 0; i < measure->count && usage->known; i++) {
-    struct counters counters;
-    if (read_counters(measure->pids[i], &counters) == -1) {
+    double one_s;
+    if (read_cpu(measure, measure->pids[i], &one_s) == -1) {
       *usage = (struct usage){.known = false};
       return;
     }
-    cpu_s += counters.cpu_s;
-    switches += counters.context_switches;
-    usage->resident_bytes += read_resident(measure->pids[i]);
+    cpu_s += one_s;
   }
   if (!usage->known)
     return;
+  for (uint32_t i = 0; i < measure->count; i++) {
+    each_task(measure->pids[i], "status", add_switches, &switches);
+    usage->resident_bytes += read_resident(measure->pids[i]);
+  }
   usage->seconds = (double)(now_ns - measure->at_ns) / 1e9;
   usage->cpu_s = cpu_s > measure->cpu_s ? cpu_s - measure->cpu_s : 0;
   usage->context_switches = sub_sat_u64(switches, measure->context_switches);
 }
 
-static int read_counters(int pid, struct counters *counters) {
-  if (read_cpu(pid, &counters->cpu_s) == -1)
+static int read_cpu(const struct measure *measure, int pid, double *cpu_s) {
+  struct children children = {.measure = measure};
+  double waited_for_s;
+  if (read_clock(pid, cpu_s) == -1 || read_waited_for(pid, &waited_for_s) == -1)
     return -1;
-  counters->context_switches = read_switches(pid);
+  each_task(pid, "children", add_children, &children);
+  *cpu_s += waited_for_s + children.cpu_s;
   return 0;
 }
 
-/* Fields 14 to 17 of stat; the second may hold blanks and parentheses, so count from its end. */
-static int read_cpu(int pid, double *cpu_s) {
+static int read_clock(int pid, double *cpu_s) {
+  clockid_t clock;
+  struct timespec time;
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) == -1)
+    return -1;
+  *cpu_s = (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+  return 0;
+}
+
+/* Fields 16 and 17 of stat; the second may hold blanks and parentheses, so count from its end. */
+static int read_waited_for(int pid, double *cpu_s) {
   char path[PATH_LONGEST], text[FILE_MAX];
-  uint64_t ticks = 0;
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
   if (read_file(path, text) == -1)
     return -1;
   const char *rest = strrchr(text, ')');
   if (rest == NULL)
     return -1;
-  rest = skip_words(rest + 1, 11);
-  for (int i = 0; i < 4; i++) {
-    ticks += strtoull(rest, NULL, 10);
-    rest = skip_words(rest, 1);
-  }
+  rest = skip_words(rest + 1, 13);
+  uint64_t ticks = strtoull(rest, NULL, 10) + strtoull(skip_words(rest, 1), NULL, 10);
   *cpu_s = (double)ticks / (double)sysconf(_SC_CLK_TCK);
   return 0;
 }
 
-/* Of all threads that live. */
-static uint64_t read_switches(int pid) {
-  char path[PATH_LONGEST], text[FILE_MAX];
-  uint64_t sum = 0;
-  snprintf(path, sizeof path, "/proc/%d/task", pid);
-  DIR *tasks = opendir(path);
-  if (tasks == NULL)
-    return 0;
-  for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
-    if (entry->d_name[0] == '.')
-      continue;
-    snprintf(path, sizeof path, "/proc/%d/task/%.20s/status", pid, entry->d_name);
-    if (read_file(path, text) == -1)
-      continue; /* it ended just now */
-    sum += number_after(text, "\nvoluntary_ctxt_switches:");
-    sum += number_after(text, "\nnonvoluntary_ctxt_switches:");
+/* A list of any length: a server may have thousands. */
+static void add_children(void *context, const char *path) {
+  char text[FILE_MAX];
+  int pid = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd == -1)
+    return;
+  ssize_t size;
+  while ((size = read(fd, text, sizeof text)) > 0) {
+    for (ssize_t i = 0; i < size; i++) {
+      if (text[i] >= '0' && text[i] <= '9') {
+        pid = pid * 10 + (text[i] - '0');
+      } else if (pid > 0) {
+        add_child(context, pid);
+        pid = 0;
+      }
+    }
   }
-  closedir(tasks);
-  return sum;
+  sys_close(fd);
+}
+
+static void add_child(struct children *children, int pid) {
+  double cpu_s;
+  for (uint32_t i = 0; i < children->measure->count; i++) {
+    if (children->measure->pids[i] == pid)
+      return;
+  }
+  if (read_clock(pid, &cpu_s) == 0) /* else it ended just now */
+    children->cpu_s += cpu_s;
+}
+
+static void add_switches(void *context, const char *path) {
+  char text[FILE_MAX];
+  uint64_t *sum = context;
+  if (read_file(path, text) == -1)
+    return; /* it ended just now */
+  *sum += number_after(text, "\nvoluntary_ctxt_switches:");
+  *sum += number_after(text, "\nnonvoluntary_ctxt_switches:");
+}
+
+/* Visit ${file} of each thread that lives. */
+static void each_task(int pid, const char *file, task_visit *visit, void *context) {
+  char path[PATH_LONGEST];
+  union {
+    char bytes[FILE_MAX];
+    struct dirent64 entry; /* for its alignment */
+  } read_in;
+  snprintf(path, sizeof path, "/proc/%d/task", pid);
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd == -1)
+    return;
+  ssize_t size;
+  while ((size = getdents64(fd, &read_in, sizeof read_in)) > 0) {
+    for (ssize_t at = 0; at < size;) {
+      const struct dirent64 *entry = (const struct dirent64 *)(const void *)(read_in.bytes + at);
+      at += entry->d_reclen;
+      if (entry->d_name[0] == '.')
+        continue;
+      snprintf(path, sizeof path, "/proc/%d/task/%.20s/%s", pid, entry->d_name, file);
+      visit(context, path);
+    }
+  }
+  sys_close(fd);
 }
 
 static uint64_t read_resident(int pid) {

@@ -15,7 +15,7 @@ struct measure {
   uint32_t count;
   bool known;                /* every process could be asked */
   uint64_t at_ns;            /* when */
-  double cpu_s;              /* of all, waited-for children too */
+  double cpu_s;              /* of all, and of their children, waited for or living */
   uint64_t context_switches; /* of all their live threads */
 };
 

@@ -6,8 +6,8 @@
  */
 #include "options_table.h"
 
-#include "condition.h"
 #include "units.h"
+#include "condition.h"
 
 #include "core/env.h"
 

@@ -12,8 +12,8 @@
  */
 #include "plan.h"
 
-#include "condition.h"
 #include "rank.h"
+#include "condition.h"
 
 #include <assert.h>
 #include <errno.h>

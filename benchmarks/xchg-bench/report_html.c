@@ -10,8 +10,8 @@
  */
 #include "report.h"
 
-#include "report_html_tables.h"
 #include "svg.h"
+#include "report_html_tables.h"
 
 #include <math.h>
 #include <stdlib.h>

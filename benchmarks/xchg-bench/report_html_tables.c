@@ -5,8 +5,8 @@
  */
 #include "report_html_tables.h"
 
-#include "svg.h"
 #include "units.h"
+#include "svg.h"
 
 #include "core/xchg.h"
 

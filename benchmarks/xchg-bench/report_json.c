@@ -11,8 +11,8 @@
  */
 #include "report.h"
 
-#include "figures.h"
 #include "json.h"
+#include "figures.h"
 #include "report_options.h"
 
 #include <inttypes.h>

@@ -7,8 +7,8 @@
 #ifndef BENCH_REPORT_OPTIONS_H
 #define BENCH_REPORT_OPTIONS_H
 
-#include "bench.h"
 #include "json.h"
+#include "bench.h"
 
 /** Write ${options} as the member "options". */
 void report_options_write(struct json_writer *writer, const struct options *options);

@@ -7,8 +7,8 @@
  */
 #include "report_read.h"
 
-#include "figures.h"
 #include "json.h"
+#include "figures.h"
 #include "report_options.h"
 
 #include <assert.h>

@@ -14,8 +14,8 @@
 #ifndef BENCH_TALLY_H
 #define BENCH_TALLY_H
 
-#include "bench.h"
 #include "core/atom.h"
+#include "bench.h"
 
 enum { SLOT_EMPTY, SLOT_FULL };
 

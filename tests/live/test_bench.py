@@ -14,7 +14,7 @@ import unittest
 
 from bench import BENCH, RUN_LIMIT, Fake, bench, echo, kinds, measure, unused_port, wait_for_line
 from clients import serve
-from xchgd import TOP, receive_exactly, reset
+from xchgd import PLAIN, TOP, receive_exactly, reset
 
 
 def read_json(path):
@@ -476,6 +476,7 @@ class Interrupt(unittest.TestCase):
             process.communicate(timeout=RUN_LIMIT)
             self.assertEqual(process.returncode, 130)
 
+    @unittest.skipUnless(PLAIN, "a sanitizer holds signals back while a write waits")
     def test_twice(self):
         """The report goes to a pipe that nobody reads, so that the first signal does not end the process."""
         with serve(XCHG_EXCHANGE="echo") as server, tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,15 @@
 /*
- * check_measure: what a process used is read from /proc, of itself and of others.
+ * check_measure: what a process used is read from its clock and /proc, of itself and of others.
  *
- * The clock of CPU time ticks 100 times a second, so that what is compared burns several ticks.
+ * Only children that were waited for are counted in ticks of 10 ms; so what is compared of them
+ * burns several ticks.
  */
 #include "xchg-bench/measure.h"
 
 #include <check.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -25,6 +28,34 @@ static void burn(double seconds) {
   double end = cpu_now(CLOCK_PROCESS_CPUTIME_ID) + seconds;
   while (cpu_now(CLOCK_PROCESS_CPUTIME_ID) < end) {
   }
+}
+
+/* A process of this one that burns ${seconds}, tells it through ${done}, and waits to be ended. */
+static pid_t burner(double seconds, int *done) {
+  int ends[2];
+  ck_assert_int_eq(pipe(ends), 0);
+  pid_t child = fork();
+  ck_assert_int_ne(child, -1);
+  if (child == 0) {
+    burn(seconds);
+    if (write(ends[1], "", 1) == 1)
+      pause();
+    _exit(0);
+  }
+  close(ends[1]);
+  *done = ends[0];
+  return child;
+}
+
+static void wait_until_done(int done) {
+  char byte;
+  ck_assert_int_eq(read(done, &byte, 1), 1);
+  close(done);
+}
+
+static void put_end_to(pid_t child) {
+  kill(child, SIGKILL);
+  ck_assert_int_eq(waitpid(child, NULL, 0), child);
 }
 
 START_TEST(own_cpu_time_is_seen) {
@@ -62,6 +93,82 @@ START_TEST(waited_for_children_count) {
 }
 END_TEST
 
+/* Much less than a tick, and no more than there was. */
+START_TEST(cpu_time_is_counted_finer_than_in_ticks) {
+  const int self = 0;
+  struct measure measure;
+  struct usage usage;
+  double outer = cpu_now(CLOCK_PROCESS_CPUTIME_ID);
+  measure_begin(&measure, &self, 1);
+  double inner = cpu_now(CLOCK_PROCESS_CPUTIME_ID);
+  burn(0.0013);
+  inner = cpu_now(CLOCK_PROCESS_CPUTIME_ID) - inner;
+  measure_end(&measure, &usage);
+  outer = cpu_now(CLOCK_PROCESS_CPUTIME_ID) - outer;
+  ck_assert(usage.known);
+  ck_assert_msg(usage.cpu_s > inner - 1e-6 && usage.cpu_s < outer + 1e-6, "%f of %f to %f",
+                usage.cpu_s, inner, outer);
+}
+END_TEST
+
+static bool kernel_names_children(void) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
+  return access(path, R_OK) == 0;
+}
+
+START_TEST(living_children_count) {
+  if (!kernel_names_children())
+    return;
+  const int self = getpid();
+  int done;
+  struct measure measure;
+  struct usage living, gone;
+  measure_begin(&measure, &self, 1);
+  pid_t child = burner(0.2, &done);
+  wait_until_done(done);
+  measure_end(&measure, &living);
+  put_end_to(child);
+  measure_end(&measure, &gone);
+  ck_assert(living.known && gone.known);
+  ck_assert_msg(living.cpu_s > 0.2, "%f", living.cpu_s);
+  /* Once, not twice, and no less, but for the ticks. */
+  ck_assert_msg(gone.cpu_s > living.cpu_s - 0.03 && gone.cpu_s < living.cpu_s + 0.1, "%f, then %f",
+                living.cpu_s, gone.cpu_s);
+}
+END_TEST
+
+START_TEST(what_a_child_used_before_does_not_count) {
+  const int self = getpid();
+  int done;
+  struct measure measure;
+  struct usage living, gone;
+  pid_t child = burner(0.3, &done);
+  wait_until_done(done);
+  measure_begin(&measure, &self, 1);
+  measure_end(&measure, &living);
+  put_end_to(child);
+  measure_end(&measure, &gone);
+  ck_assert_msg(living.cpu_s < 0.1, "%f", living.cpu_s);
+  if (kernel_names_children())
+    ck_assert_msg(gone.cpu_s < 0.2, "%f", gone.cpu_s);
+}
+END_TEST
+
+START_TEST(a_child_that_is_measured_itself_counts_once) {
+  int pids[2] = {getpid(), 0}, done;
+  struct measure measure;
+  struct usage usage;
+  pids[1] = burner(0.2, &done);
+  measure_begin(&measure, pids, 2);
+  wait_until_done(done);
+  measure_end(&measure, &usage);
+  ck_assert(usage.known);
+  ck_assert_msg(usage.cpu_s > 0 && usage.cpu_s < 0.3, "%f", usage.cpu_s);
+  put_end_to(pids[1]);
+}
+END_TEST
+
 START_TEST(context_switches_of_a_process_are_seen) {
   int to[2], from[2];
   char byte = 0;
@@ -85,8 +192,11 @@ START_TEST(context_switches_of_a_process_are_seen) {
   /* It sleeps for each byte unless that came before it looked. */
   ck_assert_msg(usage.context_switches > 0 && usage.context_switches < 10000, "%llu",
                 (unsigned long long)usage.context_switches);
-  kill(child, SIGKILL);
-  waitpid(child, NULL, 0);
+  put_end_to(child);
+  for (int i = 0; i < 2; i++) {
+    close(to[i]);
+    close(from[i]);
+  }
 }
 END_TEST
 
@@ -158,6 +268,10 @@ int main(void) {
   tcase_set_timeout(tcase, 60);
   tcase_add_test(tcase, own_cpu_time_is_seen);
   tcase_add_test(tcase, waited_for_children_count);
+  tcase_add_test(tcase, cpu_time_is_counted_finer_than_in_ticks);
+  tcase_add_test(tcase, living_children_count);
+  tcase_add_test(tcase, what_a_child_used_before_does_not_count);
+  tcase_add_test(tcase, a_child_that_is_measured_itself_counts_once);
   tcase_add_test(tcase, context_switches_of_a_process_are_seen);
   tcase_add_test(tcase, memory_is_that_of_the_end);
   tcase_add_test(tcase, several_processes_are_added);
