@@ -6,9 +6,8 @@
  */
 #include "options.h"
 
-#include "options_table.h"
-
 #include "core/xchg.h"
+#include "options_table.h"
 
 #include <assert.h>
 #include <getopt.h>

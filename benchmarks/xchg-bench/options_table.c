@@ -6,10 +6,9 @@
  */
 #include "options_table.h"
 
+#include "core/env.h"
 #include "units.h"
 #include "condition.h"
-
-#include "core/env.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>

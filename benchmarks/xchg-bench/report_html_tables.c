@@ -5,10 +5,9 @@
  */
 #include "report_html_tables.h"
 
+#include "core/xchg.h"
 #include "units.h"
 #include "svg.h"
-
-#include "core/xchg.h"
 
 #include <inttypes.h>
 #include <string.h>

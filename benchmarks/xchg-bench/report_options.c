@@ -6,9 +6,8 @@
  */
 #include "report_options.h"
 
-#include "condition.h"
-
 #include "core/env.h"
+#include "condition.h"
 
 #include <inttypes.h>
 #include <math.h>
