@@ -22,6 +22,7 @@ typedef _Atomic uint32_t atom_u32;
 typedef _Atomic uint64_t atom_u64;
 typedef void *_Atomic atom_ptr;
 
+/* 32 bits. Each is the C11 operation of its name, with the memory order of its name. */
 static inline uint32_t atom_load_relaxed_u32(const atom_u32 *a) {
   return atomic_load_explicit(a, memory_order_relaxed);
 }
@@ -43,6 +44,8 @@ static inline uint32_t atom_add_relaxed_u32(atom_u32 *a, uint32_t value) {
 static inline uint32_t atom_sub_release_u32(atom_u32 *a, uint32_t value) {
   return atomic_fetch_sub_explicit(a, value, memory_order_release);
 }
+
+/* 64 bits: counters, which order nothing. */
 static inline uint64_t atom_load_relaxed_u64(const atom_u64 *a) {
   return atomic_load_explicit(a, memory_order_relaxed);
 }
@@ -52,6 +55,8 @@ static inline void atom_store_relaxed_u64(atom_u64 *a, uint64_t value) {
 static inline uint64_t atom_add_relaxed_u64(atom_u64 *a, uint64_t value) {
   return atomic_fetch_add_explicit(a, value, memory_order_relaxed);
 }
+
+/* Pointers: the head of an intrusive list. */
 static inline void *atom_load_relaxed_ptr(const atom_ptr *a) {
   return atomic_load_explicit(a, memory_order_relaxed);
 }

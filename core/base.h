@@ -28,6 +28,7 @@
 
 #define count_of(array) (sizeof(array) / sizeof((array)[0]))
 
+/** The smaller, the larger of two. */
 static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 

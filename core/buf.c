@@ -111,7 +111,7 @@ void buf_release(struct buf_pool *pool, struct buf **buf) {
   assert(pool->bytes >= old->block);
   pool->bytes -= old->block;
   if (old->slot == SLAB_NONE) {
-    (void)sys_unmap(old, old->block); /* refused at vm.max_map_count: lost, rather than the process */
+    (void)sys_unmap(old, old->block); /* refused at vm.max_map_count: memory is lost, no more */
   } else {
     slab_free(class_of(pool, old->block), old->slot);
   }

@@ -64,6 +64,7 @@ void buf_consume(struct buf_pool *pool, struct buf **buf, size_t size);
 /** Give ${*buf} back, whatever it holds; ${*buf} becomes NULL, and may be NULL. */
 void buf_release(struct buf_pool *pool, struct buf **buf);
 
+/** Bytes that wait in ${buf}; 0 for NULL. And where they begin (not for NULL). */
 static inline size_t buf_size(const struct buf *buf) {
   return buf == NULL ? 0 : buf->end - buf->begin;
 }

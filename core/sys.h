@@ -75,7 +75,8 @@ static inline void *sys_map(size_t size) {
  * as mremap(2).
  */
 static inline void *sys_remap(void *old, size_t old_size, size_t new_size) {
-#ifdef __SANITIZE_THREAD__ /* it does not follow mremap, and takes the old place's next user for a race */
+  /* TSan does not follow mremap, and takes the old place's next user for a race. */
+#ifdef __SANITIZE_THREAD__
   void *moved = sys_map(new_size);
   if (moved != MAP_FAILED) {
     memcpy(moved, old, old_size < new_size ? old_size : new_size);

@@ -48,6 +48,7 @@ void wheel_arm(struct wheel *wheel, struct timer *timer, uint64_t deadline_ns);
  */
 void wheel_cancel(struct wheel *wheel, struct timer *timer);
 
+/** Is ${timer} armed, or due and not yet taken? */
 static inline bool timer_armed(const struct timer *timer) { return timer->link != NULL; }
 
 /** The time at which ${timer}, which is armed, fires: at or after its deadline. */

@@ -88,6 +88,7 @@ struct xchg_conn {
 /** Bytes that a drain reads and throws away at most. */
 #define DRAIN_BYTES_MAX ((uint32_t)1024 * 1024)
 
+/** The connection that ${source} is the head of. */
 static inline struct xchg_conn *conn_of(struct source *source) {
   return container_of(source, struct xchg_conn, source);
 }

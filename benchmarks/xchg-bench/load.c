@@ -22,9 +22,6 @@
 /* Between the announcement and the start: every lane is awake by then. */
 #define START_DELAY_NS (2 * NS_PER_MS)
 
-/* Descriptors beside the connections: the standard ones, reports, and two a lane. */
-#define DESCRIPTORS_BASE 64
-
 #define BUSY_MAX 0.95
 
 struct load {
@@ -65,7 +62,7 @@ void load_interrupt(void) {
 /* Let this process hold a descriptor a connection. */
 static int raise_limit(uint64_t connections) {
   struct rlimit limit;
-  const uint64_t needed = connections + DESCRIPTORS_BASE;
+  const uint64_t needed = connections + LOAD_DESCRIPTORS_BASE;
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
     return -1;
   }

@@ -18,6 +18,9 @@
 
 #include "bench.h"
 
+/* Descriptors that a run needs beside its connections. */
+#define LOAD_DESCRIPTORS_BASE 64
+
 /*
  * The rate over time, see schedule.h: with both rates 0 the loop is closed.  A warm-up runs at the
  * first rate; from one to the other it changes evenly over the window.

@@ -180,13 +180,20 @@ static int judge(const struct bench *b) {
 
 /* ---- the program ---- */
 
-/* A connection is a descriptor: take what is allowed. */
-static void raise_descriptors(void) {
+/* A connection is a descriptor: take what is allowed, and tell where it is too little. */
+static int raise_descriptors(const struct options *options) {
+  const uint64_t needed = (uint64_t)options->connections + options->idle + LOAD_DESCRIPTORS_BASE;
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
-    return;
+    return 0;
   limit.rlim_cur = limit.rlim_max;
   (void)setrlimit(RLIMIT_NOFILE, &limit); /* where it fails, so will the connections; they say so */
+  if (needed <= limit.rlim_max)
+    return 0;
+  fprintf(stderr,
+          "xchg-bench: --connections '%u', --idle '%u': this process may hold %llu descriptors\n",
+          options->connections, options->idle, (unsigned long long)limit.rlim_max);
+  return -1;
 }
 
 static int measure(struct bench *b) {
@@ -216,8 +223,8 @@ static int run(struct bench *b, char **argv) {
     case OPTIONS_RUN:
       break;
   }
-  raise_descriptors();
-  int code = open_files(b) == -1 ? BENCH_USAGE : measure(b);
+  const bool ready = raise_descriptors(&b->options) == 0 && open_files(b) == 0;
+  int code = ready ? measure(b) : BENCH_USAGE;
   close_files(b);
   plan_fini(&b->plan);
   options_fini(&b->options);

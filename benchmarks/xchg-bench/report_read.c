@@ -56,6 +56,12 @@ static void fail_with(struct reader *reader, const char *what, uint64_t number, 
   fail(reader, NULL, text);
 }
 
+static void fail_to_open(struct reader *reader, int error) {
+  char text[256];
+  snprintf(text, sizeof text, "cannot be read: %s", strerror(error));
+  fail(reader, NULL, text);
+}
+
 int report_read(struct report *report, const char *path, FILE *errors) {
   *report = (struct report){.path = path};
   struct reader reader = {.report = report, .errors = errors};
@@ -112,7 +118,7 @@ static int read_document(struct reader *reader, struct json_document *document) 
   FILE *file = fopen(reader->report->path, "re");
   ssize_t size = file == NULL ? -1 : read_all(file, &text);
   if (size == -1)
-    fail(reader, "cannot be read:", strerror(errno));
+    fail_to_open(reader, errno);
   else if (json_parse(document, text, (size_t)size, &fault) == -1)
     fail_with(reader, "not JSON: byte", fault.offset, fault.what);
   free(text);

@@ -40,8 +40,7 @@ static const uint8_t *at_guard(const void *data, size_t size) {
 
 /* Go on from what earlier calls had seen. house-ok: frame_cut's five and the caller's state */
 static enum frame_result cut_on(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                                size_t size, size_t *scanned,
-                                struct frame_cut *cut) {
+                                size_t size, size_t *scanned, struct frame_cut *cut) {
   cut->scanned = *scanned;
   enum frame_result result = frame_cut(frame, max, data, size, cut);
   *scanned = cut->scanned;
