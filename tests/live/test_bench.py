@@ -319,7 +319,7 @@ class Wrong(unittest.TestCase):
 
             def change(data):
                 left[0] -= 1
-                return b"?" + data[1:] if left[0] == 0 and data[:1] != b"?" else data
+                return bytes([data[0] ^ 1]) + data[1:] if left[0] == 0 else data
             echo(connection, change)
 
         with Fake(lie_once) as fake:

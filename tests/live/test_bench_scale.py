@@ -1,0 +1,95 @@
+"""The harness at its size: many connections from one process, little memory for each, and none taken while it measures."""
+
+import json
+import os
+import resource
+import subprocess
+import tempfile
+import unittest
+
+from bench import BENCH, RUN_LIMIT, kinds, measure
+from clients import INSTRUMENTED, serve
+from xchgd import TOP, WRAP
+
+CONNECTIONS = 18000
+SOURCES = "127.0.0.1,127.0.0.2,127.0.0.3"  # connect() is slow beyond 10,000 a source address
+DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+class Scale(unittest.TestCase):
+    """Many connections of one harness to one xchgd."""
+
+    @unittest.skipUnless(DESCRIPTORS >= CONNECTIONS + 2000, "18,000 connections want RLIMIT_NOFILE to allow 20,000")
+    @unittest.skipIf(WRAP, "18,000 connections take valgrind too long")
+    def test_eighteen_thousand_connections(self):
+        """Each of 18,000 is served twice without an error; from the 1,000th on, each takes under 512 bytes."""
+        def run(server, connections):
+            report = measure(server.addresses[0], "-x", "echo", "-c", connections, "-n", 2 * CONNECTIONS, "-T", "60s",
+                             "--bind", SOURCES)
+            self.assertEqual(report["connected"], connections)
+            self.assertEqual(report["exchanges"], 2 * CONNECTIONS)
+            self.assertEqual(kinds(report), {})
+            return report["client"]["resident_bytes"]
+        with serve(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="0") as server:
+            few, many = run(server, 1000), run(server, CONNECTIONS)
+            if not INSTRUMENTED:
+                self.assertLess(many - few, 512 * (CONNECTIONS - 1000))
+
+    def test_idle_connections(self):
+        """Idle ones are verified, beside those that work, and count for the limit of 10,000 an address."""
+        count = 500 if INSTRUMENTED else 5000
+        count = min(count, DESCRIPTORS - 1000)
+        with serve(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="0") as server:
+            report = measure(server.addresses[0], "-x", "echo", "-c", 20, "-n", 1000, "-T", "60s", "--idle", count, "--bind", SOURCES)
+            self.assertEqual((report["connected"], report["idle_connected"]), (20, count))
+            self.assertEqual(kinds(report), {})
+            self.assertEqual(server.stats()["accepted"], 20 + count)
+
+
+def allocations(address, *arguments):
+    """How often a run of the harness takes memory from its allocator, from its start to its end; None where it has no jemalloc."""
+    with tempfile.TemporaryFile("w+") as errors:
+        ran = subprocess.run([BENCH, *map(str, arguments), address], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=errors, timeout=RUN_LIMIT, cwd=TOP,
+                             env=dict(os.environ, MALLOC_CONF="tcache:false,stats_print:true,stats_print_opts:J"))
+        errors.seek(0)
+        text = errors.read()
+    if ran.returncode != 0:
+        raise AssertionError(f"exit code {ran.returncode}:\n{text}")
+    if "{" not in text:
+        return None
+    arena = json.loads(text[text.index("{"):])["jemalloc"]["stats.arenas"]
+    return sum(each[size]["nmalloc"] for name, each in arena.items() if name != "destroyed" for size in ("small", "large"))
+
+
+@unittest.skipIf(INSTRUMENTED, "the allocations are counted by the program as it ships")
+class Memory(unittest.TestCase):
+    """It never allocates while measuring: ten times the exchanges, and three times the seconds, take not one allocation more."""
+
+    def assert_none(self, address, few, many, more):
+        base = allocations(address, *few)
+        if base is None:
+            self.skipTest("no jemalloc in this build, which counts them")
+        self.assertGreater(allocations(address, *more), base)  # what is allocated is seen
+        self.assertEqual(allocations(address, *many), base)
+
+    def test_exchanges(self):
+        with serve(XCHG_EXCHANGE="echo") as server:
+            run = ("-x", "echo", "-c", 16, "-t", 1)
+            self.assert_none(server.addresses[0], (*run, "-n", 2000), (*run, "-n", 20000), ("-x", "echo", "-c", 16, "-t", 2, "-n", 2000))
+
+    def test_connections(self):
+        """Every exchange connects and closes."""
+        with serve() as server:
+            run = ("-c", 16, "-t", 1)
+            self.assert_none(server.addresses[0], (*run, "-n", 500), (*run, "-n", 5000), ("-c", 16, "-t", 2, "-n", 500))
+
+    def test_seconds(self):
+        """An open loop, with the server's usage and a row a second."""
+        with serve(XCHG_EXCHANGE="echo") as server:
+            run = ("-x", "echo", "-c", 16, "-R", 2000, "--pid", server.process.pid)
+            self.assert_none(server.addresses[0], (*run, "-t", 1, "-d", "1s"), (*run, "-t", 1, "-d", "3s"), (*run, "-t", 2, "-d", "1s"))
+
+
+if __name__ == "__main__":
+    unittest.main()
