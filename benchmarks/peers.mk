@@ -54,4 +54,22 @@ bench-quick: need-peers all peers ## the first rows of it, at most 5 minutes, th
 bench-limit: need-peers all peers ## what xchgd must reach, row by row with pass or fail, under 30 minutes
 	@$(BENCH) --budget 1700 --limits --output $(B)/bench-limit $(BENCH_OPTIONS)
 
-.PHONY: bench bench-quick bench-limit peers need-peers
+bench-scale: need-build all ## 100,000 connections: several harnesses against several xchgd on one address
+	@.ci/packages python3
+	@python3 benchmarks/runner/scale.py --build $(B) $(BENCH_OPTIONS)
+
+bench-wrk: need-build all $(B)/peers/bare $(B)/peers/bare_answer ## what the harness costs beside wrk: at most 0.80 of its CPU time
+	@.ci/packages python3 wrk
+	@python3 benchmarks/runner/wrk.py --build $(B) $(BENCH_OPTIONS)
+
+# The harness' histograms beside an independent implementation of them, from npm.
+$(B)/hist_dump: $(B)/obj/benchmarks/check-hdr/hist_dump.o $(B)/internal.a $(B)/.flags-link
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -lm
+
+check-hdr: $(B)/hist_dump ## the histogram beside hdr-histogram-js (asks npm for it)
+	@.ci/packages nodejs npm
+	@mkdir -p $(B)/check-hdr && cp benchmarks/check-hdr/package.json benchmarks/check-hdr/check.mjs $(B)/check-hdr
+	@cd $(B)/check-hdr && npm install --no-package-lock --no-audit --no-fund --silent
+	@node $(B)/check-hdr/check.mjs '$(CURDIR)/$(B)/hist_dump'
+
+.PHONY: bench bench-quick bench-limit bench-scale bench-wrk check-hdr peers need-peers

@@ -88,7 +88,8 @@ def start_harness(options, port, folder, index):
     command = [os.path.join(options.build, "xchg-bench"), "-x", "echo", "-t", "1", "-c", str(share), "-R", f"{options.rate / options.harnesses:g}",
                "-w", f"{options.warmup}s", "-d", f"{options.seconds}s", "-T", "30s", "--bind", addresses, "--seed", str(index + 1),
                "--json", path, f"127.0.0.1:{port}"]
-    return processes.start(command, stdout=open(os.path.join(folder, f"harness-{index}.out"), "w"), stderr=subprocess.STDOUT, priority=False), path
+    with open(os.path.join(folder, f"harness-{index}.out"), "w") as out:
+        return processes.start(command, stdout=out, stderr=subprocess.STDOUT, priority=False), path
 
 
 def hold(servers, connections, limit):

@@ -156,6 +156,10 @@ START_TEST(test_events_are_levels_under_poll) {
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 1);
   ck_assert_uint_ne(bench.turns[0].events & EPOLLHUP, 0);
+  /* poll reports a hang-up unasked, for good: who asks for nothing waits for timers alone */
+  ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, 0), 0);
+  turn(&bench);
+  ck_assert_uint_eq(bench.turns_count, 0);
   reactor_retire(&bench.reactor, &item->source);
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0); /* and nothing is waited for any more */

@@ -226,7 +226,7 @@ static inline void rig_check(const struct rig *rig, const struct xchg_conn *conn
   rig_holds(pending <= rig->config.max_pending_bytes + reply_max + greeting, "pending's bound");
   rig_holds(conn->state == CONN_OPEN || conn->in == NULL, "state != OPEN => in == NULL");
   rig_holds(conn->state != CONN_DRAINING || conn->out == NULL, "DRAINING => out == NULL");
-  rig_holds(conn->thrown_away <= DRAIN_BYTES_MAX + RIG_INPUT_BYTES, "a drain's bound");
+  rig_holds(conn->thrown_away <= DRAIN_BYTES_MAX, "a drain's bound");
   if (conn->in != NULL && !conn_out_blocked(conn) && !conn->source.queued) {
     struct frame_cut cut = {.scanned = 0};
     rig_holds(frame_cut(&handler->frame, handler->max_message, buf_data(conn->in),
