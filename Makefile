@@ -98,7 +98,7 @@ need-build:
 
 # ---- to use it -----------------------------------------------------------------------------------
 
-run: all ## build, then serve on port 7000 (XCHG_... variables pass through)
+run: $(B)/xchgd ## build, then serve on port 7000 (XCHG_... variables pass through)
 	@exec $(B)/xchgd
 
 install: all ## install program and man page under $(DESTDIR)$(PREFIX)

@@ -66,9 +66,13 @@ static inline int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int m
 static inline int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
   return poll(fds, count, timeout_ms);
 }
-/** Map ${size} bytes of zeroed private memory; MAP_FAILED as mmap(2). */
+/**
+ * Map ${size} bytes of zeroed private memory; MAP_FAILED as mmap(2).  What is never touched is not
+ * accounted: the books of a ceiling may be large.
+ */
 static inline void *sys_map(size_t size) {
-  return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+              0);
 }
 /**
  * Grow the mapping ${old} from ${old_size} to ${new_size} bytes, moved where it must be; MAP_FAILED

@@ -11,7 +11,7 @@
  *              message until on_message returns
  *   ownership  a handler never writes to a socket and never frees a connection: it leaves wishes
  *              (send, finish, abort), which the engine carries out when the callback has returned
- *   errors     0 or -1; a failed call changed nothing
+ *   errors     0 or -1; a failed call changed nothing but what it says
  */
 #ifndef XCHG_H
 #define XCHG_H

@@ -11,8 +11,9 @@
 #include "net/conn_data.h"
 
 /**
- * conn_host_init(host, config, handler, reactor, stats):
- * Prepare ${host} for at most ${conns_max} connections; its input must be set by the caller.
+ * conn_host_init(host, config, handler, reactor, conns_max):
+ * Prepare ${host} for at most ${conns_max} connections; its input must be set by the caller. Counts
+ * go where ${reactor}'s do.
  * Return: 0, or -1 (ENOMEM).
  */
 int conn_host_init(struct conn_host *host, const struct xchg_config *config,

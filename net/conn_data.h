@@ -53,18 +53,16 @@ enum conn_state { CONN_OPEN, CONN_ENDING, CONN_DRAINING };
 struct xchg_conn {
   struct source source; /* first: the slab's objects begin with it */
   struct conn_host *host;
-  struct buf *in;  /* owns: bytes that make no message yet, or must wait */
-  struct buf *out; /* owns: bytes that the kernel has not taken */
-  int fd;          /* owns */
-  uint8_t state;   /* enum conn_state */
-  uint8_t reason;  /* enum xchg_reason, once state != CONN_OPEN */
-  bool unread : 1; /* the kernel may hold bytes for us */
-  bool to_end : 1; /* ... and a short read proves nothing: read until EAGAIN */
-  bool ended : 1;  /* the peer's end of stream was read */
-  bool excess : 1; /* bytes beyond the last message came */
-  bool
-      /* output is over the mark: nothing is cut or read, and the message's clock stands */
-      paused : 1;
+  struct buf *in;       /* owns: bytes that make no message yet, or must wait */
+  struct buf *out;      /* owns: bytes that the kernel has not taken */
+  int fd;               /* owns */
+  uint8_t state;        /* enum conn_state */
+  uint8_t reason;       /* enum xchg_reason, once state != CONN_OPEN */
+  bool unread : 1;      /* the kernel may hold bytes for us */
+  bool to_end : 1;      /* ... and a short read proves nothing: read until EAGAIN */
+  bool ended : 1;       /* the peer's end of stream was read */
+  bool excess : 1;      /* bytes beyond the last message came */
+  bool paused : 1;      /* over the mark: nothing is cut or read, and the message's clock stands */
   bool stalled : 1;     /* output waits for the peer */
   bool leaving : 1;     /* its lifetime is over */
   bool half_close : 1;  /* part by half-close, whatever was acknowledged */
@@ -76,9 +74,8 @@ struct xchg_conn {
   uint64_t messages;    /* complete ones so far */
   uint64_t active_ns;   /* last byte read or written */
   uint64_t begun_ns; /* first byte of the message under way; while paused: how long it had taken */
-  uint64_t
-      progress_ns; /* when acknowledgement was last seen to advance, or a stall or drain began */
-  uint64_t sent;   /* bytes given to the kernel */
+  uint64_t progress_ns; /* acknowledgement was last seen to advance, or a stall or drain began */
+  uint64_t sent;        /* bytes given to the kernel */
   int64_t acknowledged; /* ... of which the peer had these when last asked */
   uint64_t accepted_ns;
   uint64_t lifetime_ns; /* leaving == false: when it will; true: since when it is */

@@ -33,12 +33,14 @@ static bool hand_up(struct xchg_conn *conn, const uint8_t *data, const struct fr
 
 /*
  * Cut and hand up the messages in ${size} bytes at ${data}; ${*used} says how many of them are
- * dealt with.  What comes behind the end of the exchange is dealt with by being ignored.  Return:
- * is the connection still there?
+ * dealt with, ${*scanned} (in and out) how many of the rest a search has seen in vain.  What comes
+ * behind the end of the exchange is dealt with by being ignored.  Return: is the connection still
+ * there?
  */
-static bool cut_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used) {
+static bool cut_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used,
+                         size_t *scanned) {
   const struct xchg_handler *handler = conn->host->handler;
-  struct frame_cut cut = {.scanned = conn->in != NULL ? conn->in->scanned : 0};
+  struct frame_cut cut = {.scanned = *scanned};
   size_t at = 0;
   while (at < size && conn->state == CONN_OPEN && !conn_out_blocked(conn)) {
     enum frame_result result =
@@ -59,10 +61,8 @@ static bool cut_messages(struct xchg_conn *conn, const uint8_t *data, size_t siz
     conn->excess = true;
     at = size;
   }
-  if (conn->in != NULL) {
-    conn->in->scanned = cut.scanned; /* counts from what is left */
-  }
   *used = at;
+  *scanned = cut.scanned;
   return true;
 }
 
@@ -78,8 +78,8 @@ static void note_begun(struct xchg_conn *conn) {
 
 /* Deal with what conn->in holds. Return: is the connection still there? */
 static bool cut_kept(struct xchg_conn *conn) {
-  size_t used;
-  if (!cut_messages(conn, buf_data(conn->in), buf_size(conn->in), &used)) {
+  size_t used, scanned = conn->in->scanned;
+  if (!cut_messages(conn, buf_data(conn->in), buf_size(conn->in), &used, &scanned)) {
     return false;
   }
   if (used > 0) {
@@ -87,6 +87,9 @@ static bool cut_kept(struct xchg_conn *conn) {
     if (conn->in != NULL) {
       note_begun(conn);
     }
+  }
+  if (conn->in != NULL) {
+    conn->in->scanned = scanned;
   }
   return true;
 }
@@ -106,21 +109,25 @@ static bool received(struct xchg_conn *conn, size_t size) {
   conn->active_ns = host->reactor->now_ns;
   if (conn->state != CONN_OPEN) {
     conn->excess = true;
-    conn->thrown_away += (uint32_t)min_u64(size, DRAIN_BYTES_MAX);
+    conn->thrown_away += (uint32_t)size; /* no more was asked for than may be */
     return true;
   }
   if (conn->in != NULL) {
     return keep(conn, host->input, size) && cut_kept(conn);
   }
-  size_t used;
-  if (!cut_messages(conn, host->input, size, &used)) {
+  size_t used, scanned = 0;
+  if (!cut_messages(conn, host->input, size, &used, &scanned)) {
     return false;
   }
   if (used == size) {
     return true;
   }
   note_begun(conn);
-  return keep(conn, host->input + used, size - used);
+  if (!keep(conn, host->input + used, size - used)) {
+    return false;
+  }
+  conn->in->scanned = scanned;
+  return true;
 }
 
 /* The stream has ended: so does a message that it may end, and the exchange. */
@@ -154,7 +161,9 @@ static bool received_end(struct xchg_conn *conn) {
 static bool fill(struct xchg_conn *conn) {
   struct conn_host *host = conn->host;
   size_t asked = host->input_bytes;
-  if (host->handler->frame.kind == XCHG_FRAME_RAW && conn->state == CONN_OPEN) {
+  if (conn->state != CONN_OPEN) {
+    asked = min_u64(asked, DRAIN_BYTES_MAX - conn->thrown_away);
+  } else if (host->handler->frame.kind == XCHG_FRAME_RAW) {
     asked = min_u64(asked, host->handler->max_message);
   }
   size_t count;

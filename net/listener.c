@@ -12,9 +12,14 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+/* How long one start waits for another on the same path. */
+#define TURN_TRIES 200
+#define TURN_WAIT_MS 10
 
 static int say(struct log *log, const struct addr_listen *where, const char *what, int error) {
   char text[sizeof(where->path) + 16];
@@ -79,6 +84,27 @@ static void remove_stale(const struct addr_listen *where) {
   if (lstat(where->path, &st) == 0 && S_ISSOCK(st.st_mode) && !alive(&to, size)) {
     (void)unlink(where->path);
   }
+}
+
+/*
+ * Between bind and listen a server looks dead to another that starts on the same path, so they take
+ * turns: a lock on the folder from the look at the old file until we listen.  Somebody else may
+ * hold such a lock for reasons of his own, and a folder may be unreadable: then it goes without.
+ * Return: a descriptor whose close ends the turn, or -1.
+ */
+static int take_turn(const struct addr_listen *where) {
+  char folder[sizeof(where->path)];
+  memcpy(folder, where->path, sizeof(folder));
+  char *name = strrchr(folder, '/'); /* there is one: the path is absolute */
+  name[name == folder] = 0;
+  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  for (int i = 0; fd != -1 && i < TURN_TRIES; i++) {
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
+      break;
+    }
+    (void)sys_poll(NULL, 0, TURN_WAIT_MS);
+  }
+  return fd;
 }
 
 static void note_file(struct listener *listener) {
@@ -146,38 +172,47 @@ static int open_bound(struct listener *listener, const struct xchg_config *confi
   return open_family(listener, config);
 }
 
+/* listener_open once it is our turn. Return: 0, or -1 with errno, and in ${*what} what failed. */
+static int open_listening(struct listener *listener, const struct xchg_config *config,
+                          struct log *log, const char **what) {
+  bool local = listener->where.addr.family == ADDR_UNIX;
+  if (local) {
+    remove_stale(&listener->where);
+  }
+  *what = "cannot bind";
+  if (open_bound(listener, config) == -1) {
+    return -1;
+  }
+  if (local) {
+    note_file(listener);
+    *what = "cannot set the mode of the socket file";
+    if (listener->where.mode != -1 &&
+        chmod(listener->where.path, (mode_t)listener->where.mode) == -1) {
+      return -1;
+    }
+  }
+  set_inherited(listener, config, log);
+  *what = "cannot listen"; /* nobody can connect before this: the mode is in force by then */
+  return listen(listener->fd, (int)config->backlog);
+}
+
 int listener_open(struct listener *listener, const struct addr_listen *where,
                   const struct xchg_config *config, struct log *log) {
   *listener = (struct listener){.fd = -1, .where = *where};
   bool local = where->addr.family == ADDR_UNIX;
-  if (local) {
-    remove_stale(where);
-  }
-  const char *what = "cannot bind";
-  if (open_bound(listener, config) == -1) {
-    goto failed;
-  }
-  if (local) {
-    note_file(listener);
-    what = "cannot set the mode of the socket file";
-    if (where->mode != -1 && chmod(where->path, (mode_t)where->mode) == -1) {
-      goto failed;
-    }
-  }
-  set_inherited(listener, config, log);
-  what = "cannot listen"; /* nobody can connect before this: the mode is in force by then */
-  if (listen(listener->fd, (int)config->backlog) == -1) {
-    goto failed;
-  }
-  if (!local) {
+  int turn = local ? take_turn(where) : -1;
+  const char *what;
+  int result = open_listening(listener, config, log, &what);
+  int error = errno;
+  if (result == -1) {
+    listener_close(listener);
+  } else if (!local) {
     note_address(listener);
   }
-  return 0;
-
-failed:;
-  int error = errno;
-  listener_close(listener);
-  return say(log, where, what, error);
+  if (turn != -1) {
+    sys_close(turn);
+  }
+  return result == 0 ? 0 : say(log, where, what, error);
 }
 
 int listener_adopt(struct listener *listener, int fd, const struct xchg_config *config,

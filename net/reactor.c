@@ -178,13 +178,16 @@ static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
   return (int)min_u64(ms, INT32_MAX);
 }
 
-/* Waits for the one source and the wake, and presents what came as epoll would. */
+/*
+ * Waits for the one source and the wake, and presents what came as epoll would.  A source that
+ * asks for nothing is left out: poll would report its hang-up all the same, for good.
+ */
 static int poll_wait(struct reactor *reactor, int timeout) {
   struct source *source =
       reactor->poll_fd == -1 ? NULL : slab_at(reactor->slab, reactor->poll_slot);
-  struct pollfd fds[2] = {
-      {.fd = reactor->poll_fd, .events = (short)(source ? source->interest & POLL_EVENTS : 0)},
-      {.fd = reactor->woken ? -1 : reactor->wake_fd, .events = POLLIN}};
+  uint32_t interest = source == NULL ? 0 : source->interest & POLL_EVENTS;
+  struct pollfd fds[2] = {{.fd = interest == 0 ? -1 : reactor->poll_fd, .events = (short)interest},
+                          {.fd = reactor->woken ? -1 : reactor->wake_fd, .events = POLLIN}};
   int ready = sys_poll(fds, 2, timeout);
   if (ready <= 0) {
     return ready;

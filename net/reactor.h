@@ -16,7 +16,8 @@
  *
  * Two ways to wait: epoll for many sources, and poll for one source (a thread or process a
  * connection), which needs no descriptor of its own.  Under poll readiness is a level: interest
- * must be taken away when it is not wanted.  One thread at a time.
+ * must be taken away when it is not wanted; without any, not even a hang-up is reported.  One
+ * thread at a time.
  */
 #ifndef NET_REACTOR_H
 #define NET_REACTOR_H

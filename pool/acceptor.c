@@ -389,8 +389,8 @@ static void read_letters(struct acceptor *acceptor) {
 static uint64_t next_ns(const struct acceptor *acceptor) {
   uint64_t next = NEVER;
   uint64_t now_ns = acceptor->reactor.now_ns;
-  if (acceptor->state == ACCEPT_PAUSED && acceptor->exhausted) {
-    next = acceptor->retry_ns;
+  if (acceptor->state == ACCEPT_PAUSED && acceptor->exhausted && now_ns < acceptor->retry_ns) {
+    next = acceptor->retry_ns; /* after it what is missing is room, of which admit tells */
   }
   if (acceptor->episode_ns != NEVER && acceptor->state == ACCEPT_OPEN) {
     next = min_u64(next, acceptor->exhausted_ns + EPISODE_OVER_NS);

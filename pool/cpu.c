@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Read the first line of ${root}${middle}${path}/${file}. Return: the text, or NULL. */
+/* Read the first line of ${folder}/${file} into ${line}. Return: the text, or NULL. */
 static char *read_line(const char *folder, const char *file, char *line, int size) {
   char name[PATH_MAX];
   if (snprintf(name, sizeof(name), "%s/%s", folder, file) >= (int)sizeof(name)) {
@@ -24,7 +24,7 @@ static char *read_line(const char *folder, const char *file, char *line, int siz
   return got;
 }
 
-/* Read a number that ${file} begins with, and one behind it where ${second} is asked for. */
+/* Read the number that ${file} begins with, and the one behind it where ${second} is not NULL. */
 static bool read_numbers(const char *folder, const char *file, long long *first,
                          long long *second) {
   char line[64];

@@ -10,6 +10,9 @@ alternates. One thread each, the server pinned to the first CPU that we may use,
     client CPU us   = 10^6 * (user + system seconds of the client process, by wait4) / requests that it reports
     ratio           = the median over pairs of (xchg-bench's / wrk's of the same pair)
     [low-high]      = second lowest and second highest of them
+    at its limit    = the harness' thread is over 95 % of its CPU, and the server uses less than 0.95 of what the thread does
+
+Each side of an exchange is one send and one recv, so that harness and bare loop fill their CPUs at about the same rate: both may be full.
 """
 
 import argparse
@@ -136,11 +139,11 @@ def main():
         print(f"wrk {wrk['us']:.3f} us, {wrk['rate']:.0f}/s   xchg-bench {bench['us']:.3f} us, {bench['rate']:.0f}/s   ratio {bench['us'] / wrk['us']:.3f}   "
               f"its thread {bench['busy']:.0%} busy, its server {bench['server_busy']:.0%}")
     ratio = stats.spread([bench["us"] / wrk["us"] for wrk, bench in pairs])
-    bound = sum(bench["bound"] for _, bench in pairs)
+    bound = sum(bench["bound"] and bench["server_busy"] < 0.95 * bench["busy"] for _, bench in pairs)
     print(f"{size} bytes, {options.connections} connections, {options.pairs} pairs: client CPU us per request: wrk {stats.median([w['us'] for w, _ in pairs]):.3f}, "
           f"xchg-bench {stats.median([b['us'] for _, b in pairs]):.3f}")
     print(f"ratio {ratio['median']:.3f} [{ratio['low']:.3f}-{ratio['high']:.3f}], at most {LIMIT:.2f}: {'pass' if ratio['median'] <= LIMIT else 'FAIL'}")
-    print(f"harness-bound in {bound} of {options.pairs} runs: {'pass' if bound == 0 else 'FAIL'}")
+    print(f"the harness alone at its limit in {bound} of {options.pairs} runs: {'pass' if bound == 0 else 'FAIL'}")
     return 0 if ratio["median"] <= LIMIT and bound == 0 else 1
 
 

@@ -114,7 +114,7 @@ struct interval {
 /* CPU and memory of processes over the measured window. */
 struct usage {
   bool known;
-  double cpu_s; /* user and system; waited-for children too */
+  double cpu_s; /* user and system; children too */
   double seconds;
   uint64_t context_switches;
   uint64_t resident_bytes; /* at the end */

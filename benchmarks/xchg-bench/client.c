@@ -7,6 +7,7 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "wire.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -278,7 +279,7 @@ static enum client_news receive(struct client_env *env, struct client *client) {
   client->unread = false;
   for (unsigned round = 0; round < ROUNDS_MAX; round++) {
     size_t count;
-    const enum io io = sock_recv(client->fd, env->received, CLIENT_BUFFER_SIZE, &count);
+    const enum io io = wire_recv(client->fd, env->received, CLIENT_BUFFER_SIZE, &count);
     const int error = errno;
     env->now = sys_now_ns();
     if (io == IO_AGAIN) {
@@ -343,10 +344,13 @@ enum client_news client_turn(struct client_env *env, struct client *client, uint
 /* ---- what goes ---- */
 
 /*
- * What to send next: a long run of the pool itself, else a copy of as many messages as fit.
+ * What to send next: a long run of the pool itself, else a copy of as many messages as fit;
+ * ${*last} where it ends with the last byte of the last one.
  */
-static size_t gather(struct client_env *env, const struct client *client, const uint8_t **bytes) {
+static size_t gather(struct client_env *env, const struct client *client, const uint8_t **bytes,
+                     bool *last) {
   size_t size = 0;
+  *last = false;
   uint64_t position = client->out_done;
   for (uint64_t next = client->out; next < client->begun; next++, position = 0) {
     struct message message;
@@ -355,10 +359,14 @@ static size_t gather(struct client_env *env, const struct client *client, const 
       const size_t run = message_run(&message, position, bytes);
       const bool all = position + run == message.total && next + 1 == client->begun;
       if (run >= DIRECT_SIZE || (all && *bytes != &message.tail)) {
+        *last = all;
         return run;
       }
     }
-    size += message_copy(&message, position, env->gathered + size, CLIENT_BUFFER_SIZE - size);
+    const size_t copied =
+        message_copy(&message, position, env->gathered + size, CLIENT_BUFFER_SIZE - size);
+    size += copied;
+    *last = next + 1 == client->begun && position + copied == message.total;
     if (size == CLIENT_BUFFER_SIZE) {
       break;
     }
@@ -367,10 +375,15 @@ static size_t gather(struct client_env *env, const struct client *client, const 
   return size;
 }
 
-/* The kernel took ${count} bytes. */
-static void sent(struct client_env *env, struct client *client, uint64_t count) {
+/* The kernel took ${count} bytes, and with ${all} everything that has begun. */
+static void sent(struct client_env *env, struct client *client, uint64_t count, bool all) {
   if (!client->idle) {
     tally_out(env->tally, count, env->now);
+  }
+  if (all && (env->replies || env->counted)) { /* no need to ask how long each was */
+    client->out = client->begun;
+    client->out_done = 0;
+    return;
   }
   client->out_done += count;
   while (client->out < client->begun) {
@@ -393,14 +406,15 @@ enum client_news client_send(struct client_env *env, struct client *client) {
       return CLIENT_WAITS;
     }
     const uint8_t *bytes;
-    const size_t size = gather(env, client, &bytes);
+    bool last;
+    const size_t size = gather(env, client, &bytes, &last);
     size_t count;
-    const enum io io = sock_send(client->fd, bytes, size, &count);
+    const enum io io = wire_send(client->fd, bytes, size, &count);
     if (io == IO_ERROR) {
       return client_fail(env, client, ERROR_RESET, errno);
     }
     client->blocked = count < size;
-    sent(env, client, count);
+    sent(env, client, count, last && count == size);
   }
   return CLIENT_MORE;
 }

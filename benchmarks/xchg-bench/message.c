@@ -112,12 +112,13 @@ void message_set_fini(struct message_set *set) {
   set->pool = NULL;
 }
 
-/* The size that ${hash} draws. */
-static uint64_t draw_size(const struct message_set *set, uint64_t hash) {
+/* The size that the message of ${of} draws. */
+static uint64_t draw_size(const struct message_set *set, uint64_t of) {
   uint64_t size = set->size.a;
-  if (set->size_min == set->size_max) {
+  if (set->size.kind == SIZE_FIXED || set->size_min == set->size_max) {
     return set->size_max;
   }
+  const uint64_t hash = mix(of);
   if (set->size.kind == SIZE_UNIFORM) {
     size += below(hash, set->size.b - set->size.a + 1);
   } else if (set->size.kind == SIZE_EXPONENTIAL) {
@@ -135,7 +136,7 @@ void message_sent(const struct message_set *set, uint64_t connection, uint64_t s
   message->ring = set->pool;
   message->ring_size = set->pool_size;
   message->at = below(hash, OFFSETS);
-  frame_message(set, message, draw_size(set, mix(hash)));
+  frame_message(set, message, draw_size(set, hash));
 }
 
 void message_reply(const struct message_set *set, uint64_t connection, uint64_t sequence,

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from bench import BENCH, RUN_LIMIT, kinds, measure
+from bench import BENCH, RUN_LIMIT, bench, kinds, measure
 from clients import INSTRUMENTED, serve
 from xchgd import TOP, WRAP
 
@@ -44,6 +44,26 @@ class Scale(unittest.TestCase):
             self.assertEqual((report["connected"], report["idle_connected"]), (20, count))
             self.assertEqual(kinds(report), {})
             self.assertEqual(server.stats()["accepted"], 20 + count)
+
+
+class Limits(unittest.TestCase):
+    def test_more_connections_than_descriptors(self):
+        """Told in one line before anything starts."""
+        if DESCRIPTORS > 1000000:
+            self.skipTest("more descriptors than -c can ask for")
+        ran = bench("-x", "echo", "-c", DESCRIPTORS, "127.0.0.1:9")
+        self.assertEqual((ran.returncode, ran.stdout), (64, ""))
+        self.assertRegex(ran.stderr, r"\Axchg-bench: --connections '\d+', --idle '0': this process may hold \d+ descriptors\n\Z")
+
+    def test_more_connections_than_an_address_has(self):
+        ran = bench("-x", "echo", "-c", 9000, "--idle", 1001, "--bind", "127.0.0.1", "127.0.0.1:9")
+        self.assertEqual((ran.returncode, ran.stdout), (64, ""))
+        self.assertRegex(ran.stderr, r"\Axchg-bench: --bind [^\n]*10000[^\n]*\n\Z")
+
+    def test_a_report_that_is_not_there(self):
+        ran = bench("compare", "/nonexistent/a.json", "/nonexistent/b.json")
+        self.assertEqual((ran.returncode, ran.stdout), (64, ""))
+        self.assertEqual(ran.stderr, "xchg-bench: '/nonexistent/a.json': cannot be read: No such file or directory\n")
 
 
 def allocations(address, *arguments):

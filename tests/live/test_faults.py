@@ -1,5 +1,6 @@
 """The table of faults, row by row, against the real program (contract, section 6)."""
 
+import contextlib
 import resource
 import select
 import shutil
@@ -160,8 +161,9 @@ class Accept(unittest.TestCase):
         for error in ["EINVAL", "EBADF", "ENOTSOCK"]:
             with self.subTest(error), \
                     Server(wrap=strace(f"accept4:error={error}:when=1+")) as server:
-                with server.connect():
-                    totals = server.finish(expect=71)
+                with contextlib.suppress(ConnectionError):  # it breaks while we connect
+                    server.connect().close()
+                totals = server.finish(expect=71)
                 self.assertTrue(server.remarks())
                 self.assertEqual(totals["accepted"], 0)
 

@@ -333,7 +333,7 @@ class Signals(Case):
         for second in [signal.SIGTERM, signal.SIGINT]:
             with self.subTest(second), Notify(abstract=f"xchg-second-{os.getpid()}") as notify, \
                     Server(NOTIFY_SOCKET=notify.address, XCHG_MESSAGE_TIMEOUT="0",
-                           XCHG_DRAIN_TIMEOUT="5m", TSAN_OPTIONS=options) as server:
+                           XCHG_DRAIN_TIMEOUT="5m", TSAN_OPTIONS=options, ends_open=True) as server:
                 with server.connect() as client:
                     receive_exactly(client, 20)
                     server.process.send_signal(signal.SIGTERM)

@@ -91,23 +91,25 @@ class Server:
     """A running xchgd on 127.0.0.1 and a port of the kernel's choice, unless XCHG_LISTEN says otherwise.
 
     activate: sockets to pass by LISTEN_FDS; listen_pid: another LISTEN_PID than the server's own.
+    ends_open: the test makes it end at once, its descriptors open, of which valgrind is not to complain.
     """
 
     def __init__(self, *, wrap=(), preexec=None, pass_fds=(), program=PROGRAM, stderr=None, wait=True, activate=(), listen_pid="",
-                 **variables):
+                 ends_open=False, **variables):
         variables.setdefault("XCHG_LISTEN", "127.0.0.1:0")
         count = len(variables["XCHG_LISTEN"].split(",")) if not pass_fds else 1
         if activate:
             pass_fds = tuple(s.fileno() for s in activate)
             wrap = [sys.executable, "-S", "-c", ACTIVATE, ",".join(map(str, pass_fds)), str(listen_pid), *wrap]
             count = count if listen_pid else len(activate)
+        under = WRAP + ["--track-fds=no"] if ends_open and WRAP[:1] == ["valgrind"] else WRAP
         self.lines = []  # every line that the server wrote, without the newline
         self._fields = []  # the same, parsed
         self._news = threading.Condition()
         self._ended = False
         self._reader = None
         read_end, write_end = os.pipe() if stderr is None else (None, stderr)
-        self.process = subprocess.Popen(list(wrap) + WRAP + [program], env=environment(**variables), stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([*wrap, *under, program], env=environment(**variables), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=write_end, preexec_fn=preexec, pass_fds=pass_fds,
                                         start_new_session=True)
         if stderr is None:

@@ -126,7 +126,7 @@ static inline void tear_down(void) {
   }
   admit_fini(&admit);
   wake_close(&done);
-  log_fini(&logger);
+  kit_log_close(&logger);
   config_fini(&config);
 }
 

@@ -51,7 +51,7 @@ static void await_finished(void) {
 static void tear_down(void) {
   server_close(server);
   free(server);
-  log_fini(&logger);
+  kit_log_close(&logger);
   config_fini(&config);
 }
 
@@ -196,7 +196,7 @@ START_TEST(an_address_in_use) {
   struct server *first = server;
   struct xchg_config first_config = config;
   first->config = &first_config;
-  log_fini(&logger);
+  kit_log_close(&logger);
   SET_UP(listen);
   ck_assert_int_eq(server_open(server, &config, &logger, 0), SERVER_UNAVAILABLE);
   ck_assert_uint_eq(kit_log_count(&logger, "\n"), 1); /* one clear line */
@@ -254,6 +254,10 @@ static int serve_passed(bool listening) {
     }
   }
   server_close(server);
+  if (code != 0) {
+    close(fd); /* the server takes a passed socket once it has found it fit */
+  }
+  log_fini(&logger);
   return code;
 }
 
@@ -268,7 +272,7 @@ static int code_of_passed(bool listening) {
   ck_assert_int_eq(waitpid(pid, &status, 0), pid);
   ck_assert(WIFEXITED(status));
   free(server);
-  log_fini(&logger);
+  kit_log_close(&logger);
   config_fini(&config);
   return WEXITSTATUS(status);
 }

@@ -89,6 +89,7 @@ START_TEST(what_was_ignored_arrives) {
   pid_t pid = fork();
   ck_assert_int_ne(pid, -1);
   if (pid == 0) {
+    close(fd);
     _exit(3);
   }
   expect(fd, SIGNALS_CHILD);

@@ -112,11 +112,24 @@ static inline void kit_send(int fd, const void *data, size_t size) {
   ck_assert_int_eq(send(fd, data, size, MSG_NOSIGNAL), (ssize_t)size);
 }
 
+/* recv until ${size} bytes are there or nothing follows; the end of a child interrupts one. */
+static inline ssize_t kit_recv(int fd, void *data, size_t size) {
+  size_t got = 0;
+  while (got < size) {
+    ssize_t count = recv(fd, (char *)data + got, size - got, MSG_WAITALL);
+    if (count == 0 || (count == -1 && errno != EINTR)) {
+      return count == 0 ? (ssize_t)got : -1;
+    }
+    got += count > 0 ? (size_t)count : 0;
+  }
+  return (ssize_t)got;
+}
+
 /* The next ${size} bytes must be ${data}. */
 static inline void kit_expect(int fd, const void *data, size_t size) {
   char got[256];
   ck_assert_uint_le(size, sizeof(got));
-  ssize_t count = recv(fd, got, size, MSG_WAITALL);
+  ssize_t count = kit_recv(fd, got, size);
   ck_assert_msg(count == (ssize_t)size, "recv of %zu: %zd (%s)", size, count, strerror(errno));
   ck_assert_mem_eq(got, data, size);
 }
@@ -124,7 +137,7 @@ static inline void kit_expect(int fd, const void *data, size_t size) {
 /* ... and then the stream must end, in order. */
 static inline void kit_expect_end(int fd) {
   char byte;
-  ssize_t count = recv(fd, &byte, 1, 0);
+  ssize_t count = kit_recv(fd, &byte, 1);
   ck_assert_msg(count == 0, "recv at the end: %zd (%s)", count, strerror(errno));
 }
 
@@ -155,6 +168,13 @@ static inline void kit_log_open(struct log *log) {
   int fd = memfd_create("log", MFD_CLOEXEC);
   ck_assert_int_ne(fd, -1);
   log_init(log, fd, LOG_DEBUG, LOG_LOGFMT);
+}
+
+/* log_fini leaves the descriptor to whoever opened it. */
+static inline void kit_log_close(struct log *log) {
+  int fd = log->fd;
+  log_fini(log);
+  ck_assert_int_eq(close(fd), 0);
 }
 
 /* Its text so far, until the next call. */

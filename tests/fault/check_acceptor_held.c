@@ -1,0 +1,46 @@
+/*
+ * check_acceptor_held: an acceptor with a guest in hand, which the model refused at first, when the
+ * kernel then has no memory to watch the listeners again: it waits, and does not spin.
+ */
+#include "tests/fault/fault.h"
+#include "tests/unit/acceptor_kit.h"
+
+#include <poll.h>
+
+/* The guest in hand took the last place; what is left is to wait until there is another. */
+START_TEST(no_room_behind_the_held_guest) {
+  (void)unix_path; /* no such listener here */
+  fault_reset();
+  SET_UP();
+  atom_store_relaxed_u32(&fake.places, 1);
+  atom_store_relaxed_u32(&fake.refuse, 1);
+  start();
+  fault_fail(FAULT_EPOLL_CTL, 2, ENOMEM, 1); /* behind the removal of the listener */
+  int first = kit_connect(port()), second = kit_connect(port());
+  AWAIT(placed() == 1);
+  uint64_t waits = fault_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
+  struct pollfd never = {.fd = second, .events = POLLIN};
+  ck_assert_int_eq(poll(&never, 1, 550), 0); /* what is measured, and nobody is served in */
+  uint64_t tenths = (sys_now_ns() - from_ns) / (100 * NS_PER_MS) + 1;
+  ck_assert_uint_eq(fault_hits(), 1);
+  ck_assert_uint_le(fault_count(FAULT_EPOLL_WAIT) - waits, 2 * tenths + 4);
+  atom_store_relaxed_u32(&fake.places, 100);
+  admit_freed(&admit);
+  AWAIT(placed() == 2);
+  expect_closed(first);
+  expect_closed(second);
+  stop();
+  join();
+  ck_assert(!fake.overfull);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("acceptor_held");
+  TCase *cases = tcase_create("acceptor_held");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, no_room_behind_the_held_guest);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

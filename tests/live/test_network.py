@@ -1,0 +1,216 @@
+"""The network beneath: handshakes that are in flight when the server stops, a machine without IPv6.
+
+Each class runs in a network of its own (unshare(2)), with a loopback that drops what a test says; without the right
+to make one, or without ip and nft, it is skipped by name.
+"""
+
+import ctypes
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+import unittest
+
+from xchgd import GREETING, LIMIT, SLOW, WRAP, Server, greet, is_cut, receive_all, receive_exactly, run, strace
+
+CLONE_NEWNET = 0x40000000
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+ESTABLISHED, SYN_RECV = "01", "03"  # as /proc/net/tcp names them
+
+TABLE = """table inet loss {
+  chain input { type filter hook input priority 0; }
+}
+"""
+
+
+def tool(*command):
+    """Run one of the network's tools; its own words where it fails."""
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            timeout=LIMIT)
+    if result.returncode != 0:
+        raise OSError(f"{' '.join(command)}: {result.stdout.strip()}")
+
+
+class OwnNetwork(unittest.TestCase):
+    """A network for the class alone; children and the server live in it as well."""
+
+    @classmethod
+    def setUpClass(cls):
+        if not shutil.which("ip") or not shutil.which("nft"):
+            raise unittest.SkipTest("needs ip and nft")
+        cls.before = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        cls.addClassCleanup(os.close, cls.before)
+        if LIBC.unshare(CLONE_NEWNET) == -1:
+            raise unittest.SkipTest(f"may not make a network: {os.strerror(ctypes.get_errno())}")
+        cls.addClassCleanup(LIBC.setns, cls.before, CLONE_NEWNET)
+        tool("ip", "link", "set", "lo", "up")
+        try:
+            tool("nft", TABLE)
+        except OSError as failure:
+            raise unittest.SkipTest(f"the kernel filters nothing: {failure}")
+
+    def server(self, **variables):
+        server = Server(**variables)
+        self.addCleanup(server.__exit__)
+        return server
+
+
+def states(port):
+    """How many of the server's connections are in each state."""
+    counts = {}
+    with open("/proc/self/net/tcp") as table:
+        for line in list(table)[1:]:
+            _, local, _, state = line.split()[:4]
+            if int(local.split(":")[1], 16) == port:
+                counts[state] = counts.get(state, 0) + 1
+    return counts
+
+
+class Handshake(OwnNetwork):
+    def tearDown(self):
+        tool("nft", "flush chain inet loss input")
+
+    def in_flight(self, server, lost):
+        """A client whose handshake with the server stands still, since what ${lost} describes is dropped."""
+        tool("nft", f"add rule inet loss input {lost.format(port=server.port)} drop")
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", server.port))
+        deadline = time.monotonic() + LIMIT
+        while states(server.port).get(SYN_RECV, 0) == 0:
+            self.assertLess(time.monotonic(), deadline, "no handshake in flight")
+        client.settimeout(LIMIT)
+        return client
+
+    def complete(self, client):
+        """Wait until the client's connect has come to its end; fails where that was an error."""
+        _, writable, _ = select.select([], [client], [], LIMIT)
+        self.assertTrue(writable, "the handshake does not complete")
+        self.assertEqual(client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+
+    def go_on(self, server):
+        """Stop the server, and once it has begun to, let everything through again."""
+        server.process.terminate()
+        server.wait_line("stopping")
+        self.assertEqual(states(server.port).get(ESTABLISHED, 0), 0)
+        tool("nft", "flush chain inet loss input")
+
+    # A lost SYN-ACK is sent again after 1 and 3 seconds.
+    GRACE = "5s" if SLOW == 1 else "10s"
+    SYN_ACK = "tcp sport {port} tcp flags & (syn|ack) == syn|ack"
+    ACK = "tcp dport {port} tcp flags & (syn|ack) == ack"
+
+    def test_client_in_the_midst(self):
+        """The SYN-ACK was lost: the client waits for it, gets the second one, and is served."""
+        server = self.server(XCHG_STOP_GRACE=self.GRACE)
+        client = self.in_flight(server, self.SYN_ACK)
+        self.go_on(server)
+        self.complete(client)
+        greet(client)
+        self.assertEqual(server.finish()["finished"], 1)
+
+    def test_client_believes_it_is_connected(self):
+        """The ACK was lost: for its client the handshake is complete, and it has spoken already."""
+        server = self.server(XCHG_STOP_GRACE=self.GRACE)
+        client = self.in_flight(server, self.ACK)
+        self.complete(client)
+        client.sendall(b"hello\0")
+        self.go_on(server)
+        self.assertEqual(receive_all(client), GREETING)
+        self.assertEqual(server.finish()["finished"], 1)
+
+    def test_many(self):
+        """A hundred of them, under each model that runs many at once."""
+        for model in ("pool", "thread", "fork"):
+            with self.subTest(model):
+                server = self.server(XCHG_MODEL=model, XCHG_STOP_GRACE=self.GRACE)
+                clients = [self.in_flight(server, self.ACK)]
+                clients += [server.connect() for _ in range(99)]
+                self.assertEqual(states(server.port).get(SYN_RECV), 100)
+                self.go_on(server)
+                for client in clients:
+                    greet(client)
+                    client.close()
+                self.assertEqual(server.finish()["finished"], 100)
+
+    def test_no_grace(self):
+        """Without a grace the same client is refused: it is the grace that saves the others."""
+        server = self.server(XCHG_STOP_GRACE="0")
+        client = self.in_flight(server, self.ACK)
+        self.complete(client)
+        client.sendall(b"hello\0")
+        self.go_on(server)
+        self.assertTrue(is_cut(client))
+        self.assertEqual(server.finish()["accepted"], 0)
+
+
+class Loss(OwnNetwork):
+    def tearDown(self):
+        tool("nft", "flush chain inet loss input")
+
+    def test_long_reply(self):
+        """A long reply and its safe close over a link that loses one packet in eight: all of it arrives."""
+        server = self.server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_STOP_GRACE="0", XCHG_IDLE_TIMEOUT="0",
+                             XCHG_MESSAGE_TIMEOUT="0", XCHG_WRITE_TIMEOUT="0", XCHG_LINGER="1m")
+        line = bytes(1 + i % 200 + (i % 200 >= 9) for i in range(200000)) + b"\n"
+        tool("nft", f"add rule inet loss input tcp sport {server.port} numgen random mod 8 0 drop")
+        with server.connect() as client:
+            client.sendall(line + b"more than asked for\n")
+            self.assertEqual(receive_all(client), line)
+        tool("nft", "flush chain inet loss input")
+        self.assertEqual(server.stop()["finished"], 1)
+
+
+class IPv6Off(OwnNetwork):
+    """net.ipv6.conf.all.disable_ipv6=1, as many machines have it."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        try:
+            with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as switch:
+                switch.write("1")
+        except FileNotFoundError:
+            pass  # a kernel without IPv6: the same, only more so
+
+    def test_any_address(self):
+        """`:port` is every address there is: IPv4's."""
+        server = self.server(XCHG_LISTEN=":0", XCHG_STOP_GRACE="0")
+        with server.connect(address=f"127.0.0.1:{server.port}") as client:
+            greet(client)
+        self.assertEqual(server.stop()["finished"], 1)
+
+    def test_ipv6_address(self):
+        """An IPv6 address that was asked for by name is none that can be bound."""
+        result = run(XCHG_LISTEN="127.0.0.1:0,[::1]:0")
+        self.assertEqual(result.returncode, 69)
+        self.assertIn("[::1]:0", result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 1)
+
+
+@unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
+class IPv6Unknown(unittest.TestCase):
+    """A kernel that has no IPv6 at all, or none for anybody's sockets."""
+
+    def check(self, *inject, call):
+        with Server(wrap=strace(*inject, trace=call), XCHG_LISTEN=":0", XCHG_STOP_GRACE="0") as server:
+            self.assertRegex(server.addresses[0], r"^0\.0\.0\.0:\d+$")
+            with server.connect() as client:
+                self.assertEqual(receive_exactly(client, len(GREETING)), GREETING)
+                client.sendall(b"hello\0")
+                self.assertEqual(receive_all(client), b"")
+            server.stop()
+
+    def test_no_such_family(self):
+        self.check("socket:error=EAFNOSUPPORT:when=1", call="socket")
+
+    def test_no_such_address(self):
+        self.check("bind:error=EADDRNOTAVAIL:when=1", call="bind")
+
+
+if __name__ == "__main__":
+    unittest.main()
