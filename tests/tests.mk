@@ -12,7 +12,8 @@ CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/c
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
-JOBS ?= 3
+# Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
+JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
 PROGRAMS = $(UNIT) $(FAULT) $(CONC)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
@@ -59,7 +60,7 @@ VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=defi
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log
 ifeq ($(VARIANT),asan)
-TEST_ENV = ASAN_OPTIONS=strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
+TEST_ENV = ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
 else ifeq ($(VARIANT),tsan)
 TEST_ENV = TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
 # TSan's shadow does not suit every kernel's address randomisation.
