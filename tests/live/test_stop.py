@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from xchgd import (GREETING, LIMIT, SLOW, Notify, Server, greet, is_cut, is_silent, receive_all,
+from xchgd import (GREETING, LIMIT, SLOW, WRAP, Notify, Server, greet, is_cut, is_silent, receive_all,
                    receive_exactly)
 
 SO_ATTACH_FILTER, SO_GET_FILTER = 26, 26  # <asm-generic/socket.h>
@@ -157,7 +157,8 @@ class UnderLoad(unittest.TestCase):
     def test_tcp(self):
         """Fifty stops under forty clients that connect, talk and close: no one with a handshake is
         lost, exit 0."""
-        for i in range(50):
+        # Valgrind, which runs one thread at a time, finds nothing in fifty that is not in ten.
+        for i in range(0, 50, 5 if WRAP else 1):
             with self.subTest(i):
                 self.stop_under_load(100 + 7 * i)
 
