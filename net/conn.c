@@ -8,8 +8,12 @@
 
 #include "core/sys.h"
 #include "net/conn_time.h"
+
+#include <assert.h>
 #include "net/conn_out.h"
 #include "net/conn_in.h"
+
+static_assert(sizeof(struct xchg_conn) <= 256, "docs/tuning.md and docs/SECURITY.md promise it");
 
 #define ENDS (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
