@@ -8,10 +8,10 @@
 
 #include "core/sys.h"
 #include "net/conn_time.h"
-
-#include <assert.h>
 #include "net/conn_out.h"
 #include "net/conn_in.h"
+
+#include <assert.h>
 
 static_assert(sizeof(struct xchg_conn) <= 256, "docs/tuning.md and docs/SECURITY.md promise it");
 
