@@ -38,7 +38,7 @@
 #define NAME_MAX_SIZE 256
 
 struct loader {
-  struct xchg_config *config;
+  struct config *config;
   const char *const *environment;
   const struct config_facts *facts;
   FILE *out;
@@ -59,7 +59,7 @@ static void check_names(struct loader *loader);
 static void check_name(struct loader *loader, const char *name, size_t size, const char *value);
 static uint32_t round_up_to_power_of_two(uint32_t value);
 
-unsigned config_load(struct xchg_config *config, const char *const *environment,
+unsigned config_load(struct config *config, const char *const *environment,
                      const struct config_facts *facts, FILE *out) {
   struct loader loader = {.config = config, .environment = environment, .facts = facts, .out = out};
   assert(facts->cpus > 0);
@@ -75,7 +75,7 @@ unsigned config_load(struct xchg_config *config, const char *const *environment,
   return loader.faults;
 }
 
-void config_fini(struct xchg_config *config) {
+void config_fini(struct config *config) {
   free(config->greeting.bytes);
   free(config->reply_text.bytes);
   free(config->allow.blocks);
@@ -83,13 +83,13 @@ void config_fini(struct xchg_config *config) {
   memset(config, 0, sizeof *config);
 }
 
-uint64_t config_reserve(const struct xchg_config *config, const struct config_facts *facts) {
+uint64_t config_reserve(const struct config *config, const struct config_facts *facts) {
   uint64_t listeners = facts->sockets_passed > 0 ? facts->sockets_passed : config->listen_count;
   uint64_t reactors = config->model == MODEL_POOL ? config->workers : 1;
   return RESERVE_BASE + RESERVE_SPARE + listeners + RESERVE_PER_REACTOR * reactors;
 }
 
-void config_warn(const struct xchg_config *config, const char *const *environment,
+void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log) {
   struct log_line line;
   char ignored[256] = "";
@@ -171,7 +171,7 @@ static void fault_unwanted(struct loader *loader, enum config_var var,
 
 /* Fill in what comes from the facts, and what is kept otherwise than given. */
 static void derive(struct loader *loader) {
-  struct xchg_config *config = loader->config;
+  struct config *config = loader->config;
   if (config->workers == 0)
     config->workers = (uint32_t)min_u64(loader->facts->cpus, CONFIG_WORKERS_MAX);
   config->queue = round_up_to_power_of_two(config->queue);
@@ -179,7 +179,7 @@ static void derive(struct loader *loader) {
 
 /* The limit on connections and the descriptors must fit each other. */
 static void check_connections(struct loader *loader) {
-  struct xchg_config *config = loader->config;
+  struct config *config = loader->config;
   uint64_t descriptors = loader->facts->descriptors;
   bool known =
       !loader->refused[VAR_LISTEN] && !loader->refused[VAR_MODEL] && !loader->refused[VAR_WORKERS];
@@ -206,7 +206,7 @@ static void check_connections(struct loader *loader) {
 
 /* The five values of the exchange, and what else must agree with them. */
 static void check_exchange(struct loader *loader) {
-  const struct xchg_config *config = loader->config;
+  const struct config *config = loader->config;
   const bool *refused = loader->refused;
   bool framed = !refused[VAR_EXCHANGE] && !refused[VAR_FRAME];
   if (framed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE])
@@ -227,8 +227,9 @@ static void check_text(struct loader *loader, enum config_var var, const struct 
   const struct xchg_frame *frame = &loader->config->frame;
   switch (frame->kind) {
     case XCHG_FRAME_RAW:
+    case XCHG_FRAME_CUSTOM: /* a handler's, which brings its own texts */
       break;
-    case XCHG_FRAME_NUL:
+    case XCHG_FRAME_DELIMITER:
       if (memchr(text->bytes, 0, text->size) != NULL)
         fputs("want a text without a 0 byte, which ends a message of XCHG_FRAME=nul\n",
               fault(loader, var));
@@ -238,13 +239,12 @@ static void check_text(struct loader *loader, enum config_var var, const struct 
         fputs("want a text without LF, which ends a message of XCHG_FRAME=line\n",
               fault(loader, var));
       break;
-    case XCHG_FRAME_U16:
-    case XCHG_FRAME_U32: {
-      uint64_t size_max = frame->kind == XCHG_FRAME_U16 ? UINT16_MAX : UINT32_MAX;
+    case XCHG_FRAME_PREFIX: {
+      uint64_t size_max = frame->size == 2 ? UINT16_MAX : UINT32_MAX;
       if (text->size > size_max)
         fprintf(fault(loader, var),
                 "want a text of at most %" PRIu64 " bytes under XCHG_FRAME=%s, not of %zu\n",
-                size_max, frame->kind == XCHG_FRAME_U16 ? "u16" : "u32", text->size);
+                size_max, frame->size == 2 ? "u16" : "u32", text->size);
       break;
     }
     case XCHG_FRAME_FIXED:

@@ -6,7 +6,7 @@
  * docs/configuration.md.
  * Loading lists all faults, one line each, before it fails.  What the machine says (CPUs,
  * descriptors) comes in as facts, so that this module asks nobody and tests can say anything.
- * What is loaded is struct xchg_config of config_data.h.
+ * What is loaded is struct config of config_data.h.
  */
 #ifndef CORE_CONFIG_H
 #define CORE_CONFIG_H
@@ -23,25 +23,25 @@
  * Return: the number of faults; with 0, ${config} is complete and config_fini is due, else there is
  * nothing to free.
  */
-unsigned config_load(struct xchg_config *config, const char *const *environment,
+unsigned config_load(struct config *config, const char *const *environment,
                      const struct config_facts *facts, FILE *out);
-void config_fini(struct xchg_config *config);
+void config_fini(struct config *config);
 
 /**
  * config_warn(config, environment, facts, log): log what is allowed but surely not meant: variables
  * that the model ignores (one line), a backlog over somaxconn.  Thread: main, before the start.
  */
-void config_warn(const struct xchg_config *config, const char *const *environment,
+void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);
 
 /** Write what --help and --explain print; and the generated pages. */
 void config_help(FILE *out);
-void config_explain(const struct xchg_config *config, const char *const *environment,
+void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out);
 void config_write_markdown(FILE *out); /* docs/configuration.md */
 void config_write_man(FILE *out);      /* the variables' section of docs/man/xchgd.8 */
 
 /** Descriptors that the server itself needs with ${config}, connections apart (the reserve). */
-uint64_t config_reserve(const struct xchg_config *config, const struct config_facts *facts);
+uint64_t config_reserve(const struct config *config, const struct config_facts *facts);
 
 #endif

@@ -14,8 +14,6 @@
 
 enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };
 enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
-enum config_dispatch { DISPATCH_LEAST, DISPATCH_ROUND_ROBIN };
-enum config_overload { OVERLOAD_WAIT, OVERLOAD_REFUSE };
 enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
 
 /* What the machine allows; the caller finds out. */
@@ -37,7 +35,7 @@ struct config_blocks {
   size_t count;
 };
 
-struct xchg_config {
+struct config {
   /* the exchange */
   enum config_exchange exchange; /* the preset: what is not set below came from it */
   bool has_greeting;
@@ -61,13 +59,13 @@ struct xchg_config {
   enum config_model model;
   uint32_t workers;
   uint32_t queue; /* rounded up to a power of two */
-  enum config_dispatch dispatch;
+  enum xchg_dispatch dispatch;
   bool pin;
   uint64_t spin_ns;
 
   /* limits */
   uint64_t max_connections;
-  enum config_overload overload;
+  enum xchg_overload overload;
   uint64_t max_per_ip; /* 0 = no limit */
   struct config_blocks allow, deny;
   uint64_t max_pending_bytes;

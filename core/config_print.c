@@ -71,7 +71,7 @@ struct explained {
 };
 
 static void explain_effective(struct explained *explained, enum config_var var,
-                              const struct xchg_config *config, const struct config_facts *facts);
+                              const struct config *config, const struct config_facts *facts);
 static void explain_clamped(struct explained *explained, uint64_t effective);
 static const char *default_words(const struct config_row *row);
 static void print_presets(FILE *out);
@@ -99,7 +99,7 @@ void config_help(FILE *out) {
     fprintf(out, "  %-4s%s\n", exit_codes[i].name, exit_codes[i].text);
 }
 
-void config_explain(const struct xchg_config *config, const char *const *environment,
+void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out) {
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_row *row = &config_rows[i];
@@ -176,7 +176,7 @@ void config_write_man(FILE *out) {
 
 /* Where the effective figure may be another than the given one, find it and say so. */
 static void explain_effective(struct explained *explained, enum config_var var,
-                              const struct xchg_config *config, const struct config_facts *facts) {
+                              const struct config *config, const struct config_facts *facts) {
   const struct config_row *row = &config_rows[var];
   uint64_t room = sub_sat_u64(facts->descriptors, config_reserve(config, facts));
   if (row->kind == KIND_ENUM) {

@@ -15,7 +15,7 @@
 #define GIB (KIB * KIB * KIB)
 
 #define FIELD(member) \
-  .offset = offsetof(struct xchg_config, member), .size = sizeof(((struct xchg_config *)0)->member)
+  .offset = offsetof(struct config, member), .size = sizeof(((struct config *)0)->member)
 
 static const char *const exchange_names[] = {"greet", "line", "echo", "discard", NULL};
 static const char *const model_names[] = {"pool", "iterative", "fork", "thread", NULL};

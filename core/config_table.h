@@ -75,7 +75,7 @@ struct config_row {
   const char *name;
   enum config_kind kind;
   bool pool_only;           /* ignored under the other models */
-  size_t offset, size;      /* where in struct xchg_config; the kinds from KIND_GREETING on know */
+  size_t offset, size;      /* where in struct config; the kinds from KIND_GREETING on know */
   uint64_t min, max;        /* KIND_INTEGER, KIND_SIZE, KIND_TIME */
   const char *const *names; /* KIND_ENUM: its values' names, ends with NULL */
   const char *standard;     /* the default, as the parser reads it; NULL: derived from the facts */
@@ -100,14 +100,14 @@ struct config_span {
  * Parse ${text} and store it in ${config}. On CONFIG_BAD nothing to free is stored, and ${*bad} is
  * the item of a list that is to blame; its text is NULL where it is no list.
  */
-enum config_result config_set(struct xchg_config *config, const struct config_row *row,
+enum config_result config_set(struct config *config, const struct config_row *row,
                               const char *text, struct config_span *bad);
 
 /** The number in ${config} that belongs to ${row}, of KIND_ENUM or a kind before it. */
-uint64_t config_number(const struct xchg_config *config, const struct config_row *row);
+uint64_t config_number(const struct config *config, const struct config_row *row);
 
 /** Store ${value}, which is in the range, as the number of ${row}. */
-void config_set_number(struct xchg_config *config, const struct config_row *row, uint64_t value);
+void config_set_number(struct config *config, const struct config_row *row, uint64_t value);
 
 /** The default of ${row} under ${exchange}, as text; NULL where it is derived from the facts. */
 const char *config_standard(const struct config_row *row, enum config_exchange exchange);

@@ -22,18 +22,18 @@ static_assert(sizeof(enum config_model) == sizeof(uint32_t), "enums are stored a
 static enum config_result set_text(struct config_text *text, const char *escaped);
 static int parse_enum(const struct config_row *row, const char *text, uint64_t *value);
 static int parse_number(const struct config_row *row, const char *text, uint64_t *value);
-static enum config_result set_greeting(struct xchg_config *config, const char *text);
-static enum config_result set_reply(struct xchg_config *config, const char *text);
-static enum config_result set_frame(struct xchg_config *config, const struct config_row *row,
+static enum config_result set_greeting(struct config *config, const char *text);
+static enum config_result set_reply(struct config *config, const char *text);
+static enum config_result set_frame(struct config *config, const struct config_row *row,
                                     const char *text);
-static enum config_result set_listen(struct xchg_config *config, const char *text,
+static enum config_result set_listen(struct config *config, const char *text,
                                      struct config_span *bad);
 static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
                                      struct config_span *bad);
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
 static int format_names(const char *const *names, char text[CONFIG_WANTED_MAX]);
 
-enum config_result config_set(struct xchg_config *config, const struct config_row *row,
+enum config_result config_set(struct config *config, const struct config_row *row,
                               const char *text, struct config_span *bad) {
   *bad = (struct config_span){.text = NULL};
   switch (row->kind) {
@@ -61,7 +61,7 @@ enum config_result config_set(struct xchg_config *config, const struct config_ro
   return CONFIG_OK;
 }
 
-void config_set_number(struct xchg_config *config, const struct config_row *row, uint64_t value) {
+void config_set_number(struct config *config, const struct config_row *row, uint64_t value) {
   char *field = (char *)config + row->offset;
   uint32_t narrow = (uint32_t)value;
   bool flag = value != 0;
@@ -76,7 +76,7 @@ void config_set_number(struct xchg_config *config, const struct config_row *row,
   }
 }
 
-uint64_t config_number(const struct xchg_config *config, const struct config_row *row) {
+uint64_t config_number(const struct config *config, const struct config_row *row) {
   const char *field = (const char *)config + row->offset;
   uint64_t value;
   uint32_t narrow;
@@ -200,7 +200,7 @@ static int parse_number(const struct config_row *row, const char *text, uint64_t
   return result == -1 || *value < row->min || *value > row->max ? -1 : 0;
 }
 
-static enum config_result set_greeting(struct xchg_config *config, const char *text) {
+static enum config_result set_greeting(struct config *config, const char *text) {
   config->has_greeting = false;
   if (strcasecmp(text, "none") == 0)
     return CONFIG_OK;
@@ -211,7 +211,7 @@ static enum config_result set_greeting(struct xchg_config *config, const char *t
   return result;
 }
 
-static enum config_result set_reply(struct xchg_config *config, const char *text) {
+static enum config_result set_reply(struct config *config, const char *text) {
   bool echo = strcasecmp(text, "echo") == 0;
   if (echo || strcasecmp(text, "none") == 0) {
     config->reply = echo ? REPLY_ECHO : REPLY_NONE;
@@ -225,20 +225,20 @@ static enum config_result set_reply(struct xchg_config *config, const char *text
   return result;
 }
 
-static enum config_result set_frame(struct xchg_config *config, const struct config_row *row,
+static enum config_result set_frame(struct config *config, const struct config_row *row,
                                     const char *text) {
   static const struct {
     const char *name;
-    enum xchg_frame_kind kind;
-  } kinds[] = {{"raw", XCHG_FRAME_RAW},
-               {"nul", XCHG_FRAME_NUL},
-               {"line", XCHG_FRAME_LINE},
-               {"u16", XCHG_FRAME_U16},
-               {"u32", XCHG_FRAME_U32}};
+    struct xchg_frame frame;
+  } kinds[] = {{"raw", {.kind = XCHG_FRAME_RAW}},
+               {"nul", {.kind = XCHG_FRAME_DELIMITER, .delimiter = 0}},
+               {"line", {.kind = XCHG_FRAME_LINE}},
+               {"u16", {.kind = XCHG_FRAME_PREFIX, .size = 2}},
+               {"u32", {.kind = XCHG_FRAME_PREFIX, .size = 4}}};
   for (size_t i = 0; i < count_of(kinds); i++) {
     if (strcasecmp(text, kinds[i].name) != 0)
       continue;
-    config->frame = (struct xchg_frame){.kind = kinds[i].kind};
+    config->frame = kinds[i].frame;
     return CONFIG_OK;
   }
   uint64_t size;
@@ -252,7 +252,7 @@ static enum config_result set_frame(struct xchg_config *config, const struct con
   return CONFIG_OK;
 }
 
-static enum config_result set_listen(struct xchg_config *config, const char *text,
+static enum config_result set_listen(struct config *config, const char *text,
                                      struct config_span *bad) {
   char item[ITEM_MAX];
   struct config_span span;

@@ -50,6 +50,5 @@ static const char *const reason_names[] = {
 static_assert(count_of(reason_names) == XCHG_REASONS, "every reason has a word");
 
 const char *xchg_reason_name(enum xchg_reason reason) {
-  assert((size_t)reason < XCHG_REASONS);
-  return reason_names[reason];
+  return (size_t)reason < XCHG_REASONS ? reason_names[reason] : NULL;
 }

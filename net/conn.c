@@ -150,7 +150,7 @@ void conn_stop(struct source *source) {
 
 /* ---- the beginning ---- */
 
-int conn_host_init(struct conn_host *host, const struct xchg_config *config,
+int conn_host_init(struct conn_host *host, const struct config *config,
                    const struct xchg_handler *handler, struct reactor *reactor,
                    uint32_t conns_max) {
   *host = (struct conn_host){.config = config,
@@ -227,13 +227,17 @@ int xchg_send(struct xchg_conn *conn, const void *data, size_t size) {
   return 0;
 }
 
-void xchg_finish(struct xchg_conn *conn) { conn->finishing = true; }
+int xchg_finish(struct xchg_conn *conn) {
+  conn->finishing = true;
+  return 0;
+}
 
-void xchg_abort(struct xchg_conn *conn) {
+int xchg_abort(struct xchg_conn *conn) {
   if (!conn->aborted) {
     conn->aborted = true;
     conn->reason = XCHG_ERROR;
   }
+  return 0;
 }
 
-const void *xchg_user(const struct xchg_conn *conn) { return conn->host->handler->user; }
+void *xchg_user(const struct xchg_conn *conn) { return conn->host->handler->user; }

@@ -16,7 +16,7 @@
  * go where ${reactor}'s do.
  * Return: 0, or -1 (ENOMEM).
  */
-int conn_host_init(struct conn_host *host, const struct xchg_config *config,
+int conn_host_init(struct conn_host *host, const struct config *config,
                    const struct xchg_handler *handler, struct reactor *reactor, uint32_t conns_max);
 void conn_host_fini(struct conn_host *host);
 

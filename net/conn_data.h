@@ -37,7 +37,7 @@
 
 /* What a worker lends all of its connections. */
 struct conn_host {
-  const struct xchg_config *config;   /* borrows for good */
+  const struct config *config;   /* borrows for good */
   const struct xchg_handler *handler; /* borrows for good */
   struct reactor *reactor;            /* borrows for good */
   struct stats *stats;                /* borrows; this thread is its writer */

@@ -30,7 +30,7 @@ void conn_out_end(struct xchg_conn *conn, enum xchg_reason reason) {
 }
 
 bool conn_out_part(struct xchg_conn *conn) {
-  const struct xchg_config *config = conn->host->config;
+  const struct config *config = conn->host->config;
   if (conn->ended || config->linger_ns == 0) {
     conn_out_close(conn, conn->reason);
     return false;

@@ -55,7 +55,7 @@ static uint8_t *framed(const struct xchg_frame *frame, const struct config_text 
   return bytes;
 }
 
-int exchange_init(struct exchange *exchange, const struct xchg_config *config) {
+int exchange_init(struct exchange *exchange, const struct config *config) {
   *exchange = (struct exchange){.handler = {.size = sizeof(struct xchg_handler),
                                             .frame = config->frame,
                                             .max_message = config->max_message_bytes,

@@ -21,7 +21,7 @@ struct exchange {
 };
 
 /** Prepare ${exchange} as ${config} says, which need not outlive it. Return: 0, or -1 (ENOMEM). */
-int exchange_init(struct exchange *exchange, const struct xchg_config *config);
+int exchange_init(struct exchange *exchange, const struct config *config);
 void exchange_fini(struct exchange *exchange);
 
 #endif

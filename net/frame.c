@@ -1,9 +1,9 @@
 /*
  * frame: see frame.h.
  *
- * Two families.  A terminated frame (nul, line) is found by memchr within a window that ends
+ * Two families.  A terminated frame (delimiter, line) is found by memchr within a window that ends
  * where the message would be too long, so that no byte is looked at twice and none behind the
- * limit at all.  A frame of declared length (u16, u32, fixed) is arithmetic on numbers, written
+ * limit at all.  A frame of declared length (prefix, fixed) is arithmetic on numbers, written
  * so that nothing can overflow: sizes are compared by what is left, never by a sum with what a
  * peer announced.
  *
@@ -22,14 +22,7 @@
 
 /** Bytes of the prefix, 0 where there is none. */
 static size_t head_size(const struct xchg_frame *frame) {
-  switch (frame->kind) {
-    case XCHG_FRAME_U16:
-      return 2;
-    case XCHG_FRAME_U32:
-      return 4;
-    default:
-      return 0;
-  }
+  return frame->kind == XCHG_FRAME_PREFIX ? frame->size : 0;
 }
 
 /** How many bytes of ${size} can hold a message of ${max} bytes and ${extra} behind it. */
@@ -43,10 +36,10 @@ static size_t find(const uint8_t *data, size_t size, size_t scanned, uint8_t ter
   return at == NULL ? size : (size_t)(at - data);
 }
 
-static enum frame_result cut_nul(size_t max, const uint8_t *data, size_t size,
-                                 struct frame_cut *cut) {
+static enum frame_result cut_delimited(const struct xchg_frame *frame, size_t max,
+                                       const uint8_t *data, size_t size, struct frame_cut *cut) {
   size_t searched = window(size, max, 1);
-  size_t at = find(data, searched, cut->scanned, 0);
+  size_t at = find(data, searched, cut->scanned, frame->delimiter);
   cut->scanned = 0;
   if (at < searched) {
     *cut = (struct frame_cut){.size = at, .tail = 1};
@@ -92,14 +85,15 @@ static enum frame_result cut_length(size_t max, size_t head, size_t length, size
   return FRAME_MESSAGE;
 }
 
-static enum frame_result cut_prefixed(size_t max, size_t head, const uint8_t *data, size_t size,
-                                      struct frame_cut *cut) {
+static enum frame_result cut_prefixed(const struct xchg_frame *frame, size_t max,
+                                      const uint8_t *data, size_t size, struct frame_cut *cut) {
+  size_t head = head_size(frame);
   if (size < head) {
     return FRAME_MORE;
   }
   size_t length = 0;
   for (size_t i = 0; i < head; i++) {
-    length = length << 8 | data[i];
+    length = length << 8 | data[frame->little_endian ? head - 1 - i : i];
   }
   return cut_length(max, head, length, size, cut);
 }
@@ -109,31 +103,35 @@ enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const ui
   assert(size > 0);
   assert(cut->scanned <= size);
   switch (frame->kind) {
-    case XCHG_FRAME_NUL:
-      return cut_nul(max, data, size, cut);
+    case XCHG_FRAME_DELIMITER:
+      return cut_delimited(frame, max, data, size, cut);
     case XCHG_FRAME_LINE:
       return cut_line(max, data, size, cut);
-    case XCHG_FRAME_U16:
-    case XCHG_FRAME_U32:
+    case XCHG_FRAME_PREFIX:
       cut->scanned = 0;
-      return cut_prefixed(max, head_size(frame), data, size, cut);
+      return cut_prefixed(frame, max, data, size, cut);
     case XCHG_FRAME_FIXED:
       cut->scanned = 0;
       return cut_length(max, 0, frame->size, size, cut);
-    case XCHG_FRAME_RAW:
+    default:
       break;
   }
-  assert(max > 0); /* or the stream would never get shorter */
+  assert(frame->kind == XCHG_FRAME_RAW); /* a custom one is cut by its own function */
+  assert(max > 0);                       /* or the stream would never get shorter */
   *cut = (struct frame_cut){.size = window(size, max, 0)};
   return FRAME_MESSAGE;
+}
+
+bool frame_declares(const struct xchg_frame *frame) {
+  return frame->kind == XCHG_FRAME_PREFIX || frame->kind == XCHG_FRAME_FIXED ||
+         frame->kind == XCHG_FRAME_CUSTOM;
 }
 
 enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
                                  size_t size, struct frame_cut *cut) {
   (void)data; /* what frame_cut saw in it is all in its answer, FRAME_MORE */
   assert(size > 0);
-  bool declared = head_size(frame) > 0 || frame->kind == XCHG_FRAME_FIXED;
-  if (declared) {
+  if (frame_declares(frame)) {
     return FRAME_TRUNCATED;
   }
   if (size > max) { /* a line whose last byte is a CR that no LF made a terminator */
@@ -147,12 +145,29 @@ size_t frame_head(const struct xchg_frame *frame, size_t size, uint8_t head[FRAM
   size_t count = head_size(frame);
   assert(count == 0 || size >> (8 * count - 1) >> 1 == 0);
   for (size_t i = 0; i < count; i++) {
-    head[i] = (uint8_t)(size >> 8 * (count - 1 - i));
+    head[frame->little_endian ? i : count - 1 - i] = (uint8_t)(size >> 8 * i);
   }
   return count;
 }
 
 const uint8_t *frame_tail(const struct xchg_frame *frame, size_t *size) {
-  *size = frame->kind == XCHG_FRAME_NUL || frame->kind == XCHG_FRAME_LINE ? 1 : 0;
-  return (const uint8_t *)(frame->kind == XCHG_FRAME_LINE ? "\n" : "");
+  *size = frame->kind == XCHG_FRAME_DELIMITER || frame->kind == XCHG_FRAME_LINE ? 1 : 0;
+  return frame->kind == XCHG_FRAME_LINE ? (const uint8_t *)"\n" : &frame->delimiter;
+}
+
+bool frame_valid(const struct xchg_frame *frame, size_t max) {
+  switch (frame->kind) {
+    case XCHG_FRAME_RAW:
+    case XCHG_FRAME_DELIMITER:
+    case XCHG_FRAME_LINE:
+      return frame->size == 0 && frame->cut == NULL;
+    case XCHG_FRAME_FIXED:
+      return frame->size > 0 && frame->size <= max && frame->cut == NULL;
+    case XCHG_FRAME_PREFIX:
+      return (frame->size == 1 || frame->size == 2 || frame->size == 4 || frame->size == 8) &&
+             frame->cut == NULL;
+    case XCHG_FRAME_CUSTOM:
+      return frame->size == 0 && frame->cut != NULL;
+  }
+  return false;
 }

@@ -5,17 +5,19 @@
  * stream from the beginning of the current message on, and asks; the length of a prefix is checked
  * against the limit before anybody could allocate for it.
  *
- *   nul    data 00                     ends at the first 0 byte
- *   line   data [CR] LF                the CR belongs to the terminator
- *   u16    nn nn data                  big-endian length, the prefix not counted
- *   u32    nn nn nn nn data
- *   fixed  data                        size bytes
- *   raw    data                        all there is
+ *   delimiter  data d              ends at the first byte d
+ *   line       data [CR] LF        the CR belongs to the terminator
+ *   prefix     n.. data            length in 1, 2, 4 or 8 bytes, either order, itself not counted
+ *   fixed      data                size bytes
+ *   raw        data                all there is
+ *   custom                         cut by its own function (net/conn_in), not here
  */
 #ifndef NET_FRAME_H
 #define NET_FRAME_H
 
 #include "core/xchg.h"
+
+#include <stdbool.h>
 
 enum frame_result {
   FRAME_MORE,      /* not complete */
@@ -31,7 +33,7 @@ struct frame_cut {
   size_t tail;    /* out: bytes of the terminator behind that */
 };
 
-#define FRAME_HEAD_MAX 4
+#define FRAME_HEAD_MAX 8
 
 /**
  * frame_cut(frame, max, data, size, cut):
@@ -48,8 +50,8 @@ enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const ui
 
 /**
  * frame_cut_last(frame, max, data, size, cut):
- * The same where frame_cut said FRAME_MORE and the stream has ended: nul and line end the message
- * there (no tail; a lone CR is data), under a declared length it is truncated.
+ * The same where frame_cut said FRAME_MORE and the stream has ended: delimiter and line end the
+ * message there (no tail; a lone CR is data), under a declared length it is truncated.
  */
 enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
                                  size_t size, struct frame_cut *cut);
@@ -61,8 +63,15 @@ enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, con
 size_t frame_head(const struct xchg_frame *frame, size_t size, uint8_t head[FRAME_HEAD_MAX]);
 
 /**
- * The terminator that the server's own messages get: "\0", "\n" or none; its length in ${*size}.
+ * The terminator that the server's own messages get: the delimiter, "\n" or none; its length in
+ * ${*size}; valid as long as ${frame}.
  */
 const uint8_t *frame_tail(const struct xchg_frame *frame, size_t *size);
+
+/** Is a message of ${frame} that the stream's end cut short truncated (else complete)? */
+bool frame_declares(const struct xchg_frame *frame);
+
+/** Can messages of at most ${max} bytes be cut by ${frame}: is it filled in as its kind wants? */
+bool frame_valid(const struct xchg_frame *frame, size_t max);
 
 #endif

@@ -41,7 +41,7 @@ static void try_option(const struct listener *listener, int level, int name, int
 }
 
 /* What accepted connections inherit. */
-static void set_inherited(struct listener *listener, const struct xchg_config *config,
+static void set_inherited(struct listener *listener, const struct config *config,
                           struct log *log) {
   int sndbuf = (int)min_u64(config->sndbuf_bytes, INT32_MAX);
   if (listener->where.addr.family == ADDR_UNIX) {
@@ -132,7 +132,7 @@ static void note_address(struct listener *listener) {
   }
 }
 
-static int open_family(struct listener *listener, const struct xchg_config *config) {
+static int open_family(struct listener *listener, const struct config *config) {
   struct sockaddr_storage to;
   socklen_t size = sock_addr_to(&listener->where, &to);
   int on = 1, off = 0;
@@ -157,7 +157,7 @@ static int open_family(struct listener *listener, const struct xchg_config *conf
 }
 
 /* Bind; ":port" means IPv4 where there is no IPv6. */
-static int open_bound(struct listener *listener, const struct xchg_config *config) {
+static int open_bound(struct listener *listener, const struct config *config) {
   if (listener->where.any) {
     listener->where.addr.family = ADDR_IPV6;
   }
@@ -173,7 +173,7 @@ static int open_bound(struct listener *listener, const struct xchg_config *confi
 }
 
 /* listener_open once it is our turn. Return: 0, or -1 with errno, and in ${*what} what failed. */
-static int open_listening(struct listener *listener, const struct xchg_config *config,
+static int open_listening(struct listener *listener, const struct config *config,
                           struct log *log, const char **what) {
   bool local = listener->where.addr.family == ADDR_UNIX;
   if (local) {
@@ -197,7 +197,7 @@ static int open_listening(struct listener *listener, const struct xchg_config *c
 }
 
 int listener_open(struct listener *listener, const struct addr_listen *where,
-                  const struct xchg_config *config, struct log *log) {
+                  const struct config *config, struct log *log) {
   *listener = (struct listener){.fd = -1, .where = *where};
   bool local = where->addr.family == ADDR_UNIX;
   int turn = local ? take_turn(where) : -1;
@@ -215,7 +215,7 @@ int listener_open(struct listener *listener, const struct addr_listen *where,
   return result == 0 ? 0 : say(log, where, what, error);
 }
 
-int listener_adopt(struct listener *listener, int fd, const struct xchg_config *config,
+int listener_adopt(struct listener *listener, int fd, const struct config *config,
                    struct log *log) {
   *listener = (struct listener){.fd = fd, .passed = true};
   int listening = 0, type = 0;

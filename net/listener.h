@@ -34,13 +34,13 @@ struct listener {
  * Return: 0, or -1 with errno, after one line in the log.
  */
 int listener_open(struct listener *listener, const struct addr_listen *where,
-                  const struct xchg_config *config, struct log *log);
+                  const struct config *config, struct log *log);
 
 /**
  * Take over ${fd}, passed by LISTEN_FDS. Return: 0, or -1 after one line in the log where it is no
  * listening stream socket; ${fd} is then still the caller's.
  */
-int listener_adopt(struct listener *listener, int fd, const struct xchg_config *config,
+int listener_adopt(struct listener *listener, int fd, const struct config *config,
                    struct log *log);
 
 /**

@@ -178,7 +178,7 @@ static bool may_resume(const struct acceptor *acceptor) {
       acceptor->reactor.now_ns < acceptor->retry_ns) {
     return false;
   }
-  return acceptor->config->overload == OVERLOAD_REFUSE || room(acceptor);
+  return acceptor->config->overload == XCHG_OVERLOAD_REFUSE || room(acceptor);
 }
 
 /* ---- accepting ---- */
@@ -207,7 +207,7 @@ static bool place(struct acceptor *acceptor, const struct guest *guest) {
 static bool receive(struct acceptor *acceptor, struct guest *guest) {
   enum xchg_reason refused;
   stats_add(&acceptor->stats.accepted, 1);
-  if (acceptor->config->overload == OVERLOAD_REFUSE && !room(acceptor)) {
+  if (acceptor->config->overload == XCHG_OVERLOAD_REFUSE && !room(acceptor)) {
     refuse(acceptor, guest, XCHG_OVERLOAD);
     return true;
   }
@@ -252,7 +252,7 @@ static void note_broken(struct acceptor *acceptor, struct door *door, int error)
 static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint32_t max) {
   struct guest guest = {.listener = door->index};
   for (uint32_t i = 0; i < max; i++) {
-    if (acceptor->config->overload == OVERLOAD_WAIT && !room(acceptor)) {
+    if (acceptor->config->overload == XCHG_OVERLOAD_WAIT && !room(acceptor)) {
       pause_accepting(acceptor, false);
       return i;
     }
@@ -324,7 +324,7 @@ static uint64_t grace_over_ns(const struct acceptor *acceptor) {
 }
 
 static uint64_t patience_over_ns(const struct acceptor *acceptor) {
-  const struct xchg_config *config = acceptor->config;
+  const struct config *config = acceptor->config;
   return add_sat_u64(acceptor->stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
 }
 

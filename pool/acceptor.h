@@ -37,7 +37,7 @@ struct door {
 enum accept_state { ACCEPT_OPEN, ACCEPT_PAUSED };
 
 struct acceptor {
-  const struct xchg_config *config; /* borrows, like all that follow */
+  const struct config *config; /* borrows, like all that follow */
   struct log *log;
   struct admit *admit;
   struct model *model;
@@ -69,7 +69,7 @@ struct acceptor {
 };
 
 struct acceptor_setup {
-  const struct xchg_config *config;
+  const struct config *config;
   struct log *log;
   struct admit *admit;
   struct model *model;

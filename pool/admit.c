@@ -10,7 +10,7 @@
 
 #define NO_NODE 0 /* node 0 is nobody's, so that zeroed memory means empty chains */
 
-int admit_init(struct admit *admit, const struct xchg_config *config, struct wake *wake) {
+int admit_init(struct admit *admit, const struct config *config, struct wake *wake) {
   *admit = (struct admit){.config = config, .wake = wake, .free = NO_NODE, .fresh = 1};
   if (config->max_per_ip == 0) {
     return 0;
@@ -58,7 +58,7 @@ static bool in_any(const struct config_blocks *list, const struct addr *addr) {
 }
 
 static bool allowed(const struct admit *admit, const struct addr *addr) {
-  const struct xchg_config *config = admit->config;
+  const struct config *config = admit->config;
   return !in_any(&config->deny, addr) && (config->allow.count == 0 || in_any(&config->allow, addr));
 }
 

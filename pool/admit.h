@@ -26,7 +26,7 @@ struct admit_node {
 };
 
 struct admit {
-  const struct xchg_config *config; /* borrows for good */
+  const struct config *config; /* borrows for good */
   struct admit_node *nodes;         /* owns; NULL = no limit per address */
   uint32_t *chains;                 /* owns: first node of each; a power of two of them */
   uint32_t chains_mask;
@@ -39,7 +39,7 @@ struct admit {
 };
 
 /** Prepare for ${config}'s limits; ${wake} ends the acceptor's wait. Return: 0, or -1 (ENOMEM). */
-int admit_init(struct admit *admit, const struct xchg_config *config, struct wake *wake);
+int admit_init(struct admit *admit, const struct config *config, struct wake *wake);
 void admit_fini(struct admit *admit);
 
 /**

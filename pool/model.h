@@ -22,7 +22,7 @@ struct stats;
 
 /* What every model borrows from the server, for as long as it lives. */
 struct model_setup {
-  const struct xchg_config *config;
+  const struct config *config;
   const struct xchg_handler *handler;
   struct admit *admit;
   struct log *log;

@@ -163,7 +163,7 @@ static void fork_stop(struct model *model, uint64_t stop_ns) {
 
 static bool fork_last(struct model *model) {
   struct model_fork *all = fork_of(model);
-  const struct xchg_config *config = model->setup.config;
+  const struct config *config = model->setup.config;
   uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
   all->kill_ns = atom_load_relaxed_u64(all->stop_ns) + patience_ns + KILL_AFTER_NS;
   kill_late(all);

@@ -130,10 +130,10 @@ static bool better(const struct choice *a, const struct choice *b) {
 }
 
 static struct choice weigh(struct model_pool *pool, uint32_t i) {
-  const struct xchg_config *config = pool->model.setup.config;
+  const struct config *config = pool->model.setup.config;
   struct worker *worker = &pool->threads[i].worker;
   uint32_t queued = ring_count_producer(&worker->inbox.ring);
-  bool least = config->dispatch == DISPATCH_LEAST;
+  bool least = config->dispatch == XCHG_DISPATCH_LEAST;
   return (struct choice){.queued = queued == 0              ? 0
                                    : queued < config->queue ? 1
                                                             : 2,

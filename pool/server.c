@@ -25,7 +25,7 @@ static int bind_code(int error) {
 }
 
 static int open_listeners(struct server *server, uint32_t passed) {
-  const struct xchg_config *config = server->config;
+  const struct config *config = server->config;
   uint32_t count = passed > 0 ? passed : config->listen_count;
   if (count > CONFIG_LISTEN_MAX) {
     errno = E2BIG;
@@ -58,7 +58,7 @@ static struct model *create_model(const struct model_setup *setup) {
   }
 }
 
-int server_open(struct server *server, const struct xchg_config *config, struct log *log,
+int server_open(struct server *server, const struct config *config, struct log *log,
                 uint32_t passed) {
   *server = (struct server){.config = config, .log = log, .done = {.fd = -1}};
   if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {

@@ -20,7 +20,7 @@ enum {
 };
 
 struct server {
-  const struct xchg_config *config; /* borrows */
+  const struct config *config; /* borrows */
   struct log *log;                  /* borrows */
   struct exchange exchange;
   struct listener listeners[CONFIG_LISTEN_MAX];
@@ -41,7 +41,7 @@ struct server {
  * prepare everything.
  * Return: 0, or an exit code after a line in the log; server_close is due either way.
  */
-int server_open(struct server *server, const struct xchg_config *config, struct log *log,
+int server_open(struct server *server, const struct config *config, struct log *log,
                 uint32_t passed);
 
 /**

@@ -114,7 +114,7 @@ static uint32_t reap(struct worker *worker) {
 /* ---- the stop ---- */
 
 static void begin_stop(struct worker *worker, uint64_t stop_ns) {
-  const struct xchg_config *config = worker->config;
+  const struct config *config = worker->config;
   worker->host.stop_ns = stop_ns;
   worker->stopping = true;
   worker->visited = 0;

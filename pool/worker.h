@@ -18,7 +18,7 @@
 
 struct worker {
   /* constant once open */
-  const struct xchg_config *config;
+  const struct config *config;
   struct admit *admit; /* borrows: shared */
   uint32_t index;
   bool single; /* for one connection */
@@ -43,7 +43,7 @@ struct worker {
 };
 
 struct worker_setup {
-  const struct xchg_config *config;
+  const struct config *config;
   const struct xchg_handler *handler;
   struct admit *admit;
   uint32_t index;

@@ -30,7 +30,7 @@
 struct daemon {
   const char *const *environment;
   struct config_facts facts;
-  struct xchg_config config;
+  struct config config;
   struct log log;
   struct notify notify;
   int signals_fd;

@@ -60,7 +60,7 @@ struct options {
    * what: the exchange as the server was told; loaded by core/config from a made-up environment, so
    * that it means the same
    */
-  struct xchg_config exchange;
+  struct config exchange;
   struct size_spec size;
   uint32_t pipeline;  /* messages in flight, 1 at least */
   uint64_t reconnect; /* messages a connection before a new one; 0 = never */

@@ -86,7 +86,7 @@ static bool is_open_loop(const struct load *load) {
 /* What all clients share; on the heap, since its buffers are large. */
 static struct client_env *make_env(struct load *load) {
   const struct options *options = load->options;
-  const struct xchg_config *exchange = &options->exchange;
+  const struct config *exchange = &options->exchange;
   struct client_env *env = calloc(1, sizeof(*env));
   if (env == NULL) {
     return NULL;

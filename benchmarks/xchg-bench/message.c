@@ -29,7 +29,7 @@ static uint64_t below(uint64_t hash, uint64_t range) { return (hash >> 32) * ran
 
 /* A byte that the frame lets a message hold. */
 static uint8_t harmless(enum xchg_frame_kind kind, uint8_t byte) {
-  if (kind == XCHG_FRAME_NUL && byte == 0) {
+  if (kind == XCHG_FRAME_DELIMITER && byte == 0) {
     return 'n';
   }
   return kind == XCHG_FRAME_LINE && (byte == '\n' || byte == '\r') ? 'l' : byte;
@@ -59,12 +59,10 @@ static void set_limits(struct message_set *set, uint64_t max_message) {
     case XCHG_FRAME_FIXED:
       set->size_min = set->size_max = set->frame.size;
       break;
-    case XCHG_FRAME_U16:
-      set->size_max = min_u64(max_message, UINT16_MAX);
+    case XCHG_FRAME_PREFIX:
+      set->size_max = set->frame.size == 2 ? min_u64(max_message, UINT16_MAX) : max_message;
       break;
-    case XCHG_FRAME_U32:
-    case XCHG_FRAME_NUL:
-    case XCHG_FRAME_LINE:
+    default:
       set->size_max = max_message;
       break;
   }
@@ -93,7 +91,7 @@ static void text_message(const struct message_set *set, struct message *message,
   frame_message(set, message, text->size);
 }
 
-int message_set_init(struct message_set *set, const struct xchg_config *exchange,
+int message_set_init(struct message_set *set, const struct config *exchange,
                      const struct size_spec *size, uint64_t seed) {
   *set = (struct message_set){
       .frame = exchange->frame, .reply = exchange->reply, .size = *size, .seed = mix(seed)};

@@ -21,7 +21,7 @@ struct message {
   uint64_t ring_size, at;
   uint64_t size;  /* of the body */
   uint64_t total; /* with prefix and terminator; 0 = nothing comes */
-  uint8_t head[4], head_size;
+  uint8_t head[8], head_size;
   uint8_t tail, tail_size;
 };
 
@@ -43,7 +43,7 @@ struct message_set {
  * XCHG_MAX_MESSAGE (but under raw) allow; under fixed:N all are N.
  * Return: 0, or -1 (ENOMEM).
  */
-int message_set_init(struct message_set *set, const struct xchg_config *exchange,
+int message_set_init(struct message_set *set, const struct config *exchange,
                      const struct size_spec *size, uint64_t seed);
 void message_set_fini(struct message_set *set);
 

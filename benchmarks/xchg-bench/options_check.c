@@ -226,7 +226,7 @@ static int check_size(struct options_parser *parser) {
     else if (o->size.kind == SIZE_EXPONENTIAL || smallest != frame->size || largest != frame->size)
       return refuse_with(parser, OPTION_SIZE, "want the N of --frame fixed:N");
   }
-  if (frame->kind == XCHG_FRAME_U16 && largest > UINT16_MAX)
+  if (frame->kind == XCHG_FRAME_PREFIX && frame->size == 2 && largest > UINT16_MAX)
     return refuse_with(parser, OPTION_SIZE, "want at most 65535 bytes under --frame u16");
   if (frame->kind == XCHG_FRAME_RAW && smallest == 0)
     return refuse_with(parser, OPTION_SIZE, "want at least 1 byte under --frame raw");

@@ -37,7 +37,6 @@ static const struct row rows[] = {
 };
 
 static const char *const presets[] = {"greet", "line", "echo", "discard"};
-static const char *const frames[] = {"raw", "nul", "line", "u16", "u32"};
 
 static void write_rows(struct json_writer *writer, const struct options *options) {
   for (size_t i = 0; i < count_of(rows); i++) {
@@ -80,12 +79,27 @@ static void put_exchange_text(struct json_writer *writer, const char *name,
   free(escaped);
 }
 
-static void write_exchange(struct json_writer *writer, const struct xchg_config *exchange) {
-  char fixed[32];
+/* ${frame} as XCHG_FRAME says it; ${text} has room for a fixed one. */
+static const char *frame_word(const struct xchg_frame *frame, char *text, size_t size) {
+  switch (frame->kind) {
+    case XCHG_FRAME_DELIMITER:
+      return "nul";
+    case XCHG_FRAME_LINE:
+      return "line";
+    case XCHG_FRAME_PREFIX:
+      return frame->size == 2 ? "u16" : "u32";
+    case XCHG_FRAME_FIXED:
+      snprintf(text, size, "fixed:%zu", frame->size);
+      return text;
+    default:
+      return "raw";
+  }
+}
+
+static void write_exchange(struct json_writer *writer, const struct config *exchange) {
+  char frame[32];
   json_put_text(writer, "exchange", presets[exchange->exchange]);
-  snprintf(fixed, sizeof fixed, "fixed:%zu", exchange->frame.size);
-  bool is_fixed = exchange->frame.kind == XCHG_FRAME_FIXED;
-  json_put_text(writer, "frame", is_fixed ? fixed : frames[exchange->frame.kind]);
+  json_put_text(writer, "frame", frame_word(&exchange->frame, frame, sizeof frame));
   if (exchange->has_greeting)
     put_exchange_text(writer, "greeting", &exchange->greeting);
   else
@@ -182,7 +196,7 @@ static bool read_row(const struct row *row, const struct json *json, void *field
 }
 
 /* Have core/config read the exchange. */
-static const char *read_exchange(struct xchg_config *exchange, const struct json *json) {
+static const char *read_exchange(struct config *exchange, const struct json *json) {
   static const char *const texts[][2] = {{"exchange", "XCHG_EXCHANGE"},
                                          {"frame", "XCHG_FRAME"},
                                          {"greeting", "XCHG_GREETING"},

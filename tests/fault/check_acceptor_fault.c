@@ -14,7 +14,7 @@
 #define HELLO "hello" /* with its 0 byte: what a client gets */
 
 static struct server server;
-static struct xchg_config config;
+static struct config config;
 static struct log logger;
 static int said[2]; /* a pipe: what the log said */
 static unsigned before;
@@ -24,9 +24,9 @@ static void set_up(void) {
   before = rig_descriptors();
   ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
   log_init(&logger, said[1], LOG_WARN, LOG_LOGFMT);
-  config = (struct xchg_config){.has_greeting = true,
+  config = (struct config){.has_greeting = true,
                                 .greeting = {(uint8_t *)HELLO, strlen(HELLO)},
-                                .frame = {.kind = XCHG_FRAME_NUL},
+                                .frame = {.kind = XCHG_FRAME_DELIMITER},
                                 .messages = 1,
                                 .max_message_bytes = 1024,
                                 .listen_count = 2,

@@ -12,14 +12,14 @@
 
 static int said[2]; /* a pipe: what the log said */
 static struct log logger;
-static struct xchg_config config;
+static struct config config;
 static struct listener listener;
 
 static void set_up(void) {
   fault_reset();
   ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
   log_init(&logger, said[1], LOG_WARN, LOG_LOGFMT);
-  config = (struct xchg_config){.backlog = 8};
+  config = (struct config){.backlog = 8};
   listener = (struct listener){.fd = -1};
 }
 

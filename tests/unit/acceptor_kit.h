@@ -32,7 +32,7 @@ struct fake {
   uint32_t batch[GUESTS_MAX]; /* of the first door, when the guest came */
 };
 
-static struct xchg_config config;
+static struct config config;
 static struct log logger;
 static struct admit admit;
 static struct wake done = {.fd = -1};

@@ -14,7 +14,7 @@
 
 #define NONE 0 /* the end of a chain or of the free list */
 
-static struct xchg_config config;
+static struct config config;
 static struct wake waker = {.fd = -1};
 static struct admit admit;
 

@@ -11,18 +11,18 @@
 #define WORD_MAX 128
 
 START_TEST(defaults) {
-  struct xchg_config c;
+  struct config c;
   GOOD(&c);
   ck_assert(c.exchange == EXCHANGE_GREET && c.has_greeting && c.reply == REPLY_NONE);
   ck_assert(c.greeting.size == 19 && memcmp(c.greeting.bytes, "Message from server", 19) == 0);
-  ck_assert(c.frame.kind == XCHG_FRAME_NUL && c.frame.size == 0);
+  ck_assert(c.frame.kind == XCHG_FRAME_DELIMITER && c.frame.size == 0);
   ck_assert(c.messages == 1 && c.max_message_bytes == 65536);
   ck_assert(c.listen_count == 1 && c.listen[0].any && c.listen[0].addr.port == 7000);
   ck_assert(c.backlog == 4096 && !c.reuseport && c.nodelay && c.keepalive);
   ck_assert(c.defer_accept_s == 0 && c.fastopen == 0 && c.sndbuf_bytes == 0);
   ck_assert(c.model == MODEL_POOL && c.workers == 3 && c.queue == 1024);
-  ck_assert(c.dispatch == DISPATCH_LEAST && !c.pin && c.spin_ns == 0);
-  ck_assert(c.max_connections == CONFIG_CONNECTIONS_MAX && c.overload == OVERLOAD_WAIT);
+  ck_assert(c.dispatch == XCHG_DISPATCH_LEAST && !c.pin && c.spin_ns == 0);
+  ck_assert(c.max_connections == CONFIG_CONNECTIONS_MAX && c.overload == XCHG_OVERLOAD_WAIT);
   ck_assert(c.max_per_ip == 0 && c.allow.count == 0 && c.deny.count == 0);
   ck_assert_uint_eq(c.max_pending_bytes, 256 * 1024);
   ck_assert(c.idle_timeout_ns == 60 * NS_PER_S && c.message_timeout_ns == 10 * NS_PER_S);
@@ -38,7 +38,7 @@ END_TEST
 
 /* Empty is unset, for every variable; and for one that nobody knows. */
 START_TEST(empty) {
-  struct xchg_config c;
+  struct config c;
   char entries[VAR_COUNT + 1][WORD_MAX];
   const char *list[VAR_COUNT + 2];
   for (size_t i = 0; i < VAR_COUNT; i++) {
@@ -54,7 +54,7 @@ START_TEST(empty) {
 END_TEST
 
 START_TEST(presets) {
-  struct xchg_config c;
+  struct config c;
   GOOD(&c, "XCHG_EXCHANGE=line");
   ck_assert(!c.has_greeting && c.frame.kind == XCHG_FRAME_LINE && c.reply == REPLY_ECHO);
   ck_assert_uint_eq(c.messages, 1);
@@ -70,7 +70,7 @@ START_TEST(presets) {
   /* Each of the five overrides, whichever stands first. */
   GOOD(&c, "XCHG_MESSAGES=7", "XCHG_FRAME=u32", "XCHG_EXCHANGE=line", "XCHG_REPLY=text:\\x41\\0",
        "XCHG_GREETING=hi", "XCHG_MAX_MESSAGE=10");
-  ck_assert(c.messages == 7 && c.frame.kind == XCHG_FRAME_U32 && c.max_message_bytes == 10);
+  ck_assert(c.messages == 7 && c.frame.kind == XCHG_FRAME_PREFIX && c.frame.size == 4 && c.max_message_bytes == 10);
   ck_assert(c.reply == REPLY_TEXT && c.reply_text.size == 2);
   ck_assert(memcmp(c.reply_text.bytes, "A\0", 2) == 0);
   ck_assert(c.greeting.size == 2 && memcmp(c.greeting.bytes, "hi", 2) == 0);
@@ -80,7 +80,7 @@ END_TEST
 
 /* What the frame cannot carry. */
 START_TEST(contradictions) {
-  struct xchg_config c;
+  struct config c;
   BAD("xchgd: XCHG_GREETING='a\\x5c0b': want a text without a 0 byte, which ends a message of "
       "XCHG_FRAME=nul",
       "XCHG_GREETING=a\\0b");
@@ -127,7 +127,7 @@ END_TEST
 
 /* 65535 bytes fit the length of u16, one more does not; u32 takes them. */
 START_TEST(prefix_length) {
-  struct xchg_config c;
+  struct config c;
   char *text = malloc(70000);
   strcpy(text, "XCHG_REPLY=text:");
   size_t head = strlen(text);
@@ -158,7 +158,7 @@ START_TEST(no_echo) {
 END_TEST
 
 START_TEST(connections) {
-  struct xchg_config c;
+  struct config c;
   struct config_facts facts = {.cpus = 2, .descriptors = 64, .somaxconn = 4096};
   ck_assert_uint_eq(LOAD(&c, &facts), 0);
   ck_assert_uint_ge(c.max_connections, 35);
@@ -204,7 +204,7 @@ END_TEST
 START_TEST(connections_by_model) {
   static const char *const models[] = {"XCHG_MODEL=iterative", "XCHG_MODEL=fork",
                                        "XCHG_MODEL=thread"};
-  struct xchg_config c;
+  struct config c;
   struct config_facts facts = {.cpus = 64, .descriptors = 4096, .somaxconn = 4096};
   for (size_t i = 0; i < count_of(models); i++) {
     facts.descriptors = 4096;
@@ -237,7 +237,7 @@ START_TEST(unknown) {
   BAD("xchgd: XCHG_\\x0a\\x27\\x22\\x80\\xfe='\\xff\\x1b[2J': unknown variable; xchgd --help lists "
       "all",
       "XCHG_\n'\"\x80\xfe=\xff\x1b[2J");
-  struct xchg_config c;
+  struct config c;
   GOOD(&c, "XCHG_SERVICE_HOST=10.0.0.1", "XCHG_SERVICE_PORT=7000", "XCHG_PORT=tcp://10.0.0.1:7000",
        "XCHG_PORT_7000_TCP_ADDR=10.0.0.1", "XCHG_BLUE_SERVICE_PORT_HTTP=80", "xchg_workers=x",
        "XCHGD=x", "MY_XCHG_X=x", "XCHG_NO_EQUALS_SIGN");
@@ -252,7 +252,7 @@ END_TEST
 
 /* Every variable at fault at once, two unknown ones and a contradiction: a line each, in order. */
 START_TEST(all_at_once) {
-  struct xchg_config c;
+  struct config c;
   char entries[VAR_COUNT][WORD_MAX];
   const char *list[VAR_COUNT + 3];
   for (size_t i = 0; i < VAR_COUNT; i++) {

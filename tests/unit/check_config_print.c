@@ -17,7 +17,7 @@ static const struct config_facts usual = {.cpus = 2, .descriptors = 1024, .somax
 
 /* Load, explain, free; the text is in page. */
 static void explain(const struct config_facts *facts, const char *const *entries) {
-  struct xchg_config config;
+  struct config config;
   ck_assert_msg(load(&config, entries, facts) == 0, "%s", said);
   FILE *out = fmemopen(page, sizeof page, "w");
   config_explain(&config, entries, facts, out);
@@ -221,7 +221,7 @@ END_TEST
 
 /* Let config_warn log into a pipe; what it wrote is in page. */
 static void warn(const struct config_facts *facts, const char *const *entries) {
-  struct xchg_config config;
+  struct config config;
   struct log log;
   int ends[2];
   ck_assert_msg(load(&config, entries, facts) == 0, "%s", said);

@@ -114,7 +114,7 @@ static size_t check_good(const struct value_case *c) {
   char word[WORD_MAX], entry[2 * WORD_MAX];
   size_t count = 0;
   for (const char *list = c->good; (list = next_word(list, word)) != NULL; count++) {
-    struct xchg_config config;
+    struct config config;
     char *mark = strchr(word, '>');
     *mark = 0;
     snprintf(entry, sizeof entry, "%s=%s", c->name, word);
@@ -130,7 +130,7 @@ static size_t check_bad(const struct value_case *c) {
   char word[WORD_MAX], entry[2 * WORD_MAX], line[512];
   size_t count = 0;
   for (const char *list = c->bad; (list = next_word(list, word)) != NULL; count++) {
-    struct xchg_config config;
+    struct config config;
     snprintf(entry, sizeof entry, "%s=%s", c->name, word);
     snprintf(line, sizeof line, "xchgd: %s='%s': want %s\n", c->name, word, c->wanted);
     ck_assert_uint_eq(LOAD(&config, &plenty, entry), 1);
@@ -166,7 +166,7 @@ START_TEST(texts) {
       {"XCHG_GREETING=\\r\\n\\t\\\\", true, "\r\n\t\\"},
       {"XCHG_GREETING=echo", true, "echo"},
   };
-  struct xchg_config c;
+  struct config c;
   for (size_t i = 0; i < count_of(cases); i++) {
     GOOD(&c, cases[i].entry);
     ck_assert_msg(c.has_greeting == cases[i].has, "%s", cases[i].entry);
@@ -193,17 +193,17 @@ START_TEST(texts) {
 END_TEST
 
 START_TEST(frames) {
-  struct xchg_config c;
+  struct config c;
   static const struct {
     const char *entry;
     enum xchg_frame_kind kind;
     size_t size;
   } cases[] = {
       {"XCHG_FRAME=raw", XCHG_FRAME_RAW, 0},
-      {"XCHG_FRAME=nul", XCHG_FRAME_NUL, 0},
+      {"XCHG_FRAME=nul", XCHG_FRAME_DELIMITER, 0},
       {"XCHG_FRAME=line", XCHG_FRAME_LINE, 0},
-      {"XCHG_FRAME=u16", XCHG_FRAME_U16, 0},
-      {"XCHG_FRAME=U32", XCHG_FRAME_U32, 0},
+      {"XCHG_FRAME=u16", XCHG_FRAME_PREFIX, 2},
+      {"XCHG_FRAME=U32", XCHG_FRAME_PREFIX, 4},
       {"XCHG_FRAME=fixed:1", XCHG_FRAME_FIXED, 1},
       {"XCHG_FRAME=FIXED:64", XCHG_FRAME_FIXED, 64},
       {"XCHG_FRAME=fixed:1073741824", XCHG_FRAME_FIXED, 1073741824},
@@ -220,7 +220,7 @@ END_TEST
   "want at most 64 of address:port, [v6]:port, :port, unix:/path, unix:/path;mode=0660"
 
 START_TEST(listens) {
-  struct xchg_config c;
+  struct config c;
   char text[2048] = "XCHG_LISTEN=:1", line[4096];
   GOOD(&c, "XCHG_LISTEN=127.0.0.1:0,[::1]:80,:7000,unix:/run/x;mode=0600");
   ck_assert_uint_eq(c.listen_count, 4);
@@ -257,7 +257,7 @@ END_TEST
 
 /* A path of 107 bytes is the longest; an item longer than any right one is refused, never cut. */
 START_TEST(listen_lengths) {
-  struct xchg_config c;
+  struct config c;
   char text[512] = "XCHG_LISTEN=unix:/";
   size_t head = strlen(text);
   memset(text + head, 'p', 106);
@@ -275,7 +275,7 @@ END_TEST
 #define BLOCKS_WANTED "want a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32"
 
 START_TEST(blocks) {
-  struct xchg_config c;
+  struct config c;
   GOOD(&c, "XCHG_ALLOW=10.1.2.3/8,::1", "XCHG_DENY=::ffff:192.0.2.9/120");
   ck_assert(c.allow.count == 2 && c.deny.count == 1);
   ck_assert(c.allow.blocks[0].family == ADDR_IPV4 && c.allow.blocks[0].bits == 8);

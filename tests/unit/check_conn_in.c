@@ -19,10 +19,10 @@ struct stream {
   { {.kind = kind_, .size = n}, bytes_, sizeof(bytes_) - 1, got_, sizeof(got_) - 1 }
 
 static const struct stream streams[] = {
-    STREAM(XCHG_FRAME_NUL, 0, "one\0\0three\r\n\0", "one||three\r\n|"),
+    STREAM(XCHG_FRAME_DELIMITER, 0, "one\0\0three\r\n\0", "one||three\r\n|"),
     STREAM(XCHG_FRAME_LINE, 0, "one\n\r\nt\0o\r\n\rx\r\r\n", "one||t\0o|\rx\r|"),
-    STREAM(XCHG_FRAME_U16, 0, "\0\3one\0\0\0\4f\0ur", "one||f\0ur|"),
-    STREAM(XCHG_FRAME_U32, 0, "\0\0\0\3one\0\0\0\0\0\0\0\4f\0ur", "one||f\0ur|"),
+    STREAM(XCHG_FRAME_PREFIX, 2, "\0\3one\0\0\0\4f\0ur", "one||f\0ur|"),
+    STREAM(XCHG_FRAME_PREFIX, 4, "\0\0\0\3one\0\0\0\0\0\0\0\4f\0ur", "one||f\0ur|"),
     STREAM(XCHG_FRAME_FIXED, 3, "onet\0othr", "one|t\0o|thr|"),
 };
 
@@ -67,7 +67,7 @@ END_TEST
 /* The end of the stream at every point: what has begun is answered, or truncated, or nothing. */
 START_TEST(test_end_of_stream_everywhere) {
   const struct stream *stream = &streams[_i];
-  bool ends = stream->frame.kind == XCHG_FRAME_NUL || stream->frame.kind == XCHG_FRAME_LINE;
+  bool ends = stream->frame.kind == XCHG_FRAME_DELIMITER || stream->frame.kind == XCHG_FRAME_LINE;
   for (size_t size = 0; size <= stream->size; size++) {
     struct rig rig;
     rig_init(&rig);
@@ -207,7 +207,7 @@ END_TEST
 
 START_TEST(test_too_long) {
   static const struct stream longs[] = {
-      STREAM(XCHG_FRAME_NUL, 0,
+      STREAM(XCHG_FRAME_DELIMITER, 0,
              "12345\0"
              "123456",
              "12345|"),
@@ -215,8 +215,8 @@ START_TEST(test_too_long) {
              "12345\r\n"
              "1234567",
              "12345|"),
-      STREAM(XCHG_FRAME_U16, 0, "\0\00512345\0\006", "12345|"),
-      STREAM(XCHG_FRAME_U32, 0, "\0\0\0\00512345\377\377\377\377", "12345|"),
+      STREAM(XCHG_FRAME_PREFIX, 2, "\0\00512345\0\006", "12345|"),
+      STREAM(XCHG_FRAME_PREFIX, 4, "\0\0\0\00512345\377\377\377\377", "12345|"),
   };
   for (size_t split = 0; split < longs[_i].size; split++) {
     struct rig rig;

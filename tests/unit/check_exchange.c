@@ -27,44 +27,44 @@ struct dialogue {
 /* clang-format off */
 static const struct dialogue dialogues[] = {
     /* the presets: greet, line, echo, discard */
-    {"Message from server", {XCHG_FRAME_NUL, 0}, REPLY_NONE, NULL, 1,
+    {"Message from server", {.kind = XCHG_FRAME_DELIMITER}, REPLY_NONE, NULL, 1,
      BYTES("hi\0"), BYTES("Message from server\0"), XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_LINE, 0}, REPLY_ECHO, NULL, 1,
+    {NULL, {.kind = XCHG_FRAME_LINE}, REPLY_ECHO, NULL, 1,
      BYTES("hello\r\nignored\n"), BYTES("hello\r\n"), XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_RAW, 0}, REPLY_ECHO, NULL, 0,
+    {NULL, {.kind = XCHG_FRAME_RAW}, REPLY_ECHO, NULL, 0,
      BYTES("a\0b\nc"), BYTES("a\0b\nc"), XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_RAW, 0}, REPLY_NONE, NULL, 0, BYTES("a\0b\nc"), BYTES(""), XCHG_FINISHED},
+    {NULL, {.kind = XCHG_FRAME_RAW}, REPLY_NONE, NULL, 0, BYTES("a\0b\nc"), BYTES(""), XCHG_FINISHED},
     /* a text for each message, its terminator the message's own */
-    {NULL, {XCHG_FRAME_LINE, 0}, REPLY_TEXT, "ok", 0,
+    {NULL, {.kind = XCHG_FRAME_LINE}, REPLY_TEXT, "ok", 0,
      BYTES("a\nb\r\n\nd"), BYTES("ok\nok\r\nok\nok"), XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_NUL, 0}, REPLY_TEXT, "ok", 2,
+    {NULL, {.kind = XCHG_FRAME_DELIMITER}, REPLY_TEXT, "ok", 2,
      BYTES("a\0b\0c\0"), BYTES("ok\0ok\0"), XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_U16, 0}, REPLY_TEXT, "ok", 0,
+    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 2}, REPLY_TEXT, "ok", 0,
      BYTES("\0\1a\0\0"), BYTES("\0\2ok\0\2ok"), XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_U32, 0}, REPLY_TEXT, "ok", 0,
+    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 4}, REPLY_TEXT, "ok", 0,
      BYTES("\0\0\0\1a"), BYTES("\0\0\0\2ok"), XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_FIXED, 2}, REPLY_TEXT, "ok", 0, BYTES("abcd"), BYTES("okok"),
+    {NULL, {.kind = XCHG_FRAME_FIXED, .size = 2}, REPLY_TEXT, "ok", 0, BYTES("abcd"), BYTES("okok"),
      XCHG_FINISHED},
-    {NULL, {XCHG_FRAME_NUL, 0}, REPLY_TEXT, "", 0, BYTES("a\0b\0"), BYTES("\0\0"), XCHG_FINISHED},
+    {NULL, {.kind = XCHG_FRAME_DELIMITER}, REPLY_TEXT, "", 0, BYTES("a\0b\0"), BYTES("\0\0"), XCHG_FINISHED},
     /* a greeting has the frame's terminator or length */
-    {"hi", {XCHG_FRAME_LINE, 0}, REPLY_ECHO, NULL, 1, BYTES("x\n"), BYTES("hi\nx\n"),
+    {"hi", {.kind = XCHG_FRAME_LINE}, REPLY_ECHO, NULL, 1, BYTES("x\n"), BYTES("hi\nx\n"),
      XCHG_FINISHED},
-    {"hi", {XCHG_FRAME_U16, 0}, REPLY_ECHO, NULL, 1, BYTES("\0\1x"), BYTES("\0\2hi\0\1x"),
+    {"hi", {.kind = XCHG_FRAME_PREFIX, .size = 2}, REPLY_ECHO, NULL, 1, BYTES("\0\1x"), BYTES("\0\2hi\0\1x"),
      XCHG_FINISHED},
-    {"hi", {XCHG_FRAME_U32, 0}, REPLY_NONE, NULL, 1, BYTES("\0\0\0\0"), BYTES("\0\0\0\2hi"),
+    {"hi", {.kind = XCHG_FRAME_PREFIX, .size = 4}, REPLY_NONE, NULL, 1, BYTES("\0\0\0\0"), BYTES("\0\0\0\2hi"),
      XCHG_FINISHED},
-    {"hi", {XCHG_FRAME_FIXED, 2}, REPLY_NONE, NULL, 1, BYTES("xy"), BYTES("hi"), XCHG_FINISHED},
-    {"hi", {XCHG_FRAME_RAW, 0}, REPLY_ECHO, NULL, 0, BYTES("xy"), BYTES("hixy"), XCHG_FINISHED},
-    {"", {XCHG_FRAME_NUL, 0}, REPLY_NONE, NULL, 1, BYTES("x\0"), BYTES("\0"), XCHG_FINISHED},
+    {"hi", {.kind = XCHG_FRAME_FIXED, .size = 2}, REPLY_NONE, NULL, 1, BYTES("xy"), BYTES("hi"), XCHG_FINISHED},
+    {"hi", {.kind = XCHG_FRAME_RAW}, REPLY_ECHO, NULL, 0, BYTES("xy"), BYTES("hixy"), XCHG_FINISHED},
+    {"", {.kind = XCHG_FRAME_DELIMITER}, REPLY_NONE, NULL, 1, BYTES("x\0"), BYTES("\0"), XCHG_FINISHED},
     /* what is not complete */
-    {NULL, {XCHG_FRAME_U16, 0}, REPLY_ECHO, NULL, 0, BYTES("\0\2x"), BYTES(""), XCHG_TRUNCATED},
-    {"hi", {XCHG_FRAME_NUL, 0}, REPLY_NONE, NULL, 1, BYTES(""), BYTES("hi\0"), XCHG_PEER},
-    {NULL, {XCHG_FRAME_U32, 0}, REPLY_ECHO, NULL, 0, BYTES("\1\0\0\0"), BYTES(""), XCHG_TOO_LONG},
+    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 2}, REPLY_ECHO, NULL, 0, BYTES("\0\2x"), BYTES(""), XCHG_TRUNCATED},
+    {"hi", {.kind = XCHG_FRAME_DELIMITER}, REPLY_NONE, NULL, 1, BYTES(""), BYTES("hi\0"), XCHG_PEER},
+    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 4}, REPLY_ECHO, NULL, 0, BYTES("\1\0\0\0"), BYTES(""), XCHG_TOO_LONG},
 };
 /* clang-format on */
 
 static void configure(struct rig *rig, const struct dialogue *dialogue) {
-  struct xchg_config *config = &rig->config;
+  struct config *config = &rig->config;
   config->frame = dialogue->frame;
   config->messages = dialogue->messages;
   config->reply = dialogue->reply;

@@ -48,10 +48,10 @@ static enum frame_result cut_on(const struct xchg_frame *frame, size_t max, cons
 }
 
 static const struct xchg_frame raw = {.kind = XCHG_FRAME_RAW};
-static const struct xchg_frame nul = {.kind = XCHG_FRAME_NUL};
+static const struct xchg_frame nul = {.kind = XCHG_FRAME_DELIMITER};
 static const struct xchg_frame line = {.kind = XCHG_FRAME_LINE};
-static const struct xchg_frame u16 = {.kind = XCHG_FRAME_U16};
-static const struct xchg_frame u32 = {.kind = XCHG_FRAME_U32};
+static const struct xchg_frame u16 = {.kind = XCHG_FRAME_PREFIX, .size = 2};
+static const struct xchg_frame u32 = {.kind = XCHG_FRAME_PREFIX, .size = 4};
 static const struct xchg_frame fixed3 = {.kind = XCHG_FRAME_FIXED, .size = 3};
 
 /* One call with nothing seen before. */

@@ -16,14 +16,14 @@
 static char folder[64]; /* of the socket files; made for each test */
 static int said[2];     /* a pipe: what the log said */
 static struct log logger;
-static struct xchg_config config;
+static struct config config;
 
 static void set_up(void) {
   snprintf(folder, sizeof(folder), "/tmp/check_listener.XXXXXX");
   ck_assert_ptr_nonnull(mkdtemp(folder));
   ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
   log_init(&logger, said[1], LOG_WARN, LOG_LOGFMT);
-  config = (struct xchg_config){.backlog = 8};
+  config = (struct config){.backlog = 8};
 }
 
 static void tear_down(void) {

@@ -82,7 +82,7 @@ START_TEST(test_greet) {
   options.exchange.has_greeting = true;
   options.exchange.greeting = (struct config_text){greeting, sizeof(GREETING) - 1};
   options.exchange.reply = REPLY_NONE;
-  options.exchange.frame.kind = XCHG_FRAME_NUL;
+  options.exchange.frame.kind = XCHG_FRAME_DELIMITER;
   options.exchange.messages = 1;
   options.count = 203;
   struct result *result = run(&options);

@@ -15,8 +15,8 @@
 #define MAX_MESSAGE 65536
 
 static const struct xchg_frame frames[] = {
-    {XCHG_FRAME_RAW, 0}, {XCHG_FRAME_NUL, 0}, {XCHG_FRAME_LINE, 0},
-    {XCHG_FRAME_U16, 0}, {XCHG_FRAME_U32, 0}, {XCHG_FRAME_FIXED, 100},
+    {.kind = XCHG_FRAME_RAW}, {.kind = XCHG_FRAME_DELIMITER}, {.kind = XCHG_FRAME_LINE},
+    {.kind = XCHG_FRAME_PREFIX, .size = 2}, {.kind = XCHG_FRAME_PREFIX, .size = 4}, {.kind = XCHG_FRAME_FIXED, .size = 100},
 };
 
 static const struct size_spec sizes[] = {
@@ -25,7 +25,7 @@ static const struct size_spec sizes[] = {
 };
 
 static struct message_set make(struct xchg_frame frame, struct size_spec size, uint64_t seed) {
-  const struct xchg_config exchange = {
+  const struct config exchange = {
       .reply = REPLY_ECHO, .frame = frame, .max_message_bytes = MAX_MESSAGE};
   struct message_set set;
   ck_assert_int_eq(message_set_init(&set, &exchange, &size, seed), 0);
@@ -174,11 +174,11 @@ END_TEST
 
 START_TEST(test_texts) {
   uint8_t hello[] = "hello", answer[] = "ok";
-  const struct xchg_config exchange = {.has_greeting = true,
+  const struct config exchange = {.has_greeting = true,
                                        .greeting = {hello, 5},
                                        .reply = REPLY_TEXT,
                                        .reply_text = {answer, 2},
-                                       .frame = {XCHG_FRAME_U16, 0},
+                                       .frame = {.kind = XCHG_FRAME_PREFIX, .size = 2},
                                        .max_message_bytes = MAX_MESSAGE};
   struct message_set set;
   struct message reply;
@@ -194,8 +194,8 @@ START_TEST(test_texts) {
 END_TEST
 
 START_TEST(test_no_reply) {
-  const struct xchg_config exchange = {
-      .reply = REPLY_NONE, .frame = {XCHG_FRAME_NUL, 0}, .max_message_bytes = MAX_MESSAGE};
+  const struct config exchange = {
+      .reply = REPLY_NONE, .frame = {.kind = XCHG_FRAME_DELIMITER}, .max_message_bytes = MAX_MESSAGE};
   struct message_set set;
   struct message reply;
   ck_assert_int_eq(message_set_init(&set, &exchange, &sizes[0], 1), 0);

@@ -14,7 +14,7 @@ static pid_t test_fork(void);
 #include "net/exchange.h"
 #include "tests/unit/pool_kit.h"
 
-static struct xchg_config config;
+static struct config config;
 static struct exchange exchange;
 static struct admit admit;
 static struct wake freed = {.fd = -1}, done = {.fd = -1};

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-static struct xchg_config config;
+static struct config config;
 static struct exchange exchange;
 static struct admit admit;
 static struct wake room = {.fd = -1}, done = {.fd = -1};

@@ -14,7 +14,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 #include "net/exchange.h"
 #include "tests/unit/pool_kit.h"
 
-static struct xchg_config config;
+static struct config config;
 static struct exchange exchange;
 static struct admit admit;
 static struct wake freed = {.fd = -1}, done = {.fd = -1};

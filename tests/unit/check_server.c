@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
-static struct xchg_config config;
+static struct config config;
 static struct log logger;
 static struct server *server;
 
@@ -194,7 +194,7 @@ START_TEST(an_address_in_use) {
   char listen[64];
   snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.1:%u", port());
   struct server *first = server;
-  struct xchg_config first_config = config;
+  struct config first_config = config;
   first->config = &first_config;
   kit_log_close(&logger);
   SET_UP(listen);

@@ -17,7 +17,7 @@ static const struct config_facts plenty = {
 static char said[65536];
 
 /* Load the environment of the given entries; the lines go to said. */
-static inline unsigned load(struct xchg_config *config, const char *const *entries,
+static inline unsigned load(struct config *config, const char *const *entries,
                             const struct config_facts *facts) {
   said[0] = 0;
   FILE *out = fmemopen(said, sizeof said, "w");
@@ -45,7 +45,7 @@ static inline unsigned load(struct xchg_config *config, const char *const *entri
 /* The entries must make exactly one fault, and this is its line. */
 #define BAD(line, ...)                                          \
   do {                                                          \
-    struct xchg_config config_;                                 \
+    struct config config_;                                 \
     ck_assert_uint_eq(LOAD(&config_, &plenty, __VA_ARGS__), 1); \
     ck_assert_str_eq(said, line "\n");                          \
   } while (0)

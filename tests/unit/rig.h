@@ -33,7 +33,7 @@
 enum rig_reply { RIG_ECHO, RIG_SILENT, RIG_LONG };
 
 struct rig {
-  struct xchg_config config;
+  struct config config;
   struct xchg_handler handler;
   struct slab slab;
   struct reactor reactor;
@@ -129,7 +129,7 @@ static inline void rig_init(struct rig *rig) {
                                  .linger_ns = 2 * NS_PER_S,
                                  .drain_timeout_ns = 30 * NS_PER_S},
                       .handler = {.size = sizeof(struct xchg_handler),
-                                  .frame = {.kind = XCHG_FRAME_NUL},
+                                  .frame = {.kind = XCHG_FRAME_DELIMITER},
                                   .max_message = 64 * 1024,
                                   .on_open = rig_on_open,
                                   .on_message = rig_on_message,

@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-static struct xchg_config config;
+static struct config config;
 static struct exchange exchange;
 static struct admit admit;
 static struct wake freed = {.fd = -1}; /* where an acceptor would wait */
