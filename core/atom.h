@@ -44,6 +44,9 @@ static inline uint32_t atom_add_relaxed_u32(atom_u32 *a, uint32_t value) {
 static inline uint32_t atom_sub_release_u32(atom_u32 *a, uint32_t value) {
   return atomic_fetch_sub_explicit(a, value, memory_order_release);
 }
+static inline uint32_t atom_sub_acq_rel_u32(atom_u32 *a, uint32_t value) {
+  return atomic_fetch_sub_explicit(a, value, memory_order_acq_rel);
+}
 
 /* 64 bits: counters, which order nothing. */
 static inline uint64_t atom_load_relaxed_u64(const atom_u64 *a) {

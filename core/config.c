@@ -1,13 +1,16 @@
 /*
  * config: from an environment and a machine's facts to one struct that never changes again.
  *
+ * Where a handler decides the exchange, what the five variables would set stays 0: no greeting,
+ * raw, no reply.  What config_public imports is settled here too, so that a value has one meaning.
+ *
  * Loading is one pass over the table (each row's text comes from the environment, else from the
  * preset or the row), then the values that only the facts can give, then the contradictions, then
  * the names that nobody knows.  It never stops at a fault: whoever corrects one should see the next
  * one now.  A value that was refused is replaced by its default so that the pass can go on, and is
  * marked: a contradiction is reported between accepted values only, never as an echo of a fault.
  *
- * Runs on the main thread before any other exists.  Allocates the two texts and the two lists.
+ * Allocates the two texts, the two lists and the handler's path.
  */
 #include "core/config.h"
 
@@ -37,47 +40,41 @@
 /* Longer names are not looked up: Kubernetes makes none, we have none. */
 #define NAME_MAX_SIZE 256
 
-struct loader {
-  struct config *config;
-  const char *const *environment;
-  const struct config_facts *facts;
-  FILE *out;
-  unsigned faults;
-  bool refused[VAR_COUNT];
-};
+/* How the program is called in a fault where the facts do not say. */
+#define PROGRAM "xchgd"
 
-static const char *text_of(const struct loader *loader, enum config_var var);
-static FILE *fault(struct loader *loader, enum config_var var);
-static void load_row(struct loader *loader, enum config_var var);
-static void fault_unwanted(struct loader *loader, enum config_var var,
-                           const struct config_span *bad);
-static void derive(struct loader *loader);
-static void check_connections(struct loader *loader);
-static void check_exchange(struct loader *loader);
-static void check_text(struct loader *loader, enum config_var var, const struct config_text *text);
-static void check_names(struct loader *loader);
-static void check_name(struct loader *loader, const char *name, size_t size, const char *value);
+static const char *text_of(const struct config_check *check, enum config_var var);
+static const char *program_of(const struct config_check *check);
+static const char *decided_by(const struct config_check *check, enum config_var var);
+static void load_row(struct config_check *check, enum config_var var);
+static void check_connections(struct config_check *check);
+static void check_exchange(struct config_check *check);
+static void check_text(struct config_check *check, enum config_var var,
+                       const struct config_text *text);
+static void check_names(struct config_check *check);
+static void check_name(struct config_check *check, const char *name, size_t size,
+                       const char *value);
 static uint32_t round_up_to_power_of_two(uint32_t value);
 
 unsigned config_load(struct config *config, const char *const *environment,
                      const struct config_facts *facts, FILE *out) {
-  struct loader loader = {.config = config, .environment = environment, .facts = facts, .out = out};
-  assert(facts->cpus > 0);
+  struct config_check check = {
+      .config = config, .environment = environment, .facts = facts, .out = out};
   memset(config, 0, sizeof *config);
   for (size_t i = 0; i < VAR_COUNT; i++)
-    load_row(&loader, (enum config_var)i);
-  derive(&loader);
-  check_connections(&loader);
-  check_exchange(&loader);
-  check_names(&loader);
-  if (loader.faults > 0)
+    load_row(&check, (enum config_var)i);
+  config_settle(&check);
+  check_exchange(&check);
+  check_names(&check);
+  if (check.faults > 0)
     config_fini(config);
-  return loader.faults;
+  return check.faults;
 }
 
 void config_fini(struct config *config) {
   free(config->greeting.bytes);
   free(config->reply_text.bytes);
+  free(config->handler);
   free(config->allow.blocks);
   free(config->deny.blocks);
   memset(config, 0, sizeof *config);
@@ -117,49 +114,43 @@ void config_warn(const struct config *config, const char *const *environment,
   }
 }
 
-/* The value of ${var} as text: the environment's, else the default; NULL where it is derived. */
-static const char *text_of(const struct loader *loader, enum config_var var) {
-  const char *text = env_find(loader->environment, config_rows[var].name);
-  return text != NULL ? text : config_standard(&config_rows[var], loader->config->exchange);
+bool config_is_exchange(enum config_var var) {
+  return var == VAR_EXCHANGE || config_rows[var].by_exchange != NULL;
 }
 
-/* Begin and count one line about ${var}; the caller writes what is allowed, and the newline. */
-static FILE *fault(struct loader *loader, enum config_var var) {
-  const char *text = text_of(loader, var);
-  if (text == NULL)
-    text = "";
-  fprintf(loader->out, "xchgd: %s='", config_rows[var].name);
-  config_print_escaped(loader->out, text, strlen(text), SHOWN_MAX, QUOTED);
-  fputs("': ", loader->out);
-  loader->faults++;
-  loader->refused[var] = true;
-  return loader->out;
+bool config_has_handler(const struct config *config, const struct config_facts *facts) {
+  return facts->handler || facts->embedded || config->handler != NULL;
 }
 
-static void load_row(struct loader *loader, enum config_var var) {
+FILE *config_fault_begin(struct config_check *check) {
+  fprintf(check->out, "%s: ", program_of(check));
+  check->faults++;
+  return check->out;
+}
+
+FILE *config_fault(struct config_check *check, enum config_var var) {
   const struct config_row *row = &config_rows[var];
-  struct config_span bad;
-  const char *text = text_of(loader, var);
-  if (text == NULL)
-    return; /* derive's */
-  enum config_result result = config_set(loader->config, row, text, &bad);
-  if (result == CONFIG_BAD) {
-    fault_unwanted(loader, var, &bad);
-    text = config_standard(row, loader->config->exchange);
-    if (text == NULL)
-      return;
-    result = config_set(loader->config, row, text, &bad);
-    assert(result != CONFIG_BAD);
+  bool number = check->from != NULL && row->kind <= KIND_ENUM;
+  const char *text = number ? NULL : text_of(check, var);
+  config_fault_begin(check);
+  fprintf(check->out, "%s=", check->from != NULL ? row->field : row->name);
+  if (number) {
+    const char *member = (const char *)check->from + row->public_offset;
+    fprintf(check->out, "%" PRIu64 ": ", config_read_number(member, row->size));
+  } else {
+    fputc('\'', check->out);
+    if (text != NULL)
+      config_print_escaped(check->out, text, strlen(text), SHOWN_MAX, QUOTED);
+    fputs("': ", check->out);
   }
-  if (result == CONFIG_NO_MEMORY)
-    fputs("out of memory\n", fault(loader, var));
+  check->refused[var] = true;
+  return check->out;
 }
 
-/* ${var} does not parse or is out of range. */
-static void fault_unwanted(struct loader *loader, enum config_var var,
+void config_fault_unwanted(struct config_check *check, enum config_var var,
                            const struct config_span *bad) {
   char wanted[CONFIG_WANTED_MAX];
-  FILE *out = fault(loader, var);
+  FILE *out = config_fault(check, var);
   fprintf(out, "want %s", config_wanted(&config_rows[var], wanted));
   if (bad->text != NULL) {
     fputs("; not '", out);
@@ -169,35 +160,100 @@ static void fault_unwanted(struct loader *loader, enum config_var var,
   fputc('\n', out);
 }
 
-/* Fill in what comes from the facts, and what is kept otherwise than given. */
-static void derive(struct loader *loader) {
-  struct config *config = loader->config;
+void config_take(struct config_check *check, enum config_var var, const char *text) {
+  const struct config_row *row = &config_rows[var];
+  struct config_span bad;
+  enum config_result result = config_set(check->config, row, text, &bad);
+  if (result == CONFIG_BAD) {
+    config_fault_unwanted(check, var, &bad);
+    text = config_standard(row, check->config->exchange);
+    if (text == NULL)
+      return;
+    result = config_set(check->config, row, text, &bad);
+    assert(result != CONFIG_BAD);
+  }
+  if (result == CONFIG_NO_MEMORY)
+    fputs("out of memory\n", config_fault(check, var));
+}
+
+void config_settle(struct config_check *check) {
+  struct config *config = check->config;
+  assert(check->facts->cpus > 0);
   if (config->workers == 0)
-    config->workers = (uint32_t)min_u64(loader->facts->cpus, CONFIG_WORKERS_MAX);
+    config->workers = (uint32_t)min_u64(check->facts->cpus, CONFIG_WORKERS_MAX);
   config->queue = round_up_to_power_of_two(config->queue);
+  check_connections(check);
+}
+
+/* The value of ${var} as text: as it was given, else the default; NULL where there is none. */
+static const char *text_of(const struct config_check *check, enum config_var var) {
+  const struct config_row *row = &config_rows[var];
+  const char *text;
+  if (check->from != NULL)
+    memcpy(&text, (const char *)check->from + row->public_offset, sizeof text);
+  else
+    text = env_find(check->environment, row->name);
+  return text != NULL ? text : config_standard(row, check->config->exchange);
+}
+
+/* What a line begins with. */
+static const char *program_of(const struct config_check *check) {
+  return check->facts->program != NULL ? check->facts->program : PROGRAM;
+}
+
+/* What decides ${var} in the environment's place, which then is at fault; NULL: nothing. */
+static const char *decided_by(const struct config_check *check, enum config_var var) {
+  const struct config_facts *facts = check->facts;
+  bool own = facts->handler || facts->embedded;
+  if (config_is_exchange(var)) {
+    if (own)
+      return "the program's handler decides it";
+    if (env_find(check->environment, config_rows[VAR_HANDLER].name) != NULL)
+      return "the handler of XCHG_HANDLER decides it";
+  }
+  if (var == VAR_HANDLER && own)
+    return "the program brings its own handler";
+  if (var == VAR_MODEL && facts->embedded)
+    return "a server within a program is always a pool";
+  return NULL;
+}
+
+static void load_row(struct config_check *check, enum config_var var) {
+  const struct config_row *row = &config_rows[var];
+  const char *decided = decided_by(check, var);
+  const char *text = text_of(check, var);
+  if (decided != NULL && env_find(check->environment, row->name) != NULL) {
+    fprintf(config_fault(check, var), "want it unset: %s\n", decided);
+    text = config_standard(row, check->config->exchange);
+  }
+  if (decided != NULL && config_is_exchange(var))
+    return;
+  if (text != NULL)
+    config_take(check, var, text);
 }
 
 /* The limit on connections and the descriptors must fit each other. */
-static void check_connections(struct loader *loader) {
-  struct config *config = loader->config;
-  uint64_t descriptors = loader->facts->descriptors;
+static void check_connections(struct config_check *check) {
+  struct config *config = check->config;
+  uint64_t descriptors = check->facts->descriptors;
   bool known =
-      !loader->refused[VAR_LISTEN] && !loader->refused[VAR_MODEL] && !loader->refused[VAR_WORKERS];
-  uint64_t reserve = known ? config_reserve(config, loader->facts) : 0;
+      !check->refused[VAR_LISTEN] && !check->refused[VAR_MODEL] && !check->refused[VAR_WORKERS];
+  uint64_t reserve = known ? config_reserve(config, check->facts) : 0;
   uint64_t room = min_u64(sub_sat_u64(descriptors, reserve), CONFIG_CONNECTIONS_MAX);
-  if (loader->refused[VAR_MAX_CONNECTIONS])
+  const char *which = check->facts->embedded ? "soft" : "hard";
+  if (check->refused[VAR_MAX_CONNECTIONS])
     return;
   if (room == 0) {
-    fprintf(fault(loader, VAR_MAX_CONNECTIONS),
-            "the descriptor limit (RLIMIT_NOFILE, hard) of %" PRIu64
+    fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
+            "the descriptor limit (RLIMIT_NOFILE, %s) of %" PRIu64
             " holds no connection beside a reserve of %" PRIu64 "; want a limit above that\n",
-            descriptors, reserve);
+            which, descriptors, reserve);
   } else if (config->max_connections > room) {
-    fprintf(fault(loader, VAR_MAX_CONNECTIONS),
+    fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
             "want an integer from 1 to %" PRIu64
-            ", which is the descriptor limit (RLIMIT_NOFILE, "
-            "hard) of %" PRIu64 " less a reserve of %" PRIu64 "\n",
-            room, descriptors, reserve);
+            ", which is the descriptor limit (RLIMIT_NOFILE, %s) of %" PRIu64
+            " less a reserve of %" PRIu64 "\n",
+            room, which, descriptors, reserve);
   } else if (config->max_connections == 0) {
     bool pool = config->model == MODEL_POOL;
     config->max_connections = pool ? room : min_u64(room, CONFIG_CONNECTIONS_OUTSIDE_POOL);
@@ -205,26 +261,27 @@ static void check_connections(struct loader *loader) {
 }
 
 /* The five values of the exchange, and what else must agree with them. */
-static void check_exchange(struct loader *loader) {
-  const struct config *config = loader->config;
-  const bool *refused = loader->refused;
+static void check_exchange(struct config_check *check) {
+  const struct config *config = check->config;
+  const bool *refused = check->refused;
   bool framed = !refused[VAR_EXCHANGE] && !refused[VAR_FRAME];
   if (framed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE])
-    fprintf(fault(loader, VAR_FRAME), "want N at most %" PRIu64 ", as XCHG_MAX_MESSAGE says\n",
-            config->max_message_bytes);
+    fprintf(config_fault(check, VAR_FRAME),
+            "want N at most %" PRIu64 ", as XCHG_MAX_MESSAGE says\n", config->max_message_bytes);
   bool greets = config->has_greeting && !refused[VAR_EXCHANGE] && !refused[VAR_GREETING];
   if (framed && greets)
-    check_text(loader, VAR_GREETING, &config->greeting);
+    check_text(check, VAR_GREETING, &config->greeting);
   if (framed && config->reply == REPLY_TEXT && !refused[VAR_REPLY])
-    check_text(loader, VAR_REPLY, &config->reply_text);
+    check_text(check, VAR_REPLY, &config->reply_text);
   if (greets && config->defer_accept_s > 0 && !refused[VAR_DEFER_ACCEPT])
     fputs("want 0 with a greeting, for which the client would wait, or XCHG_GREETING=none\n",
-          fault(loader, VAR_DEFER_ACCEPT));
+          config_fault(check, VAR_DEFER_ACCEPT));
 }
 
 /* Can the frame carry ${text}? */
-static void check_text(struct loader *loader, enum config_var var, const struct config_text *text) {
-  const struct xchg_frame *frame = &loader->config->frame;
+static void check_text(struct config_check *check, enum config_var var,
+                       const struct config_text *text) {
+  const struct xchg_frame *frame = &check->config->frame;
   switch (frame->kind) {
     case XCHG_FRAME_RAW:
     case XCHG_FRAME_CUSTOM: /* a handler's, which brings its own texts */
@@ -232,24 +289,24 @@ static void check_text(struct loader *loader, enum config_var var, const struct 
     case XCHG_FRAME_DELIMITER:
       if (memchr(text->bytes, 0, text->size) != NULL)
         fputs("want a text without a 0 byte, which ends a message of XCHG_FRAME=nul\n",
-              fault(loader, var));
+              config_fault(check, var));
       break;
     case XCHG_FRAME_LINE:
       if (memchr(text->bytes, '\n', text->size) != NULL)
         fputs("want a text without LF, which ends a message of XCHG_FRAME=line\n",
-              fault(loader, var));
+              config_fault(check, var));
       break;
     case XCHG_FRAME_PREFIX: {
       uint64_t size_max = frame->size == 2 ? UINT16_MAX : UINT32_MAX;
       if (text->size > size_max)
-        fprintf(fault(loader, var),
+        fprintf(config_fault(check, var),
                 "want a text of at most %" PRIu64 " bytes under XCHG_FRAME=%s, not of %zu\n",
                 size_max, frame->size == 2 ? "u16" : "u32", text->size);
       break;
     }
     case XCHG_FRAME_FIXED:
       if (text->size != frame->size)
-        fprintf(fault(loader, var),
+        fprintf(config_fault(check, var),
                 "want a text of exactly %zu bytes under XCHG_FRAME=fixed:%zu, not of %zu\n",
                 frame->size, frame->size, text->size);
       break;
@@ -257,19 +314,20 @@ static void check_text(struct loader *loader, enum config_var var, const struct 
 }
 
 /* Every XCHG_ name in the environment must be one of the table's. */
-static void check_names(struct loader *loader) {
-  for (const char *const *entry = loader->environment; *entry != NULL; entry++) {
+static void check_names(struct config_check *check) {
+  for (const char *const *entry = check->environment; *entry != NULL; entry++) {
     size_t size = strcspn(*entry, "=");
     if (strncmp(*entry, "XCHG_", 5) != 0 || (*entry)[size] == 0)
       continue;
     const char *value = *entry + size + 1;
     if (*value != 0)
-      check_name(loader, *entry, size, value);
+      check_name(check, *entry, size, value);
   }
 }
 
 /* Write a fault unless the first ${size} bytes of ${name} are a name that we know or forgive. */
-static void check_name(struct loader *loader, const char *name, size_t size, const char *value) {
+static void check_name(struct config_check *check, const char *name, size_t size,
+                       const char *value) {
   const char *names[VAR_COUNT];
   char copy[NAME_MAX_SIZE] = "";
   if (size < sizeof copy)
@@ -281,8 +339,7 @@ static void check_name(struct loader *loader, const char *name, size_t size, con
   }
   if (env_is_kubernetes(copy, value))
     return;
-  FILE *out = loader->out;
-  fputs("xchgd: ", out);
+  FILE *out = config_fault_begin(check);
   config_print_escaped(out, name, size, SHOWN_MAX, QUOTED);
   fputs("='", out);
   config_print_escaped(out, value, strlen(value), SHOWN_MAX, QUOTED);
@@ -290,9 +347,10 @@ static void check_name(struct loader *loader, const char *name, size_t size, con
   const char *nearest = env_nearest(copy, names, VAR_COUNT);
   if (nearest != NULL)
     fprintf(out, "did you mean %s?\n", nearest);
+  else if (check->facts->embedded)
+    fputs("docs/configuration.md lists all\n", out);
   else
-    fputs("xchgd --help lists all\n", out);
-  loader->faults++;
+    fprintf(out, "%s --help lists all\n", program_of(check));
 }
 
 /* ${value} is at least 1 and at most a power of two itself, so that nothing overflows. */

@@ -29,7 +29,8 @@ void config_fini(struct config *config);
 
 /**
  * config_warn(config, environment, facts, log): log what is allowed but surely not meant: variables
- * that the model ignores (one line), a backlog over somaxconn.  Thread: main, before the start.
+ * that the model ignores (one line), a backlog over somaxconn.  ${environment} may be NULL where
+ * ${config} was imported.  Thread: main, before the start.
  */
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);

@@ -6,9 +6,9 @@
 #ifndef CORE_CONFIG_DATA_H
 #define CORE_CONFIG_DATA_H
 
+#include "core/xchg.h"
 #include "core/addr.h"
 #include "core/log.h"
-#include "core/xchg.h"
 
 #define CONFIG_LISTEN_MAX 64
 
@@ -20,9 +20,12 @@ enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
 struct config_facts {
   uint32_t cpus;           /* CPUs that this process may use, 1 at least */
   bool cpus_from_cgroup;   /* ... and a cgroup's quota is what bounds them */
-  uint64_t descriptors;    /* RLIMIT_NOFILE, hard */
+  uint64_t descriptors;    /* RLIMIT_NOFILE: hard; soft where embedded */
   uint32_t somaxconn;      /* net.core.somaxconn; 0 = unknown */
   uint32_t sockets_passed; /* by LISTEN_FDS, for this process; they replace XCHG_LISTEN */
+  bool handler;            /* the program brings its own handler: no exchange is configured */
+  bool embedded;           /* ... and its server is one within it: a pool, soft descriptor limit */
+  const char *program;     /* the word that begins a fault's line; NULL = "xchgd" */
 };
 
 struct config_text {
@@ -36,7 +39,7 @@ struct config_blocks {
 };
 
 struct config {
-  /* the exchange */
+  /* the exchange; all but the last left at 0 where a handler decides it */
   enum config_exchange exchange; /* the preset: what is not set below came from it */
   bool has_greeting;
   struct config_text greeting; /* without terminator or length */
@@ -44,7 +47,8 @@ struct config {
   struct config_text reply_text;
   struct xchg_frame frame;
   uint64_t messages;
-  uint64_t max_message_bytes;
+  uint64_t max_message_bytes; /* under a handler: where its max_message is 0 */
+  char *handler;              /* owns: path of a plug-in; NULL = none */
 
   /* where to listen */
   struct addr_listen listen[CONFIG_LISTEN_MAX];
@@ -62,6 +66,8 @@ struct config {
   enum xchg_dispatch dispatch;
   bool pin;
   uint64_t spin_ns;
+  uint32_t offload_threads;
+  uint64_t watchdog_ns; /* 0 = off */
 
   /* limits */
   uint64_t max_connections;

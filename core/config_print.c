@@ -101,6 +101,7 @@ void config_help(FILE *out) {
 
 void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out) {
+  bool handled = config_has_handler(config, facts);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_row *row = &config_rows[i];
     struct explained explained = {.text = env_find(environment, row->name),
@@ -111,6 +112,10 @@ void config_explain(const struct config *config, const char *const *environment,
     }
     explain_effective(&explained, (enum config_var)i, config, facts);
     fprintf(out, "%s=", row->name);
+    if (handled && config_is_exchange((enum config_var)i)) {
+      fprintf(out, " (set by the handler) %s\n", row->what);
+      continue;
+    }
     if (explained.text != NULL)
       config_print_escaped(out, explained.text, strlen(explained.text), EXPLAINED_MAX, "");
     else
@@ -118,6 +123,8 @@ void config_explain(const struct config *config, const char *const *environment,
     fprintf(out, " (%s%s", explained.source, explained.clamped ? ", clamped" : "");
     if (row->pool_only && config->model != MODEL_POOL)
       fputs(", ignored outside XCHG_MODEL=pool", out);
+    if (i == VAR_MAX_MESSAGE && handled)
+      fputs(", unless the handler sets one", out);
     if (i == VAR_LISTEN && facts->sockets_passed > 0)
       fprintf(out, ", replaced by %" PRIu32 " passed in LISTEN_FDS", facts->sockets_passed);
     fprintf(out, ") %s\n", row->what);

@@ -10,12 +10,29 @@
  */
 #include "core/config_table.h"
 
+#include <assert.h>
+
 #define YEAR_NS (UINT64_C(365) * 24 * 3600 * NS_PER_S)
 #define KIB UINT64_C(1024)
 #define GIB (KIB * KIB * KIB)
 
-#define FIELD(member) \
-  .offset = offsetof(struct config, member), .size = sizeof(((struct config *)0)->member)
+#define SIZE_OF(type, member) sizeof(((struct type *)0)->member)
+
+/* 0, where the member has one size in both structs: the same bytes are copied between them. */
+#define SAME_SIZE(member)                                                                        \
+  (0 * sizeof(struct {                                                                           \
+     static_assert(SIZE_OF(config, member) == SIZE_OF(xchg_config, member), "one size: copied"); \
+     char unused;                                                                                \
+   }))
+
+/* A number of struct config alone, one of struct xchg_config too, and a list, there a text. */
+#define FIELD(member) .offset = offsetof(struct config, member), .size = SIZE_OF(config, member)
+#define BOTH(member)               \
+  FIELD(member), .field = #member, \
+                 .public_offset = offsetof(struct xchg_config, member) + SAME_SIZE(member)
+#define TEXT(member)                                                               \
+  .offset = offsetof(struct config, member), .size = SIZE_OF(xchg_config, member), \
+  .field = #member, .public_offset = offsetof(struct xchg_config, member)
 
 static const char *const exchange_names[] = {"greet", "line", "echo", "discard", NULL};
 static const char *const model_names[] = {"pool", "iterative", "fork", "thread", NULL};
@@ -69,14 +86,23 @@ const struct config_row config_rows[VAR_COUNT] = {
                       .what = "messages of a connection, then the server closes; 0 = no end"},
     [VAR_MAX_MESSAGE] = {.name = "XCHG_MAX_MESSAGE",
                          .kind = KIND_SIZE,
-                         FIELD(max_message_bytes),
+                         BOTH(max_message_bytes),
                          .min = 1,
                          .max = GIB,
                          .standard = "64KiB",
                          .what = "longest message, terminator or length apart; a longer one closes",
                          .more = "Under XCHG_FRAME=raw it bounds a read, and nothing is too long."},
+    [VAR_HANDLER] = {.name = "XCHG_HANDLER",
+                     .kind = KIND_PATH,
+                     FIELD(handler),
+                     .standard = "",
+                     .what = "a handler in a shared object, in place of the exchange; empty = none",
+                     .more = "With it XCHG_EXCHANGE, XCHG_GREETING, XCHG_FRAME, XCHG_REPLY and "
+                             "XCHG_MESSAGES are faults; XCHG_MAX_MESSAGE holds where the handler "
+                             "sets no limit."},
     [VAR_LISTEN] = {.name = "XCHG_LISTEN",
                     .kind = KIND_LISTEN,
+                    TEXT(listen),
                     .standard = ":7000",
                     .what = "where to listen: a list; port 0 = any, the log says which",
                     .more =
@@ -84,7 +110,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                         "socket file is replaced. Sockets passed by LISTEN_FDS replace the list."},
     [VAR_BACKLOG] = {.name = "XCHG_BACKLOG",
                      .kind = KIND_INTEGER,
-                     FIELD(backlog),
+                     BOTH(backlog),
                      .min = 1,
                      .max = INT32_MAX,
                      .standard = "4096",
@@ -92,23 +118,23 @@ const struct config_row config_rows[VAR_COUNT] = {
                      .more = "The kernel clamps it to net.core.somaxconn; a warning says so."},
     [VAR_REUSEPORT] = {.name = "XCHG_REUSEPORT",
                        .kind = KIND_SWITCH,
-                       FIELD(reuseport),
+                       BOTH(reuseport),
                        .standard = "off",
                        .what = "let several servers listen on one address (SO_REUSEPORT)"},
     [VAR_NODELAY] = {.name = "XCHG_NODELAY",
                      .kind = KIND_SWITCH,
-                     FIELD(nodelay),
+                     BOTH(nodelay),
                      .standard = "on",
                      .what = "send small segments at once (TCP_NODELAY)"},
     [VAR_KEEPALIVE] = {.name = "XCHG_KEEPALIVE",
                        .kind = KIND_SWITCH,
-                       FIELD(keepalive),
+                       BOTH(keepalive),
                        .standard = "on",
                        .what = "let the kernel probe silent peers (SO_KEEPALIVE)"},
     [VAR_DEFER_ACCEPT] =
         {.name = "XCHG_DEFER_ACCEPT",
          .kind = KIND_INTEGER,
-         FIELD(defer_accept_s),
+         BOTH(defer_accept_s),
          .max = 86400,
          .standard = "0",
          .what = "seconds to wait for a client's first bytes before accepting; 0 = off",
@@ -116,13 +142,13 @@ const struct config_row config_rows[VAR_COUNT] = {
                  "would wait for it."},
     [VAR_FASTOPEN] = {.name = "XCHG_FASTOPEN",
                       .kind = KIND_INTEGER,
-                      FIELD(fastopen),
+                      BOTH(fastopen),
                       .max = 65535,
                       .standard = "0",
                       .what = "TCP Fast Open requests that may wait; 0 = off"},
     [VAR_SNDBUF] = {.name = "XCHG_SNDBUF",
                     .kind = KIND_SIZE,
-                    FIELD(sndbuf_bytes),
+                    BOTH(sndbuf_bytes),
                     .max = GIB,
                     .standard = "0",
                     .what =
@@ -139,7 +165,7 @@ const struct config_row config_rows[VAR_COUNT] = {
     [VAR_WORKERS] = {.name = "XCHG_WORKERS",
                      .kind = KIND_INTEGER,
                      .pool_only = true,
-                     FIELD(workers),
+                     BOTH(workers),
                      .min = 1,
                      .max = CONFIG_WORKERS_MAX,
                      .derived = "the CPUs this process may use",
@@ -149,7 +175,7 @@ const struct config_row config_rows[VAR_COUNT] = {
     [VAR_QUEUE] = {.name = "XCHG_QUEUE",
                    .kind = KIND_INTEGER,
                    .pool_only = true,
-                   FIELD(queue),
+                   BOTH(queue),
                    .min = 1,
                    .max = 1048576,
                    .standard = "1024",
@@ -157,7 +183,7 @@ const struct config_row config_rows[VAR_COUNT] = {
     [VAR_DISPATCH] = {.name = "XCHG_DISPATCH",
                       .kind = KIND_ENUM,
                       .pool_only = true,
-                      FIELD(dispatch),
+                      BOTH(dispatch),
                       .names = dispatch_names,
                       .standard = "least",
                       .what = "which worker gets a connection",
@@ -167,20 +193,35 @@ const struct config_row config_rows[VAR_COUNT] = {
     [VAR_PIN] = {.name = "XCHG_PIN",
                  .kind = KIND_SWITCH,
                  .pool_only = true,
-                 FIELD(pin),
+                 BOTH(pin),
                  .standard = "off",
                  .what = "pin each worker to a CPU"},
     [VAR_SPIN] = {.name = "XCHG_SPIN",
                   .kind = KIND_TIME,
                   .pool_only = true,
-                  FIELD(spin_ns),
+                  BOTH(spin_ns),
                   .max = NS_PER_S,
                   .standard = "0",
                   .what = "how long an idle worker polls before it sleeps"},
+    [VAR_OFFLOAD_THREADS] = {.name = "XCHG_OFFLOAD_THREADS",
+                             .kind = KIND_INTEGER,
+                             BOTH(offload_threads),
+                             .max = 1024,
+                             .standard = "4",
+                             .what = "threads for a handler's blocking work; 0 = none",
+                             .more = "Started when a handler first asks for one."},
+    [VAR_WATCHDOG] = {.name = "XCHG_WATCHDOG",
+                      .kind = KIND_TIME,
+                      BOTH(watchdog_ns),
+                      .max = YEAR_NS,
+                      .standard = "100ms",
+                      .what = "longest time that a handler may hold its worker unnamed; 0 = off",
+                      .more = "A longer one is named in the log, once an episode, and new "
+                              "connections avoid its worker meanwhile."},
     [VAR_MAX_CONNECTIONS] =
         {.name = "XCHG_MAX_CONNECTIONS",
          .kind = KIND_INTEGER,
-         FIELD(max_connections),
+         BOTH(max_connections),
          .min = 1,
          .max = CONFIG_CONNECTIONS_MAX,
          .derived = "what RLIMIT_NOFILE holds, less a reserve",
@@ -190,7 +231,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                  "XCHG_MODEL=pool the default is 1024, or what the limit holds."},
     [VAR_OVERLOAD] = {.name = "XCHG_OVERLOAD",
                       .kind = KIND_ENUM,
-                      FIELD(overload),
+                      BOTH(overload),
                       .names = overload_names,
                       .standard = "wait",
                       .what =
@@ -198,7 +239,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                       .more = "wait leaves them in the backlog; refuse accepts and closes."},
     [VAR_MAX_PER_IP] = {.name = "XCHG_MAX_PER_IP",
                         .kind = KIND_INTEGER,
-                        FIELD(max_per_ip),
+                        BOTH(max_per_ip),
                         .max = INT32_MAX,
                         .standard = "0",
                         .what =
@@ -206,7 +247,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                         .more = "Not for UNIX sockets."},
     [VAR_ALLOW] = {.name = "XCHG_ALLOW",
                    .kind = KIND_BLOCKS,
-                   FIELD(allow),
+                   TEXT(allow),
                    .standard = "",
                    .what = "who may connect; empty = everybody",
                    .more =
@@ -214,13 +255,13 @@ const struct config_row config_rows[VAR_COUNT] = {
                        "sockets."},
     [VAR_DENY] = {.name = "XCHG_DENY",
                   .kind = KIND_BLOCKS,
-                  FIELD(deny),
+                  TEXT(deny),
                   .standard = "",
                   .what = "who may not connect; wins over XCHG_ALLOW",
                   .more = "Not for UNIX sockets."},
     [VAR_MAX_PENDING] = {.name = "XCHG_MAX_PENDING",
                          .kind = KIND_SIZE,
-                         FIELD(max_pending_bytes),
+                         BOTH(max_pending_bytes),
                          .min = 4 * KIB,
                          .max = GIB,
                          .standard = "256KiB",
@@ -228,7 +269,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                          .more = "The bound is this plus one reply."},
     [VAR_IDLE_TIMEOUT] = {.name = "XCHG_IDLE_TIMEOUT",
                           .kind = KIND_TIME,
-                          FIELD(idle_timeout_ns),
+                          BOTH(idle_timeout_ns),
                           .max = YEAR_NS,
                           .standard = "60s",
                           .what = "longest silence of a connection; 0 = off",
@@ -238,7 +279,7 @@ const struct config_row config_rows[VAR_COUNT] = {
     [VAR_MESSAGE_TIMEOUT] =
         {.name = "XCHG_MESSAGE_TIMEOUT",
          .kind = KIND_TIME,
-         FIELD(message_timeout_ns),
+         BOTH(message_timeout_ns),
          .max = YEAR_NS,
          .standard = "10s",
          .what = "longest time from a message's first byte to its last; 0 = off",
@@ -246,14 +287,14 @@ const struct config_row config_rows[VAR_COUNT] = {
                  "clock stands while the server itself does not read."},
     [VAR_WRITE_TIMEOUT] = {.name = "XCHG_WRITE_TIMEOUT",
                            .kind = KIND_TIME,
-                           FIELD(write_timeout_ns),
+                           BOTH(write_timeout_ns),
                            .max = YEAR_NS,
                            .standard = "10s",
                            .what =
                                "longest time that output waits while the peer takes none; 0 = off"},
     [VAR_MAX_LIFETIME] = {.name = "XCHG_MAX_LIFETIME",
                           .kind = KIND_TIME,
-                          FIELD(max_lifetime_ns),
+                          BOTH(max_lifetime_ns),
                           .max = YEAR_NS,
                           .standard = "0",
                           .what = "age at which a connection ends as at a stop; 0 = off",
@@ -262,7 +303,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                               "answered; cut after XCHG_DRAIN_TIMEOUT."},
     [VAR_LINGER] = {.name = "XCHG_LINGER",
                     .kind = KIND_TIME,
-                    FIELD(linger_ns),
+                    BOTH(linger_ns),
                     .max = YEAR_NS,
                     .standard = "2s",
                     .what = "longest drain of a peer's input at a close; 0 = close at once",
@@ -271,7 +312,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                         "last reply. 0 is for clients known to send nothing more."},
     [VAR_STOP_GRACE] = {.name = "XCHG_STOP_GRACE",
                         .kind = KIND_TIME,
-                        FIELD(stop_grace_ns),
+                        BOTH(stop_grace_ns),
                         .max = 60 * NS_PER_S,
                         .standard = "100ms",
                         .what = "at a stop, how long handshakes in flight may complete",
@@ -279,7 +320,7 @@ const struct config_row config_rows[VAR_COUNT] = {
     [VAR_DRAIN_TIMEOUT] =
         {.name = "XCHG_DRAIN_TIMEOUT",
          .kind = KIND_TIME,
-         FIELD(drain_timeout_ns),
+         BOTH(drain_timeout_ns),
          .max = YEAR_NS,
          .standard = "30s",
          .what = "at a stop, how long live exchanges may take to finish",
@@ -287,7 +328,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                  "live is closed."},
     [VAR_LOG_LEVEL] = {.name = "XCHG_LOG_LEVEL",
                        .kind = KIND_ENUM,
-                       FIELD(log_level),
+                       BOTH(log_level),
                        .names = level_names,
                        .standard = "info",
                        .what = "the least urgent line that is logged",
@@ -296,7 +337,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                            "and stopped are written at every level."},
     [VAR_LOG_FORMAT] = {.name = "XCHG_LOG_FORMAT",
                         .kind = KIND_ENUM,
-                        FIELD(log_format),
+                        BOTH(log_format),
                         .names = format_names,
                         .standard = "logfmt",
                         .what = "how lines are written to standard error"},

@@ -18,6 +18,7 @@
 #define ITEM_MAX 160
 
 static_assert(sizeof(enum config_model) == sizeof(uint32_t), "enums are stored as 32 bits");
+static_assert(sizeof(bool) == sizeof(uint8_t), "switches are stored as a byte");
 
 static enum config_result set_text(struct config_text *text, const char *escaped);
 static int parse_enum(const struct config_row *row, const char *text, uint64_t *value);
@@ -30,11 +31,12 @@ static enum config_result set_listen(struct config *config, const char *text,
                                      struct config_span *bad);
 static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
                                      struct config_span *bad);
+static enum config_result set_path(char **path, const char *text);
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
 static int format_names(const char *const *names, char text[CONFIG_WANTED_MAX]);
 
-enum config_result config_set(struct config *config, const struct config_row *row,
-                              const char *text, struct config_span *bad) {
+enum config_result config_set(struct config *config, const struct config_row *row, const char *text,
+                              struct config_span *bad) {
   *bad = (struct config_span){.text = NULL};
   switch (row->kind) {
     case KIND_GREETING:
@@ -46,7 +48,9 @@ enum config_result config_set(struct config *config, const struct config_row *ro
     case KIND_LISTEN:
       return set_listen(config, text, bad);
     case KIND_BLOCKS:
-      return set_blocks((struct config_blocks *)(void *)((char *)config + row->offset), text, bad);
+      return set_blocks((void *)((char *)config + row->offset), text, bad);
+    case KIND_PATH:
+      return set_path((void *)((char *)config + row->offset), text);
     case KIND_INTEGER:
     case KIND_SIZE:
     case KIND_TIME:
@@ -57,41 +61,56 @@ enum config_result config_set(struct config *config, const struct config_row *ro
   uint64_t value;
   if (parse_number(row, text, &value) == -1)
     return CONFIG_BAD;
-  config_set_number(config, row, value);
+  config_write_number((char *)config + row->offset, row->size, value);
   return CONFIG_OK;
 }
 
-void config_set_number(struct config *config, const struct config_row *row, uint64_t value) {
-  char *field = (char *)config + row->offset;
+void config_write_number(void *member, size_t size, uint64_t value) {
   uint32_t narrow = (uint32_t)value;
   bool flag = value != 0;
-  if (row->size == sizeof value) {
-    memcpy(field, &value, sizeof value);
-  } else if (row->size == sizeof narrow) {
+  if (size == sizeof value) {
+    memcpy(member, &value, sizeof value);
+  } else if (size == sizeof narrow) {
     assert(narrow == value);
-    memcpy(field, &narrow, sizeof narrow);
+    memcpy(member, &narrow, sizeof narrow);
   } else {
-    assert(row->size == sizeof flag && value <= 1);
-    memcpy(field, &flag, sizeof flag);
+    assert(size == sizeof flag);
+    assert(value <= 1);
+    memcpy(member, &flag, sizeof flag);
   }
 }
 
-uint64_t config_number(const struct config *config, const struct config_row *row) {
-  const char *field = (const char *)config + row->offset;
+uint64_t config_read_number(const void *member, size_t size) {
   uint64_t value;
   uint32_t narrow;
-  bool flag;
-  assert(row->kind <= KIND_ENUM);
-  if (row->size == sizeof value) {
-    memcpy(&value, field, sizeof value);
+  uint8_t byte;
+  if (size == sizeof value) {
+    memcpy(&value, member, sizeof value);
     return value;
   }
-  if (row->size == sizeof narrow) {
-    memcpy(&narrow, field, sizeof narrow);
+  if (size == sizeof narrow) {
+    memcpy(&narrow, member, sizeof narrow);
     return narrow;
   }
-  memcpy(&flag, field, sizeof flag);
-  return flag ? 1 : 0;
+  assert(size == sizeof byte);
+  memcpy(&byte, member, sizeof byte);
+  return byte;
+}
+
+uint64_t config_number(const struct config *config, const struct config_row *row) {
+  assert(row->kind <= KIND_ENUM);
+  return config_read_number((const char *)config + row->offset, row->size);
+}
+
+bool config_allows(const struct config_row *row, uint64_t value) {
+  uint64_t count = 0;
+  if (row->kind == KIND_SWITCH)
+    return value <= 1;
+  if (row->kind != KIND_ENUM)
+    return value >= row->min && value <= row->max;
+  while (row->names[count] != NULL)
+    count++;
+  return value < count;
 }
 
 const char *config_standard(const struct config_row *row, enum config_exchange exchange) {
@@ -140,6 +159,9 @@ const char *config_wanted(const struct config_row *row, char text[CONFIG_WANTED_
       break;
     case KIND_BLOCKS:
       size = snprintf(text, room, "a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32");
+      break;
+    case KIND_PATH:
+      size = snprintf(text, room, "a path that holds a /, at most %d bytes", CONFIG_PATH_MAX);
       break;
   }
   assert(size > 0 && (size_t)size < room);
@@ -197,7 +219,7 @@ static int parse_number(const struct config_row *row, const char *text, uint64_t
   int result = row->kind == KIND_SIZE   ? env_parse_size(text, value)
                : row->kind == KIND_TIME ? env_parse_time(text, value)
                                         : env_parse_u64(text, value);
-  return result == -1 || *value < row->min || *value > row->max ? -1 : 0;
+  return result == 0 && config_allows(row, *value) ? 0 : -1;
 }
 
 static enum config_result set_greeting(struct config *config, const char *text) {
@@ -292,6 +314,16 @@ static enum config_result set_blocks(struct config_blocks *blocks, const char *t
   assert(filled == count);
   *blocks = (struct config_blocks){.blocks = list, .count = count};
   return CONFIG_OK;
+}
+
+/* A file, never a name that would be looked for in the system's library folders. */
+static enum config_result set_path(char **path, const char *text) {
+  if (*text == 0)
+    return CONFIG_OK;
+  if (strchr(text, '/') == NULL || strlen(text) > CONFIG_PATH_MAX)
+    return CONFIG_BAD;
+  *path = strdup(text);
+  return *path == NULL ? CONFIG_NO_MEMORY : CONFIG_OK;
 }
 
 /*

@@ -26,7 +26,7 @@
 #include <sys/stat.h>
 
 /* log.how */
-enum { HOW_WRITE, HOW_NONBLOCK, HOW_SEND, HOW_POLL };
+enum { HOW_WRITE, HOW_NONBLOCK, HOW_SEND, HOW_POLL, HOW_CALL };
 
 #define LINE_END 2                         /* '}' and '\n' */
 #define TEXT_MAX (LOG_LINE_MAX - LINE_END) /* what fields may fill */
@@ -63,7 +63,17 @@ void log_init(struct log *log, int fd, enum log_level level, enum log_format for
   }
 }
 
+void log_init_call(struct log *log, log_call_fn *call, void *user, enum log_level level,
+                   enum log_format format) {
+  *log = (struct log){.fd = -1, .how = HOW_CALL, .level = level, .format = format};
+  log->call = call;
+  log->user = user;
+}
+
 void log_fini(struct log *log) {
+  if (log->how == HOW_CALL) {
+    return;
+  }
   if (log->how == HOW_NONBLOCK) {
     sys_close(log->fd);
   }
@@ -124,7 +134,8 @@ static uint64_t claim_lost(struct log *log) {
   return lost;
 }
 
-static void line_begin(struct log_line *line, struct log *log, const char *level, const char *msg);
+static void line_begin(struct log_line *line, struct log *log, enum log_level level,
+                       const char *msg);
 static size_t line_finish(struct log_line *line);
 
 /** Say how many lines were lost, if any. Return: false where even that gets lost. */
@@ -134,7 +145,7 @@ static bool report_lost(struct log *log) {
     return true;
   }
   struct log_line line;
-  line_begin(&line, log, level_words[LOG_WARN], "lines lost");
+  line_begin(&line, log, LOG_WARN, "lines lost");
   log_u64(&line, "count", lost);
   if (write_text(log, line.text, line_finish(&line))) {
     return true;
@@ -247,12 +258,14 @@ void log_u64(struct log_line *line, const char *key, uint64_t value) {
 }
 
 /** Start a line that is surely written. */
-static void line_begin(struct log_line *line, struct log *log, const char *level, const char *msg) {
+static void line_begin(struct log_line *line, struct log *log, enum log_level level,
+                       const char *msg) {
   char time[CLOCK_TEXT_MAX];
   line->log = log;
+  line->level = level;
   line->size = 0;
   log_str(line, "time", clock_wall_format(time));
-  log_str(line, "level", level);
+  log_str(line, "level", level_words[level]);
   log_str(line, "msg", msg);
 }
 
@@ -270,11 +283,11 @@ void log_begin(struct log_line *line, struct log *log, enum log_level level, con
     line->log = NULL;
     return;
   }
-  line_begin(line, log, level_words[level], msg);
+  line_begin(line, log, level, msg);
 }
 
 void log_begin_always(struct log_line *line, struct log *log, const char *msg) {
-  line_begin(line, log, level_words[LOG_INFO], msg);
+  line_begin(line, log, LOG_INFO, msg);
 }
 
 void log_end(struct log_line *line) {
@@ -284,7 +297,10 @@ void log_end(struct log_line *line) {
   }
   int error = errno; /* callers log between a failed call and what they do about it */
   size_t size = line_finish(line);
-  if (!mend_torn(log) || !report_lost(log) || !write_text(log, line->text, size)) {
+  if (log->how == HOW_CALL) {
+    line->text[size - 1] = 0; /* where the line feed was */
+    log->call(log->user, (enum xchg_log_level)line->level, line->text);
+  } else if (!mend_torn(log) || !report_lost(log) || !write_text(log, line->text, size)) {
     atom_add_relaxed_u64(&log->dropped, 1);
   }
   line->log = NULL;

@@ -1,5 +1,5 @@
 /*
- * log: one line an event, logfmt or JSON, to standard error, and never a wait.
+ * log: one line an event, logfmt or JSON, to a descriptor or a function, and never a wait.
  *
  * A line is composed on the caller's stack and leaves in one write of at most LOG_LINE_MAX bytes,
  * so that lines of several threads never mix on a pipe and no lock is needed.  A full pipe, a
@@ -21,6 +21,7 @@
 #ifndef CORE_LOG_H
 #define CORE_LOG_H
 
+#include "core/xchg.h"
 #include "core/base.h"
 #include "core/atom.h"
 
@@ -32,9 +33,17 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 
 #define LOG_LINE_MAX 4096 /* PIPE_BUF: a longer write to a pipe would not be atomic */
 
+/**
+ * log_call_fn(user, level, line): takes a line, which ends with a 0 and has no line feed, and lives
+ * until it returns.  Thread: any, several at once.  Must not log.
+ */
+typedef void log_call_fn(void *user, enum xchg_log_level level, const char *line);
+
 struct log {
   int fd;  /* owns where log_init opened it anew, else borrows log_init's; -1: every line is lost */
-  int how; /* log.c's own: plain write, nonblocking write, send, poll first */
+  int how; /* log.c's own: plain write, nonblocking write, send, poll first, call */
+  log_call_fn *call; /* in place of ${fd}, or NULL */
+  void *user;        /* borrows: ${call}'s */
   enum log_level level;
   enum log_format format;
   atom_u64 dropped; /* lines lost since the last one that got through; any thread */
@@ -44,6 +53,7 @@ struct log {
 /* A line under construction; lives on the caller's stack between log_begin and log_end. */
 struct log_line {
   struct log *log; /* borrows until log_end; NULL: the level is off and nothing is composed */
+  enum log_level level;
   size_t size;
   char text[LOG_LINE_MAX];
 };
@@ -55,6 +65,14 @@ struct log_line {
  * Own: ${fd} stays the caller's.
  */
 void log_init(struct log *log, int fd, enum log_level level, enum log_format format);
+
+/**
+ * log_init_call(log, call, user, level, format):
+ * Let ${log} hand its lines to ${call} instead, with their level (that of log_begin_always: info).
+ * Nothing is opened, no line is lost, and log_fini has nothing to do.
+ */
+void log_init_call(struct log *log, log_call_fn *call, void *user, enum log_level level,
+                   enum log_format format);
 
 /** Close what log_init opened. */
 void log_fini(struct log *log);

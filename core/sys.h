@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 struct epoll_event;
+struct msghdr;
 struct pollfd;
 struct sockaddr;
 
@@ -44,6 +45,9 @@ static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
 }
 static inline ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
   return send(fd, data, size, flags);
+}
+static inline ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
+  return sendmsg(fd, message, flags);
 }
 static inline ssize_t sys_write(int fd, const void *data, size_t size) {
   return write(fd, data, size);

@@ -160,7 +160,8 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
  * Queue ${size} bytes without copying them.
  * Own: ${data} is lent, and must not change, until ${release}(${argument}) is called, which may be
  * NULL: once, on the connection's worker, when the kernel has taken all of it or the connection has
- * ended.  On -1 nothing was lent and ${release} is not called.
+ * ended (then after on_close).  On -1 nothing was lent and ${release} is not called.  ${release} makes no call that takes
+ * a connection: on_drain is the place to go on.
  * Errors: as xchg_send.
  */
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
@@ -194,7 +195,7 @@ int xchg_resume(struct xchg_conn *conn);
 /**
  * Call on_timer once, ${after_ns} from now, never early; a later call replaces an earlier one,
  * XCHG_NEVER cancels.  Resolution is that of the reactor's wheel, about 1 ms; no call comes once
- * the connection is ending.  Errors: EPERM; EINVAL without an on_timer.
+ * the connection is ending.  Errors: EINVAL without an on_timer; EPERM.
  */
 int xchg_timer(struct xchg_conn *conn, uint64_t after_ns);
 
@@ -229,7 +230,7 @@ struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
  * called, with NULL.
  * Own: ${argument} is the library's until ${done} is called; on -1 it stays the caller's.
  * Errors: EAGAIN, the queue of 1,024 is full or no thread could be started; ENOTSUP with
- * XCHG_OFFLOAD_THREADS=0 or under XCHG_MODEL=fork or thread; EPIPE as xchg_send; ENOMEM; EPERM.
+ * XCHG_OFFLOAD_THREADS=0 or outside XCHG_MODEL=pool; EPIPE as xchg_send; EINVAL; ENOMEM; EPERM.
  */
 int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
                  void (*done)(struct xchg_conn *conn, void *argument), void *argument);
@@ -247,7 +248,7 @@ enum xchg_slow {
  * choice, be sent to ${conn}; joined again, ${slow} is replaced.  A group exists while it has
  * members, and a connection leaves its groups when it ends.
  * xchg_leave(conn, group): no more of it.
- * Errors: EPIPE as xchg_send; ENOMEM; ENOENT, not a member; EINVAL; EPERM.
+ * Errors: xchg_join: EPIPE as xchg_send; ENOMEM; EINVAL.  xchg_leave: ENOENT, not a member.  EPERM.
  */
 int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow);
 int xchg_leave(struct xchg_conn *conn, uint64_t group);
@@ -260,7 +261,7 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group);
  * NULL where it is gone.  Calls of one thread to one worker keep their order.  At the latest
  * xchg_server_destroy makes the call, with NULL.
  * Thread: any.  Errors: EINVAL, no such id was ever given; EAGAIN, 65,536 posts wait there; ENOMEM;
- * ENOTSUP under XCHG_MODEL=fork or thread.
+ * ENOTSUP outside XCHG_MODEL=pool.
  */
 int xchg_post(struct xchg_server *server, uint64_t id,
               void (*call)(struct xchg_conn *conn, void *argument), void *argument);
@@ -275,7 +276,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
  */
 int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size);
 
-/* What a server has counted; see docs/protocols.md for each. */
+/* What a server has counted. */
 struct xchg_stats {
   size_t size;                  /* sizeof(struct xchg_stats); set by the caller */
   uint64_t accepted;            /* connections accepted */
@@ -406,7 +407,10 @@ int xchg_server_address(const struct xchg_server *server, unsigned index, char *
  * xchg_main(handler, argc, argv):
  * The whole daemon: configuration from the environment, --help, --check, --explain, --version,
  * signals, log, drain.  For the main thread of a program that has started no other.
- * Return: the exit code, as docs/configuration.md lists them; 78 where the handler cannot be.
+ * The variables of the built-in exchanges (XCHG_EXCHANGE, XCHG_GREETING, XCHG_FRAME, XCHG_REPLY,
+ * XCHG_MESSAGES) and XCHG_HANDLER are faults here.
+ * Return: the exit code, as docs/configuration.md lists them; 78 where the handler cannot be, 71
+ * where on_start said -1.
  */
 int xchg_main(const struct xchg_handler *handler, int argc, char **argv);
 
@@ -420,9 +424,14 @@ const char *xchg_reason_name(enum xchg_reason reason);
  * level names it.  The object links nothing: xchgd exports the calls above.  The entry's name
  * carries the interface's version, so that another one is told apart by name.
  */
-#define XCHG_PLUGIN(handler)                      \
-  const struct xchg_handler *xchg_plugin_0(void); \
+#define XCHG_PLUGIN(handler)                                               \
+  XCHG_ENTRY const struct xchg_handler *xchg_plugin_0(void);               \
   const struct xchg_handler *xchg_plugin_0(void) { return &(handler); }
+#ifdef __cplusplus
+#define XCHG_ENTRY extern "C" __attribute__((visibility("default")))
+#else
+#define XCHG_ENTRY extern __attribute__((visibility("default")))
+#endif
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #include "net/conn_in.h"
 
 #include <assert.h>
+#include <string.h>
 
 static_assert(sizeof(struct xchg_conn) <= 256, "docs/tuning.md and docs/SECURITY.md promise it");
 
@@ -26,7 +27,8 @@ static void turn(struct source *source, uint32_t events);
  * queued.
  */
 static bool between_messages(const struct xchg_conn *conn) {
-  return conn->messages > 0 && conn->in == NULL && conn->out == NULL && !conn->unread;
+  return conn->messages > 0 && conn->in == NULL && outbox_empty(&conn->out) && !conn->unread &&
+         !conn_held(conn);
 }
 
 static enum xchg_reason leave_reason(const struct xchg_conn *conn) {
@@ -40,7 +42,7 @@ static enum xchg_reason leave_reason(const struct xchg_conn *conn) {
 static void ask_for(struct xchg_conn *conn) {
   bool reads = conn->state == CONN_OPEN ? !conn->paused : conn->thrown_away < DRAIN_BYTES_MAX;
   uint32_t in = reads && !conn->ended ? EPOLLIN | EPOLLRDHUP : 0;
-  uint32_t out = conn->out != NULL ? EPOLLOUT : 0;
+  uint32_t out = outbox_empty(&conn->out) ? 0 : EPOLLOUT;
   (void)reactor_want(conn->host->reactor, &conn->source, conn->fd, in | out); /* no system call */
 }
 
@@ -52,18 +54,19 @@ static void settle(struct xchg_conn *conn) {
     conn_out_end(conn, leave_reason(conn));
   }
   if (conn->state != CONN_OPEN) {
+    conn->excess = conn->excess || conn->in != NULL;
     buf_release(&host->bufs, &conn->in);
-    if (conn->state == CONN_ENDING && conn->out == NULL && !conn_out_part(conn)) {
+    if (conn->state == CONN_ENDING && outbox_empty(&conn->out) && !conn_out_part(conn)) {
       return;
     }
     if (conn->state == CONN_DRAINING && !conn_out_drain(conn)) {
       return;
     }
   } else {
-    if (conn->paused && !conn_out_blocked(conn)) {
+    if (conn->paused && !conn_in_stands(conn)) {
       reactor_again(host->reactor, &conn->source); /* that turn goes on where this one stopped */
     }
-    conn_in_pause(conn, conn->paused || conn_out_blocked(conn));
+    conn_in_pause(conn, conn->paused || conn_in_stands(conn));
   }
   if (conn_in_readable(conn)) {
     reactor_again(host->reactor, &conn->source);
@@ -74,18 +77,37 @@ static void settle(struct xchg_conn *conn) {
   reactor_arm(host->reactor, &conn->source, conn_time_next(conn));
 }
 
-/* Let everything that waits have its way once: output, kept messages, input, replies. */
+/* Tell a handler that cares that the kernel has taken everything. Return: is it still there? */
+static bool tell_drained(struct xchg_conn *conn) {
+  const struct xchg_handler *handler = conn->host->handler;
+  if (!conn->queued || !outbox_empty(&conn->out)) {
+    return true;
+  }
+  conn->queued = false;
+  if (handler->on_drain == NULL || conn->state != CONN_OPEN) {
+    return true;
+  }
+  handler->on_drain(conn);
+  if (!outbox_empty(&conn->out)) {
+    reactor_again(conn->host->reactor, &conn->source); /* others come first */
+  }
+  return conn_in_heed(conn);
+}
+
+/* Let everything that waits have its way once: output, wishes, kept messages, input, replies. */
 static void work(struct xchg_conn *conn, uint32_t events) {
-  if ((events & EPOLLOUT) != 0 && conn->out != NULL && !conn_out_flush(conn)) {
+  if ((events & EPOLLOUT) != 0 && !outbox_empty(&conn->out) && !conn_out_flush(conn)) {
     return;
   }
-  if (!conn_in_work(conn)) {
+  if (!conn_in_heed(conn) || !conn_in_work(conn)) {
     return;
   }
-  if (conn->out != NULL && !conn->stalled && !conn_out_flush(conn)) {
+  if (!outbox_empty(&conn->out) && !conn->stalled && !conn_out_flush(conn)) {
     return;
   }
-  settle(conn);
+  if (tell_drained(conn)) {
+    settle(conn);
+  }
 }
 
 /* A deadline has come, and a last look at the socket has changed nothing about it. */
@@ -117,20 +139,45 @@ static void timed_out(struct xchg_conn *conn) {
   }
 }
 
+/* The timer of ${conn} in the wheel has fired. */
+static void timer_turn(struct xchg_conn *conn) {
+  uint64_t now_ns = conn->host->reactor->now_ns;
+  uint32_t generation = conn->source.generation;
+  if (conn_time_next(conn) > now_ns) {
+    reactor_arm(conn->host->reactor, &conn->source, conn_time_next(conn));
+    return; /* armed lazily: it was put off meanwhile */
+  }
+  bool limit = conn_time_limit(conn) <= now_ns;
+  if (conn->state == CONN_OPEN && conn->timer_ns <= now_ns) {
+    conn->timer_ns = NEVER;
+    conn->host->handler->on_timer(conn); /* or xchg_timer would have refused */
+  }
+  conn_time_age(conn);
+  conn->unread = conn->unread || limit; /* nobody is cut whose bytes are there */
+  work(conn, EPOLLOUT);
+  if (conn->source.generation == generation) {
+    timed_out(conn);
+  }
+}
+
+/* ---- from outside ---- */
+
+/*
+ * Begin and end a turn of ${conn}: what a callback asks of the connection whose turn it is needs no
+ * further turn.
+ */
+static struct conn_host *enter(struct xchg_conn *conn) {
+  conn->host->current = conn;
+  return conn->host;
+}
+static void leave(struct conn_host *host) { host->current = NULL; }
+
 static void turn(struct source *source, uint32_t events) {
   struct xchg_conn *conn = conn_of(source);
+  struct conn_host *host = enter(conn);
   if ((events & TURN_TIMER) != 0) {
-    if (conn_time_next(conn) > conn->host->reactor->now_ns) {
-      reactor_arm(conn->host->reactor, source, conn_time_next(conn));
-      return; /* armed lazily: it was put off meanwhile */
-    }
-    uint32_t generation = source->generation;
-    conn_time_age(conn);
-    conn->unread = true; /* nobody is cut whose bytes are there */
-    work(conn, EPOLLOUT);
-    if (source->generation == generation) {
-      timed_out(conn);
-    }
+    timer_turn(conn);
+    leave(host);
     return;
   }
   if ((events & (EPOLLIN | ENDS)) != 0) {
@@ -138,14 +185,23 @@ static void turn(struct source *source, uint32_t events) {
     conn->to_end = conn->to_end || conn->local || (events & ENDS) != 0;
   }
   work(conn, events);
+  leave(host);
 }
 
 void conn_stop(struct source *source) {
   struct xchg_conn *conn = conn_of(source);
+  struct conn_host *host = enter(conn);
   if (conn->state == CONN_OPEN) {
     conn->unread = true;
   }
   work(conn, 0);
+  leave(host);
+}
+
+void conn_cut(struct source *source) {
+  struct conn_host *host = enter(conn_of(source));
+  conn_out_close(conn_of(source), XCHG_DRAIN);
+  leave(host);
 }
 
 /* ---- the beginning ---- */
@@ -157,14 +213,33 @@ int conn_host_init(struct conn_host *host, const struct config *config,
                              .handler = handler,
                              .reactor = reactor,
                              .stats = reactor->stats,
+                             .conns_max = conns_max,
+                             .thread = conn_thread(),
                              .random = sys_now_ns() | 1,
                              .stop_ns = NEVER};
   /* in and out of every connection at their longest, a block being less than twice what it holds */
-  uint64_t each = 4 * (handler->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
-  return buf_pool_init(&host->bufs, 2 * conns_max, each * conns_max);
+  host->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
+  host->outs.bufs = &host->bufs;
+  uint64_t each = 4 * (host->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
+  return buf_pool_init(&host->bufs, 4 * conns_max, each * conns_max);
 }
 
-void conn_host_fini(struct conn_host *host) { buf_pool_fini(&host->bufs); }
+void conn_host_fini(struct conn_host *host) {
+  groups_fini(&host->groups);
+  outbox_pool_fini(&host->outs);
+  buf_pool_fini(&host->bufs);
+}
+
+void conn_host_trim(struct conn_host *host) {
+  groups_trim(&host->groups);
+  outbox_pool_trim(&host->outs);
+  buf_pool_trim(&host->bufs);
+}
+
+/* Of each thread its own; nobody writes it, its address is what matters. */
+static _Thread_local char thread_mark;
+
+const void *conn_thread(void) { return &thread_mark; }
 
 static void init(struct xchg_conn *conn, struct conn_host *host, const struct guest *guest) {
   struct source source = conn->source;
@@ -176,9 +251,32 @@ static void init(struct xchg_conn *conn, struct conn_host *host, const struct gu
                              .active_ns = host->reactor->now_ns,
                              .begun_ns = guest->accepted_ns,
                              .accepted_ns = guest->accepted_ns,
+                             .timer_ns = NEVER,
                              .peer = guest->addr};
   conn->source.turn = turn;
   conn->lifetime_ns = conn_time_lifetime(host, guest->accepted_ns);
+  if (host->handler->state_size > 0) {
+    memset((char *)conn + CONN_STATE_OFFSET, 0, host->handler->state_size);
+  }
+}
+
+/* Greet, watch, serve. */
+static void begin(struct xchg_conn *conn) {
+  struct conn_host *host = conn->host;
+  if (host->handler->on_open != NULL) {
+    host->handler->on_open(conn);
+  }
+  if (!conn_in_heed(conn)) {
+    return;
+  }
+  /* Watched before it is greeted: without memory for that, the greeting is not begun. */
+  if (reactor_add(host->reactor, &conn->source, conn->fd, CONN_WATCHED) == -1) {
+    conn_out_close(conn, XCHG_MEMORY);
+    return;
+  }
+  if (conn_out_flush(conn) && tell_drained(conn)) {
+    settle(conn);
+  }
 }
 
 int conn_open(struct conn_host *host, const struct guest *guest) {
@@ -190,54 +288,8 @@ int conn_open(struct conn_host *host, const struct guest *guest) {
   }
   struct xchg_conn *conn = conn_of(source);
   init(conn, host, guest);
-  if (host->handler->on_open != NULL) {
-    host->handler->on_open(conn);
-  }
-  if (conn->aborted) {
-    conn_out_close(conn, conn->reason);
-    return 0;
-  }
-  if (conn->finishing) {
-    conn_out_end(conn, XCHG_FINISHED);
-  }
-  /* Watched before it is greeted: without memory for that, the greeting is not begun. */
-  if (reactor_add(host->reactor, source, conn->fd, CONN_WATCHED) == -1) {
-    conn_out_close(conn, XCHG_MEMORY);
-    return 0;
-  }
-  if (conn_out_flush(conn)) {
-    settle(conn);
-  }
+  enter(conn);
+  begin(conn);
+  leave(host);
   return 0;
 }
-
-void conn_cut(struct source *source) { conn_out_close(conn_of(source), XCHG_DRAIN); }
-
-/* ---- what a handler may ask for ---- */
-
-int xchg_send(struct xchg_conn *conn, const void *data, size_t size) {
-  if (conn->state != CONN_OPEN || conn->finishing || conn->aborted) {
-    return -1;
-  }
-  if (buf_append(&conn->host->bufs, &conn->out, data, size) == -1) {
-    conn->aborted = true;
-    conn->reason = XCHG_MEMORY;
-    return -1;
-  }
-  return 0;
-}
-
-int xchg_finish(struct xchg_conn *conn) {
-  conn->finishing = true;
-  return 0;
-}
-
-int xchg_abort(struct xchg_conn *conn) {
-  if (!conn->aborted) {
-    conn->aborted = true;
-    conn->reason = XCHG_ERROR;
-  }
-  return 0;
-}
-
-void *xchg_user(const struct xchg_conn *conn) { return conn->host->handler->user; }

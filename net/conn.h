@@ -2,8 +2,8 @@
  * conn: opens a connection and gives it its turns; the coordinator of conn_in, conn_out, conn_time.
  *
  * Everything that happens to a connection is a turn: events, timers, the stop.  Every end goes
- * through one function (conn_out_close) and counts under one reason.  Here are also the calls of
- * core/xchg.h that a handler makes on a connection.  Runs on the thread that owns the host.
+ * through one function (conn_out_close) and counts under one reason.  Runs on the thread that owns
+ * the host.
  */
 #ifndef NET_CONN_H
 #define NET_CONN_H
@@ -19,6 +19,14 @@
 int conn_host_init(struct conn_host *host, const struct config *config,
                    const struct xchg_handler *handler, struct reactor *reactor, uint32_t conns_max);
 void conn_host_fini(struct conn_host *host);
+
+/** Give memory that is not used back to the kernel. */
+void conn_host_trim(struct conn_host *host);
+
+/** Bytes of a connection's object, its handler's state included. */
+static inline size_t conn_bytes(const struct xchg_handler *handler) {
+  return CONN_STATE_OFFSET + handler->state_size;
+}
 
 /**
  * conn_open(host, guest):

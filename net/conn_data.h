@@ -12,9 +12,9 @@
  *                         end of stream, 1 MiB, XCHG_LINGER        reads and throws away
  *
  * Invariants, at the end of every turn:
- *   out == NULL              <=>  no byte waits for the kernel to take it
+ *   out is empty             <=>  no byte waits for the kernel to take it
  *   in == NULL               <=>  no byte of an unfinished message, and no uncut one, is held
- *   pending < max_pending     =>  in holds no complete message, or another turn is asked for
+ *   pending < max_pending, not held  =>  in holds no complete message, or another turn is asked for
  *   pending                  <=   max_pending + one reply (plus the greeting)
  *   state != OPEN             =>  in == NULL, no callback but on_close comes
  *
@@ -28,6 +28,8 @@
 #include "core/buf.h"
 #include "core/config.h"
 #include "net/guest.h"
+#include "net/group.h"
+#include "net/outbox.h"
 #include "net/reactor.h"
 
 #include <stdbool.h>
@@ -41,20 +43,29 @@ struct conn_host {
   const struct xchg_handler *handler; /* borrows for good */
   struct reactor *reactor;            /* borrows for good */
   struct stats *stats;                /* borrows; this thread is its writer */
+  struct xchg_server *server;         /* borrows; for the handler, opaque here; NULL = none */
+  const void *thread;                 /* conn_thread() of the thread that runs the connections */
+  struct xchg_conn *current;          /* borrows: whose turn it is; NULL between turns */
+  size_t max_message;                 /* the handler's, or else the configuration's */
+  uint32_t index;                     /* of the worker; part of the connections' ids */
+  uint32_t conns_max;
   struct buf_pool bufs;               /* owns */
+  struct outbox_pool outs;            /* owns; prepared when the first byte is lent */
+  struct groups groups;               /* owns; prepared when the first connection joins one */
   uint8_t *input;                     /* borrows: where every read goes; input_bytes long */
   size_t input_bytes;
   uint64_t random;  /* state of the generator that spreads lifetimes */
   uint64_t stop_ns; /* when the stop began; NEVER = it has not */
 };
 
-enum conn_state { CONN_OPEN, CONN_ENDING, CONN_DRAINING };
+enum conn_state { CONN_OPEN, CONN_ENDING, CONN_DRAINING, CONN_CLOSED };
 
 struct xchg_conn {
   struct source source; /* first: the slab's objects begin with it */
   struct conn_host *host;
   struct buf *in;       /* owns: bytes that make no message yet, or must wait */
-  struct buf *out;      /* owns: bytes that the kernel has not taken */
+  struct outbox out;    /* owns: bytes that the kernel has not taken */
+  struct member *groups; /* owns: its memberships */
   int fd;               /* owns */
   uint8_t state;        /* enum conn_state */
   uint8_t reason;       /* enum xchg_reason, once state != CONN_OPEN */
@@ -62,13 +73,16 @@ struct xchg_conn {
   bool to_end : 1;      /* ... and a short read proves nothing: read until EAGAIN */
   bool ended : 1;       /* the peer's end of stream was read */
   bool excess : 1;      /* bytes beyond the last message came */
-  bool paused : 1;      /* over the mark: nothing is cut or read, and the message's clock stands */
+  bool paused : 1;      /* over the mark, or held: nothing is cut or read, the clock stands */
+  bool holding : 1;     /* the handler has paused it */
+  bool queued : 1;      /* something was sent since on_drain was called last */
   bool stalled : 1;     /* output waits for the peer */
   bool leaving : 1;     /* its lifetime is over */
   bool half_close : 1;  /* part by half-close, whatever was acknowledged */
   bool local : 1;       /* AF_UNIX */
   bool aborted : 1;     /* close as soon as the callback has returned */
   bool finishing : 1;   /* xchg_finish was called */
+  uint32_t offloads;    /* works that have not come back */
   uint32_t ticket;      /* admission's; given back by the worker */
   uint32_t thrown_away; /* bytes read after the end; DRAIN_BYTES_MAX at most */
   uint64_t messages;    /* complete ones so far */
@@ -78,6 +92,7 @@ struct xchg_conn {
   uint64_t sent;        /* bytes given to the kernel */
   int64_t acknowledged; /* ... of which the peer had these when last asked */
   uint64_t accepted_ns;
+  uint64_t timer_ns;    /* when on_timer is called; NEVER = not */
   uint64_t lifetime_ns; /* leaving == false: when it will; true: since when it is */
   struct addr peer;
 };
@@ -88,6 +103,17 @@ struct xchg_conn {
 /** The connection that ${source} is the head of. */
 static inline struct xchg_conn *conn_of(struct source *source) {
   return container_of(source, struct xchg_conn, source);
+}
+
+/* Where the handler's own bytes begin; what the slab hands out is aligned as much. */
+#define CONN_STATE_OFFSET ((sizeof(struct xchg_conn) + 15) / 16 * 16)
+
+/** What tells the calling thread from all others that live. */
+const void *conn_thread(void);
+
+/** Must it wait for an answer that the handler will give later? */
+static inline bool conn_held(const struct xchg_conn *conn) {
+  return conn->holding || conn->offloads > 0;
 }
 
 /** Does the exchange end after a number of messages (else it is endless)? */

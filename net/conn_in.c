@@ -9,6 +9,33 @@
 
 #define READS_MAX 16 /* a turn, where each read must be followed by another */
 
+bool conn_in_heed(struct xchg_conn *conn) {
+  if (conn->aborted) {
+    conn_out_close(conn, conn->reason);
+    return false;
+  }
+  if (conn->finishing && conn->state == CONN_OPEN) {
+    conn_out_end(conn, XCHG_FINISHED);
+  }
+  return true;
+}
+
+/*
+ * The exchange is over with its last message, or with the stream's end, unless an answer is still
+ * to come.
+ */
+static void conclude(struct xchg_conn *conn) {
+  if (conn->state != CONN_OPEN || conn_held(conn)) {
+    return;
+  }
+  bool counted = conn_counted(conn);
+  if (counted && conn->messages >= conn->host->handler->messages) {
+    conn_out_end(conn, XCHG_FINISHED);
+  } else if (conn->ended && conn->in == NULL) {
+    conn_out_end(conn, counted ? XCHG_PEER : XCHG_FINISHED);
+  }
+}
+
 /* Hand one message up. Return: is the connection still there? */
 static bool hand_up(struct xchg_conn *conn, const uint8_t *data, const struct frame_cut *cut) {
   const struct xchg_handler *handler = conn->host->handler;
@@ -21,14 +48,42 @@ static bool hand_up(struct xchg_conn *conn, const uint8_t *data, const struct fr
   if (handler->on_message != NULL) {
     handler->on_message(conn, &message);
   }
-  if (conn->aborted) {
-    conn_out_close(conn, conn->reason);
+  if (!conn_in_heed(conn)) {
     return false;
   }
-  if (conn->finishing || conn->messages == handler->messages) {
-    conn_out_end(conn, XCHG_FINISHED);
-  }
+  conclude(conn);
   return true;
+}
+
+/* The first message in ${size} bytes at ${data}, by the handler's own function. */
+static enum frame_result cut_custom(struct xchg_conn *conn, const uint8_t *data, size_t size,
+                                    struct frame_cut *cut) {
+  size_t max = conn->host->max_message;
+  if (size < cut->scanned) {
+    return FRAME_MORE; /* under this framing: so many are needed */
+  }
+  size_t end = conn->host->handler->frame.cut(conn, data, size);
+  if (end == XCHG_CUT_BAD) {
+    return FRAME_BAD;
+  }
+  if (end > max || (end == 0 && size > max)) {
+    return FRAME_TOO_LONG;
+  }
+  if (end == 0 || end > size) {
+    cut->scanned = end;
+    return FRAME_MORE;
+  }
+  *cut = (struct frame_cut){.size = end};
+  return FRAME_MESSAGE;
+}
+
+static enum frame_result cut_one(struct xchg_conn *conn, const uint8_t *data, size_t size,
+                                 struct frame_cut *cut) {
+  const struct xchg_frame *frame = &conn->host->handler->frame;
+  if (frame->kind == XCHG_FRAME_CUSTOM) {
+    return cut_custom(conn, data, size, cut);
+  }
+  return frame_cut(frame, conn->host->max_message, data, size, cut);
 }
 
 /*
@@ -39,17 +94,15 @@ static bool hand_up(struct xchg_conn *conn, const uint8_t *data, const struct fr
  */
 static bool cut_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used,
                          size_t *scanned) {
-  const struct xchg_handler *handler = conn->host->handler;
   struct frame_cut cut = {.scanned = *scanned};
   size_t at = 0;
-  while (at < size && conn->state == CONN_OPEN && !conn_out_blocked(conn)) {
-    enum frame_result result =
-        frame_cut(&handler->frame, handler->max_message, data + at, size - at, &cut);
+  while (at < size && conn->state == CONN_OPEN && !conn_in_stands(conn)) {
+    enum frame_result result = cut_one(conn, data + at, size - at, &cut);
     if (result == FRAME_MORE) {
       break;
     }
-    if (result == FRAME_TOO_LONG) {
-      conn_out_end(conn, XCHG_TOO_LONG);
+    if (result != FRAME_MESSAGE) {
+      conn_out_end(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
       break;
     }
     if (!hand_up(conn, data + at, &cut)) {
@@ -130,9 +183,23 @@ static bool received(struct xchg_conn *conn, size_t size) {
   return true;
 }
 
+/* The stream has ended within a message: hand it up, or end. */
+static bool received_last(struct xchg_conn *conn) {
+  struct conn_host *host = conn->host;
+  struct frame_cut cut;
+  enum frame_result result = frame_cut_last(&host->handler->frame, host->max_message,
+                                            buf_data(conn->in), buf_size(conn->in), &cut);
+  if (result != FRAME_MESSAGE) {
+    conn_out_end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
+  } else if (!hand_up(conn, buf_data(conn->in), &cut)) {
+    return false;
+  }
+  buf_release(&host->bufs, &conn->in);
+  return true;
+}
+
 /* The stream has ended: so does a message that it may end, and the exchange. */
 static bool received_end(struct xchg_conn *conn) {
-  const struct xchg_handler *handler = conn->host->handler;
   conn->ended = true;
   if (conn->state == CONN_DRAINING) {
     conn_out_close(conn, conn->reason);
@@ -141,19 +208,10 @@ static bool received_end(struct xchg_conn *conn) {
   if (conn->state == CONN_ENDING) {
     return true;
   }
-  if (conn->in != NULL) {
-    struct frame_cut cut;
-    enum frame_result result = frame_cut_last(&handler->frame, handler->max_message,
-                                              buf_data(conn->in), buf_size(conn->in), &cut);
-    if (result != FRAME_MESSAGE) {
-      conn_out_end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
-    } else if (!hand_up(conn, buf_data(conn->in), &cut)) {
-      return false;
-    }
+  if (conn->in != NULL && !received_last(conn)) {
+    return false;
   }
-  if (conn->state == CONN_OPEN) {
-    conn_out_end(conn, conn_counted(conn) ? XCHG_PEER : XCHG_FINISHED);
-  }
+  conclude(conn);
   return true;
 }
 
@@ -164,7 +222,7 @@ static bool fill(struct xchg_conn *conn) {
   if (conn->state != CONN_OPEN) {
     asked = min_u64(asked, DRAIN_BYTES_MAX - conn->thrown_away);
   } else if (host->handler->frame.kind == XCHG_FRAME_RAW) {
-    asked = min_u64(asked, host->handler->max_message);
+    asked = min_u64(asked, host->max_message);
   }
   size_t count;
   switch (sock_recv(conn->fd, host->input, asked, &count)) {
@@ -183,11 +241,15 @@ static bool fill(struct xchg_conn *conn) {
   }
 }
 
+bool conn_in_stands(const struct xchg_conn *conn) {
+  return conn_held(conn) || conn_out_blocked(conn);
+}
+
 bool conn_in_readable(const struct xchg_conn *conn) {
   if (!conn->unread) {
     return false;
   }
-  return conn->state == CONN_OPEN ? !conn_out_blocked(conn) : conn->thrown_away < DRAIN_BYTES_MAX;
+  return conn->state == CONN_OPEN ? !conn_in_stands(conn) : conn->thrown_away < DRAIN_BYTES_MAX;
 }
 
 void conn_in_pause(struct xchg_conn *conn, bool paused) {
@@ -198,12 +260,13 @@ void conn_in_pause(struct xchg_conn *conn, bool paused) {
 }
 
 bool conn_in_work(struct xchg_conn *conn) {
-  if (conn->state == CONN_OPEN && conn->paused && !conn_out_blocked(conn)) {
+  if (conn->state == CONN_OPEN && conn->paused && !conn_in_stands(conn)) {
     conn_in_pause(conn, false);
     if (conn->in != NULL && !cut_kept(conn)) {
       return false;
     }
   }
+  conclude(conn); /* an answer that it waited for has come */
   for (int i = 0; i < READS_MAX && conn_in_readable(conn); i++) {
     if (!fill(conn)) {
       return false;
@@ -212,7 +275,7 @@ bool conn_in_work(struct xchg_conn *conn) {
       break;
     }
   }
-  if (conn->state == CONN_OPEN && conn_out_blocked(conn)) {
+  if (conn->state == CONN_OPEN && conn_in_stands(conn)) {
     conn_in_pause(conn, true); /* now: the flush that follows may let it go on at once */
   }
   return true;

@@ -19,6 +19,15 @@
 bool conn_in_work(struct xchg_conn *conn);
 
 /**
+ * conn_in_heed(conn): carry out what a callback has asked for: abort, finish.
+ * Return: is the connection still there?
+ */
+bool conn_in_heed(struct xchg_conn *conn);
+
+/** Is nothing to be cut or read: output is over the mark, or the handler holds the connection? */
+bool conn_in_stands(const struct xchg_conn *conn);
+
+/**
  * May bytes be read now, and may there be any? Not while output is over the mark, and not more than
  * a drain may.
  */

@@ -8,16 +8,21 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#define PARTS_MAX 64  /* parts of the output given to the kernel at once */
+#define FLUSHES_MAX 8 /* times a turn, where there are more */
+
 /* ---- ends ---- */
 
 void conn_out_close(struct xchg_conn *conn, enum xchg_reason reason) {
   struct conn_host *host = conn->host;
+  conn->state = CONN_CLOSED;
   if (host->handler->on_close != NULL) {
     host->handler->on_close(conn, reason);
   }
   stats_add(&host->stats->ended[reason], 1);
   buf_release(&host->bufs, &conn->in);
-  buf_release(&host->bufs, &conn->out);
+  outbox_release(&host->outs, &conn->out);
+  group_leave_all(&host->groups, &conn->groups);
   reactor_retire(host->reactor, &conn->source);
   sys_close(conn->fd);
   conn->fd = -1;
@@ -77,25 +82,44 @@ static bool stall(struct xchg_conn *conn) {
   return true;
 }
 
+/* Give the kernel what it takes of ${*asked} bytes in one call. */
+static enum io transmit(const struct xchg_conn *conn, size_t *asked, size_t *count) {
+  const struct outbox *out = &conn->out;
+  if (out->last == NULL) {
+    *asked = buf_size(out->bytes);
+    return sock_send(conn->fd, buf_data(out->bytes), *asked, count);
+  }
+  struct iovec parts[PARTS_MAX];
+  int parts_count = outbox_parts(out, parts, PARTS_MAX);
+  *asked = 0;
+  for (int i = 0; i < parts_count; i++) {
+    *asked += parts[i].iov_len;
+  }
+  return sock_sendv(conn->fd, parts, parts_count, count);
+}
+
 bool conn_out_flush(struct xchg_conn *conn) {
   struct conn_host *host = conn->host;
-  if (conn->out == NULL) {
+  size_t asked = 0, count = 0;
+  for (int i = 0; i < FLUSHES_MAX && !outbox_empty(&conn->out) && count == asked; i++) {
+    if (transmit(conn, &asked, &count) == IO_ERROR) {
+      conn_out_close(conn, sock_reason(errno));
+      return false;
+    }
+    if (count > 0) {
+      conn->sent += count;
+      conn->active_ns = host->reactor->now_ns;
+      stats_add(&host->stats->bytes_out, count);
+      outbox_consume(&host->outs, &conn->out, count);
+    }
+  }
+  if (outbox_empty(&conn->out)) {
+    conn->stalled = false;
     return true;
   }
-  size_t count;
-  enum io io = sock_send(conn->fd, buf_data(conn->out), buf_size(conn->out), &count);
-  if (io == IO_ERROR) {
-    conn_out_close(conn, sock_reason(errno));
-    return false;
-  }
-  if (count > 0) {
-    conn->sent += count;
-    conn->active_ns = host->reactor->now_ns;
-    stats_add(&host->stats->bytes_out, count);
-    buf_consume(&host->bufs, &conn->out, count);
-  }
-  if (conn->out == NULL) {
+  if (count == asked) { /* so many parts that others come first */
     conn->stalled = false;
+    reactor_again(host->reactor, &conn->source);
     return true;
   }
   return count > 0 || !conn->stalled ? stall(conn) : true;

@@ -35,7 +35,7 @@ bool conn_out_flush(struct xchg_conn *conn);
 
 /** Is so much queued that nothing may be cut or read? */
 static inline bool conn_out_blocked(const struct xchg_conn *conn) {
-  return buf_size(conn->out) >= conn->host->config->max_pending_bytes;
+  return outbox_size(&conn->out) >= conn->host->config->max_pending_bytes;
 }
 
 #endif

@@ -57,7 +57,7 @@ static uint64_t linger_at(const struct xchg_conn *conn) {
   return after(conn->progress_ns, conn->host->config->linger_ns);
 }
 
-uint64_t conn_time_next(const struct xchg_conn *conn) {
+uint64_t conn_time_limit(const struct xchg_conn *conn) {
   if (conn->state == CONN_DRAINING) {
     return min_u64(linger_at(conn), cut_at(conn));
   }
@@ -69,6 +69,11 @@ uint64_t conn_time_next(const struct xchg_conn *conn) {
     at = min_u64(at, conn->leaving ? NEVER : conn->lifetime_ns);
   }
   return at;
+}
+
+uint64_t conn_time_next(const struct xchg_conn *conn) {
+  uint64_t at = conn_time_limit(conn);
+  return conn->state == CONN_OPEN ? min_u64(at, conn->timer_ns) : at;
 }
 
 /* Has the peer acknowledged more since the last time that we asked, and how much is left? */

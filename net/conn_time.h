@@ -21,7 +21,11 @@ enum overdue {
   OVERDUE_LINGER,  /* the drain is over */
 };
 
-/** When ${conn} must be looked at next; NEVER where nothing limits it. */
+/**
+ * conn_time_limit(conn): when a limit of ${conn} must be looked at; NEVER where nothing limits it.
+ * conn_time_next(conn): the same, or its handler's timer where that comes first.
+ */
+uint64_t conn_time_limit(const struct xchg_conn *conn);
 uint64_t conn_time_next(const struct xchg_conn *conn);
 
 /**

@@ -5,8 +5,6 @@
  */
 #include "net/exchange.h"
 
-#include "net/frame.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,15 +29,29 @@ static void answer(struct xchg_conn *conn, const struct xchg_message *message) {
 }
 
 /*
+ * What stands around a message of ${size} bytes: its length goes into ${head}, the terminator into
+ * ${*tail}. Return: bytes of the former; those of the latter in ${*tail_size}.
+ */
+static size_t surround(const struct xchg_frame *frame, size_t size, uint8_t head[8], uint8_t *tail,
+                       size_t *tail_size) {
+  size_t head_size = frame->kind == XCHG_FRAME_PREFIX ? frame->size : 0;
+  for (size_t i = 0; i < head_size; i++) {
+    head[frame->little_endian ? i : head_size - 1 - i] = (uint8_t)(size >> 8 * i);
+  }
+  *tail = frame->kind == XCHG_FRAME_LINE ? '\n' : frame->delimiter;
+  *tail_size = frame->kind == XCHG_FRAME_LINE || frame->kind == XCHG_FRAME_DELIMITER ? 1 : 0;
+  return head_size;
+}
+
+/*
  * A new copy of ${text} with its prefix and, where ${with_tail}, its terminator; NULL without
  * memory.
  */
 static uint8_t *framed(const struct xchg_frame *frame, const struct config_text *text,
                        bool with_tail, size_t *size) {
-  uint8_t head[FRAME_HEAD_MAX];
+  uint8_t head[8], tail;
   size_t tail_size;
-  size_t head_size = frame_head(frame, text->size, head);
-  const uint8_t *tail = frame_tail(frame, &tail_size);
+  size_t head_size = surround(frame, text->size, head, &tail, &tail_size);
   tail_size = with_tail ? tail_size : 0;
   *size = head_size + text->size + tail_size;
   uint8_t *bytes = malloc(*size + 1); /* an empty text is no failure */
@@ -49,7 +61,7 @@ static uint8_t *framed(const struct xchg_frame *frame, const struct config_text 
       memcpy(bytes + head_size, text->bytes, text->size);
     }
     if (tail_size > 0) {
-      memcpy(bytes + head_size + text->size, tail, tail_size);
+      bytes[head_size + text->size] = tail;
     }
   }
   return bytes;

@@ -23,6 +23,7 @@ enum frame_result {
   FRAME_MORE,      /* not complete */
   FRAME_MESSAGE,   /* complete: struct frame_cut is filled */
   FRAME_TOO_LONG,  /* over the limit, or will be */
+  FRAME_BAD,       /* can be no message (a custom frame's function alone says so) */
   FRAME_TRUNCATED, /* the stream ended within it (frame_cut_last only) */
 };
 

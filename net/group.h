@@ -9,8 +9,8 @@
 #ifndef NET_GROUP_H
 #define NET_GROUP_H
 
-#include "core/slab.h"
 #include "core/xchg.h"
+#include "core/slab.h"
 
 /* One connection in one group. */
 struct member {
@@ -28,12 +28,12 @@ struct group {
   struct member *first; /* never NULL */
   struct group *chain;  /* the next group of the same hash */
   uint32_t slot;
+  uint32_t hash; /* of the number */
 };
 
 struct groups {
   struct slab members, groups;
-  struct group **chains; /* owns: mapped; a power of two of them */
-  size_t chains_mask;
+  struct group **chains; /* owns: mapped; a chain for each group there is, room for all */
   struct member *cursor; /* whom group_next returns next */
 };
 

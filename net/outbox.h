@@ -14,7 +14,7 @@
 
 #include <sys/uio.h>
 
-/* Bytes that somebody lends. */
+/* Bytes that somebody lends; in a cargo: what was not consumed of them. */
 struct loan {
   const void *data; /* borrows until release is called */
   size_t size;
@@ -25,7 +25,6 @@ struct loan {
 struct cargo {
   struct cargo *next; /* the last one's: the first */
   struct loan loan;
-  size_t sent;        /* bytes of the loan that were consumed */
   struct buf *behind; /* owns: bytes that follow the loan */
   size_t total;       /* the last one only: bytes that wait in all cargos */
   uint32_t slot;
@@ -41,7 +40,12 @@ struct outbox_pool {
   struct slab cargos;
 };
 
-/** Room for ${cargos_max} loans at a time. Return: 0, or -1 (ENOMEM). */
+/**
+ * outbox_pool_init(pool, bufs, cargos_max): room for ${cargos_max} (1..2^30) loans at a time.
+ * A pool of which only bufs is set, the rest being zero, as one whose init failed, has room for
+ * none: nothing can be lent but 0 bytes, and everything else works.
+ * Return: 0, or -1 (ENOMEM).
+ */
 int outbox_pool_init(struct outbox_pool *pool, struct buf_pool *bufs, uint32_t cargos_max);
 void outbox_pool_fini(struct outbox_pool *pool);
 
@@ -59,10 +63,13 @@ int outbox_lend(struct outbox_pool *pool, struct outbox *outbox, const struct lo
 /** Describe what waits, from its beginning, in up to ${max} ${parts}; return how many are used. */
 int outbox_parts(const struct outbox *outbox, struct iovec *parts, int max);
 
-/** Drop the first ${size} bytes (at most what waits); loans that are over are released. */
+/**
+ * Drop the first ${size} bytes (at most what waits); loans that are over are released, in order.
+ * A release function may use the pool, but not this outbox.
+ */
 void outbox_consume(struct outbox_pool *pool, struct outbox *outbox, size_t size);
 
-/** Drop everything. */
+/** Drop everything; loans are released in order, as above. */
 void outbox_release(struct outbox_pool *pool, struct outbox *outbox);
 
 /** Bytes that wait. */

@@ -66,7 +66,7 @@ struct source *reactor_take(struct reactor *reactor) {
   if (source == NULL) {
     return NULL;
   }
-  if (++reactor->generation == 0) {
+  if (++reactor->generation == UINT32_C(1) << REACTOR_GENERATION_BITS) {
     reactor->generation = 1;
   }
   *source = (struct source){.slot = slot, .generation = reactor->generation, .next = SLAB_NONE};
@@ -226,13 +226,19 @@ static void dispatch_events(struct reactor *reactor) {
   reactor->ready = 0;
 }
 
-/* Serves those that were in the list when it began; who asks meanwhile comes next time. */
+/*
+ * Serves the first of those that were in the list when it began; who asks meanwhile queues behind
+ * the others and comes another time.
+ */
 static void dispatch_again(struct reactor *reactor) {
-  uint32_t slot = reactor->again_first;
-  reactor->again_first = SLAB_NONE;
-  while (slot != SLAB_NONE) {
+  if (reactor->again_first == SLAB_NONE) {
+    return;
+  }
+  uint32_t last = reactor->again_last, slot = SLAB_NONE;
+  for (int i = 0; i < REACTOR_AGAIN && slot != last; i++) {
+    slot = reactor->again_first;
     struct source *source = slab_at(reactor->slab, slot);
-    slot = source->next;
+    reactor->again_first = source->next;
     source->queued = false;
     if (source->generation != 0) {
       source->turn(source, TURN_AGAIN);

@@ -37,6 +37,17 @@ enum io sock_send(int fd, const void *data, size_t size, size_t *count) {
   return put == -1 ? failed() : IO_OK;
 }
 
+enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent) {
+  /* The kernel only reads the parts; msghdr has no const because it serves recvmsg too. */
+  struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count};
+  ssize_t put;
+  do {
+    put = sys_sendmsg(fd, &message, MSG_NOSIGNAL);
+  } while (put == -1 && errno == EINTR);
+  *sent = put > 0 ? (size_t)put : 0;
+  return put == -1 ? failed() : IO_OK;
+}
+
 uint32_t sock_unacked(int fd) {
   int bytes = 0;
   if (sys_ioctl(fd, SIOCOUTQ, &bytes) == -1 || bytes < 0) {

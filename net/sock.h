@@ -5,10 +5,11 @@
 #ifndef NET_SOCK_H
 #define NET_SOCK_H
 
-#include "core/addr.h"
 #include "core/xchg.h"
+#include "core/addr.h"
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 enum io {
   IO_OK,    /* some bytes went */
@@ -28,6 +29,12 @@ enum io sock_recv(int fd, void *data, size_t size, size_t *count);
  * SIGPIPE.
  */
 enum io sock_send(int fd, const void *data, size_t size, size_t *count);
+
+/**
+ * Write what ${count} ${parts} (1 to IOV_MAX, 1 byte at least in all) describe, one behind the
+ * other, in one call; ${*sent} is how many bytes the kernel took. Else as sock_send.
+ */
+enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent);
 
 /**
  * Bytes given to the kernel that the peer has not acknowledged (SIOCOUTQ; a sent FIN counts as

@@ -49,6 +49,7 @@ int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup)
   acceptor->listeners = setup->listeners;
   acceptor->listeners_count = setup->listeners_count;
   acceptor->stop_ns = acceptor->episode_ns = NEVER;
+  acceptor->watch_ns = setup->model->ops->watch == NULL ? NEVER : 0;
   if (slab_init(&acceptor->doors, sizeof(struct door), CONFIG_LISTEN_MAX) == -1 ||
       reactor_open(&acceptor->reactor, &acceptor->doors, &acceptor->stats) == -1 ||
       reactor_watch(&acceptor->reactor, &acceptor->inbox.wake) == -1) {
@@ -320,11 +321,14 @@ static void resume(struct acceptor *acceptor) {
 /* ---- the stop ---- */
 
 static uint64_t grace_over_ns(const struct acceptor *acceptor) {
-  return add_sat_u64(acceptor->stop_ns, acceptor->config->stop_grace_ns);
+  return acceptor->cut ? 0 : add_sat_u64(acceptor->stop_ns, acceptor->config->stop_grace_ns);
 }
 
 static uint64_t patience_over_ns(const struct acceptor *acceptor) {
   const struct config *config = acceptor->config;
+  if (acceptor->cut) {
+    return 0;
+  }
   return add_sat_u64(acceptor->stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
 }
 
@@ -380,14 +384,17 @@ static void conclude_stop(struct acceptor *acceptor) {
 
 static void read_letters(struct acceptor *acceptor) {
   const struct letter *letter = inbox_take(&acceptor->inbox);
-  if (letter != NULL && acceptor->stop_ns == NEVER) {
-    begin_stop(acceptor, letter->time_ns);
+  for (; letter != NULL; letter = letter->next) {
+    if (acceptor->stop_ns == NEVER) {
+      begin_stop(acceptor, letter->time_ns);
+    }
+    acceptor->cut = acceptor->cut || letter->kind == LETTER_CUT;
   }
 }
 
 /* When something must be done though nothing happens. */
 static uint64_t next_ns(const struct acceptor *acceptor) {
-  uint64_t next = NEVER;
+  uint64_t next = acceptor->watch_ns;
   uint64_t now_ns = acceptor->reactor.now_ns;
   if (acceptor->state == ACCEPT_PAUSED && acceptor->exhausted && now_ns < acceptor->retry_ns) {
     next = acceptor->retry_ns; /* after it what is missing is room, of which admit tells */
@@ -447,6 +454,10 @@ void acceptor_run(struct acceptor *acceptor) {
     }
     resume(acceptor);
     note_recovered(acceptor);
+    if (acceptor->watch_ns <= acceptor->reactor.now_ns) {
+      acceptor->watch_ns =
+          acceptor->model->ops->watch(acceptor->model, acceptor->reactor.now_ns);
+    }
     conclude_stop(acceptor);
   }
   if (acceptor->episode_ns != NEVER) {
@@ -457,4 +468,9 @@ void acceptor_run(struct acceptor *acceptor) {
 void acceptor_send_stop(struct acceptor *acceptor, uint64_t stop_ns) {
   acceptor->stop = (struct letter){.kind = LETTER_STOP, .time_ns = stop_ns};
   inbox_push_mpsc(&acceptor->inbox, &acceptor->stop);
+}
+
+void acceptor_send_cut(struct acceptor *acceptor) {
+  acceptor->cut_now = (struct letter){.kind = LETTER_CUT, .time_ns = sys_now_ns()};
+  inbox_push_mpsc(&acceptor->inbox, &acceptor->cut_now);
 }

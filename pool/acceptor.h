@@ -55,7 +55,9 @@ struct acceptor {
   uint32_t live_seen; /* connections when it was exhausted */
   uint64_t retry_ns;  /* when to try again though none ended */
   uint64_t stop_ns;   /* NEVER = no stop */
+  bool cut;           /* ... and everything is closed now */
   bool finished;      /* LAST */
+  uint64_t watch_ns;  /* when to look for workers that are held; NEVER = not */
 
   uint64_t episode_ns;      /* since when there is an episode of exhaustion; NEVER = none */
   uint64_t exhausted_ns;    /* when it was last exhausted */
@@ -65,7 +67,7 @@ struct acceptor {
 
   atom_u32 broken;    /* 1: a listener broke; read by main */
   struct inbox inbox; /* letters only */
-  struct letter stop; /* the sender's until sent */
+  struct letter stop, cut_now; /* the sender's until sent */
 };
 
 struct acceptor_setup {
@@ -87,7 +89,10 @@ void acceptor_close(struct acceptor *acceptor);
 /** Accept until a stop is complete. Thread: the acceptor's. */
 void acceptor_run(struct acceptor *acceptor);
 
-/** Send the stop, once. Thread: any. */
+/**
+ * Send the stop, once; and that it be over at once, once, which is a stop by itself. Thread: any.
+ */
 void acceptor_send_stop(struct acceptor *acceptor, uint64_t stop_ns);
+void acceptor_send_cut(struct acceptor *acceptor);
 
 #endif

@@ -2,7 +2,7 @@
  * inbox: how things enter a worker (or the acceptor): two lanes before one sleep flag.
  *
  * Lane one is the ring: accepted connections, from the acceptor alone.  Lane two takes letters (a
- * stop, later more) from any thread: an intrusive list that senders push with compare-and-swap and
+ * stop, and pool/mail's) from any thread: an intrusive list that senders push with compare-and-swap and
  * the owner takes whole.  Behind both stands one flag, `sleeping`, and one eventfd:
  *
  *   owner:                                                 whoever puts in:
@@ -25,7 +25,10 @@
 
 enum letter_kind {
   LETTER_STOP, /* finish what has begun; guests may still come */
-  LETTER_LAST, /* no guest comes after this */
+  LETTER_CUT,   /* close everything now */
+  LETTER_LAST,  /* no guest comes after this */
+  LETTER_CALL,  /* pool/mail */
+  LETTER_ISSUE, /* pool/mail */
 };
 
 /* A message to the owner; belongs to the inbox from the push until the owner took it. */
@@ -39,6 +42,7 @@ struct inbox {
   struct ring ring;                /* lane one */
   struct wake wake;                /* any thread signals; the owner waits on it */
   CACHE_ALIGNED atom_ptr letters;  /* lane two: the newest letter; any thread */
+  atom_u32 mail;                   /* pool/mail's letters that were not dealt with; any thread */
   CACHE_ALIGNED atom_u32 sleeping; /* 1: the owner waits, or is about to */
 };
 

@@ -26,7 +26,9 @@ struct model_setup {
   const struct xchg_handler *handler;
   struct admit *admit;
   struct log *log;
-  struct wake *done; /* signalled by a thread of the model that ends */
+  struct wake *done;          /* signalled by a thread of the model that ends */
+  struct xchg_server *server; /* for the handler; may be NULL */
+  uint64_t watchdog_ns;       /* how long a handler may hold a worker; 0 = nobody looks */
 };
 
 struct model_ops {
@@ -59,6 +61,18 @@ struct model_ops {
    * thread.
    */
   void (*stop)(struct model *model, uint64_t stop_ns);
+
+  /** Close everything that is live. Once, after stop. Any thread. NULL = stop's patience decides. */
+  void (*cut)(struct model *model);
+
+  /** The ${i}th worker's inbox, or NULL beyond the last. Any thread. NULL = there is none. */
+  struct inbox *(*inbox)(struct model *model, uint32_t i);
+
+  /**
+   * See which workers are held by a handler, log and avoid them.  Return: when to look again,
+   * NEVER = not. Acceptor. NULL = nobody looks.
+   */
+  uint64_t (*watch)(struct model *model, uint64_t now_ns);
 
   /**
    * No connection will be placed any more. Return: true when nothing is left that settle must

@@ -68,7 +68,7 @@ static void child_main(struct model_fork *all, const struct guest *guest, pid_t 
   }
   close_others(guest->fd, all->stop.fd);
   const struct worker_setup worker_setup = {
-      .config = setup->config, .handler = setup->handler, .admit = setup->admit};
+      .config = setup->config, .handler = setup->handler, .admit = setup->admit, .server = setup->server};
   struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
   if (worker == NULL || worker_open_single(worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
@@ -144,7 +144,7 @@ static void fork_settle(struct model *model) {
   while (all->live > 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
     struct child *child = place_of(all, pid);
     if (child == NULL) {
-      continue; /* a child that is not ours: an embedding program's */
+      continue; /* not ours: what the process inherited by execve */
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != COUNTED) {
       atom_add_relaxed_u64(&all->stats->ended[XCHG_ERROR], 1);

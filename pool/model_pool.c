@@ -3,9 +3,11 @@
  *
  * The choice of the worker is the acceptor's: it alone pushes, so that what it sees of the queues'
  * lengths is the truth or more, and a queue that has room keeps it.  A connection never changes its
- * worker.
+ * worker.  The acceptor is also the one who notices that a handler holds a worker: it is who must
+ * avoid it.
  */
 #include "pool/cpu.h"
+#include "pool/watchdog.h"
 #include "pool/worker.h"
 #include "pool/model.h"
 
@@ -20,12 +22,14 @@ struct pool_thread {
   struct worker worker; /* first: aligned */
   struct model_pool *pool;
   pthread_t thread;
+  struct watched watched; /* acceptor */
 };
 
 struct model_pool {
   struct model model;
   struct pool_thread *threads; /* owns */
   uint32_t count;
+  struct stats stats; /* acceptor: episodes of blocked workers */
   uint32_t turn;    /* round-robin: the next worker; acceptor */
   uint32_t started; /* threads to be joined */
   uint32_t opened;  /* workers to be closed */
@@ -114,7 +118,7 @@ static uint32_t pool_live(struct model *model) {
 
 /* How good a worker is to hand a connection to; less is better. Compared field by field. */
 struct choice {
-  uint32_t queued;  /* 0: its queue is empty, 1: it is not, 2: it is full */
+  uint32_t queued;  /* 0: its queue is empty, 1: it is not, 2: it is held, 3: its queue is full */
   uint32_t measure; /* live connections, or turns to wait */
   uint32_t awake;   /* 0: it sleeps */
 };
@@ -134,9 +138,11 @@ static struct choice weigh(struct model_pool *pool, uint32_t i) {
   struct worker *worker = &pool->threads[i].worker;
   uint32_t queued = ring_count_producer(&worker->inbox.ring);
   bool least = config->dispatch == XCHG_DISPATCH_LEAST;
-  return (struct choice){.queued = queued == 0              ? 0
-                                   : queued < config->queue ? 1
-                                                            : 2,
+  bool held = pool->threads[i].watched.blocked;
+  return (struct choice){.queued = queued >= config->queue ? 3
+                                   : held                  ? 2
+                                   : queued > 0            ? 1
+                                                           : 0,
                          .measure = least ? atom_load_relaxed_u32(&worker->live)
                                           : (i + pool->count - pool->turn) % pool->count,
                          .awake = atom_load_relaxed_u32(&worker->inbox.sleeping) == 0};
@@ -161,6 +167,38 @@ static int pool_place(struct model *model, const struct guest *guest) {
   return pushed;
 }
 
+/* ---- the watchdog ---- */
+
+static void say(struct model_pool *pool, uint32_t worker, enum watchdog_says what, uint64_t ms) {
+  struct log *log = pool->model.setup.log;
+  struct log_line line;
+  if (what == WATCHDOG_BLOCKED) {
+    stats_add(&pool->stats.blocked, 1);
+    log_begin(&line, log, LOG_WARN, "a handler holds its worker");
+  } else {
+    log_begin(&line, log, LOG_INFO, "a worker goes on");
+  }
+  log_u64(&line, "worker", worker);
+  log_u64(&line, "ms", ms);
+  log_end(&line);
+}
+
+static uint64_t pool_watch(struct model *model, uint64_t now_ns) {
+  struct model_pool *pool = pool_of(model);
+  uint64_t limit_ns = model->setup.watchdog_ns, next_ns = NEVER;
+  for (uint32_t i = 0; i < pool->count && limit_ns > 0; i++) {
+    struct watched *watched = &pool->threads[i].watched, before;
+    uint64_t turn_ns = atom_load_relaxed_u64(&pool->threads[i].worker.turn_ns);
+    enum watchdog_says what = watchdog_look(watched, turn_ns, now_ns, limit_ns, &before);
+    if (what != WATCHDOG_QUIET) {
+      uint64_t until_ns = what == WATCHDOG_BLOCKED ? now_ns : before.seen_ns;
+      say(pool, i, what, sub_sat_u64(until_ns, before.turn_ns) / NS_PER_MS);
+    }
+    next_ns = min_u64(next_ns, watchdog_next_ns(watched, now_ns, limit_ns));
+  }
+  return next_ns;
+}
+
 /* ---- life ---- */
 
 static void pool_stop(struct model *model, uint64_t stop_ns) {
@@ -168,6 +206,18 @@ static void pool_stop(struct model *model, uint64_t stop_ns) {
   for (uint32_t i = 0; i < pool->started; i++) {
     worker_send_stop(&pool->threads[i].worker, stop_ns);
   }
+}
+
+static void pool_cut(struct model *model) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->started; i++) {
+    worker_send_cut(&pool->threads[i].worker);
+  }
+}
+
+static struct inbox *pool_inbox(struct model *model, uint32_t i) {
+  struct model_pool *pool = pool_of(model);
+  return i < pool->count ? &pool->threads[i].worker.inbox : NULL;
 }
 
 static uint32_t pool_running(struct model *model) {
@@ -179,6 +229,7 @@ static void pool_sum(struct model *model, struct stats *sum) {
   for (uint32_t i = 0; i < pool->count; i++) {
     stats_sum(sum, &pool->threads[i].worker.stats);
   }
+  stats_sum(sum, &pool->stats);
 }
 
 static void pool_destroy(struct model *model) {
@@ -198,29 +249,33 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                        .live = pool_live,
                                        .place = pool_place,
                                        .stop = pool_stop,
+                                       .cut = pool_cut,
+                                       .inbox = pool_inbox,
+                                       .watch = pool_watch,
                                        .last = pool_last,
                                        .running = pool_running,
                                        .sum = pool_sum,
                                        .destroy = pool_destroy};
   uint32_t count = setup->config->workers;
   struct pool_thread *threads = aligned_alloc(CACHE_LINE, count * sizeof(*threads));
-  struct model_pool *pool = calloc(1, sizeof(*pool));
+  struct model_pool *pool = aligned_alloc(CACHE_LINE, sizeof(*pool));
   if (threads == NULL || pool == NULL) {
     free(threads);
     free(pool);
     errno = ENOMEM;
     return NULL;
   }
-  pool->model = (struct model){.ops = &ops, .setup = *setup};
-  pool->threads = threads;
-  pool->count = count;
+  *pool = (struct model_pool){
+      .model = {.ops = &ops, .setup = *setup}, .threads = threads, .count = count};
   sem_init(&pool->running_up, 0, 0);
   for (; pool->opened < pool->count; pool->opened++) {
     struct pool_thread *thread = &pool->threads[pool->opened];
     thread->pool = pool;
+    thread->watched = (struct watched){0};
     const struct worker_setup worker = {.config = setup->config,
                                         .handler = setup->handler,
                                         .admit = setup->admit,
+                                        .server = setup->server,
                                         .index = pool->opened};
     if (worker_open(&thread->worker, &worker) == -1) {
       int error = errno;

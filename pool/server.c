@@ -5,6 +5,7 @@
 #include "pool/server.h"
 
 #include "core/sys.h"
+#include "net/frame.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 
 /* ---- the start ---- */
 
-static int refused(struct server *server, const char *what) {
+static int refused(struct xchg_server *server, const char *what) {
   log_errno(server->log, LOG_ERROR, what, errno);
   return SERVER_OSERR;
 }
@@ -24,7 +25,37 @@ static int bind_code(int error) {
   return system ? SERVER_OSERR : SERVER_UNAVAILABLE;
 }
 
-static int open_listeners(struct server *server, uint32_t passed) {
+const char *server_handler_fault(const struct xchg_handler *handler, const struct config *config) {
+  if (handler == NULL) {
+    return "there is no handler";
+  }
+  if (handler->size != sizeof(*handler)) {
+    return "the handler has another size: built against another version of xchg.h";
+  }
+  if (handler->max_message > XCHG_MESSAGE_MAX) {
+    return "the handler's max_message is over XCHG_MESSAGE_MAX";
+  }
+  if (handler->state_size > XCHG_STATE_MAX) {
+    return "the handler's state_size is over XCHG_STATE_MAX";
+  }
+  size_t max = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
+  return frame_valid(&handler->frame, max) ? NULL : "the handler's frame cannot be";
+}
+
+/* The handler of ${setup}, or the built-in exchange that the configuration describes. */
+static int choose_handler(struct xchg_server *server, const struct server_setup *setup) {
+  const struct xchg_handler *handler = setup->handler;
+  if (handler == NULL) {
+    if (exchange_init(&server->exchange, setup->config) == -1) {
+      return -1;
+    }
+    handler = &server->exchange.handler;
+  }
+  server->handler = *handler;
+  return 0;
+}
+
+static int open_listeners(struct xchg_server *server, uint32_t passed) {
   const struct config *config = server->config;
   uint32_t count = passed > 0 ? passed : config->listen_count;
   if (count > CONFIG_LISTEN_MAX) {
@@ -58,31 +89,22 @@ static struct model *create_model(const struct model_setup *setup) {
   }
 }
 
-int server_open(struct server *server, const struct config *config, struct log *log,
-                uint32_t passed) {
-  *server = (struct server){.config = config, .log = log, .done = {.fd = -1}};
-  if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {
-    return refused(server, "cannot start");
-  }
-  if (exchange_init(&server->exchange, config) == -1 ||
-      admit_init(&server->admit, config, &server->acceptor.inbox.wake) == -1) {
-    return refused(server, "cannot start");
-  }
-  int code = open_listeners(server, passed);
-  if (code != 0) {
-    return code;
-  }
+/* What needs the others to be there: the model and the acceptor's reactor. */
+static int open_threads(struct xchg_server *server, const struct server_setup *setup) {
+  const struct config *config = server->config;
   const struct model_setup model = {.config = config,
-                                    .handler = &server->exchange.handler,
+                                    .handler = &server->handler,
                                     .admit = &server->admit,
-                                    .log = log,
-                                    .done = &server->done};
+                                    .log = server->log,
+                                    .done = &server->done,
+                                    .server = server,
+                                    .watchdog_ns = setup->handler == NULL ? 0 : config->watchdog_ns};
   server->model = create_model(&model);
   if (server->model == NULL) {
     return refused(server, "cannot prepare the workers");
   }
   const struct acceptor_setup acceptor = {.config = config,
-                                          .log = log,
+                                          .log = server->log,
                                           .admit = &server->admit,
                                           .model = server->model,
                                           .listeners = server->listeners,
@@ -93,15 +115,37 @@ int server_open(struct server *server, const struct config *config, struct log *
   return 0;
 }
 
+int server_open(struct xchg_server *server, const struct server_setup *setup) {
+  const struct config *config = setup->config;
+  *server = (struct xchg_server){.config = config, .log = setup->log, .done = {.fd = -1}};
+  if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {
+    return refused(server, "cannot start");
+  }
+  server->offloads = offload_init(&server->offload, config->offload_threads) == 0;
+  if (!server->offloads || choose_handler(server, setup) == -1 ||
+      admit_init(&server->admit, config, &server->acceptor.inbox.wake) == -1) {
+    return refused(server, "cannot start");
+  }
+  int code = open_listeners(server, setup->passed);
+  if (code == 0) {
+    code = open_threads(server, setup);
+  }
+  if (code == 0 && server->handler.on_start != NULL && server->handler.on_start(server) == -1) {
+    errno = ECANCELED;
+    return refused(server, "the handler does not start");
+  }
+  return code;
+}
+
 static void *acceptor_main(void *argument) {
-  struct server *server = argument;
+  struct xchg_server *server = argument;
   acceptor_run(&server->acceptor);
   atom_store_release_u32(&server->acceptor_runs, 0); /* pairs with server_finished */
   wake_signal(&server->done);
   return NULL;
 }
 
-int server_start(struct server *server) {
+int server_start(struct xchg_server *server) {
   if (server->model->ops->start(server->model) == -1) {
     return refused(server, "cannot start the workers");
   }
@@ -119,32 +163,50 @@ int server_start(struct server *server) {
 
 /* ---- the stop ---- */
 
-void server_stop(struct server *server) {
-  if (server->stopping) {
+void server_drain(struct xchg_server *server) {
+  if (atom_exchange_acq_rel_u32(&server->stopping, 1) != 0) {
     return;
   }
-  server->stopping = true;
   uint64_t stop_ns = sys_now_ns();
   server->model->ops->stop(server->model, stop_ns);
   acceptor_send_stop(&server->acceptor, stop_ns);
 }
 
-void server_child(struct server *server) { wake_signal(&server->acceptor.inbox.wake); }
+void server_cut(struct xchg_server *server) {
+  const struct model_ops *ops = server->model->ops;
+  server_drain(server);
+  if (ops->cut == NULL || atom_exchange_acq_rel_u32(&server->cutting, 1) != 0) {
+    return;
+  }
+  ops->cut(server->model);
+  acceptor_send_cut(&server->acceptor);
+}
 
-int server_done_fd(const struct server *server) { return server->done.fd; }
+struct inbox *server_inbox(struct xchg_server *server, uint32_t i) {
+  const struct model_ops *ops = server->model->ops;
+  return ops->inbox == NULL ? NULL : ops->inbox(server->model, i);
+}
 
-bool server_finished(const struct server *server) {
+void server_child(struct xchg_server *server) { wake_signal(&server->acceptor.inbox.wake); }
+
+int server_done_fd(const struct xchg_server *server) { return server->done.fd; }
+
+bool server_finished(const struct xchg_server *server) {
   return atom_load_acquire_u32(&server->acceptor_runs) == 0 &&
          server->model->ops->running(server->model) == 0;
 }
 
-bool server_broken(const struct server *server) {
+bool server_broken(const struct xchg_server *server) {
   return atom_load_acquire_u32(&server->acceptor.broken) != 0;
 }
 
-void server_close(struct server *server) {
+void server_close(struct xchg_server *server) {
   if (server->accepting) {
     pthread_join(server->acceptor_thread, NULL);
+  }
+  if (server->offloads) {
+    offload_close(&server->offload); /* the last letters; the workers have come to their end */
+    offload_fini(&server->offload);
   }
   if (server->model != NULL) {
     server->model->ops->destroy(server->model);
@@ -160,12 +222,19 @@ void server_close(struct server *server) {
 
 /* ---- the totals ---- */
 
-void server_report(struct server *server, const char *msg, bool open) {
-  struct stats sum = {0};
-  server->model->ops->sum(server->model, &sum);
-  stats_sum(&sum, &server->acceptor.stats);
+void server_sum(struct xchg_server *server, struct stats *sum) {
+  *sum = (struct stats){0};
+  server->model->ops->sum(server->model, sum);
+  stats_sum(sum, &server->acceptor.stats);
   /* Last, so that it is never behind the ends counted above. */
   uint64_t accepted = atom_load_relaxed_u64(&server->acceptor.stats.accepted);
+  atom_store_relaxed_u64(&sum->accepted, accepted);
+}
+
+void server_report(struct xchg_server *server, const char *msg, bool open) {
+  struct stats sum;
+  server_sum(server, &sum);
+  uint64_t accepted = atom_load_relaxed_u64(&sum.accepted);
   struct log_line line;
   uint64_t cut = atom_load_relaxed_u64(&sum.cut);
   if (!open && cut > 0) {
@@ -196,6 +265,12 @@ void server_report(struct server *server, const char *msg, bool open) {
       {"accept_errors", &sum.accept_errors},
       {"accept_pauses", &sum.accept_pauses},
       {"cut", &sum.cut},
+      {"posts", &sum.posts},
+      {"published", &sum.published},
+      {"skipped", &sum.skipped},
+      {"offloads", &sum.offloads},
+      {"offloads_refused", &sum.offloads_refused},
+      {"blocked", &sum.blocked},
   };
   for (size_t i = 0; i < count_of(others); i++) {
     log_u64(&line, others[i].key, atom_load_relaxed_u64(others[i].counter));

@@ -1,7 +1,6 @@
 /* signals: see signals.h. */
 #include "pool/signals.h"
 
-#include <signal.h>
 #include <stddef.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -25,6 +24,18 @@ int signals_open(void) {
   }
   return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
+
+void signals_shield(sigset_t *before) {
+  static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+  sigset_t outside;
+  sigfillset(&outside);
+  for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+    sigdelset(&outside, own[i]);
+  }
+  (void)pthread_sigmask(SIG_BLOCK, &outside, before); /* fails for what is no set of signals only */
+}
+
+void signals_unshield(const sigset_t *before) { (void)pthread_sigmask(SIG_SETMASK, before, NULL); }
 
 enum signals_what signals_next(int fd) {
   struct signalfd_siginfo info;

@@ -7,6 +7,8 @@
 #ifndef POOL_SIGNALS_H
 #define POOL_SIGNALS_H
 
+#include <signal.h>
+
 enum signals_what {
   SIGNALS_NONE,  /* nothing that matters */
   SIGNALS_STOP,  /* SIGTERM, SIGINT, SIGQUIT */
@@ -20,6 +22,15 @@ enum signals_what {
  * Return: a descriptor that becomes readable (the caller's), or -1 with errno.
  */
 int signals_open(void);
+
+/**
+ * signals_shield(before): block in the calling thread, and so in those that it starts, all signals
+ * that come from outside; what a thread does to itself (SIGSEGV and the like) still comes.  For the
+ * threads of a library, which are none of the program's signals' affair.
+ * signals_unshield(before): undo it.
+ */
+void signals_shield(sigset_t *before);
+void signals_unshield(const sigset_t *before);
 
 /** The next signal from ${fd}, if there is one. Never waits. */
 enum signals_what signals_next(int fd);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define GUESTS_MAX 64      /* taken from the queue in a turn */
+#define MAIL_TURN 1024     /* calls made, or members published to, in a turn */
 #define VISITS_MAX 256     /* connections told of the stop, or cut, in a turn */
 #define CHORES_NS NS_PER_S /* memory that was freed goes back after this time */
 
@@ -21,7 +22,7 @@ static void chores(struct source *source, uint32_t events) {
   (void)events;
   struct worker *worker = container_of(source, struct worker, chores);
   slab_trim(&worker->conns);
-  buf_pool_trim(&worker->host.bufs);
+  conn_host_trim(&worker->host);
 }
 
 static int worker_init(struct worker *worker, const struct worker_setup *setup, uint32_t conns) {
@@ -29,17 +30,20 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
                             .admit = setup->admit,
                             .index = setup->index,
                             .chores = {.turn = chores},
+                            .mail_end = &worker->mail,
                             .cut_ns = NEVER,
                             .inbox = {.wake = {.fd = -1}},
                             .reactor = {.epoll_fd = -1}};
   worker->input = malloc(WORKER_INPUT_BYTES);
-  if (worker->input == NULL || slab_init(&worker->conns, sizeof(struct xchg_conn), conns) == -1) {
+  if (worker->input == NULL || slab_init(&worker->conns, conn_bytes(setup->handler), conns) == -1) {
     return -1;
   }
   worker->reactor.stats = &worker->stats;
   if (conn_host_init(&worker->host, setup->config, setup->handler, &worker->reactor, conns) == -1) {
     return -1;
   }
+  worker->host.server = setup->server;
+  worker->host.index = setup->index;
   worker->host.input = worker->input;
   worker->host.input_bytes = WORKER_INPUT_BYTES;
   return 0;
@@ -67,7 +71,18 @@ int worker_open_single(struct worker *worker, const struct worker_setup *setup,
   return reactor_watch(&worker->reactor, stop);
 }
 
+/* What came too late. */
+static void discard_mail(struct worker *worker) {
+  *worker->mail_end = inbox_take(&worker->inbox);
+  while (worker->mail != NULL) {
+    struct letter *letter = worker->mail;
+    worker->mail = letter->next;
+    mail_discard(letter);
+  }
+}
+
 void worker_close(struct worker *worker) {
+  discard_mail(worker);
   conn_host_fini(&worker->host);
   slab_fini(&worker->conns);
   reactor_close(&worker->reactor);
@@ -151,16 +166,50 @@ static void go_on_stopping(struct worker *worker) {
   }
 }
 
+static void begin_cut(struct worker *worker) {
+  if (worker->host.stop_ns == NEVER) {
+    begin_stop(worker, worker->reactor.now_ns);
+  }
+  worker->cut_ns = 0;
+}
+
+/* Obey what the server says; put aside what others say. */
 static void read_letters(struct worker *worker) {
   struct letter *letter = inbox_take(&worker->inbox);
   while (letter != NULL) {
     struct letter *next = letter->next;
-    if (letter->kind == LETTER_STOP) {
-      begin_stop(worker, letter->time_ns);
-    } else {
-      worker->last = true;
+    switch (letter->kind) {
+      case LETTER_STOP:
+        begin_stop(worker, letter->time_ns);
+        break;
+      case LETTER_CUT:
+        begin_cut(worker);
+        break;
+      case LETTER_LAST:
+        worker->last = true;
+        break;
+      default:
+        letter->next = NULL;
+        *worker->mail_end = letter;
+        worker->mail_end = &letter->next;
+        break;
     }
     letter = next;
+  }
+}
+
+static void deal_with_mail(struct worker *worker) {
+  uint32_t budget = MAIL_TURN;
+  while (worker->mail != NULL && budget > 0) {
+    struct letter *letter = worker->mail;
+    struct letter *next = letter->next; /* now: the letter is gone afterwards */
+    if (!mail_deal(&worker->host, &worker->inbox, letter, &budget)) {
+      return;
+    }
+    worker->mail = next;
+    if (next == NULL) {
+      worker->mail_end = &worker->mail;
+    }
   }
 }
 
@@ -183,7 +232,7 @@ static bool spin(struct worker *worker) {
 }
 
 static void wait_turn(struct worker *worker, bool more) {
-  if (more || worker->stopping || reactor_busy(&worker->reactor)) {
+  if (more || worker->stopping || worker->mail != NULL || reactor_busy(&worker->reactor)) {
     reactor_wait(&worker->reactor, 0);
     return;
   }
@@ -202,6 +251,7 @@ static void wait_turn(struct worker *worker, bool more) {
 /* Take letters and guests. Return: may there be more guests? */
 static bool take_in(struct worker *worker, uint32_t *taken) {
   read_letters(worker);
+  deal_with_mail(worker);
   struct guest guest;
   for (*taken = 0; *taken < GUESTS_MAX; (*taken)++) {
     if (!inbox_pop(&worker->inbox, &guest)) {
@@ -224,11 +274,14 @@ static bool turn(struct worker *worker) {
 
 void worker_run(struct worker *worker) {
   bool more = true;
+  worker->host.thread = conn_thread();
   while (!worker->last || more || worker->conns.used > 0) {
     wait_turn(worker, more);
+    atom_store_relaxed_u64(&worker->turn_ns, worker->reactor.now_ns);
     bool freed = turn(worker);
     uint32_t taken;
     more = take_in(worker, &taken);
+    atom_store_relaxed_u64(&worker->turn_ns, 0);
     if (freed || taken > 0) {
       admit_freed(worker->admit);
     }
@@ -236,6 +289,7 @@ void worker_run(struct worker *worker) {
 }
 
 void worker_serve(struct worker *worker, const struct guest *guest) {
+  worker->host.thread = conn_thread();
   reactor_wait(&worker->reactor, 0); /* the time: the last one was taken with the guest before */
   welcome(worker, guest);
   while (worker->conns.used > 0) {
@@ -248,6 +302,7 @@ void worker_serve(struct worker *worker, const struct guest *guest) {
 void worker_serve_single(struct worker *worker, const struct guest *guest,
                          const atom_u64 *stop_ns) {
   assert(worker->single);
+  worker->host.thread = conn_thread();
   welcome(worker, guest);
   while (worker->conns.used > 0) {
     uint64_t until_ns = worker->stopping ? 0 : worker->cutting ? NEVER : worker->cut_ns;
@@ -262,6 +317,11 @@ void worker_serve_single(struct worker *worker, const struct guest *guest,
 void worker_send_stop(struct worker *worker, uint64_t stop_ns) {
   worker->stop = (struct letter){.kind = LETTER_STOP, .time_ns = stop_ns};
   inbox_push_mpsc(&worker->inbox, &worker->stop);
+}
+
+void worker_send_cut(struct worker *worker) {
+  worker->cut = (struct letter){.kind = LETTER_CUT};
+  inbox_push_mpsc(&worker->inbox, &worker->cut);
 }
 
 void worker_send_last(struct worker *worker) {

@@ -12,6 +12,7 @@
 #include "net/conn.h"
 #include "pool/inbox.h"
 #include "pool/admit.h"
+#include "pool/mail.h"
 
 /* Where every read of a worker goes; a connection that fills it gives way to the others. */
 #define WORKER_INPUT_BYTES ((size_t)64 * 1024)
@@ -31,13 +32,16 @@ struct worker {
   uint64_t cut_ns;      /* when what is live is closed; NEVER = no stop */
   uint32_t visited;     /* the stop has reached the slots below */
   bool stopping;        /* ... and goes on */
+  struct letter *mail;  /* calls and issues that were taken and not dealt with, oldest first */
+  struct letter **mail_end;
   bool last;            /* no guest will come */
   bool cutting;         /* cut_ns has passed */
   uint8_t *input;       /* owns */
 
   struct inbox inbox;          /* others put in, the owner takes; not for a single one */
-  struct letter stop, no_more; /* the sender's until sent */
-  struct stats stats;          /* the owner writes, all read */
+  struct letter stop, cut, no_more; /* the sender's until sent */
+  struct stats stats;               /* the owner writes, all read */
+  atom_u64 turn_ns;                 /* likewise: when its turn began; 0 = it waits */
   CACHE_ALIGNED atom_u32
       live; /* connections handed over and not ended: the acceptor adds, the owner subtracts */
 };
@@ -46,6 +50,7 @@ struct worker_setup {
   const struct config *config;
   const struct xchg_handler *handler;
   struct admit *admit;
+  struct xchg_server *server; /* for the handler; may be NULL */
   uint32_t index;
 };
 
@@ -77,6 +82,7 @@ void worker_serve_single(struct worker *worker, const struct guest *guest, const
 
 /** Send the letters. Thread: any, once each. */
 void worker_send_stop(struct worker *worker, uint64_t stop_ns);
+void worker_send_cut(struct worker *worker);
 void worker_send_last(struct worker *worker);
 
 #endif

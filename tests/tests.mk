@@ -1,7 +1,9 @@
 # Everything that proves something.  Programs:
 #   tests/unit/check_x.c    -> $(B)/tests/check_x         one per module
+#   tests/unit/plugin/x.c   -> $(B)/tests/plugin/x.so     what check_plugin loads
 #   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   against objects whose system calls the test makes fail
 #   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
+#   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/test_x.py                                  against $(B)/xchgd
 # tests/run runs them and sums up.  VARIANT says which build is tested; the check-... targets set it.
 
@@ -41,6 +43,29 @@ BENCH_UNIT := $(shell grep -l '"xchg-bench/' tests/unit/check_*.c)
 $(BENCH_UNIT:tests/unit/%.c=$(B)/tests/%): $(B)/bench.a
 $(BENCH_UNIT:%.c=$(B)/obj/%.o): private XCFLAGS += -Ibenchmarks -Ibenchmarks/xchg-bench
 
+# What check_plugin loads lies beside it.  It exports what plug-ins call, as xchgd does; and they are bound lazily, as a
+# compiler's defaults have it, so that to bind them at once is left to the one who loads them.
+PLUGINS = $(patsubst tests/unit/%.c,$(B)/tests/%.so,$(wildcard tests/unit/plugin/*.c))
+$(B)/tests/plugin/%.so: tests/unit/plugin/%.c $(B)/.flags $(B)/.flags-link | need-build
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(filter-out -fPIE,$(XCFLAGS)) -fPIC -MMD -MP -MT $@ -MF $(@:.so=.d) \
+	  $(filter-out -pie,$(XLDFLAGS)) -Wl,-z,lazy -shared -o $@ $<
+-include $(PLUGINS:.so=.d)
+$(B)/tests/check_plugin: $(PLUGINS)
+$(B)/tests/check_plugin: private XLDFLAGS += -rdynamic
+
+# The examples, as strangers build them: what they include is the public header alone.
+EXAMPLES = $(patsubst docs/%.c,$(B)/%,$(filter-out %_so.c,$(wildcard docs/examples/*.c))) $(B)/examples/handler_so.so
+EXAMPLE_LIBRARY = $(B)/internal.a
+EXAMPLE_CFLAGS = $(filter-out -I. -fPIE,$(XCFLAGS)) -Icore
+$(B)/examples/%_so.so: docs/examples/%_so.c $(B)/.flags $(B)/.flags-link | need-build
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIC -MMD -MP -MT $@ -MF $(@:.so=.d) $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $<
+$(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-link | need-build
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $< $(EXAMPLE_LIBRARY) -ldl
+-include $(EXAMPLES:%=%.d) $(B)/examples/handler_so.d
+
 # The same sources once more, their system calls through tests/fault/seam.h (see core/sys.h).
 SEAM_OBJECTS = $(SOURCES:%.c=$(B)/seam/%.o)
 $(B)/seam.a: $(SEAM_OBJECTS) $(B)/.flags-sources
@@ -71,13 +96,13 @@ endif
 # Against the release build only: what a release is made of.
 RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/generated)
 
-check: $(B)/xchgd $(B)/xchg-bench $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
+check: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
 	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(PROGRAMS) $(RELEASE_CHECKS)
 
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
 
-check-live: $(B)/xchgd $(B)/xchg-bench | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
+check-live: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
 	@$(RUN) $(LIVE)
 
 check-asan: ## every test under the address and undefined-behaviour sanitizers
@@ -95,7 +120,7 @@ VALGRIND_UNIT = $(filter-out $(B)/tests/check_schedule,$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
-check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(VALGRIND_UNIT) $(FAULT) | need-check
+check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(VALGRIND_UNIT) $(FAULT) | need-check
 	@rm -rf $(B)/tests/valgrind && mkdir -p $(B)/tests/valgrind
 	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(VALGRIND_LIVE) $(VALGRIND_UNIT) $(FAULT)
 
@@ -121,11 +146,11 @@ coverage-report: | need-coverage
 
 # ---- the house rules -----------------------------------------------------------------------------
 
-C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] docs/*.[ch] benchmarks/*/*.[ch])
+C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated)
 
-lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cppcheck, shellcheck
-	@$(MAKE) -k lint-house lint-format lint-shell lint-cppcheck lint-tidy
+lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
+	@$(MAKE) -k lint-house lint-format lint-shell lint-man lint-cppcheck lint-tidy
 	@echo 'lint: no fault'
 lint-house:
 	@tests/lint/house $(CC) $(C_FILES)
@@ -133,6 +158,8 @@ lint-format:
 	@clang-format --dry-run -Werror $(C_FILES)
 lint-shell:
 	@shellcheck $(SH_FILES)
+lint-man:
+	@tests/lint/man $(CC)
 lint-cppcheck:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -I. -j2 core net pool benchmarks
@@ -147,14 +174,14 @@ format: | need-lint ## bring the C sources into the house's format
 	@clang-format -i $(C_FILES)
 
 need-check: need-build
-	@.ci/packages check libsubunit-dev python3 strace socat netcat-openbsd iproute2 nftables valgrind
+	@.ci/packages check libsubunit-dev python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables valgrind
 need-lint: need-build
-	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck
+	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 need-model: need-build
 	@.ci/packages spin
 need-coverage:
 	@.ci/packages gcovr
 
 .PHONY: check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
-        stress-items model coverage coverage-report lint lint-house lint-format lint-shell \
+        stress-items model coverage coverage-report lint lint-house lint-format lint-shell lint-man \
         lint-cppcheck lint-tidy format need-check need-lint need-model need-coverage

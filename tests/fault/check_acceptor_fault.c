@@ -13,9 +13,10 @@
 
 #define HELLO "hello" /* with its 0 byte: what a client gets */
 
-static struct server server;
+static struct xchg_server server;
 static struct config config;
 static struct log logger;
+static const struct server_setup setup = {.config = &config, .log = &logger};
 static int said[2]; /* a pipe: what the log said */
 static unsigned before;
 
@@ -25,18 +26,18 @@ static void set_up(void) {
   ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
   log_init(&logger, said[1], LOG_WARN, LOG_LOGFMT);
   config = (struct config){.has_greeting = true,
-                                .greeting = {(uint8_t *)HELLO, strlen(HELLO)},
-                                .frame = {.kind = XCHG_FRAME_DELIMITER},
-                                .messages = 1,
-                                .max_message_bytes = 1024,
-                                .listen_count = 2,
-                                .backlog = 128,
-                                .workers = 2,
-                                .queue = 4,
-                                .max_connections = 4,
-                                .max_pending_bytes = 4096,
-                                .linger_ns = 2 * NS_PER_S,
-                                .drain_timeout_ns = 20 * NS_PER_S};
+                           .greeting = {(uint8_t *)HELLO, strlen(HELLO)},
+                           .frame = {.kind = XCHG_FRAME_DELIMITER},
+                           .messages = 1,
+                           .max_message_bytes = 1024,
+                           .listen_count = 2,
+                           .backlog = 128,
+                           .workers = 2,
+                           .queue = 4,
+                           .max_connections = 4,
+                           .max_pending_bytes = 4096,
+                           .linger_ns = 2 * NS_PER_S,
+                           .drain_timeout_ns = 20 * NS_PER_S};
   for (uint32_t i = 0; i < config.listen_count; i++) {
     ck_assert_int_eq(addr_parse_listen("127.0.0.1:0", &config.listen[i]), 0);
   }
@@ -53,7 +54,7 @@ static void tear_down(void) {
 
 /* Open and start. Return: does it run? */
 static bool start(void) {
-  int code = server_open(&server, &config, &logger, 0);
+  int code = server_open(&server, &setup);
   if (code == 0) {
     code = server_start(&server);
   }
@@ -80,7 +81,7 @@ static uint64_t ended(enum xchg_reason reason) {
 /* Stop, wait for the end, see that the totals add up, close. Return: connections accepted. */
 static uint64_t stop(void) {
   struct stats stats;
-  server_stop(&server);
+  server_drain(&server);
   while (!server_finished(&server)) {
     struct pollfd done = {.fd = server_done_fd(&server), .events = POLLIN};
     uint64_t count;

@@ -15,6 +15,7 @@ enum fault_call {
   FAULT_ACCEPT,
   FAULT_RECV,
   FAULT_SEND,
+  FAULT_SENDMSG,
   FAULT_WRITE,
   FAULT_SHUTDOWN,
   FAULT_CLOSE,
@@ -43,13 +44,16 @@ void fault_heal(void);
  */
 void fault_fail(enum fault_call call, uint64_t nth, int error, uint64_t times);
 
-/** Let each ${call} (FAULT_RECV, FAULT_SEND) move ${bytes} at most; 0 = as many as asked for. */
+/**
+ * Let each ${call} (FAULT_RECV, FAULT_SEND, FAULT_SENDMSG) move ${bytes} at most; 0 = as many as
+ * asked for.
+ */
 void fault_cut(enum fault_call call, size_t bytes);
 
 /**
  * fault_follow(on):
- * After a recv or send that was cut or failed with EAGAIN by order, raise the edge that a kernel
- * would have raised.  For tests of one thread.
+ * After a recv, send or sendmsg that was cut or failed with EAGAIN by order, raise the edge that a
+ * kernel would have raised.  For tests of one thread.
  */
 void fault_follow(bool on);
 

@@ -2,9 +2,9 @@
  * seam: core/sys.h's functions once more, with an order book before the kernel.
  *
  * Each call takes a number of its kind; where an order says so it fails with the order's errno
- * instead of asking the kernel.  A recv or send that an order shortens leaves the kernel's own
- * readiness as it is, so that an edge-triggered owner would wait for an edge that never comes: such
- * a descriptor is registered anew before the next epoll_wait, which raises it.
+ * instead of asking the kernel.  A recv, send or sendmsg that an order shortens leaves the kernel's
+ * own readiness as it is, so that an edge-triggered owner would wait for an edge that never comes:
+ * such a descriptor is registered anew before the next epoll_wait, which raises it.
  *
  * This is the one place in the tree with a mutable global: it stands for the kernel, of which there
  * is also only one.
@@ -18,6 +18,7 @@
 #include <errno.h>
 
 #define FOLLOWED_MAX 1024 /* descriptors */
+#define CUT_PARTS_MAX 64  /* of what sendmsg gathers, once it is cut */
 
 struct order {
   atom_u64 count; /* calls so far */
@@ -90,8 +91,8 @@ uint64_t fault_bad_closes(void) { return atom_load_relaxed_u64(&kernel.bad_close
 
 const char *fault_name(enum fault_call call) {
   static const char *const names[FAULT_CALLS] = {
-      "accept4",    "recv",      "send",       "write", "shutdown", "close", "ioctl",
-      "setsockopt", "epoll_ctl", "epoll_wait", "poll",  "map",      "remap", "unmap"};
+      "accept4",    "recv",      "send",       "sendmsg", "write", "shutdown", "close", "ioctl",
+      "setsockopt", "epoll_ctl", "epoll_wait", "poll",    "map",   "remap",    "unmap"};
   return names[call];
 }
 
@@ -167,6 +168,32 @@ ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
     return -1;
   }
   return send(fd, data, cut(FAULT_SEND, fd, size), flags);
+}
+
+ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
+  if (fails(FAULT_SENDMSG)) {
+    raise_later(fd);
+    return -1;
+  }
+  size_t size = 0;
+  for (size_t i = 0; i < message->msg_iovlen; i++) {
+    size += message->msg_iov[i].iov_len;
+  }
+  size_t left = cut(FAULT_SENDMSG, fd, size);
+  if (left == size) {
+    return sendmsg(fd, message, flags);
+  }
+  struct iovec parts[CUT_PARTS_MAX];
+  struct msghdr shorter = *message;
+  shorter.msg_iov = parts;
+  shorter.msg_iovlen = 0;
+  while (left > 0 && shorter.msg_iovlen < CUT_PARTS_MAX) {
+    struct iovec *part = &parts[shorter.msg_iovlen];
+    *part = message->msg_iov[shorter.msg_iovlen++];
+    part->iov_len = part->iov_len < left ? part->iov_len : left;
+    left -= part->iov_len;
+  }
+  return sendmsg(fd, &shorter, flags);
 }
 
 ssize_t sys_write(int fd, const void *data, size_t size) {

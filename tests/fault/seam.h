@@ -21,6 +21,7 @@ uint64_t sys_now_ns(void);
 int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags);
 ssize_t sys_recv(int fd, void *data, size_t size, int flags);
 ssize_t sys_send(int fd, const void *data, size_t size, int flags);
+ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t sys_write(int fd, const void *data, size_t size);
 int sys_shutdown(int fd, int how);
 int sys_close(int fd);

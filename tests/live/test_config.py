@@ -12,7 +12,7 @@ VARIABLES = (
     "EXCHANGE GREETING FRAME REPLY MESSAGES MAX_MESSAGE LISTEN BACKLOG MODEL WORKERS QUEUE DISPATCH PIN "
     "REUSEPORT SPIN MAX_CONNECTIONS OVERLOAD MAX_PER_IP ALLOW DENY MAX_PENDING SNDBUF IDLE_TIMEOUT "
     "MESSAGE_TIMEOUT WRITE_TIMEOUT MAX_LIFETIME LINGER STOP_GRACE DRAIN_TIMEOUT NODELAY KEEPALIVE "
-    "DEFER_ACCEPT FASTOPEN LOG_LEVEL LOG_FORMAT").split()
+    "DEFER_ACCEPT FASTOPEN HANDLER OFFLOAD_THREADS WATCHDOG LOG_LEVEL LOG_FORMAT").split()
 
 BAD = [  # a variable and a value that it must refuse
     ("EXCHANGE", "http"), ("EXCHANGE", "greet,echo"), ("FRAME", "crlf"), ("FRAME", "fixed"),
@@ -41,7 +41,9 @@ BAD = [  # a variable and a value that it must refuse
     ("IDLE_TIMEOUT", "1h"), ("MESSAGE_TIMEOUT", "1.5s"), ("WRITE_TIMEOUT", "s"),
     ("MAX_LIFETIME", "9999999999999999999s"), ("LINGER", "2 s"), ("STOP_GRACE", "61s"),
     ("DRAIN_TIMEOUT", "never"), ("NODELAY", "offf"), ("KEEPALIVE", "0"), ("DEFER_ACCEPT", "500ms"),
-    ("FASTOPEN", "-1"), ("LOG_LEVEL", "trace"), ("LOG_FORMAT", "xml")]
+    ("FASTOPEN", "-1"), ("HANDLER", "handler.so"), ("HANDLER", "/" + 4095 * "x"),
+    ("OFFLOAD_THREADS", "1025"), ("OFFLOAD_THREADS", "-1"), ("WATCHDOG", "100"), ("WATCHDOG", "off"),
+    ("LOG_LEVEL", "trace"), ("LOG_FORMAT", "xml")]
 
 GOOD = [
     dict(EXCHANGE="ECHO"), dict(EXCHANGE="Line", MODEL="FORK", OVERLOAD="Refuse", NODELAY="OFF"),
@@ -55,6 +57,7 @@ GOOD = [
     dict(SPIN="1s", STOP_GRACE="60s", LINGER="0", DRAIN_TIMEOUT="0"),
     dict(ALLOW="10.1.2.3/8,::1,fe80::/10,::ffff:10.0.0.1,127.0.0.1", DENY="0.0.0.0/0"),
     dict(EXCHANGE="echo", DEFER_ACCEPT="3"), dict(DEFER_ACCEPT="3", GREETING="none"),
+    dict(OFFLOAD_THREADS="0", WATCHDOG="0"), dict(OFFLOAD_THREADS="1024", WATCHDOG="5m"),
     dict(MAX_PER_IP="5", SNDBUF="64KiB", FASTOPEN="16", PIN="on", REUSEPORT="on")]
 
 
@@ -124,7 +127,8 @@ class Explain(unittest.TestCase):
                                 QUEUE="1024", DISPATCH="least", OVERLOAD="wait", LINGER="2s",
                                 IDLE_TIMEOUT="60s|1m", MESSAGE_TIMEOUT="10s", MAX_PENDING="256KiB",
                                 MAX_MESSAGE="64KiB", STOP_GRACE="100ms", DRAIN_TIMEOUT="30s",
-                                NODELAY="on", KEEPALIVE="on", LOG_LEVEL="info",
+                                NODELAY="on", KEEPALIVE="on", OFFLOAD_THREADS="4",
+                                WATCHDOG="100ms", LOG_LEVEL="info",
                                 LOG_FORMAT="logfmt").items():
             with self.subTest(name):
                 self.assertRegex(lines[f"XCHG_{name}"], rf"(?<![\w.])({value})(?![\w.])")
@@ -219,6 +223,15 @@ class Faults(unittest.TestCase):
             with self.subTest(str(variables)[:60]):
                 self.faults(**prefixed(variables))
 
+    def test_handler_decides_the_exchange(self):
+        """Beside a handler each of the exchange's variables is a fault that says so."""
+        exchange = dict(EXCHANGE="echo", GREETING="hi", FRAME="line", REPLY="echo", MESSAGES="1")
+        lines = self.faults(XCHG_HANDLER="/no/such/handler.so", **prefixed(exchange))
+        self.assertEqual(len(lines), len(exchange), lines)
+        for name, line in zip(exchange, lines):
+            self.assertIn(f"XCHG_{name}=", line)
+            self.assertIn("XCHG_HANDLER decides it", line)
+
     def test_descriptors(self):
         """More connections than the descriptors hold is a fault; few enough is none."""
         def few():
@@ -234,8 +247,9 @@ class Faults(unittest.TestCase):
                               ("XCHG_IDLE_TIMOUT", "XCHG_IDLE_TIMEOUT"),
                               ("XCHG_MAX_MESSAGES", "XCHG_MAX_MESSAGE"),
                               ("XCHG_LOGLEVEL", "XCHG_LOG_LEVEL"), ("XCHG_", ""),
-                              ("XCHG_HANDLER", ""), ("XCHG_OFFLOAD_THREADS", ""),
-                              ("XCHG_WATCHDOG", ""), ("XCHG_listen", "")]:
+                              ("XCHG_HANDLERS", "XCHG_HANDLER"),
+                              ("XCHG_OFFLOAD", ""), ("XCHG_WATCHDOGS", "XCHG_WATCHDOG"),
+                              ("XCHG_listen", "")]:
             with self.subTest(name):
                 lines = self.faults(**{name: "1"})
                 self.assertEqual(len(lines), 1, lines)

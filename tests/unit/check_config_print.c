@@ -145,6 +145,34 @@ START_TEST(explain_passed) {
 }
 END_TEST
 
+/* Under a handler no line pretends that a greeting is sent. */
+START_TEST(explain_handler) {
+  struct config_facts facts = usual;
+  for (int i = 0; i < 3; i++) {
+    facts.handler = i > 0;
+    facts.embedded = i > 1;
+    if (i == 0)
+      EXPLAIN(&facts, "XCHG_HANDLER=/lib/x.so");
+    else
+      EXPLAIN(&facts);
+    has_line(
+        "XCHG_EXCHANGE= (set by the handler) the message exchange: sets the defaults of the next "
+        "four");
+    has_line("XCHG_GREETING= (set by the handler) what the server says first, framed as a message");
+    ck_assert_uint_eq(count_text("= (set by the handler) "), 5);
+    ck_assert_uint_eq(count_text("Message from server"), 0);
+    has_line(
+        "XCHG_MAX_MESSAGE=64KiB (default, unless the handler sets one) longest message, terminator "
+        "or length apart; a longer one closes");
+    ck_assert_uint_eq(count_text("\nXCHG_HANDLER=/lib/x.so (environment) "), i == 0);
+    ck_assert_uint_eq(count_text("\nXCHG_HANDLER= (default) "), i != 0);
+  }
+  EXPLAIN(&usual);
+  ck_assert_uint_eq(count_text("handler sets"), 0);
+  ck_assert_uint_eq(count_text("set by"), 0);
+}
+END_TEST
+
 START_TEST(help) {
   write_page(config_help);
   ck_assert_ptr_eq(strstr(page, "usage: xchgd "), page);
@@ -278,6 +306,7 @@ int main(void) {
   tcase_add_test(tests, explain_clamped);
   tcase_add_test(tests, explain_models);
   tcase_add_test(tests, explain_passed);
+  tcase_add_test(tests, explain_handler);
   tcase_add_test(tests, help);
   tcase_add_test(tests, table);
   tcase_add_test(tests, markdown);

@@ -65,6 +65,10 @@ static const struct value_case value_cases[] = {
     {"XCHG_SPIN", "a time (500us, 250ms, 30s, 5m) from 0 to 1s",
      "0>0 50us>50000 999999us>999999000 1000ms>1000000000 1s>1000000000",
      "1000001us 1001ms 2s 1m" BAD_TIMES},
+    {"XCHG_OFFLOAD_THREADS", "an integer from 0 to 1024", "0>0 1>1 4>4 1024>1024",
+     "1025 4294967297" BAD_NUMBERS},
+    {"XCHG_WATCHDOG", YEAR_WANTED, TIMES YEAR, OVER_YEAR},
+    {"XCHG_HANDLER", "a path that holds a /, at most 4095 bytes", "", "x.so handler ."},
     {"XCHG_MAX_CONNECTIONS", "an integer from 1 to 16777216", "1>1 1024>1024 16777216>16777216",
      "0 16777217" BAD_NUMBERS},
     {"XCHG_OVERLOAD", "wait or refuse", "wait>0 refuse>1 REFUSE>1", "drop waiting reject 0"},
@@ -272,6 +276,28 @@ START_TEST(listen_lengths) {
 }
 END_TEST
 
+/* A path is kept as it is; 4095 bytes are the longest. */
+START_TEST(paths) {
+  struct config c;
+  char text[4200] = "XCHG_HANDLER=./";
+  size_t head = strlen("XCHG_HANDLER=");
+  GOOD(&c, "XCHG_HANDLER=/usr/lib/x, y.so");
+  ck_assert_str_eq(c.handler, "/usr/lib/x, y.so");
+  config_fini(&c);
+  ck_assert_ptr_null(c.handler);
+  GOOD(&c, "XCHG_HANDLER=");
+  ck_assert_ptr_null(c.handler);
+  config_fini(&c);
+  memset(text + head + 2, 'p', 4093);
+  GOOD(&c, text);
+  ck_assert_str_eq(c.handler, text + head);
+  config_fini(&c);
+  text[head + 4095] = 'p';
+  ck_assert_uint_eq(LOAD(&c, &plenty, text), 1);
+  ck_assert_ptr_nonnull(strstr(said, "ppp...': want a path that holds a /, at most 4095 bytes\n"));
+}
+END_TEST
+
 #define BLOCKS_WANTED "want a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32"
 
 START_TEST(blocks) {
@@ -316,6 +342,7 @@ int main(void) {
   tcase_add_test(tests, frames);
   tcase_add_test(tests, listens);
   tcase_add_test(tests, listen_lengths);
+  tcase_add_test(tests, paths);
   tcase_add_test(tests, blocks);
   tcase_add_test(tests, escaped);
   suite_add_tcase(suite, tests);

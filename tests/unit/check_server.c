@@ -11,7 +11,8 @@
 
 static struct config config;
 static struct log logger;
-static struct server *server;
+static const struct server_setup setup = {.config = &config, .log = &logger};
+static struct xchg_server *server;
 
 static void set_up(const char *const *entries) {
   ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
@@ -26,7 +27,7 @@ static void set_up(const char *const *entries) {
                                "XCHG_WORKERS=2", "XCHG_MAX_CONNECTIONS=100", NULL})
 
 static void start(void) {
-  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  ck_assert_int_eq(server_open(server, &setup), 0);
   ck_assert_int_eq(server_start(server), 0);
   ck_assert(!server_finished(server));
   ck_assert(!server_broken(server));
@@ -83,8 +84,8 @@ static void check_totals(const char *msg) {
 
 static void stop_and_check(uint64_t finished) {
   uint16_t old_port = port();
-  server_stop(server);
-  server_stop(server); /* later calls do nothing */
+  server_drain(server);
+  server_drain(server); /* later calls do nothing */
   await_finished();
   server_report(server, "stopped", false);
   check_totals("stopped");
@@ -122,7 +123,7 @@ END_TEST
 
 START_TEST(closes_without_a_start) {
   SET_UP(models[_i]);
-  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  ck_assert_int_eq(server_open(server, &setup), 0);
   tear_down();
 }
 END_TEST
@@ -133,7 +134,7 @@ START_TEST(a_live_connection_holds_the_stop) {
   int client = kit_connect(port());
   kit_send(client, "begun ", 6);
   AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
-  server_stop(server);
+  server_drain(server);
   ck_assert(kit_silent(client, 200));
   ck_assert(!server_finished(server));
   kit_send(client, "and done\n", 9);
@@ -190,15 +191,15 @@ END_TEST
 
 START_TEST(an_address_in_use) {
   SET_UP();
-  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  ck_assert_int_eq(server_open(server, &setup), 0);
   char listen[64];
   snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.1:%u", port());
-  struct server *first = server;
+  struct xchg_server *first = server;
   struct config first_config = config;
   first->config = &first_config;
   kit_log_close(&logger);
   SET_UP(listen);
-  ck_assert_int_eq(server_open(server, &config, &logger, 0), SERVER_UNAVAILABLE);
+  ck_assert_int_eq(server_open(server, &setup), SERVER_UNAVAILABLE);
   ck_assert_uint_eq(kit_log_count(&logger, "\n"), 1); /* one clear line */
   ck_assert_uint_eq(kit_log_count(&logger, strchr(listen, '1')), 1);
   tear_down();
@@ -211,7 +212,7 @@ END_TEST
 /* The second of two addresses fails: the first is given back. */
 START_TEST(half_bound_is_unbound) {
   SET_UP("XCHG_LISTEN=127.0.0.1:0,unix:/nonexistent/folder/socket");
-  ck_assert_int_eq(server_open(server, &config, &logger, 0), SERVER_UNAVAILABLE);
+  ck_assert_int_eq(server_open(server, &setup), SERVER_UNAVAILABLE);
   uint16_t old_port = port();
   ck_assert_uint_ne(old_port, 0);
   ck_assert_uint_eq(kit_log_count(&logger, "\n"), 1);
@@ -221,8 +222,10 @@ START_TEST(half_bound_is_unbound) {
 END_TEST
 
 START_TEST(too_many_passed_sockets) {
+  const struct server_setup passing = {
+      .config = &config, .log = &logger, .passed = CONFIG_LISTEN_MAX + 1};
   SET_UP();
-  ck_assert_int_eq(server_open(server, &config, &logger, CONFIG_LISTEN_MAX + 1), SERVER_OSERR);
+  ck_assert_int_eq(server_open(server, &passing), SERVER_OSERR);
   ck_assert_uint_eq(kit_log_count(&logger, "LISTEN_FDS"), 1);
   tear_down();
 }
@@ -239,7 +242,8 @@ static int serve_passed(bool listening) {
     return 1;
   }
   log_init(&logger, STDERR_FILENO, LOG_ERROR, LOG_LOGFMT);
-  int code = server_open(server, &config, &logger, 1);
+  const struct server_setup passing = {.config = &config, .log = &logger, .passed = 1};
+  int code = server_open(server, &passing);
   if (code == 0 && server_start(server) == 0) {
     int client = socket(AF_INET, SOCK_STREAM, 0);
     char greeting[sizeof(KIT_GREETING)];
@@ -248,7 +252,7 @@ static int serve_passed(bool listening) {
       return 2;
     }
     close(client);
-    server_stop(server);
+    server_drain(server);
     while (!server_finished(server)) {
       poll(NULL, 0, 1);
     }
@@ -285,7 +289,7 @@ END_TEST
 
 START_TEST(a_broken_listener_is_told) {
   SET_UP("XCHG_STOP_GRACE=0");
-  ck_assert_int_eq(server_open(server, &config, &logger, 0), 0);
+  ck_assert_int_eq(server_open(server, &setup), 0);
   int fd = server->listeners[0].fd;
   ck_assert_int_eq(server_start(server), 0);
   ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
@@ -293,7 +297,7 @@ START_TEST(a_broken_listener_is_told) {
   ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
   ck_assert(server_broken(server));
   ck_assert(!server_finished(server)); /* main decides */
-  server_stop(server);
+  server_drain(server);
   await_finished();
   tear_down();
 }

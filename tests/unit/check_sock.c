@@ -7,7 +7,9 @@
 
 #include "net/sock.h"
 
+#include <limits.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/un.h>
 
 /* A pair of connected UNIX sockets. */
@@ -57,6 +59,90 @@ START_TEST(test_send) {
   close(fds[1]);
   ck_assert_int_eq(sock_send(fds[0], data, 1, &count), IO_ERROR); /* and no SIGPIPE */
   ck_assert_int_eq(errno, EPIPE);
+  close(fds[0]);
+}
+END_TEST
+
+/* Parts leave in their order and as one, empty ones among them. */
+START_TEST(test_sendv) {
+  int fds[2];
+  char data[16], text[] = "abcdef";
+  size_t sent = 99;
+  struct iovec parts[] = {{text, 2}, {NULL, 0}, {text + 2, 3}, {text + 5, 1}};
+  make_pair(fds);
+  for (int count = 1; count <= (int)count_of(parts); count++) {
+    size_t size = 0;
+    for (int i = 0; i < count; i++) {
+      size += parts[i].iov_len;
+    }
+    ck_assert_int_eq(sock_sendv(fds[0], parts, count, &sent), IO_OK);
+    ck_assert_uint_eq(sent, size);
+    ck_assert_int_eq(recv(fds[1], data, sizeof(data), 0), size);
+    ck_assert_mem_eq(data, text, size);
+  }
+  ck_assert_ptr_null(parts[1].iov_base); /* untouched */
+  ck_assert_uint_eq(parts[2].iov_len, 3);
+  close(fds[0]);
+  ck_assert_int_eq(sock_sendv(fds[0], parts, 1, &sent), IO_ERROR);
+  ck_assert_int_eq(errno, EBADF);
+  ck_assert_uint_eq(sent, 0);
+  close(fds[1]);
+}
+END_TEST
+
+/* As many parts as a call may have, into a full buffer: what it took is whole, and in order. */
+START_TEST(test_sendv_until_full) {
+  int fds[2], server;
+  static char data[4096];
+  struct iovec parts[IOV_MAX];
+  size_t sent = 0, all = 0, at = 0;
+  for (size_t i = 0; i < sizeof(data); i++) {
+    data[i] = (char)(i % 251);
+  }
+  for (size_t i = 0; i < count_of(parts); i++) {
+    parts[i] = (struct iovec){data, sizeof(data)};
+  }
+  fds[0] = rig_tcp_pair(&server);
+  fds[1] = server;
+  enum io io;
+  while ((io = sock_sendv(fds[0], parts, IOV_MAX, &sent)) == IO_OK) {
+    ck_assert_uint_gt(sent, 0);
+    if (sent < sizeof(data) * IOV_MAX) { /* the next goes on where this one ended */
+      parts[0].iov_base = data + (all + sent) % sizeof(data);
+      parts[0].iov_len = sizeof(data) - (all + sent) % sizeof(data);
+    }
+    all += sent;
+  }
+  ck_assert_int_eq(io, IO_AGAIN);
+  ck_assert_uint_eq(sent, 0);
+  ck_assert_uint_gt(all, sizeof(data));
+  ck_assert_int_eq(shutdown(fds[0], SHUT_WR), 0);
+  while (at < all) {
+    static char got[sizeof(data)];
+    struct pollfd readable = {.fd = fds[1], .events = POLLIN};
+    ck_assert_int_eq(poll(&readable, 1, 60000), 1);
+    ssize_t count = recv(fds[1], got, sizeof(got) - at % sizeof(got), 0);
+    ck_assert_int_gt(count, 0);
+    ck_assert_mem_eq(got, data + at % sizeof(data), (size_t)count);
+    at += (size_t)count;
+  }
+  ck_assert_int_eq(recv(fds[1], data, 1, 0), 0);
+  close(fds[0]);
+  close(fds[1]);
+}
+END_TEST
+
+/* A peer that is gone raises no signal. */
+START_TEST(test_sendv_to_nobody) {
+  int fds[2];
+  size_t sent = 99;
+  char text[] = "ab";
+  const struct iovec parts[] = {{text, 1}, {text + 1, 1}};
+  make_pair(fds);
+  close(fds[1]);
+  ck_assert_int_eq(sock_sendv(fds[0], parts, 2, &sent), IO_ERROR);
+  ck_assert_int_eq(errno, EPIPE);
+  ck_assert_uint_eq(sent, 0);
   close(fds[0]);
 }
 END_TEST
@@ -196,6 +282,9 @@ int main(void) {
   const struct rig_test tests[] = {
       {test_recv, 1},
       {test_send, 1},
+      {test_sendv, 1},
+      {test_sendv_until_full, 1},
+      {test_sendv_to_nobody, 1},
       {test_unacked_cannot_say, 1},
       {test_reasons, 1},
       {test_accept, 2},

@@ -13,6 +13,7 @@
 #include "core/sys.h"
 #include "net/frame.h"
 #include "net/conn_out.h"
+#include "net/conn_in.h"
 #include "net/conn.h"
 
 #include <arpa/inet.h>
@@ -140,7 +141,7 @@ static inline void rig_init(struct rig *rig) {
 static inline void rig_start(struct rig *rig, bool single) {
   rig->input = malloc(RIG_INPUT_BYTES);
   ck_assert_ptr_nonnull(rig->input);
-  ck_assert_int_eq(slab_init(&rig->slab, sizeof(struct xchg_conn), RIG_CONNS_MAX), 0);
+  ck_assert_int_eq(slab_init(&rig->slab, conn_bytes(&rig->handler), RIG_CONNS_MAX), 0);
   if (single) {
     reactor_open_single(&rig->reactor, &rig->slab, &rig->stats);
   } else {
@@ -218,18 +219,19 @@ static inline void rig_holds(bool holds, const char *invariant) {
 /* The invariants of net/conn_data.h. */
 static inline void rig_check(const struct rig *rig, const struct xchg_conn *conn) {
   const struct xchg_handler *handler = &rig->handler;
-  size_t reply_max = 8 + handler->max_message + rig->long_bytes;
+  size_t reply_max = 8 + rig->host.max_message + rig->long_bytes;
   size_t greeting = rig->greeting == NULL ? 0 : strlen(rig->greeting);
-  size_t pending = buf_size(conn->out);
-  rig_holds(conn->out == NULL || pending > 0, "out == NULL where nothing waits");
+  size_t pending = outbox_size(&conn->out);
+  rig_holds(outbox_empty(&conn->out) || pending > 0, "out is empty where nothing waits");
   rig_holds(conn->in == NULL || buf_size(conn->in) > 0, "in == NULL where nothing is held");
   rig_holds(pending <= rig->config.max_pending_bytes + reply_max + greeting, "pending's bound");
   rig_holds(conn->state == CONN_OPEN || conn->in == NULL, "state != OPEN => in == NULL");
-  rig_holds(conn->state != CONN_DRAINING || conn->out == NULL, "DRAINING => out == NULL");
+  rig_holds(conn->state != CONN_DRAINING || outbox_empty(&conn->out), "DRAINING => out is empty");
   rig_holds(conn->thrown_away <= DRAIN_BYTES_MAX, "a drain's bound");
-  if (conn->in != NULL && !conn_out_blocked(conn) && !conn->source.queued) {
+  bool cuts = !conn_in_stands(conn) && handler->frame.kind != XCHG_FRAME_CUSTOM;
+  if (conn->in != NULL && cuts && !conn->source.queued) {
     struct frame_cut cut = {.scanned = 0};
-    rig_holds(frame_cut(&handler->frame, handler->max_message, buf_data(conn->in),
+    rig_holds(frame_cut(&handler->frame, rig->host.max_message, buf_data(conn->in),
                         buf_size(conn->in), &cut) == FRAME_MORE,
               "not blocked => in holds no complete message");
   }
@@ -241,7 +243,7 @@ static inline void rig_reap(struct rig *rig) {
   while ((source = reactor_reap(&rig->reactor)) != NULL) {
     ck_assert_int_eq(conn_of(source)->fd, -1);
     ck_assert_ptr_null(conn_of(source)->in);
-    ck_assert_ptr_null(conn_of(source)->out);
+    ck_assert(outbox_empty(&conn_of(source)->out));
     reactor_free(&rig->reactor, source);
   }
   for (uint32_t slot = 0; (slot = slab_next(&rig->slab, slot)) != SLAB_NONE; slot++) {

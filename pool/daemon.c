@@ -1,0 +1,293 @@
+/*
+ * daemon: see daemon.h.
+ *
+ * The main thread prepares the process (standard descriptors, descriptor limit, signals), loads the
+ * configuration, runs a server and then only listens to signals and to the server.  Everything that
+ * serves runs on other threads.
+ */
+#include "pool/daemon.h"
+
+#include "core/sys.h"
+#include "core/env.h"
+#include "core/config.h"
+#include "net/notify.h"
+#include "pool/cpu.h"
+#include "pool/plugin.h"
+#include "pool/signals.h"
+#include "pool/server.h"
+#include "pool/embed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define EXIT_SECOND_SIGNAL 1
+#define EXIT_USAGE 64
+#define EXIT_CONFIG 78
+
+/* What a run of the program knows besides the server. */
+struct daemon {
+  const char *const *environment;
+  struct config_facts facts;
+  struct config config;
+  struct log log;
+  struct notify notify;
+  int signals_fd;
+  const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
+  struct plugin plugin;
+  struct xchg_server server;
+};
+
+/* ---- the process ---- */
+
+/*
+ * A descriptor below 3 that is closed would be given to a socket, and printf would write to a
+ * client.
+ */
+static int reserve_standard(void) {
+  for (int fd = 0; fd < 3; fd++) {
+    if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd) {
+      return -1;
+    }
+  }
+  return 0;
+}
+
+/* Raise the limit of descriptors to what is allowed; return it. */
+static uint64_t raise_descriptors(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
+    return 0;
+  }
+  rlim_t soft = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : soft;
+}
+
+/* Sockets passed by a service manager to this very process (sd_listen_fds(3)). */
+static uint32_t passed_sockets(const char *const *environment) {
+  const char *pid_text = env_find(environment, "LISTEN_PID");
+  const char *fds_text = env_find(environment, "LISTEN_FDS");
+  uint64_t pid, fds;
+  if (pid_text == NULL || fds_text == NULL || env_parse_u64(pid_text, &pid) == -1 ||
+      env_parse_u64(fds_text, &fds) == -1 || pid != (uint64_t)getpid()) {
+    return 0;
+  }
+  return (uint32_t)min_u64(fds, UINT32_MAX);
+}
+
+static void find_facts(struct daemon *d) {
+  embed_find_facts(&d->facts);
+  d->facts.descriptors = raise_descriptors();
+  d->facts.sockets_passed = passed_sockets(d->environment);
+}
+
+/* ---- serving ---- */
+
+static void say_listening(struct daemon *d) {
+  for (uint32_t i = 0; i < d->server.listeners_count; i++) {
+    char text[sizeof(d->config.listen[0].path) + 16];
+    struct log_line line;
+    log_begin_always(&line, &d->log, "listening");
+    log_str(&line, "addr", addr_format_listen(&d->server.listeners[i].where, text, sizeof(text)));
+    log_end(&line);
+  }
+}
+
+static void stop(struct daemon *d) {
+  log_msg(&d->log, LOG_INFO, "stopping");
+  notify_send(&d->notify, "STOPPING=1");
+  server_drain(&d->server);
+}
+
+/* Deal with one signal. Return: true if the process must end at once. */
+static bool handle_signal(struct daemon *d, bool *stopping) {
+  switch (signals_next(d->signals_fd)) {
+    case SIGNALS_STOP:
+      if (*stopping) {
+        return true;
+      }
+      *stopping = true;
+      stop(d);
+      return false;
+    case SIGNALS_STATS:
+      server_report(&d->server, "stats", true);
+      return false;
+    case SIGNALS_CHILD:
+      server_child(&d->server);
+      return false;
+    case SIGNALS_NONE:
+      return false;
+  }
+  return false;
+}
+
+/* Wait for signals and for the server's end. Return: the exit code. */
+static int attend(struct daemon *d) {
+  bool stopping = false;
+  while (!server_finished(&d->server)) {
+    struct pollfd fds[] = {{.fd = d->signals_fd, .events = POLLIN},
+                           {.fd = server_done_fd(&d->server), .events = POLLIN}};
+    (void)sys_poll(fds, count_of(fds), -1); /* EINTR and the like: look again */
+    if (fds[0].revents != 0 && handle_signal(d, &stopping)) {
+      log_msg(&d->log, LOG_WARN, "second signal: ending at once");
+      _exit(EXIT_SECOND_SIGNAL);
+    }
+    uint64_t count;
+    if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
+      log_errno(&d->log, LOG_ERROR, "cannot read an eventfd", errno);
+    }
+    if (server_broken(&d->server) && !stopping) {
+      stopping = true;
+      stop(d);
+    }
+  }
+  return server_broken(&d->server) ? SERVER_OSERR : 0;
+}
+
+static int serve(struct daemon *d) {
+  const struct server_setup setup = {.config = &d->config,
+                                     .log = &d->log,
+                                     .handler = d->handler,
+                                     .passed = d->facts.sockets_passed};
+  int code = server_open(&d->server, &setup);
+  if (code == 0) {
+    code = server_start(&d->server);
+  }
+  if (code == 0) {
+    say_listening(d);
+    notify_send(&d->notify, "READY=1");
+    code = attend(d);
+    server_report(&d->server, "stopped", false);
+  }
+  server_close(&d->server);
+  return code;
+}
+
+static int run(struct daemon *d) {
+  d->signals_fd = signals_open(); /* before the first line: a log without a reader raises SIGPIPE */
+  log_init(&d->log, STDERR_FILENO, d->config.log_level, d->config.log_format);
+  config_warn(&d->config, d->environment, &d->facts, &d->log);
+  if (notify_open(&d->notify, env_find(d->environment, "NOTIFY_SOCKET")) == -1) {
+    log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);
+  }
+  int code = SERVER_OSERR;
+  if (d->signals_fd == -1) {
+    log_msg(&d->log, LOG_ERROR, "cannot wait for signals");
+  } else {
+    code = serve(d);
+    sys_close(d->signals_fd);
+  }
+  notify_close(&d->notify);
+  log_fini(&d->log);
+  return code;
+}
+
+/* ---- the command line ---- */
+
+static int usage(const struct daemon *d, const char *argument) {
+  fprintf(stderr, "%s: unknown argument '%s'; try '%s --help'\n", d->facts.program, argument,
+          d->facts.program);
+  return EXIT_USAGE;
+}
+
+/* Find the handler, if it is not a built-in exchange that answers. Return: 0, or an exit code. */
+static int choose_handler(struct daemon *d) {
+  char why[512];
+  if (d->config.handler != NULL) {
+    d->handler = plugin_open(&d->plugin, d->config.handler, why, sizeof(why));
+    if (d->handler == NULL) {
+      fprintf(stderr, "%s: XCHG_HANDLER='%s': %s\n", d->facts.program, d->config.handler, why);
+      return EXIT_CONFIG;
+    }
+  }
+  const char *fault =
+      d->handler == NULL ? NULL : server_handler_fault(d->handler, &d->config);
+  if (fault != NULL) {
+    fprintf(stderr, "%s: %s\n", d->facts.program, fault);
+    return EXIT_CONFIG;
+  }
+  return 0;
+}
+
+/* Load the configuration and do what ${flag} wants with it; NULL = serve. */
+static int configured(struct daemon *d, const char *flag) {
+  find_facts(d);
+  if (config_load(&d->config, d->environment, &d->facts, stderr) != 0) {
+    return EXIT_CONFIG;
+  }
+  int code = choose_handler(d);
+  if (code == 0 && flag == NULL) {
+    code = run(d);
+  } else if (code == 0 && strcmp(flag, "--explain") == 0) {
+    config_explain(&d->config, d->environment, &d->facts, stdout);
+  }
+  plugin_close(&d->plugin);
+  config_fini(&d->config);
+  return code;
+}
+
+static int command(struct daemon *d, int argc, char **argv) {
+  const char *flag = argc > 1 ? argv[1] : NULL;
+  if (argc > 2) {
+    return usage(d, argv[2]);
+  }
+  if (flag != NULL && strcmp(flag, "--help") == 0) {
+    config_help(stdout);
+    return 0;
+  }
+  if (flag != NULL && strcmp(flag, "--version") == 0) {
+    printf("%s " XCHG_VERSION "\n", d->facts.handler ? "libxchg" : d->facts.program);
+    return 0;
+  }
+  if (flag != NULL && strcmp(flag, "--check") != 0 && strcmp(flag, "--explain") != 0) {
+    return usage(d, flag);
+  }
+  return configured(d, flag);
+}
+
+/* The last part of how the program was called; xchgd is xchgd under any name. */
+static const char *program_name(int argc, char **argv, bool own) {
+  if (!own || argc < 1 || argv[0] == NULL || argv[0][0] == 0) {
+    return "xchgd";
+  }
+  const char *slash = strrchr(argv[0], '/');
+  return slash == NULL ? argv[0] : slash + 1;
+}
+
+static int start(const struct xchg_handler *handler, bool own, int argc, char **argv) {
+  if (reserve_standard() == -1) {
+    return SERVER_OSERR;
+  }
+  struct daemon *d = aligned_alloc(CACHE_LINE, sizeof(*d));
+  if (d == NULL) {
+    return SERVER_OSERR;
+  }
+  *d = (struct daemon){.environment = (const char *const *)environ,
+                       .handler = handler,
+                       .notify = {.fd = -1},
+                       .facts = {.handler = own, .program = program_name(argc, argv, own)}};
+  int code = command(d, argc, argv);
+  free(d);
+  return code;
+}
+
+int daemon_main(const struct xchg_handler *handler, int argc, char **argv) {
+  if (handler == NULL) {
+    cpu_name("xchgd");
+  }
+  return start(handler, handler != NULL, argc, argv);
+}
+
+int xchg_main(const struct xchg_handler *handler, int argc, char **argv) {
+  if (handler == NULL) {
+    fprintf(stderr, "%s: there is no handler\n", program_name(argc, argv, true));
+    return EXIT_CONFIG;
+  }
+  return daemon_main(handler, argc, argv);
+}

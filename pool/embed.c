@@ -1,0 +1,266 @@
+/*
+ * embed: see embed.h.
+ *
+ * An embedded server keeps what the daemon's main keeps: its configuration and its log.  The object
+ * that the program holds is the first member of one allocation.
+ */
+#include "pool/embed.h"
+
+#include "core/sys.h"
+#include "core/config_public.h"
+#include "pool/cpu.h"
+#include "pool/signals.h"
+#include "pool/remote.h"
+#include "pool/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+struct embedded {
+  struct xchg_server server; /* first */
+  struct config config;
+  struct log log;
+};
+
+static int failed(int error) {
+  errno = error;
+  return -1;
+}
+
+/* ---- configuration ------------------------------------------------------------------------- */
+
+static uint32_t read_somaxconn(void) {
+  char line[32];
+  uint32_t value = 0;
+  FILE *stream = fopen("/proc/sys/net/core/somaxconn", "re");
+  if (stream != NULL) {
+    if (fgets(line, sizeof(line), stream) != NULL) {
+      value = (uint32_t)strtoul(line, NULL, 10);
+    }
+    fclose(stream);
+  }
+  return value;
+}
+
+void embed_find_facts(struct config_facts *facts) {
+  facts->cpus = cpu_usable(&facts->cpus_from_cgroup);
+  facts->somaxconn = read_somaxconn();
+}
+
+/* The facts for a guest in somebody else's process: the limit is taken as it stands. */
+static void find_facts(struct config_facts *facts) {
+  struct rlimit limit;
+  *facts = (struct config_facts){.handler = true, .embedded = true, .program = "xchg"};
+  embed_find_facts(facts);
+  facts->descriptors = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
+}
+
+int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *environment,
+                         FILE *faults) {
+  static const char *const nothing[] = {NULL};
+  const char *const *from = environment == NULL ? nothing : (const char *const *)environment;
+  struct config_facts facts;
+  struct config loaded;
+  char *text = NULL;
+  size_t text_size;
+  if (config == NULL || size != sizeof(*config)) {
+    return failed(EINVAL);
+  }
+  FILE *out = faults == NULL ? open_memstream(&text, &text_size) : faults;
+  if (out == NULL) {
+    return failed(ENOMEM);
+  }
+  find_facts(&facts);
+  unsigned count = config_load(&loaded, from, &facts, out);
+  if (count == 0) {
+    config_export(&loaded, config, size, from);
+    config_fini(&loaded);
+  }
+  if (faults == NULL) {
+    fclose(out);
+    free(text);
+  }
+  return count == 0 ? 0 : failed(EINVAL);
+}
+
+/* ---- making a server ----------------------------------------------------------------------- */
+
+/* Say each line of ${text}, which is written to. */
+static void say_lines(struct log *log, char *text) {
+  char *rest = text;
+  for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+    if (*line != 0) {
+      log_msg(log, LOG_ERROR, line);
+    }
+  }
+}
+
+static int import(struct embedded *made, const struct xchg_config *config,
+                  const struct config_facts *facts) {
+  char *text = NULL;
+  size_t text_size;
+  FILE *out = open_memstream(&text, &text_size);
+  if (out == NULL) {
+    return failed(ENOMEM);
+  }
+  unsigned count = config_import(&made->config, config, facts, out);
+  fclose(out);
+  if (count > 0) {
+    say_lines(&made->log, text);
+  }
+  free(text);
+  return count == 0 ? 0 : failed(EINVAL);
+}
+
+static void start_log(struct log *log, const struct xchg_config *config) {
+  enum log_level level = (enum log_level)config->log_level;
+  enum log_format format = (enum log_format)config->log_format;
+  if (config->log != NULL) {
+    log_init_call(log, config->log, config->log_user, level, format);
+  } else {
+    log_init(log, STDERR_FILENO, level, format);
+  }
+}
+
+static int open_server(struct embedded *made, const struct xchg_handler *handler,
+                       const struct config_facts *facts) {
+  const char *fault = server_handler_fault(handler, &made->config);
+  if (fault != NULL) {
+    log_msg(&made->log, LOG_ERROR, fault);
+    return failed(EINVAL);
+  }
+  const struct server_setup setup = {
+      .config = &made->config, .log = &made->log, .handler = handler};
+  int error = server_open(&made->server, &setup) == 0 ? 0 : errno;
+  if (error != 0) {
+    server_close(&made->server);
+    return failed(error);
+  }
+  made->server.embedded = true;
+  config_warn(&made->config, NULL, facts, &made->log);
+  return 0;
+}
+
+struct xchg_server *xchg_server_create(const struct xchg_config *config,
+                                       const struct xchg_handler *handler) {
+  if (config == NULL || config->size != sizeof(*config)) {
+    errno = EINVAL;
+    return NULL;
+  }
+  struct embedded *made = aligned_alloc(CACHE_LINE, sizeof(*made));
+  if (made == NULL) {
+    return NULL;
+  }
+  struct config_facts facts;
+  find_facts(&facts);
+  start_log(&made->log, config);
+  int error = import(made, config, &facts) == 0 ? 0 : errno;
+  if (error == 0 && open_server(made, handler, &facts) == -1) {
+    error = errno;
+    config_fini(&made->config);
+  }
+  if (error != 0) {
+    log_fini(&made->log);
+    free(made);
+    errno = error;
+    return NULL;
+  }
+  return &made->server;
+}
+
+/* ---- its life ------------------------------------------------------------------------------ */
+
+int xchg_server_start(struct xchg_server *server) {
+  if (server == NULL) {
+    return failed(EINVAL);
+  }
+  if (!server->embedded || server->started) {
+    return failed(EALREADY);
+  }
+  server->started = true;
+  sigset_t before;
+  signals_shield(&before);
+  int code = server_start(server);
+  int error = errno;
+  signals_unshield(&before);
+  return code == 0 ? 0 : failed(error);
+}
+
+void xchg_server_drain(struct xchg_server *server) {
+  if (server != NULL) {
+    server_drain(server);
+  }
+}
+
+void xchg_server_stop(struct xchg_server *server) {
+  if (server != NULL) {
+    server_cut(server);
+  }
+}
+
+/* Wait until all threads have ended; a listener that breaks ends them. */
+static void await(struct xchg_server *server) {
+  while (!server_finished(server)) {
+    struct pollfd fds[] = {{.fd = server_done_fd(server), .events = POLLIN}};
+    uint64_t count;
+    (void)sys_poll(fds, 1, -1); /* EINTR and the like: look again */
+    if (fds[0].revents != 0 && read(fds[0].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
+      log_errno(server->log, LOG_ERROR, "cannot read an eventfd", errno);
+    }
+    if (server_broken(server)) {
+      server_drain(server);
+    }
+  }
+}
+
+int xchg_server_wait(struct xchg_server *server) {
+  if (server == NULL || !server->embedded || !server->accepting) {
+    return failed(EINVAL);
+  }
+  await(server);
+  return server_broken(server) ? failed(EIO) : 0;
+}
+
+void xchg_server_destroy(struct xchg_server *server) {
+  if (server == NULL || !server->embedded) {
+    return;
+  }
+  struct embedded *made = container_of(server, struct embedded, server);
+  if (server->accepting) {
+    server_cut(server);
+    await(server);
+  }
+  server_close(server);
+  config_fini(&made->config);
+  log_fini(&made->log);
+  free(made);
+}
+
+/* ---- what it knows ------------------------------------------------------------------------- */
+
+int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats) {
+  if (server == NULL || stats == NULL || stats->size != sizeof(*stats)) {
+    return failed(EINVAL);
+  }
+  remote_stats(server, stats);
+  return 0;
+}
+
+int xchg_server_address(const struct xchg_server *server, unsigned index, char *text, size_t size) {
+  char address[XCHG_ADDRESS_MAX];
+  if (server == NULL || text == NULL) {
+    return failed(EINVAL);
+  }
+  if (index >= server->listeners_count) {
+    return failed(ENOENT);
+  }
+  addr_format_listen(&server->listeners[index].where, address, sizeof(address));
+  if (strlen(address) >= size) {
+    return failed(ENOSPC);
+  }
+  memcpy(text, address, strlen(address) + 1);
+  return 0;
+}

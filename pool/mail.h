@@ -1,0 +1,62 @@
+/*
+ * mail: what letters from other threads say to a worker: call this, publish that.
+ *
+ *   call    names a connection by its id; made once, with NULL where that is gone
+ *   issue   one copy of a publication, with a letter for each worker; who sends it has a share, so
+ *           has every letter and every member that the kernel has not taken it for; freed with the
+ *           last one
+ *
+ * A worker deals with its mail in slices, so that a large group does not hold up its connections.
+ */
+#ifndef POOL_MAIL_H
+#define POOL_MAIL_H
+
+#include "net/conn_call.h"
+#include "pool/inbox.h"
+
+/* Calls and issues that may wait at a worker. */
+#define MAIL_MAX 65536
+
+struct call {
+  struct letter letter;
+  uint64_t id; /* 0 = nobody */
+  void (*call)(struct xchg_conn *conn, void *argument);
+  void *argument;
+  bool offloaded; /* the connection waits for it */
+};
+
+/** A call, from malloc; NULL (ENOMEM). Freed when it was made. */
+struct call *call_create(uint64_t id, void (*call)(struct xchg_conn *conn, void *argument),
+                         void *argument);
+
+struct issue;
+
+/** Copy ${size} bytes for ${group} and ${letters} workers; NULL (ENOMEM). */
+struct issue *issue_create(uint64_t group, const void *data, size_t size, uint32_t letters);
+
+/** The ${i}th letter, to be sent once; it takes its share with it. */
+struct letter *issue_letter(struct issue *issue, uint32_t i);
+
+/** Give up the sender's share. */
+void issue_release(struct issue *issue);
+
+/** Has ${inbox} as much mail as may wait? Thread: any. */
+bool mail_full(struct inbox *inbox);
+
+/** Send ${letter} of a call or an issue. Thread: any. */
+void mail_send(struct inbox *inbox, struct letter *letter);
+
+/**
+ * mail_deal(host, inbox, letter, budget):
+ * Deal with ${letter}, which came by ${inbox}: make the call, or lend the issue to members; each
+ * costs one of ${*budget}, which is more than 0.
+ * Return: true when it is done and gone; false when members are left and the budget is not.
+ * Thread: ${host}'s.
+ */
+bool mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
+               uint32_t *budget);
+
+/** Deal with ${letter} where no worker will: the call is made with NULL. */
+void mail_discard(struct letter *letter);
+
+#endif

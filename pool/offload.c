@@ -1,0 +1,192 @@
+/*
+ * offload: see offload.h.
+ *
+ *   push ---> first -> ... -> last ---> take ---> run(job, true)      a thread of the pool
+ *                        \ close ---------------> run(job, false)     whoever closes
+ *
+ * The mutex is held for a few loads and stores, with one exception: whoever pushes the first job
+ * starts all threads under it.  That costs some 10 us a thread and happens once, and it is what
+ * makes "none could be started" an error of the very push that would wait for ever otherwise.  Jobs
+ * run without it, so that they may push further ones and free themselves.
+ *
+ * Invariants, whenever the mutex is free:
+ *   queued == the length of the list <= OFFLOAD_QUEUE_MAX;  first == NULL iff queued == 0
+ *   queued > 0 implies threads_count > 0;  once closing, nothing is queued and no thread is started
+ */
+#include "pool/offload.h"
+
+#include "pool/cpu.h"
+#include "pool/signals.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void lock(struct offload *offload) {
+  int result = pthread_mutex_lock(&offload->mutex);
+  assert(result == 0);
+}
+
+static void unlock(struct offload *offload) {
+  int result = pthread_mutex_unlock(&offload->mutex);
+  assert(result == 0);
+}
+
+int offload_init(struct offload *offload, uint32_t threads_max) {
+  *offload = (struct offload){.threads_max = threads_max};
+  if (threads_max > 0) {
+    offload->threads = calloc(threads_max, sizeof(*offload->threads));
+    if (offload->threads == NULL) {
+      return -1;
+    }
+  }
+  int result = pthread_mutex_init(&offload->mutex, NULL);
+  assert(result == 0); /* of default attributes, as the next one: neither asks for anything */
+  result = pthread_cond_init(&offload->arrived, NULL);
+  assert(result == 0);
+  return 0;
+}
+
+/* ---- the threads --------------------------------------------------------------------------- */
+
+/*
+ * By its place in the table, which is complete when the mutex is free: who starts the threads holds
+ * it.
+ */
+static void name_thread(struct offload *offload) {
+  uint32_t index = 0;
+  lock(offload);
+  while (!pthread_equal(offload->threads[index], pthread_self())) {
+    index++;
+    assert(index < offload->threads_count);
+  }
+  unlock(offload);
+  char name[32];
+  snprintf(name, sizeof(name), "xchg-off-%u", index);
+  cpu_name(name);
+}
+
+/* The next job; waits for one. Return: NULL at the end. */
+static struct job *take(struct offload *offload) {
+  struct job *job = NULL;
+  lock(offload);
+  while (offload->first == NULL && !offload->closing) {
+    int result = pthread_cond_wait(&offload->arrived, &offload->mutex);
+    assert(result == 0);
+  }
+  if (!offload->closing) {
+    job = offload->first;
+    offload->first = job->next;
+    offload->queued--;
+  }
+  unlock(offload);
+  return job;
+}
+
+static void *thread_main(void *argument) {
+  struct offload *offload = argument;
+  name_thread(offload);
+  struct job *job;
+  while ((job = take(offload)) != NULL) {
+    job->run(job, true);
+  }
+  return NULL;
+}
+
+/*
+ * Start as many threads as the system gives; fewer than wanted do, and are not asked for again.
+ * Their signals are blocked: those of a program that embeds the library are none of our affair, and
+ * its mask is as it was when we return.
+ */
+static void start_threads(struct offload *offload) {
+  sigset_t before;
+  signals_shield(&before);
+  while (offload->threads_count < offload->threads_max &&
+         pthread_create(&offload->threads[offload->threads_count], NULL, thread_main, offload) ==
+             0) {
+    offload->threads_count++;
+  }
+  signals_unshield(&before);
+}
+
+/* ---- jobs ---------------------------------------------------------------------------------- */
+
+/* Queue ${job}, the mutex being held. Return: 0, or an errno. */
+static int enqueue(struct offload *offload, struct job *job) {
+  if (offload->closing) {
+    return ESHUTDOWN;
+  }
+  if (offload->threads_max == 0) {
+    return ENOTSUP;
+  }
+  if (offload->threads_count == 0) {
+    start_threads(offload);
+  }
+  if (offload->threads_count == 0 || offload->queued == OFFLOAD_QUEUE_MAX) {
+    return EAGAIN;
+  }
+  job->next = NULL;
+  if (offload->first == NULL) {
+    offload->first = job;
+  } else {
+    offload->last->next = job;
+  }
+  offload->last = job;
+  offload->queued++;
+  pthread_cond_signal(&offload->arrived);
+  return 0;
+}
+
+int offload_push(struct offload *offload, struct job *job) {
+  assert(job->run != NULL);
+  lock(offload);
+  int error = enqueue(offload, job);
+  unlock(offload);
+  if (error != 0) {
+    errno = error;
+    return -1;
+  }
+  return 0;
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
+
+/* Begin the end. Return: what was queued, or NULL, also if the end was begun before. */
+static struct job *begin_close(struct offload *offload, bool *repeated) {
+  lock(offload);
+  struct job *left = offload->first;
+  *repeated = offload->closing;
+  offload->closing = true;
+  offload->first = offload->last = NULL;
+  offload->queued = 0;
+  pthread_cond_broadcast(&offload->arrived);
+  unlock(offload);
+  return left;
+}
+
+void offload_close(struct offload *offload) {
+  bool repeated;
+  struct job *job = begin_close(offload, &repeated);
+  if (repeated) {
+    return;
+  }
+  /* Without the mutex: once closing, nobody else changes the threads. */
+  for (uint32_t i = 0; i < offload->threads_count; i++) {
+    int result = pthread_join(offload->threads[i], NULL);
+    assert(result == 0);
+  }
+  while (job != NULL) {
+    struct job *next = job->next; /* now: the job is its owner's afterwards */
+    job->run(job, false);
+    job = next;
+  }
+}
+
+void offload_fini(struct offload *offload) {
+  offload_close(offload);
+  pthread_cond_destroy(&offload->arrived);
+  pthread_mutex_destroy(&offload->mutex);
+  free(offload->threads);
+  offload->threads = NULL;
+}

@@ -1,0 +1,151 @@
+/* remote: see remote.h. */
+#include "pool/remote.h"
+
+#include "pool/mail.h"
+#include "pool/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int failed(int error) {
+  errno = error;
+  return -1;
+}
+
+/* ---- posts --------------------------------------------------------------------------------- */
+
+int xchg_post(struct xchg_server *server, uint64_t id,
+              void (*function)(struct xchg_conn *conn, void *argument), void *argument) {
+  if (server == NULL || function == NULL || id == 0) {
+    return failed(EINVAL);
+  }
+  if (server_inbox(server, 0) == NULL) {
+    return failed(ENOTSUP);
+  }
+  struct inbox *inbox = server_inbox(server, conn_id_worker(id));
+  if (inbox == NULL) {
+    return failed(EINVAL);
+  }
+  if (mail_full(inbox)) {
+    return failed(EAGAIN);
+  }
+  struct call *call = call_create(id, function, argument);
+  if (call == NULL) {
+    return failed(ENOMEM);
+  }
+  mail_send(inbox, &call->letter);
+  return 0;
+}
+
+/* ---- publications -------------------------------------------------------------------------- */
+
+/* Workers, or an error that speaks against sending something to all of them. */
+static int count_inboxes(struct xchg_server *server, uint32_t *count) {
+  struct inbox *inbox;
+  for (*count = 0; (inbox = server_inbox(server, *count)) != NULL; (*count)++) {
+    if (mail_full(inbox)) {
+      return failed(EAGAIN);
+    }
+  }
+  return *count == 0 ? failed(ENOTSUP) : 0;
+}
+
+int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size) {
+  uint32_t count;
+  if (server == NULL) {
+    return failed(EINVAL);
+  }
+  if (size > XCHG_MESSAGE_MAX) {
+    return failed(EMSGSIZE);
+  }
+  if (count_inboxes(server, &count) == -1) {
+    return -1;
+  }
+  struct issue *issue = issue_create(group, data, size, count);
+  if (issue == NULL) {
+    return failed(ENOMEM);
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    mail_send(server_inbox(server, i), issue_letter(issue, i));
+  }
+  issue_release(issue);
+  return 0;
+}
+
+/* ---- work that blocks ---------------------------------------------------------------------- */
+
+/* One work: a job for the pool, then a call for the worker that asked for it. */
+struct errand {
+  struct call call; /* first: who makes the call frees it */
+  struct job job;
+  void (*work)(void *argument);
+  struct inbox *home; /* borrows: the worker's */
+};
+
+static void run_errand(struct job *job, bool begun) {
+  struct errand *errand = container_of(job, struct errand, job);
+  if (begun) {
+    errand->work(errand->call.argument);
+  } else {
+    errand->call.id = 0; /* nobody waits for it any more */
+  }
+  mail_send(errand->home, &errand->call.letter);
+}
+
+int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
+                 void (*done)(struct xchg_conn *conn, void *argument), void *argument) {
+  if (!conn_takes(conn)) {
+    return -1;
+  }
+  struct xchg_server *server = conn->host->server;
+  struct inbox *home = server == NULL ? NULL : server_inbox(server, conn->host->index);
+  if (work == NULL || done == NULL) {
+    return failed(EINVAL);
+  }
+  if (home == NULL) {
+    return failed(ENOTSUP);
+  }
+  struct errand *errand = malloc(sizeof(*errand));
+  if (errand == NULL) {
+    return failed(ENOMEM);
+  }
+  *errand = (struct errand){.call = {.letter = {.kind = LETTER_CALL},
+                                     .id = xchg_id(conn),
+                                     .call = done,
+                                     .argument = argument,
+                                     .offloaded = true},
+                            .job = {.run = run_errand},
+                            .work = work,
+                            .home = home};
+  if (offload_push(&server->offload, &errand->job) == -1) {
+    int error = errno;
+    stats_add(&conn->host->stats->offloads_refused, error == EAGAIN);
+    free(errand);
+    return failed(error);
+  }
+  stats_add(&conn->host->stats->offloads, 1);
+  conn->offloads++; /* before it can come back: this thread is who takes it */
+  conn_touch(conn);
+  return 0;
+}
+
+/* ---- counters ------------------------------------------------------------------------------ */
+
+void remote_stats(struct xchg_server *server, struct xchg_stats *stats) {
+  struct stats sum;
+  server_sum(server, &sum);
+  stats->accepted = atom_load_relaxed_u64(&sum.accepted);
+  stats->open = sub_sat_u64(stats->accepted, stats_ended(&sum));
+  for (size_t i = 0; i < XCHG_REASONS; i++) {
+    stats->ended[i] = atom_load_relaxed_u64(&sum.ended[i]);
+  }
+  stats->messages = atom_load_relaxed_u64(&sum.messages);
+  stats->bytes_in = atom_load_relaxed_u64(&sum.bytes_in);
+  stats->bytes_out = atom_load_relaxed_u64(&sum.bytes_out);
+  stats->posts = atom_load_relaxed_u64(&sum.posts);
+  stats->published = atom_load_relaxed_u64(&sum.published);
+  stats->skipped = atom_load_relaxed_u64(&sum.skipped);
+  stats->offloads = atom_load_relaxed_u64(&sum.offloads);
+  stats->offloads_refused = atom_load_relaxed_u64(&sum.offloads_refused);
+  stats->blocked = atom_load_relaxed_u64(&sum.blocked);
+}

@@ -1,0 +1,52 @@
+/*
+ * watchdog: see watchdog.h.
+ *
+ *            another turn: QUIET
+ *              +-----+
+ *              v     |                the same, over the limit: BLOCKED
+ *   waits <-> [ in a turn ] -----------------------------------------> [ blocked ]
+ *     ^        ^                                                            |
+ *     |        +------------------- another turn: OVER ---------------------+
+ *     +----------------------------- it waits: OVER ------------------------+
+ *
+ * A turn is known by when it began: two turns never began in the same nanosecond, and a worker that
+ * goes from one into the next without waiting is not blocked.  That a turn must have been seen
+ * before has a reason: after a SIGSTOP, or when the looker itself had no CPU, every turn looks old
+ * at first sight.  Such a one gets SLACK_NS to end.
+ *
+ * Looked at when watchdog_next_ns says, no turn of limit + 2 * SLACK_NS escapes: it begins after a
+ * look that is followed by the next within limit + SLACK_NS; that one sees it, and sets the second
+ * to SLACK_NS behind its limit.
+ *
+ * now_ns and turn_ns are read by different threads, so a turn may begin later than now.
+ */
+#include "pool/watchdog.h"
+
+#include "core/base.h"
+
+/* How far behind a limit one looks: what a wait in whole milliseconds can tell from the limit. */
+#define SLACK_NS NS_PER_MS
+
+enum watchdog_says watchdog_look(struct watched *watched, uint64_t turn_ns, uint64_t now_ns,
+                                 uint64_t limit_ns, struct watched *before) {
+  *before = *watched;
+  if (turn_ns == 0 || turn_ns != before->turn_ns) {
+    *watched = (struct watched){.turn_ns = turn_ns, .seen_ns = now_ns};
+    return before->blocked ? WATCHDOG_OVER : WATCHDOG_QUIET;
+  }
+  watched->seen_ns = max_u64(before->seen_ns, now_ns);
+  if (before->blocked || sub_sat_u64(now_ns, turn_ns) <= limit_ns) {
+    return WATCHDOG_QUIET;
+  }
+  watched->blocked = true;
+  return WATCHDOG_BLOCKED;
+}
+
+uint64_t watchdog_next_ns(const struct watched *watched, uint64_t now_ns, uint64_t limit_ns) {
+  if (watched->turn_ns == 0 || watched->blocked) {
+    return add_sat_u64(now_ns,
+                       max_u64(limit_ns, SLACK_NS)); /* a limit below it is no reason to spin */
+  }
+  uint64_t behind_ns = add_sat_u64(watched->turn_ns, add_sat_u64(limit_ns, SLACK_NS));
+  return behind_ns > now_ns ? behind_ns : add_sat_u64(now_ns, SLACK_NS);
+}

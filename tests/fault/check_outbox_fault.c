@@ -1,0 +1,77 @@
+/*
+ * check_outbox_fault: an outbox where the kernel has no memory.  What cannot be lent stays the
+ * lender's, and bytes that need no loan go on.
+ */
+#include "tests/fault/fault.h"
+#include "tests/unit/rig.h"
+
+#include "net/outbox.h"
+
+static struct buf_pool bufs;
+static struct outbox_pool pool;
+static struct outbox outbox;
+static unsigned released;
+
+static void count_up(void *argument) { ++*(unsigned *)argument; }
+
+static const struct loan loan = {"ab", 2, count_up, &released};
+
+static void set_up(void) {
+  fault_reset();
+  ck_assert_int_eq(buf_pool_init(&bufs, 10, 1 << 20), 0);
+}
+
+static void tear_down(void) {
+  outbox_pool_fini(&pool);
+  ck_assert_uint_eq(bufs.bytes, 0);
+  buf_pool_fini(&bufs);
+  fault_reset();
+}
+
+START_TEST(test_pool_without_memory) {
+  fault_fail(FAULT_MAP, 1, ENOMEM, 1);
+  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), -1);
+  ck_assert_int_eq(errno, ENOMEM);
+  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), -1);
+  ck_assert(outbox_empty(&outbox));
+  ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), 0);
+  ck_assert_uint_eq(outbox_size(&outbox), 2);
+  outbox_release(&pool, &outbox);
+  outbox_pool_trim(&pool);
+  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0); /* later there is some */
+  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
+  outbox_release(&pool, &outbox);
+  ck_assert_uint_eq(released, 1);
+}
+END_TEST
+
+/* Neither the first loan nor bytes behind it find memory: nothing is queued and nobody is told. */
+START_TEST(test_loan_without_memory) {
+  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0);
+  fault_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
+  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), -1);
+  ck_assert(outbox_empty(&outbox));
+  ck_assert_uint_eq(released, 0);
+  fault_heal();
+  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
+  fault_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
+  ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), -1);
+  ck_assert_uint_eq(outbox_size(&outbox), 2);
+  ck_assert_uint_eq(released, 0);
+  fault_heal();
+  ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), 0);
+  outbox_consume(&pool, &outbox, 3);
+  ck_assert_uint_eq(released, 1);
+  ck_assert_uint_eq(outbox_size(&outbox), 1);
+  outbox_consume(&pool, &outbox, 1);
+  ck_assert(outbox_empty(&outbox));
+}
+END_TEST
+
+int main(void) {
+  const struct rig_test tests[] = {
+      {test_pool_without_memory, 1},
+      {test_loan_without_memory, 1},
+  };
+  return rig_run_fixture("outbox_fault", tests, count_of(tests), set_up, tear_down);
+}

@@ -1,0 +1,165 @@
+/*
+ * check_config_handler: what is configured where a handler decides the exchange: one from
+ * XCHG_HANDLER, the program's own, and that of a server within a program.
+ */
+#include "tests/unit/config_load.h"
+
+#include "core/config_table.h"
+
+#include <stdlib.h>
+
+static const struct config_facts own = {.cpus = 3,
+                                        .descriptors = UINT64_C(1) << 30,
+                                        .somaxconn = 65535,
+                                        .handler = true,
+                                        .program = "chat"};
+static const struct config_facts guest = {.cpus = 3,
+                                          .descriptors = UINT64_C(1) << 30,
+                                          .somaxconn = 65535,
+                                          .handler = true,
+                                          .embedded = true,
+                                          .program = "xchg"};
+
+/* The entries must make exactly one fault under these facts, and this is its line. */
+#define BAD_UNDER(facts, line, ...)                           \
+  do {                                                        \
+    struct config config_;                                    \
+    ck_assert_uint_eq(LOAD(&config_, facts, __VA_ARGS__), 1); \
+    ck_assert_str_eq(said, line "\n");                        \
+  } while (0)
+
+/* The five, right and wrong values of theirs: a handler refuses both in the same words. */
+static const struct {
+  const char *entry, *shown;
+} exchange_entries[] = {
+    {"XCHG_EXCHANGE=echo", "XCHG_EXCHANGE='echo'"},
+    {"XCHG_EXCHANGE=nonsense", "XCHG_EXCHANGE='nonsense'"},
+    {"XCHG_GREETING=none", "XCHG_GREETING='none'"},
+    {"XCHG_GREETING=a\\0b", "XCHG_GREETING='a\\x5c0b'"},
+    {"XCHG_FRAME=line", "XCHG_FRAME='line'"},
+    {"XCHG_FRAME=fixed:70000", "XCHG_FRAME='fixed:70000'"},
+    {"XCHG_REPLY=echo", "XCHG_REPLY='echo'"},
+    {"XCHG_REPLY=yes", "XCHG_REPLY='yes'"},
+    {"XCHG_MESSAGES=1", "XCHG_MESSAGES='1'"},
+    {"XCHG_MESSAGES=-1", "XCHG_MESSAGES='-1'"},
+};
+
+START_TEST(exchange_is_a_fault) {
+  struct config c;
+  char line[256];
+  const char *entry = exchange_entries[_i].entry, *shown = exchange_entries[_i].shown;
+  ck_assert_uint_eq(LOAD(&c, &plenty, entry, "XCHG_HANDLER=/x.so"), 1);
+  snprintf(line, sizeof line, "xchgd: %s: want it unset: the handler of XCHG_HANDLER decides it\n",
+           shown);
+  ck_assert_str_eq(said, line);
+  ck_assert_uint_eq(LOAD(&c, &own, entry), 1);
+  snprintf(line, sizeof line, "chat: %s: want it unset: the program's handler decides it\n", shown);
+  ck_assert_str_eq(said, line);
+  ck_assert_uint_eq(LOAD(&c, &guest, entry), 1);
+  snprintf(line, sizeof line, "xchg: %s: want it unset: the program's handler decides it\n", shown);
+  ck_assert_str_eq(said, line);
+}
+END_TEST
+
+/* All five at once are five lines, and nothing else is at fault. */
+START_TEST(all_five) {
+  struct config c;
+  const char *at = said;
+  ck_assert_uint_eq(LOAD(&c, &own, "XCHG_MESSAGES=1", "XCHG_REPLY=echo", "XCHG_FRAME=nul",
+                         "XCHG_GREETING=hi", "XCHG_EXCHANGE=line", "XCHG_DEFER_ACCEPT=5"),
+                    5);
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    char start[64];
+    if (!config_is_exchange((enum config_var)i))
+      continue;
+    snprintf(start, sizeof start, "chat: %s='", config_rows[i].name);
+    ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
+    at = strchr(at, '\n') + 1;
+  }
+  ck_assert_int_eq(*at, 0);
+}
+END_TEST
+
+/* No exchange is left behind, and what has nothing to do with it works as ever. */
+static void check_handled(const struct config *c) {
+  ck_assert(!c->has_greeting && c->greeting.bytes == NULL && c->reply == REPLY_NONE);
+  ck_assert(c->reply_text.bytes == NULL && c->frame.kind == XCHG_FRAME_RAW && c->messages == 0);
+  ck_assert(c->max_message_bytes == 10 && c->defer_accept_s == 3 && c->workers == 7);
+}
+
+START_TEST(what_is_left) {
+  struct config c;
+  GOOD(&c, "XCHG_HANDLER=./x.so", "XCHG_MAX_MESSAGE=10", "XCHG_DEFER_ACCEPT=3", "XCHG_WORKERS=7",
+       "XCHG_MODEL=fork", "XCHG_GREETING=");
+  check_handled(&c);
+  ck_assert_str_eq(c.handler, "./x.so");
+  ck_assert_int_eq(c.model, MODEL_FORK);
+  config_fini(&c);
+  ck_assert_uint_eq(LOAD(&c, &own, "XCHG_MAX_MESSAGE=10", "XCHG_DEFER_ACCEPT=3", "XCHG_WORKERS=7",
+                         "XCHG_MODEL=thread", "XCHG_HANDLER="),
+                    0);
+  check_handled(&c);
+  ck_assert(c.handler == NULL && c.model == MODEL_THREAD);
+  config_fini(&c);
+  ck_assert_uint_eq(
+      LOAD(&c, &guest, "XCHG_MAX_MESSAGE=10", "XCHG_DEFER_ACCEPT=3", "XCHG_WORKERS=7"), 0);
+  check_handled(&c);
+  ck_assert(c.handler == NULL && c.model == MODEL_POOL);
+  config_fini(&c);
+}
+END_TEST
+
+START_TEST(faults_of_programs) {
+  BAD_UNDER(&own, "chat: XCHG_HANDLER='/x.so': want it unset: the program brings its own handler",
+            "XCHG_HANDLER=/x.so");
+  BAD_UNDER(&own, "chat: XCHG_HANDLER='x': want it unset: the program brings its own handler",
+            "XCHG_HANDLER=x");
+  BAD_UNDER(&guest, "xchg: XCHG_HANDLER='/x.so': want it unset: the program brings its own handler",
+            "XCHG_HANDLER=/x.so");
+  BAD_UNDER(&guest,
+            "xchg: XCHG_MODEL='pool': want it unset: a server within a program is always a pool",
+            "XCHG_MODEL=pool");
+  BAD_UNDER(&guest,
+            "xchg: XCHG_MODEL='?': want it unset: a server within a program is always a pool",
+            "XCHG_MODEL=?");
+  BAD_UNDER(&plenty, "xchgd: XCHG_HANDLER='x.so': want a path that holds a /, at most 4095 bytes",
+            "XCHG_HANDLER=x.so");
+}
+END_TEST
+
+/* The other lines begin with the program as well, and send nobody to a --help that is not there. */
+START_TEST(program) {
+  BAD_UNDER(&own, "chat: XCHG_='1': unknown variable; chat --help lists all", "XCHG_=1");
+  BAD_UNDER(&guest, "xchg: XCHG_='1': unknown variable; docs/configuration.md lists all",
+            "XCHG_=1");
+  BAD_UNDER(&own, "chat: XCHG_PIN='?': want on or off", "XCHG_PIN=?");
+  struct config_facts poor = own;
+  poor.descriptors = 1;
+  BAD_UNDER(&poor,
+            "chat: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of 1 holds "
+            "no connection beside a reserve of 27; want a limit above that");
+  poor = guest;
+  poor.descriptors = 128;
+  BAD_UNDER(&poor,
+            "xchg: XCHG_MAX_CONNECTIONS='102': want an integer from 1 to 101, which is the "
+            "descriptor limit (RLIMIT_NOFILE, soft) of 128 less a reserve of 27",
+            "XCHG_MAX_CONNECTIONS=102");
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("config_handler");
+  TCase *tests = tcase_create("config_handler");
+  tcase_set_timeout(tests, 60);
+  tcase_add_loop_test(tests, exchange_is_a_fault, 0, count_of(exchange_entries));
+  tcase_add_test(tests, all_five);
+  tcase_add_test(tests, what_is_left);
+  tcase_add_test(tests, faults_of_programs);
+  tcase_add_test(tests, program);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

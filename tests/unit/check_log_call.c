@@ -1,0 +1,121 @@
+/*
+ * check_log_call: a log that hands its lines to a function, as a program's own log gets them.
+ */
+#include "core/log.h"
+
+#include "tests/unit/json_line.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What the function was given: the last line and its level, and how many there were. */
+struct taken {
+  char line[LOG_LINE_MAX + 1];
+  enum xchg_log_level level;
+  unsigned count;
+};
+
+static struct taken taken;
+static struct log logger;
+
+static void take_line(void *user, enum xchg_log_level level, const char *line) {
+  struct taken *to = user;
+  ck_assert_uint_lt(strlen(line), sizeof(to->line));
+  memcpy(to->line, line, strlen(line) + 1);
+  to->level = level;
+  to->count++;
+  errno = ERANGE; /* a function's affair, none of who logs */
+}
+
+static void start(enum log_level level, enum log_format format) {
+  taken = (struct taken){.count = 0};
+  log_init_call(&logger, take_line, &taken, level, format);
+}
+
+/* The line that was taken ends so. */
+static void expect_end(const char *end) {
+  const char *at = strstr(taken.line, " level=");
+  ck_assert_ptr_nonnull(at);
+  ck_assert_str_eq(at, end);
+}
+
+/* Lines within the level come once, with theirs; those beyond it do not; errno is left alone. */
+START_TEST(levels) {
+  enum log_level level = (enum log_level)_i;
+  struct log_line line;
+  start(level, LOG_LOGFMT);
+  for (int at = LOG_ERROR; at <= LOG_DEBUG; at++) {
+    unsigned before = taken.count;
+    errno = EDOM;
+    log_msg(&logger, (enum log_level)at, "x");
+    ck_assert_int_eq(errno, EDOM);
+    ck_assert_uint_eq(taken.count - before, at <= (int)level ? 1 : 0);
+    ck_assert(at > (int)level || (int)taken.level == at);
+  }
+  log_begin_always(&line, &logger, "stopped");
+  log_u64(&line, "n", 1);
+  log_end(&line);
+  ck_assert_int_eq(taken.level, LOG_INFO);
+  expect_end(" level=info msg=stopped n=1");
+}
+END_TEST
+
+/* Nothing was opened, so nothing ends with it: what is said afterwards is still heard. */
+START_TEST(after_fini) {
+  start(LOG_INFO, LOG_LOGFMT);
+  log_fini(&logger);
+  log_fini(&logger);
+  errno = EDOM;
+  log_errno(&logger, LOG_WARN, "still here", EADDRINUSE);
+  ck_assert_int_eq(errno, EDOM);
+  expect_end(" level=warn msg=\"still here\" error=\"Address already in use\"");
+}
+END_TEST
+
+START_TEST(json) {
+  struct log_line line;
+  char text[sizeof(taken.line) + 1];
+  start(LOG_INFO, LOG_JSON);
+  log_begin(&line, &logger, LOG_INFO, "m");
+  log_bytes(&line, "k", "a\n\0\"", 4);
+  log_end(&line);
+  ck_assert_ptr_null(strchr(taken.line, '\n'));
+  snprintf(text, sizeof(text), "%s\n", taken.line);
+  const char *end = json_line(text);
+  ck_assert(end != NULL && *end == '\0');
+}
+END_TEST
+
+/* The longest line leaves room for the end that a function wants. */
+START_TEST(long_lines) {
+  static char text[2 * LOG_LINE_MAX];
+  memset(text, 'x', sizeof(text) - 1);
+  start(LOG_INFO, LOG_JSON);
+  log_msg(&logger, LOG_ERROR, text);
+  ck_assert_uint_eq(strlen(taken.line), LOG_LINE_MAX - 1);
+  ck_assert_int_eq(taken.line[LOG_LINE_MAX - 2], '}');
+  start(LOG_INFO, LOG_LOGFMT);
+  log_msg(&logger, LOG_ERROR, text);
+  ck_assert_uint_eq(strlen(taken.line), LOG_LINE_MAX - 2);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&logger.dropped), 0);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("log_call");
+  TCase *cases = tcase_create("log_call");
+  tcase_set_timeout(cases, 60);
+  tcase_add_loop_test(cases, levels, LOG_ERROR, LOG_DEBUG + 1);
+  tcase_add_test(cases, after_fini);
+  tcase_add_test(cases, json);
+  tcase_add_test(cases, long_lines);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,384 @@
+/*
+ * check_outbox: what was queued and lent comes out in order, and each loan is given back once.
+ *
+ * Nearly all of it runs beside outbox_kit's model.  The seed of the random test is printed, and
+ * CHECK_SEED sets it.
+ */
+#include "tests/unit/outbox_kit.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/* The arrangement of most tests: bytes, a loan with bytes behind it, two loans, bytes. */
+static void fill(struct model *model) {
+  ck_assert_int_eq(append(model, "ab", 2), 0);
+  ck_assert_int_eq(lend(model, "cdef", 4), 0);
+  ck_assert_int_eq(append(model, "g", 1), 0);
+  ck_assert_int_eq(append(model, "hi", 2), 0);
+  ck_assert_int_eq(lend(model, "j", 1), 0);
+  ck_assert_int_eq(lend(model, "klm", 3), 0);
+  ck_assert_int_eq(append(model, "no", 2), 0);
+}
+
+#define FILLED "abcdefghijklmno"
+
+/* ---- tests ---- */
+
+START_TEST(empty) {
+  struct model model;
+  struct iovec part;
+  model_init(&model);
+  check(&model);
+  ck_assert_int_eq(append(&model, "x", 0), 0);
+  ck_assert(outbox_empty(&model.outbox));
+  ck_assert_int_eq(outbox_parts(&model.outbox, &part, 1), 0);
+  consume(&model, 0);
+  consume(&model, SIZE_MAX);
+  model_fini(&model);
+}
+END_TEST
+
+/* Loans are shown where they lie, and what is between them is one part however it was queued. */
+START_TEST(parts) {
+  static const char *const texts[] = {"ab", "cdef", "ghi", "j", "klm", "no"};
+  struct model model;
+  struct iovec found[PARTS_MAX];
+  model_init(&model);
+  fill(&model);
+  int count = outbox_parts(&model.outbox, found, PARTS_MAX);
+  ck_assert_int_eq(count, count_of(texts));
+  for (int i = 0; i < count; i++) {
+    ck_assert_uint_eq(found[i].iov_len, strlen(texts[i]));
+    ck_assert_mem_eq(found[i].iov_base, texts[i], found[i].iov_len);
+  }
+  ck_assert_ptr_eq(found[1].iov_base, model.outbox.last->next->loan.data);
+  for (int max = 0; max <= count + 1; max++) {
+    check_parts(&model.outbox, found, count, max);
+  }
+  model_fini(&model);
+  char lent[3] = "pqr";
+  struct outbox outbox = {.bytes = NULL};
+  ck_assert_int_eq(outbox_lend(&pool, &outbox, &(struct loan){.data = lent, .size = 3}), 0);
+  ck_assert_int_eq(outbox_parts(&outbox, found, PARTS_MAX), 1);
+  ck_assert_ptr_eq(found[0].iov_base, lent);
+  outbox_consume(&pool, &outbox, 2);
+  ck_assert_int_eq(outbox_parts(&outbox, found, PARTS_MAX), 1);
+  ck_assert_ptr_eq(found[0].iov_base, lent + 2);
+  ck_assert_uint_eq(found[0].iov_len, 1);
+  outbox_consume(&pool, &outbox, 1); /* nobody needs to know */
+  ck_assert(outbox_empty(&outbox));
+}
+END_TEST
+
+/* Every first step, then every other: each place where two parts meet, hit and missed. */
+START_TEST(consume_every_size) {
+  size_t all = strlen(FILLED);
+  for (size_t first = 0; first <= all + 1; first++) {
+    for (size_t step = 1; step <= all + 1; step++) {
+      struct model model;
+      model_init(&model);
+      fill(&model);
+      ck_assert_mem_eq(model.stream, FILLED, all);
+      consume(&model, first);
+      while (model.out < model.in) {
+        consume(&model, step);
+      }
+      ck_assert_uint_eq(model.released, 3);
+      model_fini(&model);
+    }
+  }
+}
+END_TEST
+
+/* A loan is released with its last byte, not before and not later. */
+START_TEST(released_with_the_last_byte) {
+  struct model model;
+  model_init(&model);
+  fill(&model);
+  for (size_t out = 1; out <= strlen(FILLED); out++) {
+    consume(&model, 1);
+    ck_assert_uint_eq(model.released, (out >= 6) + (out >= 10) + (out >= 13));
+  }
+  model_fini(&model);
+}
+END_TEST
+
+/* What is queued once all loans are over goes where bytes go, and so does what was behind them. */
+START_TEST(goes_on_after_loans) {
+  struct model model;
+  model_init(&model);
+  fill(&model);
+  consume(&model, 14);
+  ck_assert_ptr_null(model.outbox.last);
+  ck_assert_int_eq(append(&model, "pq", 2), 0);
+  ck_assert_uint_eq(buf_size(model.outbox.bytes), 3);
+  ck_assert_int_eq(lend(&model, "r", 1), 0);
+  consume(&model, 3);
+  ck_assert_ptr_null(model.outbox.bytes);
+  ck_assert_uint_eq(model.released, 3);
+  ck_assert_int_eq(append(&model, "s", 1), 0); /* behind the loan, though no bytes are before it */
+  ck_assert_ptr_null(model.outbox.bytes);
+  consume(&model, 2);
+  model_fini(&model);
+}
+END_TEST
+
+/* At whatever place: everything goes, loans begun among it. */
+START_TEST(release_everything) {
+  for (size_t out = 0; out <= strlen(FILLED); out++) {
+    struct model model;
+    model_init(&model);
+    fill(&model);
+    consume(&model, out);
+    drop(&model);
+    ck_assert_uint_eq(model.released, 3);
+    ck_assert_uint_eq(pool.cargos.used, 0);
+    ck_assert_uint_eq(bufs.bytes, 0);
+    fill(&model); /* and it is as good as new */
+    drop(&model);
+    drop(&model);
+    ck_assert_uint_eq(model.released, 6);
+    model_fini(&model);
+  }
+}
+END_TEST
+
+static void count_up(void *argument) { ++*(unsigned *)argument; }
+
+START_TEST(loans_of_nothing) {
+  unsigned released = 0;
+  struct model model;
+  const struct loan nothing = {NULL, 0, count_up, &released}, nobody = {.data = NULL};
+  model_init(&model);
+  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &nothing), 0);
+  ck_assert_uint_eq(released, 1);
+  ck_assert(outbox_empty(&model.outbox));
+  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &nobody), 0);
+  fill(&model);
+  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &nothing), 0);
+  ck_assert_uint_eq(released, 2);
+  check(&model);
+  model_fini(&model);
+  ck_assert_uint_eq(released, 2);
+}
+END_TEST
+
+/* ---- without memory ---- */
+
+/* Nothing queued, nothing released, and there is room again with the first loan that is over. */
+START_TEST(as_many_loans_as_may_be) {
+  struct model model, other;
+  model_init(&model);
+  model_init(&other);
+  ck_assert_int_eq(lend(&other, "x", 1), 0);
+  while (pool.cargos.used < CARGOS_MAX) {
+    ck_assert_int_eq(lend(&model, "abc", 3), 0);
+  }
+  ck_assert_int_eq(lend(&model, "abc", 3), -1);
+  ck_assert_int_eq(lend(&other, "abc", 3), -1);
+  ck_assert_uint_eq(model.released, 0);
+  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &(struct loan){.data = ""}), 0);
+  ck_assert_int_eq(append(&model, "def", 3), 0);
+  consume(&model, 2);
+  ck_assert_int_eq(lend(&other, "abc", 3), -1);
+  consume(&model, 1);
+  ck_assert_int_eq(lend(&other, "abc", 3), 0);
+  ck_assert_int_eq(lend(&other, "abc", 3), -1);
+  model_fini(&model);
+  model_fini(&other);
+}
+END_TEST
+
+START_TEST(no_room_for_loans) {
+  struct outbox_pool none = {.bufs = &bufs};
+  struct outbox outbox = {.bytes = NULL};
+  unsigned released = 0;
+  struct loan loan = {"ab", 2, count_up, &released};
+  ck_assert_int_eq(outbox_lend(&none, &outbox, &loan), -1);
+  ck_assert_uint_eq(released, 0);
+  ck_assert(outbox_empty(&outbox));
+  ck_assert_int_eq(outbox_append(&none, &outbox, "ab", 2), 0);
+  ck_assert_int_eq(outbox_lend(&none, &outbox, &loan), -1);
+  ck_assert_uint_eq(outbox_size(&outbox), 2);
+  loan.size = 0;
+  ck_assert_int_eq(outbox_lend(&none, &outbox, &loan), 0);
+  ck_assert_uint_eq(released, 1);
+  outbox_consume(&none, &outbox, 1);
+  outbox_release(&none, &outbox);
+  ck_assert(outbox_empty(&outbox));
+  outbox_pool_trim(&none);
+  outbox_pool_fini(&none);
+}
+END_TEST
+
+/* The bufs' ceiling: neither before nor behind a loan is anything changed; lending needs no buf. */
+START_TEST(no_room_for_bytes) {
+  static const uint8_t many[1000];
+  struct model model;
+  model_init(&model);
+  bufs.bytes_max = 0;
+  ck_assert_int_eq(append(&model, "ab", 2), -1);
+  ck_assert_int_eq(lend(&model, "cd", 2), 0);
+  ck_assert_int_eq(append(&model, "ef", 2), -1);
+  ck_assert_uint_eq(model.released, 0);
+  bufs.bytes_max = BUF_BLOCK_MIN;
+  ck_assert_int_eq(append(&model, "ef", 2), 0);
+  ck_assert_int_eq(append(&model, many, sizeof(many)), -1);
+  ck_assert_int_eq(lend(&model, "gh", 2), 0);
+  ck_assert_int_eq(append(&model, "ij", 2), -1);
+  consume(&model, 4);
+  ck_assert_uint_eq(model.released, 1);
+  ck_assert_int_eq(append(&model, "ij", 2), 0);
+  model_fini(&model);
+  bufs.bytes_max = CEILING;
+}
+END_TEST
+
+START_TEST(trim_gives_back) {
+  struct outbox_pool large;
+  struct outbox outbox = {.bytes = NULL};
+  unsigned released = 0;
+  const struct loan loan = {"x", 1, count_up, &released};
+  ck_assert_int_eq(outbox_pool_init(&large, &bufs, 5000), 0);
+  for (unsigned i = 0; i < 5000; i++) {
+    ck_assert_int_eq(outbox_lend(&large, &outbox, &loan), 0);
+  }
+  ck_assert_uint_eq(outbox_size(&outbox), 5000);
+  outbox_pool_trim(&large);
+  ck_assert_uint_gt(large.cargos.end, 1);
+  outbox_consume(&large, &outbox, 5000);
+  ck_assert_uint_eq(released, 5000);
+  ck_assert_uint_eq(large.cargos.empty, large.cargos.end);
+  outbox_pool_trim(&large);
+  ck_assert_uint_eq(large.cargos.end, 0);
+  ck_assert_int_eq(outbox_lend(&large, &outbox, &loan), 0);
+  outbox_release(&large, &outbox);
+  outbox_pool_fini(&large);
+}
+END_TEST
+
+/* ---- a release that uses the pool ---- */
+
+static struct outbox elsewhere;
+
+static void lend_elsewhere(void *argument) {
+  ck_assert_int_eq(outbox_lend(&pool, &elsewhere, argument), 0);
+}
+
+/* The place of the loan that is over is free already, the last one that there was. */
+START_TEST(release_lends_elsewhere) {
+  unsigned released = 0;
+  struct outbox outbox = {.bytes = NULL};
+  struct loan again = {"b", 1, count_up, &released};
+  const struct loan loan = {"a", 1, lend_elsewhere, &again};
+  for (int i = 0; i < CARGOS_MAX; i++) {
+    ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
+  }
+  outbox_consume(&pool, &outbox, CARGOS_MAX / 2);
+  ck_assert_uint_eq(outbox_size(&elsewhere), CARGOS_MAX / 2);
+  check_books(&outbox);
+  outbox_release(&pool, &outbox);
+  check_books(&elsewhere);
+  ck_assert_uint_eq(outbox_size(&elsewhere), CARGOS_MAX);
+  ck_assert_uint_eq(released, 0);
+  outbox_release(&pool, &elsewhere);
+  ck_assert_uint_eq(released, CARGOS_MAX);
+}
+END_TEST
+
+/* ---- everything at random ---- */
+
+#define MODELS 3
+#define MODEL_STEPS 12000
+
+static uint64_t random_next(uint64_t *state) {
+  *state ^= *state << 13;
+  *state ^= *state >> 7;
+  *state ^= *state << 17;
+  return *state;
+}
+
+static uint64_t random_seed(void) {
+  const char *text = getenv("CHECK_SEED");
+  uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
+  printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
+  fflush(stdout);
+  return seed | 1;
+}
+
+/* To the end of the first part, or one byte beside it, or anywhere. */
+static size_t some_size(const struct model *model, uint64_t random) {
+  struct iovec part = {.iov_len = 0};
+  outbox_parts(&model->outbox, &part, 1);
+  if ((random & 3) == 0) {
+    return random >> 8 & 0x3ff;
+  }
+  return part.iov_len + (random & 3) - 2; /* from 0: SIZE_MAX, which is everything */
+}
+
+START_TEST(random_against_model) {
+  static uint8_t bytes[4096];
+  struct model models[MODELS];
+  uint64_t state = random_seed();
+  unsigned refused_bytes = 0, refused_loans = 0;
+  for (size_t i = 0; i < sizeof(bytes); i++) {
+    bytes[i] = (uint8_t)random_next(&state);
+  }
+  for (size_t i = 0; i < MODELS; i++) {
+    model_init(&models[i]);
+  }
+  for (int step = 0; step < MODEL_STEPS; step++) {
+    uint64_t random = random_next(&state);
+    struct model *model = &models[random % MODELS];
+    size_t size = (random >> 16 & 0x7ff) >> (random >> 32 & 7);
+    const uint8_t *data = bytes + (random >> 40 & 0x7ff);
+    unsigned what = random >> 52 & 15;
+    bufs.bytes_max = (random >> 60) == 0 ? bufs.bytes : CEILING;
+    if (model->in + size > STREAM_BYTES || (what == 15 && (random >> 56 & 15) == 0)) {
+      drop(model);
+      model->in = model->out = 0;
+    } else if (what < 5) {
+      refused_bytes += append(model, data, size) == -1;
+    } else if (what < 10) {
+      bool full = size > 0 && pool.cargos.used == CARGOS_MAX;
+      bool lent = size == 0 || lend(model, data, size) == 0;
+      holds(lent == !full, "a loan is refused where there is no room, and only there");
+      refused_loans += full;
+    } else {
+      consume(model, some_size(model, random_next(&state)));
+    }
+  }
+  for (size_t i = 0; i < MODELS; i++) {
+    model_fini(&models[i]);
+  }
+  ck_assert_uint_gt(refused_bytes, 0);
+  ck_assert_uint_gt(refused_loans, 0);
+  bufs.bytes_max = CEILING;
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("outbox");
+  TCase *cases = tcase_create("outbox");
+  tcase_set_timeout(cases, 120);
+  tcase_add_checked_fixture(cases, setup, teardown);
+  tcase_add_test(cases, empty);
+  tcase_add_test(cases, parts);
+  tcase_add_test(cases, consume_every_size);
+  tcase_add_test(cases, released_with_the_last_byte);
+  tcase_add_test(cases, goes_on_after_loans);
+  tcase_add_test(cases, release_everything);
+  tcase_add_test(cases, loans_of_nothing);
+  tcase_add_test(cases, as_many_loans_as_may_be);
+  tcase_add_test(cases, no_room_for_loans);
+  tcase_add_test(cases, no_room_for_bytes);
+  tcase_add_test(cases, trim_gives_back);
+  tcase_add_test(cases, release_lends_elsewhere);
+  tcase_add_test(cases, random_against_model);
+  suite_add_tcase(suite, cases);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_ENV);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}

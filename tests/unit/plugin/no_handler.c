@@ -1,0 +1,8 @@
+/*
+ * no_handler: an entry that has nothing to give.
+ */
+#include "core/xchg.h"
+
+const struct xchg_handler *xchg_plugin_0(void);
+
+const struct xchg_handler *xchg_plugin_0(void) { return NULL; }
