@@ -7,6 +7,11 @@
 VARIANT ?= release
 JEMALLOC ?= 1
 PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 CFLAGS ?= -O2 -g
 ifeq ($(origin CC),default)
 CC = gcc
@@ -63,11 +68,14 @@ endif
 MAIN = pool/xchgd.c
 SOURCES := $(sort $(filter-out $(MAIN),$(wildcard core/*.c net/*.c pool/*.c)))
 OBJECTS = $(SOURCES:%.c=$(B)/obj/%.o)
+# The histogram is the harness's alone, and wants libm.
+LIB_SOURCES = $(filter-out core/hist.c,$(SOURCES))
 
-all: $(B)/xchgd ## build build/xchgd (CC=clang, JEMALLOC=0, CFLAGS=..., V=1 shows the commands)
+all: $(B)/xchgd library ## build programs and library (CC=clang, JEMALLOC=0, CFLAGS=..., V=1 shows the commands)
 
-$(B)/xchgd: $(B)/obj/$(MAIN:.c=.o) $(B)/internal.a $(B)/.flags-link
-	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS_XCHGD)
+# All of the library's objects, not the archive: a plug-in finds every xchg_* in the program, needed there or not.
+$(B)/xchgd: $(B)/obj/$(MAIN:.c=.o) $(LIB_SOURCES:%.c=$(B)/obj/%.o) $(B)/.flags-link $(B)/.flags-sources
+	$(call say,LINK)$(CC) $(XLDFLAGS) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl
 
 $(B)/internal.a: $(OBJECTS) $(B)/.flags-sources
 	$(call say,AR  )rm -f $@ && ar rcs $@ $(OBJECTS)
@@ -75,6 +83,38 @@ $(B)/internal.a: $(OBJECTS) $(B)/.flags-sources
 $(B)/obj/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(XCFLAGS) -MMD -MP -c -o $@ $<
+
+# ---- the library -----------------------------------------------------------------------------------
+#
+# Objects of their own, as a shared object wants them.  Both forms export xchg_* and nothing else: the shared one by its
+# version script, the archive as one object, whose other names are local to it.  What the library has for each thread is
+# little enough for the room that the loader keeps, so that it is reached without a call.
+
+VERSION := $(shell sed -n 's/^\#define XCHG_VERSION "\(.*\)"/\1/p' core/xchg.h)
+SONAME = libxchg.so.0
+SHARED = libxchg.so.$(VERSION)
+LIB_OBJECTS = $(LIB_SOURCES:%.c=$(B)/lib/%.o)
+LIB_CFLAGS = $(filter-out -fPIE,$(XCFLAGS)) -fPIC -fvisibility=default -fno-semantic-interposition \
+             -ftls-model=initial-exec
+LIB_LDFLAGS = $(filter-out -pie,$(XLDFLAGS)) -shared \
+              -Wl,-soname,$(SONAME),--version-script=core/xchg.map,-Bsymbolic-functions,-z,defs
+OBJCOPY ?= objcopy
+
+library: $(B)/libxchg.a $(B)/libxchg.so
+
+$(B)/libxchg.a: $(LIB_OBJECTS) $(B)/.flags-lib $(B)/.flags-sources
+	$(call say,AR  )$(CC) -r -nostdlib -o $(B)/lib/xchg.o $(LIB_OBJECTS) && \
+	  $(OBJCOPY) --wildcard --keep-global-symbol='xchg_*' $(B)/lib/xchg.o && rm -f $@ && ar rcs $@ $(B)/lib/xchg.o
+
+$(B)/$(SHARED): $(LIB_OBJECTS) core/xchg.map $(B)/.flags-lib $(B)/.flags-sources
+	$(call say,LINK)$(CC) $(LIB_LDFLAGS) -o $@ $(LIB_OBJECTS) -ldl
+
+$(B)/libxchg.so: $(B)/$(SHARED)
+	@ln -sf $(SHARED) $(B)/$(SONAME) && ln -sf $(SONAME) $@
+
+$(B)/lib/%.o: %.c $(B)/.flags-lib | need-build
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) $(LIB_CFLAGS) -MMD -MP -c -o $@ $<
 
 # A file that holds what its users were made with, and is newer than they are once that changes.
 define remember
@@ -84,32 +124,57 @@ $(B)/.flags: FORCE
 	$(call remember,$(CC) $(XCFLAGS))
 $(B)/.flags-link: FORCE
 	$(call remember,$(CC) $(XLDFLAGS) $(LIBS_XCHGD))
+$(B)/.flags-lib: FORCE
+	$(call remember,$(CC) $(LIB_CFLAGS) $(LIB_LDFLAGS))
 $(B)/.flags-sources: FORCE
 	$(call remember,$(SOURCES))
 FORCE:
 
--include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/seam/*/*.d $(B)/seam/*/*/*.d)
+-include $(wildcard $(B)/lib/*/*.d $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/seam/*/*.d $(B)/seam/*/*/*.d)
 
 # ---- what must be installed: each target asks for what it needs, nothing happens where it is there -----
 
 COMPILER = $(notdir $(firstword $(CC)))
 need-build:
-	@.ci/packages $(patsubst cc,gcc,$(COMPILER)) libc6-dev $(if $(LIBS_XCHGD),libjemalloc-dev)
+	@.ci/packages $(patsubst cc,gcc,$(COMPILER)) libc6-dev binutils $(if $(LIBS_XCHGD),libjemalloc-dev)
 
 # ---- to use it -----------------------------------------------------------------------------------
 
 run: $(B)/xchgd ## build, then serve on port 7000 (XCHG_... variables pass through)
 	@exec $(B)/xchgd
 
-install: all ## install program and man page under $(DESTDIR)$(PREFIX)
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/man/man1' '$(DESTDIR)$(PREFIX)/share/man/man8'
-	install -m 755 $(B)/xchgd $(B)/xchg-bench '$(DESTDIR)$(PREFIX)/bin'
-	install -m 644 docs/man/xchg-bench.1 '$(DESTDIR)$(PREFIX)/share/man/man1/xchg-bench.1'
-	install -m 644 docs/man/xchgd.8 '$(DESTDIR)$(PREFIX)/share/man/man8/xchgd.8'
+# name -> its path under DESTDIR.
+at = '$(DESTDIR)$(strip $(1))'
+# The paths in xchg.pc follow its prefix where they lie below it, so that a tree can be moved.
+under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+PAGES = $(notdir $(wildcard docs/man/*.[138]))
+INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
+            $(addprefix $(LIBDIR)/,libxchg.a $(SHARED) $(SONAME) libxchg.so pkgconfig/xchg.pc) \
+            $(foreach page,$(PAGES),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \
+            $(COMPLETIONDIR)/xchgd $(COMPLETIONDIR)/xchg-bench
+
+install: all ## install programs, library, man pages and completion under $(DESTDIR)$(PREFIX)
+	install -d $(call at,$(BINDIR)) $(call at,$(INCLUDEDIR)) $(call at,$(LIBDIR)/pkgconfig) $(call at,$(COMPLETIONDIR))
+	install -m 755 $(B)/xchgd $(B)/xchg-bench $(call at,$(BINDIR))
+	install -m 644 core/xchg.h $(call at,$(INCLUDEDIR))
+	install -m 644 $(B)/libxchg.a $(B)/$(SHARED) $(call at,$(LIBDIR))
+	ln -sf $(SHARED) $(call at,$(LIBDIR)/$(SONAME))
+	ln -sf $(SONAME) $(call at,$(LIBDIR)/libxchg.so)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(call under_prefix,$(LIBDIR))|' -e 's|@VERSION@|$(VERSION)|' \
+	  -e 's|@INCLUDEDIR@|$(call under_prefix,$(INCLUDEDIR))|' core/xchg.pc.in >$(B)/xchg.pc
+	install -m 644 $(B)/xchg.pc $(call at,$(LIBDIR)/pkgconfig)
+	for page in $(PAGES); do \
+	  install -D -m 644 docs/man/$$page $(call at,$(MANDIR))/man$${page##*.}/$$page || exit 1; \
+	done
+	install -m 644 docs/completion/xchgd docs/completion/xchg-bench $(call at,$(COMPLETIONDIR))
+	$(refresh)
 
 uninstall: ## remove what install has put there
-	rm -f '$(DESTDIR)$(PREFIX)/bin/xchgd' '$(DESTDIR)$(PREFIX)/share/man/man8/xchgd.8'
-	rm -f '$(DESTDIR)$(PREFIX)/bin/xchg-bench' '$(DESTDIR)$(PREFIX)/share/man/man1/xchg-bench.1'
+	rm -f $(foreach file,$(INSTALLED),$(call at,$(file)))
+	$(refresh)
+
+# The loader finds libraries outside of /usr/lib by its cache alone; a packager's DESTDIR has none.
+refresh = @[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || PATH="$$PATH:/sbin:/usr/sbin" ldconfig
 
 clean: ## remove build/
 	rm -rf build
@@ -119,4 +184,4 @@ help: ## this list
 
 include docs/docs.mk tests/tests.mk benchmarks/bench.mk
 
-.PHONY: all need-build run install uninstall clean help FORCE
+.PHONY: all library need-build run install uninstall clean help FORCE

@@ -9,9 +9,9 @@
 #ifndef CORE_STATS_H
 #define CORE_STATS_H
 
+#include "core/xchg.h"
 #include "core/base.h"
 #include "core/atom.h"
-#include "core/xchg.h"
 
 struct stats {
   atom_u64 accepted;            /* descriptors that accept returned */
@@ -22,12 +22,12 @@ struct stats {
   atom_u64 wakes;               /* sleeping threads woken by a hand-off */
   atom_u64 stale;               /* events for connections that had ended in the same batch */
   atom_u64 accept_errors;       /* accept calls that failed for one connection: ECONNABORTED, ... */
-  atom_u64 posts;            /* calls that other threads asked for and were made */
-  atom_u64 published;        /* messages queued to members of groups */
-  atom_u64 skipped;          /* ... and not, since the member was slow */
-  atom_u64 offloads;         /* works that were queued */
-  atom_u64 offloads_refused; /* ... and refused, the queue being full */
-  atom_u64 blocked;          /* times that a handler held its worker for too long */
+  atom_u64 posts;               /* calls that other threads asked for and were made */
+  atom_u64 published;           /* messages queued to members of groups */
+  atom_u64 skipped;             /* ... and not, since the member was slow */
+  atom_u64 offloads;            /* works that were queued */
+  atom_u64 offloads_refused;    /* ... and refused, the queue being full */
+  atom_u64 blocked;             /* times that a handler held its worker for too long */
   atom_u64 accept_pauses;       /* times that accepting paused for want of descriptors or memory */
 } CACHE_ALIGNED;
 

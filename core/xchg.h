@@ -160,9 +160,9 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
  * Queue ${size} bytes without copying them.
  * Own: ${data} is lent, and must not change, until ${release}(${argument}) is called, which may be
  * NULL: once, on the connection's worker, when the kernel has taken all of it or the connection has
- * ended (then after on_close).  On -1 nothing was lent and ${release} is not called.  ${release} makes no call that takes
- * a connection: on_drain is the place to go on.
- * Errors: as xchg_send.
+ * ended (then after on_close).  On -1 nothing was lent and ${release} is not called.  ${release}
+ * makes no call that takes a connection: on_drain is the place to go on.
+ * Errors: as xchg_send; EINVAL over XCHG_MESSAGE_MAX.
  */
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
                   void (*release)(void *argument), void *argument);
@@ -417,15 +417,17 @@ int xchg_main(const struct xchg_handler *handler, int argc, char **argv);
 /** "finished", "peer", ... : the counter's word; constant. NULL for what is no reason. */
 const char *xchg_reason_name(enum xchg_reason reason);
 
-/* ---- plug-ins ---------------------------------------------------------------------------------- */
+/*
+ * ---- plug-ins ----------------------------------------------------------------------------------
+ */
 
 /*
  * A handler in a shared object, for XCHG_HANDLER=/path/handler.so: XCHG_PLUGIN(handler) at file
  * level names it.  The object links nothing: xchgd exports the calls above.  The entry's name
  * carries the interface's version, so that another one is told apart by name.
  */
-#define XCHG_PLUGIN(handler)                                               \
-  XCHG_ENTRY const struct xchg_handler *xchg_plugin_0(void);               \
+#define XCHG_PLUGIN(handler)                                 \
+  XCHG_ENTRY const struct xchg_handler *xchg_plugin_0(void); \
   const struct xchg_handler *xchg_plugin_0(void) { return &(handler); }
 #ifdef __cplusplus
 #define XCHG_ENTRY extern "C" __attribute__((visibility("default")))

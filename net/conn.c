@@ -221,7 +221,9 @@ int conn_host_init(struct conn_host *host, const struct config *config,
   host->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
   host->outs.bufs = &host->bufs;
   uint64_t each = 4 * (host->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
-  return buf_pool_init(&host->bufs, 4 * conns_max, each * conns_max);
+  /* in, out and what is queued behind loans; books of what is never used cost nothing */
+  uint64_t bufs_max = min_u64((uint64_t)conns_max * (4 + CONN_SHARES), UINT32_C(1) << 30);
+  return buf_pool_init(&host->bufs, (uint32_t)bufs_max, each * conns_max);
 }
 
 void conn_host_fini(struct conn_host *host) {
@@ -236,10 +238,7 @@ void conn_host_trim(struct conn_host *host) {
   buf_pool_trim(&host->bufs);
 }
 
-/* Of each thread its own; nobody writes it, its address is what matters. */
-static _Thread_local char thread_mark;
-
-const void *conn_thread(void) { return &thread_mark; }
+_Thread_local const char conn_thread_mark = 0;
 
 static void init(struct xchg_conn *conn, struct conn_host *host, const struct guest *guest) {
   struct source source = conn->source;

@@ -13,8 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* Memberships and loans of a worker at a time, for each connection that it may have. */
-#define SHARES_PER_CONN 64
+/* Memberships or loans of a worker at a time; more than memory holds. */
 #define SHARES_MAX (UINT32_C(1) << 28)
 
 /* ---- who may call -------------------------------------------------------------------------- */
@@ -55,7 +54,9 @@ static int invalid(int error) {
 
 /* ---- sending ------------------------------------------------------------------------------- */
 
-/* Something was queued, or (not ${queued}) there was no memory for it, which ends the connection. */
+/*
+ * Something was queued, or (not ${queued}) there was no memory for it, which ends the connection.
+ */
 static int queued(struct xchg_conn *conn, bool queued) {
   conn_touch(conn);
   if (queued) {
@@ -89,7 +90,7 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count) {
 }
 
 static uint32_t shares_max(const struct conn_host *host) {
-  return (uint32_t)min_u64((uint64_t)host->conns_max * SHARES_PER_CONN, SHARES_MAX);
+  return (uint32_t)min_u64((uint64_t)host->conns_max * CONN_SHARES, SHARES_MAX);
 }
 
 /* Queue ${loan}. Return: 0, or -1 without memory. */
@@ -107,6 +108,9 @@ int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
   const struct loan loan = {.data = data, .size = size, .release = release, .argument = argument};
   if (!conn_takes(conn)) {
     return -1;
+  }
+  if (size > XCHG_MESSAGE_MAX) {
+    return invalid(EINVAL);
   }
   return queued(conn, lend(conn, &loan) == 0);
 }
@@ -215,7 +219,9 @@ struct xchg_conn *conn_find(struct conn_host *host, uint64_t id) {
 
 void *xchg_user(const struct xchg_conn *conn) { return conn->host->handler->user; }
 
-struct xchg_server *xchg_server_of(const struct xchg_conn *conn) { return conn->host->server; }
+struct xchg_server *xchg_server_of(const struct xchg_conn *conn) {
+  return conn->host->server;
+}
 
 /* ---- groups -------------------------------------------------------------------------------- */
 

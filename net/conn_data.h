@@ -28,9 +28,9 @@
 #include "core/buf.h"
 #include "core/config.h"
 #include "net/guest.h"
-#include "net/group.h"
-#include "net/outbox.h"
 #include "net/reactor.h"
+#include "net/outbox.h"
+#include "net/group.h"
 
 #include <stdbool.h>
 
@@ -39,7 +39,7 @@
 
 /* What a worker lends all of its connections. */
 struct conn_host {
-  const struct config *config;   /* borrows for good */
+  const struct config *config;        /* borrows for good */
   const struct xchg_handler *handler; /* borrows for good */
   struct reactor *reactor;            /* borrows for good */
   struct stats *stats;                /* borrows; this thread is its writer */
@@ -49,10 +49,10 @@ struct conn_host {
   size_t max_message;                 /* the handler's, or else the configuration's */
   uint32_t index;                     /* of the worker; part of the connections' ids */
   uint32_t conns_max;
-  struct buf_pool bufs;               /* owns */
-  struct outbox_pool outs;            /* owns; prepared when the first byte is lent */
-  struct groups groups;               /* owns; prepared when the first connection joins one */
-  uint8_t *input;                     /* borrows: where every read goes; input_bytes long */
+  struct buf_pool bufs;    /* owns */
+  struct outbox_pool outs; /* owns; prepared when the first byte is lent */
+  struct groups groups;    /* owns; prepared when the first connection joins one */
+  uint8_t *input;          /* borrows: where every read goes; input_bytes long */
   size_t input_bytes;
   uint64_t random;  /* state of the generator that spreads lifetimes */
   uint64_t stop_ns; /* when the stop began; NEVER = it has not */
@@ -63,30 +63,30 @@ enum conn_state { CONN_OPEN, CONN_ENDING, CONN_DRAINING, CONN_CLOSED };
 struct xchg_conn {
   struct source source; /* first: the slab's objects begin with it */
   struct conn_host *host;
-  struct buf *in;       /* owns: bytes that make no message yet, or must wait */
-  struct outbox out;    /* owns: bytes that the kernel has not taken */
+  struct buf *in;        /* owns: bytes that make no message yet, or must wait */
+  struct outbox out;     /* owns: bytes that the kernel has not taken */
   struct member *groups; /* owns: its memberships */
-  int fd;               /* owns */
-  uint8_t state;        /* enum conn_state */
-  uint8_t reason;       /* enum xchg_reason, once state != CONN_OPEN */
-  bool unread : 1;      /* the kernel may hold bytes for us */
-  bool to_end : 1;      /* ... and a short read proves nothing: read until EAGAIN */
-  bool ended : 1;       /* the peer's end of stream was read */
-  bool excess : 1;      /* bytes beyond the last message came */
-  bool paused : 1;      /* over the mark, or held: nothing is cut or read, the clock stands */
-  bool holding : 1;     /* the handler has paused it */
-  bool queued : 1;      /* something was sent since on_drain was called last */
-  bool stalled : 1;     /* output waits for the peer */
-  bool leaving : 1;     /* its lifetime is over */
-  bool half_close : 1;  /* part by half-close, whatever was acknowledged */
-  bool local : 1;       /* AF_UNIX */
-  bool aborted : 1;     /* close as soon as the callback has returned */
-  bool finishing : 1;   /* xchg_finish was called */
-  uint32_t offloads;    /* works that have not come back */
-  uint32_t ticket;      /* admission's; given back by the worker */
-  uint32_t thrown_away; /* bytes read after the end; DRAIN_BYTES_MAX at most */
-  uint64_t messages;    /* complete ones so far */
-  uint64_t active_ns;   /* last byte read or written */
+  int fd;                /* owns */
+  uint8_t state;         /* enum conn_state */
+  uint8_t reason;        /* enum xchg_reason, once state != CONN_OPEN */
+  bool unread : 1;       /* the kernel may hold bytes for us */
+  bool to_end : 1;       /* ... and a short read proves nothing: read until EAGAIN */
+  bool ended : 1;        /* the peer's end of stream was read */
+  bool excess : 1;       /* bytes beyond the last message came */
+  bool paused : 1;       /* over the mark, or held: nothing is cut or read, the clock stands */
+  bool holding : 1;      /* the handler has paused it */
+  bool queued : 1;       /* something was sent since on_drain was called last */
+  bool stalled : 1;      /* output waits for the peer */
+  bool leaving : 1;      /* its lifetime is over */
+  bool half_close : 1;   /* part by half-close, whatever was acknowledged */
+  bool local : 1;        /* AF_UNIX */
+  bool aborted : 1;      /* close as soon as the callback has returned */
+  bool finishing : 1;    /* xchg_finish was called */
+  uint32_t offloads;     /* works that have not come back */
+  uint32_t ticket;       /* admission's; given back by the worker */
+  uint32_t thrown_away;  /* bytes read after the end; DRAIN_BYTES_MAX at most */
+  uint64_t messages;     /* complete ones so far */
+  uint64_t active_ns;    /* last byte read or written */
   uint64_t begun_ns; /* first byte of the message under way; while paused: how long it had taken */
   uint64_t progress_ns; /* acknowledgement was last seen to advance, or a stall or drain began */
   uint64_t sent;        /* bytes given to the kernel */
@@ -108,8 +108,14 @@ static inline struct xchg_conn *conn_of(struct source *source) {
 /* Where the handler's own bytes begin; what the slab hands out is aligned as much. */
 #define CONN_STATE_OFFSET ((sizeof(struct xchg_conn) + 15) / 16 * 16)
 
+/* Of each thread its own; nobody writes it, its address is what matters. */
+extern _Thread_local const char conn_thread_mark;
+
 /** What tells the calling thread from all others that live. */
-const void *conn_thread(void);
+static inline const void *conn_thread(void) { return &conn_thread_mark; }
+
+/* Loans and memberships at a time for each connection that a worker may have, all in all. */
+#define CONN_SHARES 64
 
 /** Must it wait for an answer that the handler will give later? */
 static inline bool conn_held(const struct xchg_conn *conn) {

@@ -9,26 +9,15 @@
 
 #define READS_MAX 16 /* a turn, where each read must be followed by another */
 
-bool conn_in_heed(struct xchg_conn *conn) {
-  if (conn->aborted) {
-    conn_out_close(conn, conn->reason);
-    return false;
-  }
-  if (conn->finishing && conn->state == CONN_OPEN) {
-    conn_out_end(conn, XCHG_FINISHED);
-  }
-  return true;
-}
-
 /*
  * The exchange is over with its last message, or with the stream's end, unless an answer is still
  * to come.
  */
 static void conclude(struct xchg_conn *conn) {
-  if (conn->state != CONN_OPEN || conn_held(conn)) {
+  bool counted = conn_counted(conn);
+  if ((!counted && !conn->ended) || conn->state != CONN_OPEN || conn_held(conn)) {
     return;
   }
-  bool counted = conn_counted(conn);
   if (counted && conn->messages >= conn->host->handler->messages) {
     conn_out_end(conn, XCHG_FINISHED);
   } else if (conn->ended && conn->in == NULL) {
@@ -239,10 +228,6 @@ static bool fill(struct xchg_conn *conn) {
       conn_out_close(conn, conn->state == CONN_DRAINING ? conn->reason : sock_reason(errno));
       return false;
   }
-}
-
-bool conn_in_stands(const struct xchg_conn *conn) {
-  return conn_held(conn) || conn_out_blocked(conn);
 }
 
 bool conn_in_readable(const struct xchg_conn *conn) {

@@ -7,7 +7,7 @@
 #ifndef NET_CONN_IN_H
 #define NET_CONN_IN_H
 
-#include "net/conn_data.h"
+#include "net/conn_out.h"
 
 /**
  * conn_in_work(conn):
@@ -22,10 +22,21 @@ bool conn_in_work(struct xchg_conn *conn);
  * conn_in_heed(conn): carry out what a callback has asked for: abort, finish.
  * Return: is the connection still there?
  */
-bool conn_in_heed(struct xchg_conn *conn);
+static inline bool conn_in_heed(struct xchg_conn *conn) {
+  if (conn->aborted) {
+    conn_out_close(conn, conn->reason);
+    return false;
+  }
+  if (conn->finishing && conn->state == CONN_OPEN) {
+    conn_out_end(conn, XCHG_FINISHED);
+  }
+  return true;
+}
 
 /** Is nothing to be cut or read: output is over the mark, or the handler holds the connection? */
-bool conn_in_stands(const struct xchg_conn *conn);
+static inline bool conn_in_stands(const struct xchg_conn *conn) {
+  return conn_held(conn) || conn_out_blocked(conn);
+}
 
 /**
  * May bytes be read now, and may there be any? Not while output is over the mark, and not more than

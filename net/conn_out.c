@@ -82,15 +82,10 @@ static bool stall(struct xchg_conn *conn) {
   return true;
 }
 
-/* Give the kernel what it takes of ${*asked} bytes in one call. */
-static enum io transmit(const struct xchg_conn *conn, size_t *asked, size_t *count) {
-  const struct outbox *out = &conn->out;
-  if (out->last == NULL) {
-    *asked = buf_size(out->bytes);
-    return sock_send(conn->fd, buf_data(out->bytes), *asked, count);
-  }
+/* Where bytes are lent: give the kernel what it takes of ${*asked} bytes in one call. */
+static enum io transmit_parts(const struct xchg_conn *conn, size_t *asked, size_t *count) {
   struct iovec parts[PARTS_MAX];
-  int parts_count = outbox_parts(out, parts, PARTS_MAX);
+  int parts_count = outbox_parts(&conn->out, parts, PARTS_MAX);
   *asked = 0;
   for (int i = 0; i < parts_count; i++) {
     *asked += parts[i].iov_len;
@@ -98,19 +93,35 @@ static enum io transmit(const struct xchg_conn *conn, size_t *asked, size_t *cou
   return sock_sendv(conn->fd, parts, parts_count, count);
 }
 
-bool conn_out_flush(struct xchg_conn *conn) {
+/* One call. Return: is the connection still there? */
+static bool transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
   struct conn_host *host = conn->host;
+  const struct buf *bytes = conn->out.bytes;
+  enum io io;
+  if (conn->out.last == NULL) {
+    *asked = buf_size(bytes);
+    io = sock_send(conn->fd, buf_data(bytes), *asked, count);
+  } else {
+    io = transmit_parts(conn, asked, count);
+  }
+  if (io == IO_ERROR) {
+    conn_out_close(conn, sock_reason(errno));
+    return false;
+  }
+  if (*count > 0) {
+    conn->sent += *count;
+    conn->active_ns = host->reactor->now_ns;
+    stats_add(&host->stats->bytes_out, *count);
+    outbox_consume(&host->outs, &conn->out, *count);
+  }
+  return true;
+}
+
+bool conn_out_flush(struct xchg_conn *conn) {
   size_t asked = 0, count = 0;
   for (int i = 0; i < FLUSHES_MAX && !outbox_empty(&conn->out) && count == asked; i++) {
-    if (transmit(conn, &asked, &count) == IO_ERROR) {
-      conn_out_close(conn, sock_reason(errno));
+    if (!transmit(conn, &asked, &count)) {
       return false;
-    }
-    if (count > 0) {
-      conn->sent += count;
-      conn->active_ns = host->reactor->now_ns;
-      stats_add(&host->stats->bytes_out, count);
-      outbox_consume(&host->outs, &conn->out, count);
     }
   }
   if (outbox_empty(&conn->out)) {
@@ -119,7 +130,7 @@ bool conn_out_flush(struct xchg_conn *conn) {
   }
   if (count == asked) { /* so many parts that others come first */
     conn->stalled = false;
-    reactor_again(host->reactor, &conn->source);
+    reactor_again(conn->host->reactor, &conn->source);
     return true;
   }
   return count > 0 || !conn->stalled ? stall(conn) : true;

@@ -57,7 +57,7 @@ static uint64_t linger_at(const struct xchg_conn *conn) {
   return after(conn->progress_ns, conn->host->config->linger_ns);
 }
 
-uint64_t conn_time_limit(const struct xchg_conn *conn) {
+static uint64_t limit_at(const struct xchg_conn *conn) {
   if (conn->state == CONN_DRAINING) {
     return min_u64(linger_at(conn), cut_at(conn));
   }
@@ -71,8 +71,10 @@ uint64_t conn_time_limit(const struct xchg_conn *conn) {
   return at;
 }
 
+uint64_t conn_time_limit(const struct xchg_conn *conn) { return limit_at(conn); }
+
 uint64_t conn_time_next(const struct xchg_conn *conn) {
-  uint64_t at = conn_time_limit(conn);
+  uint64_t at = limit_at(conn);
   return conn->state == CONN_OPEN ? min_u64(at, conn->timer_ns) : at;
 }
 

@@ -41,8 +41,7 @@ static void try_option(const struct listener *listener, int level, int name, int
 }
 
 /* What accepted connections inherit. */
-static void set_inherited(struct listener *listener, const struct config *config,
-                          struct log *log) {
+static void set_inherited(struct listener *listener, const struct config *config, struct log *log) {
   int sndbuf = (int)min_u64(config->sndbuf_bytes, INT32_MAX);
   if (listener->where.addr.family == ADDR_UNIX) {
     listener->sndbuf = sndbuf;
@@ -173,8 +172,8 @@ static int open_bound(struct listener *listener, const struct config *config) {
 }
 
 /* listener_open once it is our turn. Return: 0, or -1 with errno, and in ${*what} what failed. */
-static int open_listening(struct listener *listener, const struct config *config,
-                          struct log *log, const char **what) {
+static int open_listening(struct listener *listener, const struct config *config, struct log *log,
+                          const char **what) {
   bool local = listener->where.addr.family == ADDR_UNIX;
   if (local) {
     remove_stale(&listener->where);

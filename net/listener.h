@@ -40,8 +40,7 @@ int listener_open(struct listener *listener, const struct addr_listen *where,
  * Take over ${fd}, passed by LISTEN_FDS. Return: 0, or -1 after one line in the log where it is no
  * listening stream socket; ${fd} is then still the caller's.
  */
-int listener_adopt(struct listener *listener, int fd, const struct config *config,
-                   struct log *log);
+int listener_adopt(struct listener *listener, int fd, const struct config *config, struct log *log);
 
 /**
  * Accept one connection into ${guest} (all but ticket and listener). After listener_retire a UNIX

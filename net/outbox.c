@@ -28,11 +28,9 @@ void outbox_pool_fini(struct outbox_pool *pool) { slab_fini(&pool->cargos); }
 
 void outbox_pool_trim(struct outbox_pool *pool) { slab_trim(&pool->cargos); }
 
-int outbox_append(struct outbox_pool *pool, struct outbox *outbox, const void *data, size_t size) {
+int outbox_append_behind(struct outbox_pool *pool, struct outbox *outbox, const void *data,
+                         size_t size) {
   struct cargo *last = outbox->last;
-  if (last == NULL) {
-    return buf_append(pool->bufs, &outbox->bytes, data, size);
-  }
   if (buf_append(pool->bufs, &last->behind, data, size) == -1) {
     return -1;
   }
@@ -63,7 +61,6 @@ int outbox_lend(struct outbox_pool *pool, struct outbox *outbox, const struct lo
     cargo->next = last->next;
     cargo->total += last->total;
     last->next = cargo;
-    last->total = 0;
   }
   outbox->last = cargo;
   return 0;
@@ -114,7 +111,7 @@ static size_t consume_bytes(struct outbox_pool *pool, struct outbox *outbox, siz
   return taken;
 }
 
-void outbox_consume(struct outbox_pool *pool, struct outbox *outbox, size_t size) {
+void outbox_consume_lent(struct outbox_pool *pool, struct outbox *outbox, size_t size) {
   size -= consume_bytes(pool, outbox, size);
   while (size > 0 && outbox->last != NULL) {
     struct loan *loan = &outbox->last->next->loan;

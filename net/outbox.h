@@ -52,12 +52,21 @@ void outbox_pool_fini(struct outbox_pool *pool);
 /** Give the memory of loans that are over back to the kernel (bufs has its own trim). */
 void outbox_pool_trim(struct outbox_pool *pool);
 
+/* Of the two below, where something is lent. */
+int outbox_append_behind(struct outbox_pool *pool, struct outbox *outbox, const void *data,
+                         size_t size);
+void outbox_consume_lent(struct outbox_pool *pool, struct outbox *outbox, size_t size);
+
 /**
  * outbox_append(pool, outbox, data, size): queue a copy of ${size} bytes; 0 bytes do nothing.
  * outbox_lend(pool, outbox, loan): queue a loan; one of 0 bytes is released at once.
  * Return: 0, or -1 without memory; then nothing was queued and nothing is released.
  */
-int outbox_append(struct outbox_pool *pool, struct outbox *outbox, const void *data, size_t size);
+static inline int outbox_append(struct outbox_pool *pool, struct outbox *outbox, const void *data,
+                                size_t size) {
+  return outbox->last == NULL ? buf_append(pool->bufs, &outbox->bytes, data, size)
+                              : outbox_append_behind(pool, outbox, data, size);
+}
 int outbox_lend(struct outbox_pool *pool, struct outbox *outbox, const struct loan *loan);
 
 /** Describe what waits, from its beginning, in up to ${max} ${parts}; return how many are used. */
@@ -67,7 +76,13 @@ int outbox_parts(const struct outbox *outbox, struct iovec *parts, int max);
  * Drop the first ${size} bytes (at most what waits); loans that are over are released, in order.
  * A release function may use the pool, but not this outbox.
  */
-void outbox_consume(struct outbox_pool *pool, struct outbox *outbox, size_t size);
+static inline void outbox_consume(struct outbox_pool *pool, struct outbox *outbox, size_t size) {
+  if (outbox->last == NULL) {
+    buf_consume(pool->bufs, &outbox->bytes, size);
+  } else {
+    outbox_consume_lent(pool, outbox, size);
+  }
+}
 
 /** Drop everything; loans are released in order, as above. */
 void outbox_release(struct outbox_pool *pool, struct outbox *outbox);

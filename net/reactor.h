@@ -29,9 +29,9 @@
 
 #include <sys/epoll.h>
 
-#define REACTOR_EVENTS 256 /* events a wait; more made no difference (docs/notes) */
-#define REACTOR_TIMERS 256 /* timers a turn at most */
-#define REACTOR_AGAIN 256  /* of those that asked for another turn, so many in one */
+#define REACTOR_EVENTS 256         /* events a wait; more made no difference (docs/notes) */
+#define REACTOR_TIMERS 256         /* timers a turn at most */
+#define REACTOR_AGAIN 256          /* of those that asked for another turn, so many in one */
 #define REACTOR_GENERATION_BITS 30 /* so that an id holds worker, slot and generation */
 
 /* What a turn is told, beside EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLHUP and EPOLLERR. */

@@ -455,8 +455,7 @@ void acceptor_run(struct acceptor *acceptor) {
     resume(acceptor);
     note_recovered(acceptor);
     if (acceptor->watch_ns <= acceptor->reactor.now_ns) {
-      acceptor->watch_ns =
-          acceptor->model->ops->watch(acceptor->model, acceptor->reactor.now_ns);
+      acceptor->watch_ns = acceptor->model->ops->watch(acceptor->model, acceptor->reactor.now_ns);
     }
     conclude_stop(acceptor);
   }

@@ -65,8 +65,8 @@ struct acceptor {
   uint32_t failed_in_row;   /* accepts that failed on a connection's account */
   uint64_t log_accept_ns;   /* when a failed accept may be logged again */
 
-  atom_u32 broken;    /* 1: a listener broke; read by main */
-  struct inbox inbox; /* letters only */
+  atom_u32 broken;             /* 1: a listener broke; read by main */
+  struct inbox inbox;          /* letters only */
   struct letter stop, cut_now; /* the sender's until sent */
 };
 

@@ -27,8 +27,8 @@ struct admit_node {
 
 struct admit {
   const struct config *config; /* borrows for good */
-  struct admit_node *nodes;         /* owns; NULL = no limit per address */
-  uint32_t *chains;                 /* owns: first node of each; a power of two of them */
+  struct admit_node *nodes;    /* owns; NULL = no limit per address */
+  uint32_t *chains;            /* owns: first node of each; a power of two of them */
   uint32_t chains_mask;
   uint32_t nodes_count;
   uint32_t free;  /* first of the nodes that were taken back */

@@ -12,8 +12,8 @@
 #include "core/config.h"
 #include "net/notify.h"
 #include "pool/cpu.h"
-#include "pool/plugin.h"
 #include "pool/signals.h"
+#include "pool/plugin.h"
 #include "pool/server.h"
 #include "pool/embed.h"
 
@@ -206,8 +206,7 @@ static int choose_handler(struct daemon *d) {
       return EXIT_CONFIG;
     }
   }
-  const char *fault =
-      d->handler == NULL ? NULL : server_handler_fault(d->handler, &d->config);
+  const char *fault = d->handler == NULL ? NULL : server_handler_fault(d->handler, &d->config);
   if (fault != NULL) {
     fprintf(stderr, "%s: %s\n", d->facts.program, fault);
     return EXIT_CONFIG;

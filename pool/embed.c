@@ -10,8 +10,8 @@
 #include "core/config_public.h"
 #include "pool/cpu.h"
 #include "pool/signals.h"
-#include "pool/remote.h"
 #include "pool/server.h"
+#include "pool/remote.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * inbox: how things enter a worker (or the acceptor): two lanes before one sleep flag.
  *
  * Lane one is the ring: accepted connections, from the acceptor alone.  Lane two takes letters (a
- * stop, and pool/mail's) from any thread: an intrusive list that senders push with compare-and-swap and
- * the owner takes whole.  Behind both stands one flag, `sleeping`, and one eventfd:
+ * stop, and pool/mail's) from any thread: an intrusive list that senders push with compare-and-swap
+ * and the owner takes whole.  Behind both stands one flag, `sleeping`, and one eventfd:
  *
  *   owner:                                                 whoever puts in:
  *     exchange(&sleeping, 1); look at both lanes again;      publish (release);
@@ -24,7 +24,7 @@
 #include "pool/ring.h"
 
 enum letter_kind {
-  LETTER_STOP, /* finish what has begun; guests may still come */
+  LETTER_STOP,  /* finish what has begun; guests may still come */
   LETTER_CUT,   /* close everything now */
   LETTER_LAST,  /* no guest comes after this */
   LETTER_CALL,  /* pool/mail */

@@ -55,8 +55,7 @@ struct issue *issue_create(uint64_t group, const void *data, size_t size, uint32
   *issue = (struct issue){
       .shares = letters + 1, .group = group, .bytes = (uint8_t *)issue + head, .size = size};
   for (uint32_t i = 0; i < letters; i++) {
-    issue->letters[i] =
-        (struct issue_letter){.letter = {.kind = LETTER_ISSUE}, .issue = issue};
+    issue->letters[i] = (struct issue_letter){.letter = {.kind = LETTER_ISSUE}, .issue = issue};
   }
   if (size > 0) {
     memcpy(issue->bytes, data, size);
@@ -64,7 +63,9 @@ struct issue *issue_create(uint64_t group, const void *data, size_t size, uint32
   return issue;
 }
 
-struct letter *issue_letter(struct issue *issue, uint32_t i) { return &issue->letters[i].letter; }
+struct letter *issue_letter(struct issue *issue, uint32_t i) {
+  return &issue->letters[i].letter;
+}
 
 /* The last one to give up a share must see what all others did: acquire and release in one. */
 static void give_up(void *argument) {

@@ -62,7 +62,9 @@ struct model_ops {
    */
   void (*stop)(struct model *model, uint64_t stop_ns);
 
-  /** Close everything that is live. Once, after stop. Any thread. NULL = stop's patience decides. */
+  /**
+   * Close everything that is live. Once, after stop. Any thread. NULL = stop's patience decides.
+   */
   void (*cut)(struct model *model);
 
   /** The ${i}th worker's inbox, or NULL beyond the last. Any thread. NULL = there is none. */

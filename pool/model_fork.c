@@ -67,8 +67,10 @@ static void child_main(struct model_fork *all, const struct guest *guest, pid_t 
     _exit(1); /* the parent died before the wish was heard */
   }
   close_others(guest->fd, all->stop.fd);
-  const struct worker_setup worker_setup = {
-      .config = setup->config, .handler = setup->handler, .admit = setup->admit, .server = setup->server};
+  const struct worker_setup worker_setup = {.config = setup->config,
+                                            .handler = setup->handler,
+                                            .admit = setup->admit,
+                                            .server = setup->server};
   struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
   if (worker == NULL || worker_open_single(worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);

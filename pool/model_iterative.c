@@ -78,8 +78,10 @@ struct model *model_iterative_create(const struct model_setup *setup) {
     return NULL;
   }
   iterative->model = (struct model){.ops = &ops, .setup = *setup};
-  const struct worker_setup worker = {
-      .config = setup->config, .handler = setup->handler, .admit = setup->admit, .server = setup->server};
+  const struct worker_setup worker = {.config = setup->config,
+                                      .handler = setup->handler,
+                                      .admit = setup->admit,
+                                      .server = setup->server};
   if (worker_open(&iterative->worker, &worker) == -1) {
     int error = errno;
     free(iterative);

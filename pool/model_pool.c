@@ -30,10 +30,10 @@ struct model_pool {
   struct pool_thread *threads; /* owns */
   uint32_t count;
   struct stats stats; /* acceptor: episodes of blocked workers */
-  uint32_t turn;    /* round-robin: the next worker; acceptor */
-  uint32_t started; /* threads to be joined */
-  uint32_t opened;  /* workers to be closed */
-  sem_t running_up; /* posted by each thread that runs */
+  uint32_t turn;      /* round-robin: the next worker; acceptor */
+  uint32_t started;   /* threads to be joined */
+  uint32_t opened;    /* workers to be closed */
+  sem_t running_up;   /* posted by each thread that runs */
   atom_u32 running;
 };
 

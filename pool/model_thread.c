@@ -47,8 +47,10 @@ static struct model_thread *thread_of(struct model *model) {
 static void serve(struct seat *seat) {
   struct model_thread *all = seat->all;
   const struct model_setup *setup = &all->model.setup;
-  const struct worker_setup worker_setup = {
-      .config = setup->config, .handler = setup->handler, .admit = setup->admit, .server = setup->server};
+  const struct worker_setup worker_setup = {.config = setup->config,
+                                            .handler = setup->handler,
+                                            .admit = setup->admit,
+                                            .server = setup->server};
   struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
   if (worker == NULL || worker_open_single(worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);

@@ -92,13 +92,14 @@ static struct model *create_model(const struct model_setup *setup) {
 /* What needs the others to be there: the model and the acceptor's reactor. */
 static int open_threads(struct xchg_server *server, const struct server_setup *setup) {
   const struct config *config = server->config;
-  const struct model_setup model = {.config = config,
-                                    .handler = &server->handler,
-                                    .admit = &server->admit,
-                                    .log = server->log,
-                                    .done = &server->done,
-                                    .server = server,
-                                    .watchdog_ns = setup->handler == NULL ? 0 : config->watchdog_ns};
+  const struct model_setup model = {
+      .config = config,
+      .handler = &server->handler,
+      .admit = &server->admit,
+      .log = server->log,
+      .done = &server->done,
+      .server = server,
+      .watchdog_ns = setup->handler == NULL ? 0 : config->watchdog_ns};
   server->model = create_model(&model);
   if (server->model == NULL) {
     return refused(server, "cannot prepare the workers");

@@ -10,8 +10,8 @@
 #define POOL_SERVER_H
 
 #include "net/exchange.h"
-#include "pool/acceptor.h"
 #include "pool/offload.h"
+#include "pool/acceptor.h"
 
 #include <pthread.h>
 
@@ -23,7 +23,7 @@ enum {
 
 struct xchg_server {
   const struct config *config; /* borrows */
-  struct log *log;                  /* borrows */
+  struct log *log;             /* borrows */
   struct xchg_handler handler; /* the program's, or the built-in exchange's */
   struct exchange exchange;    /* unused under a handler */
   struct listener listeners[CONFIG_LISTEN_MAX];
@@ -32,13 +32,13 @@ struct xchg_server {
   struct model *model; /* owns */
   struct acceptor acceptor;
   pthread_t acceptor_thread;
-  struct offload offload; /* its threads start when a handler first asks for one */
-  bool offloads;          /* ... and it was prepared */
-  bool embedded;    /* made by xchg_server_create */
-  bool started;           /* xchg_server_start was called */
-  bool accepting;   /* the acceptor's thread was started */
+  struct offload offload;     /* its threads start when a handler first asks for one */
+  bool offloads;              /* ... and it was prepared */
+  bool embedded;              /* made by xchg_server_create */
+  bool started;               /* xchg_server_start was called */
+  bool accepting;             /* the acceptor's thread was started */
   atom_u32 stopping, cutting; /* 1: the letters were sent; any thread */
-  struct wake done; /* signalled when a thread has ended or a listener broke */
+  struct wake done;           /* signalled when a thread has ended or a listener broke */
   atom_u32 acceptor_runs;
 };
 

@@ -44,8 +44,8 @@ enum watchdog_says watchdog_look(struct watched *watched, uint64_t turn_ns, uint
 
 uint64_t watchdog_next_ns(const struct watched *watched, uint64_t now_ns, uint64_t limit_ns) {
   if (watched->turn_ns == 0 || watched->blocked) {
-    return add_sat_u64(now_ns,
-                       max_u64(limit_ns, SLACK_NS)); /* a limit below it is no reason to spin */
+    /* a limit of less than the slack is no reason to spin */
+    return add_sat_u64(now_ns, max_u64(limit_ns, SLACK_NS));
   }
   uint64_t behind_ns = add_sat_u64(watched->turn_ns, add_sat_u64(limit_ns, SLACK_NS));
   return behind_ns > now_ns ? behind_ns : add_sat_u64(now_ns, SLACK_NS);

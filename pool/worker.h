@@ -11,8 +11,8 @@
 
 #include "net/conn.h"
 #include "pool/inbox.h"
-#include "pool/admit.h"
 #include "pool/mail.h"
+#include "pool/admit.h"
 
 /* Where every read of a worker goes; a connection that fills it gives way to the others. */
 #define WORKER_INPUT_BYTES ((size_t)64 * 1024)
@@ -34,11 +34,11 @@ struct worker {
   bool stopping;        /* ... and goes on */
   struct letter *mail;  /* calls and issues that were taken and not dealt with, oldest first */
   struct letter **mail_end;
-  bool last;            /* no guest will come */
-  bool cutting;         /* cut_ns has passed */
-  uint8_t *input;       /* owns */
+  bool last;      /* no guest will come */
+  bool cutting;   /* cut_ns has passed */
+  uint8_t *input; /* owns */
 
-  struct inbox inbox;          /* others put in, the owner takes; not for a single one */
+  struct inbox inbox;               /* others put in, the owner takes; not for a single one */
   struct letter stop, cut, no_more; /* the sender's until sent */
   struct stats stats;               /* the owner writes, all read */
   atom_u64 turn_ns;                 /* likewise: when its turn began; 0 = it waits */

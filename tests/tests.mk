@@ -56,7 +56,7 @@ $(B)/tests/check_plugin: private XLDFLAGS += -rdynamic
 
 # The examples, as strangers build them: what they include is the public header alone.
 EXAMPLES = $(patsubst docs/%.c,$(B)/%,$(filter-out %_so.c,$(wildcard docs/examples/*.c))) $(B)/examples/handler_so.so
-EXAMPLE_LIBRARY = $(B)/internal.a
+EXAMPLE_LIBRARY = $(B)/libxchg.a
 EXAMPLE_CFLAGS = $(filter-out -I. -fPIE,$(XCFLAGS)) -Icore
 $(B)/examples/%_so.so: docs/examples/%_so.c $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
@@ -94,15 +94,15 @@ else ifeq ($(VARIANT),valgrind)
 TEST_ENV = XCHGD_SLOW=10 XCHGD_WRAP='$(VALGRIND)'
 endif
 # Against the release build only: what a release is made of.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/generated)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated)
 
-check: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
+check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
 	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(PROGRAMS) $(RELEASE_CHECKS)
 
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
 
-check-live: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
+check-live: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
 	@$(RUN) $(LIVE)
 
 check-asan: ## every test under the address and undefined-behaviour sanitizers
@@ -112,9 +112,10 @@ check-tsan: ## every test under the thread sanitizer
 	@$(MAKE) VARIANT=tsan check
 
 # Left to the other builds: what depends on speed or size, and on limits and names that valgrind itself changes.  test_network
-# waits a minute for the kernel to send again; what the server does meanwhile, test_stop has it do as well.
+# waits a minute for the kernel to send again; what the server does meanwhile, test_stop has it do as well.  What is
+# installed is the same in each build.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network
+VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install
 # The harness's arithmetic, without a pointer in it: a million numbers take most of a minute.
 VALGRIND_UNIT = $(filter-out $(B)/tests/check_schedule,$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
@@ -126,6 +127,7 @@ check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(VALGRIND_UNIT) $(
 
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
+	@B=build/clang tests/lint/exports
 
 stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_ITEMS=...)
 	@$(MAKE) VARIANT=tsan stress-items
@@ -147,7 +149,7 @@ coverage-report: | need-coverage
 # ---- the house rules -----------------------------------------------------------------------------
 
 C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
-SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated)
+SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
 lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
 	@$(MAKE) -k lint-house lint-format lint-shell lint-man lint-cppcheck lint-tidy
@@ -174,7 +176,7 @@ format: | need-lint ## bring the C sources into the house's format
 	@clang-format -i $(C_FILES)
 
 need-check: need-build
-	@.ci/packages check libsubunit-dev python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables valgrind
+	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables valgrind
 need-lint: need-build
 	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 need-model: need-build

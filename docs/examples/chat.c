@@ -96,6 +96,10 @@ static void join(struct xchg_conn *conn, const char *room) {
     tell(conn, "* a room's name has 1 to 24 bytes and no space\n");
     return;
   }
+  if (strcmp(room, guest->room) == 0) {
+    tell(conn, "* you are there\n");
+    return;
+  }
   leave(conn);
   copy_name(guest->room, room);
   if (xchg_join(conn, group_of(room), XCHG_SLOW_DROP) == -1) {

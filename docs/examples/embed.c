@@ -159,12 +159,23 @@ static struct xchg_server *make(const char *name, const char *listen,
   return xchg_server_create(&config, handler);
 }
 
+/* What the daemon would say in its log is the program's to say here. */
+static void announce(const char *name, struct xchg_server *server) {
+  char address[XCHG_ADDRESS_MAX];
+  for (unsigned i = 0; xchg_server_address(server, i, address, sizeof(address)) == 0; i++) {
+    printf("%s listens at %s\n", name, address);
+  }
+  fflush(stdout);
+}
+
 /* Serve until a signal comes, then end as it asks for. Return: 0, or -1. */
 static int serve(struct xchg_server *orders, struct xchg_server *numbers, const sigset_t *signals) {
   int signal_number;
   if (xchg_server_start(orders) == -1 || xchg_server_start(numbers) == -1) {
     return -1;
   }
+  announce("orders", orders);
+  announce("numbers", numbers);
   sigwait(signals, &signal_number);
   xchg_server_drain(orders);
   xchg_server_wait(orders); /* the numbers can be seen until then */

@@ -28,20 +28,20 @@ static uint8_t greeting[] = GREETING;
 static uint8_t reply_text[] = "yes";
 
 static const struct config greet = {.has_greeting = true,
-                                         .greeting = {greeting, sizeof(greeting) - 1},
-                                         .reply = REPLY_NONE,
-                                         .frame = {.kind = XCHG_FRAME_DELIMITER},
-                                         .messages = 1,
-                                         .max_message_bytes = 65536};
+                                    .greeting = {greeting, sizeof(greeting) - 1},
+                                    .reply = REPLY_NONE,
+                                    .frame = {.kind = XCHG_FRAME_DELIMITER},
+                                    .messages = 1,
+                                    .max_message_bytes = 65536};
 static const struct config echo = {
     .reply = REPLY_ECHO, .frame = {.kind = XCHG_FRAME_RAW}, .max_message_bytes = 65536};
 static const struct config discard = {
     .reply = REPLY_NONE, .frame = {.kind = XCHG_FRAME_RAW}, .max_message_bytes = 65536};
 static const struct config five_lines = {.reply = REPLY_TEXT,
-                                              .reply_text = {reply_text, 3},
-                                              .frame = {.kind = XCHG_FRAME_LINE},
-                                              .messages = 5,
-                                              .max_message_bytes = 65536};
+                                         .reply_text = {reply_text, 3},
+                                         .frame = {.kind = XCHG_FRAME_LINE},
+                                         .messages = 5,
+                                         .max_message_bytes = 65536};
 
 /* A stage for ${exchange} with a client whose connection has just come about. */
 static struct stage *set_up(const struct config *exchange, uint64_t size) {

@@ -15,8 +15,12 @@
 #define MAX_MESSAGE 65536
 
 static const struct xchg_frame frames[] = {
-    {.kind = XCHG_FRAME_RAW}, {.kind = XCHG_FRAME_DELIMITER}, {.kind = XCHG_FRAME_LINE},
-    {.kind = XCHG_FRAME_PREFIX, .size = 2}, {.kind = XCHG_FRAME_PREFIX, .size = 4}, {.kind = XCHG_FRAME_FIXED, .size = 100},
+    {.kind = XCHG_FRAME_RAW},
+    {.kind = XCHG_FRAME_DELIMITER},
+    {.kind = XCHG_FRAME_LINE},
+    {.kind = XCHG_FRAME_PREFIX, .size = 2},
+    {.kind = XCHG_FRAME_PREFIX, .size = 4},
+    {.kind = XCHG_FRAME_FIXED, .size = 100},
 };
 
 static const struct size_spec sizes[] = {
@@ -175,11 +179,11 @@ END_TEST
 START_TEST(test_texts) {
   uint8_t hello[] = "hello", answer[] = "ok";
   const struct config exchange = {.has_greeting = true,
-                                       .greeting = {hello, 5},
-                                       .reply = REPLY_TEXT,
-                                       .reply_text = {answer, 2},
-                                       .frame = {.kind = XCHG_FRAME_PREFIX, .size = 2},
-                                       .max_message_bytes = MAX_MESSAGE};
+                                  .greeting = {hello, 5},
+                                  .reply = REPLY_TEXT,
+                                  .reply_text = {answer, 2},
+                                  .frame = {.kind = XCHG_FRAME_PREFIX, .size = 2},
+                                  .max_message_bytes = MAX_MESSAGE};
   struct message_set set;
   struct message reply;
   ck_assert_int_eq(message_set_init(&set, &exchange, &sizes[0], 1), 0);
@@ -194,8 +198,9 @@ START_TEST(test_texts) {
 END_TEST
 
 START_TEST(test_no_reply) {
-  const struct config exchange = {
-      .reply = REPLY_NONE, .frame = {.kind = XCHG_FRAME_DELIMITER}, .max_message_bytes = MAX_MESSAGE};
+  const struct config exchange = {.reply = REPLY_NONE,
+                                  .frame = {.kind = XCHG_FRAME_DELIMITER},
+                                  .max_message_bytes = MAX_MESSAGE};
   struct message_set set;
   struct message reply;
   ck_assert_int_eq(message_set_init(&set, &exchange, &sizes[0], 1), 0);

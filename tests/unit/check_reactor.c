@@ -222,7 +222,7 @@ END_TEST
 START_TEST(test_generation_skips_zero) {
   struct bench bench;
   bench_open(&bench, false);
-  bench.reactor.generation = UINT32_MAX;
+  bench.reactor.generation = (UINT32_C(1) << REACTOR_GENERATION_BITS) - 1;
   ck_assert_uint_eq(take(&bench, 1)->source.generation, 1);
   bench_close(&bench);
 }

@@ -45,7 +45,7 @@ static inline unsigned load(struct config *config, const char *const *entries,
 /* The entries must make exactly one fault, and this is its line. */
 #define BAD(line, ...)                                          \
   do {                                                          \
-    struct config config_;                                 \
+    struct config config_;                                      \
     ck_assert_uint_eq(LOAD(&config_, &plenty, __VA_ARGS__), 1); \
     ck_assert_str_eq(said, line "\n");                          \
   } while (0)
