@@ -114,6 +114,12 @@ class Lines:
     def hear(self):
         return self.file.readline().decode().rstrip("\n")
 
+    def hear_until(self, line):
+        """What is said before a member has entered may still reach it."""
+        while (heard := self.hear()) != line:
+            if not heard:
+                raise AssertionError(f"never heard {line!r}")
+
     def close(self):
         self.file.close()
         self.socket.close()
@@ -201,7 +207,8 @@ class Chat(unittest.TestCase):
         member = self.visit(server)
         self.assertEqual(member.hear(), "* your name?")
         member.say(name)
-        for each in (member, *others):
+        member.hear_until(f"* {name} has entered {room}")
+        for each in others:
             self.assertEqual(each.hear(), f"* {name} has entered {room}")
         return member
 
@@ -222,21 +229,23 @@ class Chat(unittest.TestCase):
         eve.say("/join attic")
         heard("* eve has left lobby", ada, bob)
         heard("* eve has entered attic", eve)
-        ada.say("is she gone?")
-        heard("<ada> is she gone?", ada, bob)
         eve.say("alone")
         heard("<eve> alone", eve)
+        ada.say("is she gone?")
+        heard("<ada> is she gone?", ada, bob)
         bob.say("/join attic")
+        bob.hear_until("* bob has entered attic")
         heard("* bob has left lobby", ada)
-        heard("* bob has entered attic", eve, bob)
+        heard("* bob has entered attic", eve)
         bob.say("/nick rob", "here")
         heard("* bob is now rob", eve, bob)
         heard("<rob> here", eve, bob)
         eve.say("/join attic")
         heard("* you are there", eve)
         bob.say("/quit")
-        heard("* rob has left attic", eve)
         heard("", bob)
+        bob.close()
+        heard("* rob has left attic", eve)
         reset(eve.socket)
         eve.file.close()
         ada.say("last")
@@ -330,6 +339,7 @@ class KeyValue(unittest.TestCase):
                 self.assertEqual(client.get_many([*many, "none"]), many)
                 self.assertTrue(client.delete_many(list(many)))
                 self.assertEqual(client.get_many(list(many)), {})
+                client.close()
             client = self.memcached(server, default_noreply=False)
             self.assertFalse(client.delete("key"))
             self.assertRegex(client.version(), rb"^\d+\.\d+\.\d+$")
@@ -342,7 +352,8 @@ class KeyValue(unittest.TestCase):
             self.assertTrue(client.set("past", b"1", expire=-1))
             self.assertEqual(client.get("past"), None)
             client.quit()
-            server.stop()
+            totals = server.stop()
+            self.assertEqual(totals["finished"], totals["accepted"])
 
     def test_protocol(self):
         """Command by command, well and badly formed."""

@@ -1,0 +1,382 @@
+"""make install, as a packager and a user find it: into an empty tree, from what has been built.
+
+Every file that was promised is there and no other; strangers' programs compile against the installed header, link with both
+libraries through pkg-config, and serve; the installed xchgd loads a plug-in; completion knows every option; uninstall leaves nothing.
+"""
+
+import glob
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+import unittest
+
+from clients import ended, talk
+from xchgd import LIMIT, PROGRAM, TOP, WRAP, Server, environment, greet
+
+VARIANT = os.environ.get("XCHGD_VARIANT") or "release"
+BUILT = os.path.dirname(PROGRAM)
+EXAMPLES = os.path.join(TOP, "docs", "examples")
+# A library that wants a sanitizer's runtime, or gcov's, cannot be linked by a stranger.
+links_alone = unittest.skipIf(VARIANT in ("asan", "tsan", "cov"), f"the library of VARIANT={VARIANT} wants its tool's runtime")
+
+OWN_NAMES = """
+#include <stdio.h>
+#include <xchg.h>
+
+/* Names that the library has for itself, with other types. */
+const char buf_len[] = "mine";
+double log_init(void) { return 1.5; }
+int config_load(int x) { return x + 1; }
+void buf_append(void) {}
+
+static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
+  char text[64];
+  buf_append();
+  int size = snprintf(text, sizeof(text), "%zu %s %.1f %d", message->size, buf_len, log_init(), config_load(6));
+  xchg_send(conn, text, (size_t)size);
+}
+
+int main(int argc, char **argv) {
+  static const struct xchg_handler own = {.size = sizeof(own), .on_message = on_message};
+  return xchg_main(&own, argc, argv);
+}
+"""
+OWN_INTERNAL = ("buf_append", "log_init", "config_load")  # of these, functions of the library that are not inline
+
+CXX = """
+#include <xchg.h>
+
+static void on_message(xchg_conn *conn, const xchg_message *message) { xchg_send(conn, message->data, message->size); }
+
+int main(int argc, char **argv) {
+  xchg_handler echo = xchg_handler();
+  echo.size = sizeof(echo);
+  echo.on_message = on_message;
+  return xchg_main(&echo, argc, argv);
+}
+"""
+
+PLUGIN = """
+#include <xchg.h>
+static const struct xchg_handler sink = {sizeof(struct xchg_handler), %s};
+XCHG_PLUGIN(sink)
+"""
+
+# Prints what a completion would offer for the words behind it, the last of which is being typed.
+COMPLETE = """
+source "$1" || exit 1
+COMP_WORDS=("${@:2}")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+line=$(complete -p "$2") || exit 1
+[[ $line =~ -F\\ ([^ ]+) ]] || exit 1
+"${BASH_REMATCH[1]}" "$2" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}" || exit 1
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def call(*command, **options):
+    """Run to the end; its output. AssertionError, with everything that it said, where it fails."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT,
+                          **options)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def make(target, root, *variables):
+    """make ${target} into ${root}; -o all: what is there is taken as it is, whatever has changed."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
+    return call("make", "-o", "all", target, f"VARIANT={VARIANT}", f"DESTDIR={root}", *variables, cwd=TOP, env=clean)
+
+
+def files(root):
+    """Everything below ${root} but folders, by its path there."""
+    return {os.path.relpath(os.path.join(folder, name), root) for folder, folders, names in os.walk(root)
+            for name in names + [f for f in folders if os.path.islink(os.path.join(folder, f))]}
+
+
+def version():
+    with open(os.path.join(TOP, "core", "xchg.h")) as f:
+        return re.search(r'^#define XCHG_VERSION "(.*)"$', f.read(), re.M).group(1)
+
+
+def expected(prefix="usr", lib="usr/lib", include="usr/include"):
+    pages = [os.path.basename(page) for page in glob.glob(os.path.join(TOP, "docs", "man", "*.[138]"))]
+    return {f"{prefix}/bin/xchgd", f"{prefix}/bin/xchg-bench", f"{include}/xchg.h",
+            f"{lib}/libxchg.a", f"{lib}/libxchg.so", f"{lib}/libxchg.so.0", f"{lib}/libxchg.so.{version()}", f"{lib}/pkgconfig/xchg.pc",
+            f"{prefix}/share/bash-completion/completions/xchgd", f"{prefix}/share/bash-completion/completions/xchg-bench",
+            *(f"{prefix}/share/man/man{page[-1]}/{page}" for page in pages)}
+
+
+class Installed(unittest.TestCase):
+    """One tree for all tests of a class, which leave it as it is."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.root = tempfile.mkdtemp(prefix="xchg-install-")
+        cls.addClassCleanup(shutil.rmtree, cls.root)
+        make("install", cls.root, "PREFIX=/usr")
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="xchg-install-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def at(self, path):
+        return os.path.join(self.root, "usr", path)
+
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def pkg_config(self, *arguments, **extra):
+        """What pkg-config says of the tree, as words."""
+        env = dict(os.environ, PKG_CONFIG_LIBDIR=self.at("lib/pkgconfig"), **extra)
+        return call("pkg-config", *arguments, "xchg", env=env).split()
+
+    def moved(self, *arguments):
+        return self.pkg_config(f"--define-variable=prefix={self.at('')[:-1]}", *arguments)
+
+    def compile(self, source, *, static=False, compiler=("cc", "-Wall", "-Wextra", "-Werror")):
+        """A program of ${source}, linked as pkg-config says."""
+        program = os.path.join(self.folder, os.path.basename(source).rsplit(".", 1)[0] + ("-static" if static else ""))
+        flags = self.moved("--cflags", "--libs", *(["--static"] if static else []))
+        if static:
+            flags = ["-l:libxchg.a" if flag == "-lxchg" else flag for flag in flags]
+        call(*compiler, "-o", program, source, *flags)
+        needed = re.findall(r"\(NEEDED\).*\[(.*)\]", call("readelf", "-W", "-d", program, env=dict(os.environ, LC_ALL="C")))
+        self.assertEqual("libxchg.so.0" in needed, not static, needed)
+        return program
+
+    def serve(self, program, **variables):
+        return Server(program=program, LD_LIBRARY_PATH=self.at("lib"), **variables)
+
+    def check_echo(self, program):
+        with self.serve(program) as server:
+            with server.connect() as client:
+                self.assertEqual(talk(client, b"some\0bytes"), b"some\0bytes")
+            self.assertEqual(ended(server.stop()), {"finished": 1})
+
+
+class Tree(Installed):
+    def test_files(self):
+        """What was promised and nothing else; programs can be run, the rest read, by everybody."""
+        self.assertEqual(files(self.root), expected())
+        for path in files(self.root):
+            mode = os.stat(os.path.join(self.root, path)).st_mode
+            self.assertEqual(stat.S_IMODE(mode), 0o755 if "/bin/" in path else 0o644, path)
+        self.assertEqual(os.readlink(self.at("lib/libxchg.so")), "libxchg.so.0")
+        self.assertEqual(os.readlink(self.at("lib/libxchg.so.0")), f"libxchg.so.{version()}")
+
+    def test_what_was_built(self):
+        """The programs and libraries are those of this build; the programs say the header's version."""
+        for path in ("bin/xchgd", "bin/xchg-bench", "lib/libxchg.a", "lib/libxchg.so"):
+            with open(self.at(path), "rb") as installed, open(os.path.join(BUILT, os.path.basename(path)), "rb") as built:
+                self.assertEqual(installed.read(), built.read(), path)
+        for name in ("xchgd", "xchg-bench"):
+            self.assertEqual(call(self.at(f"bin/{name}"), "--version"), f"{name} {version()}\n")
+
+    def test_pages(self):
+        """A page that stands for another leads to one that is there."""
+        leads = 0
+        for path in glob.glob(self.at("share/man/man*/*")):
+            with open(path) as f:
+                line = f.readline()
+            if line.startswith(".so "):
+                leads += 1
+                self.assertTrue(os.path.exists(self.at(os.path.join("share/man", line.split()[1]))), f"{path}: {line}")
+        self.assertGreater(leads, 0)
+
+    def test_pkg_config(self):
+        """The tree may be moved: by its prefix, or as a system root of its own."""
+        for static in ([], ["--static"]):
+            flags = self.moved("--cflags", "--libs", *static)
+            self.assertEqual(flags[:3], [f"-I{self.at('include')}", f"-L{self.at('lib')}", "-lxchg"])
+            self.assertEqual("-lpthread" in flags, bool(static))
+            self.assertEqual(self.pkg_config("--cflags", "--libs", *static, PKG_CONFIG_SYSROOT_DIR=self.root), flags)
+        self.assertEqual(self.pkg_config("--modversion"), [version()])
+        self.assertEqual(self.pkg_config("--variable=prefix"), ["/usr"])
+
+    def test_other_folders(self):
+        """PREFIX, LIBDIR and INCLUDEDIR are where things go, and uninstall finds them there; what else lies there stays."""
+        folders = ("PREFIX=/opt/x", "LIBDIR=/opt/x/lib/some-arch", "INCLUDEDIR=/else/include")
+        make("install", self.folder, *folders)
+        self.assertEqual(files(self.folder), expected("opt/x", "opt/x/lib/some-arch", "else/include"))
+        with open(os.path.join(self.folder, "opt/x/lib/some-arch/pkgconfig/xchg.pc")) as f:
+            text = f.read()
+        self.assertIn("prefix=/opt/x\nlibdir=${prefix}/lib/some-arch\nincludedir=/else/include\n", text)
+        self.assertNotIn("@", text)
+        foreign = "opt/x/lib/some-arch/libxchg.so.7"
+        self.write(foreign, "")
+        make("uninstall", self.folder, *folders)
+        self.assertEqual(files(self.folder), {foreign})
+
+    def test_uninstall(self):
+        """Nothing is left but folders; a second time there is nothing to do, and no fault."""
+        make("install", self.folder, "PREFIX=/usr")
+        make("install", self.folder, "PREFIX=/usr")
+        self.assertEqual(files(self.folder), expected())
+        for _ in range(2):
+            make("uninstall", self.folder, "PREFIX=/usr")
+            self.assertEqual(files(self.folder), set())
+            self.assertTrue(os.path.isdir(os.path.join(self.folder, "usr/lib/pkgconfig")))
+        make("uninstall", os.path.join(self.folder, "nowhere"), "PREFIX=/usr")
+
+
+class Header(Installed):
+    C = ("cc", "-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror")
+    CXX = ("g++", "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+
+    def check(self, *command):
+        call(*command, "-fsyntax-only", *self.moved("--cflags"))
+
+    def test_c11(self):
+        self.check(*self.C, self.write("a.c", "#include <xchg.h>\n#include <xchg.h>\nint main(void) { return 0; }\n"))
+        self.check(*self.C, self.write("b.c", PLUGIN % ".messages = 1"))
+
+    def test_cxx11(self):
+        self.check(*self.CXX, self.write("a.cc", CXX))
+        everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr"] + ["nullptr"] * 6)
+        self.check(*self.CXX, self.write("b.cc", PLUGIN % everything))
+
+
+@links_alone
+class Linked(Installed):
+    def test_examples(self):
+        """Each is compiled against both libraries, and does what its name says, or ends as it ought to."""
+        names = sorted(name for name in os.listdir(EXAMPLES) if name.endswith(".c") and not name.endswith("_so.c"))
+        self.assertLessEqual({"hello.c", "echo.c"}, set(names))
+        for name in names:
+            for static in (False, True):
+                with self.subTest(name, static=static):
+                    self.check_example(name, self.compile(os.path.join(EXAMPLES, name), static=static))
+
+    def check_example(self, name, program):
+        if name == "echo.c":
+            self.check_echo(program)
+        elif name == "hello.c":
+            with self.serve(program) as server:
+                with server.connect() as client:
+                    greet(client)
+                self.assertEqual(ended(server.stop()), {"finished": 1})
+        else:  # what they serve, tests/live/test_examples.py knows
+            self.check_life(program)
+
+    def check_life(self, program):
+        """It says where it listens, and ends in peace when it is told to."""
+        env = environment(XCHG_LISTEN="127.0.0.1:0", LD_LIBRARY_PATH=self.at("lib"))
+        process = subprocess.Popen([*WRAP, program], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with process:
+            try:
+                for line in process.stdout:
+                    if "127.0.0.1:" in line:
+                        break
+                process.terminate()
+                said = process.communicate(timeout=LIMIT)[0]
+            finally:
+                process.kill()
+        self.assertEqual(process.returncode, 0, said)
+
+    def test_no_library_at_all(self):
+        """A program that is static altogether."""
+        program = os.path.join(self.folder, "echo")
+        call("cc", "-static", "-o", program, os.path.join(EXAMPLES, "echo.c"), *self.moved("--static", "--cflags", "--libs"))
+        self.check_echo(program)
+
+    def test_cxx(self):
+        """A handler in C++."""
+        source = self.write("cxx.cc", CXX)
+        for static in (False, True):
+            self.check_echo(self.compile(source, static=static, compiler=Header.CXX))
+
+    def test_own_names(self):
+        """A program that has names which the library has too: both mean their own."""
+        symbols = call("nm", "-P", "-g", "--defined-only", os.path.join(BUILT, "internal.a"))
+        for name in OWN_INTERNAL:
+            self.assertRegex(symbols, rf"(?m)^{name} T ")
+        source = self.write("own.c", OWN_NAMES)
+        for static in (False, True):
+            with self.serve(self.compile(source, static=static)) as server:
+                with server.connect() as client:
+                    self.assertEqual(talk(client, b"hello"), b"5 mine 1.5 7")
+                self.assertEqual(ended(server.stop()), {"finished": 1})
+
+
+class Plugin(Installed):
+    def test_handler(self):
+        """The installed xchgd serves a plug-in that was compiled against the installed header and links nothing."""
+        plugin = os.path.join(self.folder, "handler_so.so")
+        call("cc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", plugin, os.path.join(EXAMPLES, "handler_so.c"),
+             *self.moved("--cflags"))
+        with Server(program=self.at("bin/xchgd"), XCHG_HANDLER=plugin) as server:
+            with server.connect() as client:
+                self.assertEqual(talk(client, b"small\r\nLetters\n"), b"SMALL\r\nLETTERS\n")
+            self.assertEqual(ended(server.stop()), {"finished": 1})
+
+
+class Completion(Installed):
+    def offered(self, *words):
+        """What is offered for the last of ${words}, the first of which is the program."""
+        completion = self.at(f"share/bash-completion/completions/{words[0]}")
+        return call("bash", "--norc", "--noprofile", "-c", COMPLETE, "bash", completion, *words, cwd=self.folder).split("\n")[:-1]
+
+    def bench_options(self):
+        """--help's options: (names, argument or "", what it does)."""
+        text = call(self.at("bin/xchg-bench"), "--help")
+        found = re.findall(r"^  ((?:-\w, |    )--[\w-]+)(?: (\S+))? +(.*)$", text, re.M)
+        self.assertGreater(len(found), 30)
+        return [(names.replace(",", "").split(), argument, what) for names, argument, what in found]
+
+    def test_xchgd(self):
+        usage = re.search(r"^usage: xchgd \[(.*)\]$", call(PROGRAM, "--help"), re.M).group(1).split(" | ")
+        self.assertEqual(len(usage), 4)
+        self.assertEqual(sorted(self.offered("xchgd", "")), sorted(usage))
+        self.assertEqual(self.offered("xchgd", "--ve"), ["--version"])
+        self.assertEqual(self.offered("xchgd", "--check", ""), [""])
+
+    def test_bench_options(self):
+        """Every option of --help and no other; behind one that takes a value no option is offered, behind others all are."""
+        options = self.bench_options()
+        every = sorted(name for names, _, _ in options for name in names)
+        self.assertEqual(sorted(self.offered("xchg-bench", "-")), every)
+        for names, argument, _ in options:
+            for name in names:
+                self.assertEqual(self.offered("xchg-bench", name, "-"), [""] if argument else self.offered("xchg-bench", "-L", "-"), name)
+        self.assertEqual(self.offered("xchg-bench", "127.0.0.1", ":", "7000", "--hd"), ["--hdr"])
+
+    def test_bench_values(self):
+        """Values where --help lists them, in each way in which an option takes one."""
+        lists = {"--exchange": 4, "--frame": 6, "--reply": 3}
+        for names, argument, what in self.bench_options():
+            if names[-1] not in lists:
+                continue
+            values = [re.sub(r":\w+$", ":", value) for value in re.split(r", | or ", re.sub(r" \(.*\)$", "", what))]
+            self.assertEqual(len(values), lists.pop(names[-1]))
+            for name in names:
+                self.assertEqual(sorted(self.offered("xchg-bench", name, "")), sorted(values), name)
+            self.assertEqual(sorted(self.offered("xchg-bench", names[-1], "=")), sorted(values))
+            self.assertEqual(self.offered("xchg-bench", names[-1], "=", values[0][:3]), [values[0]])
+        self.assertEqual(lists, {})
+        self.assertEqual(self.offered("xchg-bench", "--frame", "fixed", ":", ""), [""])
+
+    def test_bench_files(self):
+        """Files where one is meant, blanks in their names or not."""
+        for name in ("a.json", "a b.json", "other"):
+            self.write(name, "")
+        reports = ["a b.json", "a.json"]
+        for option in ("--json", "--csv", "--hdr", "--html"):
+            self.assertEqual(sorted(self.offered("xchg-bench", option, "a")), reports)
+        self.assertEqual(sorted(self.offered("xchg-bench", "--json", "=", "a")), reports)
+        self.assertEqual(sorted(self.offered("xchg-bench", "compare", "a.json", "a")), reports)
+        self.assertEqual(sorted(self.offered("xchg-bench", "merge", "--json", "a")), reports)
+        self.assertEqual(self.offered("xchg-bench", "merge", "--"), ["--json"])
+        self.assertEqual(self.offered("xchg-bench", "unix", ":", "ot"), ["other"])
+        self.assertEqual(self.offered("xchg-bench", ""), ["compare", "merge", "unix:"])
+
+
+if __name__ == "__main__":
+    unittest.main()
