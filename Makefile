@@ -174,7 +174,7 @@ uninstall: ## remove what install has put there
 	$(refresh)
 
 # The loader finds libraries outside of /usr/lib by its cache alone; a packager's DESTDIR has none.
-refresh = @[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || PATH="$$PATH:/sbin:/usr/sbin" ldconfig
+refresh = @[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || PATH="$$PATH:/sbin:/usr/sbin" ldconfig || true
 
 clean: ## remove build/
 	rm -rf build
