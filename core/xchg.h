@@ -195,7 +195,7 @@ int xchg_resume(struct xchg_conn *conn);
 /**
  * Call on_timer once, ${after_ns} from now, never early; a later call replaces an earlier one,
  * XCHG_NEVER cancels.  Resolution is that of the reactor's wheel, about 1 ms; no call comes once
- * the connection is ending.  Errors: EINVAL without an on_timer; EPERM.
+ * the connection is ending.  Errors: EINVAL without an on_timer; ENOMEM; EPERM.
  */
 int xchg_timer(struct xchg_conn *conn, uint64_t after_ns);
 

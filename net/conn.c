@@ -14,7 +14,7 @@
 #include <assert.h>
 #include <string.h>
 
-static_assert(sizeof(struct xchg_conn) <= 256, "docs/tuning.md and docs/SECURITY.md promise it");
+static_assert(sizeof(struct xchg_conn) <= 144, "docs/tuning.md and docs/SECURITY.md promise it");
 
 #define ENDS (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
@@ -148,8 +148,11 @@ static void timer_turn(struct xchg_conn *conn) {
     return; /* armed lazily: it was put off meanwhile */
   }
   bool limit = conn_time_limit(conn) <= now_ns;
-  if (conn->state == CONN_OPEN && conn->timer_ns <= now_ns) {
-    conn->timer_ns = NEVER;
+  if (!conn_in_heed(conn)) {
+    return;
+  }
+  if (conn->state == CONN_OPEN && conn->more->timer_ns <= now_ns) {
+    conn->more->timer_ns = NEVER;
     conn->host->handler->on_timer(conn); /* or xchg_timer would have refused */
   }
   conn_time_age(conn);
@@ -215,11 +218,16 @@ int conn_host_init(struct conn_host *host, const struct config *config,
                              .stats = reactor->stats,
                              .conns_max = conns_max,
                              .thread = conn_thread(),
+                             .nothing = {.timer_ns = NEVER, .lifetime_ns = NEVER},
                              .random = sys_now_ns() | 1,
                              .stop_ns = NEVER};
   /* in and out of every connection at their longest, a block being less than twice what it holds */
   host->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
   host->outs.bufs = &host->bufs;
+  reactor->turn = turn;
+  if (slab_init(&host->mores, sizeof(struct conn_more), conns_max) == -1) {
+    return -1;
+  }
   uint64_t each = 4 * (host->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
   /* in, out and what is queued behind loans; books of what is never used cost nothing */
   uint64_t bufs_max = min_u64((uint64_t)conns_max * (4 + CONN_SHARES), UINT32_C(1) << 30);
@@ -228,19 +236,22 @@ int conn_host_init(struct conn_host *host, const struct config *config,
 
 void conn_host_fini(struct conn_host *host) {
   groups_fini(&host->groups);
+  slab_fini(&host->mores);
   outbox_pool_fini(&host->outs);
   buf_pool_fini(&host->bufs);
 }
 
 void conn_host_trim(struct conn_host *host) {
   groups_trim(&host->groups);
+  slab_trim(&host->mores);
   outbox_pool_trim(&host->outs);
   buf_pool_trim(&host->bufs);
 }
 
 _Thread_local const char conn_thread_mark = 0;
 
-static void init(struct xchg_conn *conn, struct conn_host *host, const struct guest *guest) {
+/* Return: 0, or -1 without memory. */
+static int init(struct xchg_conn *conn, struct conn_host *host, const struct guest *guest) {
   struct source source = conn->source;
   *conn = (struct xchg_conn){.source = source,
                              .host = host,
@@ -249,14 +260,19 @@ static void init(struct xchg_conn *conn, struct conn_host *host, const struct gu
                              .ticket = guest->ticket,
                              .active_ns = host->reactor->now_ns,
                              .begun_ns = guest->accepted_ns,
-                             .accepted_ns = guest->accepted_ns,
-                             .timer_ns = NEVER,
+                             .more = &host->nothing,
                              .peer = guest->addr};
-  conn->source.turn = turn;
-  conn->lifetime_ns = conn_time_lifetime(host, guest->accepted_ns);
+  uint64_t lifetime_ns = conn_time_lifetime(host, guest->accepted_ns);
+  if (lifetime_ns != NEVER) {
+    if (conn_more(conn) == NULL) {
+      return -1;
+    }
+    conn->more->lifetime_ns = lifetime_ns;
+  }
   if (host->handler->state_size > 0) {
     memset((char *)conn + CONN_STATE_OFFSET, 0, host->handler->state_size);
   }
+  return 0;
 }
 
 /* Greet, watch, serve. */
@@ -278,15 +294,23 @@ static void begin(struct xchg_conn *conn) {
   }
 }
 
+static int refuse(struct conn_host *host, const struct guest *guest) {
+  stats_add(&host->stats->ended[XCHG_MEMORY], 1);
+  sys_close(guest->fd);
+  return -1;
+}
+
 int conn_open(struct conn_host *host, const struct guest *guest) {
   struct source *source = reactor_take(host->reactor);
   if (source == NULL) {
-    stats_add(&host->stats->ended[XCHG_MEMORY], 1);
-    sys_close(guest->fd);
-    return -1;
+    return refuse(host, guest);
   }
   struct xchg_conn *conn = conn_of(source);
-  init(conn, host, guest);
+  if (init(conn, host, guest) == -1) {
+    source->generation = 0;
+    reactor_free(host->reactor, source);
+    return refuse(host, guest);
+  }
   enter(conn);
   begin(conn);
   leave(host);

@@ -171,8 +171,12 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
   if (conn->state == CONN_CLOSED) {
     return 0;
   }
+  struct conn_more *more = conn_more(conn);
+  if (more == NULL) {
+    return invalid(ENOMEM);
+  }
   uint64_t now_ns = max_u64(host->reactor->now_ns, sys_now_ns()); /* a turn may have lasted */
-  conn->timer_ns = after_ns == XCHG_NEVER ? NEVER : add_sat_u64(now_ns, after_ns);
+  more->timer_ns = after_ns == XCHG_NEVER ? NEVER : add_sat_u64(now_ns, after_ns);
   reactor_arm(host->reactor, &conn->source, conn_time_next(conn));
   return 0;
 }
@@ -236,7 +240,8 @@ int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
   if (host->groups.chains == NULL && groups_init(&host->groups, shares_max(host)) == -1) {
     return invalid(ENOMEM);
   }
-  if (group_join(&host->groups, &conn->groups, conn, group, slow) == -1) {
+  struct conn_more *more = conn_more(conn);
+  if (more == NULL || group_join(&host->groups, &more->groups, conn, group, slow) == -1) {
     return invalid(ENOMEM);
   }
   return 0;
@@ -246,7 +251,8 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group) {
   if (!conn_here(conn)) {
     return -1;
   }
-  if (conn->groups == NULL || group_leave(&conn->host->groups, &conn->groups, group) == -1) {
+  struct member **mine = &conn->more->groups;
+  if (*mine == NULL || group_leave(&conn->host->groups, mine, group) == -1) {
     return invalid(ENOENT);
   }
   return 0;

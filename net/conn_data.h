@@ -37,6 +37,17 @@
 /* The events that every connection is watched for. */
 #define CONN_WATCHED (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
 
+/* What few connections have: from a slab of its own when it is first needed. */
+struct conn_more {
+  uint64_t progress_ns;  /* acknowledgement was last seen to advance, or a stall or drain began */
+  uint64_t timer_ns;     /* when on_timer is called; NEVER = not */
+  uint64_t lifetime_ns;  /* not leaving: when it will; leaving: since when it is */
+  struct member *groups; /* owns: its memberships */
+  uint32_t acknowledged; /* of sent, what the peer had when last asked; modulo 2^32 as well */
+  uint32_t offloads;     /* works that have not come back */
+  uint32_t slot;         /* its own */
+};
+
 /* What a worker lends all of its connections. */
 struct conn_host {
   const struct config *config;        /* borrows for good */
@@ -49,10 +60,12 @@ struct conn_host {
   size_t max_message;                 /* the handler's, or else the configuration's */
   uint32_t index;                     /* of the worker; part of the connections' ids */
   uint32_t conns_max;
-  struct buf_pool bufs;    /* owns */
-  struct outbox_pool outs; /* owns; prepared when the first byte is lent */
-  struct groups groups;    /* owns; prepared when the first connection joins one */
-  uint8_t *input;          /* borrows: where every read goes; input_bytes long */
+  struct buf_pool bufs;     /* owns */
+  struct outbox_pool outs;  /* owns; prepared when the first byte is lent */
+  struct slab mores;        /* of struct conn_more */
+  struct conn_more nothing; /* what connections without one have; constant */
+  struct groups groups;     /* owns; prepared when the first connection joins one */
+  uint8_t *input;           /* borrows: where every read goes; input_bytes long */
   size_t input_bytes;
   uint64_t random;  /* state of the generator that spreads lifetimes */
   uint64_t stop_ns; /* when the stop began; NEVER = it has not */
@@ -63,37 +76,32 @@ enum conn_state { CONN_OPEN, CONN_ENDING, CONN_DRAINING, CONN_CLOSED };
 struct xchg_conn {
   struct source source; /* first: the slab's objects begin with it */
   struct conn_host *host;
-  struct buf *in;        /* owns: bytes that make no message yet, or must wait */
-  struct outbox out;     /* owns: bytes that the kernel has not taken */
-  struct member *groups; /* owns: its memberships */
-  int fd;                /* owns */
-  uint8_t state;         /* enum conn_state */
-  uint8_t reason;        /* enum xchg_reason, once state != CONN_OPEN */
-  bool unread : 1;       /* the kernel may hold bytes for us */
-  bool to_end : 1;       /* ... and a short read proves nothing: read until EAGAIN */
-  bool ended : 1;        /* the peer's end of stream was read */
-  bool excess : 1;       /* bytes beyond the last message came */
-  bool paused : 1;       /* over the mark, or held: nothing is cut or read, the clock stands */
-  bool holding : 1;      /* the handler has paused it */
-  bool queued : 1;       /* something was sent since on_drain was called last */
-  bool stalled : 1;      /* output waits for the peer */
-  bool leaving : 1;      /* its lifetime is over */
-  bool half_close : 1;   /* part by half-close, whatever was acknowledged */
-  bool local : 1;        /* AF_UNIX */
-  bool aborted : 1;      /* close as soon as the callback has returned */
-  bool finishing : 1;    /* xchg_finish was called */
-  uint32_t offloads;     /* works that have not come back */
-  uint32_t ticket;       /* admission's; given back by the worker */
-  uint32_t thrown_away;  /* bytes read after the end; DRAIN_BYTES_MAX at most */
-  uint64_t messages;     /* complete ones so far */
-  uint64_t active_ns;    /* last byte read or written */
-  uint64_t begun_ns; /* first byte of the message under way; while paused: how long it had taken */
-  uint64_t progress_ns; /* acknowledgement was last seen to advance, or a stall or drain began */
-  uint64_t sent;        /* bytes given to the kernel */
-  int64_t acknowledged; /* ... of which the peer had these when last asked */
-  uint64_t accepted_ns;
-  uint64_t timer_ns;    /* when on_timer is called; NEVER = not */
-  uint64_t lifetime_ns; /* leaving == false: when it will; true: since when it is */
+  struct conn_more *more; /* owns; or points to the host's, which says that there is nothing */
+  struct buf *in;         /* owns: bytes that make no message yet, or must wait */
+  struct outbox out;      /* owns: bytes that the kernel has not taken */
+  int fd;                 /* owns */
+  uint8_t state;          /* enum conn_state */
+  uint8_t reason;         /* enum xchg_reason, once state != CONN_OPEN */
+  bool unread : 1;        /* the kernel may hold bytes for us */
+  bool to_end : 1;        /* ... and a short read proves nothing: read until EAGAIN */
+  bool ended : 1;         /* the peer's end of stream was read */
+  bool excess : 1;        /* bytes beyond the last message came */
+  bool paused : 1;        /* over the mark, or held: nothing is cut or read, the clock stands */
+  bool holding : 1;       /* the handler has paused it */
+  bool queued : 1;        /* something was sent since on_drain was called last */
+  bool stalled : 1;       /* output waits for the peer */
+  bool leaving : 1;       /* its lifetime is over */
+  bool half_close : 1;    /* part by half-close, whatever was acknowledged */
+  bool local : 1;         /* AF_UNIX */
+  bool aborted : 1;       /* close as soon as the callback has returned */
+  bool finishing : 1;     /* xchg_finish was called */
+  uint64_t messages;      /* complete ones so far */
+  uint64_t active_ns;     /* last byte read or written */
+  uint64_t begun_ns;      /* first byte of the message under way, before it the accept; while
+                             paused: how long it had taken */
+  uint32_t sent;          /* bytes given to the kernel, modulo 2^32 */
+  uint32_t thrown_away;   /* bytes read after the end; DRAIN_BYTES_MAX at most */
+  uint32_t ticket;        /* admission's; given back by the worker */
   struct addr peer;
 };
 
@@ -117,9 +125,15 @@ static inline const void *conn_thread(void) { return &conn_thread_mark; }
 /* Loans and memberships at a time for each connection that a worker may have, all in all. */
 #define CONN_SHARES 64
 
+/**
+ * What is rarely needed of ${conn}, to be written; a connection keeps it until its end.
+ * Return: NULL without memory.
+ */
+struct conn_more *conn_more(struct xchg_conn *conn);
+
 /** Must it wait for an answer that the handler will give later? */
 static inline bool conn_held(const struct xchg_conn *conn) {
-  return conn->holding || conn->offloads > 0;
+  return conn->holding || conn->more->offloads > 0;
 }
 
 /** Does the exchange end after a number of messages (else it is endless)? */

@@ -247,6 +247,7 @@ void conn_in_pause(struct xchg_conn *conn, bool paused) {
 bool conn_in_work(struct xchg_conn *conn) {
   if (conn->state == CONN_OPEN && conn->paused && !conn_in_stands(conn)) {
     conn_in_pause(conn, false);
+    conclude(conn); /* the answer was the last one's: what is kept came too late */
     if (conn->in != NULL && !cut_kept(conn)) {
       return false;
     }

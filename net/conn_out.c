@@ -13,6 +13,30 @@
 
 /* ---- ends ---- */
 
+struct conn_more *conn_more(struct xchg_conn *conn) {
+  struct conn_host *host = conn->host;
+  uint32_t slot;
+  if (conn->more != &host->nothing) {
+    return conn->more;
+  }
+  struct conn_more *more = slab_alloc(&host->mores, &slot);
+  if (more != NULL) {
+    *more = host->nothing;
+    more->slot = slot;
+    conn->more = more;
+  }
+  return more;
+}
+
+static void release_more(struct xchg_conn *conn) {
+  struct conn_host *host = conn->host;
+  if (conn->more != &host->nothing) {
+    group_leave_all(&host->groups, &conn->more->groups);
+    slab_free(&host->mores, conn->more->slot);
+    conn->more = &host->nothing;
+  }
+}
+
 void conn_out_close(struct xchg_conn *conn, enum xchg_reason reason) {
   struct conn_host *host = conn->host;
   conn->state = CONN_CLOSED;
@@ -22,7 +46,7 @@ void conn_out_close(struct xchg_conn *conn, enum xchg_reason reason) {
   stats_add(&host->stats->ended[reason], 1);
   buf_release(&host->bufs, &conn->in);
   outbox_release(&host->outs, &conn->out);
-  group_leave_all(&host->groups, &conn->groups);
+  release_more(conn);
   reactor_retire(host->reactor, &conn->source);
   sys_close(conn->fd);
   conn->fd = -1;
@@ -45,14 +69,18 @@ bool conn_out_part(struct xchg_conn *conn) {
     conn_out_close(conn, conn->reason);
     return false;
   }
+  struct conn_more *more = conn_more(conn);
+  if (more == NULL) {
+    conn_out_close(conn, XCHG_MEMORY);
+    return false;
+  }
   if (sys_shutdown(conn->fd, SHUT_WR) == -1) {
-    conn_out_close(conn,
-                   conn->reason); /* ENOTCONN: the peer is gone, there is nothing left to protect */
+    conn_out_close(conn, conn->reason); /* ENOTCONN: the peer is gone, nothing is left to protect */
     return false;
   }
   conn->state = CONN_DRAINING;
-  conn->progress_ns = conn->host->reactor->now_ns;
-  conn->acknowledged = (int64_t)conn->sent - unacked;
+  more->progress_ns = conn->host->reactor->now_ns;
+  more->acknowledged = conn->sent - unacked;
   return true;
 }
 
@@ -69,12 +97,17 @@ bool conn_out_drain(struct xchg_conn *conn) {
 /* The kernel took less than there was: ask to be told, and note where the peer stands. */
 static bool stall(struct xchg_conn *conn) {
   struct conn_host *host = conn->host;
-  conn->progress_ns = host->reactor->now_ns;
+  struct conn_more *more = conn_more(conn);
+  if (more == NULL) {
+    conn_out_close(conn, XCHG_MEMORY);
+    return false;
+  }
+  more->progress_ns = host->reactor->now_ns;
   if (conn->stalled) {
     return true;
   }
   conn->stalled = true;
-  conn->acknowledged = (int64_t)conn->sent - sock_unacked(conn->fd);
+  more->acknowledged = conn->sent - sock_unacked(conn->fd);
   if (reactor_want(host->reactor, &conn->source, conn->fd, CONN_WATCHED | EPOLLOUT) == -1) {
     conn_out_close(conn, XCHG_MEMORY);
     return false;
@@ -109,7 +142,7 @@ static bool transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
     return false;
   }
   if (*count > 0) {
-    conn->sent += *count;
+    conn->sent += (uint32_t)*count;
     conn->active_ns = host->reactor->now_ns;
     stats_add(&host->stats->bytes_out, *count);
     outbox_consume(&host->outs, &conn->out, *count);

@@ -21,12 +21,13 @@ static uint64_t after(uint64_t from_ns, uint64_t limit_ns) {
 
 /* Since when it has to leave. */
 static uint64_t leave_ns(const struct xchg_conn *conn) {
-  uint64_t lifetime_ns = conn->leaving ? conn->lifetime_ns : NEVER;
+  uint64_t lifetime_ns = conn->leaving ? conn->more->lifetime_ns : NEVER;
   return min_u64(lifetime_ns, conn->host->stop_ns);
 }
 
 static uint64_t idle_at(const struct xchg_conn *conn) {
-  return after(max_u64(conn->active_ns, conn->progress_ns), conn->host->config->idle_timeout_ns);
+  return after(max_u64(conn->active_ns, conn->more->progress_ns),
+               conn->host->config->idle_timeout_ns);
 }
 
 static uint64_t message_at(const struct xchg_conn *conn) {
@@ -36,25 +37,30 @@ static uint64_t message_at(const struct xchg_conn *conn) {
 }
 
 static uint64_t write_at(const struct xchg_conn *conn) {
-  return conn->stalled ? after(conn->progress_ns, conn->host->config->write_timeout_ns) : NEVER;
+  return conn->stalled ? after(conn->more->progress_ns, conn->host->config->write_timeout_ns)
+                       : NEVER;
 }
 
 /* When a lifetime's end cuts what has not finished; a stop's is the worker's affair. */
 static uint64_t cut_at(const struct xchg_conn *conn) {
-  return conn->leaving ? add_sat_u64(conn->lifetime_ns, conn->host->config->drain_timeout_ns)
+  return conn->leaving ? add_sat_u64(conn->more->lifetime_ns, conn->host->config->drain_timeout_ns)
                        : NEVER;
 }
 
-/* When one that has not spoken since it was told to leave is given up. */
+/*
+ * When one that has not spoken since it was told to leave is given up; not while nothing is read,
+ * for it may have.
+ */
 static uint64_t silent_at(const struct xchg_conn *conn) {
-  if (!conn_time_must_leave(conn) || conn_counted(conn) || conn->messages > 0 || conn->in != NULL) {
+  bool spoken = conn->messages > 0 || conn->in != NULL;
+  if (!conn_time_must_leave(conn) || conn_counted(conn) || spoken || conn->paused) {
     return NEVER;
   }
-  return add_sat_u64(max_u64(leave_ns(conn), conn->accepted_ns), SILENCE_NS);
+  return add_sat_u64(max_u64(leave_ns(conn), conn->begun_ns), SILENCE_NS);
 }
 
 static uint64_t linger_at(const struct xchg_conn *conn) {
-  return after(conn->progress_ns, conn->host->config->linger_ns);
+  return after(conn->more->progress_ns, conn->host->config->linger_ns);
 }
 
 static uint64_t limit_at(const struct xchg_conn *conn) {
@@ -66,7 +72,7 @@ static uint64_t limit_at(const struct xchg_conn *conn) {
   if (conn->state == CONN_OPEN) {
     at = min_u64(at, message_at(conn));
     at = min_u64(at, silent_at(conn));
-    at = min_u64(at, conn->leaving ? NEVER : conn->lifetime_ns);
+    at = min_u64(at, conn->leaving ? NEVER : conn->more->lifetime_ns);
   }
   return at;
 }
@@ -75,18 +81,29 @@ uint64_t conn_time_limit(const struct xchg_conn *conn) { return limit_at(conn); 
 
 uint64_t conn_time_next(const struct xchg_conn *conn) {
   uint64_t at = limit_at(conn);
-  return conn->state == CONN_OPEN ? min_u64(at, conn->timer_ns) : at;
+  return conn->state == CONN_OPEN ? min_u64(at, conn->more->timer_ns) : at;
 }
 
-/* Has the peer acknowledged more since the last time that we asked, and how much is left? */
+/*
+ * Has the peer acknowledged more since the last time that we asked, and how much is left?  What is
+ * counted modulo 2^32 never goes back, so another number is a larger one.  Without memory to
+ * remember it, it has not.
+ */
 static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   *unacked = sock_unacked(conn->fd);
-  int64_t acknowledged = (int64_t)conn->sent - *unacked;
-  bool more = acknowledged > conn->acknowledged;
-  if (more) {
-    conn->acknowledged = acknowledged;
+  uint32_t acknowledged = conn->sent - *unacked;
+  struct conn_more *more = acknowledged == conn->more->acknowledged ? NULL : conn_more(conn);
+  if (more == NULL) {
+    return false;
   }
-  return more;
+  more->acknowledged = acknowledged;
+  return true;
+}
+
+/* It is not overdue after all: from now on it is waited for anew. */
+static enum overdue put_off(struct xchg_conn *conn) {
+  conn_more(conn)->progress_ns = conn->host->reactor->now_ns; /* there since progressed() */
+  return OVERDUE_NOT;
 }
 
 enum overdue conn_time_overdue(struct xchg_conn *conn) {
@@ -102,8 +119,7 @@ enum overdue conn_time_overdue(struct xchg_conn *conn) {
     if (!progressed(conn, &unacked)) {
       return OVERDUE_LINGER;
     }
-    conn->progress_ns = now_ns;
-    return OVERDUE_NOT;
+    return put_off(conn);
   }
   if (conn->state == CONN_OPEN && message_at(conn) <= now_ns) {
     return OVERDUE_MESSAGE;
@@ -117,14 +133,14 @@ enum overdue conn_time_overdue(struct xchg_conn *conn) {
     if (!more || (!write && unacked == 0)) {
       return write ? OVERDUE_WRITE : OVERDUE_IDLE;
     }
-    conn->progress_ns = now_ns;
+    return put_off(conn);
   }
   return OVERDUE_NOT;
 }
 
 void conn_time_age(struct xchg_conn *conn) {
   if (conn->state == CONN_OPEN && !conn->leaving &&
-      conn->lifetime_ns <= conn->host->reactor->now_ns) {
+      conn->more->lifetime_ns <= conn->host->reactor->now_ns) {
     conn->leaving = true;
   }
 }

@@ -16,13 +16,16 @@
 /* The wake's event data: no slot has this number. */
 #define WAKE_DATA UINT64_MAX
 
+#define GENERATION_MASK ((UINT32_C(1) << REACTOR_GENERATION_BITS) - 1)
 #define POLL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
 static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
                   EPOLLHUP == POLLHUP && EPOLLRDHUP == 0x2000,
               "poll's events are epoll's");
 
 static void reset(struct reactor *reactor, struct slab *slab, struct stats *stats) {
+  void (*turn)(struct source *, uint32_t) = reactor->turn;
   memset(reactor, 0, offsetof(struct reactor, events));
+  reactor->turn = turn;
   reactor->slab = slab;
   reactor->stats = stats;
   reactor->epoll_fd = -1;
@@ -69,13 +72,18 @@ struct source *reactor_take(struct reactor *reactor) {
   if (++reactor->generation == UINT32_C(1) << REACTOR_GENERATION_BITS) {
     reactor->generation = 1;
   }
-  *source = (struct source){.slot = slot, .generation = reactor->generation, .next = SLAB_NONE};
+  *source = (struct source){
+      .slot = slot, .generation = reactor->generation & GENERATION_MASK, .next = SLAB_NONE};
   return source;
 }
 
+/* What epoll carries for ${source}. */
+static uint64_t key_of(const struct source *source) {
+  return (uint64_t)source->generation << 32 | source->slot;
+}
+
 static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
-  struct epoll_event event = {.events = source->interest,
-                              .data.u64 = (uint64_t)source->generation << 32 | source->slot};
+  struct epoll_event event = {.events = source->interest, .data.u64 = key_of(source)};
   return sys_epoll_ctl(reactor->epoll_fd, op, fd, &event);
 }
 
@@ -197,7 +205,7 @@ static int poll_wait(struct reactor *reactor, int timeout) {
     return 0;
   }
   reactor->events[0].events = (uint32_t)(unsigned short)fds[0].revents;
-  reactor->events[0].data.u64 = (uint64_t)source->generation << 32 | source->slot;
+  reactor->events[0].data.u64 = key_of(source);
   return 1;
 }
 
@@ -221,7 +229,7 @@ static void dispatch_events(struct reactor *reactor) {
       stats_add(&reactor->stats->stale, 1);
       continue;
     }
-    source->turn(source, reactor->events[i].events);
+    reactor->turn(source, reactor->events[i].events);
   }
   reactor->ready = 0;
 }
@@ -241,7 +249,7 @@ static void dispatch_again(struct reactor *reactor) {
     reactor->again_first = source->next;
     source->queued = false;
     if (source->generation != 0) {
-      source->turn(source, TURN_AGAIN);
+      reactor->turn(source, TURN_AGAIN);
     } else {
       source->next = reactor->retired;
       reactor->retired = source->slot;
@@ -256,7 +264,7 @@ static void dispatch_timers(struct reactor *reactor) {
       return;
     }
     struct source *source = container_of(timer, struct source, timer);
-    source->turn(source, TURN_TIMER);
+    reactor->turn(source, TURN_TIMER);
   }
 }
 

@@ -38,17 +38,18 @@
 #define TURN_TIMER (1u << 20) /* the source's timer has come */
 #define TURN_AGAIN (1u << 21) /* it asked for another turn */
 
+/* All fields are the reactor's; the owner reads them. */
 struct source {
-  void (*turn)(struct source *source, uint32_t events);
   struct timer timer;
-  uint32_t slot;       /* in the slab; reactor's */
-  uint32_t generation; /* reactor's; 0 = retired */
-  uint32_t interest;   /* events that were asked for; reactor's */
-  uint32_t next;       /* slot of the next in the again list or the retired list; reactor's */
-  bool queued;         /* in the again list */
+  uint32_t slot;                                 /* in the slab */
+  uint32_t generation : REACTOR_GENERATION_BITS; /* 0 = retired */
+  bool queued : 1;                               /* in the again list */
+  uint32_t interest;                             /* events that were asked for */
+  uint32_t next; /* slot of the next in the again list or the retired list */
 };
 
 struct reactor {
+  void (*turn)(struct source *source, uint32_t events); /* of each source; the owner sets it */
   struct slab *slab;   /* borrows; its objects begin with a struct source */
   struct stats *stats; /* borrows; counts stale events */
   uint64_t now_ns;     /* when the last wait returned */

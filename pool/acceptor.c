@@ -36,7 +36,6 @@ static int open_door(struct acceptor *acceptor, uint32_t index) {
                         .listener = &acceptor->listeners[index],
                         .index = index,
                         .batch = 1};
-  door->source.turn = door_turn;
   acceptor->door_of[index] = door;
   return reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN);
 }
@@ -55,6 +54,7 @@ int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup)
       reactor_watch(&acceptor->reactor, &acceptor->inbox.wake) == -1) {
     return -1;
   }
+  acceptor->reactor.turn = door_turn;
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
     if (open_door(acceptor, i) == -1) {
       return -1;
@@ -291,6 +291,7 @@ static void door_turn(struct source *source, uint32_t events) {
     return; /* paused by another door of this turn */
   }
   uint32_t found = accept_batch(door->acceptor, door, door->batch);
+  spread_add(&door->acceptor->batches, found);
   if (found < door->batch) {
     door->batch = found > 0 ? found : 1;
     door->full = 0;

@@ -221,6 +221,7 @@ int xchg_server_wait(struct xchg_server *server) {
     return failed(EINVAL);
   }
   await(server);
+  server_join(server);
   return server_broken(server) ? failed(EIO) : 0;
 }
 

@@ -91,8 +91,8 @@ void mail_send(struct inbox *inbox, struct letter *letter) {
 static void make_call(struct conn_host *host, struct call *call) {
   struct xchg_conn *conn = conn_find(host, call->id);
   if (conn != NULL && call->offloaded) {
-    assert(conn->offloads > 0);
-    conn->offloads--;
+    assert(conn->more->offloads > 0);
+    conn->more->offloads--;
     conn_touch(conn);
   }
   call->call(conn, call->argument);

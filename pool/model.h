@@ -12,12 +12,14 @@
 #ifndef POOL_MODEL_H
 #define POOL_MODEL_H
 
+#include "core/spread.h"
 #include "pool/inbox.h"
 #include "pool/admit.h"
 
 #include <stdbool.h>
 
 struct model;
+struct pace;
 struct stats;
 
 /* What every model borrows from the server, for as long as it lives. */
@@ -88,8 +90,19 @@ struct model_ops {
   /** Add all counters to ${sum}. Any thread. */
   void (*sum)(struct model *model, struct stats *sum);
 
+  /** Add what is known of the hand-off's pace to ${sum}. Any thread. NULL = nothing. */
+  void (*pace)(struct model *model, struct pace *sum);
+
   /** Wait for the threads, which are about to end, and free everything. */
   void (*destroy)(struct model *model);
+};
+
+/* How fast it goes: what the server tells about itself beside its counters. */
+struct pace {
+  struct spread handoff_ns;   /* from accept4's return to the first callback */
+  struct spread turn_ns;      /* a worker's turn: how long an event may wait for the others */
+  struct spread queue_depth;  /* guests in the queue of the worker that was chosen, before */
+  struct spread accept_batch; /* connections accepted for one event of a listener */
 };
 
 /* The head of every model. */

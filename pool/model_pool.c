@@ -29,11 +29,12 @@ struct model_pool {
   struct model model;
   struct pool_thread *threads; /* owns */
   uint32_t count;
-  struct stats stats; /* acceptor: episodes of blocked workers */
-  uint32_t turn;      /* round-robin: the next worker; acceptor */
-  uint32_t started;   /* threads to be joined */
-  uint32_t opened;    /* workers to be closed */
-  sem_t running_up;   /* posted by each thread that runs */
+  struct stats stats;   /* acceptor: episodes of blocked workers */
+  struct spread depths; /* acceptor: guests in the queue that is chosen */
+  uint32_t turn;        /* round-robin: the next worker; acceptor */
+  uint32_t started;     /* threads to be joined */
+  uint32_t opened;      /* workers to be closed */
+  sem_t running_up;     /* posted by each thread that runs */
   atom_u32 running;
 };
 
@@ -118,6 +119,7 @@ static uint32_t pool_live(struct model *model) {
 
 /* How good a worker is to hand a connection to; less is better. Compared field by field. */
 struct choice {
+  uint32_t depth;   /* guests in its queue; not compared */
   uint32_t queued;  /* 0: its queue is empty, 1: it is not, 2: it is held, 3: its queue is full */
   uint32_t measure; /* live connections, or turns to wait */
   uint32_t awake;   /* 0: it sleeps */
@@ -139,7 +141,8 @@ static struct choice weigh(struct model_pool *pool, uint32_t i) {
   uint32_t queued = ring_count_producer(&worker->inbox.ring);
   bool least = config->dispatch == XCHG_DISPATCH_LEAST;
   bool held = pool->threads[i].watched.blocked;
-  return (struct choice){.queued = queued >= config->queue ? 3
+  return (struct choice){.depth = queued,
+                         .queued = queued >= config->queue ? 3
                                    : held                  ? 2
                                    : queued > 0            ? 1
                                                            : 0,
@@ -160,6 +163,7 @@ static int pool_place(struct model *model, const struct guest *guest) {
     }
   }
   pool->turn = (best + 1) % pool->count;
+  spread_add(&pool->depths, best_choice.depth);
   struct worker *worker = &pool->threads[best].worker;
   atom_add_relaxed_u32(&worker->live, 1);
   int pushed = inbox_push_spsc(&worker->inbox, guest);
@@ -201,16 +205,17 @@ static uint64_t pool_watch(struct model *model, uint64_t now_ns) {
 
 /* ---- life ---- */
 
+/* To all workers, started or not: who asks may be faster than the start. */
 static void pool_stop(struct model *model, uint64_t stop_ns) {
   struct model_pool *pool = pool_of(model);
-  for (uint32_t i = 0; i < pool->started; i++) {
+  for (uint32_t i = 0; i < pool->count; i++) {
     worker_send_stop(&pool->threads[i].worker, stop_ns);
   }
 }
 
 static void pool_cut(struct model *model) {
   struct model_pool *pool = pool_of(model);
-  for (uint32_t i = 0; i < pool->started; i++) {
+  for (uint32_t i = 0; i < pool->count; i++) {
     worker_send_cut(&pool->threads[i].worker);
   }
 }
@@ -232,9 +237,33 @@ static void pool_sum(struct model *model, struct stats *sum) {
   stats_sum(sum, &pool->stats);
 }
 
+/*
+ * A late post is made by now, and may post in its turn, to whichever worker.  The inboxes' counts
+ * only grow meanwhile, so that MAIL_MAX bounds that as well.
+ */
+static void discard_mail(struct model_pool *pool) {
+  bool any = true;
+  while (any) {
+    any = false;
+    for (uint32_t i = 0; i < pool->opened; i++) {
+      any = worker_discard(&pool->threads[i].worker) || any;
+    }
+  }
+}
+
+static void pool_pace(struct model *model, struct pace *sum) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->count; i++) {
+    spread_sum(&sum->handoff_ns, &pool->threads[i].worker.handoffs);
+    spread_sum(&sum->turn_ns, &pool->threads[i].worker.turns);
+  }
+  spread_sum(&sum->queue_depth, &pool->depths);
+}
+
 static void pool_destroy(struct model *model) {
   struct model_pool *pool = pool_of(model);
   join(pool);
+  discard_mail(pool);
   for (uint32_t i = 0; i < pool->opened; i++) {
     worker_close(&pool->threads[i].worker);
   }
@@ -255,6 +284,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                        .last = pool_last,
                                        .running = pool_running,
                                        .sum = pool_sum,
+                                       .pace = pool_pace,
                                        .destroy = pool_destroy};
   uint32_t count = setup->config->workers;
   struct pool_thread *threads = aligned_alloc(CACHE_LINE, count * sizeof(*threads));

@@ -105,7 +105,8 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
   if (home == NULL) {
     return failed(ENOTSUP);
   }
-  struct errand *errand = malloc(sizeof(*errand));
+  struct conn_more *more = conn_more(conn);
+  struct errand *errand = more == NULL ? NULL : malloc(sizeof(*errand));
   if (errand == NULL) {
     return failed(ENOMEM);
   }
@@ -124,7 +125,7 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
     return failed(error);
   }
   stats_add(&conn->host->stats->offloads, 1);
-  conn->offloads++; /* before it can come back: this thread is who takes it */
+  more->offloads++; /* before it can come back: this thread is who takes it */
   conn_touch(conn);
   return 0;
 }

@@ -201,12 +201,16 @@ bool server_broken(const struct xchg_server *server) {
   return atom_load_acquire_u32(&server->acceptor.broken) != 0;
 }
 
+void server_join(struct xchg_server *server) {
+  offload_close(&server->offload); /* the last letters; the workers have come to their end */
+}
+
 void server_close(struct xchg_server *server) {
   if (server->accepting) {
     pthread_join(server->acceptor_thread, NULL);
   }
   if (server->offloads) {
-    offload_close(&server->offload); /* the last letters; the workers have come to their end */
+    server_join(server);
     offload_fini(&server->offload);
   }
   if (server->model != NULL) {
@@ -230,6 +234,34 @@ void server_sum(struct xchg_server *server, struct stats *sum) {
   /* Last, so that it is never behind the ends counted above. */
   uint64_t accepted = atom_load_relaxed_u64(&server->acceptor.stats.accepted);
   atom_store_relaxed_u64(&sum->accepted, accepted);
+}
+
+/* The quantiles of ${spread}, in units of ${unit}: ${key}_p50, _p99 and _max. */
+static void report_spread(struct log_line *line, const char *key, const struct spread *spread,
+                          uint64_t unit) {
+  static const struct {
+    const char *suffix;
+    uint32_t permille;
+  } points[] = {{"p50", 500}, {"p99", 990}, {"max", 1000}};
+  for (size_t i = 0; i < count_of(points); i++) {
+    char name[48];
+    snprintf(name, sizeof(name), "%s_%s", key, points[i].suffix);
+    log_u64(line, name, spread_quantile(spread, points[i].permille) / unit);
+  }
+}
+
+static void report_pace(struct log_line *line, struct xchg_server *server) {
+  const struct model_ops *ops = server->model->ops;
+  struct pace pace = {0};
+  if (ops->pace == NULL) {
+    return;
+  }
+  ops->pace(server->model, &pace);
+  spread_sum(&pace.accept_batch, &server->acceptor.batches);
+  report_spread(line, "handoff_us", &pace.handoff_ns, NS_PER_US);
+  report_spread(line, "turn_us", &pace.turn_ns, NS_PER_US);
+  report_spread(line, "queue_depth", &pace.queue_depth, 1);
+  report_spread(line, "accept_batch", &pace.accept_batch, 1);
 }
 
 void server_report(struct xchg_server *server, const char *msg, bool open) {
@@ -276,5 +308,6 @@ void server_report(struct xchg_server *server, const char *msg, bool open) {
   for (size_t i = 0; i < count_of(others); i++) {
     log_u64(&line, others[i].key, atom_load_relaxed_u64(others[i].counter));
   }
+  report_pace(&line, server);
   log_end(&line);
 }

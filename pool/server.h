@@ -89,6 +89,12 @@ int server_done_fd(const struct xchg_server *server);
 /** Has every thread come to its end, so that server_close will not wait? */
 bool server_finished(const struct xchg_server *server);
 
+/**
+ * Once it has finished: wait until work that was offloaded has come to its end as well, and begin
+ * no more.
+ */
+void server_join(struct xchg_server *server);
+
 /** Did a listener break, so that the server must stop? */
 bool server_broken(const struct xchg_server *server);
 

@@ -9,6 +9,7 @@
 #ifndef POOL_WORKER_H
 #define POOL_WORKER_H
 
+#include "core/spread.h"
 #include "net/conn.h"
 #include "pool/inbox.h"
 #include "pool/mail.h"
@@ -28,11 +29,11 @@ struct worker {
   struct reactor reactor;
   struct slab conns;
   struct conn_host host;
-  struct source chores; /* its timer gives memory back */
-  uint64_t cut_ns;      /* when what is live is closed; NEVER = no stop */
-  uint32_t visited;     /* the stop has reached the slots below */
-  bool stopping;        /* ... and goes on */
-  struct letter *mail;  /* calls and issues that were taken and not dealt with, oldest first */
+  uint64_t chores_ns;  /* when memory is given back; NEVER = nothing was freed since */
+  uint64_t cut_ns;     /* when what is live is closed; NEVER = no stop */
+  uint32_t visited;    /* the stop has reached the slots below */
+  bool stopping;       /* ... and goes on */
+  struct letter *mail; /* calls and issues that were taken and not dealt with, oldest first */
   struct letter **mail_end;
   bool last;      /* no guest will come */
   bool cutting;   /* cut_ns has passed */
@@ -42,6 +43,9 @@ struct worker {
   struct letter stop, cut, no_more; /* the sender's until sent */
   struct stats stats;               /* the owner writes, all read */
   atom_u64 turn_ns;                 /* likewise: when its turn began; 0 = it waits */
+  struct spread handoffs;           /* likewise: ns from accept4's return to the first callback */
+  struct spread turns;              /* likewise: ns that a turn took; a sample, see worker.c */
+  uint32_t turns_count;
   CACHE_ALIGNED atom_u32
       live; /* connections handed over and not ended: the acceptor adds, the owner subtracts */
 };
@@ -64,6 +68,12 @@ int worker_open(struct worker *worker, const struct worker_setup *setup);
 int worker_open_single(struct worker *worker, const struct worker_setup *setup,
                        const struct wake *stop);
 void worker_close(struct worker *worker);
+
+/**
+ * Deal with letters that came too late, once nobody runs ${worker} any more. Return: were there
+ * any?
+ */
+bool worker_discard(struct worker *worker);
 
 /** Serve until no guest will come and all connections have ended. Thread: the worker's. */
 void worker_run(struct worker *worker);

@@ -35,7 +35,7 @@ static void bench_open(bool single) {
   }
   bench.source = reactor_take(&bench.reactor);
   ck_assert_ptr_nonnull(bench.source);
-  bench.source->turn = note;
+  bench.reactor.turn = note;
 }
 
 static void tear_down(void) {

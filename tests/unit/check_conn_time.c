@@ -300,7 +300,7 @@ START_TEST(test_lifetime_cuts) {
   start_with_lifetime(&rig, _i == 1);
   int fd = rig_connect(&rig);
   RIG_PUT(&rig, fd, "b");
-  uint64_t life_ns = rig_conn(&rig)->lifetime_ns - rig.reactor.now_ns;
+  uint64_t life_ns = rig_conn(&rig)->more->lifetime_ns - rig.reactor.now_ns;
   ends_after(&rig, life_ns + rig.config.drain_timeout_ns, XCHG_LIFETIME);
   close(fd);
   rig_fini(&rig);
@@ -312,7 +312,7 @@ START_TEST(test_lifetime_of_one_that_is_silent) {
   struct rig rig;
   start_with_lifetime(&rig, _i == 1);
   int fd = rig_connect(&rig);
-  uint64_t life_ns = rig_conn(&rig)->lifetime_ns - rig.reactor.now_ns;
+  uint64_t life_ns = rig_conn(&rig)->more->lifetime_ns - rig.reactor.now_ns;
   rig_advance(&rig, life_ns + NS_PER_S - SOON_NS);
   still_open(&rig);
   ck_assert_int_eq(rig_conn(&rig)->state, CONN_OPEN);

@@ -45,7 +45,7 @@ static void item_turn(struct source *source, uint32_t events) {
 }
 
 static void bench_open(struct bench *bench, bool single) {
-  *bench = (struct bench){.turns_count = 0};
+  *bench = (struct bench){.reactor = {.turn = item_turn}};
   ck_assert_int_eq(slab_init(&bench->slab, sizeof(struct item), ITEMS_MAX), 0);
   if (single) {
     reactor_open_single(&bench->reactor, &bench->slab, &bench->stats);
@@ -75,7 +75,6 @@ static struct item *take(struct bench *bench, int name) {
   struct item *item = container_of(source, struct item, source);
   struct source head = *source;
   *item = (struct item){.source = head, .bench = bench, .fd = -1, .name = name};
-  item->source.turn = item_turn;
   return item;
 }
 
@@ -357,7 +356,7 @@ START_TEST(test_a_turn_fires_a_bounded_number_of_timers) {
   bench_open(&bench, false);
   static struct item many[REACTOR_TIMERS + 10];
   for (size_t i = 0; i < count_of(many); i++) {
-    many[i] = (struct item){.source = {.turn = item_turn}, .bench = &bench};
+    many[i] = (struct item){.bench = &bench};
     reactor_arm(&bench.reactor, &many[i].source, bench.reactor.now_ns + NS_PER_MS);
   }
   bench.reactor.now_ns += NS_PER_S;

@@ -1,0 +1,87 @@
+/*
+ * check_spread: buckets that meet, quantiles that are never too low and at most a quarter too high.
+ */
+#include "core/spread.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+static uint64_t next(uint64_t *random) { /* splitmix64's steps are enough for a spread of numbers */
+  *random += UINT64_C(0x9e3779b97f4a7c15);
+  uint64_t x = *random;
+  x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+  return x ^ x >> 27;
+}
+
+START_TEST(buckets_are_in_order) {
+  uint32_t last = 0;
+  for (uint64_t value = 0; value < 100000; value++) {
+    uint32_t bucket = spread_bucket(value);
+    ck_assert(bucket == last || bucket == last + 1);
+    last = bucket;
+  }
+  ck_assert_uint_eq(spread_bucket((UINT64_C(1) << SPREAD_BITS) - 1), SPREAD_BUCKETS - 1);
+  ck_assert_uint_eq(spread_bucket(UINT64_MAX), SPREAD_BUCKETS - 1);
+}
+END_TEST
+
+START_TEST(nothing_counted) {
+  static struct spread spread;
+  ck_assert_uint_eq(spread_quantile(&spread, 0), 0);
+  ck_assert_uint_eq(spread_quantile(&spread, 1000), 0);
+}
+END_TEST
+
+static int by_value(const void *a, const void *b) {
+  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return (x > y) - (x < y);
+}
+
+#define VALUES 5000
+
+START_TEST(quantiles) {
+  static struct spread spread;
+  static uint64_t values[VALUES];
+  uint64_t random = (uint64_t)_i + 1;
+  for (size_t i = 0; i < VALUES; i++) {
+    values[i] = next(&random) >> (24 + next(&random) % 40);
+    spread_add(&spread, values[i]);
+  }
+  qsort(values, VALUES, sizeof(values[0]), by_value);
+  for (uint32_t permille = 1; permille <= 1000; permille++) {
+    uint64_t exact = values[(VALUES * permille + 999) / 1000 - 1];
+    uint64_t got = spread_quantile(&spread, permille);
+    ck_assert_uint_ge(got, exact);
+    ck_assert_uint_le(got, exact + exact / 4);
+  }
+  ck_assert_uint_eq(spread_quantile(&spread, 1000), values[VALUES - 1]);
+}
+END_TEST
+
+START_TEST(sums) {
+  static struct spread a, b, sum;
+  spread_add(&a, 5);
+  spread_add(&b, 1000);
+  spread_add(&b, 7);
+  spread_sum(&sum, &a);
+  spread_sum(&sum, &b);
+  ck_assert_uint_eq(spread_quantile(&sum, 333), 5);
+  ck_assert_uint_eq(spread_quantile(&sum, 600), 7);
+  ck_assert_uint_eq(spread_quantile(&sum, 1000), 1000);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("spread");
+  TCase *tests = tcase_create("spread");
+  tcase_add_test(tests, buckets_are_in_order);
+  tcase_add_test(tests, nothing_counted);
+  tcase_add_loop_test(tests, quantiles, 0, 8);
+  tcase_add_test(tests, sums);
+  suite_add_tcase(suite, tests);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}
