@@ -18,3 +18,9 @@ $(B)/.flags-bench: FORCE
 	$(call remember,$(BENCH_SOURCES))
 
 include benchmarks/peers.mk
+
+bench-library: need-peers all peers $(EXAMPLES) $(LIVE_PROGRAMS) ## what libxchg promises, with pass or fail, at most 6 minutes (BENCH_OPTIONS=--short)
+	@.ci/packages valgrind || echo 'goes on without valgrind'
+	@python3 benchmarks/runner/library.py --build $(B) $(BENCH_OPTIONS)
+
+.PHONY: bench-library

@@ -4,6 +4,8 @@
 #   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   against objects whose system calls the test makes fail
 #   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
+#   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
+#   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
 #   tests/live/test_x.py                                  against $(B)/xchgd
 # tests/run runs them and sums up.  VARIANT says which build is tested; the check-... targets set it.
 
@@ -66,6 +68,18 @@ $(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-li
 	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $< $(EXAMPLE_LIBRARY) -ldl
 -include $(EXAMPLES:%=%.d) $(B)/examples/handler_so.d
 
+# Programs that count what the library does: these calls of its and theirs lead through functions of the program.
+LIVE_PROGRAMS = $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
+LIVE_WRAPS = write malloc calloc realloc memcpy memmove __memcpy_chk __memmove_chk
+$(B)/tests/live/%: $(B)/obj/tests/live/%.o $(EXAMPLE_LIBRARY) $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) $(LIVE_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o %.a,$^) -ldl
+$(B)/tests/live/plugin/%.so: tests/live/plugin/%.c $(B)/.flags $(B)/.flags-link | need-build
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(filter-out -fPIE,$(XCFLAGS)) -fPIC -MMD -MP -MT $@ -MF $(@:.so=.d) \
+	  $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $<
+-include $(wildcard $(B)/tests/live/plugin/*.d)
+
 # The same sources once more, their system calls through tests/fault/seam.h (see core/sys.h).
 SEAM_OBJECTS = $(SOURCES:%.c=$(B)/seam/%.o)
 $(B)/seam.a: $(SEAM_OBJECTS) $(B)/.flags-sources
@@ -96,13 +110,13 @@ endif
 # Against the release build only: what a release is made of.
 RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated)
 
-check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
+check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
 	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(PROGRAMS) $(RELEASE_CHECKS)
 
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
 
-check-live: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
+check-live: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
 	@$(RUN) $(LIVE)
 
 check-asan: ## every test under the address and undefined-behaviour sanitizers
@@ -121,7 +135,7 @@ VALGRIND_UNIT = $(filter-out $(B)/tests/check_schedule,$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
-check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(VALGRIND_UNIT) $(FAULT) | need-check
+check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) $(VALGRIND_UNIT) $(FAULT) | need-check
 	@rm -rf $(B)/tests/valgrind && mkdir -p $(B)/tests/valgrind
 	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(VALGRIND_LIVE) $(VALGRIND_UNIT) $(FAULT)
 
@@ -148,7 +162,7 @@ coverage-report: | need-coverage
 
 # ---- the house rules -----------------------------------------------------------------------------
 
-C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
+C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
 lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages

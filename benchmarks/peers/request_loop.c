@@ -4,14 +4,15 @@
  * alone, and for the floor and xchgd beside them with the same bytes.
  *
  *   request_loop [-c N] [-p N] [-k] [-w S] [-d S] [-n N] [--pid N] [--json FILE]
- *                [--any FROM:COUNT] --request TEXT --answer TEXT PORT
+ *                [--any FROM:COUNT] [--turn FROM:DIGITS:COUNT] --request TEXT --answer TEXT PORT
  *
  * Closed loop on 127.0.0.1, one thread, level-triggered epoll.  Every answer is compared byte by
  * byte, but for the bytes given with --any FROM:COUNT (a date).  With -p, N requests leave in one
  * send and the exchange of each ends when its answer is complete; latency counts from that send.
  * With -k a connection carries one exchange: connect, request (may be empty), answer, and then the
- * end of the stream where the request is empty, else we close. The report has the keys of
- * xchg-bench's that the runner reads, so that both are read alike.
+ * end of the stream where the request is empty, else we close.  With --turn the DIGITS bytes from
+ * FROM on of each request are a number that goes round from 0 to COUNT - 1 (a key).  The report has
+ * the keys of xchg-bench's that the runner reads, so that both are read alike.
  */
 #include "core/hist.h"
 #include "benchmarks/peers/peer.h"
@@ -42,6 +43,8 @@ struct plan {
   char *request, *answer; /* owns; request: pipeline times */
   size_t request_size, answer_size;
   size_t any_from, any_count; /* bytes of the answer that may be anything */
+  size_t turn_from, turn_digits;
+  unsigned turn_count; /* 0 = all requests are the same */
 };
 
 struct guest {
@@ -56,6 +59,7 @@ struct load {
   struct guest *guests; /* owns */
   struct hist *latency; /* owns */
   uint64_t exchanges, wrong, reset, bytes_in, bytes_out;
+  unsigned turn; /* the number of the next request */
   char buffer[PEER_BUFFER_SIZE];
 };
 
@@ -71,9 +75,23 @@ static void fail(const char *what) {
   exit(1);
 }
 
+/* Write the next number into each request that is about to leave. */
+static void turn_requests(struct load *load) {
+  struct plan *plan = &load->plan;
+  for (int i = 0; i < plan->pipeline; i++) {
+    char *digits = plan->request + (size_t)i * plan->request_size + plan->turn_from;
+    unsigned number = load->turn;
+    for (size_t at = plan->turn_digits; at > 0; at--, number /= 10)
+      digits[at - 1] = (char)('0' + number % 10);
+    load->turn = load->turn + 1 == plan->turn_count ? 0 : load->turn + 1;
+  }
+}
+
 static void send_requests(struct load *load, struct guest *guest) {
   size_t size = load->plan.request_size * (size_t)load->plan.pipeline;
   guest->got = 0;
+  if (load->plan.turn_count > 0)
+    turn_requests(load);
   if (size > 0 && send(guest->fd, load->plan.request, size, MSG_NOSIGNAL) != (ssize_t)size)
     load->reset++;
   load->bytes_out += size;
@@ -238,11 +256,14 @@ static void multiply_request(struct plan *plan) {
   free(one);
 }
 
-enum { PID = 256, JSON, REQUEST, ANSWER, ANY };
-static const struct option long_options[] = {
-    {"pid", required_argument, NULL, PID},         {"json", required_argument, NULL, JSON},
-    {"request", required_argument, NULL, REQUEST}, {"answer", required_argument, NULL, ANSWER},
-    {"any", required_argument, NULL, ANY},         {NULL, 0, NULL, 0}};
+enum { PID = 256, JSON, REQUEST, ANSWER, ANY, TURN };
+static const struct option long_options[] = {{"pid", required_argument, NULL, PID},
+                                             {"json", required_argument, NULL, JSON},
+                                             {"request", required_argument, NULL, REQUEST},
+                                             {"answer", required_argument, NULL, ANSWER},
+                                             {"any", required_argument, NULL, ANY},
+                                             {"turn", required_argument, NULL, TURN},
+                                             {NULL, 0, NULL, 0}};
 
 static bool parse_option(struct plan *plan, int option) {
   switch (option) {
@@ -278,6 +299,9 @@ static bool parse_option(struct plan *plan, int option) {
       return plan->answer != NULL && plan->answer_size > 0;
     case ANY:
       return sscanf(optarg, "%zu:%zu", &plan->any_from, &plan->any_count) == 2;
+    case TURN:
+      return sscanf(optarg, "%zu:%zu:%u", &plan->turn_from, &plan->turn_digits,
+                    &plan->turn_count) == 3;
     default:
       return false;
   }
@@ -293,7 +317,8 @@ int main(int argc, char **argv) {
       return 64;
   plan->port = optind + 1 == argc ? atoi(argv[optind]) : 0;
   if (plan->port == 0 || plan->request == NULL || plan->answer == NULL ||
-      (plan->request_size == 0 && !plan->once) || (plan->once && plan->pipeline > 1))
+      (plan->request_size == 0 && !plan->once) || (plan->once && plan->pipeline > 1) ||
+      plan->turn_from + plan->turn_digits > plan->request_size)
     return fail("see the head of its source for its options"), 64;
   multiply_request(plan);
   peer_raise_descriptors();
