@@ -181,6 +181,7 @@ void config_settle(struct config_check *check) {
   assert(check->facts->cpus > 0);
   if (config->workers == 0)
     config->workers = (uint32_t)min_u64(check->facts->cpus, CONFIG_WORKERS_MAX);
+  config->crowded = config->workers >= check->facts->cpus;
   config->queue = round_up_to_power_of_two(config->queue);
   check_connections(check);
 }

@@ -62,6 +62,7 @@ struct config {
   /* where connections run */
   enum config_model model;
   uint32_t workers;
+  bool crowded;   /* derived: the workers take all CPUs, so that the acceptor shares one */
   uint32_t queue; /* rounded up to a power of two */
   enum xchg_dispatch dispatch;
   bool pin;

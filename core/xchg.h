@@ -159,9 +159,9 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
  * xchg_send_ref(conn, data, size, release, argument):
  * Queue ${size} bytes without copying them.
  * Own: ${data} is lent, and must not change, until ${release}(${argument}) is called, which may be
- * NULL: once, on the connection's worker, when the kernel has taken all of it or the connection has
- * ended (then after on_close).  On -1 nothing was lent and ${release} is not called.  ${release}
- * makes no call that takes a connection: on_drain is the place to go on.
+ * NULL: once (of 0 bytes at once), on the connection's worker, when the kernel has taken all of it
+ * or the connection has ended (then after on_close).  On -1 nothing was lent and ${release} is not
+ * called.  ${release} makes no call that takes a connection: on_drain is the place to go on.
  * Errors: as xchg_send; EINVAL over XCHG_MESSAGE_MAX.
  */
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
@@ -185,7 +185,8 @@ int xchg_abort(struct xchg_conn *conn);
 /**
  * xchg_pause(conn): cut and read no more messages; the last one of a counted exchange, or the
  * client's end, does not end the connection meanwhile, so that an answer may come later.  The
- * message's clock stands, XCHG_IDLE_TIMEOUT runs.
+ * message's clock stands, XCHG_IDLE_TIMEOUT runs, and a reset ends it at once (under
+ * XCHG_MODEL=thread or fork when it is read again).
  * xchg_resume(conn): go on.  Neither counts: one resume undoes any number of pauses.
  * Errors: EPERM.
  */
@@ -372,7 +373,7 @@ struct xchg_server *xchg_server_create(const struct xchg_config *config,
 
 /**
  * Start the threads and serve. Once. Return: 0 when all run, or -1 with errno after a line in the
- * log (EALREADY: it was called before).
+ * log (EALREADY: it was called before, no line).
  */
 int xchg_server_start(struct xchg_server *server);
 

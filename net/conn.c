@@ -183,6 +183,11 @@ static void turn(struct source *source, uint32_t events) {
     leave(host);
     return;
   }
+  if ((events & EPOLLERR) != 0 && conn_held(conn)) {
+    conn_out_close(conn, XCHG_RESET); /* nothing is read that would say so, and nobody hears us */
+    leave(host);
+    return;
+  }
   if ((events & (EPOLLIN | ENDS)) != 0) {
     conn->unread = true;
     conn->to_end = conn->to_end || conn->local || (events & ENDS) != 0;

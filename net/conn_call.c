@@ -60,7 +60,7 @@ static int invalid(int error) {
 static int queued(struct xchg_conn *conn, bool queued) {
   conn_touch(conn);
   if (queued) {
-    conn->queued = true;
+    conn->queued = conn->queued || !outbox_empty(&conn->out); /* 0 bytes are nothing */
     return 0;
   }
   conn->aborted = true;

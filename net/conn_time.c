@@ -85,14 +85,19 @@ uint64_t conn_time_next(const struct xchg_conn *conn) {
 }
 
 /*
- * Has the peer acknowledged more since the last time that we asked, and how much is left?  What is
- * counted modulo 2^32 never goes back, so another number is a larger one.  Without memory to
- * remember it, it has not.
+ * Has the peer acknowledged more since the last time that we asked, and how much is left?  Under
+ * TCP what is acknowledged never goes back, so that another number, modulo 2^32, is a larger one.
+ * A UNIX socket tells memory instead of bytes: there only what looks larger counts.  Without memory
+ * to remember it, it has not.
  */
 static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   *unacked = sock_unacked(conn->fd);
   uint32_t acknowledged = conn->sent - *unacked;
-  struct conn_more *more = acknowledged == conn->more->acknowledged ? NULL : conn_more(conn);
+  int32_t advance = (int32_t)(acknowledged - conn->more->acknowledged);
+  if (conn->local ? advance <= 0 : advance == 0) {
+    return false;
+  }
+  struct conn_more *more = conn_more(conn);
   if (more == NULL) {
     return false;
   }

@@ -193,6 +193,11 @@ int cpu_pin(uint32_t index) {
   return result == 0 ? 0 : -1;
 }
 
+int cpu_batch(void) {
+  const struct sched_param no_priority = {.sched_priority = 0};
+  return sched_setscheduler(0, SCHED_BATCH, &no_priority);
+}
+
 void cpu_name(const char *name) {
   char text[16];
   snprintf(text, sizeof(text), "%s", name);

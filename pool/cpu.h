@@ -28,6 +28,13 @@ uint32_t cpu_quota(const char *self, const char *root);
  */
 int cpu_pin(uint32_t index);
 
+/**
+ * Let the calling thread run on without being preferred when it is woken (SCHED_BATCH), and so not
+ * interrupt another one on its CPU: for a thread whose work is better done in bunches. Return: 0,
+ * or -1 with errno.
+ */
+int cpu_batch(void);
+
 /** Name the calling thread, as ps and top show it; ${name} is cut at 15 bytes. */
 void cpu_name(const char *name);
 

@@ -52,6 +52,12 @@ static const struct xchg_frame nul = {.kind = XCHG_FRAME_DELIMITER};
 static const struct xchg_frame line = {.kind = XCHG_FRAME_LINE};
 static const struct xchg_frame u16 = {.kind = XCHG_FRAME_PREFIX, .size = 2};
 static const struct xchg_frame u32 = {.kind = XCHG_FRAME_PREFIX, .size = 4};
+static const struct xchg_frame u8 = {.kind = XCHG_FRAME_PREFIX, .size = 1};
+static const struct xchg_frame u64 = {.kind = XCHG_FRAME_PREFIX, .size = 8};
+static const struct xchg_frame le16 = {.kind = XCHG_FRAME_PREFIX, .size = 2, .little_endian = true};
+static const struct xchg_frame le64 = {.kind = XCHG_FRAME_PREFIX, .size = 8, .little_endian = true};
+static const struct xchg_frame semicolon = {.kind = XCHG_FRAME_DELIMITER, .delimiter = ';'};
+static const struct xchg_frame last_byte = {.kind = XCHG_FRAME_DELIMITER, .delimiter = 0xff};
 static const struct xchg_frame fixed3 = {.kind = XCHG_FRAME_FIXED, .size = 3};
 
 /* One call with nothing seen before. */
@@ -158,7 +164,6 @@ START_TEST(u32_bounds) {
   expect(&u32, 0x01020304, "\1\2\3\4", 4, FRAME_MORE);
   expect(&u32, 0x01020303, "\1\2\3\4", 4, FRAME_TOO_LONG);
   expect_last(&u32, 3, "\0\0\0", 3, FRAME_TRUNCATED);
-  expect_last(&u32, 3, "\0\0\0\1", 4, FRAME_TRUNCATED);
 }
 END_TEST
 
@@ -182,6 +187,97 @@ START_TEST(raw_bounds) {
   struct frame_cut cut;
   ck_assert_int_eq(frame_cut_last(&raw, 3, at_guard("ab", 2), 2, &cut), FRAME_MESSAGE);
   ck_assert_uint_eq(cut.size, 2);
+}
+END_TEST
+
+/* A prefix of every size, in both orders. */
+static struct xchg_frame prefix_of(int i) {
+  static const size_t sizes[] = {1, 2, 4, 8};
+  return (struct xchg_frame){
+      .kind = XCHG_FRAME_PREFIX, .size = sizes[i / 2], .little_endian = i % 2 == 1};
+}
+
+/* ${length} in ${size} bytes as ${frame} has it, written the slow way. */
+static void put_length(const struct xchg_frame *frame, uint64_t length, uint8_t *bytes) {
+  for (size_t i = 0; i < frame->size; i++) {
+    size_t at = frame->little_endian ? i : frame->size - 1 - i;
+    bytes[at] = (uint8_t)(length % 256);
+    length /= 256;
+  }
+  ck_assert_uint_eq(length, 0);
+}
+
+/* The largest length that ${frame} can announce. */
+static uint64_t length_max(const struct xchg_frame *frame) {
+  return UINT64_MAX >> (64 - 8 * frame->size);
+}
+
+START_TEST(prefix_complete) {
+  const struct xchg_frame frame = prefix_of(_i);
+  const size_t lengths[] = {0, 1, 2, 127, 128, 255, 256, 257, 4000};
+  uint8_t bytes[8 + 4000 + 1];
+  memset(bytes, 0xee, sizeof(bytes));
+  for (size_t i = 0; i < count_of(lengths) && lengths[i] <= length_max(&frame); i++) {
+    size_t whole = frame.size + lengths[i];
+    put_length(&frame, lengths[i], bytes);
+    for (size_t size = 1; size < whole; size++) {
+      expect(&frame, lengths[i], bytes, size, FRAME_MORE);
+    }
+    struct frame_cut want = {.head = frame.size, .size = lengths[i]};
+    expect_message(&frame, lengths[i], bytes, whole, want);
+    expect_message(&frame, SIZE_MAX, bytes, whole + 1, want); /* what follows is not its own */
+    if (whole > 1) {
+      expect_last(&frame, lengths[i], bytes, whole - 1, FRAME_TRUNCATED);
+    }
+  }
+}
+END_TEST
+
+/* A length over the limit is seen as soon as its last byte is there; the largest one adds up. */
+START_TEST(prefix_too_long) {
+  const struct xchg_frame frame = prefix_of(_i);
+  uint64_t all = length_max(&frame);
+  const uint64_t lengths[] = {1, 128, 255, all / 2, all / 2 + 1, all - 7, all - 1, all};
+  uint8_t bytes[16];
+  memset(bytes, 0, sizeof(bytes));
+  for (size_t i = 0; i < count_of(lengths); i++) {
+    put_length(&frame, lengths[i], bytes);
+    for (size_t size = 1; size < frame.size; size++) {
+      expect(&frame, 0, bytes, size, FRAME_MORE);
+    }
+    expect(&frame, 0, bytes, frame.size, FRAME_TOO_LONG);
+    expect(&frame, lengths[i] - 1, bytes, frame.size, FRAME_TOO_LONG);
+    expect(&frame, lengths[i] - 1, bytes, sizeof(bytes), FRAME_TOO_LONG);
+    expect(&frame, lengths[i], bytes, frame.size, FRAME_MORE);
+    if (lengths[i] > sizeof(bytes)) {
+      expect(&frame, SIZE_MAX, bytes, sizeof(bytes), FRAME_MORE);
+      expect_last(&frame, SIZE_MAX, bytes, sizeof(bytes), FRAME_TRUNCATED);
+    }
+  }
+}
+END_TEST
+
+/* Every byte may be the delimiter, and every other is data then. */
+START_TEST(any_delimiter) {
+  const size_t sizes[] = {1, 2, 254, 255};
+  for (int delimiter = 0; delimiter < 256; delimiter++) {
+    const struct xchg_frame frame = {.kind = XCHG_FRAME_DELIMITER, .delimiter = (uint8_t)delimiter};
+    uint8_t bytes[257];
+    for (int i = 0; i < 257; i++) {
+      bytes[i] = (uint8_t)(i < 255 ? delimiter + 1 + i : delimiter);
+    }
+    for (size_t i = 0; i < count_of(sizes); i++) {
+      expect(&frame, 255, bytes, sizes[i], FRAME_MORE);
+      expect(&frame, sizes[i] - 1, bytes, sizes[i], FRAME_TOO_LONG);
+    }
+    expect_last(&frame, 255, bytes, 255, FRAME_MESSAGE);
+    expect_message(&frame, 255, bytes, 256, (struct frame_cut){.size = 255, .tail = 1});
+    expect_message(&frame, 255, bytes, 257, (struct frame_cut){.size = 255, .tail = 1});
+    expect_message(&frame, 0, bytes + 255, 2, (struct frame_cut){.tail = 1});
+    size_t size = 0;
+    ck_assert_mem_eq(frame_tail(&frame, &size), bytes + 255, 1);
+    ck_assert_uint_eq(size, 1);
+  }
 }
 END_TEST
 
@@ -212,6 +308,19 @@ static const struct session sessions[] = {
     {&u32, 5, BYTES("\0\0\0\3one\0\0\0\0\0\0\0\5three"), FRAME_MORE, 3},
     {&u32, 5, BYTES("\0\0\0\3one\0\0"), FRAME_TRUNCATED, 1},
     {&u32, 5, BYTES("\0\0\0\3one\x80\0\0\0xx"), FRAME_TOO_LONG, 1},
+    {&u8, 5, BYTES("\3one\0\5three\1\0"), FRAME_MORE, 4},
+    {&u8, 5, BYTES("\3one\xff"), FRAME_TOO_LONG, 1},
+    {&le16, 300, BYTES("\3\0one\0\0\5\0three\1\0\n\0\1x"), FRAME_TRUNCATED, 4},
+    {&le16, 5, BYTES("\3\0one\0\1"), FRAME_TOO_LONG, 1},
+    {&u64, 5, BYTES("\0\0\0\0\0\0\0\3one\0\0\0\0\0\0\0\0"), FRAME_MORE, 2},
+    {&u64, 5, BYTES("\0\0\0\0\0\0\0\3one\xff\xff\xff\xff\xff\xff\xff\xffxx"), FRAME_TOO_LONG, 1},
+    {&u64, SIZE_MAX, BYTES("\0\0\0\0\0\0\0\3one\xff\xff\xff\xff\xff\xff\xff\xffxx"),
+     FRAME_TRUNCATED, 1},
+    {&le64, 5, BYTES("\3\0\0\0\0\0\0\0one\0\0\0\0\0\0\0\0"), FRAME_MORE, 2},
+    {&le64, 5, BYTES("\3\0\0\0\0\0\0\0one\0\0\0\0\0\0\0\x80xx"), FRAME_TOO_LONG, 1},
+    {&semicolon, 5, BYTES("one;t\0o\n;;thr"), FRAME_MESSAGE, 4},
+    {&semicolon, 5, BYTES("one;toolong;"), FRAME_TOO_LONG, 1},
+    {&last_byte, 5, BYTES("one\xfft\0o\xff\xff"), FRAME_MORE, 3},
     {&fixed3, 3, BYTES("onetwosix"), FRAME_MORE, 3},
     {&fixed3, 3, BYTES("onetwosi"), FRAME_TRUNCATED, 2},
 };
@@ -285,20 +394,66 @@ END_TEST
 
 /* ---- what the server sends ----------------------------------------------------- */
 
-START_TEST(heads) {
-  uint8_t head[FRAME_HEAD_MAX] = {0};
-  ck_assert_uint_eq(frame_head(&u16, 0x1234, head), 2);
-  ck_assert_mem_eq(head, "\x12\x34", 2);
-  ck_assert_uint_eq(frame_head(&u16, 0xffff, head), 2);
-  ck_assert_mem_eq(head, "\xff\xff", 2);
-  ck_assert_uint_eq(frame_head(&u32, 0x12345678, head), 4);
-  ck_assert_mem_eq(head, "\x12\x34\x56\x78", 4);
-  ck_assert_uint_eq(frame_head(&u32, 0xffffffff, head), 4);
-  ck_assert_mem_eq(head, "\xff\xff\xff\xff", 4);
+START_TEST(no_heads) {
+  uint8_t head[FRAME_HEAD_MAX];
   const struct xchg_frame *without[] = {&raw, &nul, &line, &fixed3};
   for (size_t i = 0; i < count_of(without); i++) {
     ck_assert_uint_eq(frame_head(without[i], SIZE_MAX, head), 0);
   }
+}
+END_TEST
+
+/* What it writes is what is cut, in every size and order, up to the largest length. */
+START_TEST(heads_of_all_sizes) {
+  const struct xchg_frame frame = prefix_of(_i);
+  uint64_t all = length_max(&frame);
+  const uint64_t lengths[] = {0, 1, 0x7f, 0x80, 0xff, all / 3, all / 2, all / 2 + 1, all - 1, all};
+  for (size_t i = 0; i < count_of(lengths); i++) {
+    uint8_t head[FRAME_HEAD_MAX + 1], want[FRAME_HEAD_MAX + 1];
+    memset(head, 0xee, sizeof(head));
+    memset(want, 0xee, sizeof(want));
+    put_length(&frame, lengths[i], want);
+    ck_assert_uint_eq(frame_head(&frame, lengths[i], head), frame.size);
+    ck_assert_mem_eq(head, want, sizeof(head)); /* and nothing behind it */
+  }
+}
+END_TEST
+
+/* ---- which frames can be --------------------------------------------------------- */
+
+static size_t never_called(struct xchg_conn *conn, const void *data, size_t size) {
+  (void)conn;
+  (void)data;
+  return size;
+}
+
+START_TEST(valid_frames) {
+  for (size_t size = 0; size < 20; size++) {
+    for (int cuts = 0; cuts < 2; cuts++) {
+      struct xchg_frame frame = {.size = size, .cut = cuts == 1 ? never_called : NULL};
+      const enum xchg_frame_kind bare[] = {XCHG_FRAME_RAW, XCHG_FRAME_DELIMITER, XCHG_FRAME_LINE};
+      for (size_t i = 0; i < count_of(bare); i++) {
+        frame.kind = bare[i];
+        ck_assert(frame_valid(&frame, 10) == (size == 0 && cuts == 0));
+      }
+      frame.kind = XCHG_FRAME_FIXED;
+      ck_assert(frame_valid(&frame, 10) == (size >= 1 && size <= 10 && cuts == 0));
+      frame.kind = XCHG_FRAME_PREFIX;
+      bool power = size == 1 || size == 2 || size == 4 || size == 8;
+      ck_assert(frame_valid(&frame, 10) == (power && cuts == 0));
+      frame.kind = XCHG_FRAME_CUSTOM;
+      ck_assert(frame_valid(&frame, 10) == (size == 0 && cuts == 1));
+      frame.kind = (enum xchg_frame_kind)(XCHG_FRAME_CUSTOM + 1);
+      ck_assert(!frame_valid(&frame, 10));
+    }
+  }
+}
+END_TEST
+
+START_TEST(declares) {
+  const struct xchg_frame custom = {.kind = XCHG_FRAME_CUSTOM, .cut = never_called};
+  ck_assert(frame_declares(&u8) && frame_declares(&fixed3) && frame_declares(&custom));
+  ck_assert(!frame_declares(&raw) && !frame_declares(&line) && !frame_declares(&semicolon));
 }
 END_TEST
 
@@ -326,10 +481,16 @@ int main(void) {
   tcase_add_test(cases, u32_bounds);
   tcase_add_test(cases, fixed_bounds);
   tcase_add_test(cases, raw_bounds);
+  tcase_add_loop_test(cases, prefix_complete, 0, 8);
+  tcase_add_loop_test(cases, prefix_too_long, 0, 8);
+  tcase_add_test(cases, any_delimiter);
   tcase_add_loop_test(cases, every_split, 0, (int)count_of(sessions));
   tcase_add_test(cases, scanned_is_not_read_again);
-  tcase_add_test(cases, heads);
+  tcase_add_test(cases, no_heads);
+  tcase_add_loop_test(cases, heads_of_all_sizes, 0, 8);
   tcase_add_test(cases, tails);
+  tcase_add_test(cases, valid_frames);
+  tcase_add_test(cases, declares);
   suite_add_tcase(suite, cases);
   SRunner *runner = srunner_create(suite);
   srunner_run_all(runner, CK_NORMAL);

@@ -1,0 +1,117 @@
+/*
+ * holder: a plug-in that does what a line says, for tests/live/test_handler.py.
+ *
+ *   hold PATH   opens the FIFO for reading and reads to its end, holding its worker so long: "held"
+ *   thread      the name of the thread that it runs on
+ *   later       "timer", from a timer
+ *   count       how many lines there were
+ *   calls       post and offload: "posted" and "worked" follow, or what errno says
+ *   finish      ends the connection
+ *   pause       "paused", then nothing is read any more
+ *   else        echoed
+ *
+ * It greets with "hello", tells standard error of each start and end, and does not start where
+ * HOLDER_DECLINES is set.
+ */
+#include "core/xchg.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define WORD_MAX 256
+
+struct state {
+  unsigned lines;
+};
+
+static void say(struct xchg_conn *conn, const char *word) {
+  const struct iovec parts[] = {{(void *)(uintptr_t)word, strlen(word)},
+                                {(void *)(uintptr_t) "\n", 1}};
+  (void)xchg_sendv(conn, parts, 2);
+}
+
+static void hold(struct xchg_conn *conn, const char *path) {
+  char byte;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd == -1) {
+    say(conn, strerror(errno));
+    return;
+  }
+  while (read(fd, &byte, 1) == 1) {
+  }
+  close(fd);
+  say(conn, "held");
+}
+
+static void posted(struct xchg_conn *conn, void *argument) {
+  if (conn != NULL) {
+    say(conn, argument);
+  }
+}
+
+static void work(void *argument) { (void)argument; }
+
+static void call(struct xchg_conn *conn) {
+  if (xchg_post(xchg_server_of(conn), xchg_id(conn), posted, (void *)(uintptr_t) "posted") == -1) {
+    say(conn, strerror(errno));
+  }
+  if (xchg_offload(conn, work, posted, (void *)(uintptr_t) "worked") == -1) {
+    say(conn, strerror(errno));
+  }
+}
+
+static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
+  struct state *state = xchg_state(conn);
+  char line[WORD_MAX] = "", text[WORD_MAX];
+  memcpy(line, message->data, message->size < WORD_MAX ? message->size : WORD_MAX - 1);
+  state->lines++;
+  if (strncmp(line, "hold ", 5) == 0) {
+    hold(conn, line + 5);
+  } else if (strcmp(line, "thread") == 0) {
+    prctl(PR_GET_NAME, text);
+    say(conn, text);
+  } else if (strcmp(line, "later") == 0) {
+    (void)xchg_timer(conn, 1000000);
+  } else if (strcmp(line, "pause") == 0) {
+    (void)xchg_pause(conn);
+    say(conn, "paused");
+  } else if (strcmp(line, "count") == 0) {
+    snprintf(text, sizeof(text), "%u", state->lines);
+    say(conn, text);
+  } else if (strcmp(line, "calls") == 0) {
+    call(conn);
+  } else if (strcmp(line, "finish") == 0) {
+    (void)xchg_finish(conn);
+  } else {
+    say(conn, line);
+  }
+}
+
+static int on_start(struct xchg_server *server) {
+  fprintf(stderr, "holder starts%s\n", server == NULL ? " nothing" : "");
+  return getenv("HOLDER_DECLINES") == NULL ? 0 : -1;
+}
+
+static void on_open(struct xchg_conn *conn) { say(conn, "hello"); }
+
+static void on_timer(struct xchg_conn *conn) { say(conn, "timer"); }
+
+static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
+  const struct state *state = xchg_state(conn);
+  fprintf(stderr, "holder closes %s after %u\n", xchg_reason_name(reason), state->lines);
+}
+
+static const struct xchg_handler handler = {.size = sizeof(handler),
+                                            .frame = {.kind = XCHG_FRAME_LINE},
+                                            .state_size = sizeof(struct state),
+                                            .on_start = on_start,
+                                            .on_open = on_open,
+                                            .on_message = on_message,
+                                            .on_timer = on_timer,
+                                            .on_close = on_close};
+
+XCHG_PLUGIN(handler)

@@ -1,0 +1,9 @@
+/*
+ * no_frame: a plug-in whose messages have no bytes.
+ */
+#include "core/xchg.h"
+
+static const struct xchg_handler handler = {.size = sizeof(handler),
+                                            .frame = {.kind = XCHG_FRAME_FIXED}};
+
+XCHG_PLUGIN(handler)

@@ -1,0 +1,338 @@
+/*
+ * check_embed_life: servers within a program from their start to their end.
+ */
+#include "tests/unit/embed_kit.h"
+
+#include "pool/server.h"
+
+#include <semaphore.h>
+
+/* It has ended, and all of its counts add up. */
+static void check_ended(uint64_t finished, uint64_t drained) {
+  struct xchg_stats stats = kit_stats();
+  kit_check_sums(&stats);
+  ck_assert_uint_eq(stats.open, 0);
+  ck_assert_uint_eq(stats.ended[XCHG_FINISHED], finished);
+  ck_assert_uint_eq(stats.ended[XCHG_DRAIN], drained);
+}
+
+/* ---- start, drain, stop ---- */
+
+START_TEST(starts_once) {
+  SETTINGS();
+  kit_create(&echoes);
+  ck_assert_int_eq(xchg_server_wait(server), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_int_eq(xchg_server_start(server), 0);
+  for (int i = 0; i < 2; i++) {
+    errno = 0;
+    ck_assert_int_eq(xchg_server_start(server), -1);
+    ck_assert_int_eq(errno, EALREADY);
+  }
+  close(connect_and_ping(server));
+  xchg_server_stop(server);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  ck_assert_int_eq(xchg_server_start(server), -1);
+  ck_assert_int_eq(errno, EALREADY);
+  ck_assert_int_eq(xchg_server_wait(server), 0); /* it is still over */
+  xchg_server_destroy(server);
+}
+END_TEST
+
+START_TEST(nobody) {
+  struct xchg_stats stats = {.size = sizeof(stats)};
+  char text[XCHG_ADDRESS_MAX];
+  xchg_server_destroy(NULL);
+  xchg_server_drain(NULL);
+  xchg_server_stop(NULL);
+  ck_assert_int_eq(xchg_server_start(NULL), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_int_eq(xchg_server_wait(NULL), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_int_eq(xchg_server_stats(NULL, &stats), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_int_eq(xchg_server_address(NULL, 0, text, sizeof(text)), -1);
+  ck_assert_int_eq(errno, EINVAL);
+}
+END_TEST
+
+/* Clients may connect as soon as it is made. */
+START_TEST(a_client_waits_for_the_start) {
+  SETTINGS();
+  kit_create(&echoes);
+  int client = kit_connect(kit_port(server));
+  kit_send(client, "early\n", 6);
+  ck_assert_int_eq(xchg_server_start(server), 0);
+  kit_expect(client, "early\n", 6);
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+START_TEST(destroyed_without_a_start) {
+  SETTINGS();
+  kit_create(&echoes);
+  uint16_t port = kit_port(server);
+  int client = kit_connect(port);
+  if (_i == 1) {
+    xchg_server_drain(server);
+    xchg_server_stop(server);
+  }
+  xchg_server_destroy(server);
+  kit_expect_cut(client);
+  ck_assert(kit_refused(port));
+}
+END_TEST
+
+START_TEST(a_drain_lets_finish_what_has_begun) {
+  SETTINGS();
+  kit_serve(&echoes);
+  int begun = connect_and_ping(server), idle = connect_and_ping(server);
+  kit_send(begun, "be", 2);
+  AWAIT(kit_stats().bytes_in == 12);
+  xchg_server_drain(server);
+  xchg_server_drain(server);
+  kit_expect_end(idle);
+  ck_assert(kit_silent(begun, 100));
+  kit_send(begun, "gun\n", 4);
+  kit_expect(begun, "begun\n", 6);
+  kit_expect_end(begun);
+  close(begun);
+  close(idle);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  check_ended(2, 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* With a long patience and a message under way, and after a drain or without one. */
+START_TEST(a_stop_closes_everything_now) {
+  SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_STOP_GRACE=60s", "XCHG_MESSAGE_TIMEOUT=0");
+  kit_serve(&echoes);
+  uint16_t port = kit_port(server);
+  int clients[3];
+  for (int i = 0; i < 3; i++) {
+    clients[i] = connect_and_ping(server);
+    kit_send(clients[i], "begun", 5);
+  }
+  AWAIT(kit_stats().bytes_in == 30);
+  if (_i == 1) {
+    xchg_server_drain(server);
+    ck_assert(kit_silent(clients[0], 100));
+  }
+  uint64_t began_ns = sys_now_ns();
+  xchg_server_stop(server);
+  xchg_server_stop(server);
+  xchg_server_drain(server);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  ck_assert_uint_lt(sys_now_ns() - began_ns, 50 * NS_PER_S);
+  for (int i = 0; i < 3; i++) {
+    kit_expect_cut(clients[i]);
+  }
+  ck_assert(kit_refused(port));
+  check_ended(0, 3);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+START_TEST(destroy_stops) {
+  SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_STOP_GRACE=60s");
+  kit_serve(&echoes);
+  int client = connect_and_ping(server);
+  kit_send(client, "begun", 5);
+  xchg_server_destroy(server);
+  kit_expect_cut(client);
+}
+END_TEST
+
+/* What was asked for before the start holds after it: who waits is not kept for ever. */
+START_TEST(ended_before_the_start) {
+  SETTINGS("XCHG_DRAIN_TIMEOUT=200ms", "XCHG_IDLE_TIMEOUT=0", "XCHG_MESSAGE_TIMEOUT=0");
+  kit_create(&echoes);
+  int client = kit_connect(kit_port(server));
+  kit_send(client, "begun", 5);
+  if (_i == 0) {
+    xchg_server_drain(server);
+  } else {
+    xchg_server_stop(server);
+  }
+  ck_assert_int_eq(xchg_server_start(server), 0);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  kit_expect_cut(client);
+  struct xchg_stats stats = kit_stats();
+  kit_check_sums(&stats);
+  ck_assert_uint_eq(stats.open, 0);
+  ck_assert_uint_eq(stats.ended[XCHG_DRAIN], stats.accepted);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/*
+ * A thread that has just begun a drain may be overtaken by one that stops: the letters arrive the
+ * other way round.
+ */
+static sem_t held, gate;
+
+static void await(sem_t *sem) {
+  while (sem_wait(sem) == -1) {
+    ck_assert_int_eq(errno, EINTR);
+  }
+}
+
+static void hold(struct xchg_conn *conn, void *unused) {
+  (void)conn, (void)unused;
+  sem_post(&held);
+  await(&gate);
+}
+
+START_TEST(a_stop_that_overtakes_a_drain) {
+  ck_assert_int_eq(sem_init(&held, 0, 0) | sem_init(&gate, 0, 0), 0);
+  SETTINGS("XCHG_WORKERS=1", "XCHG_DRAIN_TIMEOUT=5m", "XCHG_MESSAGE_TIMEOUT=0");
+  kit_serve(&echoes);
+  int client = connect_and_ping(server);
+  kit_send(client, "begun", 5);
+  AWAIT(kit_stats().bytes_in == 10);
+  ck_assert_int_eq(xchg_post(server, 1, hold, NULL), 0);
+  await(&held); /* it will take all letters at once */
+  ck_assert_uint_eq(atom_exchange_acq_rel_u32(&server->stopping, 1), 0); /* as server_drain does */
+  xchg_server_stop(server);
+  server->model->ops->stop(server->model, sys_now_ns());
+  acceptor_send_stop(&server->acceptor, sys_now_ns());
+  sem_post(&gate);
+  kit_expect_cut(client);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+static void *end_it(void *argument) {
+  for (int i = 0; i < 100; i++) {
+    xchg_server_drain(server);
+    if (argument != NULL) {
+      xchg_server_stop(server);
+    }
+  }
+  return NULL;
+}
+
+START_TEST(ended_by_several_threads_at_once) {
+  SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_MESSAGE_TIMEOUT=0");
+  kit_serve(&echoes);
+  int client = connect_and_ping(server);
+  kit_send(client, "begun", 5);
+  AWAIT(kit_stats().bytes_in == 10);
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, end_it, i == 3 ? server : NULL), 0);
+  }
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  for (int i = 0; i < 4; i++) {
+    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  }
+  kit_expect_cut(client);
+  check_ended(0, 1);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+static void end_from_within(struct xchg_conn *conn, const struct xchg_message *message) {
+  bool stop = *(const char *)message->data == 's';
+  ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
+  (stop ? xchg_server_stop : xchg_server_drain)(xchg_server_of(conn));
+}
+
+START_TEST(ended_from_within_a_handler) {
+  static const struct xchg_handler handler = {
+      .size = sizeof(handler), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = end_from_within};
+  SETTINGS();
+  kit_serve(&handler);
+  int client = kit_connect(kit_port(server));
+  kit_send(client, _i == 0 ? "drain\n" : "stop!\n", 6);
+  kit_expect(client, _i == 0 ? "drain\n" : "stop!\n", 6); /* it leaves with the turn */
+  kit_expect_cut(client);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  check_ended(_i == 0, _i == 1);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* A listener that breaks stops the server, and wait says so. */
+START_TEST(a_broken_listener) {
+  SETTINGS();
+  kit_create(&echoes);
+  int fd = server->listeners[0].fd;
+  ck_assert_int_eq(xchg_server_start(server), 0);
+  int client = connect_and_ping(server);
+  ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
+  ck_assert_int_eq(xchg_server_wait(server), -1);
+  ck_assert_int_eq(errno, EIO);
+  kit_expect_end(client);
+  close(client);
+  ck_assert_uint_eq(kit_lines_count("a listener broke"), 1);
+  check_ended(1, 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* ---- several of them ---- */
+
+static void say_user(struct xchg_conn *conn) {
+  ck_assert_int_eq(xchg_send(conn, xchg_user(conn), 5), 0);
+  ck_assert_int_eq(xchg_finish(conn), 0);
+}
+
+START_TEST(two_in_one_process) {
+  char first[] = "first", other[] = "other";
+  struct xchg_handler handler = {.size = sizeof(handler), .on_open = say_user, .user = first};
+  SETTINGS();
+  struct xchg_server *servers[3];
+  servers[0] = xchg_server_create(&settings, &handler);
+  handler.user = other;
+  servers[1] = xchg_server_create(&settings, &handler);
+  servers[2] = xchg_server_create(&settings, &echoes);
+  for (int i = 0; i < 3; i++) {
+    ck_assert_ptr_nonnull(servers[i]);
+    ck_assert_int_eq(xchg_server_start(servers[i]), 0);
+  }
+  int kept = connect_and_ping(servers[2]);
+  for (int i = 0; i < 6; i++) {
+    int client = kit_connect(kit_port(servers[i % 2]));
+    kit_expect(client, i % 2 == 0 ? first : other, 5);
+    kit_expect_end(client);
+    close(client);
+  }
+  server = servers[0];
+  xchg_server_drain(server);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  check_ended(3, 0);
+  xchg_server_destroy(servers[0]);
+  kit_send(kept, "still\n", 6); /* the end of one is no affair of the others */
+  kit_expect(kept, "still\n", 6);
+  server = servers[1];
+  AWAIT(kit_stats().ended[XCHG_FINISHED] == 3);
+  xchg_server_destroy(servers[1]);
+  xchg_server_destroy(servers[2]);
+  kit_expect_cut(kept);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("embed_life");
+  TCase *cases = tcase_create("life");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, starts_once);
+  tcase_add_test(cases, nobody);
+  tcase_add_test(cases, a_client_waits_for_the_start);
+  tcase_add_loop_test(cases, destroyed_without_a_start, 0, 2);
+  tcase_add_test(cases, a_drain_lets_finish_what_has_begun);
+  tcase_add_loop_test(cases, a_stop_closes_everything_now, 0, 2);
+  tcase_add_test(cases, destroy_stops);
+  tcase_add_loop_test(cases, ended_before_the_start, 0, 2);
+  tcase_add_test(cases, a_stop_that_overtakes_a_drain);
+  tcase_add_test(cases, ended_by_several_threads_at_once);
+  tcase_add_loop_test(cases, ended_from_within_a_handler, 0, 2);
+  tcase_add_test(cases, a_broken_listener);
+  tcase_add_test(cases, two_in_one_process);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

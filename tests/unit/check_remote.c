@@ -1,0 +1,466 @@
+/*
+ * check_remote: what reaches a connection from other threads: posts and publications.
+ *
+ * Every connection is told its own id first; the test's thread is a stranger to all of them.
+ */
+#include "tests/unit/embed_kit.h"
+
+#include "net/conn_call.h"
+#include "pool/mail.h"
+#include "pool/server.h"
+
+#define GROUP 77
+/* Changes worker 0 into worker 1 in an id. */
+#define WORKER_ONE (UINT64_C(1) << (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS))
+
+static void tell_id(struct xchg_conn *conn) {
+  uint64_t id = xchg_id(conn);
+  ck_assert_int_eq(xchg_send(conn, &id, sizeof(id)), 0);
+}
+
+/* "j": joins, "l": leaves; all is echoed. */
+static void obey(struct xchg_conn *conn, const struct xchg_message *message) {
+  switch (*(const char *)message->data) {
+    case 'j':
+      ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_SKIP), 0);
+      break;
+    case 'l':
+      ck_assert_int_eq(xchg_leave(conn, GROUP), 0);
+      break;
+    default:
+      break;
+  }
+  ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
+}
+
+static const struct xchg_handler talker = {.size = sizeof(talker),
+                                           .frame = {.kind = XCHG_FRAME_LINE},
+                                           .on_open = tell_id,
+                                           .on_message = obey};
+
+static int connect_for_id(uint64_t *id) {
+  int client = kit_connect(kit_port(server));
+  ck_assert_int_eq(kit_recv(client, id, sizeof(*id)), sizeof(*id));
+  return client;
+}
+
+static void say(int client, const char *line) {
+  kit_send(client, line, strlen(line));
+  kit_expect(client, line, strlen(line));
+}
+
+/* ---- posts ---- */
+
+/* What is known of a post. */
+struct note {
+  uint64_t id;     /* whom it was for */
+  atom_u32 calls;  /* how often it was called */
+  atom_u32 nobody; /* ... of which with NULL */
+};
+
+static uint32_t calls(const struct note *note) { return atom_load_acquire_u32(&note->calls); }
+static uint32_t nobody(const struct note *note) { return atom_load_acquire_u32(&note->nobody); }
+
+static void take_note(struct xchg_conn *conn, void *argument) {
+  struct note *note = argument;
+  if (conn != NULL) {
+    ck_assert_uint_eq(xchg_id(conn), note->id);
+    ck_assert_int_eq(xchg_send(conn, "posted", 6), 0);
+  } else {
+    atom_add_relaxed_u32(&note->nobody, 1);
+  }
+  atom_store_release_u32(&note->calls, calls(note) + 1);
+}
+
+static void post_to(uint64_t id, struct note *note) {
+  note->id = id;
+  ck_assert_int_eq(xchg_post(server, id, take_note, note), 0);
+}
+
+/* It must go to nobody. */
+static void post_in_vain(uint64_t id) {
+  struct note note = {0};
+  post_to(id, &note);
+  AWAIT(calls(&note) == 1);
+  ck_assert_uint_eq(nobody(&note), 1);
+}
+
+START_TEST(a_post_finds_its_connection) {
+  SETTINGS("XCHG_DISPATCH=round-robin");
+  kit_serve(&talker);
+  uint64_t ids[4];
+  int clients[4];
+  struct note notes[4] = {0};
+  for (int i = 0; i < 4; i++) {
+    clients[i] = connect_for_id(&ids[i]);
+  }
+  for (int i = 3; i >= 0; i--) {
+    post_to(ids[i], &notes[i]);
+  }
+  for (int i = 0; i < 4; i++) {
+    kit_expect(clients[i], "posted", 6);
+    close(clients[i]);
+    AWAIT(calls(&notes[i]) == 1);
+    ck_assert_uint_eq(nobody(&notes[i]), 0);
+  }
+  AWAIT(kit_stats().posts == 4);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* Not even where another one has its place. */
+START_TEST(a_dead_one_is_nobody) {
+  SETTINGS("XCHG_WORKERS=1");
+  kit_serve(&talker);
+  uint64_t dead, live;
+  close(connect_for_id(&dead));
+  AWAIT(kit_stats().open == 0);
+  post_in_vain(dead);
+  int client = connect_for_id(&live);
+  ck_assert_uint_ne(dead, live);
+  post_in_vain(dead);
+  const uint64_t slot = UINT64_C(1) << CONN_ID_GENERATION_BITS;
+  const uint64_t slots = slot << CONN_ID_SLOT_BITS;
+  post_in_vain(live + 1);                  /* a generation to come */
+  post_in_vain(live + slot);               /* an empty place */
+  post_in_vain(live | (slots - slot));     /* the last one */
+  post_in_vain((live & -slot) | 5 * slot); /* no generation */
+  say(client, "alive\n");
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+START_TEST(who_never_was) {
+  SETTINGS();
+  kit_serve(&talker);
+  struct note note = {0};
+  uint64_t worker = UINT64_C(1) << (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS);
+  const uint64_t ids[] = {0, 2 * worker, 2 * worker | 1, UINT64_MAX};
+  for (size_t i = 0; i < count_of(ids); i++) {
+    errno = 0;
+    ck_assert_int_eq(xchg_post(server, ids[i], take_note, &note), -1);
+    ck_assert_int_eq(errno, EINVAL);
+  }
+  ck_assert_int_eq(xchg_post(server, 1, NULL, &note), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_int_eq(xchg_post(NULL, 1, take_note, &note), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  xchg_server_destroy(server);
+  ck_assert_uint_eq(calls(&note), 0);
+}
+END_TEST
+
+/* Who posts too late is served by destroy, and so is who posts from there. */
+static void post_again(struct xchg_conn *conn, void *argument) {
+  struct note *note = argument;
+  take_note(conn, note);
+  if (calls(note) < 10) {
+    ck_assert_int_eq(xchg_post(server, note->id ^ WORKER_ONE, post_again, note), 0);
+    note->id ^= WORKER_ONE;
+  }
+}
+
+START_TEST(posts_after_the_end) {
+  SETTINGS();
+  kit_serve(&talker);
+  uint64_t id;
+  int client = connect_for_id(&id);
+  xchg_server_stop(server);
+  kit_expect_cut(client);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  struct note notes[2] = {0};
+  post_to(id, &notes[0]);
+  notes[1].id = id;
+  ck_assert_int_eq(xchg_post(server, id, post_again, &notes[1]), 0);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "late", 4), 0);
+  xchg_server_destroy(server);
+  ck_assert_uint_eq(calls(&notes[0]), 1);
+  ck_assert_uint_eq(nobody(&notes[0]), 1);
+  ck_assert_uint_eq(calls(&notes[1]), 10);
+  ck_assert_uint_eq(nobody(&notes[1]), 10);
+}
+END_TEST
+
+/* ---- order and bounds ---- */
+
+struct sequence {
+  uint64_t id;
+  atom_u32 next; /* the worker's */
+};
+
+struct step {
+  struct sequence *of;
+  uint32_t number;
+};
+
+static void take_step(struct xchg_conn *conn, void *argument) {
+  struct step *step = argument;
+  (void)conn;
+  ck_assert_uint_eq(atom_load_relaxed_u32(&step->of->next), step->number);
+  atom_store_release_u32(&step->of->next, step->number + 1);
+  free(step);
+}
+
+static int post_step(struct sequence *sequence, uint32_t number) {
+  struct step *step = malloc(sizeof(*step));
+  ck_assert_ptr_nonnull(step);
+  *step = (struct step){.of = sequence, .number = number};
+  int result = xchg_post(server, sequence->id, take_step, step);
+  if (result == -1) {
+    free(step); /* it stayed ours */
+  }
+  return result;
+}
+
+#define STEPS 20000
+
+static void *post_steps(void *argument) {
+  for (uint32_t i = 0; i < STEPS; i++) {
+    while (post_step(argument, i) == -1) {
+      ck_assert_int_eq(errno, EAGAIN);
+      poll(NULL, 0, 1);
+    }
+  }
+  return NULL;
+}
+
+START_TEST(posts_of_a_thread_keep_their_order) {
+  SETTINGS("XCHG_WORKERS=1");
+  kit_serve(&talker);
+  uint64_t id;
+  int client = connect_for_id(&id);
+  struct sequence sequences[3] = {{.id = id}, {.id = id}, {.id = id + 1}};
+  pthread_t threads[3];
+  for (int i = 0; i < 3; i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, post_steps, &sequences[i]), 0);
+  }
+  say(client, "meanwhile\n");
+  for (int i = 0; i < 3; i++) {
+    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    AWAIT(atom_load_acquire_u32(&sequences[i].next) == STEPS);
+  }
+  AWAIT(kit_stats().posts == 3 * STEPS);
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* Before the start nobody takes them away. */
+START_TEST(so_many_may_wait) {
+  SETTINGS();
+  kit_create(&talker);
+  struct sequence sequence = {.id = 1}, other = {.id = 1 | WORKER_ONE};
+  for (uint32_t i = 0; i < MAIL_MAX; i++) {
+    ck_assert_int_eq(post_step(&sequence, i), 0);
+  }
+  ck_assert_int_eq(post_step(&sequence, MAIL_MAX), -1);
+  ck_assert_int_eq(errno, EAGAIN);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "x", 1), -1);
+  ck_assert_int_eq(errno, EAGAIN);
+  ck_assert_int_eq(post_step(&other, 0), 0); /* another worker's affair */
+  if (_i == 1) {
+    ck_assert_int_eq(xchg_server_start(server), 0);
+    AWAIT(atom_load_acquire_u32(&sequence.next) == MAIL_MAX);
+    AWAIT(kit_stats().posts == MAIL_MAX + 1);
+    ck_assert_int_eq(post_step(&sequence, MAIL_MAX), 0);
+    ck_assert_int_eq(xchg_publish(server, GROUP, "x", 1), 0);
+  }
+  xchg_server_destroy(server);
+  ck_assert_uint_eq(atom_load_relaxed_u32(&sequence.next), MAIL_MAX + (_i == 1));
+  ck_assert_uint_eq(atom_load_relaxed_u32(&other.next), 1);
+}
+END_TEST
+
+/* ---- publications ---- */
+
+/* All that was sent to the worker of ${client} so far has been dealt with. */
+static void settle(int client, uint64_t id) {
+  struct note note = {0};
+  post_to(id, &note);
+  kit_expect(client, "posted", 6);
+  AWAIT(calls(&note) == 1);
+}
+
+START_TEST(nobody_is_in_the_group) {
+  SETTINGS();
+  kit_serve(&talker);
+  uint64_t id;
+  int client = connect_for_id(&id);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "nobody", 6), 0); /* no group has ever been */
+  settle(client, id);
+  say(client, "join\n");
+  ck_assert_int_eq(xchg_publish(server, GROUP + 1, "nobody", 6), 0);
+  settle(client, id);
+  say(client, "leave\n");
+  ck_assert_int_eq(xchg_publish(server, GROUP, "nobody", 6), 0);
+  settle(client, id);
+  ck_assert_uint_eq(kit_stats().published, 0);
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+START_TEST(nothing_is_published) {
+  SETTINGS();
+  kit_serve(&talker);
+  uint64_t id;
+  int client = connect_for_id(&id);
+  say(client, "join\n");
+  ck_assert_int_eq(xchg_publish(server, GROUP, NULL, 0), 0);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "", 0), 0);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "after", 5), 0);
+  kit_expect(client, "after", 5);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "after", XCHG_MESSAGE_MAX + 1), -1);
+  ck_assert_int_eq(errno, EMSGSIZE);
+  ck_assert_int_eq(xchg_publish(NULL, GROUP, "after", 5), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  say(client, "whole\n");
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+#define MEMBERS 9
+#define PUBLICATIONS 200
+
+START_TEST(members_of_several_workers) {
+  SETTINGS("XCHG_WORKERS=3", "XCHG_DISPATCH=round-robin");
+  kit_serve(&talker);
+  uint64_t id, workers = 0;
+  int clients[MEMBERS], stranger = connect_for_id(&id), leaver = connect_for_id(&id);
+  say(leaver, "join\n");
+  say(leaver, "leave\n");
+  for (int i = 0; i < MEMBERS; i++) {
+    clients[i] = connect_for_id(&id);
+    workers |= UINT64_C(1) << conn_id_worker(id);
+    say(clients[i], "join\n");
+    say(clients[i], "join again\n"); /* is once */
+  }
+  ck_assert_uint_eq(workers, 7);
+  for (uint32_t i = 0; i < PUBLICATIONS; i++) {
+    ck_assert_int_eq(xchg_publish(server, GROUP, &i, sizeof(i)), 0);
+  }
+  for (int i = 0; i < MEMBERS; i++) {
+    for (uint32_t j = 0; j < PUBLICATIONS; j++) {
+      kit_expect(clients[i], &j, sizeof(j));
+    }
+    say(clients[i], "nothing else\n");
+    close(clients[i]);
+  }
+  say(stranger, "nothing at all\n");
+  say(leaver, "nothing either\n");
+  close(stranger);
+  close(leaver);
+  AWAIT(kit_stats().open == 0);
+  ck_assert_uint_eq(kit_stats().published, MEMBERS * PUBLICATIONS);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "gone", 4), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* A member that reads nothing is passed over, and slows nobody. */
+START_TEST(a_slow_member_is_skipped) {
+  SETTINGS("XCHG_MAX_PENDING=4KiB", "XCHG_SNDBUF=4KiB", "XCHG_WRITE_TIMEOUT=0");
+  kit_serve(&talker);
+  static char large[16 * 1024];
+  uint64_t id;
+  int slow = connect_for_id(&id), quick = connect_for_id(&id);
+  say(slow, "join\n");
+  say(quick, "join\n");
+  for (unsigned sent = 0; kit_stats().skipped == 0; sent++) {
+    ck_assert_uint_lt(sent, 10000);
+    ck_assert_int_eq(xchg_publish(server, GROUP, large, sizeof(large)), 0);
+    for (size_t got = 0; got < sizeof(large); got += 256) {
+      kit_expect(quick, large + got, 256);
+    }
+  }
+  say(quick, "quick\n");
+  close(slow);
+  close(quick);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* ---- elsewhere ---- */
+
+static const char *const models[] = {"XCHG_MODEL=iterative", "XCHG_MODEL=fork",
+                                     "XCHG_MODEL=thread"};
+
+static void work(void *argument) { (void)argument; }
+
+static void work_done(struct xchg_conn *conn, void *argument) {
+  (void)conn;
+  work(argument);
+}
+
+/*
+ * Try all that there is only in a pool, and what there is everywhere.  Nothing is asserted here:
+ * a forked child may find libcheck's locks held by a thread that it does not have.
+ */
+static void try_all(struct xchg_conn *conn) {
+  struct xchg_server *own = xchg_server_of(conn);
+  char answer[] = "----";
+  if (xchg_post(own, xchg_id(conn), work_done, NULL) == -1 && errno == ENOTSUP) {
+    answer[0] = 'p';
+  }
+  if (xchg_publish(own, GROUP, "all", 3) == -1 && errno == ENOTSUP) {
+    answer[1] = 'u';
+  }
+  if (xchg_offload(conn, work, work_done, NULL) == -1 && errno == ENOTSUP) {
+    answer[2] = 'o';
+  }
+  if (xchg_join(conn, GROUP, XCHG_SLOW_SKIP) == 0 && xchg_leave(conn, GROUP) == 0) {
+    answer[3] = 'j';
+  }
+  (void)xchg_send(conn, answer, 4);
+  (void)xchg_finish(conn);
+}
+
+START_TEST(only_in_a_pool) {
+  static const struct xchg_handler handler = {.size = sizeof(handler), .on_open = try_all};
+  static struct config config;
+  struct log log;
+  const char *const entries[] = {models[_i], "XCHG_LISTEN=127.0.0.1:0", "XCHG_STOP_GRACE=0",
+                                 "XCHG_MAX_CONNECTIONS=10", NULL};
+  ck_assert_uint_eq(load(&config, entries, &plenty), 0);
+  kit_log_open(&log);
+  const struct server_setup setup = {.config = &config, .log = &log, .handler = &handler};
+  server = aligned_alloc(CACHE_LINE, (sizeof(*server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+  ck_assert_ptr_nonnull(server);
+  ck_assert_int_eq(server_open(server, &setup), 0);
+  ck_assert_int_eq(server_start(server), 0);
+  int client = kit_connect(kit_port(server));
+  kit_expect(client, "puoj", 4);
+  kit_expect_end(client);
+  close(client);
+  server_drain(server);
+  AWAIT((server_child(server), server_finished(server)));
+  server_close(server);
+  free(server);
+  kit_log_close(&log);
+  config_fini(&config);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("remote");
+  TCase *cases = tcase_create("posts");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, a_post_finds_its_connection);
+  tcase_add_test(cases, a_dead_one_is_nobody);
+  tcase_add_test(cases, who_never_was);
+  tcase_add_test(cases, posts_after_the_end);
+  tcase_add_test(cases, posts_of_a_thread_keep_their_order);
+  tcase_add_loop_test(cases, so_many_may_wait, 0, 2);
+  suite_add_tcase(suite, cases);
+  cases = tcase_create("publications");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, nobody_is_in_the_group);
+  tcase_add_test(cases, nothing_is_published);
+  tcase_add_test(cases, members_of_several_workers);
+  tcase_add_test(cases, a_slow_member_is_skipped);
+  tcase_add_loop_test(cases, only_in_a_pool, 0, count_of(models));
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

@@ -1,0 +1,353 @@
+/*
+ * check_remote_work: xchg_offload: work on other threads, whose end comes back to the connection.
+ *
+ * A work that is to last waits at a gate that the test opens, so that nothing here depends on time.
+ */
+#include "tests/unit/embed_kit.h"
+
+#include "pool/offload.h"
+
+#include <semaphore.h>
+#include <unistd.h>
+
+static sem_t gate; /* a work that begins with 'w' waits for it */
+
+/* What is known of one work. */
+struct deed {
+  char text[32];
+  uint32_t size;
+  pid_t worker; /* the connection's thread */
+  uint64_t id;
+  atom_u32 begun, done, nobody;
+};
+
+static struct deed deed;  /* the last one that a line asked for */
+static atom_u32 all_done; /* calls of fill_done */
+static atom_ptr seen;     /* a connection that lives, for the test's thread */
+static atom_u32 refusal;  /* errno */
+static int after_finish;  /* likewise */
+static atom_u32 filled;   /* works that were queued by "fill" */
+
+static void work(void *argument) {
+  struct deed *of = argument;
+  ck_assert_int_ne(gettid(), of->worker);
+  atom_store_release_u32(&of->begun, 1);
+  if (of->text[0] == 'w') {
+    while (sem_wait(&gate) == -1) {
+      ck_assert_int_eq(errno, EINTR);
+    }
+  }
+  of->text[0] = 'W';
+}
+
+static void work_done(struct xchg_conn *conn, void *argument) {
+  struct deed *of = argument;
+  if (conn != NULL) {
+    ck_assert_int_eq(gettid(), of->worker);
+    (void)xchg_send(conn, of->text, of->size); /* EPIPE where it ends */
+  } else {
+    atom_add_relaxed_u32(&of->nobody, 1);
+  }
+  atom_store_release_u32(&of->done, atom_load_relaxed_u32(&of->done) + 1);
+}
+
+static void fill_work(void *argument) { (void)argument; }
+
+static void fill_done(struct xchg_conn *conn, void *argument) {
+  (void)argument;
+  if (conn != NULL) {
+    (void)xchg_send(conn, ".", 1);
+  }
+  atom_add_relaxed_u32(&all_done, 1);
+}
+
+/* As many works as are taken. */
+static void fill(struct xchg_conn *conn) {
+  while (xchg_offload(conn, fill_work, fill_done, NULL) == 0) {
+    atom_add_relaxed_u32(&filled, 1);
+  }
+  atom_store_release_u32(&refusal, (uint32_t)errno);
+  ck_assert_int_eq(xchg_send(conn, "full", 4), 0);
+}
+
+/* "fill"; "echo..."; anything else is worked on, what begins with 'w' at the gate. */
+static void on_line(struct xchg_conn *conn, const struct xchg_message *message) {
+  const char *text = message->data;
+  if (message->size == 4 && memcmp(text, "fill", 4) == 0) {
+    fill(conn);
+    return;
+  }
+  if (message->size > 4 && memcmp(text, "echo", 4) == 0) {
+    ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
+    return;
+  }
+  ck_assert_uint_le(message->frame_size, sizeof(deed.text));
+  deed.size = (uint32_t)message->frame_size;
+  deed.worker = gettid();
+  deed.id = xchg_id(conn);
+  atom_store_relaxed_u32(&deed.begun, 0);
+  memcpy(deed.text, message->frame, message->frame_size);
+  if (xchg_offload(conn, work, work_done, &deed) == -1) {
+    const char *why = strerror(errno);
+    ck_assert_int_eq(xchg_send(conn, why, strlen(why)), 0);
+  }
+}
+
+static const struct xchg_handler endless = {
+    .size = sizeof(endless), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = on_line};
+static const struct xchg_handler counted = {.size = sizeof(counted),
+                                            .frame = {.kind = XCHG_FRAME_LINE},
+                                            .messages = 2,
+                                            .on_message = on_line};
+
+static void serve(const struct xchg_handler *handler) {
+  ck_assert_int_eq(sem_init(&gate, 0, 0), 0);
+  kit_serve(handler);
+}
+
+static uint32_t value(const atom_u32 *of) { return atom_load_acquire_u32(of); }
+
+/* Ask for a work and wait until it has begun. */
+static int begin_work(void) {
+  int client = kit_connect(kit_port(server));
+  kit_send(client, "work\n", 5);
+  AWAIT(value(&deed.begun) == 1);
+  return client;
+}
+
+/* ---- how it goes ---- */
+
+START_TEST(works_and_comes_back) {
+  SETTINGS();
+  serve(&endless);
+  int client = kit_connect(kit_port(server));
+  for (int i = 0; i < 50; i++) {
+    kit_send(client, "quick\n", 6);
+    kit_expect(client, "Wuick\n", 6);
+  }
+  ck_assert_uint_eq(kit_threads("xchg-off-"), 4);
+  ck_assert_uint_eq(kit_stats().offloads, 50);
+  ck_assert_uint_eq(kit_stats().offloads_refused, 0);
+  ck_assert_uint_eq(kit_stats().posts, 0); /* those are somebody else's */
+  close(client);
+  xchg_server_destroy(server);
+  AWAIT(kit_threads("xchg-") == 0);
+}
+END_TEST
+
+/* What was sent behind the message waits; others do not. */
+START_TEST(answers_keep_their_order) {
+  SETTINGS("XCHG_WORKERS=1");
+  serve(&endless);
+  int client = kit_connect(kit_port(server)), other = kit_connect(kit_port(server));
+  kit_send(client, "echo first\nwork\necho last\n", 26);
+  kit_expect(client, "echo first\n", 11);
+  AWAIT(value(&deed.begun) == 1);
+  kit_send(other, "echo me\n", 8);
+  kit_expect(other, "echo me\n", 8);
+  ck_assert(kit_silent(client, 100));
+  sem_post(&gate);
+  kit_expect(client, "Work\necho last\n", 15);
+  close(client);
+  close(other);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* The last answer of a counted exchange comes from the work, and so does a half-closed one's. */
+START_TEST(the_last_answer) {
+  SETTINGS();
+  serve(_i == 0 ? &counted : &endless);
+  int client = kit_connect(kit_port(server));
+  kit_send(client, "echo one\nwork\n", 14);
+  ck_assert(_i == 0 || shutdown(client, SHUT_WR) == 0);
+  kit_expect(client, "echo one\n", 9);
+  AWAIT(value(&deed.begun) == 1);
+  ck_assert(kit_silent(client, 100));
+  sem_post(&gate);
+  kit_expect(client, "Work\n", 5);
+  kit_expect_end(client);
+  close(client);
+  AWAIT(kit_stats().open == 0);
+  ck_assert_uint_eq(kit_stats().ended[XCHG_FINISHED], 1);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+static void give_up(struct xchg_conn *conn, void *unused) {
+  (void)unused;
+  ck_assert_int_eq(xchg_abort(conn), 0);
+}
+
+/* By its time-out, or by a wish that comes from elsewhere. */
+START_TEST(the_connection_dies_first) {
+  SETTINGS(_i == 0 ? "XCHG_IDLE_TIMEOUT=100ms" : "XCHG_IDLE_TIMEOUT=0");
+  serve(&endless);
+  int client = begin_work();
+  ck_assert(_i == 0 || xchg_post(server, deed.id, give_up, NULL) == 0);
+  kit_expect_cut(client);
+  AWAIT(kit_stats().ended[_i == 0 ? XCHG_IDLE : XCHG_ERROR] == 1);
+  ck_assert_uint_eq(value(&deed.done), 0);
+  sem_post(&gate);
+  AWAIT(value(&deed.done) == 1);
+  ck_assert_uint_eq(value(&deed.nobody), 1);
+  xchg_server_destroy(server);
+  ck_assert_uint_eq(value(&deed.done), 1);
+}
+END_TEST
+
+/* ---- what is refused ---- */
+
+START_TEST(the_queue_is_full) {
+  SETTINGS("XCHG_OFFLOAD_THREADS=1");
+  serve(&endless);
+  int client = begin_work(), other = kit_connect(kit_port(server));
+  kit_send(other, "fill\n", 5);
+  kit_expect(other, "full", 4);
+  ck_assert_uint_eq(value(&refusal), EAGAIN);
+  ck_assert_uint_eq(value(&filled), OFFLOAD_QUEUE_MAX);
+  ck_assert_uint_eq(kit_stats().offloads, OFFLOAD_QUEUE_MAX + 1);
+  ck_assert_uint_eq(kit_stats().offloads_refused, 1);
+  kit_send(other, "echo behind\n", 12);
+  sem_post(&gate);
+  kit_expect(client, "Work\n", 5);
+  for (uint32_t i = 0; i < value(&filled); i++) {
+    kit_expect(other, ".", 1);
+  }
+  kit_expect(other, "echo behind\n", 12);
+  close(client);
+  close(other);
+  xchg_server_destroy(server);
+  ck_assert_uint_eq(value(&all_done), value(&filled));
+}
+END_TEST
+
+START_TEST(no_threads) {
+  SETTINGS("XCHG_OFFLOAD_THREADS=0");
+  serve(&endless);
+  int client = kit_connect(kit_port(server));
+  kit_send(client, "work\necho on\n", 13);
+  kit_expect(client, strerror(ENOTSUP), strlen(strerror(ENOTSUP)));
+  kit_expect(client, "echo on\n", 8);
+  ck_assert_uint_eq(kit_stats().offloads, 0);
+  ck_assert_uint_eq(kit_stats().offloads_refused, 0); /* with EAGAIN */
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+static void on_word(struct xchg_conn *conn, const struct xchg_message *message) {
+  ck_assert_int_eq(xchg_offload(conn, NULL, work_done, &deed), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_int_eq(xchg_offload(conn, work, NULL, &deed), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  ck_assert_ptr_null(atom_exchange_acquire_ptr(&seen, NULL));
+  void *nobody = NULL;
+  ck_assert(atom_cas_release_ptr(&seen, &nobody, conn));
+  if (*(const char *)message->data == 'f') {
+    ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
+    ck_assert_int_eq(xchg_finish(conn), 0);
+    after_finish = xchg_offload(conn, work, work_done, &deed) == -1 ? errno : 0;
+  }
+}
+
+static void on_end(struct xchg_conn *conn, enum xchg_reason reason) {
+  (void)reason;
+  ck_assert_int_eq(xchg_offload(conn, work, work_done, &deed), -1);
+  ck_assert_int_eq(errno, EPIPE);
+}
+
+START_TEST(where_it_makes_no_sense) {
+  static const struct xchg_handler handler = {.size = sizeof(handler),
+                                              .frame = {.kind = XCHG_FRAME_LINE},
+                                              .on_message = on_word,
+                                              .on_close = on_end};
+  SETTINGS();
+  serve(&handler);
+  int client = kit_connect(kit_port(server));
+  kit_send(client, "stay\n", 5);
+  struct xchg_conn *conn = NULL;
+  AWAIT((conn = atom_exchange_acquire_ptr(&seen, NULL)) != NULL);
+  errno = 0;
+  ck_assert_int_eq(xchg_offload(conn, work, work_done, &deed), -1);
+  ck_assert_int_eq(errno, EPERM);
+  kit_send(client, "finish\n", 7);
+  kit_expect(client, "finish\n", 7);
+  kit_expect_end(client);
+  close(client);
+  xchg_server_destroy(server);
+  ck_assert_int_eq(after_finish, EPIPE);
+  ck_assert_uint_eq(value(&deed.begun), 0);
+  ck_assert_uint_eq(value(&deed.done), 0);
+}
+END_TEST
+
+/* ---- the end ---- */
+
+START_TEST(a_drain_waits_for_the_work) {
+  SETTINGS("XCHG_DRAIN_TIMEOUT=5m");
+  serve(&endless);
+  int client = begin_work();
+  xchg_server_drain(server);
+  ck_assert(kit_silent(client, 100));
+  sem_post(&gate);
+  kit_expect(client, "Work\n", 5);
+  kit_expect_end(client);
+  close(client);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  ck_assert_uint_eq(value(&deed.done), 1);
+  ck_assert_uint_eq(value(&deed.nobody), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+static atom_u32 waited;
+
+static void *wait_for_it(void *unused) {
+  (void)unused;
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  atom_store_release_u32(&waited, 1);
+  return NULL;
+}
+
+/* The connections are gone at once, the wait is over when the work is: it is a thread of ours. */
+START_TEST(a_cut_leaves_nobody) {
+  SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_OFFLOAD_THREADS=1");
+  serve(&endless);
+  int client = begin_work(), other = kit_connect(kit_port(server));
+  kit_send(other, "fill\n", 5); /* these do not begin */
+  kit_expect(other, "full", 4);
+  xchg_server_stop(server);
+  kit_expect_cut(client);
+  kit_expect_cut(other);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_it, NULL), 0);
+  AWAIT(kit_threads("xchg-work-") == 0);
+  poll(NULL, 0, 50);
+  ck_assert_uint_eq(value(&waited), 0);
+  sem_post(&gate);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  AWAIT(kit_threads("xchg-") == 0);
+  xchg_server_destroy(server);
+  ck_assert_uint_eq(value(&deed.done), 1);
+  ck_assert_uint_eq(value(&deed.nobody), 1);
+  ck_assert_uint_eq(value(&all_done), value(&filled));
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("remote_work");
+  TCase *cases = tcase_create("work");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, works_and_comes_back);
+  tcase_add_test(cases, answers_keep_their_order);
+  tcase_add_loop_test(cases, the_last_answer, 0, 2);
+  tcase_add_loop_test(cases, the_connection_dies_first, 0, 2);
+  tcase_add_test(cases, the_queue_is_full);
+  tcase_add_test(cases, no_threads);
+  tcase_add_test(cases, where_it_makes_no_sense);
+  tcase_add_test(cases, a_drain_waits_for_the_work);
+  tcase_add_test(cases, a_cut_leaves_nobody);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}

@@ -1,0 +1,181 @@
+/*
+ * check_worker_mail: a real worker that gets more mail than it deals with in a turn, from several
+ * threads: nothing is lost, each sender's order holds, its connections go on, and what comes too
+ * late finds nobody.
+ */
+#include "pool/mail.h"
+#include "tests/unit/worker_kit.h"
+
+#define GROUP 3
+enum { MEMBERS = 300, ISSUES = 8, POSTS = 5000, SENDERS = 3 };
+
+static atom_u64 ids[MEMBERS]; /* in the order in which they were opened */
+static atom_u32 opened;
+
+static void note_and_join(struct xchg_conn *conn) {
+  uint32_t i = atom_load_relaxed_u32(&opened);
+  atom_store_relaxed_u64(&ids[i], xchg_id(conn));
+  if (xchg_join(conn, GROUP, XCHG_SLOW_SKIP) == -1) {
+    abort(); /* the worker's thread has no libcheck */
+  }
+  atom_store_release_u32(&opened, i + 1); /* connect_one sees the rest, too */
+}
+
+/* A worker whose connections are members of the group and echo. */
+static void open_worker(void) {
+  PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=600");
+  exchange.handler.on_open = note_and_join;
+  atom_store_relaxed_u32(&opened, 0);
+  const struct worker_setup setup = setup_of();
+  ck_assert_int_eq(worker_open(worker, &setup), 0);
+  start();
+}
+
+static int connect_one(void) {
+  uint32_t before = atom_load_relaxed_u32(&opened);
+  int client = hand_over_unix();
+  AWAIT(atom_load_acquire_u32(&opened) == before + 1);
+  return client;
+}
+
+static void end_worker(void) {
+  worker_send_last(worker);
+  join();
+  finish();
+}
+
+/* ---- calls ---- */
+
+struct sender {
+  pthread_t thread;
+  uint64_t id;   /* to whom */
+  char name;     /* what its calls send */
+  uint32_t next; /* the number of the next call that should come; the worker's */
+};
+
+struct post {
+  struct sender *sender;
+  uint32_t number;
+};
+
+static void come(struct xchg_conn *conn, void *argument) {
+  struct post *post = argument;
+  if (conn == NULL || post->number != post->sender->next++ ||
+      xchg_send(conn, &post->sender->name, 1) == -1) {
+    abort();
+  }
+  free(post);
+}
+
+static void *send_posts(void *argument) {
+  struct sender *sender = argument;
+  for (uint32_t i = 0; i < POSTS; i++) {
+    struct post *post = malloc(sizeof(*post));
+    if (post == NULL) {
+      abort();
+    }
+    *post = (struct post){.sender = sender, .number = i};
+    struct call *call = call_create(sender->id, come, post);
+    if (call == NULL) {
+      abort();
+    }
+    mail_send(&worker->inbox, &call->letter);
+  }
+  return NULL;
+}
+
+START_TEST(posts_of_several_threads) {
+  static char got[SENDERS * POSTS];
+  open_worker();
+  int client = connect_one(), other = connect_one();
+  struct sender senders[SENDERS];
+  for (int i = 0; i < SENDERS; i++) {
+    senders[i] = (struct sender){.id = atom_load_relaxed_u64(&ids[0]), .name = (char)('a' + i)};
+    ck_assert_int_eq(pthread_create(&senders[i].thread, NULL, send_posts, &senders[i]), 0);
+  }
+  echo_once(other); /* in between */
+  ck_assert_int_eq(kit_recv(client, got, sizeof(got)), (ssize_t)sizeof(got));
+  uint32_t counts[SENDERS] = {0};
+  for (size_t i = 0; i < sizeof(got); i++) {
+    counts[got[i] - 'a']++;
+  }
+  for (int i = 0; i < SENDERS; i++) {
+    ck_assert_int_eq(pthread_join(senders[i].thread, NULL), 0);
+    ck_assert_uint_eq(counts[i], POSTS);
+  }
+  AWAIT(atom_load_relaxed_u32(&worker->inbox.mail) == 0);
+  close(client);
+  close(other);
+  end_worker();
+  ck_assert_uint_eq(senders[0].next, POSTS);
+}
+END_TEST
+
+/* ---- publications ---- */
+
+static void publish(const void *data, size_t size) {
+  struct issue *issue = issue_create(GROUP, data, size, 1);
+  ck_assert_ptr_nonnull(issue);
+  mail_send(&worker->inbox, issue_letter(issue, 0));
+  issue_release(issue);
+}
+
+/* More members, all in all, than a turn visits: each gets every issue, in order. */
+START_TEST(issues_to_a_large_group) {
+  static int clients[MEMBERS];
+  open_worker();
+  for (int i = 0; i < MEMBERS; i++) {
+    clients[i] = connect_one();
+  }
+  for (char i = 0; i < ISSUES; i++) {
+    publish((const char[]){'0', (char)('0' + i)}, 2);
+  }
+  for (int i = 0; i < MEMBERS; i++) {
+    kit_expect(clients[i], "0001020304050607", 2 * ISSUES);
+    close(clients[i]);
+  }
+  AWAIT(atom_load_relaxed_u32(&worker->inbox.mail) == 0);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&worker->stats.published), MEMBERS * ISSUES);
+  end_worker();
+}
+END_TEST
+
+/* ---- the end ---- */
+
+static void find_nobody(struct xchg_conn *conn, void *argument) {
+  if (conn != NULL) {
+    abort();
+  }
+  (*(uint32_t *)argument)++;
+}
+
+/* What is sent when the worker has ended is dealt with by its close: calls find nobody. */
+START_TEST(too_late) {
+  uint32_t gone = 0;
+  open_worker();
+  int client = connect_one();
+  close(client);
+  worker_send_last(worker);
+  join();
+  for (int i = 0; i < 5; i++) {
+    struct call *call = call_create(atom_load_relaxed_u64(&ids[0]), find_nobody, &gone);
+    ck_assert_ptr_nonnull(call);
+    mail_send(&worker->inbox, &call->letter);
+    publish("late", 4);
+  }
+  ck_assert_uint_eq(gone, 0);
+  finish();
+  ck_assert_uint_eq(gone, 5);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("worker_mail");
+  TCase *cases = tcase_create("worker_mail");
+  tcase_set_timeout(cases, 120);
+  tcase_add_test(cases, posts_of_several_threads);
+  tcase_add_test(cases, issues_to_a_large_group);
+  tcase_add_test(cases, too_late);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}
