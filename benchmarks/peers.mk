@@ -11,7 +11,7 @@ LIBS_libevent_raw = -levent_core
 LIBS_libevent_bev = -levent_core
 LIBS_libuv = -luv
 LIBS_uring = -luring
-PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop
+PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood
 # A library that could not be installed costs its peers, no more.
 PEER_HEADER_libevent_raw = event2/event.h
 PEER_HEADER_libevent_bev = event2/event.h
@@ -37,7 +37,7 @@ peer-%:
 # (Installed packages of servers may start them as services, as Debian's do; PEER_PACKAGES= installs none.)
 PEER_PACKAGES ?= libevent-dev:/usr/include/event2/event.h libuv1-dev:/usr/include/uv.h \
   liburing-dev:/usr/include/liburing.h memcached:/usr/bin/memcached nginx:/usr/sbin/nginx \
-  libnginx-mod-stream:/usr/lib/nginx/modules/ngx_stream_module.so haproxy:/usr/sbin/haproxy strace:/usr/bin/strace
+  libnginx-mod-stream:/usr/lib/nginx/modules/ngx_stream_module.so haproxy:/usr/sbin/haproxy redis-server:/usr/bin/redis-server strace:/usr/bin/strace
 need-peers: need-build
 	@.ci/packages python3
 	@for each in $(PEER_PACKAGES); do test -e $${each#*:} || .ci/packages $${each%:*} || \

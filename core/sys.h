@@ -32,6 +32,14 @@ struct sockaddr;
 #include <time.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SYS_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SYS_SANITIZED
+#endif
+#endif
+
 /** Nanoseconds of CLOCK_MONOTONIC. */
 static inline uint64_t sys_now_ns(void) {
   struct timespec t;
@@ -43,10 +51,10 @@ static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int
 }
 /*
  * Straight to the kernel: glibc makes both a cancellation point, two atomic operations each in a
- * program with threads, one per cent of an exchange, for threads that nobody cancels.  The thread
- * sanitizer learns of what a message orders from libc's calls alone.
+ * program with threads, one per cent of an exchange, for threads that nobody cancels.  The
+ * sanitizers learn of what is written and ordered from libc's calls alone.
  */
-#ifdef __SANITIZE_THREAD__
+#ifdef SYS_SANITIZED
 static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
   return recv(fd, data, size, flags);
 }

@@ -129,6 +129,12 @@ struct xchg_handler {
    * threads.  Return: 0, or -1 to end the start.
    */
   int (*on_start)(struct xchg_server *server);
+  /*
+   * Once after an on_start that said 0: no connection is left, the server's threads have come to
+   * their end.  From its return on no thread may use ${server}: those that the handler has told of
+   * it end here.
+   */
+  void (*on_stop)(struct xchg_server *server);
   /* The connection was accepted. May send. */
   void (*on_open)(struct xchg_conn *conn);
   /* A message is complete.  Not called after xchg_finish or xchg_abort, nor while paused. */
@@ -159,9 +165,11 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
  * xchg_send_ref(conn, data, size, release, argument):
  * Queue ${size} bytes without copying them.
  * Own: ${data} is lent, and must not change, until ${release}(${argument}) is called, which may be
- * NULL: once (of 0 bytes at once), on the connection's worker, when the kernel has taken all of it
+ * NULL: once, on the connection's worker, when the kernel has taken all of it
  * or the connection has ended (then after on_close).  On -1 nothing was lent and ${release} is not
  * called.  ${release} makes no call that takes a connection: on_drain is the place to go on.
+ * Of 0 bytes, and beyond 64 loans that wait for one connection, which are copied, ${release} is
+ * called at once.
  * Errors: as xchg_send; EINVAL over XCHG_MESSAGE_MAX.
  */
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
@@ -177,7 +185,7 @@ size_t xchg_pending(const struct xchg_conn *conn);
 int xchg_finish(struct xchg_conn *conn);
 
 /**
- * Close the connection when the callback has returned; queued bytes are lost.  Counted as
+ * Close the connection when the callback has returned; what is queued need not arrive.  Counted as
  * XCHG_ERROR.  Errors: EPERM.
  */
 int xchg_abort(struct xchg_conn *conn);
@@ -214,7 +222,7 @@ void *xchg_state(const struct xchg_conn *conn);
 
 /**
  * What other threads call the connection, within its server; never 0, and not given again within
- * 2^30 further connections of its worker.  0 from another thread.
+ * 2^30 - 1 further connections of its worker.  0 from another thread.
  */
 uint64_t xchg_id(const struct xchg_conn *conn);
 
@@ -228,7 +236,7 @@ struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
  * ${argument}) on the connection's worker; conn is NULL where the connection has ended meanwhile.
  * Until then no further message is cut, as under xchg_pause, so that answers keep their order.
  * Each is called once, but for ${work} not begun when the server ends, of which ${done} alone is
- * called, with NULL.
+ * called, with NULL, on the thread that ends it.
  * Own: ${argument} is the library's until ${done} is called; on -1 it stays the caller's.
  * Errors: EAGAIN, the queue of 1,024 is full or no thread could be started; ENOTSUP with
  * XCHG_OFFLOAD_THREADS=0 or outside XCHG_MODEL=pool; EPIPE as xchg_send; EINVAL; ENOMEM; EPERM.
@@ -259,9 +267,9 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group);
 /**
  * xchg_post(server, id, call, argument):
  * Call ${call}(conn, ${argument}) on the worker of the connection that ${id} names, once; conn is
- * NULL where it is gone.  Calls of one thread to one worker keep their order.  At the latest
- * xchg_server_destroy makes the call, with NULL.
- * Thread: any.  Errors: EINVAL, no such id was ever given; EAGAIN, 65,536 posts wait there; ENOMEM;
+ * NULL where it is gone.  Calls of one thread to one worker keep their order.  What is left when
+ * the server ends is called with NULL on the thread that ends it.
+ * Thread: any.  Errors: EINVAL, 0 or an id of no worker; EAGAIN, 65,536 letters wait there; ENOMEM;
  * ENOTSUP outside XCHG_MODEL=pool.
  */
 int xchg_post(struct xchg_server *server, uint64_t id,
@@ -272,8 +280,8 @@ int xchg_post(struct xchg_server *server, uint64_t id,
  * Send ${size} bytes to every connection that is in ${group} when its worker comes to it.  Copied
  * once, whatever the number of members; one letter a worker; no lock is held while it is sent.
  * Publications of one thread keep their order at each member.
- * Thread: any.  Errors: EAGAIN, 65,536 letters wait at a worker; EMSGSIZE over XCHG_MESSAGE_MAX;
- * ENOMEM; ENOTSUP as xchg_post.
+ * Thread: any.  Errors: EAGAIN, 65,536 letters or 64 MiB wait at a worker; EMSGSIZE over
+ * XCHG_MESSAGE_MAX; ENOMEM; ENOTSUP as xchg_post.
  */
 int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size);
 
@@ -381,6 +389,8 @@ int xchg_server_start(struct xchg_server *server);
  * xchg_server_drain(server): end as the daemon ends: accept nobody who is not in the queue yet,
  * finish what has begun, cut the rest after drain_timeout_ns.
  * xchg_server_stop(server): close everything now, counted as XCHG_DRAIN; also after a drain.
+ * Under xchg_main with XCHG_MODEL=thread or iterative it is a drain, in a child of fork neither
+ * does anything.
  * Neither waits, both may be repeated.  Thread: any.
  */
 void xchg_server_drain(struct xchg_server *server);
@@ -393,7 +403,10 @@ void xchg_server_stop(struct xchg_server *server);
  */
 int xchg_server_wait(struct xchg_server *server);
 
-/** Stop, wait, free. Every post that is left is called with NULL. NULL: nothing happens. */
+/**
+ * Stop, wait, free; then nobody may use the server, and every other call on it has returned. Every
+ * post that is left is called with NULL. NULL: nothing happens.
+ */
 void xchg_server_destroy(struct xchg_server *server);
 
 /**

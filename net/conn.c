@@ -91,7 +91,11 @@ static bool tell_drained(struct xchg_conn *conn) {
   if (!outbox_empty(&conn->out)) {
     reactor_again(conn->host->reactor, &conn->source); /* others come first */
   }
-  return conn_in_heed(conn);
+  if (!conn_in_heed(conn)) {
+    return false;
+  }
+  conn_in_conclude(conn);
+  return true;
 }
 
 /* Let everything that waits have its way once: output, wishes, kept messages, input, replies. */
@@ -171,6 +175,7 @@ static void timer_turn(struct xchg_conn *conn) {
  */
 static struct conn_host *enter(struct xchg_conn *conn) {
   conn->host->current = conn;
+  conn_beat(conn->host);
   return conn->host;
 }
 static void leave(struct conn_host *host) { host->current = NULL; }
@@ -183,7 +188,7 @@ static void turn(struct source *source, uint32_t events) {
     leave(host);
     return;
   }
-  if ((events & EPOLLERR) != 0 && conn_held(conn)) {
+  if ((events & EPOLLERR) != 0 && conn->state == CONN_OPEN && conn_held(conn)) {
     conn_out_close(conn, XCHG_RESET); /* nothing is read that would say so, and nobody hears us */
     leave(host);
     return;

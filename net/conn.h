@@ -8,7 +8,10 @@
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
+#include "core/sys.h"
 #include "net/conn_data.h"
+
+#define CONN_BEATS 64
 
 /**
  * conn_host_init(host, config, handler, reactor, conns_max):
@@ -22,6 +25,16 @@ void conn_host_fini(struct conn_host *host);
 
 /** Give memory that is not used back to the kernel. */
 void conn_host_trim(struct conn_host *host);
+
+/**
+ * A step of a long turn, one connection's or one letter's: now and then the turn counts as begun
+ * anew, so that a watchdog sees what one step takes and not many.
+ */
+static inline void conn_beat(struct conn_host *host) {
+  if (++host->beats % CONN_BEATS == 0 && host->turn_ns != NULL) {
+    atom_store_relaxed_u64(host->turn_ns, sys_now_ns());
+  }
+}
 
 /** Bytes of a connection's object, its handler's state included. */
 static inline size_t conn_bytes(const struct xchg_handler *handler) {

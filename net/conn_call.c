@@ -8,6 +8,7 @@
 
 #include "core/sys.h"
 #include "net/conn_time.h"
+#include "net/conn_out.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -93,14 +94,26 @@ static uint32_t shares_max(const struct conn_host *host) {
   return (uint32_t)min_u64((uint64_t)host->conns_max * CONN_SHARES, SHARES_MAX);
 }
 
-/* Queue ${loan}. Return: 0, or -1 without memory. */
+/*
+ * Queue ${loan}.  A connection has CONN_SHARES of them and no more, so that one that does not read
+ * leaves the others theirs; beyond that its bytes are copied.  Return: 0, or -1 without memory.
+ */
 static int lend(struct xchg_conn *conn, const struct loan *loan) {
   struct conn_host *host = conn->host;
   if (host->outs.cargos.objects_max == 0 &&
       outbox_pool_init(&host->outs, &host->bufs, shares_max(host)) == -1) {
     return -1;
   }
-  return outbox_lend(&host->outs, &conn->out, loan);
+  if (outbox_loans(&conn->out) < CONN_SHARES) {
+    return outbox_lend(&host->outs, &conn->out, loan);
+  }
+  if (outbox_append(&host->outs, &conn->out, loan->data, loan->size) == -1) {
+    return -1;
+  }
+  if (loan->release != NULL) {
+    loan->release(loan->argument);
+  }
+  return 0;
 }
 
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
@@ -263,7 +276,7 @@ bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct loan
   if (!sendable(conn)) {
     return false; /* it is on its way out */
   }
-  if (outbox_size(&conn->out) >= conn->host->config->max_pending_bytes) {
+  if (conn_out_blocked(conn)) {
     stats_add(&stats->skipped, 1);
     if (slow == XCHG_SLOW_DROP) {
       conn->aborted = true;

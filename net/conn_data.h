@@ -58,7 +58,9 @@ struct conn_host {
   const void *thread;                 /* conn_thread() of the thread that runs the connections */
   struct xchg_conn *current;          /* borrows: whose turn it is; NULL between turns */
   size_t max_message;                 /* the handler's, or else the configuration's */
-  uint32_t index;                     /* of the worker; part of the connections' ids */
+  atom_u64 *turn_ns; /* borrows: when the turn began, for a watchdog; NULL = nobody looks */
+  uint32_t beats;    /* turns of connections, letters: see conn_beat */
+  uint32_t index;    /* of the worker; part of the connections' ids */
   uint32_t conns_max;
   struct buf_pool bufs;     /* owns */
   struct outbox_pool outs;  /* owns; prepared when the first byte is lent */
@@ -88,6 +90,7 @@ struct xchg_conn {
   bool excess : 1;        /* bytes beyond the last message came */
   bool paused : 1;        /* over the mark, or held: nothing is cut or read, the clock stands */
   bool holding : 1;       /* the handler has paused it */
+  bool winding : 1;       /* its exchange is over but for what on_drain may still send */
   bool queued : 1;        /* something was sent since on_drain was called last */
   bool stalled : 1;       /* output waits for the peer */
   bool leaving : 1;       /* its lifetime is over */
@@ -133,7 +136,7 @@ struct conn_more *conn_more(struct xchg_conn *conn);
 
 /** Must it wait for an answer that the handler will give later? */
 static inline bool conn_held(const struct xchg_conn *conn) {
-  return conn->holding || conn->more->offloads > 0;
+  return conn->holding || conn->winding || conn->more->offloads > 0;
 }
 
 /** Does the exchange end after a number of messages (else it is endless)? */

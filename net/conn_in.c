@@ -9,20 +9,22 @@
 
 #define READS_MAX 16 /* a turn, where each read must be followed by another */
 
-/*
- * The exchange is over with its last message, or with the stream's end, unless an answer is still
- * to come.
- */
-static void conclude(struct xchg_conn *conn) {
+void conn_in_conclude(struct xchg_conn *conn) {
+  const struct xchg_handler *handler = conn->host->handler;
   bool counted = conn_counted(conn);
-  if ((!counted && !conn->ended) || conn->state != CONN_OPEN || conn_held(conn)) {
+  if ((!counted && !conn->ended) || conn->state != CONN_OPEN) {
     return;
   }
-  if (counted && conn->messages >= conn->host->handler->messages) {
-    conn_out_end(conn, XCHG_FINISHED);
-  } else if (conn->ended && conn->in == NULL) {
-    conn_out_end(conn, counted ? XCHG_PEER : XCHG_FINISHED);
+  bool complete = counted && conn->messages >= handler->messages;
+  if (conn->holding || conn->more->offloads > 0 ||
+      (!complete && (!conn->ended || conn->in != NULL))) {
+    return;
   }
+  if (handler->on_drain != NULL && conn->queued) {
+    conn->winding = true;
+    return;
+  }
+  conn_out_end(conn, complete || !counted ? XCHG_FINISHED : XCHG_PEER);
 }
 
 /* Hand one message up. Return: is the connection still there? */
@@ -40,7 +42,7 @@ static bool hand_up(struct xchg_conn *conn, const uint8_t *data, const struct fr
   if (!conn_in_heed(conn)) {
     return false;
   }
-  conclude(conn);
+  conn_in_conclude(conn);
   return true;
 }
 
@@ -200,7 +202,7 @@ static bool received_end(struct xchg_conn *conn) {
   if (conn->in != NULL && !received_last(conn)) {
     return false;
   }
-  conclude(conn);
+  conn_in_conclude(conn);
   return true;
 }
 
@@ -247,12 +249,12 @@ void conn_in_pause(struct xchg_conn *conn, bool paused) {
 bool conn_in_work(struct xchg_conn *conn) {
   if (conn->state == CONN_OPEN && conn->paused && !conn_in_stands(conn)) {
     conn_in_pause(conn, false);
-    conclude(conn); /* the answer was the last one's: what is kept came too late */
+    conn_in_conclude(conn); /* the answer was the last one's: what is kept came too late */
     if (conn->in != NULL && !cut_kept(conn)) {
       return false;
     }
   }
-  conclude(conn); /* an answer that it waited for has come */
+  conn_in_conclude(conn); /* an answer that it waited for has come */
   for (int i = 0; i < READS_MAX && conn_in_readable(conn); i++) {
     if (!fill(conn)) {
       return false;

@@ -33,6 +33,12 @@ static inline bool conn_in_heed(struct xchg_conn *conn) {
   return true;
 }
 
+/**
+ * The exchange is over with its last message, or with the stream's end, unless an answer is still
+ * to come: from who holds the connection, or by on_drain, which follows on whatever was sent.
+ */
+void conn_in_conclude(struct xchg_conn *conn);
+
 /** Is nothing to be cut or read: output is over the mark, or the handler holds the connection? */
 static inline bool conn_in_stands(const struct xchg_conn *conn) {
   return conn_held(conn) || conn_out_blocked(conn);

@@ -92,6 +92,9 @@ uint64_t conn_time_next(const struct xchg_conn *conn) {
  */
 static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   *unacked = sock_unacked(conn->fd);
+  if (conn->state == CONN_DRAINING && !conn->local && *unacked > 0) {
+    (*unacked)--; /* the half-close itself, which TCP numbers like a byte */
+  }
   uint32_t acknowledged = conn->sent - *unacked;
   int32_t advance = (int32_t)(acknowledged - conn->more->acknowledged);
   if (conn->local ? advance <= 0 : advance == 0) {

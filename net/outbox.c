@@ -55,11 +55,13 @@ int outbox_lend(struct outbox_pool *pool, struct outbox *outbox, const struct lo
   if (cargo == NULL) {
     return -1;
   }
-  *cargo = (struct cargo){.next = cargo, .loan = *loan, .total = loan->size, .slot = slot};
+  *cargo =
+      (struct cargo){.next = cargo, .loan = *loan, .total = loan->size, .count = 1, .slot = slot};
   struct cargo *last = outbox->last;
   if (last != NULL) {
     cargo->next = last->next;
     cargo->total += last->total;
+    cargo->count += last->count;
     last->next = cargo;
   }
   outbox->last = cargo;
@@ -93,6 +95,7 @@ static void unload(struct outbox_pool *pool, struct outbox *outbox) {
   struct cargo *last = outbox->last, *first = last->next;
   struct loan loan = first->loan;
   last->total -= loan.size + buf_size(first->behind);
+  last->count--;
   outbox->bytes = first->behind;
   if (first == last) {
     assert(last->total == 0);

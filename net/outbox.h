@@ -27,6 +27,7 @@ struct cargo {
   struct loan loan;
   struct buf *behind; /* owns: bytes that follow the loan */
   size_t total;       /* the last one only: bytes that wait in all cargos */
+  uint32_t count;     /* the last one only: cargos in the ring */
   uint32_t slot;
 };
 
@@ -86,6 +87,11 @@ static inline void outbox_consume(struct outbox_pool *pool, struct outbox *outbo
 
 /** Drop everything; loans are released in order, as above. */
 void outbox_release(struct outbox_pool *pool, struct outbox *outbox);
+
+/** Loans that wait. */
+static inline uint32_t outbox_loans(const struct outbox *outbox) {
+  return outbox->last == NULL ? 0 : outbox->last->count;
+}
 
 /** Bytes that wait. */
 static inline size_t outbox_size(const struct outbox *outbox) {

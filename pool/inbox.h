@@ -39,10 +39,12 @@ struct letter {
 };
 
 struct inbox {
-  struct ring ring;                /* lane one */
-  struct wake wake;                /* any thread signals; the owner waits on it */
-  CACHE_ALIGNED atom_ptr letters;  /* lane two: the newest letter; any thread */
-  atom_u32 mail;                   /* pool/mail's letters that were not dealt with; any thread */
+  struct ring ring;               /* lane one */
+  struct wake wake;               /* any thread signals; the owner waits on it */
+  CACHE_ALIGNED atom_ptr letters; /* lane two: the newest letter; any thread */
+  atom_u64 mail_bytes;            /* ... and what they say; any thread */
+  atom_u32 ended; /* 1: the owner has come to its end and deals with none; the owner */
+  atom_u32 mail;  /* pool/mail's letters that were not dealt with; any thread */
   CACHE_ALIGNED atom_u32 sleeping; /* 1: the owner waits, or is about to */
 };
 

@@ -7,6 +7,8 @@
  */
 #include "pool/mail.h"
 
+#include "net/conn.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,10 +81,21 @@ void issue_release(struct issue *issue) { give_up(issue); }
 
 /* ---- sending them -------------------------------------------------------------------------- */
 
-bool mail_full(struct inbox *inbox) { return atom_load_relaxed_u32(&inbox->mail) >= MAIL_MAX; }
+bool mail_full(struct inbox *inbox) {
+  return atom_load_relaxed_u32(&inbox->mail) >= MAIL_MAX ||
+         atom_load_relaxed_u64(&inbox->mail_bytes) > MAIL_BYTES_MAX;
+}
+
+bool mail_over(struct inbox *inbox) { return atom_load_relaxed_u32(&inbox->ended) != 0; }
+
+/* Bytes that ${letter} brings. */
+static uint64_t letter_bytes(struct letter *letter) {
+  return letter->kind == LETTER_ISSUE ? issue_letter_of(letter)->issue->size : 0;
+}
 
 void mail_send(struct inbox *inbox, struct letter *letter) {
   atom_add_relaxed_u32(&inbox->mail, 1);
+  atom_add_relaxed_u64(&inbox->mail_bytes, letter_bytes(letter));
   inbox_push_mpsc(inbox, letter);
 }
 
@@ -126,6 +139,8 @@ static bool visit_members(struct conn_host *host, struct issue_letter *letter, u
 
 bool mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
                uint32_t *budget) {
+  uint64_t bytes = letter_bytes(letter);
+  conn_beat(host);
   if (letter->kind == LETTER_CALL) {
     (*budget)--;
     stats_add(&host->stats->posts, !call_of(letter)->offloaded);
@@ -136,8 +151,10 @@ bool mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *lette
       return false;
     }
     give_up(own->issue);
+    *budget -= *budget > 0; /* one without members is not for nothing either */
   }
   atom_sub_release_u32(&inbox->mail, 1);
+  atom_add_relaxed_u64(&inbox->mail_bytes, -bytes);
   return true;
 }
 

@@ -16,6 +16,7 @@
 
 /* Calls and issues that may wait at a worker. */
 #define MAIL_MAX 65536
+#define MAIL_BYTES_MAX (UINT64_C(64) * 1024 * 1024) /* of issues, one more than that */
 
 struct call {
   struct letter letter;
@@ -37,7 +38,7 @@ struct issue *issue_create(uint64_t group, const void *data, size_t size, uint32
 /** The ${i}th letter, to be sent once; it takes its share with it. */
 struct letter *issue_letter(struct issue *issue, uint32_t i);
 
-/** Give up the sender's share. */
+/** Give up a share: the sender's, or that of a letter which is not sent. */
 void issue_release(struct issue *issue);
 
 /** Has ${inbox} as much mail as may wait? Thread: any. */
@@ -45,6 +46,12 @@ bool mail_full(struct inbox *inbox);
 
 /** Send ${letter} of a call or an issue. Thread: any. */
 void mail_send(struct inbox *inbox, struct letter *letter);
+
+/**
+ * Does ${inbox}'s owner deal with no mail any more?  Where it ends meanwhile, what was sent is
+ * discarded with the inbox.  Thread: any.
+ */
+bool mail_over(struct inbox *inbox);
 
 /**
  * mail_deal(host, inbox, letter, budget):

@@ -30,7 +30,7 @@ struct model_setup {
   struct log *log;
   struct wake *done;          /* signalled by a thread of the model that ends */
   struct xchg_server *server; /* for the handler; may be NULL */
-  uint64_t watchdog_ns;       /* how long a handler may hold a worker; 0 = nobody looks */
+  bool foreign;               /* the handler is a program's own: who knows what it does */
 };
 
 struct model_ops {

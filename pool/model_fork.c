@@ -34,6 +34,7 @@ struct model_fork {
   struct child *children; /* owns; acceptor */
   uint32_t count;         /* of children's places */
   uint32_t live;          /* acceptor */
+  uint32_t placed;        /* connections so far: tells them apart in their ids; acceptor */
   struct wake stop;       /* readable for good once the server stops; shared with children */
   struct stats *stats;    /* owns: shared with children, who add theirs when they end */
   atom_u64 *stop_ns;      /* within the same memory */
@@ -79,6 +80,7 @@ static void child_main(struct model_fork *all, const struct guest *guest, pid_t 
     struct guest own = *guest;
     own.ticket = GUEST_NO_TICKET; /* the parent's to give back */
     atom_add_relaxed_u32(&worker->live, 1);
+    worker_number_single(worker, all->placed);
     worker_serve_single(worker, &own, all->stop_ns);
     stats_merge(all->stats, &worker->stats);
     worker_close(worker); /* the kernel would; but so a leak checker sees what was forgotten */
@@ -115,6 +117,7 @@ static int fork_place(struct model *model, const struct guest *guest) {
   struct model_fork *all = fork_of(model);
   struct child *child = place_of(all, 0);
   pid_t parent = getpid();
+  all->placed++;
   pid_t pid = fork();
   if (pid == -1) {
     return -1;

@@ -189,7 +189,8 @@ static void say(struct model_pool *pool, uint32_t worker, enum watchdog_says wha
 
 static uint64_t pool_watch(struct model *model, uint64_t now_ns) {
   struct model_pool *pool = pool_of(model);
-  uint64_t limit_ns = model->setup.watchdog_ns, next_ns = NEVER;
+  const struct model_setup *setup = &model->setup;
+  uint64_t limit_ns = setup->foreign ? setup->config->watchdog_ns : 0, next_ns = NEVER;
   for (uint32_t i = 0; i < pool->count && limit_ns > 0; i++) {
     struct watched *watched = &pool->threads[i].watched, before;
     uint64_t turn_ns = atom_load_relaxed_u64(&pool->threads[i].worker.turn_ns);

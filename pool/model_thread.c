@@ -16,11 +16,13 @@
 
 /* The worker and its turns fit in well below this; its read buffer is on the heap. */
 #define STACK_BYTES ((size_t)128 * 1024)
+#define STACK_BYTES_FOREIGN ((size_t)1024 * 1024) /* a program's handler brings habits */
 
 struct seat {
   struct seat *next; /* in the free list (acceptor) or the list of the ended */
   struct model_thread *all;
   struct guest guest;
+  uint32_t number; /* tells connections apart in their ids */
   pthread_t thread;
 };
 
@@ -29,6 +31,7 @@ struct model_thread {
   struct seat *seats; /* owns */
   struct seat *free;  /* acceptor */
   uint32_t seated;    /* threads to be joined; acceptor */
+  uint32_t placed;    /* connections so far; acceptor */
   pthread_attr_t attributes;
   struct wake stop; /* readable for good once the server stops */
   atom_u64 stop_ns;
@@ -58,6 +61,7 @@ static void serve(struct seat *seat) {
     admit_leave(setup->admit, seat->guest.ticket);
   } else {
     atom_add_relaxed_u32(&worker->live, 1);
+    worker_number_single(worker, seat->number);
     worker_serve_single(worker, &seat->guest, &all->stop_ns);
     stats_merge(all->stats, &worker->stats);
     worker_close(worker);
@@ -117,6 +121,7 @@ static int thread_place(struct model *model, const struct guest *guest) {
   struct seat *seat = all->free;
   struct seat *next = seat->next; /* now: a thread that ends at once links the seat elsewhere */
   seat->guest = *guest;
+  seat->number = all->placed++;
   atom_add_relaxed_u32(&all->live, 1);
   int error = pthread_create(&seat->thread, &all->attributes, thread_main, seat);
   if (error != 0) {
@@ -176,7 +181,7 @@ struct model *model_thread_create(const struct model_setup *setup) {
   *all = (struct model_thread){.model = {.ops = &ops, .setup = *setup}, .stop = {.fd = -1}};
   uint32_t count = (uint32_t)setup->config->max_connections;
   pthread_attr_init(&all->attributes);
-  pthread_attr_setstacksize(&all->attributes, STACK_BYTES);
+  pthread_attr_setstacksize(&all->attributes, setup->foreign ? STACK_BYTES_FOREIGN : STACK_BYTES);
   all->seats = calloc(count, sizeof(*all->seats));
   all->stats = aligned_alloc(CACHE_LINE, sizeof(*all->stats));
   if (all->seats == NULL || all->stats == NULL || wake_open(&all->stop) == -1) {

@@ -43,7 +43,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
 static int count_inboxes(struct xchg_server *server, uint32_t *count) {
   struct inbox *inbox;
   for (*count = 0; (inbox = server_inbox(server, *count)) != NULL; (*count)++) {
-    if (mail_full(inbox)) {
+    if (!mail_over(inbox) && mail_full(inbox)) {
       return failed(EAGAIN);
     }
   }
@@ -66,7 +66,12 @@ int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, s
     return failed(ENOMEM);
   }
   for (uint32_t i = 0; i < count; i++) {
-    mail_send(server_inbox(server, i), issue_letter(issue, i));
+    struct inbox *inbox = server_inbox(server, i);
+    if (mail_over(inbox)) {
+      issue_release(issue); /* nobody is there */
+    } else {
+      mail_send(inbox, issue_letter(issue, i));
+    }
   }
   issue_release(issue);
   return 0;

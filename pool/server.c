@@ -93,14 +93,13 @@ static struct model *create_model(const struct model_setup *setup) {
 /* What needs the others to be there: the model and the acceptor's reactor. */
 static int open_threads(struct xchg_server *server, const struct server_setup *setup) {
   const struct config *config = server->config;
-  const struct model_setup model = {
-      .config = config,
-      .handler = &server->handler,
-      .admit = &server->admit,
-      .log = server->log,
-      .done = &server->done,
-      .server = server,
-      .watchdog_ns = setup->handler == NULL ? 0 : config->watchdog_ns};
+  const struct model_setup model = {.config = config,
+                                    .handler = &server->handler,
+                                    .admit = &server->admit,
+                                    .log = server->log,
+                                    .done = &server->done,
+                                    .server = server,
+                                    .foreign = setup->handler != NULL};
   server->model = create_model(&model);
   if (server->model == NULL) {
     return refused(server, "cannot prepare the workers");
@@ -119,7 +118,8 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
 
 int server_open(struct xchg_server *server, const struct server_setup *setup) {
   const struct config *config = setup->config;
-  *server = (struct xchg_server){.config = config, .log = setup->log, .done = {.fd = -1}};
+  *server = (struct xchg_server){
+      .config = config, .log = setup->log, .done = {.fd = -1}, .pid = getpid()};
   if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {
     return refused(server, "cannot start");
   }
@@ -136,6 +136,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
     errno = ECANCELED;
     return refused(server, "the handler does not start");
   }
+  server->prepared = code == 0;
   return code;
 }
 
@@ -169,7 +170,7 @@ int server_start(struct xchg_server *server) {
 /* ---- the stop ---- */
 
 void server_drain(struct xchg_server *server) {
-  if (atom_exchange_acq_rel_u32(&server->stopping, 1) != 0) {
+  if (server->pid != getpid() || atom_exchange_acq_rel_u32(&server->stopping, 1) != 0) {
     return;
   }
   uint64_t stop_ns = sys_now_ns();
@@ -180,7 +181,8 @@ void server_drain(struct xchg_server *server) {
 void server_cut(struct xchg_server *server) {
   const struct model_ops *ops = server->model->ops;
   server_drain(server);
-  if (ops->cut == NULL || atom_exchange_acq_rel_u32(&server->cutting, 1) != 0) {
+  if (server->pid != getpid() || ops->cut == NULL ||
+      atom_exchange_acq_rel_u32(&server->cutting, 1) != 0) {
     return;
   }
   ops->cut(server->model);
@@ -216,6 +218,9 @@ void server_close(struct xchg_server *server) {
   if (server->offloads) {
     server_join(server);
     offload_fini(&server->offload);
+  }
+  if (server->prepared && server->handler.on_stop != NULL) {
+    server->handler.on_stop(server);
   }
   if (server->model != NULL) {
     server->model->ops->destroy(server->model);

@@ -35,6 +35,8 @@ struct xchg_server {
   struct offload offload;     /* its threads start when a handler first asks for one */
   bool offloads;              /* ... and it was prepared */
   bool embedded;              /* made by xchg_server_create */
+  bool prepared;              /* on_start has said yes: on_stop is due */
+  pid_t pid;                  /* of the process that made it: a child of fork is its guest */
   bool started;               /* xchg_server_start was called */
   bool accepting;             /* the acceptor's thread was started */
   atom_u32 stopping, cutting; /* 1: the letters were sent; any thread */

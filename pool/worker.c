@@ -43,6 +43,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
     return -1;
   }
   worker->host.server = setup->server;
+  worker->host.turn_ns = &worker->turn_ns;
   worker->host.index = setup->index;
   worker->host.input = worker->input;
   worker->host.input_bytes = WORKER_INPUT_BYTES;
@@ -312,6 +313,7 @@ void worker_run(struct worker *worker) {
       admit_freed(worker->admit);
     }
   }
+  atom_store_relaxed_u32(&worker->inbox.ended, 1);
 }
 
 void worker_serve(struct worker *worker, const struct guest *guest) {
@@ -323,6 +325,10 @@ void worker_serve(struct worker *worker, const struct guest *guest) {
     turn(worker);
     read_letters(worker);
   }
+}
+
+void worker_number_single(struct worker *worker, uint32_t number) {
+  worker->reactor.generation = number % ((UINT32_C(1) << REACTOR_GENERATION_BITS) - 1);
 }
 
 void worker_serve_single(struct worker *worker, const struct guest *guest,

@@ -84,6 +84,9 @@ void worker_run(struct worker *worker);
  */
 void worker_serve(struct worker *worker, const struct guest *guest);
 
+/** Let the id of a single worker's connection be that of the ${number}th. */
+void worker_number_single(struct worker *worker, uint32_t number);
+
 /**
  * worker_serve_single(worker, guest, stop_ns): the same for a single worker; when its wake fires,
  * ${*stop_ns} says when the stop began.

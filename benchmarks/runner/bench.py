@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Run the comparisons of worklist.py and write what came of them. benchmarks/README.md says what each figure means.
 
-    bench.py --build build [--quick] [--budget SECONDS] [--only SERIES[/SERVER],...] [--document FILE]
+    bench.py --build build [--quick] [--short] [--limits] [--budget SECONDS] [--only SERIES[/SERVER],...]
+             [--pairs N] [--document FILE]
 
 Each series in turn: its rows' pairs of runs (row, baseline), in alternating order A B B A, so that what drifts meets both. Every run has a
 server of its own, on core 0, its load on core 1. The budget is shared out over the series that are still to come by the runs that they
-need, so that the whole stays within it; how many pairs a row got stands beside it.
+need, so that the whole stays within it; how many pairs a row got stands beside it. Measurements that are no series (apart.py) come last.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import signal
 import sys
 import time
 
+import apart
 import counts
 import limits
 import load
@@ -32,11 +34,15 @@ GIVE_UP = 3  # failures of a row in a row
 class Plan:
     """How long and how often."""
 
-    def __init__(self, quick):
-        self.quick = quick
-        self.pairs = 3 if quick else 8
-        self.seconds = 0.5 if quick else 0.6
-        self.warmup = 0.2
+    def __init__(self, quick, short):
+        self.pairs = 2 if short else 3 if quick else 8
+        self.seconds = 0.2 if short else 0.5 if quick else 0.6
+        self.warmup = 0.1 if short else 0.2
+        # Of apart.py: runs of a measurement, their length, connections.
+        self.repeats = 2 if short else 3 if quick else 5
+        self.long_ms = 400 if short else 1500
+        self.idle = 2000 if short else 18000
+        self.gone = 2000 if short else 15000
 
     def window(self, series):
         """Many connections take longer to come round."""
@@ -50,7 +56,7 @@ class Plan:
 class Row:
     def __init__(self, series, server):
         self.series, self.server = series, server
-        self.pairs, self.failures, self.failed_in_a_row = [], [], 0
+        self.pairs, self.rounds, self.failures, self.failed_in_a_row = [], [], [], 0
         self.traffic = self.rate = self.syscalls = None
 
     @property
@@ -66,7 +72,7 @@ class Row:
 class Bench:
     def __init__(self, options):
         self.options = options
-        self.plan = Plan(options.quick)
+        self.plan = Plan(options.quick, options.short)
         if options.pairs:
             self.plan.pairs = options.pairs
         self.cpus = machine.cpus()
@@ -75,6 +81,7 @@ class Bench:
         self.rows = {}        # (series, server) -> Row
         self.skipped = []     # lines
         self.done = []        # what goes into the report, a series each
+        self.apart = []       # and a measurement of apart.py each
         self.live = sys.stderr.isatty()
 
     # ---- what is run -----------------------------------------------------------------------------
@@ -125,13 +132,31 @@ class Bench:
         return time.monotonic() - self.begin
 
     def all(self):
-        todo = self.wanted()
+        todo, apart_todo = self.wanted(), self.wanted_apart()
+        reserve = sum(each.seconds(self.plan) for each in apart_todo)
         while todo:
             series, rows = todo.pop(0)
             own = len(rows) * self.plan.cost(series)
             others = sum(len(r) * self.plan.cost(s) for s, r in todo)
-            share = max(self.options.budget - self.passed(), 0) * own / (own + others)
+            share = max(self.options.budget - reserve - self.passed(), 0) * own / (own + others)
             self.one_series(series, rows, time.monotonic() + share)
+        for each in apart_todo:
+            self.one_apart(each)
+
+    def wanted_apart(self):
+        if self.options.only:
+            return [each for each in apart.ALL if each.name in self.options.only.split(",")]
+        return [each for each in apart.ALL if each.quick and self.options.quick]
+
+    def one_apart(self, each):
+        self.progress(each.name)
+        begun = time.monotonic()
+        try:
+            figures, note = each.measure(self)
+        except (Failure, OSError) as problem:
+            figures, note = {}, str(problem)
+        self.apart.append({"name": each.name, "title": each.title, "seconds": round(time.monotonic() - begun, 1), "figures": figures, "note": note})
+        self.say("\n" + render.text_apart(self.apart[-1]))
 
     def one_series(self, series, rows, deadline):
         try:
@@ -159,7 +184,7 @@ class Bench:
         series = row.series
         if series.exchange == "answer":
             if series.answer is not None:
-                row.traffic = servers.Traffic(series.request, series.answer)
+                row.traffic = servers.Traffic(series.lines.get(row.server.name, series.request), series.answer)
             else:
                 try:
                     row.traffic = load.learn(row.server, self.options.build, {self.cpus[0]}, series.request)
@@ -201,6 +226,7 @@ class Bench:
             return
         row.failed_in_a_row = 0
         row.pairs.append((values[order[0].name], values[order[1].name]))
+        row.rounds.append(number)
 
     def count_calls(self, row):
         """Two short separate runs, in which the system calls of the server are counted."""
@@ -220,7 +246,7 @@ class Bench:
     def report_series(self, series, rows, floor):
         return {
             "name": series.name, "title": series.title, "exchange": series.exchange, "connections": series.connections,
-            "pipeline": series.pipeline, "pinned": series.pinned, "open_loop": series.half_rate_of is not None,
+            "pipeline": series.pipeline, "pinned": series.pinned, "overload": series.overload, "open_loop": series.half_rate_of is not None,
             "window_s": self.plan.window(series), "baseline": series.baseline,
             "baseline_syscalls": floor.syscalls,
             "baseline_values": {f: stats.median([b[f] for r in rows for _, b in r.pairs]) for f in load.FIGURES}
@@ -239,16 +265,21 @@ class Bench:
             "ratios": {f: stats.ratios(row.pairs, f) for f in load.FIGURES},
             "server_busy": stats.median([peer["server_busy"] for peer, _ in row.pairs]),
             "client_busy": stats.median([peer["client_busy"] for peer, _ in row.pairs]),
-            "runs": [{"peer": peer, "baseline": base} for peer, base in row.pairs],
+            "runs": [{"round": number, "peer": peer, "baseline": base} for number, (peer, base) in zip(row.rounds, row.pairs)],
         }
+
+    def verdicts(self):
+        """The rows of limits.py: all, or where a part was asked for those of the part."""
+        return limits.check({"series": self.done, "apart": self.apart}, self.options.limits and not self.options.part)
 
     def report(self, complete):
         return {
             "schema": SCHEMA, "kind": "quick" if self.options.quick else "full", "complete": complete, "machine": self.machine,
             "command": "make " + ("bench-limit" if self.options.limits else "bench-quick" if self.options.quick else "bench"), "budget_s": self.options.budget,
             "seconds": round(self.passed(), 1), "pairs_wanted": self.plan.pairs, "warmup_s": self.plan.warmup,
-            "limits": limits.check({"series": self.done}) if self.options.limits else None,
+            "limits": self.verdicts() if self.options.limits or self.options.quick else None,
             "syscalls_by": self.counter.name if self.counter else None, "skipped": self.skipped, "series": self.done,
+            "apart": self.apart,
         }
 
     def main(self):
@@ -263,18 +294,17 @@ class Bench:
             complete = True
         except KeyboardInterrupt:
             self.say("interrupted: what was measured so far is written")
-        if self.done:
+        if self.done or self.apart:
             render.write_all(self.report(complete), self.options.output, self.options.document if complete else None)
-            if self.options.limits:
-                self.say("\n" + limits.text(limits.check(self.report(complete))))
+            if (self.options.limits or self.options.quick) and self.verdicts():
+                self.say("\n" + limits.text(self.verdicts()))
             self.say(f"\n{self.options.output}/bench.json and bench.html" +
                      (f", {self.options.document}" if self.options.document and complete else "") + f" ({self.passed():.0f} s)")
         if not complete:
             return 130
         if self.options.limits:
-            verdicts = {row["verdict"] for row in limits.check({"series": self.done})}
-            return 1 if verdicts & {"FAIL", "not measured"} else 0
-        return 0 if self.done else 1
+            return 1 if {row["verdict"] for row in self.verdicts()} & {"FAIL", "not measured"} else 0
+        return 0 if self.done or self.apart else 1
 
 
 def parse():
@@ -283,19 +313,21 @@ def parse():
     parser.add_argument("--output", help="the folder of bench.json and bench.html (BUILD/bench)")
     parser.add_argument("--document", help="the Markdown page to write as well")
     parser.add_argument("--quick", action="store_true", help="fewer rows, three pairs")
+    parser.add_argument("--short", action="store_true", help="small numbers everywhere, two pairs: does it work, not how good is it")
     parser.add_argument("--budget", type=float, help="seconds that the whole may take (2640, quick 280)")
-    parser.add_argument("--pairs", type=int, help="pairs a row (8, quick 3)")
+    parser.add_argument("--pairs", type=int, help="pairs a row (8, quick 3, short 2)")
     parser.add_argument("--only", help="SERIES or SERIES/SERVER, with commas")
     parser.add_argument("--limits", action="store_true", help="the rows that limits.py looks at, and their verdicts; exit 1 where one fails")
     parser.add_argument("--list", action="store_true", help="name series and servers, and exit")
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
     options.output = options.output or os.path.join(options.build, "bench")
+    options.part = options.only is not None
     if options.limits and not options.only:
         options.only = limits.only()
     options.budget = options.budget or (280 if options.quick else 2640)
     for part in options.only.split(",") if options.only else []:
-        if part.split("/")[0] not in worklist.BY_NAME:
+        if part.split("/")[0] not in worklist.BY_NAME and part not in apart.BY_NAME:
             parser.error(f"there is no series {part.split('/')[0]!r}; --list names them")
     return options
 
@@ -305,6 +337,8 @@ def main():
     if options.list:
         for series in worklist.SERIES:
             print(f"{series.name}: {series.title}\n    {' '.join(series.rows)}; beside {series.baseline}")
+        for each in apart.ALL:
+            print(f"{each.name}: {each.title}")
         return 0
     if not os.access(os.path.join(options.build, "xchg-bench"), os.X_OK):
         print(f"{options.build}/xchg-bench is not built: make all", file=sys.stderr)

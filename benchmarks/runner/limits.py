@@ -1,20 +1,40 @@
+#!/usr/bin/env python3
 """What xchgd must reach: figures of rows, each with a target and a stretch, printed with pass or fail.
 
-A limit is a ratio to the baseline, or to another row of the same series (`to`), or, of `calls`, the count itself.
+A limit is a ratio to the baseline, or to another row of the same series (`to`), or, of `calls`, the count itself, or a figure of
+apart.py. One without a target is shown. benchmarks/README.md, section 7, has the formulas.
+
+    limits.py build/bench-limit/bench.json      the table again, as Markdown
 """
 
+import json
+import sys
 from dataclasses import dataclass
+
+import apart
+import stats
 
 
 @dataclass
 class Limit:
-    series: str
-    figure: str            # of load.FIGURES, or "calls"
-    target: float
+    series: str            # of worklist.py, or of apart.py
+    figure: str            # of load.FIGURES, or "calls"; of apart.py: what its measurement calls it
+    target: float = None
     stretch: float = None
     server: str = "xchgd"
-    to: str = None         # another row, in place of the baseline: ratio of the two ratios to it
+    to: str = None         # another row, in place of the baseline
     least: bool = False    # at least, not at most
+    digits: int = 3
+
+
+def greet_free(server):
+    """Exchanges a second with two cores, against who does the same with them."""
+    return [
+        Limit("greet-free", "rate", 0.90, 1.00, server=server, to="reuseport", least=True),
+        Limit("greet-free", "rate", 4.5, server=server, to="lecture-fork", least=True),
+        Limit("greet-free", "rate", 2.0, server=server, to="lecture-thread", least=True),
+        Limit("greet-free", "rate", 2.5, server=server, to="lecture-iterative", least=True),
+    ]
 
 
 LIMITS = [
@@ -28,73 +48,146 @@ LIMITS = [
     Limit("pipeline-16", "calls", 0.14),
     Limit("greet-64", "cpu_us", 1.30, 1.20),
     Limit("greet-64", "cpu_us", 1.30, 1.20, server="xchgd-linger-0"),
-    Limit("greet-free", "rate", 0.90, 1.00, to="reuseport", least=True),
-    Limit("greet-free", "rate", 4.5, to="lecture-fork", least=True),
-    Limit("greet-free", "rate", 2.0, to="lecture-thread", least=True),
-    Limit("greet-free", "rate", 2.5, to="lecture-iterative", least=True),
+    Limit("greet-overload", "cpu_us"),
+    Limit("greet-overload", "cpu_us", server="xchgd-linger-0"),
+    Limit("greet-overload", "rate"),
+    Limit("greet-overload", "rate", server="xchgd-linger-0"),
+    *greet_free("xchgd"),
+    *greet_free("xchgd-linger-0"),
     Limit("greet-1", "calls", 9, 7.1, server="xchgd-linger-0"),
     Limit("greet-64", "calls", 8.0, 7.1, server="xchgd-linger-0"),
     Limit("greet-1", "calls", 10, 8.1),
     Limit("greet-64", "calls", 9.0, 8.1),
+    Limit("handoff", "p50_us", 3, 2, digits=2),
+    Limit("handoff", "p99_us", 10, 4, digits=2),
+    Limit("handoff-busy", "p90_us", 300, 100, digits=1),
+    Limit("unfair", "p90_ratio", 3, 2, digits=2),
+    Limit("idle", "silent", 160, 128, digits=0),
+    Limit("idle", "spoken", 160, 128, digits=0),
+    Limit("gone", "kib", 256, digits=0),
     Limit("mn-64", "cpu_us", 1.03, 1.00, to="memcached"),
     Limit("echo-64", "cpu_us", 1.03, 1.00, to="libuv"),
     Limit("echo-64", "cpu_us", 1.03, 1.00, to="libevent-raw"),
     Limit("echo-64", "cpu_us", 0.72, 0.68, to="libevent-bev"),
+    Limit("ping-64", "cpu_us", 0.92, 0.88, to="redis"),
     Limit("mn-pipeline-16", "cpu_us", 0.125, to="memcached"),
+    Limit("ping-pipeline-16", "cpu_us", 0.5, to="redis"),
+    Limit("ping-resp-16", "cpu_us", to="redis"),
     Limit("mn-connect", "cpu_us", 0.80, 0.70, to="memcached"),
     Limit("open-half", "p50_us", 1.10, 1.00),
     Limit("open-half", "p90_us", 1.10, 1.00),
+    Limit("shares", "least_share", 0.80, least=True, digits=2),
 ]
 
 
 def only():
     """The --only of bench.py that runs every row a limit looks at."""
-    rows = {f"{each.series}/{name}" for each in LIMITS for name in (each.server, each.to) if name}
+    rows = {each.series if each.series in apart.BY_NAME else f"{each.series}/{name}"
+            for each in LIMITS for name in (each.server, each.to) if name}
     return ",".join(sorted(rows))
 
 
-def value_of(limit, rows):
-    """The figure that a limit is about, or None where it was not measured."""
-    row, other = rows.get(limit.server), rows.get(limit.to)
-    if row is None or (limit.to is not None and other is None):
-        return None
+def beside(own, other, figure):
+    """The spread of own / other over the rounds that have both, each first divided by the baseline's run of its own pair."""
+    quotients = {}
+    for row in (own, other):
+        for run in row["runs"]:
+            if run["peer"].get(figure) is not None and run["baseline"].get(figure):
+                quotients.setdefault(run["round"], {})[row["server"]] = run["peer"][figure] / run["baseline"][figure]
+    both = [(each[own["server"]], each[other["server"]]) for each in quotients.values() if len(each) == 2]
+    return stats.spread([one / two for one, two in both if two])
+
+
+def spread_of(limit, rows):
+    """The figure that a limit is about, as of stats.spread, or None where it was not measured."""
+    row, other = rows[limit.server], rows.get(limit.to)
     if limit.figure == "calls":
-        return row["syscalls"]
-    own = row["ratios"][limit.figure]
-    if own is None:
-        return None
+        return stats.spread([row["syscalls"]])
     if limit.to is None:
-        return own["median"]
-    theirs = other["ratios"][limit.figure]
-    return own["median"] / theirs["median"] if theirs and theirs["median"] else None
+        return row["ratios"][limit.figure]
+    return beside(row, other, limit.figure) if other else None
 
 
 def verdict(limit, value):
     if value is None:
         return "not measured"
+    if limit.target is None:
+        return "shown"
     within = (lambda bound: value >= bound) if limit.least else (lambda bound: value <= bound)
     if not within(limit.target):
         return "FAIL"
     return "pass, stretch too" if limit.stretch is not None and within(limit.stretch) else "pass"
 
 
-def check(report):
-    """A list of rows (what, value, target, stretch, verdict) for a report of bench.py."""
-    series = {each["name"]: {row["server"]: row for row in each["rows"]} for each in report["series"]}
-    baselines = {each["name"]: each["baseline"] for each in report["series"]}
+def line(limit, what, spread, note=""):
+    value = spread["median"] if spread else None
+    return {"what": what, "value": value, "low": spread["low"] if spread else None, "high": spread["high"] if spread else None,
+            "count": spread["count"] if spread else 0, "target": limit.target, "stretch": limit.stretch, "least": limit.least,
+            "digits": limit.digits, "verdict": verdict(limit, value), "note": note}
+
+
+def notes_of(limit, rows, spread):
+    """What a reader must know of a row's figure."""
+    notes = [f"{spread['count']} pairs"] if spread and limit.figure != "calls" else []
+    for name in filter(None, (limit.server, limit.to)):
+        row = rows.get(name)
+        notes += [f"no {name}"] if row is None else [f"{name}: {failure}" for failure in row["failures"]]
+    return "; ".join(notes)
+
+
+def check(report, everything=True):
+    """A list of rows for a report of bench.py; not ${everything}: only of what was run."""
+    series = {each["name"]: each for each in report["series"]}
+    measured = {each["name"]: each for each in report.get("apart", [])}
     found = []
     for limit in LIMITS:
-        value = value_of(limit, series.get(limit.series, {}))
-        beside = "" if limit.figure == "calls" else f" / {limit.to or baselines.get(limit.series, 'the baseline')}"
-        found.append({"what": f"{limit.series}: {limit.server}'s {limit.figure}{beside}", "value": value, "target": limit.target,
-                      "stretch": limit.stretch, "least": limit.least, "verdict": verdict(limit, value)})
+        if limit.series in apart.BY_NAME:
+            each = measured.get(limit.series)
+            spread = stats.spread(each["figures"].get(limit.figure, [])) if each else None
+            run, what, note = each is not None, f"{limit.series}: {limit.figure}", each["note"] if each else ""
+        else:
+            rows = {row["server"]: row for row in series[limit.series]["rows"]} if limit.series in series else {}
+            spread = spread_of(limit, rows) if limit.server in rows else None
+            run, note = limit.server in rows and (limit.to is None or limit.to in rows), notes_of(limit, rows, spread)
+            other = limit.to or (series[limit.series]["baseline"] if rows else "the baseline")
+            what = f"{limit.series}: {limit.server}'s {limit.figure}" + ("" if limit.figure == "calls" else f" / {other}")
+        if run or everything:
+            found.append(line(limit, what, spread, note))
     return found
 
 
+HEADINGS = ("figure", "reached", "[2nd lowest-2nd highest]", "target", "stretch", "verdict", "notes")
+
+
+def cells(rows):
+    """The table: rows of text."""
+    for r in rows:
+        def number(value):
+            return f"{value:,.{r['digits']}f}"
+        sign = ">= " if r["least"] else "<= "
+        yield [r["what"], "-" if r["value"] is None else number(r["value"]),
+               f"[{number(r['low'])}-{number(r['high'])}]" if r["count"] > 1 else "",
+               *("" if r[key] is None else sign + number(r[key]) for key in ("target", "stretch")), r["verdict"], r["note"]]
+
+
 def text(rows):
-    def bound(row, key):
-        return "" if row[key] is None else (">= " if row["least"] else "<= ") + f"{row[key]:.3f}"
-    lines = [("figure", "reached", "target", "stretch", "")]
-    lines += [(r["what"], "-" if r["value"] is None else f"{r['value']:.3f}", bound(r, "target"), bound(r, "stretch"), r["verdict"]) for r in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    return "\n".join(("  ".join([line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in (1, 2, 3)), line[4]])).rstrip() for line in lines)
+    table = [("figure", "reached", "[low-high]", "target", "stretch", "", ""), *cells(rows)]
+    widths = [max(len(each[i]) for each in table) for i in range(len(HEADINGS))]
+    return "\n".join("  ".join(text.rjust(w) if 0 < i < 5 else text.ljust(w) for i, (text, w) in enumerate(zip(each, widths))).rstrip()
+                     for each in table)
+
+
+def markdown(rows):
+    return "\n".join(["| " + " | ".join(HEADINGS) + " |", "|---|---:|---:|---:|---:|---|---|", *("| " + " | ".join(each) + " |" for each in cells(rows))])
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    with open(sys.argv[1]) as stream:
+        report = json.load(stream)
+    print(markdown(check(report, everything=False)))
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ def command(build, series, server, port, pid, seconds, warmup, report, rate=None
     if count is not None:
         seconds, warmup = 10, 0
     if not series.own_protocol:
-        threads = "1" if series.pinned else "2"
+        threads = "1" if series.pinned and not series.overload else "2"
         line = [os.path.join(build, "xchg-bench"), "-t", threads if series.connections > 1 else "1", "-c", str(series.connections),
                 "-d", f"{round(seconds * 1000)}ms", "-w", f"{round(warmup * 1000)}ms", "-x", series.exchange, "--size", "64",
                 "--pid", str(pid), "--json", report]
@@ -147,7 +147,7 @@ def run(build, series, server, cpus, seconds, warmup, *, rate=None, traffic=None
     cpus: (the server's, the load's), or None where nothing is pinned. count: end after so many exchanges; with it counter, of counts.py,
     whose total becomes `calls`.
     """
-    server_cpus, load_cpus = ({cpus[0]}, {cpus[1]}) if cpus else (None, None)
+    server_cpus, load_cpus = ({cpus[0]}, set(cpus) if series.overload else {cpus[1]}) if cpus else (None, None)
     running = server.start(build, series.exchange, server_cpus, traffic)
     try:
         with tempfile.TemporaryDirectory(prefix="xchg-bench-") as folder:

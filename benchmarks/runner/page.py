@@ -67,11 +67,13 @@ def table(headings, rows):
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def html(report, headings, cells, facts):
-    """facts: (what, value) of the machine; cells(series): the rows of its table."""
+def html(report, headings, cells, facts, limits=None):
+    """facts: (what, value) of the machine; cells(series): the rows of its table; limits: headings and rows of what must be reached."""
     machine = "".join(f"<dt>{escape(what)}</dt><dd>{escape(str(value))}</dd>" for what, value in facts)
     skipped = "".join(f"<li>skipped: {escape(line)}</li>" for line in report["skipped"])
     parts = [f"<h2>{escape(s['title'])}</h2>{chart(s)}{table(headings, cells(s))}" for s in report["series"]]
+    if limits:
+        parts.insert(0, f"<h2>What xchgd must reach</h2>{table(*limits)}")
     complete = "" if report["complete"] else " It was interrupted: not all rows are here."
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

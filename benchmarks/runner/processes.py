@@ -34,9 +34,9 @@ def prepare(cpus, priority):
     return run
 
 
-def start(command, *, cpus=None, env=None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, priority=True, cwd=None):
+def start(command, *, cpus=None, env=None, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, priority=True, cwd=None, pass_fds=()):
     return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
-                            preexec_fn=prepare(cpus, priority), cwd=cwd)
+                            preexec_fn=prepare(cpus, priority), cwd=cwd, pass_fds=pass_fds)
 
 
 def end(process):

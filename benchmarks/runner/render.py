@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+import limits
 import page
 
 
@@ -70,15 +71,27 @@ def cells(series):
                str(row["pairs"]), notes(row)]
 
 
+def placement(series):
+    if not series["pinned"]:
+        return "Not pinned"
+    return "Server pinned, load on both CPUs" if series.get("overload") else "Pinned"
+
+
 def text_series(series):
     table = [list(HEADINGS), *cells(series)]
     table[0][4] = "ratio"
     widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
-    lines = [f"{series['title']}" + ("" if series["pinned"] else " (not pinned)")]
+    lines = [f"{series['title']}" + ("" if series["pinned"] and not series.get("overload") else f" ({placement(series).lower()})")]
     for row in table:
         lines.append("  ".join(text.ljust(w) if i in (0, len(row) - 1) else text.rjust(w)
                                for i, (text, w) in enumerate(zip(row, widths))).rstrip())
     return "\n".join(lines)
+
+
+def text_apart(each):
+    """A measurement that is no series."""
+    figures = [f"  {name}: {', '.join(number(value) for value in values)}" for name, values in each["figures"].items()]
+    return "\n".join([each["title"], *figures, *([f"  {each['note']}"] if each["note"] else [])])
 
 
 def machine_facts(machine):
@@ -117,7 +130,7 @@ def markdown(report):
         lines += ["Skipped:", "", *[f"- {line}" for line in report["skipped"]], ""]
     for series in report["series"]:
         lines += [f"## {series['title'][0].upper()}{series['title'][1:]}", "",
-                  f"{'Pinned' if series['pinned'] else 'Not pinned'}, {'open' if series['open_loop'] else 'closed'} loop, "
+                  f"{placement(series)}, {'open' if series['open_loop'] else 'closed'} loop, "
                   f"{series['window_s']} s a run; baseline `{series['baseline']}`.",
                   "", "| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 2) + "|---|"]
         lines += ["| " + " | ".join(row) + " |" for row in cells(series)]
@@ -133,9 +146,14 @@ def write(path, text):
     os.replace(path + ".new", path)
 
 
+def table_of_limits(report):
+    rows = report.get("limits")
+    return (limits.HEADINGS, list(limits.cells(rows))) if rows else None
+
+
 def write_all(report, folder, document=None):
     write(os.path.join(folder, "bench.json"), json.dumps(report, indent=1) + "\n")
-    write(os.path.join(folder, "bench.html"), page.html(report, list(HEADINGS), cells, list(machine_facts(report["machine"]))))
+    write(os.path.join(folder, "bench.html"), page.html(report, list(HEADINGS), cells, list(machine_facts(report["machine"])), table_of_limits(report)))
     if document:
         write(document, markdown(report))
 

@@ -7,6 +7,7 @@ Exchanges: echo, greet and hello as in benchmarks/peers/peer.h; `answer`: a fixe
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -118,6 +119,15 @@ class Running:
             self._read(0)
             self._fail(f"the server ended by signal {-code}" if code < 0 else f"the server ended with exit code {code}")
 
+    def finish(self):
+        """Ask it to end, wait until it has; what it said, the last 64 KiB of it."""
+        self.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + START_LIMIT
+        while self._read(deadline - time.monotonic()):
+            if time.monotonic() > deadline:
+                self._fail("the server does not end")
+        return self._said.decode(errors="replace")
+
     def stop(self):
         processes.end(self.process)
         os.close(self._reader)
@@ -205,6 +215,11 @@ def memcached(path, folder, port):
     return command + (["-u", "root"] if os.getuid() == 0 else [])
 
 
+def redis(path, folder, port):
+    return [path, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", folder,
+            "--loglevel", "warning", "--maxclients", "16000"]
+
+
 NGINX_HEAD = """daemon off;
 master_process off;
 pid {folder}/nginx.pid;
@@ -268,6 +283,7 @@ ALL = [
     Xchgd("xchgd-fork", "xchgd, XCHG_MODEL=fork", XCHG_MODEL="fork"),
     Xchgd("xchgd-thread", "xchgd, XCHG_MODEL=thread", XCHG_MODEL="thread"),
     Foreign("memcached", "memcached with one worker thread, `mn`", "memcached", "memcached", memcached),
+    Foreign("redis", "Redis, `PING`, nothing kept on disk", "redis-server", "redis-server", redis),
     Foreign("nginx-stream", "nginx stream, `return`", "nginx libnginx-mod-stream", "nginx", nginx_stream),
     Foreign("nginx-http", "nginx, `return 200`", "nginx", "nginx", nginx_http),
     Foreign("haproxy-http", "HAProxy, `http-request return`", "haproxy", "haproxy", haproxy_http),

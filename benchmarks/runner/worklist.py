@@ -6,6 +6,9 @@ A series is one work; each of its rows is a server, compared with the series' ba
 from dataclasses import dataclass, field
 
 MN = (b"mn\r\n", b"MN\r\n")
+PING = (b"PING\r\n", b"+PONG\r\n")  # an inline command of redis: the same bytes for both
+PING_RESP = b"*1\r\n$4\r\nPING\r\n"  # as clients of redis send it; xchgd gets a line of the same size
+PING_LINE = b"12 bytes and\r\n"
 HTTP_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 EVENT_LOOPS = ["bare-et", "libevent-raw", "libevent-bev", "libuv", "io_uring"]
 LECTURE = ["lecture-iterative", "lecture-fork", "lecture-thread"]
@@ -22,9 +25,11 @@ class Series:
     once: bool = False         # a connection per exchange (of `answer`)
     half_rate_of: str = None   # open loop at half the rate that the row's server reached in that series
     pinned: bool = True
+    overload: bool = False     # pinned, but the load has both CPUs, and a thread for each
     baseline: str = "bare"
     request: bytes = None      # of `answer`; the answer is answer, or is learned from the peer
     answer: bytes = None
+    lines: dict = field(default_factory=dict)  # server: its request, where it frames otherwise; of the same size
     quick: list = field(default_factory=list)  # the rows of bench-quick; none: the series is left out
 
     @property
@@ -52,11 +57,14 @@ SERIES = [
     echo(10000, ["xchgd", *EVENT_LOOPS], quick=["xchgd"]),
     Series("pipeline-16", "echo of 64 bytes, 64 connections, 16 messages in flight each", "echo", 64,
            [*CONCURRENT, *EVENT_LOOPS, "lecture-thread"], pipeline=16, quick=["xchgd", "libevent-bev"]),
-    Series("pipeline-128", "echo of 64 bytes, 64 connections, 128 messages in flight each", "echo", 64, ["xchgd"], pipeline=128),
+    Series("pipeline-128", "echo of 64 bytes, 64 connections, 128 messages in flight each", "echo", 64, ["xchgd"], pipeline=128,
+           quick=["xchgd"]),
     greet(64, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE],
           quick=["xchgd", "xchgd-linger-0", "xchgd-fork", "xchgd-thread", "libuv", *LECTURE]),
     greet(1, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE], quick=["xchgd"]),
     greet(1000, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE]),
+    Series("greet-overload", "greet, 64 at once, the server on one CPU, two load threads on both", "greet", 64,
+           ["xchgd", "xchgd-linger-0", "libuv"], overload=True),
     Series("open-half", "echo of 64 bytes, 64 connections, open loop at half of the server's best rate", "echo", 64,
            ["xchgd", "xchgd-thread", *EVENT_LOOPS, "lecture-thread"], half_rate_of="echo-64", quick=["xchgd"]),
     Series("echo-free", "echo of 64 bytes, 64 connections, nothing pinned, two load threads", "echo", 64,
@@ -71,6 +79,12 @@ SERIES = [
            baseline="bare-answer", request=MN[0], answer=MN[1], quick=["memcached", "xchgd"]),
     Series("mn-connect", "connect, one request of 4 bytes, answer, close; 64 at once", "answer", 64, ["memcached", "xchgd"], once=True,
            baseline="bare-answer", request=MN[0], answer=MN[1]),
+    Series("ping-64", "request of 6 bytes and answer of 7 (redis' PING, inline), 64 connections", "answer", 64, ["redis", "xchgd"],
+           baseline="bare-answer", request=PING[0], answer=PING[1]),
+    Series("ping-pipeline-16", "the same, 16 requests in flight each", "answer", 64, ["redis", "xchgd"], pipeline=16,
+           baseline="bare-answer", request=PING[0], answer=PING[1]),
+    Series("ping-resp-16", "request of 14 bytes (redis' PING as RESP; xchgd: a line) and answer of 7, 16 in flight each", "answer", 64,
+           ["redis", "xchgd"], pipeline=16, baseline="bare-answer", request=PING_RESP, answer=PING[1], lines={"xchgd": PING_LINE}),
     Series("hello-64", "connect, greeting of 20 bytes, the server closes at once; 64 at once", "hello", 64,
            ["nginx-stream", "libevent-raw", "libuv"], once=True),
     Series("http-64", "for scale only: an HTTP answer, 64 connections, beside a bare loop with the same bytes", "answer", 64,

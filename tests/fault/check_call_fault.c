@@ -48,8 +48,9 @@ START_TEST(test_cost_of_many_sends) {
     ck_assert_uint_eq(rig_get(&stage.rig, fd, got, count), count);
     rig_settle(&stage.rig);
   }
-  check_count(FAULT_SEND, lends ? 0 : 1);
-  check_count(FAULT_SENDMSG, lends ? (count + PARTS - 1) / PARTS : 0);
+  /* What is over CONN_SHARES loans was copied: one part more, which leaves by a send of its own. */
+  check_count(FAULT_SEND, lends && count <= PARTS ? 0 : 1);
+  check_count(FAULT_SENDMSG, lends ? 1 : 0);
   check_count(FAULT_EPOLL_CTL, 0);
   check_count(FAULT_IOCTL, 0);
   check_count(FAULT_MAP, 0);

@@ -15,9 +15,12 @@ from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, TOP, receive_all, receive_exa
 
 RUNNER = os.path.join(TOP, "benchmarks", "runner")
 sys.path.insert(0, RUNNER)
+import apart  # noqa: E402
 import counts  # noqa: E402
+import limits  # noqa: E402
 import render  # noqa: E402
 import stats  # noqa: E402
+import tails  # noqa: E402
 import worklist  # noqa: E402
 import servers  # noqa: E402
 
@@ -189,6 +192,86 @@ class RequestLoop(unittest.TestCase):
             self.assertEqual(ended.returncode, 1)
 
 
+class Flood(unittest.TestCase):
+    """Load on connections that are handed down; we are the server."""
+
+    def flood(self, mode, count, size, clients):
+        try:
+            return tails.flood(BUILD, mode, count, size, clients, None)
+        except FileNotFoundError:
+            self.skipTest("peers/flood is not built")
+
+    def test_what_comes_back_is_sent_again(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname(), LIMIT) as client:
+            served, _ = listener.accept()
+            with served:
+                served.settimeout(LIMIT)
+                process = self.flood("bounce", 2, 64, [client])
+                self.assertEqual(receive_exactly(served, 128), b"x" * 128)
+                for message in (b"o" * 64, b"p" * 128):
+                    served.sendall(message)
+                    self.assertEqual(receive_exactly(served, len(message)), message)
+                self.assertEqual(tails.end_flood(process), 128 + 64 + 128)
+
+    def test_what_pours_goes_on_although_nobody_reads(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname(), LIMIT) as client:
+            served, _ = listener.accept()
+            with served:
+                served.settimeout(LIMIT)
+                process = self.flood("pour", 0, 4096, [client])
+                self.assertEqual(receive_exactly(served, 1 << 20), b"x" * (1 << 20))
+                self.assertGreaterEqual(tails.end_flood(process), 1 << 20)
+
+    def test_it_ends_when_its_connection_does(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname(), LIMIT) as client:
+            process = self.flood("bounce", 1, 64, [client])
+            listener.accept()[0].close()
+            self.assertEqual(process.wait(LIMIT), 1)
+            process.stdout.close()
+
+
+class Limits(unittest.TestCase):
+    """The verdicts of bench-limit, over reports that were made up."""
+
+    @staticmethod
+    def row(server, values):
+        """values: of each round, (the server's, the baseline's)."""
+        runs = [{"round": i, "peer": {"cpu_us": own}, "baseline": {"cpu_us": base}} for i, (own, base) in enumerate(values)]
+        ratios = {"cpu_us": stats.ratios([(run["peer"], run["baseline"]) for run in runs], "cpu_us")}
+        return {"server": server, "runs": runs, "ratios": ratios, "syscalls": 2.05, "failures": []}
+
+    def found(self, rows, everything=False):
+        report = {"series": [{"name": "echo-64", "baseline": "bare", "rows": rows}],
+                  "apart": [{"name": "handoff", "figures": {"p50_us": [2.5, 2.0, 2.4], "p99_us": [12.0, 11.0, 13.0]}, "note": ""}]}
+        return {row["what"]: row for row in limits.check(report, everything)}
+
+    def test_targets_and_stretches(self):
+        found = self.found([self.row("xchgd", [(1.04, 1.0), (2.06, 2.0)])])
+        self.assertAlmostEqual(found["echo-64: xchgd's cpu_us / bare"]["value"], 1.035)
+        self.assertEqual({what: row["verdict"] for what, row in found.items()}, {
+            "echo-64: xchgd's cpu_us / bare": "pass", "echo-64: xchgd's calls": "pass",
+            "handoff: p50_us": "pass", "handoff: p99_us": "FAIL"})
+
+    def test_another_server_is_compared_round_by_round(self):
+        own, other = self.row("xchgd", [(2.0, 1.0), (3.0, 1.0), (9.0, 3.0)]), self.row("libuv", [(1.0, 1.0), (3.0, 1.0), (8.0, 2.0)])
+        row = self.found([own, other])["echo-64: xchgd's cpu_us / libuv"]
+        self.assertEqual((row["low"], row["value"], row["high"], row["count"], row["verdict"]), (0.75, 1.0, 2.0, 3, "pass, stretch too"))
+
+    def test_what_was_not_measured_is_no_pass(self):
+        found = self.found([self.row("xchgd", [])], everything=True)
+        self.assertEqual(found["echo-64: xchgd's cpu_us / bare"]["verdict"], "not measured")
+        self.assertEqual(found["idle: silent"]["verdict"], "not measured")
+        self.assertEqual(len(found), len(limits.LIMITS))
+        self.assertEqual(limits.text(found.values()).count("\n"), len(found))
+
+    def test_every_limit_is_about_something_that_is_run(self):
+        for limit in limits.LIMITS:
+            if limit.series not in apart.BY_NAME:
+                rows = worklist.BY_NAME[limit.series].rows
+                self.assertIn(limit.server, rows, limit.series)
+                self.assertIn(limit.to, [None, *rows], limit.series)
+
+
 class Figures(unittest.TestCase):
     """The runner's arithmetic, against figures that were worked out by hand."""
 
@@ -214,6 +297,8 @@ class Figures(unittest.TestCase):
                 self.assertIn(name, servers.BY_NAME, series.name)
             self.assertLessEqual(set(series.quick), set(series.rows), series.name)
             self.assertIn(series.half_rate_of, [None, *worklist.BY_NAME], series.name)
+            for request in series.lines.values():
+                self.assertEqual(len(request), len(series.request), series.name)
 
     def test_bytes_are_spelt_as_the_peers_read_them(self):
         self.assertEqual(servers.escape(b"a\\\r\0\xff"), r"a\x5c\x0d\x00\xff")
@@ -222,9 +307,9 @@ class Figures(unittest.TestCase):
 class Runner(unittest.TestCase):
     """bench.py for two short rows, against real servers and one that crashes."""
 
-    def bench(self, folder, build, only):
+    def bench(self, folder, build, only, *options):
         command = [sys.executable, os.path.join(RUNNER, "bench.py"), "--build", build, "--quick", "--pairs", "1", "--only", only, "--output", folder,
-                   "--document", os.path.join(folder, "page.md")]
+                   "--document", os.path.join(folder, "page.md"), *options]
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=10 * LIMIT)
         self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
         with open(os.path.join(folder, "bench.json")) as stream:
@@ -260,6 +345,18 @@ class Runner(unittest.TestCase):
                 page = stream.read()
             self.assertEqual(page, render.markdown(report))
             self.assertIn("| xchgd |", page)
+
+    def test_the_servers_own_figures(self):
+        if not os.access(os.path.join(BUILD, "peers/flood"), os.X_OK):
+            self.skipTest("peers/flood is not built")
+        with tempfile.TemporaryDirectory() as folder:
+            text, report = self.bench(folder, BUILD, "handoff,handoff-busy,unfair,gone,shares", "--short")
+            figures = {each["name"]: each["figures"] for each in report["apart"]}
+            for name, figure in (("handoff", "p50_us"), ("handoff-busy", "p90_us"), ("unfair", "p90_ratio"), ("shares", "least_share")):
+                self.assertTrue(figures[name].get(figure), report["apart"])
+                self.assertGreater(min(figures[name][figure]), 0, name)
+            self.assertEqual(len(figures["gone"]["kib"]), 1)
+            self.assertIn("handoff: p99_us", text)
 
     def test_a_server_that_crashes_costs_its_row(self):
         crashing = """#!{python}
