@@ -213,7 +213,7 @@ void *xchg_state(const struct xchg_conn *conn) {
   if (!conn_here(conn) || conn->host->handler->state_size == 0) {
     return NULL;
   }
-  return (char *)(uintptr_t)conn + CONN_STATE_OFFSET;
+  return (char *)conn + CONN_STATE_OFFSET;
 }
 
 static_assert(CONN_ID_GENERATION_BITS == REACTOR_GENERATION_BITS, "an id holds a generation");

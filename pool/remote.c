@@ -15,8 +15,8 @@ static int failed(int error) {
 /* ---- posts --------------------------------------------------------------------------------- */
 
 int xchg_post(struct xchg_server *server, uint64_t id,
-              void (*function)(struct xchg_conn *conn, void *argument), void *argument) {
-  if (server == NULL || function == NULL || id == 0) {
+              void (*call)(struct xchg_conn *conn, void *argument), void *argument) {
+  if (server == NULL || call == NULL || id == 0) {
     return failed(EINVAL);
   }
   if (server_inbox(server, 0) == NULL) {
@@ -29,11 +29,11 @@ int xchg_post(struct xchg_server *server, uint64_t id,
   if (mail_full(inbox)) {
     return failed(EAGAIN);
   }
-  struct call *call = call_create(id, function, argument);
-  if (call == NULL) {
+  struct call *letter = call_create(id, call, argument);
+  if (letter == NULL) {
     return failed(ENOMEM);
   }
-  mail_send(inbox, &call->letter);
+  mail_send(inbox, &letter->letter);
   return 0;
 }
 

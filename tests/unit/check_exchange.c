@@ -25,41 +25,54 @@ struct dialogue {
 #define BYTES(text) text, sizeof(text) - 1
 
 /* clang-format off */
+#define RAW \
+  { .kind = XCHG_FRAME_RAW }
+#define LINE \
+  { .kind = XCHG_FRAME_LINE }
+#define FIXED \
+  { .kind = XCHG_FRAME_FIXED, .size = 2 }
+#define NUL \
+  { .kind = XCHG_FRAME_DELIMITER }
+#define U16 \
+  { .kind = XCHG_FRAME_PREFIX, .size = 2 }
+#define U32 \
+  { .kind = XCHG_FRAME_PREFIX, .size = 4 }
+
 static const struct dialogue dialogues[] = {
     /* the presets: greet, line, echo, discard */
-    {"Message from server", {.kind = XCHG_FRAME_DELIMITER}, REPLY_NONE, NULL, 1,
+    {"Message from server", NUL, REPLY_NONE, NULL, 1,
      BYTES("hi\0"), BYTES("Message from server\0"), XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_LINE}, REPLY_ECHO, NULL, 1,
+    {NULL, LINE, REPLY_ECHO, NULL, 1,
      BYTES("hello\r\nignored\n"), BYTES("hello\r\n"), XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_RAW}, REPLY_ECHO, NULL, 0,
+    {NULL, RAW, REPLY_ECHO, NULL, 0,
      BYTES("a\0b\nc"), BYTES("a\0b\nc"), XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_RAW}, REPLY_NONE, NULL, 0, BYTES("a\0b\nc"), BYTES(""), XCHG_FINISHED},
+    {NULL, RAW, REPLY_NONE, NULL, 0, BYTES("a\0b\nc"), BYTES(""), XCHG_FINISHED},
     /* a text for each message, its terminator the message's own */
-    {NULL, {.kind = XCHG_FRAME_LINE}, REPLY_TEXT, "ok", 0,
+    {NULL, LINE, REPLY_TEXT, "ok", 0,
      BYTES("a\nb\r\n\nd"), BYTES("ok\nok\r\nok\nok"), XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_DELIMITER}, REPLY_TEXT, "ok", 2,
+    {NULL, NUL, REPLY_TEXT, "ok", 2,
      BYTES("a\0b\0c\0"), BYTES("ok\0ok\0"), XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 2}, REPLY_TEXT, "ok", 0,
+    {NULL, U16, REPLY_TEXT, "ok", 0,
      BYTES("\0\1a\0\0"), BYTES("\0\2ok\0\2ok"), XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 4}, REPLY_TEXT, "ok", 0,
+    {NULL, U32, REPLY_TEXT, "ok", 0,
      BYTES("\0\0\0\1a"), BYTES("\0\0\0\2ok"), XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_FIXED, .size = 2}, REPLY_TEXT, "ok", 0, BYTES("abcd"), BYTES("okok"),
+    {NULL, FIXED, REPLY_TEXT, "ok", 0, BYTES("abcd"), BYTES("okok"),
      XCHG_FINISHED},
-    {NULL, {.kind = XCHG_FRAME_DELIMITER}, REPLY_TEXT, "", 0, BYTES("a\0b\0"), BYTES("\0\0"), XCHG_FINISHED},
+    {NULL, NUL, REPLY_TEXT, "", 0, BYTES("a\0b\0"), BYTES("\0\0"), XCHG_FINISHED},
     /* a greeting has the frame's terminator or length */
-    {"hi", {.kind = XCHG_FRAME_LINE}, REPLY_ECHO, NULL, 1, BYTES("x\n"), BYTES("hi\nx\n"),
+    {"hi", LINE, REPLY_ECHO, NULL, 1, BYTES("x\n"), BYTES("hi\nx\n"),
      XCHG_FINISHED},
-    {"hi", {.kind = XCHG_FRAME_PREFIX, .size = 2}, REPLY_ECHO, NULL, 1, BYTES("\0\1x"), BYTES("\0\2hi\0\1x"),
+    {"hi", U16, REPLY_ECHO, NULL, 1, BYTES("\0\1x"), BYTES("\0\2hi\0\1x"),
      XCHG_FINISHED},
-    {"hi", {.kind = XCHG_FRAME_PREFIX, .size = 4}, REPLY_NONE, NULL, 1, BYTES("\0\0\0\0"), BYTES("\0\0\0\2hi"),
+    {"hi", U32, REPLY_NONE, NULL, 1, BYTES("\0\0\0\0"), BYTES("\0\0\0\2hi"),
      XCHG_FINISHED},
-    {"hi", {.kind = XCHG_FRAME_FIXED, .size = 2}, REPLY_NONE, NULL, 1, BYTES("xy"), BYTES("hi"), XCHG_FINISHED},
-    {"hi", {.kind = XCHG_FRAME_RAW}, REPLY_ECHO, NULL, 0, BYTES("xy"), BYTES("hixy"), XCHG_FINISHED},
-    {"", {.kind = XCHG_FRAME_DELIMITER}, REPLY_NONE, NULL, 1, BYTES("x\0"), BYTES("\0"), XCHG_FINISHED},
+    {"hi", FIXED, REPLY_NONE, NULL, 1, BYTES("xy"), BYTES("hi"), XCHG_FINISHED},
+    {"hi", RAW, REPLY_ECHO, NULL, 0, BYTES("xy"), BYTES("hixy"), XCHG_FINISHED},
+    {"", NUL, REPLY_NONE, NULL, 1, BYTES("x\0"), BYTES("\0"), XCHG_FINISHED},
     /* what is not complete */
-    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 2}, REPLY_ECHO, NULL, 0, BYTES("\0\2x"), BYTES(""), XCHG_TRUNCATED},
-    {"hi", {.kind = XCHG_FRAME_DELIMITER}, REPLY_NONE, NULL, 1, BYTES(""), BYTES("hi\0"), XCHG_PEER},
-    {NULL, {.kind = XCHG_FRAME_PREFIX, .size = 4}, REPLY_ECHO, NULL, 0, BYTES("\1\0\0\0"), BYTES(""), XCHG_TOO_LONG},
+    {NULL, U16, REPLY_ECHO, NULL, 0, BYTES("\0\2x"), BYTES(""), XCHG_TRUNCATED},
+    {"hi", NUL, REPLY_NONE, NULL, 1, BYTES(""), BYTES("hi\0"), XCHG_PEER},
+    {NULL, U32, REPLY_ECHO, NULL, 0, BYTES("\1\0\0\0"), BYTES(""), XCHG_TOO_LONG},
 };
 /* clang-format on */
 
