@@ -13,7 +13,8 @@
 #include <string.h>
 
 #define FAILURES_MAX 64            /* failed accepts in a row before a pause */
-#define BATCH_GROWS_AFTER 8        /* full batches in a row */
+#define PATIENCE_MIN 8             /* full batches in a row before a larger one is tried */
+#define PATIENCE_MAX 1024          /* ... where it was in vain so far */
 #define RETRY_NS (100 * NS_PER_MS) /* after descriptors or memory ran out */
 #define EPISODE_OVER_NS NS_PER_S   /* without such an error */
 
@@ -35,7 +36,8 @@ static int open_door(struct acceptor *acceptor, uint32_t index) {
                         .acceptor = acceptor,
                         .listener = &acceptor->listeners[index],
                         .index = index,
-                        .batch = 1};
+                        .batch = 1,
+                        .patience = PATIENCE_MIN};
   acceptor->door_of[index] = door;
   return reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN);
 }
@@ -283,7 +285,31 @@ static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint3
   return max;
 }
 
-/* The batch grows slowly and falls at once: one EAGAIN costs as much as eight events. */
+/*
+ * A batch that looks for one connection more than there is ends in an EAGAIN, which costs as much
+ * as eight events.  So it grows slowly and falls at once, and the more often it has grown in vain,
+ * the later it tries again.
+ */
+static void adapt_batch(struct door *door, uint32_t found) {
+  if (found < door->batch) {
+    door->patience =
+        door->probing ? (uint32_t)min_u64(door->patience * 2, PATIENCE_MAX) : door->patience;
+    door->batch = found > 0 ? found : 1;
+    door->full = 0;
+    door->probing = false;
+    return;
+  }
+  if (door->probing) {
+    door->patience = PATIENCE_MIN;
+    door->probing = false;
+  }
+  if (++door->full >= door->patience) {
+    door->probing = door->batch < ACCEPT_BATCH_MAX;
+    door->batch = (uint32_t)min_u64(door->batch * 2, ACCEPT_BATCH_MAX);
+    door->full = 0;
+  }
+}
+
 static void door_turn(struct source *source, uint32_t events) {
   (void)events;
   struct door *door = container_of(source, struct door, source);
@@ -292,13 +318,7 @@ static void door_turn(struct source *source, uint32_t events) {
   }
   uint32_t found = accept_batch(door->acceptor, door, door->batch);
   spread_add(&door->acceptor->batches, found);
-  if (found < door->batch) {
-    door->batch = found > 0 ? found : 1;
-    door->full = 0;
-  } else if (++door->full == BATCH_GROWS_AFTER) {
-    door->batch = door->batch * 2 < ACCEPT_BATCH_MAX ? door->batch * 2 : ACCEPT_BATCH_MAX;
-    door->full = 0;
-  }
+  adapt_batch(door, found);
 }
 
 static void resume(struct acceptor *acceptor) {

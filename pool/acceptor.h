@@ -30,8 +30,10 @@ struct door {
   struct acceptor *acceptor;
   struct listener *listener; /* borrows until the thread ends; closes it */
   uint32_t index;
-  uint32_t batch; /* accepts for one event */
-  uint32_t full;  /* batches in a row that found all they looked for */
+  uint32_t batch;    /* accepts for one event */
+  uint32_t full;     /* batches in a row that found all they looked for */
+  uint32_t patience; /* such batches before it looks for more */
+  bool probing;      /* it has just begun to */
 };
 
 enum accept_state { ACCEPT_OPEN, ACCEPT_PAUSED };

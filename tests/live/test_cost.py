@@ -28,19 +28,19 @@ from dataclasses import dataclass
 
 from bench import kinds, measure
 from clients import INSTRUMENTED, serve
-from xchgd import LIMIT, PROGRAM, receive_exactly
+from xchgd import GREETING, LIMIT, PROGRAM, receive_all, receive_exactly
 
 # ---- the limits ----------------------------------------------------------------------------------
 
 
-CLIENTS = 64  # of rounds()
+CLIENTS = 64  # of a round
 
 
 @dataclass
 class Work:
     """What a server is asked to do: ${few} and ${many} messages of echo and line, exchanges of greet."""
     server: dict
-    load: object    # arguments of the harness, or for rounds() how many messages each client sends in a round
+    load: object    # arguments of the harness, or what else is called with the server and the number
     few: int
     many: int
 
@@ -66,53 +66,58 @@ def echo(few, many):
 
 def echo_rounds(few, many, pipeline=1):
     each = CLIENTS * pipeline
-    return Work({"XCHG_EXCHANGE": "echo"}, pipeline, few * each, many * each)
+    return Work({"XCHG_EXCHANGE": "echo"}, lambda server, count: talk_in_rounds(server, pipeline, count // each),
+                few * each, many * each)
 
 
 def line(few, many, *more):
     return Work({"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}, ("-x", "line", "--messages", 0, "-c", 1, *more), few, many)
 
 
-def greet(parallel, few, many, **variables):
-    return Work(variables, ("-c", parallel), few, many)
+def greet(few, many, **variables):
+    return Work(variables, ("-c", 1), few, many)
 
 
-# The totals are the targets for this server, but for an exchange alone, where 9 and 10 are missed by the accept4 that finds
-# nobody: every ninth looks whether more than one waits (BATCH_GROWS_AFTER in pool/acceptor.c).
+def greet_rounds(few, many, **variables):
+    return Work(variables, lambda server, count: come_in_rounds(server, count // CLIENTS), few * CLIENTS, many * CLIENTS)
+
+
+# The totals are the targets for this server. An exchange alone is beyond 9 and 10 by the accept4 that finds nobody: now and then,
+# one in a thousand at last, it looks whether more than one waits (PATIENCE_MAX in pool/acceptor.c).
 #
-# With 64 in parallel, strace slows the server down and not its clients, so that more waits for it at a time than in earnest;
-# and a machine that is busy with something else starves the clients, and each of them is waited for on its own. Hence wide
-# bounds in ${between}: an exchange is an event for the acceptor and two for its worker, and an event loop waits between never
-# and once for each. With echo that would leave nothing to say, so there its messages come in rounds, all of them before the
-# server may look; what the halt costs, a call or two for each thread and round, is counted with them.
+# With 64 in parallel it is the scheduler's affair how many are ready when an event loop looks, all of them or each on its own.
+# So they come in rounds: all of them have connected, or sent, before the server may look. What the halts cost, a call or two
+# for each thread and halt, is counted with them. The batch of accepts has grown in the rounds that are subtracted. Under the
+# harness's load greet has the targets 8.0 and 9.0, of which `make bench-limit` tells; here less is possible, and asked for.
 ECHO = {"recvfrom": 1, "sendto": 1}
 ECHO_16 = {"recvfrom": 1 / 16, "sendto": 1 / 16}
 GREET = {"sendto": 1, "epoll_ctl": 1, "recvfrom": 1, "close": 1}
 SAFE = {**GREET, "ioctl": 1}  # is everything acknowledged (SIOCOUTQ)?
 HALTED = {"epoll_wait": (1 / 64, 5 / 64), "restart_syscall": (0, 2 / 64)}
 HALTED_16 = {"epoll_wait": (1 / 1024, 5 / 1024), "restart_syscall": (0, 2 / 1024)}
-ALONE = {"epoll_wait": (2, 3.01), "accept4": (1, 1.13), "write": (0, 1.01)}
-TOGETHER = {"epoll_wait": (-0.1, 3), "accept4": (1, 1.13), "write": (-0.1, 1)}  # the short run may have waited each time
+ALONE = {"epoll_wait": (2, 3.01), "accept4": (1, 1.02), "write": (0, 1.01)}
+TOGETHER = {"epoll_wait": (2 / 64, 20 / 64), "accept4": (1, 1.13), "write": (0, 3 / 64), "restart_syscall": (0, 4 / 64)}
 
 CALLS = {
     "echo, 1 connection": Calls(echo(200, 1200), 3.01, ECHO, {"epoll_wait": (0.95, 1.01)}),
     "echo, 64 connections": Calls(echo_rounds(5, 45), 2.10, ECHO, HALTED),
     "echo, 64 connections, pipeline 16": Calls(echo_rounds(5, 45, 16), 0.14, ECHO_16, HALTED_16),
-    "greet, 1 in parallel, XCHG_LINGER=0": Calls(greet(1, 200, 800, XCHG_LINGER="0"), 9.15, GREET, ALONE),
-    "greet, 64 in parallel, XCHG_LINGER=0": Calls(greet(64, 64, 2064, XCHG_LINGER="0"), 8.0, GREET, TOGETHER),
-    "greet, 1 in parallel": Calls(greet(1, 200, 800), 10.15, SAFE, ALONE),
-    "greet, 64 in parallel": Calls(greet(64, 64, 2064), 9.0, SAFE, TOGETHER),
+    "greet, 1 in parallel, XCHG_LINGER=0": Calls(greet(200, 800, XCHG_LINGER="0"), 9.01, GREET, ALONE),
+    "greet, 64 in parallel, XCHG_LINGER=0": Calls(greet_rounds(8, 24, XCHG_LINGER="0"), 5.5, GREET, TOGETHER),
+    "greet, 1 in parallel": Calls(greet(200, 800), 10.01, SAFE, ALONE),
+    "greet, 64 in parallel": Calls(greet_rounds(8, 24), 6.5, SAFE, TOGETHER),
 }
 EACH_MARGIN = 0.01    # of each one
 OTHERS_MARGIN = 0.02  # of all that are not named, together: some come with time (memory goes back, say)
 
 # What does the same every time: one connection at a time, or rounds.
 INSTRUCTIONS = {
-    "echo, 1 connection": Instructions(echo(500, 2000), 1546),
-    "echo, 64 connections": Instructions(echo_rounds(5, 45), 1100),
-    "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 472),
-    "greet, 1 in parallel": Instructions(greet(1, 200, 800), 3959),
-    "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(1, 200, 800, XCHG_LINGER="0"), 3904),
+    "echo, 1 connection": Instructions(echo(500, 2000), 1582),
+    "echo, 64 connections": Instructions(echo_rounds(5, 45), 1135),
+    "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 486),
+    "greet, 1 in parallel": Instructions(greet(200, 800), 4001),
+    "greet, 64 in parallel": Instructions(greet_rounds(8, 24), 2460),
+    "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(200, 800, XCHG_LINGER="0"), 3945),
 }
 INSTRUCTIONS_MARGIN = 1.05
 INSTRUCTIONS_LEAST = 0.5     # less is a count that went wrong, or a record that is long overdue
@@ -138,8 +143,15 @@ def halt(server):
                 raise AssertionError("the server does not stop for SIGSTOP")
 
 
-def rounds(server, pipeline, count):
-    """Echo from 64 clients, who have all sent before the server may look; each comes in on its own before."""
+@contextlib.contextmanager
+def halted(server):
+    halt(server)
+    yield
+    server.resume()
+
+
+def talk_in_rounds(server, pipeline, count):
+    """Echo, all at once; each of the clients comes in on its own before."""
     message = pipeline * 64 * b"x"
     with contextlib.ExitStack() as stack:
         clients = []
@@ -147,19 +159,34 @@ def rounds(server, pipeline, count):
             clients.append(stack.enter_context(server.connect()))
             clients[-1].sendall(b"x")
             receive_exactly(clients[-1], 1)
-        for _ in range(count // (pipeline * CLIENTS)):
-            halt(server)
-            for client in clients:
-                client.sendall(message)
-            server.resume()
+        for _ in range(count):
+            with halted(server):
+                for client in clients:
+                    client.sendall(message)
             for client in clients:
                 receive_exactly(client, len(message))
 
 
+def come_in_rounds(server, count):
+    """Greet: all are there before the first is accepted, and all have sent before the first is read."""
+    for _ in range(count):
+        with contextlib.ExitStack() as stack:
+            with halted(server):
+                clients = [stack.enter_context(server.connect()) for _ in range(CLIENTS)]
+            for client in clients:
+                receive_exactly(client, len(GREETING))
+            with halted(server):
+                for client in clients:
+                    client.sendall(63 * b"x" + b"\0")
+            for client in clients:
+                if receive_all(client):
+                    raise AssertionError("more than a greeting")
+
+
 def load(server, work, count):
     """Let it deal with ${count}."""
-    if isinstance(work.load, int):
-        rounds(server, work.load, count)
+    if callable(work.load):
+        work.load(server, count)
         return
     report = measure(server.addresses[0], *work.load, "-t", 1, "-n", count, "-T", "60s")
     if kinds(report) or report["exchanges"] != count:
