@@ -1,0 +1,157 @@
+"""A program's handler from the server's start to its end, and on a connection's, under each of the models."""
+
+import contextlib
+import os
+import socket
+import unittest
+
+from clients import MIB, ended, serve
+from test_handler import plugin
+from xchgd import LIMIT, Server, is_cut, receive_all, receive_exactly, run
+
+MODELS = ("pool", "thread", "fork", "iterative")
+STARTS, STOPS = "life starts", "life stops: 0, 0 open"
+REFS = b"".join(bytes([ord("a") + i % 26]) * 5000 for i in range(100))
+
+
+def living(**variables):
+    """A server with tests/live/plugin/life.c, whose clients get no time-out because a machine is slow."""
+    for name in ("IDLE", "MESSAGE", "WRITE"):
+        variables.setdefault(f"XCHG_{name}_TIMEOUT", "0")
+    return serve(XCHG_HANDLER=plugin("life"), **variables)
+
+
+def ask(client, line):
+    """Say ${line} and hear one."""
+    client.sendall(line.encode() + b"\n")
+    answer = b""
+    while not answer.endswith(b"\n"):
+        answer += receive_exactly(client, 1)
+    return answer.decode().rstrip("\n")
+
+
+def said(server):
+    """What the plug-in's on_start and on_stop said."""
+    return [line for line in server.lines if line.startswith("life s")]
+
+
+class Stop(unittest.TestCase):
+    """Goal: on_stop comes once, when nobody uses the handler any more, and until then the server may be used."""
+
+    def test_a_thread_of_the_handlers_own(self):
+        """It publishes until on_stop has told it to end; a use of what is freed is seen by the sanitizers."""
+        for clients in (0, 3):
+            with self.subTest(clients=clients), living(LIFE_TICKS="1", XCHG_WORKERS="2") as server, contextlib.ExitStack() as stack:
+                for _ in range(clients):
+                    client = stack.enter_context(server.connect())
+                    client.sendall(b"ticks\n")
+                    self.assertEqual(receive_exactly(client, 10), b"tick\ntick\n")
+                totals = server.stop()
+                self.assertEqual(said(server), [STARTS, STOPS])
+                self.assertEqual(totals["accepted"], clients)
+
+    def test_each_model(self):
+        """Under fork in the parent alone."""
+        for model in MODELS:
+            with self.subTest(model), living(XCHG_MODEL=model, LIFE_TICKS="1") as server:
+                with server.connect() as client:
+                    self.assertEqual(ask(client, "hello"), "hello")
+                server.wait_stats(lambda stats: stats["finished"] == 1)
+                server.stop()
+                self.assertEqual(said(server), [STARTS, STOPS])
+
+    def test_not_where_nothing_was_started(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            for code, lines, variables in ((71, [STARTS], dict(LIFE_DECLINES="1", XCHG_LISTEN="127.0.0.1:0")),
+                                           (69, [], dict(XCHG_LISTEN=address))):
+                done = run(XCHG_HANDLER=plugin("life"), LIFE_TICKS="1", **variables)
+                self.assertEqual(done.returncode, code, done.stderr)
+                self.assertEqual([line for line in done.stderr.splitlines() if line.startswith("life")], lines)
+            for flag in ("--check", "--explain"):
+                self.assertNotIn("life", run(flag, XCHG_HANDLER=plugin("life")).stderr)
+
+
+class Lent(unittest.TestCase):
+    def test_more_blocks_than_a_connection_may_borrow(self):
+        """Goal: in one callback, also where a thread or process has one connection and so its loans alone."""
+        for model in MODELS:
+            with self.subTest(model), living(XCHG_MODEL=model) as server:
+                with server.connect() as client:
+                    for _ in range(2):
+                        client.sendall(b"refs\n")
+                        self.assertEqual(receive_exactly(client, len(REFS)), REFS)
+                server.wait_stats(lambda stats: stats["open"] == 0)
+                self.assertEqual(ended(server.stop()), {"finished": 1})
+                self.assertEqual([line for line in server.lines if "lends" in line], [])
+
+
+class Stream(unittest.TestCase):
+    def test_to_a_client_that_has_said_all(self):
+        """Goal: a client that half-closes behind its request gets 10 MiB that are made as it reads them."""
+        for model in MODELS:
+            with self.subTest(model), living(XCHG_MODEL=model) as server:
+                with server.connect(rcvbuf=65536) as client:
+                    client.sendall(b"stream 160\n")
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(len(receive_all(client)), 10 * MIB)
+                server.wait_stats(lambda stats: stats["open"] == 0)
+                self.assertEqual(ended(server.stop()), {"finished": 1})
+
+
+class Drain(unittest.TestCase):
+    """What a handler does to its own server."""
+
+    def test_a_child_is_a_guest(self):
+        """Goal: under fork the server is the parent's: neither call in a child ends it, and a signal still does."""
+        with living(XCHG_MODEL="fork") as server, contextlib.ExitStack() as stack:
+            for line in ("drain", "stop", "drain"):
+                client = stack.enter_context(server.connect())
+                self.assertEqual(ask(client, line), "told")
+                self.assertEqual(ask(client, "and on"), "and on")
+                other = stack.enter_context(server.connect())
+                self.assertEqual(ask(other, "hello"), "hello")
+                self.assertEqual(ask(client, "still"), "still")
+            self.assertEqual(server.messages("stopping"), [])
+            stack.close()
+            server.wait_stats(lambda stats: stats["open"] == 0)
+            self.assertEqual(ended(server.stop()), {"finished": 6})
+
+    def test_a_signal_reaches_its_children(self):
+        """Goal: one that has called drain in vain is drained by the parent like any other."""
+        with living(XCHG_MODEL="fork") as server, server.connect() as client:
+            self.assertEqual(ask(client, "drain"), "told")
+            server.process.terminate()
+            self.assertTrue(is_cut(client))
+            self.assertEqual(ended(server.finish()), {"finished": 1})
+
+    def test_elsewhere_it_ends(self):
+        for model in ("pool", "thread", "iterative"):
+            with self.subTest(model), living(XCHG_MODEL=model) as server:
+                with server.connect() as client:
+                    client.sendall(b"drain\n")
+                    self.assertEqual(receive_all(client), b"told\n")
+                self.assertEqual(ended(server.finish()), {"finished": 1})
+                self.assertEqual(said(server), [STARTS, STOPS])
+
+
+class Ids(unittest.TestCase):
+    def test_no_two_connections_share_one(self):
+        """Goal: an id names one connection, among those that are there and those that have gone."""
+        for model in MODELS:
+            together = 1 if model == "iterative" else 4
+            with self.subTest(model), living(XCHG_MODEL=model) as server:
+                ids = []
+                for _ in range(3):
+                    with contextlib.ExitStack() as stack:
+                        clients = [stack.enter_context(server.connect()) for _ in range(together)]
+                        ids += [ask(client, "id") for client in clients]
+                        self.assertEqual([ask(client, "id") for client in clients], ids[-together:])
+                self.assertNotIn("0", ids)
+                self.assertEqual(len(set(ids)), 3 * together, ids)
+                server.wait_stats(lambda stats: stats["open"] == 0)
+                server.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,377 @@
+/*
+ * check_library_limits: what the library bounds and what it promises about the end, in servers that
+ * run: on_stop, the watchdog over a worker that is merely busy, how much may wait at a worker, and
+ * publications while workers end.
+ *
+ * A member "joins" by being there; every connection is told its id.
+ */
+#include "tests/unit/embed_kit.h"
+
+#include "core/atom.h"
+#include "net/reactor.h"
+#include "pool/mail.h"
+
+#include <semaphore.h>
+#include <signal.h>
+
+#define GROUP 7
+#define MIB ((size_t)1 << 20)
+
+static uint8_t mib[MIB];
+
+static void join_and_tell_id(struct xchg_conn *conn) {
+  uint64_t id = xchg_id(conn);
+  ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_SKIP), 0);
+  ck_assert_int_eq(xchg_send(conn, &id, sizeof(id)), 0);
+}
+
+static const struct xchg_handler members = {.size = sizeof(members),
+                                            .frame = {.kind = XCHG_FRAME_LINE},
+                                            .on_open = join_and_tell_id,
+                                            .on_message = kit_echo};
+
+static int connect_member(uint64_t *id) {
+  int client = kit_connect(kit_port(server));
+  ck_assert_int_eq(kit_recv(client, id, sizeof(*id)), sizeof(*id));
+  return client;
+}
+
+/* ---- on_stop ---- */
+
+/* A thread of the handler's own, which uses the server until on_stop tells it to end. */
+static struct {
+  struct xchg_server *server;
+  pthread_t thread;
+  atom_u32 starts, stops, opens, closes;
+  atom_u32 ticks, over;
+  bool declines, kills; /* on_start says -1; a tick sends the process a SIGTERM */
+} life;
+
+static void *tick(void *unused) {
+  (void)unused;
+  while (atom_load_relaxed_u32(&life.over) == 0) {
+    struct xchg_stats stats = {.size = sizeof(stats)};
+    if (xchg_server_stats(life.server, &stats) == -1) {
+      ck_abort_msg("no stats: %s", strerror(errno));
+    }
+    if (xchg_publish(life.server, GROUP, "tick\n", 5) == -1) {
+      ck_assert_int_eq(errno, EAGAIN);
+      poll(NULL, 0, 1);
+    }
+    if (atom_add_relaxed_u32(&life.ticks, 1) == 100 && life.kills) {
+      kill(getpid(), SIGTERM);
+    }
+  }
+  return NULL;
+}
+
+static int life_starts(struct xchg_server *of) {
+  atom_add_relaxed_u32(&life.starts, 1);
+  if (life.declines) {
+    return -1;
+  }
+  life.server = of;
+  ck_assert_int_eq(pthread_create(&life.thread, NULL, tick, NULL), 0);
+  return 0;
+}
+
+static void life_stops(struct xchg_server *of) {
+  struct xchg_stats stats = {.size = sizeof(stats)};
+  ck_assert_ptr_eq(of, life.server);
+  AWAIT(kit_threads("xchg-") == 0);
+  ck_assert_int_eq(xchg_server_stats(of, &stats), 0);
+  kit_check_sums(&stats);
+  ck_assert_uint_eq(stats.open, 0);
+  ck_assert_uint_eq(atom_load_relaxed_u32(&life.opens), atom_load_relaxed_u32(&life.closes));
+  uint32_t ticks = atom_load_relaxed_u32(&life.ticks);
+  AWAIT(atom_load_relaxed_u32(&life.ticks) > ticks + 10); /* the server may still be used */
+  atom_store_relaxed_u32(&life.over, 1);
+  ck_assert_int_eq(pthread_join(life.thread, NULL), 0);
+  atom_add_relaxed_u32(&life.stops, 1);
+}
+
+static void life_opens(struct xchg_conn *conn) {
+  ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_SKIP), 0);
+  atom_add_relaxed_u32(&life.opens, 1);
+}
+
+static void life_closes(struct xchg_conn *conn, enum xchg_reason reason) {
+  (void)conn;
+  (void)reason;
+  atom_add_relaxed_u32(&life.closes, 1);
+}
+
+static const struct xchg_handler living = {.size = sizeof(living),
+                                           .frame = {.kind = XCHG_FRAME_LINE},
+                                           .on_start = life_starts,
+                                           .on_stop = life_stops,
+                                           .on_open = life_opens,
+                                           .on_close = life_closes};
+
+static void check_life(uint32_t starts, uint32_t stops) {
+  ck_assert_uint_eq(atom_load_relaxed_u32(&life.starts), starts);
+  ck_assert_uint_eq(atom_load_relaxed_u32(&life.stops), stops);
+}
+
+/* Destroyed in the middle of it, after a drain, and without a start. */
+START_TEST(stopped_once_when_all_have_ended) {
+  int client = -1;
+  SETTINGS();
+  kit_create(&living);
+  check_life(1, 0);
+  if (_i < 2) {
+    ck_assert_int_eq(xchg_server_start(server), 0);
+    client = kit_connect(kit_port(server));
+    kit_expect(client, "tick\ntick\n", 10);
+  }
+  if (_i == 1) {
+    xchg_server_stop(server);
+    ck_assert_int_eq(xchg_server_wait(server), 0);
+    check_life(1, 0); /* the program may still ask the server for something */
+  }
+  xchg_server_destroy(server);
+  check_life(1, 1);
+  if (client != -1) {
+    close(client);
+  }
+}
+END_TEST
+
+/* Where it declined, and where it was not asked. */
+START_TEST(not_stopped_where_it_did_not_start) {
+  struct xchg_handler handler = living;
+  char taken[XCHG_ADDRESS_MAX];
+  SETTINGS();
+  life.declines = true;
+  ck_assert_ptr_null(xchg_server_create(&settings, &handler));
+  ck_assert_int_eq(errno, ECANCELED);
+  check_life(1, 0);
+  handler.state_size = XCHG_STATE_MAX + 1;
+  ck_assert_ptr_null(xchg_server_create(&settings, &handler));
+  ck_assert_int_eq(errno, EINVAL);
+  kit_create(&echoes);
+  ck_assert_int_eq(xchg_server_address(server, 0, taken, sizeof(taken)), 0);
+  settings.listen = taken;
+  ck_assert_ptr_null(xchg_server_create(&settings, &living));
+  ck_assert_int_eq(errno, EADDRINUSE);
+  xchg_server_destroy(server);
+  check_life(1, 0);
+}
+END_TEST
+
+static int run_main(void) {
+  char name[] = "program";
+  char *arguments[] = {name, NULL};
+  ck_assert_int_eq(setenv("XCHG_LISTEN", "127.0.0.1:0", 1), 0);
+  ck_assert_int_eq(setenv("XCHG_WORKERS", "2", 1), 0);
+  ck_assert_int_eq(setenv("XCHG_STOP_GRACE", "0", 1), 0);
+  ck_assert_int_eq(setenv("XCHG_MAX_CONNECTIONS", "100", 1), 0);
+  return xchg_main(&living, 1, arguments);
+}
+
+/* The whole daemon, ended by a signal while the thread is at it. */
+START_TEST(the_daemon_tells_it_as_well) {
+  life.kills = true;
+  ck_assert_int_eq(run_main(), 0);
+  check_life(1, 1);
+}
+END_TEST
+
+START_TEST(the_daemon_does_not_where_it_declined) {
+  life.declines = true;
+  ck_assert_int_eq(run_main(), 71);
+  check_life(1, 0);
+}
+END_TEST
+
+/* ---- the watchdog ---- */
+
+#define WATCHDOG "XCHG_WATCHDOG=1s"
+#define HOLDS "a handler holds its worker"
+
+static atom_u32 steps;
+
+/* A step of a few milliseconds, of which hundreds make a turn of more than a second. */
+static void step(struct xchg_conn *conn, void *argument) {
+  const int *ms = argument;
+  (void)conn;
+  poll(NULL, 0, *ms);
+  atom_add_relaxed_u32(&steps, 1);
+}
+
+/* One that lasts until the watchdog has named it. */
+static void step_too_long(struct xchg_conn *conn, void *argument) {
+  (void)argument;
+  ck_assert_ptr_nonnull(conn);
+  AWAIT(kit_stats().blocked > 0);
+  atom_add_relaxed_u32(&steps, 1);
+}
+
+static void post(uint64_t id, void (*call)(struct xchg_conn *, void *), void *argument) {
+  ck_assert_int_eq(xchg_post(server, id, call, argument), 0);
+}
+
+START_TEST(many_posts_are_no_long_one) {
+  enum { POSTS = 1500 };
+  int ms = 2;
+  uint64_t id;
+  SETTINGS(WATCHDOG, "XCHG_WORKERS=1");
+  kit_serve(&members);
+  int client = connect_member(&id);
+  for (int i = 0; i < POSTS; i++) {
+    post(id, step, &ms);
+  }
+  AWAIT(atom_load_relaxed_u32(&steps) == POSTS);
+  ck_assert_uint_eq(kit_stats().blocked, 0);
+  ck_assert_uint_eq(kit_lines_count(HOLDS), 0);
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+START_TEST(a_long_post_among_many_is_named) {
+  int ms = 0;
+  uint64_t id;
+  SETTINGS(WATCHDOG, "XCHG_WORKERS=1");
+  kit_serve(&members);
+  int client = connect_member(&id);
+  for (int i = 0; i < 100; i++) {
+    post(id, step, &ms);
+  }
+  post(id, step_too_long, NULL);
+  for (int i = 0; i < 100; i++) {
+    post(id, step, &ms);
+  }
+  AWAIT(atom_load_relaxed_u32(&steps) == 201);
+  ck_assert_uint_eq(kit_stats().blocked, 1);
+  ck_assert_uint_eq(kit_lines_count(HOLDS), 1);
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+static void echo_slowly(struct xchg_conn *conn, const struct xchg_message *message) {
+  poll(NULL, 0, 6);
+  kit_echo(conn, message);
+}
+
+static const struct xchg_handler slowly = {
+    .size = sizeof(slowly), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = echo_slowly};
+
+/* As many connections as a wait brings, each with a little to do. */
+START_TEST(many_connections_are_no_long_one) {
+  int clients[REACTOR_EVENTS];
+  SETTINGS(WATCHDOG, "XCHG_WORKERS=1", "XCHG_MAX_CONNECTIONS=300");
+  kit_serve(&slowly);
+  for (size_t i = 0; i < count_of(clients); i++) {
+    clients[i] = kit_connect(kit_port(server));
+  }
+  AWAIT(kit_stats().open == count_of(clients));
+  for (size_t i = 0; i < count_of(clients); i++) {
+    kit_send(clients[i], "work\n", 5);
+  }
+  for (size_t i = 0; i < count_of(clients); i++) {
+    kit_expect(clients[i], "work\n", 5);
+    close(clients[i]);
+  }
+  ck_assert_uint_eq(kit_stats().blocked, 0);
+  ck_assert_uint_eq(kit_lines_count(HOLDS), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* ---- what may wait at a worker ---- */
+
+static sem_t gate;
+
+static void wait_at_gate(struct xchg_conn *conn, void *argument) {
+  (void)conn;
+  (void)argument;
+  while (sem_wait(&gate) == -1) {
+  }
+}
+
+static void expect_mib(int client) {
+  static uint8_t got[MIB];
+  ck_assert_int_eq(kit_recv(client, got, sizeof(got)), sizeof(got));
+  ck_assert_mem_eq(got, mib, sizeof(got));
+}
+
+START_TEST(mail_is_bounded_by_its_bytes) {
+  uint64_t id;
+  size_t count = 0;
+  SETTINGS("XCHG_WORKERS=1", "XCHG_MAX_PENDING=128MiB", "XCHG_WRITE_TIMEOUT=0");
+  kit_serve(&members);
+  int client = connect_member(&id);
+  memset(mib, 'm', sizeof(mib));
+  for (int round = 0; round < 2; round++) {
+    ck_assert_int_eq(sem_init(&gate, 0, 0), 0);
+    post(id, wait_at_gate, NULL);
+    for (count = 0; count < 80 && xchg_publish(server, GROUP, mib, sizeof(mib)) == 0;) {
+      count++;
+    }
+    ck_assert_int_eq(errno, EAGAIN);
+    ck_assert_uint_ge(count * MIB, MAIL_BYTES_MAX);
+    ck_assert_uint_le(count * MIB, MAIL_BYTES_MAX + 2 * MIB);
+    ck_assert_int_eq(xchg_publish(server, GROUP, "late", 4), -1);
+    ck_assert_int_eq(errno, EAGAIN);
+    ck_assert_int_eq(sem_post(&gate), 0);
+    AWAIT(xchg_publish(server, GROUP, "later", 5) == 0);
+    for (size_t i = 0; i < count; i++) {
+      expect_mib(client); /* those that were taken are not lost */
+    }
+    kit_expect(client, "later", 5);
+  }
+  close(client);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* ---- workers that have ended ---- */
+
+/* Where letters are still dealt with, each waits its turn; where nobody is, none is kept. */
+START_TEST(publishing_outlives_a_worker) {
+  uint64_t id;
+  SETTINGS("XCHG_DISPATCH=round-robin", "XCHG_MESSAGE_TIMEOUT=0", "XCHG_DRAIN_TIMEOUT=5m");
+  kit_serve(&members);
+  int begun = connect_member(&id), idle = connect_member(&id);
+  kit_send(begun, "be", 2);
+  kit_send(idle, "ping\n", 5);
+  kit_expect(idle, "ping\n", 5);
+  AWAIT(kit_stats().bytes_in == 7);
+  ck_assert_uint_eq(kit_threads("xchg-work-"), 2);
+  xchg_server_drain(server);
+  kit_expect_end(idle);
+  close(idle);
+  AWAIT(kit_threads("xchg-work-") == 1);
+  for (uint32_t i = 0; i < MAIL_MAX + 1000; i++) {
+    AWAIT(xchg_publish(server, GROUP + 1, "x", 1) == 0);
+  }
+  AWAIT(xchg_publish(server, GROUP, "to the last", 11) == 0);
+  kit_expect(begun, "to the last", 11);
+  kit_send(begun, "gun\n", 4);
+  kit_expect(begun, "begun\n", 6);
+  kit_expect_end(begun);
+  close(begun);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  ck_assert_int_eq(xchg_publish(server, GROUP, "to nobody", 9), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("library_limits");
+  TCase *cases = tcase_create("limits");
+  tcase_set_timeout(cases, 120);
+  tcase_add_loop_test(cases, stopped_once_when_all_have_ended, 0, 3);
+  tcase_add_test(cases, not_stopped_where_it_did_not_start);
+  tcase_add_test(cases, the_daemon_tells_it_as_well);
+  tcase_add_test(cases, the_daemon_does_not_where_it_declined);
+  tcase_add_test(cases, many_posts_are_no_long_one);
+  tcase_add_test(cases, a_long_post_among_many_is_named);
+  tcase_add_test(cases, many_connections_are_no_long_one);
+  tcase_add_test(cases, mail_is_bounded_by_its_bytes);
+  tcase_add_test(cases, publishing_outlives_a_worker);
+  suite_add_tcase(suite, cases);
+  return kit_run(suite);
+}
