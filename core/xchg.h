@@ -269,7 +269,7 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group);
  * Call ${call}(conn, ${argument}) on the worker of the connection that ${id} names, once; conn is
  * NULL where it is gone.  Calls of one thread to one worker keep their order.  What is left when
  * the server ends is called with NULL on the thread that ends it.
- * Thread: any.  Errors: EINVAL, 0 or an id of no worker; EAGAIN, 65,536 letters wait there; ENOMEM;
+ * Thread: any.  Errors: EINVAL, 0 or an id of no worker; EAGAIN as xchg_publish; ENOMEM;
  * ENOTSUP outside XCHG_MODEL=pool.
  */
 int xchg_post(struct xchg_server *server, uint64_t id,
@@ -279,7 +279,8 @@ int xchg_post(struct xchg_server *server, uint64_t id,
  * xchg_publish(server, group, data, size):
  * Send ${size} bytes to every connection that is in ${group} when its worker comes to it.  Copied
  * once, whatever the number of members; one letter a worker; no lock is held while it is sent.
- * Publications of one thread keep their order at each member.
+ * Publications of one thread keep their order at each member.  What comes to a worker in one turn
+ * is queued before any of it is sent: a burst beyond XCHG_MAX_PENDING counts a fast member as slow.
  * Thread: any.  Errors: EAGAIN, 65,536 letters or 64 MiB wait at a worker; EMSGSIZE over
  * XCHG_MESSAGE_MAX; ENOMEM; ENOTSUP as xchg_post.
  */

@@ -240,7 +240,7 @@ class Header(Installed):
 
     def test_cxx11(self):
         self.check(*self.CXX, self.write("a.cc", CXX))
-        everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr"] + ["nullptr"] * 6)
+        everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr"] + ["nullptr"] * 7)
         self.check(*self.CXX, self.write("b.cc", PLUGIN % everything))
 
 
