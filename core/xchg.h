@@ -279,8 +279,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
  * xchg_publish(server, group, data, size):
  * Send ${size} bytes to every connection that is in ${group} when its worker comes to it.  Copied
  * once, whatever the number of members; one letter a worker; no lock is held while it is sent.
- * Publications of one thread keep their order at each member.  What comes to a worker in one turn
- * is queued before any of it is sent: a burst beyond XCHG_MAX_PENDING counts a fast member as slow.
+ * Publications of one thread keep their order at each member.
  * Thread: any.  Errors: EAGAIN, 65,536 letters or 64 MiB wait at a worker; EMSGSIZE over
  * XCHG_MESSAGE_MAX; ENOMEM; ENOTSUP as xchg_post.
  */

@@ -121,6 +121,7 @@ void reactor_again(struct reactor *reactor, struct source *source) {
   if (source->queued) {
     return;
   }
+  reactor->asked++;
   source->queued = true;
   source->next = SLAB_NONE;
   if (reactor->again_first == SLAB_NONE) {
@@ -247,6 +248,7 @@ static void dispatch_again(struct reactor *reactor) {
     slot = reactor->again_first;
     struct source *source = slab_at(reactor->slab, slot);
     reactor->again_first = source->next;
+    reactor->served++;
     source->queued = false;
     if (source->generation != 0) {
       reactor->turn(source, TURN_AGAIN);

@@ -57,6 +57,7 @@ struct reactor {
   int ready;           /* events that the last wait brought */
   uint32_t generation; /* given last */
   uint32_t again_first, again_last;
+  uint64_t asked, served; /* turns asked for by reactor_again, and given, in that order */
   uint32_t retired;
   bool woken;         /* poll: the wake was seen and is not waited for any more */
   int poll_fd;        /* poll: the one source's descriptor; borrows; -1 = none */

@@ -88,14 +88,13 @@ bool mail_full(struct inbox *inbox) {
 
 bool mail_over(struct inbox *inbox) { return atom_load_relaxed_u32(&inbox->ended) != 0; }
 
-/* Bytes that ${letter} brings. */
-static uint64_t letter_bytes(struct letter *letter) {
+uint64_t mail_bytes(struct letter *letter) {
   return letter->kind == LETTER_ISSUE ? issue_letter_of(letter)->issue->size : 0;
 }
 
 void mail_send(struct inbox *inbox, struct letter *letter) {
   atom_add_relaxed_u32(&inbox->mail, 1);
-  atom_add_relaxed_u64(&inbox->mail_bytes, letter_bytes(letter));
+  atom_add_relaxed_u64(&inbox->mail_bytes, mail_bytes(letter));
   inbox_push_mpsc(inbox, letter);
 }
 
@@ -139,7 +138,7 @@ static bool visit_members(struct conn_host *host, struct issue_letter *letter, u
 
 bool mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
                uint32_t *budget) {
-  uint64_t bytes = letter_bytes(letter);
+  uint64_t bytes = mail_bytes(letter);
   conn_beat(host);
   if (letter->kind == LETTER_CALL) {
     (*budget)--;

@@ -63,6 +63,9 @@ bool mail_over(struct inbox *inbox);
 bool mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
                uint32_t *budget);
 
+/** Bytes that ${letter} brings to each member. */
+uint64_t mail_bytes(struct letter *letter);
+
 /** Deal with ${letter} where no worker will: the call is made with NULL. */
 void mail_discard(struct letter *letter);
 

@@ -210,17 +210,38 @@ static void read_letters(struct worker *worker) {
   }
 }
 
+/*
+ * So much was queued to members that more would make slow ones of them who only had no turn yet:
+ * those who have asked for one by now come first.
+ */
+static bool note_issued(struct worker *worker, uint64_t bytes) {
+  worker->issued_bytes += bytes;
+  if (worker->issued_bytes < worker->config->max_pending_bytes / 2) {
+    return false;
+  }
+  worker->issued_bytes = 0;
+  worker->issued_turn = worker->reactor.asked;
+  return true;
+}
+
 static void deal_with_mail(struct worker *worker) {
   uint32_t budget = MAIL_TURN;
+  if (worker->reactor.served < worker->issued_turn) {
+    return;
+  }
   while (worker->mail != NULL && budget > 0) {
     struct letter *letter = worker->mail;
     struct letter *next = letter->next; /* now: the letter is gone afterwards */
+    uint64_t bytes = mail_bytes(letter);
     if (!mail_deal(&worker->host, &worker->inbox, letter, &budget)) {
       return;
     }
     worker->mail = next;
     if (next == NULL) {
       worker->mail_end = &worker->mail;
+    }
+    if (note_issued(worker, bytes)) {
+      return;
     }
   }
 }

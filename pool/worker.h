@@ -35,9 +35,11 @@ struct worker {
   bool stopping;       /* ... and goes on */
   struct letter *mail; /* calls and issues that were taken and not dealt with, oldest first */
   struct letter **mail_end;
-  bool last;      /* no guest will come */
-  bool cutting;   /* cut_ns has passed */
-  uint8_t *input; /* owns */
+  uint64_t issued_bytes; /* that issues have brought since members were last waited for */
+  uint64_t issued_turn;  /* when the reactor has served so many, they have been sent */
+  bool last;             /* no guest will come */
+  bool cutting;          /* cut_ns has passed */
+  uint8_t *input;        /* owns */
 
   struct inbox inbox;               /* others put in, the owner takes; not for a single one */
   struct letter stop, cut, no_more; /* the sender's until sent */

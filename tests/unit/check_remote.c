@@ -359,6 +359,49 @@ START_TEST(members_of_several_workers) {
 }
 END_TEST
 
+enum { BURST = 3000, BURST_BYTES = 1024 };
+
+/* Reads a burst to its end, as fast as it comes. */
+static void *read_burst(void *argument) {
+  static _Thread_local char got[BURST_BYTES];
+  int fd = *(const int *)argument;
+  for (size_t at = 0; at < (size_t)BURST * BURST_BYTES;) {
+    ssize_t count = recv(fd, got, sizeof(got), 0);
+    if (count <= 0) {
+      return NULL; /* less than all: the counters tell */
+    }
+    at += (size_t)count;
+  }
+  return argument;
+}
+
+/* A burst of many times XCHG_MAX_PENDING, all of it in the mailbox at once: who reads gets it. */
+START_TEST(a_burst_makes_nobody_slow) {
+  static const char text[BURST_BYTES];
+  int clients[2];
+  uint64_t id;
+  pthread_t readers[2];
+  SETTINGS("XCHG_WORKERS=1");
+  kit_serve(&talker);
+  for (int i = 0; i < 2; i++) {
+    clients[i] = connect_for_id(&id);
+    say(clients[i], "join\n");
+    ck_assert_int_eq(pthread_create(&readers[i], NULL, read_burst, &clients[i]), 0);
+  }
+  for (int i = 0; i < BURST; i++) {
+    ck_assert_int_eq(xchg_publish(server, GROUP, text, sizeof(text)), 0);
+  }
+  for (int i = 0; i < 2; i++) {
+    void *all;
+    pthread_join(readers[i], &all);
+    ck_assert_ptr_nonnull(all);
+    close(clients[i]);
+  }
+  ck_assert_uint_eq(kit_stats().skipped, 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
 /* A member that reads nothing is passed over, and slows nobody. */
 START_TEST(a_slow_member_is_skipped) {
   SETTINGS("XCHG_MAX_PENDING=4KiB", "XCHG_SNDBUF=4KiB", "XCHG_WRITE_TIMEOUT=0");
@@ -459,6 +502,7 @@ int main(void) {
   tcase_add_test(cases, nobody_is_in_the_group);
   tcase_add_test(cases, nothing_is_published);
   tcase_add_test(cases, members_of_several_workers);
+  tcase_add_test(cases, a_burst_makes_nobody_slow);
   tcase_add_test(cases, a_slow_member_is_skipped);
   tcase_add_loop_test(cases, only_in_a_pool, 0, count_of(models));
   suite_add_tcase(suite, cases);
