@@ -56,7 +56,7 @@ bool mail_over(struct inbox *inbox);
 /**
  * mail_deal(host, inbox, letter, budget):
  * Deal with ${letter}, which came by ${inbox}: make the call, or lend the issue to members; each
- * costs one of ${*budget}, which is more than 0.
+ * call, member and issue costs one of ${*budget}, which is more than 0.
  * Return: true when it is done and gone; false when members are left and the budget is not.
  * Thread: ${host}'s.
  */

@@ -1,8 +1,9 @@
 /*
  * worker: see worker.h.
  *
- * Every loop over what others send is bounded per turn: guests, connections told of a stop,
- * connections cut.  Where one of them has more to do, the next wait returns at once.
+ * Every loop over what others send is bounded per turn: guests, letters and the members that they
+ * go to, connections told of a stop, connections cut.  Where one of them has more to do, the next
+ * wait returns at once.
  */
 #include "pool/worker.h"
 

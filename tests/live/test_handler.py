@@ -91,10 +91,10 @@ def switches_at_rest(server):
     while any(now[name] != before.get(name) for name in now if name != "xchg-accept"):
         if time.monotonic() > deadline:
             raise AssertionError("the server never comes to rest")
-        time.sleep(0.25)
+        time.sleep(0.25)  # between two looks: at rest is who has not moved
         before, now = now, switches(server)
     before = switches(server)
-    time.sleep(1)
+    time.sleep(1)  # the second that is measured
     return {name: count - before[name] for name, count in switches(server).items()}
 
 
