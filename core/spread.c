@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-static_assert(SPREAD_BITS > 3 && SPREAD_BITS < 64, "a bucket is made of shifts");
+static_assert(SPREAD_BITS > SPREAD_FINE_BITS && SPREAD_BITS < 64, "a bucket is made of shifts");
 
 void spread_sum(struct spread *sum, const struct spread *from) {
   for (size_t i = 0; i < SPREAD_BUCKETS; i++) {
@@ -16,11 +16,11 @@ void spread_sum(struct spread *sum, const struct spread *from) {
 
 /* The largest value of bucket ${i}. */
 static uint64_t bucket_end(uint32_t i) {
-  if (i < 4) {
+  if (i < SPREAD_FINE) {
     return i;
   }
-  uint32_t top = i / 4 + 1;
-  return ((UINT64_C(4) + i % 4 + 1) << (top - 2)) - 1;
+  uint32_t shift = i / SPREAD_FINE - 1;
+  return ((UINT64_C(1) * SPREAD_FINE + i % SPREAD_FINE + 1) << shift) - 1;
 }
 
 uint64_t spread_quantile(const struct spread *spread, uint32_t permille) {

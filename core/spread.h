@@ -1,6 +1,6 @@
 /*
- * spread: how values are spread, in few buckets: four for each doubling, so that a quantile is at
- * most a quarter too high.
+ * spread: how values are spread, in few buckets: sixteen for each doubling, so that a quantile is
+ * at most a sixteenth too high.
  *
  * One writer, like a block of core/stats; readers on other threads see each count grow.  For what a
  * server tells about itself; who measures uses core/hist.
@@ -12,21 +12,23 @@
 #include "core/atom.h"
 
 #define SPREAD_BITS 40 /* larger values count as the largest: 18 minutes in ns */
-#define SPREAD_BUCKETS (4 * (SPREAD_BITS - 1))
+#define SPREAD_FINE_BITS 4
+#define SPREAD_FINE (1u << SPREAD_FINE_BITS) /* buckets a doubling */
+#define SPREAD_BUCKETS (SPREAD_FINE * (SPREAD_BITS - SPREAD_FINE_BITS + 1))
 
 struct spread {
   atom_u64 counts[SPREAD_BUCKETS];
   atom_u64 max;
 };
 
-/** The bucket of ${value}: its top three bits and their place. */
+/** The bucket of ${value}: its top five bits and their place. */
 static inline uint32_t spread_bucket(uint64_t value) {
   value = min_u64(value, (UINT64_C(1) << SPREAD_BITS) - 1);
-  if (value < 4) {
+  if (value < SPREAD_FINE) {
     return (uint32_t)value;
   }
-  uint32_t top = 63 - (uint32_t)__builtin_clzll(value);
-  return 4 * (top - 1) + (uint32_t)(value >> (top - 2) & 3);
+  uint32_t shift = 63 - (uint32_t)__builtin_clzll(value) - SPREAD_FINE_BITS;
+  return SPREAD_FINE * shift + (uint32_t)(value >> shift);
 }
 
 /** Count ${value}. Thread: the writer. */
