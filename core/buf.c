@@ -7,7 +7,7 @@
  * consumes costs what its bytes cost, however they were cut.
  *
  *   bytes <= bytes_max at all times, the moment included in which old and new block both exist
- *   block of a class = 2^(7 + class), from classes[class]
+ *   block of a class = 2^(7 + class), from classes[class]; a spare one is in use for the slab alone
  *   a longer block        = a mapping of its own, slot == SLAB_NONE
  */
 #include "core/buf.h"
@@ -43,16 +43,26 @@ int buf_pool_init(struct buf_pool *pool, uint32_t bufs_max, uint64_t bytes_max) 
   return 0;
 }
 
+static void free_spares(struct buf_pool *pool) {
+  for (size_t i = 0; i < BUF_CLASSES; i++) {
+    if (pool->spare[i] != NULL) {
+      slab_free(&pool->classes[i], pool->spare[i]->slot);
+      pool->spare[i] = NULL;
+    }
+  }
+}
+
 void buf_pool_fini(struct buf_pool *pool) {
   for (size_t i = 0; i < BUF_CLASSES; i++) {
     slab_fini(&pool->classes[i]);
+    pool->spare[i] = NULL;
   }
   pool->bytes = 0;
 }
 
 bool buf_pool_idle(const struct buf_pool *pool) {
   for (size_t i = 0; i < BUF_CLASSES; i++) {
-    if (pool->classes[i].empty > 0) {
+    if (pool->classes[i].empty > 0 || pool->spare[i] != NULL) {
       return true;
     }
   }
@@ -60,6 +70,7 @@ bool buf_pool_idle(const struct buf_pool *pool) {
 }
 
 void buf_pool_trim(struct buf_pool *pool) {
+  free_spares(pool);
   for (size_t i = 0; i < BUF_CLASSES; i++) {
     slab_trim(&pool->classes[i]);
   }
@@ -71,8 +82,8 @@ static size_t block_for(size_t size) {
   return (size_t)1 << (64 - __builtin_clzll(need - 1));
 }
 
-static struct slab *class_of(struct buf_pool *pool, size_t block) {
-  return &pool->classes[__builtin_ctzll(block) - BLOCK_MIN_SHIFT];
+static uint32_t class_of(size_t block) {
+  return (uint32_t)__builtin_ctzll(block) - BLOCK_MIN_SHIFT;
 }
 
 static size_t capacity(const struct buf *buf) { return buf->block - sizeof(struct buf); }
@@ -80,6 +91,17 @@ static size_t capacity(const struct buf *buf) { return buf->block - sizeof(struc
 /** Does the ceiling allow ${bytes} more? */
 static bool room(const struct buf_pool *pool, uint64_t bytes) {
   return bytes <= pool->bytes_max && pool->bytes <= pool->bytes_max - bytes;
+}
+
+/* A block of a class: the spare one, or else from its slab. Return: it, or NULL. */
+static struct buf *class_take(struct buf_pool *pool, uint32_t class, uint32_t *slot) {
+  struct buf *buf = pool->spare[class];
+  if (buf == NULL) {
+    return slab_alloc(&pool->classes[class], slot);
+  }
+  pool->spare[class] = NULL;
+  *slot = buf->slot;
+  return buf;
 }
 
 /** Take an empty buf of ${block} bytes. Return: it, or NULL. */
@@ -90,7 +112,7 @@ static struct buf *block_take(struct buf_pool *pool, size_t block) {
   uint32_t slot = SLAB_NONE;
   struct buf *buf;
   if (block <= BUF_BLOCK_MAX) {
-    buf = slab_alloc(class_of(pool, block), &slot);
+    buf = class_take(pool, class_of(block), &slot);
   } else {
     buf = sys_map(block);
     buf = (void *)buf == MAP_FAILED ? NULL : buf;
@@ -112,8 +134,13 @@ void buf_release(struct buf_pool *pool, struct buf **buf) {
   pool->bytes -= old->block;
   if (old->slot == SLAB_NONE) {
     (void)sys_unmap(old, old->block); /* refused at vm.max_map_count: memory is lost, no more */
+    return;
+  }
+  uint32_t class = class_of(old->block);
+  if (pool->spare[class] == NULL) {
+    pool->spare[class] = old;
   } else {
-    slab_free(class_of(pool, old->block), old->slot);
+    slab_free(&pool->classes[class], old->slot);
   }
 }
 

@@ -6,6 +6,8 @@
  * BUF_BLOCK_MIN..BUF_BLOCK_MAX bytes from a slab each; what is longer is a mapping of its own that
  * grows by mremap.  A buf grows with the bytes that came and never ahead of them: a new block has
  * BUF_BLOCK_MIN bytes, or at most four times what it then holds (plus its head); usually twice.
+ * The block of each size that was given back last is kept at hand, since most replies leave at once
+ * and take it again.
  * One thread at a time.
  */
 #ifndef CORE_BUF_H
@@ -31,8 +33,9 @@ struct buf {
 
 struct buf_pool {
   struct slab classes[BUF_CLASSES];
-  uint64_t bytes;     /* bytes of blocks handed out */
-  uint64_t bytes_max; /* the ceiling */
+  struct buf *spare[BUF_CLASSES]; /* owns: a free block; NULL = none */
+  uint64_t bytes;                 /* bytes of blocks handed out */
+  uint64_t bytes_max;             /* the ceiling */
 };
 
 /**

@@ -101,12 +101,15 @@ static uint64_t slot_tick(const struct wheel *wheel, unsigned level) {
   return (above | (uint64_t)__builtin_ctzll(wheel->occupied[level])) << shift;
 }
 
-/** Empty the next occupied slot if it begins no later than ${tick}. Return: did it? */
+/**
+ * Empty the next occupied slot if it begins no later than ${tick}, which is after now. Return: did
+ * it?
+ */
 static bool advance(struct wheel *wheel, uint64_t tick) {
   unsigned level = lowest_level(wheel);
   uint64_t next = level == WHEEL_LEVELS ? NEVER : slot_tick(wheel, level);
   if (next > tick) {
-    wheel->now = max_u64(wheel->now, tick);
+    wheel->now = tick;
     return false;
   }
   assert(next > wheel->now);
@@ -124,8 +127,9 @@ static bool advance(struct wheel *wheel, uint64_t tick) {
 }
 
 struct timer *wheel_expire(struct wheel *wheel, uint64_t now_ns) {
+  uint64_t tick = now_ns >> WHEEL_TICK_SHIFT;
   while (wheel->due == NULL) {
-    if (!advance(wheel, now_ns >> WHEEL_TICK_SHIFT)) {
+    if (tick <= wheel->now || !advance(wheel, tick)) { /* the former costs most turns nothing */
       return NULL;
     }
   }

@@ -23,9 +23,9 @@ static void answer(struct xchg_conn *conn, const struct xchg_message *message) {
   const uint8_t *data = message->data;
   const uint8_t *end = (const uint8_t *)message->frame + message->frame_size;
   const uint8_t *tail = data + message->size;
-  if (xchg_send(conn, exchange->reply, exchange->reply_size) == 0) {
-    (void)xchg_send(conn, tail, (size_t)(end - tail));
-  }
+  const struct iovec parts[] = {{exchange->reply, exchange->reply_size},
+                                {(void *)tail, (size_t)(end - tail)}};
+  (void)xchg_sendv(conn, parts, 2);
 }
 
 /*

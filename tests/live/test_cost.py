@@ -112,12 +112,12 @@ OTHERS_MARGIN = 0.02  # of all that are not named, together: some come with time
 
 # What does the same every time: one connection at a time, or rounds.
 INSTRUCTIONS = {
-    "echo, 1 connection": Instructions(echo(500, 2000), 1582),
-    "echo, 64 connections": Instructions(echo_rounds(5, 45), 1135),
-    "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 486),
-    "greet, 1 in parallel": Instructions(greet(200, 800), 4001),
-    "greet, 64 in parallel": Instructions(greet_rounds(8, 24), 2460),
-    "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(200, 800, XCHG_LINGER="0"), 3945),
+    "echo, 1 connection": Instructions(echo(500, 2000), 1435),
+    "echo, 64 connections": Instructions(echo_rounds(5, 45), 1001),
+    "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 447),
+    "greet, 1 in parallel": Instructions(greet(200, 800), 3740),
+    "greet, 64 in parallel": Instructions(greet_rounds(8, 24), 2331),
+    "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(200, 800, XCHG_LINGER="0"), 3684),
 }
 INSTRUCTIONS_MARGIN = 1.05
 INSTRUCTIONS_LEAST = 0.5     # less is a count that went wrong, or a record that is long overdue
