@@ -11,7 +11,7 @@ LIBS_libevent_raw = -levent_core
 LIBS_libevent_bev = -levent_core
 LIBS_libuv = -luv
 LIBS_uring = -luring
-PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood
+PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off
 # A library that could not be installed costs its peers, no more.
 PEER_HEADER_libevent_raw = event2/event.h
 PEER_HEADER_libevent_bev = event2/event.h
@@ -21,7 +21,7 @@ PEER_HEADER_uring = liburing.h
 $(B)/peers.a: $(PEERS_SHARED_OBJECTS)
 	$(call say,AR  )rm -f $@ && ar rcs $@ $(PEERS_SHARED_OBJECTS)
 
-$(B)/peers/request_loop: $(B)/internal.a
+$(B)/peers/request_loop $(B)/peers/hand_off: $(B)/internal.a
 $(B)/peers/%: $(B)/obj/benchmarks/peers/%.o $(B)/peers.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(B)/peers.a $(filter %internal.a,$^) $(LIBS_$*) -lm

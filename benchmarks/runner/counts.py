@@ -81,7 +81,9 @@ def exchanges(way, series):
     """How many the short and the long run take."""
     short = 4 * series.connections + 500
     longer = way.longer[series.exchange] * (4 if series.pipeline > 1 else 1)
-    return short, short + (longer // 10 if series.connections == 1 else longer)  # one connection's count does not vary
+    if series.connections == 1 and series.exchange == "echo":
+        longer //= 10  # one connection's count does not vary
+    return short, short + longer
 
 
 def per_exchange(short, long):

@@ -54,12 +54,16 @@ LIMITS = [
     Limit("greet-overload", "rate", server="xchgd-linger-0"),
     *greet_free("xchgd"),
     *greet_free("xchgd-linger-0"),
-    Limit("greet-1", "calls", 9, 7.1, server="xchgd-linger-0"),
-    Limit("greet-64", "calls", 8.0, 7.1, server="xchgd-linger-0"),
-    Limit("greet-1", "calls", 10, 8.1),
-    Limit("greet-64", "calls", 9.0, 8.1),
+    Limit("greet-1", "calls", 9, 7.1, server="xchgd-linger-0", digits=2),
+    Limit("greet-64", "calls", 8.0, 7.1, server="xchgd-linger-0", digits=2),
+    Limit("greet-overload", "calls", 8.0, 7.1, server="xchgd-linger-0", digits=2),
+    Limit("greet-1", "calls", 10, 8.1, digits=2),
+    Limit("greet-64", "calls", 9.0, 8.1, digits=2),
+    Limit("greet-overload", "calls", 9.0, 8.1, digits=2),
     Limit("handoff", "p50_us", 3, 2, digits=2),
+    Limit("handoff", "floor_p50_us", digits=2),
     Limit("handoff", "p99_us", 10, 4, digits=2),
+    Limit("handoff", "floor_p99_us", digits=2),
     Limit("handoff-busy", "p90_us", 300, 100, digits=1),
     Limit("unfair", "p90_ratio", 3, 2, digits=2),
     Limit("idle", "silent", 160, 128, digits=0),
@@ -121,14 +125,19 @@ def verdict(limit, value):
 
 def line(limit, what, spread, note=""):
     value = spread["median"] if spread else None
+    judged = value if value is None else round(value, limit.digits)  # what is printed
     return {"what": what, "value": value, "low": spread["low"] if spread else None, "high": spread["high"] if spread else None,
             "count": spread["count"] if spread else 0, "target": limit.target, "stretch": limit.stretch, "least": limit.least,
-            "digits": limit.digits, "verdict": verdict(limit, value), "note": note}
+            "digits": limit.digits, "verdict": verdict(limit, judged), "note": note}
 
 
-def notes_of(limit, rows, spread):
+def notes_of(limit, rows, spread, series):
     """What a reader must know of a row's figure."""
-    notes = [f"{spread['count']} pairs"] if spread and limit.figure != "calls" else []
+    if limit.figure != "calls":
+        notes = [f"{spread['count']} pairs"] if spread else []
+    else:
+        calls = series and series["baseline_syscalls"]
+        notes = [f"{series['baseline']}: {calls:.{limit.digits}f}"] if calls else []
     for name in filter(None, (limit.server, limit.to)):
         row = rows.get(name)
         notes += [f"no {name}"] if row is None else [f"{name}: {failure}" for failure in row["failures"]]
@@ -148,7 +157,7 @@ def check(report, everything=True):
         else:
             rows = {row["server"]: row for row in series[limit.series]["rows"]} if limit.series in series else {}
             spread = spread_of(limit, rows) if limit.server in rows else None
-            run, note = limit.server in rows and (limit.to is None or limit.to in rows), notes_of(limit, rows, spread)
+            run, note = limit.server in rows and (limit.to is None or limit.to in rows), notes_of(limit, rows, spread, series.get(limit.series))
             other = limit.to or (series[limit.series]["baseline"] if rows else "the baseline")
             what = f"{limit.series}: {limit.server}'s {limit.figure}" + ("" if limit.figure == "calls" else f" / {other}")
         if run or everything:

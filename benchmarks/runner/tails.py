@@ -38,10 +38,15 @@ def stopped(running):
     return {name: int(value) for name, value in re.findall(r" (\w+)=(\d+)", line)}
 
 
+def quantiles(said, prefix=""):
+    """Hand-offs in us, as a server has counted them."""
+    return {f"{prefix}{name}_us": said[f"handoff_ns_{name}"] / NS_PER_US for name in ("p50", "p90", "p99")}
+
+
 def handoffs(running):
-    """Its hand-offs in us, as it counted them."""
+    """Its hand-offs, and how many."""
     said = stopped(running)
-    return {f"{name}_us": said[f"handoff_ns_{name}"] / NS_PER_US for name in ("p50", "p90", "p99")}, said["accepted"]
+    return quantiles(said), said["accepted"]
 
 
 def run_report(line, cpus, running, limit):
@@ -67,19 +72,31 @@ def gather(figures, values):
 
 # ---- the hand-off, idle --------------------------------------------------------------------------
 
+def greet_alone(bench, running):
+    """Load a server with one client at a time, which finds everything asleep."""
+    run_report([os.path.join(bench.options.build, "xchg-bench"), "-x", "greet", "-t", "1", "-c", "1", "-w", "0s",
+                "-d", f"{bench.plan.long_ms}ms", "--json", None, f"127.0.0.1:{running.port}"], {bench.cpus[1]}, running, TIME_LIMIT)
+
+
 def handoff_idle(bench):
-    """One client at a time, which finds everything asleep; acceptor and worker on one core."""
-    build, (core, other), figures, count = bench.options.build, bench.cpus, {}, 0
+    """Acceptor and worker on one core: xchgd, and the floor right after it."""
+    build, core, figures, count = bench.options.build, {bench.cpus[0]}, {}, 0
     for _ in range(bench.plan.repeats):
-        running = xchgd(build, {core}, XCHG_EXCHANGE="greet")
+        running = xchgd(build, core, XCHG_EXCHANGE="greet")
         try:
-            run_report([os.path.join(build, "xchg-bench"), "-x", "greet", "-t", "1", "-c", "1", "-w", "0s",
-                        "-d", f"{bench.plan.long_ms}ms", "--json", None, f"127.0.0.1:{running.port}"], {other}, running, TIME_LIMIT)
+            greet_alone(bench, running)
             values, accepted = handoffs(running)
         finally:
             running.stop()
         gather(figures, values)
         count += accepted
+        running = servers.Running([os.path.join(build, "peers", "hand_off"), "0", "greet"], cpus=core, pattern="listening")
+        try:
+            greet_alone(bench, running)
+            said = dict(re.findall(r"(\w+)=(\d+)", running.finish()))
+        finally:
+            running.stop()
+        gather(figures, quantiles({name: int(value) for name, value in said.items()}, "floor_"))
     return figures, f"{count} hand-offs"
 
 
