@@ -67,7 +67,7 @@ struct conn_host {
   struct slab mores;        /* of struct conn_more */
   struct conn_more nothing; /* what connections without one have; constant */
   struct groups groups;     /* owns; prepared when the first connection joins one */
-  uint8_t *input;           /* borrows: where every read goes; input_bytes long */
+  uint8_t *input;           /* borrows: where every read goes, behind CONN_INPUT_FRONT free ones */
   size_t input_bytes;
   uint64_t random;  /* state of the generator that spreads lifetimes */
   uint64_t stop_ns; /* when the stop began; NEVER = it has not */
@@ -127,6 +127,9 @@ static inline const void *conn_thread(void) { return &conn_thread_mark; }
 
 /* Loans and memberships at a time for each connection that a worker may have, all in all. */
 #define CONN_SHARES 64
+
+/* Bytes in front of host->input for the beginning of a message that a read goes on with. */
+#define CONN_INPUT_FRONT ((size_t)4096)
 
 /**
  * What is rarely needed of ${conn}, to be written; a connection keeps it until its end.

@@ -6,6 +6,7 @@
 #include "net/conn_out.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define READS_MAX 16 /* a turn, where each read must be followed by another */
 
@@ -146,7 +147,11 @@ static bool keep(struct xchg_conn *conn, const uint8_t *data, size_t size) {
   return false;
 }
 
-/* Deal with ${size} bytes that have just been read into the worker's buffer. */
+/*
+ * Deal with ${size} bytes that have just been read into the worker's buffer.  The unfinished message
+ * that they go on with is put in front of them, unless it is the longer of both: so nothing is moved
+ * more often than bytes come.
+ */
 static bool received(struct xchg_conn *conn, size_t size) {
   struct conn_host *host = conn->host;
   stats_add(&host->stats->bytes_in, size);
@@ -156,18 +161,26 @@ static bool received(struct xchg_conn *conn, size_t size) {
     conn->thrown_away += (uint32_t)size; /* no more was asked for than may be */
     return true;
   }
-  if (conn->in != NULL) {
+  size_t before = buf_size(conn->in), used, scanned = 0;
+  if (before > min_u64(size, CONN_INPUT_FRONT)) {
     return keep(conn, host->input, size) && cut_kept(conn);
   }
-  size_t used, scanned = 0;
-  if (!cut_messages(conn, host->input, size, &used, &scanned)) {
+  const uint8_t *data = host->input - before;
+  if (before > 0) {
+    scanned = conn->in->scanned;
+    memcpy(host->input - before, buf_data(conn->in), before);
+    buf_release(&host->bufs, &conn->in);
+  }
+  if (!cut_messages(conn, data, before + size, &used, &scanned)) {
     return false;
   }
-  if (used == size) {
+  if (used == before + size) {
     return true;
   }
-  note_begun(conn);
-  if (!keep(conn, host->input + used, size - used)) {
+  if (used > 0 || before == 0) {
+    note_begun(conn);
+  }
+  if (!keep(conn, data + used, before + size - used)) {
     return false;
   }
   conn->in->scanned = scanned;

@@ -35,7 +35,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
                             .cut_ns = NEVER,
                             .inbox = {.wake = {.fd = -1}},
                             .reactor = {.epoll_fd = -1}};
-  worker->input = malloc(WORKER_INPUT_BYTES);
+  worker->input = malloc(CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
   if (worker->input == NULL || slab_init(&worker->conns, conn_bytes(setup->handler), conns) == -1) {
     return -1;
   }
@@ -46,7 +46,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
   worker->host.server = setup->server;
   worker->host.turn_ns = &worker->turn_ns;
   worker->host.index = setup->index;
-  worker->host.input = worker->input;
+  worker->host.input = worker->input + CONN_INPUT_FRONT;
   worker->host.input_bytes = WORKER_INPUT_BYTES;
   return 0;
 }

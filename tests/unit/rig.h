@@ -139,7 +139,7 @@ static inline void rig_init(struct rig *rig) {
 
 /* Start with what the test has made of config and handler; ${single}: wait with poll. */
 static inline void rig_start(struct rig *rig, bool single) {
-  rig->input = malloc(RIG_INPUT_BYTES);
+  rig->input = malloc(CONN_INPUT_FRONT + RIG_INPUT_BYTES);
   ck_assert_ptr_nonnull(rig->input);
   ck_assert_int_eq(slab_init(&rig->slab, conn_bytes(&rig->handler), RIG_CONNS_MAX), 0);
   if (single) {
@@ -150,7 +150,7 @@ static inline void rig_start(struct rig *rig, bool single) {
   ck_assert_int_eq(
       conn_host_init(&rig->host, &rig->config, &rig->handler, &rig->reactor, RIG_CONNS_MAX), 0);
   rig->reactor.now_ns += RIG_AHEAD_NS;
-  rig->host.input = rig->input;
+  rig->host.input = rig->input + CONN_INPUT_FRONT;
   rig->host.input_bytes = RIG_INPUT_BYTES;
 }
 
