@@ -148,9 +148,9 @@ static bool keep(struct xchg_conn *conn, const uint8_t *data, size_t size) {
 }
 
 /*
- * Deal with ${size} bytes that have just been read into the worker's buffer.  The unfinished message
- * that they go on with is put in front of them, unless it is the longer of both: so nothing is moved
- * more often than bytes come.
+ * Deal with ${size} bytes that have just been read into the worker's buffer.  The unfinished
+ * message that they go on with is put in front of them, unless it is the longer of both: so nothing
+ * is moved more often than bytes come.
  */
 static bool received(struct xchg_conn *conn, size_t size) {
   struct conn_host *host = conn->host;
