@@ -76,6 +76,16 @@ void options_help(FILE *out) {
       out);
 }
 
+/* At most ${size_max} bytes of ${text}, on one line whatever they are. */
+static void print_escaped(FILE *out, const char *text, size_t size_max) {
+  for (size_t i = 0; i < size_max && text[i] != 0; i++) {
+    if ((uint8_t)text[i] < 0x20 || text[i] == 0x7f)
+      fprintf(out, "\\x%02x", (uint8_t)text[i]);
+    else
+      fputc(text[i], out);
+  }
+}
+
 FILE *options_fault(struct options_parser *parser, enum option_id id) {
   const struct option_row *row = &option_rows[id];
   const char *text = parser->given[id];
@@ -86,12 +96,7 @@ FILE *options_fault(struct options_parser *parser, enum option_id id) {
     fprintf(parser->errors, "-%c", row->letter);
   if (row->argument != NULL && text != NULL) {
     fputs(" '", parser->errors);
-    for (size_t i = 0; i < 64 && text[i] != 0; i++) {
-      if (text[i] < 0x20 || text[i] == 0x7f)
-        fprintf(parser->errors, "\\x%02x", (uint8_t)text[i]);
-      else
-        fputc(text[i], parser->errors);
-    }
+    print_escaped(parser->errors, text, 64);
     fputc('\'', parser->errors);
   }
   fputs(": ", parser->errors);
@@ -180,9 +185,11 @@ static int refuse(struct options_parser *parser, int value, char **argv) {
     fprintf(options_fault(parser, id), "takes no argument\n");
   else if (optopt > ' ' && optopt < 0x7f)
     fprintf(parser->errors, "xchg-bench: unknown option '-%c'; try 'xchg-bench --help'\n", optopt);
-  else
-    fprintf(parser->errors, "xchg-bench: unknown option '%.64s'; try 'xchg-bench --help'\n",
-            argv[optind - 1]);
+  else {
+    fputs("xchg-bench: unknown option '", parser->errors);
+    print_escaped(parser->errors, argv[optind - 1], 64);
+    fputs("'; try 'xchg-bench --help'\n", parser->errors);
+  }
   return -1;
 }
 
@@ -195,6 +202,8 @@ static int parse_target(struct options_parser *parser, int argc, char **argv) {
   const char *wrong = options_read_target(parser->options, argv[optind]);
   if (wrong == NULL)
     return 0;
-  fprintf(parser->errors, "xchg-bench: '%.128s': %s\n", argv[optind], wrong);
+  fputs("xchg-bench: '", parser->errors);
+  print_escaped(parser->errors, argv[optind], 128);
+  fprintf(parser->errors, "': %s\n", wrong);
   return -1;
 }

@@ -276,7 +276,8 @@ static const char *read_conditions(struct options *options, const struct json *j
 /* "127.0.0.1:0", as addr_format writes a source address. */
 static bool read_addr(struct addr *addr, const struct json *json) {
   struct addr_listen listen;
-  if (!is_text(json) || addr_parse_listen(json->text, &listen) == -1)
+  if (!is_text(json) || addr_parse_listen(json->text, &listen) == -1 ||
+      listen.addr.family == ADDR_UNIX)
     return false;
   *addr = listen.addr;
   return true;

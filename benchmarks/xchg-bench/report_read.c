@@ -20,7 +20,7 @@
 
 #define INTERVALS_MAX 10000000
 
-/* Of one histogram, so that the sums of merged ones stay in 64 bits. */
+/* So that the sums of merged ones stay in 64 bits, and what is written by way of a double exact. */
 #define COUNT_MAX (UINT64_C(1) << 53)
 
 struct reader {
@@ -168,6 +168,15 @@ static uint64_t want_u64(struct reader *reader, const struct json *object, const
   return member == NULL || !member->integral ? 0 : member->integer;
 }
 
+/* One that a report holds as a figure, a double. */
+static uint64_t want_count(struct reader *reader, const struct json *object, const char *name) {
+  uint64_t count = want_u64(reader, object, name);
+  if (count <= COUNT_MAX)
+    return count;
+  fail(reader, name, "is out of range");
+  return 0;
+}
+
 static bool want_bool(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = json_member(object, name);
   bool yes = member != NULL && member->kind == JSON_TRUE;
@@ -253,10 +262,10 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
 
 static void read_numbers(struct reader *reader, const struct json *body, struct result *result) {
   result->seconds = want_double(reader, body, "seconds");
-  result->exchanges = want_u64(reader, body, "exchanges");
+  result->exchanges = want_count(reader, body, "exchanges");
   result->target_rate = want_maybe(reader, body, "target_rate");
-  result->bytes_in = want_u64(reader, body, "bytes_in");
-  result->bytes_out = want_u64(reader, body, "bytes_out");
+  result->bytes_in = want_count(reader, body, "bytes_in");
+  result->bytes_out = want_count(reader, body, "bytes_out");
   result->has_latency = want_bool(reader, body, "has_latency");
   result->late = want_u64(reader, body, "late");
   result->late_max_ns = want_us(reader, body, "late_max_us");
@@ -301,8 +310,8 @@ static void read_usage(struct reader *reader, const struct json *json, struct us
     return;
   usage->cpu_s = want_double(reader, json, figure_usage_names[FIGURE_CPU_S]);
   usage->seconds = want_double(reader, json, figure_usage_names[FIGURE_USAGE_SECONDS]);
-  usage->context_switches = want_u64(reader, json, figure_usage_names[FIGURE_SWITCHES]);
-  usage->resident_bytes = want_u64(reader, json, figure_usage_names[FIGURE_RESIDENT_BYTES]);
+  usage->context_switches = want_count(reader, json, figure_usage_names[FIGURE_SWITCHES]);
+  usage->resident_bytes = want_count(reader, json, figure_usage_names[FIGURE_RESIDENT_BYTES]);
 }
 
 /* ---- histograms ------------------------------------------------------------------ */

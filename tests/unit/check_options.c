@@ -288,6 +288,8 @@ START_TEST(names_of_options_are_checked) {
   refuse("--json= 127.0.0.1:1", "want the path");
   refuse("-H X:1 127.0.0.1:1", "no HTTP client");
   refuse("-s a.lua 127.0.0.1:1", "no scripts");
+  refuse("--x\ny 127.0.0.1:7000", "unknown option '--x\\x0ay'");
+  refuse("1.1\n:1", "'1.1\\x0a:1': ");
 }
 END_TEST
 
