@@ -42,11 +42,16 @@ SANITIZE = -fsanitize=thread
 override JEMALLOC = 0
 else ifeq ($(VARIANT),valgrind)
 override JEMALLOC = 0
+else ifeq ($(VARIANT),fuzz)
+override CC = clang
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FUZZ_COVERAGE = -fsanitize-coverage=inline-8bit-counters,pc-table,indirect-calls
+override JEMALLOC = 0
 else ifeq ($(VARIANT),cov)
 SANITIZE = --coverage -fprofile-abs-path -fprofile-update=atomic -O0
 override JEMALLOC = 0
 else
-$(error VARIANT=$(VARIANT): allowed are release, clang, asan, tsan, valgrind, cov)
+$(error VARIANT=$(VARIANT): allowed are release, clang, asan, tsan, valgrind, cov, fuzz)
 endif
 ifneq ($(SANITIZE),)
 HARDEN =

@@ -3,6 +3,8 @@
 #   tests/unit/plugin/x.c   -> $(B)/tests/plugin/x.so     what check_plugin loads
 #   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   against objects whose system calls the test makes fail
 #   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
+#   tests/fuzz/fuzz_x.c     -> $(B)/tests/fuzz/fuzz_x     replays tests/fuzz/corpus/x; with libFuzzer under VARIANT=fuzz
+#   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the hand-off's code in every schedule; release build only
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
@@ -18,7 +20,8 @@ LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py t
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
-PROGRAMS = $(UNIT) $(FAULT) $(CONC)
+FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+PROGRAMS = $(UNIT) $(FAULT) $(CONC) $(FUZZ)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
 
@@ -39,6 +42,29 @@ $(B)/tests/conc/%: $(B)/obj/tests/conc/%.o $(CONC_HELPERS) $(B)/internal.a $(B)/
 $(B)/tests/fault/%: $(B)/seam/tests/fault/%.o $(FAULT_HELPERS) $(B)/seam.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(link_test)
+
+# Fuzz targets: libFuzzer's main, or ours that replays.  Those that go through the seam bring its functions themselves.
+FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
+FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
+FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,json options report)
+# What guides libFuzzer: branches of the product, not of the tests; and in parsers also what is compared, which costs most.
+FUZZ_PARSERS = core/addr.c core/config_value.c $(wildcard benchmarks/xchg-bench/*.c)
+ifneq ($(FUZZ_COVERAGE),)
+$(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
+$(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += -fsanitize-coverage=trace-cmp
+endif
+link_fuzz = $(call say,LINK)$(CC) $(XLDFLAGS) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) $(FUZZ_LDFLAGS) -o $@ \
+              $(filter %.o,$^) $(sort $(filter %.a,$^)) -lm
+$(filter-out $(FUZZ_SEAM),$(FUZZ)): $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(FUZZ_MAIN) $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(link_fuzz)
+$(FUZZ_SEAM): $(B)/tests/fuzz/%: $(B)/seam/tests/fuzz/%.o $(B)/seam/tests/fuzz/conn_play.o $(FUZZ_MAIN) $(B)/seam.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(link_fuzz)
+$(B)/tests/fuzz/fuzz_conn_socket: $(B)/obj/tests/fuzz/conn_play.o
+$(FUZZ_BENCH): $(B)/bench.a
+$(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
+$(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
 
 # Those that look into the harness, #include "xchg-bench/x.h", are linked with its archive.
 BENCH_UNIT := $(shell grep -l '"xchg-bench/' tests/unit/check_*.c)
@@ -88,6 +114,22 @@ $(B)/seam/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(XCFLAGS) -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -MMD -MP -c -o $@ $<
 
+# The hand-off's sources once more, with the explorer behind both seams; -fsanitize=thread makes the compiler tell
+# tests/explore/hooks.c of each plain access, and no sanitizer is linked.  FORTIFY would forbid jumps between stacks.
+EXPLORE = $(if $(filter release,$(VARIANT)),$(B)/tests/explore/check_explore)
+EXPLORED = $(patsubst %,$(B)/explore/%.o,pool/inbox pool/worker pool/admit net/wake tests/explore/scenario)
+EXPLORER = $(patsubst %.c,$(B)/explore/%.o,net/reactor.c $(wildcard tests/explore/*.c))
+EXPLORE_CFLAGS = -U_FORTIFY_SOURCE -DXCHG_ATOM_SEAM='"tests/explore/atom.h"' -DXCHG_SYS_SEAM='"tests/fault/seam.h"'
+EXPLORE_WRAPS = conn_open mail_deal memcpy
+$(EXPLORED): private XCFLAGS += -fsanitize=thread
+$(B)/tests/explore/check_explore: $(sort $(EXPLORED) $(EXPLORER)) $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) $(EXPLORE_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o %.a,$^) -lm -ldl
+$(B)/explore/%.o: %.c $(B)/.flags | need-build
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) $(XCFLAGS) $(EXPLORE_CFLAGS) -MMD -MP -c -o $@ $<
+-include $(wildcard $(B)/explore/*/*.d $(B)/explore/*/*/*.d)
+
 TEST_SOURCES = $(wildcard tests/*/*.c)
 $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 .SECONDARY:
@@ -108,10 +150,10 @@ else ifeq ($(VARIANT),valgrind)
 TEST_ENV = XCHGD_SLOW=10 XCHGD_WRAP='$(VALGRIND)'
 endif
 # Against the release build only: what a release is made of.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam)
 
-check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
-	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(PROGRAMS) $(RELEASE_CHECKS)
+check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
+	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(EXPLORE) $(PROGRAMS) $(RELEASE_CHECKS)
 
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
@@ -148,6 +190,17 @@ stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_IT
 
 stress-items: $(STRESS) | need-check
 	@$(RUN) --limit 3600 --argument $(STRESS_ITEMS) $(STRESS)
+
+fuzz: | need-fuzz ## fuzz all targets with libFuzzer, two at a time (SECONDS=n in all, TARGETS='frame addr ...')
+	@$(MAKE) VARIANT=fuzz fuzz-run
+fuzz-minimize: | need-fuzz ## reduce what fuzzing has found to what is worth keeping, in build/fuzz/corpus
+	@$(MAKE) VARIANT=fuzz FUZZ_OPTIONS=--minimize fuzz-run
+fuzz-run: $(FUZZ)
+	@tests/fuzz/run.py --build $(B) --seconds $(SECONDS) $(FUZZ_OPTIONS) $(TARGETS)
+SECONDS ?= 60
+
+explore: $(B)/tests/explore/check_explore ## the hand-off's own code in every schedule, with larger bounds than make check: about 70 s of one core
+	@$< more
 
 model: | need-model ## check the Promela models of the hand-off with spin
 	@CC='$(CC)' tests/model/run.sh $(B)
@@ -193,11 +246,13 @@ need-check: need-build
 	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables valgrind
 need-lint: need-build
 	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
+need-fuzz: need-build
+	@.ci/packages clang libclang-rt-dev python3
 need-model: need-build
 	@.ci/packages spin
 need-coverage:
 	@.ci/packages gcovr
 
-.PHONY: check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
-        stress-items model coverage coverage-report lint lint-house lint-format lint-shell lint-man \
+.PHONY: fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
+        stress-items explore model coverage coverage-report lint lint-house lint-format lint-shell lint-man \
         lint-cppcheck lint-tidy format need-check need-lint need-model need-coverage

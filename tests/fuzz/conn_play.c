@@ -1,0 +1,452 @@
+/*
+ * conn_play: see conn_play.h.
+ *
+ * Input: eleven bytes of choices, a number n, n bytes of script, the stream.  The script says in
+ * which pieces the client sends, when it reads, when the server has a turn and when time passes;
+ * what is left of the stream is sent when the script has ended.  Then everything is read, the
+ * client parts as the choices say, and the connection must come to its end.
+ *
+ * The oracle cuts the stream by itself.  Where the client waits for the end (half-close), it must
+ * have received exactly what the oracle says and the connection must be counted under the oracle's
+ * reason; where the client cuts it short or a time-out does, it has received the beginning of that.
+ */
+#include "tests/fuzz/conn_play.h"
+
+#include "net/frame.h"
+#include "net/conn_in.h"
+#include "net/conn.h"
+#include "net/exchange.h"
+#include "tests/fuzz/fuzz.h"
+
+#define INPUT_BYTES 64 /* of the worker's buffer: small, so that reads fall short of it */
+#define MESSAGE_MAX ((size_t)1 << 16)
+#define PENDING_MAX ((size_t)1 << 16)
+#define OUT_MAX ((size_t)1 << 20)
+#define TURNS_MAX 20000
+#define READS_MAX 48 /* that a stream takes about: more show nothing new and take long */
+#define LONG_NS (3600 * NS_PER_S)
+#define AHEAD_NS (1000000 * NS_PER_S) /* so far ahead of the kernel's clock time passes by hand */
+
+struct play {
+  struct config config;
+  struct exchange exchange;
+  struct slab slab;
+  struct reactor reactor;
+  struct stats stats;
+  struct conn_host host;
+  bool ready; /* slabs and host were made: once for all inputs */
+  uint8_t input[CONN_INPUT_FRONT + INPUT_BYTES];
+
+  /* what is played */
+  const uint8_t *script, *stream;
+  size_t script_size, stream_size;
+  enum part part;
+  bool timed; /* time-outs are on */
+  size_t sent, read_at_once;
+
+  /* what came of it */
+  uint8_t got[OUT_MAX];
+  size_t got_size;
+  bool ended; /* the client has seen the end, or parted for good */
+
+  /* what must come of it */
+  uint8_t want[OUT_MAX];
+  size_t want_size;
+  bool exact; /* the want is all of it: a raw text depends on the reads */
+  enum xchg_reason reason;
+};
+
+/* ---- the oracle ---- */
+
+static void want_bytes(struct play *play, const uint8_t *bytes, size_t size) {
+  fuzz_holds(size <= OUT_MAX - play->want_size, "the oracle has room");
+  if (size > 0) {
+    memcpy(play->want + play->want_size, bytes, size);
+  }
+  play->want_size += size;
+}
+
+static void want_text(struct play *play, const struct config_text *text, const uint8_t *tail,
+                      size_t tail_size) {
+  const struct xchg_frame *frame = &play->config.frame;
+  uint8_t head[8];
+  size_t head_size = frame->kind == XCHG_FRAME_PREFIX ? frame->size : 0;
+  for (size_t i = 0; i < head_size; i++) {
+    head[i] = (uint8_t)(text->size >> 8 * (head_size - 1 - i));
+  }
+  want_bytes(play, head, head_size);
+  want_bytes(play, text->bytes, text->size);
+  want_bytes(play, tail, tail_size);
+}
+
+/* The reply to ${size} bytes at ${frame}, of which the last ${tail} are the terminator. */
+static void want_reply(struct play *play, const uint8_t *frame, size_t size, size_t tail) {
+  if (play->config.reply == REPLY_ECHO) {
+    want_bytes(play, frame, size);
+  } else if (play->config.reply == REPLY_TEXT) {
+    want_text(play, &play->config.reply_text, frame + size - tail, tail);
+  }
+}
+
+/* Bytes of the first message at ${data} and of its ${*tail}; 0 = it has no end here. */
+static size_t first_message(const struct play *play, const uint8_t *data, size_t size, size_t *tail,
+                            bool *too_long) {
+  const struct xchg_frame *frame = &play->config.frame;
+  size_t max = play->config.max_message_bytes, head = 0, length = frame->size;
+  *tail = 0;
+  *too_long = false;
+  if (frame->kind == XCHG_FRAME_RAW) {
+    return size;
+  }
+  if (frame->kind == XCHG_FRAME_DELIMITER || frame->kind == XCHG_FRAME_LINE) {
+    bool line = frame->kind == XCHG_FRAME_LINE;
+    const uint8_t *end = memchr(data, line ? '\n' : 0, size);
+    size_t until = end == NULL ? size : (size_t)(end - data);
+    size_t cr = line && end != NULL && until > 0 && end[-1] == '\r' ? 1 : 0;
+    *too_long = until - cr > max;
+    *tail = cr + 1;
+    return end == NULL ? 0 : until + 1;
+  }
+  if (frame->kind == XCHG_FRAME_PREFIX) {
+    head = frame->size;
+    length = 0;
+    for (size_t i = 0; i < head && i < size; i++) {
+      length = length << 8 | data[i];
+    }
+  }
+  *too_long = size >= head && length > max;
+  return size < head || *too_long || size - head < length ? 0 : head + length;
+}
+
+/* What follows from the end of a stream whose last ${left} bytes are no whole message. */
+static enum xchg_reason want_end(struct play *play, const uint8_t *data, size_t left,
+                                 uint64_t messages) {
+  bool declares = frame_declares(&play->config.frame);
+  if (left > 0 && declares) {
+    return XCHG_TRUNCATED;
+  }
+  if (left > 0) {
+    want_reply(play, data, left, 0);
+    messages++;
+  }
+  uint64_t of = play->config.messages;
+  return of == 0 || messages >= of ? XCHG_FINISHED : XCHG_PEER;
+}
+
+static void ask_oracle(struct play *play) {
+  const struct config *config = &play->config;
+  bool raw = config->frame.kind == XCHG_FRAME_RAW;
+  const uint8_t *data = play->stream;
+  size_t left = play->stream_size;
+  uint64_t messages = 0;
+  play->want_size = 0;
+  play->exact = !raw || (config->messages == 0 && config->reply != REPLY_TEXT);
+  if (config->has_greeting) {
+    const uint8_t *tail =
+        config->frame.kind == XCHG_FRAME_LINE ? (const uint8_t *)"\n" : (const uint8_t *)"\0";
+    want_text(play, &config->greeting, tail,
+              config->frame.kind == XCHG_FRAME_LINE || config->frame.kind == XCHG_FRAME_DELIMITER);
+  }
+  while (left > 0 && (config->messages == 0 || messages < config->messages)) {
+    size_t tail;
+    bool too_long;
+    size_t size = first_message(play, data, left, &tail, &too_long);
+    if (too_long) {
+      play->reason = XCHG_TOO_LONG;
+      return;
+    }
+    if (size == 0) {
+      break;
+    }
+    want_reply(play, data, size, tail);
+    messages++;
+    data += size;
+    left -= size;
+  }
+  if (config->messages > 0 && messages >= config->messages) {
+    play->reason = XCHG_FINISHED;
+    return;
+  }
+  play->reason = want_end(play, data, left, messages);
+}
+
+/* ---- choices ---- */
+
+static void choose_frame(struct play *play, uint8_t kind, uint8_t detail) {
+  struct xchg_frame *frame = &play->config.frame;
+  static const size_t widths[] = {2, 4};
+  switch (kind % 6) {
+    case 0:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_DELIMITER};
+      return;
+    case 1:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_LINE};
+      return;
+    case 2:
+    case 3:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_PREFIX, .size = widths[kind % 2]};
+      return;
+    case 4:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_FIXED,
+                                   .size = detail % play->config.max_message_bytes + 1};
+      return;
+    default:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_RAW};
+  }
+}
+
+/* A text that every frame carries: of as many bytes as a fixed one has. */
+static struct config_text choose_text(const struct play *play, uint8_t choice) {
+  static uint8_t bytes[] =
+      "Message from server. Every frame can carry this.................."
+      "................................................................."
+      "................................................................."
+      "................................................................";
+  bool fixed = play->config.frame.kind == XCHG_FRAME_FIXED;
+  return (struct config_text){.bytes = bytes,
+                              .size = fixed ? play->config.frame.size : choice % 40};
+}
+
+static void choose(struct play *play, struct fuzz_input *input) {
+  struct config *config = &play->config;
+  uint8_t kind = fuzz_byte(input), detail = fuzz_byte(input);
+  uint8_t texts = fuzz_byte(input), ways = fuzz_byte(input);
+  size_t longest = fuzz_u16(input);
+  *config = (struct config){.max_message_bytes = longest + 1, .linger_ns = LONG_NS};
+  choose_frame(play, kind, detail);
+  config->has_greeting = texts % 2 == 1;
+  config->greeting = choose_text(play, texts / 2);
+  config->reply = (enum config_reply)(ways % 3);
+  config->reply_text = choose_text(play, detail);
+  config->messages = fuzz_byte(input) % 8;
+  config->max_pending_bytes = (uint64_t)fuzz_byte(input) * 16 + 1;
+  play->part = (enum part)(ways / 3 % 4);
+  play->timed = play->part == PART_SILENCE || ways >= 192;
+  play->read_at_once = (size_t)fuzz_byte(input) + 1;
+  if (play->timed) {
+    config->idle_timeout_ns = 10 * NS_PER_S;
+    config->message_timeout_ns = 5 * NS_PER_S;
+    config->write_timeout_ns = 3 * NS_PER_S;
+    config->max_lifetime_ns = ways % 2 == 1 ? 20 * NS_PER_S : 0;
+    config->drain_timeout_ns = NS_PER_S;
+    config->linger_ns = NS_PER_S;
+  }
+}
+
+/* ---- the connection ---- */
+
+static void make_once(struct play *play) {
+  static const struct config largest = {.max_message_bytes = MESSAGE_MAX,
+                                        .max_pending_bytes = PENDING_MAX};
+  if (play->ready) {
+    return;
+  }
+  struct xchg_handler handler = {.size = sizeof(handler)};
+  fuzz_holds(slab_init(&play->slab, conn_bytes(&handler), 4) == 0, "there is memory");
+  reactor_open_single(&play->reactor, &play->slab, &play->stats);
+  fuzz_holds(conn_host_init(&play->host, &largest, &handler, &play->reactor, 4) == 0,
+             "there is memory");
+  play->host.input = play->input + CONN_INPUT_FRONT;
+  play->host.input_bytes = INPUT_BYTES;
+  play->ready = true;
+}
+
+/* Everything but the memory is as new. */
+static void begin(struct play *play, bool by_poll, size_t room) {
+  enum addr_family family;
+  line_open(room, &family);
+  make_once(play);
+  memset(&play->stats, 0, sizeof(play->stats));
+  if (by_poll || line_epoll() != -1) {
+    reactor_open_single(&play->reactor, &play->slab, &play->stats);
+    play->reactor.epoll_fd = by_poll ? -1 : line_epoll();
+  } else {
+    fuzz_holds(reactor_open(&play->reactor, &play->slab, &play->stats) == 0, "epoll is there");
+  }
+  play->reactor.now_ns += AHEAD_NS;
+  play->host.config = &play->config;
+  play->host.handler = &play->exchange.handler;
+  play->host.max_message = play->config.max_message_bytes;
+  play->host.random = 1;
+  play->host.stop_ns = NEVER;
+  struct guest guest = {.accepted_ns = play->reactor.now_ns,
+                        .addr = {.family = (uint8_t)family},
+                        .fd = line_server(),
+                        .ticket = GUEST_NO_TICKET};
+  fuzz_holds(conn_open(&play->host, &guest) == 0, "a connection opens");
+}
+
+static struct xchg_conn *live(const struct play *play) {
+  uint32_t slot = slab_next(&play->slab, 0);
+  return slot == SLAB_NONE ? NULL : conn_of(slab_at(&play->slab, slot));
+}
+
+/* The invariants of net/conn_data.h, and the bound on memory. */
+static void check_conn(const struct play *play) {
+  const struct xchg_conn *conn = live(play);
+  const struct config *config = &play->config;
+  if (conn == NULL) {
+    fuzz_holds(play->host.bufs.bytes == 0, "nobody holds nothing");
+    return;
+  }
+  size_t in = buf_size(conn->in), out = outbox_size(&conn->out);
+  size_t reply = 8 + max_u64(config->max_message_bytes, INPUT_BYTES) + 256;
+  fuzz_holds(conn->in == NULL || in > 0, "in is there only while it holds something");
+  fuzz_holds(outbox_empty(&conn->out) || out > 0, "out is there only while something waits");
+  fuzz_holds(conn->state == CONN_OPEN || conn->in == NULL, "after the end nothing is held");
+  fuzz_holds(out <= config->max_pending_bytes + reply + config->greeting.size + 8,
+             "output is bounded by the limit and one reply");
+  fuzz_holds(in <= config->max_message_bytes + INPUT_BYTES + 8, "input is bounded by a message");
+  size_t greeting = config->has_greeting ? config->greeting.size + 8 : 0;
+  fuzz_holds(config->reply == REPLY_TEXT ||
+                 play->host.bufs.bytes <= 4 * (play->sent + greeting) + 2 * BUF_BLOCK_MIN,
+             "memory is four times what was sent");
+  struct frame_cut cut = {.scanned = 0};
+  fuzz_holds(conn->in == NULL || conn_in_stands(conn) || conn->source.queued ||
+                 frame_cut(&config->frame, config->max_message_bytes, buf_data(conn->in), in,
+                           &cut) == FRAME_MORE,
+             "no complete message is left lying");
+}
+
+/* One turn. Return: was there something to do? */
+static bool turn(struct play *play) {
+  reactor_wait(&play->reactor, 0);
+  bool busy = play->reactor.ready > 0 || reactor_busy(&play->reactor);
+  reactor_dispatch(&play->reactor);
+  for (struct source *source; (source = reactor_reap(&play->reactor)) != NULL;) {
+    reactor_free(&play->reactor, source);
+  }
+  check_conn(play);
+  return busy;
+}
+
+static void pass(struct play *play, uint64_t ns) {
+  play->reactor.now_ns += ns;
+  turn(play);
+}
+
+/* The client reads once. Return: did anything come? */
+static bool get(struct play *play, size_t size) {
+  size_t count = 0;
+  if (play->ended) {
+    return false;
+  }
+  enum got got =
+      line_get(play->got + play->got_size, min_u64(size, OUT_MAX - play->got_size), &count);
+  play->got_size += count;
+  play->ended = got == GOT_END || got == GOT_RESET;
+  return got != GOT_NOTHING;
+}
+
+/* Until nobody has anything to do. */
+static void settle(struct play *play) {
+  for (int i = 0; i < TURNS_MAX; i++) {
+    bool busy = turn(play);
+    if (!get(play, play->read_at_once) && !busy) {
+      const struct xchg_conn *conn = live(play);
+      bool reads = conn != NULL && (conn->state != CONN_OPEN || !conn_in_stands(conn));
+      fuzz_holds(!reads || line_unread() == 0, "nothing is left unread");
+      return;
+    }
+  }
+  fuzz_holds(false, "it comes to rest");
+}
+
+/* The client sends ${size} bytes more, or what is left; what does not fit waits. */
+static void put(struct play *play, size_t size) {
+  size = min_u64(size, play->stream_size - play->sent);
+  play->sent += size == 0 ? 0 : line_put(play->stream + play->sent, size);
+}
+
+static void follow_script(struct play *play) {
+  for (size_t i = 0; i < play->script_size; i++) {
+    unsigned count = play->script[i] / 4u;
+    switch (play->script[i] % 4) {
+      case 0:
+        put(play, count + 1);
+        break;
+      case 1:
+        (void)get(play, count * 8 + 1);
+        break;
+      case 2:
+        put(play, count + 1);
+        turn(play);
+        break;
+      default:
+        pass(play, count * (play->timed ? 100 : 1) * NS_PER_MS);
+    }
+  }
+  while (play->sent < play->stream_size && !play->ended) {
+    size_t before = play->sent;
+    put(play, play->stream_size);
+    settle(play);
+    if (play->sent == before) {
+      break;
+    }
+  }
+}
+
+/* ---- the end ---- */
+
+static void check_end(struct play *play, bool complete) {
+  const struct stats *stats = &play->stats;
+  uint64_t ended = stats_ended(stats);
+  uint64_t as_wanted = atom_load_relaxed_u64(&stats->ended[play->reason]);
+  fuzz_holds(live(play) == NULL, "the connection has come to its end");
+  fuzz_holds(ended == 1, "it is counted, once");
+  fuzz_holds(play->got_size <= play->want_size || !play->exact, "nothing beyond the replies");
+  fuzz_holds(!play->exact || memcmp(play->got, play->want, play->got_size) == 0,
+             "what came is the beginning of the replies");
+  if (complete && play->exact) {
+    fuzz_holds(play->got_size == play->want_size, "all replies have come");
+  }
+  if (complete && (play->exact || play->config.messages == 0)) {
+    fuzz_holds(as_wanted == 1, "the reason is the oracle's");
+  }
+  fuzz_holds(atom_load_relaxed_u64(&stats->ended[XCHG_ERROR]) == 0 &&
+                 atom_load_relaxed_u64(&stats->ended[XCHG_MEMORY]) == 0,
+             "nothing of ours failed");
+}
+
+static void finish(struct play *play) {
+  bool sent_all = play->sent == play->stream_size;
+  /* A client that has sent more than the server wants is answered whole if it waits for that. */
+  bool complete = play->part == PART_HALF_CLOSE && !play->timed;
+  if (!play->ended && !(play->part == PART_HALF_CLOSE && !sent_all && live(play) != NULL)) {
+    line_part(play->part);
+    play->ended = play->part == PART_CLOSE || play->part == PART_RESET;
+  }
+  settle(play);
+  complete = complete && play->ended;
+  for (int i = 0; i < 10 && live(play) != NULL && play->part == PART_SILENCE; i++) {
+    pass(play, 2 * NS_PER_S);
+    settle(play);
+  }
+  line_close();
+  play->ended = true;
+  settle(play);
+  for (int i = 0; i < 8 && live(play) != NULL; i++) {
+    pass(play, 2 * LONG_NS);
+  }
+  check_end(play, complete);
+}
+
+void conn_play(const uint8_t *data, size_t size) {
+  static struct play play;
+  struct fuzz_input input = {data, size};
+  choose(&play, &input);
+  uint8_t room = fuzz_byte(&input), flags = fuzz_byte(&input);
+  play.script = fuzz_bytes(&input, fuzz_byte(&input), &play.script_size);
+  play.stream = fuzz_bytes(&input, input.left, &play.stream_size);
+  play.sent = play.got_size = 0;
+  play.ended = false;
+  fuzz_holds(exchange_init(&play.exchange, &play.config) == 0, "there is memory");
+  ask_oracle(&play);
+  size_t least = play.want_size / READS_MAX + 1;
+  play.read_at_once = max_u64(play.read_at_once, least);
+  begin(&play, flags % 2 == 1, max_u64((uint64_t)room * 16 + 1, least));
+  follow_script(&play);
+  finish(&play);
+  reactor_close(&play.reactor);
+  exchange_fini(&play.exchange);
+}

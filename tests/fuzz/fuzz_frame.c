@@ -1,0 +1,186 @@
+/*
+ * fuzz_frame: the messages found do not depend on how the stream was cut into arrivals.
+ *
+ * What arrived is cut as net/conn_in does it, from the beginning of the current message on and with
+ * what a search has seen.  A second cutter, which goes byte by byte and keeps nothing, says what
+ * must come out.  Behind what has arrived lies what would end a message at once, for a cutter that
+ * looks too far.
+ *
+ * Input: kind, size or delimiter, limit (2 bytes), a number n, n lengths of arrivals, the stream.
+ */
+#include "tests/fuzz/fuzz.h"
+
+#include "net/frame.h"
+
+#define STREAM_MAX 4096
+
+/* How a message stands in the stream: what the slow cutter says of it. */
+struct slow {
+  enum frame_result result;
+  size_t head, size, tail;
+};
+
+static struct slow slow_length(size_t head, uint64_t length, size_t size, size_t max) {
+  if (length > max) {
+    return (struct slow){.result = FRAME_TOO_LONG};
+  }
+  if (size < head + length) {
+    return (struct slow){.result = FRAME_MORE};
+  }
+  return (struct slow){.result = FRAME_MESSAGE, .head = head, .size = (size_t)length};
+}
+
+static struct slow slow_terminated(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                                   size_t size) {
+  bool line = frame->kind == XCHG_FRAME_LINE;
+  uint8_t end = line ? '\n' : frame->delimiter;
+  for (size_t i = 0; i < size; i++) {
+    if (data[i] != end) {
+      continue;
+    }
+    size_t cr = line && i > 0 && data[i - 1] == '\r' ? 1 : 0;
+    return i - cr > max ? (struct slow){.result = FRAME_TOO_LONG}
+                        : (struct slow){FRAME_MESSAGE, 0, i - cr, cr + 1};
+  }
+  bool open = size <= max || (line && size == max + 1 && data[max] == '\r');
+  return (struct slow){.result = open ? FRAME_MORE : FRAME_TOO_LONG};
+}
+
+/* The first message of ${size} bytes. */
+static struct slow slow_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                            size_t size) {
+  uint64_t length = 0;
+  switch (frame->kind) {
+    case XCHG_FRAME_PREFIX:
+      for (size_t i = 0; i < frame->size && i < size; i++) {
+        size_t shift = 8 * (frame->little_endian ? i : frame->size - 1 - i);
+        length |= (uint64_t)data[i] << shift;
+      }
+      return size < frame->size ? (struct slow){.result = FRAME_MORE}
+                                : slow_length(frame->size, length, size, max);
+    case XCHG_FRAME_FIXED:
+      return slow_length(0, frame->size, size, max);
+    case XCHG_FRAME_RAW:
+      return (struct slow){FRAME_MESSAGE, 0, size < max ? size : max, 0};
+    default:
+      return slow_terminated(frame, max, data, size);
+  }
+}
+
+/* What the framing puts around a message of its own must be what it takes off one. */
+static void check_around(const struct xchg_frame *frame, const uint8_t *data,
+                         const struct frame_cut *cut) {
+  uint8_t head[FRAME_HEAD_MAX];
+  size_t tail_size;
+  const uint8_t *tail = frame_tail(frame, &tail_size);
+  size_t head_size = frame_head(frame, cut->size, head);
+  fuzz_holds(head_size == cut->head && memcmp(head, data, head_size) == 0, "head as it came");
+  const uint8_t *end = data + cut->head + cut->size + cut->tail;
+  fuzz_holds(tail_size <= cut->tail && memcmp(tail, end - tail_size, tail_size) == 0,
+             "tail as it came");
+}
+
+struct arrival {
+  struct xchg_frame frame;
+  size_t max;
+  uint8_t stream[STREAM_MAX]; /* what has arrived, and traps behind it */
+  size_t arrived;
+  size_t at; /* where the current message begins */
+  struct frame_cut cut;
+  bool over;
+};
+
+/* Cut what there is. */
+static void cut_arrived(struct arrival *arrival) {
+  while (arrival->at < arrival->arrived && !arrival->over) {
+    const uint8_t *data = arrival->stream + arrival->at;
+    size_t size = arrival->arrived - arrival->at;
+    struct slow want = slow_cut(&arrival->frame, arrival->max, data, size);
+    enum frame_result result = frame_cut(&arrival->frame, arrival->max, data, size, &arrival->cut);
+    const struct frame_cut *cut = &arrival->cut;
+    fuzz_holds(result == want.result, "the result is the bytes' alone");
+    if (result == FRAME_MORE) {
+      fuzz_holds(cut->scanned <= size, "only what has arrived was searched");
+      return;
+    }
+    fuzz_holds(cut->scanned == 0, "the next message is searched from its beginning");
+    arrival->over = result != FRAME_MESSAGE;
+    if (arrival->over) {
+      return;
+    }
+    fuzz_holds(cut->head == want.head && cut->size == want.size && cut->tail == want.tail,
+               "the message is the bytes' alone");
+    fuzz_holds(cut->size <= arrival->max, "no message is over the limit");
+    fuzz_holds(cut->head + cut->size + cut->tail > 0, "the stream gets shorter");
+    check_around(&arrival->frame, data, cut);
+    arrival->at += cut->head + cut->size + cut->tail;
+  }
+}
+
+static void end_stream(struct arrival *arrival) {
+  const struct xchg_frame *frame = &arrival->frame;
+  size_t size = arrival->arrived - arrival->at;
+  if (arrival->over || size == 0) {
+    return;
+  }
+  struct frame_cut cut = arrival->cut;
+  enum frame_result result =
+      frame_cut_last(frame, arrival->max, arrival->stream + arrival->at, size, &cut);
+  bool declared = frame->kind == XCHG_FRAME_PREFIX || frame->kind == XCHG_FRAME_FIXED;
+  enum frame_result want = declared               ? FRAME_TRUNCATED
+                           : size <= arrival->max ? FRAME_MESSAGE
+                                                  : FRAME_TOO_LONG;
+  fuzz_holds(result == want && frame_declares(frame) == declared, "what the stream's end means");
+  fuzz_holds(result != FRAME_MESSAGE || (cut.size == size && cut.head == 0 && cut.tail == 0),
+             "a last message is all that is left");
+}
+
+/* The framing that ${input} begins with. */
+static void choose(struct arrival *arrival, struct fuzz_input *input) {
+  static const uint8_t widths[] = {1, 2, 4, 8};
+  uint8_t kind = fuzz_byte(input), detail = fuzz_byte(input);
+  struct xchg_frame *frame = &arrival->frame;
+  arrival->max = (size_t)fuzz_u16(input) + 1;
+  switch (kind % 5) {
+    case 0:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_DELIMITER, .delimiter = detail};
+      break;
+    case 1:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_LINE};
+      break;
+    case 2:
+      *frame = (struct xchg_frame){
+          .kind = XCHG_FRAME_PREFIX, .size = widths[detail % 4], .little_endian = detail >= 128};
+      break;
+    case 3:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_FIXED, .size = detail % arrival->max + 1};
+      break;
+    default:
+      *frame = (struct xchg_frame){.kind = XCHG_FRAME_RAW};
+  }
+  fuzz_holds(frame_valid(frame, arrival->max), "the framing is one");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static struct arrival arrival;
+  struct fuzz_input input = {data, size};
+  size_t count, stream_size;
+  choose(&arrival, &input);
+  arrival.arrived = arrival.at = 0;
+  arrival.cut = (struct frame_cut){.scanned = 0};
+  arrival.over = false;
+  const uint8_t *lengths = fuzz_bytes(&input, fuzz_byte(&input) % 32, &count);
+  const uint8_t *stream = fuzz_bytes(&input, STREAM_MAX, &stream_size);
+  for (size_t i = 0; arrival.arrived < stream_size; i++) {
+    size_t length = count == 0 ? stream_size : (size_t)lengths[i % count] + 1;
+    length = min_u64(length, stream_size - arrival.arrived);
+    memcpy(arrival.stream + arrival.arrived, stream + arrival.arrived, length);
+    arrival.arrived += length;
+    memset(arrival.stream + arrival.arrived,
+           arrival.frame.kind == XCHG_FRAME_LINE ? '\n' : arrival.frame.delimiter,
+           min_u64(STREAM_MAX - arrival.arrived, 64));
+    cut_arrived(&arrival);
+  }
+  end_stream(&arrival);
+  return 0;
+}

@@ -1,0 +1,209 @@
+/*
+ * fuzz_value: a value of a variable that is read can be written, and read again as the same; one
+ * that is refused leaves nothing behind.
+ *
+ * What is written is what --explain and the logs show for the kind: sizes and times by core/env,
+ * addresses by core/addr; texts are written as escapes alone.
+ *
+ * Input: the variable, the text.
+ */
+#include "core/env.h"
+#include "core/config_table.h"
+#include "core/config.h"
+#include "tests/fuzz/fuzz.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+
+static void print_text(FILE *out, const struct config_text *text) {
+  fputs("text:", out);
+  for (size_t i = 0; i < text->size; i++) {
+    fprintf(out, "\\x%02x", text->bytes[i]);
+  }
+}
+
+static void print_frame(FILE *out, const struct xchg_frame *frame) {
+  static const char *const names[] = {
+      [XCHG_FRAME_RAW] = "raw", [XCHG_FRAME_DELIMITER] = "nul", [XCHG_FRAME_LINE] = "line"};
+  if (frame->kind == XCHG_FRAME_PREFIX) {
+    fprintf(out, "u%zu", 8 * frame->size);
+  } else if (frame->kind == XCHG_FRAME_FIXED) {
+    fprintf(out, "fixed:%zu", frame->size);
+  } else {
+    fputs(names[frame->kind], out);
+  }
+}
+
+static void print_listen(FILE *out, const struct config *config) {
+  for (uint32_t i = 0; i < config->listen_count; i++) {
+    const struct addr_listen *listen = &config->listen[i];
+    char text[256];
+    addr_format_listen(listen, text, sizeof(text));
+    fprintf(out, "%s%s", i == 0 ? "" : ",", listen->any ? strrchr(text, ':') : text);
+    if (listen->mode != -1) {
+      fprintf(out, ";mode=%04o", (unsigned)listen->mode);
+    }
+  }
+}
+
+static void print_blocks(FILE *out, const struct config_blocks *blocks) {
+  for (size_t i = 0; i < blocks->count; i++) {
+    char host[INET6_ADDRSTRLEN];
+    const struct addr_block *block = &blocks->blocks[i];
+    inet_ntop(block->family == ADDR_IPV4 ? AF_INET : AF_INET6, block->bytes, host, sizeof(host));
+    fprintf(out, "%s%s/%u", i == 0 ? "" : ",", host, block->bits);
+  }
+}
+
+static void print_number(FILE *out, const struct config_row *row, uint64_t value) {
+  char text[ENV_TEXT_MAX];
+  fuzz_holds(config_allows(row, value), "a stored number is within its range");
+  switch (row->kind) {
+    case KIND_SIZE:
+      fputs(env_format_size(value, text), out);
+      break;
+    case KIND_TIME:
+      fputs(env_format_time(value, text), out);
+      break;
+    case KIND_SWITCH:
+      fputs(value == 1 ? "on" : "off", out);
+      break;
+    case KIND_ENUM:
+      fputs(row->names[value], out);
+      break;
+    default:
+      fprintf(out, "%" PRIu64, value);
+  }
+}
+
+/* What stands in ${config} for ${row}; to be freed. */
+static char *print(const struct config *config, const struct config_row *row) {
+  char *text = NULL;
+  size_t size;
+  FILE *out = open_memstream(&text, &size);
+  fuzz_holds(out != NULL, "there is memory");
+  const void *member = (const char *)config + row->offset;
+  switch (row->kind) {
+    case KIND_GREETING:
+      if (config->has_greeting)
+        print_text(out, &config->greeting);
+      else
+        fputs("none", out);
+      break;
+    case KIND_REPLY:
+      if (config->reply == REPLY_TEXT)
+        print_text(out, &config->reply_text);
+      else
+        fputs(config->reply == REPLY_ECHO ? "echo" : "none", out);
+      break;
+    case KIND_FRAME:
+      print_frame(out, &config->frame);
+      break;
+    case KIND_LISTEN:
+      print_listen(out, config);
+      break;
+    case KIND_BLOCKS:
+      print_blocks(out, member);
+      break;
+    case KIND_PATH:
+      fputs(config->handler != NULL ? config->handler : "", out);
+      break;
+    default:
+      print_number(out, row, config_number(config, row));
+  }
+  fclose(out);
+  return text;
+}
+
+/* A refused value names what is to blame, within the value, and stores nothing that is owned. */
+static void check_refused(const struct config *config, const char *text,
+                          const struct config_span *bad) {
+  fuzz_holds(config->greeting.bytes == NULL && config->reply_text.bytes == NULL &&
+                 config->handler == NULL && config->allow.blocks == NULL &&
+                 config->deny.blocks == NULL,
+             "nothing to free is stored");
+  fuzz_holds(bad->text == NULL || (bad->text >= text && bad->size <= strlen(text) &&
+                                   bad->text + bad->size <= text + strlen(text)),
+             "the item to blame is one of the value's");
+}
+
+static void check_wanted(const struct config_row *row) {
+  char wanted[CONFIG_WANTED_MAX];
+  fuzz_holds(*config_wanted(row, wanted) != 0, "what is allowed can be said");
+}
+
+/* What ${text}, digits and a unit (the longer ones first), means; -1 where it is no number. */
+static __int128 slow_number(const char *text, enum config_kind kind) {
+  static const struct {
+    const char *name;
+    enum config_kind kind;
+    uint64_t factor;
+  } units[] = {{"GiB", KIND_SIZE, UINT64_C(1) << 30},
+               {"MiB", KIND_SIZE, UINT64_C(1) << 20},
+               {"KiB", KIND_SIZE, UINT64_C(1) << 10},
+               {"ms", KIND_TIME, NS_PER_MS},
+               {"us", KIND_TIME, NS_PER_US},
+               {"s", KIND_TIME, NS_PER_S},
+               {"m", KIND_TIME, 60 * NS_PER_S},
+               {"", KIND_SIZE, 1},
+               {"", KIND_INTEGER, 1}};
+  size_t digits = strspn(text, "0123456789");
+  __int128 number = 0;
+  while (digits > 1 && *text == '0') {
+    text++;
+    digits--;
+  }
+  for (size_t i = 0; i < digits && i < 21; i++) {
+    number = number * 10 + (text[i] - '0');
+  }
+  if (strcmp(text, "0") == 0) {
+    return 0;
+  }
+  for (size_t i = 0; i < count_of(units) && digits > 0 && digits < 22; i++) {
+    if (units[i].kind == kind && strcmp(text + digits, units[i].name) == 0) {
+      return number * units[i].factor;
+    }
+  }
+  return -1;
+}
+
+/* A number is taken exactly if it is one and within its range. */
+static void check_number(const struct config *config, const struct config_row *row,
+                         const char *text, bool taken) {
+  if (row->kind != KIND_INTEGER && row->kind != KIND_SIZE && row->kind != KIND_TIME) {
+    return;
+  }
+  __int128 want = slow_number(text, row->kind);
+  bool padded_zero = row->kind == KIND_TIME && want == 0 && strspn(text, "0") == strlen(text);
+  bool allowed = want >= row->min && want <= row->max && !(padded_zero && strlen(text) > 1);
+  fuzz_holds(taken == allowed, "what is a number within the range is taken, nothing else");
+  fuzz_holds(!taken || config_number(config, row) == (uint64_t)want, "a number is what it says");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static struct config config, again;
+  struct fuzz_input input = {data, size};
+  const struct config_row *row = &config_rows[fuzz_byte(&input) % VAR_COUNT];
+  struct config_span bad;
+  char *text = fuzz_text(input.at, input.left);
+  memset(&config, 0, sizeof(config));
+  memset(&again, 0, sizeof(again));
+  enum config_result result = config_set(&config, row, text, &bad);
+  fuzz_holds(result != CONFIG_NO_MEMORY, "there is memory");
+  check_number(&config, row, text, result == CONFIG_OK);
+  if (result == CONFIG_BAD) {
+    check_refused(&config, text, &bad);
+    check_wanted(row);
+  } else {
+    char *printed = print(&config, row);
+    fuzz_holds(config_set(&again, row, printed, &bad) == CONFIG_OK, "what is written can be read");
+    char *reprinted = print(&again, row);
+    fuzz_holds(strcmp(printed, reprinted) == 0, "the value comes back");
+    free(printed);
+    free(reprinted);
+  }
+  config_fini(&config);
+  config_fini(&again);
+  free(text);
+  return 0;
+}
