@@ -1,0 +1,318 @@
+"""What a hostile peer can make the server spend: docs/SECURITY.md states the bounds, these tests measure them.
+
+Memory: under echo, anonymous memory of the server grows by at most 4 bytes for each byte that its peers sent, beyond a fixed cost
+for each connection.  CPU: whatever a peer sends costs the server at most 10 times what the same segments cost it as one message
+each, which a client sends and whose answer it awaits; and nothing gets dearer with what came before.
+
+Memory is read from /proc (RssAnon), time is the CPU clock of the server's process: neither knows how busy the machine is.
+XCHGD_AMPLIFICATION=print shows the figures.
+"""
+
+import contextlib
+import math
+import os
+import re
+import resource
+import socket
+import struct
+import threading
+import time
+import unittest
+
+from clients import INSTRUMENTED, MIB, patient, wait_acknowledged, wait_read
+from xchgd import LIMIT, receive_exactly
+
+# ---- the bounds, as docs/SECURITY.md states them -------------------------------------------------
+
+MEMORY_TIMES = 4
+CPU_TIMES = 10
+CONNECTION_BYTES = 512  # its object (144), what few have (56), the smallest block for input and one for output (128 each)
+SERVER_BYTES = 24 * os.sysconf("SC_PAGE_SIZE")  # once: a page that is begun, for each size of block; the books of the slabs
+
+CLIENTS = 200
+SEGMENT = 1448  # bytes of a full one on Ethernet
+GROWTH = 2.5    # of what is to be linear
+ATTEMPTS = 4    # noise only ever adds
+NAGLE_OFF = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+SHOW = os.environ.get("XCHGD_AMPLIFICATION") == "print"
+
+# What a client that asks whether the server is at work sends, by frame.
+PROBES = {"raw": b"?", "line": b"?\n", "fixed:7": b"?" * 7, "u16": b"\0\1?", "u32": b"\0\0\0\1?"}
+
+# A block is a power of two and begins with 40 bytes of its own: one byte more than fits, at each size.
+JUST_OVER = [2 ** k - 40 + 1 for k in (7, 8, 10, 12, 14, 17, 18)]  # 2^17: the largest; beyond it, mappings
+
+
+def show(*words):
+    if SHOW:
+        print(*words, flush=True)
+
+
+def anonymous_bytes(server):
+    with open(f"/proc/{server.pid}/status") as f:
+        return int(re.search(r"^RssAnon:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
+
+
+def server_cpu_ns(server):
+    return time.clock_gettime_ns(~server.pid << 3 | 2)  # as clock_getcpuclockid(3) makes it
+
+
+def send_now(client, data):
+    """Send what the kernel takes at once; how much that is."""
+    sent = 0
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while sent < len(data):
+            sent += client.send(data[sent:])
+    client.settimeout(LIMIT)
+    return sent
+
+
+@unittest.skipIf(INSTRUMENTED, "memory means something in the plain build only")
+class Memory(unittest.TestCase):
+
+    def setUp(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+
+    @contextlib.contextmanager
+    def clients(self, **variables):
+        """A server and CLIENTS clients with small buffers that have not spoken."""
+        variables = {"XCHG_EXCHANGE": "echo", "XCHG_WORKERS": 1, "XCHG_SNDBUF": "16KiB", "XCHG_MAX_MESSAGE": "1MiB", **variables}
+        with patient(**variables) as server, contextlib.ExitStack() as stack:
+            self.server, self.before = server, anonymous_bytes(server)
+            clients = [stack.enter_context(server.connect(rcvbuf=4096)) for _ in range(CLIENTS)]
+            self.probe, self.message = stack.enter_context(server.connect()), PROBES[variables.get("XCHG_FRAME", "raw")]
+            server.wait_stats(lambda stats: stats["open"] == CLIENTS + 1)
+            for client in clients:
+                client.setsockopt(*NAGLE_OFF)
+            yield clients
+            for client in clients:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def wait_until_still(self):
+        wait_until_still(self.server, self.probe, self.message)
+
+    def check(self, what, sent):
+        """Once nothing is under way; it may take the server a second to give memory back."""
+        bound = MEMORY_TIMES * sent + CONNECTION_BYTES * CLIENTS + SERVER_BYTES
+        deadline = time.monotonic() + LIMIT
+        while (grown := anonymous_bytes(self.server) - self.before) > bound and time.monotonic() < deadline:
+            os.sched_yield()
+        beyond = (grown - CONNECTION_BYTES * CLIENTS - SERVER_BYTES) / max(sent, 1)
+        show(f"memory, {what}: {sent} sent, {grown} grown, {grown / max(sent, 1):.2f} times, {beyond:.2f} beyond the fixed cost")
+        self.assertLessEqual(grown, bound, what)
+
+    def send_all(self, clients, data):
+        """Everybody sends ${data}, which the server reads; how much that is together."""
+        for client in clients:
+            client.sendall(data)
+        wait_acknowledged(clients)
+        wait_read(clients)
+        return len(data) * len(clients)
+
+    def test_idle_connections(self):
+        with self.clients():
+            self.check("idle", 0)
+
+    def test_unfinished_messages(self):
+        """One byte more than a block holds, at each size of block, in two pieces: the second makes it grow."""
+        for size in JUST_OVER:
+            with self.subTest(size=size), self.clients(XCHG_FRAME="line") as clients:
+                sent = self.send_all(clients, b"x" * (size - 1))
+                self.check(f"unfinished, {size - 1}", sent)
+                self.check(f"unfinished, {size}", sent + self.send_all(clients, b"x"))
+
+    def test_unfinished_messages_byte_by_byte(self):
+        with self.clients(XCHG_FRAME="line") as clients:
+            sent = 0
+            for size in range(1, 100):
+                sent += self.send_all(clients, b"x")
+                if size in (1, 88, 89, 99):
+                    self.check(f"byte by byte, {size}", sent)
+
+    def test_announced_lengths(self):
+        """A prefix is worth four bytes, whatever it says."""
+        with self.clients(XCHG_FRAME="u32", XCHG_MAX_MESSAGE="1GiB") as clients:
+            self.check("announced 1 GiB", self.send_all(clients, struct.pack("!I", 1 << 30)))
+            self.check("announced 1 GiB, and a little", self.send_all(clients, b"x" * 100))
+
+    def never_read(self, what, data, **variables):
+        """Send what the server reads and a little that it does not: more would only lie in the kernel."""
+        with self.clients(**variables) as clients:
+            sent = 0
+            for at in range(0, len(data), 65536):
+                sent += sum(send_now(client, data[at:at + 65536]) for client in clients)
+                self.wait_until_still()
+                self.check(f"{what}, {at // 1024} KiB on", sent)
+
+    def test_never_reading(self):
+        for pending in (4, 64, 256):
+            with self.subTest(pending=pending):
+                self.never_read(f"never reads, raw, {pending} KiB", b"x" * (pending * 1024 + 150_000), XCHG_MAX_PENDING=f"{pending}KiB")
+
+    def test_never_reading_pipelined_messages(self):
+        """As many messages as bytes; and messages that come with the beginning of the next."""
+        inputs = {"empty lines": ("line", b"\n"), "lines of 100": ("line", b"x" * 99 + b"\n"), "fixed": ("fixed:7", b"x"),
+                  "u16": ("u16", b"\0\1x")}
+        for name, (frame, message) in inputs.items():
+            with self.subTest(name):
+                self.never_read(f"never reads, {name}", message * (200_000 // len(message)), XCHG_FRAME=frame, XCHG_MAX_PENDING="64KiB")
+
+    def test_a_rest_that_is_left(self):
+        """Much is waited for and read again but for a rest: what grew is given back, or is worth what came."""
+        with self.clients(XCHG_MAX_PENDING="256KiB") as clients:
+            sent = sum(send_now(client, b"x" * 150_000) for client in clients)
+            self.wait_until_still()
+            for client in clients:
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    client.recv(60_000)
+                client.settimeout(LIMIT)
+            self.wait_until_still()
+            self.check("half read", sent)
+            sent += sum(send_now(client, b"x" * 150_000) for client in clients)
+            self.wait_until_still()
+            self.check("half read, and more", sent)
+
+
+def wait_until_still(server, probe, message):
+    """Until the worker, which answers the probe, has had turns in which nobody else's bytes came or went."""
+    same, last, deadline = 0, None, time.monotonic() + LIMIT
+    for pings in range(1, 1 << 30):
+        probe.sendall(message)
+        receive_exactly(probe, len(message))
+        stats = server.stats()
+        own = pings * len(message)
+        now = (stats["bytes_in"] - own, stats["bytes_out"] - own)
+        same = same + 1 if now == last else 0
+        last = now
+        if same == 3:
+            return
+        if time.monotonic() > deadline:
+            raise AssertionError("the server comes to no rest")
+
+
+class Reader:
+    """Reads all that a client gets, in a thread of its own."""
+
+    def __init__(self, client):
+        self.client, self.count = client, 0
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        room = bytearray(1 << 18)
+        while count := self.client.recv_into(room):
+            self.count += count
+
+    def finish(self):
+        self.client.shutdown(socket.SHUT_WR)
+        self.thread.join(LIMIT)
+        if self.thread.is_alive():
+            raise AssertionError(f"no end of the stream, {self.count} bytes came")
+
+
+@unittest.skipIf(INSTRUMENTED or os.environ.get("XCHGD_VARIANT") == "cov", "time means something in the plain build only")
+class Cpu(unittest.TestCase):
+
+    SERVER = {"XCHG_EXCHANGE": "echo", "XCHG_WORKERS": 1, "XCHG_MAX_MESSAGE": "1MiB"}
+
+    def well_behaved_ns(self):
+        """A full segment that is a message: sent, its answer awaited. The server's time for each."""
+        rounds = 3000
+        with patient(**self.SERVER, XCHG_FRAME="line") as server, server.connect() as client:
+            client.setsockopt(*NAGLE_OFF)
+            message = b"x" * (SEGMENT - 1) + b"\n"
+            before = server_cpu_ns(server)
+            for _ in range(rounds):
+                client.sendall(message)
+                receive_exactly(client, SEGMENT)
+            return (server_cpu_ns(server) - before) / rounds
+
+    def spent_ns(self, frame, pieces, **variables):
+        """The server's time for ${pieces}, each sent at once, and all answers."""
+        with patient(**self.SERVER, XCHG_FRAME=frame, **variables) as server, server.connect() as client:
+            client.setsockopt(*NAGLE_OFF)
+            reader = Reader(client)
+            before = server_cpu_ns(server)
+            for piece in pieces:
+                client.sendall(piece)
+            reader.finish()
+            return server_cpu_ns(server) - before
+
+    def test_whatever_is_sent(self):
+        bulk, single = 32, 20_000
+        inputs = {
+            "empty lines": ("line", [b"\n" * 65536] * bulk),
+            "empty lines, CR LF": ("line", [b"\r\n" * 32768] * bulk),
+            "nothing but NUL": ("nul", [b"\0" * 65536] * bulk),
+            "messages of no byte": ("u16", [b"\0\0" * 32768] * bulk),
+            "messages of a byte, u16": ("u16", [b"\0\1x" * 21845] * bulk),
+            "messages of a byte": ("fixed:1", [b"x" * 65536] * bulk),
+            "CR and no LF": ("line", [b"\r" * 65535 + b"\n"] * bulk),
+            "a byte a segment, unfinished": ("line", [b"x"] * single),
+            "a byte a segment, CR": ("line", [b"\r"] * single),
+            "a byte a segment, messages": ("line", [b"\n"] * single),
+            "a byte a segment, raw": ("raw", [b"x"] * single),
+            "a byte a segment, prefixes": ("u32", [b"\0"] * single),
+        }
+        usual = min(self.well_behaved_ns() for _ in range(2))
+        show(f"CPU, well behaved: {usual:.0f} ns a segment")
+        for name, (frame, pieces) in inputs.items():
+            with self.subTest(name):
+                segments = sum(math.ceil(len(piece) / SEGMENT) for piece in pieces)
+                times = []
+                for _ in range(ATTEMPTS):
+                    times.append(self.spent_ns(frame, pieces) / (segments * usual))
+                    if times[-1] <= CPU_TIMES:
+                        break
+                show(f"CPU, {name}: {segments} segments, {min(times):.2f} times")
+                self.assertLessEqual(min(times), CPU_TIMES, name)
+
+    def growth(self, frame, piece, count):
+        """How much dearer the last quarter of ${count} pieces of a message is than the first."""
+        with patient(**{**self.SERVER, "XCHG_MAX_MESSAGE": "8MiB"}, XCHG_FRAME=frame) as server, server.connect() as client:
+            client.setsockopt(*NAGLE_OFF)
+            marks = [server_cpu_ns(server)]
+            for quarter in range(4):
+                for _ in range(count // 4):
+                    client.sendall(piece)
+                    wait_read([client])
+                marks.append(server_cpu_ns(server))
+            return (marks[4] - marks[3]) / (marks[1] - marks[0])
+
+    def test_nothing_gets_dearer_with_what_came_before(self):
+        """Looking again at all that waits would make the last quarter of a long message up to seven times as dear as the first."""
+        for name, frame, piece in (("line", "line", b"x" * 2048), ("nul", "nul", b"x" * 2048), ("CR", "line", b"\r" * 2048)):
+            with self.subTest(name):
+                times = []
+                while len(times) < ATTEMPTS and (not times or min(times) > GROWTH):
+                    times.append(self.growth(frame, piece, 3000))
+                show(f"CPU, unfinished {name}: the last quarter is {min(times):.2f} times the first")
+                self.assertLess(min(times), GROWTH, name)
+
+    def drained_ns(self, count):
+        """${count} pipelined messages for a client that reads little by little, so that the server stops and goes on."""
+        with patient(**self.SERVER, XCHG_FRAME="line", XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="4KiB") as server:
+            with server.connect(rcvbuf=4096) as client:
+                before = server_cpu_ns(server)
+                sender = threading.Thread(target=client.sendall, args=(b"\n" * count,), daemon=True)
+                sender.start()
+                received = 0
+                while received < count:
+                    received += len(client.recv(2048))
+                sender.join(LIMIT)
+                return server_cpu_ns(server) - before
+
+    def test_stopping_and_going_on_is_linear(self):
+        times = []
+        while len(times) < ATTEMPTS and (not times or min(times) > GROWTH):
+            times.append(self.drained_ns(800_000) / (4 * self.drained_ns(200_000)))
+        show(f"CPU, four times the messages for a slow reader: each {min(times):.2f} times as dear")
+        self.assertLess(min(times), GROWTH)
+
+
+if __name__ == "__main__":
+    unittest.main()
