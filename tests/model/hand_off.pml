@@ -25,6 +25,8 @@
  *
  * Mutants, each of which must fail:
  *   NO_RECHECK         the worker sleeps without the second look at the lanes
+ *   ANNOUNCED_LATE     it looks at the lanes, and then announces that it sleeps
+ *   EDGE_CLEARED       it empties the eventfd before it waits
  *   NO_LETTER_RECHECK  it looks at the ring only
  *   LOOK_SKIPPED       the acceptor looks for a sleeper at the first push of a burst only
  *   PLAIN_LOAD         ... with a plain load in place of the exchange
@@ -277,7 +279,9 @@ turn:
   :: last -> goto turn /* nothing will wake it any more */
   :: else
   fi;
+#ifndef ANNOUNCED_LATE
   exchange(WORKER, 1, was, head_memory, head);
+#endif
 #ifndef NO_RECHECK
   if
   :: head == tail_seen -> tail_seen = tail_memory
@@ -293,6 +297,12 @@ turn:
   :: else
   fi;
 #endif
+#endif
+#ifdef ANNOUNCED_LATE
+  exchange(WORKER, 1, was, head_memory, head);
+#endif
+#ifdef EDGE_CLEARED
+  edge[WORKER] = 0;
 #endif
 end_wait:
   if

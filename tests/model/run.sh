@@ -57,7 +57,7 @@ check() {
 }
 
 right() { check "$2 $3${1:+ -D$1}" "$2" none "$3${1:+ -D$1}"; }
-mutant() { check "mutant $1 of $2 $4" "$2" "$3" "-D$1 $4"; }
+mutant() { check "mutant $1 of $2${4:+ $4}" "$2" "$3" "-D$1${4:+ $4}"; }
 
 right '' ring -DCAPACITY=1
 right '' ring -DCAPACITY=2
@@ -70,6 +70,19 @@ mutant FULL_LATE ring 'first==expected' -DCAPACITY=2
 mutant MASKED_INDICES ring 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
 mutant NO_REFRESH ring 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
 
+right '' letters -DSENDS=2
+right '' letters -DSENDS=3
+right LIVENESS letters -DSENDS=2
+mutant PLAIN_PUSH letters 'filled['
+mutant PLAIN_TAKE letters 'dealt==sent'
+mutant NEXT_LATE letters 'filled['
+mutant FILLED_LATE letters 'filled['
+mutant NOT_TURNED letters 'filled['
+mutant NEXT_AFTER letters 'filled['
+mutant NO_RECHECK letters 'dealt==sent'
+mutant NO_RECHECK letters 'acceptance cycle' -DLIVENESS
+mutant LOOK_FIRST letters 'dealt==sent'
+
 right '' hand_off -DCAPACITY=1
 right '' hand_off -DCAPACITY=2
 right '' hand_off '-DCAPACITY=1 -DSTOPS -DSPURIOUS=0'
@@ -81,6 +94,8 @@ right LIVENESS hand_off -DCAPACITY=2
 right LIVENESS hand_off '-DCAPACITY=1 -DGUESTS=2 -DSTOPS -DSPURIOUS=0'
 mutant NO_RECHECK hand_off 'taken==pushed' -DCAPACITY=2
 mutant NO_RECHECK hand_off 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
+mutant ANNOUNCED_LATE hand_off 'taken==pushed' -DCAPACITY=2
+mutant EDGE_CLEARED hand_off 'taken==pushed' -DCAPACITY=2
 mutant NO_LETTER_RECHECK hand_off 'letters[' '-DGUESTS=1 -DSTOPS'
 mutant LOOK_SKIPPED hand_off 'taken==pushed' -DCAPACITY=2
 mutant PLAIN_LOAD hand_off 'taken==pushed' -DCAPACITY=2

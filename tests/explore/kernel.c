@@ -1,0 +1,43 @@
+/*
+ * kernel: core/sys.h's functions as the explored threads see them.
+ *
+ * Of the kernel there is what the hand-off needs: eventfds that are written, and epoll sets that
+ * wait for one of them each, edge-triggered.  Time stands still, so that no wait ends by a
+ * time-out: a wake-up that a timer would make good for is lost here.
+ */
+#include "core/sys.h"
+
+#include "tests/explore/explore.h"
+#include "tests/explore/memory.h"
+#include "tests/explore/scenario.h"
+
+uint64_t sys_now_ns(void) { return 1; }
+
+ssize_t sys_write(int fd, const void *data, size_t size) {
+  (void)data;
+  memory_signal(fd);
+  return (ssize_t)size;
+}
+
+/* What comes is always the wake: its event data is net/reactor's. */
+int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms) {
+  bool edge = true;
+  (void)max;
+  scenario_mark_wait(epoll_fd, timeout_ms == 0);
+  if (timeout_ms == 0) {
+    edge = memory_poll(epoll_fd);
+  } else {
+    memory_wait(epoll_fd);
+  }
+  events[0] = (struct epoll_event){.events = EPOLLIN, .data.u64 = UINT64_MAX};
+  return edge;
+}
+
+/* Outside of threads, when a worker is opened and closed. */
+int sys_close(int fd) { return close(fd); }
+int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
+  return epoll_ctl(epoll_fd, op, fd, event);
+}
+int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
+  return poll(fds, count, timeout_ms);
+}

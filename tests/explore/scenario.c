@@ -1,0 +1,416 @@
+/*
+ * scenario: see scenario.h.
+ *
+ * All that threads share lies in one struct, which is copied back to how it was before each
+ * execution.  What only the checks need (counts of what was sent and taken) is no part of the
+ * state: it follows from what the threads have marked.
+ */
+#include "tests/explore/scenario.h"
+
+#include "net/exchange.h"
+#include "pool/worker.h"
+#include "tests/explore/memory.h"
+#include "tests/explore/seam.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define CAPACITY_MAX 4
+#define FRIENDS_MAX 2
+#define LETTERS_MAX 3
+#define RING_ATTEMPTS 2 /* pushes and pops beyond the necessary, which may find it full or empty */
+
+/* The threads; friends follow.  A burst is the first one's: see SITE_FIRST_ONLY. */
+enum { ACCEPTOR, WORKER, FRIENDS };
+
+/* A letter that says whose it is. */
+struct note {
+  struct letter letter;
+  uint32_t sender;
+};
+
+static struct shared {
+  struct worker worker;
+  struct admit admit;
+  struct inbox acceptor;
+  struct guest slots[CAPACITY_MAX], acceptor_slots[1];
+  struct note notes[FRIENDS_MAX][LETTERS_MAX];
+  CACHE_ALIGNED atom_u32 published;
+  uint64_t matter; /* what was published */
+} shared, pristine;
+
+static struct {
+  const struct scenario *scenario;
+  struct config config;
+  struct exchange exchange;
+  unsigned pushed, taken; /* guests */
+  unsigned sent, dealt;   /* letters */
+  unsigned next[FRIENDS_MAX];
+} ghost;
+
+int __wrap_conn_open(struct conn_host *host, const struct guest *guest);
+bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
+                      uint32_t *budget);
+
+/* ---- what is handed over, and how it must come out ---- */
+
+static struct guest nth_guest(unsigned n) {
+  struct guest guest;
+  memset(&guest, 0, sizeof(guest));
+  guest.accepted_ns = n;
+  guest.fd = (int)n + 100;
+  guest.ticket = GUEST_NO_TICKET;
+  guest.listener = ~n;
+  guest.addr.port = (uint16_t)n;
+  return guest;
+}
+
+static void check_guest(const struct guest *guest) {
+  struct guest expected = nth_guest(ghost.taken + 1);
+  if (guest->accepted_ns != expected.accepted_ns) {
+    explore_fault("guest %llu is taken where %u should come",
+                  (unsigned long long)guest->accepted_ns, ghost.taken + 1);
+  }
+  if (guest->fd != expected.fd || guest->listener != expected.listener ||
+      guest->addr.port != expected.addr.port) {
+    explore_fault("guest %u is torn", ghost.taken + 1);
+  }
+  ghost.taken++;
+}
+
+/* In place of a connection: it is refused, so that the worker has done with it. */
+int __wrap_conn_open(struct conn_host *host, const struct guest *guest) {
+  (void)host;
+  check_guest(guest);
+  return -1;
+}
+
+bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
+                      uint32_t *budget) {
+  const struct note *note = container_of(letter, struct note, letter);
+  (void)host;
+  (void)inbox;
+  (*budget)--;
+  if (letter->time_ns != ghost.next[note->sender]++) {
+    explore_fault("letter %llu of sender %u comes out of order",
+                  (unsigned long long)letter->time_ns, note->sender);
+  }
+  ghost.dealt++;
+  return true;
+}
+
+/* ---- the ring alone ---- */
+
+/* The ring has said that it is full: the producer may not know of more pops than that. */
+static void check_full(void) {
+  struct ring *ring = &shared.worker.inbox.ring;
+  uint32_t popped = (uint32_t)memory_known(memory_find(&ring->head));
+  if (ghost.pushed - popped != ghost.scenario->capacity) {
+    explore_fault("full is said with %u of %u inside", ghost.pushed - popped,
+                  ghost.scenario->capacity);
+  }
+}
+
+static void ring_producer(void) {
+  struct ring *ring = &shared.worker.inbox.ring;
+  const struct scenario *scenario = ghost.scenario;
+  for (unsigned i = 0; i < scenario->guests + RING_ATTEMPTS; i++) {
+    explore_mark(i << 8 | ghost.pushed);
+    bool room = false;
+    if (ghost.pushed == scenario->guests) {
+      return;
+    }
+    if (scenario->kind == SCENARIO_COUNTED) {
+      uint32_t count = ring_count_producer(ring);
+      room = count < scenario->capacity;
+      if (count < ghost.pushed - ghost.taken) {
+        explore_fault("%u are counted, %u are inside", count, ghost.pushed - ghost.taken);
+      }
+    }
+    struct guest guest = nth_guest(ghost.pushed + 1);
+    if (ring_push_spsc(ring, &guest) == 0) {
+      ghost.pushed++;
+    } else if (room) {
+      explore_fault("full is said after there was room");
+    } else {
+      check_full();
+    }
+  }
+}
+
+static void ring_consumer(void) {
+  struct ring *ring = &shared.worker.inbox.ring;
+  struct guest guest;
+  for (unsigned i = 0; i < ghost.scenario->guests + RING_ATTEMPTS; i++) {
+    explore_mark(i << 8 | ghost.taken);
+    bool empty = ghost.scenario->kind == SCENARIO_COUNTED && ring_empty_consumer(ring);
+    if (!empty && ring_pop_spsc(ring, &guest)) {
+      check_guest(&guest);
+    } else if (!empty && ghost.scenario->kind == SCENARIO_COUNTED) {
+      explore_fault("empty is said after there was something");
+    }
+  }
+}
+
+/* ---- who puts in ---- */
+
+/* Without need the acceptor does not look for room, so that the ring's own look is explored. */
+static bool waits_for_room(const struct scenario *scenario) {
+  bool has_worker = scenario->kind == SCENARIO_WORKER || scenario->kind == SCENARIO_STOP;
+  return has_worker && scenario->capacity < scenario->guests;
+}
+
+static bool room(void) {
+  return ring_count_producer(&shared.worker.inbox.ring) < ghost.scenario->capacity;
+}
+
+/* acceptor.c's wait_turn for one that is paused, and what follows it. */
+static void wait_for_room(void) {
+  admit_want(&shared.admit);
+  if (room() || !inbox_doze(&shared.acceptor)) {
+    struct epoll_event event;
+    sys_epoll_wait(shared.acceptor.wake.fd, &event, 1, 0);
+  } else {
+    struct epoll_event event;
+    sys_epoll_wait(shared.acceptor.wake.fd, &event, 1, -1);
+    inbox_rouse(&shared.acceptor);
+  }
+  admit_unwant(&shared.admit);
+  (void)inbox_take(&shared.acceptor);
+}
+
+/* model_pool.c's pool_place, as often as the listener has somebody. */
+static void acceptor(void) {
+  while (ghost.pushed < ghost.scenario->guests) {
+    explore_mark(ghost.pushed);
+    if (waits_for_room(ghost.scenario) && !room()) {
+      wait_for_room();
+      continue;
+    }
+    struct guest guest = nth_guest(ghost.pushed + 1);
+    atom_add_relaxed_u32(&shared.worker.live, 1);
+    if (inbox_push_spsc(&shared.worker.inbox, &guest) == -1) {
+      explore_fault("full is said after there was room");
+    }
+    ghost.pushed++;
+  }
+  if (ghost.scenario->kind == SCENARIO_STOP) {
+    explore_mark(ghost.pushed);
+    worker_send_last(&shared.worker);
+  }
+  explore_mark(ghost.pushed);
+}
+
+static void main_stops(void) { worker_send_stop(&shared.worker, 1); }
+
+static void friend(void) {
+  unsigned self = explore_current() - FRIENDS;
+  for (unsigned i = 0; i < ghost.scenario->letters; i++) {
+    explore_mark(i);
+    struct note *note = &shared.notes[self][i];
+    note->letter.kind = LETTER_CALL;
+    note->letter.time_ns = i;
+    note->sender = self;
+    inbox_push_mpsc(&shared.worker.inbox, &note->letter);
+    ghost.sent++;
+  }
+  explore_mark(ghost.scenario->letters);
+}
+
+static void publisher(void) {
+  for (uint32_t i = 1; i <= ghost.scenario->guests; i++) {
+    explore_mark(i);
+    ghost.pushed = i;
+    atom_store_release_u32(&shared.published, i);
+    inbox_nudge(&shared.worker.inbox);
+  }
+}
+
+/* ---- who takes out ---- */
+
+static void worker(void) {
+  worker_run(&shared.worker);
+  explore_mark(ghost.taken << 8 | ghost.dealt);
+}
+
+/* An owner that waits for something beside its lanes, as inbox_nudge's header has it. */
+static void awaits_published(void) {
+  struct inbox *inbox = &shared.worker.inbox;
+  while (ghost.taken < ghost.scenario->guests) {
+    if (inbox_doze(inbox)) {
+      uint32_t seen = atom_load_acquire_u32(&shared.published);
+      if (seen == ghost.taken) {
+        struct epoll_event event;
+        sys_epoll_wait(shared.worker.reactor.epoll_fd, &event, 1, -1);
+      }
+      inbox_rouse(inbox);
+    }
+    ghost.taken = atom_load_acquire_u32(&shared.published);
+    explore_mark(UINT64_C(1) << 60 | ghost.taken);
+  }
+}
+
+/*
+ * The worker's turns have no other variables that decide anything here: no connection lives, no
+ * time passes, and what is counted for statistics is looked at by nobody.
+ */
+void scenario_mark_wait(int epoll_fd, bool looks) {
+  const struct worker *worker = &shared.worker;
+  if (explore_current() != WORKER || epoll_fd != worker->reactor.epoll_fd) {
+    return;
+  }
+  uint64_t state = looks;
+  state = state << 1 | (worker->host.stop_ns != NEVER);
+  state = state << 1 | worker->stopping;
+  state = state << 1 | worker->cutting;
+  state = state << 1 | worker->last;
+  state = state << 1 | (worker->mail != NULL);
+  state = state << 8 | ghost.taken;
+  for (unsigned i = 0; i < FRIENDS_MAX; i++) {
+    state = state << 8 | ghost.next[i];
+  }
+  explore_mark(state);
+}
+
+/* ---- the end ---- */
+
+static void rest(void) {
+  const struct scenario *scenario = ghost.scenario;
+  bool ring = scenario->kind == SCENARIO_RING || scenario->kind == SCENARIO_COUNTED;
+  if (!explore_done(ACCEPTOR)) {
+    explore_fault("lost wake-up: the acceptor waits for room, %u of %u guests were taken",
+                  ghost.taken, ghost.pushed);
+  }
+  if (!ring && ghost.taken != ghost.pushed) {
+    explore_fault("lost wake-up: the %s sleeps, %u of %u were taken", explore_name(WORKER),
+                  ghost.taken, ghost.pushed);
+  }
+  if (ghost.dealt != ghost.sent && !explore_done(WORKER)) { /* else it was told to stop */
+    explore_fault("lost wake-up: the worker sleeps, %u of %u letters were dealt with", ghost.dealt,
+                  ghost.sent);
+  }
+  if (scenario->kind == SCENARIO_STOP && !explore_done(WORKER)) {
+    explore_fault("lost wake-up: the worker sleeps, and all were told to stop");
+  }
+}
+
+/* ---- to begin ---- */
+
+static void begin(void) {
+  memcpy(&shared, &pristine, sizeof(shared));
+  seam_burst();
+  shared.worker.inbox.ring.mask = ghost.scenario->capacity - 1;
+  ghost.pushed = ghost.taken = ghost.sent = ghost.dealt = 0;
+  memset(ghost.next, 0, sizeof(ghost.next));
+}
+
+static void declare_inbox(struct inbox *inbox, unsigned producer, unsigned owner) {
+  struct ring *ring = &inbox->ring;
+  memory_place(&ring->tail, sizeof(ring->tail), "tail", producer);
+  memory_place(&ring->head, sizeof(ring->head), "head", owner);
+  memory_place(&inbox->letters, sizeof(inbox->letters), "letters", MEMORY_ANYBODY);
+  memory_place(&inbox->sleeping, sizeof(inbox->sleeping), "sleeping", MEMORY_SWAPPED);
+  memory_object(&ring->head_seen, sizeof(ring->head_seen), "head_seen");
+  memory_object(&ring->tail_seen, sizeof(ring->tail_seen), "tail_seen");
+  memory_private(ring, offsetof(struct ring, tail), "the ring's constants");
+  memory_private(&inbox->wake, sizeof(inbox->wake), "the wake");
+}
+
+static void declare(const struct scenario *scenario) {
+  static const char *const slot_names[CAPACITY_MAX] = {"slot 0", "slot 1", "slot 2", "slot 3"};
+  struct worker *worker = &shared.worker;
+  memory_init(&shared, sizeof(shared));
+  declare_inbox(&worker->inbox, ACCEPTOR, WORKER);
+  memory_event(worker->inbox.wake.fd, worker->reactor.epoll_fd);
+  for (unsigned i = 0; i < scenario->capacity; i++) {
+    memory_object(&shared.slots[i], sizeof(shared.slots[i]), slot_names[i]);
+  }
+  if (scenario->kind == SCENARIO_NUDGE) {
+    memory_place(&shared.published, sizeof(shared.published), "published", ACCEPTOR);
+  }
+  if (waits_for_room(scenario)) {
+    declare_inbox(&shared.acceptor, EXPLORE_NOBODY, ACCEPTOR);
+    memory_place(&shared.admit.wanted, sizeof(shared.admit.wanted), "wanted", MEMORY_SWAPPED);
+    memory_event(shared.acceptor.wake.fd, shared.acceptor.wake.fd);
+    memory_private(&shared.admit, sizeof(shared.admit), "admit's constants");
+  }
+  for (unsigned i = 0; i < scenario->friends; i++) {
+    for (unsigned j = 0; j < scenario->letters; j++) {
+      memory_object(&shared.notes[i][j], sizeof(shared.notes[i][j]), "a friend's letter");
+    }
+  }
+  if (scenario->kind == SCENARIO_STOP) {
+    memory_object(&worker->stop, sizeof(worker->stop), "the letter stop");
+    memory_object(&worker->no_more, sizeof(worker->no_more), "the letter last");
+  }
+  memory_private(worker, sizeof(*worker), "the worker's own");
+}
+
+void scenario_explore(const struct scenario *scenario, struct explore_result *result, FILE *trace) {
+  static const struct explore_thread pairs[][2] = {
+      [SCENARIO_RING] = {{"producer", ring_producer}, {"consumer", ring_consumer}},
+      [SCENARIO_COUNTED] = {{"producer", ring_producer}, {"consumer", ring_consumer}},
+      [SCENARIO_WORKER] = {{"acceptor", acceptor}, {"worker", worker}},
+      [SCENARIO_STOP] = {{"acceptor", acceptor}, {"worker", worker}},
+      [SCENARIO_NUDGE] = {{"publisher", publisher}, {"owner", awaits_published}},
+  };
+  struct explore_job job = {.name = scenario->name, .begin = begin, .rest = rest, .count = FRIENDS};
+  ghost.scenario = scenario;
+  job.preemptions_max =
+      scenario->preemptions_max == 0 ? EXPLORE_UNBOUNDED : scenario->preemptions_max;
+  memcpy(job.threads, pairs[scenario->kind], sizeof(pairs[0]));
+  if (scenario->kind == SCENARIO_STOP) {
+    job.threads[job.count++] = (struct explore_thread){"main", main_stops};
+  }
+  for (unsigned i = 0; i < scenario->friends; i++) {
+    job.threads[job.count++] = (struct explore_thread){i == 0 ? "friend" : "friend 2", friend};
+  }
+  declare(scenario);
+  explore(&job, result, trace);
+}
+
+unsigned scenario_all(const struct scenario **all) {
+  static const struct scenario scenarios[] = {
+      {"ring of 1, 3 guests", SCENARIO_RING, 1, 3, 0, 0, 0, 0},
+      {"ring of 2, 3 guests", SCENARIO_RING, 2, 3, 0, 0, 0, 0},
+      {"ring of 4, 3 guests", SCENARIO_RING, 4, 3, 0, 0, 0, 0},
+      {"ring of 1, 3 guests, counted", SCENARIO_COUNTED, 1, 3, 0, 0, 0, 0},
+      {"ring of 2, 3 guests, counted", SCENARIO_COUNTED, 2, 3, 0, 0, 0, 0},
+      {"3 guests", SCENARIO_WORKER, 4, 3, 0, 0, 0, 0},
+      {"3 guests, room for 2", SCENARIO_WORKER, 2, 3, 0, 0, 0, 0},
+      {"3 guests, room for 1", SCENARIO_WORKER, 1, 3, 0, 0, 0, 0},
+      {"2 guests, a letter", SCENARIO_WORKER, 2, 2, 1, 1, 0, 0},
+      {"1 guest, 2 friends' letters", SCENARIO_WORKER, 1, 1, 2, 1, 0, 0},
+      {"1 guest, stop", SCENARIO_STOP, 1, 1, 0, 0, 0, 0},
+      {"nudge, 2 matters", SCENARIO_NUDGE, 1, 2, 0, 0, 0, 0},
+      {"2 guests, stop", SCENARIO_STOP, 2, 2, 0, 0, 1, 0},
+      {"2 guests, 2 letters", SCENARIO_WORKER, 2, 2, 1, 2, 1, 0},
+      {"4 guests", SCENARIO_WORKER, 4, 4, 0, 0, 2, 0},
+      {"4 guests, room for 1", SCENARIO_WORKER, 1, 4, 0, 0, 2, 0},
+      {"2 guests, room for 1, a letter", SCENARIO_WORKER, 1, 2, 1, 1, 2, 0},
+      {"2 guests, room for 1, stop", SCENARIO_STOP, 1, 2, 0, 0, 2, 0},
+      {"3 guests, 2 letters", SCENARIO_WORKER, 4, 3, 1, 2, 2, 0},
+      {"1 guest, stop, a letter", SCENARIO_STOP, 1, 1, 1, 1, 2, 3},
+      {"2 guests, 2 friends' 2 letters", SCENARIO_WORKER, 2, 2, 2, 2, 2, 3},
+  };
+  *all = scenarios;
+  return count_of(scenarios);
+}
+
+void scenario_init(void) {
+  static const char *const environment[] = {"XCHG_WORKERS=1", "XCHG_MAX_CONNECTIONS=16", NULL};
+  const struct config_facts facts = {.cpus = 1, .descriptors = 1024, .somaxconn = 4096};
+  if (config_load(&ghost.config, environment, &facts, stderr) != 0 ||
+      exchange_init(&ghost.exchange, &ghost.config) == -1 ||
+      admit_init(&shared.admit, &ghost.config, &shared.acceptor.wake) == -1) {
+    abort();
+  }
+  const struct worker_setup setup = {
+      .config = &ghost.config, .handler = &ghost.exchange.handler, .admit = &shared.admit};
+  if (worker_open(&shared.worker, &setup) == -1 || inbox_open(&shared.acceptor, 1) == -1) {
+    abort();
+  }
+  memcpy(&pristine, &shared, sizeof(pristine));
+  pristine.worker.inbox.ring.slots = shared.slots;
+  pristine.acceptor.ring.slots = shared.acceptor_slots;
+}
