@@ -266,7 +266,8 @@ static void check_exchange(struct config_check *check) {
   const struct config *config = check->config;
   const bool *refused = check->refused;
   bool framed = !refused[VAR_EXCHANGE] && !refused[VAR_FRAME];
-  if (framed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE])
+  bool fixed = framed && config->frame.kind == XCHG_FRAME_FIXED;
+  if (fixed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE])
     fprintf(config_fault(check, VAR_FRAME),
             "want N at most %" PRIu64 ", as XCHG_MAX_MESSAGE says\n", config->max_message_bytes);
   bool greets = config->has_greeting && !refused[VAR_EXCHANGE] && !refused[VAR_GREETING];

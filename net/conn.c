@@ -130,7 +130,7 @@ static void timed_out(struct xchg_conn *conn) {
       conn_out_close(conn, XCHG_WRITE);
       return;
     case OVERDUE_LEAVE:
-      conn_out_close(conn, conn->leaving ? XCHG_LIFETIME : XCHG_DRAIN);
+      conn_out_close(conn, XCHG_LIFETIME);
       return;
     case OVERDUE_SILENT:
       conn->half_close = true;

@@ -58,6 +58,14 @@ void conn_out_end(struct xchg_conn *conn, enum xchg_reason reason) {
   conn->reason = (uint8_t)reason;
 }
 
+/*
+ * A limit that begins now: a turn that was held up (the process was stopped, the machine busy) may
+ * have begun long ago.
+ */
+static uint64_t fresh_ns(const struct xchg_conn *conn) {
+  return max_u64(conn->host->reactor->now_ns, sys_now_ns());
+}
+
 bool conn_out_part(struct xchg_conn *conn) {
   const struct config *config = conn->host->config;
   if (conn->ended || config->linger_ns == 0) {
@@ -79,7 +87,7 @@ bool conn_out_part(struct xchg_conn *conn) {
     return false;
   }
   conn->state = CONN_DRAINING;
-  more->progress_ns = conn->host->reactor->now_ns;
+  more->progress_ns = fresh_ns(conn);
   more->acknowledged = conn->sent - unacked;
   return true;
 }
@@ -102,7 +110,7 @@ static bool stall(struct xchg_conn *conn) {
     conn_out_close(conn, XCHG_MEMORY);
     return false;
   }
-  more->progress_ns = host->reactor->now_ns;
+  more->progress_ns = fresh_ns(conn);
   if (conn->stalled) {
     return true;
   }

@@ -4,6 +4,7 @@
  */
 #include "net/conn_time.h"
 
+#include "core/sys.h"
 #include "net/sock.h"
 
 /* How long a connection that never spoke is waited for when it must leave an endless exchange. */
@@ -41,10 +42,12 @@ static uint64_t write_at(const struct xchg_conn *conn) {
                        : NEVER;
 }
 
-/* When a lifetime's end cuts what has not finished; a stop's is the worker's affair. */
+/*
+ * When a lifetime's end cuts what has not finished, one that was about to part by then included; a
+ * stop's is the worker's affair.
+ */
 static uint64_t cut_at(const struct xchg_conn *conn) {
-  return conn->leaving ? add_sat_u64(conn->more->lifetime_ns, conn->host->config->drain_timeout_ns)
-                       : NEVER;
+  return add_sat_u64(conn->more->lifetime_ns, conn->host->config->drain_timeout_ns);
 }
 
 /*
@@ -110,7 +113,8 @@ static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
 
 /* It is not overdue after all: from now on it is waited for anew. */
 static enum overdue put_off(struct xchg_conn *conn) {
-  conn_more(conn)->progress_ns = conn->host->reactor->now_ns; /* there since progressed() */
+  uint64_t now_ns = max_u64(conn->host->reactor->now_ns, sys_now_ns()); /* a turn may have lasted */
+  conn_more(conn)->progress_ns = now_ns; /* there since progressed() */
   return OVERDUE_NOT;
 }
 

@@ -121,6 +121,10 @@ START_TEST(contradictions) {
   config_fini(&c);
   GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:10", "XCHG_MAX_MESSAGE=10");
   config_fini(&c);
+  GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=u16", "XCHG_MAX_MESSAGE=1"); /* the prefix apart */
+  config_fini(&c);
+  GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=u32", "XCHG_MAX_MESSAGE=3");
+  config_fini(&c);
   GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_DEFER_ACCEPT=5");
   ck_assert_uint_eq(c.defer_accept_s, 5);
   config_fini(&c);

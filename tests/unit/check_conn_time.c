@@ -307,6 +307,24 @@ START_TEST(test_lifetime_cuts) {
 }
 END_TEST
 
+/* One that was about to part by then, and goes on reading or being read, is cut no later. */
+START_TEST(test_lifetime_cuts_who_was_parting) {
+  struct rig rig;
+  start_with_lifetime(&rig, _i == 1);
+  rig.config.linger_ns = 3600 * NS_PER_S;
+  rig.finish_after = 1;
+  int fd = rig_connect(&rig);
+  uint64_t life_ns = rig_conn(&rig)->more->lifetime_ns - rig.reactor.now_ns;
+  RIG_PUT(&rig, fd, "a\0b");
+  RIG_GET(&rig, fd, "a\0");
+  rig_get_end(&rig, fd);
+  ck_assert_int_eq(rig_conn(&rig)->state, CONN_DRAINING);
+  ends_after(&rig, life_ns + rig.config.drain_timeout_ns, XCHG_LIFETIME);
+  close(fd);
+  rig_fini(&rig);
+}
+END_TEST
+
 /* One that never spoke is waited for a second. */
 START_TEST(test_lifetime_of_one_that_is_silent) {
   struct rig rig;
@@ -366,6 +384,7 @@ int main(void) {
       {test_lifetime_ends_between_messages, 2},
       {test_lifetime_lets_a_message_finish, 2},
       {test_lifetime_cuts, 2},
+      {test_lifetime_cuts_who_was_parting, 2},
       {test_lifetime_of_one_that_is_silent, 2},
       {test_next_is_when_something_is_due, 1},
   };
