@@ -2,9 +2,11 @@
 #   tests/unit/check_x.c    -> $(B)/tests/check_x         one per module
 #   tests/unit/plugin/x.c   -> $(B)/tests/plugin/x.so     what check_plugin loads
 #   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   against objects whose system calls the test makes fail
+#   tests/nth/check_nth.c   -> $(B)/tests/nth/check_nth   against the same objects: each call of a session fails in turn
 #   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
 #   tests/fuzz/fuzz_x.c     -> $(B)/tests/fuzz/fuzz_x     replays tests/fuzz/corpus/x; with libFuzzer under VARIANT=fuzz
 #   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the hand-off's code in every schedule; release build only
+#   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, a seed at a time
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
@@ -21,7 +23,11 @@ LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wild
 # Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
 FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
-PROGRAMS = $(UNIT) $(FAULT) $(CONC) $(FUZZ)
+SIMULATE = $(B)/tests/sim/simulate
+# All of it runs in one thread, where TSan finds nothing; the other slow builds make one run in ten.
+NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/nth/check_nth)
+NTH_EVERY = $(if $(filter release,$(VARIANT)),1,10)
+PROGRAMS = $(NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
 
@@ -65,6 +71,17 @@ $(B)/tests/fuzz/fuzz_conn_socket: $(B)/obj/tests/fuzz/conn_play.o
 $(FUZZ_BENCH): $(B)/bench.a
 $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
+
+# Every call of theirs that does not go through core/sys.h leads through a function of the test's.
+NTH_WRAPS = malloc calloc aligned_alloc strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
+            connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 fstat lstat unlink chmod flock read \
+            setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
+            pthread_setname_np pthread_setaffinity_np pthread_cond_wait pthread_cond_signal pthread_cond_broadcast sem_wait sem_post
+NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,nth))
+$(B)/tests/nth/check_nth: $(B)/seam/tests/nth/check_nth.o $(NTH_HELPERS) $(B)/seam.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) $(NTH_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lm
+	@ln -sf check_nth $(@D)/nth
 
 # Those that look into the harness, #include "xchg-bench/x.h", are linked with its archive.
 BENCH_UNIT := $(shell grep -l '"xchg-bench/' tests/unit/check_*.c)
@@ -130,27 +147,44 @@ $(B)/explore/%.o: %.c $(B)/.flags | need-build
 	$(call say,CC  )$(CC) $(XCFLAGS) $(EXPLORE_CFLAGS) -MMD -MP -c -o $@ $<
 -include $(wildcard $(B)/explore/*/*.d $(B)/explore/*/*/*.d)
 
+# A third time, over a simulated machine: tests/sim/simulate.c says what that is.  The linker leads what the server asks of
+# libc while it starts and ends to the simulator.
+SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/sim/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
+SIM_WRAPS = malloc calloc aligned_alloc free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom \
+            pthread_create pthread_join pthread_setname_np sem_wait sem_post
+SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(LIB_SOURCES) $(wildcard tests/sim/*.c))
+SIM_LINK = $(CC) $(XLDFLAGS) $(SIM_WRAPS:%=-Wl,--wrap=%)
+$(SIMULATE): $(SIM_OBJECTS) $(B)/.flags-link $(B)/.flags-sources
+	@mkdir -p $(@D)
+	$(call say,LINK)$(SIM_LINK) -o $@ $(SIM_OBJECTS) -ldl
+$(B)/sim/%.o: %.c $(B)/.flags | need-build
+	@mkdir -p $(@D)
+	$(call say,CC  )$(CC) $(XCFLAGS) $(SIM_FLAGS) -MMD -MP -c -o $@ $<
+-include $(wildcard $(B)/sim/*/*.d $(B)/sim/*/*/*.d)
+
 TEST_SOURCES = $(wildcard tests/*/*.c)
 $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 .SECONDARY:
 
 # ---- to run them ---------------------------------------------------------------------------------
 
-RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
+RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' NTH_EVERY=$(NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log
 ifeq ($(VARIANT),asan)
-TEST_ENV = ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
+TEST_ENV = SIMULATE_SEEDS=2000 ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
 else ifeq ($(VARIANT),tsan)
-TEST_ENV = TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
+TEST_ENV = SIMULATE_SEEDS=1000 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
 # TSan's shadow does not suit every kernel's address randomisation.
 TEST_WRAP = $(if $(shell setarch -R true 2>&1),,setarch -R)
 else ifeq ($(VARIANT),valgrind)
 TEST_ENV = XCHGD_SLOW=10 XCHGD_WRAP='$(VALGRIND)'
+else ifeq ($(VARIANT),cov)
+TEST_ENV = SIMULATE_SEEDS=2000
 endif
 # Against the release build only: what a release is made of.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam tests/sim/mutants.sh)
 
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
 	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(EXPLORE) $(PROGRAMS) $(RELEASE_CHECKS)
@@ -201,6 +235,15 @@ SECONDS ?= 60
 
 explore: $(B)/tests/explore/check_explore ## the hand-off's own code in every schedule, with larger bounds than make check: about 70 s of one core
 	@$< more
+
+simulate: $(SIMULATE) ## the server over a simulated machine, in two processes (SEEDS=1000000 FROM=1; see docs/testing.md)
+	@half=$$((($(SEEDS) + 1) / 2)); $(SIMULATE) --from $(FROM) --seeds $$half & other=$$!; \
+	  $(SIMULATE) --from $$(($(FROM) + half)) --seeds $$(($(SEEDS) - half)); code=$$?; wait $$other && exit $$code
+SEEDS ?= 1000000
+FROM ?= 1
+
+simulate-mutants: $(SIMULATE) ## bugs of the server and of the simulated kernel, each of which the simulator must find
+	@B=$(B) OBJECTS='$(SIM_OBJECTS)' COMPILE='$(CC) $(XCFLAGS)' LINK='$(SIM_LINK)' tests/sim/mutants.sh all
 
 model: | need-model ## check the Promela models of the hand-off with spin
 	@CC='$(CC)' tests/model/run.sh $(B)
@@ -253,6 +296,6 @@ need-model: need-build
 need-coverage:
 	@.ci/packages gcovr
 
-.PHONY: fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
+.PHONY: simulate simulate-mutants fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
         stress-items explore model coverage coverage-report lint lint-house lint-format lint-shell lint-man \
         lint-cppcheck lint-tidy format need-check need-lint need-model need-coverage

@@ -1,0 +1,231 @@
+/*
+ * judge: may a connection end so, now?
+ *
+ * One function a reason, each the contract's sentence about it.  That a time-out is not early is
+ * judged here, that none is late in watch.c.  Idle times and messages are counted from what the
+ * server can know at no cost: the beginning of the turn in which something happened, whose length
+ * watch_slack_ns grants; the others are granted nothing.
+ */
+#include "tests/sim/oracle.h"
+
+#include "tests/sim/plan.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#define SILENCE_NS NS_PER_S           /* one that has not spoken gets at a stop */
+#define DRAIN_MAX (UINT64_C(1) << 20) /* what a drain reads at most */
+
+static uint64_t unsent(const struct link *link) {
+  return record_of(link)->expect_size - link->down_written;
+}
+
+/* The message that the handler would get next; NULL where the peer's plan has none. */
+static const struct piece *next_piece(const struct link *link) {
+  uint32_t handed = record_of(link)->handed;
+  return handed < link->peer->pieces_count ? &link->peer->pieces[handed] : NULL;
+}
+
+/* Bytes that were read and belong to no message that was handed up; a drain's do not count. */
+static uint64_t begun(const struct link *link) {
+  const struct record *record = record_of(link);
+  return record->shut_ns > 0 ? record->shut_begun : link->up_read - record->handed_to;
+}
+
+static bool is_counted(void) { return plan.config.messages > 0; }
+
+static bool is_complete(const struct link *link) {
+  return is_counted() && record_of(link)->handed >= plan.config.messages;
+}
+
+static bool must_leave(const struct link *link) {
+  uint64_t life_ns = plan.config.max_lifetime_ns;
+  return oracle.stop_ns != NEVER ||
+         (life_ns > 0 && world.now_ns >= record_of(link)->accepted_ns + life_ns - life_ns / 10);
+}
+
+/* Everything that came was dealt with. */
+static bool is_between(const struct link *link) {
+  return record_of(link)->handed > 0 && begun(link) == 0 && unsent(link) == 0;
+}
+
+/* ---- reasons ---- */
+
+static bool finished(const struct link *link) {
+  if (unsent(link) > 0) {
+    return false;
+  }
+  if (is_counted()) {
+    return is_complete(link);
+  }
+  return link->fin_read ? begun(link) == 0 : must_leave(link) && is_between(link);
+}
+
+static bool ended_by_peer(const struct link *link) {
+  return is_counted() && !is_complete(link) && link->fin_read && begun(link) == 0 &&
+         unsent(link) == 0;
+}
+
+static bool is_reset_errno(int error) {
+  return error == ECONNRESET || error == EPIPE || error == ECONNABORTED || error == ETIMEDOUT ||
+         error == EHOSTUNREACH;
+}
+
+static bool was_reset(const struct link *link) {
+  return is_reset_errno(link->broken) || is_reset_errno(record_of(link)->injected);
+}
+
+static bool failed(const struct link *link) {
+  int injected = record_of(link)->injected;
+  return (link->broken != 0 && !is_reset_errno(link->broken)) ||
+         (injected != 0 && !is_reset_errno(injected));
+}
+
+static bool too_long(const struct link *link) {
+  const struct piece *piece = next_piece(link);
+  bool declared = plan.config.frame.kind == XCHG_FRAME_PREFIX;
+  uint64_t least = declared ? plan.config.frame.size : plan.config.max_message_bytes + 1;
+  bool by_end = !declared && link->fin_read; /* a CR that no LF follows is data after all */
+  return piece != NULL && (piece->kind == PIECE_TOO_LONG || by_end) && begun(link) >= least &&
+         unsent(link) == 0 && !is_complete(link);
+}
+
+static bool truncated(const struct link *link) {
+  enum xchg_frame_kind kind = plan.config.frame.kind;
+  return (kind == XCHG_FRAME_PREFIX || kind == XCHG_FRAME_FIXED) && link->fin_read &&
+         begun(link) > 0 && unsent(link) == 0 && !is_complete(link);
+}
+
+static bool is_past(uint64_t from_ns, uint64_t limit_ns) {
+  return limit_ns > 0 && world.now_ns + watch_slack_ns() >= from_ns + limit_ns;
+}
+
+static bool is_strictly_past(uint64_t from_ns, uint64_t limit_ns) {
+  return limit_ns > 0 && world.now_ns >= from_ns + limit_ns;
+}
+
+static bool idle(const struct link *link) {
+  bool unacked = link->down_acked < link->down_written && !link->done;
+  uint64_t from_ns = record_of(link)->touched_ns;
+  if (unacked && link->acked_ns < oracle.turns[world_self()]) {
+    from_ns = max_u64(from_ns, link->acked_ns);
+  }
+  return is_past(from_ns, plan.config.idle_timeout_ns);
+}
+
+static bool message_late(const struct link *link) {
+  const struct record *record = record_of(link);
+  const struct piece *piece = next_piece(link);
+  bool first = is_counted() && record->handed == 0;
+  uint64_t from_ns = first ? record->accepted_ns : piece != NULL ? piece->first_read_ns : 0;
+  return from_ns > 0 && (first || begun(link) > 0) &&
+         is_past(from_ns, plan.config.message_timeout_ns);
+}
+
+static bool write_late(const struct link *link) {
+  uint64_t from_ns = record_of(link)->sent_ns;
+  if (link->acked_ns < oracle.turns[world_self()]) {
+    from_ns = max_u64(from_ns, link->acked_ns);
+  }
+  return unsent(link) > 0 && is_strictly_past(from_ns, plan.config.write_timeout_ns);
+}
+
+static bool lived_long(const struct link *link) {
+  uint64_t life_ns = plan.config.max_lifetime_ns;
+  return life_ns > 0 && is_past(record_of(link)->accepted_ns, life_ns - life_ns / 10);
+}
+
+static bool stopped(const struct link *link) {
+  const struct record *record = record_of(link);
+  if (oracle.stop_ns == NEVER) {
+    return false;
+  }
+  if (world.now_ns >= oracle.cut_ns) {
+    return true;
+  }
+  bool silent = !is_counted() && record->handed == 0 && begun(link) == 0 &&
+                is_past(max_u64(oracle.stop_ns, record->accepted_ns), SILENCE_NS);
+  return silent || (is_counted() && is_between(link));
+}
+
+static bool is_right(const struct link *link, enum xchg_reason reason) {
+  switch (reason) {
+    case XCHG_FINISHED:
+      return finished(link);
+    case XCHG_PEER:
+      return ended_by_peer(link);
+    case XCHG_RESET:
+      return was_reset(link);
+    case XCHG_TOO_LONG:
+      return too_long(link);
+    case XCHG_TRUNCATED:
+      return truncated(link);
+    case XCHG_IDLE:
+      return idle(link);
+    case XCHG_MESSAGE:
+      return message_late(link);
+    case XCHG_WRITE:
+      return write_late(link);
+    case XCHG_LIFETIME:
+      return lived_long(link);
+    case XCHG_MEMORY:
+      return oracle.no_memory;
+    case XCHG_DRAIN:
+      return stopped(link);
+    case XCHG_ERROR:
+      return failed(link);
+    default:
+      return false; /* DENIED, PER_IP, OVERLOAD: such a one is never opened */
+  }
+}
+
+void judge_reason(const struct link *link, enum xchg_reason reason) {
+  const struct record *record = record_of(link);
+  if (!is_right(link, reason)) {
+    world_fail("peer %u is closed as %s: %u messages, %" PRIu64 " bytes begun, %" PRIu64
+               " unsent, end%s seen",
+               link->peer->number, xchg_reason_name(reason), record->handed, begun(link),
+               unsent(link), link->fin_read ? "" : " not");
+  }
+}
+
+/* ---- the close itself ---- */
+
+/* Ends whose last bytes are promised to arrive. */
+static bool is_safe(const struct link *link) {
+  switch (record_of(link)->reason) {
+    case XCHG_FINISHED:
+    case XCHG_TOO_LONG:
+    case XCHG_TRUNCATED:
+      return true;
+    case XCHG_DRAIN:
+      return world.now_ns < oracle.cut_ns;
+    default:
+      return false;
+  }
+}
+
+void judge_close(const struct link *link) {
+  const struct record *record = record_of(link);
+  uint64_t linger_ns = plan.config.linger_ns;
+  if (!is_safe(link) || linger_ns == 0 || link->broken != 0 || link->fin_read ||
+      record->injected != 0) {
+    return;
+  }
+  uint64_t from_ns = link->acked_ns;
+  if (record->shut_ns > 0) {
+    from_ns = max_u64(from_ns, record->shut_ns);
+    bool enough = link->up_read - record->handed_to >= DRAIN_MAX;
+    if (!enough && link->acked_ns < oracle.turns[world_self()] &&
+        !is_strictly_past(from_ns, linger_ns)) {
+      world_fail("peer %u: the drain is given up too early", link->peer->number);
+    }
+  } else if (link->down_acked < link->down_written) {
+    world_fail("peer %u: closed before the reply was acknowledged", link->peer->number);
+  } else if (link->up_arrived > link->up_read &&
+             link_oldest_ns(link) < oracle.turns[world_self()]) {
+    world_fail("peer %u: closed with bytes unread", link->peer->number);
+  } else if (begun(link) > 0) {
+    world_fail("peer %u: closed at once, though more had come", link->peer->number);
+  }
+}

@@ -1,0 +1,107 @@
+#!/bin/sh
+# Mutants that prove the simulator's oracle: each must be found.
+#
+#   tests/sim/mutants.sh        those of the simulated kernel, which need no compiler
+#   tests/sim/mutants.sh all    those of the server too: a line of its source is changed in a copy under $B/sim/mutants
+#
+# B is the build's folder; for `all` COMPILE is the command that compiles, LINK the one that links, OBJECTS what is linked.
+# Prints a line a mutant: its name, and by which seed it was found, or that it was not.
+set -u
+B=${B:-build}
+cd "$(dirname "$0")/../.." || exit 1
+missed=0
+
+# judge NAME SEEDS COMMAND...: run it for that many seeds; it must fail.
+judge() {
+  name=$1 seeds=$2
+  shift 2
+  said=$(timeout 300 "$@" --from 1 --seeds "$seeds" --failures 1 2>&1) # a mutant may hang: that is found, too
+  code=$?
+  found=$(echo "$said" | grep -m 1 '^seed ')
+  if [ "$code" = 0 ]; then
+    echo "mutant $name: NOT FOUND in $seeds seeds"
+    missed=$((missed + 1))
+  elif [ "$code" = 124 ]; then
+    echo "mutant $name: found, it hangs"
+  else
+    echo "mutant $name: found by ${found:-"exit code $code: $said"}"
+  fi
+}
+
+kernel() {
+  judge "kernel-$1" "$2" "$B/tests/sim/simulate" --mutant "$1"
+}
+
+# server NAME SEEDS FILE SED: change FILE by SED.
+server() {
+  name=$1 seeds=$2 file=$3 change=$4
+  at=$B/sim/mutants/$name
+  mkdir -p "$at"
+  sed "$change" "$file" >"$at/changed.c"
+  printf '#define XCHG_SYS_SEAM "tests/sim/seam.h"\n#define XCHG_ATOM_SEAM "tests/sim/atom.h"\n' |
+    cat - "$at/changed.c" >"$at/mutant.c"
+  if cmp -s "$file" "$at/changed.c"; then
+    echo "mutant $name: its line is not in $file any more"
+    missed=$((missed + 1))
+    return
+  fi
+  others=$(echo "$OBJECTS" | tr ' ' '\n' | grep -v "/sim/${file%.c}\.o\$")
+  # shellcheck disable=SC2086
+  if ! $COMPILE -Wno-error -w -c -o "$at/mutant.o" "$at/mutant.c" || ! $LINK -o "$at/simulate" "$at/mutant.o" $others -ldl; then
+    echo "mutant $name: cannot be built"
+    missed=$((missed + 1))
+    return
+  fi
+  judge "$name" "$seeds" "$at/simulate"
+  rm -r "$at"
+}
+
+kernel drop 100     # a byte on its way to the server is lost
+kernel flip 100     # a byte of the server's changes
+kernel edge 500     # an edge is not reported
+kernel wake 100     # a write to an eventfd wakes nobody
+kernel late 1000    # waits end long after their time
+kernel ack 100      # everything is told as acknowledged
+kernel fin 500      # a half-close closes both ways
+kernel accept 500   # a connection is accepted twice
+
+if [ "${1:-}" = all ]; then
+  server no-epollout 2000 net/conn_out.c 's/CONN_WATCHED | EPOLLOUT) == -1/CONN_WATCHED) == -1/'
+  server no-continuation 2000 net/conn.c 's/  if (conn_in_readable(conn)) {/  if (0) {/'
+  server no-last-read 10000 net/conn_in.c 's/conn->to_end || count == asked;/count == asked;/'
+  server no-drain 2000 net/conn_out.c 's/if (conn->ended || config->linger_ns == 0) {/if (1) {/'
+  server unacknowledged 2000 net/conn_out.c 's/ && unacked == 0) {/) {/'
+  server excess-ignored 10000 net/conn_out.c 's/!conn->excess && !conn->unread && unacked == 0/unacked == 0/'
+  server no-linger-prolonged 20000 net/conn_time.c 's/    if (!progressed(conn, &unacked)) {/    if (1) {/'
+  server not-counted 500 net/conn_in.c 's/stats->messages, 1);/stats->messages, conn->to_end ? 0 : 1);/'
+  server bytes-not-counted 2000 net/conn_out.c 's/stats->bytes_out, \*count);/stats->bytes_out, conn->stalled ? 0 : *count);/'
+  server not-armed-anew 2000 net/conn.c '/conn_time_next(conn) > now_ns/,/return;/s/^ *reactor_arm.*//'
+  server no-second-look 5000 pool/inbox.c '/^bool inbox_doze/,/^}/s/if (inbox_empty(inbox)) {/if (1) {/'
+  server sleep-not-announced 5000 pool/inbox.c '/^bool inbox_doze/,/^}/s/atom_exchange_acq_rel_u32(&inbox->sleeping, 1);//'
+  server backlog-lost 2000 pool/acceptor.c 's/bool empty = acceptor->state == ACCEPT_OPEN &&/bool empty = 1 ||/'
+  server grace-ignored 5000 pool/acceptor.c 's/(now_ns < grace_over_ns(acceptor) && doors_open(acceptor) > 0)/0/'
+  server not-filtered 20000 net/listener.c 's/(void)sys_setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH.*/(void)program;/'
+  server refused-not-closed 500 pool/acceptor.c '/^static void refuse/,/^}/s/sys_close(guest->fd);//'
+  server ticket-kept 5000 pool/worker.c '/^static void gone/,/^}/s/admit_leave(worker->admit, ticket);/(void)ticket;/'
+  server nobody-told-of-room 5000 pool/worker.c 's/if (freed || taken > 0) {/if (0) {/'
+  server no-pause 5000 pool/acceptor.c '/^static void note_exhausted/,/^}/s/pause_accepting(acceptor, true);//'
+  server unread-at-stop 20000 net/conn.c 's/outbox_empty(&conn->out) \&\& !conn->unread \&\&/outbox_empty(\&conn->out) \&\&/'
+  server begun-at-stop 5000 net/conn.c 's/conn->messages > 0 \&\& conn->in == NULL \&\&/conn->messages > 0 \&\&/'
+  server stop-visits-one 5000 pool/worker.c 's/^#define VISITS_MAX 256/#define VISITS_MAX 1/;s/worker->stopping = true;/worker->stopping = 1;/;s/more || worker->stopping ||/more ||/'
+  server cut-forgotten 5000 pool/worker.c 's/!worker->cutting \&\& worker->cut_ns <= worker->reactor.now_ns/0/'
+  server lifetime-of-open-ones 20000 net/conn_time.c 's/  return add_sat_u64(conn->more->lifetime_ns, conn->host->config->drain/  return !conn->leaving ? NEVER : add_sat_u64(conn->more->lifetime_ns, conn->host->config->drain/'
+  server too-long-by-one 5000 net/frame.c 's/  if (length > max) {/  if (length > max + 1) {/'
+  server pending-forgotten 5000 net/conn_in.c 's/    if (conn->in != NULL \&\& !cut_kept(conn)) {/    if (0) {/'
+  server idle-by-half 5000 net/conn_time.c 's/conn->host->config->idle_timeout_ns);/conn->host->config->idle_timeout_ns \/ 2);/'
+  server message-by-half 5000 net/conn_time.c 's/conn->host->config->message_timeout_ns)$/conn->host->config->message_timeout_ns \/ 2)/'
+  server write-by-half 10000 net/conn_time.c 's/conn->host->config->write_timeout_ns)$/conn->host->config->write_timeout_ns \/ 2)/'
+  server linger-by-half 5000 net/conn_time.c 's/conn->host->config->linger_ns);/conn->host->config->linger_ns \/ 2);/'
+  server silence-by-half 10000 net/conn_time.c 's/^#define SILENCE_NS NS_PER_S/#define SILENCE_NS (NS_PER_S \/ 2)/'
+  server cut-by-half 5000 pool/worker.c 's/add_sat_u64(stop_ns, max_u64(config->drain_timeout_ns/add_sat_u64(stop_ns, max_u64(config->drain_timeout_ns \/ 2/'
+  server one-more-per-address 5000 pool/admit.c 's/if (atom_load_relaxed_u32(&node->live) >= admit/if (atom_load_relaxed_u32(\&node->live) > admit/'
+  server denied-let-in 5000 pool/admit.c 's/return !in_any(&config->deny, addr) \&\& /return /'
+  server over-the-limit 5000 pool/acceptor.c 's/live(acceptor) < acceptor->config->max_connections \&\&/live(acceptor) <= acceptor->config->max_connections \&\&/'
+  server linger-from-the-turn 20000 net/conn_out.c 's/return max_u64(conn->host->reactor->now_ns, sys_now_ns());/return conn->host->reactor->now_ns;/'
+  server stale-event 20000 net/reactor.c 's/source == NULL || source->generation != data >> 32/source == NULL/'
+fi
+[ "$missed" = 0 ]

@@ -1,0 +1,249 @@
+/*
+ * simulate: runs the real server, its acceptor and its workers, over a simulated machine, a seed
+ * at a time.
+ *
+ *   simulate [--from N] [--seeds N] [--seed N] [--trace] [--mutant NAME]
+ *
+ * Real: pool/server, acceptor, model_pool, worker, admit, inbox, all of net and core.  Simulated:
+ * network, epoll, eventfd, clock, threads.  Not simulated: pool/daemon, signals, the other models,
+ * UNIX sockets, sockets passed by LISTEN_FDS, handlers of a program's own and what they may do
+ * (posts, groups, timers, offloading).
+ *
+ * A seed decides everything.  The exit code is 1 where a seed failed; after FAILURES_MAX of them
+ * the rest is left.
+ */
+#include "tests/sim/kernel.h"
+#include "tests/sim/memory.h"
+#include "tests/sim/oracle.h"
+#include "tests/sim/plan.h"
+#include "tests/sim/seam.h"
+#include "tests/sim/talk.h"
+
+#include "pool/server.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEEDS 10000
+#define FAILURES_MAX 10
+#define PROGRESS 100000           /* seeds between two lines */
+#define STOP_NS (500 * NS_PER_MS) /* what a stop may take beyond its patience */
+
+static struct xchg_server server;
+
+/* What all runs together have seen: is it worth anything? */
+static struct {
+  uint64_t served, refused_starts, calls, messages, bytes_in, bytes_out, seconds;
+  uint64_t ended[XCHG_REASONS];
+} sums;
+
+/* ---- one run ---- */
+
+static void take_line(void *user, enum xchg_log_level level, const char *line) {
+  (void)user;
+  (void)level;
+  world_trace("log: %s", line);
+}
+
+/* Wait for the threads to end, as pool/daemon does. */
+static void await_end(void) {
+  while (!server_finished(&server)) {
+    struct pollfd done = {.fd = server_done_fd(&server), .events = POLLIN};
+    uint64_t until_ns = plan.cut_ns;
+    if (world.now_ns >= plan.cut_ns) {
+      server_cut(&server);
+      until_ns = NEVER;
+    }
+    uint64_t ms = until_ns == NEVER ? 1000 : (until_ns - world.now_ns) / NS_PER_MS + 1;
+    if (sys_poll(&done, 1, (int)min_u64(ms, 1000)) == 1) {
+      kernel_file(done.fd, FILE_EVENT)->count = 0;
+    }
+    if (world.now_ns > oracle.cut_ns + STOP_NS + watch_patience_ns()) {
+      world_fail("the stop does not end");
+    }
+  }
+}
+
+static void serve(void) {
+  struct stats stats;
+  peers_start();
+  watch_start();
+  while (world_wait(&plan, plan.stop_ns)) {
+  }
+  uint64_t patience_ns = max_u64(plan.config.drain_timeout_ns, plan.config.stop_grace_ns);
+  oracle.stop_ns = world.now_ns;
+  oracle.cut_ns = min_u64(oracle.stop_ns + patience_ns, plan.cut_ns);
+  world_trace("the stop begins");
+  server_drain(&server);
+  await_end();
+  oracle.over = true;
+  server_sum(&server, &stats);
+  watch_totals(&stats);
+  if (dice_chance(&world.dice, 100)) {
+    server_report(&server, "stopped", false);
+  }
+  sums.served++;
+  sums.messages += oracle.messages;
+  sums.bytes_in += oracle.bytes_in;
+  sums.bytes_out += oracle.bytes_out;
+  for (int i = 0; i < XCHG_REASONS; i++) {
+    sums.ended[i] += stats.ended[i];
+  }
+}
+
+static void *run_main(void *unused) {
+  struct log log;
+  const struct server_setup setup = {.config = &plan.config, .log = &log};
+  log_init_call(&log, take_line, NULL, plan.config.log_level, plan.config.log_format);
+  if (dice_chance(&world.dice, plan.faults.start)) {
+    memory_fail((uint32_t)dice_between(&world.dice, 1, 30));
+  }
+  int code = server_open(&server, &setup);
+  if (code == 0) {
+    oracle_listen(&server);
+    code = server_start(&server);
+  }
+  memory_fail(0);
+  if (code == 0) {
+    plan.faults.start = 0;
+    serve();
+  } else {
+    sums.refused_starts++;
+    if (plan.faults.start == 0) {
+      world_fail("the server does not start, exit code %d", code);
+    }
+  }
+  oracle.over = true;
+  server_close(&server);
+  return unused;
+}
+
+/* What is left behind by a run that did not fail. */
+static void look_back(void) {
+  if (memory_blocks() != 0) {
+    world_fail("%" PRId64 " blocks of memory are left", memory_blocks());
+  }
+  if (memory_maps() != 0) {
+    world_fail("%" PRId64 " mappings are left", memory_maps());
+  }
+  if (kernel_open_count() != 0) {
+    world_fail("%u descriptors are left open", kernel_open_count());
+  }
+  watch_peers();
+}
+
+/* Return: did it go well? */
+static bool run(uint64_t seed) {
+  world_reset(seed);
+  kernel_reset();
+  wire_reset();
+  arena_reset();
+  oracle_reset();
+  memory_reset();
+  if (plan_make() == -1) {
+    world_fail("the plan's configuration is a fault");
+    return false;
+  }
+  peers_make(plan.peers);
+  memory_reset();
+  (void)world_spawn(run_main, NULL);
+  world_run();
+  if (!world.failed) {
+    look_back();
+  }
+  sums.calls += oracle.calls;
+  sums.seconds += (world.now_ns - plan.begin_ns) / NS_PER_S;
+  config_fini(&plan.config);
+  return !world.failed;
+}
+
+/* ---- many ---- */
+
+struct orders {
+  uint64_t from, seeds, failures;
+};
+
+static void died(int number) {
+  (void)signal(number, SIG_DFL);
+  printf("seed %" PRIu64 ": the server died of signal %d\n", world.seed, number);
+  fflush(stdout);
+  (void)raise(number);
+}
+
+static void report(const struct orders *orders, uint64_t failures) {
+  printf("seeds %" PRIu64 " to %" PRIu64 ": %" PRIu64 " served to the end, %" PRIu64
+         " refused at the start, %" PRIu64 " failed\n",
+         orders->from, world.seed, sums.served, sums.refused_starts, failures);
+  printf("%" PRIu64 " system calls, %" PRIu64 " simulated seconds, %" PRIu64 " messages, %" PRIu64
+         " bytes in, %" PRIu64 " bytes out; connections:",
+         sums.calls, sums.seconds, sums.messages, sums.bytes_in, sums.bytes_out);
+  for (enum xchg_reason i = 0; i < XCHG_REASONS; i++) {
+    printf(" %s %" PRIu64, xchg_reason_name(i), sums.ended[i]);
+  }
+  printf("\n");
+}
+
+static int run_all(const struct orders *orders) {
+  uint64_t failures = 0;
+  for (uint64_t i = 0; i < orders->seeds && failures < orders->failures; i++) {
+    if (!run(orders->from + i)) {
+      failures++;
+      printf("seed %" PRIu64 ": %s\n", world.seed, world.failure);
+      fflush(stdout);
+    }
+    if ((i + 1) % PROGRESS == 0) {
+      printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", i + 1, failures);
+      fflush(stdout);
+    }
+  }
+  report(orders, failures);
+  return failures > 0 ? 1 : 0;
+}
+
+static enum mutant mutant_of(const char *name) {
+  static const char *const names[MUTANTS] = {"none", "drop", "flip", "edge",  "wake",
+                                             "late", "ack",  "fin",  "accept"};
+  for (int i = 0; i < MUTANTS; i++) {
+    if (strcmp(name, names[i]) == 0) {
+      return (enum mutant)i;
+    }
+  }
+  fprintf(stderr, "simulate: no mutant '%s'\n", name);
+  exit(64);
+}
+
+int main(int argc, char **argv) {
+  const char *seeds = getenv("SIMULATE_SEEDS");
+  struct orders orders = {.from = 1,
+                          .failures = FAILURES_MAX,
+                          .seeds = seeds != NULL ? strtoull(seeds, NULL, 10) : SEEDS};
+  for (int i = 1; i < argc; i++) {
+    const char *value = i + 1 < argc ? argv[i + 1] : "";
+    if (strcmp(argv[i], "--trace") == 0) {
+      world.trace = true;
+      continue;
+    }
+    i++;
+    if (strcmp(argv[i - 1], "--from") == 0) {
+      orders.from = strtoull(value, NULL, 10);
+    } else if (strcmp(argv[i - 1], "--seeds") == 0) {
+      orders.seeds = strtoull(value, NULL, 10);
+    } else if (strcmp(argv[i - 1], "--seed") == 0) {
+      orders.from = strtoull(value, NULL, 10);
+      orders.seeds = 1;
+    } else if (strcmp(argv[i - 1], "--failures") == 0) {
+      orders.failures = strtoull(value, NULL, 10);
+    } else if (strcmp(argv[i - 1], "--mutant") == 0) {
+      world.mutant = mutant_of(value);
+    } else {
+      fprintf(stderr, "usage: simulate [--from N] [--seeds N] [--seed N] [--trace] [--mutant N]\n");
+      return 64;
+    }
+  }
+  (void)signal(SIGABRT, died);
+  (void)signal(SIGSEGV, died);
+  return run_all(&orders);
+}

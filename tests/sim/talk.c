@@ -1,0 +1,173 @@
+/*
+ * talk: see talk.h.  Most peers speak the exchange's framing; some send a message that is too long,
+ * break off within one, or send noise.
+ */
+#include "tests/sim/talk.h"
+
+#include "tests/sim/oracle.h"
+#include "tests/sim/peer.h"
+#include "tests/sim/plan.h"
+
+#include <string.h>
+
+#define ARENA_BYTES ((size_t)128 * 1024 * 1024)
+#define OUT_MAX ((size_t)400 * 1024)
+#define OUT_RAW_MAX ((size_t)40 * 1024)   /* where each byte may be answered with a text */
+#define FLOOD_BYTES ((size_t)1400 * 1024) /* more than a drain reads */
+
+enum talk { TALK_PROPER, TALK_TOO_LONG, TALK_BREAKS_OFF, TALK_NOISE, TALK_SILENT };
+
+static struct {
+  bool flooded; /* one in a run is enough */
+  _Alignas(16) uint8_t bytes[ARENA_BYTES];
+  size_t used;
+} arena;
+
+/* What is being written: out, its size, and its room. */
+struct writer {
+  uint8_t *at;
+  size_t size, room;
+};
+
+void *arena_take(size_t size) {
+  size = (size + 15) / 16 * 16;
+  if (arena.used + size > sizeof(arena.bytes)) {
+    world_fail("the simulator has no room for bytes");
+    return NULL;
+  }
+  arena.used += size;
+  return arena.bytes + arena.used - size;
+}
+
+void arena_reset(void) {
+  arena.used = 0;
+  arena.flooded = false;
+}
+
+static void put(struct writer *writer, const void *bytes, size_t size) {
+  size_t fits = min_u64(size, writer->room - writer->size);
+  memcpy(writer->at + writer->size, bytes, fits);
+  writer->size += fits;
+}
+
+/* ${size} bytes by the dice, without ${not} (-1 = any). */
+static void put_noise(struct writer *writer, size_t size, int not ) {
+  size = min_u64(size, writer->room - writer->size);
+  for (size_t i = 0; i < size; i += 8) {
+    uint64_t noise = dice_next(&world.dice);
+    memcpy(writer->at + writer->size + i, &noise, min_u64(8, size - i));
+  }
+  for (uint8_t *at = writer->at + writer->size; not != -1 && size > 0; at++) {
+    at = memchr(at, not, (size_t)(writer->at + writer->size + size - at));
+    if (at == NULL) {
+      break;
+    }
+    *at = (uint8_t) not ^1;
+  }
+  writer->size += size;
+}
+
+/* A message that carries ${size} bytes, though its prefix may ${announce} more. */
+static void put_message(struct writer *writer, size_t size, uint64_t announced) {
+  const struct xchg_frame *frame = &plan.config.frame;
+  uint8_t head[8];
+  switch (frame->kind) {
+    case XCHG_FRAME_DELIMITER:
+      put_noise(writer, size, 0);
+      put(writer, "", 1);
+      break;
+    case XCHG_FRAME_LINE:
+      put_noise(writer, size, '\n');
+      put(writer, "\r\n", 2);
+      if (dice_chance(&world.dice, 500)) {
+        writer->size -= 2;
+        put(writer, "\n", 1);
+      }
+      break;
+    case XCHG_FRAME_PREFIX:
+      for (size_t i = 0; i < frame->size; i++) {
+        head[i] = (uint8_t)(announced >> 8 * (frame->size - 1 - i));
+      }
+      put(writer, head, frame->size);
+      put_noise(writer, size, -1);
+      break;
+    case XCHG_FRAME_FIXED:
+      put_noise(writer, frame->size, -1);
+      break;
+    default:
+      put_noise(writer, size, -1);
+      break;
+  }
+}
+
+static size_t choose_size(void) {
+  uint64_t max = plan.config.max_message_bytes;
+  if (dice_chance(&world.dice, 50)) {
+    return min_u64(max, dice_chance(&world.dice, 50) ? 250000 : 40000);
+  }
+  return dice_scaled(&world.dice, 0, min_u64(max, dice_chance(&world.dice, 50) ? 40000 : 1500));
+}
+
+static void put_messages(struct writer *writer, uint64_t count) {
+  for (uint64_t i = 0; i < count; i++) {
+    size_t size = choose_size();
+    put_message(writer, size, size);
+  }
+}
+
+static enum talk choose_talk(void) {
+  uint64_t roll = dice_below(&world.dice, 100);
+  return roll < 76   ? TALK_PROPER
+         : roll < 83 ? TALK_TOO_LONG
+         : roll < 90 ? TALK_BREAKS_OFF
+         : roll < 95 ? TALK_NOISE
+                     : TALK_SILENT;
+}
+
+void talk_make(struct peer *peer) {
+  bool floods = !arena.flooded && plan.config.messages > 0 && dice_chance(&world.dice, 4);
+  bool raw = plan.config.frame.kind == XCHG_FRAME_RAW && plan.config.messages == 0;
+  size_t room = raw && plan.config.reply == REPLY_TEXT ? OUT_RAW_MAX : OUT_MAX;
+  room += floods ? FLOOD_BYTES : 0;
+  struct writer writer = {.at = arena_take(room), .room = room};
+  uint64_t wanted = plan.config.messages;
+  uint64_t count = wanted > 0 && dice_chance(&world.dice, 700)
+                       ? wanted
+                       : dice_scaled(&world.dice, 1, wanted + 24);
+  size_t over = plan.config.max_message_bytes + dice_scaled(&world.dice, 1, 3000);
+  if (writer.at == NULL) {
+    return;
+  }
+  switch (choose_talk()) {
+    case TALK_PROPER:
+      put_messages(&writer, count);
+      break;
+    case TALK_TOO_LONG:
+      put_messages(&writer, count / 2);
+      put_message(&writer, over, over);
+      put_messages(&writer, 1);
+      break;
+    case TALK_BREAKS_OFF:
+      put_messages(&writer, count);
+      writer.size -= dice_below(&world.dice, min_u64(writer.size, 100) + 1);
+      break;
+    case TALK_NOISE:
+      put_noise(&writer, dice_scaled(&world.dice, 1, 3000), -1);
+      break;
+    case TALK_SILENT:
+      break;
+  }
+  if (floods) {
+    arena.flooded = true;
+    put_noise(&writer, FLOOD_BYTES, -1);
+  }
+  peer->out = writer.at;
+  peer->out_size = (uint32_t)writer.size;
+  arena.used -= (room - writer.size) / 16 * 16; /* what was not needed */
+  uint32_t pieces_max = (uint32_t)min_u64(writer.size, 20000);
+  peer->pieces = arena_take((pieces_max + 1) * sizeof(struct piece));
+  peer->pieces_count =
+      cut_stream(&plan.config, peer->out, peer->out_size, peer->pieces, pieces_max);
+  arena.used -= (pieces_max - peer->pieces_count) * sizeof(struct piece) / 16 * 16;
+  oracle_expect(peer);
+}

@@ -1,0 +1,233 @@
+/*
+ * watch: is anything late, does anything lie about, and does it all add up?
+ *
+ * Every WATCH_NS of simulated time each connection is looked at.  What may be late is granted what
+ * the contract grants, and whatever the weather of the run has taken from the threads.
+ */
+#include "tests/sim/oracle.h"
+
+#include "tests/sim/kernel.h"
+#include "tests/sim/plan.h"
+
+#include <inttypes.h>
+
+#define WATCH_NS (20 * NS_PER_MS)
+#define ANSWER_NS (50 * NS_PER_MS) /* what is ready is dealt with in this time, plus patience */
+#define STARVED_NS (200 * NS_PER_MS)
+#define TIMEOUTS_A_SECOND 150 /* waits that ended for nothing, a thread */
+#define SLACK_NS (4 * NS_PER_MS)
+
+uint64_t watch_patience_ns(void) {
+  return world.stalled_ns + 4 * world.weather.late_ns + 2 * oracle.turn_ns;
+}
+
+uint64_t watch_slack_ns(void) { return sub_sat_u64(oracle.turn_ns, SLACK_NS) + world.stalled_ns; }
+
+/* Too late, ${limit_ns} having been the limit since ${from_ns}? */
+static bool is_late(uint64_t from_ns, uint64_t limit_ns, unsigned times) {
+  uint64_t grace_ns = max_u64(limit_ns / 10, 100 * NS_PER_MS);
+  return limit_ns > 0 &&
+         world.now_ns > from_ns + times * limit_ns + grace_ns + SLACK_NS + watch_patience_ns();
+}
+
+static bool lies_since(uint64_t since_ns) {
+  return world.now_ns > since_ns + ANSWER_NS + watch_patience_ns();
+}
+
+static uint64_t pending(const struct link *link) {
+  return record_of(link)->expect_size - link->down_written;
+}
+
+/* ---- what lies about ---- */
+
+static uint32_t live_connections(void) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; peer_at(i) != NULL; i++) {
+    count += oracle.records[i].accepted && !oracle.records[i].kernel_closed;
+  }
+  return count;
+}
+
+static void watch_queued(const struct link *link) {
+  const struct faults *faults = &plan.faults;
+  bool starved = oracle.accept_ns > 0 && world.now_ns < oracle.accept_ns + STARVED_NS;
+  bool room = live_connections() < plan.config.max_connections;
+  if (!starved && faults->control == 0 && room && lies_since(record_of(link)->queued_ns) &&
+      lies_since(oracle.accept_ns) && lies_since(oracle.freed_ns)) {
+    world_fail("peer %u waits in the backlog, though there is room", link->peer->number);
+  }
+}
+
+static void watch_unread(const struct link *link) {
+  bool unread = link->up_arrived > link->up_read || (link->fin_up && !link->fin_read);
+  bool waits = pending(link) >= plan.config.max_pending_bytes;
+  bool enough = link->up_read - record_of(link)->handed_to >= UINT64_C(1) << 20;
+  if (unread && !waits && !enough &&
+      lies_since(max_u64(link->unread_ns, record_of(link)->opened_ns))) {
+    world_fail("peer %u: bytes or an end lie unread", link->peer->number);
+  }
+}
+
+static void watch_unsent(struct link *link) {
+  struct record *record = record_of(link);
+  bool room = 3 * (link->sndbuf - (link->down_written - link->down_acked)) >= link->sndbuf;
+  if (pending(link) == 0 || !room) {
+    record->idle_out_ns = 0;
+  } else if (record->idle_out_ns == 0) {
+    record->idle_out_ns = world.now_ns;
+  } else if (lies_since(record->idle_out_ns)) {
+    world_fail("peer %u: a reply lies unsent", link->peer->number);
+  }
+}
+
+/*
+ * Does a message's time-out run, whose clock has never stood?  Not for what comes behind the last
+ * message, or is too long.
+ */
+static bool waits_for_message(const struct link *link, uint64_t *from_ns) {
+  const struct record *record = record_of(link);
+  const struct piece *piece = &link->peer->pieces[record->handed];
+  bool counted = plan.config.messages > 0, there = record->handed < link->peer->pieces_count;
+  if (record->was_blocked || link->fin_read ||
+      (counted && record->handed >= plan.config.messages) ||
+      (there && piece->kind == PIECE_TOO_LONG)) {
+    return false;
+  }
+  if (counted && record->handed == 0) {
+    *from_ns = record->accepted_ns;
+    return true;
+  }
+  *from_ns = there ? piece->first_read_ns : 0;
+  return *from_ns > 0 && link->up_read > record->handed_to;
+}
+
+static void watch_limits(const struct link *link) {
+  const struct record *record = record_of(link);
+  const struct config *config = &plan.config;
+  uint32_t number = link->peer->number;
+  uint64_t moved_ns = max_u64(record->touched_ns, link->acked_ns), from_ns;
+  if (record->shut_ns > 0) {
+    if (is_late(max_u64(record->shut_ns, link->acked_ns), config->linger_ns, 2)) {
+      world_fail("peer %u: XCHG_LINGER is long over", number);
+    }
+    return;
+  }
+  if (is_late(moved_ns, config->idle_timeout_ns, 2)) {
+    world_fail("peer %u: XCHG_IDLE_TIMEOUT is long over", number);
+  }
+  if (pending(link) > 0 && is_late(moved_ns, config->write_timeout_ns, 2)) {
+    world_fail("peer %u: XCHG_WRITE_TIMEOUT is long over", number);
+  }
+  if (waits_for_message(link, &from_ns) && is_late(from_ns, config->message_timeout_ns, 1)) {
+    world_fail("peer %u: XCHG_MESSAGE_TIMEOUT is over", number);
+  }
+  if (config->max_lifetime_ns > 0 &&
+      is_late(record->accepted_ns + config->max_lifetime_ns, config->drain_timeout_ns + 1, 1)) {
+    world_fail("peer %u: XCHG_MAX_LIFETIME and the drain are over", number);
+  }
+}
+
+static void watch_link(struct link *link) {
+  const struct record *record = record_of(link);
+  if (link->state == LINK_QUEUED) {
+    watch_queued(link);
+  }
+  if (!record->accepted || record->kernel_closed) {
+    return;
+  }
+  if (!record->opened) {
+    if (lies_since(record->accepted_ns)) {
+      world_fail("peer %u was accepted, and nobody serves it", link->peer->number);
+    }
+    return;
+  }
+  if (link->broken != 0 && lies_since(max_u64(link->broken_ns, record->opened_ns))) {
+    world_fail("peer %u: its connection is broken, and stays", link->peer->number);
+  }
+  watch_unread(link);
+  watch_unsent(link);
+  watch_limits(link);
+}
+
+static void watch(void *object, uint64_t began_ns) {
+  (void)object;
+  if (oracle.over) {
+    return;
+  }
+  for (uint32_t i = 0; peer_at(i) != NULL; i++) {
+    watch_link(peer_at(i)->link);
+  }
+  for (int i = 0; i < THREADS_MAX; i++) {
+    uint64_t seconds = 1 + (world.now_ns - began_ns) / NS_PER_S;
+    if (oracle.timeouts[i] > TIMEOUTS_A_SECOND * seconds + 64 * (uint64_t)LINKS_MAX) {
+      world_fail("a thread wakes up again and again for nothing");
+    }
+  }
+  world_at(world.now_ns + WATCH_NS, watch, NULL, began_ns);
+}
+
+void watch_start(void) { world_at(world.now_ns, watch, NULL, world.now_ns); }
+
+/* ---- totals ---- */
+
+static void equal(const char *what, uint64_t counted, uint64_t seen) {
+  if (counted != seen) {
+    world_fail("%s: %" PRIu64 " are counted, %" PRIu64 " were seen", what, counted, seen);
+  }
+}
+
+void watch_totals(struct stats *stats) {
+  uint64_t refused = 0;
+  equal("accepted", stats->accepted, oracle.accepted);
+  equal("accepted, and ended", stats->accepted, stats_ended(stats));
+  equal("messages", stats->messages, oracle.messages);
+  equal("bytes in", stats->bytes_in, oracle.bytes_in);
+  equal("bytes out", stats->bytes_out, oracle.bytes_out);
+  for (enum xchg_reason i = 0; i < XCHG_REASONS; i++) {
+    uint64_t more = stats->ended[i] - oracle.ended[i];
+    bool silent = i == XCHG_DENIED || i == XCHG_PER_IP || i == XCHG_OVERLOAD || i == XCHG_MEMORY ||
+                  i == XCHG_DRAIN;
+    if (!silent) {
+      equal(xchg_reason_name(i), stats->ended[i], oracle.ended[i]);
+    }
+    refused += silent ? more : 0;
+  }
+  equal("refused", refused, oracle.refused);
+  for (uint32_t i = 0; peer_at(i) != NULL; i++) {
+    const struct record *record = &oracle.records[i];
+    if (record->accepted && !record->kernel_closed) {
+      world_fail("peer %u was accepted and never closed", i);
+    }
+  }
+}
+
+/* ---- what has reached the peers ---- */
+
+static void watch_peer(const struct peer *peer) {
+  const struct link *link = peer->link;
+  const struct record *record = &oracle.records[peer->number];
+  bool patient =
+      peer->reads && peer->end != END_CLOSE && peer->end != END_RESET && peer->end != END_VANISH;
+  bool complete = record->reason == XCHG_FINISHED || record->reason == XCHG_TOO_LONG ||
+                  record->reason == XCHG_TRUNCATED;
+  bool lingered = plan.config.linger_ns > 0 && record->all_acked;
+  if (link->down_taken > link->down_arrived || link->down_arrived > link->down_written) {
+    world_fail("the simulator's counts of peer %u are wrong", peer->number);
+  }
+  if (!record->closed || !patient || !complete || !lingered || link->broken != 0) {
+    return;
+  }
+  if (link->down_written != record->expect_size || link->down_arrived != link->down_written) {
+    world_fail("peer %u behaved, and got %" PRIu64 " of %" PRIu64 " bytes", peer->number,
+               link->down_arrived, record->expect_size);
+  }
+  if (!peer->was_reset && (!peer->saw_fin || link->down_taken != link->down_written)) {
+    world_fail("peer %u behaved, and did not see the end", peer->number);
+  }
+}
+
+void watch_peers(void) {
+  for (uint32_t i = 0; peer_at(i) != NULL; i++) {
+    watch_peer(peer_at(i));
+  }
+}
