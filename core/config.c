@@ -18,6 +18,7 @@
 #include "core/config_table.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,9 +67,15 @@ unsigned config_load(struct config *config, const char *const *environment,
   config_settle(&check);
   check_exchange(&check);
   check_names(&check);
-  if (check.faults > 0)
-    config_fini(config);
-  return check.faults;
+  return config_conclude(&check);
+}
+
+unsigned config_conclude(struct config_check *check) {
+  if (check->faults > 0) {
+    config_fini(check->config);
+    errno = check->exhausted ? ENOMEM : EINVAL;
+  }
+  return check->faults;
 }
 
 void config_fini(struct config *config) {
@@ -172,8 +179,10 @@ void config_take(struct config_check *check, enum config_var var, const char *te
     result = config_set(check->config, row, text, &bad);
     assert(result != CONFIG_BAD);
   }
-  if (result == CONFIG_NO_MEMORY)
+  if (result == CONFIG_NO_MEMORY) {
     fputs("out of memory\n", config_fault(check, var));
+    check->exhausted = true;
+  }
 }
 
 void config_settle(struct config_check *check) {

@@ -21,7 +21,7 @@
  * or is out of range, values that contradict each other, an unknown XCHG_ variable) is written to
  * ${out} as one line: variable, value (escaped), what is allowed.
  * Return: the number of faults; with 0, ${config} is complete and config_fini is due, else there is
- * nothing to free.
+ * nothing to free, and errno is ENOMEM if one of them was want of memory, or EINVAL.
  */
 unsigned config_load(struct config *config, const char *const *environment,
                      const struct config_facts *facts, FILE *out);

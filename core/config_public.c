@@ -46,9 +46,7 @@ unsigned config_import(struct config *config, const struct xchg_config *from,
       import_text(&check, (enum config_var)i);
   }
   config_settle(&check);
-  if (check.faults > 0)
-    config_fini(config);
-  return check.faults;
+  return config_conclude(&check);
 }
 
 void config_export(const struct config *config, struct xchg_config *to, size_t size,

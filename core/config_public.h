@@ -18,7 +18,7 @@
  * fault is one line to ${out} as config_load writes it, the field's name in place of the
  * variable's.
  * Return: the number of faults; with 0, ${config} is complete and config_fini is due, else there is
- * nothing to free.
+ * nothing to free, and errno is as after config_load.
  */
 unsigned config_import(struct config *config, const struct xchg_config *from,
                        const struct config_facts *facts, FILE *out);

@@ -143,6 +143,7 @@ struct config_check {
   const struct xchg_config *from; /* from here */
   FILE *out;                      /* gets a line a fault */
   unsigned faults;
+  bool exhausted;          /* ... and one of them is want of memory */
   bool refused[VAR_COUNT]; /* there was a fault about it: it starts no contradiction */
 };
 
@@ -157,6 +158,9 @@ FILE *config_fault(struct config_check *check, enum config_var var);
 /** Write the line that ${var} does not parse or is out of range; ${bad} is what config_set said. */
 void config_fault_unwanted(struct config_check *check, enum config_var var,
                            const struct config_span *bad);
+
+/** The number of faults, the checks being over; errno says ENOMEM or EINVAL where there are any. */
+unsigned config_conclude(struct config_check *check);
 
 /** Store ${text} as ${var}; where it cannot be, say so, and store the default if there is one. */
 void config_take(struct config_check *check, enum config_var var, const char *text);

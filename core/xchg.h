@@ -361,7 +361,7 @@ struct xchg_config {
  * exchanges, of XCHG_HANDLER and of XCHG_MODEL are faults here.  Each fault is one line to
  * ${faults} (NULL = nowhere).
  * Lifetime: strings in ${config} point into ${environment}.
- * Return: 0, or -1 with EINVAL: there were faults, or another size.
+ * Return: 0, or -1 with EINVAL: there were faults, or another size; or with ENOMEM.
  */
 int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *environment,
                          FILE *faults);

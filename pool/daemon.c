@@ -218,7 +218,7 @@ static int choose_handler(struct daemon *d) {
 static int configured(struct daemon *d, const char *flag) {
   find_facts(d);
   if (config_load(&d->config, d->environment, &d->facts, stderr) != 0) {
-    return EXIT_CONFIG;
+    return errno == ENOMEM ? SERVER_OSERR : EXIT_CONFIG;
   }
   int code = choose_handler(d);
   if (code == 0 && flag == NULL) {

@@ -75,6 +75,7 @@ int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *e
   }
   find_facts(&facts);
   unsigned count = config_load(&loaded, from, &facts, out);
+  int error = errno;
   if (count == 0) {
     config_export(&loaded, config, size, from);
     config_fini(&loaded);
@@ -83,7 +84,7 @@ int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *e
     fclose(out);
     free(text);
   }
-  return count == 0 ? 0 : failed(EINVAL);
+  return count == 0 ? 0 : failed(error);
 }
 
 /* ---- making a server ----------------------------------------------------------------------- */
@@ -107,12 +108,13 @@ static int import(struct embedded *made, const struct xchg_config *config,
     return failed(ENOMEM);
   }
   unsigned count = config_import(&made->config, config, facts, out);
+  int error = errno;
   fclose(out);
   if (count > 0) {
     say_lines(&made->log, text);
   }
   free(text);
-  return count == 0 ? 0 : failed(EINVAL);
+  return count == 0 ? 0 : failed(error);
 }
 
 static void start_log(struct log *log, const struct xchg_config *config) {
