@@ -1,0 +1,373 @@
+/*
+ * books: see nth.h.
+ *
+ * One order at a time, and what the server under test has open.  The descriptors of the process are
+ * looked at before and after a run, so that one which no call of ours has seen is found as well.
+ * This stands for the kernel, of which there is one: hence the static.
+ */
+#include "tests/nth/nth.h"
+
+#include "core/base.h"
+#include "tests/nth/clients.h"
+#include "tests/nth/fiber.h"
+#include "tests/nth/real.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+
+#define FDS_MAX 72
+#define MEMORY_MAX 1024 /* a power of two */
+#define MAPS_MAX 512
+
+struct slot {
+  enum kind kind;
+  int client; /* of a connection; -1 = unknown */
+  int epoll_fd;
+  bool raise; /* its edge is due */
+  struct epoll_event event;
+};
+
+struct piece {
+  const void *memory; /* NULL: empty; the books themselves: it was freed */
+  size_t size;
+};
+
+struct map {
+  void *memory;
+  size_t size;
+  bool lost;
+};
+
+static struct {
+  const struct spec *spec;
+  unsigned counts[CALLS], hits, sabotages, accepts;
+  struct slot slots[FDS_MAX];
+  bool before[FDS_MAX];
+  struct piece memory[MEMORY_MAX];
+  struct map maps[MAPS_MAX];
+  unsigned maps_end;
+  int streams;
+  char fault[400];
+} books;
+
+const struct spec *books_spec(void) { return books.spec; }
+unsigned books_count(enum nth_call call) { return books.counts[call]; }
+unsigned books_hits(void) { return books.hits; }
+unsigned books_accepts(void) { return books.accepts; }
+
+void books_fault(const char *format, ...) {
+  va_list list;
+  if (books.fault[0] == 0) {
+    va_start(list, format);
+    vsnprintf(books.fault, sizeof(books.fault), format, list);
+    va_end(list);
+  }
+}
+
+const char *books_fault_text(void) { return books.fault[0] == 0 ? NULL : books.fault; }
+
+/* ---- orders ---- */
+
+static bool ordered(enum nth_call call) {
+  const struct spec *spec = books.spec;
+  unsigned count = books.counts[call];
+  if (spec->call != call || spec->mode == MODE_CLEAN || spec->mode == MODE_SABOTAGE) {
+    return false;
+  }
+  if (spec->mode == MODE_FOREVER || spec->mode == MODE_CUT_ALL) {
+    return count >= spec->nth;
+  }
+  return count == spec->nth;
+}
+
+static struct slot *slot_of(int fd) { return fd >= 0 && fd < FDS_MAX ? &books.slots[fd] : NULL; }
+
+/* An order was carried out on ${fd}: its client may notice, if that is what the rule says. */
+static void hit(int fd) {
+  const struct slot *slot = slot_of(fd);
+  const struct spec *spec = books.spec;
+  books.hits++;
+  bool owner = spec->rule != NULL &&
+               (spec->mode == MODE_ONCE ? spec->rule->once : spec->rule->forever) != NOBODY;
+  if (owner && slot != NULL && slot->client >= 0) {
+    clients_at((unsigned)slot->client)->hit = true;
+  }
+}
+
+bool books_fails(enum nth_call call, int fd) {
+  const struct spec *spec = books.spec;
+  if (spec == NULL) {
+    return false; /* harness and compiler's run time have calls to make as well */
+  }
+  if (call != CALL_EPOLL_WAIT && call != CALL_POLL) { /* those say themselves if they get on */
+    fiber_progress();
+  }
+  books.counts[call]++;
+  if (!ordered(call) || spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL) {
+    return false;
+  }
+  hit(fd);
+  if (spec->error == EAGAIN && spec->mode == MODE_ONCE) {
+    books_raise_later(fd);
+  }
+  errno = spec->error;
+  return true;
+}
+
+size_t books_cut(enum nth_call call, int fd, size_t size) {
+  const struct spec *spec = books.spec;
+  if ((spec->mode != MODE_CUT && spec->mode != MODE_CUT_ALL) || !ordered(call) ||
+      size <= spec->bytes) {
+    return size;
+  }
+  hit(fd);
+  books_raise_later(fd);
+  return spec->bytes;
+}
+
+bool books_silent(enum nth_call call) {
+  const struct spec *spec = books.spec;
+  return spec->call == call && spec->mode == MODE_FOREVER && spec->error == EAGAIN &&
+         books.counts[call] >= spec->nth;
+}
+
+void books_uncut(void) { books.hits--; }
+
+bool books_sabotage(enum sabotage sabotage) {
+  const struct spec *spec = books.spec;
+  if (spec == NULL || spec->mode != MODE_SABOTAGE || spec->sabotage != sabotage ||
+      ++books.sabotages != spec->nth) {
+    return false;
+  }
+  books.hits++;
+  return true;
+}
+
+/* ---- descriptors ---- */
+
+void books_opened(int fd, enum kind kind) {
+  struct slot *slot = slot_of(fd);
+  if (fd == -1 || books.spec == NULL) {
+    return;
+  }
+  if (slot == NULL) {
+    books_fault("descriptor %d: so many are not expected", fd);
+    return;
+  }
+  if (slot->kind != KIND_NONE) {
+    books_fault("descriptor %d was given away while it was open", fd);
+  }
+  *slot = (struct slot){.kind = kind, .client = -1, .epoll_fd = -1};
+}
+
+enum kind books_kind(int fd) {
+  const struct slot *slot = slot_of(fd);
+  return slot == NULL ? KIND_NONE : slot->kind;
+}
+
+int books_find(enum kind kind) {
+  for (int fd = 0; fd < FDS_MAX; fd++) {
+    if (books.slots[fd].kind == kind) {
+      return fd;
+    }
+  }
+  return -1;
+}
+
+void books_listens(int fd) {
+  struct slot *slot = slot_of(fd);
+  if (slot != NULL) {
+    slot->kind = KIND_LISTENER;
+  }
+}
+
+void books_closed(int fd, int result) {
+  struct slot *slot = slot_of(fd);
+  if (result == -1 || slot == NULL || slot->kind == KIND_NONE) {
+    books_fault("descriptor %d is closed, which was not open", fd);
+    return;
+  }
+  *slot = (struct slot){.kind = KIND_NONE, .client = -1, .epoll_fd = -1};
+}
+
+void books_accepted(int fd, const struct sockaddr_storage *address, socklen_t size) {
+  books.accepts++;
+  books_opened(fd, KIND_CONN);
+  struct slot *slot = slot_of(fd);
+  if (slot != NULL) {
+    slot->client = clients_find(address, size);
+  }
+}
+
+void books_watched(int fd, int epoll_fd, const struct epoll_event *event) {
+  struct slot *slot = slot_of(fd);
+  if (slot != NULL) {
+    slot->epoll_fd = event == NULL ? -1 : epoll_fd;
+    slot->event = event == NULL ? (struct epoll_event){.events = 0} : *event;
+  }
+}
+
+void books_raise_later(int fd) {
+  struct slot *slot = slot_of(fd);
+  if (slot != NULL) {
+    slot->raise = true;
+  }
+}
+
+void books_raise(int epoll_fd) {
+  for (int fd = 0; fd < FDS_MAX; fd++) {
+    struct slot *slot = &books.slots[fd];
+    if (slot->raise && slot->epoll_fd == epoll_fd) {
+      slot->raise = false;
+      (void)epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &slot->event);
+    }
+  }
+}
+
+/* ---- memory ---- */
+
+static size_t home_of(const void *memory) {
+  return (size_t)(((uintptr_t)memory >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 40) % MEMORY_MAX;
+}
+
+/* The place of ${memory}, or the first free one of its row; NULL where there is neither. */
+static struct piece *piece_of(const void *memory, bool add) {
+  for (size_t i = 0; i < MEMORY_MAX; i++) {
+    struct piece *piece = &books.memory[(home_of(memory) + i) % MEMORY_MAX];
+    if (piece->memory == memory || (add && piece->memory == &books)) {
+      return piece;
+    }
+    if (piece->memory == NULL) {
+      return add ? piece : NULL;
+    }
+  }
+  return NULL;
+}
+
+void books_allocated(const void *memory, size_t size) {
+  if (memory == NULL || books.spec == NULL) {
+    return;
+  }
+  struct piece *piece = piece_of(memory, true);
+  if (piece == NULL) {
+    books_fault("more memory than a session takes");
+    return;
+  }
+  *piece = (struct piece){.memory = memory, .size = size};
+}
+
+bool books_freed(const void *memory) {
+  struct piece *piece = books.spec == NULL ? NULL : piece_of(memory, false);
+  if (piece == NULL) {
+    return false;
+  }
+  piece->memory = &books;
+  return true;
+}
+
+static struct map *map_of(const void *memory) {
+  for (unsigned i = 0; i < books.maps_end; i++) {
+    if (books.maps[i].memory == memory) {
+      return &books.maps[i];
+    }
+  }
+  return NULL;
+}
+
+void books_mapped(void *memory, size_t size) {
+  struct map *map = map_of(NULL);
+  if (map == NULL && books.maps_end < MAPS_MAX) {
+    map = &books.maps[books.maps_end++];
+  }
+  if (map == NULL) {
+    books_fault("more mappings than a session takes");
+    return;
+  }
+  *map = (struct map){.memory = memory, .size = size};
+}
+
+bool books_unmapped(const void *memory) {
+  struct map *map = map_of(memory);
+  if (map == NULL) {
+    books_fault("a mapping is given back that is none");
+    return false;
+  }
+  map->memory = NULL;
+  return true;
+}
+
+void books_map_lost(const void *memory) {
+  struct map *map = map_of(memory);
+  if (map == NULL) {
+    books_fault("a mapping is given back that is none");
+  } else {
+    map->lost = true;
+  }
+}
+
+void books_stream(int change) { books.streams += change; }
+
+/* ---- a run ---- */
+
+/* Which descriptors are open? All are asked at once. */
+static void look_for_open(bool open[FDS_MAX]) {
+  struct pollfd fds[FDS_MAX];
+  for (int fd = 0; fd < FDS_MAX; fd++) {
+    fds[fd] = (struct pollfd){.fd = fd};
+  }
+  (void)poll(fds, FDS_MAX, 0);
+  for (int fd = 0; fd < FDS_MAX; fd++) {
+    open[fd] = (fds[fd].revents & POLLNVAL) == 0;
+  }
+}
+
+void books_open(const struct spec *spec) {
+  memset(&books, 0, sizeof(books));
+  books.spec = spec;
+  for (int fd = 0; fd < FDS_MAX; fd++) {
+    books.slots[fd].client = books.slots[fd].epoll_fd = -1;
+  }
+  look_for_open(books.before);
+}
+
+static void close_memory(void) {
+  for (size_t i = 0; i < MEMORY_MAX; i++) {
+    const struct piece *piece = &books.memory[i];
+    if (piece->memory != NULL && piece->memory != &books) {
+      books_fault("leak: %zu bytes are not freed", piece->size);
+    }
+  }
+  for (unsigned i = 0; i < books.maps_end; i++) {
+    const struct map *map = &books.maps[i];
+    if (map->memory != NULL && !map->lost) {
+      books_fault("leak: a mapping of %zu bytes", map->size);
+    }
+    if (map->memory != NULL) {
+      (void)munmap(map->memory, map->size);
+    }
+  }
+  if (books.streams != 0) {
+    books_fault("leak: %d streams", books.streams);
+  }
+}
+
+void books_close(void) {
+  bool after[FDS_MAX];
+  look_for_open(after);
+  close_memory();
+  for (int fd = 0; fd < FDS_MAX; fd++) {
+    if (books.slots[fd].kind != KIND_NONE) {
+      books_fault("descriptor %d is lost", fd);
+    }
+    if (after[fd] != books.before[fd]) {
+      books_fault("descriptor %d is %s", fd, books.before[fd] ? "closed" : "still open");
+    }
+  }
+  books.spec = NULL;
+}

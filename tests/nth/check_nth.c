@@ -1,0 +1,389 @@
+/*
+ * check_nth: the Nth failure.
+ *
+ *   check_nth [--every K]          everything, or each Kth run of it
+ *   check_nth --call recv [--nth 17] [--errno ECONNRESET] [--persistent | --once]
+ *             [--bytes 5] [--session talk] [--verbose]
+ *                                  those runs alone, by the words of the line that a failure prints
+ *
+ * For each kind of call, each session, each errno of the table and N = 1, 2, 3, ... until a run in
+ * which nothing was left to fail: that call fails, once or from then on.  Reads and writes are cut
+ * as well: the Nth to each size, and all of them to each size of a range.  The runs of one kind of
+ * call happen in a child process, so that a crash costs one run; it goes on behind it.
+ */
+#include "core/base.h"
+#include "tests/nth/clients.h"
+#include "tests/nth/cursor.h"
+#include "tests/nth/fiber.h"
+#include "tests/nth/log.h"
+#include "tests/nth/nth.h"
+#include "tests/nth/real.h"
+#include "tests/nth/sessions.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECONDS_MAX 20   /* of real time, for a run */
+#define FAULTS_MAX 5     /* of one kind of call, then the next one */
+#define PATIENCE_US 3000 /* of real time, where TCP is to be waited for in earnest */
+#define SABOTAGE_MAX 12  /* N of a self-test, at most */
+#define FIRST_OWN_FD 100 /* ... descriptor; those below are the server's, as everywhere */
+#define EXIT_FAULT 2     /* of a child: a run has failed, and said so */
+
+struct options {
+  unsigned every;
+  const char *call, *session, *error;
+  unsigned nth;
+  size_t bytes;
+  bool persistent, once, verbose;
+};
+
+/* What the child tells the parent, and where the next child goes on. */
+struct shared {
+  struct cursor cursor;
+  struct spec spec;   /* the run under way */
+  bool single;        /* ... is the only one of its series */
+  unsigned long runs; /* that were injected */
+};
+
+static struct {
+  struct options options;
+  struct shared *shared;
+} all;
+
+/* ---- saying which run it was ---- */
+
+static const char *const sabotage_names[SABOTAGES] = {
+    "memory is not freed",  "a mapping is not given back", "a descriptor is closed twice",
+    "a descriptor is lost", "a byte is changed",           "a connection is not counted",
+    "a wake-up is lost",
+};
+
+static void print_fault(const struct spec *spec, const char *what) {
+  printf("nth: %s, N=%u, ", call_name(spec->call), spec->nth);
+  if (spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL) {
+    printf("%zu bytes, %s", spec->bytes, spec->mode == MODE_CUT ? "once" : "persistent");
+  } else if (spec->mode == MODE_SABOTAGE) {
+    printf("%s", sabotage_names[spec->sabotage]);
+  } else {
+    printf("%s, %s", spec->mode == MODE_CLEAN ? "nothing" : error_name(spec->error),
+           spec->mode == MODE_FOREVER ? "persistent" : "once");
+  }
+  printf(", session %s: %s\n", sessions[spec->session].name, what);
+  fflush(stdout);
+}
+
+/* ---- one run ---- */
+
+static void check_end(enum fiber_end end) {
+  static const char *const words[] = {"", "hang: all wait for ever", "hang: somebody spins",
+                                      "hang: an hour passes"};
+  if (end != FIBER_DONE) {
+    books_fault("%s", words[end]);
+  } else if (fiber_alive() > 0) {
+    books_fault("%u threads are left", fiber_alive());
+  }
+}
+
+/* Did the server remove its socket file? */
+static void check_file(const struct spec *spec) {
+  struct stat status;
+  bool excused = spec->call == CALL_LSTAT || spec->call == CALL_UNLINK;
+  if (sessions_started() && !sessions[spec->session].no_file && !excused &&
+      real_lstat(sessions_path(), &status) == 0) {
+    books_fault("the socket file is left");
+  }
+}
+
+/* Return: the fault, or NULL. */
+static const char *run(const struct spec *spec) {
+  const struct session *session = &sessions[spec->session];
+  (void)alarm(SECONDS_MAX);
+  fiber_reset();
+  clients_reset();
+  log_reset();
+  sessions_set_started(false);
+  sessions_leave_stale_file();
+  books_open(spec);
+  (void)fiber_start(session->main, NULL);
+  enum fiber_end end = fiber_run();
+  check_end(end);
+  if (end == FIBER_DONE) {
+    clients_check(sessions_started());
+    check_file(spec);
+    books_close();
+  }
+  (void)alarm(0);
+  return books_fault_text();
+}
+
+/* Once more, with time for the kernel, if TCP may have been slow. */
+static const char *run_twice(const struct spec *spec) {
+  const char *fault = run(spec);
+  if (fault == NULL || !sessions[spec->session].tcp) {
+    return fault;
+  }
+  if (all.options.verbose) {
+    print_fault(spec, fault);
+    printf("... again, with more patience\n");
+  }
+  fiber_be_patient(PATIENCE_US);
+  fault = run(spec);
+  fiber_be_patient(0);
+  return fault;
+}
+
+/* ---- all runs of one kind of call ---- */
+
+/* Does the command line ask for any run of this session and errno? */
+static bool in_wanted_series(const struct spec *spec) {
+  const struct options *o = &all.options;
+  bool forever = spec->mode == MODE_FOREVER || spec->mode == MODE_CUT_ALL;
+  bool cut = spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL;
+  return (o->session == NULL || strcmp(o->session, sessions[spec->session].name) == 0) &&
+         (o->error == NULL || (!cut && strcmp(o->error, error_name(spec->error)) == 0)) &&
+         (!o->persistent || forever) && (!o->once || !forever) && (o->bytes == 0 || cut);
+}
+
+/* ... and for this one? */
+static bool wanted(const struct spec *spec) {
+  const struct options *o = &all.options;
+  return in_wanted_series(spec) && (o->bytes == 0 || spec->bytes == o->bytes) &&
+         (o->nth == 0 || spec->nth == o->nth || spec->mode == MODE_CUT_ALL);
+}
+
+/* To the next run. */
+static void go_on(struct shared *shared, bool hit, unsigned count) {
+  if (shared->single) {
+    cursor_skip(&shared->cursor);
+  } else {
+    cursor_advance(&shared->cursor, hit, count);
+  }
+}
+
+/* A run that is replayed is made at once, without those before it. */
+static bool make_single(struct spec *spec) {
+  const struct options *o = &all.options;
+  bool cut = spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL;
+  if (o->nth == 0 || (cut && o->bytes == 0)) {
+    return false;
+  }
+  spec->nth = spec->mode == MODE_CUT_ALL ? 1 : o->nth;
+  spec->bytes = o->bytes;
+  return true;
+}
+
+/* What a child does: run after run, until one fails. */
+static void run_all(void) {
+  struct shared *shared = all.shared;
+  struct spec *spec = &shared->spec;
+  while (cursor_spec(&shared->cursor, spec)) {
+    if (!in_wanted_series(spec)) {
+      cursor_skip(&shared->cursor);
+      continue;
+    }
+    shared->single = make_single(spec);
+    bool asked = wanted(spec);
+    const char *fault = run_twice(spec); /* also one not asked for: it says where a series ends */
+    if (fault != NULL && asked) {
+      print_fault(spec, fault);
+      if (all.options.verbose) {
+        printf("%s", log_text());
+        fflush(stdout);
+      }
+      _exit(EXIT_FAULT); /* fibers, descriptors: what this run has left is the kernel's */
+    }
+    shared->runs += asked && books_hits() > 0;
+    go_on(shared, books_hits() > 0, books_count(spec->call));
+  }
+}
+
+/* What the daemon blocks is blocked for each fiber, as for each thread that it starts. */
+static void block_signals(void) {
+  static const int blocked[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGCHLD};
+  sigset_t set;
+  sigemptyset(&set);
+  for (size_t i = 0; i < count_of(blocked); i++) {
+    sigaddset(&set, blocked[i]);
+  }
+  (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Run ${body} in a child. Return: its status, as waitpid has it. */
+static int in_child(void (*body)(void)) {
+  int status = 0;
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid == 0) {
+    block_signals();
+    (void)close_range(STDERR_FILENO + 1, FIRST_OWN_FD - 1, 0); /* what whoever called us has left */
+    body();
+    exit(0);
+  }
+  if (pid == -1 || waitpid(pid, &status, 0) != pid) {
+    perror("fork");
+    exit(1);
+  }
+  return status;
+}
+
+static double seconds(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Return: did all go well? */
+static bool test_call(enum nth_call call) {
+  struct shared *shared = all.shared;
+  unsigned long before = shared->runs;
+  double begun = seconds();
+  unsigned faults = 0;
+  shared->cursor = (struct cursor){.call = call, .every = all.options.every};
+  cursor_begin(&shared->cursor);
+  for (; faults < FAULTS_MAX; faults++) {
+    int status = in_child(run_all);
+    if (status == 0) {
+      break;
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_FAULT) {
+      char what[64];
+      snprintf(what, sizeof(what), "crash: %s",
+               WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit");
+      print_fault(&shared->spec, what);
+    }
+    go_on(shared, true, UINT_MAX);
+  }
+  printf("%-4s %-22s %6lu runs (%.1f s)\n", faults == 0 ? "ok" : "FAIL", call_name(call),
+         shared->runs - before, seconds() - begun);
+  return faults == 0;
+}
+
+/* ---- can the checks fail? ---- */
+
+static struct spec sabotaged;
+
+static void run_sabotaged(void) {
+  const char *fault = run(&sabotaged);
+  if (books_hits() == 0) {
+    exit(0);
+  }
+  if (fault != NULL && all.options.verbose) {
+    print_fault(&sabotaged, fault);
+  }
+  _exit(fault != NULL ? EXIT_FAULT : 1);
+}
+
+/* Do wrong in each session at each N, and see whether it is noticed. */
+static bool test_sabotage(enum sabotage sabotage) {
+  unsigned done = 0, noticed = 0;
+  for (unsigned i = 0; i < sessions_count; i++) {
+    int status = 1;
+    for (unsigned n = 1; n <= SABOTAGE_MAX && status != 0; n++) {
+      sabotaged =
+          (struct spec){.session = i, .mode = MODE_SABOTAGE, .sabotage = sabotage, .nth = n};
+      status = in_child(run_sabotaged);
+      done += status != 0;
+      noticed += WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAULT;
+    }
+  }
+  /*
+   * Nobody looks at the bytes for a client that has gone, or waits for a wake-up of one who wakes.
+   */
+  bool some = sabotage == SABOTAGE_BYTE || sabotage == SABOTAGE_WAKE;
+  bool well = done > 0 && (some ? noticed > 0 : noticed == done);
+  printf("%-4s self-test: %s: noticed %u times of %u\n", well ? "ok" : "FAIL",
+         sabotage_names[sabotage], noticed, done);
+  return well;
+}
+
+/* ---- the command line ---- */
+
+static bool read_options(int argc, char **argv) {
+  static const struct option names[] = {
+      {"every", required_argument, NULL, 'e'},   {"call", required_argument, NULL, 'c'},
+      {"session", required_argument, NULL, 's'}, {"errno", required_argument, NULL, 'r'},
+      {"nth", required_argument, NULL, 'n'},     {"bytes", required_argument, NULL, 'b'},
+      {"persistent", no_argument, NULL, 'p'},    {"once", no_argument, NULL, 'o'},
+      {"verbose", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0}};
+  struct options *o = &all.options;
+  const char *every = getenv("NTH_EVERY");
+  o->every = every == NULL ? 1 : (unsigned)strtoul(every, NULL, 10);
+  for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+    switch (letter) {
+      case 'e':
+        o->every = (unsigned)strtoul(optarg, NULL, 10);
+        break;
+      case 'c':
+        o->call = optarg;
+        break;
+      case 's':
+        o->session = optarg;
+        break;
+      case 'r':
+        o->error = optarg;
+        break;
+      case 'n':
+        o->nth = (unsigned)strtoul(optarg, NULL, 10);
+        break;
+      case 'b':
+        o->bytes = strtoul(optarg, NULL, 10);
+        break;
+      case 'p':
+        o->persistent = true;
+        break;
+      case 'o':
+        o->once = true;
+        break;
+      case 'v':
+        o->verbose = true;
+        break;
+      default:
+        return false;
+    }
+  }
+  o->every = o->every == 0 || o->nth > 0 ? 1 : o->every;
+  return optind == argc;
+}
+
+int main(int argc, char **argv) {
+  char in_memory[] = "/dev/shm/xchg-nth-XXXXXX", on_disk[] = "/tmp/xchg-nth-XXXXXX";
+  unsigned tests = 0, failed = 0;
+  all.shared =
+      mmap(NULL, sizeof(*all.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (!read_options(argc, argv) || all.shared == MAP_FAILED) {
+    fprintf(stderr, "usage: see the head of tests/nth/check_nth.c\n");
+    return 64;
+  }
+  const char *folder = mkdtemp(in_memory) != NULL ? in_memory : mkdtemp(on_disk);
+  if (folder == NULL) {
+    perror("mkdtemp");
+    return 1;
+  }
+  sessions_set_folder(folder);
+  for (int i = 0; i < CALLS; i++) {
+    if (all.options.call == NULL || strcmp(all.options.call, call_name((enum nth_call)i)) == 0) {
+      tests++;
+      failed += !test_call((enum nth_call)i);
+    }
+  }
+  for (int i = 0; i < SABOTAGES && all.options.call == NULL; i++) {
+    tests++;
+    failed += !test_sabotage((enum sabotage)i);
+  }
+  (void)real_unlink(sessions_path());
+  (void)rmdir(folder);
+  printf("injected runs: %lu\n", all.shared->runs);
+  printf("%u%%: Checks: %u, Failures: %u, Errors: 0\n",
+         tests == 0 ? 0 : 100 * (tests - failed) / tests, tests, failed);
+  return failed > 0 || tests == 0;
+}

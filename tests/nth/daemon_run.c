@@ -1,0 +1,170 @@
+/*
+ * daemon_run: see daemon_run.h.
+ *
+ * The clients, and who sends the signals, are fibers beside the daemon's main thread.
+ */
+#include "tests/nth/daemon_run.h"
+
+#include "core/xchg.h"
+#include "core/base.h"
+#include "pool/daemon.h"
+#include "tests/nth/clients.h"
+#include "tests/nth/fiber.h"
+#include "tests/nth/log.h"
+#include "tests/nth/nth.h"
+#include "tests/nth/real.h"
+#include "tests/nth/sessions.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define ENTRIES_MAX 24
+
+extern char **environ; /* environ(7): no header has to */
+
+/* ---- who looks after the daemon ---- */
+
+struct daemon {
+  void (*start_clients)(void);
+  bool over; /* daemon_main has returned */
+  bool told; /* it was sent its signals */
+  int code;
+};
+
+static void *attend(void *argument) {
+  struct daemon *run = argument;
+  while (!run->over && (books_find(KIND_LISTENER) == -1 || books_find(KIND_EPOLL) == -1)) {
+    fiber_pause(NEVER);
+  }
+  client_wait_ms(1); /* not the moment of listen, but that of the start */
+  if (run->over) {
+    return NULL;
+  }
+  clients_aim(books_find(KIND_LISTENER));
+  run->start_clients();
+  clients_await(false);
+  client_wait_ms(10);
+  if (!run->over) {
+    run->told = true;
+    (void)kill(getpid(), SIGUSR1);
+    fiber_progress();
+    client_wait_ms(1);
+    (void)kill(getpid(), SIGTERM);
+    fiber_progress();
+  }
+  clients_await(true);
+  return NULL;
+}
+
+/* Signals that a run has left behind, and the service manager's mail. */
+static void forget(int notify_fd) {
+  static const struct timespec now = {.tv_sec = 0};
+  sigset_t set;
+  char mail[64];
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGTERM);
+  while (sigtimedwait(&set, NULL, &now) > 0) {
+  }
+  while (recv(notify_fd, mail, sizeof(mail), MSG_DONTWAIT) > 0) {
+  }
+}
+
+/* ---- what must come of it ---- */
+
+/* A line that is there says the truth; it may be missing where the log failed. */
+static void check_stopped(void) {
+  uint64_t accepted, ended, sum;
+  if (!log_number("stopped", "accepted", &accepted) || !log_number("stopped", "finished", &sum)) {
+    if (books_spec()->call != CALL_WRITE_LOG && books_spec()->call != CALL_POLL &&
+        books_spec()->call != CALL_FSTAT) {
+      books_fault("no line msg=stopped");
+    }
+    return;
+  }
+  for (int reason = XCHG_FINISHED + 1; reason < XCHG_REASONS; reason++) {
+    char key[32];
+    snprintf(key, sizeof(key), "closed_%s", xchg_reason_name((enum xchg_reason)reason));
+    sum += log_number("stopped", key, &ended) ? ended : 0;
+  }
+  if (accepted != sum || accepted != books_accepts()) {
+    books_fault("totals: accepted=%llu of %u, ended=%llu", (unsigned long long)accepted,
+                books_accepts(), (unsigned long long)sum);
+  }
+}
+
+static void check_code(const struct daemon *run) {
+  const struct spec *spec = books_spec();
+  bool broken = spec->call == CALL_ACCEPT4 && spec->error == EINVAL && books_hits() > 0;
+  if (run->code != (broken ? 71 : 0) && !(broken && run->told && run->code == 0)) {
+    books_fault("exit code %d", run->code);
+  }
+}
+
+/* sysexits.h's words: 69 is an address that cannot be had, 71 what the system refuses. */
+static void check_refused(int code) {
+  const struct spec *spec = books_spec();
+  bool stale = sessions_looks_for_stale(spec->call);
+  bool address = spec->call == CALL_SOCKET_OPTION || spec->call == CALL_BIND ||
+                 spec->call == CALL_LISTEN || spec->call == CALL_CHMOD;
+  bool exhausted = spec->error == EMFILE || spec->error == ENFILE || spec->error == ENOMEM ||
+                   spec->error == ENOBUFS;
+  sessions_check_refusal(0);
+  bool fits = stale ? code == 71 || code == 69 : code == (address && !exhausted ? 69 : 71);
+  if (!fits) {
+    books_fault("exit code %d for %s", code, error_name(spec->error));
+  }
+}
+
+static int open_notify(char *name, size_t size) {
+  struct sockaddr_un at = {.sun_family = AF_UNIX};
+  int fd = real_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  socklen_t length = sizeof(at);
+  (void)real_bind(fd, (const struct sockaddr *)&at, sizeof(at.sun_family)); /* a name of its own */
+  (void)real_getsockname(fd, (struct sockaddr *)&at, &length);
+  snprintf(name, size, "NOTIFY_SOCKET=@%.5s", at.sun_path + 1);
+  return fd;
+}
+
+/* daemon_main in an environment of ${count} ${entries}. */
+static void run_daemon(struct daemon *run, const char *const *entries, size_t count) {
+  const char *environment[ENTRIES_MAX + 2] = {0};
+  char notify[32], name[] = "xchgd";
+  int notify_fd = open_notify(notify, sizeof(notify));
+  memcpy(environment, entries, min_u64(count, ENTRIES_MAX) * sizeof(entries[0]));
+  environment[min_u64(count, ENTRIES_MAX)] = notify;
+  FILE *errors = stderr;
+  char **before = environ;
+  char *arguments[] = {name, NULL};
+  environ = (char **)(uintptr_t)environment;
+  stderr = sessions_nowhere(); /* glibc lets it be assigned; the log goes by the descriptor */
+  forget(notify_fd);
+  run->code = daemon_main(NULL, 1, arguments);
+  environ = before;
+  stderr = errors;
+  forget(notify_fd);
+  close(notify_fd);
+}
+
+void daemon_run(const char *const *entries, size_t count, void (*start_clients)(void)) {
+  struct daemon run = {.start_clients = start_clients, .code = -1};
+  const struct fiber *attendant = fiber_start(attend, &run);
+  run_daemon(&run, entries, count);
+  run.over = true;
+  fiber_progress();
+  while (!fiber_over(attendant)) {
+    fiber_pause(NEVER);
+  }
+  sessions_set_started(log_has("stopped") || run.told);
+  if (sessions_started()) {
+    check_code(&run);
+    check_stopped();
+  } else {
+    check_refused(run.code);
+  }
+}

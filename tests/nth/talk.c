@@ -1,0 +1,338 @@
+/*
+ * talk: a server within a program (xchg_server_*), whose handler does a bit of everything.
+ *
+ * A message is a line, and its first byte says what is wanted: e, v: the line back (from one part
+ * or several); r, R: bytes that are lent, once or a hundred times; t: an answer by a timer; o: by
+ * a work on another thread; x: by a post; j, k: to be in a group; P: that the program publishes; q:
+ * an end.  Whatever a call refuses, the handler gives the connection up.
+ *
+ * Every promise of the library is counted: callbacks in pairs, one release a loan, one call a post,
+ * one end a work.
+ */
+#include "core/xchg.h"
+#include "core/base.h"
+#include "pool/worker.h"
+#include "pool/model.h"
+#include "pool/server.h"
+#include "tests/nth/clients.h"
+#include "tests/nth/fiber.h"
+#include "tests/nth/log.h"
+#include "tests/nth/nth.h"
+#include "tests/nth/sessions.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GROUP 7
+#define OTHER_GROUP 8
+#define LENT "lent for a while\n"
+#define BURST 100
+#define TALK_NS (6 * NS_PER_S)
+
+struct talk {
+  char listen[160]; /* the configuration's, for as long as it lives */
+  struct xchg_server *server;
+  bool publish;     /* a client has asked for it */
+  uint64_t last_id; /* of a connection */
+  unsigned starts, stops, opened, closed, lent, released, offloaded, done, posted, called, worked;
+};
+
+/* ---- the handler ---- */
+
+static struct talk *talk_of(struct xchg_conn *conn) { return xchg_user(conn); }
+
+static void give_up(struct xchg_conn *conn, int result) {
+  if (result == -1) {
+    (void)xchg_abort(conn);
+  }
+}
+
+static void say(struct xchg_conn *conn, const char *text) {
+  give_up(conn, xchg_send(conn, text, strlen(text)));
+}
+
+static void released(void *argument) { ((struct talk *)argument)->released++; }
+
+static void lend(struct xchg_conn *conn, unsigned times) {
+  struct talk *talk = talk_of(conn);
+  for (unsigned i = 0; i < times; i++) {
+    if (xchg_send_ref(conn, LENT, sizeof(LENT) - 1, released, talk) == -1) {
+      give_up(conn, -1);
+      return;
+    }
+    talk->lent++;
+  }
+}
+
+static void work(void *argument) { ((struct talk *)argument)->worked++; }
+
+static void work_done(struct xchg_conn *conn, void *argument) {
+  ((struct talk *)argument)->done++;
+  if (conn != NULL) {
+    say(conn, "work\n");
+  }
+}
+
+static void posted(struct xchg_conn *conn, void *argument) {
+  ((struct talk *)argument)->called++;
+  if (conn != NULL) {
+    say(conn, "post\n");
+  }
+}
+
+static void talk_later(struct xchg_conn *conn, char how) {
+  struct talk *talk = talk_of(conn);
+  int result;
+  if (how == 't') {
+    result = xchg_timer(conn, 10 * NS_PER_MS);
+    (void)xchg_pause(conn);
+  } else if (how == 'o') {
+    result = xchg_offload(conn, work, work_done, talk);
+    talk->offloaded += result == 0;
+  } else {
+    result = xchg_post(talk->server, xchg_id(conn), posted, talk);
+    talk->posted += result == 0;
+  }
+  give_up(conn, result);
+}
+
+static void on_open(struct xchg_conn *conn) {
+  talk_of(conn)->opened++;
+  talk_of(conn)->last_id = xchg_id(conn);
+}
+
+static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
+  (void)reason;
+  talk_of(conn)->closed++;
+}
+
+static void on_timer(struct xchg_conn *conn) {
+  say(conn, "timer\n");
+  (void)xchg_resume(conn);
+}
+
+static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
+  const char *bytes = message->frame;
+  const struct iovec parts[] = {
+      {.iov_base = (void *)(uintptr_t)bytes, .iov_len = 1},
+      {.iov_base = (void *)(uintptr_t)(bytes + 1), .iov_len = message->frame_size - 1}};
+  switch (message->size == 0 ? 0 : bytes[0]) {
+    case 'e':
+      give_up(conn, xchg_send(conn, message->frame, message->frame_size));
+      break;
+    case 'v':
+      give_up(conn, xchg_sendv(conn, parts, 2));
+      break;
+    case 'r':
+      lend(conn, 1);
+      break;
+    case 'R':
+      lend(conn, BURST);
+      break;
+    case 'j':
+    case 'k':
+      give_up(conn, xchg_join(conn, bytes[0] == 'j' ? GROUP : OTHER_GROUP, XCHG_SLOW_DROP));
+      say(conn, "joined\n");
+      break;
+    case 'P':
+      talk_of(conn)->publish = true;
+      break;
+    case 'q':
+      say(conn, "bye\n");
+      (void)xchg_finish(conn);
+      break;
+    default:
+      talk_later(conn, bytes[0]);
+      break;
+  }
+}
+
+static void on_drain(struct xchg_conn *conn) { (void)xchg_pending(conn); }
+
+static struct talk *talk_of_server(struct xchg_server *server) { return server->handler.user; }
+
+static int on_start(struct xchg_server *server) {
+  talk_of_server(server)->starts++;
+  return 0;
+}
+
+static void on_stop(struct xchg_server *server) { talk_of_server(server)->stops++; }
+
+/* ---- the program ---- */
+
+static void keep_line(void *user, enum xchg_log_level level, const char *line) {
+  (void)user;
+  (void)level;
+  log_keep(line, strlen(line));
+  log_keep("\n", 1);
+}
+
+static int configure(struct talk *talk, struct xchg_config *config, bool tcp) {
+  snprintf(talk->listen, sizeof(talk->listen), "XCHG_LISTEN=%s%s%s",
+           tcp ? "127.0.0.1:0" : "unix:", tcp ? "" : sessions_path(), tcp ? "" : ";mode=0600");
+  const char *const environment[] = {
+      talk->listen,
+      "XCHG_WORKERS=2",
+      tcp ? "XCHG_MAX_CONNECTIONS=6" : "XCHG_MAX_CONNECTIONS=48", /* fewer than come */
+      "XCHG_QUEUE=1",
+      "XCHG_OFFLOAD_THREADS=2",
+      "XCHG_MAX_MESSAGE=384KiB",
+      "XCHG_MAX_PENDING=16KiB",
+      "XCHG_SNDBUF=4KiB",
+      "XCHG_MESSAGE_TIMEOUT=3s",
+      "XCHG_WRITE_TIMEOUT=3s",
+      "XCHG_MAX_LIFETIME=5m",
+      "XCHG_MAX_PER_IP=40",
+      "XCHG_DENY=192.0.2.0/24",
+      NULL,
+  };
+  int result =
+      xchg_config_from_env(config, sizeof(*config), (char *const *)(uintptr_t)environment, NULL);
+  config->log = keep_line;
+  return result;
+}
+
+static void publish(struct talk *talk) {
+  static const char *const news[] = {"news 1\n", "news 2\n", "news 3\n"};
+  for (size_t i = 0; i < count_of(news); i++) {
+    if (xchg_publish(talk->server, GROUP, news[i], strlen(news[i])) == -1) {
+      break; /* without memory: the member misses it, and what came next */
+    }
+  }
+}
+
+/* Clients come, talk and go; those who stay are there when the server stops. */
+static void serve(struct talk *talk, bool tcp) {
+  uint64_t until_ns = fiber_now_ns() + TALK_NS;
+  struct xchg_stats stats = {.size = sizeof(stats)};
+  clients_aim(books_find(KIND_LISTENER));
+  talk_start_clients(tcp);
+  while (!talk->publish && fiber_now_ns() < until_ns) {
+    fiber_pause(until_ns);
+  }
+  publish(talk);
+  clients_await(false);
+  client_wait_ms(1);
+  if (xchg_server_stats(talk->server, &stats) == -1 || stats.open > clients_count()) {
+    books_fault("counters: open=%llu", (unsigned long long)stats.open);
+  }
+  xchg_server_drain(talk->server);
+  errno = 0;
+  int result = xchg_server_wait(talk->server);
+  bool broken = books_spec()->call == CALL_ACCEPT4 && books_spec()->error == EINVAL;
+  if (result == -1 && !(errno == EIO && broken && books_hits() > 0)) {
+    books_fault("wait: %s", strerror(errno));
+  }
+  clients_await(true);
+  /* Too late for anybody to hear of it, and not to be lost either. */
+  publish(talk);
+  if (talk->last_id != 0 && xchg_post(talk->server, talk->last_id, posted, talk) == 0) {
+    talk->posted++;
+  }
+}
+
+static void check_counts(const struct talk *talk) {
+  struct xchg_stats stats = {.size = sizeof(stats)};
+  uint64_t sum = 0;
+  (void)xchg_server_stats(talk->server, &stats);
+  for (int i = 0; i < XCHG_REASONS; i++) {
+    sum += stats.ended[i];
+  }
+  if (stats.open != 0 || stats.accepted != sum || stats.accepted != books_accepts()) {
+    books_fault("totals: accepted=%llu of %u, open=%llu, ended=%llu",
+                (unsigned long long)stats.accepted, books_accepts(), (unsigned long long)stats.open,
+                (unsigned long long)sum);
+  }
+  if (talk->opened != talk->closed || talk->opened > stats.accepted) {
+    books_fault("on_open %u times, on_close %u times", talk->opened, talk->closed);
+  }
+}
+
+/* Nobody is there any more: nothing is counted as being in use, though it will be unmapped. */
+static void check_pools(struct talk *talk) {
+  struct xchg_server *server = talk->server;
+  struct inbox *inbox;
+  for (uint32_t i = 0; (inbox = server_inbox(server, i)) != NULL; i++) {
+    const struct worker *worker = container_of(inbox, struct worker, inbox);
+    const struct conn_host *host = &worker->host;
+    if (worker->conns.used != 0 || host->mores.used != 0 || host->bufs.bytes != 0 ||
+        host->outs.cargos.used != 0 || host->groups.members.used != 0 ||
+        host->groups.groups.used != 0) {
+      books_fault("worker %u still holds something: %u connections, %llu bytes, %u members", i,
+                  worker->conns.used, (unsigned long long)host->bufs.bytes,
+                  host->groups.members.used);
+    }
+  }
+  if (server->model->ops->live(server->model) != 0) {
+    books_fault("%u connections count as live", server->model->ops->live(server->model));
+  }
+  for (uint32_t i = 0; server->admit.nodes != NULL && i <= server->admit.nodes_count; i++) {
+    if (atom_load_relaxed_u32(&server->admit.nodes[i].live) != 0) {
+      books_fault("an address still has connections");
+    }
+  }
+}
+
+static void check_promises(const struct talk *talk) {
+  if (talk->lent != talk->released) {
+    books_fault("%u loans, %u releases", talk->lent, talk->released);
+  }
+  if (talk->offloaded != talk->done || talk->worked > talk->done) {
+    books_fault("%u works, %u begun, %u done", talk->offloaded, talk->worked, talk->done);
+  }
+  if (talk->starts != talk->stops || talk->starts > 1) {
+    books_fault("on_start %u times, on_stop %u times", talk->starts, talk->stops);
+  }
+  if (talk->posted != talk->called) {
+    books_fault("%u posts, %u calls", talk->posted, talk->called);
+  }
+}
+
+static void run(bool tcp) {
+  struct talk talk = {.server = NULL};
+  const struct xchg_handler handler = {.size = sizeof(handler),
+                                       .frame = {.kind = XCHG_FRAME_LINE},
+                                       .state_size = 16,
+                                       .user = &talk,
+                                       .on_start = on_start,
+                                       .on_stop = on_stop,
+                                       .on_open = on_open,
+                                       .on_message = on_message,
+                                       .on_drain = on_drain,
+                                       .on_timer = on_timer,
+                                       .on_close = on_close};
+  struct xchg_config config;
+  if (configure(&talk, &config, tcp) == -1) {
+    sessions_check_refusal(errno);
+    return;
+  }
+  talk.server = xchg_server_create(&config, &handler);
+  if (talk.server == NULL) {
+    sessions_check_refusal(errno);
+    check_promises(&talk);
+    return;
+  }
+  if (xchg_server_start(talk.server) == -1) {
+    sessions_check_refusal(errno);
+  } else {
+    sessions_set_started(true);
+    serve(&talk, tcp);
+    check_counts(&talk);
+    check_pools(&talk);
+  }
+  xchg_server_destroy(talk.server);
+  check_promises(&talk);
+}
+
+void *talk_main(void *argument) {
+  (void)argument;
+  run(false);
+  return NULL;
+}
+
+void *talk_tcp_main(void *argument) {
+  (void)argument;
+  run(true);
+  return NULL;
+}

@@ -1,0 +1,219 @@
+/*
+ * wraps: the calls of the server under test that do not go through core/sys.h, the allocator's
+ * first.  The linker has put them before libc's (--wrap); what libc does inside is not seen.
+ */
+#include "core/base.h"
+#include "tests/nth/nth.h"
+#include "tests/nth/real.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- memory ---- */
+
+void *wrap_malloc(size_t size) WRAP(malloc);
+void *wrap_calloc(size_t number, size_t size) WRAP(calloc);
+void *wrap_aligned_alloc(size_t align, size_t size) WRAP(aligned_alloc);
+char *wrap_strdup(const char *text) WRAP(strdup);
+void wrap_free(void *memory) WRAP(free);
+
+void *wrap_malloc(size_t size) {
+  if (books_fails(CALL_MALLOC, -1)) {
+    return NULL;
+  }
+  void *memory = real_malloc(size);
+  books_allocated(memory, size);
+  return memory;
+}
+
+void *wrap_calloc(size_t number, size_t size) {
+  if (books_fails(CALL_CALLOC, -1)) {
+    return NULL;
+  }
+  void *memory = real_calloc(number, size);
+  books_allocated(memory, number * size);
+  return memory;
+}
+
+void *wrap_aligned_alloc(size_t align, size_t size) {
+  if (books_fails(CALL_ALIGNED_ALLOC, -1)) {
+    return NULL;
+  }
+  void *memory = real_aligned_alloc(align, size);
+  books_allocated(memory, size);
+  return memory;
+}
+
+char *wrap_strdup(const char *text) {
+  char *copy = real_strdup(text);
+  books_allocated(copy, strlen(text) + 1);
+  return copy;
+}
+
+void wrap_free(void *memory) {
+  /* What is not ours is libc's: a line of getline, the text of a memory stream. */
+  if (memory != NULL && books_freed(memory) && books_sabotage(SABOTAGE_LEAK)) {
+    books_allocated(memory, 1);
+  } else {
+    real_free(memory);
+  }
+}
+
+/* ---- streams ---- */
+
+FILE *wrap_open_memstream(char **text, size_t *size) WRAP(open_memstream);
+FILE *wrap_fopen(const char *path, const char *how) WRAP(fopen);
+int wrap_fclose(FILE *stream) WRAP(fclose);
+char *wrap_fgets(char *line, int size, FILE *stream) WRAP(fgets);
+ssize_t wrap_getline(char **line, size_t *size, FILE *stream) WRAP(getline);
+ssize_t wrap_getdelim(char **line, size_t *size, int end, FILE *stream) WRAP(__getdelim);
+ssize_t real_getdelim(char **line, size_t *size, int end, FILE *stream) REAL(__getdelim);
+
+FILE *wrap_open_memstream(char **text, size_t *size) {
+  FILE *stream = books_fails(CALL_OPEN_MEMSTREAM, -1) ? NULL : real_open_memstream(text, size);
+  books_stream(stream != NULL);
+  return stream;
+}
+
+FILE *wrap_fopen(const char *path, const char *how) {
+  FILE *stream = books_fails(CALL_FOPEN, -1) ? NULL : real_fopen(path, how);
+  books_stream(stream != NULL);
+  return stream;
+}
+
+int wrap_fclose(FILE *stream) {
+  books_stream(-1);
+  return real_fclose(stream);
+}
+
+char *wrap_fgets(char *line, int size, FILE *stream) {
+  return books_fails(CALL_FGETS, -1) ? NULL : real_fgets(line, size, stream);
+}
+
+ssize_t wrap_getdelim(char **line, size_t *size, int end, FILE *stream) {
+  return books_fails(CALL_GETLINE, -1) ? -1 : real_getdelim(line, size, end, stream);
+}
+
+ssize_t wrap_getline(char **line, size_t *size, FILE *stream) {
+  return wrap_getdelim(line, size, '\n', stream);
+}
+
+/* ---- sockets ---- */
+
+int wrap_socket(int family, int type, int protocol) WRAP(socket);
+int wrap_bind(int fd, const struct sockaddr *to, socklen_t size) WRAP(bind);
+int wrap_listen(int fd, int backlog) WRAP(listen);
+int wrap_connect(int fd, const struct sockaddr *to, socklen_t size) WRAP(connect);
+int wrap_getsockname(int fd, struct sockaddr *at, socklen_t *size) WRAP(getsockname);
+int wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+    WRAP(setsockopt);
+
+/* Count what was opened. */
+static int opened(int fd, enum kind kind) {
+  books_opened(fd, kind);
+  return fd;
+}
+
+int wrap_socket(int family, int type, int protocol) {
+  bool datagrams = (type & SOCK_DGRAM) != 0;
+  return books_fails(CALL_SOCKET, -1)
+             ? -1
+             : opened(real_socket(family, type, protocol), datagrams ? KIND_NOTIFY : KIND_OTHER);
+}
+
+int wrap_bind(int fd, const struct sockaddr *to, socklen_t size) {
+  return books_fails(CALL_BIND, fd) ? -1 : real_bind(fd, to, size);
+}
+
+int wrap_listen(int fd, int backlog) {
+  if (books_fails(CALL_LISTEN, fd)) {
+    return -1;
+  }
+  int result = real_listen(fd, backlog);
+  if (result == 0) {
+    books_listens(fd);
+  }
+  return result;
+}
+
+int wrap_connect(int fd, const struct sockaddr *to, socklen_t size) {
+  return books_fails(CALL_CONNECT, fd) ? -1 : real_connect(fd, to, size);
+}
+
+int wrap_getsockname(int fd, struct sockaddr *at, socklen_t *size) {
+  return books_fails(CALL_GETSOCKNAME, fd) ? -1 : real_getsockname(fd, at, size);
+}
+
+int wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
+  return books_fails(CALL_SOCKET_OPTION, fd) ? -1 : real_setsockopt(fd, level, name, value, size);
+}
+
+/* ---- descriptors and files ---- */
+
+int wrap_eventfd(unsigned value, int flags) WRAP(eventfd);
+int wrap_epoll_create1(int flags) WRAP(epoll_create1);
+int wrap_signalfd(int fd, const sigset_t *set, int flags) WRAP(signalfd);
+int wrap_open(const char *path, int flags, ...) WRAP(open);
+int wrap_open_2(const char *path, int flags) WRAP(__open_2);
+int wrap_fstat(int fd, struct stat *status) WRAP(fstat);
+int wrap_lstat(const char *path, struct stat *status) WRAP(lstat);
+int wrap_unlink(const char *path) WRAP(unlink);
+int wrap_chmod(const char *path, mode_t mode) WRAP(chmod);
+int wrap_flock(int fd, int operation) WRAP(flock);
+ssize_t wrap_read(int fd, void *data, size_t size) WRAP(read);
+
+int wrap_eventfd(unsigned value, int flags) {
+  return books_fails(CALL_EVENTFD, -1) ? -1 : opened(real_eventfd(value, flags), KIND_WAKE);
+}
+
+int wrap_epoll_create1(int flags) {
+  return books_fails(CALL_EPOLL_CREATE1, -1) ? -1 : opened(real_epoll_create1(flags), KIND_EPOLL);
+}
+
+int wrap_signalfd(int fd, const sigset_t *set, int flags) {
+  return books_fails(CALL_SIGNALFD, -1) ? -1 : opened(real_signalfd(fd, set, flags), KIND_OTHER);
+}
+
+/* Nothing is created: there is no mode.  The log's own descriptor is never written to. */
+int wrap_open(const char *path, int flags, ...) {
+  if (books_fails(CALL_OPEN, -1)) {
+    return -1;
+  }
+  bool log = strncmp(path, "/proc/self/fd/", strlen("/proc/self/fd/")) == 0;
+  return opened(real_open(log ? "/dev/null" : path, flags), log ? KIND_LOG : KIND_OTHER);
+}
+
+int wrap_open_2(const char *path, int flags) { return wrap_open(path, flags); }
+
+/* Standard error is a pipe, whatever it is. */
+int wrap_fstat(int fd, struct stat *status) {
+  if (books_fails(CALL_FSTAT, fd)) {
+    return -1;
+  }
+  int result = real_fstat(fd, status);
+  if (fd == STDERR_FILENO && result == 0) {
+    status->st_mode = S_IFIFO;
+  }
+  return result;
+}
+
+int wrap_lstat(const char *path, struct stat *status) {
+  return books_fails(CALL_LSTAT, -1) ? -1 : real_lstat(path, status);
+}
+
+int wrap_unlink(const char *path) { return books_fails(CALL_UNLINK, -1) ? -1 : real_unlink(path); }
+
+int wrap_chmod(const char *path, mode_t mode) {
+  return books_fails(CALL_CHMOD, -1) ? -1 : real_chmod(path, mode);
+}
+
+int wrap_flock(int fd, int operation) {
+  return books_fails(CALL_FLOCK, fd) ? -1 : real_flock(fd, operation);
+}
+
+ssize_t wrap_read(int fd, void *data, size_t size) {
+  return books_fails(CALL_READ, fd) ? -1 : real_read(fd, data, size);
+}
