@@ -135,6 +135,8 @@ def notes_of(limit, rows, spread, series):
     """What a reader must know of a row's figure."""
     if limit.figure != "calls":
         notes = [f"{spread['count']} pairs"] if spread else []
+        ratio = limit.to in rows and rows[limit.to]["ratios"][limit.figure]
+        notes += [f"{series['baseline']}: {1 / ratio['median']:.{limit.digits}f}"] if ratio and ratio["median"] else []
     else:
         calls = series and series["baseline_syscalls"]
         notes = [f"{series['baseline']}: {calls:.{limit.digits}f}"] if calls else []
