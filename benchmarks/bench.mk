@@ -23,4 +23,7 @@ bench-library: need-peers all peers $(EXAMPLES) $(LIVE_PROGRAMS) ## what libxchg
 	@.ci/packages valgrind || echo 'goes on without valgrind'
 	@python3 benchmarks/runner/library.py --build $(B) $(BENCH_OPTIONS)
 
-.PHONY: bench-library
+bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## whom a stop loses, beside nginx and HAProxy; 500 stops, about 4 minutes (BENCH_OPTIONS='--stops n', --short)
+	@python3 benchmarks/runner/stop.py --build $(B) $(BENCH_OPTIONS)
+
+.PHONY: bench-stop bench-library

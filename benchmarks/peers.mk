@@ -11,7 +11,7 @@ LIBS_libevent_raw = -levent_core
 LIBS_libevent_bev = -levent_core
 LIBS_libuv = -luv
 LIBS_uring = -luring
-PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off
+PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off $(B)/peers/stop_clients
 # A library that could not be installed costs its peers, no more.
 PEER_HEADER_libevent_raw = event2/event.h
 PEER_HEADER_libevent_bev = event2/event.h

@@ -241,8 +241,9 @@ class Limits(unittest.TestCase):
         return {"server": server, "runs": runs, "ratios": ratios, "syscalls": 2.05, "failures": []}
 
     def found(self, rows, everything=False):
-        report = {"series": [{"name": "echo-64", "baseline": "bare", "rows": rows}],
-                  "apart": [{"name": "handoff", "figures": {"p50_us": [2.5, 2.0, 2.4], "p99_us": [12.0, 11.0, 13.0]}, "note": ""}]}
+        report = {"series": [{"name": "echo-64", "baseline": "bare", "baseline_syscalls": 2.0, "rows": rows}],
+                  "apart": [{"name": "handoff", "note": "", "figures": {
+                      "p50_us": [2.5, 2.0, 2.4], "p99_us": [12.0, 11.0, 13.0], "floor_p50_us": [1.0], "floor_p99_us": [5.0]}}]}
         return {row["what"]: row for row in limits.check(report, everything)}
 
     def test_targets_and_stretches(self):
@@ -250,7 +251,7 @@ class Limits(unittest.TestCase):
         self.assertAlmostEqual(found["echo-64: xchgd's cpu_us / bare"]["value"], 1.035)
         self.assertEqual({what: row["verdict"] for what, row in found.items()}, {
             "echo-64: xchgd's cpu_us / bare": "pass", "echo-64: xchgd's calls": "pass",
-            "handoff: p50_us": "pass", "handoff: p99_us": "FAIL"})
+            "handoff: p50_us": "pass", "handoff: p99_us": "FAIL", "handoff: floor_p50_us": "shown", "handoff: floor_p99_us": "shown"})
 
     def test_another_server_is_compared_round_by_round(self):
         own, other = self.row("xchgd", [(2.0, 1.0), (3.0, 1.0), (9.0, 3.0)]), self.row("libuv", [(1.0, 1.0), (3.0, 1.0), (8.0, 2.0)])
