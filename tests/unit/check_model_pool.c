@@ -2,7 +2,8 @@
  * check_model_pool: the choice of a worker, exactly as the contract words it; room; the threads.
  *
  * The module is compiled into this program, so that workers can be put into any state: a model that
- * was not started has queues that nobody empties but the test.
+ * was not started has queues that nobody empties but the test.  Random tests print their seed, and
+ * CHECK_SEED sets it.
  */
 #include <pthread.h>
 
@@ -14,6 +15,9 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 
 #include "net/exchange.h"
 #include "tests/unit/pool_kit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
 
 #define WORKERS 4
 #define QUEUE 8
@@ -176,6 +180,14 @@ END_TEST
 
 static uint32_t seed;
 
+/* The seed: CHECK_SEED's, else the clock's; printed, and returned. */
+static uint32_t begin_random(void) {
+  const char *text = getenv("CHECK_SEED");
+  seed = text != NULL ? (uint32_t)strtoul(text, NULL, 0) : (uint32_t)sys_now_ns();
+  printf("CHECK_SEED=%u\n", seed);
+  return seed;
+}
+
 static uint32_t random_below(uint32_t limit) {
   seed = seed * 1664525 + 1013904223;
   return (seed >> 8) % limit;
@@ -205,8 +217,7 @@ static bool least_allows(const struct state *i, const struct state *j) {
 }
 
 START_TEST(least_at_random) {
-  seed = (uint32_t)sys_now_ns();
-  const uint32_t first = seed;
+  const uint32_t first = begin_random();
   SET_UP("XCHG_DISPATCH=least");
   for (int round = 0; round < 3000; round++) {
     struct state states[WORKERS];
@@ -225,8 +236,7 @@ START_TEST(least_at_random) {
 END_TEST
 
 START_TEST(round_robin_at_random) {
-  seed = (uint32_t)sys_now_ns();
-  const uint32_t first = seed;
+  const uint32_t first = begin_random();
   SET_UP("XCHG_DISPATCH=round-robin");
   uint32_t turn = 0;
   for (int round = 0; round < 3000; round++) {
