@@ -1,17 +1,25 @@
-"""Small soaks of the real program: nothing is left behind, ten thousand at once, rude clients in every mixture."""
+"""Small soaks of the real program: nothing is left behind, ten thousand at once, rude clients in every mixture; a few seconds of
+tests/soak, and what it calls flat."""
 
 import collections
 import concurrent.futures
 import contextlib
 import random
+import os
 import resource
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import unittest
 
 from clients import INSTRUMENTED, MIB, ended, patient, serve, talk
-from xchgd import GREETING, SLOW, receive_all, receive_exactly, reset
+from xchgd import GREETING, LIMIT, SLOW, TOP, receive_all, receive_exactly, reset
+
+SOAK = os.path.join(TOP, "tests", "soak")
+sys.path.append(SOAK)
+from judge import judge  # noqa: E402
 
 SOURCES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 THREADS = 8
@@ -190,6 +198,47 @@ class RudeLoad(unittest.TestCase):
             with self.subTest(model):
                 self.check(100 if INSTRUMENTED else 500, seed=model, XCHG_MODEL=model,
                            XCHG_MESSAGE_TIMEOUT=f"{int(500 * SLOW)}ms")
+
+
+class Long(unittest.TestCase):
+    """What `make soak` runs for minutes and hours."""
+
+    def test_few_seconds(self):
+        """A mixed load with rotating faults: every byte is right, the counters add up; nothing is said about memory."""
+        seconds = 5 if not INSTRUMENTED else 8
+        ran = subprocess.run([sys.executable, "-B", os.path.join(SOAK, "soak.py"), "--seconds", str(seconds)], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + 8 * LIMIT)
+        self.assertEqual(ran.returncode, 0, ran.stdout)
+        self.assertRegex(ran.stdout, r"(?m)^soak: SEED=\d+$")
+
+    def samples(self, seconds, growth, seed):
+        """Resident memory as it looks: a level, noise that lasts a few samples, peaks, and so many bytes a second."""
+        chance, noise, values = random.Random(seed), 0.0, []
+        for i in range(seconds):
+            noise = 0.7 * noise + chance.gauss(0, 60 * 1024)
+            values.append(3 * MIB + noise + growth * i + (MIB if chance.random() < 0.02 else 0))
+        return list(range(seconds)), values
+
+    def test_flat(self):
+        """What only jitters is flat, in ten minutes and in an hour."""
+        for seed in range(20):
+            with self.subTest(seed):
+                self.assertTrue(judge(*self.samples(600, 0, seed)).flat)
+                self.assertTrue(judge(*self.samples(3600, 0, seed)).flat)
+
+    def test_growth(self):
+        """What grows by 2 KiB a second is found in ten minutes, and by 1 KiB in an hour; so is a step late in the run."""
+        for seed in range(20):
+            with self.subTest(seed):
+                self.assertFalse(judge(*self.samples(600, 2048, seed)).flat)
+                self.assertFalse(judge(*self.samples(3600, 1024, seed)).flat)
+                times, values = self.samples(3600, 0, seed)
+                stepped = [value + (MIB if i > 2900 else 0) for i, value in enumerate(values)]
+                self.assertFalse(judge(times, stepped).flat)
+
+    def test_too_few(self):
+        """Of a minute nothing is said."""
+        self.assertIsNone(judge(*self.samples(60, 0, 1)))
 
 
 if __name__ == "__main__":
