@@ -7,6 +7,7 @@
 #include "net/conn.h"
 
 #include "core/sys.h"
+#include "net/sock.h"
 #include "net/conn_time.h"
 #include "net/conn_out.h"
 #include "net/conn_in.h"
@@ -127,6 +128,7 @@ static void timed_out(struct xchg_conn *conn) {
       conn_out_close(conn, XCHG_MESSAGE);
       return;
     case OVERDUE_WRITE:
+      sock_abort(conn->fd);
       conn_out_close(conn, XCHG_WRITE);
       return;
     case OVERDUE_LEAVE:

@@ -56,6 +56,11 @@ uint32_t sock_unacked(int fd) {
   return (uint32_t)bytes;
 }
 
+void sock_abort(int fd) {
+  const struct linger none = {.l_onoff = 1, .l_linger = 0};
+  (void)sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
 enum xchg_reason sock_reason(int error) {
   switch (error) {
     case ECONNRESET:

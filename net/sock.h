@@ -42,6 +42,12 @@ enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent);
  */
 uint32_t sock_unacked(int fd);
 
+/**
+ * Let the close of ${fd} that follows be a reset which throws away what was not acknowledged; else
+ * the kernel goes on offering it, for minutes, to a peer that takes none. Failures are ignored.
+ */
+void sock_abort(int fd);
+
 /** How a connection that failed with ${error} is counted: XCHG_RESET or XCHG_ERROR. */
 enum xchg_reason sock_reason(int error);
 
