@@ -210,11 +210,21 @@ static int poll_wait(struct reactor *reactor, int timeout) {
   return 1;
 }
 
+static int wait_once(struct reactor *reactor, int timeout) {
+  return reactor->epoll_fd == -1
+             ? poll_wait(reactor, timeout)
+             : sys_epoll_wait(reactor->epoll_fd, reactor->events, REACTOR_EVENTS, timeout);
+}
+
+/*
+ * A process that was stopped comes back from its wait with EINTR, and everything may have run out
+ * meanwhile: what is there is looked for, so that it is served before that.
+ */
 void reactor_wait(struct reactor *reactor, uint64_t until_ns) {
-  int timeout = reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns);
-  int ready = reactor->epoll_fd == -1
-                  ? poll_wait(reactor, timeout)
-                  : sys_epoll_wait(reactor->epoll_fd, reactor->events, REACTOR_EVENTS, timeout);
+  int ready = wait_once(reactor, reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns));
+  if (ready == -1) {
+    ready = wait_once(reactor, 0);
+  }
   reactor->ready = ready == -1 ? 0 : ready;
   reactor->now_ns = max_u64(reactor->now_ns, sys_now_ns());
 }

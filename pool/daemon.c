@@ -259,18 +259,25 @@ static const char *program_name(int argc, char **argv, bool own) {
   return slash == NULL ? argv[0] : slash + 1;
 }
 
+/* Nothing is there yet, not even a log, to tell of what the system refused. */
+static int refused(const char *program) {
+  fprintf(stderr, "%s: cannot start: %s\n", program, strerror(errno));
+  return SERVER_OSERR;
+}
+
 static int start(const struct xchg_handler *handler, bool own, int argc, char **argv) {
+  const char *program = program_name(argc, argv, own);
   if (reserve_standard() == -1) {
-    return SERVER_OSERR;
+    return refused(program);
   }
   struct daemon *d = aligned_alloc(CACHE_LINE, sizeof(*d));
   if (d == NULL) {
-    return SERVER_OSERR;
+    return refused(program);
   }
   *d = (struct daemon){.environment = (const char *const *)environ,
                        .handler = handler,
                        .notify = {.fd = -1},
-                       .facts = {.handler = own, .program = program_name(argc, argv, own)}};
+                       .facts = {.handler = own, .program = program}};
   int code = command(d, argc, argv);
   free(d);
   return code;

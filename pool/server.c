@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define PASSED_FIRST 3 /* sd_listen_fds(3): SD_LISTEN_FDS_START */
 
@@ -140,8 +141,19 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   return code;
 }
 
+/*
+ * A thread's first allocation has the allocator set the thread up, and jemalloc falls over where it
+ * has no memory for that.  It is made at the start and not by the first fork() of a server whose
+ * memory has run out.
+ */
+static void allocate_first(void) {
+  void *volatile memory = malloc(1); /* volatile: or the compiler finds that nobody needs it */
+  free(memory);
+}
+
 static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
+  allocate_first();
   if (server->config->model == MODEL_POOL && server->config->crowded) {
     (void)cpu_batch(); /* else it is only slower: each accept interrupts the worker beside it */
   }

@@ -52,7 +52,10 @@ static void turn(void) {
   reactor_dispatch(&bench.reactor);
 }
 
-/* A wait that fails is one without events; the next one brings them. */
+/*
+ * A wait that fails, and that fails when it is repeated, is one without events; the next one brings
+ * them.
+ */
 START_TEST(test_wait_fails) {
   bool single = _i == 1;
   enum fault_call call = single ? FAULT_POLL : FAULT_EPOLL_WAIT;
@@ -60,7 +63,7 @@ START_TEST(test_wait_fails) {
   ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
   ck_assert_int_eq(send(bench.fds[1], "x", 1, 0), 1);
   uint64_t before_ns = bench.reactor.now_ns = sys_now_ns();
-  fault_fail(call, 1, EINTR, 3);
+  fault_fail(call, 1, EINTR, 6);
   for (int i = 0; i < 3; i++) {
     turn();
     ck_assert_uint_eq(bench.events, 0);
@@ -69,7 +72,20 @@ START_TEST(test_wait_fails) {
   ck_assert_uint_gt(bench.reactor.now_ns, before_ns); /* time goes on all the same */
   turn();
   ck_assert_uint_eq(bench.events, EPOLLIN);
-  ck_assert_uint_eq(fault_hits(), 3);
+  ck_assert_uint_eq(fault_hits(), 6);
+}
+END_TEST
+
+/* After an interruption, which may have been a long stop, the same turn has what is there. */
+START_TEST(test_interrupted_wait_looks_again) {
+  bool single = _i == 1;
+  bench_open(single);
+  ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
+  ck_assert_int_eq(send(bench.fds[1], "x", 1, 0), 1);
+  fault_fail(single ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, 1);
+  turn();
+  ck_assert_uint_eq(bench.events, EPOLLIN);
+  ck_assert_uint_eq(fault_hits(), 1);
 }
 END_TEST
 
@@ -144,8 +160,11 @@ END_TEST
 
 int main(void) {
   const struct rig_test tests[] = {
-      {test_wait_fails, 2},      {test_timers_fire_though_waits_fail, 2},
-      {test_control_fails, 1},   {test_take_fails, 1},
+      {test_wait_fails, 2},
+      {test_timers_fire_though_waits_fail, 2},
+      {test_interrupted_wait_looks_again, 2},
+      {test_control_fails, 1},
+      {test_take_fails, 1},
       {test_wake_is_written, 1},
   };
   return rig_run_fixture("reactor_fault", tests, count_of(tests), set_up, tear_down);
