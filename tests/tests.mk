@@ -19,6 +19,8 @@ CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/c
 # Those that wait longest first, so that they do not run alone at the end.
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
+# What these provoke lies outside the process: no other code runs for it than the other scenarios have the thread sanitizer see.
+LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(patsubst %,tests/live/test_rows_%.py,accept handoff peers inputs epoll life resources))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
@@ -192,6 +194,9 @@ check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAM
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
 
+check-conc: $(CONC) | need-check ## the tests with threads alone
+	@$(RUN) $(CONC)
+
 check-live: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
 	@$(RUN) $(LIVE)
 
@@ -203,9 +208,11 @@ check-tsan: ## every test under the thread sanitizer
 
 # Left to the other builds: what depends on speed or size, and on limits and names that valgrind itself changes.  test_network
 # waits a minute for the kernel to send again; what the server does meanwhile, test_stop has it do as well.  What is
-# installed is the same in each build.
+# installed is the same in each build.  The rows of the list of faults are about signals, limits and control groups, and under
+# valgrind about its own.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install
+VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install rows_accept rows_handoff \
+                   rows_peers rows_inputs rows_epoll rows_life rows_resources
 # The harness's arithmetic, without a pointer in it: a million numbers take most of a minute.
 VALGRIND_UNIT = $(filter-out $(B)/tests/check_schedule,$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
@@ -224,6 +231,16 @@ stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_IT
 
 stress-items: $(STRESS) | need-check
 	@$(RUN) --limit 3600 --argument $(STRESS_ITEMS) $(STRESS)
+
+soak: $(B)/xchgd $(B)/examples/chat | need-check ## a mixed load with rotating faults; memory and descriptors must be flat (MINUTES=n SEED=n)
+	@XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(if $(SEED),SEED=$(SEED)) \
+	  python3 -B tests/soak/soak.py --minutes $(MINUTES)
+MINUTES ?= 10
+
+# All is built beforehand: a compiler under strain proves nothing.
+flaky: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) | need-check need-flaky ## live and conc tests N times, the suite N / 7 + 1 times, pinned and under load; goes on where it was stopped (N=n SECONDS=n FLAKY_OPTIONS=--again)
+	@tests/flaky --runs $(N) $(if $(filter file,$(origin SECONDS)),,--seconds $(SECONDS)) $(FLAKY_OPTIONS)
+N ?= 20
 
 fuzz: | need-fuzz ## fuzz all targets with libFuzzer, two at a time (SECONDS=n in all, TARGETS='frame addr ...')
 	@$(MAKE) VARIANT=fuzz fuzz-run
@@ -293,9 +310,11 @@ need-fuzz: need-build
 	@.ci/packages clang libclang-rt-dev python3
 need-model: need-build
 	@.ci/packages spin
+need-flaky:
+	@.ci/packages stress-ng
 need-coverage:
 	@.ci/packages gcovr
 
-.PHONY: simulate simulate-mutants fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
+.PHONY: check-conc soak flaky need-flaky simulate simulate-mutants fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
         stress-items explore model coverage coverage-report lint lint-house lint-format lint-shell lint-man \
         lint-cppcheck lint-tidy format need-check need-lint need-model need-coverage

@@ -188,7 +188,7 @@ class Watchdog(unittest.TestCase):
         """The lines about one worker: a machine that is busy enough may hold the others for a moment as well."""
         return [fields for fields in server.messages(msg) if fields["worker"] == worker]
 
-    def test_names_a_held_worker_once(self):
+    def test_row_11_names_a_held_worker_once(self):
         """Whoever comes meanwhile is served by the other worker, and the end is told as well."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2") as server, contextlib.ExitStack() as stack:
             client = stack.enter_context(Talk(server))

@@ -201,7 +201,7 @@ class Models(unittest.TestCase):
                 server.wait_stats(lambda s: not children(server.pid), "end of all children")
                 server.stop()
 
-    def test_killed_child(self):
+    def test_row_12_killed_child(self):
         """A child that is killed costs its connection and nothing else; the totals still add up."""
         for context in self.each(("fork",)):
             with context as server:
@@ -264,12 +264,12 @@ class Refused(unittest.TestCase):
             self.assertEqual((totals["accepted"], totals["finished"]), (4, 4))
             self.assertGreaterEqual(totals["accept_pauses"], 1)
 
-    def test_fork(self):
+    def test_row_61_fork_refused(self):
         """A fork that is refused is tried again with the descriptor in hand."""
         self.refused("fork", "clone:error=EAGAIN:when=1..2", "clone")
 
     @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
-    def test_thread(self):
+    def test_row_61_thread_refused(self):
         """A thread that is refused is tried again; the first clone of a thread is let pass: the
         start's own."""
         self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")

@@ -177,14 +177,14 @@ class IPv6Off(OwnNetwork):
         except FileNotFoundError:
             pass  # a kernel without IPv6: the same, only more so
 
-    def test_any_address(self):
+    def test_row_49_any_address(self):
         """`:port` is every address there is: IPv4's."""
         server = self.server(XCHG_LISTEN=":0", XCHG_STOP_GRACE="0")
         with server.connect(address=f"127.0.0.1:{server.port}") as client:
             greet(client)
         self.assertEqual(server.stop()["finished"], 1)
 
-    def test_ipv6_address(self):
+    def test_row_49_ipv6_address(self):
         """An IPv6 address that was asked for by name is none that can be bound."""
         result = run(XCHG_LISTEN="127.0.0.1:0,[::1]:0")
         self.assertEqual(result.returncode, 69)
@@ -205,10 +205,10 @@ class IPv6Unknown(unittest.TestCase):
                 self.assertEqual(receive_all(client), b"")
             server.stop()
 
-    def test_no_such_family(self):
+    def test_row_49_no_such_family(self):
         self.check("socket:error=EAFNOSUPPORT:when=1", call="socket")
 
-    def test_no_such_address(self):
+    def test_row_49_no_such_address(self):
         self.check("bind:error=EADDRNOTAVAIL:when=1", call="bind")
 
 

@@ -154,7 +154,7 @@ class UnderLoad(unittest.TestCase):
             self.assertEqual((totals["accepted"], totals["finished"]), (load.done, load.done))
             self.assertLessEqual(load.refused, {errno.ECONNREFUSED, errno.ENOENT})
 
-    def test_tcp(self):
+    def test_row_38_tcp(self):
         """Fifty stops under forty clients that connect, talk and close: no one with a handshake is
         lost, exit 0."""
         # Valgrind, which runs one thread at a time, finds nothing in fifty that is not in ten.
@@ -162,7 +162,7 @@ class UnderLoad(unittest.TestCase):
             with self.subTest(i):
                 self.stop_under_load(100 + 7 * i)
 
-    def test_unix(self):
+    def test_row_38_unix(self):
         """The same over a UNIX socket, whose file is gone afterwards."""
         with tempfile.TemporaryDirectory() as folder:
             for i in range(10):
@@ -170,7 +170,7 @@ class UnderLoad(unittest.TestCase):
                     self.stop_under_load(100 + 31 * i, XCHG_LISTEN=f"unix:{folder}/socket")
                     self.assertEqual(os.listdir(folder), [])
 
-    def test_limited(self):
+    def test_row_38_limited(self):
         """The same with most of the clients held back in the backlog, by the limit or by full
         queues."""
         for variables in [dict(XCHG_MAX_CONNECTIONS="2"), dict(XCHG_QUEUE="1", XCHG_WORKERS="1")]:
@@ -178,7 +178,7 @@ class UnderLoad(unittest.TestCase):
                 with self.subTest(variables):
                     self.stop_under_load(100 + 50 * i, **variables)
 
-    def test_no_grace(self):
+    def test_row_38_no_grace(self):
         """A grace of 0 still serves everybody in the accept queue, on loopback where handshakes
         take no time."""
         with Server(XCHG_STOP_GRACE="0") as server:

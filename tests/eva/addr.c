@@ -1,0 +1,92 @@
+/*
+ * addr: core/addr.c on any text, for the abstract interpreter (make eva).
+ *
+ * Texts of every length up to TEXT_MOST, of any characters, which end where their block ends; any
+ * mode behind a path; and letters, as many as fill what a path or a host is copied to, and more.
+ */
+#include "core/addr.h"
+
+#include "tests/eva/any.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define TEXT_MOST 6
+#define MODE_MOST 5
+#define PATH_LEAST 106
+#define PATH_MOST 108
+#define HOST_LEAST 45
+#define HOST_MOST 46
+
+static void parse_listen(const char *text) {
+  struct addr_listen listen;
+  if (addr_parse_listen(text, &listen) == 0) {
+    assert(listen.mode <= 0777);
+    assert(listen.addr.family <= ADDR_UNIX);
+  }
+}
+
+static void parse_block(const char *text) {
+  struct addr_block block;
+  if (addr_parse_block(text, &block) == 0) {
+    assert(block.bits <= 128);
+  }
+}
+
+static void parse(const char *text) {
+  parse_listen(text);
+  parse_block(text);
+}
+
+/* Any block that a parser may have made, and any address; the bits one by one, since they index. */
+static void look_up(void) {
+  for (unsigned bits = 0; bits <= 128; bits++) {
+    struct addr_block block = {.family = any_byte(), .bits = (uint8_t)bits};
+    struct addr addr = {.family = any_byte()};
+    any_bytes(block.bytes, sizeof(block.bytes));
+    any_bytes(addr.bytes, sizeof(addr.bytes));
+    (void)addr_in_block(&addr, &block);
+  }
+}
+
+static void any_texts(void) {
+  char text[TEXT_MOST + 1];
+  for (size_t size = 0; size <= TEXT_MOST; size++) {
+    any_text(text + TEXT_MOST - size, size);
+    parse(text + TEXT_MOST - size);
+  }
+}
+
+static void any_modes(void) {
+  static const char begin[] = "unix:/;mode=";
+  char text[sizeof(begin) + MODE_MOST];
+  for (size_t size = 0; size <= MODE_MOST; size++) {
+    char *at = text + MODE_MOST - size;
+    memcpy(at, begin, sizeof(begin) - 1);
+    any_text(at + sizeof(begin) - 1, size);
+    parse(at);
+  }
+}
+
+/* ${begin} and then letters, up to ${most} of them. */
+static void long_texts(const char *begin, size_t begin_size, size_t least, size_t most) {
+  char text[PATH_MOST + 7];
+  for (size_t size = least; size <= most; size++) {
+    char *at = text + sizeof(text) - 1 - size - begin_size;
+    memcpy(at, begin, begin_size);
+    for (size_t i = 0; i < size; i++) {
+      at[begin_size + i] = any_letter();
+    }
+    at[begin_size + size] = 0;
+    parse(at);
+  }
+}
+
+int main(void) {
+  look_up();
+  any_texts();
+  any_modes();
+  long_texts("unix:/", 6, PATH_LEAST, PATH_MOST);
+  long_texts("", 0, HOST_LEAST, HOST_MOST);
+  return 0;
+}

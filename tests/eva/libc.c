@@ -1,0 +1,125 @@
+/*
+ * libc: what the parsers call of the C library, in C, for the abstract interpreter.
+ *
+ * The analyser knows these functions by their contracts only, in a logic that it cannot evaluate on
+ * bytes that are not known, and raises an alarm at each call.  With bodies it follows them, and a
+ * caller that hands in too small a block or a text without an end is an alarm in here.
+ */
+#include <arpa/inet.h>
+#include <string.h>
+#include <strings.h>
+
+#include "tests/eva/any.h"
+
+void *memchr(const void *data, int wanted, size_t size) {
+  const unsigned char *bytes = data;
+  for (size_t i = 0; i < size; i++) {
+    if (bytes[i] == (unsigned char)wanted) {
+      return (void *)(bytes + i);
+    }
+  }
+  return NULL;
+}
+
+void *memcpy(void *to, const void *from, size_t size) {
+  unsigned char *target = to;
+  const unsigned char *bytes = from;
+  for (size_t i = 0; i < size; i++) {
+    target[i] = bytes[i];
+  }
+  return to;
+}
+
+int memcmp(const void *a, const void *b, size_t size) {
+  const unsigned char *left = a, *right = b;
+  for (size_t i = 0; i < size; i++) {
+    if (left[i] != right[i]) {
+      return left[i] < right[i] ? -1 : 1;
+    }
+  }
+  return 0;
+}
+
+size_t strlen(const char *text) {
+  size_t size = 0;
+  while (text[size] != 0) {
+    size++;
+  }
+  return size;
+}
+
+char *strchr(const char *text, int wanted) {
+  for (;; text++) {
+    if (*text == (char)wanted) {
+      return (char *)text;
+    }
+    if (*text == 0) {
+      return NULL;
+    }
+  }
+}
+
+char *strrchr(const char *text, int wanted) {
+  const char *found = NULL;
+  for (;; text++) {
+    if (*text == (char)wanted) {
+      found = text;
+    }
+    if (*text == 0) {
+      return (char *)found;
+    }
+  }
+}
+
+size_t strspn(const char *text, const char *set) {
+  size_t size = 0;
+  while (text[size] != 0 && strchr(set, text[size]) != NULL) {
+    size++;
+  }
+  return size;
+}
+
+size_t strcspn(const char *text, const char *set) {
+  size_t size = 0;
+  while (text[size] != 0 && strchr(set, text[size]) == NULL) {
+    size++;
+  }
+  return size;
+}
+
+int strcmp(const char *a, const char *b) {
+  for (; *a == *b; a++, b++) {
+    if (*a == 0) {
+      return 0;
+    }
+  }
+  return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
+}
+
+/* Without a branch, since each would double what there is to follow. */
+static char lower(char c) { return (char)(c + ('a' - 'A') * ((c >= 'A') & (c <= 'Z'))); }
+
+/* The end comes first: that equal characters are either both 0 or neither is lost in lower. */
+int strncasecmp(const char *a, const char *b, size_t size) {
+  for (; size > 0; size--, a++, b++) {
+    if (*a == 0 || *b == 0) {
+      return *a == *b ? 0 : 1;
+    }
+    if (lower(*a) != lower(*b)) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+int strcasecmp(const char *a, const char *b) { return strncasecmp(a, b, SIZE_MAX); }
+
+/* Reads the text to its end, whatever it is, and writes a whole address or nothing. */
+int inet_pton(int family, const char *text, void *address) {
+  size_t size = family == AF_INET ? 4 : 16;
+  if (strlen(text) == 0 || any_byte() == 0) {
+    return 0;
+  }
+  any_bytes(address, size);
+  return 1;
+}

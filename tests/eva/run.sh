@@ -1,0 +1,64 @@
+#!/bin/sh
+# Frama-C's Eva over the parsers: tests/eva/run.sh BUILD
+#
+# Each program in this folder calls a parser with any bytes; no alarm, no warning and no property that is not proved may be left.
+# Each mutant, the same parser with one bound moved by one, must be found.
+#
+# tests/eva/libc.c has what the parsers call of libc, which is why Eva's own versions are off; _Static_assert in front of an
+# expression is more than its parser takes, and the compiler has looked at those already.
+set -u
+
+build=$1
+mkdir -p "$build/net" "$build/core" || exit 1
+faults=0
+
+# analyse NAME FILE...: Return: 0 where all is proved.
+analyse() {
+  log=$build/$1.log
+  shift
+  frama-c -eva -eva-precision 1 -eva-slevel 4000 -eva-auto-loop-unroll 200 -eva-split-return full \
+    -eva-no-builtins-auto -warn-unsigned-overflow -eva-no-show-progress -eva-print-callstacks \
+    -eva-msg-key=-final-states,-initial-state -machdep gcc_x86_64 \
+    -cpp-extra-args="-I. -D_GNU_SOURCE '-D_Static_assert(...)='" "$@" tests/eva/libc.c >"$log" 2>&1 &&
+    grep -q '^  0 alarms generated' "$log" && grep -q 'No errors or warnings raised' "$log" &&
+    ! grep -Eq 'got status (unknown|invalid)' "$log"
+}
+
+# clean NAME FILE...: nothing may be found.
+clean() {
+  if analyse "$@"; then
+    echo "eva: $1: no alarm ($(grep -o '[0-9]* statements reached (out of [0-9]*)' "$log"))"
+  else
+    grep -A9 -E 'eva:alarm|got status|error' "$log"
+    echo "eva: $1: see $log"
+    faults=$((faults + 1))
+  fi
+}
+
+# mutant NAME FILE PATTERN REPLACEMENT OTHER-FILE...: something must be found.
+mutant() {
+  name=$1 file=$2 pattern=$3 replacement=$4
+  shift 4
+  sed "s|$pattern|$replacement|" "$file" >"$build/$file"
+  if cmp -s "$file" "$build/$file"; then
+    echo "eva: $name: the mutant changes nothing: $pattern"
+    faults=$((faults + 1))
+  elif analyse "$name" "$build/$file" "$@"; then
+    echo "eva: $name: not found"
+    faults=$((faults + 1))
+  elif grep -q 'eva:alarm' "$log"; then
+    echo "eva: $name: found: $(grep -A1 -m1 'eva:alarm' "$log" | tail -n 1)"
+  else
+    cat "$log"
+    faults=$((faults + 1))
+  fi
+}
+
+clean frame tests/eva/frame.c net/frame.c
+mutant frame-window net/frame.c 'max + extra : size' 'max + extra + 1 : size' tests/eva/frame.c
+mutant frame-head net/frame.c 'if (size < head)' 'if (size + 1 < head)' tests/eva/frame.c
+mutant frame-cr net/frame.c 'at > 0 \&\& data' 'data' tests/eva/frame.c
+clean addr tests/eva/addr.c core/addr.c core/env.c
+mutant addr-path core/addr.c 'size >= sizeof listen->path' 'size > sizeof listen->path' tests/eva/addr.c core/env.c
+mutant addr-host core/addr.c 'size >= sizeof host' 'size > sizeof host' tests/eva/addr.c core/env.c
+[ "$faults" = 0 ]

@@ -1,0 +1,308 @@
+"""Rows 32 to 36 of the list of faults (docs/checklist.md): what epoll tells, and what it leaves out.
+
+Row 31, a stale event for a number that is in use again, is test_faults.py's.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import threading
+import time
+import unittest
+
+from clients import ended
+from invariants import INSTRUMENTED, LIBC, LINES, WITHIN, folder, meanwhile, serve, settle, unharmed
+from xchgd import LIMIT, SLOW, WRAP, is_cut, receive_all, receive_exactly, reset, strace
+
+CAN_INJECT = unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
+
+
+class Ends(unittest.TestCase):
+    """Each way in which a connection's end reaches epoll, alone and together with what was sent before it."""
+
+    # The client's acts in turn; what it must have received; how it is counted; the messages of it that were dealt with.
+    CASES = (
+        ("half-close", "h", b"", "finished", 0),
+        ("close", "c", None, "finished", 0),
+        ("reset", "r", None, "reset", 0),
+        ("data, half-close", "dh", b"line\n", "finished", 1),
+        ("data, close", "dc", None, None, 1),  # finished, or reset by our answer to somebody who has gone
+        ("data, reset", "dr", None, "reset", 1),
+        ("half-close, reset", "hr", None, None, 0),
+        ("data, half-close, reset", "dhr", None, None, 1),
+        ("part, half-close", "ph", b"part", "finished", 1),
+        ("part, reset", "pr", None, "reset", 0),
+        ("urgent, half-close", "uh", b"", "finished", 0),
+        ("data, urgent, reset", "dur", None, "reset", 1))
+
+    def act(self, client, acts):
+        for act in acts:
+            if act == "d":
+                client.sendall(b"line\n")
+            elif act == "p":
+                client.sendall(b"part")
+            elif act == "u":
+                client.send(b"!", socket.MSG_OOB)
+            elif act == "h":
+                client.shutdown(socket.SHUT_WR)
+            elif act == "c":
+                client.close()
+            elif act == "r":
+                reset(client)
+
+    def check(self, server, acts, expected, reason, messages, together):
+        """One such client; all that it does reaches the server in one turn, or each act as it comes."""
+        before = server.stats()
+        with server.connect() as client:
+            server.wait_stats(lambda values: values["open"] == before["open"] + 1)
+            if together:
+                server.pause()
+            self.act(client, acts)
+            if together:
+                server.resume()
+            if expected is not None:
+                self.assertEqual(receive_all(client).replace(b"!", b""), expected)
+        after = settle(server, before["open"])
+        how = {name: count - ended(before).get(name, 0) for name, count in ended(after).items() if name != "open"}
+        how = {name: count for name, count in how.items() if count}
+        self.assertEqual(after["accepted"], before["accepted"] + 1)
+        self.assertIn(how, [{reason: 1}] if reason else [{"finished": 1}, {"reset": 1}])
+        if together:  # what came before the end was read and dealt with
+            self.assertEqual(after["messages"] - before["messages"], messages)
+        else:
+            self.assertLessEqual(after["messages"] - before["messages"], messages)
+
+    def test_row_32_every_combination(self):
+        """Hang-up, half-close, reset and data in each combination: read out, then closed exactly once."""
+        with serve(XCHG_WORKERS="1", **LINES) as server, unharmed(server):
+            for name, acts, expected, reason, messages in self.CASES:
+                for together in (True, False):
+                    with self.subTest(name, together=together):
+                        self.check(server, acts, expected, reason, messages, together)
+
+    def test_row_32_unix(self):
+        """On a UNIX socket, where both directions go at once."""
+        with serve(XCHG_WORKERS="1", XCHG_LISTEN=f"unix:{folder(self)}/socket", **LINES) as server, unharmed(server):
+            for name, acts, expected, reason, messages in self.CASES[:2] + self.CASES[3:5]:
+                for together in (True, False):
+                    with self.subTest(name, together=together):
+                        self.check(server, acts, expected, reason, messages, together)
+
+
+class Edges(unittest.TestCase):
+    """An edge comes once: who does not read or write to the end must remember that."""
+
+    def test_row_33_all_in_one_edge(self):
+        """Far more input than a turn may read, all there before the server looks, with output that is let out in drops."""
+        line = b"x" * 900 + b"\n"
+        count = 500 if INSTRUMENTED else 2000
+        with serve(XCHG_WORKERS="1", XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="4KiB", XCHG_WRITE_TIMEOUT="0", **LINES) as server, \
+                unharmed(server) as bystander:
+            with server.connect(rcvbuf=4096) as client:
+                client.settimeout(LIMIT)
+                sender = threading.Thread(target=client.sendall, args=(line * count,), daemon=True)
+                server.pause()
+                sender.start()
+                server.resume()
+                for _ in range(count):
+                    self.assertEqual(receive_exactly(client, len(line)), line)
+                sender.join(LIMIT)
+                bystander()
+            settle(server, 1)
+
+    def test_row_33_end_behind_the_budget(self):
+        """The end of the stream came with the last edge, behind more bytes than a turn reads."""
+        data = bytes(range(256)) * 1024
+        with serve(XCHG_WORKERS="1", XCHG_EXCHANGE="echo", XCHG_MAX_MESSAGE="1KiB") as server:
+            for _ in range(5):
+                with server.connect() as client:
+                    server.wait_stats(lambda values: values["open"] == 1)
+                    server.pause()
+                    client.setblocking(False)
+                    sent = 0
+                    try:
+                        while sent < len(data):
+                            sent += client.send(data[sent:])
+                    except BlockingIOError:
+                        pass
+                    client.shutdown(socket.SHUT_WR)
+                    client.settimeout(LIMIT)
+                    server.resume()
+                    self.assertEqual(receive_all(client), data[:sent])
+            settle(server)
+            self.assertEqual(ended(server.stop()), {"finished": 5})
+
+    @CAN_INJECT
+    def test_row_33_interrupted(self):
+        """Reading and writing that are interrupted every other time lose no edge."""
+        wrap = strace("recvfrom:error=EINTR:when=1+2", "sendto:error=EINTR:when=1+2", trace="recvfrom,sendto")
+        line = b"y" * 3000 + b"\n"
+        with serve(wrap=wrap, XCHG_WORKERS="1", **LINES) as server, unharmed(server):
+            with server.connect() as client:
+                for _ in range(50):
+                    client.sendall(line)
+                    self.assertEqual(receive_exactly(client, len(line)), line)
+            self.assertEqual(settle(server, 1)["closed_reset"], 0)
+
+
+class Starvation(unittest.TestCase):
+    COUNT = 200 if INSTRUMENTED else 1000
+
+    def pour(self, hose):
+        """Send and receive what goes without waiting."""
+        readable, writable, _ = select.select([hose], [hose], [], 0.1)
+        if writable:
+            hose.send(self.WATER)
+        if readable:
+            self.poured += len(hose.recv(262144))
+
+    WATER = 65536 * b"w"
+
+    def test_row_34_a_firehose_and_a_thousand(self):
+        """One that pours as fast as it can, and a thousand who say a word each: they are answered all along."""
+        self.poured = 0
+        with serve(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as server:
+            before = server.descriptors()
+            hose = server.connect()
+            hose.setblocking(False)
+            clients = [server.connect() for _ in range(self.COUNT)]
+            self.addCleanup(lambda: [client.close() for client in clients])
+            with meanwhile(lambda: self.pour(hose)):
+                for turn in range(5):
+                    poured = self.poured
+                    for client in clients:
+                        client.send(b"%04d" % turn)
+                        start = time.monotonic()
+                        self.assertEqual(receive_exactly(client, 4), b"%04d" % turn)
+                        self.assertLessEqual(time.monotonic() - start, WITHIN)
+                    self.assertGreater(self.poured, poured)
+            for client in (hose, *clients):
+                client.close()
+            settle(server)
+            self.assertEqual(server.descriptors(), before)
+            self.assertEqual(server.stop()["accepted"], 1 + self.COUNT)
+
+
+@CAN_INJECT
+class NoPlace(unittest.TestCase):
+    def refused(self, error, reason):
+        """A worker's epoll_ctl that fails now and then refuses those connections, whole; the others are served."""
+        with serve(wrap=strace(f"epoll_ctl:error={error}:when=4+3", trace="epoll_ctl"), XCHG_WORKERS="1",
+                   XCHG_GREETING="welcome", **LINES) as server:
+            before = server.descriptors()
+            outcomes = {b"": 0, b"welcome\n": 0}
+            for _ in range(30):
+                answer = b""
+                with server.connect() as client, contextlib.suppress(ConnectionError):
+                    client.sendall(b"hello\n")
+                    while len(answer) < len(b"welcome\nhello\n") and (chunk := client.recv(64)):
+                        answer += chunk
+                self.assertIn(answer, (b"", b"welcome\nhello\n"))  # never a part of it
+                outcomes[answer[:8]] += 1
+            values = settle(server)
+            self.assertGreater(outcomes[b""], 5)
+            self.assertGreater(outcomes[b"welcome\n"], 5)
+            self.assertEqual(ended(values), {"finished": outcomes[b"welcome\n"], reason: outcomes[b""]})
+            self.assertEqual(server.descriptors(), before)
+            server.stop()
+
+    def test_row_35_no_memory(self):
+        self.refused("ENOMEM", "memory")
+
+    def test_row_35_too_many_watches(self):
+        self.refused("ENOSPC", "memory")  # the watches are bounded because they are memory
+
+    def test_row_35_for_the_listener(self):
+        """The listener, which had left epoll for want of descriptors, finds no place in it: the next attempt is tried."""
+        rules = ("accept4:error=EMFILE:when=1..2", "epoll_ctl:error=ENOMEM:when=4..6")  # its second return, and more
+        with serve(wrap=strace(*rules, trace="accept4,epoll_ctl"), XCHG_WORKERS="1", **LINES) as server:
+            for _ in range(2):
+                with server.connect() as client:
+                    client.sendall(b"in the end\n")
+                    self.assertEqual(receive_exactly(client, 11), b"in the end\n")
+            self.assertGreater(settle(server)["accept_pauses"], 2)
+            self.assertEqual(ended(server.stop()), {"finished": 2})
+
+    def test_row_35_at_the_start(self):
+        """Without a place in epoll for the server's own descriptors the start fails in order."""
+        for when in (1, 2, 3):
+            with self.subTest(when), serve(wrap=strace(f"epoll_ctl:error=ENOSPC:when={when}", trace="epoll_ctl"),
+                                           XCHG_WORKERS="1", wait=False) as server:
+                server.finish(expect=71)
+                self.assertTrue(server.remarks())
+                self.assertEqual(server.messages("listening"), [])
+
+
+class Interrupted(unittest.TestCase):
+    """epoll_wait that is interrupted all the time: SIGCONT does that even to who handles no signal."""
+
+    TIMEOUT = 0.6 * SLOW
+
+    def check(self, server, storm, seconds=0):
+        """In the storm a silent client is cut in time, not early and not late, and no message is lost."""
+        with server.connect() as client, server.connect() as silent:
+            start = time.monotonic()
+            with meanwhile(storm):
+                for i in range(100):
+                    client.sendall(b"%d\n" % i)
+                    self.assertEqual(receive_exactly(client, len(b"%d\n" % i)), b"%d\n" % i)
+                readable = []
+                while not readable:
+                    readable, _, _ = select.select([silent], [], [], 0.05)
+                    client.sendall(b"on\n")
+                    self.assertEqual(receive_exactly(client, 3), b"on\n")
+                    self.assertLess(time.monotonic() - start, LIMIT)
+                took = time.monotonic() - start
+                self.assertTrue(is_cut(silent))
+            self.assertGreaterEqual(took, self.TIMEOUT)
+            self.assertLessEqual(took, self.TIMEOUT * 1.1 + 0.1 + WITHIN)
+        values = settle(server)
+        self.assertEqual(ended(values), {"finished": 1, "idle": 1})
+
+    def serve(self, **options):
+        return serve(XCHG_WORKERS="2", XCHG_IDLE_TIMEOUT=f"{int(self.TIMEOUT * 1000)}ms", **LINES, **options)
+
+    def test_row_36_signal_storm(self):
+        """Thousands of signals a second, to the process and to each of its threads."""
+        with self.serve() as server:
+            before = server.descriptors()
+            tasks = [int(task) for task in os.listdir(f"/proc/{server.pid}/task")]
+            sent = 0
+
+            def storm():
+                nonlocal sent
+                for _ in range(50):
+                    os.kill(server.pid, signal.SIGUSR2)
+                    os.kill(server.pid, signal.SIGCONT)
+                    for task in tasks:
+                        LIBC.tgkill(server.pid, task, signal.SIGHUP)
+                    sent += 2 + len(tasks)
+                time.sleep(0.005)  # the pace: about 10,000 a second
+            self.check(server, storm)
+            self.assertGreater(sent, 1000)
+            self.assertEqual(server.descriptors(), before)
+            server.stop()
+
+    def test_row_36_stop_and_go(self):
+        """Stopped and continued all the time, which interrupts every epoll_wait."""
+        with self.serve() as server:
+            def storm():
+                os.kill(server.pid, signal.SIGSTOP)
+                os.kill(server.pid, signal.SIGCONT)
+                time.sleep(0.002)  # the pace: it must come to run in between
+            self.check(server, storm)
+            server.stop()
+
+    @CAN_INJECT
+    def test_row_36_every_other_wait(self):
+        """Every other epoll_wait ends with EINTR, by injection."""
+        with self.serve(wrap=strace("epoll_wait:error=EINTR:when=1+2", trace="epoll_wait")) as server:
+            self.check(server, lambda: time.sleep(0.01))
+            server.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,287 @@
+"""Rows 8 to 13 of docs/checklist.md: the way of a connection from the acceptor to a worker.
+
+That no wake-up is lost in any schedule (9), and what becomes of a full eventfd (10), is proved on the code itself; here it is
+seen from outside.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+from rows import SECOND, Row
+from test_handler import HOLDS, WATCHDOG_MS, Hold, Talk, plugin
+from xchgd import LIMIT, WRAP, Server, greet, is_silent, receive_exactly, run
+
+ENDLESS = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}
+LIBC = ctypes.CDLL(None, use_errno=True)
+CGROUPS = "/sys/fs/cgroup"
+
+
+def threads(server):
+    """The threads' names and their numbers."""
+    found = {}
+    for task in os.listdir(f"/proc/{server.pid}/task"):
+        with open(f"/proc/{server.pid}/task/{task}/comm", encoding="ascii") as name:
+            found[name.read().strip()] = int(task)
+    return found
+
+
+class Cgroup:
+    """A control group (version 1) of our own; skips the test by name where there is none to be had."""
+
+    def __init__(self, test, controller):
+        try:
+            self.folder = tempfile.mkdtemp(prefix="xchg-", dir=os.path.join(CGROUPS, controller))
+        except OSError as failure:
+            test.skipTest(f"no control group for {controller}: {failure}")
+        test.addCleanup(self.remove)
+        if not os.path.exists(os.path.join(self.folder, "tasks")):
+            test.skipTest(f"no version 1 control group for {controller}")
+
+    def remove(self):
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                return os.rmdir(self.folder)
+            except OSError:  # the dead stay for a moment
+                if time.monotonic() > deadline:
+                    raise
+
+    def set(self, name, value):
+        with open(os.path.join(self.folder, name), "w", encoding="ascii") as file:
+            file.write(str(value))
+
+    def get(self, name):
+        with open(os.path.join(self.folder, name), encoding="ascii") as file:
+            return file.read().strip()
+
+
+class Freezer(Cgroup):
+    """Holds a single thread still, which SIGSTOP cannot."""
+
+    def __init__(self, test):
+        super().__init__(test, "freezer")
+
+    @contextlib.contextmanager
+    def frozen(self, thread):
+        self.set("tasks", thread)
+        self.turn("FROZEN")
+        try:
+            yield
+        finally:
+            self.turn("THAWED")
+            with open(os.path.join(CGROUPS, "freezer", "tasks"), "w", encoding="ascii") as file:
+                file.write(str(thread))
+
+    def turn(self, state):
+        self.set("freezer.state", state)
+        deadline = time.monotonic() + LIMIT
+        while self.get("freezer.state") != state:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the thread does not become {state}")
+
+
+class Full(Row):
+    """Every queue is full."""
+
+    def waiting(self, fault, count=400):
+        """So many clients, who are all there when the acceptor looks again."""
+        with self.still(fault):
+            clients = [fault.server.connect() for _ in range(count)]
+        for client in clients:
+            self.addCleanup(client.close)
+        return clients
+
+    def test_row_08_wait(self):
+        """Under wait everybody is served in the end, and nobody is lost."""
+        with self.survive(XCHG_QUEUE="1", XCHG_WORKERS="1") as fault:
+            for client in self.waiting(fault):
+                greet(client)
+            fault.lost(finished=400)
+
+    def test_row_08_refuse(self):
+        """Under refuse a client has its whole exchange or is closed, and is counted so."""
+        with self.survive(XCHG_QUEUE="2", XCHG_WORKERS="1", XCHG_OVERLOAD="refuse", **ENDLESS) as fault:
+            served = 0
+            for client in self.waiting(fault):
+                with contextlib.suppress(ConnectionError), client:
+                    client.sendall(b"hello\n")
+                    if client.recv(1, socket.MSG_PEEK):
+                        self.assertEqual(receive_exactly(client, 6), b"hello\n")
+                        served += 1
+            self.assertGreater(served, 0)
+            fault.lost(finished=served, overload=400 - served)
+
+    def test_row_08_another_worker(self):
+        """While a handler holds one worker, and its queue of two, the other worker has everybody."""
+        with self.survive(greeting=b"hello\n", XCHG_HANDLER=plugin("holder"), XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2",
+                          XCHG_QUEUE="2") as fault, contextlib.ExitStack() as stack:
+            with fault.others.held():
+                theirs = self.thread_of(fault.others.client)
+            clients = [stack.enter_context(Talk(fault.server))]
+            while (held := clients[-1].ask("thread")) == theirs:
+                clients.append(stack.enter_context(Talk(fault.server)))
+            with Hold(clients[-1]):
+                fault.server.wait_line(HOLDS)
+                for _ in range(50):
+                    other = stack.enter_context(Talk(fault.server))
+                    self.assertNotEqual(other.ask("thread"), held)
+            self.assertEqual(clients[-1].hear(), "held")
+            stack.close()
+            fault.lost(finished=50 + len(clients))
+
+    def thread_of(self, client):
+        """The thread that serves this client, as the handler knows it."""
+        client.sendall(b"thread\n")
+        with client.makefile("rb") as lines:
+            return lines.readline().decode().rstrip("\n")
+
+
+class Wake(Row):
+    def test_row_09_no_wake_up_is_lost(self):
+        """On one processor, a thousand clients, each of whom finds the workers asleep or about to fall asleep."""
+        one = min(os.sched_getaffinity(0))
+        with self.survive(preexec=lambda: os.sched_setaffinity(0, {one}), XCHG_WORKERS="2") as fault:
+            longest = 0.0
+            for _ in range(1000):
+                begun = time.monotonic()
+                with fault.server.connect() as client:
+                    greet(client)
+                longest = max(longest, time.monotonic() - begun)
+            self.assertLessEqual(longest, SECOND)
+            stats = fault.server.stats()
+            self.assertLessEqual(stats["handoff_ns_max"], SECOND * 1e9)
+            fault.lost(finished=1000)
+
+    @unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
+    def test_row_10_interrupted_wake(self):
+        """Every second write to an eventfd, and to the log, is interrupted: no wake-up is lost."""
+        with self.survive(XCHG_WORKERS="2") as fault:
+            with tempfile.NamedTemporaryFile("r") as trace:
+                with self.attached(fault.server, "write:error=EINTR:when=1+2", trace.name):
+                    for _ in range(100):
+                        with fault.server.connect() as client:
+                            greet(client)
+                # An eventfd is told eight bytes, of which the first is the lowest.
+                interrupted = re.findall(r'"\\1(?:\\0){7}", 8\) += -1 EINTR', trace.read())
+                self.assertGreater(len(interrupted), 5)
+            self.assertGreater(fault.server.stats()["wakes"], 0)
+            fault.lost(finished=100)
+
+    @contextlib.contextmanager
+    def attached(self, server, rule, trace):
+        """An injection into a server that runs already: its start needs the same calls."""
+        command = ["strace", "-f", "-p", str(server.pid), "-o", trace, "-e", "trace=" + rule.split(":")[0], "-e", "inject=" + rule]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
+            try:
+                said = tracer.stderr.readline()  # "Process 1 attached with 4 threads"
+                if "attached" not in said:
+                    self.skipTest(f"strace attaches to nothing: {said.strip()}")
+                yield
+            finally:
+                tracer.terminate()
+
+
+class Stuck(Row):
+    """A thread that does not go on."""
+
+    def test_row_11_frozen_worker(self):
+        """A worker that stands still keeps whoever it has; everybody else is served by the other one, and all of them afterwards."""
+        freezer = Freezer(self)
+        with self.survive(XCHG_WORKERS="2", XCHG_MESSAGE_TIMEOUT="0") as fault:
+            server = fault.server
+            with contextlib.ExitStack() as stack, fault.others.held():
+                with freezer.frozen(threads(server)["xchg-work-0"]):
+                    waiting = []
+                    for _ in range(40):
+                        waiting.append(stack.enter_context(server.connect()))
+                        waiting = self.served(waiting)
+                    self.assertEqual(len(waiting), 1)  # one guest in its queue is how the acceptor knows
+                    begun = time.monotonic()
+                greet(waiting[0])
+                self.assertLessEqual(time.monotonic() - begun, SECOND)
+            fault.lost(finished=40)
+
+    def served(self, waiting):
+        """Serve whoever is greeted, until one waits at most or nothing happens for a second; who waits."""
+        while len(waiting) > 1 and (ready := select.select(waiting, [], [], SECOND)[0]):
+            for client in ready:
+                greet(client)
+            waiting = [client for client in waiting if client not in ready]
+        return waiting
+
+    def test_row_11_frozen_acceptor(self):
+        """While the acceptor stands still those who are connected notice nothing; whoever comes waits, and is served afterwards."""
+        freezer = Freezer(self)
+        with self.survive(XCHG_WORKERS="2", **ENDLESS) as fault, contextlib.ExitStack() as stack:
+            with freezer.frozen(threads(fault.server)["xchg-accept"]):
+                clients = [stack.enter_context(fault.server.connect()) for _ in range(40)]
+                for client in clients:
+                    client.sendall(b"hello\n")
+                answers = fault.others.answers
+                self.assertTrue(is_silent(clients[0], 0.3))
+                self.assertGreater(fault.others.answers, answers)
+                begun = time.monotonic()
+            for client in clients:
+                self.assertEqual(receive_exactly(client, 6), b"hello\n")
+            self.assertLessEqual(time.monotonic() - begun, SECOND)
+            fault.lost(finished=40)
+
+    def test_row_12_worker_dies(self):
+        """A worker's crash is the process's: it dies by the signal, its clients see the end, and a successor can bind at once."""
+        address = "127.0.0.1:0"
+        for signum in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
+            quiet = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0:handle_sigbus=0:handle_abort=0"
+            with Server(XCHG_LISTEN=address, XCHG_WORKERS="2", ASAN_OPTIONS=quiet, preexec=no_core) as server:
+                address = server.addresses[0]
+                with server.connect() as client:
+                    receive_exactly(client, 20)
+                    tgkill(server.pid, threads(server)["xchg-work-1"], signum)
+                    self.assertEqual(server.process.wait(LIMIT), -signum)
+                    with contextlib.suppress(ConnectionError):
+                        self.assertEqual(client.recv(1), b"")
+
+
+def no_core():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def tgkill(process, thread, signum):
+    """A signal for one thread."""
+    tgkill_number = {"x86_64": 234}.get(os.uname().machine, 131)
+    if LIBC.syscall(tgkill_number, process, thread, int(signum)) == -1:
+        raise OSError(ctypes.get_errno(), "tgkill")
+
+
+class NoThread(Row):
+    """The system refuses a thread at the start: one line that says so, exit 71."""
+
+    def refused(self, result):
+        self.assertEqual(result.returncode, 71, result.stderr)
+        self.assertNotIn("msg=listening", result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+        self.assertRegex(result.stderr, "(?i)thread|worker|accept")
+        self.assertIn(os.strerror(errno.EAGAIN), result.stderr)
+
+    def test_row_13_no_more_processes(self):
+        pids = Cgroup(self, "pids")
+        quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # to look for leaks takes a thread
+        for most in (1, 2, 4):
+            with self.subTest(most):
+                pids.set("pids.max", most)
+                self.refused(run(preexec=lambda: pids.set("tasks", 0), XCHG_LISTEN="127.0.0.1:0", XCHG_WORKERS="4", ASAN_OPTIONS=quiet))
+
+
+if __name__ == "__main__":
+    unittest.main()

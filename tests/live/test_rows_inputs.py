@@ -1,0 +1,192 @@
+"""Rows 25 to 30 of docs/checklist.md: what a server is sent that nobody meant for it."""
+
+import contextlib
+import os
+import random
+import socket
+import struct
+import unittest
+
+from clients import MIB, every_split, play, talk
+from rows import Row
+from xchgd import PLAIN, SLOW, is_silent, receive_all
+
+SEED = int(os.environ.get("CHECK_SEED", "25"))
+ALL_BYTES = bytes(range(256))
+ECHO = {"XCHG_GREETING": "none", "XCHG_REPLY": "echo", "XCHG_MESSAGES": "0"}
+BANNERS = {
+    "tls": bytes.fromhex("1603010200010001fc0303") + bytes(range(1, 33)) + b"\x20" + bytes(32) + b"\x00\x02\x13\x01\x01\x00",
+    "http": b"GET / HTTP/1.1\r\nHost: example.org\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n",
+    "http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    "proxy1": b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n",
+    "proxy2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\xdc\x04\x01\xbb",
+    "telnet": b"\xff\xfb\x1f\xff\xfb\x20\xff\xfb\x18\xff\xfb\x27\xff\xfd\x01\xff\xfb\x03\xff\xfd\x03",
+    "ssh": b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
+    "memcached": b"\x80\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    "random": random.Random(SEED).randbytes(300),
+}
+
+
+def answer(frame, data, limit):
+    """What an endless echo says to ${data} and the end of the stream, and how the connection ends: the contract in a few lines."""
+    said, begun = b"", data
+    while begun:
+        if frame in ("nul", "line"):
+            mark = b"\0" if frame == "nul" else b"\n"
+            message, found, rest = begun.partition(mark)
+            text = message.removesuffix(b"\r") if frame == "line" and found else message
+            if len(text) > limit:
+                return said, "too_long"
+            said, begun = said + message + found, rest
+        else:
+            prefix = {"u16": 2, "u32": 4}[frame]
+            if len(begun) < prefix:
+                return said, "truncated"
+            size = int.from_bytes(begun[:prefix], "big")
+            if size > limit:
+                return said, "too_long"
+            if len(begun) < prefix + size:
+                return said, "truncated"
+            said, begun = said + begun[:prefix + size], begun[prefix + size:]
+    return said, "finished"
+
+
+class Inputs(Row):
+    def send_all(self, fault, frame, limit, inputs):
+        """Send each of them on a connection of its own, and hear what must be said; count how they ended."""
+        counts = {}
+        for data in inputs:
+            said, reason = answer(frame, data, limit)
+            with fault.server.connect() as client:
+                self.assertEqual(talk(client, data), said, f"{frame}, seed {SEED}: {data[:60]!r}")
+            counts[reason] = counts.get(reason, 0) + 1
+        fault.lost(**counts)
+        return counts
+
+    def test_row_25_lengths(self):
+        """No byte, one, the limit and one more, in every framing; and prefixes up to the largest, which cost no memory."""
+        limit = 1000
+        for frame in ("nul", "line", "u16", "u32"):
+            wrap = {"nul": lambda m: m + b"\0", "line": lambda m: m + b"\n", "u16": lambda m: struct.pack(">H", len(m)) + m,
+                    "u32": lambda m: struct.pack(">I", len(m)) + m}[frame]
+            sizes = (0, 1, limit - 1, limit, limit + 1, limit + 2, 60_000)
+            inputs = [wrap(b"first") + wrap(size * b"m") + wrap(b"last") for size in sizes] + [wrap(size * b"m") for size in sizes]
+            if frame in ("u16", "u32"):
+                digits = {"u16": 2, "u32": 4}[frame]
+                for size in (limit + 1, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff):
+                    if size < 1 << 8 * digits:
+                        inputs += [wrap(b"first") + size.to_bytes(digits, "big") + rest for rest in (b"", b"more")] * 20
+            with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE=limit, **ECHO) as fault:
+                before = fault.server.resident_bytes()
+                self.assertGreater(self.send_all(fault, frame, limit, inputs)["too_long"], 0)
+                if PLAIN:
+                    self.assertLess(fault.server.resident_bytes() - before, MIB)
+
+    def test_row_26_every_split(self):
+        """A session cut at every byte, and at every pair of them, gets the same answers."""
+        for frame, session in (("line", b"one\r\n\ntwo\r\n\0\xff\nend"), ("u16", b"\0\3one\0\0\0\1\0\0\4four"),
+                               ("nul", b"one\0\0two\0\n\r\xff\0end")):
+            said, reason = answer(frame, session, 64)
+            streams = every_split(session)
+            with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE="64", **ECHO) as fault:
+                for pieces, heard in zip(streams, play(fault.server, streams, half_close=True), strict=True):
+                    self.assertEqual(heard, said, f"sent in the pieces {pieces}")
+                fault.lost(**{reason: len(streams)})
+
+    def test_row_27_pipelines(self):
+        """From one to ten thousand messages in one go are answered in order, while somebody else on the same worker is, too."""
+        counts = (1, 2, 10, 100, 1000, 10000)
+        with self.survive(XCHG_FRAME="line", XCHG_WORKERS="1", **ECHO) as fault:
+            for count in counts:
+                stream = b"".join(b"%d\n" % i for i in range(count))
+                with fault.server.connect() as client:
+                    self.assertTrue(talk(client, stream) == stream, f"{count} messages")
+            fault.lost(finished=len(counts))
+
+    def test_row_28_every_byte(self):
+        """All values of a byte, no valid UTF-8, each kind of line end or none: data passes through as it came."""
+        texts = [ALL_BYTES, ALL_BYTES[::-1], bytes([0]) * 100, b"\xc0\x80\xed\xa0\x80\xff\xfe\xf8", b"\r", b"\n", b"\r\n", b"\n\r",
+                 b"a\rb", b"a\nb", b"a\r\nb\r", b"a\n\nb\n", b"\r\r\n", b"no end", b"\0", b"\0\0a"]
+        texts += [bytes([value]) for value in ALL_BYTES]
+        for frame in ("line", "nul"):
+            with self.subTest(frame), self.survive(XCHG_FRAME=frame, **ECHO) as fault:
+                self.send_all(fault, frame, 65536, texts)
+        with self.subTest("u16"), self.survive(XCHG_FRAME="u16", **ECHO) as fault:
+            self.send_all(fault, "u16", 65536, [struct.pack(">H", len(text)) + text for text in texts])
+        with self.subTest("raw"), self.survive(XCHG_EXCHANGE="echo") as fault:
+            for text in texts:
+                with fault.server.connect() as client:
+                    self.assertEqual(talk(client, text), text)
+            fault.lost(finished=len(texts))
+
+    def test_row_29_other_protocols(self):
+        """What other protocols say first is a message, or none: each ends for the reason that its bytes give, and is counted."""
+        for frame in ("line", "nul", "u16", "u32"):
+            with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE="256", **ECHO) as fault:
+                before = fault.server.remarks()
+                self.send_all(fault, frame, 256, BANNERS.values())
+                self.assertEqual(fault.server.remarks(), before)
+        with self.survive() as fault:  # greet, which takes whatever ends in a 0 byte or with the stream
+            for banner in BANNERS.values():
+                with fault.server.connect() as client:
+                    self.assertEqual(talk(client, banner), b"Message from server\0")
+            fault.lost(finished=len(BANNERS))
+
+
+class Urgent(Row):
+    """TCP's urgent data (MSG_OOB): a byte of it may come as an ordinary one or not at all."""
+
+    def hear(self, client, size):
+        data = b""
+        while len(data) < size:
+            chunk = client.recv(size - len(data))
+            self.assertTrue(chunk)
+            data += chunk.replace(b"!", b"")
+        return data
+
+    def test_row_30_urgent(self):
+        """Urgent data among the rest stalls nothing, loses no other byte, and does not spin."""
+        with self.survive(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as fault:
+            with fault.server.connect() as client:
+                for i in range(200):
+                    data = b"<%d>" % i
+                    client.sendall(data[:2])
+                    client.send(b"!", socket.MSG_OOB)
+                    client.sendall(data[2:])
+                    self.assertEqual(self.hear(client, len(data)), data)
+                client.send(b"!", socket.MSG_OOB)
+                with fault.others.held():
+                    cpu = fault.server.cpu_seconds()
+                    while not is_silent(client, 0.6):  # the last one may come back
+                        self.assertEqual(client.recv(1), b"!")
+                    if PLAIN:
+                        self.assertLessEqual(fault.server.cpu_seconds() - cpu, 0.06 * SLOW)
+                client.sendall(b"end")
+                self.assertEqual(self.hear(client, 3), b"end")
+            fault.lost(finished=1)
+
+    def test_row_30_urgent_then_end(self):
+        """A client whose last byte is urgent, or whose only one is, ends like any other."""
+        with self.survive(XCHG_EXCHANGE="echo") as fault:
+            for data in (b"", b"data"):
+                with fault.server.connect() as client:
+                    client.sendall(data)
+                    client.send(b"!", socket.MSG_OOB)
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(receive_all(client).replace(b"!", b""), data)
+            fault.lost(finished=2)
+
+    def test_row_30_flood(self):
+        """Nothing but urgent bytes, as many as the kernel takes, touch nobody else."""
+        with self.survive(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_WORKERS="1") as fault:
+            with fault.server.connect() as client:
+                for _ in range(2000):
+                    client.send(b"!", socket.MSG_OOB)
+                client.sendall(b"\n")
+                with contextlib.closing(client.makefile("rb")) as lines:
+                    self.assertEqual(lines.readline().replace(b"!", b""), b"\n")
+            fault.lost(finished=1)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,312 @@
+"""Rows 37 to 51 of the list of faults (docs/checklist.md): the life of the process.
+
+Many of them are in test_stop.py, test_life.py, test_config.py and test_network.py, by their numbers.
+"""
+
+import os
+import pwd
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import unittest
+
+from clients import ended
+from invariants import INSTRUMENTED, LINES, ask, folder, may_mount, own_mounts, serve, settle, unharmed
+from test_config import BAD, VARIABLES
+from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Server, environment, is_cut, receive_exactly, run
+
+O_CLOEXEC = 0o2000000
+
+
+class Inherited(unittest.TestCase):
+    def of_server(self, pid):
+        """Its descriptors that a program it starts would inherit: {number: what}."""
+        found = {}
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                with open(f"/proc/{pid}/fdinfo/{fd}") as f:
+                    flags = next(int(line.split()[1], 8) for line in f if line.startswith("flags:"))
+                if not flags & O_CLOEXEC:
+                    found[int(fd)] = os.readlink(f"/proc/{pid}/fd/{fd}")
+            except FileNotFoundError:
+                pass
+        return found
+
+    @unittest.skipIf(WRAP, "a wrap has descriptors of its own")
+    def test_row_37_close_on_exec(self):
+        """Under every model each descriptor but the standard three is closed on exec, those of clients too."""
+        for model in ("pool", "fork", "thread", "iterative"):
+            listen = f"127.0.0.1:0,unix:{folder(self)}/socket"
+            with self.subTest(model), Server(XCHG_MODEL=model, XCHG_LISTEN=listen) as server:
+                clients = [server.connect(address=address) for address in server.addresses]
+                for client in clients[:1 if model == "iterative" else 2]:
+                    receive_exactly(client, len(GREETING))
+                pids = [server.pid]
+                for task in os.listdir(f"/proc/{server.pid}/task"):
+                    with open(f"/proc/{server.pid}/task/{task}/children") as children:
+                        pids += map(int, children.read().split())
+                self.assertEqual(len(pids), 3 if model == "fork" else 1)
+                for pid in pids:
+                    self.assertLessEqual(set(self.of_server(pid)), {0, 1, 2}, self.of_server(pid))
+                for client in clients:
+                    client.close()
+                server.stop()
+
+
+class Signals(unittest.TestCase):
+    def test_row_40_signals_in_a_loop(self):
+        """What is ignored, asked for or stops and continues, a thousand times: nobody notices."""
+        loop = (signal.SIGHUP, signal.SIGUSR2, signal.SIGPIPE, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD, signal.SIGWINCH,
+                signal.SIGURG, signal.SIGSTOP, signal.SIGCONT)
+        with serve(**LINES) as server, unharmed(server) as bystander:
+            for turn in range(20 if INSTRUMENTED else 100):
+                for signum in loop:
+                    server.process.send_signal(signum)
+                if turn % 10 == 0:
+                    server.process.send_signal(signal.SIGUSR1)
+                bystander()
+
+    @unittest.skipIf(INSTRUMENTED, "a death by a signal is reported by what instruments it")
+    def test_row_40_signals_that_end_it(self):
+        """A signal that is nobody's here has its default: the process dies of it, whole, and another starts at once."""
+        with serve(**LINES) as first:
+            address = first.addresses[0]
+            first.stop()
+        for signum in (signal.SIGRTMIN, signal.SIGRTMAX, signal.SIGALRM):
+            with self.subTest(signum), serve(XCHG_LISTEN=address, **LINES) as server:
+                with server.connect() as client:
+                    ask(client)
+                    server.process.send_signal(signum)
+                    self.assertTrue(is_cut(client))
+                    self.assertEqual(server.process.wait(LIMIT), -signum)
+
+    def test_row_40_ignored_by_the_parent(self):
+        """Whatever the parent ignored, the signals mean what they always do."""
+        def ignore():
+            for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
+                signal.signal(signum, signal.SIG_IGN)
+        with serve(preexec=ignore, **LINES) as server:
+            with unharmed(server):
+                server.stats()
+            self.assertEqual(ended(server.stop()), {"finished": 2})
+
+
+class Killed(unittest.TestCase):
+    TURNS = 5 if INSTRUMENTED else 20
+
+    def kill_and_start(self, listen, **variables):
+        """Kill it in the midst of its work and start again on the same address, over and over."""
+        for turn in range(self.TURNS):
+            with self.subTest(turn), serve(XCHG_LISTEN=listen, **LINES, **variables) as server:
+                clients = [server.connect() for _ in range(10)]
+                for client in clients:
+                    ask(client)
+                clients[0].sendall(b"begun")
+                listen = server.addresses[0] if turn == 0 and not listen.startswith("unix:") else listen
+                server.process.kill()
+                server.process.wait(LIMIT)
+                for client in clients:
+                    self.assertTrue(is_cut(client))
+                    client.close()
+        with serve(XCHG_LISTEN=listen, **LINES) as server:
+            with unharmed(server):
+                pass
+            self.assertEqual(ended(server.stop()), {"finished": 2})
+
+    def test_row_43_tcp(self):
+        self.kill_and_start("127.0.0.1:0")
+
+    def test_row_43_unix(self):
+        """Its socket file is stale then and is replaced; one that somebody listens on is not."""
+        path = f"{folder(self)}/socket"
+        self.kill_and_start(f"unix:{path}")
+        self.assertFalse(os.path.exists(path))
+        with serve(XCHG_LISTEN=f"unix:{path}", **LINES) as server, unharmed(server):
+            self.assertEqual(run(XCHG_LISTEN=f"unix:{path}").returncode, 69)
+
+    def test_row_43_other_models(self):
+        """Nobody's child lives on, with the listener in its hands."""
+        for model in ("fork", "thread"):
+            with self.subTest(model):
+                self.TURNS = 3
+                self.kill_and_start("127.0.0.1:0", XCHG_MODEL=model)
+
+    def test_row_43_file_of_a_successor(self):
+        """A stop removes its own socket file and not that of another who has taken its place."""
+        listen = f"unix:{folder(self)}/socket"
+        with serve(XCHG_LISTEN=listen, **LINES) as first:
+            os.unlink(listen[5:])
+            with serve(XCHG_LISTEN=listen, **LINES) as second:
+                first.stop()
+                with unharmed(second):
+                    pass
+                second.stop()
+        self.assertFalse(os.path.exists(listen[5:]))
+
+    def test_row_43_the_successor_waits_already(self):
+        """With XCHG_REUSEPORT a successor that is there already serves on when the first is killed."""
+        with serve(XCHG_REUSEPORT="on", **LINES) as first, \
+                serve(XCHG_REUSEPORT="on", XCHG_LISTEN=first.addresses[0], **LINES) as second:
+            first.process.kill()
+            first.process.wait(LIMIT)
+            with unharmed(second):
+                pass
+            second.stop()
+
+
+class Address(unittest.TestCase):
+    def refused(self, wrap, listen):
+        done = subprocess.run([*wrap, *WRAP, PROGRAM], env=environment(XCHG_LISTEN=listen), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn(listen, done.stderr)
+        self.assertIn("Permission denied", done.stderr)
+
+    def test_row_45_without_the_right(self):
+        """A privileged port, and a folder that may not be written to, for somebody who has no rights."""
+        if os.getuid() != 0 or not shutil.which("setpriv") or WRAP or not os.access(PROGRAM, os.X_OK):
+            self.skipTest("needs root, setpriv and no wrap")
+        nobody = pwd.getpwnam("nobody")
+        wrap = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--inh-caps=-all"]
+        if subprocess.run([*wrap, PROGRAM, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("nobody may not run the program where it lies")
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as f:
+            if int(f.read()) <= 99:
+                self.skipTest("every port is anybody's here")
+        self.refused(wrap, "127.0.0.1:99")
+        self.refused(wrap, f"unix:{folder(self)}/socket")
+
+
+# What no variable but those that take any text may be; each of them for every other one.
+NONSENSE = ("abc", "-1", "1e99", "8k ", " ", "18446744073709551616", "0x10", "1,2,", "nan", "1.5", "\x01", "\u0661\u0662",
+            "on off", "$(reboot)", "%n%s", "../../etc/passwd", ";", "64 KiB")
+ANY_TEXT = ("GREETING", "HANDLER")  # beside a handler the exchange's variables are faults as well
+
+
+class Values(unittest.TestCase):
+    def test_row_46_nonsense(self):
+        """Hundreds of bad values, all of a start's at once: exit 78 and one line for each, with its name."""
+        names = [name for name in VARIABLES if name not in ANY_TEXT]
+        self.assertGreater(len(names) * len(NONSENSE) + len(BAD), 300)
+        for value in NONSENSE:
+            with self.subTest(value):
+                done = run(**{f"XCHG_{name}": value for name in names})
+                self.assertEqual(done.returncode, 78)
+                lines = done.stderr.splitlines()
+                found = [re.search(r"XCHG_[A-Z_]+", line)[0] for line in lines]
+                self.assertEqual(sorted(found), sorted(f"XCHG_{name}" for name in names))
+
+    def test_row_46_of_a_handler(self):
+        for value in NONSENSE:
+            with self.subTest(value):
+                done = run(XCHG_HANDLER=value)
+                self.assertEqual(done.returncode, 78)
+                self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    # One string may have 128 KiB, with its name and its end (MAX_ARG_STRLEN).
+    LARGEST = 131072 - len("XCHG_OFFLOAD_THREADS=") - 1
+
+    def small_stack(self):
+        """A start on a small stack: only so much of it that the kernel lets the environment in, a quarter."""
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))
+
+    def test_row_47_values_of_128_kib(self):
+        """A value of 128 KiB for each variable is refused, and on a small stack."""
+        for name in VARIABLES:
+            if name in ("GREETING", "REPLY"):
+                continue
+            with self.subTest(name):
+                done = run(preexec=self.small_stack if PLAIN else None, **{f"XCHG_{name}": self.LARGEST * "9"})
+                self.assertEqual(done.returncode, 78)
+                lines = done.stderr.splitlines()
+                self.assertEqual(len(lines), 1)
+                self.assertTrue(f" XCHG_{name}=" in lines[0][:64])
+                self.assertLess(len(lines[0]), 4096)
+
+    def test_row_47_a_text_of_128_kib(self):
+        """Where it is a text it is taken, and sent."""
+        text = self.LARGEST * "t"
+        with serve(preexec=self.small_stack if PLAIN else None, XCHG_GREETING=text) as server:
+            with server.connect() as client:
+                self.assertEqual(receive_exactly(client, len(text) + 1), text.encode() + b"\0")
+            settle(server)
+            server.stop()
+
+    def test_row_47_an_environment_of_2_mib(self):
+        """What is not for the server may be as large as the kernel lets it be."""
+        most = os.sysconf("SC_ARG_MAX")
+        count = (most - 262144) // 131072
+        with serve(**{f"OTHER_{i}": 130000 * "o" for i in range(min(count, 14))}, **LINES) as server, unharmed(server):
+            pass
+
+    def test_row_48_too_few_descriptors(self):
+        """32 descriptors and a thousand connections asked for is a fault; without the wish it starts and serves."""
+        def few():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+        done = run(preexec=few, XCHG_MAX_CONNECTIONS="1000", XCHG_LISTEN="127.0.0.1:0")
+        self.assertEqual(done.returncode, 78, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+        self.assertIn("XCHG_MAX_CONNECTIONS", done.stderr)
+        with serve(preexec=few, XCHG_WORKERS="1", **LINES) as server, unharmed(server):
+            pass
+
+
+class Surroundings(unittest.TestCase):
+    def serves(self, **options):
+        with serve(**options, **LINES) as server:
+            with unharmed(server):
+                pass
+            self.assertEqual(ended(server.stop()), {"finished": 2})
+
+    def test_row_51_removed_working_directory(self):
+        path = f"{folder(self)}/gone"
+        os.mkdir(path)
+
+        def leave():
+            os.chdir(path)
+            os.rmdir(path)
+        self.serves(preexec=leave)
+
+    def test_row_51_no_home(self):
+        """Without HOME, PATH, USER or anything else."""
+        keep = ("XCHG_", "LD_", "ASAN_", "TSAN_", "UBSAN_", "GCOV_")
+        none = {name: None for name in os.environ if not name.startswith(keep)}
+        wrap = ["env", *[part for name in none for part in ("-u", name)]]
+        self.serves(wrap=wrap if not WRAP else [])
+
+    def test_row_51_umask(self):
+        """Neither a umask of nothing nor one of everything changes the mode of a socket file."""
+        for mask in (0, 0o777):
+            path = f"{folder(self)}/socket"
+            with self.subTest(mask), serve(preexec=lambda: os.umask(mask), XCHG_LISTEN=f"unix:{path};mode=0600",
+                                           **LINES) as server:
+                self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+                with unharmed(server):
+                    pass
+                server.stop()
+
+    @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
+    def test_row_51_read_only(self):
+        """With nothing that it could write to in the usual places."""
+        script = "mount --make-rprivate /\n"
+        for path in ("/tmp", "/var/tmp", "/run"):
+            script += f"mount --bind {path} {path}\nmount -o remount,bind,ro {path}\n"
+        self.serves(wrap=own_mounts(script + "! touch /tmp/written 2>/dev/null"))
+
+    @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
+    def test_row_51_a_socket_where_nothing_can_be_written(self):
+        """is exit 69 with a line that names it."""
+        path = folder(self)
+        wrap = own_mounts(f"mount --make-rprivate /\nmount -t tmpfs -o ro none {path}")
+        done = subprocess.run([*wrap, PROGRAM], env=environment(XCHG_LISTEN=f"unix:{path}/socket"), stdin=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+        self.assertIn(f"{path}/socket", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

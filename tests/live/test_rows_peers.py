@@ -1,0 +1,296 @@
+"""Rows 14 to 24 of docs/checklist.md: what peers do, or cease to do."""
+
+import contextlib
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import unittest
+
+from clients import INSTRUMENTED, MIB, wait_acknowledged, wait_read
+from rows import SECOND, Crowd, Row
+from test_network import OwnNetwork, states, tool
+from xchgd import GREETING, LIMIT, PLAIN, SLOW, Server, greet, is_cut, is_silent, receive_all, receive_exactly, reset
+
+ENDLESS = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}
+CROWD = 500 if INSTRUMENTED else 5000
+KIB = 1024
+TCP_REPAIR = 19
+FIN_WAIT_1 = "04"  # as /proc/net/tcp names it
+
+
+class Leaving(Row):
+    """Peers that go."""
+
+    def test_row_14_gone_at_once(self):
+        """Clients that go right after their connect, politely or not, are counted; no line is written about any of them."""
+        with self.survive() as fault:
+            before = fault.server.remarks()
+            for _ in range(500):
+                fault.server.connect().close()
+                reset(fault.server.connect())
+            fault.server.wait_stats(lambda values: values["open"] <= 1 and values["accepted"] >= 1000)
+            self.assertEqual(fault.server.remarks(), before)
+            # Who closes with the greeting unread resets as well; whether it is there already is chance.
+            fault.lost(peer=range(501), reset=range(500, 1001))
+
+    def test_row_15_half_close(self):
+        """A client that half-closes behind its message has the whole reply, however long."""
+        line = MIB * b"y" + b"\n"
+        with self.survive(XCHG_MAX_MESSAGE="2MiB", **ENDLESS) as fault:
+            for rest in (b"", b"unended"):
+                with fault.server.connect(rcvbuf=16384) as client:
+                    client.sendall(line + rest)
+                    client.shutdown(socket.SHUT_WR)
+                    self.assertEqual(receive_all(client), line + rest)
+            fault.lost(finished=2)
+
+    def test_row_16_resets(self):
+        """Clients that reset before, within and behind a message touch nobody else, and each is counted."""
+        with self.survive(XCHG_WORKERS="2", **ENDLESS) as fault:
+            for i in range(120):
+                client = fault.server.connect()
+                if i % 3 == 1:
+                    client.sendall(b"begun")
+                elif i % 3 == 2:
+                    client.sendall(b"whole\n")
+                    receive_exactly(client, 6)
+                reset(client)
+            fault.lost(reset=120)
+
+    def test_row_16_data_before_a_reset(self):
+        """What came before a reset is dealt with, although the reset is there already when the server looks."""
+        with self.survive(XCHG_REPLY="none", **ENDLESS) as fault:
+            clients = [fault.server.connect() for _ in range(20)]
+            fault.server.wait_stats(lambda values: values["open"] >= 20)
+            with self.still(fault):
+                before = fault.server.messages("stats")[-1]
+                for client in clients:
+                    client.sendall(b"one\ntwo\nthr")
+                wait_acknowledged(clients)
+                for client in clients:
+                    reset(client)
+            stats = fault.server.wait_stats(lambda values: values["open"] <= 1)
+            self.assertGreaterEqual(stats["messages"] - int(before["messages"]), 40)
+            fault.lost(reset=20)
+
+    def test_row_16_reset_while_output_waits(self):
+        """A reset in the middle of a long reply ends that connection as reset."""
+        with self.survive(XCHG_MAX_MESSAGE="8MiB", **ENDLESS) as fault:
+            client = fault.server.connect(rcvbuf=4096)
+            client.sendall((6 << 20) * b"x" + b"\n")
+            self.assertFalse(is_silent(client, LIMIT))
+            reset(client)
+            fault.lost(reset=1)
+
+    def test_row_22_unread_data(self):
+        """A client that sends far more than its message before it reads loses neither greeting nor reply to a reset."""
+        with self.survive() as fault:
+            for _ in range(20):
+                with fault.server.connect() as client:
+                    client.sendall(b"message\0" + 200_000 * b"z")
+                    self.assertEqual(receive_all(client), GREETING)
+            fault.lost(finished=20)
+        reply = 300_000 * b"r"
+        with self.survive(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB") as fault:
+            for _ in range(20):
+                with fault.server.connect(rcvbuf=16384) as client:
+                    client.sendall(reply + b"\n" + 200_000 * b"z")
+                    self.assertEqual(receive_all(client), reply + b"\n")
+            fault.lost(finished=20)
+
+    def test_row_24_restart(self):
+        """Killed with connections in every state, TIME_WAIT and simultaneous close among them, it binds its port again at once."""
+        address, clients = "127.0.0.1:0", []
+        for _ in range(10):
+            with Server(XCHG_LISTEN=address, ends_open=True) as server:
+                address = server.addresses[0]
+                for i in range(12):
+                    client = server.connect()
+                    self.addCleanup(client.close)
+                    clients.append(client)
+                    if i % 4 == 0:
+                        greet(client)
+                    elif i % 4 == 1:  # the server half-closes first
+                        client.sendall(b"hello\0more")
+                        self.assertEqual(receive_all(client), GREETING)
+                    elif i % 4 == 2:
+                        receive_exactly(client, 20)
+                server.pause()
+                for client in clients[-12::3]:
+                    client.close()  # as the server's kernel closes
+                server.process.send_signal(signal.SIGKILL)
+                server.process.wait(LIMIT)
+
+
+class Slow(Row):
+    """Peers that take their time, thousands of them, beside others that must not notice."""
+
+    def test_row_17_slowloris(self):
+        """A byte a second and never a whole message: cut by the message time-out, none early, in little memory."""
+        timeout = 3 * SLOW
+        with self.survive(XCHG_MESSAGE_TIMEOUT=f"{int(timeout * 1000)}ms", XCHG_WORKERS="2") as fault:
+            before = fault.server.resident_bytes()
+            with Crowd(fault.server, "slow", CROWD) as crowd:
+                crowd.wait("ready")
+                stats = fault.server.wait_stats(lambda values: values["open"] + values["closed_message"] >= CROWD)
+                if PLAIN:
+                    self.assertLess((fault.server.resident_bytes() - before) / stats["open"], 4 * KIB)
+                cut = crowd.wait("cut")
+            self.assertEqual(cut["count"], CROWD)
+            self.assertGreaterEqual(cut["least"], timeout)
+            self.assertLessEqual(cut["most"], 1.1 * timeout + SECOND)
+            fault.lost(message=CROWD)
+
+    def test_row_18_silence(self):
+        """Whoever connects and says nothing is cut: at the message time-out before a counted exchange, else at the idle one."""
+        for variables, reason in (({"XCHG_MESSAGE_TIMEOUT": "700ms"}, "message"), ({"XCHG_IDLE_TIMEOUT": "700ms", **ENDLESS}, "idle")):
+            with self.subTest(reason), self.survive(**variables) as fault:
+                begun = time.monotonic()
+                clients = [fault.server.connect() for _ in range(100)]
+                connected = time.monotonic()
+                for client in clients:
+                    with client:
+                        self.assertEqual(receive_all(client), GREETING if reason == "message" else b"")
+                        self.assertGreaterEqual(time.monotonic() - begun, 0.7)
+                self.assertLessEqual(time.monotonic() - connected, 0.8 + SECOND)
+                fault.lost(**{reason: 100})
+
+    def test_row_19_never_reads(self):
+        """Thousands that send and never read hold what XCHG_MAX_PENDING grants, and are cut by the write time-out."""
+        timeout, size = 2 * SLOW, 64 * KIB
+        with self.survive(XCHG_EXCHANGE="echo", XCHG_SNDBUF="16KiB", XCHG_MAX_PENDING="4KiB", XCHG_MAX_MESSAGE="4KiB",
+                          XCHG_WORKERS="2", XCHG_WRITE_TIMEOUT=f"{int(timeout * 1000)}ms") as fault:
+            before = fault.server.resident_bytes()
+            with Crowd(fault.server, "deaf", CROWD, size) as crowd:
+                crowd.wait("ready")
+                stats = fault.server.wait_stats(lambda values: values["open"] + values["closed_write"] >= CROWD)
+                self.assertLessEqual(stats["bytes_in"] - stats["bytes_out"], CROWD * 8 * KIB)
+                if PLAIN:
+                    self.assertLess(fault.server.resident_bytes() - before, CROWD * 16 * KIB)
+                cut = crowd.wait("cut")
+            self.assertEqual(cut["count"], CROWD)
+            self.assertGreaterEqual(cut["least"], timeout)
+            fault.lost(write=CROWD)
+
+    def test_row_20_reads_a_byte_now_and_then(self):
+        """So slowly that the window never opens: cut by the write time-out or, where that is off, past the end of its lifetime."""
+        for variables, reason in (({"XCHG_WRITE_TIMEOUT": "1s"}, "write"),
+                                  ({"XCHG_WRITE_TIMEOUT": "0", "XCHG_MAX_LIFETIME": "1s", "XCHG_DRAIN_TIMEOUT": "500ms"}, "lifetime")):
+            variables = {"XCHG_EXCHANGE": "line", "XCHG_SNDBUF": "16KiB", "XCHG_MAX_MESSAGE": "1MiB", **variables}
+            with self.subTest(reason), self.survive(**variables) as fault:
+                begun = time.monotonic()
+                clients = [fault.server.connect(rcvbuf=4096) for _ in range(50)]
+                for client in clients:
+                    self.addCleanup(client.close)
+                    client.sendall(200_000 * b"s" + b"\n")
+                sent = time.monotonic()
+                fault.server.wait_stats(lambda values, reason=reason: self.all_cut(clients, values, reason))
+                self.assertGreaterEqual(time.monotonic() - begun, 1.0)
+                self.assertLessEqual(time.monotonic() - sent, 2.2 + SECOND)
+                fault.lost(**{reason: 50})
+
+    def test_row_20_nothing_stays_behind(self):
+        """What a connection that was cut so had not delivered does not stay in the kernel for minutes: the peer comes again."""
+        with self.survive(XCHG_EXCHANGE="line", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", XCHG_WRITE_TIMEOUT="500ms") as fault:
+            clients = [fault.server.connect(rcvbuf=4096) for _ in range(20)]
+            for client in clients:
+                self.addCleanup(client.close)
+                client.sendall(200_000 * b"s" + b"\n")
+            fault.server.wait_stats(lambda values: values["closed_write"] == 20)
+            self.assertEqual(states(fault.server.port).get(FIN_WAIT_1, 0), 0)
+            fault.lost(write=20)
+
+    def all_cut(self, clients, values, reason):
+        """Are they?  If not, each reads a byte, after a while."""
+        if values[f"closed_{reason}"] == len(clients):
+            return True
+        select.select([], [], [], 0.1)  # their pace
+        for client in clients:
+            with contextlib.suppress(ConnectionError):
+                client.recv(1)
+        return False
+
+
+class Vanished(OwnNetwork, Row):
+    """Peers whose machine goes away without a word, in a network of our own."""
+
+    def tearDown(self):
+        tool("nft", "flush chain inet loss input")
+
+    def vanish(self, server, clients):
+        """From now on nothing passes between the server and these clients, whose kernel forgets them."""
+        for client in clients:
+            here, there = client.getsockname()[1], server.port
+            tool("nft", f"add rule inet loss input tcp sport {here} tcp dport {there} drop")
+            tool("nft", f"add rule inet loss input tcp sport {there} tcp dport {here} drop")
+            self.forget(client)
+
+    def forget(self, client):
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)  # its close sends nothing
+        except PermissionError as failure:
+            self.skipTest(f"may not use TCP_REPAIR: {failure}")
+        client.close()
+
+    def check(self, reason, send, **variables):
+        with self.survive(**variables) as fault:
+            clients = [fault.server.connect(rcvbuf=4096) for _ in range(5)]
+            for client in clients:
+                client.sendall(send)
+            wait_acknowledged(clients)
+            if reason != "write":
+                wait_read(clients)
+            begun = time.monotonic()
+            self.vanish(fault.server, clients)
+            fault.server.wait_stats(lambda values: values[f"closed_{reason}"] == 5)
+            self.assertLessEqual(time.monotonic() - begun, 2.2 + SECOND)
+            fault.lost(**{reason: 5})
+
+    def test_row_21_power_loss(self):
+        """Silent, within its message or with a reply on the way: whoever has vanished is cut by the time-out that fits."""
+        self.check("idle", b"whole\n", XCHG_IDLE_TIMEOUT="1s", **ENDLESS)
+        self.check("message", b"begun", XCHG_MESSAGE_TIMEOUT="1s", **ENDLESS)
+        self.check("write", 400_000 * b"w" + b"\n", XCHG_WRITE_TIMEOUT="1s", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", **ENDLESS)
+
+    def test_row_21_rebooted(self):
+        """A peer that is back and knows nothing of the connection answers with a reset: counted so."""
+        with self.survive(XCHG_MAX_LIFETIME="0", **ENDLESS) as fault:
+            clients = [fault.server.connect() for _ in range(5)]
+            fault.server.wait_stats(lambda values: values["open"] >= 6)
+            with self.still(fault):
+                for client in clients:
+                    client.sendall(b"asked\n")
+                wait_acknowledged(clients)
+                for client in clients:
+                    self.forget(client)
+            fault.lost(reset=5)
+
+    def test_row_23_destroyed(self):
+        """What an administrator destroys (ss -K) ends as reset."""
+        if not shutil.which("ss"):
+            self.skipTest("needs ss")
+        with self.survive(**ENDLESS) as fault:
+            clients = [fault.server.connect(source="127.0.0.9") for _ in range(10)]
+            for client in clients[:5]:
+                client.sendall(b"begun")
+            fault.server.wait_stats(lambda values: values["open"] >= 11)
+            killed = subprocess.run(["ss", "-tnK", "state", "established", "src", "127.0.0.1", "dst", "127.0.0.9"], stdout=subprocess.PIPE,
+                                    stderr=subprocess.STDOUT, text=True, timeout=LIMIT)
+            if not is_killed(clients[0]):
+                self.skipTest(f"the kernel destroys no sockets: {killed.stdout.strip()}")
+            for client in clients:
+                self.assertTrue(is_cut(client))
+                client.close()
+            fault.lost(reset=10)
+
+
+def is_killed(client):
+    """Does the connection end within a second?"""
+    return not is_silent(client, SECOND)
+
+
+if __name__ == "__main__":
+    unittest.main()

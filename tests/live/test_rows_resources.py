@@ -1,0 +1,444 @@
+"""Rows 52 to 61 of the list of faults (docs/checklist.md): memory, descriptors, the log, clocks, CPU, addresses, processes.
+
+What else belongs to them is in test_faults.py, test_log.py, test_limits.py and test_models.py, by its number.
+"""
+
+import collections
+import contextlib
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import threading
+import time
+import unittest
+
+from bench import kinds, measure
+from clients import ended, wait_read
+from invariants import (INSTRUMENTED, LINES, WITHIN, Cgroup, ask, folder, may_mount, meanwhile, own_mounts, serve, settle,
+                        unharmed)
+from test_network import OwnNetwork
+from xchgd import LIMIT, PLAIN, PROGRAM, SLOW, WRAP, Server, greet, is_cut, receive_exactly
+
+MIB = 1 << 20
+
+
+@unittest.skipUnless(PLAIN, "needs an address space and a memory that nobody else uses")
+class Memory(unittest.TestCase):
+    def test_row_52_start(self):
+        """With any limit on its memory the start either fails in order, with a line, or leads to a server that serves."""
+        outcomes = set()
+        for mib in (*range(8, 80, 2), *range(80, 320, 24), 4096):
+            def limit(size=mib * MIB):
+                resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            with self.subTest(mib=mib), contextlib.ExitStack() as stack:
+                server = stack.enter_context(serve(preexec=limit, wait=False, XCHG_WORKERS="4", **LINES))
+                code = self.listens(server)
+                if code is None:
+                    server.addresses = [server.wait_line("listening")["addr"]]
+                    with server.connect() as client:
+                        try:
+                            ask(client)
+                        except (AssertionError, ConnectionError):  # there may be none left for a connection
+                            server.wait_stats(lambda values: values["closed_memory"] > 0)
+                    self.assertEqual(server.stop()["accepted"], 1)
+                else:
+                    self.assertIn(code, (71, 127), server.lines)  # 127: the loader maps no library
+                    self.assertTrue(server.lines)
+                outcomes.add(code)
+        self.assertIn(None, outcomes)
+        self.assertIn(71, outcomes)
+
+    def listens(self, server):
+        """Wait until it listens; its exit code where it has ended instead."""
+        try:
+            server.wait_line("listening")
+            return None
+        except AssertionError:
+            return server.process.wait(LIMIT)
+
+    def test_row_52_under_way(self):
+        """With however little memory left, a connection is served or ends as `memory`; the process lives, and serves later."""
+        for model in ("pool", "iterative", "fork"):
+            for left in (0, 128 << 10, 512 << 10, MIB, 3 * MIB, 6 * MIB):
+                with self.subTest(model, left=left), serve(XCHG_MODEL=model, XCHG_WORKERS="1", XCHG_DENY="127.0.0.9",
+                                                           XCHG_MAX_MESSAGE="1MiB", **LINES) as server:
+                    with server.connect(source="127.0.0.9") as client:  # the acceptor runs, without having served anybody
+                        self.assertTrue(is_cut(client))
+                    before = server.descriptors()
+                    with open(f"/proc/{server.pid}/statm") as f:
+                        size = int(f.read().split()[0]) * resource.getpagesize()
+                    everything = resource.prlimit(server.pid, resource.RLIMIT_AS)
+                    resource.prlimit(server.pid, resource.RLIMIT_AS, (size + left, everything[1]))
+                    served = sum(self.echoes(server, size) for size in (2, 5000, 600_000) * 2)
+                    resource.prlimit(server.pid, resource.RLIMIT_AS, everything)
+                    with server.connect() as client:
+                        ask(client)
+                    refused = {"memory": 6 - served} if served < 6 else {}
+                    self.assertEqual(ended(settle(server)), {"finished": served + 1, "denied": 1, **refused})
+                    self.assertEqual(server.descriptors(), before)
+                    server.stop()
+
+    def echoes(self, server, size):
+        """Does a client get its line of so many bytes back?"""
+        line = (size - 1) * b"l" + b"\n"
+        with server.connect() as client:
+            try:
+                client.sendall(line)
+                return receive_exactly(client, size) == line
+            except (AssertionError, ConnectionError):
+                return False
+
+    def test_row_53_killed_for_memory(self):
+        """Killed by the kernel in a small control group, it starts again on its address, in the same group, and serves."""
+        group = Cgroup(self, "memory", limit_in_bytes=24 * MIB)
+        listen = "127.0.0.1:0"
+        for turn in range(3):
+            with serve(preexec=group.join, XCHG_LISTEN=listen, XCHG_MAX_MESSAGE="1GiB", **LINES) as server:
+                listen = server.addresses[0]
+                with unharmed(server), server.connect() as client:
+                    ask(client, b"x" * MIB + b"\n")
+                with server.connect() as client:
+                    with contextlib.suppress(ConnectionError):
+                        for _ in range(64):
+                            client.sendall(b"x" * MIB)
+                    self.assertEqual(server.process.wait(LIMIT), -signal.SIGKILL)
+                    self.assertTrue(is_cut(client))
+
+
+class Descriptors(unittest.TestCase):
+    CYCLES = 50 if INSTRUMENTED else 1000
+
+    def test_row_54_out_of_descriptors_and_back(self):
+        """A thousand times: nothing leaks, and everybody is served in the end."""
+        with Server(XCHG_WORKERS="2", XCHG_STOP_GRACE="0") as server:
+            idle = server.descriptors()
+            everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            first = server.stats()
+            for cycle in range(self.CYCLES):
+                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (idle + 3, everything[1]))
+                with contextlib.ExitStack() as stack:
+                    clients = [stack.enter_context(server.connect()) for _ in range(6)]
+                    if cycle % 2:
+                        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
+                    while clients:
+                        ready, _, _ = select.select(clients, [], [], LIMIT)
+                        self.assertTrue(ready, f"{len(clients)} clients are never served")
+                        for client in ready:
+                            greet(client)
+                            clients.remove(client)
+                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
+            values = settle(server)
+            self.assertGreater(values["accept_pauses"], first["accept_pauses"])
+            self.assertEqual(server.descriptors(), idle)
+            self.assertEqual(ended(server.stop()), {"finished": 6 * self.CYCLES})
+
+
+class Log(unittest.TestCase):
+    @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
+    def test_row_55_full_file_system(self):
+        """A log on a file system that is full costs the lines; how many is said once there is room again."""
+        path = folder(self)
+        script = f"mount --make-rprivate /\nmount -t tmpfs -o size=16k none {path}\nexec 3>&2 2>>{path}/log"
+        with serve(wrap=own_mounts(script), stderr=subprocess.DEVNULL, XCHG_LISTEN=f"unix:{path}/socket", **LINES) as server:
+            inside = f"/proc/{server.pid}/root{path}"
+            self.wait(lambda: "msg=listening" in self.text(f"{inside}/log"))
+            server.addresses = [f"unix:{inside}/socket"]
+            with server.connect() as client:
+                self.wait(lambda: self.signalled(server, client) and os.statvfs(inside).f_bavail == 0 and
+                          os.stat(f"{inside}/log").st_size % 4096 == 0)
+                for _ in range(20):
+                    self.signalled(server, client)
+                os.truncate(f"{inside}/log", 0)
+                self.wait(lambda: self.signalled(server, client) and self.text(f"{inside}/log").count("msg=stats") > 1)
+            self.assertIn("lines lost", self.text(f"{inside}/log"))
+            server.stop()
+
+    def text(self, path):
+        try:
+            with open(path, errors="backslashreplace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    def signalled(self, server, client):
+        """Two lines of statistics were wanted, of which the first has been written or lost; all the while it serves."""
+        for _ in range(2):
+            server.process.send_signal(signal.SIGUSR1)
+            ask(client)
+            self.wait(lambda: not self.pending(server.pid) >> (signal.SIGUSR1 - 1) & 1)
+        return True
+
+    def pending(self, pid):
+        """The signals that the process has not taken yet."""
+        with open(f"/proc/{pid}/status") as f:
+            return next(int(line.split()[1], 16) for line in f if line.startswith("ShdPnd:"))
+
+    def wait(self, condition):
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            os.sched_yield()
+            self.assertLess(time.monotonic(), deadline)
+
+    @unittest.skipIf(WRAP, "a wrap writes there as well")
+    def test_row_55_stopped_reader(self):
+        """A reader of the log that stands still costs lines and nothing else; going on, it learns how many."""
+        path = f"{folder(self)}/log"
+        with open(path, "wb") as out:
+            reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=out)
+        self.addCleanup(reader.wait)
+        self.addCleanup(reader.kill)
+        listen = f"unix:{os.path.dirname(path)}/socket"
+        with serve(stderr=reader.stdin.fileno(), XCHG_LISTEN=listen, **LINES) as server:
+            reader.stdin.close()
+            self.wait(lambda: "msg=listening" in self.text(path))
+            server.addresses = [listen]
+            with server.connect() as client:
+                reader.send_signal(signal.SIGSTOP)
+                for _ in range(150):  # lines of 900 bytes: more than a pipe holds
+                    self.signalled(server, client)
+                reader.send_signal(signal.SIGCONT)
+                self.wait(lambda: self.signalled(server, client) and "lines lost" in self.text(path))
+            server.stop()
+
+
+CLOCK = os.path.join(os.path.dirname(PROGRAM), "tests", "live", "plugin", "clock.so")
+
+
+class Clocks(unittest.TestCase):
+    TIMEOUT = 0.6 * SLOW
+
+    @unittest.skipUnless(os.path.exists(CLOCK) and PLAIN, "needs clock.so before any sanitizer's library")
+    def test_row_56_the_clock_jumps(self):
+        """The wall clock jumps a day on and a day back: no time-out fires early or late for that."""
+        jump = f"{folder(self)}/jump"
+        with open(jump, "wb") as f:
+            f.write(bytes(8))
+
+        def set_clock(days):
+            with open(jump, "r+b") as f:
+                f.write(struct.pack("q", days * 86400))
+        wrap = ["env", f"LD_PRELOAD={CLOCK}", f"CLOCK_FILE={jump}"]
+        with serve(wrap=wrap, XCHG_IDLE_TIMEOUT=f"{int(self.TIMEOUT * 1000)}ms", **LINES) as server:
+            with unharmed(server) as bystander:
+                days = []
+                for offset in (1, -1, 0):
+                    start = time.monotonic()
+                    with server.connect() as silent:
+                        server.wait_stats(lambda values: values["open"] == 2)
+                        late = time.monotonic()
+                        set_clock(offset)
+                        while not select.select([silent], [], [], 0.05)[0]:
+                            bystander()
+                        self.assertTrue(is_cut(silent))
+                    self.assertGreaterEqual(time.monotonic() - start, self.TIMEOUT)
+                    self.assertLessEqual(time.monotonic() - late, self.TIMEOUT * 1.1 + 0.1 + WITHIN)
+                    server.stats()
+                    days.append(server.messages("stats")[-1]["time"][:10])
+                self.assertEqual(len(set(days)), 3, days)  # the log's time did jump
+            self.assertEqual(ended(server.stop()), {"finished": 2, "idle": 3})
+
+    def paused(self, server, pause, resume):
+        """Those whose bytes are there when it goes on are answered, however long their time-out has passed."""
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in range(40)]
+            for client in clients:
+                ask(client)
+            clients[0].sendall(b"be")
+            pause()
+            clients[0].sendall(b"gun\n")
+            for client in clients[1:20]:
+                client.sendall(b"during the pause\n")
+            time.sleep(3 * self.TIMEOUT)  # the length of the pause
+            resume()
+            start = time.monotonic()
+            self.assertEqual(receive_exactly(clients[0], 6), b"begun\n")
+            for client in clients[1:20]:
+                self.assertEqual(receive_exactly(client, 17), b"during the pause\n")
+            for client in clients[20:]:  # they have been idle all that time
+                self.assertTrue(is_cut(client))
+            self.assertLessEqual(time.monotonic() - start, WITHIN)
+        with server.connect() as client:
+            ask(client)
+        self.assertEqual(ended(settle(server)), {"finished": 21, "idle": 20})
+
+    def serve(self):
+        timeout = f"{int(self.TIMEOUT * 1000)}ms"
+        return serve(XCHG_WORKERS="2", XCHG_IDLE_TIMEOUT=timeout, XCHG_MESSAGE_TIMEOUT=timeout, **LINES)
+
+    def test_row_57_stopped(self):
+        """SIGSTOP for several times the time-outs."""
+        with self.serve() as server:
+            self.paused(server, server.pause, server.resume)
+            server.stop()
+
+    def test_row_57_stopped_in_the_drain(self):
+        """SIGSTOP beyond the end of the drain: whose bytes are there when it goes on is answered before the rest is cut."""
+        for model in ("pool", "iterative"):
+            with self.subTest(model), serve(XCHG_MODEL=model, XCHG_DRAIN_TIMEOUT=f"{int(self.TIMEOUT * 2000)}ms", **LINES) as server:
+                with server.connect() as client:
+                    ask(client)
+                    client.sendall(b"be")
+                    wait_read([client])
+                    server.process.send_signal(signal.SIGTERM)
+                    server.wait_line("stopping")
+                    server.pause()
+                    client.sendall(b"gun\n")
+                    time.sleep(2.5 * self.TIMEOUT)  # the length of the pause
+                    server.resume()
+                    self.assertEqual(receive_exactly(client, 6), b"begun\n")
+                    self.assertTrue(is_cut(client))
+                self.assertEqual(server.finish()["accepted"], 1)
+
+    def test_row_57_frozen(self):
+        """The same by the freezer."""
+        group = Cgroup(self, "freezer")
+        with self.serve() as server:
+            group.add(server.pid)
+
+            def freeze():
+                group.write("freezer.state", "FROZEN")
+                group.wait("freezer.state", "FROZEN")
+            try:
+                self.paused(server, freeze, lambda: group.write("freezer.state", "THAWED"))
+            finally:
+                group.write("freezer.state", "THAWED")
+            server.stop()
+
+    @unittest.skipUnless(PLAIN, "an instrumented program needs more than that to run at all")
+    def test_row_58_a_twentieth_of_a_cpu(self):
+        """5 ms of CPU in each 100: slow, but every answer is right, and nobody is cut."""
+        group = Cgroup(self, "cpu")
+        group.write("cpu.cfs_period_us", 100000)
+        group.write("cpu.cfs_quota_us", 5000)
+        with serve(XCHG_WORKERS="2", **LINES) as server:
+            group.add(server.pid)
+            line = b"z" * 1000 + b"\n"
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(server.connect()) for _ in range(50)]
+                for _ in range(100):
+                    for client in clients:
+                        client.sendall(line)
+                    for client in clients:
+                        self.assertEqual(receive_exactly(client, len(line)), line)
+            throttled = dict(line.split() for line in group.read("cpu.stat").splitlines())
+            self.assertGreater(int(throttled["nr_throttled"]), 0)
+            group.write("cpu.cfs_quota_us", -1)
+            settle(server)
+            with unharmed(server):
+                pass
+            self.assertEqual(server.remarks(), [])
+            self.assertEqual(ended(server.stop()), {"finished": 52})
+
+
+class Addresses(unittest.TestCase):
+    def test_row_59_a_flood_from_one_address(self):
+        """One address connects as fast as it can, over its limit: the others are served as if nothing was."""
+        with serve(XCHG_MAX_PER_IP="8", **LINES) as server:
+            before = server.descriptors()
+            held = [server.connect(source="127.0.0.2") for _ in range(8)]
+            for client in held:
+                ask(client)
+            flood = collections.Counter()
+
+            def pour():
+                with server.connect(source="127.0.0.2") as client:
+                    if not is_cut(client):
+                        raise AssertionError("the ninth of an address is served")
+                flood[threading.get_ident()] += 1
+            with contextlib.ExitStack() as stack:
+                for _ in range(3):
+                    stack.enter_context(meanwhile(pour))
+                for i in range(100):
+                    with server.connect(source=f"127.0.0.{3 + i % 4}") as client:
+                        ask(client)
+                ask(held[0])
+            for client in held:
+                client.close()
+            values = settle(server)
+            self.assertGreater(sum(flood.values()), 100)
+            self.assertEqual(ended(values), {"finished": 108, "per_ip": sum(flood.values())})
+            self.assertEqual(server.descriptors(), before)
+            with server.connect(source="127.0.0.2") as client:
+                ask(client)
+            server.stop()
+
+
+class Ports(OwnNetwork):
+    """A machine with ten ports for clients."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as f:
+            f.write("50000 50009")
+
+    @unittest.skipIf(INSTRUMENTED, "the harness is measured as it ships")
+    def test_row_60_the_harness_runs_out_of_ports(self):
+        """It says that the ports are its own; with more source addresses it has enough."""
+        server = self.server(XCHG_LISTEN="127.0.0.1:7000", XCHG_EXCHANGE="echo", XCHG_STOP_GRACE="0")
+        report = measure(server.addresses[0], "-x", "echo", "-c", 40, "-t", 1, "-d", "1s")
+        self.assertEqual(list(kinds(report)), ["connect"])
+        self.assertEqual(list(report["errors"]["errno"]), ["EADDRNOTAVAIL"])
+        self.assertGreater(report["exchanges"], 0)
+        settle(server)
+        sources = ",".join(f"127.0.0.{i}" for i in range(2, 8))
+        report = measure(server.addresses[0], "-x", "echo", "-c", 40, "-t", 1, "-n", 4000, "--bind", sources)
+        self.assertEqual((kinds(report), report["exchanges"], report["connected"]), ({}, 4000, 40))
+        settle(server)
+        server.stop()
+
+
+class Processes(unittest.TestCase):
+    def test_row_61_no_more_processes(self):
+        """Others have taken all processes that the group may have: who is served stays so, and who comes is served."""
+        group = Cgroup(self, "pids")
+        with serve(XCHG_WORKERS="2", **LINES) as server, unharmed(server) as bystander:
+            group.add(server.pid)
+            group.write("pids.max", int(group.read("pids.current")))
+            for _ in range(50):
+                with server.connect() as client:
+                    ask(client)
+                bystander()
+            group.write("pids.max", "max")
+
+    @unittest.skipIf(WRAP, "a wrap has threads of its own")
+    def test_row_61_no_more_children(self):
+        """Under the fork model the next clients wait, with the one in hand, and are served when there is room again."""
+        group = Cgroup(self, "pids")
+        with serve(XCHG_MODEL="fork", **LINES) as server:
+            group.add(server.pid)
+            held = [server.connect() for _ in range(3)]
+            for client in held:
+                ask(client)
+            group.write("pids.max", int(group.read("pids.current")))
+            waiting = [server.connect() for _ in range(5)]
+            for client in waiting:
+                client.sendall(b"waiting\n")
+            server.wait_stats(lambda values: values["accept_pauses"] > 0)
+            ask(held[0])
+            self.assertEqual(select.select(waiting, [], [], 0)[0], [])
+            start = time.monotonic()
+            group.write("pids.max", "max")
+            for client in waiting:
+                self.assertEqual(receive_exactly(client, 8), b"waiting\n")
+            self.assertLessEqual(time.monotonic() - start, WITHIN)
+            for client in held + waiting:
+                client.close()
+            settle(server)
+            self.assertEqual(ended(server.stop()), {"finished": 8})
+
+    def test_row_61_none_at_the_start(self):
+        """Where not even the workers can be started, the start fails in order: exit 71 and a line."""
+        group = Cgroup(self, "pids")
+        group.write("pids.max", 3)
+        with serve(preexec=group.join, wait=False, XCHG_WORKERS="8", **LINES) as server:
+            server.finish(expect=71)
+            self.assertTrue(server.remarks())
+            self.assertEqual(server.messages("listening"), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

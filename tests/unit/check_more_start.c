@@ -1,0 +1,345 @@
+/*
+ * check_more_start: a server whose Nth call fails while it starts, for every N and each model.
+ *
+ * The linker leads what a start asks of the system and of the allocator to functions of this
+ * program (see tests.mk).  Each of them fails the calling thread's Nth call, N = 1, 2, 3, ... until
+ * nothing was left to fail.  Whatever failed: the start says so or goes without, no descriptor
+ * stays open, and a server that did start serves and stops.  What is not given back, the address
+ * sanitizer and valgrind see.
+ */
+#include "pool/server.h"
+
+#include "pool/cpu.h"
+#include "pool/worker.h"
+#include "tests/unit/embed_kit.h"
+
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+
+/* How many calls of this thread go well before one fails; NEVER: all. */
+static _Thread_local uint64_t well = NEVER;
+
+/* Is it this call's turn to fail? Sets errno. */
+static bool fails(int error) {
+  if (well == NEVER || well-- > 0) {
+    return false;
+  }
+  well = NEVER;
+  errno = error;
+  return true;
+}
+
+/* Did what should fail fail? Nothing fails from here on. */
+static bool disarm(void) {
+  bool hit = well == NEVER;
+  well = NEVER;
+  return hit;
+}
+
+/* An int f(...) that fails with ${error}. */
+#define WRAP(name, error, parameters, arguments) \
+  int __real_##name parameters;                  \
+  int __wrap_##name parameters;                  \
+  int __wrap_##name parameters { return fails(error) ? -1 : __real_##name arguments; }
+
+WRAP(epoll_create1, EMFILE, (int flags), (flags))
+WRAP(epoll_ctl, ENOSPC, (int fd, int how, int of, struct epoll_event *event), (fd, how, of, event))
+WRAP(eventfd, EMFILE, (unsigned start, int flags), (start, flags))
+WRAP(socket, EMFILE, (int family, int type, int protocol), (family, type, protocol))
+WRAP(bind, EADDRINUSE, (int fd, const struct sockaddr *to, socklen_t size), (fd, to, size))
+WRAP(listen, EADDRINUSE, (int fd, int backlog), (fd, backlog))
+WRAP(getsockname, ENOBUFS, (int fd, struct sockaddr *to, socklen_t *size), (fd, to, size))
+WRAP(setsockopt, ENOMEM, (int fd, int level, int name, const void *value, socklen_t size),
+     (fd, level, name, value, size))
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size) { return fails(ENOMEM) ? NULL : __real_malloc(size); }
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size) {
+  return fails(ENOMEM) ? NULL : __real_calloc(count, size);
+}
+
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+  return fails(ENOMEM) ? NULL : __real_aligned_alloc(alignment, size);
+}
+
+FILE *__real_open_memstream(char **text, size_t *size);
+FILE *__wrap_open_memstream(char **text, size_t *size);
+FILE *__wrap_open_memstream(char **text, size_t *size) {
+  return fails(ENOMEM) ? NULL : __real_open_memstream(text, size);
+}
+
+/* house-ok: mmap has six parameters */
+void *__real_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset) {
+  return fails(ENOMEM) ? MAP_FAILED : __real_mmap(at, size, access, flags, fd, offset);
+}
+
+ssize_t __real_getrandom(void *data, size_t size, unsigned flags);
+ssize_t __wrap_getrandom(void *data, size_t size, unsigned flags);
+ssize_t __wrap_getrandom(void *data, size_t size, unsigned flags) {
+  return fails(EAGAIN) ? -1 : __real_getrandom(data, size, flags);
+}
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*run)(void *argument), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*run)(void *argument), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*run)(void *argument), void *argument) {
+  return fails(EAGAIN) ? EAGAIN : __real_pthread_create(thread, attributes, run, argument);
+}
+
+/* What the affinity of any thread fails with; 0 = it does not. */
+static atom_u32 affinity_error;
+
+int __real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
+int __wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
+  uint32_t error = atom_load_relaxed_u32(&affinity_error);
+  if (error != 0) {
+    errno = (int)error;
+    return -1;
+  }
+  return fails(EPERM) ? -1 : __real_sched_getaffinity(pid, size, set);
+}
+
+/* ---- each model ---- */
+
+static struct config config;
+static struct log logger;
+
+static void await_finished(struct xchg_server *of) {
+  uint64_t until_ns = sys_now_ns() + PATIENCE_NS;
+  while (!server_finished(of)) {
+    ck_assert_msg(sys_now_ns() < until_ns, "the server does not finish");
+    struct pollfd pollfd = {.fd = server_done_fd(of), .events = POLLIN};
+    if (poll(&pollfd, 1, 20) == 1) {
+      uint64_t count;
+      ck_assert_int_eq(read(pollfd.fd, &count, sizeof(count)), sizeof(count));
+    }
+    server_child(of);
+  }
+}
+
+/* By the socket itself: the server goes without where it cannot ask. */
+static uint16_t bound_port(int fd) {
+  struct sockaddr_in at;
+  socklen_t size = sizeof(at);
+  ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+  return ntohs(at.sin_port);
+}
+
+/* A whole exchange, to its end. */
+static void exchange(int client) {
+  char bytes[256];
+  kit_send(client, "hello", 6);
+  ck_assert_int_gt(kit_recv(client, bytes, sizeof(bytes)), 0);
+  close(client);
+}
+
+/* Start with the Nth call failing, and end again. Return: did a call fail? */
+static bool start_and_end(uint64_t nth) {
+  const struct server_setup setup = {.config = &config, .log = &logger};
+  size_t size = (sizeof(struct xchg_server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+  struct xchg_server *one = aligned_alloc(CACHE_LINE, size);
+  ck_assert_ptr_nonnull(one);
+  kit_log_open(&logger);
+  well = nth - 1;
+  int code = server_open(one, &setup);
+  if (code == 0) {
+    code = server_start(one);
+  }
+  bool hit = disarm();
+  if (code != 0) {
+    ck_assert_msg(hit, "call %ju: the start fails by itself", (uintmax_t)nth);
+    ck_assert_msg(kit_log_count(&logger, "level=error") > 0, "call %ju: no word", (uintmax_t)nth);
+  } else {
+    exchange(kit_connect(bound_port(one->listeners[0].fd)));
+    server_drain(one);
+    await_finished(one);
+  }
+  server_close(one);
+  kit_log_close(&logger);
+  free(one);
+  return hit;
+}
+
+static const char *const models[] = {"XCHG_MODEL=pool", "XCHG_MODEL=iterative", "XCHG_MODEL=fork",
+                                     "XCHG_MODEL=thread"};
+
+START_TEST(nth_call_of_a_start) {
+  GOOD(&config, models[_i], "XCHG_LISTEN=127.0.0.1:0", "XCHG_WORKERS=2", "XCHG_STOP_GRACE=0",
+       "XCHG_MAX_CONNECTIONS=100", "XCHG_REUSEPORT=on", "XCHG_FRAME=nul", "XCHG_REPLY=text:so",
+       "XCHG_MAX_PER_IP=50");
+  unsigned descriptors = kit_descriptors();
+  uint64_t nth = 1;
+  for (; start_and_end(nth); nth++) {
+    ck_assert_msg(kit_descriptors() == descriptors, "call %ju: a descriptor stays", (uintmax_t)nth);
+  }
+  ck_assert_uint_gt(nth, 10);
+  config_fini(&config);
+}
+END_TEST
+
+/* ---- an embedded server ---- */
+
+START_TEST(nth_call_of_an_embedded_start) {
+  SETTINGS();
+  unsigned descriptors = kit_descriptors();
+  bool hit = true;
+  uint64_t nth = 1;
+  for (; hit; nth++) {
+    well = nth - 1;
+    server = xchg_server_create(&settings, &echoes);
+    int error = server == NULL ? errno : 0;
+    hit = disarm();
+    ck_assert_msg((server == NULL) == (error != 0), "call %ju", (uintmax_t)nth);
+    ck_assert_msg(hit || server != NULL, "call %ju", (uintmax_t)nth);
+    xchg_server_destroy(server);
+    ck_assert_msg(kit_descriptors() == descriptors, "call %ju: a descriptor stays", (uintmax_t)nth);
+    kit_lines_clear();
+  }
+  ck_assert_uint_gt(nth, 10);
+}
+END_TEST
+
+/* A worker for one connection, as models fork and thread open it outside of this thread. */
+START_TEST(nth_call_of_a_single_worker) {
+  struct wake stop = {.fd = -1};
+  ck_assert_int_eq(wake_open(&stop), 0);
+  GOOD(&config, "XCHG_MODEL=thread");
+  const struct worker_setup setup = {.config = &config, .handler = &echoes};
+  struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
+  ck_assert_ptr_nonnull(worker);
+  int result = -1;
+  uint64_t nth = 0;
+  for (; result == -1; nth++) {
+    well = nth;
+    result = worker_open_single(worker, &setup, &stop);
+    ck_assert_int_eq(result, disarm() ? -1 : 0);
+  }
+  ck_assert_uint_gt(nth, 1);
+  worker_close(worker);
+  free(worker);
+  config_fini(&config);
+  wake_close(&stop);
+}
+END_TEST
+
+START_TEST(no_handler) {
+  char name[] = "program";
+  char *arguments[] = {name, NULL};
+  ck_assert_int_eq(xchg_main(NULL, 1, arguments), 78);
+}
+END_TEST
+
+START_TEST(no_memory_for_faults) {
+  struct xchg_config of;
+  well = 0;
+  int result = xchg_config_from_env(&of, sizeof(of), ENVIRONMENT(), NULL);
+  int error = errno;
+  ck_assert(disarm());
+  ck_assert_int_eq(result, -1);
+  ck_assert_int_eq(error, ENOMEM);
+}
+END_TEST
+
+/* ---- no memory for letters ---- */
+
+static void never_called(struct xchg_conn *conn, void *argument) {
+  (void)conn;
+  (void)argument;
+  ck_abort_msg("a call that was refused comes back");
+}
+
+static void no_work(void *argument) { (void)argument; }
+
+/* Whatever xchg_offload asks the allocator for fails in turn; then the answer. */
+static void offload_in_vain(struct xchg_conn *conn, const struct xchg_message *message) {
+  for (uint64_t nth = 0; nth < 2; nth++) {
+    well = nth;
+    int result = xchg_offload(conn, no_work, never_called, NULL);
+    int error = errno;
+    ck_assert(disarm());
+    ck_assert_int_eq(result, -1);
+    ck_assert_int_eq(error, ENOMEM);
+  }
+  ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
+}
+
+START_TEST(no_memory_for_letters) {
+  static const struct xchg_handler offloads = {
+      .size = sizeof(offloads), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = offload_in_vain};
+  SETTINGS();
+  kit_serve(&offloads);
+  close(connect_and_ping(server));
+  well = 0;
+  int result = xchg_post(server, 1, never_called, NULL);
+  int error = errno;
+  ck_assert(disarm());
+  ck_assert_int_eq(result, -1);
+  ck_assert_int_eq(error, ENOMEM);
+  well = 0;
+  result = xchg_publish(server, 1, "x", 1);
+  error = errno;
+  ck_assert(disarm());
+  ck_assert_int_eq(result, -1);
+  ck_assert_int_eq(error, ENOMEM);
+  xchg_server_stop(server);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* ---- affinity ---- */
+
+START_TEST(no_affinity) {
+  SETTINGS("XCHG_PIN=on", "XCHG_WORKERS=2");
+  atom_store_relaxed_u32(&affinity_error, EPERM);
+  kit_serve(&echoes);
+  close(connect_and_ping(server));
+  ck_assert_uint_eq(kit_lines_count("cannot pin a worker"), 2);
+  xchg_server_stop(server);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
+/* More CPUs than any set has room for: the search for the size has an end. */
+START_TEST(endless_affinity) {
+  bool from_cgroup;
+  atom_store_relaxed_u32(&affinity_error, EINVAL);
+  uint32_t usable = cpu_usable(&from_cgroup);
+  ck_assert_uint_eq(usable, 1);
+  ck_assert_int_eq(cpu_pin(0), -1);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("more_start");
+  TCase *tcase = tcase_create("start");
+  tcase_set_timeout(tcase, 300);
+  tcase_add_loop_test(tcase, nth_call_of_a_start, 0, (int)count_of(models));
+  tcase_add_test(tcase, nth_call_of_an_embedded_start);
+  tcase_add_test(tcase, nth_call_of_a_single_worker);
+  tcase_add_test(tcase, no_handler);
+  tcase_add_test(tcase, no_memory_for_faults);
+  tcase_add_test(tcase, no_memory_for_letters);
+  tcase_add_test(tcase, no_affinity);
+  tcase_add_test(tcase, endless_affinity);
+  suite_add_tcase(suite, tcase);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed == 0 ? 0 : 1;
+}
