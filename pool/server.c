@@ -147,7 +147,8 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
  * memory has run out.
  */
 static void allocate_first(void) {
-  void *volatile memory = malloc(1); /* volatile: or the compiler finds that nobody needs it */
+  void *memory = malloc(1);
+  __asm__("" : "+r"(memory)); /* or the compiler finds that nobody needs it */
   free(memory);
 }
 
