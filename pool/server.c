@@ -147,9 +147,10 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
  * memory has run out.
  */
 static void allocate_first(void) {
-  void *memory = malloc(1);
-  __asm__("" : "+r"(memory)); /* or the compiler finds that nobody needs it */
-  free(memory);
+  void *memory;
+  if (posix_memalign(&memory, CACHE_LINE, 1) == 0) { /* a malloc would be optimised away */
+    free(memory);
+  }
 }
 
 static void *acceptor_main(void *argument) {
