@@ -50,8 +50,13 @@ override JEMALLOC = 0
 else ifeq ($(VARIANT),cov)
 SANITIZE = --coverage -fprofile-abs-path -fprofile-update=atomic -O0
 override JEMALLOC = 0
+COVERAGE_EXIT = $(B)/obj/tests/coverage/exit.o
+else ifeq ($(VARIANT),mcdc)
+override CC = clang-19
+SANITIZE = -fprofile-instr-generate -fcoverage-mapping -fcoverage-mcdc -O0
+override JEMALLOC = 0
 else
-$(error VARIANT=$(VARIANT): allowed are release, clang, asan, tsan, valgrind, cov, fuzz)
+$(error VARIANT=$(VARIANT): allowed are release, clang, asan, tsan, valgrind, cov, mcdc, fuzz)
 endif
 ifneq ($(SANITIZE),)
 HARDEN =
@@ -62,7 +67,8 @@ endif
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wno-sign-conversion -Wvla \
        -Wwrite-strings -Wformat=2 -Wundef -Werror -Wno-error=cpp
 XCFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -pthread -fPIE $(WARN) $(CFLAGS) $(HARDEN) $(SANITIZE) $(CPPFLAGS)
-XLDFLAGS = -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(SANITIZE) $(LDFLAGS)
+XLDFLAGS = -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(SANITIZE) \
+           $(COVERAGE_EXIT:%=-Wl,--wrap=_exit %) $(LDFLAGS)
 LIBS_TESTS = -lcheck -lsubunit -lrt -lm
 ifneq ($(JEMALLOC),0)
 LIBS_XCHGD = -Wl,--no-as-needed -ljemalloc -Wl,--as-needed
@@ -133,6 +139,9 @@ $(B)/.flags-lib: FORCE
 	$(call remember,$(CC) $(LIB_CFLAGS) $(LIB_LDFLAGS))
 $(B)/.flags-sources: FORCE
 	$(call remember,$(SOURCES))
+# Part of each link, and not before it is there.
+$(B)/.flags-link $(B)/.flags-lib: | $(COVERAGE_EXIT)
+$(COVERAGE_EXIT): private XCFLAGS += -fPIC
 FORCE:
 
 -include $(wildcard $(B)/lib/*/*.d $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/seam/*/*.d $(B)/seam/*/*/*.d)
