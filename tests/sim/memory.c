@@ -15,10 +15,12 @@
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t size);
+int __real_posix_memalign(void **block, size_t alignment, size_t size);
 void __real_free(void *memory);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
+int __wrap_posix_memalign(void **block, size_t alignment, size_t size);
 void __wrap_free(void *memory);
 
 static struct {
@@ -74,6 +76,15 @@ void *__wrap_calloc(size_t number, size_t size) {
 
 void *__wrap_aligned_alloc(size_t alignment, size_t size) {
   return fails() ? NULL : count(__real_aligned_alloc(alignment, size));
+}
+
+int __wrap_posix_memalign(void **block, size_t alignment, size_t size) {
+  if (fails()) {
+    return ENOMEM;
+  }
+  int error = __real_posix_memalign(block, alignment, size);
+  memory.blocks += error == 0;
+  return error;
 }
 
 void __wrap_free(void *block) {
