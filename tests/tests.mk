@@ -20,7 +20,8 @@ CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/c
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 # What these provoke lies outside the process: no other code runs for it than the other scenarios have the thread sanitizer see.
-LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(patsubst %,tests/live/test_rows_%.py,accept handoff peers inputs epoll life resources))
+LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),tests/live/test_network.py \
+                $(patsubst %,tests/live/test_rows_%.py,accept handoff peers inputs epoll life resources))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
@@ -28,7 +29,7 @@ FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 SIMULATE = $(B)/tests/sim/simulate
 # All of it runs in one thread, where TSan finds nothing; the other slow builds make one run in ten.
 NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/nth/check_nth)
-NTH_EVERY = $(if $(filter release,$(VARIANT)),1,10)
+NTH_EVERY = $(if $(filter release,$(VARIANT)),1,30)
 PROGRAMS = $(NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
