@@ -214,14 +214,15 @@ check-tsan: ## every test under the thread sanitizer
 
 # Left to the other builds: what depends on speed or size, and on limits and names that valgrind itself changes.  test_network
 # waits a minute for the kernel to send again; what the server does meanwhile, test_stop has it do as well.  What is
-# installed is the same in each build.  What the exchanges, the models and the limits do to memory, the test programs in C do too,
-# in a tenth of the time.  The rows of the list of faults are about signals, limits and control groups, and under
+# installed is the same in each build.  What exchanges, models, limits, handlers and a server's life do to memory, the test
+# programs in C do too, in a tenth of the time.  The rows of the list of faults are about signals, limits and control groups, and under
 # valgrind about its own.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install exchange models limits rows_accept rows_handoff \
+VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install exchange models limits life examples handler \
+                   amplification rows_accept rows_handoff \
                    rows_peers rows_inputs rows_epoll rows_life rows_resources
-# The harness's arithmetic, without a pointer in it: a million numbers take most of a minute.
-VALGRIND_UNIT = $(filter-out $(B)/tests/check_schedule,$(UNIT))
+# The harness has ASan and the fuzzer; its arithmetic would take minutes.
+VALGRIND_UNIT = $(filter-out $(BENCH_UNIT:tests/unit/%.c=$(B)/tests/%),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
