@@ -115,6 +115,17 @@ static void work(struct xchg_conn *conn, uint32_t events) {
   }
 }
 
+/*
+ * Close one whose peer takes nothing: by a reset, if there is something that it has not taken,
+ * which the kernel would keep otherwise.
+ */
+static void give_up(struct xchg_conn *conn, enum xchg_reason reason) {
+  if (!outbox_empty(&conn->out) || sock_unacked(conn->fd) > 0) {
+    sock_abort(conn->fd);
+  }
+  conn_out_close(conn, reason);
+}
+
 /* A deadline has come, and a last look at the socket has changed nothing about it. */
 static void timed_out(struct xchg_conn *conn) {
   switch (conn_time_overdue(conn)) {
@@ -122,17 +133,16 @@ static void timed_out(struct xchg_conn *conn) {
       reactor_arm(conn->host->reactor, &conn->source, conn_time_next(conn));
       return;
     case OVERDUE_IDLE:
-      conn_out_close(conn, XCHG_IDLE);
+      give_up(conn, XCHG_IDLE);
       return;
     case OVERDUE_MESSAGE:
       conn_out_close(conn, XCHG_MESSAGE);
       return;
     case OVERDUE_WRITE:
-      sock_abort(conn->fd);
-      conn_out_close(conn, XCHG_WRITE);
+      give_up(conn, XCHG_WRITE);
       return;
     case OVERDUE_LEAVE:
-      conn_out_close(conn, XCHG_LIFETIME);
+      give_up(conn, XCHG_LIFETIME);
       return;
     case OVERDUE_SILENT:
       conn->half_close = true;
@@ -213,10 +223,20 @@ void conn_stop(struct source *source) {
   leave(host);
 }
 
-void conn_cut(struct source *source) {
-  struct conn_host *host = enter(conn_of(source));
-  conn_out_close(conn_of(source), XCHG_DRAIN);
+bool conn_cut(struct source *source) {
+  struct xchg_conn *conn = conn_of(source);
+  struct conn_host *host = enter(conn);
+  uint32_t generation = source->generation;
+  if (conn->state == CONN_OPEN) {
+    conn->unread = true; /* nobody is cut whose bytes are there */
+    work(conn, EPOLLOUT);
+  }
+  bool there = source->generation == generation;
+  if (there) {
+    conn_out_close(conn, XCHG_DRAIN);
+  }
   leave(host);
+  return there;
 }
 
 /* ---- the beginning ---- */

@@ -53,7 +53,10 @@ int conn_open(struct conn_host *host, const struct guest *guest);
 /** The server stops (host->stop_ns is set): finish what has begun. */
 void conn_stop(struct source *source);
 
-/** The server's patience is over: close at once, counted as XCHG_DRAIN. */
-void conn_cut(struct source *source);
+/**
+ * The server's patience is over: one last look, then close, counted as XCHG_DRAIN. Return: was it
+ * cut, or did the look end it?
+ */
+bool conn_cut(struct source *source);
 
 #endif

@@ -149,8 +149,7 @@ static void begin_stop(struct worker *worker, uint64_t stop_ns) {
 
 static void visit(struct worker *worker, struct source *source) {
   if (worker->cutting) {
-    stats_add(&worker->stats.cut, 1);
-    conn_cut(source);
+    stats_add(&worker->stats.cut, conn_cut(source) ? 1 : 0);
   } else {
     conn_stop(source);
   }
@@ -277,6 +276,9 @@ static void wait_turn(struct worker *worker, bool more) {
   if (!inbox_doze(&worker->inbox)) {
     reactor_wait(&worker->reactor, 0);
     return;
+  }
+  if (worker->chores_ns == NEVER && buf_pool_idle(&worker->host.bufs)) {
+    worker->chores_ns = worker->reactor.now_ns + CHORES_NS; /* though nobody has left */
   }
   uint64_t cut_ns = worker->cutting ? NEVER : worker->cut_ns;
   reactor_wait(&worker->reactor, min_u64(cut_ns, worker->chores_ns));

@@ -132,6 +132,14 @@ class Memory(unittest.TestCase):
                 if size in (1, 88, 89, 99):
                     self.check(f"byte by byte, {size}", sent)
 
+    def test_memory_comes_back_though_nobody_leaves(self):
+        with self.clients(XCHG_FRAME="line") as clients:
+            self.send_all(clients, b"x" * 40000)
+            for client in clients:
+                client.sendall(b"\n")
+                receive_exactly(client, 40001)
+            self.check("all was answered", 0)
+
     def test_announced_lengths(self):
         """A prefix is worth four bytes, whatever it says."""
         with self.clients(XCHG_FRAME="u32", XCHG_MAX_MESSAGE="1GiB") as clients:

@@ -337,6 +337,14 @@ class Output(Case):
                 self.wait_hangup(client)
             self.ends(server, "write")
 
+    def test_idle_timeout_resets(self):
+        """... and so does one whose reply the kernel has taken whole, and the idle time-out ends."""
+        with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="1s") as server:
+            with server.connect(rcvbuf=4096) as client:
+                client.sendall(bytes(200000))
+                self.wait_hangup(client)
+            self.ends(server, "idle")
+
     def test_row_20_slow_reader(self):
         """A reader that is slow but reads is not cut, though the socket is not writable for
         several time-outs."""

@@ -20,7 +20,7 @@ from clients import ended, wait_read
 from invariants import (INSTRUMENTED, LINES, WITHIN, Cgroup, ask, folder, may_mount, meanwhile, own_mounts, serve, settle,
                         unharmed)
 from test_network import OwnNetwork
-from xchgd import LIMIT, PLAIN, PROGRAM, SLOW, WRAP, Server, greet, is_cut, receive_exactly
+from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, SLOW, WRAP, Server, greet, is_cut, receive_exactly
 
 MIB = 1 << 20
 
@@ -291,6 +291,23 @@ class Clocks(unittest.TestCase):
                     self.assertEqual(receive_exactly(client, 6), b"begun\n")
                     self.assertTrue(is_cut(client))
                 self.assertEqual(server.finish()["accepted"], 1)
+
+    def test_row_57_many_stopped_in_the_drain(self):
+        """... however many they are, and in whatever order their bytes came."""
+        count = 600
+        with serve(XCHG_WORKERS="1", XCHG_DRAIN_TIMEOUT=f"{int(self.TIMEOUT * 2000)}ms") as server, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in range(count)]
+            for client in clients:
+                receive_exactly(client, len(GREETING))
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_line("stopping")
+            server.pause()
+            for client in reversed(clients):
+                client.sendall(b"hello\0")
+            time.sleep(2.5 * self.TIMEOUT)  # the length of the pause
+            server.resume()
+            totals = server.finish()
+            self.assertEqual((totals["finished"], totals["cut"]), (count, 0))
 
     def test_row_57_frozen(self):
         """The same by the freezer."""

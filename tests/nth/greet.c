@@ -15,6 +15,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/*
+ * Not the address that clients connect from: thousands of their ports are in TIME_WAIT, none of
+ * which a listener could get there.
+ */
+#define LISTEN_ADDRESS 0x7f00004d      /* 127.0.0.77, as in the texts here and in talk.c */
 #define PASSED_FD 3                    /* sd_listen_fds(3) */
 #define GREETING "Message from server" /* and its 0 */
 
@@ -138,7 +143,7 @@ static void start_framed(void) {
 
 static void serve_greeting(const char *model) {
   char listen[200];
-  snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.1:0,unix:%s", sessions_path());
+  snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.77:0,unix:%s", sessions_path());
   const char *const entries[] = {
       listen,
       model,
@@ -177,7 +182,7 @@ void *greet_iterative_main(void *argument) {
 
 /* A listener where a service manager would have put it; the server closes it. */
 static void pass_listener(void) {
-  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(LISTEN_ADDRESS)};
   int fd = real_socket(AF_INET, SOCK_STREAM, 0);
   if (fd != PASSED_FD && dup2(fd, PASSED_FD) == PASSED_FD) {
     close(fd);

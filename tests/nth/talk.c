@@ -170,7 +170,7 @@ static void keep_line(void *user, enum xchg_log_level level, const char *line) {
 
 static int configure(struct talk *talk, struct xchg_config *config, bool tcp) {
   snprintf(talk->listen, sizeof(talk->listen), "XCHG_LISTEN=%s%s%s",
-           tcp ? "127.0.0.1:0" : "unix:", tcp ? "" : sessions_path(), tcp ? "" : ";mode=0600");
+           tcp ? "127.0.0.77:0" : "unix:", tcp ? "" : sessions_path(), tcp ? "" : ";mode=0600");
   const char *const environment[] = {
       talk->listen,
       "XCHG_WORKERS=2",
