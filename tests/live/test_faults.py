@@ -176,6 +176,7 @@ class Memory(unittest.TestCase):
         with Server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_WORKERS="1",
                     XCHG_MESSAGE_TIMEOUT="0") as server:
             with server.connect() as steady:
+                server.wait_stats(lambda s: s["open"] == 1)  # all threads are up, with what they map
                 with open(f"/proc/{server.pid}/statm") as f:
                     size = int(f.read().split()[0]) * resource.getpagesize()
                 before = resource.prlimit(server.pid, resource.RLIMIT_AS)
