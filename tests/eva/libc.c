@@ -6,10 +6,18 @@
  * caller that hands in too small a block or a text without an end is an alarm in here.
  */
 #include <arpa/inet.h>
+#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "tests/eva/any.h"
+
+#define HEAP_MOST 128
+
+/* The one block that is allocated at a time; it ends where this ends. */
+static unsigned char heap[HEAP_MOST];
+static unsigned char *heap_block;
 
 void *memchr(const void *data, int wanted, size_t size) {
   const unsigned char *bytes = data;
@@ -122,4 +130,41 @@ int inet_pton(int family, const char *text, void *address) {
   }
   any_bytes(address, size);
   return 1;
+}
+
+/* None of the parsers has two blocks at once; zeroed or not is the same here. */
+void *malloc(size_t size) {
+  assert(heap_block == NULL);
+  assert(size > 0 && size <= HEAP_MOST);
+  if (any_byte() == 0) {
+    return NULL;
+  }
+  heap_block = heap + HEAP_MOST - size;
+  return heap_block;
+}
+
+void *calloc(size_t count, size_t size) {
+  unsigned char *block = malloc(count * size);
+  for (size_t i = 0; block != NULL && i < count * size; i++) {
+    block[i] = 0;
+  }
+  return block;
+}
+
+/* Cleared, so that no text is remembered behind the next one. */
+void free(void *block) {
+  if (block == NULL) {
+    return;
+  }
+  assert(block == heap_block);
+  while (heap_block < heap + HEAP_MOST) {
+    *heap_block++ = 0;
+  }
+  heap_block = NULL;
+}
+
+char *strdup(const char *text) {
+  size_t size = strlen(text) + 1;
+  char *copy = malloc(size);
+  return copy == NULL ? NULL : memcpy(copy, text, size);
 }

@@ -1,0 +1,26 @@
+/*
+ * set: a variable set to a text, and what is promised about it, for programs that are analysed.
+ */
+#ifndef TESTS_EVA_SET_H
+#define TESTS_EVA_SET_H
+
+#include "core/config_table.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/** Set ${var} to ${text}; give back what config_set kept: the next text finds the heap empty. */
+static inline void set(enum config_var var, const char *text) {
+  struct config config = {.has_greeting = false};
+  struct config_span bad;
+  if (config_set(&config, &config_rows[var], text, &bad) == CONFIG_OK) {
+    assert(config.listen_count <= CONFIG_LISTEN_MAX);
+    free(config.greeting.bytes);
+    free(config.reply_text.bytes);
+    free(config.handler);
+    free(config.allow.blocks);
+    free(config.deny.blocks);
+  }
+}
+
+#endif
