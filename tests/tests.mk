@@ -157,7 +157,7 @@ $(B)/explore/%.o: %.c $(B)/.flags | need-build
 
 # A third time, over a simulated machine: tests/sim/simulate.c says what that is.  The linker leads what the server asks of
 # libc while it starts and ends to the simulator.
-SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/sim/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
+SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
 SIM_WRAPS = malloc calloc aligned_alloc posix_memalign free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom \
             pthread_create pthread_join pthread_setname_np sem_wait sem_post
 SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(LIB_SOURCES) $(wildcard tests/sim/*.c))

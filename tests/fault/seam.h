@@ -1,8 +1,8 @@
 /*
- * seam: core/sys.h's functions as the fault tests see them.
+ * seam: core/sys.h's functions as the tests behind the seam see them.
  *
- * Each has its place in seam.c, which asks the kernel unless a test has ordered something else; the
- * orders are given through tests/fault/fault.h.
+ * Who links them brings the bodies: seam.c here asks the kernel unless a test has ordered something
+ * else (tests/fault/fault.h); tests/nth, tests/sim, tests/explore and a fuzz target have their own.
  */
 #ifndef TESTS_FAULT_SEAM_H
 #define TESTS_FAULT_SEAM_H
@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/** Nanoseconds of CLOCK_MONOTONIC. */
+/** Nanoseconds of CLOCK_MONOTONIC, or of a simulated clock. */
 uint64_t sys_now_ns(void);
 int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags);
 ssize_t sys_recv(int fd, void *data, size_t size, int flags);

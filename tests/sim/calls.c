@@ -5,7 +5,7 @@
  * leave behind: an accept4 that fails on a connection's account takes it out of the queue, one for
  * want of descriptors does not.
  */
-#include "tests/sim/seam.h"
+#include "tests/fault/seam.h"
 
 #include "tests/sim/kernel.h"
 #include "tests/sim/memory.h"

@@ -38,7 +38,7 @@ server() {
   at=$B/sim/mutants/$name
   mkdir -p "$at"
   sed "$change" "$file" >"$at/changed.c"
-  printf '#define XCHG_SYS_SEAM "tests/sim/seam.h"\n#define XCHG_ATOM_SEAM "tests/sim/atom.h"\n' |
+  printf '#define XCHG_SYS_SEAM "tests/fault/seam.h"\n#define XCHG_ATOM_SEAM "tests/sim/atom.h"\n' |
     cat - "$at/changed.c" >"$at/mutant.c"
   if cmp -s "$file" "$at/changed.c"; then
     echo "mutant $name: its line is not in $file any more"

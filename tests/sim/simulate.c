@@ -16,7 +16,7 @@
 #include "tests/sim/memory.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/plan.h"
-#include "tests/sim/seam.h"
+#include "tests/fault/seam.h"
 #include "tests/sim/talk.h"
 
 #include "pool/server.h"
