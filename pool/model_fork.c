@@ -72,20 +72,19 @@ static void child_main(struct model_fork *all, const struct guest *guest, pid_t 
                                             .handler = setup->handler,
                                             .admit = setup->admit,
                                             .server = setup->server};
-  struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
-  if (worker == NULL || worker_open_single(worker, &worker_setup, &all->stop) == -1) {
+  struct worker worker; /* on the stack: see pool/worker.c on malloc */
+  if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
     guest_close(guest);
   } else {
     struct guest own = *guest;
     own.ticket = GUEST_NO_TICKET; /* the parent's to give back */
-    atom_add_relaxed_u32(&worker->live, 1);
-    worker_number_single(worker, all->placed);
-    worker_serve_single(worker, &own, all->stop_ns);
-    stats_merge(all->stats, &worker->stats);
-    worker_close(worker); /* the kernel would; but so a leak checker sees what was forgotten */
+    atom_add_relaxed_u32(&worker.live, 1);
+    worker_number_single(&worker, all->placed);
+    worker_serve_single(&worker, &own, all->stop_ns);
+    stats_merge(all->stats, &worker.stats);
+    worker_close(&worker); /* the kernel would; but so a leak checker sees what was forgotten */
   }
-  free(worker);
   wake_close(&all->stop);
   _exit(COUNTED);
 }

@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* The worker and its turns fit in well below this; its read buffer is on the heap. */
+/* The worker, 19 KiB, and its turns fit in well below this; its read buffer is mapped. */
 #define STACK_BYTES ((size_t)128 * 1024)
 #define STACK_BYTES_FOREIGN ((size_t)1024 * 1024) /* a program's handler brings habits */
 
@@ -46,7 +46,10 @@ static struct model_thread *thread_of(struct model *model) {
 
 /* ---- a thread ---- */
 
-/* Without memory for a worker the connection is refused. */
+/*
+ * Without memory for a worker the connection is refused.  It lies on the stack: see pool/worker.c
+ * on malloc.
+ */
 static void serve(struct seat *seat) {
   struct model_thread *all = seat->all;
   const struct model_setup *setup = &all->model.setup;
@@ -54,19 +57,18 @@ static void serve(struct seat *seat) {
                                             .handler = setup->handler,
                                             .admit = setup->admit,
                                             .server = setup->server};
-  struct worker *worker = aligned_alloc(CACHE_LINE, sizeof(*worker));
-  if (worker == NULL || worker_open_single(worker, &worker_setup, &all->stop) == -1) {
+  struct worker worker;
+  if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
     guest_close(&seat->guest);
     admit_leave(setup->admit, seat->guest.ticket);
   } else {
-    atom_add_relaxed_u32(&worker->live, 1);
-    worker_number_single(worker, seat->number);
-    worker_serve_single(worker, &seat->guest, &all->stop_ns);
-    stats_merge(all->stats, &worker->stats);
-    worker_close(worker);
+    atom_add_relaxed_u32(&worker.live, 1);
+    worker_number_single(&worker, seat->number);
+    worker_serve_single(&worker, &seat->guest, &all->stop_ns);
+    stats_merge(all->stats, &worker.stats);
+    worker_close(&worker);
   }
-  free(worker);
 }
 
 static void *thread_main(void *argument) {

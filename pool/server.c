@@ -143,8 +143,8 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
 
 /*
  * A thread's first allocation has the allocator set the thread up, and jemalloc falls over where it
- * has no memory for that.  It is made at the start and not by the first fork() of a server whose
- * memory has run out.
+ * has no memory for that.  It is made at the start and not by the first pthread_create(), which
+ * allocates, in a server whose memory has run out.
  */
 static void allocate_first(void) {
   void *memory;

@@ -4,13 +4,16 @@
  * Every loop over what others send is bounded per turn: guests, letters and the members that they
  * go to, connections told of a stop, connections cut.  Where one of them has more to do, the next
  * wait returns at once.
+ *
+ * A worker's memory is mapped and never asked of malloc: jemalloc sets a thread up with its first
+ * allocation, and the process dies where it gets no memory for that.
  */
 #include "pool/worker.h"
 
 #include "core/sys.h"
 
 #include <assert.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 
 #define GUESTS_MAX 64  /* taken from the queue in a turn */
 #define MAIL_TURN 1024 /* calls made, or members published to, in a turn */
@@ -35,8 +38,12 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
                             .cut_ns = NEVER,
                             .inbox = {.wake = {.fd = -1}},
                             .reactor = {.epoll_fd = -1}};
-  worker->input = malloc(CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
-  if (worker->input == NULL || slab_init(&worker->conns, conn_bytes(setup->handler), conns) == -1) {
+  void *input = sys_map(CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
+  if (input == MAP_FAILED) {
+    return -1;
+  }
+  worker->input = input;
+  if (slab_init(&worker->conns, conn_bytes(setup->handler), conns) == -1) {
     return -1;
   }
   worker->reactor.stats = &worker->stats;
@@ -93,8 +100,10 @@ void worker_close(struct worker *worker) {
   if (!worker->single) {
     inbox_close(&worker->inbox);
   }
-  free(worker->input);
-  worker->input = NULL;
+  if (worker->input != NULL) {
+    (void)sys_unmap(worker->input, CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
+    worker->input = NULL;
+  }
 }
 
 /* What was freed a while ago and is not used goes back to the kernel. */

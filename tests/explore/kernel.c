@@ -41,3 +41,7 @@ int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
 int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
   return poll(fds, count, timeout_ms);
 }
+void *sys_map(size_t size) {
+  return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+int sys_unmap(void *memory, size_t size) { return munmap(memory, size); }

@@ -81,15 +81,43 @@ class Memory(unittest.TestCase):
                     self.assertEqual(server.descriptors(), before)
                     server.stop()
 
+    def test_row_52_threads(self):
+        """A thread for which there is no memory is started later; none falls over on its first steps, wherever the space ends."""
+        for left in range(0, 10 * MIB, 640 << 10):
+            with self.subTest(left=left), serve(XCHG_MODEL="thread", XCHG_DENY="127.0.0.9", **LINES) as server:
+                with server.connect(source="127.0.0.9") as client:  # the acceptor runs; no thread of a connection ever did
+                    self.assertTrue(is_cut(client))
+                everything = resource.prlimit(server.pid, resource.RLIMIT_AS)
+                with open(f"/proc/{server.pid}/statm") as f:
+                    size = int(f.read().split()[0]) * resource.getpagesize()
+                resource.prlimit(server.pid, resource.RLIMIT_AS, (size + left, everything[1]))
+                with contextlib.ExitStack() as stack:
+                    clients = [stack.enter_context(server.connect()) for _ in range(10)]
+                    for client in clients:
+                        client.sendall(b"here\n")
+                    server.wait_stats(lambda values: values["accepted"] >= 2)  # the first one is placed, or it waits
+                    resource.prlimit(server.pid, resource.RLIMIT_AS, everything)
+                    served = sum(self.gets(client, b"here\n") for client in clients)
+                counts = {"finished": served, "memory": 10 - served, "denied": 1}
+                self.assertEqual(ended(settle(server)), {reason: count for reason, count in counts.items() if count})
+                server.stop()
+
     def echoes(self, server, size):
         """Does a client get its line of so many bytes back?"""
         line = (size - 1) * b"l" + b"\n"
         with server.connect() as client:
             try:
                 client.sendall(line)
-                return receive_exactly(client, size) == line
-            except (AssertionError, ConnectionError):
+            except ConnectionError:
                 return False
+            return self.gets(client, line)
+
+    def gets(self, client, line):
+        """Does this line come?"""
+        try:
+            return receive_exactly(client, len(line)) == line
+        except (AssertionError, ConnectionError):
+            return False
 
     def test_row_53_killed_for_memory(self):
         """Killed by the kernel in a small control group, it starts again on its address, in the same group, and serves."""
