@@ -63,6 +63,7 @@ const struct rule rules[] = {
     {CALL_MALLOC, ONE, ALL, ERRORS(ENOMEM)},
     {CALL_CALLOC, ONE, ALL, ERRORS(ENOMEM)},
     {CALL_ALIGNED_ALLOC, ONE, ALL, ERRORS(ENOMEM)},
+    {CALL_POSIX_MEMALIGN, NOBODY, NOBODY, ERRORS(ENOMEM)},
     {CALL_OPEN_MEMSTREAM, NOBODY, NOBODY, ERRORS(ENOMEM)},
     /* listeners */
     {CALL_SOCKET, NOBODY, NOBODY,
@@ -128,6 +129,7 @@ static const struct {
     [CALL_MALLOC] = {"malloc", 0},
     [CALL_CALLOC] = {"calloc", 0},
     [CALL_ALIGNED_ALLOC] = {"aligned_alloc", 0},
+    [CALL_POSIX_MEMALIGN] = {"posix_memalign", 0},
     [CALL_OPEN_MEMSTREAM] = {"open_memstream", 0},
     [CALL_SOCKET] = {"socket", 0},
     [CALL_SOCKET_OPTION] = {"setsockopt-start", 0},

@@ -30,6 +30,7 @@ enum nth_call {
   CALL_MALLOC,
   CALL_CALLOC,
   CALL_ALIGNED_ALLOC,
+  CALL_POSIX_MEMALIGN,
   CALL_OPEN_MEMSTREAM,
   /* the start, and what is left */
   CALL_SOCKET,

@@ -43,6 +43,7 @@ int real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) REAL(sched_ge
 void *real_malloc(size_t size) REAL(malloc);
 void *real_calloc(size_t number, size_t size) REAL(calloc);
 void *real_aligned_alloc(size_t align, size_t size) REAL(aligned_alloc);
+int real_posix_memalign(void **memory, size_t align, size_t size) REAL(posix_memalign);
 void real_free(void *memory) REAL(free);
 char *real_strdup(const char *text) REAL(strdup);
 FILE *real_open_memstream(char **text, size_t *size) REAL(open_memstream);

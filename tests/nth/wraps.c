@@ -17,6 +17,7 @@
 void *wrap_malloc(size_t size) WRAP(malloc);
 void *wrap_calloc(size_t number, size_t size) WRAP(calloc);
 void *wrap_aligned_alloc(size_t align, size_t size) WRAP(aligned_alloc);
+int wrap_posix_memalign(void **memory, size_t align, size_t size) WRAP(posix_memalign);
 char *wrap_strdup(const char *text) WRAP(strdup);
 void wrap_free(void *memory) WRAP(free);
 
@@ -45,6 +46,17 @@ void *wrap_aligned_alloc(size_t align, size_t size) {
   void *memory = real_aligned_alloc(align, size);
   books_allocated(memory, size);
   return memory;
+}
+
+int wrap_posix_memalign(void **memory, size_t align, size_t size) {
+  if (books_fails(CALL_POSIX_MEMALIGN, -1)) {
+    return errno;
+  }
+  int error = real_posix_memalign(memory, align, size);
+  if (error == 0) {
+    books_allocated(*memory, size);
+  }
+  return error;
 }
 
 char *wrap_strdup(const char *text) {
