@@ -187,6 +187,31 @@ START_TEST(test_write_is_prolonged_by_progress) {
 }
 END_TEST
 
+/* Who took some is waited for anew from when that is found, however long the turn has lasted. */
+START_TEST(test_progress_counts_from_the_kernels_time) {
+  struct rig rig;
+  rig_init(&rig);
+  rig.reply = RIG_LONG;
+  rig.long_bytes = 1000000;
+  rig_start(&rig, false);
+  int fd = rig_connect(&rig);
+  RIG_PUT(&rig, fd, "z\0");
+  rig_settle(&rig);
+  take_some(fd);
+  struct xchg_conn *conn = rig_conn(&rig);
+  uint64_t ahead_ns = rig.reactor.now_ns, now_ns = sys_now_ns();
+  rig.config.write_timeout_ns = 1;
+  conn->more->progress_ns = 1;
+  rig.reactor.now_ns = now_ns - 1; /* when the turn began */
+  ck_assert_int_eq(conn_time_overdue(conn), OVERDUE_NOT);
+  ck_assert_uint_ge(conn->more->progress_ns, now_ns);
+  rig.reactor.now_ns = ahead_ns;
+  close(fd);
+  rig_settle(&rig);
+  rig_fini(&rig);
+}
+END_TEST
+
 /* All off: nothing ever ends it. */
 START_TEST(test_off) {
   struct rig rig;
@@ -378,6 +403,7 @@ int main(void) {
       {test_second_message_of_a_counted_exchange, 1},
       {test_write, 4},
       {test_write_is_prolonged_by_progress, 2},
+      {test_progress_counts_from_the_kernels_time, 1},
       {test_off, 2},
       {test_nobody_is_cut_whose_bytes_are_there, 2},
       {test_lifetime_is_shortened_at_random, 1},
