@@ -34,6 +34,7 @@ from xchgd import GREETING, LIMIT, PROGRAM, receive_all, receive_exactly
 
 
 CLIENTS = 64  # of a round
+BUNCH = 100   # lines of 1,000 bytes, sent at once: more than one read
 
 
 @dataclass
@@ -72,6 +73,11 @@ def echo_rounds(few, many, pipeline=1):
 
 def line(few, many, *more):
     return Work({"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}, ("-x", "line", "--messages", 0, "-c", 1, *more), few, many)
+
+
+def line_in_bunches(few, many):
+    return Work({"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}, lambda server, count: talk_in_bunches(server, count // BUNCH),
+                few * BUNCH, many * BUNCH)
 
 
 def greet(few, many, **variables):
@@ -115,6 +121,7 @@ INSTRUCTIONS = {
     "echo, 1 connection": Instructions(echo(500, 2000), 1435),
     "echo, 64 connections": Instructions(echo_rounds(5, 45), 1001),
     "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 447),
+    "line, 1 connection, 100 of 1,000 bytes": Instructions(line_in_bunches(4, 44), 1582),
     "greet, 1 in parallel": Instructions(greet(200, 800), 3740),
     "greet, 64 in parallel": Instructions(greet_rounds(8, 24), 2331),
     "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(200, 800, XCHG_LINGER="0"), 3684),
@@ -165,6 +172,21 @@ def talk_in_rounds(server, pipeline, count):
                     client.sendall(message)
             for client in clients:
                 receive_exactly(client, len(message))
+
+
+def talk_in_bunches(server, count):
+    """Lines, all there before the first is read: a read ends within one of them, and the next one goes on with it."""
+    bunch = BUNCH * (999 * b"x" + b"\n")
+    with server.connect() as client:
+        client.sendall(b"\n")
+        receive_exactly(client, 1)
+        for _ in range(count):
+            with halted(server):
+                client.setblocking(False)
+                sent = client.send(bunch)
+            client.settimeout(LIMIT)
+            client.sendall(bunch[sent:])
+            receive_exactly(client, len(bunch))
 
 
 def come_in_rounds(server, count):
