@@ -345,6 +345,8 @@ need-eva:
 need-coverage:
 	@.ci/packages gcovr
 
-.PHONY: analyze need-analyze eva need-eva coverage-mcdc mcdc-report check-conc soak flaky need-flaky simulate simulate-mutants fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress \
-        stress-items explore model coverage coverage-report lint lint-house lint-format lint-shell lint-man \
-        lint-cppcheck lint-tidy format need-check need-lint need-model need-coverage
+.PHONY: analyze need-analyze eva need-eva coverage-mcdc mcdc-report check-conc soak flaky need-flaky simulate \
+        simulate-mutants fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan \
+        check-valgrind check-under-valgrind check-clang stress stress-items explore model coverage coverage-report \
+        lint lint-house lint-format lint-shell lint-man lint-cppcheck lint-tidy format need-check need-lint need-model \
+        need-coverage
