@@ -449,7 +449,7 @@ static bool released(const struct acceptor *acceptor) {
   return acceptor->state == ACCEPT_PAUSED && may_resume(acceptor);
 }
 
-static void wait_turn(struct acceptor *acceptor) {
+void acceptor_wait(struct acceptor *acceptor) {
   bool waits = acceptor->state == ACCEPT_PAUSED || ending(acceptor);
   if (waits) {
     admit_want(acceptor->admit);
@@ -467,7 +467,7 @@ static void wait_turn(struct acceptor *acceptor) {
 
 void acceptor_run(struct acceptor *acceptor) {
   while (!acceptor->finished) {
-    wait_turn(acceptor);
+    acceptor_wait(acceptor);
     reactor_dispatch(&acceptor->reactor);
     read_letters(acceptor);
     if (acceptor->model->ops->settle != NULL) {

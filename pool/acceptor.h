@@ -93,6 +93,13 @@ void acceptor_close(struct acceptor *acceptor);
 void acceptor_run(struct acceptor *acceptor);
 
 /**
+ * acceptor_wait(acceptor): one wait of acceptor_run, for events, letters and, while it is paused or
+ * ending, for what others release: their wake is asked for, then it is looked once more, and only
+ * then slept.  A function of its own for tests/explore.  Thread: the acceptor's.
+ */
+void acceptor_wait(struct acceptor *acceptor);
+
+/**
  * Send the stop, once; and that it be over at once, once, which is a stop by itself. Thread: any.
  */
 void acceptor_send_stop(struct acceptor *acceptor, uint64_t stop_ns);

@@ -9,6 +9,7 @@
 
 #include "net/exchange.h"
 #include "pool/worker.h"
+#include "pool/acceptor.h"
 #include "tests/explore/memory.h"
 #include "tests/explore/seam.h"
 
@@ -32,11 +33,11 @@ struct note {
 static struct shared {
   struct worker worker;
   struct admit admit;
-  struct inbox acceptor;
   struct guest slots[CAPACITY_MAX], acceptor_slots[1];
   struct note notes[FRIENDS_MAX][LETTERS_MAX];
   CACHE_ALIGNED atom_u32 published;
-  uint64_t matter; /* what was published */
+  uint64_t matter;          /* what was published */
+  struct acceptor acceptor; /* last: see begin */
 } shared, pristine;
 
 static struct {
@@ -160,31 +161,24 @@ static bool waits_for_room(const struct scenario *scenario) {
   return has_worker && scenario->capacity < scenario->guests;
 }
 
-static bool room(void) {
+/* model_pool.c's pool_room for its one worker. */
+static bool room(struct model *model) {
+  (void)model;
   return ring_count_producer(&shared.worker.inbox.ring) < ghost.scenario->capacity;
 }
 
-/* acceptor.c's wait_turn for one that is paused, and what follows it. */
-static void wait_for_room(void) {
-  admit_want(&shared.admit);
-  if (room() || !inbox_doze(&shared.acceptor)) {
-    struct epoll_event event;
-    sys_epoll_wait(shared.acceptor.wake.fd, &event, 1, 0);
-  } else {
-    struct epoll_event event;
-    sys_epoll_wait(shared.acceptor.wake.fd, &event, 1, -1);
-    inbox_rouse(&shared.acceptor);
-  }
-  admit_unwant(&shared.admit);
-  (void)inbox_take(&shared.acceptor);
+static uint32_t nobody_lives(struct model *model) {
+  (void)model;
+  return 0;
 }
 
 /* model_pool.c's pool_place, as often as the listener has somebody. */
 static void acceptor(void) {
   while (ghost.pushed < ghost.scenario->guests) {
     explore_mark(ghost.pushed);
-    if (waits_for_room(ghost.scenario) && !room()) {
-      wait_for_room();
+    if (waits_for_room(ghost.scenario) && !room(NULL)) {
+      acceptor_wait(&shared.acceptor);
+      (void)inbox_take(&shared.acceptor.inbox);
       continue;
     }
     struct guest guest = nth_guest(ghost.pushed + 1);
@@ -297,7 +291,8 @@ static void rest(void) {
 /* ---- to begin ---- */
 
 static void begin(void) {
-  memcpy(&shared, &pristine, sizeof(shared));
+  size_t used = offsetof(struct shared, acceptor);
+  memcpy(&shared, &pristine, waits_for_room(ghost.scenario) ? sizeof(shared) : used);
   seam_burst();
   shared.worker.inbox.ring.mask = ghost.scenario->capacity - 1;
   ghost.pushed = ghost.taken = ghost.sent = ghost.dealt = 0;
@@ -329,10 +324,11 @@ static void declare(const struct scenario *scenario) {
     memory_place(&shared.published, sizeof(shared.published), "published", ACCEPTOR);
   }
   if (waits_for_room(scenario)) {
-    declare_inbox(&shared.acceptor, EXPLORE_NOBODY, ACCEPTOR);
+    declare_inbox(&shared.acceptor.inbox, EXPLORE_NOBODY, ACCEPTOR);
     memory_place(&shared.admit.wanted, sizeof(shared.admit.wanted), "wanted", MEMORY_SWAPPED);
-    memory_event(shared.acceptor.wake.fd, shared.acceptor.wake.fd);
+    memory_event(shared.acceptor.inbox.wake.fd, shared.acceptor.reactor.epoll_fd);
     memory_private(&shared.admit, sizeof(shared.admit), "admit's constants");
+    memory_private(&shared.acceptor, sizeof(shared.acceptor), "the acceptor's own");
   }
   for (unsigned i = 0; i < scenario->friends; i++) {
     for (unsigned j = 0; j < scenario->letters; j++) {
@@ -397,20 +393,35 @@ unsigned scenario_all(const struct scenario **all) {
   return count_of(scenarios);
 }
 
+/* An acceptor that is paused until a worker has room, and has no listeners. */
+static int open_acceptor(void) {
+  static const struct model_ops ops = {.room = room, .live = nobody_lives};
+  static struct model model = {.ops = &ops};
+  const struct acceptor_setup setup = {
+      .config = &ghost.config, .admit = &shared.admit, .model = &model};
+  struct acceptor *acceptor = &shared.acceptor;
+  if (acceptor_open_inbox(acceptor) == -1 ||
+      admit_init(&shared.admit, &ghost.config, &acceptor->inbox.wake) == -1 ||
+      acceptor_open(acceptor, &setup) == -1) {
+    return -1;
+  }
+  acceptor->state = ACCEPT_PAUSED;
+  return 0;
+}
+
 void scenario_init(void) {
   static const char *const environment[] = {"XCHG_WORKERS=1", "XCHG_MAX_CONNECTIONS=16", NULL};
   const struct config_facts facts = {.cpus = 1, .descriptors = 1024, .somaxconn = 4096};
   if (config_load(&ghost.config, environment, &facts, stderr) != 0 ||
-      exchange_init(&ghost.exchange, &ghost.config) == -1 ||
-      admit_init(&shared.admit, &ghost.config, &shared.acceptor.wake) == -1) {
+      exchange_init(&ghost.exchange, &ghost.config) == -1 || open_acceptor() == -1) {
     abort();
   }
   const struct worker_setup setup = {
       .config = &ghost.config, .handler = &ghost.exchange.handler, .admit = &shared.admit};
-  if (worker_open(&shared.worker, &setup) == -1 || inbox_open(&shared.acceptor, 1) == -1) {
+  if (worker_open(&shared.worker, &setup) == -1) {
     abort();
   }
   memcpy(&pristine, &shared, sizeof(pristine));
   pristine.worker.inbox.ring.slots = shared.slots;
-  pristine.acceptor.ring.slots = shared.acceptor_slots;
+  pristine.acceptor.inbox.ring.slots = shared.acceptor_slots;
 }

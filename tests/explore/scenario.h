@@ -3,8 +3,8 @@
  *
  * The worker is the real one: pool/worker.c's worker_run with net/reactor's wait, pool/inbox and
  * pool/ring; a connection is refused as soon as it is opened, so that nothing but the hand-off is
- * left of a turn.  The acceptor is a loop of the same calls in the same order as acceptor.c's and
- * model_pool.c's, since the real one would need listeners.
+ * left of a turn.  An acceptor that finds no room waits by pool/acceptor.c's acceptor_wait; what it
+ * hands over comes from the scenario, by inbox_push_spsc, since the real loop would need listeners.
  *
  * What is checked: guests come in order, none lost, none twice, each as it was sent; likewise the
  * letters of each sender; "full" is said only where the sender knows of no place; and where nobody
