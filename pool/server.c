@@ -144,7 +144,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
 /*
  * A thread's first allocation has the allocator set the thread up, and jemalloc falls over where it
  * has no memory for that.  It is made at the start and not by the first pthread_create(), which
- * allocates, in a server whose memory has run out.
+ * allocates, in a server whose memory has run out: nobody is told that we listen before.
  */
 static void allocate_first(void) {
   void *memory;
@@ -156,6 +156,7 @@ static void allocate_first(void) {
 static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
   allocate_first();
+  sem_post(&server->acceptor_up);
   if (server->config->model == MODEL_POOL && server->config->crowded) {
     (void)cpu_batch(); /* else it is only slower: each accept interrupts the worker beside it */
   }
@@ -170,14 +171,18 @@ int server_start(struct xchg_server *server) {
     return refused(server, "cannot start the workers");
   }
   atom_store_relaxed_u32(&server->acceptor_runs, 1);
+  sem_init(&server->acceptor_up, 0, 0);
   int error = pthread_create(&server->acceptor_thread, NULL, acceptor_main, server);
   if (error != 0) {
+    sem_destroy(&server->acceptor_up);
     server->model->ops->last(server->model); /* the workers end; nobody will send them anybody */
     errno = error;
     return refused(server, "cannot start the acceptor");
   }
   (void)pthread_setname_np(server->acceptor_thread, "xchg-accept"); /* here: before `listening` */
   server->accepting = true;
+  while (sem_wait(&server->acceptor_up) == -1 && errno == EINTR) {
+  }
   return 0;
 }
 
@@ -228,6 +233,7 @@ void server_join(struct xchg_server *server) {
 void server_close(struct xchg_server *server) {
   if (server->accepting) {
     pthread_join(server->acceptor_thread, NULL);
+    sem_destroy(&server->acceptor_up);
   }
   if (server->offloads) {
     server_join(server);

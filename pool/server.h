@@ -14,6 +14,7 @@
 #include "pool/acceptor.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 
 /* Exit codes of the contract, as sysexits.h numbers them. */
 enum {
@@ -32,6 +33,7 @@ struct xchg_server {
   struct model *model; /* owns */
   struct acceptor acceptor;
   pthread_t acceptor_thread;
+  sem_t acceptor_up;          /* posted by that thread when it has all that it needs */
   struct offload offload;     /* its threads start when a handler first asks for one */
   bool offloads;              /* ... and it was prepared */
   bool embedded;              /* made by xchg_server_create */
