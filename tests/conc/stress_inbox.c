@@ -13,7 +13,8 @@
  * stays in the kernel for twice LOST_AFTER_MS while what it waits for is there ends the program
  * with an error.
  *
- * Usage: stress_inbox [ITEMS].  No thread spins or yields, so that one core (taskset -c 0) does as
+ * Usage: stress_inbox [ITEMS].  The bursts are drawn from a seed that is printed; CHECK_SEED sets
+ * it.  No thread spins or yields, so that one core (taskset -c 0) does as
  * well as two.
  */
 #include "pool/inbox.h"
@@ -88,7 +89,7 @@ struct producer {
 struct stress {
   unsigned consumers_count;
   uint32_t capacity;
-  uint64_t items;
+  uint64_t items, seed;
   struct producer producer;
   struct consumer consumers[CONSUMERS_MAX];
   struct sender senders[SENDERS];
@@ -96,6 +97,7 @@ struct stress {
 
 struct totals {
   uint64_t items, letters, wakes, waits, turns, full;
+  uint64_t seed; /* of the next run */
 };
 
 static _Noreturn void fail(const char *who, const char *what, uint64_t expected, uint64_t found) {
@@ -373,7 +375,7 @@ static void *producer_run(void *context) {
 static void stress_open(struct stress *stress) {
   static const char *const names[CONSUMERS_MAX] = {"consumer 0", "consumer 1", "consumer 2"};
   sleeper_open(&stress->producer.sleeper, "producer", 1);
-  stress->producer.seed = stress->capacity;
+  stress->producer.seed = stress->seed;
   for (unsigned i = 0; i < stress->consumers_count; i++) {
     struct consumer *consumer = &stress->consumers[i];
     consumer->stress = stress;
@@ -437,11 +439,12 @@ static void stress_check(struct stress *stress, struct totals *totals) {
 
 /* One run with rings of ${capacity}; what it moved is added to ${sum}. */
 static void run(unsigned consumers_count, uint32_t capacity, uint64_t items, struct totals *sum) {
+  sum->seed = sum->seed * UINT64_C(6364136223846793005) + capacity;
   void *memory = NULL;
   expect("main", "memory", 0, (uint64_t)posix_memalign(&memory, CACHE_LINE, sizeof(struct stress)));
   struct stress *stress = memory;
-  *stress =
-      (struct stress){.consumers_count = consumers_count, .capacity = capacity, .items = items};
+  *stress = (struct stress){
+      .consumers_count = consumers_count, .capacity = capacity, .items = items, .seed = sum->seed};
   struct totals totals = {0};
   const uint64_t start_ns = sys_now_ns();
   stress_open(stress);
@@ -473,7 +476,10 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: stress_inbox [items], at least %d\n", ITEMS_MIN);
     return 64;
   }
-  struct totals sum = {0};
+  const char *text = getenv("CHECK_SEED");
+  struct totals sum = {.seed = text != NULL ? strtoull(text, NULL, 0) : sys_now_ns()};
+  printf("CHECK_SEED=%" PRIu64 "\n", sum.seed);
+  fflush(stdout);
   /* Small rings cost a wake or two for every few items: they get a small share. */
   const uint64_t one = min_u64(items / 100, 20000);
   const uint64_t small = min_u64(items / 50, 400000);

@@ -58,13 +58,13 @@ class OwnNetwork(unittest.TestCase):
         return server
 
 
-def states(port):
-    """How many of the server's connections are in each state."""
+def states(port, peers=None):
+    """How many of the server's connections, or of those with such ports at the other end, are in each state."""
     counts = {}
     with open("/proc/self/net/tcp") as table:
         for line in list(table)[1:]:
-            _, local, _, state = line.split()[:4]
-            if int(local.split(":")[1], 16) == port:
+            _, local, remote, state = line.split()[:4]
+            if int(local.split(":")[1], 16) == port and (peers is None or int(remote.split(":")[1], 16) in peers):
                 counts[state] = counts.get(state, 0) + 1
     return counts
 

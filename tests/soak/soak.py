@@ -404,6 +404,7 @@ class Soak:
                 values = [row[column] for row in rows]
                 verdict = judge.judge(times, values) if PLAIN else None
                 if verdict is None:
+                    print(f"  {server.name:5} {what:9} not judged: {len(values)} samples{'' if PLAIN else ', and not the plain build'}")
                     continue
                 print(f"  {server.name:5} {what:9} {min(values) / 1024:6.0f} to {max(values) / 1024:6.0f} KiB: {verdict}: "
                       f"{'flat' if verdict.flat else 'GROWS'}")

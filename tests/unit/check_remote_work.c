@@ -303,8 +303,11 @@ END_TEST
 
 static atom_u32 waited;
 
+static atom_u32 waiter; /* that thread, while it waits */
+
 static void *wait_for_it(void *unused) {
   (void)unused;
+  atom_store_release_u32(&waiter, (uint32_t)gettid());
   ck_assert_int_eq(xchg_server_wait(server), 0);
   atom_store_release_u32(&waited, 1);
   return NULL;
@@ -323,7 +326,7 @@ START_TEST(a_cut_leaves_nobody) {
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_it, NULL), 0);
   AWAIT(kit_threads("xchg-work-") == 0);
-  poll(NULL, 0, 50);
+  AWAIT(value(&waiter) != 0 && kit_sleeps((pid_t)value(&waiter)));
   ck_assert_uint_eq(value(&waited), 0);
   sem_post(&gate);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);

@@ -146,6 +146,17 @@ static inline unsigned kit_threads(const char *name) {
   return count;
 }
 
+/* Does this thread of ours sleep? */
+static inline bool kit_sleeps(pid_t thread) {
+  char path[64], line[256] = "";
+  snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+  FILE *stream = fopen(path, "re");
+  ck_assert_ptr_nonnull(stream);
+  ck_assert_ptr_nonnull(fgets(line, sizeof(line), stream));
+  fclose(stream);
+  return strncmp(strrchr(line, ')'), ") S", 3) == 0;
+}
+
 /* ---- a handler that echoes lines ---- */
 
 static inline void kit_echo(struct xchg_conn *conn, const struct xchg_message *message) {
