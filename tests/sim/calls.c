@@ -331,6 +331,7 @@ void *sys_map(size_t size) {
   bool starting = oracle.turns[world_self()] == 0;
   if (chance(starting ? plan.faults.start : plan.faults.map)) {
     oracle.no_memory = true;
+    oracle.no_map_ns = world.now_ns;
     (void)fail("mmap", -1, out_of_memory);
     return MAP_FAILED;
   }

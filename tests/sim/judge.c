@@ -104,10 +104,16 @@ static bool is_strictly_past(uint64_t from_ns, uint64_t limit_ns) {
   return limit_ns > 0 && world.now_ns >= from_ns + limit_ns;
 }
 
+/* Has the peer acknowledged something that prolongs?  Not where there is no memory to note it. */
+static bool is_prolonged(const struct link *link) {
+  uint64_t turn_ns = oracle.turns[world_self()];
+  return link->acked_ns < turn_ns && !(oracle.no_memory && oracle.no_map_ns >= turn_ns);
+}
+
 static bool idle(const struct link *link) {
   bool unacked = link->down_acked < link->down_written && !link->done;
   uint64_t from_ns = record_of(link)->touched_ns;
-  if (unacked && link->acked_ns < oracle.turns[world_self()]) {
+  if (unacked && is_prolonged(link)) {
     from_ns = max_u64(from_ns, link->acked_ns);
   }
   return is_past(from_ns, plan.config.idle_timeout_ns);
@@ -124,7 +130,7 @@ static bool message_late(const struct link *link) {
 
 static bool write_late(const struct link *link) {
   uint64_t from_ns = record_of(link)->sent_ns;
-  if (link->acked_ns < oracle.turns[world_self()]) {
+  if (is_prolonged(link)) {
     from_ns = max_u64(from_ns, link->acked_ns);
   }
   return unsent(link) > 0 && is_strictly_past(from_ns, plan.config.write_timeout_ns);

@@ -53,6 +53,7 @@ struct oracle {
   uint64_t ended[XCHG_REASONS]; /* as the handler was told */
   uint64_t refused;             /* accepted and closed without a word to the handler */
   bool no_memory;               /* something that wanted memory was refused it */
+  uint64_t no_map_ns;           /* when a mapping was last refused */
   uint64_t lost_maps;
   uint64_t accept_ns;          /* when accept4 last failed */
   uint64_t freed_ns;           /* when a connection was last closed */
