@@ -29,7 +29,7 @@ FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 SIMULATE = $(B)/tests/sim/simulate
 # All of it runs in one thread, where TSan finds nothing; the other slow builds make one run in ten.
 NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/nth/check_nth)
-NTH_EVERY = $(if $(filter release,$(VARIANT)),1,30)
+NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 PROGRAMS = $(NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
@@ -181,7 +181,9 @@ VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=defi
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log
 ifeq ($(VARIANT),asan)
-TEST_ENV = SIMULATE_SEEDS=2000 ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 XCHGD_SLOW=3
+TEST_ENV = SIMULATE_SEEDS=2000 XCHGD_SLOW=3 \
+           ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=1 \
+           UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1
 else ifeq ($(VARIANT),tsan)
 TEST_ENV = SIMULATE_SEEDS=1000 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
 # TSan's shadow does not suit every kernel's address randomisation.

@@ -180,6 +180,15 @@ int books_find(enum kind kind) {
   return -1;
 }
 
+int books_find_client(int client) {
+  for (int fd = 0; fd < FDS_MAX; fd++) {
+    if (books.slots[fd].kind == KIND_CONN && books.slots[fd].client == client) {
+      return fd;
+    }
+  }
+  return -1;
+}
+
 void books_listens(int fd) {
   struct slot *slot = slot_of(fd);
   if (slot != NULL) {

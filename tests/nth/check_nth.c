@@ -4,7 +4,7 @@
  *   check_nth [--every K]          everything, or each Kth run of it
  *   check_nth --call recv [--nth 17] [--errno ECONNRESET] [--persistent | --once]
  *             [--bytes 5] [--session talk] [--verbose]
- *                                  those runs alone, by the words of the line that a failure prints
+ *                                  those runs alone; a failure prints the line that repeats it
  *
  * For each kind of call, each session, each errno of the table and N = 1, 2, 3, ... until a run in
  * which nothing was left to fail: that call fails, once or from then on.  Reads and writes are cut
@@ -19,6 +19,7 @@
 #include "tests/nth/nth.h"
 #include "tests/nth/real.h"
 #include "tests/nth/sessions.h"
+#include "tests/nth/transit.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -32,12 +33,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SECONDS_MAX 20   /* of real time, for a run */
+#define SECONDS_MAX 120  /* of real time, for a run: more than the kernel is given */
 #define FAULTS_MAX 5     /* of one kind of call, then the next one */
-#define PATIENCE_US 3000 /* of real time, where TCP is to be waited for in earnest */
 #define SABOTAGE_MAX 12  /* N of a self-test, at most */
 #define FIRST_OWN_FD 100 /* ... descriptor; those below are the server's, as everywhere */
 #define EXIT_FAULT 2     /* of a child: a run has failed, and said so */
+#define RUNS_MIN 20000   /* in all; each kind of call has its part */
 
 struct options {
   unsigned every;
@@ -56,6 +57,7 @@ struct shared {
 };
 
 static struct {
+  const char *program; /* as it was called */
   struct options options;
   struct shared *shared;
 } all;
@@ -68,6 +70,19 @@ static const char *const sabotage_names[SABOTAGES] = {
     "a wake-up is lost",
 };
 
+/* The command that makes this run again, and no other. */
+static void print_command(const struct spec *spec) {
+  printf("  again: %s --call %s --nth %u", all.program, call_name(spec->call), spec->nth);
+  if (spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL) {
+    printf(" --bytes %zu", spec->bytes);
+  } else {
+    printf(" --errno %s", error_name(spec->error));
+  }
+  printf(" --%s --session %s\n",
+         spec->mode == MODE_FOREVER || spec->mode == MODE_CUT_ALL ? "persistent" : "once",
+         sessions[spec->session].name);
+}
+
 static void print_fault(const struct spec *spec, const char *what) {
   printf("nth: %s, N=%u, ", call_name(spec->call), spec->nth);
   if (spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL) {
@@ -75,10 +90,12 @@ static void print_fault(const struct spec *spec, const char *what) {
   } else if (spec->mode == MODE_SABOTAGE) {
     printf("%s", sabotage_names[spec->sabotage]);
   } else {
-    printf("%s, %s", spec->mode == MODE_CLEAN ? "nothing" : error_name(spec->error),
-           spec->mode == MODE_FOREVER ? "persistent" : "once");
+    printf("%s, %s", error_name(spec->error), spec->mode == MODE_FOREVER ? "persistent" : "once");
   }
   printf(", session %s: %s\n", sessions[spec->session].name, what);
+  if (spec->mode != MODE_SABOTAGE) {
+    print_command(spec);
+  }
   fflush(stdout);
 }
 
@@ -114,6 +131,7 @@ static const char *run(const struct spec *spec) {
   sessions_set_started(false);
   sessions_leave_stale_file();
   books_open(spec);
+  fiber_set_settle(session->tcp ? transit_settle : NULL);
   (void)fiber_start(session->main, NULL);
   enum fiber_end end = fiber_run();
   check_end(end);
@@ -124,22 +142,6 @@ static const char *run(const struct spec *spec) {
   }
   (void)alarm(0);
   return books_fault_text();
-}
-
-/* Once more, with time for the kernel, if TCP may have been slow. */
-static const char *run_twice(const struct spec *spec) {
-  const char *fault = run(spec);
-  if (fault == NULL || !sessions[spec->session].tcp) {
-    return fault;
-  }
-  if (all.options.verbose) {
-    print_fault(spec, fault);
-    printf("... again, with more patience\n");
-  }
-  fiber_be_patient(PATIENCE_US);
-  fault = run(spec);
-  fiber_be_patient(0);
-  return fault;
 }
 
 /* ---- all runs of one kind of call ---- */
@@ -193,7 +195,7 @@ static void run_all(void) {
     }
     shared->single = make_single(spec);
     bool asked = wanted(spec);
-    const char *fault = run_twice(spec); /* also one not asked for: it says where a series ends */
+    const char *fault = run(spec); /* also one not asked for: it says where a series ends */
     if (fault != NULL && asked) {
       print_fault(spec, fault);
       if (all.options.verbose) {
@@ -226,6 +228,7 @@ static int in_child(void (*body)(void)) {
   if (pid == 0) {
     block_signals();
     (void)close_range(STDERR_FILENO + 1, FIRST_OWN_FD - 1, 0); /* what whoever called us has left */
+    transit_open();
     body();
     exit(0);
   }
@@ -263,9 +266,20 @@ static bool test_call(enum nth_call call) {
     }
     go_on(shared, true, UINT_MAX);
   }
-  printf("%-4s %-22s %6lu runs (%.1f s)\n", faults == 0 ? "ok" : "FAIL", call_name(call),
-         shared->runs - before, seconds() - begun);
-  return faults == 0;
+  unsigned long runs = shared->runs - before;
+  bool enough = runs > 0 || faults > 0 || all.options.every > 1; /* one in K may be none */
+  bool well = faults == 0 && enough;
+  printf("%-4s %-22s %6lu runs (%.1f s)%s\n", well ? "ok" : "FAIL", call_name(call), runs,
+         seconds() - begun, enough ? "" : ": nothing was made to fail");
+  return well;
+}
+
+/* Do all runs together come to as many as are told of? */
+static bool test_total(void) {
+  bool well = all.shared->runs >= RUNS_MIN;
+  printf("%-4s %lu runs in all, at least %d are wanted\n", well ? "ok" : "FAIL", all.shared->runs,
+         RUNS_MIN);
+  return well;
 }
 
 /* ---- can the checks fail? ---- */
@@ -308,13 +322,36 @@ static bool test_sabotage(enum sabotage sabotage) {
 
 /* ---- the command line ---- */
 
+static void print_usage(FILE *to) {
+  fprintf(
+      to,
+      "usage: check_nth [--every K] [--verbose]\n"
+      "       check_nth --call NAME [--nth N] [--errno NAME | --bytes N] [--once | --persistent]\n"
+      "                 [--session NAME] [--verbose]\n"
+      "Makes each call of each session fail in turn, or one in K; or one kind of call alone.\n"
+      "Calls:");
+  for (int i = 0; i < CALLS; i++) {
+    fprintf(to, " %s", call_name((enum nth_call)i));
+  }
+  fprintf(to, "\nSessions:");
+  for (unsigned i = 0; i < sessions_count; i++) {
+    fprintf(to, " %s", sessions[i].name);
+  }
+  fprintf(to, "\n");
+}
+
 static bool read_options(int argc, char **argv) {
-  static const struct option names[] = {
-      {"every", required_argument, NULL, 'e'},   {"call", required_argument, NULL, 'c'},
-      {"session", required_argument, NULL, 's'}, {"errno", required_argument, NULL, 'r'},
-      {"nth", required_argument, NULL, 'n'},     {"bytes", required_argument, NULL, 'b'},
-      {"persistent", no_argument, NULL, 'p'},    {"once", no_argument, NULL, 'o'},
-      {"verbose", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0}};
+  static const struct option names[] = {{"every", required_argument, NULL, 'e'},
+                                        {"call", required_argument, NULL, 'c'},
+                                        {"session", required_argument, NULL, 's'},
+                                        {"errno", required_argument, NULL, 'r'},
+                                        {"nth", required_argument, NULL, 'n'},
+                                        {"bytes", required_argument, NULL, 'b'},
+                                        {"persistent", no_argument, NULL, 'p'},
+                                        {"once", no_argument, NULL, 'o'},
+                                        {"verbose", no_argument, NULL, 'v'},
+                                        {"help", no_argument, NULL, 'h'},
+                                        {NULL, 0, NULL, 0}};
   struct options *o = &all.options;
   const char *every = getenv("NTH_EVERY");
   o->every = every == NULL ? 1 : (unsigned)strtoul(every, NULL, 10);
@@ -347,6 +384,9 @@ static bool read_options(int argc, char **argv) {
       case 'v':
         o->verbose = true;
         break;
+      case 'h':
+        print_usage(stdout);
+        exit(0);
       default:
         return false;
     }
@@ -358,10 +398,11 @@ static bool read_options(int argc, char **argv) {
 int main(int argc, char **argv) {
   char in_memory[] = "/dev/shm/xchg-nth-XXXXXX", on_disk[] = "/tmp/xchg-nth-XXXXXX";
   unsigned tests = 0, failed = 0;
+  all.program = argv[0];
   all.shared =
       mmap(NULL, sizeof(*all.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (!read_options(argc, argv) || all.shared == MAP_FAILED) {
-    fprintf(stderr, "usage: see the head of tests/nth/check_nth.c\n");
+    print_usage(stderr);
     return 64;
   }
   const char *folder = mkdtemp(in_memory) != NULL ? in_memory : mkdtemp(on_disk);
@@ -375,6 +416,10 @@ int main(int argc, char **argv) {
       tests++;
       failed += !test_call((enum nth_call)i);
     }
+  }
+  if (all.options.call == NULL && all.options.every == 1) {
+    tests++;
+    failed += !test_total();
   }
   for (int i = 0; i < SABOTAGES && all.options.call == NULL; i++) {
     tests++;

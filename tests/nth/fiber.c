@@ -14,7 +14,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -63,7 +62,7 @@ static struct {
   size_t size;
   uint64_t now_ns, begun_ns;
   uint64_t progress;
-  unsigned patience_us;
+  void (*settle)(void);
 } all = {.now_ns = NS_PER_S, .scheduler = {.begun = true}};
 
 void fiber_reset(void) {
@@ -80,7 +79,7 @@ bool fiber_over(const struct fiber *fiber) { return fiber->over; }
 
 void fiber_progress(void) { all.progress++; }
 
-void fiber_be_patient(unsigned us) { all.patience_us = us; }
+void fiber_set_settle(void (*settle)(void)) { all.settle = settle; }
 
 uint64_t fiber_now_ns(void) { return all.now_ns += LOOK_NS; }
 
@@ -220,8 +219,8 @@ enum fiber_end fiber_run(void) {
     if (all.now_ns - all.begun_ns > LATEST_NS) {
       return FIBER_TOO_LATE;
     }
-    if (!progress && all.patience_us > 0) {
-      (void)poll(NULL, 0, (int)(all.patience_us + 999) / 1000);
+    if (!progress && all.settle != NULL) {
+      all.settle();
       progress = run_round();
     }
     if (!progress && !jump()) {

@@ -51,7 +51,7 @@ void fiber_progress(void);
 /** The simulated clock, which a look moves on a little. */
 uint64_t fiber_now_ns(void);
 
-/** Let kernel and softirqs have ${us} microseconds of real time before the clock jumps. */
-void fiber_be_patient(unsigned us);
+/** Call ${settle} before the clock jumps, and look once more whether somebody gets on; NULL: no. */
+void fiber_set_settle(void (*settle)(void));
 
 #endif

@@ -100,7 +100,8 @@ bool books_sabotage(enum sabotage sabotage);
 
 void books_opened(int fd, enum kind kind);
 enum kind books_kind(int fd);
-int books_find(enum kind kind); /* the first of that kind, or -1 */
+int books_find(enum kind kind);    /* the first of that kind, or -1 */
+int books_find_client(int client); /* the connection of that client, or -1 */
 void books_listens(int fd);
 void books_closed(int fd, int result);
 /** The connection ${fd} is the client's that ${address} names. */

@@ -12,7 +12,7 @@
 struct session {
   const char *name;
   void *(*main)(void *argument); /* the first fiber */
-  bool tcp;                      /* the kernel may take its time */
+  bool tcp;                      /* the kernel takes its time */
   bool one_by_one;               /* who is served keeps the others waiting */
   bool no_file;                  /* there is no UNIX listener */
 };

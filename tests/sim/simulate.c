@@ -10,7 +10,8 @@
  * (posts, groups, timers, offloading).
  *
  * A seed decides everything.  The exit code is 1 where a seed failed; after FAILURES_MAX of them
- * the rest is left.
+ * the rest is left.  Whatever else ends the program, a signal, a sanitizer (UBSan if it aborts: see
+ * TEST_ENV) or SECONDS_MAX of one seed, the seed is said first.
  */
 #include "tests/sim/kernel.h"
 #include "tests/sim/memory.h"
@@ -26,10 +27,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SEEDS 10000
 #define FAILURES_MAX 10
 #define PROGRESS 100000           /* seeds between two lines */
+#define SECONDS_MAX 60            /* of real time, for a seed, which takes about a millisecond */
 #define STOP_NS (500 * NS_PER_MS) /* what a stop may take beyond its patience */
 
 static struct xchg_server server;
@@ -166,11 +169,53 @@ struct orders {
   uint64_t from, seeds, failures;
 };
 
+/* Of the sanitizers' interface; NULL where none is linked. */
+void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+
+/* In a signal's handler, where stdio may be taken: hence write(2). */
+static void say_seed(const char *what) {
+  char line[100];
+  int size = snprintf(line, sizeof(line), "seed %" PRIu64 ": %s\n", world.seed, what);
+  if (write(STDOUT_FILENO, line, (size_t)size) != size) {
+    _exit(1);
+  }
+}
+
 static void died(int number) {
-  (void)signal(number, SIG_DFL);
-  printf("seed %" PRIu64 ": the server died of signal %d\n", world.seed, number);
-  fflush(stdout);
-  (void)raise(number);
+  char what[60];
+  snprintf(what, sizeof(what), "%s %d",
+           number == SIGALRM ? "no end in sight, signal" : "the server died of signal", number);
+  say_seed(what);
+  (void)fflush(stdout); /* a trace's last lines */
+  (void)raise(number);  /* it waits for our return, and meets nobody then */
+}
+
+static void sanitizer_died(void) {
+  (void)signal(SIGABRT, SIG_DFL); /* which may be how it ends */
+  if (alarm(0) > 0) {             /* in a seed, not in what it looks for at the end */
+    say_seed("a sanitizer has found something");
+  }
+}
+
+/*
+ * On a stack of its own: that of a fiber may be what has run out.  A signal that a sanitizer
+ * watches is left to it, which says more of it and calls back.
+ */
+static void watch_deaths(void) {
+  static char stack[64 * 1024];
+  static const int numbers[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGALRM};
+  const stack_t place = {.ss_sp = stack, .ss_size = sizeof(stack)};
+  struct sigaction action = {.sa_handler = died, .sa_flags = SA_ONSTACK | SA_RESETHAND};
+  (void)sigaltstack(&place, NULL);
+  for (size_t i = 0; i < count_of(numbers); i++) {
+    struct sigaction before;
+    if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL) {
+      (void)sigaction(numbers[i], &action, NULL);
+    }
+  }
+  if (__sanitizer_set_death_callback != NULL) {
+    __sanitizer_set_death_callback(sanitizer_died);
+  }
 }
 
 static void report(const struct orders *orders, uint64_t failures) {
@@ -189,6 +234,7 @@ static void report(const struct orders *orders, uint64_t failures) {
 static int run_all(const struct orders *orders) {
   uint64_t failures = 0;
   for (uint64_t i = 0; i < orders->seeds && failures < orders->failures; i++) {
+    (void)alarm(SECONDS_MAX);
     if (!run(orders->from + i)) {
       failures++;
       printf("seed %" PRIu64 ": %s\n", world.seed, world.failure);
@@ -199,6 +245,7 @@ static int run_all(const struct orders *orders) {
       fflush(stdout);
     }
   }
+  (void)alarm(0);
   report(orders, failures);
   return failures > 0 ? 1 : 0;
 }
@@ -243,7 +290,6 @@ int main(int argc, char **argv) {
       return 64;
     }
   }
-  (void)signal(SIGABRT, died);
-  (void)signal(SIGSEGV, died);
+  watch_deaths();
   return run_all(&orders);
 }
