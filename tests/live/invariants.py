@@ -12,6 +12,7 @@ the descriptors are those of before, and the totals add up.
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -64,6 +65,12 @@ def unharmed(server):
         raise AssertionError(f"the server has gone: {server.process.returncode}")
     if server.descriptors() != before:
         raise AssertionError(f"{server.descriptors()} descriptors, {before} before")
+
+
+def injections(trace, call, error):
+    """How often ${call} failed so by injection, as strace (a wrap with `-o ${trace}` behind it) has written by now."""
+    with open(trace, errors="backslashreplace") as f:
+        return len(re.findall(rf"\b{call}\b.* = -1 {error} .*\(INJECTED\)", f.read()))
 
 
 @contextlib.contextmanager
@@ -165,5 +172,5 @@ def folder(test):
     return path
 
 
-__all__ = ["INSTRUMENTED", "LIBC", "LINES", "WITHIN", "Cgroup", "ask", "folder", "may_mount", "meanwhile", "own_mounts",
+__all__ = ["INSTRUMENTED", "LIBC", "LINES", "WITHIN", "Cgroup", "ask", "folder", "injections", "may_mount", "meanwhile", "own_mounts",
            "serve", "settle", "unharmed"]

@@ -225,7 +225,7 @@ def report(word, **values):
 
 
 class Client:
-    """A client of a crowd: its socket, and what became of it."""
+    """A client of a crowd: its socket, what became of it, and since when it does nothing that could prolong its time."""
 
     def __init__(self, port, rcvbuf=None):
         self.socket = socket.socket()
@@ -234,7 +234,7 @@ class Client:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, rcvbuf)
         self.begun = time.monotonic()
         self.socket.connect(("127.0.0.1", port))
-        self.connected = time.monotonic()
+        self.connected = self.since = time.monotonic()
         self.socket.setblocking(False)
         self.sent = 0
 
@@ -244,7 +244,7 @@ class Client:
 
 
 class Watch:
-    """Who of the clients is cut, and how long after its connect at least and at most."""
+    """Who of the clients is cut, and how long after its connect at least, and at most after what it has done since."""
 
     def __init__(self, clients, events):
         self.clients = {client.socket.fileno(): client for client in clients}
@@ -257,7 +257,7 @@ class Watch:
         client = self.clients.pop(number)
         now = time.monotonic()
         self.least = min(self.least, now - client.begun)
-        self.most = max(self.most, now - client.connected)
+        self.most = max(self.most, now - client.since)
         self.count += 1
         client.socket.close()
 
@@ -294,7 +294,10 @@ def deaf(port, count, timeout, size):
                 watch.cut(number)
                 continue
             client = watch.clients[number]
-            client.send(data[client.sent:])
+            before = client.sent
+            client.send(data[before:])
+            if client.sent > before:
+                client.since = time.monotonic()
             if client.sent == size:
                 watch.poll.modify(number, select.EPOLLRDHUP)
     watch.tell()

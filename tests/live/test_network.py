@@ -27,11 +27,12 @@ TABLE = """table inet loss {
 
 
 def tool(*command):
-    """Run one of the network's tools; its own words where it fails."""
+    """Run one of the network's tools; what it says, as an error where it fails."""
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             timeout=LIMIT)
     if result.returncode != 0:
         raise OSError(f"{' '.join(command)}: {result.stdout.strip()}")
+    return result.stdout
 
 
 class OwnNetwork(unittest.TestCase):

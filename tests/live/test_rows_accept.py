@@ -12,6 +12,7 @@ import time
 import unittest
 
 from clients import INSTRUMENTED
+from invariants import folder, injections
 from rows import SECOND, Crowd, Row
 from test_network import OwnNetwork, tool
 from xchgd import LIMIT, SLOW, WRAP, Server, greet, receive_exactly, reset, strace
@@ -35,12 +36,14 @@ class Injected(Row):
 
     def goes_on(self, error):
         """Every second call fails so; the next one follows at once, without a line."""
-        with self.survive(wrap=strace(f"accept4:error={error}:when=1+2"), **ENDLESS) as fault:
+        trace = f"{folder(self)}/trace"
+        with self.survive(wrap=strace(f"accept4:error={error}:when=1+2") + ["-o", trace], **ENDLESS) as fault:
             before = len(fault.server.remarks())
             self.serve(fault)
             stats = fault.server.stats()
             self.assertEqual(stats["accept_pauses"], 0)
             self.assertEqual(fault.server.remarks()[before:], [])
+            self.assertGreaterEqual(injections(trace, "accept4", error), 20)
             return stats["accept_errors"]
 
     def test_row_01_errors_of_one_connection(self):

@@ -13,7 +13,6 @@ import resource
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,7 +20,7 @@ import unittest
 
 from rows import SECOND, Row
 from test_handler import HOLDS, WATCHDOG_MS, Hold, Talk, plugin
-from xchgd import LIMIT, WRAP, Server, greet, is_silent, receive_exactly, run
+from xchgd import LIMIT, WRAP, Server, greet, is_cut, is_silent, receive_exactly, run
 
 ENDLESS = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -95,33 +94,43 @@ class Freezer(Cgroup):
 class Full(Row):
     """Every queue is full."""
 
-    def waiting(self, fault, count=400):
-        """So many clients, who are all there when the acceptor looks again."""
-        with self.still(fault):
-            clients = [fault.server.connect() for _ in range(count)]
-        for client in clients:
-            self.addCleanup(client.close)
-        return clients
+    QUEUE = 4
+
+    @contextlib.contextmanager
+    def full(self, **variables):
+        """A handler holds the only worker, so that its queue is full once four of the 400 clients are accepted."""
+        with self.survive(greeting=b"hello\n", XCHG_HANDLER=plugin("holder"), XCHG_WORKERS="1", XCHG_QUEUE=str(self.QUEUE),
+                          **variables) as fault, contextlib.ExitStack() as stack:
+            with fault.others.held(), stack.enter_context(Talk(fault.server)) as holder:
+                before = fault.server.stats()
+                with Hold(holder):
+                    clients = [stack.enter_context(fault.server.connect()) for _ in range(400)]
+                    yield fault, clients, before
+                self.assertEqual(holder.hear(), "held")
+                for client in clients:
+                    if client.fileno() != -1:
+                        self.assertEqual(receive_exactly(client, 6), b"hello\n")
+            self.assertEqual(fault.server.stats()["queue_depth_max"], self.QUEUE - 1)  # who was the last to find room
 
     def test_row_08_wait(self):
-        """Under wait everybody is served in the end, and nobody is lost."""
-        with self.survive(XCHG_QUEUE="1", XCHG_WORKERS="1") as fault:
-            for client in self.waiting(fault):
-                greet(client)
-            fault.lost(finished=400)
+        """Under wait those who found no room wait in the backlog; everybody is served in the end, and nobody is lost."""
+        with self.full() as (fault, clients, before):
+            values = fault.server.wait_stats(lambda values: values["accepted"] >= before["accepted"] + self.QUEUE)
+            self.assertTrue(is_silent(clients[0], 0.3))
+            values = fault.server.stats()
+            self.assertEqual(values["accepted"] - before["accepted"], self.QUEUE)
+            self.assertEqual(values["closed_overload"], 0)
+            fault.lost(finished=1 + 400)
 
     def test_row_08_refuse(self):
-        """Under refuse a client has its whole exchange or is closed, and is counted so."""
-        with self.survive(XCHG_QUEUE="2", XCHG_WORKERS="1", XCHG_OVERLOAD="refuse", **ENDLESS) as fault:
-            served = 0
-            for client in self.waiting(fault):
-                with contextlib.suppress(ConnectionError), client:
-                    client.sendall(b"hello\n")
-                    if client.recv(1, socket.MSG_PEEK):
-                        self.assertEqual(receive_exactly(client, 6), b"hello\n")
-                        served += 1
-            self.assertGreater(served, 0)
-            fault.lost(finished=served, overload=400 - served)
+        """Under refuse those who found no room are closed at once, and counted so; the others are served."""
+        refused = 400 - self.QUEUE
+        with self.full(XCHG_OVERLOAD="refuse") as (fault, clients, _):
+            fault.server.wait_stats(lambda values: values["closed_overload"] >= refused, "client that was refused")
+            for client in clients[self.QUEUE:]:
+                self.assertTrue(is_cut(client))
+                client.close()
+            fault.lost(finished=1 + self.QUEUE, overload=refused)
 
     def test_row_08_another_worker(self):
         """While a handler holds one worker, and its queue of two, the other worker has everybody."""

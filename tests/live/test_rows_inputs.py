@@ -5,13 +5,14 @@ import os
 import random
 import socket
 import struct
+import time
 import unittest
 
 from clients import MIB, every_split, play, talk
 from rows import Row
 from xchgd import PLAIN, SLOW, is_silent, receive_all
 
-SEED = int(os.environ.get("CHECK_SEED", "25"))
+SEED = int(os.environ.get("CHECK_SEED", time.time_ns() % 10**9))
 ALL_BYTES = bytes(range(256))
 ECHO = {"XCHG_GREETING": "none", "XCHG_REPLY": "echo", "XCHG_MESSAGES": "0"}
 BANNERS = {
@@ -25,6 +26,10 @@ BANNERS = {
     "memcached": b"\x80\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     "random": random.Random(SEED).randbytes(300),
 }
+
+
+def setUpModule():
+    print(f"CHECK_SEED={SEED}", flush=True)
 
 
 def answer(frame, data, limit):

@@ -20,7 +20,8 @@ from clients import ended, wait_read
 from invariants import (INSTRUMENTED, LINES, WITHIN, Cgroup, ask, folder, may_mount, meanwhile, own_mounts, serve, settle,
                         unharmed)
 from test_network import OwnNetwork
-from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, SLOW, WRAP, Server, greet, is_cut, receive_exactly
+from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, SLOW, WRAP, check_totals, is_cut, numbers, parse_logfmt,
+                   receive_exactly)
 
 MIB = 1 << 20
 
@@ -87,6 +88,7 @@ class Memory(unittest.TestCase):
             with self.subTest(left=left), serve(XCHG_MODEL="thread", XCHG_DENY="127.0.0.9", **LINES) as server:
                 with server.connect(source="127.0.0.9") as client:  # the acceptor runs; no thread of a connection ever did
                     self.assertTrue(is_cut(client))
+                before = server.descriptors()
                 everything = resource.prlimit(server.pid, resource.RLIMIT_AS)
                 with open(f"/proc/{server.pid}/statm") as f:
                     size = int(f.read().split()[0]) * resource.getpagesize()
@@ -98,8 +100,11 @@ class Memory(unittest.TestCase):
                     server.wait_stats(lambda values: values["accepted"] >= 2)  # the first one is placed, or it waits
                     resource.prlimit(server.pid, resource.RLIMIT_AS, everything)
                     served = sum(self.gets(client, b"here\n") for client in clients)
-                counts = {"finished": served, "memory": 10 - served, "denied": 1}
+                with server.connect() as client:
+                    ask(client)
+                counts = {"finished": served + 1, "memory": 10 - served, "denied": 1}
                 self.assertEqual(ended(settle(server)), {reason: count for reason, count in counts.items() if count})
+                self.assertEqual(server.descriptors(), before)
                 server.stop()
 
     def echoes(self, server, size):
@@ -140,28 +145,37 @@ class Descriptors(unittest.TestCase):
     CYCLES = 50 if INSTRUMENTED else 1000
 
     def test_row_54_out_of_descriptors_and_back(self):
-        """A thousand times: nothing leaks, and everybody is served in the end."""
-        with Server(XCHG_WORKERS="2", XCHG_STOP_GRACE="0") as server:
-            idle = server.descriptors()
+        """A thousand times: nothing leaks, everybody is served in the end, and who is connected notices nothing."""
+        with serve(XCHG_WORKERS="2", **LINES) as server:
             everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
             first = server.stats()
-            for cycle in range(self.CYCLES):
-                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (idle + 3, everything[1]))
-                with contextlib.ExitStack() as stack:
-                    clients = [stack.enter_context(server.connect()) for _ in range(6)]
-                    if cycle % 2:
-                        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
-                    while clients:
-                        ready, _, _ = select.select(clients, [], [], LIMIT)
-                        self.assertTrue(ready, f"{len(clients)} clients are never served")
-                        for client in ready:
-                            greet(client)
-                            clients.remove(client)
+            with unharmed(server) as bystander:
+                idle = server.descriptors()
+                for cycle in range(self.CYCLES):
+                    self.run_out(server, idle + 3, everything, briefly=cycle % 2 == 1, bystander=bystander)
+                values = settle(server, 1)
+                self.assertGreater(values["accept_pauses"], first["accept_pauses"])
+                self.assertEqual(server.descriptors(), idle)
+            self.assertEqual(ended(server.stop()), {"finished": 6 * self.CYCLES + 2})
+
+    def run_out(self, server, most, everything, *, briefly, bystander):
+        """Six clients come while the server may have ${most} descriptors, until they have gone or only ${briefly}."""
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, everything[1]))
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in range(6)]
+            for client in clients:
+                client.sendall(b"hello\n")
+            bystander()
+            if briefly:
                 resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
-            values = settle(server)
-            self.assertGreater(values["accept_pauses"], first["accept_pauses"])
-            self.assertEqual(server.descriptors(), idle)
-            self.assertEqual(ended(server.stop()), {"finished": 6 * self.CYCLES})
+            while clients:
+                ready, _, _ = select.select(clients, [], [], LIMIT)
+                self.assertTrue(ready, f"{len(clients)} clients are never served")
+                for client in ready:
+                    self.assertEqual(receive_exactly(client, 6), b"hello\n")
+                    clients.remove(client)
+                    client.close()
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
 
 
 class Log(unittest.TestCase):
@@ -174,6 +188,7 @@ class Log(unittest.TestCase):
             inside = f"/proc/{server.pid}/root{path}"
             self.wait(lambda: "msg=listening" in self.text(f"{inside}/log"))
             server.addresses = [f"unix:{inside}/socket"]
+            before = server.descriptors()
             with server.connect() as client:
                 self.wait(lambda: self.signalled(server, client) and os.statvfs(inside).f_bavail == 0 and
                           os.stat(f"{inside}/log").st_size % 4096 == 0)
@@ -181,6 +196,9 @@ class Log(unittest.TestCase):
                     self.signalled(server, client)
                 os.truncate(f"{inside}/log", 0)
                 self.wait(lambda: self.signalled(server, client) and self.text(f"{inside}/log").count("msg=stats") > 1)
+                with server.connect() as late:
+                    ask(late)
+            self.wait(lambda: server.descriptors() == before)
             self.assertIn("lines lost", self.text(f"{inside}/log"))
             server.stop()
 
@@ -223,13 +241,26 @@ class Log(unittest.TestCase):
             reader.stdin.close()
             self.wait(lambda: "msg=listening" in self.text(path))
             server.addresses = [listen]
+            before = server.descriptors()
             with server.connect() as client:
                 reader.send_signal(signal.SIGSTOP)
                 for _ in range(150):  # lines of 900 bytes: more than a pipe holds
                     self.signalled(server, client)
                 reader.send_signal(signal.SIGCONT)
                 self.wait(lambda: self.signalled(server, client) and "lines lost" in self.text(path))
+                with server.connect() as late:
+                    ask(late)
+            self.wait(lambda: server.descriptors() == before)
             server.stop()
+            reader.wait(LIMIT)
+            self.assertEqual(ended(self.totals(path)), {"finished": 2})
+
+    def totals(self, path):
+        """What the log's last line adds up."""
+        fields = parse_logfmt(self.text(path).splitlines()[-1])
+        self.assertEqual(fields["msg"], "stopped")
+        check_totals(numbers(fields))
+        return numbers(fields)
 
 
 CLOCK = os.path.join(os.path.dirname(PROGRAM), "tests", "live", "plugin", "clock.so")
@@ -270,6 +301,7 @@ class Clocks(unittest.TestCase):
 
     def paused(self, server, pause, resume):
         """Those whose bytes are there when it goes on are answered, however long their time-out has passed."""
+        before = server.descriptors()
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.connect()) for _ in range(40)]
             for client in clients:
@@ -291,6 +323,7 @@ class Clocks(unittest.TestCase):
         with server.connect() as client:
             ask(client)
         self.assertEqual(ended(settle(server)), {"finished": 21, "idle": 20})
+        self.assertEqual(server.descriptors(), before)
 
     def serve(self):
         timeout = f"{int(self.TIMEOUT * 1000)}ms"
@@ -363,13 +396,14 @@ class Clocks(unittest.TestCase):
             line = b"z" * 1000 + b"\n"
             with contextlib.ExitStack() as stack:
                 clients = [stack.enter_context(server.connect()) for _ in range(50)]
-                for _ in range(100):
+                rounds, deadline = 0, time.monotonic() + LIMIT
+                while rounds < 100 or not self.throttled(group):  # on a busy machine it takes longer to need so much
+                    self.assertLess(time.monotonic(), deadline, "it never needs a twentieth")
                     for client in clients:
                         client.sendall(line)
                     for client in clients:
                         self.assertEqual(receive_exactly(client, len(line)), line)
-            throttled = dict(line.split() for line in group.read("cpu.stat").splitlines())
-            self.assertGreater(int(throttled["nr_throttled"]), 0)
+                    rounds += 1
             group.write("cpu.cfs_quota_us", -1)
             settle(server)
             with unharmed(server):
@@ -377,12 +411,15 @@ class Clocks(unittest.TestCase):
             self.assertEqual(server.remarks(), [])
             self.assertEqual(ended(server.stop()), {"finished": 52})
 
+    def throttled(self, group):
+        """How often the group had to wait for its next period."""
+        return int(dict(line.split() for line in group.read("cpu.stat").splitlines())["nr_throttled"])
+
 
 class Addresses(unittest.TestCase):
     def test_row_59_a_flood_from_one_address(self):
         """One address connects as fast as it can, over its limit: the others are served as if nothing was."""
-        with serve(XCHG_MAX_PER_IP="8", **LINES) as server:
-            before = server.descriptors()
+        with serve(XCHG_MAX_PER_IP="8", **LINES) as server, unharmed(server) as bystander:
             held = [server.connect(source="127.0.0.2") for _ in range(8)]
             for client in held:
                 ask(client)
@@ -399,16 +436,15 @@ class Addresses(unittest.TestCase):
                 for i in range(100):
                     with server.connect(source=f"127.0.0.{3 + i % 4}") as client:
                         ask(client)
+                    bystander()
                 ask(held[0])
             for client in held:
                 client.close()
-            values = settle(server)
+            values = settle(server, 1)
             self.assertGreater(sum(flood.values()), 100)
-            self.assertEqual(ended(values), {"finished": 108, "per_ip": sum(flood.values())})
-            self.assertEqual(server.descriptors(), before)
+            self.assertEqual(ended(values), {"finished": 108, "per_ip": sum(flood.values()), "open": 1})
             with server.connect(source="127.0.0.2") as client:
                 ask(client)
-            server.stop()
 
 
 class Ports(OwnNetwork):
@@ -455,25 +491,23 @@ class Processes(unittest.TestCase):
         group = Cgroup(self, "pids")
         with serve(XCHG_MODEL="fork", **LINES) as server:
             group.add(server.pid)
-            held = [server.connect() for _ in range(3)]
-            for client in held:
-                ask(client)
-            group.write("pids.max", int(group.read("pids.current")))
-            waiting = [server.connect() for _ in range(5)]
-            for client in waiting:
-                client.sendall(b"waiting\n")
-            server.wait_stats(lambda values: values["accept_pauses"] > 0)
-            ask(held[0])
-            self.assertEqual(select.select(waiting, [], [], 0)[0], [])
-            start = time.monotonic()
-            group.write("pids.max", "max")
-            for client in waiting:
-                self.assertEqual(receive_exactly(client, 8), b"waiting\n")
-            self.assertLessEqual(time.monotonic() - start, WITHIN)
-            for client in held + waiting:
-                client.close()
-            settle(server)
-            self.assertEqual(ended(server.stop()), {"finished": 8})
+            with unharmed(server) as bystander, contextlib.ExitStack() as stack:
+                held = [stack.enter_context(server.connect()) for _ in range(3)]
+                for client in held:
+                    ask(client)
+                group.write("pids.max", int(group.read("pids.current")))
+                waiting = [stack.enter_context(server.connect()) for _ in range(5)]
+                for client in waiting:
+                    client.sendall(b"waiting\n")
+                server.wait_stats(lambda values: values["accept_pauses"] > 0)
+                bystander()
+                self.assertEqual(select.select(waiting, [], [], 0)[0], [])
+                start = time.monotonic()
+                group.write("pids.max", "max")
+                for client in waiting:
+                    self.assertEqual(receive_exactly(client, 8), b"waiting\n")
+                self.assertLessEqual(time.monotonic() - start, WITHIN)
+            self.assertEqual(ended(server.stop()), {"finished": 8 + 2})
 
     def test_row_61_none_at_the_start(self):
         """Where not even the workers can be started, the start fails in order: exit 71 and a line."""

@@ -31,6 +31,13 @@ class Table(unittest.TestCase):
         for number, proof in self.rows.items():
             self.assertTrue(self.links(number) or proof.startswith("later: "), f"row {number} is proved by nothing: {proof}")
 
+    def test_every_row_has_a_test_of_its_number(self):
+        """The C programs beside it prove more; from outside each row that is not put off has one, which bears its number."""
+        for number, proof in self.rows.items():
+            if "`" in proof:
+                names = [name for _, names in self.links(number) for name in names]
+                self.assertTrue(any(name.startswith(f"test_row_{number:02}_") for name in names), f"row {number}: {proof}")
+
     def test_what_is_named_exists(self):
         """A file that is named without tests is one that proves the row as a whole, or has tests with the row's number."""
         for number in self.rows:
