@@ -174,7 +174,8 @@ class Slow(Row):
                 cut = crowd.wait("cut")
             self.assertEqual(cut["count"], CROWD)
             self.assertGreaterEqual(cut["least"], timeout)
-            self.assertLessEqual(cut["most"], 2 * 1.1 * timeout + SECOND)  # progress is asked from the kernel: twice the value
+            # Progress is asked from the kernel when the time-out comes: twice the value, and what a crowd's own turns take.
+            self.assertLessEqual(cut["most"], 3 * timeout + SECOND)
             fault.lost(write=CROWD)
 
     def test_row_20_reads_a_byte_now_and_then(self):
