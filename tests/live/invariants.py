@@ -12,7 +12,6 @@ the descriptors are those of before, and the totals add up.
 import contextlib
 import ctypes
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -70,7 +69,7 @@ def unharmed(server):
 def injections(trace, call, error):
     """How often ${call} failed so by injection, as strace (a wrap with `-o ${trace}` behind it) has written by now."""
     with open(trace, errors="backslashreplace") as f:
-        return len(re.findall(rf"\b{call}\b.* = -1 {error} .*\(INJECTED\)", f.read()))
+        return sum(call in line and f" = -1 {error} " in line and "(INJECTED)" in line for line in f)
 
 
 @contextlib.contextmanager

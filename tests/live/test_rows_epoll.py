@@ -248,7 +248,7 @@ class NoPlace(Row):
 class Interrupted(Row):
     """epoll_wait that is interrupted all the time: SIGCONT does that even to who handles no signal."""
 
-    TIMEOUT = 2 * SLOW
+    TIMEOUT = max(1, 0.6 * SLOW)  # nobody who talks all along is kept from it so long, on a busy machine either
 
     def check(self, fault, storm):
         """In the storm a silent client is cut in time, not early and not late, and no message is lost."""
@@ -309,7 +309,7 @@ class Interrupted(Row):
         with self.impatient(wrap=wrap) as fault:
             before = injections(trace, "epoll_wait", "EINTR")
             self.check(fault, lambda: time.sleep(0.01))
-            self.assertGreaterEqual(injections(trace, "epoll_wait", "EINTR") - before, 50)
+        self.assertGreaterEqual(injections(trace, "epoll_wait", "EINTR") - before, 50)
 
 
 if __name__ == "__main__":

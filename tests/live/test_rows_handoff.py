@@ -251,8 +251,9 @@ class Stuck(Row):
         """A worker's crash is the process's: it dies by the signal, its clients see the end, and a successor can bind at once."""
         address = "127.0.0.1:0"
         for signum in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
-            quiet = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0:handle_sigbus=0:handle_abort=0"
-            with Server(XCHG_LISTEN=address, XCHG_WORKERS="2", ASAN_OPTIONS=quiet, preexec=no_core) as server:
+            quiet = {name: os.environ.get(name, "") + ":handle_segv=0:handle_sigbus=0:handle_abort=0"
+                     for name in ("ASAN_OPTIONS", "TSAN_OPTIONS")}
+            with Server(XCHG_LISTEN=address, XCHG_WORKERS="2", preexec=no_core, **quiet) as server:
                 address = server.addresses[0]
                 with server.connect() as client:
                     receive_exactly(client, 20)
