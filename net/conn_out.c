@@ -102,7 +102,10 @@ bool conn_out_drain(struct xchg_conn *conn) {
 
 /* ---- output ---- */
 
-/* The kernel took less than there was: ask to be told, and note where the peer stands. */
+/*
+ * The kernel took less than there was: ask to be told, and note where the peer stands, each time:
+ * what it acknowledged before now must not prolong anything later.
+ */
 static bool stall(struct xchg_conn *conn) {
   struct conn_host *host = conn->host;
   struct conn_more *more = conn_more(conn);
@@ -111,11 +114,11 @@ static bool stall(struct xchg_conn *conn) {
     return false;
   }
   more->progress_ns = fresh_ns(conn);
+  more->acknowledged = conn->sent - sock_unacked(conn->fd);
   if (conn->stalled) {
     return true;
   }
   conn->stalled = true;
-  more->acknowledged = conn->sent - sock_unacked(conn->fd);
   if (reactor_want(host->reactor, &conn->source, conn->fd, CONN_WATCHED | EPOLLOUT) == -1) {
     conn_out_close(conn, XCHG_MEMORY);
     return false;

@@ -161,7 +161,7 @@ class Slow(Row):
 
     def test_row_19_never_reads(self):
         """Thousands that send and never read hold what XCHG_MAX_PENDING grants, and are cut by the write time-out."""
-        timeout, size = 2 * SLOW, 64 * KIB
+        timeout, size = 3 * SLOW, 64 * KIB  # so long that three times would be seen
         with self.survive(XCHG_EXCHANGE="echo", XCHG_SNDBUF="16KiB", XCHG_MAX_PENDING="4KiB", XCHG_MAX_MESSAGE="4KiB",
                           XCHG_WORKERS="2", XCHG_WRITE_TIMEOUT=f"{int(timeout * 1000)}ms") as fault:
             before = fault.server.resident_bytes()
@@ -174,8 +174,7 @@ class Slow(Row):
                 cut = crowd.wait("cut")
             self.assertEqual(cut["count"], CROWD)
             self.assertGreaterEqual(cut["least"], timeout)
-            # Progress is asked from the kernel when the time-out comes: twice the value, and what a crowd's own turns take.
-            self.assertLessEqual(cut["most"], 3 * timeout + SECOND)
+            self.assertLessEqual(cut["most"], 2 * 1.1 * timeout + SECOND)  # progress is asked from the kernel: twice the value
             fault.lost(write=CROWD)
 
     def test_row_20_reads_a_byte_now_and_then(self):

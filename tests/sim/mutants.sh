@@ -102,6 +102,7 @@ if [ "${1:-}" = all ]; then
   server idle-by-half 5000 net/conn_time.c 's/conn->host->config->idle_timeout_ns);/conn->host->config->idle_timeout_ns \/ 2);/'
   server message-by-half 5000 net/conn_time.c 's/conn->host->config->message_timeout_ns)$/conn->host->config->message_timeout_ns \/ 2)/'
   server write-by-half 10000 net/conn_time.c 's/conn->host->config->write_timeout_ns)$/conn->host->config->write_timeout_ns \/ 2)/'
+  server write-by-three 5000 net/conn_out.c 's/^  more->acknowledged = conn->sent - sock_unacked(conn->fd);/  if (!conn->stalled) {\n  &\n}/'
   server linger-by-half 5000 net/conn_time.c 's/conn->host->config->linger_ns);/conn->host->config->linger_ns \/ 2);/'
   server silence-by-half 10000 net/conn_time.c 's/^#define SILENCE_NS NS_PER_S/#define SILENCE_NS (NS_PER_S \/ 2)/'
   server cut-by-half 5000 pool/worker.c 's/add_sat_u64(stop_ns, max_u64(config->drain_timeout_ns/add_sat_u64(stop_ns, max_u64(config->drain_timeout_ns \/ 2/'

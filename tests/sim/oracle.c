@@ -78,6 +78,9 @@ static void expect(struct record *record, const void *bytes, uint64_t size) {
   }
   memcpy(record->expect + record->expect_size, bytes, size);
   record->expect_size += size;
+  if (record->waits_ns == 0) {
+    record->waits_ns = world.now_ns;
+  }
 }
 
 /* What stands before a text of the server's. */
@@ -317,6 +320,7 @@ void oracle_wrote(struct link *link, const void *data, uint64_t count) {
   }
   note_progress();
   record->touched_ns = record->sent_ns = world.now_ns;
+  record->waits_ns = end < record->expect_size ? record->waits_ns : 0;
   oracle.bytes_out += count;
 }
 

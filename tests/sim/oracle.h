@@ -43,7 +43,8 @@ struct record {
   uint64_t sent_ns;     /* ... written */
   uint64_t shut_ns;     /* half-closed */
   uint64_t shut_begun;  /* ... having read so many bytes of an unfinished message */
-  uint64_t idle_out_ns; /* since when output waits though there is room; 0 = it does not */
+  uint64_t waits_ns;    /* since when output waits; 0 = none does */
+  uint64_t idle_out_ns; /* ... though there is room */
 };
 
 struct oracle {

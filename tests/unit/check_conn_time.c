@@ -187,6 +187,32 @@ START_TEST(test_write_is_prolonged_by_progress) {
 }
 END_TEST
 
+/*
+ * What a peer took before a short write prolongs nothing once more when the limit after it comes.
+ */
+START_TEST(test_write_is_prolonged_once_by_what_was_taken) {
+  struct rig rig;
+  rig_init(&rig);
+  rig.reply = RIG_LONG;
+  rig.long_bytes = 1000000;
+  rig_start(&rig, _i == 1);
+  int fd = rig_connect(&rig);
+  RIG_PUT(&rig, fd, "z\0");
+  rig_settle(&rig);
+  uint32_t sent = rig_conn(&rig)->sent;
+  rig_advance(&rig, rig.config.write_timeout_ns / 2);
+  for (int i = 0; i < 3; i++) { /* a UNIX socket is writable again when a quarter is left */
+    take_some(fd);
+  }
+  rig_settle(&rig);
+  ck_assert_uint_gt(rig_conn(&rig)->sent, sent);
+  ck_assert(rig_conn(&rig)->stalled);
+  ends_after(&rig, rig.config.write_timeout_ns, XCHG_WRITE);
+  close(fd);
+  rig_fini(&rig);
+}
+END_TEST
+
 /* Who took some is waited for anew from when that is found, however long the turn has lasted. */
 START_TEST(test_progress_counts_from_the_kernels_time) {
   struct rig rig;
@@ -403,6 +429,7 @@ int main(void) {
       {test_second_message_of_a_counted_exchange, 1},
       {test_write, 4},
       {test_write_is_prolonged_by_progress, 2},
+      {test_write_is_prolonged_once_by_what_was_taken, 2},
       {test_progress_counts_from_the_kernels_time, 1},
       {test_off, 2},
       {test_nobody_is_cut_whose_bytes_are_there, 2},
