@@ -120,6 +120,7 @@ class Soak:
         self.samples = []  # (seconds, server's name, descriptors, threads, resident, anonymous)
         self.begin = {}
         self.residents = {}  # on each server whose exchange has no end, one connection for all the time
+        self.parting = threading.Event()  # for them, who must not fall silent before the last quiet point
         self.start = time.monotonic()
 
     def fail(self, what):
@@ -184,7 +185,7 @@ class Soak:
                 for kinds in self.kinds.values():
                     self.attempt("a newcomer", kinds, lambda: self.newcomer(kinds))
                 self.leave()
-            if self.tick(0.02):
+            if self.parting.wait(0.02):
                 return
 
     def enter(self):
@@ -349,9 +350,10 @@ class Soak:
         for server in self.servers:
             self.begin[server.name] = server.descriptors()
         self.residents = {name: load.Talk(kinds.connect(), self.count) for name, kinds in self.kinds.items() if isinstance(kinds, load.Stream)}
-        works = [self.work] * THREADS + [self.reside, self.direct, self.sample]
+        works = [self.work] * THREADS + [self.direct, self.sample]
         threads = [threading.Thread(target=self.guard, args=(work,), daemon=True) for work in works]
-        for thread in threads:
+        resident = threading.Thread(target=self.guard, args=(self.reside,), daemon=True)
+        for thread in (*threads, resident):
             thread.start()
         try:
             self.tick(self.options.seconds)
@@ -365,6 +367,11 @@ class Soak:
             self.fail("a client does not come to an end")
             return
         self.guard(self.be_quiet)
+        self.parting.set()
+        resident.join(3 * LIMIT)
+        if resident.is_alive():
+            self.fail("the residents do not come to an end")
+            return
         for name, talk in self.residents.items():
             talk.client.close()
             self.kinds[name].server.expected["finished"] += 1
