@@ -2,62 +2,9 @@
  * check_conn_pause: a connection that waits for an answer of its handler's: nothing is cut, read or
  * concluded meanwhile, and afterwards everything goes on where it stood.
  */
-#include "tests/unit/stage.h"
+#include "tests/unit/held.h"
 
 #define SOON_NS (20 * NS_PER_MS)
-
-/* One connection whose messages pause it; their answers are posted. */
-struct held {
-  struct stage stage;
-  int fd;
-  uint64_t id;
-};
-
-static void answer(struct stage *stage, struct xchg_conn *conn) {
-  (void)stage;
-  ck_assert_int_eq(stage_lend(conn, "answer", 6), 0);
-  ck_assert_int_eq(xchg_resume(conn), 0);
-}
-
-static void held_init(struct held *held) {
-  stage_init(&held->stage);
-  held->stage.rig.reply = RIG_SILENT;
-  held->stage.acts[AT_MESSAGE] = stage_pause;
-}
-
-static void held_start(struct held *held, bool single) {
-  stage_start(&held->stage, single);
-  held->fd = stage_connect(&held->stage, &held->id);
-}
-
-static void held_put(struct held *held, const void *data, size_t size, bool ends) {
-  ck_assert_int_eq(send(held->fd, data, size, 0), (ssize_t)size);
-  if (ends) {
-    ck_assert_int_eq(shutdown(held->fd, SHUT_WR), 0);
-  }
-  rig_settle(&held->stage.rig);
-}
-
-#define PUT(held, text) held_put(held, text, sizeof(text) - 1, false)
-#define PUT_AND_END(held, text) held_put(held, text, sizeof(text) - 1, true)
-
-static void answer_once(struct held *held) {
-  stage_post(&held->stage, held->id, answer);
-  RIG_GET(&held->stage.rig, held->fd, "answer");
-}
-
-static void got(const struct held *held, const char *want) {
-  ck_assert_uint_eq(held->stage.rig.got_size, strlen(want));
-  if (want[0] != 0) {
-    ck_assert_mem_eq(held->stage.rig.got, want, strlen(want));
-  }
-}
-
-static void held_fini(struct held *held, enum xchg_reason why) {
-  rig_over(&held->stage.rig, why);
-  close(held->fd);
-  stage_fini(&held->stage);
-}
 
 /* ---- messages wait ---- */
 
@@ -324,13 +271,6 @@ START_TEST(test_idle_clock_runs) {
 }
 END_TEST
 
-static void stop(struct held *held) {
-  struct rig *rig = &held->stage.rig;
-  rig->host.stop_ns = rig->reactor.now_ns;
-  conn_stop(&conn_find(&rig->host, held->id)->source);
-  rig_settle(rig);
-}
-
 /* A stop waits for the answer of one that is paused, also where nothing was read of it yet. */
 START_TEST(test_stop_while_paused) {
   bool counted = (_i & 2) != 0, at_open = _i >= 4;
@@ -380,109 +320,6 @@ START_TEST(test_lifetime_while_paused) {
 }
 END_TEST
 
-/* ---- works that have not come back hold it as well ---- */
-
-static struct call *works[8]; /* begun, in order; what xchg_offload does but for the thread */
-static uint32_t works_count;
-static bool silent; /* they send nothing when they are back */
-
-static void come_back(struct xchg_conn *conn, void *argument) {
-  if (conn == NULL) {
-    (*(uint32_t *)argument)++;
-  } else if (!silent) {
-    ck_assert_int_eq(xchg_send(conn, "done", 4), 0);
-  }
-}
-
-static void offload(struct stage *stage, struct xchg_conn *conn) {
-  works[works_count] = call_create(xchg_id(conn), come_back, stage->script);
-  ck_assert_ptr_nonnull(works[works_count]);
-  works[works_count++]->offloaded = true;
-  conn_more(conn)->offloads++;
-}
-
-static void offload_two(struct stage *stage, struct xchg_conn *conn) {
-  offload(stage, conn);
-  offload(stage, conn);
-}
-
-static void bring_back(struct held *held, uint32_t work) {
-  stage_deal(&held->stage, &works[work]->letter, STAGE_BUDGET);
-  rig_settle(&held->stage.rig);
-}
-
-/* Each message has two works: not before both are back is the next one cut. */
-START_TEST(test_works_hold_it) {
-  struct held held;
-  held_init(&held);
-  held.stage.rig.handler.messages = _i >= 2 ? 2 : 0;
-  held.stage.acts[AT_MESSAGE] = offload_two;
-  held_start(&held, (_i & 1) != 0);
-  works_count = 0;
-  PUT_AND_END(&held, "one\0two\0");
-  got(&held, "one|");
-  stage_post(&held.stage, held.id, stage_resume); /* is not what it waits for */
-  got(&held, "one|");
-  bring_back(&held, 1);
-  got(&held, "one|");
-  RIG_GET(&held.stage.rig, held.fd, "done");
-  bring_back(&held, 0);
-  got(&held, "one|two|");
-  RIG_GET(&held.stage.rig, held.fd, "done");
-  stage_post(&held.stage, held.id, stage_pause); /* it waits for both */
-  bring_back(&held, 2);
-  bring_back(&held, 3);
-  RIG_GET(&held.stage.rig, held.fd, "donedone");
-  rig_get_nothing(&held.stage.rig, held.fd);
-  answer_once(&held);
-  rig_get_end(&held.stage.rig, held.fd);
-  ck_assert_uint_eq(works_count, 4);
-  ck_assert_uint_eq(atom_load_relaxed_u64(&held.stage.rig.stats.posts), 3); /* works are none */
-  held_fini(&held, XCHG_FINISHED);
-}
-END_TEST
-
-/* What comes back may ask for nothing: the next message is cut all the same. */
-START_TEST(test_works_come_back_silently) {
-  struct held held;
-  held_init(&held);
-  held.stage.acts[AT_MESSAGE] = offload;
-  held_start(&held, _i == 1);
-  works_count = 0;
-  silent = true;
-  PUT_AND_END(&held, "one\0two\0");
-  bring_back(&held, 0);
-  got(&held, "one|two|");
-  bring_back(&held, 1);
-  rig_get_end(&held.stage.rig, held.fd);
-  held_fini(&held, XCHG_FINISHED);
-}
-END_TEST
-
-/* It ends before they are back: they find nobody. */
-START_TEST(test_works_find_nobody) {
-  uint32_t gone = 0;
-  struct held held;
-  held_init(&held);
-  held.stage.script = &gone;
-  held.stage.acts[AT_MESSAGE] = offload_two;
-  held_start(&held, (_i & 1) != 0);
-  works_count = 0;
-  PUT(&held, "one\0");
-  stage_post(&held.stage, held.id, _i >= 2 ? stage_abort : stage_finish);
-  rig_get_end(&held.stage.rig, held.fd);
-  close(held.fd);
-  held.fd = rig_connect(&held.stage.rig); /* in the same slot */
-  bring_back(&held, 0);
-  bring_back(&held, 1);
-  ck_assert_uint_eq(gone, 2);
-  stage_post(&held.stage, xchg_id(rig_conn(&held.stage.rig)), stage_finish);
-  RIG_UNTIL(&held.stage.rig, held.stage.rig.slab.used == 0);
-  close(held.fd);
-  stage_fini(&held.stage);
-}
-END_TEST
-
 int main(void) {
   const struct rig_test tests[] = {
       {test_no_message_meanwhile, 2},    {test_pause_at_open, 2},
@@ -492,8 +329,6 @@ int main(void) {
       {test_peer_gone_meanwhile, 2},     {test_ended_while_paused, 4},
       {test_message_clock_stands, 4},    {test_idle_clock_runs, 2},
       {test_stop_while_paused, 8},       {test_lifetime_while_paused, 4},
-      {test_works_hold_it, 4},           {test_works_come_back_silently, 2},
-      {test_works_find_nobody, 4},
   };
   return rig_run("conn_pause", tests, count_of(tests));
 }

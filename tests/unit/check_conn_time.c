@@ -145,18 +145,24 @@ START_TEST(test_second_message_of_a_counted_exchange) {
 }
 END_TEST
 
+/* Start, and have so much answered that output waits. */
+static int stall(struct rig *rig, bool single) {
+  rig->reply = RIG_LONG;
+  rig->long_bytes = 1000000;
+  rig_start(rig, single);
+  int fd = rig_connect(rig);
+  RIG_PUT(rig, fd, "z\0");
+  rig_settle(rig);
+  ck_assert(rig_conn(rig)->stalled);
+  return fd;
+}
+
 /* Output waits and the peer takes none. */
 START_TEST(test_write) {
   struct rig rig;
   rig_init(&rig);
-  rig.reply = RIG_LONG;
-  rig.long_bytes = 1000000;
   rig.handler.messages = (uint64_t)_i & 1; /* CONN_OPEN or CONN_ENDING */
-  rig_start(&rig, (_i & 2) != 0);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "z\0");
-  rig_settle(&rig);
-  ck_assert(rig_conn(&rig)->stalled);
+  int fd = stall(&rig, (_i & 2) != 0);
   ends_after(&rig, rig.config.write_timeout_ns, XCHG_WRITE);
   close(fd);
   rig_fini(&rig);
@@ -167,12 +173,7 @@ END_TEST
 START_TEST(test_write_is_prolonged_by_progress) {
   struct rig rig;
   rig_init(&rig);
-  rig.reply = RIG_LONG;
-  rig.long_bytes = 1000000;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "z\0");
-  rig_settle(&rig);
+  int fd = stall(&rig, _i == 1);
   for (int i = 0; i < 5; i++) {
     take_some(fd);
     rig_advance(&rig, rig.config.write_timeout_ns + SOON_NS);
@@ -193,12 +194,7 @@ END_TEST
 START_TEST(test_write_is_prolonged_once_by_what_was_taken) {
   struct rig rig;
   rig_init(&rig);
-  rig.reply = RIG_LONG;
-  rig.long_bytes = 1000000;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "z\0");
-  rig_settle(&rig);
+  int fd = stall(&rig, _i == 1);
   uint32_t sent = rig_conn(&rig)->sent;
   rig_advance(&rig, rig.config.write_timeout_ns / 2);
   for (int i = 0; i < 3; i++) { /* a UNIX socket is writable again when a quarter is left */
@@ -217,12 +213,7 @@ END_TEST
 START_TEST(test_progress_counts_from_the_kernels_time) {
   struct rig rig;
   rig_init(&rig);
-  rig.reply = RIG_LONG;
-  rig.long_bytes = 1000000;
-  rig_start(&rig, false);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "z\0");
-  rig_settle(&rig);
+  int fd = stall(&rig, false);
   take_some(fd);
   struct xchg_conn *conn = rig_conn(&rig);
   uint64_t ahead_ns = rig.reactor.now_ns, now_ns = sys_now_ns();
