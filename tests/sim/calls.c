@@ -29,7 +29,7 @@ static void call(void) {
   }
 }
 
-static bool chance(unsigned permille) { return !oracle.over && dice_chance(&world.dice, permille); }
+static bool chance(unsigned permille) { return !oracle.over && prng_chance(&world.prng, permille); }
 
 /* Fail with one of ${errors}, which ends with 0. */
 static int fail(const char *name, int fd, const int *errors) {
@@ -37,7 +37,7 @@ static int fail(const char *name, int fd, const int *errors) {
   while (errors[count] != 0) {
     count++;
   }
-  errno = errors[dice_below(&world.dice, count)];
+  errno = errors[prng_below(&world.prng, count)];
   world_trace("%s(%d) = errno %d, injected", name, fd, errno);
   return -1;
 }
@@ -126,7 +126,7 @@ ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
   ssize_t got = link_recv(link, size);
   int error = errno;
   if (got > 0) {
-    bool drop = world.mutant == MUTANT_DROP && got > 1 && dice_chance(&world.dice, 50);
+    bool drop = world.mutant == MUTANT_DROP && got > 1 && prng_chance(&world.prng, 50);
     memcpy(data, link->peer->out + from + (drop ? 1 : 0), (size_t)got);
     oracle_read(link, from, (uint64_t)got);
   }
@@ -138,7 +138,7 @@ ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
 
 /* How much of it the kernel takes at most. */
 static size_t most(size_t size) {
-  return chance(plan.faults.shorten) ? dice_below(&world.dice, size + 1) : size;
+  return chance(plan.faults.shorten) ? prng_below(&world.prng, size + 1) : size;
 }
 
 static ssize_t give(int fd, const void *data, size_t size) {
@@ -166,7 +166,7 @@ static ssize_t give(int fd, const void *data, size_t size) {
 ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
   call();
   assert((flags & MSG_NOSIGNAL) != 0);
-  if (world.mutant == MUTANT_FLIP && size > 0 && size < 4096 && dice_chance(&world.dice, 20)) {
+  if (world.mutant == MUTANT_FLIP && size > 0 && size < 4096 && prng_chance(&world.prng, 20)) {
     uint8_t other[4096];
     memcpy(other, data, size);
     other[size - 1] ^= 1;
@@ -203,7 +203,7 @@ int sys_close(int fd) {
   }
   world_trace("close(%d)", fd);
   struct port *port;
-  for (uint32_t i = 0; (port = wire_port(i)) != NULL; i++) {
+  for (uint32_t i = 0; (port = network_port(i)) != NULL; i++) {
     if (port->fd == fd) {
       kernel_close(fd);
       port_close(port);

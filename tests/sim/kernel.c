@@ -2,7 +2,7 @@
 #include "tests/sim/kernel.h"
 
 #include "tests/sim/oracle.h"
-#include "tests/sim/wire.h"
+#include "tests/sim/network.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -95,7 +95,7 @@ void kernel_signal(int fd, uint32_t events) {
   if (file->epoll_fd == -1 || (events != 0 && (events & (file->event.events | ALWAYS)) == 0)) {
     return;
   }
-  if (world.mutant == MUTANT_EDGE && file->kind == FILE_LINK && dice_chance(&world.dice, 50)) {
+  if (world.mutant == MUTANT_EDGE && file->kind == FILE_LINK && prng_chance(&world.prng, 50)) {
     return;
   }
   file->ready = true;
@@ -104,7 +104,7 @@ void kernel_signal(int fd, uint32_t events) {
 
 void kernel_event_add(int fd) {
   kernel.files[fd].count++;
-  if (world.mutant == MUTANT_WAKE && dice_chance(&world.dice, 100)) {
+  if (world.mutant == MUTANT_WAKE && prng_chance(&world.prng, 100)) {
     return;
   }
   kernel_signal(fd, EPOLLIN);
@@ -133,7 +133,7 @@ int kernel_control(int epoll_fd, int op, int fd, const struct epoll_event *event
 
 static void shuffle(int *fds, int count) {
   for (int i = count - 1; i > 0; i--) {
-    int other = (int)dice_below(&world.dice, (uint64_t)i + 1);
+    int other = (int)prng_below(&world.prng, (uint64_t)i + 1);
     int fd = fds[i];
     fds[i] = fds[other];
     fds[other] = fd;
@@ -142,7 +142,7 @@ static void shuffle(int *fds, int count) {
 
 /* An event that was none: of a socket that is watched and has nothing to say. */
 static int pretend(int epoll_fd, struct epoll_event *events) {
-  int fd = (int)dice_between(&world.dice, FILES_FIRST, (uint64_t)kernel.end - 1);
+  int fd = (int)prng_between(&world.prng, FILES_FIRST, (uint64_t)kernel.end - 1);
   const struct file *file = &kernel.files[fd];
   bool socket = file->kind == FILE_LINK || file->kind == FILE_PORT;
   if (!socket || file->epoll_fd != epoll_fd || file->ready) {
@@ -177,7 +177,7 @@ int kernel_collect(int epoll_fd, struct epoll_event *events, int max) {
       world_trace("  ready: fd %d events 0x%x", fds[i], found);
     }
   }
-  if (reported < max && dice_chance(&world.dice, world.weather.spurious)) {
+  if (reported < max && prng_chance(&world.prng, world.weather.spurious)) {
     reported += pretend(epoll_fd, events + reported);
   }
   return reported;

@@ -2,11 +2,11 @@
  * kernel: the simulated descriptors, and epoll upon them.
  *
  * A descriptor is an epoll set, an eventfd, a listening socket (struct port) or a connection
- * (struct link, see wire.h). The lowest free number is given, as POSIX has it, so that numbers are
- * used again at once.  epoll is what Linux does: an item becomes ready by a wake-up whose events it
- * wants, by being added or modified while ready, or (level-triggered) by having been ready; a wait
- * asks each ready item for its events of now, reports those that are wanted, and leaves out those
- * that have none.
+ * (struct link, see network.h). The lowest free number is given, as POSIX has it, so that numbers
+ * are used again at once.  epoll is what Linux does: an item becomes ready by a wake-up whose
+ * events it wants, by being added or modified while ready, or (level-triggered) by having been
+ * ready; a wait asks each ready item for its events of now, reports those that are wanted, and
+ * leaves out those that have none.
  */
 #ifndef TESTS_SIM_KERNEL_H
 #define TESTS_SIM_KERNEL_H
@@ -61,7 +61,7 @@ uint32_t kernel_events(int fd);
 /** epoll_ctl(2). Return: 0 or an errno. */
 int kernel_control(int epoll_fd, int op, int fd, const struct epoll_event *event);
 
-/** What is ready in the set, in an order that the dice choose. Return: how many, ${max} at most. */
+/** What is ready in the set, in an order that the prng choose. Return: how many, ${max} at most. */
 int kernel_collect(int epoll_fd, struct epoll_event *events, int max);
 
 #endif

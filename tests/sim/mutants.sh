@@ -11,8 +11,8 @@ B=${B:-build}
 cd "$(dirname "$0")/../.." || exit 1
 missed=0
 
-# judge NAME SEEDS COMMAND...: run it for that many seeds; it must fail, and say at which seed.
-judge() {
+# must_find NAME SEEDS COMMAND...: run it for that many seeds; it must fail, and say at which seed.
+must_find() {
   name=$1 seeds=$2
   shift 2
   said=$(timeout 300 "$@" --from 1 --seeds "$seeds" --failures 1 2>&1) # a seed that hangs is ended by the simulator itself
@@ -30,7 +30,7 @@ judge() {
 }
 
 kernel() {
-  judge "kernel-$1" "$2" "$B/tests/sim/simulate" --mutant "$1"
+  must_find "kernel-$1" "$2" "$B/tests/sim/simulate" --mutant "$1"
 }
 
 # server NAME SEEDS FILE SED: change FILE by SED.
@@ -53,7 +53,7 @@ server() {
     missed=$((missed + 1))
     return
   fi
-  judge "$name" "$seeds" "$at/simulate"
+  must_find "$name" "$seeds" "$at/simulate"
   rm -r "$at"
 }
 

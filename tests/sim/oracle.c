@@ -3,7 +3,7 @@
 
 #include "tests/sim/kernel.h"
 #include "tests/sim/plan.h"
-#include "tests/sim/talk.h"
+#include "tests/sim/workload.h"
 
 #include "net/conn_data.h"
 #include "pool/server.h"
@@ -20,7 +20,7 @@ static struct xchg_handler inner; /* what the server's handler was */
 
 void oracle_reset(void) {
   memset(&oracle, 0, sizeof(oracle));
-  oracle.stop_ns = oracle.cut_ns = NEVER;
+  oracle.stop_ns = oracle.stop_now_ns = NEVER;
 }
 
 struct record *record_of(const struct link *link) {
@@ -234,7 +234,7 @@ static void closed(struct xchg_conn *conn, enum xchg_reason reason) {
   record->closed = true;
   record->reason = reason;
   oracle.ended[reason]++;
-  judge_reason(link, reason);
+  check_end_reason(link, reason);
 }
 
 void oracle_listen(struct xchg_server *server) {
@@ -244,7 +244,7 @@ void oracle_listen(struct xchg_server *server) {
   server->handler.on_close = closed;
 }
 
-/* ---- what the wire and the calls tell ---- */
+/* ---- what the network and the calls tell ---- */
 
 /* A thread has done something. */
 static void note_progress(void) {
@@ -256,7 +256,7 @@ static void note_progress(void) {
 void oracle_syn(struct link *link) {
   record_of(link)->syn_in_time = oracle.stop_ns == NEVER;
   if (plan.faults.option == 0 && !oracle.over && oracle.stop_ns != NEVER &&
-      world.now_ns > oracle.stop_ns + RECENT_NS + watch_patience_ns()) {
+      world.now_ns > oracle.stop_ns + RECENT_NS + check_patience_ns()) {
     world_fail("peer %u begins a handshake after the stop", link->peer->number);
   }
 }
@@ -273,7 +273,7 @@ void oracle_missed(struct link *link) {
   }
   uint64_t grace_ns = add_sat_u64(oracle.stop_ns, config->stop_grace_ns);
   bool waited = link->state == LINK_QUEUED && record_of(link)->queued_ns <= grace_ns;
-  if ((world.now_ns < grace_ns || waited) && world.now_ns < oracle.cut_ns) {
+  if ((world.now_ns < grace_ns || waited) && world.now_ns < oracle.stop_now_ns) {
     world_fail("peer %u is lost in the backlog", link->peer->number);
   }
 }
@@ -335,7 +335,7 @@ void oracle_waited(int ready, uint64_t began_ns) {
   }
 }
 
-/* A reset goes to the peer: judged by what it could destroy, in judge_close and watch_peers. */
+/* A reset goes to the peer: judged by what it could destroy, in check_end_close and check_peers. */
 void oracle_resets(struct link *link) {
   world_trace("peer %u: a reset goes down", link->peer->number);
 }
@@ -361,7 +361,7 @@ void oracle_shut(struct link *link) {
 
 /* Connections beside ${link} that the server may count, of its address where ${same} says so. */
 static uint32_t counted_beside(const struct link *link, bool same) {
-  uint64_t recent_ns = RECENT_NS + watch_patience_ns();
+  uint64_t recent_ns = RECENT_NS + check_patience_ns();
   uint32_t count = 0;
   for (uint32_t i = 0; peer_at(i) != NULL; i++) {
     const struct record *record = &oracle.records[i];
@@ -378,7 +378,8 @@ static bool may_refuse(const struct link *link) {
   bool full = config->overload == XCHG_OVERLOAD_REFUSE &&
               counted_beside(link, false) >= min_u64(config->max_connections, config->queue);
   bool many = config->max_per_ip > 0 && counted_beside(link, true) >= config->max_per_ip;
-  return is_denied(link->peer) || full || many || oracle.no_memory || world.now_ns >= oracle.cut_ns;
+  return is_denied(link->peer) || full || many || oracle.no_memory ||
+         world.now_ns >= oracle.stop_now_ns;
 }
 
 void oracle_closes(struct link *link) {
@@ -399,6 +400,6 @@ void oracle_closes(struct link *link) {
   } else if (!record->closed) {
     world_fail("peer %u is closed without a word to the handler", link->peer->number);
   } else {
-    judge_close(link);
+    check_end_close(link);
   }
 }

@@ -1,15 +1,16 @@
 /*
  * oracle: knows what each peer must get, and when and why each connection may end.
  *
- * It sees three things: what the peers have planned (peer.h), what goes over the wire, and what the
- * engine tells its handler: opened, a message, closed with a reason.  From the first it knows every
- * byte of the others.
+ * Its sources are the plans of the peers (peer.h), the simulated network, and the callbacks that
+ * the engine makes: opened, a message, closed with a reason.  The plans determine every byte of the
+ * other two.
  *
- *   bytes    each message is the next of the peer's stream, as cut.c cuts it; each byte given to
- *            the kernel is the next of greeting and replies
- *   ends     each reason has its conditions (judge.c); everything queued was given to the kernel
- *   times    no limit early, none much too late; nothing that is ready lies about (watch.c)
- *   totals   every counter of the server's equals what was seen
+ *   bytes    each message is the next of the peer's stream, as reference_framing.c splits it; each
+ *            byte given to the kernel is the next of greeting and replies
+ *   ends     each reason has its conditions (check_end.c); all queued output went to the kernel
+ *   times    no time-out fires early or much too late; nothing that is ready stays unhandled
+ *            (check_deadlines.c)
+ *   totals   every counter of the server equals what was seen
  */
 #ifndef TESTS_SIM_ORACLE_H
 #define TESTS_SIM_ORACLE_H
@@ -60,7 +61,7 @@ struct oracle {
   uint64_t freed_ns;           /* when a connection was last closed */
   uint64_t turn_ns;            /* the longest turn of a thread so far */
   uint64_t stop_ns;            /* NEVER = not yet */
-  uint64_t cut_ns;             /* when all is cut; NEVER = no stop yet */
+  uint64_t stop_now_ns;        /* when everything is closed; NEVER = no stop yet */
   uint64_t turns[THREADS_MAX]; /* when the turn under way of each thread began */
   uint32_t polls[THREADS_MAX]; /* waits in a row that took no time and led to nothing */
   uint64_t timeouts[THREADS_MAX];
@@ -79,7 +80,7 @@ struct record *record_of(const struct link *link);
 /** Hear what ${server}, which was opened and not started, tells its handler. */
 void oracle_listen(struct xchg_server *server);
 
-/* ---- what the wire tells (see wire.c for when) ---- */
+/* ---- what the network tells (see network.c for when) ---- */
 
 void oracle_syn(struct link *link);
 void oracle_queued(struct link *link);
@@ -105,29 +106,29 @@ void oracle_excuse(void);
 /** A wait that began at ${began_ns} has ended with ${ready} events. */
 void oracle_waited(int ready, uint64_t began_ns);
 
-/* ---- judge.c ---- */
+/* ---- check_end.c ---- */
 
 /** Is ${reason} right? Fails the run where it is not. */
-void judge_reason(const struct link *link, enum xchg_reason reason);
+void check_end_reason(const struct link *link, enum xchg_reason reason);
 
 /** Is it right to call close(2) now? */
-void judge_close(const struct link *link);
+void check_end_close(const struct link *link);
 
-/* ---- watch.c ---- */
+/* ---- check_deadlines.c ---- */
 
 /** Look at everything now and then, from now on. */
-void watch_start(void);
+void check_deadlines_start(void);
 
 /** How much later than it should something may be. */
-uint64_t watch_patience_ns(void);
+uint64_t check_patience_ns(void);
 
 /** How much too early a time-out may seem: turns have a length. */
-uint64_t watch_slack_ns(void);
+uint64_t check_slack_ns(void);
 
 /** The server has stopped: do its counters agree? */
-void watch_totals(struct stats *stats);
+void check_totals(struct stats *stats);
 
 /** And has each peer what it should have? */
-void watch_peers(void);
+void check_peers(void);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "tests/sim/oracle.h"
 #include "tests/sim/plan.h"
-#include "tests/sim/talk.h"
+#include "tests/sim/workload.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,9 +15,9 @@ static struct {
   uint32_t count;
 } crowd;
 
-static uint64_t pick(uint64_t low, uint64_t high) { return dice_scaled(&world.dice, low, high); }
+static uint64_t pick(uint64_t low, uint64_t high) { return prng_scaled(&world.prng, low, high); }
 
-static bool chance(unsigned permille) { return dice_chance(&world.dice, permille); }
+static bool chance(unsigned permille) { return prng_chance(&world.prng, permille); }
 
 struct peer *peer_at(uint32_t i) {
   return i < crowd.count ? &crowd.peers[i] : NULL;
@@ -46,10 +46,10 @@ static void choose_end(struct peer *peer) {
                                              END_WAIT, END_CLOSE, END_RESET, END_VANISH},
                                             {END_WAIT, END_WAIT, END_WAIT, END_WAIT, END_WAIT,
                                              END_FIN, END_FIN, END_CLOSE, END_RESET, END_VANISH}};
-  peer->end = ends[plan.config.messages > 0][dice_below(&world.dice, 10)];
+  peer->end = ends[plan.config.messages > 0][prng_below(&world.prng, 10)];
   peer->end_at = peer->out_size;
   if (chance(peer->end >= END_CLOSE ? 600 : 30)) {
-    peer->end_at = (uint32_t)dice_between(&world.dice, 0, peer->out_size);
+    peer->end_at = (uint32_t)prng_between(&world.prng, 0, peer->out_size);
   }
   peer->lockstep = plan.config.frame.kind != XCHG_FRAME_RAW && chance(400);
   peer->talks_on = chance(300) || peer->out_size > 1000000;
@@ -81,8 +81,8 @@ void peers_make(uint32_t count) {
     struct peer *peer = &crowd.peers[i];
     *peer = (struct peer){.number = i};
     choose_address(peer);
-    talk_make(peer);
-    peer->link = wire_new_link((uint32_t)dice_below(&world.dice, plan.config.listen_count));
+    workload_make(peer);
+    peer->link = network_new_link((uint32_t)prng_below(&world.prng, plan.config.listen_count));
     peer->link->peer = peer;
     choose_end(peer);
     choose_pace(peer);
@@ -97,7 +97,7 @@ void peers_make(uint32_t count) {
 static void send_later(struct peer *peer) {
   if (!peer->writing) {
     peer->writing = true;
-    world_at(world.now_ns + dice_below(&world.dice, peer->send_ns + 1), peer_may_send, peer, 0);
+    world_at(world.now_ns + prng_below(&world.prng, peer->send_ns + 1), peer_may_send, peer, 0);
   }
 }
 
@@ -147,7 +147,7 @@ void peer_may_send(void *object, uint64_t unused) {
   uint32_t stop = peer->lockstep ? (uint32_t)min_u64(step_end(peer), peer->end_at) : peer->end_at;
   uint64_t left = stop > peer->sent ? stop - peer->sent : 0;
   uint64_t count =
-      min_u64(min_u64(left, link_room(link)), dice_between(&world.dice, 1, peer->piece_max));
+      min_u64(min_u64(left, link_room(link)), prng_between(&world.prng, 1, peer->piece_max));
   if (count > 0) {
     peer->sent += (uint32_t)count;
     link_peer_send(link, count, chance(peer->urgent));
@@ -209,7 +209,7 @@ static void read_some(void *object, uint64_t unused) {
 void peer_arrived(struct peer *peer) {
   if (!peer->reading) {
     peer->reading = true;
-    world_at(world.now_ns + dice_below(&world.dice, peer->read_ns + 1), read_some, peer, 0);
+    world_at(world.now_ns + prng_below(&world.prng, peer->read_ns + 1), read_some, peer, 0);
   }
 }
 
@@ -247,7 +247,7 @@ static void break_off(void *object, uint64_t error) {
 static void plan_break(struct peer *peer) {
   static const int errors[] = {ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, ENETDOWN};
   if (chance(plan.faults.breaks)) {
-    uint64_t error = (uint64_t)errors[dice_below(&world.dice, count_of(errors))];
+    uint64_t error = (uint64_t)errors[prng_below(&world.prng, count_of(errors))];
     world_at(world.now_ns + pick(NS_PER_US, 5 * NS_PER_S), break_off, peer, error);
   }
 }
@@ -255,11 +255,11 @@ static void plan_break(struct peer *peer) {
 /* At once, at any time, or about the time of the stop. */
 void peers_start(void) {
   uint64_t stop_ns = sub_sat_u64(plan.stop_ns, world.now_ns);
-  uint64_t way = dice_below(&world.dice, 3);
+  uint64_t way = prng_below(&world.prng, 3);
   for (uint32_t i = 0; i < crowd.count; i++) {
     uint64_t wait_ns = 0;
     if (way == 1 || (way == 0 && chance(100))) {
-      wait_ns = dice_below(&world.dice, stop_ns + NS_PER_MS);
+      wait_ns = prng_below(&world.prng, stop_ns + NS_PER_MS);
     } else if (way == 2) {
       wait_ns = sub_sat_u64(stop_ns, pick(0, 50 * NS_PER_MS));
     }

@@ -1,13 +1,13 @@
 /*
  * peer: a simulated client: what it will say, how fast, what it reads, and how it ends.
  *
- * All of that is chosen before it connects; what it does then depends on the wire alone.
+ * All of that is chosen before it connects; what it does then depends on the network alone.
  */
 #ifndef TESTS_SIM_PEER_H
 #define TESTS_SIM_PEER_H
 
-#include "tests/sim/cut.h"
-#include "tests/sim/wire.h"
+#include "tests/sim/reference_framing.h"
+#include "tests/sim/network.h"
 
 #include "core/addr.h"
 
@@ -60,7 +60,7 @@ void peers_start(void);
 /** The ${i}th; NULL beyond the last. */
 struct peer *peer_at(uint32_t i);
 
-/* ---- what the wire tells ---- */
+/* ---- what the network tells ---- */
 
 void peer_connected(struct peer *peer);
 void peer_was_refused(struct peer *peer);

@@ -12,9 +12,9 @@
 
 struct plan plan;
 
-static uint64_t pick(uint64_t low, uint64_t high) { return dice_scaled(&world.dice, low, high); }
+static uint64_t pick(uint64_t low, uint64_t high) { return prng_scaled(&world.prng, low, high); }
 
-static bool chance(unsigned permille) { return dice_chance(&world.dice, permille); }
+static bool chance(unsigned permille) { return prng_chance(&world.prng, permille); }
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void say(const char *format, ...) {
@@ -39,7 +39,7 @@ static void say_time(const char *name, uint64_t low_us, uint64_t high_us, bool o
 
 static const char *word(uint64_t size) {
   static char letters[64];
-  memset(letters, 'a' + (int)dice_below(&world.dice, 26), size);
+  memset(letters, 'a' + (int)prng_below(&world.prng, 26), size);
   letters[size] = 0;
   return letters;
 }
@@ -48,13 +48,13 @@ static void say_exchange(void) {
   static const char *const exchanges[] = {"greet", "line", "echo", "discard"};
   static const char *const frames[] = {"nul", "line", "u16", "u32", "raw"};
   uint64_t fixed = 0, text = pick(1, 40);
-  say("XCHG_EXCHANGE=%s", exchanges[dice_below(&world.dice, 4)]);
+  say("XCHG_EXCHANGE=%s", exchanges[prng_below(&world.prng, 4)]);
   if (chance(150)) {
     fixed = pick(1, 40);
     text = fixed;
     say("XCHG_FRAME=fixed:%" PRIu64, fixed);
   } else if (chance(700)) {
-    say("XCHG_FRAME=%s", frames[dice_below(&world.dice, 5)]);
+    say("XCHG_FRAME=%s", frames[prng_below(&world.prng, 5)]);
   }
   if (chance(300)) {
     say("XCHG_GREETING=text:%s", word(text));
@@ -80,7 +80,7 @@ static void say_exchange(void) {
 
 static void say_limits(void) {
   static const char *const listens[] = {"127.0.0.1:0", "[::1]:0", ":0", "127.0.0.1:0,:0,[::1]:0"};
-  say("XCHG_LISTEN=%s", listens[dice_below(&world.dice, 4)]);
+  say("XCHG_LISTEN=%s", listens[prng_below(&world.prng, 4)]);
   say("XCHG_BACKLOG=%" PRIu64, pick(chance(200) ? 1 : 8, 60));
   say("XCHG_WORKERS=%" PRIu64, pick(1, 4));
   say("XCHG_QUEUE=%" PRIu64, pick(1, 16));
@@ -123,7 +123,7 @@ static void say_the_rest(void) {
   say("XCHG_KEEPALIVE=%s", chance(500) ? "on" : "off");
   say("XCHG_REUSEPORT=%s", chance(500) ? "on" : "off");
   say("XCHG_OFFLOAD_THREADS=%" PRIu64, pick(0, 4));
-  say("XCHG_LOG_LEVEL=%s", levels[dice_below(&world.dice, 4)]);
+  say("XCHG_LOG_LEVEL=%s", levels[prng_below(&world.prng, 4)]);
   say("XCHG_LOG_FORMAT=%s", chance(500) ? "logfmt" : "json");
 }
 
@@ -153,13 +153,13 @@ static void choose_faults(void) {
   if (chance(few)) {
     faults->starve_ns = plan.begin_ns + pick(0, 5 * NS_PER_S);
     faults->starved_ns = faults->starve_ns + pick(1, 3 * NS_PER_S);
-    faults->starve_errno = starving[dice_below(&world.dice, 4)];
+    faults->starve_errno = starving[prng_below(&world.prng, 4)];
   }
 }
 
 static void choose_weather(void) {
   struct weather *weather = &world.weather;
-  *weather = (struct weather){.yield = (unsigned)dice_below(&world.dice, 400)};
+  *weather = (struct weather){.yield = (unsigned)prng_below(&world.prng, 400)};
   weather->yield_atom = chance(500) ? 0 : (unsigned)pick(1, 300);
   weather->call_ns = pick(100, 3000);
   weather->late_ns = pick(1, 2 * NS_PER_MS);
@@ -179,9 +179,9 @@ int plan_make(void) {
   say_the_rest();
   plan.environment[plan.lines_count] = NULL;
   plan.begin_ns = world.now_ns;
-  plan.peers = (uint32_t)(chance(500) ? pick(1, 30) : dice_between(&world.dice, 8, 60));
+  plan.peers = (uint32_t)(chance(500) ? pick(1, 30) : prng_between(&world.prng, 8, 60));
   plan.stop_ns = plan.begin_ns + pick(NS_PER_MS, 30 * NS_PER_S);
-  plan.cut_ns = chance(100) ? plan.stop_ns + pick(1, 2 * NS_PER_S) : NEVER;
+  plan.stop_now_ns = chance(100) ? plan.stop_ns + pick(1, 2 * NS_PER_S) : NEVER;
   choose_weather();
   choose_faults();
   for (uint32_t i = 0; i < plan.lines_count; i++) {

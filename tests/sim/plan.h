@@ -38,7 +38,7 @@ struct plan {
   uint32_t peers;
   uint64_t begin_ns; /* peers come from then on */
   uint64_t stop_ns;
-  uint64_t cut_ns; /* when a second word ends it at once; NEVER = not */
+  uint64_t stop_now_ns; /* when a second word ends it at once; NEVER = not */
 };
 
 /** The plan of the run. */

@@ -18,7 +18,7 @@
 #include "tests/sim/oracle.h"
 #include "tests/sim/plan.h"
 #include "tests/fault/seam.h"
-#include "tests/sim/talk.h"
+#include "tests/sim/workload.h"
 
 #include "pool/server.h"
 
@@ -55,8 +55,8 @@ static void take_line(void *user, enum xchg_log_level level, const char *line) {
 static void await_end(void) {
   while (!server_finished(&server)) {
     struct pollfd done = {.fd = server_done_fd(&server), .events = POLLIN};
-    uint64_t until_ns = plan.cut_ns;
-    if (world.now_ns >= plan.cut_ns) {
+    uint64_t until_ns = plan.stop_now_ns;
+    if (world.now_ns >= plan.stop_now_ns) {
       server_cut(&server);
       until_ns = NEVER;
     }
@@ -64,7 +64,7 @@ static void await_end(void) {
     if (sys_poll(&done, 1, (int)min_u64(ms, 1000)) == 1) {
       kernel_file(done.fd, FILE_EVENT)->count = 0;
     }
-    if (world.now_ns > oracle.cut_ns + STOP_NS + watch_patience_ns()) {
+    if (world.now_ns > oracle.stop_now_ns + STOP_NS + check_patience_ns()) {
       world_fail("the stop does not end");
     }
   }
@@ -73,19 +73,19 @@ static void await_end(void) {
 static void serve(void) {
   struct stats stats;
   peers_start();
-  watch_start();
+  check_deadlines_start();
   while (world_wait(&plan, plan.stop_ns)) {
   }
   uint64_t patience_ns = max_u64(plan.config.drain_timeout_ns, plan.config.stop_grace_ns);
   oracle.stop_ns = world.now_ns;
-  oracle.cut_ns = min_u64(oracle.stop_ns + patience_ns, plan.cut_ns);
+  oracle.stop_now_ns = min_u64(oracle.stop_ns + patience_ns, plan.stop_now_ns);
   world_trace("the stop begins");
   server_drain(&server);
   await_end();
   oracle.over = true;
   server_sum(&server, &stats);
-  watch_totals(&stats);
-  if (dice_chance(&world.dice, 100)) {
+  check_totals(&stats);
+  if (prng_chance(&world.prng, 100)) {
     server_report(&server, "stopped", false);
   }
   sums.served++;
@@ -101,8 +101,8 @@ static void *run_main(void *unused) {
   struct log log;
   const struct server_setup setup = {.config = &plan.config, .log = &log};
   log_init_call(&log, take_line, NULL, plan.config.log_level, plan.config.log_format);
-  if (dice_chance(&world.dice, plan.faults.start)) {
-    memory_fail((uint32_t)dice_between(&world.dice, 1, 30));
+  if (prng_chance(&world.prng, plan.faults.start)) {
+    memory_fail((uint32_t)prng_between(&world.prng, 1, 30));
   }
   int code = server_open(&server, &setup);
   if (code == 0) {
@@ -135,14 +135,14 @@ static void look_back(void) {
   if (kernel_open_count() != 0) {
     world_fail("%u descriptors are left open", kernel_open_count());
   }
-  watch_peers();
+  check_peers();
 }
 
 /* Return: did it go well? */
 static bool run(uint64_t seed) {
   world_reset(seed);
   kernel_reset();
-  wire_reset();
+  network_reset();
   arena_reset();
   oracle_reset();
   memory_reset();
@@ -201,7 +201,7 @@ static void sanitizer_died(void) {
  * On a stack of its own: that of a fiber may be what has run out.  A signal that a sanitizer
  * watches is left to it, which says more of it and calls back.
  */
-static void watch_deaths(void) {
+static void catch_deaths(void) {
   static char stack[64 * 1024];
   static const int numbers[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGALRM};
   const stack_t place = {.ss_sp = stack, .ss_size = sizeof(stack)};
@@ -290,6 +290,6 @@ int main(int argc, char **argv) {
       return 64;
     }
   }
-  watch_deaths();
+  catch_deaths();
   return run_all(&orders);
 }

@@ -35,7 +35,7 @@ int __real_sem_post(sem_t *semaphore);
 static bool fails(int error) {
   world_call();
   errno = error;
-  bool failed = dice_chance(&world.dice, plan.faults.start);
+  bool failed = prng_chance(&world.prng, plan.faults.start);
   if (failed) {
     world_trace("the start is refused, errno %d", error);
   }
@@ -61,7 +61,7 @@ int __wrap_socket(int domain, int type, int protocol) {
   if (fails(domain == AF_INET6 ? EAFNOSUPPORT : ENOBUFS)) {
     return -1;
   }
-  struct port *port = wire_new_port();
+  struct port *port = network_new_port();
   port->fd = kernel_open(FILE_PORT, port);
   return port->fd;
 }

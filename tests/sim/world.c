@@ -53,7 +53,7 @@ static struct {
 void world_reset(uint64_t seed) {
   bool trace = world.trace;
   enum mutant mutant = world.mutant;
-  world = (struct world){.dice = {.state = seed * UINT64_C(0x2545f4914f6cdd1d)},
+  world = (struct world){.prng = {.state = seed * UINT64_C(0x2545f4914f6cdd1d)},
                          .seed = seed,
                          .now_ns = 1000 * NS_PER_S,
                          .trace = trace,
@@ -194,7 +194,7 @@ bool world_wait(const void *channel, uint64_t until_ns) {
   thread->state = THREAD_WAITING;
   thread->channel = channel;
   thread->woken = false;
-  thread->until_ns = until_ns == NEVER ? NEVER : until_ns + dice_scaled(&world.dice, 0, late_ns);
+  thread->until_ns = until_ns == NEVER ? NEVER : until_ns + prng_scaled(&world.prng, 0, late_ns);
   fiber_leave();
   return thread->woken;
 }
@@ -212,8 +212,8 @@ void world_wake(const void *channel) {
 /* Somebody else may run now; and perhaps this one will not for a while. */
 static void yield(void) {
   struct thread *thread = &machine.threads[machine.self];
-  if (dice_chance(&world.dice, world.weather.stall)) {
-    uint64_t stall_ns = dice_scaled(&world.dice, 0, world.weather.stall_ns);
+  if (prng_chance(&world.prng, world.weather.stall)) {
+    uint64_t stall_ns = prng_scaled(&world.prng, 0, world.weather.stall_ns);
     thread->stalled_ns = world.now_ns + stall_ns;
     world.stalled_ns += stall_ns;
     world_trace("stalled for %" PRIu64 " us", stall_ns / NS_PER_US);
@@ -226,7 +226,7 @@ void world_call(void) {
     return;
   }
   world.now_ns += world.weather.call_ns;
-  if (dice_chance(&world.dice, world.weather.yield)) {
+  if (prng_chance(&world.prng, world.weather.yield)) {
     yield();
   } else {
     happen();
@@ -237,7 +237,7 @@ void world_call(void) {
 }
 
 void world_atom(void) {
-  if (machine.self != -1 && dice_chance(&world.dice, world.weather.yield_atom)) {
+  if (machine.self != -1 && prng_chance(&world.prng, world.weather.yield_atom)) {
     yield();
   }
 }
@@ -259,7 +259,7 @@ static int choose(uint64_t *next_ns) {
       *next_ns = min_u64(*next_ns, thread->until_ns);
     }
   }
-  return count == 0 ? -1 : able[count == 1 ? 0 : dice_below(&world.dice, (uint64_t)count)];
+  return count == 0 ? -1 : able[count == 1 ? 0 : prng_below(&world.prng, (uint64_t)count)];
 }
 
 static bool all_over(void) {

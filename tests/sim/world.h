@@ -3,12 +3,12 @@
  *
  * Time stands still but for what the simulator adds: a little for each system call, and a jump to
  * the next event where every thread waits.  Which thread runs next, how long one is stalled and how
- * late it wakes is the dice's choice, so that a seed is a schedule.
+ * late it wakes is the prng's choice, so that a seed is a schedule.
  */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
 
-#include "tests/sim/dice.h"
+#include "tests/sim/prng.h"
 
 #include "core/base.h"
 
@@ -44,7 +44,7 @@ enum mutant {
 };
 
 struct world {
-  struct dice dice;
+  struct prng prng;
   struct weather weather;
   uint64_t seed;
   uint64_t now_ns;

@@ -1,8 +1,8 @@
 /*
- * watch: is anything late, does anything lie about, and does it all add up?
+ * check_deadlines: is anything late, does anything lie about, and does it all add up?
  *
- * Every WATCH_NS of simulated time each connection is looked at.  What may be late is granted what
- * the contract grants, and whatever the weather of the run has taken from the threads.
+ * Every CHECK_INTERVAL_NS of simulated time each connection is looked at.  What may be late is
+ * granted what the contract grants, and whatever the weather of the run has taken from the threads.
  */
 #include "tests/sim/oracle.h"
 
@@ -11,27 +11,27 @@
 
 #include <inttypes.h>
 
-#define WATCH_NS (20 * NS_PER_MS)
+#define CHECK_INTERVAL_NS (20 * NS_PER_MS)
 #define ANSWER_NS (50 * NS_PER_MS) /* what is ready is dealt with in this time, plus patience */
 #define STARVED_NS (200 * NS_PER_MS)
 #define TIMEOUTS_A_SECOND 150 /* waits that ended for nothing, a thread */
 #define SLACK_NS (4 * NS_PER_MS)
 
-uint64_t watch_patience_ns(void) {
+uint64_t check_patience_ns(void) {
   return world.stalled_ns + 4 * world.weather.late_ns + 2 * oracle.turn_ns;
 }
 
-uint64_t watch_slack_ns(void) { return sub_sat_u64(oracle.turn_ns, SLACK_NS) + world.stalled_ns; }
+uint64_t check_slack_ns(void) { return sub_sat_u64(oracle.turn_ns, SLACK_NS) + world.stalled_ns; }
 
 /* Too late, ${limit_ns} having been the limit since ${from_ns}? */
 static bool is_late(uint64_t from_ns, uint64_t limit_ns, unsigned times) {
   uint64_t grace_ns = max_u64(limit_ns / 10, 100 * NS_PER_MS);
   return limit_ns > 0 &&
-         world.now_ns > from_ns + times * limit_ns + grace_ns + SLACK_NS + watch_patience_ns();
+         world.now_ns > from_ns + times * limit_ns + grace_ns + SLACK_NS + check_patience_ns();
 }
 
 static bool lies_since(uint64_t since_ns) {
-  return world.now_ns > since_ns + ANSWER_NS + watch_patience_ns();
+  return world.now_ns > since_ns + ANSWER_NS + check_patience_ns();
 }
 
 static uint64_t pending(const struct link *link) {
@@ -48,7 +48,7 @@ static uint32_t live_connections(void) {
   return count;
 }
 
-static void watch_queued(const struct link *link) {
+static void check_queued(const struct link *link) {
   const struct faults *faults = &plan.faults;
   bool starved = oracle.accept_ns > 0 && world.now_ns < oracle.accept_ns + STARVED_NS;
   bool room = live_connections() < plan.config.max_connections;
@@ -58,7 +58,7 @@ static void watch_queued(const struct link *link) {
   }
 }
 
-static void watch_unread(const struct link *link) {
+static void check_unread(const struct link *link) {
   bool unread = link->up_arrived > link->up_read || (link->fin_up && !link->fin_read);
   bool waits = pending(link) >= plan.config.max_pending_bytes;
   bool enough = link->up_read - record_of(link)->handed_to >= UINT64_C(1) << 20;
@@ -68,7 +68,7 @@ static void watch_unread(const struct link *link) {
   }
 }
 
-static void watch_unsent(struct link *link) {
+static void check_unsent(struct link *link) {
   struct record *record = record_of(link);
   bool room = 3 * (link->sndbuf - (link->down_written - link->down_acked)) >= link->sndbuf;
   if (pending(link) == 0 || !room) {
@@ -101,7 +101,7 @@ static bool waits_for_message(const struct link *link, uint64_t *from_ns) {
   return *from_ns > 0 && link->up_read > record->handed_to;
 }
 
-static void watch_limits(const struct link *link) {
+static void check_limits(const struct link *link) {
   const struct record *record = record_of(link);
   const struct config *config = &plan.config;
   uint32_t number = link->peer->number;
@@ -128,10 +128,10 @@ static void watch_limits(const struct link *link) {
   }
 }
 
-static void watch_link(struct link *link) {
+static void check_link(struct link *link) {
   const struct record *record = record_of(link);
   if (link->state == LINK_QUEUED) {
-    watch_queued(link);
+    check_queued(link);
   }
   if (!record->accepted || record->kernel_closed) {
     return;
@@ -145,18 +145,18 @@ static void watch_link(struct link *link) {
   if (link->broken != 0 && lies_since(max_u64(link->broken_ns, record->opened_ns))) {
     world_fail("peer %u: its connection is broken, and stays", link->peer->number);
   }
-  watch_unread(link);
-  watch_unsent(link);
-  watch_limits(link);
+  check_unread(link);
+  check_unsent(link);
+  check_limits(link);
 }
 
-static void watch(void *object, uint64_t began_ns) {
+static void check_all(void *object, uint64_t began_ns) {
   (void)object;
   if (oracle.over) {
     return;
   }
   for (uint32_t i = 0; peer_at(i) != NULL; i++) {
-    watch_link(peer_at(i)->link);
+    check_link(peer_at(i)->link);
   }
   for (int i = 0; i < THREADS_MAX; i++) {
     uint64_t seconds = 1 + (world.now_ns - began_ns) / NS_PER_S;
@@ -164,10 +164,10 @@ static void watch(void *object, uint64_t began_ns) {
       world_fail("a thread wakes up again and again for nothing");
     }
   }
-  world_at(world.now_ns + WATCH_NS, watch, NULL, began_ns);
+  world_at(world.now_ns + CHECK_INTERVAL_NS, check_all, NULL, began_ns);
 }
 
-void watch_start(void) { world_at(world.now_ns, watch, NULL, world.now_ns); }
+void check_deadlines_start(void) { world_at(world.now_ns, check_all, NULL, world.now_ns); }
 
 /* ---- totals ---- */
 
@@ -177,7 +177,7 @@ static void equal(const char *what, uint64_t counted, uint64_t seen) {
   }
 }
 
-void watch_totals(struct stats *stats) {
+void check_totals(struct stats *stats) {
   uint64_t refused = 0;
   equal("accepted", stats->accepted, oracle.accepted);
   equal("accepted, and ended", stats->accepted, stats_ended(stats));
@@ -204,7 +204,7 @@ void watch_totals(struct stats *stats) {
 
 /* ---- what has reached the peers ---- */
 
-static void watch_peer(const struct peer *peer) {
+static void check_peer(const struct peer *peer) {
   const struct link *link = peer->link;
   const struct record *record = &oracle.records[peer->number];
   bool patient =
@@ -227,8 +227,8 @@ static void watch_peer(const struct peer *peer) {
   }
 }
 
-void watch_peers(void) {
+void check_peers(void) {
   for (uint32_t i = 0; peer_at(i) != NULL; i++) {
-    watch_peer(peer_at(i));
+    check_peer(peer_at(i));
   }
 }

@@ -1,5 +1,5 @@
-/* cut: see cut.h. */
-#include "tests/sim/cut.h"
+/* reference_framing: see reference_framing.h. */
+#include "tests/sim/reference_framing.h"
 
 /* The index of the first ${byte} from ${at} on, or ${size}. */
 static uint32_t look_for(const uint8_t *bytes, uint32_t at, uint32_t size, uint8_t byte) {
@@ -9,8 +9,8 @@ static uint32_t look_for(const uint8_t *bytes, uint32_t at, uint32_t size, uint8
   return at;
 }
 
-static void cut_delimited(const struct config *config, const uint8_t *bytes, uint32_t size,
-                          struct piece *piece) {
+static void split_delimited(const struct config *config, const uint8_t *bytes, uint32_t size,
+                            struct piece *piece) {
   uint32_t at = look_for(bytes, piece->start, size, config->frame.delimiter);
   piece->size = at - piece->start;
   piece->end = at < size ? at + 1 : size;
@@ -19,8 +19,8 @@ static void cut_delimited(const struct config *config, const uint8_t *bytes, uin
                                                         : PIECE_PART;
 }
 
-static void cut_line(const struct config *config, const uint8_t *bytes, uint32_t size,
-                     struct piece *piece) {
+static void split_line(const struct config *config, const uint8_t *bytes, uint32_t size,
+                       struct piece *piece) {
   uint32_t at = look_for(bytes, piece->start, size, '\n');
   bool cr = at > piece->start && bytes[at - 1] == '\r'; /* data yet, where no LF follows */
   piece->size = at - piece->start - (cr ? 1 : 0);
@@ -30,8 +30,8 @@ static void cut_line(const struct config *config, const uint8_t *bytes, uint32_t
                                                         : PIECE_PART;
 }
 
-static void cut_declared(const struct config *config, const uint8_t *bytes, uint32_t size,
-                         struct piece *piece) {
+static void split_prefixed(const struct config *config, const uint8_t *bytes, uint32_t size,
+                           struct piece *piece) {
   uint32_t head = config->frame.kind == XCHG_FRAME_PREFIX ? (uint32_t)config->frame.size : 0;
   uint64_t length = head == 0 ? config->frame.size : 0;
   piece->end = size;
@@ -52,8 +52,8 @@ static void cut_declared(const struct config *config, const uint8_t *bytes, uint
   }
 }
 
-uint32_t cut_stream(const struct config *config, const uint8_t *bytes, uint32_t size,
-                    struct piece *pieces, uint32_t max) {
+uint32_t reference_framing_split(const struct config *config, const uint8_t *bytes, uint32_t size,
+                                 struct piece *pieces, uint32_t max) {
   uint32_t count = 0, at = 0;
   if (config->frame.kind == XCHG_FRAME_RAW) {
     return 0;
@@ -62,11 +62,11 @@ uint32_t cut_stream(const struct config *config, const uint8_t *bytes, uint32_t 
     struct piece *piece = &pieces[count++];
     *piece = (struct piece){.start = at, .data = at};
     if (config->frame.kind == XCHG_FRAME_DELIMITER) {
-      cut_delimited(config, bytes, size, piece);
+      split_delimited(config, bytes, size, piece);
     } else if (config->frame.kind == XCHG_FRAME_LINE) {
-      cut_line(config, bytes, size, piece);
+      split_line(config, bytes, size, piece);
     } else {
-      cut_declared(config, bytes, size, piece);
+      split_prefixed(config, bytes, size, piece);
     }
     if (piece->kind != PIECE_MESSAGE) {
       break;

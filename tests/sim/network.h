@@ -1,5 +1,5 @@
 /*
- * wire: listening sockets, connections, and the network between a connection's two ends.
+ * network: listening sockets, connections, and the network between a connection's two ends.
  *
  * What travels is counted, not copied: the peer's bytes are its plan's (oracle.h has them), the
  * server's are compared as soon as they are given to the kernel.  A connection, as the server's
@@ -10,8 +10,8 @@
  *   down:  taken <= arrived <= written         written - acked <= sndbuf
  *          acked <= arrived                    arrived - taken <= window
  */
-#ifndef TESTS_SIM_WIRE_H
-#define TESTS_SIM_WIRE_H
+#ifndef TESTS_SIM_NETWORK_H
+#define TESTS_SIM_NETWORK_H
 
 #include "tests/sim/world.h"
 
@@ -83,16 +83,16 @@ struct port {
   uint32_t queued;
 };
 
-void wire_reset(void);
+void network_reset(void);
 
 /** The ${i}th of the listening sockets that were made; NULL beyond the last. */
-struct port *wire_port(uint32_t i);
+struct port *network_port(uint32_t i);
 
 /** A new listening socket. Return: NULL where there are too many. */
-struct port *wire_new_port(void);
+struct port *network_new_port(void);
 
 /** A new connection to port ${i}; its peer and its buffers are the caller's to set. */
-struct link *wire_new_link(uint32_t i);
+struct link *network_new_link(uint32_t i);
 
 /* ---- what the peer does ---- */
 

@@ -1,8 +1,8 @@
 /*
- * wire: see wire.h.  Each way is a sequence of events: up, a segment arrives; down, a segment
+ * network: see network.h.  Each way is a sequence of events: up, a segment arrives; down, a segment
  * arrives and later its acknowledgement.
  */
-#include "tests/sim/wire.h"
+#include "tests/sim/network.h"
 
 #include "tests/sim/kernel.h"
 #include "tests/sim/oracle.h"
@@ -19,36 +19,36 @@ static struct {
   struct port ports[PORTS_MAX];
   struct link links[LINKS_MAX];
   uint32_t ports_count, links_count;
-} wire;
+} network;
 
 static void transmit(struct link *link);
 
-void wire_reset(void) { wire.ports_count = wire.links_count = 0; }
+void network_reset(void) { network.ports_count = network.links_count = 0; }
 
-struct port *wire_port(uint32_t i) {
-  return i < wire.ports_count ? &wire.ports[i] : NULL;
+struct port *network_port(uint32_t i) {
+  return i < network.ports_count ? &network.ports[i] : NULL;
 }
 
-struct port *wire_new_port(void) {
-  if (wire.ports_count == PORTS_MAX) {
+struct port *network_new_port(void) {
+  if (network.ports_count == PORTS_MAX) {
     return NULL;
   }
-  struct port *port = &wire.ports[wire.ports_count];
-  *port = (struct port){.fd = -1, .number = (uint16_t)(7000 + wire.ports_count++)};
+  struct port *port = &network.ports[network.ports_count];
+  *port = (struct port){.fd = -1, .number = (uint16_t)(7000 + network.ports_count++)};
   return port;
 }
 
-struct link *wire_new_link(uint32_t i) {
-  assert(wire.links_count < LINKS_MAX);
-  struct link *link = &wire.links[wire.links_count++];
-  *link = (struct link){.port = &wire.ports[i], .fd = -1};
+struct link *network_new_link(uint32_t i) {
+  assert(network.links_count < LINKS_MAX);
+  struct link *link = &network.links[network.links_count++];
+  *link = (struct link){.port = &network.ports[i], .fd = -1};
   return link;
 }
 
 /* ---- delays ---- */
 
 static uint64_t travel_ns(const struct link *link) {
-  return link->delay_ns + dice_below(&world.dice, link->delay_ns + 1);
+  return link->delay_ns + prng_below(&world.prng, link->delay_ns + 1);
 }
 
 /* What is sent up now arrives then: behind all that was sent before. */
@@ -167,7 +167,7 @@ struct link *port_accept(struct port *port) {
     return NULL;
   }
   struct link *link = port->queue[0];
-  if (world.mutant == MUTANT_ACCEPT && dice_chance(&world.dice, 20)) {
+  if (world.mutant == MUTANT_ACCEPT && prng_chance(&world.prng, 20)) {
     return link;
   }
   port->queued--;
@@ -284,7 +284,7 @@ static void give_up(void *object, uint64_t value) {
 
 void link_vanish(struct link *link) {
   link->vanished = true;
-  world_at(world.now_ns + dice_scaled(&world.dice, NS_PER_S, 60 * NS_PER_S), give_up, link, 0);
+  world_at(world.now_ns + prng_scaled(&world.prng, NS_PER_S, 60 * NS_PER_S), give_up, link, 0);
 }
 
 /*
@@ -393,7 +393,7 @@ static void transmit(struct link *link) {
   }
   if (left > 0 && room > 0) {
     uint64_t most = min_u64(left, room);
-    uint64_t size = min_u64(most, dice_between(&world.dice, 1, most) + link->window / SEGMENTS_MAX);
+    uint64_t size = min_u64(most, prng_between(&world.prng, 1, most) + link->window / SEGMENTS_MAX);
     link->moving = true;
     world_at(world.now_ns + travel_ns(link), segment_arrives, link, size);
   } else if (left == 0 && link->shut && !link->fin_moving) {

@@ -1,8 +1,8 @@
 /*
- * talk: the bytes that a peer will send, and how they are cut.
+ * workload: the bytes that a peer will send, and how they are split.
  */
-#ifndef TESTS_SIM_TALK_H
-#define TESTS_SIM_TALK_H
+#ifndef TESTS_SIM_WORKLOAD_H
+#define TESTS_SIM_WORKLOAD_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +14,6 @@ void *arena_take(size_t size);
 void arena_reset(void);
 
 /** Choose ${peer}'s out and pieces. */
-void talk_make(struct peer *peer);
+void workload_make(struct peer *peer);
 
 #endif

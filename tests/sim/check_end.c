@@ -1,10 +1,10 @@
 /*
- * judge: may a connection end so, now?
+ * check_end: may a connection end so, now?
  *
  * One function a reason, each the contract's sentence about it.  That a time-out is not early is
- * judged here, that none is late in watch.c.  Idle times and messages are counted from what the
- * server can know at no cost: the beginning of the turn in which something happened, whose length
- * watch_slack_ns grants; the others are granted nothing.
+ * judged here, that none is late in check_deadlines.c.  Idle times and messages are counted from
+ * what the server can know at no cost: the beginning of the turn in which something happened, whose
+ * length check_slack_ns grants; the others are granted nothing.
  */
 #include "tests/sim/oracle.h"
 
@@ -97,7 +97,7 @@ static bool truncated(const struct link *link) {
 }
 
 static bool is_past(uint64_t from_ns, uint64_t limit_ns) {
-  return limit_ns > 0 && world.now_ns + watch_slack_ns() >= from_ns + limit_ns;
+  return limit_ns > 0 && world.now_ns + check_slack_ns() >= from_ns + limit_ns;
 }
 
 static bool is_strictly_past(uint64_t from_ns, uint64_t limit_ns) {
@@ -146,7 +146,7 @@ static bool stopped(const struct link *link) {
   if (oracle.stop_ns == NEVER) {
     return false;
   }
-  if (world.now_ns >= oracle.cut_ns) {
+  if (world.now_ns >= oracle.stop_now_ns) {
     return true;
   }
   bool silent = !is_counted() && record->handed == 0 && begun(link) == 0 &&
@@ -185,7 +185,7 @@ static bool is_right(const struct link *link, enum xchg_reason reason) {
   }
 }
 
-void judge_reason(const struct link *link, enum xchg_reason reason) {
+void check_end_reason(const struct link *link, enum xchg_reason reason) {
   const struct record *record = record_of(link);
   if (!is_right(link, reason)) {
     world_fail("peer %u is closed as %s: %u messages, %" PRIu64 " bytes begun, %" PRIu64
@@ -205,13 +205,13 @@ static bool is_safe(const struct link *link) {
     case XCHG_TRUNCATED:
       return true;
     case XCHG_DRAIN:
-      return world.now_ns < oracle.cut_ns;
+      return world.now_ns < oracle.stop_now_ns;
     default:
       return false;
   }
 }
 
-void judge_close(const struct link *link) {
+void check_end_close(const struct link *link) {
   const struct record *record = record_of(link);
   uint64_t linger_ns = plan.config.linger_ns;
   if (!is_safe(link) || linger_ns == 0 || link->broken != 0 || link->fin_read ||

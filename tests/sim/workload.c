@@ -1,8 +1,8 @@
 /*
- * talk: see talk.h.  Most peers speak the exchange's framing; some send a message that is too long,
- * break off within one, or send noise.
+ * workload: see workload.h.  Most peers speak the exchange's framing; some send a message that is
+ * too long, break off within one, or send noise.
  */
-#include "tests/sim/talk.h"
+#include "tests/sim/workload.h"
 
 #include "tests/sim/oracle.h"
 #include "tests/sim/peer.h"
@@ -15,7 +15,13 @@
 #define OUT_RAW_MAX ((size_t)40 * 1024)   /* where each byte may be answered with a text */
 #define FLOOD_BYTES ((size_t)1400 * 1024) /* more than a drain reads */
 
-enum talk { TALK_PROPER, TALK_TOO_LONG, TALK_BREAKS_OFF, TALK_NOISE, TALK_SILENT };
+enum workload {
+  WORKLOAD_PROPER,
+  WORKLOAD_TOO_LONG,
+  WORKLOAD_BREAKS_OFF,
+  WORKLOAD_NOISE,
+  WORKLOAD_SILENT
+};
 
 static struct {
   bool flooded; /* one in a run is enough */
@@ -50,11 +56,11 @@ static void put(struct writer *writer, const void *bytes, size_t size) {
   writer->size += fits;
 }
 
-/* ${size} bytes by the dice, without ${not} (-1 = any). */
+/* ${size} bytes by the prng, without ${not} (-1 = any). */
 static void put_noise(struct writer *writer, size_t size, int not ) {
   size = min_u64(size, writer->room - writer->size);
   for (size_t i = 0; i < size; i += 8) {
-    uint64_t noise = dice_next(&world.dice);
+    uint64_t noise = prng_next(&world.prng);
     memcpy(writer->at + writer->size + i, &noise, min_u64(8, size - i));
   }
   for (uint8_t *at = writer->at + writer->size; not != -1 && size > 0; at++) {
@@ -79,7 +85,7 @@ static void put_message(struct writer *writer, size_t size, uint64_t announced) 
     case XCHG_FRAME_LINE:
       put_noise(writer, size, '\n');
       put(writer, "\r\n", 2);
-      if (dice_chance(&world.dice, 500)) {
+      if (prng_chance(&world.prng, 500)) {
         writer->size -= 2;
         put(writer, "\n", 1);
       }
@@ -102,10 +108,10 @@ static void put_message(struct writer *writer, size_t size, uint64_t announced) 
 
 static size_t choose_size(void) {
   uint64_t max = plan.config.max_message_bytes;
-  if (dice_chance(&world.dice, 50)) {
-    return min_u64(max, dice_chance(&world.dice, 50) ? 250000 : 40000);
+  if (prng_chance(&world.prng, 50)) {
+    return min_u64(max, prng_chance(&world.prng, 50) ? 250000 : 40000);
   }
-  return dice_scaled(&world.dice, 0, min_u64(max, dice_chance(&world.dice, 50) ? 40000 : 1500));
+  return prng_scaled(&world.prng, 0, min_u64(max, prng_chance(&world.prng, 50) ? 40000 : 1500));
 }
 
 static void put_messages(struct writer *writer, uint64_t count) {
@@ -115,46 +121,46 @@ static void put_messages(struct writer *writer, uint64_t count) {
   }
 }
 
-static enum talk choose_talk(void) {
-  uint64_t roll = dice_below(&world.dice, 100);
-  return roll < 76   ? TALK_PROPER
-         : roll < 83 ? TALK_TOO_LONG
-         : roll < 90 ? TALK_BREAKS_OFF
-         : roll < 95 ? TALK_NOISE
-                     : TALK_SILENT;
+static enum workload choose_workload(void) {
+  uint64_t roll = prng_below(&world.prng, 100);
+  return roll < 76   ? WORKLOAD_PROPER
+         : roll < 83 ? WORKLOAD_TOO_LONG
+         : roll < 90 ? WORKLOAD_BREAKS_OFF
+         : roll < 95 ? WORKLOAD_NOISE
+                     : WORKLOAD_SILENT;
 }
 
-void talk_make(struct peer *peer) {
-  bool floods = !arena.flooded && plan.config.messages > 0 && dice_chance(&world.dice, 4);
+void workload_make(struct peer *peer) {
+  bool floods = !arena.flooded && plan.config.messages > 0 && prng_chance(&world.prng, 4);
   bool raw = plan.config.frame.kind == XCHG_FRAME_RAW && plan.config.messages == 0;
   size_t room = raw && plan.config.reply == REPLY_TEXT ? OUT_RAW_MAX : OUT_MAX;
   room += floods ? FLOOD_BYTES : 0;
   struct writer writer = {.at = arena_take(room), .room = room};
   uint64_t wanted = plan.config.messages;
-  uint64_t count = wanted > 0 && dice_chance(&world.dice, 700)
+  uint64_t count = wanted > 0 && prng_chance(&world.prng, 700)
                        ? wanted
-                       : dice_scaled(&world.dice, 1, wanted + 24);
-  size_t over = plan.config.max_message_bytes + dice_scaled(&world.dice, 1, 3000);
+                       : prng_scaled(&world.prng, 1, wanted + 24);
+  size_t over = plan.config.max_message_bytes + prng_scaled(&world.prng, 1, 3000);
   if (writer.at == NULL) {
     return;
   }
-  switch (choose_talk()) {
-    case TALK_PROPER:
+  switch (choose_workload()) {
+    case WORKLOAD_PROPER:
       put_messages(&writer, count);
       break;
-    case TALK_TOO_LONG:
+    case WORKLOAD_TOO_LONG:
       put_messages(&writer, count / 2);
       put_message(&writer, over, over);
       put_messages(&writer, 1);
       break;
-    case TALK_BREAKS_OFF:
+    case WORKLOAD_BREAKS_OFF:
       put_messages(&writer, count);
-      writer.size -= dice_below(&world.dice, min_u64(writer.size, 100) + 1);
+      writer.size -= prng_below(&world.prng, min_u64(writer.size, 100) + 1);
       break;
-    case TALK_NOISE:
-      put_noise(&writer, dice_scaled(&world.dice, 1, 3000), -1);
+    case WORKLOAD_NOISE:
+      put_noise(&writer, prng_scaled(&world.prng, 1, 3000), -1);
       break;
-    case TALK_SILENT:
+    case WORKLOAD_SILENT:
       break;
   }
   if (floods) {
@@ -167,7 +173,7 @@ void talk_make(struct peer *peer) {
   uint32_t pieces_max = (uint32_t)min_u64(writer.size, 20000);
   peer->pieces = arena_take((pieces_max + 1) * sizeof(struct piece));
   peer->pieces_count =
-      cut_stream(&plan.config, peer->out, peer->out_size, peer->pieces, pieces_max);
+      reference_framing_split(&plan.config, peer->out, peer->out_size, peer->pieces, pieces_max);
   arena.used -= (pieces_max - peer->pieces_count) * sizeof(struct piece) / 16 * 16;
   oracle_expect(peer);
 }

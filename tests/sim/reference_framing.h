@@ -1,8 +1,9 @@
 /*
- * cut: the contract's framing once more, as plainly as it can be written, to judge net/frame by.
+ * reference_framing: the contract's framing once more, as plainly as it can be written, to judge
+ * net/frame by.
  */
-#ifndef TESTS_SIM_CUT_H
-#define TESTS_SIM_CUT_H
+#ifndef TESTS_SIM_REFERENCE_FRAMING_H
+#define TESTS_SIM_REFERENCE_FRAMING_H
 
 #include "core/config.h"
 
@@ -25,7 +26,7 @@ struct piece {
 /**
  * Cut ${size} bytes into at most ${max} pieces; under raw there are none.  Return: how many.
  */
-uint32_t cut_stream(const struct config *config, const uint8_t *bytes, uint32_t size,
-                    struct piece *pieces, uint32_t max);
+uint32_t reference_framing_split(const struct config *config, const uint8_t *bytes, uint32_t size,
+                                 struct piece *pieces, uint32_t max);
 
 #endif
