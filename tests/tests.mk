@@ -2,7 +2,7 @@
 #   tests/unit/check_x.c    -> $(B)/tests/check_x         one per module
 #   tests/unit/plugin/x.c   -> $(B)/tests/plugin/x.so     what check_plugin loads
 #   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   against objects whose system calls the test makes fail
-#   tests/nth/check_nth.c   -> $(B)/tests/nth/check_nth   against the same objects: each call of a session fails in turn
+#   tests/fail_nth/check_nth.c   -> $(B)/tests/fail_nth/check_nth   against the same objects: each call of a session fails in turn
 #   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
 #   tests/fuzz/fuzz_x.c     -> $(B)/tests/fuzz/fuzz_x     replays tests/fuzz/corpus/x; with libFuzzer under VARIANT=fuzz
 #   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the hand-off's code in every schedule; release build only
@@ -28,9 +28,9 @@ JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
 FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 SIMULATE = $(B)/tests/sim/simulate
 # All of it runs in one thread, where TSan finds nothing; the other slow builds make one run in ten.
-NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/nth/check_nth)
-NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
-PROGRAMS = $(NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
+FAIL_NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
+FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
+PROGRAMS = $(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
 
@@ -76,15 +76,15 @@ $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/x
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
 
 # Every call of theirs that does not go through core/sys.h leads through a function of the test's.
-NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
+FAIL_NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
             connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 fstat lstat unlink chmod flock read \
             setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
             pthread_setname_np pthread_setaffinity_np pthread_cond_wait pthread_cond_signal pthread_cond_broadcast sem_wait sem_post
-NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,nth))
-$(B)/tests/nth/check_nth: $(B)/seam/tests/nth/check_nth.o $(NTH_HELPERS) $(B)/seam.a $(B)/.flags-link
+FAIL_NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fail_nth))
+$(B)/tests/fail_nth/check_nth: $(B)/seam/tests/fail_nth/check_nth.o $(FAIL_NTH_HELPERS) $(B)/seam.a $(B)/.flags-link
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(XLDFLAGS) $(NTH_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lm
-	@ln -sf check_nth $(@D)/nth
+	$(call say,LINK)$(CC) $(XLDFLAGS) $(FAIL_NTH_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lm
+	@ln -sf check_nth $(@D)/fail_nth
 
 # Those that look into the harness, #include "xchg-bench/x.h", are linked with its archive.
 BENCH_UNIT := $(shell grep -l '"xchg-bench/' tests/unit/check_*.c)
@@ -176,7 +176,7 @@ $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 
 # ---- to run them ---------------------------------------------------------------------------------
 
-RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' NTH_EVERY=$(NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
+RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log

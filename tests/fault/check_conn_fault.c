@@ -6,7 +6,7 @@
  * and no buffer is left, each descriptor is closed once, the connection is counted once under the
  * reason that the errno means, and what the client got is what it would have got, or begins it.
  */
-#include "tests/fault/talk.h"
+#include "tests/fault/driver.h"
 
 #include <inttypes.h>
 
@@ -19,7 +19,7 @@ struct scene {
   enum rig_reply reply;
   bool lends; /* the echo: the frame's first byte copied, the rest lent in two pieces */
   size_t long_bytes;
-  struct talk talk;
+  struct driver driver;
   const char *expected; /* NULL: long_bytes times the first byte sent */
   size_t expected_size;
 };
@@ -36,37 +36,37 @@ enum { GREET = 0, ECHO = 3 }; /* places in scenes */
 static const struct scene scenes[] = {
     {.name = "greet", .greeting = "hello", .reply = RIG_SILENT,
      .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
-     .talk = {TEXT("hi\0"), .tcp = true}, .expected = "hello", .expected_size = 5},
+     .driver = {TEXT("hi\0"), .tcp = true}, .expected = "hello", .expected_size = 5},
     {.name = "greet, excess", .greeting = "hello", .reply = RIG_SILENT,
      .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
-     .talk = {TEXT("hi\0more"), .half_closes = true}, .expected = "hello", .expected_size = 5},
+     .driver = {TEXT("hi\0more"), .half_closes = true}, .expected = "hello", .expected_size = 5},
     {.name = "greet, drained", .greeting = "hello", .reply = RIG_SILENT,
      .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
-     .talk = {TEXT("hi\0more"), .half_closes = false}, .expected = "hello", .expected_size = 5},
+     .driver = {TEXT("hi\0more"), .half_closes = false}, .expected = "hello", .expected_size = 5},
     {.name = "echo", .frame = {.kind = XCHG_FRAME_DELIMITER},
-     .talk = {TEXT("one\0two\0three\0four"), .half_closes = true},
+     .driver = {TEXT("one\0two\0three\0four"), .half_closes = true},
      .expected = "one\0two\0three\0four", .expected_size = 18},
     {.name = "echo, polled", .frame = {.kind = XCHG_FRAME_DELIMITER},
-     .talk = {TEXT("one\0two\0three\0four"), .half_closes = true, .single = true},
+     .driver = {TEXT("one\0two\0three\0four"), .half_closes = true, .single = true},
      .expected = "one\0two\0three\0four", .expected_size = 18},
     {.name = "line", .frame = {.kind = XCHG_FRAME_LINE}, .messages = 1,
-     .talk = {TEXT("one\r\n"), .tcp = true, .half_closes = true},
+     .driver = {TEXT("one\r\n"), .tcp = true, .half_closes = true},
      .expected = "one\r\n", .expected_size = 5},
     {.name = "long reply", .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
-     .reply = RIG_LONG, .long_bytes = 600000, .talk = {TEXT("z\0"), .half_closes = true},
+     .reply = RIG_LONG, .long_bytes = 600000, .driver = {TEXT("z\0"), .half_closes = true},
      .expected_size = 600000},
     {.name = "long reply, polled", .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
      .reply = RIG_LONG, .long_bytes = 600000,
-     .talk = {TEXT("z\0"), .half_closes = true, .single = true},
+     .driver = {TEXT("z\0"), .half_closes = true, .single = true},
      .expected_size = 600000},
     {.name = "long message", .frame = {.kind = XCHG_FRAME_DELIMITER},
-     .talk = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
+     .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
     {.name = "echo, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
-     .talk = {TEXT("one\0two\0three\0four"), .half_closes = true},
+     .driver = {TEXT("one\0two\0three\0four"), .half_closes = true},
      .expected = "one\0two\0three\0four", .expected_size = 18},
     {.name = "long message, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
-     .talk = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
+     .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
 };
 /* clang-format on */
@@ -112,22 +112,22 @@ static void prepare(struct rig *rig, const struct scene *scene) {
   rig->long_bytes = scene->long_bytes;
   rig->handler.frame = scene->frame;
   rig->handler.messages = scene->messages;
-  rig->handler.max_message = TALK_BYTES_MAX;
+  rig->handler.max_message = DRIVER_BYTES_MAX;
   rig->handler.on_message = scene->lends ? lend_on_message : rig->handler.on_message;
-  rig_start(rig, scene->talk.single);
+  rig_start(rig, scene->driver.single);
 }
 
 /* What the client got is what it must get, or (not ${whole}) begins it. */
-static void check_bytes(const struct scene *scene, const struct talk *talk, bool whole) {
-  ck_assert_uint_le(talk->got_size, scene->expected_size);
+static void check_bytes(const struct scene *scene, const struct driver *driver, bool whole) {
+  ck_assert_uint_le(driver->got_size, scene->expected_size);
   if (whole) {
-    ck_assert_msg(talk->got_size == scene->expected_size, "%s: %zu bytes", scene->name,
-                  talk->got_size);
+    ck_assert_msg(driver->got_size == scene->expected_size, "%s: %zu bytes", scene->name,
+                  driver->got_size);
   }
   if (scene->expected != NULL) {
-    ck_assert_mem_eq(talk->got, scene->expected, talk->got_size);
+    ck_assert_mem_eq(driver->got, scene->expected, driver->got_size);
   } else {
-    ck_assert(rig_all(talk->got, talk->got_size, scene->talk.sends[0]));
+    ck_assert(rig_all(driver->got, driver->got_size, scene->driver.sends[0]));
   }
 }
 
@@ -143,23 +143,23 @@ static struct outcome run(const struct scene *scene, enum fault_call call, uint6
                           int error) {
   unsigned before = rig_descriptors();
   struct rig rig;
-  struct talk talk = scene->talk;
+  struct driver driver = scene->driver;
   prepare(&rig, scene);
   fault_reset();
   fault_follow(error == EAGAIN);
   if (nth > 0) {
     fault_fail(call, nth, error, 1);
   }
-  talk_run(&talk, &rig);
-  struct outcome outcome = {.hit = fault_hits() > 0, .got = talk.got_size};
+  driver_run(&driver, &rig);
+  struct outcome outcome = {.hit = fault_hits() > 0, .got = driver.got_size};
   fault_reset();
   for (int i = 0; i < XCHG_REASONS; i++) {
     outcome.reason =
         rig_ended(&rig, (enum xchg_reason)i) > 0 ? (enum xchg_reason)i : outcome.reason;
   }
   ck_assert_uint_eq(fault_bad_closes(), 0);
-  check_bytes(scene, &talk, outcome.reason == XCHG_FINISHED && !outcome.hit);
-  talk_fini(&talk);
+  check_bytes(scene, &driver, outcome.reason == XCHG_FINISHED && !outcome.hit);
+  driver_fini(&driver);
   rig_fini(&rig); /* one end, no object, no buffer */
   check_loans();
   ck_assert_uint_eq(rig_descriptors(), before);
@@ -260,15 +260,15 @@ START_TEST(test_every_call_fails_for_ever) {
   }
   for (size_t i = 0; i < count_of(scenes); i++) {
     struct rig rig;
-    struct talk talk = scenes[i].talk;
-    talk.patience = 120;
+    struct driver driver = scenes[i].driver;
+    driver.patience = 120;
     prepare(&rig, &scenes[i]);
     fault_reset();
     fault_fail(fault->call, 1, fault->error, UINT64_MAX);
-    talk_run(&talk, &rig);
+    driver_run(&driver, &rig);
     fault_reset();
-    check_bytes(&scenes[i], &talk, false);
-    talk_fini(&talk);
+    check_bytes(&scenes[i], &driver, false);
+    driver_fini(&driver);
     rig_fini(&rig);
     check_loans();
   }
@@ -277,20 +277,20 @@ END_TEST
 
 /* ---- short reads and writes ---- */
 
-static void run_cut(const struct scene *scene, size_t reads, size_t writes) {
+static void run_shortened(const struct scene *scene, size_t reads, size_t writes) {
   struct rig rig;
-  struct talk talk = scene->talk;
+  struct driver driver = scene->driver;
   prepare(&rig, scene);
   fault_reset();
   fault_follow(true);
-  fault_cut(FAULT_RECV, reads);
-  fault_cut(FAULT_SEND, writes);
-  fault_cut(FAULT_SENDMSG, writes);
-  talk_run(&talk, &rig);
+  fault_shorten(FAULT_RECV, reads);
+  fault_shorten(FAULT_SEND, writes);
+  fault_shorten(FAULT_SENDMSG, writes);
+  driver_run(&driver, &rig);
   fault_reset();
   ck_assert_uint_eq(rig_ended(&rig, XCHG_FINISHED), 1);
-  check_bytes(scene, &talk, true);
-  talk_fini(&talk);
+  check_bytes(scene, &driver, true);
+  driver_fini(&driver);
   rig_fini(&rig);
   check_loans();
 }
@@ -301,12 +301,12 @@ static void run_cut(const struct scene *scene, size_t reads, size_t writes) {
  */
 START_TEST(test_short_reads_and_writes) {
   const struct scene *scene = &scenes[_i];
-  bool in_short = scene->talk.sends_size < 100, out_short = scene->expected_size < 100;
-  for (size_t reads = in_short ? 1 : 77; reads <= scene->talk.sends_size + 1;
+  bool in_short = scene->driver.sends_size < 100, out_short = scene->expected_size < 100;
+  for (size_t reads = in_short ? 1 : 77; reads <= scene->driver.sends_size + 1;
        reads = in_short ? reads + 1 : reads * 9) {
     for (size_t writes = out_short ? 1 : 4000; writes <= scene->expected_size + 1;
          writes = out_short ? writes + 1 : writes * 5) {
-      run_cut(scene, reads, writes);
+      run_shortened(scene, reads, writes);
     }
   }
 }

@@ -68,12 +68,12 @@ START_TEST(test_refused) {
 END_TEST
 
 /* A write that ends anywhere, within a part and between two, says where. */
-START_TEST(test_cut_short) {
+START_TEST(test_shortened) {
   size_t all = strlen(TEXT);
   for (size_t most = 1; most <= all + 1; most++) {
     char begin[sizeof(TEXT)] = TEXT;
     size_t sent = 0, want = most < all ? most : all;
-    fault_cut(FAULT_SENDMSG, most);
+    fault_shorten(FAULT_SENDMSG, most);
     ck_assert_int_eq(sock_sendv(fds[0], parts, (int)count_of(parts), &sent), IO_OK);
     ck_assert_uint_eq(sent, want);
     begin[want] = '\0';
@@ -86,7 +86,7 @@ int main(void) {
   const struct rig_test tests[] = {
       {test_interrupted, 1},
       {test_refused, 1},
-      {test_cut_short, 1},
+      {test_shortened, 1},
   };
   return rig_run_fixture("sock_fault", tests, count_of(tests), set_up, tear_down);
 }

@@ -48,7 +48,7 @@ void fault_fail(enum fault_call call, uint64_t nth, int error, uint64_t times);
  * Let each ${call} (FAULT_RECV, FAULT_SEND, FAULT_SENDMSG) move ${bytes} at most; 0 = as many as
  * asked for.
  */
-void fault_cut(enum fault_call call, size_t bytes);
+void fault_shorten(enum fault_call call, size_t bytes);
 
 /**
  * fault_follow(on):

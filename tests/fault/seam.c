@@ -17,8 +17,8 @@
 
 #include <errno.h>
 
-#define FOLLOWED_MAX 1024 /* descriptors */
-#define CUT_PARTS_MAX 64  /* of what sendmsg gathers, once it is cut */
+#define FOLLOWED_MAX 1024      /* descriptors */
+#define SHORTENED_PARTS_MAX 64 /* of what sendmsg gathers, once it is cut */
 
 struct order {
   atom_u64 count; /* calls so far */
@@ -70,7 +70,7 @@ void fault_fail(enum fault_call call, uint64_t nth, int error, uint64_t times) {
   atom_store_relaxed_u64(&order->first, first);
 }
 
-void fault_cut(enum fault_call call, size_t bytes) {
+void fault_shorten(enum fault_call call, size_t bytes) {
   atom_store_relaxed_u64(&kernel.orders[call].cut, bytes);
 }
 
@@ -183,11 +183,11 @@ ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
   if (left == size) {
     return sendmsg(fd, message, flags);
   }
-  struct iovec parts[CUT_PARTS_MAX];
+  struct iovec parts[SHORTENED_PARTS_MAX];
   struct msghdr shorter = *message;
   shorter.msg_iov = parts;
   shorter.msg_iovlen = 0;
-  while (left > 0 && shorter.msg_iovlen < CUT_PARTS_MAX) {
+  while (left > 0 && shorter.msg_iovlen < SHORTENED_PARTS_MAX) {
     struct iovec *part = &parts[shorter.msg_iovlen];
     *part = message->msg_iov[shorter.msg_iovlen++];
     part->iov_len = part->iov_len < left ? part->iov_len : left;

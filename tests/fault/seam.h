@@ -1,8 +1,8 @@
 /*
  * seam: core/sys.h's functions as the tests behind the seam see them.
  *
- * Who links them brings the bodies: seam.c here asks the kernel unless a test has ordered something
- * else (tests/fault/fault.h); tests/nth, tests/sim, tests/explore and a fuzz target have their own.
+ * Each program links its own bodies.  seam.c here asks the kernel unless a test has ordered a
+ * failure (tests/fault/fault.h); fail_nth, sim, explore and a fuzz target have others.
  */
 #ifndef TESTS_FAULT_SEAM_H
 #define TESTS_FAULT_SEAM_H

@@ -5,9 +5,9 @@
  * contended but by one who waits for a condition, and libc's own serve; what waits does so here.
  */
 #include "core/base.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,7 +28,7 @@ static struct fiber *fiber_of(pthread_t thread) { return (struct fiber *)(void *
 int wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                         void *(*main)(void *argument), void *argument) {
   (void)attributes;
-  if (books_fails(CALL_PTHREAD_CREATE, -1)) {
+  if (ledger_fails(CALL_PTHREAD_CREATE, -1)) {
     return errno;
   }
   struct fiber *fiber = fiber_start(main, argument);
@@ -52,14 +52,14 @@ pthread_t wrap_pthread_self(void) { return (pthread_t)(uintptr_t)fiber_self(); }
 
 int wrap_pthread_setname_np(pthread_t thread, const char *name) {
   (void)thread;
-  return strlen(name) > 15 ? ERANGE : books_fails(CALL_PTHREAD_SETNAME, -1) ? errno : 0;
+  return strlen(name) > 15 ? ERANGE : ledger_fails(CALL_PTHREAD_SETNAME, -1) ? errno : 0;
 }
 
 int wrap_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set) {
   (void)thread;
   (void)size;
   (void)set;
-  return books_fails(CALL_SETAFFINITY, -1) ? errno : 0;
+  return ledger_fails(CALL_SETAFFINITY, -1) ? errno : 0;
 }
 
 /* ---- waiting ---- */
@@ -93,7 +93,7 @@ int wrap_pthread_cond_broadcast(pthread_cond_t *condition) {
 }
 
 int wrap_sem_wait(sem_t *semaphore) {
-  if (books_fails(CALL_SEM_WAIT, -1)) {
+  if (ledger_fails(CALL_SEM_WAIT, -1)) {
     return -1;
   }
   while (sem_trywait(semaphore) == -1) {
@@ -117,22 +117,22 @@ int wrap_sched_setscheduler(pid_t pid, int policy, const struct sched_param *par
     WRAP(sched_setscheduler);
 
 int wrap_setrlimit(int what, const struct rlimit *limit) {
-  return books_fails(CALL_SETRLIMIT, -1) ? -1 : real_setrlimit(what, limit);
+  return ledger_fails(CALL_SETRLIMIT, -1) ? -1 : real_setrlimit(what, limit);
 }
 
 ssize_t wrap_getrandom(void *data, size_t size, unsigned flags) {
-  return books_fails(CALL_GETRANDOM, -1) ? -1 : real_getrandom(data, size, flags);
+  return ledger_fails(CALL_GETRANDOM, -1) ? -1 : real_getrandom(data, size, flags);
 }
 
 int wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
-  /* This process stays on one processor (transit.h); its parent knows them all. */
+  /* This process stays on one processor (in_flight.h); its parent knows them all. */
   pid = pid == 0 ? getppid() : pid;
-  return books_fails(CALL_GETAFFINITY, -1) ? -1 : real_sched_getaffinity(pid, size, set);
+  return ledger_fails(CALL_GETAFFINITY, -1) ? -1 : real_sched_getaffinity(pid, size, set);
 }
 
 int wrap_sched_setscheduler(pid_t pid, int policy, const struct sched_param *parameters) {
   (void)pid;
   (void)policy;
   (void)parameters;
-  return books_fails(CALL_SETSCHEDULER, -1) ? -1 : 0;
+  return ledger_fails(CALL_SETSCHEDULER, -1) ? -1 : 0;
 }

@@ -1,8 +1,8 @@
 /*
  * calls: what can fail, how, and who may notice.
  */
-#ifndef TESTS_NTH_CALLS_H
-#define TESTS_NTH_CALLS_H
+#ifndef TESTS_FAIL_NTH_CALLS_H
+#define TESTS_FAIL_NTH_CALLS_H
 
 #include <stddef.h>
 

@@ -1,11 +1,11 @@
 /*
- * talk_clients: who talks to talk.c's handler: one client for each way in which a connection may go
- * its way.
+ * library_clients: the clients of library.c's handler, one for each way in which a connection may
+ * run and end.
  */
-#include "tests/nth/sessions.h"
+#include "tests/fail_nth/sessions.h"
 
-#include "tests/nth/clients.h"
-#include "tests/nth/nth.h"
+#include "tests/fail_nth/clients.h"
+#include "tests/fail_nth/ledger.h"
 
 #include <string.h>
 
@@ -135,7 +135,7 @@ static bool too_long(struct client *client) {
   return client_want_end(client);
 }
 
-void talk_start_clients(bool tcp) {
+void library_start_clients(bool tcp) {
   (void)clients_start("pipelined", pipelined);
   (void)clients_start("split", split);
   (void)clients_start("big", big);
@@ -145,7 +145,7 @@ void talk_start_clients(bool tcp) {
   clients_start("member", member)->stays = true;
   clients_start("idle", idle)->stays = true;
   /* Much costs time: where it is the point, and not where it comes byte by byte. */
-  enum nth_call call = books_spec()->call;
+  enum nth_call call = ledger_spec()->call;
   if (call == CALL_MMAP || call == CALL_MREMAP || call == CALL_MUNMAP || call == CALL_CLOSE) {
     (void)clients_start("huge", huge);
     if (!tcp) {

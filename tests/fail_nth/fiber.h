@@ -6,8 +6,8 @@
  * clock, which is simulated, jumps to the next time that somebody waits for.  So a run is the same
  * each time, costs what its system calls cost, and a wait for ever is found at once.
  */
-#ifndef TESTS_NTH_FIBER_H
-#define TESTS_NTH_FIBER_H
+#ifndef TESTS_FAIL_NTH_FIBER_H
+#define TESTS_FAIL_NTH_FIBER_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,12 +2,12 @@
  * greet: xchgd with the exchange that it has by default, under each model that needs no processes;
  * and with echoed messages of u16 frames on a socket that a service manager has passed.
  */
-#include "tests/nth/clients.h"
-#include "tests/nth/daemon_run.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
-#include "tests/nth/sessions.h"
+#include "tests/fail_nth/clients.h"
+#include "tests/fail_nth/daemon_run.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
+#include "tests/fail_nth/sessions.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -19,7 +19,7 @@
  * Not the address that clients connect from: thousands of their ports are in TIME_WAIT, none of
  * which a listener could get there.
  */
-#define LISTEN_ADDRESS 0x7f00004d      /* 127.0.0.77, as in the texts here and in talk.c */
+#define LISTEN_ADDRESS 0x7f00004d      /* 127.0.0.77, as in the texts here and in library.c */
 #define PASSED_FD 3                    /* sd_listen_fds(3) */
 #define GREETING "Message from server" /* and its 0 */
 
@@ -58,8 +58,8 @@ static bool silent_end(struct client *client) {
 
 /* More than one message: what is too much is thrown away. */
 static bool chatty(struct client *client) {
-  const struct spec *spec = books_spec();
-  bool cut = spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL;
+  const struct spec *spec = ledger_spec();
+  bool cut = spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL;
   char text[3000];
   memset(text, 'c', sizeof(text));
   text[9] = 0;
@@ -189,9 +189,9 @@ static void pass_listener(void) {
   }
   if (real_bind(PASSED_FD, (const struct sockaddr *)&at, sizeof(at)) == -1 ||
       real_listen(PASSED_FD, 16) == -1) {
-    books_fault("no listener to be passed: %s", strerror(errno));
+    ledger_fault("no listener to be passed: %s", strerror(errno));
   }
-  books_opened(PASSED_FD, KIND_LISTENER);
+  ledger_opened(PASSED_FD, KIND_LISTENER);
 }
 
 void *passed_main(void *argument) {
@@ -215,8 +215,8 @@ void *passed_main(void *argument) {
   (void)argument;
   pass_listener();
   daemon_run(entries, sizeof(entries) / sizeof(entries[0]), start_framed);
-  if (books_kind(PASSED_FD) != KIND_NONE && !sessions_started()) {
-    books_closed(PASSED_FD, close(PASSED_FD)); /* a start that failed early has not taken it */
+  if (ledger_kind(PASSED_FD) != KIND_NONE && !sessions_started()) {
+    ledger_closed(PASSED_FD, close(PASSED_FD)); /* a start that failed early has not taken it */
   }
   return NULL;
 }

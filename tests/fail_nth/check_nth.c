@@ -3,7 +3,7 @@
  *
  *   check_nth [--every K]          everything, or each Kth run of it
  *   check_nth --call recv [--nth 17] [--errno ECONNRESET] [--persistent | --once]
- *             [--bytes 5] [--session talk] [--verbose]
+ *             [--bytes 5] [--session library] [--verbose]
  *                                  those runs alone; a failure prints the line that repeats it
  *
  * For each kind of call, each session, each errno of the table and N = 1, 2, 3, ... until a run in
@@ -12,14 +12,14 @@
  * call happen in a child process, so that a crash costs one run; it goes on behind it.
  */
 #include "core/base.h"
-#include "tests/nth/clients.h"
-#include "tests/nth/cursor.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/log.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
-#include "tests/nth/sessions.h"
-#include "tests/nth/transit.h"
+#include "tests/fail_nth/clients.h"
+#include "tests/fail_nth/cursor.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/log.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
+#include "tests/fail_nth/sessions.h"
+#include "tests/fail_nth/in_flight.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -73,20 +73,20 @@ static const char *const sabotage_names[SABOTAGES] = {
 /* The command that makes this run again, and no other. */
 static void print_command(const struct spec *spec) {
   printf("  again: %s --call %s --nth %u", all.program, call_name(spec->call), spec->nth);
-  if (spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL) {
+  if (spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL) {
     printf(" --bytes %zu", spec->bytes);
   } else {
     printf(" --errno %s", error_name(spec->error));
   }
   printf(" --%s --session %s\n",
-         spec->mode == MODE_FOREVER || spec->mode == MODE_CUT_ALL ? "persistent" : "once",
+         spec->mode == MODE_FOREVER || spec->mode == MODE_SHORTEN_ALL ? "persistent" : "once",
          sessions[spec->session].name);
 }
 
 static void print_fault(const struct spec *spec, const char *what) {
   printf("nth: %s, N=%u, ", call_name(spec->call), spec->nth);
-  if (spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL) {
-    printf("%zu bytes, %s", spec->bytes, spec->mode == MODE_CUT ? "once" : "persistent");
+  if (spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL) {
+    printf("%zu bytes, %s", spec->bytes, spec->mode == MODE_SHORTEN ? "once" : "persistent");
   } else if (spec->mode == MODE_SABOTAGE) {
     printf("%s", sabotage_names[spec->sabotage]);
   } else {
@@ -105,9 +105,9 @@ static void check_end(enum fiber_end end) {
   static const char *const words[] = {"", "hang: all wait for ever", "hang: somebody spins",
                                       "hang: an hour passes"};
   if (end != FIBER_DONE) {
-    books_fault("%s", words[end]);
+    ledger_fault("%s", words[end]);
   } else if (fiber_alive() > 0) {
-    books_fault("%u threads are left", fiber_alive());
+    ledger_fault("%u threads are left", fiber_alive());
   }
 }
 
@@ -117,7 +117,7 @@ static void check_file(const struct spec *spec) {
   bool excused = spec->call == CALL_LSTAT || spec->call == CALL_UNLINK;
   if (sessions_started() && !sessions[spec->session].no_file && !excused &&
       real_lstat(sessions_path(), &status) == 0) {
-    books_fault("the socket file is left");
+    ledger_fault("the socket file is left");
   }
 }
 
@@ -130,18 +130,18 @@ static const char *run(const struct spec *spec) {
   log_reset();
   sessions_set_started(false);
   sessions_leave_stale_file();
-  books_open(spec);
-  fiber_set_settle(session->tcp ? transit_settle : NULL);
+  ledger_open(spec);
+  fiber_set_settle(session->tcp ? in_flight_settle : NULL);
   (void)fiber_start(session->main, NULL);
   enum fiber_end end = fiber_run();
   check_end(end);
   if (end == FIBER_DONE) {
     clients_check(sessions_started());
     check_file(spec);
-    books_close();
+    ledger_close();
   }
   (void)alarm(0);
-  return books_fault_text();
+  return ledger_fault_text();
 }
 
 /* ---- all runs of one kind of call ---- */
@@ -149,8 +149,8 @@ static const char *run(const struct spec *spec) {
 /* Does the command line ask for any run of this session and errno? */
 static bool in_wanted_series(const struct spec *spec) {
   const struct options *o = &all.options;
-  bool forever = spec->mode == MODE_FOREVER || spec->mode == MODE_CUT_ALL;
-  bool cut = spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL;
+  bool forever = spec->mode == MODE_FOREVER || spec->mode == MODE_SHORTEN_ALL;
+  bool cut = spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL;
   return (o->session == NULL || strcmp(o->session, sessions[spec->session].name) == 0) &&
          (o->error == NULL || (!cut && strcmp(o->error, error_name(spec->error)) == 0)) &&
          (!o->persistent || forever) && (!o->once || !forever) && (o->bytes == 0 || cut);
@@ -160,7 +160,7 @@ static bool in_wanted_series(const struct spec *spec) {
 static bool wanted(const struct spec *spec) {
   const struct options *o = &all.options;
   return in_wanted_series(spec) && (o->bytes == 0 || spec->bytes == o->bytes) &&
-         (o->nth == 0 || spec->nth == o->nth || spec->mode == MODE_CUT_ALL);
+         (o->nth == 0 || spec->nth == o->nth || spec->mode == MODE_SHORTEN_ALL);
 }
 
 /* To the next run. */
@@ -175,11 +175,11 @@ static void go_on(struct shared *shared, bool hit, unsigned count) {
 /* A run that is replayed is made at once, without those before it. */
 static bool make_single(struct spec *spec) {
   const struct options *o = &all.options;
-  bool cut = spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL;
+  bool cut = spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL;
   if (o->nth == 0 || (cut && o->bytes == 0)) {
     return false;
   }
-  spec->nth = spec->mode == MODE_CUT_ALL ? 1 : o->nth;
+  spec->nth = spec->mode == MODE_SHORTEN_ALL ? 1 : o->nth;
   spec->bytes = o->bytes;
   return true;
 }
@@ -204,8 +204,8 @@ static void run_all(void) {
       }
       _exit(EXIT_FAULT); /* fibers, descriptors: what this run has left is the kernel's */
     }
-    shared->runs += asked && books_hits() > 0;
-    go_on(shared, books_hits() > 0, books_count(spec->call));
+    shared->runs += asked && ledger_hits() > 0;
+    go_on(shared, ledger_hits() > 0, ledger_count(spec->call));
   }
 }
 
@@ -228,7 +228,7 @@ static int in_child(void (*body)(void)) {
   if (pid == 0) {
     block_signals();
     (void)close_range(STDERR_FILENO + 1, FIRST_OWN_FD - 1, 0); /* what whoever called us has left */
-    transit_open();
+    in_flight_open();
     body();
     exit(0);
   }
@@ -288,7 +288,7 @@ static struct spec sabotaged;
 
 static void run_sabotaged(void) {
   const char *fault = run(&sabotaged);
-  if (books_hits() == 0) {
+  if (ledger_hits() == 0) {
     exit(0);
   }
   if (fault != NULL && all.options.verbose) {
@@ -353,7 +353,7 @@ static bool read_options(int argc, char **argv) {
                                         {"help", no_argument, NULL, 'h'},
                                         {NULL, 0, NULL, 0}};
   struct options *o = &all.options;
-  const char *every = getenv("NTH_EVERY");
+  const char *every = getenv("FAIL_NTH_EVERY");
   o->every = every == NULL ? 1 : (unsigned)strtoul(every, NULL, 10);
   for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
     switch (letter) {

@@ -1,5 +1,5 @@
 /*
- * talk: a server within a program (xchg_server_*), whose handler does a bit of everything.
+ * library: a server within a program (xchg_server_*), whose handler does a bit of everything.
  *
  * A message is a line, and its first byte says what is wanted: e, v: the line back (from one part
  * or several); r, R: bytes that are lent, once or a hundred times; t: an answer by a timer; o: by
@@ -14,11 +14,11 @@
 #include "pool/worker.h"
 #include "pool/model.h"
 #include "pool/server.h"
-#include "tests/nth/clients.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/log.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/sessions.h"
+#include "tests/fail_nth/clients.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/log.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/sessions.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -28,9 +28,9 @@
 #define OTHER_GROUP 8
 #define LENT "lent for a while\n"
 #define BURST 100
-#define TALK_NS (6 * NS_PER_S)
+#define LIBRARY_NS (6 * NS_PER_S)
 
-struct talk {
+struct library {
   char listen[160]; /* the configuration's, for as long as it lives */
   struct xchg_server *server;
   bool publish;     /* a client has asked for it */
@@ -40,7 +40,7 @@ struct talk {
 
 /* ---- the handler ---- */
 
-static struct talk *talk_of(struct xchg_conn *conn) { return xchg_user(conn); }
+static struct library *library_of(struct xchg_conn *conn) { return xchg_user(conn); }
 
 static void give_up(struct xchg_conn *conn, int result) {
   if (result == -1) {
@@ -52,59 +52,59 @@ static void say(struct xchg_conn *conn, const char *text) {
   give_up(conn, xchg_send(conn, text, strlen(text)));
 }
 
-static void released(void *argument) { ((struct talk *)argument)->released++; }
+static void released(void *argument) { ((struct library *)argument)->released++; }
 
 static void lend(struct xchg_conn *conn, unsigned times) {
-  struct talk *talk = talk_of(conn);
+  struct library *library = library_of(conn);
   for (unsigned i = 0; i < times; i++) {
-    if (xchg_send_ref(conn, LENT, sizeof(LENT) - 1, released, talk) == -1) {
+    if (xchg_send_ref(conn, LENT, sizeof(LENT) - 1, released, library) == -1) {
       give_up(conn, -1);
       return;
     }
-    talk->lent++;
+    library->lent++;
   }
 }
 
-static void work(void *argument) { ((struct talk *)argument)->worked++; }
+static void work(void *argument) { ((struct library *)argument)->worked++; }
 
 static void work_done(struct xchg_conn *conn, void *argument) {
-  ((struct talk *)argument)->done++;
+  ((struct library *)argument)->done++;
   if (conn != NULL) {
     say(conn, "work\n");
   }
 }
 
 static void posted(struct xchg_conn *conn, void *argument) {
-  ((struct talk *)argument)->called++;
+  ((struct library *)argument)->called++;
   if (conn != NULL) {
     say(conn, "post\n");
   }
 }
 
-static void talk_later(struct xchg_conn *conn, char how) {
-  struct talk *talk = talk_of(conn);
+static void answer_later(struct xchg_conn *conn, char how) {
+  struct library *library = library_of(conn);
   int result;
   if (how == 't') {
     result = xchg_timer(conn, 10 * NS_PER_MS);
     (void)xchg_pause(conn);
   } else if (how == 'o') {
-    result = xchg_offload(conn, work, work_done, talk);
-    talk->offloaded += result == 0;
+    result = xchg_offload(conn, work, work_done, library);
+    library->offloaded += result == 0;
   } else {
-    result = xchg_post(talk->server, xchg_id(conn), posted, talk);
-    talk->posted += result == 0;
+    result = xchg_post(library->server, xchg_id(conn), posted, library);
+    library->posted += result == 0;
   }
   give_up(conn, result);
 }
 
 static void on_open(struct xchg_conn *conn) {
-  talk_of(conn)->opened++;
-  talk_of(conn)->last_id = xchg_id(conn);
+  library_of(conn)->opened++;
+  library_of(conn)->last_id = xchg_id(conn);
 }
 
 static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
   (void)reason;
-  talk_of(conn)->closed++;
+  library_of(conn)->closed++;
 }
 
 static void on_timer(struct xchg_conn *conn) {
@@ -136,28 +136,30 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
       say(conn, "joined\n");
       break;
     case 'P':
-      talk_of(conn)->publish = true;
+      library_of(conn)->publish = true;
       break;
     case 'q':
       say(conn, "bye\n");
       (void)xchg_finish(conn);
       break;
     default:
-      talk_later(conn, bytes[0]);
+      answer_later(conn, bytes[0]);
       break;
   }
 }
 
 static void on_drain(struct xchg_conn *conn) { (void)xchg_pending(conn); }
 
-static struct talk *talk_of_server(struct xchg_server *server) { return server->handler.user; }
+static struct library *library_of_server(struct xchg_server *server) {
+  return server->handler.user;
+}
 
 static int on_start(struct xchg_server *server) {
-  talk_of_server(server)->starts++;
+  library_of_server(server)->starts++;
   return 0;
 }
 
-static void on_stop(struct xchg_server *server) { talk_of_server(server)->stops++; }
+static void on_stop(struct xchg_server *server) { library_of_server(server)->stops++; }
 
 /* ---- the program ---- */
 
@@ -168,11 +170,11 @@ static void keep_line(void *user, enum xchg_log_level level, const char *line) {
   log_keep("\n", 1);
 }
 
-static int configure(struct talk *talk, struct xchg_config *config, bool tcp) {
-  snprintf(talk->listen, sizeof(talk->listen), "XCHG_LISTEN=%s%s%s",
+static int configure(struct library *library, struct xchg_config *config, bool tcp) {
+  snprintf(library->listen, sizeof(library->listen), "XCHG_LISTEN=%s%s%s",
            tcp ? "127.0.0.77:0" : "unix:", tcp ? "" : sessions_path(), tcp ? "" : ";mode=0600");
   const char *const environment[] = {
-      talk->listen,
+      library->listen,
       "XCHG_WORKERS=2",
       tcp ? "XCHG_MAX_CONNECTIONS=6" : "XCHG_MAX_CONNECTIONS=48", /* fewer than come */
       "XCHG_QUEUE=1",
@@ -193,65 +195,65 @@ static int configure(struct talk *talk, struct xchg_config *config, bool tcp) {
   return result;
 }
 
-static void publish(struct talk *talk) {
+static void publish(struct library *library) {
   static const char *const news[] = {"news 1\n", "news 2\n", "news 3\n"};
   for (size_t i = 0; i < count_of(news); i++) {
-    if (xchg_publish(talk->server, GROUP, news[i], strlen(news[i])) == -1) {
+    if (xchg_publish(library->server, GROUP, news[i], strlen(news[i])) == -1) {
       break; /* without memory: the member misses it, and what came next */
     }
   }
 }
 
-/* Clients come, talk and go; those who stay are there when the server stops. */
-static void serve(struct talk *talk, bool tcp) {
-  uint64_t until_ns = fiber_now_ns() + TALK_NS;
+/* Clients come, library and go; those who stay are there when the server stops. */
+static void serve(struct library *library, bool tcp) {
+  uint64_t until_ns = fiber_now_ns() + LIBRARY_NS;
   struct xchg_stats stats = {.size = sizeof(stats)};
-  clients_aim(books_find(KIND_LISTENER));
-  talk_start_clients(tcp);
-  while (!talk->publish && fiber_now_ns() < until_ns) {
+  clients_aim(ledger_find(KIND_LISTENER));
+  library_start_clients(tcp);
+  while (!library->publish && fiber_now_ns() < until_ns) {
     fiber_pause(until_ns);
   }
-  publish(talk);
+  publish(library);
   clients_await(false);
   client_wait_ms(1);
-  if (xchg_server_stats(talk->server, &stats) == -1 || stats.open > clients_count()) {
-    books_fault("counters: open=%llu", (unsigned long long)stats.open);
+  if (xchg_server_stats(library->server, &stats) == -1 || stats.open > clients_count()) {
+    ledger_fault("counters: open=%llu", (unsigned long long)stats.open);
   }
-  xchg_server_drain(talk->server);
+  xchg_server_drain(library->server);
   errno = 0;
-  int result = xchg_server_wait(talk->server);
-  bool broken = books_spec()->call == CALL_ACCEPT4 && books_spec()->error == EINVAL;
-  if (result == -1 && !(errno == EIO && broken && books_hits() > 0)) {
-    books_fault("wait: %s", strerror(errno));
+  int result = xchg_server_wait(library->server);
+  bool broken = ledger_spec()->call == CALL_ACCEPT4 && ledger_spec()->error == EINVAL;
+  if (result == -1 && !(errno == EIO && broken && ledger_hits() > 0)) {
+    ledger_fault("wait: %s", strerror(errno));
   }
   clients_await(true);
   /* Too late for anybody to hear of it, and not to be lost either. */
-  publish(talk);
-  if (talk->last_id != 0 && xchg_post(talk->server, talk->last_id, posted, talk) == 0) {
-    talk->posted++;
+  publish(library);
+  if (library->last_id != 0 && xchg_post(library->server, library->last_id, posted, library) == 0) {
+    library->posted++;
   }
 }
 
-static void check_counts(const struct talk *talk) {
+static void check_counts(const struct library *library) {
   struct xchg_stats stats = {.size = sizeof(stats)};
   uint64_t sum = 0;
-  (void)xchg_server_stats(talk->server, &stats);
+  (void)xchg_server_stats(library->server, &stats);
   for (int i = 0; i < XCHG_REASONS; i++) {
     sum += stats.ended[i];
   }
-  if (stats.open != 0 || stats.accepted != sum || stats.accepted != books_accepts()) {
-    books_fault("totals: accepted=%llu of %u, open=%llu, ended=%llu",
-                (unsigned long long)stats.accepted, books_accepts(), (unsigned long long)stats.open,
-                (unsigned long long)sum);
+  if (stats.open != 0 || stats.accepted != sum || stats.accepted != ledger_accepts()) {
+    ledger_fault("totals: accepted=%llu of %u, open=%llu, ended=%llu",
+                 (unsigned long long)stats.accepted, ledger_accepts(),
+                 (unsigned long long)stats.open, (unsigned long long)sum);
   }
-  if (talk->opened != talk->closed || talk->opened > stats.accepted) {
-    books_fault("on_open %u times, on_close %u times", talk->opened, talk->closed);
+  if (library->opened != library->closed || library->opened > stats.accepted) {
+    ledger_fault("on_open %u times, on_close %u times", library->opened, library->closed);
   }
 }
 
 /* Nobody is there any more: nothing is counted as being in use, though it will be unmapped. */
-static void check_pools(struct talk *talk) {
-  struct xchg_server *server = talk->server;
+static void check_pools(struct library *library) {
+  struct xchg_server *server = library->server;
   struct inbox *inbox;
   for (uint32_t i = 0; (inbox = server_inbox(server, i)) != NULL; i++) {
     const struct worker *worker = container_of(inbox, struct worker, inbox);
@@ -259,42 +261,42 @@ static void check_pools(struct talk *talk) {
     if (worker->conns.used != 0 || host->mores.used != 0 || host->bufs.bytes != 0 ||
         host->outs.cargos.used != 0 || host->groups.members.used != 0 ||
         host->groups.groups.used != 0) {
-      books_fault("worker %u still holds something: %u connections, %llu bytes, %u members", i,
-                  worker->conns.used, (unsigned long long)host->bufs.bytes,
-                  host->groups.members.used);
+      ledger_fault("worker %u still holds something: %u connections, %llu bytes, %u members", i,
+                   worker->conns.used, (unsigned long long)host->bufs.bytes,
+                   host->groups.members.used);
     }
   }
   if (server->model->ops->live(server->model) != 0) {
-    books_fault("%u connections count as live", server->model->ops->live(server->model));
+    ledger_fault("%u connections count as live", server->model->ops->live(server->model));
   }
   for (uint32_t i = 0; server->admit.nodes != NULL && i <= server->admit.nodes_count; i++) {
     if (atom_load_relaxed_u32(&server->admit.nodes[i].live) != 0) {
-      books_fault("an address still has connections");
+      ledger_fault("an address still has connections");
     }
   }
 }
 
-static void check_promises(const struct talk *talk) {
-  if (talk->lent != talk->released) {
-    books_fault("%u loans, %u releases", talk->lent, talk->released);
+static void check_promises(const struct library *library) {
+  if (library->lent != library->released) {
+    ledger_fault("%u loans, %u releases", library->lent, library->released);
   }
-  if (talk->offloaded != talk->done || talk->worked > talk->done) {
-    books_fault("%u works, %u begun, %u done", talk->offloaded, talk->worked, talk->done);
+  if (library->offloaded != library->done || library->worked > library->done) {
+    ledger_fault("%u works, %u begun, %u done", library->offloaded, library->worked, library->done);
   }
-  if (talk->starts != talk->stops || talk->starts > 1) {
-    books_fault("on_start %u times, on_stop %u times", talk->starts, talk->stops);
+  if (library->starts != library->stops || library->starts > 1) {
+    ledger_fault("on_start %u times, on_stop %u times", library->starts, library->stops);
   }
-  if (talk->posted != talk->called) {
-    books_fault("%u posts, %u calls", talk->posted, talk->called);
+  if (library->posted != library->called) {
+    ledger_fault("%u posts, %u calls", library->posted, library->called);
   }
 }
 
 static void run(bool tcp) {
-  struct talk talk = {.server = NULL};
+  struct library library = {.server = NULL};
   const struct xchg_handler handler = {.size = sizeof(handler),
                                        .frame = {.kind = XCHG_FRAME_LINE},
                                        .state_size = 16,
-                                       .user = &talk,
+                                       .user = &library,
                                        .on_start = on_start,
                                        .on_stop = on_stop,
                                        .on_open = on_open,
@@ -303,35 +305,35 @@ static void run(bool tcp) {
                                        .on_timer = on_timer,
                                        .on_close = on_close};
   struct xchg_config config;
-  if (configure(&talk, &config, tcp) == -1) {
+  if (configure(&library, &config, tcp) == -1) {
     sessions_check_refusal(errno);
     return;
   }
-  talk.server = xchg_server_create(&config, &handler);
-  if (talk.server == NULL) {
+  library.server = xchg_server_create(&config, &handler);
+  if (library.server == NULL) {
     sessions_check_refusal(errno);
-    check_promises(&talk);
+    check_promises(&library);
     return;
   }
-  if (xchg_server_start(talk.server) == -1) {
+  if (xchg_server_start(library.server) == -1) {
     sessions_check_refusal(errno);
   } else {
     sessions_set_started(true);
-    serve(&talk, tcp);
-    check_counts(&talk);
-    check_pools(&talk);
+    serve(&library, tcp);
+    check_counts(&library);
+    check_pools(&library);
   }
-  xchg_server_destroy(talk.server);
-  check_promises(&talk);
+  xchg_server_destroy(library.server);
+  check_promises(&library);
 }
 
-void *talk_main(void *argument) {
+void *library_main(void *argument) {
   (void)argument;
   run(false);
   return NULL;
 }
 
-void *talk_tcp_main(void *argument) {
+void *library_tcp_main(void *argument) {
   (void)argument;
   run(true);
   return NULL;

@@ -3,17 +3,17 @@
  *
  * The clients, and who sends the signals, are fibers beside the daemon's main thread.
  */
-#include "tests/nth/daemon_run.h"
+#include "tests/fail_nth/daemon_run.h"
 
 #include "core/xchg.h"
 #include "core/base.h"
 #include "pool/daemon.h"
-#include "tests/nth/clients.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/log.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
-#include "tests/nth/sessions.h"
+#include "tests/fail_nth/clients.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/log.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
+#include "tests/fail_nth/sessions.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -38,14 +38,14 @@ struct daemon {
 
 static void *attend(void *argument) {
   struct daemon *run = argument;
-  while (!run->over && (books_find(KIND_LISTENER) == -1 || books_find(KIND_EPOLL) == -1)) {
+  while (!run->over && (ledger_find(KIND_LISTENER) == -1 || ledger_find(KIND_EPOLL) == -1)) {
     fiber_pause(NEVER);
   }
   client_wait_ms(1); /* not the moment of listen, but that of the start */
   if (run->over) {
     return NULL;
   }
-  clients_aim(books_find(KIND_LISTENER));
+  clients_aim(ledger_find(KIND_LISTENER));
   run->start_clients();
   clients_await(false);
   client_wait_ms(10);
@@ -81,9 +81,9 @@ static void forget(int notify_fd) {
 static void check_stopped(void) {
   uint64_t accepted, ended, sum;
   if (!log_number("stopped", "accepted", &accepted) || !log_number("stopped", "finished", &sum)) {
-    if (books_spec()->call != CALL_WRITE_LOG && books_spec()->call != CALL_POLL &&
-        books_spec()->call != CALL_FSTAT) {
-      books_fault("no line msg=stopped");
+    if (ledger_spec()->call != CALL_WRITE_LOG && ledger_spec()->call != CALL_POLL &&
+        ledger_spec()->call != CALL_FSTAT) {
+      ledger_fault("no line msg=stopped");
     }
     return;
   }
@@ -92,23 +92,23 @@ static void check_stopped(void) {
     snprintf(key, sizeof(key), "closed_%s", xchg_reason_name((enum xchg_reason)reason));
     sum += log_number("stopped", key, &ended) ? ended : 0;
   }
-  if (accepted != sum || accepted != books_accepts()) {
-    books_fault("totals: accepted=%llu of %u, ended=%llu", (unsigned long long)accepted,
-                books_accepts(), (unsigned long long)sum);
+  if (accepted != sum || accepted != ledger_accepts()) {
+    ledger_fault("totals: accepted=%llu of %u, ended=%llu", (unsigned long long)accepted,
+                 ledger_accepts(), (unsigned long long)sum);
   }
 }
 
 static void check_code(const struct daemon *run) {
-  const struct spec *spec = books_spec();
-  bool broken = spec->call == CALL_ACCEPT4 && spec->error == EINVAL && books_hits() > 0;
+  const struct spec *spec = ledger_spec();
+  bool broken = spec->call == CALL_ACCEPT4 && spec->error == EINVAL && ledger_hits() > 0;
   if (run->code != (broken ? 71 : 0) && !(broken && run->told && run->code == 0)) {
-    books_fault("exit code %d", run->code);
+    ledger_fault("exit code %d", run->code);
   }
 }
 
 /* sysexits.h's words: 69 is an address that cannot be had, 71 what the system refuses. */
 static void check_refused(int code) {
-  const struct spec *spec = books_spec();
+  const struct spec *spec = ledger_spec();
   bool stale = sessions_looks_for_stale(spec->call);
   bool address = spec->call == CALL_SOCKET_OPTION || spec->call == CALL_BIND ||
                  spec->call == CALL_LISTEN || spec->call == CALL_CHMOD;
@@ -117,7 +117,7 @@ static void check_refused(int code) {
   sessions_check_refusal(0);
   bool fits = stale ? code == 71 || code == 69 : code == (address && !exhausted ? 69 : 71);
   if (!fits) {
-    books_fault("exit code %d for %s", code, error_name(spec->error));
+    ledger_fault("exit code %d for %s", code, error_name(spec->error));
   }
 }
 

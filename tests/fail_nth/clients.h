@@ -2,8 +2,8 @@
  * clients: what talks to the server under test, each on a fiber of its own, and knows byte by byte
  * what it must be answered.
  */
-#ifndef TESTS_NTH_CLIENTS_H
-#define TESTS_NTH_CLIENTS_H
+#ifndef TESTS_FAIL_NTH_CLIENTS_H
+#define TESTS_FAIL_NTH_CLIENTS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,8 +3,8 @@
  * first.  The linker has put them before libc's (--wrap); what libc does inside is not seen.
  */
 #include "core/base.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,53 +22,53 @@ char *wrap_strdup(const char *text) WRAP(strdup);
 void wrap_free(void *memory) WRAP(free);
 
 void *wrap_malloc(size_t size) {
-  if (books_fails(CALL_MALLOC, -1)) {
+  if (ledger_fails(CALL_MALLOC, -1)) {
     return NULL;
   }
   void *memory = real_malloc(size);
-  books_allocated(memory, size);
+  ledger_allocated(memory, size);
   return memory;
 }
 
 void *wrap_calloc(size_t number, size_t size) {
-  if (books_fails(CALL_CALLOC, -1)) {
+  if (ledger_fails(CALL_CALLOC, -1)) {
     return NULL;
   }
   void *memory = real_calloc(number, size);
-  books_allocated(memory, number * size);
+  ledger_allocated(memory, number * size);
   return memory;
 }
 
 void *wrap_aligned_alloc(size_t align, size_t size) {
-  if (books_fails(CALL_ALIGNED_ALLOC, -1)) {
+  if (ledger_fails(CALL_ALIGNED_ALLOC, -1)) {
     return NULL;
   }
   void *memory = real_aligned_alloc(align, size);
-  books_allocated(memory, size);
+  ledger_allocated(memory, size);
   return memory;
 }
 
 int wrap_posix_memalign(void **memory, size_t align, size_t size) {
-  if (books_fails(CALL_POSIX_MEMALIGN, -1)) {
+  if (ledger_fails(CALL_POSIX_MEMALIGN, -1)) {
     return errno;
   }
   int error = real_posix_memalign(memory, align, size);
   if (error == 0) {
-    books_allocated(*memory, size);
+    ledger_allocated(*memory, size);
   }
   return error;
 }
 
 char *wrap_strdup(const char *text) {
   char *copy = real_strdup(text);
-  books_allocated(copy, strlen(text) + 1);
+  ledger_allocated(copy, strlen(text) + 1);
   return copy;
 }
 
 void wrap_free(void *memory) {
   /* What is not ours is libc's: a line of getline, the text of a memory stream. */
-  if (memory != NULL && books_freed(memory) && books_sabotage(SABOTAGE_LEAK)) {
-    books_allocated(memory, 1);
+  if (memory != NULL && ledger_freed(memory) && ledger_sabotage(SABOTAGE_LEAK)) {
+    ledger_allocated(memory, 1);
   } else {
     real_free(memory);
   }
@@ -85,28 +85,28 @@ ssize_t wrap_getdelim(char **line, size_t *size, int end, FILE *stream) WRAP(__g
 ssize_t real_getdelim(char **line, size_t *size, int end, FILE *stream) REAL(__getdelim);
 
 FILE *wrap_open_memstream(char **text, size_t *size) {
-  FILE *stream = books_fails(CALL_OPEN_MEMSTREAM, -1) ? NULL : real_open_memstream(text, size);
-  books_stream(stream != NULL);
+  FILE *stream = ledger_fails(CALL_OPEN_MEMSTREAM, -1) ? NULL : real_open_memstream(text, size);
+  ledger_stream(stream != NULL);
   return stream;
 }
 
 FILE *wrap_fopen(const char *path, const char *how) {
-  FILE *stream = books_fails(CALL_FOPEN, -1) ? NULL : real_fopen(path, how);
-  books_stream(stream != NULL);
+  FILE *stream = ledger_fails(CALL_FOPEN, -1) ? NULL : real_fopen(path, how);
+  ledger_stream(stream != NULL);
   return stream;
 }
 
 int wrap_fclose(FILE *stream) {
-  books_stream(-1);
+  ledger_stream(-1);
   return real_fclose(stream);
 }
 
 char *wrap_fgets(char *line, int size, FILE *stream) {
-  return books_fails(CALL_FGETS, -1) ? NULL : real_fgets(line, size, stream);
+  return ledger_fails(CALL_FGETS, -1) ? NULL : real_fgets(line, size, stream);
 }
 
 ssize_t wrap_getdelim(char **line, size_t *size, int end, FILE *stream) {
-  return books_fails(CALL_GETLINE, -1) ? -1 : real_getdelim(line, size, end, stream);
+  return ledger_fails(CALL_GETLINE, -1) ? -1 : real_getdelim(line, size, end, stream);
 }
 
 ssize_t wrap_getline(char **line, size_t *size, FILE *stream) {
@@ -125,42 +125,42 @@ int wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t si
 
 /* Count what was opened. */
 static int opened(int fd, enum kind kind) {
-  books_opened(fd, kind);
+  ledger_opened(fd, kind);
   return fd;
 }
 
 int wrap_socket(int family, int type, int protocol) {
   bool datagrams = (type & SOCK_DGRAM) != 0;
-  return books_fails(CALL_SOCKET, -1)
+  return ledger_fails(CALL_SOCKET, -1)
              ? -1
              : opened(real_socket(family, type, protocol), datagrams ? KIND_NOTIFY : KIND_OTHER);
 }
 
 int wrap_bind(int fd, const struct sockaddr *to, socklen_t size) {
-  return books_fails(CALL_BIND, fd) ? -1 : real_bind(fd, to, size);
+  return ledger_fails(CALL_BIND, fd) ? -1 : real_bind(fd, to, size);
 }
 
 int wrap_listen(int fd, int backlog) {
-  if (books_fails(CALL_LISTEN, fd)) {
+  if (ledger_fails(CALL_LISTEN, fd)) {
     return -1;
   }
   int result = real_listen(fd, backlog);
   if (result == 0) {
-    books_listens(fd);
+    ledger_listens(fd);
   }
   return result;
 }
 
 int wrap_connect(int fd, const struct sockaddr *to, socklen_t size) {
-  return books_fails(CALL_CONNECT, fd) ? -1 : real_connect(fd, to, size);
+  return ledger_fails(CALL_CONNECT, fd) ? -1 : real_connect(fd, to, size);
 }
 
 int wrap_getsockname(int fd, struct sockaddr *at, socklen_t *size) {
-  return books_fails(CALL_GETSOCKNAME, fd) ? -1 : real_getsockname(fd, at, size);
+  return ledger_fails(CALL_GETSOCKNAME, fd) ? -1 : real_getsockname(fd, at, size);
 }
 
 int wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
-  return books_fails(CALL_SOCKET_OPTION, fd) ? -1 : real_setsockopt(fd, level, name, value, size);
+  return ledger_fails(CALL_SOCKET_OPTION, fd) ? -1 : real_setsockopt(fd, level, name, value, size);
 }
 
 /* ---- descriptors and files ---- */
@@ -178,20 +178,20 @@ int wrap_flock(int fd, int operation) WRAP(flock);
 ssize_t wrap_read(int fd, void *data, size_t size) WRAP(read);
 
 int wrap_eventfd(unsigned value, int flags) {
-  return books_fails(CALL_EVENTFD, -1) ? -1 : opened(real_eventfd(value, flags), KIND_WAKE);
+  return ledger_fails(CALL_EVENTFD, -1) ? -1 : opened(real_eventfd(value, flags), KIND_WAKE);
 }
 
 int wrap_epoll_create1(int flags) {
-  return books_fails(CALL_EPOLL_CREATE1, -1) ? -1 : opened(real_epoll_create1(flags), KIND_EPOLL);
+  return ledger_fails(CALL_EPOLL_CREATE1, -1) ? -1 : opened(real_epoll_create1(flags), KIND_EPOLL);
 }
 
 int wrap_signalfd(int fd, const sigset_t *set, int flags) {
-  return books_fails(CALL_SIGNALFD, -1) ? -1 : opened(real_signalfd(fd, set, flags), KIND_OTHER);
+  return ledger_fails(CALL_SIGNALFD, -1) ? -1 : opened(real_signalfd(fd, set, flags), KIND_OTHER);
 }
 
 /* Nothing is created: there is no mode.  The log's own descriptor is never written to. */
 int wrap_open(const char *path, int flags, ...) {
-  if (books_fails(CALL_OPEN, -1)) {
+  if (ledger_fails(CALL_OPEN, -1)) {
     return -1;
   }
   bool log = strncmp(path, "/proc/self/fd/", strlen("/proc/self/fd/")) == 0;
@@ -202,7 +202,7 @@ int wrap_open_2(const char *path, int flags) { return wrap_open(path, flags); }
 
 /* Standard error is a pipe, whatever it is. */
 int wrap_fstat(int fd, struct stat *status) {
-  if (books_fails(CALL_FSTAT, fd)) {
+  if (ledger_fails(CALL_FSTAT, fd)) {
     return -1;
   }
   int result = real_fstat(fd, status);
@@ -213,19 +213,19 @@ int wrap_fstat(int fd, struct stat *status) {
 }
 
 int wrap_lstat(const char *path, struct stat *status) {
-  return books_fails(CALL_LSTAT, -1) ? -1 : real_lstat(path, status);
+  return ledger_fails(CALL_LSTAT, -1) ? -1 : real_lstat(path, status);
 }
 
-int wrap_unlink(const char *path) { return books_fails(CALL_UNLINK, -1) ? -1 : real_unlink(path); }
+int wrap_unlink(const char *path) { return ledger_fails(CALL_UNLINK, -1) ? -1 : real_unlink(path); }
 
 int wrap_chmod(const char *path, mode_t mode) {
-  return books_fails(CALL_CHMOD, -1) ? -1 : real_chmod(path, mode);
+  return ledger_fails(CALL_CHMOD, -1) ? -1 : real_chmod(path, mode);
 }
 
 int wrap_flock(int fd, int operation) {
-  return books_fails(CALL_FLOCK, fd) ? -1 : real_flock(fd, operation);
+  return ledger_fails(CALL_FLOCK, fd) ? -1 : real_flock(fd, operation);
 }
 
 ssize_t wrap_read(int fd, void *data, size_t size) {
-  return books_fails(CALL_READ, fd) ? -1 : real_read(fd, data, size);
+  return ledger_fails(CALL_READ, fd) ? -1 : real_read(fd, data, size);
 }

@@ -10,7 +10,7 @@
  * interrupted is not interrupted for ever, and a descriptor that epoll reports is not empty for
  * ever.  (poll of a few descriptors takes no memory: ENOMEM stands for a passing shortage.)
  */
-#include "tests/nth/calls.h"
+#include "tests/fail_nth/calls.h"
 
 #include <errno.h>
 #include <string.h>

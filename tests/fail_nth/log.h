@@ -1,8 +1,8 @@
 /*
  * log: what the server under test has logged in this run.
  */
-#ifndef TESTS_NTH_LOG_H
-#define TESTS_NTH_LOG_H
+#ifndef TESTS_FAIL_NTH_LOG_H
+#define TESTS_FAIL_NTH_LOG_H
 
 #include <stdbool.h>
 #include <stddef.h>

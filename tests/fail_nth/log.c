@@ -1,5 +1,5 @@
 /* log: see log.h.  Stands for a file, of which there is one. */
-#include "tests/nth/log.h"
+#include "tests/fail_nth/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* sessions: see sessions.h. */
-#include "tests/nth/sessions.h"
+#include "tests/fail_nth/sessions.h"
 
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 const struct session sessions[] = {
-    {.name = "talk", .main = talk_main},
+    {.name = "library", .main = library_main},
     {.name = "greet", .main = greet_main, .tcp = true},
-    {.name = "talk-tcp", .main = talk_tcp_main, .tcp = true, .no_file = true},
+    {.name = "library-tcp", .main = library_tcp_main, .tcp = true, .no_file = true},
     {.name = "thread", .main = greet_thread_main, .tcp = true},
     {.name = "iterative", .main = greet_iterative_main, .tcp = true, .one_by_one = true},
     {.name = "passed", .main = passed_main, .tcp = true, .no_file = true},
@@ -44,7 +44,7 @@ void sessions_leave_stale_file(void) {
   (void)real_unlink(state.path);
   int fd = real_socket(AF_UNIX, SOCK_STREAM, 0);
   if (fd == -1 || real_bind(fd, (const struct sockaddr *)&at, sizeof(at)) == -1) {
-    books_fault("no stale socket file: %s", strerror(errno));
+    ledger_fault("no stale socket file: %s", strerror(errno));
   }
   close(fd);
 }
@@ -60,13 +60,13 @@ bool sessions_started(void) { return state.started; }
 void sessions_set_started(bool started) { state.started = started; }
 
 void sessions_check_refusal(int error) {
-  const struct spec *spec = books_spec();
-  if (books_hits() == 0 || spec->mode == MODE_SABOTAGE) {
-    books_fault("the start is refused: %s", strerror(error));
+  const struct spec *spec = ledger_spec();
+  if (ledger_hits() == 0 || spec->mode == MODE_SABOTAGE) {
+    ledger_fault("the start is refused: %s", strerror(error));
   } else if (call_optional(spec->call)) {
-    books_fault("the start is refused though it could do without: %s", strerror(error));
+    ledger_fault("the start is refused though it could do without: %s", strerror(error));
   } else if (error != 0 && error != spec->error && !(error == ENOMEM && spec->call == CALL_MMAP) &&
              !(error == EADDRINUSE && sessions_looks_for_stale(spec->call))) {
-    books_fault("the start is refused, and says %s", strerror(error));
+    ledger_fault("the start is refused, and says %s", strerror(error));
   }
 }

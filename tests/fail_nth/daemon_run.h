@@ -1,8 +1,8 @@
 /*
  * daemon_run: the daemon itself (daemon_main: what xchgd is), from its start to its exit code.
  */
-#ifndef TESTS_NTH_DAEMON_RUN_H
-#define TESTS_NTH_DAEMON_RUN_H
+#ifndef TESTS_FAIL_NTH_DAEMON_RUN_H
+#define TESTS_FAIL_NTH_DAEMON_RUN_H
 
 #include <stddef.h>
 

@@ -5,14 +5,14 @@
  * call or of all.  Within it N counts up until nothing was left to fail, and for cuts of one call
  * the bytes until there was nothing left to cut.
  */
-#include "tests/nth/cursor.h"
+#include "tests/fail_nth/cursor.h"
 
-#include "tests/nth/sessions.h"
+#include "tests/fail_nth/sessions.h"
 
-#define CUT_ALL_MAX 400 /* sizes that all calls are cut to */
-#define DENSE_MAX 32    /* sizes up to which each one is tried */
+#define SHORTEN_ALL_MAX 400 /* sizes that all calls are cut to */
+#define DENSE_MAX 32        /* sizes up to which each one is tried */
 
-static bool can_be_cut(enum nth_call call) {
+static bool can_be_shortened(enum nth_call call) {
   return call == CALL_RECV || call == CALL_SEND || call == CALL_SENDMSG || call == CALL_WRITE_LOG;
 }
 
@@ -32,8 +32,8 @@ static bool way_at(enum nth_call call, unsigned index, struct spec *spec) {
     }
     index -= (unsigned)(rule->count * modes);
   }
-  spec->mode = index == 0 ? MODE_CUT : MODE_CUT_ALL;
-  return can_be_cut(call) && index < 2;
+  spec->mode = index == 0 ? MODE_SHORTEN : MODE_SHORTEN_ALL;
+  return can_be_shortened(call) && index < 2;
 }
 
 static bool series_at(enum nth_call call, unsigned series, struct spec *spec) {
@@ -44,7 +44,7 @@ static bool series_at(enum nth_call call, unsigned series, struct spec *spec) {
 /* Where runs are left out, each series begins elsewhere. */
 static void enter_series(struct cursor *cursor) {
   struct spec spec;
-  bool all = series_at(cursor->call, cursor->series, &spec) && spec.mode == MODE_CUT_ALL;
+  bool all = series_at(cursor->call, cursor->series, &spec) && spec.mode == MODE_SHORTEN_ALL;
   cursor->nth = all ? 1 : 1 + cursor->series * 7 % cursor->every;
   cursor->bytes = 1;
 }
@@ -71,7 +71,7 @@ void cursor_skip(struct cursor *cursor) {
 void cursor_advance(struct cursor *cursor, bool hit, unsigned count) {
   struct spec spec;
   (void)series_at(cursor->call, cursor->series, &spec);
-  if (spec.mode == MODE_CUT) {
+  if (spec.mode == MODE_SHORTEN) {
     if (hit) {
       cursor->bytes +=
           cursor->bytes < DENSE_MAX ? cursor->every : cursor->bytes * cursor->every / 4;
@@ -82,10 +82,10 @@ void cursor_advance(struct cursor *cursor, bool hit, unsigned count) {
       cursor->bytes = 1;
       return;
     }
-  } else if (spec.mode == MODE_CUT_ALL && hit && cursor->bytes < CUT_ALL_MAX) {
+  } else if (spec.mode == MODE_SHORTEN_ALL && hit && cursor->bytes < SHORTEN_ALL_MAX) {
     cursor->bytes += cursor->every;
     return;
-  } else if (spec.mode != MODE_CUT_ALL && hit) {
+  } else if (spec.mode != MODE_SHORTEN_ALL && hit) {
     cursor->nth += cursor->every;
     return;
   }

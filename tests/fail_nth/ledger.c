@@ -1,16 +1,16 @@
 /*
- * books: see nth.h.
+ * ledger: see nth.h.
  *
  * One order at a time, and what the server under test has open.  The descriptors of the process are
  * looked at before and after a run, so that one which no call of ours has seen is found as well.
  * This stands for the kernel, of which there is one: hence the static.
  */
-#include "tests/nth/nth.h"
+#include "tests/fail_nth/ledger.h"
 
 #include "core/base.h"
-#include "tests/nth/clients.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/real.h"
+#include "tests/fail_nth/clients.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/real.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -34,7 +34,7 @@ struct slot {
 };
 
 struct piece {
-  const void *memory; /* NULL: empty; the books themselves: it was freed */
+  const void *memory; /* NULL: empty; the ledger themselves: it was freed */
   size_t size;
 };
 
@@ -54,45 +54,45 @@ static struct {
   unsigned maps_end;
   int streams;
   char fault[400];
-} books;
+} ledger;
 
-const struct spec *books_spec(void) { return books.spec; }
-unsigned books_count(enum nth_call call) { return books.counts[call]; }
-unsigned books_hits(void) { return books.hits; }
-unsigned books_accepts(void) { return books.accepts; }
+const struct spec *ledger_spec(void) { return ledger.spec; }
+unsigned ledger_count(enum nth_call call) { return ledger.counts[call]; }
+unsigned ledger_hits(void) { return ledger.hits; }
+unsigned ledger_accepts(void) { return ledger.accepts; }
 
-void books_fault(const char *format, ...) {
+void ledger_fault(const char *format, ...) {
   va_list list;
-  if (books.fault[0] == 0) {
+  if (ledger.fault[0] == 0) {
     va_start(list, format);
-    vsnprintf(books.fault, sizeof(books.fault), format, list);
+    vsnprintf(ledger.fault, sizeof(ledger.fault), format, list);
     va_end(list);
   }
 }
 
-const char *books_fault_text(void) { return books.fault[0] == 0 ? NULL : books.fault; }
+const char *ledger_fault_text(void) { return ledger.fault[0] == 0 ? NULL : ledger.fault; }
 
 /* ---- orders ---- */
 
 static bool ordered(enum nth_call call) {
-  const struct spec *spec = books.spec;
-  unsigned count = books.counts[call];
+  const struct spec *spec = ledger.spec;
+  unsigned count = ledger.counts[call];
   if (spec->call != call || spec->mode == MODE_CLEAN || spec->mode == MODE_SABOTAGE) {
     return false;
   }
-  if (spec->mode == MODE_FOREVER || spec->mode == MODE_CUT_ALL) {
+  if (spec->mode == MODE_FOREVER || spec->mode == MODE_SHORTEN_ALL) {
     return count >= spec->nth;
   }
   return count == spec->nth;
 }
 
-static struct slot *slot_of(int fd) { return fd >= 0 && fd < FDS_MAX ? &books.slots[fd] : NULL; }
+static struct slot *slot_of(int fd) { return fd >= 0 && fd < FDS_MAX ? &ledger.slots[fd] : NULL; }
 
 /* An order was carried out on ${fd}: its client may notice, if that is what the rule says. */
 static void hit(int fd) {
   const struct slot *slot = slot_of(fd);
-  const struct spec *spec = books.spec;
-  books.hits++;
+  const struct spec *spec = ledger.spec;
+  ledger.hits++;
   bool owner = spec->rule != NULL &&
                (spec->mode == MODE_ONCE ? spec->rule->once : spec->rule->forever) != NOBODY;
   if (owner && slot != NULL && slot->client >= 0) {
@@ -100,121 +100,121 @@ static void hit(int fd) {
   }
 }
 
-bool books_fails(enum nth_call call, int fd) {
-  const struct spec *spec = books.spec;
+bool ledger_fails(enum nth_call call, int fd) {
+  const struct spec *spec = ledger.spec;
   if (spec == NULL) {
     return false; /* harness and compiler's run time have calls to make as well */
   }
   if (call != CALL_EPOLL_WAIT && call != CALL_POLL) { /* those say themselves if they get on */
     fiber_progress();
   }
-  books.counts[call]++;
-  if (!ordered(call) || spec->mode == MODE_CUT || spec->mode == MODE_CUT_ALL) {
+  ledger.counts[call]++;
+  if (!ordered(call) || spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL) {
     return false;
   }
   hit(fd);
   if (spec->error == EAGAIN && spec->mode == MODE_ONCE) {
-    books_raise_later(fd);
+    ledger_raise_later(fd);
   }
   errno = spec->error;
   return true;
 }
 
-size_t books_cut(enum nth_call call, int fd, size_t size) {
-  const struct spec *spec = books.spec;
-  if ((spec->mode != MODE_CUT && spec->mode != MODE_CUT_ALL) || !ordered(call) ||
+size_t ledger_shorten(enum nth_call call, int fd, size_t size) {
+  const struct spec *spec = ledger.spec;
+  if ((spec->mode != MODE_SHORTEN && spec->mode != MODE_SHORTEN_ALL) || !ordered(call) ||
       size <= spec->bytes) {
     return size;
   }
   hit(fd);
-  books_raise_later(fd);
+  ledger_raise_later(fd);
   return spec->bytes;
 }
 
-bool books_silent(enum nth_call call) {
-  const struct spec *spec = books.spec;
+bool ledger_silent(enum nth_call call) {
+  const struct spec *spec = ledger.spec;
   return spec->call == call && spec->mode == MODE_FOREVER && spec->error == EAGAIN &&
-         books.counts[call] >= spec->nth;
+         ledger.counts[call] >= spec->nth;
 }
 
-void books_uncut(void) { books.hits--; }
+void ledger_not_shortened(void) { ledger.hits--; }
 
-bool books_sabotage(enum sabotage sabotage) {
-  const struct spec *spec = books.spec;
+bool ledger_sabotage(enum sabotage sabotage) {
+  const struct spec *spec = ledger.spec;
   if (spec == NULL || spec->mode != MODE_SABOTAGE || spec->sabotage != sabotage ||
-      ++books.sabotages != spec->nth) {
+      ++ledger.sabotages != spec->nth) {
     return false;
   }
-  books.hits++;
+  ledger.hits++;
   return true;
 }
 
 /* ---- descriptors ---- */
 
-void books_opened(int fd, enum kind kind) {
+void ledger_opened(int fd, enum kind kind) {
   struct slot *slot = slot_of(fd);
-  if (fd == -1 || books.spec == NULL) {
+  if (fd == -1 || ledger.spec == NULL) {
     return;
   }
   if (slot == NULL) {
-    books_fault("descriptor %d: so many are not expected", fd);
+    ledger_fault("descriptor %d: so many are not expected", fd);
     return;
   }
   if (slot->kind != KIND_NONE) {
-    books_fault("descriptor %d was given away while it was open", fd);
+    ledger_fault("descriptor %d was given away while it was open", fd);
   }
   *slot = (struct slot){.kind = kind, .client = -1, .epoll_fd = -1};
 }
 
-enum kind books_kind(int fd) {
+enum kind ledger_kind(int fd) {
   const struct slot *slot = slot_of(fd);
   return slot == NULL ? KIND_NONE : slot->kind;
 }
 
-int books_find(enum kind kind) {
+int ledger_find(enum kind kind) {
   for (int fd = 0; fd < FDS_MAX; fd++) {
-    if (books.slots[fd].kind == kind) {
+    if (ledger.slots[fd].kind == kind) {
       return fd;
     }
   }
   return -1;
 }
 
-int books_find_client(int client) {
+int ledger_find_client(int client) {
   for (int fd = 0; fd < FDS_MAX; fd++) {
-    if (books.slots[fd].kind == KIND_CONN && books.slots[fd].client == client) {
+    if (ledger.slots[fd].kind == KIND_CONN && ledger.slots[fd].client == client) {
       return fd;
     }
   }
   return -1;
 }
 
-void books_listens(int fd) {
+void ledger_listens(int fd) {
   struct slot *slot = slot_of(fd);
   if (slot != NULL) {
     slot->kind = KIND_LISTENER;
   }
 }
 
-void books_closed(int fd, int result) {
+void ledger_closed(int fd, int result) {
   struct slot *slot = slot_of(fd);
   if (result == -1 || slot == NULL || slot->kind == KIND_NONE) {
-    books_fault("descriptor %d is closed, which was not open", fd);
+    ledger_fault("descriptor %d is closed, which was not open", fd);
     return;
   }
   *slot = (struct slot){.kind = KIND_NONE, .client = -1, .epoll_fd = -1};
 }
 
-void books_accepted(int fd, const struct sockaddr_storage *address, socklen_t size) {
-  books.accepts++;
-  books_opened(fd, KIND_CONN);
+void ledger_accepted(int fd, const struct sockaddr_storage *address, socklen_t size) {
+  ledger.accepts++;
+  ledger_opened(fd, KIND_CONN);
   struct slot *slot = slot_of(fd);
   if (slot != NULL) {
     slot->client = clients_find(address, size);
   }
 }
 
-void books_watched(int fd, int epoll_fd, const struct epoll_event *event) {
+void ledger_watched(int fd, int epoll_fd, const struct epoll_event *event) {
   struct slot *slot = slot_of(fd);
   if (slot != NULL) {
     slot->epoll_fd = event == NULL ? -1 : epoll_fd;
@@ -222,16 +222,16 @@ void books_watched(int fd, int epoll_fd, const struct epoll_event *event) {
   }
 }
 
-void books_raise_later(int fd) {
+void ledger_raise_later(int fd) {
   struct slot *slot = slot_of(fd);
   if (slot != NULL) {
     slot->raise = true;
   }
 }
 
-void books_raise(int epoll_fd) {
+void ledger_raise(int epoll_fd) {
   for (int fd = 0; fd < FDS_MAX; fd++) {
-    struct slot *slot = &books.slots[fd];
+    struct slot *slot = &ledger.slots[fd];
     if (slot->raise && slot->epoll_fd == epoll_fd) {
       slot->raise = false;
       (void)epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &slot->event);
@@ -248,8 +248,8 @@ static size_t home_of(const void *memory) {
 /* The place of ${memory}, or the first free one of its row; NULL where there is neither. */
 static struct piece *piece_of(const void *memory, bool add) {
   for (size_t i = 0; i < MEMORY_MAX; i++) {
-    struct piece *piece = &books.memory[(home_of(memory) + i) % MEMORY_MAX];
-    if (piece->memory == memory || (add && piece->memory == &books)) {
+    struct piece *piece = &ledger.memory[(home_of(memory) + i) % MEMORY_MAX];
+    if (piece->memory == memory || (add && piece->memory == &ledger)) {
       return piece;
     }
     if (piece->memory == NULL) {
@@ -259,68 +259,68 @@ static struct piece *piece_of(const void *memory, bool add) {
   return NULL;
 }
 
-void books_allocated(const void *memory, size_t size) {
-  if (memory == NULL || books.spec == NULL) {
+void ledger_allocated(const void *memory, size_t size) {
+  if (memory == NULL || ledger.spec == NULL) {
     return;
   }
   struct piece *piece = piece_of(memory, true);
   if (piece == NULL) {
-    books_fault("more memory than a session takes");
+    ledger_fault("more memory than a session takes");
     return;
   }
   *piece = (struct piece){.memory = memory, .size = size};
 }
 
-bool books_freed(const void *memory) {
-  struct piece *piece = books.spec == NULL ? NULL : piece_of(memory, false);
+bool ledger_freed(const void *memory) {
+  struct piece *piece = ledger.spec == NULL ? NULL : piece_of(memory, false);
   if (piece == NULL) {
     return false;
   }
-  piece->memory = &books;
+  piece->memory = &ledger;
   return true;
 }
 
 static struct map *map_of(const void *memory) {
-  for (unsigned i = 0; i < books.maps_end; i++) {
-    if (books.maps[i].memory == memory) {
-      return &books.maps[i];
+  for (unsigned i = 0; i < ledger.maps_end; i++) {
+    if (ledger.maps[i].memory == memory) {
+      return &ledger.maps[i];
     }
   }
   return NULL;
 }
 
-void books_mapped(void *memory, size_t size) {
+void ledger_mapped(void *memory, size_t size) {
   struct map *map = map_of(NULL);
-  if (map == NULL && books.maps_end < MAPS_MAX) {
-    map = &books.maps[books.maps_end++];
+  if (map == NULL && ledger.maps_end < MAPS_MAX) {
+    map = &ledger.maps[ledger.maps_end++];
   }
   if (map == NULL) {
-    books_fault("more mappings than a session takes");
+    ledger_fault("more mappings than a session takes");
     return;
   }
   *map = (struct map){.memory = memory, .size = size};
 }
 
-bool books_unmapped(const void *memory) {
+bool ledger_unmapped(const void *memory) {
   struct map *map = map_of(memory);
   if (map == NULL) {
-    books_fault("a mapping is given back that is none");
+    ledger_fault("a mapping is given back that is none");
     return false;
   }
   map->memory = NULL;
   return true;
 }
 
-void books_map_lost(const void *memory) {
+void ledger_map_lost(const void *memory) {
   struct map *map = map_of(memory);
   if (map == NULL) {
-    books_fault("a mapping is given back that is none");
+    ledger_fault("a mapping is given back that is none");
   } else {
     map->lost = true;
   }
 }
 
-void books_stream(int change) { books.streams += change; }
+void ledger_stream(int change) { ledger.streams += change; }
 
 /* ---- a run ---- */
 
@@ -336,47 +336,47 @@ static void look_for_open(bool open[FDS_MAX]) {
   }
 }
 
-void books_open(const struct spec *spec) {
-  memset(&books, 0, sizeof(books));
-  books.spec = spec;
+void ledger_open(const struct spec *spec) {
+  memset(&ledger, 0, sizeof(ledger));
+  ledger.spec = spec;
   for (int fd = 0; fd < FDS_MAX; fd++) {
-    books.slots[fd].client = books.slots[fd].epoll_fd = -1;
+    ledger.slots[fd].client = ledger.slots[fd].epoll_fd = -1;
   }
-  look_for_open(books.before);
+  look_for_open(ledger.before);
 }
 
 static void close_memory(void) {
   for (size_t i = 0; i < MEMORY_MAX; i++) {
-    const struct piece *piece = &books.memory[i];
-    if (piece->memory != NULL && piece->memory != &books) {
-      books_fault("leak: %zu bytes are not freed", piece->size);
+    const struct piece *piece = &ledger.memory[i];
+    if (piece->memory != NULL && piece->memory != &ledger) {
+      ledger_fault("leak: %zu bytes are not freed", piece->size);
     }
   }
-  for (unsigned i = 0; i < books.maps_end; i++) {
-    const struct map *map = &books.maps[i];
+  for (unsigned i = 0; i < ledger.maps_end; i++) {
+    const struct map *map = &ledger.maps[i];
     if (map->memory != NULL && !map->lost) {
-      books_fault("leak: a mapping of %zu bytes", map->size);
+      ledger_fault("leak: a mapping of %zu bytes", map->size);
     }
     if (map->memory != NULL) {
       (void)munmap(map->memory, map->size);
     }
   }
-  if (books.streams != 0) {
-    books_fault("leak: %d streams", books.streams);
+  if (ledger.streams != 0) {
+    ledger_fault("leak: %d streams", ledger.streams);
   }
 }
 
-void books_close(void) {
+void ledger_close(void) {
   bool after[FDS_MAX];
   look_for_open(after);
   close_memory();
   for (int fd = 0; fd < FDS_MAX; fd++) {
-    if (books.slots[fd].kind != KIND_NONE) {
-      books_fault("descriptor %d is lost", fd);
+    if (ledger.slots[fd].kind != KIND_NONE) {
+      ledger_fault("descriptor %d is lost", fd);
     }
-    if (after[fd] != books.before[fd]) {
-      books_fault("descriptor %d is %s", fd, books.before[fd] ? "closed" : "still open");
+    if (after[fd] != ledger.before[fd]) {
+      ledger_fault("descriptor %d is %s", fd, ledger.before[fd] ? "closed" : "still open");
     }
   }
-  books.spec = NULL;
+  ledger.spec = NULL;
 }

@@ -1,8 +1,8 @@
 /*
  * real: what the linker has put our own functions before (--wrap), by its real name.
  */
-#ifndef TESTS_NTH_REAL_H
-#define TESTS_NTH_REAL_H
+#ifndef TESTS_FAIL_NTH_REAL_H
+#define TESTS_FAIL_NTH_REAL_H
 
 #include <pthread.h>
 #include <sched.h>

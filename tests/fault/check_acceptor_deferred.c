@@ -1,14 +1,14 @@
 /*
- * check_acceptor_held: an acceptor with a guest in hand, which the model refused at first, when the
- * kernel then has no memory to watch the listeners again: it waits, and does not spin.
+ * check_acceptor_deferred: an acceptor holds a connection that the model refused at first, and the
+ * kernel has no memory to watch the listeners again.  The acceptor waits and does not spin.
  */
 #include "tests/fault/fault.h"
 #include "tests/unit/acceptor_kit.h"
 
 #include <poll.h>
 
-/* The guest in hand took the last place; what is left is to wait until there is another. */
-START_TEST(no_room_behind_the_held_guest) {
+/* The deferred connection took the last place: the acceptor waits until there is room again. */
+START_TEST(no_room_after_the_deferred_conn) {
   (void)unix_path; /* no such listener here */
   fault_reset();
   SET_UP();
@@ -37,10 +37,10 @@ START_TEST(no_room_behind_the_held_guest) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("acceptor_held");
-  TCase *cases = tcase_create("acceptor_held");
+  Suite *suite = suite_create("acceptor_deferred");
+  TCase *cases = tcase_create("acceptor_deferred");
   tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, no_room_behind_the_held_guest);
+  tcase_add_test(cases, no_room_after_the_deferred_conn);
   suite_add_tcase(suite, cases);
   return kit_run(suite);
 }

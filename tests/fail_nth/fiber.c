@@ -8,7 +8,7 @@
  * setjmp and longjmp change the stacks, which cost none.  Where AddressSanitizer is linked it wants
  * to be told of each change, and contexts alone are used, since it has a longjmp of its own.
  */
-#include "tests/nth/fiber.h"
+#include "tests/fail_nth/fiber.h"
 
 #include "core/base.h"
 

@@ -5,13 +5,13 @@
  * simulated time at most, which is longer than any
  * time-out of the server but that of the idle ones.
  */
-#include "tests/nth/clients.h"
+#include "tests/fail_nth/clients.h"
 
 #include "core/base.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
-#include "tests/nth/sessions.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
+#include "tests/fail_nth/sessions.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -35,7 +35,7 @@ void clients_reset(void) { all.count = 0; }
 void clients_aim(int listener_fd) {
   all.to_size = sizeof(all.to);
   if (real_getsockname(listener_fd, (struct sockaddr *)&all.to, &all.to_size) == -1) {
-    books_fault("where does the server listen?");
+    ledger_fault("where does the server listen?");
   }
 }
 
@@ -69,7 +69,7 @@ struct client *clients_start(const char *name, bool (*script)(struct client *cli
   struct client *client = &all.clients[all.count++];
   *client = (struct client){.name = name, .script = script, .fd = -1};
   if (fiber_start(client_main, client) == NULL) {
-    books_fault("too many clients");
+    ledger_fault("too many clients");
   }
   return client;
 }
@@ -86,11 +86,11 @@ void clients_await(bool those_who_stay) {
 
 /* How many may notice something though it was not their connection that was hit. */
 static unsigned others_allowed(bool started) {
-  const struct spec *spec = books_spec();
+  const struct spec *spec = ledger_spec();
   if (!started) {
     return CLIENTS_MAX;
   }
-  if (spec->rule == NULL || books_hits() == 0) {
+  if (spec->rule == NULL || ledger_hits() == 0) {
     return 0;
   }
   if (sessions[spec->session].one_by_one && spec->mode == MODE_FOREVER) {
@@ -111,7 +111,7 @@ void clients_check(bool started) {
     }
   }
   if (others > others_allowed(started)) {
-    books_fault("client %s was cut off (%u of %u)", name, others, all.count);
+    ledger_fault("client %s was cut off (%u of %u)", name, others, all.count);
   }
 }
 
@@ -137,7 +137,7 @@ bool client_connect(struct client *client) {
   socklen_t error_size = sizeof(error);
   client->fd = real_socket(all.to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (client->fd == -1) {
-    books_fault("no socket for a client: %s", strerror(errno));
+    ledger_fault("no socket for a client: %s", strerror(errno));
     return false;
   }
   (void)real_setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
@@ -200,7 +200,7 @@ bool client_want(struct client *client, const void *data, size_t size) {
     }
     fiber_progress();
     if (memcmp(bytes, wanted, (size_t)got) != 0) {
-      books_fault("client %s: wrong bytes behind %zu", client->name, client->received);
+      ledger_fault("client %s: wrong bytes behind %zu", client->name, client->received);
       return false;
     }
     client->received += (size_t)got;
@@ -216,7 +216,7 @@ bool client_want_end(struct client *client) {
   for (;;) {
     ssize_t got = recv(client->fd, &byte, 1, 0);
     if (got == 1) {
-      books_fault("client %s: more bytes than it asked for", client->name);
+      ledger_fault("client %s: more bytes than it asked for", client->name);
       return false;
     }
     if (got == 0) {

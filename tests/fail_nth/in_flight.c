@@ -1,5 +1,5 @@
 /*
- * transit: see transit.h.
+ * in_flight: see in_flight.h.
  *
  * Two things keep bytes from their reader.
  *
@@ -13,12 +13,12 @@
  * while the other has nothing to read, so that its window is open: they will come, and are waited
  * for.
  */
-#include "tests/nth/transit.h"
+#include "tests/fail_nth/in_flight.h"
 
 #include "core/base.h"
-#include "tests/nth/clients.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
+#include "tests/fail_nth/clients.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -37,7 +37,7 @@
 
 static struct { int fd; /* owns: a socket that is connected to itself */ } mark = {.fd = -1};
 
-void transit_open(void) {
+void in_flight_open(void) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   struct sockaddr *address = (struct sockaddr *)&at;
   socklen_t size = sizeof(at);
@@ -62,7 +62,7 @@ static void pass_mark(void) {
   bool arrived = send(mark.fd, &byte, 1, 0) == 1 && poll(&fds, 1, LIMIT_MS) == 1 &&
                  recv(mark.fd, &byte, 1, MSG_DONTWAIT) == 1;
   if (!arrived) {
-    books_fault("the kernel does not deliver: %s", strerror(errno));
+    ledger_fault("the kernel does not deliver: %s", strerror(errno));
   }
 }
 
@@ -73,14 +73,14 @@ static bool owes(int from, int to) {
   return ioctl(from, SIOCOUTQNSD, &unsent) == 0 && unsent > 0 && poll(&fds, 1, 0) == 0;
 }
 
-void transit_settle(void) {
+void in_flight_settle(void) {
   struct pollfd fds[2 * CLIENTS_MAX];
   unsigned count = 0;
   for (int i = 0; i < ANSWERS; i++) {
     pass_mark();
   }
   for (unsigned i = 0; i < clients_count(); i++) {
-    int theirs = clients_at(i)->fd, ours = books_find_client((int)i);
+    int theirs = clients_at(i)->fd, ours = ledger_find_client((int)i);
     if (theirs == -1 || ours == -1) {
       continue;
     }
@@ -92,6 +92,6 @@ void transit_settle(void) {
     }
   }
   if (count > 0 && poll(fds, count, LIMIT_MS) < 1) {
-    books_fault("the kernel keeps bytes that it was given");
+    ledger_fault("the kernel keeps bytes that it was given");
   }
 }

@@ -1,10 +1,10 @@
 /*
  * cursor: which run comes next, so that a child which dies can be followed by one that goes on.
  */
-#ifndef TESTS_NTH_CURSOR_H
-#define TESTS_NTH_CURSOR_H
+#ifndef TESTS_FAIL_NTH_CURSOR_H
+#define TESTS_FAIL_NTH_CURSOR_H
 
-#include "tests/nth/nth.h"
+#include "tests/fail_nth/ledger.h"
 
 struct cursor {
   enum nth_call call;

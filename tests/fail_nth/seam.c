@@ -1,17 +1,17 @@
 /*
  * seam: core/sys.h's functions once more, for runs of fibers.
  *
- * Each asks the books first and then the kernel.  Whoever waits lets the other fibers run; what a
+ * Each asks the ledger first and then the kernel.  Whoever waits lets the other fibers run; what a
  * recv or send leaves undone by order has its edge raised at the next wait, since the kernel knows
  * of none.
  */
 #include "tests/fault/seam.h"
 
 #include "core/base.h"
-#include "tests/nth/fiber.h"
-#include "tests/nth/log.h"
-#include "tests/nth/nth.h"
-#include "tests/nth/real.h"
+#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/log.h"
+#include "tests/fail_nth/ledger.h"
+#include "tests/fail_nth/real.h"
 
 #include <errno.h>
 
@@ -22,15 +22,15 @@ uint64_t sys_now_ns(void) { return fiber_now_ns(); }
 /* ---- connections ---- */
 
 int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
-  if (books_fails(CALL_ACCEPT4, fd)) {
+  if (ledger_fails(CALL_ACCEPT4, fd)) {
     return -1;
   }
   int got = accept4(fd, addr, size, flags);
   if (got == -1) {
     return -1;
   }
-  books_accepted(got, (const struct sockaddr_storage *)addr, *size);
-  if (books_sabotage(SABOTAGE_COUNT)) {
+  ledger_accepted(got, (const struct sockaddr_storage *)addr, *size);
+  if (ledger_sabotage(SABOTAGE_COUNT)) {
     (void)sys_close(got);
     errno = ECONNABORTED;
     return -1;
@@ -45,28 +45,28 @@ static bool more_waits(int fd) {
 }
 
 ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
-  if (books_fails(CALL_RECV, fd)) {
+  if (ledger_fails(CALL_RECV, fd)) {
     return errno == ERROR_EOF ? 0 : -1;
   }
-  size_t left = books_cut(CALL_RECV, fd, size);
+  size_t left = ledger_shorten(CALL_RECV, fd, size);
   ssize_t got = recv(fd, data, left, flags);
   if (left < size && (got != (ssize_t)left || !more_waits(fd))) {
     int error = errno;
-    books_uncut();
+    ledger_not_shortened();
     errno = error;
   }
   return got;
 }
 
 ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
-  if (books_kind(fd) == KIND_NOTIFY) {
-    return books_fails(CALL_SEND_NOTIFY, fd) ? -1 : send(fd, data, size, flags);
+  if (ledger_kind(fd) == KIND_NOTIFY) {
+    return ledger_fails(CALL_SEND_NOTIFY, fd) ? -1 : send(fd, data, size, flags);
   }
-  if (books_fails(CALL_SEND, fd)) {
+  if (ledger_fails(CALL_SEND, fd)) {
     return -1;
   }
-  size = books_cut(CALL_SEND, fd, size);
-  if (size > 0 && books_sabotage(SABOTAGE_BYTE)) {
+  size = ledger_shorten(CALL_SEND, fd, size);
+  if (size > 0 && ledger_sabotage(SABOTAGE_BYTE)) {
     const char other = (char)(*(const char *)data ^ 1);
     return send(fd, &other, 1, flags);
   }
@@ -74,14 +74,14 @@ ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
 }
 
 ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
-  if (books_fails(CALL_SENDMSG, fd)) {
+  if (ledger_fails(CALL_SENDMSG, fd)) {
     return -1;
   }
   size_t size = 0;
   for (size_t i = 0; i < message->msg_iovlen; i++) {
     size += message->msg_iov[i].iov_len;
   }
-  size_t left = books_cut(CALL_SENDMSG, fd, size);
+  size_t left = ledger_shorten(CALL_SENDMSG, fd, size);
   if (left == size) {
     return sendmsg(fd, message, flags);
   }
@@ -99,30 +99,30 @@ ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
 }
 
 int sys_shutdown(int fd, int how) {
-  return books_fails(CALL_SHUTDOWN, fd) ? -1 : shutdown(fd, how);
+  return ledger_fails(CALL_SHUTDOWN, fd) ? -1 : shutdown(fd, how);
 }
 
 int sys_close(int fd) {
-  bool failed = books_fails(CALL_CLOSE, fd);
+  bool failed = ledger_fails(CALL_CLOSE, fd);
   int error = errno;
-  if (books_kind(fd) == KIND_CONN && books_sabotage(SABOTAGE_LOST)) {
+  if (ledger_kind(fd) == KIND_CONN && ledger_sabotage(SABOTAGE_LOST)) {
     return 0;
   }
   int result = close(fd);
-  books_closed(fd, result);
-  if (books_sabotage(SABOTAGE_TWICE)) {
-    books_closed(fd, close(fd));
+  ledger_closed(fd, result);
+  if (ledger_sabotage(SABOTAGE_TWICE)) {
+    ledger_closed(fd, close(fd));
   }
   errno = error;
   return failed ? -1 : result;
 }
 
 int sys_ioctl(int fd, unsigned long request, int *value) {
-  return books_fails(CALL_IOCTL, fd) ? -1 : ioctl(fd, request, value);
+  return ledger_fails(CALL_IOCTL, fd) ? -1 : ioctl(fd, request, value);
 }
 
 int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size) {
-  return books_fails(CALL_SETSOCKOPT, fd) ? -1 : real_setsockopt(fd, level, name, value, size);
+  return ledger_fails(CALL_SETSOCKOPT, fd) ? -1 : real_setsockopt(fd, level, name, value, size);
 }
 
 /* ---- waiting ---- */
@@ -130,10 +130,10 @@ int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size
 int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
   if (op == EPOLL_CTL_DEL) {
     fiber_progress();
-  } else if (books_fails(op == EPOLL_CTL_ADD ? CALL_EPOLL_ADD : CALL_EPOLL_MOD, fd)) {
+  } else if (ledger_fails(op == EPOLL_CTL_ADD ? CALL_EPOLL_ADD : CALL_EPOLL_MOD, fd)) {
     return -1;
   }
-  books_watched(fd, epoll_fd, op == EPOLL_CTL_DEL ? NULL : event);
+  ledger_watched(fd, epoll_fd, op == EPOLL_CTL_DEL ? NULL : event);
   return epoll_ctl(epoll_fd, op, fd, event);
 }
 
@@ -150,12 +150,12 @@ static int fail_waiting(void) {
 }
 
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms) {
-  if (books_fails(CALL_EPOLL_WAIT, -1)) {
+  if (ledger_fails(CALL_EPOLL_WAIT, -1)) {
     return fail_waiting();
   }
   uint64_t until = until_ns(timeout_ms);
   for (;;) {
-    books_raise(epoll_fd);
+    ledger_raise(epoll_fd);
     int ready = epoll_wait(epoll_fd, events, max, 0);
     if (ready != 0 || fiber_now_ns() >= until) {
       fiber_progress();
@@ -170,18 +170,18 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeou
 static int poll_kernel(struct pollfd *fds, unsigned count) {
   int ready = poll(fds, count, 0);
   for (unsigned i = 0; i < count && ready > 0; i++) {
-    if (books_kind(fds[i].fd) != KIND_CONN || fds[i].revents == 0) {
+    if (ledger_kind(fds[i].fd) != KIND_CONN || fds[i].revents == 0) {
       continue;
     }
-    fds[i].revents &= (short)(books_silent(CALL_RECV) ? POLLOUT : ~0);
-    fds[i].revents &= (short)(books_silent(CALL_SEND) ? ~POLLOUT : ~0);
+    fds[i].revents &= (short)(ledger_silent(CALL_RECV) ? POLLOUT : ~0);
+    fds[i].revents &= (short)(ledger_silent(CALL_SEND) ? ~POLLOUT : ~0);
     ready -= fds[i].revents == 0;
   }
   return ready;
 }
 
 int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
-  if (books_fails(CALL_POLL, -1)) {
+  if (ledger_fails(CALL_POLL, -1)) {
     for (unsigned i = 0; i < count; i++) {
       fds[i].revents = 0;
     }
@@ -199,52 +199,52 @@ int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
 }
 
 ssize_t sys_write(int fd, const void *data, size_t size) {
-  if (books_kind(fd) == KIND_LOG || fd == STDERR_FILENO) {
-    if (books_fails(CALL_WRITE_LOG, fd)) {
+  if (ledger_kind(fd) == KIND_LOG || fd == STDERR_FILENO) {
+    if (ledger_fails(CALL_WRITE_LOG, fd)) {
       return -1;
     }
-    size = books_cut(CALL_WRITE_LOG, fd, size);
+    size = ledger_shorten(CALL_WRITE_LOG, fd, size);
     log_keep(data, size);
     return (ssize_t)size;
   }
-  if (books_fails(CALL_WRITE_WAKE, fd)) {
+  if (ledger_fails(CALL_WRITE_WAKE, fd)) {
     return -1;
   }
-  return books_sabotage(SABOTAGE_WAKE) ? (ssize_t)size : write(fd, data, size);
+  return ledger_sabotage(SABOTAGE_WAKE) ? (ssize_t)size : write(fd, data, size);
 }
 
 /* ---- memory ---- */
 
 void *sys_map(size_t size) {
-  if (books_fails(CALL_MMAP, -1)) {
+  if (ledger_fails(CALL_MMAP, -1)) {
     return MAP_FAILED;
   }
   void *memory =
       mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory != MAP_FAILED) {
-    books_mapped(memory, size);
+    ledger_mapped(memory, size);
   }
   return memory;
 }
 
 void *sys_remap(void *old, size_t old_size, size_t new_size) {
-  if (books_fails(CALL_MREMAP, -1)) {
+  if (ledger_fails(CALL_MREMAP, -1)) {
     return MAP_FAILED;
   }
   void *memory = mremap(old, old_size, new_size, MREMAP_MAYMOVE);
-  if (memory != MAP_FAILED && books_unmapped(old)) {
-    books_mapped(memory, new_size);
+  if (memory != MAP_FAILED && ledger_unmapped(old)) {
+    ledger_mapped(memory, new_size);
   }
   return memory;
 }
 
 int sys_unmap(void *memory, size_t size) {
-  if (books_fails(CALL_MUNMAP, -1)) {
-    books_map_lost(memory);
+  if (ledger_fails(CALL_MUNMAP, -1)) {
+    ledger_map_lost(memory);
     return -1;
   }
-  if (books_sabotage(SABOTAGE_UNMAP)) {
+  if (ledger_sabotage(SABOTAGE_UNMAP)) {
     return 0;
   }
-  return books_unmapped(memory) ? munmap(memory, size) : -1;
+  return ledger_unmapped(memory) ? munmap(memory, size) : -1;
 }

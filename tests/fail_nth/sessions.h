@@ -1,10 +1,10 @@
 /*
  * sessions: what is run again and again: a server from its first call to its last, with clients.
  */
-#ifndef TESTS_NTH_SESSIONS_H
-#define TESTS_NTH_SESSIONS_H
+#ifndef TESTS_FAIL_NTH_SESSIONS_H
+#define TESTS_FAIL_NTH_SESSIONS_H
 
-#include "tests/nth/calls.h"
+#include "tests/fail_nth/calls.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -41,11 +41,11 @@ void sessions_check_refusal(int error);
 /** Does ${call} look whether an old socket file is in the way?  What it cannot tell, it leaves. */
 bool sessions_looks_for_stale(enum nth_call call);
 
-/** The clients of a talk with tests/nth/talk.c's handler. */
-void talk_start_clients(bool tcp);
+/** Start the clients of library.c's handler. */
+void library_start_clients(bool tcp);
 
-void *talk_main(void *argument);
-void *talk_tcp_main(void *argument);
+void *library_main(void *argument);
+void *library_tcp_main(void *argument);
 void *greet_main(void *argument);
 void *greet_thread_main(void *argument);
 void *greet_iterative_main(void *argument);
