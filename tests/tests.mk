@@ -38,7 +38,7 @@ STRESS_ITEMS ?= 100000000
 helpers = $(filter-out tests/$(1)/check_% tests/$(1)/stress_%,$(wildcard tests/$(1)/*.c))
 UNIT_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,unit))
 CONC_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,conc))
-FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault))
+FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault) tests/fixtures/orders.c)
 # Sorted, bench.a comes before internal.a, which it needs.
 link_test = $(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(sort $(filter %.a,$^)) $(LIBS_TESTS)
 
@@ -80,7 +80,7 @@ FAIL_NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_mem
             connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 fstat lstat unlink chmod flock read \
             setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
             pthread_setname_np pthread_setaffinity_np pthread_cond_wait pthread_cond_signal pthread_cond_broadcast sem_wait sem_post
-FAIL_NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fail_nth))
+FAIL_NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fail_nth) tests/fixtures/orders.c tests/fixtures/fiber.c)
 $(B)/tests/fail_nth/check_nth: $(B)/seam/tests/fail_nth/check_nth.o $(FAIL_NTH_HELPERS) $(B)/seam.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) $(FAIL_NTH_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lm
@@ -160,7 +160,7 @@ $(B)/explore/%.o: %.c $(B)/.flags | need-build
 SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
 SIM_WRAPS = malloc calloc aligned_alloc posix_memalign free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom \
             pthread_create pthread_join pthread_setname_np sem_wait sem_post
-SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(LIB_SOURCES) $(wildcard tests/sim/*.c))
+SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(LIB_SOURCES) $(wildcard tests/sim/*.c) tests/fixtures/fiber.c)
 SIM_LINK = $(CC) $(XLDFLAGS) $(SIM_WRAPS:%=-Wl,--wrap=%)
 $(SIMULATE): $(SIM_OBJECTS) $(B)/.flags-link $(B)/.flags-sources
 	@mkdir -p $(@D)

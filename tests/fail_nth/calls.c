@@ -1,14 +1,14 @@
 /*
  * calls: see calls.h.
  *
- * The errnos are those of the manual pages, as far as they can happen to such a descriptor: not
- * those that say that we gave the kernel nonsense (EBADF, EFAULT, EINVAL, ENOTSOCK), unless the
- * server defines what follows.  Left out as well, since a failure would be the kernel's own bug:
- * EPOLL_CTL_DEL allocates nothing; an eventfd's counter does not overflow (EAGAIN) by writes of 1.
+ * The errnos are those of the manual pages that can occur for such a descriptor.  An errno that
+ * reports a wrong argument (EBADF, EFAULT, EINVAL, ENOTSOCK) stands here only where the server
+ * defines what follows.  Failures that would be a bug of the kernel are left out: EPOLL_CTL_DEL
+ * allocates nothing, and writes of 1 do not overflow the counter of an eventfd (EAGAIN).
  *
- * NOT behind `once` means that there is no persistent failure of that kind: a call that is
- * interrupted is not interrupted for ever, and a descriptor that epoll reports is not empty for
- * ever.  (poll of a few descriptors takes no memory: ENOMEM stands for a passing shortage.)
+ * NOT after `once` means that this kind of failure never persists: a call is not interrupted for
+ * ever, and a descriptor that epoll reports is not empty for ever.  ENOMEM of poll stands for a
+ * passing shortage, because poll of a few descriptors takes no memory.
  */
 #include "tests/fail_nth/calls.h"
 
@@ -24,7 +24,7 @@ const struct rule rules[] = {
     {CALL_ACCEPT4, NOBODY, ALL,
      ERRORS(ECONNABORTED, EPROTO, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, ENETDOWN, ENOPROTOOPT,
             EHOSTDOWN, ENONET, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, ETIMEDOUT)},
-    {CALL_ACCEPT4, ALL, ALL, ERRORS(EINVAL)}, /* a listener that broke */
+    {CALL_ACCEPT4, ALL, ALL, ERRORS(EINVAL)}, /* the listener broke */
     /* recv(2), tcp(7), ip(7) */
     {CALL_RECV, NOBODY, NOT, ERRORS(EINTR)},
     {CALL_RECV, NOBODY, OWNER, ERRORS(EAGAIN)},

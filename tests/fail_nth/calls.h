@@ -1,6 +1,4 @@
-/*
- * calls: what can fail, how, and who may notice.
- */
+/* calls: which calls can fail, with which errors, and which clients may notice. */
 #ifndef TESTS_FAIL_NTH_CALLS_H
 #define TESTS_FAIL_NTH_CALLS_H
 
@@ -63,15 +61,15 @@ enum nth_call {
   CALLS
 };
 
-/* Failures that are no errno. */
+/* Failures without an errno. */
 enum { ERROR_EOF = -1, ERROR_NOTHING = -2 };
 
-/* Which clients may notice: their connection ends, and what came by then was right. */
+/* Which clients may notice: their connection ends, and what they received until then was right. */
 enum effect {
   NOBODY,
-  OWNER, /* whose descriptor it is */
-  ONE,   /* one at most, whoever that is */
-  ALL,   /* anybody */
+  OWNER, /* the client whose descriptor it is */
+  ONE,   /* at most one client, any of them */
+  ALL,   /* every client */
   NOT,   /* this does not happen */
 };
 
@@ -89,11 +87,11 @@ struct rule {
 extern const struct rule rules[];
 extern const size_t rules_count;
 
-/** The call's word; must a start get over its failure? */
+/** The name of the call; can the server start although it fails? */
 const char *call_name(enum nth_call call);
 int call_optional(enum nth_call call);
 
-/** ECONNRESET's word, and the other way round; 0 for what is none. */
+/** The name of an errno, for example ECONNRESET, and the errno of a name; 0 for an unknown name. */
 const char *error_name(int error);
 int error_of(const char *name);
 

@@ -1,20 +1,21 @@
 /*
- * check_nth: the Nth failure.
+ * check_nth: makes the Nth call fail.
  *
  *   check_nth [--every K]          everything, or each Kth run of it
  *   check_nth --call recv [--nth 17] [--errno ECONNRESET] [--persistent | --once]
  *             [--bytes 5] [--session library] [--verbose]
- *                                  those runs alone; a failure prints the line that repeats it
+ *                                  these runs only; a failure prints the command that repeats it
  *
- * For each kind of call, each session, each errno of the table and N = 1, 2, 3, ... until a run in
- * which nothing was left to fail: that call fails, once or from then on.  Reads and writes are cut
- * as well: the Nth to each size, and all of them to each size of a range.  The runs of one kind of
- * call happen in a child process, so that a crash costs one run; it goes on behind it.
+ * For each kind of call, each session and each errno of the table, N counts up from 1 until a run
+ * in which nothing was left to fail.  The Nth call fails once, or it and all later ones do.  Reads
+ * and writes are also shortened: the Nth to each size, and all of them to each size of a range.
+ * The runs of one kind of call happen in a child process.  A crash costs one run, and the next
+ * child continues after it.
  */
 #include "core/base.h"
 #include "tests/fail_nth/clients.h"
 #include "tests/fail_nth/cursor.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/log.h"
 #include "tests/fail_nth/ledger.h"
 #include "tests/fail_nth/real.h"
@@ -33,11 +34,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SECONDS_MAX 120  /* of real time, for a run: more than the kernel is given */
-#define FAULTS_MAX 5     /* of one kind of call, then the next one */
+#define SECONDS_MAX 120  /* of real time, for a run: more than in_flight.c waits */
+#define FAULTS_MAX 5     /* of one kind of call, then the next kind follows */
 #define SABOTAGE_MAX 12  /* N of a self-test, at most */
-#define FIRST_OWN_FD 100 /* ... descriptor; those below are the server's, as everywhere */
-#define EXIT_FAULT 2     /* of a child: a run has failed, and said so */
+#define FIRST_OWN_FD 100 /* ... descriptor; the server owns those below */
+#define EXIT_FAULT 2     /* of a child: a run has failed and its fault is printed */
 #define RUNS_MIN 20000   /* in all; each kind of call has its part */
 
 struct options {
@@ -48,21 +49,21 @@ struct options {
   bool persistent, once, verbose;
 };
 
-/* What the child tells the parent, and where the next child goes on. */
+/* What the child tells the parent, and where the next child continues. */
 struct shared {
   struct cursor cursor;
-  struct spec spec;   /* the run under way */
+  struct spec spec;   /* the current run */
   bool single;        /* ... is the only one of its series */
-  unsigned long runs; /* that were injected */
+  unsigned long runs; /* in which something failed */
 };
 
 static struct {
-  const char *program; /* as it was called */
+  const char *program; /* argv[0] */
   struct options options;
   struct shared *shared;
 } all;
 
-/* ---- saying which run it was ---- */
+/* ---- naming a run ---- */
 
 static const char *const sabotage_names[SABOTAGES] = {
     "memory is not freed",  "a mapping is not given back", "a descriptor is closed twice",
@@ -70,7 +71,7 @@ static const char *const sabotage_names[SABOTAGES] = {
     "a wake-up is lost",
 };
 
-/* The command that makes this run again, and no other. */
+/* The command that repeats this run only. */
 static void print_command(const struct spec *spec) {
   printf("  again: %s --call %s --nth %u", all.program, call_name(spec->call), spec->nth);
   if (spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL) {
@@ -101,13 +102,13 @@ static void print_fault(const struct spec *spec, const char *what) {
 
 /* ---- one run ---- */
 
-static void check_end(enum fiber_end end) {
+static void check_end(enum scheduler_end end) {
   static const char *const words[] = {"", "hang: all wait for ever", "hang: somebody spins",
                                       "hang: an hour passes"};
-  if (end != FIBER_DONE) {
+  if (end != SCHEDULER_DONE) {
     ledger_fault("%s", words[end]);
-  } else if (fiber_alive() > 0) {
-    ledger_fault("%u threads are left", fiber_alive());
+  } else if (scheduler_alive() > 0) {
+    ledger_fault("%u threads are left", scheduler_alive());
   }
 }
 
@@ -125,17 +126,17 @@ static void check_file(const struct spec *spec) {
 static const char *run(const struct spec *spec) {
   const struct session *session = &sessions[spec->session];
   (void)alarm(SECONDS_MAX);
-  fiber_reset();
+  scheduler_reset();
   clients_reset();
   log_reset();
   sessions_set_started(false);
   sessions_leave_stale_file();
   ledger_open(spec);
-  fiber_set_settle(session->tcp ? in_flight_settle : NULL);
-  (void)fiber_start(session->main, NULL);
-  enum fiber_end end = fiber_run();
+  scheduler_set_settle(session->tcp ? in_flight_settle : NULL);
+  (void)scheduler_start(session->main, NULL);
+  enum scheduler_end end = scheduler_run();
   check_end(end);
-  if (end == FIBER_DONE) {
+  if (end == SCHEDULER_DONE) {
     clients_check(sessions_started());
     check_file(spec);
     ledger_close();
@@ -163,7 +164,7 @@ static bool wanted(const struct spec *spec) {
          (o->nth == 0 || spec->nth == o->nth || spec->mode == MODE_SHORTEN_ALL);
 }
 
-/* To the next run. */
+/* Advance to the next run. */
 static void go_on(struct shared *shared, bool hit, unsigned count) {
   if (shared->single) {
     cursor_skip(&shared->cursor);
@@ -172,7 +173,7 @@ static void go_on(struct shared *shared, bool hit, unsigned count) {
   }
 }
 
-/* A run that is replayed is made at once, without those before it. */
+/* A run that is repeated starts at once, without those before it. */
 static bool make_single(struct spec *spec) {
   const struct options *o = &all.options;
   bool cut = spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL;
@@ -184,7 +185,7 @@ static bool make_single(struct spec *spec) {
   return true;
 }
 
-/* What a child does: run after run, until one fails. */
+/* In the child: run after run, until one fails. */
 static void run_all(void) {
   struct shared *shared = all.shared;
   struct spec *spec = &shared->spec;
@@ -195,21 +196,21 @@ static void run_all(void) {
     }
     shared->single = make_single(spec);
     bool asked = wanted(spec);
-    const char *fault = run(spec); /* also one not asked for: it says where a series ends */
+    const char *fault = run(spec); /* a run that was not asked for tells where its series ends */
     if (fault != NULL && asked) {
       print_fault(spec, fault);
       if (all.options.verbose) {
         printf("%s", log_text());
         fflush(stdout);
       }
-      _exit(EXIT_FAULT); /* fibers, descriptors: what this run has left is the kernel's */
+      _exit(EXIT_FAULT); /* the kernel removes the fibers and descriptors of this run */
     }
     shared->runs += asked && ledger_hits() > 0;
     go_on(shared, ledger_hits() > 0, ledger_count(spec->call));
   }
 }
 
-/* What the daemon blocks is blocked for each fiber, as for each thread that it starts. */
+/* Block in each fiber what the daemon blocks in each thread that it starts. */
 static void block_signals(void) {
   static const int blocked[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGCHLD};
   sigset_t set;
@@ -227,7 +228,8 @@ static int in_child(void (*body)(void)) {
   pid_t pid = fork();
   if (pid == 0) {
     block_signals();
-    (void)close_range(STDERR_FILENO + 1, FIRST_OWN_FD - 1, 0); /* what whoever called us has left */
+    (void)close_range(STDERR_FILENO + 1, FIRST_OWN_FD - 1,
+                      0); /* descriptors that the calling program left open */
     in_flight_open();
     body();
     exit(0);
@@ -245,7 +247,7 @@ static double seconds(void) {
   return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Return: did all go well? */
+/* Return: was there no fault? */
 static bool test_call(enum nth_call call) {
   struct shared *shared = all.shared;
   unsigned long before = shared->runs;
@@ -267,14 +269,14 @@ static bool test_call(enum nth_call call) {
     go_on(shared, true, UINT_MAX);
   }
   unsigned long runs = shared->runs - before;
-  bool enough = runs > 0 || faults > 0 || all.options.every > 1; /* one in K may be none */
+  bool enough = runs > 0 || faults > 0 || all.options.every > 1; /* one run in K may be none */
   bool well = faults == 0 && enough;
   printf("%-4s %-22s %6lu runs (%.1f s)%s\n", well ? "ok" : "FAIL", call_name(call), runs,
          seconds() - begun, enough ? "" : ": nothing was made to fail");
   return well;
 }
 
-/* Do all runs together come to as many as are told of? */
+/* Did all runs together reach RUNS_MIN? */
 static bool test_total(void) {
   bool well = all.shared->runs >= RUNS_MIN;
   printf("%-4s %lu runs in all, at least %d are wanted\n", well ? "ok" : "FAIL", all.shared->runs,
@@ -282,7 +284,7 @@ static bool test_total(void) {
   return well;
 }
 
-/* ---- can the checks fail? ---- */
+/* ---- self-test: can the checks fail? ---- */
 
 static struct spec sabotaged;
 
@@ -297,7 +299,7 @@ static void run_sabotaged(void) {
   _exit(fault != NULL ? EXIT_FAULT : 1);
 }
 
-/* Do wrong in each session at each N, and see whether it is noticed. */
+/* Sabotage each session at each N, and count how often that is noticed. */
 static bool test_sabotage(enum sabotage sabotage) {
   unsigned done = 0, noticed = 0;
   for (unsigned i = 0; i < sessions_count; i++) {
@@ -310,9 +312,7 @@ static bool test_sabotage(enum sabotage sabotage) {
       noticed += WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FAULT;
     }
   }
-  /*
-   * Nobody looks at the bytes for a client that has gone, or waits for a wake-up of one who wakes.
-   */
+  /* Some of these have no effect: the client has gone, or the woken thread was awake. */
   bool some = sabotage == SABOTAGE_BYTE || sabotage == SABOTAGE_WAKE;
   bool well = done > 0 && (some ? noticed > 0 : noticed == done);
   printf("%-4s self-test: %s: noticed %u times of %u\n", well ? "ok" : "FAIL",

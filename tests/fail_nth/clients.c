@@ -1,14 +1,13 @@
 /*
  * clients: see clients.h.
  *
- * A client waits for its socket by looking again whenever somebody has got on, for PATIENCE_NS of
- * simulated time at most, which is longer than any
- * time-out of the server but that of the idle ones.
+ * A client that waits for its socket checks it again whenever a thread has made progress, for at
+ * most PATIENCE_NS of simulated time.  Only the idle time-out of the server is longer.
  */
 #include "tests/fail_nth/clients.h"
 
 #include "core/base.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/ledger.h"
 #include "tests/fail_nth/real.h"
 #include "tests/fail_nth/sessions.h"
@@ -68,7 +67,7 @@ static void *client_main(void *argument) {
 struct client *clients_start(const char *name, bool (*script)(struct client *client)) {
   struct client *client = &all.clients[all.count++];
   *client = (struct client){.name = name, .script = script, .fd = -1};
-  if (fiber_start(client_main, client) == NULL) {
+  if (scheduler_start(client_main, client) == NULL) {
     ledger_fault("too many clients");
   }
   return client;
@@ -78,13 +77,13 @@ void clients_await(bool those_who_stay) {
   for (unsigned i = 0; i < all.count; i++) {
     const struct client *client = &all.clients[i];
     while (!client->done && (those_who_stay || !client->stays)) {
-      fiber_pause(NEVER);
+      scheduler_pause(NEVER);
     }
   }
-  fiber_progress();
+  scheduler_progress();
 }
 
-/* How many may notice something though it was not their connection that was hit. */
+/* How many clients may notice something although their own connection was not hit. */
 static unsigned others_allowed(bool started) {
   const struct spec *spec = ledger_spec();
   if (!started) {
@@ -115,14 +114,14 @@ void clients_check(bool started) {
   }
 }
 
-/* ---- what scripts are made of ---- */
+/* ---- the steps of scripts ---- */
 
-/* Wait until the socket may have something new. Return: false when patience is over. */
+/* Wait until the socket may have something new. Return: false after the last moment to wait. */
 static bool look_again(uint64_t until_ns) {
-  if (fiber_now_ns() >= until_ns) {
+  if (scheduler_now_ns() >= until_ns) {
     return false;
   }
-  fiber_pause(until_ns);
+  scheduler_pause(until_ns);
   return true;
 }
 
@@ -132,7 +131,7 @@ static void note_address(struct client *client) {
 }
 
 bool client_connect(struct client *client) {
-  uint64_t until_ns = fiber_now_ns() + PATIENCE_NS;
+  uint64_t until_ns = scheduler_now_ns() + PATIENCE_NS;
   int size = CLIENT_RCVBUF, on = 1, error = 0;
   socklen_t error_size = sizeof(error);
   client->fd = real_socket(all.to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -141,10 +140,10 @@ bool client_connect(struct client *client) {
     return false;
   }
   (void)real_setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-  if (all.to.ss_family != AF_UNIX) { /* the kernel's delays are real ones, of which there is none */
+  if (all.to.ss_family != AF_UNIX) { /* Nagle's delays are real time */
     (void)real_setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   } else {
-    /* A name, or nobody could tell it from the others. */
+    /* Bind a name, by which the server's side can be told from the others. */
     const struct sockaddr own = {.sa_family = AF_UNIX};
     (void)real_bind(client->fd, &own, sizeof(own.sa_family));
     note_address(client);
@@ -165,20 +164,20 @@ bool client_connect(struct client *client) {
       return false;
     }
   }
-  fiber_progress();
+  scheduler_progress();
   note_address(client);
   return error == 0;
 }
 
 bool client_put(struct client *client, const void *data, size_t size) {
-  uint64_t until_ns = fiber_now_ns() + PATIENCE_NS;
+  uint64_t until_ns = scheduler_now_ns() + PATIENCE_NS;
   const uint8_t *bytes = data;
   while (size > 0) {
     ssize_t put = send(client->fd, bytes, size, MSG_NOSIGNAL);
     if (put > 0) {
       bytes += put;
       size -= (size_t)put;
-      fiber_progress();
+      scheduler_progress();
     } else if (errno != EAGAIN || !look_again(until_ns)) {
       return false;
     }
@@ -187,7 +186,7 @@ bool client_put(struct client *client, const void *data, size_t size) {
 }
 
 bool client_want(struct client *client, const void *data, size_t size) {
-  uint64_t until_ns = fiber_now_ns() + PATIENCE_NS;
+  uint64_t until_ns = scheduler_now_ns() + PATIENCE_NS;
   const uint8_t *wanted = data;
   uint8_t bytes[4096];
   while (size > 0) {
@@ -198,7 +197,7 @@ bool client_want(struct client *client, const void *data, size_t size) {
     if (got == -1) {
       continue;
     }
-    fiber_progress();
+    scheduler_progress();
     if (memcmp(bytes, wanted, (size_t)got) != 0) {
       ledger_fault("client %s: wrong bytes behind %zu", client->name, client->received);
       return false;
@@ -211,7 +210,7 @@ bool client_want(struct client *client, const void *data, size_t size) {
 }
 
 bool client_want_end(struct client *client) {
-  uint64_t until_ns = fiber_now_ns() + (client->stays ? 5 * PATIENCE_NS : PATIENCE_NS);
+  uint64_t until_ns = scheduler_now_ns() + (client->stays ? 5 * PATIENCE_NS : PATIENCE_NS);
   char byte;
   for (;;) {
     ssize_t got = recv(client->fd, &byte, 1, 0);
@@ -220,7 +219,7 @@ bool client_want_end(struct client *client) {
       return false;
     }
     if (got == 0) {
-      fiber_progress();
+      scheduler_progress();
       return true;
     }
     if (errno != EAGAIN || !look_again(until_ns)) {
@@ -231,7 +230,7 @@ bool client_want_end(struct client *client) {
 
 void client_end(struct client *client) {
   (void)shutdown(client->fd, SHUT_WR);
-  fiber_progress();
+  scheduler_progress();
 }
 
 void client_reset(struct client *client) {
@@ -239,13 +238,13 @@ void client_reset(struct client *client) {
   (void)real_setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
   close(client->fd);
   client->fd = -1;
-  fiber_progress();
+  scheduler_progress();
 }
 
 void client_wait_ms(unsigned ms) {
-  uint64_t until_ns = fiber_now_ns() + ms * NS_PER_MS;
-  while (fiber_now_ns() < until_ns) {
-    fiber_pause(until_ns);
+  uint64_t until_ns = scheduler_now_ns() + ms * NS_PER_MS;
+  while (scheduler_now_ns() < until_ns) {
+    scheduler_pause(until_ns);
   }
-  fiber_progress();
+  scheduler_progress();
 }

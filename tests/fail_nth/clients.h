@@ -1,6 +1,6 @@
 /*
- * clients: what talks to the server under test, each on a fiber of its own, and knows byte by byte
- * what it must be answered.
+ * clients: the clients of the server under test, each a thread of its own, which know byte by byte
+ * what they must receive.
  */
 #ifndef TESTS_FAIL_NTH_CLIENTS_H
 #define TESTS_FAIL_NTH_CLIENTS_H
@@ -14,38 +14,38 @@
 
 struct client {
   const char *name;
-  bool (*script)(struct client *client); /* false: it was cut off */
+  bool (*script)(struct client *client); /* false: the connection was cut off */
   int fd;                                /* owns; -1 = none */
-  bool hit;                              /* what was ordered was done to its connection */
-  bool done;                             /* the script is over */
-  bool right;                            /* ... and all of it was as it must be */
-  bool stays;                            /* it ends when the server does */
-  struct sockaddr_storage address;       /* its own */
+  bool hit;                              /* the order was carried out on its connection */
+  bool done;                             /* the script has ended */
+  bool right;                            /* ... and everything was right */
+  bool stays;                            /* the client ends when the server does */
+  struct sockaddr_storage address;       /* the client's own */
   socklen_t size;
   size_t received;
 };
 
-/** No clients; they will connect to ${to} (TCP or UNIX). */
+/** Forget all clients; later ones connect to the address of ${listener_fd} (TCP or UNIX). */
 void clients_reset(void);
 void clients_aim(int listener_fd);
 
-/** Another client, on a fiber of its own. */
+/** Start a client as a thread of its own. */
 struct client *clients_start(const char *name, bool (*script)(struct client *client));
 
 struct client *clients_at(unsigned i);
 unsigned clients_count(void);
-/** The number of the one whose address this is, or -1. */
+/** The number of the client with this address, or -1. */
 int clients_find(const struct sockaddr_storage *address, socklen_t size);
 
-/** Wait for all, or for all but those that stay. */
+/** Wait for all clients, or for those only that do not stay. */
 void clients_await(bool those_who_stay);
 
-/** Hold what they have seen against what the order allows them to see. */
+/** Compare what the clients have noticed with what the order allows. */
 void clients_check(bool started);
 
 /*
- * What scripts are made of.  Each returns false where the server, or a time-out, has cut the
- * connection off; wrong bytes are a fault at once.
+ * The steps of scripts.  Each returns false where the server or a time-out has cut the connection
+ * off.  Wrong bytes are a fault at once.
  */
 bool client_connect(struct client *client);
 bool client_put(struct client *client, const void *data, size_t size);

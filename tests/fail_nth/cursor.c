@@ -1,22 +1,22 @@
 /*
  * cursor: see cursor.h.
  *
- * A series is one session with one way to fail: an errno once, an errno from then on, a cut of one
- * call or of all.  Within it N counts up until nothing was left to fail, and for cuts of one call
- * the bytes until there was nothing left to cut.
+ * A series is one session with one way to fail: an errno once, an errno from the Nth call on, one
+ * call shortened, or all of them.  Within a series N counts up until nothing was left to fail.
+ * Where one call is shortened, the bytes count up until there was nothing left to shorten.
  */
 #include "tests/fail_nth/cursor.h"
 
 #include "tests/fail_nth/sessions.h"
 
-#define SHORTEN_ALL_MAX 400 /* sizes that all calls are cut to */
+#define SHORTEN_ALL_MAX 400 /* sizes that all calls are shortened to */
 #define DENSE_MAX 32        /* sizes up to which each one is tried */
 
 static bool can_be_shortened(enum nth_call call) {
   return call == CALL_RECV || call == CALL_SEND || call == CALL_SENDMSG || call == CALL_WRITE_LOG;
 }
 
-/* The ${index}th way of ${call} to fail. Return: false behind the last. */
+/* The ${index}th way of ${call} to fail. Return: false after the last. */
 static bool way_at(enum nth_call call, unsigned index, struct spec *spec) {
   for (size_t i = 0; i < rules_count; i++) {
     const struct rule *rule = &rules[i];
@@ -41,7 +41,7 @@ static bool series_at(enum nth_call call, unsigned series, struct spec *spec) {
   return way_at(call, series / sessions_count, spec);
 }
 
-/* Where runs are left out, each series begins elsewhere. */
+/* Where runs are left out, each series begins at another N. */
 static void enter_series(struct cursor *cursor) {
   struct spec spec;
   bool all = series_at(cursor->call, cursor->series, &spec) && spec.mode == MODE_SHORTEN_ALL;

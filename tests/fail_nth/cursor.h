@@ -1,6 +1,4 @@
-/*
- * cursor: which run comes next, so that a child which dies can be followed by one that goes on.
- */
+/* cursor: which run comes next, so that a new child can continue after one that died. */
 #ifndef TESTS_FAIL_NTH_CURSOR_H
 #define TESTS_FAIL_NTH_CURSOR_H
 
@@ -8,22 +6,22 @@
 
 struct cursor {
   enum nth_call call;
-  unsigned every;  /* of all runs, one in so many */
+  unsigned every;  /* one run in ${every} is made */
   unsigned series; /* session, mode and errno; see cursor.c */
   unsigned nth;
   size_t bytes;
 };
 
-/** To the first run of cursor->call. */
+/** Go to the first run of cursor->call. */
 void cursor_begin(struct cursor *cursor);
 
-/** The run that comes next. Return: false behind the last. */
+/** The next run. Return: false after the last. */
 bool cursor_spec(const struct cursor *cursor, struct spec *spec);
 
-/** Leave out what is left of its series. */
+/** Skip the rest of its series. */
 void cursor_skip(struct cursor *cursor);
 
-/** It is over: was something injected, and how many calls of the kind were there? */
+/** The run has ended: did something fail, and how many calls of the kind were made? */
 void cursor_advance(struct cursor *cursor, bool hit, unsigned count);
 
 #endif

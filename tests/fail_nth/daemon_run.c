@@ -1,7 +1,7 @@
 /*
  * daemon_run: see daemon_run.h.
  *
- * The clients, and who sends the signals, are fibers beside the daemon's main thread.
+ * The clients and the sender of the signals are threads next to the daemon's main thread.
  */
 #include "tests/fail_nth/daemon_run.h"
 
@@ -9,7 +9,7 @@
 #include "core/base.h"
 #include "pool/daemon.h"
 #include "tests/fail_nth/clients.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/log.h"
 #include "tests/fail_nth/ledger.h"
 #include "tests/fail_nth/real.h"
@@ -25,23 +25,23 @@
 
 #define ENTRIES_MAX 24
 
-extern char **environ; /* environ(7): no header has to */
+extern char **environ; /* environ(7): no header declares it */
 
-/* ---- who looks after the daemon ---- */
+/* ---- the attendant ---- */
 
 struct daemon {
   void (*start_clients)(void);
   bool over; /* daemon_main has returned */
-  bool told; /* it was sent its signals */
+  bool told; /* the signals were sent */
   int code;
 };
 
 static void *attend(void *argument) {
   struct daemon *run = argument;
   while (!run->over && (ledger_find(KIND_LISTENER) == -1 || ledger_find(KIND_EPOLL) == -1)) {
-    fiber_pause(NEVER);
+    scheduler_pause(NEVER);
   }
-  client_wait_ms(1); /* not the moment of listen, but that of the start */
+  client_wait_ms(1); /* listen has returned; wait until the start has ended */
   if (run->over) {
     return NULL;
   }
@@ -52,16 +52,16 @@ static void *attend(void *argument) {
   if (!run->over) {
     run->told = true;
     (void)kill(getpid(), SIGUSR1);
-    fiber_progress();
+    scheduler_progress();
     client_wait_ms(1);
     (void)kill(getpid(), SIGTERM);
-    fiber_progress();
+    scheduler_progress();
   }
   clients_await(true);
   return NULL;
 }
 
-/* Signals that a run has left behind, and the service manager's mail. */
+/* Discard signals that a run has left and messages to the service manager. */
 static void forget(int notify_fd) {
   static const struct timespec now = {.tv_sec = 0};
   sigset_t set;
@@ -75,9 +75,9 @@ static void forget(int notify_fd) {
   }
 }
 
-/* ---- what must come of it ---- */
+/* ---- checks ---- */
 
-/* A line that is there says the truth; it may be missing where the log failed. */
+/* The totals must be right where the line was logged; it may be missing where the log failed. */
 static void check_stopped(void) {
   uint64_t accepted, ended, sum;
   if (!log_number("stopped", "accepted", &accepted) || !log_number("stopped", "finished", &sum)) {
@@ -106,7 +106,7 @@ static void check_code(const struct daemon *run) {
   }
 }
 
-/* sysexits.h's words: 69 is an address that cannot be had, 71 what the system refuses. */
+/* The codes are those of sysexits.h: 69 = the address is unavailable, 71 = the system refused. */
 static void check_refused(int code) {
   const struct spec *spec = ledger_spec();
   bool stale = sessions_looks_for_stale(spec->call);
@@ -125,13 +125,14 @@ static int open_notify(char *name, size_t size) {
   struct sockaddr_un at = {.sun_family = AF_UNIX};
   int fd = real_socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   socklen_t length = sizeof(at);
-  (void)real_bind(fd, (const struct sockaddr *)&at, sizeof(at.sun_family)); /* a name of its own */
+  (void)real_bind(fd, (const struct sockaddr *)&at,
+                  sizeof(at.sun_family)); /* autobind: the kernel chooses a name */
   (void)real_getsockname(fd, (struct sockaddr *)&at, &length);
   snprintf(name, size, "NOTIFY_SOCKET=@%.5s", at.sun_path + 1);
   return fd;
 }
 
-/* daemon_main in an environment of ${count} ${entries}. */
+/* Run daemon_main in an environment of ${count} ${entries}. */
 static void run_daemon(struct daemon *run, const char *const *entries, size_t count) {
   const char *environment[ENTRIES_MAX + 2] = {0};
   char notify[32], name[] = "xchgd";
@@ -142,7 +143,7 @@ static void run_daemon(struct daemon *run, const char *const *entries, size_t co
   char **before = environ;
   char *arguments[] = {name, NULL};
   environ = (char **)(uintptr_t)environment;
-  stderr = sessions_nowhere(); /* glibc lets it be assigned; the log goes by the descriptor */
+  stderr = sessions_nowhere(); /* glibc lets stderr be assigned; the log writes to the descriptor */
   forget(notify_fd);
   run->code = daemon_main(NULL, 1, arguments);
   environ = before;
@@ -153,12 +154,12 @@ static void run_daemon(struct daemon *run, const char *const *entries, size_t co
 
 void daemon_run(const char *const *entries, size_t count, void (*start_clients)(void)) {
   struct daemon run = {.start_clients = start_clients, .code = -1};
-  const struct fiber *attendant = fiber_start(attend, &run);
+  const struct thread *attendant = scheduler_start(attend, &run);
   run_daemon(&run, entries, count);
   run.over = true;
-  fiber_progress();
-  while (!fiber_over(attendant)) {
-    fiber_pause(NEVER);
+  scheduler_progress();
+  while (!scheduler_is_over(attendant)) {
+    scheduler_pause(NEVER);
   }
   sessions_set_started(log_has("stopped") || run.told);
   if (sessions_started()) {

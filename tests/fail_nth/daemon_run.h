@@ -1,6 +1,4 @@
-/*
- * daemon_run: the daemon itself (daemon_main: what xchgd is), from its start to its exit code.
- */
+/* daemon_run: runs the daemon (daemon_main, as xchgd does) from its start to its exit code. */
 #ifndef TESTS_FAIL_NTH_DAEMON_RUN_H
 #define TESTS_FAIL_NTH_DAEMON_RUN_H
 
@@ -8,8 +6,8 @@
 
 /**
  * daemon_run(entries, count, start_clients):
- * Run it with ${count} environment ${entries}; let clients come when it listens, ask it for its
- * statistics and stop it when they have gone.  Exit code and totals are checked.
+ * Run the daemon with ${count} environment ${entries}.  Start the clients once it listens, ask it
+ * for its statistics, and stop it when the clients have gone.  Exit code and totals are checked.
  */
 void daemon_run(const char *const *entries, size_t count, void (*start_clients)(void));
 

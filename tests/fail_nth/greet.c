@@ -1,10 +1,10 @@
 /*
- * greet: xchgd with the exchange that it has by default, under each model that needs no processes;
- * and with echoed messages of u16 frames on a socket that a service manager has passed.
+ * greet: xchgd with its default exchange under each model that needs no processes, and with echoed
+ * u16 frames on a socket that a service manager has passed.
  */
 #include "tests/fail_nth/clients.h"
 #include "tests/fail_nth/daemon_run.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/ledger.h"
 #include "tests/fail_nth/real.h"
 #include "tests/fail_nth/sessions.h"
@@ -16,12 +16,12 @@
 #include <unistd.h>
 
 /*
- * Not the address that clients connect from: thousands of their ports are in TIME_WAIT, none of
- * which a listener could get there.
+ * Not the address that clients connect from: thousands of their ports are in TIME_WAIT, and a
+ * listener could not bind one of those.
  */
 #define LISTEN_ADDRESS 0x7f00004d      /* 127.0.0.77, as in the texts here and in library.c */
 #define PASSED_FD 3                    /* sd_listen_fds(3) */
-#define GREETING "Message from server" /* and its 0 */
+#define GREETING "Message from server" /* and its NUL */
 
 /* ---- clients ---- */
 
@@ -56,7 +56,7 @@ static bool silent_end(struct client *client) {
   return client_want(client, GREETING, sizeof(GREETING)) && client_want_end(client);
 }
 
-/* More than one message: what is too much is thrown away. */
+/* More than one message: the server discards the excess. */
 static bool chatty(struct client *client) {
   const struct spec *spec = ledger_spec();
   bool cut = spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL;
@@ -66,7 +66,10 @@ static bool chatty(struct client *client) {
   if (!client_put(client, text, sizeof(text)) || !client_want(client, GREETING, sizeof(GREETING))) {
     return false;
   }
-  /* To the server what a cut has left came after the read, and after the close. */
+  /*
+   * Bytes that were not read because a read was shortened look like bytes that came after the
+   * close.
+   */
   return client_want_end(client) || cut;
 }
 
@@ -100,7 +103,7 @@ static void start_greeted(void) {
 
 #define FRAMES "\0\3one\0\0\0\5three\0\1x"
 
-/* Frames in a row, one of them empty, and one cut in two; the end between messages. */
+/* Several frames in one write, one of them empty, one split in two; the end between messages. */
 static bool framed(struct client *client) {
   if (!PUT(client, FRAMES FRAMES "\0") || !WANT(client, FRAMES FRAMES)) {
     return false;
@@ -126,7 +129,7 @@ static bool too_long(struct client *client) {
          client_want_end(client);
 }
 
-/* One that is there when the server stops, between messages. */
+/* Connected and between messages when the server stops. */
 static bool stays(struct client *client) {
   return PUT(client, FRAMES) && WANT(client, FRAMES) && client_want_end(client);
 }
@@ -180,7 +183,7 @@ void *greet_iterative_main(void *argument) {
   return NULL;
 }
 
-/* A listener where a service manager would have put it; the server closes it. */
+/* Put a listener where a service manager would; the server closes it. */
 static void pass_listener(void) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(LISTEN_ADDRESS)};
   int fd = real_socket(AF_INET, SOCK_STREAM, 0);
@@ -216,7 +219,7 @@ void *passed_main(void *argument) {
   pass_listener();
   daemon_run(entries, sizeof(entries) / sizeof(entries[0]), start_framed);
   if (ledger_kind(PASSED_FD) != KIND_NONE && !sessions_started()) {
-    ledger_closed(PASSED_FD, close(PASSED_FD)); /* a start that failed early has not taken it */
+    ledger_closed(PASSED_FD, close(PASSED_FD)); /* a start that failed early did not take it */
   }
   return NULL;
 }

@@ -1,17 +1,18 @@
 /*
  * in_flight: see in_flight.h.
  *
- * Two things keep bytes from their reader.
+ * Two things delay bytes.
  *
- * A packet over the loopback is queued for its processor, and a busy kernel leaves the queue to a
- * thread of its own, which must get its turn first.  The queue is first in, first out: whatever was
- * sent before a datagram of ours has arrived when that has.  What a packet has sent in answer lies
- * behind the datagram, hence several of them, one after the other.  All of it needs one processor.
+ * A packet over the loopback is queued for its processor.  A busy kernel leaves that queue to a
+ * thread of its own, which has to be scheduled first.  The queue is first in, first out: once a
+ * datagram of ours has arrived, everything sent before it has arrived as well.  Packets that answer
+ * other packets are queued after the datagram, hence several datagrams, one after the other.  All
+ * of this needs a single processor.
  *
- * And TCP waits by real clocks: Nagle's algorithm for the acknowledgement that the other side
- * delays, a sender for a window that opens again.  Then one side has bytes that it has not sent,
- * while the other has nothing to read, so that its window is open: they will come, and are waited
- * for.
+ * TCP also waits by real clocks: Nagle's algorithm waits for an acknowledgement that the other side
+ * delays, and a sender waits for a window to open again.  Then one side holds unsent bytes while
+ * the other has nothing to read, so that its window is open.  Such bytes will arrive, and are
+ * waited for.
  */
 #include "tests/fail_nth/in_flight.h"
 
@@ -31,9 +32,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define LIMIT_MS 60000 /* for what must come: only a run that fails gets there */
-#define ANSWERS 4      /* of packets to packets; the longest row is a handshake's: three */
-#define MARK_FD 100    /* or behind it: apart from the server's descriptors */
+#define LIMIT_MS 60000 /* for bytes that must come; reached only by a run that fails */
+#define ANSWERS 4      /* of packets to packets; the longest chain is a handshake's: three */
+#define MARK_FD 100    /* or higher: apart from the server's descriptors */
 
 static struct { int fd; /* owns: a socket that is connected to itself */ } mark = {.fd = -1};
 
@@ -55,7 +56,7 @@ void in_flight_open(void) {
   assert(named == 0 && known == 0 && connected == 0);
 }
 
-/* Let arrive what was sent by now. */
+/* Wait until everything that was sent has arrived. */
 static void pass_mark(void) {
   struct pollfd fds = {.fd = mark.fd, .events = POLLIN};
   char byte = 0;
@@ -66,7 +67,7 @@ static void pass_mark(void) {
   }
 }
 
-/* Will something come to ${to}, which sees nothing now, because ${from} has not sent all? */
+/* Has ${from} bytes unsent that will come to ${to}, which has nothing to read now? */
 static bool owes(int from, int to) {
   int unsent = 0;
   struct pollfd fds = {.fd = to, .events = POLLIN | POLLRDHUP};

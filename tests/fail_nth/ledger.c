@@ -1,16 +1,16 @@
 /*
- * ledger: see nth.h.
+ * ledger: see ledger.h.
  *
- * One order at a time, and what the server under test has open.  The descriptors of the process are
- * looked at before and after a run, so that one which no call of ours has seen is found as well.
- * This stands for the kernel, of which there is one: hence the static.
+ * The open descriptors of the process are compared before and after a run, so that one that came by
+ * an unknown call is found as well.  The static stands for the kernel, of which there is one.
  */
 #include "tests/fail_nth/ledger.h"
 
 #include "core/base.h"
 #include "tests/fail_nth/clients.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/real.h"
+#include "tests/fixtures/orders.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 
 #define FDS_MAX 72
@@ -28,13 +27,10 @@
 struct slot {
   enum kind kind;
   int client; /* of a connection; -1 = unknown */
-  int epoll_fd;
-  bool raise; /* its edge is due */
-  struct epoll_event event;
 };
 
 struct piece {
-  const void *memory; /* NULL: empty; the ledger themselves: it was freed */
+  const void *memory; /* NULL: empty; &ledger: it was freed */
   size_t size;
 };
 
@@ -46,7 +42,7 @@ struct map {
 
 static struct {
   const struct spec *spec;
-  unsigned counts[CALLS], hits, sabotages, accepts;
+  unsigned hits, sabotages, accepts;
   struct slot slots[FDS_MAX];
   bool before[FDS_MAX];
   struct piece memory[MEMORY_MAX];
@@ -57,7 +53,7 @@ static struct {
 } ledger;
 
 const struct spec *ledger_spec(void) { return ledger.spec; }
-unsigned ledger_count(enum nth_call call) { return ledger.counts[call]; }
+unsigned ledger_count(enum nth_call call) { return (unsigned)orders_count(call); }
 unsigned ledger_hits(void) { return ledger.hits; }
 unsigned ledger_accepts(void) { return ledger.accepts; }
 
@@ -74,21 +70,9 @@ const char *ledger_fault_text(void) { return ledger.fault[0] == 0 ? NULL : ledge
 
 /* ---- orders ---- */
 
-static bool ordered(enum nth_call call) {
-  const struct spec *spec = ledger.spec;
-  unsigned count = ledger.counts[call];
-  if (spec->call != call || spec->mode == MODE_CLEAN || spec->mode == MODE_SABOTAGE) {
-    return false;
-  }
-  if (spec->mode == MODE_FOREVER || spec->mode == MODE_SHORTEN_ALL) {
-    return count >= spec->nth;
-  }
-  return count == spec->nth;
-}
-
 static struct slot *slot_of(int fd) { return fd >= 0 && fd < FDS_MAX ? &ledger.slots[fd] : NULL; }
 
-/* An order was carried out on ${fd}: its client may notice, if that is what the rule says. */
+/* The order was carried out on ${fd}: if the rule allows it, the client of ${fd} may notice. */
 static void hit(int fd) {
   const struct slot *slot = slot_of(fd);
   const struct spec *spec = ledger.spec;
@@ -103,38 +87,35 @@ static void hit(int fd) {
 bool ledger_fails(enum nth_call call, int fd) {
   const struct spec *spec = ledger.spec;
   if (spec == NULL) {
-    return false; /* harness and compiler's run time have calls to make as well */
+    return false; /* the test itself and the run time of the compiler make calls, too */
   }
-  if (call != CALL_EPOLL_WAIT && call != CALL_POLL) { /* those say themselves if they get on */
-    fiber_progress();
+  if (call != CALL_EPOLL_WAIT &&
+      call != CALL_POLL) { /* the seam reports progress of these itself */
+    scheduler_progress();
   }
-  ledger.counts[call]++;
-  if (!ordered(call) || spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL) {
+  if (!orders_fails(call)) {
     return false;
   }
   hit(fd);
   if (spec->error == EAGAIN && spec->mode == MODE_ONCE) {
-    ledger_raise_later(fd);
+    orders_raise_later(fd);
   }
-  errno = spec->error;
   return true;
 }
 
 size_t ledger_shorten(enum nth_call call, int fd, size_t size) {
-  const struct spec *spec = ledger.spec;
-  if ((spec->mode != MODE_SHORTEN && spec->mode != MODE_SHORTEN_ALL) || !ordered(call) ||
-      size <= spec->bytes) {
-    return size;
+  size_t left = orders_shortened(call, size);
+  if (left < size) {
+    hit(fd);
+    orders_raise_later(fd);
   }
-  hit(fd);
-  ledger_raise_later(fd);
-  return spec->bytes;
+  return left;
 }
 
 bool ledger_silent(enum nth_call call) {
   const struct spec *spec = ledger.spec;
   return spec->call == call && spec->mode == MODE_FOREVER && spec->error == EAGAIN &&
-         ledger.counts[call] >= spec->nth;
+         orders_count(call) >= spec->nth;
 }
 
 void ledger_not_shortened(void) { ledger.hits--; }
@@ -163,7 +144,8 @@ void ledger_opened(int fd, enum kind kind) {
   if (slot->kind != KIND_NONE) {
     ledger_fault("descriptor %d was given away while it was open", fd);
   }
-  *slot = (struct slot){.kind = kind, .client = -1, .epoll_fd = -1};
+  *slot = (struct slot){.kind = kind, .client = -1};
+  orders_forget(fd);
 }
 
 enum kind ledger_kind(int fd) {
@@ -202,7 +184,8 @@ void ledger_closed(int fd, int result) {
     ledger_fault("descriptor %d is closed, which was not open", fd);
     return;
   }
-  *slot = (struct slot){.kind = KIND_NONE, .client = -1, .epoll_fd = -1};
+  *slot = (struct slot){.kind = KIND_NONE, .client = -1};
+  orders_forget(fd);
 }
 
 void ledger_accepted(int fd, const struct sockaddr_storage *address, socklen_t size) {
@@ -214,38 +197,13 @@ void ledger_accepted(int fd, const struct sockaddr_storage *address, socklen_t s
   }
 }
 
-void ledger_watched(int fd, int epoll_fd, const struct epoll_event *event) {
-  struct slot *slot = slot_of(fd);
-  if (slot != NULL) {
-    slot->epoll_fd = event == NULL ? -1 : epoll_fd;
-    slot->event = event == NULL ? (struct epoll_event){.events = 0} : *event;
-  }
-}
-
-void ledger_raise_later(int fd) {
-  struct slot *slot = slot_of(fd);
-  if (slot != NULL) {
-    slot->raise = true;
-  }
-}
-
-void ledger_raise(int epoll_fd) {
-  for (int fd = 0; fd < FDS_MAX; fd++) {
-    struct slot *slot = &ledger.slots[fd];
-    if (slot->raise && slot->epoll_fd == epoll_fd) {
-      slot->raise = false;
-      (void)epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &slot->event);
-    }
-  }
-}
-
 /* ---- memory ---- */
 
 static size_t home_of(const void *memory) {
   return (size_t)(((uintptr_t)memory >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 40) % MEMORY_MAX;
 }
 
-/* The place of ${memory}, or the first free one of its row; NULL where there is neither. */
+/* The slot of ${memory}, or the first free one of its chain; NULL where there is neither. */
 static struct piece *piece_of(const void *memory, bool add) {
   for (size_t i = 0; i < MEMORY_MAX; i++) {
     struct piece *piece = &ledger.memory[(home_of(memory) + i) % MEMORY_MAX];
@@ -324,7 +282,7 @@ void ledger_stream(int change) { ledger.streams += change; }
 
 /* ---- a run ---- */
 
-/* Which descriptors are open? All are asked at once. */
+/* Which descriptors are open? One poll asks for all. */
 static void look_for_open(bool open[FDS_MAX]) {
   struct pollfd fds[FDS_MAX];
   for (int fd = 0; fd < FDS_MAX; fd++) {
@@ -336,12 +294,24 @@ static void look_for_open(bool open[FDS_MAX]) {
   }
 }
 
+static void give_orders(const struct spec *spec) {
+  uint64_t times = spec->mode == MODE_FOREVER || spec->mode == MODE_SHORTEN_ALL ? UINT64_MAX : 1;
+  orders_reset();
+  orders_follow(true);
+  if (spec->mode == MODE_ONCE || spec->mode == MODE_FOREVER) {
+    orders_fail(spec->call, spec->nth, spec->error, times);
+  } else if (spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL) {
+    orders_shorten(spec->call, spec->nth, spec->bytes, times);
+  }
+}
+
 void ledger_open(const struct spec *spec) {
   memset(&ledger, 0, sizeof(ledger));
   ledger.spec = spec;
   for (int fd = 0; fd < FDS_MAX; fd++) {
-    ledger.slots[fd].client = ledger.slots[fd].epoll_fd = -1;
+    ledger.slots[fd].client = -1;
   }
+  give_orders(spec);
   look_for_open(ledger.before);
 }
 

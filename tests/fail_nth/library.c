@@ -1,13 +1,21 @@
 /*
- * library: a server within a program (xchg_server_*), whose handler does a bit of everything.
+ * library: a server within a program (xchg_server_*), whose handler uses every call of the library.
  *
- * A message is a line, and its first byte says what is wanted: e, v: the line back (from one part
- * or several); r, R: bytes that are lent, once or a hundred times; t: an answer by a timer; o: by
- * a work on another thread; x: by a post; j, k: to be in a group; P: that the program publishes; q:
- * an end.  Whatever a call refuses, the handler gives the connection up.
+ * A message is a line.  Its first byte names the request:
  *
- * Every promise of the library is counted: callbacks in pairs, one release a loan, one call a post,
- * one end a work.
+ *   e, v   send the line back, from one part or from several
+ *   r, R   send bytes by reference, once or a hundred times
+ *   t      answer from a timer
+ *   o      answer after blocking work on another thread
+ *   x      answer from a post
+ *   j, k   join a group
+ *   P      the program shall publish
+ *   q      finish
+ *
+ * If a call fails, the handler aborts the connection.
+ *
+ * Everything that the library promises is counted: callbacks come in pairs, each reference is
+ * released once, each post is called once, each offloaded work ends once.
  */
 #include "core/xchg.h"
 #include "core/base.h"
@@ -15,7 +23,7 @@
 #include "pool/model.h"
 #include "pool/server.h"
 #include "tests/fail_nth/clients.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/log.h"
 #include "tests/fail_nth/ledger.h"
 #include "tests/fail_nth/sessions.h"
@@ -31,7 +39,7 @@
 #define LIBRARY_NS (6 * NS_PER_S)
 
 struct library {
-  char listen[160]; /* the configuration's, for as long as it lives */
+  char listen[160]; /* must live as long as the configuration */
   struct xchg_server *server;
   bool publish;     /* a client has asked for it */
   uint64_t last_id; /* of a connection */
@@ -176,7 +184,7 @@ static int configure(struct library *library, struct xchg_config *config, bool t
   const char *const environment[] = {
       library->listen,
       "XCHG_WORKERS=2",
-      tcp ? "XCHG_MAX_CONNECTIONS=6" : "XCHG_MAX_CONNECTIONS=48", /* fewer than come */
+      tcp ? "XCHG_MAX_CONNECTIONS=6" : "XCHG_MAX_CONNECTIONS=48", /* fewer than clients */
       "XCHG_QUEUE=1",
       "XCHG_OFFLOAD_THREADS=2",
       "XCHG_MAX_MESSAGE=384KiB",
@@ -199,19 +207,19 @@ static void publish(struct library *library) {
   static const char *const news[] = {"news 1\n", "news 2\n", "news 3\n"};
   for (size_t i = 0; i < count_of(news); i++) {
     if (xchg_publish(library->server, GROUP, news[i], strlen(news[i])) == -1) {
-      break; /* without memory: the member misses it, and what came next */
+      break; /* out of memory: the member misses this and later news */
     }
   }
 }
 
-/* Clients come, library and go; those who stay are there when the server stops. */
+/* Clients come, talk and go.  Those that stay are connected when the server stops. */
 static void serve(struct library *library, bool tcp) {
-  uint64_t until_ns = fiber_now_ns() + LIBRARY_NS;
+  uint64_t until_ns = scheduler_now_ns() + LIBRARY_NS;
   struct xchg_stats stats = {.size = sizeof(stats)};
   clients_aim(ledger_find(KIND_LISTENER));
   library_start_clients(tcp);
-  while (!library->publish && fiber_now_ns() < until_ns) {
-    fiber_pause(until_ns);
+  while (!library->publish && scheduler_now_ns() < until_ns) {
+    scheduler_pause(until_ns);
   }
   publish(library);
   clients_await(false);
@@ -227,7 +235,7 @@ static void serve(struct library *library, bool tcp) {
     ledger_fault("wait: %s", strerror(errno));
   }
   clients_await(true);
-  /* Too late for anybody to hear of it, and not to be lost either. */
+  /* After the end: these reach no connection, and must not leak either. */
   publish(library);
   if (library->last_id != 0 && xchg_post(library->server, library->last_id, posted, library) == 0) {
     library->posted++;
@@ -251,7 +259,7 @@ static void check_counts(const struct library *library) {
   }
 }
 
-/* Nobody is there any more: nothing is counted as being in use, though it will be unmapped. */
+/* All connections have ended: nothing may count as used, even if it is about to be unmapped. */
 static void check_pools(struct library *library) {
   struct xchg_server *server = library->server;
   struct inbox *inbox;

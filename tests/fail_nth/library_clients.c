@@ -10,10 +10,10 @@
 #include <string.h>
 
 #define BIG 24000   /* more than the socket buffers hold */
-#define HUGE 300000 /* more than a block of a slab holds, twice */
+#define HUGE 300000 /* more than two blocks of a slab hold */
 #define TOO_LONG (500 * 1024)
 
-/* Twenty messages at once, answered in order; and the end. */
+/* Twenty messages at once, answered in order; then the end. */
 static bool pipelined(struct client *client) {
   static const char text[] =
       "e1\ne2\nv3\ne4\ne5\ne6\ne7\ne8\nv9\ne10\ne11\ne12\ne13\ne14\ne15\ne16\ne17\ne18\ne19\ne20\n";
@@ -24,7 +24,7 @@ static bool pipelined(struct client *client) {
   return client_want_end(client);
 }
 
-/* A message in three pieces, with time between them; the end of stream ends the last one. */
+/* A message in three pieces with pauses; the end of stream ends the last message. */
 static bool split(struct client *client) {
   if (!PUT(client, "e")) {
     return false;
@@ -41,7 +41,7 @@ static bool split(struct client *client) {
   return WANT(client, "ehalf") && client_want_end(client);
 }
 
-/* A message that does not fit into the buffers, of a client that takes its time. */
+/* A message larger than the buffers, from a client that starts reading late. */
 static bool echo_long(struct client *client, char *text, size_t size) {
   for (size_t i = 1; i < size - 1; i++) {
     text[i] = (char)('a' + i % 23);
@@ -64,13 +64,13 @@ static bool big(struct client *client) {
   return echo_long(client, text, sizeof(text));
 }
 
-/* One that memory is mapped for, and mapped anew. */
+/* A message whose memory is mapped, and mapped anew. */
 static bool huge(struct client *client) {
   static char text[HUGE];
   return echo_long(client, text, sizeof(text));
 }
 
-/* One that goes away in the middle, with bytes unread. */
+/* Resets in the middle of a message, with bytes unread. */
 static bool reset(struct client *client) {
   if (PUT(client, "eanswer\nehalf a mess")) {
     client_wait_ms(2);
@@ -79,7 +79,7 @@ static bool reset(struct client *client) {
   return true;
 }
 
-/* Bytes that are lent. */
+/* Bytes sent by reference. */
 static bool lent(struct client *client) {
   static const char text[] = "lent for a while\nlent for a while\nemine\nlent for a while\n";
   if (!PUT(client, "k\n") || !WANT(client, "joined\n") || !PUT(client, "r\nr\nemine\nr\n") ||
@@ -96,7 +96,7 @@ static bool lent(struct client *client) {
   return client_want_end(client);
 }
 
-/* Answers that come later: a timer's, a work's, a post's. */
+/* Later answers: from a timer, from offloaded work, from a post. */
 static bool later(struct client *client) {
   if (!PUT(client, "k\n") || !WANT(client, "joined\n") || !PUT(client, "t\neafter\n") ||
       !WANT(client, "timer\neafter\n") || !PUT(client, "o\no\ne1\n") ||
@@ -107,7 +107,7 @@ static bool later(struct client *client) {
   return client_want_end(client);
 }
 
-/* A member of a group, which stays until the server stops. */
+/* A member of a group that stays until the server stops. */
 static bool member(struct client *client) {
   if (!PUT(client, "j\n") || !WANT(client, "joined\n") || !PUT(client, "P\n") ||
       !WANT(client, "news 1\nnews 2\nnews 3\n")) {
@@ -116,13 +116,13 @@ static bool member(struct client *client) {
   return client_want_end(client);
 }
 
-/* One that stays as well, and has talked. */
+/* Stays until the server stops, after messages. */
 static bool idle(struct client *client) {
   return PUT(client, "k\n") && WANT(client, "joined\n") && PUT(client, "ehere\n") &&
          WANT(client, "ehere\n") && client_want_end(client);
 }
 
-/* One message too long. */
+/* A message that is too long. */
 static bool too_long(struct client *client) {
   char text[4096];
   memset(text, 'l', sizeof(text));
@@ -144,7 +144,10 @@ void library_start_clients(bool tcp) {
   (void)clients_start("later", later);
   clients_start("member", member)->stays = true;
   clients_start("idle", idle)->stays = true;
-  /* Much costs time: where it is the point, and not where it comes byte by byte. */
+  /*
+   * Long messages cost time: only for calls where they matter, and not where all calls are
+   * shortened.
+   */
   enum nth_call call = ledger_spec()->call;
   if (call == CALL_MMAP || call == CALL_MREMAP || call == CALL_MUNMAP || call == CALL_CLOSE) {
     (void)clients_start("huge", huge);

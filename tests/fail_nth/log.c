@@ -1,4 +1,4 @@
-/* log: see log.h.  Stands for a file, of which there is one. */
+/* log: see log.h.  The static stands for the log file, of which there is one. */
 #include "tests/fail_nth/log.h"
 
 #include <stdio.h>

@@ -1,6 +1,4 @@
-/*
- * real: what the linker has put our own functions before (--wrap), by its real name.
- */
+/* real: the libc functions that --wrap replaces, by the name of the real ones. */
 #ifndef TESTS_FAIL_NTH_REAL_H
 #define TESTS_FAIL_NTH_REAL_H
 
@@ -14,9 +12,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-/* The linker's name for the function behind each __wrap_name. */
+/* The linker's name for the real function of a wrapped name. */
 #define REAL(name) __asm__("__real_" #name)
-/* ... and for the one that callers of name reach. */
+/* The linker's name for the function that callers of a wrapped name reach. */
 #define WRAP(name) __asm__("__wrap_" #name)
 
 int real_open(const char *path, int flags, ...) REAL(open);

@@ -1,23 +1,22 @@
 /*
- * seam: core/sys.h's functions once more, for runs of fibers.
+ * seam: the functions of core/sys.h for runs of fail_nth.
  *
- * Each asks the ledger first and then the kernel.  Whoever waits lets the other fibers run; what a
- * recv or send leaves undone by order has its edge raised at the next wait, since the kernel knows
- * of none.
+ * Each function consults the ledger first and then asks the kernel.  A thread that waits lets the
+ * others run.  The edge of what an order leaves undone is raised at the next wait, because the
+ * kernel does not know of it.
  */
 #include "tests/fault/seam.h"
 
 #include "core/base.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/log.h"
 #include "tests/fail_nth/ledger.h"
 #include "tests/fail_nth/real.h"
+#include "tests/fixtures/orders.h"
 
 #include <errno.h>
 
-#define PARTS_MAX 64 /* of what sendmsg gathers, once it is cut */
-
-uint64_t sys_now_ns(void) { return fiber_now_ns(); }
+uint64_t sys_now_ns(void) { return scheduler_now_ns(); }
 
 /* ---- connections ---- */
 
@@ -38,7 +37,7 @@ int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
   return got;
 }
 
-/* Has a cut left something behind? */
+/* Has a shortened read left something? */
 static bool more_waits(int fd) {
   int waiting = 0;
   return ioctl(fd, FIONREAD, &waiting) == 0 && waiting > 0;
@@ -77,25 +76,8 @@ ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
   if (ledger_fails(CALL_SENDMSG, fd)) {
     return -1;
   }
-  size_t size = 0;
-  for (size_t i = 0; i < message->msg_iovlen; i++) {
-    size += message->msg_iov[i].iov_len;
-  }
-  size_t left = ledger_shorten(CALL_SENDMSG, fd, size);
-  if (left == size) {
-    return sendmsg(fd, message, flags);
-  }
-  struct iovec parts[PARTS_MAX];
-  struct msghdr shorter = *message;
-  shorter.msg_iov = parts;
-  shorter.msg_iovlen = 0;
-  while (left > 0 && shorter.msg_iovlen < PARTS_MAX) {
-    struct iovec *part = &parts[shorter.msg_iovlen];
-    *part = message->msg_iov[shorter.msg_iovlen++];
-    part->iov_len = part->iov_len < left ? part->iov_len : left;
-    left -= part->iov_len;
-  }
-  return sendmsg(fd, &shorter, flags);
+  size_t size = orders_message_size(message), left = ledger_shorten(CALL_SENDMSG, fd, size);
+  return left == size ? sendmsg(fd, message, flags) : orders_sendmsg(fd, message, left, flags);
 }
 
 int sys_shutdown(int fd, int how) {
@@ -129,22 +111,24 @@ int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size
 
 int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
   if (op == EPOLL_CTL_DEL) {
-    fiber_progress();
+    scheduler_progress();
   } else if (ledger_fails(op == EPOLL_CTL_ADD ? CALL_EPOLL_ADD : CALL_EPOLL_MOD, fd)) {
     return -1;
   }
-  ledger_watched(fd, epoll_fd, op == EPOLL_CTL_DEL ? NULL : event);
+  orders_watched(fd, epoll_fd, op == EPOLL_CTL_DEL ? NULL : event);
   return epoll_ctl(epoll_fd, op, fd, event);
 }
 
 static uint64_t until_ns(int timeout_ms) {
-  return timeout_ms < 0 ? NEVER : fiber_now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+  return timeout_ms < 0 ? NEVER : scheduler_now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
 }
 
-/* A wait that fails has taken its time as well, or who waits in a loop would stop the clock. */
+/*
+ * A wait that fails takes its time, too: else a thread that waits in a loop would stop the clock.
+ */
 static int fail_waiting(void) {
   int error = errno;
-  fiber_pause(fiber_now_ns() + NS_PER_MS);
+  scheduler_pause(scheduler_now_ns() + NS_PER_MS);
   errno = error;
   return error == ERROR_NOTHING ? 0 : -1;
 }
@@ -155,18 +139,18 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeou
   }
   uint64_t until = until_ns(timeout_ms);
   for (;;) {
-    ledger_raise(epoll_fd);
+    orders_raise(epoll_fd);
     int ready = epoll_wait(epoll_fd, events, max, 0);
-    if (ready != 0 || fiber_now_ns() >= until) {
-      fiber_progress();
-      fiber_pause(0); /* a turn, and then the others' */
+    if (ready != 0 || scheduler_now_ns() >= until) {
+      scheduler_progress();
+      scheduler_pause(0); /* a turn for the others */
       return ready;
     }
-    fiber_pause(until);
+    scheduler_pause(until);
   }
 }
 
-/* poll(2), but for what an order keeps from a connection. */
+/* poll(2), without the readiness that an order hides from a connection. */
 static int poll_kernel(struct pollfd *fds, unsigned count) {
   int ready = poll(fds, count, 0);
   for (unsigned i = 0; i < count && ready > 0; i++) {
@@ -190,11 +174,11 @@ int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
   uint64_t until = until_ns(timeout_ms);
   for (;;) {
     int ready = poll_kernel(fds, count);
-    if (ready != 0 || fiber_now_ns() >= until) {
-      fiber_progress();
+    if (ready != 0 || scheduler_now_ns() >= until) {
+      scheduler_progress();
       return ready;
     }
-    fiber_pause(until);
+    scheduler_pause(until);
   }
 }
 

@@ -1,5 +1,6 @@
 /*
- * sessions: what is run again and again: a server from its first call to its last, with clients.
+ * sessions: the scenarios that are repeated: a server from its first call to its last, with
+ * clients.
  */
 #ifndef TESTS_FAIL_NTH_SESSIONS_H
 #define TESTS_FAIL_NTH_SESSIONS_H
@@ -11,21 +12,21 @@
 
 struct session {
   const char *name;
-  void *(*main)(void *argument); /* the first fiber */
-  bool tcp;                      /* the kernel takes its time */
-  bool one_by_one;               /* who is served keeps the others waiting */
+  void *(*main)(void *argument); /* the first thread */
+  bool tcp;                      /* over TCP: in_flight has to wait for the kernel */
+  bool one_by_one;               /* a connection is served while the others wait */
   bool no_file;                  /* there is no UNIX listener */
 };
 
 extern const struct session sessions[];
 extern const unsigned sessions_count;
 
-/** Where a session's socket file lies, and lay when its last server was killed. */
+/** The path of the socket file, and a stale one of a server that was killed. */
 const char *sessions_path(void);
 void sessions_set_folder(const char *folder);
 void sessions_leave_stale_file(void);
 
-/** A stream that forgets what is written to it. */
+/** A stream that discards what is written to it. */
 FILE *sessions_nowhere(void);
 
 /** Did the server start in this run? */
@@ -33,12 +34,12 @@ bool sessions_started(void);
 void sessions_set_started(bool started);
 
 /**
- * The start was refused with ${error}: is that what the order said?  A start that may not fail on
- * that account is a fault.
+ * The start was refused with ${error}: does that fit the order?  A call that the server can do
+ * without must not make the start fail.
  */
 void sessions_check_refusal(int error);
 
-/** Does ${call} look whether an old socket file is in the way?  What it cannot tell, it leaves. */
+/** Does ${call} check for a stale socket file?  The server leaves a file that it cannot check. */
 bool sessions_looks_for_stale(enum nth_call call);
 
 /** Start the clients of library.c's handler. */

@@ -1,11 +1,12 @@
 /*
- * threads: pthread and semaphores for runs of fibers, and what the process is asked about itself.
+ * threads: pthread and semaphores for runs of fail_nth, and what the process asks about itself.
  *
- * A thread is a fiber.  Nobody is interrupted between two calls, so a mutex that is taken is never
- * contended but by one who waits for a condition, and libc's own serve; what waits does so here.
+ * A thread is a fiber.  No thread is interrupted between two calls, so that libc's own mutexes
+ * serve: only a thread that waits for a condition contends for one.  The functions that wait are
+ * replaced here.
  */
 #include "core/base.h"
-#include "tests/fail_nth/fiber.h"
+#include "tests/fail_nth/scheduler.h"
 #include "tests/fail_nth/ledger.h"
 #include "tests/fail_nth/real.h"
 
@@ -23,7 +24,7 @@ int wrap_pthread_setname_np(pthread_t thread, const char *name) WRAP(pthread_set
 int wrap_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
     WRAP(pthread_setaffinity_np);
 
-static struct fiber *fiber_of(pthread_t thread) { return (struct fiber *)(void *)thread; }
+static struct thread *thread_of(pthread_t thread) { return (struct thread *)(void *)thread; }
 
 int wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                         void *(*main)(void *argument), void *argument) {
@@ -31,24 +32,24 @@ int wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
   if (ledger_fails(CALL_PTHREAD_CREATE, -1)) {
     return errno;
   }
-  struct fiber *fiber = fiber_start(main, argument);
-  if (fiber == NULL) {
+  struct thread *started = scheduler_start(main, argument);
+  if (started == NULL) {
     return EAGAIN;
   }
-  *thread = (pthread_t)(uintptr_t)fiber;
+  *thread = (pthread_t)(uintptr_t)started;
   return 0;
 }
 
 int wrap_pthread_join(pthread_t thread, void **result) {
   (void)result;
-  while (!fiber_over(fiber_of(thread))) {
-    fiber_pause(NEVER);
+  while (!scheduler_is_over(thread_of(thread))) {
+    scheduler_pause(NEVER);
   }
-  fiber_progress();
+  scheduler_progress();
   return 0;
 }
 
-pthread_t wrap_pthread_self(void) { return (pthread_t)(uintptr_t)fiber_self(); }
+pthread_t wrap_pthread_self(void) { return (pthread_t)(uintptr_t)scheduler_self(); }
 
 int wrap_pthread_setname_np(pthread_t thread, const char *name) {
   (void)thread;
@@ -72,23 +73,23 @@ int wrap_sem_wait(sem_t *semaphore) WRAP(sem_wait);
 int wrap_sem_post(sem_t *semaphore) WRAP(sem_post);
 int real_sem_post(sem_t *semaphore) REAL(sem_post);
 
-/* A wake-up for nothing, which a waiter has to expect, is the simplest condition of all. */
+/* A spurious wake-up, which every waiter has to expect, is the simplest condition variable. */
 int wrap_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) {
   (void)condition;
   (void)pthread_mutex_unlock(mutex);
-  fiber_pause(NEVER);
+  scheduler_pause(NEVER);
   return pthread_mutex_lock(mutex);
 }
 
 int wrap_pthread_cond_signal(pthread_cond_t *condition) {
   (void)condition;
-  fiber_progress();
+  scheduler_progress();
   return 0;
 }
 
 int wrap_pthread_cond_broadcast(pthread_cond_t *condition) {
   (void)condition;
-  fiber_progress();
+  scheduler_progress();
   return 0;
 }
 
@@ -97,14 +98,14 @@ int wrap_sem_wait(sem_t *semaphore) {
     return -1;
   }
   while (sem_trywait(semaphore) == -1) {
-    fiber_pause(NEVER);
+    scheduler_pause(NEVER);
   }
-  fiber_progress();
+  scheduler_progress();
   return 0;
 }
 
 int wrap_sem_post(sem_t *semaphore) {
-  fiber_progress();
+  scheduler_progress();
   return real_sem_post(semaphore);
 }
 
@@ -125,7 +126,7 @@ ssize_t wrap_getrandom(void *data, size_t size, unsigned flags) {
 }
 
 int wrap_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
-  /* This process stays on one processor (in_flight.h); its parent knows them all. */
+  /* This process stays on one processor (in_flight.h); its parent knows all of them. */
   pid = pid == 0 ? getppid() : pid;
   return ledger_fails(CALL_GETAFFINITY, -1) ? -1 : real_sched_getaffinity(pid, size, set);
 }

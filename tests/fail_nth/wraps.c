@@ -1,6 +1,6 @@
 /*
  * wraps: the calls of the server under test that do not go through core/sys.h, the allocator's
- * first.  The linker has put them before libc's (--wrap); what libc does inside is not seen.
+ * included.  --wrap leads them here; calls inside libc are not seen.
  */
 #include "core/base.h"
 #include "tests/fail_nth/ledger.h"
@@ -66,7 +66,7 @@ char *wrap_strdup(const char *text) {
 }
 
 void wrap_free(void *memory) {
-  /* What is not ours is libc's: a line of getline, the text of a memory stream. */
+  /* Memory that is not ours is libc's: a line of getline, the text of a memory stream. */
   if (memory != NULL && ledger_freed(memory) && ledger_sabotage(SABOTAGE_LEAK)) {
     ledger_allocated(memory, 1);
   } else {
@@ -123,7 +123,7 @@ int wrap_getsockname(int fd, struct sockaddr *at, socklen_t *size) WRAP(getsockn
 int wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t size)
     WRAP(setsockopt);
 
-/* Count what was opened. */
+/* Note what was opened. */
 static int opened(int fd, enum kind kind) {
   ledger_opened(fd, kind);
   return fd;
@@ -189,7 +189,7 @@ int wrap_signalfd(int fd, const sigset_t *set, int flags) {
   return ledger_fails(CALL_SIGNALFD, -1) ? -1 : opened(real_signalfd(fd, set, flags), KIND_OTHER);
 }
 
-/* Nothing is created: there is no mode.  The log's own descriptor is never written to. */
+/* No file is created, so there is no mode.  The log's own descriptor is never written to. */
 int wrap_open(const char *path, int flags, ...) {
   if (ledger_fails(CALL_OPEN, -1)) {
     return -1;
@@ -200,7 +200,7 @@ int wrap_open(const char *path, int flags, ...) {
 
 int wrap_open_2(const char *path, int flags) { return wrap_open(path, flags); }
 
-/* Standard error is a pipe, whatever it is. */
+/* Standard error appears as a pipe, whatever it is. */
 int wrap_fstat(int fd, struct stat *status) {
   if (ledger_fails(CALL_FSTAT, fd)) {
     return -1;

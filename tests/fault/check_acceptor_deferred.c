@@ -15,15 +15,15 @@ START_TEST(no_room_after_the_deferred_conn) {
   atom_store_relaxed_u32(&fake.places, 1);
   atom_store_relaxed_u32(&fake.refuse, 1);
   start();
-  fault_fail(FAULT_EPOLL_CTL, 2, ENOMEM, 1); /* behind the removal of the listener */
+  orders_fail(FAULT_EPOLL_CTL, 2, ENOMEM, 1); /* behind the removal of the listener */
   int first = kit_connect(port()), second = kit_connect(port());
   AWAIT(placed() == 1);
-  uint64_t waits = fault_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
+  uint64_t waits = orders_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
   struct pollfd never = {.fd = second, .events = POLLIN};
   ck_assert_int_eq(poll(&never, 1, 550), 0); /* what is measured, and nobody is served in */
   uint64_t tenths = (sys_now_ns() - from_ns) / (100 * NS_PER_MS) + 1;
-  ck_assert_uint_eq(fault_hits(), 1);
-  ck_assert_uint_le(fault_count(FAULT_EPOLL_WAIT) - waits, 2 * tenths + 4);
+  ck_assert_uint_eq(orders_hits(), 1);
+  ck_assert_uint_le(orders_count(FAULT_EPOLL_WAIT) - waits, 2 * tenths + 4);
   atom_store_relaxed_u32(&fake.places, 100);
   admit_freed(&admit);
   AWAIT(placed() == 2);

@@ -142,7 +142,7 @@ START_TEST(test_accept_fails_for_one) {
   static const int errors[] = {ECONNABORTED, EPROTO, EINTR, ENETDOWN, EPERM};
   ck_assert(start());
   for (size_t i = 0; i < count_of(errors); i++) {
-    fault_fail(FAULT_ACCEPT, 1, errors[i], 3);
+    orders_fail(FAULT_ACCEPT, 1, errors[i], 3);
     ck_assert(converse(dial(i & 1)));
   }
   ck_assert_uint_eq(atom_load_relaxed_u64(&server.acceptor.stats.accept_errors), 3 * 5);
@@ -156,7 +156,7 @@ END_TEST
 START_TEST(test_accept_is_exhausted) {
   static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
   ck_assert(start());
-  fault_fail(FAULT_ACCEPT, 1, errors[_i], 3);
+  orders_fail(FAULT_ACCEPT, 1, errors[_i], 3);
   int fds[3];
   for (uint32_t i = 0; i < count_of(fds); i++) {
     fds[i] = dial(i & 1);
@@ -173,15 +173,15 @@ END_TEST
 /* It lasts: nothing spins, whatever waits in the queues. */
 START_TEST(test_exhaustion_does_not_spin) {
   ck_assert(start());
-  fault_fail(FAULT_ACCEPT, 1, EMFILE, UINT64_MAX);
+  orders_fail(FAULT_ACCEPT, 1, EMFILE, UINT64_MAX);
   int fds[2] = {dial(0), dial(1)};
-  uint64_t waits = fault_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
+  uint64_t waits = orders_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
   struct pollfd never = {.fd = fds[0], .events = POLLIN};
   ck_assert_int_eq(poll(&never, 1, 550), 0); /* what is measured, and nobody is served in */
   uint64_t tenths = (sys_now_ns() - from_ns) / (100 * NS_PER_MS) + 1;
-  ck_assert_uint_le(fault_count(FAULT_ACCEPT), 2 * tenths + 2);
-  ck_assert_uint_le(fault_count(FAULT_EPOLL_WAIT) - waits, 4 * tenths + 8);
-  fault_heal();
+  ck_assert_uint_le(orders_count(FAULT_ACCEPT), 2 * tenths + 2);
+  ck_assert_uint_le(orders_count(FAULT_EPOLL_WAIT) - waits, 4 * tenths + 8);
+  orders_heal();
   ck_assert(converse(fds[0]));
   ck_assert(converse(fds[1]));
   ck_assert_uint_eq(stop(), 2);
@@ -194,7 +194,7 @@ START_TEST(test_listener_breaks) {
   ck_assert(start());
   ck_assert(converse(dial(0)));
   ck_assert(!server_broken(&server));
-  fault_fail(FAULT_ACCEPT, 1, errors[_i], 1);
+  orders_fail(FAULT_ACCEPT, 1, errors[_i], 1);
   int fd = dial(0);
   char byte;
   ck_assert_int_eq(recv(fd, &byte, 1, 0), -1); /* reset with the listener */
@@ -214,12 +214,12 @@ END_TEST
 START_TEST(test_worker_without_memory) {
   enum fault_call call = _i == 0 ? FAULT_EPOLL_CTL : FAULT_MAP;
   ck_assert(start());
-  fault_fail(call, 1, ENOMEM, UINT64_MAX);
+  orders_fail(call, 1, ENOMEM, UINT64_MAX);
   uint64_t refused = 3 * config.max_connections;
   for (uint64_t i = 0; i < refused; i++) {
     ck_assert(!converse(dial(i & 1)));
   }
-  fault_heal();
+  orders_heal();
   for (uint64_t i = 0; i < refused; i++) {
     ck_assert(converse(dial(i & 1)));
   }
@@ -232,12 +232,12 @@ END_TEST
 START_TEST(test_interrupted_everywhere) {
   ck_assert(start());
   for (int round = 0; round < 20; round++) {
-    fault_fail(FAULT_ACCEPT, 1, EINTR, 2);
-    fault_fail(FAULT_RECV, 1, EINTR, 2);
-    fault_fail(FAULT_SEND, 1, EINTR, 2);
-    fault_fail(FAULT_WRITE, 1, EINTR, 2);
-    fault_fail(FAULT_EPOLL_WAIT, 1, EINTR, 5);
-    fault_fail(FAULT_CLOSE, 1, EINTR, 1);
+    orders_fail(FAULT_ACCEPT, 1, EINTR, 2);
+    orders_fail(FAULT_RECV, 1, EINTR, 2);
+    orders_fail(FAULT_SEND, 1, EINTR, 2);
+    orders_fail(FAULT_WRITE, 1, EINTR, 2);
+    orders_fail(FAULT_EPOLL_WAIT, 1, EINTR, 5);
+    orders_fail(FAULT_CLOSE, 1, EINTR, 1);
     ck_assert(converse(dial(round & 1)));
   }
   ck_assert_uint_eq(stop(), 20);
@@ -247,13 +247,13 @@ END_TEST
 /* Registering a door anew fails after a pause: it is tried again. */
 START_TEST(test_resuming_fails) {
   ck_assert(start());
-  fault_fail(FAULT_EPOLL_CTL, 3 + (uint64_t)_i, ENOMEM, 1); /* behind the removal of both */
-  fault_fail(FAULT_ACCEPT, 1, EMFILE, 1);
+  orders_fail(FAULT_EPOLL_CTL, 3 + (uint64_t)_i, ENOMEM, 1); /* behind the removal of both */
+  orders_fail(FAULT_ACCEPT, 1, EMFILE, 1);
   int fds[2] = {dial(0), dial(1)};
   ck_assert(converse(fds[0]));
   ck_assert(converse(fds[1]));
   /* One listener is not left watched while the other's lack of memory pauses accepting: no spin. */
-  ck_assert_uint_lt(fault_count(FAULT_EPOLL_WAIT), 100);
+  ck_assert_uint_lt(orders_count(FAULT_EPOLL_WAIT), 100);
   ck_assert_uint_eq(stop(), 2);
 }
 END_TEST
@@ -275,7 +275,7 @@ static const struct {
 START_TEST(test_every_call_fails_once) {
   for (uint64_t nth = 1; nth <= 60; nth++) {
     fault_reset();
-    fault_fail(faults[_i].call, nth, faults[_i].error, 1);
+    orders_fail(faults[_i].call, nth, faults[_i].error, 1);
     if (start()) {
       for (uint32_t i = 0; i < 3; i++) {
         (void)converse(dial(i & 1));
@@ -289,7 +289,7 @@ START_TEST(test_every_call_fails_once) {
     ck_assert_uint_eq(fault_bad_closes(), 0);
     ck_assert_uint_eq(rig_descriptors(), before + 2 + (logger.fd != said[1]));
     (void)lines();
-    if (fault_hits() == 0) {
+    if (orders_hits() == 0) {
       return;
     }
   }

@@ -11,8 +11,8 @@
 enum { PARTS = 64, MEMBERS = 8 };
 
 static void check_count(enum fault_call call, uint64_t count) {
-  ck_assert_msg(fault_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64, fault_name(call),
-                fault_count(call), count);
+  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
+                fault_name(call), orders_count(call), count);
 }
 
 /* ---- the cost ---- */
@@ -184,11 +184,11 @@ static bool fail_mapping(const struct demand *demand, uint64_t nth) {
   rig_settle(&stage.rig);
   released = 0;
   fault_reset();
-  fault_fail(FAULT_MAP, nth, ENOMEM, 1);
+  orders_fail(FAULT_MAP, nth, ENOMEM, 1);
   errno = 0;
   int result = demand->call(conn);
   int error = errno;
-  bool hit = fault_hits() > 0;
+  bool hit = orders_hits() > 0;
   fault_reset();
   ck_assert_int_eq(result, hit ? -1 : 0);
   ck_assert(!hit || error == ENOMEM);
@@ -229,9 +229,9 @@ START_TEST(test_no_mapping_for_a_publication) {
   }
   rig_settle(&stage.rig);
   fault_reset();
-  fault_fail(FAULT_MAP, 1, ENOMEM, 1);
+  orders_fail(FAULT_MAP, 1, ENOMEM, 1);
   stage_publish(&stage, GROUP, "news", 4, STAGE_BUDGET);
-  ck_assert_uint_eq(fault_hits(), 1);
+  ck_assert_uint_eq(orders_hits(), 1);
   fault_reset();
   rig_settle(&stage.rig);
   ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_MEMORY), 1);
@@ -255,9 +255,9 @@ START_TEST(test_epoll_refuses_a_stall) {
   rig_settle(&stage.rig);
   ck_assert_int_eq(stage_lend(rig_conn(&stage.rig), much, sizeof(much)), 0);
   fault_reset();
-  fault_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
+  orders_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
   rig_settle(&stage.rig);
-  ck_assert_uint_eq(fault_hits(), 1);
+  ck_assert_uint_eq(orders_hits(), 1);
   fault_reset();
   rig_over(&stage.rig, XCHG_MEMORY);
   ck_assert_uint_eq(stage.released, 1);

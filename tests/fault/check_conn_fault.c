@@ -146,12 +146,12 @@ static struct outcome run(const struct scene *scene, enum fault_call call, uint6
   struct driver driver = scene->driver;
   prepare(&rig, scene);
   fault_reset();
-  fault_follow(error == EAGAIN);
+  orders_follow(error == EAGAIN);
   if (nth > 0) {
-    fault_fail(call, nth, error, 1);
+    orders_fail(call, nth, error, 1);
   }
   driver_run(&driver, &rig);
-  struct outcome outcome = {.hit = fault_hits() > 0, .got = driver.got_size};
+  struct outcome outcome = {.hit = orders_hits() > 0, .got = driver.got_size};
   fault_reset();
   for (int i = 0; i < XCHG_REASONS; i++) {
     outcome.reason =
@@ -264,7 +264,7 @@ START_TEST(test_every_call_fails_for_ever) {
     driver.patience = 120;
     prepare(&rig, &scenes[i]);
     fault_reset();
-    fault_fail(fault->call, 1, fault->error, UINT64_MAX);
+    orders_fail(fault->call, 1, fault->error, UINT64_MAX);
     driver_run(&driver, &rig);
     fault_reset();
     check_bytes(&scenes[i], &driver, false);
@@ -282,10 +282,10 @@ static void run_shortened(const struct scene *scene, size_t reads, size_t writes
   struct driver driver = scene->driver;
   prepare(&rig, scene);
   fault_reset();
-  fault_follow(true);
-  fault_shorten(FAULT_RECV, reads);
-  fault_shorten(FAULT_SEND, writes);
-  fault_shorten(FAULT_SENDMSG, writes);
+  orders_follow(true);
+  orders_shorten(FAULT_RECV, 1, reads, UINT64_MAX);
+  orders_shorten(FAULT_SEND, 1, writes, UINT64_MAX);
+  orders_shorten(FAULT_SENDMSG, 1, writes, UINT64_MAX);
   driver_run(&driver, &rig);
   fault_reset();
   ck_assert_uint_eq(rig_ended(&rig, XCHG_FINISHED), 1);
@@ -328,8 +328,8 @@ END_TEST
 /* ---- what an exchange costs ---- */
 
 static void check_count(enum fault_call call, uint64_t count) {
-  ck_assert_msg(fault_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64, fault_name(call),
-                fault_count(call), count);
+  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
+                fault_name(call), orders_count(call), count);
 }
 
 /* greet: send, epoll_ctl, recv, ioctl, close (and the acceptor's accept4). */

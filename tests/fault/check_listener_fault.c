@@ -77,7 +77,7 @@ START_TEST(test_accept_fails) {
   open_at("127.0.0.1:0");
   int client = dial();
   struct guest guest = {.fd = -1};
-  fault_fail(FAULT_ACCEPT, 1, errors[_i].error, 1);
+  orders_fail(FAULT_ACCEPT, 1, errors[_i].error, 1);
   ck_assert_int_eq(listener_accept(&listener, &guest), errors[_i].means);
   ck_assert_int_eq(errno, errors[_i].error);
   ck_assert_int_eq(guest.fd, -1);
@@ -95,18 +95,18 @@ START_TEST(test_invalid_accept) {
   ck_assert_ptr_nonnull(mkdtemp(path));
   snprintf(text, sizeof(text), "unix:%s/s", path);
   open_at(text);
-  fault_fail(FAULT_ACCEPT, 1, EINVAL, 1);
+  orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
   listener_retire(&listener);
-  fault_fail(FAULT_ACCEPT, 1, EINVAL, 1);
+  orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_NONE);
-  fault_fail(FAULT_ACCEPT, 1, EBADF, 1);
+  orders_fail(FAULT_ACCEPT, 1, EBADF, 1);
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
   listener_close(&listener);
   ck_assert_int_eq(rmdir(path), 0);
   open_at("127.0.0.1:0");
   listener_retire(&listener);
-  fault_fail(FAULT_ACCEPT, 1, EINVAL, 1);
+  orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
 }
 END_TEST
@@ -119,13 +119,13 @@ START_TEST(test_options_fail) {
   config.fastopen = 5;
   for (uint64_t nth = 1; nth <= 5; nth++) {
     fault_reset();
-    fault_fail(FAULT_SETSOCKOPT, nth, ENOPROTOOPT, 1);
+    orders_fail(FAULT_SETSOCKOPT, nth, ENOPROTOOPT, 1);
     open_at("127.0.0.1:0");
-    ck_assert_uint_eq(fault_count(FAULT_SETSOCKOPT), 5);
+    ck_assert_uint_eq(orders_count(FAULT_SETSOCKOPT), 5);
     ck_assert_int_eq(lines(), 1);
     listener_close(&listener);
   }
-  fault_fail(FAULT_SETSOCKOPT, 1, ENOPROTOOPT, UINT64_MAX);
+  orders_fail(FAULT_SETSOCKOPT, 1, ENOPROTOOPT, UINT64_MAX);
   config.defer_accept_s = 0;
   open_at("127.0.0.1:0");
   ck_assert_int_eq(lines(), 4);
@@ -146,14 +146,14 @@ START_TEST(test_sndbuf_of_a_connection_fails) {
   open_at(text);
   int client = dial();
   struct guest guest;
-  fault_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
+  orders_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
-  ck_assert_uint_eq(fault_hits(), 1);
+  ck_assert_uint_eq(orders_hits(), 1);
   guest_close(&guest);
   close(client);
-  fault_fail(FAULT_SHUTDOWN, 1, ENOBUFS, 1);
+  orders_fail(FAULT_SHUTDOWN, 1, ENOBUFS, 1);
   listener_retire(&listener);
-  fault_fail(FAULT_CLOSE, 1, EINTR, 1);
+  orders_fail(FAULT_CLOSE, 1, EINTR, 1);
   listener_close(&listener);
   ck_assert_int_eq(listener.fd, -1);
   ck_assert_int_eq(rmdir(path), 0);
@@ -164,9 +164,9 @@ END_TEST
 START_TEST(test_filter_fails) {
   open_at("127.0.0.1:0");
   int client = dial();
-  fault_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
+  orders_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
   listener_retire(&listener);
-  ck_assert_uint_eq(fault_hits(), 1);
+  ck_assert_uint_eq(orders_hits(), 1);
   struct guest guest;
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
   guest_close(&guest);

@@ -29,7 +29,7 @@ static void tear_down(void) {
 }
 
 START_TEST(test_pool_without_memory) {
-  fault_fail(FAULT_MAP, 1, ENOMEM, 1);
+  orders_fail(FAULT_MAP, 1, ENOMEM, 1);
   ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), -1);
   ck_assert_int_eq(errno, ENOMEM);
   ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), -1);
@@ -48,17 +48,17 @@ END_TEST
 /* Neither the first loan nor bytes behind it find memory: nothing is queued and nobody is told. */
 START_TEST(test_loan_without_memory) {
   ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0);
-  fault_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
+  orders_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
   ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), -1);
   ck_assert(outbox_empty(&outbox));
   ck_assert_uint_eq(released, 0);
-  fault_heal();
+  orders_heal();
   ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
-  fault_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
+  orders_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
   ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), -1);
   ck_assert_uint_eq(outbox_size(&outbox), 2);
   ck_assert_uint_eq(released, 0);
-  fault_heal();
+  orders_heal();
   ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), 0);
   outbox_consume(&pool, &outbox, 3);
   ck_assert_uint_eq(released, 1);

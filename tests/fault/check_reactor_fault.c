@@ -63,7 +63,7 @@ START_TEST(test_wait_fails) {
   ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
   ck_assert_int_eq(send(bench.fds[1], "x", 1, 0), 1);
   uint64_t before_ns = bench.reactor.now_ns = sys_now_ns();
-  fault_fail(call, 1, EINTR, 6);
+  orders_fail(call, 1, EINTR, 6);
   for (int i = 0; i < 3; i++) {
     turn();
     ck_assert_uint_eq(bench.events, 0);
@@ -72,7 +72,7 @@ START_TEST(test_wait_fails) {
   ck_assert_uint_gt(bench.reactor.now_ns, before_ns); /* time goes on all the same */
   turn();
   ck_assert_uint_eq(bench.events, EPOLLIN);
-  ck_assert_uint_eq(fault_hits(), 6);
+  ck_assert_uint_eq(orders_hits(), 6);
 }
 END_TEST
 
@@ -82,17 +82,17 @@ START_TEST(test_interrupted_wait_looks_again) {
   bench_open(single);
   ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
   ck_assert_int_eq(send(bench.fds[1], "x", 1, 0), 1);
-  fault_fail(single ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, 1);
+  orders_fail(single ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, 1);
   turn();
   ck_assert_uint_eq(bench.events, EPOLLIN);
-  ck_assert_uint_eq(fault_hits(), 1);
+  ck_assert_uint_eq(orders_hits(), 1);
 }
 END_TEST
 
 /* Timers fire though every wait fails. */
 START_TEST(test_timers_fire_though_waits_fail) {
   bench_open(_i == 1);
-  fault_fail(_i == 1 ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, UINT64_MAX);
+  orders_fail(_i == 1 ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, UINT64_MAX);
   uint64_t deadline_ns = sys_now_ns() + 20 * NS_PER_MS;
   reactor_arm(&bench.reactor, bench.source, deadline_ns);
   uint64_t until_ns = sys_now_ns() + RIG_PATIENCE_NS;
@@ -111,7 +111,7 @@ START_TEST(test_control_fails) {
   bench_open(false);
   ck_assert_int_eq(wake_open(&wake), 0);
   for (size_t i = 0; i < count_of(errors); i++) {
-    fault_fail(FAULT_EPOLL_CTL, 1, errors[i], 2);
+    orders_fail(FAULT_EPOLL_CTL, 1, errors[i], 2);
     errno = 0;
     ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), -1);
     ck_assert_int_eq(errno, errors[i]);
@@ -121,9 +121,9 @@ START_TEST(test_control_fails) {
     ck_assert_int_eq(errno, errors[i]);
   }
   ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
-  fault_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
+  orders_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
   ck_assert_int_eq(reactor_want(&bench.reactor, bench.source, bench.fds[0], EPOLLOUT), -1);
-  fault_fail(FAULT_EPOLL_CTL, 1, ENOENT, 1);
+  orders_fail(FAULT_EPOLL_CTL, 1, ENOENT, 1);
   reactor_remove(&bench.reactor, bench.source, bench.fds[0]); /* has nobody to tell */
   wake_close(&wake);
 }
@@ -132,7 +132,7 @@ END_TEST
 /* No memory for a source: NULL, and the next one comes. */
 START_TEST(test_take_fails) {
   reactor_open_single(&bench.reactor, &bench.slab, &bench.stats);
-  fault_fail(FAULT_MAP, 1, ENOMEM, 1);
+  orders_fail(FAULT_MAP, 1, ENOMEM, 1);
   ck_assert_ptr_null(reactor_take(&bench.reactor));
   ck_assert_uint_eq(bench.slab.used, 0);
   ck_assert_ptr_nonnull(reactor_take(&bench.reactor));
@@ -145,14 +145,14 @@ START_TEST(test_wake_is_written) {
   bench_open(false);
   ck_assert_int_eq(wake_open(&wake), 0);
   ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), 0);
-  fault_fail(FAULT_WRITE, 1, EINTR, 2);
+  orders_fail(FAULT_WRITE, 1, EINTR, 2);
   wake_signal(&wake);
-  ck_assert_uint_eq(fault_count(FAULT_WRITE), 3);
+  ck_assert_uint_eq(orders_count(FAULT_WRITE), 3);
   reactor_wait(&bench.reactor, NEVER); /* ends */
-  fault_fail(FAULT_WRITE, 1, EAGAIN, 1);
+  orders_fail(FAULT_WRITE, 1, EAGAIN, 1);
   wake_signal(&wake);
-  ck_assert_uint_eq(fault_count(FAULT_WRITE), 4);
-  fault_fail(FAULT_CLOSE, 1, EINTR, 1);
+  ck_assert_uint_eq(orders_count(FAULT_WRITE), 4);
+  orders_fail(FAULT_CLOSE, 1, EINTR, 1);
   wake_close(&wake);
   ck_assert_int_eq(wake.fd, -1);
 }

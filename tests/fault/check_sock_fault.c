@@ -40,9 +40,9 @@ static void expect(const char *want) {
 /* However often a signal comes, the write is tried again. */
 START_TEST(test_interrupted) {
   size_t sent = 99;
-  fault_fail(FAULT_SENDMSG, 1, EINTR, 3);
+  orders_fail(FAULT_SENDMSG, 1, EINTR, 3);
   ck_assert_int_eq(sock_sendv(fds[0], parts, (int)count_of(parts), &sent), IO_OK);
-  ck_assert_uint_eq(fault_count(FAULT_SENDMSG), 4);
+  ck_assert_uint_eq(orders_count(FAULT_SENDMSG), 4);
   ck_assert_uint_eq(sent, strlen(TEXT));
   expect(TEXT);
 }
@@ -51,12 +51,12 @@ END_TEST
 START_TEST(test_refused) {
   static const int errors[] = {EPIPE, ECONNRESET, ETIMEDOUT, ENOBUFS, ENOMEM, EMSGSIZE, EBADF};
   size_t sent = 99;
-  fault_fail(FAULT_SENDMSG, 1, EAGAIN, 1);
+  orders_fail(FAULT_SENDMSG, 1, EAGAIN, 1);
   ck_assert_int_eq(sock_sendv(fds[0], parts, 2, &sent), IO_AGAIN);
   ck_assert_uint_eq(sent, 0);
   for (size_t i = 0; i < count_of(errors); i++) {
     sent = 99;
-    fault_fail(FAULT_SENDMSG, 1, errors[i], 1);
+    orders_fail(FAULT_SENDMSG, 1, errors[i], 1);
     ck_assert_int_eq(sock_sendv(fds[0], parts, 2, &sent), IO_ERROR);
     ck_assert_int_eq(errno, errors[i]);
     ck_assert_uint_eq(sent, 0);
@@ -73,7 +73,7 @@ START_TEST(test_shortened) {
   for (size_t most = 1; most <= all + 1; most++) {
     char begin[sizeof(TEXT)] = TEXT;
     size_t sent = 0, want = most < all ? most : all;
-    fault_shorten(FAULT_SENDMSG, most);
+    orders_shorten(FAULT_SENDMSG, 1, most, UINT64_MAX);
     ck_assert_int_eq(sock_sendv(fds[0], parts, (int)count_of(parts), &sent), IO_OK);
     ck_assert_uint_eq(sent, want);
     begin[want] = '\0';

@@ -7,7 +7,7 @@
  */
 #include "tests/sim/world.h"
 
-#include "tests/sim/fiber.h"
+#include "tests/fixtures/fiber.h"
 
 #include <assert.h>
 #include <inttypes.h>
