@@ -1,21 +1,20 @@
 /*
- * stress_inbox: the real ring, inbox, eventfd and epoll between threads, by the protocol of
+ * stress_inbox: the real ring, inbox, eventfd and epoll between threads, with the protocol of
  * pool/inbox.h.
  *
- *   producer --guests--> consumer 0..N-1     by the ring, in bursts; waits for room as the acceptor
- *                                            does, in its own inbox
- *   sender 0, 1 --letters--> all of these    at the same time
- *   consumers, producer --nudge--> others    who wait for room, a letter given back, credit
+ *   producer --connections--> consumer 0..N-1   through the ring, in bursts; waits for room as the
+ *                                               acceptor does, in its own inbox
+ *   sender 0, 1 --tasks--> all of these         at the same time
+ *   consumers, producer --wake--> others        that wait for room, a returned task, or credit
  *
- * Checked: each guest carries a sequence number (no loss, no duplicate, order), so does each letter
- * of a sender.  A lost wake-up must not be healed by the next push, which would find the flag still
- * set: so after about half of the bursts the producer waits until all was taken, and a sleeper that
- * stays in the kernel for twice LOST_AFTER_MS while what it waits for is there ends the program
- * with an error.
+ * Checked: each connection and each task of a sender carries a sequence number (no loss, no
+ * duplicate, order).  A lost wake-up must not be made good by the next push, which would find the
+ * flag still set.  So the producer waits after about half of the bursts until everything was taken.
+ * A sleeper that stays in the kernel for twice LOST_AFTER_MS although its condition holds ends the
+ * program with an error.
  *
  * Usage: stress_inbox [ITEMS].  The bursts are drawn from a seed that is printed; CHECK_SEED sets
- * it.  No thread spins or yields, so that one core (taskset -c 0) does as
- * well as two.
+ * it.  No thread spins or yields, so that one core (taskset -c 0) suffices.
  */
 #include "pool/inbox.h"
 
@@ -28,13 +27,13 @@
 
 #define CONSUMERS_MAX 3
 #define SENDERS 2
-#define TARGETS_MAX (CONSUMERS_MAX + 1) /* whom letters go to: the consumers, then the producer */
-#define NOTES 4                         /* letters of one sender under way to one target */
-#define TURN_MAX 256                    /* guests a consumer takes in one turn */
+#define TARGETS_MAX (CONSUMERS_MAX + 1) /* targets of tasks: the consumers, then the producer */
+#define NOTES 4                         /* tasks in flight from one sender to one target */
+#define TURN_MAX 256                    /* connections that a consumer takes in one turn */
 #define LOST_AFTER_MS 10000
 #define ITEMS_MIN 100
 
-/* Whoever sleeps: an inbox and the epoll set that has its eventfd, edge-triggered, never read. */
+/* An inbox, and the epoll set that has its eventfd (edge-triggered, never read). */
 struct sleeper {
   struct inbox inbox;
   int epoll_fd;   /* owns */
@@ -42,16 +41,17 @@ struct sleeper {
   const char *name;
 };
 
-/* A letter that says whose it is; the target gives it back by counting it in sender.returned. */
+/* A task with its sender; the target returns it by counting it in sender.returned. */
 struct note {
   struct letter letter;
   uint32_t sender;
 };
 
-/* What each target counts of the senders' letters. */
+/* A target's counts of the tasks that it received. */
 struct post {
-  uint64_t next[SENDERS + 1]; /* sequence expected; the last is the producer's own two letters */
-  unsigned last;              /* how many of them have sent LETTER_LAST */
+  uint64_t
+      next[SENDERS + 1]; /* expected sequence number; the last is of the producer's own two tasks */
+  unsigned last;         /* number of senders of LETTER_LAST */
 };
 
 struct consumer {
@@ -61,7 +61,7 @@ struct consumer {
   unsigned index;
   uint64_t taken;
   uint64_t turns;
-  struct note farewell[2]; /* the producer's: stop and last */
+  struct note last_tasks[2]; /* of the producer: stop and last */
 };
 
 struct sender {
@@ -69,9 +69,9 @@ struct sender {
   struct stress *stress; /* borrows */
   unsigned index;
   uint32_t sent[TARGETS_MAX];
-  CACHE_ALIGNED atom_u32 credit;                /* producer: letters this sender may send so far */
-  CACHE_ALIGNED atom_u32 no_more;               /* producer: 1 = no credit comes any more */
-  CACHE_ALIGNED atom_u32 returned[TARGETS_MAX]; /* each target: letters dealt with */
+  CACHE_ALIGNED atom_u32 credit;  /* producer: tasks that this sender may send so far */
+  CACHE_ALIGNED atom_u32 no_more; /* producer: 1 = no more credit comes */
+  CACHE_ALIGNED atom_u32 returned[TARGETS_MAX]; /* each target: tasks that were run */
   struct note notes[TARGETS_MAX][NOTES];
 };
 
@@ -82,10 +82,10 @@ struct producer {
   uint64_t wakes;
   uint64_t full;
   uint64_t seed;
-  struct consumer *waits_for; /* whose ring must get room, or become empty */
+  struct consumer *waits_for; /* the consumer whose ring must get room, or become empty */
 };
 
-/* One run: so many consumers, rings of this capacity. */
+/* One run, with this number of consumers and rings of this capacity. */
 struct stress {
   unsigned consumers_count;
   uint32_t capacity;
@@ -133,7 +133,7 @@ static bool inbox_is_empty(struct inbox *inbox) {
   return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->letters) == NULL;
 }
 
-/* The owner's half of the protocol; ${ready}, if any, is what it waits for beside the lanes. */
+/* The owner's half of the protocol; ${ready}, if any, is a condition besides the inbox. */
 static void sleeper_wait(struct sleeper *sleeper, bool (*ready)(void *), void *context) {
   if (!inbox_doze(&sleeper->inbox)) {
     return;
@@ -147,15 +147,15 @@ static void sleeper_wait(struct sleeper *sleeper, bool (*ready)(void *), void *c
   sleeper->waits++;
   while (sys_epoll_wait(sleeper->epoll_fd, &event, 1, LOST_AFTER_MS) == 0) {
     if (inbox_is_empty(&sleeper->inbox) && (ready == NULL || !ready(context))) {
-      overdue = 0; /* rightly asleep: a slow machine */
+      overdue = 0; /* asleep for a reason: a slow machine */
     } else if (++overdue == 2) {
-      fail(sleeper->name, "lost wake-up, waits that had to end", 0, 1);
+      fail(sleeper->name, "lost wake-up: waits that should have ended", 0, 1);
     }
   }
   inbox_rouse(&sleeper->inbox);
 }
 
-/* Deal with ${target}'s letters: check them and give them back. */
+/* Run the tasks of ${target}: check them and return them. */
 static void take_letters(struct stress *stress, struct sleeper *sleeper, unsigned target,
                          struct post *post) {
   bool nudge[SENDERS + 1] = {false};
@@ -163,7 +163,7 @@ static void take_letters(struct stress *stress, struct sleeper *sleeper, unsigne
     const struct note *note = container_of(letter, struct note, letter);
     const uint32_t from = note->sender;
     letter = letter->next;
-    expect(sleeper->name, "letter out of order", post->next[from]++, note->letter.time_ns);
+    expect(sleeper->name, "task out of order", post->next[from]++, note->letter.time_ns);
     post->last += note->letter.kind == LETTER_LAST;
     if (from < SENDERS) {
       atom_store_release_u32(&stress->senders[from].returned[target], (uint32_t)post->next[from]);
@@ -177,7 +177,7 @@ static void take_letters(struct stress *stress, struct sleeper *sleeper, unsigne
   }
 }
 
-/* A worker: ends when everybody has sent the last letter and the ring is empty after that. */
+/* A worker: ends when every sender has sent its last task and the ring is empty after that. */
 static void *consumer_run(void *context) {
   struct consumer *consumer = context;
   struct stress *stress = consumer->stress;
@@ -189,10 +189,10 @@ static void *consumer_run(void *context) {
     const bool last = consumer->post.last == SENDERS + 1;
     unsigned count = 0;
     for (; count < TURN_MAX && inbox_pop(&sleeper->inbox, &guest); count++) {
-      expect(sleeper->name, "guest lost, doubled or out of order", consumer->taken++,
+      expect(sleeper->name, "connection lost, duplicated or out of order", consumer->taken++,
              guest.accepted_ns);
-      expect(sleeper->name, "guest of another consumer", consumer->index, (uint64_t)guest.fd);
-      expect(sleeper->name, "guest torn", (uint32_t)~guest.accepted_ns, guest.ticket);
+      expect(sleeper->name, "connection of another consumer", consumer->index, (uint64_t)guest.fd);
+      expect(sleeper->name, "connection torn", (uint32_t)~guest.accepted_ns, guest.ticket);
     }
     if (count > 0) {
       inbox_nudge(&stress->producer.sleeper.inbox);
@@ -225,7 +225,7 @@ static bool note_is_free(struct sender *sender, unsigned target) {
   return sender->sent[target] - atom_load_acquire_u32(&sender->returned[target]) < NOTES;
 }
 
-/* May the next letter go? Or is the end near? */
+/* May the next task be sent, or has the end come? */
 static bool sender_ready(void *context) {
   struct sender *sender = context;
   const uint32_t total = sender_total(sender);
@@ -246,12 +246,12 @@ struct room_for_note {
   unsigned target;
 };
 
-static bool farewell_ready(void *context) {
+static bool last_task_ready(void *context) {
   struct room_for_note *room = context;
   return note_is_free(room->sender, room->target);
 }
 
-/* A sender: one letter for each credit, to the targets in turn; at the end a last one to each. */
+/* A sender: one task for each credit, to the targets in turn; at the end a last one to each. */
 static void *sender_run(void *context) {
   struct sender *sender = context;
   for (;;) {
@@ -268,8 +268,8 @@ static void *sender_run(void *context) {
   }
   for (unsigned target = 0; target <= sender->stress->consumers_count; target++) {
     struct room_for_note room = {sender, target};
-    while (!farewell_ready(&room)) {
-      sleeper_wait(&sender->sleeper, farewell_ready, &room);
+    while (!last_task_ready(&room)) {
+      sleeper_wait(&sender->sleeper, last_task_ready, &room);
     }
     send_note(sender, target, LETTER_LAST);
   }
@@ -296,7 +296,7 @@ static void producer_wait(struct stress *stress, struct consumer *consumer, bool
   }
 }
 
-/* Push ${count} guests; every one is looked after at once, as inbox_push_spsc does. */
+/* Push ${count} connections; each push wakes a sleeper, as inbox_push_spsc does. */
 static void push_burst(struct stress *stress, struct consumer *consumer, uint64_t count) {
   struct producer *producer = &stress->producer;
   struct guest guest = {.fd = (int)consumer->index};
@@ -316,12 +316,12 @@ static void push_burst(struct stress *stress, struct consumer *consumer, uint64_
   }
 }
 
-/* One to four, where every push may meet a sleeper, or up to twice what the ring holds. */
+/* One to four, so that every push may meet a sleeper, or up to twice the capacity of the ring. */
 static uint64_t burst_size(struct stress *stress, uint64_t left) {
   uint64_t *seed = &stress->producer.seed;
   *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-  const uint64_t dice = *seed >> 33;
-  const uint64_t size = 1 + (dice % 4 == 0 ? dice / 4 % 4 : dice / 4 % (2 * stress->capacity));
+  const uint64_t drawn = *seed >> 33;
+  const uint64_t size = 1 + (drawn % 4 == 0 ? drawn / 4 % 4 : drawn / 4 % (2 * stress->capacity));
   return min_u64(size, left);
 }
 
@@ -337,16 +337,16 @@ static void give_credit(struct stress *stress, bool no_more) {
   }
 }
 
-static void say_farewell(struct consumer *consumer) {
+static void send_last_tasks(struct consumer *consumer) {
   for (unsigned i = 0; i < 2; i++) {
-    struct note *note = &consumer->farewell[i];
+    struct note *note = &consumer->last_tasks[i];
     *note = (struct note){.letter = {.kind = i == 0 ? LETTER_STOP : LETTER_LAST, .time_ns = i},
                           .sender = SENDERS};
     inbox_push_mpsc(&consumer->sleeper.inbox, &note->letter);
   }
 }
 
-/* The acceptor; the last letter follows the last guest. */
+/* The acceptor; its last task follows the last connection. */
 static void *producer_run(void *context) {
   struct stress *stress = context;
   struct producer *producer = &stress->producer;
@@ -363,7 +363,7 @@ static void *producer_run(void *context) {
   }
   give_credit(stress, true);
   for (unsigned i = 0; i < stress->consumers_count; i++) {
-    say_farewell(&stress->consumers[i]);
+    send_last_tasks(&stress->consumers[i]);
   }
   while (producer->post.last < SENDERS) {
     sleeper_wait(&producer->sleeper, NULL, NULL);
@@ -412,13 +412,14 @@ static void stress_run(struct stress *stress) {
   }
 }
 
-/* All threads are gone: does everything add up? */
+/* All threads have ended: do the counts add up? */
 static void stress_check(struct stress *stress, struct totals *totals) {
   uint64_t letters[SENDERS] = {0};
   for (unsigned i = 0; i < stress->consumers_count; i++) {
     struct consumer *consumer = &stress->consumers[i];
-    expect(consumer->sleeper.name, "guests taken", stress->producer.pushed[i], consumer->taken);
-    expect(consumer->sleeper.name, "farewells taken", 2, consumer->post.next[SENDERS]);
+    expect(consumer->sleeper.name, "connections taken", stress->producer.pushed[i],
+           consumer->taken);
+    expect(consumer->sleeper.name, "last tasks taken", 2, consumer->post.next[SENDERS]);
     expect(consumer->sleeper.name, "empty at the end", 1, inbox_is_empty(&consumer->sleeper.inbox));
     totals->items += consumer->taken;
     totals->waits += consumer->sleeper.waits;
@@ -430,14 +431,14 @@ static void stress_check(struct stress *stress, struct totals *totals) {
   for (unsigned i = 0; i < SENDERS; i++) {
     struct sender *sender = &stress->senders[i];
     letters[i] += stress->producer.post.next[i];
-    expect(sender->sleeper.name, "letters taken", sender_total(sender), letters[i]);
+    expect(sender->sleeper.name, "tasks taken", sender_total(sender), letters[i]);
     totals->letters += letters[i];
   }
   totals->wakes += stress->producer.wakes;
   totals->full += stress->producer.full;
 }
 
-/* One run with rings of ${capacity}; what it moved is added to ${sum}. */
+/* One run with rings of ${capacity}; its totals are added to ${sum}. */
 static void run(unsigned consumers_count, uint32_t capacity, uint64_t items, struct totals *sum) {
   sum->seed = sum->seed * UINT64_C(6364136223846793005) + capacity;
   void *memory = NULL;
@@ -452,7 +453,7 @@ static void run(unsigned consumers_count, uint32_t capacity, uint64_t items, str
   stress_check(stress, &totals);
   expect("main", "items", items, totals.items);
   const uint64_t ms = (sys_now_ns() - start_ns) / NS_PER_MS;
-  printf("consumers=%u capacity=%" PRIu32 " items=%" PRIu64 " letters=%" PRIu64 " wakes=%" PRIu64
+  printf("consumers=%u capacity=%" PRIu32 " items=%" PRIu64 " tasks=%" PRIu64 " wakes=%" PRIu64
          " waits=%" PRIu64 " turns=%" PRIu64 " full=%" PRIu64 " ms=%" PRIu64 "\n",
          consumers_count, capacity, totals.items, totals.letters, totals.wakes, totals.waits,
          totals.turns, totals.full, ms);
@@ -480,7 +481,7 @@ int main(int argc, char **argv) {
   struct totals sum = {.seed = text != NULL ? strtoull(text, NULL, 0) : sys_now_ns()};
   printf("CHECK_SEED=%" PRIu64 "\n", sum.seed);
   fflush(stdout);
-  /* Small rings cost a wake or two for every few items: they get a small share. */
+  /* Small rings cost a wake or two for every few items, so they get a small share. */
   const uint64_t one = min_u64(items / 100, 20000);
   const uint64_t small = min_u64(items / 50, 400000);
   const uint64_t rest = items - one - small;
@@ -489,8 +490,8 @@ int main(int argc, char **argv) {
   run(1, 1024, rest / 2, &sum);
   run(3, 1024, rest - rest / 2, &sum);
   expect("main", "items in all", items, sum.items);
-  printf("items=%" PRIu64 " wakes=%" PRIu64 ": nothing lost, doubled or out of order\n", sum.items,
-         sum.wakes);
+  printf("items=%" PRIu64 " wakes=%" PRIu64 ": nothing lost, duplicated or out of order\n",
+         sum.items, sum.wakes);
   printf("100%%: Checks: 4, Failures: 0, Errors: 0\n");
   return 0;
 }

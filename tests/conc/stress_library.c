@@ -1,20 +1,20 @@
 /*
- * stress_library: an embedded server, and everybody at it at once.
+ * stress_library: an embedded server under concurrent use of every call.
  *
- *   clients   connect, send lines, half-close, read or do not, and vanish, by a reset too
- *   posters   post to connections that live, lived or never were; publish to groups; ask for
+ *   clients   connect, send lines, half-close, read or do not, and disappear, also by a reset
+ *   posters   post to connections that live, have lived or never were; publish to groups; ask for
  *             statistics
- *   handler   at each line or post: sends, lends, joins, leaves, offloads, pauses, sets timers,
- *             posts, publishes, finishes, aborts
- *   main      ends the server in the midst of it: by a drain, a stop, both, or just destroys it
+ *   handler   at each line or post: sends (also by reference), joins, leaves, offloads, pauses,
+ *             sets timers, posts, publishes, finishes, aborts
+ *   main      ends the server meanwhile: by a drain, a stop, both, or by destroying it
  *
- * Checked: every post, every end of a work and every release is called exactly once, whoever has
- * died; on_close comes once for each on_open and nothing after it; what the server has counted adds
- * up and is what the handler has seen.  Memory and races are the sanitizers' to check: each call
- * has an argument of its own, which the call frees.
+ * Checked: every post, every completion of offloaded work and every release is called exactly once,
+ * whichever connection has ended.  on_close comes once for each on_open, and no callback follows
+ * it.  The counters of the server add up and equal what the handler has seen.  The sanitizers check
+ * memory and races: each call has an argument of its own, which it frees.
  *
  * Usage: stress_library [ITEMS [SEED]]: one connection for every ITEMS_PER_CONNECTION.  The seed is
- * printed; threads see to it that no two runs are the same all the same.
+ * printed, but the threads make every run different.
  */
 #include "core/xchg.h"
 
@@ -35,21 +35,21 @@
 #define CLIENTS 3
 #define POSTERS 2
 #define SLOTS 8    /* connections of a client at a time */
-#define IDS_MAX 64 /* that posters know */
+#define IDS_MAX 64 /* known to the posters */
 #define GROUPS 6
 #define DELIMITER 10
-#define PENDING_MAX 65536 /* what calls from elsewhere add to a connection that reads nothing */
-#define MAGIC 0x6c6976656c696eU /* in the state of a connection that lives */
+#define PENDING_MAX 65536       /* most that posts add to a connection that reads nothing */
+#define MAGIC 0x6c6976656c696eU /* in the state of an open connection */
 
 enum how { DRAINED, STOPPED, DRAINED_AND_STOPPED, DESTROYED, HOWS };
 
-/* What has happened; any thread. */
+/* What has happened; written by any thread. */
 struct counts {
   atom_u64 opens, closes, messages;
-  atom_u64 posts, posted;          /* xchg_post returned 0; it was called */
+  atom_u64 posts, posted;          /* xchg_post returned 0; the post was called */
   atom_u64 offloads, works, dones; /* likewise */
   atom_u64 refused;                /* xchg_offload: EAGAIN */
-  atom_u64 lends, releases;        /* likewise */
+  atom_u64 refs, releases;         /* likewise */
   atom_u64 publishes, timers, drains;
 };
 
@@ -65,11 +65,11 @@ struct token {
 };
 
 static struct counts counts;
-static atom_u64 ids[IDS_MAX]; /* some connections' */
+static atom_u64 ids[IDS_MAX]; /* of some connections */
 static atom_u32 over;         /* clients and posters shall end */
 static struct xchg_server *server;
 static char tcp_address[XCHG_ADDRESS_MAX], unix_path[108];
-static const char block[8192]; /* what is lent and published */
+static const char block[8192]; /* sent by reference and published */
 static uint64_t first_seed;
 
 static _Noreturn void fail(const char *what, uint64_t expected, uint64_t found) {
@@ -88,7 +88,7 @@ static void expect(const char *what, uint64_t expected, uint64_t found) {
 static void count(atom_u64 *counter) { atom_add_relaxed_u64(counter, 1); }
 static uint64_t counted(const atom_u64 *counter) { return atom_load_relaxed_u64(counter); }
 
-static uint32_t dice(uint64_t *seed) {
+static uint32_t draw(uint64_t *seed) {
   *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
   return (uint32_t)(*seed >> 33);
 }
@@ -96,7 +96,7 @@ static uint32_t dice(uint64_t *seed) {
 static struct token *token_make(struct xchg_server *of, uint64_t *seed) {
   struct token *token = malloc(sizeof(*token));
   expect("memory", 1, token != NULL);
-  *token = (struct token){.server = of, .seed = dice(seed)};
+  *token = (struct token){.server = of, .seed = draw(seed)};
   return token;
 }
 
@@ -122,7 +122,7 @@ static void posted(struct xchg_conn *conn, void *argument) {
 
 static void post(struct xchg_server *to, uint64_t id, uint64_t *seed) {
   struct token *token = token_make(to, seed);
-  count(&counts.posts); /* before it may be called */
+  count(&counts.posts); /* before it can be called */
   if (xchg_post(to, id, posted, token) == -1) {
     atom_add_relaxed_u64(&counts.posts, UINT64_MAX);
     free(token);
@@ -130,7 +130,7 @@ static void post(struct xchg_server *to, uint64_t id, uint64_t *seed) {
 }
 
 static void publish(struct xchg_server *to, uint64_t *seed) {
-  if (xchg_publish(to, dice(seed) % GROUPS, block, dice(seed) % 2000) == 0) {
+  if (xchg_publish(to, draw(seed) % GROUPS, block, draw(seed) % 2000) == 0) {
     count(&counts.publishes);
   }
 }
@@ -140,10 +140,10 @@ static void released(void *argument) {
   free(argument);
 }
 
-static void lend(struct xchg_conn *conn, uint64_t *seed) {
+static void send_ref(struct xchg_conn *conn, uint64_t *seed) {
   struct token *token = token_make(NULL, seed);
-  if (xchg_send_ref(conn, block, dice(seed) % sizeof(block), released, token) == 0) {
-    count(&counts.lends);
+  if (xchg_send_ref(conn, block, draw(seed) % sizeof(block), released, token) == 0) {
+    count(&counts.refs);
   } else {
     free(token);
   }
@@ -152,7 +152,7 @@ static void lend(struct xchg_conn *conn, uint64_t *seed) {
 static void work(void *argument) {
   struct token *token = argument;
   count(&counts.works);
-  if (dice(&token->seed) % 4 == 0) {
+  if (draw(&token->seed) % 4 == 0) {
     publish(token->server, &token->seed);
   }
 }
@@ -179,13 +179,13 @@ static void offload(struct xchg_conn *conn, uint64_t *seed) {
   }
 }
 
-/* One wish or a few; what fails since the connection is ending, fails. */
+/* One random request; it may fail because the connection is ending. */
 static void act(struct xchg_conn *conn, uint64_t *seed) {
   const struct iovec parts[] = {{(void *)"part", 4}, {NULL, 0}, {(void *)"ner\n", 4}};
   if (xchg_pending(conn) > PENDING_MAX) {
     return;
   }
-  switch (dice(seed) % 24) {
+  switch (draw(seed) % 24) {
     case 0:
       xchg_finish(conn);
       break;
@@ -193,10 +193,10 @@ static void act(struct xchg_conn *conn, uint64_t *seed) {
       xchg_abort(conn);
       break;
     case 2:
-      xchg_join(conn, dice(seed) % GROUPS, dice(seed) % 2 == 0 ? XCHG_SLOW_SKIP : XCHG_SLOW_DROP);
+      xchg_join(conn, draw(seed) % GROUPS, draw(seed) % 2 == 0 ? XCHG_SLOW_SKIP : XCHG_SLOW_DROP);
       break;
     case 4:
-      xchg_leave(conn, dice(seed) % GROUPS);
+      xchg_leave(conn, draw(seed) % GROUPS);
       break;
     case 5:
     case 6:
@@ -204,14 +204,14 @@ static void act(struct xchg_conn *conn, uint64_t *seed) {
       break;
     case 7:
       xchg_pause(conn);
-      xchg_timer(conn, dice(seed) % 3 * NS_PER_MS);
+      xchg_timer(conn, draw(seed) % 3 * NS_PER_MS);
       break;
     case 8:
-      xchg_timer(conn, dice(seed) % 2 == 0 ? XCHG_NEVER : NS_PER_MS);
-      xchg_resume(conn); /* its timer may just have been taken away */
+      xchg_timer(conn, draw(seed) % 2 == 0 ? XCHG_NEVER : NS_PER_MS);
+      xchg_resume(conn); /* its timer may just have been removed */
       break;
     case 9:
-      lend(conn, seed);
+      send_ref(conn, seed);
       break;
     case 11:
       xchg_sendv(conn, parts, 3);
@@ -220,13 +220,13 @@ static void act(struct xchg_conn *conn, uint64_t *seed) {
       post(xchg_server_of(conn), xchg_id(conn), seed);
       break;
     case 13:
-      post(xchg_server_of(conn), counted(&ids[dice(seed) % IDS_MAX]), seed);
+      post(xchg_server_of(conn), counted(&ids[draw(seed) % IDS_MAX]), seed);
       break;
     case 14:
       publish(xchg_server_of(conn), seed);
       break;
     default:
-      xchg_send(conn, block, dice(seed) % 200);
+      xchg_send(conn, block, draw(seed) % 200);
       break;
   }
 }
@@ -236,15 +236,15 @@ static void on_open(struct xchg_conn *conn) {
   expect("state is zeroed", 0, state->magic);
   *state = (struct state){.magic = MAGIC, .seed = xchg_id(conn) + first_seed};
   count(&counts.opens);
-  atom_store_relaxed_u64(&ids[dice(&state->seed) % IDS_MAX], xchg_id(conn));
-  if (dice(&state->seed) % 4 == 0) {
+  atom_store_relaxed_u64(&ids[draw(&state->seed) % IDS_MAX], xchg_id(conn));
+  if (draw(&state->seed) % 4 == 0) {
     act(conn, &state->seed);
   }
 }
 
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
   count(&counts.messages);
-  if (message->frame_size > message->size) { /* the stream's end may end the last one */
+  if (message->frame_size > message->size) { /* the end of stream may end the last message */
     expect("a line's end", DELIMITER, ((const uint8_t *)message->frame)[message->size]);
   }
   act(conn, &state_of(conn)->seed);
@@ -252,7 +252,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 
 static void on_drain(struct xchg_conn *conn) {
   count(&counts.drains);
-  if (dice(&state_of(conn)->seed) % 8 == 0) {
+  if (draw(&state_of(conn)->seed) % 8 == 0) {
     act(conn, &state_of(conn)->seed);
   }
 }
@@ -275,7 +275,7 @@ static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
 static int try_connect(uint64_t *seed) {
   struct sockaddr_un un = {.sun_family = AF_UNIX};
   struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  bool tcp = dice(seed) % 3 == 0;
+  bool tcp = draw(seed) % 3 == 0;
   int fd =
       socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (tcp ? 0 : SOCK_NONBLOCK), 0);
   expect("a socket", 1, fd != -1);
@@ -286,11 +286,11 @@ static int try_connect(uint64_t *seed) {
   if (result == 0) {
     return fd;
   }
-  sys_close(fd); /* the backlog is full, the ports are used up, or the server ends */
+  sys_close(fd); /* the backlog is full, the ports are used up, or the server is ending */
   return -1;
 }
 
-static void vanish(int *fd, bool reset) {
+static void disappear(int *fd, bool reset) {
   const struct linger at_once = {.l_onoff = 1};
   if (reset) {
     (void)setsockopt(*fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
@@ -299,21 +299,21 @@ static void vanish(int *fd, bool reset) {
   *fd = -1;
 }
 
-/* Do something with a connection; it may be gone afterwards. */
+/* Do something with a connection, which may be closed by it. */
 static void move(int *fd, uint64_t *seed) {
   static const char lines[] = "a\nline\nand another one that is longer\n\n\nno end";
   char input[4096];
-  const uint32_t way = dice(seed) % 32;
+  const uint32_t way = draw(seed) % 32;
   if (way < 2) {
-    vanish(fd, way == 0);
+    disappear(fd, way == 0);
   } else if (way == 2) {
     (void)shutdown(*fd, SHUT_WR);
   } else if (way < 16) {
-    (void)send(*fd, lines, dice(seed) % sizeof(lines), MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)send(*fd, lines, draw(seed) % sizeof(lines), MSG_NOSIGNAL | MSG_DONTWAIT);
   } else {
     ssize_t size = recv(*fd, input, sizeof(input), MSG_DONTWAIT);
     if (size == 0 || (size == -1 && errno != EAGAIN)) {
-      vanish(fd, false);
+      disappear(fd, false);
     }
   }
 }
@@ -325,7 +325,7 @@ static void *client_run(void *argument) {
     fds[i] = -1;
   }
   while (atom_load_acquire_u32(&over) == 0) {
-    int *fd = &fds[dice(&seed) % SLOTS];
+    int *fd = &fds[draw(&seed) % SLOTS];
     if (*fd != -1) {
       move(fd, &seed);
     } else if ((*fd = try_connect(&seed)) == -1) {
@@ -334,7 +334,7 @@ static void *client_run(void *argument) {
   }
   for (int i = 0; i < SLOTS; i++) {
     if (fds[i] != -1) {
-      vanish(&fds[i], dice(&seed) % 2 == 0);
+      disappear(&fds[i], draw(&seed) % 2 == 0);
     }
   }
   return NULL;
@@ -353,13 +353,13 @@ static void check_stats(void) {
 static void *poster_run(void *argument) {
   uint64_t seed = *(const uint64_t *)argument;
   while (atom_load_acquire_u32(&over) == 0) {
-    for (uint32_t i = dice(&seed) % 64; i > 0; i--) {
-      uint64_t id = counted(&ids[dice(&seed) % IDS_MAX]);
-      post(server, dice(&seed) % 16 == 0 ? dice(&seed) : id, &seed);
+    for (uint32_t i = draw(&seed) % 64; i > 0; i--) {
+      uint64_t id = counted(&ids[draw(&seed) % IDS_MAX]);
+      post(server, draw(&seed) % 16 == 0 ? draw(&seed) : id, &seed);
     }
     publish(server, &seed);
     check_stats();
-    poll(NULL, 0, 1); /* or there would be nothing but posts */
+    poll(NULL, 0, 1); /* else there would be nothing but posts */
   }
   return NULL;
 }
@@ -391,7 +391,7 @@ static void serve(const char *folder) {
   config.queue = 16;
   config.offload_threads = 2;
   config.watchdog_ns = 50 * NS_PER_MS;
-  config.max_connections = CLIENTS * SLOTS + 2; /* now and then there is no room */
+  config.max_connections = CLIENTS * SLOTS + 2; /* sometimes there is no room */
   config.max_pending_bytes = 4096;
   config.idle_timeout_ns = config.write_timeout_ns = 300 * NS_PER_MS;
   config.linger_ns = config.drain_timeout_ns = 300 * NS_PER_MS;
@@ -406,7 +406,7 @@ static void serve(const char *folder) {
          (uint64_t)xchg_server_address(server, 0, tcp_address, sizeof(tcp_address)));
 }
 
-/* All is over but the server's memory. What it has counted is what was seen. */
+/* Only the memory of the server is left. Its counters must equal what was seen. */
 static void check_counts(void) {
   struct xchg_stats stats = {.size = sizeof(stats)};
   expect("statistics", 0, (uint64_t)xchg_server_stats(server, &stats));
@@ -429,7 +429,7 @@ static void end(enum how how, uint64_t *seed) {
   if (how != DESTROYED) {
     expect("xchg_server_wait", 0, (uint64_t)xchg_server_wait(server));
     for (int i = 0; i < 100; i++) { /* too late */
-      post(server, counted(&ids[dice(seed) % IDS_MAX]), seed);
+      post(server, counted(&ids[draw(seed) % IDS_MAX]), seed);
       publish(server, seed);
     }
   }
@@ -443,7 +443,7 @@ static void run(enum how how, uint64_t connections, const char *folder, uint64_t
   atom_store_release_u32(&over, 0);
   serve(folder);
   for (int i = 0; i < CLIENTS + POSTERS; i++) {
-    seeds[i] = dice(seed);
+    seeds[i] = draw(seed);
     expect("pthread_create", 0,
            (uint64_t)pthread_create(&threads[i], NULL, i < CLIENTS ? client_run : poster_run,
                                     &seeds[i]));
@@ -462,13 +462,13 @@ static void run(enum how how, uint64_t connections, const char *folder, uint64_t
   xchg_server_destroy(server);
   expect("closes", counted(&counts.opens), counted(&counts.closes));
   expect("posts called", counted(&counts.posts), counted(&counts.posted));
-  expect("works that came back", counted(&counts.offloads), counted(&counts.dones));
-  expect("works, at most", 1, counted(&counts.works) <= counted(&counts.offloads));
-  expect("releases", counted(&counts.lends), counted(&counts.releases));
+  expect("offloaded work completed", counted(&counts.offloads), counted(&counts.dones));
+  expect("offloaded work, at most", 1, counted(&counts.works) <= counted(&counts.offloads));
+  expect("releases", counted(&counts.refs), counted(&counts.releases));
   printf("%s: opens=%" PRIu64 " messages=%" PRIu64 " posts=%" PRIu64 " offloads=%" PRIu64
-         " lends=%" PRIu64 " publishes=%" PRIu64 " timers=%" PRIu64 " drains=%" PRIu64 "\n",
+         " refs=%" PRIu64 " publishes=%" PRIu64 " timers=%" PRIu64 " drains=%" PRIu64 "\n",
          words[how], counted(&counts.opens), counted(&counts.messages), counted(&counts.posts),
-         counted(&counts.offloads), counted(&counts.lends), counted(&counts.publishes),
+         counted(&counts.offloads), counted(&counts.refs), counted(&counts.publishes),
          counted(&counts.timers), counted(&counts.drains));
   fflush(stdout);
 }

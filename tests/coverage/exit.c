@@ -1,8 +1,8 @@
 /*
- * exit: in the build that counts lines, a process that ends by _exit writes its counts first.
+ * exit: in the coverage build, a process that ends by _exit writes its counts first.
  *
- * The compiler's runtime does so at exit and around fork and execve, not at _exit, by which the
- * children of XCHG_MODEL=fork end.  The linker leads _exit to here.
+ * The compiler's runtime writes them at exit, and around fork and execve, but not at _exit.  The
+ * children of XCHG_MODEL=fork end by _exit, which --wrap leads here.
  */
 #include <unistd.h>
 

@@ -1,11 +1,11 @@
 /*
- * atom: core/atom.h's operations as the explorer sees them.
+ * atom: the operations of core/atom.h in the explorer.
  *
- * Each call site of an operation is a struct site that says where it stands and what it does; the
- * operation itself is in memory.c.  Macros and no functions, since a site must know its caller:
- * that is how a mutant changes one line of the product without a copy of it.  The 64-bit counters
- * order nothing and decide nothing; they are plain memory here, as is every 32-bit atomic that a
- * scenario does not declare a place.
+ * Each call site of an operation is a struct site, which names the site and its operation; memory.c
+ * has the operation itself.  These are macros, because a site must know its caller: so a mutant can
+ * change one line of the product without a copy of it.  The 64-bit counters order nothing and
+ * decide nothing.  They are plain memory here, as is every 32-bit atomic that a scenario does not
+ * declare a place.
  */
 #ifndef TESTS_EXPLORE_ATOM_H
 #define TESTS_EXPLORE_ATOM_H
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Structures, so that no line of the product gets at a value past these functions. */
+/* Structures, so that the product cannot access a value except by these functions. */
 typedef struct {
   uint32_t value;
 } atom_u32;
@@ -29,19 +29,19 @@ enum site_kind {
   SITE_STORE,
   SITE_EXCHANGE,
   SITE_CAS,
-  /* what only mutants do */
-  SITE_LOAD_STORE, /* a read-modify-write torn into two */
-  SITE_BLIND,      /* a load that brings nothing that its thread does not know yet */
-  SITE_SKIPPED,    /* nothing is done, 0 is returned */
-  SITE_FIRST_ONLY, /* ... but for the first time in a burst */
+  /* for mutants only */
+  SITE_LOAD_STORE, /* a read-modify-write split into two */
+  SITE_BLIND,      /* a load that returns what its thread knows already */
+  SITE_SKIPPED,    /* no operation, 0 is returned */
+  SITE_FIRST_ONLY, /* ... except for the first time in a burst */
 };
 
 struct site {
   const char *function, *operation, *object;
   enum site_kind kind;
   bool acquire, release;
-  struct site *known; /* the first of its name: a site in a header exists once a file */
-  /* Of the known one: the scenarios (bits) in which it was reached, and what it does at present. */
+  struct site *known; /* the first site of this name: a site in a header exists once per file */
+  /* Of the first site: the scenarios (bits) that reached it, and its current operation. */
   uint64_t reached;
   enum site_kind now;
   bool acquire_now, release_now;
@@ -74,7 +74,7 @@ bool seam_cas_ptr(struct site *site, atom_ptr *a, void **expected, void *value);
   seam_store_u32(SITE("store_release", SITE_STORE, 0, 1, #a), a, v)
 #define atom_exchange_acq_rel_u32(a, v) \
   seam_exchange_u32(SITE("exchange_acq_rel", SITE_EXCHANGE, 1, 1, #a ", " #v), a, v)
-/* Counters, no places: they are not mutated. */
+/* Counters, not places: they are not mutated. */
 #define atom_add_relaxed_u32(a, v) seam_add_u32(a, v)
 #define atom_sub_release_u32(a, v) seam_add_u32(a, -(uint32_t)(v))
 #define atom_sub_acq_rel_u32(a, v) seam_add_u32(a, -(uint32_t)(v))

@@ -1,16 +1,16 @@
 /*
- * check_explore: the hand-off's own code in every schedule, under every value that C11's release
- * and acquire allow; and its mutants, each of which must be found.
+ * check_explore: the code of the hand-off in every schedule, under every value that release and
+ * acquire of C11 allow, and its mutants, each of which must be found.
  *
- * Usage: check_explore [more | PART].  First the explorer shows what it can (litmus), then what is
- * right is explored, then what is wrong.  "more" adds larger scenarios, and takes harmless mutants
- * through all that are exhaustive.  With PART, of the scenarios and mutants those whose name
- * contains it, and of each fault the way to it.
+ * Usage: check_explore [more | PART].  First come the litmus tests of the explorer, then the
+ * product, then the mutants.  "more" adds larger scenarios, and runs harmless mutants through all
+ * exhaustive ones.  PART selects the scenarios and mutants whose name contains it, and prints a
+ * trace of each fault.
  *
- * One line a case, each of which counts as a test: what it is, how many executions it took (each is
- * a path to the end, to a fault, or to a state that is known) and how many states there are.
- * "wrong" fails: a fault in what is right, none in a mutant that is not listed as harmless, one in
- * a mutant that is.
+ * Each case is one line and counts as a test.  The line names the case, the executions (paths to
+ * the end, to a fault, or to a known state) and the number of states.  "wrong" means failure: a
+ * fault of the product, a mutant that was not found and is not listed as harmless, or a fault of
+ * one that is.
  */
 #include "tests/explore/litmus.h"
 #include "tests/explore/mutants.h"
@@ -20,8 +20,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define SIZE_MUTANTS 0 /* up to this size each mutant goes through it */
-#define SIZE_CHECK 1   /* ... the product does, and mutants that were not found yet */
+#define SIZE_MUTANTS 0 /* sizes up to this: run by each mutant */
+#define SIZE_CHECK 1   /* sizes up to this: run by the product and by mutants not found yet */
 #define SIZE_MORE 2
 
 static struct {
@@ -65,7 +65,7 @@ static void check_right(const struct scenario *scenario) {
   count(&result, right);
 }
 
-/* Is ${scenario} one for ${mutant}? */
+/* Does ${mutant} run ${scenario}? */
 static bool suits(const struct mutant *mutant, const struct scenario *scenario, unsigned n) {
   bool small = program.size_max > SIZE_CHECK || mutant->argument == NULL
                    ? scenario->size <= SIZE_CHECK
@@ -111,7 +111,8 @@ static void check_all(struct mutant *mutants) {
   }
   for (unsigned i = 0; i < scenarios_count; i++) {
     seam_scenario(UINT64_C(1) << i);
-    bool needed = program.part != NULL && scenarios[i].size <= SIZE_MUTANTS; /* for its sites */
+    bool needed =
+        program.part != NULL && scenarios[i].size <= SIZE_MUTANTS; /* to reach its sites */
     if (scenarios[i].size <= program.size_max && (needed || chosen(scenarios[i].name))) {
       check_right(&scenarios[i]);
     }

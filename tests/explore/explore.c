@@ -1,10 +1,10 @@
 /*
  * explore: see explore.h.
  *
- * Coroutines: each has a stack for good, made by makecontext; they change by setjmp and longjmp,
- * which ask the kernel nothing.  Whose turn it is, is decided on the stack of whoever gives up his
- * turn, so that a thread that goes on costs no change of stacks.  A new execution begins by jumping
- * to the foot of each stack again; what was above is forgotten.
+ * Threads are coroutines.  Each has a permanent stack, made by makecontext; setjmp and longjmp
+ * change stacks without a system call.  A thread that gives up its turn chooses the next thread on
+ * its own stack, so that a thread that continues costs no change of stacks.  A new execution jumps
+ * to the foot of each stack again.
  */
 #include "tests/explore/explore.h"
 
@@ -24,11 +24,11 @@ enum outcome { STARTED, FINISHED, KNOWN, FAULTY };
 
 struct thread {
   jmp_buf foot;  /* where an execution begins */
-  jmp_buf going; /* where it has given up its turn */
+  jmp_buf going; /* where it gave up its turn */
   ucontext_t context;
   bool begun, done;
-  bool reading;            /* nothing was written since others could have a turn */
-  bool (*ready)(unsigned); /* NULL, or what it waits for */
+  bool reading;            /* it has written nothing since others could have a turn */
+  bool (*ready)(unsigned); /* NULL, or its condition to continue */
   unsigned argument;
   struct hash history; /* what it has read since its last mark */
 };
@@ -37,7 +37,7 @@ struct decision {
   unsigned chosen, count;
 };
 
-/* The states that were seen: open addressing, at most half full; all zero = free. */
+/* The states seen so far: open addressing, at most half full; all zero = free. */
 struct table {
   struct hash *states;
   size_t size, used;
@@ -47,12 +47,12 @@ static struct {
   const struct explore_job *job;
   struct explore_result *result;
   struct thread threads[EXPLORE_THREADS_MAX];
-  unsigned stacks; /* that were made */
+  unsigned stacks; /* number of stacks made */
   unsigned current;
   jmp_buf home;
   struct decision path[DECISIONS_MAX];
   unsigned depth;  /* decisions of this execution so far */
-  unsigned length; /* ... that are prescribed, while it runs */
+  unsigned length; /* decisions prescribed for it */
   uint32_t preemptions;
   struct table table;
   FILE *trace;
@@ -97,7 +97,7 @@ static bool table_add(struct table *table, const struct hash *state) {
 
 static void end(enum outcome outcome) { _longjmp(explorer.home, outcome); }
 
-/* A new state, or one from which all was explored? */
+/* Count a new state, or end the execution at a known one. */
 static void look_up(void) {
   struct hash state = {.a = 1, .b = 1};
   for (unsigned i = 0; i < explorer.job->count; i++) {
@@ -110,7 +110,7 @@ static void look_up(void) {
     hash_add(&state, (uint64_t)explorer.current << 32 | explorer.preemptions);
   }
   unsigned self = explorer.current;
-  explorer.current = EXPLORE_NOBODY; /* no access of a thread's */
+  explorer.current = EXPLORE_NOBODY; /* hashing is no access of a thread */
   memory_hash(&state);
   explorer.current = self;
   if (table_add(&explorer.table, &state)) {
@@ -136,7 +136,9 @@ static void change_to(unsigned i) {
   _longjmp(next->going, 1);
 }
 
-/* Who may go on? Whoever has the turn stands first, so that the first choice stops nobody. */
+/*
+ * The threads that can continue; the current one comes first, so that choice 0 does not preempt it.
+ */
 static unsigned candidates(unsigned who[EXPLORE_THREADS_MAX]) {
   unsigned count = 0, current = explorer.current;
   bool goes_on = current != EXPLORE_NOBODY && can_go(current);
@@ -154,7 +156,7 @@ static unsigned candidates(unsigned who[EXPLORE_THREADS_MAX]) {
   return count;
 }
 
-/* Return: who has the next turn. */
+/* Return: the thread that has the next turn. */
 static unsigned schedule(void) {
   unsigned who[EXPLORE_THREADS_MAX];
   unsigned count = candidates(who);
@@ -173,10 +175,10 @@ static unsigned schedule(void) {
   return who[chosen];
 }
 
-/* Give up the turn before what comes next; back when it is ours again. */
+/* Give up the turn; return when it is this thread's turn again. */
 static void give_turn(void) {
   unsigned self = explorer.current;
-  explore_note(1); /* it has come further, even where nothing else tells */
+  explore_note(1); /* the thread has advanced, even if nothing else shows it */
   unsigned next = schedule();
   if (next != self && _setjmp(explorer.threads[self].going) == 0) {
     change_to(next);
@@ -235,7 +237,7 @@ unsigned explore_choose(unsigned count) {
 unsigned explore_current(void) { return explorer.current; }
 
 const char *explore_name(unsigned thread) {
-  return thread < explorer.job->count ? explorer.job->threads[thread].name : "nobody";
+  return thread < explorer.job->count ? explorer.job->threads[thread].name : "none";
 }
 
 bool explore_done(unsigned thread) { return explorer.threads[thread].done; }
@@ -264,7 +266,7 @@ void explore_fault(const char *format, ...) {
 
 /* ---- executions ---- */
 
-/* The foot of every stack: an execution begins here, once it is this thread's first turn. */
+/* The foot of a stack: an execution begins here at the first turn of its thread. */
 static void foot(void) {
   if (_setjmp(explorer.threads[explorer.current].foot) == 0) {
     _longjmp(explorer.home, FINISHED);

@@ -1,23 +1,23 @@
 /*
  * explore: runs a few threads through every schedule, depth-first.
  *
- * Threads are coroutines.  Between two operations of a thread others have a turn where that can
- * make a difference:
+ * Threads are coroutines.  Between two operations of a thread others get a turn where that can make
+ * a difference:
  *
- *   load, anything     no: whatever others do between, the load could have come after it as well,
- *                      since a load may return what is old
- *   anything, a store to what nobody else writes     no: nor does it matter to others that it comes
- *                      at once, since they may overlook it
- *   all else           yes
+ *   load, then anything    no: a load may return an old value, so that it could have come after
+ *                          whatever others do in between
+ *   anything, then a store that only this thread makes to that place    no: others may overlook
+ *                          the store, so that it may as well come at once
+ *   everything else        yes
  *
- * Every decision, whose turn it is or which of several values a load
- * returns, comes from explore_choose, which follows a recorded path and tries the first choice
- * behind its end; the next execution takes the last decision that has a choice left.  An execution
- * is given up where it comes to a state that an earlier one came through: what follows is known.
+ * explore_choose makes every decision: whose turn it is, and which of several values a load
+ * returns.  It follows a recorded path and takes the first choice after its end.  The next
+ * execution changes the last decision that has a choice left.  An execution ends early at a state
+ * that an earlier one has reached: what follows is known.
  *
- * A state is: the memory (memory.h) with what each thread knows of it, and for each thread what it
- * has read since it last declared its state (explore_mark).  The code is deterministic, so that
- * this determines where it stands and all of its variables.
+ * A state is the memory (memory.h) with what each thread knows of it, and what each thread has read
+ * since it last declared its state (explore_mark).  The code is deterministic, so that this
+ * determines its position and all of its variables.
  */
 #ifndef TESTS_EXPLORE_EXPLORE_H
 #define TESTS_EXPLORE_EXPLORE_H
@@ -39,11 +39,11 @@ struct explore_thread {
 
 struct explore_job {
   const char *name;
-  void (*begin)(void); /* makes all memory as it is at the start */
-  void (*rest)(void);  /* nobody can move any more: is that right? if not, explore_fault */
+  void (*begin)(void); /* sets all memory to its initial state */
+  void (*rest)(void);  /* no thread can continue: check the result; explore_fault if it is wrong */
   unsigned count;
   struct explore_thread threads[EXPLORE_THREADS_MAX];
-  /* EXPLORE_UNBOUNDED, or how often a thread that could go on is stopped */
+  /* EXPLORE_UNBOUNDED, or how often a thread that could continue is stopped */
   uint32_t preemptions_max;
 };
 
@@ -53,34 +53,37 @@ struct explore_result {
   char fault[256]; /* "" = none */
 };
 
-/** Run ${job} to its end or the first fault. With ${trace}, then tell what the faulty one did. */
+/**
+ * Run ${job} to its end or to the first fault; with ${trace}, repeat the faulty execution with a
+ * trace.
+ */
 void explore(const struct explore_job *job, struct explore_result *result, FILE *trace);
 
 /* For threads, and what they call. */
 
-/** Whose turn it is; EXPLORE_NOBODY outside of threads. */
+/** The thread that has the turn; EXPLORE_NOBODY outside of threads. */
 unsigned explore_current(void);
 const char *explore_name(unsigned thread);
-/** Has ${thread} come to its end? */
+/** Has ${thread} ended? */
 bool explore_done(unsigned thread);
-/** A load follows: let anybody have a turn, unless nothing was written since the last time. */
+/** A load follows: others get a turn, unless nothing was written since the last time. */
 void explore_step_read(void);
-/** Something else follows; ${alone}: a store to what no other thread ever writes. */
+/** Another operation follows; ${alone}: a store to a place that no other thread ever writes. */
 void explore_step_write(bool alone);
-/** What follows may only be done when ${ready}. */
+/** Wait until ${ready}(${argument}). */
 void explore_wait(bool (*ready)(unsigned), unsigned argument);
-/** One of ${count} choices: 0 to ${count} - 1, all of which will be tried. */
+/** One of ${count} choices, 0 to ${count} - 1; every one will be tried. */
 unsigned explore_choose(unsigned count);
-/** ${value} has come into the thread from outside. */
+/** The thread has received ${value} from outside. */
 void explore_note(uint64_t value);
 /**
- * All that decides what the thread does from here on, and what is found at rest, is ${state} and
- * what it will read.
+ * Declare the state of the thread: what it does from here on, and what is checked at rest, depends
+ * only on ${state} and on what it will read.
  */
 void explore_mark(uint64_t state);
-/** Something is wrong; the execution ends. */
+/** Report a fault; the execution ends. */
 _Noreturn void explore_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/** Where to tell what happens; NULL in most executions. */
+/** Where to write the trace; NULL in most executions. */
 FILE *explore_trace(void);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * hash: 128 bits that stand for a state.
+ * hash: 128 bits that identify a state.
  *
- * Two states are taken for one if these agree; of n states, two that differ do so with a
- * probability of about n^2 / 2^129: for 10^8 of them less than 10^-22.
+ * Two states count as one if their bits agree.  Of n different states, any two agree with a
+ * probability of about n^2 / 2^129: for 10^8 states less than 10^-22.
  */
 #ifndef TESTS_EXPLORE_HASH_H
 #define TESTS_EXPLORE_HASH_H

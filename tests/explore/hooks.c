@@ -1,9 +1,9 @@
 /*
- * hooks: what a compiler calls under -fsanitize=thread, in place of that sanitizer.
+ * hooks: the functions that -fsanitize=thread calls, in place of that sanitizer.
  *
- * So every plain access of the product's code comes before memory_access, with nothing written for
- * it there.  Atomic operations do not come this way: the seam has them.  clang copies structures by
- * memcpy, which is wrapped by the linker.  Compiled without the option, of course.
+ * So memory_access sees every plain access of the product's code.  Atomic operations go through the
+ * seam instead.  clang copies structures by memcpy, which --wrap leads here.  This file is compiled
+ * without the option.
  */
 #include "tests/explore/memory.h"
 

@@ -1,9 +1,9 @@
 /*
- * kernel: core/sys.h's functions as the explored threads see them.
+ * kernel: the functions of core/sys.h for explored threads.
  *
- * Of the kernel there is what the hand-off needs: eventfds that are written, and epoll sets that
- * wait for one of them each, edge-triggered.  Time stands still, so that no wait ends by a
- * time-out: a wake-up that a timer would make good for is lost here.
+ * It has what the hand-off needs: eventfds that are written, and epoll sets, edge-triggered, that
+ * wait for one eventfd each.  Time stands still and no wait times out, so that a wake-up that a
+ * timer would make good counts as lost.
  */
 #include "core/sys.h"
 
@@ -19,7 +19,7 @@ ssize_t sys_write(int fd, const void *data, size_t size) {
   return (ssize_t)size;
 }
 
-/* What comes is always the wake: its event data is net/reactor's. */
+/* The only event is the wake; its data is that of net/reactor. */
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms) {
   bool edge = true;
   (void)max;

@@ -1,8 +1,7 @@
 /*
  * litmus: see litmus.h.
  *
- * An outcome is what was read, a digit a load in the order of the program, and then what x and y
- * hold at the end where that is asked.
+ * An outcome is one digit for each load, in program order.
  */
 #include "tests/explore/litmus.h"
 
@@ -34,7 +33,7 @@ static struct {
 
 static void note(unsigned i, uint32_t value) { seen.read[i] = (char)('0' + value); }
 
-/* Message passing: y tells that x was written. */
+/* Message passing: y says that x was written. */
 static void pass_release(void) {
   atom_store_relaxed_u32(&shared.x, 1);
   atom_store_release_u32(&shared.y, 1);
@@ -51,7 +50,7 @@ static void receive_relaxed(void) {
   note(0, atom_load_relaxed_u32(&shared.y));
   note(1, atom_load_relaxed_u32(&shared.x));
 }
-/* Hands on what it reads. */
+/* Passes on what it reads. */
 static void swap_y(void) { note(2, atom_exchange_acq_rel_u32(&shared.y, 2)); }
 
 /* Store buffering. */
@@ -63,7 +62,7 @@ static void buffer_y(void) {
   atom_store_release_u32(&shared.y, 1);
   note(1, atom_load_acquire_u32(&shared.x));
 }
-/* The same by exchanges of one place, which forms a chain. */
+/* The same by exchanges of one place, which form a chain. */
 static void chain_x(void) {
   atom_store_relaxed_u32(&shared.x, 1);
   note(0, atom_exchange_acq_rel_u32(&shared.y, 1));
@@ -73,17 +72,17 @@ static void chain_y(void) {
   note(2, atom_load_relaxed_u32(&shared.x));
 }
 
-/* Coherence: nobody sees x go back. */
+/* Coherence: no thread sees x go back. */
 static void rise(void) {
   atom_store_relaxed_u32(&shared.x, 1);
   atom_store_relaxed_u32(&shared.x, 2);
 }
-static void watch(void) {
+static void read_twice(void) {
   note(0, atom_load_relaxed_u32(&shared.x));
   note(1, atom_load_relaxed_u32(&shared.x));
 }
 
-/* Two writes each, in opposite order: then what is the last of each? */
+/* Two writes each, in opposite order: what can each thread read then? */
 static void write_xy(void) {
   atom_store_release_u32(&shared.x, 1);
   atom_store_release_u32(&shared.y, 2);
@@ -107,12 +106,12 @@ static void look_yx(void) {
   note(3, atom_load_acquire_u32(&shared.x));
 }
 
-/* Load buffering: the one behaviour of C11 that is left out, as memory.h says. */
-static void lend_x(void) {
+/* Load buffering: the one behaviour of C11 that memory.h leaves out. */
+static void load_y_store_x(void) {
   note(0, atom_load_relaxed_u32(&shared.y));
   atom_store_relaxed_u32(&shared.x, 1);
 }
-static void lend_y(void) {
+static void load_x_store_y(void) {
   note(1, atom_load_relaxed_u32(&shared.x));
   atom_store_relaxed_u32(&shared.y, 1);
 }
@@ -126,12 +125,12 @@ static const struct litmus programs[] = {
      "000 001 010 011 110 111 200 210 211"},
     {"store buffering", {buffer_x, buffer_y}, "00 01 10 11"},
     {"a chain of exchanges", {chain_x, chain_y}, "011 200 201"},
-    {"coherence", {rise, watch}, "00 01 02 11 12 22"},
+    {"coherence", {rise, read_twice}, "00 01 02 11 12 22"},
     {"two writes each", {write_xy, write_yx}, "11 12 21 22"},
     {"independent reads",
      {set_x, set_y, look_xy, look_yx},
      "0000 0001 0010 0011 0100 0101 0110 0111 1000 1001 1010 1011 1100 1101 1110 1111"},
-    {"load buffering", {lend_x, lend_y}, "00 01 10"},
+    {"load buffering", {load_y_store_x, load_x_store_y}, "00 01 10"},
 };
 
 static void begin(void) {

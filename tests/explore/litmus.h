@@ -1,18 +1,18 @@
 /*
- * litmus: the small programs by which memory models are compared, run by the explorer.
+ * litmus: the small programs that compare memory models, run by the explorer.
  *
- * For each the outcomes that release and acquire allow are known: the explorer must come to all of
- * them, and to no other.
+ * The outcomes that release and acquire allow are known for each.  The explorer must find all of
+ * them and no other.
  */
 #ifndef TESTS_EXPLORE_LITMUS_H
 #define TESTS_EXPLORE_LITMUS_H
 
 #include "tests/explore/explore.h"
 
-/** How many there are, and what the nth is called. */
+/** The number of programs, and the name of the nth. */
 unsigned litmus_count(void);
 const char *litmus_name(unsigned n);
-/** Run the nth; what is wrong with its outcomes stands in ${result}. */
+/** Run the nth; ${result} tells if its outcomes are wrong. */
 void litmus_explore(unsigned n, struct explore_result *result);
 
 #endif

@@ -1,14 +1,14 @@
 /*
  * memory: see memory.h.
  *
- * An access finds its place or object by a map with a byte for every four bytes of the shared
- * memory.  Messages stand in arrays, one a place, in modification order, and are never dropped;
- * views hold positions in them, which move where a store lands in the middle.
+ * A map with a byte for every four bytes of shared memory leads from an access to its place or
+ * object.  The messages of a place are an array in modification order, and none is dropped.  Views
+ * hold positions in it, which move when a store is inserted before the end.
  *
- * Which plain accesses happened before is told by vector clocks: a thread's clock ticks with each
- * of its releases, an object remembers the clock of its last write and of each thread's last read,
- * and an access is in order if the view has come that far.  For a state only this outcome counts
- * (known or not, of each view), and of the messages only those that somebody may still read.
+ * Vector clocks tell which plain accesses happened before.  The clock of a thread ticks with each
+ * of its releases.  An object keeps the clock of its last write and of each thread's last read.  An
+ * access is in order if the view of its thread includes those.  A state contains only this outcome
+ * (known or not, for each view), and only the messages that a thread may still read.
  */
 #include "tests/explore/memory.h"
 
@@ -25,14 +25,14 @@
 #define FIRST_OBJECT PLACES_MAX
 
 struct view {
-  uint8_t at[PLACES_MAX];             /* position of the oldest message to be read */
-  uint8_t clock[EXPLORE_THREADS_MAX]; /* of each thread's accesses known */
+  uint8_t at[PLACES_MAX];             /* position of the oldest message that may be read */
+  uint8_t clock[EXPLORE_THREADS_MAX]; /* of each thread: its accesses that are known */
 };
 
 struct message {
   uint64_t value;
-  struct view view; /* what a reader with acquire gets to know */
-  bool chained;     /* of a read-modify-write that read the message before */
+  struct view view; /* what a reader with acquire learns */
+  bool chained;     /* of a read-modify-write that read the message before it */
 };
 
 struct place {
@@ -47,22 +47,22 @@ struct place {
 struct object {
   const char *name;
   const unsigned char *address;
-  size_t size;     /* 0 = what it holds is no part of the state */
+  size_t size;     /* 0 = its content is no part of the state */
   unsigned writer; /* of the last write */
-  uint8_t written; /* its clock then; 0 = before the start */
+  uint8_t written; /* the writer's clock then; 0 = before the start */
   uint8_t read[EXPLORE_THREADS_MAX];
 };
 
 struct event {
   int fd, epoll_fd;
-  uint32_t pending; /* stands for the place's address */
+  uint32_t pending; /* its address stands for the place */
   unsigned place;
 };
 
 static struct {
   unsigned char *base;
   size_t size;
-  uint8_t *map; /* a granule: 0 = private, 1.. = place, FIRST_OBJECT + 1.. = object */
+  uint8_t *map; /* per granule: 0 = private, 1.. = place, FIRST_OBJECT + 1.. = object */
   struct place places[PLACES_MAX];
   unsigned places_count;
   struct object objects[OBJECTS_MAX];
@@ -70,7 +70,8 @@ static struct {
   struct event events[EVENTS_MAX];
   unsigned events_count;
   struct view views[EXPLORE_THREADS_MAX];
-  uint64_t last[EXPLORE_THREADS_MAX][PLACES_MAX]; /* what each has read or written last */
+  uint64_t last[EXPLORE_THREADS_MAX]
+               [PLACES_MAX]; /* the value that each thread has read or written last */
   bool kernel_orders, swapped;
 } memory = {.kernel_orders = true, .swapped = true};
 
@@ -179,7 +180,7 @@ static void move(uint8_t *at, unsigned behind) {
   }
 }
 
-/* Make room behind message ${behind} of ${place}: whoever knows of a later one still does. */
+/* Make room after message ${behind} of ${place}; views of later messages move along. */
 static void shift(unsigned place, unsigned behind) {
   for (unsigned i = 0; i < EXPLORE_THREADS_MAX; i++) {
     move(&memory.views[i].at[place], behind);
@@ -221,7 +222,7 @@ uint64_t memory_known(unsigned place) {
 
 uint64_t memory_last(unsigned place) { return memory.last[explore_current()][place]; }
 
-/* Is nothing but its newest message part of the state? */
+/* Is only the newest message part of the state? */
 static bool is_swapped(unsigned place) {
   return memory.swapped && memory.places[place].writer == MEMORY_SWAPPED;
 }
@@ -233,7 +234,7 @@ uint64_t memory_load(unsigned place, bool acquire) {
   return read_at(place, newest - explore_choose(newest - oldest + 1), acquire)->value;
 }
 
-/* A message behind ${behind}; ${view} is what it hands on beside what is released. */
+/* Insert a message after ${behind}; with release, it also passes on the view of the thread. */
 static void write_behind(unsigned place, unsigned behind, const struct message *made,
                          bool release) {
   struct place *to = &memory.places[place];
@@ -261,7 +262,10 @@ static void write_behind(unsigned place, unsigned behind, const struct message *
   message->view.at[place] = (uint8_t)(behind + 1);
 }
 
-/* Where may something be written? Behind any message not too old, unless a chain goes on there. */
+/*
+ * The positions of a write: after any message in view, except between a message and its chained
+ * one.
+ */
 static unsigned behind_what(unsigned place, unsigned positions[MESSAGES_MAX]) {
   const struct place *in = &memory.places[place];
   unsigned count = 0;
@@ -295,7 +299,7 @@ uint64_t memory_exchange(unsigned place, uint64_t value, struct order order) {
   return was;
 }
 
-/* Choices: to succeed, wherever what is expected stands; to fail, by any other value. */
+/* Choices: succeed at any message with the expected value, or fail with any other value. */
 bool memory_cas(unsigned place, uint64_t *expected, uint64_t value, struct order order) {
   const struct place *in = &memory.places[place];
   unsigned positions[2 * MESSAGES_MAX];
@@ -428,7 +432,7 @@ static void hash_view(struct hash *hash, const struct view *view, const uint8_t 
 }
 
 void memory_hash(struct hash *hash) {
-  uint8_t base[PLACES_MAX]; /* what nobody can read any more lies below */
+  uint8_t base[PLACES_MAX]; /* no thread can read what lies below */
   for (unsigned i = 0; i < memory.places_count; i++) {
     base[i] = (uint8_t)(memory.places[i].count - 1);
     for (unsigned j = 0; j < EXPLORE_THREADS_MAX; j++) {

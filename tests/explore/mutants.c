@@ -1,9 +1,9 @@
 /*
  * mutants: see mutants.h.
  *
- * Of an exchange whose result is used, a plain load is what comes instead; of one whose result is
- * not, a plain store (a load would be no operation at all).  Both keep acquire or release: what is
- * shown is that the read-modify-write is needed, not only its order.
+ * An exchange whose result is used becomes a plain load, and one whose result is not used a plain
+ * store.  Both keep acquire or release: so the mutant shows that the read-modify-write is needed,
+ * not only its order.
  */
 #include "tests/explore/mutants.h"
 
@@ -18,23 +18,26 @@
 /* One way to weaken an operation. */
 struct weakening {
   enum site_kind of, now;
-  bool from_acquire, from_release; /* the site must have these */
+  bool from_acquire, from_release; /* required of the site */
   bool acquire, release;
   const char *name;
 };
 
-/* Mutants that do no harm, and why. */
+/* Mutants that do no harm, with the reason. */
 struct harmless {
   const char *name, *argument;
 };
 
-/* A mistake of protocol: what happens at all sites in ${function} (NULL: any) at ${object}. */
+/*
+ * A mistake in the protocol: a change at all sites in ${function} (NULL: any) that access
+ * ${object}.
+ */
 struct mistake {
   const char *name;
   const char *function, *object;
   enum site_kind of;
   struct weakening to;
-  const char *also; /* the object at a second function's sites; NULL = none */
+  const char *also; /* also all sites in this function; NULL = none */
 };
 
 static const struct weakening weakenings[] = {
@@ -51,11 +54,11 @@ static const struct weakening weakenings[] = {
 };
 
 #define NOTHING_OF_THE_OWNER \
-  "a sender reads nothing that the owner wrote, and hands on the chain unread"
+  "a sender reads nothing that the owner wrote, and passes the release sequence on"
 #define NOTHING_FROM_THE_OWNER "an owner publishes nothing by this flag"
-#define AWAKE                                                                                 \
-  "it is awake, hands on the chain, and knows all of it by its next announcement, before it " \
-  "sleeps"
+#define AWAKE                                                                             \
+  "the owner is awake, passes the release sequence on, and learns all of it by its next " \
+  "announcement, before it sleeps"
 
 static const struct harmless harmless[] = {
     {"inbox_nudge: exchange_acq_rel(&inbox->sleeping, 0) -> release only", NOTHING_OF_THE_OWNER},
@@ -72,7 +75,7 @@ static const struct harmless harmless[] = {
     {"admit_unwant: exchange_acq_rel(&admit->wanted, 0) -> acquire only", AWAKE},
     {"admit_unwant: exchange_acq_rel(&admit->wanted, 0) -> release only", AWAKE},
     {"the kernel's write and wait order nothing",
-     "who is woken announces its next sleep by an exchange, and looks then"},
+     "the woken owner announces its next sleep by an exchange, and checks after that"},
 };
 
 static const struct mistake mistakes[] = {
@@ -100,7 +103,7 @@ static const struct mistake mistakes[] = {
      SITE_EXCHANGE,
      {.now = SITE_EXCHANGE},
      NULL},
-    {"the re-check of both lanes is left out",
+    {"the re-check of the ring and the tasks is left out",
      "ring_empty_consumer",
      "tail",
      SITE_LOAD,
@@ -112,7 +115,7 @@ static const struct mistake mistakes[] = {
      SITE_LOAD,
      {.now = SITE_BLIND},
      NULL},
-    {"the re-check of the letters is left out",
+    {"the re-check of the tasks is left out",
      "inbox_empty",
      "letters",
      SITE_LOAD,
@@ -124,19 +127,19 @@ static const struct mistake mistakes[] = {
      SITE_LOAD,
      {.now = SITE_BLIND},
      NULL},
-    {"the look for a sleeper is skipped within a burst",
+    {"the check for a sleeper is skipped within a burst",
      "inbox_nudge",
      "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_FIRST_ONLY, .acquire = true, .release = true},
      NULL},
-    {"nobody looks for a sleeper",
+    {"no sender checks for a sleeper",
      "inbox_nudge",
      "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_SKIPPED},
      NULL},
-    {"nobody looks for an acceptor that waits for room",
+    {"no worker checks for an acceptor that waits for room",
      "admit_freed",
      "wanted",
      SITE_EXCHANGE,
@@ -251,7 +254,7 @@ size_t mutants_make(struct mutant mutants[MUTANTS_MAX]) {
     mutants[i].argument = argument_of(mutants[i].name);
     arguments += mutants[i].argument != NULL;
   }
-  assert(arguments == count_of(harmless)); /* none for what is gone */
+  assert(arguments == count_of(harmless)); /* every entry of harmless names a mutant */
   return count;
 }
 

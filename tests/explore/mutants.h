@@ -1,9 +1,9 @@
 /*
- * mutants: what is done wrong on purpose, so that the explorer must find it.
+ * mutants: deliberate errors, which the explorer must find.
  *
- * Each operation that orders something is weakened in every way, one call site at a time; then come
- * the mistakes of protocol.  Where a mutant does no harm this is said, with the reason, and must
- * prove true in every scenario.
+ * Each operation that orders something is weakened in every way, one call site at a time.  Then
+ * come mistakes in the protocol.  A mutant that does no harm is listed with the reason, and must
+ * not fail in any scenario.
  */
 #ifndef TESTS_EXPLORE_MUTANTS_H
 #define TESTS_EXPLORE_MUTANTS_H
@@ -31,9 +31,9 @@ struct mutant {
 
 /** Make all mutants of the sites reached so far. Return: how many. */
 size_t mutants_make(struct mutant mutants[MUTANTS_MAX]);
-/** Do as ${mutant} says, or, NULL, as the product does. */
+/** Change the operations as ${mutant} says; NULL: restore those of the product. */
 void mutant_apply(const struct mutant *mutant);
-/** The scenarios (bits) which reach one of its changes. */
+/** The scenarios (bits) that reach one of its changes. */
 uint64_t mutant_scenarios(const struct mutant *mutant);
 
 #endif

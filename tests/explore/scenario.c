@@ -1,9 +1,9 @@
 /*
  * scenario: see scenario.h.
  *
- * All that threads share lies in one struct, which is copied back to how it was before each
- * execution.  What only the checks need (counts of what was sent and taken) is no part of the
- * state: it follows from what the threads have marked.
+ * Everything that threads share is in one struct, which is restored before each execution.  The
+ * counts of what was sent and taken serve the checks only.  They are no part of the state, because
+ * they follow from the marks of the threads.
  */
 #include "tests/explore/scenario.h"
 
@@ -17,14 +17,14 @@
 #include <stdlib.h>
 
 #define CAPACITY_MAX 4
-#define FRIENDS_MAX 2
-#define LETTERS_MAX 3
-#define RING_ATTEMPTS 2 /* pushes and pops beyond the necessary, which may find it full or empty */
+#define SENDERS_MAX 2
+#define TASKS_MAX 3
+#define RING_ATTEMPTS 2 /* additional pushes and pops, which may find the ring full or empty */
 
-/* The threads; friends follow.  A burst is the first one's: see SITE_FIRST_ONLY. */
-enum { ACCEPTOR, WORKER, FRIENDS };
+/* The threads; senders follow.  Only the first one makes bursts: see SITE_FIRST_ONLY. */
+enum { ACCEPTOR, WORKER, SENDERS };
 
-/* A letter that says whose it is. */
+/* A task with its sender. */
 struct note {
   struct letter letter;
   uint32_t sender;
@@ -34,9 +34,8 @@ static struct shared {
   struct worker worker;
   struct admit admit;
   struct guest slots[CAPACITY_MAX], acceptor_slots[1];
-  struct note notes[FRIENDS_MAX][LETTERS_MAX];
+  struct note notes[SENDERS_MAX][TASKS_MAX];
   CACHE_ALIGNED atom_u32 published;
-  uint64_t matter;          /* what was published */
   struct acceptor acceptor; /* last: see begin */
 } shared, pristine;
 
@@ -44,9 +43,9 @@ static struct {
   const struct scenario *scenario;
   struct config config;
   struct exchange exchange;
-  unsigned pushed, taken; /* guests */
-  unsigned sent, dealt;   /* letters */
-  unsigned next[FRIENDS_MAX];
+  unsigned pushed, taken; /* accepted connections */
+  unsigned sent, dealt;   /* tasks */
+  unsigned next[SENDERS_MAX];
 } ghost;
 
 int __wrap_conn_open(struct conn_host *host, const struct guest *guest);
@@ -55,7 +54,7 @@ bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter
 
 /* ---- what is handed over, and how it must come out ---- */
 
-static struct guest nth_guest(unsigned n) {
+static struct guest nth_conn(unsigned n) {
   struct guest guest;
   memset(&guest, 0, sizeof(guest));
   guest.accepted_ns = n;
@@ -66,23 +65,26 @@ static struct guest nth_guest(unsigned n) {
   return guest;
 }
 
-static void check_guest(const struct guest *guest) {
-  struct guest expected = nth_guest(ghost.taken + 1);
+static void check_conn(const struct guest *guest) {
+  struct guest expected = nth_conn(ghost.taken + 1);
   if (guest->accepted_ns != expected.accepted_ns) {
-    explore_fault("guest %llu is taken where %u should come",
+    explore_fault("connection %llu is taken where %u should come",
                   (unsigned long long)guest->accepted_ns, ghost.taken + 1);
   }
   if (guest->fd != expected.fd || guest->listener != expected.listener ||
       guest->addr.port != expected.addr.port) {
-    explore_fault("guest %u is torn", ghost.taken + 1);
+    explore_fault("connection %u is torn", ghost.taken + 1);
   }
   ghost.taken++;
 }
 
-/* In place of a connection: it is refused, so that the worker has done with it. */
+/*
+ * In place of opening a connection: it is refused, so that the worker has nothing more to do with
+ * it.
+ */
 int __wrap_conn_open(struct conn_host *host, const struct guest *guest) {
   (void)host;
-  check_guest(guest);
+  check_conn(guest);
   return -1;
 }
 
@@ -93,8 +95,8 @@ bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter
   (void)inbox;
   (*budget)--;
   if (letter->time_ns != ghost.next[note->sender]++) {
-    explore_fault("letter %llu of sender %u comes out of order",
-                  (unsigned long long)letter->time_ns, note->sender);
+    explore_fault("task %llu of sender %u comes out of order", (unsigned long long)letter->time_ns,
+                  note->sender);
   }
   ghost.dealt++;
   return true;
@@ -102,12 +104,12 @@ bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter
 
 /* ---- the ring alone ---- */
 
-/* The ring has said that it is full: the producer may not know of more pops than that. */
+/* The ring has reported that it is full: then the producer must know of no more pops than that. */
 static void check_full(void) {
   struct ring *ring = &shared.worker.inbox.ring;
   uint32_t popped = (uint32_t)memory_known(memory_find(&ring->head));
   if (ghost.pushed - popped != ghost.scenario->capacity) {
-    explore_fault("full is said with %u of %u inside", ghost.pushed - popped,
+    explore_fault("full is reported with %u of %u inside", ghost.pushed - popped,
                   ghost.scenario->capacity);
   }
 }
@@ -115,24 +117,24 @@ static void check_full(void) {
 static void ring_producer(void) {
   struct ring *ring = &shared.worker.inbox.ring;
   const struct scenario *scenario = ghost.scenario;
-  for (unsigned i = 0; i < scenario->guests + RING_ATTEMPTS; i++) {
+  for (unsigned i = 0; i < scenario->conns + RING_ATTEMPTS; i++) {
     explore_mark(i << 8 | ghost.pushed);
     bool room = false;
-    if (ghost.pushed == scenario->guests) {
+    if (ghost.pushed == scenario->conns) {
       return;
     }
     if (scenario->kind == SCENARIO_COUNTED) {
       uint32_t count = ring_count_producer(ring);
       room = count < scenario->capacity;
       if (count < ghost.pushed - ghost.taken) {
-        explore_fault("%u are counted, %u are inside", count, ghost.pushed - ghost.taken);
+        explore_fault("%u counted, %u inside", count, ghost.pushed - ghost.taken);
       }
     }
-    struct guest guest = nth_guest(ghost.pushed + 1);
+    struct guest guest = nth_conn(ghost.pushed + 1);
     if (ring_push_spsc(ring, &guest) == 0) {
       ghost.pushed++;
     } else if (room) {
-      explore_fault("full is said after there was room");
+      explore_fault("full is reported although there was room");
     } else {
       check_full();
     }
@@ -142,49 +144,52 @@ static void ring_producer(void) {
 static void ring_consumer(void) {
   struct ring *ring = &shared.worker.inbox.ring;
   struct guest guest;
-  for (unsigned i = 0; i < ghost.scenario->guests + RING_ATTEMPTS; i++) {
+  for (unsigned i = 0; i < ghost.scenario->conns + RING_ATTEMPTS; i++) {
     explore_mark(i << 8 | ghost.taken);
     bool empty = ghost.scenario->kind == SCENARIO_COUNTED && ring_empty_consumer(ring);
     if (!empty && ring_pop_spsc(ring, &guest)) {
-      check_guest(&guest);
+      check_conn(&guest);
     } else if (!empty && ghost.scenario->kind == SCENARIO_COUNTED) {
-      explore_fault("empty is said after there was something");
+      explore_fault("empty is reported although there was something");
     }
   }
 }
 
 /* ---- who puts in ---- */
 
-/* Without need the acceptor does not look for room, so that the ring's own look is explored. */
+/*
+ * The acceptor waits for room only where the ring can be full; else the ring's own check is
+ * explored.
+ */
 static bool waits_for_room(const struct scenario *scenario) {
   bool has_worker = scenario->kind == SCENARIO_WORKER || scenario->kind == SCENARIO_STOP;
-  return has_worker && scenario->capacity < scenario->guests;
+  return has_worker && scenario->capacity < scenario->conns;
 }
 
-/* model_pool.c's pool_room for its one worker. */
+/* pool_room of model_pool.c, for one worker. */
 static bool room(struct model *model) {
   (void)model;
   return ring_count_producer(&shared.worker.inbox.ring) < ghost.scenario->capacity;
 }
 
-static uint32_t nobody_lives(struct model *model) {
+static uint32_t no_live(struct model *model) {
   (void)model;
   return 0;
 }
 
-/* model_pool.c's pool_place, as often as the listener has somebody. */
+/* pool_place of model_pool.c, as long as connections come. */
 static void acceptor(void) {
-  while (ghost.pushed < ghost.scenario->guests) {
+  while (ghost.pushed < ghost.scenario->conns) {
     explore_mark(ghost.pushed);
     if (waits_for_room(ghost.scenario) && !room(NULL)) {
       acceptor_wait(&shared.acceptor);
       (void)inbox_take(&shared.acceptor.inbox);
       continue;
     }
-    struct guest guest = nth_guest(ghost.pushed + 1);
+    struct guest guest = nth_conn(ghost.pushed + 1);
     atom_add_relaxed_u32(&shared.worker.live, 1);
     if (inbox_push_spsc(&shared.worker.inbox, &guest) == -1) {
-      explore_fault("full is said after there was room");
+      explore_fault("full is reported although there was room");
     }
     ghost.pushed++;
   }
@@ -197,8 +202,8 @@ static void acceptor(void) {
 
 static void main_stops(void) { worker_send_stop(&shared.worker, 1); }
 
-static void friend(void) {
-  unsigned self = explore_current() - FRIENDS;
+static void task_sender(void) {
+  unsigned self = explore_current() - SENDERS;
   for (unsigned i = 0; i < ghost.scenario->letters; i++) {
     explore_mark(i);
     struct note *note = &shared.notes[self][i];
@@ -212,7 +217,7 @@ static void friend(void) {
 }
 
 static void publisher(void) {
-  for (uint32_t i = 1; i <= ghost.scenario->guests; i++) {
+  for (uint32_t i = 1; i <= ghost.scenario->conns; i++) {
     explore_mark(i);
     ghost.pushed = i;
     atom_store_release_u32(&shared.published, i);
@@ -227,10 +232,10 @@ static void worker(void) {
   explore_mark(ghost.taken << 8 | ghost.dealt);
 }
 
-/* An owner that waits for something beside its lanes, as inbox_nudge's header has it. */
-static void awaits_published(void) {
+/* An owner that waits for something besides its inbox, as the header of inbox_nudge describes. */
+static void owner(void) {
   struct inbox *inbox = &shared.worker.inbox;
-  while (ghost.taken < ghost.scenario->guests) {
+  while (ghost.taken < ghost.scenario->conns) {
     if (inbox_doze(inbox)) {
       uint32_t seen = atom_load_acquire_u32(&shared.published);
       if (seen == ghost.taken) {
@@ -245,8 +250,8 @@ static void awaits_published(void) {
 }
 
 /*
- * The worker's turns have no other variables that decide anything here: no connection lives, no
- * time passes, and what is counted for statistics is looked at by nobody.
+ * No other variable of the worker decides anything here: no connection is open, no time passes, and
+ * nothing reads the statistics.
  */
 void scenario_mark_wait(int epoll_fd, bool looks) {
   const struct worker *worker = &shared.worker;
@@ -260,7 +265,7 @@ void scenario_mark_wait(int epoll_fd, bool looks) {
   state = state << 1 | worker->last;
   state = state << 1 | (worker->mail != NULL);
   state = state << 8 | ghost.taken;
-  for (unsigned i = 0; i < FRIENDS_MAX; i++) {
+  for (unsigned i = 0; i < SENDERS_MAX; i++) {
     state = state << 8 | ghost.next[i];
   }
   explore_mark(state);
@@ -272,7 +277,7 @@ static void rest(void) {
   const struct scenario *scenario = ghost.scenario;
   bool ring = scenario->kind == SCENARIO_RING || scenario->kind == SCENARIO_COUNTED;
   if (!explore_done(ACCEPTOR)) {
-    explore_fault("lost wake-up: the acceptor waits for room, %u of %u guests were taken",
+    explore_fault("lost wake-up: the acceptor waits for room, %u of %u connections were taken",
                   ghost.taken, ghost.pushed);
   }
   if (!ring && ghost.taken != ghost.pushed) {
@@ -280,11 +285,11 @@ static void rest(void) {
                   ghost.taken, ghost.pushed);
   }
   if (ghost.dealt != ghost.sent && !explore_done(WORKER)) { /* else it was told to stop */
-    explore_fault("lost wake-up: the worker sleeps, %u of %u letters were dealt with", ghost.dealt,
+    explore_fault("lost wake-up: the worker sleeps, %u of %u tasks were run", ghost.dealt,
                   ghost.sent);
   }
   if (scenario->kind == SCENARIO_STOP && !explore_done(WORKER)) {
-    explore_fault("lost wake-up: the worker sleeps, and all were told to stop");
+    explore_fault("lost wake-up: the worker sleeps, although the stop was sent");
   }
 }
 
@@ -330,14 +335,14 @@ static void declare(const struct scenario *scenario) {
     memory_private(&shared.admit, sizeof(shared.admit), "admit's constants");
     memory_private(&shared.acceptor, sizeof(shared.acceptor), "the acceptor's own");
   }
-  for (unsigned i = 0; i < scenario->friends; i++) {
+  for (unsigned i = 0; i < scenario->senders; i++) {
     for (unsigned j = 0; j < scenario->letters; j++) {
-      memory_object(&shared.notes[i][j], sizeof(shared.notes[i][j]), "a friend's letter");
+      memory_object(&shared.notes[i][j], sizeof(shared.notes[i][j]), "a sender's task");
     }
   }
   if (scenario->kind == SCENARIO_STOP) {
-    memory_object(&worker->stop, sizeof(worker->stop), "the letter stop");
-    memory_object(&worker->no_more, sizeof(worker->no_more), "the letter last");
+    memory_object(&worker->stop, sizeof(worker->stop), "the task stop");
+    memory_object(&worker->no_more, sizeof(worker->no_more), "the task last");
   }
   memory_private(worker, sizeof(*worker), "the worker's own");
 }
@@ -348,9 +353,9 @@ void scenario_explore(const struct scenario *scenario, struct explore_result *re
       [SCENARIO_COUNTED] = {{"producer", ring_producer}, {"consumer", ring_consumer}},
       [SCENARIO_WORKER] = {{"acceptor", acceptor}, {"worker", worker}},
       [SCENARIO_STOP] = {{"acceptor", acceptor}, {"worker", worker}},
-      [SCENARIO_NUDGE] = {{"publisher", publisher}, {"owner", awaits_published}},
+      [SCENARIO_NUDGE] = {{"publisher", publisher}, {"owner", owner}},
   };
-  struct explore_job job = {.name = scenario->name, .begin = begin, .rest = rest, .count = FRIENDS};
+  struct explore_job job = {.name = scenario->name, .begin = begin, .rest = rest, .count = SENDERS};
   ghost.scenario = scenario;
   job.preemptions_max =
       scenario->preemptions_max == 0 ? EXPLORE_UNBOUNDED : scenario->preemptions_max;
@@ -358,8 +363,8 @@ void scenario_explore(const struct scenario *scenario, struct explore_result *re
   if (scenario->kind == SCENARIO_STOP) {
     job.threads[job.count++] = (struct explore_thread){"main", main_stops};
   }
-  for (unsigned i = 0; i < scenario->friends; i++) {
-    job.threads[job.count++] = (struct explore_thread){i == 0 ? "friend" : "friend 2", friend};
+  for (unsigned i = 0; i < scenario->senders; i++) {
+    job.threads[job.count++] = (struct explore_thread){i == 0 ? "sender" : "sender 2", task_sender};
   }
   declare(scenario);
   explore(&job, result, trace);
@@ -367,35 +372,35 @@ void scenario_explore(const struct scenario *scenario, struct explore_result *re
 
 unsigned scenario_all(const struct scenario **all) {
   static const struct scenario scenarios[] = {
-      {"ring of 1, 3 guests", SCENARIO_RING, 1, 3, 0, 0, 0, 0},
-      {"ring of 2, 3 guests", SCENARIO_RING, 2, 3, 0, 0, 0, 0},
-      {"ring of 4, 3 guests", SCENARIO_RING, 4, 3, 0, 0, 0, 0},
-      {"ring of 1, 3 guests, counted", SCENARIO_COUNTED, 1, 3, 0, 0, 0, 0},
-      {"ring of 2, 3 guests, counted", SCENARIO_COUNTED, 2, 3, 0, 0, 0, 0},
-      {"3 guests", SCENARIO_WORKER, 4, 3, 0, 0, 0, 0},
-      {"3 guests, room for 2", SCENARIO_WORKER, 2, 3, 0, 0, 0, 0},
-      {"3 guests, room for 1", SCENARIO_WORKER, 1, 3, 0, 0, 0, 0},
-      {"2 guests, a letter", SCENARIO_WORKER, 2, 2, 1, 1, 0, 0},
-      {"1 guest, 2 friends' letters", SCENARIO_WORKER, 1, 1, 2, 1, 0, 0},
-      {"1 guest, stop", SCENARIO_STOP, 1, 1, 0, 0, 0, 0},
-      {"nudge, 2 matters", SCENARIO_NUDGE, 1, 2, 0, 0, 0, 0},
-      {"2 guests, stop", SCENARIO_STOP, 2, 2, 0, 0, 1, 0},
-      {"2 guests, 2 letters", SCENARIO_WORKER, 2, 2, 1, 2, 1, 0},
-      {"4 guests", SCENARIO_WORKER, 4, 4, 0, 0, 2, 0},
-      {"4 guests, room for 1", SCENARIO_WORKER, 1, 4, 0, 0, 2, 0},
-      {"2 guests, room for 1, a letter", SCENARIO_WORKER, 1, 2, 1, 1, 2, 0},
-      {"2 guests, room for 1, stop", SCENARIO_STOP, 1, 2, 0, 0, 2, 0},
-      {"3 guests, 2 letters", SCENARIO_WORKER, 4, 3, 1, 2, 2, 0},
-      {"1 guest, stop, a letter", SCENARIO_STOP, 1, 1, 1, 1, 2, 3},
-      {"2 guests, 2 friends' 2 letters", SCENARIO_WORKER, 2, 2, 2, 2, 2, 3},
+      {"ring of 1, 3 connections", SCENARIO_RING, 1, 3, 0, 0, 0, 0},
+      {"ring of 2, 3 connections", SCENARIO_RING, 2, 3, 0, 0, 0, 0},
+      {"ring of 4, 3 connections", SCENARIO_RING, 4, 3, 0, 0, 0, 0},
+      {"ring of 1, 3 connections, counted", SCENARIO_COUNTED, 1, 3, 0, 0, 0, 0},
+      {"ring of 2, 3 connections, counted", SCENARIO_COUNTED, 2, 3, 0, 0, 0, 0},
+      {"3 connections", SCENARIO_WORKER, 4, 3, 0, 0, 0, 0},
+      {"3 connections, room for 2", SCENARIO_WORKER, 2, 3, 0, 0, 0, 0},
+      {"3 connections, room for 1", SCENARIO_WORKER, 1, 3, 0, 0, 0, 0},
+      {"2 connections, a task", SCENARIO_WORKER, 2, 2, 1, 1, 0, 0},
+      {"1 connection, 2 senders' tasks", SCENARIO_WORKER, 1, 1, 2, 1, 0, 0},
+      {"1 connection, stop", SCENARIO_STOP, 1, 1, 0, 0, 0, 0},
+      {"wake, 2 events", SCENARIO_NUDGE, 1, 2, 0, 0, 0, 0},
+      {"2 connections, stop", SCENARIO_STOP, 2, 2, 0, 0, 1, 0},
+      {"2 connections, 2 tasks", SCENARIO_WORKER, 2, 2, 1, 2, 1, 0},
+      {"4 connections", SCENARIO_WORKER, 4, 4, 0, 0, 2, 0},
+      {"4 connections, room for 1", SCENARIO_WORKER, 1, 4, 0, 0, 2, 0},
+      {"2 connections, room for 1, a task", SCENARIO_WORKER, 1, 2, 1, 1, 2, 0},
+      {"2 connections, room for 1, stop", SCENARIO_STOP, 1, 2, 0, 0, 2, 0},
+      {"3 connections, 2 tasks", SCENARIO_WORKER, 4, 3, 1, 2, 2, 0},
+      {"1 connection, stop, a task", SCENARIO_STOP, 1, 1, 1, 1, 2, 3},
+      {"2 connections, 2 senders' 2 tasks", SCENARIO_WORKER, 2, 2, 2, 2, 2, 3},
   };
   *all = scenarios;
   return count_of(scenarios);
 }
 
-/* An acceptor that is paused until a worker has room, and has no listeners. */
+/* An acceptor without listeners, paused until a worker has room. */
 static int open_acceptor(void) {
-  static const struct model_ops ops = {.room = room, .live = nobody_lives};
+  static const struct model_ops ops = {.room = room, .live = no_live};
   static struct model model = {.ops = &ops};
   const struct acceptor_setup setup = {
       .config = &ghost.config, .admit = &shared.admit, .model = &model};

@@ -1,8 +1,9 @@
 /*
- * seam: the bodies of atom.h: a thread's step, then the operation on memory.h's place.
+ * seam: the bodies of atom.h: a step of the thread, then the operation on the place in memory.h.
  *
- * A site is known by function, operation and object.  Mutants change what the known one does at
- * present, so that each change is one line of the product, wherever it was compiled to.
+ * A site is identified by function, operation and object.  Mutants change the current operation of
+ * the first site of a name, so that each change is one line of the product, in whatever file it was
+ * compiled.
  */
 #include "tests/explore/seam.h"
 
@@ -18,7 +19,7 @@ static struct {
   struct site *sites[SITES_MAX];
   unsigned count;
   uint64_t scenario; /* a bit */
-  bool in_burst;     /* SITE_FIRST_ONLY: it has had its first time */
+  bool in_burst;     /* SITE_FIRST_ONLY: the first time has passed */
 } seam;
 
 void seam_scenario(uint64_t bit) { seam.scenario = bit; }
@@ -77,7 +78,7 @@ static void tell(const struct site *site, unsigned place, uint64_t value) {
   }
 }
 
-/* Is it a burst's look for a sleeper, and not the first one? */
+/* Is it a later access in a burst of the first thread? */
 static bool is_skipped(const struct site *site) {
   bool again = seam.in_burst;
   if (site->now != SITE_FIRST_ONLY || explore_current() != 0) {
@@ -87,7 +88,7 @@ static bool is_skipped(const struct site *site) {
   return again;
 }
 
-/* A site that reads, and perhaps writes ${value}. */
+/* An operation of a site that reads, and may write ${value}. */
 static uint64_t perform(struct site *site, unsigned place, uint64_t value) {
   uint64_t was = 0;
   switch (is_skipped(site) ? SITE_SKIPPED : site->now) {

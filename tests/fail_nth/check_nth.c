@@ -103,12 +103,12 @@ static void print_fault(const struct spec *spec, const char *what) {
 /* ---- one run ---- */
 
 static void check_end(enum scheduler_end end) {
-  static const char *const words[] = {"", "hang: all wait for ever", "hang: somebody spins",
-                                      "hang: an hour passes"};
+  static const char *const words[] = {"", "hang: every thread waits for ever",
+                                      "hang: a thread spins", "hang: ten minutes pass"};
   if (end != SCHEDULER_DONE) {
     ledger_fault("%s", words[end]);
   } else if (scheduler_alive() > 0) {
-    ledger_fault("%u threads are left", scheduler_alive());
+    ledger_fault("%u threads have not ended", scheduler_alive());
   }
 }
 
@@ -118,7 +118,7 @@ static void check_file(const struct spec *spec) {
   bool excused = spec->call == CALL_LSTAT || spec->call == CALL_UNLINK;
   if (sessions_started() && !sessions[spec->session].no_file && !excused &&
       real_lstat(sessions_path(), &status) == 0) {
-    ledger_fault("the socket file is left");
+    ledger_fault("the socket file was not removed");
   }
 }
 
@@ -279,7 +279,7 @@ static bool test_call(enum nth_call call) {
 /* Did all runs together reach RUNS_MIN? */
 static bool test_total(void) {
   bool well = all.shared->runs >= RUNS_MIN;
-  printf("%-4s %lu runs in all, at least %d are wanted\n", well ? "ok" : "FAIL", all.shared->runs,
+  printf("%-4s %lu runs in all, at least %d are required\n", well ? "ok" : "FAIL", all.shared->runs,
          RUNS_MIN);
   return well;
 }
@@ -328,7 +328,7 @@ static void print_usage(FILE *to) {
       "usage: check_nth [--every K] [--verbose]\n"
       "       check_nth --call NAME [--nth N] [--errno NAME | --bytes N] [--once | --persistent]\n"
       "                 [--session NAME] [--verbose]\n"
-      "Makes each call of each session fail in turn, or one in K; or one kind of call alone.\n"
+      "Makes each call of each session fail in turn, or one in K of them, or one kind of call.\n"
       "Calls:");
   for (int i = 0; i < CALLS; i++) {
     fprintf(to, " %s", call_name((enum nth_call)i));
@@ -338,6 +338,41 @@ static void print_usage(FILE *to) {
     fprintf(to, " %s", sessions[i].name);
   }
   fprintf(to, "\n");
+}
+
+/* Keep one option. Return: is it known? */
+static bool take_option(struct options *options, int letter) {
+  switch (letter) {
+    case 'e':
+      options->every = (unsigned)strtoul(optarg, NULL, 10);
+      return true;
+    case 'c':
+      options->call = optarg;
+      return true;
+    case 's':
+      options->session = optarg;
+      return true;
+    case 'r':
+      options->error = optarg;
+      return true;
+    case 'n':
+      options->nth = (unsigned)strtoul(optarg, NULL, 10);
+      return true;
+    case 'b':
+      options->bytes = strtoul(optarg, NULL, 10);
+      return true;
+    case 'p':
+      return options->persistent = true;
+    case 'o':
+      return options->once = true;
+    case 'v':
+      return options->verbose = true;
+    case 'h':
+      print_usage(stdout);
+      exit(0);
+    default:
+      return false;
+  }
 }
 
 static bool read_options(int argc, char **argv) {
@@ -356,39 +391,8 @@ static bool read_options(int argc, char **argv) {
   const char *every = getenv("FAIL_NTH_EVERY");
   o->every = every == NULL ? 1 : (unsigned)strtoul(every, NULL, 10);
   for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-    switch (letter) {
-      case 'e':
-        o->every = (unsigned)strtoul(optarg, NULL, 10);
-        break;
-      case 'c':
-        o->call = optarg;
-        break;
-      case 's':
-        o->session = optarg;
-        break;
-      case 'r':
-        o->error = optarg;
-        break;
-      case 'n':
-        o->nth = (unsigned)strtoul(optarg, NULL, 10);
-        break;
-      case 'b':
-        o->bytes = strtoul(optarg, NULL, 10);
-        break;
-      case 'p':
-        o->persistent = true;
-        break;
-      case 'o':
-        o->once = true;
-        break;
-      case 'v':
-        o->verbose = true;
-        break;
-      case 'h':
-        print_usage(stdout);
-        exit(0);
-      default:
-        return false;
+    if (!take_option(o, letter)) {
+      return false;
     }
   }
   o->every = o->every == 0 || o->nth > 0 ? 1 : o->every;

@@ -34,7 +34,7 @@ void clients_reset(void) { all.count = 0; }
 void clients_aim(int listener_fd) {
   all.to_size = sizeof(all.to);
   if (real_getsockname(listener_fd, (struct sockaddr *)&all.to, &all.to_size) == -1) {
-    ledger_fault("where does the server listen?");
+    ledger_fault("the address of the server is unknown");
   }
 }
 
@@ -73,10 +73,10 @@ struct client *clients_start(const char *name, bool (*script)(struct client *cli
   return client;
 }
 
-void clients_await(bool those_who_stay) {
+void clients_await(bool staying_too) {
   for (unsigned i = 0; i < all.count; i++) {
     const struct client *client = &all.clients[i];
-    while (!client->done && (those_who_stay || !client->stays)) {
+    while (!client->done && (staying_too || !client->stays)) {
       scheduler_pause(NEVER);
     }
   }
@@ -199,7 +199,7 @@ bool client_want(struct client *client, const void *data, size_t size) {
     }
     scheduler_progress();
     if (memcmp(bytes, wanted, (size_t)got) != 0) {
-      ledger_fault("client %s: wrong bytes behind %zu", client->name, client->received);
+      ledger_fault("client %s: wrong bytes after %zu", client->name, client->received);
       return false;
     }
     client->received += (size_t)got;
@@ -215,7 +215,7 @@ bool client_want_end(struct client *client) {
   for (;;) {
     ssize_t got = recv(client->fd, &byte, 1, 0);
     if (got == 1) {
-      ledger_fault("client %s: more bytes than it asked for", client->name);
+      ledger_fault("client %s: more bytes than expected", client->name);
       return false;
     }
     if (got == 0) {

@@ -38,7 +38,7 @@ unsigned clients_count(void);
 int clients_find(const struct sockaddr_storage *address, socklen_t size);
 
 /** Wait for all clients, or for those only that do not stay. */
-void clients_await(bool those_who_stay);
+void clients_await(bool staying_too);
 
 /** Compare what the clients have noticed with what the order allows. */
 void clients_check(bool started);

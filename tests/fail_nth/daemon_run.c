@@ -36,7 +36,7 @@ struct daemon {
   int code;
 };
 
-static void *attend(void *argument) {
+static void *attendant_run(void *argument) {
   struct daemon *run = argument;
   while (!run->over && (ledger_find(KIND_LISTENER) == -1 || ledger_find(KIND_EPOLL) == -1)) {
     scheduler_pause(NEVER);
@@ -154,7 +154,7 @@ static void run_daemon(struct daemon *run, const char *const *entries, size_t co
 
 void daemon_run(const char *const *entries, size_t count, void (*start_clients)(void)) {
   struct daemon run = {.start_clients = start_clients, .code = -1};
-  const struct thread *attendant = scheduler_start(attend, &run);
+  const struct thread *attendant = scheduler_start(attendant_run, &run);
   run_daemon(&run, entries, count);
   run.over = true;
   scheduler_progress();

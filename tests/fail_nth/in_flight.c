@@ -93,6 +93,6 @@ void in_flight_settle(void) {
     }
   }
   if (count > 0 && poll(fds, count, LIMIT_MS) < 1) {
-    ledger_fault("the kernel keeps bytes that it was given");
+    ledger_fault("the kernel does not deliver bytes that it has taken");
   }
 }

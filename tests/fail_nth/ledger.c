@@ -138,11 +138,11 @@ void ledger_opened(int fd, enum kind kind) {
     return;
   }
   if (slot == NULL) {
-    ledger_fault("descriptor %d: so many are not expected", fd);
+    ledger_fault("descriptor %d: more descriptors than expected", fd);
     return;
   }
   if (slot->kind != KIND_NONE) {
-    ledger_fault("descriptor %d was given away while it was open", fd);
+    ledger_fault("descriptor %d was assigned while it was open", fd);
   }
   *slot = (struct slot){.kind = kind, .client = -1};
   orders_forget(fd);
@@ -181,7 +181,7 @@ void ledger_listens(int fd) {
 void ledger_closed(int fd, int result) {
   struct slot *slot = slot_of(fd);
   if (result == -1 || slot == NULL || slot->kind == KIND_NONE) {
-    ledger_fault("descriptor %d is closed, which was not open", fd);
+    ledger_fault("descriptor %d is closed but was not open", fd);
     return;
   }
   *slot = (struct slot){.kind = KIND_NONE, .client = -1};
@@ -262,7 +262,7 @@ void ledger_mapped(void *memory, size_t size) {
 bool ledger_unmapped(const void *memory) {
   struct map *map = map_of(memory);
   if (map == NULL) {
-    ledger_fault("a mapping is given back that is none");
+    ledger_fault("memory is unmapped that was not mapped");
     return false;
   }
   map->memory = NULL;
@@ -272,7 +272,7 @@ bool ledger_unmapped(const void *memory) {
 void ledger_map_lost(const void *memory) {
   struct map *map = map_of(memory);
   if (map == NULL) {
-    ledger_fault("a mapping is given back that is none");
+    ledger_fault("memory is unmapped that was not mapped");
   } else {
     map->lost = true;
   }
@@ -342,7 +342,7 @@ void ledger_close(void) {
   close_memory();
   for (int fd = 0; fd < FDS_MAX; fd++) {
     if (ledger.slots[fd].kind != KIND_NONE) {
-      ledger_fault("descriptor %d is lost", fd);
+      ledger_fault("descriptor %d was not closed", fd);
     }
     if (after[fd] != ledger.before[fd]) {
       ledger_fault("descriptor %d is %s", fd, ledger.before[fd] ? "closed" : "still open");

@@ -62,7 +62,7 @@ static void say(struct xchg_conn *conn, const char *text) {
 
 static void released(void *argument) { ((struct library *)argument)->released++; }
 
-static void lend(struct xchg_conn *conn, unsigned times) {
+static void send_refs(struct xchg_conn *conn, unsigned times) {
   struct library *library = library_of(conn);
   for (unsigned i = 0; i < times; i++) {
     if (xchg_send_ref(conn, LENT, sizeof(LENT) - 1, released, library) == -1) {
@@ -133,10 +133,10 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
       give_up(conn, xchg_sendv(conn, parts, 2));
       break;
     case 'r':
-      lend(conn, 1);
+      send_refs(conn, 1);
       break;
     case 'R':
-      lend(conn, BURST);
+      send_refs(conn, BURST);
       break;
     case 'j':
     case 'k':
@@ -269,7 +269,7 @@ static void check_pools(struct library *library) {
     if (worker->conns.used != 0 || host->mores.used != 0 || host->bufs.bytes != 0 ||
         host->outs.cargos.used != 0 || host->groups.members.used != 0 ||
         host->groups.groups.used != 0) {
-      ledger_fault("worker %u still holds something: %u connections, %llu bytes, %u members", i,
+      ledger_fault("worker %u still holds memory: %u connections, %llu bytes, %u members", i,
                    worker->conns.used, (unsigned long long)host->bufs.bytes,
                    host->groups.members.used);
     }
@@ -286,10 +286,11 @@ static void check_pools(struct library *library) {
 
 static void check_promises(const struct library *library) {
   if (library->lent != library->released) {
-    ledger_fault("%u loans, %u releases", library->lent, library->released);
+    ledger_fault("%u references, %u releases", library->lent, library->released);
   }
   if (library->offloaded != library->done || library->worked > library->done) {
-    ledger_fault("%u works, %u begun, %u done", library->offloaded, library->worked, library->done);
+    ledger_fault("%u jobs offloaded, %u begun, %u done", library->offloaded, library->worked,
+                 library->done);
   }
   if (library->starts != library->stops || library->starts > 1) {
     ledger_fault("on_start %u times, on_stop %u times", library->starts, library->stops);

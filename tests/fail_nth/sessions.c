@@ -64,9 +64,9 @@ void sessions_check_refusal(int error) {
   if (ledger_hits() == 0 || spec->mode == MODE_SABOTAGE) {
     ledger_fault("the start is refused: %s", strerror(error));
   } else if (call_optional(spec->call)) {
-    ledger_fault("the start is refused though it could do without: %s", strerror(error));
+    ledger_fault("the start is refused although that call is optional: %s", strerror(error));
   } else if (error != 0 && error != spec->error && !(error == ENOMEM && spec->call == CALL_MMAP) &&
              !(error == EADDRINUSE && sessions_looks_for_stale(spec->call))) {
-    ledger_fault("the start is refused, and says %s", strerror(error));
+    ledger_fault("the start is refused with another error: %s", strerror(error));
   }
 }

@@ -15,12 +15,13 @@ START_TEST(no_room_after_the_deferred_conn) {
   atom_store_relaxed_u32(&fake.places, 1);
   atom_store_relaxed_u32(&fake.refuse, 1);
   start();
-  orders_fail(FAULT_EPOLL_CTL, 2, ENOMEM, 1); /* behind the removal of the listener */
+  orders_fail(FAULT_EPOLL_CTL, 2, ENOMEM, 1); /* after the removal of the listener */
   int first = kit_connect(port()), second = kit_connect(port());
   AWAIT(placed() == 1);
   uint64_t waits = orders_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
   struct pollfd never = {.fd = second, .events = POLLIN};
-  ck_assert_int_eq(poll(&never, 1, 550), 0); /* what is measured, and nobody is served in */
+  ck_assert_int_eq(poll(&never, 1, 550),
+                   0); /* for the time of the measurement: no client is served */
   uint64_t tenths = (sys_now_ns() - from_ns) / (100 * NS_PER_MS) + 1;
   ck_assert_uint_eq(orders_hits(), 1);
   ck_assert_uint_le(orders_count(FAULT_EPOLL_WAIT) - waits, 2 * tenths + 4);

@@ -1,6 +1,6 @@
 /*
- * check_acceptor_fault: a whole server, acceptor and workers in their threads, whose system calls
- * fail: it goes on, loses no descriptor and its totals add up.
+ * check_acceptor_fault: a whole server with acceptor and workers in their threads, whose system
+ * calls fail.  It continues, loses no descriptor, and its totals add up.
  */
 #include "tests/fault/fault.h"
 #include "tests/unit/rig.h"
@@ -11,13 +11,13 @@
 #include <poll.h>
 #include <stdio.h>
 
-#define HELLO "hello" /* with its 0 byte: what a client gets */
+#define HELLO "hello" /* with its NUL: what a client receives */
 
 static struct xchg_server server;
 static struct config config;
 static struct log logger;
 static const struct server_setup setup = {.config = &config, .log = &logger};
-static int said[2]; /* a pipe: what the log said */
+static int said[2]; /* a pipe: the lines of the log */
 static unsigned before;
 
 static void set_up(void) {
@@ -78,7 +78,7 @@ static uint64_t ended(enum xchg_reason reason) {
   return atom_load_relaxed_u64(&stats.ended[reason]);
 }
 
-/* Stop, wait for the end, see that the totals add up, close. Return: connections accepted. */
+/* Stop, wait for the end, check that the totals add up, close. Return: connections accepted. */
 static uint64_t stop(void) {
   struct stats stats;
   server_drain(&server);
@@ -86,7 +86,7 @@ static uint64_t stop(void) {
     struct pollfd done = {.fd = server_done_fd(&server), .events = POLLIN};
     uint64_t count;
     ck_assert_int_eq(poll(&done, 1, 60000), 1);
-    ck_assert(read(done.fd, &count, sizeof(count)) != 0); /* it may not have been the last */
+    ck_assert(read(done.fd, &count, sizeof(count)) != 0); /* it may not have been the last event */
   }
   sum(&stats);
   uint64_t accepted = atom_load_relaxed_u64(&stats.accepted);
@@ -95,7 +95,7 @@ static uint64_t stop(void) {
   return accepted;
 }
 
-/* A client in the queue of the ${i}th listener, which patiently reads. */
+/* A client in the queue of the ${i}th listener, with a long read time-out. */
 static int dial(uint32_t i) {
   struct sockaddr_storage at;
   socklen_t size = sock_addr_to(&server.listeners[i].where, &at);
@@ -107,7 +107,7 @@ static int dial(uint32_t i) {
   return fd;
 }
 
-/* Have the whole exchange. Return: did it succeed?  Else not a byte too much came. */
+/* Do the whole exchange. Return: did it succeed?  Even if not, no excess byte came. */
 static bool converse(int fd) {
   char got[sizeof(HELLO) + 8];
   size_t size = 0;
@@ -124,7 +124,7 @@ static bool converse(int fd) {
   return whole && count == 0;
 }
 
-/* Lines that the log has said since the last time. */
+/* Lines logged since the last call. */
 static int lines(void) {
   char text[65536];
   ssize_t got = read(said[0], text, sizeof(text));
@@ -137,7 +137,7 @@ static int lines(void) {
 
 /* ---- accept4 ---- */
 
-/* One connection's own misfortune: counted, and the next one is accepted. */
+/* An error of one connection is counted, and the next one is accepted. */
 START_TEST(test_accept_fails_for_one) {
   static const int errors[] = {ECONNABORTED, EPROTO, EINTR, ENETDOWN, EPERM};
   ck_assert(start());
@@ -152,7 +152,7 @@ START_TEST(test_accept_fails_for_one) {
 }
 END_TEST
 
-/* Descriptors or memory ran out: a pause, one line, then everybody is served. */
+/* Descriptors or memory are exhausted: a pause, one line, then every client is served. */
 START_TEST(test_accept_is_exhausted) {
   static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
   ck_assert(start());
@@ -166,18 +166,20 @@ START_TEST(test_accept_is_exhausted) {
   }
   ck_assert_uint_eq(atom_load_relaxed_u64(&server.acceptor.stats.accept_pauses), 3);
   ck_assert_uint_eq(stop(), 3);
-  ck_assert_int_ge(lines(), 1); /* the beginning; its end where a second has gone by */
+  ck_assert_int_ge(lines(),
+                   1); /* the beginning of the episode; its end as well if a second has passed */
 }
 END_TEST
 
-/* It lasts: nothing spins, whatever waits in the queues. */
+/* While it lasts, the acceptor does not spin although clients wait. */
 START_TEST(test_exhaustion_does_not_spin) {
   ck_assert(start());
   orders_fail(FAULT_ACCEPT, 1, EMFILE, UINT64_MAX);
   int fds[2] = {dial(0), dial(1)};
   uint64_t waits = orders_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
   struct pollfd never = {.fd = fds[0], .events = POLLIN};
-  ck_assert_int_eq(poll(&never, 1, 550), 0); /* what is measured, and nobody is served in */
+  ck_assert_int_eq(poll(&never, 1, 550),
+                   0); /* for the time of the measurement: no client is served */
   uint64_t tenths = (sys_now_ns() - from_ns) / (100 * NS_PER_MS) + 1;
   ck_assert_uint_le(orders_count(FAULT_ACCEPT), 2 * tenths + 2);
   ck_assert_uint_le(orders_count(FAULT_EPOLL_WAIT) - waits, 4 * tenths + 8);
@@ -188,7 +190,7 @@ START_TEST(test_exhaustion_does_not_spin) {
 }
 END_TEST
 
-/* A listener that is of no use any more: said, the other one serves, and the server knows. */
+/* A listener breaks: it is logged, the other one serves, and the server knows. */
 START_TEST(test_listener_breaks) {
   static const int errors[] = {EBADF, EINVAL, ENOTSOCK};
   ck_assert(start());
@@ -210,7 +212,7 @@ END_TEST
 
 /* ---- the workers ---- */
 
-/* No memory for connections: each is refused and counted, and none of the limit is used up. */
+/* No memory for connections: each is refused and counted, and the limit is not used up. */
 START_TEST(test_worker_without_memory) {
   enum fault_call call = _i == 0 ? FAULT_EPOLL_CTL : FAULT_MAP;
   ck_assert(start());
@@ -228,7 +230,7 @@ START_TEST(test_worker_without_memory) {
 }
 END_TEST
 
-/* Interrupted everywhere: nobody notices. */
+/* EINTR from every call changes nothing. */
 START_TEST(test_interrupted_everywhere) {
   ck_assert(start());
   for (int round = 0; round < 20; round++) {
@@ -244,15 +246,15 @@ START_TEST(test_interrupted_everywhere) {
 }
 END_TEST
 
-/* Registering a door anew fails after a pause: it is tried again. */
+/* After a pause a listener cannot be registered again at first: it is tried again. */
 START_TEST(test_resuming_fails) {
   ck_assert(start());
-  orders_fail(FAULT_EPOLL_CTL, 3 + (uint64_t)_i, ENOMEM, 1); /* behind the removal of both */
+  orders_fail(FAULT_EPOLL_CTL, 3 + (uint64_t)_i, ENOMEM, 1); /* after the removal of both */
   orders_fail(FAULT_ACCEPT, 1, EMFILE, 1);
   int fds[2] = {dial(0), dial(1)};
   ck_assert(converse(fds[0]));
   ck_assert(converse(fds[1]));
-  /* One listener is not left watched while the other's lack of memory pauses accepting: no spin. */
+  /* Accepting is paused for lack of memory, so the other listener is not left watched: no spin. */
   ck_assert_uint_lt(orders_count(FAULT_EPOLL_WAIT), 100);
   ck_assert_uint_eq(stop(), 2);
 }
@@ -271,7 +273,7 @@ static const struct {
     {FAULT_UNMAP, ENOMEM},
 };
 
-/* The Nth call fails, N = 1, 2, ... until it does not come, the start's included. */
+/* The Nth call fails for N = 1, 2, ... until it is not made, those of the start included. */
 START_TEST(test_every_call_fails_once) {
   for (uint64_t nth = 1; nth <= 60; nth++) {
     fault_reset();
@@ -293,7 +295,7 @@ START_TEST(test_every_call_fails_once) {
       return;
     }
   }
-  ck_assert_int_eq(faults[_i].call, FAULT_EPOLL_WAIT); /* of which there are any number */
+  ck_assert_int_eq(faults[_i].call, FAULT_EPOLL_WAIT); /* its number has no bound */
 }
 END_TEST
 

@@ -1,6 +1,6 @@
 /*
- * check_call_fault: what the calls of a handler cost the kernel, and what they do when it has no
- * memory, at each of the mappings that they need.
+ * check_call_fault: how many system calls the calls of a handler make, and what they do when a
+ * mapping that they need fails.
  */
 #include "tests/fault/fault.h"
 #include "tests/unit/stage.h"
@@ -23,21 +23,21 @@ static void send_many(struct stage *stage, struct xchg_conn *conn) {
   }
 }
 
-static void lend_many(struct stage *stage, struct xchg_conn *conn) {
+static void send_many_refs(struct stage *stage, struct xchg_conn *conn) {
   for (uint32_t i = 0; i < *(const uint32_t *)stage->script; i++) {
     ck_assert_int_eq(stage_lend(conn, "s", 1), 0);
   }
 }
 
-/* What is sent in one turn leaves in one call, or as few as its parts can do with. */
+/* Everything that is sent in one turn leaves in one system call, or in as few as its parts need. */
 START_TEST(test_cost_of_many_sends) {
   const uint32_t counts[] = {1, 2, PARTS, PARTS + 1, 2 * PARTS, 1000};
   uint32_t count = counts[_i / 2];
-  bool lends = (_i & 1) != 0;
+  bool by_reference = (_i & 1) != 0;
   struct stage stage;
   stage_quiet(&stage);
   stage.script = &count;
-  stage.acts[AT_MESSAGE] = lends ? lend_many : send_many;
+  stage.acts[AT_MESSAGE] = by_reference ? send_many_refs : send_many;
   stage_start(&stage, false);
   int fd = rig_connect_tcp(&stage.rig);
   char got[1000];
@@ -48,9 +48,12 @@ START_TEST(test_cost_of_many_sends) {
     ck_assert_uint_eq(rig_get(&stage.rig, fd, got, count), count);
     rig_settle(&stage.rig);
   }
-  /* What is over CONN_SHARES loans was copied: one part more, which leaves by a send of its own. */
-  check_count(FAULT_SEND, lends && count <= PARTS ? 0 : 1);
-  check_count(FAULT_SENDMSG, lends ? 1 : 0);
+  /*
+   * Beyond CONN_SHARES references bytes are copied: one more part, which leaves by a send of its
+   * own.
+   */
+  check_count(FAULT_SEND, by_reference && count <= PARTS ? 0 : 1);
+  check_count(FAULT_SENDMSG, by_reference ? 1 : 0);
   check_count(FAULT_EPOLL_CTL, 0);
   check_count(FAULT_IOCTL, 0);
   check_count(FAULT_MAP, 0);
@@ -60,8 +63,8 @@ START_TEST(test_cost_of_many_sends) {
 }
 END_TEST
 
-/* Calls and publications between two turns of a connection leave together as well. */
-START_TEST(test_cost_of_mail) {
+/* Posts and publications between two turns of a connection leave together as well. */
+START_TEST(test_cost_of_tasks) {
   uint32_t count = 3;
   int fds[MEMBERS];
   struct stage stage;
@@ -102,15 +105,15 @@ START_TEST(test_cost_of_mail) {
 }
 END_TEST
 
-/* A timer, a pause, a resume ask the kernel for nothing. */
-START_TEST(test_cost_of_wishes) {
+/* A timer, a pause and a resume make no system call. */
+START_TEST(test_cost_of_requests) {
   struct stage stage;
   stage_quiet(&stage);
   stage_start(&stage, false);
   uint64_t id;
   int fd = stage_connect(&stage, &id);
   struct xchg_conn *conn = rig_conn(&stage.rig);
-  ck_assert_int_eq(xchg_timer(conn, NS_PER_S), 0); /* what it needs is there now */
+  ck_assert_int_eq(xchg_timer(conn, NS_PER_S), 0); /* the memory that it needs is mapped now */
   rig_settle(&stage.rig);
   fault_reset();
   for (int i = 0; i < 10; i++) {
@@ -140,10 +143,10 @@ static void count_up(void *argument) {
 }
 
 static int send_one(struct xchg_conn *conn) { return xchg_send(conn, "sent", 4); }
-static int lend_one(struct xchg_conn *conn) {
+static int send_one_ref(struct xchg_conn *conn) {
   return xchg_send_ref(conn, "sent", 4, count_up, NULL);
 }
-static int send_behind(struct xchg_conn *conn) {
+static int send_two_parts(struct xchg_conn *conn) {
   struct iovec parts[] = {{.iov_base = (char[]){'s', 'e'}, .iov_len = 2},
                           {.iov_base = (char[]){'n', 't'}, .iov_len = 2}};
   return xchg_sendv(conn, parts, 2);
@@ -154,15 +157,15 @@ static int arm_one(struct xchg_conn *conn) { return xchg_timer(conn, NS_PER_S); 
 struct demand {
   int (*call)(struct xchg_conn *conn);
   bool sends;    /* without memory the connection ends */
-  uint64_t maps; /* mappings that it needs at least, at its first time */
+  uint64_t maps; /* least number of mappings at the first call */
 };
 
 static const struct demand demands[] = {
-    {send_one, true, 1},  {send_behind, true, 1}, {lend_one, true, 2},
+    {send_one, true, 1},  {send_two_parts, true, 1}, {send_one_ref, true, 2},
     {join_one, false, 5}, {arm_one, false, 1},
 };
 
-/* It did what it should: the client sees it. */
+/* Check the effect of the call at the client. */
 static void check_done(struct stage *stage, const struct demand *demand, int fd) {
   if (demand->call == join_one) {
     stage_publish(stage, GROUP, "sent", 4, STAGE_BUDGET);
@@ -174,7 +177,7 @@ static void check_done(struct stage *stage, const struct demand *demand, int fd)
   RIG_GET(&stage->rig, fd, "sent");
 }
 
-/* Fail the ${nth} mapping of the first such call of all. Return: was there one? */
+/* Fail the ${nth} mapping of a first call. Return: was there one? */
 static bool fail_mapping(const struct demand *demand, uint64_t nth) {
   struct stage stage;
   stage_quiet(&stage);
@@ -197,7 +200,7 @@ static bool fail_mapping(const struct demand *demand, uint64_t nth) {
   } else if (demand->sends) {
     rig_get_end(&stage.rig, fd);
     rig_over(&stage.rig, XCHG_MEMORY);
-    ck_assert_uint_eq(released, 0); /* nothing was lent */
+    ck_assert_uint_eq(released, 0); /* no reference was taken */
   } else {
     ck_assert_int_eq(demand->call(conn), 0); /* there is memory again, and nothing was lost */
     check_done(&stage, demand, fd);
@@ -217,7 +220,7 @@ START_TEST(test_no_mapping) {
 }
 END_TEST
 
-/* A member for whom there is no memory ends; the publication is nobody's loss but its own. */
+/* A member without memory ends; the publication reaches the others. */
 START_TEST(test_no_mapping_for_a_publication) {
   struct stage stage;
   stage_quiet(&stage);
@@ -236,7 +239,7 @@ START_TEST(test_no_mapping_for_a_publication) {
   rig_settle(&stage.rig);
   ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_MEMORY), 1);
   ck_assert_uint_eq(atom_load_relaxed_u64(&stage.rig.stats.published), 1);
-  rig_get_end(&stage.rig, fds[1]); /* who joined last is visited first */
+  rig_get_end(&stage.rig, fds[1]); /* the last to join is visited first */
   RIG_GET(&stage.rig, fds[0], "news");
   close(fds[0]);
   close(fds[1]);
@@ -245,7 +248,7 @@ START_TEST(test_no_mapping_for_a_publication) {
 }
 END_TEST
 
-/* No memory to be told when the kernel takes more: what was lent comes back. */
+/* epoll_ctl has no memory to watch for room: the references are released. */
 START_TEST(test_epoll_refuses_a_stall) {
   static const uint8_t much[1000000];
   struct stage stage;
@@ -270,8 +273,8 @@ END_TEST
 int main(void) {
   const struct rig_test tests[] = {
       {test_cost_of_many_sends, 12},
-      {test_cost_of_mail, 1},
-      {test_cost_of_wishes, 1},
+      {test_cost_of_tasks, 1},
+      {test_cost_of_requests, 1},
       {test_no_mapping, count_of(demands)},
       {test_no_mapping_for_a_publication, 1},
       {test_epoll_refuses_a_stall, 1},

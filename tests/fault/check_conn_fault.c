@@ -1,37 +1,38 @@
 /*
  * check_conn_fault: a connection whose system calls fail, one after the other.
  *
- * For every kind of call that a connection makes, every errno that the manual names for it, and
- * N = 1, 2, 3... until a run in which the Nth call does not come: nothing crashes, no descriptor
- * and no buffer is left, each descriptor is closed once, the connection is counted once under the
- * reason that the errno means, and what the client got is what it would have got, or begins it.
+ * The test goes through every kind of call that a connection makes, every errno that the manual
+ * names for it, and N = 1, 2, 3... until a run in which the Nth call is not made.  In each run
+ * nothing crashes, and no descriptor and no buffer is left.  Each descriptor is closed once.  The
+ * connection is counted once, under the reason that the errno means.  The client receives what it
+ * should, or the beginning of it.
  */
 #include "tests/fault/driver.h"
 
 #include <inttypes.h>
 
-/* An exchange to be broken. */
+/* An exchange in which calls fail. */
 struct scene {
   const char *name;
   const char *greeting;
   struct xchg_frame frame;
   uint64_t messages;
   enum rig_reply reply;
-  bool lends; /* the echo: the frame's first byte copied, the rest lent in two pieces */
+  bool by_reference; /* echo: the first byte is copied, the rest sent by two references */
   size_t long_bytes;
   struct driver driver;
   const char *expected; /* NULL: long_bytes times the first byte sent */
   size_t expected_size;
 };
 
-/* One message, ended by the end of the stream; it is kept in a block that grows to the largest. */
+/* One message, ended by the end of stream; its block grows to the largest size. */
 #define LONG_MESSAGE 600000
 static char long_message[LONG_MESSAGE];
 
 #define TEXT(text) (text), sizeof(text) - 1
 
 /* clang-format off */
-enum { GREET = 0, ECHO = 3 }; /* places in scenes */
+enum { GREET = 0, ECHO = 3 }; /* indices in scenes */
 
 static const struct scene scenes[] = {
     {.name = "greet", .greeting = "hello", .reply = RIG_SILENT,
@@ -62,45 +63,48 @@ static const struct scene scenes[] = {
     {.name = "long message", .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
-    {.name = "echo, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
+    {.name = "echo by reference", .by_reference = true,
+     .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {TEXT("one\0two\0three\0four"), .half_closes = true},
      .expected = "one\0two\0three\0four", .expected_size = 18},
-    {.name = "long message, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
+    {.name = "long message by reference", .by_reference = true,
+     .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
 };
 /* clang-format on */
 
-/* ---- a handler that lends ---- */
+/* ---- a handler that by_reference ---- */
 
-static unsigned lent, released;
+static unsigned refs_sent, released;
 
-static void take_back(void *data) {
+static void free_piece(void *data) {
   released++;
   free(data);
 }
 
-static void lend(struct xchg_conn *conn, const uint8_t *data, size_t size) {
-  uint8_t *copy = malloc(size > 0 ? size : 1); /* a byte read too late is one that ASan sees */
+static void send_piece(struct xchg_conn *conn, const uint8_t *data, size_t size) {
+  uint8_t *copy = malloc(
+      size > 0 ? size : 1); /* a separate block, so that ASan sees a byte that is read too late */
   ck_assert_ptr_nonnull(copy);
   memcpy(copy, data, size);
-  lent++;
-  if (xchg_send_ref(conn, copy, size, take_back, copy) == -1) {
-    lent--;
+  refs_sent++;
+  if (xchg_send_ref(conn, copy, size, free_piece, copy) == -1) {
+    refs_sent--;
     free(copy);
   }
 }
 
-static void lend_on_message(struct xchg_conn *conn, const struct xchg_message *message) {
+static void send_by_reference(struct xchg_conn *conn, const struct xchg_message *message) {
   const uint8_t *frame = message->frame;
   size_t first = message->frame_size > 0 ? 1 : 0, half = first + (message->frame_size - first) / 2;
   (void)xchg_send(conn, frame, first);
-  lend(conn, frame + first, half - first);
-  lend(conn, frame + half, message->frame_size - half);
+  send_piece(conn, frame + first, half - first);
+  send_piece(conn, frame + half, message->frame_size - half);
 }
 
-static void check_loans(void) {
-  ck_assert_msg(lent == released, "%u loans, %u releases", lent, released);
+static void check_releases(void) {
+  ck_assert_msg(refs_sent == released, "%u references, %u releases", refs_sent, released);
 }
 
 /* ---- one run ---- */
@@ -113,11 +117,11 @@ static void prepare(struct rig *rig, const struct scene *scene) {
   rig->handler.frame = scene->frame;
   rig->handler.messages = scene->messages;
   rig->handler.max_message = DRIVER_BYTES_MAX;
-  rig->handler.on_message = scene->lends ? lend_on_message : rig->handler.on_message;
+  rig->handler.on_message = scene->by_reference ? send_by_reference : rig->handler.on_message;
   rig_start(rig, scene->driver.single);
 }
 
-/* What the client got is what it must get, or (not ${whole}) begins it. */
+/* The client received what it must, or (not ${whole}) the beginning of it. */
 static void check_bytes(const struct scene *scene, const struct driver *driver, bool whole) {
   ck_assert_uint_le(driver->got_size, scene->expected_size);
   if (whole) {
@@ -138,7 +142,7 @@ struct outcome {
   size_t got;
 };
 
-/* Run ${scene} with the ${nth} ${call} failing; check what must hold whatever fails. */
+/* Run ${scene} with the ${nth} ${call} failing; check what must hold in any case. */
 static struct outcome run(const struct scene *scene, enum fault_call call, uint64_t nth,
                           int error) {
   unsigned before = rig_descriptors();
@@ -161,12 +165,12 @@ static struct outcome run(const struct scene *scene, enum fault_call call, uint6
   check_bytes(scene, &driver, outcome.reason == XCHG_FINISHED && !outcome.hit);
   driver_fini(&driver);
   rig_fini(&rig); /* one end, no object, no buffer */
-  check_loans();
+  check_releases();
   ck_assert_uint_eq(rig_descriptors(), before);
   return outcome;
 }
 
-/* What a failed call must do to the connection. */
+/* The effect of a failed call on the connection. */
 enum effect { NONE, RESET, ERROR, MEMORY };
 
 struct fault {
@@ -197,9 +201,9 @@ static const struct fault faults[] = {
 };
 
 /*
- * Is ${reason} what ${effect} allows?  A fault once the exchange is over, in the drain, leaves the
- * connection as it was to be counted; a close, though, may cost the peer bytes that it had not
- * read, and the client's own reset then comes first.
+ * Does ${effect} allow ${reason}?  A fault after the end of the exchange, in lingering, does not
+ * change the reason.  A failed close may cost the peer bytes that it had not read, and then the
+ * client's own reset comes first.
  */
 static bool allowed(enum effect effect, enum xchg_reason reason) {
   switch (effect) {
@@ -215,7 +219,7 @@ static bool allowed(enum effect effect, enum xchg_reason reason) {
   return false;
 }
 
-/* Every Nth call until one that does not come. Return: how many came. */
+/* Fail every Nth call until one is not made. Return: how many were made. */
 static uint64_t run_all(const struct scene *scene, const struct fault *fault) {
   for (uint64_t nth = 1;; nth++) {
     struct outcome outcome = run(scene, fault->call, nth, fault->error);
@@ -242,7 +246,7 @@ START_TEST(test_every_call_fails_once) {
 }
 END_TEST
 
-/* Without a fault every scene is whole: else the others prove nothing. */
+/* Without a fault every scene completes, or the other tests would prove nothing. */
 START_TEST(test_no_fault) {
   struct outcome outcome = run(&scenes[_i], FAULT_RECV, 0, 0);
   ck_assert(!outcome.hit);
@@ -250,13 +254,13 @@ START_TEST(test_no_fault) {
 }
 END_TEST
 
-/* A call that fails for ever: it still ends, by a time-out at the latest. */
+/* A call fails for ever: the connection still ends, at the latest by a time-out. */
 START_TEST(test_every_call_fails_for_ever) {
   const struct fault *fault = &faults[_i];
   bool repeats =
       fault->call == FAULT_RECV || fault->call == FAULT_SEND || fault->call == FAULT_SENDMSG;
   if (fault->error == EINTR && repeats) {
-    return; /* repeated for as long as the kernel says so */
+    return; /* repeated as long as it is interrupted */
   }
   for (size_t i = 0; i < count_of(scenes); i++) {
     struct rig rig;
@@ -270,7 +274,7 @@ START_TEST(test_every_call_fails_for_ever) {
     check_bytes(&scenes[i], &driver, false);
     driver_fini(&driver);
     rig_fini(&rig);
-    check_loans();
+    check_releases();
   }
 }
 END_TEST
@@ -292,12 +296,12 @@ static void run_shortened(const struct scene *scene, size_t reads, size_t writes
   check_bytes(scene, &driver, true);
   driver_fini(&driver);
   rig_fini(&rig);
-  check_loans();
+  check_releases();
 }
 
 /*
- * Reads and writes of every size, 1 to more than all: the same bytes come.  Of what is long a few
- * sizes must do.
+ * Reads and writes of every size from 1 to more than everything: the same bytes come.  Long scenes
+ * are tested with a few sizes.
  */
 START_TEST(test_short_reads_and_writes) {
   const struct scene *scene = &scenes[_i];
@@ -314,7 +318,7 @@ END_TEST
 
 /* ---- no memory, no descriptor ---- */
 
-/* epoll refuses the connection: closed as memory before a byte of the greeting has left. */
+/* epoll refuses the connection: closed as memory before a byte of the greeting is sent. */
 START_TEST(test_epoll_refuses_before_the_greeting) {
   for (int error = 0; error < 2; error++) {
     struct outcome outcome = run(&scenes[GREET], FAULT_EPOLL_CTL, 1, error == 0 ? ENOMEM : ENOSPC);
@@ -355,7 +359,7 @@ START_TEST(test_cost_of_greet) {
 }
 END_TEST
 
-/* ... and with XCHG_LINGER=0 no ioctl. */
+/* With XCHG_LINGER=0 it makes no ioctl. */
 START_TEST(test_cost_of_greet_without_linger) {
   struct rig rig;
   prepare(&rig, &scenes[GREET]);
@@ -375,7 +379,7 @@ START_TEST(test_cost_of_greet_without_linger) {
 }
 END_TEST
 
-/* An echoed message: one recv, one send, and its share of a wait; no memory, no timer call. */
+/* An echoed message: one recv, one send, and a share of a wait; no memory, no call for a timer. */
 START_TEST(test_cost_of_a_message) {
   enum { CLIENTS = 32, ROUNDS = 10 };
   struct rig rig;
@@ -407,7 +411,7 @@ START_TEST(test_cost_of_a_message) {
   check_count(FAULT_EPOLL_CTL, 0);
   check_count(FAULT_IOCTL, 0);
   check_count(FAULT_MAP, 0);
-  ck_assert_uint_le(turns, CLIENTS * ROUNDS); /* a wait serves one message at least */
+  ck_assert_uint_le(turns, CLIENTS * ROUNDS); /* a wait serves at least one message */
   for (int i = 0; i < CLIENTS; i++) {
     close(fds[i]);
   }

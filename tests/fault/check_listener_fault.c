@@ -1,6 +1,6 @@
 /*
- * check_listener_fault: what each errno of accept4 means for the one that accepts, and a listener
- * that does without the options that the system refuses.
+ * check_listener_fault: the meaning of each errno of accept4, and a listener whose options the
+ * system refuses.
  */
 #include "tests/fault/fault.h"
 #include "tests/unit/rig.h"
@@ -10,7 +10,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 
-static int said[2]; /* a pipe: what the log said */
+static int said[2]; /* a pipe: the lines of the log */
 static struct log logger;
 static struct config config;
 static struct listener listener;
@@ -48,7 +48,7 @@ static int dial(void) {
   return fd;
 }
 
-/* Lines that the log has said. */
+/* Lines that were logged. */
 static int lines(void) {
   char text[8192];
   ssize_t got = read(said[0], text, sizeof(text));
@@ -72,7 +72,7 @@ static const struct {
     {EINVAL, ACCEPT_BROKEN},     {EFAULT, ACCEPT_BROKEN},
 };
 
-/* The client stays in the queue, and is accepted by the next call. */
+/* The client stays in the queue, and the next call accepts it. */
 START_TEST(test_accept_fails) {
   open_at("127.0.0.1:0");
   int client = dial();
@@ -84,11 +84,13 @@ START_TEST(test_accept_fails) {
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
   guest_close(&guest);
   close(client);
-  ck_assert_int_eq(lines(), 0); /* the acceptor says what must be said */
+  ck_assert_int_eq(lines(), 0); /* logging is up to the acceptor */
 }
 END_TEST
 
-/* EINVAL is the end of a retired UNIX listener's queue, and of no other. */
+/*
+ * EINVAL means that the queue of a stopped UNIX listener has ended; it breaks any other listener.
+ */
 START_TEST(test_invalid_accept) {
   struct guest guest;
   char text[64], path[48] = "/tmp/check_listener_fault.XXXXXX";
@@ -111,7 +113,7 @@ START_TEST(test_invalid_accept) {
 }
 END_TEST
 
-/* An option that cannot be set is a warning: the server works all the same. */
+/* An option that cannot be set is a warning, and the listener works. */
 START_TEST(test_options_fail) {
   config.nodelay = config.keepalive = true;
   config.sndbuf_bytes = 20000;
@@ -137,7 +139,7 @@ START_TEST(test_options_fail) {
 }
 END_TEST
 
-/* A UNIX connection whose buffer cannot be set is served all the same. */
+/* A UNIX connection whose send buffer cannot be set is served. */
 START_TEST(test_sndbuf_of_a_connection_fails) {
   char text[64], path[48] = "/tmp/check_listener_fault.XXXXXX";
   ck_assert_ptr_nonnull(mkdtemp(path));
@@ -160,7 +162,7 @@ START_TEST(test_sndbuf_of_a_connection_fails) {
 }
 END_TEST
 
-/* No filter: the stop goes on without it. */
+/* The filter cannot be attached: the stop continues without it. */
 START_TEST(test_filter_fails) {
   open_at("127.0.0.1:0");
   int client = dial();

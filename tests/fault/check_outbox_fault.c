@@ -1,6 +1,6 @@
 /*
- * check_outbox_fault: an outbox where the kernel has no memory.  What cannot be lent stays the
- * lender's, and bytes that need no loan go on.
+ * check_outbox_fault: an outbox when the kernel has no memory.  A reference that is refused is not
+ * released, and plain bytes can still be queued.
  */
 #include "tests/fault/fault.h"
 #include "tests/unit/rig.h"
@@ -38,15 +38,18 @@ START_TEST(test_pool_without_memory) {
   ck_assert_uint_eq(outbox_size(&outbox), 2);
   outbox_release(&pool, &outbox);
   outbox_pool_trim(&pool);
-  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0); /* later there is some */
+  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0); /* there is memory later */
   ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
   outbox_release(&pool, &outbox);
   ck_assert_uint_eq(released, 1);
 }
 END_TEST
 
-/* Neither the first loan nor bytes behind it find memory: nothing is queued and nobody is told. */
-START_TEST(test_loan_without_memory) {
+/*
+ * Out of memory for the first reference, or for bytes after it: nothing is queued, and nothing is
+ * released.
+ */
+START_TEST(test_reference_without_memory) {
   ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0);
   orders_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
   ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), -1);
@@ -71,7 +74,7 @@ END_TEST
 int main(void) {
   const struct rig_test tests[] = {
       {test_pool_without_memory, 1},
-      {test_loan_without_memory, 1},
+      {test_reference_without_memory, 1},
   };
   return rig_run_fixture("outbox_fault", tests, count_of(tests), set_up, tear_down);
 }

@@ -1,4 +1,4 @@
-/* check_reactor_fault: a reactor whose system calls fail: nothing is lost but the call. */
+/* check_reactor_fault: a reactor whose system calls fail: only the failed call is lost. */
 #include "tests/fault/fault.h"
 #include "tests/unit/rig.h"
 
@@ -7,11 +7,11 @@ struct bench {
   struct stats stats;
   struct reactor reactor;
   struct source *source;
-  uint32_t events; /* of the turns so far */
+  uint32_t events; /* of all turns so far */
   int fds[2];
 };
 
-/* The turn needs its bench and a source has no room for it: tests run one at a time. */
+/* Static, because a source has no room for a pointer to its bench; tests run one at a time. */
 static struct bench bench;
 
 static void note(struct source *source, uint32_t events) {
@@ -53,7 +53,7 @@ static void turn(void) {
 }
 
 /*
- * A wait that fails, and that fails when it is repeated, is one without events; the next one brings
+ * A wait that fails, and fails again when it is repeated, reports no events; the next one reports
  * them.
  */
 START_TEST(test_wait_fails) {
@@ -69,14 +69,14 @@ START_TEST(test_wait_fails) {
     ck_assert_uint_eq(bench.events, 0);
     ck_assert_int_eq(bench.reactor.ready, 0);
   }
-  ck_assert_uint_gt(bench.reactor.now_ns, before_ns); /* time goes on all the same */
+  ck_assert_uint_gt(bench.reactor.now_ns, before_ns); /* time advances nevertheless */
   turn();
   ck_assert_uint_eq(bench.events, EPOLLIN);
   ck_assert_uint_eq(orders_hits(), 6);
 }
 END_TEST
 
-/* After an interruption, which may have been a long stop, the same turn has what is there. */
+/* After an interruption, which may have been a long stop, the same turn reports pending events. */
 START_TEST(test_interrupted_wait_looks_again) {
   bool single = _i == 1;
   bench_open(single);
@@ -89,7 +89,7 @@ START_TEST(test_interrupted_wait_looks_again) {
 }
 END_TEST
 
-/* Timers fire though every wait fails. */
+/* Timers fire although every wait fails. */
 START_TEST(test_timers_fire_though_waits_fail) {
   bench_open(_i == 1);
   orders_fail(_i == 1 ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, UINT64_MAX);
@@ -104,7 +104,7 @@ START_TEST(test_timers_fire_though_waits_fail) {
 }
 END_TEST
 
-/* What epoll_ctl refuses is reported with its errno. */
+/* An error of epoll_ctl is reported with its errno. */
 START_TEST(test_control_fails) {
   static const int errors[] = {ENOMEM, ENOSPC, EPERM};
   struct wake wake;
@@ -124,12 +124,12 @@ START_TEST(test_control_fails) {
   orders_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
   ck_assert_int_eq(reactor_want(&bench.reactor, bench.source, bench.fds[0], EPOLLOUT), -1);
   orders_fail(FAULT_EPOLL_CTL, 1, ENOENT, 1);
-  reactor_remove(&bench.reactor, bench.source, bench.fds[0]); /* has nobody to tell */
+  reactor_remove(&bench.reactor, bench.source, bench.fds[0]); /* has no way to report it */
   wake_close(&wake);
 }
 END_TEST
 
-/* No memory for a source: NULL, and the next one comes. */
+/* No memory for a source: NULL, and the next call succeeds. */
 START_TEST(test_take_fails) {
   reactor_open_single(&bench.reactor, &bench.slab, &bench.stats);
   orders_fail(FAULT_MAP, 1, ENOMEM, 1);
@@ -139,7 +139,7 @@ START_TEST(test_take_fails) {
 }
 END_TEST
 
-/* A wake that a signal interrupts is repeated; a full counter is a wake under way. */
+/* A wake that a signal interrupts is repeated; a full counter means that a wake is pending. */
 START_TEST(test_wake_is_written) {
   struct wake wake;
   bench_open(false);
@@ -148,7 +148,7 @@ START_TEST(test_wake_is_written) {
   orders_fail(FAULT_WRITE, 1, EINTR, 2);
   wake_signal(&wake);
   ck_assert_uint_eq(orders_count(FAULT_WRITE), 3);
-  reactor_wait(&bench.reactor, NEVER); /* ends */
+  reactor_wait(&bench.reactor, NEVER); /* returns */
   orders_fail(FAULT_WRITE, 1, EAGAIN, 1);
   wake_signal(&wake);
   ck_assert_uint_eq(orders_count(FAULT_WRITE), 4);

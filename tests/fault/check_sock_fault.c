@@ -1,7 +1,4 @@
-/*
- * check_sock_fault: what a write of many parts makes of the kernel's refusals, and of its taking
- * less than there was.
- */
+/* check_sock_fault: a write of several parts that the kernel refuses, or takes only in part. */
 #include "tests/fault/fault.h"
 #include "tests/unit/rig.h"
 
@@ -27,7 +24,7 @@ static void tear_down(void) {
   close(fds[1]);
 }
 
-/* The other end has nothing to read but ${want}. */
+/* The other end has exactly ${want} to read. */
 static void expect(const char *want) {
   char got[sizeof(TEXT)];
   ssize_t size = recv(fds[1], got, sizeof(got), 0);
@@ -37,7 +34,7 @@ static void expect(const char *want) {
   }
 }
 
-/* However often a signal comes, the write is tried again. */
+/* An interrupted write is repeated, however often. */
 START_TEST(test_interrupted) {
   size_t sent = 99;
   orders_fail(FAULT_SENDMSG, 1, EINTR, 3);
@@ -67,7 +64,7 @@ START_TEST(test_refused) {
 }
 END_TEST
 
-/* A write that ends anywhere, within a part and between two, says where. */
+/* A write that ends within a part or between two reports the right size. */
 START_TEST(test_shortened) {
   size_t all = strlen(TEXT);
   for (size_t most = 1; most <= all + 1; most++) {

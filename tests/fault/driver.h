@@ -16,18 +16,18 @@ struct driver {
   /* the script */
   const char *sends; /* borrows */
   size_t sends_size;
-  bool half_closes; /* after the last byte; else once the server's end has come */
+  bool half_closes; /* after the last byte; else after the end of the server's stream */
   bool single;      /* the server waits with poll */
   bool tcp;
-  int patience; /* turns in which nothing moves before time does; 0 = plenty */
+  int patience; /* idle turns before time advances; 0 = 1000 */
 
-  /* what it got */
+  /* the result */
   char *got; /* owns */
   size_t got_size;
-  bool ended; /* the end of the stream came in order */
+  bool ended; /* the stream ended in order */
 };
 
-/* One look at the socket from the client's side. Return: did anything move? */
+/* One step of the client. Return: did any byte move? */
 static inline bool driver_step(struct driver *driver, int fd, size_t *sent) {
   bool moved = false;
   if (*sent < driver->sends_size) {

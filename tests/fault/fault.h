@@ -28,13 +28,13 @@ enum fault_call {
   FAULT_CALLS
 };
 
-/** orders_reset, and no close was wrong. */
+/** Reset the orders and the count of bad closes. */
 void fault_reset(void);
 
-/** Closes of what was not open. */
+/** Closes of descriptors that were not open. */
 uint64_t fault_bad_closes(void);
 
-/** The name of the call, for a message of a test. */
+/** The name of the call, for a message. */
 const char *fault_name(enum fault_call call);
 
 #endif

@@ -1,6 +1,4 @@
-/*
- * seam: the functions of core/sys.h, which carry out a test's orders and else ask the kernel.
- */
+/* seam: the functions of core/sys.h: each carries out an order of the test, or asks the kernel. */
 #include "tests/fault/seam.h"
 
 #include "core/atom.h"
@@ -24,7 +22,7 @@ const char *fault_name(enum fault_call call) {
   return names[call];
 }
 
-/* A transfer on ${fd}. Return: does it fail? Its edge is due then. */
+/* Does a transfer on ${fd} fail? Then its edge is due. */
 static bool transfer_fails(enum fault_call call, int fd) {
   bool failed = orders_fails(call);
   if (failed) {

@@ -1,5 +1,5 @@
 /*
- * seam: core/sys.h's functions as the tests behind the seam see them.
+ * seam: the functions of core/sys.h as the tests below that seam declare them.
  *
  * Each program links its own bodies.  seam.c here asks the kernel unless a test has ordered a
  * failure (tests/fault/fault.h); fail_nth, sim, explore and a fuzz target have others.

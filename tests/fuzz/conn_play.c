@@ -1,14 +1,14 @@
 /*
  * conn_play: see conn_play.h.
  *
- * Input: eleven bytes of choices, a number n, n bytes of script, the stream.  The script says in
- * which pieces the client sends, when it reads, when the server has a turn and when time passes;
- * what is left of the stream is sent when the script has ended.  Then everything is read, the
- * client parts as the choices say, and the connection must come to its end.
+ * The input is eleven bytes of choices, a number n, n bytes of script, and the stream.  The script
+ * says in which pieces the client sends, when it reads, when the server has a turn, and when time
+ * passes.  After the script the rest of the stream is sent and everything is read.  Then the client
+ * ends as the choices say, and the connection must end as well.
  *
- * The oracle cuts the stream by itself.  Where the client waits for the end (half-close), it must
- * have received exactly what the oracle says and the connection must be counted under the oracle's
- * reason; where the client cuts it short or a time-out does, it has received the beginning of that.
+ * The oracle splits the stream by itself.  A client that half-closes must have received exactly
+ * what the oracle says, and the connection must be counted under the oracle's reason.  A client
+ * that ends earlier, or meets a time-out, must have received the beginning of that.
  */
 #include "tests/fuzz/conn_play.h"
 
@@ -18,14 +18,15 @@
 #include "net/exchange.h"
 #include "tests/fuzz/fuzz.h"
 
-#define INPUT_BYTES 64 /* of the worker's buffer: small, so that reads fall short of it */
+#define INPUT_BYTES 64 /* the worker's buffer: small, so that reads fill it */
 #define MESSAGE_MAX ((size_t)1 << 16)
 #define PENDING_MAX ((size_t)1 << 16)
 #define OUT_MAX ((size_t)1 << 20)
 #define TURNS_MAX 20000
-#define READS_MAX 48 /* that a stream takes about: more show nothing new and take long */
+#define READS_MAX 48 /* about as many reads per stream: more take long and show nothing new */
 #define LONG_NS (3600 * NS_PER_S)
-#define AHEAD_NS (1000000 * NS_PER_S) /* so far ahead of the kernel's clock time passes by hand */
+#define AHEAD_NS \
+  (1000000 * NS_PER_S) /* so far ahead of the kernel's clock that only pass() advances time */
 
 struct play {
   struct config config;
@@ -34,25 +35,25 @@ struct play {
   struct reactor reactor;
   struct stats stats;
   struct conn_host host;
-  bool ready; /* slabs and host were made: once for all inputs */
+  bool ready; /* slabs and host exist: made once for all inputs */
   uint8_t input[CONN_INPUT_FRONT + INPUT_BYTES];
 
-  /* what is played */
+  /* the input */
   const uint8_t *script, *stream;
   size_t script_size, stream_size;
   enum part part;
   bool timed; /* time-outs are on */
   size_t sent, read_at_once;
 
-  /* what came of it */
+  /* the result */
   uint8_t got[OUT_MAX];
   size_t got_size;
-  bool ended; /* the client has seen the end, or parted for good */
+  bool ended; /* the client has seen the end, or has closed */
 
-  /* what must come of it */
+  /* the expected result */
   uint8_t want[OUT_MAX];
   size_t want_size;
-  bool exact; /* the want is all of it: a raw text depends on the reads */
+  bool exact; /* want is complete; false for a raw text, which depends on the reads */
   enum xchg_reason reason;
 };
 
@@ -79,7 +80,7 @@ static void want_text(struct play *play, const struct config_text *text, const u
   want_bytes(play, tail, tail_size);
 }
 
-/* The reply to ${size} bytes at ${frame}, of which the last ${tail} are the terminator. */
+/* The reply to ${size} bytes at ${frame}, the last ${tail} of them the terminator. */
 static void want_reply(struct play *play, const uint8_t *frame, size_t size, size_t tail) {
   if (play->config.reply == REPLY_ECHO) {
     want_bytes(play, frame, size);
@@ -88,7 +89,7 @@ static void want_reply(struct play *play, const uint8_t *frame, size_t size, siz
   }
 }
 
-/* Bytes of the first message at ${data} and of its ${*tail}; 0 = it has no end here. */
+/* Size of the first message at ${data}, and of its terminator in ${*tail}; 0 = it is incomplete. */
 static size_t first_message(const struct play *play, const uint8_t *data, size_t size, size_t *tail,
                             bool *too_long) {
   const struct xchg_frame *frame = &play->config.frame;
@@ -118,7 +119,7 @@ static size_t first_message(const struct play *play, const uint8_t *data, size_t
   return size < head || *too_long || size - head < length ? 0 : head + length;
 }
 
-/* What follows from the end of a stream whose last ${left} bytes are no whole message. */
+/* The reason when a stream ends with ${left} bytes that are no whole message. */
 static enum xchg_reason want_end(struct play *play, const uint8_t *data, size_t left,
                                  uint64_t messages) {
   bool declares = frame_declares(&play->config.frame);
@@ -195,7 +196,7 @@ static void choose_frame(struct play *play, uint8_t kind, uint8_t detail) {
   }
 }
 
-/* A text that every frame carries: of as many bytes as a fixed one has. */
+/* A text that every frame can carry; for a fixed frame it has the frame's size. */
 static struct config_text choose_text(const struct play *play, uint8_t choice) {
   static uint8_t bytes[] =
       "Message from server. Every frame can carry this.................."
@@ -242,16 +243,16 @@ static void make_once(struct play *play) {
     return;
   }
   struct xchg_handler handler = {.size = sizeof(handler)};
-  fuzz_holds(slab_init(&play->slab, conn_bytes(&handler), 4) == 0, "there is memory");
+  fuzz_holds(slab_init(&play->slab, conn_bytes(&handler), 4) == 0, "memory is available");
   reactor_open_single(&play->reactor, &play->slab, &play->stats);
   fuzz_holds(conn_host_init(&play->host, &largest, &handler, &play->reactor, 4) == 0,
-             "there is memory");
+             "memory is available");
   play->host.input = play->input + CONN_INPUT_FRONT;
   play->host.input_bytes = INPUT_BYTES;
   play->ready = true;
 }
 
-/* Everything but the memory is as new. */
+/* Everything except the memory is new. */
 static void begin(struct play *play, bool by_poll, size_t room) {
   enum addr_family family;
   line_open(room, &family);
@@ -261,7 +262,7 @@ static void begin(struct play *play, bool by_poll, size_t room) {
     reactor_open_single(&play->reactor, &play->slab, &play->stats);
     play->reactor.epoll_fd = by_poll ? -1 : line_epoll();
   } else {
-    fuzz_holds(reactor_open(&play->reactor, &play->slab, &play->stats) == 0, "epoll is there");
+    fuzz_holds(reactor_open(&play->reactor, &play->slab, &play->stats) == 0, "epoll is available");
   }
   play->reactor.now_ns += AHEAD_NS;
   play->host.config = &play->config;
@@ -286,26 +287,26 @@ static void check_conn(const struct play *play) {
   const struct xchg_conn *conn = live(play);
   const struct config *config = &play->config;
   if (conn == NULL) {
-    fuzz_holds(play->host.bufs.bytes == 0, "nobody holds nothing");
+    fuzz_holds(play->host.bufs.bytes == 0, "without a connection no memory is used");
     return;
   }
   size_t in = buf_size(conn->in), out = outbox_size(&conn->out);
   size_t reply = 8 + max_u64(config->max_message_bytes, INPUT_BYTES) + 256;
-  fuzz_holds(conn->in == NULL || in > 0, "in is there only while it holds something");
-  fuzz_holds(outbox_empty(&conn->out) || out > 0, "out is there only while something waits");
-  fuzz_holds(conn->state == CONN_OPEN || conn->in == NULL, "after the end nothing is held");
+  fuzz_holds(conn->in == NULL || in > 0, "in exists only while it holds bytes");
+  fuzz_holds(outbox_empty(&conn->out) || out > 0, "out exists only while output waits");
+  fuzz_holds(conn->state == CONN_OPEN || conn->in == NULL, "no input is kept after the end");
   fuzz_holds(out <= config->max_pending_bytes + reply + config->greeting.size + 8,
              "output is bounded by the limit and one reply");
   fuzz_holds(in <= config->max_message_bytes + INPUT_BYTES + 8, "input is bounded by a message");
   size_t greeting = config->has_greeting ? config->greeting.size + 8 : 0;
   fuzz_holds(config->reply == REPLY_TEXT ||
                  play->host.bufs.bytes <= 4 * (play->sent + greeting) + 2 * BUF_BLOCK_MIN,
-             "memory is four times what was sent");
+             "memory is at most four times what was sent");
   struct frame_cut cut = {.scanned = 0};
   fuzz_holds(conn->in == NULL || conn_in_stands(conn) || conn->source.queued ||
                  frame_cut(&config->frame, config->max_message_bytes, buf_data(conn->in), in,
                            &cut) == FRAME_MORE,
-             "no complete message is left lying");
+             "no complete message stays in the buffer");
 }
 
 /* One turn. Return: was there something to do? */
@@ -325,7 +326,7 @@ static void pass(struct play *play, uint64_t ns) {
   turn(play);
 }
 
-/* The client reads once. Return: did anything come? */
+/* The client reads once. Return: did bytes or an end come? */
 static bool get(struct play *play, size_t size) {
   size_t count = 0;
   if (play->ended) {
@@ -338,7 +339,7 @@ static bool get(struct play *play, size_t size) {
   return got != GOT_NOTHING;
 }
 
-/* Until nobody has anything to do. */
+/* Run until neither the server nor the client has anything to do. */
 static void settle(struct play *play) {
   for (int i = 0; i < TURNS_MAX; i++) {
     bool busy = turn(play);
@@ -349,10 +350,10 @@ static void settle(struct play *play) {
       return;
     }
   }
-  fuzz_holds(false, "it comes to rest");
+  fuzz_holds(false, "the connection comes to rest");
 }
 
-/* The client sends ${size} bytes more, or what is left; what does not fit waits. */
+/* The client sends ${size} more bytes, or the rest; what does not fit waits. */
 static void put(struct play *play, size_t size) {
   size = min_u64(size, play->stream_size - play->sent);
   play->sent += size == 0 ? 0 : line_put(play->stream + play->sent, size);
@@ -392,11 +393,11 @@ static void check_end(struct play *play, bool complete) {
   const struct stats *stats = &play->stats;
   uint64_t ended = stats_ended(stats);
   uint64_t as_wanted = atom_load_relaxed_u64(&stats->ended[play->reason]);
-  fuzz_holds(live(play) == NULL, "the connection has come to its end");
-  fuzz_holds(ended == 1, "it is counted, once");
-  fuzz_holds(play->got_size <= play->want_size || !play->exact, "nothing beyond the replies");
+  fuzz_holds(live(play) == NULL, "the connection has ended");
+  fuzz_holds(ended == 1, "the connection is counted once");
+  fuzz_holds(play->got_size <= play->want_size || !play->exact, "no output beyond the replies");
   fuzz_holds(!play->exact || memcmp(play->got, play->want, play->got_size) == 0,
-             "what came is the beginning of the replies");
+             "the output is the beginning of the replies");
   if (complete && play->exact) {
     fuzz_holds(play->got_size == play->want_size, "all replies have come");
   }
@@ -405,12 +406,15 @@ static void check_end(struct play *play, bool complete) {
   }
   fuzz_holds(atom_load_relaxed_u64(&stats->ended[XCHG_ERROR]) == 0 &&
                  atom_load_relaxed_u64(&stats->ended[XCHG_MEMORY]) == 0,
-             "nothing of ours failed");
+             "no error and no lack of memory was counted");
 }
 
 static void finish(struct play *play) {
   bool sent_all = play->sent == play->stream_size;
-  /* A client that has sent more than the server wants is answered whole if it waits for that. */
+  /*
+   * A client that sent more than the server wants still receives the whole answer if it waits for
+   * it.
+   */
   bool complete = play->part == PART_HALF_CLOSE && !play->timed;
   if (!play->ended && !(play->part == PART_HALF_CLOSE && !sent_all && live(play) != NULL)) {
     line_part(play->part);
@@ -440,7 +444,7 @@ void conn_play(const uint8_t *data, size_t size) {
   play.stream = fuzz_bytes(&input, input.left, &play.stream_size);
   play.sent = play.got_size = 0;
   play.ended = false;
-  fuzz_holds(exchange_init(&play.exchange, &play.config) == 0, "there is memory");
+  fuzz_holds(exchange_init(&play.exchange, &play.config) == 0, "memory is available");
   ask_oracle(&play);
   size_t least = play.want_size / READS_MAX + 1;
   play.read_at_once = max_u64(play.read_at_once, least);

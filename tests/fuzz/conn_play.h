@@ -1,11 +1,11 @@
 /*
- * conn_play: a connection of the built-in exchanges under an input's script, and what its client
- * must have received.
+ * conn_play: runs a connection of the built-in exchanges with the script of an input, and checks
+ * what its client receives.
  *
- * The connection, its reactor and its framing are the real ones.  What lies between it and the
- * client is the line, of which there are two: a pair of sockets (fuzz_conn_socket) and memory under
- * core/sys.h's seam (fuzz_conn_memory), which is faster and behaves like TCP where a pair of UNIX
- * sockets does not.
+ * The connection, its reactor and its framing are the real ones.  Between it and the client is the
+ * line.  There are two lines: a pair of sockets (fuzz_conn_socket), and memory below the seam of
+ * core/sys.h (fuzz_conn_memory).  The latter is faster, and behaves like TCP where UNIX sockets do
+ * not.
  */
 #ifndef TESTS_FUZZ_CONN_PLAY_H
 #define TESTS_FUZZ_CONN_PLAY_H
@@ -14,39 +14,39 @@
 
 #include <stdbool.h>
 
-/* How a client parts. */
+/* How a client ends. */
 enum part { PART_HALF_CLOSE, PART_CLOSE, PART_RESET, PART_SILENCE };
 
-/* What a client's read brought. */
+/* What a read of the client returned. */
 enum got { GOT_BYTES, GOT_NOTHING, GOT_END, GOT_RESET };
 
-/* The line; the target that is linked has the bodies. */
+/* The line; each target has its own bodies. */
 
-/** Make a new one, on which about ${room} bytes wait for a client that does not read. */
+/** Make a new line, which holds about ${room} bytes for a client that does not read. */
 void line_open(size_t room, enum addr_family *family);
 
-/** The descriptor of the server's end, which the server closes. */
+/** The server's descriptor, which the server closes. */
 int line_server(void);
 
-/** A descriptor for the reactor's epoll_fd where the line brings its own, else -1. */
+/** A descriptor for the reactor's epoll_fd if the line has its own, else -1. */
 int line_epoll(void);
 
-/** The client sends; how many bytes were taken. */
+/** The client sends. Return: how many bytes were taken. */
 size_t line_put(const uint8_t *bytes, size_t size);
 
-/** The client reads up to ${size} bytes; on GOT_BYTES their number is in ${*count}. */
+/** The client reads up to ${size} bytes; on GOT_BYTES ${*count} is their number. */
 enum got line_get(uint8_t *bytes, size_t size, size_t *count);
 
-/** Bytes that lie before the server, which has not closed, and that it has not read. */
+/** Bytes that the server, which has not closed, has not read yet. */
 size_t line_unread(void);
 
-/** The client parts; after PART_CLOSE and PART_RESET it neither sends nor reads. */
+/** End the client; after PART_CLOSE and PART_RESET it neither sends nor reads. */
 void line_part(enum part part);
 
-/** The client is gone, whatever it did before; the line's own memory stays. */
+/** Close the client in any case; the line's own memory stays. */
 void line_close(void);
 
-/** Play ${size} bytes of ${data}; aborts where a property does not hold. */
+/** Run ${size} bytes of ${data}; aborts where a property does not hold. */
 void conn_play(const uint8_t *data, size_t size);
 
 #endif

@@ -1,11 +1,11 @@
 /*
- * fuzz: what the targets share.  A target is a function from bytes to nothing, which aborts where a
- * property of the code does not hold.
+ * fuzz: what the targets share.  A target is a function of an input, which aborts where a property
+ * of the code does not hold.
  *
- * The same file serves twice: libFuzzer brings its main and calls the function with inputs of its
- * own making (`make fuzz`); in every other build replay.c calls it with each file of the corpus and
- * with mutations of them.  The first bytes of an input are taken for choices, the rest is data, so
- * that a mutation of either stays meaningful.
+ * Each target serves twice.  libFuzzer brings its own main and calls the function with inputs that
+ * it makes (`make fuzz`).  In every other build replay.c calls it with each file of the corpus and
+ * with mutations of them.  The first bytes of an input are choices and the rest is data, so that a
+ * mutation of either stays meaningful.
  */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
@@ -20,7 +20,7 @@
 /** Try the ${size} bytes at ${data}. Return: 0. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/** End the program unless ${holds}. */
+/** Abort unless ${holds}. */
 static inline void fuzz_holds(bool holds, const char *property) {
   if (!holds) {
     fprintf(stderr, "broken: %s\n", property);
@@ -28,13 +28,13 @@ static inline void fuzz_holds(bool holds, const char *property) {
   }
 }
 
-/* An input that is being read. */
+/* The rest of an input. */
 struct fuzz_input {
   const uint8_t *at;
   size_t left;
 };
 
-/** The next byte, 0 behind the end. */
+/** The next byte, 0 after the end. */
 static inline uint8_t fuzz_byte(struct fuzz_input *input) {
   if (input->left == 0) {
     return 0;
@@ -49,7 +49,7 @@ static inline uint16_t fuzz_u16(struct fuzz_input *input) {
   return (uint16_t)(high << 8 | fuzz_byte(input));
 }
 
-/** Take the next ${size} bytes, or as many as there are; their number in ${*taken}. */
+/** Take the next ${size} bytes, or as many as there are; ${*taken} is their number. */
 static inline const uint8_t *fuzz_bytes(struct fuzz_input *input, size_t size, size_t *taken) {
   const uint8_t *bytes = input->at;
   *taken = size < input->left ? size : input->left;
@@ -58,10 +58,10 @@ static inline const uint8_t *fuzz_bytes(struct fuzz_input *input, size_t size, s
   return bytes;
 }
 
-/** A new text of the ${size} bytes at ${data}, up to a 0 among them; to be freed. */
+/** A new string of the ${size} bytes at ${data}, up to the first NUL; to be freed. */
 static inline char *fuzz_text(const uint8_t *data, size_t size) {
   char *text = malloc(size + 1);
-  fuzz_holds(text != NULL, "there is memory");
+  fuzz_holds(text != NULL, "memory is available");
   if (size > 0) {
     memcpy(text, data, size);
   }
@@ -69,7 +69,7 @@ static inline char *fuzz_text(const uint8_t *data, size_t size) {
   return text;
 }
 
-/** Are all bytes of ${text} printable ASCII, or ${also}? */
+/** Is every byte of ${text} printable ASCII or ${also}? */
 static inline bool fuzz_printable(const char *text, char also) {
   for (; *text != 0; text++) {
     if ((*text < 0x20 || *text >= 0x7f) && *text != also) {

@@ -1,7 +1,6 @@
 /*
- * fuzz_addr: an address or block that is read can be written, and read again as the same; and an
- * address lies in a block exactly if their first bits are the same, as a comparison bit by bit
- * says.
+ * fuzz_addr: an address or block that was parsed can be written and parsed again with the same
+ * result.  An address is in a block exactly if their first bits are equal, compared bit by bit.
  *
  * Input: 16 bytes of an address, then the text.
  */
@@ -29,23 +28,23 @@ static void try_listen(const char *text) {
   }
   bool local = listen.addr.family == ADDR_UNIX;
   fuzz_holds(!is_mapped(&listen.addr), "a mapped address is kept as IPv4");
-  fuzz_holds(listen.mode >= -1 && listen.mode <= 0777, "a mode is permissions");
+  fuzz_holds(listen.mode >= -1 && listen.mode <= 0777, "a mode has permission bits only");
   fuzz_holds(listen.mode == -1 || local, "only a file has a mode");
   fuzz_holds(memchr(listen.path, 0, sizeof(listen.path)) != NULL, "a path ends");
   fuzz_holds(local == (listen.path[0] == '/'), "only UNIX has a path, and an absolute one");
-  fuzz_holds(!listen.any || text[0] == ':', "any is the empty host");
+  fuzz_holds(!listen.any || text[0] == ':', "any means an empty host");
   addr_format_listen(&listen, written, sizeof(written));
   if (listen.mode != -1) {
     size_t size = strlen(written);
     snprintf(written + size, sizeof(written) - size, ";mode=%o", (unsigned)listen.mode);
   }
-  fuzz_holds(addr_parse_listen(written, &again) == 0, "what is written can be read");
+  fuzz_holds(addr_parse_listen(written, &again) == 0, "the written value can be parsed");
   fuzz_holds(same_addr(&listen.addr, &again.addr), "the address comes back");
   fuzz_holds(listen.mode == again.mode && strcmp(listen.path, again.path) == 0,
              "path and mode come back");
 }
 
-/* Are the first ${bits} of both the same? */
+/* Are the first ${bits} of both equal? */
 static bool same_bits(const uint8_t *a, const uint8_t *b, unsigned bits) {
   for (unsigned i = 0; i < bits; i++) {
     if (((a[i / 8] ^ b[i / 8]) >> (7 - i % 8) & 1) != 0) {
@@ -63,7 +62,8 @@ static void try_membership(const struct addr_block *block, const uint8_t bytes[1
     addr_from_ipv6(&addr, bytes, 1);
   }
   bool in = addr.family == block->family && same_bits(addr.bytes, block->bytes, block->bits);
-  fuzz_holds(addr_in_block(&addr, block) == in, "in the block: the first bits say so");
+  fuzz_holds(addr_in_block(&addr, block) == in,
+             "an address is in the block exactly if the first bits are equal");
   addr.family = ADDR_UNIX;
   fuzz_holds(!addr_in_block(&addr, block), "no UNIX socket is in a block");
 }
@@ -85,11 +85,11 @@ static void try_block(const char *text, const uint8_t bytes[16]) {
   }
   inet_ntop(v4 ? AF_INET : AF_INET6, block.bytes, host, sizeof(host));
   snprintf(written, sizeof(written), "%s/%u", host, block.bits);
-  fuzz_holds(addr_parse_block(written, &again) == 0, "what is written can be read");
+  fuzz_holds(addr_parse_block(written, &again) == 0, "the written value can be parsed");
   fuzz_holds(memcmp(&block, &again, sizeof(block)) == 0, "the block comes back");
   try_membership(&block, bytes);
   try_membership(&block, zeroes);
-  memcpy(own, bytes, sizeof(own)); /* nearly always in it */
+  memcpy(own, bytes, sizeof(own)); /* nearly always in the block */
   memcpy(own, block.bytes, block.bits / 8);
   try_membership(&block, own);
 }

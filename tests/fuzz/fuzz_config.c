@@ -1,10 +1,10 @@
 /*
- * fuzz_config: a whole environment.  Each fault is one printable line that names a variable;
- * without a fault the values go together, and --explain shows an environment that means the same
- * again.
+ * fuzz_config: a whole environment.  Each fault is one printable line that names a variable.
+ * Without a fault the values are consistent, and --explain prints an environment with the same
+ * meaning.
  *
- * Input: four bytes of facts about the machine, then NAME=VALUE lines; a name without XCHG_ gets
- * it.
+ * Input: four bytes of facts about the machine, then NAME=VALUE lines; XCHG_ is added to a name
+ * without it.
  */
 #include "core/config_table.h"
 #include "core/config.h"
@@ -13,7 +13,7 @@
 #include "net/frame.h"
 
 #define ENTRIES_MAX VAR_COUNT
-#define TRIED_MAX 12 /* many at once show nothing new and take long */
+#define TRIED_MAX 12 /* more take long and show nothing new */
 
 struct environment {
   char *entries[ENTRIES_MAX + 1]; /* owns */
@@ -26,7 +26,7 @@ static void forget(struct environment *environment) {
   }
 }
 
-/* Take ${text} apart at its line feeds. */
+/* Split ${text} into lines. */
 static void read_lines(struct environment *environment, const char *text, const char *prefix,
                        size_t count_max) {
   environment->count = 0;
@@ -35,18 +35,18 @@ static void read_lines(struct environment *environment, const char *text, const 
     bool whole = strncmp(text, "XCHG_", 5) == 0;
     char **entry = &environment->entries[environment->count++];
     int made = asprintf(entry, "%s%.*s", whole ? "" : prefix, (int)size, text);
-    fuzz_holds(made != -1, "there is memory");
+    fuzz_holds(made != -1, "memory is available");
     text += size + (text[size] != 0);
   }
   environment->entries[environment->count] = NULL;
 }
 
-/* Load; what was said goes to ${*said}, to be freed. */
+/* Load; ${*said} receives the messages, to be freed. */
 static unsigned load(struct config *config, const struct environment *environment,
                      const struct config_facts *facts, char **said) {
   size_t size;
   FILE *out = open_memstream(said, &size);
-  fuzz_holds(out != NULL, "there is memory");
+  fuzz_holds(out != NULL, "memory is available");
   unsigned faults = config_load(config, (const char *const *)environment->entries, facts, out);
   fclose(out);
   return faults;
@@ -62,10 +62,10 @@ static void check_faults(const char *said, unsigned faults) {
     fuzz_holds(said[size] == '\n', "a fault is a line");
     said += size + 1;
   }
-  fuzz_holds(lines == faults, "a line for each fault");
+  fuzz_holds(lines == faults, "each fault is one line");
 }
 
-/* Can a message of the frame hold ${text}? */
+/* Can a message of the frame carry ${text}? */
 static bool carries(const struct xchg_frame *frame, const struct config_text *text) {
   switch (frame->kind) {
     case XCHG_FRAME_DELIMITER:
@@ -81,28 +81,31 @@ static bool carries(const struct xchg_frame *frame, const struct config_text *te
 
 static void check_config(const struct config *config, const struct config_facts *facts) {
   const struct xchg_frame *frame = &config->frame;
-  fuzz_holds(config->max_message_bytes > 0, "a message has a longest");
+  fuzz_holds(config->max_message_bytes > 0, "the longest message is above 0");
   fuzz_holds(frame_valid(frame, config->max_message_bytes), "the frame fits the limit");
   fuzz_holds(!config->has_greeting || carries(frame, &config->greeting), "the greeting is carried");
   fuzz_holds(config->reply != REPLY_TEXT || carries(frame, &config->reply_text),
              "the reply is carried");
-  fuzz_holds(!config->has_greeting || config->defer_accept_s == 0, "who is greeted need not speak");
+  fuzz_holds(!config->has_greeting || config->defer_accept_s == 0,
+             "a greeting excludes deferred accepting");
   fuzz_holds(config->workers >= 1 && config->workers <= CONFIG_WORKERS_MAX, "there are workers");
-  fuzz_holds((config->queue & (config->queue - 1)) == 0 && config->queue > 0, "a power of two");
-  fuzz_holds(config->listen_count > 0 && config->listen_count <= CONFIG_LISTEN_MAX, "it listens");
+  fuzz_holds((config->queue & (config->queue - 1)) == 0 && config->queue > 0,
+             "the queue is a power of two");
+  fuzz_holds(config->listen_count > 0 && config->listen_count <= CONFIG_LISTEN_MAX,
+             "there is an address to listen on");
   fuzz_holds(config->max_connections >= 1 &&
                  config->max_connections + config_reserve(config, facts) <= facts->descriptors,
              "the descriptors hold the connections");
 }
 
-/* The values of --explain as an environment: "NAME=value (source) what" without what follows. */
+/* Read the lines of --explain, "NAME=value (source) what", as an environment. */
 static void read_explained(struct environment *again, char *explained) {
   static const char *const sources[] = {" (environment", " (default", " (limit", " (cgroup",
                                         " (set by the handler"};
   char *lines = NULL;
   size_t size;
   FILE *out = open_memstream(&lines, &size);
-  fuzz_holds(out != NULL, "there is memory");
+  fuzz_holds(out != NULL, "memory is available");
   for (char *line; (line = strsep(&explained, "\n")) != NULL && *line != 0;) {
     char *end = NULL;
     for (size_t i = 0; i < count_of(sources); i++) {
@@ -110,7 +113,7 @@ static void read_explained(struct environment *again, char *explained) {
         end = at > end ? at : end;
       }
     }
-    fuzz_holds(end != NULL, "where a value came from is said");
+    fuzz_holds(end != NULL, "the source of a value is shown");
     fprintf(out, "%.*s\n", (int)(end - line), line);
   }
   fclose(out);
@@ -123,10 +126,10 @@ static char *explain(const struct config *config, const struct environment *envi
   char *text = NULL;
   size_t size;
   FILE *out = open_memstream(&text, &size);
-  fuzz_holds(out != NULL, "there is memory");
+  fuzz_holds(out != NULL, "memory is available");
   config_explain(config, (const char *const *)environment->entries, facts, out);
   fclose(out);
-  fuzz_holds(fuzz_printable(text, '\n'), "what is explained is printable ASCII");
+  fuzz_holds(fuzz_printable(text, '\n'), "the output of --explain is printable ASCII");
   return text;
 }
 
@@ -134,7 +137,10 @@ static bool same_text(const struct config_text *a, const struct config_text *b) 
   return a->size == b->size && (a->size == 0 || memcmp(a->bytes, b->bytes, a->size) == 0);
 }
 
-/* Texts and numbers; lists and paths are shown for people, with escapes that they do not know. */
+/*
+ * Compare texts and numbers.  Lists and paths are printed for people, with escapes that the parser
+ * does not know.
+ */
 static void check_same(const struct config *a, const struct config *b) {
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_row *row = &config_rows[i];
@@ -164,7 +170,7 @@ static void try_again(const struct config *config, const struct environment *env
   char *said, *explained = explain(config, environment, facts);
   if (is_plain(environment) && !config_has_handler(config, facts)) {
     read_explained(&again, explained);
-    fuzz_holds(load(&second, &again, facts, &said) == 0, "what is explained can be loaded");
+    fuzz_holds(load(&second, &again, facts, &said) == 0, "the output of --explain can be loaded");
     check_same(config, &second);
     config_fini(&second);
     free(said);

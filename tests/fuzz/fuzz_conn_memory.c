@@ -1,14 +1,14 @@
 /*
- * fuzz_conn_memory: a whole connection over a line in memory, under core/sys.h's seam; see
+ * fuzz_conn_memory: a whole connection over a line in memory, below the seam of core/sys.h; see
  * conn_play.h.
  *
  *   client --put--> up: what the server has not read
  *   client <--get-- here: received, not read  <--carry-- flight: the server's send buffer
  *
- * It is TCP where that matters for safe closing: bytes are acknowledged when they are carried; a
- * close with unread input, and input after a close, is a reset, which destroys what is in flight
- * but not what was received.  Bytes are carried whenever the client acts.  Events have edges as
- * epoll's: input, its end, and room after a want of it.
+ * It behaves like TCP where that matters for safe closing.  Bytes are acknowledged when they are
+ * carried, which happens whenever the client acts.  A close with unread input, and input after a
+ * close, cause a reset, which destroys what is in flight but not what was received.  Events have
+ * the edges of epoll: input, its end, and room after a send that found none.
  */
 #include "tests/fault/seam.h"
 #include "tests/fuzz/conn_play.h"
@@ -29,15 +29,15 @@ struct pipe {
 static struct {
   struct pipe up, flight, here;
   size_t room;        /* of flight and of here, each */
-  bool up_ended;      /* the client's end of stream, or it is gone */
+  bool up_ended;      /* the client has half-closed or closed */
   bool reset;         /* the client has sent a reset */
-  bool read_reset;    /* ... which a call has reported */
-  bool down_ended;    /* the server's end of stream was sent */
+  bool read_reset;    /* a call has reported that reset */
+  bool down_ended;    /* the server has half-closed */
   bool server_closed; /* the server has closed its descriptor */
   bool client_reset;  /* the server has sent a reset */
-  bool full;          /* a send fell short: room is an edge */
+  bool full;          /* a send was short: room is an edge */
   bool watched;
-  uint32_t edges; /* raised, not reported */
+  uint32_t edges; /* raised and not reported yet */
   struct epoll_event event;
 } line;
 
@@ -59,7 +59,7 @@ static size_t take(struct pipe *pipe, uint8_t *bytes, size_t size) {
   return size;
 }
 
-/* Everything that is in flight arrives as far as there is room for it. */
+/* What is in flight arrives, as far as there is room for it. */
 static void carry(void) {
   size_t size = min_u64(line.room - min_u64(line.room, waiting(&line.here)), waiting(&line.flight));
   append(&line.here, line.flight.bytes + line.flight.begin, size);
@@ -141,7 +141,7 @@ void line_part(enum part part) {
 
 void line_close(void) {
   if (line.up_ended && !line.server_closed && waiting(&line.flight) + waiting(&line.here) > 0) {
-    line.reset = true; /* bytes for a client that is gone */
+    line.reset = true; /* bytes for a client that has closed */
     line.edges |= EPOLLIN | EPOLLERR | EPOLLHUP;
   }
   line_part(PART_CLOSE);
@@ -153,7 +153,8 @@ uint64_t sys_now_ns(void) { return NS_PER_S; }
 
 ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
   (void)flags;
-  fuzz_holds(fd == SERVER_FD && !line.server_closed && size > 0, "its own descriptor is read");
+  fuzz_holds(fd == SERVER_FD && !line.server_closed && size > 0,
+             "the server reads from its own descriptor");
   if (waiting(&line.up) > 0) {
     return (ssize_t)take(&line.up, data, size);
   }
@@ -171,8 +172,9 @@ ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
 
 ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
   (void)flags;
-  fuzz_holds(fd == SERVER_FD && !line.server_closed && size > 0, "its own descriptor is written");
-  fuzz_holds(!line.down_ended, "nothing is sent behind a half-close");
+  fuzz_holds(fd == SERVER_FD && !line.server_closed && size > 0,
+             "the server writes to its own descriptor");
+  fuzz_holds(!line.down_ended, "nothing is sent after a half-close");
   if (line.reset) {
     errno = line.read_reset ? EPIPE : ECONNRESET;
     line.read_reset = true;
@@ -190,7 +192,7 @@ ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
 }
 
 int sys_shutdown(int fd, int how) {
-  fuzz_holds(fd == SERVER_FD && how == SHUT_WR && !line.down_ended, "one half-close");
+  fuzz_holds(fd == SERVER_FD && how == SHUT_WR && !line.down_ended, "there is one half-close");
   line.down_ended = true;
   return 0;
 }
@@ -199,7 +201,7 @@ int sys_close(int fd) {
   if (fd == EPOLL_FD) {
     return 0;
   }
-  fuzz_holds(fd == SERVER_FD && !line.server_closed, "closed once");
+  fuzz_holds(fd == SERVER_FD && !line.server_closed, "the descriptor is closed once");
   line.server_closed = true;
   line.watched = false;
   if (waiting(&line.up) > 0) {
@@ -209,13 +211,13 @@ int sys_close(int fd) {
 }
 
 int sys_ioctl(int fd, unsigned long request, int *value) {
-  fuzz_holds(fd == SERVER_FD && request == SIOCOUTQ, "what is not acknowledged");
-  bool end = line.down_ended && waiting(&line.flight) > 0; /* TCP numbers it like a byte */
+  fuzz_holds(fd == SERVER_FD && request == SIOCOUTQ, "the ioctl asks for unacknowledged bytes");
+  bool end = line.down_ended && waiting(&line.flight) > 0; /* TCP numbers the FIN like a byte */
   *value = (int)waiting(&line.flight) + end;
   return 0;
 }
 
-/* What is so, as a level. */
+/* The current events, as a level. */
 static uint32_t level(void) {
   bool in = waiting(&line.up) > 0 || line.up_ended;
   bool out = line.reset || waiting(&line.flight) < line.room; /* a send would not wait */
@@ -224,7 +226,8 @@ static uint32_t level(void) {
 }
 
 int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
-  fuzz_holds(epoll_fd == EPOLL_FD && fd == SERVER_FD && op != EPOLL_CTL_DEL, "it is watched");
+  fuzz_holds(epoll_fd == EPOLL_FD && fd == SERVER_FD && op != EPOLL_CTL_DEL,
+             "the connection is watched");
   line.watched = true;
   line.event = *event;
   line.edges = level();
@@ -233,12 +236,12 @@ int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
 
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms) {
   (void)timeout_ms;
-  fuzz_holds(epoll_fd == EPOLL_FD && max > 0, "it waits");
+  fuzz_holds(epoll_fd == EPOLL_FD && max > 0, "the server waits for its own events");
   uint32_t asked = line.event.events | EPOLLERR | EPOLLHUP;
   if (!line.watched || (line.edges & asked) == 0) {
     return 0;
   }
-  /* An edge of one kind brings the level of all: so does the kernel. */
+  /* As in the kernel, an edge of one kind reports the level of all. */
   events[0] = (struct epoll_event){.events = level() & asked, .data = line.event.data};
   line.edges = 0;
   return events[0].events == 0 ? 0 : 1;
@@ -246,12 +249,12 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeou
 
 int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
   (void)timeout_ms;
-  fuzz_holds(count >= 1, "somebody is asked");
+  fuzz_holds(count >= 1, "a descriptor is polled");
   fds[0].revents = 0;
   if (fds[0].fd == -1) {
     return 0;
   }
-  fuzz_holds(fds[0].fd == SERVER_FD && !line.server_closed, "its own descriptor is waited for");
+  fuzz_holds(fds[0].fd == SERVER_FD && !line.server_closed, "the server polls its own descriptor");
   uint32_t asked = (uint32_t)(unsigned short)fds[0].events | EPOLLERR | EPOLLHUP;
   fds[0].revents = (short)(level() & asked);
   return fds[0].revents != 0;
@@ -287,10 +290,10 @@ ssize_t sys_write(int fd, const void *data, size_t size) {
   (void)fd, (void)data, (void)size;
   abort();
 }
-/* Of a time-out that ends in a reset: whoever it is takes nothing any more. */
+/* A time-out ends in a reset, because the peer has stopped reading. */
 int sys_setsockopt(int fd, int level_, int name, const void *value, unsigned size) {
   (void)fd, (void)value, (void)size;
-  fuzz_holds(level_ == SOL_SOCKET && name == SO_LINGER, "of the close");
+  fuzz_holds(level_ == SOL_SOCKET && name == SO_LINGER, "the option belongs to the close");
   return 0;
 }
 

@@ -12,10 +12,11 @@
 static struct { int client, server; } line = {-1, -1};
 
 void line_open(size_t room, enum addr_family *family) {
-  int fds[2], bytes = (int)room; /* the kernel takes its own least for less */
+  int fds[2], bytes = (int)room; /* the kernel raises it to its minimum */
   fuzz_holds(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0,
              "there is a pair of sockets");
-  fuzz_holds(setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) == 0, "of a size");
+  fuzz_holds(setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) == 0,
+             "the size of the buffer is set");
   line.client = fds[0];
   line.server = fds[1];
   *family = ADDR_UNIX;
@@ -44,7 +45,7 @@ enum got line_get(uint8_t *bytes, size_t size, size_t *count) {
 
 size_t line_unread(void) {
   int bytes = 0;
-  fuzz_holds(ioctl(line.server, FIONREAD, &bytes) == 0, "the server has its end");
+  fuzz_holds(ioctl(line.server, FIONREAD, &bytes) == 0, "the server's descriptor is open");
   return (size_t)bytes;
 }
 
@@ -52,7 +53,7 @@ void line_part(enum part part) {
   if (part == PART_HALF_CLOSE) {
     shutdown(line.client, SHUT_WR);
   } else if (part != PART_SILENCE) {
-    line_close(); /* with unread bytes it is a reset */
+    line_close(); /* a reset if bytes are unread */
   }
 }
 

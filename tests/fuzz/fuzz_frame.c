@@ -1,10 +1,10 @@
 /*
- * fuzz_frame: the messages found do not depend on how the stream was cut into arrivals.
+ * fuzz_frame: the messages found do not depend on the pieces in which the stream arrives.
  *
- * What arrived is cut as net/conn_in does it, from the beginning of the current message on and with
- * what a search has seen.  A second cutter, which goes byte by byte and keeps nothing, says what
- * must come out.  Behind what has arrived lies what would end a message at once, for a cutter that
- * looks too far.
+ * What has arrived is parsed as net/conn_in does it: from the beginning of the current message,
+ * with the position up to which it was searched.  A slow parser, which goes byte by byte and keeps
+ * no state, gives the expected result.  The bytes after what has arrived would end a message at
+ * once if a parser looked too far.
  *
  * Input: kind, size or delimiter, limit (2 bytes), a number n, n lengths of arrivals, the stream.
  */
@@ -14,7 +14,7 @@
 
 #define STREAM_MAX 4096
 
-/* How a message stands in the stream: what the slow cutter says of it. */
+/* The result of the slow parser. */
 struct slow {
   enum frame_result result;
   size_t head, size, tail;
@@ -67,30 +67,31 @@ static struct slow slow_cut(const struct xchg_frame *frame, size_t max, const ui
   }
 }
 
-/* What the framing puts around a message of its own must be what it takes off one. */
+/* The framing of our own messages must be the framing that is taken off. */
 static void check_around(const struct xchg_frame *frame, const uint8_t *data,
                          const struct frame_cut *cut) {
   uint8_t head[FRAME_HEAD_MAX];
   size_t tail_size;
   const uint8_t *tail = frame_tail(frame, &tail_size);
   size_t head_size = frame_head(frame, cut->size, head);
-  fuzz_holds(head_size == cut->head && memcmp(head, data, head_size) == 0, "head as it came");
+  fuzz_holds(head_size == cut->head && memcmp(head, data, head_size) == 0,
+             "the head is written as it was read");
   const uint8_t *end = data + cut->head + cut->size + cut->tail;
   fuzz_holds(tail_size <= cut->tail && memcmp(tail, end - tail_size, tail_size) == 0,
-             "tail as it came");
+             "the tail is written as it was read");
 }
 
 struct arrival {
   struct xchg_frame frame;
   size_t max;
-  uint8_t stream[STREAM_MAX]; /* what has arrived, and traps behind it */
+  uint8_t stream[STREAM_MAX]; /* what has arrived, and traps after it */
   size_t arrived;
   size_t at; /* where the current message begins */
   struct frame_cut cut;
   bool over;
 };
 
-/* Cut what there is. */
+/* Parse what has arrived. */
 static void cut_arrived(struct arrival *arrival) {
   while (arrival->at < arrival->arrived && !arrival->over) {
     const uint8_t *data = arrival->stream + arrival->at;
@@ -98,7 +99,7 @@ static void cut_arrived(struct arrival *arrival) {
     struct slow want = slow_cut(&arrival->frame, arrival->max, data, size);
     enum frame_result result = frame_cut(&arrival->frame, arrival->max, data, size, &arrival->cut);
     const struct frame_cut *cut = &arrival->cut;
-    fuzz_holds(result == want.result, "the result is the bytes' alone");
+    fuzz_holds(result == want.result, "the result depends on the bytes only");
     if (result == FRAME_MORE) {
       fuzz_holds(cut->scanned <= size, "only what has arrived was searched");
       return;
@@ -109,9 +110,9 @@ static void cut_arrived(struct arrival *arrival) {
       return;
     }
     fuzz_holds(cut->head == want.head && cut->size == want.size && cut->tail == want.tail,
-               "the message is the bytes' alone");
+               "the message depends on the bytes only");
     fuzz_holds(cut->size <= arrival->max, "no message is over the limit");
-    fuzz_holds(cut->head + cut->size + cut->tail > 0, "the stream gets shorter");
+    fuzz_holds(cut->head + cut->size + cut->tail > 0, "every message consumes bytes");
     check_around(&arrival->frame, data, cut);
     arrival->at += cut->head + cut->size + cut->tail;
   }
@@ -130,12 +131,13 @@ static void end_stream(struct arrival *arrival) {
   enum frame_result want = declared               ? FRAME_TRUNCATED
                            : size <= arrival->max ? FRAME_MESSAGE
                                                   : FRAME_TOO_LONG;
-  fuzz_holds(result == want && frame_declares(frame) == declared, "what the stream's end means");
+  fuzz_holds(result == want && frame_declares(frame) == declared,
+             "the end of the stream has the right result");
   fuzz_holds(result != FRAME_MESSAGE || (cut.size == size && cut.head == 0 && cut.tail == 0),
-             "a last message is all that is left");
+             "the last message is the whole rest");
 }
 
-/* The framing that ${input} begins with. */
+/* Choose the framing. */
 static void choose(struct arrival *arrival, struct fuzz_input *input) {
   static const uint8_t widths[] = {1, 2, 4, 8};
   uint8_t kind = fuzz_byte(input), detail = fuzz_byte(input);
@@ -158,7 +160,7 @@ static void choose(struct arrival *arrival, struct fuzz_input *input) {
     default:
       *frame = (struct xchg_frame){.kind = XCHG_FRAME_RAW};
   }
-  fuzz_holds(frame_valid(frame, arrival->max), "the framing is one");
+  fuzz_holds(frame_valid(frame, arrival->max), "the framing is valid");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

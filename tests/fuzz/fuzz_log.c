@@ -1,11 +1,11 @@
 /*
- * fuzz_log: nobody can write a line of the log but the log.
+ * fuzz_log: a value cannot forge a line of the log.
  *
- * Values of arbitrary bytes go into a line; whatever they are, the line is printable ASCII, ends
- * where it must and is well-formed, and undoing the escapes yields the values, of which the last
- * that found room may be cut.
+ * Values of arbitrary bytes are put into a line.  The line is printable ASCII, ends where it must,
+ * and is well-formed.  Undoing the escapes yields the values; the last one that found room may be
+ * shortened.
  *
- * Input: format, then values of the length that stands before each (2 bytes).
+ * Input: format, then values, each after its length (2 bytes).
  */
 #include "core/log.h"
 #include "tests/fuzz/fuzz.h"
@@ -28,13 +28,13 @@ static unsigned hex(const char *digits, int count) {
   unsigned number = 0;
   for (int i = 0; i < count; i++) {
     fuzz_holds(digits[i] != 0 && strchr("0123456789abcdef", digits[i]) != NULL,
-               "an escape's digit");
+               "an escape has hex digits");
     number = number * 16 + (unsigned)(digits[i] <= '9' ? digits[i] - '0' : digits[i] - 'a' + 10);
   }
   return number;
 }
 
-/* The byte at ${*at}, its escape undone; ${*at} goes behind it. */
+/* The byte at ${*at} without its escape; advances ${*at}. */
 static uint8_t unescape(const char **at, enum log_format format) {
   const char *text = *at;
   if (text[0] != '\\') {
@@ -46,19 +46,19 @@ static uint8_t unescape(const char **at, enum log_format format) {
     return (uint8_t)text[1];
   }
   bool json = format == LOG_JSON;
-  fuzz_holds(strncmp(text, json ? "\\u00" : "\\x", json ? 4 : 2) == 0, "an escape that is known");
+  fuzz_holds(strncmp(text, json ? "\\u00" : "\\x", json ? 4 : 2) == 0, "the escape is known");
   *at += json ? 6 : 4;
   return (uint8_t)hex(text + (json ? 4 : 2), 2);
 }
 
-/* Go behind ${text}, which must stand at ${*at}. */
+/* Advance ${*at} over ${text}, which must be there. */
 static void expect(const char **at, const char *text) {
   size_t size = strlen(text);
-  fuzz_holds(strncmp(*at, text, size) == 0, "the line's own characters stand where they must");
+  fuzz_holds(strncmp(*at, text, size) == 0, "the syntax of the line is right");
   *at += size;
 }
 
-/* Read a value back. Return: its bytes that were there, which must be those of ${value}. */
+/* Read a value back and compare it with ${value}. Return: its bytes that were there. */
 static size_t read_value(const char **at, enum log_format format, const struct value *value) {
   size_t count = 0;
   bool quoted = **at == '"';
@@ -70,7 +70,7 @@ static size_t read_value(const char **at, enum log_format format, const struct v
     count++;
   }
   *at += quoted;
-  fuzz_holds(quoted || (format == LOG_LOGFMT && count > 0), "a bare value is a word");
+  fuzz_holds(quoted || (format == LOG_LOGFMT && count > 0), "an unquoted value is not empty");
   return count;
 }
 
@@ -79,7 +79,7 @@ static void check_line(void *user, enum xchg_log_level level, const char *line) 
   bool json = tried->format == LOG_JSON;
   (void)level;
   tried->lines++;
-  fuzz_holds(strlen(line) < LOG_LINE_MAX, "a line has a longest");
+  fuzz_holds(strlen(line) < LOG_LINE_MAX, "a line has a maximum length");
   fuzz_holds(fuzz_printable(line, 'a'), "a line is printable ASCII");
   const char *at = line;
   expect(&at, json ? "{\"time\":\"" : "time=");
@@ -88,14 +88,14 @@ static void check_line(void *user, enum xchg_log_level level, const char *line) 
   bool cut = false;
   for (size_t i = 0; i < tried->count; i++) {
     if (strncmp(at, json ? ",\"v\":" : " v=", json ? 5 : 3) != 0) {
-      fuzz_holds(strlen(line) + 24 > LOG_LINE_MAX, "a field is left out for want of room alone");
+      fuzz_holds(strlen(line) + 24 > LOG_LINE_MAX, "a field is left out only for lack of room");
       cut = true;
       continue;
     }
     at += json ? 5 : 3;
     size_t count = read_value(&at, tried->format, &tried->values[i]);
     if (count < tried->values[i].size) {
-      fuzz_holds(strlen(line) + 24 > LOG_LINE_MAX, "a value is cut for want of room alone");
+      fuzz_holds(strlen(line) + 24 > LOG_LINE_MAX, "a value is shortened only for lack of room");
       cut = true;
     }
   }
@@ -121,10 +121,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   size_t before = line.size;
   log_u64(&line, "n", UINT64_MAX);
   bool without = line.size == before;
-  fuzz_holds(!without || before + 32 > LOG_LINE_MAX, "a number is left out for want of room alone");
+  fuzz_holds(!without || before + 32 > LOG_LINE_MAX, "a number is left out only for lack of room");
   if (!without) {
     log_end(&line);
-    fuzz_holds(tried.lines == 1, "one line");
+    fuzz_holds(tried.lines == 1, "there is one line");
   }
   log_begin(&line, &log, LOG_DEBUG, "not asked for");
   log_bytes(&line, "v", data, size);

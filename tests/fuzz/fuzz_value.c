@@ -1,9 +1,9 @@
 /*
- * fuzz_value: a value of a variable that is read can be written, and read again as the same; one
- * that is refused leaves nothing behind.
+ * fuzz_value: a value that was parsed can be written and parsed again with the same result.  A
+ * value that is refused leaves nothing allocated.
  *
- * What is written is what --explain and the logs show for the kind: sizes and times by core/env,
- * addresses by core/addr; texts are written as escapes alone.
+ * Values are written as --explain and the logs print them: sizes and times by core/env, addresses
+ * by core/addr.  Texts are written as escapes only.
  *
  * Input: the variable, the text.
  */
@@ -76,12 +76,12 @@ static void print_number(FILE *out, const struct config_row *row, uint64_t value
   }
 }
 
-/* What stands in ${config} for ${row}; to be freed. */
+/* The value of ${row} in ${config} as text; to be freed. */
 static char *print(const struct config *config, const struct config_row *row) {
   char *text = NULL;
   size_t size;
   FILE *out = open_memstream(&text, &size);
-  fuzz_holds(out != NULL, "there is memory");
+  fuzz_holds(out != NULL, "memory is available");
   const void *member = (const char *)config + row->offset;
   switch (row->kind) {
     case KIND_GREETING:
@@ -115,7 +115,7 @@ static char *print(const struct config *config, const struct config_row *row) {
   return text;
 }
 
-/* A refused value names what is to blame, within the value, and stores nothing that is owned. */
+/* A refused value names its invalid part, and stores nothing that would have to be freed. */
 static void check_refused(const struct config *config, const char *text,
                           const struct config_span *bad) {
   fuzz_holds(config->greeting.bytes == NULL && config->reply_text.bytes == NULL &&
@@ -129,10 +129,10 @@ static void check_refused(const struct config *config, const char *text,
 
 static void check_wanted(const struct config_row *row) {
   char wanted[CONFIG_WANTED_MAX];
-  fuzz_holds(*config_wanted(row, wanted) != 0, "what is allowed can be said");
+  fuzz_holds(*config_wanted(row, wanted) != 0, "the allowed values can be described");
 }
 
-/* What ${text}, digits and a unit (the longer ones first), means; -1 where it is no number. */
+/* The number that ${text} means, digits and a unit (longer units first); -1 if it is no number. */
 static __int128 slow_number(const char *text, enum config_kind kind) {
   static const struct {
     const char *name;
@@ -167,7 +167,7 @@ static __int128 slow_number(const char *text, enum config_kind kind) {
   return -1;
 }
 
-/* A number is taken exactly if it is one and within its range. */
+/* A number is accepted exactly if it is valid and within its range. */
 static void check_number(const struct config *config, const struct config_row *row,
                          const char *text, bool taken) {
   if (row->kind != KIND_INTEGER && row->kind != KIND_SIZE && row->kind != KIND_TIME) {
@@ -176,8 +176,9 @@ static void check_number(const struct config *config, const struct config_row *r
   __int128 want = slow_number(text, row->kind);
   bool padded_zero = row->kind == KIND_TIME && want == 0 && strspn(text, "0") == strlen(text);
   bool allowed = want >= row->min && want <= row->max && !(padded_zero && strlen(text) > 1);
-  fuzz_holds(taken == allowed, "what is a number within the range is taken, nothing else");
-  fuzz_holds(!taken || config_number(config, row) == (uint64_t)want, "a number is what it says");
+  fuzz_holds(taken == allowed, "exactly the numbers within the range are accepted");
+  fuzz_holds(!taken || config_number(config, row) == (uint64_t)want,
+             "a number has the value of its text");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -189,14 +190,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   memset(&config, 0, sizeof(config));
   memset(&again, 0, sizeof(again));
   enum config_result result = config_set(&config, row, text, &bad);
-  fuzz_holds(result != CONFIG_NO_MEMORY, "there is memory");
+  fuzz_holds(result != CONFIG_NO_MEMORY, "memory is available");
   check_number(&config, row, text, result == CONFIG_OK);
   if (result == CONFIG_BAD) {
     check_refused(&config, text, &bad);
     check_wanted(row);
   } else {
     char *printed = print(&config, row);
-    fuzz_holds(config_set(&again, row, printed, &bad) == CONFIG_OK, "what is written can be read");
+    fuzz_holds(config_set(&again, row, printed, &bad) == CONFIG_OK,
+               "the written value can be parsed");
     char *reprinted = print(&again, row);
     fuzz_holds(strcmp(printed, reprinted) == 0, "the value comes back");
     free(printed);

@@ -4,9 +4,9 @@
  *   fuzz_x [FILE...]    tries each FILE; without one, the corpus tests/fuzz/corpus/x (from the top
  *                       of the tree) and then FUZZ_RUNS mutations of its files
  *
- * FUZZ_SEED is the first mutation's seed, else the clock's; a mutation follows from its number
- * alone, so that FUZZ_SEED=n FUZZ_RUNS=1 repeats one.  A child process tries the inputs, so that
- * its parent survives whatever happens and can say which input it was; it writes that to a file.
+ * FUZZ_SEED is the seed of the first mutation; the default comes from the clock.  A mutation
+ * follows from its number alone, so that FUZZ_SEED=n FUZZ_RUNS=1 repeats one.  A child process
+ * tries the inputs.  If it ends badly, the parent reports the input and writes it to a file.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -30,7 +30,7 @@ struct file {
 };
 
 struct replay {
-  const char *target; /* fuzz_x's x */
+  const char *target; /* the x of fuzz_x */
   struct file files[FILES_MAX];
   size_t files_count;
   uint64_t seed, runs;
@@ -44,7 +44,7 @@ static uint64_t draw(uint64_t *state) { /* splitmix64 (Steele, Lea, Flood, 2014)
   return z ^ z >> 31;
 }
 
-/* A number below ${end}; 0 where that is 0. */
+/* A number below ${end}; 0 if ${end} is 0. */
 static size_t draw_below(uint64_t *state, size_t end) {
   return end == 0 ? 0 : (size_t)(draw(state) % end);
 }
@@ -59,7 +59,7 @@ static void add_file(struct replay *replay, const char *path) {
     exit(1);
   }
   file->bytes = malloc(INPUT_MAX);
-  fuzz_holds(file->bytes != NULL, "there is memory");
+  fuzz_holds(file->bytes != NULL, "memory is available");
   file->size = fread(file->bytes, 1, INPUT_MAX, stream);
   fclose(stream);
   replay->files_count++;
@@ -86,7 +86,7 @@ static void add_folder(struct replay *replay, const char *folder) {
   qsort(replay->files, replay->files_count, sizeof(replay->files[0]), by_path);
 }
 
-/* One change to the ${size} bytes of ${bytes}; the new size. */
+/* Change the ${size} bytes of ${bytes} once. Return: the new size. */
 static size_t change(struct replay *replay, uint64_t *state, uint8_t *bytes, size_t size) {
   static const uint8_t telling[] = {0, 1, '\n', '\r', ' ', '"', '\\', ',', 0x7f, 0x80, 0xfe, 0xff};
   size_t at = draw_below(state, size + 1);
@@ -100,10 +100,10 @@ static size_t change(struct replay *replay, uint64_t *state, uint8_t *bytes, siz
       if (at < size)
         bytes[at] = telling[draw_below(state, sizeof(telling))];
       return size;
-    case 2: /* leave out */
+    case 2: /* remove some bytes */
       memmove(bytes + at, bytes + at + run, size - at - run);
       return size - run;
-    case 3: /* say twice */
+    case 3: /* repeat some bytes */
       if (size + run > INPUT_MAX)
         return size;
       memmove(bytes + at + run, bytes + at, size - at);
@@ -112,7 +112,7 @@ static size_t change(struct replay *replay, uint64_t *state, uint8_t *bytes, siz
       if (at < size)
         bytes[at] = (uint8_t)draw(state);
       return size;
-    default: { /* go on as another file does */
+    default: { /* continue as another file does */
       const struct file *other = &replay->files[draw_below(state, replay->files_count)];
       size_t from = draw_below(state, other->size + 1);
       size_t count = min_u64(other->size - from, INPUT_MAX - at);
@@ -122,7 +122,7 @@ static size_t change(struct replay *replay, uint64_t *state, uint8_t *bytes, siz
   }
 }
 
-/* The mutation that ${seed} means, in ${bytes}; its size. */
+/* Make the mutation of ${seed} in ${bytes}. Return: its size. */
 static size_t mutate(struct replay *replay, uint64_t seed, uint8_t bytes[INPUT_MAX]) {
   uint64_t state = seed;
   const struct file *file = &replay->files[draw_below(&state, replay->files_count)];
@@ -134,7 +134,7 @@ static size_t mutate(struct replay *replay, uint64_t seed, uint8_t bytes[INPUT_M
   return size;
 }
 
-/* The input of number ${i}: a file, then the mutations. To be freed; exactly as long as it is. */
+/* Input number ${i}: the files, then the mutations. To be freed; has exactly its size. */
 static uint8_t *input_of(struct replay *replay, uint64_t i, size_t *size) {
   static uint8_t mutation[INPUT_MAX];
   const uint8_t *bytes = mutation;
@@ -145,7 +145,7 @@ static uint8_t *input_of(struct replay *replay, uint64_t i, size_t *size) {
     *size = mutate(replay, replay->seed + (i - replay->files_count), mutation);
   }
   uint8_t *copy = malloc(*size + (*size == 0));
-  fuzz_holds(copy != NULL, "there is memory");
+  fuzz_holds(copy != NULL, "memory is available");
   memcpy(copy, bytes, *size);
   return copy;
 }
@@ -160,7 +160,7 @@ static void try_all(struct replay *replay) {
   }
 }
 
-/* Say which input ended the child, and keep it. */
+/* Report the input that ended the child, and keep it. */
 static void tell(struct replay *replay, const char *program) {
   uint64_t i = *replay->tried - 1;
   if (*replay->tried == 0) {
@@ -189,7 +189,7 @@ static uint64_t number_from(const char *variable, uint64_t otherwise) {
   return text == NULL || *text == 0 ? otherwise : strtoull(text, NULL, 10);
 }
 
-/* Under valgrind and sanitizers (XCHGD_SLOW, as all tests know it) fewer mutations take as long. */
+/* Slow builds (XCHGD_SLOW: valgrind and sanitizers) run fewer mutations. */
 static uint64_t runs_by_default(void) { return RUNS / max_u64(number_from("XCHGD_SLOW", 1), 1); }
 
 int main(int argc, char **argv) {
@@ -210,10 +210,10 @@ int main(int argc, char **argv) {
     replay.seed = number_from("FUZZ_SEED", (uint64_t)time(NULL) * 1000000);
     replay.runs = number_from("FUZZ_RUNS", runs_by_default());
   }
-  fuzz_holds(replay.files_count > 0, "there is a file to begin with");
+  fuzz_holds(replay.files_count > 0, "there is at least one file");
   replay.tried =
       mmap(NULL, sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  fuzz_holds(replay.tried != MAP_FAILED, "there is memory");
+  fuzz_holds(replay.tried != MAP_FAILED, "memory is available");
   printf("%s: %zu files, %" PRIu64 " mutations from FUZZ_SEED=%" PRIu64 "\n", replay.target,
          replay.files_count, replay.runs, replay.seed);
   fflush(stdout);

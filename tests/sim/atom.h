@@ -1,9 +1,9 @@
 /*
- * atom: core/atom.h's functions as the simulator has them.
+ * atom: the functions of core/atom.h in the simulator.
  *
- * The threads are coroutines, so that a plain variable is atomic; what a test can vary is who runs
- * between two operations: before each that publishes, takes or announces something, another thread
- * may. (Weaker orders are the business of the model and of the thread sanitizer.)
+ * Threads are coroutines, so that a plain variable is atomic.  What varies is which thread runs
+ * between two operations: another one may run before each operation that publishes, takes or
+ * announces something.  (The explorer and the thread sanitizer check weaker memory orders.)
  */
 #ifndef TESTS_SIM_ATOM_H
 #define TESTS_SIM_ATOM_H

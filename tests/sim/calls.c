@@ -1,9 +1,10 @@
 /*
- * calls: core/sys.h's functions over the simulated kernel, with the errors that the plan orders.
+ * calls: the functions of core/sys.h over the simulated kernel, with the errors that the plan
+ * orders.
  *
- * An error is one that the call's manual page documents, and leaves behind what the kernel would
- * leave behind: an accept4 that fails on a connection's account takes it out of the queue, one for
- * want of descriptors does not.
+ * Each error is one that the manual page of the call documents, with the effect that it has in the
+ * kernel: an accept4 that fails because of one connection removes that connection from the queue,
+ * and one that lacks descriptors does not.
  */
 #include "tests/fault/seam.h"
 
@@ -19,7 +20,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-/* A call begins. */
+/* Begin a call. */
 static void call(void) {
   world_call();
   oracle.calls++;
@@ -31,7 +32,7 @@ static void call(void) {
 
 static bool chance(unsigned permille) { return !oracle.over && prng_chance(&world.prng, permille); }
 
-/* Fail with one of ${errors}, which ends with 0. */
+/* Fail with one of ${errors}, a list that ends with 0. */
 static int fail(const char *name, int fd, const int *errors) {
   uint64_t count = 0;
   while (errors[count] != 0) {
@@ -64,7 +65,7 @@ static void give_address(const struct link *link, struct sockaddr *to, unsigned 
   }
 }
 
-/* An accept4 that fails. Return: did it? */
+/* Return: does this accept4 fail? */
 static bool accept_fails(int fd, struct port *port) {
   static const int aborted[] = {
       ECONNABORTED, EPROTO,     ENETDOWN,    ENOPROTOOPT, EHOSTDOWN, ENONET,
@@ -136,7 +137,7 @@ ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
   return got;
 }
 
-/* How much of it the kernel takes at most. */
+/* The most of ${size} bytes that the kernel takes. */
 static size_t most(size_t size) {
   return chance(plan.faults.shorten) ? prng_below(&world.prng, size + 1) : size;
 }
@@ -175,7 +176,7 @@ ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
   return give(fd, data, size);
 }
 
-/* The built-in exchanges lend nothing. */
+/* The built-in exchanges send nothing by reference. */
 ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
   (void)message;
   (void)flags;
@@ -198,7 +199,7 @@ int sys_shutdown(int fd, int how) {
 int sys_close(int fd) {
   call();
   if (!kernel_is_open(fd)) {
-    world_fail("descriptor %d is closed, and was not open", fd);
+    world_fail("descriptor %d is closed but was not open", fd);
     return -1;
   }
   world_trace("close(%d)", fd);
@@ -273,14 +274,14 @@ int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
   }
   int error = kernel_control(epoll_fd, op, fd, event);
   world_trace("epoll_ctl(%d, %d, %d, 0x%x)", epoll_fd, op, fd, event->events);
-  if (error != 0 && op != EPOLL_CTL_DEL) { /* of all listeners, when not all could be added */
+  if (error != 0 && op != EPOLL_CTL_DEL) { /* DEL comes for listeners that were not added, too */
     world_fail("epoll_ctl(%d, %d, %d): %s", epoll_fd, op, fd, strerror(error));
   }
   errno = error;
   return error == 0 ? 0 : -1;
 }
 
-/* When a wait that began now has to end at the latest. */
+/* The latest end of a wait that begins now. */
 static uint64_t end_of_wait(int timeout_ms) {
   uint64_t ns = (uint64_t)timeout_ms * NS_PER_MS;
   if (world.mutant == MUTANT_LATE) {
@@ -300,7 +301,7 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeou
   }
   int ready = kernel_collect(epoll_fd, events, max);
   while (ready == 0 && world.now_ns < end_ns) {
-    oracle.turns[world_self()] = world.now_ns; /* none, while it waits */
+    oracle.turns[world_self()] = world.now_ns; /* no turn while it waits */
     bool woken = world_wait(file, end_ns);
     ready = kernel_collect(epoll_fd, events, max);
     if (!woken) {
@@ -312,7 +313,7 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeou
   return ready;
 }
 
-/* One descriptor is all that the simulated main thread waits for. */
+/* The simulated main thread waits for one descriptor only. */
 int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
   call();
   assert(count == 1);

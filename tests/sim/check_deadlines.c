@@ -1,8 +1,9 @@
 /*
- * check_deadlines: is anything late, does anything lie about, and does it all add up?
+ * check_deadlines: is a deadline missed, is something ready and not handled, do the totals add up?
  *
- * Every CHECK_INTERVAL_NS of simulated time each connection is looked at.  What may be late is
- * granted what the contract grants, and whatever the weather of the run has taken from the threads.
+ * Every connection is checked once in CHECK_INTERVAL_NS of simulated time.  A deadline may be late
+ * by the allowance that docs/reference.md states, and by the time that the weather of the run has
+ * taken from the threads.
  */
 #include "tests/sim/oracle.h"
 
@@ -12,9 +13,10 @@
 #include <inttypes.h>
 
 #define CHECK_INTERVAL_NS (20 * NS_PER_MS)
-#define ANSWER_NS (50 * NS_PER_MS) /* what is ready is dealt with in this time, plus patience */
+#define ANSWER_NS \
+  (50 * NS_PER_MS) /* the limit for handling what is ready, plus check_patience_ns */
 #define STARVED_NS (200 * NS_PER_MS)
-#define TIMEOUTS_A_SECOND 150 /* waits that ended for nothing, a thread */
+#define TIMEOUTS_A_SECOND 150 /* waits of a thread that ended without an event */
 #define SLACK_NS (4 * NS_PER_MS)
 
 uint64_t check_patience_ns(void) {
@@ -23,7 +25,7 @@ uint64_t check_patience_ns(void) {
 
 uint64_t check_slack_ns(void) { return sub_sat_u64(oracle.turn_ns, SLACK_NS) + world.stalled_ns; }
 
-/* Too late, ${limit_ns} having been the limit since ${from_ns}? */
+/* Is a limit of ${limit_ns} since ${from_ns} exceeded by too much? */
 static bool is_late(uint64_t from_ns, uint64_t limit_ns, unsigned times) {
   uint64_t grace_ns = max_u64(limit_ns / 10, 100 * NS_PER_MS);
   return limit_ns > 0 &&
@@ -54,7 +56,7 @@ static void check_queued(const struct link *link) {
   bool room = live_connections() < plan.config.max_connections;
   if (!starved && faults->control == 0 && room && lies_since(record_of(link)->queued_ns) &&
       lies_since(oracle.accept_ns) && lies_since(oracle.freed_ns)) {
-    world_fail("peer %u waits in the backlog, though there is room", link->peer->number);
+    world_fail("peer %u waits in the backlog although there is room", link->peer->number);
   }
 }
 
@@ -64,7 +66,7 @@ static void check_unread(const struct link *link) {
   bool enough = link->up_read - record_of(link)->handed_to >= UINT64_C(1) << 20;
   if (unread && !waits && !enough &&
       lies_since(max_u64(link->unread_ns, record_of(link)->opened_ns))) {
-    world_fail("peer %u: bytes or an end lie unread", link->peer->number);
+    world_fail("peer %u: bytes or an end of stream are unread", link->peer->number);
   }
 }
 
@@ -76,13 +78,13 @@ static void check_unsent(struct link *link) {
   } else if (record->idle_out_ns == 0) {
     record->idle_out_ns = world.now_ns;
   } else if (lies_since(record->idle_out_ns)) {
-    world_fail("peer %u: a reply lies unsent", link->peer->number);
+    world_fail("peer %u: a reply is unsent although there is room", link->peer->number);
   }
 }
 
 /*
- * Does a message's time-out run, whose clock has never stood?  Not for what comes behind the last
- * message, or is too long.
+ * Does the message time-out run, and did its clock never stand?  It does not run for input after
+ * the last message, or for a message that is too long.
  */
 static bool waits_for_message(const struct link *link, uint64_t *from_ns) {
   const struct record *record = record_of(link);
@@ -108,23 +110,24 @@ static void check_limits(const struct link *link) {
   uint64_t moved_ns = max_u64(record->touched_ns, link->acked_ns), from_ns;
   if (record->shut_ns > 0) {
     if (is_late(max_u64(record->shut_ns, link->acked_ns), config->linger_ns, 2)) {
-      world_fail("peer %u: XCHG_LINGER is long over", number);
+      world_fail("peer %u: XCHG_LINGER has passed", number);
     }
     return;
   }
   if (is_late(moved_ns, config->idle_timeout_ns, 2)) {
-    world_fail("peer %u: XCHG_IDLE_TIMEOUT is long over", number);
+    world_fail("peer %u: XCHG_IDLE_TIMEOUT has passed", number);
   }
-  from_ns = max_u64(record->waits_ns, link->acked_ns); /* what the server writes prolongs nothing */
+  from_ns =
+      max_u64(record->waits_ns, link->acked_ns); /* what the server writes does not prolong it */
   if (pending(link) > 0 && is_late(from_ns, config->write_timeout_ns, 2)) {
-    world_fail("peer %u: XCHG_WRITE_TIMEOUT is long over", number);
+    world_fail("peer %u: XCHG_WRITE_TIMEOUT has passed", number);
   }
   if (waits_for_message(link, &from_ns) && is_late(from_ns, config->message_timeout_ns, 1)) {
-    world_fail("peer %u: XCHG_MESSAGE_TIMEOUT is over", number);
+    world_fail("peer %u: XCHG_MESSAGE_TIMEOUT has passed", number);
   }
   if (config->max_lifetime_ns > 0 &&
       is_late(record->accepted_ns + config->max_lifetime_ns, config->drain_timeout_ns + 1, 1)) {
-    world_fail("peer %u: XCHG_MAX_LIFETIME and the drain are over", number);
+    world_fail("peer %u: XCHG_MAX_LIFETIME and XCHG_DRAIN_TIMEOUT have passed", number);
   }
 }
 
@@ -138,12 +141,12 @@ static void check_link(struct link *link) {
   }
   if (!record->opened) {
     if (lies_since(record->accepted_ns)) {
-      world_fail("peer %u was accepted, and nobody serves it", link->peer->number);
+      world_fail("peer %u was accepted and is not served", link->peer->number);
     }
     return;
   }
   if (link->broken != 0 && lies_since(max_u64(link->broken_ns, record->opened_ns))) {
-    world_fail("peer %u: its connection is broken, and stays", link->peer->number);
+    world_fail("peer %u: its broken connection is not closed", link->peer->number);
   }
   check_unread(link);
   check_unsent(link);
@@ -161,7 +164,7 @@ static void check_all(void *object, uint64_t began_ns) {
   for (int i = 0; i < THREADS_MAX; i++) {
     uint64_t seconds = 1 + (world.now_ns - began_ns) / NS_PER_S;
     if (oracle.timeouts[i] > TIMEOUTS_A_SECOND * seconds + 64 * (uint64_t)LINKS_MAX) {
-      world_fail("a thread wakes up again and again for nothing");
+      world_fail("a thread wakes up repeatedly without an event");
     }
   }
   world_at(world.now_ns + CHECK_INTERVAL_NS, check_all, NULL, began_ns);
@@ -173,7 +176,7 @@ void check_deadlines_start(void) { world_at(world.now_ns, check_all, NULL, world
 
 static void equal(const char *what, uint64_t counted, uint64_t seen) {
   if (counted != seen) {
-    world_fail("%s: %" PRIu64 " are counted, %" PRIu64 " were seen", what, counted, seen);
+    world_fail("%s: %" PRIu64 " counted, %" PRIu64 " seen", what, counted, seen);
   }
 }
 
@@ -213,17 +216,17 @@ static void check_peer(const struct peer *peer) {
                   record->reason == XCHG_TRUNCATED;
   bool lingered = plan.config.linger_ns > 0 && record->all_acked;
   if (link->down_taken > link->down_arrived || link->down_arrived > link->down_written) {
-    world_fail("the simulator's counts of peer %u are wrong", peer->number);
+    world_fail("the simulator counts the bytes of peer %u wrongly", peer->number);
   }
   if (!record->closed || !patient || !complete || !lingered || link->broken != 0) {
     return;
   }
   if (link->down_written != record->expect_size || link->down_arrived != link->down_written) {
-    world_fail("peer %u behaved, and got %" PRIu64 " of %" PRIu64 " bytes", peer->number,
+    world_fail("peer %u behaved but received %" PRIu64 " of %" PRIu64 " bytes", peer->number,
                link->down_arrived, record->expect_size);
   }
   if (!peer->was_reset && (!peer->saw_fin || link->down_taken != link->down_written)) {
-    world_fail("peer %u behaved, and did not see the end", peer->number);
+    world_fail("peer %u behaved but did not see the end", peer->number);
   }
 }
 

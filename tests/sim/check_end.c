@@ -1,10 +1,10 @@
 /*
- * check_end: may a connection end so, now?
+ * check_end: may this connection end for this reason now?
  *
- * One function a reason, each the contract's sentence about it.  That a time-out is not early is
- * judged here, that none is late in check_deadlines.c.  Idle times and messages are counted from
- * what the server can know at no cost: the beginning of the turn in which something happened, whose
- * length check_slack_ns grants; the others are granted nothing.
+ * Each reason has a function with its conditions.  This file checks that a time-out is not early,
+ * and check_deadlines.c that none is late.  The server measures idle times and messages from the
+ * beginning of the turn in which something happened.  check_slack_ns allows for the length of that
+ * turn.  Other time-outs have no such allowance.
  */
 #include "tests/sim/oracle.h"
 
@@ -13,20 +13,20 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#define SILENCE_NS NS_PER_S           /* one that has not spoken gets at a stop */
-#define DRAIN_MAX (UINT64_C(1) << 20) /* what a drain reads at most */
+#define SILENCE_NS NS_PER_S           /* what a connection without a message gets at a stop */
+#define DRAIN_MAX (UINT64_C(1) << 20) /* bytes that a lingering connection reads at most */
 
 static uint64_t unsent(const struct link *link) {
   return record_of(link)->expect_size - link->down_written;
 }
 
-/* The message that the handler would get next; NULL where the peer's plan has none. */
+/* The message that the handler would get next; NULL where the plan of the peer has none. */
 static const struct piece *next_piece(const struct link *link) {
   uint32_t handed = record_of(link)->handed;
   return handed < link->peer->pieces_count ? &link->peer->pieces[handed] : NULL;
 }
 
-/* Bytes that were read and belong to no message that was handed up; a drain's do not count. */
+/* Bytes that were read and belong to no message of the handler; without those read in lingering. */
 static uint64_t begun(const struct link *link) {
   const struct record *record = record_of(link);
   return record->shut_ns > 0 ? record->shut_begun : link->up_read - record->handed_to;
@@ -44,7 +44,7 @@ static bool must_leave(const struct link *link) {
          (life_ns > 0 && world.now_ns >= record_of(link)->accepted_ns + life_ns - life_ns / 10);
 }
 
-/* Everything that came was dealt with. */
+/* Is it between messages, with all input and output handled? */
 static bool is_between(const struct link *link) {
   return record_of(link)->handed > 0 && begun(link) == 0 && unsent(link) == 0;
 }
@@ -85,7 +85,7 @@ static bool too_long(const struct link *link) {
   const struct piece *piece = next_piece(link);
   bool declared = plan.config.frame.kind == XCHG_FRAME_PREFIX;
   uint64_t least = declared ? plan.config.frame.size : plan.config.max_message_bytes + 1;
-  bool by_end = !declared && link->fin_read; /* a CR that no LF follows is data after all */
+  bool by_end = !declared && link->fin_read; /* a CR without LF turned out to be data */
   return piece != NULL && (piece->kind == PIECE_TOO_LONG || by_end) && begun(link) >= least &&
          unsent(link) == 0 && !is_complete(link);
 }
@@ -104,7 +104,7 @@ static bool is_strictly_past(uint64_t from_ns, uint64_t limit_ns) {
   return limit_ns > 0 && world.now_ns >= from_ns + limit_ns;
 }
 
-/* Has the peer acknowledged something that prolongs?  Not where there is no memory to note it. */
+/* Has the peer acknowledged something that prolongs a time-out?  Not without memory to note it. */
 static bool is_prolonged(const struct link *link) {
   uint64_t turn_ns = oracle.turns[world_self()];
   return link->acked_ns < turn_ns && !(oracle.no_memory && oracle.no_map_ns >= turn_ns);
@@ -181,7 +181,7 @@ static bool is_right(const struct link *link, enum xchg_reason reason) {
     case XCHG_ERROR:
       return failed(link);
     default:
-      return false; /* DENIED, PER_IP, OVERLOAD: such a one is never opened */
+      return false; /* a connection that is DENIED, PER_IP or OVERLOAD is never opened */
   }
 }
 
@@ -189,7 +189,7 @@ void check_end_reason(const struct link *link, enum xchg_reason reason) {
   const struct record *record = record_of(link);
   if (!is_right(link, reason)) {
     world_fail("peer %u is closed as %s: %u messages, %" PRIu64 " bytes begun, %" PRIu64
-               " unsent, end%s seen",
+               " unsent, end of stream%s seen",
                link->peer->number, xchg_reason_name(reason), record->handed, begun(link),
                unsent(link), link->fin_read ? "" : " not");
   }
@@ -197,7 +197,7 @@ void check_end_reason(const struct link *link, enum xchg_reason reason) {
 
 /* ---- the close itself ---- */
 
-/* Ends whose last bytes are promised to arrive. */
+/* Does this end promise that the last bytes arrive? */
 static bool is_safe(const struct link *link) {
   switch (record_of(link)->reason) {
     case XCHG_FINISHED:
@@ -224,7 +224,7 @@ void check_end_close(const struct link *link) {
     bool enough = link->up_read - record->handed_to >= DRAIN_MAX;
     if (!enough && link->acked_ns < oracle.turns[world_self()] &&
         !is_strictly_past(from_ns, linger_ns)) {
-      world_fail("peer %u: the drain is given up too early", link->peer->number);
+      world_fail("peer %u: closed too early while lingering", link->peer->number);
     }
   } else if (link->down_acked < link->down_written) {
     world_fail("peer %u: closed before the reply was acknowledged", link->peer->number);
@@ -232,6 +232,6 @@ void check_end_close(const struct link *link) {
              link_oldest_ns(link) < oracle.turns[world_self()]) {
     world_fail("peer %u: closed with bytes unread", link->peer->number);
   } else if (begun(link) > 0) {
-    world_fail("peer %u: closed at once, though more had come", link->peer->number);
+    world_fail("peer %u: closed at once although more had come", link->peer->number);
   }
 }

@@ -9,12 +9,12 @@
 #include <string.h>
 
 #define ALWAYS (EPOLLERR | EPOLLHUP)
-#define PRETENDED_MAX 500 /* events that were none, in a run: they keep a spinning worker awake */
+#define PRETENDED_MAX 500 /* spurious events in a run: they keep a spinning worker awake */
 
 static struct {
   struct file files[FILES_MAX];
   uint32_t pretended;
-  int end; /* no descriptor from here on was ever given */
+  int end; /* descriptors from here on were never open */
 } kernel;
 
 void kernel_reset(void) {
@@ -44,8 +44,8 @@ bool kernel_is_open(int fd) {
 struct file *kernel_file(int fd, enum file_kind kind) {
   static struct file nothing;
   if (!kernel_is_open(fd) || kernel.files[fd].kind != kind) {
-    world_fail("descriptor %d is used, and %s", fd,
-               kernel_is_open(fd) ? "is none of that kind" : "is not open");
+    world_fail("descriptor %d is used but %s", fd,
+               kernel_is_open(fd) ? "is of another kind" : "is not open");
     return &nothing;
   }
   return &kernel.files[fd];
@@ -140,7 +140,7 @@ static void shuffle(int *fds, int count) {
   }
 }
 
-/* An event that was none: of a socket that is watched and has nothing to say. */
+/* Report a spurious event of a socket that is watched and not ready. */
 static int pretend(int epoll_fd, struct epoll_event *events) {
   int fd = (int)prng_between(&world.prng, FILES_FIRST, (uint64_t)kernel.end - 1);
   const struct file *file = &kernel.files[fd];
@@ -153,7 +153,7 @@ static int pretend(int epoll_fd, struct epoll_event *events) {
   }
   events->events = file->event.events & (EPOLLIN | EPOLLOUT);
   events->data = file->event.data;
-  world_trace("  ready: fd %d, which is not true", fd);
+  world_trace("  ready: fd %d, spurious", fd);
   oracle_excuse();
   return 1;
 }
@@ -173,7 +173,8 @@ int kernel_collect(int epoll_fd, struct epoll_event *events, int max) {
     if (found != 0) {
       events[reported].events = found;
       events[reported++].data = file->event.data;
-      file->ready = (file->event.events & EPOLLET) == 0; /* looked at again by the next wait */
+      file->ready =
+          (file->event.events & EPOLLET) == 0; /* level-triggered: the next wait looks again */
       world_trace("  ready: fd %d events 0x%x", fds[i], found);
     }
   }

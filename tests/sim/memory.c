@@ -1,6 +1,6 @@
 /*
- * memory: see memory.h.  The linker leads malloc and its like here (--wrap), from all objects of
- * the program; the simulator itself allocates nothing while it runs.
+ * memory: see memory.h.  --wrap leads malloc and its relatives here, from all objects of the
+ * program.  The simulator itself allocates nothing during a run.
  */
 #include "tests/sim/memory.h"
 
@@ -25,12 +25,12 @@ void __wrap_free(void *memory);
 
 static struct {
   int64_t blocks;
-  uint32_t fails; /* in so many allocations */
+  uint32_t fails; /* the allocation after this many fails */
   uint32_t maps_count;
   struct {
     void *at;
     size_t size;
-    bool lost; /* the kernel refused to take it back */
+    bool lost; /* the kernel refused to unmap it */
   } maps[MAPS_MAX];
 } memory;
 
@@ -100,7 +100,7 @@ static uint32_t find(const void *at, size_t size) {
       return i;
     }
   }
-  world_fail("%p, %zu bytes, is unmapped and was not mapped", at, size);
+  world_fail("%p, %zu bytes, is unmapped but was not mapped", at, size);
   return 0;
 }
 

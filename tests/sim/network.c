@@ -1,6 +1,6 @@
 /*
- * network: see network.h.  Each way is a sequence of events: up, a segment arrives; down, a segment
- * arrives and later its acknowledgement.
+ * network: see network.h.  Each direction is a sequence of events.  Up: a segment arrives.  Down: a
+ * segment arrives, and later its acknowledgement.
  */
 #include "tests/sim/network.h"
 
@@ -13,7 +13,7 @@
 
 #define SYN_AGAIN_NS NS_PER_S
 #define SYN_TRIES 4
-#define SEGMENTS_MAX 8 /* in which a window's worth travels, about */
+#define SEGMENTS_MAX 8 /* a window of bytes travels in about this many segments */
 
 static struct {
   struct port ports[PORTS_MAX];
@@ -51,7 +51,7 @@ static uint64_t travel_ns(const struct link *link) {
   return link->delay_ns + prng_below(&world.prng, link->delay_ns + 1);
 }
 
-/* What is sent up now arrives then: behind all that was sent before. */
+/* The arrival time of what is sent up now: after everything that was sent before. */
 static uint64_t up_at(struct link *link) {
   link->up_ns = max_u64(link->up_ns, world.now_ns + travel_ns(link));
   return link->up_ns;
@@ -59,7 +59,7 @@ static uint64_t up_at(struct link *link) {
 
 /* ---- the end of it ---- */
 
-/* TCP's CLOSE: nothing more is sent or taken. */
+/* TCP's state CLOSE: nothing more is sent or received. */
 static void close_both(struct link *link, int error) {
   link->error = link->broken = error;
   link->done = true;
@@ -93,7 +93,7 @@ static void reset_goes_down(void *object, uint64_t value) {
   }
 }
 
-/* The server's kernel answers with a reset: what was not acknowledged never will be. */
+/* The server's kernel answers with a reset: bytes not acknowledged by now are lost. */
 static void reset_down(struct link *link) {
   if (!link->reset_down) {
     link->reset_down = link->done = true;
@@ -288,8 +288,8 @@ void link_vanish(struct link *link) {
 }
 
 /*
- * tcp_recvmsg: what has arrived comes first, though an error or an end is known; the error is told
- * once, and after it the stream is at its end.  A read stops at an urgent mark.
+ * tcp_recvmsg: bytes that have arrived come first, even after an error or an end.  The error is
+ * reported once, and then the stream has ended.  A read stops at an urgent mark.
  */
 ssize_t link_recv(struct link *link, size_t size) {
   uint64_t there = link->up_arrived - link->up_read;
@@ -374,7 +374,7 @@ static void segment_arrives(void *object, uint64_t size) {
     return;
   }
   if (link->peer_closed) {
-    link_peer_reset(link); /* nobody is there to take it */
+    link_peer_reset(link); /* no process is there to take it */
     return;
   }
   link->down_arrived += size;
@@ -384,7 +384,7 @@ static void segment_arrives(void *object, uint64_t size) {
   peer_arrived(link->peer);
 }
 
-/* Send as the window allows, one segment at a time; behind the last byte the FIN. */
+/* Send as the window allows, one segment at a time; after the last byte the FIN. */
 static void transmit(struct link *link) {
   uint64_t left = link->down_written - link->down_arrived;
   uint64_t room = link->window - (link->down_arrived - link->down_taken);
@@ -408,8 +408,8 @@ void link_peer_take(struct link *link, uint64_t count) {
 }
 
 /*
- * tcp_sendmsg: an error is told once, then EPIPE.  Whoever gets less than was asked for is told
- * when there is room.
+ * tcp_sendmsg: an error is reported once, then EPIPE.  A sender that got less than it asked for is
+ * told when there is room.
  */
 ssize_t link_send(struct link *link, size_t size, size_t most) {
   if (link->error != 0 || link->done || link->shut) {
@@ -419,7 +419,7 @@ ssize_t link_send(struct link *link, size_t size, size_t most) {
   }
   uint64_t count = min_u64(size, link->sndbuf - (link->down_written - link->down_acked));
   if (count > most) {
-    count = most; /* memory is short: told a little later, whatever the peer does */
+    count = most; /* memory is short: the sender is told later, whatever the peer does */
     link->nospace = true;
     world_at(world.now_ns + NS_PER_MS, tell_space, link, 0);
   }
@@ -443,7 +443,7 @@ int link_shutdown(struct link *link) {
   return 0;
 }
 
-/* tcp_close: a reset where something lies unread; else what was written is still sent. */
+/* tcp_close: a reset if bytes are unread; else what was written is still sent. */
 void link_close(struct link *link) {
   link->fd = -1;
   link->state = LINK_CLOSED;

@@ -1,4 +1,4 @@
-/* oracle: see oracle.h.  Here: what happens is noted, and every byte compared. */
+/* oracle: see oracle.h.  This file notes what happens and compares every byte. */
 #include "tests/sim/oracle.h"
 
 #include "tests/sim/kernel.h"
@@ -10,13 +10,13 @@
 
 #include <string.h>
 
-#define POLLS_MAX 40000            /* waits in a row that led to nothing; XCHG_SPIN is 200us here */
-#define SLEEP_NS (100 * NS_PER_US) /* a wait that took longer was none of them */
-#define RECENT_NS (50 * NS_PER_MS) /* what was closed since may still be counted as live */
+#define POLLS_MAX 40000 /* waits in a row without progress; XCHG_SPIN is at most 200us here */
+#define SLEEP_NS (100 * NS_PER_US) /* a longer wait is not one of them */
+#define RECENT_NS (50 * NS_PER_MS) /* a connection may count as live this long after its close */
 
 struct oracle oracle;
 
-static struct xchg_handler inner; /* what the server's handler was */
+static struct xchg_handler inner; /* the server's own handler */
 
 void oracle_reset(void) {
   memset(&oracle, 0, sizeof(oracle));
@@ -29,7 +29,7 @@ struct record *record_of(const struct link *link) {
 
 /* ---- what is expected ---- */
 
-/* Bytes of the reply to a message of ${whole} bytes in its frame, ${data} of them data. */
+/* Bytes of the reply to a message: ${whole} bytes with its frame, ${data} of them data. */
 static uint64_t reply_size(uint64_t whole, uint64_t data) {
   const struct config *config = &plan.config;
   return config->reply == REPLY_ECHO   ? whole
@@ -63,7 +63,7 @@ void oracle_expect(struct peer *peer) {
     size += reply_size(piece->end - piece->start, piece->size);
     piece->answered = size;
   }
-  if (plan.config.frame.kind == XCHG_FRAME_RAW) { /* a message a byte at worst */
+  if (plan.config.frame.kind == XCHG_FRAME_RAW) { /* at worst a message per byte */
     uint64_t most = plan.config.messages > 0 ? plan.config.messages : peer->out_size;
     size += reply_size(peer->out_size, 0) + most * plan.config.reply_text.size;
   }
@@ -73,7 +73,7 @@ void oracle_expect(struct peer *peer) {
 
 static void expect(struct record *record, const void *bytes, uint64_t size) {
   if (record->expect_size + size > record->expect_max) {
-    world_fail("more is answered than was asked");
+    world_fail("the server answers more than it was asked");
     return;
   }
   memcpy(record->expect + record->expect_size, bytes, size);
@@ -83,7 +83,7 @@ static void expect(struct record *record, const void *bytes, uint64_t size) {
   }
 }
 
-/* What stands before a text of the server's. */
+/* The length prefix of a text of the server. */
 static void expect_head(struct record *record, uint64_t size) {
   const struct xchg_frame *frame = &plan.config.frame;
   for (size_t i = 0; frame->kind == XCHG_FRAME_PREFIX && i < frame->size; i++) {
@@ -105,7 +105,7 @@ static void expect_greeting(struct record *record) {
   }
 }
 
-/* The reply to the message in ${size} bytes at ${bytes}, of which ${tail} are a terminator. */
+/* The reply to the message in ${size} bytes at ${bytes}, the last ${tail} of them a terminator. */
 static void expect_reply(struct record *record, const uint8_t *bytes, uint64_t size,
                          uint64_t tail) {
   const struct config *config = &plan.config;
@@ -128,7 +128,7 @@ static uint64_t pending(const struct link *link) {
   return record_of(link)->expect_size - link->down_written;
 }
 
-/* By XCHG_DENY or XCHG_ALLOW as plan.c writes them: only 127.0.0.0/8 is ever let in. */
+/* Denied by XCHG_DENY or XCHG_ALLOW as plan.c sets them: both admit only 127.0.0.0/8. */
 static bool is_denied(const struct peer *peer) {
   return peer->addr.bytes[0] != 127 && (plan.config.deny.count > 0 || plan.config.allow.count > 0);
 }
@@ -138,7 +138,7 @@ static bool is_same_address(const struct peer *a, const struct peer *b) {
   return a->addr.family == b->addr.family && memcmp(a->addr.bytes, b->addr.bytes, size) == 0;
 }
 
-/* Those that the handler has heard of: one to be refused may be accepted meanwhile. */
+/* Open connections; without accepted ones that the server is about to refuse. */
 static uint32_t live_connections(const struct peer *of_address) {
   uint32_t count = 0;
   for (uint32_t i = 0; peer_at(i) != NULL; i++) {
@@ -154,10 +154,10 @@ static void opened(struct xchg_conn *conn) {
   struct record *record = record_of(link);
   const struct config *config = &plan.config;
   if (record->opened || !record->accepted || record->kernel_closed) {
-    world_fail("peer %u is opened out of turn", link->peer->number);
+    world_fail("peer %u is opened at a wrong time", link->peer->number);
   }
   if (is_denied(link->peer)) {
-    world_fail("peer %u was let in and is denied", link->peer->number);
+    world_fail("peer %u is denied but was admitted", link->peer->number);
   }
   record->opened = true;
   record->opened_ns = record->touched_ns = record->sent_ns = world.now_ns;
@@ -187,7 +187,7 @@ static void compare(const struct link *link, const struct xchg_message *message)
     uint64_t inside = by_end ? size : piece->size;
     if (by_end && (!link->fin_read || plan.config.frame.kind == XCHG_FRAME_PREFIX ||
                    plan.config.frame.kind == XCHG_FRAME_FIXED)) {
-      world_fail("peer %u: a message that has not ended", peer->number);
+      world_fail("peer %u: an unfinished message is delivered", peer->number);
     }
     if (message->size != inside || inside > plan.config.max_message_bytes) {
       world_fail("peer %u: message %u has %zu bytes, not %llu", peer->number, record->handed,
@@ -207,7 +207,7 @@ static void message_came(struct xchg_conn *conn, const struct xchg_message *mess
   const uint8_t *frame = message->frame, *data = message->data;
   uint64_t tail = (uint64_t)(frame + message->frame_size - (data + message->size));
   if (!record->opened || record->closed || record->last_by_end) {
-    world_fail("peer %u: a message out of turn", link->peer->number);
+    world_fail("peer %u: a message at a wrong time", link->peer->number);
   }
   if (plan.config.messages > 0 && record->handed >= plan.config.messages) {
     world_fail("peer %u: more messages than XCHG_MESSAGES", link->peer->number);
@@ -229,7 +229,7 @@ static void closed(struct xchg_conn *conn, enum xchg_reason reason) {
   struct record *record = record_of(link);
   world_trace("peer %u: closed, %s", link->peer->number, xchg_reason_name(reason));
   if (!record->opened || record->closed) {
-    world_fail("peer %u is closed out of turn", link->peer->number);
+    world_fail("peer %u is closed at a wrong time", link->peer->number);
   }
   record->closed = true;
   record->reason = reason;
@@ -246,7 +246,7 @@ void oracle_listen(struct xchg_server *server) {
 
 /* ---- what the network and the calls tell ---- */
 
-/* A thread has done something. */
+/* The running thread has made progress. */
 static void note_progress(void) {
   if (world_self() != -1) {
     oracle.polls[world_self()] = 0;
@@ -265,7 +265,7 @@ void oracle_excuse(void) { note_progress(); }
 
 void oracle_queued(struct link *link) { record_of(link)->queued_ns = world.now_ns; }
 
-/* One comes, or waits in the backlog, and the listener is closed. */
+/* A connection comes or waits in the backlog, and the listener is closed. */
 void oracle_missed(struct link *link) {
   const struct config *config = &plan.config;
   if (oracle.over || !record_of(link)->syn_in_time) {
@@ -315,7 +315,7 @@ void oracle_wrote(struct link *link, const void *data, uint64_t count) {
     world_fail("peer %u is written to after its end", link->peer->number);
   }
   if (end > record->expect_size || memcmp(record->expect + start, data, count) != 0) {
-    world_fail("peer %u gets wrong bytes behind %llu", link->peer->number,
+    world_fail("peer %u gets wrong bytes after %llu", link->peer->number,
                (unsigned long long)start);
   }
   note_progress();
@@ -331,16 +331,16 @@ void oracle_waited(int ready, uint64_t began_ns) {
   oracle.timeouts[self] += slept && ready == 0;
   oracle.polls[self] = slept ? 0 : oracle.polls[self] + 1;
   if (oracle.polls[self] > POLLS_MAX) {
-    world_fail("a thread waits again and again for nothing");
+    world_fail("a thread waits repeatedly without an event");
   }
 }
 
-/* A reset goes to the peer: judged by what it could destroy, in check_end_close and check_peers. */
+/* A reset goes to the peer; check_end_close and check_peers check what it could destroy. */
 void oracle_resets(struct link *link) {
   world_trace("peer %u: a reset goes down", link->peer->number);
 }
 
-/* A stop's half-close: whatever had come before this turn was read. */
+/* A half-close at a stop: everything that came before this turn must have been read. */
 void oracle_shut(struct link *link) {
   struct record *record = record_of(link);
   int self = world_self();
@@ -351,7 +351,7 @@ void oracle_shut(struct link *link) {
   record->shut_ns = world.now_ns;
   record->shut_begun = link->up_read - record->handed_to;
   if (pending(link) > 0) {
-    world_fail("peer %u: half-closed with a reply in hand", link->peer->number);
+    world_fail("peer %u: half-closed with a reply unsent", link->peer->number);
   }
   if (!over && record->handed > 0 && link->up_arrived > link->up_read && self != -1 &&
       link_oldest_ns(link) < oracle.turns[self]) {
@@ -359,7 +359,7 @@ void oracle_shut(struct link *link) {
   }
 }
 
-/* Connections beside ${link} that the server may count, of its address where ${same} says so. */
+/* Other connections that the server may count; those of the same address if ${same}. */
 static uint32_t counted_beside(const struct link *link, bool same) {
   uint64_t recent_ns = RECENT_NS + check_patience_ns();
   uint32_t count = 0;
@@ -372,7 +372,7 @@ static uint32_t counted_beside(const struct link *link, bool same) {
   return count;
 }
 
-/* Accepted, and closed without a word to the handler: denied, per_ip, overload, memory, drain. */
+/* May the server close it without opening it: denied, per_ip, overload, memory, drain? */
 static bool may_refuse(const struct link *link) {
   const struct config *config = &plan.config;
   bool full = config->overload == XCHG_OVERLOAD_REFUSE &&
@@ -398,7 +398,7 @@ void oracle_closes(struct link *link) {
       world_fail("peer %u is refused for no reason", link->peer->number);
     }
   } else if (!record->closed) {
-    world_fail("peer %u is closed without a word to the handler", link->peer->number);
+    world_fail("peer %u is closed and the handler was not told", link->peer->number);
   } else {
     check_end_close(link);
   }

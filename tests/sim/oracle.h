@@ -24,37 +24,37 @@
 
 struct xchg_server;
 
-/* What is known of a connection, the server's side of it. */
+/* What is known of the server's end of a connection. */
 struct record {
-  uint8_t *expect; /* the arena's: all that must be sent, as far as it is due */
+  uint8_t *expect; /* in the arena: all output that is due so far */
   uint64_t expect_size;
   uint64_t expect_max;
   uint32_t handed;    /* messages that the handler got */
-  uint64_t handed_to; /* behind the last byte of those */
-  bool last_by_end;   /* ... of which the stream's end has ended the last one */
+  uint64_t handed_to; /* position after the last byte of those */
+  bool last_by_end;   /* the end of stream ended the last one */
   bool accepted, opened, closed;
   bool kernel_closed; /* close(2) */
-  bool was_blocked;   /* more than XCHG_MAX_PENDING has waited */
-  bool all_acked;     /* when it was closed the peer had everything */
-  bool syn_in_time;   /* the handshake had begun when the stop did */
+  bool was_blocked;   /* more than XCHG_MAX_PENDING was queued */
+  bool all_acked;     /* the peer had acknowledged everything at the close */
+  bool syn_in_time;   /* the handshake began before the stop */
   int injected;       /* errno of a call that was made to fail, 0 = none */
   enum xchg_reason reason;
   uint64_t queued_ns, accepted_ns, opened_ns, closed_ns;
   uint64_t touched_ns;  /* a byte was read or written */
-  uint64_t sent_ns;     /* ... written */
+  uint64_t sent_ns;     /* a byte was written */
   uint64_t shut_ns;     /* half-closed */
-  uint64_t shut_begun;  /* ... having read so many bytes of an unfinished message */
+  uint64_t shut_begun;  /* bytes of an unfinished message that had been read then */
   uint64_t waits_ns;    /* since when output waits; 0 = none does */
-  uint64_t idle_out_ns; /* ... though there is room */
+  uint64_t idle_out_ns; /* since when it waits although there is room */
 };
 
 struct oracle {
   struct record records[LINKS_MAX];
   uint64_t calls;
   uint64_t accepted, bytes_in, bytes_out, messages;
-  uint64_t ended[XCHG_REASONS]; /* as the handler was told */
-  uint64_t refused;             /* accepted and closed without a word to the handler */
-  bool no_memory;               /* something that wanted memory was refused it */
+  uint64_t ended[XCHG_REASONS]; /* as reported to the handler */
+  uint64_t refused;             /* accepted, and closed without being opened */
+  bool no_memory;               /* a request for memory was refused */
   uint64_t no_map_ns;           /* when a mapping was last refused */
   uint64_t lost_maps;
   uint64_t accept_ns;          /* when accept4 last failed */
@@ -62,7 +62,7 @@ struct oracle {
   uint64_t turn_ns;            /* the longest turn of a thread so far */
   uint64_t stop_ns;            /* NEVER = not yet */
   uint64_t stop_now_ns;        /* when everything is closed; NEVER = no stop yet */
-  uint64_t turns[THREADS_MAX]; /* when the turn under way of each thread began */
+  uint64_t turns[THREADS_MAX]; /* when the current turn of each thread began */
   uint32_t polls[THREADS_MAX]; /* waits in a row that took no time and led to nothing */
   uint64_t timeouts[THREADS_MAX];
   bool over; /* the server has ended: nothing is due any more */
@@ -77,7 +77,7 @@ void oracle_expect(struct peer *peer);
 
 struct record *record_of(const struct link *link);
 
-/** Hear what ${server}, which was opened and not started, tells its handler. */
+/** Observe what ${server}, which was opened and not started, reports to its handler. */
 void oracle_listen(struct xchg_server *server);
 
 /* ---- what the network tells (see network.c for when) ---- */
@@ -95,12 +95,14 @@ void oracle_accept_failed(void);
 /** ${count} bytes from ${from} on were read. */
 void oracle_read(struct link *link, uint64_t from, uint64_t count);
 
-/** ${data} was given to the kernel, of which it took ${count}. */
+/** The kernel took the first ${count} bytes of ${data}. */
 void oracle_wrote(struct link *link, const void *data, uint64_t count);
 void oracle_shut(struct link *link);
 void oracle_closes(struct link *link);
 
-/** The kernel has kept a thread from what it was about to do: a wait more is no fault of its. */
+/**
+ * The kernel has delayed what a thread was about to do: its next wait does not count as useless.
+ */
 void oracle_excuse(void);
 
 /** A wait that began at ${began_ns} has ended with ${ready} events. */
@@ -108,27 +110,27 @@ void oracle_waited(int ready, uint64_t began_ns);
 
 /* ---- check_end.c ---- */
 
-/** Is ${reason} right? Fails the run where it is not. */
+/** Fail the run unless ${reason} is right. */
 void check_end_reason(const struct link *link, enum xchg_reason reason);
 
-/** Is it right to call close(2) now? */
+/** Fail the run unless close(2) is right now. */
 void check_end_close(const struct link *link);
 
 /* ---- check_deadlines.c ---- */
 
-/** Look at everything now and then, from now on. */
+/** From now on, check every connection regularly. */
 void check_deadlines_start(void);
 
-/** How much later than it should something may be. */
+/** How much later than its deadline something may happen. */
 uint64_t check_patience_ns(void);
 
-/** How much too early a time-out may seem: turns have a length. */
+/** How much too early a time-out may appear, because turns have a length. */
 uint64_t check_slack_ns(void);
 
 /** The server has stopped: do its counters agree? */
 void check_totals(struct stats *stats);
 
-/** And has each peer what it should have? */
+/** Has each peer received what it should? */
 void check_peers(void);
 
 #endif

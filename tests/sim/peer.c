@@ -1,6 +1,4 @@
-/*
- * peer: see peer.h.  Two activities, each an event at a time: one sends, one reads.
- */
+/* peer: see peer.h.  A peer has two activities, sending and reading; each step is an event. */
 #include "tests/sim/peer.h"
 
 #include "tests/sim/oracle.h"
@@ -68,7 +66,7 @@ static void choose_pace(struct peer *peer) {
   link->sndbuf = (uint32_t)pick(chance(500) ? 16384 : 256, 65536);
   link->rcvbuf = (uint32_t)pick(chance(500) ? 16384 : 512, 65536);
   link->window = (uint32_t)pick(chance(500) ? 16384 : 256, 65536);
-  if (!peer->reads && chance(700)) { /* so that it matters */
+  if (!peer->reads && chance(700)) { /* small buffers, so that it matters */
     link->sndbuf = (uint32_t)pick(256, 2048);
     link->window = (uint32_t)pick(256, 1024);
     peer->read_end = pick(0, 2000);
@@ -126,7 +124,7 @@ static void end(struct peer *peer) {
   }
 }
 
-/* How far one may send who waits for each reply: to the end of the message under way. */
+/* Where a peer has to stop that waits for each reply: at the end of the current message. */
 static uint32_t step_end(struct peer *peer) {
   const struct piece *piece = &peer->pieces[peer->step];
   if (peer->step < peer->pieces_count && piece->kind == PIECE_MESSAGE && peer->sent == piece->end &&
@@ -155,7 +153,7 @@ void peer_may_send(void *object, uint64_t unused) {
     link->blocked = true;
     return;
   } else if (peer->sent < peer->end_at) {
-    return; /* a reply lets it go on */
+    return; /* the next reply lets it continue */
   }
   if (peer->sent >= peer->end_at) {
     end(peer);
@@ -166,7 +164,7 @@ void peer_may_send(void *object, uint64_t unused) {
 
 /* ---- reading ---- */
 
-/* The server has ended its side, and all was read. */
+/* The server has ended its side, and everything was read. */
 static void saw_end(struct peer *peer) {
   world_trace("peer %u: sees the end", peer->number);
   peer->saw_fin = true;
@@ -243,7 +241,7 @@ static void break_off(void *object, uint64_t error) {
   link_break(peer->link, (int)error);
 }
 
-/* The network fails under some of them. */
+/* The network fails for some of them. */
 static void plan_break(struct peer *peer) {
   static const int errors[] = {ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ECONNRESET, ENETDOWN};
   if (chance(plan.faults.breaks)) {
@@ -252,7 +250,7 @@ static void plan_break(struct peer *peer) {
   }
 }
 
-/* At once, at any time, or about the time of the stop. */
+/* They come at once, at any time, or at about the time of the stop. */
 void peers_start(void) {
   uint64_t stop_ns = sub_sat_u64(plan.stop_ns, world.now_ns);
   uint64_t way = prng_below(&world.prng, 3);

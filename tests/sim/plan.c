@@ -1,6 +1,6 @@
 /*
- * plan: see plan.h.  A configuration is made as an operator would, from text, so that the real
- * parser reads it; values are shrunk until the limits are near.
+ * plan: see plan.h.  A configuration is written as environment text and read by the real parser.
+ * Values are small, so that limits are reached.
  */
 #include "tests/sim/plan.h"
 
@@ -26,7 +26,7 @@ static void say(const char *format, ...) {
   plan.environment[plan.lines_count++] = line;
 }
 
-/* Set ${name} to a time between the two, in microseconds, or now and then to 0 where ${off}. */
+/* Set ${name} to a time between the two, in microseconds; sometimes to 0 if ${off}. */
 static void say_time(const char *name, uint64_t low_us, uint64_t high_us, bool off) {
   if (off && chance(150)) {
     say("%s=0", name);
@@ -136,7 +136,7 @@ static unsigned now_and_then(unsigned seeds, unsigned most) {
 static void choose_faults(void) {
   static const int starving[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
   struct faults *faults = &plan.faults;
-  bool any = chance(500); /* in the other seeds nothing is excused */
+  bool any = chance(500); /* the other seeds have no faults that excuse anything */
   unsigned few = any ? 150 : 0;
   *faults = (struct faults){.starve_ns = NEVER, .starved_ns = NEVER};
   faults->eintr = now_and_then(300, 200);

@@ -1,6 +1,4 @@
-/*
- * plan: what a seed decides before anything runs: configuration, weather, faults, the stop.
- */
+/* plan: what a seed decides before a run: configuration, weather, faults, the stop. */
 #ifndef TESTS_SIM_PLAN_H
 #define TESTS_SIM_PLAN_H
 
@@ -13,8 +11,8 @@
 
 /* How often the simulated kernel refuses, in thousandths of the calls. */
 struct faults {
-  unsigned start;   /* anything that the start asks for */
-  unsigned accept;  /* accept4, on a connection's account */
+  unsigned start;   /* any request of the start */
+  unsigned accept;  /* accept4, because of one connection */
   unsigned eintr;   /* recv, send, write, epoll_wait, accept4 */
   unsigned recv;    /* ENOMEM, ... */
   unsigned send;    /* ENOBUFS, ... */
@@ -24,7 +22,7 @@ struct faults {
   unsigned map;     /* mmap, mremap */
   unsigned unmap;
   unsigned breaks;    /* connections that the network ends */
-  uint64_t starve_ns; /* when accept4 begins to fail for want of something; NEVER = not */
+  uint64_t starve_ns; /* when accept4 begins to lack a resource; NEVER = it does not */
   uint64_t starved_ns;
   int starve_errno;
 };
@@ -36,15 +34,15 @@ struct plan {
   struct config config;
   struct faults faults;
   uint32_t peers;
-  uint64_t begin_ns; /* peers come from then on */
+  uint64_t begin_ns; /* when peers begin to connect */
   uint64_t stop_ns;
-  uint64_t stop_now_ns; /* when a second word ends it at once; NEVER = not */
+  uint64_t stop_now_ns; /* when a second signal ends it at once; NEVER = none comes */
 };
 
 /** The plan of the run. */
 extern struct plan plan;
 
-/** Make it. Return: 0, or -1 where the configuration is a fault (the simulator's). */
+/** Make it. Return: 0, or -1 if the configuration is invalid, which is a fault of the simulator. */
 int plan_make(void);
 
 #endif

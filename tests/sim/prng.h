@@ -1,7 +1,7 @@
 /*
- * prng: every decision of the simulator comes from here, and so from the seed.
+ * prng: the source of every decision of the simulator, seeded with the seed of the run.
  *
- * SplitMix64 (Steele, Lea and Flood, 2014): one word of state, good enough to decide with, and the
+ * SplitMix64 (Steele, Lea and Flood, 2014): one word of state, good enough for decisions, and the
  * same on every machine.
  */
 #ifndef TESTS_SIM_PRNG_H
@@ -30,7 +30,7 @@ static inline uint64_t prng_between(struct prng *prng, uint64_t low, uint64_t hi
   return low + prng_below(prng, high - low + 1);
 }
 
-/** The same, each power of two as likely as the next one: small numbers are frequent. */
+/** The same with each power of two equally likely, so that small numbers are frequent. */
 static inline uint64_t prng_scaled(struct prng *prng, uint64_t low, uint64_t high) {
   uint64_t span = high - low + 1;
   unsigned bits = 64 - (unsigned)__builtin_clzll(span);
@@ -38,7 +38,7 @@ static inline uint64_t prng_scaled(struct prng *prng, uint64_t low, uint64_t hig
   return low + (prng_next(prng) & mask) % span;
 }
 
-/** Is it so, ${permille} times in a thousand? */
+/** True ${permille} times in a thousand. */
 static inline bool prng_chance(struct prng *prng, unsigned permille) {
   return permille > 0 && prng_below(prng, 1000) < permille;
 }

@@ -22,7 +22,7 @@ static void split_delimited(const struct config *config, const uint8_t *bytes, u
 static void split_line(const struct config *config, const uint8_t *bytes, uint32_t size,
                        struct piece *piece) {
   uint32_t at = look_for(bytes, piece->start, size, '\n');
-  bool cr = at > piece->start && bytes[at - 1] == '\r'; /* data yet, where no LF follows */
+  bool cr = at > piece->start && bytes[at - 1] == '\r'; /* still data if no LF follows */
   piece->size = at - piece->start - (cr ? 1 : 0);
   piece->end = at < size ? at + 1 : size;
   piece->kind = piece->size > config->max_message_bytes ? PIECE_TOO_LONG

@@ -1,6 +1,6 @@
 /*
- * reference_framing: the contract's framing once more, as plainly as it can be written, to judge
- * net/frame by.
+ * reference_framing: a second implementation of the framing, as plain as possible, to check
+ * net/frame against.
  */
 #ifndef TESTS_SIM_REFERENCE_FRAMING_H
 #define TESTS_SIM_REFERENCE_FRAMING_H
@@ -9,23 +9,21 @@
 
 enum piece_kind {
   PIECE_MESSAGE,  /* whole */
-  PIECE_TOO_LONG, /* over the limit, or announced so */
-  PIECE_PART      /* the bytes end within it */
+  PIECE_TOO_LONG, /* over the limit, or its prefix announces so */
+  PIECE_PART      /* the stream ends within it */
 };
 
-/* A message of a stream, or what stands where one should. */
+/* A message of a stream, or the bytes where a message should be. */
 struct piece {
   uint32_t start;         /* first byte, a prefix included */
   uint32_t data, size;    /* what the frame carries */
-  uint32_t end;           /* behind its last byte, the terminator included */
-  enum piece_kind kind;   /* the last one may be no MESSAGE */
+  uint32_t end;           /* after its last byte, the terminator included */
+  enum piece_kind kind;   /* only the last piece may be another kind */
   uint64_t first_read_ns; /* when the server read its first byte; 0 = not yet */
-  uint64_t answered;      /* bytes that the server will have sent with this message's reply */
+  uint64_t answered;      /* bytes that the server will have sent after the reply to this message */
 };
 
-/**
- * Cut ${size} bytes into at most ${max} pieces; under raw there are none.  Return: how many.
- */
+/** Split ${size} bytes into at most ${max} pieces; raw has none.  Return: how many. */
 uint32_t reference_framing_split(const struct config *config, const uint8_t *bytes, uint32_t size,
                                  struct piece *pieces, uint32_t max);
 

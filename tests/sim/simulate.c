@@ -1,17 +1,17 @@
 /*
- * simulate: runs the real server, its acceptor and its workers, over a simulated machine, a seed
- * at a time.
+ * simulate: runs the real server, its acceptor and its workers, over a simulated machine, one seed
+ * after the other.
  *
  *   simulate [--from N] [--seeds N] [--seed N] [--trace] [--mutant NAME]
  *
  * Real: pool/server, acceptor, model_pool, worker, admit, inbox, all of net and core.  Simulated:
  * network, epoll, eventfd, clock, threads.  Not simulated: pool/daemon, signals, the other models,
- * UNIX sockets, sockets passed by LISTEN_FDS, handlers of a program's own and what they may do
- * (posts, groups, timers, offloading).
+ * UNIX sockets, sockets passed by LISTEN_FDS, and handlers of programs with the calls that only
+ * they make (posts, groups, timers, offloading).
  *
- * A seed decides everything.  The exit code is 1 where a seed failed; after FAILURES_MAX of them
- * the rest is left.  Whatever else ends the program, a signal, a sanitizer (UBSan if it aborts: see
- * TEST_ENV) or SECONDS_MAX of one seed, the seed is said first.
+ * A seed decides everything.  The exit code is 1 if a seed failed; the run ends after FAILURES_MAX
+ * of them.  If a signal, a sanitizer or a seed of more than SECONDS_MAX ends the program, it prints
+ * the seed first.  (UBSan must abort for that: see TEST_ENV.)
  */
 #include "tests/sim/kernel.h"
 #include "tests/sim/memory.h"
@@ -31,13 +31,13 @@
 
 #define SEEDS 10000
 #define FAILURES_MAX 10
-#define PROGRESS 100000           /* seeds between two lines */
-#define SECONDS_MAX 60            /* of real time, for a seed, which takes about a millisecond */
-#define STOP_NS (500 * NS_PER_MS) /* what a stop may take beyond its patience */
+#define PROGRESS 100000           /* seeds between two lines of progress */
+#define SECONDS_MAX 60            /* of real time for a seed, which takes about a millisecond */
+#define STOP_NS (500 * NS_PER_MS) /* what a stop may take beyond check_patience_ns */
 
 static struct xchg_server server;
 
-/* What all runs together have seen: is it worth anything? */
+/* What all runs together have seen. */
 static struct {
   uint64_t served, refused_starts, calls, messages, bytes_in, bytes_out, seconds;
   uint64_t ended[XCHG_REASONS];
@@ -124,21 +124,21 @@ static void *run_main(void *unused) {
   return unused;
 }
 
-/* What is left behind by a run that did not fail. */
+/* Check what a run that did not fail has left. */
 static void look_back(void) {
   if (memory_blocks() != 0) {
-    world_fail("%" PRId64 " blocks of memory are left", memory_blocks());
+    world_fail("%" PRId64 " blocks of memory were not freed", memory_blocks());
   }
   if (memory_maps() != 0) {
-    world_fail("%" PRId64 " mappings are left", memory_maps());
+    world_fail("%" PRId64 " mappings were not unmapped", memory_maps());
   }
   if (kernel_open_count() != 0) {
-    world_fail("%u descriptors are left open", kernel_open_count());
+    world_fail("%u descriptors were not closed", kernel_open_count());
   }
   check_peers();
 }
 
-/* Return: did it go well? */
+/* Return: did it succeed? */
 static bool run(uint64_t seed) {
   world_reset(seed);
   kernel_reset();
@@ -147,7 +147,7 @@ static bool run(uint64_t seed) {
   oracle_reset();
   memory_reset();
   if (plan_make() == -1) {
-    world_fail("the plan's configuration is a fault");
+    world_fail("the configuration of the plan is invalid");
     return false;
   }
   peers_make(plan.peers);
@@ -172,7 +172,7 @@ struct orders {
 /* Of the sanitizers' interface; NULL where none is linked. */
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
-/* In a signal's handler, where stdio may be taken: hence write(2). */
+/* In a signal handler, where the lock of stdio may be held: hence write(2). */
 static void say_seed(const char *what) {
   char line[100];
   int size = snprintf(line, sizeof(line), "seed %" PRIu64 ": %s\n", world.seed, what);
@@ -184,22 +184,23 @@ static void say_seed(const char *what) {
 static void died(int number) {
   char what[60];
   snprintf(what, sizeof(what), "%s %d",
-           number == SIGALRM ? "no end in sight, signal" : "the server died of signal", number);
+           number == SIGALRM ? "no end within the time limit, signal" : "the server died of signal",
+           number);
   say_seed(what);
-  (void)fflush(stdout); /* a trace's last lines */
-  (void)raise(number);  /* it waits for our return, and meets nobody then */
+  (void)fflush(stdout); /* the last lines of a trace */
+  (void)raise(number);  /* blocked until we return, and then it has no handler */
 }
 
 static void sanitizer_died(void) {
-  (void)signal(SIGABRT, SIG_DFL); /* which may be how it ends */
-  if (alarm(0) > 0) {             /* in a seed, not in what it looks for at the end */
-    say_seed("a sanitizer has found something");
+  (void)signal(SIGABRT, SIG_DFL); /* a sanitizer may end by it */
+  if (alarm(0) > 0) {             /* within a seed, not in the leak check at the end */
+    say_seed("a sanitizer has reported an error");
   }
 }
 
 /*
- * On a stack of its own: that of a fiber may be what has run out.  A signal that a sanitizer
- * watches is left to it, which says more of it and calls back.
+ * The handlers run on a stack of their own, because the stack of a fiber may have overflowed.  A
+ * signal that a sanitizer handles is left to it: it reports more, and calls back.
  */
 static void catch_deaths(void) {
   static char stack[64 * 1024];

@@ -1,8 +1,8 @@
 /*
- * start: what the server asks of libc while it starts and ends, led here by the linker (--wrap).
+ * start: the libc functions that the server calls when it starts and ends, led here by --wrap.
  *
- * Threads become coroutines, semaphores and joins waits of the simulated world, sockets and
- * eventfds its descriptors. Of a socket's options nothing is kept.
+ * Threads are coroutines.  Semaphores and joins are waits of the simulated world.  Sockets and
+ * eventfds are its descriptors.  Socket options are not kept.
  */
 #include "tests/sim/kernel.h"
 #include "tests/sim/oracle.h"
@@ -123,7 +123,8 @@ int __wrap_pthread_join(pthread_t thread, void **result) {
 }
 
 int __wrap_pthread_setname_np(pthread_t thread, const char *name) {
-  world_trace("thread %d is called %s", (int)thread, name);
+  (void)thread;
+  world_trace("is called %s", name);
   return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
- * workload: see workload.h.  Most peers speak the exchange's framing; some send a message that is
- * too long, break off within one, or send noise.
+ * workload: see workload.h.  Most peers use the framing of the exchange.  Some send a message that
+ * is too long, stop within one, or send noise.
  */
 #include "tests/sim/workload.h"
 
@@ -13,7 +13,7 @@
 #define ARENA_BYTES ((size_t)128 * 1024 * 1024)
 #define OUT_MAX ((size_t)400 * 1024)
 #define OUT_RAW_MAX ((size_t)40 * 1024)   /* where each byte may be answered with a text */
-#define FLOOD_BYTES ((size_t)1400 * 1024) /* more than a drain reads */
+#define FLOOD_BYTES ((size_t)1400 * 1024) /* more than a lingering connection reads */
 
 enum workload {
   WORKLOAD_PROPER,
@@ -29,7 +29,7 @@ static struct {
   size_t used;
 } arena;
 
-/* What is being written: out, its size, and its room. */
+/* The output: where, its size, and its room. */
 struct writer {
   uint8_t *at;
   size_t size, room;
@@ -56,7 +56,7 @@ static void put(struct writer *writer, const void *bytes, size_t size) {
   writer->size += fits;
 }
 
-/* ${size} bytes by the prng, without ${not} (-1 = any). */
+/* ${size} random bytes, without ${not} (-1 = any). */
 static void put_noise(struct writer *writer, size_t size, int not ) {
   size = min_u64(size, writer->room - writer->size);
   for (size_t i = 0; i < size; i += 8) {
@@ -73,7 +73,7 @@ static void put_noise(struct writer *writer, size_t size, int not ) {
   writer->size += size;
 }
 
-/* A message that carries ${size} bytes, though its prefix may ${announce} more. */
+/* A message that carries ${size} bytes, with a prefix that announces ${announced}. */
 static void put_message(struct writer *writer, size_t size, uint64_t announced) {
   const struct xchg_frame *frame = &plan.config.frame;
   uint8_t head[8];
@@ -169,7 +169,7 @@ void workload_make(struct peer *peer) {
   }
   peer->out = writer.at;
   peer->out_size = (uint32_t)writer.size;
-  arena.used -= (room - writer.size) / 16 * 16; /* what was not needed */
+  arena.used -= (room - writer.size) / 16 * 16; /* return what was not needed */
   uint32_t pieces_max = (uint32_t)min_u64(writer.size, 20000);
   peer->pieces = arena_take((pieces_max + 1) * sizeof(struct piece));
   peer->pieces_count =

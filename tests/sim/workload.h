@@ -1,6 +1,4 @@
-/*
- * workload: the bytes that a peer will send, and how they are split.
- */
+/* workload: the bytes that a peer will send, and the messages in them. */
 #ifndef TESTS_SIM_WORKLOAD_H
 #define TESTS_SIM_WORKLOAD_H
 
@@ -9,11 +7,11 @@
 
 struct peer;
 
-/** Bytes of the run's arena, aligned for anything; NULL where it is used up. */
+/** Aligned bytes of the run's arena; NULL where it is used up. */
 void *arena_take(size_t size);
 void arena_reset(void);
 
-/** Choose ${peer}'s out and pieces. */
+/** Choose out and pieces of ${peer}. */
 void workload_make(struct peer *peer);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * world: see world.h.
  *
- * Events lie in a binary heap, by time and then by the order in which they were asked for.  Their
- * objects live as long as the run, so that nothing is ever taken out before its time: what has
- * become pointless does nothing.
+ * Events are in a binary heap, ordered by time and then by when they were asked for.  Their objects
+ * live as long as the run.  So no event is ever removed early: one that has become pointless does
+ * nothing.
  */
 #include "tests/sim/world.h"
 
@@ -17,7 +17,7 @@
 
 #define EVENTS_MAX 65536
 #define STEPS_MAX 4000000                          /* of the scheduler in a run */
-#define AFTERMATH_NS (UINT64_C(100000) * NS_PER_S) /* what happens later is not waited for */
+#define AFTERMATH_NS (UINT64_C(100000) * NS_PER_S) /* later events are not waited for */
 
 enum thread_state { THREAD_NONE, THREAD_READY, THREAD_WAITING, THREAD_OVER };
 
@@ -84,7 +84,7 @@ void world_fail(const char *format, ...) {
     world_trace("FAILED: %s", world.failure);
   }
   if (machine.self != -1) {
-    fiber_leave(); /* and nobody enters it again */
+    fiber_leave(); /* and is not entered again */
   }
 }
 
@@ -146,7 +146,7 @@ static struct event take_event(void) {
   return first;
 }
 
-/* Let happen what is due; the world acts, whoever called. */
+/* Run the events that are due; they run as the world, not as the calling thread. */
 static void happen(void) {
   int self = machine.self;
   machine.self = -1;
@@ -209,7 +209,7 @@ void world_wake(const void *channel) {
   }
 }
 
-/* Somebody else may run now; and perhaps this one will not for a while. */
+/* Another thread may run now, and this one may be stalled. */
 static void yield(void) {
   struct thread *thread = &machine.threads[machine.self];
   if (prng_chance(&world.prng, world.weather.stall)) {
@@ -242,7 +242,7 @@ void world_atom(void) {
   }
 }
 
-/* One of those who can run; -1: nobody can before ${*next_ns}. */
+/* Choose a thread that can run; -1: none can before ${*next_ns}. */
 static int choose(uint64_t *next_ns) {
   int able[THREADS_MAX], count = 0;
   *next_ns = machine.events_count > 0 ? machine.events[0].at_ns : NEVER;
@@ -271,7 +271,7 @@ static bool all_over(void) {
   return true;
 }
 
-/* The server has gone: what is on its way still arrives. */
+/* The server has ended: what is in transit still arrives. */
 static void aftermath(void) {
   uint64_t end_ns = world.now_ns + AFTERMATH_NS;
   while (machine.events_count > 0 && machine.events[0].at_ns <= end_ns && !world.failed) {
@@ -286,13 +286,13 @@ void world_run(void) {
     happen();
     int number = choose(&next_ns);
     if (step == STEPS_MAX) {
-      world_fail("it does not come to an end");
+      world_fail("the run does not end");
     } else if (number != -1) {
       machine.self = number;
       fiber_enter(&machine.threads[number].fiber);
       machine.self = -1;
     } else if (next_ns == NEVER) {
-      world_fail("everybody waits, and nothing will happen");
+      world_fail("every thread waits, and no event is left");
     } else {
       world.now_ns = max_u64(world.now_ns, next_ns);
     }
