@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Runs the fuzz targets with libFuzzer: tests/fuzz/run.py --build DIR --seconds N [TARGET...]
 
-Two targets at a time; each gets its share of N seconds.  What they find worth keeping lies in build/fuzz/corpus and is where
-the next run begins, together with tests/fuzz/corpus.  The last lines say how many inputs each has tried, in this run and in
-all runs so far (build/fuzz/executions).  Exit code 1 if an input failed; the line tells how to replay it.
+Two targets run at a time, and each gets its share of N seconds.  New inputs are kept in build/fuzz/corpus.  The next run starts
+from those and from tests/fuzz/corpus.  The last lines tell how many inputs each target has tried, in this run and in all runs
+so far (build/fuzz/executions).  The exit code is 1 if an input failed; a line tells how to replay it.
 
-    --minimize    instead: leave in build/fuzz/corpus only what is needed for the same coverage
+    --minimize    instead: remove what is not needed for the same coverage from build/fuzz/corpus
 """
 
 import argparse
@@ -25,7 +25,7 @@ LONGEST = {"conn_memory": 600, "conn_socket": 600, "frame": 1500, "addr": 200, "
 
 
 class Target:
-    """A fuzz target and what came of it."""
+    """A fuzz target and its results."""
 
     def __init__(self, name, build):
         self.name = name

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The models of the hand-off: every right one must have no error, every mutant its own.
+# Checks the models of the hand-off: a right model must have no error, a mutant its expected one.
 #
 # Usage: run.sh BUILD_DIR.  Writes into BUILD_DIR/model only; needs spin and a C compiler.
-# One line a case: the verdict, the states visited, the case and what pan complained of.  "wrong"
-# fails the run: an error in a right model, none in a mutant, another error than the expected one,
-# or a search that did not come to its end.
+# Prints one line for each case: the verdict, the states visited, the case, and the error that pan
+# reports.  "wrong" fails the run: an error in a right model, no error or an unexpected one in a
+# mutant, or an incomplete search.
 set -u
 
 if [ $# -ne 1 ]; then
@@ -16,7 +16,7 @@ mkdir -p "$1/model" && cd "$1/model" || exit 1
 passed=0
 failed=0
 
-# check NAME MODEL EXPECTED FLAGS: EXPECTED is "none" or a part of pan's message.
+# check NAME MODEL EXPECTED FLAGS: EXPECTED is "none" or a part of the message of pan.
 check() {
   name=$1 model=$2 expected=$3 flags=$4
   case $flags in
@@ -24,7 +24,7 @@ check() {
   *) compile='-DSAFETY' run='' ;;
   esac
   rm -f pan pan.* ./*.trail
-  # The flags are words of their own.
+  # The flags are separate words.
   # shellcheck disable=SC2086
   if ! spin -a $flags "$models/$model.pml" >spin.log 2>&1 ||
     ! ${CC:-cc} -O1 -w $compile -o pan pan.c 2>>spin.log; then

@@ -1,28 +1,28 @@
 #!/bin/sh
-# Mutants that prove the simulator's oracle: each must be found.
+# Mutants that test the oracle of the simulator: it must find each of them.
 #
-#   tests/sim/mutants.sh        those of the simulated kernel, which need no compiler
-#   tests/sim/mutants.sh all    those of the server too: a line of its source is changed in a copy under $B/sim/mutants
+#   tests/sim/mutants.sh        mutants of the simulated kernel, which need no compiler
+#   tests/sim/mutants.sh all    also mutants of the server: one line of its source is changed in a copy under $B/sim/mutants
 #
-# B is the build's folder; for `all` COMPILE is the command that compiles, LINK the one that links, OBJECTS what is linked.
-# Prints a line a mutant: its name, and by which seed it was found, or that it was not.
+# B is the folder of the build.  For `all`, COMPILE is the command that compiles, LINK the one that links, OBJECTS what is linked.
+# Prints a line for each mutant: its name, and the seed that found it, or that none did.
 set -u
 B=${B:-build}
 cd "$(dirname "$0")/../.." || exit 1
 missed=0
 
-# must_find NAME SEEDS COMMAND...: run it for that many seeds; it must fail, and say at which seed.
+# must_find NAME SEEDS COMMAND...: run the command with SEEDS seeds; it must fail and print the seed.
 must_find() {
   name=$1 seeds=$2
   shift 2
-  said=$(timeout 300 "$@" --from 1 --seeds "$seeds" --failures 1 2>&1) # a seed that hangs is ended by the simulator itself
+  said=$(timeout 300 "$@" --from 1 --seeds "$seeds" --failures 1 2>&1) # the simulator ends a seed that hangs
   code=$?
   found=$(echo "$said" | grep -m 1 '^seed ')
   if [ "$code" = 0 ]; then
-    echo "mutant $name: NOT FOUND in $seeds seeds"
+    echo "mutant $name: NOT FOUND with $seeds seeds"
     missed=$((missed + 1))
   elif [ -z "$found" ]; then
-    echo "mutant $name: BROKEN, no seed is named, exit code $code: $said"
+    echo "mutant $name: BROKEN: no seed was printed, exit code $code: $said"
     missed=$((missed + 1))
   else
     echo "mutant $name: found by $found"
@@ -33,7 +33,7 @@ kernel() {
   must_find "kernel-$1" "$2" "$B/tests/sim/simulate" --mutant "$1"
 }
 
-# server NAME SEEDS FILE SED: change FILE by SED.
+# server NAME SEEDS FILE SED: apply SED to FILE.
 server() {
   name=$1 seeds=$2 file=$3 change=$4
   at=$B/sim/mutants/$name
@@ -42,7 +42,7 @@ server() {
   printf '#define XCHG_SYS_SEAM "tests/fault/seam.h"\n#define XCHG_ATOM_SEAM "tests/sim/atom.h"\n' |
     cat - "$at/changed.c" >"$at/mutant.c"
   if cmp -s "$file" "$at/changed.c"; then
-    echo "mutant $name: its line is not in $file any more"
+    echo "mutant $name: its line is no longer in $file"
     missed=$((missed + 1))
     return
   fi
@@ -58,11 +58,11 @@ server() {
 }
 
 kernel drop 100     # a byte on its way to the server is lost
-kernel flip 100     # a byte of the server's changes
+kernel flip 100     # a byte of the server changes
 kernel edge 500     # an edge is not reported
-kernel wake 100     # a write to an eventfd wakes nobody
+kernel wake 100     # a write to an eventfd wakes no thread
 kernel late 1000    # waits end long after their time
-kernel ack 100      # everything is told as acknowledged
+kernel ack 100      # every byte is reported as acknowledged
 kernel fin 500      # a half-close closes both ways
 kernel accept 500   # a connection is accepted twice
 
@@ -90,7 +90,7 @@ if [ "${1:-}" = all ]; then
   server not-filtered 20000 net/listener.c 's/(void)sys_setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH.*/(void)program;/'
   server refused-not-closed 500 pool/acceptor.c '/^static void refuse/,/^}/s/sys_close(guest->fd);//'
   server ticket-kept 5000 pool/worker.c '/^static void gone/,/^}/s/admit_leave(worker->admit, ticket);/(void)ticket;/'
-  server nobody-told-of-room 5000 pool/worker.c 's/if (freed || taken > 0) {/if (0) {/'
+  server room-not-reported 5000 pool/worker.c 's/if (freed || taken > 0) {/if (0) {/'
   server no-pause 5000 pool/acceptor.c '/^static void note_exhausted/,/^}/s/pause_accepting(acceptor, true);//'
   server unread-at-stop 20000 net/conn.c 's/outbox_empty(&conn->out) \&\& !conn->unread \&\&/outbox_empty(\&conn->out) \&\&/'
   server begun-at-stop 5000 net/conn.c 's/conn->messages > 0 \&\& conn->in == NULL \&\&/conn->messages > 0 \&\&/'
