@@ -1,12 +1,13 @@
 # Everything that proves something.  Programs:
 #   tests/unit/check_x.c    -> $(B)/tests/check_x         one per module
 #   tests/unit/plugin/x.c   -> $(B)/tests/plugin/x.so     what check_plugin loads
-#   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   against objects whose system calls the test makes fail
-#   tests/fail_nth/check_nth.c   -> $(B)/tests/fail_nth/check_nth   against the same objects: each call of a session fails in turn
+#   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   the test makes system calls of the product fail
+#   tests/fail_nth/*.c      -> $(B)/tests/fail_nth/check_nth    each call of a whole session fails in turn
+#   tests/fixtures/*.c                                    what several of these programs share
 #   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
 #   tests/fuzz/fuzz_x.c     -> $(B)/tests/fuzz/fuzz_x     replays tests/fuzz/corpus/x; with libFuzzer under VARIANT=fuzz
-#   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the hand-off's code in every schedule; release build only
-#   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, a seed at a time
+#   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the code of the hand-off in every schedule; release build only
+#   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, one seed after the other
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
@@ -27,7 +28,7 @@ LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wild
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
 FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 SIMULATE = $(B)/tests/sim/simulate
-# All of it runs in one thread, where TSan finds nothing; the other slow builds make one run in ten.
+# It runs in one thread, where TSan finds nothing.  Slow builds make one run in 30.
 FAIL_NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 PROGRAMS = $(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
@@ -52,11 +53,11 @@ $(B)/tests/fault/%: $(B)/seam/tests/fault/%.o $(FAULT_HELPERS) $(B)/seam.a $(B)/
 	@mkdir -p $(@D)
 	$(link_test)
 
-# Fuzz targets: libFuzzer's main, or ours that replays.  Those that go through the seam bring its functions themselves.
+# Fuzz targets: the main of libFuzzer, or replay.c.  A target that uses the seam has its own bodies.
 FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
 FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,json options report)
-# What guides libFuzzer: branches of the product, not of the tests; and in parsers also what is compared, which costs most.
+# libFuzzer is guided by branches of the product, not of the tests, and in parsers also by comparisons, which cost most.
 FUZZ_PARSERS = core/addr.c core/config_value.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
 $(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
@@ -75,7 +76,7 @@ $(FUZZ_BENCH): $(B)/bench.a
 $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
 
-# Every call of theirs that does not go through core/sys.h leads through a function of the test's.
+# --wrap leads every call that does not go through core/sys.h to a function of the test.
 FAIL_NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
             connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 fstat lstat unlink chmod flock read \
             setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
@@ -131,7 +132,7 @@ $(B)/tests/live/plugin/%.so: tests/live/plugin/%.c $(B)/.flags $(B)/.flags-link 
 	  $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $<
 -include $(wildcard $(B)/tests/live/plugin/*.d)
 
-# The same sources once more, their system calls through tests/fault/seam.h (see core/sys.h).
+# The same sources with their system calls through tests/fault/seam.h (see core/sys.h).
 SEAM_OBJECTS = $(SOURCES:%.c=$(B)/seam/%.o)
 $(B)/seam.a: $(SEAM_OBJECTS) $(B)/.flags-sources
 	$(call say,AR  )rm -f $@ && ar rcs $@ $(SEAM_OBJECTS)
@@ -139,8 +140,8 @@ $(B)/seam/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(XCFLAGS) -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -MMD -MP -c -o $@ $<
 
-# The hand-off's sources once more, with the explorer behind both seams; -fsanitize=thread makes the compiler tell
-# tests/explore/hooks.c of each plain access, and no sanitizer is linked.  FORTIFY would forbid jumps between stacks.
+# The sources of the hand-off with the explorer below both seams.  -fsanitize=thread makes the compiler report each plain
+# access to tests/explore/hooks.c; no sanitizer is linked.  FORTIFY would forbid jumps between stacks.
 EXPLORE = $(if $(filter release,$(VARIANT)),$(B)/tests/explore/check_explore)
 EXPLORED = $(patsubst %,$(B)/explore/%.o,pool/inbox pool/worker pool/acceptor pool/admit net/wake tests/explore/scenario)
 EXPLORER = $(patsubst %.c,$(B)/explore/%.o,net/reactor.c $(wildcard tests/explore/*.c))
@@ -155,8 +156,8 @@ $(B)/explore/%.o: %.c $(B)/.flags | need-build
 	$(call say,CC  )$(CC) $(XCFLAGS) $(EXPLORE_CFLAGS) -MMD -MP -c -o $@ $<
 -include $(wildcard $(B)/explore/*/*.d $(B)/explore/*/*/*.d)
 
-# A third time, over a simulated machine: tests/sim/simulate.c says what that is.  The linker leads what the server asks of
-# libc while it starts and ends to the simulator.
+# The library over a simulated machine (see tests/sim/simulate.c).  --wrap leads the libc functions that the server calls
+# when it starts and ends to the simulator.
 SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
 SIM_WRAPS = malloc calloc aligned_alloc posix_memalign free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom \
             pthread_create pthread_join pthread_setname_np sem_wait sem_post
@@ -260,7 +261,7 @@ fuzz-run: $(FUZZ)
 	@tests/fuzz/run.py --build $(B) --seconds $(SECONDS) $(FUZZ_OPTIONS) $(TARGETS)
 SECONDS ?= 60
 
-explore: $(B)/tests/explore/check_explore ## the hand-off's own code in every schedule, with larger bounds than make check: about 70 s of one core
+explore: $(B)/tests/explore/check_explore ## the code of the hand-off in every schedule, with larger bounds than make check: about 70 s of one core
 	@$< more
 
 simulate: $(SIMULATE) ## the server over a simulated machine, in two processes (SEEDS=1000000 FROM=1; see docs/testing.md)
@@ -269,7 +270,7 @@ simulate: $(SIMULATE) ## the server over a simulated machine, in two processes (
 SEEDS ?= 1000000
 FROM ?= 1
 
-simulate-mutants: $(SIMULATE) ## bugs of the server and of the simulated kernel, each of which the simulator must find
+simulate-mutants: $(SIMULATE) ## deliberate bugs of the server and of the simulated kernel: the simulator must find each
 	@B=$(B) OBJECTS='$(SIM_OBJECTS)' COMPILE='$(CC) $(XCFLAGS)' LINK='$(SIM_LINK)' tests/sim/mutants.sh all
 
 model: | need-model ## check the Promela models of the hand-off with spin

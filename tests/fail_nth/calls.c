@@ -104,61 +104,11 @@ const struct rule rules[] = {
 };
 const size_t rules_count = sizeof(rules) / sizeof(rules[0]);
 
+#define CALL_WORDS(call, name, optional) {name, optional},
 static const struct {
   const char *name;
   int optional;
-} words[CALLS] = {
-    [CALL_ACCEPT4] = {"accept4", 1},
-    [CALL_RECV] = {"recv", 1},
-    [CALL_SEND] = {"send", 1},
-    [CALL_SENDMSG] = {"sendmsg", 1},
-    [CALL_WRITE_WAKE] = {"write-wake", 1},
-    [CALL_WRITE_LOG] = {"write-log", 1},
-    [CALL_SEND_NOTIFY] = {"send-notify", 1},
-    [CALL_SHUTDOWN] = {"shutdown", 1},
-    [CALL_CLOSE] = {"close", 1},
-    [CALL_IOCTL] = {"ioctl", 1},
-    [CALL_SETSOCKOPT] = {"setsockopt", 1},
-    [CALL_EPOLL_ADD] = {"epoll_ctl-add", 0},
-    [CALL_EPOLL_MOD] = {"epoll_ctl-mod", 0},
-    [CALL_EPOLL_WAIT] = {"epoll_wait", 1},
-    [CALL_POLL] = {"poll", 1},
-    [CALL_MMAP] = {"mmap", 0},
-    [CALL_MREMAP] = {"mremap", 0},
-    [CALL_MUNMAP] = {"munmap", 1},
-    [CALL_MALLOC] = {"malloc", 0},
-    [CALL_CALLOC] = {"calloc", 0},
-    [CALL_ALIGNED_ALLOC] = {"aligned_alloc", 0},
-    [CALL_POSIX_MEMALIGN] = {"posix_memalign", 0},
-    [CALL_OPEN_MEMSTREAM] = {"open_memstream", 0},
-    [CALL_SOCKET] = {"socket", 0},
-    [CALL_SOCKET_OPTION] = {"setsockopt-start", 0},
-    [CALL_BIND] = {"bind", 0},
-    [CALL_LISTEN] = {"listen", 0},
-    [CALL_CONNECT] = {"connect", 0},
-    [CALL_GETSOCKNAME] = {"getsockname", 1},
-    [CALL_EVENTFD] = {"eventfd", 0},
-    [CALL_EPOLL_CREATE1] = {"epoll_create1", 0},
-    [CALL_SIGNALFD] = {"signalfd", 0},
-    [CALL_OPEN] = {"open", 1},
-    [CALL_FOPEN] = {"fopen", 1},
-    [CALL_FGETS] = {"fgets", 1},
-    [CALL_GETLINE] = {"getline", 1},
-    [CALL_FSTAT] = {"fstat", 1},
-    [CALL_LSTAT] = {"lstat", 0},
-    [CALL_UNLINK] = {"unlink", 0},
-    [CALL_CHMOD] = {"chmod", 0},
-    [CALL_FLOCK] = {"flock", 1},
-    [CALL_READ] = {"read", 1},
-    [CALL_SETRLIMIT] = {"setrlimit", 1},
-    [CALL_GETRANDOM] = {"getrandom", 1},
-    [CALL_GETAFFINITY] = {"sched_getaffinity", 1},
-    [CALL_SETAFFINITY] = {"pthread_setaffinity_np", 1},
-    [CALL_SETSCHEDULER] = {"sched_setscheduler", 1},
-    [CALL_PTHREAD_CREATE] = {"pthread_create", 0},
-    [CALL_PTHREAD_SETNAME] = {"pthread_setname_np", 1},
-    [CALL_SEM_WAIT] = {"sem_wait", 1},
-};
+} words[CALLS] = {NTH_CALLS(CALL_WORDS)};
 
 const char *call_name(enum nth_call call) { return words[call].name; }
 

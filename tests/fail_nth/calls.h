@@ -4,62 +4,64 @@
 
 #include <stddef.h>
 
-enum nth_call {
-  /* the data path: core/sys.h */
-  CALL_ACCEPT4,
-  CALL_RECV,
-  CALL_SEND,
-  CALL_SENDMSG,
-  CALL_WRITE_WAKE, /* of an eventfd */
-  CALL_WRITE_LOG,
-  CALL_SEND_NOTIFY,
-  CALL_SHUTDOWN,
-  CALL_CLOSE,
-  CALL_IOCTL,
-  CALL_SETSOCKOPT,
-  CALL_EPOLL_ADD,
-  CALL_EPOLL_MOD,
-  CALL_EPOLL_WAIT,
-  CALL_POLL,
-  CALL_MMAP,
-  CALL_MREMAP,
-  CALL_MUNMAP,
-  /* memory */
-  CALL_MALLOC,
-  CALL_CALLOC,
-  CALL_ALIGNED_ALLOC,
-  CALL_POSIX_MEMALIGN,
-  CALL_OPEN_MEMSTREAM,
-  /* the start, and what is left */
-  CALL_SOCKET,
-  CALL_SOCKET_OPTION,
-  CALL_BIND,
-  CALL_LISTEN,
-  CALL_CONNECT,
-  CALL_GETSOCKNAME,
-  CALL_EVENTFD,
-  CALL_EPOLL_CREATE1,
-  CALL_SIGNALFD,
-  CALL_OPEN,
-  CALL_FOPEN,
-  CALL_FGETS,
-  CALL_GETLINE,
-  CALL_FSTAT,
-  CALL_LSTAT,
-  CALL_UNLINK,
-  CALL_CHMOD,
-  CALL_FLOCK,
-  CALL_READ,
-  CALL_SETRLIMIT,
-  CALL_GETRANDOM,
-  CALL_GETAFFINITY,
-  CALL_SETAFFINITY,
-  CALL_SETSCHEDULER,
-  CALL_PTHREAD_CREATE,
-  CALL_PTHREAD_SETNAME,
-  CALL_SEM_WAIT,
-  CALLS
-};
+/* X(CALL_ without its prefix, its name, can the server start although it fails?) */
+#define NTH_CALLS(X)                          \
+  /* the data path: core/sys.h */             \
+  X(ACCEPT4, "accept4", 1)                    \
+  X(RECV, "recv", 1)                          \
+  X(SEND, "send", 1)                          \
+  X(SENDMSG, "sendmsg", 1)                    \
+  X(WRITE_WAKE, "write-wake", 1)              \
+  X(WRITE_LOG, "write-log", 1)                \
+  X(SEND_NOTIFY, "send-notify", 1)            \
+  X(SHUTDOWN, "shutdown", 1)                  \
+  X(CLOSE, "close", 1)                        \
+  X(IOCTL, "ioctl", 1)                        \
+  X(SETSOCKOPT, "setsockopt", 1)              \
+  X(EPOLL_ADD, "epoll_ctl-add", 0)            \
+  X(EPOLL_MOD, "epoll_ctl-mod", 0)            \
+  X(EPOLL_WAIT, "epoll_wait", 1)              \
+  X(POLL, "poll", 1)                          \
+  X(MMAP, "mmap", 0)                          \
+  X(MREMAP, "mremap", 0)                      \
+  X(MUNMAP, "munmap", 1)                      \
+  /* memory */                                \
+  X(MALLOC, "malloc", 0)                      \
+  X(CALLOC, "calloc", 0)                      \
+  X(ALIGNED_ALLOC, "aligned_alloc", 0)        \
+  X(POSIX_MEMALIGN, "posix_memalign", 0)      \
+  X(OPEN_MEMSTREAM, "open_memstream", 0)      \
+  /* the start, and the rest */               \
+  X(SOCKET, "socket", 0)                      \
+  X(SOCKET_OPTION, "setsockopt-start", 0)     \
+  X(BIND, "bind", 0)                          \
+  X(LISTEN, "listen", 0)                      \
+  X(CONNECT, "connect", 0)                    \
+  X(GETSOCKNAME, "getsockname", 1)            \
+  X(EVENTFD, "eventfd", 0)                    \
+  X(EPOLL_CREATE1, "epoll_create1", 0)        \
+  X(SIGNALFD, "signalfd", 0)                  \
+  X(OPEN, "open", 1)                          \
+  X(FOPEN, "fopen", 1)                        \
+  X(FGETS, "fgets", 1)                        \
+  X(GETLINE, "getline", 1)                    \
+  X(FSTAT, "fstat", 1)                        \
+  X(LSTAT, "lstat", 0)                        \
+  X(UNLINK, "unlink", 0)                      \
+  X(CHMOD, "chmod", 0)                        \
+  X(FLOCK, "flock", 1)                        \
+  X(READ, "read", 1)                          \
+  X(SETRLIMIT, "setrlimit", 1)                \
+  X(GETRANDOM, "getrandom", 1)                \
+  X(GETAFFINITY, "sched_getaffinity", 1)      \
+  X(SETAFFINITY, "pthread_setaffinity_np", 1) \
+  X(SETSCHEDULER, "sched_setscheduler", 1)    \
+  X(PTHREAD_CREATE, "pthread_create", 0)      \
+  X(PTHREAD_SETNAME, "pthread_setname_np", 1) \
+  X(SEM_WAIT, "sem_wait", 1)
+
+#define NTH_CALL_ENUM(call, name, optional) CALL_##call,
+enum nth_call { NTH_CALLS(NTH_CALL_ENUM) CALLS };
 
 /* Failures without an errno. */
 enum { ERROR_EOF = -1, ERROR_NOTHING = -2 };
