@@ -72,6 +72,7 @@ $(FUZZ_SEAM): $(B)/tests/fuzz/%: $(B)/seam/tests/fuzz/%.o $(B)/seam/tests/fuzz/c
 	@mkdir -p $(@D)
 	$(link_fuzz)
 $(B)/tests/fuzz/fuzz_conn_socket: $(B)/obj/tests/fuzz/conn_play.o
+$(patsubst %,$(B)/tests/fuzz/fuzz_%,frame conn_socket conn_memory): $(B)/obj/tests/fixtures/reference_framing.o
 $(FUZZ_BENCH): $(B)/bench.a
 $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
@@ -161,7 +162,7 @@ $(B)/explore/%.o: %.c $(B)/.flags | need-build
 SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
 SIM_WRAPS = malloc calloc aligned_alloc posix_memalign free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom \
             pthread_create pthread_join pthread_setname_np sem_wait sem_post
-SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(LIB_SOURCES) $(wildcard tests/sim/*.c) tests/fixtures/fiber.c)
+SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(LIB_SOURCES) $(wildcard tests/sim/*.c) tests/fixtures/fiber.c tests/fixtures/reference_framing.c)
 SIM_LINK = $(CC) $(XLDFLAGS) $(SIM_WRAPS:%=-Wl,--wrap=%)
 $(SIMULATE): $(SIM_OBJECTS) $(B)/.flags-link $(B)/.flags-sources
 	@mkdir -p $(@D)

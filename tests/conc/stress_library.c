@@ -270,7 +270,7 @@ static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
   state_of(conn)->magic = 0;
 }
 
-/* ---- those outside ---- */
+/* ---- clients and posters ---- */
 
 static int try_connect(uint64_t *seed) {
   struct sockaddr_un un = {.sun_family = AF_UNIX};

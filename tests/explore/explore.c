@@ -119,7 +119,7 @@ static void look_up(void) {
   explorer.result->states++;
 }
 
-/* ---- whose turn it is ---- */
+/* ---- turns ---- */
 
 static bool can_go(unsigned i) {
   const struct thread *thread = &explorer.threads[i];
@@ -232,7 +232,7 @@ unsigned explore_choose(unsigned count) {
   return decision->chosen;
 }
 
-/* ---- what threads say ---- */
+/* ---- calls of threads ---- */
 
 unsigned explore_current(void) { return explorer.current; }
 

@@ -75,7 +75,7 @@ static struct {
   bool kernel_orders, swapped;
 } memory = {.kernel_orders = true, .swapped = true};
 
-/* ---- what there is ---- */
+/* ---- declarations ---- */
 
 void memory_init(void *base, size_t size) {
   free(memory.map);

@@ -182,7 +182,7 @@ static bool weakens(const struct weakening *weakening, const struct site *site) 
   return suits;
 }
 
-/* ---- making them ---- */
+/* ---- making mutants ---- */
 
 static void change(struct mutant *mutant, struct site *site, const struct weakening *to) {
   assert(mutant->changes_count < MUTANT_CHANGES_MAX);
@@ -258,7 +258,7 @@ size_t mutants_make(struct mutant mutants[MUTANTS_MAX]) {
   return count;
 }
 
-/* ---- doing what they say ---- */
+/* ---- applying mutants ---- */
 
 void mutant_apply(const struct mutant *mutant) {
   bool swapped = true;

@@ -52,7 +52,7 @@ int __wrap_conn_open(struct conn_host *host, const struct guest *guest);
 bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
                       uint32_t *budget);
 
-/* ---- what is handed over, and how it must come out ---- */
+/* ---- what is handed over, and checks of it ---- */
 
 static struct guest nth_conn(unsigned n) {
   struct guest guest;
@@ -155,7 +155,7 @@ static void ring_consumer(void) {
   }
 }
 
-/* ---- who puts in ---- */
+/* ---- senders ---- */
 
 /*
  * The acceptor waits for room only where the ring can be full; else the ring's own check is
@@ -225,7 +225,7 @@ static void publisher(void) {
   }
 }
 
-/* ---- who takes out ---- */
+/* ---- owners ---- */
 
 static void worker(void) {
   worker_run(&shared.worker);
@@ -293,7 +293,7 @@ static void rest(void) {
   }
 }
 
-/* ---- to begin ---- */
+/* ---- the start ---- */
 
 static void begin(void) {
   size_t used = offsetof(struct shared, acceptor);

@@ -260,7 +260,7 @@ START_TEST(test_resuming_fails) {
 }
 END_TEST
 
-/* ---- everything, from the start to the stop ---- */
+/* ---- all calls, from the start to the stop ---- */
 
 static const struct {
   enum fault_call call;

@@ -74,7 +74,7 @@ static const struct scene scenes[] = {
 };
 /* clang-format on */
 
-/* ---- a handler that by_reference ---- */
+/* ---- a handler that sends by reference ---- */
 
 static unsigned refs_sent, released;
 

@@ -16,6 +16,7 @@
 #include "net/conn_in.h"
 #include "net/conn.h"
 #include "net/exchange.h"
+#include "tests/fixtures/reference_framing.h"
 #include "tests/fuzz/fuzz.h"
 
 #define INPUT_BYTES 64 /* the worker's buffer: small, so that reads fill it */
@@ -93,30 +94,14 @@ static void want_reply(struct play *play, const uint8_t *frame, size_t size, siz
 static size_t first_message(const struct play *play, const uint8_t *data, size_t size, size_t *tail,
                             bool *too_long) {
   const struct xchg_frame *frame = &play->config.frame;
-  size_t max = play->config.max_message_bytes, head = 0, length = frame->size;
-  *tail = 0;
-  *too_long = false;
-  if (frame->kind == XCHG_FRAME_RAW) {
-    return size;
-  }
-  if (frame->kind == XCHG_FRAME_DELIMITER || frame->kind == XCHG_FRAME_LINE) {
-    bool line = frame->kind == XCHG_FRAME_LINE;
-    const uint8_t *end = memchr(data, line ? '\n' : 0, size);
-    size_t until = end == NULL ? size : (size_t)(end - data);
-    size_t cr = line && end != NULL && until > 0 && end[-1] == '\r' ? 1 : 0;
-    *too_long = until - cr > max;
-    *tail = cr + 1;
-    return end == NULL ? 0 : until + 1;
-  }
-  if (frame->kind == XCHG_FRAME_PREFIX) {
-    head = frame->size;
-    length = 0;
-    for (size_t i = 0; i < head && i < size; i++) {
-      length = length << 8 | data[i];
-    }
-  }
-  *too_long = size >= head && length > max;
-  return size < head || *too_long || size - head < length ? 0 : head + length;
+  size_t max = play->config.max_message_bytes;
+  struct piece piece = reference_framing_piece(frame, frame->kind == XCHG_FRAME_RAW ? size : max,
+                                               data, 0, (uint32_t)size);
+  bool part = piece.kind == PIECE_PART;
+  *tail = piece.end - piece.data - piece.size;
+  *too_long =
+      piece.kind == PIECE_TOO_LONG || (part && !frame_declares(frame) && size > max); /* a CR */
+  return piece.kind == PIECE_MESSAGE ? piece.end : 0;
 }
 
 /* The reason when a stream ends with ${left} bytes that are no whole message. */

@@ -276,7 +276,7 @@ void *sys_remap(void *old, size_t old_size, size_t new_size) {
 
 int sys_unmap(void *memory, size_t size) { return munmap(memory, size); }
 
-/* ---- what a connection never calls ---- */
+/* ---- calls that a connection never makes ---- */
 
 int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
   (void)fd, (void)addr, (void)size, (void)flags;

@@ -2,69 +2,21 @@
  * fuzz_frame: the messages found do not depend on the pieces in which the stream arrives.
  *
  * What has arrived is parsed as net/conn_in does it: from the beginning of the current message,
- * with the position up to which it was searched.  A slow parser, which goes byte by byte and keeps
- * no state, gives the expected result.  The bytes after what has arrived would end a message at
- * once if a parser looked too far.
+ * with the position up to which it was searched.  The reference, which keeps no state, gives the
+ * expected result.  The bytes after what has arrived would end a message at once if a parser looked
+ * too far.
  *
  * Input: kind, size or delimiter, limit (2 bytes), a number n, n lengths of arrivals, the stream.
  */
 #include "tests/fuzz/fuzz.h"
 
 #include "net/frame.h"
+#include "tests/fixtures/reference_framing.h"
 
 #define STREAM_MAX 4096
 
-/* The result of the slow parser. */
-struct slow {
-  enum frame_result result;
-  size_t head, size, tail;
-};
-
-static struct slow slow_length(size_t head, uint64_t length, size_t size, size_t max) {
-  if (length > max) {
-    return (struct slow){.result = FRAME_TOO_LONG};
-  }
-  if (size < head + length) {
-    return (struct slow){.result = FRAME_MORE};
-  }
-  return (struct slow){.result = FRAME_MESSAGE, .head = head, .size = (size_t)length};
-}
-
-static struct slow slow_terminated(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                                   size_t size) {
-  bool line = frame->kind == XCHG_FRAME_LINE;
-  uint8_t end = line ? '\n' : frame->delimiter;
-  for (size_t i = 0; i < size; i++) {
-    if (data[i] != end) {
-      continue;
-    }
-    size_t cr = line && i > 0 && data[i - 1] == '\r' ? 1 : 0;
-    return i - cr > max ? (struct slow){.result = FRAME_TOO_LONG}
-                        : (struct slow){FRAME_MESSAGE, 0, i - cr, cr + 1};
-  }
-  bool open = size <= max || (line && size == max + 1 && data[max] == '\r');
-  return (struct slow){.result = open ? FRAME_MORE : FRAME_TOO_LONG};
-}
-
-/* The first message of ${size} bytes. */
-static struct slow slow_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                            size_t size) {
-  uint64_t length = 0;
-  switch (frame->kind) {
-    case XCHG_FRAME_PREFIX:
-      for (size_t i = 0; i < frame->size && i < size; i++) {
-        size_t shift = 8 * (frame->little_endian ? i : frame->size - 1 - i);
-        length |= (uint64_t)data[i] << shift;
-      }
-      return size < frame->size ? (struct slow){.result = FRAME_MORE}
-                                : slow_length(frame->size, length, size, max);
-    case XCHG_FRAME_FIXED:
-      return slow_length(0, frame->size, size, max);
-    case XCHG_FRAME_RAW:
-      return (struct slow){FRAME_MESSAGE, 0, size < max ? size : max, 0};
-    default:
-      return slow_terminated(frame, max, data, size);
-  }
+static enum frame_result result_of(enum piece_kind kind) {
+  return kind == PIECE_MESSAGE ? FRAME_MESSAGE : kind == PIECE_PART ? FRAME_MORE : FRAME_TOO_LONG;
 }
 
 /* The framing of our own messages must be the framing that is taken off. */
@@ -96,10 +48,11 @@ static void cut_arrived(struct arrival *arrival) {
   while (arrival->at < arrival->arrived && !arrival->over) {
     const uint8_t *data = arrival->stream + arrival->at;
     size_t size = arrival->arrived - arrival->at;
-    struct slow want = slow_cut(&arrival->frame, arrival->max, data, size);
+    struct piece want =
+        reference_framing_piece(&arrival->frame, arrival->max, data, 0, (uint32_t)size);
     enum frame_result result = frame_cut(&arrival->frame, arrival->max, data, size, &arrival->cut);
     const struct frame_cut *cut = &arrival->cut;
-    fuzz_holds(result == want.result, "the result depends on the bytes only");
+    fuzz_holds(result == result_of(want.kind), "the result depends on the bytes only");
     if (result == FRAME_MORE) {
       fuzz_holds(cut->scanned <= size, "only what has arrived was searched");
       return;
@@ -109,7 +62,8 @@ static void cut_arrived(struct arrival *arrival) {
     if (arrival->over) {
       return;
     }
-    fuzz_holds(cut->head == want.head && cut->size == want.size && cut->tail == want.tail,
+    fuzz_holds(cut->head == want.data && cut->size == want.size &&
+                   cut->head + cut->size + cut->tail == want.end,
                "the message depends on the bytes only");
     fuzz_holds(cut->size <= arrival->max, "no message is over the limit");
     fuzz_holds(cut->head + cut->size + cut->tail > 0, "every message consumes bytes");

@@ -40,7 +40,7 @@ static uint64_t pending(const struct link *link) {
   return record_of(link)->expect_size - link->down_written;
 }
 
-/* ---- what lies about ---- */
+/* ---- what is ready and not handled ---- */
 
 static uint32_t live_connections(void) {
   uint32_t count = 0;

@@ -195,7 +195,7 @@ void check_end_reason(const struct link *link, enum xchg_reason reason) {
   }
 }
 
-/* ---- the close itself ---- */
+/* ---- the close ---- */
 
 /* Does this end promise that the last bytes arrive? */
 static bool is_safe(const struct link *link) {

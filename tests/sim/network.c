@@ -57,7 +57,7 @@ static uint64_t up_at(struct link *link) {
   return link->up_ns;
 }
 
-/* ---- the end of it ---- */
+/* ---- the end of a connection ---- */
 
 /* TCP's state CLOSE: nothing more is sent or received. */
 static void close_both(struct link *link, int error) {

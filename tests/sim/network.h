@@ -93,7 +93,7 @@ struct port *network_new_port(void);
 /** A new connection to port ${i}; the caller sets its peer and its buffers. */
 struct link *network_new_link(uint32_t i);
 
-/* ---- what the peer does ---- */
+/* ---- the peer's actions ---- */
 
 /** Begin the handshake. */
 void link_connect(struct link *link);
@@ -115,7 +115,7 @@ void link_peer_take(struct link *link, uint64_t count);
 /** The peer disappears silently; the server's kernel gives it up later. */
 void link_vanish(struct link *link);
 
-/* ---- what the server's kernel does ---- */
+/* ---- the actions of the server's kernel ---- */
 
 /** The network fails: the next call reports ${error}. */
 void link_break(struct link *link, int error);

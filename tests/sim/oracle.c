@@ -27,7 +27,7 @@ struct record *record_of(const struct link *link) {
   return &oracle.records[link->peer->number];
 }
 
-/* ---- what is expected ---- */
+/* ---- expected output ---- */
 
 /* Bytes of the reply to a message: ${whole} bytes with its frame, ${data} of them data. */
 static uint64_t reply_size(uint64_t whole, uint64_t data) {
@@ -118,7 +118,7 @@ static void expect_reply(struct record *record, const uint8_t *bytes, uint64_t s
   }
 }
 
-/* ---- what the handler is told ---- */
+/* ---- reported to the handler ---- */
 
 static struct link *link_of(const struct xchg_conn *conn) {
   return kernel_file(conn->fd, FILE_LINK)->object;
@@ -244,7 +244,7 @@ void oracle_listen(struct xchg_server *server) {
   server->handler.on_close = closed;
 }
 
-/* ---- what the network and the calls tell ---- */
+/* ---- reported by the network and the calls ---- */
 
 /* The running thread has made progress. */
 static void note_progress(void) {

@@ -80,14 +80,14 @@ struct record *record_of(const struct link *link);
 /** Observe what ${server}, which was opened and not started, reports to its handler. */
 void oracle_listen(struct xchg_server *server);
 
-/* ---- what the network tells (see network.c for when) ---- */
+/* ---- reported by the network ---- */
 
 void oracle_syn(struct link *link);
 void oracle_queued(struct link *link);
 void oracle_missed(struct link *link);
 void oracle_resets(struct link *link);
 
-/* ---- what the calls tell ---- */
+/* ---- reported by the calls ---- */
 
 void oracle_accepted(struct link *link);
 void oracle_accept_failed(void);

@@ -211,7 +211,7 @@ void peer_arrived(struct peer *peer) {
   }
 }
 
-/* ---- beginning and end ---- */
+/* ---- start and end ---- */
 
 void peer_connected(struct peer *peer) {
   world_trace("peer %u: connected", peer->number);

@@ -6,7 +6,7 @@
 #ifndef TESTS_SIM_PEER_H
 #define TESTS_SIM_PEER_H
 
-#include "tests/sim/reference_framing.h"
+#include "tests/fixtures/reference_framing.h"
 #include "tests/sim/network.h"
 
 #include "core/addr.h"
@@ -60,7 +60,7 @@ void peers_start(void);
 /** The ${i}th; NULL after the last. */
 struct peer *peer_at(uint32_t i);
 
-/* ---- what the network tells ---- */
+/* ---- reported by the network ---- */
 
 void peer_connected(struct peer *peer);
 void peer_was_refused(struct peer *peer);

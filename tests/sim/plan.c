@@ -76,7 +76,7 @@ static void say_exchange(void) {
   }
 }
 
-/* ---- where, how many, how long ---- */
+/* ---- limits and times ---- */
 
 static void say_limits(void) {
   static const char *const listens[] = {"127.0.0.1:0", "[::1]:0", ":0", "127.0.0.1:0,:0,[::1]:0"};
@@ -127,7 +127,7 @@ static void say_the_rest(void) {
   say("XCHG_LOG_FORMAT=%s", chance(500) ? "logfmt" : "json");
 }
 
-/* ---- what goes wrong ---- */
+/* ---- faults ---- */
 
 static unsigned now_and_then(unsigned seeds, unsigned most) {
   return chance(seeds) ? (unsigned)pick(1, most) : 0;

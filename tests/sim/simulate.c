@@ -163,7 +163,7 @@ static bool run(uint64_t seed) {
   return !world.failed;
 }
 
-/* ---- many ---- */
+/* ---- many seeds ---- */
 
 struct orders {
   uint64_t from, seeds, failures;

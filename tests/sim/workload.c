@@ -130,6 +130,18 @@ static enum workload choose_workload(void) {
                      : WORKLOAD_SILENT;
 }
 
+/* Split the output of ${peer} into at most ${pieces_max} pieces; raw has none. */
+static void split(struct peer *peer, uint32_t pieces_max) {
+  const struct config *config = &plan.config;
+  bool raw = config->frame.kind == XCHG_FRAME_RAW;
+  for (uint32_t at = 0; !raw && at < peer->out_size && peer->pieces_count < pieces_max;) {
+    struct piece *piece = &peer->pieces[peer->pieces_count++];
+    *piece = reference_framing_piece(&config->frame, config->max_message_bytes, peer->out, at,
+                                     peer->out_size);
+    at = piece->kind == PIECE_MESSAGE ? piece->end : peer->out_size;
+  }
+}
+
 void workload_make(struct peer *peer) {
   bool floods = !arena.flooded && plan.config.messages > 0 && prng_chance(&world.prng, 4);
   bool raw = plan.config.frame.kind == XCHG_FRAME_RAW && plan.config.messages == 0;
@@ -172,8 +184,7 @@ void workload_make(struct peer *peer) {
   arena.used -= (room - writer.size) / 16 * 16; /* return what was not needed */
   uint32_t pieces_max = (uint32_t)min_u64(writer.size, 20000);
   peer->pieces = arena_take((pieces_max + 1) * sizeof(struct piece));
-  peer->pieces_count =
-      reference_framing_split(&plan.config, peer->out, peer->out_size, peer->pieces, pieces_max);
+  split(peer, pieces_max);
   arena.used -= (pieces_max - peer->pieces_count) * sizeof(struct piece) / 16 * 16;
   oracle_expect(peer);
 }

@@ -64,7 +64,7 @@ void world_reset(uint64_t seed) {
   machine.order = 0;
 }
 
-/* ---- words ---- */
+/* ---- messages ---- */
 
 /* In the order of their start: main, the workers, the acceptor. */
 static const char *self_name(void) {
