@@ -96,7 +96,7 @@ struct stress {
 };
 
 struct totals {
-  uint64_t items, letters, wakes, waits, turns, full;
+  uint64_t items, tasks, wakes, waits, turns, full;
   uint64_t seed; /* of the next run */
 };
 
@@ -414,7 +414,7 @@ static void stress_run(struct stress *stress) {
 
 /* All threads have ended: do the counts add up? */
 static void stress_check(struct stress *stress, struct totals *totals) {
-  uint64_t letters[SENDERS] = {0};
+  uint64_t tasks[SENDERS] = {0};
   for (unsigned i = 0; i < stress->consumers_count; i++) {
     struct consumer *consumer = &stress->consumers[i];
     expect(consumer->sleeper.name, "connections taken", stress->producer.pushed[i],
@@ -425,14 +425,14 @@ static void stress_check(struct stress *stress, struct totals *totals) {
     totals->waits += consumer->sleeper.waits;
     totals->turns += consumer->turns;
     for (unsigned from = 0; from < SENDERS; from++) {
-      letters[from] += consumer->post.next[from];
+      tasks[from] += consumer->post.next[from];
     }
   }
   for (unsigned i = 0; i < SENDERS; i++) {
     struct sender *sender = &stress->senders[i];
-    letters[i] += stress->producer.post.next[i];
-    expect(sender->sleeper.name, "tasks taken", sender_total(sender), letters[i]);
-    totals->letters += letters[i];
+    tasks[i] += stress->producer.post.next[i];
+    expect(sender->sleeper.name, "tasks taken", sender_total(sender), tasks[i]);
+    totals->tasks += tasks[i];
   }
   totals->wakes += stress->producer.wakes;
   totals->full += stress->producer.full;
@@ -455,7 +455,7 @@ static void run(unsigned consumers_count, uint32_t capacity, uint64_t items, str
   const uint64_t ms = (sys_now_ns() - start_ns) / NS_PER_MS;
   printf("consumers=%u capacity=%" PRIu32 " items=%" PRIu64 " tasks=%" PRIu64 " wakes=%" PRIu64
          " waits=%" PRIu64 " turns=%" PRIu64 " full=%" PRIu64 " ms=%" PRIu64 "\n",
-         consumers_count, capacity, totals.items, totals.letters, totals.wakes, totals.waits,
+         consumers_count, capacity, totals.items, totals.tasks, totals.wakes, totals.waits,
          totals.turns, totals.full, ms);
   fflush(stdout);
   sleeper_close(&stress->producer.sleeper);

@@ -56,7 +56,7 @@ static struct {
   uint32_t preemptions;
   struct table table;
   FILE *trace;
-} explorer = {.current = EXPLORE_NOBODY};
+} explorer = {.current = EXPLORE_NO_THREAD};
 
 /* ---- states ---- */
 
@@ -110,7 +110,7 @@ static void look_up(void) {
     hash_add(&state, (uint64_t)explorer.current << 32 | explorer.preemptions);
   }
   unsigned self = explorer.current;
-  explorer.current = EXPLORE_NOBODY; /* hashing is no access of a thread */
+  explorer.current = EXPLORE_NO_THREAD; /* hashing is no access of a thread */
   memory_hash(&state);
   explorer.current = self;
   if (table_add(&explorer.table, &state)) {
@@ -141,7 +141,7 @@ static void change_to(unsigned i) {
  */
 static unsigned candidates(unsigned who[EXPLORE_THREADS_MAX]) {
   unsigned count = 0, current = explorer.current;
-  bool goes_on = current != EXPLORE_NOBODY && can_go(current);
+  bool goes_on = current != EXPLORE_NO_THREAD && can_go(current);
   if (goes_on) {
     who[count++] = current;
     if (explorer.preemptions == explorer.job->preemptions_max) {
@@ -161,7 +161,7 @@ static unsigned schedule(void) {
   unsigned who[EXPLORE_THREADS_MAX];
   unsigned count = candidates(who);
   if (count == 0) {
-    explorer.current = EXPLORE_NOBODY;
+    explorer.current = EXPLORE_NO_THREAD;
     explorer.job->rest();
     end(FINISHED);
   }
@@ -245,7 +245,7 @@ bool explore_done(unsigned thread) { return explorer.threads[thread].done; }
 FILE *explore_trace(void) { return explorer.trace; }
 
 void explore_note(uint64_t value) {
-  if (explorer.current != EXPLORE_NOBODY) {
+  if (explorer.current != EXPLORE_NO_THREAD) {
     hash_add(&explorer.threads[explorer.current].history, value);
   }
 }
@@ -292,7 +292,7 @@ static void make_stacks(unsigned count) {
     explorer.current = explorer.stacks;
     make_stack(&explorer.threads[explorer.stacks]);
   }
-  explorer.current = EXPLORE_NOBODY;
+  explorer.current = EXPLORE_NO_THREAD;
 }
 
 static enum outcome execute(void) {
@@ -306,14 +306,14 @@ static enum outcome execute(void) {
   }
   explorer.depth = 0;
   explorer.preemptions = 0;
-  explorer.current = EXPLORE_NOBODY;
+  explorer.current = EXPLORE_NO_THREAD;
   explorer.job->begin();
   memory_reset();
   enum outcome outcome = (enum outcome)_setjmp(explorer.home);
   if (outcome == STARTED) {
     change_to(schedule());
   }
-  explorer.current = EXPLORE_NOBODY;
+  explorer.current = EXPLORE_NO_THREAD;
   return outcome;
 }
 

@@ -29,7 +29,7 @@
 #include <stdio.h>
 
 #define EXPLORE_THREADS_MAX 4
-#define EXPLORE_NOBODY EXPLORE_THREADS_MAX
+#define EXPLORE_NO_THREAD EXPLORE_THREADS_MAX
 #define EXPLORE_UNBOUNDED UINT32_MAX
 
 struct explore_thread {
@@ -61,7 +61,7 @@ void explore(const struct explore_job *job, struct explore_result *result, FILE 
 
 /* For threads, and what they call. */
 
-/** The thread that has the turn; EXPLORE_NOBODY outside of threads. */
+/** The thread that has the turn; EXPLORE_NO_THREAD outside of threads. */
 unsigned explore_current(void);
 const char *explore_name(unsigned thread);
 /** Has ${thread} ended? */

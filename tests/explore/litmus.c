@@ -166,8 +166,8 @@ void litmus_explore(unsigned n, struct explore_result *result) {
   }
   seen.outcomes_count = 0;
   memory_init(&shared, sizeof(shared));
-  memory_place(&shared.x, sizeof(shared.x), "x", MEMORY_ANYBODY);
-  memory_place(&shared.y, sizeof(shared.y), "y", MEMORY_ANYBODY);
+  memory_place(&shared.x, sizeof(shared.x), "x", MEMORY_ANY_THREAD);
+  memory_place(&shared.y, sizeof(shared.y), "y", MEMORY_ANY_THREAD);
   explore(&job, result, NULL);
   qsort(seen.outcomes, seen.outcomes_count, sizeof(seen.outcomes[0]), compare);
   char found[OUTCOMES_MAX * (READS_MAX + 1) + 1] = "";

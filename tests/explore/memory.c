@@ -174,20 +174,20 @@ static void view_join(struct view *view, const struct view *with) {
   }
 }
 
-static void move(uint8_t *at, unsigned behind) {
-  if (*at > behind) {
+static void move(uint8_t *at, unsigned after) {
+  if (*at > after) {
     ++*at;
   }
 }
 
-/* Make room after message ${behind} of ${place}; views of later messages move along. */
-static void shift(unsigned place, unsigned behind) {
+/* Make room after message ${after} of ${place}; views of later messages move along. */
+static void shift(unsigned place, unsigned after) {
   for (unsigned i = 0; i < EXPLORE_THREADS_MAX; i++) {
-    move(&memory.views[i].at[place], behind);
+    move(&memory.views[i].at[place], after);
   }
   for (unsigned i = 0; i < memory.places_count; i++) {
     for (unsigned j = 0; j < memory.places[i].count; j++) {
-      move(&memory.places[i].messages[j].view.at[place], behind);
+      move(&memory.places[i].messages[j].view.at[place], after);
     }
   }
 }
@@ -196,7 +196,8 @@ static void shift(unsigned place, unsigned behind) {
 
 unsigned memory_find(const void *address) {
   const uint8_t *map = map_at(address);
-  bool found = explore_current() != EXPLORE_NOBODY && map != NULL && *map > 0 && *map <= PLACES_MAX;
+  bool found =
+      explore_current() != EXPLORE_NO_THREAD && map != NULL && *map > 0 && *map <= PLACES_MAX;
   return found ? *map - 1u : MEMORY_NOWHERE;
 }
 
@@ -234,9 +235,8 @@ uint64_t memory_load(unsigned place, bool acquire) {
   return read_at(place, newest - explore_choose(newest - oldest + 1), acquire)->value;
 }
 
-/* Insert a message after ${behind}; with release, it also passes on the view of the thread. */
-static void write_behind(unsigned place, unsigned behind, const struct message *made,
-                         bool release) {
+/* Insert a message after ${after}; with release, it also passes on the view of the thread. */
+static void write_after(unsigned place, unsigned after, const struct message *made, bool release) {
   struct place *to = &memory.places[place];
   unsigned self = explore_current();
   struct view *view = &memory.views[self];
@@ -244,29 +244,29 @@ static void write_behind(unsigned place, unsigned behind, const struct message *
     explore_fault("%s is written by %s", to->name, explore_name(self));
   }
   assert(to->count < MESSAGES_MAX);
-  if (behind + 1 < to->count) {
-    shift(place, behind);
-    memmove(&to->messages[behind + 2], &to->messages[behind + 1],
-            (to->count - behind - 1) * sizeof(to->messages[0]));
+  if (after + 1 < to->count) {
+    shift(place, after);
+    memmove(&to->messages[after + 2], &to->messages[after + 1],
+            (to->count - after - 1) * sizeof(to->messages[0]));
   }
-  struct message *message = &to->messages[behind + 1];
+  struct message *message = &to->messages[after + 1];
   *message = *made;
   to->count++;
-  view->at[place] = (uint8_t)(behind + 1);
+  view->at[place] = (uint8_t)(after + 1);
   memory.last[self][place] = made->value;
   if (release) {
     view_join(&message->view, view);
     view->clock[self]++;
     assert(view->clock[self] != 0);
   }
-  message->view.at[place] = (uint8_t)(behind + 1);
+  message->view.at[place] = (uint8_t)(after + 1);
 }
 
 /*
  * The positions of a write: after any message in view, except between a message and its chained
  * one.
  */
-static unsigned behind_what(unsigned place, unsigned positions[MESSAGES_MAX]) {
+static unsigned write_positions(unsigned place, unsigned positions[MESSAGES_MAX]) {
   const struct place *in = &memory.places[place];
   unsigned count = 0;
   for (unsigned i = in->count; i-- > memory.views[explore_current()].at[place];) {
@@ -280,19 +280,19 @@ static unsigned behind_what(unsigned place, unsigned positions[MESSAGES_MAX]) {
 void memory_store(unsigned place, uint64_t value, bool release) {
   assert(!is_swapped(place));
   unsigned positions[MESSAGES_MAX];
-  unsigned chosen = explore_choose(behind_what(place, positions));
-  write_behind(place, positions[chosen], &(struct message){.value = value}, release);
+  unsigned chosen = explore_choose(write_positions(place, positions));
+  write_after(place, positions[chosen], &(struct message){.value = value}, release);
 }
 
 static void modify_at(unsigned place, unsigned position, uint64_t value, struct order order) {
   struct message made = {.value = value, .chained = true};
   made.view = read_at(place, position, order.acquire)->view;
-  write_behind(place, position, &made, order.release);
+  write_after(place, position, &made, order.release);
 }
 
 uint64_t memory_exchange(unsigned place, uint64_t value, struct order order) {
   unsigned positions[MESSAGES_MAX];
-  unsigned chosen = explore_choose(behind_what(place, positions));
+  unsigned chosen = explore_choose(write_positions(place, positions));
   unsigned position = positions[chosen];
   uint64_t was = memory.places[place].messages[position].value;
   modify_at(place, position, value, order);
@@ -304,7 +304,7 @@ bool memory_cas(unsigned place, uint64_t *expected, uint64_t value, struct order
   const struct place *in = &memory.places[place];
   unsigned positions[2 * MESSAGES_MAX];
   unsigned count = 0, successes;
-  unsigned candidates = behind_what(place, positions);
+  unsigned candidates = write_positions(place, positions);
   for (unsigned i = 0; i < candidates; i++) {
     if (in->messages[positions[i]].value == *expected) {
       positions[count++] = positions[i];
@@ -400,7 +400,7 @@ static void access_object(struct object *object, bool writes) {
 
 void memory_access(const void *address, size_t size, bool writes) {
   const uint8_t *map = map_at(address);
-  if (map == NULL || size == 0 || explore_current() == EXPLORE_NOBODY) {
+  if (map == NULL || size == 0 || explore_current() == EXPLORE_NO_THREAD) {
     return;
   }
   const uint8_t *last = map + (size - 1) / GRANULE;

@@ -31,7 +31,7 @@
 #include <stddef.h>
 
 /* The writer of a place: the number of the only thread that writes it, or */
-#define MEMORY_ANYBODY 255u
+#define MEMORY_ANY_THREAD 255u
 #define MEMORY_SWAPPED 254u /* any thread, and each accesses it by read-modify-write */
 #define MEMORY_NOWHERE 16u  /* no place; also the largest number of places */
 

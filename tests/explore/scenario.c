@@ -204,7 +204,7 @@ static void main_stops(void) { worker_send_stop(&shared.worker, 1); }
 
 static void task_sender(void) {
   unsigned self = explore_current() - SENDERS;
-  for (unsigned i = 0; i < ghost.scenario->letters; i++) {
+  for (unsigned i = 0; i < ghost.scenario->tasks; i++) {
     explore_mark(i);
     struct note *note = &shared.notes[self][i];
     note->letter.kind = LETTER_CALL;
@@ -213,7 +213,7 @@ static void task_sender(void) {
     inbox_push_mpsc(&shared.worker.inbox, &note->letter);
     ghost.sent++;
   }
-  explore_mark(ghost.scenario->letters);
+  explore_mark(ghost.scenario->tasks);
 }
 
 static void publisher(void) {
@@ -308,7 +308,7 @@ static void declare_inbox(struct inbox *inbox, unsigned producer, unsigned owner
   struct ring *ring = &inbox->ring;
   memory_place(&ring->tail, sizeof(ring->tail), "tail", producer);
   memory_place(&ring->head, sizeof(ring->head), "head", owner);
-  memory_place(&inbox->letters, sizeof(inbox->letters), "letters", MEMORY_ANYBODY);
+  memory_place(&inbox->letters, sizeof(inbox->letters), "letters", MEMORY_ANY_THREAD);
   memory_place(&inbox->sleeping, sizeof(inbox->sleeping), "sleeping", MEMORY_SWAPPED);
   memory_object(&ring->head_seen, sizeof(ring->head_seen), "head_seen");
   memory_object(&ring->tail_seen, sizeof(ring->tail_seen), "tail_seen");
@@ -329,14 +329,14 @@ static void declare(const struct scenario *scenario) {
     memory_place(&shared.published, sizeof(shared.published), "published", ACCEPTOR);
   }
   if (waits_for_room(scenario)) {
-    declare_inbox(&shared.acceptor.inbox, EXPLORE_NOBODY, ACCEPTOR);
+    declare_inbox(&shared.acceptor.inbox, EXPLORE_NO_THREAD, ACCEPTOR);
     memory_place(&shared.admit.wanted, sizeof(shared.admit.wanted), "wanted", MEMORY_SWAPPED);
     memory_event(shared.acceptor.inbox.wake.fd, shared.acceptor.reactor.epoll_fd);
     memory_private(&shared.admit, sizeof(shared.admit), "admit's constants");
     memory_private(&shared.acceptor, sizeof(shared.acceptor), "the acceptor's own");
   }
   for (unsigned i = 0; i < scenario->senders; i++) {
-    for (unsigned j = 0; j < scenario->letters; j++) {
+    for (unsigned j = 0; j < scenario->tasks; j++) {
       memory_object(&shared.notes[i][j], sizeof(shared.notes[i][j]), "a sender's task");
     }
   }

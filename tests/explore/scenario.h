@@ -31,7 +31,7 @@ struct scenario {
   uint32_t capacity;
   unsigned conns;   /* accepted connections; if the ring is full, the acceptor waits for room */
   unsigned senders; /* threads that send tasks */
-  unsigned letters; /* per sender */
+  unsigned tasks;   /* per sender */
   unsigned size;    /* 0: run by each mutant; 1: by the product; 2: by `make explore` */
   unsigned preemptions_max; /* 0 = unbounded */
 };

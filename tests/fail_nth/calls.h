@@ -68,7 +68,7 @@ enum { ERROR_EOF = -1, ERROR_NOTHING = -2 };
 
 /* Which clients may notice: their connection ends, and what they received until then was right. */
 enum effect {
-  NOBODY,
+  NO_CLIENT,
   OWNER, /* the client whose descriptor it is */
   ONE,   /* at most one client, any of them */
   ALL,   /* every client */

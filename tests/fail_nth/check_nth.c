@@ -341,8 +341,8 @@ static void print_usage(FILE *to) {
 }
 
 /* Keep one option. Return: is it known? */
-static bool take_option(struct options *options, int letter) {
-  switch (letter) {
+static bool take_option(struct options *options, int option) {
+  switch (option) {
     case 'e':
       options->every = (unsigned)strtoul(optarg, NULL, 10);
       return true;
@@ -390,8 +390,8 @@ static bool read_options(int argc, char **argv) {
   struct options *o = &all.options;
   const char *every = getenv("FAIL_NTH_EVERY");
   o->every = every == NULL ? 1 : (unsigned)strtoul(every, NULL, 10);
-  for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-    if (!take_option(o, letter)) {
+  for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+    if (!take_option(o, option)) {
       return false;
     }
   }

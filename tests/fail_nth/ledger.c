@@ -78,7 +78,7 @@ static void hit(int fd) {
   const struct spec *spec = ledger.spec;
   ledger.hits++;
   bool owner = spec->rule != NULL &&
-               (spec->mode == MODE_ONCE ? spec->rule->once : spec->rule->forever) != NOBODY;
+               (spec->mode == MODE_ONCE ? spec->rule->once : spec->rule->forever) != NO_CLIENT;
   if (owner && slot != NULL && slot->client >= 0) {
     clients_at((unsigned)slot->client)->hit = true;
   }

@@ -34,7 +34,7 @@
 
 #define GROUP 7
 #define OTHER_GROUP 8
-#define LENT "lent for a while\n"
+#define REFERENCED "lent for a while\n"
 #define BURST 100
 #define LIBRARY_NS (6 * NS_PER_S)
 
@@ -43,7 +43,7 @@ struct library {
   struct xchg_server *server;
   bool publish;     /* a client has asked for it */
   uint64_t last_id; /* of a connection */
-  unsigned starts, stops, opened, closed, lent, released, offloaded, done, posted, called, worked;
+  unsigned starts, stops, opened, closed, refs, released, offloaded, done, posted, called, worked;
 };
 
 /* ---- the handler ---- */
@@ -65,11 +65,11 @@ static void released(void *argument) { ((struct library *)argument)->released++;
 static void send_refs(struct xchg_conn *conn, unsigned times) {
   struct library *library = library_of(conn);
   for (unsigned i = 0; i < times; i++) {
-    if (xchg_send_ref(conn, LENT, sizeof(LENT) - 1, released, library) == -1) {
+    if (xchg_send_ref(conn, REFERENCED, sizeof(REFERENCED) - 1, released, library) == -1) {
       give_up(conn, -1);
       return;
     }
-    library->lent++;
+    library->refs++;
   }
 }
 
@@ -285,8 +285,8 @@ static void check_pools(struct library *library) {
 }
 
 static void check_promises(const struct library *library) {
-  if (library->lent != library->released) {
-    ledger_fault("%u references, %u releases", library->lent, library->released);
+  if (library->refs != library->released) {
+    ledger_fault("%u references, %u releases", library->refs, library->released);
   }
   if (library->offloaded != library->done || library->worked > library->done) {
     ledger_fault("%u jobs offloaded, %u begun, %u done", library->offloaded, library->worked,

@@ -80,7 +80,7 @@ static bool reset(struct client *client) {
 }
 
 /* Bytes sent by reference. */
-static bool lent(struct client *client) {
+static bool by_reference(struct client *client) {
   static const char text[] = "lent for a while\nlent for a while\nemine\nlent for a while\n";
   if (!PUT(client, "k\n") || !WANT(client, "joined\n") || !PUT(client, "r\nr\nemine\nr\n") ||
       !WANT(client, text) || !PUT(client, "R\n")) {
@@ -140,7 +140,7 @@ void library_start_clients(bool tcp) {
   (void)clients_start("split", split);
   (void)clients_start("big", big);
   (void)clients_start("reset", reset);
-  (void)clients_start("lent", lent);
+  (void)clients_start("by_reference", by_reference);
   (void)clients_start("later", later);
   clients_start("member", member)->stays = true;
   clients_start("idle", idle)->stays = true;

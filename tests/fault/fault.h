@@ -1,7 +1,7 @@
 /*
  * fault: the system calls of core/sys.h that a test can make fail, by tests/fixtures/orders.h.
  *
- * A close that fails has closed all the same, as on Linux.  An epoll_wait that fails with 0 returns
+ * A close that fails has nevertheless closed, as on Linux.  An epoll_wait that fails with 0 returns
  * no event.
  */
 #ifndef TESTS_FAULT_FAULT_H

@@ -38,10 +38,10 @@ static void say_time(const char *name, uint64_t low_us, uint64_t high_us, bool o
 /* ---- the exchange ---- */
 
 static const char *word(uint64_t size) {
-  static char letters[64];
-  memset(letters, 'a' + (int)prng_below(&world.prng, 26), size);
-  letters[size] = 0;
-  return letters;
+  static char text_bytes[64];
+  memset(text_bytes, 'a' + (int)prng_below(&world.prng, 26), size);
+  text_bytes[size] = 0;
+  return text_bytes;
 }
 
 static void say_exchange(void) {
