@@ -1,14 +1,13 @@
 /*
  * explore: runs a few threads through every schedule, depth-first.
  *
- * Threads are coroutines.  Between two operations of a thread others get a turn where that can make
- * a difference:
+ * Threads are coroutines.  Do others get a turn between two operations of a thread?
  *
- *   load, then anything    no: a load may return an old value, so that it could have come after
- *                          whatever others do in between
- *   anything, then a store that only this thread makes to that place    no: others may overlook
- *                          the store, so that it may as well come at once
- *   everything else        yes
+ *   a load, then any operation    no: a load may return an old value, so that it could as well
+ *                                 have come later
+ *   any operation, then a store to a place that no other thread writes
+ *                                 no: others may overlook the store, so that it may come at once
+ *   any other pair                yes
  *
  * explore_choose makes every decision: whose turn it is, and which of several values a load
  * returns.  It follows a recorded path and takes the first choice after its end.  The next
