@@ -79,13 +79,11 @@ endif
 MAIN = pool/xchgd.c
 SOURCES := $(sort $(filter-out $(MAIN),$(wildcard core/*.c net/*.c pool/*.c)))
 OBJECTS = $(SOURCES:%.c=$(B)/obj/%.o)
-# The histogram is the harness's alone, and wants libm.
-LIB_SOURCES = $(filter-out core/hist.c,$(SOURCES))
 
 all: $(B)/xchgd library ## build programs and library (CC=clang, JEMALLOC=0, CFLAGS=..., V=1 shows the commands)
 
 # All of the library's objects, not the archive: a plug-in finds every xchg_* in the program, needed there or not.
-$(B)/xchgd: $(B)/obj/$(MAIN:.c=.o) $(LIB_SOURCES:%.c=$(B)/obj/%.o) $(B)/.flags-link $(B)/.flags-sources
+$(B)/xchgd: $(B)/obj/$(MAIN:.c=.o) $(SOURCES:%.c=$(B)/obj/%.o) $(B)/.flags-link $(B)/.flags-sources
 	$(call say,LINK)$(CC) $(XLDFLAGS) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl
 
 $(B)/internal.a: $(OBJECTS) $(B)/.flags-sources
@@ -104,7 +102,7 @@ $(B)/obj/%.o: %.c $(B)/.flags | need-build
 VERSION := $(shell sed -n 's/^\#define XCHG_VERSION "\(.*\)"/\1/p' core/xchg.h)
 SONAME = libxchg.so.0
 SHARED = libxchg.so.$(VERSION)
-LIB_OBJECTS = $(LIB_SOURCES:%.c=$(B)/lib/%.o)
+LIB_OBJECTS = $(SOURCES:%.c=$(B)/lib/%.o)
 LIB_CFLAGS = $(filter-out -fPIE,$(XCFLAGS)) -fPIC -fvisibility=default -fno-semantic-interposition \
              -ftls-model=initial-exec
 LIB_LDFLAGS = $(filter-out -pie,$(XLDFLAGS)) -shared \

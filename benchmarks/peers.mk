@@ -22,6 +22,7 @@ $(B)/peers.a: $(PEERS_SHARED_OBJECTS)
 	$(call say,AR  )rm -f $@ && ar rcs $@ $(PEERS_SHARED_OBJECTS)
 
 $(B)/peers/request_loop $(B)/peers/hand_off: $(B)/internal.a
+$(B)/peers/request_loop: $(B)/obj/benchmarks/xchg-bench/hdr_histogram.o
 $(B)/peers/%: $(B)/obj/benchmarks/peers/%.o $(B)/peers.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(B)/peers.a $(filter %internal.a,$^) $(LIBS_$*) -lm
@@ -63,13 +64,13 @@ bench-wrk: need-build all $(B)/peers/bare $(B)/peers/bare_answer ## what the har
 	@python3 benchmarks/runner/wrk.py --build $(B) $(BENCH_OPTIONS)
 
 # The harness' histograms beside an independent implementation of them, from npm.
-$(B)/hist_dump: $(B)/obj/benchmarks/check-hdr/hist_dump.o $(B)/internal.a $(B)/.flags-link
+$(B)/hdr_dump: $(B)/obj/benchmarks/check-hdr/hdr_dump.o $(B)/obj/benchmarks/xchg-bench/hdr_histogram.o $(B)/.flags-link
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -lm
 
-check-hdr: $(B)/hist_dump ## the histogram beside hdr-histogram-js (asks npm for it)
+check-hdr: $(B)/hdr_dump ## the histogram beside hdr-histogram-js (asks npm for it)
 	@.ci/packages nodejs npm
 	@mkdir -p $(B)/check-hdr && cp benchmarks/check-hdr/package.json benchmarks/check-hdr/check.mjs $(B)/check-hdr
 	@cd $(B)/check-hdr && npm install --no-package-lock --no-audit --no-fund --silent
-	@node $(B)/check-hdr/check.mjs '$(CURDIR)/$(B)/hist_dump'
+	@node $(B)/check-hdr/check.mjs '$(CURDIR)/$(B)/hdr_dump'
 
 .PHONY: bench bench-quick bench-limit bench-scale bench-wrk check-hdr peers need-peers

@@ -3,7 +3,7 @@
  * at most a sixteenth too high.
  *
  * One writer, like a block of core/stats; readers on other threads see each count grow.  For what a
- * server tells about itself; who measures uses core/hist.
+ * server tells about itself; who measures uses xchg-bench/hdr_histogram.
  */
 #ifndef CORE_SPREAD_H
 #define CORE_SPREAD_H

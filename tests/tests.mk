@@ -56,7 +56,7 @@ $(B)/tests/fault/%: $(B)/seam/tests/fault/%.o $(FAULT_HELPERS) $(B)/seam.a $(B)/
 # Fuzz targets: the main of libFuzzer, or replay.c.  A target that uses the seam has its own bodies.
 FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
-FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,json options report)
+FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json options report)
 # libFuzzer is guided by branches of the product, not of the tests, and in parsers also by comparisons, which cost most.
 FUZZ_PARSERS = core/addr.c core/config_value.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
@@ -162,7 +162,7 @@ $(B)/explore/%.o: %.c $(B)/.flags | need-build
 SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
 SIM_WRAPS = malloc calloc aligned_alloc posix_memalign free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom \
             pthread_create pthread_join pthread_setname_np sem_wait sem_post
-SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(LIB_SOURCES) $(wildcard tests/sim/*.c) tests/fixtures/fiber.c tests/fixtures/reference_framing.c)
+SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(SOURCES) $(wildcard tests/sim/*.c) tests/fixtures/fiber.c tests/fixtures/reference_framing.c)
 SIM_LINK = $(CC) $(XLDFLAGS) $(SIM_WRAPS:%=-Wl,--wrap=%)
 $(SIMULATE): $(SIM_OBJECTS) $(B)/.flags-link $(B)/.flags-sources
 	@mkdir -p $(@D)

@@ -1,7 +1,8 @@
-// Compares core/hist with hdr-histogram-js, an implementation that shares no line with it:
-//   node check.mjs HIST_DUMP
-// The same values go into both. Percentiles, buckets and counts must be equal, mean and deviation nearly (ours are exact, those of
-// hdr-histogram-js come from the buckets), and the percentile distributions must have the same rows. The seed is printed; CHECK_SEED sets it.
+// Compares hdr_histogram with hdr-histogram-js, an independent implementation:
+//   node check.mjs HDR_DUMP
+// Both get the same values. Percentiles, buckets, counts and the rows of the percentile distributions must be equal.
+// Mean and deviation must be nearly equal: ours are exact, and hdr-histogram-js computes them from the buckets.
+// The seed is printed, and CHECK_SEED sets it.
 import { spawnSync } from "node:child_process";
 import { build } from "hdr-histogram-js";
 
@@ -52,7 +53,7 @@ function checkFigures(shape, values, hdr) {
     else ours[key] = Number(a);
   }
   same(shape, "count", ours.count, hdr.totalCount);
-  // Ours never exceeds the exact maximum, theirs is its bucket's end.
+  // Ours never exceeds the exact maximum. Theirs is the end of the bucket.
   for (const percent of PERCENTS)
     same(shape, `p${percent}`, ours.p[percent], Math.min(hdr.getValueAtPercentile(Number(percent)), ours.max));
   same(shape, "max", ours.max, hdr.maxValue);
@@ -79,7 +80,7 @@ function checkDistribution(shape, values, hdr) {
   same(shape, "rows of the distribution", ours.length, theirs.length);
   for (let i = 0; i < Math.min(ours.length, theirs.length); i++) {
     const [value, percentile, total] = ours[i];
-    // The end of the maximum's bucket is a thousandth above it at most.
+    // The end of a bucket is at most a thousandth above the maximum.
     same(shape, `value of row ${i}`, value, theirs[i][0], theirs[i][0] / 1000 + 0.001);
     same(shape, `percentile of row ${i}`, percentile, theirs[i][1], 2e-12);
     same(shape, `count of row ${i}`, total, theirs[i][2]);

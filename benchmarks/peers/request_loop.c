@@ -14,7 +14,7 @@
  * FROM on of each request are a number that goes round from 0 to COUNT - 1 (a key).  The report has
  * the keys of xchg-bench's that the runner reads, so that both are read alike.
  */
-#include "core/hist.h"
+#include "benchmarks/xchg-bench/hdr_histogram.h"
 #include "benchmarks/peers/peer.h"
 #include "benchmarks/peers/text.h"
 
@@ -56,8 +56,8 @@ struct guest {
 struct load {
   struct plan plan;
   int epoll;
-  struct guest *guests; /* owns */
-  struct hist *latency; /* owns */
+  struct guest *guests;          /* owns */
+  struct hdr_histogram *latency; /* owns */
   uint64_t exchanges, wrong, reset, bytes_in, bytes_out;
   unsigned turn; /* the number of the next request */
   char buffer[PEER_BUFFER_SIZE];
@@ -140,7 +140,7 @@ static void reopen(struct load *load, struct guest *guest) {
 static void complete(struct load *load, struct guest *guest, uint64_t now_ns, size_t count) {
   load->exchanges += count;
   for (size_t i = 0; i < count; i++)
-    hist_record(load->latency, now_ns - guest->start_ns);
+    hdr_record(load->latency, now_ns - guest->start_ns);
 }
 
 /* The stream ended: right only after the answer to a connection that asks nothing. */
@@ -199,7 +199,7 @@ static void run_until(struct load *load, uint64_t end_ns) {
 
 static void report(const struct load *load, double seconds, double client_s, double server_s) {
   double exchanges = load->exchanges > 0 ? (double)load->exchanges : 1;
-  const struct hist *hist = load->latency;
+  const struct hdr_histogram *histogram = load->latency;
   FILE *out = load->plan.json == NULL ? stdout : fopen(load->plan.json, "w");
   if (out == NULL)
     fail("cannot write the report");
@@ -212,10 +212,11 @@ static void report(const struct load *load, double seconds, double client_s, dou
           load->plan.port, seconds, (unsigned long long)load->exchanges,
           (double)load->exchanges / seconds, (unsigned long long)load->bytes_in,
           (unsigned long long)load->bytes_out, (unsigned long long)load->reset,
-          (unsigned long long)load->wrong, (unsigned long long)hist->count, hist_mean(hist) / 1e3,
-          (double)hist_percentile(hist, 50) / 1e3, (double)hist_percentile(hist, 90) / 1e3,
-          (double)hist_percentile(hist, 99) / 1e3, (double)hist_percentile(hist, 99.9) / 1e3,
-          (double)hist_percentile(hist, 100) / 1e3);
+          (unsigned long long)load->wrong, (unsigned long long)histogram->count,
+          hdr_mean(histogram) / 1e3, (double)hdr_percentile(histogram, 50) / 1e3,
+          (double)hdr_percentile(histogram, 90) / 1e3, (double)hdr_percentile(histogram, 99) / 1e3,
+          (double)hdr_percentile(histogram, 99.9) / 1e3,
+          (double)hdr_percentile(histogram, 100) / 1e3);
   fprintf(out, "\"client\": {\"cpu_us_per_exchange\": %.4f, \"utilisation\": %.4f}, ",
           client_s * 1e6 / exchanges, client_s / seconds);
   if (load->plan.pid > 0)
@@ -235,7 +236,7 @@ static void run(struct load *load) {
     open_guest(load, &load->guests[i]);
   uint64_t begin = clock_ns(CLOCK_MONOTONIC);
   run_until(load, begin + (uint64_t)(plan->warmup_s * NS));
-  hist_reset(load->latency);
+  hdr_reset(load->latency);
   load->exchanges = load->reset = load->bytes_in = load->bytes_out = 0;
   begin = clock_ns(CLOCK_MONOTONIC);
   uint64_t client_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID), server_ns = clock_ns(server);
@@ -327,7 +328,7 @@ int main(int argc, char **argv) {
   load.latency = malloc(sizeof *load.latency);
   if (load.epoll == -1 || load.guests == NULL || load.latency == NULL)
     fail("no memory");
-  hist_reset(load.latency);
+  hdr_reset(load.latency);
   run(&load);
   return load.exchanges > 0 ? 0 : 1;
 }

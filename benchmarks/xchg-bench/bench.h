@@ -10,8 +10,8 @@
 #define BENCH_BENCH_H
 
 #include "core/addr.h"
-#include "core/hist.h"
 #include "core/config.h"
+#include "hdr_histogram.h"
 
 #include <stdbool.h>
 
@@ -129,9 +129,9 @@ struct result {
   uint64_t errnos[BENCH_ERRNO_MAX];
   bool has_latency; /* false: endless exchange without reply, only bytes are counted */
   /* owns, like the others; from the intended start under -R, else from the real one */
-  struct hist *latency;
-  struct hist *uncorrected; /* from the real start, under -R; else NULL */
-  struct hist *connect, *first_byte;
+  struct hdr_histogram *latency;
+  struct hdr_histogram *uncorrected; /* from the real start, under -R; else NULL */
+  struct hdr_histogram *connect, *first_byte;
   uint64_t late;        /* sends that began more than 1 ms after their intended time */
   uint64_t late_max_ns; /* ... and by how much at most */
   /* exchanges that the schedule wanted and that had not begun at the end */

@@ -55,7 +55,7 @@ double condition_value(const struct bench_condition *condition, const struct res
   if (condition_is_latency(condition)) {
     if (!result->has_latency || result->latency->count == 0)
       return INFINITY;
-    return (double)hist_percentile(result->latency, condition->percent);
+    return (double)hdr_percentile(result->latency, condition->percent);
   }
   if (condition->percent == CONDITION_ERRORS)
     return (double)result_errors(result);

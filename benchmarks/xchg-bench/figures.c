@@ -68,23 +68,24 @@ static void add_usage(const struct usage *usage, uint64_t exchanges, double *fig
   figures[FIGURE_SWITCHES_PER_EXCHANGE] = divide(switches, (double)exchanges);
 }
 
-static void add_times(const struct hist *hist, double *figures) {
+static void add_times(const struct hdr_histogram *histogram, double *figures) {
   for (uint32_t i = 0; i < FIGURES_TIME; i++)
     figures[i] = NAN;
-  if (hist == NULL)
+  if (histogram == NULL)
     return;
-  figures[FIGURE_COUNT] = (double)hist->count;
-  if (hist->count == 0)
+  figures[FIGURE_COUNT] = (double)histogram->count;
+  if (histogram->count == 0)
     return;
-  figures[FIGURE_MEAN] = hist_mean(hist) / US;
-  figures[FIGURE_STDDEV] = hist_stddev(hist) / US;
-  figures[FIGURE_MIN] = (double)hist->min_ns / US;
+  figures[FIGURE_MEAN] = hdr_mean(histogram) / US;
+  figures[FIGURE_STDDEV] = hdr_stddev(histogram) / US;
+  figures[FIGURE_MIN] = (double)histogram->min_ns / US;
   for (uint32_t i = 0; i < count_of(percents); i++)
-    figures[FIGURE_P50 + i] = (double)hist_percentile(hist, percents[i]) / US;
-  figures[FIGURE_MAX] = (double)hist->max_ns / US;
+    figures[FIGURE_P50 + i] = (double)hdr_percentile(histogram, percents[i]) / US;
+  figures[FIGURE_MAX] = (double)histogram->max_ns / US;
 }
 
-const struct hist *figures_hist(const struct result *result, enum figure_times times) {
+const struct hdr_histogram *figures_histogram(const struct result *result,
+                                              enum figure_times times) {
   switch (times) {
     case TIMES_LATENCY:
       return result->has_latency ? result->latency : NULL;
@@ -111,7 +112,7 @@ void figures_of(const struct result *result, double figures[FIGURES]) {
   add_usage(&result->client, result->exchanges, figures + FIGURES_CLIENT);
   add_usage(&result->server, result->exchanges, figures + FIGURES_SERVER);
   for (uint32_t i = 0; i < TIMES; i++)
-    add_times(figures_hist(result, (enum figure_times)i),
+    add_times(figures_histogram(result, (enum figure_times)i),
               figures + FIGURES_TIMES + i * FIGURES_TIME);
 }
 

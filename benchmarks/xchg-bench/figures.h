@@ -67,7 +67,7 @@ extern const char *const figure_time_names[FIGURES_TIME];
 extern const char *const figure_times_names[TIMES]; /* latency, uncorrected ... */
 
 /** The histogram ${times} of ${result}; NULL where it has none. */
-const struct hist *figures_hist(const struct result *result, enum figure_times times);
+const struct hdr_histogram *figures_histogram(const struct result *result, enum figure_times times);
 
 /** The figures of one run. */
 void figures_of(const struct result *result, double figures[FIGURES]);

@@ -132,7 +132,7 @@ static int write_files(struct bench *b) {
   if (b->files[FILE_CSV] != NULL)
     report_csv(b->files[FILE_CSV], sum);
   if (b->files[FILE_HDR] != NULL)
-    hist_write_hgrm(sum->latency, b->files[FILE_HDR]);
+    hdr_write_hgrm(sum->latency, b->files[FILE_HDR]);
   if (b->files[FILE_HTML] != NULL)
     report_html(b->files[FILE_HTML], &b->options, sum);
   result_destroy(sum);

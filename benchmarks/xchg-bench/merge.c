@@ -142,11 +142,11 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
   sum->has_latency = first->has_latency;
   for (uint32_t i = 0; i < count; i++) {
     const struct result *result = reports[i].runs[run];
-    hist_add(sum->latency, result->latency);
-    hist_add(sum->connect, result->connect);
-    hist_add(sum->first_byte, result->first_byte);
+    hdr_add(sum->latency, result->latency);
+    hdr_add(sum->connect, result->connect);
+    hdr_add(sum->first_byte, result->first_byte);
     if (sum->uncorrected != NULL)
-      hist_add(sum->uncorrected, result->uncorrected);
+      hdr_add(sum->uncorrected, result->uncorrected);
     add_counts(sum, result);
     add_intervals(sum, result);
     add_usage(&sum->client, &result->client);

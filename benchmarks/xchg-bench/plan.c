@@ -241,11 +241,11 @@ static void add_result(struct result *sum, const struct result *result) {
   for (int i = 0; i < BENCH_ERRNO_MAX; i++)
     sum->errnos[i] += result->errnos[i];
   sum->has_latency = result->has_latency;
-  hist_add(sum->latency, result->latency);
+  hdr_add(sum->latency, result->latency);
   if (sum->uncorrected != NULL && result->uncorrected != NULL)
-    hist_add(sum->uncorrected, result->uncorrected);
-  hist_add(sum->connect, result->connect);
-  hist_add(sum->first_byte, result->first_byte);
+    hdr_add(sum->uncorrected, result->uncorrected);
+  hdr_add(sum->connect, result->connect);
+  hdr_add(sum->first_byte, result->first_byte);
   sum->late += result->late;
   sum->late_max_ns = max_u64(sum->late_max_ns, result->late_max_ns);
   sum->dropped += result->dropped;

@@ -49,7 +49,8 @@ static const char style[] =
 
 static void write_head(FILE *out, const struct options *options);
 static void chart_percentiles(FILE *out, const struct result *result);
-static size_t trace_percentiles(const struct hist *hist, double nines, struct svg_point *points);
+static size_t trace_percentiles(const struct hdr_histogram *histogram, double nines,
+                                struct svg_point *points);
 static void chart_latency(FILE *out, const struct result *result);
 static void chart_rate(FILE *out, const struct result *result);
 static void chart_histogram(FILE *out, const struct result *result);
@@ -119,11 +120,12 @@ static void chart_percentiles(FILE *out, const struct result *result) {
   svg_chart(out, &chart);
 }
 
-static size_t trace_percentiles(const struct hist *hist, double nines, struct svg_point *points) {
+static size_t trace_percentiles(const struct hdr_histogram *histogram, double nines,
+                                struct svg_point *points) {
   for (size_t i = 0; i <= CURVE_STEPS; i++) {
     double x = nines * (double)i / CURVE_STEPS;
     double percent = 100 * (1 - pow(10, -x));
-    points[i] = (struct svg_point){.x = x, .y = (double)hist_percentile(hist, percent)};
+    points[i] = (struct svg_point){.x = x, .y = (double)hdr_percentile(histogram, percent)};
   }
   return CURVE_STEPS + 1;
 }
@@ -140,7 +142,7 @@ static void chart_latency(FILE *out, const struct result *result) {
   uint32_t count = result->intervals_count;
   struct svg_point *points = calloc((size_t)count * count_of(names), sizeof *points);
   struct svg_chart chart = {.title = "Latency over time", .series_count = count_of(names)};
-  double min_ns = (double)HIST_MAX_NS, max_ns = 0;
+  double min_ns = (double)HDR_MAX_NS, max_ns = 0;
   if (points == NULL)
     return;
   for (uint32_t i = 0; i < count; i++) {
@@ -214,20 +216,20 @@ static void chart_errors(FILE *out, const struct result *result) {
 
 /* BARS bars of equal width on a log axis; each bucket counts where its lowest value lies. */
 static void chart_histogram(FILE *out, const struct result *result) {
-  const struct hist *hist = result->latency;
+  const struct hdr_histogram *histogram = result->latency;
   struct svg_point bars[BARS];
   struct svg_axis axis =
-      axis_of_times((double)hist->min_ns, (double)hist->max_ns, "latency (log axis)");
+      axis_of_times((double)histogram->min_ns, (double)histogram->max_ns, "latency (log axis)");
   double ratio = pow(axis.max / axis.min, 1.0 / BARS), highest = 1;
   for (size_t i = 0; i < BARS; i++)
     bars[i] = (struct svg_point){.x = axis.min * pow(ratio, (double)i),
                                  .x_end = axis.min * pow(ratio, (double)i + 1)};
-  for (uint32_t i = 0; i < HIST_BUCKETS; i++) {
-    double low = fmax((double)hist_bucket_low(i), axis.min);
-    if (hist->buckets[i] == 0)
+  for (uint32_t i = 0; i < HDR_BUCKETS; i++) {
+    double low = fmax((double)hdr_bucket_low(i), axis.min);
+    if (histogram->buckets[i] == 0)
       continue;
     double at = fmin(BARS - 1, fmax(0, floor(log(low / axis.min) / log(ratio))));
-    bars[(size_t)at].y += (double)hist->buckets[i];
+    bars[(size_t)at].y += (double)histogram->buckets[i];
     highest = fmax(highest, bars[(size_t)at].y);
   }
   struct svg_chart chart = {

@@ -14,7 +14,7 @@
 
 static void write_load(FILE *out, const struct options *options);
 static void write_times(FILE *out, const struct result *result);
-static void write_time_row(FILE *out, const char *name, const struct hist *hist);
+static void write_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram);
 static void write_errors(FILE *out, const struct result *result);
 static void write_usages(FILE *out, const struct result *result);
 static void write_usage_row(FILE *out, const char *name, const struct usage *usage,
@@ -91,21 +91,21 @@ static void write_times(FILE *out, const struct result *result) {
   fputs("</table></div>\n", out);
 }
 
-static void write_time_row(FILE *out, const char *name, const struct hist *hist) {
+static void write_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram) {
   static const double percents[] = {50, 75, 90, 99, 99.9, 99.99};
   char text[UNITS_TEXT_MAX];
-  fprintf(out, "<tr><td>%s</td><td>%" PRIu64 "</td>", name, hist->count);
-  if (hist->count == 0) {
+  fprintf(out, "<tr><td>%s</td><td>%" PRIu64 "</td>", name, histogram->count);
+  if (histogram->count == 0) {
     fputs("<td colspan=\"10\">nothing recorded</td></tr>\n", out);
     return;
   }
-  fprintf(out, "<td>%s</td>", units_format_time(hist_mean(hist), text));
-  fprintf(out, "<td>%s</td>", units_format_time(hist_stddev(hist), text));
-  fprintf(out, "<td>%s</td>", units_format_time((double)hist->min_ns, text));
+  fprintf(out, "<td>%s</td>", units_format_time(hdr_mean(histogram), text));
+  fprintf(out, "<td>%s</td>", units_format_time(hdr_stddev(histogram), text));
+  fprintf(out, "<td>%s</td>", units_format_time((double)histogram->min_ns, text));
   for (size_t i = 0; i < count_of(percents); i++)
     fprintf(out, "<td>%s</td>",
-            units_format_time((double)hist_percentile(hist, percents[i]), text));
-  fprintf(out, "<td>%s</td></tr>\n", units_format_time((double)hist->max_ns, text));
+            units_format_time((double)hdr_percentile(histogram, percents[i]), text));
+  fprintf(out, "<td>%s</td></tr>\n", units_format_time((double)histogram->max_ns, text));
 }
 
 static void write_errors(FILE *out, const struct result *result) {

@@ -133,7 +133,7 @@ static void write_errors(const struct body *body) {
 /* Does any run have this histogram? */
 static bool has_times(const struct body *body, enum figure_times times) {
   for (uint32_t i = 0; i < body->count; i++) {
-    if (figures_hist(body->runs[i], times) != NULL)
+    if (figures_histogram(body->runs[i], times) != NULL)
       return true;
   }
   return false;
@@ -183,20 +183,20 @@ static void write_usage(const struct body *body, const char *name, bool is_clien
 static uint64_t sum_bucket(const struct body *body, enum figure_times times, uint32_t bucket) {
   uint64_t sum = 0;
   for (uint32_t i = 0; i < body->count; i++) {
-    const struct hist *hist = figures_hist(body->runs[i], times);
-    sum += hist == NULL ? 0 : hist->buckets[bucket];
+    const struct hdr_histogram *histogram = figures_histogram(body->runs[i], times);
+    sum += histogram == NULL ? 0 : histogram->buckets[bucket];
   }
   return sum;
 }
 
 static void write_buckets(const struct body *body, enum figure_times times) {
   json_open(body->writer, "buckets", '[');
-  for (uint32_t bucket = 0; bucket < HIST_BUCKETS; bucket++) {
+  for (uint32_t bucket = 0; bucket < HDR_BUCKETS; bucket++) {
     uint64_t count = sum_bucket(body, times, bucket);
     if (count == 0)
       continue;
     json_open(body->writer, NULL, '[');
-    json_put_u64(body->writer, NULL, hist_bucket_low(bucket));
+    json_put_u64(body->writer, NULL, hdr_bucket_low(bucket));
     json_put_u64(body->writer, NULL, count);
     json_close(body->writer, ']');
   }
@@ -211,15 +211,15 @@ static void write_histogram(const struct body *body, enum figure_times times) {
   uint64_t count = 0, clamped = 0, min_ns = UINT64_MAX, max_ns = 0;
   double sum_ns = 0, sum_squares = 0;
   for (uint32_t i = 0; i < body->count; i++) {
-    const struct hist *hist = figures_hist(body->runs[i], times);
-    if (hist == NULL)
+    const struct hdr_histogram *histogram = figures_histogram(body->runs[i], times);
+    if (histogram == NULL)
       continue;
-    count += hist->count;
-    clamped += hist->clamped;
-    min_ns = min_u64(min_ns, hist->min_ns);
-    max_ns = max_u64(max_ns, hist->max_ns);
-    sum_ns += hist->sum_ns;
-    sum_squares += hist->sum_squares;
+    count += histogram->count;
+    clamped += histogram->clamped;
+    min_ns = min_u64(min_ns, histogram->min_ns);
+    max_ns = max_u64(max_ns, histogram->max_ns);
+    sum_ns += histogram->sum_ns;
+    sum_squares += histogram->sum_squares;
   }
   json_open(body->writer, figure_times_names[times], '{');
   json_put_u64(body->writer, "count", count);
@@ -234,8 +234,8 @@ static void write_histogram(const struct body *body, enum figure_times times) {
 
 static void write_histograms(const struct body *body) {
   json_open(body->writer, "histogram", '{');
-  json_put_u64(body->writer, "sub_bits", HIST_SUB_BITS);
-  json_put_u64(body->writer, "max_ns", HIST_MAX_NS);
+  json_put_u64(body->writer, "sub_bits", HDR_SUB_BITS);
+  json_put_u64(body->writer, "max_ns", HDR_MAX_NS);
   for (int i = 0; i < TIMES; i++)
     write_histogram(body, (enum figure_times)i);
   json_close(body->writer, '}');

@@ -317,54 +317,56 @@ static void read_usage(struct reader *reader, const struct json *json, struct us
 /* ---- histograms ------------------------------------------------------------------ */
 
 /* One [low, count]. Return: whether it is a bucket that comes after those before ${*next}. */
-static bool read_bucket(const struct json *pair, struct hist *hist, uint32_t *next) {
+static bool read_bucket(const struct json *pair, struct hdr_histogram *histogram, uint32_t *next) {
   if (pair->kind != JSON_ARRAY || pair->size != 2)
     return false;
   const struct json *low = pair->first, *count = low->next;
   if (low->kind != JSON_NUMBER || !low->integral || count->kind != JSON_NUMBER || !count->integral)
     return false;
-  uint32_t bucket = hist_bucket(low->integer);
-  if (hist_bucket_low(bucket) != low->integer || bucket < *next)
+  uint32_t bucket = hdr_bucket(low->integer);
+  if (hdr_bucket_low(bucket) != low->integer || bucket < *next)
     return false;
-  hist->buckets[bucket] = count->integer;
+  histogram->buckets[bucket] = count->integer;
   *next = bucket + 1;
-  return !__builtin_add_overflow(hist->count, count->integer, &hist->count);
+  return !__builtin_add_overflow(histogram->count, count->integer, &histogram->count);
 }
 
-static void read_histogram(struct reader *reader, const struct json *json, struct hist *hist) {
-  hist_reset(hist);
+static void read_histogram(struct reader *reader, const struct json *json,
+                           struct hdr_histogram *histogram) {
+  hdr_reset(histogram);
   const struct json *buckets = want(reader, json, "buckets", JSON_ARRAY);
   uint32_t next = 0;
   for (const struct json *pair = buckets == NULL ? NULL : buckets->first; pair != NULL;
        pair = pair->next) {
-    if (!read_bucket(pair, hist, &next)) {
+    if (!read_bucket(pair, histogram, &next)) {
       fail(reader, json->name, "in the histogram holds what is no bucket");
       return;
     }
   }
-  if (want_u64(reader, json, "count") != hist->count)
+  if (want_u64(reader, json, "count") != histogram->count)
     fail(reader, json->name, "in the histogram: the counts do not add up");
-  if (hist->count > COUNT_MAX)
+  if (histogram->count > COUNT_MAX)
     fail(reader, json->name, "in the histogram counts too many");
-  hist->clamped = want_u64(reader, json, "clamped");
-  hist->min_ns = hist->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
-  hist->max_ns = want_u64(reader, json, "max_ns");
-  hist->sum_ns = want_double(reader, json, "sum_ns");
-  hist->sum_squares = want_double(reader, json, "sum_squares_ns2");
-  if (hist->count > 0 && (hist->buckets[hist_bucket(hist->min_ns)] == 0 ||
-                          hist_bucket(hist->max_ns) != next - 1 || hist->min_ns > hist->max_ns))
+  histogram->clamped = want_u64(reader, json, "clamped");
+  histogram->min_ns = histogram->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
+  histogram->max_ns = want_u64(reader, json, "max_ns");
+  histogram->sum_ns = want_double(reader, json, "sum_ns");
+  histogram->sum_squares = want_double(reader, json, "sum_squares_ns2");
+  if (histogram->count > 0 &&
+      (histogram->buckets[hdr_bucket(histogram->min_ns)] == 0 ||
+       hdr_bucket(histogram->max_ns) != next - 1 || histogram->min_ns > histogram->max_ns))
     fail(reader, json->name, "in the histogram: the ends of it are in none of its buckets");
 }
 
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result) {
-  struct hist *const hists[TIMES] = {
+  struct hdr_histogram *const histograms[TIMES] = {
       [TIMES_LATENCY] = result->latency,
       [TIMES_UNCORRECTED] = result->uncorrected,
       [TIMES_CONNECT] = result->connect,
       [TIMES_FIRST_BYTE] = result->first_byte,
   };
-  if (want_u64(reader, json, "sub_bits") != HIST_SUB_BITS ||
-      want_u64(reader, json, "max_ns") != HIST_MAX_NS)
+  if (want_u64(reader, json, "sub_bits") != HDR_SUB_BITS ||
+      want_u64(reader, json, "max_ns") != HDR_MAX_NS)
     fail(reader, "histogram", "has another layout");
   for (int i = 0; i < TIMES; i++) {
     const struct json *member = json_member(json, figure_times_names[i]);
@@ -373,8 +375,8 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
     member = want(reader, json, figure_times_names[i], JSON_OBJECT);
     if (member == NULL)
       return;
-    assert(hists[i] != NULL);
-    read_histogram(reader, member, hists[i]);
+    assert(histograms[i] != NULL);
+    read_histogram(reader, member, histograms[i]);
   }
 }
 

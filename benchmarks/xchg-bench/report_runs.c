@@ -45,7 +45,7 @@ static double column_of(const struct result *result, enum column column) {
   static const double percents[COLUMNS] = {
       [COLUMN_P50] = 50, [COLUMN_P99] = 99, [COLUMN_P999] = 99.9, [COLUMN_MAX] = 100};
   if (column != COLUMN_RATE)
-    return (double)hist_percentile(result->latency, percents[column]);
+    return (double)hdr_percentile(result->latency, percents[column]);
   return result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
 }
 

@@ -22,14 +22,14 @@ struct moments {
 
 static void print_length(FILE *out, const struct options *options);
 static void print_times(FILE *out, const struct result *result);
-static void print_time_row(FILE *out, const char *name, const struct hist *hist);
+static void print_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram);
 static void print_rate_row(FILE *out, const struct result *result);
-static void print_percentiles(FILE *out, const char *title, const struct hist *hist);
+static void print_percentiles(FILE *out, const char *title, const struct hdr_histogram *histogram);
 static void print_errors(FILE *out, const struct result *result);
 static void print_rates(FILE *out, const struct result *result);
 static void print_lateness(FILE *out, const struct result *result);
 static void print_usage(FILE *out, const char *name, const struct usage *usage, uint64_t exchanges);
-static double hist_within(const struct hist *hist, double low, double high);
+static double share_within(const struct hdr_histogram *histogram, double low, double high);
 static double rate_of(const struct interval *interval);
 
 void report_text_begin(FILE *out, const struct options *options) {
@@ -101,18 +101,18 @@ static void print_times(FILE *out, const struct result *result) {
   print_rate_row(out, result);
 }
 
-static void print_time_row(FILE *out, const char *name, const struct hist *hist) {
+static void print_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram) {
   char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
-  if (hist->count == 0) {
+  if (histogram->count == 0) {
     fprintf(out, "    %-10s %9s %10s %10s %10s\n", name, "-", "-", "-", "-");
     return;
   }
-  double m = hist_mean(hist), s = hist_stddev(hist);
+  double m = hdr_mean(histogram), s = hdr_stddev(histogram);
   fprintf(out, "    %-10s %9s %10s %10s %9.2f%%\n", name, units_format_time(m, mean),
-          units_format_time(s, deviation), units_format_time((double)hist->max_ns, max),
-          hist_within(hist, m - s, m + s));
-  if (hist->clamped > 0)
-    fprintf(out, "    %" PRIu64 " of them over 60s\n", hist->clamped);
+          units_format_time(s, deviation), units_format_time((double)histogram->max_ns, max),
+          share_within(histogram, m - s, m + s));
+  if (histogram->clamped > 0)
+    fprintf(out, "    %" PRIu64 " of them over 60s\n", histogram->clamped);
 }
 
 /* Over the seconds of the run, all threads together. */
@@ -136,13 +136,13 @@ static void print_rate_row(FILE *out, const struct result *result) {
           100.0 * within / count);
 }
 
-static void print_percentiles(FILE *out, const char *title, const struct hist *hist) {
+static void print_percentiles(FILE *out, const char *title, const struct hdr_histogram *histogram) {
   static const double percents[] = {50, 75, 90, 99, 99.9, 99.99, 99.999, 100};
   char text[UNITS_TEXT_MAX];
   fprintf(out, "  Latency Distribution%s\n", title);
   for (size_t i = 0; i < count_of(percents); i++)
     fprintf(out, "    %7.3f%%  %s\n", percents[i],
-            units_format_time((double)hist_percentile(hist, percents[i]), text));
+            units_format_time((double)hdr_percentile(histogram, percents[i]), text));
 }
 
 static void print_errors(FILE *out, const struct result *result) {
@@ -202,13 +202,13 @@ static void print_rates(FILE *out, const struct result *result) {
 }
 
 /* Percent of the values whose bucket begins within ${low}..${high}. */
-static double hist_within(const struct hist *hist, double low, double high) {
-  uint32_t first = low > 0 ? hist_bucket((uint64_t)low) : 0;
-  uint32_t last = hist_bucket(high < (double)HIST_MAX_NS ? (uint64_t)high : HIST_MAX_NS);
+static double share_within(const struct hdr_histogram *histogram, double low, double high) {
+  uint32_t first = low > 0 ? hdr_bucket((uint64_t)low) : 0;
+  uint32_t last = hdr_bucket(high < (double)HDR_MAX_NS ? (uint64_t)high : HDR_MAX_NS);
   uint64_t count = 0;
   for (uint32_t i = first; i <= last; i++)
-    count += hist->buckets[i];
-  return 100.0 * (double)count / (double)hist->count;
+    count += histogram->buckets[i];
+  return 100.0 * (double)count / (double)histogram->count;
 }
 
 static double rate_of(const struct interval *interval) {

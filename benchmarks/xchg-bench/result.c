@@ -12,12 +12,12 @@ struct roomy_result {
   uint32_t intervals_max;
 };
 
-static struct hist *make_hist(void) {
-  struct hist *hist = malloc(sizeof(*hist));
-  if (hist != NULL) {
-    hist_reset(hist);
+static struct hdr_histogram *make_histogram(void) {
+  struct hdr_histogram *histogram = malloc(sizeof(*histogram));
+  if (histogram != NULL) {
+    hdr_reset(histogram);
   }
-  return hist;
+  return histogram;
 }
 
 struct result *result_create(bool open_loop, uint32_t seconds) {
@@ -28,10 +28,10 @@ struct result *result_create(bool open_loop, uint32_t seconds) {
   struct result *result = &roomy->result;
   roomy->intervals_max = seconds;
   result->has_latency = true;
-  result->latency = make_hist();
-  result->connect = make_hist();
-  result->first_byte = make_hist();
-  result->uncorrected = open_loop ? make_hist() : NULL;
+  result->latency = make_histogram();
+  result->connect = make_histogram();
+  result->first_byte = make_histogram();
+  result->uncorrected = open_loop ? make_histogram() : NULL;
   result->intervals = calloc((size_t)seconds + 1, sizeof(*result->intervals));
   if (result->latency == NULL || result->connect == NULL || result->first_byte == NULL ||
       (open_loop && result->uncorrected == NULL) || result->intervals == NULL) {
@@ -83,11 +83,11 @@ void result_add(struct result *result, const struct tally *tally) {
   for (unsigned i = 0; i < BENCH_ERRNO_MAX; i++) {
     result->errnos[i] += tally->errnos[i];
   }
-  hist_add(result->latency, &tally->latency);
-  hist_add(result->connect, &tally->connect);
-  hist_add(result->first_byte, &tally->first_byte);
+  hdr_add(result->latency, &tally->latency);
+  hdr_add(result->connect, &tally->connect);
+  hdr_add(result->first_byte, &tally->first_byte);
   if (result->uncorrected != NULL) {
-    hist_add(result->uncorrected, &tally->uncorrected);
+    hdr_add(result->uncorrected, &tally->uncorrected);
   }
 }
 

@@ -10,18 +10,18 @@
 #include <stdlib.h>
 
 int rows_init(struct rows *rows) {
-  *rows = (struct rows){.hist = malloc(sizeof(*rows->hist))};
-  if (rows->hist == NULL) {
+  *rows = (struct rows){.histogram = malloc(sizeof(*rows->histogram))};
+  if (rows->histogram == NULL) {
     errno = ENOMEM;
     return -1;
   }
-  hist_reset(rows->hist);
+  hdr_reset(rows->histogram);
   return 0;
 }
 
 void rows_fini(struct rows *rows) {
-  free(rows->hist);
-  rows->hist = NULL;
+  free(rows->histogram);
+  rows->histogram = NULL;
 }
 
 static bool is_full(const struct tally_slot *slot) {
@@ -45,8 +45,8 @@ static void empty_slot(struct rows *rows, struct tally_slot *slot, struct interv
   row->errors += slot->errors;
   row->bytes_in += slot->bytes_in;
   row->bytes_out += slot->bytes_out;
-  hist_add(rows->hist, &slot->latency);
-  hist_reset(&slot->latency);
+  hdr_add(rows->histogram, &slot->latency);
+  hdr_reset(&slot->latency);
   slot->exchanges = slot->errors = slot->bytes_in = slot->bytes_out = 0;
   atom_store_release_u32(&slot->state, SLOT_EMPTY); /* the lane's load */
 }
@@ -67,11 +67,11 @@ static void close_row(struct rows *rows, double seconds, struct interval *row) {
     const double middle_ns = (rows->second + seconds / 2) * 1e9;
     row->target_rate = schedule_rate(rows->schedule, rows->lead_ns + (uint64_t)middle_ns);
   }
-  row->p50_ns = hist_percentile(rows->hist, 50);
-  row->p90_ns = hist_percentile(rows->hist, 90);
-  row->p99_ns = hist_percentile(rows->hist, 99);
-  row->max_ns = rows->hist->count > 0 ? rows->hist->max_ns : 0;
-  hist_reset(rows->hist);
+  row->p50_ns = hdr_percentile(rows->histogram, 50);
+  row->p90_ns = hdr_percentile(rows->histogram, 90);
+  row->p99_ns = hdr_percentile(rows->histogram, 99);
+  row->max_ns = rows->histogram->count > 0 ? rows->histogram->max_ns : 0;
+  hdr_reset(rows->histogram);
   rows->errors += row->errors;
   rows->second++;
 }

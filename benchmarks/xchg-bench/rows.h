@@ -14,10 +14,10 @@ struct rows {
   struct tally **tallies;          /* borrows: one a lane */
   const struct schedule *schedule; /* borrows; NULL = closed loop */
   uint32_t lanes;
-  uint32_t second;   /* of the row that is open */
-  uint64_t lead_ns;  /* of the schedule, before the window */
-  uint64_t errors;   /* of all rows that are closed */
-  struct hist *hist; /* owns: of the row that is open */
+  uint32_t second;                 /* of the row that is open */
+  uint64_t lead_ns;                /* of the schedule, before the window */
+  uint64_t errors;                 /* of all rows that are closed */
+  struct hdr_histogram *histogram; /* owns: of the row that is open */
 };
 
 /** Return: 0, or -1 (ENOMEM).  The caller then fills in what is borrowed. */

@@ -22,12 +22,12 @@ struct tally *tally_create(bool open_loop, uint64_t budget) {
   tally->budget = budget;
   tally->from_ns = tally->until_ns = tally->turn_ns = NEVER;
   tally->connecting = true;
-  hist_reset(&tally->slots[0].latency);
-  hist_reset(&tally->slots[1].latency);
-  hist_reset(&tally->latency);
-  hist_reset(&tally->uncorrected);
-  hist_reset(&tally->connect);
-  hist_reset(&tally->first_byte);
+  hdr_reset(&tally->slots[0].latency);
+  hdr_reset(&tally->slots[1].latency);
+  hdr_reset(&tally->latency);
+  hdr_reset(&tally->uncorrected);
+  hdr_reset(&tally->connect);
+  hdr_reset(&tally->first_byte);
   return tally;
 }
 
@@ -67,10 +67,10 @@ void tally_begin(struct tally *tally, uint64_t intended, uint64_t now) {
 
 static void record(struct tally *tally, uint64_t intended, uint64_t start, uint64_t now) {
   const uint64_t ns = sub_sat_u64(now, intended);
-  hist_record(&tally->latency, ns);
-  hist_record(&slot(tally)->latency, ns);
+  hdr_record(&tally->latency, ns);
+  hdr_record(&slot(tally)->latency, ns);
   if (tally->open_loop) {
-    hist_record(&tally->uncorrected, sub_sat_u64(now, start));
+    hdr_record(&tally->uncorrected, sub_sat_u64(now, start));
   }
 }
 
@@ -97,13 +97,13 @@ void tally_end_unmeasured(struct tally *tally, uint64_t now) {
 
 void tally_first_byte(struct tally *tally, uint64_t intended, uint64_t now) {
   if (counts(tally, intended, now)) {
-    hist_record(&tally->first_byte, sub_sat_u64(now, intended));
+    hdr_record(&tally->first_byte, sub_sat_u64(now, intended));
   }
 }
 
 void tally_connect(struct tally *tally, uint64_t ns, uint64_t now) {
   if (tally->connecting || within(tally, now)) {
-    hist_record(&tally->connect, ns);
+    hdr_record(&tally->connect, ns);
   }
 }
 

@@ -24,7 +24,7 @@ struct tally_slot {
   atom_u32 state;
   uint32_t second; /* of the window: its first */
   uint64_t exchanges, errors, bytes_in, bytes_out;
-  struct hist latency;
+  struct hdr_histogram latency;
 };
 
 struct tally {
@@ -44,7 +44,7 @@ struct tally {
   uint32_t current; /* the slot being filled */
   uint64_t turn_ns; /* when tally_turn is next due; NEVER before the window */
   struct tally_slot slots[2];
-  struct hist latency, uncorrected, connect, first_byte;
+  struct hdr_histogram latency, uncorrected, connect, first_byte;
 };
 
 /** Return: a tally of nothing, or NULL (ENOMEM). */

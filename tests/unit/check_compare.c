@@ -117,7 +117,7 @@ START_TEST(rows_are_those_that_are_known) {
   find_row("latency p99 us", line);
   double value;
   ck_assert_int_eq(sscanf(line, "latency p99 us %lf", &value), 1);
-  ck_assert_double_eq_tol(value, (double)hist_percentile(closed->latency, 99) / 1000, 0.051);
+  ck_assert_double_eq_tol(value, (double)hdr_percentile(closed->latency, 99) / 1000, 0.051);
   unlink(b);
   kit_report(b, &options, &open, 1);
   compare((const char *const[]){a, b}, 2);

@@ -104,7 +104,7 @@ START_TEST(results_decide) {
   result->seconds = 2;
   result->exchanges = 2000;
   for (uint64_t i = 1; i <= 1000; i++)
-    hist_record(result->latency, i * NS_PER_US);
+    hdr_record(result->latency, i * NS_PER_US);
   result->errors[ERROR_WRONG] = 1;
   result->errors[ERROR_SHORT] = 2;
   ck_assert(holds("p50<502us", result));

@@ -38,17 +38,17 @@ static void merge(void) {
 }
 
 START_TEST(histograms_are_added) {
-  static struct hist all;
+  static struct hdr_histogram all;
   make_reports(true, 2);
   merge();
   ck_assert_uint_eq(merged.runs_count, 2);
   for (uint32_t run = 0; run < 2; run++) {
-    hist_reset(&all);
+    hdr_reset(&all);
     for (uint32_t i = 0; i < REPORTS; i++)
-      hist_add(&all, reports[i].runs[run]->latency);
+      hdr_add(&all, reports[i].runs[run]->latency);
     ck_assert_mem_eq(merged.runs[run]->latency->buckets, all.buckets, sizeof all.buckets);
     ck_assert_uint_eq(merged.runs[run]->latency->clamped, REPORTS);
-    ck_assert_uint_eq(hist_percentile(merged.runs[run]->latency, 99), hist_percentile(&all, 99));
+    ck_assert_uint_eq(hdr_percentile(merged.runs[run]->latency, 99), hdr_percentile(&all, 99));
     ck_assert_uint_eq(merged.runs[run]->uncorrected->count, REPORTS * KIT_VALUES);
     ck_assert_uint_eq(merged.runs[run]->connect->count, REPORTS * KIT_VALUES / 100);
     ck_assert_uint_eq(merged.runs[run]->first_byte->count, REPORTS * KIT_VALUES);
@@ -163,7 +163,7 @@ START_TEST(what_differs_is_refused) {
                                      "latencies", "open and closed"};
   make_reports(true, 2);
   struct result *run = reports[2].runs[1];
-  struct hist *uncorrected = run->uncorrected;
+  struct hdr_histogram *uncorrected = run->uncorrected;
   for (size_t i = 0; i < count_of(whys); i++) {
     reports[1].runs_count = i == 0 ? 1 : 2;
     reports[1].options.exchange.exchange = i == 1 ? EXCHANGE_ECHO : EXCHANGE_LINE;
@@ -211,7 +211,7 @@ START_TEST(text_and_json_are_written) {
   struct report back;
   ck_assert_int_eq(report_read(&back, json, stderr), 0);
   ck_assert_uint_eq(back.runs[0]->exchanges, merged.runs[0]->exchanges);
-  ck_assert_mem_eq(back.runs[0]->latency, merged.runs[0]->latency, sizeof(struct hist));
+  ck_assert_mem_eq(back.runs[0]->latency, merged.runs[0]->latency, sizeof(struct hdr_histogram));
   ck_assert_uint_eq(back.runs[0]->intervals[0].p99_ns, 0);
   report_fini(&back);
   merge_fini(&merged);

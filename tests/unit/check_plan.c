@@ -38,7 +38,7 @@ static int pretend(const struct options *options, const struct load_plan *plan,
   result->exchanges = (uint64_t)(fmin(rate, capacity) * result->seconds);
   result->target_rate = plan->rate_to;
   result->has_latency = true;
-  hist_record(result->latency, is_over ? NS_PER_S : NS_PER_MS + seen_count);
+  hdr_record(result->latency, is_over ? NS_PER_S : NS_PER_MS + seen_count);
   result->errors[ERROR_TIMEOUT] = seen_count;
   result->interrupted = seen_count == interrupt_at;
   result->intervals_count = 1;

@@ -66,8 +66,8 @@ START_TEST(a_full_result_has_five_charts) {
   result->errnos[ECONNRESET] = 3;
   result->client.known = result->server.known = true;
   for (uint64_t i = 1; i <= 5000; i++) {
-    hist_record(result->latency, i * NS_PER_US * 20);
-    hist_record(result->uncorrected, i * NS_PER_US);
+    hdr_record(result->latency, i * NS_PER_US * 20);
+    hdr_record(result->uncorrected, i * NS_PER_US);
   }
   for (uint32_t i = 0; i < 5; i++)
     result->intervals[i] = (struct interval){.at_s = i,
@@ -118,13 +118,13 @@ START_TEST(an_empty_result_is_a_page) {
 END_TEST
 
 START_TEST(one_value_and_the_longest_are_drawn) {
-  static const uint64_t values[] = {0, 1, 999, NS_PER_S, HIST_MAX_NS, 2 * HIST_MAX_NS};
+  static const uint64_t values[] = {0, 1, 999, NS_PER_S, HDR_MAX_NS, 2 * HDR_MAX_NS};
   for (size_t i = 0; i < count_of(values); i++) {
     struct options *options = make_options("unix:/x");
     struct result *result = result_create(false, 1);
     ck_assert_ptr_nonnull(result);
     result->has_latency = true;
-    hist_record(result->latency, values[i]);
+    hdr_record(result->latency, values[i]);
     char *page = page_of(options, result);
     must_be_sound(page, 2);
     free(page);

@@ -83,7 +83,7 @@ START_TEST(figures_are_those_of_the_run) {
   ck_assert_uint_eq(member(root, "bytes_in")->integer, run->bytes_in);
   const struct json *latency = member(root, "latency_us");
   ck_assert_double_eq_tol(member(latency, "p99")->number * 1000,
-                          (double)hist_percentile(run->latency, 99), 1e-3);
+                          (double)hdr_percentile(run->latency, 99), 1e-3);
   ck_assert_double_eq_tol(member(latency, "max")->number * 1000, (double)run->latency->max_ns, 1);
   const struct json *errors = member(root, "errors");
   ck_assert_uint_eq(member(errors, "timeout")->integer, run->errors[ERROR_TIMEOUT]);
@@ -164,8 +164,8 @@ static void round_trip(struct result *const *runs, uint32_t count) {
   ck_assert_str_eq(again, text);
   ck_assert_uint_eq(report.runs_count, count);
   for (uint32_t i = 0; i < count; i++) {
-    ck_assert_mem_eq(report.runs[i]->latency, runs[i]->latency, sizeof(struct hist));
-    ck_assert_mem_eq(report.runs[i]->connect, runs[i]->connect, sizeof(struct hist));
+    ck_assert_mem_eq(report.runs[i]->latency, runs[i]->latency, sizeof(struct hdr_histogram));
+    ck_assert_mem_eq(report.runs[i]->connect, runs[i]->connect, sizeof(struct hdr_histogram));
     ck_assert_uint_eq(report.runs[i]->late_max_ns, runs[i]->late_max_ns);
     ck_assert(report.runs[i]->client.known == runs[i]->client.known);
     ck_assert_double_eq(report.runs[i]->thread_busy_max, runs[i]->thread_busy_max);
@@ -184,7 +184,7 @@ START_TEST(what_is_read_is_what_was_written) {
   round_trip(runs, 4);
   runs[0]->server.known = false;
   runs[0]->client.known = false;
-  hist_reset(runs[0]->connect);
+  hdr_reset(runs[0]->connect);
   options.duration_ns = NEVER;
   options.size = (struct size_spec){.kind = _i != 0 ? SIZE_FIXED : SIZE_EXPONENTIAL, .a = 200};
   round_trip(runs, 1);

@@ -31,12 +31,12 @@ static struct result *make_result(bool open_loop) {
   result->target_rate = open_loop ? 600 : 0;
   result->connected = 10;
   for (uint64_t i = 1; i <= 1000; i++) {
-    hist_record(result->latency, i * NS_PER_US);
-    hist_record(result->first_byte, i * NS_PER_US / 2);
+    hdr_record(result->latency, i * NS_PER_US);
+    hdr_record(result->first_byte, i * NS_PER_US / 2);
     if (open_loop)
-      hist_record(result->uncorrected, i * NS_PER_US / 4);
+      hdr_record(result->uncorrected, i * NS_PER_US / 4);
   }
-  hist_record(result->connect, 70 * NS_PER_US);
+  hdr_record(result->connect, 70 * NS_PER_US);
   result->client = (struct usage){.known = true,
                                   .cpu_s = 0.01,
                                   .seconds = 2,

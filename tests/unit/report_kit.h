@@ -82,12 +82,12 @@ static inline struct result *kit_result(bool open_loop, uint64_t seed) {
   uint64_t state = seed * 0x9e3779b97f4a7c15 | 1;
   for (int i = 0; i < KIT_VALUES; i++) {
     uint64_t value = 1000 + kit_random(&state) % (NS_PER_MS << kit_random(&state) % 8);
-    hist_record(result->latency, value + (i == 5 ? 2 * HIST_MAX_NS : 0));
+    hdr_record(result->latency, value + (i == 5 ? 2 * HDR_MAX_NS : 0));
     if (open_loop)
-      hist_record(result->uncorrected, value / 2);
-    hist_record(result->first_byte, value / 3);
+      hdr_record(result->uncorrected, value / 2);
+    hdr_record(result->first_byte, value / 3);
     if (i % 100 == 0)
-      hist_record(result->connect, value / 7);
+      hdr_record(result->connect, value / 7);
   }
   result->has_latency = true;
   result->seconds = 2.5;

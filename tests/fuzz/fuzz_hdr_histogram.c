@@ -1,12 +1,13 @@
 /*
- * fuzz_hist: histograms that are added up are one histogram of all their values; percentiles are
- * those of the values themselves, within the thousandth that a bucket is wide.
+ * fuzz_hdr_histogram: the sum of two histograms equals one histogram of all values.  A percentile
+ * exceeds the value itself by at most a thousandth, which is the width of a bucket.
  *
- * Input: how many values go into the first histogram, then values of 8 bytes, whose highest bits a
- * further byte cuts off.
+ * Input: the number of values for the first histogram, then the values.  A value is one byte that
+ * says how many bits it has, and 8 bytes.
  */
-#include "core/hist.h"
 #include "tests/fuzz/fuzz.h"
+
+#include "hdr_histogram.h"
 
 #include <math.h>
 
@@ -18,39 +19,40 @@ static int by_value(const void *a, const void *b) {
 }
 
 static void check_bucket(uint64_t value) {
-  uint64_t clamped = min_u64(value, HIST_MAX_NS);
-  uint32_t bucket = hist_bucket(value);
-  uint64_t low = hist_bucket_low(bucket), high = hist_bucket_high(bucket);
+  uint64_t clamped = min_u64(value, HDR_MAX_NS);
+  uint32_t bucket = hdr_bucket(value);
+  uint64_t low = hdr_bucket_low(bucket), high = hdr_bucket_high(bucket);
   fuzz_holds(low <= clamped && clamped <= high, "a value lies in its bucket");
   fuzz_holds((high - low) * 1000 <= low, "a bucket is a thousandth of its values at most");
-  fuzz_holds(hist_bucket(low) == bucket && (bucket == 0 || hist_bucket(low - 1) == bucket - 1),
+  fuzz_holds(hdr_bucket(low) == bucket && (bucket == 0 || hdr_bucket(low - 1) == bucket - 1),
              "buckets adjoin");
 }
 
-/* ${hist} holds the ${count} ${values}, which are sorted. */
-static void check_percentiles(const struct hist *hist, const uint64_t *values, size_t count) {
+/* ${histogram} holds the ${count} ${values}, which are sorted. */
+static void check_percentiles(const struct hdr_histogram *histogram, const uint64_t *values,
+                              size_t count) {
   static const double percents[] = {50, 99.9, 100};
   uint64_t before = 0;
   for (size_t i = 0; i < count_of(percents); i++) {
-    uint64_t got = hist_percentile(hist, percents[i]);
+    uint64_t got = hdr_percentile(histogram, percents[i]);
     size_t rank = (size_t)ceil(percents[i] / 100 * (double)count - 1e-9);
     uint64_t want = values[rank == 0 ? 0 : rank - 1];
-    uint64_t clamped = min_u64(want, HIST_MAX_NS);
-    fuzz_holds(got >= before && got <= hist->max_ns, "percentiles rise up to the maximum");
+    uint64_t clamped = min_u64(want, HDR_MAX_NS);
+    fuzz_holds(got >= before && got <= histogram->max_ns, "percentiles rise up to the maximum");
     fuzz_holds(got >= clamped && got - clamped <= clamped / 1000, "a percentile is a value's");
     before = got;
   }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static struct hist parts[2], all;
+  static struct hdr_histogram parts[2], all;
   uint64_t values[VALUES_MAX];
   size_t count = 0;
   struct fuzz_input input = {data, size};
   uint8_t first = fuzz_byte(&input);
-  hist_reset(&parts[0]);
-  hist_reset(&parts[1]);
-  hist_reset(&all);
+  hdr_reset(&parts[0]);
+  hdr_reset(&parts[1]);
+  hdr_reset(&all);
   while (input.left > 0 && count < VALUES_MAX) {
     uint64_t value = 0;
     unsigned bits = fuzz_byte(&input) % 65;
@@ -59,11 +61,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     value = bits == 0 ? 0 : value >> (64 - bits);
     check_bucket(value);
-    hist_record(&parts[count >= first], value);
-    hist_record(&all, value);
+    hdr_record(&parts[count >= first], value);
+    hdr_record(&all, value);
     values[count++] = value;
   }
-  hist_add(&parts[0], &parts[1]);
+  hdr_add(&parts[0], &parts[1]);
   fuzz_holds(parts[0].count == count && all.count == count, "every value is counted");
   fuzz_holds(memcmp(parts[0].buckets, all.buckets, sizeof(all.buckets)) == 0, "buckets add up");
   fuzz_holds(parts[0].min_ns == all.min_ns && parts[0].max_ns == all.max_ns &&

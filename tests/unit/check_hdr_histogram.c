@@ -1,11 +1,11 @@
 /*
- * check_hist: percentiles against an exact sort of the same values, for distributions of many
- * shapes; what is clamped; added histograms against one that saw everything; and the .hgrm form
- * read back.
+ * check_hdr_histogram: percentiles are compared with an exact sort of the same values, for
+ * distributions of many shapes.  A sum of histograms is compared with one histogram of all values.
+ * The tests also cover clamping, and read the .hgrm form back.
  *
  * The seed is printed, and CHECK_SEED sets it.
  */
-#include "core/hist.h"
+#include "xchg-bench/hdr_histogram.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -20,7 +20,7 @@
 
 static const double percents[] = {0.001, 1, 10, 25, 50, 75, 90, 95, 99, 99.9, 99.99, 99.999, 100};
 
-static struct hist all, part;
+static struct hdr_histogram all, part;
 static uint64_t values[VALUES];
 static uint64_t state;
 
@@ -42,11 +42,9 @@ static void seed(void) {
 }
 
 static uint64_t uniform_small(void) { return random_next() % 3000; }
-static uint64_t uniform_wide(void) { return random_next() % (HIST_MAX_NS + 1); }
+static uint64_t uniform_wide(void) { return random_next() % (HDR_MAX_NS + 1); }
 static uint64_t exponential(void) { return (uint64_t)(-log(random_unit()) * 150e3); }
-static uint64_t logarithmic(void) {
-  return (uint64_t)exp(random_unit() * log((double)HIST_MAX_NS));
-}
+static uint64_t logarithmic(void) { return (uint64_t)exp(random_unit() * log((double)HDR_MAX_NS)); }
 static uint64_t two_peaks(void) {
   return random_next() % 100 == 0 ? 200 * NS_PER_MS + random_next() % NS_PER_MS
                                   : 20 * NS_PER_US + random_next() % NS_PER_US;
@@ -71,19 +69,21 @@ static size_t exact_rank(double percent, size_t count) {
 }
 
 /* The exact value or up to a thousandth more, and never above the maximum. */
-static void compare_sorted(const struct hist *hist, const uint64_t *sorted, size_t count) {
+static void compare_sorted(const struct hdr_histogram *histogram, const uint64_t *sorted,
+                           size_t count) {
   for (size_t i = 0; i < count_of(percents); i++) {
     uint64_t exact = sorted[exact_rank(percents[i], count) - 1];
-    uint64_t got = hist_percentile(hist, percents[i]);
-    ck_assert_msg(got >= exact && got - exact <= exact / 1000 && got <= hist->max_ns,
+    uint64_t got = hdr_percentile(histogram, percents[i]);
+    ck_assert_msg(got >= exact && got - exact <= exact / 1000 && got <= histogram->max_ns,
                   "p%g of %zu: %" PRIu64 ", not %" PRIu64, percents[i], count, got, exact);
   }
-  ck_assert_uint_eq(hist->min_ns, sorted[0]);
-  ck_assert_uint_eq(hist->max_ns, sorted[count - 1]);
-  ck_assert_uint_eq(hist->count, count);
+  ck_assert_uint_eq(histogram->min_ns, sorted[0]);
+  ck_assert_uint_eq(histogram->max_ns, sorted[count - 1]);
+  ck_assert_uint_eq(histogram->count, count);
 }
 
-static void compare_moments(const struct hist *hist, const uint64_t *sorted, size_t count) {
+static void compare_moments(const struct hdr_histogram *histogram, const uint64_t *sorted,
+                            size_t count) {
   long double sum = 0, squares = 0;
   for (size_t i = 0; i < count; i++)
     sum += (long double)sorted[i];
@@ -91,19 +91,20 @@ static void compare_moments(const struct hist *hist, const uint64_t *sorted, siz
   for (size_t i = 0; i < count; i++)
     squares += ((long double)sorted[i] - mean) * ((long double)sorted[i] - mean);
   double stddev = (double)sqrtl(squares / (long double)count);
-  ck_assert_double_eq_tol(hist_mean(hist), (double)mean, 1e-9 * (double)mean + 1e-9);
+  ck_assert_double_eq_tol(hdr_mean(histogram), (double)mean, 1e-9 * (double)mean + 1e-9);
   /* Differences of squares: the digits that the mean's square takes are lost. */
-  ck_assert_double_eq_tol(hist_stddev(hist), stddev, 1e-6 * (double)mean + 1e-6 * stddev + 1e-9);
+  ck_assert_double_eq_tol(hdr_stddev(histogram), stddev,
+                          1e-6 * (double)mean + 1e-6 * stddev + 1e-9);
 }
 
 START_TEST(percentiles_are_those_of_a_sort) {
   static const size_t counts[] = {1, 2, 3, 10, 100, 999, 1000, 1001, VALUES};
   seed();
   for (size_t n = 0; n < count_of(counts); n++) {
-    hist_reset(&all);
+    hdr_reset(&all);
     for (size_t i = 0; i < counts[n]; i++) {
       values[i] = shapes[_i]();
-      hist_record(&all, values[i]);
+      hdr_record(&all, values[i]);
     }
     qsort(values, counts[n], sizeof *values, by_value);
     compare_sorted(&all, values, counts[n]);
@@ -116,11 +117,11 @@ END_TEST
 /* Every bucket begins where the one before ends, and holds at most a thousandth of its values. */
 START_TEST(buckets_adjoin) {
   uint64_t next = 0;
-  for (uint32_t i = 0; i < HIST_BUCKETS; i++) {
-    uint64_t low = hist_bucket_low(i), high = hist_bucket_high(i);
+  for (uint32_t i = 0; i < HDR_BUCKETS; i++) {
+    uint64_t low = hdr_bucket_low(i), high = hdr_bucket_high(i);
     bool narrow = low < 2048 ? low == high : low <= high && (high - low + 1) * 1000 <= low;
-    bool found = (low > HIST_MAX_NS || hist_bucket(low) == i) &&
-                 (high > HIST_MAX_NS || hist_bucket(high) == i);
+    bool found =
+        (low > HDR_MAX_NS || hdr_bucket(low) == i) && (high > HDR_MAX_NS || hdr_bucket(high) == i);
     if (low != next || !narrow || !found) /* an assertion each would take its time */
       ck_abort_msg("bucket %u: %" PRIu64 " to %" PRIu64, i, low, high);
     next = high + 1;
@@ -130,47 +131,47 @@ START_TEST(buckets_adjoin) {
 END_TEST
 
 START_TEST(empty_has_no_values) {
-  hist_reset(&all);
-  ck_assert_uint_eq(hist_percentile(&all, 0), 0);
-  ck_assert_uint_eq(hist_percentile(&all, 99), 0);
-  ck_assert_double_eq(hist_mean(&all), 0);
-  ck_assert_double_eq(hist_stddev(&all), 0);
+  hdr_reset(&all);
+  ck_assert_uint_eq(hdr_percentile(&all, 0), 0);
+  ck_assert_uint_eq(hdr_percentile(&all, 99), 0);
+  ck_assert_double_eq(hdr_mean(&all), 0);
+  ck_assert_double_eq(hdr_stddev(&all), 0);
   ck_assert_uint_eq(all.min_ns, UINT64_MAX);
 }
 END_TEST
 
 START_TEST(beyond_the_end_is_clamped_and_counted) {
-  hist_reset(&all);
-  hist_record(&all, HIST_MAX_NS);
+  hdr_reset(&all);
+  hdr_record(&all, HDR_MAX_NS);
   ck_assert_uint_eq(all.clamped, 0);
-  hist_record(&all, HIST_MAX_NS + 1);
-  hist_record(&all, 100 * NS_PER_S);
-  hist_record(&all, UINT64_MAX);
+  hdr_record(&all, HDR_MAX_NS + 1);
+  hdr_record(&all, 100 * NS_PER_S);
+  hdr_record(&all, UINT64_MAX);
   ck_assert_uint_eq(all.clamped, 3);
   ck_assert_uint_eq(all.count, 4);
-  ck_assert_uint_eq(all.buckets[hist_bucket(HIST_MAX_NS)], 4);
+  ck_assert_uint_eq(all.buckets[hdr_bucket(HDR_MAX_NS)], 4);
   ck_assert_uint_eq(all.max_ns, UINT64_MAX);
-  ck_assert_uint_ge(hist_percentile(&all, 100), HIST_MAX_NS);
-  ck_assert_uint_le(hist_percentile(&all, 100), HIST_MAX_NS + HIST_MAX_NS / 1000);
+  ck_assert_uint_ge(hdr_percentile(&all, 100), HDR_MAX_NS);
+  ck_assert_uint_le(hdr_percentile(&all, 100), HDR_MAX_NS + HDR_MAX_NS / 1000);
 }
 END_TEST
 
 START_TEST(added_is_as_recorded_in_one) {
-  static struct hist sum;
+  static struct hdr_histogram sum;
   seed();
-  hist_reset(&all);
-  hist_reset(&sum);
+  hdr_reset(&all);
+  hdr_reset(&sum);
   for (size_t s = 0; s < count_of(shapes); s++) {
-    hist_reset(&part);
+    hdr_reset(&part);
     for (size_t i = 0; i < 500; i++) {
-      uint64_t value = shapes[s]() + (i == 77 ? HIST_MAX_NS : 0);
-      hist_record(&part, value);
-      hist_record(&all, value);
+      uint64_t value = shapes[s]() + (i == 77 ? HDR_MAX_NS : 0);
+      hdr_record(&part, value);
+      hdr_record(&all, value);
     }
-    hist_add(&sum, &part);
+    hdr_add(&sum, &part);
   }
-  hist_reset(&part);
-  hist_add(&sum, &part); /* an empty one changes nothing */
+  hdr_reset(&part);
+  hdr_add(&sum, &part); /* an empty one changes nothing */
   ck_assert_uint_eq(sum.count, all.count);
   ck_assert_uint_eq(sum.clamped, all.clamped);
   ck_assert_uint_eq(sum.min_ns, all.min_ns);
@@ -188,7 +189,7 @@ static char text[65536];
 static void write_text(void) {
   FILE *out = fmemopen(text, sizeof text, "w");
   ck_assert_ptr_nonnull(out);
-  hist_write_hgrm(&all, out);
+  hdr_write_hgrm(&all, out);
   ck_assert_int_eq(ferror(out), 0);
   fclose(out);
 }
@@ -201,9 +202,9 @@ static void check_row(const char *line, double *percentile, uint64_t *seen) {
   ck_assert_int_eq(sscanf(line, "%lf %lf %" SCNu64 " %31s", &value_ms, &at, &below, last), 4);
   ck_assert(at > *percentile || (at == 0 && *seen == 0));
   ck_assert_uint_ge(below, *seen);
-  uint64_t value = hist_percentile(&all, at * 100), counted = 0;
+  uint64_t value = hdr_percentile(&all, at * 100), counted = 0;
   ck_assert_double_eq_tol(value_ms, (double)value / 1e6, 0.0005001);
-  for (uint32_t i = 0; i <= hist_bucket(value); i++)
+  for (uint32_t i = 0; i <= hdr_bucket(value); i++)
     counted += all.buckets[i];
   ck_assert_uint_eq(below, counted);
   if (at < 1)
@@ -216,9 +217,9 @@ static void check_row(const char *line, double *percentile, uint64_t *seen) {
 
 START_TEST(hgrm_reads_back) {
   seed();
-  hist_reset(&all);
+  hdr_reset(&all);
   for (size_t i = 0; i < VALUES; i++)
-    hist_record(&all, shapes[_i]());
+    hdr_record(&all, shapes[_i]());
   write_text();
   static const char head[] = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n";
   ck_assert_int_eq(strncmp(text, head, strlen(head)), 0);
@@ -239,23 +240,23 @@ START_TEST(hgrm_reads_back) {
                           "]\n#[Buckets =           26, SubBuckets     =         2048]\n",
                           &mean, &stddev, &max, &total),
                    4);
-  ck_assert_double_eq_tol(mean, hist_mean(&all) / 1e6, 0.0005001);
-  ck_assert_double_eq_tol(stddev, hist_stddev(&all) / 1e6, 0.0005001);
+  ck_assert_double_eq_tol(mean, hdr_mean(&all) / 1e6, 0.0005001);
+  ck_assert_double_eq_tol(stddev, hdr_stddev(&all) / 1e6, 0.0005001);
   ck_assert_double_eq_tol(max, (double)all.max_ns / 1e6, 0.0005001);
   ck_assert_uint_eq(total, VALUES);
 }
 END_TEST
 
 START_TEST(hgrm_of_nothing) {
-  hist_reset(&all);
+  hdr_reset(&all);
   write_text();
   ck_assert_ptr_nonnull(strstr(text, "1/(1-Percentile)\n\n#[Mean    =        0.000,"));
 }
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("hist");
-  TCase *tests = tcase_create("hist");
+  Suite *suite = suite_create("hdr_histogram");
+  TCase *tests = tcase_create("hdr_histogram");
   tcase_set_timeout(tests, 120);
   tcase_add_loop_test(tests, percentiles_are_those_of_a_sort, 0, count_of(shapes));
   tcase_add_test(tests, buckets_adjoin);
