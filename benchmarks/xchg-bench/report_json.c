@@ -11,7 +11,7 @@
  */
 #include "report.h"
 
-#include "json.h"
+#include "json_write.h"
 #include "figures.h"
 #include "report_options.h"
 

@@ -7,7 +7,8 @@
 #ifndef BENCH_REPORT_OPTIONS_H
 #define BENCH_REPORT_OPTIONS_H
 
-#include "json.h"
+#include "json_write.h"
+#include "json_read.h"
 #include "bench.h"
 
 /** Write ${options} as the member "options". */

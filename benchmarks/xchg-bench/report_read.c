@@ -7,7 +7,7 @@
  */
 #include "report_read.h"
 
-#include "json.h"
+#include "json_read.h"
 #include "figures.h"
 #include "report_options.h"
 

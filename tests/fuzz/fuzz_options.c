@@ -9,7 +9,7 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "json.h"
+#include "json_read.h"
 #include "options.h"
 #include "report_options.h"
 

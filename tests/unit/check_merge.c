@@ -5,7 +5,7 @@
  */
 #include "tests/unit/report_kit.h"
 
-#include "xchg-bench/json.h"
+#include "xchg-bench/json_read.h"
 #include "xchg-bench/merge.h"
 
 #include <fcntl.h>

@@ -4,7 +4,7 @@
  */
 #include "tests/unit/report_kit.h"
 
-#include "xchg-bench/json.h"
+#include "xchg-bench/json_read.h"
 
 #include <fcntl.h>
 
@@ -231,7 +231,7 @@ static void refused(const char *text, size_t size, const char *why) {
 
 START_TEST(what_is_no_report_is_refused) {
   refused("", 0, "not JSON");
-  refused("xchg", 4, "not JSON: byte 0: no value");
+  refused("xchg", 4, "not JSON: byte 0: expected a value");
   refused("[]", 2, "no object");
   refused("{}", 2, "'schema' is missing");
   refused("{\"schema\": 2}", 13, "schema 2: this version reads another");

@@ -1,8 +1,7 @@
 /*
- * json: the reader; see json.h.  The writer stands in json_text.c.
+ * json_read: a loop over tokens, with a stack of open arrays and objects instead of recursion.
  *
- * A loop over tokens with a stack of open arrays and objects in place of recursion.  What may come
- * next is the whole state:
+ * The state is what may come next:
  *
  *   VALUE ----scalar----> AFTER --,--> VALUE (array) | NAME (object)
  *     |                    ^ |
@@ -11,12 +10,12 @@
  *   FIRST_VALUE, FIRST_NAME (as VALUE and NAME, but the closing bracket may come, too)
  *   NAME ---string :---> VALUE
  *
- * The text is copied, with a 0 behind it: no token needs a look at the length, since a 0 ends every
- * one of them.  Strings are decoded in place, for no escape is shorter than what it means.
+ * The text is copied and a 0 appended.  The 0 ends every token, so no token checks the length.
+ * Strings are decoded in place, because no escape is shorter than its character.
  */
-#include "json.h"
+#include "json_read.h"
 
-#include "json_text.h"
+#include "json_write.h"
 
 #include <assert.h>
 #include <math.h>
@@ -38,11 +37,11 @@ struct parser {
   struct json_document *document; /* borrows */
   char *at;
   enum expect expect;
-  const char *name; /* of the member whose value comes */
+  const char *name; /* of the member whose value comes next */
   const char *what; /* the fault, or NULL */
   unsigned depth;
   struct json *open[JSON_DEPTH_MAX];
-  struct json **tail[JSON_DEPTH_MAX]; /* where the next value of open[] is linked */
+  struct json **tail[JSON_DEPTH_MAX]; /* the link for the next value of open[] */
 };
 
 static void step(struct parser *parser);
@@ -80,9 +79,9 @@ int json_parse(struct json_document *document, const char *text, size_t size,
   if (parser.what == NULL && offset == size)
     return 0;
   fault->offset = offset;
-  fault->what = parser.what == NULL ? "something behind the value" : parser.what;
+  fault->what = parser.what == NULL ? "extra text after the value" : parser.what;
   if (offset == size && fault->what != out_of_memory)
-    fault->what = "it ends too early";
+    fault->what = "the text ends too early";
   json_document_fini(document);
   return -1;
 }
@@ -150,7 +149,7 @@ static void parse_value(struct parser *parser) {
 static void parse_name(struct parser *parser) {
   size_t size;
   if (*parser->at != '"') {
-    parser->what = "no name in quotes";
+    parser->what = "expected a name in quotes";
     return;
   }
   parser->name = parse_string(parser, &size);
@@ -158,7 +157,7 @@ static void parse_name(struct parser *parser) {
     return;
   parser->at += strspn(parser->at, " \t\r\n");
   if (*parser->at != ':')
-    parser->what = "no colon behind a name";
+    parser->what = "expected a colon after a name";
   else
     parser->at++;
   parser->expect = VALUE;
@@ -172,11 +171,11 @@ static void parse_after(struct parser *parser) {
     parser->at++;
     parser->expect = in_object ? NAME : VALUE;
   } else {
-    parser->what = "neither a comma nor the end behind a value";
+    parser->what = "expected a comma or a closing bracket after a value";
   }
 }
 
-/* A new value of ${kind} where the parser stands; NULL, and the fault, where there is no room. */
+/* Append a value of ${kind} to what is open. Return: NULL after a fault. */
 static struct json *add_value(struct parser *parser, enum json_kind kind) {
   struct json_document *document = parser->document;
   size_t used = document->values % CHUNK_VALUES;
@@ -209,7 +208,7 @@ static struct json *add_value(struct parser *parser, enum json_kind kind) {
 
 static void open_nested(struct parser *parser, enum json_kind kind) {
   if (parser->depth == JSON_DEPTH_MAX) {
-    parser->what = "nested too deep";
+    parser->what = "nested too deeply";
     return;
   }
   struct json *value = add_value(parser, kind);
@@ -232,7 +231,7 @@ static void close_nested(struct parser *parser) {
 static void parse_word(struct parser *parser, const char *word, enum json_kind kind) {
   for (; *word != 0; word++, parser->at++) {
     if (*parser->at != *word) {
-      parser->what = "no value";
+      parser->what = "expected a value";
       return;
     }
   }
@@ -247,7 +246,7 @@ static bool skip_digits(char **at) {
   return digits > 0;
 }
 
-/* Go behind the number at ${*at}, or to where it cannot go on. */
+/* Move ${*at} past the number, or to the first byte that cannot belong to it. */
 static bool skip_number(char **at) {
   *at += **at == '-';
   if (**at == '0')
@@ -267,7 +266,7 @@ static bool skip_number(char **at) {
   return true;
 }
 
-/* The number in ${size} characters, at most JSON_NUMBER_MAX; strtod wants the locale's point. */
+/* Convert ${size} characters, at most JSON_NUMBER_MAX; strtod expects the locale's point. */
 static double to_double(const char *text, size_t size) {
   char copy[JSON_NUMBER_MAX + 32];
   const char *dot = memchr(text, '.', size);
@@ -279,7 +278,7 @@ static double to_double(const char *text, size_t size) {
   return strtod(copy, NULL);
 }
 
-/* Are the ${size} characters at ${text} digits alone, and below 2^64? */
+/* Are the ${size} characters at ${text} digits only, and is the number below 2^64? */
 static bool to_integer(const char *text, size_t size, uint64_t *integer) {
   *integer = 0;
   for (size_t i = 0; i < size; i++) {
@@ -294,13 +293,13 @@ static bool to_integer(const char *text, size_t size, uint64_t *integer) {
 static void parse_number(struct parser *parser) {
   char *begin = parser->at;
   if (!skip_number(&parser->at)) {
-    parser->what = parser->at == begin ? "no value" : "a broken number";
+    parser->what = parser->at == begin ? "expected a value" : "a malformed number";
     return;
   }
   size_t size = (size_t)(parser->at - begin);
   double number = size <= JSON_NUMBER_MAX ? to_double(begin, size) : INFINITY;
   if (isinf(number)) {
-    parser->what = "out of range";
+    parser->what = "a number out of range";
     parser->at = begin;
     return;
   }
@@ -313,7 +312,7 @@ static void parse_number(struct parser *parser) {
 
 /* ---- strings --------------------------------------------------------------------- */
 
-/* Decode the string that begins at the quote. Return: it, or NULL. */
+/* Decode the string that begins at the quote. Return: the string, or NULL after a fault. */
 static char *parse_string(struct parser *parser, size_t *size) {
   char *begin = ++parser->at, *to = begin;
   while (*parser->at != '"') {
@@ -325,7 +324,7 @@ static char *parse_string(struct parser *parser, size_t *size) {
     }
     size_t bytes = json_utf8_size(parser->at);
     if ((unsigned char)*parser->at < 0x20 || bytes == 0) {
-      parser->what = bytes == 0 ? "no UTF-8" : "a control character in a string";
+      parser->what = bytes == 0 ? "not UTF-8" : "a control character in a string";
       return NULL;
     }
     memmove(to, parser->at, bytes);
@@ -338,7 +337,7 @@ static char *parse_string(struct parser *parser, size_t *size) {
   return begin;
 }
 
-/* The four hexadecimal digits that the parser stands at; or -1. */
+/* Read four hexadecimal digits. Return: their value, or -1. */
 static int parse_hex4(struct parser *parser) {
   static const char digits[] = "0123456789abcdefABCDEF";
   int unit = 0;
@@ -352,7 +351,7 @@ static int parse_hex4(struct parser *parser) {
   return unit;
 }
 
-/* The character that \u, whose digits the parser stands at, means; or -1. */
+/* Read the digits after \u, and a second \u for a low surrogate. Return: the character, or -1. */
 static int parse_unicode(struct parser *parser) {
   int high = parse_hex4(parser);
   if (high < 0xd800 || high > 0xdfff)
@@ -366,7 +365,7 @@ static int parse_unicode(struct parser *parser) {
   return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
 }
 
-/* Write ${character} in UTF-8 to ${to}. Return: what is behind it. */
+/* Write ${character} in UTF-8 to ${to}. Return: the end of it. */
 static char *put_utf8(char *to, int character) {
   if (character < 0x80) {
     *to++ = (char)character;
@@ -380,7 +379,7 @@ static char *put_utf8(char *to, int character) {
   return to;
 }
 
-/* Decode the escape at the backslash. Return: behind what was written to ${to}, or NULL. */
+/* Decode the escape at the backslash into ${to}. Return: the end of it, or NULL. */
 static char *parse_escape(struct parser *parser, char *to) {
   static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
   char letter = *++parser->at;

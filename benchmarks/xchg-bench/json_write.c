@@ -1,12 +1,10 @@
 /*
- * json_text: the writer of JSON; see json.h.
+ * json_write: see json_write.h.
  *
- * Arrays and objects near the top get a line a value, deeper ones stand on one line, so that a
- * report can be read, and compared line by line, without being long.
+ * Near the top, each value has its own line.  Deeper arrays and objects stand on one line.  So a
+ * report stays short, and diff compares it line by line.
  */
-#include "json_text.h"
-
-#include "json.h" /* house-ok: one half of its functions is here, and both halves need json_text */
+#include "json_write.h"
 
 #include <inttypes.h>
 #include <locale.h>
@@ -25,7 +23,7 @@ size_t json_utf8_size(const char *text) {
     if ((at[i] & 0xc0) != 0x80)
       return 0;
   }
-  /* The second byte's range is narrower where a form would be overlong, a surrogate, too high. */
+  /* The range of the second byte excludes overlong forms, surrogates and what is too high. */
   bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
   bool beyond = (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf4 && at[1] > 0x8f);
   return overlong || beyond ? 0 : size;
@@ -76,7 +74,7 @@ void json_write_double(FILE *out, double value) {
     fprintf(out, "%.*s.%s", (int)(found - text), text, found + strlen(point));
 }
 
-/* What stands before a value: a comma, a line break, the name. */
+/* Write a comma, a line break and the name before a value. */
 static void begin_value(struct json_writer *writer, const char *name) {
   if (writer->follows)
     putc(',', writer->out);

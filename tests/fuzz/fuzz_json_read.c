@@ -1,12 +1,13 @@
 /*
- * fuzz_json: what the reader accepts can be written, and read again as the same tree; what is
+ * fuzz_json_read: what the reader accepts can be written, and read again as the same tree; what is
  * written once more is the same text.  A fault stands within the text.
  *
  * Input: the text.
  */
 #include "tests/fuzz/fuzz.h"
 
-#include "json.h"
+#include "json_write.h"
+#include "json_read.h"
 
 #include <math.h>
 
