@@ -7,7 +7,6 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
-#include "wire.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -279,7 +278,7 @@ static enum client_news receive(struct client_env *env, struct client *client) {
   client->unread = false;
   for (unsigned round = 0; round < ROUNDS_MAX; round++) {
     size_t count;
-    const enum io io = wire_recv(client->fd, env->received, CLIENT_BUFFER_SIZE, &count);
+    const enum io io = sock_recv(client->fd, env->received, CLIENT_BUFFER_SIZE, &count);
     const int error = errno;
     env->now = sys_now_ns();
     if (io == IO_AGAIN) {
@@ -409,7 +408,7 @@ enum client_news client_send(struct client_env *env, struct client *client) {
     bool last;
     const size_t size = gather(env, client, &bytes, &last);
     size_t count;
-    const enum io io = wire_send(client->fd, bytes, size, &count);
+    const enum io io = sock_send(client->fd, bytes, size, &count);
     if (io == IO_ERROR) {
       return client_fail(env, client, ERROR_RESET, errno);
     }
