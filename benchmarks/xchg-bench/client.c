@@ -59,7 +59,8 @@ bool client_can_begin(const struct client_env *env, const struct client *client)
 void client_begin(struct client_env *env, struct client *client) {
   *start_of(env, client, client->begun) = env->now;
   if (!client->idle) {
-    tally_begin(env->tally, client_intended_ns(env, client, client->begun, env->now), env->now);
+    counters_begin(env->counters, client_intended_ns(env, client, client->begun, env->now),
+                   env->now);
   }
   client->begun++;
 }
@@ -69,7 +70,8 @@ void client_begin_counted(struct client_env *env, struct client *client) {
   client->answered = false;
   client->in = client->out = client->begun = 0;
   client->last = env->per_connection;
-  tally_begin(env->tally, client_intended_ns(env, client, client->exchange, env->now), env->now);
+  counters_begin(env->counters, client_intended_ns(env, client, client->exchange, env->now),
+                 env->now);
   client->exchange++;
 }
 
@@ -106,17 +108,17 @@ static void end_message(struct client_env *env, struct client *client) {
     return;
   }
   if (!env->replies) {
-    tally_end_unmeasured(env->tally, env->now);
+    counters_end_unmeasured(env->counters, env->now);
     return;
   }
   const uint64_t start = *start_of(env, client, message);
-  tally_end(env->tally, client_intended_ns(env, client, message, start), start, env->now);
+  counters_end(env->counters, client_intended_ns(env, client, message, start), start, env->now);
 }
 
-static enum client_news end_counted(struct client_env *env, struct client *client) {
+static enum client_outcome end_counted(struct client_env *env, struct client *client) {
   const uint64_t start = client->starts[0];
   const uint64_t exchange = client->exchange - 1;
-  tally_end(env->tally, client_intended_ns(env, client, exchange, start), start, env->now);
+  counters_end(env->counters, client_intended_ns(env, client, exchange, start), start, env->now);
   client->failures = 0;
   client_close(client);
   return CLIENT_DONE;
@@ -144,12 +146,12 @@ static void established(struct client_env *env, struct client *client) {
   client->state = CLIENT_OPEN;
   if (!client->idle) {
     client->verified = true;
-    tally_connect(env->tally, sub_sat_u64(env->now, client->opened_ns), env->now);
+    counters_connect(env->counters, sub_sat_u64(env->now, client->opened_ns), env->now);
   }
   extend(env, client);
 }
 
-enum client_news client_open(struct client_env *env, struct client *client) {
+enum client_outcome client_open(struct client_env *env, struct client *client) {
   assert(client->fd == -1);
   if (client->state == CLIENT_CLOSED) { /* else the attempts count as one */
     client->opened_ns = env->now;
@@ -190,14 +192,14 @@ void client_close(struct client *client) {
   client->in = client->out = client->begun;
 }
 
-enum client_news client_fail(struct client_env *env, struct client *client, enum bench_error error,
-                             int error_errno) {
+enum client_outcome client_fail(struct client_env *env, struct client *client,
+                                enum bench_error error, int error_errno) {
   env->error = error;
   env->error_errno = error_errno;
   if (client->idle) {
-    tally_lost(env->tally, error, error_errno);
+    counters_lost(env->counters, error, error_errno);
   } else {
-    tally_fail(env->tally, error, error_errno, client_in_flight(env, client), env->now);
+    counters_fail(env->counters, error, error_errno, client_in_flight(env, client), env->now);
   }
   client->failures = (uint8_t)min_u64(client->failures + 1u, UINT8_MAX);
   client_close(client);
@@ -214,7 +216,7 @@ static void first_byte(struct client_env *env, struct client *client) {
   client->answered = true;
   const uint64_t exchange = env->counted ? client->exchange - 1 : client->in;
   const uint64_t start = *start_of(env, client, client->in);
-  tally_first_byte(env->tally, client_intended_ns(env, client, exchange, start), env->now);
+  counters_first_byte(env->counters, client_intended_ns(env, client, exchange, start), env->now);
 }
 
 /*
@@ -265,7 +267,7 @@ static bool take(struct client_env *env, struct client *client, const uint8_t *d
 }
 
 /* The server has ended the stream: as it must, or too early. */
-static enum client_news end_of_stream(struct client_env *env, struct client *client) {
+static enum client_outcome end_of_stream(struct client_env *env, struct client *client) {
   const bool answered = client->greeted == env->messages->greeting.total &&
                         (env->replies ? client->in : client->out) == client->last;
   if (env->counted && !client->idle && answered) {
@@ -274,7 +276,7 @@ static enum client_news end_of_stream(struct client_env *env, struct client *cli
   return client_fail(env, client, ERROR_SHORT, 0);
 }
 
-static enum client_news receive(struct client_env *env, struct client *client) {
+static enum client_outcome receive(struct client_env *env, struct client *client) {
   client->unread = false;
   for (unsigned round = 0; round < ROUNDS_MAX; round++) {
     size_t count;
@@ -291,7 +293,7 @@ static enum client_news receive(struct client_env *env, struct client *client) {
       return client_fail(env, client, ERROR_RESET, error);
     }
     if (!client->idle) {
-      tally_in(env->tally, count, env->now);
+      counters_in(env->counters, count, env->now);
     }
     if (!take(env, client, env->received, count)) {
       return client_fail(env, client, ERROR_WRONG, 0);
@@ -306,7 +308,8 @@ static enum client_news receive(struct client_env *env, struct client *client) {
 }
 
 /* Did the connection come about? */
-static enum client_news connected(struct client_env *env, struct client *client, uint32_t events) {
+static enum client_outcome connected(struct client_env *env, struct client *client,
+                                     uint32_t events) {
   env->now = sys_now_ns();
   if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
     int error = 0;
@@ -324,11 +327,12 @@ static enum client_news connected(struct client_env *env, struct client *client,
   return CLIENT_WAITS;
 }
 
-enum client_news client_turn(struct client_env *env, struct client *client, uint32_t events) {
+enum client_outcome client_on_event(struct client_env *env, struct client *client,
+                                    uint32_t events) {
   if (client->state == CLIENT_CONNECTING) {
-    const enum client_news news = connected(env, client, events);
-    if (news == CLIENT_FAILED || client->state != CLIENT_OPEN) {
-      return news;
+    const enum client_outcome outcome = connected(env, client, events);
+    if (outcome == CLIENT_FAILED || client->state != CLIENT_OPEN) {
+      return outcome;
     }
   }
   client->ended = client->ended || (events & LAST_EVENTS) != 0;
@@ -377,7 +381,7 @@ static size_t gather(struct client_env *env, const struct client *client, const 
 /* The kernel took ${count} bytes, and with ${all} everything that has begun. */
 static void sent(struct client_env *env, struct client *client, uint64_t count, bool all) {
   if (!client->idle) {
-    tally_out(env->tally, count, env->now);
+    counters_out(env->counters, count, env->now);
   }
   if (all && (env->replies || env->counted)) { /* no need to ask how long each was */
     client->out = client->begun;
@@ -399,7 +403,7 @@ static void sent(struct client_env *env, struct client *client, uint64_t count, 
   }
 }
 
-enum client_news client_send(struct client_env *env, struct client *client) {
+enum client_outcome client_send(struct client_env *env, struct client *client) {
   for (unsigned round = 0; round < ROUNDS_MAX; round++) {
     if (client->state != CLIENT_OPEN || client->blocked || client->out == client->begun) {
       return CLIENT_WAITS;

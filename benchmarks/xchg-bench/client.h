@@ -2,7 +2,7 @@
  * client: one connection to the server, from connect to close.
  *
  * It sends what has begun, and compares every byte that comes with what must come.  It decides
- * nothing: when an exchange begins, and what follows an end, is the lane's affair.
+ * nothing: when an exchange begins, and what follows an end, is the thread's affair.
  *
  *   CLOSED --open--> CONNECTING --EPOLLOUT--> OPEN --end of stream, failure, close--> CLOSED
  *                     |     ^
@@ -20,7 +20,7 @@
 
 #include "schedule.h"
 #include "message.h"
-#include "tally.h"
+#include "counters.h"
 
 #include <assert.h>
 #include <sys/socket.h>
@@ -30,7 +30,7 @@
 enum client_state { CLIENT_CLOSED, CLIENT_CONNECTING, CLIENT_OPEN };
 
 /* What became of a client's turn. */
-enum client_news {
+enum client_outcome {
   CLIENT_WAITS, /* for an event, or for an exchange to begin */
   CLIENT_MORE,  /* there is more to do at once, but others come first */
   CLIENT_BUSY,  /* the server's backlog is full (a UNIX socket's): open it again later */
@@ -47,16 +47,16 @@ struct client {
   uint64_t opened_ns;            /* when connect was called */
   uint64_t retry_ns;             /* without a descriptor: not to be opened before */
   uint64_t *starts;              /* borrows: of message m at m mod pipeline; counted: at 0 */
-  struct client *ready_next, *shut_next; /* the lane's queues */
-  int fd;                                /* owns; -1 = none */
-  uint32_t number;                       /* over all lanes */
-  uint8_t state;                         /* enum client_state */
+  struct client *ready_next, *retry_next; /* the thread's queues */
+  int fd;                                 /* owns; -1 = none */
+  uint32_t number;                        /* over all threads */
+  uint8_t state;                          /* enum client_state */
   uint8_t failures; /* in a row, with nothing that went well between; stays at 255 */
-  bool idle;        /* opened and verified only: not tallied */
-  bool ready;       /* in the lane's queue of those that can go on */
-  bool shut;        /* in the lane's queue of those to be opened again */
+  bool idle;        /* opened and verified only: not counted */
+  bool ready;       /* in the thread's queue of those that can go on */
+  bool retrying;    /* in the thread's queue of those to be opened again */
   bool opening;     /* its first connection has begun to be made */
-  bool settled;     /* its first connection is made (verified, if idle) or has failed */
+  bool first_done;  /* its first connection is made (verified, if idle) or has failed */
   bool verified;    /* has been connected (and verified) once */
   bool blocked;     /* the kernel took less than there was to send */
   bool ended;       /* EPOLLRDHUP and the like: read until the end of stream */
@@ -67,12 +67,12 @@ struct client {
 /* "Under 512 bytes a connection", with a pipeline of 16 and an epoll entry's pointer. */
 static_assert(sizeof(struct client) + 16 * sizeof(uint64_t) < 512, "a client must stay small");
 
-/* What the clients of one lane share; constant but for the last group. */
+/* What the clients of one thread share; constant but for the last group. */
 struct client_env {
   const struct message_set *messages;
   const struct schedule *schedule; /* NULL = closed loop */
   uint64_t start_ns;               /* of the schedule */
-  uint64_t connections;            /* of all lanes */
+  uint64_t connections;            /* of all threads */
   uint32_t pipeline;
   uint64_t per_connection; /* messages a connection; NEVER = no end */
   bool counted;            /* the server closes after them */
@@ -84,7 +84,7 @@ struct client_env {
   uint32_t bind_count;
   int epoll_fd; /* borrows */
 
-  struct tally *tally;
+  struct counters *counters;
   uint64_t now; /* the time of what is being done */
   enum bench_error error;
   int error_errno;                      /* 0 = none */
@@ -96,7 +96,7 @@ struct client_env {
 void client_init(struct client *client, uint32_t number, uint64_t *starts);
 
 /** Begin to connect. Return CLIENT_WAITS, CLIENT_BUSY or CLIENT_FAILED. */
-enum client_news client_open(struct client_env *env, struct client *client);
+enum client_outcome client_open(struct client_env *env, struct client *client);
 
 /** Close; what had begun is void, and the next message is one that has not begun. */
 void client_close(struct client *client);
@@ -125,13 +125,13 @@ uint64_t client_intended_ns(const struct client_env *env, const struct client *c
                             uint64_t exchange, uint64_t start);
 
 /** Deal with ${events} of epoll: connect, receive, compare. */
-enum client_news client_turn(struct client_env *env, struct client *client, uint32_t events);
+enum client_outcome client_on_event(struct client_env *env, struct client *client, uint32_t events);
 
 /** Send what has begun, as far as the kernel takes it. */
-enum client_news client_send(struct client_env *env, struct client *client);
+enum client_outcome client_send(struct client_env *env, struct client *client);
 
 /** Count a failure of the client as ${error}, and close it. Return: CLIENT_FAILED. */
-enum client_news client_fail(struct client_env *env, struct client *client, enum bench_error error,
-                             int error_errno);
+enum client_outcome client_fail(struct client_env *env, struct client *client,
+                                enum bench_error error, int error_errno);
 
 #endif

@@ -1,14 +1,16 @@
 /*
- * load: see load.h.  The coordinator, on the caller's thread: it makes the lanes, lets them
- * connect, says when the run starts, gathers their rows, and adds up what they have counted once
- * they have ended.  It waits for news (an eventfd) and is woken once a second a lane.
+ * load: the coordinator, which runs on the caller's thread.
+ *
+ * It creates the load threads, waits until they have connected, announces the start, gathers their
+ * intervals, and adds up their counters after they have ended.  An eventfd wakes it, which each
+ * thread signals once a second.
  */
 #include "load.h"
 
 #include "core/sys.h"
 #include "net/sock.h"
-#include "lane.h"
-#include "rows.h"
+#include "load_thread.h"
+#include "intervals.h"
 #include "measure.h"
 
 #include <errno.h>
@@ -16,10 +18,10 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-/* Connections under way at once, of all lanes, before the run: well below any backlog. */
+/* Connections under way at once, of all threads, before the run: well below any backlog. */
 #define OPENING_MAX 128
 
-/* Between the announcement and the start: every lane is awake by then. */
+/* Between the announcement and the start: every thread is awake by then. */
 #define START_DELAY_NS (2 * NS_PER_MS)
 
 #define BUSY_MAX 0.95
@@ -28,14 +30,14 @@ struct load {
   const struct options *options; /* borrows */
   const struct load_plan *plan;  /* borrows */
   struct result *result;         /* borrows */
-  struct lane_shared shared;
+  struct load_shared shared;
   struct message_set messages;
   struct schedule schedule;
-  struct lane **lanes;    /* owns, with what they point to; NULL behind the last one made */
-  struct tally **tallies; /* owns the array only */
+  struct load_thread **threads; /* owns, with what they point to; NULL behind the last one made */
+  struct counters **counters;   /* owns the array only */
   uint32_t count;
-  struct rows rows;
-  struct waiter waiter; /* owns: holds shared.news */
+  struct intervals intervals;
+  struct waiter waiter; /* owns: holds shared.change */
   uint64_t from_ns;
   atom_u32 interrupted; /* load_interrupt writes */
   bool live;            /* stderr is a terminal */
@@ -52,7 +54,7 @@ void load_interrupt(void) {
   if (load != NULL) {
     const int error = errno;
     atom_store_release_u32(&load->interrupted, 1); /* the coordinator's load */
-    wake_signal(&load->shared.news);
+    wake_signal(&load->shared.change);
     errno = error;
   }
 }
@@ -114,10 +116,10 @@ static uint64_t share_of(const struct load *load, uint64_t total, uint32_t index
   return total / load->count + (index < total % load->count ? 1 : 0);
 }
 
-static int make_lanes(struct load *load, const struct client_env *env) {
+static int make_threads(struct load *load, const struct client_env *env) {
   const struct options *options = load->options;
   for (uint32_t i = 0; i < load->count; i++) {
-    const struct crew_share share = {
+    const struct clients_share share = {
         .first = i,
         .step = load->count,
         .active = (uint32_t)share_of(load, options->connections, i),
@@ -125,11 +127,11 @@ static int make_lanes(struct load *load, const struct client_env *env) {
         .opening_max = (uint32_t)max_u64(1, OPENING_MAX / load->count),
     };
     const uint64_t budget = options->count > 0 ? share_of(load, options->count, i) : NEVER;
-    load->lanes[i] = lane_create(&load->shared, env, &share, budget);
-    if (load->lanes[i] == NULL) {
+    load->threads[i] = load_thread_create(&load->shared, env, &share, budget);
+    if (load->threads[i] == NULL) {
       return -1;
     }
-    load->tallies[i] = load->lanes[i]->tally;
+    load->counters[i] = load->threads[i]->counters;
   }
   return 0;
 }
@@ -140,26 +142,26 @@ static int prepare(struct load *load) {
   const struct load_plan *plan = load->plan;
   schedule_init(&load->schedule, plan->rate_from, plan->rate_to, options->warmup_ns,
                 plan->duration_ns == NEVER ? 0 : plan->duration_ns);
-  load->lanes = calloc(load->count, sizeof(*load->lanes));
-  load->tallies = calloc(load->count, sizeof(*load->tallies));
-  if (load->lanes == NULL || load->tallies == NULL) {
+  load->threads = calloc(load->count, sizeof(*load->threads));
+  load->counters = calloc(load->count, sizeof(*load->counters));
+  if (load->threads == NULL || load->counters == NULL) {
     errno = ENOMEM;
     return -1;
   }
-  if (waiter_open(&load->waiter) == -1 || wake_open(&load->shared.news) == -1 ||
-      waiter_add(&load->waiter, load->shared.news.fd, NULL) == -1 ||
+  if (waiter_open(&load->waiter) == -1 || wake_open(&load->shared.change) == -1 ||
+      waiter_add(&load->waiter, load->shared.change.fd, NULL) == -1 ||
       raise_limit((uint64_t)options->connections + options->idle + 2 * load->count) == -1 ||
       message_set_init(&load->messages, &options->exchange, &options->size, options->seed) == -1 ||
-      rows_init(&load->rows) == -1) {
+      intervals_init(&load->intervals) == -1) {
     return -1;
   }
-  load->rows.result = load->result;
-  load->rows.tallies = load->tallies;
-  load->rows.lanes = load->count;
-  load->rows.schedule = is_open_loop(load) ? &load->schedule : NULL;
-  load->rows.lead_ns = options->warmup_ns;
+  load->intervals.result = load->result;
+  load->intervals.counters = load->counters;
+  load->intervals.threads = load->count;
+  load->intervals.schedule = is_open_loop(load) ? &load->schedule : NULL;
+  load->intervals.lead_ns = options->warmup_ns;
   struct client_env *env = make_env(load);
-  const int made = env == NULL ? -1 : make_lanes(load, env);
+  const int made = env == NULL ? -1 : make_threads(load, env);
   load->result->has_latency = env != NULL && (env->counted || env->replies);
   free(env);
   return made;
@@ -167,24 +169,24 @@ static int prepare(struct load *load) {
 
 /* What prepare has made, all of it or some. */
 static void release(struct load *load) {
-  for (uint32_t i = 0; load->lanes != NULL && i < load->count; i++) {
-    lane_destroy(load->lanes[i]);
+  for (uint32_t i = 0; load->threads != NULL && i < load->count; i++) {
+    load_thread_destroy(load->threads[i]);
   }
-  free(load->lanes);
-  free(load->tallies);
-  rows_fini(&load->rows);
+  free(load->threads);
+  free(load->counters);
+  intervals_fini(&load->intervals);
   message_set_fini(&load->messages);
-  wake_close(&load->shared.news);
+  wake_close(&load->shared.change);
   waiter_close(&load->waiter);
 }
 
 /* ---- the run ---- */
 
-/* The lanes shall look at the phase. */
+/* The threads shall look at the phase. */
 static void announce(struct load *load, uint32_t phase) {
-  atom_store_release_u32(&load->shared.phase, phase); /* the lanes' load */
+  atom_store_release_u32(&load->shared.phase, phase); /* the threads' load */
   for (uint32_t i = 0; i < load->count; i++) {
-    wake_signal(&load->lanes[i]->wake);
+    wake_signal(&load->threads[i]->wake);
   }
 }
 
@@ -195,14 +197,14 @@ static int start(struct load *load) {
   sigfillset(&all);
   (void)pthread_sigmask(SIG_SETMASK, &all, &before);
   for (uint32_t i = 0; i < load->count && result == 0; i++) {
-    result = lane_start(load->lanes[i]);
+    result = load_thread_start(load->threads[i]);
   }
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (result == -1) {
     const int error = errno;
     announce(load, PHASE_STOP);
     for (uint32_t i = 0; i < load->count; i++) {
-      lane_join(load->lanes[i]);
+      load_thread_join(load->threads[i]);
     }
     errno = error;
   }
@@ -210,10 +212,10 @@ static int start(struct load *load) {
 }
 
 /*
- * Wait for news until ${due_ns}; return false where the run was interrupted, which the lanes are
+ * Wait for news until ${due_ns}; return false where the run was interrupted, which the threads are
  * then told.
  */
-static bool wait_for_news(struct load *load, uint64_t due_ns) {
+static bool wait_for_change(struct load *load, uint64_t due_ns) {
   struct epoll_event event;
   const uint64_t ns = sub_sat_u64(due_ns, sys_now_ns());
   (void)waiter_wait(&load->waiter, &event, 1, ns);
@@ -225,14 +227,14 @@ static bool wait_for_news(struct load *load, uint64_t due_ns) {
   return false;
 }
 
-static void show_live(const struct load *load, const struct interval *row) {
-  if (!load->live || row == NULL) {
+static void show_live(const struct load *load, const struct interval *interval) {
+  if (!load->live || interval == NULL) {
     return;
   }
   fprintf(stderr, "\r%5.0f s  %11.0f /s  p50 %9.3f ms  p99 %9.3f ms  errors %llu ",
-          row->at_s + row->seconds, (double)row->exchanges / row->seconds,
-          (double)row->p50_ns / 1e6, (double)row->p99_ns / 1e6,
-          (unsigned long long)load->rows.errors);
+          interval->at_s + interval->seconds, (double)interval->exchanges / interval->seconds,
+          (double)interval->p50_ns / 1e6, (double)interval->p99_ns / 1e6,
+          (unsigned long long)load->intervals.errors);
   (void)fflush(stderr);
 }
 
@@ -243,13 +245,14 @@ static void clear_live(const struct load *load) {
   }
 }
 
-/* Until every lane has ended: connect, warm up, measure. */
-static void conduct(struct load *load, struct measure *server, struct measure *client) {
-  struct lane_shared *shared = &load->shared;
+/* Until every thread has ended: connect, warm up, measure. */
+static void coordinate(struct load *load, struct measure *server, struct measure *client) {
+  struct load_shared *shared = &load->shared;
   const int self = 0;
   bool goes_on = true;
-  while (goes_on && atom_load_acquire_u32(&shared->settling) > 0) { /* the lanes' subtraction */
-    goes_on = wait_for_news(load, NEVER);
+  while (goes_on &&
+         atom_load_acquire_u32(&shared->threads_connecting) > 0) { /* the threads' subtraction */
+    goes_on = wait_for_change(load, NEVER);
   }
   if (goes_on) {
     const uint64_t start_ns = sys_now_ns() + START_DELAY_NS;
@@ -258,13 +261,13 @@ static void conduct(struct load *load, struct measure *server, struct measure *c
     announce(load, PHASE_RUN);
   }
   while (goes_on && sys_now_ns() < load->from_ns) {
-    goes_on = wait_for_news(load, load->from_ns);
+    goes_on = wait_for_change(load, load->from_ns);
   }
   measure_begin(server, load->options->pids, load->options->pids_count);
   measure_begin(client, &self, 1);
-  while (atom_load_acquire_u32(&shared->going) > 0) { /* the lanes' subtraction */
-    (void)wait_for_news(load, NEVER);
-    show_live(load, rows_gather(&load->rows));
+  while (atom_load_acquire_u32(&shared->threads_running) > 0) { /* the threads' subtraction */
+    (void)wait_for_change(load, NEVER);
+    show_live(load, intervals_gather(&load->intervals));
   }
 }
 
@@ -276,13 +279,13 @@ static void add_usage(struct load *load) {
   client->cpu_s = 0;
   client->context_switches = 0;
   for (uint32_t i = 0; i < load->count; i++) {
-    const struct lane *lane = load->lanes[i];
-    if (!lane->measuring || lane->ended_ns <= lane->from_ns) {
+    const struct load_thread *thread = load->threads[i];
+    if (!thread->measuring || thread->ended_ns <= thread->from_ns) {
       continue;
     }
-    const double busy = (double)lane->cpu_ns / (double)(lane->ended_ns - lane->from_ns);
-    client->cpu_s += (double)lane->cpu_ns / 1e9;
-    client->context_switches += lane->context_switches;
+    const double busy = (double)thread->cpu_ns / (double)(thread->ended_ns - thread->from_ns);
+    client->cpu_s += (double)thread->cpu_ns / 1e9;
+    client->context_switches += thread->context_switches;
     if (busy > load->result->thread_busy_max) {
       load->result->thread_busy_max = busy;
     }
@@ -295,17 +298,17 @@ static void add_up(struct load *load) {
   struct result *result = load->result;
   uint64_t ended_ns = load->from_ns;
   for (uint32_t i = 0; i < load->count; i++) {
-    const struct lane *lane = load->lanes[i];
-    result_add(result, lane->tally);
-    result->connected += crew_connected(&lane->crew, false);
-    result->idle_connected += crew_connected(&lane->crew, true);
-    if (lane->measuring) {
-      ended_ns = max_u64(ended_ns, lane->ended_ns);
+    const struct load_thread *thread = load->threads[i];
+    result_add(result, thread->counters);
+    result->connected += clients_connected(&thread->clients, false);
+    result->idle_connected += clients_connected(&thread->clients, true);
+    if (thread->measuring) {
+      ended_ns = max_u64(ended_ns, thread->ended_ns);
     }
   }
   result->seconds = (double)(ended_ns - load->from_ns) / 1e9;
   result->target_rate = (load->plan->rate_from + load->plan->rate_to) / 2;
-  rows_finish(&load->rows, result->seconds);
+  intervals_finish(&load->intervals, result->seconds);
   add_usage(load);
 }
 
@@ -318,8 +321,8 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
   *load = (struct load){.options = options, .plan = plan, .result = result};
   load->waiter.epoll_fd = -1;
   load->count = (uint32_t)max_u64(1, min_u64(options->threads, options->connections));
-  load->shared.settling = load->shared.going = load->count;
-  load->shared.news.fd = -1;
+  load->shared.threads_connecting = load->shared.threads_running = load->count;
+  load->shared.change.fd = -1;
   load->shared.warmup_ns = options->warmup_ns;
   load->shared.duration_ns = plan->duration_ns;
   load->shared.timeout_ns = options->timeout_ns;
@@ -331,11 +334,11 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
     done = start(load);
   }
   if (done == 0) {
-    conduct(load, &server, &client);
+    coordinate(load, &server, &client);
     measure_end(&server, &result->server);
     measure_end(&client, &result->client);
     for (uint32_t i = 0; i < load->count; i++) {
-      lane_join(load->lanes[i]);
+      load_thread_join(load->threads[i]);
     }
     clear_live(load);
     add_up(load);

@@ -70,24 +70,24 @@ const char *bench_error_name(enum bench_error error) {
   return names[error];
 }
 
-void result_add(struct result *result, const struct tally *tally) {
-  result->exchanges += tally->exchanges;
-  result->bytes_in += tally->bytes_in;
-  result->bytes_out += tally->bytes_out;
-  result->late += tally->late;
-  result->late_max_ns = max_u64(result->late_max_ns, tally->late_max_ns);
-  result->dropped += tally->dropped;
+void result_add(struct result *result, const struct counters *counters) {
+  result->exchanges += counters->exchanges;
+  result->bytes_in += counters->bytes_in;
+  result->bytes_out += counters->bytes_out;
+  result->late += counters->late;
+  result->late_max_ns = max_u64(result->late_max_ns, counters->late_max_ns);
+  result->dropped += counters->dropped;
   for (unsigned i = 0; i < BENCH_ERRORS; i++) {
-    result->errors[i] += tally->errors[i];
+    result->errors[i] += counters->errors[i];
   }
   for (unsigned i = 0; i < BENCH_ERRNO_MAX; i++) {
-    result->errnos[i] += tally->errnos[i];
+    result->errnos[i] += counters->errnos[i];
   }
-  hdr_add(result->latency, &tally->latency);
-  hdr_add(result->connect, &tally->connect);
-  hdr_add(result->first_byte, &tally->first_byte);
+  hdr_add(result->latency, &counters->latency);
+  hdr_add(result->connect, &counters->connect);
+  hdr_add(result->first_byte, &counters->first_byte);
   if (result->uncorrected != NULL) {
-    hdr_add(result->uncorrected, &tally->uncorrected);
+    hdr_add(result->uncorrected, &counters->uncorrected);
   }
 }
 

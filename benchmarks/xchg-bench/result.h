@@ -4,10 +4,10 @@
 #ifndef BENCH_RESULT_H
 #define BENCH_RESULT_H
 
-#include "tally.h"
+#include "counters.h"
 
-/** Add what ${tally} has counted to ${result}: counters and histograms, no percentile averaged. */
-void result_add(struct result *result, const struct tally *tally);
+/** Add the counts and histograms of ${counters} to ${result}. */
+void result_add(struct result *result, const struct counters *counters);
 
 /** The next interval of ${result}, empty, now counted; NULL where there is no more room. */
 struct interval *result_next_interval(struct result *result);

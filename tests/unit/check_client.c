@@ -1,7 +1,7 @@
 /*
  * check_client: one connection of the harness over a socket pair, whose other end is the test.
  *
- * Each test plays the server byte by byte and looks at the news, the tally and what was sent.
+ * Each test plays the server byte by byte and looks at the news, the counters and what was sent.
  */
 #include "xchg-bench/client.h"
 
@@ -59,9 +59,9 @@ static struct stage *set_up(const struct config *exchange, uint64_t size) {
   env->per_connection = env->counted ? exchange->messages : NEVER;
   env->replies = message_replies(&stage->messages);
   env->address.ss_family = AF_UNIX;
-  env->tally = tally_create(false, NEVER);
-  ck_assert_ptr_nonnull(env->tally);
-  tally_window(env->tally, 1, NEVER);
+  env->counters = counters_create(false, NEVER);
+  ck_assert_ptr_nonnull(env->counters);
+  counters_set_window(env->counters, 1, NEVER);
   env->now = sys_now_ns();
   client_init(&stage->client, 0, stage->starts);
   if (env->counted) {
@@ -73,9 +73,9 @@ static struct stage *set_up(const struct config *exchange, uint64_t size) {
   stage->client.state = CLIENT_CONNECTING;
   stage->client.opened_ns = env->now;
   stage->server = pair[1];
-  ck_assert_int_eq(client_turn(env, &stage->client, EPOLLOUT), CLIENT_WAITS);
+  ck_assert_int_eq(client_on_event(env, &stage->client, EPOLLOUT), CLIENT_WAITS);
   ck_assert_int_eq(stage->client.state, CLIENT_OPEN);
-  ck_assert_uint_eq(env->tally->connect.count, 1);
+  ck_assert_uint_eq(env->counters->connect.count, 1);
   return stage;
 }
 
@@ -83,22 +83,22 @@ static void tear_down(struct stage *stage) {
   client_close(&stage->client);
   if (stage->server != -1)
     close(stage->server);
-  tally_destroy(stage->env.tally);
+  counters_destroy(stage->env.counters);
   message_set_fini(&stage->messages);
   free(stage);
 }
 
 /* The server sends; the client has its turn. */
-static enum client_news say(struct stage *stage, const void *bytes, size_t size) {
+static enum client_outcome say(struct stage *stage, const void *bytes, size_t size) {
   ck_assert_int_eq(send(stage->server, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
-  return client_turn(&stage->env, &stage->client, EPOLLIN);
+  return client_on_event(&stage->env, &stage->client, EPOLLIN);
 }
 
 /* The server closes; the client has its turn. */
-static enum client_news end(struct stage *stage) {
+static enum client_outcome end(struct stage *stage) {
   close(stage->server);
   stage->server = -1;
-  return client_turn(&stage->env, &stage->client, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
+  return client_on_event(&stage->env, &stage->client, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
 }
 
 /* What the server finds; it must be what message ${first} on are. */
@@ -126,16 +126,16 @@ START_TEST(test_greet_byte_by_byte) {
   ck_assert_uint_eq(bytes[64], 0);
   for (size_t i = 0; i < sizeof(greeting); i++)
     ck_assert_int_eq(say(stage, greeting + i, 1), CLIENT_WAITS);
-  ck_assert_uint_eq(stage->env.tally->exchanges, 0); /* it ends with the stream */
+  ck_assert_uint_eq(stage->env.counters->exchanges, 0); /* it ends with the stream */
   ck_assert_int_eq(end(stage), CLIENT_DONE);
-  const struct tally *tally = stage->env.tally;
-  ck_assert_uint_eq(tally->exchanges, 1);
-  ck_assert_uint_eq(tally->latency.count, 1);
-  ck_assert_uint_eq(tally->first_byte.count, 1);
-  ck_assert_uint_le(tally->first_byte.max_ns, tally->latency.max_ns);
-  ck_assert_uint_eq(tally->bytes_in, sizeof(greeting));
-  ck_assert_uint_eq(tally->bytes_out, 65);
-  ck_assert_uint_eq(tally->begun, 0);
+  const struct counters *counters = stage->env.counters;
+  ck_assert_uint_eq(counters->exchanges, 1);
+  ck_assert_uint_eq(counters->latency.count, 1);
+  ck_assert_uint_eq(counters->first_byte.count, 1);
+  ck_assert_uint_le(counters->first_byte.max_ns, counters->latency.max_ns);
+  ck_assert_uint_eq(counters->bytes_in, sizeof(greeting));
+  ck_assert_uint_eq(counters->bytes_out, 65);
+  ck_assert_uint_eq(counters->begun, 0);
   ck_assert_int_eq(stage->client.fd, -1);
   tear_down(stage);
 }
@@ -149,8 +149,8 @@ START_TEST(test_greet_wrong_byte) {
   client_send(&stage->env, &stage->client);
   ck_assert_int_eq(say(stage, wrong, sizeof(wrong)), CLIENT_FAILED);
   ck_assert_int_eq(stage->env.error, ERROR_WRONG);
-  ck_assert_uint_eq(stage->env.tally->errors[ERROR_WRONG], 1);
-  ck_assert_uint_eq(stage->env.tally->exchanges, 0);
+  ck_assert_uint_eq(stage->env.counters->errors[ERROR_WRONG], 1);
+  ck_assert_uint_eq(stage->env.counters->exchanges, 0);
   ck_assert_int_eq(stage->client.state, CLIENT_CLOSED);
   tear_down(stage);
 }
@@ -165,7 +165,7 @@ START_TEST(test_greet_short) {
     ck_assert_int_eq(say(stage, greeting, (size_t)_i), CLIENT_WAITS);
   ck_assert_int_eq(end(stage), CLIENT_FAILED);
   ck_assert_int_eq(stage->env.error, ERROR_SHORT);
-  ck_assert_uint_eq(stage->env.tally->errors[ERROR_SHORT], 1);
+  ck_assert_uint_eq(stage->env.counters->errors[ERROR_SHORT], 1);
   tear_down(stage);
 }
 END_TEST
@@ -203,8 +203,8 @@ START_TEST(test_counted_replies) {
   ck_assert_int_eq(say(stage, "s\nyes\nyes\nyes\n", 14), CLIENT_WAITS);
   ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), -1);
   ck_assert_int_eq(end(stage), CLIENT_DONE);
-  ck_assert_uint_eq(stage->env.tally->exchanges, 1);
-  ck_assert_uint_eq(stage->env.tally->first_byte.count, 1);
+  ck_assert_uint_eq(stage->env.counters->exchanges, 1);
+  ck_assert_uint_eq(stage->env.counters->first_byte.count, 1);
   tear_down(stage);
 }
 END_TEST
@@ -235,13 +235,13 @@ START_TEST(test_echo_pipeline) {
     ck_assert_int_eq(client_send(env, &stage->client), CLIENT_WAITS);
     ck_assert_uint_eq(hear(stage, round * PIPELINE, bytes, sizeof bytes), PIPELINE * 100);
     ck_assert_int_eq(say(stage, bytes, 150), CLIENT_WAITS); /* one and a half */
-    ck_assert_uint_eq(env->tally->exchanges, round * PIPELINE + 1);
-    ck_assert_uint_eq(env->tally->first_byte.count, round * PIPELINE + 2);
+    ck_assert_uint_eq(env->counters->exchanges, round * PIPELINE + 1);
+    ck_assert_uint_eq(env->counters->first_byte.count, round * PIPELINE + 2);
     ck_assert_int_eq(say(stage, bytes + 150, 250), CLIENT_WAITS);
-    ck_assert_uint_eq(env->tally->exchanges, (round + 1) * PIPELINE);
+    ck_assert_uint_eq(env->counters->exchanges, (round + 1) * PIPELINE);
     ck_assert_uint_eq(client_oldest_ns(env, &stage->client), NEVER);
   }
-  ck_assert_uint_eq(env->tally->latency.count, 3 * PIPELINE);
+  ck_assert_uint_eq(env->counters->latency.count, 3 * PIPELINE);
   tear_down(stage);
 }
 END_TEST
@@ -258,9 +258,9 @@ START_TEST(test_echo_fails_in_flight) {
   ck_assert_int_eq(say(stage, bytes, 199), CLIENT_WAITS);
   ck_assert_int_eq(end(stage), CLIENT_FAILED);
   ck_assert_int_eq(env->error, ERROR_SHORT);
-  ck_assert_uint_eq(env->tally->exchanges, 1);
-  ck_assert_uint_eq(env->tally->errors[ERROR_SHORT], PIPELINE - 1);
-  ck_assert_uint_eq(env->tally->begun, 0);
+  ck_assert_uint_eq(env->counters->exchanges, 1);
+  ck_assert_uint_eq(env->counters->errors[ERROR_SHORT], PIPELINE - 1);
+  ck_assert_uint_eq(env->counters->begun, 0);
   ck_assert_uint_eq(stage->client.begun, PIPELINE);
   ck_assert_uint_eq(stage->client.in, PIPELINE);
   tear_down(stage);
@@ -279,7 +279,7 @@ START_TEST(test_echo_ended_between) {
   struct stage *stage = set_up(&echo, 100);
   ck_assert_int_eq(end(stage), CLIENT_FAILED);
   ck_assert_int_eq(stage->env.error, ERROR_SHORT);
-  ck_assert_uint_eq(stage->env.tally->errors[ERROR_SHORT], 1);
+  ck_assert_uint_eq(stage->env.counters->errors[ERROR_SHORT], 1);
   tear_down(stage);
 }
 END_TEST
@@ -293,18 +293,18 @@ START_TEST(test_echo_larger_than_buffers) {
   size_t heard = 0, said = 0;
   unsigned blocked = 0;
   client_begin(env, &stage->client);
-  for (unsigned round = 0; env->tally->exchanges == 0 && round < 1000000; round++) {
+  for (unsigned round = 0; env->counters->exchanges == 0 && round < 1000000; round++) {
     client_send(env, &stage->client);
     blocked += stage->client.blocked;
     const ssize_t got = recv(stage->server, bytes + heard, SIZE - heard, 0);
     heard += got > 0 ? (size_t)got : 0;
     const ssize_t put = said < heard ? send(stage->server, bytes + said, heard - said, 0) : 0;
     said += put > 0 ? (size_t)put : 0;
-    ck_assert_int_ne(client_turn(env, &stage->client, EPOLLIN | EPOLLOUT), CLIENT_FAILED);
+    ck_assert_int_ne(client_on_event(env, &stage->client, EPOLLIN | EPOLLOUT), CLIENT_FAILED);
   }
-  ck_assert_uint_eq(env->tally->exchanges, 1);
-  ck_assert_uint_eq(env->tally->bytes_out, SIZE);
-  ck_assert_uint_eq(env->tally->bytes_in, SIZE);
+  ck_assert_uint_eq(env->counters->exchanges, 1);
+  ck_assert_uint_eq(env->counters->bytes_out, SIZE);
+  ck_assert_uint_eq(env->counters->bytes_in, SIZE);
   ck_assert_uint_gt(blocked, 0);
   free(bytes);
   tear_down(stage);
@@ -319,7 +319,7 @@ START_TEST(test_send_to_nobody) {
   ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_FAILED);
   ck_assert_int_eq(stage->env.error, ERROR_RESET);
   ck_assert_int_eq(stage->env.error_errno, EPIPE);
-  ck_assert_uint_eq(stage->env.tally->errnos[EPIPE], 1);
+  ck_assert_uint_eq(stage->env.counters->errnos[EPIPE], 1);
   tear_down(stage);
 }
 END_TEST
@@ -334,15 +334,15 @@ START_TEST(test_discard) {
     client_begin(env, &stage->client);
   client_send(env, &stage->client);
   ck_assert_uint_eq(hear(stage, 0, bytes, sizeof bytes), PIPELINE * 100);
-  ck_assert_uint_eq(env->tally->exchanges, PIPELINE);
-  ck_assert_uint_eq(env->tally->bytes_out, PIPELINE * 100);
-  ck_assert_uint_eq(env->tally->latency.count, 0);
+  ck_assert_uint_eq(env->counters->exchanges, PIPELINE);
+  ck_assert_uint_eq(env->counters->bytes_out, PIPELINE * 100);
+  ck_assert_uint_eq(env->counters->latency.count, 0);
   ck_assert(client_can_begin(env, &stage->client));
   tear_down(stage);
 }
 END_TEST
 
-/* Idle clients are not tallied, but their loss is. */
+/* Idle clients are not counted, but their loss is. */
 START_TEST(test_idle) {
   struct stage *stage = set_up(&echo, 100);
   struct client_env *env = &stage->env;
@@ -353,9 +353,10 @@ START_TEST(test_idle) {
   ck_assert_uint_eq(hear(stage, 0, bytes, sizeof bytes), 100);
   ck_assert_int_eq(say(stage, bytes, 100), CLIENT_WAITS);
   ck_assert_uint_eq(stage->client.in, 1);
-  ck_assert_uint_eq(env->tally->exchanges + env->tally->bytes_in + env->tally->bytes_out, 0);
+  ck_assert_uint_eq(env->counters->exchanges + env->counters->bytes_in + env->counters->bytes_out,
+                    0);
   ck_assert_int_eq(end(stage), CLIENT_FAILED);
-  ck_assert_uint_eq(env->tally->errors[ERROR_SHORT], 1);
+  ck_assert_uint_eq(env->counters->errors[ERROR_SHORT], 1);
   tear_down(stage);
 }
 END_TEST
@@ -382,7 +383,7 @@ int main(void) {
   suite_add_tcase(suite, tcase);
   SRunner *runner = srunner_create(suite);
   srunner_run_all(runner, CK_NORMAL);
-  const int failed = srunner_ntests_failed(runner);
+  const int handle_failure = srunner_ntests_failed(runner);
   srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  return handle_failure == 0 ? 0 : 1;
 }

@@ -1,5 +1,5 @@
 /*
- * tally: what one load thread has counted.
+ * counters: what one load thread has counted.
  *
  * One writer, the thread; nothing is shared while it runs but the intervals: of two slots the
  * thread fills one, and hands it over when its second is full, if the coordinator has emptied the
@@ -11,8 +11,8 @@
  * them that should have started within it.  Every exchange that has begun ends once, as success or
  * as error; an error is counted too where nothing had begun: a connection that could not be opened.
  */
-#ifndef BENCH_TALLY_H
-#define BENCH_TALLY_H
+#ifndef BENCH_COUNTERS_H
+#define BENCH_COUNTERS_H
 
 #include "core/atom.h"
 #include "bench.h"
@@ -20,14 +20,14 @@
 enum { SLOT_EMPTY, SLOT_FULL };
 
 /* What a thread has counted within one second. */
-struct tally_slot {
+struct counters_slot {
   atom_u32 state;
   uint32_t second; /* of the window: its first */
   uint64_t exchanges, errors, bytes_in, bytes_out;
   struct hdr_histogram latency;
 };
 
-struct tally {
+struct counters {
   /* the window; NEVER until it is known */
   uint64_t from_ns, until_ns;
   uint64_t budget; /* exchanges to end within the window; NEVER = as many as fit */
@@ -41,58 +41,58 @@ struct tally {
   uint64_t errors[BENCH_ERRORS];
   uint64_t errnos[BENCH_ERRNO_MAX];
 
-  uint32_t current; /* the slot being filled */
-  uint64_t turn_ns; /* when tally_turn is next due; NEVER before the window */
-  struct tally_slot slots[2];
+  uint32_t current;     /* the slot being filled */
+  uint64_t slot_end_ns; /* when counters_next_slot is next due; NEVER before the window */
+  struct counters_slot slots[2];
   struct hdr_histogram latency, uncorrected, connect, first_byte;
 };
 
-/** Return: a tally of nothing, or NULL (ENOMEM). */
-struct tally *tally_create(bool open_loop, uint64_t budget);
-void tally_destroy(struct tally *tally);
+/** Return: a counters of nothing, or NULL (ENOMEM). */
+struct counters *counters_create(bool open_loop, uint64_t budget);
+void counters_destroy(struct counters *counters);
 
 /** The window is ${from_ns} .. ${until_ns}. */
-void tally_window(struct tally *tally, uint64_t from_ns, uint64_t until_ns);
+void counters_set_window(struct counters *counters, uint64_t from_ns, uint64_t until_ns);
 
 /** May one more exchange begin without exceeding the budget? */
-bool tally_has_room(const struct tally *tally, uint64_t now);
+bool counters_has_room(const struct counters *counters, uint64_t now);
 
 /** An exchange begins, ${now}, that should have at ${intended}. */
-void tally_begin(struct tally *tally, uint64_t intended, uint64_t now);
+void counters_begin(struct counters *counters, uint64_t intended, uint64_t now);
 
 /** An exchange has ended well that should have started at ${intended} and did at ${start}. */
-void tally_end(struct tally *tally, uint64_t intended, uint64_t start, uint64_t now);
+void counters_end(struct counters *counters, uint64_t intended, uint64_t start, uint64_t now);
 
 /** The same without a latency. */
-void tally_end_unmeasured(struct tally *tally, uint64_t now);
+void counters_end_unmeasured(struct counters *counters, uint64_t now);
 
 /** The first byte of its answer has come. */
-void tally_first_byte(struct tally *tally, uint64_t intended, uint64_t now);
+void counters_first_byte(struct counters *counters, uint64_t intended, uint64_t now);
 
 /** A connection was established after ${ns}. */
-void tally_connect(struct tally *tally, uint64_t ns, uint64_t now);
+void counters_connect(struct counters *counters, uint64_t ns, uint64_t now);
 
 /** Bytes that came or went. */
-void tally_in(struct tally *tally, uint64_t bytes, uint64_t now);
-void tally_out(struct tally *tally, uint64_t bytes, uint64_t now);
+void counters_in(struct counters *counters, uint64_t bytes, uint64_t now);
+void counters_out(struct counters *counters, uint64_t bytes, uint64_t now);
 
 /**
- * tally_fail(tally, error, error_errno, count, now):
+ * counters_fail(counters, error, error_errno, count, now):
  * ${count} exchanges in flight have failed; 0 = a connection did, without one.
  */
-void tally_fail(struct tally *tally, enum bench_error error, int error_errno, uint64_t count,
-                uint64_t now);
+void counters_fail(struct counters *counters, enum bench_error error, int error_errno,
+                   uint64_t count, uint64_t now);
 
 /** An idle connection was lost: counted whenever it happens. */
-void tally_lost(struct tally *tally, enum bench_error error, int error_errno);
+void counters_lost(struct counters *counters, enum bench_error error, int error_errno);
 
 /** An exchange that had begun ended as time-out at this latency. */
-void tally_overdue(struct tally *tally, uint64_t intended, uint64_t start, uint64_t now);
+void counters_timeout(struct counters *counters, uint64_t intended, uint64_t start, uint64_t now);
 
 /**
  * Hand the present slot over if its second has passed by ${now}; return true where the coordinator
  * has something to fetch.
  */
-bool tally_turn(struct tally *tally, uint64_t now);
+bool counters_next_slot(struct counters *counters, uint64_t now);
 
 #endif

@@ -1,0 +1,391 @@
+/*
+ * clients: see clients.h.  The clients report outcomes, and the decisions are made here.
+ */
+#include "clients.h"
+
+#include "core/sys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Clients of the ready queue that a turn lets go on, before epoll is asked again. */
+#define READY_MAX 64
+
+/* Exchanges that a turn declares due, to catch up after a stall without starving the sockets. */
+#define DUE_MAX 4096
+
+/* A failed connection's pause: at least, and more for many, or their attempts would be a flood. */
+#define PAUSE_NS (10 * NS_PER_MS)
+#define PAUSE_PER_CLIENT_NS (50 * NS_PER_US)
+
+/* A time-out is noticed a sixteenth late at most, and within 100 ms. */
+#define SCAN_PART 16
+#define SCAN_MAX_NS (100 * NS_PER_MS)
+
+int clients_init(struct clients *clients, struct client_env *env, const struct clients_share *share,
+                 uint64_t timeout_ns) {
+  const size_t count = (size_t)share->active + share->idle;
+  *clients = (struct clients){.env = env,
+                              .active = share->active,
+                              .idle = share->idle,
+                              .timeout_ns = timeout_ns,
+                              .opening_max = share->opening_max,
+                              .due_ns = NEVER};
+  clients->all = calloc(count + 1, sizeof(*clients->all));
+  clients->starts = calloc(count + 1, env->pipeline * sizeof(*clients->starts));
+  if (clients->all == NULL || clients->starts == NULL) {
+    clients_fini(clients);
+    errno = ENOMEM;
+    return -1;
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    const bool idle = i >= share->active;
+    const uint32_t before = idle ? i - share->active : i;
+    const uint32_t number = share->first + before * share->step;
+    client_init(&clients->all[i], number + (idle ? (uint32_t)env->connections : 0),
+                clients->starts + (size_t)i * env->pipeline);
+    clients->all[i].idle = idle;
+  }
+  /* A counted exchange connects by itself. */
+  clients->open_next = env->counted ? clients->active : 0;
+  clients->first_total = (uint32_t)count - clients->open_next;
+  clients->pause_ns = max_u64(PAUSE_NS, clients->active * PAUSE_PER_CLIENT_NS);
+  clients->scan_every_ns = max_u64(1, min_u64(timeout_ns / SCAN_PART, SCAN_MAX_NS));
+  return 0;
+}
+
+void clients_fini(struct clients *clients) {
+  for (uint32_t i = 0; clients->all != NULL && i < clients->active + clients->idle; i++) {
+    client_close(&clients->all[i]);
+  }
+  free(clients->all);
+  free(clients->starts);
+  clients->all = NULL;
+  clients->starts = NULL;
+}
+
+/* ---- the queues ---- */
+
+static void make_ready(struct clients *clients, struct client *client) {
+  if (client->ready) {
+    return;
+  }
+  client->ready = true;
+  client->ready_next = NULL;
+  if (clients->ready.first == NULL) {
+    clients->ready.first = client;
+  } else {
+    clients->ready.last->ready_next = client;
+  }
+  clients->ready.last = client;
+}
+
+static void schedule_retry(struct clients *clients, struct client *client) {
+  assert(!client->retrying);
+  client->retrying = true;
+  client->retry_ns = clients->env->now + clients->pause_ns;
+  client->retry_next = NULL;
+  if (clients->retrying.first == NULL) {
+    clients->retrying.first = client;
+  } else {
+    clients->retrying.last->retry_next = client;
+  }
+  clients->retrying.last = client;
+}
+
+/* The pauses that are over. */
+static void end_retry_pauses(struct clients *clients) {
+  struct client *client;
+  while ((client = clients->retrying.first) != NULL && client->retry_ns <= clients->env->now) {
+    clients->retrying.first = client->retry_next;
+    client->retrying = false;
+    make_ready(clients, client);
+  }
+}
+
+/* ---- what follows the news ---- */
+
+/* May ${client} begin one more exchange? */
+static bool may_begin(const struct clients *clients, const struct client *client) {
+  return clients->running && (clients->env->schedule == NULL || client->due > 0) &&
+         counters_has_room(clients->env->counters, clients->env->now);
+}
+
+static void take_due(const struct clients *clients, struct client *client) {
+  if (clients->env->schedule != NULL) {
+    client->due--;
+  }
+}
+
+/* A counted exchange is a connection. */
+static enum client_outcome begin_and_send_counted(struct clients *clients, struct client *client) {
+  if (client->state == CLIENT_CLOSED && may_begin(clients, client)) {
+    take_due(clients, client);
+    client_begin_counted(clients->env, client);
+    return client_open(clients->env, client);
+  }
+  return client_send(clients->env, client);
+}
+
+/* An idle client exchanges one message, where there are replies, to prove that it is served. */
+static enum client_outcome begin_and_send_idle(struct clients *clients, struct client *client) {
+  struct client_env *env = clients->env;
+  if (!env->counted && env->replies && client->begun == 0 && client_can_begin(env, client)) {
+    client_begin(env, client);
+  }
+  return client_send(env, client);
+}
+
+/* Let ${client} begin what it may, and send. */
+static enum client_outcome begin_and_send(struct clients *clients, struct client *client) {
+  struct client_env *env = clients->env;
+  if (client->idle) {
+    return begin_and_send_idle(clients, client);
+  }
+  if (env->counted) {
+    return begin_and_send_counted(clients, client);
+  }
+  if (client->state == CLIENT_OPEN && client->in == client->last) { /* --reconnect */
+    client_close(client);
+    return client_open(env, client);
+  }
+  while (client_can_begin(env, client) && may_begin(clients, client)) {
+    take_due(clients, client);
+    client_begin(env, client);
+  }
+  const enum client_outcome outcome = client_send(env, client);
+  if (outcome != CLIENT_WAITS || client->blocked) {
+    return outcome;
+  }
+  /* Without replies it can go on at once. */
+  const bool more =
+      client->in == client->last || (client_can_begin(env, client) && may_begin(clients, client));
+  return client->state == CLIENT_OPEN && more ? CLIENT_MORE : CLIENT_WAITS;
+}
+
+/* The first connection of ${client} is made, or has failed. */
+static void finish_first_connection(struct clients *clients, struct client *client) {
+  if (!client->first_done && client->opening) {
+    client->first_done = true;
+    clients->opening--;
+    clients->first_done++;
+    clients_open(clients);
+  }
+}
+
+/* Is ${client} served: greeted, and if idle, answered? */
+static void check_verified(struct clients *clients, struct client *client) {
+  const struct client_env *env = clients->env;
+  if (client->first_done || client->state != CLIENT_OPEN ||
+      client->greeted < env->messages->greeting.total) {
+    return;
+  }
+  if (client->idle && !env->counted && env->replies && client->in == 0) {
+    return;
+  }
+  client->verified = true;
+  finish_first_connection(clients, client);
+}
+
+/* Where ${client} goes after a failure. */
+static void handle_failure(struct clients *clients, struct client *client) {
+  finish_first_connection(clients, client);
+  if (client->idle || !clients->running) {
+    return; /* a lost idle one stays lost; clients_start tries the others again */
+  }
+  if (client->retrying) {
+    return; /* it was to be tried again, and now begins anew */
+  }
+  if (clients->env->error == ERROR_CONNECT || client->failures > 1) {
+    schedule_retry(clients, client);
+  } else {
+    make_ready(clients, client);
+  }
+}
+
+static void handle_outcome(struct clients *clients, struct client *client,
+                           enum client_outcome outcome) {
+  if (outcome == CLIENT_DONE) {
+    outcome = begin_and_send(clients, client);
+  }
+  switch (outcome) {
+    case CLIENT_DONE: /* feed opens at most */
+    case CLIENT_WAITS:
+      break;
+    case CLIENT_MORE:
+      make_ready(clients, client);
+      break;
+    case CLIENT_BUSY:
+      schedule_retry(clients, client);
+      break;
+    case CLIENT_FAILED:
+      handle_failure(clients, client);
+      break;
+  }
+}
+
+void clients_on_event(struct clients *clients, struct client *client, uint32_t events) {
+  enum client_outcome outcome = client_on_event(clients->env, client, events);
+  if (outcome == CLIENT_WAITS || outcome == CLIENT_MORE) {
+    const enum client_outcome then = begin_and_send(clients, client);
+    outcome = then == CLIENT_WAITS ? outcome : then;
+    check_verified(clients, client);
+  }
+  handle_outcome(clients, client,
+                 client->unread && outcome == CLIENT_WAITS ? CLIENT_MORE : outcome);
+}
+
+/* Let a client of the ready queue go on. */
+static void resume_client(struct clients *clients, struct client *client) {
+  clients->env->now = sys_now_ns();
+  if (client->retrying) {
+    return;
+  }
+  const bool again = client->state == CLIENT_CONNECTING && client->fd == -1;
+  if (again || (client->state == CLIENT_CLOSED && (client->idle || !clients->env->counted))) {
+    handle_outcome(clients, client, client_open(clients->env, client));
+  } else if (client->unread) {
+    clients_on_event(clients, client, EPOLLIN);
+  } else {
+    handle_outcome(clients, client, begin_and_send(clients, client));
+  }
+}
+
+/* ---- the order of things ---- */
+
+void clients_open(struct clients *clients) {
+  while (clients->opening < clients->opening_max &&
+         clients->open_next < clients->active + clients->idle) {
+    struct client *client = &clients->all[clients->open_next++];
+    client->opening = true;
+    clients->opening++;
+    make_ready(clients, client);
+  }
+}
+
+/* The time of the cursor's exchange. */
+static uint64_t cursor_ns(const struct clients *clients) {
+  const struct client *client = &clients->all[clients->cursor];
+  return client_intended_ns(clients->env, client, clients->round, NEVER);
+}
+
+void clients_start(struct clients *clients) {
+  clients->running = true;
+  clients->due_ns = cursor_ns(clients);
+  for (uint32_t i = 0; i < clients->active; i++) {
+    struct client *client = &clients->all[i];
+    if (clients->env->schedule == NULL || client->state == CLIENT_CLOSED) {
+      make_ready(clients, client);
+    }
+  }
+}
+
+static void step_cursor(struct clients *clients) {
+  if (++clients->cursor == clients->active) {
+    clients->cursor = 0;
+    clients->round++;
+  }
+  clients->due_ns = cursor_ns(clients);
+}
+
+/* Tell the clients what is due. */
+static void note_due(struct clients *clients) {
+  for (unsigned i = 0; i < DUE_MAX && clients->due_ns <= clients->env->now; i++) {
+    struct client *client = &clients->all[clients->cursor];
+    client->due++;
+    if (client->state != CLIENT_CONNECTING && !client->retrying) {
+      make_ready(clients, client);
+    }
+    step_cursor(clients);
+  }
+}
+
+void clients_run_ready(struct clients *clients) {
+  if (clients->running) {
+    note_due(clients);
+  }
+  end_retry_pauses(clients);
+  for (unsigned i = 0; i < READY_MAX && clients->ready.first != NULL; i++) {
+    struct client *client = clients->ready.first;
+    clients->ready.first = client->ready_next;
+    client->ready = false;
+    resume_client(clients, client);
+  }
+}
+
+/* ---- time-outs ---- */
+
+/* When what ${client} waits for is over the time-out; NEVER where it waits for nothing. */
+static uint64_t deadline_ns(const struct clients *clients, const struct client *client) {
+  uint64_t since = client_oldest_ns(clients->env, client);
+  const bool first = !client->first_done && (client->idle || !clients->env->counted);
+  if (since == NEVER && client->state != CLIENT_CLOSED &&
+      (client->state == CLIENT_CONNECTING || first)) {
+    since = client->opened_ns;
+  }
+  return add_sat_u64(since, clients->timeout_ns);
+}
+
+/* Record what is over the time-out at its length, and give the connection up. */
+static void time_out_client(struct clients *clients, struct client *client) {
+  struct client_env *env = clients->env;
+  const uint64_t in_flight = client->idle ? 0 : client_in_flight(env, client);
+  if (in_flight == 0 && client->state == CLIENT_CONNECTING) {
+    handle_outcome(clients, client, client_fail(env, client, ERROR_CONNECT, ETIMEDOUT));
+    return;
+  }
+  const uint64_t first = env->counted ? client->exchange - 1 : client->in;
+  for (uint64_t i = 0; i < in_flight && (env->counted || env->replies); i++) {
+    const uint64_t start = client_start_ns(env, client, first + i);
+    if (sub_sat_u64(env->now, start) >= clients->timeout_ns) {
+      counters_timeout(env->counters, client_intended_ns(env, client, first + i, start), start,
+                       env->now);
+    }
+  }
+  handle_outcome(clients, client, client_fail(env, client, ERROR_TIMEOUT, 0));
+}
+
+void clients_scan_timeouts(struct clients *clients) {
+  const uint64_t now = clients->env->now;
+  if (now < clients->scan_ns) {
+    return;
+  }
+  clients->scan_ns = now + clients->scan_every_ns;
+  for (uint32_t i = 0; i < clients->active + clients->idle; i++) {
+    struct client *client = &clients->all[i];
+    if (client->state != CLIENT_CLOSED && deadline_ns(clients, client) <= now) {
+      time_out_client(clients, client);
+    }
+  }
+}
+
+uint64_t clients_due_ns(const struct clients *clients) {
+  if (clients->ready.first != NULL) {
+    return 0;
+  }
+  uint64_t due = clients->scan_ns;
+  if (clients->retrying.first != NULL) {
+    due = min_u64(due, clients->retrying.first->retry_ns);
+  }
+  return clients->running ? min_u64(due, clients->due_ns) : due;
+}
+
+uint64_t clients_backlog(struct clients *clients, uint64_t now) {
+  uint64_t count = 0;
+  while (clients->due_ns < now) {
+    clients->all[clients->cursor].due++;
+    step_cursor(clients);
+  }
+  for (uint32_t i = 0; i < clients->active; i++) {
+    count += clients->all[i].due;
+  }
+  return count;
+}
+
+uint32_t clients_connected(const struct clients *clients, bool idle) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < clients->active + clients->idle; i++) {
+    count += clients->all[i].idle == idle && clients->all[i].verified ? 1 : 0;
+  }
+  return count;
+}

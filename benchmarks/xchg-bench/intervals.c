@@ -1,0 +1,113 @@
+/*
+ * intervals: see intervals.h.  Memory orders are described in counters.c: SLOT_FULL is loaded with
+ * acquire, SLOT_EMPTY is stored with release after the slot is cleared.
+ */
+#include "intervals.h"
+
+#include "schedule.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int intervals_init(struct intervals *intervals) {
+  *intervals = (struct intervals){.histogram = malloc(sizeof(*intervals->histogram))};
+  if (intervals->histogram == NULL) {
+    errno = ENOMEM;
+    return -1;
+  }
+  hdr_reset(intervals->histogram);
+  return 0;
+}
+
+void intervals_fini(struct intervals *intervals) {
+  free(intervals->histogram);
+  intervals->histogram = NULL;
+}
+
+static bool is_full(const struct counters_slot *slot) {
+  return atom_load_acquire_u32(&slot->state) == SLOT_FULL; /* the thread's store */
+}
+
+/* Has the thread of ${counters} left the open interval's second behind? Its full slots say. */
+static bool has_passed(const struct intervals *intervals, const struct counters *counters) {
+  for (unsigned i = 0; i < 2; i++) {
+    const struct counters_slot *slot = &counters->slots[i];
+    if (is_full(slot) && slot->second >= intervals->second) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Move what ${slot} holds to ${interval}. */
+static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
+                       struct interval *interval) {
+  interval->exchanges += slot->exchanges;
+  interval->errors += slot->errors;
+  interval->bytes_in += slot->bytes_in;
+  interval->bytes_out += slot->bytes_out;
+  hdr_add(intervals->histogram, &slot->latency);
+  hdr_reset(&slot->latency);
+  slot->exchanges = slot->errors = slot->bytes_in = slot->bytes_out = 0;
+  atom_store_release_u32(&slot->state, SLOT_EMPTY); /* the thread's load */
+}
+
+/* Close the open interval, which lasted ${seconds}, into ${interval}. */
+static void close_interval(struct intervals *intervals, double seconds, struct interval *interval) {
+  interval->at_s = intervals->second;
+  interval->seconds = seconds;
+  for (uint32_t thread = 0; thread < intervals->threads; thread++) {
+    for (unsigned i = 0; i < 2; i++) {
+      struct counters_slot *slot = &intervals->counters[thread]->slots[i];
+      if (is_full(slot) && slot->second <= intervals->second) {
+        empty_slot(intervals, slot, interval);
+      }
+    }
+  }
+  if (intervals->schedule != NULL) {
+    const double middle_ns = (intervals->second + seconds / 2) * 1e9;
+    interval->target_rate =
+        schedule_rate(intervals->schedule, intervals->lead_ns + (uint64_t)middle_ns);
+  }
+  interval->p50_ns = hdr_percentile(intervals->histogram, 50);
+  interval->p90_ns = hdr_percentile(intervals->histogram, 90);
+  interval->p99_ns = hdr_percentile(intervals->histogram, 99);
+  interval->max_ns = intervals->histogram->count > 0 ? intervals->histogram->max_ns : 0;
+  hdr_reset(intervals->histogram);
+  intervals->errors += interval->errors;
+  intervals->second++;
+}
+
+const struct interval *intervals_gather(struct intervals *intervals) {
+  struct interval *interval = NULL;
+  for (;;) {
+    for (uint32_t thread = 0; thread < intervals->threads; thread++) {
+      if (!has_passed(intervals, intervals->counters[thread])) {
+        return interval;
+      }
+    }
+    interval = result_next_interval(intervals->result);
+    if (interval == NULL) {
+      return NULL; /* no room: the slots stay full, and the totals have what is in them */
+    }
+    close_interval(intervals, 1, interval);
+  }
+}
+
+void intervals_finish(struct intervals *intervals, double seconds) {
+  struct result *result = intervals->result;
+  while (intervals->second < seconds) {
+    struct interval *interval = result_next_interval(result);
+    if (interval == NULL) {
+      return;
+    }
+    close_interval(intervals, 1, interval);
+  }
+  if (result->intervals_count > 0) { /* the last second may not have been a whole one */
+    struct interval *last = &result->intervals[result->intervals_count - 1];
+    last->seconds = last->at_s + 1 > seconds ? seconds - last->at_s : 1;
+    if (last->seconds <= 0) { /* the threads ended before it began */
+      result->intervals_count--;
+    }
+  }
+}

@@ -1,0 +1,213 @@
+/*
+ * thread: see thread.h.  The loop waits, to the nanosecond, until the first of
+ * what is due: the schedule, a second's end, a pause, a time-out.  It never polls, except while
+ * clients are ready to go on.
+ *
+ * The orders: the coordinator stores the phase with release after start_ns, a thread loads it with
+ * acquire; a thread subtracts from settling and going with release after what it has written, the
+ * coordinator loads them with acquire.
+ */
+#include "load_thread.h"
+
+#include "core/sys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <time.h>
+
+/* Few, so that what the schedule wants does not wait for many. */
+#define EVENTS_MAX 64
+
+struct load_thread *load_thread_create(struct load_shared *shared, const struct client_env *env,
+                                       const struct clients_share *share, uint64_t budget) {
+  struct load_thread *thread = calloc(1, sizeof(*thread));
+  if (thread == NULL) {
+    return NULL;
+  }
+  thread->shared = shared;
+  thread->env = *env;
+  thread->wake.fd = thread->waiter.epoll_fd = -1;
+  thread->start_ns = thread->from_ns = thread->until_ns = NEVER;
+  if (waiter_open(&thread->waiter) == -1 || wake_open(&thread->wake) == -1 ||
+      waiter_add(&thread->waiter, thread->wake.fd, NULL) == -1) {
+    goto undo_thread;
+  }
+  thread->env.epoll_fd = thread->waiter.epoll_fd;
+  thread->counters = counters_create(env->schedule != NULL, budget);
+  if (thread->counters == NULL) {
+    goto undo_thread;
+  }
+  thread->env.counters = thread->counters;
+  if (clients_init(&thread->clients, &thread->env, share, shared->timeout_ns) == -1) {
+    goto undo_thread;
+  }
+  return thread;
+
+undo_thread:;
+  const int error = errno;
+  load_thread_destroy(thread);
+  errno = error;
+  return NULL;
+}
+
+void load_thread_destroy(struct load_thread *thread) {
+  if (thread == NULL) {
+    return;
+  }
+  assert(!thread->started);
+  clients_fini(&thread->clients);
+  counters_destroy(thread->counters);
+  wake_close(&thread->wake);
+  waiter_close(&thread->waiter);
+  free(thread);
+}
+
+/* ---- the window ---- */
+
+static uint64_t thread_cpu_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t thread_switches(void) {
+  struct rusage usage;
+  getrusage(RUSAGE_THREAD, &usage);
+  return (uint64_t)usage.ru_nvcsw + (uint64_t)usage.ru_nivcsw;
+}
+
+/* The run is apply_start: when it starts, and what of it counts. */
+static void apply_start(struct load_thread *thread) {
+  thread->start_ns =
+      atom_load_relaxed_u64(&thread->shared->start_ns); /* behind the acquire of phase */
+  thread->from_ns = thread->start_ns + thread->shared->warmup_ns;
+  thread->until_ns = add_sat_u64(thread->from_ns, thread->shared->duration_ns);
+  thread->env.start_ns = thread->start_ns;
+  counters_set_window(thread->counters, thread->from_ns, thread->until_ns);
+}
+
+static void begin_window(struct load_thread *thread) {
+  thread->measuring = true;
+  thread->cpu_ns = thread_cpu_ns();
+  thread->context_switches = thread_switches();
+}
+
+/* The thread's part of the run is over. */
+static void end_run(struct load_thread *thread, bool dropped) {
+  const uint64_t now = min_u64(thread->env.now, thread->until_ns);
+  thread->finished = true;
+  if (!thread->measuring) {
+    thread->ended_ns = thread->from_ns;
+    return;
+  }
+  thread->ended_ns = now;
+  thread->cpu_ns = thread_cpu_ns() - thread->cpu_ns;
+  thread->context_switches = thread_switches() - thread->context_switches;
+  if (dropped && thread->env.schedule != NULL) {
+    thread->counters->dropped = clients_backlog(&thread->clients, now);
+  }
+}
+
+/* Go from one state to the next when it is time to. */
+static void update_state(struct load_thread *thread) {
+  struct load_shared *shared = thread->shared;
+  const uint64_t now = thread->env.now;
+  const uint32_t phase = atom_load_acquire_u32(&shared->phase); /* the coordinator's stores */
+  if (phase == PHASE_STOP || now >= thread->until_ns) {
+    end_run(thread, true);
+    return;
+  }
+  if (thread->clients.first_done == thread->clients.first_total && !thread->reported) {
+    thread->reported = true;
+    atom_sub_release_u32(&shared->threads_connecting, 1); /* the coordinator's load */
+    wake_signal(&shared->change);
+  }
+  if (phase == PHASE_RUN && thread->start_ns == NEVER) {
+    apply_start(thread);
+  }
+  if (!thread->running && now >= thread->start_ns) {
+    thread->running = true;
+    clients_start(&thread->clients);
+  }
+  if (!thread->measuring && now >= thread->from_ns) {
+    begin_window(thread);
+  }
+  if (thread->measuring && thread->counters->ended >= thread->counters->budget) {
+    end_run(thread, false);
+  } else if (counters_next_slot(thread->counters, now)) {
+    wake_signal(&shared->change);
+  }
+}
+
+/* ---- the loop ---- */
+
+/* When the loop has something to do, if no event comes. */
+static uint64_t due_ns(const struct load_thread *thread) {
+  uint64_t due = min_u64(clients_due_ns(&thread->clients), thread->counters->slot_end_ns);
+  due = min_u64(due, thread->until_ns);
+  if (!thread->running) {
+    due = min_u64(due, thread->start_ns);
+  }
+  return thread->measuring ? due : min_u64(due, thread->from_ns);
+}
+
+/* Wait for events until ${due}, and deal with them; return how many. */
+static int wait_for_events(struct load_thread *thread) {
+  struct epoll_event events[EVENTS_MAX];
+  const uint64_t ns = sub_sat_u64(due_ns(thread), thread->env.now);
+  const int count = waiter_wait(&thread->waiter, events, EVENTS_MAX, ns);
+  for (int i = 0; i < count; i++) {
+    if (events[i].data.ptr != NULL) { /* else a wake, which update_state answers */
+      clients_on_event(&thread->clients, events[i].data.ptr, events[i].events);
+    }
+  }
+  return count;
+}
+
+/* The thread. */
+static void *run(void *argument) {
+  struct load_thread *thread = argument;
+  struct counters *counters = thread->counters;
+  (void)prctl(PR_SET_TIMERSLACK, 1UL); /* else every wait may be 50 us longer */
+  (void)pthread_setname_np(pthread_self(), "bench-load");
+  thread->env.now = sys_now_ns();
+  clients_open(&thread->clients);
+  clients_run_ready(&thread->clients);
+  while (!thread->finished) {
+    const int count = wait_for_events(thread);
+    thread->env.now = sys_now_ns();
+    update_state(thread);
+    if (!thread->finished) {
+      clients_run_ready(&thread->clients);
+    }
+    if (count < EVENTS_MAX &&
+        !thread->finished) { /* else what came may still wait there: nobody is overdue yet */
+      clients_scan_timeouts(&thread->clients);
+    }
+  }
+  atom_store_release_u32(&counters->slots[counters->current].state,
+                         SLOT_FULL);                         /* as counters_next_slot */
+  atom_sub_release_u32(&thread->shared->threads_running, 1); /* the coordinator's load */
+  wake_signal(&thread->shared->change);
+  return NULL;
+}
+
+int load_thread_start(struct load_thread *thread) {
+  const int error = pthread_create(&thread->handle, NULL, run, thread);
+  if (error != 0) {
+    errno = error;
+    return -1;
+  }
+  thread->started = true;
+  return 0;
+}
+
+void load_thread_join(struct load_thread *thread) {
+  if (thread->started) {
+    (void)pthread_join(thread->handle, NULL);
+    thread->started = false;
+  }
+}

@@ -1,0 +1,64 @@
+/*
+ * load_thread: one load thread with its epoll set, clients and counters.
+ *
+ *   CONNECT --first connections done, start announced--> RUN --window, budget or STOP--> finished
+ *
+ * The coordinator (the caller of load_run) creates and joins the threads.  While a thread runs, it
+ * shares only struct load_shared and the slots of its counters with the coordinator.
+ */
+#ifndef BENCH_LOAD_THREAD_H
+#define BENCH_LOAD_THREAD_H
+
+#include "net/wake.h"
+#include "waiter.h"
+#include "clients.h"
+
+#include <pthread.h>
+
+enum { PHASE_CONNECT, PHASE_RUN, PHASE_STOP };
+
+struct load_shared {
+  /* the coordinator writes */
+  CACHE_ALIGNED atom_u32 phase;
+  atom_u64 start_ns; /* with PHASE_RUN */
+
+  /* the threads count down */
+  CACHE_ALIGNED atom_u32 threads_connecting; /* threads whose first connections are being made */
+  atom_u32 threads_running;                  /* threads that have not ended */
+  struct wake change;                        /* something of the above, or a slot, has changed */
+
+  /* constant */
+  uint64_t warmup_ns, duration_ns, timeout_ns;
+};
+
+struct load_thread {
+  struct load_shared *shared; /* borrows */
+  struct counters *counters;  /* owns */
+  struct waiter waiter;       /* owns */
+  struct wake wake;           /* owns: the coordinator's, for a change of phase */
+  pthread_t handle;
+  bool started;
+
+  /* the thread's alone while it runs; its results afterwards */
+  bool running, measuring, finished, reported;
+  uint64_t start_ns, from_ns, until_ns, ended_ns;
+  uint64_t cpu_ns;           /* within the window */
+  uint64_t context_switches; /* ... */
+  struct clients clients;
+  struct client_env env;
+};
+
+/**
+ * load_thread_create(shared, env, share, budget):
+ * A thread with a copy of ${env}, whose epoll_fd and counters are made here.
+ * Return: NULL with errno (memory, descriptors).
+ */
+struct load_thread *load_thread_create(struct load_shared *shared, const struct client_env *env,
+                                       const struct clients_share *share, uint64_t budget);
+void load_thread_destroy(struct load_thread *thread);
+
+/** Start and join the thread. load_thread_start: 0, or -1 with errno. */
+int load_thread_start(struct load_thread *thread);
+void load_thread_join(struct load_thread *thread);
+
+#endif
