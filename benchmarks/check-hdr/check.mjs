@@ -44,7 +44,7 @@ function same(shape, what, ours, theirs, tolerance = 0) {
   if (!(Math.abs(ours - theirs) <= tolerance)) faults.push(`${shape}: ${what}: ours ${ours}, theirs ${theirs}`);
 }
 
-function checkFigures(shape, values, hdr) {
+function checkMetrics(shape, values, hdr) {
   const ours = { p: {}, buckets: new Map() };
   for (const line of run(values, PERCENTS).trim().split("\n")) {
     const [key, a, b] = line.split(" ");
@@ -96,7 +96,7 @@ for (const [shape, next] of Object.entries(SHAPES)) {
     numberOfSignificantValueDigits: 3,
   });
   for (const value of values) hdr.recordValue(value);
-  checkFigures(shape, values, hdr);
+  checkMetrics(shape, values, hdr);
   checkDistribution(shape, values, hdr);
 }
 

@@ -41,8 +41,8 @@ struct size_spec {
   uint64_t a, b;
 };
 
-/* An objective or a search's condition: "p99<2ms", "errors=0". */
-struct bench_condition {
+/* An objective or a search's objective: "p99<2ms", "errors=0". */
+struct objective {
   char text[64];  /* as given */
   double percent; /* of the latency: 50, 99, 99.9 ...; -1: errors; -2: rate */
   char op;        /* '<', '>' or '=' */
@@ -80,8 +80,8 @@ struct options {
   double step_rate[BENCH_STEPS_MAX];
   uint64_t step_ns;
   bool search;
-  struct bench_condition search_condition;
-  struct bench_condition slo[BENCH_SLO_MAX];
+  struct objective search_objective;
+  struct objective slo[BENCH_SLO_MAX];
   uint32_t slo_count;
   uint32_t repeat;
 

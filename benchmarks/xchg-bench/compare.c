@@ -6,8 +6,8 @@
  */
 #include "compare.h"
 
-#include "rank.h"
-#include "figures.h"
+#include "mann_whitney.h"
+#include "metrics.h"
 #include "report_read.h"
 
 #include <assert.h>
@@ -20,40 +20,40 @@
 
 struct row {
   const char *label;
-  uint32_t figure;
+  uint32_t metric;
 };
 
-#define TIME(times, figure) (FIGURES_TIMES + (times)*FIGURES_TIME + (figure))
+#define TIME(times, metric) (METRICS_TIMES + (times)*METRICS_TIME + (metric))
 static const struct row rows[] = {
-    {"rate 1/s", FIGURE_RATE},
-    {"target rate 1/s", FIGURE_TARGET_RATE},
-    {"errors", FIGURE_ERRORS},
-    {"latency mean us", TIME(TIMES_LATENCY, FIGURE_MEAN)},
-    {"latency p50 us", TIME(TIMES_LATENCY, FIGURE_P50)},
-    {"latency p90 us", TIME(TIMES_LATENCY, FIGURE_P90)},
-    {"latency p99 us", TIME(TIMES_LATENCY, FIGURE_P99)},
-    {"latency p99.9 us", TIME(TIMES_LATENCY, FIGURE_P99_9)},
-    {"latency p99.99 us", TIME(TIMES_LATENCY, FIGURE_P99_99)},
-    {"latency max us", TIME(TIMES_LATENCY, FIGURE_MAX)},
-    {"uncorrected p99 us", TIME(TIMES_UNCORRECTED, FIGURE_P99)},
-    {"connect p50 us", TIME(TIMES_CONNECT, FIGURE_P50)},
-    {"connect p99 us", TIME(TIMES_CONNECT, FIGURE_P99)},
-    {"first byte p50 us", TIME(TIMES_FIRST_BYTE, FIGURE_P50)},
-    {"first byte p99 us", TIME(TIMES_FIRST_BYTE, FIGURE_P99)},
-    {"bytes in", FIGURE_BYTES_IN},
-    {"bytes out", FIGURE_BYTES_OUT},
-    {"client CPU us/exchange", FIGURES_CLIENT + FIGURE_CPU_US_PER_EXCHANGE},
-    {"server CPU us/exchange", FIGURES_SERVER + FIGURE_CPU_US_PER_EXCHANGE},
-    {"server CPUs busy", FIGURES_SERVER + FIGURE_UTILISATION},
-    {"server context switches/exchange", FIGURES_SERVER + FIGURE_SWITCHES_PER_EXCHANGE},
-    {"server resident bytes", FIGURES_SERVER + FIGURE_RESIDENT_BYTES},
+    {"rate 1/s", METRIC_RATE},
+    {"target rate 1/s", METRIC_TARGET_RATE},
+    {"errors", METRIC_ERRORS},
+    {"latency mean us", TIME(TIMES_LATENCY, METRIC_MEAN)},
+    {"latency p50 us", TIME(TIMES_LATENCY, METRIC_P50)},
+    {"latency p90 us", TIME(TIMES_LATENCY, METRIC_P90)},
+    {"latency p99 us", TIME(TIMES_LATENCY, METRIC_P99)},
+    {"latency p99.9 us", TIME(TIMES_LATENCY, METRIC_P99_9)},
+    {"latency p99.99 us", TIME(TIMES_LATENCY, METRIC_P99_99)},
+    {"latency max us", TIME(TIMES_LATENCY, METRIC_MAX)},
+    {"uncorrected p99 us", TIME(TIMES_UNCORRECTED, METRIC_P99)},
+    {"connect p50 us", TIME(TIMES_CONNECT, METRIC_P50)},
+    {"connect p99 us", TIME(TIMES_CONNECT, METRIC_P99)},
+    {"first byte p50 us", TIME(TIMES_FIRST_BYTE, METRIC_P50)},
+    {"first byte p99 us", TIME(TIMES_FIRST_BYTE, METRIC_P99)},
+    {"bytes in", METRIC_BYTES_IN},
+    {"bytes out", METRIC_BYTES_OUT},
+    {"client CPU us/exchange", METRICS_CLIENT + METRIC_CPU_US_PER_EXCHANGE},
+    {"server CPU us/exchange", METRICS_SERVER + METRIC_CPU_US_PER_EXCHANGE},
+    {"server CPUs busy", METRICS_SERVER + METRIC_UTILISATION},
+    {"server context switches/exchange", METRICS_SERVER + METRIC_SWITCHES_PER_EXCHANGE},
+    {"server resident bytes", METRICS_SERVER + METRIC_RESIDENT_BYTES},
 };
 
-/* A column: the figures of each of a report's runs. */
+/* A column: the metrics of each of a report's runs. */
 struct column {
   struct report report;
-  double (*runs)[FIGURES]; /* owns; report.runs_count */
-  double *values;          /* owns; room for one figure of each run that has it */
+  double (*runs)[METRICS]; /* owns; report.runs_count */
+  double *values;          /* owns; room for one metric of each run that has it */
   size_t known;            /* of values */
   double median;           /* of values, which are sorted */
 };
@@ -74,7 +74,7 @@ static int open_column(struct column *column, const char *path, FILE *errors) {
     return -1;
   }
   for (uint32_t i = 0; i < count; i++)
-    figures_of(column->report.runs[i], column->runs[i]);
+    metrics_of(column->report.runs[i], column->runs[i]);
   return 0;
 }
 
@@ -84,15 +84,15 @@ static void close_column(struct column *column) {
   report_fini(&column->report);
 }
 
-/* Take ${figure} of all runs into the column's values. */
-static void select_figure(struct column *column, uint32_t figure) {
+/* Take ${metric} of all runs into the column's values. */
+static void select_metric(struct column *column, uint32_t metric) {
   column->known = 0;
   for (uint32_t i = 0; i < column->report.runs_count; i++) {
-    double value = column->runs[i][figure];
+    double value = column->runs[i][metric];
     if (!isnan(value))
       column->values[column->known++] = value;
   }
-  column->median = rank_median(column->values, column->known);
+  column->median = median_of(column->values, column->known);
 }
 
 static void print_value(FILE *out, double value) {
@@ -104,8 +104,8 @@ static void print_value(FILE *out, double value) {
 
 /* Ratio, mark and p of ${column} against ${first}. */
 static void print_difference(FILE *out, const struct column *first, const struct column *column) {
-  struct rank_test test =
-      rank_mann_whitney(column->values, column->known, first->values, first->known);
+  struct mann_whitney test =
+      mann_whitney_test(column->values, column->known, first->values, first->known);
   bool enough = first->known >= COMPARE_RUNS_MIN && column->known >= COMPARE_RUNS_MIN;
   double ratio = first->median > 0 ? column->median / first->median : NAN;
   bool both = first->known > 0 && column->known > 0;
@@ -123,7 +123,7 @@ static void print_difference(FILE *out, const struct column *first, const struct
 static void print_row(FILE *out, const struct row *row, struct column *columns, uint32_t count) {
   size_t known = 0;
   for (uint32_t i = 0; i < count; i++) {
-    select_figure(&columns[i], row->figure);
+    select_metric(&columns[i], row->metric);
     known += columns[i].known;
   }
   if (known == 0)

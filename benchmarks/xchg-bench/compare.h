@@ -1,7 +1,7 @@
 /*
  * compare: xchg-bench compare A.json B.json ...: reports side by side.
  *
- * A row a figure: the median over each report's runs; of every report but the first also the ratio
+ * A row a metric: the median over each report's runs; of every report but the first also the ratio
  * to the first and the two-sided probability of the Mann-Whitney U test that the difference is
  * noise.
  */

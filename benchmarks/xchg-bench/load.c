@@ -37,7 +37,7 @@ struct load {
   struct counters **counters;   /* owns the array only */
   uint32_t count;
   struct intervals intervals;
-  struct waiter waiter; /* owns: holds shared.change */
+  struct poller poller; /* owns: holds shared.change */
   uint64_t from_ns;
   atom_u32 interrupted; /* load_interrupt writes */
   bool live;            /* stderr is a terminal */
@@ -148,8 +148,8 @@ static int prepare(struct load *load) {
     errno = ENOMEM;
     return -1;
   }
-  if (waiter_open(&load->waiter) == -1 || wake_open(&load->shared.change) == -1 ||
-      waiter_add(&load->waiter, load->shared.change.fd, NULL) == -1 ||
+  if (poller_open(&load->poller) == -1 || wake_open(&load->shared.change) == -1 ||
+      poller_add(&load->poller, load->shared.change.fd, NULL) == -1 ||
       raise_limit((uint64_t)options->connections + options->idle + 2 * load->count) == -1 ||
       message_set_init(&load->messages, &options->exchange, &options->size, options->seed) == -1 ||
       intervals_init(&load->intervals) == -1) {
@@ -177,7 +177,7 @@ static void release(struct load *load) {
   intervals_fini(&load->intervals);
   message_set_fini(&load->messages);
   wake_close(&load->shared.change);
-  waiter_close(&load->waiter);
+  poller_close(&load->poller);
 }
 
 /* ---- the run ---- */
@@ -218,7 +218,7 @@ static int start(struct load *load) {
 static bool wait_for_change(struct load *load, uint64_t due_ns) {
   struct epoll_event event;
   const uint64_t ns = sub_sat_u64(due_ns, sys_now_ns());
-  (void)waiter_wait(&load->waiter, &event, 1, ns);
+  (void)poller_wait(&load->poller, &event, 1, ns);
   if (atom_load_acquire_u32(&load->interrupted) == 0 || load->result->interrupted) {
     return !load->result->interrupted;
   }
@@ -319,7 +319,7 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
     return -1;
   }
   *load = (struct load){.options = options, .plan = plan, .result = result};
-  load->waiter.epoll_fd = -1;
+  load->poller.epoll_fd = -1;
   load->count = (uint32_t)max_u64(1, min_u64(options->threads, options->connections));
   load->shared.threads_connecting = load->shared.threads_running = load->count;
   load->shared.change.fd = -1;

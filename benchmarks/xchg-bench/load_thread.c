@@ -29,13 +29,13 @@ struct load_thread *load_thread_create(struct load_shared *shared, const struct 
   }
   thread->shared = shared;
   thread->env = *env;
-  thread->wake.fd = thread->waiter.epoll_fd = -1;
+  thread->wake.fd = thread->poller.epoll_fd = -1;
   thread->start_ns = thread->from_ns = thread->until_ns = NEVER;
-  if (waiter_open(&thread->waiter) == -1 || wake_open(&thread->wake) == -1 ||
-      waiter_add(&thread->waiter, thread->wake.fd, NULL) == -1) {
+  if (poller_open(&thread->poller) == -1 || wake_open(&thread->wake) == -1 ||
+      poller_add(&thread->poller, thread->wake.fd, NULL) == -1) {
     goto undo_thread;
   }
-  thread->env.epoll_fd = thread->waiter.epoll_fd;
+  thread->env.epoll_fd = thread->poller.epoll_fd;
   thread->counters = counters_create(env->schedule != NULL, budget);
   if (thread->counters == NULL) {
     goto undo_thread;
@@ -61,7 +61,7 @@ void load_thread_destroy(struct load_thread *thread) {
   clients_fini(&thread->clients);
   counters_destroy(thread->counters);
   wake_close(&thread->wake);
-  waiter_close(&thread->waiter);
+  poller_close(&thread->poller);
   free(thread);
 }
 
@@ -158,7 +158,7 @@ static uint64_t due_ns(const struct load_thread *thread) {
 static int wait_for_events(struct load_thread *thread) {
   struct epoll_event events[EVENTS_MAX];
   const uint64_t ns = sub_sat_u64(due_ns(thread), thread->env.now);
-  const int count = waiter_wait(&thread->waiter, events, EVENTS_MAX, ns);
+  const int count = poller_wait(&thread->poller, events, EVENTS_MAX, ns);
   for (int i = 0; i < count; i++) {
     if (events[i].data.ptr != NULL) { /* else a wake, which update_state answers */
       clients_on_event(&thread->clients, events[i].data.ptr, events[i].events);

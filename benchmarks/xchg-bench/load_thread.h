@@ -10,7 +10,7 @@
 #define BENCH_LOAD_THREAD_H
 
 #include "net/wake.h"
-#include "waiter.h"
+#include "poller.h"
 #include "clients.h"
 
 #include <pthread.h>
@@ -34,7 +34,7 @@ struct load_shared {
 struct load_thread {
   struct load_shared *shared; /* borrows */
   struct counters *counters;  /* owns */
-  struct waiter waiter;       /* owns */
+  struct poller poller;       /* owns */
   struct wake wake;           /* owns: the coordinator's, for a change of phase */
   pthread_t handle;
   bool started;

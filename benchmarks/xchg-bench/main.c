@@ -8,7 +8,7 @@
  * measured is reported; the second one ends the process at once.
  */
 #include "load.h"
-#include "condition.h"
+#include "objective.h"
 #include "plan.h"
 #include "options.h"
 #include "report.h"
@@ -145,21 +145,21 @@ static int write_files(struct bench *b) {
 static bool judge_objectives(const struct bench *b) {
   bool kept = true;
   for (uint32_t i = 0; i < b->options.slo_count; i++) {
-    const struct bench_condition *condition = &b->options.slo[i];
+    const struct objective *objective = &b->options.slo[i];
     char text[64];
-    double value = plan_condition_value(&b->plan, &b->options, condition);
-    bool keeps = condition_keeps(condition, value);
-    printf("Objective %s: %s, %s\n", condition->text,
-           condition_format(condition, value, text, sizeof text), keeps ? "kept" : "missed");
+    double value = plan_objective_value(&b->plan, &b->options, objective);
+    bool keeps = objective_is_met(objective, value);
+    printf("Objective %s: %s, %s\n", objective->text,
+           objective_format(objective, value, text, sizeof text), keeps ? "kept" : "missed");
     kept = kept && keeps;
   }
   if (!b->options.search || b->plan.interrupted)
     return kept;
   if (b->plan.searched_rate > 0)
-    printf("Highest rate with %s: %.0f/s\n", b->options.search_condition.text,
+    printf("Highest rate with %s: %.0f/s\n", b->options.search_objective.text,
            b->plan.searched_rate);
   else
-    printf("No rate keeps %s\n", b->options.search_condition.text);
+    printf("No rate keeps %s\n", b->options.search_objective.text);
   return kept && b->plan.searched_rate > 0;
 }
 

@@ -6,7 +6,7 @@
  */
 #include "options_table.h"
 
-#include "condition.h"
+#include "objective.h"
 
 #include <inttypes.h>
 #include <netdb.h>
@@ -176,9 +176,9 @@ static int check_loop(struct options_parser *parser) {
   }
   if (o->uncorrected && shapes == 0)
     return refuse_with(parser, OPTION_UNCORRECTED, "nothing is corrected without --rate");
-  if (o->search && o->search_condition.percent == CONDITION_RATE)
+  if (o->search && o->search_objective.percent == OBJECTIVE_RATE)
     return refuse_with(parser, OPTION_SEARCH,
-                       "want a condition of latency or errors: the rate is "
+                       "want a objective of latency or errors: the rate is "
                        "what is searched");
   bool shaped = shapes > 0 && given[OPTION_RATE] == NULL;
   if (shaped && o->count > 0)
@@ -204,10 +204,10 @@ static int check_messages(struct options_parser *parser) {
     return refuse_with(parser, OPTION_PIPELINE,
                        "a raw message is what a read returns, so that several in flight merge");
   if (messages == 0 && o->exchange.reply == REPLY_NONE) {
-    if (o->search && condition_is_latency(&o->search_condition))
+    if (o->search && objective_is_latency(&o->search_objective))
       return refuse_with(parser, OPTION_SEARCH, "an endless exchange without reply has no latency");
     for (uint32_t i = 0; i < o->slo_count; i++) {
-      if (condition_is_latency(&o->slo[i]))
+      if (objective_is_latency(&o->slo[i]))
         return refuse_with(parser, OPTION_SLO, "an endless exchange without reply has no latency");
     }
   }

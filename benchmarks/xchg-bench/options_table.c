@@ -8,7 +8,7 @@
 
 #include "core/env.h"
 #include "units.h"
-#include "condition.h"
+#include "objective.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -169,7 +169,7 @@ static const char *read_pids(struct options *o, const char *text) {
 
 static const char *read_search(struct options *o, const char *text) {
   o->search = true;
-  return condition_parse(text, &o->search_condition) == -1 ? "want " CONDITION_WANTED : NULL;
+  return objective_parse(text, &o->search_objective) == -1 ? "want " OBJECTIVE_WANTED : NULL;
 }
 
 /* FROM:TO:TIME */
@@ -207,8 +207,8 @@ static const char *read_steps(struct options *o, const char *text) {
 }
 
 static const char *read_slo(struct options *o, const char *text) {
-  return condition_parse_list(text, o->slo, &o->slo_count) == -1
-             ? "want at most 16 with commas: " CONDITION_WANTED
+  return objective_parse_list(text, o->slo, &o->slo_count) == -1
+             ? "want at most 16 with commas: " OBJECTIVE_WANTED
              : NULL;
 }
 static const char *read_repeat(struct options *o, const char *text) {

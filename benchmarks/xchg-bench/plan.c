@@ -3,17 +3,17 @@
  *
  * Every run gets a copy of the options of its own, in which its rate and length stand; what the
  * copy points to stays the caller's.  The search doubles the rate from SEARCH_START until the
- * condition breaks (or halves it until it holds), then bisects to SEARCH_PRECISION:
+ * objective breaks (or halves it until it holds), then bisects to SEARCH_PRECISION:
  *
  *   0 <= low: the highest rate that held      high: the lowest rate that did not, 0 = not yet known
  *
  * Noise on the machine only ever makes a probe look worse, so one that failed gets a second chance.
- * A rate that the server does not reach was not kept, whatever the condition says.
+ * A rate that the server does not reach was not kept, whatever the objective says.
  */
 #include "plan.h"
 
-#include "rank.h"
-#include "condition.h"
+#include "mann_whitney.h"
+#include "objective.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -87,22 +87,22 @@ uint64_t plan_probe_ns(const struct options *options) {
   return max_u64(PROBE_MIN_NS, min_u64(PROBE_MAX_NS, options->duration_ns / 5));
 }
 
-double plan_condition_value(const struct plan *plan, const struct options *options,
-                            const struct bench_condition *condition) {
+double plan_objective_value(const struct plan *plan, const struct options *options,
+                            const struct objective *objective) {
   assert(plan->runs_count > 0);
   double *values = calloc(plan->runs_count, sizeof *values);
   if (values == NULL)
-    return NAN; /* keeps no condition */
+    return NAN; /* keeps no objective */
   double value = 0;
   for (uint32_t i = 0; i < plan->runs_count; i++)
-    values[i] = condition_value(condition, plan->runs[i]);
+    values[i] = objective_value(objective, plan->runs[i]);
   if (options->steps > 0) {
     uint32_t i = 0;
-    while (i + 1 < plan->runs_count && condition_keeps(condition, values[i]))
+    while (i + 1 < plan->runs_count && objective_is_met(objective, values[i]))
       i++;
     value = values[i];
   } else {
-    value = rank_median(values, plan->runs_count);
+    value = median_of(values, plan->runs_count);
   }
   free(values);
   return value;
@@ -174,7 +174,7 @@ static int run_search(struct planner *planner) {
     rate = next_rate(low, high);
   }
   planner->plan->searched_rate = low;
-  /* Where no rate keeps the condition, the lowest shows why. */
+  /* Where no rate keeps the objective, the lowest shows why. */
   double found = low > 0 ? low : 1;
   const struct shape shape = {found, found, planner->options->duration_ns};
   return run_kept(planner, &shape);
@@ -190,8 +190,8 @@ static int probe(struct planner *planner, double rate, bool *held) {
       return -1;
     if (result->interrupted)
       return keep(planner, result);
-    *held =
-        is_reached(result, rate) && condition_holds(&planner->options->search_condition, result);
+    *held = is_reached(result, rate) &&
+            objective_is_met_by(&planner->options->search_objective, result);
     tell_probe(planner, rate, result, *held);
     result_destroy(result);
   }
@@ -219,12 +219,12 @@ static bool is_reached(const struct result *result, double rate) {
 
 static void tell_probe(const struct planner *planner, double rate, const struct result *result,
                        bool held) {
-  const struct bench_condition *condition = &planner->options->search_condition;
+  const struct objective *objective = &planner->options->search_objective;
   char text[64];
   double achieved = result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
-  condition_format(condition, condition_value(condition, result), text, sizeof text);
+  objective_format(objective, objective_value(objective, result), text, sizeof text);
   fprintf(planner->progress, "  search: %.0f/s: reached %.0f/s, %s: %s, %s\n", rate, achieved,
-          condition->text, text, held ? "kept" : "not kept");
+          objective->text, text, held ? "kept" : "not kept");
   fflush(planner->progress);
 }
 

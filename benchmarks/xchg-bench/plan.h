@@ -19,7 +19,7 @@ typedef int plan_load(const struct options *options, const struct load_plan *pla
 struct plan {
   struct result **runs; /* owns; runs_count of them are measured */
   uint32_t runs_count;
-  double searched_rate; /* --search: the highest rate that kept the condition; 0 = none did */
+  double searched_rate; /* --search: the highest rate that kept the objective; 0 = none did */
   bool interrupted;
 };
 
@@ -36,11 +36,11 @@ void plan_fini(struct plan *plan);
 uint64_t plan_probe_ns(const struct options *options);
 
 /**
- * plan_condition_value(plan, condition): what decides about an objective: the median of repeated
+ * plan_objective_value(plan, objective): what decides about an objective: the median of repeated
  * runs; of steps, the value of the first that misses it, else of the last.
  */
-double plan_condition_value(const struct plan *plan, const struct options *options,
-                            const struct bench_condition *condition);
+double plan_objective_value(const struct plan *plan, const struct options *options,
+                            const struct objective *objective);
 
 /** The runs as one result, histograms and counts added; NULL (ENOMEM). The caller owns it. */
 struct result *plan_sum(const struct plan *plan, const struct options *options);

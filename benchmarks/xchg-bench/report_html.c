@@ -1,7 +1,7 @@
 /*
  * report_html: one page that needs nothing but itself.
  *
- * Style sheet, charts and figures are inline; no script, no font, no picture is fetched, so that
+ * Style sheet, charts and metrics are inline; no script, no font, no picture is fetched, so that
  * the page can be mailed, archived and opened without a network.  Light and dark follow the
  * reader's system.
  *

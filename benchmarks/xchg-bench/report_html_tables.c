@@ -1,5 +1,5 @@
 /*
- * report_html_tables: the same figures as the terminal's, for people who want to copy them.
+ * report_html_tables: the same metrics as the terminal's, for people who want to copy them.
  *
  * Every text that came from outside goes through svg_text.
  */
@@ -41,7 +41,7 @@ void html_summary(FILE *out, const struct options *options, const struct result 
   if (result->harness_bound)
     fprintf(out,
             "<p class=\"warn\">harness-bound: a thread of the harness used %.1f %% of a CPU; these "
-            "figures are the harness's, not the server's.</p>\n",
+            "metrics are the harness's, not the server's.</p>\n",
             result->thread_busy_max * 100);
   if (result->interrupted)
     fputs("<p class=\"warn\">Interrupted: this is the report so far.</p>\n", out);

@@ -1,5 +1,5 @@
 /*
- * report_html_tables: the words and figures of the page, beside its charts.
+ * report_html_tables: the words and metrics of the page, beside its charts.
  */
 #ifndef BENCH_REPORT_HTML_TABLES_H
 #define BENCH_REPORT_HTML_TABLES_H
@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-/** What was run, and the figures that come first. */
+/** What was run, and the metrics that come first. */
 void html_summary(FILE *out, const struct options *options, const struct result *result);
 
 /** The tables: latencies, errors, CPU. */

@@ -2,7 +2,7 @@
  * report_json: a result for machines: one object, schema BENCH_SCHEMA; docs/bench-json.md says what
  * each key means.
  *
- * Of one run, the top level is the run.  Of several, figures at the top are medians, while what
+ * Of one run, the top level is the run.  Of several, metrics at the top are medians, while what
  * must not be lost in a median (errors, late sends, histograms, flags) is added up over the runs,
  * and each run stands whole in `runs`.  A histogram is written with the sums that its mean and
  * deviation come from, so that report_read brings back what was measured to the last bit.
@@ -12,7 +12,7 @@
 #include "report.h"
 
 #include "json_write.h"
-#include "figures.h"
+#include "metrics.h"
 #include "report_options.h"
 
 #include <inttypes.h>
@@ -24,14 +24,14 @@ struct body {
   struct json_writer *writer;
   struct result *const *runs;
   uint32_t count;
-  double figures[FIGURES];
+  double metrics[METRICS];
 };
 
 static void write_body(struct body *body);
-static void write_figures(const struct body *body);
+static void write_metrics(const struct body *body);
 static void write_sums(const struct body *body);
 static void write_errors(const struct body *body);
-static void write_times(const struct body *body, enum figure_times times);
+static void write_times(const struct body *body, enum metric_times times);
 static void write_usage(const struct body *body, const char *name, bool is_client);
 static void write_histograms(const struct body *body);
 static void write_intervals(const struct body *body);
@@ -58,11 +58,11 @@ void report_json(FILE *out, const struct options *options, struct result *const 
 }
 
 static void write_body(struct body *body) {
-  if (figures_median(body->runs, body->count, body->figures) == -1) {
-    for (uint32_t i = 0; i < FIGURES; i++)
-      body->figures[i] = NAN;
+  if (metrics_median(body->runs, body->count, body->metrics) == -1) {
+    for (uint32_t i = 0; i < METRICS; i++)
+      body->metrics[i] = NAN;
   }
-  write_figures(body);
+  write_metrics(body);
   write_sums(body);
   write_errors(body);
   write_times(body, TIMES_LATENCY);
@@ -75,10 +75,10 @@ static void write_body(struct body *body) {
   write_intervals(body);
 }
 
-static void write_figures(const struct body *body) {
-  for (uint32_t i = 0; i < FIGURES_RUN; i++) {
-    if (i != FIGURE_ERRORS)
-      json_put_double(body->writer, figure_run_names[i], body->figures[i]);
+static void write_metrics(const struct body *body) {
+  for (uint32_t i = 0; i < METRICS_RUN; i++) {
+    if (i != METRIC_ERRORS)
+      json_put_double(body->writer, metric_run_names[i], body->metrics[i]);
   }
 }
 
@@ -131,15 +131,15 @@ static void write_errors(const struct body *body) {
 }
 
 /* Does any run have this histogram? */
-static bool has_times(const struct body *body, enum figure_times times) {
+static bool has_times(const struct body *body, enum metric_times times) {
   for (uint32_t i = 0; i < body->count; i++) {
-    if (figures_histogram(body->runs[i], times) != NULL)
+    if (metrics_histogram(body->runs[i], times) != NULL)
       return true;
   }
   return false;
 }
 
-static void write_times(const struct body *body, enum figure_times times) {
+static void write_times(const struct body *body, enum metric_times times) {
   static const char *const keys[TIMES] = {
       [TIMES_LATENCY] = "latency_us",
       [TIMES_UNCORRECTED] = "latency_uncorrected_us",
@@ -151,9 +151,9 @@ static void write_times(const struct body *body, enum figure_times times) {
     return;
   }
   json_open(body->writer, keys[times], '{');
-  for (uint32_t i = 0; i < FIGURES_TIME; i++)
-    json_put_double(body->writer, figure_time_names[i],
-                    body->figures[figure_of_times(times, (enum figure_time)i)]);
+  for (uint32_t i = 0; i < METRICS_TIME; i++)
+    json_put_double(body->writer, metric_time_names[i],
+                    body->metrics[metric_of_times(times, (enum metric_time)i)]);
   json_close(body->writer, '}');
 }
 
@@ -170,9 +170,9 @@ static void write_usage(const struct body *body, const char *name, bool is_clien
     return;
   }
   json_open(body->writer, name, '{');
-  const double *figures = body->figures + (is_client ? FIGURES_CLIENT : FIGURES_SERVER);
-  for (uint32_t i = 0; i < FIGURES_USAGE; i++)
-    json_put_double(body->writer, figure_usage_names[i], figures[i]);
+  const double *metrics = body->metrics + (is_client ? METRICS_CLIENT : METRICS_SERVER);
+  for (uint32_t i = 0; i < METRICS_USAGE; i++)
+    json_put_double(body->writer, metric_usage_names[i], metrics[i]);
   if (is_client)
     json_put_double(body->writer, "thread_busy_max", busy);
   json_close(body->writer, '}');
@@ -180,16 +180,16 @@ static void write_usage(const struct body *body, const char *name, bool is_clien
 
 /* ---- histograms ------------------------------------------------------------------ */
 
-static uint64_t sum_bucket(const struct body *body, enum figure_times times, uint32_t bucket) {
+static uint64_t sum_bucket(const struct body *body, enum metric_times times, uint32_t bucket) {
   uint64_t sum = 0;
   for (uint32_t i = 0; i < body->count; i++) {
-    const struct hdr_histogram *histogram = figures_histogram(body->runs[i], times);
+    const struct hdr_histogram *histogram = metrics_histogram(body->runs[i], times);
     sum += histogram == NULL ? 0 : histogram->buckets[bucket];
   }
   return sum;
 }
 
-static void write_buckets(const struct body *body, enum figure_times times) {
+static void write_buckets(const struct body *body, enum metric_times times) {
   json_open(body->writer, "buckets", '[');
   for (uint32_t bucket = 0; bucket < HDR_BUCKETS; bucket++) {
     uint64_t count = sum_bucket(body, times, bucket);
@@ -203,15 +203,15 @@ static void write_buckets(const struct body *body, enum figure_times times) {
   json_close(body->writer, ']');
 }
 
-static void write_histogram(const struct body *body, enum figure_times times) {
+static void write_histogram(const struct body *body, enum metric_times times) {
   if (!has_times(body, times)) {
-    json_put_null(body->writer, figure_times_names[times]);
+    json_put_null(body->writer, metric_times_names[times]);
     return;
   }
   uint64_t count = 0, clamped = 0, min_ns = UINT64_MAX, max_ns = 0;
   double sum_ns = 0, sum_squares = 0;
   for (uint32_t i = 0; i < body->count; i++) {
-    const struct hdr_histogram *histogram = figures_histogram(body->runs[i], times);
+    const struct hdr_histogram *histogram = metrics_histogram(body->runs[i], times);
     if (histogram == NULL)
       continue;
     count += histogram->count;
@@ -221,7 +221,7 @@ static void write_histogram(const struct body *body, enum figure_times times) {
     sum_ns += histogram->sum_ns;
     sum_squares += histogram->sum_squares;
   }
-  json_open(body->writer, figure_times_names[times], '{');
+  json_open(body->writer, metric_times_names[times], '{');
   json_put_u64(body->writer, "count", count);
   json_put_u64(body->writer, "clamped", clamped);
   json_put_u64(body->writer, "min_ns", count == 0 ? 0 : min_ns);
@@ -237,7 +237,7 @@ static void write_histograms(const struct body *body) {
   json_put_u64(body->writer, "sub_bits", HDR_SUB_BITS);
   json_put_u64(body->writer, "max_ns", HDR_MAX_NS);
   for (int i = 0; i < TIMES; i++)
-    write_histogram(body, (enum figure_times)i);
+    write_histogram(body, (enum metric_times)i);
   json_close(body->writer, '}');
 }
 

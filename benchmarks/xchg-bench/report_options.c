@@ -7,7 +7,7 @@
 #include "report_options.h"
 
 #include "core/env.h"
-#include "condition.h"
+#include "objective.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -121,8 +121,8 @@ static void write_size(struct json_writer *writer, const struct size_spec *size)
   json_put_text(writer, "size", text);
 }
 
-static void write_conditions(struct json_writer *writer, const struct options *options) {
-  json_put_text(writer, "search", options->search ? options->search_condition.text : NULL);
+static void write_objectives(struct json_writer *writer, const struct options *options) {
+  json_put_text(writer, "search", options->search ? options->search_objective.text : NULL);
   json_open(writer, "slo", '[');
   for (uint32_t i = 0; i < options->slo_count; i++)
     json_put_text(writer, NULL, options->slo[i].text);
@@ -139,7 +139,7 @@ void report_options_write(struct json_writer *writer, const struct options *opti
   for (uint32_t i = 0; i < options->steps; i++)
     json_put_double(writer, NULL, options->step_rate[i]);
   json_close(writer, ']');
-  write_conditions(writer, options);
+  write_objectives(writer, options);
   json_put_bool(writer, "percentiles", options->percentiles);
   json_put_bool(writer, "uncorrected", options->uncorrected);
   json_open(writer, "bind", '[');
@@ -256,17 +256,17 @@ static bool read_size(struct size_spec *size, const struct json *json) {
   return env_parse_u64(text + (spread ? strlen(exponential) : 0), &size->a) == 0;
 }
 
-static const char *read_conditions(struct options *options, const struct json *json) {
+static const char *read_objectives(struct options *options, const struct json *json) {
   const struct json *search = json_member(json, "search"), *slo = json_member(json, "slo");
   options->search = is_text(search);
   if (search == NULL || (!options->search && search->kind != JSON_NULL))
     return "search";
-  if (options->search && condition_parse(search->text, &options->search_condition) == -1)
+  if (options->search && objective_parse(search->text, &options->search_objective) == -1)
     return "search";
   if (!is_array(slo, BENCH_SLO_MAX))
     return "slo";
   for (const struct json *item = slo->first; item != NULL; item = item->next) {
-    if (!is_text(item) || condition_parse(item->text, &options->slo[options->slo_count]) == -1)
+    if (!is_text(item) || objective_parse(item->text, &options->slo[options->slo_count]) == -1)
       return "slo";
     options->slo_count++;
   }
@@ -324,7 +324,7 @@ const char *report_options_read(struct options *options, const struct json *json
     return "percentiles";
   if (!read_bool(json_member(json, "uncorrected"), &options->uncorrected))
     return "uncorrected";
-  const char *wrong = read_conditions(options, json);
+  const char *wrong = read_objectives(options, json);
   if (wrong == NULL)
     wrong = read_lists(options, json);
   return wrong == NULL ? read_exchange(&options->exchange, json) : wrong;

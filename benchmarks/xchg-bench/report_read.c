@@ -8,7 +8,7 @@
 #include "report_read.h"
 
 #include "json_read.h"
-#include "figures.h"
+#include "metrics.h"
 #include "report_options.h"
 
 #include <assert.h>
@@ -168,7 +168,7 @@ static uint64_t want_u64(struct reader *reader, const struct json *object, const
   return member == NULL || !member->integral ? 0 : member->integer;
 }
 
-/* One that a report holds as a figure, a double. */
+/* One that a report holds as a metric, a double. */
 static uint64_t want_count(struct reader *reader, const struct json *object, const char *name) {
   uint64_t count = want_u64(reader, object, name);
   if (count <= COUNT_MAX)
@@ -304,14 +304,14 @@ static void read_errors(struct reader *reader, const struct json *errors, struct
 }
 
 static void read_usage(struct reader *reader, const struct json *json, struct usage *usage) {
-  const struct json *cpu = json_member(json, figure_usage_names[FIGURE_CPU_S]);
+  const struct json *cpu = json_member(json, metric_usage_names[METRIC_CPU_S]);
   usage->known = cpu == NULL || cpu->kind != JSON_NULL;
   if (!usage->known)
     return;
-  usage->cpu_s = want_double(reader, json, figure_usage_names[FIGURE_CPU_S]);
-  usage->seconds = want_double(reader, json, figure_usage_names[FIGURE_USAGE_SECONDS]);
-  usage->context_switches = want_count(reader, json, figure_usage_names[FIGURE_SWITCHES]);
-  usage->resident_bytes = want_count(reader, json, figure_usage_names[FIGURE_RESIDENT_BYTES]);
+  usage->cpu_s = want_double(reader, json, metric_usage_names[METRIC_CPU_S]);
+  usage->seconds = want_double(reader, json, metric_usage_names[METRIC_USAGE_SECONDS]);
+  usage->context_switches = want_count(reader, json, metric_usage_names[METRIC_SWITCHES]);
+  usage->resident_bytes = want_count(reader, json, metric_usage_names[METRIC_RESIDENT_BYTES]);
 }
 
 /* ---- histograms ------------------------------------------------------------------ */
@@ -369,10 +369,10 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
       want_u64(reader, json, "max_ns") != HDR_MAX_NS)
     fail(reader, "histogram", "has another layout");
   for (int i = 0; i < TIMES; i++) {
-    const struct json *member = json_member(json, figure_times_names[i]);
+    const struct json *member = json_member(json, metric_times_names[i]);
     if (member != NULL && member->kind == JSON_NULL)
       continue; /* result_create left it empty, or did not make it */
-    member = want(reader, json, figure_times_names[i], JSON_OBJECT);
+    member = want(reader, json, metric_times_names[i], JSON_OBJECT);
     if (member == NULL)
       return;
     assert(histograms[i] != NULL);

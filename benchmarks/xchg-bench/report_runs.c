@@ -1,12 +1,12 @@
 /*
  * report_runs: several runs at a glance.
  *
- * Each column is taken from the runs' own figures; the last row of repeated runs is the median of
+ * Each column is taken from the runs' own metrics; the last row of repeated runs is the median of
  * each column, and no average of percentiles.
  */
 #include "report.h"
 
-#include "rank.h"
+#include "mann_whitney.h"
 #include "units.h"
 
 #include <assert.h>
@@ -17,7 +17,7 @@ enum column { COLUMN_RATE, COLUMN_P50, COLUMN_P99, COLUMN_P999, COLUMN_MAX, COLU
 #define RUNS_MAX 1000
 
 static double column_of(const struct result *result, enum column column);
-static double median_of(struct result *const *runs, uint32_t count, enum column column);
+static double column_median(struct result *const *runs, uint32_t count, enum column column);
 static void print_columns(FILE *out, const double values[COLUMNS]);
 
 void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
@@ -36,7 +36,7 @@ void report_text_runs(FILE *out, const struct options *options, struct result *c
     return;
   fprintf(out, "%-8s %10.2f", "Median", runs[0]->target_rate);
   for (int column = 0; column < COLUMNS; column++)
-    values[column] = median_of(runs, count, (enum column)column);
+    values[column] = column_median(runs, count, (enum column)column);
   print_columns(out, values);
   fputc('\n', out);
 }
@@ -49,12 +49,12 @@ static double column_of(const struct result *result, enum column column) {
   return result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
 }
 
-static double median_of(struct result *const *runs, uint32_t count, enum column column) {
+static double column_median(struct result *const *runs, uint32_t count, enum column column) {
   double values[RUNS_MAX];
   assert(count > 0 && count <= RUNS_MAX);
   for (uint32_t i = 0; i < count; i++)
     values[i] = column_of(runs[i], column);
-  return rank_median(values, count);
+  return median_of(values, count);
 }
 
 static void print_columns(FILE *out, const double values[COLUMNS]) {

@@ -68,7 +68,7 @@ void report_text(FILE *out, const struct options *options, const struct result *
     print_usage(out, "Server", &result->server, result->exchanges);
   if (result->harness_bound)
     fprintf(out,
-            "  harness-bound: a thread of the harness used %.1f %% of a CPU; these figures are the "
+            "  harness-bound: a thread of the harness used %.1f %% of a CPU; these metrics are the "
             "harness's, not the server's\n",
             result->thread_busy_max * 100);
   print_rates(out, result);

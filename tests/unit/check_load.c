@@ -1,7 +1,7 @@
 /*
  * check_load: the load engine as a whole against small servers with one known fault each.
  *
- * No figure here depends on the machine's speed: what is checked are counts that must add up,
+ * No metric here depends on the machine's speed: what is checked are counts that must add up,
  * kinds of errors, and latencies that a known stall puts a floor under.  Connections that the
  * server still holds when a test ends go with the test's process.
  */

@@ -153,7 +153,7 @@ START_TEST(ramps_steps_and_searches_are_read) {
   forget(&p);
   o = take(&p, "--search p99<2ms -d 5s 127.0.0.1:1");
   ck_assert(o->search);
-  ck_assert_str_eq(o->search_condition.text, "p99<2ms");
+  ck_assert_str_eq(o->search_objective.text, "p99<2ms");
   forget(&p);
 }
 END_TEST

@@ -6,7 +6,7 @@
  * test runs in a process of its own.
  */
 #include "xchg-bench/plan.h"
-#include "xchg-bench/condition.h"
+#include "xchg-bench/objective.h"
 
 #include <check.h>
 #include <errno.h>
@@ -101,10 +101,10 @@ START_TEST(repetitions_are_runs) {
   run(&plan, options);
   ck_assert_uint_eq(plan.runs_count, 4);
   ck_assert_uint_eq(seen_count, 4);
-  struct bench_condition errors;
-  ck_assert_int_eq(condition_parse("errors<2", &errors), 0);
+  struct objective errors;
+  ck_assert_int_eq(objective_parse("errors<2", &errors), 0);
   /* The runs had 0, 1, 2 and 3 errors. */
-  ck_assert(plan_condition_value(&plan, options, &errors) == 1.5);
+  ck_assert(plan_objective_value(&plan, options, &errors) == 1.5);
   plan_fini(&plan);
   free(options);
 }
@@ -142,11 +142,11 @@ START_TEST(steps_are_runs_and_the_first_that_misses_decides) {
     ck_assert(seen[i].rate_from == options->step_rate[i]);
     ck_assert_uint_eq(seen[i].duration_ns, 3 * NS_PER_S);
   }
-  struct bench_condition condition;
-  ck_assert_int_eq(condition_parse("errors=0", &condition), 0);
-  ck_assert(plan_condition_value(&plan, options, &condition) == 1);
-  ck_assert_int_eq(condition_parse("errors<9", &condition), 0);
-  ck_assert(plan_condition_value(&plan, options, &condition) == 2);
+  struct objective objective;
+  ck_assert_int_eq(objective_parse("errors=0", &objective), 0);
+  ck_assert(plan_objective_value(&plan, options, &objective) == 1);
+  ck_assert_int_eq(objective_parse("errors<9", &objective), 0);
+  ck_assert(plan_objective_value(&plan, options, &objective) == 2);
   plan_fini(&plan);
   free(options);
 }
@@ -158,7 +158,7 @@ START_TEST(a_search_finds_the_capacity) {
   struct options *options = make_options();
   struct plan plan;
   options->search = true;
-  ck_assert_int_eq(condition_parse("p99<2ms", &options->search_condition), 0);
+  ck_assert_int_eq(objective_parse("p99<2ms", &options->search_objective), 0);
   capacity = capacities[_i];
   run(&plan, options);
   ck_assert_msg(plan.searched_rate <= capacity && plan.searched_rate * 1.03 + 1 >= capacity,
@@ -177,7 +177,7 @@ START_TEST(a_rate_that_is_not_reached_is_not_kept) {
   struct options *options = make_options();
   struct plan plan;
   options->search = true;
-  ck_assert_int_eq(condition_parse("errors<1G", &options->search_condition), 0);
+  ck_assert_int_eq(objective_parse("errors<1G", &options->search_objective), 0);
   capacity = 5000;
   run(&plan, options);
   /* 95 % of a rate count as reached. */
@@ -192,7 +192,7 @@ START_TEST(one_noisy_probe_of_two_changes_nothing) {
   struct options *options = make_options();
   struct plan plan;
   options->search = true;
-  ck_assert_int_eq(condition_parse("p99<2ms", &options->search_condition), 0);
+  ck_assert_int_eq(objective_parse("p99<2ms", &options->search_objective), 0);
   capacity = 8000;
   is_noisy = true;
   run(&plan, options);
@@ -207,7 +207,7 @@ START_TEST(where_no_rate_keeps_it_a_run_shows_why) {
   struct options *options = make_options();
   struct plan plan;
   options->search = true;
-  ck_assert_int_eq(condition_parse("p99<2us", &options->search_condition), 0);
+  ck_assert_int_eq(objective_parse("p99<2us", &options->search_objective), 0);
   run(&plan, options);
   ck_assert(plan.searched_rate == 0);
   ck_assert_uint_eq(plan.runs_count, 1);
@@ -221,7 +221,7 @@ START_TEST(a_search_ends_where_nothing_breaks) {
   struct options *options = make_options();
   struct plan plan;
   options->search = true;
-  ck_assert_int_eq(condition_parse("p99<2ms", &options->search_condition), 0);
+  ck_assert_int_eq(objective_parse("p99<2ms", &options->search_objective), 0);
   run(&plan, options);
   ck_assert(plan.searched_rate > 1e8 && plan.searched_rate <= 1e9);
   plan_fini(&plan);
@@ -241,7 +241,7 @@ START_TEST(an_interruption_keeps_what_was_measured) {
   plan_fini(&plan);
   options->repeat = 1;
   options->search = true;
-  ck_assert_int_eq(condition_parse("p99<2ms", &options->search_condition), 0);
+  ck_assert_int_eq(objective_parse("p99<2ms", &options->search_objective), 0);
   seen_count = 0;
   run(&plan, options);
   ck_assert(plan.interrupted);

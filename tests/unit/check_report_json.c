@@ -74,7 +74,7 @@ START_TEST(every_key_is_there) {
 }
 END_TEST
 
-START_TEST(figures_are_those_of_the_run) {
+START_TEST(metrics_match_the_run) {
   kit_options(&options);
   struct result *run = kit_result(true, 3);
   const struct json *root = written(&run, 1);
@@ -309,7 +309,7 @@ int main(void) {
   TCase *tests = tcase_create("report_json");
   tcase_set_timeout(tests, 120);
   tcase_add_test(tests, every_key_is_there);
-  tcase_add_test(tests, figures_are_those_of_the_run);
+  tcase_add_test(tests, metrics_match_the_run);
   tcase_add_test(tests, unknown_is_null);
   tcase_add_test(tests, several_runs_have_medians_and_sums);
   tcase_add_loop_test(tests, what_is_read_is_what_was_written, 0, 2);

@@ -1,10 +1,10 @@
 /*
- * condition: three words and a comparison.
+ * objective: three words and a comparison.
  *
  * Latencies are taken from the corrected histogram.  Where nothing was recorded a latency is
  * infinite, so that a server that answers nothing keeps no 'p99<2ms'.
  */
-#include "condition.h"
+#include "objective.h"
 
 #include "units.h"
 
@@ -15,8 +15,8 @@
 static int parse_subject(const char *text, size_t size, double *percent);
 static int parse_value(double percent, const char *text, double *value);
 
-int condition_parse(const char *text, struct bench_condition *condition) {
-  struct bench_condition c = {.percent = 0};
+int objective_parse(const char *text, struct objective *objective) {
+  struct objective c = {.percent = 0};
   size_t size = strcspn(text, "<>=");
   if (strlen(text) >= sizeof c.text || text[size] == 0)
     return -1;
@@ -25,20 +25,20 @@ int condition_parse(const char *text, struct bench_condition *condition) {
   if (parse_subject(text, size, &c.percent) == -1 ||
       parse_value(c.percent, text + size + 1, &c.value) == -1)
     return -1;
-  *condition = c;
+  *objective = c;
   return 0;
 }
 
-int condition_parse_list(const char *text, struct bench_condition *conditions, uint32_t *count) {
+int objective_parse_list(const char *text, struct objective *objectives, uint32_t *count) {
   uint32_t filled = 0;
   for (const char *rest = text; rest != NULL;) {
-    char item[sizeof conditions->text];
+    char item[sizeof objectives->text];
     size_t size = strcspn(rest, ",");
     if (filled == BENCH_SLO_MAX || size >= sizeof item)
       return -1;
     memcpy(item, rest, size);
     item[size] = 0;
-    if (condition_parse(item, &conditions[filled]) == -1)
+    if (objective_parse(item, &objectives[filled]) == -1)
       return -1;
     filled++;
     rest = rest[size] == 0 ? NULL : rest + size + 1;
@@ -47,42 +47,40 @@ int condition_parse_list(const char *text, struct bench_condition *conditions, u
   return 0;
 }
 
-bool condition_is_latency(const struct bench_condition *condition) {
-  return condition->percent >= 0;
-}
+bool objective_is_latency(const struct objective *objective) { return objective->percent >= 0; }
 
-double condition_value(const struct bench_condition *condition, const struct result *result) {
-  if (condition_is_latency(condition)) {
+double objective_value(const struct objective *objective, const struct result *result) {
+  if (objective_is_latency(objective)) {
     if (!result->has_latency || result->latency->count == 0)
       return INFINITY;
-    return (double)hdr_percentile(result->latency, condition->percent);
+    return (double)hdr_percentile(result->latency, objective->percent);
   }
-  if (condition->percent == CONDITION_ERRORS)
+  if (objective->percent == OBJECTIVE_ERRORS)
     return (double)result_errors(result);
   return result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
 }
 
-bool condition_keeps(const struct bench_condition *condition, double value) {
-  switch (condition->op) {
+bool objective_is_met(const struct objective *objective, double value) {
+  switch (objective->op) {
     case '<':
-      return value < condition->value;
+      return value < objective->value;
     case '>':
-      return value > condition->value;
+      return value > objective->value;
     default:
-      return value == condition->value;
+      return value == objective->value;
   }
 }
 
-bool condition_holds(const struct bench_condition *condition, const struct result *result) {
-  return condition_keeps(condition, condition_value(condition, result));
+bool objective_is_met_by(const struct objective *objective, const struct result *result) {
+  return objective_is_met(objective, objective_value(objective, result));
 }
 
-const char *condition_format(const struct bench_condition *condition, double value, char *text,
+const char *objective_format(const struct objective *objective, double value, char *text,
                              size_t size) {
   char unit[UNITS_TEXT_MAX];
-  if (condition->percent == CONDITION_ERRORS)
+  if (objective->percent == OBJECTIVE_ERRORS)
     snprintf(text, size, "%.0f", value);
-  else if (condition->percent == CONDITION_RATE)
+  else if (objective->percent == OBJECTIVE_RATE)
     snprintf(text, size, "%.2f/s", value);
   else if (isinf(value))
     snprintf(text, size, "nothing recorded");
@@ -96,7 +94,7 @@ static int parse_subject(const char *text, size_t size, double *percent) {
   static const struct {
     const char *name;
     double percent;
-  } names[] = {{"max", 100}, {"errors", CONDITION_ERRORS}, {"rate", CONDITION_RATE}};
+  } names[] = {{"max", 100}, {"errors", OBJECTIVE_ERRORS}, {"rate", OBJECTIVE_RATE}};
   char word[16];
   if (size >= sizeof word)
     return -1;

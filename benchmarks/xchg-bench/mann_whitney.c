@@ -1,38 +1,38 @@
 /*
- * rank: see rank.h.
+ * mann_whitney: see mann_whitney.h.
  *
- * The exact distribution: of all C(m + n, m) orders of m and n values, as many have U = u as the
- * Gaussian binomial coefficient has x^u:
+ * The exact distribution: the number of orders of m and n values with U = u is the coefficient of
+ * x^u in the Gaussian binomial coefficient
  *
  *   (1 - x^(n+1)) (1 - x^(n+2)) ... (1 - x^(n+m))  /  ( (1 - x) (1 - x^2) ... (1 - x^m) )
  *
- * Multiplied and divided a factor at a time, each quotient is such a coefficient itself, so that
- * every number in between is whole and, up to m = n = 20, below 2^53: doubles hold them exactly.
+ * It is computed one factor at a time.  Each quotient is such a coefficient itself, so all numbers
+ * are whole, and below 2^53 up to m = n = 20.  A double holds them exactly.
  *
- * The approximation: U is nearly normal with mean m n / 2 and, with N = m + n and t the size of
- * each group of equal values, variance m n / 12 (N + 1 - sum (t^3 - t) / (N (N - 1))); half a step
- * is taken off for continuity.
+ * The approximation: U is nearly normal with mean m n / 2.  With N = m + n and t the size of each
+ * group of equal values, its variance is m n / 12 (N + 1 - sum (t^3 - t) / (N (N - 1))).  Half a
+ * step is subtracted as a continuity correction.
  */
-#include "rank.h"
+#include "mann_whitney.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define U_MAX (RANK_EXACT_MAX * RANK_EXACT_MAX)
+#define U_MAX (MANN_WHITNEY_EXACT_MAX * MANN_WHITNEY_EXACT_MAX)
 
 static int by_value(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
   return x < y ? -1 : x > y;
 }
 
-void rank_sort(double *values, size_t count) {
+static void sort(double *values, size_t count) {
   if (count > 0)
     qsort(values, count, sizeof *values, by_value);
 }
 
-double rank_quantile(const double *sorted, size_t count, double part) {
+double quantile_of(const double *sorted, size_t count, double part) {
   assert(part >= 0 && part <= 1);
   if (count == 0)
     return NAN;
@@ -43,12 +43,12 @@ double rank_quantile(const double *sorted, size_t count, double part) {
   return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
 }
 
-double rank_median(double *values, size_t count) {
-  rank_sort(values, count);
-  return rank_quantile(values, count, 0.5);
+double median_of(double *values, size_t count) {
+  sort(values, count);
+  return quantile_of(values, count, 0.5);
 }
 
-/* Orders of ${m} and ${n} values, at most RANK_EXACT_MAX each, by their U, into ${ways}. */
+/* Count the orders of ${m} and ${n} values (at most MANN_WHITNEY_EXACT_MAX each) by their U. */
 static void count_orders(size_t m, size_t n, double ways[U_MAX + 1]) {
   memset(ways, 0, (U_MAX + 1) * sizeof *ways);
   ways[0] = 1;
@@ -60,7 +60,7 @@ static void count_orders(size_t m, size_t n, double ways[U_MAX + 1]) {
   }
 }
 
-/* The share of orders whose U is as far from the middle as ${u}, or farther, on either side. */
+/* The share of orders whose U is at least as far from the middle as ${u}, on either side. */
 static double exact_p(double u, size_t m, size_t n) {
   double ways[U_MAX + 1], tail = 0, all = 0;
   count_orders(m, n, ways);
@@ -89,7 +89,7 @@ static size_t count_equal(const double *values, size_t count, double value) {
   return equal;
 }
 
-/* The sum of t^3 - t over the groups of equal values: t^2 - 1 for each value of a group. */
+/* The sum of t^3 - t over the groups of equal values, as t^2 - 1 for each value of a group. */
 static double sum_ties(const double *of, size_t count, const double *other, size_t count_other) {
   double sum = 0;
   for (size_t i = 0; i < count; i++) {
@@ -99,9 +99,9 @@ static double sum_ties(const double *of, size_t count, const double *other, size
   return sum;
 }
 
-struct rank_test rank_mann_whitney(const double *a, size_t count_a, const double *b,
-                                   size_t count_b) {
-  struct rank_test test = {.u = 0, .p = 1};
+struct mann_whitney mann_whitney_test(const double *a, size_t count_a, const double *b,
+                                      size_t count_b) {
+  struct mann_whitney test = {.u = 0, .p = 1};
   if (count_a == 0 || count_b == 0)
     return test;
   for (size_t i = 0; i < count_a; i++) {
@@ -109,7 +109,7 @@ struct rank_test rank_mann_whitney(const double *a, size_t count_a, const double
       test.u += a[i] > b[j] ? 1 : a[i] < b[j] ? 0 : 0.5;
   }
   double ties = sum_ties(a, count_a, b, count_b) + sum_ties(b, count_b, a, count_a);
-  test.exact = ties <= 0 && count_a <= RANK_EXACT_MAX && count_b <= RANK_EXACT_MAX;
+  test.exact = ties <= 0 && count_a <= MANN_WHITNEY_EXACT_MAX && count_b <= MANN_WHITNEY_EXACT_MAX;
   test.p =
       test.exact ? exact_p(test.u, count_a, count_b) : normal_p(test.u, count_a, count_b, ties);
   return test;

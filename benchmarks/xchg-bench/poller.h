@@ -1,8 +1,8 @@
 /*
- * waiter: waiting in epoll for nanoseconds, where the kernel can.
+ * poller: waiting in epoll for nanoseconds, where the kernel can.
  */
-#ifndef BENCH_WAITER_H
-#define BENCH_WAITER_H
+#ifndef BENCH_POLLER_H
+#define BENCH_POLLER_H
 
 #include "core/base.h"
 
@@ -10,19 +10,19 @@
 
 struct epoll_event;
 
-struct waiter {
+struct poller {
   int epoll_fd; /* owns; -1 = none */
   bool coarse;  /* epoll_pwait2 was refused: whole milliseconds, rounded up */
 };
 
 /** Return: 0, or -1 with errno (descriptors, memory). */
-int waiter_open(struct waiter *waiter);
-void waiter_close(struct waiter *waiter);
+int poller_open(struct poller *poller);
+void poller_close(struct poller *poller);
 
 /** Add ${fd}, edge-triggered for input; its events carry ${pointer}. Return: as epoll_ctl. */
-int waiter_add(struct waiter *waiter, int fd, void *pointer);
+int poller_add(struct poller *poller, int fd, void *pointer);
 
 /** Wait ${ns} at most. Return: how many of ${max} ${events} came, 0 on a signal. */
-int waiter_wait(struct waiter *waiter, struct epoll_event *events, int max, uint64_t ns);
+int poller_wait(struct poller *poller, struct epoll_event *events, int max, uint64_t ns);
 
 #endif

@@ -1,14 +1,14 @@
 /*
- * check_condition: objectives are read, refused and decided.
+ * check_objective: objectives are read, refused and decided.
  */
-#include "xchg-bench/condition.h"
+#include "xchg-bench/objective.h"
 
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-START_TEST(conditions_are_read) {
+START_TEST(objectives_are_read) {
   static const struct {
     const char *text;
     double percent;
@@ -20,14 +20,14 @@ START_TEST(conditions_are_read) {
       {"p50>100us", 50, '>', 1e5},
       {"p100=1s", 100, '=', 1e9},
       {"max<60s", 100, '<', 60e9},
-      {"errors=0", CONDITION_ERRORS, '=', 0},
-      {"errors<1k", CONDITION_ERRORS, '<', 1000},
-      {"rate>1000", CONDITION_RATE, '>', 1000},
-      {"rate>1.5M", CONDITION_RATE, '>', 1.5e6},
+      {"errors=0", OBJECTIVE_ERRORS, '=', 0},
+      {"errors<1k", OBJECTIVE_ERRORS, '<', 1000},
+      {"rate>1000", OBJECTIVE_RATE, '>', 1000},
+      {"rate>1.5M", OBJECTIVE_RATE, '>', 1.5e6},
   };
   for (size_t i = 0; i < count_of(cases); i++) {
-    struct bench_condition c;
-    ck_assert_msg(condition_parse(cases[i].text, &c) == 0, "'%s' is refused", cases[i].text);
+    struct objective c;
+    ck_assert_msg(objective_parse(cases[i].text, &c) == 0, "'%s' is refused", cases[i].text);
     ck_assert_str_eq(c.text, cases[i].text);
     ck_assert_double_eq_tol(c.percent, cases[i].percent, 1e-9);
     ck_assert_int_eq(c.op, cases[i].op);
@@ -64,37 +64,37 @@ START_TEST(what_is_no_condition_is_refused) {
       "p99.99999999999999999<2ms",
       "errors=00000000000000000000000000000000000000000000000000000000000000000000"};
   for (size_t i = 0; i < count_of(texts); i++) {
-    struct bench_condition c = {.text = "kept"};
-    ck_assert_msg(condition_parse(texts[i], &c) == -1, "'%s' is taken", texts[i]);
+    struct objective c = {.text = "kept"};
+    ck_assert_msg(objective_parse(texts[i], &c) == -1, "'%s' is taken", texts[i]);
     ck_assert_str_eq(c.text, "kept");
   }
 }
 END_TEST
 
 START_TEST(lists_are_read_to_their_limit) {
-  struct bench_condition list[BENCH_SLO_MAX];
+  struct objective list[BENCH_SLO_MAX];
   uint32_t count = 7;
-  ck_assert_int_eq(condition_parse_list("p99<5ms,errors=0", list, &count), 0);
+  ck_assert_int_eq(objective_parse_list("p99<5ms,errors=0", list, &count), 0);
   ck_assert_uint_eq(count, 2);
   ck_assert_str_eq(list[1].text, "errors=0");
   char text[16 * (BENCH_SLO_MAX + 1)] = "errors=0";
   for (int i = 1; i < BENCH_SLO_MAX; i++)
     strncat(text, ",errors=0", sizeof text - strlen(text) - 1);
-  ck_assert_int_eq(condition_parse_list(text, list, &count), 0);
+  ck_assert_int_eq(objective_parse_list(text, list, &count), 0);
   ck_assert_uint_eq(count, BENCH_SLO_MAX);
   strncat(text, ",errors=0", sizeof text - strlen(text) - 1);
-  ck_assert_int_eq(condition_parse_list(text, list, &count), -1);
-  ck_assert_int_eq(condition_parse_list("", list, &count), -1);
-  ck_assert_int_eq(condition_parse_list("errors=0,", list, &count), -1);
-  ck_assert_int_eq(condition_parse_list(",errors=0", list, &count), -1);
+  ck_assert_int_eq(objective_parse_list(text, list, &count), -1);
+  ck_assert_int_eq(objective_parse_list("", list, &count), -1);
+  ck_assert_int_eq(objective_parse_list("errors=0,", list, &count), -1);
+  ck_assert_int_eq(objective_parse_list(",errors=0", list, &count), -1);
   ck_assert_uint_eq(count, BENCH_SLO_MAX);
 }
 END_TEST
 
 static bool holds(const char *text, const struct result *result) {
-  struct bench_condition c;
-  ck_assert_int_eq(condition_parse(text, &c), 0);
-  return condition_holds(&c, result);
+  struct objective c;
+  ck_assert_int_eq(objective_parse(text, &c), 0);
+  return objective_is_met_by(&c, result);
 }
 
 START_TEST(results_decide) {
@@ -130,9 +130,9 @@ START_TEST(nothing_recorded_keeps_no_latency) {
   ck_assert(!holds("max<8000h", result));
   ck_assert(!holds("rate>0", result));
   char text[64];
-  struct bench_condition c;
-  ck_assert_int_eq(condition_parse("p99<1s", &c), 0);
-  ck_assert_str_eq(condition_format(&c, condition_value(&c, result), text, sizeof text),
+  struct objective c;
+  ck_assert_int_eq(objective_parse("p99<1s", &c), 0);
+  ck_assert_str_eq(objective_format(&c, objective_value(&c, result), text, sizeof text),
                    "nothing recorded");
   result_destroy(result);
 }
@@ -140,23 +140,23 @@ END_TEST
 
 START_TEST(values_are_written_in_their_unit) {
   static const struct {
-    const char *condition;
+    const char *objective;
     double value;
     const char *text;
   } cases[] = {{"p99<1s", 1.25e6, "1.25ms"}, {"errors=0", 3, "3"}, {"rate>1", 1000, "1000.00/s"}};
   for (size_t i = 0; i < count_of(cases); i++) {
-    struct bench_condition c;
+    struct objective c;
     char text[64];
-    ck_assert_int_eq(condition_parse(cases[i].condition, &c), 0);
-    ck_assert_str_eq(condition_format(&c, cases[i].value, text, sizeof text), cases[i].text);
+    ck_assert_int_eq(objective_parse(cases[i].objective, &c), 0);
+    ck_assert_str_eq(objective_format(&c, cases[i].value, text, sizeof text), cases[i].text);
   }
 }
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("condition");
-  TCase *tcase = tcase_create("condition");
-  tcase_add_test(tcase, conditions_are_read);
+  Suite *suite = suite_create("objective");
+  TCase *tcase = tcase_create("objective");
+  tcase_add_test(tcase, objectives_are_read);
   tcase_add_test(tcase, what_is_no_condition_is_refused);
   tcase_add_test(tcase, lists_are_read_to_their_limit);
   tcase_add_test(tcase, results_decide);
