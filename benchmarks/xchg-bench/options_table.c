@@ -1,8 +1,8 @@
 /*
- * options_table: the rows, and a reader for each.
+ * options_table: the rows, and the readers of values that are more than a number.
  *
- * A reader looks at one text alone.  Upper ends are generous: they refuse typing errors and what
- * would not fit the fields.
+ * A reader looks at one text only.  Upper limits are generous: they catch typing errors and what
+ * does not fit the fields.
  */
 #include "options_table.h"
 
@@ -11,70 +11,96 @@
 #include "objective.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define GIB (UINT64_C(1) << 30)
 #define RATE_MAX 1e9
-#define RATE_WANTED "want a rate a second from 1 to 1G"
-#define TIME_WANTED "want a time, as 500ms, 2s or 1m"
 #define ITEM_MAX 128
 
-static int read_u32(const char *text, uint64_t min, uint64_t max, uint32_t *value) {
-  uint64_t number;
-  if (units_parse_count(text, &number) == -1 || number < min || number > max)
-    return -1;
-  *value = (uint32_t)number;
-  return 0;
-}
+#define WANT_RATE "want a rate per second from 1 to 1G"
+#define WANT_TIME "want a time such as 500ms, 2s or 1m"
+#define WANT_POSITIVE_TIME WANT_TIME ", above 0"
+#define WANT_COUNT "want an integer of at least 1"
+#define WANT_PATH "want the path of a file"
+#define WANT_TARGET "want host:port, [v6]:port or unix:/path"
+
+/* ---- plain values ---- */
 
 static int read_rate(const char *text, double *rate) {
   double number;
-  if (units_parse_number(text, &number) == -1 || number < 1 || number > RATE_MAX)
+  if (units_parse_number(text, &number) == -1 || number < 1 || number > RATE_MAX) {
     return -1;
+  }
   *rate = number;
   return 0;
 }
 
 static int read_positive_time(const char *text, uint64_t *time_ns) {
+  return units_parse_time(text, time_ns) == -1 || *time_ns == 0 ? -1 : 0;
+}
+
+static int read_number(const struct option_row *row, const char *text, void *field) {
   uint64_t number;
-  if (units_parse_time(text, &number) == -1 || number == 0)
+  const int parsed =
+      row->kind == OPTION_TIME ? units_parse_time(text, &number) : units_parse_count(text, &number);
+  if (parsed == -1 || number < row->min || number > row->max) {
     return -1;
-  *time_ns = number;
+  }
+  if (row->kind == OPTION_U32) {
+    *(uint32_t *)field = (uint32_t)number;
+  } else {
+    *(uint64_t *)field = number;
+  }
   return 0;
 }
 
-/* Cut the next item, up to ${separator} or the end, off ${*rest}; NULL behind the last. */
+const char *option_read(struct options *options, enum option_id id, const char *text) {
+  const struct option_row *row = &option_rows[id];
+  void *field = (char *)options + row->field;
+  switch (row->kind) {
+    case OPTION_NONE:
+      return NULL;
+    case OPTION_FLAG:
+      *(bool *)field = true;
+      return NULL;
+    case OPTION_U32:
+    case OPTION_U64:
+    case OPTION_TIME:
+      return read_number(row, text, field) == -1 ? row->wanted : NULL;
+    case OPTION_EXACT:
+      return env_parse_u64(text, field) == -1 ? row->wanted : NULL;
+    case OPTION_REAL:
+      return read_rate(text, field) == -1 ? row->wanted : NULL;
+    case OPTION_PATH:
+      *(const char **)field = text;
+      return *text == 0 ? row->wanted : NULL;
+    case OPTION_OTHER:
+      return row->read(options, text);
+    case OPTION_WRONG:
+      break;
+  }
+  return row->wanted;
+}
+
+/* ---- values with parts ---- */
+
+/*
+ * Copy the next item, up to ${separator} or the end, from ${*rest} to ${item}.  ${*rest} becomes
+ * what follows it, or NULL after the last one.  Return: 0, or -1 if the item is too long.
+ */
 static int next_item(const char **rest, char separator, char item[ITEM_MAX]) {
   const char *end = strchrnul(*rest, separator);
   size_t size = (size_t)(end - *rest);
-  if (size >= ITEM_MAX)
+  if (size >= ITEM_MAX) {
     return -1;
+  }
   memcpy(item, *rest, size);
   item[size] = 0;
   *rest = *end == 0 ? NULL : end + 1;
   return 0;
-}
-
-static const char *read_threads(struct options *o, const char *text) {
-  return read_u32(text, 1, 1024, &o->threads) == -1 ? "want an integer from 1 to 1024" : NULL;
-}
-static const char *read_connections(struct options *o, const char *text) {
-  return read_u32(text, 1, 1000000, &o->connections) == -1 ? "want an integer from 1 to 1M" : NULL;
-}
-static const char *read_duration(struct options *o, const char *text) {
-  return read_positive_time(text, &o->duration_ns) == -1 ? TIME_WANTED ", above 0" : NULL;
-}
-static const char *read_count(struct options *o, const char *text) {
-  uint64_t count;
-  if (units_parse_count(text, &count) == -1 || count == 0 || count > INT64_MAX)
-    return "want an integer from 1 on";
-  o->count = count;
-  return NULL;
-}
-static const char *read_rate_option(struct options *o, const char *text) {
-  return read_rate(text, &o->rate) == -1 ? RATE_WANTED : NULL;
 }
 
 /* "64", "uniform:16,1024", "exp:200" */
@@ -86,36 +112,21 @@ static const char *read_size(struct options *o, const char *text) {
     spec.kind = SIZE_UNIFORM;
     text += 8;
     if (next_item(&text, ',', item) == -1 || units_parse_size(item, &spec.a) == -1 ||
-        text == NULL || units_parse_size(text, &spec.b) == -1 || spec.a > spec.b || spec.b > GIB)
+        text == NULL || units_parse_size(text, &spec.b) == -1 || spec.a > spec.b || spec.b > GIB) {
       return wanted;
+    }
   } else {
     if (strncmp(text, "exp:", 4) == 0) {
       spec.kind = SIZE_EXPONENTIAL;
       text += 4;
     }
     if (units_parse_size(text, &spec.a) == -1 || spec.a > GIB ||
-        (spec.kind == SIZE_EXPONENTIAL && spec.a == 0))
+        (spec.kind == SIZE_EXPONENTIAL && spec.a == 0)) {
       return wanted;
+    }
   }
   o->size = spec;
   return NULL;
-}
-static const char *read_pipeline(struct options *o, const char *text) {
-  return read_u32(text, 1, 1024, &o->pipeline) == -1 ? "want an integer from 1 to 1024" : NULL;
-}
-static const char *read_reconnect(struct options *o, const char *text) {
-  if (units_parse_count(text, &o->reconnect) == -1 || o->reconnect == 0)
-    return "want an integer from 1 on";
-  return NULL;
-}
-static const char *read_warmup(struct options *o, const char *text) {
-  return units_parse_time(text, &o->warmup_ns) == -1 ? TIME_WANTED : NULL;
-}
-static const char *read_timeout(struct options *o, const char *text) {
-  return read_positive_time(text, &o->timeout_ns) == -1 ? TIME_WANTED ", above 0" : NULL;
-}
-static const char *read_seed(struct options *o, const char *text) {
-  return env_parse_u64(text, &o->seed) == -1 ? "want an integer from 0 to 2^64-1" : NULL;
 }
 
 static const char *read_bind(struct options *o, const char *text) {
@@ -123,30 +134,19 @@ static const char *read_bind(struct options *o, const char *text) {
   while (text != NULL) {
     char item[ITEM_MAX];
     uint8_t bytes[16];
-    if (count == BENCH_BIND_MAX || next_item(&text, ',', item) == -1)
-      return "want at most 64 numeric addresses with commas";
-    if (inet_pton(AF_INET, item, bytes) == 1)
+    if (count == BENCH_BIND_MAX || next_item(&text, ',', item) == -1) {
+      return "want at most 64 numeric addresses, separated by commas";
+    }
+    if (inet_pton(AF_INET, item, bytes) == 1) {
       addr_from_ipv4(&o->bind[count], bytes, 0);
-    else if (inet_pton(AF_INET6, item, bytes) == 1)
+    } else if (inet_pton(AF_INET6, item, bytes) == 1) {
       addr_from_ipv6(&o->bind[count], bytes, 0);
-    else
-      return "want numeric addresses with commas, as 127.0.0.1,127.0.0.2";
+    } else {
+      return "want numeric addresses separated by commas, such as 127.0.0.1,127.0.0.2";
+    }
     count++;
   }
   o->bind_count = count;
-  return NULL;
-}
-static const char *read_idle(struct options *o, const char *text) {
-  return read_u32(text, 0, 1000000, &o->idle) == -1 ? "want an integer from 0 to 1M" : NULL;
-}
-static const char *read_latency(struct options *o, const char *text) {
-  (void)text;
-  o->percentiles = true;
-  return NULL;
-}
-static const char *read_uncorrected(struct options *o, const char *text) {
-  (void)text;
-  o->uncorrected = true;
   return NULL;
 }
 
@@ -156,11 +156,13 @@ static const char *read_pids(struct options *o, const char *text) {
     char item[ITEM_MAX], path[64];
     uint64_t pid;
     if (count == BENCH_PIDS_MAX || next_item(&text, ',', item) == -1 ||
-        env_parse_u64(item, &pid) == -1 || pid == 0 || pid > INT32_MAX)
-      return "want at most 64 process ids with commas";
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    if (access(path, R_OK) == -1)
-      return "there is no such process, or it cannot be looked at";
+        env_parse_u64(item, &pid) == -1 || pid == 0 || pid > INT32_MAX) {
+      return "want at most 64 process ids, separated by commas";
+    }
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (access(path, R_OK) == -1) {
+      return "no such process, or it cannot be inspected";
+    }
     o->pids[count++] = (int)pid;
   }
   o->pids_count = count;
@@ -172,123 +174,173 @@ static const char *read_search(struct options *o, const char *text) {
   return objective_parse(text, &o->search_objective) == -1 ? "want " OBJECTIVE_WANTED : NULL;
 }
 
+static const char *read_slo(struct options *o, const char *text) {
+  const bool wrong = objective_parse_list(text, o->slo, &o->slo_count) == -1;
+  return wrong ? "want at most 16, separated by commas: " OBJECTIVE_WANTED : NULL;
+}
+
 /* FROM:TO:TIME */
 static const char *read_ramp(struct options *o, const char *text) {
   char from[ITEM_MAX], to[ITEM_MAX];
   o->ramp = true;
   if (next_item(&text, ':', from) == -1 || text == NULL || next_item(&text, ':', to) == -1 ||
       text == NULL || read_rate(from, &o->ramp_from) == -1 || read_rate(to, &o->ramp_to) == -1 ||
-      read_positive_time(text, &o->ramp_ns) == -1)
-    return "want FROM:TO:TIME, as 1k:10k:30s, rates from 1 to 1G";
+      read_positive_time(text, &o->ramp_ns) == -1) {
+    return "want FROM:TO:TIME such as 1k:10k:30s, rates from 1 to 1G";
+  }
   return NULL;
 }
 
 /* R1,R2,...@TIME */
 static const char *read_steps(struct options *o, const char *text) {
-  static const char wanted[] = "want R1,R2,...@TIME, as 1k,2k,4k@10s, at most 64 rates";
-  const char *at = strchr(text, '@');
-  if (at == NULL || read_positive_time(at + 1, &o->step_ns) == -1)
+  static const char wanted[] = "want R1,R2,...@TIME such as 1k,2k,4k@10s, at most 64 rates";
+  char rates[BENCH_STEPS_MAX * 32], item[ITEM_MAX];
+  const char *at = strchr(text, '@'), *rest = rates;
+  if (at == NULL || (size_t)(at - text) >= sizeof(rates) ||
+      read_positive_time(at + 1, &o->step_ns) == -1) {
     return wanted;
-  o->steps = 0;
-  for (const char *rest = text; rest != NULL && rest < at;) {
-    char item[ITEM_MAX];
-    size_t size = strcspn(rest, ",@");
-    if (o->steps == BENCH_STEPS_MAX || size >= sizeof item)
-      return wanted;
-    memcpy(item, rest, size);
-    item[size] = 0;
-    if (read_rate(item, &o->step_rate[o->steps++]) == -1)
-      return wanted;
-    if (rest[size] == ',' && rest + size + 1 == at)
-      return wanted;
-    rest += size + 1;
   }
-  return o->steps == 0 ? wanted : NULL;
+  memcpy(rates, text, (size_t)(at - text));
+  rates[at - text] = 0;
+  for (o->steps = 0; rest != NULL; o->steps++) {
+    if (o->steps == BENCH_STEPS_MAX || next_item(&rest, ',', item) == -1 ||
+        read_rate(item, &o->step_rate[o->steps]) == -1) {
+      return wanted;
+    }
+  }
+  return NULL;
 }
 
-static const char *read_slo(struct options *o, const char *text) {
-  return objective_parse_list(text, o->slo, &o->slo_count) == -1
-             ? "want at most 16 with commas: " OBJECTIVE_WANTED
-             : NULL;
-}
-static const char *read_repeat(struct options *o, const char *text) {
-  return read_u32(text, 1, 1000, &o->repeat) == -1 ? "want an integer from 1 to 1000" : NULL;
+/* ---- the target ---- */
+
+/* A name and a port. */
+static const char *resolve(const char *text, struct addr_listen *address) {
+  const char *colon = strrchr(text, ':');
+  char host[sizeof(((struct options *)0)->target)];
+  if (colon == NULL || colon == text || colon[1] == 0 || memchr(text, ':', colon - text) != NULL ||
+      strspn(colon + 1, "0123456789") != strlen(colon + 1) || strlen(colon + 1) > 5) {
+    return WANT_TARGET;
+  }
+  memcpy(host, text, colon - text);
+  host[colon - text] = 0;
+  const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+  struct addrinfo *answers;
+  const unsigned long port = strtoul(colon + 1, NULL, 10);
+  if (port == 0 || port > UINT16_MAX) {
+    return "want a port from 1 to 65535";
+  }
+  const int error = getaddrinfo(host, colon + 1, &hints, &answers);
+  if (error != 0) {
+    return gai_strerror(error);
+  }
+  *address = (struct addr_listen){.mode = -1};
+  if (answers->ai_family == AF_INET) {
+    const struct sockaddr_in *in = (const void *)answers->ai_addr;
+    addr_from_ipv4(&address->addr, (const uint8_t *)&in->sin_addr, (uint16_t)port);
+  } else {
+    const struct sockaddr_in6 *in6 = (const void *)answers->ai_addr;
+    addr_from_ipv6(&address->addr, in6->sin6_addr.s6_addr, (uint16_t)port);
+  }
+  freeaddrinfo(answers);
+  return NULL;
 }
 
-static const char *read_path(const char **path, const char *text) {
-  *path = text;
-  return *text == 0 ? "want the path of a file" : NULL;
-}
-static const char *read_json(struct options *o, const char *text) {
-  return read_path(&o->json, text);
-}
-static const char *read_csv(struct options *o, const char *text) {
-  return read_path(&o->csv, text);
-}
-static const char *read_hdr(struct options *o, const char *text) {
-  return read_path(&o->hdr, text);
-}
-static const char *read_html(struct options *o, const char *text) {
-  return read_path(&o->html, text);
+const char *option_read_target(struct options *options, const char *text) {
+  struct addr_listen *address = &options->address;
+  if (strlen(text) >= sizeof(options->target)) {
+    return WANT_TARGET;
+  }
+  memcpy(options->target, text, strlen(text) + 1);
+  if (strstr(text, "://") != NULL) {
+    return "want host:port without a scheme: xchg-bench is no HTTP client";
+  }
+  if (addr_parse_listen(text, address) == 0) {
+    const bool is_unix = address->addr.family == ADDR_UNIX;
+    const bool right = is_unix ? address->mode == -1 : !address->any && address->addr.port != 0;
+    return right ? NULL : WANT_TARGET;
+  }
+  const bool is_address = strncmp(text, "unix:", 5) == 0 || text[0] == '[';
+  return is_address ? WANT_TARGET : resolve(text, address);
 }
 
-static const char *refuse_header(struct options *o, const char *text) {
-  (void)o, (void)text;
-  return "this is no HTTP client; -x, --frame, --greeting and --reply say what is exchanged";
-}
-static const char *refuse_script(struct options *o, const char *text) {
-  (void)o, (void)text;
-  return "there are no scripts; -x, --frame, --reply, --size and --step say what is exchanged";
-}
+/* ---- the table ---- */
+
+#define FIELD(name) .field = offsetof(struct options, name)
+#define U32(name, low, high) .kind = OPTION_U32, FIELD(name), .min = (low), .max = (high)
+#define U64(name, low, high) .kind = OPTION_U64, FIELD(name), .min = (low), .max = (high)
+#define TIME(name, low) .kind = OPTION_TIME, FIELD(name), .min = (low), .max = UINT64_MAX
+#define PATH(name) .kind = OPTION_PATH, FIELD(name), .wanted = WANT_PATH
+#define VARIABLE(name, variable_name) .key = (name), .variable = (variable_name)
 
 const struct option_row option_rows[OPTION_ROWS] = {
-    [OPTION_THREADS] = {'t', "threads", "N", "threads that load the server (2)", read_threads},
-    [OPTION_CONNECTIONS] = {'c', "connections", "N", "connections of all threads together (10)",
-                            read_connections},
+    [OPTION_THREADS] = {'t', "threads", "N", "threads that generate the load (2)",
+                        U32(threads, 1, 1024), "want an integer from 1 to 1024", "threads"},
+    [OPTION_CONNECTIONS] = {'c', "connections", "N", "connections over all threads (10)",
+                            U32(connections, 1, 1000000), "want an integer from 1 to 1M",
+                            "connections"},
     [OPTION_DURATION] = {'d', "duration", "TIME", "length of the measured window (10s)",
-                         read_duration},
-    [OPTION_COUNT] = {'n', "count", "N", "end after so many exchanges", read_count},
-    [OPTION_RATE] = {'R', "rate", "N", "open loop: exchanges a second over all connections",
-                     read_rate_option},
-    [OPTION_EXCHANGE] = {'x', "exchange", "NAME", "greet, line, echo or discard (greet)", NULL},
-    [OPTION_FRAME] = {0, "frame", "FRAME", "nul, line, u16, u32, fixed:N or raw", NULL},
-    [OPTION_GREETING] = {0, "greeting", "TEXT", "none, or what the server says first", NULL},
-    [OPTION_REPLY] = {0, "reply", "REPLY", "none, echo or text:TEXT", NULL},
-    [OPTION_MESSAGES] = {0, "messages", "N", "messages a connection; 0 = until we close", NULL},
-    [OPTION_SIZE] = {0, "size", "SIZE", "bytes of a message: 64, uniform:16,1024, exp:200 (64)",
-                     read_size},
-    [OPTION_PIPELINE] = {'p', "pipeline", "N", "messages in flight on a connection (1)",
-                         read_pipeline},
-    [OPTION_RECONNECT] = {0, "reconnect", "N", "messages a connection before a new one (never)",
-                          read_reconnect},
-    [OPTION_WARMUP] = {'w', "warmup", "TIME", "run so long before the measured window (0)",
-                       read_warmup},
-    [OPTION_TIMEOUT] = {'T', "timeout", "TIME", "an exchange over it is an error (2s)",
-                        read_timeout},
-    [OPTION_SEED] = {0, "seed", "N", "of payloads and sizes (1)", read_seed},
-    [OPTION_BIND] = {0, "bind", "ADDR,...", "source addresses, 10000 connections each", read_bind},
-    [OPTION_IDLE] = {0, "idle", "N", "further connections that are opened and left idle (0)",
-                     read_idle},
-    [OPTION_LATENCY] = {'L', "latency", NULL, "print the table of percentiles", read_latency},
-    [OPTION_UNCORRECTED] = {'U', "uncorrected", NULL, "with -R: that of the real starts too",
-                            read_uncorrected},
-    [OPTION_PID] = {0, "pid", "PID,...", "servers: report their CPU time, switches and memory",
-                    read_pids},
-    [OPTION_SEARCH] = {0, "search", "COND", "find the highest rate that keeps 'p99<2ms'",
-                       read_search},
-    [OPTION_RAMP] = {0, "ramp", "FROM:TO:TIME", "open loop with a rate that changes evenly",
-                     read_ramp},
-    [OPTION_STEP] = {0, "step", "R1,R2,...@TIME", "open loop at one rate after the other",
-                     read_steps},
-    [OPTION_SLO] = {0, "slo", "COND,...", "exit 99 where one is missed: 'p99<5ms,errors=0'",
-                    read_slo},
-    [OPTION_REPEAT] = {0, "repeat", "N", "so many runs, and their medians (1)", read_repeat},
-    [OPTION_JSON] = {0, "json", "FILE", "write the report for machines", read_json},
-    [OPTION_CSV] = {0, "csv", "FILE", "write a row a second", read_csv},
-    [OPTION_HDR] = {0, "hdr", "FILE", "write HdrHistogram's text form", read_hdr},
-    [OPTION_HTML] = {0, "html", "FILE", "write a self-contained page", read_html},
-    [OPTION_HEADER] = {'H', "header", "HEADER", NULL, refuse_header},
-    [OPTION_SCRIPT] = {'s', "script", "FILE", NULL, refuse_script},
-    [OPTION_HELP] = {'h', "help", NULL, "print this, and exit", NULL},
-    [OPTION_VERSION] = {'v', "version", NULL, "print the version, and exit", NULL},
+                         TIME(duration_ns, 1), WANT_POSITIVE_TIME, "duration_s"},
+    [OPTION_COUNT] = {'n', "count", "N", "stop after N exchanges", U64(count, 1, INT64_MAX),
+                      WANT_COUNT, "count"},
+    [OPTION_RATE] = {'R', "rate", "N", "open loop: N exchanges per second over all connections",
+                     OPTION_REAL, FIELD(rate), .wanted = WANT_RATE, .key = "rate"},
+    [OPTION_EXCHANGE] = {'x', "exchange", "NAME", "greet, line, echo or discard (greet)",
+                         VARIABLE("exchange", "XCHG_EXCHANGE")},
+    [OPTION_FRAME] = {0, "frame", "FRAME", "nul, line, u16, u32, fixed:N or raw",
+                      VARIABLE("frame", "XCHG_FRAME")},
+    [OPTION_GREETING] = {0, "greeting", "TEXT", "what the server sends first, or none",
+                         VARIABLE("greeting", "XCHG_GREETING")},
+    [OPTION_REPLY] = {0, "reply", "REPLY", "none, echo or text:TEXT",
+                      VARIABLE("reply", "XCHG_REPLY")},
+    [OPTION_MESSAGES] = {0, "messages", "N", "messages per connection; 0 = unlimited",
+                         VARIABLE("messages", "XCHG_MESSAGES")},
+    [OPTION_SIZE] = {0, "size", "SIZE", "message bytes: 64, uniform:16,1024 or exp:200 (64)",
+                     OPTION_OTHER, .read = read_size},
+    [OPTION_PIPELINE] = {'p', "pipeline", "N", "messages in flight on each connection (1)",
+                         U32(pipeline, 1, 1024), "want an integer from 1 to 1024", "pipeline"},
+    [OPTION_RECONNECT] = {0, "reconnect", "N", "reconnect after N messages (never)",
+                          U64(reconnect, 1, UINT64_MAX), WANT_COUNT, "reconnect"},
+    [OPTION_WARMUP] = {'w', "warmup", "TIME", "run this long before measuring (0)",
+                       TIME(warmup_ns, 0), WANT_TIME, "warmup_s"},
+    [OPTION_TIMEOUT] = {'T', "timeout", "TIME", "an exchange that takes longer is an error (2s)",
+                        TIME(timeout_ns, 1), WANT_POSITIVE_TIME, "timeout_s"},
+    [OPTION_SEED] = {0, "seed", "N", "seed of payloads and sizes (1)", OPTION_EXACT, FIELD(seed),
+                     .wanted = "want an integer from 0 to 2^64-1", .key = "seed"},
+    [OPTION_BIND] = {0, "bind", "ADDR,...", "source addresses for 10000 connections each",
+                     OPTION_OTHER, .read = read_bind},
+    [OPTION_IDLE] = {0, "idle", "N", "extra connections to open and leave idle (0)",
+                     U32(idle, 0, 1000000), "want an integer from 0 to 1M", "idle"},
+    [OPTION_LATENCY] = {'L', "latency", NULL, "print the latency percentiles", OPTION_FLAG,
+                        FIELD(percentiles)},
+    [OPTION_UNCORRECTED] = {'U', "uncorrected", NULL,
+                            "with -R: also print latency from the actual start", OPTION_FLAG,
+                            FIELD(uncorrected)},
+    [OPTION_PID] = {0, "pid", "PID,...", "report CPU time and memory of the server's processes",
+                    OPTION_OTHER, .read = read_pids},
+    [OPTION_SEARCH] = {0, "search", "COND", "find the highest rate that meets 'p99<2ms'",
+                       OPTION_OTHER, .read = read_search},
+    [OPTION_RAMP] = {0, "ramp", "FROM:TO:TIME", "open loop at a rate that changes linearly",
+                     OPTION_OTHER, .read = read_ramp},
+    [OPTION_RAMP_FROM] = {.kind = OPTION_REAL, FIELD(ramp_from), .key = "ramp_from"},
+    [OPTION_RAMP_TO] = {.kind = OPTION_REAL, FIELD(ramp_to), .key = "ramp_to"},
+    [OPTION_RAMP_TIME] = {.kind = OPTION_TIME, FIELD(ramp_ns), .key = "ramp_s"},
+    [OPTION_STEP] = {0, "step", "R1,R2,...@TIME", "open loop at one rate after another",
+                     OPTION_OTHER, .read = read_steps},
+    [OPTION_STEP_TIME] = {.kind = OPTION_TIME, FIELD(step_ns), .key = "step_s"},
+    [OPTION_SLO] = {0, "slo", "COND,...", "exit 99 if one is missed: 'p99<5ms,errors=0'",
+                    OPTION_OTHER, .read = read_slo},
+    [OPTION_REPEAT] = {0, "repeat", "N", "run N times and report medians (1)", U32(repeat, 1, 1000),
+                       "want an integer from 1 to 1000", "repeat"},
+    [OPTION_JSON] = {0, "json", "FILE", "write a JSON report", PATH(json)},
+    [OPTION_CSV] = {0, "csv", "FILE", "write a CSV file with a row for each second", PATH(csv)},
+    [OPTION_HDR] = {0, "hdr", "FILE", "write HdrHistogram's text form", PATH(hdr)},
+    [OPTION_HTML] = {0, "html", "FILE", "write a self-contained HTML page", PATH(html)},
+    [OPTION_HEADER] = {'H', "header", "HEADER", NULL, OPTION_WRONG,
+                       .wanted = "xchg-bench is no HTTP client; use -x, --frame, --greeting and "
+                                 "--reply to describe the exchange"},
+    [OPTION_SCRIPT] = {'s', "script", "FILE", NULL, OPTION_WRONG,
+                       .wanted = "there are no scripts; use -x, --frame, --reply, --size and "
+                                 "--step to describe the load"},
+    [OPTION_HELP] = {'h', "help", NULL, "print this help and exit"},
+    [OPTION_VERSION] = {'v', "version", NULL, "print the version and exit"},
 };

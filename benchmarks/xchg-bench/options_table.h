@@ -1,15 +1,13 @@
 /*
- * options_table: THE table of all options: letter, name, argument, what it does, who reads it.
+ * options_table: THE table of all options.
  *
- * getopt's lists and --help come from it.  A reader stores what it is given in the parser's
- * options; what contradicts what is options_check's business.
+ * getopt's lists, --help, the environment of the exchange and the numbers of the JSON report come
+ * from it.  option_read stores one value; options.c checks how the options work together.
  */
 #ifndef BENCH_OPTIONS_TABLE_H
 #define BENCH_OPTIONS_TABLE_H
 
 #include "bench.h"
-
-#include <stdio.h>
 
 enum option_id {
   OPTION_THREADS,
@@ -35,7 +33,11 @@ enum option_id {
   OPTION_PID,
   OPTION_SEARCH,
   OPTION_RAMP,
+  OPTION_RAMP_FROM,
+  OPTION_RAMP_TO,
+  OPTION_RAMP_TIME,
   OPTION_STEP,
+  OPTION_STEP_TIME,
   OPTION_SLO,
   OPTION_REPEAT,
   OPTION_JSON,
@@ -49,39 +51,40 @@ enum option_id {
   OPTION_ROWS
 };
 
-struct options_parser {
-  struct options *options;
-  FILE *errors;
-  const char
-      *given[OPTION_ROWS]; /* an option's argument ("" where it has none); NULL = not given */
+enum option_kind {
+  OPTION_NONE,  /* stores nothing: variables of the server, --help, --version */
+  OPTION_FLAG,  /* bool */
+  OPTION_U32,   /* uint32_t, from min to max */
+  OPTION_U64,   /* uint64_t, from min to max */
+  OPTION_EXACT, /* uint64_t without a unit: in a seed, 1k is more likely a typing error */
+  OPTION_TIME,  /* uint64_t, nanoseconds, from min */
+  OPTION_REAL,  /* double, a rate */
+  OPTION_PATH,  /* const char *, borrowed */
+  OPTION_OTHER, /* stored by read */
+  OPTION_WRONG, /* an option of wrk that xchg-bench refuses; wanted says why */
 };
 
 struct option_row {
   char letter;          /* 0 = none */
-  const char *name;     /* the long one; NULL = none */
+  const char *name;     /* the long name; NULL = not an option, but a part of one in the report */
   const char *argument; /* its name in --help; NULL = takes none */
-  const char *what;     /* NULL = not in --help */
-  /* Store ${text}. Return: NULL, or what is wanted instead. NULL = nothing to store. */
+  const char *help;     /* NULL = not in --help */
+  enum option_kind kind;
+  size_t field; /* offset in struct options */
+  uint64_t min, max;
+  const char *wanted;   /* the error text for a wrong value */
+  const char *key;      /* in the JSON report; NULL = not there, or not as one plain value */
+  const char *variable; /* the server's variable that it sets; NULL = none */
+  /* OPTION_OTHER: store ${text}. Return: NULL, or the error text. */
   const char *(*read)(struct options *options, const char *text);
 };
 
 extern const struct option_row option_rows[OPTION_ROWS];
 
-/** Write "xchg-bench: --name 'value': " to the parser's stream and return that for the rest. */
-FILE *options_fault(struct options_parser *parser, enum option_id id);
+/** Store ${text} as the value of option ${id}. Return: NULL, or the error text. */
+const char *option_read(struct options *options, enum option_id id, const char *text);
 
-/** Read ADDRESS and resolve a name. Return: NULL, or what is wrong with it. */
-const char *options_read_target(struct options *options, const char *text);
-
-/**
- * Load the exchange from what was given. Return: 0, or -1 after one line; on 0 config_fini is due.
- */
-int options_load_exchange(struct options_parser *parser);
-
-/**
- * Derive what was not given from what was, and look for contradictions.
- * Return: 0, or -1 after one line.
- */
-int options_check(struct options_parser *parser);
+/** Store and resolve ADDRESS. Return: NULL, or the error text. */
+const char *option_read_target(struct options *options, const char *text);
 
 #endif

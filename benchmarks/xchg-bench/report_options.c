@@ -1,67 +1,52 @@
 /*
- * report_options: see report_options.h.
+ * report_options: the numbers come from the table of options.
  *
- * The exchange is written as the values of the server's variables, and read by core/config like
- * those.
+ * The exchange is written as the values of the server's variables, and core/config reads them.
  */
 #include "report_options.h"
 
 #include "core/env.h"
 #include "objective.h"
+#include "options_table.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum row_kind { ROW_U32, ROW_U64, ROW_RATE, ROW_TIME };
-
-/* A number of struct options. */
-struct row {
-  const char *name;
-  enum row_kind kind;
-  size_t offset;
-};
-
-#define ROW(name, kind, field) \
-  { name, kind, offsetof(struct options, field) }
-static const struct row rows[] = {
-    ROW("threads", ROW_U32, threads),     ROW("connections", ROW_U32, connections),
-    ROW("idle", ROW_U32, idle),           ROW("duration_s", ROW_TIME, duration_ns),
-    ROW("warmup_s", ROW_TIME, warmup_ns), ROW("timeout_s", ROW_TIME, timeout_ns),
-    ROW("count", ROW_U64, count),         ROW("rate", ROW_RATE, rate),
-    ROW("pipeline", ROW_U32, pipeline),   ROW("reconnect", ROW_U64, reconnect),
-    ROW("seed", ROW_U64, seed),           ROW("ramp_from", ROW_RATE, ramp_from),
-    ROW("ramp_to", ROW_RATE, ramp_to),    ROW("ramp_s", ROW_TIME, ramp_ns),
-    ROW("step_s", ROW_TIME, step_ns),     ROW("repeat", ROW_U32, repeat),
+/* The plain numbers, in the order in which a report has them. */
+static const enum option_id numbers[] = {
+    OPTION_THREADS,  OPTION_CONNECTIONS, OPTION_IDLE,      OPTION_DURATION,
+    OPTION_WARMUP,   OPTION_TIMEOUT,     OPTION_COUNT,     OPTION_RATE,
+    OPTION_PIPELINE, OPTION_RECONNECT,   OPTION_SEED,      OPTION_RAMP_FROM,
+    OPTION_RAMP_TO,  OPTION_RAMP_TIME,   OPTION_STEP_TIME, OPTION_REPEAT,
 };
 
 static const char *const presets[] = {"greet", "line", "echo", "discard"};
 
-static void write_rows(struct json_writer *writer, const struct options *options) {
-  for (size_t i = 0; i < count_of(rows); i++) {
-    const void *field = (const char *)options + rows[i].offset;
-    switch (rows[i].kind) {
-      case ROW_U32:
-        json_put_u64(writer, rows[i].name, *(const uint32_t *)field);
-        break;
-      case ROW_U64:
-        json_put_u64(writer, rows[i].name, *(const uint64_t *)field);
-        break;
-      case ROW_RATE:
-        json_put_double(writer, rows[i].name, *(const double *)field);
-        break;
-      case ROW_TIME: {
-        uint64_t time_ns = *(const uint64_t *)field;
-        json_put_double(writer, rows[i].name,
-                        time_ns == NEVER ? NAN : (double)time_ns / (double)NS_PER_S);
-        break;
-      }
-    }
+static void write_number(struct json_writer *writer, const struct options *options,
+                         const struct option_row *row) {
+  const void *field = (const char *)options + row->field;
+  uint64_t time_ns;
+  switch (row->kind) {
+    case OPTION_U32:
+      json_put_u64(writer, row->key, *(const uint32_t *)field);
+      break;
+    case OPTION_REAL:
+      json_put_double(writer, row->key, *(const double *)field);
+      break;
+    case OPTION_TIME:
+      time_ns = *(const uint64_t *)field;
+      json_put_double(writer, row->key,
+                      time_ns == NEVER ? NAN : (double)time_ns / (double)NS_PER_S);
+      break;
+    default:
+      json_put_u64(writer, row->key, *(const uint64_t *)field);
   }
 }
 
-/* Write "text:" and ${text} with escapes, as XCHG_GREETING and XCHG_REPLY know them. */
+/* Write "text:" and ${text} with the escapes of XCHG_GREETING and XCHG_REPLY. */
 static void put_exchange_text(struct json_writer *writer, const char *name,
                               const struct config_text *text) {
   char *escaped = malloc(6 + 4 * text->size), *at = escaped;
@@ -79,7 +64,7 @@ static void put_exchange_text(struct json_writer *writer, const char *name,
   free(escaped);
 }
 
-/* ${frame} as XCHG_FRAME says it; ${text} has room for a fixed one. */
+/* ${frame} as a value of XCHG_FRAME; ${text} has room for fixed:N. */
 static const char *frame_word(const struct xchg_frame *frame, char *text, size_t size) {
   switch (frame->kind) {
     case XCHG_FRAME_DELIMITER:
@@ -133,7 +118,9 @@ void report_options_write(struct json_writer *writer, const struct options *opti
   json_open(writer, "options", '{');
   write_exchange(writer, &options->exchange);
   write_size(writer, &options->size);
-  write_rows(writer, options);
+  for (size_t i = 0; i < count_of(numbers); i++) {
+    write_number(writer, options, &option_rows[numbers[i]]);
+  }
   json_put_bool(writer, "ramp", options->ramp);
   json_open(writer, "step_rates", '[');
   for (uint32_t i = 0; i < options->steps; i++)
@@ -170,72 +157,82 @@ static bool read_bool(const struct json *json, bool *value) {
   return json != NULL && (json->kind == JSON_TRUE || json->kind == JSON_FALSE);
 }
 
-static bool read_row(const struct row *row, const struct json *json, void *field) {
-  bool never = row->kind == ROW_TIME && json != NULL && json->kind == JSON_NULL;
-  if (never)
+static bool read_number(struct options *options, const struct option_row *row,
+                        const struct json *json) {
+  void *field = (char *)options + row->field;
+  if (row->kind == OPTION_TIME && json != NULL && json->kind == JSON_NULL) {
     *(uint64_t *)field = NEVER;
-  if (never || !is_number(json))
-    return never;
+    return true;
+  }
+  if (!is_number(json)) {
+    return false;
+  }
   switch (row->kind) {
-    case ROW_U32:
+    case OPTION_U32:
       *(uint32_t *)field = (uint32_t)json->integer;
       return json->integral && json->integer <= UINT32_MAX;
-    case ROW_U64:
-      *(uint64_t *)field = json->integer;
-      return json->integral;
-    case ROW_RATE:
+    case OPTION_REAL:
       *(double *)field = json->number;
       return json->number >= 0;
-    case ROW_TIME:
-      if (!(json->number >= 0 && json->number < 1e9))
+    case OPTION_TIME:
+      if (!(json->number >= 0 && json->number < 1e9)) {
         return false;
+      }
       *(uint64_t *)field = (uint64_t)llround(json->number * (double)NS_PER_S);
       return true;
+    default:
+      *(uint64_t *)field = json->integer;
+      return json->integral;
   }
-  return false;
 }
 
-/* Have core/config read the exchange. */
-static const char *read_exchange(struct config *exchange, const struct json *json) {
-  static const char *const texts[][2] = {{"exchange", "XCHG_EXCHANGE"},
-                                         {"frame", "XCHG_FRAME"},
-                                         {"greeting", "XCHG_GREETING"},
-                                         {"reply", "XCHG_REPLY"}};
-  static const struct config_facts facts = {.cpus = 1, .descriptors = 1 << 20};
-  const char *environment[count_of(texts) + 3] = {NULL}, *wrong = NULL;
-  char *lines[count_of(texts) + 2] = {NULL};
-  const struct json *messages = json_member(json, "messages");
-  const struct json *longest = json_member(json, "max_message");
-  if (!is_number(messages) || !messages->integral)
-    return "messages";
-  if (!is_number(longest) || !longest->integral)
-    return "max_message";
-  FILE *null = fopen("/dev/null", "w");
-  int made = null == NULL ? -1 : 0;
-  for (size_t i = 0; i < count_of(texts) && wrong == NULL && made != -1; i++) {
-    const struct json *text = json_member(json, texts[i][0]);
-    if (is_text(text) && strlen(text->text) == text->size)
-      made = asprintf(&lines[i], "%s=%s", texts[i][1], text->text);
-    else
-      wrong = texts[i][0];
-    environment[i] = lines[i];
+/*
+ * Make the line "VARIABLE=VALUE" of ${key} in ${json}.  Return: the line, which the caller frees;
+ * NULL if the member is missing, of the wrong kind or holds a 0, or if memory is out.
+ */
+static char *make_line(const struct json *json, const char *key, const char *variable,
+                       bool is_integer) {
+  const struct json *member = json_member(json, key);
+  char *line = NULL;
+  int made = -1;
+  if (is_integer && is_number(member) && member->integral) {
+    made = asprintf(&line, "%s=%" PRIu64, variable, member->integer);
+  } else if (!is_integer && is_text(member) && strlen(member->text) == member->size) {
+    made = asprintf(&line, "%s=%s", variable, member->text);
   }
-  if (wrong == NULL && made != -1)
-    made = asprintf(&lines[4], "XCHG_MESSAGES=%" PRIu64, messages->integer);
-  if (wrong == NULL && made != -1)
-    made = asprintf(&lines[5], "XCHG_MAX_MESSAGE=%" PRIu64, longest->integer);
-  environment[4] = lines[4];
-  environment[5] = lines[5];
-  if (wrong == NULL && (made == -1 || config_load(exchange, environment, &facts, null) > 0))
+  return made == -1 ? NULL : line;
+}
+
+/* Let core/config read the exchange. */
+static const char *read_exchange(struct config *exchange, const struct json *json) {
+  static const struct config_facts facts = {.cpus = 1, .descriptors = 1 << 20};
+  enum { LINES_MAX = 6 };
+  char *lines[LINES_MAX + 1] = {make_line(json, "max_message", "XCHG_MAX_MESSAGE", true)};
+  const char *wrong = lines[0] == NULL ? "max_message" : NULL;
+  size_t count = 1;
+  for (size_t i = 0; i < OPTION_ROWS && wrong == NULL; i++) {
+    const struct option_row *row = &option_rows[i];
+    if (row->variable != NULL) {
+      assert(count < LINES_MAX);
+      lines[count] = make_line(json, row->key, row->variable, i == OPTION_MESSAGES);
+      wrong = lines[count++] == NULL ? row->key : NULL;
+    }
+  }
+  FILE *null = fopen("/dev/null", "w");
+  if (wrong == NULL &&
+      (null == NULL || config_load(exchange, (const char *const *)lines, &facts, null) > 0)) {
     wrong = "exchange";
-  for (size_t i = 0; i < count_of(lines); i++)
+  }
+  for (size_t i = 0; i < count; i++) {
     free(lines[i]);
-  if (null != NULL)
+  }
+  if (null != NULL) {
     fclose(null);
+  }
   return wrong;
 }
 
-/* "64", "uniform:16,1024", "exp:200": whole bytes, as write_size has them. */
+/* "64", "uniform:16,1024", "exp:200": as write_size writes them. */
 static bool read_size(struct size_spec *size, const struct json *json) {
   static const char uniform[] = "uniform:", exponential[] = "exp:";
   char text[64];
@@ -251,9 +248,9 @@ static bool read_size(struct size_spec *size, const struct json *json) {
     return env_parse_u64(text + strlen(uniform), &size->a) == 0 &&
            env_parse_u64(comma + 1, &size->b) == 0;
   }
-  bool spread = strncmp(text, exponential, strlen(exponential)) == 0;
-  *size = (struct size_spec){.kind = spread ? SIZE_EXPONENTIAL : SIZE_FIXED};
-  return env_parse_u64(text + (spread ? strlen(exponential) : 0), &size->a) == 0;
+  bool exponential_size = strncmp(text, exponential, strlen(exponential)) == 0;
+  *size = (struct size_spec){.kind = exponential_size ? SIZE_EXPONENTIAL : SIZE_FIXED};
+  return env_parse_u64(text + (exponential_size ? strlen(exponential) : 0), &size->a) == 0;
 }
 
 static const char *read_objectives(struct options *options, const struct json *json) {
@@ -311,10 +308,11 @@ static const char *read_lists(struct options *options, const struct json *json) 
 
 const char *report_options_read(struct options *options, const struct json *json) {
   *options = (struct options){.threads = 0};
-  for (size_t i = 0; i < count_of(rows); i++) {
-    void *field = (char *)options + rows[i].offset;
-    if (!read_row(&rows[i], json_member(json, rows[i].name), field))
-      return rows[i].name;
+  for (size_t i = 0; i < count_of(numbers); i++) {
+    const struct option_row *row = &option_rows[numbers[i]];
+    if (!read_number(options, row, json_member(json, row->key))) {
+      return row->key;
+    }
   }
   if (!read_size(&options->size, json_member(json, "size")))
     return "size";

@@ -1,8 +1,7 @@
 /*
- * report_options: the options of a run as the JSON report holds them, written and read back.
+ * report_options: the options of a run in the JSON report, written and read back.
  *
- * Internal to report_json and report_read: one table of the plain numbers serves both, so that what
- * is written can be read.
+ * Used by report_json and report_read only.
  */
 #ifndef BENCH_REPORT_OPTIONS_H
 #define BENCH_REPORT_OPTIONS_H
@@ -16,10 +15,10 @@ void report_options_write(struct json_writer *writer, const struct options *opti
 
 /**
  * report_options_read(options, json):
- * Read what report_options_write wrote; what a report does not hold (addresses resolved, paths)
- * stays 0.
- * Return: NULL, and config_fini of options->exchange is due; or the name of what is missing or
- * wrong, with nothing to free.
+ * Read what report_options_write wrote.  A report has no resolved addresses and no paths; they stay
+ * 0.
+ * Return: NULL, and the caller must call config_fini for options->exchange; or the key that is
+ * missing or wrong, with nothing to free.
  */
 const char *report_options_read(struct options *options, const struct json *json);
 
