@@ -1,10 +1,9 @@
 /*
- * bench: what the parts of xchg-bench hand to each other: what to do, and what came of it.
+ * bench: the types that the parts of xchg-bench pass to each other: options in, results out.
  *
- *   main -> options -> plan (one run, --repeat, --search, --ramp, --step) -> load (threads) ->
- * result -> report_*
- *                                                                              ^ schedule, message,
- * measure
+ *   main --> options --> plan (a run, --repeat, --search, --ramp, --step) --> result --> report_*
+ *                         |                                                     ^
+ *                         '-----------> load (threads, schedule, message) ------'
  */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
@@ -21,10 +20,7 @@
 #define BENCH_SLO_MAX 16
 #define BENCH_BIND_MAX 64
 
-/*
- * Exit codes, the first that applies: 130 interrupted, 64 usage, 1 nothing succeeded or an answer
- * was wrong, 99 an objective was missed.
- */
+/* Exit codes, the first that applies: 130, 64, 1, 99, 0. */
 enum {
   BENCH_OK = 0,
   BENCH_FAILED = 1,
@@ -35,44 +31,41 @@ enum {
 
 enum bench_size { SIZE_FIXED, SIZE_UNIFORM, SIZE_EXPONENTIAL };
 
-/* Message sizes: "64", "uniform:16,1024", "exp:200" (mean; cut at the frame's limit). */
+/* Message sizes: "64", "uniform:16,1024", "exp:200" (the mean; limited by the frame). */
 struct size_spec {
   enum bench_size kind;
   uint64_t a, b;
 };
 
-/* An objective or a search's objective: "p99<2ms", "errors=0". */
+/* An objective of --slo or --search, such as "p99<2ms" or "errors=0". */
 struct objective {
   char text[64];  /* as given */
-  double percent; /* of the latency: 50, 99, 99.9 ...; -1: errors; -2: rate */
+  double percent; /* of the latency, such as 99.9; or OBJECTIVE_ERRORS, OBJECTIVE_RATE */
   char op;        /* '<', '>' or '=' */
-  double value;   /* ns, a count, or a rate a second */
+  double value;   /* ns, a count, or a rate per second */
 };
 
 struct options {
-  /* whom */
+  /* the server */
   char target[192];           /* as given */
-  struct addr_listen address; /* resolved: numeric, first answer */
+  struct addr_listen address; /* the first address that the target resolves to */
   struct addr bind[BENCH_BIND_MAX];
   uint32_t bind_count;
 
-  /*
-   * what: the exchange as the server was told; loaded by core/config from a made-up environment, so
-   * that it means the same
-   */
+  /* the exchange; core/config loads it from an environment made of the options */
   struct config exchange;
   struct size_spec size;
-  uint32_t pipeline;  /* messages in flight, 1 at least */
-  uint64_t reconnect; /* messages a connection before a new one; 0 = never */
+  uint32_t pipeline;  /* messages in flight, at least 1 */
+  uint64_t reconnect; /* messages per connection before it is replaced; 0 = never */
   uint64_t seed;
 
-  /* how much */
+  /* the load */
   uint32_t threads, connections, idle;
   uint64_t duration_ns, warmup_ns, timeout_ns;
-  uint64_t count; /* stop after so many exchanges; 0 = by time */
-  double rate;    /* exchanges a second over all connections; 0 = closed loop */
+  uint64_t count; /* exchanges before the run stops; 0 = unlimited */
+  double rate;    /* exchanges per second over all connections; 0 = closed loop */
 
-  /* shapes: ramp or steps replace rate; search varies it */
+  /* ramp and steps replace rate, search varies it */
   bool ramp;
   double ramp_from, ramp_to;
   uint64_t ramp_ns;
@@ -85,11 +78,11 @@ struct options {
   uint32_t slo_count;
   uint32_t repeat;
 
-  /* what to say */
+  /* the reports */
   bool percentiles, uncorrected;
   int pids[BENCH_PIDS_MAX];
   uint32_t pids_count;
-  const char *json, *csv, *hdr, *html; /* paths; NULL = none; borrowed from argv */
+  const char *json, *csv, *hdr, *html; /* paths, borrowed from argv; NULL = none */
 };
 
 enum bench_error {
@@ -100,12 +93,12 @@ enum bench_error {
   ERROR_SHORT,
   BENCH_ERRORS
 };
-#define BENCH_ERRNO_MAX 134 /* Linux' errno values are below */
+#define BENCH_ERRNO_MAX 134 /* above every errno of Linux */
 
 /* One second of a run. */
 struct interval {
-  double at_s;    /* its beginning, from the start of the measurement */
-  double seconds; /* its length (the last may be shorter) */
+  double at_s;    /* its start, counted from the start of the window */
+  double seconds; /* its length; the last may be shorter */
   uint64_t exchanges, errors, bytes_in, bytes_out;
   double target_rate; /* 0 = closed loop */
   uint64_t p50_ns, p90_ns, p99_ns, max_ns;
@@ -114,27 +107,27 @@ struct interval {
 /* CPU and memory of processes over the measured window. */
 struct usage {
   bool known;
-  double cpu_s; /* user and system; children too */
+  double cpu_s; /* user and system time, children included */
   double seconds;
   uint64_t context_switches;
-  uint64_t resident_bytes; /* at the end */
+  uint64_t resident_bytes; /* at the end of the window */
 };
 
 struct result {
-  double seconds;     /* measured */
-  uint64_t exchanges; /* that succeeded */
+  double seconds;     /* length of the measured window */
+  uint64_t exchanges; /* successful ones */
   uint64_t bytes_in, bytes_out;
   double target_rate; /* 0 = closed loop */
   uint64_t errors[BENCH_ERRORS];
   uint64_t errnos[BENCH_ERRNO_MAX];
-  bool has_latency; /* false: endless exchange without reply, only bytes are counted */
-  /* owns, like the others; from the intended start under -R, else from the real one */
+  bool has_latency; /* false in an endless exchange without reply: only bytes are counted */
+  /* owns all four; in an open loop, latency counts from the intended start */
   struct hdr_histogram *latency;
-  struct hdr_histogram *uncorrected; /* from the real start, under -R; else NULL */
+  struct hdr_histogram *uncorrected; /* from the actual start; NULL in a closed loop */
   struct hdr_histogram *connect, *first_byte;
-  uint64_t late;        /* sends that began more than 1 ms after their intended time */
-  uint64_t late_max_ns; /* ... and by how much at most */
-  /* exchanges that the schedule wanted and that had not begun at the end */
+  uint64_t late;        /* sends that began more than 1 ms after their intended start */
+  uint64_t late_max_ns; /* the longest such delay */
+  /* exchanges of the schedule that had not begun at the end */
   uint64_t dropped;
   uint32_t connected, idle_connected;
   struct usage client, server;
@@ -145,11 +138,19 @@ struct result {
   uint32_t intervals_count;
 };
 
-/** Make an empty result with room for ${seconds} intervals; NULL (ENOMEM). */
+/** Make an empty result with room for ${seconds} intervals. Return: NULL on ENOMEM. */
 struct result *result_create(bool open_loop, uint32_t seconds);
 void result_destroy(struct result *result);
 
-/** All kinds of errors together. */
+/** Add all of ${from} except seconds, target rate, connections, usage and intervals to ${to}. */
+void result_add_run(struct result *to, const struct result *from);
+
+/** Exchanges per second; 0 if no time was measured. */
+static inline double bench_rate(uint64_t exchanges, double seconds) {
+  return seconds > 0 ? (double)exchanges / seconds : 0;
+}
+
+/** The sum of all kinds of errors. */
 uint64_t result_errors(const struct result *result);
 
 /** "connect", "reset", "timeout", "wrong", "short". */

@@ -22,15 +22,10 @@
 static const char *check_alike(const struct report *reports, uint32_t count);
 static void merge_options(struct options *options, const struct report *reports, uint32_t count);
 static struct result *merge_run(const struct report *reports, uint32_t count, uint32_t run);
-static void add_counts(struct result *sum, const struct result *result);
 static void add_intervals(struct result *sum, const struct result *result);
 static void add_usage(struct usage *sum, const struct usage *usage);
 static void add_servers(struct usage *sum, const struct report *reports, uint32_t count,
                         uint32_t run);
-
-static double rate_of(const struct result *result) {
-  return result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
-}
 
 const char *merge_reports(struct report *merged, const struct report *reports, uint32_t count) {
   assert(count > 0);
@@ -139,44 +134,21 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
   if (sum == NULL)
     return NULL;
   double rates = 0;
-  sum->has_latency = first->has_latency;
   for (uint32_t i = 0; i < count; i++) {
     const struct result *result = reports[i].runs[run];
-    hdr_add(sum->latency, result->latency);
-    hdr_add(sum->connect, result->connect);
-    hdr_add(sum->first_byte, result->first_byte);
-    if (sum->uncorrected != NULL)
-      hdr_add(sum->uncorrected, result->uncorrected);
-    add_counts(sum, result);
+    sum->seconds = sum->seconds > result->seconds ? sum->seconds : result->seconds;
+    sum->target_rate += result->target_rate;
+    sum->connected += result->connected;
+    sum->idle_connected += result->idle_connected;
+    result_add_run(sum, result);
     add_intervals(sum, result);
     add_usage(&sum->client, &result->client);
-    rates += rate_of(result);
+    rates += bench_rate(result->exchanges, result->seconds);
   }
   if (rates > 0)
     sum->seconds = (double)sum->exchanges / rates;
   add_servers(&sum->server, reports, count, run);
   return sum;
-}
-
-static void add_counts(struct result *sum, const struct result *result) {
-  sum->seconds = sum->seconds > result->seconds ? sum->seconds : result->seconds;
-  sum->exchanges += result->exchanges;
-  sum->bytes_in += result->bytes_in;
-  sum->bytes_out += result->bytes_out;
-  sum->target_rate += result->target_rate;
-  for (int i = 0; i < BENCH_ERRORS; i++)
-    sum->errors[i] += result->errors[i];
-  for (int i = 0; i < BENCH_ERRNO_MAX; i++)
-    sum->errnos[i] += result->errnos[i];
-  sum->late += result->late;
-  sum->late_max_ns = max_u64(sum->late_max_ns, result->late_max_ns);
-  sum->dropped += result->dropped;
-  sum->connected += result->connected;
-  sum->idle_connected += result->idle_connected;
-  if (result->thread_busy_max > sum->thread_busy_max)
-    sum->thread_busy_max = result->thread_busy_max;
-  sum->harness_bound = sum->harness_bound || result->harness_bound;
-  sum->interrupted = sum->interrupted || result->interrupted;
 }
 
 static void add_intervals(struct result *sum, const struct result *result) {

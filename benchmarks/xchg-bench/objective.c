@@ -57,7 +57,7 @@ double objective_value(const struct objective *objective, const struct result *r
   }
   if (objective->percent == OBJECTIVE_ERRORS)
     return (double)result_errors(result);
-  return result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
+  return bench_rate(result->exchanges, result->seconds);
 }
 
 bool objective_is_met(const struct objective *objective, double value) {

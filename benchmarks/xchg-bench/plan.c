@@ -221,7 +221,7 @@ static void tell_probe(const struct planner *planner, double rate, const struct 
                        bool held) {
   const struct objective *objective = &planner->options->search_objective;
   char text[64];
-  double achieved = result->seconds > 0 ? (double)result->exchanges / result->seconds : 0;
+  double achieved = bench_rate(result->exchanges, result->seconds);
   objective_format(objective, objective_value(objective, result), text, sizeof text);
   fprintf(planner->progress, "  search: %.0f/s: reached %.0f/s, %s: %s, %s\n", rate, achieved,
           objective->text, text, held ? "kept" : "not kept");
@@ -233,27 +233,9 @@ static void add_result(struct result *sum, const struct result *result) {
   double weight = sum->target_rate * before + result->target_rate * result->seconds;
   sum->seconds += result->seconds;
   sum->target_rate = sum->seconds > 0 ? weight / sum->seconds : result->target_rate;
-  sum->exchanges += result->exchanges;
-  sum->bytes_in += result->bytes_in;
-  sum->bytes_out += result->bytes_out;
-  for (int i = 0; i < BENCH_ERRORS; i++)
-    sum->errors[i] += result->errors[i];
-  for (int i = 0; i < BENCH_ERRNO_MAX; i++)
-    sum->errnos[i] += result->errnos[i];
-  sum->has_latency = result->has_latency;
-  hdr_add(sum->latency, result->latency);
-  if (sum->uncorrected != NULL && result->uncorrected != NULL)
-    hdr_add(sum->uncorrected, result->uncorrected);
-  hdr_add(sum->connect, result->connect);
-  hdr_add(sum->first_byte, result->first_byte);
-  sum->late += result->late;
-  sum->late_max_ns = max_u64(sum->late_max_ns, result->late_max_ns);
-  sum->dropped += result->dropped;
   sum->connected = result->connected;
   sum->idle_connected = result->idle_connected;
-  sum->thread_busy_max = fmax(sum->thread_busy_max, result->thread_busy_max);
-  sum->harness_bound = sum->harness_bound || result->harness_bound;
-  sum->interrupted = sum->interrupted || result->interrupted;
+  result_add_run(sum, result);
   for (uint32_t i = 0; i < result->intervals_count; i++) {
     sum->intervals[sum->intervals_count] = result->intervals[i];
     sum->intervals[sum->intervals_count++].at_s += before;

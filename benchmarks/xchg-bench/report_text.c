@@ -9,11 +9,17 @@
  */
 #include "report.h"
 
+#include "mann_whitney.h"
 #include "units.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+
+enum column { COLUMN_RATE, COLUMN_P50, COLUMN_P99, COLUMN_P999, COLUMN_MAX, COLUMNS };
+
+#define RUNS_MAX 1000
 
 /* Mean, deviation, maximum and the share of values within one deviation of the mean. */
 struct moments {
@@ -30,7 +36,6 @@ static void print_rates(FILE *out, const struct result *result);
 static void print_lateness(FILE *out, const struct result *result);
 static void print_usage(FILE *out, const char *name, const struct usage *usage, uint64_t exchanges);
 static double share_within(const struct hdr_histogram *histogram, double low, double high);
-static double rate_of(const struct interval *interval);
 
 void report_text_begin(FILE *out, const struct options *options) {
   fputs("Running ", out);
@@ -115,7 +120,11 @@ static void print_time_row(FILE *out, const char *name, const struct hdr_histogr
     fprintf(out, "    %" PRIu64 " of them over 60s\n", histogram->clamped);
 }
 
-/* Over the seconds of the run, all threads together. */
+static double rate_of(const struct interval *interval) {
+  return bench_rate(interval->exchanges, interval->seconds);
+}
+
+/* The rate over the seconds of the run, all threads together. */
 static void print_rate_row(FILE *out, const struct result *result) {
   char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
   struct moments m = {0};
@@ -211,6 +220,66 @@ static double share_within(const struct hdr_histogram *histogram, double low, do
   return 100.0 * (double)count / (double)histogram->count;
 }
 
-static double rate_of(const struct interval *interval) {
-  return interval->seconds > 0 ? (double)interval->exchanges / interval->seconds : 0;
+/* ---- several runs ---- */
+
+static double column_of(const struct result *result, enum column column) {
+  static const double percents[COLUMNS] = {
+      [COLUMN_P50] = 50, [COLUMN_P99] = 99, [COLUMN_P999] = 99.9, [COLUMN_MAX] = 100};
+  if (column != COLUMN_RATE)
+    return (double)hdr_percentile(result->latency, percents[column]);
+  return bench_rate(result->exchanges, result->seconds);
+}
+
+static double column_median(struct result *const *runs, uint32_t count, enum column column) {
+  double values[RUNS_MAX];
+  assert(count > 0 && count <= RUNS_MAX);
+  for (uint32_t i = 0; i < count; i++)
+    values[i] = column_of(runs[i], column);
+  return median_of(values, count);
+}
+
+static void print_columns(FILE *out, const double values[COLUMNS]) {
+  char text[UNITS_TEXT_MAX];
+  fprintf(out, " %12.2f", values[COLUMN_RATE]);
+  for (int column = COLUMN_P50; column < COLUMNS; column++)
+    fprintf(out, " %10s", units_format_time(values[column], text));
+}
+
+void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
+                      uint32_t count) {
+  double values[COLUMNS];
+  fprintf(out, "%-8s %10s %12s %10s %10s %10s %10s %8s\n", options->steps > 0 ? "Step" : "Run",
+          "Target/sec", "Requests/sec", "50%", "99%", "99.9%", "Max", "Errors");
+  for (uint32_t i = 0; i < count; i++) {
+    fprintf(out, "%-8" PRIu32 " %10.2f", i + 1, runs[i]->target_rate);
+    for (int column = 0; column < COLUMNS; column++)
+      values[column] = column_of(runs[i], (enum column)column);
+    print_columns(out, values);
+    fprintf(out, " %8" PRIu64 "\n", result_errors(runs[i]));
+  }
+  if (options->steps > 0 || count == 0)
+    return;
+  fprintf(out, "%-8s %10.2f", "Median", runs[0]->target_rate);
+  for (int column = 0; column < COLUMNS; column++)
+    values[column] = column_median(runs, count, (enum column)column);
+  print_columns(out, values);
+  fputc('\n', out);
+}
+
+/* ---- one row a second ---- */
+
+void report_csv(FILE *out, const struct result *result) {
+  fputs(
+      "at_s,seconds,exchanges,rate,target_rate,errors,bytes_in,bytes_out,p50_us,p90_us,p99_us,"
+      "max_us\n",
+      out);
+  for (uint32_t i = 0; i < result->intervals_count; i++) {
+    const struct interval *row = &result->intervals[i];
+    double rate = bench_rate(row->exchanges, row->seconds);
+    fprintf(out, "%.3f,%.3f,%" PRIu64 ",%.2f,%.2f,%" PRIu64 ",%" PRIu64 ",%" PRIu64, row->at_s,
+            row->seconds, row->exchanges, rate, row->target_rate, row->errors, row->bytes_in,
+            row->bytes_out);
+    fprintf(out, ",%.3f,%.3f,%.3f,%.3f\n", (double)row->p50_ns / 1e3, (double)row->p90_ns / 1e3,
+            (double)row->p99_ns / 1e3, (double)row->max_ns / 1e3);
+  }
 }

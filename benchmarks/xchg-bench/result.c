@@ -91,6 +91,33 @@ void result_add(struct result *result, const struct counters *counters) {
   }
 }
 
+void result_add_run(struct result *to, const struct result *from) {
+  to->exchanges += from->exchanges;
+  to->bytes_in += from->bytes_in;
+  to->bytes_out += from->bytes_out;
+  for (unsigned i = 0; i < BENCH_ERRORS; i++) {
+    to->errors[i] += from->errors[i];
+  }
+  for (unsigned i = 0; i < BENCH_ERRNO_MAX; i++) {
+    to->errnos[i] += from->errnos[i];
+  }
+  to->has_latency = from->has_latency;
+  hdr_add(to->latency, from->latency);
+  hdr_add(to->connect, from->connect);
+  hdr_add(to->first_byte, from->first_byte);
+  if (to->uncorrected != NULL && from->uncorrected != NULL) {
+    hdr_add(to->uncorrected, from->uncorrected);
+  }
+  to->late += from->late;
+  to->late_max_ns = max_u64(to->late_max_ns, from->late_max_ns);
+  to->dropped += from->dropped;
+  if (from->thread_busy_max > to->thread_busy_max) {
+    to->thread_busy_max = from->thread_busy_max;
+  }
+  to->harness_bound = to->harness_bound || from->harness_bound;
+  to->interrupted = to->interrupted || from->interrupted;
+}
+
 struct interval *result_next_interval(struct result *result) {
   const struct roomy_result *roomy = container_of(result, struct roomy_result, result);
   if (result->intervals_count == roomy->intervals_max) {
