@@ -1,7 +1,9 @@
 /*
- * client: see client.h.  A connection is registered once, edge-triggered, for input and output: the
- * kernel reports EPOLLOUT by itself only after a short write, and beside other events for nothing.
- * An established exchange costs one recv and one send; the time is taken once, behind the recv.
+ * client: see client.h.
+ *
+ * A connection is registered once, edge-triggered, for input and output.  Alone, EPOLLOUT comes
+ * only after a short write.  An established exchange costs one recv and one send, and the clock is
+ * read once, after the recv.
  */
 #include "client.h"
 
@@ -13,20 +15,20 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-/* Buffers' worth a turn: the others wait meanwhile. */
+/* Buffers read or written in one call, so that other clients get their share. */
 #define ROUNDS_MAX 16
 
-/* A run of the pool that is worth a system call of its own instead of a copy. */
+/* A run of the pool of at least this size is sent directly instead of copied. */
 #define DIRECT_SIZE 16384
 
 #define LAST_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): it is kept, and written through */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the pointer is kept and written through */
 void client_init(struct client *client, uint32_t number, uint64_t *starts) {
   *client = (struct client){.fd = -1, .number = number, .starts = starts};
 }
 
-/* ---- the exchange's beginning and end ---- */
+/* ---- begin and end of an exchange ---- */
 
 uint64_t client_intended_ns(const struct client_env *env, const struct client *client,
                             uint64_t exchange, uint64_t start) {
@@ -87,13 +89,13 @@ uint64_t client_oldest_ns(const struct client_env *env, const struct client *cli
   return *start_of(env, client, client->in);
 }
 
-/* The hash's number of a message: those of a counted exchange go on over its connections. */
+/* The number that selects a message's bytes; a counted exchange continues it over connections. */
 static uint64_t sequence_of(const struct client_env *env, const struct client *client,
                             uint64_t message) {
   return env->counted ? client->exchange * env->per_connection + message : message;
 }
 
-/* The counted exchange's pipeline: as many messages as may be on their way. */
+/* In a counted exchange, begin as many messages as may be in flight. */
 static void extend(const struct client_env *env, struct client *client) {
   if (env->counted && !client->idle) {
     client->begun = env->replies ? min_u64(client->last, client->in + env->pipeline) : client->last;
@@ -126,7 +128,7 @@ static enum client_outcome end_counted(struct client_env *env, struct client *cl
 
 /* ---- open and close ---- */
 
-/* Address and options before connect: 0, or -1. */
+/* Set address and options before connect: 0, or -1. */
 static int prepare(const struct client_env *env, const struct client *client) {
   const int on = 1;
   if (env->bind_count > 0) {
@@ -153,7 +155,7 @@ static void established(struct client_env *env, struct client *client) {
 
 enum client_outcome client_open(struct client_env *env, struct client *client) {
   assert(client->fd == -1);
-  if (client->state == CLIENT_CLOSED) { /* else the attempts count as one */
+  if (client->state == CLIENT_CLOSED) { /* else repeated attempts count as one */
     client->opened_ns = env->now;
   }
   client->state = CLIENT_CONNECTING;
@@ -180,7 +182,7 @@ enum client_outcome client_open(struct client_env *env, struct client *client) {
   if (sys_epoll_ctl(env->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) == -1) {
     return client_fail(env, client, ERROR_CONNECT, errno);
   }
-  return CLIENT_WAITS; /* one that is established already reports EPOLLOUT at once */
+  return CLIENT_WAITS; /* a connection that is already established reports EPOLLOUT at once */
 }
 
 void client_close(struct client *client) {
@@ -206,9 +208,9 @@ enum client_outcome client_fail(struct client_env *env, struct client *client,
   return CLIENT_FAILED;
 }
 
-/* ---- what comes ---- */
+/* ---- receive ---- */
 
-/* The first byte of a reply, or of a counted exchange's answer, has come. */
+/* Note the first byte of a reply, or of the answer to a counted exchange. */
 static void first_byte(struct client_env *env, struct client *client) {
   if (client->idle || (env->counted && client->answered)) {
     return;
@@ -220,8 +222,8 @@ static void first_byte(struct client_env *env, struct client *client) {
 }
 
 /*
- * Compare the beginning of the ${size} bytes with the message that must come; return how many of
- * them are its, 0 where they are wrong.
+ * Compare ${size} bytes with the rest of ${message}.  Return: how many belong to it, or 0 if they
+ * are wrong.
  */
 static size_t compare(const struct message *message, uint64_t *done, const uint8_t *data,
                       size_t size) {
@@ -233,7 +235,7 @@ static size_t compare(const struct message *message, uint64_t *done, const uint8
   return count;
 }
 
-/* Are the ${size} bytes at ${data} what must come next? */
+/* Compare ${size} bytes at ${data} with what must come next. Return: whether they are right. */
 static bool take(struct client_env *env, struct client *client, const uint8_t *data, size_t size) {
   const struct message *greeting = &env->messages->greeting;
   while (size > 0) {
@@ -255,7 +257,7 @@ static bool take(struct client_env *env, struct client *client, const uint8_t *d
         end_message(env, client);
       }
     } else {
-      return false; /* nothing was asked */
+      return false; /* no answer is due */
     }
     if (count == 0) {
       return false;
@@ -266,7 +268,7 @@ static bool take(struct client_env *env, struct client *client, const uint8_t *d
   return true;
 }
 
-/* The server has ended the stream: as it must, or too early. */
+/* Handle the end of the stream, which may be correct or too early. */
 static enum client_outcome end_of_stream(struct client_env *env, struct client *client) {
   const bool answered = client->greeted == env->messages->greeting.total &&
                         (env->replies ? client->in : client->out) == client->last;
@@ -298,7 +300,7 @@ static enum client_outcome receive(struct client_env *env, struct client *client
     if (!take(env, client, env->received, count)) {
       return client_fail(env, client, ERROR_WRONG, 0);
     }
-    /* A short read has emptied the socket, unless something ended it early: see docs/design.md. */
+    /* A short read means an empty socket, unless the stream has ended: see docs/design.md. */
     if (count < CLIENT_BUFFER_SIZE && !client->ended && env->address.ss_family != AF_UNIX) {
       return CLIENT_WAITS;
     }
@@ -307,7 +309,7 @@ static enum client_outcome receive(struct client_env *env, struct client *client
   return CLIENT_MORE;
 }
 
-/* Did the connection come about? */
+/* Check the result of connect. */
 static enum client_outcome connected(struct client_env *env, struct client *client,
                                      uint32_t events) {
   env->now = sys_now_ns();
@@ -344,11 +346,11 @@ enum client_outcome client_on_event(struct client_env *env, struct client *clien
   return CLIENT_WAITS;
 }
 
-/* ---- what goes ---- */
+/* ---- send ---- */
 
 /*
- * What to send next: a long run of the pool itself, else a copy of as many messages as fit;
- * ${*last} where it ends with the last byte of the last one.
+ * Choose what to send next: a long run of the pool itself, or a copy of as many messages as fit.
+ * ${*last} tells whether it ends with the last byte that has begun.
  */
 static size_t gather(struct client_env *env, const struct client *client, const uint8_t **bytes,
                      bool *last) {
@@ -378,12 +380,12 @@ static size_t gather(struct client_env *env, const struct client *client, const 
   return size;
 }
 
-/* The kernel took ${count} bytes, and with ${all} everything that has begun. */
+/* Account for ${count} bytes taken by the kernel; ${all}: everything that has begun is sent. */
 static void sent(struct client_env *env, struct client *client, uint64_t count, bool all) {
   if (!client->idle) {
     counters_out(env->counters, count, env->now);
   }
-  if (all && (env->replies || env->counted)) { /* no need to ask how long each was */
+  if (all && (env->replies || env->counted)) { /* the size of each message does not matter */
     client->out = client->begun;
     client->out_done = 0;
     return;

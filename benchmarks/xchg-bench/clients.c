@@ -8,17 +8,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Clients of the ready queue that a turn lets go on, before epoll is asked again. */
+/* Ready clients that one call runs before epoll is asked again. */
 #define READY_MAX 64
 
-/* Exchanges that a turn declares due, to catch up after a stall without starving the sockets. */
+/* Exchanges that one call declares due; more would starve the sockets after a stall. */
 #define DUE_MAX 4096
 
-/* A failed connection's pause: at least, and more for many, or their attempts would be a flood. */
+/* Pause after a failed connection: a minimum, and more for many clients to prevent a flood. */
 #define PAUSE_NS (10 * NS_PER_MS)
 #define PAUSE_PER_CLIENT_NS (50 * NS_PER_US)
 
-/* A time-out is noticed a sixteenth late at most, and within 100 ms. */
+/* A timeout is noticed at most a sixteenth late, and at most 100 ms late. */
 #define SCAN_PART 16
 #define SCAN_MAX_NS (100 * NS_PER_MS)
 
@@ -46,7 +46,7 @@ int clients_init(struct clients *clients, struct client_env *env, const struct c
                 clients->starts + (size_t)i * env->pipeline);
     clients->all[i].idle = idle;
   }
-  /* A counted exchange connects by itself. */
+  /* A counted exchange opens its own connection. */
   clients->open_next = env->counted ? clients->active : 0;
   clients->first_total = (uint32_t)count - clients->open_next;
   clients->pause_ns = max_u64(PAUSE_NS, clients->active * PAUSE_PER_CLIENT_NS);
@@ -93,7 +93,7 @@ static void schedule_retry(struct clients *clients, struct client *client) {
   clients->retrying.last = client;
 }
 
-/* The pauses that are over. */
+/* Make the clients ready whose pause has ended. */
 static void end_retry_pauses(struct clients *clients) {
   struct client *client;
   while ((client = clients->retrying.first) != NULL && client->retry_ns <= clients->env->now) {
@@ -103,7 +103,7 @@ static void end_retry_pauses(struct clients *clients) {
   }
 }
 
-/* ---- what follows the news ---- */
+/* ---- outcomes ---- */
 
 /* May ${client} begin one more exchange? */
 static bool may_begin(const struct clients *clients, const struct client *client) {
@@ -117,7 +117,7 @@ static void take_due(const struct clients *clients, struct client *client) {
   }
 }
 
-/* A counted exchange is a connection. */
+/* In a counted exchange, a connection is an exchange. */
 static enum client_outcome begin_and_send_counted(struct clients *clients, struct client *client) {
   if (client->state == CLIENT_CLOSED && may_begin(clients, client)) {
     take_due(clients, client);
@@ -127,7 +127,7 @@ static enum client_outcome begin_and_send_counted(struct clients *clients, struc
   return client_send(clients->env, client);
 }
 
-/* An idle client exchanges one message, where there are replies, to prove that it is served. */
+/* Exchange one message, if there are replies, to prove that an idle client is served. */
 static enum client_outcome begin_and_send_idle(struct clients *clients, struct client *client) {
   struct client_env *env = clients->env;
   if (!env->counted && env->replies && client->begun == 0 && client_can_begin(env, client)) {
@@ -136,7 +136,7 @@ static enum client_outcome begin_and_send_idle(struct clients *clients, struct c
   return client_send(env, client);
 }
 
-/* Let ${client} begin what it may, and send. */
+/* Begin what ${client} may begin, and send. */
 static enum client_outcome begin_and_send(struct clients *clients, struct client *client) {
   struct client_env *env = clients->env;
   if (client->idle) {
@@ -157,13 +157,13 @@ static enum client_outcome begin_and_send(struct clients *clients, struct client
   if (outcome != CLIENT_WAITS || client->blocked) {
     return outcome;
   }
-  /* Without replies it can go on at once. */
+  /* Without replies it can continue at once. */
   const bool more =
       client->in == client->last || (client_can_begin(env, client) && may_begin(clients, client));
   return client->state == CLIENT_OPEN && more ? CLIENT_MORE : CLIENT_WAITS;
 }
 
-/* The first connection of ${client} is made, or has failed. */
+/* The first connection of ${client} is made or has failed. */
 static void finish_first_connection(struct clients *clients, struct client *client) {
   if (!client->first_done && client->opening) {
     client->first_done = true;
@@ -173,7 +173,7 @@ static void finish_first_connection(struct clients *clients, struct client *clie
   }
 }
 
-/* Is ${client} served: greeted, and if idle, answered? */
+/* Mark ${client} as verified if it has its greeting and, if idle, its reply. */
 static void check_verified(struct clients *clients, struct client *client) {
   const struct client_env *env = clients->env;
   if (client->first_done || client->state != CLIENT_OPEN ||
@@ -187,14 +187,14 @@ static void check_verified(struct clients *clients, struct client *client) {
   finish_first_connection(clients, client);
 }
 
-/* Where ${client} goes after a failure. */
+/* Decide what ${client} does after a failure. */
 static void handle_failure(struct clients *clients, struct client *client) {
   finish_first_connection(clients, client);
   if (client->idle || !clients->running) {
-    return; /* a lost idle one stays lost; clients_start tries the others again */
+    return; /* a lost idle client stays lost; clients_start retries the others */
   }
   if (client->retrying) {
-    return; /* it was to be tried again, and now begins anew */
+    return; /* it is already in the queue */
   }
   if (clients->env->error == ERROR_CONNECT || client->failures > 1) {
     schedule_retry(clients, client);
@@ -209,7 +209,7 @@ static void handle_outcome(struct clients *clients, struct client *client,
     outcome = begin_and_send(clients, client);
   }
   switch (outcome) {
-    case CLIENT_DONE: /* feed opens at most */
+    case CLIENT_DONE: /* begin_and_send only opens */
     case CLIENT_WAITS:
       break;
     case CLIENT_MORE:
@@ -235,7 +235,7 @@ void clients_on_event(struct clients *clients, struct client *client, uint32_t e
                  client->unread && outcome == CLIENT_WAITS ? CLIENT_MORE : outcome);
 }
 
-/* Let a client of the ready queue go on. */
+/* Run a client from the ready queue. */
 static void resume_client(struct clients *clients, struct client *client) {
   clients->env->now = sys_now_ns();
   if (client->retrying) {
@@ -251,7 +251,7 @@ static void resume_client(struct clients *clients, struct client *client) {
   }
 }
 
-/* ---- the order of things ---- */
+/* ---- the schedule ---- */
 
 void clients_open(struct clients *clients) {
   while (clients->opening < clients->opening_max &&
@@ -263,7 +263,7 @@ void clients_open(struct clients *clients) {
   }
 }
 
-/* The time of the cursor's exchange. */
+/* When the cursor's exchange is due. */
 static uint64_t cursor_ns(const struct clients *clients) {
   const struct client *client = &clients->all[clients->cursor];
   return client_intended_ns(clients->env, client, clients->round, NEVER);
@@ -288,7 +288,7 @@ static void step_cursor(struct clients *clients) {
   clients->due_ns = cursor_ns(clients);
 }
 
-/* Tell the clients what is due. */
+/* Tell the clients which exchanges are due. */
 static void note_due(struct clients *clients) {
   for (unsigned i = 0; i < DUE_MAX && clients->due_ns <= clients->env->now; i++) {
     struct client *client = &clients->all[clients->cursor];
@@ -313,9 +313,9 @@ void clients_run_ready(struct clients *clients) {
   }
 }
 
-/* ---- time-outs ---- */
+/* ---- timeouts ---- */
 
-/* When what ${client} waits for is over the time-out; NEVER where it waits for nothing. */
+/* When ${client} times out, or NEVER if it waits for nothing. */
 static uint64_t deadline_ns(const struct clients *clients, const struct client *client) {
   uint64_t since = client_oldest_ns(clients->env, client);
   const bool first = !client->first_done && (client->idle || !clients->env->counted);
@@ -326,7 +326,7 @@ static uint64_t deadline_ns(const struct clients *clients, const struct client *
   return add_sat_u64(since, clients->timeout_ns);
 }
 
-/* Record what is over the time-out at its length, and give the connection up. */
+/* Record the exchanges that have timed out with their length, and close the connection. */
 static void time_out_client(struct clients *clients, struct client *client) {
   struct client_env *env = clients->env;
   const uint64_t in_flight = client->idle ? 0 : client_in_flight(env, client);

@@ -1,11 +1,13 @@
 /*
  * clients: the clients of one load thread, and when each of them does what.
  *
- * Closed loop: a client begins whenever it can.  Open loop: a cursor walks over the clients in the
- * order of the schedule (exchange k is connection k mod c's) and tells each what is due.  Two
- * queues, linked through the clients: `ready` of those that can go on at once, of which a turn
- * takes a few; `shut` of those whose connection failed, opened again after a pause that is the
- * same for all, so that the queue is in order of time.
+ * Closed loop: a client begins an exchange whenever it can.  Open loop: exchange k of the schedule
+ * belongs to connection k mod c, and a cursor walks over the clients in this order and tells each
+ * what is due.
+ *
+ * Two queues link the clients.  `ready` has those that can continue at once; clients_run_ready
+ * runs a few of them.  `retrying` has those whose connection failed; they are opened again after a
+ * pause.  The pause is the same for all, so this queue is in order of time.
  */
 #ifndef BENCH_CLIENTS_H
 #define BENCH_CLIENTS_H
@@ -18,66 +20,66 @@ struct clients_queue {
 
 struct clients {
   struct client_env *env; /* borrows */
-  struct client *all;     /* owns: the active ones, then the idle ones */
+  struct client *all;     /* owns: first the active clients, then the idle ones */
   uint32_t active, idle;
   uint64_t *starts; /* owns */
   uint64_t timeout_ns;
   struct clients_queue ready, retrying;
-  bool running; /* exchanges begin */
+  bool running; /* exchanges may begin */
 
-  /* the first connections: a bounded number at a time */
+  /* the first connections, of which opening_max may be under way */
   uint32_t open_next; /* index of the next to open; up to active + idle */
   uint32_t opening, opening_max;
-  uint32_t first_done, first_total; /* equal: all are made, or have failed */
+  uint32_t first_done, first_total; /* equal once all are made or have failed */
 
-  /* open loop: the next exchange is clients[cursor]'s, its round-th */
+  /* open loop: the next exchange is number round of client all[cursor] */
   uint32_t cursor;
   uint64_t round, due_ns;
 
-  uint64_t pause_ns; /* before a connection that failed is tried again */
+  uint64_t pause_ns; /* before a failed connection is tried again */
   uint64_t scan_ns, scan_every_ns;
 };
 
-/* Which of all clients a clients has: number = first + i * step. */
+/* The share of one thread: clients first, first + step, first + 2 step ... */
 struct clients_share {
   uint32_t first, step;
-  uint32_t active, idle; /* of this clients */
+  uint32_t active, idle; /* of this thread */
   uint32_t opening_max;
 };
 
 /**
  * clients_init(clients, env, share, timeout_ns):
- * Make the clients, all closed; idle ones are numbered behind all active ones.
+ * Make the clients, all closed.  Idle clients are numbered after all active ones.
  * Return: 0, or -1 (ENOMEM).
  */
 int clients_init(struct clients *clients, struct client_env *env, const struct clients_share *share,
                  uint64_t timeout_ns);
 
-/** Close what is open and free. */
+/** Close all connections and free. */
 void clients_fini(struct clients *clients);
 
-/** Open the first connections, as many as may be under way. */
+/** Open first connections until opening_max are under way. */
 void clients_open(struct clients *clients);
 
-/** From now on exchanges begin. */
+/** Let exchanges begin from now on. */
 void clients_start(struct clients *clients);
 
-/** epoll says ${events} of ${client}. */
+/** Handle ${events} of epoll for ${client}. */
 void clients_on_event(struct clients *clients, struct client *client, uint32_t events);
 
-/** Tell the clients what is due by env->now, and let some of those that are ready go on. */
+/** Tell the clients what is due at env->now, and run some of the ready ones. */
 void clients_run_ready(struct clients *clients);
 
-/** Look for exchanges over the time-out, if it is time to. */
+/** If the next scan is due, end the exchanges that have timed out. */
 void clients_scan_timeouts(struct clients *clients);
 
 /** When clients_run_ready or clients_scan_timeouts is next due; 0 = at once. */
 uint64_t clients_due_ns(const struct clients *clients);
 
-/** Exchanges that are due by ${now} and have not begun. */
+/** Exchanges that are due at ${now} and have not begun. */
 uint64_t clients_backlog(struct clients *clients, uint64_t now);
 
-/** Active and idle clients that were once connected (and verified). */
+/** The number of active (or idle) clients that are verified. */
 uint32_t clients_connected(const struct clients *clients, bool idle);
 
 #endif

@@ -12,7 +12,7 @@
 
 #define LATE_NS NS_PER_MS
 
-/* The coordinator has not emptied the other slot: how long to go on with this one. */
+/* How long to continue with a slot when the coordinator has not emptied the other. */
 #define RETRY_NS (10 * NS_PER_MS)
 
 struct counters *counters_create(bool open_loop, uint64_t budget) {
@@ -42,12 +42,12 @@ void counters_set_window(struct counters *counters, uint64_t from_ns, uint64_t u
   counters->connecting = false;
 }
 
-/* Does what happens ${now} count? */
+/* Does an event at ${now} count? */
 static bool within(const struct counters *counters, uint64_t now) {
   return now >= counters->from_ns && now < counters->until_ns && counters->ended < counters->budget;
 }
 
-/* Does an exchange count that should have started at ${intended} and ends ${now}? */
+/* Does an exchange count that should have begun at ${intended} and ends at ${now}? */
 static bool counts(const struct counters *counters, uint64_t intended, uint64_t now) {
   return within(counters, now) && (!counters->open_loop || intended >= counters->from_ns);
 }
@@ -125,7 +125,7 @@ void counters_out(struct counters *counters, uint64_t bytes, uint64_t now) {
   }
 }
 
-/* Count ${count} errors, whenever they happen. */
+/* Count ${count} errors without looking at the window. */
 static void note(struct counters *counters, enum bench_error error, int error_errno,
                  uint64_t count) {
   counters->errors[error] += count;

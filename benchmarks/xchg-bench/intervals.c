@@ -28,7 +28,7 @@ static bool is_full(const struct counters_slot *slot) {
   return atom_load_acquire_u32(&slot->state) == SLOT_FULL; /* the thread's store */
 }
 
-/* Has the thread of ${counters} left the open interval's second behind? Its full slots say. */
+/* Has the thread of ${counters} passed the open interval's second?  Its full slots tell. */
 static bool has_passed(const struct intervals *intervals, const struct counters *counters) {
   for (unsigned i = 0; i < 2; i++) {
     const struct counters_slot *slot = &counters->slots[i];
@@ -39,7 +39,7 @@ static bool has_passed(const struct intervals *intervals, const struct counters 
   return false;
 }
 
-/* Move what ${slot} holds to ${interval}. */
+/* Move the counts of ${slot} to ${interval}. */
 static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
                        struct interval *interval) {
   interval->exchanges += slot->exchanges;
@@ -52,7 +52,7 @@ static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
   atom_store_release_u32(&slot->state, SLOT_EMPTY); /* the thread's load */
 }
 
-/* Close the open interval, which lasted ${seconds}, into ${interval}. */
+/* Write the open interval, which lasted ${seconds}, to ${interval}, and open the next. */
 static void close_interval(struct intervals *intervals, double seconds, struct interval *interval) {
   interval->at_s = intervals->second;
   interval->seconds = seconds;
@@ -88,7 +88,7 @@ const struct interval *intervals_gather(struct intervals *intervals) {
     }
     interval = result_next_interval(intervals->result);
     if (interval == NULL) {
-      return NULL; /* no room: the slots stay full, and the totals have what is in them */
+      return NULL; /* no room: the slots stay full, and the totals include their counts */
     }
     close_interval(intervals, 1, interval);
   }
@@ -103,7 +103,7 @@ void intervals_finish(struct intervals *intervals, double seconds) {
     }
     close_interval(intervals, 1, interval);
   }
-  if (result->intervals_count > 0) { /* the last second may not have been a whole one */
+  if (result->intervals_count > 0) { /* the last second may be incomplete */
     struct interval *last = &result->intervals[result->intervals_count - 1];
     last->seconds = last->at_s + 1 > seconds ? seconds - last->at_s : 1;
     if (last->seconds <= 0) { /* the threads ended before it began */

@@ -1,8 +1,10 @@
 /*
- * intervals: one interval a second, gathered from the threads' slots by the coordinator.
+ * intervals: the coordinator gathers the threads' slots into one interval for each second.
  *
- * Row s is closed when every thread has left second s behind; a thread that was late to hand a slot
- * over has its counts in the interval of the slot's first second.  Thread: the coordinator's.
+ * Interval s is closed when every thread has passed second s.  If a thread is late to hand a slot
+ * over, its counts are in the interval of the slot's first second.
+ *
+ * Thread: the coordinator.
  */
 #ifndef BENCH_INTERVALS_H
 #define BENCH_INTERVALS_H
@@ -11,23 +13,23 @@
 
 struct intervals {
   struct result *result;           /* borrows */
-  struct counters **counters;      /* borrows: one a thread */
+  struct counters **counters;      /* borrows: one for each thread */
   const struct schedule *schedule; /* borrows; NULL = closed loop */
   uint32_t threads;
-  uint32_t second;                 /* of the interval that is open */
+  uint32_t second;                 /* of the open interval */
   uint64_t lead_ns;                /* of the schedule, before the window */
-  uint64_t errors;                 /* of all intervals that are closed */
-  struct hdr_histogram *histogram; /* owns: of the interval that is open */
+  uint64_t errors;                 /* of all closed intervals */
+  struct hdr_histogram *histogram; /* owns: of the open interval */
 };
 
-/** Return: 0, or -1 (ENOMEM).  The caller then fills in what is borrowed. */
+/** Return: 0, or -1 (ENOMEM).  The caller then sets the borrowed fields. */
 int intervals_init(struct intervals *intervals);
 void intervals_fini(struct intervals *intervals);
 
-/** Close the intervals that are complete; return the last one of them, NULL where there is none. */
+/** Close the intervals that are complete. Return: the last of them, or NULL. */
 const struct interval *intervals_gather(struct intervals *intervals);
 
-/** The threads have ended: close the remaining intervals, the last at ${seconds}. */
+/** Close the remaining intervals after the threads have ended; the last ends at ${seconds}. */
 void intervals_finish(struct intervals *intervals, double seconds);
 
 #endif

@@ -18,10 +18,10 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-/* Connections under way at once, of all threads, before the run: well below any backlog. */
+/* First connections under way at once over all threads, well below any backlog. */
 #define OPENING_MAX 128
 
-/* Between the announcement and the start: every thread is awake by then. */
+/* From the announcement to the start, so that every thread is awake by then. */
 #define START_DELAY_NS (2 * NS_PER_MS)
 
 #define BUSY_MAX 0.95
@@ -33,8 +33,8 @@ struct load {
   struct load_shared shared;
   struct message_set messages;
   struct schedule schedule;
-  struct load_thread **threads; /* owns, with what they point to; NULL behind the last one made */
-  struct counters **counters;   /* owns the array only */
+  struct load_thread **threads; /* owns, with the threads; NULL after the last one made */
+  struct counters **counters;   /* owns the array; the counters belong to the threads */
   uint32_t count;
   struct intervals intervals;
   struct poller poller; /* owns: holds shared.change */
@@ -44,8 +44,8 @@ struct load {
 };
 
 /*
- * The present run, for load_interrupt alone: a signal handler gets no argument.  Written before and
- * after the run by the thread that runs it.
+ * The current run, or NULL.  Only load_interrupt reads it, because a signal handler has no
+ * argument.  The thread in load_run writes it before and after the run.
  */
 static atom_ptr present;
 
@@ -59,9 +59,9 @@ void load_interrupt(void) {
   }
 }
 
-/* ---- what it needs ---- */
+/* ---- set-up ---- */
 
-/* Let this process hold a descriptor a connection. */
+/* Allow this process one descriptor for each connection. */
 static int raise_limit(uint64_t connections) {
   struct rlimit limit;
   const uint64_t needed = connections + LOAD_DESCRIPTORS_BASE;
@@ -85,7 +85,7 @@ static bool is_open_loop(const struct load *load) {
   return load->plan->rate_from > 0 || load->plan->rate_to > 0;
 }
 
-/* What all clients share; on the heap, since its buffers are large. */
+/* Make what all clients share; on the heap because of its large buffers. */
 static struct client_env *make_env(struct load *load) {
   const struct options *options = load->options;
   const struct config *exchange = &options->exchange;
@@ -105,13 +105,13 @@ static struct client_env *make_env(struct load *load) {
   env->address_size = sock_addr_to(&options->address, &env->address);
   env->bind = options->bind;
   env->bind_count = options->bind_count;
-  /* One small message waits for nothing, whatever Nagle's algorithm says. */
+  /* Nagle's algorithm does not delay one small message. */
   const bool one_segment = exchange->messages == 1 && message_total_max(&load->messages) <= 1024;
   env->nodelay = env->address.ss_family != AF_UNIX && !one_segment;
   return env;
 }
 
-/* Lane ${index}'s part of ${total}. */
+/* The part of ${total} that thread ${index} has. */
 static uint64_t share_of(const struct load *load, uint64_t total, uint32_t index) {
   return total / load->count + (index < total % load->count ? 1 : 0);
 }
@@ -136,7 +136,7 @@ static int make_threads(struct load *load, const struct client_env *env) {
   return 0;
 }
 
-/* Everything but the threads. */
+/* Make everything except the running threads. */
 static int prepare(struct load *load) {
   const struct options *options = load->options;
   const struct load_plan *plan = load->plan;
@@ -167,7 +167,7 @@ static int prepare(struct load *load) {
   return made;
 }
 
-/* What prepare has made, all of it or some. */
+/* Free what prepare has made, also if it failed halfway. */
 static void release(struct load *load) {
   for (uint32_t i = 0; load->threads != NULL && i < load->count; i++) {
     load_thread_destroy(load->threads[i]);
@@ -182,7 +182,7 @@ static void release(struct load *load) {
 
 /* ---- the run ---- */
 
-/* The threads shall look at the phase. */
+/* Store the phase and wake the threads. */
 static void announce(struct load *load, uint32_t phase) {
   atom_store_release_u32(&load->shared.phase, phase); /* the threads' load */
   for (uint32_t i = 0; i < load->count; i++) {
@@ -190,7 +190,7 @@ static void announce(struct load *load, uint32_t phase) {
   }
 }
 
-/* Start the threads, which leave all signals to the caller's: 0, or -1 with none running. */
+/* Start the threads with all signals blocked. Return: 0, or -1 with errno and none running. */
 static int start(struct load *load) {
   sigset_t all, before;
   int result = 0;
@@ -212,8 +212,8 @@ static int start(struct load *load) {
 }
 
 /*
- * Wait for news until ${due_ns}; return false where the run was interrupted, which the threads are
- * then told.
+ * Wait for a change until ${due_ns}.  Return: false if the run was interrupted; the threads have
+ * then been told to stop.
  */
 static bool wait_for_change(struct load *load, uint64_t due_ns) {
   struct epoll_event event;
@@ -245,7 +245,7 @@ static void clear_live(const struct load *load) {
   }
 }
 
-/* Until every thread has ended: connect, warm up, measure. */
+/* Connect, warm up and measure until every thread has finished. */
 static void coordinate(struct load *load, struct measure *server, struct measure *client) {
   struct load_shared *shared = &load->shared;
   const int self = 0;
@@ -273,7 +273,7 @@ static void coordinate(struct load *load, struct measure *server, struct measure
 
 /* ---- the sum ---- */
 
-/* What the threads used, and how busy the busiest was. */
+/* Add up the CPU time of the threads, and find the busiest. */
 static void add_usage(struct load *load) {
   struct usage *client = &load->result->client;
   client->cpu_s = 0;

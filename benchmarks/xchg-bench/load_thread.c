@@ -1,11 +1,12 @@
 /*
- * thread: see thread.h.  The loop waits, to the nanosecond, until the first of
- * what is due: the schedule, a second's end, a pause, a time-out.  It never polls, except while
- * clients are ready to go on.
+ * load_thread: see load_thread.h.
  *
- * The orders: the coordinator stores the phase with release after start_ns, a thread loads it with
- * acquire; a thread subtracts from settling and going with release after what it has written, the
- * coordinator loads them with acquire.
+ * The loop waits until the earliest due time: the schedule, the end of a second, a retry pause or a
+ * timeout.  The wait has nanosecond resolution.  It polls only while clients are ready.
+ *
+ * Memory orders: the coordinator stores phase with release after start_ns, and the thread loads it
+ * with acquire.  The thread subtracts from threads_connecting and threads_running with release
+ * after its writes, and the coordinator loads them with acquire.
  */
 #include "load_thread.h"
 
@@ -18,7 +19,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-/* Few, so that what the schedule wants does not wait for many. */
+/* Few events per call, so that due exchanges do not wait for many. */
 #define EVENTS_MAX 64
 
 struct load_thread *load_thread_create(struct load_shared *shared, const struct client_env *env,
@@ -79,10 +80,10 @@ static uint64_t thread_switches(void) {
   return (uint64_t)usage.ru_nvcsw + (uint64_t)usage.ru_nivcsw;
 }
 
-/* The run is apply_start: when it starts, and what of it counts. */
+/* Take over the announced start, and set the window. */
 static void apply_start(struct load_thread *thread) {
   thread->start_ns =
-      atom_load_relaxed_u64(&thread->shared->start_ns); /* behind the acquire of phase */
+      atom_load_relaxed_u64(&thread->shared->start_ns); /* ordered by the acquire of phase */
   thread->from_ns = thread->start_ns + thread->shared->warmup_ns;
   thread->until_ns = add_sat_u64(thread->from_ns, thread->shared->duration_ns);
   thread->env.start_ns = thread->start_ns;
@@ -95,7 +96,7 @@ static void begin_window(struct load_thread *thread) {
   thread->context_switches = thread_switches();
 }
 
-/* The thread's part of the run is over. */
+/* Finish this thread's part of the run. */
 static void end_run(struct load_thread *thread, bool dropped) {
   const uint64_t now = min_u64(thread->env.now, thread->until_ns);
   thread->finished = true;
@@ -111,7 +112,7 @@ static void end_run(struct load_thread *thread, bool dropped) {
   }
 }
 
-/* Go from one state to the next when it is time to. */
+/* Enter the next state when its time has come. */
 static void update_state(struct load_thread *thread) {
   struct load_shared *shared = thread->shared;
   const uint64_t now = thread->env.now;
@@ -144,7 +145,7 @@ static void update_state(struct load_thread *thread) {
 
 /* ---- the loop ---- */
 
-/* When the loop has something to do, if no event comes. */
+/* When the loop must run even if no event comes. */
 static uint64_t due_ns(const struct load_thread *thread) {
   uint64_t due = min_u64(clients_due_ns(&thread->clients), thread->counters->slot_end_ns);
   due = min_u64(due, thread->until_ns);
@@ -154,24 +155,24 @@ static uint64_t due_ns(const struct load_thread *thread) {
   return thread->measuring ? due : min_u64(due, thread->from_ns);
 }
 
-/* Wait for events until ${due}, and deal with them; return how many. */
+/* Wait for events, and handle them. Return: their number. */
 static int wait_for_events(struct load_thread *thread) {
   struct epoll_event events[EVENTS_MAX];
   const uint64_t ns = sub_sat_u64(due_ns(thread), thread->env.now);
   const int count = poller_wait(&thread->poller, events, EVENTS_MAX, ns);
   for (int i = 0; i < count; i++) {
-    if (events[i].data.ptr != NULL) { /* else a wake, which update_state answers */
+    if (events[i].data.ptr != NULL) { /* NULL is the wake: update_state looks at the phase */
       clients_on_event(&thread->clients, events[i].data.ptr, events[i].events);
     }
   }
   return count;
 }
 
-/* The thread. */
+/* The thread's function. */
 static void *run(void *argument) {
   struct load_thread *thread = argument;
   struct counters *counters = thread->counters;
-  (void)prctl(PR_SET_TIMERSLACK, 1UL); /* else every wait may be 50 us longer */
+  (void)prctl(PR_SET_TIMERSLACK, 1UL); /* the default makes every wait up to 50 us longer */
   (void)pthread_setname_np(pthread_self(), "bench-load");
   thread->env.now = sys_now_ns();
   clients_open(&thread->clients);
@@ -183,13 +184,13 @@ static void *run(void *argument) {
     if (!thread->finished) {
       clients_run_ready(&thread->clients);
     }
-    if (count < EVENTS_MAX &&
-        !thread->finished) { /* else what came may still wait there: nobody is overdue yet */
+    /* With a full array, answers may still wait in epoll, so it is too early for timeouts. */
+    if (count < EVENTS_MAX && !thread->finished) {
       clients_scan_timeouts(&thread->clients);
     }
   }
-  atom_store_release_u32(&counters->slots[counters->current].state,
-                         SLOT_FULL);                         /* as counters_next_slot */
+  /* The coordinator's load, as in counters_next_slot. */
+  atom_store_release_u32(&counters->slots[counters->current].state, SLOT_FULL);
   atom_sub_release_u32(&thread->shared->threads_running, 1); /* the coordinator's load */
   wake_signal(&thread->shared->change);
   return NULL;

@@ -23,9 +23,9 @@ struct load_shared {
   atom_u64 start_ns; /* with PHASE_RUN */
 
   /* the threads count down */
-  CACHE_ALIGNED atom_u32 threads_connecting; /* threads whose first connections are being made */
-  atom_u32 threads_running;                  /* threads that have not ended */
-  struct wake change;                        /* something of the above, or a slot, has changed */
+  CACHE_ALIGNED atom_u32 threads_connecting; /* threads that still make first connections */
+  atom_u32 threads_running;                  /* threads that have not finished */
+  struct wake change;                        /* signalled on a change of these or of a slot */
 
   /* constant */
   uint64_t warmup_ns, duration_ns, timeout_ns;
@@ -35,29 +35,29 @@ struct load_thread {
   struct load_shared *shared; /* borrows */
   struct counters *counters;  /* owns */
   struct poller poller;       /* owns */
-  struct wake wake;           /* owns: the coordinator's, for a change of phase */
+  struct wake wake;           /* owns; the coordinator signals a change of phase */
   pthread_t handle;
   bool started;
 
-  /* the thread's alone while it runs; its results afterwards */
+  /* private to the thread while it runs, then its results */
   bool running, measuring, finished, reported;
   uint64_t start_ns, from_ns, until_ns, ended_ns;
   uint64_t cpu_ns;           /* within the window */
-  uint64_t context_switches; /* ... */
+  uint64_t context_switches; /* within the window */
   struct clients clients;
   struct client_env env;
 };
 
 /**
  * load_thread_create(shared, env, share, budget):
- * A thread with a copy of ${env}, whose epoll_fd and counters are made here.
+ * Make a thread with a copy of ${env}, and with its own epoll set and counters.
  * Return: NULL with errno (memory, descriptors).
  */
 struct load_thread *load_thread_create(struct load_shared *shared, const struct client_env *env,
                                        const struct clients_share *share, uint64_t budget);
 void load_thread_destroy(struct load_thread *thread);
 
-/** Start and join the thread. load_thread_start: 0, or -1 with errno. */
+/** Start and join the thread. load_thread_start returns 0, or -1 with errno. */
 int load_thread_start(struct load_thread *thread);
 void load_thread_join(struct load_thread *thread);
 

@@ -1,6 +1,6 @@
 /*
- * message: see message.h.  The offsets spread over the first 16 KiB of the pool only: slices of
- * random bytes at different offsets differ, and so small a window stays in the first cache.
+ * message: see message.h.  Bodies begin within the first 16 KiB of the pool.  Slices at different
+ * offsets differ, and this window stays in the first-level cache.
  */
 #include "message.h"
 
@@ -13,10 +13,10 @@
 
 #define OFFSETS 16384u
 
-/* What a harness can still hold of an endless stream under raw, where nothing is too long. */
+/* The largest raw message: the server has no limit under raw, but memory is limited. */
 #define RAW_SIZE_MAX (UINT64_C(1) << 30)
 
-/* A well mixed 64-bit value (the finaliser of MurmurHash3 with a Weyl step before it). */
+/* Mix a 64-bit value (the finaliser of MurmurHash3 after a Weyl step). */
 static uint64_t mix(uint64_t x) {
   x += UINT64_C(0x9e3779b97f4a7c15);
   x = (x ^ (x >> 33)) * UINT64_C(0xff51afd7ed558ccd);
@@ -24,10 +24,10 @@ static uint64_t mix(uint64_t x) {
   return x ^ (x >> 33);
 }
 
-/* ${hash} as a number below ${range}, which is at most 2^32. */
+/* Map ${hash} to a number below ${range}, which is at most 2^32. */
 static uint64_t below(uint64_t hash, uint64_t range) { return (hash >> 32) * range >> 32; }
 
-/* A byte that the frame lets a message hold. */
+/* Replace a byte that would end a message in this frame. */
 static uint8_t harmless(enum xchg_frame_kind kind, uint8_t byte) {
   if (kind == XCHG_FRAME_DELIMITER && byte == 0) {
     return 'n';
@@ -49,7 +49,7 @@ static int make_pool(struct message_set *set) {
   return 0;
 }
 
-/* Limits of the sizes: what the frame can carry, and what the server takes. */
+/* Set the smallest and the largest size from the frame and the server's limit. */
 static void set_limits(struct message_set *set, uint64_t max_message) {
   set->size_min = set->frame.kind == XCHG_FRAME_RAW ? 1 : 0;
   switch (set->frame.kind) {
@@ -73,7 +73,7 @@ static void set_limits(struct message_set *set, uint64_t max_message) {
   }
 }
 
-/* Prefix and terminator around a body of ${size} bytes. */
+/* Set prefix and terminator around a body of ${size} bytes. */
 static void frame_message(const struct message_set *set, struct message *message, uint64_t size) {
   size_t tail_size;
   const uint8_t *tail = frame_tail(&set->frame, &tail_size);
@@ -110,7 +110,7 @@ void message_set_fini(struct message_set *set) {
   set->pool = NULL;
 }
 
-/* The size that the message of ${of} draws. */
+/* The size of the message with the hash ${of}. */
 static uint64_t draw_size(const struct message_set *set, uint64_t of) {
   uint64_t size = set->size.a;
   if (set->size.kind == SIZE_FIXED || set->size_min == set->size_max) {
@@ -142,7 +142,7 @@ void message_reply(const struct message_set *set, uint64_t connection, uint64_t 
   if (set->reply == REPLY_ECHO) {
     message_sent(set, connection, sequence, message);
   } else {
-    *message = set->text; /* all zero where there is none */
+    *message = set->text; /* all zero if there is none */
   }
 }
 

@@ -1,6 +1,6 @@
 /*
- * poller: see poller.h.  Linux before 5.11, some sandboxes and valgrind know no epoll_pwait2; what
- * is asked of it once and refused is not asked again.
+ * poller: see poller.h.  Linux before 5.11, some sandboxes and valgrind have no epoll_pwait2.  It
+ * is not tried again after the first refusal.
  */
 #include "poller.h"
 

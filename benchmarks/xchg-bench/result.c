@@ -1,6 +1,6 @@
 /*
- * result: see bench.h and result.h.  The number of intervals that there is room for is kept behind
- * the result, since nobody but result_next_interval needs it.
+ * result: see bench.h and result.h.  The capacity for intervals is stored after the public struct,
+ * because only result_next_interval needs it.
  */
 #include "result.h"
 

@@ -1,5 +1,5 @@
 /*
- * result: what all threads together have counted; the struct is in bench.h.
+ * result: adding up what the threads have counted; the struct is in bench.h.
  */
 #ifndef BENCH_RESULT_H
 #define BENCH_RESULT_H
@@ -9,7 +9,7 @@
 /** Add the counts and histograms of ${counters} to ${result}. */
 void result_add(struct result *result, const struct counters *counters);
 
-/** The next interval of ${result}, empty, now counted; NULL where there is no more room. */
+/** Append an empty interval to ${result}. Return: the interval, or NULL if there is no room. */
 struct interval *result_next_interval(struct result *result);
 
 #endif

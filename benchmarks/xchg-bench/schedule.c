@@ -1,9 +1,9 @@
 /*
- * schedule: see schedule.h.  Within the ramp the count of exchanges wanted by t is
+ * schedule: see schedule.h.  Within the ramp, the number of exchanges wanted by t is
  *
  *   n(t) = from t + slope t^2 / 2    hence    t(n) = 2 n / (from + sqrt(from^2 + 2 slope n))
  *
- * in the form that subtracts nothing, so that a gentle slope loses no digits.
+ * This form subtracts nothing, so a gentle slope loses no digits.
  */
 #include "schedule.h"
 
@@ -25,13 +25,13 @@ void schedule_init(struct schedule *schedule, double from, double to, uint64_t l
   schedule->slope = (to - from) / schedule->ramp_s;
 }
 
-/* A time that may be infinite, or beyond what an integer holds. */
+/* ${ns} as an integer; NEVER if it is infinite or too large. */
 static uint64_t whole_ns(double ns) { return ns < 9e18 ? (uint64_t)ns : NEVER; }
 
-/* The ${n}-th exchange of a constant ${rate}. */
+/* When exchange ${n} is due at a constant ${rate}. */
 static double constant_ns(double n, double rate) { return n == 0 ? 0 : n * 1e9 / rate; }
 
-/* The ${n}-th exchange since the ramp's beginning. */
+/* When exchange ${n} of the ramp is due, from the start of the ramp. */
 static double ramp_ns(const struct schedule *schedule, double n) {
   if (n >= schedule->ramp_count) {
     return schedule->ramp_s * 1e9 + constant_ns(n - schedule->ramp_count, schedule->to);
