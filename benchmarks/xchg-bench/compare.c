@@ -1,8 +1,6 @@
 /*
- * compare: see compare.h.
- *
- * With fewer than COMPARE_RUNS_MIN runs on a side no p is computed, and with p over COMPARE_P_MAX
- * the difference may be noise: both are marked with `~`.
+ * compare: see compare.h.  A difference that may be noise is marked with `~`: p is above
+ * COMPARE_P_MAX, or a side has fewer than COMPARE_RUNS_MIN runs, so that no p is computed.
  */
 #include "compare.h"
 
@@ -49,12 +47,12 @@ static const struct row rows[] = {
     {"server resident bytes", METRICS_SERVER + METRIC_RESIDENT_BYTES},
 };
 
-/* A column: the metrics of each of a report's runs. */
+/* A column: a report and the metrics of each of its runs. */
 struct column {
   struct report report;
-  double (*runs)[METRICS]; /* owns; report.runs_count */
-  double *values;          /* owns; room for one metric of each run that has it */
-  size_t known;            /* of values */
+  double (*runs)[METRICS]; /* owns; report.runs_count of them */
+  double *values;          /* owns; the selected metric of each run that has it */
+  size_t known;            /* number of values */
   double median;           /* of values, which are sorted */
 };
 
@@ -84,7 +82,7 @@ static void close_column(struct column *column) {
   report_fini(&column->report);
 }
 
-/* Take ${metric} of all runs into the column's values. */
+/* Copy ${metric} of all runs to the column's values. */
 static void select_metric(struct column *column, uint32_t metric) {
   column->known = 0;
   for (uint32_t i = 0; i < column->report.runs_count; i++) {
@@ -102,7 +100,7 @@ static void print_value(FILE *out, double value) {
     fprintf(out, " %14.*f", fabs(value) < 1000 ? 3 : 1, value);
 }
 
-/* Ratio, mark and p of ${column} against ${first}. */
+/* Print ratio, mark and p of ${column} against ${first}. */
 static void print_difference(FILE *out, const struct column *first, const struct column *column) {
   struct mann_whitney test =
       mann_whitney_test(column->values, column->known, first->values, first->known);

@@ -1,9 +1,9 @@
 /*
  * compare: xchg-bench compare A.json B.json ...: reports side by side.
  *
- * A row a metric: the median over each report's runs; of every report but the first also the ratio
- * to the first and the two-sided probability of the Mann-Whitney U test that the difference is
- * noise.
+ * Each metric has a row with the median over each report's runs.  Every report after the first also
+ * has the ratio to the first, and the two-sided probability of the Mann-Whitney U test that the
+ * difference is noise.
  */
 #ifndef BENCH_COMPARE_H
 #define BENCH_COMPARE_H
@@ -14,18 +14,18 @@
 
 #define COMPARE_FILES_MAX 16
 
-/* Fewer runs on a side cannot tell a difference from noise. */
+/* With fewer runs on a side, the test cannot tell a difference from noise. */
 #define COMPARE_RUNS_MIN 4
 #define COMPARE_P_MAX 0.05
 
 /**
  * compare_files(paths, count, out, errors):
- * Write the table of the ${count} reports ${paths} to ${out}.
+ * Write a table of ${count} reports ${paths} to ${out}.
  * Return: BENCH_OK, or BENCH_USAGE after one line to ${errors}.
  */
 int compare_files(const char *const *paths, uint32_t count, FILE *out, FILE *errors);
 
-/** The subcommand: ${argv} begins with its name. Return: the exit code. */
+/** The subcommand; ${argv} begins with its name. Return: the exit code. */
 int compare_main(int argc, char **argv);
 
 #endif

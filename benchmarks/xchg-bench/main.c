@@ -1,11 +1,11 @@
 /*
- * main: xchg-bench as a program: command line in, load, reports out, exit code.
+ * main: the program: options, load, reports, exit code.
  *
- *   options -> files opened -> plan (runs) -> reports -> exit code
+ *   options -> open report files -> plan (runs) -> reports -> exit code
  *
- * Files are opened before the load starts, so that nobody waits an hour for a report that cannot be
- * written.  The first SIGINT or SIGTERM ends the present run and the rest of the plan, and what was
- * measured is reported; the second one ends the process at once.
+ * Report files are opened before the load starts, so that a path that cannot be written fails at
+ * once.  The first SIGINT or SIGTERM ends the current run and skips the rest of the plan; what was
+ * measured is reported.  The second one ends the process at once.
  */
 #include "load.h"
 #include "objective.h"
@@ -27,15 +27,12 @@ enum file { FILE_JSON, FILE_CSV, FILE_HDR, FILE_HTML, FILES };
 struct bench {
   struct options options;
   struct plan plan;
-  const char *paths[FILES]; /* borrowed from the options; NULL = not wanted */
-  FILE *files[FILES];       /* owns; NULL where there is no path */
+  const char *paths[FILES]; /* borrowed from the options; NULL = none */
+  FILE *files[FILES];       /* owns; NULL = none */
   bool is_unwritten;        /* a report could not be written */
 };
 
-/*
- * Set by the handler, read between two runs.  A signal handler has no argument: this is the one
- * variable that lives outside of any object.
- */
+/* Set by the signal handler, read between two runs.  Static because a handler has no argument. */
 static volatile sig_atomic_t interrupted;
 
 /* ---- signals ---- */
@@ -51,8 +48,7 @@ static void handle(int signum, void (*handler)(int)) {
 }
 
 /*
- * The signal may come while a run is being prepared, when there is none to interrupt yet: so it is
- * interrupted anew each second.
+ * The signal may come before load_run has published its run.  So it is repeated each second.
  */
 static void interrupt_again(int signum) {
   (void)signum;
@@ -68,7 +64,7 @@ static void end_softly(int signum) {
   interrupt_again(signum);
 }
 
-/* load_run, but for a run that would begin after the signal. */
+/* load_run, unless the signal has already come. */
 static int run_load(const struct options *options, const struct load_plan *plan,
                     struct result *result) {
   if (interrupted != 0) {
@@ -97,7 +93,7 @@ static int open_files(struct bench *b) {
   return 0;
 }
 
-/* Buffered bytes reach the disk here at the latest, or do not. */
+/* Close the files; this flushes them, so a write error may show only here. */
 static void close_files(struct bench *b) {
   for (int i = 0; i < FILES; i++) {
     if (b->files[i] == NULL)
@@ -120,7 +116,7 @@ static void write_texts(const struct bench *b) {
   }
   if (b->plan.runs_count > 1)
     report_text_runs(stdout, options, b->plan.runs, b->plan.runs_count);
-  fflush(stdout); /* what follows are files, which may be slow */
+  fflush(stdout); /* the files that follow may be slow */
 }
 
 static int write_files(struct bench *b) {
@@ -139,9 +135,9 @@ static int write_files(struct bench *b) {
   return 0;
 }
 
-/* ---- the verdict ---- */
+/* ---- the exit code ---- */
 
-/* Tell each objective's value. Return: whether all were kept. */
+/* Print the value of each objective. Return: whether all were met. */
 static bool judge_objectives(const struct bench *b) {
   bool kept = true;
   for (uint32_t i = 0; i < b->options.slo_count; i++) {
@@ -180,14 +176,14 @@ static int judge(const struct bench *b) {
 
 /* ---- the program ---- */
 
-/* A connection is a descriptor: take what is allowed, and tell where it is too little. */
+/* Raise the limit of descriptors, and check that each connection can have one. */
 static int raise_descriptors(const struct options *options) {
   const uint64_t needed = (uint64_t)options->connections + options->idle + LOAD_DESCRIPTORS_BASE;
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
     return 0;
   limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit); /* where it fails, so will the connections; they say so */
+  (void)setrlimit(RLIMIT_NOFILE, &limit); /* if it fails, the connections will report it */
   if (needed <= limit.rlim_max)
     return 0;
   fprintf(stderr,

@@ -1,15 +1,14 @@
 /*
- * measure: clocks and /proc, read twice.
+ * measure: process clocks and /proc, read at the start and at the end of a window.
  *
- * CPU time is the process' own clock, in nanoseconds, and that of its living children, as far as
- * the kernel names them and they are not measured for themselves; of the children that it has
- * waited for, cutime + cstime of /proc/PID/stat, in ticks of 10 ms.  So a child counts all along
- * its life and beyond it.  Context switches are summed over the threads that live at both moments;
- * those of a thread that ended between take theirs along, and the difference never goes below 0.
- * Memory is Rss of smaps_rollup, which is exact, or else of statm (another user's process).
+ *   CPU time           of the process and its living children: their clocks, in nanoseconds
+ *                      of children it has waited for: cutime + cstime of /proc/PID/stat, in 10 ms
+ *   context switches   the sum over its threads; a thread that ends within the window takes its
+ *                      switches with it, and the difference is never below 0
+ *   memory             Rss of smaps_rollup (exact), or of statm for another user's process
  *
- * Nothing here allocates, since a window is being measured: directories are read by getdents64, and
- * files into the stack.
+ * A child counts only once: not as a child if it is measured itself.  Nothing is allocated during a
+ * window: directories are read with getdents64, and files into the stack.
  */
 #include "measure.h"
 
@@ -26,12 +25,12 @@
 #define FILE_MAX 8192
 #define PATH_LONGEST 96
 
-/* What is done with the file of one thread. */
+/* What each_task calls with the path of a thread's file. */
 typedef void task_visit(void *context, const char *path);
 
 /* The living children of a process. */
 struct children {
-  const struct measure *measure; /* borrows: whose own processes are counted for themselves */
+  const struct measure *measure; /* borrows: its own processes are not counted as children */
   double cpu_s;
 };
 
@@ -47,7 +46,7 @@ static const char *skip_words(const char *text, unsigned count);
 static ssize_t read_file(const char *path, char text[FILE_MAX]);
 static uint64_t number_after(const char *text, const char *label);
 
-/* The CPU time is read next to the moment that the window is counted from, and to. */
+/* CPU time is read last here and first in measure_end, close to the edges of the window. */
 void measure_begin(struct measure *measure, const int *pids, uint32_t count) {
   assert(count <= BENCH_PIDS_MAX);
   *measure = (struct measure){.count = count, .known = count > 0};
@@ -109,7 +108,7 @@ static int read_clock(int pid, double *cpu_s) {
   return 0;
 }
 
-/* Fields 16 and 17 of stat; the second may hold blanks and parentheses, so count from its end. */
+/* Read fields 16 and 17 of stat; field 2 may hold blanks and parentheses, so skip past it. */
 static int read_waited_for(int pid, double *cpu_s) {
   char path[PATH_LONGEST], text[FILE_MAX];
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
@@ -124,7 +123,7 @@ static int read_waited_for(int pid, double *cpu_s) {
   return 0;
 }
 
-/* A list of any length: a server may have thousands. */
+/* Read a list of any length: a server may have thousands of children. */
 static void add_children(void *context, const char *path) {
   char text[FILE_MAX];
   int pid = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -150,7 +149,7 @@ static void add_child(struct children *children, int pid) {
     if (children->measure->pids[i] == pid)
       return;
   }
-  if (read_clock(pid, &cpu_s) == 0) /* else it ended just now */
+  if (read_clock(pid, &cpu_s) == 0) /* else it has just ended */
     children->cpu_s += cpu_s;
 }
 
@@ -158,12 +157,12 @@ static void add_switches(void *context, const char *path) {
   char text[FILE_MAX];
   uint64_t *sum = context;
   if (read_file(path, text) == -1)
-    return; /* it ended just now */
+    return; /* it has just ended */
   *sum += number_after(text, "\nvoluntary_ctxt_switches:");
   *sum += number_after(text, "\nnonvoluntary_ctxt_switches:");
 }
 
-/* Visit ${file} of each thread that lives. */
+/* Visit ${file} of each living thread. */
 static void each_task(int pid, const char *file, task_visit *visit, void *context) {
   char path[PATH_LONGEST];
   union {
@@ -202,7 +201,7 @@ static uint64_t read_resident(int pid) {
   return strtoull(skip_words(text, 1), NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The text behind blanks, ${count} words and the blanks after each. */
+/* Skip blanks, then ${count} words and the blanks after each. */
 static const char *skip_words(const char *text, unsigned count) {
   text += strspn(text, " ");
   for (unsigned i = 0; i < count; i++) {
@@ -212,7 +211,7 @@ static const char *skip_words(const char *text, unsigned count) {
   return text;
 }
 
-/* The first FILE_MAX - 1 bytes of a file, as a text; more than what is asked of it needs. */
+/* Read the first FILE_MAX - 1 bytes of a file as a text; the callers need no more. */
 static ssize_t read_file(const char *path, char text[FILE_MAX]) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd == -1)
@@ -226,7 +225,7 @@ static ssize_t read_file(const char *path, char text[FILE_MAX]) {
   return size == -1 || filled == 0 ? -1 : (ssize_t)filled;
 }
 
-/* The number behind ${label} in ${text}, 0 where there is none. */
+/* The number after ${label} in ${text}, or 0. */
 static uint64_t number_after(const char *text, const char *label) {
   const char *found = strstr(text, label);
   return found == NULL ? 0 : strtoull(found + strlen(label), NULL, 10);

@@ -1,35 +1,35 @@
 /*
- * measure: what processes used between two moments: CPU, context switches, memory.
+ * measure: CPU time, context switches and memory of processes over a window.
  *
- * Asked from /proc by process id, so that a server of any make can be measured, and the harness
- * itself.  load_run calls the two functions at the edges of the measured window.
+ * The values come from /proc by process id, so any server can be measured, and xchg-bench itself.
+ * load_run calls the two functions at the edges of the measured window.
  */
 #ifndef BENCH_MEASURE_H
 #define BENCH_MEASURE_H
 
 #include "bench.h"
 
-/* The counters at the beginning; the caller's memory, no descriptor is kept open. */
+/* The counters at the start.  No descriptor is kept open. */
 struct measure {
   int pids[BENCH_PIDS_MAX];
   uint32_t count;
-  bool known;                /* every process could be asked */
-  uint64_t at_ns;            /* when */
-  double cpu_s;              /* of all, and of their children, waited for or living */
-  uint64_t context_switches; /* of all their live threads */
+  bool known;                /* all processes could be read */
+  uint64_t at_ns;            /* when they were read */
+  double cpu_s;              /* of all processes and their children, living or waited for */
+  uint64_t context_switches; /* of all their living threads */
 };
 
 /**
  * measure_begin(measure, pids, count):
- * Note the counters of the ${count} processes ${pids}, at most BENCH_PIDS_MAX; a pid of 0 is the
- * caller's own process.  With no process, or one that cannot be asked, the result is unknown.
+ * Store the counters of ${count} processes ${pids}, at most BENCH_PIDS_MAX; pid 0 is the calling
+ * process.  Without a process, or if one cannot be read, the usage is unknown.
  */
 void measure_begin(struct measure *measure, const int *pids, uint32_t count);
 
 /**
  * measure_end(measure, usage):
- * Write what the processes used since measure_begin into ${usage}, and what memory they hold now.
- * usage->known is false where one of them could not be asked at either time.
+ * Write to ${usage} what the processes used since measure_begin and the memory that they hold now.
+ * usage->known is false if one of them could not be read at either time.
  */
 void measure_end(struct measure *measure, struct usage *usage);
 

@@ -1,14 +1,14 @@
 /*
  * merge: see merge.h.
  *
- * What is added up needs no word.  The rest:
+ * Counts are added.  The other fields:
  *
  *   seconds     sum of exchanges / sum of rates, so that the merged rate is the sum of the rates;
- *               of equal runs it is their length
- *   interval    rows of the same number are added; their percentiles have no histograms and become
- *               unknown
- *   server      each process once: reports that watched the same processes saw the same CPU time,
- *               and the first is taken; where the sets overlap otherwise, usage is unknown
+ *               for equal runs it is their length
+ *   interval    intervals of the same number are added; their percentiles become unknown, because
+ *               a report has no histogram of an interval
+ *   server      each process counts once: of reports that watched the same processes, the first is
+ *               taken; if the sets overlap only partly, usage is unknown
  */
 #include "merge.h"
 
@@ -55,7 +55,7 @@ void merge_fini(struct report *merged) {
   *merged = (struct report){.path = NULL};
 }
 
-/* Only what measured the same can be added. */
+/* Only reports of the same measurement can be added. */
 static const char *check_alike(const struct report *reports, uint32_t count) {
   for (uint32_t i = 1; i < count; i++) {
     if (reports[i].runs_count != reports[0].runs_count)
@@ -75,7 +75,7 @@ static const char *check_alike(const struct report *reports, uint32_t count) {
 
 /* ---- options --------------------------------------------------------------------- */
 
-/* Append ${target} to the list, unless it is there; cut where there is no room. */
+/* Append ${target} to the list unless it is there.  It is cut if there is no room. */
 static void add_target(char *list, size_t room, const char *target) {
   size_t size = strlen(target), used = strlen(list);
   for (const char *at = list; (at = strstr(at, target)) != NULL; at++) {
@@ -101,7 +101,7 @@ static void add_pids(struct options *options, const struct options *more) {
   }
 }
 
-/* As if one harness had done it all. */
+/* Make the options that one xchg-bench would have had. */
 static void merge_options(struct options *options, const struct report *reports, uint32_t count) {
   *options = reports[0].options; /* the exchange is borrowed */
   for (uint32_t i = 1; i < count; i++) {
@@ -179,7 +179,7 @@ static void add_usage(struct usage *sum, const struct usage *usage) {
   sum->resident_bytes += usage->resident_bytes;
 }
 
-/* How many of the pids of ${options} stand in ${seen}? */
+/* How many pids of ${options} are in ${seen}? */
 static uint32_t count_seen(const struct options *seen, const struct options *options) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < options->pids_count; i++)

@@ -1,8 +1,6 @@
 /*
- * metrics: see metrics.h.
- *
- * What is divided by a number of exchanges or by seconds is NAN where there were none: a rate that
- * nobody measured is not 0.
+ * metrics: see metrics.h.  A quotient is NAN if its divisor (exchanges or seconds) is 0, because a
+ * rate that was not measured is not 0.
  */
 #include "metrics.h"
 
@@ -50,7 +48,7 @@ static const double percents[] = {50, 75, 90, 99, 99.9, 99.99};
 
 static_assert(METRIC_P50 + count_of(percents) == METRIC_MAX, "a percent a metric");
 
-/* ${value} / ${by}; NAN where there is nothing to divide by. */
+/* ${value} / ${by}, or NAN if ${by} is 0. */
 static double divide(double value, double by) { return by > 0 ? value / by : NAN; }
 
 static void add_usage(const struct usage *usage, uint64_t exchanges, double *metrics) {

@@ -1,8 +1,8 @@
 /*
- * metrics: the numbers of a run that are compared between runs, each with its name.
+ * metrics: the numbers of a run that are compared between runs, and their names.
  *
- * One array of doubles a run, so that medians, ratios and tests are loops.  A metric that the run
- * cannot have (no server was watched, nothing was timed) is NAN.
+ * A run has one array of doubles, so that medians, ratios and tests are loops.  A metric that the
+ * run does not have (no server was watched, nothing was timed) is NAN.
  */
 #ifndef BENCH_METRICS_H
 #define BENCH_METRICS_H
@@ -49,32 +49,32 @@ enum metric_time {
 
 enum metric_times { TIMES_LATENCY, TIMES_UNCORRECTED, TIMES_CONNECT, TIMES_FIRST_BYTE, TIMES };
 
-/* Where each group begins in the array. */
+/* The start of each group in the array. */
 #define METRICS_CLIENT METRICS_RUN
 #define METRICS_SERVER (METRICS_CLIENT + METRICS_USAGE)
 #define METRICS_TIMES (METRICS_SERVER + METRICS_USAGE)
 #define METRICS (METRICS_TIMES + TIMES * METRICS_TIME)
 
-/** The index of ${metric} of the histogram ${times}. */
+/** The index of ${metric} of histogram ${times}. */
 static inline uint32_t metric_of_times(enum metric_times times, enum metric_time metric) {
   return METRICS_TIMES + (uint32_t)times * METRICS_TIME + (uint32_t)metric;
 }
 
-/* Names as the JSON report has them. */
+/* Their names in the JSON report. */
 extern const char *const metric_run_names[METRICS_RUN];
 extern const char *const metric_usage_names[METRICS_USAGE];
 extern const char *const metric_time_names[METRICS_TIME];
 extern const char *const metric_times_names[TIMES]; /* latency, uncorrected ... */
 
-/** The histogram ${times} of ${result}; NULL where it has none. */
+/** The histogram ${times} of ${result}, or NULL. */
 const struct hdr_histogram *metrics_histogram(const struct result *result, enum metric_times times);
 
-/** The metrics of one run. */
+/** Compute the metrics of one run. */
 void metrics_of(const struct result *result, double metrics[METRICS]);
 
 /**
  * metrics_median(runs, count, metrics):
- * The median of each metric over those of ${count} ${runs} that have it.
+ * Compute the median of each metric over those of ${count} ${runs} that have it.
  * Return: 0, or -1 (ENOMEM).
  */
 int metrics_median(struct result *const *runs, uint32_t count, double metrics[METRICS]);

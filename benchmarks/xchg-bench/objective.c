@@ -1,8 +1,6 @@
 /*
- * objective: three words and a comparison.
- *
- * Latencies are taken from the corrected histogram.  Where nothing was recorded a latency is
- * infinite, so that a server that answers nothing keeps no 'p99<2ms'.
+ * objective: see objective.h.  A latency comes from the corrected histogram.  If nothing was
+ * recorded it is infinite, so a server that never answers does not meet 'p99<2ms'.
  */
 #include "objective.h"
 
@@ -89,7 +87,7 @@ const char *objective_format(const struct objective *objective, double value, ch
   return text;
 }
 
-/* "p99.9", "max", "errors", "rate": the first ${size} bytes of ${text}. */
+/* Parse "p99.9", "max", "errors" or "rate", the first ${size} bytes of ${text}. */
 static int parse_subject(const char *text, size_t size, double *percent) {
   static const struct {
     const char *name;
@@ -112,7 +110,7 @@ static int parse_subject(const char *text, size_t size, double *percent) {
   return *percent > 0 && *percent <= 100 ? 0 : -1;
 }
 
-/* A time must name its unit: 'p99<2' is more likely 2 ms than the 2 s that it would be. */
+/* A time must have a unit: with 'p99<2', 2 ms is more likely meant than 2 s. */
 static int parse_value(double percent, const char *text, double *value) {
   uint64_t time_ns;
   if (percent < 0)

@@ -1,46 +1,46 @@
 /*
- * objective: objectives, as 'p99<2ms', 'errors=0', 'rate>1000'.
+ * objective: a condition on a result, such as 'p99<2ms', 'errors=0' or 'rate>1000'.
  */
 #ifndef BENCH_OBJECTIVE_H
 #define BENCH_OBJECTIVE_H
 
 #include "bench.h"
 
-/* objective.percent of what is no latency. */
+/* Values of objective.percent that are no percentile. */
 #define OBJECTIVE_ERRORS (-1.0)
 #define OBJECTIVE_RATE (-2.0)
 
-/** What objective_parse takes, for messages. */
+/** The syntax, for error messages. */
 #define OBJECTIVE_WANTED "p50..p99.99, max, errors or rate, then <, > or =, then a value: 'p99<2ms'"
 
 /**
  * objective_parse(text, objective):
- * Read one objective: what (p and a percent of more than 0 and at most 100, max, errors, rate), an
- * operator and a value (a time with its unit for latencies, else a number).
- * Return: 0, or -1 where the text is none.
+ * Parse one objective: a metric (p and a percentage above 0 and up to 100, max, errors or rate), an
+ * operator, and a value (for a latency a time with its unit, else a number).
+ * Return: 0, or -1 if ${text} is invalid.
  */
 int objective_parse(const char *text, struct objective *objective);
 
 /**
  * objective_parse_list(text, objectives, count):
- * Read a list with commas into ${objectives}, which has room for BENCH_SLO_MAX.
- * Return: 0, or -1 where an item is no objective, or where there are too many.
+ * Parse a list separated by commas into ${objectives}, which has room for BENCH_SLO_MAX.
+ * Return: 0, or -1 if an item is invalid or there are too many.
  */
 int objective_parse_list(const char *text, struct objective *objectives, uint32_t *count);
 
 /** Is it about latency? */
 bool objective_is_latency(const struct objective *objective);
 
-/** What ${result} says of it: ns, a count, or a rate; a latency of nothing is infinite. */
+/** Its value in ${result}: ns, a count, or a rate. Infinite if no latency was recorded. */
 double objective_value(const struct objective *objective, const struct result *result);
 
-/** Does ${value} keep it? */
+/** Does ${value} meet it? */
 bool objective_is_met(const struct objective *objective, double value);
 
-/** objective_is_met of objective_value. */
+/** Does ${result} meet it? */
 bool objective_is_met_by(const struct objective *objective, const struct result *result);
 
-/** Write ${value} in the objective's unit into ${text} of ${size} bytes; return ${text}. */
+/** Write ${value} with the objective's unit into ${text} of ${size} bytes. Return: ${text}. */
 const char *objective_format(const struct objective *objective, double value, char *text,
                              size_t size);
 

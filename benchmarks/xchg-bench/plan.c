@@ -1,14 +1,14 @@
 /*
- * plan: runs in a row, and the search for a rate.
+ * plan: runs in sequence, and the search for a rate.
  *
- * Every run gets a copy of the options of its own, in which its rate and length stand; what the
- * copy points to stays the caller's.  The search doubles the rate from SEARCH_START until the
- * objective breaks (or halves it until it holds), then bisects to SEARCH_PRECISION:
+ * Each run has a copy of the options with its own rate and duration.  The copy borrows what the
+ * options point to.  The search doubles the rate from SEARCH_START until the objective is missed
+ * (or halves it until it is met), then bisects to SEARCH_PRECISION:
  *
- *   0 <= low: the highest rate that held      high: the lowest rate that did not, 0 = not yet known
+ *   0 <= low: the highest rate that met it    high: the lowest rate that missed it, 0 = not known
  *
- * Noise on the machine only ever makes a probe look worse, so one that failed gets a second chance.
- * A rate that the server does not reach was not kept, whatever the objective says.
+ * Noise can only make a probe look worse, so a probe that failed is repeated once.  A rate that the
+ * server does not reach counts as missed, whatever the objective says.
  */
 #include "plan.h"
 
@@ -24,11 +24,11 @@
 #define SEARCH_MAX 1e9
 #define SEARCH_PRECISION 0.02
 #define SEARCH_REACHED 0.95
-#define SEARCH_PROBES_MAX 100 /* doublings, halvings and bisections together are less than 50 */
+#define SEARCH_PROBES_MAX 100 /* fewer than 50 doublings, halvings and bisections are possible */
 #define PROBE_MIN_NS (500 * NS_PER_MS)
 #define PROBE_MAX_NS (5 * NS_PER_S)
 
-/* Intervals of a run that ends by count or signal; later seconds are counted but have no row. */
+/* Intervals of a run that ends by count or signal; later seconds count only in the totals. */
 #define SECONDS_MAX UINT64_C(86400)
 
 struct planner {
@@ -38,7 +38,7 @@ struct planner {
   FILE *progress;
 };
 
-/* A run: from one rate to another, 0 = closed loop, for so long. */
+/* A run: the rate changes from ${from} to ${to} within the duration; 0 = closed loop. */
 struct shape {
   double from, to;
   uint64_t duration_ns;
@@ -92,7 +92,7 @@ double plan_objective_value(const struct plan *plan, const struct options *optio
   assert(plan->runs_count > 0);
   double *values = calloc(plan->runs_count, sizeof *values);
   if (values == NULL)
-    return NAN; /* keeps no objective */
+    return NAN; /* meets no objective */
   double value = 0;
   for (uint32_t i = 0; i < plan->runs_count; i++)
     values[i] = objective_value(objective, plan->runs[i]);
@@ -124,7 +124,7 @@ struct result *plan_sum(const struct plan *plan, const struct options *options) 
   return sum;
 }
 
-/* Do a run of ${shape}. Return: its result, which the caller owns; NULL with errno. */
+/* Do a run of ${shape}. Return: its result, owned by the caller, or NULL with errno. */
 static struct result *run_one(const struct planner *planner, const struct shape *shape) {
   struct load_plan load_plan = {shape->from, shape->to, shape->duration_ns};
   struct options *options = malloc(sizeof *options);
@@ -147,7 +147,7 @@ static struct result *run_one(const struct planner *planner, const struct shape 
   return result;
 }
 
-/* ${result} is one of the report's. */
+/* Add ${result} to the runs of the report. */
 static int keep(struct planner *planner, struct result *result) {
   planner->plan->runs[planner->plan->runs_count++] = result;
   planner->plan->interrupted = result->interrupted;
@@ -174,13 +174,13 @@ static int run_search(struct planner *planner) {
     rate = next_rate(low, high);
   }
   planner->plan->searched_rate = low;
-  /* Where no rate keeps the objective, the lowest shows why. */
+  /* If no rate meets the objective, a run at the lowest rate shows why. */
   double found = low > 0 ? low : 1;
   const struct shape shape = {found, found, planner->options->duration_ns};
   return run_kept(planner, &shape);
 }
 
-/* Try ${rate}, twice if need be. An interrupted probe becomes the report's run. */
+/* Try ${rate}, at most twice. An interrupted probe becomes the run of the report. */
 static int probe(struct planner *planner, double rate, bool *held) {
   const struct shape shape = {rate, rate, plan_probe_ns(planner->options)};
   *held = false;
@@ -198,7 +198,7 @@ static int probe(struct planner *planner, double rate, bool *held) {
   return 0;
 }
 
-/* The rate to try next; 0 = the search is over. Whole above 100, for people's eyes. */
+/* The next rate to try, rounded above 100 for readability; 0 = the search is over. */
 static double next_rate(double low, double high) {
   double rate;
   if (high == 0)
@@ -212,7 +212,7 @@ static double next_rate(double low, double high) {
   return rate == low || rate == high ? 0 : rate;
 }
 
-/* Two exchanges more or less are the window's edges. */
+/* Was the rate reached?  The edges of the window may cost two exchanges. */
 static bool is_reached(const struct result *result, double rate) {
   return (double)result->exchanges + 2 >= SEARCH_REACHED * rate * result->seconds;
 }

@@ -1,8 +1,7 @@
 /*
- * report: a result for people and for machines.
+ * report: the forms of a report.
  *
- * Each writes one form to an open stream and looks at nothing but its arguments; main opens the
- * files before the load starts, so that one that cannot be written is told early.
+ * Each function writes one form to an open stream and depends only on its arguments.
  */
 #ifndef BENCH_REPORT_H
 #define BENCH_REPORT_H
@@ -10,24 +9,24 @@
 #include "bench.h"
 
 /**
- * The terminal's table. Its first lines, as wrk and wrk2 print them, say what is going to run and
- * are written before it.
+ * The text report.  report_text_begin writes its first lines, which describe the run, before the
+ * run starts, as wrk and wrk2 do.
  */
 void report_text_begin(FILE *out, const struct options *options);
 void report_text(FILE *out, const struct options *options, const struct result *result);
 
-/** A row a run and, of repeated runs, the medians: what follows the tables of several runs. */
+/** After the reports of several runs: a row for each run and, if they were repeated, medians. */
 void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
                       uint32_t count);
 
 /**
- * One JSON object, schema BENCH_SCHEMA; of several ${runs} (--repeat), medians at the top and each
- * run in `runs`.
+ * One JSON object of schema BENCH_SCHEMA.  With several ${runs} (--repeat, --step) it has the
+ * medians at the top and each run in `runs`.
  */
 void report_json(FILE *out, const struct options *options, struct result *const *runs,
                  uint32_t count);
 
-/** A row a second, with a header. */
+/** A header and a row for each second. */
 void report_csv(FILE *out, const struct result *result);
 
 /** A self-contained HTML page: inline SVG, light and dark, no network. */

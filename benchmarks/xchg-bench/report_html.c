@@ -1,12 +1,12 @@
 /*
- * report_html: one page that needs nothing but itself.
+ * report_html: one self-contained page.
  *
- * Style sheet, charts and metrics are inline; no script, no font, no picture is fetched, so that
- * the page can be mailed, archived and opened without a network.  Light and dark follow the
- * reader's system.
+ * Style sheet, charts and tables are inline.  The page fetches no script, font or picture, so it
+ * can be mailed, archived and opened without a network.  Light or dark follows the reader's system.
+ * All foreign text goes through svg_text.
  *
- * The axis of percentiles is logarithmic in the distance from 100 %: x = log10(1 / (1 - p)), so
- * that each further nine takes as much room as the one before it.
+ * The axis of percentiles is logarithmic in the distance from 100 %: x = log10(1 / (1 - p)).  So
+ * each further nine has the same width.
  */
 #include "report.h"
 
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Up to so many nines; fewer where fewer values were recorded. */
+/* The most nines on the axis; fewer if fewer values were recorded. */
 #define NINES_MAX 6
 #define CURVE_STEPS 240
 #define BARS 60
@@ -161,7 +161,7 @@ static void chart_latency(FILE *out, const struct result *result) {
     const struct interval *row = &result->intervals[i];
     const uint64_t values[] = {row->p50_ns, row->p90_ns, row->p99_ns, row->max_ns};
     for (size_t j = 0; j < count_of(names); j++) {
-      double y = values[j] > 0 ? (double)values[j] : NAN; /* nothing ended in this second */
+      double y = values[j] > 0 ? (double)values[j] : NAN; /* no exchange ended in this second */
       points[j * count + i] = (struct svg_point){.x = middle_of(row), .y = y};
       min_ns = fmin(min_ns, y);
       max_ns = fmax(max_ns, y);
@@ -226,7 +226,7 @@ static void chart_errors(FILE *out, const struct result *result) {
 
 /* ---- the histogram ---- */
 
-/* BARS bars of equal width on a log axis; each bucket counts where its lowest value lies. */
+/* BARS bars of equal width on a log axis; a bucket belongs to the bar of its lowest value. */
 static void chart_histogram(FILE *out, const struct result *result) {
   const struct hdr_histogram *histogram = result->latency;
   struct svg_point bars[BARS];
@@ -255,7 +255,7 @@ static void chart_histogram(FILE *out, const struct result *result) {
 
 /* ---- axes ---- */
 
-/* From a little below ${min_ns} to a little above ${max_ns}, wide enough for ticks. */
+/* An axis from slightly below ${min_ns} to slightly above ${max_ns}, wide enough for ticks. */
 static struct svg_axis axis_of_times(double min_ns, double max_ns, const char *title) {
   double min = fmax(1, fmin(min_ns, max_ns) / 1.2), max = fmax(min * 4, max_ns * 1.2);
   return (struct svg_axis){
@@ -273,7 +273,7 @@ static double middle_of(const struct interval *interval) {
   return interval->at_s + interval->seconds / 2;
 }
 
-/* ---- words and tables ---- */
+/* ---- text and tables ---- */
 
 static void write_summary(FILE *out, const struct options *options, const struct result *result) {
   char time[UNITS_TEXT_MAX], read[UNITS_TEXT_MAX], sent[UNITS_TEXT_MAX];

@@ -1,13 +1,11 @@
 /*
- * report_json: a result for machines: one object, schema BENCH_SCHEMA; docs/bench-json.md says what
- * each key means.
+ * report_json: one object of schema BENCH_SCHEMA; docs/bench-json.md describes the keys.
  *
- * Of one run, the top level is the run.  Of several, metrics at the top are medians, while what
- * must not be lost in a median (errors, late sends, histograms, flags) is added up over the runs,
- * and each run stands whole in `runs`.  A histogram is written with the sums that its mean and
- * deviation come from, so that report_read brings back what was measured to the last bit.
+ * With one run, the top level is the run.  With several, metrics at the top are medians.  Errors,
+ * late sends, histograms and flags are added, because a median would lose them.  Each run is in
+ * `runs`.  A histogram has the sums for its mean and deviation, so report_read restores it exactly.
  *
- * Nothing here fails: an error of the stream stays in the stream, for the caller to look at.
+ * A write error stays in the stream, and the caller checks it.
  */
 #include "report.h"
 
@@ -19,7 +17,7 @@
 #include <math.h>
 #include <string.h>
 
-/* The runs that a body tells of: all of them, or one. */
+/* The runs of one body: all of them, or one. */
 struct body {
   struct json_writer *writer;
   struct result *const *runs;
@@ -82,7 +80,7 @@ static void write_metrics(const struct body *body) {
   }
 }
 
-/* What several runs are added up for. */
+/* Write what is added over several runs. */
 static void write_sums(const struct body *body) {
   struct result sum = {.late = 0};
   for (uint32_t i = 0; i < body->count; i++) {
@@ -243,7 +241,7 @@ static void write_histograms(const struct body *body) {
 
 /* ---- intervals ------------------------------------------------------------------- */
 
-/* A percentile of no values, or of several harnesses together, is not known: 0 in, null out. */
+/* The value 0 means unknown (no exchange, or merged reports) and becomes null. */
 static void put_us(struct json_writer *writer, const char *name, uint64_t time_ns) {
   json_put_double(writer, name, time_ns == 0 ? NAN : (double)time_ns / (double)NS_PER_US);
 }

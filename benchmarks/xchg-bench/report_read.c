@@ -1,9 +1,9 @@
 /*
  * report_read: see report_read.h.
  *
- * The percentiles in the file are not read: they follow from the histograms.  Readers of a part
- * share a struct reader that remembers the first fault; after one, everything else is skipped, so
- * that a list of keys needs no branch each.
+ * The percentiles in the file are not read, because they follow from the histograms.  All readers
+ * share a struct reader that remembers the first fault.  After a fault the others do nothing, so a
+ * list of keys needs no branches.
  */
 #include "report_read.h"
 
@@ -20,7 +20,7 @@
 
 #define INTERVALS_MAX 10000000
 
-/* So that the sums of merged ones stay in 64 bits, and what is written by way of a double exact. */
+/* Sums of merged counts stay below 2^64, and a double holds each count exactly. */
 #define COUNT_MAX (UINT64_C(1) << 53)
 
 struct reader {
@@ -38,7 +38,7 @@ static void read_usage(struct reader *reader, const struct json *json, struct us
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result);
 static void read_intervals(struct reader *reader, const struct json *rows, struct result *result);
 
-/* Write the one line, unless it was written: the key ${name}, unless it is NULL, and ${what}. */
+/* Write the one line, unless it was written: ${what}, after the key ${name} if it is not NULL. */
 static void fail(struct reader *reader, const char *name, const char *what) {
   if (reader->failed)
     return;
@@ -49,7 +49,7 @@ static void fail(struct reader *reader, const char *name, const char *what) {
   fprintf(reader->errors, "%s\n", what);
 }
 
-/* The same with a number or a text more. */
+/* The same with a number and another text. */
 static void fail_with(struct reader *reader, const char *what, uint64_t number, const char *more) {
   char text[256];
   snprintf(text, sizeof text, "%s %" PRIu64 ": %s", what, number, more);
@@ -87,7 +87,7 @@ void report_fini(struct report *report) {
 
 /* ---- the file -------------------------------------------------------------------- */
 
-/* All of ${file} into ${*text}. Return: its size; -1 with errno, EFBIG where it is too large. */
+/* Read ${file} into ${*text}. Return: the size; or -1 with errno, EFBIG if it is too large. */
 static ssize_t read_all(FILE *file, char **text) {
   size_t size = 0, room = 1 << 16;
   *text = malloc(room);
@@ -129,7 +129,7 @@ static int read_document(struct reader *reader, struct json_document *document) 
 
 /* ---- parts ----------------------------------------------------------------------- */
 
-/* The member ${name}, which must be of ${kind}; NULL after a fault. */
+/* Return: the member ${name}, which must be of ${kind}; NULL after a fault. */
 static const struct json *want(struct reader *reader, const struct json *object, const char *name,
                                enum json_kind kind) {
   static const char *const kinds[] = {
@@ -154,7 +154,7 @@ static double want_double(struct reader *reader, const struct json *object, cons
   return member->number;
 }
 
-/* A number or null, which is 0 here. */
+/* Return: a number; 0 for null. */
 static double want_maybe(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = json_member(object, name);
   bool null = member != NULL && member->kind == JSON_NULL;
@@ -168,7 +168,7 @@ static uint64_t want_u64(struct reader *reader, const struct json *object, const
   return member == NULL || !member->integral ? 0 : member->integer;
 }
 
-/* One that a report holds as a metric, a double. */
+/* Return: a count that a report holds as a double. */
 static uint64_t want_count(struct reader *reader, const struct json *object, const char *name) {
   uint64_t count = want_u64(reader, object, name);
   if (count <= COUNT_MAX)
@@ -183,7 +183,7 @@ static bool want_bool(struct reader *reader, const struct json *object, const ch
   return want(reader, object, name, yes ? JSON_TRUE : JSON_FALSE) != NULL && yes;
 }
 
-/* Microseconds, null = 0, as nanoseconds. */
+/* Return: microseconds, or null as 0, in nanoseconds. */
 static uint64_t want_us(struct reader *reader, const struct json *object, const char *name) {
   double us = want_maybe(reader, object, name);
   if (us >= 1e15) {
@@ -226,7 +226,7 @@ static void read_root(struct reader *reader, const struct json *root) {
   }
 }
 
-/* A run; NULL after a fault. */
+/* Return: a run; NULL after a fault. */
 static struct result *read_run(struct reader *reader, const struct json *body) {
   const struct json *errors = want(reader, body, "errors", JSON_OBJECT);
   const struct json *histogram = want(reader, body, "histogram", JSON_OBJECT);
@@ -276,7 +276,7 @@ static void read_numbers(struct reader *reader, const struct json *body, struct 
   result->interrupted = want_bool(reader, body, "interrupted");
 }
 
-/* The errno that ${name} means; BENCH_ERRNO_MAX where there is none. */
+/* Return: the errno with ${name}; BENCH_ERRNO_MAX if there is none. */
 static int errno_of(const char *name) {
   int number = 0;
   for (; number < BENCH_ERRNO_MAX; number++) {
@@ -316,7 +316,7 @@ static void read_usage(struct reader *reader, const struct json *json, struct us
 
 /* ---- histograms ------------------------------------------------------------------ */
 
-/* One [low, count]. Return: whether it is a bucket that comes after those before ${*next}. */
+/* Read one [low, count]. Return: whether it is a valid bucket at or after ${*next}. */
 static bool read_bucket(const struct json *pair, struct hdr_histogram *histogram, uint32_t *next) {
   if (pair->kind != JSON_ARRAY || pair->size != 2)
     return false;
@@ -371,7 +371,7 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
   for (int i = 0; i < TIMES; i++) {
     const struct json *member = json_member(json, metric_times_names[i]);
     if (member != NULL && member->kind == JSON_NULL)
-      continue; /* result_create left it empty, or did not make it */
+      continue; /* result_create left it empty or NULL */
     member = want(reader, json, metric_times_names[i], JSON_OBJECT);
     if (member == NULL)
       return;

@@ -1,8 +1,8 @@
 /*
- * report_read: a JSON report back into what it was written from.
+ * report_read: a JSON report back into options and results.
  *
- * The file is somebody else's: everything is checked before it is used, and the first thing that is
- * wrong ends the reading with one line.
+ * The file is not trusted: every value is checked before use.  The first fault ends the reading
+ * with one line.
  */
 #ifndef BENCH_REPORT_READ_H
 #define BENCH_REPORT_READ_H
@@ -15,16 +15,17 @@
 
 struct report {
   const char *path;       /* borrows */
-  struct options options; /* what a report holds of them; its paths are NULL */
-  struct result **runs;   /* owns, like what they point to */
-  uint32_t runs_count;    /* 1 at least */
+  struct options options; /* the part that a report has; the paths are NULL */
+  struct result **runs;   /* owns the array and the results */
+  uint32_t runs_count;    /* at least 1 */
 };
 
 /**
  * report_read(report, path, errors):
  * Read the JSON report at ${path}.
- * Return: 0, and report_fini is due; or -1 after one line to ${errors}, with nothing to free.
- * Own: ${path} must live as long as ${report}.
+ * Return: 0, and the caller must call report_fini; or -1 after one line to ${errors}, with nothing
+ * to free.
+ * Lifetime: ${path} must live as long as ${report}.
  */
 int report_read(struct report *report, const char *path, FILE *errors);
 void report_fini(struct report *report);

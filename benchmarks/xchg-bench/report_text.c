@@ -1,11 +1,13 @@
 /*
- * report_text: what a wrk user expects to read, and what wrk does not say.
+ * report_text: the report for the terminal, the summary of several runs, and the CSV form.
  *
  * The lines that scripts look for ("Running", "threads and connections", "Latency",
- * "Requests/sec:", "Transfer/sec:") are written as wrk writes them.  What is new stands on lines of
- * its own: times to connect and to the first byte, errors by kind and errno, the rate that was
- * wanted beside the one that was reached, and the CPU time on either side.  Req/Sec is of all
- * threads together, over the seconds of the run.
+ * "Requests/sec:", "Transfer/sec:") are those of wrk.  What wrk does not print has its own lines:
+ * time to connect and to the first byte, errors by kind and errno, the target rate, and the CPU
+ * time of both sides.  Req/Sec is over all threads.
+ *
+ * The summary has one row for each run.  Its last row has the median of each column; percentiles
+ * are not averaged.  Numbers have a decimal point, because no locale is set.
  */
 #include "report.h"
 
@@ -124,7 +126,7 @@ static double rate_of(const struct interval *interval) {
   return bench_rate(interval->exchanges, interval->seconds);
 }
 
-/* The rate over the seconds of the run, all threads together. */
+/* Statistics of the rate over the seconds of the run. */
 static void print_rate_row(FILE *out, const struct result *result) {
   char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
   struct moments m = {0};
@@ -210,7 +212,7 @@ static void print_rates(FILE *out, const struct result *result) {
           units_format_bytes((double)result->bytes_in / seconds, bytes));
 }
 
-/* Percent of the values whose bucket begins within ${low}..${high}. */
+/* The percentage of values whose bucket begins within ${low}..${high}. */
 static double share_within(const struct hdr_histogram *histogram, double low, double high) {
   uint32_t first = low > 0 ? hdr_bucket((uint64_t)low) : 0;
   uint32_t last = hdr_bucket(high < (double)HDR_MAX_NS ? (uint64_t)high : HDR_MAX_NS);

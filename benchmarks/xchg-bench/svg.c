@@ -1,9 +1,9 @@
 /*
- * svg: numbers to pixels.
+ * svg: one chart.
  *
- * The picture is WIDTH by HEIGHT units and scales with the page.  Ticks of a linear axis are 1, 2
- * or 5 times a power of ten, five to ten of them; those of a logarithmic one the powers of ten, and
- * 2 and 5 times them where it spans less than three.
+ * The picture has WIDTH by HEIGHT units and scales with the page.  Ticks of a linear axis are 1, 2
+ * or 5 times a power of ten; there are five to ten of them.  Ticks of a logarithmic axis are powers
+ * of ten, and 2 and 5 times them if it spans less than three decades.
  *
  *   +--------- title ---------+
  *   | y  |                    |    the plot: LEFT..RIGHT by TOP..BOTTOM
@@ -25,7 +25,7 @@
 #define BOTTOM (HEIGHT - 74.0)
 #define TICKS_MAX 64
 
-/* Few points get a dot each: a line of one is invisible. */
+/* Lines with few points get a dot for each: a line of one point is invisible. */
 #define DOTS_MAX 40
 
 enum side { SIDE_X, SIDE_Y };
@@ -108,7 +108,7 @@ const char *svg_format_seconds(double seconds, char text[SVG_TICK_MAX]) {
   return text;
 }
 
-/* Where ${value} lies in the picture. */
+/* The position of ${value} in the picture. */
 static double place(const struct svg_axis *axis, enum side side, double value) {
   double clamped = fmin(fmax(value, axis->min), axis->max);
   double share = axis->is_log ? log(clamped / axis->min) / log(axis->max / axis->min)
@@ -226,7 +226,7 @@ static void draw_bars(FILE *out, const struct svg_chart *chart, size_t index) {
       continue;
     double left = place(&chart->x, SIDE_X, point->x), top = place(&chart->y, SIDE_Y, point->y);
     double width = place(&chart->x, SIDE_X, point->x_end) - left;
-    /* A gap between bars, and no bar so low that it cannot be seen. */
+    /* Leave a gap between bars, and make every bar high enough to be seen. */
     fprintf(out,
             "<rect class=\"bar s%zu\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"><title>",
             index, left, fmin(top, BOTTOM - 1), fmax(width - 1, 1), fmax(BOTTOM - top, 1));

@@ -1,7 +1,7 @@
 /*
- * svg: one chart as an inline SVG: two axes with ticks and titles, lines and bars.
+ * svg: one chart as an inline SVG with two axes, ticks, titles, lines and bars.
  *
- * Colours are left to the page's style sheet: classes axis, grid, tick, and s0 to s5 for the
+ * The page's style sheet sets the colours.  The classes are axis, grid, tick, and s0 to s5 for the
  * series, with `stroke` for lines and `fill` for bars and dots.
  */
 #ifndef BENCH_SVG_H
@@ -17,15 +17,15 @@
 
 struct svg_axis {
   const char *title;
-  double min, max; /* min < max; of a logarithmic axis both are above 0 */
+  double min, max; /* min < max; both above 0 on a logarithmic axis */
   bool is_log;
-  /* Write a tick's value into ${text}; return it. */
+  /* Write the value of a tick into ${text}. Return: ${text}. */
   const char *(*format)(double value, char text[SVG_TICK_MAX]);
-  const double *ticks; /* NULL = chosen */
+  const double *ticks; /* NULL = chosen automatically */
   size_t ticks_count;
 };
 
-/* A point of a line, or a bar from ${x} to ${x_end}; a line is broken where y is NAN. */
+/* A point of a line, or a bar from x to x_end.  A NAN as y breaks the line. */
 struct svg_point {
   double x, y, x_end;
 };
@@ -44,13 +44,13 @@ struct svg_chart {
   size_t series_count;
 };
 
-/** Write ${chart}; what lies outside of its axes is drawn at their edge. */
+/** Write ${chart}. Values outside of the axes are drawn at the edge. */
 void svg_chart(FILE *out, const struct svg_chart *chart);
 
-/** Write ${text} so that it is text in HTML and in its attributes, whatever it holds. */
+/** Write ${text} escaped for HTML text and attributes. */
 void svg_text(FILE *out, const char *text);
 
-/** Formats for ticks: 1.5k; 250us, 2ms (of ns); 12s (of seconds). */
+/** Formats of ticks: 1.5k; 250us and 2ms (from ns); 12s (from seconds). */
 const char *svg_format_count(double value, char text[SVG_TICK_MAX]);
 const char *svg_format_time(double time_ns, char text[SVG_TICK_MAX]);
 const char *svg_format_seconds(double seconds, char text[SVG_TICK_MAX]);

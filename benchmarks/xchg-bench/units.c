@@ -1,9 +1,9 @@
 /*
- * units: a decimal number and one of a few suffixes.
+ * units: a decimal number and a suffix.
  *
- * The number is read by hand, digits and at most one point, since strtod takes signs, hexadecimal,
- * infinities and the locale's comma.  Seventeen digits are more than any value here needs and fit
- * what a double holds.
+ * The number is parsed by hand: digits and at most one point.  strtod would accept signs,
+ * hexadecimal, infinities and the locale's comma.  The limit of 17 digits is more than any value
+ * here needs, and a double holds them.
  */
 #include "units.h"
 
@@ -27,10 +27,10 @@ static const struct unit times[] = {{"", 1e9},   {"us", 1e3},   {"ms", 1e6}, {"s
 
 #define DIGITS_MAX 17
 
-/* 2^53: beyond it a double does not hold every integer. */
+/* 2^53: above it, a double does not hold every integer. */
 #define EXACT_MAX 9007199254740992.0
 
-/* Times that are longer are typing errors; sums of two must not overflow. */
+/* Longer times are typing errors.  The sum of two must not overflow. */
 #define TIME_MAX_NS 3.2e16
 
 static int parse_decimal(const char **text, double *value);
@@ -41,7 +41,7 @@ int units_parse_number(const char *text, double *value) { return parse_with(coun
 int units_parse_count(const char *text, uint64_t *value) {
   double number;
   if (env_parse_u64(text, value) == 0)
-    return 0; /* exact, however large */
+    return 0; /* exact, even if large */
   if (parse_with(counts, text, &number) == -1 || number > EXACT_MAX || number != floor(number))
     return -1;
   *value = (uint64_t)number;
@@ -112,7 +112,7 @@ const char *units_format_duration(uint64_t time_ns, char text[UNITS_TEXT_MAX]) {
   return units_format_time((double)time_ns, text);
 }
 
-/* Read digits, and maybe a point and digits, off ${*text}. */
+/* Read a decimal number from ${*text}, and advance ${*text}. */
 static int parse_decimal(const char **text, double *value) {
   const char *p = *text;
   double number = 0, scale = 1;
