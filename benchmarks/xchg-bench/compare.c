@@ -61,8 +61,8 @@ static int open_column(struct column *column, const char *path, FILE *errors) {
     return -1;
   uint32_t count = column->report.runs_count;
   if (column->report.options.steps > 0 && count > 1) {
-    fprintf(errors, "xchg-bench: '%s': runs of --step differ in their rate: nothing to compare\n",
-            path);
+    fprintf(errors,
+            "xchg-bench: '%s': runs of --step have different rates and cannot be compared\n", path);
     return -1;
   }
   column->runs = calloc(count, sizeof *column->runs);
@@ -160,7 +160,7 @@ static void print_table(FILE *out, struct column *columns, uint32_t count) {
 
 int compare_files(const char *const *paths, uint32_t count, FILE *out, FILE *errors) {
   if (count < 2 || count > COMPARE_FILES_MAX) {
-    fprintf(errors, "xchg-bench: compare wants 2 to %d JSON reports\n", COMPARE_FILES_MAX);
+    fprintf(errors, "xchg-bench: compare: want 2 to %d JSON reports\n", COMPARE_FILES_MAX);
     return BENCH_USAGE;
   }
   struct column *columns = calloc(count, sizeof *columns);
@@ -183,7 +183,7 @@ int compare_main(int argc, char **argv) {
   assert(argc > 0);
   for (int i = 1; i < argc; i++) {
     if (argv[i][0] == '-') {
-      fprintf(stderr, "xchg-bench: compare knows no option '%.64s'\n", argv[i]);
+      fprintf(stderr, "xchg-bench: compare: unknown option '%.64s'\n", argv[i]);
       return BENCH_USAGE;
     }
   }

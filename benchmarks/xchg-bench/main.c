@@ -186,9 +186,10 @@ static int raise_descriptors(const struct options *options) {
   (void)setrlimit(RLIMIT_NOFILE, &limit); /* if it fails, the connections will report it */
   if (needed <= limit.rlim_max)
     return 0;
-  fprintf(stderr,
-          "xchg-bench: --connections '%u', --idle '%u': this process may hold %llu descriptors\n",
-          options->connections, options->idle, (unsigned long long)limit.rlim_max);
+  fprintf(
+      stderr,
+      "xchg-bench: --connections '%u', --idle '%u': this process is limited to %llu descriptors\n",
+      options->connections, options->idle, (unsigned long long)limit.rlim_max);
   return -1;
 }
 
@@ -198,12 +199,12 @@ static int measure(struct bench *b) {
   report_text_begin(stdout, &b->options);
   fflush(stdout);
   if (plan_run(&b->plan, &b->options, run_load, stdout) == -1) {
-    fprintf(stderr, "xchg-bench: cannot run: %s\n", strerror(errno));
+    fprintf(stderr, "xchg-bench: cannot start the load: %s\n", strerror(errno));
     return BENCH_FAILED;
   }
   write_texts(b);
   if (write_files(b) == -1) {
-    fputs("xchg-bench: no memory for the reports\n", stderr);
+    fputs("xchg-bench: out of memory while writing the reports\n", stderr);
     b->is_unwritten = true;
   }
   close_files(b);
@@ -235,7 +236,7 @@ int main(int argc, char **argv) {
     return merge_main(argc - 1, argv + 1);
   struct bench *b = calloc(1, sizeof *b);
   if (b == NULL) {
-    fputs("xchg-bench: no memory\n", stderr);
+    fputs("xchg-bench: out of memory\n", stderr);
     return BENCH_FAILED;
   }
   int code = run(b, argv);

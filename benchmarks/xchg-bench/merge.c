@@ -253,7 +253,7 @@ static int write_merged(const struct report *merged, uint32_t count, const char 
 int merge_files(const char *const *paths, uint32_t count, const char *json, FILE *out,
                 FILE *errors) {
   if (count == 0 || count > MERGE_FILES_MAX) {
-    fprintf(errors, "xchg-bench: merge wants 1 to %d JSON reports\n", MERGE_FILES_MAX);
+    fprintf(errors, "xchg-bench: merge: want 1 to %d JSON reports\n", MERGE_FILES_MAX);
     return BENCH_USAGE;
   }
   struct report *reports = calloc(count, sizeof *reports), merged;
@@ -294,7 +294,7 @@ int merge_main(int argc, char **argv) {
     } else if (strncmp(argv[i], "--json=", 7) == 0) {
       json = argv[i] + 7;
     } else if (argv[i][0] == '-') {
-      fprintf(stderr, "xchg-bench: merge knows no option '%.64s'; it is --json FILE\n", argv[i]);
+      fprintf(stderr, "xchg-bench: merge: unknown option '%.64s'; want --json FILE\n", argv[i]);
       goto out;
     } else {
       paths[count++] = argv[i];

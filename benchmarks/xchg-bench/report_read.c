@@ -133,9 +133,10 @@ static int read_document(struct reader *reader, struct json_document *document) 
 static const struct json *want(struct reader *reader, const struct json *object, const char *name,
                                enum json_kind kind) {
   static const char *const kinds[] = {
-      [JSON_NULL] = "is no null",     [JSON_FALSE] = "is no boolean", [JSON_TRUE] = "is no boolean",
-      [JSON_NUMBER] = "is no number", [JSON_STRING] = "is no string", [JSON_ARRAY] = "is no array",
-      [JSON_OBJECT] = "is no object",
+      [JSON_NULL] = "is not null",        [JSON_FALSE] = "is not a boolean",
+      [JSON_TRUE] = "is not a boolean",   [JSON_NUMBER] = "is not a number",
+      [JSON_STRING] = "is not a string",  [JSON_ARRAY] = "is not an array",
+      [JSON_OBJECT] = "is not an object",
   };
   const struct json *member = json_member(object, name);
   if (member == NULL)
@@ -150,7 +151,7 @@ static double want_double(struct reader *reader, const struct json *object, cons
   if (member == NULL)
     return 0;
   if (member->number < 0)
-    fail(reader, name, "is below 0");
+    fail(reader, name, "is negative");
   return member->number;
 }
 
@@ -164,7 +165,7 @@ static double want_maybe(struct reader *reader, const struct json *object, const
 static uint64_t want_u64(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = want(reader, object, name, JSON_NUMBER);
   if (member != NULL && !member->integral)
-    fail(reader, name, "is no whole number");
+    fail(reader, name, "is not an integer");
   return member == NULL || !member->integral ? 0 : member->integer;
 }
 
@@ -196,10 +197,10 @@ static uint64_t want_us(struct reader *reader, const struct json *object, const 
 static void read_root(struct reader *reader, const struct json *root) {
   struct report *report = reader->report;
   if (root->kind != JSON_OBJECT)
-    fail(reader, NULL, "no report: the top is no object");
+    fail(reader, NULL, "not a report: the top level is not an object");
   uint64_t schema = want_u64(reader, root, "schema");
   if (schema != BENCH_SCHEMA)
-    fail_with(reader, "schema", schema, "this version reads another");
+    fail_with(reader, "schema", schema, "not supported");
   const struct json *target = want(reader, root, "target", JSON_STRING);
   const struct json *options = want(reader, root, "options", JSON_OBJECT);
   const struct json *runs = want(reader, root, "runs", JSON_ARRAY);
@@ -208,13 +209,13 @@ static void read_root(struct reader *reader, const struct json *root) {
   const char *wrong = report_options_read(&report->options, options);
   if (wrong != NULL) {
     report->options = (struct options){.target = ""};
-    fail(reader, wrong, "in the options is missing or wrong");
+    fail(reader, wrong, "in the options is missing or invalid");
     return;
   }
   snprintf(report->options.target, sizeof report->options.target, "%s", target->text);
   size_t count = runs->size == 0 ? 1 : runs->size;
   if (count > REPORT_RUNS_MAX)
-    fail(reader, "runs", "has too many");
+    fail(reader, "runs", "has too many elements");
   report->runs = reader->failed ? NULL : calloc(count, sizeof(struct result *));
   if (report->runs == NULL)
     fail(reader, NULL, "out of memory");
@@ -236,7 +237,7 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
   if (server == NULL)
     fail(reader, "server", "is missing");
   if (rows != NULL && rows->size > INTERVALS_MAX)
-    fail(reader, "interval", "is too long");
+    fail(reader, "interval", "has too many elements");
   if (reader->failed)
     return NULL;
   const struct json *uncorrected = json_member(histogram, "uncorrected");
@@ -297,7 +298,7 @@ static void read_errors(struct reader *reader, const struct json *errors, struct
   for (; item != NULL; item = item->next) {
     int number = errno_of(item->name);
     if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral)
-      fail(reader, "errno", "holds something else");
+      fail(reader, "errno", "has an unknown member");
     else
       result->errnos[number] = item->integer;
   }
@@ -339,14 +340,14 @@ static void read_histogram(struct reader *reader, const struct json *json,
   for (const struct json *pair = buckets == NULL ? NULL : buckets->first; pair != NULL;
        pair = pair->next) {
     if (!read_bucket(pair, histogram, &next)) {
-      fail(reader, json->name, "in the histogram holds what is no bucket");
+      fail(reader, json->name, "in the histogram has an invalid bucket");
       return;
     }
   }
   if (want_u64(reader, json, "count") != histogram->count)
-    fail(reader, json->name, "in the histogram: the counts do not add up");
+    fail(reader, json->name, "in the histogram: the sum of the counts is not 'count'");
   if (histogram->count > COUNT_MAX)
-    fail(reader, json->name, "in the histogram counts too many");
+    fail(reader, json->name, "in the histogram: 'count' is out of range");
   histogram->clamped = want_u64(reader, json, "clamped");
   histogram->min_ns = histogram->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
   histogram->max_ns = want_u64(reader, json, "max_ns");
@@ -355,7 +356,7 @@ static void read_histogram(struct reader *reader, const struct json *json,
   if (histogram->count > 0 &&
       (histogram->buckets[hdr_bucket(histogram->min_ns)] == 0 ||
        hdr_bucket(histogram->max_ns) != next - 1 || histogram->min_ns > histogram->max_ns))
-    fail(reader, json->name, "in the histogram: the ends of it are in none of its buckets");
+    fail(reader, json->name, "in the histogram: min_ns or max_ns is in no bucket");
 }
 
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result) {
@@ -367,7 +368,7 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
   };
   if (want_u64(reader, json, "sub_bits") != HDR_SUB_BITS ||
       want_u64(reader, json, "max_ns") != HDR_MAX_NS)
-    fail(reader, "histogram", "has another layout");
+    fail(reader, "histogram", "has a layout that is not supported");
   for (int i = 0; i < TIMES; i++) {
     const struct json *member = json_member(json, metric_times_names[i]);
     if (member != NULL && member->kind == JSON_NULL)

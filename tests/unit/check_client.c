@@ -16,7 +16,7 @@
 #define PIPELINE 4
 
 /* What a test needs; on the heap, since an env is large. */
-struct stage {
+struct fixture {
   struct message_set messages;
   struct client_env env;
   struct client client;
@@ -43,72 +43,72 @@ static const struct config five_lines = {.reply = REPLY_TEXT,
                                          .messages = 5,
                                          .max_message_bytes = 65536};
 
-/* A stage for ${exchange} with a client whose connection has just come about. */
-static struct stage *set_up(const struct config *exchange, uint64_t size) {
+/* A fixture for ${exchange} with a client whose connection has just come about. */
+static struct fixture *set_up(const struct config *exchange, uint64_t size) {
   const struct size_spec spec = {SIZE_FIXED, size, 0};
-  struct stage *stage = calloc(1, sizeof(*stage));
+  struct fixture *fixture = calloc(1, sizeof(*fixture));
   int pair[2];
-  ck_assert_ptr_nonnull(stage);
-  ck_assert_int_eq(message_set_init(&stage->messages, exchange, &spec, 7), 0);
+  ck_assert_ptr_nonnull(fixture);
+  ck_assert_int_eq(message_set_init(&fixture->messages, exchange, &spec, 7), 0);
   ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-  struct client_env *env = &stage->env;
-  env->messages = &stage->messages;
+  struct client_env *env = &fixture->env;
+  env->messages = &fixture->messages;
   env->connections = 1;
   env->pipeline = PIPELINE;
   env->counted = exchange->messages > 0;
   env->per_connection = env->counted ? exchange->messages : NEVER;
-  env->replies = message_replies(&stage->messages);
+  env->replies = message_replies(&fixture->messages);
   env->address.ss_family = AF_UNIX;
   env->counters = counters_create(false, NEVER);
   ck_assert_ptr_nonnull(env->counters);
   counters_set_window(env->counters, 1, NEVER);
   env->now = sys_now_ns();
-  client_init(&stage->client, 0, stage->starts);
+  client_init(&fixture->client, 0, fixture->starts);
   if (env->counted) {
-    client_begin_counted(env, &stage->client);
+    client_begin_counted(env, &fixture->client);
   } else {
-    stage->client.last = NEVER;
+    fixture->client.last = NEVER;
   }
-  stage->client.fd = pair[0];
-  stage->client.state = CLIENT_CONNECTING;
-  stage->client.opened_ns = env->now;
-  stage->server = pair[1];
-  ck_assert_int_eq(client_on_event(env, &stage->client, EPOLLOUT), CLIENT_WAITS);
-  ck_assert_int_eq(stage->client.state, CLIENT_OPEN);
+  fixture->client.fd = pair[0];
+  fixture->client.state = CLIENT_CONNECTING;
+  fixture->client.opened_ns = env->now;
+  fixture->server = pair[1];
+  ck_assert_int_eq(client_on_event(env, &fixture->client, EPOLLOUT), CLIENT_WAITS);
+  ck_assert_int_eq(fixture->client.state, CLIENT_OPEN);
   ck_assert_uint_eq(env->counters->connect.count, 1);
-  return stage;
+  return fixture;
 }
 
-static void tear_down(struct stage *stage) {
-  client_close(&stage->client);
-  if (stage->server != -1)
-    close(stage->server);
-  counters_destroy(stage->env.counters);
-  message_set_fini(&stage->messages);
-  free(stage);
+static void tear_down(struct fixture *fixture) {
+  client_close(&fixture->client);
+  if (fixture->server != -1)
+    close(fixture->server);
+  counters_destroy(fixture->env.counters);
+  message_set_fini(&fixture->messages);
+  free(fixture);
 }
 
 /* The server sends; the client has its turn. */
-static enum client_outcome say(struct stage *stage, const void *bytes, size_t size) {
-  ck_assert_int_eq(send(stage->server, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
-  return client_on_event(&stage->env, &stage->client, EPOLLIN);
+static enum client_outcome say(struct fixture *fixture, const void *bytes, size_t size) {
+  ck_assert_int_eq(send(fixture->server, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
+  return client_on_event(&fixture->env, &fixture->client, EPOLLIN);
 }
 
 /* The server closes; the client has its turn. */
-static enum client_outcome end(struct stage *stage) {
-  close(stage->server);
-  stage->server = -1;
-  return client_on_event(&stage->env, &stage->client, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
+static enum client_outcome end(struct fixture *fixture) {
+  close(fixture->server);
+  fixture->server = -1;
+  return client_on_event(&fixture->env, &fixture->client, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
 }
 
 /* What the server finds; it must be what message ${first} on are. */
-static size_t hear(struct stage *stage, uint64_t first, uint8_t *bytes, size_t room) {
-  const ssize_t got = recv(stage->server, bytes, room, 0);
+static size_t hear(struct fixture *fixture, uint64_t first, uint8_t *bytes, size_t room) {
+  const ssize_t got = recv(fixture->server, bytes, room, 0);
   ck_assert_int_gt(got, 0);
   struct message message;
   size_t done = 0;
   for (uint64_t i = first; done < (size_t)got; i++) {
-    message_sent(&stage->messages, 0, i, &message);
+    message_sent(&fixture->messages, 0, i, &message);
     ck_assert_uint_le(done + message.total, (size_t)got);
     ck_assert(message_equals(&message, 0, bytes + done, message.total));
     done += message.total;
@@ -119,16 +119,16 @@ static size_t hear(struct stage *stage, uint64_t first, uint8_t *bytes, size_t r
 /* ---- greet: counted, a greeting, no reply ---- */
 
 START_TEST(test_greet_byte_by_byte) {
-  struct stage *stage = set_up(&greet, 64);
+  struct fixture *fixture = set_up(&greet, 64);
   uint8_t bytes[128];
-  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_WAITS);
-  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 65); /* in one write, framed */
+  ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_WAITS);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 65); /* in one write, framed */
   ck_assert_uint_eq(bytes[64], 0);
   for (size_t i = 0; i < sizeof(greeting); i++)
-    ck_assert_int_eq(say(stage, greeting + i, 1), CLIENT_WAITS);
-  ck_assert_uint_eq(stage->env.counters->exchanges, 0); /* it ends with the stream */
-  ck_assert_int_eq(end(stage), CLIENT_DONE);
-  const struct counters *counters = stage->env.counters;
+    ck_assert_int_eq(say(fixture, greeting + i, 1), CLIENT_WAITS);
+  ck_assert_uint_eq(fixture->env.counters->exchanges, 0); /* it ends with the stream */
+  ck_assert_int_eq(end(fixture), CLIENT_DONE);
+  const struct counters *counters = fixture->env.counters;
   ck_assert_uint_eq(counters->exchanges, 1);
   ck_assert_uint_eq(counters->latency.count, 1);
   ck_assert_uint_eq(counters->first_byte.count, 1);
@@ -136,228 +136,229 @@ START_TEST(test_greet_byte_by_byte) {
   ck_assert_uint_eq(counters->bytes_in, sizeof(greeting));
   ck_assert_uint_eq(counters->bytes_out, 65);
   ck_assert_uint_eq(counters->begun, 0);
-  ck_assert_int_eq(stage->client.fd, -1);
-  tear_down(stage);
+  ck_assert_int_eq(fixture->client.fd, -1);
+  tear_down(fixture);
 }
 END_TEST
 
 START_TEST(test_greet_wrong_byte) {
-  struct stage *stage = set_up(&greet, 64);
+  struct fixture *fixture = set_up(&greet, 64);
   uint8_t wrong[sizeof(greeting)];
   memcpy(wrong, greeting, sizeof(greeting));
   wrong[_i] ^= 1;
-  client_send(&stage->env, &stage->client);
-  ck_assert_int_eq(say(stage, wrong, sizeof(wrong)), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_WRONG);
-  ck_assert_uint_eq(stage->env.counters->errors[ERROR_WRONG], 1);
-  ck_assert_uint_eq(stage->env.counters->exchanges, 0);
-  ck_assert_int_eq(stage->client.state, CLIENT_CLOSED);
-  tear_down(stage);
+  client_send(&fixture->env, &fixture->client);
+  ck_assert_int_eq(say(fixture, wrong, sizeof(wrong)), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_WRONG);
+  ck_assert_uint_eq(fixture->env.counters->errors[ERROR_WRONG], 1);
+  ck_assert_uint_eq(fixture->env.counters->exchanges, 0);
+  ck_assert_int_eq(fixture->client.state, CLIENT_CLOSED);
+  tear_down(fixture);
 }
 END_TEST
 
 START_TEST(test_greet_short) {
-  struct stage *stage = set_up(&greet, 64);
-  client_send(&stage->env, &stage->client);
+  struct fixture *fixture = set_up(&greet, 64);
+  client_send(&fixture->env, &fixture->client);
   uint8_t bytes[128];
-  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 65);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 65);
   if (_i > 0)
-    ck_assert_int_eq(say(stage, greeting, (size_t)_i), CLIENT_WAITS);
-  ck_assert_int_eq(end(stage), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
-  ck_assert_uint_eq(stage->env.counters->errors[ERROR_SHORT], 1);
-  tear_down(stage);
+    ck_assert_int_eq(say(fixture, greeting, (size_t)_i), CLIENT_WAITS);
+  ck_assert_int_eq(end(fixture), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_SHORT);
+  ck_assert_uint_eq(fixture->env.counters->errors[ERROR_SHORT], 1);
+  tear_down(fixture);
 }
 END_TEST
 
 START_TEST(test_greet_too_much) {
-  struct stage *stage = set_up(&greet, 64);
-  client_send(&stage->env, &stage->client);
-  ck_assert_int_eq(say(stage, greeting, sizeof(greeting)), CLIENT_WAITS);
-  ck_assert_int_eq(say(stage, "", 1), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_WRONG);
-  tear_down(stage);
+  struct fixture *fixture = set_up(&greet, 64);
+  client_send(&fixture->env, &fixture->client);
+  ck_assert_int_eq(say(fixture, greeting, sizeof(greeting)), CLIENT_WAITS);
+  ck_assert_int_eq(say(fixture, "", 1), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_WRONG);
+  tear_down(fixture);
 }
 END_TEST
 
 /* The server that closes before it was sent everything has answered too early. */
 START_TEST(test_greet_unsent) {
-  struct stage *stage = set_up(&greet, 64);
-  ck_assert_int_eq(say(stage, greeting, sizeof(greeting)), CLIENT_WAITS);
-  ck_assert_int_eq(end(stage), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
-  tear_down(stage);
+  struct fixture *fixture = set_up(&greet, 64);
+  ck_assert_int_eq(say(fixture, greeting, sizeof(greeting)), CLIENT_WAITS);
+  ck_assert_int_eq(end(fixture), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_SHORT);
+  tear_down(fixture);
 }
 END_TEST
 
 /* ---- counted, with replies: the pipeline is refilled as they come ---- */
 
 START_TEST(test_counted_replies) {
-  struct stage *stage = set_up(&five_lines, 10);
+  struct fixture *fixture = set_up(&five_lines, 10);
   uint8_t bytes[256];
-  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_WAITS);
-  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), PIPELINE * 11);
-  ck_assert_int_eq(say(stage, "yes\nye", 6), CLIENT_WAITS);
-  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_WAITS);
-  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 11); /* the fifth, the last */
-  ck_assert_int_eq(say(stage, "s\nyes\nyes\nyes\n", 14), CLIENT_WAITS);
-  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), -1);
-  ck_assert_int_eq(end(stage), CLIENT_DONE);
-  ck_assert_uint_eq(stage->env.counters->exchanges, 1);
-  ck_assert_uint_eq(stage->env.counters->first_byte.count, 1);
-  tear_down(stage);
+  ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_WAITS);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), PIPELINE * 11);
+  ck_assert_int_eq(say(fixture, "yes\nye", 6), CLIENT_WAITS);
+  ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_WAITS);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 11); /* the fifth, the last */
+  ck_assert_int_eq(say(fixture, "s\nyes\nyes\nyes\n", 14), CLIENT_WAITS);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), -1);
+  ck_assert_int_eq(end(fixture), CLIENT_DONE);
+  ck_assert_uint_eq(fixture->env.counters->exchanges, 1);
+  ck_assert_uint_eq(fixture->env.counters->first_byte.count, 1);
+  tear_down(fixture);
 }
 END_TEST
 
 START_TEST(test_counted_one_reply_missing) {
-  struct stage *stage = set_up(&five_lines, 10);
-  client_send(&stage->env, &stage->client);
-  ck_assert_int_eq(say(stage, "yes\nyes\nyes\nyes\n", 16), CLIENT_WAITS);
-  client_send(&stage->env, &stage->client);
+  struct fixture *fixture = set_up(&five_lines, 10);
+  client_send(&fixture->env, &fixture->client);
+  ck_assert_int_eq(say(fixture, "yes\nyes\nyes\nyes\n", 16), CLIENT_WAITS);
+  client_send(&fixture->env, &fixture->client);
   uint8_t bytes[256];
-  ck_assert_int_eq(recv(stage->server, bytes, sizeof bytes, 0), 5 * 11);
-  ck_assert_int_eq(end(stage), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
-  tear_down(stage);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 5 * 11);
+  ck_assert_int_eq(end(fixture), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_SHORT);
+  tear_down(fixture);
 }
 END_TEST
 
 /* ---- echo: endless ---- */
 
 START_TEST(test_echo_pipeline) {
-  struct stage *stage = set_up(&echo, 100);
-  struct client_env *env = &stage->env;
+  struct fixture *fixture = set_up(&echo, 100);
+  struct client_env *env = &fixture->env;
   uint8_t bytes[1000];
   for (uint64_t round = 0; round < 3; round++) {
-    while (client_can_begin(env, &stage->client))
-      client_begin(env, &stage->client);
-    ck_assert_uint_eq(client_in_flight(env, &stage->client), PIPELINE);
-    ck_assert_int_eq(client_send(env, &stage->client), CLIENT_WAITS);
-    ck_assert_uint_eq(hear(stage, round * PIPELINE, bytes, sizeof bytes), PIPELINE * 100);
-    ck_assert_int_eq(say(stage, bytes, 150), CLIENT_WAITS); /* one and a half */
+    while (client_can_begin(env, &fixture->client))
+      client_begin(env, &fixture->client);
+    ck_assert_uint_eq(client_in_flight(env, &fixture->client), PIPELINE);
+    ck_assert_int_eq(client_send(env, &fixture->client), CLIENT_WAITS);
+    ck_assert_uint_eq(hear(fixture, round * PIPELINE, bytes, sizeof bytes), PIPELINE * 100);
+    ck_assert_int_eq(say(fixture, bytes, 150), CLIENT_WAITS); /* one and a half */
     ck_assert_uint_eq(env->counters->exchanges, round * PIPELINE + 1);
     ck_assert_uint_eq(env->counters->first_byte.count, round * PIPELINE + 2);
-    ck_assert_int_eq(say(stage, bytes + 150, 250), CLIENT_WAITS);
+    ck_assert_int_eq(say(fixture, bytes + 150, 250), CLIENT_WAITS);
     ck_assert_uint_eq(env->counters->exchanges, (round + 1) * PIPELINE);
-    ck_assert_uint_eq(client_oldest_ns(env, &stage->client), NEVER);
+    ck_assert_uint_eq(client_oldest_ns(env, &fixture->client), NEVER);
   }
   ck_assert_uint_eq(env->counters->latency.count, 3 * PIPELINE);
-  tear_down(stage);
+  tear_down(fixture);
 }
 END_TEST
 
 /* What fails takes all that is in flight with it, each counted once; the next is a new message. */
 START_TEST(test_echo_fails_in_flight) {
-  struct stage *stage = set_up(&echo, 100);
-  struct client_env *env = &stage->env;
+  struct fixture *fixture = set_up(&echo, 100);
+  struct client_env *env = &fixture->env;
   uint8_t bytes[1000];
-  while (client_can_begin(env, &stage->client))
-    client_begin(env, &stage->client);
-  client_send(env, &stage->client);
-  hear(stage, 0, bytes, sizeof bytes);
-  ck_assert_int_eq(say(stage, bytes, 199), CLIENT_WAITS);
-  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  while (client_can_begin(env, &fixture->client))
+    client_begin(env, &fixture->client);
+  client_send(env, &fixture->client);
+  hear(fixture, 0, bytes, sizeof bytes);
+  ck_assert_int_eq(say(fixture, bytes, 199), CLIENT_WAITS);
+  ck_assert_int_eq(end(fixture), CLIENT_FAILED);
   ck_assert_int_eq(env->error, ERROR_SHORT);
   ck_assert_uint_eq(env->counters->exchanges, 1);
   ck_assert_uint_eq(env->counters->errors[ERROR_SHORT], PIPELINE - 1);
   ck_assert_uint_eq(env->counters->begun, 0);
-  ck_assert_uint_eq(stage->client.begun, PIPELINE);
-  ck_assert_uint_eq(stage->client.in, PIPELINE);
-  tear_down(stage);
+  ck_assert_uint_eq(fixture->client.begun, PIPELINE);
+  ck_assert_uint_eq(fixture->client.in, PIPELINE);
+  tear_down(fixture);
 }
 END_TEST
 
 START_TEST(test_echo_unasked) {
-  struct stage *stage = set_up(&echo, 100);
-  ck_assert_int_eq(say(stage, "x", 1), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_WRONG);
-  tear_down(stage);
+  struct fixture *fixture = set_up(&echo, 100);
+  ck_assert_int_eq(say(fixture, "x", 1), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_WRONG);
+  tear_down(fixture);
 }
 END_TEST
 
 START_TEST(test_echo_ended_between) {
-  struct stage *stage = set_up(&echo, 100);
-  ck_assert_int_eq(end(stage), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_SHORT);
-  ck_assert_uint_eq(stage->env.counters->errors[ERROR_SHORT], 1);
-  tear_down(stage);
+  struct fixture *fixture = set_up(&echo, 100);
+  ck_assert_int_eq(end(fixture), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_SHORT);
+  ck_assert_uint_eq(fixture->env.counters->errors[ERROR_SHORT], 1);
+  tear_down(fixture);
 }
 END_TEST
 
 /* A message that no socket buffer holds: it goes on where the kernel stopped, and comes back so. */
 START_TEST(test_echo_larger_than_buffers) {
   enum { SIZE = 4 << 20 };
-  struct stage *stage = set_up(&echo, SIZE);
-  struct client_env *env = &stage->env;
+  struct fixture *fixture = set_up(&echo, SIZE);
+  struct client_env *env = &fixture->env;
   uint8_t *bytes = malloc(SIZE);
-  size_t heard = 0, said = 0;
+  size_t heard = 0, output = 0;
   unsigned blocked = 0;
-  client_begin(env, &stage->client);
+  client_begin(env, &fixture->client);
   for (unsigned round = 0; env->counters->exchanges == 0 && round < 1000000; round++) {
-    client_send(env, &stage->client);
-    blocked += stage->client.blocked;
-    const ssize_t got = recv(stage->server, bytes + heard, SIZE - heard, 0);
+    client_send(env, &fixture->client);
+    blocked += fixture->client.blocked;
+    const ssize_t got = recv(fixture->server, bytes + heard, SIZE - heard, 0);
     heard += got > 0 ? (size_t)got : 0;
-    const ssize_t put = said < heard ? send(stage->server, bytes + said, heard - said, 0) : 0;
-    said += put > 0 ? (size_t)put : 0;
-    ck_assert_int_ne(client_on_event(env, &stage->client, EPOLLIN | EPOLLOUT), CLIENT_FAILED);
+    const ssize_t put =
+        output < heard ? send(fixture->server, bytes + output, heard - output, 0) : 0;
+    output += put > 0 ? (size_t)put : 0;
+    ck_assert_int_ne(client_on_event(env, &fixture->client, EPOLLIN | EPOLLOUT), CLIENT_FAILED);
   }
   ck_assert_uint_eq(env->counters->exchanges, 1);
   ck_assert_uint_eq(env->counters->bytes_out, SIZE);
   ck_assert_uint_eq(env->counters->bytes_in, SIZE);
   ck_assert_uint_gt(blocked, 0);
   free(bytes);
-  tear_down(stage);
+  tear_down(fixture);
 }
 END_TEST
 
 START_TEST(test_send_to_nobody) {
-  struct stage *stage = set_up(&echo, 100);
-  close(stage->server);
-  stage->server = -1;
-  client_begin(&stage->env, &stage->client);
-  ck_assert_int_eq(client_send(&stage->env, &stage->client), CLIENT_FAILED);
-  ck_assert_int_eq(stage->env.error, ERROR_RESET);
-  ck_assert_int_eq(stage->env.error_errno, EPIPE);
-  ck_assert_uint_eq(stage->env.counters->errnos[EPIPE], 1);
-  tear_down(stage);
+  struct fixture *fixture = set_up(&echo, 100);
+  close(fixture->server);
+  fixture->server = -1;
+  client_begin(&fixture->env, &fixture->client);
+  ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_FAILED);
+  ck_assert_int_eq(fixture->env.error, ERROR_RESET);
+  ck_assert_int_eq(fixture->env.error_errno, EPIPE);
+  ck_assert_uint_eq(fixture->env.counters->errnos[EPIPE], 1);
+  tear_down(fixture);
 }
 END_TEST
 
 /* ---- discard: endless without reply ---- */
 
 START_TEST(test_discard) {
-  struct stage *stage = set_up(&discard, 100);
-  struct client_env *env = &stage->env;
+  struct fixture *fixture = set_up(&discard, 100);
+  struct client_env *env = &fixture->env;
   uint8_t bytes[1000];
-  while (client_can_begin(env, &stage->client))
-    client_begin(env, &stage->client);
-  client_send(env, &stage->client);
-  ck_assert_uint_eq(hear(stage, 0, bytes, sizeof bytes), PIPELINE * 100);
+  while (client_can_begin(env, &fixture->client))
+    client_begin(env, &fixture->client);
+  client_send(env, &fixture->client);
+  ck_assert_uint_eq(hear(fixture, 0, bytes, sizeof bytes), PIPELINE * 100);
   ck_assert_uint_eq(env->counters->exchanges, PIPELINE);
   ck_assert_uint_eq(env->counters->bytes_out, PIPELINE * 100);
   ck_assert_uint_eq(env->counters->latency.count, 0);
-  ck_assert(client_can_begin(env, &stage->client));
-  tear_down(stage);
+  ck_assert(client_can_begin(env, &fixture->client));
+  tear_down(fixture);
 }
 END_TEST
 
 /* Idle clients are not counted, but their loss is. */
 START_TEST(test_idle) {
-  struct stage *stage = set_up(&echo, 100);
-  struct client_env *env = &stage->env;
+  struct fixture *fixture = set_up(&echo, 100);
+  struct client_env *env = &fixture->env;
   uint8_t bytes[1000];
-  stage->client.idle = true;
-  client_begin(env, &stage->client);
-  client_send(env, &stage->client);
-  ck_assert_uint_eq(hear(stage, 0, bytes, sizeof bytes), 100);
-  ck_assert_int_eq(say(stage, bytes, 100), CLIENT_WAITS);
-  ck_assert_uint_eq(stage->client.in, 1);
+  fixture->client.idle = true;
+  client_begin(env, &fixture->client);
+  client_send(env, &fixture->client);
+  ck_assert_uint_eq(hear(fixture, 0, bytes, sizeof bytes), 100);
+  ck_assert_int_eq(say(fixture, bytes, 100), CLIENT_WAITS);
+  ck_assert_uint_eq(fixture->client.in, 1);
   ck_assert_uint_eq(env->counters->exchanges + env->counters->bytes_in + env->counters->bytes_out,
                     0);
-  ck_assert_int_eq(end(stage), CLIENT_FAILED);
+  ck_assert_int_eq(end(fixture), CLIENT_FAILED);
   ck_assert_uint_eq(env->counters->errors[ERROR_SHORT], 1);
-  tear_down(stage);
+  tear_down(fixture);
 }
 END_TEST
 

@@ -2,7 +2,7 @@
  * check_compare: the table of compare: medians, ratios, p, and where the difference may be noise;
  * and what it refuses.
  */
-#include "tests/unit/report_kit.h"
+#include "tests/fixtures/report.h"
 
 #include "xchg-bench/compare.h"
 
@@ -14,11 +14,11 @@ static struct options options;
 static void write_runs(char path[32], const uint64_t *exchanges, uint32_t count) {
   struct result *runs[RUNS_MAX];
   for (uint32_t i = 0; i < count; i++) {
-    runs[i] = kit_result(false, i + 1);
+    runs[i] = fixture_result(false, i + 1);
     runs[i]->exchanges = exchanges[i];
     runs[i]->seconds = 1;
   }
-  kit_report(path, &options, runs, count);
+  fixture_report(path, &options, runs, count);
   for (uint32_t i = 0; i < count; i++)
     result_destroy(runs[i]);
 }
@@ -27,13 +27,13 @@ static void write_runs(char path[32], const uint64_t *exchanges, uint32_t count)
 static void find_row(const char *label, char line[512]) {
   char begin[64];
   snprintf(begin, sizeof begin, "\n%s ", label);
-  const char *found = strstr(said, begin);
-  ck_assert_msg(found != NULL, "no '%s' in:\n%s", label, said);
+  const char *found = strstr(output, begin);
+  ck_assert_msg(found != NULL, "no '%s' in:\n%s", label, output);
   snprintf(line, 512, "%.*s", (int)strcspn(found + 1, "\n"), found + 1);
 }
 
 static void compare(const char *const *paths, uint32_t count) {
-  FILE *out = begin_saying();
+  FILE *out = open_output();
   ck_assert_int_eq(compare_files(paths, count, out, stderr), BENCH_OK);
   fclose(out);
 }
@@ -70,7 +70,7 @@ static void squeeze(const char *line, const char *label, char out[512]) {
 
 START_TEST(two_reports) {
   char a[32], b[32], line[512], got[512];
-  kit_options(&options);
+  fixture_options(&options);
   options.steps = 0;
   write_runs(a, cases[_i].a, cases[_i].count_a);
   write_runs(b, cases[_i].b, cases[_i].count_b);
@@ -86,7 +86,7 @@ END_TEST
 
 START_TEST(each_is_compared_with_the_first) {
   char paths[3][32], line[512], got[512];
-  kit_options(&options);
+  fixture_options(&options);
   options.steps = 0;
   for (uint64_t i = 0; i < 3; i++)
     write_runs(paths[i], (uint64_t[]){100 + 50 * i, 101 + 50 * i, 102 + 50 * i, 103 + 50 * i}, 4);
@@ -95,7 +95,7 @@ START_TEST(each_is_compared_with_the_first) {
   squeeze(line, "rate 1/s", got);
   ck_assert_str_eq(got, "101.500 151.500 1.493 0.0286 201.500 1.985 0.0286");
   for (uint64_t i = 0; i < 3; i++) {
-    ck_assert_ptr_nonnull(strstr(said, paths[i]));
+    ck_assert_ptr_nonnull(strstr(output, paths[i]));
     unlink(paths[i]);
   }
   config_fini(&options.exchange);
@@ -105,21 +105,21 @@ END_TEST
 /* Rows that no report has are left out, others have their own values. */
 START_TEST(rows_are_those_that_are_known) {
   char a[32], b[32], line[512];
-  kit_options(&options);
+  fixture_options(&options);
   options.steps = 0;
-  struct result *closed = kit_result(false, 1), *open = kit_result(true, 1);
+  struct result *closed = fixture_result(false, 1), *open = fixture_result(true, 1);
   closed->server.known = false;
-  kit_report(a, &options, &closed, 1);
-  kit_report(b, &options, &closed, 1);
+  fixture_report(a, &options, &closed, 1);
+  fixture_report(b, &options, &closed, 1);
   compare((const char *const[]){a, b}, 2);
-  ck_assert_ptr_null(strstr(said, "\nserver CPU"));
-  ck_assert_ptr_null(strstr(said, "\nuncorrected"));
+  ck_assert_ptr_null(strstr(output, "\nserver CPU"));
+  ck_assert_ptr_null(strstr(output, "\nuncorrected"));
   find_row("latency p99 us", line);
   double value;
   ck_assert_int_eq(sscanf(line, "latency p99 us %lf", &value), 1);
   ck_assert_double_eq_tol(value, (double)hdr_percentile(closed->latency, 99) / 1000, 0.051);
   unlink(b);
-  kit_report(b, &options, &open, 1);
+  fixture_report(b, &options, &open, 1);
   compare((const char *const[]){a, b}, 2);
   find_row("server CPU us/exchange", line);
   ck_assert_ptr_nonnull(strstr(line, " - "));
@@ -133,24 +133,24 @@ END_TEST
 
 START_TEST(faults_are_one_line) {
   char good[32], bad[32];
-  kit_options(&options);
+  fixture_options(&options);
   options.steps = 0;
   write_runs(good, (uint64_t[]){1}, 1);
-  kit_file(bad, "{\"schema\": 7}", 13);
+  fixture_file(bad, "{\"schema\": 7}", 13);
   const char *const paths[] = {good, bad, good};
   static const struct {
     uint32_t count;
     const char *why;
-  } table[] = {{0, "wants 2 to"}, {1, "wants 2 to"}, {2, "schema 7"}, {3, "schema 7"}};
+  } table[] = {{0, "want 2 to"}, {1, "want 2 to"}, {2, "schema 7"}, {3, "schema 7"}};
   for (size_t i = 0; i < count_of(table); i++) {
     char *written = NULL;
     size_t size;
-    FILE *out = open_memstream(&written, &size), *errors = begin_saying();
+    FILE *out = open_memstream(&written, &size), *errors = open_output();
     ck_assert_int_eq(compare_files(paths, table[i].count, out, errors), BENCH_USAGE);
     fclose(errors);
     fclose(out);
-    ck_assert_msg(strstr(said, table[i].why) != NULL, "%s", said);
-    ck_assert_ptr_eq(strchr(said, '\n'), said + strlen(said) - 1);
+    ck_assert_msg(strstr(output, table[i].why) != NULL, "%s", output);
+    ck_assert_ptr_eq(strchr(output, '\n'), output + strlen(output) - 1);
     ck_assert_uint_eq(size, 0); /* no half of a table */
     free(written);
   }
@@ -163,13 +163,13 @@ END_TEST
 /* Runs at different rates are no sample of anything. */
 START_TEST(steps_are_refused) {
   char path[32];
-  kit_options(&options);
+  fixture_options(&options);
   write_runs(path, (uint64_t[]){1, 2}, 2);
-  FILE *errors = begin_saying();
+  FILE *errors = open_output();
   ck_assert_int_eq(compare_files((const char *const[]){path, path}, 2, stdout, errors),
                    BENCH_USAGE);
   fclose(errors);
-  ck_assert_ptr_nonnull(strstr(said, "--step"));
+  ck_assert_ptr_nonnull(strstr(output, "--step"));
   unlink(path);
   config_fini(&options.exchange);
 }

@@ -1,9 +1,9 @@
 /*
- * check_merge: a merged report is what one harness with all the values would have said: the same
+ * check_merge: a merged report is what one harness with all the values would have output: the same
  * percentiles, summed rates, counts and errors; a server that several watched counts once; and what
  * cannot be merged is refused.
  */
-#include "tests/unit/report_kit.h"
+#include "tests/fixtures/report.h"
 
 #include "xchg-bench/json_read.h"
 #include "xchg-bench/merge.h"
@@ -17,13 +17,13 @@ static struct report reports[REPORTS], merged;
 /* Reports of ${runs} runs each. */
 static void make_reports(bool open_loop, uint32_t runs) {
   for (uint64_t i = 0; i < REPORTS; i++) {
-    kit_options(&reports[i].options);
+    fixture_options(&reports[i].options);
     reports[i].path = "x.json";
     reports[i].runs = calloc(runs, sizeof(struct result *));
     ck_assert_ptr_nonnull(reports[i].runs);
     for (reports[i].runs_count = 0; reports[i].runs_count < runs; reports[i].runs_count++)
       reports[i].runs[reports[i].runs_count] =
-          kit_result(open_loop, 10 * i + reports[i].runs_count);
+          fixture_result(open_loop, 10 * i + reports[i].runs_count);
   }
 }
 
@@ -49,9 +49,9 @@ START_TEST(histograms_are_added) {
     ck_assert_mem_eq(merged.runs[run]->latency->buckets, all.buckets, sizeof all.buckets);
     ck_assert_uint_eq(merged.runs[run]->latency->clamped, REPORTS);
     ck_assert_uint_eq(hdr_percentile(merged.runs[run]->latency, 99), hdr_percentile(&all, 99));
-    ck_assert_uint_eq(merged.runs[run]->uncorrected->count, REPORTS * KIT_VALUES);
-    ck_assert_uint_eq(merged.runs[run]->connect->count, REPORTS * KIT_VALUES / 100);
-    ck_assert_uint_eq(merged.runs[run]->first_byte->count, REPORTS * KIT_VALUES);
+    ck_assert_uint_eq(merged.runs[run]->uncorrected->count, REPORTS * FIXTURE_VALUES);
+    ck_assert_uint_eq(merged.runs[run]->connect->count, REPORTS * FIXTURE_VALUES / 100);
+    ck_assert_uint_eq(merged.runs[run]->first_byte->count, REPORTS * FIXTURE_VALUES);
   }
   merge_fini(&merged);
   free_reports();
@@ -105,7 +105,7 @@ START_TEST(intervals_are_added_row_by_row) {
   reports[2].runs[0]->intervals_count = 2; /* it ended earlier */
   merge();
   const struct result *sum = merged.runs[0];
-  ck_assert_uint_eq(sum->intervals_count, KIT_ROWS);
+  ck_assert_uint_eq(sum->intervals_count, FIXTURE_INTERVALS);
   ck_assert_uint_eq(sum->intervals[0].exchanges, 600 + 610 + 620);
   ck_assert_uint_eq(sum->intervals[2].exchanges, 602 + 612);
   ck_assert_uint_eq(sum->intervals[1].errors, 3);
@@ -185,7 +185,7 @@ static char paths[REPORTS][32];
 static void write_reports(void) {
   make_reports(true, 1);
   for (uint32_t i = 0; i < REPORTS; i++)
-    kit_report(paths[i], &reports[i].options, reports[i].runs, 1);
+    fixture_report(paths[i], &reports[i].options, reports[i].runs, 1);
 }
 
 static void remove_reports(void) {
@@ -203,11 +203,11 @@ START_TEST(text_and_json_are_written) {
   char json[32];
   write_reports();
   merge();
-  kit_file(json, "", 0);
-  FILE *out = begin_saying();
+  fixture_file(json, "", 0);
+  FILE *out = open_output();
   ck_assert_int_eq(merge_paths(json, out, stderr), BENCH_OK);
   fclose(out);
-  ck_assert_ptr_nonnull(strstr(said, "3 harnesses merged"));
+  ck_assert_ptr_nonnull(strstr(output, "3 harnesses merged"));
   struct report back;
   ck_assert_int_eq(report_read(&back, json, stderr), 0);
   ck_assert_uint_eq(back.runs[0]->exchanges, merged.runs[0]->exchanges);
@@ -239,29 +239,29 @@ END_TEST
 
 START_TEST(faults_are_told) {
   write_reports();
-  FILE *errors = begin_saying(), *out = fopen("/dev/null", "w");
+  FILE *errors = open_output(), *out = fopen("/dev/null", "w");
   ck_assert_int_eq(merge_paths("/nonexistent/out.json", out, errors), BENCH_USAGE);
   fclose(errors);
-  ck_assert_ptr_nonnull(strstr(said, "cannot write '/nonexistent/out.json'"));
-  errors = begin_saying();
+  ck_assert_ptr_nonnull(strstr(output, "cannot write '/nonexistent/out.json'"));
+  errors = open_output();
   ck_assert_int_eq(merge_paths("/dev/full", out, errors), BENCH_FAILED);
   fclose(errors);
-  ck_assert_ptr_nonnull(strstr(said, "cannot write '/dev/full'"));
+  ck_assert_ptr_nonnull(strstr(output, "cannot write '/dev/full'"));
   FILE *full = fopen("/dev/full", "w");
-  errors = begin_saying();
+  errors = open_output();
   ck_assert_int_eq(merge_paths(NULL, full, errors), BENCH_FAILED);
   fclose(errors);
   fclose(full);
-  errors = begin_saying();
+  errors = open_output();
   ck_assert_int_eq(merge_files(NULL, 0, NULL, out, errors), BENCH_USAGE);
   fclose(errors);
-  ck_assert_ptr_nonnull(strstr(said, "merge wants"));
+  ck_assert_ptr_nonnull(strstr(output, "merge: want"));
   unlink(paths[1]);
-  kit_file(paths[1], "[1", 2);
-  errors = begin_saying();
+  fixture_file(paths[1], "[1", 2);
+  errors = open_output();
   ck_assert_int_eq(merge_paths(NULL, out, errors), BENCH_USAGE);
   fclose(errors);
-  ck_assert_ptr_nonnull(strstr(said, "not JSON: byte 2"));
+  ck_assert_ptr_nonnull(strstr(output, "not JSON: byte 2"));
   fclose(out);
   remove_reports();
 }
@@ -270,7 +270,7 @@ END_TEST
 START_TEST(options_of_the_command_line) {
   write_reports();
   char json[32];
-  kit_file(json, "", 0);
+  fixture_file(json, "", 0);
   char *good[] = {(char[]){"merge"}, paths[0], (char[]){"--json"}, json, paths[1], NULL};
   fflush(stdout);
   int out = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY);

@@ -2,7 +2,7 @@
  * check_report_json: a written report is JSON, has every key that docs/bench-json.md names, and
  * comes back through report_read as it was; files that are no report are refused with one line.
  */
-#include "tests/unit/report_kit.h"
+#include "tests/fixtures/report.h"
 
 #include "xchg-bench/json_read.h"
 
@@ -15,7 +15,7 @@ static struct json_document document;
 static const struct json *written(struct result *const *runs, uint32_t count) {
   size_t size;
   struct json_fault fault;
-  char *text = kit_json(&options, runs, count, &size);
+  char *text = fixture_json(&options, runs, count, &size);
   ck_assert_msg(json_parse(&document, text, size, &fault) == 0, "%s at %zu", fault.what,
                 fault.offset);
   free(text);
@@ -52,8 +52,8 @@ START_TEST(every_key_is_there) {
   static const char *const rows[] = {"at",        "seconds", "exchanges", "errors",      "bytes_in",
                                      "bytes_out", "rate",    "run",       "target_rate", "p50_us",
                                      "p90_us",    "p99_us",  "max_us",    NULL};
-  kit_options(&options);
-  struct result *run = kit_result(true, 1);
+  fixture_options(&options);
+  struct result *run = fixture_result(true, 1);
   const struct json *root = written(&run, 1);
   has_keys(root, top);
   has_keys(root, body_keys);
@@ -65,7 +65,7 @@ START_TEST(every_key_is_there) {
   has_keys(member(root, "server"), usage_keys);
   has_keys(member(root, "errors"), kinds);
   has_keys(member(root, "interval")->first, rows);
-  ck_assert_uint_eq(member(root, "interval")->size, KIT_ROWS);
+  ck_assert_uint_eq(member(root, "interval")->size, FIXTURE_INTERVALS);
   ck_assert_uint_eq(member(root, "schema")->integer, BENCH_SCHEMA);
   ck_assert_uint_eq(member(root, "runs")->size, 0);
   json_document_fini(&document);
@@ -75,8 +75,8 @@ START_TEST(every_key_is_there) {
 END_TEST
 
 START_TEST(metrics_match_the_run) {
-  kit_options(&options);
-  struct result *run = kit_result(true, 3);
+  fixture_options(&options);
+  struct result *run = fixture_result(true, 3);
   const struct json *root = written(&run, 1);
   ck_assert_double_eq(member(root, "rate")->number, (double)run->exchanges / run->seconds);
   ck_assert_double_eq(member(root, "target_rate")->number, 5000);
@@ -101,7 +101,7 @@ END_TEST
 
 /* What is not known is null, not 0. */
 START_TEST(unknown_is_null) {
-  kit_options(&options);
+  fixture_options(&options);
   struct result *run = result_create(false, 1);
   ck_assert_ptr_nonnull(run);
   run->has_latency = false;
@@ -119,16 +119,16 @@ START_TEST(unknown_is_null) {
 END_TEST
 
 START_TEST(several_runs_have_medians_and_sums) {
-  kit_options(&options);
+  fixture_options(&options);
   struct result *runs[3];
   for (uint64_t i = 0; i < 3; i++)
-    runs[i] = kit_result(true, i == 0 ? 1 : 100 * i);
+    runs[i] = fixture_result(true, i == 0 ? 1 : 100 * i);
   const struct json *root = written(runs, 3);
   ck_assert_uint_eq(member(root, "exchanges")->integer, runs[1]->exchanges);
   ck_assert_uint_eq(member(member(root, "errors"), "connect")->integer, 1 + 100 + 200);
   ck_assert_uint_eq(member(root, "late")->integer, 17 * 301);
   const struct json *latency = member(member(root, "histogram"), "latency");
-  ck_assert_uint_eq(member(latency, "count")->integer, 3 * KIT_VALUES);
+  ck_assert_uint_eq(member(latency, "count")->integer, 3 * FIXTURE_VALUES);
   const struct json *list = member(root, "runs");
   ck_assert_uint_eq(list->size, 3);
   uint32_t i = 0;
@@ -137,7 +137,7 @@ START_TEST(several_runs_have_medians_and_sums) {
     ck_assert_uint_eq(member(run, "exchanges")->integer, runs[i]->exchanges);
   }
   const struct json *rows = member(root, "interval");
-  ck_assert_uint_eq(rows->size, 3 * KIT_ROWS);
+  ck_assert_uint_eq(rows->size, 3 * FIXTURE_INTERVALS);
   ck_assert_uint_eq(member(rows->first, "run")->integer, 0);
   json_document_fini(&document);
   for (i = 0; i < 3; i++)
@@ -152,15 +152,15 @@ END_TEST
 static void round_trip(struct result *const *runs, uint32_t count) {
   char path[32];
   size_t before, after;
-  char *text = kit_json(&options, runs, count, &before);
-  kit_file(path, text, before);
+  char *text = fixture_json(&options, runs, count, &before);
+  fixture_file(path, text, before);
   struct report report;
-  FILE *errors = begin_saying();
+  FILE *errors = open_output();
   int read = report_read(&report, path, errors);
   fclose(errors);
   unlink(path);
-  ck_assert_msg(read == 0, "%s", said);
-  char *again = kit_json(&report.options, report.runs, report.runs_count, &after);
+  ck_assert_msg(read == 0, "%s", output);
+  char *again = fixture_json(&report.options, report.runs, report.runs_count, &after);
   ck_assert_str_eq(again, text);
   ck_assert_uint_eq(report.runs_count, count);
   for (uint32_t i = 0; i < count; i++) {
@@ -176,10 +176,10 @@ static void round_trip(struct result *const *runs, uint32_t count) {
 }
 
 START_TEST(what_is_read_is_what_was_written) {
-  kit_options(&options);
+  fixture_options(&options);
   struct result *runs[4];
   for (uint64_t i = 0; i < 4; i++)
-    runs[i] = kit_result(_i != 0, i + 1);
+    runs[i] = fixture_result(_i != 0, i + 1);
   round_trip(runs, 1);
   round_trip(runs, 4);
   runs[0]->server.known = false;
@@ -204,10 +204,10 @@ START_TEST(every_frame_and_exchange_comes_back) {
       {"XCHG_EXCHANGE=line", "XCHG_MESSAGES=9223372036854775807"},
   };
   static const struct config_facts facts = {.cpus = 2, .descriptors = 1 << 20};
-  kit_options(&options);
+  fixture_options(&options);
   config_fini(&options.exchange);
   ck_assert_uint_eq(config_load(&options.exchange, environments[_i], &facts, stderr), 0);
-  struct result *run = kit_result(false, 1);
+  struct result *run = fixture_result(false, 1);
   round_trip(&run, 1);
   result_destroy(run);
   config_fini(&options.exchange);
@@ -217,25 +217,25 @@ END_TEST
 /* ${text} is refused, with one line that holds ${why}. */
 static void refused(const char *text, size_t size, const char *why) {
   char path[32];
-  kit_file(path, text, size);
+  fixture_file(path, text, size);
   struct report report;
-  FILE *errors = begin_saying();
+  FILE *errors = open_output();
   int read = report_read(&report, path, errors);
   fclose(errors);
   unlink(path);
   ck_assert_int_eq(read, -1);
-  ck_assert_ptr_nonnull(strstr(said, path));
-  ck_assert_msg(strstr(said, why) != NULL, "'%s' is not in: %s", why, said);
-  ck_assert_ptr_eq(strchr(said, '\n'), said + strlen(said) - 1);
+  ck_assert_ptr_nonnull(strstr(output, path));
+  ck_assert_msg(strstr(output, why) != NULL, "'%s' is not in: %s", why, output);
+  ck_assert_ptr_eq(strchr(output, '\n'), output + strlen(output) - 1);
 }
 
 START_TEST(what_is_no_report_is_refused) {
   refused("", 0, "not JSON");
   refused("xchg", 4, "not JSON: byte 0: expected a value");
-  refused("[]", 2, "no object");
+  refused("[]", 2, "not an object");
   refused("{}", 2, "'schema' is missing");
-  refused("{\"schema\": 2}", 13, "schema 2: this version reads another");
-  refused("{\"schema\": \"1\"}", 15, "'schema' is no number");
+  refused("{\"schema\": 2}", 13, "schema 2: not supported");
+  refused("{\"schema\": \"1\"}", 15, "'schema' is not a number");
   refused("{\"schema\": 1}", 13, "'target' is missing");
 }
 END_TEST
@@ -245,10 +245,10 @@ START_TEST(what_cannot_be_read_is_refused) {
   static const char *const paths[][2] = {{"/nonexistent/a.json", "No such file"},
                                          {"/", "directory"}};
   for (size_t i = 0; i < count_of(paths); i++) {
-    FILE *errors = begin_saying();
+    FILE *errors = open_output();
     ck_assert_int_eq(report_read(&report, paths[i][0], errors), -1);
     fclose(errors);
-    ck_assert_msg(strstr(said, paths[i][1]) != NULL, "%s", said);
+    ck_assert_msg(strstr(output, paths[i][1]) != NULL, "%s", output);
   }
 }
 END_TEST
@@ -267,20 +267,20 @@ static void spoiled(const char *text, const char *from, const char *to, const ch
 START_TEST(spoiled_reports_are_refused) {
   static const char *const spoils[][3] = {
       {"\"seconds\":", "\"secondz\":", "'seconds' is missing"},
-      {"\"exchanges\": ", "\"exchanges\": -", "'exchanges' is no whole number"},
-      {"\"bytes_in\": ", "\"bytes_in\": \"\", \"x\": ", "'bytes_in' is no number"},
-      {"\"errors\": {", "\"errors\": 1, \"x\": {", "'errors' is no object"},
+      {"\"exchanges\": ", "\"exchanges\": -", "'exchanges' is not an integer"},
+      {"\"bytes_in\": ", "\"bytes_in\": \"\", \"x\": ", "'bytes_in' is not a number"},
+      {"\"errors\": {", "\"errors\": 1, \"x\": {", "'errors' is not an object"},
       {"ECONNRESET", "ENONSENSE", "'errno'"},
-      {"\"sub_bits\": 10", "\"sub_bits\": 11", "another layout"},
-      {"\"max_ns\": 60000000000", "\"max_ns\": 1", "another layout"},
+      {"\"sub_bits\": 10", "\"sub_bits\": 11", "layout that is not supported"},
+      {"\"max_ns\": 60000000000", "\"max_ns\": 1", "layout that is not supported"},
       {"\"clamped\"", "\"clamp\"", "'clamped' is missing"},
-      {"\"buckets\": [[", "\"buckets\": [[999999999,1], [", "no bucket"},
-      {"\"buckets\": [[", "\"buckets\": [[1,1], [", "do not add up"},
-      {"\"buckets\": [[", "\"buckets\": [[1,18446744073709551615], [", "no bucket"},
-      {"\"buckets\": [[", "\"buckets\": [[1], [", "no bucket"},
-      {"\"buckets\": [[", "\"buckets\": [{}, [", "no bucket"},
-      {"\"min_ns\": ", "\"min_ns\": 1", "the ends of"},
-      {"\"harness_bound\": true", "\"harness_bound\": 1", "'harness_bound' is no boolean"},
+      {"\"buckets\": [[", "\"buckets\": [[999999999,1], [", "invalid bucket"},
+      {"\"buckets\": [[", "\"buckets\": [[1,1], [", "the sum of the counts"},
+      {"\"buckets\": [[", "\"buckets\": [[1,18446744073709551615], [", "invalid bucket"},
+      {"\"buckets\": [[", "\"buckets\": [[1], [", "invalid bucket"},
+      {"\"buckets\": [[", "\"buckets\": [{}, [", "invalid bucket"},
+      {"\"min_ns\": ", "\"min_ns\": 1", "is in no bucket"},
+      {"\"harness_bound\": true", "\"harness_bound\": 1", "'harness_bound' is not a boolean"},
       {"\"threads\": 3", "\"threads\": 4294967296", "'threads' in the options"},
       {"\"exchange\": \"line\"", "\"exchange\": \"lines\"", "'exchange' in the options"},
       {"\"frame\": \"line\"", "\"frame\": 5", "'frame' in the options"},
@@ -289,13 +289,13 @@ START_TEST(spoiled_reports_are_refused) {
       {"\"pids\": [41", "\"pids\": [-41", "'pids' in the options"},
       {"\"runs\": []", "\"runs\": [{}]", "'errors' is missing"},
       {"\"runs\": []", "\"runs\": [1]", "'errors' is missing"},
-      {"\"runs\": []", "\"runs\": {}", "'runs' is no array"},
-      {"\"at\": ", "\"at\": null, \"x\": ", "'at' is no number"},
+      {"\"runs\": []", "\"runs\": {}", "'runs' is not an array"},
+      {"\"at\": ", "\"at\": null, \"x\": ", "'at' is not a number"},
   };
-  kit_options(&options);
-  struct result *run = kit_result(true, 2);
+  fixture_options(&options);
+  struct result *run = fixture_result(true, 2);
   size_t size;
-  char *text = kit_json(&options, &run, 1, &size);
+  char *text = fixture_json(&options, &run, 1, &size);
   spoiled(text, spoils[_i][0], spoils[_i][1], spoils[_i][2]);
   free(text);
   result_destroy(run);
