@@ -1,6 +1,6 @@
 /*
- * fuzz_json_read: what the reader accepts can be written, and read again as the same tree; what is
- * written once more is the same text.  A fault stands within the text.
+ * fuzz_json_read: an accepted text is written and read again as the same tree, and written again as
+ * the same text.  The offset of a fault is within the text.
  *
  * Input: the text.
  */
@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-/* A string without a 0 in it, which the writer's texts cannot hold, and whose names cannot tell. */
+/* Does ${text} have a string with a 0?  The writer cannot write it, nor can names contain it. */
 static bool has_zero(const char *text, size_t size) {
   for (size_t i = 0; i + 5 < size; i++) {
     if (memcmp(text + i, "\\u0000", 6) == 0) {
@@ -22,13 +22,13 @@ static bool has_zero(const char *text, size_t size) {
 }
 
 struct walk {
-  const struct json *open[JSON_DEPTH_MAX + 1]; /* what the values come from */
+  const struct json *open[JSON_DEPTH_MAX + 1]; /* the open arrays and objects */
   unsigned depth;
 };
 
 /*
- * The value behind ${value} in the order of the text; NULL at the end.  ${*closed} says how many
- * arrays and objects end before it.
+ * The value after ${value} in the order of the text, or NULL.  ${*closed} is the number of arrays
+ * and objects that end before it.
  */
 static const struct json *next(struct walk *walk, const struct json *value, unsigned *closed) {
   bool nested = value->kind == JSON_ARRAY || value->kind == JSON_OBJECT;
@@ -73,7 +73,7 @@ static void put(struct json_writer *writer, const struct json *value) {
   }
 }
 
-/* The text of ${document}, to be freed. */
+/* Write ${document}. Return: the text, which the caller frees. */
 static char *print(const struct json_document *document, size_t *size) {
   char *text = NULL;
   FILE *out = open_memstream(&text, size);

@@ -1,11 +1,11 @@
 /*
- * fuzz_options: a command line of the harness is taken, or refused with one line.  What is taken
- * keeps what the options promise, and its report tells the same options again.
+ * fuzz_options: a command line of xchg-bench is accepted, or refused with one line.  Accepted
+ * options are within their limits, and can be written to a report and read back.
  *
- * Names are not looked up: the linker leads getaddrinfo here (tests.mk), where every name is one of
- * this machine's.
+ * Names are not resolved: the linker redirects getaddrinfo to this file (tests.mk), which answers
+ * with an address of this machine.
  *
- * Input: the words, a 0 between them.
+ * Input: the words, separated by 0 bytes.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -42,15 +42,15 @@ void __wrap_freeaddrinfo(struct addrinfo *answers) { (void)answers; }
 
 static void check_options(const struct options *o) {
   fuzz_holds(o->threads >= 1 && o->threads <= o->connections, "a connection for each thread");
-  fuzz_holds(o->pipeline >= 1 && o->repeat >= 1, "one at least");
+  fuzz_holds(o->pipeline >= 1 && o->repeat >= 1, "at least one");
   fuzz_holds(o->duration_ns > 0 && o->timeout_ns > 0, "a time to run");
   fuzz_holds(o->rate >= 0 && o->rate <= 1e9, "a rate");
   fuzz_holds(o->steps <= BENCH_STEPS_MAX && o->slo_count <= BENCH_SLO_MAX &&
                  o->bind_count <= BENCH_BIND_MAX && o->pids_count <= BENCH_PIDS_MAX,
-             "lists have ends");
+             "lists within their limits");
   fuzz_holds((o->rate > 0) + (o->ramp ? 1 : 0) + (o->steps > 0) + (o->search ? 1 : 0) <= 1,
              "one shape of load");
-  fuzz_holds(o->address.addr.family != ADDR_NONE && !o->address.any, "somebody to talk to");
+  fuzz_holds(o->address.addr.family != ADDR_NONE && !o->address.any, "a target");
 }
 
 static char *print(const struct options *options, size_t *size) {
@@ -65,7 +65,7 @@ static char *print(const struct options *options, size_t *size) {
   return text;
 }
 
-/* The report's reader understands what its writer says of ${options}. */
+/* Write ${options} as in a report, and read them back. */
 static void try_report(const struct options *options) {
   static struct options again;
   struct json_document document;
@@ -74,7 +74,7 @@ static void try_report(const struct options *options) {
   char *text = print(options, &size);
   fuzz_holds(json_parse(&document, text, size, &fault) == 0, "the options are JSON");
   fuzz_holds(report_options_read(&again, json_member(document.root, "options")) == NULL,
-             "what is written of options can be read");
+             "written options can be read");
   char *text_again = print(&again, &size_again);
   fuzz_holds(strcmp(text, text_again) == 0, "the options come back");
   config_fini(&again.exchange);
@@ -83,7 +83,7 @@ static void try_report(const struct options *options) {
   free(text_again);
 }
 
-/* Cut ${text} of ${size} bytes at its zeroes. */
+/* Split ${text} of ${size} bytes at its 0 bytes. */
 static void cut_words(char *text, size_t size, char *argv[WORDS_MAX + 2]) {
   static char program[] = "xchg-bench";
   size_t count = 0;
@@ -96,28 +96,29 @@ static void cut_words(char *text, size_t size, char *argv[WORDS_MAX + 2]) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static struct options options;
-  char *argv[WORDS_MAX + 2], *written = NULL, *said = NULL;
-  size_t written_size, said_size;
+  char *argv[WORDS_MAX + 2], *written = NULL, *fault = NULL;
+  size_t written_size, fault_size;
   char *text = fuzz_text(data, size);
   cut_words(text, size, argv);
   FILE *out = open_memstream(&written, &written_size);
-  FILE *errors = open_memstream(&said, &said_size);
+  FILE *errors = open_memstream(&fault, &fault_size);
   fuzz_holds(out != NULL && errors != NULL, "there is memory");
   enum options_outcome outcome = options_parse(&options, argv, out, errors);
   fclose(out);
   fclose(errors);
-  fuzz_holds((outcome == OPTIONS_FAULT) == (said_size > 0), "a fault is told, and nothing else");
+  fuzz_holds((outcome == OPTIONS_FAULT) == (fault_size > 0),
+             "a fault is reported, and nothing else");
   fuzz_holds((outcome == OPTIONS_DONE) == (written_size > 0), "help was asked for");
   if (outcome == OPTIONS_FAULT) {
-    fuzz_holds(strncmp(said, "xchg-bench", 10) == 0, "a fault says who");
-    fuzz_holds(strchr(said, '\n') == said + said_size - 1, "a fault is one line");
+    fuzz_holds(strncmp(fault, "xchg-bench", 10) == 0, "a fault names the program");
+    fuzz_holds(strchr(fault, '\n') == fault + fault_size - 1, "a fault is one line");
   } else if (outcome == OPTIONS_RUN) {
     check_options(&options);
     try_report(&options);
     options_fini(&options);
   }
   free(written);
-  free(said);
+  free(fault);
   free(text);
   return 0;
 }

@@ -1,8 +1,8 @@
 /*
- * fuzz_report: a report that is read can be written and read again, and is then the same text; one
- * that is refused gets one line.
+ * fuzz_report: a report that can be read is written and read again, with the same text as result.
+ * A report that is refused gives one line.
  *
- * Input: the report's text.
+ * Input: the text of the report.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -14,7 +14,7 @@
 
 #define PATH_MAX_BYTES 32
 
-/* The one file of this process, filled with ${size} bytes; its path. */
+/* Fill the one file of this process with ${size} bytes. Return: its path. */
 static const char *file_with(const void *text, size_t size) {
   static int fd = -1;
   static char path[PATH_MAX_BYTES];
@@ -28,19 +28,19 @@ static const char *file_with(const void *text, size_t size) {
 
 /* Read ${size} bytes as a report. Return: 0, or -1 after one line. */
 static int take(struct report *report, const void *text, size_t size) {
-  char *said = NULL;
-  size_t said_size;
-  FILE *errors = open_memstream(&said, &said_size);
+  char *fault = NULL;
+  size_t fault_size;
+  FILE *errors = open_memstream(&fault, &fault_size);
   fuzz_holds(errors != NULL, "there is memory");
   int result = report_read(report, file_with(text, size), errors);
   fclose(errors);
   if (result == 0) {
-    fuzz_holds(said_size == 0, "nothing is said about a report that is right");
+    fuzz_holds(fault_size == 0, "a valid report gives no fault");
   } else {
-    fuzz_holds(strncmp(said, "xchg-bench: ", 12) == 0, "a fault says who");
-    fuzz_holds(strchr(said, '\n') == said + said_size - 1, "a fault is one line");
+    fuzz_holds(strncmp(fault, "xchg-bench: ", 12) == 0, "a fault names the program");
+    fuzz_holds(strchr(fault, '\n') == fault + fault_size - 1, "a fault is one line");
   }
-  free(said);
+  free(fault);
   return result;
 }
 

@@ -1,7 +1,7 @@
 /*
- * check_client: one connection of the harness over a socket pair, whose other end is the test.
+ * check_client: one client of xchg-bench over a socket pair.
  *
- * Each test plays the server byte by byte and looks at the news, the counters and what was sent.
+ * Each test plays the server byte by byte, and checks outcomes, counters and what was sent.
  */
 #include "xchg-bench/client.h"
 
@@ -15,13 +15,13 @@
 #define GREETING "Message from server" /* and its 0 */
 #define PIPELINE 4
 
-/* What a test needs; on the heap, since an env is large. */
+/* The state of a test; on the heap because an env is large. */
 struct fixture {
   struct message_set messages;
   struct client_env env;
   struct client client;
   uint64_t starts[PIPELINE];
-  int server; /* the other end */
+  int server; /* the server's end of the socket pair */
 };
 
 static uint8_t greeting[] = GREETING;
@@ -43,7 +43,7 @@ static const struct config five_lines = {.reply = REPLY_TEXT,
                                          .messages = 5,
                                          .max_message_bytes = 65536};
 
-/* A fixture for ${exchange} with a client whose connection has just come about. */
+/* Make a fixture for ${exchange} with a client that has just connected. */
 static struct fixture *set_up(const struct config *exchange, uint64_t size) {
   const struct size_spec spec = {SIZE_FIXED, size, 0};
   struct fixture *fixture = calloc(1, sizeof(*fixture));
@@ -88,20 +88,20 @@ static void tear_down(struct fixture *fixture) {
   free(fixture);
 }
 
-/* The server sends; the client has its turn. */
+/* Send from the server, and let the client receive. */
 static enum client_outcome say(struct fixture *fixture, const void *bytes, size_t size) {
   ck_assert_int_eq(send(fixture->server, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
   return client_on_event(&fixture->env, &fixture->client, EPOLLIN);
 }
 
-/* The server closes; the client has its turn. */
+/* Close the server's end, and let the client receive. */
 static enum client_outcome end(struct fixture *fixture) {
   close(fixture->server);
   fixture->server = -1;
   return client_on_event(&fixture->env, &fixture->client, EPOLLIN | EPOLLRDHUP | EPOLLHUP);
 }
 
-/* What the server finds; it must be what message ${first} on are. */
+/* Receive at the server's end; the bytes must be the messages from number ${first} on. */
 static size_t hear(struct fixture *fixture, uint64_t first, uint8_t *bytes, size_t room) {
   const ssize_t got = recv(fixture->server, bytes, room, 0);
   ck_assert_int_gt(got, 0);
@@ -126,7 +126,7 @@ START_TEST(test_greet_byte_by_byte) {
   ck_assert_uint_eq(bytes[64], 0);
   for (size_t i = 0; i < sizeof(greeting); i++)
     ck_assert_int_eq(say(fixture, greeting + i, 1), CLIENT_WAITS);
-  ck_assert_uint_eq(fixture->env.counters->exchanges, 0); /* it ends with the stream */
+  ck_assert_uint_eq(fixture->env.counters->exchanges, 0); /* it ends at the end of stream */
   ck_assert_int_eq(end(fixture), CLIENT_DONE);
   const struct counters *counters = fixture->env.counters;
   ck_assert_uint_eq(counters->exchanges, 1);
@@ -180,7 +180,7 @@ START_TEST(test_greet_too_much) {
 }
 END_TEST
 
-/* The server that closes before it was sent everything has answered too early. */
+/* A server that closes before it has all messages has answered too early. */
 START_TEST(test_greet_unsent) {
   struct fixture *fixture = set_up(&greet, 64);
   ck_assert_int_eq(say(fixture, greeting, sizeof(greeting)), CLIENT_WAITS);
@@ -190,7 +190,7 @@ START_TEST(test_greet_unsent) {
 }
 END_TEST
 
-/* ---- counted, with replies: the pipeline is refilled as they come ---- */
+/* ---- counted, with replies: the pipeline is refilled as replies come ---- */
 
 START_TEST(test_counted_replies) {
   struct fixture *fixture = set_up(&five_lines, 10);
@@ -199,7 +199,7 @@ START_TEST(test_counted_replies) {
   ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), PIPELINE * 11);
   ck_assert_int_eq(say(fixture, "yes\nye", 6), CLIENT_WAITS);
   ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_WAITS);
-  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 11); /* the fifth, the last */
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 11); /* the fifth and last */
   ck_assert_int_eq(say(fixture, "s\nyes\nyes\nyes\n", 14), CLIENT_WAITS);
   ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), -1);
   ck_assert_int_eq(end(fixture), CLIENT_DONE);
@@ -246,7 +246,7 @@ START_TEST(test_echo_pipeline) {
 }
 END_TEST
 
-/* What fails takes all that is in flight with it, each counted once; the next is a new message. */
+/* A failure ends all exchanges in flight, each counted once.  The next message is a new one. */
 START_TEST(test_echo_fails_in_flight) {
   struct fixture *fixture = set_up(&echo, 100);
   struct client_env *env = &fixture->env;
@@ -284,7 +284,7 @@ START_TEST(test_echo_ended_between) {
 }
 END_TEST
 
-/* A message that no socket buffer holds: it goes on where the kernel stopped, and comes back so. */
+/* A message that is larger than the socket buffers is sent and received in parts. */
 START_TEST(test_echo_larger_than_buffers) {
   enum { SIZE = 4 << 20 };
   struct fixture *fixture = set_up(&echo, SIZE);

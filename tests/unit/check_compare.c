@@ -1,6 +1,6 @@
 /*
- * check_compare: the table of compare: medians, ratios, p, and where the difference may be noise;
- * and what it refuses.
+ * check_compare: the table of compare with medians, ratios, p and the mark for noise, and what
+ * compare refuses.
  */
 #include "tests/fixtures/report.h"
 
@@ -10,7 +10,7 @@
 
 static struct options options;
 
-/* A report of ${count} runs of these numbers of exchanges, in one second each. */
+/* Write a report with ${count} runs of one second each, with these numbers of exchanges. */
 static void write_runs(char path[32], const uint64_t *exchanges, uint32_t count) {
   struct result *runs[RUNS_MAX];
   for (uint32_t i = 0; i < count; i++) {
@@ -23,7 +23,7 @@ static void write_runs(char path[32], const uint64_t *exchanges, uint32_t count)
     result_destroy(runs[i]);
 }
 
-/* The line of the table that begins with ${label}, into ${line}. */
+/* Copy the line of the table that begins with ${label} to ${line}. */
 static void find_row(const char *label, char line[512]) {
   char begin[64];
   snprintf(begin, sizeof begin, "\n%s ", label);
@@ -38,25 +38,25 @@ static void compare(const char *const *paths, uint32_t count) {
   fclose(out);
 }
 
-/* Values of A and B, their ratio and what follows it. */
+/* Values of A and B, their ratio, and the rest of the line. */
 static const struct {
   uint64_t a[RUNS_MAX], b[RUNS_MAX];
   uint32_t count_a, count_b;
   const char *row;
 } cases[] = {
-    /* all of B above all of A: p = 2 / C(8, 4) */
+    /* all of B are above all of A: p = 2 / C(8, 4) */
     {{100, 101, 102, 103}, {203, 202, 201, 200}, 4, 4, "101.500 201.500 1.985 0.0286"},
-    /* they alternate: U = 10 of 16 */
+    /* alternating: U = 10 of 16 */
     {{100, 102, 104, 106}, {101, 103, 105, 107}, 4, 4, "103.000 104.000 1.010 ~ 0.6857"},
-    /* equal: nothing to tell */
+    /* equal: no difference */
     {{100, 100, 100, 100, 100}, {100, 100, 100, 100}, 5, 4, "100.000 100.000 1.000 ~ 1.0000"},
-    /* too few runs on a side, however far apart */
+    /* too few runs on a side, although far apart */
     {{100, 101, 102}, {1000, 1001, 1002, 1003}, 3, 4, "101.000 1001.5 9.916 ~ -"},
     {{100}, {200}, 1, 1, "100.000 200.000 2.000 ~ -"},
     {{0, 0, 0, 0}, {5, 6, 7, 8}, 4, 4, "0.000 6.500 - 0.0211"},
 };
 
-/* ${line} behind its label with each run of spaces as one. */
+/* ${line} after its label, with each run of spaces replaced by one. */
 static void squeeze(const char *line, const char *label, char out[512]) {
   size_t size = 0;
   for (line += strlen(label); *line != 0; line++) {
@@ -102,7 +102,7 @@ START_TEST(each_is_compared_with_the_first) {
 }
 END_TEST
 
-/* Rows that no report has are left out, others have their own values. */
+/* A row that no report has is left out; the others have their own values. */
 START_TEST(rows_are_those_that_are_known) {
   char a[32], b[32], line[512];
   fixture_options(&options);
@@ -160,7 +160,7 @@ START_TEST(faults_are_one_line) {
 }
 END_TEST
 
-/* Runs at different rates are no sample of anything. */
+/* Runs at different rates are not samples of one distribution. */
 START_TEST(steps_are_refused) {
   char path[32];
   fixture_options(&options);

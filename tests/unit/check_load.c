@@ -1,9 +1,9 @@
 /*
- * check_load: the load engine as a whole against small servers with one known fault each.
+ * check_load: the whole load engine against small servers with one known fault each.
  *
- * No metric here depends on the machine's speed: what is checked are counts that must add up,
- * kinds of errors, and latencies that a known stall puts a floor under.  Connections that the
- * server still holds when a test ends go with the test's process.
+ * No check depends on the speed of the machine.  The tests check counts that must add up, kinds of
+ * errors, and latencies that a known stall makes long.  Connections that a server still holds at
+ * the end of a test are closed with the test's process.
  */
 #include "xchg-bench/load.h"
 
@@ -19,7 +19,7 @@
 #define GREETING "Message from server"
 #define SIZE 64
 
-/* Echo under raw with ${connections}, for two seconds. */
+/* Options: echo under raw with ${connections}, for two seconds. */
 static struct options echo_options(uint16_t port, uint32_t threads, uint32_t connections) {
   struct options options = {.threads = threads,
                             .connections = connections,
@@ -96,7 +96,7 @@ START_TEST(test_greet) {
 }
 END_TEST
 
-/* The rows are the run, cut into seconds. */
+/* The intervals are the run, divided into seconds. */
 START_TEST(test_intervals) {
   struct load_server server = {0};
   load_server_start(&server);
@@ -128,7 +128,7 @@ START_TEST(test_intervals) {
 }
 END_TEST
 
-/* What the schedule wanted has come, was dropped, or was in flight at the end: one a connection. */
+/* Each scheduled exchange ended, was dropped, or was in flight at the end, one per connection. */
 START_TEST(test_open_loop_adds_up) {
   struct load_server server = {0};
   load_server_start(&server);
@@ -214,7 +214,7 @@ START_TEST(test_idle) {
 }
 END_TEST
 
-/* With a backlog that is full most of the time, which a UNIX socket answers with EAGAIN. */
+/* A UNIX socket with a small backlog, which is full most of the time, answers with EAGAIN. */
 START_TEST(test_unix) {
   char path[64];
   snprintf(path, sizeof path, "/tmp/check-load-%d", (int)getpid());
@@ -243,7 +243,7 @@ static const struct {
               {FAULT_SHORT, ERROR_SHORT, 0},
               {FAULT_RESET, ERROR_RESET, ECONNRESET}};
 
-/* Each is counted by its kind, the connection is replaced, and the run goes on to its end. */
+/* Each fault is counted by its kind, the connection is replaced, and the run continues. */
 START_TEST(test_fault_by_kind) {
   struct load_server server = {.fault = faults[_i].fault, .after = 100};
   load_server_start(&server);
@@ -279,7 +279,7 @@ START_TEST(test_never_answers) {
 }
 END_TEST
 
-/* Nobody listens: refused, without spinning, and without a hang. */
+/* Without a listener, connections are refused; the load neither spins nor hangs. */
 START_TEST(test_absent) {
   int fd;
   const bool counted = _i == 1;
@@ -312,8 +312,8 @@ START_TEST(test_absent_count_ends) {
 END_TEST
 
 /*
- * A stall of half a second in two: a quarter of what the schedule wanted waited for it, 250 ms on
- * average; without correction only the exchange of each connection that was under way did.
+ * The server stalls for half a second of two.  A quarter of the scheduled exchanges waits for it,
+ * 250 ms on average.  Without correction, only the exchange in flight on each connection does.
  */
 START_TEST(test_stall_is_not_omitted) {
   struct load_server server = {.fault = FAULT_STALL, .after = 100, .stall_ns = 500 * NS_PER_MS};
@@ -324,7 +324,7 @@ START_TEST(test_stall_is_not_omitted) {
   ck_assert_uint_ge(result->exchanges, 300);
   ck_assert_uint_ge(hdr_percentile(result->latency, 99), 400 * NS_PER_MS);
   ck_assert_uint_ge(hdr_percentile(result->latency, 90), 200 * NS_PER_MS);
-  ck_assert_uint_ge(result->uncorrected->max_ns, 450 * NS_PER_MS); /* the one that it hit */
+  ck_assert_uint_ge(result->uncorrected->max_ns, 450 * NS_PER_MS); /* the one in flight */
   ck_assert_uint_lt(hdr_percentile(result->uncorrected, 90),
                     hdr_percentile(result->latency, 90) / 2);
   ck_assert_uint_ge(result->late, 50);
@@ -349,7 +349,7 @@ START_TEST(test_interrupt) {
     ck_assert_uint_ge(result->exchanges, 150);
   result_destroy(result);
   load_server_stop(&server);
-  load_interrupt(); /* of no run */
+  load_interrupt(); /* there is no run */
 }
 END_TEST
 

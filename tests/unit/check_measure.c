@@ -1,8 +1,7 @@
 /*
- * check_measure: what a process used is read from its clock and /proc, of itself and of others.
+ * check_measure: CPU time, context switches and memory of this process and of others.
  *
- * Only children that were waited for are counted in ticks of 10 ms; so what is compared of them
- * burns several ticks.
+ * Children that were waited for are counted in ticks of 10 ms, so tests of them use several ticks.
  */
 #include "xchg-bench/measure.h"
 
@@ -30,7 +29,7 @@ static void burn(double seconds) {
   }
 }
 
-/* A process of this one that burns ${seconds}, tells it through ${done}, and waits to be ended. */
+/* Fork a process that uses ${seconds} of CPU time, reports through ${done}, and waits. */
 static pid_t burner(double seconds, int *done) {
   int ends[2];
   ck_assert_int_eq(pipe(ends), 0);
@@ -93,7 +92,7 @@ START_TEST(waited_for_children_count) {
 }
 END_TEST
 
-/* Much less than a tick, and no more than there was. */
+/* Far less than a tick, and at most what was used. */
 START_TEST(cpu_time_is_counted_finer_than_in_ticks) {
   const int self = 0;
   struct measure measure;
@@ -132,7 +131,7 @@ START_TEST(living_children_count) {
   measure_end(&measure, &gone);
   ck_assert(living.known && gone.known);
   ck_assert_msg(living.cpu_s > 0.2, "%f", living.cpu_s);
-  /* Once, not twice, and no less, but for the ticks. */
+  /* Once and not twice, and no less, except for the ticks. */
   ck_assert_msg(gone.cpu_s > living.cpu_s - 0.03 && gone.cpu_s < living.cpu_s + 0.1, "%f, then %f",
                 living.cpu_s, gone.cpu_s);
 }
@@ -189,7 +188,7 @@ START_TEST(context_switches_of_a_process_are_seen) {
   }
   measure_end(&measure, &usage);
   ck_assert(usage.known);
-  /* It sleeps for each byte unless that came before it looked. */
+  /* It sleeps for each byte, unless the byte came before it looked. */
   ck_assert_msg(usage.context_switches > 0 && usage.context_switches < 10000, "%llu",
                 (unsigned long long)usage.context_switches);
   put_end_to(child);

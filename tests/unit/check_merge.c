@@ -1,7 +1,8 @@
 /*
- * check_merge: a merged report is what one harness with all the values would have output: the same
- * percentiles, summed rates, counts and errors; a server that several watched counts once; and what
- * cannot be merged is refused.
+ * check_merge: a merged report equals the report of one load generator with all the values.
+ *
+ * Percentiles are the same; rates, counts and errors are added; a server that several reports
+ * watched counts once.  Reports that cannot be merged are refused.
  */
 #include "tests/fixtures/report.h"
 
@@ -14,7 +15,7 @@
 
 static struct report reports[REPORTS], merged;
 
-/* Reports of ${runs} runs each. */
+/* Make reports of ${runs} runs each. */
 static void make_reports(bool open_loop, uint32_t runs) {
   for (uint64_t i = 0; i < REPORTS; i++) {
     fixture_options(&reports[i].options);
@@ -99,7 +100,7 @@ START_TEST(equal_lengths_stay) {
 }
 END_TEST
 
-/* No percentile of a second is made up. */
+/* The percentiles of an interval are unknown. */
 START_TEST(intervals_are_added_row_by_row) {
   make_reports(true, 1);
   reports[2].runs[0]->intervals_count = 2; /* it ended earlier */

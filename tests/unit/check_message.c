@@ -1,8 +1,7 @@
 /*
- * check_message: payloads that are reproducible, fit their frame, and are told apart from wrong
- * ones.
+ * check_message: payloads are reproducible, fit their frame, and differ from wrong ones.
  *
- * What a frame makes of the bytes is asked from net/frame, which is what the server asks.
+ * The frames are checked with net/frame, the parser of the server.
  */
 #include "xchg-bench/message.h"
 
@@ -36,7 +35,7 @@ static struct message_set make(struct xchg_frame frame, struct size_spec size, u
   return set;
 }
 
-/* All bytes of ${message}, in pieces of ${room}; the caller frees. */
+/* Copy all bytes of ${message} in pieces of ${room}; the caller frees them. */
 static uint8_t *whole(const struct message *message, size_t room) {
   uint8_t *bytes = malloc(message->total + 1);
   size_t done = 0;
@@ -50,7 +49,7 @@ static uint8_t *whole(const struct message *message, size_t room) {
   return bytes;
 }
 
-/* Every frame with every size: the server must cut exactly this message. */
+/* Every frame with every size: the server must parse exactly this message. */
 START_TEST(test_frames) {
   const struct xchg_frame *frame = &frames[_i];
   for (size_t s = 0; s < count_of(sizes); s++) {
@@ -94,14 +93,14 @@ START_TEST(test_reproducible) {
     free(y);
     free(z);
   }
-  ck_assert_uint_ge(other, 98); /* two messages of no byte may be alike */
+  ck_assert_uint_ge(other, 98); /* two messages of 0 bytes may be equal */
   message_set_fini(&a);
   message_set_fini(&b);
   message_set_fini(&c);
 }
 END_TEST
 
-/* Messages of neighbours differ: an answer to another's message is noticed. */
+/* Messages of neighbours differ, so an answer to another message is noticed. */
 START_TEST(test_distinct) {
   struct message_set set = make(frames[0], sizes[0], 1);
   for (uint64_t i = 0; i < 300; i++) {
@@ -118,7 +117,7 @@ START_TEST(test_distinct) {
 }
 END_TEST
 
-/* Each single byte that is changed is noticed, at any position and split. */
+/* Each changed byte is noticed, at any position and split. */
 START_TEST(test_wrong_byte) {
   struct message_set set = make(frames[_i], sizes[0], 1);
   struct message message;
@@ -137,7 +136,7 @@ START_TEST(test_wrong_byte) {
 }
 END_TEST
 
-/* A message longer than the pool goes round it. */
+/* A message that is longer than the pool wraps around. */
 START_TEST(test_longer_than_pool) {
   struct message_set set = make(frames[0], (struct size_spec){SIZE_FIXED, 3 << 20, 0}, 1);
   ck_assert_uint_le(set.pool_size, MESSAGE_POOL_MAX);
@@ -153,7 +152,7 @@ START_TEST(test_longer_than_pool) {
 }
 END_TEST
 
-/* The sizes drawn have the mean and the bounds that were asked for. */
+/* The drawn sizes have the requested mean and bounds. */
 START_TEST(test_sizes) {
   struct message_set uniform = make(frames[4], (struct size_spec){SIZE_UNIFORM, 16, 31}, 1);
   struct message_set exponential = make(frames[4], (struct size_spec){SIZE_EXPONENTIAL, 200, 0}, 1);

@@ -1,5 +1,5 @@
 /*
- * check_objective: objectives are read, refused and decided.
+ * check_objective: how objectives are parsed, refused and decided.
  */
 #include "xchg-bench/objective.h"
 

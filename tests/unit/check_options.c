@@ -1,8 +1,7 @@
 /*
- * check_options: every option is read, every fault is one line, and what cannot work together is
- * refused.
+ * check_options: every option is read, every fault is one line, and contradictions are refused.
  *
- * A command line is written as one text whose words are cut at blanks.
+ * A test writes a command line as one text, which is split at blanks.
  */
 #include "xchg-bench/options.h"
 
@@ -13,7 +12,7 @@
 
 #define WORDS_MAX 64
 
-/* What one parse did. */
+/* The result of one parse. */
 struct parsed {
   struct options options;
   enum options_outcome outcome;
@@ -42,7 +41,7 @@ static void forget(struct parsed *p) {
   free(p->errors);
 }
 
-/* The options of a line that is right. Paths in them are gone with it. */
+/* Parse a valid line. Return: its options; the paths in them are no longer valid. */
 static struct options *take(struct parsed *p, const char *line) {
   parse(p, line);
   ck_assert_msg(p->outcome == OPTIONS_RUN, "'%s': %s", line, p->errors);
@@ -51,7 +50,7 @@ static struct options *take(struct parsed *p, const char *line) {
   return &p->options;
 }
 
-/* ${line} is refused by one line that holds ${why}. */
+/* Expect that ${line} is refused with one line that contains ${why}. */
 static void refuse(const char *line, const char *why) {
   struct parsed p;
   parse(&p, line);
@@ -63,7 +62,7 @@ static void refuse(const char *line, const char *why) {
   forget(&p);
 }
 
-START_TEST(defaults_are_those_of_the_contract) {
+START_TEST(defaults_are_set) {
   struct parsed p;
   struct options *o = take(&p, "127.0.0.1:7000");
   ck_assert_str_eq(o->target, "127.0.0.1:7000");
@@ -214,7 +213,7 @@ START_TEST(targets_that_cannot_be_reached_are_refused) {
 }
 END_TEST
 
-/* Each of ${lines}, before an address, is refused with what is wanted instead. */
+/* Expect that each of ${lines}, followed by an address, is refused with "want". */
 static void refuse_each(const char *const *lines, size_t count) {
   for (size_t i = 0; i < count; i++) {
     char line[256];
@@ -407,7 +406,7 @@ int main(void) {
   Suite *suite = suite_create("options");
   TCase *tcase = tcase_create("options");
   tcase_set_timeout(tcase, 60); /* names are resolved */
-  tcase_add_test(tcase, defaults_are_those_of_the_contract);
+  tcase_add_test(tcase, defaults_are_set);
   tcase_add_test(tcase, letters_are_read);
   tcase_add_test(tcase, long_names_are_read);
   tcase_add_test(tcase, ramps_steps_and_searches_are_read);

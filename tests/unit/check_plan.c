@@ -1,9 +1,9 @@
 /*
- * check_plan: which runs are done, by a load that only pretends.
+ * check_plan: the runs that a plan does, with a simulated load.
  *
- * The pretended server answers up to `capacity` a second with 1 ms, and beyond it queues: its
- * latency is 1 s.  The test's variables are static since a plan_load has no argument for them; each
- * test runs in a process of its own.
+ * The simulated server answers up to `capacity` exchanges per second with a latency of 1 ms.  Above
+ * that rate the latency is 1 s.  The variables are static because a plan_load has no argument for
+ * them; each test runs in its own process.
  */
 #include "xchg-bench/plan.h"
 #include "xchg-bench/objective.h"
@@ -57,7 +57,7 @@ static struct options *make_options(void) {
   return options;
 }
 
-/* Run what ${options} ask for; what a search says goes nowhere. */
+/* Do the runs of ${options}; the progress of a search is discarded. */
 static void run(struct plan *plan, const struct options *options) {
   FILE *nowhere = fopen("/dev/null", "w");
   ck_assert_ptr_nonnull(nowhere);

@@ -1,6 +1,6 @@
 /*
- * check_report_html: the page is whole and harmless for every kind of result; how it looks is for
- * tests/live/test_bench_html.py.
+ * check_report_html: the page is complete and escaped for every kind of result.  Its look is tested
+ * by tests/live/test_bench_html.py.
  */
 #include "xchg-bench/report.h"
 #include "xchg-bench/svg.h"
@@ -38,7 +38,7 @@ static size_t count_in(const char *text, const char *part) {
   return count;
 }
 
-/* What every page must be: whole, self-contained, without a number that is none. */
+/* Every page is complete and self-contained, and has no NaN. */
 static void must_be_sound(const char *page, size_t charts) {
   static const char *const forbidden[] = {"http:", "https:", "<script", "src=", "url(",  "@import",
                                           ">nan",  "\"nan",  " nan",    ">inf", "\"inf", "-nan"};
@@ -102,7 +102,7 @@ START_TEST(an_empty_result_is_a_page) {
   char *page = page_of(options, result);
   must_be_sound(page, 0);
   free(page);
-  result->intervals_count = 1; /* of no length, with nothing in it */
+  result->intervals_count = 1; /* of length 0, without counts */
   page = page_of(options, result);
   must_be_sound(page, 2);
   free(page);
@@ -160,7 +160,7 @@ START_TEST(ticks_are_written_in_units) {
 }
 END_TEST
 
-/* A chart of one series over 0..10 by 0..10. */
+/* Draw a chart of one series over 0..10 by 0..10. */
 static char *chart_of(const struct svg_point *points, size_t count, bool is_bars) {
   const struct svg_chart chart = {
       .title = "title",

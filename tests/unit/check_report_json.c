@@ -1,6 +1,6 @@
 /*
- * check_report_json: a written report is JSON, has every key that docs/bench-json.md names, and
- * comes back through report_read as it was; files that are no report are refused with one line.
+ * check_report_json: a report is JSON with every key of docs/bench-json.md, and report_read
+ * restores it.  A file that is not a report is refused with one line.
  */
 #include "tests/fixtures/report.h"
 
@@ -99,7 +99,7 @@ START_TEST(metrics_match_the_run) {
 }
 END_TEST
 
-/* What is not known is null, not 0. */
+/* Unknown values are null, not 0. */
 START_TEST(unknown_is_null) {
   fixture_options(&options);
   struct result *run = result_create(false, 1);
@@ -146,9 +146,9 @@ START_TEST(several_runs_have_medians_and_sums) {
 }
 END_TEST
 
-/* ---- and back -------------------------------------------------------------------- */
+/* ---- reading back ---- */
 
-/* Writing what was read gives the same bytes. */
+/* A report that is read and written again has the same bytes. */
 static void round_trip(struct result *const *runs, uint32_t count) {
   char path[32];
   size_t before, after;
@@ -214,7 +214,7 @@ START_TEST(every_frame_and_exchange_comes_back) {
 }
 END_TEST
 
-/* ${text} is refused, with one line that holds ${why}. */
+/* Expect that ${text} is refused with one line that contains ${why}. */
 static void refused(const char *text, size_t size, const char *why) {
   char path[32];
   fixture_file(path, text, size);
@@ -253,7 +253,7 @@ START_TEST(what_cannot_be_read_is_refused) {
 }
 END_TEST
 
-/* Replace ${from}, which is there, by ${to} in a report, and expect ${why}. */
+/* Replace ${from} in a report by ${to}, and expect a refusal with ${why}. */
 static void spoiled(const char *text, const char *from, const char *to, const char *why) {
   const char *found = strstr(text, from);
   ck_assert_msg(found != NULL, "no %s", from);

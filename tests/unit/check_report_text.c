@@ -1,5 +1,5 @@
 /*
- * check_report_text: the lines that scripts look for; and nothing that matters is left unsaid.
+ * check_report_text: the lines that scripts look for, and all other values of a result.
  */
 #include "xchg-bench/report.h"
 
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What both tables are made from; the caller frees both. */
+/* Make the result and the options of all tests; the caller frees both. */
 static struct options *make_options(void) {
   struct options *options = calloc(1, sizeof *options);
   ck_assert_ptr_nonnull(options);

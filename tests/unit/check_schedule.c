@@ -1,15 +1,15 @@
 /*
  * check_schedule: when exchanges should start.
  *
- * The reference is the definition: n(t), integrated numerically in long double, must reach k at the
- * time that schedule_time_ns says.
+ * The reference is the definition: n(t), integrated numerically in long double, must reach k at
+ * schedule_time_ns(k).
  */
 #include "xchg-bench/schedule.h"
 
 #include <check.h>
 #include <math.h>
 
-/* Exchanges wanted by ${ns}. */
+/* Exchanges wanted until ${ns}. */
 static long double wanted(double from, double to, long double lead, long double ramp, uint64_t ns) {
   long double t = (long double)ns / 1e9L;
   if (t <= lead)
@@ -42,7 +42,7 @@ START_TEST(test_one_a_second) {
 }
 END_TEST
 
-/* A day at a rate whose period no binary fraction holds: no drift, and never backwards. */
+/* A day at a rate with a period that no double holds: no drift, and never backwards. */
 START_TEST(test_no_drift) {
   struct schedule schedule = constant(333333);
   const uint64_t day = UINT64_C(86400) * 333333;
@@ -58,7 +58,7 @@ START_TEST(test_no_drift) {
 }
 END_TEST
 
-/* c connections: the k-th is connection k mod c's, so each has one every c / R, evenly phased. */
+/* Exchange k belongs to connection k mod c: one every c / R for each connection, evenly phased. */
 START_TEST(test_phases) {
   struct schedule schedule = constant(1000);
   for (uint64_t connection = 0; connection < 8; connection++) {
@@ -94,7 +94,7 @@ START_TEST(test_ramps) {
       break;
     ck_assert_uint_ge(time, before);
     before = time;
-    /* a nanosecond earlier or later, no more (the count's tolerance: two of them at that rate) */
+    /* at most a nanosecond off; the tolerance of the count is two nanoseconds at that rate */
     const long double rate = schedule_rate(&schedule, time) + 1;
     const long double error = wanted(from, to, lead, ramp, time) - (long double)k;
     ck_assert_msg(fabsl(error) <= rate * 2e-9L + (long double)k * 1e-14L,
@@ -128,6 +128,7 @@ END_TEST
 int main(void) {
   Suite *suite = suite_create("schedule");
   TCase *tcase = tcase_create("schedule");
+  tcase_set_timeout(tcase, 60);
   tcase_add_test(tcase, test_constant);
   tcase_add_test(tcase, test_one_a_second);
   tcase_add_test(tcase, test_no_drift);

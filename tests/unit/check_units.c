@@ -1,7 +1,7 @@
 /*
- * check_units: what a wrk user types and reads, at every boundary.
+ * check_units: the numbers that a wrk user types and reads, at every boundary.
  *
- * A row a case; a failure names its row.  What a parser refuses must leave the value as it was.
+ * Each case is a row, and a failure names its row.  A refused text must not change the value.
  */
 #include "xchg-bench/units.h"
 

@@ -1,7 +1,6 @@
 /*
- * json_line: see json_line.h.
- *
- * Strict where the logger is: printable ASCII only, and no escapes but the three that it writes.
+ * json_line: see json_line.h.  As strict as the logger: printable ASCII only, and only the three
+ * escapes that it writes.
  */
 #include "tests/unit/json_line.h"
 
@@ -9,7 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* A string in quotes. Return: what follows it, or NULL. */
+/* Check a string in quotes. Return: what follows it, or NULL. */
 static const char *json_string(const char *at) {
   if (*at++ != '"') {
     return NULL;

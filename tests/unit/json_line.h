@@ -1,6 +1,6 @@
 /*
- * json_line: a checker of JSON as the logger writes it: one flat object of strings and whole
- * numbers, then a line feed.
+ * json_line: a checker of the logger's JSON: one flat object of strings and integers, then a line
+ * feed.
  */
 #ifndef TESTS_UNIT_JSON_LINE_H
 #define TESTS_UNIT_JSON_LINE_H

@@ -1,4 +1,4 @@
-/* load_server: see load_server.h.  Level-triggered, blocking in nothing but epoll_wait. */
+/* load_server: see load_server.h.  Level-triggered; it blocks only in epoll_wait. */
 #include "tests/unit/load_server.h"
 
 #include "core/base.h"
@@ -40,7 +40,7 @@ static void stall(uint64_t ns) {
   clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL); /* the fault itself */
 }
 
-/* Answer the ${size} bytes that ${fd} sent, with the fault if it is due. */
+/* Answer the ${size} bytes that ${fd} has sent, with the fault if it is due. */
 static void misbehave(struct load_server *server, int fd, uint8_t *bytes, size_t size) {
   const bool first = server->fault != FAULT_NONE && server->reached++ == 0;
   switch (server->fault) {

@@ -1,5 +1,5 @@
 /*
- * load_server: a small server of the tests, on a thread of its own, with one known fault.
+ * load_server: a small server for tests, on its own thread, with one known fault.
  */
 #ifndef TESTS_LOAD_SERVER_H
 #define TESTS_LOAD_SERVER_H
@@ -10,36 +10,36 @@
 
 enum load_fault {
   FAULT_NONE,
-  FAULT_WRONG, /* one bit of every message's answer from the `after`-th on is another */
-  FAULT_SHORT, /* half an answer, then the end of the stream, from the `after`-th on */
-  FAULT_RESET, /* a reset instead of the answer, from the `after`-th on */
+  FAULT_WRONG, /* from the `after`-th message on, one bit of each answer is wrong */
+  FAULT_SHORT, /* from the `after`-th message on: half an answer, then the end of the stream */
+  FAULT_RESET, /* from the `after`-th message on: a reset instead of the answer */
   FAULT_MUTE,  /* no answer */
-  FAULT_STALL, /* stall_ns without doing anything, once, at the `after`-th */
-  FAULT_CALL,  /* `call` is called, once, at the `after`-th */
+  FAULT_STALL, /* at the `after`-th message, sleep once for stall_ns */
+  FAULT_CALL,  /* at the `after`-th message, call `call` once */
 };
 
 struct load_server {
-  /* what it does; set before load_server_start */
+  /* set before load_server_start */
   enum load_fault fault;
   uint32_t after;
   uint64_t stall_ns;
   void (*call)(void);
-  const char *greeting; /* with its 0: sent first, and one message ends the connection */
-  int backlog;          /* 0 = enough */
-  const char *path;     /* a UNIX socket instead of TCP */
+  const char *greeting; /* sent first with its 0; then one message ends the connection */
+  int backlog;          /* 0 = large enough */
+  const char *path;     /* of a UNIX socket; NULL = TCP */
 
   uint16_t port;
-  atom_u32 accepted, messages; /* so far: reads that brought something */
-  uint32_t reached;            /* the thread's own */
+  atom_u32 accepted, messages; /* so far; messages counts reads with data */
+  uint32_t reached;            /* private to the thread */
   int listener, epoll_fd, stop_fd;
   pthread_t thread;
 };
 
-/** Listen on any port of 127.0.0.1 and serve: echo, or the greeting. */
+/** Listen on a free port of 127.0.0.1, and echo or greet. */
 void load_server_start(struct load_server *server);
 void load_server_stop(struct load_server *server);
 
-/** A port of 127.0.0.1 that nobody listens on, kept from others by the descriptor in ${*fd}. */
+/** Reserve a port of 127.0.0.1 without a listener; the descriptor in ${*fd} holds it. */
 uint16_t load_server_absent(int *fd);
 
 #endif
