@@ -1,6 +1,6 @@
-# The harness, xchg-bench: its modules in an archive, so that unit tests can link them, and main.
+# The load generator, xchg-bench.  An archive has its modules without main, for the unit tests.
 #
-#   benchmarks/xchg-bench/*.c  -> $(B)/bench.a (main.c apart) -> $(B)/xchg-bench
+#   benchmarks/xchg-bench/*.c  -> $(B)/bench.a (without main.c) -> $(B)/xchg-bench
 
 BENCH_MAIN = benchmarks/xchg-bench/main.c
 BENCH_SOURCES := $(sort $(filter-out $(BENCH_MAIN),$(wildcard benchmarks/xchg-bench/*.c)))

@@ -63,11 +63,11 @@ bench-wrk: need-build all $(B)/peers/bare $(B)/peers/bare_answer ## what the har
 	@.ci/packages python3 wrk
 	@python3 benchmarks/runner/wrk.py --build $(B) $(BENCH_OPTIONS)
 
-# The harness' histograms beside an independent implementation of them, from npm.
+# Compares the histogram of xchg-bench with an independent implementation from npm.
 $(B)/hdr_dump: $(B)/obj/benchmarks/check-hdr/hdr_dump.o $(B)/obj/benchmarks/xchg-bench/hdr_histogram.o $(B)/.flags-link
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -lm
 
-check-hdr: $(B)/hdr_dump ## the histogram beside hdr-histogram-js (asks npm for it)
+check-hdr: $(B)/hdr_dump ## compare the histogram with hdr-histogram-js (from npm)
 	@.ci/packages nodejs npm
 	@mkdir -p $(B)/check-hdr && cp benchmarks/check-hdr/package.json benchmarks/check-hdr/check.mjs $(B)/check-hdr
 	@cd $(B)/check-hdr && npm install --no-package-lock --no-audit --no-fund --silent

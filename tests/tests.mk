@@ -88,7 +88,7 @@ $(B)/tests/fail_nth/check_nth: $(B)/seam/tests/fail_nth/check_nth.o $(FAIL_NTH_H
 	$(call say,LINK)$(CC) $(XLDFLAGS) $(FAIL_NTH_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lm
 	@ln -sf check_nth $(@D)/fail_nth
 
-# Those that look into the harness, #include "xchg-bench/x.h", are linked with its archive.
+# Tests that include "xchg-bench/x.h" are linked with the archive of xchg-bench.
 BENCH_UNIT := $(shell grep -l '"xchg-bench/' tests/unit/check_*.c)
 $(BENCH_UNIT:tests/unit/%.c=$(B)/tests/%): $(B)/bench.a
 $(BENCH_UNIT:%.c=$(B)/obj/%.o): private XCFLAGS += -Ibenchmarks -Ibenchmarks/xchg-bench
@@ -225,7 +225,7 @@ VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install exchange models limits life examples handler \
                    amplification rows_accept rows_handoff \
                    rows_peers rows_inputs rows_epoll rows_life rows_resources
-# The harness has ASan and the fuzzer; its arithmetic would take minutes.
+# The tests of xchg-bench run under ASan and the fuzzer; under valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(BENCH_UNIT:tests/unit/%.c=$(B)/tests/%),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind

@@ -294,10 +294,11 @@ static void write_summary(FILE *out, const struct options *options, const struct
             " were dropped.</p>\n",
             result->late, units_format_time((double)result->late_max_ns, time), result->dropped);
   if (result->harness_bound)
-    fprintf(out,
-            "<p class=\"warn\">harness-bound: a thread of the harness used %.1f %% of a CPU; these "
-            "metrics are the harness's, not the server's.</p>\n",
-            result->thread_busy_max * 100);
+    fprintf(
+        out,
+        "<p class=\"warn\">harness-bound: a thread of the load generator used %.1f %% of a CPU, "
+        "which limits the results.</p>\n",
+        result->thread_busy_max * 100);
   if (result->interrupted)
     fputs("<p class=\"warn\">Interrupted: this is the report so far.</p>\n", out);
 }

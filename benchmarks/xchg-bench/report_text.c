@@ -74,10 +74,11 @@ void report_text(FILE *out, const struct options *options, const struct result *
   if (result->server.known || options->pids_count > 0)
     print_usage(out, "Server", &result->server, result->exchanges);
   if (result->harness_bound)
-    fprintf(out,
-            "  harness-bound: a thread of the harness used %.1f %% of a CPU; these metrics are the "
-            "harness's, not the server's\n",
-            result->thread_busy_max * 100);
+    fprintf(
+        out,
+        "  harness-bound: a thread of the load generator used %.1f %% of a CPU, which limits the "
+        "results\n",
+        result->thread_busy_max * 100);
   print_rates(out, result);
   if (result->interrupted)
     fputs("Interrupted: this is the report so far\n", out);

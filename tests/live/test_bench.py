@@ -506,7 +506,7 @@ class Manual(unittest.TestCase):
             page = stream.read().replace("\\-", "-").replace("\\fB", "").replace("\\fR", "")
         helped = set(re.findall(r"(?m)^  (?:-(\w),|   ) --([a-z]+)", bench("--help").stdout))
         self.assertGreater(len(helped), 30)
-        section = page[page.index(".SH OPTIONS"):page.index(".SH CONDITIONS")]
+        section = page[page.index(".SH OPTIONS"):page.index(".SH OBJECTIVES")]
         paged = set()
         for letter, name in re.findall(r"(?m)^\.TP\n\.B[RI]* (?:-(\w) \", \" )?--([a-z]+)", section):
             paged.add((letter, name))

@@ -163,7 +163,7 @@ START_TEST(what_spoils_a_figure_is_told) {
   result->thread_busy_max = 0.987;
   result->interrupted = true;
   char *text = text_of(options, result);
-  must_hold(text, "harness-bound: a thread of the harness used 98.7 % of a CPU");
+  must_hold(text, "harness-bound: a thread of the load generator used 98.7 % of a CPU");
   must_hold(text, "Interrupted");
   must_hold(text, "Server: CPU time unknown");
   free(text);
