@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 /* First connections under way at once over all threads, well below any backlog. */
 #define OPENING_MAX 128
@@ -60,26 +59,6 @@ void load_interrupt(void) {
 }
 
 /* ---- set-up ---- */
-
-/* Allow this process one descriptor for each connection. */
-static int raise_limit(uint64_t connections) {
-  struct rlimit limit;
-  const uint64_t needed = connections + LOAD_DESCRIPTORS_BASE;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
-    return -1;
-  }
-  if (limit.rlim_cur < limit.rlim_max) {
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) == -1) {
-      return -1;
-    }
-  }
-  if (limit.rlim_cur < needed) {
-    errno = EMFILE;
-    return -1;
-  }
-  return 0;
-}
 
 static bool is_open_loop(const struct load *load) {
   return load->plan->rate_from > 0 || load->plan->rate_to > 0;
@@ -150,7 +129,6 @@ static int prepare(struct load *load) {
   }
   if (poller_open(&load->poller) == -1 || wake_open(&load->shared.change) == -1 ||
       poller_add(&load->poller, load->shared.change.fd, NULL) == -1 ||
-      raise_limit((uint64_t)options->connections + options->idle + 2 * load->count) == -1 ||
       message_set_init(&load->messages, &options->exchange, &options->size, options->seed) == -1 ||
       intervals_init(&load->intervals) == -1) {
     return -1;

@@ -19,7 +19,7 @@
 
 #include "bench.h"
 
-/* Descriptors that a run needs in addition to its connections. */
+/* Descriptors that a process needs in addition to its connections and two for each thread. */
 #define LOAD_DESCRIPTORS_BASE 64
 
 /*
@@ -34,7 +34,8 @@ struct load_plan {
 /**
  * load_run(options, plan, result):
  * Open all connections, idle ones too, warm up, measure and stop.  If stderr is a terminal, show
- * progress on it.  load_interrupt ends the run early and sets result->interrupted.
+ * progress on it.  load_interrupt ends the run early and sets result->interrupted.  The limit of
+ * descriptors is the caller's: a connection without one fails.
  * Return: 0, or -1 with errno if the run could not begin (threads, memory, descriptors).  Failures
  * of connections are counted in ${result}.
  */

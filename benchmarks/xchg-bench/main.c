@@ -178,7 +178,8 @@ static int judge(const struct bench *b) {
 
 /* Raise the limit of descriptors, and check that each connection can have one. */
 static int raise_descriptors(const struct options *options) {
-  const uint64_t needed = (uint64_t)options->connections + options->idle + LOAD_DESCRIPTORS_BASE;
+  const uint64_t needed = (uint64_t)options->connections + options->idle + LOAD_DESCRIPTORS_BASE +
+                          UINT64_C(2) * options->threads;
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
     return 0;

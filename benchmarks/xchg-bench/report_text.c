@@ -23,9 +23,8 @@ enum column { COLUMN_RATE, COLUMN_P50, COLUMN_P99, COLUMN_P999, COLUMN_MAX, COLU
 
 #define RUNS_MAX 1000
 
-/* Mean, deviation, maximum and the share of values within one deviation of the mean. */
 struct moments {
-  double mean, stddev, max, within;
+  double mean, stddev, max;
 };
 
 static void print_length(FILE *out, const struct options *options);

@@ -53,7 +53,7 @@ class Limits(unittest.TestCase):
             self.skipTest("more descriptors than -c can ask for")
         ran = bench("-x", "echo", "-c", DESCRIPTORS, "127.0.0.1:9")
         self.assertEqual((ran.returncode, ran.stdout), (64, ""))
-        self.assertRegex(ran.stderr, r"\Axchg-bench: --connections '\d+', --idle '0': this process may hold \d+ descriptors\n\Z")
+        self.assertRegex(ran.stderr, r"\Axchg-bench: --connections '\d+', --idle '0': this process is limited to \d+ descriptors\n\Z")
 
     def test_row_60_more_connections_than_an_address_has(self):
         ran = bench("-x", "echo", "-c", 9000, "--idle", 1001, "--bind", "127.0.0.1", "127.0.0.1:9")

@@ -312,7 +312,7 @@ START_TEST(test_echo_larger_than_buffers) {
 }
 END_TEST
 
-START_TEST(test_send_to_nobody) {
+START_TEST(test_send_to_a_closed_peer) {
   struct fixture *fixture = set_up(&echo, 100);
   close(fixture->server);
   fixture->server = -1;
@@ -378,7 +378,7 @@ int main(void) {
   tcase_add_test(tcase, test_echo_unasked);
   tcase_add_test(tcase, test_echo_ended_between);
   tcase_add_test(tcase, test_echo_larger_than_buffers);
-  tcase_add_test(tcase, test_send_to_nobody);
+  tcase_add_test(tcase, test_send_to_a_closed_peer);
   tcase_add_test(tcase, test_discard);
   tcase_add_test(tcase, test_idle);
   suite_add_tcase(suite, tcase);
