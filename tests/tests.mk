@@ -22,7 +22,7 @@ LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 # What these provoke lies outside the process: no other code runs for it than the other scenarios have the thread sanitizer see.
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),tests/live/test_network.py \
-                $(patsubst %,tests/live/test_rows_%.py,accept handoff peers inputs epoll life resources))
+                $(patsubst %,tests/live/test_fault_matrix_%.py,accept handoff peers inputs epoll life resources))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
@@ -223,8 +223,8 @@ check-tsan: ## every test under the thread sanitizer
 # valgrind about its own.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install exchange models limits life examples handler \
-                   amplification rows_accept rows_handoff \
-                   rows_peers rows_inputs rows_epoll rows_life rows_resources
+                   amplification fault_matrix_accept fault_matrix_handoff \\
+                   fault_matrix_peers fault_matrix_inputs fault_matrix_epoll fault_matrix_life fault_matrix_resources
 # The other tests of xchg-bench run under ASan and the fuzzer; under valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked

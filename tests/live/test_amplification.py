@@ -20,8 +20,8 @@ import threading
 import time
 import unittest
 
-from clients import INSTRUMENTED, MIB, patient, wait_acknowledged, wait_read
-from rows import SECOND
+from clients import INSTRUMENTED, patient, wait_acknowledged, wait_read
+from fault_matrix import SECOND, covers_fault
 from xchgd import LIMIT, receive_exactly
 
 # ---- the bounds, as docs/SECURITY.md states them -------------------------------------------------
@@ -158,6 +158,7 @@ class Memory(unittest.TestCase):
                 self.wait_until_still()
                 self.check(f"{what}, {at // 1024} KiB on", sent)
 
+    @covers_fault(19)
     def test_never_reading(self):
         for pending in (4, 64, 256):
             with self.subTest(pending=pending):

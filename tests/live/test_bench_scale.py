@@ -9,6 +9,7 @@ import unittest
 
 from bench import BENCH, RUN_LIMIT, bench, kinds, measure
 from clients import INSTRUMENTED, serve
+from fault_matrix import covers_fault
 from xchgd import TOP, WRAP
 
 CONNECTIONS = 18000
@@ -55,7 +56,8 @@ class Limits(unittest.TestCase):
         self.assertEqual((ran.returncode, ran.stdout), (64, ""))
         self.assertRegex(ran.stderr, r"\Axchg-bench: --connections '\d+', --idle '0': this process is limited to \d+ descriptors\n\Z")
 
-    def test_row_60_more_connections_than_an_address_has(self):
+    @covers_fault(60)
+    def test_more_connections_than_an_address_has(self):
         ran = bench("-x", "echo", "-c", 9000, "--idle", 1001, "--bind", "127.0.0.1", "127.0.0.1:9")
         self.assertEqual((ran.returncode, ran.stdout), (64, ""))
         self.assertRegex(ran.stderr, r"\Axchg-bench: --bind [^\n]*10000[^\n]*\n\Z")

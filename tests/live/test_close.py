@@ -10,6 +10,7 @@ import time
 import unittest
 
 from clients import MIB, ended, patient, play, serve, wait_acknowledged, wait_read
+from fault_matrix import covers_fault
 from xchgd import GREETING, SLOW, receive_all, receive_exactly, reset
 
 ROUNDS = 200
@@ -39,7 +40,8 @@ class Delivery(unittest.TestCase):
                     self.assertTrue(answer == expected, "other bytes than expected")
             self.assertEqual(ended(server.stop()), {reason: rounds})
 
-    def test_row_22_greet(self):
+    @covers_fault(22)
+    def test_greet(self):
         """A client that writes 200 KB behind its message gets the whole greeting and an end of stream."""
         self.check(b"hello\0" + b"x" * 200_000, GREETING)
 
@@ -56,7 +58,8 @@ class Delivery(unittest.TestCase):
         """The drain takes up to 1 MiB."""
         self.check(b"hello\n" + b"x" * (MIB - 4096), b"hello\n", XCHG_EXCHANGE="line", rounds=20)
 
-    def test_row_22_large_reply(self):
+    @covers_fault(22)
+    def test_large_reply(self):
         """A reply of 300 KiB reaches a small window of a client that first writes twice as much again.
 
         The reply fits neither buffer, so the server must read on while it still sends.
@@ -65,7 +68,8 @@ class Delivery(unittest.TestCase):
         self.check(line + b"x" * 600_000, line, rcvbuf=16384, rounds=100, XCHG_EXCHANGE="line",
                    XCHG_MAX_MESSAGE="1MiB", XCHG_SNDBUF="16KiB")
 
-    def test_row_22_large_reply_in_the_kernel(self):
+    @covers_fault(22)
+    def test_large_reply_in_the_kernel(self):
         """The same where the kernel takes the whole reply at once and the close could destroy it there."""
         line = random.Random(7).randbytes(300 * 1024).replace(b"\n", b".") + b"\n"
         self.check(line + b"x" * 200_000, line, rcvbuf=16384, rounds=100, XCHG_EXCHANGE="line",
@@ -236,6 +240,7 @@ class Bounds(unittest.TestCase):
 class Departures(unittest.TestCase):
     """A client that leaves is counted for what it did."""
 
+    @covers_fault(16)
     def test_reset_in_a_message(self):
         """A reset within a message is counted as reset, in counted and in endless exchanges."""
         for variables in ({}, {"XCHG_EXCHANGE": "line"}, {"XCHG_FRAME": "u16", "XCHG_MESSAGES": 0}):

@@ -6,6 +6,7 @@ import resource
 import socket
 import unittest
 
+from fault_matrix import covers_fault
 from xchgd import Server, greet, run
 
 VARIABLES = (
@@ -182,7 +183,8 @@ class Faults(unittest.TestCase):
         self.assertEqual(done.stdout, "")
         return done.stderr.splitlines()
 
-    def test_row_46_bad_values(self):
+    @covers_fault(46)
+    def test_bad_values(self):
         """Each bad value is exit 78 and one line with variable, value and what is allowed."""
         for name, value in BAD:
             with self.subTest(name=name, value=value):
@@ -200,7 +202,8 @@ class Faults(unittest.TestCase):
                 done = run("--check", **prefixed(variables))
                 self.assertEqual(done.returncode, 0, done.stderr)
 
-    def test_row_46_all_at_once(self):
+    @covers_fault(46)
+    def test_all_at_once(self):
         """Every fault is listed before the exit, one line each, by the start as by --check."""
         variables = prefixed(dict(WORKERS="0", QUEUE="x", LINGER="-", ALLOW="?", MODLE="pool"))
         for arguments in [(), ("--check",)]:
@@ -209,7 +212,8 @@ class Faults(unittest.TestCase):
             for name in variables:
                 self.assertEqual(len([line for line in lines if re.search(rf"{name}\b", line)]), 1)
 
-    def test_row_46_contradictions(self):
+    @covers_fault(46)
+    def test_contradictions(self):
         """Values that exclude each other are faults, though each is right by itself."""
         for variables in [dict(DEFER_ACCEPT="1"), dict(GREETING=r"a\0b"),
                           dict(EXCHANGE="line", GREETING=r"two\nlines"),
@@ -232,7 +236,8 @@ class Faults(unittest.TestCase):
             self.assertIn(f"XCHG_{name}=", line)
             self.assertIn("XCHG_HANDLER decides it", line)
 
-    def test_row_48_descriptors(self):
+    @covers_fault(48)
+    def test_descriptors(self):
         """More connections than the descriptors hold is a fault; few enough is none."""
         def few():
             resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
@@ -241,7 +246,8 @@ class Faults(unittest.TestCase):
         self.assertIn("XCHG_MAX_CONNECTIONS", done.stderr)
         self.assertEqual(run("--check", preexec=few, XCHG_MAX_CONNECTIONS="64").returncode, 0)
 
-    def test_row_46_unknown_names(self):
+    @covers_fault(46)
+    def test_unknown_names(self):
         """An unknown variable is a fault that names the nearest known one."""
         for name, nearest in [("XCHG_WORKER", "XCHG_WORKERS"), ("XCHG_LISETN", "XCHG_LISTEN"),
                               ("XCHG_IDLE_TIMOUT", "XCHG_IDLE_TIMEOUT"),
@@ -266,7 +272,8 @@ class Faults(unittest.TestCase):
 
 
 class Ignored(unittest.TestCase):
-    def test_row_46_kubernetes(self):
+    @covers_fault(46)
+    def test_kubernetes(self):
         """What Kubernetes injects for a Service called xchg or xchg-something is ignored."""
         done = run("--check", XCHG_SERVICE_HOST="10.0.0.1", XCHG_SERVICE_PORT="7000",
                    XCHG_SERVICE_PORT_EXCHANGE="7000", XCHG_PORT="tcp://10.0.0.1:7000",
@@ -278,7 +285,8 @@ class Ignored(unittest.TestCase):
                    XCHG_X_PORT="sctp://10.0.0.1:9")
         self.assertEqual(done.returncode, 0, done.stderr)
 
-    def test_row_46_not_kubernetes(self):
+    @covers_fault(46)
+    def test_not_kubernetes(self):
         """What only resembles it is a fault."""
         for name, value in [("XCHG_PORT", "7000"), ("XCHG_BLUE_PORT", "http://x"),
                             ("XCHG_PORT_X_TCP", "1"), ("XCHG_PORT_7000_HTTP", "1"),
@@ -290,7 +298,8 @@ class Ignored(unittest.TestCase):
                 self.assertEqual(done.returncode, 78)
                 self.assertIn(name, done.stderr)
 
-    def test_row_46_empty_is_unset(self):
+    @covers_fault(46)
+    def test_empty_is_unset(self):
         """An empty variable is as if it was not there; an empty unknown one too."""
         empty = {f"XCHG_{name}": "" for name in VARIABLES}
         self.assertEqual(run("--explain", **empty).stdout, run("--explain").stdout)

@@ -8,6 +8,7 @@ import struct
 import unittest
 
 from clients import INSTRUMENTED, MIB, ended, every_split, patient, play, talk, wait_acknowledged, wait_read
+from fault_matrix import covers_fault
 from xchgd import GREETING, receive_all, receive_exactly, run
 
 # Messages that hold what each framing might stumble over: nothing, NUL, LF, CR, and bytes of its own prefix.
@@ -137,12 +138,14 @@ class Framings(Case):
                      "XCHG_MESSAGES": messages}
         self.check_streams(variables, frames(kind, FRAMES[kind]), expected, "finished", messages == 0)
 
-    def test_row_26_echo_endless(self):
+    @covers_fault(26)
+    def test_echo_endless(self):
         """Every framing echoes until the client ends, however its stream is cut."""
         for kind in FRAMES:
             self.check_framing(kind, reply="echo", greeting="none", messages=0)
 
-    def test_row_26_echo_counted(self):
+    @covers_fault(26)
+    def test_echo_counted(self):
         """Every framing greets, echoes three messages and closes without being asked."""
         for kind in FRAMES:
             self.check_framing(kind, reply="echo", greeting="hey", messages=3)
@@ -243,6 +246,7 @@ class Ends(Case):
                         self.assertEqual(receive_all(client), frames(kind, messages[:3]))
                 self.assertEqual(ended(server.stop()), {"finished": 3})
 
+    @covers_fault(15)
     def test_half_close_waits_for_the_reply(self):
         """A client that half-closes behind its message and reads late and little still gets megabytes of reply."""
         message = random.Random(2).randbytes(4 * MIB).replace(b"\n", b".")
@@ -268,7 +272,8 @@ class Ends(Case):
 
 
 class Pipelines(Case):
-    def test_row_27_thousands(self):
+    @covers_fault(27)
+    def test_thousands(self):
         """Thousands of messages in one go are answered in order, with a small XCHG_MAX_PENDING too."""
         for kind in ("nul", "line", "u16", "u32"):
             stream = frames(kind, [b"%d" % i for i in range(20000)])
@@ -310,7 +315,8 @@ class Pipelines(Case):
 
 
 class Limits(Case):
-    def test_row_25_exact(self):
+    @covers_fault(25)
+    def test_exact(self):
         """A message as long as the limit is answered, in every split; terminator and prefix do not count."""
         message = b"0123456789ab"
         for kind in ("nul", "line", "u16", "u32", "fixed:12"):
@@ -322,7 +328,8 @@ class Limits(Case):
         self.check_streams({"XCHG_EXCHANGE": "line", "XCHG_MAX_MESSAGE": 12}, message,
                            message, "finished", True)
 
-    def test_row_25_one_more(self):
+    @covers_fault(25)
+    def test_one_more(self):
         """A byte more closes the connection, counted, behind the replies to what came before."""
         message = b"0123456789abc"
         for kind, data in (("nul", message), ("line", message), ("line", message[:-1] + b"\r."),
@@ -364,7 +371,8 @@ class Limits(Case):
                 self.assertTrue(talk(client, frame("u16", message)) == frame("u16", message))
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
-    def test_row_25_huge_prefix(self):
+    @covers_fault(25)
+    def test_huge_prefix(self):
         """A prefix of 2^32-1 closes as too long and costs no memory."""
         with patient(XCHG_FRAME="u32", XCHG_GREETING="none", XCHG_REPLY="echo", XCHG_MESSAGES=0) as server:
             stream = [[b"\0\0\0\2ok\xff\xff\xff\xff" + b"x" * 100]]

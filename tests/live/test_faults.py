@@ -7,6 +7,7 @@ import socket
 import time
 import unittest
 
+from fault_matrix import covers_fault
 from xchgd import (LIMIT, PLAIN, SLOW, WRAP, Server, greet, is_cut, is_silent, receive_all,
                    receive_exactly, reset)
 
@@ -60,7 +61,8 @@ class Descriptors(unittest.TestCase):
         self.assertTrue(select.select(waiting, [], [], LIMIT)[0])
         self.assertLessEqual(time.monotonic() - start, 0.12 * SLOW)
 
-    def test_row_02_few_descriptors(self):
+    @covers_fault(2)
+    def test_few_descriptors(self):
         """A start with 64 descriptors and 200 clients: nothing spins, everybody is served in the
         end."""
         with Server(preexec=limit_descriptors(64), XCHG_WORKERS="2") as server:
@@ -73,7 +75,8 @@ class Descriptors(unittest.TestCase):
             server.wait_stats(lambda s: s["accepted"] == 200 and s["open"] == 0)
             self.assertEqual(server.stop()["finished"], len(waiting))
 
-    def test_row_02_out_of_descriptors_under_way(self):
+    @covers_fault(2)
+    def test_out_of_descriptors_under_way(self):
         """Descriptors run out under way: no spinning, one line at the begin and one at the end,
         nobody notices."""
         with Server(XCHG_WORKERS="2") as server:
@@ -101,7 +104,8 @@ class Descriptors(unittest.TestCase):
             self.assertEqual(totals["finished"], len(waiting) + 2)
             self.assertEqual(len(server.remarks()), before + 2, server.remarks())
 
-    def test_row_54_again_and_again(self):
+    @covers_fault(54)
+    def test_again_and_again(self):
         """Many times out of descriptors and back leaves none behind."""
         with Server(XCHG_WORKERS="2") as server:
             idle = server.descriptors()
@@ -147,7 +151,8 @@ class Peers(unittest.TestCase):
                 self.assertEqual(receive_all(slow), b"slow\n")
             self.assertEqual(server.stop()["finished"], 5)
 
-    def test_row_31_numbers_are_reused(self):
+    @covers_fault(31)
+    def test_numbers_are_reused(self):
         """Descriptor numbers that close and come again at once never mix two connections' bytes."""
         with Server(XCHG_EXCHANGE="line", XCHG_WORKERS="2") as server:
             for turn in range(20):
@@ -170,7 +175,8 @@ class Peers(unittest.TestCase):
 
 class Memory(unittest.TestCase):
     @unittest.skipUnless(PLAIN, "needs an address space that nobody else uses")
-    def test_row_52_no_memory(self):
+    @covers_fault(52)
+    def test_no_memory(self):
         """Without memory the connections that need more end, counted as memory; the rest and the
         process live."""
         with Server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_WORKERS="1",
@@ -201,7 +207,8 @@ class Memory(unittest.TestCase):
 
 
 class Flood(unittest.TestCase):
-    def test_row_34_firehose(self):
+    @covers_fault(34)
+    def test_firehose(self):
         """A client that sends and reads as fast as it can does not keep its worker from the
         others."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as server:

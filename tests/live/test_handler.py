@@ -8,6 +8,7 @@ import time
 import unittest
 
 from clients import ended, serve
+from fault_matrix import covers_fault
 from xchgd import LIMIT, PLAIN, PROGRAM, SLOW, Server, is_silent, receive_exactly, reset, run
 
 PLUGINS = os.path.join(os.path.dirname(os.path.abspath(PROGRAM)), "tests", "live", "plugin")
@@ -188,7 +189,8 @@ class Watchdog(unittest.TestCase):
         """The lines about one worker: a machine that is busy enough may hold the others for a moment as well."""
         return [fields for fields in server.messages(msg) if fields["worker"] == worker]
 
-    def test_row_11_names_a_held_worker_once(self):
+    @covers_fault(11)
+    def test_names_a_held_worker_once(self):
         """Whoever comes meanwhile is served by the other worker, and the end is told as well."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2") as server, contextlib.ExitStack() as stack:
             client = stack.enter_context(Talk(server))

@@ -1,13 +1,12 @@
 """A program's handler from the server's start to its end, and on a connection's, under each of the models."""
 
 import contextlib
-import os
 import socket
 import unittest
 
 from clients import MIB, ended, serve
 from test_handler import plugin
-from xchgd import LIMIT, Server, is_cut, receive_all, receive_exactly, run
+from xchgd import is_cut, receive_all, receive_exactly, run
 
 MODELS = ("pool", "thread", "fork", "iterative")
 STARTS, STOPS = "life starts", "life stops: 0, 0 open"

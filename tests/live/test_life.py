@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
+from fault_matrix import covers_fault
 from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, environment, greet,
                    numbers, receive_all, receive_exactly, run)
 
@@ -92,7 +93,8 @@ class Listeners(Case):
                 server.stop()
                 self.assertFalse(os.path.exists(self.path()))
 
-    def test_row_43_unix_stale(self):
+    @covers_fault(43)
+    def test_unix_stale(self):
         """A socket file that nobody listens on is replaced."""
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(self.path())
@@ -105,14 +107,16 @@ class Listeners(Case):
             greet(self.unix_client(self.path()))
             server.stop()
 
-    def test_row_43_unix_live(self):
+    @covers_fault(43)
+    def test_unix_live(self):
         """A socket that somebody listens on is exit 69 and stays with its owner."""
         with Server(XCHG_LISTEN=f"unix:{self.path()}") as server:
             self.assertIn(self.path(), self.refused(69, XCHG_LISTEN=f"unix:{self.path()}"))
             greet(self.unix_client(self.path()))
             server.stop()
 
-    def test_row_43_unix_foreign(self):
+    @covers_fault(43)
+    def test_unix_foreign(self):
         """A file that is no socket is exit 69 and is left as it was; so is a path that cannot
         be."""
         with open(self.path(), "w") as f:
@@ -131,14 +135,16 @@ class Listeners(Case):
             greet(self.unix_client(base + (107 - len(base)) * "x"))
             server.stop()
 
-    def test_row_45_busy(self):
+    @covers_fault(45)
+    def test_busy(self):
         """A port that is taken is exit 69 and one line that names it."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = "127.0.0.1:%d" % taken.getsockname()[1]
             self.assertIn(address, self.refused(69, XCHG_LISTEN=address))
             self.assertIn(address, self.refused(69, XCHG_LISTEN=f"127.0.0.1:0,{address}"))
 
-    def test_row_45_not_bindable(self):
+    @covers_fault(45)
+    def test_not_bindable(self):
         """An address that is not this machine's is exit 69 and one line that names it."""
         self.assertIn("192.0.2.1", self.refused(69, XCHG_LISTEN="192.0.2.1:0"))
 
@@ -199,7 +205,8 @@ class Start(Case):
                     greet(client)
                 server.stop()
 
-    def test_row_50_closed_streams(self):
+    @covers_fault(50)
+    def test_closed_streams(self):
         """Closed standard streams are no trouble: no socket takes their numbers, and everything is
         served."""
         def close():
@@ -319,7 +326,8 @@ class Activation(Case):
 
 
 class Signals(Case):
-    def test_row_38_stop_signals(self):
+    @covers_fault(38)
+    def test_stop_signals(self):
         """SIGTERM, SIGINT and SIGQUIT stop cleanly."""
         for signum in [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]:
             with self.subTest(signum), Server() as server:
@@ -327,7 +335,8 @@ class Signals(Case):
                     greet(client)
                 self.assertEqual(server.stop(signum)["finished"], 1)
 
-    def test_row_38_second_signal(self):
+    @covers_fault(38)
+    def test_second_signal(self):
         """A second signal ends at once with exit 1, although a client is still in its exchange."""
         # An end at once joins no thread, which is no news for the thread sanitizer to report.
         options = os.environ.get("TSAN_OPTIONS", "") + ":report_thread_leaks=0"
@@ -342,7 +351,8 @@ class Signals(Case):
                     server.process.send_signal(second)
                     self.assertEqual(server.process.wait(LIMIT), 1)
 
-    def test_row_40_ignored_signals(self):
+    @covers_fault(40)
+    def test_ignored_signals(self):
         """SIGHUP, SIGUSR2 and SIGPIPE change nothing."""
         with Server() as server:
             with server.connect() as client:
@@ -354,7 +364,8 @@ class Signals(Case):
                 self.assertEqual(receive_all(client), b"")
             self.assertEqual(server.stop()["finished"], 1)
 
-    def test_row_40_blocked_by_the_parent(self):
+    @covers_fault(40)
+    def test_blocked_by_the_parent(self):
         """Signals that the parent blocked still stop the server."""
         def block():
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})

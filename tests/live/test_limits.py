@@ -12,6 +12,7 @@ import tempfile
 import time
 import unittest
 
+from fault_matrix import covers_fault
 from xchgd import (GREETING, LIMIT, PLAIN, SLOW, Server, greet, is_cut, is_silent, receive_all,
                    receive_exactly)
 
@@ -94,7 +95,8 @@ class Admission(Case):
                 client.close()
             server.stop()
 
-    def test_row_59_per_address(self):
+    @covers_fault(59)
+    def test_per_address(self):
         """A third connection of one address is closed; another address, or a free place, is
         served."""
         with Server(XCHG_MAX_PER_IP="2") as server:
@@ -109,7 +111,8 @@ class Admission(Case):
             held[1].close()
             self.assertEqual(self.ends(server, "per_ip")["accepted"], 5)
 
-    def test_row_59_per_address_comes_and_goes(self):
+    @covers_fault(59)
+    def test_per_address_comes_and_goes(self):
         """The count per address neither leaks nor runs below nothing over many connections."""
         with Server(XCHG_MAX_PER_IP="1", XCHG_WORKERS="2") as server:
             for i in range(100):
@@ -196,7 +199,8 @@ class Timeouts(Case):
                 self.assertEqual(receive_all(client), b"")
             self.assertEqual(server.stop()["finished"], 1)
 
-    def test_row_18_first_message(self):
+    @covers_fault(18)
+    def test_first_message(self):
         """In a counted exchange the first message's clock runs from the accept."""
         with Server(XCHG_MESSAGE_TIMEOUT="500ms") as server:
             before = time.monotonic()
@@ -207,7 +211,8 @@ class Timeouts(Case):
                 self.assert_fired(before, after, 0.5)
             self.ends(server, "message")
 
-    def test_row_17_byte_by_byte(self):
+    @covers_fault(17)
+    def test_byte_by_byte(self):
         """A client that sends a byte from time to time is cut by the message time-out all the
         same."""
         for exchange, timeout in [("greet", 0.8), ("echo", 0.8)]:
@@ -316,7 +321,8 @@ class Output(Case):
         poll.register(client, 0)
         self.assertTrue(poll.poll(LIMIT * 1000), "no hang-up")
 
-    def test_row_19_write_timeout(self):
+    @covers_fault(19)
+    def test_write_timeout(self):
         """A client that never reads is cut by the write time-out, at most at its double."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
                     XCHG_SNDBUF="32KiB", XCHG_MAX_PENDING="64KiB") as server:
@@ -345,7 +351,8 @@ class Output(Case):
                 self.wait_hangup(client)
             self.ends(server, "idle")
 
-    def test_row_20_slow_reader(self):
+    @covers_fault(20)
+    def test_slow_reader(self):
         """A reader that is slow but reads is not cut, though the socket is not writable for
         several time-outs."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
@@ -382,7 +389,8 @@ class Output(Case):
                 self.assert_fired(after - 1, after, 1.0, most=4.0)
             self.ends(server, "idle")
 
-    def test_row_19_pending_bounds(self):
+    @covers_fault(19)
+    def test_pending_bounds(self):
         """Clients that pipeline and never read claim XCHG_MAX_PENDING and a reply each, not
         more."""
         count, pending = 20, 64 << 10

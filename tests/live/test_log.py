@@ -9,6 +9,7 @@ import socket
 import tempfile
 import unittest
 
+from fault_matrix import covers_fault
 from xchgd import LIMIT, Notify, Server, check_totals, greet, parse_logfmt, receive_all
 
 
@@ -101,13 +102,15 @@ class Log(Case):
             yield server
             server.stop()
 
-    def test_row_55_full_disk(self):
+    @covers_fault(55)
+    def test_full_disk(self):
         """A log that goes to a full disk costs the lines and nothing else."""
         with Notify(self.folder) as notify, open("/dev/full", "wb") as full:
             for _ in self.quiet(notify, stderr=full.fileno()):
                 pass
 
-    def test_row_55_full_pipe(self):
+    @covers_fault(55)
+    def test_full_pipe(self):
         """A pipe that nobody reads blocks nothing, keeps its flags, and gets lines again once it
         is read."""
         read_end, write_end = self.full_pipe()
@@ -123,7 +126,8 @@ class Log(Case):
                 while b"msg=stats" not in data or not data.endswith(b"\n"):
                     data += os.read(read_end, 65536)
 
-    def test_row_55_full_pipe_at_the_stop(self):
+    @covers_fault(55)
+    def test_full_pipe_at_the_stop(self):
         """A pipe that nobody reads does not keep the server from stopping."""
         _, write_end = self.full_pipe()
         with Notify(self.folder) as notify:
@@ -145,7 +149,8 @@ class Log(Case):
         os.set_blocking(write_end, True)
         return read_end, write_end
 
-    def test_row_55_reader_is_gone(self):
+    @covers_fault(55)
+    def test_reader_is_gone(self):
         """A pipe whose reader is gone costs the lines and nothing else."""
         read_end, write_end = os.pipe()
         os.close(read_end)
@@ -154,7 +159,8 @@ class Log(Case):
             for _ in self.quiet(notify, stderr=write_end):
                 pass
 
-    def test_row_55_socket(self):
+    @covers_fault(55)
+    def test_socket(self):
         """An stderr that is a full socket (a service manager's journal) blocks nothing either."""
         left, right = socket.socketpair()
         self.addCleanup(left.close)

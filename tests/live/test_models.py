@@ -2,14 +2,14 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import tempfile
 import time
 import unittest
 
-from xchgd import (GREETING, PLAIN, WRAP, Notify, Server, greet, is_silent, receive_all,
+from fault_matrix import can_inject, covers_fault
+from xchgd import (GREETING, PLAIN, Notify, Server, greet, is_silent, receive_all,
                    receive_exactly, strace)
 
 MODELS = ("iterative", "fork", "thread")
@@ -201,7 +201,8 @@ class Models(unittest.TestCase):
                 server.wait_stats(lambda s: not children(server.pid), "end of all children")
                 server.stop()
 
-    def test_row_12_killed_child(self):
+    @covers_fault(12)
+    def test_killed_child(self):
         """A child that is killed costs its connection and nothing else; the totals still add up."""
         for context in self.each(("fork",)):
             with context as server:
@@ -248,7 +249,7 @@ class Models(unittest.TestCase):
                 server.stop()
 
 
-@unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
+@can_inject
 class Refused(unittest.TestCase):
     def refused(self, model, rule, trace):
         """The clients of a server whose forks or threads are refused at first are all served."""
@@ -264,12 +265,14 @@ class Refused(unittest.TestCase):
             self.assertEqual((totals["accepted"], totals["finished"]), (4, 4))
             self.assertGreaterEqual(totals["accept_pauses"], 1)
 
-    def test_row_61_fork_refused(self):
+    @covers_fault(61)
+    def test_fork_refused(self):
         """A fork that is refused is tried again with the descriptor in hand."""
         self.refused("fork", "clone:error=EAGAIN:when=1..2", "clone")
 
     @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
-    def test_row_61_thread_refused(self):
+    @covers_fault(61)
+    def test_thread_refused(self):
         """A thread that is refused is tried again; the first clone of a thread is let pass: the
         start's own."""
         self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")

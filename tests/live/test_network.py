@@ -13,10 +13,10 @@ import subprocess
 import time
 import unittest
 
-from xchgd import GREETING, LIMIT, SLOW, WRAP, Server, greet, is_cut, receive_all, receive_exactly, run, strace
+from fault_matrix import LIBC, can_inject, covers_fault
+from xchgd import GREETING, LIMIT, SLOW, Server, greet, is_cut, receive_all, receive_exactly, run, strace
 
 CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 ESTABLISHED, SYN_RECV = "01", "03"  # as /proc/net/tcp names them
 
@@ -178,14 +178,16 @@ class IPv6Off(OwnNetwork):
         except FileNotFoundError:
             pass  # a kernel without IPv6: the same, only more so
 
-    def test_row_49_any_address(self):
+    @covers_fault(49)
+    def test_any_address(self):
         """`:port` is every address there is: IPv4's."""
         server = self.server(XCHG_LISTEN=":0", XCHG_STOP_GRACE="0")
         with server.connect(address=f"127.0.0.1:{server.port}") as client:
             greet(client)
         self.assertEqual(server.stop()["finished"], 1)
 
-    def test_row_49_ipv6_address(self):
+    @covers_fault(49)
+    def test_ipv6_address(self):
         """An IPv6 address that was asked for by name is none that can be bound."""
         result = run(XCHG_LISTEN="127.0.0.1:0,[::1]:0")
         self.assertEqual(result.returncode, 69)
@@ -193,7 +195,7 @@ class IPv6Off(OwnNetwork):
         self.assertEqual(len(result.stderr.splitlines()), 1)
 
 
-@unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
+@can_inject
 class IPv6Unknown(unittest.TestCase):
     """A kernel that has no IPv6 at all, or none for anybody's sockets."""
 
@@ -206,10 +208,12 @@ class IPv6Unknown(unittest.TestCase):
                 self.assertEqual(receive_all(client), b"")
             server.stop()
 
-    def test_row_49_no_such_family(self):
+    @covers_fault(49)
+    def test_no_such_family(self):
         self.check("socket:error=EAFNOSUPPORT:when=1", call="socket")
 
-    def test_row_49_no_such_address(self):
+    @covers_fault(49)
+    def test_no_such_address(self):
         self.check("bind:error=EADDRNOTAVAIL:when=1", call="bind")
 
 

@@ -2,14 +2,14 @@
 
 import fcntl
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
 import unittest
 
-from xchgd import LIMIT, PROGRAM, WRAP, Server, environment, greet, strace
+from fault_matrix import can_inject
+from xchgd import LIMIT, PROGRAM, Server, environment, greet, strace
 
 
 class UnixStart(unittest.TestCase):
@@ -18,7 +18,7 @@ class UnixStart(unittest.TestCase):
         self.addCleanup(self.folder.cleanup)
         self.path = os.path.join(self.folder.name, "socket")
 
-    @unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
+    @can_inject
     def test_bound_is_not_stale(self):
         """A server that is bound and does not listen yet was taken for a dead one by a second, and its file for stale."""
         wrap = strace("listen:delay_enter=1000000", trace="listen")

@@ -13,6 +13,7 @@ import tempfile
 import time
 import unittest
 
+from fault_matrix import covers_fault
 from xchgd import (GREETING, LIMIT, SLOW, WRAP, Notify, Server, greet, is_cut, is_silent, receive_all,
                    receive_exactly)
 
@@ -154,7 +155,8 @@ class UnderLoad(unittest.TestCase):
             self.assertEqual((totals["accepted"], totals["finished"]), (load.done, load.done))
             self.assertLessEqual(load.refused, {errno.ECONNREFUSED, errno.ENOENT})
 
-    def test_row_38_tcp(self):
+    @covers_fault(38)
+    def test_tcp(self):
         """Fifty stops under forty clients that connect, talk and close: no one with a handshake is
         lost, exit 0."""
         # Valgrind, which runs one thread at a time, finds nothing in fifty that is not in ten.
@@ -162,7 +164,8 @@ class UnderLoad(unittest.TestCase):
             with self.subTest(i):
                 self.stop_under_load(100 + 7 * i)
 
-    def test_row_38_unix(self):
+    @covers_fault(38)
+    def test_unix(self):
         """The same over a UNIX socket, whose file is gone afterwards."""
         with tempfile.TemporaryDirectory() as folder:
             for i in range(10):
@@ -170,7 +173,8 @@ class UnderLoad(unittest.TestCase):
                     self.stop_under_load(100 + 31 * i, XCHG_LISTEN=f"unix:{folder}/socket")
                     self.assertEqual(os.listdir(folder), [])
 
-    def test_row_38_limited(self):
+    @covers_fault(38)
+    def test_limited(self):
         """The same with most of the clients held back in the backlog, by the limit or by full
         queues."""
         for variables in [dict(XCHG_MAX_CONNECTIONS="2"), dict(XCHG_QUEUE="1", XCHG_WORKERS="1")]:
@@ -178,7 +182,8 @@ class UnderLoad(unittest.TestCase):
                 with self.subTest(variables):
                     self.stop_under_load(100 + 50 * i, **variables)
 
-    def test_row_38_no_grace(self):
+    @covers_fault(38)
+    def test_no_grace(self):
         """A grace of 0 still serves everybody in the accept queue, on loopback where handshakes
         take no time."""
         with Server(XCHG_STOP_GRACE="0") as server:

@@ -13,7 +13,6 @@ XCHGD_VARIANT = how the program was built (asan, tsan ...).
 A wrap of one server (strace, ...) stands before that one and ends in an exec, so that the server's process id is that of the child.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -23,7 +22,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 

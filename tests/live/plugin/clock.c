@@ -1,6 +1,6 @@
 /*
  * clock: the wall clock of a program that this is loaded into before all else, for
- * tests/live/test_rows_resources.py.
+ * tests/live/test_fault_matrix_resources.py.
  *
  * The file CLOCK_FILE holds a number of seconds, eight bytes, by which the clock is ahead; it may
  * change at any time.  No other clock is touched.

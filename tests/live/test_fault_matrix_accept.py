@@ -1,10 +1,9 @@
-"""Rows 1 to 7 of docs/checklist.md: what can go wrong while connections are accepted."""
+"""Rows 1 to 7 of docs/fault-matrix.md: what can go wrong while connections are accepted."""
 
 import contextlib
 import os
 import random
 import select
-import shutil
 import socket
 import struct
 import threading
@@ -12,16 +11,15 @@ import time
 import unittest
 
 from clients import INSTRUMENTED
-from invariants import folder, injections
-from rows import SECOND, Crowd, Row
+from crowd import Crowd
+from fault_matrix import LINES, SECOND, FaultTest, can_inject, covers_fault, folder, injections
 from test_network import OwnNetwork, tool
-from xchgd import LIMIT, SLOW, WRAP, Server, greet, receive_exactly, reset, strace
-
-ENDLESS = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}
+from xchgd import LIMIT, SLOW, Server, greet, receive_exactly, reset, strace
 
 
-@unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
-class Injected(Row):
+
+@can_inject
+class Injected(FaultTest):
     """accept4 fails as the kernel says that it may, while twenty clients connect."""
 
     def serve(self, fault, count=20):
@@ -32,12 +30,12 @@ class Injected(Row):
                 client.sendall(b"hello\n")
             for client in clients:
                 self.assertEqual(receive_exactly(client, 6), b"hello\n")
-        fault.lost(finished=count)
+        fault.expect_ends(finished=count)
 
     def goes_on(self, error):
         """Every second call fails so; the next one follows at once, without a line."""
         trace = f"{folder(self)}/trace"
-        with self.survive(wrap=strace(f"accept4:error={error}:when=1+2") + ["-o", trace], **ENDLESS) as fault:
+        with self.survive(wrap=strace(f"accept4:error={error}:when=1+2") + ["-o", trace], **LINES) as fault:
             before = len(fault.server.remarks())
             self.serve(fault)
             stats = fault.server.stats()
@@ -46,19 +44,21 @@ class Injected(Row):
             self.assertGreaterEqual(injections(trace, "accept4", error), 20)
             return stats["accept_errors"]
 
-    def test_row_01_errors_of_one_connection(self):
+    @covers_fault(1)
+    def test_errors_of_one_connection(self):
         """What accept(2) lists as the connection's own is counted, and the next one is accepted."""
         for error in ("ECONNABORTED", "EPROTO", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT", "ENOPROTOOPT", "EHOSTDOWN", "ENONET",
                       "EOPNOTSUPP", "ENETUNREACH"):
             with self.subTest(error):
                 self.assertGreaterEqual(self.goes_on(error), 1)
 
-    def test_row_01_interrupted(self):
+    @covers_fault(1)
+    def test_interrupted(self):
         self.goes_on("EINTR")
 
     def pauses(self, error):
         """Eight calls in turn fail so, while twenty clients wait: a pause after each, none spins, all are served."""
-        with self.survive(wrap=strace(f"accept4:error={error}:when=9..16"), **ENDLESS) as fault:
+        with self.survive(wrap=strace(f"accept4:error={error}:when=9..16"), **LINES) as fault:
             server = fault.server
             before, begun = len(server.remarks()), time.monotonic()
             self.serve(fault)
@@ -70,21 +70,25 @@ class Injected(Row):
             server.wait_for(lambda lines: len(server.remarks()) >= before + 2, "a line at the end")
             self.assertEqual(len(server.remarks()), before + 2, server.remarks())
 
-    def test_row_02_out_of_descriptors(self):
+    @covers_fault(2)
+    def test_out_of_descriptors(self):
         for error in ("EMFILE", "ENFILE"):
             with self.subTest(error):
                 self.pauses(error)
 
-    def test_row_03_out_of_memory(self):
+    @covers_fault(3)
+    def test_out_of_memory(self):
         for error in ("ENOBUFS", "ENOMEM"):
             with self.subTest(error):
                 self.pauses(error)
 
-    def test_row_04_firewall(self):
+    @covers_fault(4)
+    def test_firewall(self):
         """EPERM is what a firewall's rules make of one connection."""
         self.assertGreaterEqual(self.goes_on("EPERM"), 1)
 
-    def test_row_04_broken_listener(self):
+    @covers_fault(4)
+    def test_broken_listener(self):
         """A listener that is broken ends the server in order: a line about it, exit 71."""
         for error in ("EINVAL", "EBADF", "ENOTSOCK"):
             with self.subTest(error), Server(wrap=strace(f"accept4:error={error}:when=1+")) as server:
@@ -95,20 +99,21 @@ class Injected(Row):
                 self.assertEqual(totals["accepted"], 0)
 
 
-class Backlog(Row):
-    def test_row_05_reset_in_the_backlog(self):
+class Backlog(FaultTest):
+    @covers_fault(5)
+    def test_reset_in_the_backlog(self):
         """Clients that are gone before they are accepted are counted as resets, and those behind them are served."""
         with self.survive() as fault:
-            with self.still(fault):
+            with self.stopped(fault):
                 for _ in range(50):
                     reset(fault.server.connect())
                 last = fault.server.connect()
             with last:
                 greet(last)
-            fault.lost(reset=50, finished=1)
+            fault.expect_ends(reset=50, finished=1)
 
 
-class Own(OwnNetwork, Row):
+class Own(OwnNetwork, FaultTest):
     """In a network of our own, whose limits we may set."""
 
     def sysctl(self, name, value):
@@ -127,13 +132,14 @@ class Own(OwnNetwork, Row):
                 counts.append(sum(line.startswith("tfd:") for line in info))
         return sorted(counts)[-2:]
 
-    def test_row_06_burst(self):
+    @covers_fault(6)
+    def test_burst(self):
         """10,000 clients in the backlog at once: everybody is greeted, nobody else waits, the workers share them."""
         count = 1000 if INSTRUMENTED else 10000
         self.sysctl("core.somaxconn", 16384)
         self.sysctl("ipv4.tcp_max_syn_backlog", 16384)
-        with self.survive(greeting=b"hello\n", XCHG_GREETING="hello", XCHG_WORKERS="2", XCHG_BACKLOG="16384", **ENDLESS) as fault:
-            with self.still(fault):
+        with self.survive(greeting=b"hello\n", XCHG_GREETING="hello", XCHG_WORKERS="2", XCHG_BACKLOG="16384", **LINES) as fault:
+            with self.stopped(fault):
                 crowd = Crowd(fault.server, "burst", count, 6)
                 self.enterContext(crowd)
                 crowd.wait("ready")
@@ -145,13 +151,14 @@ class Own(OwnNetwork, Row):
             self.assertGreater(min(self.watched(fault.server)), count // 4)
             crowd.go_on()
             crowd.wait("gone")
-            fault.lost(finished=count)
+            fault.expect_ends(finished=count)
 
-    def test_row_07_backlog_overflow(self):
+    @covers_fault(7)
+    def test_backlog_overflow(self):
         """Of twelve clients some find the backlog full; they try again as TCP does and are served."""
-        with self.survive(XCHG_BACKLOG="4", **ENDLESS) as fault:
+        with self.survive(XCHG_BACKLOG="4", **LINES) as fault:
             clients, before = [], counter("ListenOverflows")
-            with self.still(fault):
+            with self.stopped(fault):
                 for _ in range(12):
                     client = socket.socket()
                     self.addCleanup(client.close)
@@ -166,7 +173,7 @@ class Own(OwnNetwork, Row):
                 client.sendall(b"hello\n")
                 self.assertEqual(receive_exactly(client, 6), b"hello\n")
                 client.close()
-            fault.lost(finished=12)
+            fault.expect_ends(finished=12)
 
     def flood(self, cookies):
         """Half-open connections from everywhere, thousands a second, while eight real clients come one after the other."""
@@ -174,7 +181,7 @@ class Own(OwnNetwork, Row):
         self.sysctl("ipv4.tcp_synack_retries", 0)
         self.sysctl("ipv4.tcp_max_syn_backlog", 64)
         tool("ip", "route", "replace", "10.0.0.0/8", "dev", "lo")
-        with self.survive(XCHG_BACKLOG="64", **ENDLESS) as fault:
+        with self.survive(XCHG_BACKLOG="64", **LINES) as fault:
             over = threading.Event()
             sender = threading.Thread(target=send_syns, args=(fault.server.port, over), daemon=True)
             sender.start()
@@ -199,16 +206,18 @@ class Own(OwnNetwork, Row):
             if not cookies:  # what the flood has left in the queue goes with its timer
                 while counter_of_syns(fault.server.port):
                     self.assertLess(time.monotonic(), deadline, "the queue stays full")
-            fault.lost(finished=served, reset=range(9 - served))  # who gives up in the last moment resets
+            fault.expect_ends(finished=served, reset=range(9 - served))  # who gives up in the last moment resets
             return served, seconds
 
-    def test_row_07_syn_flood(self):
+    @covers_fault(7)
+    def test_syn_flood(self):
         """With SYN cookies everybody is served, at once."""
         served, seconds = self.flood(1)
         self.assertEqual(served, 8)
         self.assertLessEqual(seconds, 8 * SECOND)
 
-    def test_row_07_syn_flood_without_cookies(self):
+    @covers_fault(7)
+    def test_syn_flood_without_cookies(self):
         """Without them the kernel lets few through; who is connected notices nothing, and afterwards all is as before."""
         self.flood(0)
 

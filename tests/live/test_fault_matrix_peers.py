@@ -1,4 +1,4 @@
-"""Rows 14 to 24 of docs/checklist.md: what peers do, or cease to do."""
+"""Rows 14 to 24 of docs/fault-matrix.md: what peers do, or cease to do."""
 
 import contextlib
 import re
@@ -11,21 +11,22 @@ import time
 import unittest
 
 from clients import INSTRUMENTED, MIB, wait_acknowledged, wait_read
-from rows import SECOND, Crowd, Row
+from crowd import Crowd
+from fault_matrix import LINES, SECOND, FaultTest, covers_fault
 from test_network import OwnNetwork, states, tool
 from xchgd import GREETING, LIMIT, PLAIN, SLOW, Server, greet, is_cut, is_silent, receive_all, receive_exactly, reset
 
-ENDLESS = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}
 CROWD = 500 if INSTRUMENTED else 5000
 KIB = 1024
 TCP_REPAIR = 19
 FIN_WAIT_1 = "04"  # as /proc/net/tcp names it
 
 
-class Leaving(Row):
+class Leaving(FaultTest):
     """Peers that go."""
 
-    def test_row_14_gone_at_once(self):
+    @covers_fault(14)
+    def test_gone_at_once(self):
         """Clients that go right after their connect, politely or not, are counted; no line is written about any of them."""
         with self.survive() as fault:
             before = fault.server.remarks()
@@ -35,22 +36,24 @@ class Leaving(Row):
             fault.server.wait_stats(lambda values: values["open"] <= 1 and values["accepted"] >= 1000)
             self.assertEqual(fault.server.remarks(), before)
             # Who closes with the greeting unread resets as well; whether it is there already is chance.
-            fault.lost(peer=range(501), reset=range(500, 1001))
+            fault.expect_ends(peer=range(501), reset=range(500, 1001))
 
-    def test_row_15_half_close(self):
+    @covers_fault(15)
+    def test_half_close(self):
         """A client that half-closes behind its message has the whole reply, however long."""
         line = MIB * b"y" + b"\n"
-        with self.survive(XCHG_MAX_MESSAGE="2MiB", **ENDLESS) as fault:
+        with self.survive(XCHG_MAX_MESSAGE="2MiB", **LINES) as fault:
             for rest in (b"", b"unended"):
                 with fault.server.connect(rcvbuf=16384) as client:
                     client.sendall(line + rest)
                     client.shutdown(socket.SHUT_WR)
                     self.assertEqual(receive_all(client), line + rest)
-            fault.lost(finished=2)
+            fault.expect_ends(finished=2)
 
-    def test_row_16_resets(self):
+    @covers_fault(16)
+    def test_resets(self):
         """Clients that reset before, within and behind a message touch nobody else, and each is counted."""
-        with self.survive(XCHG_WORKERS="2", **ENDLESS) as fault:
+        with self.survive(XCHG_WORKERS="2", **LINES) as fault:
             for i in range(120):
                 client = fault.server.connect()
                 if i % 3 == 1:
@@ -59,14 +62,15 @@ class Leaving(Row):
                     client.sendall(b"whole\n")
                     receive_exactly(client, 6)
                 reset(client)
-            fault.lost(reset=120)
+            fault.expect_ends(reset=120)
 
-    def test_row_16_data_before_a_reset(self):
+    @covers_fault(16)
+    def test_data_before_a_reset(self):
         """What came before a reset is dealt with, although the reset is there already when the server looks."""
-        with self.survive(XCHG_REPLY="none", **ENDLESS) as fault:
+        with self.survive(XCHG_REPLY="none", **LINES) as fault:
             clients = [fault.server.connect() for _ in range(20)]
             fault.server.wait_stats(lambda values: values["open"] >= 20)
-            with self.still(fault):
+            with self.stopped(fault):
                 before = fault.server.messages("stats")[-1]
                 for client in clients:
                     client.sendall(b"one\ntwo\nthr")
@@ -75,34 +79,37 @@ class Leaving(Row):
                     reset(client)
             stats = fault.server.wait_stats(lambda values: values["open"] <= 1)
             self.assertGreaterEqual(stats["messages"] - int(before["messages"]), 40)
-            fault.lost(reset=20)
+            fault.expect_ends(reset=20)
 
-    def test_row_16_reset_while_output_waits(self):
+    @covers_fault(16)
+    def test_reset_while_output_waits(self):
         """A reset in the middle of a long reply ends that connection as reset."""
-        with self.survive(XCHG_MAX_MESSAGE="8MiB", **ENDLESS) as fault:
+        with self.survive(XCHG_MAX_MESSAGE="8MiB", **LINES) as fault:
             client = fault.server.connect(rcvbuf=4096)
             client.sendall((6 << 20) * b"x" + b"\n")
             self.assertFalse(is_silent(client, LIMIT))
             reset(client)
-            fault.lost(reset=1)
+            fault.expect_ends(reset=1)
 
-    def test_row_22_unread_data(self):
+    @covers_fault(22)
+    def test_unread_data(self):
         """A client that sends far more than its message before it reads loses neither greeting nor reply to a reset."""
         with self.survive() as fault:
             for _ in range(20):
                 with fault.server.connect() as client:
                     client.sendall(b"message\0" + 200_000 * b"z")
                     self.assertEqual(receive_all(client), GREETING)
-            fault.lost(finished=20)
+            fault.expect_ends(finished=20)
         reply = 300_000 * b"r"
         with self.survive(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB") as fault:
             for _ in range(20):
                 with fault.server.connect(rcvbuf=16384) as client:
                     client.sendall(reply + b"\n" + 200_000 * b"z")
                     self.assertEqual(receive_all(client), reply + b"\n")
-            fault.lost(finished=20)
+            fault.expect_ends(finished=20)
 
-    def test_row_24_restart(self):
+    @covers_fault(24)
+    def test_restart(self):
         """Killed with connections in every state, TIME_WAIT and simultaneous close among them, it binds its port again at once."""
         address, clients = "127.0.0.1:0", []
         for _ in range(10):
@@ -126,10 +133,11 @@ class Leaving(Row):
                 server.process.wait(LIMIT)
 
 
-class Slow(Row):
+class Slow(FaultTest):
     """Peers that take their time, thousands of them, beside others that must not notice."""
 
-    def test_row_17_slowloris(self):
+    @covers_fault(17)
+    def test_slowloris(self):
         """A byte a second and never a whole message: cut by the message time-out, none early, in little memory."""
         timeout = 3 * SLOW
         with self.survive(XCHG_MESSAGE_TIMEOUT=f"{int(timeout * 1000)}ms", XCHG_WORKERS="2") as fault:
@@ -139,15 +147,16 @@ class Slow(Row):
                 stats = fault.server.wait_stats(lambda values: values["open"] + values["closed_message"] >= CROWD)
                 if PLAIN:
                     self.assertLess((fault.server.resident_bytes() - before) / stats["open"], 4 * KIB)
-                cut = crowd.wait("cut")
+                cut = crowd.wait("closed")
             self.assertEqual(cut["count"], CROWD)
             self.assertGreaterEqual(cut["least"], timeout)
             self.assertLessEqual(cut["most"], 1.1 * timeout + SECOND)
-            fault.lost(message=CROWD)
+            fault.expect_ends(message=CROWD)
 
-    def test_row_18_silence(self):
+    @covers_fault(18)
+    def test_silence(self):
         """Whoever connects and says nothing is cut: at the message time-out before a counted exchange, else at the idle one."""
-        for variables, reason in (({"XCHG_MESSAGE_TIMEOUT": "700ms"}, "message"), ({"XCHG_IDLE_TIMEOUT": "700ms", **ENDLESS}, "idle")):
+        for variables, reason in (({"XCHG_MESSAGE_TIMEOUT": "700ms"}, "message"), ({"XCHG_IDLE_TIMEOUT": "700ms", **LINES}, "idle")):
             with self.subTest(reason), self.survive(**variables) as fault:
                 begun = time.monotonic()
                 clients = [fault.server.connect() for _ in range(100)]
@@ -157,9 +166,10 @@ class Slow(Row):
                         self.assertEqual(receive_all(client), GREETING if reason == "message" else b"")
                         self.assertGreaterEqual(time.monotonic() - begun, 0.7)
                 self.assertLessEqual(time.monotonic() - connected, 0.8 + SECOND)
-                fault.lost(**{reason: 100})
+                fault.expect_ends(**{reason: 100})
 
-    def test_row_19_never_reads(self):
+    @covers_fault(19)
+    def test_never_reads(self):
         """Thousands that send and never read hold what XCHG_MAX_PENDING grants, and are cut by the write time-out."""
         timeout, size = 3 * SLOW, 64 * KIB  # so long that three times would be seen
         with self.survive(XCHG_EXCHANGE="echo", XCHG_SNDBUF="16KiB", XCHG_MAX_PENDING="4KiB", XCHG_MAX_MESSAGE="4KiB",
@@ -171,13 +181,14 @@ class Slow(Row):
                 self.assertLessEqual(stats["bytes_in"] - stats["bytes_out"], CROWD * 8 * KIB)
                 if PLAIN:
                     self.assertLess(fault.server.resident_bytes() - before, CROWD * 16 * KIB)
-                cut = crowd.wait("cut")
+                cut = crowd.wait("closed")
             self.assertEqual(cut["count"], CROWD)
             self.assertGreaterEqual(cut["least"], timeout)
             self.assertLessEqual(cut["most"], 2 * 1.1 * timeout + SECOND)  # progress is asked from the kernel: twice the value
-            fault.lost(write=CROWD)
+            fault.expect_ends(write=CROWD)
 
-    def test_row_20_reads_a_byte_now_and_then(self):
+    @covers_fault(20)
+    def test_reads_a_byte_now_and_then(self):
         """So slowly that the window never opens: cut by the write time-out or, where that is off, past the end of its lifetime."""
         for variables, reason in (({"XCHG_WRITE_TIMEOUT": "1s"}, "write"),
                                   ({"XCHG_WRITE_TIMEOUT": "0", "XCHG_MAX_LIFETIME": "1s", "XCHG_DRAIN_TIMEOUT": "500ms"}, "lifetime")):
@@ -192,9 +203,10 @@ class Slow(Row):
                 fault.server.wait_stats(lambda values, reason=reason: self.all_cut(clients, values, reason))
                 self.assertGreaterEqual(time.monotonic() - begun, 1.0)
                 self.assertLessEqual(time.monotonic() - sent, 2.2 + SECOND)
-                fault.lost(**{reason: 50})
+                fault.expect_ends(**{reason: 50})
 
-    def test_row_20_nothing_stays_behind(self):
+    @covers_fault(20)
+    def test_nothing_stays_behind(self):
         """What a connection that was cut so had not delivered does not stay in the kernel for minutes: the peer comes again."""
         with self.survive(XCHG_EXCHANGE="line", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", XCHG_WRITE_TIMEOUT="500ms") as fault:
             clients = [fault.server.connect(rcvbuf=4096) for _ in range(20)]
@@ -204,7 +216,7 @@ class Slow(Row):
             peers = {client.getsockname()[1] for client in clients}  # the others' connections come and go
             fault.server.wait_stats(lambda values: values["closed_write"] == 20)
             self.assertEqual(states(fault.server.port, peers).get(FIN_WAIT_1, 0), 0)
-            fault.lost(write=20)
+            fault.expect_ends(write=20)
 
     def all_cut(self, clients, values, reason):
         """Are they?  If not, each reads a byte, after a while."""
@@ -217,7 +229,7 @@ class Slow(Row):
         return False
 
 
-class Vanished(OwnNetwork, Row):
+class Vanished(OwnNetwork, FaultTest):
     """Peers whose machine goes away without a word, in a network of our own."""
 
     def tearDown(self):
@@ -251,7 +263,7 @@ class Vanished(OwnNetwork, Row):
             self.vanish(fault.server, clients)
             fault.server.wait_stats(lambda values: self.none_early(values[f"closed_{reason}"], begun + 1.0) == 5)
             self.assertLessEqual(time.monotonic() - vanished, 2.2 + SECOND)
-            fault.lost(**{reason: 5})
+            fault.expect_ends(**{reason: 5})
 
     def none_early(self, count, due):
         """How many have been cut; there is none before the time-out of whoever spoke first is over."""
@@ -259,16 +271,18 @@ class Vanished(OwnNetwork, Row):
             self.assertGreaterEqual(time.monotonic(), due)
         return count
 
-    def test_row_21_power_loss(self):
+    @covers_fault(21)
+    def test_power_loss(self):
         """Silent, within its message or with a reply on the way: whoever has vanished is cut by the time-out that fits."""
-        self.check("idle", b"whole\n", XCHG_IDLE_TIMEOUT="1s", **ENDLESS)
-        self.check("message", b"begun", XCHG_MESSAGE_TIMEOUT="1s", **ENDLESS)
-        self.check("write", 400_000 * b"w" + b"\n", XCHG_WRITE_TIMEOUT="1s", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", **ENDLESS)
+        self.check("idle", b"whole\n", XCHG_IDLE_TIMEOUT="1s", **LINES)
+        self.check("message", b"begun", XCHG_MESSAGE_TIMEOUT="1s", **LINES)
+        self.check("write", 400_000 * b"w" + b"\n", XCHG_WRITE_TIMEOUT="1s", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", **LINES)
 
-    def test_row_16_reset_by_a_firewall(self):
+    @covers_fault(16)
+    def test_reset_by_a_firewall(self):
         """A firewall that answers with resets: within a message, behind one and with a reply on the way it ends the server's
         side, and then the clients' side, which knew nothing of it."""
-        with self.survive(XCHG_MAX_MESSAGE="1MiB", XCHG_SNDBUF="16KiB", **ENDLESS) as fault:
+        with self.survive(XCHG_MAX_MESSAGE="1MiB", XCHG_SNDBUF="16KiB", **LINES) as fault:
             server = fault.server
             clients = [server.connect(source="127.0.0.9", rcvbuf=4096) for _ in range(15)]
             for client in clients[:5]:
@@ -289,7 +303,7 @@ class Vanished(OwnNetwork, Row):
                     while True:
                         client.sendall(b"on\n")
             self.assertGreaterEqual(self.rejected(), 10)
-            fault.lost(reset=15)
+            fault.expect_ends(reset=15)
 
     def reject(self, *match):
         """From now on what matches, and nothing else, goes no further, and its sender gets a reset."""
@@ -303,24 +317,26 @@ class Vanished(OwnNetwork, Row):
         """How many packets were answered so."""
         return sum(map(int, re.findall(r"counter packets (\d+)", tool("nft", "list chain inet loss input"))))
 
-    def test_row_21_rebooted(self):
+    @covers_fault(21)
+    def test_rebooted(self):
         """A peer that is back and knows nothing of the connection answers with a reset: counted so."""
-        with self.survive(XCHG_MAX_LIFETIME="0", **ENDLESS) as fault:
+        with self.survive(XCHG_MAX_LIFETIME="0", **LINES) as fault:
             clients = [fault.server.connect() for _ in range(5)]
             fault.server.wait_stats(lambda values: values["open"] >= 6)
-            with self.still(fault):
+            with self.stopped(fault):
                 for client in clients:
                     client.sendall(b"asked\n")
                 wait_acknowledged(clients)
                 for client in clients:
                     self.forget(client)
-            fault.lost(reset=5)
+            fault.expect_ends(reset=5)
 
-    def test_row_23_destroyed(self):
+    @covers_fault(23)
+    def test_destroyed(self):
         """What an administrator destroys (ss -K) ends as reset."""
         if not shutil.which("ss"):
             self.skipTest("needs ss")
-        with self.survive(**ENDLESS) as fault:
+        with self.survive(**LINES) as fault:
             clients = [fault.server.connect(source="127.0.0.9") for _ in range(10)]
             for client in clients[:5]:
                 client.sendall(b"begun")
@@ -332,7 +348,7 @@ class Vanished(OwnNetwork, Row):
             for client in clients:
                 self.assertTrue(is_cut(client))
                 client.close()
-            fault.lost(reset=10)
+            fault.expect_ends(reset=10)
 
 
 def is_killed(client):

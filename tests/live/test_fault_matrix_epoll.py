@@ -1,24 +1,20 @@
-"""Rows 32 to 36 of the list of faults (docs/checklist.md): what epoll tells, and what it leaves out.
+"""Rows 32 to 36 of the list of faults (docs/fault-matrix.md): what epoll tells, and what it leaves out.
 
-Row 31, a stale event for a number that is in use again, is test_faults.py's.
+FaultTest 31, a stale event for a number that is in use again, is test_faults.py's.
 """
 
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import threading
 import time
 import unittest
 
-from clients import ended
-from invariants import INSTRUMENTED, LIBC, LINES, WITHIN, folder, injections, meanwhile, serve, settle, unharmed
-from rows import Row
-from xchgd import LIMIT, SLOW, WRAP, is_cut, receive_all, receive_exactly, reset, strace
-
-CAN_INJECT = unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
+from clients import INSTRUMENTED, ended, serve
+from fault_matrix import LIBC, LINES, SECOND, FaultTest, can_inject, covers_fault, folder, injections, meanwhile, settle, unharmed
+from xchgd import LIMIT, SLOW, is_cut, receive_all, receive_exactly, reset, strace
 
 
 class Ends(unittest.TestCase):
@@ -76,7 +72,8 @@ class Ends(unittest.TestCase):
         else:
             self.assertLessEqual(after["messages"] - before["messages"], messages)
 
-    def test_row_32_every_combination(self):
+    @covers_fault(32)
+    def test_every_combination(self):
         """Hang-up, half-close, reset and data in each combination: read out, then closed exactly once."""
         with serve(XCHG_WORKERS="1", **LINES) as server, unharmed(server):
             for name, acts, expected, reason, messages in self.CASES:
@@ -84,7 +81,8 @@ class Ends(unittest.TestCase):
                     with self.subTest(name, together=together):
                         self.check(server, acts, expected, reason, messages, together)
 
-    def test_row_32_unix(self):
+    @covers_fault(32)
+    def test_unix(self):
         """On a UNIX socket, where both directions go at once."""
         with serve(XCHG_WORKERS="1", XCHG_LISTEN=f"unix:{folder(self)}/socket", **LINES) as server, unharmed(server):
             for name, acts, expected, reason, messages in self.CASES[:2] + self.CASES[3:5]:
@@ -106,12 +104,13 @@ class Edges(unittest.TestCase):
         client.settimeout(LIMIT)
         return sent
 
-    def test_row_33_all_in_one_edge(self):
+    @covers_fault(33)
+    def test_all_in_one_edge(self):
         """Far more input than a turn may read, there before the server looks, with output that is let out in drops."""
         line = b"x" * 900 + b"\n"
         count = 500 if INSTRUMENTED else 2000
         with serve(XCHG_WORKERS="1", XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="4KiB", XCHG_WRITE_TIMEOUT="0", **LINES) as server, \
-                unharmed(server) as bystander:
+                unharmed(server) as ask_bystander:
             with server.connect(rcvbuf=4096) as client:
                 server.wait_stats(lambda values: values["open"] == 2)
                 server.pause()
@@ -124,14 +123,15 @@ class Edges(unittest.TestCase):
                 for _ in range(count):
                     self.assertEqual(receive_exactly(client, len(line)), line)
                 sender.join(LIMIT)
-                bystander()
+                ask_bystander()
             settle(server, 1)
 
-    def test_row_33_end_behind_the_budget(self):
+    @covers_fault(33)
+    def test_end_behind_the_budget(self):
         """The end of the stream came with the last edge, behind more bytes than a turn reads."""
         data = bytes(range(256)) * 1024
         with serve(XCHG_WORKERS="1", XCHG_EXCHANGE="echo", XCHG_MAX_MESSAGE="1KiB") as server:
-            with unharmed(server) as bystander:
+            with unharmed(server) as ask_bystander:
                 for _ in range(5):
                     with server.connect() as client:
                         server.wait_stats(lambda values: values["open"] == 2)
@@ -140,12 +140,13 @@ class Edges(unittest.TestCase):
                         self.assertGreater(sent, 16 << 10)  # sixteen reads
                         client.shutdown(socket.SHUT_WR)
                         server.resume()
-                        bystander()
+                        ask_bystander()
                         self.assertEqual(receive_all(client), data[:sent])
             self.assertEqual(ended(server.stop()), {"finished": 5 + 2})
 
-    @CAN_INJECT
-    def test_row_33_interrupted(self):
+    @can_inject
+    @covers_fault(33)
+    def test_interrupted(self):
         """Reading and writing that are interrupted every other time lose no edge."""
         trace = f"{folder(self)}/trace"
         wrap = strace("recvfrom:error=EINTR:when=1+2", "sendto:error=EINTR:when=1+2", trace="recvfrom,sendto") + ["-o", trace]
@@ -174,11 +175,12 @@ class Starvation(unittest.TestCase):
 
     WATER = 65536 * b"w"
 
-    def test_row_34_a_firehose_and_a_thousand(self):
+    @covers_fault(34)
+    def test_a_firehose_and_a_thousand(self):
         """One that pours as fast as it can, and a thousand who say a word each: they are answered all along."""
         self.poured = 0
         with serve(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as server:
-            with unharmed(server) as bystander, server.connect() as hose, contextlib.ExitStack() as stack:
+            with unharmed(server) as ask_bystander, server.connect() as hose, contextlib.ExitStack() as stack:
                 hose.setblocking(False)
                 clients = [stack.enter_context(server.connect()) for _ in range(self.COUNT)]
                 with meanwhile(lambda: self.pour(hose)):
@@ -188,8 +190,8 @@ class Starvation(unittest.TestCase):
                             client.send(b"%04d" % turn)
                             start = time.monotonic()
                             self.assertEqual(receive_exactly(client, 4), b"%04d" % turn)
-                            self.assertLessEqual(time.monotonic() - start, WITHIN)
-                        bystander()
+                            self.assertLessEqual(time.monotonic() - start, SECOND)
+                        ask_bystander()
                         self.assertGreater(self.poured, poured)
                 hose.settimeout(LIMIT)
                 hose.shutdown(socket.SHUT_WR)
@@ -197,8 +199,8 @@ class Starvation(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 1 + self.COUNT + 2})
 
 
-@CAN_INJECT
-class NoPlace(Row):
+@can_inject
+class NoPlace(FaultTest):
     def refused(self, error, reason):
         """A worker's epoll_ctl that fails now and then, until the fault is over, refuses those connections, whole."""
         wrap = strace(f"epoll_ctl:error={error}:when=5..26+3", trace="epoll_ctl")
@@ -214,15 +216,18 @@ class NoPlace(Row):
                 outcomes[answer[:8]] += 1
             self.assertGreater(outcomes[b""], 5)
             self.assertGreater(outcomes[b"welcome\n"], 5)
-            fault.lost(**{"finished": outcomes[b"welcome\n"], reason: outcomes[b""]})
+            fault.expect_ends(**{"finished": outcomes[b"welcome\n"], reason: outcomes[b""]})
 
-    def test_row_35_no_memory(self):
+    @covers_fault(35)
+    def test_no_memory(self):
         self.refused("ENOMEM", "memory")
 
-    def test_row_35_too_many_watches(self):
+    @covers_fault(35)
+    def test_too_many_watches(self):
         self.refused("ENOSPC", "memory")  # the watches are bounded because they are memory
 
-    def test_row_35_for_the_listener(self):
+    @covers_fault(35)
+    def test_for_the_listener(self):
         """The listener, which had left epoll for want of descriptors, finds no place in it: the next attempt is tried."""
         # Behind the two connections of the others; the listener's third return, and more. No worker makes so many calls.
         rules = ("accept4:error=EMFILE:when=3..5", "epoll_ctl:error=ENOMEM:when=6..8")
@@ -233,9 +238,10 @@ class NoPlace(Row):
                     client.sendall(b"in the end\n")
                     self.assertEqual(receive_exactly(client, 11), b"in the end\n")
             self.assertEqual(fault.server.stats()["accept_pauses"], 3 + 2)  # each failure is undone by a call
-            fault.lost(finished=2)
+            fault.expect_ends(finished=2)
 
-    def test_row_35_at_the_start(self):
+    @covers_fault(35)
+    def test_at_the_start(self):
         """Without a place in epoll for the server's own descriptors the start fails in order."""
         for when in (1, 2, 3):
             with self.subTest(when), serve(wrap=strace(f"epoll_ctl:error=ENOSPC:when={when}", trace="epoll_ctl"),
@@ -245,7 +251,7 @@ class NoPlace(Row):
                 self.assertEqual(server.messages("listening"), [])
 
 
-class Interrupted(Row):
+class Interrupted(FaultTest):
     """epoll_wait that is interrupted all the time: SIGCONT does that even to who handles no signal."""
 
     TIMEOUT = max(1, 0.6 * SLOW)  # nobody who talks all along is kept from it so long, on a busy machine either
@@ -267,13 +273,14 @@ class Interrupted(Row):
                 took = time.monotonic() - start
                 self.assertTrue(is_cut(silent))
             self.assertGreaterEqual(took, self.TIMEOUT)
-            self.assertLessEqual(took, self.TIMEOUT * 1.1 + 0.1 + WITHIN)
-        fault.lost(finished=1, idle=1)
+            self.assertLessEqual(took, self.TIMEOUT * 1.1 + 0.1 + SECOND)
+        fault.expect_ends(finished=1, idle=1)
 
     def impatient(self, **options):
         return self.survive(XCHG_WORKERS="2", XCHG_IDLE_TIMEOUT=f"{int(self.TIMEOUT * 1000)}ms", **LINES, **options)
 
-    def test_row_36_signal_storm(self):
+    @covers_fault(36)
+    def test_signal_storm(self):
         """Thousands of signals a second, to the process and to each of its threads."""
         with self.impatient() as fault:
             server = fault.server
@@ -292,7 +299,8 @@ class Interrupted(Row):
             self.check(fault, storm)
             self.assertGreater(sent, 1000)
 
-    def test_row_36_stop_and_go(self):
+    @covers_fault(36)
+    def test_stop_and_go(self):
         """Stopped and continued all the time, which interrupts every epoll_wait."""
         with self.impatient() as fault:
             def storm():
@@ -301,8 +309,9 @@ class Interrupted(Row):
                 time.sleep(0.002)  # the pace: it must come to run in between
             self.check(fault, storm)
 
-    @CAN_INJECT
-    def test_row_36_every_other_wait(self):
+    @can_inject
+    @covers_fault(36)
+    def test_every_other_wait(self):
         """Every other epoll_wait ends with EINTR, by injection."""
         trace = f"{folder(self)}/trace"
         wrap = strace("epoll_wait:error=EINTR:when=1+2", trace="epoll_wait") + ["-o", trace]

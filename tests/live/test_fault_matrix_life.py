@@ -1,4 +1,4 @@
-"""Rows 37 to 51 of the list of faults (docs/checklist.md): the life of the process.
+"""Rows 37 to 51 of the list of faults (docs/fault-matrix.md): the life of the process.
 
 Many of them are in test_stop.py, test_life.py, test_config.py and test_network.py, by their numbers.
 """
@@ -12,8 +12,8 @@ import signal
 import subprocess
 import unittest
 
-from clients import ended
-from invariants import INSTRUMENTED, LINES, ask, folder, may_mount, own_mounts, serve, settle, unharmed
+from clients import INSTRUMENTED, ended, serve
+from fault_matrix import LINES, ask, covers_fault, folder, may_mount, own_mounts, settle, unharmed
 from test_config import BAD, VARIABLES
 from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Server, environment, is_cut, receive_exactly, run
 
@@ -35,7 +35,8 @@ class Inherited(unittest.TestCase):
         return found
 
     @unittest.skipIf(WRAP, "a wrap has descriptors of its own")
-    def test_row_37_close_on_exec(self):
+    @covers_fault(37)
+    def test_close_on_exec(self):
         """Under every model each descriptor but the standard three is closed on exec, those of clients too."""
         for model in ("pool", "fork", "thread", "iterative"):
             listen = f"127.0.0.1:0,unix:{folder(self)}/socket"
@@ -56,20 +57,22 @@ class Inherited(unittest.TestCase):
 
 
 class Signals(unittest.TestCase):
-    def test_row_40_signals_in_a_loop(self):
+    @covers_fault(40)
+    def test_signals_in_a_loop(self):
         """What is ignored, asked for or stops and continues, a thousand times: nobody notices."""
         loop = (signal.SIGHUP, signal.SIGUSR2, signal.SIGPIPE, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD, signal.SIGWINCH,
                 signal.SIGURG, signal.SIGSTOP, signal.SIGCONT)
-        with serve(**LINES) as server, unharmed(server) as bystander:
+        with serve(**LINES) as server, unharmed(server) as ask_bystander:
             for turn in range(20 if INSTRUMENTED else 100):
                 for signum in loop:
                     server.process.send_signal(signum)
                 if turn % 10 == 0:
                     server.process.send_signal(signal.SIGUSR1)
-                bystander()
+                ask_bystander()
 
     @unittest.skipIf(INSTRUMENTED, "a death by a signal is reported by what instruments it")
-    def test_row_40_signals_that_end_it(self):
+    @covers_fault(40)
+    def test_signals_that_end_it(self):
         """A signal that is nobody's here has its default: the process dies of it, whole, and another starts at once."""
         with serve(**LINES) as first:
             address = first.addresses[0]
@@ -82,7 +85,8 @@ class Signals(unittest.TestCase):
                     self.assertTrue(is_cut(client))
                     self.assertEqual(server.process.wait(LIMIT), -signum)
 
-    def test_row_40_ignored_by_the_parent(self):
+    @covers_fault(40)
+    def test_ignored_by_the_parent(self):
         """Whatever the parent ignored, the signals mean what they always do."""
         def ignore():
             for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
@@ -115,10 +119,12 @@ class Killed(unittest.TestCase):
                 pass
             self.assertEqual(ended(server.stop()), {"finished": 2})
 
-    def test_row_43_tcp(self):
+    @covers_fault(43)
+    def test_tcp(self):
         self.kill_and_start("127.0.0.1:0")
 
-    def test_row_43_unix(self):
+    @covers_fault(43)
+    def test_unix(self):
         """Its socket file is stale then and is replaced; one that somebody listens on is not."""
         path = f"{folder(self)}/socket"
         self.kill_and_start(f"unix:{path}")
@@ -126,14 +132,16 @@ class Killed(unittest.TestCase):
         with serve(XCHG_LISTEN=f"unix:{path}", **LINES) as server, unharmed(server):
             self.assertEqual(run(XCHG_LISTEN=f"unix:{path}").returncode, 69)
 
-    def test_row_43_other_models(self):
+    @covers_fault(43)
+    def test_other_models(self):
         """Nobody's child lives on, with the listener in its hands."""
         for model in ("fork", "thread"):
             with self.subTest(model):
                 self.TURNS = 3
                 self.kill_and_start("127.0.0.1:0", XCHG_MODEL=model)
 
-    def test_row_43_file_of_a_successor(self):
+    @covers_fault(43)
+    def test_file_of_a_successor(self):
         """A stop removes its own socket file and not that of another who has taken its place."""
         listen = f"unix:{folder(self)}/socket"
         with serve(XCHG_LISTEN=listen, **LINES) as first:
@@ -145,7 +153,8 @@ class Killed(unittest.TestCase):
                 second.stop()
         self.assertFalse(os.path.exists(listen[5:]))
 
-    def test_row_43_the_successor_waits_already(self):
+    @covers_fault(43)
+    def test_the_successor_waits_already(self):
         """With XCHG_REUSEPORT a successor that is there already serves on when the first is killed."""
         with serve(XCHG_REUSEPORT="on", **LINES) as first, \
                 serve(XCHG_REUSEPORT="on", XCHG_LISTEN=first.addresses[0], **LINES) as second:
@@ -166,7 +175,8 @@ class Address(unittest.TestCase):
         self.assertIn(listen, said[0])
         self.assertIn("Permission denied", said[0])
 
-    def test_row_45_without_the_right(self):
+    @covers_fault(45)
+    def test_without_the_right(self):
         """A privileged port, and a folder that may not be written to, for somebody who has no rights."""
         if os.getuid() != 0 or not shutil.which("setpriv") or WRAP or not os.access(PROGRAM, os.X_OK):
             self.skipTest("needs root, setpriv and no wrap")
@@ -188,7 +198,8 @@ ANY_TEXT = ("GREETING", "HANDLER")  # beside a handler the exchange's variables 
 
 
 class Values(unittest.TestCase):
-    def test_row_46_nonsense(self):
+    @covers_fault(46)
+    def test_nonsense(self):
         """Hundreds of bad values, all of a start's at once: exit 78 and one line for each, with its name."""
         names = [name for name in VARIABLES if name not in ANY_TEXT]
         self.assertGreater(len(names) * len(NONSENSE) + len(BAD), 300)
@@ -200,7 +211,8 @@ class Values(unittest.TestCase):
                 found = [re.search(r"XCHG_[A-Z_]+", line)[0] for line in lines]
                 self.assertEqual(sorted(found), sorted(f"XCHG_{name}" for name in names))
 
-    def test_row_46_of_a_handler(self):
+    @covers_fault(46)
+    def test_of_a_handler(self):
         for value in NONSENSE:
             with self.subTest(value):
                 done = run(XCHG_HANDLER=value)
@@ -214,7 +226,8 @@ class Values(unittest.TestCase):
         """A start on a small stack: only so much of it that the kernel lets the environment in, a quarter."""
         resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))
 
-    def test_row_47_values_of_128_kib(self):
+    @covers_fault(47)
+    def test_values_of_128_kib(self):
         """A value of 128 KiB for each variable is refused, and on a small stack."""
         for name in VARIABLES:
             if name in ("GREETING", "REPLY"):
@@ -227,7 +240,8 @@ class Values(unittest.TestCase):
                 self.assertTrue(f" XCHG_{name}=" in lines[0][:64])
                 self.assertLess(len(lines[0]), 4096)
 
-    def test_row_47_a_text_of_128_kib(self):
+    @covers_fault(47)
+    def test_a_text_of_128_kib(self):
         """Where it is a text it is taken, and sent."""
         text = self.LARGEST * "t"
         with serve(preexec=self.small_stack if PLAIN else None, XCHG_GREETING=text) as server:
@@ -236,14 +250,16 @@ class Values(unittest.TestCase):
             settle(server)
             server.stop()
 
-    def test_row_47_an_environment_of_2_mib(self):
+    @covers_fault(47)
+    def test_an_environment_of_2_mib(self):
         """What is not for the server may be as large as the kernel lets it be."""
         most = os.sysconf("SC_ARG_MAX")
         count = (most - 262144) // 131072
         with serve(**{f"OTHER_{i}": 130000 * "o" for i in range(min(count, 14))}, **LINES) as server, unharmed(server):
             pass
 
-    def test_row_48_too_few_descriptors(self):
+    @covers_fault(48)
+    def test_too_few_descriptors(self):
         """32 descriptors and a thousand connections asked for is a fault; without the wish it starts and serves."""
         def few():
             resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
@@ -262,7 +278,8 @@ class Surroundings(unittest.TestCase):
                 pass
             self.assertEqual(ended(server.stop()), {"finished": 2})
 
-    def test_row_51_removed_working_directory(self):
+    @covers_fault(51)
+    def test_removed_working_directory(self):
         path = f"{folder(self)}/gone"
         os.mkdir(path)
 
@@ -271,14 +288,16 @@ class Surroundings(unittest.TestCase):
             os.rmdir(path)
         self.serves(preexec=leave)
 
-    def test_row_51_no_home(self):
+    @covers_fault(51)
+    def test_no_home(self):
         """Without HOME, PATH, USER or anything else."""
         keep = ("XCHG_", "LD_", "ASAN_", "TSAN_", "UBSAN_", "GCOV_")
         none = {name: None for name in os.environ if not name.startswith(keep)}
         wrap = ["env", *[part for name in none for part in ("-u", name)]]
         self.serves(wrap=wrap if not WRAP else [])
 
-    def test_row_51_umask(self):
+    @covers_fault(51)
+    def test_umask(self):
         """Neither a umask of nothing nor one of everything changes the mode of a socket file."""
         for mask in (0, 0o777):
             path = f"{folder(self)}/socket"
@@ -290,7 +309,8 @@ class Surroundings(unittest.TestCase):
                 server.stop()
 
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
-    def test_row_51_read_only(self):
+    @covers_fault(51)
+    def test_read_only(self):
         """With nothing that it could write to in the usual places."""
         script = "mount --make-rprivate /\n"
         for path in ("/tmp", "/var/tmp", "/run"):
@@ -298,7 +318,8 @@ class Surroundings(unittest.TestCase):
         self.serves(wrap=own_mounts(script + "! touch /tmp/written 2>/dev/null"))
 
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
-    def test_row_51_a_socket_where_nothing_can_be_written(self):
+    @covers_fault(51)
+    def test_a_socket_where_nothing_can_be_written(self):
         """is exit 69 with a line that names it."""
         path = folder(self)
         wrap = own_mounts(f"mount --make-rprivate /\nmount -t tmpfs -o ro none {path}")

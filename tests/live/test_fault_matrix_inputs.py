@@ -1,4 +1,4 @@
-"""Rows 25 to 30 of docs/checklist.md: what a server is sent that nobody meant for it."""
+"""Rows 25 to 30 of docs/fault-matrix.md: what a server is sent that nobody meant for it."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import time
 import unittest
 
 from clients import MIB, every_split, play, talk
-from rows import Row
+from fault_matrix import FaultTest, covers_fault
 from xchgd import PLAIN, SLOW, is_silent, receive_all
 
 SEED = int(os.environ.get("CHECK_SEED", time.time_ns() % 10**9))
@@ -56,7 +56,7 @@ def answer(frame, data, limit):
     return said, "finished"
 
 
-class Inputs(Row):
+class Inputs(FaultTest):
     def send_all(self, fault, frame, limit, inputs):
         """Send each of them on a connection of its own, and hear what must be said; count how they ended."""
         counts = {}
@@ -65,10 +65,11 @@ class Inputs(Row):
             with fault.server.connect() as client:
                 self.assertEqual(talk(client, data), said, f"{frame}, seed {SEED}: {data[:60]!r}")
             counts[reason] = counts.get(reason, 0) + 1
-        fault.lost(**counts)
+        fault.expect_ends(**counts)
         return counts
 
-    def test_row_25_lengths(self):
+    @covers_fault(25)
+    def test_lengths(self):
         """No byte, one, the limit and one more, in every framing; and prefixes up to the largest, which cost no memory."""
         limit = 1000
         for frame in ("nul", "line", "u16", "u32"):
@@ -87,7 +88,8 @@ class Inputs(Row):
                 if PLAIN:
                     self.assertLess(fault.server.resident_bytes() - before, MIB)
 
-    def test_row_26_every_split(self):
+    @covers_fault(26)
+    def test_every_split(self):
         """A session cut at every byte, and at every pair of them, gets the same answers."""
         for frame, session in (("line", b"one\r\n\ntwo\r\n\0\xff\nend"), ("u16", b"\0\3one\0\0\0\1\0\0\4four"),
                                ("nul", b"one\0\0two\0\n\r\xff\0end")):
@@ -96,9 +98,10 @@ class Inputs(Row):
             with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE="64", **ECHO) as fault:
                 for pieces, heard in zip(streams, play(fault.server, streams, half_close=True), strict=True):
                     self.assertEqual(heard, said, f"sent in the pieces {pieces}")
-                fault.lost(**{reason: len(streams)})
+                fault.expect_ends(**{reason: len(streams)})
 
-    def test_row_27_pipelines(self):
+    @covers_fault(27)
+    def test_pipelines(self):
         """From one to ten thousand messages in one go are answered in order, while somebody else on the same worker is, too."""
         counts = (1, 2, 10, 100, 1000, 10000)
         with self.survive(XCHG_FRAME="line", XCHG_WORKERS="1", **ECHO) as fault:
@@ -106,9 +109,10 @@ class Inputs(Row):
                 stream = b"".join(b"%d\n" % i for i in range(count))
                 with fault.server.connect() as client:
                     self.assertTrue(talk(client, stream) == stream, f"{count} messages")
-            fault.lost(finished=len(counts))
+            fault.expect_ends(finished=len(counts))
 
-    def test_row_28_every_byte(self):
+    @covers_fault(28)
+    def test_every_byte(self):
         """All values of a byte, no valid UTF-8, each kind of line end or none: data passes through as it came."""
         texts = [ALL_BYTES, ALL_BYTES[::-1], bytes([0]) * 100, b"\xc0\x80\xed\xa0\x80\xff\xfe\xf8", b"\r", b"\n", b"\r\n", b"\n\r",
                  b"a\rb", b"a\nb", b"a\r\nb\r", b"a\n\nb\n", b"\r\r\n", b"no end", b"\0", b"\0\0a"]
@@ -122,9 +126,10 @@ class Inputs(Row):
             for text in texts:
                 with fault.server.connect() as client:
                     self.assertEqual(talk(client, text), text)
-            fault.lost(finished=len(texts))
+            fault.expect_ends(finished=len(texts))
 
-    def test_row_29_other_protocols(self):
+    @covers_fault(29)
+    def test_other_protocols(self):
         """What other protocols say first is a message, or none: each ends for the reason that its bytes give, and is counted."""
         for frame in ("line", "nul", "u16", "u32"):
             with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE="256", **ECHO) as fault:
@@ -135,10 +140,10 @@ class Inputs(Row):
             for banner in BANNERS.values():
                 with fault.server.connect() as client:
                     self.assertEqual(talk(client, banner), b"Message from server\0")
-            fault.lost(finished=len(BANNERS))
+            fault.expect_ends(finished=len(BANNERS))
 
 
-class Urgent(Row):
+class Urgent(FaultTest):
     """TCP's urgent data (MSG_OOB): a byte of it may come as an ordinary one or not at all."""
 
     def hear(self, client, size):
@@ -149,7 +154,8 @@ class Urgent(Row):
             data += chunk.replace(b"!", b"")
         return data
 
-    def test_row_30_urgent(self):
+    @covers_fault(30)
+    def test_urgent(self):
         """Urgent data among the rest stalls nothing, loses no other byte, and does not spin."""
         with self.survive(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as fault:
             with fault.server.connect() as client:
@@ -160,7 +166,7 @@ class Urgent(Row):
                     client.sendall(data[2:])
                     self.assertEqual(self.hear(client, len(data)), data)
                 client.send(b"!", socket.MSG_OOB)
-                with fault.others.held():
+                with fault.bystander.paused():
                     cpu = fault.server.cpu_seconds()
                     while not is_silent(client, 0.6):  # the last one may come back
                         self.assertEqual(client.recv(1), b"!")
@@ -168,9 +174,10 @@ class Urgent(Row):
                         self.assertLessEqual(fault.server.cpu_seconds() - cpu, 0.06 * SLOW)
                 client.sendall(b"end")
                 self.assertEqual(self.hear(client, 3), b"end")
-            fault.lost(finished=1)
+            fault.expect_ends(finished=1)
 
-    def test_row_30_urgent_then_end(self):
+    @covers_fault(30)
+    def test_urgent_then_end(self):
         """A client whose last byte is urgent, or whose only one is, ends like any other."""
         with self.survive(XCHG_EXCHANGE="echo") as fault:
             for data in (b"", b"data"):
@@ -179,9 +186,10 @@ class Urgent(Row):
                     client.send(b"!", socket.MSG_OOB)
                     client.shutdown(socket.SHUT_WR)
                     self.assertEqual(receive_all(client).replace(b"!", b""), data)
-            fault.lost(finished=2)
+            fault.expect_ends(finished=2)
 
-    def test_row_30_flood(self):
+    @covers_fault(30)
+    def test_flood(self):
         """Nothing but urgent bytes, as many as the kernel takes, touch nobody else."""
         with self.survive(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_WORKERS="1") as fault:
             with fault.server.connect() as client:
@@ -190,7 +198,7 @@ class Urgent(Row):
                 client.sendall(b"\n")
                 with contextlib.closing(client.makefile("rb")) as lines:
                     self.assertEqual(lines.readline().replace(b"!", b""), b"\n")
-            fault.lost(finished=1)
+            fault.expect_ends(finished=1)
 
 
 if __name__ == "__main__":

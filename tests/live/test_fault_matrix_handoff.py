@@ -1,4 +1,4 @@
-"""Rows 8 to 13 of docs/checklist.md: the way of a connection from the acceptor to a worker.
+"""Rows 8 to 13 of docs/fault-matrix.md: the way of a connection from the acceptor to a worker.
 
 That no wake-up is lost in any schedule (9), and what becomes of a full eventfd (10), is proved on the code itself; here it is
 seen from outside.
@@ -11,20 +11,16 @@ import os
 import re
 import resource
 import select
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 import unittest
 
-from rows import SECOND, Row
+from fault_matrix import LIBC, LINES, SECOND, Cgroup, FaultTest, can_inject, covers_fault
 from test_handler import HOLDS, WATCHDOG_MS, Hold, Talk, plugin
-from xchgd import LIMIT, WRAP, Server, greet, is_cut, is_silent, receive_exactly, run
+from xchgd import LIMIT, Server, greet, is_cut, is_silent, receive_exactly, run
 
-ENDLESS = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0"}
-LIBC = ctypes.CDLL(None, use_errno=True)
-CGROUPS = "/sys/fs/cgroup"
 
 
 def threads(server):
@@ -36,62 +32,7 @@ def threads(server):
     return found
 
 
-class Cgroup:
-    """A control group (version 1) of our own; skips the test by name where there is none to be had."""
-
-    def __init__(self, test, controller):
-        try:
-            self.folder = tempfile.mkdtemp(prefix="xchg-", dir=os.path.join(CGROUPS, controller))
-        except OSError as failure:
-            test.skipTest(f"no control group for {controller}: {failure}")
-        test.addCleanup(self.remove)
-        if not os.path.exists(os.path.join(self.folder, "tasks")):
-            test.skipTest(f"no version 1 control group for {controller}")
-
-    def remove(self):
-        deadline = time.monotonic() + LIMIT
-        while True:
-            try:
-                return os.rmdir(self.folder)
-            except OSError:  # the dead stay for a moment
-                if time.monotonic() > deadline:
-                    raise
-
-    def set(self, name, value):
-        with open(os.path.join(self.folder, name), "w", encoding="ascii") as file:
-            file.write(str(value))
-
-    def get(self, name):
-        with open(os.path.join(self.folder, name), encoding="ascii") as file:
-            return file.read().strip()
-
-
-class Freezer(Cgroup):
-    """Holds a single thread still, which SIGSTOP cannot."""
-
-    def __init__(self, test):
-        super().__init__(test, "freezer")
-
-    @contextlib.contextmanager
-    def frozen(self, thread):
-        self.set("tasks", thread)
-        self.turn("FROZEN")
-        try:
-            yield
-        finally:
-            self.turn("THAWED")
-            with open(os.path.join(CGROUPS, "freezer", "tasks"), "w", encoding="ascii") as file:
-                file.write(str(thread))
-
-    def turn(self, state):
-        self.set("freezer.state", state)
-        deadline = time.monotonic() + LIMIT
-        while self.get("freezer.state") != state:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"the thread does not become {state}")
-
-
-class Full(Row):
+class Full(FaultTest):
     """Every queue is full."""
 
     QUEUE = 4
@@ -101,7 +42,7 @@ class Full(Row):
         """A handler holds the only worker, so that its queue is full once four of the 400 clients are accepted."""
         with self.survive(greeting=b"hello\n", XCHG_HANDLER=plugin("holder"), XCHG_WORKERS="1", XCHG_QUEUE=str(self.QUEUE),
                           **variables) as fault, contextlib.ExitStack() as stack:
-            with fault.others.held(), stack.enter_context(Talk(fault.server)) as holder:
+            with fault.bystander.paused(), stack.enter_context(Talk(fault.server)) as holder:
                 before = fault.server.stats()
                 with Hold(holder):
                     clients = [stack.enter_context(fault.server.connect()) for _ in range(400)]
@@ -112,7 +53,8 @@ class Full(Row):
                         self.assertEqual(receive_exactly(client, 6), b"hello\n")
             self.assertEqual(fault.server.stats()["queue_depth_max"], self.QUEUE - 1)  # who was the last to find room
 
-    def test_row_08_wait(self):
+    @covers_fault(8)
+    def test_wait(self):
         """Under wait those who found no room wait in the backlog; everybody is served in the end, and nobody is lost."""
         with self.full() as (fault, clients, before):
             values = fault.server.wait_stats(lambda values: values["accepted"] >= before["accepted"] + self.QUEUE)
@@ -120,9 +62,10 @@ class Full(Row):
             values = fault.server.stats()
             self.assertEqual(values["accepted"] - before["accepted"], self.QUEUE)
             self.assertEqual(values["closed_overload"], 0)
-            fault.lost(finished=1 + 400)
+            fault.expect_ends(finished=1 + 400)
 
-    def test_row_08_refuse(self):
+    @covers_fault(8)
+    def test_refuse(self):
         """Under refuse those who found no room are closed at once, and counted so; the others are served."""
         refused = 400 - self.QUEUE
         with self.full(XCHG_OVERLOAD="refuse") as (fault, clients, _):
@@ -130,14 +73,15 @@ class Full(Row):
             for client in clients[self.QUEUE:]:
                 self.assertTrue(is_cut(client))
                 client.close()
-            fault.lost(finished=1 + self.QUEUE, overload=refused)
+            fault.expect_ends(finished=1 + self.QUEUE, overload=refused)
 
-    def test_row_08_another_worker(self):
+    @covers_fault(8)
+    def test_another_worker(self):
         """While a handler holds one worker, and its queue of two, the other worker has everybody."""
         with self.survive(greeting=b"hello\n", XCHG_HANDLER=plugin("holder"), XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2",
                           XCHG_QUEUE="2") as fault, contextlib.ExitStack() as stack:
-            with fault.others.held():
-                theirs = self.thread_of(fault.others.client)
+            with fault.bystander.paused():
+                theirs = self.thread_of(fault.bystander.client)
             clients = [stack.enter_context(Talk(fault.server))]
             while (held := clients[-1].ask("thread")) == theirs:
                 clients.append(stack.enter_context(Talk(fault.server)))
@@ -148,7 +92,7 @@ class Full(Row):
                     self.assertNotEqual(other.ask("thread"), held)
             self.assertEqual(clients[-1].hear(), "held")
             stack.close()
-            fault.lost(finished=50 + len(clients))
+            fault.expect_ends(finished=50 + len(clients))
 
     def thread_of(self, client):
         """The thread that serves this client, as the handler knows it."""
@@ -157,8 +101,9 @@ class Full(Row):
             return lines.readline().decode().rstrip("\n")
 
 
-class Wake(Row):
-    def test_row_09_no_wake_up_is_lost(self):
+class Wake(FaultTest):
+    @covers_fault(9)
+    def test_no_wake_up_is_lost(self):
         """On one processor, a thousand clients, each of whom finds the workers asleep or about to fall asleep."""
         one = min(os.sched_getaffinity(0))
         with self.survive(preexec=lambda: os.sched_setaffinity(0, {one}), XCHG_WORKERS="2") as fault:
@@ -171,10 +116,11 @@ class Wake(Row):
             self.assertLessEqual(longest, SECOND)
             stats = fault.server.stats()
             self.assertLessEqual(stats["handoff_ns_max"], SECOND * 1e9)
-            fault.lost(finished=1000)
+            fault.expect_ends(finished=1000)
 
-    @unittest.skipUnless(shutil.which("strace") and not WRAP, "needs strace and no other wrap")
-    def test_row_10_interrupted_wake(self):
+    @can_inject
+    @covers_fault(10)
+    def test_interrupted_wake(self):
         """Every second write to an eventfd, and to the log, is interrupted: no wake-up is lost."""
         with self.survive(XCHG_WORKERS="2") as fault:
             with tempfile.NamedTemporaryFile("r") as trace:
@@ -186,7 +132,7 @@ class Wake(Row):
                 interrupted = re.findall(r'"\\1(?:\\0){7}", 8\) += -1 EINTR', trace.read())
                 self.assertGreater(len(interrupted), 5)
             self.assertGreater(fault.server.stats()["wakes"], 0)
-            fault.lost(finished=100)
+            fault.expect_ends(finished=100)
 
     @contextlib.contextmanager
     def attached(self, server, rule, trace):
@@ -202,15 +148,16 @@ class Wake(Row):
                 tracer.terminate()
 
 
-class Stuck(Row):
+class Stuck(FaultTest):
     """A thread that does not go on."""
 
-    def test_row_11_frozen_worker(self):
+    @covers_fault(11)
+    def test_frozen_worker(self):
         """A worker that stands still keeps whoever it has; everybody else is served by the other one, and all of them afterwards."""
-        freezer = Freezer(self)
+        freezer = Cgroup(self, "freezer")
         with self.survive(XCHG_WORKERS="2", XCHG_MESSAGE_TIMEOUT="0") as fault:
             server = fault.server
-            with contextlib.ExitStack() as stack, fault.others.held():
+            with contextlib.ExitStack() as stack, fault.bystander.paused():
                 with freezer.frozen(threads(server)["xchg-work-0"]):
                     waiting = []
                     for _ in range(40):
@@ -220,7 +167,7 @@ class Stuck(Row):
                     begun = time.monotonic()
                 greet(waiting[0])
                 self.assertLessEqual(time.monotonic() - begun, SECOND)
-            fault.lost(finished=40)
+            fault.expect_ends(finished=40)
 
     def served(self, waiting):
         """Serve whoever is greeted, until one waits at most or nothing happens for a second; who waits."""
@@ -230,24 +177,26 @@ class Stuck(Row):
             waiting = [client for client in waiting if client not in ready]
         return waiting
 
-    def test_row_11_frozen_acceptor(self):
+    @covers_fault(11)
+    def test_frozen_acceptor(self):
         """While the acceptor stands still those who are connected notice nothing; whoever comes waits, and is served afterwards."""
-        freezer = Freezer(self)
-        with self.survive(XCHG_WORKERS="2", **ENDLESS) as fault, contextlib.ExitStack() as stack:
+        freezer = Cgroup(self, "freezer")
+        with self.survive(XCHG_WORKERS="2", **LINES) as fault, contextlib.ExitStack() as stack:
             with freezer.frozen(threads(fault.server)["xchg-accept"]):
                 clients = [stack.enter_context(fault.server.connect()) for _ in range(40)]
                 for client in clients:
                     client.sendall(b"hello\n")
-                answers = fault.others.answers
+                answers = fault.bystander.answers
                 self.assertTrue(is_silent(clients[0], 0.3))
-                self.assertGreater(fault.others.answers, answers)
+                self.assertGreater(fault.bystander.answers, answers)
                 begun = time.monotonic()
             for client in clients:
                 self.assertEqual(receive_exactly(client, 6), b"hello\n")
             self.assertLessEqual(time.monotonic() - begun, SECOND)
-            fault.lost(finished=40)
+            fault.expect_ends(finished=40)
 
-    def test_row_12_worker_dies(self):
+    @covers_fault(12)
+    def test_worker_dies(self):
         """A worker's crash is the process's: it dies by the signal, its clients see the end, and a successor can bind at once."""
         address = "127.0.0.1:0"
         for signum in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
@@ -274,7 +223,7 @@ def tgkill(process, thread, signum):
         raise OSError(ctypes.get_errno(), "tgkill")
 
 
-class NoThread(Row):
+class NoThread(FaultTest):
     """The system refuses a thread at the start: one line that says so, exit 71."""
 
     def refused(self, result):
@@ -284,13 +233,14 @@ class NoThread(Row):
         self.assertRegex(result.stderr, "(?i)thread|worker|accept")
         self.assertIn(os.strerror(errno.EAGAIN), result.stderr)
 
-    def test_row_13_no_more_processes(self):
+    @covers_fault(13)
+    def test_no_more_processes(self):
         pids = Cgroup(self, "pids")
         quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # to look for leaks takes a thread
         for most in (1, 2, 4):
             with self.subTest(most):
-                pids.set("pids.max", most)
-                self.refused(run(preexec=lambda: pids.set("tasks", 0), XCHG_LISTEN="127.0.0.1:0", XCHG_WORKERS="4", ASAN_OPTIONS=quiet))
+                pids.write("pids.max", most)
+                self.refused(run(preexec=pids.join, XCHG_LISTEN="127.0.0.1:0", XCHG_WORKERS="4", ASAN_OPTIONS=quiet))
 
 
 if __name__ == "__main__":
