@@ -294,7 +294,7 @@ class Cgroup:
             for name, value in values.items():
                 self.write(f"{controller}.{name}", value)
         except OSError as failure:
-            test.skipTest(f"no control group of {controller}: {failure}")
+            test.skipTest(f"no control group (version 1): {controller}: {failure}")
 
     def write(self, name, value):
         with open(os.path.join(self.path, name), "w") as f:

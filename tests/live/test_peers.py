@@ -36,7 +36,7 @@ class Peer:
     def __init__(self, name, *arguments):
         self.path = os.path.join(PEERS, name)
         if not os.access(self.path, os.X_OK):
-            raise unittest.SkipTest(f"peer {name} is not built")
+            raise unittest.SkipTest(f"not built (make peers): {name}")
         self.process = subprocess.Popen([self.path, "0", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, start_new_session=True)
         line = self.process.stdout.readline()
@@ -199,7 +199,7 @@ class Flood(unittest.TestCase):
         try:
             return tails.flood(BUILD, mode, count, size, clients, None)
         except FileNotFoundError:
-            self.skipTest("peers/flood is not built")
+            self.skipTest("not built (make peers): flood")
 
     def test_what_comes_back_is_sent_again(self):
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname(), LIMIT) as client:
@@ -319,7 +319,7 @@ class Runner(unittest.TestCase):
     def setUp(self):
         for name in ("xchg-bench", "peers/bare", "peers/request_loop", "peers/bare_answer"):
             if not os.access(os.path.join(BUILD, name), os.X_OK):
-                self.skipTest(f"{name} is not built")
+                self.skipTest(f"not built (make peers): {name}")
         if not PLAIN:
             self.skipTest("measures the program as it ships")
 
@@ -349,7 +349,7 @@ class Runner(unittest.TestCase):
 
     def test_the_servers_own_figures(self):
         if not os.access(os.path.join(BUILD, "peers/flood"), os.X_OK):
-            self.skipTest("peers/flood is not built")
+            self.skipTest("not built (make peers): flood")
         with tempfile.TemporaryDirectory() as folder:
             text, report = self.bench(folder, BUILD, "handoff,handoff-busy,unfair,gone,shares", "--short")
             figures = {each["name"]: each["figures"] for each in report["apart"]}

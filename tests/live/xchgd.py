@@ -126,13 +126,17 @@ class Server:
     def _read(self, fd):
         with os.fdopen(fd, errors="backslashreplace") as stream:
             for line in stream:
-                fields = parse_logfmt(line)
-                with self._news:
-                    self.lines.append(line.rstrip("\n"))
-                    self._fields.append(fields)
-                    self._news.notify_all()
+                self._take(line)
         with self._news:
             self._ended = True
+            self._news.notify_all()
+
+    def _take(self, line):
+        """Keep one line of the log; tests/soak overrides this."""
+        fields = parse_logfmt(line)
+        with self._news:
+            self.lines.append(line.rstrip("\n"))
+            self._fields.append(fields)
             self._news.notify_all()
 
     @property
@@ -263,10 +267,12 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, _kind=None, failure=None, _traceback=None):
         if self.process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)  # children of the fork model and strace too
             self.process.wait()
+        if isinstance(failure, (AssertionError, OSError)) and "the log was" not in str(failure):
+            failure.add_note("the log was:\n" + "\n".join(self.lines[-50:]))
 
 
 def numbers(fields):

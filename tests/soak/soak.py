@@ -30,7 +30,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [HERE, os.path.join(TOP, "tests", "live")]
 
-from xchgd import LIMIT, PLAIN, PROGRAM, REASONS, SLOW, Server, check_totals, parse_logfmt, reset  # noqa: E402
+from xchgd import LIMIT, PLAIN, PROGRAM, REASONS, SLOW, Server, check_totals, reset  # noqa: E402
 import judge  # noqa: E402
 import load  # noqa: E402
 
@@ -57,17 +57,11 @@ class Watched(Server):
 
     def _read(self, fd):
         fcntl.fcntl(fd, F_SETPIPE_SZ, 4096)
-        with os.fdopen(fd, errors="backslashreplace") as stream:
-            for line in stream:
-                self.reading.wait()
-                fields = parse_logfmt(line)
-                with self._news:
-                    self.lines.append(line.rstrip("\n"))
-                    self._fields.append(fields)
-                    self._news.notify_all()
-        with self._news:
-            self._ended = True
-            self._news.notify_all()
+        super()._read(fd)
+
+    def _take(self, line):
+        self.reading.wait()
+        super()._take(line)
 
     def wait_more(self, msg, known, seconds):
         """Wait at most so long for more such lines than are known; how many there are."""
