@@ -28,12 +28,12 @@ def serve(**variables):
     return Server(**variables)
 
 
+PATIENT = {"XCHG_IDLE_TIMEOUT": "0", "XCHG_MESSAGE_TIMEOUT": "0", "XCHG_WRITE_TIMEOUT": "0", "XCHG_LINGER": "5m"}
+
+
 def patient(**variables):
-    """The same without any time-out: what a slow machine must not decide."""
-    for name in ("IDLE", "MESSAGE", "WRITE"):
-        variables.setdefault(f"XCHG_{name}_TIMEOUT", "0")
-    variables.setdefault("XCHG_LINGER", "5m")
-    return serve(**variables)
+    """Like serve(), without any time-out that a slow machine could reach."""
+    return serve(**{**PATIENT, **variables})
 
 
 def ended(totals):

@@ -61,7 +61,7 @@ class Client:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, rcvbuf)
         self.begun = time.monotonic()
         self.socket.connect(("127.0.0.1", port))
-        self.connected = self.since = time.monotonic()  # since: the last time the server took bytes from it
+        self.connected = self.since = time.monotonic()  # since: when the server's clock started at the latest
         self.socket.setblocking(False)
         self.sent = 0
 
@@ -92,8 +92,11 @@ class Watch:
         report("closed", count=self.count, least=self.least, most=self.most)
 
 
-def slow(port, count, timeout):
-    """Each client sends one byte a second and never a whole message, until the server closes it."""
+def slow(port, count, timeout, from_first_byte):
+    """Each client sends one byte a second and never a whole message, until the server closes it.
+
+    The server's clock starts at the accept or, with ${from_first_byte}, at the first byte.
+    """
     clients = [Client(port) for _ in range(count)]
     report("ready")
     watch = Watch(clients, select.EPOLLRDHUP)
@@ -103,6 +106,8 @@ def slow(port, count, timeout):
         for client in list(watch.clients.values()):
             if now >= client.connected + client.sent:
                 client.send(b"x")
+                if from_first_byte and client.sent == 1:
+                    client.since = now
         for number, _ in watch.poll.poll(0.02, 65536):
             watch.closed(number)
     watch.report()

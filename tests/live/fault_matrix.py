@@ -62,8 +62,9 @@ class Protocol:
         preset = variables.get("XCHG_EXCHANGE", "greet")
         handler = "XCHG_HANDLER" in variables
         frame = "line" if handler else variables.get("XCHG_FRAME", FRAMES[preset])
-        self.endless = handler or str(variables.get("XCHG_MESSAGES", {"greet": "1", "line": "1"}.get(preset, "0"))) == "0"
-        self.probe = PROBES[frame]
+        messages = 0 if handler else int(variables.get("XCHG_MESSAGES", {"greet": "1", "line": "1"}.get(preset, "0")))
+        self.endless = messages == 0
+        self.probe = PROBES[frame] * max(messages, 1)
         greets = preset == "greet" and not handler and variables.get("XCHG_GREETING") != "none"
         self.greeting = greeting if greeting is not None else GREETING if greets else b""
         echoes = handler or variables.get("XCHG_REPLY", {"greet": "none", "discard": "none"}.get(preset, "echo")) == "echo"

@@ -50,9 +50,9 @@ def show(*words):
         print(*words, flush=True)
 
 
-def anonymous_bytes(server):
+def memory_bytes(server, kind="RssAnon"):
     with open(f"/proc/{server.pid}/status") as f:
-        return int(re.search(r"^RssAnon:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
+        return int(re.search(rf"^{kind}:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
 
 
 def server_cpu_ns(server):
@@ -84,7 +84,7 @@ class Memory(unittest.TestCase):
         variables = {"XCHG_EXCHANGE": "echo", "XCHG_WORKERS": 1, "XCHG_SNDBUF": "16KiB", "XCHG_MAX_MESSAGE": "1MiB", **variables}
         with patient(**variables) as server, contextlib.ExitStack() as stack:
             warm_up(server, PROBES[variables.get("XCHG_FRAME", "raw")])
-            self.server, self.before = server, anonymous_bytes(server)
+            self.server, self.before = server, memory_bytes(server)
             clients = [stack.enter_context(server.connect(rcvbuf=4096)) for _ in range(CLIENTS)]
             self.probe, self.message = stack.enter_context(server.connect()), PROBES[variables.get("XCHG_FRAME", "raw")]
             server.wait_stats(lambda stats: stats["open"] == CLIENTS + 1)
@@ -101,7 +101,7 @@ class Memory(unittest.TestCase):
         """The bound holds now or, where memory is to come back, ${within} seconds from now."""
         bound = MEMORY_TIMES * sent + CONNECTION_BYTES * CLIENTS + SERVER_BYTES
         deadline = time.monotonic() + within
-        while (grown := anonymous_bytes(self.server) - self.before) > bound and time.monotonic() < deadline:
+        while (grown := memory_bytes(self.server) - self.before) > bound and time.monotonic() < deadline:
             os.sched_yield()
         beyond = (grown - CONNECTION_BYTES * CLIENTS - SERVER_BYTES) / max(sent, 1)
         show(f"memory, {what}: {sent} sent, {grown} grown, {grown / max(sent, 1):.2f} times, {beyond:.2f} beyond the fixed cost")
@@ -146,8 +146,11 @@ class Memory(unittest.TestCase):
     def test_announced_lengths(self):
         """A prefix is worth four bytes, whatever it says."""
         with self.clients(XCHG_FRAME="u32", XCHG_MAX_MESSAGE="1GiB") as clients:
+            mapped = memory_bytes(self.server, "VmSize")
             self.check("announced 1 GiB", self.send_all(clients, struct.pack("!I", 1 << 30)))
-            self.check("announced 1 GiB, and a little", self.send_all(clients, b"x" * 100))
+            self.check("announced 1 GiB, and a little", self.send_all(clients, b"x" * 1000))
+            self.assertLess(memory_bytes(self.server, "VmSize") - mapped, 1 << 30)
+            self.assertEqual(self.server.stats()["open"], CLIENTS + 1)
 
     def never_read(self, what, data, **variables):
         """Send what the server reads and a little that it does not: more would only lie in the kernel."""

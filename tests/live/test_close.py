@@ -9,8 +9,8 @@ import threading
 import time
 import unittest
 
-from clients import MIB, ended, patient, play, serve, wait_acknowledged, wait_read
-from fault_matrix import covers_fault
+from clients import MIB, PATIENT, ended, patient, play, serve, wait_acknowledged, wait_read
+from fault_matrix import FaultTest, covers_fault
 from xchgd import GREETING, SLOW, receive_all, receive_exactly, reset
 
 ROUNDS = 200
@@ -21,7 +21,7 @@ LINGER = 0.3  # seconds, where a test waits for the end of a drain
 LATEST = 2 * LINGER + 1.0 * SLOW
 
 
-class Delivery(unittest.TestCase):
+class Delivery(FaultTest):
     """What the server says arrives, although the client sends far more than the exchange takes."""
 
     def rude(self, server, sent, rcvbuf=None):
@@ -31,14 +31,14 @@ class Delivery(unittest.TestCase):
             return receive_all(client)
 
     def check(self, sent, expected, *, rcvbuf=None, rounds=ROUNDS, reason="finished", **variables):
-        with self.subTest(**variables), patient(**variables) as server:
+        with self.subTest(**variables), self.survive(**{**PATIENT, **variables}) as fault:
             with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-                jobs = [pool.submit(self.rude, server, sent, rcvbuf) for _ in range(rounds)]
+                jobs = [pool.submit(self.rude, fault.server, sent, rcvbuf) for _ in range(rounds)]
                 for job in jobs:
                     answer = job.result()
                     self.assertEqual(len(answer), len(expected))
                     self.assertTrue(answer == expected, "other bytes than expected")
-            self.assertEqual(ended(server.stop()), {reason: rounds})
+            fault.expect_ends(**{reason: rounds})
 
     @covers_fault(22)
     def test_greet(self):
@@ -132,16 +132,6 @@ class Bounds(unittest.TestCase):
         self.assertGreaterEqual(passed, LINGER)
         self.assertLess(passed, LATEST)
         return values
-
-    def test_silent_client(self):
-        """A client that has got everything, says nothing and does not close is closed after XCHG_LINGER."""
-        with serve(XCHG_LINGER="300ms") as server, server.connect() as client:
-            begun = time.monotonic()
-            client.sendall(b"hello\0more")
-            self.assertEqual(receive_all(client), GREETING)
-            values = self.wait_closed(server, begun)
-            self.assertEqual(ended(values), {"finished": 1})
-            server.stop()
 
     def test_half_close_of_the_drain_ends_it(self):
         """A drain ends at once when the client ends its stream."""
@@ -256,17 +246,6 @@ class Departures(unittest.TestCase):
                 values = server.wait_stats(lambda values: values["open"] == 0)
                 self.assertEqual(ended(values), {"reset": 50})
                 server.stop()
-
-    def test_reset_between_messages(self):
-        """A reset between messages is a reset, not an end."""
-        with patient(XCHG_EXCHANGE="echo") as server:
-            client = server.connect()
-            client.sendall(b"hello")
-            self.assertEqual(receive_exactly(client, 5), b"hello")
-            reset(client)
-            values = server.wait_stats(lambda values: values["open"] == 0)
-            self.assertEqual(ended(values), {"reset": 1})
-            server.stop()
 
     def test_end_before_a_message(self):
         """A client that ends before its message: peer in a counted exchange, finished in an endless one."""

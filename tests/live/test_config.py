@@ -203,16 +203,6 @@ class Faults(unittest.TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
 
     @covers_fault(46)
-    def test_all_at_once(self):
-        """Every fault is listed before the exit, one line each, by the start as by --check."""
-        variables = prefixed(dict(WORKERS="0", QUEUE="x", LINGER="-", ALLOW="?", MODLE="pool"))
-        for arguments in [(), ("--check",)]:
-            lines = self.faults(arguments, **variables)
-            self.assertEqual(len(lines), len(variables), lines)
-            for name in variables:
-                self.assertEqual(len([line for line in lines if re.search(rf"{name}\b", line)]), 1)
-
-    @covers_fault(46)
     def test_contradictions(self):
         """Values that exclude each other are faults, though each is right by itself."""
         for variables in [dict(DEFER_ACCEPT="1"), dict(GREETING=r"a\0b"),
@@ -235,16 +225,6 @@ class Faults(unittest.TestCase):
         for name, line in zip(exchange, lines):
             self.assertIn(f"XCHG_{name}=", line)
             self.assertIn("XCHG_HANDLER decides it", line)
-
-    @covers_fault(48)
-    def test_descriptors(self):
-        """More connections than the descriptors hold is a fault; few enough is none."""
-        def few():
-            resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
-        done = run("--check", preexec=few, XCHG_MAX_CONNECTIONS="256")
-        self.assertEqual(done.returncode, 78)
-        self.assertIn("XCHG_MAX_CONNECTIONS", done.stderr)
-        self.assertEqual(run("--check", preexec=few, XCHG_MAX_CONNECTIONS="64").returncode, 0)
 
     @covers_fault(46)
     def test_unknown_names(self):

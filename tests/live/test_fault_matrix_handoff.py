@@ -234,6 +234,7 @@ class NoThread(FaultTest):
         self.assertIn(os.strerror(errno.EAGAIN), result.stderr)
 
     @covers_fault(13)
+    @covers_fault(61)
     def test_no_more_processes(self):
         pids = Cgroup(self, "pids")
         quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # to look for leaks takes a thread

@@ -28,6 +28,13 @@ BANNERS = {
 }
 
 
+def wrap(frame, message):
+    """A message as it is framed on the wire."""
+    if frame in ("nul", "line"):
+        return message + (b"\0" if frame == "nul" else b"\n")
+    return struct.pack({"u16": ">H", "u32": ">I"}[frame], len(message)) + message
+
+
 def setUpModule():
     print(f"CHECK_SEED={SEED}", flush=True)
 
@@ -73,15 +80,14 @@ class Inputs(FaultTest):
         """No byte, one, the limit and one more, in every framing; and prefixes up to the largest, which cost no memory."""
         limit = 1000
         for frame in ("nul", "line", "u16", "u32"):
-            wrap = {"nul": lambda m: m + b"\0", "line": lambda m: m + b"\n", "u16": lambda m: struct.pack(">H", len(m)) + m,
-                    "u32": lambda m: struct.pack(">I", len(m)) + m}[frame]
             sizes = (0, 1, limit - 1, limit, limit + 1, limit + 2, 60_000)
-            inputs = [wrap(b"first") + wrap(size * b"m") + wrap(b"last") for size in sizes] + [wrap(size * b"m") for size in sizes]
+            inputs = [wrap(frame, b"first") + wrap(frame, size * b"m") + wrap(frame, b"last") for size in sizes]
+            inputs += [wrap(frame, size * b"m") for size in sizes]
             if frame in ("u16", "u32"):
                 digits = {"u16": 2, "u32": 4}[frame]
                 for size in (limit + 1, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff):
                     if size < 1 << 8 * digits:
-                        inputs += [wrap(b"first") + size.to_bytes(digits, "big") + rest for rest in (b"", b"more")] * 20
+                        inputs += [wrap(frame, b"first") + size.to_bytes(digits, "big") + rest for rest in (b"", b"more")] * 20
             with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE=limit, **ECHO) as fault:
                 before = fault.server.resident_bytes()
                 self.assertGreater(self.send_all(fault, frame, limit, inputs)["too_long"], 0)
@@ -95,7 +101,7 @@ class Inputs(FaultTest):
                                ("nul", b"one\0\0two\0\n\r\xff\0end")):
             said, reason = answer(frame, session, 64)
             streams = every_split(session)
-            with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE="64", **ECHO) as fault:
+            with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE="64", XCHG_WORKERS="1", **ECHO) as fault:
                 for pieces, heard in zip(streams, play(fault.server, streams, half_close=True), strict=True):
                     self.assertEqual(heard, said, f"sent in the pieces {pieces}")
                 fault.expect_ends(**{reason: len(streams)})
@@ -110,6 +116,12 @@ class Inputs(FaultTest):
                 with fault.server.connect() as client:
                     self.assertTrue(talk(client, stream) == stream, f"{count} messages")
             fault.expect_ends(finished=len(counts))
+        for frame in ("nul", "line", "u16", "u32"):
+            stream = b"".join(wrap(frame, b"%d" % i) for i in range(20000))
+            with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_PENDING="4KiB", **ECHO) as fault:
+                with fault.server.connect() as client:
+                    self.assertTrue(talk(client, stream) == stream)
+                fault.expect_ends(finished=1)
 
     @covers_fault(28)
     def test_every_byte(self):

@@ -10,7 +10,7 @@ import subprocess
 import time
 import unittest
 
-from clients import INSTRUMENTED, MIB, wait_acknowledged, wait_read
+from clients import INSTRUMENTED, wait_acknowledged, wait_read
 from crowd import Crowd
 from fault_matrix import LINES, SECOND, FaultTest, covers_fault
 from test_network import OwnNetwork, states, tool
@@ -37,18 +37,6 @@ class Leaving(FaultTest):
             self.assertEqual(fault.server.remarks(), before)
             # Who closes with the greeting unread resets as well; whether it is there already is chance.
             fault.expect_ends(peer=range(501), reset=range(500, 1001))
-
-    @covers_fault(15)
-    def test_half_close(self):
-        """A client that half-closes behind its message has the whole reply, however long."""
-        line = MIB * b"y" + b"\n"
-        with self.survive(XCHG_MAX_MESSAGE="2MiB", **LINES) as fault:
-            for rest in (b"", b"unended"):
-                with fault.server.connect(rcvbuf=16384) as client:
-                    client.sendall(line + rest)
-                    client.shutdown(socket.SHUT_WR)
-                    self.assertEqual(receive_all(client), line + rest)
-            fault.expect_ends(finished=2)
 
     @covers_fault(16)
     def test_resets(self):
@@ -91,23 +79,6 @@ class Leaving(FaultTest):
             reset(client)
             fault.expect_ends(reset=1)
 
-    @covers_fault(22)
-    def test_unread_data(self):
-        """A client that sends far more than its message before it reads loses neither greeting nor reply to a reset."""
-        with self.survive() as fault:
-            for _ in range(20):
-                with fault.server.connect() as client:
-                    client.sendall(b"message\0" + 200_000 * b"z")
-                    self.assertEqual(receive_all(client), GREETING)
-            fault.expect_ends(finished=20)
-        reply = 300_000 * b"r"
-        with self.survive(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB") as fault:
-            for _ in range(20):
-                with fault.server.connect(rcvbuf=16384) as client:
-                    client.sendall(reply + b"\n" + 200_000 * b"z")
-                    self.assertEqual(receive_all(client), reply + b"\n")
-            fault.expect_ends(finished=20)
-
     @covers_fault(24)
     def test_restart(self):
         """Killed with connections in every state, TIME_WAIT and simultaneous close among them, it binds its port again at once."""
@@ -138,20 +109,22 @@ class Slow(FaultTest):
 
     @covers_fault(17)
     def test_slowloris(self):
-        """A byte a second and never a whole message: cut by the message time-out, none early, in little memory."""
+        """Thousands that send a byte a second are closed by the message time-out, never early, and take little memory."""
         timeout = 3 * SLOW
-        with self.survive(XCHG_MESSAGE_TIMEOUT=f"{int(timeout * 1000)}ms", XCHG_WORKERS="2") as fault:
-            before = fault.server.resident_bytes()
-            with Crowd(fault.server, "slow", CROWD) as crowd:
-                crowd.wait("ready")
-                stats = fault.server.wait_stats(lambda values: values["open"] + values["closed_message"] >= CROWD)
-                if PLAIN:
-                    self.assertLess((fault.server.resident_bytes() - before) / stats["open"], 4 * KIB)
-                cut = crowd.wait("closed")
-            self.assertEqual(cut["count"], CROWD)
-            self.assertGreaterEqual(cut["least"], timeout)
-            self.assertLessEqual(cut["most"], 1.1 * timeout + SECOND)
-            fault.expect_ends(message=CROWD)
+        for variables, from_first_byte in (({}, 0), (LINES, 1)):
+            with self.subTest(variables), self.survive(XCHG_MESSAGE_TIMEOUT=f"{int(timeout * 1000)}ms", XCHG_WORKERS="2",
+                                                       **variables) as fault:
+                before = fault.server.resident_bytes()
+                with Crowd(fault.server, "slow", CROWD, from_first_byte) as crowd:
+                    crowd.wait("ready")
+                    stats = fault.server.wait_stats(lambda values: values["open"] + values["closed_message"] >= CROWD)
+                    if PLAIN:
+                        self.assertLess((fault.server.resident_bytes() - before) / stats["open"], 4 * KIB)
+                    closed = crowd.wait("closed")
+                self.assertEqual(closed["count"], CROWD)
+                self.assertGreaterEqual(closed["least"], timeout)
+                self.assertLessEqual(closed["most"], 1.1 * timeout + SECOND)
+                fault.expect_ends(message=CROWD)
 
     @covers_fault(18)
     def test_silence(self):
@@ -165,7 +138,7 @@ class Slow(FaultTest):
                     with client:
                         self.assertEqual(receive_all(client), GREETING if reason == "message" else b"")
                         self.assertGreaterEqual(time.monotonic() - begun, 0.7)
-                self.assertLessEqual(time.monotonic() - connected, 0.8 + SECOND)
+                self.assertLessEqual(time.monotonic() - connected, 0.8 + 0.6 * SLOW)
                 fault.expect_ends(**{reason: 100})
 
     @covers_fault(19)

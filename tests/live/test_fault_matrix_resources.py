@@ -521,16 +521,6 @@ class Processes(unittest.TestCase):
                 self.assertLessEqual(time.monotonic() - start, SECOND)
             self.assertEqual(ended(server.stop()), {"finished": 8 + 2})
 
-    @covers_fault(61)
-    def test_none_at_the_start(self):
-        """Where not even the workers can be started, the start fails in order: exit 71 and a line."""
-        group = Cgroup(self, "pids")
-        group.write("pids.max", 3)
-        with serve(preexec=group.join, wait=False, XCHG_WORKERS="8", **LINES) as server:
-            server.finish(expect=71)
-            self.assertTrue(server.remarks())
-            self.assertEqual(server.messages("listening"), [])
-
 
 if __name__ == "__main__":
     unittest.main()

@@ -2,13 +2,11 @@
 
 import resource
 import select
-import signal
-import socket
 import time
 import unittest
 
 from fault_matrix import covers_fault
-from xchgd import (LIMIT, PLAIN, SLOW, WRAP, Server, greet, is_cut, is_silent, receive_all,
+from xchgd import (LIMIT, PLAIN, SLOW, WRAP, Server, greet, is_silent, receive_all,
                    receive_exactly, reset)
 
 
@@ -104,21 +102,6 @@ class Descriptors(unittest.TestCase):
             self.assertEqual(totals["finished"], len(waiting) + 2)
             self.assertEqual(len(server.remarks()), before + 2, server.remarks())
 
-    @covers_fault(54)
-    def test_again_and_again(self):
-        """Many times out of descriptors and back leaves none behind."""
-        with Server(XCHG_WORKERS="2") as server:
-            idle = server.descriptors()
-            for _ in range(5):
-                everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (idle + 5, everything[1]))
-                clients = [server.connect() for _ in range(30)]
-                self.serve_all(server, clients)
-                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
-                server.wait_stats(lambda s: s["open"] == 0)
-                self.assertEqual(server.descriptors(), idle)
-            self.assertEqual(server.stop()["finished"], 150)
-
 
 class Queues(unittest.TestCase):
     def test_burst_costs_few_wakes(self):
@@ -137,20 +120,6 @@ class Queues(unittest.TestCase):
 
 
 class Peers(unittest.TestCase):
-    def test_byte_by_byte(self):
-        """A client that sends byte by byte has its exchange while others have theirs."""
-        with Server(XCHG_EXCHANGE="line", XCHG_WORKERS="1") as server:
-            with server.connect() as slow:
-                slow.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for byte in b"slow":
-                    slow.sendall(bytes([byte]))
-                    with server.connect() as other:
-                        other.sendall(b"quick\n")
-                        self.assertEqual(receive_all(other), b"quick\n")
-                slow.sendall(b"\n")
-                self.assertEqual(receive_all(slow), b"slow\n")
-            self.assertEqual(server.stop()["finished"], 5)
-
     @covers_fault(31)
     def test_numbers_are_reused(self):
         """Descriptor numbers that close and come again at once never mix two connections' bytes."""
@@ -204,55 +173,6 @@ class Memory(unittest.TestCase):
                 client.sendall(b"and again\n")
                 self.assertEqual(receive_all(client), b"and again\n")
             server.stop()
-
-
-class Flood(unittest.TestCase):
-    @covers_fault(34)
-    def test_firehose(self):
-        """A client that sends and reads as fast as it can does not keep its worker from the
-        others."""
-        with Server(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as server:
-            with server.connect() as hose, server.connect() as other:
-                hose.setblocking(False)
-                other.settimeout(LIMIT)
-                for i in range(50):
-                    other.sendall(b"%3d" % i)
-                    answer = b""
-                    while len(answer) < 3:
-                        readable, writable, _ = select.select([hose, other], [hose], [], LIMIT)
-                        self.assertTrue(readable or writable)
-                        if writable:
-                            hose.send(65536 * b"w")
-                        if hose in readable:
-                            hose.recv(65536)
-                        if other in readable:
-                            answer += other.recv(3)
-                    self.assertEqual(answer, b"%3d" % i)
-            server.wait_stats(lambda s: s["open"] == 0)
-            server.stop()
-
-    def test_many_at_once(self):
-        """As many connections as the descriptors of this process allow, at most 5,000, are served
-        at once."""
-        count = min(5000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200)
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft[1], soft[1]))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, soft)
-        with Server(XCHG_EXCHANGE="echo") as server:
-            clients = []
-            self.addCleanup(lambda: [client.close() for client in clients])
-            for i in range(count):
-                clients.append(server.connect(source=f"127.0.0.{2 + i % 8}"))
-            server.wait_stats(lambda s: s["open"] == count)
-            for i, client in enumerate(clients):
-                client.sendall(b"%d" % i)
-            for i, client in enumerate(clients):
-                self.assertEqual(receive_exactly(client, len(b"%d" % i)), b"%d" % i)
-            server.process.send_signal(signal.SIGTERM)
-            for client in clients:
-                self.assertTrue(is_cut(client))
-                client.close()
-            self.assertEqual(server.finish()["finished"], count)
 
 
 if __name__ == "__main__":

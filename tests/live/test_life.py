@@ -1,5 +1,6 @@
 """The life of the process: start, listeners, signals, exit codes (contract, section 5)."""
 
+import itertools
 import os
 import re
 import shutil
@@ -10,7 +11,8 @@ import subprocess
 import tempfile
 import unittest
 
-from fault_matrix import covers_fault
+from clients import serve
+from fault_matrix import LINES, covers_fault, unharmed
 from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, environment, greet,
                    numbers, receive_all, receive_exactly, run)
 
@@ -80,40 +82,19 @@ class Listeners(Case):
                     greet(client)
             self.assertEqual(server.stop()["finished"], 2)
 
+    @covers_fault(51)
     def test_unix_mode(self):
-        """A UNIX socket has the mode that was asked for, whatever the umask, serves, and goes at a
-        clean stop."""
-        for mode in [0o600, 0o666]:
-            with Server(XCHG_LISTEN=f"unix:{self.path()};mode=0{mode:o}",
-                        preexec=lambda: os.umask(0o77)) as server:
+        """A UNIX socket has the mode that was asked for under every umask, serves, and is removed by a clean stop."""
+        for mask, mode in itertools.product((0, 0o77, 0o777), (0o600, 0o666)):
+            with self.subTest(mask=mask, mode=mode), serve(XCHG_LISTEN=f"unix:{self.path()};mode=0{mode:o}",
+                                                           preexec=lambda: os.umask(mask), **LINES) as server:
                 found = os.stat(self.path()).st_mode
                 self.assertTrue(stat.S_ISSOCK(found))
                 self.assertEqual(stat.S_IMODE(found), mode)
-                greet(self.unix_client(self.path()))
+                with unharmed(server):
+                    pass
                 server.stop()
                 self.assertFalse(os.path.exists(self.path()))
-
-    @covers_fault(43)
-    def test_unix_stale(self):
-        """A socket file that nobody listens on is replaced."""
-        with socket.socket(socket.AF_UNIX) as dead:
-            dead.bind(self.path())
-        with Server(XCHG_LISTEN=f"unix:{self.path()}") as server:
-            greet(self.unix_client(self.path()))
-            server.process.kill()  # leaves the file behind
-            server.process.wait()
-        self.assertTrue(os.path.exists(self.path()))
-        with Server(XCHG_LISTEN=f"unix:{self.path()}") as server:
-            greet(self.unix_client(self.path()))
-            server.stop()
-
-    @covers_fault(43)
-    def test_unix_live(self):
-        """A socket that somebody listens on is exit 69 and stays with its owner."""
-        with Server(XCHG_LISTEN=f"unix:{self.path()}") as server:
-            self.assertIn(self.path(), self.refused(69, XCHG_LISTEN=f"unix:{self.path()}"))
-            greet(self.unix_client(self.path()))
-            server.stop()
 
     @covers_fault(43)
     def test_unix_foreign(self):
@@ -350,28 +331,6 @@ class Signals(Case):
                     notify.wait("STOPPING=1")
                     server.process.send_signal(second)
                     self.assertEqual(server.process.wait(LIMIT), 1)
-
-    @covers_fault(40)
-    def test_ignored_signals(self):
-        """SIGHUP, SIGUSR2 and SIGPIPE change nothing."""
-        with Server() as server:
-            with server.connect() as client:
-                receive_exactly(client, 20)
-                for signum in [signal.SIGHUP, signal.SIGUSR2, signal.SIGPIPE]:
-                    server.process.send_signal(signum)
-                server.stats()
-                client.sendall(b"x\0")
-                self.assertEqual(receive_all(client), b"")
-            self.assertEqual(server.stop()["finished"], 1)
-
-    @covers_fault(40)
-    def test_blocked_by_the_parent(self):
-        """Signals that the parent blocked still stop the server."""
-        def block():
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
-        with Server(preexec=block) as server:
-            server.stats()
-            server.stop()
 
 
 OF_PACE = re.compile("^(wakes|handoff_|turn_|queue_depth_|accept_batch_)")

@@ -13,7 +13,7 @@ import time
 import unittest
 
 from fault_matrix import covers_fault
-from xchgd import (GREETING, LIMIT, PLAIN, SLOW, Server, greet, is_cut, is_silent, receive_all,
+from xchgd import (GREETING, LIMIT, SLOW, Server, greet, is_cut, is_silent, receive_all,
                    receive_exactly)
 
 SLACK = 0.6 * SLOW
@@ -96,22 +96,6 @@ class Admission(Case):
             server.stop()
 
     @covers_fault(59)
-    def test_per_address(self):
-        """A third connection of one address is closed; another address, or a free place, is
-        served."""
-        with Server(XCHG_MAX_PER_IP="2") as server:
-            held = [server.connect(source="127.0.0.2") for _ in range(2)]
-            for client in held:
-                receive_exactly(client, 20)
-            self.assertFalse(self.served(server, "127.0.0.2"))
-            self.assertTrue(self.served(server, "127.0.0.3"))
-            held[0].close()
-            server.wait_stats(lambda s: s["open"] == 1)
-            self.assertTrue(self.served(server, "127.0.0.2"))
-            held[1].close()
-            self.assertEqual(self.ends(server, "per_ip")["accepted"], 5)
-
-    @covers_fault(59)
     def test_per_address_comes_and_goes(self):
         """The count per address neither leaks nor runs below nothing over many connections."""
         with Server(XCHG_MAX_PER_IP="1", XCHG_WORKERS="2") as server:
@@ -122,7 +106,10 @@ class Admission(Case):
             with server.connect(source="127.0.0.2") as client:
                 receive_exactly(client, 20)
                 self.assertFalse(self.served(server, "127.0.0.2"))
-            server.stop()
+                self.assertTrue(self.served(server, "127.0.0.3"))
+            server.wait_stats(lambda s: s["open"] == 0)
+            self.assertTrue(self.served(server, "127.0.0.2"))
+            self.assertEqual(self.ends(server, "per_ip")["accepted"], 104)
 
     def test_limit_waits(self):
         """At the limit under wait, the next client waits in the backlog and is served when one
@@ -198,39 +185,6 @@ class Timeouts(Case):
                 client.sendall(b"\0")
                 self.assertEqual(receive_all(client), b"")
             self.assertEqual(server.stop()["finished"], 1)
-
-    @covers_fault(18)
-    def test_first_message(self):
-        """In a counted exchange the first message's clock runs from the accept."""
-        with Server(XCHG_MESSAGE_TIMEOUT="500ms") as server:
-            before = time.monotonic()
-            with server.connect() as client:
-                receive_exactly(client, 20)
-                after = time.monotonic()
-                self.assertTrue(is_cut(client))
-                self.assert_fired(before, after, 0.5)
-            self.ends(server, "message")
-
-    @covers_fault(17)
-    def test_byte_by_byte(self):
-        """A client that sends a byte from time to time is cut by the message time-out all the
-        same."""
-        for exchange, timeout in [("greet", 0.8), ("echo", 0.8)]:
-            with self.subTest(exchange), \
-                    Server(XCHG_EXCHANGE=exchange, XCHG_FRAME="nul", XCHG_GREETING="none",
-                           XCHG_MESSAGE_TIMEOUT="800ms") as server:
-                before = time.monotonic()
-                with server.connect() as client:
-                    client.sendall(b"x")
-                    after = time.monotonic()
-                    while is_silent(client, 0.05):
-                        try:
-                            client.sendall(b"x")
-                        except ConnectionError:
-                            break
-                        self.assertLess(time.monotonic() - before, LIMIT)
-                    self.assert_fired(before, after, timeout)
-                self.ends(server, "message")
 
     def test_between_messages(self):
         """Between messages the message clock stands: only a begun one runs into it."""
@@ -321,19 +275,6 @@ class Output(Case):
         poll.register(client, 0)
         self.assertTrue(poll.poll(LIMIT * 1000), "no hang-up")
 
-    @covers_fault(19)
-    def test_write_timeout(self):
-        """A client that never reads is cut by the write time-out, at most at its double."""
-        with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
-                    XCHG_SNDBUF="32KiB", XCHG_MAX_PENDING="64KiB") as server:
-            before = time.monotonic()
-            with server.connect(rcvbuf=4096) as client:
-                self.flood(client, 4 << 20)
-                after = time.monotonic()
-                self.wait_hangup(client)
-                self.assert_fired(before, after, 1.0, most=2.0)
-            self.ends(server, "write")
-
     def test_write_timeout_resets(self):
         """Nothing of a never-reader is unread, and yet it hears of its end at once: the kernel does not go on offering its bytes."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
@@ -388,31 +329,6 @@ class Output(Case):
                 # A window that opened before may be found, and filled, by a later probe of the kernel's.
                 self.assert_fired(after - 1, after, 1.0, most=4.0)
             self.ends(server, "idle")
-
-    @covers_fault(19)
-    def test_pending_bounds(self):
-        """Clients that pipeline and never read claim XCHG_MAX_PENDING and a reply each, not
-        more."""
-        count, pending = 20, 64 << 10
-        with Server(XCHG_EXCHANGE="echo", XCHG_MAX_PENDING="64KiB", XCHG_SNDBUF="16KiB",
-                    XCHG_WORKERS="2") as server:
-            before = server.resident_bytes()
-            clients = [server.connect(rcvbuf=4096) for _ in range(count)]
-            for client in clients:
-                self.flood(client, 4 << 20)
-            stats = server.stats()
-            self.assertEqual(stats["open"], count)
-            self.assertLessEqual(stats["bytes_in"] - stats["bytes_out"],
-                                 count * (pending + (64 << 10)))
-            if PLAIN:
-                self.assertLess(server.resident_bytes() - before, 16 << 20)
-            with server.connect() as other:
-                other.sendall(b"still there?")
-                self.assertEqual(receive_exactly(other, 12), b"still there?")
-            for client in clients:
-                client.close()
-            server.wait_stats(lambda s: s["open"] == 0)
-            server.stop()
 
     def test_clock_stands_while_not_reading(self):
         """While output holds the reading back, the clock of a half-read message stands."""

@@ -7,6 +7,7 @@ import contextlib
 import random
 import os
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -76,11 +77,16 @@ class Soak(unittest.TestCase):
                 self.assertEqual(ended(server.stats()), {"open": count})
                 if not INSTRUMENTED:  # what was used for the messages goes back once the workers are idle
                     server.wait_stats(lambda values: server.resident_bytes() < 8 * MIB, "8 MiB at 10,000 clients")
-            for client in clients:
+            first = clients[:count // 2]
+            for client in first:
                 client.shutdown(socket.SHUT_WR)
-            for client in clients:
+            for client in first:
                 self.assertEqual(receive_all(client), b"")
-            self.assertEqual(ended(server.stop()), {"finished": count})
+            server.process.send_signal(signal.SIGTERM)
+            for client in clients[count // 2:]:
+                self.assertEqual(receive_all(client), b"")
+                client.close()
+            self.assertEqual(ended(server.finish()), {"finished": count})
 
 
 class Rude:
