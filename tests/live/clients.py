@@ -8,11 +8,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import struct
+import tempfile
 import termios
 import threading
 import time
+import unittest
 
 from xchgd import LIMIT, PLAIN, REASONS, Server, receive_all
 
@@ -20,6 +23,24 @@ from xchgd import LIMIT, PLAIN, REASONS, Server, receive_all
 INSTRUMENTED = not PLAIN or os.environ.get("XCHGD_SANITIZED") == "1"
 
 MIB = 1 << 20
+
+
+class FolderTest(unittest.TestCase):
+    """A test with a folder of its own, for UNIX sockets."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="xchg-")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, name="socket"):
+        return os.path.join(self.folder, name)
+
+    def unix_client(self, path):
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.settimeout(LIMIT)
+        client.connect(path)
+        return client
 
 
 def serve(**variables):
@@ -63,6 +84,17 @@ def talk(client, data, half_close=True):
     if failures:
         raise failures[0]
     return received
+
+
+def send_now(client, data):
+    """Send what the kernel takes without waiting; return how many bytes that is."""
+    sent = 0
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while sent < len(data):
+            sent += client.send(data[sent:])
+    client.settimeout(LIMIT)
+    return sent
 
 
 def unacknowledged(client):

@@ -12,7 +12,6 @@ XCHGD_AMPLIFICATION=print shows the figures.
 import contextlib
 import math
 import os
-import re
 import resource
 import socket
 import struct
@@ -20,7 +19,7 @@ import threading
 import time
 import unittest
 
-from clients import INSTRUMENTED, patient, wait_acknowledged, wait_read
+from clients import INSTRUMENTED, patient, send_now, wait_acknowledged, wait_read
 from fault_matrix import SECOND, covers_fault
 from xchgd import LIMIT, receive_exactly
 
@@ -50,24 +49,8 @@ def show(*words):
         print(*words, flush=True)
 
 
-def memory_bytes(server, kind="RssAnon"):
-    with open(f"/proc/{server.pid}/status") as f:
-        return int(re.search(rf"^{kind}:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
-
-
 def server_cpu_ns(server):
     return time.clock_gettime_ns(~server.pid << 3 | 2)  # as clock_getcpuclockid(3) makes it
-
-
-def send_now(client, data):
-    """Send what the kernel takes at once; how much that is."""
-    sent = 0
-    client.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while sent < len(data):
-            sent += client.send(data[sent:])
-    client.settimeout(LIMIT)
-    return sent
 
 
 @unittest.skipIf(INSTRUMENTED, "memory means something in the plain build only")
@@ -84,7 +67,7 @@ class Memory(unittest.TestCase):
         variables = {"XCHG_EXCHANGE": "echo", "XCHG_WORKERS": 1, "XCHG_SNDBUF": "16KiB", "XCHG_MAX_MESSAGE": "1MiB", **variables}
         with patient(**variables) as server, contextlib.ExitStack() as stack:
             warm_up(server, PROBES[variables.get("XCHG_FRAME", "raw")])
-            self.server, self.before = server, memory_bytes(server)
+            self.server, self.before = server, server.memory_bytes("RssAnon")
             clients = [stack.enter_context(server.connect(rcvbuf=4096)) for _ in range(CLIENTS)]
             self.probe, self.message = stack.enter_context(server.connect()), PROBES[variables.get("XCHG_FRAME", "raw")]
             server.wait_stats(lambda stats: stats["open"] == CLIENTS + 1)
@@ -101,7 +84,7 @@ class Memory(unittest.TestCase):
         """The bound holds now or, where memory is to come back, ${within} seconds from now."""
         bound = MEMORY_TIMES * sent + CONNECTION_BYTES * CLIENTS + SERVER_BYTES
         deadline = time.monotonic() + within
-        while (grown := memory_bytes(self.server) - self.before) > bound and time.monotonic() < deadline:
+        while (grown := self.server.memory_bytes("RssAnon") - self.before) > bound and time.monotonic() < deadline:
             os.sched_yield()
         beyond = (grown - CONNECTION_BYTES * CLIENTS - SERVER_BYTES) / max(sent, 1)
         show(f"memory, {what}: {sent} sent, {grown} grown, {grown / max(sent, 1):.2f} times, {beyond:.2f} beyond the fixed cost")
@@ -146,10 +129,10 @@ class Memory(unittest.TestCase):
     def test_announced_lengths(self):
         """A prefix is worth four bytes, whatever it says."""
         with self.clients(XCHG_FRAME="u32", XCHG_MAX_MESSAGE="1GiB") as clients:
-            mapped = memory_bytes(self.server, "VmSize")
+            mapped = self.server.memory_bytes("VmSize")
             self.check("announced 1 GiB", self.send_all(clients, struct.pack("!I", 1 << 30)))
             self.check("announced 1 GiB, and a little", self.send_all(clients, b"x" * 1000))
-            self.assertLess(memory_bytes(self.server, "VmSize") - mapped, 1 << 30)
+            self.assertLess(self.server.memory_bytes("VmSize") - mapped, 1 << 30)
             self.assertEqual(self.server.stats()["open"], CLIENTS + 1)
 
     def never_read(self, what, data, **variables):
@@ -335,7 +318,3 @@ class Cpu(unittest.TestCase):
             times.append(self.drained_ns(800_000) / (4 * self.drained_ns(200_000)))
         show(f"CPU, four times the messages for a slow reader: each {min(times):.2f} times as dear")
         self.assertLess(min(times), GROWTH)
-
-
-if __name__ == "__main__":
-    unittest.main()

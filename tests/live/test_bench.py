@@ -511,7 +511,3 @@ class Manual(unittest.TestCase):
         for letter, name in re.findall(r"(?m)^\.TP\n\.B[RI]* (?:-(\w) \", \" )?--([a-z]+)", section):
             paged.add((letter, name))
         self.assertEqual(paged, helped)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -123,7 +123,3 @@ class Page(unittest.TestCase):
                 self.assertGreater(seen.get(BACKGROUND[scheme], 0), 100000)
                 for curve in CURVES[scheme]:
                     self.assertGreater(seen.get(curve, 0), 50, (scheme, curve))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -111,7 +111,3 @@ class Memory(unittest.TestCase):
         with serve(XCHG_EXCHANGE="echo") as server:
             run = ("-x", "echo", "-c", 16, "-R", 2000, "--pid", server.process.pid)
             self.assert_none(server.addresses[0], (*run, "-t", 1, "-d", "1s"), (*run, "-t", 1, "-d", "3s"), (*run, "-t", 2, "-d", "1s"))
-
-
-if __name__ == "__main__":
-    unittest.main()

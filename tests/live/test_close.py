@@ -272,7 +272,3 @@ class Departures(unittest.TestCase):
                 client.shutdown(socket.SHUT_WR)
                 self.assertEqual(receive_all(client), b"one\n")
             self.assertEqual(ended(server.stop()), {"peer": 1})
-
-
-if __name__ == "__main__":
-    unittest.main()

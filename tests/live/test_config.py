@@ -18,7 +18,7 @@ VARIABLES = (
 BAD = [  # a variable and a value that it must refuse
     ("EXCHANGE", "http"), ("EXCHANGE", "greet,echo"), ("FRAME", "crlf"), ("FRAME", "fixed"),
     ("FRAME", "fixed:"), ("FRAME", "fixed:0"), ("FRAME", "fixed:-1"), ("FRAME", "fixed:9x"),
-    ("FRAME", "u64"), ("REPLY", "text"), ("REPLY", "yes"), ("REPLY", r"text:\q"),
+    ("FRAME", "u64"), ("REPLY", "text"), ("REPLY", "yes"), ("REPLY", r"text:\q"), ("GREETING", r"\q"), ("GREETING", r"\x4"),
     ("REPLY", "text:\\"), ("GREETING", r"\x1"), ("GREETING", r"\xgg"), ("GREETING", "end\\"),
     ("MESSAGES", "-1"), ("MESSAGES", "9223372036854775808"), ("MESSAGES", "1.5"),
     ("MESSAGES", "1e3"), ("MESSAGES", " 1"), ("MESSAGES", "+1"), ("MAX_MESSAGE", "0"),
@@ -205,17 +205,20 @@ class Faults(unittest.TestCase):
     @covers_fault(46)
     def test_contradictions(self):
         """Values that exclude each other are faults, though each is right by itself."""
-        for variables in [dict(DEFER_ACCEPT="1"), dict(GREETING=r"a\0b"),
-                          dict(EXCHANGE="line", GREETING=r"two\nlines"),
-                          dict(EXCHANGE="line", REPLY=r"text:a\nb"),
-                          dict(FRAME="fixed:4", GREETING="none", REPLY="text:12345"),
-                          dict(FRAME="fixed:4", GREETING="12345"),
-                          dict(FRAME="fixed:65537", GREETING="none"),
-                          dict(FRAME="fixed:5", MAX_MESSAGE="4", GREETING="none"),
-                          dict(FRAME="u16", GREETING=65536 * "g"),
-                          dict(FRAME="u16", GREETING="none", REPLY="text:" + 65536 * "r")]:
+        for named, variables in [
+                ("DEFER_ACCEPT", dict(DEFER_ACCEPT="1")), ("GREETING", dict(GREETING=r"a\0b")),
+                ("GREETING", dict(EXCHANGE="line", GREETING=r"two\nlines")), ("GREETING", dict(GREETING=r"a\x0ab", FRAME="line")),
+                ("REPLY", dict(EXCHANGE="line", REPLY=r"text:a\nb")),
+                ("REPLY", dict(FRAME="fixed:4", GREETING="none", REPLY="text:12345")),
+                ("REPLY", dict(FRAME="fixed:3", GREETING="abc", REPLY="text:four")),
+                ("GREETING", dict(FRAME="fixed:4", GREETING="12345")), ("GREETING|XCHG_FRAME", dict(FRAME="fixed:3")),
+                ("FRAME", dict(FRAME="fixed:65537", GREETING="none")),
+                ("FRAME", dict(FRAME="fixed:5", MAX_MESSAGE="4", GREETING="none")),
+                ("GREETING", dict(FRAME="u16", GREETING=65536 * "g")),
+                ("REPLY", dict(FRAME="u16", GREETING="none", REPLY="text:" + 65536 * "r"))]:
             with self.subTest(str(variables)[:60]):
-                self.faults(**prefixed(variables))
+                self.assertRegex("\n".join(self.faults(**prefixed(variables))), f"XCHG_{named}")
+        self.assertEqual(run("--check", XCHG_FRAME="u16", XCHG_GREETING="g" * 65535).returncode, 0)
 
     def test_handler_decides_the_exchange(self):
         """Beside a handler each of the exchange's variables is a fault that says so."""
@@ -320,7 +323,3 @@ class Start(unittest.TestCase):
         with Server(preexec=soft) as server:
             self.assertEqual(resource.prlimit(server.pid, resource.RLIMIT_NOFILE), (1000, 1000))
             server.stop()
-
-
-if __name__ == "__main__":
-    unittest.main()

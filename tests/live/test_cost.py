@@ -19,10 +19,8 @@ import os
 import platform
 import re
 import shlex
-import signal
 import subprocess
 import tempfile
-import time
 import unittest
 from dataclasses import dataclass
 
@@ -137,22 +135,9 @@ ATTEMPTS = 4
 # ---- how it is counted ---------------------------------------------------------------------------
 
 
-def halt(server):
-    """Stop the process; a tracer has its threads stand in a state of their own."""
-    server.process.send_signal(signal.SIGSTOP)
-    deadline = time.monotonic() + LIMIT
-    for task in os.listdir(f"/proc/{server.pid}/task"):
-        while True:
-            with open(f"/proc/{server.pid}/task/{task}/stat") as f:
-                if f.read().rsplit(")", 1)[1].split()[0] in "Tt":
-                    break
-            if time.monotonic() > deadline:
-                raise AssertionError("the server does not stop for SIGSTOP")
-
-
 @contextlib.contextmanager
 def halted(server):
-    halt(server)
+    server.pause()
     yield
     server.resume()
 
@@ -314,7 +299,3 @@ class Cost(unittest.TestCase):
                 return [] if within else [f"{cost['total']:.0f} instructions, allowed {least:.0f} to {most:.0f}"]
             with self.subTest(name):
                 self.attempts(name, instructions, limit.work, faults_of)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -555,7 +555,3 @@ class Embed(unittest.TestCase):
             log.seek(0)
             self.assertIn(b"XCHG_WORKERS", log.read())
             self.assertEqual(done.returncode, 1)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -8,7 +8,6 @@ import socket
 import struct
 import threading
 import time
-import unittest
 
 from clients import INSTRUMENTED
 from crowd import Crowd
@@ -272,7 +271,3 @@ def send_syns(port, over):
                 with contextlib.suppress(OSError):
                     raw.sendto(syn(source, port), ("127.0.0.1", 0))
             over.wait(0.005)  # its pace
-
-
-if __name__ == "__main__":
-    unittest.main()

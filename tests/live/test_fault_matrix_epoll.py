@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from clients import INSTRUMENTED, ended, serve
+from clients import INSTRUMENTED, ended, send_now, serve
 from fault_matrix import LIBC, LINES, SECOND, FaultTest, can_inject, covers_fault, folder, injections, meanwhile, settle, unharmed
 from xchgd import LIMIT, SLOW, is_cut, receive_all, receive_exactly, reset, strace
 
@@ -94,16 +94,6 @@ class Ends(unittest.TestCase):
 class Edges(unittest.TestCase):
     """An edge comes once: who does not read or write to the end must remember that."""
 
-    def fill(self, client, data):
-        """Send what the kernel takes while the server stands still; how much that is."""
-        client.setblocking(False)
-        sent = 0
-        with contextlib.suppress(BlockingIOError):
-            while sent < len(data):
-                sent += client.send(data[sent:])
-        client.settimeout(LIMIT)
-        return sent
-
     @covers_fault(33)
     def test_all_in_one_edge(self):
         """Far more input than a turn may read, there before the server looks, with output that is let out in drops."""
@@ -115,7 +105,7 @@ class Edges(unittest.TestCase):
                 server.wait_stats(lambda values: values["open"] == 2)
                 server.pause()
                 data = line * count
-                sent = self.fill(client, data)
+                sent = send_now(client, data)
                 self.assertGreater(sent, 64 << 10)
                 sender = threading.Thread(target=client.sendall, args=(data[sent:],), daemon=True)
                 server.resume()
@@ -136,7 +126,7 @@ class Edges(unittest.TestCase):
                     with server.connect() as client:
                         server.wait_stats(lambda values: values["open"] == 2)
                         server.pause()
-                        sent = self.fill(client, data)
+                        sent = send_now(client, data)
                         self.assertGreater(sent, 16 << 10)  # sixteen reads
                         client.shutdown(socket.SHUT_WR)
                         server.resume()
@@ -284,7 +274,7 @@ class Interrupted(FaultTest):
         """Thousands of signals a second, to the process and to each of its threads."""
         with self.impatient() as fault:
             server = fault.server
-            tasks = [int(task) for task in os.listdir(f"/proc/{server.pid}/task")]
+            tasks = server.tasks()
             sent = 0
 
             def storm():
@@ -319,7 +309,3 @@ class Interrupted(FaultTest):
             before = injections(trace, "epoll_wait", "EINTR")
             self.check(fault, lambda: time.sleep(0.01))
         self.assertGreaterEqual(injections(trace, "epoll_wait", "EINTR") - before, 50)
-
-
-if __name__ == "__main__":
-    unittest.main()

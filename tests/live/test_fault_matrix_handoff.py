@@ -15,21 +15,11 @@ import signal
 import subprocess
 import tempfile
 import time
-import unittest
 
 from fault_matrix import LIBC, LINES, SECOND, Cgroup, FaultTest, can_inject, covers_fault
 from test_handler import HOLDS, WATCHDOG_MS, Hold, Talk, plugin
 from xchgd import LIMIT, Server, greet, is_cut, is_silent, receive_exactly, run
 
-
-
-def threads(server):
-    """The threads' names and their numbers."""
-    found = {}
-    for task in os.listdir(f"/proc/{server.pid}/task"):
-        with open(f"/proc/{server.pid}/task/{task}/comm", encoding="ascii") as name:
-            found[name.read().strip()] = int(task)
-    return found
 
 
 class Full(FaultTest):
@@ -158,7 +148,7 @@ class Stuck(FaultTest):
         with self.survive(XCHG_WORKERS="2", XCHG_MESSAGE_TIMEOUT="0") as fault:
             server = fault.server
             with contextlib.ExitStack() as stack, fault.bystander.paused():
-                with freezer.frozen(threads(server)["xchg-work-0"]):
+                with freezer.frozen(server.threads()["xchg-work-0"]):
                     waiting = []
                     for _ in range(40):
                         waiting.append(stack.enter_context(server.connect()))
@@ -182,7 +172,7 @@ class Stuck(FaultTest):
         """While the acceptor stands still those who are connected notice nothing; whoever comes waits, and is served afterwards."""
         freezer = Cgroup(self, "freezer")
         with self.survive(XCHG_WORKERS="2", **LINES) as fault, contextlib.ExitStack() as stack:
-            with freezer.frozen(threads(fault.server)["xchg-accept"]):
+            with freezer.frozen(fault.server.threads()["xchg-accept"]):
                 clients = [stack.enter_context(fault.server.connect()) for _ in range(40)]
                 for client in clients:
                     client.sendall(b"hello\n")
@@ -206,7 +196,7 @@ class Stuck(FaultTest):
                 address = server.addresses[0]
                 with server.connect() as client:
                     receive_exactly(client, 20)
-                    tgkill(server.pid, threads(server)["xchg-work-1"], signum)
+                    tgkill(server.pid, server.threads()["xchg-work-1"], signum)
                     self.assertEqual(server.process.wait(LIMIT), -signum)
                     with contextlib.suppress(ConnectionError):
                         self.assertEqual(client.recv(1), b"")
@@ -242,7 +232,3 @@ class NoThread(FaultTest):
             with self.subTest(most):
                 pids.write("pids.max", most)
                 self.refused(run(preexec=pids.join, XCHG_LISTEN="127.0.0.1:0", XCHG_WORKERS="4", ASAN_OPTIONS=quiet))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -6,7 +6,6 @@ import random
 import socket
 import struct
 import time
-import unittest
 
 from clients import MIB, every_split, play, talk
 from fault_matrix import FaultTest, covers_fault
@@ -211,7 +210,3 @@ class Urgent(FaultTest):
                 with contextlib.closing(client.makefile("rb")) as lines:
                     self.assertEqual(lines.readline().replace(b"!", b""), b"\n")
             fault.expect_ends(finished=1)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -324,7 +324,3 @@ class Surroundings(unittest.TestCase):
         self.assertEqual(done.returncode, 69, done.stderr)
         self.assertEqual(len(done.stderr.splitlines()), 1)
         self.assertIn(f"{path}/socket", done.stderr)
-
-
-if __name__ == "__main__":
-    unittest.main()

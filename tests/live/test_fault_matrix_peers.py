@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import time
-import unittest
 
 from clients import INSTRUMENTED, wait_acknowledged, wait_read
 from crowd import Crowd
@@ -327,7 +326,3 @@ class Vanished(OwnNetwork, FaultTest):
 def is_killed(client):
     """Does the connection end within a second?"""
     return not is_silent(client, SECOND)
-
-
-if __name__ == "__main__":
-    unittest.main()

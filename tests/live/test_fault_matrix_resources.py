@@ -19,7 +19,7 @@ from bench import kinds, measure
 from clients import INSTRUMENTED, ended, serve, wait_read
 from fault_matrix import LINES, SECOND, Cgroup, ask, covers_fault, folder, may_mount, meanwhile, own_mounts, settle, unharmed
 from test_network import OwnNetwork
-from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, SLOW, WRAP, check_totals, is_cut, numbers, parse_logfmt,
+from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, SLOW, WRAP, Server, check_totals, is_cut, numbers, parse_logfmt,
                    receive_exactly)
 
 MIB = 1 << 20
@@ -70,12 +70,8 @@ class Memory(unittest.TestCase):
                     with server.connect(source="127.0.0.9") as client:  # the acceptor runs, without having served anybody
                         self.assertTrue(is_cut(client))
                     before = server.descriptors()
-                    with open(f"/proc/{server.pid}/statm") as f:
-                        size = int(f.read().split()[0]) * resource.getpagesize()
-                    everything = resource.prlimit(server.pid, resource.RLIMIT_AS)
-                    resource.prlimit(server.pid, resource.RLIMIT_AS, (size + left, everything[1]))
-                    served = sum(self.echoes(server, size) for size in (2, 5000, 600_000) * 2)
-                    resource.prlimit(server.pid, resource.RLIMIT_AS, everything)
+                    with server.limited(resource.RLIMIT_AS, server.memory_bytes("VmSize") + left):
+                        served = sum(self.echoes(server, size) for size in (2, 5000, 600_000) * 2)
                     with server.connect() as client:
                         ask(client)
                     refused = {"memory": 6 - served} if served < 6 else {}
@@ -91,16 +87,12 @@ class Memory(unittest.TestCase):
                 with server.connect(source="127.0.0.9") as client:  # the acceptor runs; no thread of a connection ever did
                     self.assertTrue(is_cut(client))
                 before = server.descriptors()
-                everything = resource.prlimit(server.pid, resource.RLIMIT_AS)
-                with open(f"/proc/{server.pid}/statm") as f:
-                    size = int(f.read().split()[0]) * resource.getpagesize()
-                resource.prlimit(server.pid, resource.RLIMIT_AS, (size + left, everything[1]))
                 with contextlib.ExitStack() as stack:
-                    clients = [stack.enter_context(server.connect()) for _ in range(10)]
-                    for client in clients:
-                        client.sendall(b"here\n")
-                    server.wait_stats(lambda values: values["accepted"] >= 2)  # the first one is placed, or it waits
-                    resource.prlimit(server.pid, resource.RLIMIT_AS, everything)
+                    with server.limited(resource.RLIMIT_AS, server.memory_bytes("VmSize") + left):
+                        clients = [stack.enter_context(server.connect()) for _ in range(10)]
+                        for client in clients:
+                            client.sendall(b"here\n")
+                        server.wait_stats(lambda values: values["accepted"] >= 2)  # the first has its thread, or waits for one
                     served = sum(self.gets(client, b"here\n") for client in clients)
                 with server.connect() as client:
                     ask(client)
@@ -151,27 +143,26 @@ class Descriptors(unittest.TestCase):
     def test_out_of_descriptors_and_back(self):
         """A thousand times: nothing leaks, everybody is served in the end, and who is connected notices nothing."""
         with serve(XCHG_WORKERS="2", **LINES) as server:
-            everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
             first = server.stats()
             with unharmed(server) as ask_bystander:
                 idle = server.descriptors()
                 for cycle in range(self.CYCLES):
-                    self.run_out(server, idle + 3, everything, briefly=cycle % 2 == 1, ask_bystander=ask_bystander)
+                    self.run_out(server, idle + 3, briefly=cycle % 2 == 1, ask_bystander=ask_bystander)
                 values = settle(server, 1)
                 self.assertGreater(values["accept_pauses"], first["accept_pauses"])
                 self.assertEqual(server.descriptors(), idle)
             self.assertEqual(ended(server.stop()), {"finished": 6 * self.CYCLES + 2})
 
-    def run_out(self, server, most, everything, *, briefly, ask_bystander):
-        """Six clients come while the server may have ${most} descriptors, until they have gone or only ${briefly}."""
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, everything[1]))
-        with contextlib.ExitStack() as stack:
+    def run_out(self, server, most, *, briefly, ask_bystander):
+        """Six clients come while the server may have ${most} descriptors: until they are served, or only ${briefly}."""
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as limit:
+            limit.enter_context(server.limited(resource.RLIMIT_NOFILE, most))
             clients = [stack.enter_context(server.connect()) for _ in range(6)]
             for client in clients:
                 client.sendall(b"hello\n")
             ask_bystander()
             if briefly:
-                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
+                limit.close()
             while clients:
                 ready, _, _ = select.select(clients, [], [], LIMIT)
                 self.assertTrue(ready, f"{len(clients)} clients are never served")
@@ -179,7 +170,6 @@ class Descriptors(unittest.TestCase):
                     self.assertEqual(receive_exactly(client, 6), b"hello\n")
                     clients.remove(client)
                     client.close()
-        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
 
 
 class Log(unittest.TestCase):
@@ -306,42 +296,46 @@ class Clocks(unittest.TestCase):
                 self.assertEqual(len(set(days)), 3, days)  # the log's time did jump
             self.assertEqual(ended(server.stop()), {"finished": 2, "idle": 3})
 
-    def paused(self, server, pause, resume):
-        """Those whose bytes are there when it goes on are answered, however long their time-out has passed."""
-        before = server.descriptors()
-        with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(server.connect()) for _ in range(40)]
-            for client in clients:
-                ask(client)
-            clients[0].sendall(b"be")
-            pause()
-            clients[0].sendall(b"gun\n")
-            for client in clients[1:20]:
-                client.sendall(b"during the pause\n")
-            time.sleep(3 * self.TIMEOUT)  # the length of the pause
-            resume()
-            start = time.monotonic()
-            self.assertEqual(receive_exactly(clients[0], 6), b"begun\n")
-            for client in clients[1:20]:
-                self.assertEqual(receive_exactly(client, 17), b"during the pause\n")
-            for client in clients[20:]:  # they have been idle all that time
-                self.assertTrue(is_cut(client))
-            self.assertLessEqual(time.monotonic() - start, SECOND)
-        with server.connect() as client:
-            ask(client)
-        self.assertEqual(ended(settle(server)), {"finished": 21, "idle": 20})
-        self.assertEqual(server.descriptors(), before)
+    # The exchange, what a client sends before and during the pause, and how silent clients end.
+    PAUSES = (({"XCHG_EXCHANGE": "echo"}, b"", b"b\n", "idle"), ({"XCHG_EXCHANGE": "line"}, b"a", b"b\n", "message"),
+              (LINES, b"a", b"b\n", "idle"), (LINES, b"", b"during the pause\n", "idle"))
 
-    def serve(self):
+    def check_pause(self, pause, resume):
+        """A pause longer than the time-outs: clients whose data has arrived are answered, silent ones are closed."""
         timeout = f"{int(self.TIMEOUT * 1000)}ms"
-        return serve(XCHG_WORKERS="2", XCHG_IDLE_TIMEOUT=timeout, XCHG_MESSAGE_TIMEOUT=timeout, **LINES)
+        for variables, before, during, reason in self.PAUSES:
+            with self.subTest(variables, before=before), serve(XCHG_WORKERS="2", XCHG_IDLE_TIMEOUT=timeout, XCHG_MESSAGE_TIMEOUT=timeout,
+                                                               **variables) as server, contextlib.ExitStack() as stack:
+                idle = server.descriptors()
+                clients = [stack.enter_context(server.connect()) for _ in range(100)]
+                talking, silent = clients[:80], clients[80:]
+                server.wait_stats(lambda values: values["open"] == 100)
+                for client in talking:
+                    client.sendall(before)
+                server.wait_stats(lambda values, size=80 * len(before): values["bytes_in"] == size)
+                pause(server)
+                for client in talking:
+                    client.sendall(during)
+                time.sleep(3 * self.TIMEOUT)  # the length of the pause
+                resume(server)
+                start = time.monotonic()
+                for client in talking:
+                    self.assertEqual(receive_exactly(client, len(before + during)), before + during)
+                    client.close()
+                for client in silent:
+                    self.assertTrue(is_cut(client))
+                    client.close()
+                self.assertLessEqual(time.monotonic() - start, SECOND)
+                self.assertEqual(ended(settle(server)), {"finished": 80, reason: 20})
+                self.assertEqual(server.descriptors(), idle)
+                with server.connect() as client:
+                    ask(client)
+                server.stop()
 
     @covers_fault(57)
     def test_stopped(self):
-        """SIGSTOP for several times the time-outs."""
-        with self.serve() as server:
-            self.paused(server, server.pause, server.resume)
-            server.stop()
+        """A pause by SIGSTOP."""
+        self.check_pause(Server.pause, Server.resume)
 
     @covers_fault(57)
     def test_stopped_in_the_drain(self):
@@ -382,15 +376,13 @@ class Clocks(unittest.TestCase):
 
     @covers_fault(57)
     def test_frozen(self):
-        """The same by the freezer."""
+        """A pause by the freezer of control groups."""
         group = Cgroup(self, "freezer")
-        with self.serve() as server:
+
+        def freeze(server):
             group.add(server.pid)
-            try:
-                self.paused(server, group.freeze, lambda: group.freeze("THAWED"))
-            finally:
-                group.freeze("THAWED")
-            server.stop()
+            group.freeze()
+        self.check_pause(freeze, lambda _: group.freeze("THAWED"))
 
     @unittest.skipUnless(PLAIN, "an instrumented program needs more than that to run at all")
     @covers_fault(58)
@@ -520,7 +512,3 @@ class Processes(unittest.TestCase):
                     self.assertEqual(receive_exactly(client, 8), b"waiting\n")
                 self.assertLessEqual(time.monotonic() - start, SECOND)
             self.assertEqual(ended(server.stop()), {"finished": 8 + 2})
-
-
-if __name__ == "__main__":
-    unittest.main()

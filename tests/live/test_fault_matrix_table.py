@@ -73,7 +73,3 @@ class Table(unittest.TestCase):
                 self.assertTrue(any(name in names for link, names in self.links(number) if link == path),
                                 f"entry {number} of {TABLE} does not name {path} {name}")
         self.assertGreater(found, 30)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,5 +1,6 @@
 """The table of faults, row by row, against the real program (contract, section 6)."""
 
+import contextlib
 import resource
 import select
 import time
@@ -82,18 +83,16 @@ class Descriptors(unittest.TestCase):
                 receive_exactly(early, 20)
                 before = len(server.remarks())
                 most = server.descriptors() + 20
-                everything = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (most, everything[1]))
-                clients = [server.connect() for _ in range(200)]
-                served, waiting = self.served_and_waiting(clients, 10)
-                self.assertLess(len(served), 100 if WRAP else 21)  # valgrind counts its own
-                server.wait_stats(lambda s: s["accept_pauses"] > 0)
-                self.check_quiet(server, waiting[0])
-                early.sendall(b"noticed nothing\0")
-                self.assertEqual(receive_all(early), b"")
-                self.assertEqual(len(server.remarks()), before + 1, server.remarks())
-                self.check_next(server, served, waiting)
-                resource.prlimit(server.pid, resource.RLIMIT_NOFILE, everything)
+                with server.limited(resource.RLIMIT_NOFILE, most):
+                    clients = [server.connect() for _ in range(200)]
+                    served, waiting = self.served_and_waiting(clients, 10)
+                    self.assertLess(len(served), 100 if WRAP else 21)  # valgrind counts its own
+                    server.wait_stats(lambda s: s["accept_pauses"] > 0)
+                    self.check_quiet(server, waiting[0])
+                    early.sendall(b"noticed nothing\0")
+                    self.assertEqual(receive_all(early), b"")
+                    self.assertEqual(len(server.remarks()), before + 1, server.remarks())
+                    self.check_next(server, served, waiting)
                 self.serve_all(server, waiting)
             server.wait_for(lambda lines: len(server.remarks()) > before + 1, "line at the end")
             with server.connect() as client:
@@ -152,18 +151,12 @@ class Memory(unittest.TestCase):
                     XCHG_MESSAGE_TIMEOUT="0") as server:
             with server.connect() as steady:
                 server.wait_stats(lambda s: s["open"] == 1)  # all threads are up, with what they map
-                with open(f"/proc/{server.pid}/statm") as f:
-                    size = int(f.read().split()[0]) * resource.getpagesize()
-                before = resource.prlimit(server.pid, resource.RLIMIT_AS)
-                resource.prlimit(server.pid, resource.RLIMIT_AS, (size + (4 << 20), before[1]))
-                clients = [server.connect() for _ in range(64)]
-                for client in clients:
-                    try:
-                        client.sendall(600_000 * b"m")
-                    except ConnectionError:
-                        pass
-                server.wait_stats(lambda s: s["closed_memory"] > 0, "end for want of memory")
-                resource.prlimit(server.pid, resource.RLIMIT_AS, before)
+                with server.limited(resource.RLIMIT_AS, server.memory_bytes("VmSize") + (4 << 20)):
+                    clients = [server.connect() for _ in range(64)]
+                    for client in clients:
+                        with contextlib.suppress(ConnectionError):
+                            client.sendall(600_000 * b"m")
+                    server.wait_stats(lambda s: s["closed_memory"] > 0, "connection closed as memory")
                 steady.sendall(b"still here\n")
                 self.assertEqual(receive_all(steady), b"still here\n")
                 for client in clients:
@@ -173,7 +166,3 @@ class Memory(unittest.TestCase):
                 client.sendall(b"and again\n")
                 self.assertEqual(receive_all(client), b"and again\n")
             server.stop()
-
-
-if __name__ == "__main__":
-    unittest.main()

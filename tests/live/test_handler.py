@@ -263,7 +263,3 @@ class Watchdog(unittest.TestCase):
                 self.assertLessEqual(counts.pop("xchg-accept"), 20 if watched else 0)
                 self.assertEqual(set(counts.values()), {0}, counts)
                 server.stop()
-
-
-if __name__ == "__main__":
-    unittest.main()

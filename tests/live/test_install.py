@@ -377,7 +377,3 @@ class Completion(Installed):
         self.assertEqual(self.offered("xchg-bench", "merge", "--"), ["--json"])
         self.assertEqual(self.offered("xchg-bench", "unix", ":", "ot"), ["other"])
         self.assertEqual(self.offered("xchg-bench", ""), ["compare", "merge", "unix:"])
-
-
-if __name__ == "__main__":
-    unittest.main()

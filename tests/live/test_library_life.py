@@ -150,7 +150,3 @@ class Ids(unittest.TestCase):
                 self.assertEqual(len(set(ids)), 3 * together, ids)
                 server.wait_stats(lambda stats: stats["open"] == 0)
                 server.stop()
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -8,32 +8,15 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import unittest
 
-from clients import serve
+from clients import FolderTest, serve
 from fault_matrix import LINES, covers_fault, unharmed
 from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, environment, greet,
                    numbers, receive_all, receive_exactly, run)
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="xchg-")
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def path(self, name="socket"):
-        return os.path.join(self.folder, name)
-
-    def unix_client(self, path):
-        client = socket.socket(socket.AF_UNIX)
-        self.addCleanup(client.close)
-        client.settimeout(LIMIT)
-        client.connect(path)
-        return client
-
-
-class Listeners(Case):
+class Listeners(FolderTest):
     def refused(self, code, **variables):
         """The start fails with ${code} and one line; return it."""
         done = run(**variables)
@@ -61,18 +44,11 @@ class Listeners(Case):
         listen = f"127.0.0.1:0,[::1]:0,unix:{self.path()},127.0.0.2:0"
         with Server(XCHG_LISTEN=listen) as server:
             self.assertEqual(len(server.messages("listening")), 4)
+            self.assertRegex(server.addresses[1], r"^\[::1\]:\d+$")
             for address in server.addresses:
                 with server.connect(address=address) as client:
                     greet(client)
             self.assertEqual(server.stop()["finished"], 4)
-
-    def test_ipv6(self):
-        """An IPv6 address is written in brackets and serves."""
-        with Server(XCHG_LISTEN="[::1]:0") as server:
-            self.assertRegex(server.addresses[0], r"^\[::1\]:\d+$")
-            with server.connect() as client:
-                greet(client)
-            server.stop()
 
     def test_dual_stack(self):
         """:0 serves IPv4 and IPv6 clients on one port."""
@@ -143,7 +119,7 @@ class Listeners(Case):
             one.stop()
 
 
-class Start(Case):
+class Start(FolderTest):
     def test_thread_names(self):
         """The threads bear their contract names, a worker's with its number, and there is no
         other."""
@@ -153,15 +129,13 @@ class Start(Case):
                 receive_exactly(client, 20)
             for client in clients:
                 client.close()
-            names = []
-            for task in os.listdir(f"/proc/{server.pid}/task"):
-                with open(f"/proc/{server.pid}/task/{task}/comm") as f:
-                    names.append(f.read().strip())
+            names, tasks = server.threads(), server.tasks()
             with open(f"/proc/{server.pid}/comm") as f:
                 main = f.read().strip()
             server.stop()
         if PLAIN:  # a sanitizer has a thread of its own, valgrind a name
             self.assertEqual(main, "xchgd")
+            self.assertEqual(len(tasks), len(names))
             self.assertEqual(sorted(names), ["xchg-accept", "xchg-work-0", "xchg-work-1",
                                              "xchg-work-2", "xchgd"])
 
@@ -239,7 +213,7 @@ class Start(Case):
         return found
 
 
-class Activation(Case):
+class Activation(FolderTest):
     def test_passed(self):
         """A listener from LISTEN_FDS replaces XCHG_LISTEN, and its address is in the line."""
         with socket.create_server(("127.0.0.1", 0)) as one:
@@ -306,7 +280,7 @@ class Activation(Case):
             self.assertEqual(server.stop()["finished"], 1)
 
 
-class Signals(Case):
+class Signals(FolderTest):
     @covers_fault(38)
     def test_stop_signals(self):
         """SIGTERM, SIGINT and SIGQUIT stop cleanly."""
@@ -336,7 +310,7 @@ class Signals(Case):
 OF_PACE = re.compile("^(wakes|handoff_|turn_|queue_depth_|accept_batch_)")
 
 
-class Totals(Case):
+class Totals(FolderTest):
     def test_mixed_and_rude(self):
         """After a mixed load the totals of the stopped line add up and are those of the clients."""
         with Server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="100") as server:
@@ -363,7 +337,3 @@ class Totals(Case):
             self.assertEqual({k: v for k, v in stats.items() if k in stopped and not OF_PACE.search(k)},
                              {k: v for k, v in stopped.items() if k in stats and not OF_PACE.search(k)})
             self.assertTrue({"accepted", "finished"} <= set(stopped))
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -212,33 +212,6 @@ class Timeouts(Case):
                 self.assertEqual(receive_exactly(client, 6), b"hello\n")
             self.assertEqual(server.stop()["finished"], 1)
 
-    def test_pause(self):
-        """After a pause of the whole process over every time-out nobody is cut whose bytes are
-        there."""
-        for variables in [dict(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="400ms"),
-                          dict(XCHG_EXCHANGE="line", XCHG_MESSAGE_TIMEOUT="400ms"),
-                          dict(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_IDLE_TIMEOUT="400ms",
-                               XCHG_MESSAGE_TIMEOUT="400ms")]:
-            with self.subTest(variables), Server(XCHG_WORKERS="1", **variables) as server:
-                clients = [server.connect() for _ in range(100)]
-                if variables["XCHG_EXCHANGE"] == "line":
-                    for client in clients:
-                        client.sendall(b"a")
-                    server.wait_stats(lambda s: s["bytes_in"] == 100)
-                else:
-                    server.wait_stats(lambda s: s["open"] == 100)
-                server.pause()
-                for client in clients:
-                    client.sendall(b"b\n")
-                self.assertTrue(is_silent(clients[0], 0.8))
-                server.resume()
-                whole = b"ab\n" if variables["XCHG_EXCHANGE"] == "line" else b"b\n"
-                for client in clients:
-                    self.assertEqual(receive_exactly(client, len(whole)), whole)
-                    client.close()
-                server.wait_stats(lambda s: s["open"] == 0)
-                self.assertEqual(server.stop()["finished"], 100)
-
     def test_linger(self):
         """A client that stays after the half-close is drained for the linger time and not
         longer."""
@@ -408,7 +381,3 @@ class Lifetime(Case):
                 self.assertTrue(is_cut(client))
                 self.assert_fired(before, after, 0.95, most=1.0)
             self.ends(server, "lifetime")
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -3,33 +3,15 @@
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
-import tempfile
-import unittest
 
+from clients import FolderTest
 from fault_matrix import covers_fault
-from xchgd import LIMIT, Notify, Server, check_totals, greet, parse_logfmt, receive_all
+from xchgd import Notify, Server, check_totals, greet, parse_logfmt, receive_all
 
 
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="xchg-")
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def path(self, name="socket"):
-        return os.path.join(self.folder, name)
-
-    def unix_client(self, path):
-        client = socket.socket(socket.AF_UNIX)
-        self.addCleanup(client.close)
-        client.settimeout(LIMIT)
-        client.connect(path)
-        return client
-
-
-class Log(Case):
+class Log(FolderTest):
     def test_levels(self):
         """listening, stats and stopped are one line each at every level, and at error there is
         nothing else."""
@@ -174,7 +156,3 @@ class Log(Case):
         with Notify(self.folder) as notify:
             for _ in self.quiet(notify, stderr=right.fileno()):
                 pass
-
-
-if __name__ == "__main__":
-    unittest.main()

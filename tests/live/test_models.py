@@ -48,17 +48,6 @@ class Models(unittest.TestCase):
         server.process.send_signal(signal.SIGTERM)
         server.notify.wait("STOPPING=1")
 
-    def test_exchanges(self):
-        """One exchange after the other is served and counted, whatever runs it."""
-        for context in self.each():
-            with context as server:
-                for i in range(20):
-                    with server.connect() as client:
-                        greet(client, b"number %d\0" % i)
-                server.wait_stats(lambda s: s["finished"] == 20 and s["messages"] == 20)
-                totals = server.stop()
-                self.assertEqual((totals["accepted"], totals["finished"]), (20, 20))
-
     def test_reasons_add_up(self):
         """Ends of several kinds reach their counters through a child, a thread or the only
         thread."""
@@ -276,7 +265,3 @@ class Refused(unittest.TestCase):
         """A thread that is refused is tried again; the first clone of a thread is let pass: the
         start's own."""
         self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")
-
-
-if __name__ == "__main__":
-    unittest.main()

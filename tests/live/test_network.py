@@ -215,7 +215,3 @@ class IPv6Unknown(unittest.TestCase):
     @covers_fault(49)
     def test_no_such_address(self):
         self.check("bind:error=EADDRNOTAVAIL:when=1", call="bind")
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -380,7 +380,3 @@ os.kill(os.getpid(), 9)
             self.assertEqual((rows["libuv"]["pairs"], rows["bare-et"]["pairs"]), (0, 1))
             self.assertIn("the server ended by signal 9", text)
             self.assertRegex(text, "skipped: io_uring: .*/peers/uring is not built")
-
-
-if __name__ == "__main__":
-    unittest.main()

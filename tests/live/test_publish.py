@@ -9,7 +9,6 @@ import queue
 import resource
 import subprocess
 import threading
-import time
 import unittest
 
 from clients import INSTRUMENTED, MIB
@@ -77,17 +76,6 @@ class Publisher(Server):
             raise AssertionError("not a member")
         return client
 
-    def all_sleep(self):
-        """Wait until no thread of the server runs."""
-        deadline = time.monotonic() + LIMIT
-        for task in os.listdir(f"/proc/{self.pid}/task"):
-            while True:
-                with open(f"/proc/{self.pid}/task/{task}/stat") as f:
-                    if f.read().rsplit(")", 1)[1].split()[0] == "S":
-                        break
-                if time.monotonic() > deadline:
-                    raise AssertionError("a thread of the server never sleeps")
-
     def end(self):
         """What it says last; it must end well."""
         self.process.stdin.close()
@@ -131,7 +119,7 @@ class Publish(unittest.TestCase):
         clients = self.join(server, members)
         wakes = []
         while len(wakes) < 3 or (not INSTRUMENTED and max(wakes) < workers and len(wakes) < 50):
-            server.all_sleep()
+            server.wait_threads("S")
             server.publish(len(wakes), size)
             self.check(clients, len(wakes), size)
             counts = server.counts()
@@ -151,7 +139,7 @@ class Publish(unittest.TestCase):
         before = server.resident_bytes()
         server.publish(1, MIB)
         server.wait_stats(lambda stats: stats["published"] == members)
-        server.all_sleep()
+        server.wait_threads("S")
         self.assertLessEqual(server.resident_bytes() - before, 2 * MIB + 1024 * members)
         self.assertEqual(server.end()["skipped"], 0)
 

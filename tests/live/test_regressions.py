@@ -49,7 +49,3 @@ class UnixStart(unittest.TestCase):
             with server.connect() as client:
                 greet(client)
             self.assertEqual(server.stop()["finished"], 1)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -9,18 +9,18 @@ import os
 import resource
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import unittest
 
-from clients import INSTRUMENTED, MIB, ended, patient, serve, talk
+from clients import INSTRUMENTED, MIB, ended, patient, serve
 from xchgd import GREETING, LIMIT, SLOW, TOP, receive_all, receive_exactly, reset
 
 SOAK = os.path.join(TOP, "tests", "soak")
 sys.path.append(SOAK)
 from judge import judge  # noqa: E402
+from load import MAX_MESSAGE, Count, Stream  # noqa: E402
 
 SOURCES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 THREADS = 8
@@ -89,106 +89,47 @@ class Soak(unittest.TestCase):
             self.assertEqual(ended(server.finish()), {"finished": count})
 
 
-class Rude:
-    """Clients of a u16 echo with a greeting and a limit of 1,000; each returns how it must be counted."""
+class Rude(Stream):
+    """The soak's clients that need no time-out but one, and some that only come here."""
 
-    def __init__(self, server, seed):
-        self.server = server
-        self.seed = seed
-
-    def connect(self):
-        return self.server.connect()
-
-    def message(self, chance):
-        data = chance.randbytes(chance.randrange(1000))
-        return struct.pack(">H", len(data)) + data
-
-    def polite(self, chance):
-        with self.connect() as client:
-            stream = b"".join(self.message(chance) for _ in range(chance.randrange(1, 20)))
-            expect(talk(client, stream), b"\0\2hi" + stream)
-        return "finished"
+    def __init__(self, server):
+        super().__init__(server, Count(), "u32")
+        self.weights = dict.fromkeys(("polite", "pipelined", "half_closing", "dribbling", "garbage", "truncated", "resetting", "silent"), 8)
+        self.weights |= {"unfinished": 1, "leaving": 1}
 
     def dribbling(self, chance):
-        with self.connect() as client:
-            stream = self.message(chance)[:30]
-            stream = struct.pack(">H", len(stream)) + stream
-            for i in range(len(stream)):
-                client.sendall(stream[i:i + 1])
-            client.shutdown(socket.SHUT_WR)
-            expect(receive_all(client), b"\0\2hi" + stream)
-        return "finished"
+        with self.talk() as talk:
+            stream = self.message(chance, 30)
+            talk.exchange([stream[i:i + 1] for i in range(len(stream))], stream, half_close=True)
+            talk.end()
+        return ["finished"]
 
-    def too_long(self, chance):
-        with self.connect() as client:
-            before = self.message(chance)
-            client.sendall(before + b"\x03\xe9" + b"x" * chance.randrange(100_000))
-            expect(receive_all(client), b"\0\2hi" + before)
-        return "too_long"
-
-    def truncated(self, chance):
-        with self.connect() as client:
-            before = self.message(chance)
-            client.sendall(before + b"\0\5abcd"[:chance.randrange(1, 6)])
-            client.shutdown(socket.SHUT_WR)
-            expect(receive_all(client), b"\0\2hi" + before)
-        return "truncated"
-
-    def stuck(self, chance):
-        with self.connect() as client:
-            client.sendall(self.message(chance) + b"\0")
-            with contextlib.suppress(ConnectionResetError):
-                receive_all(client)
-        return "message"
-
-    def resetting(self, chance):
-        client = self.connect()
-        expect(receive_exactly(client, 4), b"\0\2hi")
-        client.sendall(b"\3\xe8" + b"x" * chance.randrange(1000))
-        reset(client)
-        return "reset"
-
-    def not_reading(self, chance):
-        """Floods and leaves without reading a reply: a reset, whenever it comes."""
-        client = self.connect()
-        with contextlib.suppress(TimeoutError):
-            client.settimeout(0.05)
-            for _ in range(100):
-                client.sendall(self.message(chance) * 10)
-        reset(client)
-        return "reset"
+    def leaving(self, chance):
+        """Sends without reading until nothing is taken, then resets the connection."""
+        with self.talk() as talk:
+            talk.pour(self.message(chance) * 10)
+            reset(talk.client)
+        return ["reset"]
 
     def silent(self, _):
-        with self.connect() as client:
-            expect(receive_exactly(client, 4), b"\0\2hi")
-        return "finished"
-
-    def run(self, i):
-        chance = random.Random(f"{self.seed} {i}")
-        kinds = [self.polite] * 4 + [self.dribbling, self.too_long, self.truncated, self.resetting, self.silent]
-        kinds = kinds * 8 + [self.stuck, self.not_reading]
-        return chance.choice(kinds)(chance)
-
-
-def expect(got, wanted):
-    if got != wanted:
-        raise AssertionError(f"got {len(got)} bytes {got[:60]!r}, wanted {len(wanted)} bytes {wanted[:60]!r}")
+        self.connect().close()
+        return ["finished"]
 
 
 class RudeLoad(unittest.TestCase):
     def check(self, count, seed=1, **variables):
-        """A mixture of clients: whatever the others do, each gets its replies and is counted as what it was."""
-        with serve(XCHG_FRAME="u16", XCHG_GREETING="hi", XCHG_REPLY="echo", XCHG_MESSAGES=0,
-                   XCHG_MAX_MESSAGE=1000, XCHG_MAX_PENDING="16KiB", XCHG_LINGER="1m", XCHG_WRITE_TIMEOUT=0,
-                   XCHG_IDLE_TIMEOUT=0, **variables) as server:
+        """Each client of the mixture gets its replies and is counted for what it did, whatever the others do."""
+        with serve(XCHG_FRAME="u32", XCHG_GREETING="none", XCHG_REPLY="echo", XCHG_MESSAGES=0, XCHG_MAX_MESSAGE=MAX_MESSAGE,
+                   XCHG_MAX_PENDING="16KiB", XCHG_LINGER="1m", XCHG_WRITE_TIMEOUT=0, XCHG_IDLE_TIMEOUT=0, **variables) as server:
+            server.connections = 0
             expected = collections.Counter()
             counting = threading.Lock()
-            rude = Rude(server, seed)
+            rude = Rude(server)
 
             def work(i):
-                reason = rude.run(i)
+                _, reasons = rude.run(random.Random(f"{seed} {i}"))
                 with counting:
-                    expected[reason] += 1
+                    expected.update(reasons)
             in_threads(work, count)
             values = server.wait_stats(lambda values: values["accepted"] == count and values["open"] == 0)
             self.assertEqual(ended(values), dict(expected))
@@ -245,7 +186,3 @@ class Long(unittest.TestCase):
     def test_too_few(self):
         """Of a minute nothing is said."""
         self.assertIsNone(judge(*self.samples(60, 0, 1)))
-
-
-if __name__ == "__main__":
-    unittest.main()

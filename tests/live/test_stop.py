@@ -6,13 +6,13 @@ import errno
 import os
 import select
 import signal
-import shutil
 import socket
 import struct
 import tempfile
 import time
 import unittest
 
+from clients import FolderTest
 from fault_matrix import covers_fault
 from xchgd import (GREETING, LIMIT, SLOW, WRAP, Notify, Server, greet, is_cut, is_silent, receive_all,
                    receive_exactly)
@@ -196,13 +196,11 @@ class UnderLoad(unittest.TestCase):
             self.assertEqual(server.finish()["finished"], 100)
 
 
-class Case(unittest.TestCase):
+class Case(FolderTest):
     def setUp(self):
-        folder = tempfile.mkdtemp(prefix="xchg-")
-        self.addCleanup(shutil.rmtree, folder)
-        self.notify = Notify(folder)
+        super().setUp()
+        self.notify = Notify(self.folder)
         self.addCleanup(self.notify.socket.close)
-        self.folder = folder
 
     def server(self, **variables):
         server = Server(NOTIFY_SOCKET=self.notify.address, **variables)
@@ -492,7 +490,3 @@ class Listener(Case):
             server.stop()
             with self.assertRaises(OSError), socket.socket(socket.AF_UNIX) as client:
                 client.connect(listen[5:])
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -13,9 +13,11 @@ XCHGD_VARIANT = how the program was built (asan, tsan ...).
 A wrap of one server (strace, ...) stands before that one and ends in an exec, so that the server's process id is that of the child.
 """
 
+import contextlib
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -238,16 +240,32 @@ class Server:
         return totals
 
     def pause(self):
-        """Stop the process as SIGSTOP does, and return once it stands still."""
+        """Send SIGSTOP and wait until every thread is stopped."""
         self.process.send_signal(signal.SIGSTOP)
+        self.wait_threads("Tt")  # t: stopped under a tracer
+
+    def tasks(self):
+        """The ids of the threads."""
+        return [int(task) for task in os.listdir(f"/proc/{self.pid}/task")]
+
+    def threads(self):
+        """The ids of the threads by their names."""
+        found = {}
+        for task in self.tasks():
+            with open(f"/proc/{self.pid}/task/{task}/comm") as f:
+                found[f.read().strip()] = task
+        return found
+
+    def wait_threads(self, states):
+        """Wait until each thread has been in one of these states of proc(5)."""
         deadline = time.monotonic() + LIMIT
-        for task in os.listdir(f"/proc/{self.pid}/task"):
+        for task in self.tasks():
             while True:
                 with open(f"/proc/{self.pid}/task/{task}/stat") as f:
-                    if f.read().rsplit(")", 1)[1].split()[0] == "T":
+                    if f.read().rsplit(")", 1)[1].split()[0] in states:
                         break
                 if time.monotonic() > deadline:
-                    raise AssertionError("the server does not stop for SIGSTOP")
+                    raise AssertionError(f"thread {task} is never in a state of {states}")
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
@@ -258,6 +276,22 @@ class Server:
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/smaps_rollup") as f:
             return int(re.search(r"^Rss:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
+
+    def memory_bytes(self, kind):
+        """A field of /proc/<pid>/status: VmSize, RssAnon ..."""
+        with open(f"/proc/{self.pid}/status") as f:
+            return int(re.search(rf"^{kind}:\s+(\d+) kB", f.read(), re.M).group(1)) * 1024
+
+    @contextlib.contextmanager
+    def limited(self, kind, soft):
+        """Set the soft limit ${kind} (resource.RLIMIT_*) of the server for the length of the block."""
+        before = resource.prlimit(self.pid, kind)
+        resource.prlimit(self.pid, kind, (soft, before[1]))
+        try:
+            yield
+        finally:
+            if self.process.poll() is None:
+                resource.prlimit(self.pid, kind, before)
 
     def cpu_seconds(self):
         with open(f"/proc/{self.pid}/stat") as f:
