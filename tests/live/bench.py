@@ -1,4 +1,4 @@
-"""Drives the real xchg-bench for the live tests, and servers that misbehave on purpose for it to find out.
+"""Runs the real xchg-bench for the live tests, and servers that misbehave on purpose.
 
     report = measure(server.addresses[0], "-x", "echo", "-n", "100")     # the JSON report of a run that must succeed
     with Fake(handler) as fake: ...                                      # handler(connection, number) for each connection
@@ -17,18 +17,18 @@ from xchgd import LIMIT, PROGRAM, SLOW, TOP
 BENCH = os.environ.get("XCHG_BENCH", os.path.join(os.path.dirname(PROGRAM), "xchg-bench"))
 KINDS = ("connect", "reset", "timeout", "wrong", "short")
 
-# Long enough for a run of a few seconds on a machine that is busy with something else.
+# Long enough for a run of a few seconds on a busy machine.
 RUN_LIMIT = 60 * SLOW
 
 
 def bench(*arguments):
-    """Run xchg-bench to its end; a CompletedProcess with text output."""
+    """Run xchg-bench to its end and return a CompletedProcess with text output."""
     return subprocess.run([BENCH, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=RUN_LIMIT, cwd=TOP)
 
 
 def measure(address, *arguments, expect=0):
-    """Run against ${address}; the JSON report. AssertionError where the exit code is not ${expect}."""
+    """Run xchg-bench against ${address} and return the JSON report. The exit code must be ${expect}."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "report.json")
         ran = bench(*arguments, "--json", path, address)
@@ -39,12 +39,12 @@ def measure(address, *arguments, expect=0):
 
 
 def kinds(report):
-    """{kind: count}, only what is not 0."""
+    """The errors of a report: {kind: count} without zeros."""
     return {kind: report["errors"][kind] for kind in KINDS if report["errors"][kind]}
 
 
 def unused_port():
-    """A port on 127.0.0.1 on which nobody listens."""
+    """A port on 127.0.0.1 that has no listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
@@ -70,11 +70,11 @@ class Fake:
             threading.Thread(target=self._serve, args=(connection, len(self.connections) - 1), daemon=True).start()
 
     def _serve(self, connection, number):
-        with contextlib.suppress(OSError, AssertionError), connection:  # the client's end is no fault here
+        with contextlib.suppress(OSError, AssertionError), connection:  # the client may leave at any time
             self.handler(connection, number)
 
     def die(self):
-        """Close the listener and reset every connection, as a killed process' kernel does."""
+        """Close the listener and reset every connection, as the kernel does for a killed process."""
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
@@ -90,13 +90,13 @@ class Fake:
 
 
 def echo(connection, change=lambda data: data):
-    """Echo until the end of the stream, through ${change}."""
+    """Echo until the end of the stream. ${change} modifies each answer."""
     while data := connection.recv(65536):
         connection.sendall(change(data))
 
 
 def wait_for_line(stream, word):
-    """Read lines of ${stream} until one holds ${word}; AssertionError at its end."""
+    """Read lines of ${stream} until one contains ${word}."""
     for line in stream:
         if word in line:
             return line

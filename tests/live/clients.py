@@ -1,8 +1,4 @@
-"""What the clients of several live tests have in common.
-
-serve() starts a server that stops without a grace; talk() speaks and listens at once; play() cuts streams into
-pieces and sees to it that the server has read one before it sends the next; ended() reads the totals.
-"""
+"""Helpers for the clients of several live tests: serve() and patient() start servers, talk() and play() are clients."""
 
 import contextlib
 import errno
@@ -19,7 +15,7 @@ import unittest
 
 from xchgd import LIMIT, PLAIN, REASONS, Server, receive_all
 
-# Memory and speed say nothing under valgrind or in a sanitizer's build.
+# Under valgrind and in a sanitizer's build, memory and speed cannot be measured.
 INSTRUMENTED = not PLAIN or os.environ.get("XCHGD_SANITIZED") == "1"
 
 MIB = 1 << 20
@@ -44,7 +40,7 @@ class FolderTest(unittest.TestCase):
 
 
 def serve(**variables):
-    """A server whose clients have all gone before it is stopped, so that a grace would only cost time."""
+    """Start a server with no stop grace. Its clients must have left before the stop."""
     variables.setdefault("XCHG_STOP_GRACE", "0")
     return Server(**variables)
 
@@ -58,7 +54,7 @@ def patient(**variables):
 
 
 def ended(totals):
-    """How the connections ended: {reason: count}, only what is not 0; a connection still open is "open"."""
+    """How the connections ended: {reason: count} without zeros. A connection that is still open is "open"."""
     counts = {reason: totals[f"closed_{reason}"] for reason in REASONS}
     counts["finished"] = totals["finished"]
     counts["open"] = totals.get("open", 0)
@@ -66,7 +62,7 @@ def ended(totals):
 
 
 def talk(client, data, half_close=True):
-    """Send and receive at once; everything that the server says until the end of the stream."""
+    """Send and receive at the same time, and return everything that the server sends."""
     failures = []
 
     def send():
@@ -98,11 +94,11 @@ def send_now(client, data):
 
 
 def unacknowledged(client):
-    """The bytes that the server's kernel has not acknowledged (SIOCOUTQ)."""
+    """The number of bytes that the server's kernel has not acknowledged (SIOCOUTQ)."""
     return struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, b"\0" * 4))[0]
 
 
-# Asks the kernel about one IPv4 TCP connection (sock_diag(7)); /proc/net/tcp would list thousands in TIME_WAIT.
+# For a query about one IPv4 TCP connection (sock_diag(7)): /proc/net/tcp can list thousands.
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
 NLMSG_ERROR = 2
@@ -111,7 +107,7 @@ NO_COOKIE = b"\xff" * 8
 
 
 def unread_bytes(netlink, client):
-    """The bytes that arrived from ${client} and that the server has not read; 0 where its connection has gone."""
+    """How many bytes of ${client} have arrived and are unread by the server. 0 if its connection is gone."""
     try:
         here, there = client.getsockname(), client.getpeername()
     except OSError:  # both sides have closed
@@ -131,7 +127,7 @@ def unread_bytes(netlink, client):
 
 
 def wait_acknowledged(clients):
-    """Wait until the server's kernel has acknowledged all that the clients sent; a delayed one takes 40 ms."""
+    """Wait until the server's kernel has acknowledged everything that the clients sent. A delayed ACK takes 40 ms."""
     deadline = time.monotonic() + LIMIT
     while waiting := [client for client in clients if unacknowledged(client)]:
         os.sched_yield()
@@ -140,10 +136,8 @@ def wait_acknowledged(clients):
 
 
 def wait_read(clients):
-    """Wait until the server has read all that has arrived from the clients, as its kernel knows it.
-
-    Over loopback that is nearly always all they sent; who needs it for sure calls wait_acknowledged first.
-    """
+    """Wait until the server has read everything that has arrived from the clients. Over loopback that is nearly always
+    everything they sent. To be certain, call wait_acknowledged first."""
     deadline = time.monotonic() + LIMIT
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
         netlink.connect((0, 0))
@@ -154,7 +148,7 @@ def wait_read(clients):
 
 
 def every_split(data, pairs=True):
-    """The stream whole, byte by byte, in two pieces at every place and, if asked for, in three."""
+    """The stream whole, byte by byte, in two pieces at every place and, if ${pairs}, in three pieces."""
     places = range(1, len(data))
     splits = [[data], [data[i:i + 1] for i in range(len(data))]]
     splits += [[data[:i], data[i:]] for i in places]

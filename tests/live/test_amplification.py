@@ -1,12 +1,12 @@
-"""What a hostile peer can make the server spend: docs/SECURITY.md states the bounds, these tests measure them.
+"""Goal: a hostile peer cannot make the server spend more than docs/SECURITY.md states.
 
-Memory: under echo, anonymous memory of the server grows by at most 4 bytes for each byte that its peers sent, beyond a fixed cost
-for each connection, at any moment; what was answered is given back within a second.  CPU: whatever a peer sends costs the server at
-most 10 times what the same segments cost it as one message each, which a client sends and whose answer it awaits; and nothing gets
-dearer with what came before.
+Memory: under echo, the server's anonymous memory grows by at most 4 bytes for each byte that its peers
+sent, beyond a fixed cost for each connection. Memory of answered messages is given back within a second.
+CPU: input costs the server at most 10 times what the same number of segments costs as one message each,
+sent one after the other. No input gets more expensive with the input before it.
 
-Memory is read from /proc (RssAnon), time is the CPU clock of the server's process: neither knows how busy the machine is.
-XCHGD_AMPLIFICATION=print shows the figures.
+Memory is RssAnon of /proc, time is the CPU clock of the server's process, so neither depends on how busy
+the machine is. XCHGD_AMPLIFICATION=print shows the figures.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ from xchgd import LIMIT, receive_exactly
 
 MEMORY_TIMES = 4
 CPU_TIMES = 10
-CONNECTION_BYTES = 512  # its object (144), what few have (56), the smallest block for input and one for output (128 each)
-SERVER_BYTES = 24 * os.sysconf("SC_PAGE_SIZE")  # once: a page that is begun, for each size of block; the books of the slabs
+CONNECTION_BYTES = 512  # its object (144), the rarely used part (56), one smallest block each for input and output (128)
+SERVER_BYTES = 24 * os.sysconf("SC_PAGE_SIZE")  # once: a page in use for each block size, and the metadata of the slabs
 
 CLIENTS = 200
-SEGMENT = 1448  # bytes of a full one on Ethernet
-GROWTH = 2.5    # of what is to be linear
-ATTEMPTS = 4    # noise only ever adds
+SEGMENT = 1448  # bytes of a full segment on Ethernet
+GROWTH = 2.5    # for a cost that should be linear
+ATTEMPTS = 4    # noise only adds
 NAGLE_OFF = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 SHOW = os.environ.get("XCHGD_AMPLIFICATION") == "print"
 
-# What a client that asks whether the server is at work sends, by frame.
+# The message of a probing client, by frame.
 PROBES = {"raw": b"?", "line": b"?\n", "fixed:7": b"?" * 7, "u16": b"\0\1?", "u32": b"\0\0\0\1?"}
 
-# A block is a power of two and begins with 40 bytes of its own: one byte more than fits, at each size.
-JUST_OVER = [2 ** k - 40 + 1 for k in (7, 8, 10, 12, 14, 17, 18)]  # 2^17: the largest; beyond it, mappings
+# A block is a power of two and starts with a header of 40 bytes. These sizes are one byte too many.
+JUST_OVER = [2 ** k - 40 + 1 for k in (7, 8, 10, 12, 14, 17, 18)]  # 2^17 is the largest block; longer ones are mapped
 
 
 def show(*words):
@@ -50,7 +50,7 @@ def show(*words):
 
 
 def server_cpu_ns(server):
-    return time.clock_gettime_ns(~server.pid << 3 | 2)  # as clock_getcpuclockid(3) makes it
+    return time.clock_gettime_ns(~server.pid << 3 | 2)  # the clock id of clock_getcpuclockid(3)
 
 
 @unittest.skipIf(INSTRUMENTED, "memory means something in the plain build only")
@@ -63,7 +63,7 @@ class Memory(unittest.TestCase):
 
     @contextlib.contextmanager
     def clients(self, **variables):
-        """A server and CLIENTS clients with small buffers that have not spoken."""
+        """A server and CLIENTS clients with small buffers that have sent nothing."""
         variables = {"XCHG_EXCHANGE": "echo", "XCHG_WORKERS": 1, "XCHG_SNDBUF": "16KiB", "XCHG_MAX_MESSAGE": "1MiB", **variables}
         with patient(**variables) as server, contextlib.ExitStack() as stack:
             warm_up(server, PROBES[variables.get("XCHG_FRAME", "raw")])
@@ -78,10 +78,11 @@ class Memory(unittest.TestCase):
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def wait_until_still(self):
+        """Wait until the server is still, with this test's probe."""
         wait_until_still(self.server, self.probe, self.message)
 
     def check(self, what, sent, within=0):
-        """The bound holds now or, where memory is to come back, ${within} seconds from now."""
+        """The bound holds now or, if memory must be given back, within ${within} seconds."""
         bound = MEMORY_TIMES * sent + CONNECTION_BYTES * CLIENTS + SERVER_BYTES
         deadline = time.monotonic() + within
         while (grown := self.server.memory_bytes("RssAnon") - self.before) > bound and time.monotonic() < deadline:
@@ -91,7 +92,7 @@ class Memory(unittest.TestCase):
         self.assertLessEqual(grown, bound, what)
 
     def send_all(self, clients, data):
-        """Everybody sends ${data}, which the server reads; how much that is together."""
+        """Each client sends ${data}, which the server reads. Returns the sum of bytes."""
         for client in clients:
             client.sendall(data)
         wait_acknowledged(clients)
@@ -99,11 +100,13 @@ class Memory(unittest.TestCase):
         return len(data) * len(clients)
 
     def test_idle_connections(self):
+        """An idle connection costs its fixed bytes only."""
         with self.clients():
             self.check("idle", 0)
 
     def test_unfinished_messages(self):
-        """One byte more than a block holds, at each size of block, in two pieces: the second makes it grow."""
+        """Messages of one byte more than a block, at each block size, in two pieces: the second piece grows the
+        buffer."""
         for size in JUST_OVER:
             with self.subTest(size=size), self.clients(XCHG_FRAME="line") as clients:
                 sent = self.send_all(clients, b"x" * (size - 1))
@@ -111,6 +114,7 @@ class Memory(unittest.TestCase):
                 self.check(f"unfinished, {size}", sent + self.send_all(clients, b"x"))
 
     def test_unfinished_messages_byte_by_byte(self):
+        """The bound also holds for a message that arrives byte by byte."""
         with self.clients(XCHG_FRAME="line") as clients:
             sent = 0
             for size in range(1, 100):
@@ -119,6 +123,7 @@ class Memory(unittest.TestCase):
                     self.check(f"byte by byte, {size}", sent)
 
     def test_memory_comes_back_though_nobody_leaves(self):
+        """Memory of answered messages is given back within a second, while the clients stay connected."""
         with self.clients(XCHG_FRAME="line") as clients:
             self.send_all(clients, b"x" * 40000)
             for client in clients:
@@ -127,7 +132,7 @@ class Memory(unittest.TestCase):
             self.check("all was answered", 0, within=SECOND)
 
     def test_announced_lengths(self):
-        """A prefix is worth four bytes, whatever it says."""
+        """A length prefix costs what its four bytes may cost, whatever length it announces."""
         with self.clients(XCHG_FRAME="u32", XCHG_MAX_MESSAGE="1GiB") as clients:
             mapped = self.server.memory_bytes("VmSize")
             self.check("announced 1 GiB", self.send_all(clients, struct.pack("!I", 1 << 30)))
@@ -136,7 +141,7 @@ class Memory(unittest.TestCase):
             self.assertEqual(self.server.stats()["open"], CLIENTS + 1)
 
     def never_read(self, what, data, **variables):
-        """Send what the server reads and a little that it does not: more would only lie in the kernel."""
+        """Send what the server reads and a little more. Further bytes would stay in the kernel."""
         with self.clients(**variables) as clients:
             sent = 0
             for at in range(0, len(data), 65536):
@@ -146,12 +151,13 @@ class Memory(unittest.TestCase):
 
     @covers_fault(19)
     def test_never_reading(self):
+        """Clients that send and never read."""
         for pending in (4, 64, 256):
             with self.subTest(pending=pending):
                 self.never_read(f"never reads, raw, {pending} KiB", b"x" * (pending * 1024 + 150_000), XCHG_MAX_PENDING=f"{pending}KiB")
 
     def test_never_reading_pipelined_messages(self):
-        """As many messages as bytes; and messages that come with the beginning of the next."""
+        """Many small messages from clients that never read, some cut in the middle of a message."""
         inputs = {"empty lines": ("line", b"\n"), "lines of 100": ("line", b"x" * 99 + b"\n"), "fixed": ("fixed:7", b"x"),
                   "u16": ("u16", b"\0\1x")}
         for name, (frame, message) in inputs.items():
@@ -159,7 +165,7 @@ class Memory(unittest.TestCase):
                 self.never_read(f"never reads, {name}", message * (200_000 // len(message)), XCHG_FRAME=frame, XCHG_MAX_PENDING="64KiB")
 
     def test_a_rest_that_is_left(self):
-        """Much is waited for and read again but for a rest: what grew is given back, or is worth what came."""
+        """Clients read most of a long output and leave a rest. The memory beyond the bound is given back."""
         with self.clients(XCHG_MAX_PENDING="256KiB") as clients:
             sent = sum(send_now(client, b"x" * 150_000) for client in clients)
             self.wait_until_still()
@@ -176,7 +182,7 @@ class Memory(unittest.TestCase):
 
 
 def warm_up(server, message):
-    """Serve somebody, and write a line of statistics: each thread has taken its first steps, which no peer pays for."""
+    """Serve one client and write one statistics line, so that each thread has made its first allocations."""
     with server.connect() as client:
         client.sendall(message)
         receive_exactly(client, len(message))
@@ -184,7 +190,7 @@ def warm_up(server, message):
 
 
 def wait_until_still(server, probe, message):
-    """Until the worker, which answers the probe, has had turns in which nobody else's bytes came or went."""
+    """Wait until the worker, which answers a probe, moves no bytes of other clients for three turns."""
     same, last, deadline = 0, None, time.monotonic() + LIMIT
     for pings in range(1, 1 << 30):
         probe.sendall(message)
@@ -201,7 +207,7 @@ def wait_until_still(server, probe, message):
 
 
 class Reader:
-    """Reads all that a client gets, in a thread of its own."""
+    """Reads everything that a client receives, in a thread."""
 
     def __init__(self, client):
         self.client, self.count = client, 0
@@ -226,7 +232,7 @@ class Cpu(unittest.TestCase):
     SERVER = {"XCHG_EXCHANGE": "echo", "XCHG_WORKERS": 1, "XCHG_MAX_MESSAGE": "1MiB"}
 
     def well_behaved_ns(self):
-        """A full segment that is a message: sent, its answer awaited. The server's time for each."""
+        """The server's CPU time for a full segment that is one message and is answered before the next."""
         rounds = 3000
         with patient(**self.SERVER, XCHG_FRAME="line") as server, server.connect() as client:
             client.setsockopt(*NAGLE_OFF)
@@ -238,7 +244,7 @@ class Cpu(unittest.TestCase):
             return (server_cpu_ns(server) - before) / rounds
 
     def spent_ns(self, frame, pieces, **variables):
-        """The server's time for ${pieces}, each sent at once, and all answers."""
+        """The server's CPU time for ${pieces} and all their answers."""
         with patient(**self.SERVER, XCHG_FRAME=frame, **variables) as server, server.connect() as client:
             client.setsockopt(*NAGLE_OFF)
             reader = Reader(client)
@@ -249,6 +255,7 @@ class Cpu(unittest.TestCase):
             return server_cpu_ns(server) - before
 
     def test_whatever_is_sent(self):
+        """No input costs more than CPU_TIMES the time of well-behaved segments."""
         bulk, single = 32, 20_000
         inputs = {
             "empty lines": ("line", [b"\n" * 65536] * bulk),
@@ -278,7 +285,7 @@ class Cpu(unittest.TestCase):
                 self.assertLessEqual(min(times), CPU_TIMES, name)
 
     def growth(self, frame, piece, count):
-        """How much dearer the last quarter of ${count} pieces of a message is than the first."""
+        """The cost of the last quarter of ${count} pieces of one message, relative to the first quarter."""
         with patient(**{**self.SERVER, "XCHG_MAX_MESSAGE": "8MiB"}, XCHG_FRAME=frame) as server, server.connect() as client:
             client.setsockopt(*NAGLE_OFF)
             marks = [server_cpu_ns(server)]
@@ -290,7 +297,8 @@ class Cpu(unittest.TestCase):
             return (marks[4] - marks[3]) / (marks[1] - marks[0])
 
     def test_nothing_gets_dearer_with_what_came_before(self):
-        """Looking again at all that waits would make the last quarter of a long message up to seven times as dear as the first."""
+        """A long message costs the same per byte from start to end. A scan of all waiting input would make its last
+        quarter up to seven times as expensive."""
         for name, frame, piece in (("line", "line", b"x" * 2048), ("nul", "nul", b"x" * 2048), ("CR", "line", b"\r" * 2048)):
             with self.subTest(name):
                 times = []
@@ -300,7 +308,8 @@ class Cpu(unittest.TestCase):
                 self.assertLess(min(times), GROWTH, name)
 
     def drained_ns(self, count):
-        """${count} pipelined messages for a client that reads little by little, so that the server stops and goes on."""
+        """The server's CPU time for ${count} pipelined messages to a client that reads slowly, so that output stops and
+        resumes."""
         with patient(**self.SERVER, XCHG_FRAME="line", XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="4KiB") as server:
             with server.connect(rcvbuf=4096) as client:
                 before = server_cpu_ns(server)

@@ -1,4 +1,5 @@
-"""xchg-bench from outside: every exit code, every kind of error, and that it measures what it says (contract, section 7)."""
+"""Goal: xchg-bench measures and reports what docs/reference.md, Load generator, says, with each exit code and kind of
+error."""
 
 import csv
 import fcntl
@@ -23,7 +24,7 @@ def read_json(path):
 
 
 class Right(unittest.TestCase):
-    """Goal: against a server that does its work, every exchange is counted and none is an error."""
+    """Goal: against a correct server, every exchange is counted and there are no errors."""
 
     EXCHANGES = [
         dict(EXCHANGE="greet"), dict(EXCHANGE="line"), dict(EXCHANGE="echo"), dict(EXCHANGE="discard"),
@@ -85,7 +86,7 @@ class Right(unittest.TestCase):
 
 
 class Reports(unittest.TestCase):
-    """Goal: what is written can be read by others, and holds what the contract promises."""
+    """Goal: every report can be read by other programs and has what docs/reference.md, Load generator, promises."""
 
     @classmethod
     def setUpClass(cls):
@@ -195,7 +196,8 @@ class Reports(unittest.TestCase):
 
 
 class Together(unittest.TestCase):
-    """Goal: several servers on one address and several harnesses make one report, no percentile averaged."""
+    """Goal: several servers on one address and several xchg-bench processes make one report. No percentile is
+    averaged."""
 
     def test_merged(self):
         with serve(XCHG_EXCHANGE="echo", XCHG_REUSEPORT="on") as first, \
@@ -219,7 +221,7 @@ class Together(unittest.TestCase):
 
 
 class Plans(unittest.TestCase):
-    """Goal: counts are exact, rates are kept, shapes are run."""
+    """Goal: counts are exact, rates are kept, load shapes are run."""
 
     @classmethod
     def setUpClass(cls):
@@ -255,7 +257,7 @@ class Plans(unittest.TestCase):
     def test_a_search_finds_what_the_server_can(self):
         def slow(connection, _):
             while data := connection.recv(64):
-                time.sleep(0.005)  # what an exchange costs here, so that one connection carries at most 200 a second
+                time.sleep(0.005)  # the time of one exchange: one connection carries at most 200 a second
                 connection.sendall(data)
 
         with Fake(slow) as fake:
@@ -271,7 +273,8 @@ class Plans(unittest.TestCase):
 
 
 class Stall(unittest.TestCase):
-    """Goal: a stall of 200 ms hits every exchange that should have started within it, and -R says so; -U shows what is omitted else."""
+    """Goal: with -R, a stall of 200 ms delays every exchange that should have started within it. -U shows the
+    uncorrected latency."""
 
     def test_a_stall_is_not_omitted(self):
         def stall_once(connection, _):
@@ -291,7 +294,7 @@ class Stall(unittest.TestCase):
 
 
 class Wrong(unittest.TestCase):
-    """Goal: whatever a server does wrong is reported by its kind, and never hangs the harness."""
+    """Goal: every misbehaviour of a server is reported by its kind, and xchg-bench never hangs."""
 
     def check(self, address, *options, expect=1):
         report = measure(address, "-x", "echo", "-c", 4, "-t", 2, "-d", "1s", *options, expect=expect)
@@ -376,7 +379,7 @@ class Wrong(unittest.TestCase):
             self.assertGreater(report["exchanges"], 0)
 
     def test_never_accepts(self):
-        """A full backlog: handshakes are not answered."""
+        """The backlog is full, so handshakes are not answered."""
         with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
             address = listener.getsockname()
             with socket.create_connection(address):
@@ -403,7 +406,7 @@ class Wrong(unittest.TestCase):
 
 
 class ExitCodes(unittest.TestCase):
-    """Goal: the first of 130, 64, 1, 99, 0 that applies."""
+    """Goal: the exit code is the first of 130, 64, 1, 99, 0 that applies."""
 
     def test_usage_is_one_line_and_nothing_runs(self):
         with serve(XCHG_EXCHANGE="echo") as server:
@@ -441,7 +444,7 @@ class ExitCodes(unittest.TestCase):
 
 
 class Interrupt(unittest.TestCase):
-    """Goal: Ctrl-C prints the report so far, a second one ends at once."""
+    """Goal: Ctrl-C prints the report so far. A second Ctrl-C ends the program at once."""
 
     def start(self, server, *options):
         process = subprocess.Popen([BENCH, "-x", "echo", "-d", "10m", *options, server.addresses[0]], stdout=subprocess.PIPE,
@@ -478,7 +481,7 @@ class Interrupt(unittest.TestCase):
 
     @unittest.skipUnless(PLAIN, "a sanitizer holds signals back while a write waits")
     def test_twice(self):
-        """The report goes to a pipe that nobody reads, so that the first signal does not end the process."""
+        """The report goes to a pipe that is not read, so the first signal does not end the process."""
         with serve(XCHG_EXCHANGE="echo") as server, tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "pipe")
             os.mkfifo(path)
@@ -489,7 +492,7 @@ class Interrupt(unittest.TestCase):
                 process.send_signal(signal.SIGINT)
                 wait_for_line(process.stdout, "Interrupted")
                 with self.assertRaises(subprocess.TimeoutExpired):
-                    process.wait(0.5)  # were it not for the pipe, it would end now
+                    process.wait(0.5)  # only the full pipe keeps it from ending
                 process.send_signal(signal.SIGINT)
                 self.assertEqual(process.wait(RUN_LIMIT), 130)
                 process.stdout.close()
@@ -499,7 +502,7 @@ class Interrupt(unittest.TestCase):
 
 
 class Manual(unittest.TestCase):
-    """Goal: the manual page knows every option that --help knows, and no other."""
+    """Goal: the manual page has the options of --help and no others."""
 
     def test_options(self):
         with open(os.path.join(TOP, "docs/man/xchg-bench.1")) as stream:

@@ -1,6 +1,6 @@
-"""The page of xchg-bench --html in a real browser: it renders, light and dark, draws its curves, and has nothing to say to the console.
+"""Goal: the page of xchg-bench --html works in a real browser: light, dark, with its curves, without console messages.
 
-Skipped by name where chromium is not installed.
+Skipped if chromium is not installed.
 """
 
 import os
@@ -26,14 +26,14 @@ CURVES = {"light": ((0x1f, 0x6f, 0xd6), (0xd9, 0x73, 0x0d), (0x2b, 0x8a, 0x3e), 
 
 
 def browse(folder, page, *options, scheme="light"):
-    """Open a file with chromium; (stdout, console messages)."""
+    """Open a file with chromium. Returns its standard output and the console messages."""
     command = [CHROMIUM, *FLAGS, *SCHEMES[scheme], f"--user-data-dir={folder}/profile", *options, "file://" + page]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120 * SLOW)
     return ran.stdout, [line for line in ran.stderr.split("\n") if ":CONSOLE" in line]
 
 
 def pixels(path):
-    """The colours of a PNG of 8 bits a channel: {(r, g, b): count}."""
+    """The colours of a PNG with 8 bits a channel: {(r, g, b): count}."""
     with open(path, "rb") as stream:
         data = stream.read()
     at, packed = 8, b""
@@ -79,6 +79,8 @@ def unfilter(kind, row, above, channels):
 
 @unittest.skipUnless(CHROMIUM, "chromium is not installed")
 class Page(unittest.TestCase):
+
+    """Goal: the page of --html renders in a browser, in light and dark."""
 
     @classmethod
     def setUpClass(cls):

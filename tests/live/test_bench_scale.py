@@ -1,4 +1,5 @@
-"""The harness at its size: many connections from one process, little memory for each, and none taken while it measures."""
+"""Goal: xchg-bench holds many connections in one process, takes little memory for each, and allocates none while it
+measures."""
 
 import json
 import os
@@ -18,12 +19,13 @@ DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 class Scale(unittest.TestCase):
-    """Many connections of one harness to one xchgd."""
+    """Goal: one xchg-bench process holds many connections."""
 
     @unittest.skipUnless(DESCRIPTORS >= CONNECTIONS + 2000, "18,000 connections want RLIMIT_NOFILE to allow 20,000")
     @unittest.skipIf(WRAP, "18,000 connections take valgrind too long")
     def test_eighteen_thousand_connections(self):
-        """Each of 18,000 is served twice without an error; from the 1,000th on, each takes under 512 bytes."""
+        """Each of 18,000 connections is served twice without an error. From the 1,000th on, each takes less than 512
+        bytes."""
         def run(server, connections):
             report = measure(server.addresses[0], "-x", "echo", "-c", connections, "-n", 2 * CONNECTIONS, "-T", "60s",
                              "--bind", SOURCES)
@@ -37,7 +39,7 @@ class Scale(unittest.TestCase):
                 self.assertLess(many - few, 512 * (CONNECTIONS - 1000))
 
     def test_idle_connections(self):
-        """Idle ones are verified, beside those that work, and count for the limit of 10,000 an address."""
+        """Idle connections are verified and count for the limit of 10,000 connections an address."""
         count = 500 if INSTRUMENTED else 5000
         count = min(count, DESCRIPTORS - 1000)
         with serve(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="0") as server:
@@ -48,8 +50,10 @@ class Scale(unittest.TestCase):
 
 
 class Limits(unittest.TestCase):
+    """Goal: what cannot work is refused with one line before anything starts."""
+
     def test_more_connections_than_descriptors(self):
-        """Told in one line before anything starts."""
+        """More connections than descriptors."""
         if DESCRIPTORS > 1000000:
             self.skipTest("more descriptors than -c can ask for")
         ran = bench("-x", "echo", "-c", DESCRIPTORS, "127.0.0.1:9")
@@ -58,18 +62,20 @@ class Limits(unittest.TestCase):
 
     @covers_fault(60)
     def test_more_connections_than_an_address_has(self):
+        """More connections than one source address has ports."""
         ran = bench("-x", "echo", "-c", 9000, "--idle", 1001, "--bind", "127.0.0.1", "127.0.0.1:9")
         self.assertEqual((ran.returncode, ran.stdout), (64, ""))
         self.assertRegex(ran.stderr, r"\Axchg-bench: --bind [^\n]*10000[^\n]*\n\Z")
 
     def test_a_report_that_is_not_there(self):
+        """A report that does not exist."""
         ran = bench("compare", "/nonexistent/a.json", "/nonexistent/b.json")
         self.assertEqual((ran.returncode, ran.stdout), (64, ""))
         self.assertEqual(ran.stderr, "xchg-bench: '/nonexistent/a.json': cannot be read: No such file or directory\n")
 
 
 def allocations(address, *arguments):
-    """How often a run of the harness takes memory from its allocator, from its start to its end; None where it has no jemalloc."""
+    """The number of allocations of one xchg-bench run. None without jemalloc."""
     with tempfile.TemporaryFile("w+") as errors:
         ran = subprocess.run([BENCH, *map(str, arguments), address], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=errors, timeout=RUN_LIMIT, cwd=TOP,
@@ -86,28 +92,30 @@ def allocations(address, *arguments):
 
 @unittest.skipIf(INSTRUMENTED, "the allocations are counted by the program as it ships")
 class Memory(unittest.TestCase):
-    """It never allocates while measuring: ten times the exchanges, and three times the seconds, take not one allocation more."""
+    """Goal: xchg-bench never allocates while it measures. Ten times the exchanges and three times the seconds need no
+    allocation more."""
 
     def assert_none(self, address, few, many, more):
         base = allocations(address, *few)
         if base is None:
             self.skipTest("no jemalloc in this build, which counts them")
-        self.assertGreater(allocations(address, *more), base)  # what is allocated is seen
+        self.assertGreater(allocations(address, *more), base)  # an allocation is counted
         self.assertEqual(allocations(address, *many), base)
 
     def test_exchanges(self):
+        """Many exchanges on few connections."""
         with serve(XCHG_EXCHANGE="echo") as server:
             run = ("-x", "echo", "-c", 16, "-t", 1)
             self.assert_none(server.addresses[0], (*run, "-n", 2000), (*run, "-n", 20000), ("-x", "echo", "-c", 16, "-t", 2, "-n", 2000))
 
     def test_connections(self):
-        """Every exchange connects and closes."""
+        """Every exchange opens and closes a connection."""
         with serve() as server:
             run = ("-c", 16, "-t", 1)
             self.assert_none(server.addresses[0], (*run, "-n", 500), (*run, "-n", 5000), ("-c", 16, "-t", 2, "-n", 500))
 
     def test_seconds(self):
-        """An open loop, with the server's usage and a row a second."""
+        """An open loop that also measures the server and writes a row a second."""
         with serve(XCHG_EXCHANGE="echo") as server:
             run = ("-x", "echo", "-c", 16, "-R", 2000, "--pid", server.process.pid)
             self.assert_none(server.addresses[0], (*run, "-t", 1, "-d", "1s"), (*run, "-t", 1, "-d", "3s"), (*run, "-t", 2, "-d", "1s"))

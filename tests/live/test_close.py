@@ -1,4 +1,5 @@
-"""Closing safely (section 2 of the contract) against the real program: no reply lost to a reset, no drain for ever."""
+"""Goal: closing is safe (docs/reference.md, Closing): no reply is lost to a reset, and no connection lingers
+forever."""
 
 import concurrent.futures
 import contextlib
@@ -16,16 +17,16 @@ from xchgd import GREETING, SLOW, receive_all, receive_exactly, reset
 ROUNDS = 200
 AT_ONCE = 16
 
-LINGER = 0.3  # seconds, where a test waits for the end of a drain
-# A drain asks the kernel for progress, so its end may come at twice the value; a busy machine gets a second more.
+LINGER = 0.3  # seconds, in tests that wait for the end of lingering
+# The server asks the kernel for progress, so lingering may take twice the value, and a busy machine adds a second.
 LATEST = 2 * LINGER + 1.0 * SLOW
 
 
 class Delivery(FaultTest):
-    """What the server says arrives, although the client sends far more than the exchange takes."""
+    """Goal: the server's data arrives although the client sends much more than the exchange takes."""
 
     def rude(self, server, sent, rcvbuf=None):
-        """Send everything, only then read; raises on a reset."""
+        """Send everything, then read. Raises an exception on a reset."""
         with server.connect(rcvbuf=rcvbuf) as client:
             client.sendall(sent)
             return receive_all(client)
@@ -42,41 +43,39 @@ class Delivery(FaultTest):
 
     @covers_fault(22)
     def test_greet(self):
-        """A client that writes 200 KB behind its message gets the whole greeting and an end of stream."""
+        """A client that sends 200 KB after its message gets the whole greeting and the end of the stream."""
         self.check(b"hello\0" + b"x" * 200_000, GREETING)
 
     def test_little_more(self):
-        """So does one that sends a byte more, or a second message."""
+        """A client that sends one byte more, or a second message, gets the whole greeting."""
         for rest in (b"x", b"again\0"):
             self.check(b"hello\0" + rest, GREETING)
 
     def test_line(self):
-        """An echoed line survives what comes behind it."""
+        """An echoed line survives the bytes that follow it."""
         self.check(b"hello\n" + b"x" * 200_000, b"hello\n", XCHG_EXCHANGE="line")
 
     def test_nearly_all_of_the_drain(self):
-        """The drain takes up to 1 MiB."""
+        """The server discards up to 1 MiB."""
         self.check(b"hello\n" + b"x" * (MIB - 4096), b"hello\n", XCHG_EXCHANGE="line", rounds=20)
 
     @covers_fault(22)
     def test_large_reply(self):
-        """A reply of 300 KiB reaches a small window of a client that first writes twice as much again.
-
-        The reply fits neither buffer, so the server must read on while it still sends.
-        """
+        """A reply of 300 KiB reaches a client with a small window that first sends twice as much. Neither buffer holds
+        the reply, so the server must discard input while it sends."""
         line = random.Random(6).randbytes(300 * 1024).replace(b"\n", b".") + b"\n"
         self.check(line + b"x" * 600_000, line, rcvbuf=16384, rounds=100, XCHG_EXCHANGE="line",
                    XCHG_MAX_MESSAGE="1MiB", XCHG_SNDBUF="16KiB")
 
     @covers_fault(22)
     def test_large_reply_in_the_kernel(self):
-        """The same where the kernel takes the whole reply at once and the close could destroy it there."""
+        """The same if the kernel takes the whole reply at once, where a close could destroy it."""
         line = random.Random(7).randbytes(300 * 1024).replace(b"\n", b".") + b"\n"
         self.check(line + b"x" * 200_000, line, rcvbuf=16384, rounds=100, XCHG_EXCHANGE="line",
                    XCHG_MAX_MESSAGE="1MiB")
 
     def test_unix(self):
-        """The same over a UNIX socket, whose close would throw away what it has not read as well."""
+        """The same over a UNIX socket, whose close also discards unread data."""
         line = random.Random(8).randbytes(300 * 1024).replace(b"\n", b".") + b"\n"
         with tempfile.TemporaryDirectory() as folder:
             listen = {"XCHG_LISTEN": f"unix:{folder}/exchange"}
@@ -86,13 +85,13 @@ class Delivery(FaultTest):
                        reason="too_long", **listen)
 
     def test_many_replies(self):
-        """The replies before a counted exchange's end survive what comes behind."""
+        """The replies of a counted exchange survive the bytes that follow its last message."""
         lines = b"".join(b"%d\n" % i for i in range(3000))
         self.check(lines + b"x" * 200_000, lines, rcvbuf=8192, XCHG_EXCHANGE="line", XCHG_MESSAGES=3000,
                    rounds=100)
 
     def test_too_long(self):
-        """A message too long does not destroy the replies before it, although most of it is still to come."""
+        """A message that is too long does not destroy the replies before it, although most of it is still to come."""
         self.check(b"fine\n" + b"x" * 500_000, b"fine\n", XCHG_EXCHANGE="line", XCHG_MESSAGES=0,
                    reason="too_long")
         self.check(b"\0\0\0\4fine\xff\xff\xff\xff" + b"x" * 500_000, b"\0\0\0\4fine", XCHG_FRAME="u32",
@@ -109,10 +108,10 @@ class Delivery(FaultTest):
 
 
 class Bounds(unittest.TestCase):
-    """A drain ends, whatever the peer does."""
+    """Goal: lingering after the half-close ends, whatever the peer does."""
 
     def test_a_mebibyte(self):
-        """Who sends on behind the message is cut off after 1 MiB, long before XCHG_LINGER."""
+        """A client that keeps sending after its message is closed after 1 MiB, long before XCHG_LINGER."""
         with patient() as server, server.connect() as client:
             client.sendall(b"hello\0")
             sent = 0
@@ -123,7 +122,7 @@ class Bounds(unittest.TestCase):
             server.stop()
 
     def wait_closed(self, server, begun, meanwhile=lambda: None):
-        """Wait until nothing is open; check that the drain took LINGER at least, and not much more."""
+        """Wait until no connection is open. The linger must take LINGER at least, and LATEST at most."""
         def closed(values):
             meanwhile()
             return values["accepted"] > 0 and values["open"] == 0
@@ -134,7 +133,7 @@ class Bounds(unittest.TestCase):
         return values
 
     def test_half_close_of_the_drain_ends_it(self):
-        """A drain ends at once when the client ends its stream."""
+        """Lingering ends at once when the client ends its stream."""
         with patient() as server:
             with server.connect() as client:
                 client.sendall(b"hello\0more")
@@ -145,7 +144,8 @@ class Bounds(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_nothing_beyond(self):
-        """Where all was acknowledged before the message came, and no more came, the client need not close."""
+        """If everything is acknowledged and no byte follows the message, the server closes without waiting for the
+        client."""
         with patient() as server, server.connect() as client:
             self.assertEqual(receive_exactly(client, 20), GREETING)
             client.sendall(b"hello\0")  # carries the acknowledgement
@@ -154,7 +154,7 @@ class Bounds(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_client_that_reads_nothing(self):
-        """A client whose window stays shut, so that the reply is never acknowledged, is closed after XCHG_LINGER."""
+        """A client whose window stays closed, so that the reply is never acknowledged, is closed after XCHG_LINGER."""
         line = b"y" * 100_000 + b"\n"
         for rest in (b"", b"more"):
             with self.subTest(rest=rest), serve(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_LINGER="300ms",
@@ -167,7 +167,7 @@ class Bounds(unittest.TestCase):
                 server.stop()
 
     def test_dribble_prolongs_nothing(self):
-        """A client that sends a byte now and then for ever is closed no later than a silent one."""
+        """A client that keeps sending single bytes is closed no later than a silent one."""
         with serve(XCHG_LINGER="300ms") as server, server.connect() as client:
             begun = time.monotonic()
             client.sendall(b"hello\0more")
@@ -180,7 +180,7 @@ class Bounds(unittest.TestCase):
             server.stop()
 
     def test_acknowledgements_prolong(self):
-        """A client that keeps reading a long reply gets all of it, though it takes several times XCHG_LINGER."""
+        """A client that keeps reading a long reply gets all of it, although that takes several times XCHG_LINGER."""
         line = b"y" * 200_000 + b"\n"
         linger = 1.0 * SLOW
         never = threading.Event()
@@ -193,12 +193,12 @@ class Bounds(unittest.TestCase):
                 while chunk := client.recv(10_000):
                     answer += chunk
                     if time.monotonic() - began < 2 * linger:
-                        never.wait(linger / 10)  # the client's own pace; nothing is waited for
+                        never.wait(linger / 10)  # the client's pace
                 self.assertTrue(bytes(answer) == line, f"{len(answer)} of {len(line)} bytes")
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_linger_zero(self):
-        """XCHG_LINGER=0 closes at once, with bytes behind the message too."""
+        """XCHG_LINGER=0 closes at once, even if bytes follow the message."""
         with serve(XCHG_LINGER=0) as server:
             with server.connect() as client:
                 client.sendall(b"hello\0")
@@ -209,11 +209,11 @@ class Bounds(unittest.TestCase):
                 client.sendall(b"hello\0more")
                 server.wait_stats(lambda values: values["open"] == 0)
                 if SLOW == 1:
-                    self.assertLess(time.monotonic() - begun, 2.0)  # when the default's drain would end
+                    self.assertLess(time.monotonic() - begun, 2.0)  # when the default linger time would end
             self.assertEqual(ended(server.stop()), {"finished": 2})
 
     def test_draining_counts_as_live(self):
-        """A draining connection holds its place under XCHG_MAX_CONNECTIONS until the client ends."""
+        """A lingering connection counts for XCHG_MAX_CONNECTIONS until it ends."""
         with patient(XCHG_MAX_CONNECTIONS=1) as server:
             with server.connect() as first:
                 first.sendall(b"hello\0more")
@@ -228,11 +228,11 @@ class Bounds(unittest.TestCase):
 
 
 class Departures(unittest.TestCase):
-    """A client that leaves is counted for what it did."""
+    """Goal: a client that leaves is counted by how it left."""
 
     @covers_fault(16)
     def test_reset_in_a_message(self):
-        """A reset within a message is counted as reset, in counted and in endless exchanges."""
+        """A reset within a message is counted as `reset`, in counted and in endless exchanges."""
         for variables in ({}, {"XCHG_EXCHANGE": "line"}, {"XCHG_FRAME": "u16", "XCHG_MESSAGES": 0}):
             with self.subTest(variables), patient(**variables) as server:
                 clients = [server.connect() for _ in range(50)]
@@ -248,7 +248,7 @@ class Departures(unittest.TestCase):
                 server.stop()
 
     def test_end_before_a_message(self):
-        """A client that ends before its message: peer in a counted exchange, finished in an endless one."""
+        """A client that leaves before its message is `peer` in a counted exchange, `finished` in an endless one."""
         for variables, greeting, reason in (
                 ({}, GREETING, "peer"), ({"XCHG_EXCHANGE": "line"}, b"", "peer"),
                 ({"XCHG_FRAME": "u16", "XCHG_GREETING": "none"}, b"", "peer"),
@@ -265,7 +265,7 @@ class Departures(unittest.TestCase):
                 server.stop()
 
     def test_end_between_messages(self):
-        """One message of two and an end is peer; it was answered."""
+        """A client that leaves after one message of two is answered and counted as `peer`."""
         with patient(XCHG_EXCHANGE="line", XCHG_MESSAGES=2) as server:
             with server.connect() as client:
                 client.sendall(b"one\n")

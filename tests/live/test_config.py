@@ -1,5 +1,5 @@
-"""The configuration from outside: flags, faults, what is ignored, what is explained (contract,
-section 4)."""
+"""Goal: the configuration works as docs/reference.md, Configuration, says: flags, faults, ignored variables,
+--explain."""
 
 import re
 import resource
@@ -15,7 +15,7 @@ VARIABLES = (
     "MESSAGE_TIMEOUT WRITE_TIMEOUT MAX_LIFETIME LINGER STOP_GRACE DRAIN_TIMEOUT NODELAY KEEPALIVE "
     "DEFER_ACCEPT FASTOPEN HANDLER OFFLOAD_THREADS WATCHDOG LOG_LEVEL LOG_FORMAT").split()
 
-BAD = [  # a variable and a value that it must refuse
+BAD = [  # a variable and an invalid value
     ("EXCHANGE", "http"), ("EXCHANGE", "greet,echo"), ("FRAME", "crlf"), ("FRAME", "fixed"),
     ("FRAME", "fixed:"), ("FRAME", "fixed:0"), ("FRAME", "fixed:-1"), ("FRAME", "fixed:9x"),
     ("FRAME", "u64"), ("REPLY", "text"), ("REPLY", "yes"), ("REPLY", r"text:\q"), ("GREETING", r"\q"), ("GREETING", r"\x4"),
@@ -68,7 +68,7 @@ def prefixed(variables):
 
 class Flags(unittest.TestCase):
     def test_help(self):
-        """--help names every flag and every variable on standard output and exits 0."""
+        """--help names every flag and every variable on standard output and exits with 0."""
         done = run("--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         for word in ["--help", "--version", "--check", "--explain"]:
@@ -77,20 +77,20 @@ class Flags(unittest.TestCase):
             self.assertRegex(done.stdout, rf"\bXCHG_{name}\b")
 
     def test_version(self):
-        """--version is one line with a number, exit 0."""
+        """--version is one line with a number and exits with 0."""
         done = run("--version")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(len(done.stdout.splitlines()), 1)
         self.assertRegex(done.stdout, r"xchgd.*\d")
 
     def test_help_needs_no_sane_environment(self):
-        """--help and --version answer although the environment is wrong."""
+        """--help and --version work with invalid variables."""
         for flag in ["--help", "--version"]:
             with self.subTest(flag):
                 self.assertEqual(run(flag, XCHG_WORKERS="many").returncode, 0)
 
     def test_unknown_flags(self):
-        """What is no flag is exit 64, with a word about it on standard error, nothing started."""
+        """An unknown flag exits with 64, says why on standard error and starts nothing."""
         for arguments in [["--frobnicate"], ["-x"], ["7000"], ["--check", "--bogus"], ["--"],
                           ["--explain=all"], [""]]:
             with self.subTest(arguments):
@@ -100,7 +100,7 @@ class Flags(unittest.TestCase):
                 self.assertNotEqual(done.stderr, "")
 
     def test_check(self):
-        """--check accepts a right environment without listening, even where the port is taken."""
+        """--check accepts a valid configuration without listening, even if the port is in use."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             done = run("--check", XCHG_LISTEN=f"127.0.0.1:{taken.getsockname()[1]}")
         self.assertEqual(done.returncode, 0)
@@ -120,8 +120,7 @@ class Explain(unittest.TestCase):
         return lines
 
     def test_every_variable(self):
-        """Each variable is one line that begins with its name; its default and that it is one are
-        in it."""
+        """Each variable is one line that starts with its name and shows the default and that it is one."""
         lines = self.explain()
         self.assertEqual(sorted(lines), sorted(f"XCHG_{name}" for name in VARIABLES))
         for name, value in dict(EXCHANGE="greet", LISTEN=":7000", BACKLOG="4096", MODEL="pool",
@@ -136,7 +135,7 @@ class Explain(unittest.TestCase):
                 self.assertIn("default", lines[f"XCHG_{name}"])
 
     def test_sources(self):
-        """A line says where its value came from: the environment, the descriptor limit."""
+        """A line says where its value comes from: the environment, the descriptor limit."""
         def few():
             resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
         done = run("--explain", preexec=few, XCHG_QUEUE="64", XCHG_LISTEN="127.0.0.1:7123")
@@ -151,28 +150,28 @@ class Explain(unittest.TestCase):
         self.assertTrue(256 <= number < 512, most)
 
     def test_preset_and_override(self):
-        """The five values of the exchange show what the preset or the override makes of them."""
+        """The five values of the exchange show the preset and its overrides."""
         lines = self.explain(XCHG_EXCHANGE="line", XCHG_MESSAGES="7")
         self.assertRegex(lines["XCHG_FRAME"], r"\bline\b")
         self.assertRegex(lines["XCHG_REPLY"], r"\becho\b")
         self.assertRegex(lines["XCHG_MESSAGES"], r"\b7\b.*environment")
 
     def test_clamped(self):
-        """A rounded value shows the effective figure and says so; one that needs none does not."""
+        """A rounded value shows the effective value and the word clamped. Other values do not."""
         lines = self.explain(XCHG_QUEUE="1000")
         self.assertRegex(lines["XCHG_QUEUE"], r"\b1024\b")
         self.assertIn("clamped", lines["XCHG_QUEUE"])
         self.assertNotIn("clamped", self.explain(XCHG_QUEUE="512")["XCHG_QUEUE"])
 
     def test_models_default(self):
-        """Outside pool 1,024 connections are the default limit."""
+        """With a model other than pool, the default limit is 1,024 connections."""
         for model in ["iterative", "fork", "thread"]:
             with self.subTest(model):
                 line = self.explain(XCHG_MODEL=model)["XCHG_MAX_CONNECTIONS"]
                 self.assertRegex(line, r"\b1024\b")
 
     def test_refuses_faults(self):
-        """--explain explains nothing that is wrong."""
+        """--explain refuses an invalid configuration."""
         self.assertEqual(run("--explain", XCHG_QUEUE="0").returncode, 78)
 
 
@@ -185,7 +184,7 @@ class Faults(unittest.TestCase):
 
     @covers_fault(46)
     def test_bad_values(self):
-        """Each bad value is exit 78 and one line with variable, value and what is allowed."""
+        """Each invalid value exits with 78 and one line: the variable, the value and what is allowed."""
         for name, value in BAD:
             with self.subTest(name=name, value=value):
                 lines = self.faults(**{f"XCHG_{name}": value})
@@ -196,7 +195,7 @@ class Faults(unittest.TestCase):
                 self.assertGreater(len(lines[0]), len(name) + min(len(value), 80) + 15, "allowed?")
 
     def test_good_values(self):
-        """What the contract allows is taken."""
+        """Every value that docs/reference.md, Configuration, allows is accepted."""
         for variables in GOOD:
             with self.subTest(variables):
                 done = run("--check", **prefixed(variables))
@@ -204,7 +203,7 @@ class Faults(unittest.TestCase):
 
     @covers_fault(46)
     def test_contradictions(self):
-        """Values that exclude each other are faults, though each is right by itself."""
+        """Values that contradict each other are faults that name a variable, although each value is valid."""
         for named, variables in [
                 ("DEFER_ACCEPT", dict(DEFER_ACCEPT="1")), ("GREETING", dict(GREETING=r"a\0b")),
                 ("GREETING", dict(EXCHANGE="line", GREETING=r"two\nlines")), ("GREETING", dict(GREETING=r"a\x0ab", FRAME="line")),
@@ -221,7 +220,7 @@ class Faults(unittest.TestCase):
         self.assertEqual(run("--check", XCHG_FRAME="u16", XCHG_GREETING="g" * 65535).returncode, 0)
 
     def test_handler_decides_the_exchange(self):
-        """Beside a handler each of the exchange's variables is a fault that says so."""
+        """With a handler, each variable of the exchange is a fault, and the line says so."""
         exchange = dict(EXCHANGE="echo", GREETING="hi", FRAME="line", REPLY="echo", MESSAGES="1")
         lines = self.faults(XCHG_HANDLER="/no/such/handler.so", **prefixed(exchange))
         self.assertEqual(len(lines), len(exchange), lines)
@@ -246,7 +245,7 @@ class Faults(unittest.TestCase):
                 self.assertIn(nearest, lines[0])
 
     def test_value_cannot_write_lines(self):
-        """A value's own line breaks and control bytes are escaped in the fault."""
+        """Line breaks and control bytes of a value are escaped in the fault."""
         lines = self.faults(XCHG_MODEL="a\nmsg=fake\x1b[31m\x7f")
         self.assertEqual(len(lines), 1)
         self.assertNotRegex(lines[0], r"[\x00-\x1f\x7f]")
@@ -257,7 +256,7 @@ class Faults(unittest.TestCase):
 class Ignored(unittest.TestCase):
     @covers_fault(46)
     def test_kubernetes(self):
-        """What Kubernetes injects for a Service called xchg or xchg-something is ignored."""
+        """The variables that Kubernetes injects for a Service named xchg or xchg-something are ignored."""
         done = run("--check", XCHG_SERVICE_HOST="10.0.0.1", XCHG_SERVICE_PORT="7000",
                    XCHG_SERVICE_PORT_EXCHANGE="7000", XCHG_PORT="tcp://10.0.0.1:7000",
                    XCHG_PORT_7000_TCP="tcp://10.0.0.1:7000", XCHG_PORT_7000_TCP_PROTO="tcp",
@@ -270,7 +269,7 @@ class Ignored(unittest.TestCase):
 
     @covers_fault(46)
     def test_not_kubernetes(self):
-        """What only resembles it is a fault."""
+        """A variable that only resembles those of Kubernetes is a fault."""
         for name, value in [("XCHG_PORT", "7000"), ("XCHG_BLUE_PORT", "http://x"),
                             ("XCHG_PORT_X_TCP", "1"), ("XCHG_PORT_7000_HTTP", "1"),
                             ("XCHG_PORT_7000_TCP_HOST", "1"), ("XCHG_SERVICE_HOSTS", "1"),
@@ -283,13 +282,13 @@ class Ignored(unittest.TestCase):
 
     @covers_fault(46)
     def test_empty_is_unset(self):
-        """An empty variable is as if it was not there; an empty unknown one too."""
+        """An empty variable counts as unset, even an unknown one."""
         empty = {f"XCHG_{name}": "" for name in VARIABLES}
         self.assertEqual(run("--explain", **empty).stdout, run("--explain").stdout)
         self.assertEqual(run("--check", XCHG_NOT_A_VARIABLE="").returncode, 0)
 
     def test_case(self):
-        """Names of values are case-insensitive: an exchange called ECHO echoes."""
+        """Values are case-insensitive: the exchange ECHO echoes."""
         with Server(XCHG_EXCHANGE="ECHO", XCHG_NODELAY="Off") as server:
             with server.connect() as client:
                 client.sendall(b"x")
@@ -302,8 +301,7 @@ class Start(unittest.TestCase):
         return [line for line in server.lines if "level=warn" in line]
 
     def test_backlog_warning(self):
-        """A backlog over somaxconn is a warning that names the variable; the default is none where
-        it fits."""
+        """A backlog over somaxconn logs one warning that names the variable. A smaller one logs none."""
         with open("/proc/sys/net/core/somaxconn") as f:
             most = int(f.read())
         with Server(XCHG_BACKLOG=str(most + 1)) as server:
@@ -317,7 +315,7 @@ class Start(unittest.TestCase):
             self.assertEqual(self.warnings(server), [])
 
     def test_descriptor_limit_is_raised(self):
-        """The soft descriptor limit goes up to the hard one before the connections are counted."""
+        """The server raises its soft descriptor limit to the hard limit."""
         def soft():
             resource.setrlimit(resource.RLIMIT_NOFILE, (64, 1000))
         with Server(preexec=soft) as server:

@@ -1,17 +1,17 @@
-"""What a message and an exchange cost, counted and not timed: a gate that a slower machine cannot close.
+"""Goal: a message and an exchange cost no more than recorded. The cost is counted, so a slow machine cannot fail the test.
 
-    cost = (count of the server's life with many - that with few) / (many - few)
+    cost = (count of a server's life with many - count with few) / (many - few)
 
-so that start, stop and the making of the connections cancel.  System calls are counted by strace, each by its name;
-instructions in user space by callgrind.  Only the program as it ships is looked at.
+Start, stop and the opening of connections cancel out. strace counts system calls by name, callgrind
+counts instructions in user space. Only a release build is measured.
 
-WHEN A LIMIT MAY CHANGE.  Lower one as soon as a change has made something cheaper.  Raise one only together with the
-change that costs more, where what it brings is worth that, and say so in its commit.  How: run this file alone on a
-machine that does nothing else,
+WHEN A LIMIT MAY CHANGE. Lower a limit as soon as a change has made something cheaper. Raise one only
+together with the change that costs more, if that is worth it, and say so in the commit. Run this file
+alone on a quiet machine:
 
     XCHGD=build/xchgd XCHGD_COST=print PYTHONPATH=tests/live python3 -m unittest -v test_cost
 
-and enter what it prints in ${recorded}.  A new compiler is no reason: see OTHER_COMPILER.
+Enter the printed values in ${recorded}. A new compiler is no reason to raise a limit: see OTHER_COMPILER.
 """
 
 import contextlib
@@ -31,26 +31,26 @@ from xchgd import GREETING, LIMIT, PROGRAM, receive_all, receive_exactly
 # ---- the limits ----------------------------------------------------------------------------------
 
 
-CLIENTS = 64  # of a round
-BUNCH = 100   # lines of 1,000 bytes, sent at once: more than one read
+CLIENTS = 64  # in a round
+BUNCH = 100   # lines of 1,000 bytes, sent at once: more than one read takes takes
 
 
 @dataclass
 class Work:
-    """What a server is asked to do: ${few} and ${many} messages of echo and line, exchanges of greet."""
+    """The load of one measurement: ${few} and ${many} messages (echo, line) or exchanges (greet)."""
     server: dict
-    load: object    # arguments of the harness, or what else is called with the server and the number
+    load: object    # arguments of xchg-bench, or a function of the server and the count
     few: int
     many: int
 
 
 @dataclass
 class Calls:
-    """System calls for each; what is named neither in ${each} nor in ${between} may come now and then only."""
+    """System calls for each message or exchange. Calls in neither ${each} nor ${between} must be rare."""
     work: Work
     total: float    # at most
-    each: dict      # name: so many, whatever the machine does
-    between: dict   # name: (least, most); how often a thread waits and is woken is the scheduler's affair too
+    each: dict      # name: count, the same on every machine
+    between: dict   # name: (least, most); waits and wakes also depend on the scheduler
 
 
 @dataclass
@@ -96,7 +96,7 @@ def greet_rounds(few, many, **variables):
 ECHO = {"recvfrom": 1, "sendto": 1}
 ECHO_16 = {"recvfrom": 1 / 16, "sendto": 1 / 16}
 GREET = {"sendto": 1, "epoll_ctl": 1, "recvfrom": 1, "close": 1}
-SAFE = {**GREET, "ioctl": 1}  # is everything acknowledged (SIOCOUTQ)?
+SAFE = {**GREET, "ioctl": 1}  # SIOCOUTQ: is everything acknowledged?
 HALTED = {"epoll_wait": (1 / 64, 5 / 64), "restart_syscall": (0, 2 / 64)}
 HALTED_16 = {"epoll_wait": (1 / 1024, 5 / 1024), "restart_syscall": (0, 2 / 1024)}
 ALONE = {"epoll_wait": (2, 3.01), "accept4": (1, 1.02), "write": (0, 1.01)}
@@ -112,9 +112,9 @@ CALLS = {
     "greet, 64 in parallel": Calls(greet_rounds(8, 24), 6.5, SAFE, TOGETHER),
 }
 EACH_MARGIN = 0.01    # of each one
-OTHERS_MARGIN = 0.02  # of all that are not named, together: some come with time (memory goes back, say)
+OTHERS_MARGIN = 0.02  # of all calls that are not named, together: some depend on time (memory is given back)
 
-# What does the same every time: one connection at a time, or rounds.
+# Loads that do the same in every run: one connection at a time, or rounds.
 INSTRUCTIONS = {
     "echo, 1 connection": Instructions(echo(500, 2000), 1435),
     "echo, 64 connections": Instructions(echo_rounds(5, 45), 1001),
@@ -125,11 +125,11 @@ INSTRUCTIONS = {
     "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(200, 800, XCHG_LINGER="0"), 3684),
 }
 INSTRUCTIONS_MARGIN = 1.05
-INSTRUCTIONS_LEAST = 0.5     # less is a count that went wrong, or a record that is long overdue
-COMPILER = "12"              # GCC's, for which they are recorded
-OTHER_COMPILER = 1.25        # any other GCC may take so much more: enough to notice a blunder, and not the compiler
+INSTRUCTIONS_LEAST = 0.5     # less means a broken count or an old record
+COMPILER = "12"              # GCC's major version of the records
+OTHER_COMPILER = 1.25        # for any other GCC
 
-# Noise only ever adds: an event loop that waits once more.  What the program itself does more often, it does in each attempt.
+# Noise only adds, such as one more wait of an event loop. A real increase shows in every attempt.
 ATTEMPTS = 4
 
 # ---- how it is counted ---------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def halted(server):
 
 
 def talk_in_rounds(server, pipeline, count):
-    """Echo, all at once; each of the clients comes in on its own before."""
+    """Echo, all clients at the same time. Each client has been accepted on its own before."""
     message = pipeline * 64 * b"x"
     with contextlib.ExitStack() as stack:
         clients = []
@@ -160,7 +160,7 @@ def talk_in_rounds(server, pipeline, count):
 
 
 def talk_in_bunches(server, count):
-    """Lines, all there before the first is read: a read ends within one of them, and the next one goes on with it."""
+    """Lines that have all arrived before the first is read. A read ends within one of them."""
     bunch = BUNCH * (999 * b"x" + b"\n")
     with server.connect() as client:
         client.sendall(b"\n")
@@ -175,7 +175,7 @@ def talk_in_bunches(server, count):
 
 
 def come_in_rounds(server, count):
-    """Greet: all are there before the first is accepted, and all have sent before the first is read."""
+    """Greet: all clients have connected before the first is accepted, and all have sent before the first is read."""
     for _ in range(count):
         with contextlib.ExitStack() as stack:
             with halted(server):
@@ -191,7 +191,7 @@ def come_in_rounds(server, count):
 
 
 def load(server, work, count):
-    """Let it deal with ${count}."""
+    """Run the load with ${count} messages or exchanges."""
     if callable(work.load):
         work.load(server, count)
         return
@@ -201,8 +201,8 @@ def load(server, work, count):
 
 
 def system_calls(work, count):
-    """{name: calls} of a server that lives as long as that takes."""
-    read_end, write_end = os.pipe()  # whose end of stream says that strace, which is not our child, has ended
+    """The system calls of a server from start to end: {name: calls}."""
+    read_end, write_end = os.pipe()  # its end of stream says that strace, which is not our child, has ended
     strace = ["strace", "-D", "-f", "-qq", "-c", "-U", "calls,name", "-o", f"/dev/fd/{write_end}"]
     with open(read_end) as summary:
         try:
@@ -213,11 +213,12 @@ def system_calls(work, count):
             os.close(write_end)
         text = summary.read()
     calls = {name: int(number) for number, name in re.findall(r"^\s*(\d+)\s+(\w+)\s*$", text, re.M)}
-    calls["epoll_wait"] = calls.pop("epoll_wait", 0) + calls.pop("epoll_pwait", 0)  # two names of one
+    calls["epoll_wait"] = calls.pop("epoll_wait", 0) + calls.pop("epoll_pwait", 0)  # two names of one call call
     return calls
 
 
 def instructions(work, count):
+    """The instructions in user space of a server from start to end."""
     with tempfile.NamedTemporaryFile("r") as out:
         callgrind = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out.name}"]
         with serve(wrap=callgrind, XCHG_WORKERS="1", **work.server) as server:
@@ -228,13 +229,13 @@ def instructions(work, count):
 
 
 def costs(count, work):
-    """{name: what one message or exchange costs}."""
+    """The cost of one message or exchange: {name: cost}."""
     less, more = count(work, work.few), count(work, work.many)
     return {name: (more.get(name, 0) - less.get(name, 0)) / (work.many - work.few) for name in {*less, *more}}
 
 
 def call_faults(limit, cost):
-    """What is wrong with these costs, in words."""
+    """What is wrong with these costs, as text."""
     faults = []
     bounds = {name: (number - EACH_MARGIN, number + EACH_MARGIN) for name, number in limit.each.items()}
     bounds |= {name: (least - EACH_MARGIN, most) for name, (least, most) in limit.between.items()}
@@ -249,7 +250,7 @@ def call_faults(limit, cost):
 
 
 def compiler():
-    """The major version of the GCC that made the program with -O2, or None where that is not how it was made."""
+    """The major version of the GCC that built the program with -O2. None for any other build."""
     try:
         with open(os.path.join(os.path.dirname(PROGRAM), ".flags")) as flags:
             command = shlex.split(flags.read())
@@ -272,7 +273,7 @@ def show(name, cost):
 @unittest.skipIf(INSTRUMENTED or os.environ.get("XCHGD_VARIANT", "") not in ("", "release"), "counted in the release build")
 class Cost(unittest.TestCase):
     def attempts(self, name, count, work, faults_of):
-        """Once within the limits is enough."""
+        """One attempt within the limits is enough."""
         for _ in range(ATTEMPTS):
             cost = costs(count, work)
             show(name, cost)
@@ -282,12 +283,14 @@ class Cost(unittest.TestCase):
         self.fail(f"{name}, {ATTEMPTS} times, at last:\n" + "\n".join(faults))
 
     def test_system_calls(self):
+        """No message or exchange takes more system calls than CALLS allows."""
         for name, limit in CALLS.items():
             with self.subTest(name):
                 self.attempts(name, system_calls, limit.work, lambda cost: call_faults(limit, cost))
 
     @unittest.skipUnless(platform.machine() == "x86_64", "recorded for x86-64")
     def test_instructions(self):
+        """No message or exchange takes more instructions than INSTRUCTIONS allows."""
         found = compiler()
         if found is None:
             self.skipTest("recorded for what GCC makes with -O2")

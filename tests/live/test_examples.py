@@ -1,7 +1,7 @@
-"""The examples (docs/examples), as strangers find them: short, compiled as they say, and right.
+"""Goal: the examples of docs/examples are short, compile as documented, and work.
 
-Each is started on a port of the kernel's choice, spoken to over real sockets, and ended by SIGTERM with exit code 0.
-docs/library.md quotes them; what it quotes must be there.
+Each example runs on a port of the kernel's choice, talks to clients over real sockets, and exits with 0
+after SIGTERM. The quotes in docs/library.md are part of the examples.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import threading
 import time
 import unittest
 
-sys.path.append("/usr/lib/python3/dist-packages")  # Debian's packages, where another python3 comes first
+sys.path.append("/usr/lib/python3/dist-packages")  # for Debian's packages, if another python3 comes first
 from pymemcache.client.base import Client  # noqa: E402
 from pymemcache.exceptions import MemcacheServerError  # noqa: E402
 
@@ -31,7 +31,7 @@ BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
 
 
 def example(name, **variables):
-    """The example as a running server, without time-outs that a slow machine could meet."""
+    """The example as a running server, without time-outs that a slow machine could reach."""
     return patient(program=os.path.join(BUILT, name), **variables)
 
 
@@ -41,19 +41,20 @@ def source(name):
 
 
 def code_lines(name):
-    """How many lines there are without comments and blank ones."""
+    """The number of lines without comments and blank lines."""
     text = re.sub(r"/\*.*?\*/", "", source(name), flags=re.S)
     return sum(1 for line in text.split("\n") if line.strip() and not line.strip().startswith("//"))
 
 
 class Sources(unittest.TestCase):
     def test_short(self):
-        """An exchange takes as many lines as was promised."""
+        """The small examples are as short as README and docs/library.md say."""
         for name, most in (("echo.c", 12), ("hello.c", 20)):
             self.assertLessEqual(code_lines(name), most, name)
 
     def test_plain_compiler(self):
-        """Each compiles with the compiler's own defaults, without a warning, and includes nothing of ours but xchg.h."""
+        """Each example compiles with the compiler's defaults, without a warning, and includes no header of ours but
+        xchg.h."""
         names = [name for name in sorted(os.listdir(SOURCES)) if name.endswith(".c")]
         self.assertGreaterEqual(len(names), 6)
         for name in names:
@@ -63,7 +64,7 @@ class Sources(unittest.TestCase):
             self.assertEqual(re.findall(r'#include "(.*)"', source(name)), [], name)
 
     def test_tutorial_quotes(self):
-        """Every C block of docs/library.md that names a file stands in that file."""
+        """Every C block of docs/library.md that names a file is part of that file."""
         with open(os.path.join(TOP, "docs", "library.md")) as f:
             blocks = re.findall(r"^```c ([\w.]+)\n(.*?)^```$", f.read(), re.M | re.S)
         self.assertGreaterEqual(len(blocks), 10)
@@ -82,7 +83,7 @@ class Small(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_hello(self):
-        """The lecture's exchange, with a client that speaks first, one that speaks later and one that says too much."""
+        """The greet exchange: a client that sends first, one that sends later and one that sends too much."""
         with example("hello") as server:
             for before, after in ((b"", b"hello\0"), (b"hello\0", b""), (b"", b"\0and more")):
                 with server.connect() as client:
@@ -102,7 +103,7 @@ class Small(unittest.TestCase):
 
 
 class Lines:
-    """A client of lines."""
+    """A client of a line protocol."""
 
     def __init__(self, server):
         self.socket = server.connect()
@@ -115,7 +116,7 @@ class Lines:
         return self.file.readline().decode().rstrip("\n")
 
     def hear_until(self, line):
-        """What is said before a member has entered may still reach it."""
+        """Read lines up to ${line}. A member may still hear what was said before it entered."""
         while (heard := self.hear()) != line:
             if not heard:
                 raise AssertionError(f"never heard {line!r}")
@@ -131,7 +132,7 @@ class Offload(unittest.TestCase):
             return talk(client, data)
 
     def test_answers(self):
-        """Right, in the order of the questions, also for a client that has half-closed."""
+        """Correct answers in the order of the questions, also for a client that has half-closed."""
         with example("offload") as server:
             self.assertEqual(self.ask(server, b"100\n1\n2\n3\n10\n100000\n20\n"), b"25\n0\n0\n1\n4\n9592\n8\n")
             self.assertEqual(self.ask(server, b"30"), b"10\n")
@@ -140,13 +141,13 @@ class Offload(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 3})
 
     def test_refused(self):
-        """Where there are no threads it says so."""
+        """Without offload threads, the answer says so."""
         with example("offload", XCHG_OFFLOAD_THREADS=0) as server:
             self.assertEqual(self.ask(server, b"100\n"), b"cannot count here\n")
             server.stop()
 
     def test_gone(self):
-        """A client that does not wait for its answer: the work is done all the same and freed."""
+        """The work of a client that has left is finished and freed."""
         with example("offload", XCHG_OFFLOAD_THREADS=1) as server:
             client = server.connect()
             client.sendall(b"300000\n")
@@ -158,7 +159,8 @@ class Offload(unittest.TestCase):
             server.stop()
 
     def test_full(self):
-        """More work than the queue holds: some are told so; a stop with a full queue answers nobody and frees everything."""
+        """If the offload queue is full, some clients are told so. A stop with a full queue sends no answers and frees
+        everything."""
         count, busy = 1024 + 180, b"busy, ask again later\n"
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -193,7 +195,7 @@ class Chat(unittest.TestCase):
         return self.servers.enter_context(example("chat", **variables))
 
     def stop(self, server):
-        """Clients first: a server waits for those that it has said good-bye to."""
+        """Close the clients first: the server waits for clients that it has said good-bye to."""
         self.members.close()
         return server.stop()
 
@@ -203,7 +205,7 @@ class Chat(unittest.TestCase):
         return member
 
     def enter(self, server, name, *others, room="lobby"):
-        """A member who has entered, whom all the others have seen enter."""
+        """A member that has entered. All ${others} have seen it enter."""
         member = self.visit(server)
         self.assertEqual(member.hear(), "* your name?")
         member.say(name)
@@ -213,7 +215,7 @@ class Chat(unittest.TestCase):
         return member
 
     def test_rooms(self):
-        """Who is in a room hears it, whatever worker serves them; who is elsewhere does not."""
+        """Every member of a room gets its messages, whichever worker serves it. Other clients do not."""
         server = self.serve(XCHG_WORKERS=2)
         ada = self.enter(server, "ada")
         bob = self.enter(server, "bob", ada)
@@ -253,7 +255,7 @@ class Chat(unittest.TestCase):
         self.stop(server)
 
     def test_commands(self):
-        """Names that are none, commands that are none; what a terminal would obey is not passed on."""
+        """Invalid names and commands are refused. Control bytes are not passed on."""
         server = self.serve(XCHG_WORKERS=2)
         member = self.visit(server)
         bad_name = "* a name has 1 to 24 bytes and no space"
@@ -270,7 +272,7 @@ class Chat(unittest.TestCase):
         self.assertEqual(ended(self.stop(server)), {"too_long": 1})
 
     def test_slow_member(self):
-        """Who does not read is dropped, and nobody waits for it."""
+        """A member that does not read is closed, and the others do not wait for it."""
         server = self.serve(XCHG_WORKERS=2, XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="4KiB")
         ada = self.enter(server, "ada")
         slow = server.connect(rcvbuf=2048)
@@ -288,7 +290,7 @@ class Chat(unittest.TestCase):
         self.assertEqual(totals["closed_write"], 1)
 
     def test_no_name(self):
-        """Who does not say its name is sent away, never early; who did stays."""
+        """A client that sends no name is closed after its time, never early. Members stay."""
         server = self.serve(XCHG_WORKERS=2)
         ada = self.enter(server, "ada")
         start = time.monotonic()
@@ -300,7 +302,7 @@ class Chat(unittest.TestCase):
         self.stop(server)
 
     def test_model_without_groups(self):
-        """A process for each client has nobody else in it: it says so and goes on."""
+        """Under the fork model a client is alone in its process. The example says so and continues."""
         server = self.serve(XCHG_MODEL="fork")
         member = self.visit(server)
         member.say("ada", "hello", "/quit")
@@ -318,12 +320,12 @@ class KeyValue(unittest.TestCase):
         return client
 
     def check(self, server, said, expected):
-        """What is said on a connection of its own, and then quit, is answered so."""
+        """Send ${said} and quit on a new connection. The answer must be ${expected}."""
         with server.connect() as client:
             self.assertEqual(talk(client, said + b"quit\r\n", half_close=False), expected, said[:200])
 
     def test_client(self):
-        """A client that was written for memcached."""
+        """A client library that was written for memcached works."""
         with example("kv") as server:
             for noreply in (False, True):
                 client = self.memcached(server, default_noreply=noreply)
@@ -348,7 +350,7 @@ class KeyValue(unittest.TestCase):
             self.assertEqual(client.get("k" * 250), long)
             with self.assertRaises(MemcacheServerError):
                 client.set("k" * 250, long + b"x")
-            self.assertEqual(client.get("k" * 250), None)  # rather nothing than what is not current
+            self.assertEqual(client.get("k" * 250), None)  # better no value than an old one
             self.assertTrue(client.set("past", b"1", expire=-1))
             self.assertEqual(client.get("past"), None)
             client.quit()
@@ -356,7 +358,7 @@ class KeyValue(unittest.TestCase):
             self.assertEqual(totals["finished"], totals["accepted"])
 
     def test_protocol(self):
-        """Command by command, well and badly formed."""
+        """Every command, well formed and malformed."""
         key = b"k" * 250
         with example("kv") as server:
             for said, expected in (
@@ -370,7 +372,7 @@ class KeyValue(unittest.TestCase):
                     (b"\r\nfoo\r\nGET a\r\nget\r\nget \r\nquit! \r\n", b"ERROR\r\n" * 6),
                     (b"get " + key + b"\r\nget " + key + b"k\r\nget none " + key + b"k a\r\n", b"END\r\n" + BAD_LINE * 2),
                     (b"delete " + key + b"k\r\n", BAD_LINE),
-                    # The data of a set that is refused is not taken for commands, where its size is known.
+                    # If its size is known, the data of a refused set is not read as commands.
                     (b"set " + key + b"k 0 0 9\r\nversion\r\n\r\nget a\r\n", BAD_LINE + b"END\r\n"),
                     (b"set a x 0 1\r\nb\r\nset a 0 x 1\r\nb\r\nset a 4294967296 0 1\r\nb\r\n", BAD_LINE * 3),
                     (b"set a 0 0 -1\r\nset a 0 0 1x\r\nset a 0 0\r\nset\r\nset a 0 0 99999999999\r\n", BAD_LINE * 5),
@@ -387,13 +389,13 @@ class KeyValue(unittest.TestCase):
             server.stop()
 
     def test_too_large(self):
-        """Data over the limit is thrown away, be it said in one piece or in many, and the next command is answered."""
+        """Data over the limit is discarded, in one piece or in many, and the next command is answered."""
         with example("kv") as server:
             for size in (MIB + 1, 5 * MIB):
                 for option, expected in ((b"", b"SERVER_ERROR object too large for cache\r\n"), (b" noreply", b"")):
                     said = b"set a 0 0 %d%s\r\n%s\r\nget a\r\n" % (size, option, b"get b\r\n" * (size // 7) + b"x" * (size % 7))
                     self.check(server, said, expected + b"END\r\n")
-            with server.connect() as client:  # the line alone can be too long as well
+            with server.connect() as client:  # a line can be too long, too
                 client.sendall(b"x" * 32767)
                 client.sendall(b"y")
                 self.assertEqual(receive_all(client), b"")
@@ -401,7 +403,7 @@ class KeyValue(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 5, "error": 1})
 
     def test_truncated(self):
-        """A set whose data does not come is not carried out."""
+        """A set whose data does not arrive is not executed."""
         with example("kv") as server:
             with server.connect() as client:
                 self.assertEqual(talk(client, b"set a 0 0 5\r\nabc"), b"")
@@ -410,7 +412,7 @@ class KeyValue(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"truncated": 2})
 
     def test_every_split(self):
-        """Wherever the bytes are split, the answers are the same."""
+        """The answers do not depend on how the bytes are split."""
         template = (b"set %s 5 0 4\r\n\r\nab\r\nget none %s %s\r\nset %s 0 0 1 noreply\r\nx\r\nbad\r\nset %s 1 0 0\r\n\r\ndelete %s\r\n"
                     b"set %s 0 0 1048577\r\nget %s\nquit\r\n")
         answer = (b"STORED\r\n" + b"VALUE %s 5 4\r\n\r\nab\r\n" * 2 + b"END\r\nERROR\r\nSTORED\r\nDELETED\r\n"
@@ -432,7 +434,7 @@ class KeyValue(unittest.TestCase):
             server.stop()
 
     def test_expiry(self):
-        """An item with a time is there at first, and gone at last."""
+        """An item with an expiry time is there first and gone later."""
         with example("kv") as server:
             client = self.memcached(server, default_noreply=False)
             client.set("long", b"1", expire=1000)
@@ -445,7 +447,7 @@ class KeyValue(unittest.TestCase):
             server.stop()
 
     def test_memory(self):
-        """What does not fit is refused, and takes what it was to replace with it; what is deleted makes room."""
+        """A value that does not fit is refused, and the old value is deleted. Deleted items make room."""
         size = 1000000
         with example("kv", KV_MEMORY_MIB=2) as server:
             client = self.memcached(server, default_noreply=False)
@@ -463,14 +465,14 @@ class KeyValue(unittest.TestCase):
             server.stop()
 
     def test_lent(self):
-        """A value that is deleted and replaced while it is on its way to a slow client arrives as it was."""
+        """A value that is replaced while it is being sent to a slow client arrives unchanged."""
         old, new = random.Random(6).randbytes(MIB), random.Random(7).randbytes(MIB)
         with example("kv", XCHG_WORKERS=2) as server:
             other = self.memcached(server, default_noreply=False)
             other.set("a", old)
             with server.connect(rcvbuf=4096) as slow:
                 slow.sendall(b"get a a a\r\n" * 4 + b"quit\r\n")
-                head = receive_exactly(slow, 10)  # the first answer has been begun
+                head = receive_exactly(slow, 10)  # the first answer has started
                 self.assertTrue(other.delete("a"))
                 self.assertTrue(other.set("a", new))
                 said = head + receive_all(slow)
@@ -483,7 +485,7 @@ class KeyValue(unittest.TestCase):
             server.stop()
 
     def test_together(self):
-        """Many clients at the same few keys: every value is whole, and of its key."""
+        """With many clients on the same keys, every value is whole and belongs to its key."""
         failures = []
 
         def work(server, seed):
@@ -502,7 +504,7 @@ class KeyValue(unittest.TestCase):
                         if value is not None and value != value[:5] * (len(value) // 5) or value and value[:4] != key.encode():
                             failures.append((key, value[:100]))
                 client.close()
-            except Exception as failure:  # told by the thread that asserts
+            except Exception as failure:  # the main thread asserts
                 failures.append(failure)
 
         with example("kv", XCHG_WORKERS=3) as server:
@@ -516,11 +518,11 @@ class KeyValue(unittest.TestCase):
 
 
 class Embed(unittest.TestCase):
-    """Its log is its own affair, so it is started without the driver of xchgd."""
+    """The embed example has its own log, so the driver of xchgd cannot start it."""
 
     @contextlib.contextmanager
     def run_it(self, **variables):
-        """The process, and a function that connects to one of its servers."""
+        """Gives the process and a function that connects to one of its servers."""
         variables = environment(XCHG_LISTEN="127.0.0.1:0", XCHG_STOP_GRACE="0", **variables)
         with subprocess.Popen([*WRAP, os.path.join(BUILT, "embed")], env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               text=True) as process:
@@ -531,7 +533,7 @@ class Embed(unittest.TestCase):
                 process.kill()
 
     def test_two_servers(self):
-        """Orders are answered by another thread, in order; the second server counts them; a signal ends both."""
+        """Another thread answers orders in order, the second server counts them, and a signal ends both."""
         with self.run_it() as (process, connect):
             with connect("orders") as client:
                 self.assertEqual(talk(client, b"abc\ndefg\n\nlast"), b"cba\ngfed\n\ntsal\n")
@@ -548,7 +550,7 @@ class Embed(unittest.TestCase):
             self.assertEqual(process.wait(LIMIT), 0)
 
     def test_bad_configuration(self):
-        """A fault ends the program with a line that names it."""
+        """An invalid configuration ends the program with a line that names the variable."""
         with tempfile.TemporaryFile() as log:
             done = subprocess.run([*WRAP, os.path.join(BUILT, "embed")], env=environment(XCHG_WORKERS="none"), stdin=subprocess.DEVNULL,
                                   stderr=log, timeout=LIMIT, check=False)

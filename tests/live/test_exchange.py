@@ -1,4 +1,4 @@
-"""The exchange (section 2 of the contract) against the real program: presets, framings, replies, ends and limits."""
+"""Goal: the exchange works as docs/reference.md, Wire protocol, says: presets, framings, replies, ends, limits."""
 
 import random
 import socket
@@ -8,7 +8,7 @@ from clients import MIB, PATIENT, ended, every_split, patient, play, talk, wait_
 from fault_matrix import FaultTest, covers_fault
 from xchgd import GREETING, receive_all, receive_exactly
 
-# Messages that hold what each framing might stumble over: nothing, NUL, LF, CR, and bytes of its own prefix.
+# Messages with difficult contents for each framing: nothing, NUL, LF, CR, bytes of its own prefix.
 FRAMES = {
     "nul": [b"", b"a", b"b\r\nc"],
     "line": [b"", b"\0", b"b\rc\0"],
@@ -19,7 +19,7 @@ FRAMES = {
 
 
 def frame(kind, message):
-    """A message as it travels under a framing."""
+    """A message as it is framed on the wire."""
     if kind == "nul":
         return message + b"\0"
     if kind == "line":
@@ -37,12 +37,12 @@ def frames(kind, messages):
 
 class Case(FaultTest):
     def assert_all(self, answers, expected, streams):
-        """Every answer is the expected one; names the first stream whose answer is not."""
+        """Every answer is ${expected}. A failure names the first wrong stream."""
         for answer, pieces in zip(answers, streams, strict=True):
             self.assertEqual(answer, expected, f"sent in the pieces {pieces!r:.300}")
 
     def check_streams(self, variables, data, expected, end, half_close, pairs=True):
-        """A stream in every split gets the expected answer, and every connection ends for the same reason."""
+        """A stream gets the expected answer in every split, and every connection ends for the same reason."""
         streams = every_split(data, pairs)
         with self.subTest(**variables, data=data), patient(**variables) as server:
             self.assert_all(play(server, streams, half_close), expected, streams)
@@ -51,7 +51,7 @@ class Case(FaultTest):
 
 class Presets(Case):
     def test_greet(self):
-        """The default greets with 20 bytes before the client says anything, takes one message, closes."""
+        """The default exchange sends 20 bytes first, takes one message and closes."""
         for variables in ({}, {"XCHG_EXCHANGE": "greet"}, {"XCHG_EXCHANGE": "GREET"}, {"XCHG_EXCHANGE": ""}):
             with self.subTest(variables), patient(**variables) as server, server.connect() as client:
                 self.assertEqual(receive_exactly(client, 20), GREETING)
@@ -60,7 +60,7 @@ class Presets(Case):
                 self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_line(self):
-        """line echoes one input line, whatever ends it, and closes."""
+        """line echoes one input line with its terminator and closes."""
         with patient(XCHG_EXCHANGE="line") as server:
             for text in (b"hello\n", b"hello\r\n", b"\n", b"a\0b\n"):
                 with server.connect() as client:
@@ -71,7 +71,7 @@ class Presets(Case):
             self.assertEqual(ended(server.stop()), {"finished": 5})
 
     def test_echo(self):
-        """echo returns a stream as it came, piece after piece, until the client ends it."""
+        """echo returns a stream piece by piece until the client ends it."""
         data = random.Random(1).randbytes(3 * MIB)
         with patient(XCHG_EXCHANGE="echo") as server:
             with server.connect() as client:
@@ -82,14 +82,14 @@ class Presets(Case):
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_discard(self):
-        """discard takes everything, says nothing and ends when the client does."""
+        """discard takes everything, sends nothing and ends when the client does."""
         with patient(XCHG_EXCHANGE="discard") as server:
             with server.connect() as client:
                 self.assertEqual(talk(client, b"\0\n" * MIB), b"")
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_overrides(self):
-        """Each of the five values overrides what the preset says, and leaves the others alone."""
+        """Each of the five values overrides its preset and leaves the others unchanged."""
         greet, two = GREETING, b"ab\0cd\0"
         for variables, sent, expected in (
                 ({"XCHG_GREETING": "none"}, two, b""),
@@ -113,7 +113,7 @@ class Presets(Case):
                 self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_models(self):
-        """Under every model each preset does the same."""
+        """Each preset does the same under every model."""
         for model in ("pool", "iterative", "fork", "thread"):
             for preset, sent, expected in (("greet", b"a\0", GREETING), ("line", b"a\n", b"a\n"),
                                            ("echo", b"a\0\n", b"a\0\n"), ("discard", b"a\n", b"")):
@@ -130,7 +130,7 @@ class Presets(Case):
 
 class Framings(Case):
     def check_framing(self, kind, *, reply, greeting, messages):
-        """Three messages of a framing at every pair of splits."""
+        """Three messages of a framing, split at every pair of places."""
         text = b"yes"
         answer = {"echo": FRAMES[kind], "none": [], "text:yes": [text] * 3}[reply]
         expected = frames(kind, ([b"hey"] if greeting == "hey" else []) + answer)
@@ -140,33 +140,33 @@ class Framings(Case):
 
     @covers_fault(26)
     def test_echo_endless(self):
-        """Every framing echoes until the client ends, however its stream is cut."""
+        """Every framing echoes until the client ends, however its stream is split."""
         for kind in FRAMES:
             self.check_framing(kind, reply="echo", greeting="none", messages=0)
 
     @covers_fault(26)
     def test_echo_counted(self):
-        """Every framing greets, echoes three messages and closes without being asked."""
+        """Every framing greets, echoes three messages and closes."""
         for kind in FRAMES:
             self.check_framing(kind, reply="echo", greeting="hey", messages=3)
 
     def test_text(self):
-        """A text answers every message, framed as the message was."""
+        """A text answers every message and is framed like the message."""
         for kind in FRAMES:
             self.check_framing(kind, reply="text:yes", greeting="hey", messages=0)
 
     def test_none(self):
-        """Without a reply only the greeting comes, and the end after the last message."""
+        """Without a reply, only the greeting is sent, and the server closes after the last message."""
         for kind in FRAMES:
             self.check_framing(kind, reply="none", greeting="hey", messages=3)
 
     def test_raw_echo(self):
-        """raw echoes the stream, however it is cut."""
+        """raw echoes the stream, however it is split."""
         self.check_streams({"XCHG_FRAME": "raw", "XCHG_REPLY": "echo", "XCHG_GREETING": "hey",
                             "XCHG_MESSAGES": 0}, b"ab\0\n\r\ncd", b"heyab\0\n\r\ncd", "finished", True)
 
     def test_raw_text(self):
-        """Under raw every read is a message: a text comes once a piece at most, once at least."""
+        """Under raw every read is a message, so the text comes at least once and at most once for each piece."""
         streams = every_split(b"ab\0\n\r\ncd")
         with patient(XCHG_FRAME="raw", XCHG_REPLY="text:yes", XCHG_GREETING="none", XCHG_MESSAGES=0) as server:
             for answer, pieces in zip(play(server, streams, True), streams, strict=True):
@@ -174,7 +174,7 @@ class Framings(Case):
             self.assertEqual(ended(server.stop()), {"finished": len(streams)})
 
     def test_raw_limit(self):
-        """Under raw the limit bounds a read and nothing is too long."""
+        """Under raw the limit bounds a read, and no message is too long."""
         with patient(XCHG_FRAME="raw", XCHG_REPLY="text:ab", XCHG_GREETING="none", XCHG_MESSAGES=0,
                      XCHG_MAX_MESSAGE=1) as server:
             with server.connect() as client:
@@ -190,7 +190,7 @@ class Framings(Case):
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_line_ends(self):
-        """CR LF is answered with CR LF, LF with LF, an end of stream with neither; other CRs are data."""
+        """CR LF is answered with CR LF, LF with LF, the end of the stream with neither. Other CRs are data."""
         data = b"a\r\nb\n\r\n\n\rc\n\r\r\nd\r"
         variables = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": 0}
         self.check_streams(variables, data, data, "finished", True)
@@ -199,7 +199,7 @@ class Framings(Case):
 
 class Ends(Case):
     def test_begun_message(self):
-        """End of stream ends a nul or line message that has begun; it is answered without terminator."""
+        """The end of the stream ends a started nul or line message, which is answered without a terminator."""
         for kind, data in (("nul", b"one\0\0two"), ("line", b"one\n\ntwo")):
             greeted = {"XCHG_FRAME": kind, "XCHG_GREETING": "hey"}
             answered = frames(kind, [b"hey", b"one", b""]) + b"two"
@@ -212,11 +212,12 @@ class Ends(Case):
                                answered, "peer", True)
 
     def test_begun_message_in_greet(self):
-        """The default takes an unended message as its one message."""
+        """The default exchange accepts an unterminated message as its one message."""
         self.check_streams({}, b"hello", GREETING, "finished", True)
 
     def test_truncated(self):
-        """Under u16, u32 and fixed the end within a message gets no reply and is counted; earlier replies arrive."""
+        """Under u16, u32 and fixed, a message cut by the end of the stream gets no reply and is counted. Earlier
+        replies arrive."""
         whole = {"u16": b"\0\2z\0", "u32": b"\0\0\0\2z\0", "fixed:4": b"z\0\n\r"}
         begun = {"u16": (b"\0", b"\0\5", b"\0\5abcd"), "u32": (b"\0", b"\0\0\0", b"\0\0\0\5", b"\0\0\0\5abcd"),
                  "fixed:4": (b"\0", b"abc")}
@@ -235,7 +236,7 @@ class Ends(Case):
             self.assertEqual(ended(server.stop()), {"truncated": len(alone) + len(behind)})
 
     def test_after_the_last(self):
-        """Bytes after the last counted message are ignored, complete messages among them."""
+        """Bytes after the last counted message are ignored, even complete messages."""
         for kind in ("nul", "line", "u16", "u32"):
             with self.subTest(kind), patient(XCHG_FRAME=kind, XCHG_GREETING="none", XCHG_REPLY="echo",
                                              XCHG_MESSAGES=3) as server:
@@ -265,7 +266,7 @@ class Ends(Case):
                 fault.expect_ends(finished=1)
 
     def test_half_close_of_a_stream(self):
-        """The same for a raw echo, whose replies back up behind XCHG_MAX_PENDING while nobody reads."""
+        """The same for a raw echo, while the replies wait at XCHG_MAX_PENDING."""
         data = random.Random(3).randbytes(8 * MIB)
         with patient(XCHG_EXCHANGE="echo", XCHG_MAX_PENDING="4KiB") as server:
             with server.connect(rcvbuf=65536) as client:
@@ -275,7 +276,7 @@ class Ends(Case):
 
 class Pipelines(Case):
     def test_counted(self):
-        """A count of thousands ends behind its last message, not before and not behind."""
+        """A count of thousands ends exactly after its last message."""
         stream = frames("line", [b"%d" % i for i in range(5000)])
         with patient(XCHG_EXCHANGE="line", XCHG_MESSAGES=5000) as server:
             with server.connect() as client:
@@ -283,18 +284,18 @@ class Pipelines(Case):
             with server.connect() as client:
                 self.assertTrue(talk(client, stream[:-1]) == stream[:-1])
             with server.connect() as client:
-                self.assertTrue(talk(client, stream[:-5]) == stream[:-5])  # the 5000th has not begun
+                self.assertTrue(talk(client, stream[:-5]) == stream[:-5])  # the 5,000th has not started
             self.assertEqual(ended(server.stop()), {"finished": 2, "peer": 1})
 
     def test_small_reply_to_many(self):
-        """Empty messages, a byte or so each, are answered by a text that outgrows them."""
+        """Empty messages of a byte each are answered by a longer text."""
         with patient(XCHG_EXCHANGE="line", XCHG_MESSAGES=0, XCHG_REPLY="text:" + "r" * 100) as server:
             with server.connect() as client:
                 self.assertTrue(talk(client, b"\n" * 20000) == (b"r" * 100 + b"\n") * 20000)
             self.assertEqual(ended(server.stop()), {"finished": 1})
 
     def test_conversation(self):
-        """One message after the other's reply, a thousand times on a connection."""
+        """A thousand messages on one connection, each sent after the last reply."""
         with patient(XCHG_FRAME="u16", XCHG_GREETING="none", XCHG_REPLY="echo", XCHG_MESSAGES=1000) as server:
             with server.connect() as client:
                 for i in range(1000):
@@ -308,7 +309,7 @@ class Pipelines(Case):
 class Limits(Case):
     @covers_fault(25)
     def test_exact(self):
-        """A message as long as the limit is answered, in every split; terminator and prefix do not count."""
+        """A message as long as the limit is answered in every split. The terminator and the prefix do not count."""
         message = b"0123456789ab"
         for kind in ("nul", "line", "u16", "u32", "fixed:12"):
             self.check_streams({"XCHG_FRAME": kind, "XCHG_GREETING": "none", "XCHG_REPLY": "echo",
@@ -321,7 +322,7 @@ class Limits(Case):
 
     @covers_fault(25)
     def test_one_more(self):
-        """A byte more closes the connection, counted, behind the replies to what came before."""
+        """One byte more closes the connection as too_long, after the replies to earlier messages."""
         message = b"0123456789abc"
         for kind, data in (("nul", message), ("line", message), ("line", message[:-1] + b"\r."),
                            ("u16", frame("u16", message)), ("u32", frame("u32", message)),
@@ -333,13 +334,13 @@ class Limits(Case):
                                    before + data, before, "too_long", False, pairs=False)
 
     def test_one_more_at_the_end(self):
-        """A CR that the end of stream turns into data makes a message too long; so does a limit of one."""
+        """A CR that the end of the stream turns into data can make a message too long. A limit of 1 works."""
         self.check_streams({"XCHG_EXCHANGE": "line", "XCHG_MAX_MESSAGE": 5}, b"hello\r", b"", "too_long", True)
         self.check_streams({"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": 0, "XCHG_MAX_MESSAGE": 1},
                            b"a\r\n\nbc", b"a\r\n\n", "too_long", True)
 
     def test_mebibyte(self):
-        """Messages of 1 MiB pass where the limit is 1 MiB, one byte more does not."""
+        """With a limit of 1 MiB, messages of 1 MiB pass, and one byte more does not."""
         message = random.Random(4).randbytes(MIB).replace(b"\n", b".").replace(b"\0", b".")
         for kind in ("nul", "line", "u32", f"fixed:{MIB}"):
             with self.subTest(kind), patient(XCHG_FRAME=kind, XCHG_GREETING="none", XCHG_REPLY="echo",
@@ -357,7 +358,7 @@ class Limits(Case):
 
 class Texts(Case):
     def test_escapes(self):
-        """Texts know \\n \\r \\t \\0 \\\\ and \\xNN, and the word none."""
+        """Texts know \\n \\r \\t \\0 \\\\ and \\xNN, and text:none is the word none."""
         for variables, expected in (
                 ({"XCHG_GREETING": r"a\n\r\t\\\x41\xfe", "XCHG_REPLY": r"text:\n\\n"},
                  b"a\n\r\t\\A\xfe\0" + b"\n\\n\0"),

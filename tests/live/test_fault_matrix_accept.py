@@ -1,4 +1,4 @@
-"""Rows 1 to 7 of docs/fault-matrix.md: what can go wrong while connections are accepted."""
+"""Goal: the server survives the faults while accepting (docs/fault-matrix.md, entries 1 to 7)."""
 
 import contextlib
 import os
@@ -19,10 +19,10 @@ from xchgd import LIMIT, SLOW, Server, greet, receive_exactly, reset, strace
 
 @can_inject
 class Injected(FaultTest):
-    """accept4 fails as the kernel says that it may, while twenty clients connect."""
+    """accept4 fails with each documented error while twenty clients connect."""
 
     def serve(self, fault, count=20):
-        """Serve ${count} clients who are all there at once."""
+        """Serve ${count} clients that connect at the same time."""
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(fault.server.connect()) for _ in range(count)]
             for client in clients:
@@ -32,7 +32,7 @@ class Injected(FaultTest):
         fault.expect_ends(finished=count)
 
     def goes_on(self, error):
-        """Every second call fails so; the next one follows at once, without a line."""
+        """Every second call fails with ${error}. The next call follows at once, and no line is logged."""
         trace = f"{folder(self)}/trace"
         with self.survive(wrap=strace(f"accept4:error={error}:when=1+2") + ["-o", trace], **LINES) as fault:
             before = len(fault.server.remarks())
@@ -45,7 +45,7 @@ class Injected(FaultTest):
 
     @covers_fault(1)
     def test_errors_of_one_connection(self):
-        """What accept(2) lists as the connection's own is counted, and the next one is accepted."""
+        """An error of one connection (accept(2)) is counted, and the next connection is accepted."""
         for error in ("ECONNABORTED", "EPROTO", "ENETDOWN", "EHOSTUNREACH", "ETIMEDOUT", "ENOPROTOOPT", "EHOSTDOWN", "ENONET",
                       "EOPNOTSUPP", "ENETUNREACH"):
             with self.subTest(error):
@@ -53,17 +53,19 @@ class Injected(FaultTest):
 
     @covers_fault(1)
     def test_interrupted(self):
+        """An interrupted call is repeated."""
         self.goes_on("EINTR")
 
     def pauses(self, error):
-        """Eight calls in turn fail so, while twenty clients wait: a pause after each, none spins, all are served."""
+        """Eight calls in a row fail with ${error} while twenty clients wait. A pause follows each, and all clients are
+        served."""
         with self.survive(wrap=strace(f"accept4:error={error}:when=9..16"), **LINES) as fault:
             server = fault.server
             before, begun = len(server.remarks()), time.monotonic()
             self.serve(fault)
             stats = server.stats()
             self.assertGreaterEqual(stats["accept_pauses"], 8)
-            # 100 ms each, unless a connection closes, and none does: the twenty come in two batches at most.
+            # 100 ms each, because no connection closes meanwhile. The twenty arrive in two batches at most.
             self.assertGreaterEqual(time.monotonic() - begun, 0.6)
             self.assertLessEqual(time.monotonic() - begun, 0.8 + SECOND)
             server.wait_for(lambda lines: len(server.remarks()) >= before + 2, "a line at the end")
@@ -71,27 +73,29 @@ class Injected(FaultTest):
 
     @covers_fault(2)
     def test_out_of_descriptors(self):
+        """Accepting pauses while no descriptor is left."""
         for error in ("EMFILE", "ENFILE"):
             with self.subTest(error):
                 self.pauses(error)
 
     @covers_fault(3)
     def test_out_of_memory(self):
+        """Accepting pauses while the kernel has no memory."""
         for error in ("ENOBUFS", "ENOMEM"):
             with self.subTest(error):
                 self.pauses(error)
 
     @covers_fault(4)
     def test_firewall(self):
-        """EPERM is what a firewall's rules make of one connection."""
+        """EPERM, which firewall rules cause, concerns one connection."""
         self.assertGreaterEqual(self.goes_on("EPERM"), 1)
 
     @covers_fault(4)
     def test_broken_listener(self):
-        """A listener that is broken ends the server in order: a line about it, exit 71."""
+        """A broken listener logs a line and ends the server in order with exit code 71."""
         for error in ("EINVAL", "EBADF", "ENOTSOCK"):
             with self.subTest(error), Server(wrap=strace(f"accept4:error={error}:when=1+")) as server:
-                with contextlib.suppress(ConnectionError):  # it breaks while we connect
+                with contextlib.suppress(ConnectionError):  # it fails while we connect
                     server.connect().close()
                 totals = server.finish(expect=71)
                 self.assertTrue(server.remarks())
@@ -101,7 +105,7 @@ class Injected(FaultTest):
 class Backlog(FaultTest):
     @covers_fault(5)
     def test_reset_in_the_backlog(self):
-        """Clients that are gone before they are accepted are counted as resets, and those behind them are served."""
+        """Clients that reset before they are accepted are counted as `reset`. The clients after them are served."""
         with self.survive() as fault:
             with self.stopped(fault):
                 for _ in range(50):
@@ -113,7 +117,7 @@ class Backlog(FaultTest):
 
 
 class Own(OwnNetwork, FaultTest):
-    """In a network of our own, whose limits we may set."""
+    """Tests in a network namespace whose limits can be set."""
 
     def sysctl(self, name, value):
         path = "/proc/sys/net/" + name.replace(".", "/")
@@ -124,7 +128,7 @@ class Own(OwnNetwork, FaultTest):
             self.skipTest(f"may not set {name}: {failure}")
 
     def watched(self, server):
-        """How many connections each worker's epoll holds."""
+        """The number of connections in each worker's epoll set."""
         counts = []
         for number in os.listdir(f"/proc/{server.pid}/fdinfo"):
             with contextlib.suppress(FileNotFoundError), open(f"/proc/{server.pid}/fdinfo/{number}", encoding="ascii") as info:
@@ -133,7 +137,7 @@ class Own(OwnNetwork, FaultTest):
 
     @covers_fault(6)
     def test_burst(self):
-        """10,000 clients in the backlog at once: everybody is greeted, nobody else waits, the workers share them."""
+        """10,000 clients are in the backlog at once. All are greeted, and the workers share them."""
         count = 1000 if INSTRUMENTED else 10000
         self.sysctl("core.somaxconn", 16384)
         self.sysctl("ipv4.tcp_max_syn_backlog", 16384)
@@ -154,7 +158,7 @@ class Own(OwnNetwork, FaultTest):
 
     @covers_fault(7)
     def test_backlog_overflow(self):
-        """Of twelve clients some find the backlog full; they try again as TCP does and are served."""
+        """Of twelve clients, some find the backlog full. TCP tries again, and all are served."""
         with self.survive(XCHG_BACKLOG="4", **LINES) as fault:
             clients, before = [], counter("ListenOverflows")
             with self.stopped(fault):
@@ -175,7 +179,7 @@ class Own(OwnNetwork, FaultTest):
             fault.expect_ends(finished=12)
 
     def flood(self, cookies):
-        """Half-open connections from everywhere, thousands a second, while eight real clients come one after the other."""
+        """Thousands of half-open connections a second, while eight real clients connect one after the other."""
         self.sysctl("ipv4.tcp_syncookies", cookies)
         self.sysctl("ipv4.tcp_synack_retries", 0)
         self.sysctl("ipv4.tcp_max_syn_backlog", 64)
@@ -202,41 +206,42 @@ class Own(OwnNetwork, FaultTest):
                 over.set()
                 sender.join()
             deadline = time.monotonic() + LIMIT
-            if not cookies:  # what the flood has left in the queue goes with its timer
+            if not cookies:  # the rest of the flood leaves the queue by its timer
                 while counter_of_syns(fault.server.port):
                     self.assertLess(time.monotonic(), deadline, "the queue stays full")
-            fault.expect_ends(finished=served, reset=range(9 - served))  # who gives up in the last moment resets
+            fault.expect_ends(finished=served, reset=range(9 - served))  # a client that gives up at the last moment sends a reset
             return served, seconds
 
     @covers_fault(7)
     def test_syn_flood(self):
-        """With SYN cookies everybody is served, at once."""
+        """With SYN cookies every client is served at once."""
         served, seconds = self.flood(1)
         self.assertEqual(served, 8)
         self.assertLessEqual(seconds, 8 * SECOND)
 
     @covers_fault(7)
     def test_syn_flood_without_cookies(self):
-        """Without them the kernel lets few through; who is connected notices nothing, and afterwards all is as before."""
+        """Without SYN cookies the kernel lets few clients through. Connected clients notice nothing, and the server
+        recovers."""
         self.flood(0)
 
 
 def counter(name):
-    """A counter of this network's TCP (TcpExt)."""
+    """A TCP counter (TcpExt) of this network namespace."""
     with open("/proc/self/net/netstat", encoding="ascii") as table:
         names, values = [line.split() for line in table if line.startswith("TcpExt:")]
     return int(dict(zip(names[1:], values[1:]))[name])
 
 
 def counter_of_syns(port):
-    """How many half-open connections the listener has."""
+    """The number of half-open connections of the listener."""
     with open("/proc/self/net/tcp", encoding="ascii") as table:
         lines = [line.split() for line in list(table)[1:]]
     return sum(int(line[1].split(":")[1], 16) == port and line[3] == "03" for line in lines)
 
 
 def wait_connected(client):
-    """Wait for the end of a connect that was begun without waiting."""
+    """Wait for the end of a non-blocking connect."""
     if not select.select([], [client], [], LIMIT)[1]:
         raise AssertionError("a client never connects")
     failure = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -252,7 +257,7 @@ def checksum(data):
 
 
 def syn(source, port):
-    """An IPv4 packet from ${source}, four bytes and a port, that opens a connection to 127.0.0.1."""
+    """An IPv4 packet that opens a connection from ${source}, an address and a port, to 127.0.0.1."""
     target = bytes([127, 0, 0, 1])
     address, from_port = source
     header = struct.pack("!HHIIBBHHH", from_port, port, 1, 0, 5 << 4, 2, 1024, 0, 0)
@@ -262,7 +267,7 @@ def syn(source, port):
 
 
 def send_syns(port, over):
-    """About ten thousand a second, each from another address."""
+    """Send about ten thousand SYNs a second, each from another address."""
     random_bytes = random.Random(7).randbytes
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         while not over.is_set():
@@ -270,4 +275,4 @@ def send_syns(port, over):
                 source = b"\x0a" + random_bytes(3), 1024 + random_bytes(1)[0]
                 with contextlib.suppress(OSError):
                     raw.sendto(syn(source, port), ("127.0.0.1", 0))
-            over.wait(0.005)  # its pace
+            over.wait(0.005)  # the pace of the flood

@@ -1,7 +1,4 @@
-"""Rows 32 to 36 of the list of faults (docs/fault-matrix.md): what epoll tells, and what it leaves out.
-
-FaultTest 31, a stale event for a number that is in use again, is test_faults.py's.
-"""
+"""Goal: the server survives what epoll reports and leaves out (docs/fault-matrix.md, entries 32 to 36)."""
 
 import contextlib
 import os
@@ -18,15 +15,15 @@ from xchgd import LIMIT, SLOW, is_cut, receive_all, receive_exactly, reset, stra
 
 
 class Ends(unittest.TestCase):
-    """Each way in which a connection's end reaches epoll, alone and together with what was sent before it."""
+    """Each way in which epoll reports the end of a connection, alone and after data."""
 
-    # The client's acts in turn; what it must have received; how it is counted; the messages of it that were dealt with.
+    # Name, the client's acts, what it must receive, the reason, the messages that the server handles.
     CASES = (
         ("half-close", "h", b"", "finished", 0),
         ("close", "c", None, "finished", 0),
         ("reset", "r", None, "reset", 0),
         ("data, half-close", "dh", b"line\n", "finished", 1),
-        ("data, close", "dc", None, None, 1),  # finished, or reset by our answer to somebody who has gone
+        ("data, close", "dc", None, None, 1),  # finished, or reset because our answer reached a closed client
         ("data, reset", "dr", None, "reset", 1),
         ("half-close, reset", "hr", None, None, 0),
         ("data, half-close, reset", "dhr", None, None, 1),
@@ -51,7 +48,7 @@ class Ends(unittest.TestCase):
                 reset(client)
 
     def check(self, server, acts, expected, reason, messages, together):
-        """One such client; all that it does reaches the server in one turn, or each act as it comes."""
+        """One client performs ${acts}. All of them reach the server in one turn or, without ${together}, one by one."""
         before = server.stats()
         with server.connect() as client:
             server.wait_stats(lambda values: values["open"] == before["open"] + 1)
@@ -67,14 +64,15 @@ class Ends(unittest.TestCase):
         how = {name: count for name, count in how.items() if count}
         self.assertEqual(after["accepted"], before["accepted"] + 1)
         self.assertIn(how, [{reason: 1}] if reason else [{"finished": 1}, {"reset": 1}])
-        if together:  # what came before the end was read and dealt with
+        if together:  # everything before the end was handled
             self.assertEqual(after["messages"] - before["messages"], messages)
         else:
             self.assertLessEqual(after["messages"] - before["messages"], messages)
 
     @covers_fault(32)
     def test_every_combination(self):
-        """Hang-up, half-close, reset and data in each combination: read out, then closed exactly once."""
+        """Hang-up, half-close, reset and data in each combination: the data is read, then the connection closes
+        once."""
         with serve(XCHG_WORKERS="1", **LINES) as server, unharmed(server):
             for name, acts, expected, reason, messages in self.CASES:
                 for together in (True, False):
@@ -83,7 +81,7 @@ class Ends(unittest.TestCase):
 
     @covers_fault(32)
     def test_unix(self):
-        """On a UNIX socket, where both directions go at once."""
+        """The same on a UNIX socket, where both directions close at once."""
         with serve(XCHG_WORKERS="1", XCHG_LISTEN=f"unix:{folder(self)}/socket", **LINES) as server, unharmed(server):
             for name, acts, expected, reason, messages in self.CASES[:2] + self.CASES[3:5]:
                 for together in (True, False):
@@ -92,11 +90,12 @@ class Ends(unittest.TestCase):
 
 
 class Edges(unittest.TestCase):
-    """An edge comes once: who does not read or write to the end must remember that."""
+    """An edge is reported once, so the server must remember unread input and unsent output."""
 
     @covers_fault(33)
     def test_all_in_one_edge(self):
-        """Far more input than a turn may read, there before the server looks, with output that is let out in drops."""
+        """Much more input than a turn reads has arrived before the server looks, while output leaves in small
+        pieces."""
         line = b"x" * 900 + b"\n"
         count = 500 if INSTRUMENTED else 2000
         with serve(XCHG_WORKERS="1", XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="4KiB", XCHG_WRITE_TIMEOUT="0", **LINES) as server, \
@@ -118,7 +117,7 @@ class Edges(unittest.TestCase):
 
     @covers_fault(33)
     def test_end_behind_the_budget(self):
-        """The end of the stream came with the last edge, behind more bytes than a turn reads."""
+        """The last edge reports the end of the stream, which follows more bytes than a turn reads."""
         data = bytes(range(256)) * 1024
         with serve(XCHG_WORKERS="1", XCHG_EXCHANGE="echo", XCHG_MAX_MESSAGE="1KiB") as server:
             with unharmed(server) as ask_bystander:
@@ -127,7 +126,7 @@ class Edges(unittest.TestCase):
                         server.wait_stats(lambda values: values["open"] == 2)
                         server.pause()
                         sent = send_now(client, data)
-                        self.assertGreater(sent, 16 << 10)  # sixteen reads
+                        self.assertGreater(sent, 16 << 10)  # more than sixteen reads
                         client.shutdown(socket.SHUT_WR)
                         server.resume()
                         ask_bystander()
@@ -137,7 +136,7 @@ class Edges(unittest.TestCase):
     @can_inject
     @covers_fault(33)
     def test_interrupted(self):
-        """Reading and writing that are interrupted every other time lose no edge."""
+        """Every other read and write is interrupted, and no edge is lost."""
         trace = f"{folder(self)}/trace"
         wrap = strace("recvfrom:error=EINTR:when=1+2", "sendto:error=EINTR:when=1+2", trace="recvfrom,sendto") + ["-o", trace]
         line = b"y" * 3000 + b"\n"
@@ -156,7 +155,7 @@ class Starvation(unittest.TestCase):
     COUNT = 200 if INSTRUMENTED else 1000
 
     def pour(self, hose):
-        """Send and receive what goes without waiting."""
+        """Send and receive what is possible without waiting."""
         readable, writable, _ = select.select([hose], [hose], [], 0.1)
         if writable:
             hose.send(self.WATER)
@@ -167,7 +166,7 @@ class Starvation(unittest.TestCase):
 
     @covers_fault(34)
     def test_a_firehose_and_a_thousand(self):
-        """One that pours as fast as it can, and a thousand who say a word each: they are answered all along."""
+        """One client sends as fast as it can. A thousand others are answered within a second."""
         self.poured = 0
         with serve(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as server:
             with unharmed(server) as ask_bystander, server.connect() as hose, contextlib.ExitStack() as stack:
@@ -185,14 +184,14 @@ class Starvation(unittest.TestCase):
                         self.assertGreater(self.poured, poured)
                 hose.settimeout(LIMIT)
                 hose.shutdown(socket.SHUT_WR)
-                receive_all(hose)  # else its close would be a reset
+                receive_all(hose)  # otherwise its close would be a reset
             self.assertEqual(ended(server.stop()), {"finished": 1 + self.COUNT + 2})
 
 
 @can_inject
 class NoPlace(FaultTest):
     def refused(self, error, reason):
-        """A worker's epoll_ctl that fails now and then, until the fault is over, refuses those connections, whole."""
+        """A worker's epoll_ctl fails now and then. Those connections are refused as a whole."""
         wrap = strace(f"epoll_ctl:error={error}:when=5..26+3", trace="epoll_ctl")
         with self.survive(wrap=wrap, greeting=b"welcome\n", XCHG_WORKERS="1", XCHG_GREETING="welcome", **LINES) as fault:
             outcomes = {b"": 0, b"welcome\n": 0}
@@ -202,7 +201,7 @@ class NoPlace(FaultTest):
                     client.sendall(b"hello\n")
                     while len(answer) < len(b"welcome\nhello\n") and (chunk := client.recv(64)):
                         answer += chunk
-                self.assertIn(answer, (b"", b"welcome\nhello\n"))  # never a part of it
+                self.assertIn(answer, (b"", b"welcome\nhello\n"))  # never a part of the answer
                 outcomes[answer[:8]] += 1
             self.assertGreater(outcomes[b""], 5)
             self.assertGreater(outcomes[b"welcome\n"], 5)
@@ -210,16 +209,18 @@ class NoPlace(FaultTest):
 
     @covers_fault(35)
     def test_no_memory(self):
+        """ENOMEM refuses the connection."""
         self.refused("ENOMEM", "memory")
 
     @covers_fault(35)
     def test_too_many_watches(self):
-        self.refused("ENOSPC", "memory")  # the watches are bounded because they are memory
+        """ENOSPC refuses the connection."""
+        self.refused("ENOSPC", "memory")  # watches are limited because they take memory
 
     @covers_fault(35)
     def test_for_the_listener(self):
-        """The listener, which had left epoll for want of descriptors, finds no place in it: the next attempt is tried."""
-        # Behind the two connections of the others; the listener's third return, and more. No worker makes so many calls.
+        """After a lack of descriptors, the listener cannot return to the epoll set. The server tries again."""
+        # After the bystander's two connections, the listener's third return fails, and more. No worker makes so many calls.
         rules = ("accept4:error=EMFILE:when=3..5", "epoll_ctl:error=ENOMEM:when=6..8")
         with self.survive(wrap=strace(*rules, trace="accept4,epoll_ctl"), XCHG_WORKERS="1", **LINES) as fault:
             self.assertEqual(fault.server.stats()["accept_pauses"], 0)
@@ -227,12 +228,12 @@ class NoPlace(FaultTest):
                 with fault.server.connect() as client:
                     client.sendall(b"in the end\n")
                     self.assertEqual(receive_exactly(client, 11), b"in the end\n")
-            self.assertEqual(fault.server.stats()["accept_pauses"], 3 + 2)  # each failure is undone by a call
+            self.assertEqual(fault.server.stats()["accept_pauses"], 3 + 2)  # one pause for each injected failure
             fault.expect_ends(finished=2)
 
     @covers_fault(35)
     def test_at_the_start(self):
-        """Without a place in epoll for the server's own descriptors the start fails in order."""
+        """If the server's own descriptors cannot be registered, the start fails in order."""
         for when in (1, 2, 3):
             with self.subTest(when), serve(wrap=strace(f"epoll_ctl:error=ENOSPC:when={when}", trace="epoll_ctl"),
                                            XCHG_WORKERS="1", wait=False) as server:
@@ -242,12 +243,12 @@ class NoPlace(FaultTest):
 
 
 class Interrupted(FaultTest):
-    """epoll_wait that is interrupted all the time: SIGCONT does that even to who handles no signal."""
+    """epoll_wait is interrupted all the time. SIGCONT interrupts it even without a signal handler."""
 
-    TIMEOUT = max(1, 0.6 * SLOW)  # nobody who talks all along is kept from it so long, on a busy machine either
+    TIMEOUT = max(1, 0.6 * SLOW)  # longer than a talking client is ever delayed, even on a busy machine
 
     def check(self, fault, storm):
-        """In the storm a silent client is cut in time, not early and not late, and no message is lost."""
+        """During the storm no message is lost, and a silent client is closed in time."""
         with fault.server.connect() as client, fault.server.connect() as silent:
             start = time.monotonic()
             with meanwhile(storm):
@@ -271,7 +272,7 @@ class Interrupted(FaultTest):
 
     @covers_fault(36)
     def test_signal_storm(self):
-        """Thousands of signals a second, to the process and to each of its threads."""
+        """Thousands of signals a second to the process and to each thread."""
         with self.impatient() as fault:
             server = fault.server
             tasks = server.tasks()
@@ -291,18 +292,18 @@ class Interrupted(FaultTest):
 
     @covers_fault(36)
     def test_stop_and_go(self):
-        """Stopped and continued all the time, which interrupts every epoll_wait."""
+        """The process is stopped and continued all the time."""
         with self.impatient() as fault:
             def storm():
                 os.kill(fault.server.pid, signal.SIGSTOP)
                 os.kill(fault.server.pid, signal.SIGCONT)
-                time.sleep(0.002)  # the pace: it must come to run in between
+                time.sleep(0.002)  # the pace: the server must run in between
             self.check(fault, storm)
 
     @can_inject
     @covers_fault(36)
     def test_every_other_wait(self):
-        """Every other epoll_wait ends with EINTR, by injection."""
+        """Every other epoll_wait fails with EINTR, by injection."""
         trace = f"{folder(self)}/trace"
         wrap = strace("epoll_wait:error=EINTR:when=1+2", trace="epoll_wait") + ["-o", trace]
         with self.impatient(wrap=wrap) as fault:

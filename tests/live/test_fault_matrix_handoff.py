@@ -1,7 +1,7 @@
-"""Rows 8 to 13 of docs/fault-matrix.md: the way of a connection from the acceptor to a worker.
+"""Goal: the hand-off from the acceptor to a worker survives its faults (docs/fault-matrix.md, entries 8 to 13).
 
-That no wake-up is lost in any schedule (9), and what becomes of a full eventfd (10), is proved on the code itself; here it is
-seen from outside.
+Models and the explorer prove on the code itself that no wake-up is lost (9) and that a full eventfd is
+harmless (10). These tests show the same from outside.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from xchgd import LIMIT, Server, greet, is_cut, is_silent, receive_exactly, run
 
 
 class Full(FaultTest):
-    """Every queue is full."""
+    """Goal: full queues lose no connection."""
 
     QUEUE = 4
 
     @contextlib.contextmanager
     def full(self, **variables):
-        """A handler holds the only worker, so that its queue is full once four of the 400 clients are accepted."""
+        """A handler blocks the only worker, so its queue is full after four of 400 clients."""
         with self.survive(greeting=b"hello\n", XCHG_HANDLER=plugin("holder"), XCHG_WORKERS="1", XCHG_QUEUE=str(self.QUEUE),
                           **variables) as fault, contextlib.ExitStack() as stack:
             with fault.bystander.paused(), stack.enter_context(Talk(fault.server)) as holder:
@@ -41,11 +41,11 @@ class Full(FaultTest):
                 for client in clients:
                     if client.fileno() != -1:
                         self.assertEqual(receive_exactly(client, 6), b"hello\n")
-            self.assertEqual(fault.server.stats()["queue_depth_max"], self.QUEUE - 1)  # who was the last to find room
+            self.assertEqual(fault.server.stats()["queue_depth_max"], self.QUEUE - 1)  # of the last client that found room
 
     @covers_fault(8)
     def test_wait(self):
-        """Under wait those who found no room wait in the backlog; everybody is served in the end, and nobody is lost."""
+        """Under wait, the clients without room wait in the backlog. All are served in the end."""
         with self.full() as (fault, clients, before):
             values = fault.server.wait_stats(lambda values: values["accepted"] >= before["accepted"] + self.QUEUE)
             self.assertTrue(is_silent(clients[0], 0.3))
@@ -56,7 +56,7 @@ class Full(FaultTest):
 
     @covers_fault(8)
     def test_refuse(self):
-        """Under refuse those who found no room are closed at once, and counted so; the others are served."""
+        """Under refuse, the clients without room are closed at once and counted. The others are served."""
         refused = 400 - self.QUEUE
         with self.full(XCHG_OVERLOAD="refuse") as (fault, clients, _):
             fault.server.wait_stats(lambda values: values["closed_overload"] >= refused, "client that was refused")
@@ -67,7 +67,7 @@ class Full(FaultTest):
 
     @covers_fault(8)
     def test_another_worker(self):
-        """While a handler holds one worker, and its queue of two, the other worker has everybody."""
+        """While a handler blocks one worker, the other worker gets every new connection."""
         with self.survive(greeting=b"hello\n", XCHG_HANDLER=plugin("holder"), XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2",
                           XCHG_QUEUE="2") as fault, contextlib.ExitStack() as stack:
             with fault.bystander.paused():
@@ -85,7 +85,7 @@ class Full(FaultTest):
             fault.expect_ends(finished=50 + len(clients))
 
     def thread_of(self, client):
-        """The thread that serves this client, as the handler knows it."""
+        """The name of the thread that serves this client, from the handler."""
         client.sendall(b"thread\n")
         with client.makefile("rb") as lines:
             return lines.readline().decode().rstrip("\n")
@@ -94,7 +94,7 @@ class Full(FaultTest):
 class Wake(FaultTest):
     @covers_fault(9)
     def test_no_wake_up_is_lost(self):
-        """On one processor, a thousand clients, each of whom finds the workers asleep or about to fall asleep."""
+        """On one processor, each of a thousand clients finds the workers asleep or about to sleep."""
         one = min(os.sched_getaffinity(0))
         with self.survive(preexec=lambda: os.sched_setaffinity(0, {one}), XCHG_WORKERS="2") as fault:
             longest = 0.0
@@ -111,14 +111,14 @@ class Wake(FaultTest):
     @can_inject
     @covers_fault(10)
     def test_interrupted_wake(self):
-        """Every second write to an eventfd, and to the log, is interrupted: no wake-up is lost."""
+        """Every second write to an eventfd and to the log is interrupted. No wake-up is lost."""
         with self.survive(XCHG_WORKERS="2") as fault:
             with tempfile.NamedTemporaryFile("r") as trace:
                 with self.attached(fault.server, "write:error=EINTR:when=1+2", trace.name):
                     for _ in range(100):
                         with fault.server.connect() as client:
                             greet(client)
-                # An eventfd is told eight bytes, of which the first is the lowest.
+                # A write to an eventfd has eight bytes, the lowest first.
                 interrupted = re.findall(r'"\\1(?:\\0){7}", 8\) += -1 EINTR', trace.read())
                 self.assertGreater(len(interrupted), 5)
             self.assertGreater(fault.server.stats()["wakes"], 0)
@@ -126,7 +126,7 @@ class Wake(FaultTest):
 
     @contextlib.contextmanager
     def attached(self, server, rule, trace):
-        """An injection into a server that runs already: its start needs the same calls."""
+        """Inject into a running server: its start needs the same calls."""
         command = ["strace", "-f", "-p", str(server.pid), "-o", trace, "-e", "trace=" + rule.split(":")[0], "-e", "inject=" + rule]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as tracer:
             try:
@@ -139,11 +139,11 @@ class Wake(FaultTest):
 
 
 class Stuck(FaultTest):
-    """A thread that does not go on."""
+    """Goal: a thread that does not run delays only its own connections."""
 
     @covers_fault(11)
     def test_frozen_worker(self):
-        """A worker that stands still keeps whoever it has; everybody else is served by the other one, and all of them afterwards."""
+        """A frozen worker keeps its connections. The other worker serves all new clients, and later all are served."""
         freezer = Cgroup(self, "freezer")
         with self.survive(XCHG_WORKERS="2", XCHG_MESSAGE_TIMEOUT="0") as fault:
             server = fault.server
@@ -153,14 +153,15 @@ class Stuck(FaultTest):
                     for _ in range(40):
                         waiting.append(stack.enter_context(server.connect()))
                         waiting = self.served(waiting)
-                    self.assertEqual(len(waiting), 1)  # one guest in its queue is how the acceptor knows
+                    self.assertEqual(len(waiting), 1)  # the connection in its queue tells the acceptor that it is blocked
                     begun = time.monotonic()
                 greet(waiting[0])
                 self.assertLessEqual(time.monotonic() - begun, SECOND)
             fault.expect_ends(finished=40)
 
     def served(self, waiting):
-        """Serve whoever is greeted, until one waits at most or nothing happens for a second; who waits."""
+        """Serve the greeted clients until at most one waits or nothing happens for a second. Returns the waiting
+        ones."""
         while len(waiting) > 1 and (ready := select.select(waiting, [], [], SECOND)[0]):
             for client in ready:
                 greet(client)
@@ -169,7 +170,7 @@ class Stuck(FaultTest):
 
     @covers_fault(11)
     def test_frozen_acceptor(self):
-        """While the acceptor stands still those who are connected notice nothing; whoever comes waits, and is served afterwards."""
+        """While the acceptor is frozen, connected clients notice nothing. New clients wait and are served later."""
         freezer = Cgroup(self, "freezer")
         with self.survive(XCHG_WORKERS="2", **LINES) as fault, contextlib.ExitStack() as stack:
             with freezer.frozen(fault.server.threads()["xchg-accept"]):
@@ -187,7 +188,8 @@ class Stuck(FaultTest):
 
     @covers_fault(12)
     def test_worker_dies(self):
-        """A worker's crash is the process's: it dies by the signal, its clients see the end, and a successor can bind at once."""
+        """A crash of a worker ends the process by its signal. Its clients see the end, and a successor binds at
+        once."""
         address = "127.0.0.1:0"
         for signum in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
             quiet = {name: os.environ.get(name, "") + ":handle_segv=0:handle_sigbus=0:handle_abort=0"
@@ -207,14 +209,14 @@ def no_core():
 
 
 def tgkill(process, thread, signum):
-    """A signal for one thread."""
+    """Send a signal to one thread."""
     tgkill_number = {"x86_64": 234}.get(os.uname().machine, 131)
     if LIBC.syscall(tgkill_number, process, thread, int(signum)) == -1:
         raise OSError(ctypes.get_errno(), "tgkill")
 
 
 class NoThread(FaultTest):
-    """The system refuses a thread at the start: one line that says so, exit 71."""
+    """Goal: if the system refuses a thread at the start, the server logs one line and exits with 71."""
 
     def refused(self, result):
         self.assertEqual(result.returncode, 71, result.stderr)
@@ -226,8 +228,9 @@ class NoThread(FaultTest):
     @covers_fault(13)
     @covers_fault(61)
     def test_no_more_processes(self):
+        """A control group allows fewer threads than the start needs."""
         pids = Cgroup(self, "pids")
-        quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # to look for leaks takes a thread
+        quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # the leak check needs a thread
         for most in (1, 2, 4):
             with self.subTest(most):
                 pids.write("pids.max", most)

@@ -1,4 +1,4 @@
-"""Rows 25 to 30 of docs/fault-matrix.md: what a server is sent that nobody meant for it."""
+"""Goal: the server survives unexpected input (docs/fault-matrix.md, entries 25 to 30)."""
 
 import contextlib
 import os
@@ -39,7 +39,7 @@ def setUpModule():
 
 
 def answer(frame, data, limit):
-    """What an endless echo says to ${data} and the end of the stream, and how the connection ends: the contract in a few lines."""
+    """A model of an endless echo: its answer to ${data} and the end of the stream, and the reason of the end."""
     said, begun = b"", data
     while begun:
         if frame in ("nul", "line"):
@@ -64,7 +64,7 @@ def answer(frame, data, limit):
 
 class Inputs(FaultTest):
     def send_all(self, fault, frame, limit, inputs):
-        """Send each of them on a connection of its own, and hear what must be said; count how they ended."""
+        """Send each input on a connection of its own and check its answer and the reason of its end."""
         counts = {}
         for data in inputs:
             said, reason = answer(frame, data, limit)
@@ -76,7 +76,8 @@ class Inputs(FaultTest):
 
     @covers_fault(25)
     def test_lengths(self):
-        """No byte, one, the limit and one more, in every framing; and prefixes up to the largest, which cost no memory."""
+        """Messages of 0 bytes, 1 byte, the limit and more, in every framing. Length prefixes up to the largest cost no
+        memory."""
         limit = 1000
         for frame in ("nul", "line", "u16", "u32"):
             sizes = (0, 1, limit - 1, limit, limit + 1, limit + 2, 60_000)
@@ -95,7 +96,7 @@ class Inputs(FaultTest):
 
     @covers_fault(26)
     def test_every_split(self):
-        """A session cut at every byte, and at every pair of them, gets the same answers."""
+        """A session in pieces, split at every byte and at every pair of bytes, gets the same answers."""
         for frame, session in (("line", b"one\r\n\ntwo\r\n\0\xff\nend"), ("u16", b"\0\3one\0\0\0\1\0\0\4four"),
                                ("nul", b"one\0\0two\0\n\r\xff\0end")):
             said, reason = answer(frame, session, 64)
@@ -107,7 +108,8 @@ class Inputs(FaultTest):
 
     @covers_fault(27)
     def test_pipelines(self):
-        """From one to ten thousand messages in one go are answered in order, while somebody else on the same worker is, too."""
+        """Up to 20,000 messages sent at once are answered in order, while another client of the same worker is
+        answered, too."""
         counts = (1, 2, 10, 100, 1000, 10000)
         with self.survive(XCHG_FRAME="line", XCHG_WORKERS="1", **ECHO) as fault:
             for count in counts:
@@ -124,7 +126,7 @@ class Inputs(FaultTest):
 
     @covers_fault(28)
     def test_every_byte(self):
-        """All values of a byte, no valid UTF-8, each kind of line end or none: data passes through as it came."""
+        """All byte values, invalid UTF-8 and every kind of line end pass through unchanged."""
         texts = [ALL_BYTES, ALL_BYTES[::-1], bytes([0]) * 100, b"\xc0\x80\xed\xa0\x80\xff\xfe\xf8", b"\r", b"\n", b"\r\n", b"\n\r",
                  b"a\rb", b"a\nb", b"a\r\nb\r", b"a\n\nb\n", b"\r\r\n", b"no end", b"\0", b"\0\0a"]
         texts += [bytes([value]) for value in ALL_BYTES]
@@ -141,13 +143,14 @@ class Inputs(FaultTest):
 
     @covers_fault(29)
     def test_other_protocols(self):
-        """What other protocols say first is a message, or none: each ends for the reason that its bytes give, and is counted."""
+        """The first bytes of other protocols are treated as messages. Each connection ends for the reason of its
+        bytes."""
         for frame in ("line", "nul", "u16", "u32"):
             with self.subTest(frame), self.survive(XCHG_FRAME=frame, XCHG_MAX_MESSAGE="256", **ECHO) as fault:
                 before = fault.server.remarks()
                 self.send_all(fault, frame, 256, BANNERS.values())
                 self.assertEqual(fault.server.remarks(), before)
-        with self.survive() as fault:  # greet, which takes whatever ends in a 0 byte or with the stream
+        with self.survive() as fault:  # greet accepts any bytes up to a 0 byte or the end of the stream
             for banner in BANNERS.values():
                 with fault.server.connect() as client:
                     self.assertEqual(talk(client, banner), b"Message from server\0")
@@ -155,7 +158,7 @@ class Inputs(FaultTest):
 
 
 class Urgent(FaultTest):
-    """TCP's urgent data (MSG_OOB): a byte of it may come as an ordinary one or not at all."""
+    """Urgent data of TCP (MSG_OOB): an urgent byte may arrive as an ordinary one or not at all."""
 
     def hear(self, client, size):
         data = b""
@@ -167,7 +170,7 @@ class Urgent(FaultTest):
 
     @covers_fault(30)
     def test_urgent(self):
-        """Urgent data among the rest stalls nothing, loses no other byte, and does not spin."""
+        """Urgent data within a stream does not stall or spin and loses no other byte."""
         with self.survive(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as fault:
             with fault.server.connect() as client:
                 for i in range(200):
@@ -179,7 +182,7 @@ class Urgent(FaultTest):
                 client.send(b"!", socket.MSG_OOB)
                 with fault.bystander.paused():
                     cpu = fault.server.cpu_seconds()
-                    while not is_silent(client, 0.6):  # the last one may come back
+                    while not is_silent(client, 0.6):  # the last urgent byte may be echoed
                         self.assertEqual(client.recv(1), b"!")
                     if PLAIN:
                         self.assertLessEqual(fault.server.cpu_seconds() - cpu, 0.06 * SLOW)
@@ -189,7 +192,7 @@ class Urgent(FaultTest):
 
     @covers_fault(30)
     def test_urgent_then_end(self):
-        """A client whose last byte is urgent, or whose only one is, ends like any other."""
+        """A client whose last or only byte is urgent ends like any other."""
         with self.survive(XCHG_EXCHANGE="echo") as fault:
             for data in (b"", b"data"):
                 with fault.server.connect() as client:
@@ -201,7 +204,7 @@ class Urgent(FaultTest):
 
     @covers_fault(30)
     def test_flood(self):
-        """Nothing but urgent bytes, as many as the kernel takes, touch nobody else."""
+        """A flood of urgent bytes touches no other client."""
         with self.survive(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_WORKERS="1") as fault:
             with fault.server.connect() as client:
                 for _ in range(2000):

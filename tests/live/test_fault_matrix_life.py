@@ -1,7 +1,4 @@
-"""Rows 37 to 51 of the list of faults (docs/fault-matrix.md): the life of the process.
-
-Many of them are in test_stop.py, test_life.py, test_config.py and test_network.py, by their numbers.
-"""
+"""Goal: the process survives bad starts, signals and restarts (docs/fault-matrix.md, entries 37 to 51)."""
 
 import os
 import pwd
@@ -22,7 +19,7 @@ O_CLOEXEC = 0o2000000
 
 class Inherited(unittest.TestCase):
     def of_server(self, pid):
-        """Its descriptors that a program it starts would inherit: {number: what}."""
+        """The descriptors that a program started by the server would inherit: {number: target}."""
         found = {}
         for fd in os.listdir(f"/proc/{pid}/fd"):
             try:
@@ -37,7 +34,7 @@ class Inherited(unittest.TestCase):
     @unittest.skipIf(WRAP, "a wrap has descriptors of its own")
     @covers_fault(37)
     def test_close_on_exec(self):
-        """Under every model each descriptor but the standard three is closed on exec, those of clients too."""
+        """Under every model each descriptor except the standard three is closed on exec, also those of clients."""
         for model in ("pool", "fork", "thread", "iterative"):
             listen = f"127.0.0.1:0,unix:{folder(self)}/socket"
             with self.subTest(model), Server(XCHG_MODEL=model, XCHG_LISTEN=listen) as server:
@@ -59,7 +56,8 @@ class Inherited(unittest.TestCase):
 class Signals(unittest.TestCase):
     @covers_fault(40)
     def test_signals_in_a_loop(self):
-        """What is ignored, asked for or stops and continues, a thousand times: nobody notices."""
+        """A thousand signals that are ignored, ask for statistics, stop or continue the process. The bystander is
+        answered."""
         loop = (signal.SIGHUP, signal.SIGUSR2, signal.SIGPIPE, signal.SIGTSTP, signal.SIGCONT, signal.SIGCHLD, signal.SIGWINCH,
                 signal.SIGURG, signal.SIGSTOP, signal.SIGCONT)
         with serve(**LINES) as server, unharmed(server) as ask_bystander:
@@ -73,7 +71,7 @@ class Signals(unittest.TestCase):
     @unittest.skipIf(INSTRUMENTED, "a death by a signal is reported by what instruments it")
     @covers_fault(40)
     def test_signals_that_end_it(self):
-        """A signal that is nobody's here has its default: the process dies of it, whole, and another starts at once."""
+        """A signal without a meaning has its default effect: the process dies, and another starts at once."""
         with serve(**LINES) as first:
             address = first.addresses[0]
             first.stop()
@@ -105,7 +103,7 @@ class Killed(unittest.TestCase):
     TURNS = 5 if INSTRUMENTED else 20
 
     def kill_and_start(self, listen, **variables):
-        """Kill it in the midst of its work and start again on the same address, over and over."""
+        """Kill the server at work and start it again on the same address, many times."""
         for turn in range(self.TURNS):
             with self.subTest(turn), serve(XCHG_LISTEN=listen, **LINES, **variables) as server:
                 clients = [server.connect() for _ in range(10)]
@@ -125,11 +123,12 @@ class Killed(unittest.TestCase):
 
     @covers_fault(43)
     def test_tcp(self):
+        """A killed server leaves its port to the next one."""
         self.kill_and_start("127.0.0.1:0")
 
     @covers_fault(43)
     def test_unix(self):
-        """Its socket file is stale then and is replaced; one that somebody listens on is not."""
+        """The socket file of a killed server is replaced. One with a live listener is not."""
         path = f"{folder(self)}/socket"
         self.kill_and_start(f"unix:{path}")
         self.assertFalse(os.path.exists(path))
@@ -140,7 +139,7 @@ class Killed(unittest.TestCase):
 
     @covers_fault(43)
     def test_other_models(self):
-        """Nobody's child lives on, with the listener in its hands."""
+        """No child of a killed server lives on with the listener."""
         for model in ("fork", "thread"):
             with self.subTest(model):
                 self.TURNS = 3
@@ -148,7 +147,7 @@ class Killed(unittest.TestCase):
 
     @covers_fault(43)
     def test_file_of_a_successor(self):
-        """A stop removes its own socket file and not that of another who has taken its place."""
+        """A stop removes the server's own socket file and not the file of its successor."""
         listen = f"unix:{folder(self)}/socket"
         with serve(XCHG_LISTEN=listen, **LINES) as first:
             os.unlink(listen[5:])
@@ -161,7 +160,7 @@ class Killed(unittest.TestCase):
 
     @covers_fault(43)
     def test_the_successor_waits_already(self):
-        """With XCHG_REUSEPORT a successor that is there already serves on when the first is killed."""
+        """With XCHG_REUSEPORT a running successor serves on when the first server is killed."""
         with serve(XCHG_REUSEPORT="on", **LINES) as first, \
                 serve(XCHG_REUSEPORT="on", XCHG_LISTEN=first.addresses[0], **LINES) as second:
             first.process.kill()
@@ -176,14 +175,14 @@ class Address(unittest.TestCase):
         done = subprocess.run([*wrap, *WRAP, PROGRAM], env=environment(XCHG_LISTEN=listen), stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
         self.assertEqual(done.returncode, 69, done.stderr)
-        said = [line for line in done.stderr.splitlines() if not line.startswith("profiling:")]  # gcov has no rights either
+        said = [line for line in done.stderr.splitlines() if not line.startswith("profiling:")]  # gcov's complaint about missing rights
         self.assertEqual(len(said), 1, said)
         self.assertIn(listen, said[0])
         self.assertIn("Permission denied", said[0])
 
     @covers_fault(45)
     def test_without_the_right(self):
-        """A privileged port, and a folder that may not be written to, for somebody who has no rights."""
+        """A privileged port and a folder without write permission, for an unprivileged user."""
         if os.getuid() != 0 or not shutil.which("setpriv") or WRAP or not os.access(PROGRAM, os.X_OK):
             self.skipTest("needs root, setpriv and no wrap")
         nobody = pwd.getpwnam("nobody")
@@ -197,16 +196,16 @@ class Address(unittest.TestCase):
         self.refused(wrap, f"unix:{folder(self)}/socket")
 
 
-# What no variable but those that take any text may be; each of them for every other one.
+# Invalid for every variable, except those that take any text.
 NONSENSE = ("abc", "-1", "1e99", "8k ", " ", "18446744073709551616", "0x10", "1,2,", "nan", "1.5", "\x01", "\u0661\u0662",
             "on off", "$(reboot)", "%n%s", "../../etc/passwd", ";", "64 KiB")
-ANY_TEXT = ("GREETING", "HANDLER")  # beside a handler the exchange's variables are faults as well
+ANY_TEXT = ("GREETING", "HANDLER")  # with a handler the variables of the exchange are faults, too
 
 
 class Values(unittest.TestCase):
     @covers_fault(46)
     def test_nonsense(self):
-        """Hundreds of bad values, all of a start's at once: exit 78 and one line for each, with its name."""
+        """Hundreds of invalid values, many at once: exit code 78 and one line for each variable."""
         names = [name for name in VARIABLES if name not in ANY_TEXT]
         self.assertGreater(len(names) * len(NONSENSE) + len(BAD), 300)
         for value in NONSENSE:
@@ -219,22 +218,23 @@ class Values(unittest.TestCase):
 
     @covers_fault(46)
     def test_of_a_handler(self):
+        """Each invalid value as the path of a handler."""
         for value in NONSENSE:
             with self.subTest(value):
                 done = run(XCHG_HANDLER=value)
                 self.assertEqual(done.returncode, 78)
                 self.assertEqual(len(done.stderr.splitlines()), 1)
 
-    # One string may have 128 KiB, with its name and its end (MAX_ARG_STRLEN).
+    # One string may have 128 KiB, with its name and its 0 byte (MAX_ARG_STRLEN).
     LARGEST = 131072 - len("XCHG_OFFLOAD_THREADS=") - 1
 
     def small_stack(self):
-        """A start on a small stack: only so much of it that the kernel lets the environment in, a quarter."""
+        """Set a stack limit that is just large enough for the environment, which may take a quarter of it."""
         resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))
 
     @covers_fault(47)
     def test_values_of_128_kib(self):
-        """A value of 128 KiB for each variable is refused, and on a small stack."""
+        """A value of 128 KiB is refused for each variable, on a small stack."""
         for name in VARIABLES:
             if name in ("GREETING", "REPLY"):
                 continue
@@ -248,7 +248,7 @@ class Values(unittest.TestCase):
 
     @covers_fault(47)
     def test_a_text_of_128_kib(self):
-        """Where it is a text it is taken, and sent."""
+        """A greeting of 128 KiB is accepted and sent."""
         text = self.LARGEST * "t"
         with serve(preexec=self.small_stack if PLAIN else None, XCHG_GREETING=text) as server:
             with server.connect() as client:
@@ -258,7 +258,7 @@ class Values(unittest.TestCase):
 
     @covers_fault(47)
     def test_an_environment_of_2_mib(self):
-        """What is not for the server may be as large as the kernel lets it be."""
+        """Other programs' variables may be as large as the kernel allows."""
         most = os.sysconf("SC_ARG_MAX")
         count = (most - 262144) // 131072
         with serve(**{f"OTHER_{i}": 130000 * "o" for i in range(min(count, 14))}, **LINES) as server, unharmed(server):
@@ -266,7 +266,8 @@ class Values(unittest.TestCase):
 
     @covers_fault(48)
     def test_too_few_descriptors(self):
-        """More connections than the descriptors allow is a configuration fault; fewer are not, and without the setting it serves."""
+        """More connections than the descriptors allow are a configuration fault. Fewer are not, and neither is no
+        setting."""
         def few(count=32):
             resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
         for flags, preexec, most in (((), few, "1000"), (("--check",), lambda: few(256), "256")):
@@ -288,6 +289,7 @@ class Surroundings(unittest.TestCase):
 
     @covers_fault(51)
     def test_removed_working_directory(self):
+        """The working directory has been removed."""
         path = f"{folder(self)}/gone"
         os.mkdir(path)
 
@@ -298,7 +300,7 @@ class Surroundings(unittest.TestCase):
 
     @covers_fault(51)
     def test_no_home(self):
-        """Without HOME, PATH, USER or anything else."""
+        """HOME, PATH, USER and all other variables are unset."""
         keep = ("XCHG_", "LD_", "ASAN_", "TSAN_", "UBSAN_", "GCOV_")
         none = {name: None for name in os.environ if not name.startswith(keep)}
         wrap = ["env", *[part for name in none for part in ("-u", name)]]
@@ -307,7 +309,7 @@ class Surroundings(unittest.TestCase):
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
     @covers_fault(51)
     def test_read_only(self):
-        """With nothing that it could write to in the usual places."""
+        """The usual writable folders are read-only."""
         script = "mount --make-rprivate /\n"
         for path in ("/tmp", "/var/tmp", "/run"):
             script += f"mount --bind {path} {path}\nmount -o remount,bind,ro {path}\n"
@@ -316,7 +318,7 @@ class Surroundings(unittest.TestCase):
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
     @covers_fault(51)
     def test_a_socket_where_nothing_can_be_written(self):
-        """is exit 69 with a line that names it."""
+        """A UNIX socket in a read-only folder exits with 69 and a line that names it."""
         path = folder(self)
         wrap = own_mounts(f"mount --make-rprivate /\nmount -t tmpfs -o ro none {path}")
         done = subprocess.run([*wrap, PROGRAM], env=environment(XCHG_LISTEN=f"unix:{path}/socket"), stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Rows 14 to 24 of docs/fault-matrix.md: what peers do, or cease to do."""
+"""Goal: the server survives what its peers do (docs/fault-matrix.md, entries 14 to 24)."""
 
 import contextlib
 import re
@@ -18,15 +18,16 @@ from xchgd import GREETING, LIMIT, PLAIN, SLOW, Server, greet, is_cut, is_silent
 CROWD = 500 if INSTRUMENTED else 5000
 KIB = 1024
 TCP_REPAIR = 19
-FIN_WAIT_1 = "04"  # as /proc/net/tcp names it
+FIN_WAIT_1 = "04"  # its number in /proc/net/tcp
 
 
 class Leaving(FaultTest):
-    """Peers that go."""
+    """Goal: clients that leave touch no other client."""
 
     @covers_fault(14)
     def test_gone_at_once(self):
-        """Clients that go right after their connect, politely or not, are counted; no line is written about any of them."""
+        """Clients that leave right after their connect, by close or reset, are counted. No line is logged about
+        them."""
         with self.survive() as fault:
             before = fault.server.remarks()
             for _ in range(500):
@@ -34,12 +35,12 @@ class Leaving(FaultTest):
                 reset(fault.server.connect())
             fault.server.wait_stats(lambda values: values["open"] <= 1 and values["accepted"] >= 1000)
             self.assertEqual(fault.server.remarks(), before)
-            # Who closes with the greeting unread resets as well; whether it is there already is chance.
+            # A close with the greeting unread is a reset, too. Whether the greeting has arrived is chance.
             fault.expect_ends(peer=range(501), reset=range(500, 1001))
 
     @covers_fault(16)
     def test_resets(self):
-        """Clients that reset before, within and behind a message touch nobody else, and each is counted."""
+        """Clients that reset before, within and after a message touch no other client, and each is counted."""
         with self.survive(XCHG_WORKERS="2", **LINES) as fault:
             for i in range(120):
                 client = fault.server.connect()
@@ -53,7 +54,7 @@ class Leaving(FaultTest):
 
     @covers_fault(16)
     def test_data_before_a_reset(self):
-        """What came before a reset is dealt with, although the reset is there already when the server looks."""
+        """Data before a reset is handled although the reset has arrived before the server looks."""
         with self.survive(XCHG_REPLY="none", **LINES) as fault:
             clients = [fault.server.connect() for _ in range(20)]
             fault.server.wait_stats(lambda values: values["open"] >= 20)
@@ -70,7 +71,7 @@ class Leaving(FaultTest):
 
     @covers_fault(16)
     def test_reset_while_output_waits(self):
-        """A reset in the middle of a long reply ends that connection as reset."""
+        """A reset within a long reply ends that connection as `reset`."""
         with self.survive(XCHG_MAX_MESSAGE="8MiB", **LINES) as fault:
             client = fault.server.connect(rcvbuf=4096)
             client.sendall((6 << 20) * b"x" + b"\n")
@@ -80,7 +81,8 @@ class Leaving(FaultTest):
 
     @covers_fault(24)
     def test_restart(self):
-        """Killed with connections in every state, TIME_WAIT and simultaneous close among them, it binds its port again at once."""
+        """A server killed with connections in every state, TIME_WAIT and simultaneous close included, binds its port
+        again at once."""
         address, clients = "127.0.0.1:0", []
         for _ in range(10):
             with Server(XCHG_LISTEN=address, ends_open=True) as server:
@@ -98,17 +100,18 @@ class Leaving(FaultTest):
                         receive_exactly(client, 20)
                 server.pause()
                 for client in clients[-12::3]:
-                    client.close()  # as the server's kernel closes
+                    client.close()  # while the server's kernel closes
                 server.process.send_signal(signal.SIGKILL)
                 server.process.wait(LIMIT)
 
 
 class Slow(FaultTest):
-    """Peers that take their time, thousands of them, beside others that must not notice."""
+    """Goal: thousands of slow clients delay no other client."""
 
     @covers_fault(17)
     def test_slowloris(self):
-        """Thousands that send a byte a second are closed by the message time-out, never early, and take little memory."""
+        """Thousands of clients that send a byte a second are closed by the message time-out, never early, and take
+        little memory."""
         timeout = 3 * SLOW
         for variables, from_first_byte in (({}, 0), (LINES, 1)):
             with self.subTest(variables), self.survive(XCHG_MESSAGE_TIMEOUT=f"{int(timeout * 1000)}ms", XCHG_WORKERS="2",
@@ -127,7 +130,8 @@ class Slow(FaultTest):
 
     @covers_fault(18)
     def test_silence(self):
-        """Whoever connects and says nothing is cut: at the message time-out before a counted exchange, else at the idle one."""
+        """Clients that send nothing are closed by the message time-out in a counted exchange, by the idle time-out in
+        an endless one."""
         for variables, reason in (({"XCHG_MESSAGE_TIMEOUT": "700ms"}, "message"), ({"XCHG_IDLE_TIMEOUT": "700ms", **LINES}, "idle")):
             with self.subTest(reason), self.survive(**variables) as fault:
                 begun = time.monotonic()
@@ -142,8 +146,9 @@ class Slow(FaultTest):
 
     @covers_fault(19)
     def test_never_reads(self):
-        """Thousands that send and never read hold what XCHG_MAX_PENDING grants, and are cut by the write time-out."""
-        timeout, size = 3 * SLOW, 64 * KIB  # so long that three times would be seen
+        """Thousands of clients that send and never read hold at most XCHG_MAX_PENDING and are closed by the write
+        time-out."""
+        timeout, size = 3 * SLOW, 64 * KIB  # long enough to tell two times from three times the time-out
         with self.survive(XCHG_EXCHANGE="echo", XCHG_SNDBUF="16KiB", XCHG_MAX_PENDING="4KiB", XCHG_MAX_MESSAGE="4KiB",
                           XCHG_WORKERS="2", XCHG_WRITE_TIMEOUT=f"{int(timeout * 1000)}ms") as fault:
             before = fault.server.resident_bytes()
@@ -156,12 +161,13 @@ class Slow(FaultTest):
                 cut = crowd.wait("closed")
             self.assertEqual(cut["count"], CROWD)
             self.assertGreaterEqual(cut["least"], timeout)
-            self.assertLessEqual(cut["most"], 2 * 1.1 * timeout + SECOND)  # progress is asked from the kernel: twice the value
+            self.assertLessEqual(cut["most"], 2 * 1.1 * timeout + SECOND)  # the server asks the kernel for progress, so it takes up to twice the value
             fault.expect_ends(write=CROWD)
 
     @covers_fault(20)
     def test_reads_a_byte_now_and_then(self):
-        """So slowly that the window never opens: cut by the write time-out or, where that is off, past the end of its lifetime."""
+        """Clients read so slowly that the window never opens. The write time-out closes them or, if it is off, their
+        lifetime."""
         for variables, reason in (({"XCHG_WRITE_TIMEOUT": "1s"}, "write"),
                                   ({"XCHG_WRITE_TIMEOUT": "0", "XCHG_MAX_LIFETIME": "1s", "XCHG_DRAIN_TIMEOUT": "500ms"}, "lifetime")):
             variables = {"XCHG_EXCHANGE": "line", "XCHG_SNDBUF": "16KiB", "XCHG_MAX_MESSAGE": "1MiB", **variables}
@@ -179,22 +185,22 @@ class Slow(FaultTest):
 
     @covers_fault(20)
     def test_nothing_stays_behind(self):
-        """What a connection that was cut so had not delivered does not stay in the kernel for minutes: the peer comes again."""
+        """The undelivered output of a closed connection does not stay in the kernel for minutes."""
         with self.survive(XCHG_EXCHANGE="line", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", XCHG_WRITE_TIMEOUT="500ms") as fault:
             clients = [fault.server.connect(rcvbuf=4096) for _ in range(20)]
             for client in clients:
                 self.addCleanup(client.close)
                 client.sendall(200_000 * b"s" + b"\n")
-            peers = {client.getsockname()[1] for client in clients}  # the others' connections come and go
+            peers = {client.getsockname()[1] for client in clients}  # the bystander's connections come and go
             fault.server.wait_stats(lambda values: values["closed_write"] == 20)
             self.assertEqual(states(fault.server.port, peers).get(FIN_WAIT_1, 0), 0)
             fault.expect_ends(write=20)
 
     def all_cut(self, clients, values, reason):
-        """Are they?  If not, each reads a byte, after a while."""
+        """True if all clients are closed. If not, each reads a byte after a while."""
         if values[f"closed_{reason}"] == len(clients):
             return True
-        select.select([], [], [], 0.1)  # their pace
+        select.select([], [], [], 0.1)  # the clients' pace
         for client in clients:
             with contextlib.suppress(ConnectionError):
                 client.recv(1)
@@ -202,13 +208,13 @@ class Slow(FaultTest):
 
 
 class Vanished(OwnNetwork, FaultTest):
-    """Peers whose machine goes away without a word, in a network of our own."""
+    """Peers whose machine vanishes without a packet, in a network namespace."""
 
     def tearDown(self):
         tool("nft", "flush chain inet loss input")
 
     def vanish(self, server, clients):
-        """From now on nothing passes between the server and these clients, whose kernel forgets them."""
+        """Drop all packets between the server and these clients. Their kernel forgets the connections."""
         for client in clients:
             here, there = client.getsockname()[1], server.port
             tool("nft", f"add rule inet loss input tcp sport {here} tcp dport {there} drop")
@@ -217,7 +223,7 @@ class Vanished(OwnNetwork, FaultTest):
 
     def forget(self, client):
         try:
-            client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)  # its close sends nothing
+            client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)  # its close sends no packet
         except PermissionError as failure:
             self.skipTest(f"may not use TCP_REPAIR: {failure}")
         client.close()
@@ -238,22 +244,23 @@ class Vanished(OwnNetwork, FaultTest):
             fault.expect_ends(**{reason: 5})
 
     def none_early(self, count, due):
-        """How many have been cut; there is none before the time-out of whoever spoke first is over."""
+        """Returns ${count}, the closed connections. None may be closed before ${due}."""
         if count > 0:
             self.assertGreaterEqual(time.monotonic(), due)
         return count
 
     @covers_fault(21)
     def test_power_loss(self):
-        """Silent, within its message or with a reply on the way: whoever has vanished is cut by the time-out that fits."""
+        """A client that vanishes while silent, within a message or during a reply is closed by the time-out that
+        applies."""
         self.check("idle", b"whole\n", XCHG_IDLE_TIMEOUT="1s", **LINES)
         self.check("message", b"begun", XCHG_MESSAGE_TIMEOUT="1s", **LINES)
         self.check("write", 400_000 * b"w" + b"\n", XCHG_WRITE_TIMEOUT="1s", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", **LINES)
 
     @covers_fault(16)
     def test_reset_by_a_firewall(self):
-        """A firewall that answers with resets: within a message, behind one and with a reply on the way it ends the server's
-        side, and then the clients' side, which knew nothing of it."""
+        """A firewall answers with resets, within a message, after one and during a reply. That ends the server's side,
+        then the client's."""
         with self.survive(XCHG_MAX_MESSAGE="1MiB", XCHG_SNDBUF="16KiB", **LINES) as fault:
             server = fault.server
             clients = [server.connect(source="127.0.0.9", rcvbuf=4096) for _ in range(15)]
@@ -278,20 +285,20 @@ class Vanished(OwnNetwork, FaultTest):
             fault.expect_ends(reset=15)
 
     def reject(self, *match):
-        """From now on what matches, and nothing else, goes no further, and its sender gets a reset."""
-        try:  # at once: what is repeated in between would be answered by the server's own kernel
+        """From now on, packets that match are answered with a reset."""
+        try:  # in one step: the server's kernel would answer packets that are sent again in between
             rule = " ".join(match) + " counter reject with tcp reset"
             tool("nft", f"flush chain inet loss input; add rule inet loss input {rule}")
         except OSError as failure:
             self.skipTest(f"the kernel rejects nothing: {failure}")
 
     def rejected(self):
-        """How many packets were answered so."""
+        """The number of packets that were answered with a reset."""
         return sum(map(int, re.findall(r"counter packets (\d+)", tool("nft", "list chain inet loss input"))))
 
     @covers_fault(21)
     def test_rebooted(self):
-        """A peer that is back and knows nothing of the connection answers with a reset: counted so."""
+        """A restarted peer, which has forgotten the connection, answers with a reset and is counted as `reset`."""
         with self.survive(XCHG_MAX_LIFETIME="0", **LINES) as fault:
             clients = [fault.server.connect() for _ in range(5)]
             fault.server.wait_stats(lambda values: values["open"] >= 6)
@@ -305,7 +312,7 @@ class Vanished(OwnNetwork, FaultTest):
 
     @covers_fault(23)
     def test_destroyed(self):
-        """What an administrator destroys (ss -K) ends as reset."""
+        """A connection that an administrator destroys (ss -K) ends as `reset`."""
         if not shutil.which("ss"):
             self.skipTest("needs ss")
         with self.survive(**LINES) as fault:
@@ -324,5 +331,5 @@ class Vanished(OwnNetwork, FaultTest):
 
 
 def is_killed(client):
-    """Does the connection end within a second?"""
+    """True if the connection ends within a second."""
     return not is_silent(client, SECOND)

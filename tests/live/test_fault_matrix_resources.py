@@ -1,6 +1,6 @@
-"""Rows 52 to 61 of the list of faults (docs/fault-matrix.md): memory, descriptors, the log, clocks, CPU, addresses, processes.
+"""Goal: the server survives a lack of resources (docs/fault-matrix.md, entries 52 to 61).
 
-What else belongs to them is in test_faults.py, test_log.py, test_limits.py and test_models.py, by its number.
+The resources are memory, descriptors, the log, clocks, CPU time, addresses and processes.
 """
 
 import collections
@@ -29,7 +29,7 @@ MIB = 1 << 20
 class Memory(unittest.TestCase):
     @covers_fault(52)
     def test_start(self):
-        """With any limit on its memory the start either fails in order, with a line, or leads to a server that serves."""
+        """Under any memory limit, the start either fails in order with a line or leads to a working server."""
         outcomes = set()
         for mib in (*range(8, 80, 2), *range(80, 320, 24), 4096):
             def limit(size=mib * MIB):
@@ -42,18 +42,18 @@ class Memory(unittest.TestCase):
                     with server.connect() as client:
                         try:
                             ask(client)
-                        except (AssertionError, ConnectionError):  # there may be none left for a connection
+                        except (AssertionError, ConnectionError):  # there may be no memory left for a connection
                             server.wait_stats(lambda values: values["closed_memory"] > 0)
                     self.assertEqual(server.stop()["accepted"], 1)
                 else:
-                    self.assertIn(code, (71, 127), server.lines)  # 127: the loader maps no library
+                    self.assertIn(code, (71, 127), server.lines)  # 127: the loader cannot map a library
                     self.assertTrue(server.lines)
                 outcomes.add(code)
         self.assertIn(None, outcomes)
         self.assertIn(71, outcomes)
 
     def listens(self, server):
-        """Wait until it listens; its exit code where it has ended instead."""
+        """Wait for the listening line. Returns the exit code if the server ends instead, else None."""
         try:
             server.wait_line("listening")
             return None
@@ -62,12 +62,13 @@ class Memory(unittest.TestCase):
 
     @covers_fault(52)
     def test_under_way(self):
-        """With however little memory left, a connection is served or ends as `memory`; the process lives, and serves later."""
+        """With any amount of memory left, a connection is served or ends as `memory`. The process lives and serves
+        later."""
         for model in ("pool", "iterative", "fork"):
             for left in (0, 128 << 10, 512 << 10, MIB, 3 * MIB, 6 * MIB):
                 with self.subTest(model, left=left), serve(XCHG_MODEL=model, XCHG_WORKERS="1", XCHG_DENY="127.0.0.9",
                                                            XCHG_MAX_MESSAGE="1MiB", **LINES) as server:
-                    with server.connect(source="127.0.0.9") as client:  # the acceptor runs, without having served anybody
+                    with server.connect(source="127.0.0.9") as client:  # the acceptor has run and has served no client
                         self.assertTrue(is_cut(client))
                     before = server.descriptors()
                     with server.limited(resource.RLIMIT_AS, server.memory_bytes("VmSize") + left):
@@ -81,10 +82,10 @@ class Memory(unittest.TestCase):
 
     @covers_fault(52)
     def test_threads(self):
-        """A thread for which there is no memory is started later; none falls over on its first steps, wherever the space ends."""
+        """A thread without memory is started later. No thread crashes in its first steps, wherever the memory ends."""
         for left in range(0, 10 * MIB, 640 << 10):
             with self.subTest(left=left), serve(XCHG_MODEL="thread", XCHG_DENY="127.0.0.9", **LINES) as server:
-                with server.connect(source="127.0.0.9") as client:  # the acceptor runs; no thread of a connection ever did
+                with server.connect(source="127.0.0.9") as client:  # the acceptor has run, and no thread of a connection has
                     self.assertTrue(is_cut(client))
                 before = server.descriptors()
                 with contextlib.ExitStack() as stack:
@@ -102,7 +103,7 @@ class Memory(unittest.TestCase):
                 server.stop()
 
     def echoes(self, server, size):
-        """Does a client get its line of so many bytes back?"""
+        """True if a client gets its line of ${size} bytes back."""
         line = (size - 1) * b"l" + b"\n"
         with server.connect() as client:
             try:
@@ -112,7 +113,7 @@ class Memory(unittest.TestCase):
             return self.gets(client, line)
 
     def gets(self, client, line):
-        """Does this line come?"""
+        """True if this line arrives."""
         try:
             return receive_exactly(client, len(line)) == line
         except (AssertionError, ConnectionError):
@@ -120,7 +121,7 @@ class Memory(unittest.TestCase):
 
     @covers_fault(53)
     def test_killed_for_memory(self):
-        """Killed by the kernel in a small control group, it starts again on its address, in the same group, and serves."""
+        """Killed by the kernel in a small control group, the server starts again there on its address and serves."""
         group = Cgroup(self, "memory", limit_in_bytes=24 * MIB)
         listen = "127.0.0.1:0"
         for turn in range(3):
@@ -141,7 +142,7 @@ class Descriptors(unittest.TestCase):
 
     @covers_fault(54)
     def test_out_of_descriptors_and_back(self):
-        """A thousand times: nothing leaks, everybody is served in the end, and who is connected notices nothing."""
+        """A thousand times: no descriptor leaks, every client is served in the end, the bystander notices nothing."""
         with serve(XCHG_WORKERS="2", **LINES) as server:
             first = server.stats()
             with unharmed(server) as ask_bystander:
@@ -154,7 +155,8 @@ class Descriptors(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 6 * self.CYCLES + 2})
 
     def run_out(self, server, most, *, briefly, ask_bystander):
-        """Six clients come while the server may have ${most} descriptors: until they are served, or only ${briefly}."""
+        """Six clients connect while the server may have ${most} descriptors: until they are served, or only
+        ${briefly}."""
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as limit:
             limit.enter_context(server.limited(resource.RLIMIT_NOFILE, most))
             clients = [stack.enter_context(server.connect()) for _ in range(6)]
@@ -176,7 +178,7 @@ class Log(unittest.TestCase):
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
     @covers_fault(55)
     def test_full_file_system(self):
-        """A log on a file system that is full costs the lines; how many is said once there is room again."""
+        """A log on a full file system loses lines. Their number is logged once there is space again."""
         path = folder(self)
         script = f"mount --make-rprivate /\nmount -t tmpfs -o size=16k none {path}\nexec 3>&2 2>>{path}/log"
         with serve(wrap=own_mounts(script), stderr=subprocess.DEVNULL, XCHG_LISTEN=f"unix:{path}/socket", **LINES) as server:
@@ -205,7 +207,7 @@ class Log(unittest.TestCase):
             return ""
 
     def signalled(self, server, client):
-        """Two lines of statistics were wanted, of which the first has been written or lost; all the while it serves."""
+        """Ask for statistics twice, so that the first line is written or lost. The client is answered all the time."""
         for _ in range(2):
             server.process.send_signal(signal.SIGUSR1)
             ask(client)
@@ -213,7 +215,7 @@ class Log(unittest.TestCase):
         return True
 
     def pending(self, pid):
-        """The signals that the process has not taken yet."""
+        """The mask of the signals that the process has not taken yet."""
         with open(f"/proc/{pid}/status") as f:
             return next(int(line.split()[1], 16) for line in f if line.startswith("ShdPnd:"))
 
@@ -226,7 +228,7 @@ class Log(unittest.TestCase):
     @unittest.skipIf(WRAP, "a wrap writes there as well")
     @covers_fault(55)
     def test_stopped_reader(self):
-        """A reader of the log that stands still costs lines and nothing else; going on, it learns how many."""
+        """A stopped reader of the log costs lines and nothing else. Later it reads how many."""
         path = f"{folder(self)}/log"
         with open(path, "wb") as out:
             reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=out)
@@ -252,7 +254,7 @@ class Log(unittest.TestCase):
             self.assertEqual(ended(self.totals(path)), {"finished": 2})
 
     def totals(self, path):
-        """What the log's last line adds up."""
+        """The totals of the last line of the log."""
         fields = parse_logfmt(self.text(path).splitlines()[-1])
         self.assertEqual(fields["msg"], "stopped")
         check_totals(numbers(fields))
@@ -268,7 +270,7 @@ class Clocks(unittest.TestCase):
     @unittest.skipUnless(os.path.exists(CLOCK) and PLAIN, "needs clock.so before any sanitizer's library")
     @covers_fault(56)
     def test_the_clock_jumps(self):
-        """The wall clock jumps a day on and a day back: no time-out fires early or late for that."""
+        """The wall clock jumps a day forward and a day back. No time-out fires early or late."""
         jump = f"{folder(self)}/jump"
         with open(jump, "wb") as f:
             f.write(bytes(8))
@@ -293,7 +295,7 @@ class Clocks(unittest.TestCase):
                     self.assertLessEqual(time.monotonic() - late, self.TIMEOUT * 1.1 + 0.1 + SECOND)
                     server.stats()
                     days.append(server.messages("stats")[-1]["time"][:10])
-                self.assertEqual(len(set(days)), 3, days)  # the log's time did jump
+                self.assertEqual(len(set(days)), 3, days)  # the time of the log did jump
             self.assertEqual(ended(server.stop()), {"finished": 2, "idle": 3})
 
     # The exchange, what a client sends before and during the pause, and how silent clients end.
@@ -339,7 +341,8 @@ class Clocks(unittest.TestCase):
 
     @covers_fault(57)
     def test_stopped_in_the_drain(self):
-        """SIGSTOP beyond the end of the drain: whose bytes are there when it goes on is answered before the rest is cut."""
+        """A SIGSTOP beyond the end of the drain: a client whose data has arrived is answered before the rest is
+        closed."""
         for model in ("pool", "iterative"):
             with self.subTest(model), serve(XCHG_MODEL=model, XCHG_DRAIN_TIMEOUT=f"{int(self.TIMEOUT * 2000)}ms", **LINES) as server:
                 with server.connect() as client:
@@ -358,7 +361,7 @@ class Clocks(unittest.TestCase):
 
     @covers_fault(57)
     def test_many_stopped_in_the_drain(self):
-        """... however many they are, and in whatever order their bytes came."""
+        """The same with 600 clients, whose data arrives in reverse order."""
         count = 600
         with serve(XCHG_WORKERS="1", XCHG_DRAIN_TIMEOUT=f"{int(self.TIMEOUT * 2000)}ms") as server, contextlib.ExitStack() as stack:
             clients = [stack.enter_context(server.connect()) for _ in range(count)]
@@ -387,7 +390,7 @@ class Clocks(unittest.TestCase):
     @unittest.skipUnless(PLAIN, "an instrumented program needs more than that to run at all")
     @covers_fault(58)
     def test_a_twentieth_of_a_cpu(self):
-        """5 ms of CPU in each 100: slow, but every answer is right, and nobody is cut."""
+        """With 5 ms of CPU in each 100 ms, every answer is correct and no client is closed."""
         group = Cgroup(self, "cpu")
         group.write("cpu.cfs_period_us", 100000)
         group.write("cpu.cfs_quota_us", 5000)
@@ -397,7 +400,7 @@ class Clocks(unittest.TestCase):
             with contextlib.ExitStack() as stack:
                 clients = [stack.enter_context(server.connect()) for _ in range(50)]
                 rounds, deadline = 0, time.monotonic() + LIMIT
-                while rounds < 100 or not self.throttled(group):  # on a busy machine it takes longer to need so much
+                while rounds < 100 or not self.throttled(group):  # on a busy machine it takes longer to use so much CPU time
                     self.assertLess(time.monotonic(), deadline, "it never needs a twentieth")
                     for client in clients:
                         client.sendall(line)
@@ -419,7 +422,7 @@ class Clocks(unittest.TestCase):
 class Addresses(unittest.TestCase):
     @covers_fault(59)
     def test_a_flood_from_one_address(self):
-        """One address connects as fast as it can, over its limit: the others are served as if nothing was."""
+        """One address connects as fast as it can, over its limit. Other addresses are served within a second."""
         with serve(XCHG_MAX_PER_IP="8", **LINES) as server, unharmed(server) as ask_bystander:
             held = [server.connect(source="127.0.0.2") for _ in range(8)]
             for client in held:
@@ -460,7 +463,7 @@ class Ports(OwnNetwork):
     @unittest.skipIf(INSTRUMENTED, "the harness is measured as it ships")
     @covers_fault(60)
     def test_the_harness_runs_out_of_ports(self):
-        """It says that the ports are its own; with more source addresses it has enough."""
+        """xchg-bench reports that its ports ran out. With more source addresses it has enough."""
         server = self.server(XCHG_LISTEN="127.0.0.1:7000", XCHG_EXCHANGE="echo", XCHG_STOP_GRACE="0")
         report = measure(server.addresses[0], "-x", "echo", "-c", 40, "-t", 1, "-d", "1s")
         self.assertEqual(list(kinds(report)), ["connect"])
@@ -477,7 +480,7 @@ class Ports(OwnNetwork):
 class Processes(unittest.TestCase):
     @covers_fault(61)
     def test_no_more_processes(self):
-        """Others have taken all processes that the group may have: who is served stays so, and who comes is served."""
+        """The process limit is reached. Connected clients stay served, and new ones are served."""
         group = Cgroup(self, "pids")
         with serve(XCHG_WORKERS="2", **LINES) as server, unharmed(server) as ask_bystander:
             group.add(server.pid)
@@ -491,7 +494,7 @@ class Processes(unittest.TestCase):
     @unittest.skipIf(WRAP, "a wrap has threads of its own")
     @covers_fault(61)
     def test_no_more_children(self):
-        """Under the fork model the next clients wait, with the one in hand, and are served when there is room again."""
+        """Under the fork model new clients wait, the accepted one included. They are served once there is room."""
         group = Cgroup(self, "pids")
         with serve(XCHG_MODEL="fork", **LINES) as server:
             group.add(server.pid)

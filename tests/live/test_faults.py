@@ -1,4 +1,4 @@
-"""The table of faults, row by row, against the real program (contract, section 6)."""
+"""Goal: the server behaves as docs/reference.md, Faults, says when descriptors or memory run out."""
 
 import contextlib
 import resource
@@ -17,8 +17,7 @@ def limit_descriptors(count):
 
 class Descriptors(unittest.TestCase):
     def serve_all(self, server, clients):
-        """Serve whoever has been greeted until everybody was; how long the first new one took to
-        be greeted."""
+        """Serve each client once it is greeted."""
         poll = select.poll()
         waiting = {client.fileno(): client for client in clients}
         for client in clients:
@@ -32,7 +31,7 @@ class Descriptors(unittest.TestCase):
                     greet(client)
 
     def check_quiet(self, server, waiting):
-        """While everybody waits, a second costs under 5 % of a CPU and under 2 kB of log."""
+        """While all clients wait, a second costs less than 5 % of a CPU and less than 2 kB of log."""
         server.stats()
         cpu, written = server.cpu_seconds(), sum(map(len, server.lines))
         self.assertTrue(is_silent(waiting, 1.0))
@@ -42,8 +41,7 @@ class Descriptors(unittest.TestCase):
         self.assertLess(sum(map(len, server.lines)) - written, 2048)
 
     def served_and_waiting(self, clients, least):
-        """Divide the clients, once nothing happens any more, into those that have their greeting
-        and those that have not."""
+        """Once nothing happens any more, divide the clients into greeted and waiting ones."""
         self.assertFalse(is_silent(clients[least - 1], LIMIT))
         ready, waiting = [], clients
         while more := select.select(waiting, [], [], 0.4)[0]:
@@ -53,7 +51,7 @@ class Descriptors(unittest.TestCase):
         return ready, waiting
 
     def check_next(self, server, served, waiting):
-        """When descriptors are free, a waiting client has its greeting within 120 ms."""
+        """When descriptors become free, a waiting client is greeted within 120 ms."""
         for client in served:
             client.close()
         start = time.monotonic()
@@ -62,8 +60,7 @@ class Descriptors(unittest.TestCase):
 
     @covers_fault(2)
     def test_few_descriptors(self):
-        """A start with 64 descriptors and 200 clients: nothing spins, everybody is served in the
-        end."""
+        """A server with 64 descriptors and 200 clients does not spin and serves all of them in the end."""
         with Server(preexec=limit_descriptors(64), XCHG_WORKERS="2") as server:
             clients = [server.connect() for _ in range(200)]
             served, waiting = self.served_and_waiting(clients, 10)
@@ -76,8 +73,8 @@ class Descriptors(unittest.TestCase):
 
     @covers_fault(2)
     def test_out_of_descriptors_under_way(self):
-        """Descriptors run out under way: no spinning, one line at the begin and one at the end,
-        nobody notices."""
+        """Descriptors run out: the server does not spin, logs one line at the start and one at the end, and a connected
+        client notices nothing."""
         with Server(XCHG_WORKERS="2") as server:
             with server.connect() as early:
                 receive_exactly(early, 20)
@@ -86,7 +83,7 @@ class Descriptors(unittest.TestCase):
                 with server.limited(resource.RLIMIT_NOFILE, most):
                     clients = [server.connect() for _ in range(200)]
                     served, waiting = self.served_and_waiting(clients, 10)
-                    self.assertLess(len(served), 100 if WRAP else 21)  # valgrind counts its own
+                    self.assertLess(len(served), 100 if WRAP else 21)  # valgrind has descriptors of its own
                     server.wait_stats(lambda s: s["accept_pauses"] > 0)
                     self.check_quiet(server, waiting[0])
                     early.sendall(b"noticed nothing\0")
@@ -104,7 +101,7 @@ class Descriptors(unittest.TestCase):
 
 class Queues(unittest.TestCase):
     def test_burst_costs_few_wakes(self):
-        """500 connections in a burst cost far fewer than 500 wakes."""
+        """A burst of 500 connections costs far fewer than 500 wakes."""
         with Server(XCHG_WORKERS="2") as server:
             before = server.stats()["wakes"]
             server.pause()
@@ -121,7 +118,7 @@ class Queues(unittest.TestCase):
 class Peers(unittest.TestCase):
     @covers_fault(31)
     def test_numbers_are_reused(self):
-        """Descriptor numbers that close and come again at once never mix two connections' bytes."""
+        """Connections that reuse a descriptor number at once never get each other's bytes."""
         with Server(XCHG_EXCHANGE="line", XCHG_WORKERS="2") as server:
             for turn in range(20):
                 server.pause()
@@ -145,12 +142,11 @@ class Memory(unittest.TestCase):
     @unittest.skipUnless(PLAIN, "needs an address space that nobody else uses")
     @covers_fault(52)
     def test_no_memory(self):
-        """Without memory the connections that need more end, counted as memory; the rest and the
-        process live."""
+        """Without memory, the connections that need more end as `memory`. Other connections and the process live."""
         with Server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_WORKERS="1",
                     XCHG_MESSAGE_TIMEOUT="0") as server:
             with server.connect() as steady:
-                server.wait_stats(lambda s: s["open"] == 1)  # all threads are up, with what they map
+                server.wait_stats(lambda s: s["open"] == 1)  # all threads have started and mapped their memory
                 with server.limited(resource.RLIMIT_AS, server.memory_bytes("VmSize") + (4 << 20)):
                     clients = [server.connect() for _ in range(64)]
                     for client in clients:

@@ -1,4 +1,4 @@
-"""A handler in a shared object (XCHG_HANDLER), the watchdog over it, and the models under it."""
+"""Goal: a handler in a shared object (XCHG_HANDLER), its watchdog, and handlers under every model work."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ def holder(**variables):
 
 
 class Talk:
-    """A client of lines, which the server has greeted."""
+    """A client of lines that has been greeted."""
 
     def __init__(self, server):
         self.socket = server.connect()
@@ -54,7 +54,7 @@ class Talk:
 
 
 class Hold:
-    """A worker that is held from the beginning of the block on, until release or its end."""
+    """Blocks a worker from the start of the block until release() or its end."""
 
     def __init__(self, client):
         self.folder = tempfile.TemporaryDirectory()
@@ -63,7 +63,7 @@ class Hold:
     def __enter__(self):
         os.mkfifo(self.path)
         self.client.say("hold " + self.path)
-        self.fd = os.open(self.path, os.O_WRONLY)  # returns when the handler has it open as well
+        self.fd = os.open(self.path, os.O_WRONLY)  # returns when the handler has opened it, too
         return self
 
     def release(self):
@@ -87,21 +87,21 @@ def switches(server):
 
 
 def switches_at_rest(server):
-    """How often each thread goes to sleep in a second, once the start is over."""
+    """How often each thread sleeps in a second, once the start is over."""
     deadline, before, now = time.monotonic() + LIMIT, {}, switches(server)
     while any(now[name] != before.get(name) for name in now if name != "xchg-accept"):
         if time.monotonic() > deadline:
             raise AssertionError("the server never comes to rest")
-        time.sleep(0.25)  # between two looks: at rest is who has not moved
+        time.sleep(0.25)  # between two looks: a thread is at rest if it has not run
         before, now = now, switches(server)
     before = switches(server)
-    time.sleep(1)  # the second that is measured
+    time.sleep(1)  # the measured second
     return {name: count - before[name] for name, count in switches(server).items()}
 
 
 class Start(unittest.TestCase):
     def refused(self, words, code=78, **variables):
-        """It ends with this code and says why in one line that holds the words."""
+        """The start ends with ${code} and one line that contains the words."""
         for flag in ((), ("--check",), ("--explain",)) if code == 78 else ((),):
             done = run(*flag, **variables)
             self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
@@ -111,6 +111,7 @@ class Start(unittest.TestCase):
                 self.assertIn(word, lines[0])
 
     def test_faults(self):
+        """A handler that cannot be used is a configuration fault, and the line says why."""
         path = plugin("holder")
         with tempfile.NamedTemporaryFile(suffix=".so") as empty:
             self.refused(["XCHG_HANDLER", empty.name, "cannot be loaded"], XCHG_HANDLER=empty.name)
@@ -123,10 +124,11 @@ class Start(unittest.TestCase):
             self.refused([f"XCHG_{name}", "XCHG_HANDLER"], XCHG_HANDLER=path, **{f"XCHG_{name}": value})
 
     def test_handler_declines(self):
+        """A handler whose on_start fails ends the start with 71."""
         self.refused(["the handler does not start"], code=71, XCHG_HANDLER=plugin("holder"), XCHG_LISTEN="127.0.0.1:0", HOLDER_DECLINES="1")
 
     def test_flags(self):
-        """--check loads the handler and starts nothing; --explain says what is the handler's."""
+        """--check loads the handler and starts nothing. --explain shows what the handler sets."""
         done = run("--check", XCHG_HANDLER=plugin("holder"))
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
         done = run("--explain", XCHG_HANDLER=plugin("holder"))
@@ -140,7 +142,7 @@ class Start(unittest.TestCase):
 
 class Callbacks(unittest.TestCase):
     def converse(self, server, calls):
-        """Everything that a callback can do on its own; what post and offload said is ${calls}."""
+        """Use everything that a callback can do. ${calls} are the results of post and offload."""
         server.wait_for(lambda lines: "holder starts" in lines)
         with Talk(server) as client:
             self.assertEqual(client.ask("echo this"), "echo this")
@@ -160,18 +162,19 @@ class Callbacks(unittest.TestCase):
         self.assertEqual(totals["messages"], 6)
 
     def test_pool(self):
+        """Every callback and call works under pool."""
         with holder() as server:
             self.converse(server, ["posted", "worked"])
 
     def test_other_models(self):
-        """The same callbacks, but nothing that needs workers."""
+        """The same callbacks under the other models, except what needs workers."""
         for model in ("thread", "fork", "iterative"):
             with self.subTest(model), holder(XCHG_MODEL=model) as server:
                 self.converse(server, [UNSUPPORTED, UNSUPPORTED])
 
 
 class Paused(unittest.TestCase):
-    """Goal: a client that resets while the handler has paused its connection is noticed, though nothing of it is read."""
+    """Goal: a reset is noticed while the handler has paused the connection, although nothing is read."""
 
     def test_reset(self):
         with holder(XCHG_IDLE_TIMEOUT="0") as server:
@@ -186,12 +189,12 @@ class Paused(unittest.TestCase):
 
 class Watchdog(unittest.TestCase):
     def messages(self, server, msg, worker):
-        """The lines about one worker: a machine that is busy enough may hold the others for a moment as well."""
+        """The lines about one worker. On a busy machine other workers may be blocked for a moment, too."""
         return [fields for fields in server.messages(msg) if fields["worker"] == worker]
 
     @covers_fault(11)
     def test_names_a_held_worker_once(self):
-        """Whoever comes meanwhile is served by the other worker, and the end is told as well."""
+        """A blocked worker is logged once an episode, and so is its end. The other worker serves new clients."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2") as server, contextlib.ExitStack() as stack:
             client = stack.enter_context(Talk(server))
             thread = client.ask("thread")
@@ -220,6 +223,7 @@ class Watchdog(unittest.TestCase):
             self.assertEqual(totals["blocked"], len(server.messages(HOLDS)))
 
     def test_off(self):
+        """XCHG_WATCHDOG=0 logs nothing."""
         with holder(XCHG_WATCHDOG="0", XCHG_WORKERS="2") as server:
             with Talk(server) as client:
                 with Hold(client):
@@ -229,7 +233,7 @@ class Watchdog(unittest.TestCase):
             self.assertEqual([len(server.messages(msg)) for msg in (HOLDS, GOES_ON)], [0, 0])
 
     def test_every_worker_is_held(self):
-        """Then whoever comes waits, and is served when one goes on."""
+        """If every worker is blocked, new clients wait and are served later."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="1") as server:
             with Talk(server) as client, contextlib.ExitStack() as stack:
                 with Hold(client):
@@ -242,6 +246,7 @@ class Watchdog(unittest.TestCase):
             server.stop()
 
     def test_a_stop_waits_for_a_held_worker(self):
+        """A stop waits until the handler returns."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2") as server:
             with Talk(server) as client, Hold(client) as hold:
                 server.wait_line(HOLDS)
@@ -254,7 +259,8 @@ class Watchdog(unittest.TestCase):
 
     @unittest.skipUnless(PLAIN, "other builds have threads and switches of their own")
     def test_an_idle_server_sleeps(self):
-        """Nobody watches where there is no handler, or where it is not wanted; else the acceptor alone, once a limit."""
+        """Without a handler or with XCHG_WATCHDOG=0 no thread wakes up to watch. Otherwise only the acceptor does, once
+        a limit."""
         for variables, watched in ((dict(), False), (dict(XCHG_EXCHANGE="echo", XCHG_WATCHDOG="10ms"), False),
                                    (dict(XCHG_HANDLER=plugin("holder"), XCHG_WATCHDOG="0"), False),
                                    (dict(XCHG_HANDLER=plugin("holder"), XCHG_WATCHDOG="100ms"), True)):

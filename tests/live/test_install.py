@@ -1,7 +1,8 @@
-"""make install, as a packager and a user find it: into an empty tree, from what has been built.
+"""Goal: make install puts a usable product into an empty tree.
 
-Every file that was promised is there and no other; strangers' programs compile against the installed header, link with both
-libraries through pkg-config, and serve; the installed xchgd loads a plug-in; completion knows every option; uninstall leaves nothing.
+Every promised file is there and no other. Programs compile against the installed header, link with both
+libraries through pkg-config, and serve. The installed xchgd loads a plug-in, completion offers every
+option, and uninstall leaves no file.
 """
 
 import glob
@@ -19,7 +20,7 @@ from xchgd import LIMIT, PROGRAM, TOP, WRAP, Server, environment, greet
 VARIANT = os.environ.get("XCHGD_VARIANT") or "release"
 BUILT = os.path.dirname(PROGRAM)
 EXAMPLES = os.path.join(TOP, "docs", "examples")
-# A library that wants a sanitizer's runtime, or gcov's, cannot be linked by a stranger.
+# A library that needs the runtime of a sanitizer or of gcov cannot be linked here.
 links_alone = unittest.skipIf(VARIANT in ("asan", "tsan", "cov"), f"the library of VARIANT={VARIANT} wants its tool's runtime")
 
 OWN_NAMES = """
@@ -44,7 +45,7 @@ int main(int argc, char **argv) {
   return xchg_main(&own, argc, argv);
 }
 """
-OWN_INTERNAL = ("buf_append", "log_init", "config_load")  # of these, functions of the library that are not inline
+OWN_INTERNAL = ("buf_append", "log_init", "config_load")  # those that are functions of the library, not inline
 
 CXX = """
 #include <xchg.h>
@@ -78,7 +79,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def call(*command, **options):
-    """Run to the end; its output. AssertionError, with everything that it said, where it fails."""
+    """Run a command to its end and return its output. AssertionError with the output if it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT,
                           **options)
     if done.returncode != 0:
@@ -87,13 +88,13 @@ def call(*command, **options):
 
 
 def make(target, root, *variables):
-    """make ${target} into ${root}; -o all: what is there is taken as it is, whatever has changed."""
+    """make ${target} into ${root}. -o all: use the existing build, whatever has changed."""
     clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
     return call("make", "-o", "all", target, f"VARIANT={VARIANT}", f"DESTDIR={root}", *variables, cwd=TOP, env=clean)
 
 
 def files(root):
-    """Everything below ${root} but folders, by its path there."""
+    """The paths of all files below ${root}."""
     return {os.path.relpath(os.path.join(folder, name), root) for folder, folders, names in os.walk(root)
             for name in names + [f for f in folders if os.path.islink(os.path.join(folder, f))]}
 
@@ -112,7 +113,7 @@ def expected(prefix="usr", lib="usr/lib", include="usr/include"):
 
 
 class Installed(unittest.TestCase):
-    """One tree for all tests of a class, which leave it as it is."""
+    """One installed tree for all tests of a class, which do not change it."""
 
     @classmethod
     def setUpClass(cls):
@@ -134,7 +135,7 @@ class Installed(unittest.TestCase):
         return path
 
     def pkg_config(self, *arguments, **extra):
-        """What pkg-config says of the tree, as words."""
+        """The words that pkg-config prints for the tree."""
         env = dict(os.environ, PKG_CONFIG_LIBDIR=self.at("lib/pkgconfig"), **extra)
         return call("pkg-config", *arguments, "xchg", env=env).split()
 
@@ -142,7 +143,7 @@ class Installed(unittest.TestCase):
         return self.pkg_config(f"--define-variable=prefix={self.at('')[:-1]}", *arguments)
 
     def compile(self, source, *, static=False, compiler=("cc", "-Wall", "-Wextra", "-Werror")):
-        """A program of ${source}, linked as pkg-config says."""
+        """Compile ${source} and link it as pkg-config says."""
         program = os.path.join(self.folder, os.path.basename(source).rsplit(".", 1)[0] + ("-static" if static else ""))
         flags = self.moved("--cflags", "--libs", *(["--static"] if static else []))
         if static:
@@ -164,7 +165,7 @@ class Installed(unittest.TestCase):
 
 class Tree(Installed):
     def test_files(self):
-        """What was promised and nothing else; programs can be run, the rest read, by everybody."""
+        """Every promised file is there and no other. Programs are executable, all files readable by all."""
         self.assertEqual(files(self.root), expected())
         for path in files(self.root):
             mode = os.stat(os.path.join(self.root, path)).st_mode
@@ -173,7 +174,7 @@ class Tree(Installed):
         self.assertEqual(os.readlink(self.at("lib/libxchg.so.0")), f"libxchg.so.{version()}")
 
     def test_what_was_built(self):
-        """The programs and libraries are those of this build; the programs say the header's version."""
+        """The programs and libraries are those of this build. The programs print the version of the header."""
         for path in ("bin/xchgd", "bin/xchg-bench", "lib/libxchg.a", "lib/libxchg.so"):
             with open(self.at(path), "rb") as installed, open(os.path.join(BUILT, os.path.basename(path)), "rb") as built:
                 self.assertEqual(installed.read(), built.read(), path)
@@ -181,7 +182,7 @@ class Tree(Installed):
             self.assertEqual(call(self.at(f"bin/{name}"), "--version"), f"{name} {version()}\n")
 
     def test_pages(self):
-        """A page that stands for another leads to one that is there."""
+        """A page that refers to another names a page that is there."""
         leads = 0
         for path in glob.glob(self.at("share/man/man*/*")):
             with open(path) as f:
@@ -192,7 +193,7 @@ class Tree(Installed):
         self.assertGreater(leads, 0)
 
     def test_pkg_config(self):
-        """The tree may be moved: by its prefix, or as a system root of its own."""
+        """The tree may be moved, by its prefix or as a system root."""
         for static in ([], ["--static"]):
             flags = self.moved("--cflags", "--libs", *static)
             self.assertEqual(flags[:3], [f"-I{self.at('include')}", f"-L{self.at('lib')}", "-lxchg"])
@@ -202,7 +203,7 @@ class Tree(Installed):
         self.assertEqual(self.pkg_config("--variable=prefix"), ["/usr"])
 
     def test_other_folders(self):
-        """PREFIX, LIBDIR and INCLUDEDIR are where things go, and uninstall finds them there; what else lies there stays."""
+        """PREFIX, LIBDIR and INCLUDEDIR are respected by install and uninstall. Other files stay."""
         folders = ("PREFIX=/opt/x", "LIBDIR=/opt/x/lib/some-arch", "INCLUDEDIR=/else/include")
         make("install", self.folder, *folders)
         self.assertEqual(files(self.folder), expected("opt/x", "opt/x/lib/some-arch", "else/include"))
@@ -216,7 +217,7 @@ class Tree(Installed):
         self.assertEqual(files(self.folder), {foreign})
 
     def test_uninstall(self):
-        """Nothing is left but folders; a second time there is nothing to do, and no fault."""
+        """uninstall removes every file and leaves the folders. Running it again is no error."""
         make("install", self.folder, "PREFIX=/usr")
         make("install", self.folder, "PREFIX=/usr")
         self.assertEqual(files(self.folder), expected())
@@ -247,7 +248,7 @@ class Header(Installed):
 @links_alone
 class Linked(Installed):
     def test_examples(self):
-        """Each is compiled against both libraries, and does what its name says, or ends as it ought to."""
+        """Each example compiles against both libraries and works."""
         names = sorted(name for name in os.listdir(EXAMPLES) if name.endswith(".c") and not name.endswith("_so.c"))
         self.assertLessEqual({"hello.c", "echo.c"}, set(names))
         for name in names:
@@ -263,11 +264,11 @@ class Linked(Installed):
                 with server.connect() as client:
                     greet(client)
                 self.assertEqual(ended(server.stop()), {"finished": 1})
-        else:  # what they serve, tests/live/test_examples.py knows
+        else:  # tests/live/test_examples.py tests what they serve
             self.check_life(program)
 
     def check_life(self, program):
-        """It says where it listens, and ends in peace when it is told to."""
+        """The program prints where it listens and stops in order."""
         env = environment(XCHG_LISTEN="127.0.0.1:0", LD_LIBRARY_PATH=self.at("lib"))
         process = subprocess.Popen([*WRAP, program], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         with process:
@@ -283,19 +284,19 @@ class Linked(Installed):
 
     @unittest.skipIf(WRAP, "valgrind does not know the malloc of a program that is static altogether")
     def test_no_library_at_all(self):
-        """A program that is static altogether."""
+        """A completely static program works."""
         program = os.path.join(self.folder, "echo")
         call("cc", "-static", "-o", program, os.path.join(EXAMPLES, "echo.c"), *self.moved("--static", "--cflags", "--libs"))
         self.check_echo(program)
 
     def test_cxx(self):
-        """A handler in C++."""
+        """A handler in C++ works."""
         source = self.write("cxx.cc", CXX)
         for static in (False, True):
             self.check_echo(self.compile(source, static=static, compiler=Header.CXX))
 
     def test_own_names(self):
-        """A program that has names which the library has too: both mean their own."""
+        """A program may use names that the library uses internally. Each keeps its own meaning."""
         symbols = call("nm", "-P", "-g", "--defined-only", os.path.join(BUILT, "internal.a"))
         for name in OWN_INTERNAL:
             self.assertRegex(symbols, rf"(?m)^{name} T ")
@@ -309,7 +310,8 @@ class Linked(Installed):
 
 class Plugin(Installed):
     def test_handler(self):
-        """The installed xchgd serves a plug-in that was compiled against the installed header and links nothing."""
+        """The installed xchgd loads a plug-in that was compiled against the installed header and is linked to no
+        library."""
         plugin = os.path.join(self.folder, "handler_so.so")
         call("cc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", plugin, os.path.join(EXAMPLES, "handler_so.c"),
              *self.moved("--cflags"))
@@ -321,12 +323,12 @@ class Plugin(Installed):
 
 class Completion(Installed):
     def offered(self, *words):
-        """What is offered for the last of ${words}, the first of which is the program."""
+        """The completions of the last of ${words}. The first word is the program."""
         completion = self.at(f"share/bash-completion/completions/{words[0]}")
         return call("bash", "--norc", "--noprofile", "-c", COMPLETE, "bash", completion, *words, cwd=self.folder).split("\n")[:-1]
 
     def bench_options(self):
-        """--help's options: (names, argument or "", what it does)."""
+        """The options of --help: (names, argument or "", description)."""
         text = call(self.at("bin/xchg-bench"), "--help")
         found = re.findall(r"^  ((?:-\w, |    )--[\w-]+)(?: (\S+))? +(.*)$", text, re.M)
         self.assertGreater(len(found), 30)
@@ -340,7 +342,7 @@ class Completion(Installed):
         self.assertEqual(self.offered("xchgd", "--check", ""), [""])
 
     def test_bench_options(self):
-        """Every option of --help and no other; behind one that takes a value no option is offered, behind others all are."""
+        """Every option of --help is offered and no other. After an option with a value none is offered."""
         options = self.bench_options()
         every = sorted(name for names, _, _ in options for name in names)
         self.assertEqual(sorted(self.offered("xchg-bench", "-")), every)
@@ -350,7 +352,7 @@ class Completion(Installed):
         self.assertEqual(self.offered("xchg-bench", "127.0.0.1", ":", "7000", "--hd"), ["--hdr"])
 
     def test_bench_values(self):
-        """Values where --help lists them, in each way in which an option takes one."""
+        """The values that --help lists are offered, for each way to write an option."""
         lists = {"--exchange": 4, "--frame": 6, "--reply": 3}
         for names, argument, what in self.bench_options():
             if names[-1] not in lists:
@@ -365,7 +367,7 @@ class Completion(Installed):
         self.assertEqual(self.offered("xchg-bench", "--frame", "fixed", ":", ""), [""])
 
     def test_bench_files(self):
-        """Files where one is meant, blanks in their names or not."""
+        """File names are offered for options that take a file, even with spaces."""
         for name in ("a.json", "a b.json", "other"):
             self.write(name, "")
         reports = ["a b.json", "a.json"]

@@ -1,4 +1,5 @@
-"""A program's handler from the server's start to its end, and on a connection's, under each of the models."""
+"""Goal: a handler works from the server's start to its end, under each model (docs/reference.md, Concurrency
+models)."""
 
 import contextlib
 import socket
@@ -14,14 +15,14 @@ REFS = b"".join(bytes([ord("a") + i % 26]) * 5000 for i in range(100))
 
 
 def living(**variables):
-    """A server with tests/live/plugin/life.c, whose clients get no time-out because a machine is slow."""
+    """A server with tests/live/plugin/life.c, without time-outs that a slow machine could reach."""
     for name in ("IDLE", "MESSAGE", "WRITE"):
         variables.setdefault(f"XCHG_{name}_TIMEOUT", "0")
     return serve(XCHG_HANDLER=plugin("life"), **variables)
 
 
 def ask(client, line):
-    """Say ${line} and hear one."""
+    """Send ${line} and return the answer."""
     client.sendall(line.encode() + b"\n")
     answer = b""
     while not answer.endswith(b"\n"):
@@ -30,15 +31,15 @@ def ask(client, line):
 
 
 def said(server):
-    """What the plug-in's on_start and on_stop said."""
+    """What on_start and on_stop of the plug-in logged."""
     return [line for line in server.lines if line.startswith("life s")]
 
 
 class Stop(unittest.TestCase):
-    """Goal: on_stop comes once, when nobody uses the handler any more, and until then the server may be used."""
+    """Goal: on_stop is called once, after the last use of the handler, and the server may be used until then."""
 
     def test_a_thread_of_the_handlers_own(self):
-        """It publishes until on_stop has told it to end; a use of what is freed is seen by the sanitizers."""
+        """A thread publishes until on_stop ends it. The sanitizers notice any use of freed memory."""
         for clients in (0, 3):
             with self.subTest(clients=clients), living(LIFE_TICKS="1", XCHG_WORKERS="2") as server, contextlib.ExitStack() as stack:
                 for _ in range(clients):
@@ -50,7 +51,7 @@ class Stop(unittest.TestCase):
                 self.assertEqual(totals["accepted"], clients)
 
     def test_each_model(self):
-        """Under fork in the parent alone."""
+        """on_stop is called under every model; under fork in the parent only."""
         for model in MODELS:
             with self.subTest(model), living(XCHG_MODEL=model, LIFE_TICKS="1") as server:
                 with server.connect() as client:
@@ -73,7 +74,7 @@ class Stop(unittest.TestCase):
 
 class Lent(unittest.TestCase):
     def test_more_blocks_than_a_connection_may_borrow(self):
-        """Goal: in one callback, also where a thread or process has one connection and so its loans alone."""
+        """Goal: one callback may send many borrowed blocks under every model."""
         for model in MODELS:
             with self.subTest(model), living(XCHG_MODEL=model) as server:
                 with server.connect() as client:
@@ -87,7 +88,7 @@ class Lent(unittest.TestCase):
 
 class Stream(unittest.TestCase):
     def test_to_a_client_that_has_said_all(self):
-        """Goal: a client that half-closes behind its request gets 10 MiB that are made as it reads them."""
+        """Goal: a client that half-closes after its request gets 10 MiB that are made while it reads."""
         for model in MODELS:
             with self.subTest(model), living(XCHG_MODEL=model) as server:
                 with server.connect(rcvbuf=65536) as client:
@@ -99,10 +100,11 @@ class Stream(unittest.TestCase):
 
 
 class Drain(unittest.TestCase):
-    """What a handler does to its own server."""
+    """Goal: a handler may drain or stop its own server."""
 
     def test_a_child_is_a_guest(self):
-        """Goal: under fork the server is the parent's: neither call in a child ends it, and a signal still does."""
+        """Goal: under fork the server belongs to the parent. Neither call in a child ends it, and a signal still
+        does."""
         with living(XCHG_MODEL="fork") as server, contextlib.ExitStack() as stack:
             for line in ("drain", "stop", "drain"):
                 client = stack.enter_context(server.connect())
@@ -117,7 +119,7 @@ class Drain(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 6})
 
     def test_a_signal_reaches_its_children(self):
-        """Goal: one that has called drain in vain is drained by the parent like any other."""
+        """Goal: a child that has called drain in vain is drained by the parent."""
         with living(XCHG_MODEL="fork") as server, server.connect() as client:
             self.assertEqual(ask(client, "drain"), "told")
             server.process.terminate()
@@ -125,6 +127,7 @@ class Drain(unittest.TestCase):
             self.assertEqual(ended(server.finish()), {"finished": 1})
 
     def test_elsewhere_it_ends(self):
+        """Goal: under the other models the call ends the server."""
         for model in ("pool", "thread", "iterative"):
             with self.subTest(model), living(XCHG_MODEL=model) as server:
                 with server.connect() as client:
@@ -136,7 +139,7 @@ class Drain(unittest.TestCase):
 
 class Ids(unittest.TestCase):
     def test_no_two_connections_share_one(self):
-        """Goal: an id names one connection, among those that are there and those that have gone."""
+        """Goal: an id names one connection, among the live and the closed ones."""
         for model in MODELS:
             together = 1 if model == "iterative" else 4
             with self.subTest(model), living(XCHG_MODEL=model) as server:

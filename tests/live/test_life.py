@@ -1,4 +1,5 @@
-"""The life of the process: start, listeners, signals, exit codes (contract, section 5)."""
+"""Goal: start, listeners, signals and exit codes are those of docs/reference.md (Configuration, Signals, Exit
+codes)."""
 
 import itertools
 import os
@@ -18,7 +19,7 @@ from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, enviro
 
 class Listeners(FolderTest):
     def refused(self, code, **variables):
-        """The start fails with ${code} and one line; return it."""
+        """The start fails with ${code} and one line, which is returned."""
         done = run(**variables)
         lines = done.stderr.splitlines()
         self.assertEqual(done.returncode, code, done.stderr)
@@ -26,7 +27,7 @@ class Listeners(FolderTest):
         return lines[0]
 
     def test_port_zero(self):
-        """Port 0 takes any port and the line says which; a port that is named is that port."""
+        """Port 0 takes any port and the log says which. A named port is that port."""
         with Server() as server:
             port = server.port
             self.assertNotEqual(port, 0)
@@ -74,8 +75,7 @@ class Listeners(FolderTest):
 
     @covers_fault(43)
     def test_unix_foreign(self):
-        """A file that is no socket is exit 69 and is left as it was; so is a path that cannot
-        be."""
+        """A file that is no socket exits with 69 and stays unchanged. So does a path that cannot exist."""
         with open(self.path(), "w") as f:
             f.write("precious")
         self.assertIn(self.path(), self.refused(69, XCHG_LISTEN=f"unix:{self.path()}"))
@@ -85,7 +85,7 @@ class Listeners(FolderTest):
         self.refused(69, XCHG_LISTEN=f"unix:{self.path('no/such')}")
 
     def test_unix_too_long(self):
-        """A path over 107 bytes is a configuration fault; one of 107 works."""
+        """A path over 107 bytes is a configuration fault; one of 107 bytes works."""
         base = self.folder + "/"
         self.refused(78, XCHG_LISTEN="unix:" + base + (108 - len(base)) * "x")
         with Server(XCHG_LISTEN="unix:" + base + (107 - len(base)) * "x") as server:
@@ -94,7 +94,7 @@ class Listeners(FolderTest):
 
     @covers_fault(45)
     def test_busy(self):
-        """A port that is taken is exit 69 and one line that names it."""
+        """A port in use exits with 69 and one line that names it."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = "127.0.0.1:%d" % taken.getsockname()[1]
             self.assertIn(address, self.refused(69, XCHG_LISTEN=address))
@@ -102,11 +102,11 @@ class Listeners(FolderTest):
 
     @covers_fault(45)
     def test_not_bindable(self):
-        """An address that is not this machine's is exit 69 and one line that names it."""
+        """An address of another machine exits with 69 and one line that names it."""
         self.assertIn("192.0.2.1", self.refused(69, XCHG_LISTEN="192.0.2.1:0"))
 
     def test_reuseport(self):
-        """With XCHG_REUSEPORT=on two processes listen on one address; with off they do not."""
+        """With XCHG_REUSEPORT=on two processes listen on one address. With off the second exits with 69."""
         with Server(XCHG_REUSEPORT="on") as one:
             address = one.addresses[0]
             with Server(XCHG_REUSEPORT="on", XCHG_LISTEN=address) as two:
@@ -121,8 +121,7 @@ class Listeners(FolderTest):
 
 class Start(FolderTest):
     def test_thread_names(self):
-        """The threads bear their contract names, a worker's with its number, and there is no
-        other."""
+        """The threads have the names of docs/reference.md, workers with a number. There is no other thread."""
         with Server(XCHG_WORKERS="3") as server:
             clients = [server.connect() for _ in range(3)]  # one for each worker
             for client in clients:
@@ -133,15 +132,14 @@ class Start(FolderTest):
             with open(f"/proc/{server.pid}/comm") as f:
                 main = f.read().strip()
             server.stop()
-        if PLAIN:  # a sanitizer has a thread of its own, valgrind a name
+        if PLAIN:  # a sanitizer adds a thread, valgrind changes a name
             self.assertEqual(main, "xchgd")
             self.assertEqual(len(tasks), len(names))
             self.assertEqual(sorted(names), ["xchg-accept", "xchg-work-0", "xchg-work-1",
                                              "xchg-work-2", "xchgd"])
 
     def test_notify(self):
-        """READY=1 comes once everything listens, STOPPING=1 at the stop; by path and by abstract
-        name."""
+        """READY=1 is sent once everything listens, STOPPING=1 at the stop, to a path and to an abstract name."""
         for kind in [dict(folder=self.folder), dict(abstract=f"xchg-test-{os.getpid()}")]:
             with self.subTest(kind), Notify(**kind) as notify, \
                     Server(NOTIFY_SOCKET=notify.address, XCHG_LISTEN=f"unix:{self.path()}",
@@ -153,7 +151,7 @@ class Start(FolderTest):
                 server.finish()
 
     def test_notify_nobody(self):
-        """A NOTIFY_SOCKET that leads nowhere does not keep the server from serving."""
+        """An unreachable NOTIFY_SOCKET does not keep the server from serving."""
         for address in [self.path("nothing"), "@xchg-nobody", "relative", "/" + 200 * "x"]:
             with self.subTest(address[:20]), Server(NOTIFY_SOCKET=address) as server:
                 with server.connect() as client:
@@ -162,8 +160,7 @@ class Start(FolderTest):
 
     @covers_fault(50)
     def test_closed_streams(self):
-        """Closed standard streams are no trouble: no socket takes their numbers, and everything is
-        served."""
+        """With closed standard streams everything is served, and no socket takes their numbers."""
         def close():
             for fd in range(3):
                 os.close(fd)
@@ -179,7 +176,7 @@ class Start(FolderTest):
                     target = os.readlink(f"/proc/{server.pid}/fd/{fd}")
                 except FileNotFoundError:
                     pass
-                if not WRAP:  # valgrind's own log may be there
+                if not WRAP:  # valgrind's own log may use the number
                     self.assertEqual(target, "/dev/null")
                 self.assertFalse(target.startswith(("socket:", "anon_inode:")), target)
             first.sendall(b"x\0")
@@ -187,7 +184,7 @@ class Start(FolderTest):
             server.stop()
 
     def test_descriptors(self):
-        """Serving opens no descriptor of the server's own: afterwards the table is what it was."""
+        """Serving opens no descriptor of the server's own."""
         with Notify(self.folder) as notify, \
                 Server(NOTIFY_SOCKET=notify.address, XCHG_WORKERS="2") as server:
             notify.wait("READY=1")
@@ -215,7 +212,7 @@ class Start(FolderTest):
 
 class Activation(FolderTest):
     def test_passed(self):
-        """A listener from LISTEN_FDS replaces XCHG_LISTEN, and its address is in the line."""
+        """A listener from LISTEN_FDS replaces XCHG_LISTEN, and its address is logged."""
         with socket.create_server(("127.0.0.1", 0)) as one:
             port = one.getsockname()[1]
             with Server(activate=[one], XCHG_LISTEN="127.0.0.1:1") as server:
@@ -225,7 +222,7 @@ class Activation(FolderTest):
                 self.assertEqual(server.stop()["finished"], 1)
 
     def test_passed_several(self):
-        """Several are served, UNIX sockets among them, whose file the server does not remove."""
+        """Several passed listeners are served. The server does not remove the file of a passed UNIX socket."""
         with socket.create_server(("127.0.0.1", 0)) as one, socket.socket(socket.AF_UNIX) as two:
             two.bind(self.path())
             two.listen()
@@ -238,7 +235,7 @@ class Activation(FolderTest):
             self.assertTrue(os.path.exists(self.path()))
 
     def test_other_process(self):
-        """LISTEN_FDS for another process is not ours: XCHG_LISTEN counts."""
+        """LISTEN_FDS for another process is ignored: XCHG_LISTEN applies."""
         with socket.create_server(("127.0.0.1", 0)) as one:
             with Server(activate=[one], listen_pid=1) as server:
                 self.assertNotEqual(server.port, one.getsockname()[1])
@@ -247,7 +244,7 @@ class Activation(FolderTest):
                 server.stop()
 
     def test_no_listener(self):
-        """A descriptor that is no listening stream socket is exit 71 with a line about it."""
+        """A descriptor that is no listening stream socket exits with 71 and a line."""
         unbound = socket.socket()
         datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         datagram.bind(("127.0.0.1", 0))
@@ -263,7 +260,7 @@ class Activation(FolderTest):
                     self.assertGreaterEqual(len(server.remarks()), 1)
 
     def test_not_there(self):
-        """LISTEN_FDS that counts descriptors which are not there is exit 71."""
+        """LISTEN_FDS that counts missing descriptors exits with 71."""
         done = subprocess.run(["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *WRAP, PROGRAM],
                               env=environment(LISTEN_FDS="60", XCHG_LISTEN="127.0.0.1:0"),
                               stderr=subprocess.PIPE, timeout=LIMIT)
@@ -271,7 +268,7 @@ class Activation(FolderTest):
 
     @unittest.skipUnless(shutil.which("systemd-socket-activate"), "needs systemd-socket-activate")
     def test_systemd(self):
-        """Started by systemd's own tool, the server answers the client that started it."""
+        """Started by systemd-socket-activate, the server answers the client that started it."""
         wrap = ["systemd-socket-activate", "-l", self.path(), "-E", "XCHG_LISTEN"]
         with Server(wrap=wrap, wait=False) as server:
             server.wait_for(lambda lines: any("Listening on" in line for line in lines), "listener")
@@ -292,8 +289,8 @@ class Signals(FolderTest):
 
     @covers_fault(38)
     def test_second_signal(self):
-        """A second signal ends at once with exit 1, although a client is still in its exchange."""
-        # An end at once joins no thread, which is no news for the thread sanitizer to report.
+        """A second signal ends the process at once with exit code 1, although a client is being served."""
+        # The immediate end joins no thread, which the thread sanitizer would report.
         options = os.environ.get("TSAN_OPTIONS", "") + ":report_thread_leaks=0"
         for second in [signal.SIGTERM, signal.SIGINT]:
             with self.subTest(second), Notify(abstract=f"xchg-second-{os.getpid()}") as notify, \
@@ -312,7 +309,7 @@ OF_PACE = re.compile("^(wakes|handoff_|turn_|queue_depth_|accept_batch_)")
 
 class Totals(FolderTest):
     def test_mixed_and_rude(self):
-        """After a mixed load the totals of the stopped line add up and are those of the clients."""
+        """After a mixed load the totals of the stopped line add up and match what the clients did."""
         with Server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="100") as server:
             for i in range(60):
                 with server.connect() as client:
@@ -325,8 +322,7 @@ class Totals(FolderTest):
                                                         "closed_too_long")], [30, 15, 15])
 
     def test_stats_line_is_the_stopped_line(self):
-        """What the last stats line said is what the stopped line says, and open is in stats
-        alone."""
+        """The last stats line has the totals of the stopped line. Only the stats line has open."""
         with Server() as server:
             with server.connect() as client:
                 greet(client)

@@ -1,8 +1,8 @@
-"""Limits and time-outs: who is admitted, how long anything may take, how much memory a peer can
-claim (contract, section 4).
+"""Goal: limits and time-outs are those of docs/reference.md (Limits, Timeouts).
 
-A time-out is measured by the client: from before the act that starts the server's clock (so that an early end shows), and from
-after it (so that a late one does). It may be 10 % or 100 ms late, twice where progress is asked, and SLACK for the machine.
+The client measures a time-out twice: from before the act that starts the server's clock, to find an early
+end, and from after it, to find a late one. A time-out may be late by 10 % or 100 ms, by its double where
+the server asks the kernel for progress, and by SLACK for the machine.
 """
 
 import select
@@ -21,21 +21,21 @@ SLACK = 0.6 * SLOW
 
 class Case(unittest.TestCase):
     def assert_fired(self, before, after, timeout, most=None):
-        """Now is the time for a time-out whose clock started between ${before} and ${after}."""
+        """A time-out whose clock started between ${before} and ${after} ends now, neither early nor late."""
         now = time.monotonic()
         self.assertGreaterEqual(now - before, timeout, "early")
         most = most or timeout
         self.assertLessEqual(now - after, most + max(most / 10, 0.1) + SLACK, "late")
 
     def ends(self, server, reason, count=1):
-        """The stop finds ${count} connections that ended for ${reason}."""
+        """Wait until ${count} connections have ended for ${reason}, and stop the server."""
         server.wait_stats(lambda s: s[f"closed_{reason}"] == count, f"{count} ends as {reason}")
         return server.stop()
 
 
 class Admission(Case):
     def served(self, server, source=None, address=None):
-        """Does a client from there get its exchange, or is it closed without a byte?"""
+        """True if a client from there is served, False if it is closed without a byte."""
         with server.connect(source=source, address=address) as client:
             try:
                 if client.recv(1, socket.MSG_PEEK):
@@ -54,24 +54,24 @@ class Admission(Case):
             self.assertEqual(totals["closed_denied"], len(expected) - sum(expected.values()))
 
     def test_allow(self):
-        """Only who is on the allow list is served; an empty list admits all."""
+        """Only addresses on the allow list are served. An empty list admits all."""
         self.check({"127.0.0.2": True, "127.0.0.3": False, "127.0.1.9": True},
                    XCHG_ALLOW="127.0.0.2,127.0.1.0/24")
         self.check({"127.0.0.2": True}, XCHG_ALLOW="")
 
     def test_deny(self):
-        """Who is on the deny list is not served, whatever the allow list says."""
+        """An address on the deny list is refused, whatever the allow list says."""
         self.check({"127.0.0.2": True, "127.0.0.3": False}, XCHG_DENY="127.0.0.3")
         self.check({"127.0.0.2": True, "127.0.0.3": False, "127.9.0.1": True},
                    XCHG_ALLOW="127.0.0.0/8", XCHG_DENY="::1,127.0.0.3/32")
 
     def test_host_bits(self):
-        """Host bits of a block are masked; a block of no bits is everybody."""
+        """Host bits of a block are masked. A block of no bits matches every address."""
         self.check({"127.0.0.1": True, "127.200.0.1": False}, XCHG_ALLOW="127.0.77.1/16")
         self.check({"127.0.0.1": False}, XCHG_DENY="1.2.3.4/0")
 
     def test_mapped(self):
-        """On a dual-stack listener an IPv4 client matches IPv4 blocks, an IPv6 client IPv6 ones."""
+        """On a dual-stack listener IPv4 clients match IPv4 blocks, and IPv6 clients match IPv6 blocks."""
         for variables, v4, v6 in [(dict(XCHG_ALLOW="127.0.0.1"), True, False),
                                   (dict(XCHG_DENY="127.0.0.0/8"), False, True),
                                   (dict(XCHG_DENY="::1"), True, False),
@@ -83,7 +83,7 @@ class Admission(Case):
                 server.stop()
 
     def test_not_for_unix(self):
-        """Lists and the limit per address do not concern UNIX sockets."""
+        """The lists and the limit per address do not apply to UNIX sockets."""
         folder = tempfile.mkdtemp(prefix="xchg-")
         self.addCleanup(shutil.rmtree, folder)
         with Server(XCHG_LISTEN=f"unix:{folder}/socket", XCHG_DENY="0.0.0.0/0,::/0",
@@ -97,7 +97,7 @@ class Admission(Case):
 
     @covers_fault(59)
     def test_per_address_comes_and_goes(self):
-        """The count per address neither leaks nor runs below nothing over many connections."""
+        """A second connection of one address is closed. Over many connections the count per address stays exact."""
         with Server(XCHG_MAX_PER_IP="1", XCHG_WORKERS="2") as server:
             for i in range(100):
                 source = f"127.0.0.{2 + i % 7}"
@@ -112,8 +112,7 @@ class Admission(Case):
             self.assertEqual(self.ends(server, "per_ip")["accepted"], 104)
 
     def test_limit_waits(self):
-        """At the limit under wait, the next client waits in the backlog and is served when one
-        leaves."""
+        """At the limit under wait, the next client waits in the backlog and is served when one leaves."""
         with Server(XCHG_MAX_CONNECTIONS="2", XCHG_WORKERS="2") as server:
             clients = [server.connect() for _ in range(4)]
             for client in clients[:2]:
@@ -143,8 +142,7 @@ class Admission(Case):
 
 class Timeouts(Case):
     def test_idle(self):
-        """An idle connection is cut after the idle time-out, counted from the last byte; nobody of
-        many early."""
+        """Idle connections are closed after the idle time-out, counted from the last byte, and none is closed early."""
         with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="600ms") as server:
             clients = [server.connect() for _ in range(20)]
             first = time.monotonic()
@@ -187,7 +185,7 @@ class Timeouts(Case):
             self.assertEqual(server.stop()["finished"], 1)
 
     def test_between_messages(self):
-        """Between messages the message clock stands: only a begun one runs into it."""
+        """The message time-out applies to a started message and not between messages."""
         for messages in ["0", "3"]:
             with self.subTest(messages), \
                     Server(XCHG_EXCHANGE="line", XCHG_MESSAGES=messages,
@@ -204,7 +202,7 @@ class Timeouts(Case):
                 self.ends(server, "message")
 
     def test_endless_may_be_silent(self):
-        """In an endless exchange the message time-out does not concern who has not spoken."""
+        """In an endless exchange the message time-out does not apply before the first byte."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="200ms") as server:
             with server.connect() as client:
                 self.assertTrue(is_silent(client, 0.7))
@@ -213,8 +211,7 @@ class Timeouts(Case):
             self.assertEqual(server.stop()["finished"], 1)
 
     def test_linger(self):
-        """A client that stays after the half-close is drained for the linger time and not
-        longer."""
+        """A client that stays after the half-close is closed after the linger time."""
         with Server(XCHG_LINGER="500ms") as server:
             before = time.monotonic()
             with server.connect() as client:
@@ -228,8 +225,7 @@ class Timeouts(Case):
 
 class Output(Case):
     def flood(self, client, most):
-        """Send up to ${most} bytes until the server takes no more for a while; how many were
-        sent."""
+        """Send up to ${most} bytes until the server takes no more for a while. Returns the number of bytes."""
         client.setblocking(False)
         sent = 0
         while sent < most:
@@ -243,13 +239,13 @@ class Output(Case):
         return sent
 
     def wait_hangup(self, client):
-        """Wait for the peer's reset without reading a byte."""
+        """Wait for the peer's reset without reading."""
         poll = select.poll()
         poll.register(client, 0)
         self.assertTrue(poll.poll(LIMIT * 1000), "no hang-up")
 
     def test_write_timeout_resets(self):
-        """Nothing of a never-reader is unread, and yet it hears of its end at once: the kernel does not go on offering its bytes."""
+        """A client that never reads gets a reset at its time-out, although none of its data is unread."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
                     XCHG_SNDBUF="32KiB", XCHG_MAX_PENDING="8MiB") as server:
             with server.connect(rcvbuf=4096) as client:
@@ -258,7 +254,7 @@ class Output(Case):
             self.ends(server, "write")
 
     def test_idle_timeout_resets(self):
-        """... and so does one whose reply the kernel has taken whole, and the idle time-out ends."""
+        """The same for the idle time-out if the kernel has taken the whole reply."""
         with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="1s") as server:
             with server.connect(rcvbuf=4096) as client:
                 client.sendall(bytes(200000))
@@ -267,8 +263,7 @@ class Output(Case):
 
     @covers_fault(20)
     def test_slow_reader(self):
-        """A reader that is slow but reads is not cut, though the socket is not writable for
-        several time-outs."""
+        """A slow reader is not closed, although the socket is not writable for several time-outs."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
                     XCHG_SNDBUF="1MiB") as server:
             with server.connect(rcvbuf=16384) as client:
@@ -278,7 +273,7 @@ class Output(Case):
                 received = 0
                 while time.monotonic() - start < 4.5:
                     received += len(client.recv(8192))
-                    select.select([], [], [], 0.1)  # the pace of this reader
+                    select.select([], [], [], 0.1)  # the reader's pace
                 client.shutdown(socket.SHUT_WR)
                 received += len(receive_all(client))
                 self.assertEqual(received, sent)
@@ -286,8 +281,7 @@ class Output(Case):
             self.assertEqual((totals["closed_write"], totals["finished"]), (0, 1))
 
     def test_idle_while_reading(self):
-        """The idle time-out is prolonged while output waits and keeps being acknowledged, and only
-        then."""
+        """The idle time-out is prolonged only while output waits and keeps being acknowledged."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="0", XCHG_IDLE_TIMEOUT="1s") as server:
             with server.connect(rcvbuf=16384) as client:
                 sent = self.flood(client, 64 << 20)
@@ -299,12 +293,12 @@ class Output(Case):
                 after = time.monotonic()
                 self.assertLess(received, sent)
                 self.wait_hangup(client)
-                # A window that opened before may be found, and filled, by a later probe of the kernel's.
+                # A later probe of the kernel may find and fill a window that opened before.
                 self.assert_fired(after - 1, after, 1.0, most=4.0)
             self.ends(server, "idle")
 
     def test_clock_stands_while_not_reading(self):
-        """While output holds the reading back, the clock of a half-read message stands."""
+        """The message time-out stands while waiting output keeps the server from reading."""
         line = 1000 * b"x" + b"\n"
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="300ms",
                     XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="8KiB") as server:
@@ -336,8 +330,7 @@ class Output(Case):
 
 class Lifetime(Case):
     def test_lifetime(self):
-        """A connection that keeps talking ends after its lifetime, shortened by 10 % at most, with
-        all replies."""
+        """A talking connection ends after its lifetime, shortened by at most 10 %, with all replies."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="1s") as server:
             before = time.monotonic()
             with server.connect() as client:
@@ -361,7 +354,7 @@ class Lifetime(Case):
             self.ends(server, "lifetime")
 
     def test_begun_is_finished(self):
-        """What has begun at the end of the lifetime is finished and answered."""
+        """A message that has started at the end of the lifetime is finished and answered."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="500ms") as server:
             with server.connect() as client:
                 client.sendall(b"be")
@@ -371,7 +364,7 @@ class Lifetime(Case):
             self.ends(server, "lifetime")
 
     def test_cut(self):
-        """What does not finish is cut after the drain time-out."""
+        """A message that does not finish is closed after the drain time-out."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="500ms",
                     XCHG_DRAIN_TIMEOUT="500ms") as server:
             before = time.monotonic()

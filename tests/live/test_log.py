@@ -1,4 +1,4 @@
-"""The log: levels, formats, and streams that take nothing (contract, sections 4 and 5)."""
+"""Goal: the log is as docs/reference.md, Log lines, says, and a stream that takes no lines blocks nothing."""
 
 import fcntl
 import json
@@ -13,8 +13,7 @@ from xchgd import Notify, Server, check_totals, greet, parse_logfmt, receive_all
 
 class Log(FolderTest):
     def test_levels(self):
-        """listening, stats and stopped are one line each at every level, and at error there is
-        nothing else."""
+        """listening, stats and stopped are one line each at every level. At error there is nothing else."""
         for level in ["error", "warn", "info", "debug"]:
             with self.subTest(level), Server(XCHG_LOG_LEVEL=level) as server:
                 with server.connect() as client:
@@ -34,7 +33,7 @@ class Log(FolderTest):
                     self.assertEqual(set(kinds), {"listening", "stats", "stopped"})
 
     def test_nothing_per_connection(self):
-        """At info the log is as long with thirty connections as with none, rude ones included."""
+        """At info, connections add no line to the log, not even rude ones."""
         counts = []
         for clients in [0, 30]:
             with Server(XCHG_MAX_MESSAGE="4") as server:
@@ -49,7 +48,7 @@ class Log(FolderTest):
         self.assertEqual(counts[0], counts[1])
 
     def test_logfmt(self):
-        """Every line begins with time, level and msg, and is printable ASCII."""
+        """Every line starts with time, level and msg and is printable ASCII."""
         with Server(XCHG_LOG_LEVEL="debug", XCHG_BACKLOG="2147483647") as server:
             with server.connect() as client:
                 greet(client)
@@ -59,8 +58,7 @@ class Log(FolderTest):
                 self.assertRegex(line, r"^[ -~]+$")
 
     def test_json(self):
-        """With the JSON format every line is one JSON object with time, level and msg; totals are
-        numbers."""
+        """In the JSON format every line is an object with time, level and msg. Totals are numbers."""
         with Server(XCHG_LOG_FORMAT="json", XCHG_LOG_LEVEL="debug",
                     XCHG_BACKLOG="2147483647") as server:
             with server.connect() as client:
@@ -73,7 +71,7 @@ class Log(FolderTest):
             self.assertEqual((stopped["msg"], stopped["accepted"]), ("stopped", 1))
 
     def quiet(self, notify, **streams):
-        """Serve and stop with an stderr that takes nothing; the caller's streams."""
+        """A server whose stderr takes no lines. It serves clients and stops."""
         with Server(NOTIFY_SOCKET=notify.address, XCHG_LISTEN=f"unix:{self.path()}",
                     XCHG_LOG_LEVEL="debug", **streams) as server:
             notify.wait("READY=1")
@@ -86,15 +84,14 @@ class Log(FolderTest):
 
     @covers_fault(55)
     def test_full_disk(self):
-        """A log that goes to a full disk costs the lines and nothing else."""
+        """A full disk costs log lines and nothing else."""
         with Notify(self.folder) as notify, open("/dev/full", "wb") as full:
             for _ in self.quiet(notify, stderr=full.fileno()):
                 pass
 
     @covers_fault(55)
     def test_full_pipe(self):
-        """A pipe that nobody reads blocks nothing, keeps its flags, and gets lines again once it
-        is read."""
+        """A pipe that is not read blocks nothing, keeps its flags, and gets lines again once it is read."""
         read_end, write_end = self.full_pipe()
         with Notify(self.folder) as notify:
             for server in self.quiet(notify, stderr=write_end):
@@ -110,7 +107,7 @@ class Log(FolderTest):
 
     @covers_fault(55)
     def test_full_pipe_at_the_stop(self):
-        """A pipe that nobody reads does not keep the server from stopping."""
+        """A pipe that is not read does not keep the server from stopping."""
         _, write_end = self.full_pipe()
         with Notify(self.folder) as notify:
             for _ in self.quiet(notify, stderr=write_end):
@@ -133,7 +130,7 @@ class Log(FolderTest):
 
     @covers_fault(55)
     def test_reader_is_gone(self):
-        """A pipe whose reader is gone costs the lines and nothing else."""
+        """A pipe without a reader costs log lines and nothing else."""
         read_end, write_end = os.pipe()
         os.close(read_end)
         self.addCleanup(os.close, write_end)
@@ -143,7 +140,7 @@ class Log(FolderTest):
 
     @covers_fault(55)
     def test_socket(self):
-        """An stderr that is a full socket (a service manager's journal) blocks nothing either."""
+        """A full socket as stderr (the journal of a service manager) blocks nothing either."""
         left, right = socket.socketpair()
         self.addCleanup(left.close)
         self.addCleanup(right.close)

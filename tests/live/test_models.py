@@ -1,4 +1,4 @@
-"""The concurrency models beside pool: iterative, fork, thread (contract, section 3)."""
+"""Goal: the models iterative, fork and thread work (docs/reference.md, Concurrency models)."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ MODELS = ("iterative", "fork", "thread")
 
 
 def children(pid):
-    """The states of the processes whose parent is ${pid}."""
+    """The states of the child processes of ${pid}."""
     states = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -31,12 +31,12 @@ def children(pid):
 
 class Models(unittest.TestCase):
     def each(self, models=MODELS, **variables):
-        """A context for each model that holds a server of it."""
+        """A context with a running server for each model."""
         return [self.running(model, variables) for model in models]
 
     @contextlib.contextmanager
     def running(self, model, variables):
-        """A server of the model, with a notify socket so that a test can wait for the stop."""
+        """A server of the model with a notify socket, so that a test can wait for the stop."""
         with self.subTest(model), tempfile.TemporaryDirectory() as folder, \
                 Notify(folder) as notify, \
                 Server(XCHG_MODEL=model, NOTIFY_SOCKET=notify.address, **variables) as server:
@@ -49,8 +49,7 @@ class Models(unittest.TestCase):
         server.notify.wait("STOPPING=1")
 
     def test_reasons_add_up(self):
-        """Ends of several kinds reach their counters through a child, a thread or the only
-        thread."""
+        """Connections of a child, of a thread and of the only thread end for several reasons and are all counted."""
         for context in self.each(XCHG_FRAME="u16", XCHG_GREETING="none", XCHG_REPLY="echo",
                                  XCHG_MAX_MESSAGE="8", XCHG_MESSAGES="1"):
             with context as server:
@@ -67,7 +66,7 @@ class Models(unittest.TestCase):
                                  [1, 1, 1, 1])
 
     def test_concurrent(self):
-        """Fork and thread serve many connections at once."""
+        """fork and thread serve many connections at the same time."""
         for context in self.each(("fork", "thread"), XCHG_EXCHANGE="echo"):
             with context as server:
                 clients = [server.connect() for _ in range(10)]
@@ -81,7 +80,7 @@ class Models(unittest.TestCase):
                 self.assertEqual(server.stop()["finished"], 10)
 
     def test_places_come_back(self):
-        """Places of connections that are over at once are neither lost nor given away twice."""
+        """The slots of very short connections are neither lost nor used twice."""
         for context in self.each(("fork", "thread"), XCHG_MAX_CONNECTIONS="3"):
             with context as server:
                 for _ in range(30):
@@ -95,7 +94,7 @@ class Models(unittest.TestCase):
                 server.stop()
 
     def test_one_at_a_time(self):
-        """Iterative leaves the second client in the backlog until the first is served."""
+        """iterative leaves the second client in the backlog until the first is served."""
         for context in self.each(("iterative",)):
             with context as server:
                 first, second = server.connect(), server.connect()
@@ -106,7 +105,7 @@ class Models(unittest.TestCase):
                 self.assertEqual(server.stop()["finished"], 2)
 
     def test_a_thread_or_process_each(self):
-        """A connection has a process of its own under fork, a thread of its own under thread."""
+        """Each connection has a process under fork and a thread under thread."""
         for model, count in [("fork", lambda pid: len(children(pid))),
                              ("thread", lambda pid: len(os.listdir(f"/proc/{pid}/task")))]:
             for context in self.each((model,), XCHG_EXCHANGE="echo"):
@@ -123,8 +122,7 @@ class Models(unittest.TestCase):
                     server.stop()
 
     def test_ignored_variables(self):
-        """Variables of the pool are ignored with one warning that names them, and with none where
-        none is set."""
+        """Variables of the pool are ignored with one warning that names those that are set."""
         names = dict(XCHG_WORKERS="2", XCHG_QUEUE="8", XCHG_DISPATCH="least", XCHG_PIN="on",
                      XCHG_SPIN="1ms")
         for context in self.each(**names):
@@ -151,7 +149,7 @@ class Models(unittest.TestCase):
                 self.assertEqual(server.finish()["finished"], 1)
 
     def test_begun_completes(self):
-        """At the stop a message that has begun is completed and answered."""
+        """At the stop a started message is completed and answered."""
         for context in self.each(XCHG_EXCHANGE="line"):
             with context as server:
                 with server.connect() as client:
@@ -163,7 +161,7 @@ class Models(unittest.TestCase):
                 self.assertEqual(server.finish()["finished"], 1)
 
     def test_drain_timeout(self):
-        """What is not over by the drain time-out is closed as drain, and the exit is clean."""
+        """At the drain time-out the remaining connections are closed as `drain`, and the exit is clean."""
         for context in self.each(XCHG_DRAIN_TIMEOUT="400ms", XCHG_MESSAGE_TIMEOUT="0"):
             with context as server:
                 with server.connect() as client:
@@ -192,7 +190,7 @@ class Models(unittest.TestCase):
 
     @covers_fault(12)
     def test_killed_child(self):
-        """A child that is killed costs its connection and nothing else; the totals still add up."""
+        """A killed child costs its connection and nothing else. The totals add up."""
         for context in self.each(("fork",)):
             with context as server:
                 with server.connect() as client:
@@ -211,7 +209,7 @@ class Models(unittest.TestCase):
                 self.assertEqual((totals["accepted"], totals["finished"]), (2, 1))
 
     def test_signal_to_the_group(self):
-        """Ctrl-C reaches the children as well: what has begun completes all the same."""
+        """Ctrl-C reaches the children, too. A started message is still completed."""
         for context in self.each(("fork",), XCHG_EXCHANGE="line"):
             with context as server:
                 with server.connect() as client:
@@ -224,7 +222,7 @@ class Models(unittest.TestCase):
                 self.assertEqual(server.finish()["finished"], 1)
 
     def test_limit(self):
-        """At the limit a model's further clients wait, or are refused, as under pool."""
+        """At the limit further clients wait, as under pool."""
         for context in self.each(("fork", "thread"), XCHG_MAX_CONNECTIONS="2"):
             with context as server:
                 clients = [server.connect() for _ in range(3)]
@@ -241,7 +239,7 @@ class Models(unittest.TestCase):
 @can_inject
 class Refused(unittest.TestCase):
     def refused(self, model, rule, trace):
-        """The clients of a server whose forks or threads are refused at first are all served."""
+        """Forks or threads are refused at first. All clients are served."""
         with Server(wrap=strace(rule, trace=trace), XCHG_MODEL=model) as server:
             before = len(server.remarks())
             for _ in range(4):
@@ -256,12 +254,11 @@ class Refused(unittest.TestCase):
 
     @covers_fault(61)
     def test_fork_refused(self):
-        """A fork that is refused is tried again with the descriptor in hand."""
+        """A refused fork is tried again with the accepted descriptor."""
         self.refused("fork", "clone:error=EAGAIN:when=1..2", "clone")
 
     @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
     @covers_fault(61)
     def test_thread_refused(self):
-        """A thread that is refused is tried again; the first clone of a thread is let pass: the
-        start's own."""
+        """A refused thread is tried again. The first clone, which the start needs, is allowed."""
         self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")

@@ -1,7 +1,7 @@
-"""The network beneath: handshakes that are in flight when the server stops, a machine without IPv6.
+"""Goal: handshakes in flight survive a stop, a reply survives packet loss, and a machine may lack IPv6.
 
-Each class runs in a network of its own (unshare(2)), with a loopback that drops what a test says; without the right
-to make one, or without ip and nft, it is skipped by name.
+Each class runs in a network namespace (unshare(2)) whose loopback drops what the test says. It is skipped
+without the right to create one, or without ip and nft.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from xchgd import GREETING, LIMIT, SLOW, Server, greet, is_cut, receive_all, rec
 
 CLONE_NEWNET = 0x40000000
 
-ESTABLISHED, SYN_RECV = "01", "03"  # as /proc/net/tcp names them
+ESTABLISHED, SYN_RECV = "01", "03"  # their numbers in /proc/net/tcp
 
 TABLE = """table inet loss {
   chain input { type filter hook input priority 0; }
@@ -27,7 +27,7 @@ TABLE = """table inet loss {
 
 
 def tool(*command):
-    """Run one of the network's tools; what it says, as an error where it fails."""
+    """Run a network tool and return its output. OSError with the output if it fails."""
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             timeout=LIMIT)
     if result.returncode != 0:
@@ -36,7 +36,7 @@ def tool(*command):
 
 
 class OwnNetwork(unittest.TestCase):
-    """A network for the class alone; children and the server live in it as well."""
+    """A network namespace for the class, its children and the server."""
 
     @classmethod
     def setUpClass(cls):
@@ -60,7 +60,7 @@ class OwnNetwork(unittest.TestCase):
 
 
 def states(port, peers=None):
-    """How many of the server's connections, or of those with such ports at the other end, are in each state."""
+    """The number of the server's connections in each state, or only of those with these peer ports."""
     counts = {}
     with open("/proc/self/net/tcp") as table:
         for line in list(table)[1:]:
@@ -75,7 +75,7 @@ class Handshake(OwnNetwork):
         tool("nft", "flush chain inet loss input")
 
     def in_flight(self, server, lost):
-        """A client whose handshake with the server stands still, since what ${lost} describes is dropped."""
+        """A client whose handshake stands still because packets that match ${lost} are dropped."""
         tool("nft", f"add rule inet loss input {lost.format(port=server.port)} drop")
         client = socket.socket()
         self.addCleanup(client.close)
@@ -88,25 +88,25 @@ class Handshake(OwnNetwork):
         return client
 
     def complete(self, client):
-        """Wait until the client's connect has come to its end; fails where that was an error."""
+        """Wait until the client's connect succeeds."""
         _, writable, _ = select.select([], [client], [], LIMIT)
         self.assertTrue(writable, "the handshake does not complete")
         self.assertEqual(client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
 
     def go_on(self, server):
-        """Stop the server, and once it has begun to, let everything through again."""
+        """Stop the server and, once the stop has started, let all packets through again."""
         server.process.terminate()
         server.wait_line("stopping")
         self.assertEqual(states(server.port).get(ESTABLISHED, 0), 0)
         tool("nft", "flush chain inet loss input")
 
-    # A lost SYN-ACK is sent again after 1 and 3 seconds.
+    # The kernel sends a lost SYN-ACK again after 1 and 3 seconds.
     GRACE = "5s" if SLOW == 1 else "10s"
     SYN_ACK = "tcp sport {port} tcp flags & (syn|ack) == syn|ack"
     ACK = "tcp dport {port} tcp flags & (syn|ack) == ack"
 
     def test_client_in_the_midst(self):
-        """The SYN-ACK was lost: the client waits for it, gets the second one, and is served."""
+        """The SYN-ACK was lost. The client gets the second one and is served."""
         server = self.server(XCHG_STOP_GRACE=self.GRACE)
         client = self.in_flight(server, self.SYN_ACK)
         self.go_on(server)
@@ -115,7 +115,7 @@ class Handshake(OwnNetwork):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_client_believes_it_is_connected(self):
-        """The ACK was lost: for its client the handshake is complete, and it has spoken already."""
+        """The ACK was lost. The client, for which the handshake is complete, has already sent data."""
         server = self.server(XCHG_STOP_GRACE=self.GRACE)
         client = self.in_flight(server, self.ACK)
         self.complete(client)
@@ -125,7 +125,7 @@ class Handshake(OwnNetwork):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_many(self):
-        """A hundred of them, under each model that runs many at once."""
+        """A hundred such clients under each model that serves many at once."""
         for model in ("pool", "thread", "fork"):
             with self.subTest(model):
                 server = self.server(XCHG_MODEL=model, XCHG_STOP_GRACE=self.GRACE)
@@ -139,7 +139,7 @@ class Handshake(OwnNetwork):
                 self.assertEqual(server.finish()["finished"], 100)
 
     def test_no_grace(self):
-        """Without a grace the same client is refused: it is the grace that saves the others."""
+        """Without the stop grace the same client is refused."""
         server = self.server(XCHG_STOP_GRACE="0")
         client = self.in_flight(server, self.ACK)
         self.complete(client)
@@ -154,7 +154,7 @@ class Loss(OwnNetwork):
         tool("nft", "flush chain inet loss input")
 
     def test_long_reply(self):
-        """A long reply and its safe close over a link that loses one packet in eight: all of it arrives."""
+        """A long reply arrives whole over a link that loses one packet in eight."""
         server = self.server(XCHG_EXCHANGE="line", XCHG_MAX_MESSAGE="1MiB", XCHG_STOP_GRACE="0", XCHG_IDLE_TIMEOUT="0",
                              XCHG_MESSAGE_TIMEOUT="0", XCHG_WRITE_TIMEOUT="0", XCHG_LINGER="1m")
         line = bytes(1 + i % 200 + (i % 200 >= 9) for i in range(200000)) + b"\n"
@@ -167,7 +167,7 @@ class Loss(OwnNetwork):
 
 
 class IPv6Off(OwnNetwork):
-    """net.ipv6.conf.all.disable_ipv6=1, as many machines have it."""
+    """A machine with net.ipv6.conf.all.disable_ipv6=1."""
 
     @classmethod
     def setUpClass(cls):
@@ -176,11 +176,11 @@ class IPv6Off(OwnNetwork):
             with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w") as switch:
                 switch.write("1")
         except FileNotFoundError:
-            pass  # a kernel without IPv6: the same, only more so
+            pass  # a kernel without IPv6
 
     @covers_fault(49)
     def test_any_address(self):
-        """`:port` is every address there is: IPv4's."""
+        """`:port` listens on every IPv4 address."""
         server = self.server(XCHG_LISTEN=":0", XCHG_STOP_GRACE="0")
         with server.connect(address=f"127.0.0.1:{server.port}") as client:
             greet(client)
@@ -188,7 +188,7 @@ class IPv6Off(OwnNetwork):
 
     @covers_fault(49)
     def test_ipv6_address(self):
-        """An IPv6 address that was asked for by name is none that can be bound."""
+        """An explicit IPv6 address cannot be bound."""
         result = run(XCHG_LISTEN="127.0.0.1:0,[::1]:0")
         self.assertEqual(result.returncode, 69)
         self.assertIn("[::1]:0", result.stderr)
@@ -197,7 +197,7 @@ class IPv6Off(OwnNetwork):
 
 @can_inject
 class IPv6Unknown(unittest.TestCase):
-    """A kernel that has no IPv6 at all, or none for anybody's sockets."""
+    """A kernel without IPv6."""
 
     def check(self, *inject, call):
         with Server(wrap=strace(*inject, trace=call), XCHG_LISTEN=":0", XCHG_STOP_GRACE="0") as server:
@@ -210,8 +210,10 @@ class IPv6Unknown(unittest.TestCase):
 
     @covers_fault(49)
     def test_no_such_family(self):
+        """The kernel has no IPv6 sockets."""
         self.check("socket:error=EAFNOSUPPORT:when=1", call="socket")
 
     @covers_fault(49)
     def test_no_such_address(self):
+        """The kernel cannot bind an IPv6 socket."""
         self.check("bind:error=EADDRNOTAVAIL:when=1", call="bind")

@@ -1,6 +1,6 @@
-"""The baselines of the benchmarks answer right: a comparison with a server that does not is worth nothing. And the runner that compares.
+"""Goal: the baselines of the benchmarks answer correctly, and the runner that compares them computes correctly.
 
-Each program of benchmarks/peers is asked its exchanges; one that is not built (`make peers` builds them) is skipped by name.
+Each program of benchmarks/peers gets its exchanges. A program that is not built (make peers) is skipped.
 """
 
 import json
@@ -31,7 +31,7 @@ NAMES = ("bare", "bare_et", "reuseport", "libevent_raw", "libevent_bev", "libuv"
 
 
 class Peer:
-    """A running peer; its end takes its children with it."""
+    """A running peer. Its children end with it."""
 
     def __init__(self, name, *arguments):
         self.path = os.path.join(PEERS, name)
@@ -65,7 +65,7 @@ class Peer:
 
 
 class Exchanges:
-    """What each peer must do; mixed into a class a peer."""
+    """Goal: each peer answers correctly. Mixed into one class for each peer."""
 
     name = None
 
@@ -112,7 +112,7 @@ class Exchanges:
         with Peer(self.name, "greet") as peer, peer.connect() as client:
             self.assertEqual(receive_exactly(client, len(GREETING)), GREETING)
             client.sendall(b"hel")
-            # Served in between, by those that can: so the first piece has certainly been read.
+            # Peers that can serve another client meanwhile, so the first piece has been read.
             if self.name not in ONE_AT_A_TIME:
                 with peer.connect() as other:
                     self.assertEqual(receive_exactly(other, len(GREETING)), GREETING)
@@ -141,7 +141,7 @@ for each in NAMES:
 
 
 class RequestLoop(unittest.TestCase):
-    """The loader for foreign protocols, against the floor that answers anything."""
+    """Goal: the load generator for foreign protocols counts right."""
 
     def load(self, peer, *arguments):
         program = os.path.join(PEERS, "request_loop")
@@ -193,7 +193,7 @@ class RequestLoop(unittest.TestCase):
 
 
 class Flood(unittest.TestCase):
-    """Load on connections that are handed down; we are the server."""
+    """Goal: the flood program loads connections that it gets from the test."""
 
     def flood(self, mode, count, size, clients):
         try:
@@ -231,11 +231,11 @@ class Flood(unittest.TestCase):
 
 
 class Limits(unittest.TestCase):
-    """The verdicts of bench-limit, over reports that were made up."""
+    """Goal: bench-limit judges made-up reports correctly."""
 
     @staticmethod
     def row(server, values):
-        """values: of each round, (the server's, the baseline's)."""
+        """${values}: (the server's, the baseline's) of each round."""
         runs = [{"round": i, "peer": {"cpu_us": own}, "baseline": {"cpu_us": base}} for i, (own, base) in enumerate(values)]
         ratios = {"cpu_us": stats.ratios([(run["peer"], run["baseline"]) for run in runs], "cpu_us")}
         return {"server": server, "runs": runs, "ratios": ratios, "syscalls": 2.05, "failures": []}
@@ -274,7 +274,7 @@ class Limits(unittest.TestCase):
 
 
 class Figures(unittest.TestCase):
-    """The runner's arithmetic, against figures that were worked out by hand."""
+    """Goal: the runner's arithmetic matches figures worked out by hand."""
 
     def test_the_spread_leaves_out_one_at_each_end_from_five_values_on(self):
         self.assertEqual(stats.spread([5, 1, 3, 2, 4, 100]), {"median": 3.5, "low": 2, "high": 5, "count": 6})
@@ -306,7 +306,7 @@ class Figures(unittest.TestCase):
 
 
 class Runner(unittest.TestCase):
-    """bench.py for two short rows, against real servers and one that crashes."""
+    """Goal: bench.py runs two short rows against real servers and one that crashes."""
 
     def bench(self, folder, build, only, *options):
         command = [sys.executable, os.path.join(RUNNER, "bench.py"), "--build", build, "--quick", "--pairs", "1", "--only", only, "--output", folder,

@@ -1,6 +1,6 @@
-"""What is published to a group: one copy, one wake a worker, every byte in order, and nobody waits for who does not read.
+"""Goal: a publication costs one copy and one wake for each worker, arrives whole and in order, and waits for no slow member.
 
-The server is tests/live/publish_server.c, a program of its own that publishes on its main thread and counts what that costs.
+The server is tests/live/publish_server.c, which publishes on its main thread and counts the cost.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def publication(number, size):
 
 
 class Publisher(Server):
-    """The running program; its answers come line by line."""
+    """The running program. Its answers are lines."""
 
     def __init__(self, **variables):
         for name in ("IDLE", "MESSAGE", "WRITE"):
@@ -69,7 +69,7 @@ class Publisher(Server):
         return numbers(self.order("stats", "stats"))
 
     def join(self, group=GROUP, slow="skip", **options):
-        """A client that is a member."""
+        """A client that is a member of the group."""
         client = self.connect(**options)
         client.sendall(b"join %d %s\n" % (group, slow.encode()))
         if receive_exactly(client, 7) != b"joined\n":
@@ -77,7 +77,7 @@ class Publisher(Server):
         return client
 
     def end(self):
-        """What it says last; it must end well."""
+        """End the program in order and return its last statistics."""
         self.process.stdin.close()
         last = self.hear("stats")
         code = self.process.wait(LIMIT + 40)
@@ -103,17 +103,18 @@ class Publish(unittest.TestCase):
         return self.servers.enter_context(Publisher(**variables))
 
     def join(self, server, count=None, **options):
+        """One new member, or a list of ${count}."""
         members = [self.clients.enter_context(server.join(**options)) for _ in range(count or 1)]
         return members if count else members[0]
 
     def check(self, members, number, size):
-        """All of them get this publication and nothing before it."""
+        """Each member gets this publication next."""
         expected = publication(number, size)
         for member in members:
             self.assertTrue(receive_exactly(member, size) == expected, f"not publication {number}")
 
     def test_one_copy_one_wake(self):
-        """Whatever the number of members: memory for one message, one copy, at most a wake for each worker."""
+        """Any number of members costs memory for one message, one copy and at most one wake for each worker."""
         workers, size, members = 4, 16384, min(200 if INSTRUMENTED else 1000, DESCRIPTORS // 2 - 100)
         server = self.serve(XCHG_WORKERS=workers)
         clients = self.join(server, members)
@@ -126,13 +127,13 @@ class Publish(unittest.TestCase):
             self.assertEqual((counts["allocations"], counts["copies"]), (1, 1))
             self.assertLessEqual(counts["wakes"], workers)
             wakes.append(counts["wakes"])
-        if not INSTRUMENTED:  # else a thread that seems to sleep may wait for its turn
+        if not INSTRUMENTED:  # otherwise a thread that seems to sleep may wait for its turn
             self.assertEqual(max(wakes), workers)
         self.assertEqual(server.end()["published"], members * len(wakes))
 
     @unittest.skipIf(INSTRUMENTED, "memory says nothing here")
     def test_memory(self):
-        """Members that do not read hold one message in common, and little for each of them."""
+        """Members that do not read share one message and take little memory each."""
         members = min(1000, DESCRIPTORS // 2 - 100)
         server = self.serve(XCHG_WORKERS=2, XCHG_SNDBUF="4KiB")
         self.join(server, members, rcvbuf=4096)
@@ -144,7 +145,7 @@ class Publish(unittest.TestCase):
         self.assertEqual(server.end()["skipped"], 0)
 
     def test_order(self):
-        """Many publications, before anybody reads: all of them, whole, in their order; to the members of that group alone."""
+        """Many publications arrive whole and in order before any member reads, at members of that group only."""
         server = self.serve(XCHG_WORKERS=2, XCHG_MAX_PENDING="8MiB")
         clients, others = self.join(server, 20), self.join(server, 2, group=GROUP + 1)
         sizes = [(number * 7919) % 6000 + 8 for number in range(300)]
@@ -158,10 +159,8 @@ class Publish(unittest.TestCase):
         self.assertEqual(server.end()["published"], 300 * len(clients) + len(others))
 
     def test_leave(self):
-        """Who has left gets no more, until it is a member again.
-
-        One worker, so that it has dealt with what others have got: another one might find a member that came later.
-        """
+        """A client that has left gets nothing until it joins again. One worker: another one might see a later
+        member."""
         server = self.serve(XCHG_WORKERS=1)
         stays, goes = self.join(server, 2)
         goes.sendall(b"leave %d\n" % GROUP)
@@ -175,10 +174,8 @@ class Publish(unittest.TestCase):
         self.assertEqual(server.end()["published"], 3)
 
     def until_slow(self, slow, condition):
-        """Publish to 40 members who read and one who does not, until the condition is met by the statistics.
-
-        Each publication has reached all who read before the next one is made.
-        """
+        """Publish to 40 reading members and one that does not read, until the statistics meet the condition. Each
+        publication reaches all readers before the next one."""
         size = 8192
         server = self.serve(XCHG_WORKERS=2, XCHG_MAX_PENDING="16KiB", XCHG_SNDBUF="32KiB")
         readers = self.join(server, 40)
@@ -192,7 +189,7 @@ class Publish(unittest.TestCase):
         return server, readers, other, number, size
 
     def test_slow_drop(self):
-        """Who does not read is closed; what it got until then was right; the others go on."""
+        """With drop, a member that does not read is closed. What it received was correct, and the others continue."""
         server, readers, slow, count, size = self.until_slow("drop", lambda stats: stats["closed_write"] == 1)
         server.publish(count, size)
         self.check(readers, count, size)
@@ -207,7 +204,7 @@ class Publish(unittest.TestCase):
         self.assertEqual((totals["closed_write"], totals["skipped"]), (1, 1))
 
     def test_slow_skip(self):
-        """Who does not read stays, and lacks whole messages; the others lack none."""
+        """With skip, a member that does not read stays and misses whole messages. The others miss none."""
         server, readers, slow, count, size = self.until_slow("skip", lambda stats: stats["skipped"] >= 5)
         stats = server.wait_stats(lambda stats: stats["published"] + stats["skipped"] == count * (len(readers) + 1))
         self.assertEqual((stats["open"], stats["closed_write"]), (len(readers) + 1, 0))

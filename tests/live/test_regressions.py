@@ -1,4 +1,4 @@
-"""What once went wrong: each test says what it was."""
+"""Goal: fixed bugs stay fixed. Each test describes its bug."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ class UnixStart(unittest.TestCase):
 
     @can_inject
     def test_bound_is_not_stale(self):
-        """A server that is bound and does not listen yet was taken for a dead one by a second, and its file for stale."""
+        """Fixed: a second server replaced the socket file of a server that was bound and did not listen yet."""
         wrap = strace("listen:delay_enter=1000000", trace="listen")
         with Server(wrap=wrap, wait=False, XCHG_LISTEN=f"unix:{self.path}", XCHG_STOP_GRACE="0") as first:
             deadline = time.monotonic() + LIMIT
@@ -39,7 +39,7 @@ class UnixStart(unittest.TestCase):
             self.assertEqual(first.stop()["finished"], 1)
 
     def test_folder_is_locked(self):
-        """Whoever holds a lock on the folder does not keep a server from starting."""
+        """Fixed: a lock that another process held on the folder kept a server from starting."""
         folder = os.open(self.folder.name, os.O_RDONLY | os.O_DIRECTORY)
         self.addCleanup(os.close, folder)
         fcntl.flock(folder, fcntl.LOCK_EX)

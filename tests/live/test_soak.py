@@ -1,5 +1,5 @@
-"""Small soaks of the real program: nothing is left behind, ten thousand at once, rude clients in every mixture; a few seconds of
-tests/soak, and what it calls flat."""
+"""Goal: nothing is left after many connections, and rude clients are counted right. Also a few seconds of
+tests/soak."""
 
 import collections
 import concurrent.futures
@@ -27,7 +27,7 @@ THREADS = 8
 
 
 def in_threads(work, count):
-    """Do work(0) ... work(count - 1) in a few threads; raise what one raised."""
+    """Run work(0) ... work(count - 1) in a few threads and raise the first exception."""
     def share(first):
         for i in range(first, count, THREADS):
             work(i)
@@ -38,7 +38,7 @@ def in_threads(work, count):
 
 class Soak(unittest.TestCase):
     def test_twenty_thousand(self):
-        """20,000 greet exchanges leave descriptors and resident memory as they were."""
+        """20,000 greet exchanges leave descriptors and resident memory unchanged."""
         warm, count = (200, 1000) if INSTRUMENTED else (2000, 18000)
         with patient() as server:
             def exchange(i):
@@ -60,7 +60,8 @@ class Soak(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": warm + count})
 
     def test_ten_thousand_at_once(self):
-        """10,000 connections at once are all answered, and idle in less than 8 MiB."""
+        """10,000 connections at once are answered, take less than 8 MiB while idle, and end by the client or by the
+        stop."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
@@ -75,7 +76,7 @@ class Soak(unittest.TestCase):
                 for client, message in zip(clients, messages):
                     self.assertEqual(receive_exactly(client, len(message)), message)
                 self.assertEqual(ended(server.stats()), {"open": count})
-                if not INSTRUMENTED:  # what was used for the messages goes back once the workers are idle
+                if not INSTRUMENTED:  # the workers give memory back once they are idle
                     server.wait_stats(lambda values: server.resident_bytes() < 8 * MIB, "8 MiB at 10,000 clients")
             first = clients[:count // 2]
             for client in first:
@@ -90,7 +91,7 @@ class Soak(unittest.TestCase):
 
 
 class Rude(Stream):
-    """The soak's clients that need no time-out but one, and some that only come here."""
+    """The soak's clients that need no time-out but the message's, and some more."""
 
     def __init__(self, server):
         super().__init__(server, Count(), "u32")
@@ -105,7 +106,7 @@ class Rude(Stream):
         return ["finished"]
 
     def leaving(self, chance):
-        """Sends without reading until nothing is taken, then resets the connection."""
+        """Send without reading until nothing is taken, then reset."""
         with self.talk() as talk:
             talk.pour(self.message(chance) * 10)
             reset(talk.client)
@@ -118,7 +119,7 @@ class Rude(Stream):
 
 class RudeLoad(unittest.TestCase):
     def check(self, count, seed=1, **variables):
-        """Each client of the mixture gets its replies and is counted for what it did, whatever the others do."""
+        """Each client gets its replies and is counted for what it did, whatever the others do."""
         with serve(XCHG_FRAME="u32", XCHG_GREETING="none", XCHG_REPLY="echo", XCHG_MESSAGES=0, XCHG_MAX_MESSAGE=MAX_MESSAGE,
                    XCHG_MAX_PENDING="16KiB", XCHG_LINGER="1m", XCHG_WRITE_TIMEOUT=0, XCHG_IDLE_TIMEOUT=0, **variables) as server:
             server.connections = 0
@@ -136,11 +137,11 @@ class RudeLoad(unittest.TestCase):
             self.assertEqual(server.stop()["accepted"], count)
 
     def test_rude_load(self):
-        """The totals of 2,000 rude clients add up, reason by reason."""
+        """The totals of 2,000 rude clients match, reason by reason."""
         self.check(200 if INSTRUMENTED else 2000, XCHG_MESSAGE_TIMEOUT=f"{int(500 * SLOW)}ms")
 
     def test_rude_load_of_models(self):
-        """So do those of a few hundred under a process or a thread a connection."""
+        """The same for a few hundred clients under fork and thread."""
         for model in ("fork", "thread"):
             with self.subTest(model):
                 self.check(100 if INSTRUMENTED else 500, seed=model, XCHG_MODEL=model,
@@ -148,10 +149,10 @@ class RudeLoad(unittest.TestCase):
 
 
 class Long(unittest.TestCase):
-    """What `make soak` runs for minutes and hours."""
+    """Goal: `make soak` works, and its judgement of memory is right."""
 
     def test_few_seconds(self):
-        """A mixed load with rotating faults: every byte is right, the counters add up; nothing is said about memory."""
+        """A mixed load with changing faults: every byte is right, and the counters add up."""
         seconds = 5 if not INSTRUMENTED else 8
         ran = subprocess.run([sys.executable, "-B", os.path.join(SOAK, "soak.py"), "--seconds", str(seconds)], stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + 8 * LIMIT)
@@ -159,7 +160,7 @@ class Long(unittest.TestCase):
         self.assertRegex(ran.stdout, r"(?m)^soak: SEED=\d+$")
 
     def samples(self, seconds, growth, seed):
-        """Resident memory as it looks: a level, noise that lasts a few samples, peaks, and so many bytes a second."""
+        """Realistic samples of resident memory: a level, noise, peaks, and ${growth} bytes a second."""
         chance, noise, values = random.Random(seed), 0.0, []
         for i in range(seconds):
             noise = 0.7 * noise + chance.gauss(0, 60 * 1024)
@@ -167,14 +168,14 @@ class Long(unittest.TestCase):
         return list(range(seconds)), values
 
     def test_flat(self):
-        """What only jitters is flat, in ten minutes and in an hour."""
+        """Samples that only jitter are flat, over ten minutes and over an hour."""
         for seed in range(20):
             with self.subTest(seed):
                 self.assertTrue(judge(*self.samples(600, 0, seed)).flat)
                 self.assertTrue(judge(*self.samples(3600, 0, seed)).flat)
 
     def test_growth(self):
-        """What grows by 2 KiB a second is found in ten minutes, and by 1 KiB in an hour; so is a step late in the run."""
+        """A growth of 2 KiB a second is found in ten minutes, 1 KiB a second in an hour, and a late step, too."""
         for seed in range(20):
             with self.subTest(seed):
                 self.assertFalse(judge(*self.samples(600, 2048, seed)).flat)
@@ -184,5 +185,5 @@ class Long(unittest.TestCase):
                 self.assertFalse(judge(times, stepped).flat)
 
     def test_too_few(self):
-        """Of a minute nothing is said."""
+        """One minute is too short for a judgement."""
         self.assertIsNone(judge(*self.samples(60, 0, 1)))

@@ -1,5 +1,5 @@
-"""The stop: nobody whose handshake was complete is lost, what has begun completes (contract,
-section 5)."""
+"""Goal: a stop loses no client whose handshake is complete and finishes started messages (docs/reference.md,
+Shutdown)."""
 
 import ctypes
 import errno
@@ -21,11 +21,11 @@ SO_ATTACH_FILTER, SO_GET_FILTER = 26, 26  # <asm-generic/socket.h>
 
 
 class Client:
-    """One of the load's clients: connect, greeting, message, end of stream, and again."""
+    """A client of the load: connect, greeting, message, end of stream, and again."""
 
     def __init__(self, load, eager):
         self.load = load
-        self.eager = eager  # speaks before it has read the greeting
+        self.eager = eager  # sends before it has read the greeting
         self.socket = None
         self.data = b""
 
@@ -43,10 +43,11 @@ class Client:
             return
         self.socket.close()
         self.socket = None
-        if error != errno.EAGAIN:  # a UNIX socket's full backlog; the load tries again
+        if error != errno.EAGAIN:  # the backlog of a UNIX socket is full: try again
             self.load.refuse(error)
 
     def begin(self):
+        """The handshake is complete."""
         self.connected = True
         self.load.poll.modify(self.socket, select.POLLIN)
         if self.eager:
@@ -89,7 +90,7 @@ class Client:
 
 
 class Load:
-    """Forty clients that connect, talk and close without pause, on one thread."""
+    """Forty clients on one thread that connect, talk and close without pause."""
 
     def __init__(self, address, size=40):
         if address.startswith("unix:"):
@@ -98,7 +99,7 @@ class Load:
             host, port = address.rsplit(":", 1)
             self.family, self.target = socket.AF_INET, (host, int(port))
         self.poll = select.poll()
-        self.clients = {}  # by descriptor, those that have one
+        self.clients = {}  # connected or connecting clients by descriptor
         self.all = [Client(self, i % 2 == 0) for i in range(size)]
         self.done = 0
         self.lost = []
@@ -107,10 +108,10 @@ class Load:
 
     def refuse(self, error):
         self.refused.add(error)
-        self.going = False  # a listener that refuses does not come back
+        self.going = False  # a listener that refuses does not return
 
     def turn(self, timeout_ms=10):
-        """One round; returns how many clients had an event."""
+        """One round. Returns how many clients had an event."""
         if self.going:
             for client in self.all:
                 if client.socket is None and self.going:
@@ -129,8 +130,8 @@ class Load:
                                      f"{len(self.clients)} open")
 
     def end(self):
-        """The server is gone: whoever's handshake is complete has had everything, or is lost; the
-        rest gives up."""
+        """After the server's exit, a client whose handshake was complete has been served or is lost. The others give
+        up."""
         self.going = False
         while self.turn(0):
             pass
@@ -142,8 +143,7 @@ class Load:
 
 class UnderLoad(unittest.TestCase):
     def stop_under_load(self, after, **variables):
-        """Start, load, SIGTERM after so many exchanges, run the load until the exit; nobody is
-        lost."""
+        """Start the server and the load, send SIGTERM after ${after} exchanges, and check that no client is lost."""
         with Server(**variables) as server:
             load = Load(server.addresses[0])
             load.until(lambda: load.done >= after)
@@ -157,16 +157,15 @@ class UnderLoad(unittest.TestCase):
 
     @covers_fault(38)
     def test_tcp(self):
-        """Fifty stops under forty clients that connect, talk and close: no one with a handshake is
-        lost, exit 0."""
-        # Valgrind, which runs one thread at a time, finds nothing in fifty that is not in ten.
+        """Fifty stops under forty clients that connect, talk and close. No client with a complete handshake is lost."""
+        # Valgrind runs one thread at a time: fifty stops find no more than ten.
         for i in range(0, 50, 5 if WRAP else 1):
             with self.subTest(i):
                 self.stop_under_load(100 + 7 * i)
 
     @covers_fault(38)
     def test_unix(self):
-        """The same over a UNIX socket, whose file is gone afterwards."""
+        """The same over a UNIX socket, whose file is removed."""
         with tempfile.TemporaryDirectory() as folder:
             for i in range(10):
                 with self.subTest(i):
@@ -175,8 +174,7 @@ class UnderLoad(unittest.TestCase):
 
     @covers_fault(38)
     def test_limited(self):
-        """The same with most of the clients held back in the backlog, by the limit or by full
-        queues."""
+        """The same with most clients held in the backlog, by the limit or by full queues."""
         for variables in [dict(XCHG_MAX_CONNECTIONS="2"), dict(XCHG_QUEUE="1", XCHG_WORKERS="1")]:
             for i in range(3):
                 with self.subTest(variables):
@@ -184,8 +182,7 @@ class UnderLoad(unittest.TestCase):
 
     @covers_fault(38)
     def test_no_grace(self):
-        """A grace of 0 still serves everybody in the accept queue, on loopback where handshakes
-        take no time."""
+        """A grace of 0 still serves every client in the accept queue. On loopback handshakes take no time."""
         with Server(XCHG_STOP_GRACE="0") as server:
             server.pause()
             clients = [server.connect() for _ in range(100)]
@@ -209,7 +206,7 @@ class Case(FolderTest):
         return server
 
     def begin(self, server):
-        """Send SIGTERM and return, once it is being dealt with, when it was sent."""
+        """Send SIGTERM and wait until the stop has started. Returns the time of the signal."""
         start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         self.notify.wait("STOPPING=1")
@@ -223,8 +220,7 @@ class Case(FolderTest):
 
 class Live(Case):
     def test_idle_endless(self):
-        """An endless connection between messages is half-closed, drained, and counts as
-        finished."""
+        """An endless connection between messages is half-closed and counts as `finished`."""
         server = self.server(XCHG_EXCHANGE="echo")
         clients = [server.connect() for _ in range(5)]
         for client in clients:
@@ -239,8 +235,7 @@ class Live(Case):
         self.assert_took(start, 0, 1)
 
     def test_linger_bounds_the_drain(self):
-        """A client that does not close after the half-close holds the stop for the linger time at
-        most."""
+        """A client that does not close after the half-close delays the stop by at most the linger time."""
         server = self.server(XCHG_EXCHANGE="echo", XCHG_LINGER="500ms")
         client = server.connect()
         self.addCleanup(client.close)
@@ -252,7 +247,7 @@ class Live(Case):
         self.assert_took(start, 0, 0.5)
 
     def test_idle_counted(self):
-        """A counted connection between messages is half-closed and counts as drain."""
+        """A counted connection between messages is half-closed and counts as `drain`."""
         server = self.server(XCHG_EXCHANGE="line", XCHG_MESSAGES="3")
         with server.connect() as client:
             client.sendall(b"one\n")
@@ -262,8 +257,7 @@ class Live(Case):
         self.assertEqual(server.finish()["closed_drain"], 1)
 
     def test_begun_endless(self):
-        """A message that has begun is completed and answered, then the connection ends as
-        finished."""
+        """A started message is completed and answered, then the connection ends as `finished`."""
         server = self.server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0")
         with server.connect() as client:
             client.sendall(b"ab\ncd")
@@ -276,7 +270,7 @@ class Live(Case):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_begun_counted(self):
-        """A greet client in the middle of its message finishes its exchange."""
+        """A greet client within its message finishes its exchange."""
         server = self.server()
         with server.connect() as client:
             client.sendall(b"hel")
@@ -287,7 +281,7 @@ class Live(Case):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_begun_too_slow(self):
-        """A message that has begun gets its time-out and no more."""
+        """A started message gets its time-out and no more."""
         server = self.server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="700ms")
         with server.connect() as client:
             start = time.monotonic()
@@ -311,7 +305,7 @@ class Live(Case):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_silent_endless(self):
-        """An endless connection that has not spoken is cut within about a second, as drain."""
+        """An endless connection that has sent nothing is closed after about a second as `drain`."""
         server = self.server(XCHG_EXCHANGE="echo")
         with server.connect() as client:
             server.wait_stats(lambda s: s["open"] == 1)
@@ -321,7 +315,7 @@ class Live(Case):
         self.assertEqual(server.finish()["closed_drain"], 1)
 
     def test_silent_endless_speaks(self):
-        """If it speaks within that second it is answered and finished."""
+        """If it sends a message within that second, it is answered and finished."""
         server = self.server(XCHG_EXCHANGE="echo")
         with server.connect() as client:
             server.wait_stats(lambda s: s["open"] == 1)
@@ -332,7 +326,7 @@ class Live(Case):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_silent_counted(self):
-        """A counted connection that has not spoken gets its message time-out, then message."""
+        """A counted connection that has sent nothing ends at its message time-out as `message`."""
         server = self.server(XCHG_MESSAGE_TIMEOUT="1500ms")
         start = time.monotonic()
         with server.connect() as client:
@@ -343,7 +337,7 @@ class Live(Case):
         self.assertEqual(server.finish()["closed_message"], 1)
 
     def test_drain_timeout(self):
-        """Past the drain time-out the rest is closed, counted, logged; exit 0."""
+        """At the drain time-out the remaining connections are closed, counted and logged. The exit code is 0."""
         server = self.server(XCHG_DRAIN_TIMEOUT="600ms", XCHG_MESSAGE_TIMEOUT="0")
         clients = [server.connect() for _ in range(3)]
         for client in clients:
@@ -356,7 +350,7 @@ class Live(Case):
         self.assertEqual((totals["closed_drain"], totals["cut"]), (3, 3))
 
     def test_no_drain(self):
-        """With a drain time-out of 0 everything live is closed as drain once the grace is over."""
+        """With a drain time-out of 0, every live connection is closed as `drain` once the grace is over."""
         server = self.server(XCHG_DRAIN_TIMEOUT="0", XCHG_STOP_GRACE="300ms")
         with server.connect() as client:
             receive_exactly(client, 20)
@@ -368,7 +362,7 @@ class Live(Case):
 
 class Listener(Case):
     def test_grace(self):
-        """During the grace a SYN goes unanswered; afterwards the connect is refused."""
+        """During the grace a SYN is not answered. Afterwards the connect is refused."""
         server = self.server(XCHG_STOP_GRACE="1500ms")
         address = ("127.0.0.1", server.port)
         start = self.begin(server)
@@ -379,7 +373,7 @@ class Listener(Case):
                 try:
                     client.connect(address)
                     client.settimeout(LIMIT)
-                    greet(client)  # it was just in time
+                    greet(client)  # its SYN was just in time
                 except TimeoutError:
                     unanswered += 1
         self.assertEqual(unanswered, 1)
@@ -389,7 +383,7 @@ class Listener(Case):
             pass
 
     def test_held_back(self):
-        """A backlog held back by the limit is served before the end, even after the grace."""
+        """A backlog that the limit holds back is served before the end, even after the grace."""
         server = self.server(XCHG_MAX_CONNECTIONS="1", XCHG_STOP_GRACE="100ms")
         clients = [server.connect() for _ in range(5)]
         receive_exactly(clients[0], 20)
@@ -402,7 +396,7 @@ class Listener(Case):
         self.assertEqual(server.finish()["finished"], 5)
 
     def test_held_back_too_long(self):
-        """What is still held back at the end of the drain time-out ends with it."""
+        """Clients that are still held back at the drain time-out are closed."""
         server = self.server(XCHG_MAX_CONNECTIONS="1", XCHG_DRAIN_TIMEOUT="500ms",
                              XCHG_MESSAGE_TIMEOUT="0")
         clients = [server.connect() for _ in range(3)]
@@ -413,8 +407,7 @@ class Listener(Case):
         self.assertTrue(is_cut(clients[0]))
 
     def test_refusing(self):
-        """Under refuse the stop does not wait for a free place: who is in the queue is refused and
-        counted."""
+        """Under refuse the stop does not wait for room: clients in the queue are refused and counted."""
         server = self.server(XCHG_MAX_CONNECTIONS="1", XCHG_OVERLOAD="refuse")
         with server.connect() as first:
             receive_exactly(first, 20)
@@ -429,12 +422,12 @@ class Listener(Case):
         self.assertEqual((totals["finished"], totals["closed_overload"]), (1, 1))
 
     def filters(self, listener):
-        """How many instructions the filter of this socket has; 0 = none."""
+        """The number of instructions of the socket's filter. 0 means no filter."""
         return len(listener.getsockopt(socket.SOL_SOCKET, SO_GET_FILTER, 1024))
 
     def test_passed_is_left(self):
-        """A listener from LISTEN_FDS is left as it was: its backlog is the next process's, no
-        filter is on it."""
+        """A listener from LISTEN_FDS is left unchanged: its backlog belongs to the next process, and no filter is on
+        it."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             one = self.server(activate=[listener])
             with one.connect() as client:
@@ -448,8 +441,7 @@ class Listener(Case):
             self.assertEqual(two.stop()["finished"], 3)
 
     def test_passed_under_load(self):
-        """From one process to the next over a passed listener, under load, nobody is lost and
-        nobody refused."""
+        """Over a passed listener no client is lost or refused between one process and the next, under load."""
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             load = Load("127.0.0.1:%d" % listener.getsockname()[1])
             finished = 0
@@ -468,7 +460,7 @@ class Listener(Case):
             self.assertEqual((load.lost, finished), ([], load.done))
 
     def test_filter_left_behind(self):
-        """A filter that a predecessor left on a passed listener is taken off at the start."""
+        """A filter that a predecessor left on a passed listener is removed at the start."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
             program = struct.pack("HxxxxxxP", 1, ctypes.addressof(drop_all))
@@ -480,8 +472,7 @@ class Listener(Case):
             server.stop()
 
     def test_own_unix_listener_refuses(self):
-        """After the stop of a UNIX listener nobody can connect, and the successor can bind at
-        once."""
+        """After the stop of a UNIX listener a connect fails, and a successor can bind at once."""
         listen = f"unix:{self.folder}/socket"
         for _ in range(2):
             server = self.server(XCHG_LISTEN=listen)

@@ -1,6 +1,6 @@
-"""Drives the real xchgd for the live tests: start it, talk to it, stop it, read what it logged.
+"""Starts, drives and stops the real xchgd for the live tests, and reads its log.
 
-A test says what it waits for and gets it or fails at LIMIT; nothing here sleeps to let something happen.
+A test waits for a condition, at most LIMIT. Nothing here sleeps in the hope that something happens.
 
     with Server(XCHG_EXCHANGE="line") as server:
         with server.connect() as client:
@@ -8,9 +8,9 @@ A test says what it waits for and gets it or fails at LIMIT; nothing here sleeps
             self.assertEqual(receive_all(client), b"hello\n")
         totals = server.stop()
 
-Environment of the suite: XCHGD = the program, XCHGD_WRAP = a command before it (valgrind ...), XCHGD_SLOW = what to multiply LIMIT by,
-XCHGD_VARIANT = how the program was built (asan, tsan ...).
-A wrap of one server (strace, ...) stands before that one and ends in an exec, so that the server's process id is that of the child.
+Environment: XCHGD = the program, XCHGD_WRAP = a command before it (valgrind ...), XCHGD_SLOW = a factor
+for LIMIT, XCHGD_VARIANT = how the program was built (asan, tsan ...). A wrap of one server (strace ...)
+comes before XCHGD_WRAP. It must end in an exec, so that the process id is that of the server.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.environ.get("XCHGD", os.path.join(TOP, "build", "xchgd"))
 WRAP = shlex.split(os.environ.get("XCHGD_WRAP", ""))
 SLOW = float(os.environ.get("XCHGD_SLOW", "1"))
-LIMIT = 20.0 * SLOW  # seconds until a wait is a failure
-# Is this the program as it ships, whose memory and CPU time mean something?
+LIMIT = 20.0 * SLOW  # seconds; a longer wait is a failure
+# True for a build whose memory and CPU time are those of a release.
 PLAIN = not WRAP and os.environ.get("XCHGD_VARIANT", "") in ("", "release", "clang", "cov")
 
 GREETING = b"Message from server\0"
@@ -40,8 +40,8 @@ REASONS = ("peer", "reset", "too_long", "truncated", "idle", "message", "write",
            "overload", "memory", "drain", "error")
 
 
-# Puts the descriptors argv[1] (comma-separated) at 3, 4, ... as a service manager does, and becomes argv[3:];
-# argv[2] is the value of LISTEN_PID, or empty for the right one.
+# Moves the descriptors argv[1] (comma-separated) to 3, 4, ... as a service manager does, and executes
+# argv[3:]. argv[2] is the value of LISTEN_PID; empty means the process's own id.
 ACTIVATE = """import fcntl, os, sys
 given = [int(fd) for fd in sys.argv[1].split(",")]
 above = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in given]
@@ -56,8 +56,8 @@ os.execvp(sys.argv[3], sys.argv[3:])
 
 
 def strace(*inject, trace="accept4"):
-    """A wrap that runs the server under strace with these injections; -D: the server stays our child."""
-    quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # looking for leaks is tracing as well: one at a time
+    """A wrap that runs the server under strace with these injections. With -D the server stays our child."""
+    quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # the leak check traces, too, and only one tracer is possible
     command = ["env", f"ASAN_OPTIONS={quiet}", "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={trace}"]
     for rule in inject:
         command += ["-e", f"inject={rule}"]
@@ -65,7 +65,7 @@ def strace(*inject, trace="accept4"):
 
 
 def parse_logfmt(line):
-    """The fields of a logfmt (or JSON) line as a dict of strings."""
+    """The fields of a logfmt or JSON line as a dict of strings."""
     if line.startswith("{"):
         return {key: str(value) for key, value in json.loads(line).items()}
     fields = {}
@@ -75,14 +75,14 @@ def parse_logfmt(line):
 
 
 def environment(**variables):
-    """This process's environment without any XCHG_ variable but the given ones."""
+    """The environment of this process with no other XCHG_ variables than the given ones."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("XCHG_") and k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")}
     env.update({k: str(v) for k, v in variables.items() if v is not None})
     return env
 
 
 def run(*arguments, preexec=None, **variables):
-    """Run xchgd to its end (for --check and configuration faults); a CompletedProcess with text output."""
+    """Run xchgd to its end, for --check and configuration faults, and return a CompletedProcess with text output."""
     return subprocess.run(WRAP + [PROGRAM, *arguments], env=environment(**variables), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, timeout=LIMIT, preexec_fn=preexec)
 
@@ -104,7 +104,7 @@ class Server:
             count = count if listen_pid else len(activate)
         under = WRAP + ["--track-fds=no"] if ends_open and WRAP[:1] == ["valgrind"] else WRAP
         self.lines = []  # every line that the server wrote, without the newline
-        self._fields = []  # the same, parsed
+        self._fields = []  # the fields of each of these lines
         self._news = threading.Condition()
         self._ended = False
         self._reader = None
@@ -150,7 +150,7 @@ class Server:
         return int(self.addresses[0].rsplit(":", 1)[1])
 
     def wait_for(self, condition, what="a condition"):
-        """Wait until condition(lines) returns something true, and return it; woken by each new line."""
+        """Wait until condition(lines) is true and return its value. Each new line wakes the wait."""
         deadline = time.monotonic() + LIMIT
         with self._news:
             while True:
@@ -163,7 +163,7 @@ class Server:
                 self._news.wait(left)
 
     def wait_line(self, msg, nth=0):
-        """The fields of the nth line with msg=..., once it is there."""
+        """Wait for the nth line with msg=... and return its fields."""
         def find(_):
             found = [fields for fields in self._fields if fields.get("msg") == msg]
             return found[nth] if len(found) > nth else None
@@ -175,7 +175,7 @@ class Server:
             return [fields for fields in self._fields if fields.get("msg") == msg]
 
     def remarks(self):
-        """The lines so far that are not those which every run writes: listening, stats, stopping, stopped."""
+        """The lines so far, except those that every run writes: listening, stats, stopping, stopped."""
         usual = ("listening", "stats", "stopping", "stopped")
         with self._news:
             return [line for line in self.lines if parse_logfmt(line).get("msg") not in usual]
@@ -208,7 +208,7 @@ class Server:
         return numbers(self.wait_line("stats", nth))
 
     def wait_stats(self, condition, what="such statistics"):
-        """Ask for statistics until condition(numbers) is true; a question a time, bounded by LIMIT."""
+        """Ask for statistics, again and again, until condition(numbers) is true, and return the numbers."""
         deadline = time.monotonic() + LIMIT
         while True:
             values = self.stats()
@@ -218,7 +218,7 @@ class Server:
                 raise AssertionError(f"no {what}: {values}")
 
     def stop(self, signum=signal.SIGTERM, expect=0):
-        """Send a signal, wait for the end, check the exit code and that the totals add up; the numbers of msg=stopped."""
+        """Send a signal and wait for the end as finish() does."""
         self.process.send_signal(signum)
         return self.finish(expect)
 
@@ -340,7 +340,7 @@ def receive_exactly(client, size):
 
 
 def is_cut(client):
-    """Does the connection end without another byte? Waits for the end or a byte; a reset is an end as well."""
+    """Wait for a byte or the end of the stream. True at the end; a reset is an end, too."""
     try:
         return client.recv(1) == b""
     except ConnectionError:
@@ -348,7 +348,7 @@ def is_cut(client):
 
 
 def is_silent(client, seconds):
-    """Does nothing come, bytes or end, for so long?"""
+    """True if neither a byte nor the end of the stream comes within ${seconds}."""
     client.settimeout(seconds)
     try:
         client.recv(1, socket.MSG_PEEK)
@@ -362,7 +362,7 @@ def is_silent(client, seconds):
 
 
 def greet(client, message=b"hello\0"):
-    """The client's side of the greet exchange; AssertionError where the server's is not as it must be."""
+    """The client's side of the greet exchange. Raises AssertionError if the server's side is wrong."""
     greeting = receive_exactly(client, len(GREETING))
     client.sendall(message)
     rest = receive_all(client)
@@ -371,13 +371,13 @@ def greet(client, message=b"hello\0"):
 
 
 def reset(client):
-    """Close so that the peer gets a reset."""
+    """Close the connection so that the peer gets a reset."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 
 
 class Notify:
-    """A service manager's end of NOTIFY_SOCKET; ${address} is what the variable must hold."""
+    """The service manager's end of NOTIFY_SOCKET. ${address} is the value of the variable."""
 
     def __init__(self, folder=None, abstract=None):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,9 +1,12 @@
-"""Is a series of samples flat?  The slope is tested, not the eye.
+"""Decides whether a series of memory samples is flat.
 
-Least squares over the last two thirds of the samples (what comes before is warming up), with the slope's one-sided 99 % bound;
-samples that follow one another are alike, so that they count for fewer: n (1 - r) / (1 + r), r their correlation with the next.
-A series is flat if that bound is at most GROWTH bytes a second, or GROWTH_WINDOW bytes over the whole window where the window
-is too short to say it as exactly; and if the median of the last third is at most MEDIAN bytes above that of the second third.
+The first third of the samples is the warm-up. A least-squares line through the rest gives the slope and
+its one-sided 99 % bound. Neighbouring samples are correlated, so n samples count as n (1 - r) / (1 + r),
+where r is the correlation of a sample with the next one.
+
+A series is flat if both conditions hold:
+- The bound is at most GROWTH bytes a second, or GROWTH_WINDOW bytes over the whole window if that is more.
+- The median of the last third is at most MEDIAN bytes above that of the second third.
 """
 
 import math
@@ -12,12 +15,12 @@ import statistics
 GROWTH = 1024.0  # bytes a second
 GROWTH_WINDOW = 512 * 1024.0  # bytes
 MEDIAN = 512 * 1024.0  # bytes
-SAMPLES_MIN = 60  # of the window; with fewer nothing is said
+SAMPLES_MIN = 60  # of the window; fewer are too few for a verdict
 QUANTILE_99 = 2.326  # of the normal distribution
 
 
 class Verdict:
-    """slope and upper in bytes a second, allowed what upper may be; rise of the medians in bytes."""
+    """slope, upper and allowed (the limit of upper) in bytes a second; rise of the medians in bytes."""
 
     def __init__(self, slope, upper, allowed, rise):
         self.slope, self.upper, self.allowed, self.rise = slope, upper, allowed, rise
@@ -32,7 +35,7 @@ class Verdict:
 
 
 def fit(times, values):
-    """Slope and its standard error."""
+    """The slope and its standard error."""
     count = len(times)
     mean_t, mean_v = statistics.fmean(times), statistics.fmean(values)
     spread = sum((t - mean_t) ** 2 for t in times)
@@ -46,7 +49,7 @@ def fit(times, values):
 
 
 def judge(times, values):
-    """A Verdict, or None where there are too few samples."""
+    """A Verdict, or None if there are too few samples."""
     third = len(times) // 3
     window_t, window_v = times[third:], values[third:]
     if len(window_t) < SAMPLES_MIN:

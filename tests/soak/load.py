@@ -1,7 +1,8 @@
-"""The soak's clients: polite ones, rude ones, and what each must get, byte for byte.
+"""The soak's clients, polite and rude, and what each must receive, byte for byte.
 
-A client is a method of a Kinds; it opens its connections, has its exchange and returns how each of them must have been counted, or
-None where more than one reason is right. A wrong byte, or an answer that does not come, is an AssertionError.
+A client is a method of a subclass of Kinds. It opens its connections, talks, and returns for each one the
+reason under which it must be counted, or None if more than one reason is right. A wrong byte or a missing
+answer is an AssertionError.
 """
 
 import contextlib
@@ -15,11 +16,11 @@ from xchgd import GREETING, LIMIT, SLOW, reset
 
 MAX_MESSAGE = 32 * 1024
 PATIENCE_MS = int(LIMIT * 1000)
-CUT_MS = int(5000 * SLOW)  # the write time-out's or the idle one's end, at the latest, and some more
+CUT_MS = int(5000 * SLOW)  # a little more than the write time-out or the idle time-out
 
 
 class Count:
-    """What all clients together did."""
+    """What all clients did together."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -32,13 +33,13 @@ class Count:
 
 
 def cut(chance, data):
-    """The bytes in up to six pieces."""
+    """The data in up to six pieces."""
     places = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(6)))
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)]) if a < b]
 
 
 class Talk:
-    """Sends and reads on one connection at once; what comes is compared as it comes."""
+    """Sends and reads on one connection at the same time and compares each byte as it arrives."""
 
     def __init__(self, client, count):
         self.client, self.count = client, count
@@ -52,7 +53,7 @@ class Talk:
         return self.poll.poll(0)[0][1]
 
     def exchange(self, pieces, wanted, read_size=65536, pace=0.0, half_close=False):
-        """Send the pieces, read ${wanted}; pace: a slow reader's seconds from read to read."""
+        """Send the pieces and read ${wanted}. ${pace}: the seconds that a slow reader waits after each read."""
         left, got = list(pieces), 0
         while left or got < len(wanted):
             events = self.wait((select.POLLIN if got < len(wanted) else 0) | (select.POLLOUT if left else 0))
@@ -79,15 +80,15 @@ class Talk:
         return len(data)
 
     def end(self):
-        """The server ends the stream, without another byte."""
+        """The server ends the stream without another byte."""
         self.wait(select.POLLIN)
         data = self.client.recv(65536)
         if data:
             raise AssertionError(f"{data[:60]!r} instead of the end")
 
     def read_what_was_left(self, message):
-        """After the server has had the time to cut us, which may not show before we read: its end stands behind what it sent.
-        So much of ${message}, again and again, as it is, and then an end of either kind."""
+        """Wait until the server may have closed us, then read the rest: copies of ${message}, then an end or a
+        reset."""
         got = 0
         self.poll.register(self.client, 0)
         self.poll.poll(CUT_MS)
@@ -113,7 +114,7 @@ class Talk:
 
 
 class Kinds:
-    """Clients of one server; run(chance) is one of them."""
+    """The kinds of clients of one server. run(chance) runs one client."""
 
     def __init__(self, server, count):
         self.server, self.count = server, count
@@ -136,14 +137,14 @@ class Kinds:
             client.close()
 
     def run(self, chance):
-        """One client; its name and the reasons of its connections."""
+        """Run one client. Returns its kind and the reasons of its connections."""
         names = [name for name, weight in self.weights.items() for _ in range(weight)]
         name = chance.choice(names)
         return name, getattr(self, name)(chance)
 
 
 class Stream(Kinds):
-    """Of the exchanges that echo without end: raw, line, u32."""
+    """Clients of the exchanges that echo without end: raw, line, u32."""
 
     common = {"polite": 60, "pipelined": 24, "half_closing": 24, "slow_reader": 6, "resetting": 12, "never_reader": 1, "idle": 1}
 
@@ -206,7 +207,7 @@ class Stream(Kinds):
             message = self.message(chance)
             talk.pour(message)
             talk.read_what_was_left(message)
-        return [None]  # the write time-out, or the idle one
+        return [None]  # write or idle
 
     def idle(self, chance):
         with self.talk() as talk:
@@ -224,7 +225,7 @@ class Stream(Kinds):
         return ["message"]
 
     def garbage(self, chance):
-        """Too long, and more of it; what came before is answered, and the end is no reset."""
+        """A message that is too long, and more bytes. Earlier messages are answered, and the end is no reset."""
         with self.talk() as talk:
             whole, rest = self.messages(chance, 5), chance.randbytes(chance.randrange(1, 60000))
             if self.frame == "line":
@@ -244,7 +245,7 @@ class Stream(Kinds):
         return ["truncated"]
 
     def hello(self):
-        """The bytes that go out and come back in a burst or from a resident."""
+        """A short message and its answer."""
         return {"raw": b"hello", "line": b"hello\n", "u32": b"\0\0\0\5hello"}[self.frame]
 
     def brief(self, talk):
@@ -252,7 +253,7 @@ class Stream(Kinds):
 
 
 class Greet(Kinds):
-    """Of the greeting and one message up to a 0 byte."""
+    """Clients of the greet exchange."""
 
     weights = {"polite": 60, "eager": 30, "chatty": 16, "half_closing": 16, "without_a_word": 8, "resetting": 8, "unfinished": 2, "garbage": 6}
 
@@ -273,7 +274,7 @@ class Greet(Kinds):
         return ["finished"]
 
     def chatty(self, chance):
-        """Says more than it is asked: a reset would destroy the greeting."""
+        """Sends more than the exchange takes. A reset would destroy the greeting."""
         with self.talk() as talk:
             talk.exchange([self.message(chance) + chance.randbytes(chance.randrange(1, 100000))], GREETING)
             talk.end()
@@ -304,6 +305,7 @@ class Greet(Kinds):
         return ["message"]
 
     def garbage(self, chance):
+        """A message that is too long, and more bytes."""
         with self.talk() as talk:
             talk.exchange([b"x" * (MAX_MESSAGE + 1) + chance.randbytes(chance.randrange(1000))], GREETING)
             talk.end()
@@ -315,7 +317,7 @@ class Greet(Kinds):
 
 
 class Member:
-    """A client of the chat that reads by lines."""
+    """A client of the chat that reads lines."""
 
     def __init__(self, kinds, nick):
         self.client = kinds.connect()
@@ -333,8 +335,8 @@ class Member:
         self.count.add_bytes(len(line))
 
     def enter(self, room):
-        """Everybody begins in the lobby, where all kinds of people come and go. Who joins may still hear what was said in the room a
-        moment before (docs/library.md): that others have entered."""
+        """Join a room from the lobby, where other clients come and go. Messages from just before the join may still
+        arrive (docs/library.md)."""
         self.say(f"/join {room}")
         wanted = f"* {self.nick} has entered {room}\n".encode()
         while (line := self.lines.readline()) != wanted:
@@ -347,7 +349,7 @@ class Member:
 
 
 class Chat(Kinds):
-    """Of docs/examples/chat.c: rooms of their own, in which every line of everybody comes to all, in order."""
+    """Clients of docs/examples/chat.c: rooms in which every line reaches every member in order."""
 
     weights = {"room": 6, "nobody": 2}
 
@@ -389,7 +391,7 @@ class Chat(Kinds):
                 member.hear(f"<{speaker.nick}> {text}")
 
     def quit(self, room, members):
-        """One after the other; the others hear of it, who goes hears nothing more."""
+        """The members leave one after the other. The others are told, and the leaver hears nothing more."""
         left = list(members)
         while left:
             gone = left.pop()
@@ -406,7 +408,7 @@ class Chat(Kinds):
         return ["finished"]
 
     def storm(self, chance):
-        """Publications to a room of which one member does not read: it is dropped, the others get every line."""
+        """Publish to a room with one member that does not read. It is closed, and the others get every line."""
         with contextlib.ExitStack() as stack:
             room, members = self.meet(stack, 6)
             deaf = members.pop()
@@ -417,7 +419,7 @@ class Chat(Kinds):
                 members[i % 5].say(text)
                 for member in members:
                     line = member.lines.readline()
-                    if line == gone:  # when each hears of it is between two lines, not the same two for all
+                    if line == gone:  # each member hears of it between two lines, not always the same two
                         heard.add(member)
                         line = member.lines.readline()
                     if line != f"<{members[i % 5].nick}> {text}\n".encode():

@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""Hours in minutes: a mixed load with rotating faults against five servers, and nothing may grow, be lost or be late.
+"""Runs a mixed load with changing faults against five servers: nothing may grow, be lost or be late.
 
-    tests/soak/soak.py [--minutes 10 | --seconds 5] [--seed n]      (XCHGD = the program, as for tests/live; make soak MINUTES=n)
+    tests/soak/soak.py [--minutes 10 | --seconds 5] [--seed n]      (XCHGD = the program; make soak MINUTES=n)
 
-The servers: xchgd as `echo`, `greet`, `line` and `u32` echo, and docs/examples/chat.c (build/examples/chat, where it is there).
-Their clients (load.py) are drawn from the seed, the ith connection's by itself, so that SEED=n replays the same plan. Meanwhile, in turn:
-statistics, a log that nobody reads, no descriptors left, more connections than the limit, resets by the hundred, a stopped process,
-a storm of publications. At quiet points, where the load stands still, each server has the descriptors with which it began.
+The servers are xchgd as `echo`, `greet`, `line` and `u32` echo, and docs/examples/chat.c if it is built.
+The seed determines each client (load.py), so SEED=n repeats the same plan. The faults come in turn:
+statistics, a log that is not read, no descriptors, more connections than the limit, hundreds of resets, a
+stopped process, a storm of publications. At quiet points the load pauses.
 
-Asserted: every byte; that somebody who talks politely is answered within ANSWER_LIMIT, and a newcomer within NEWCOMER_LIMIT, whatever
-the others do; threads in each sample; descriptors at each quiet point; memory by judge.py; the counters, reason by reason, at the end;
-exit code 0. Samples, one a second and server, go to build/soak/samples.csv.
+Checked:
+- every byte
+- answers to a polite client within ANSWER_LIMIT, to a newcomer within NEWCOMER_LIMIT
+- the number of threads in each sample, the number of descriptors at each quiet point
+- memory (judge.py)
+- the counters at the end, reason by reason, and exit code 0
+
+Samples, one a second and server, go to build/soak/samples.csv.
 """
 
 import argparse
@@ -36,8 +41,8 @@ import load  # noqa: E402
 
 THREADS = 10
 CONNECTIONS_MAX = 300
-ANSWER_LIMIT = 1.0 * SLOW  # seconds; a loaded machine's scheduling is in it
-NEWCOMER_LIMIT = 2.0 * SLOW  # the same while no descriptor is left for half a second
+ANSWER_LIMIT = 1.0 * SLOW  # seconds, including the delays of a loaded machine
+NEWCOMER_LIMIT = 2.0 * SLOW  # the same, while no descriptor is left for half a second
 QUIET_SECONDS = 15
 FAILURES_MAX = 10
 F_SETPIPE_SZ = 1031  # <fcntl.h>
@@ -45,12 +50,12 @@ MEMORY = ("resident", "anonymous")
 
 
 class Watched(Server):
-    """A server whose log can be left unread, in a pipe of 4 KiB; it counts its clients' connections."""
+    """A server that counts its clients' connections and whose log can be left unread, in a pipe of 4 KiB."""
 
     def __init__(self, name, **options):
         self.name = name
         self.connections = 0
-        self.expected = collections.Counter()  # reasons, None = more than one is right
+        self.expected = collections.Counter()  # reasons; None if more than one is right
         self.reading = threading.Event()
         self.reading.set()
         super().__init__(**options)
@@ -64,7 +69,7 @@ class Watched(Server):
         super()._take(line)
 
     def wait_more(self, msg, known, seconds):
-        """Wait at most so long for more such lines than are known; how many there are."""
+        """Wait at most ${seconds} for more than ${known} lines msg=${msg}. Returns their number."""
         with self._news:
             self._news.wait_for(lambda: self._fields and sum(f.get("msg") == msg for f in self._fields) > known, seconds)
         return len(self.messages(msg))
@@ -78,7 +83,7 @@ class Watched(Server):
 
 
 def start_servers(count):
-    """Name -> clients of it."""
+    """Start the servers. Returns {name: clients of it}."""
     common = dict(XCHG_MAX_MESSAGE=load.MAX_MESSAGE, XCHG_MAX_CONNECTIONS=CONNECTIONS_MAX, XCHG_MAX_PENDING="64KiB", XCHG_SNDBUF="32KiB",
                   XCHG_MESSAGE_TIMEOUT=f"{int(2000 * SLOW)}ms", XCHG_WRITE_TIMEOUT=f"{int(1000 * SLOW)}ms",
                   XCHG_IDLE_TIMEOUT=f"{int(3000 * SLOW)}ms", XCHG_LINGER=f"{int(3000 * SLOW)}ms", XCHG_WORKERS=2)
@@ -97,7 +102,7 @@ def start_servers(count):
 
 
 class Soak:
-    """All of it; one lock for what its threads tell each other."""
+    """The whole soak. One lock for everything that its threads share."""
 
     def __init__(self, options):
         self.options = options
@@ -113,8 +118,8 @@ class Soak:
         self.worst = {"answer": (0.0, ""), "newcomer": (0.0, "")}
         self.samples = []  # (seconds, server's name, descriptors, threads, resident, anonymous)
         self.begin = {}
-        self.residents = {}  # on each server whose exchange has no end, one connection for all the time
-        self.parting = threading.Event()  # for them, who must not fall silent before the last quiet point
+        self.residents = {}  # one permanent connection to each server with an endless exchange
+        self.parting = threading.Event()  # set after the last quiet point; the residents talk until then
         self.start = time.monotonic()
 
     def fail(self, what):
@@ -126,14 +131,14 @@ class Soak:
                 self.news.notify_all()
 
     def tick(self, seconds):
-        """Wait so long, or until the end; is it the end?"""
+        """Wait at most ${seconds}. True at the end of the soak."""
         with self.news:
             return self.news.wait_for(lambda: self.ended, seconds)
 
     # ---- the load ----
 
     def next_index(self):
-        """The number of the next client, None at the end; stands still while the soak is paused."""
+        """The number of the next client, or None at the end. Waits while the soak is paused."""
         with self.news:
             self.news.wait_for(lambda: self.ended or not self.paused)
             if self.ended:
@@ -150,7 +155,7 @@ class Soak:
             self.leave()
 
     def attempt(self, what, kinds, client):
-        """Run it, and note how its connections must be counted."""
+        """Run one client and note how its connections must be counted."""
         try:
             name, reasons = client()
         except (AssertionError, OSError) as failure:
@@ -160,7 +165,7 @@ class Soak:
             kinds.server.expected.update(reasons)
             self.done[f"{kinds.server.name}/{name}"] += 1
 
-    # ---- somebody who talks politely all the time, and newcomers ----
+    # ---- residents and newcomers ----
 
     def measure(self, what, limit, server, start):
         took = time.monotonic() - start
@@ -183,7 +188,7 @@ class Soak:
                 return
 
     def enter(self):
-        """May a newcomer come now?"""
+        """True if a newcomer may connect now."""
         with self.news:
             self.active += not (self.ended or self.paused)
             return not (self.ended or self.paused)
@@ -207,7 +212,7 @@ class Soak:
         check_totals(values)
 
     def unread_log(self, kinds, _):
-        """More statistics than the log's pipe takes; they are lost or come late, and nobody waits for them."""
+        """Ask for more statistics than the log's pipe holds. They are lost or late, and no client waits."""
         server = kinds.server
         server.reading.clear()
         for _ in range(20):
@@ -218,7 +223,7 @@ class Soak:
         self.synchronize(server)
 
     def synchronize(self, server):
-        """Until a question has its own answer: the last unread ones have come, or never will."""
+        """Wait until a request has its own answer, after the unread lines have arrived or are lost."""
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             known = len(server.messages("stats"))
@@ -229,7 +234,7 @@ class Soak:
         raise AssertionError("no statistics after the log was read again")
 
     def no_descriptors(self, kinds, _):
-        """Half a second without a descriptor for newcomers, who are served afterwards."""
+        """For half a second new clients find no descriptor. They are served afterwards."""
         server = kinds.server
         hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]
         soft = resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (self.begin[server.name] + 3, hard))[0]
@@ -240,7 +245,8 @@ class Soak:
             resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
     def crowd(self, kinds, size, meanwhile=None, then=None, *arguments):
-        """Connect so many, one after the other, then serve each; those over the limit get their turn as others go."""
+        """Connect ${size} clients one after the other, then serve each. Those over the limit are served as others
+        leave."""
         talks = []
         try:
             for _ in range(size):
@@ -267,7 +273,7 @@ class Soak:
                 client.send(b"x")
             for client in clients:
                 reset(client)
-            return "resets", [None] * 100  # of the greet exchange, some end as peer
+            return "resets", [None] * 100  # in the greet exchange some end as peer
         self.attempt("resets", kinds, all_at_once)
 
     def stopped(self, kinds, _):
@@ -282,7 +288,7 @@ class Soak:
             self.attempt("storm", self.kinds["chat"], lambda: ("storm", self.kinds["chat"].storm(chance)))
 
     def direct(self):
-        """Faults in turn, each server's, in the seed's order; and quiet points."""
+        """Provoke the faults in the order of the seed, with quiet points in between."""
         chance = random.Random(f"{self.options.seed} faults")
         kinds_of_fault = (self.statistics, self.unread_log, self.no_descriptors, self.over_the_limit, self.resets, self.stopped, self.storm)
         plan = []
@@ -304,7 +310,7 @@ class Soak:
     # ---- samples ----
 
     def be_quiet(self):
-        """The load stands still; what is open then is what was open at the beginning."""
+        """Pause the load. Only the connections that were open at the start may be open."""
         with self.news:
             self.paused = True
             if not self.news.wait_for(lambda: self.active == 0, 2 * LIMIT):
@@ -323,6 +329,7 @@ class Soak:
                 self.news.notify_all()
 
     def sample(self):
+        """Take a sample of each server every second. The number of threads must not change."""
         threads = {}
         due = time.monotonic()
         while not self.tick(max(due - time.monotonic(), 0)):
@@ -371,7 +378,7 @@ class Soak:
             self.kinds[name].server.expected["finished"] += 1
 
     def guard(self, work):
-        """A bug in a thread is a failure of the run, not a line on stderr."""
+        """An exception in a thread is a failure of the run."""
         try:
             work()
         except Exception as failure:
@@ -381,7 +388,7 @@ class Soak:
                 self.news.notify_all()
 
     def finish(self):
-        """Stop the servers; the counters add up, reason by reason, where every client did what it had to."""
+        """Stop the servers and compare the counters, reason by reason."""
         for server in self.servers:
             try:
                 totals = server.stop()
@@ -397,7 +404,7 @@ class Soak:
                           f"over what was expected {over} (any: {unclear})")
 
     def verdicts(self):
-        """Memory, server by server."""
+        """Judge the memory of each server."""
         for server in self.servers:
             rows = [row for row in self.samples if row[1] == server.name]
             times = [row[0] for row in rows]
@@ -446,7 +453,7 @@ def parse():
 def main():
     options = parse()
     print(f"soak: SEED={options.seed}", flush=True)
-    sys.setswitchinterval(0.001)  # our own threads are not to be what a client waits for
+    sys.setswitchinterval(0.001)  # so that clients do not wait for our own threads
     soak = Soak(options)
     try:
         soak.run()
