@@ -20,7 +20,7 @@ CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/c
 # Those that wait longest first, so that they do not run alone at the end.
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
-# What these provoke lies outside the process: no other code runs for it than the other scenarios have the thread sanitizer see.
+# These provoke faults outside of the process, which run no code that the other scenarios do not run under the thread sanitizer.
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),tests/live/test_network.py \
                 $(patsubst %,tests/live/test_fault_matrix_%.py,accept handoff peers inputs epoll life resources))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
@@ -216,11 +216,10 @@ check-asan: ## every test under the address and undefined-behaviour sanitizers
 check-tsan: ## every test under the thread sanitizer
 	@$(MAKE) VARIANT=tsan check
 
-# Left to the other builds: what depends on speed or size, and on limits and names that valgrind itself changes.  test_network
-# waits a minute for the kernel to send again; what the server does meanwhile, test_stop has it do as well.  What is
-# installed is the same in each build.  What exchanges, models, limits, handlers and a server's life do to memory, the test
-# programs in C do too, in a tenth of the time.  The rows of the list of faults are about signals, limits and control groups, and under
-# valgrind about its own.
+# These modules run in the other builds only. They depend on speed or size, on limits and names that valgrind changes, or
+# on waits (test_network waits a minute for the kernel). The test programs in C do the same to memory as the modules of
+# exchanges, models, limits, handlers and life, in a tenth of the time. The fault matrix needs signals, limits and control
+# groups, which would act on valgrind itself.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \

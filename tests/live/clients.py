@@ -132,7 +132,7 @@ def wait_acknowledged(clients):
     while waiting := [client for client in clients if unacknowledged(client)]:
         os.sched_yield()
         if time.monotonic() > deadline:
-            raise AssertionError(f"{len(waiting)} clients have bytes that nobody acknowledged")
+            raise AssertionError(f"{len(waiting)} clients have unacknowledged bytes")
 
 
 def wait_read(clients):
@@ -144,7 +144,7 @@ def wait_read(clients):
         while clients := [client for client in clients if unread_bytes(netlink, client)]:
             os.sched_yield()
             if time.monotonic() > deadline:
-                raise AssertionError(f"{len(clients)} clients have bytes that the server did not read")
+                raise AssertionError(f"{len(clients)} clients have bytes that the server has not read")
 
 
 def every_split(data, pairs=True):

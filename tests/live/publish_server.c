@@ -1,13 +1,12 @@
 /*
- * publish_server: a program with a server in it, whose main thread publishes what it is told to.
+ * publish_server: a server in a program whose main thread publishes on request.
  *
- * A client says who it is, on a line, and is in a group when it has been answered:
+ * A client joins and leaves groups by lines. It is a member once the answer has arrived:
  *
  *   C> join GROUP skip|drop     S> joined            C> leave GROUP     S> left
  *
- * Whoever started it gives orders on standard input, each of which is answered on standard output;
- * the end of the input is the end of the program, which closes everybody.  XCHG_ variables
- * configure the server.
+ * Orders arrive on standard input, answers go to standard output. At the end of the input the
+ * program closes every connection and ends. XCHG_ variables configure the server.
  *
  *   > publish GROUP NUMBER SIZE    < published                    or: failed ERRNO
  *   > counts                       < counts wakes=2 ...           since the last publish began
@@ -15,9 +14,9 @@
  *
  * A publication is NUMBER, eight digits, and SIZE - 8 bytes of a pattern that depends on it.
  *
- * What a publication costs is counted where the linker has put functions of ours before libc's
- * (--wrap): writes of an eventfd's size by the publishing thread while it publishes; from there on,
- * by any thread, memory of the message's size or more that is allocated, and copies of as much.
+ * The linker option --wrap puts functions of this program before those of libc, which count:
+ * - wakes: writes of an eventfd's size by the publishing thread while it publishes
+ * - allocations and copies of the message's size or more, by any thread, since the last publish
  */
 #include "core/xchg.h"
 #include "core/atom.h"
@@ -33,16 +32,16 @@
 #define NUMBER_DIGITS 8
 #define PATTERN_PERIOD 251
 
-extern char **environ; /* environ(7): no header has to */
+extern char **environ; /* environ(7): no header must declare it */
 
 /* ---- what is counted ----------------------------------------------------------------------- */
 
-static _Thread_local bool publishing; /* this thread is within xchg_publish */
+static _Thread_local bool publishing; /* this thread is in xchg_publish */
 
 static struct {
   atom_u64 wakes;       /* writes of an eventfd's size */
-  atom_u64 size;        /* of the message: what is less is not counted; 0 = nothing is */
-  atom_u64 allocations; /* of so much memory or more */
+  atom_u64 size;        /* of the message; smaller sizes are not counted; 0 = off */
+  atom_u64 allocations; /* of this size or more */
   atom_u64 copies;
 } counts;
 
@@ -53,7 +52,7 @@ static void count(atom_u64 *counter, size_t size) {
   }
 }
 
-/* The functions that the linker calls in place of the named ones, and those themselves. */
+/* The linker calls __wrap_x in place of x; __real_x is x. */
 ssize_t __real_write(int fd, const void *data, size_t size);
 ssize_t __wrap_write(int fd, const void *data, size_t size);
 void *__real_malloc(size_t size);
@@ -138,7 +137,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 
 /* ---- orders -------------------------------------------------------------------------------- */
 
-/* Fill ${bytes}, which hold the pattern from any place on, for the publication ${number}. */
+/* Fill ${bytes} for the publication ${number}. */
 static void fill(uint8_t *bytes, unsigned number, size_t size) {
   char digits[NUMBER_DIGITS + 1];
   snprintf(digits, sizeof(digits), "%08u", number % 100000000);
@@ -221,7 +220,7 @@ int main(void) {
   int result = EXIT_FAILURE;
   if (bytes != NULL && server != NULL && xchg_server_start(server) == 0 &&
       xchg_server_address(server, 0, address, sizeof(address)) == 0) {
-    memset(bytes, 1, MESSAGE_MAX_BYTES); /* resident before anybody looks at what is */
+    memset(bytes, 1, MESSAGE_MAX_BYTES); /* resident before memory is measured */
     printf("listening addr=%s\n", address);
     fflush(stdout);
     obey(server, bytes);

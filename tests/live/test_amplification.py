@@ -53,7 +53,7 @@ def server_cpu_ns(server):
     return time.clock_gettime_ns(~server.pid << 3 | 2)  # the clock id of clock_getcpuclockid(3)
 
 
-@unittest.skipIf(INSTRUMENTED, "memory means something in the plain build only")
+@unittest.skipIf(INSTRUMENTED, "memory is measured in a release build")
 class Memory(unittest.TestCase):
 
     def setUp(self):
@@ -122,7 +122,7 @@ class Memory(unittest.TestCase):
                 if size in (1, 88, 89, 99):
                     self.check(f"byte by byte, {size}", sent)
 
-    def test_memory_comes_back_though_nobody_leaves(self):
+    def test_memory_is_given_back(self):
         """Memory of answered messages is given back within a second, while the clients stay connected."""
         with self.clients(XCHG_FRAME="line") as clients:
             self.send_all(clients, b"x" * 40000)
@@ -164,7 +164,7 @@ class Memory(unittest.TestCase):
             with self.subTest(name):
                 self.never_read(f"never reads, {name}", message * (200_000 // len(message)), XCHG_FRAME=frame, XCHG_MAX_PENDING="64KiB")
 
-    def test_a_rest_that_is_left(self):
+    def test_output_that_is_left(self):
         """Clients read most of a long output and leave a rest. The memory beyond the bound is given back."""
         with self.clients(XCHG_MAX_PENDING="256KiB") as clients:
             sent = sum(send_now(client, b"x" * 150_000) for client in clients)
@@ -203,7 +203,7 @@ def wait_until_still(server, probe, message):
         if same == 3:
             return
         if time.monotonic() > deadline:
-            raise AssertionError("the server comes to no rest")
+            raise AssertionError("the server is never still")
 
 
 class Reader:
@@ -226,7 +226,7 @@ class Reader:
             raise AssertionError(f"no end of the stream, {self.count} bytes came")
 
 
-@unittest.skipIf(INSTRUMENTED or os.environ.get("XCHGD_VARIANT") == "cov", "time means something in the plain build only")
+@unittest.skipIf(INSTRUMENTED or os.environ.get("XCHGD_VARIANT") == "cov", "CPU time is measured in a release build")
 class Cpu(unittest.TestCase):
 
     SERVER = {"XCHG_EXCHANGE": "echo", "XCHG_WORKERS": 1, "XCHG_MAX_MESSAGE": "1MiB"}
@@ -254,7 +254,7 @@ class Cpu(unittest.TestCase):
             reader.finish()
             return server_cpu_ns(server) - before
 
-    def test_whatever_is_sent(self):
+    def test_any_input(self):
         """No input costs more than CPU_TIMES the time of well-behaved segments."""
         bulk, single = 32, 20_000
         inputs = {
@@ -296,7 +296,7 @@ class Cpu(unittest.TestCase):
                 marks.append(server_cpu_ns(server))
             return (marks[4] - marks[3]) / (marks[1] - marks[0])
 
-    def test_nothing_gets_dearer_with_what_came_before(self):
+    def test_cost_stays_linear(self):
         """A long message costs the same per byte from start to end. A scan of all waiting input would make its last
         quarter up to seven times as expensive."""
         for name, frame, piece in (("line", "line", b"x" * 2048), ("nul", "nul", b"x" * 2048), ("CR", "line", b"\r" * 2048)):

@@ -350,11 +350,11 @@ class Wrong(unittest.TestCase):
             self.assertEqual(set(found), {"short"})
 
     def test_reset(self):
-        def cut(connection, _):
+        def reset_after_request(connection, _):
             receive_exactly(connection, 64)
             reset(connection)
 
-        with Fake(cut) as fake:
+        with Fake(reset_after_request) as fake:
             found, report = self.check(fake.address)
             self.assertEqual(set(found), {"reset"})
             self.assertGreater(report["errors"]["errno"]["ECONNRESET"], 0)
@@ -386,7 +386,7 @@ class Wrong(unittest.TestCase):
                 found, _ = self.check("127.0.0.1:%d" % address[1], "-T", "300ms")
         self.assertTrue(set(found) <= {"timeout", "connect"} and found, found)
 
-    def test_dies(self):
+    def test_server_dies(self):
         with serve(XCHG_EXCHANGE="echo") as server, tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "report.json")
             process = subprocess.Popen([BENCH, "-x", "echo", "-d", "3s", "--json", path, server.addresses[0]], stdout=subprocess.DEVNULL)

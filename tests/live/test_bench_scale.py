@@ -21,7 +21,7 @@ DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 class Scale(unittest.TestCase):
     """Goal: one xchg-bench process holds many connections."""
 
-    @unittest.skipUnless(DESCRIPTORS >= CONNECTIONS + 2000, "18,000 connections want RLIMIT_NOFILE to allow 20,000")
+    @unittest.skipUnless(DESCRIPTORS >= CONNECTIONS + 2000, "18,000 connections need RLIMIT_NOFILE of 20,000")
     @unittest.skipIf(WRAP, "18,000 connections take valgrind too long")
     def test_eighteen_thousand_connections(self):
         """Each of 18,000 connections is served twice without an error. From the 1,000th on, each takes less than 512
@@ -67,7 +67,7 @@ class Limits(unittest.TestCase):
         self.assertEqual((ran.returncode, ran.stdout), (64, ""))
         self.assertRegex(ran.stderr, r"\Axchg-bench: --bind [^\n]*10000[^\n]*\n\Z")
 
-    def test_a_report_that_is_not_there(self):
+    def test_missing_report(self):
         """A report that does not exist."""
         ran = bench("compare", "/nonexistent/a.json", "/nonexistent/b.json")
         self.assertEqual((ran.returncode, ran.stdout), (64, ""))
@@ -90,7 +90,7 @@ def allocations(address, *arguments):
     return sum(each[size]["nmalloc"] for name, each in arena.items() if name != "destroyed" for size in ("small", "large"))
 
 
-@unittest.skipIf(INSTRUMENTED, "the allocations are counted by the program as it ships")
+@unittest.skipIf(INSTRUMENTED, "allocations are counted in a release build")
 class Memory(unittest.TestCase):
     """Goal: xchg-bench never allocates while it measures. Ten times the exchanges and three times the seconds need no
     allocation more."""
@@ -98,7 +98,7 @@ class Memory(unittest.TestCase):
     def assert_none(self, address, few, many, more):
         base = allocations(address, *few)
         if base is None:
-            self.skipTest("no jemalloc in this build, which counts them")
+            self.skipTest("jemalloc, which counts allocations, is not in this build")
         self.assertGreater(allocations(address, *more), base)  # an allocation is counted
         self.assertEqual(allocations(address, *many), base)
 

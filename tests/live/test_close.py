@@ -55,7 +55,7 @@ class Delivery(FaultTest):
         """An echoed line survives the bytes that follow it."""
         self.check(b"hello\n" + b"x" * 200_000, b"hello\n", XCHG_EXCHANGE="line")
 
-    def test_nearly_all_of_the_drain(self):
+    def test_nearly_a_mebibyte(self):
         """The server discards up to 1 MiB."""
         self.check(b"hello\n" + b"x" * (MIB - 4096), b"hello\n", XCHG_EXCHANGE="line", rounds=20)
 
@@ -132,7 +132,7 @@ class Bounds(unittest.TestCase):
         self.assertLess(passed, LATEST)
         return values
 
-    def test_half_close_of_the_drain_ends_it(self):
+    def test_half_close_ends_lingering(self):
         """Lingering ends at once when the client ends its stream."""
         with patient() as server:
             with server.connect() as client:
@@ -166,7 +166,7 @@ class Bounds(unittest.TestCase):
                 self.assertEqual(ended(values), {"finished": 1})
                 server.stop()
 
-    def test_dribble_prolongs_nothing(self):
+    def test_single_bytes_prolong_nothing(self):
         """A client that keeps sending single bytes is closed no later than a silent one."""
         with serve(XCHG_LINGER="300ms") as server, server.connect() as client:
             begun = time.monotonic()
@@ -212,7 +212,7 @@ class Bounds(unittest.TestCase):
                     self.assertLess(time.monotonic() - begun, 2.0)  # when the default linger time would end
             self.assertEqual(ended(server.stop()), {"finished": 2})
 
-    def test_draining_counts_as_live(self):
+    def test_lingering_counts_as_live(self):
         """A lingering connection counts for XCHG_MAX_CONNECTIONS until it ends."""
         with patient(XCHG_MAX_CONNECTIONS=1) as server:
             with server.connect() as first:

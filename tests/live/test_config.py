@@ -83,7 +83,7 @@ class Flags(unittest.TestCase):
         self.assertEqual(len(done.stdout.splitlines()), 1)
         self.assertRegex(done.stdout, r"xchgd.*\d")
 
-    def test_help_needs_no_sane_environment(self):
+    def test_help_with_invalid_variables(self):
         """--help and --version work with invalid variables."""
         for flag in ["--help", "--version"]:
             with self.subTest(flag):

@@ -86,13 +86,13 @@ def greet_rounds(few, many, **variables):
     return Work(variables, lambda server, count: come_in_rounds(server, count // CLIENTS), few * CLIENTS, many * CLIENTS)
 
 
-# The totals are the targets for this server. An exchange alone is beyond 9 and 10 by the accept4 that finds nobody: now and then,
-# one in a thousand at last, it looks whether more than one waits (PATIENCE_MAX in pool/acceptor.c).
+# The totals are the targets for this server. One exchange at a time takes a little more than 9 and 10 calls: now and
+# then, once in a thousand at last, the acceptor looks for a second client (PATIENCE_MAX in pool/acceptor.c).
 #
-# With 64 in parallel it is the scheduler's affair how many are ready when an event loop looks, all of them or each on its own.
-# So they come in rounds: all of them have connected, or sent, before the server may look. What the halts cost, a call or two
-# for each thread and halt, is counted with them. The batch of accepts has grown in the rounds that are subtracted. Under the
-# harness's load greet has the targets 8.0 and 9.0, of which `make bench-limit` tells; here less is possible, and asked for.
+# With 64 clients in parallel the scheduler decides how many of them are ready when an event loop looks. So they come in
+# rounds: all have connected, or sent, before the server may look. Each halt costs a call or two for each thread, which
+# is counted, too. The batch of accepts grows in the rounds that are subtracted. Under the load of xchg-bench the targets
+# of greet are 8.0 and 9.0 (make bench-limit); here fewer calls are possible and required.
 ECHO = {"recvfrom": 1, "sendto": 1}
 ECHO_16 = {"recvfrom": 1 / 16, "sendto": 1 / 16}
 GREET = {"sendto": 1, "epoll_ctl": 1, "recvfrom": 1, "close": 1}

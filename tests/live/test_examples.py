@@ -146,7 +146,7 @@ class Offload(unittest.TestCase):
             self.assertEqual(self.ask(server, b"100\n"), b"cannot count here\n")
             server.stop()
 
-    def test_gone(self):
+    def test_client_leaves(self):
         """The work of a client that has left is finished and freed."""
         with example("offload", XCHG_OFFLOAD_THREADS=1) as server:
             client = server.connect()
@@ -464,7 +464,7 @@ class KeyValue(unittest.TestCase):
             client.close()
             server.stop()
 
-    def test_lent(self):
+    def test_replaced_while_sent(self):
         """A value that is replaced while it is being sent to a slow client arrives unchanged."""
         old, new = random.Random(6).randbytes(MIB), random.Random(7).randbytes(MIB)
         with example("kv", XCHG_WORKERS=2) as server:

@@ -211,7 +211,7 @@ class Ends(Case):
             self.check_streams({**greeted, "XCHG_MESSAGES": 4, "XCHG_REPLY": "echo"}, data,
                                answered, "peer", True)
 
-    def test_begun_message_in_greet(self):
+    def test_unterminated_message_in_greet(self):
         """The default exchange accepts an unterminated message as its one message."""
         self.check_streams({}, b"hello", GREETING, "finished", True)
 
@@ -230,10 +230,10 @@ class Ends(Case):
     def check_truncated(self, variables, message, answer, begun):
         with self.subTest(**variables), patient(**variables) as server:
             alone = [pieces for rest in begun for pieces in every_split(rest)]
-            behind = [pieces for rest in begun for pieces in every_split(message + rest, pairs=False)]
+            after = [pieces for rest in begun for pieces in every_split(message + rest, pairs=False)]
             self.assert_all(play(server, alone, True), b"", alone)
-            self.assert_all(play(server, behind, True), answer, behind)
-            self.assertEqual(ended(server.stop()), {"truncated": len(alone) + len(behind)})
+            self.assert_all(play(server, after, True), answer, after)
+            self.assertEqual(ended(server.stop()), {"truncated": len(alone) + len(after)})
 
     def test_after_the_last(self):
         """Bytes after the last counted message are ignored, even complete messages."""

@@ -11,7 +11,7 @@ import unittest
 
 from clients import INSTRUMENTED, ended, send_now, serve
 from fault_matrix import LIBC, LINES, SECOND, FaultTest, can_inject, covers_fault, folder, injections, meanwhile, settle, unharmed
-from xchgd import LIMIT, SLOW, is_cut, receive_all, receive_exactly, reset, strace
+from xchgd import LIMIT, SLOW, is_closed, receive_all, receive_exactly, reset, strace
 
 
 class Ends(unittest.TestCase):
@@ -116,7 +116,7 @@ class Edges(unittest.TestCase):
             settle(server, 1)
 
     @covers_fault(33)
-    def test_end_behind_the_budget(self):
+    def test_end_after_the_budget(self):
         """The last edge reports the end of the stream, which follows more bytes than a turn reads."""
         data = bytes(range(256)) * 1024
         with serve(XCHG_WORKERS="1", XCHG_EXCHANGE="echo", XCHG_MAX_MESSAGE="1KiB") as server:
@@ -262,7 +262,7 @@ class Interrupted(FaultTest):
                     self.assertEqual(receive_exactly(client, 3), b"on\n")
                     self.assertLess(time.monotonic() - start, LIMIT)
                 took = time.monotonic() - start
-                self.assertTrue(is_cut(silent))
+                self.assertTrue(is_closed(silent))
             self.assertGreaterEqual(took, self.TIMEOUT)
             self.assertLessEqual(took, self.TIMEOUT * 1.1 + 0.1 + SECOND)
         fault.expect_ends(finished=1, idle=1)

@@ -18,7 +18,7 @@ import time
 
 from fault_matrix import LIBC, LINES, SECOND, Cgroup, FaultTest, can_inject, covers_fault
 from test_handler import HOLDS, WATCHDOG_MS, Hold, Talk, plugin
-from xchgd import LIMIT, Server, greet, is_cut, is_silent, receive_exactly, run
+from xchgd import LIMIT, Server, greet, is_closed, is_silent, receive_exactly, run
 
 
 
@@ -61,7 +61,7 @@ class Full(FaultTest):
         with self.full(XCHG_OVERLOAD="refuse") as (fault, clients, _):
             fault.server.wait_stats(lambda values: values["closed_overload"] >= refused, "client that was refused")
             for client in clients[self.QUEUE:]:
-                self.assertTrue(is_cut(client))
+                self.assertTrue(is_closed(client))
                 client.close()
             fault.expect_ends(finished=1 + self.QUEUE, overload=refused)
 

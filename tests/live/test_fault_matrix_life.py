@@ -12,7 +12,7 @@ import unittest
 from clients import INSTRUMENTED, ended, serve
 from fault_matrix import LINES, ask, covers_fault, folder, may_mount, own_mounts, settle, unharmed
 from test_config import BAD, VARIABLES
-from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Server, environment, is_cut, receive_exactly, run
+from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Server, environment, is_closed, receive_exactly, run
 
 O_CLOEXEC = 0o2000000
 
@@ -68,7 +68,7 @@ class Signals(unittest.TestCase):
                     server.process.send_signal(signal.SIGUSR1)
                 ask_bystander()
 
-    @unittest.skipIf(INSTRUMENTED, "a death by a signal is reported by what instruments it")
+    @unittest.skipIf(INSTRUMENTED, "the sanitizer or wrap reports a death by a signal")
     @covers_fault(40)
     def test_signals_that_end_it(self):
         """A signal without a meaning has its default effect: the process dies, and another starts at once."""
@@ -80,7 +80,7 @@ class Signals(unittest.TestCase):
                 with server.connect() as client:
                     ask(client)
                     server.process.send_signal(signum)
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
                     self.assertEqual(server.process.wait(LIMIT), -signum)
 
     @covers_fault(40)
@@ -114,7 +114,7 @@ class Killed(unittest.TestCase):
                 server.process.kill()
                 server.process.wait(LIMIT)
                 for client in clients:
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
                     client.close()
         with serve(XCHG_LISTEN=listen, **LINES) as server:
             with unharmed(server):
@@ -159,7 +159,7 @@ class Killed(unittest.TestCase):
         self.assertFalse(os.path.exists(listen[5:]))
 
     @covers_fault(43)
-    def test_the_successor_waits_already(self):
+    def test_running_successor(self):
         """With XCHG_REUSEPORT a running successor serves on when the first server is killed."""
         with serve(XCHG_REUSEPORT="on", **LINES) as first, \
                 serve(XCHG_REUSEPORT="on", XCHG_LISTEN=first.addresses[0], **LINES) as second:
@@ -181,17 +181,17 @@ class Address(unittest.TestCase):
         self.assertIn("Permission denied", said[0])
 
     @covers_fault(45)
-    def test_without_the_right(self):
+    def test_without_permission(self):
         """A privileged port and a folder without write permission, for an unprivileged user."""
         if os.getuid() != 0 or not shutil.which("setpriv") or WRAP or not os.access(PROGRAM, os.X_OK):
             self.skipTest("needs root, setpriv and no wrap")
         nobody = pwd.getpwnam("nobody")
         wrap = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--inh-caps=-all"]
         if subprocess.run([*wrap, PROGRAM, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
-            self.skipTest("nobody may not run the program where it lies")
+            self.skipTest("the user nobody cannot run the program in its folder")
         with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as f:
             if int(f.read()) <= 99:
-                self.skipTest("every port is anybody's here")
+                self.skipTest("every user may bind every port")
         self.refused(wrap, "127.0.0.1:99")
         self.refused(wrap, f"unix:{folder(self)}/socket")
 
@@ -317,7 +317,7 @@ class Surroundings(unittest.TestCase):
 
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
     @covers_fault(51)
-    def test_a_socket_where_nothing_can_be_written(self):
+    def test_socket_in_a_read_only_folder(self):
         """A UNIX socket in a read-only folder exits with 69 and a line that names it."""
         path = folder(self)
         wrap = own_mounts(f"mount --make-rprivate /\nmount -t tmpfs -o ro none {path}")

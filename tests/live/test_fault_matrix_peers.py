@@ -13,7 +13,7 @@ from clients import INSTRUMENTED, wait_acknowledged, wait_read
 from crowd import Crowd
 from fault_matrix import LINES, SECOND, FaultTest, covers_fault
 from test_network import OwnNetwork, states, tool
-from xchgd import GREETING, LIMIT, PLAIN, SLOW, Server, greet, is_cut, is_silent, receive_all, receive_exactly, reset
+from xchgd import GREETING, LIMIT, PLAIN, SLOW, Server, greet, is_closed, is_silent, receive_all, receive_exactly, reset
 
 CROWD = 500 if INSTRUMENTED else 5000
 KIB = 1024
@@ -158,14 +158,15 @@ class Slow(FaultTest):
                 self.assertLessEqual(stats["bytes_in"] - stats["bytes_out"], CROWD * 8 * KIB)
                 if PLAIN:
                     self.assertLess(fault.server.resident_bytes() - before, CROWD * 16 * KIB)
-                cut = crowd.wait("closed")
-            self.assertEqual(cut["count"], CROWD)
-            self.assertGreaterEqual(cut["least"], timeout)
-            self.assertLessEqual(cut["most"], 2 * 1.1 * timeout + SECOND)  # the server asks the kernel for progress, so it takes up to twice the value
+                closed = crowd.wait("closed")
+            self.assertEqual(closed["count"], CROWD)
+            self.assertGreaterEqual(closed["least"], timeout)
+            # The server asks the kernel for progress, so a time-out takes up to twice the value.
+            self.assertLessEqual(closed["most"], 2 * 1.1 * timeout + SECOND)
             fault.expect_ends(write=CROWD)
 
     @covers_fault(20)
-    def test_reads_a_byte_now_and_then(self):
+    def test_reads_very_slowly(self):
         """Clients read so slowly that the window never opens. The write time-out closes them or, if it is off, their
         lifetime."""
         for variables, reason in (({"XCHG_WRITE_TIMEOUT": "1s"}, "write"),
@@ -178,13 +179,13 @@ class Slow(FaultTest):
                     self.addCleanup(client.close)
                     client.sendall(200_000 * b"s" + b"\n")
                 sent = time.monotonic()
-                fault.server.wait_stats(lambda values, reason=reason: self.all_cut(clients, values, reason))
+                fault.server.wait_stats(lambda values, reason=reason: self.all_closed(clients, values, reason))
                 self.assertGreaterEqual(time.monotonic() - begun, 1.0)
                 self.assertLessEqual(time.monotonic() - sent, 2.2 + SECOND)
                 fault.expect_ends(**{reason: 50})
 
     @covers_fault(20)
-    def test_nothing_stays_behind(self):
+    def test_no_output_stays_in_the_kernel(self):
         """The undelivered output of a closed connection does not stay in the kernel for minutes."""
         with self.survive(XCHG_EXCHANGE="line", XCHG_SNDBUF="16KiB", XCHG_MAX_MESSAGE="1MiB", XCHG_WRITE_TIMEOUT="500ms") as fault:
             clients = [fault.server.connect(rcvbuf=4096) for _ in range(20)]
@@ -196,7 +197,7 @@ class Slow(FaultTest):
             self.assertEqual(states(fault.server.port, peers).get(FIN_WAIT_1, 0), 0)
             fault.expect_ends(write=20)
 
-    def all_cut(self, clients, values, reason):
+    def all_closed(self, clients, values, reason):
         """True if all clients are closed. If not, each reads a byte after a while."""
         if values[f"closed_{reason}"] == len(clients):
             return True
@@ -325,7 +326,7 @@ class Vanished(OwnNetwork, FaultTest):
             if not is_killed(clients[0]):
                 self.skipTest(f"the kernel destroys no sockets: {killed.stdout.strip()}")
             for client in clients:
-                self.assertTrue(is_cut(client))
+                self.assertTrue(is_closed(client))
                 client.close()
             fault.expect_ends(reset=10)
 

@@ -19,13 +19,13 @@ from bench import kinds, measure
 from clients import INSTRUMENTED, ended, serve, wait_read
 from fault_matrix import LINES, SECOND, Cgroup, ask, covers_fault, folder, may_mount, meanwhile, own_mounts, settle, unharmed
 from test_network import OwnNetwork
-from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, SLOW, WRAP, Server, check_totals, is_cut, numbers, parse_logfmt,
+from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, SLOW, WRAP, Server, check_totals, is_closed, numbers, parse_logfmt,
                    receive_exactly)
 
 MIB = 1 << 20
 
 
-@unittest.skipUnless(PLAIN, "needs an address space and a memory that nobody else uses")
+@unittest.skipUnless(PLAIN, "needs an address space without a sanitizer or a wrap")
 class Memory(unittest.TestCase):
     @covers_fault(52)
     def test_start(self):
@@ -69,7 +69,7 @@ class Memory(unittest.TestCase):
                 with self.subTest(model, left=left), serve(XCHG_MODEL=model, XCHG_WORKERS="1", XCHG_DENY="127.0.0.9",
                                                            XCHG_MAX_MESSAGE="1MiB", **LINES) as server:
                     with server.connect(source="127.0.0.9") as client:  # the acceptor has run and has served no client
-                        self.assertTrue(is_cut(client))
+                        self.assertTrue(is_closed(client))
                     before = server.descriptors()
                     with server.limited(resource.RLIMIT_AS, server.memory_bytes("VmSize") + left):
                         served = sum(self.echoes(server, size) for size in (2, 5000, 600_000) * 2)
@@ -86,7 +86,7 @@ class Memory(unittest.TestCase):
         for left in range(0, 10 * MIB, 640 << 10):
             with self.subTest(left=left), serve(XCHG_MODEL="thread", XCHG_DENY="127.0.0.9", **LINES) as server:
                 with server.connect(source="127.0.0.9") as client:  # the acceptor has run, and no thread of a connection has
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
                 before = server.descriptors()
                 with contextlib.ExitStack() as stack:
                     with server.limited(resource.RLIMIT_AS, server.memory_bytes("VmSize") + left):
@@ -134,7 +134,7 @@ class Memory(unittest.TestCase):
                         for _ in range(64):
                             client.sendall(b"x" * MIB)
                     self.assertEqual(server.process.wait(LIMIT), -signal.SIGKILL)
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
 
 
 class Descriptors(unittest.TestCase):
@@ -290,7 +290,7 @@ class Clocks(unittest.TestCase):
                         set_clock(offset)
                         while not select.select([silent], [], [], 0.05)[0]:
                             ask_bystander()
-                        self.assertTrue(is_cut(silent))
+                        self.assertTrue(is_closed(silent))
                     self.assertGreaterEqual(time.monotonic() - start, self.TIMEOUT)
                     self.assertLessEqual(time.monotonic() - late, self.TIMEOUT * 1.1 + 0.1 + SECOND)
                     server.stats()
@@ -325,7 +325,7 @@ class Clocks(unittest.TestCase):
                     self.assertEqual(receive_exactly(client, len(before + during)), before + during)
                     client.close()
                 for client in silent:
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
                     client.close()
                 self.assertLessEqual(time.monotonic() - start, SECOND)
                 self.assertEqual(ended(settle(server)), {"finished": 80, reason: 20})
@@ -356,7 +356,7 @@ class Clocks(unittest.TestCase):
                     time.sleep(2.5 * self.TIMEOUT)  # the length of the pause
                     server.resume()
                     self.assertEqual(receive_exactly(client, 6), b"begun\n")
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
                 self.assertEqual(server.finish()["accepted"], 1)
 
     @covers_fault(57)
@@ -387,7 +387,7 @@ class Clocks(unittest.TestCase):
             group.freeze()
         self.check_pause(freeze, lambda _: group.freeze("THAWED"))
 
-    @unittest.skipUnless(PLAIN, "an instrumented program needs more than that to run at all")
+    @unittest.skipUnless(PLAIN, "an instrumented program needs more CPU time")
     @covers_fault(58)
     def test_a_twentieth_of_a_cpu(self):
         """With 5 ms of CPU in each 100 ms, every answer is correct and no client is closed."""
@@ -431,7 +431,7 @@ class Addresses(unittest.TestCase):
 
             def pour():
                 with server.connect(source="127.0.0.2") as client:
-                    if not is_cut(client):
+                    if not is_closed(client):
                         raise AssertionError("the ninth of an address is served")
                 flood[threading.get_ident()] += 1
             with contextlib.ExitStack() as stack:
@@ -460,9 +460,9 @@ class Ports(OwnNetwork):
         with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as f:
             f.write("50000 50009")
 
-    @unittest.skipIf(INSTRUMENTED, "the harness is measured as it ships")
+    @unittest.skipIf(INSTRUMENTED, "xchg-bench is measured in a release build")
     @covers_fault(60)
-    def test_the_harness_runs_out_of_ports(self):
+    def test_xchg_bench_runs_out_of_ports(self):
         """xchg-bench reports that its ports ran out. With more source addresses it has enough."""
         server = self.server(XCHG_LISTEN="127.0.0.1:7000", XCHG_EXCHANGE="echo", XCHG_STOP_GRACE="0")
         report = measure(server.addresses[0], "-x", "echo", "-c", 40, "-t", 1, "-d", "1s")

@@ -139,7 +139,7 @@ class Peers(unittest.TestCase):
 
 
 class Memory(unittest.TestCase):
-    @unittest.skipUnless(PLAIN, "needs an address space that nobody else uses")
+    @unittest.skipUnless(PLAIN, "needs an address space without a sanitizer or a wrap")
     @covers_fault(52)
     def test_no_memory(self):
         """Without memory, the connections that need more end as `memory`. Other connections and the process live."""

@@ -91,7 +91,7 @@ def switches_at_rest(server):
     deadline, before, now = time.monotonic() + LIMIT, {}, switches(server)
     while any(now[name] != before.get(name) for name in now if name != "xchg-accept"):
         if time.monotonic() > deadline:
-            raise AssertionError("the server never comes to rest")
+            raise AssertionError("the server is never still")
         time.sleep(0.25)  # between two looks: a thread is at rest if it has not run
         before, now = now, switches(server)
     before = switches(server)
@@ -193,7 +193,7 @@ class Watchdog(unittest.TestCase):
         return [fields for fields in server.messages(msg) if fields["worker"] == worker]
 
     @covers_fault(11)
-    def test_names_a_held_worker_once(self):
+    def test_logs_a_blocked_worker_once(self):
         """A blocked worker is logged once an episode, and so is its end. The other worker serves new clients."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2") as server, contextlib.ExitStack() as stack:
             client = stack.enter_context(Talk(server))
@@ -232,7 +232,7 @@ class Watchdog(unittest.TestCase):
             self.assertEqual(server.stop()["blocked"], 0)
             self.assertEqual([len(server.messages(msg)) for msg in (HOLDS, GOES_ON)], [0, 0])
 
-    def test_every_worker_is_held(self):
+    def test_every_worker_is_blocked(self):
         """If every worker is blocked, new clients wait and are served later."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="1") as server:
             with Talk(server) as client, contextlib.ExitStack() as stack:
@@ -245,7 +245,7 @@ class Watchdog(unittest.TestCase):
             server.wait_line(GOES_ON)
             server.stop()
 
-    def test_a_stop_waits_for_a_held_worker(self):
+    def test_a_stop_waits_for_a_blocked_worker(self):
         """A stop waits until the handler returns."""
         with holder(XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2") as server:
             with Talk(server) as client, Hold(client) as hold:
@@ -257,7 +257,7 @@ class Watchdog(unittest.TestCase):
                 self.assertEqual(client.hear(), "")
             self.assertEqual(ended(server.finish(0)), {"finished": 1})
 
-    @unittest.skipUnless(PLAIN, "other builds have threads and switches of their own")
+    @unittest.skipUnless(PLAIN, "other builds have additional threads and switches")
     def test_an_idle_server_sleeps(self):
         """Without a handler or with XCHG_WATCHDOG=0 no thread wakes up to watch. Otherwise only the acceptor does, once
         a limit."""

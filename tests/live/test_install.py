@@ -21,7 +21,7 @@ VARIANT = os.environ.get("XCHGD_VARIANT") or "release"
 BUILT = os.path.dirname(PROGRAM)
 EXAMPLES = os.path.join(TOP, "docs", "examples")
 # A library that needs the runtime of a sanitizer or of gcov cannot be linked here.
-links_alone = unittest.skipIf(VARIANT in ("asan", "tsan", "cov"), f"the library of VARIANT={VARIANT} wants its tool's runtime")
+links_alone = unittest.skipIf(VARIANT in ("asan", "tsan", "cov"), f"the library of VARIANT={VARIANT} needs its tool's runtime")
 
 OWN_NAMES = """
 #include <stdio.h>
@@ -66,7 +66,7 @@ static const struct xchg_handler sink = {sizeof(struct xchg_handler), %s};
 XCHG_PLUGIN(sink)
 """
 
-# Prints what a completion would offer for the words behind it, the last of which is being typed.
+# Prints the completions of the last of its arguments, which is being typed.
 COMPLETE = """
 source "$1" || exit 1
 COMP_WORDS=("${@:2}")

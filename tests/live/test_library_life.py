@@ -7,7 +7,7 @@ import unittest
 
 from clients import MIB, ended, serve
 from test_handler import plugin
-from xchgd import is_cut, receive_all, receive_exactly, run
+from xchgd import is_closed, receive_all, receive_exactly, run
 
 MODELS = ("pool", "thread", "fork", "iterative")
 STARTS, STOPS = "life starts", "life stops: 0, 0 open"
@@ -38,7 +38,7 @@ def said(server):
 class Stop(unittest.TestCase):
     """Goal: on_stop is called once, after the last use of the handler, and the server may be used until then."""
 
-    def test_a_thread_of_the_handlers_own(self):
+    def test_a_thread_of_the_handler(self):
         """A thread publishes until on_stop ends it. The sanitizers notice any use of freed memory."""
         for clients in (0, 3):
             with self.subTest(clients=clients), living(LIFE_TICKS="1", XCHG_WORKERS="2") as server, contextlib.ExitStack() as stack:
@@ -73,7 +73,7 @@ class Stop(unittest.TestCase):
 
 
 class Lent(unittest.TestCase):
-    def test_more_blocks_than_a_connection_may_borrow(self):
+    def test_many_borrowed_blocks(self):
         """Goal: one callback may send many borrowed blocks under every model."""
         for model in MODELS:
             with self.subTest(model), living(XCHG_MODEL=model) as server:
@@ -87,7 +87,7 @@ class Lent(unittest.TestCase):
 
 
 class Stream(unittest.TestCase):
-    def test_to_a_client_that_has_said_all(self):
+    def test_to_a_half_closed_client(self):
         """Goal: a client that half-closes after its request gets 10 MiB that are made while it reads."""
         for model in MODELS:
             with self.subTest(model), living(XCHG_MODEL=model) as server:
@@ -102,7 +102,7 @@ class Stream(unittest.TestCase):
 class Drain(unittest.TestCase):
     """Goal: a handler may drain or stop its own server."""
 
-    def test_a_child_is_a_guest(self):
+    def test_a_child_cannot_stop_the_server(self):
         """Goal: under fork the server belongs to the parent. Neither call in a child ends it, and a signal still
         does."""
         with living(XCHG_MODEL="fork") as server, contextlib.ExitStack() as stack:
@@ -123,10 +123,10 @@ class Drain(unittest.TestCase):
         with living(XCHG_MODEL="fork") as server, server.connect() as client:
             self.assertEqual(ask(client, "drain"), "told")
             server.process.terminate()
-            self.assertTrue(is_cut(client))
+            self.assertTrue(is_closed(client))
             self.assertEqual(ended(server.finish()), {"finished": 1})
 
-    def test_elsewhere_it_ends(self):
+    def test_other_models(self):
         """Goal: under the other models the call ends the server."""
         for model in ("pool", "thread", "iterative"):
             with self.subTest(model), living(XCHG_MODEL=model) as server:

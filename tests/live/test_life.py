@@ -150,7 +150,7 @@ class Start(FolderTest):
                 notify.wait("STOPPING=1")
                 server.finish()
 
-    def test_notify_nobody(self):
+    def test_unreachable_notify_socket(self):
         """An unreachable NOTIFY_SOCKET does not keep the server from serving."""
         for address in [self.path("nothing"), "@xchg-nobody", "relative", "/" + 200 * "x"]:
             with self.subTest(address[:20]), Server(NOTIFY_SOCKET=address) as server:
@@ -259,7 +259,7 @@ class Activation(FolderTest):
                     server.finish(expect=71)
                     self.assertGreaterEqual(len(server.remarks()), 1)
 
-    def test_not_there(self):
+    def test_missing_descriptors(self):
         """LISTEN_FDS that counts missing descriptors exits with 71."""
         done = subprocess.run(["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *WRAP, PROGRAM],
                               env=environment(LISTEN_FDS="60", XCHG_LISTEN="127.0.0.1:0"),

@@ -13,7 +13,7 @@ import time
 import unittest
 
 from fault_matrix import covers_fault
-from xchgd import (GREETING, LIMIT, SLOW, Server, greet, is_cut, is_silent, receive_all,
+from xchgd import (GREETING, LIMIT, SLOW, Server, greet, is_closed, is_silent, receive_all,
                    receive_exactly)
 
 SLACK = 0.6 * SLOW
@@ -163,11 +163,11 @@ class Timeouts(Case):
                 left.register(client, select.POLLIN)
             while by_number:
                 events = left.poll(LIMIT * 1000)
-                self.assertTrue(events, "nobody is cut")
+                self.assertTrue(events, "no client is closed")
                 for number, _ in events:
                     client = by_number.pop(number)
                     self.assert_fired(*sent[client], 0.6)
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
                     left.unregister(number)
                     client.close()
             self.ends(server, "idle", 20)
@@ -197,7 +197,7 @@ class Timeouts(Case):
                     before = time.monotonic()
                     client.sendall(b"half")
                     after = time.monotonic()
-                    self.assertTrue(is_cut(client))
+                    self.assertTrue(is_closed(client))
                     self.assert_fired(before, after, 0.4)
                 self.ends(server, "message")
 
@@ -238,7 +238,7 @@ class Output(Case):
         client.settimeout(LIMIT)
         return sent
 
-    def wait_hangup(self, client):
+    def wait_reset(self, client):
         """Wait for the peer's reset without reading."""
         poll = select.poll()
         poll.register(client, 0)
@@ -250,7 +250,7 @@ class Output(Case):
                     XCHG_SNDBUF="32KiB", XCHG_MAX_PENDING="8MiB") as server:
             with server.connect(rcvbuf=4096) as client:
                 client.sendall(bytes(1 << 20))
-                self.wait_hangup(client)
+                self.wait_reset(client)
             self.ends(server, "write")
 
     def test_idle_timeout_resets(self):
@@ -258,7 +258,7 @@ class Output(Case):
         with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="1s") as server:
             with server.connect(rcvbuf=4096) as client:
                 client.sendall(bytes(200000))
-                self.wait_hangup(client)
+                self.wait_reset(client)
             self.ends(server, "idle")
 
     @covers_fault(20)
@@ -292,7 +292,7 @@ class Output(Case):
                     select.select([], [], [], 0.05)
                 after = time.monotonic()
                 self.assertLess(received, sent)
-                self.wait_hangup(client)
+                self.wait_reset(client)
                 # A later probe of the kernel may find and fill a window that opened before.
                 self.assert_fired(after - 1, after, 1.0, most=4.0)
             self.ends(server, "idle")
@@ -320,7 +320,7 @@ class Output(Case):
                     self.assertTrue(any(ready))
                     if ready[0]:
                         chunk = client.recv(65536)
-                        self.assertTrue(chunk, f"cut after {len(received)} bytes")
+                        self.assertTrue(chunk, f"closed after {len(received)} bytes")
                         received += chunk
                     if ready[1]:
                         sent += client.send(stream[sent:sent + 65536])
@@ -353,7 +353,7 @@ class Lifetime(Case):
                 self.assert_fired(before, after, 0.9, most=1.0)
             self.ends(server, "lifetime")
 
-    def test_begun_is_finished(self):
+    def test_started_is_finished(self):
         """A message that has started at the end of the lifetime is finished and answered."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="500ms") as server:
             with server.connect() as client:
@@ -363,7 +363,7 @@ class Lifetime(Case):
                 self.assertEqual(receive_all(client), b"begun\n")
             self.ends(server, "lifetime")
 
-    def test_cut(self):
+    def test_closed_after_drain_timeout(self):
         """A message that does not finish is closed after the drain time-out."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="500ms",
                     XCHG_DRAIN_TIMEOUT="500ms") as server:
@@ -371,6 +371,6 @@ class Lifetime(Case):
             with server.connect() as client:
                 client.sendall(b"never")
                 after = time.monotonic()
-                self.assertTrue(is_cut(client))
+                self.assertTrue(is_closed(client))
                 self.assert_fired(before, after, 0.95, most=1.0)
             self.ends(server, "lifetime")

@@ -79,7 +79,7 @@ class Models(unittest.TestCase):
                 server.wait_stats(lambda s: s["finished"] == 10)
                 self.assertEqual(server.stop()["finished"], 10)
 
-    def test_places_come_back(self):
+    def test_slots_come_back(self):
         """The slots of very short connections are neither lost nor used twice."""
         for context in self.each(("fork", "thread"), XCHG_MAX_CONNECTIONS="3"):
             with context as server:

@@ -14,7 +14,7 @@ import time
 import unittest
 
 from fault_matrix import LIBC, can_inject, covers_fault
-from xchgd import GREETING, LIMIT, SLOW, Server, greet, is_cut, receive_all, receive_exactly, run, strace
+from xchgd import GREETING, LIMIT, SLOW, Server, greet, is_closed, receive_all, receive_exactly, run, strace
 
 CLONE_NEWNET = 0x40000000
 
@@ -105,7 +105,7 @@ class Handshake(OwnNetwork):
     SYN_ACK = "tcp sport {port} tcp flags & (syn|ack) == syn|ack"
     ACK = "tcp dport {port} tcp flags & (syn|ack) == ack"
 
-    def test_client_in_the_midst(self):
+    def test_lost_syn_ack(self):
         """The SYN-ACK was lost. The client gets the second one and is served."""
         server = self.server(XCHG_STOP_GRACE=self.GRACE)
         client = self.in_flight(server, self.SYN_ACK)
@@ -114,7 +114,7 @@ class Handshake(OwnNetwork):
         greet(client)
         self.assertEqual(server.finish()["finished"], 1)
 
-    def test_client_believes_it_is_connected(self):
+    def test_lost_ack(self):
         """The ACK was lost. The client, for which the handshake is complete, has already sent data."""
         server = self.server(XCHG_STOP_GRACE=self.GRACE)
         client = self.in_flight(server, self.ACK)
@@ -145,7 +145,7 @@ class Handshake(OwnNetwork):
         self.complete(client)
         client.sendall(b"hello\0")
         self.go_on(server)
-        self.assertTrue(is_cut(client))
+        self.assertTrue(is_closed(client))
         self.assertEqual(server.finish()["accepted"], 0)
 
 

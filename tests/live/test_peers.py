@@ -321,7 +321,7 @@ class Runner(unittest.TestCase):
             if not os.access(os.path.join(BUILD, name), os.X_OK):
                 self.skipTest(f"not built (make peers): {name}")
         if not PLAIN:
-            self.skipTest("measures the program as it ships")
+            self.skipTest("measures a release build")
 
     def test_rows_pairs_and_pages(self):
         with tempfile.TemporaryDirectory() as folder:

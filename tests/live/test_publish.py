@@ -131,7 +131,7 @@ class Publish(unittest.TestCase):
             self.assertEqual(max(wakes), workers)
         self.assertEqual(server.end()["published"], members * len(wakes))
 
-    @unittest.skipIf(INSTRUMENTED, "memory says nothing here")
+    @unittest.skipIf(INSTRUMENTED, "memory is measured in a release build")
     def test_memory(self):
         """Members that do not read share one message and take little memory each."""
         members = min(1000, DESCRIPTORS // 2 - 100)

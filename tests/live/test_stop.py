@@ -14,7 +14,7 @@ import unittest
 
 from clients import FolderTest
 from fault_matrix import covers_fault
-from xchgd import (GREETING, LIMIT, SLOW, WRAP, Notify, Server, greet, is_cut, is_silent, receive_all,
+from xchgd import (GREETING, LIMIT, SLOW, WRAP, Notify, Server, greet, is_closed, is_silent, receive_all,
                    receive_exactly)
 
 SO_ATTACH_FILTER, SO_GET_FILTER = 26, 26  # <asm-generic/socket.h>
@@ -126,7 +126,7 @@ class Load:
         while not condition():
             self.turn()
             if time.monotonic() > deadline:
-                raise AssertionError(f"the load stands still: {self.done} done, lost {self.lost}, "
+                raise AssertionError(f"the load makes no progress: {self.done} done, lost {self.lost}, "
                                      f"{len(self.clients)} open")
 
     def end(self):
@@ -288,7 +288,7 @@ class Live(Case):
             client.sendall(b"never")
             server.wait_stats(lambda s: s["bytes_in"] == 5)
             self.begin(server)
-            self.assertTrue(is_cut(client))
+            self.assertTrue(is_closed(client))
             self.assert_took(start, 0.7, 0.7)
         self.assertEqual(server.finish()["closed_message"], 1)
 
@@ -310,7 +310,7 @@ class Live(Case):
         with server.connect() as client:
             server.wait_stats(lambda s: s["open"] == 1)
             start = self.begin(server)
-            self.assertTrue(is_cut(client))
+            self.assertTrue(is_closed(client))
             self.assert_took(start, 0, 1)
         self.assertEqual(server.finish()["closed_drain"], 1)
 
@@ -332,7 +332,7 @@ class Live(Case):
         with server.connect() as client:
             receive_exactly(client, 20)
             self.begin(server)
-            self.assertTrue(is_cut(client))
+            self.assertTrue(is_closed(client))
             self.assert_took(start, 1.5, 1.5)
         self.assertEqual(server.finish()["closed_message"], 1)
 
@@ -344,7 +344,7 @@ class Live(Case):
             receive_exactly(client, 20)
         start = self.begin(server)
         for client in clients:
-            self.assertTrue(is_cut(client))
+            self.assertTrue(is_closed(client))
         self.assert_took(start, 0.6, 0.6)
         totals = server.finish()
         self.assertEqual((totals["closed_drain"], totals["cut"]), (3, 3))
@@ -355,7 +355,7 @@ class Live(Case):
         with server.connect() as client:
             receive_exactly(client, 20)
             start = self.begin(server)
-            self.assertTrue(is_cut(client))
+            self.assertTrue(is_closed(client))
             self.assert_took(start, 0.3, 0.3)
         self.assertEqual(server.finish()["closed_drain"], 1)
 
@@ -395,7 +395,7 @@ class Listener(Case):
             greet(client)
         self.assertEqual(server.finish()["finished"], 5)
 
-    def test_held_back_too_long(self):
+    def test_held_back_until_the_drain_timeout(self):
         """Clients that are still held back at the drain time-out are closed."""
         server = self.server(XCHG_MAX_CONNECTIONS="1", XCHG_DRAIN_TIMEOUT="500ms",
                              XCHG_MESSAGE_TIMEOUT="0")
@@ -404,7 +404,7 @@ class Listener(Case):
         start = self.begin(server)
         server.finish()
         self.assert_took(start, 0.5, 0.5)
-        self.assertTrue(is_cut(clients[0]))
+        self.assertTrue(is_closed(clients[0]))
 
     def test_refusing(self):
         """Under refuse the stop does not wait for room: clients in the queue are refused and counted."""
@@ -415,7 +415,7 @@ class Listener(Case):
             late = server.connect()
             server.process.send_signal(signal.SIGTERM)
             server.resume()
-            self.assertTrue(is_cut(late))
+            self.assertTrue(is_closed(late))
             first.sendall(b"x\0")
             self.assertEqual(receive_all(first), b"")
         totals = server.finish()
@@ -459,7 +459,7 @@ class Listener(Case):
             finished += server.stop()["finished"]
             self.assertEqual((load.lost, finished), ([], load.done))
 
-    def test_filter_left_behind(self):
+    def test_filter_of_a_predecessor(self):
         """A filter that a predecessor left on a passed listener is removed at the start."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))

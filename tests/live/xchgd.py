@@ -339,7 +339,7 @@ def receive_exactly(client, size):
     return bytes(data)
 
 
-def is_cut(client):
+def is_closed(client):
     """Wait for a byte or the end of the stream. True at the end; a reset is an end, too."""
     try:
         return client.recv(1) == b""
@@ -367,7 +367,7 @@ def greet(client, message=b"hello\0"):
     client.sendall(message)
     rest = receive_all(client)
     if greeting != GREETING or rest:
-        raise AssertionError(f"not the exchange: {greeting!r}, {rest!r}")
+        raise AssertionError(f"not the greet exchange: {greeting!r}, {rest!r}")
 
 
 def reset(client):

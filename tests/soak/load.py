@@ -32,7 +32,7 @@ class Count:
             self.bytes += number
 
 
-def cut(chance, data):
+def split(chance, data):
     """The data in up to six pieces."""
     places = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(6)))
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)]) if a < b]
@@ -49,7 +49,7 @@ class Talk:
     def wait(self, events):
         self.poll.register(self.client, events)
         if not self.poll.poll(PATIENCE_MS):
-            raise AssertionError("nothing for so long")
+            raise AssertionError(f"nothing for {PATIENCE_MS} ms")
         return self.poll.poll(0)[0][1]
 
     def exchange(self, pieces, wanted, read_size=65536, pace=0.0, half_close=False):
@@ -171,13 +171,13 @@ class Stream(Kinds):
         with self.talk() as talk:
             for _ in range(chance.randrange(1, 8)):
                 message = self.message(chance)
-                talk.exchange(cut(chance, message), message)
+                talk.exchange(split(chance, message), message)
         return ["finished"]
 
     def pipelined(self, chance):
         with self.talk() as talk:
             stream = self.messages(chance, 60)
-            talk.exchange(cut(chance, stream), stream)
+            talk.exchange(split(chance, stream), stream)
         return ["finished"]
 
     def half_closing(self, chance):
@@ -185,7 +185,7 @@ class Stream(Kinds):
             stream = self.messages(chance, 10)
             if self.frame == "line" and chance.random() < 0.5:
                 stream += b"without an end"
-            talk.exchange(cut(chance, stream), stream, half_close=True)
+            talk.exchange(split(chance, stream), stream, half_close=True)
             talk.end()
         return ["finished"]
 
@@ -220,7 +220,7 @@ class Stream(Kinds):
         with self.talk() as talk:
             whole, part = self.messages(chance, 5), self.message(chance)
             part = part[:chance.randrange(1, len(part))].rstrip(b"\r") or b"\0"
-            talk.exchange(cut(chance, whole + part), whole)
+            talk.exchange(split(chance, whole + part), whole)
             talk.end()
         return ["message"]
 
@@ -232,7 +232,7 @@ class Stream(Kinds):
                 rest = b"." * (MAX_MESSAGE + 2) + rest
             else:
                 rest = struct.pack(">I", chance.randrange(MAX_MESSAGE + 1, 1 << 32)) + rest
-            talk.exchange(cut(chance, whole + rest), whole)
+            talk.exchange(split(chance, whole + rest), whole)
             talk.end()
         return ["too_long"]
 
@@ -240,7 +240,7 @@ class Stream(Kinds):
         with self.talk() as talk:
             whole, part = self.messages(chance, 5), self.message(chance)
             part = part[:chance.randrange(1, len(part))]
-            talk.exchange(cut(chance, whole + part), whole, half_close=True)
+            talk.exchange(split(chance, whole + part), whole, half_close=True)
             talk.end()
         return ["truncated"]
 
@@ -263,13 +263,13 @@ class Greet(Kinds):
     def polite(self, chance):
         with self.talk() as talk:
             talk.exchange([], GREETING)
-            talk.exchange(cut(chance, self.message(chance)), b"")
+            talk.exchange(split(chance, self.message(chance)), b"")
             talk.end()
         return ["finished"]
 
     def eager(self, chance):
         with self.talk() as talk:
-            talk.exchange(cut(chance, self.message(chance)), GREETING)
+            talk.exchange(split(chance, self.message(chance)), GREETING)
             talk.end()
         return ["finished"]
 
@@ -282,7 +282,7 @@ class Greet(Kinds):
 
     def half_closing(self, chance):
         with self.talk() as talk:
-            talk.exchange(cut(chance, b"x" + self.message(chance)[:-1]), GREETING, half_close=True)
+            talk.exchange(split(chance, b"x" + self.message(chance)[:-1]), GREETING, half_close=True)
             talk.end()
         return ["finished"]
 
@@ -300,7 +300,7 @@ class Greet(Kinds):
 
     def unfinished(self, chance):
         with self.talk() as talk:
-            talk.exchange(cut(chance, self.message(chance)[:-1]), GREETING)
+            talk.exchange(split(chance, self.message(chance)[:-1]), GREETING)
             talk.end()
         return ["message"]
 
@@ -351,7 +351,7 @@ class Member:
 class Chat(Kinds):
     """Clients of docs/examples/chat.c: rooms in which every line reaches every member in order."""
 
-    weights = {"room": 6, "nobody": 2}
+    weights = {"room": 6, "nameless": 2}
 
     def __init__(self, server, count):
         super().__init__(server, count)
@@ -397,12 +397,12 @@ class Chat(Kinds):
             gone = left.pop()
             gone.say("/quit")
             if gone.lines.readline():
-                raise AssertionError("a word after /quit")
+                raise AssertionError("a line after /quit")
             gone.close()
             for other in left:
                 other.hear(f"* {gone.nick} has left {room}")
 
-    def nobody(self, _):
+    def nameless(self, _):
         with self.talk() as talk:
             talk.exchange([], b"* your name?\n")
         return ["finished"]
@@ -428,7 +428,7 @@ class Chat(Kinds):
                 if heard:
                     break
             if not heard:
-                raise AssertionError("who does not read is not dropped")
+                raise AssertionError("the member that does not read is not closed")
             for member in set(members) - heard:
                 member.hear(gone.decode().rstrip())
             self.quit(room, members)

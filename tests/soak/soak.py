@@ -314,7 +314,7 @@ class Soak:
         with self.news:
             self.paused = True
             if not self.news.wait_for(lambda: self.active == 0, 2 * LIMIT):
-                raise AssertionError(f"{self.active} clients do not come to an end")
+                raise AssertionError(f"{self.active} clients never end")
         try:
             for kinds in self.kinds.values():
                 residents = int(kinds.server.name in self.residents)

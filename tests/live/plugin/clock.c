@@ -1,9 +1,9 @@
 /*
- * clock: the wall clock of a program that this is loaded into before all else, for
+ * clock: moves the wall clock of a program that preloads it, for
  * tests/live/test_fault_matrix_resources.py.
  *
- * The file CLOCK_FILE holds a number of seconds, eight bytes, by which the clock is ahead; it may
- * change at any time.  No other clock is touched.
+ * The file CLOCK_FILE holds a number of eight bytes: the seconds by which the clock is ahead. It may
+ * change at any time. Other clocks are not changed.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 int clock_gettime(clockid_t id, struct timespec *now);
 
-static const volatile long *ahead; /* shared with whoever writes the file; NULL: not loaded yet */
+static const volatile long *ahead; /* shared with the writer of the file; NULL: not loaded yet */
 
 __attribute__((constructor)) static void load(void) {
   const char *path = getenv("CLOCK_FILE");

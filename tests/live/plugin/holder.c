@@ -1,16 +1,16 @@
 /*
- * holder: a plug-in that does what a line says, for tests/live/test_handler.py.
+ * holder: a plug-in for tests/live/test_handler.py that executes lines.
  *
- *   hold PATH   opens the FIFO for reading and reads to its end, holding its worker so long: "held"
- *   thread      the name of the thread that it runs on
- *   later       "timer", from a timer
- *   count       how many lines there were
- *   calls       post and offload: "posted" and "worked" follow, or what errno says
+ *   hold PATH   reads the FIFO to its end, which blocks its worker, then answers "held"
+ *   thread      answers the name of its thread
+ *   later       answers "timer", from a timer
+ *   count       answers the number of lines
+ *   calls       post and offload: answers "posted" and "worked", or the text of errno
  *   finish      ends the connection
- *   pause       "paused", then nothing is read any more
- *   else        echoed
+ *   pause       answers "paused" and pauses the connection
+ *   other       is echoed
  *
- * It greets with "hello", tells standard error of each start and end, and does not start where
+ * It greets with "hello", writes each start and end to standard error, and does not start if
  * HOLDER_DECLINES is set.
  */
 #include "core/xchg.h"

@@ -1,16 +1,16 @@
 /*
- * life: a plug-in for tests/live/test_library_life.py, by lines:
+ * life: a plug-in for tests/live/test_library_life.py that executes lines.
  *
- *   refs        100 blocks of 5,000 bytes, lent one by one
- *   stream N    N blocks of 64 KiB, each when the one before was taken, then no more
- *   id          xchg_id
+ *   refs        sends 100 borrowed blocks of 5,000 bytes, one by one
+ *   stream N    sends N blocks of 64 KiB, each when the last one was taken
+ *   id          answers xchg_id
  *   ticks       joins the group to which a thread of the plug-in publishes "tick"
- *   drain       xchg_server_drain: "told"
- *   stop        xchg_server_stop: "told"
- *   else        echoed
+ *   drain       calls xchg_server_drain, answers "told"
+ *   stop        calls xchg_server_stop, answers "told"
+ *   other       is echoed
  *
- * That thread runs where LIFE_TICKS is set, from on_start until on_stop, and uses the server all
- * the time.  Both tell standard error; on_start declines where LIFE_DECLINES is set.
+ * If LIFE_TICKS is set, that thread runs from on_start to on_stop and uses the server all the time.
+ * Both write to standard error. on_start declines if LIFE_DECLINES is set.
  */
 #include "core/xchg.h"
 
@@ -39,7 +39,7 @@ static void say(struct xchg_conn *conn, const char *word) {
   (void)xchg_sendv(conn, parts, 2);
 }
 
-/* What is lent is freed when it comes back: whoever reads it later, or forgets it, is found out. */
+/* A block is freed on its return, so the sanitizers find a later read or a lost block. */
 static void lend(struct xchg_conn *conn) {
   for (int i = 0; i < REFS; i++) {
     char *bytes = malloc(REF_BYTES);

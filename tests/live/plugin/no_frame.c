@@ -1,5 +1,5 @@
 /*
- * no_frame: a plug-in whose messages have no bytes.
+ * no_frame: a plug-in with an invalid frame: messages of no bytes.
  */
 #include "core/xchg.h"
 

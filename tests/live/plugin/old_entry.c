@@ -1,5 +1,5 @@
 /*
- * old_entry: a plug-in for a version of the interface that never was.
+ * old_entry: a plug-in for an unknown version of the interface.
  */
 #include "core/xchg.h"
 

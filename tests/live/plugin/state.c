@@ -1,6 +1,6 @@
 /*
- * state: a plug-in that echoes, with 64 bytes of state for each connection, all of which it uses:
- * for measuring what a connection costs beside its state.
+ * state: a plug-in that echoes and uses 64 bytes of state for each connection, to measure what a
+ * connection costs in addition to its state.
  */
 #include "core/xchg.h"
 
