@@ -158,10 +158,10 @@ def every_split(data, pairs=True):
 
 
 def play(server, streams, half_close, together=400):
-    """Send each stream, a list of pieces, on a connection of its own; what came back on each, to its end.
+    """Send each stream, a list of pieces, on a connection of its own. Returns the answers.
 
-    All clients send a piece, then all wait until the server has read it, then they send the next.  Whether the
-    server really saw the pieces apart is likely, and no answer may depend on it.
+    All clients send a piece, wait until the server has read it, and send the next piece. The server
+    probably reads the pieces one by one, but no answer may depend on that.
     """
     answers = []
     for start in range(0, len(streams), together):

@@ -48,7 +48,10 @@ can_inject = unittest.skipUnless(shutil.which("strace") and not WRAP, "needs str
 
 
 def covers_fault(_number):
-    """Mark a test that covers this entry of docs/fault-matrix.md (test_fault_matrix_table.py compares marks and entries)."""
+    """Mark a test, or each test of a class, as one that covers this entry of docs/fault-matrix.md.
+
+    test_fault_matrix_table.py compares the marks with the entries.
+    """
     return lambda test: test
 
 

@@ -322,6 +322,7 @@ class Cpu(unittest.TestCase):
                 return server_cpu_ns(server) - before
 
     def test_stopping_and_going_on_is_linear(self):
+        """Output that stops and resumes costs the same per message for many messages as for few."""
         times = []
         while len(times) < ATTEMPTS and (not times or min(times) > GROWTH):
             times.append(self.drained_ns(800_000) / (4 * self.drained_ns(200_000)))

@@ -74,6 +74,7 @@ class Sources(unittest.TestCase):
 
 class Small(unittest.TestCase):
     def test_echo(self):
+        """The echo example returns a stream unchanged."""
         data = random.Random(4).randbytes(MIB)
         with example("echo") as server:
             with server.connect() as client:
@@ -95,6 +96,7 @@ class Small(unittest.TestCase):
             self.assertEqual((totals["finished"], totals["accepted"]), (3, 3))
 
     def test_plug_in(self):
+        """The plug-in example returns lines in upper case."""
         data = b"hello\nCR LF\r\n\n\xe4\0z\n" + b"x" * 5000 + b"\nno end"
         with patient(XCHG_HANDLER=os.path.join(BUILT, "handler_so.so")) as server:
             with server.connect() as client:

@@ -14,6 +14,7 @@ from fault_matrix import LIBC, LINES, SECOND, FaultTest, can_inject, covers_faul
 from xchgd import LIMIT, SLOW, is_closed, receive_all, receive_exactly, reset, strace
 
 
+@covers_fault(32)
 class Ends(unittest.TestCase):
     """Each way in which epoll reports the end of a connection, alone and after data."""
 
@@ -69,7 +70,6 @@ class Ends(unittest.TestCase):
         else:
             self.assertLessEqual(after["messages"] - before["messages"], messages)
 
-    @covers_fault(32)
     def test_every_combination(self):
         """Hang-up, half-close, reset and data in each combination: the data is read, then the connection closes
         once."""
@@ -79,7 +79,6 @@ class Ends(unittest.TestCase):
                     with self.subTest(name, together=together):
                         self.check(server, acts, expected, reason, messages, together)
 
-    @covers_fault(32)
     def test_unix(self):
         """The same on a UNIX socket, where both directions close at once."""
         with serve(XCHG_WORKERS="1", XCHG_LISTEN=f"unix:{folder(self)}/socket", **LINES) as server, unharmed(server):
@@ -89,10 +88,10 @@ class Ends(unittest.TestCase):
                         self.check(server, acts, expected, reason, messages, together)
 
 
+@covers_fault(33)
 class Edges(unittest.TestCase):
     """An edge is reported once, so the server must remember unread input and unsent output."""
 
-    @covers_fault(33)
     def test_all_in_one_edge(self):
         """Much more input than a turn reads has arrived before the server looks, while output leaves in small
         pieces."""
@@ -115,7 +114,6 @@ class Edges(unittest.TestCase):
                 ask_bystander()
             settle(server, 1)
 
-    @covers_fault(33)
     def test_end_after_the_budget(self):
         """The last edge reports the end of the stream, which follows more bytes than a turn reads."""
         data = bytes(range(256)) * 1024
@@ -134,7 +132,6 @@ class Edges(unittest.TestCase):
             self.assertEqual(ended(server.stop()), {"finished": 5 + 2})
 
     @can_inject
-    @covers_fault(33)
     def test_interrupted(self):
         """Every other read and write is interrupted, and no edge is lost."""
         trace = f"{folder(self)}/trace"
@@ -189,6 +186,7 @@ class Starvation(unittest.TestCase):
 
 
 @can_inject
+@covers_fault(35)
 class NoPlace(FaultTest):
     def refused(self, error, reason):
         """A worker's epoll_ctl fails now and then. Those connections are refused as a whole."""
@@ -207,17 +205,14 @@ class NoPlace(FaultTest):
             self.assertGreater(outcomes[b"welcome\n"], 5)
             fault.expect_ends(**{"finished": outcomes[b"welcome\n"], reason: outcomes[b""]})
 
-    @covers_fault(35)
     def test_no_memory(self):
         """ENOMEM refuses the connection."""
         self.refused("ENOMEM", "memory")
 
-    @covers_fault(35)
     def test_too_many_watches(self):
         """ENOSPC refuses the connection."""
         self.refused("ENOSPC", "memory")  # watches are limited because they take memory
 
-    @covers_fault(35)
     def test_for_the_listener(self):
         """After a lack of descriptors, the listener cannot return to the epoll set. The server tries again."""
         # After the bystander's two connections, the listener's third return fails, and more. No worker makes so many calls.
@@ -231,7 +226,6 @@ class NoPlace(FaultTest):
             self.assertEqual(fault.server.stats()["accept_pauses"], 3 + 2)  # one pause for each injected failure
             fault.expect_ends(finished=2)
 
-    @covers_fault(35)
     def test_at_the_start(self):
         """If the server's own descriptors cannot be registered, the start fails in order."""
         for when in (1, 2, 3):
@@ -242,6 +236,7 @@ class NoPlace(FaultTest):
                 self.assertEqual(server.messages("listening"), [])
 
 
+@covers_fault(36)
 class Interrupted(FaultTest):
     """epoll_wait is interrupted all the time. SIGCONT interrupts it even without a signal handler."""
 
@@ -270,7 +265,6 @@ class Interrupted(FaultTest):
     def impatient(self, **options):
         return self.survive(XCHG_WORKERS="2", XCHG_IDLE_TIMEOUT=f"{int(self.TIMEOUT * 1000)}ms", **LINES, **options)
 
-    @covers_fault(36)
     def test_signal_storm(self):
         """Thousands of signals a second to the process and to each thread."""
         with self.impatient() as fault:
@@ -290,7 +284,6 @@ class Interrupted(FaultTest):
             self.check(fault, storm)
             self.assertGreater(sent, 1000)
 
-    @covers_fault(36)
     def test_stop_and_go(self):
         """The process is stopped and continued all the time."""
         with self.impatient() as fault:
@@ -301,7 +294,6 @@ class Interrupted(FaultTest):
             self.check(fault, storm)
 
     @can_inject
-    @covers_fault(36)
     def test_every_other_wait(self):
         """Every other epoll_wait fails with EINTR, by injection."""
         trace = f"{folder(self)}/trace"

@@ -22,6 +22,7 @@ from xchgd import LIMIT, Server, greet, is_closed, is_silent, receive_exactly, r
 
 
 
+@covers_fault(8)
 class Full(FaultTest):
     """Goal: full queues lose no connection."""
 
@@ -43,7 +44,6 @@ class Full(FaultTest):
                         self.assertEqual(receive_exactly(client, 6), b"hello\n")
             self.assertEqual(fault.server.stats()["queue_depth_max"], self.QUEUE - 1)  # of the last client that found room
 
-    @covers_fault(8)
     def test_wait(self):
         """Under wait, the clients without room wait in the backlog. All are served in the end."""
         with self.full() as (fault, clients, before):
@@ -54,7 +54,6 @@ class Full(FaultTest):
             self.assertEqual(values["closed_overload"], 0)
             fault.expect_ends(finished=1 + 400)
 
-    @covers_fault(8)
     def test_refuse(self):
         """Under refuse, the clients without room are closed at once and counted. The others are served."""
         refused = 400 - self.QUEUE
@@ -65,7 +64,6 @@ class Full(FaultTest):
                 client.close()
             fault.expect_ends(finished=1 + self.QUEUE, overload=refused)
 
-    @covers_fault(8)
     def test_another_worker(self):
         """While a handler blocks one worker, the other worker gets every new connection."""
         with self.survive(greeting=b"hello\n", XCHG_HANDLER=plugin("holder"), XCHG_WATCHDOG=f"{WATCHDOG_MS}ms", XCHG_WORKERS="2",

@@ -157,6 +157,7 @@ class Inputs(FaultTest):
             fault.expect_ends(finished=len(BANNERS))
 
 
+@covers_fault(30)
 class Urgent(FaultTest):
     """Urgent data of TCP (MSG_OOB): an urgent byte may arrive as an ordinary one or not at all."""
 
@@ -168,7 +169,6 @@ class Urgent(FaultTest):
             data += chunk.replace(b"!", b"")
         return data
 
-    @covers_fault(30)
     def test_urgent(self):
         """Urgent data within a stream does not stall or spin and loses no other byte."""
         with self.survive(XCHG_EXCHANGE="echo", XCHG_WORKERS="1") as fault:
@@ -190,7 +190,6 @@ class Urgent(FaultTest):
                 self.assertEqual(self.hear(client, 3), b"end")
             fault.expect_ends(finished=1)
 
-    @covers_fault(30)
     def test_urgent_then_end(self):
         """A client whose last or only byte is urgent ends like any other."""
         with self.survive(XCHG_EXCHANGE="echo") as fault:
@@ -202,7 +201,6 @@ class Urgent(FaultTest):
                     self.assertEqual(receive_all(client).replace(b"!", b""), data)
             fault.expect_ends(finished=2)
 
-    @covers_fault(30)
     def test_flood(self):
         """A flood of urgent bytes touches no other client."""
         with self.survive(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_WORKERS="1") as fault:

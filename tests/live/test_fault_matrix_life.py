@@ -53,8 +53,8 @@ class Inherited(unittest.TestCase):
                 server.stop()
 
 
+@covers_fault(40)
 class Signals(unittest.TestCase):
-    @covers_fault(40)
     def test_signals_in_a_loop(self):
         """A thousand signals that are ignored, ask for statistics, stop or continue the process. The bystander is
         answered."""
@@ -69,7 +69,6 @@ class Signals(unittest.TestCase):
                 ask_bystander()
 
     @unittest.skipIf(INSTRUMENTED, "the sanitizer or wrap reports a death by a signal")
-    @covers_fault(40)
     def test_signals_that_end_it(self):
         """A signal without a meaning has its default effect: the process dies, and another starts at once."""
         with serve(**LINES) as first:
@@ -83,7 +82,6 @@ class Signals(unittest.TestCase):
                     self.assertTrue(is_closed(client))
                     self.assertEqual(server.process.wait(LIMIT), -signum)
 
-    @covers_fault(40)
     def test_what_the_parent_set(self):
         """Signals that the parent ignored or blocked have their usual effect."""
         def ignore():
@@ -99,6 +97,7 @@ class Signals(unittest.TestCase):
                 self.assertEqual(ended(server.stop()), {"finished": 2})
 
 
+@covers_fault(43)
 class Killed(unittest.TestCase):
     TURNS = 5 if INSTRUMENTED else 20
 
@@ -121,12 +120,10 @@ class Killed(unittest.TestCase):
                 pass
             self.assertEqual(ended(server.stop()), {"finished": 2})
 
-    @covers_fault(43)
     def test_tcp(self):
         """A killed server leaves its port to the next one."""
         self.kill_and_start("127.0.0.1:0")
 
-    @covers_fault(43)
     def test_unix(self):
         """The socket file of a killed server is replaced. One with a live listener is not."""
         path = f"{folder(self)}/socket"
@@ -137,7 +134,6 @@ class Killed(unittest.TestCase):
             self.assertEqual((done.returncode, len(done.stderr.splitlines())), (69, 1), done.stderr)
             self.assertIn(path, done.stderr)
 
-    @covers_fault(43)
     def test_other_models(self):
         """No child of a killed server lives on with the listener."""
         for model in ("fork", "thread"):
@@ -145,7 +141,6 @@ class Killed(unittest.TestCase):
                 self.TURNS = 3
                 self.kill_and_start("127.0.0.1:0", XCHG_MODEL=model)
 
-    @covers_fault(43)
     def test_file_of_a_successor(self):
         """A stop removes the server's own socket file and not the file of its successor."""
         listen = f"unix:{folder(self)}/socket"
@@ -158,7 +153,6 @@ class Killed(unittest.TestCase):
                 second.stop()
         self.assertFalse(os.path.exists(listen[5:]))
 
-    @covers_fault(43)
     def test_running_successor(self):
         """With XCHG_REUSEPORT a running successor serves on when the first server is killed."""
         with serve(XCHG_REUSEPORT="on", **LINES) as first, \
@@ -280,6 +274,7 @@ class Values(unittest.TestCase):
             pass
 
 
+@covers_fault(51)
 class Surroundings(unittest.TestCase):
     def serves(self, **options):
         with serve(**options, **LINES) as server:
@@ -287,7 +282,6 @@ class Surroundings(unittest.TestCase):
                 pass
             self.assertEqual(ended(server.stop()), {"finished": 2})
 
-    @covers_fault(51)
     def test_removed_working_directory(self):
         """The working directory has been removed."""
         path = f"{folder(self)}/gone"
@@ -298,7 +292,6 @@ class Surroundings(unittest.TestCase):
             os.rmdir(path)
         self.serves(preexec=leave)
 
-    @covers_fault(51)
     def test_no_home(self):
         """HOME, PATH, USER and all other variables are unset."""
         keep = ("XCHG_", "LD_", "ASAN_", "TSAN_", "UBSAN_", "GCOV_")
@@ -307,7 +300,6 @@ class Surroundings(unittest.TestCase):
         self.serves(wrap=wrap if not WRAP else [])
 
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
-    @covers_fault(51)
     def test_read_only(self):
         """The usual writable folders are read-only."""
         script = "mount --make-rprivate /\n"
@@ -316,7 +308,6 @@ class Surroundings(unittest.TestCase):
         self.serves(wrap=own_mounts(script + "! touch /tmp/written 2>/dev/null"))
 
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
-    @covers_fault(51)
     def test_socket_in_a_read_only_folder(self):
         """A UNIX socket in a read-only folder exits with 69 and a line that names it."""
         path = folder(self)

@@ -174,9 +174,9 @@ class Descriptors(unittest.TestCase):
                     client.close()
 
 
+@covers_fault(55)
 class Log(unittest.TestCase):
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
-    @covers_fault(55)
     def test_full_file_system(self):
         """A log on a full file system loses lines. Their number is logged once there is space again."""
         path = folder(self)
@@ -226,7 +226,6 @@ class Log(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline)
 
     @unittest.skipIf(WRAP, "a wrap writes there as well")
-    @covers_fault(55)
     def test_stopped_reader(self):
         """A stopped reader of the log costs lines and nothing else. Later it reads how many."""
         path = f"{folder(self)}/log"
@@ -477,8 +476,8 @@ class Ports(OwnNetwork):
         server.stop()
 
 
+@covers_fault(61)
 class Processes(unittest.TestCase):
-    @covers_fault(61)
     def test_no_more_processes(self):
         """The process limit is reached. Connected clients stay served, and new ones are served."""
         group = Cgroup(self, "pids")
@@ -492,7 +491,6 @@ class Processes(unittest.TestCase):
             group.write("pids.max", "max")
 
     @unittest.skipIf(WRAP, "a wrap has threads of its own")
-    @covers_fault(61)
     def test_no_more_children(self):
         """Under the fork model new clients wait, the accepted one included. They are served once there is room."""
         group = Cgroup(self, "pids")

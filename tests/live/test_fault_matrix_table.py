@@ -25,12 +25,13 @@ def read(path):
 
 
 def marks(path):
-    """The marked tests of a file: {(number, name)}."""
+    """The marked tests of a file: {(number, name)}. The mark of a class applies to each of its tests."""
     found = set()
     for node in ast.walk(ast.parse(read(path))):
         for mark in getattr(node, "decorator_list", []):
             if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "covers_fault":
-                found.add((mark.args[0].value, node.name))
+                tests = node.body if isinstance(node, ast.ClassDef) else [node]
+                found |= {(mark.args[0].value, test.name) for test in tests if getattr(test, "name", "").startswith("test_")}
     return found
 
 
@@ -43,11 +44,13 @@ class Table(unittest.TestCase):
         return [(path, re.findall(r"\w+", names)) for path, names in LINK.findall(self.entries[number])]
 
     def test_every_entry_is_there(self):
+        """The entries are numbered without gaps, and each names tests or what must exist first."""
         self.assertEqual(sorted(self.entries), list(range(1, LAST + 1)))
         for number, tests in self.entries.items():
             self.assertTrue(self.links(number) or tests.startswith(NOT_BUILT), f"entry {number} names no test: {tests}")
 
     def test_every_entry_has_a_live_test(self):
+        """Each entry with tests names a live test."""
         for number, tests in self.entries.items():
             marked = [name for path, names in self.links(number) if path.startswith("tests/live/") for name in names]
             self.assertTrue(marked or not self.links(number), f"entry {number}: {tests}")
@@ -65,6 +68,7 @@ class Table(unittest.TestCase):
                         self.assertTrue(marked is None or (number, name) in marked, f"{name} has no @covers_fault({number})")
 
     def test_every_marked_test_is_named(self):
+        """Each marked test stands in its entry."""
         found = 0
         for path in sorted(glob.glob(os.path.join(TOP, "tests", "live", "test_*.py"))):
             path = os.path.relpath(path, TOP)

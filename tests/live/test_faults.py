@@ -15,6 +15,7 @@ def limit_descriptors(count):
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
 
 
+@covers_fault(2)
 class Descriptors(unittest.TestCase):
     def serve_all(self, server, clients):
         """Serve each client once it is greeted."""
@@ -58,7 +59,6 @@ class Descriptors(unittest.TestCase):
         self.assertTrue(select.select(waiting, [], [], LIMIT)[0])
         self.assertLessEqual(time.monotonic() - start, 0.12 * SLOW)
 
-    @covers_fault(2)
     def test_few_descriptors(self):
         """A server with 64 descriptors and 200 clients does not spin and serves all of them in the end."""
         with Server(preexec=limit_descriptors(64), XCHG_WORKERS="2") as server:
@@ -71,7 +71,6 @@ class Descriptors(unittest.TestCase):
             server.wait_stats(lambda s: s["accepted"] == 200 and s["open"] == 0)
             self.assertEqual(server.stop()["finished"], len(waiting))
 
-    @covers_fault(2)
     def test_out_of_descriptors_under_way(self):
         """Descriptors run out: the server does not spin, logs one line at the start and one at the end, and a connected
         client notices nothing."""

@@ -236,10 +236,12 @@ class Header(Installed):
         call(*command, "-fsyntax-only", *self.moved("--cflags"))
 
     def test_c11(self):
+        """The header compiles as C11."""
         self.check(*self.C, self.write("a.c", "#include <xchg.h>\n#include <xchg.h>\nint main(void) { return 0; }\n"))
         self.check(*self.C, self.write("b.c", PLUGIN % ".messages = 1"))
 
     def test_cxx11(self):
+        """The header compiles as C++11."""
         self.check(*self.CXX, self.write("a.cc", CXX))
         everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr"] + ["nullptr"] * 7)
         self.check(*self.CXX, self.write("b.cc", PLUGIN % everything))
@@ -335,6 +337,7 @@ class Completion(Installed):
         return [(names.replace(",", "").split(), argument, what) for names, argument, what in found]
 
     def test_xchgd(self):
+        """The flags of xchgd are completed."""
         usage = re.search(r"^usage: xchgd \[(.*)\]$", call(PROGRAM, "--help"), re.M).group(1).split(" | ")
         self.assertEqual(len(usage), 4)
         self.assertEqual(sorted(self.offered("xchgd", "")), sorted(usage))

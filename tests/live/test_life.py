@@ -277,8 +277,8 @@ class Activation(FolderTest):
             self.assertEqual(server.stop()["finished"], 1)
 
 
+@covers_fault(38)
 class Signals(FolderTest):
-    @covers_fault(38)
     def test_stop_signals(self):
         """SIGTERM, SIGINT and SIGQUIT stop cleanly."""
         for signum in [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]:
@@ -287,7 +287,6 @@ class Signals(FolderTest):
                     greet(client)
                 self.assertEqual(server.stop(signum)["finished"], 1)
 
-    @covers_fault(38)
     def test_second_signal(self):
         """A second signal ends the process at once with exit code 1, although a client is being served."""
         # The immediate end joins no thread, which the thread sanitizer would report.

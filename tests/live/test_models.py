@@ -237,6 +237,7 @@ class Models(unittest.TestCase):
 
 
 @can_inject
+@covers_fault(61)
 class Refused(unittest.TestCase):
     def refused(self, model, rule, trace):
         """Forks or threads are refused at first. All clients are served."""
@@ -252,13 +253,11 @@ class Refused(unittest.TestCase):
             self.assertEqual((totals["accepted"], totals["finished"]), (4, 4))
             self.assertGreaterEqual(totals["accept_pauses"], 1)
 
-    @covers_fault(61)
     def test_fork_refused(self):
         """A refused fork is tried again with the accepted descriptor."""
         self.refused("fork", "clone:error=EAGAIN:when=1..2", "clone")
 
     @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
-    @covers_fault(61)
     def test_thread_refused(self):
         """A refused thread is tried again. The first clone, which the start needs, is allowed."""
         self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")

@@ -166,6 +166,7 @@ class Loss(OwnNetwork):
         self.assertEqual(server.stop()["finished"], 1)
 
 
+@covers_fault(49)
 class IPv6Off(OwnNetwork):
     """A machine with net.ipv6.conf.all.disable_ipv6=1."""
 
@@ -178,7 +179,6 @@ class IPv6Off(OwnNetwork):
         except FileNotFoundError:
             pass  # a kernel without IPv6
 
-    @covers_fault(49)
     def test_any_address(self):
         """`:port` listens on every IPv4 address."""
         server = self.server(XCHG_LISTEN=":0", XCHG_STOP_GRACE="0")
@@ -186,7 +186,6 @@ class IPv6Off(OwnNetwork):
             greet(client)
         self.assertEqual(server.stop()["finished"], 1)
 
-    @covers_fault(49)
     def test_ipv6_address(self):
         """An explicit IPv6 address cannot be bound."""
         result = run(XCHG_LISTEN="127.0.0.1:0,[::1]:0")
@@ -196,6 +195,7 @@ class IPv6Off(OwnNetwork):
 
 
 @can_inject
+@covers_fault(49)
 class IPv6Unknown(unittest.TestCase):
     """A kernel without IPv6."""
 
@@ -208,12 +208,10 @@ class IPv6Unknown(unittest.TestCase):
                 self.assertEqual(receive_all(client), b"")
             server.stop()
 
-    @covers_fault(49)
     def test_no_such_family(self):
         """The kernel has no IPv6 sockets."""
         self.check("socket:error=EAFNOSUPPORT:when=1", call="socket")
 
-    @covers_fault(49)
     def test_no_such_address(self):
         """The kernel cannot bind an IPv6 socket."""
         self.check("bind:error=EADDRNOTAVAIL:when=1", call="bind")

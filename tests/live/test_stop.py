@@ -141,6 +141,7 @@ class Load:
             client.drop()
 
 
+@covers_fault(38)
 class UnderLoad(unittest.TestCase):
     def stop_under_load(self, after, **variables):
         """Start the server and the load, send SIGTERM after ${after} exchanges, and check that no client is lost."""
@@ -155,7 +156,6 @@ class UnderLoad(unittest.TestCase):
             self.assertEqual((totals["accepted"], totals["finished"]), (load.done, load.done))
             self.assertLessEqual(load.refused, {errno.ECONNREFUSED, errno.ENOENT})
 
-    @covers_fault(38)
     def test_tcp(self):
         """Fifty stops under forty clients that connect, talk and close. No client with a complete handshake is lost."""
         # Valgrind runs one thread at a time: fifty stops find no more than ten.
@@ -163,7 +163,6 @@ class UnderLoad(unittest.TestCase):
             with self.subTest(i):
                 self.stop_under_load(100 + 7 * i)
 
-    @covers_fault(38)
     def test_unix(self):
         """The same over a UNIX socket, whose file is removed."""
         with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +171,6 @@ class UnderLoad(unittest.TestCase):
                     self.stop_under_load(100 + 31 * i, XCHG_LISTEN=f"unix:{folder}/socket")
                     self.assertEqual(os.listdir(folder), [])
 
-    @covers_fault(38)
     def test_limited(self):
         """The same with most clients held in the backlog, by the limit or by full queues."""
         for variables in [dict(XCHG_MAX_CONNECTIONS="2"), dict(XCHG_QUEUE="1", XCHG_WORKERS="1")]:
@@ -180,7 +178,6 @@ class UnderLoad(unittest.TestCase):
                 with self.subTest(variables):
                     self.stop_under_load(100 + 50 * i, **variables)
 
-    @covers_fault(38)
     def test_no_grace(self):
         """A grace of 0 still serves every client in the accept queue. On loopback handshakes take no time."""
         with Server(XCHG_STOP_GRACE="0") as server:

@@ -90,8 +90,8 @@ def run(*arguments, preexec=None, **variables):
 class Server:
     """A running xchgd on 127.0.0.1 and a port of the kernel's choice, unless XCHG_LISTEN says otherwise.
 
-    activate: sockets to pass by LISTEN_FDS; listen_pid: another LISTEN_PID than the server's own.
-    ends_open: the test makes it end at once, its descriptors open, of which valgrind is not to complain.
+    activate: sockets to pass by LISTEN_FDS. listen_pid: another LISTEN_PID than the server's own.
+    ends_open: the test ends the server with open descriptors, which valgrind must not report.
     """
 
     def __init__(self, *, wrap=(), preexec=None, pass_fds=(), program=PROGRAM, stderr=None, wait=True, activate=(), listen_pid="",
