@@ -21,8 +21,7 @@ CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/c
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 # These provoke faults outside of the process, which run no code that the other scenarios do not run under the thread sanitizer.
-LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),tests/live/test_network.py \
-                $(patsubst %,tests/live/test_fault_matrix_%.py,accept handoff peers inputs epoll life resources))
+LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(patsubst %,tests/live/test_%.py,network fault_matrix_accept fault_matrix_handoff))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
