@@ -217,8 +217,8 @@ check-tsan: ## every test under the thread sanitizer
 
 # These modules run in the other builds only. They depend on speed or size, on limits and names that valgrind changes, or
 # on waits (test_network waits a minute for the kernel). The test programs in C do the same to memory as the modules of
-# exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and control
-# groups, which would act on valgrind itself.
+# exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
+# control groups, which would act on valgrind itself.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \

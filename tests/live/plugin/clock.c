@@ -2,8 +2,8 @@
  * clock: moves the wall clock of a program that preloads it, for
  * tests/live/test_fault_matrix_resources.py.
  *
- * The file CLOCK_FILE holds a number of eight bytes: the seconds by which the clock is ahead. It may
- * change at any time. Other clocks are not changed.
+ * The file CLOCK_FILE holds a number of eight bytes: the seconds by which the clock is ahead. The
+ * file may change at any time. Other clocks are not changed.
  */
 #include <fcntl.h>
 #include <stdlib.h>
