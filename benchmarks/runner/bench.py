@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Run the comparisons of worklist.py and write what came of them. benchmarks/README.md says what each figure means.
+"""Run the comparisons of series.py and write what came of them. benchmarks/README.md says what each figure means.
 
     bench.py --build build [--quick] [--short] [--limits] [--budget SECONDS] [--only SERIES[/SERVER],...]
              [--pairs N] [--document FILE]
 
 Each series in turn: its rows' pairs of runs (row, baseline), in alternating order A B B A, so that what drifts meets both. Every run has a
 server of its own, on core 0, its load on core 1. The budget is shared out over the series that are still to come by the runs that they
-need, so that the whole stays within it; how many pairs a row got stands beside it. Measurements that are no series (apart.py) come last.
+need, so that the whole stays within it; how many pairs a row got stands beside it. Measurements that are no series (single_measurements.py) come last.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 
-import apart
+import single_measurements
 import counts
 import limits
 import load
@@ -24,10 +24,10 @@ import machine
 import render
 import servers
 import stats
-import worklist
+from series import HTTP_REQUEST, SERIES, SERIES_BY_NAME
 from servers import Failure
 
-SCHEMA = 1
+SCHEMA = 2
 GIVE_UP = 3  # failures of a row in a row
 
 
@@ -38,7 +38,7 @@ class Plan:
         self.pairs = 2 if short else 3 if quick else 8
         self.seconds = 0.2 if short else 0.5 if quick else 0.6
         self.warmup = 0.1 if short else 0.2
-        # Of apart.py: runs of a measurement, their length, connections.
+        # Of single_measurements.py: runs of a measurement, their length, connections.
         self.repeats = 2 if short else 3 if quick else 5
         self.long_ms = 400 if short else 1500
         self.idle = 2000 if short else 18000
@@ -81,7 +81,7 @@ class Bench:
         self.rows = {}        # (series, server) -> Row
         self.skipped = []     # lines
         self.done = []        # what goes into the report, a series each
-        self.apart = []       # and a measurement of apart.py each
+        self.singles = []       # and a measurement of single_measurements.py each
         self.live = sys.stderr.isatty()
 
     # ---- what is run -----------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Bench:
         """The series with the rows that can be run here; what cannot is said once."""
         only = [tuple((part + "/").split("/")[:2]) for part in self.options.only.split(",")] if self.options.only else None
         chosen, missing = [], {}
-        for series in worklist.SERIES:
+        for series in SERIES:
             names = series.quick if self.options.quick and only is None else series.rows
             if only is not None:
                 names = [n for n in names if any(s == series.name and peer in ("", n) for s, peer in only)]
@@ -132,31 +132,31 @@ class Bench:
         return time.monotonic() - self.begin
 
     def all(self):
-        todo, apart_todo = self.wanted(), self.wanted_apart()
-        reserve = sum(each.seconds(self.plan) for each in apart_todo)
+        todo, singles = self.wanted(), self.wanted_singles()
+        reserve = sum(each.seconds(self.plan) for each in singles)
         while todo:
             series, rows = todo.pop(0)
             own = len(rows) * self.plan.cost(series)
             others = sum(len(r) * self.plan.cost(s) for s, r in todo)
             share = max(self.options.budget - reserve - self.passed(), 0) * own / (own + others)
             self.one_series(series, rows, time.monotonic() + share)
-        for each in apart_todo:
-            self.one_apart(each)
+        for each in singles:
+            self.one_single(each)
 
-    def wanted_apart(self):
+    def wanted_singles(self):
         if self.options.only:
-            return [each for each in apart.ALL if each.name in self.options.only.split(",")]
-        return [each for each in apart.ALL if each.quick and self.options.quick]
+            return [each for each in single_measurements.ALL if each.name in self.options.only.split(",")]
+        return [each for each in single_measurements.ALL if each.quick and self.options.quick]
 
-    def one_apart(self, each):
+    def one_single(self, each):
         self.progress(each.name)
         begun = time.monotonic()
         try:
             figures, note = each.measure(self)
         except (Failure, OSError) as problem:
             figures, note = {}, str(problem)
-        self.apart.append({"name": each.name, "title": each.title, "seconds": round(time.monotonic() - begun, 1), "figures": figures, "note": note})
-        self.say("\n" + render.text_apart(self.apart[-1]))
+        self.singles.append({"name": each.name, "title": each.title, "seconds": round(time.monotonic() - begun, 1), "figures": figures, "note": note})
+        self.say("\n" + render.text_single(self.singles[-1]))
 
     def one_series(self, series, rows, deadline):
         try:
@@ -201,7 +201,7 @@ class Bench:
 
     def find_rate(self, row):
         """Half of what a row reaches in a closed loop, where its own series was not run."""
-        closed = worklist.BY_NAME[row.series.half_rate_of]
+        closed = SERIES_BY_NAME[row.series.half_rate_of]
         try:
             return load.run(self.options.build, closed, row.server, self.cpus, self.plan.seconds, self.plan.warmup)["rate"] / 2
         except Failure as problem:
@@ -250,7 +250,7 @@ class Bench:
             "window_s": self.plan.window(series), "baseline": series.baseline,
             "baseline_syscalls": floor.syscalls,
             "baseline_values": {f: stats.median([b[f] for r in rows for _, b in r.pairs]) for f in load.FIGURES}
-            if series.half_rate_of is None and series.request != worklist.HTTP_REQUEST else None,
+            if series.half_rate_of is None and series.request != HTTP_REQUEST else None,
             "rows": [self.report_row(row) for row in rows],
         }
 
@@ -270,7 +270,7 @@ class Bench:
 
     def verdicts(self):
         """The rows of limits.py: all, or where a part was asked for those of the part."""
-        return limits.check({"series": self.done, "apart": self.apart}, self.options.limits and not self.options.part)
+        return limits.check({"series": self.done, "single_measurements": self.singles}, self.options.limits and not self.options.part)
 
     def report(self, complete):
         return {
@@ -279,7 +279,7 @@ class Bench:
             "seconds": round(self.passed(), 1), "pairs_wanted": self.plan.pairs, "warmup_s": self.plan.warmup,
             "limits": self.verdicts() if self.options.limits or self.options.quick else None,
             "syscalls_by": self.counter.name if self.counter else None, "skipped": self.skipped, "series": self.done,
-            "apart": self.apart,
+            "single_measurements": self.singles,
         }
 
     def main(self):
@@ -294,7 +294,7 @@ class Bench:
             complete = True
         except KeyboardInterrupt:
             self.say("interrupted: what was measured so far is written")
-        if self.done or self.apart:
+        if self.done or self.singles:
             render.write_all(self.report(complete), self.options.output, self.options.document if complete else None)
             if (self.options.limits or self.options.quick) and self.verdicts():
                 self.say("\n" + limits.text(self.verdicts()))
@@ -304,7 +304,7 @@ class Bench:
             return 130
         if self.options.limits:
             return 1 if {row["verdict"] for row in self.verdicts()} & {"FAIL", "not measured"} else 0
-        return 0 if self.done or self.apart else 1
+        return 0 if self.done or self.singles else 1
 
 
 def parse():
@@ -327,7 +327,7 @@ def parse():
         options.only = limits.only()
     options.budget = options.budget or (280 if options.quick else 2640)
     for part in options.only.split(",") if options.only else []:
-        if part.split("/")[0] not in worklist.BY_NAME and part not in apart.BY_NAME:
+        if part.split("/")[0] not in SERIES_BY_NAME and part not in single_measurements.BY_NAME:
             parser.error(f"there is no series {part.split('/')[0]!r}; --list names them")
     return options
 
@@ -335,9 +335,9 @@ def parse():
 def main():
     options = parse()
     if options.list:
-        for series in worklist.SERIES:
+        for series in SERIES:
             print(f"{series.name}: {series.title}\n    {' '.join(series.rows)}; beside {series.baseline}")
-        for each in apart.ALL:
+        for each in single_measurements.ALL:
             print(f"{each.name}: {each.title}")
         return 0
     if not os.access(os.path.join(options.build, "xchg-bench"), os.X_OK):

@@ -2,7 +2,7 @@
 """What xchgd must reach: figures of rows, each with a target and a stretch, printed with pass or fail.
 
 A limit is a ratio to the baseline, or to another row of the same series (`to`), or, of `calls`, the count itself, or a figure of
-apart.py. One without a target is shown. benchmarks/README.md, section 7, has the formulas.
+single_measurements.py. One without a target is shown. benchmarks/README.md, section 7, has the formulas.
 
     limits.py build/bench-limit/bench.json      the table again, as Markdown
 """
@@ -11,14 +11,14 @@ import json
 import sys
 from dataclasses import dataclass
 
-import apart
+import single_measurements
 import stats
 
 
 @dataclass
 class Limit:
-    series: str            # of worklist.py, or of apart.py
-    figure: str            # of load.FIGURES, or "calls"; of apart.py: what its measurement calls it
+    series: str            # of series.py, or of single_measurements.py
+    figure: str            # of load.FIGURES, or "calls"; of single_measurements.py: what its measurement calls it
     target: float = None
     stretch: float = None
     server: str = "xchgd"
@@ -86,7 +86,7 @@ LIMITS = [
 
 def only():
     """The --only of bench.py that runs every row a limit looks at."""
-    rows = {each.series if each.series in apart.BY_NAME else f"{each.series}/{name}"
+    rows = {each.series if each.series in single_measurements.BY_NAME else f"{each.series}/{name}"
             for each in LIMITS for name in (each.server, each.to) if name}
     return ",".join(sorted(rows))
 
@@ -149,10 +149,10 @@ def notes_of(limit, rows, spread, series):
 def check(report, everything=True):
     """A list of rows for a report of bench.py; not ${everything}: only of what was run."""
     series = {each["name"]: each for each in report["series"]}
-    measured = {each["name"]: each for each in report.get("apart", [])}
+    measured = {each["name"]: each for each in report.get("single_measurements", [])}
     found = []
     for limit in LIMITS:
-        if limit.series in apart.BY_NAME:
+        if limit.series in single_measurements.BY_NAME:
             each = measured.get(limit.series)
             spread = stats.spread(each["figures"].get(limit.figure, [])) if each else None
             run, what, note = each is not None, f"{limit.series}: {limit.figure}", each["note"] if each else ""

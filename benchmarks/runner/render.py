@@ -88,7 +88,7 @@ def text_series(series):
     return "\n".join(lines)
 
 
-def text_apart(each):
+def text_single(each):
     """A measurement that is no series."""
     figures = [f"  {name}: {', '.join(number(value) for value in values)}" for name, values in each["figures"].items()]
     return "\n".join([each["title"], *figures, *([f"  {each['note']}"] if each["note"] else [])])
@@ -166,8 +166,8 @@ def main():
     options = parser.parse_args()
     with open(options.report) as stream:
         report = json.load(stream)
-    if report.get("schema") != 1:
-        sys.exit(f"{options.report}: schema {report.get('schema')}, want 1")
+    if report.get("schema") != 2:
+        sys.exit(f"{options.report}: schema {report.get('schema')}, want 2")
     print(text_machine(report["machine"]))
     for series in report["series"]:
         print("\n" + text_series(series))

@@ -15,13 +15,13 @@ from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, TOP, receive_all, receive_exa
 
 RUNNER = os.path.join(TOP, "benchmarks", "runner")
 sys.path.insert(0, RUNNER)
-import apart  # noqa: E402
+import single_measurements  # noqa: E402
 import counts  # noqa: E402
 import limits  # noqa: E402
 import render  # noqa: E402
 import stats  # noqa: E402
-import tails  # noqa: E402
-import worklist  # noqa: E402
+import latency_tails  # noqa: E402
+from series import SERIES, SERIES_BY_NAME  # noqa: E402
 import servers  # noqa: E402
 
 BUILD = os.path.dirname(PROGRAM)
@@ -197,7 +197,7 @@ class Flood(unittest.TestCase):
 
     def flood(self, mode, count, size, clients):
         try:
-            return tails.flood(BUILD, mode, count, size, clients, None)
+            return latency_tails.flood(BUILD, mode, count, size, clients, None)
         except FileNotFoundError:
             self.skipTest("not built (make peers): flood")
 
@@ -211,7 +211,7 @@ class Flood(unittest.TestCase):
                 for message in (b"o" * 64, b"p" * 128):
                     served.sendall(message)
                     self.assertEqual(receive_exactly(served, len(message)), message)
-                self.assertEqual(tails.end_flood(process), 128 + 64 + 128)
+                self.assertEqual(latency_tails.end_flood(process), 128 + 64 + 128)
 
     def test_what_pours_goes_on_although_nobody_reads(self):
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname(), LIMIT) as client:
@@ -220,7 +220,7 @@ class Flood(unittest.TestCase):
                 served.settimeout(LIMIT)
                 process = self.flood("pour", 0, 4096, [client])
                 self.assertEqual(receive_exactly(served, 1 << 20), b"x" * (1 << 20))
-                self.assertGreaterEqual(tails.end_flood(process), 1 << 20)
+                self.assertGreaterEqual(latency_tails.end_flood(process), 1 << 20)
 
     def test_it_ends_when_its_connection_does(self):
         with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname(), LIMIT) as client:
@@ -242,7 +242,7 @@ class Limits(unittest.TestCase):
 
     def found(self, rows, everything=False):
         report = {"series": [{"name": "echo-64", "baseline": "bare", "baseline_syscalls": 2.0, "rows": rows}],
-                  "apart": [{"name": "handoff", "note": "", "figures": {
+                  "single_measurements": [{"name": "handoff", "note": "", "figures": {
                       "p50_us": [2.5, 2.0, 2.4], "p99_us": [12.0, 11.0, 13.0], "floor_p50_us": [1.0], "floor_p99_us": [5.0]}}]}
         return {row["what"]: row for row in limits.check(report, everything)}
 
@@ -267,8 +267,8 @@ class Limits(unittest.TestCase):
 
     def test_every_limit_is_about_something_that_is_run(self):
         for limit in limits.LIMITS:
-            if limit.series not in apart.BY_NAME:
-                rows = worklist.BY_NAME[limit.series].rows
+            if limit.series not in single_measurements.BY_NAME:
+                rows = SERIES_BY_NAME[limit.series].rows
                 self.assertIn(limit.server, rows, limit.series)
                 self.assertIn(limit.to, [None, *rows], limit.series)
 
@@ -293,11 +293,11 @@ class Figures(unittest.TestCase):
         self.assertIsNone(counts.per_exchange((None, 1000), (18000, 9000)))
 
     def test_every_row_of_the_work_list_has_a_server(self):
-        for series in worklist.SERIES:
+        for series in SERIES:
             for name in [series.baseline, *series.rows, *series.quick]:
                 self.assertIn(name, servers.BY_NAME, series.name)
             self.assertLessEqual(set(series.quick), set(series.rows), series.name)
-            self.assertIn(series.half_rate_of, [None, *worklist.BY_NAME], series.name)
+            self.assertIn(series.half_rate_of, [None, *SERIES_BY_NAME], series.name)
             for request in series.lines.values():
                 self.assertEqual(len(request), len(series.request), series.name)
 
@@ -352,9 +352,9 @@ class Runner(unittest.TestCase):
             self.skipTest("not built (make peers): flood")
         with tempfile.TemporaryDirectory() as folder:
             text, report = self.bench(folder, BUILD, "handoff,handoff-busy,unfair,gone,shares", "--short")
-            figures = {each["name"]: each["figures"] for each in report["apart"]}
+            figures = {each["name"]: each["figures"] for each in report["single_measurements"]}
             for name, figure in (("handoff", "p50_us"), ("handoff-busy", "p90_us"), ("unfair", "p90_ratio"), ("shares", "least_share")):
-                self.assertTrue(figures[name].get(figure), report["apart"])
+                self.assertTrue(figures[name].get(figure), report["single_measurements"])
                 self.assertGreater(min(figures[name][figure]), 0, name)
             self.assertEqual(len(figures["gone"]["kib"]), 1)
             self.assertIn("handoff: p99_us", text)

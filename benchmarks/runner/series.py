@@ -90,4 +90,4 @@ SERIES = [
     Series("http-64", "for scale only: an HTTP answer, 64 connections, beside a bare loop with the same bytes", "answer", 64,
            ["nginx-http", "haproxy-http"], baseline="bare-answer", request=HTTP_REQUEST),
 ]
-BY_NAME = {series.name: series for series in SERIES}
+SERIES_BY_NAME = {series.name: series for series in SERIES}
