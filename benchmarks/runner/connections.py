@@ -1,18 +1,20 @@
-"""Clients of the runner's own: many connections, each of which speaks once or never, and what they cost the server."""
+"""Client connections of the runner itself: thousands of them, each used once or never, and their cost to the server."""
 
+import os
 import re
 import socket
 import time
 
 import machine
-from servers import Failure
+from processes import Failure
 
 PER_ADDRESS = 9000  # connect() is slow beyond 10,000 connections from one source address to one port
-TIME_LIMIT = 30     # seconds for what takes one
+TIME_LIMIT = 30     # seconds for one step
+SETTLE = 2.5        # seconds until the kernel has freed memory again: each worker trims its memory once a second
 
 
 def connect(port, index, rcvbuf=None):
-    """A connection, from the source address that the indexth one has."""
+    """The connection number index; PER_ADDRESS connections share a source address."""
     client = socket.socket()
     client.settimeout(TIME_LIMIT)
     if rcvbuf is not None:
@@ -34,7 +36,7 @@ def receive(client, size):
 
 
 def exchange_all(clients, request, answer, batch=500):
-    """One request on each connection, and its answer."""
+    """Send one request on each connection and receive its answer."""
     for start in range(0, len(clients), batch):
         for client in clients[start:start + batch]:
             client.sendall(request)
@@ -51,8 +53,31 @@ def wait_until(condition, what):
         time.sleep(0.01)
 
 
-def resident_bytes(pid):
-    found = re.search(r"^Rss:\s+(\d+) kB", machine.read(f"/proc/{pid}/smaps_rollup", ""), re.M)
+def memory_bytes(pid, kind="Rss"):
+    """Resident memory of a process; kind: a line of smaps_rollup."""
+    found = re.search(rf"^{kind}:\s+(\d+) kB", machine.read(f"/proc/{pid}/smaps_rollup", ""), re.M)
     if not found:
         raise Failure("the server's memory cannot be read")
     return int(found.group(1)) * 1024
+
+
+def memory_per_connection(running, count, request, answer):
+    """Stop the server after measuring: bytes per connection that never spoke, and bytes after one exchange on each."""
+    folder = f"/proc/{running.pid}/fd"
+    clients = []
+    try:
+        before, descriptors = memory_bytes(running.pid), len(os.listdir(folder))
+        for index in range(count):
+            clients.append(connect(running.port, index))
+        wait_until(lambda: len(os.listdir(folder)) >= descriptors + count, "all connections accepted")
+        time.sleep(SETTLE)
+        silent = memory_bytes(running.pid)
+        exchange_all(clients, request, answer)
+        time.sleep(SETTLE)
+        spoken = memory_bytes(running.pid)
+        running.check()
+    finally:
+        running.stop()  # before the clients close: killing the server is faster than closing one by one
+        for client in clients:
+            client.close()
+    return (silent - before) / count, (spoken - before) / count

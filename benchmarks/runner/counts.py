@@ -1,7 +1,7 @@
-"""System calls of a server while it is loaded: perf's tracepoint where we may use it, else strace -c.
+"""System calls of a loaded server, counted by perf's tracepoint if permitted, else by strace -c.
 
-Each counts from before the first connection to the end of the load, and with that the set-up of the connections too. Two runs of different
-length take that out: calls per exchange = (calls of the long run - calls of the short run) / (exchanges of the long run - of the short run).
+The count runs from before the first connection to the end of the load, so it includes the set-up of the connections. The difference of
+two runs removes that part: calls per exchange = (calls of the long run - of the short run) / (exchanges of the long run - of the short run).
 """
 
 import os
@@ -16,10 +16,10 @@ EVENT = "raw_syscalls:sys_enter"
 
 
 class Perf:
-    """perf attaches, then starts the load itself."""
+    """perf attaches to the server and then starts the load itself."""
 
     name = "perf"
-    longer = {"echo": 50000, "answer": 50000, "greet": 6000, "hello": 6000}  # exchanges by which the long run is longer
+    longer = {"echo": 50000, "answer": 50000, "greet": 6000, "hello": 6000}  # additional exchanges of the long run
 
     @staticmethod
     def works():
@@ -43,7 +43,7 @@ class Perf:
 
 
 class Strace:
-    """strace attaches and says so, before the load is started; it slows the server down ten times."""
+    """strace attaches before the load starts. It slows the server down by a factor of ten."""
 
     name = "strace"
     longer = {"echo": 6000, "answer": 6000, "greet": 1000, "hello": 1000}
@@ -56,7 +56,7 @@ class Strace:
     def __init__(self, pid, folder):
         self.path = os.path.join(folder, "strace")
         self.process = processes.start(["strace", "-c", "-f", "-o", self.path, "-p", str(pid)], stderr=subprocess.PIPE, priority=False)
-        self.process.stderr.readline()  # "Process N attached", or the end
+        self.process.stderr.readline()  # "Process N attached", or end of file
 
     def total(self):
         self.process.send_signal(signal.SIGINT)
@@ -70,7 +70,7 @@ class Strace:
 
 
 def counter():
-    """What counts here, or None."""
+    """The class that can count on this machine, or None."""
     for way in (Perf, Strace):
         if way.works():
             return way
@@ -78,16 +78,16 @@ def counter():
 
 
 def exchanges(way, series):
-    """How many the short and the long run take."""
+    """The number of exchanges of the short run and of the long run."""
     short = 4 * series.connections + 500
     longer = way.longer[series.exchange] * (4 if series.pipeline > 1 else 1)
     if series.connections == 1 and series.exchange == "echo":
-        longer //= 10  # one connection's count does not vary
+        longer //= 10  # the count of one connection does not vary
     return short, short + longer
 
 
 def per_exchange(short, long):
-    """Of two (calls, exchanges)."""
+    """The difference quotient of two runs, each as (calls, exchanges)."""
     if None in (short[0], long[0]) or long[1] <= short[1]:
         return None
     return (long[0] - short[0]) / (long[1] - short[1])

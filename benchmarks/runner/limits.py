@@ -1,34 +1,38 @@
 #!/usr/bin/env python3
-"""What xchgd must reach: figures of rows, each with a target and a stretch, printed with pass or fail.
+"""What xchgd and libxchg must reach: every target, in one table. Each figure is printed with its verdict.
 
-A limit is a ratio to the baseline, or to another row of the same series (`to`), or, of `calls`, the count itself, or a figure of
-single_measurements.py. One without a target is shown. benchmarks/README.md, section 7, has the formulas.
+A limit of a series is about a ratio to the baseline, or to another row (`to`), or about the number of system calls (figure `calls`).
+Other limits are about a figure of single_measurements.py, library.py or wrk.py. A figure without target is only shown.
+benchmarks/README.md has the formulas.
 
-    limits.py build/bench-limit/bench.json      the table again, as Markdown
+    limits.py build/bench-limit/bench.json      print the table again, as Markdown
 """
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import single_measurements
 import stats
+from servers import Absent
 
 
 @dataclass
 class Limit:
-    series: str            # of series.py, or of single_measurements.py
-    figure: str            # of load.FIGURES, or "calls"; of single_measurements.py: what its measurement calls it
+    series: str            # of series.py, or the name of a single measurement; None: of another program
+    figure: str            # of load.FIGURES, or "calls"; else the measurement's own name for it
     target: float = None
     stretch: float = None
     server: str = "xchgd"
-    to: str = None         # another row, in place of the baseline
-    least: bool = False    # at least, not at most
-    digits: int = 3
+    to: str = None         # compare with this row, not with the baseline
+    least: bool = False    # the target is a minimum, not a maximum
+    around: float = None   # the target is 1, and this the largest distance from it
+    digits: int = 3        # decimals that are printed; a figure of a series is judged as it is printed
+    unit: str = ""
 
 
 def greet_free(server):
-    """Exchanges a second with two cores, against who does the same with them."""
+    """Exchanges a second on two cores, compared with servers that also use both."""
     return [
         Limit("greet-free", "rate", 0.90, 1.00, server=server, to="reuseport", least=True),
         Limit("greet-free", "rate", 4.5, server=server, to="lecture-fork", least=True),
@@ -83,16 +87,35 @@ LIMITS = [
     Limit("shares", "least_share", 0.80, least=True, digits=2),
 ]
 
+# The figures of library.py and wrk.py. of(name) makes a limit with a target that depends on the options.
+OTHERS = {limit.figure: limit for limit in [
+    Limit(None, "memory", 256, digits=2, unit="bytes"),
+    Limit(None, "kv", 1.00),
+    Limit(None, "copies", 1, digits=0),
+    Limit(None, "allocations", 1, digits=0),
+    Limit(None, "wakes", digits=0),                       # target: the number of workers
+    Limit(None, "eventfd writes", digits=2),              # target: the number of workers
+    Limit(None, "publish time", digits=1, unit="ms"),
+    Limit(None, "growth", 2 * 1024, digits=0, unit="KiB"),  # and 1 KiB per member
+    Limit(None, "instructions", around=0.03),
+    Limit(None, "wrk", 0.80),
+    Limit(None, "runs at the limit", 0, digits=0),
+]}
+
+
+def of(name, **changes):
+    return replace(OTHERS[name], **changes)
+
 
 def only():
-    """The --only of bench.py that runs every row a limit looks at."""
+    """The value of bench.py's --only that runs every row of the table."""
     rows = {each.series if each.series in single_measurements.BY_NAME else f"{each.series}/{name}"
             for each in LIMITS for name in (each.server, each.to) if name}
     return ",".join(sorted(rows))
 
 
-def beside(own, other, figure):
-    """The spread of own / other over the rounds that have both, each first divided by the baseline's run of its own pair."""
+def compared(own, other, figure):
+    """The spread of own / other over the rounds that have both. Each value is first divided by that of the baseline in its own pair."""
     quotients = {}
     for row in (own, other):
         for run in row["runs"]:
@@ -103,18 +126,20 @@ def beside(own, other, figure):
 
 
 def spread_of(limit, rows):
-    """The figure that a limit is about, as of stats.spread, or None where it was not measured."""
+    """The figure of a limit, as from stats.spread; None if it was not measured."""
     row, other = rows[limit.server], rows.get(limit.to)
     if limit.figure == "calls":
         return stats.spread([row["syscalls"]])
     if limit.to is None:
         return row["ratios"][limit.figure]
-    return beside(row, other, limit.figure) if other else None
+    return compared(row, other, limit.figure) if other else None
 
 
 def verdict(limit, value):
     if value is None:
         return "not measured"
+    if limit.around is not None:
+        return "pass" if abs(value - 1) <= limit.around else "FAIL"
     if limit.target is None:
         return "shown"
     within = (lambda bound: value >= bound) if limit.least else (lambda bound: value <= bound)
@@ -124,15 +149,24 @@ def verdict(limit, value):
 
 
 def line(limit, what, spread, note=""):
+    """A row of the table. spread: as from stats.spread, or one value, or None."""
+    if isinstance(spread, (int, float)):
+        spread = stats.spread([spread])
     value = spread["median"] if spread else None
-    judged = value if value is None else round(value, limit.digits)  # what is printed
+    judged = value if value is None or limit.series is None else round(value, limit.digits)
     return {"what": what, "value": value, "low": spread["low"] if spread else None, "high": spread["high"] if spread else None,
             "count": spread["count"] if spread else 0, "target": limit.target, "stretch": limit.stretch, "least": limit.least,
-            "digits": limit.digits, "verdict": verdict(limit, judged), "note": note}
+            "around": limit.around, "digits": limit.digits, "unit": limit.unit, "verdict": verdict(limit, judged), "note": note}
+
+
+def missing(limit, what, problem):
+    """The row of a figure that could not be measured. It fails if it has a target and what it needs is installed."""
+    skipped = isinstance(problem, Absent) or limit.target is limit.around is None
+    return line(limit, what, None, str(problem)) | {"verdict": "skipped" if skipped else "FAIL"}
 
 
 def notes_of(limit, rows, spread, series):
-    """What a reader must know of a row's figure."""
+    """What a reader must know about a figure of a series."""
     if limit.figure != "calls":
         notes = [f"{spread['count']} pairs"] if spread else []
         ratio = limit.to in rows and rows[limit.to]["ratios"][limit.figure]
@@ -147,7 +181,7 @@ def notes_of(limit, rows, spread, series):
 
 
 def check(report, everything=True):
-    """A list of rows for a report of bench.py; not ${everything}: only of what was run."""
+    """The rows of a report of bench.py; without everything, only those that were measured."""
     series = {each["name"]: each for each in report["series"]}
     measured = {each["name"]: each for each in report.get("single_measurements", [])}
     found = []
@@ -170,26 +204,25 @@ def check(report, everything=True):
 HEADINGS = ("figure", "reached", "[2nd lowest-2nd highest]", "target", "stretch", "verdict", "notes")
 
 
+def right(column):
+    return 0 < column < 5
+
+
 def cells(rows):
-    """The table: rows of text."""
+    """The table as rows of text."""
     for r in rows:
         def number(value):
             return f"{value:,.{r['digits']}f}"
         sign = ">= " if r["least"] else "<= "
-        yield [r["what"], "-" if r["value"] is None else number(r["value"]),
-               f"[{number(r['low'])}-{number(r['high'])}]" if r["count"] > 1 else "",
-               *("" if r[key] is None else sign + number(r[key]) for key in ("target", "stretch")), r["verdict"], r["note"]]
+        target, stretch = ("" if r[key] is None else sign + number(r[key]) for key in ("target", "stretch"))
+        if r["around"] is not None:
+            target = f"{1 - r['around']:.2f}..{1 + r['around']:.2f}"
+        yield [r["what"], "-" if r["value"] is None else f"{number(r['value'])} {r['unit']}".rstrip(),
+               f"[{number(r['low'])}-{number(r['high'])}]" if r["count"] > 1 else "", target, stretch, r["verdict"], r["note"]]
 
 
 def text(rows):
-    table = [("figure", "reached", "[low-high]", "target", "stretch", "", ""), *cells(rows)]
-    widths = [max(len(each[i]) for each in table) for i in range(len(HEADINGS))]
-    return "\n".join("  ".join(text.rjust(w) if 0 < i < 5 else text.ljust(w) for i, (text, w) in enumerate(zip(each, widths))).rstrip()
-                     for each in table)
-
-
-def markdown(rows):
-    return "\n".join(["| " + " | ".join(HEADINGS) + " |", "|---|---:|---:|---:|---:|---|---|", *("| " + " | ".join(each) + " |" for each in cells(rows))])
+    return stats.columns([("figure", "reached", "[low-high]", "target", "stretch", "", ""), *cells(rows)], right)
 
 
 def main():
@@ -197,7 +230,7 @@ def main():
         sys.exit(__doc__)
     with open(sys.argv[1]) as stream:
         report = json.load(stream)
-    print(markdown(check(report, everything=False)))
+    print(stats.markdown(HEADINGS, cells(check(report, everything=False)), right))
 
 
 if __name__ == "__main__":

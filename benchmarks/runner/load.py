@@ -1,4 +1,4 @@
-"""One run: the load against a started server, and the figures that came of it."""
+"""One run: a loader against a started server, and the figures in the loader's report."""
 
 import json
 import os
@@ -9,43 +9,44 @@ import tempfile
 import time
 
 import processes
-from servers import Failure, Traffic, escape
+from processes import Failure
+from servers import GREETING, Traffic, escape
 
-# What is reported of a run. All but rate: less is better.
+# The figures of a run. More is better for rate, less for the others.
 FIGURES = ("rate", "cpu_us", "p50_us", "p90_us", "p99_us", "p99_9_us", "client_us")
 
 
-def command(build, series, server, port, pid, seconds, warmup, report, rate=None, traffic=None, count=None):
-    """The loader's command line. xchg-bench, or request_loop where the peer has a protocol of its own."""
-    if count is not None:
-        seconds, warmup = 10, 0
-    if not series.own_protocol:
-        threads = "1" if series.pinned and not series.overload else "2"
-        line = [os.path.join(build, "xchg-bench"), "-t", threads if series.connections > 1 else "1", "-c", str(series.connections),
-                "-d", f"{round(seconds * 1000)}ms", "-w", f"{round(warmup * 1000)}ms", "-x", series.exchange, "--size", "64",
-                "--pid", str(pid), "--json", report]
-        if series.pipeline > 1:
-            line += ["-p", str(series.pipeline)]
-        if count is not None:
-            line += ["-n", str(count)]
-        if rate is not None:
-            line += ["-R", str(max(int(rate), 1))]
-        return line + [f"127.0.0.1:{port}"]
-    line = [os.path.join(build, "peers", "request_loop"), "-c", str(series.connections), "-p", str(series.pipeline), "-w", str(warmup),
-            "-d", str(seconds), "--pid", str(pid), "--json", report]
-    if series.once:
-        line.append("-k")
-    if count is not None:
-        line += ["-n", str(count)]
-    if traffic is None:
-        traffic = Traffic(b"", b"Message from server\0")
+def xchg_bench(build, exchange, connections, seconds, warmup, port, *more, threads=1, size=64):
+    """The command line of the load generator, xchg-bench."""
+    return [os.path.join(build, "xchg-bench"), "-x", exchange, "-t", str(threads), "-c", str(connections), "-d", f"{round(seconds * 1000)}ms",
+            "-w", f"{round(warmup * 1000)}ms", "--size", str(size), *more, f"127.0.0.1:{port}"]
+
+
+def request_loop(build, connections, seconds, warmup, port, traffic, *more):
+    """The command line of peers/request_loop, which loads servers with their own protocols."""
+    line = [os.path.join(build, "peers", "request_loop"), "-c", str(connections), "-d", str(seconds), "-w", str(warmup), *more]
     if traffic.any is not None:
         line += ["--any", "%d:%d" % traffic.any]
     return line + ["--request", escape(traffic.request), "--answer", escape(traffic.answer), str(port)]
 
 
+def command(build, series, running, seconds, warmup, rate=None, traffic=None, count=None):
+    """The loader's command line for a series; count: exchanges after which the run ends."""
+    if count is not None:
+        seconds, warmup = 10, 0
+    more = ["--pid", str(running.pid)]
+    more += ["-p", str(series.pipeline)] if series.pipeline > 1 else []
+    more += ["-n", str(count)] if count is not None else []
+    if series.own_protocol:
+        more += ["-k"] if series.once else []
+        return request_loop(build, series.connections, seconds, warmup, running.port, traffic or Traffic(b"", GREETING), *more)
+    more += ["-R", str(max(int(rate), 1))] if rate is not None else []
+    threads = 1 if series.connections == 1 or (series.pinned and not series.overload) else 2
+    return xchg_bench(build, series.exchange, series.connections, seconds, warmup, running.port, *more, threads=threads)
+
+
 def learn(server, build, cpus, request):
-    """Ask a peer once and return what it answers, its date marked as free to change."""
+    """Send a request once and return its answer as Traffic; the date in it may differ."""
     running = server.start(build, "answer", cpus)
     try:
         with socket.create_connection(("127.0.0.1", running.port), 5) as client:
@@ -64,12 +65,17 @@ def learn(server, build, cpus, request):
         raise Failure(f"no answer: {problem}") from None
     finally:
         running.stop()
-    date = re.search(rb"(?i)date: ([^\r]*)", answer)
+    return traffic_of(request, answer)
+
+
+def traffic_of(request, answer):
+    """The date of an HTTP answer may differ."""
+    date = re.search(rb"(?i)\r\ndate: ([^\r]*)", answer)
     return Traffic(request, answer, (date.start(1), len(date.group(1))) if date else None)
 
 
 class Children:
-    """CPU time of a server whose children live through the run: looked at twice while the load runs."""
+    """CPU time of a server whose child processes live through the run. It is read twice during the load."""
 
     def __init__(self, pid, begin, finish):
         self.pid, self.times, self.seen = pid, [begin, finish], []
@@ -80,55 +86,53 @@ class Children:
             self.seen.append((time.monotonic(), processes.family_cpu_seconds(self.pid), len(processes.family(self.pid))))
 
     def utilisation(self):
-        """None where a look is missing, or came before all children were there or after some had gone."""
+        """None if a reading is missing, or if the number of children changed between the two."""
         if len(self.seen) < 2 or self.seen[0][2] != self.seen[1][2]:
             return None
         (t0, c0, _), (t1, c1, _) = self.seen
         return (c1 - c0) / (t1 - t0)
 
 
-def wait(process, limit, check, children=None):
-    """Wait for the loader; check() raises once its server is gone."""
-    start = time.monotonic()
-    while process.poll() is None:
-        passed = time.monotonic() - start
-        if passed > limit:
-            raise Failure(f"the load did not end within {limit:.0f} s")
-        check()
-        if children is not None:
-            children.look(passed)
-        try:
-            process.wait(0.02)
-        except subprocess.TimeoutExpired:
-            pass
-
-
-def figures(report, children):
-    """The figures of a run out of the loader's report."""
+def figures(report, children=None):
+    """The figures of a run, from the loader's report."""
     latency, client, server = report["latency_us"] or {}, report["client"], report.get("server") or {}
     rate = report["rate"]
     values = {"rate": rate, "client_us": client["cpu_us_per_exchange"], "cpu_us": server.get("cpu_us_per_exchange"),
               "server_busy": server.get("utilisation"), "client_busy": client.get("thread_busy_max", client["utilisation"])}
     for name in ("p50", "p90", "p99", "p99_9"):
         values[f"{name}_us"] = latency.get(name)
-    if children is not None:  # their time is not yet their parent's
+    if children is not None:  # the parent's CPU time does not include them until they have ended
         busy = children.utilisation()
         values["server_busy"] = busy
         values["cpu_us"] = None if busy is None else busy * 1e6 / rate
-    # In an open loop the load is given, and its generator may poll to be on time.
+    # An open loop has a given rate, and its load generator may poll to keep it.
     known = values["server_busy"] is not None and not report.get("target_rate")
     values["client_bound"] = known and values["client_busy"] > 0.95 > values["server_busy"]
     return values
 
 
-def drive(line, cpus, folder, limit, children, counter, running):
-    """Run the loader to its end; the last line that it said, and the system calls that counter saw of the server."""
-    counting = counter(running.pid, folder) if counter else None
+def wait(process, limit, look):
+    """Wait for the loader; look(seconds) is called every 20 ms and may raise Failure."""
+    begun = time.monotonic()
+    while process.poll() is None:
+        passed = time.monotonic() - begun
+        if passed > limit:
+            raise Failure(f"the load did not end within {limit:.0f} s")
+        look(passed)
+        try:
+            process.wait(0.02)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def drive(line, cpus, folder, limit, look, counter, pid):
+    """Run a loader to its end: the last line that it wrote to stderr, and the number of system calls that counter saw."""
+    counting = counter(pid, folder) if counter else None
     try:
         with open(os.path.join(folder, "errors"), "w+") as errors:
             load = processes.start((counting.prefix if counting else []) + line, cpus=cpus, stderr=errors)
             try:
-                wait(load, limit, running.check, children)
+                wait(load, limit, look)
             finally:
                 processes.end(load)
             errors.seek(0)
@@ -141,34 +145,42 @@ def drive(line, cpus, folder, limit, children, counter, running):
             counting.stop()
 
 
+def run_report(line, cpus, limit, running, look=lambda passed: None, counter=None):
+    """Run a loader against a server: its report, and the server's system calls. Failure if more than one exchange in 1,000 failed."""
+    def look_at_both(passed):
+        running.check()
+        look(passed)
+    with tempfile.TemporaryDirectory(prefix="xchg-bench-") as folder:
+        path = os.path.join(folder, "report.json")
+        said, calls = drive([line[0], "--json", path, *line[1:]], cpus, folder, limit, look_at_both, counter, running.pid)
+        running.check()
+        try:
+            with open(path) as stream:
+                report = json.load(stream)
+        except (OSError, ValueError):
+            raise Failure(": ".join(["the load wrote no report", *said])) from None
+    errors = {kind: count for kind, count in report["errors"].items() if kind != "errno" and count}
+    if report["exchanges"] == 0 or errors.get("wrong") or sum(errors.values()) > report["exchanges"] / 1000:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in errors.items())
+        raise Failure(f"{report['exchanges']} exchanges, errors: {kinds or 'none'}")
+    return report, calls
+
+
 def run(build, series, server, cpus, seconds, warmup, *, rate=None, traffic=None, count=None, counter=None):
     """Start a server, load it, stop it; its figures.
 
-    cpus: (the server's, the load's), or None where nothing is pinned. count: end after so many exchanges; with it counter, of counts.py,
+    cpus: (the server's, the load's), or None to pin nothing. count: exchanges after which the run ends. counter: a class of counts.py,
     whose total becomes `calls`.
     """
     server_cpus, load_cpus = ({cpus[0]}, set(cpus) if series.overload else {cpus[1]}) if cpus else (None, None)
     running = server.start(build, series.exchange, server_cpus, traffic)
     try:
-        with tempfile.TemporaryDirectory(prefix="xchg-bench-") as folder:
-            report = os.path.join(folder, "report.json")
-            line = command(build, series, server, running.port, running.pid, seconds, warmup, report, rate, traffic, count)
-            children = None
-            if server.forks and series.exchange == "echo" and count is None:
-                children = Children(running.pid, warmup + 0.25 * seconds, warmup + 0.85 * seconds)
-            said, calls = drive(line, load_cpus, folder, seconds + warmup + 40, children, counter, running)
-            running.check()
-            try:
-                with open(report) as stream:
-                    parsed = json.load(stream)
-            except (OSError, ValueError):
-                raise Failure(": ".join(["the load wrote no report", *said])) from None
-        failed = sum(count for kind, count in parsed["errors"].items() if kind != "errno")
-        if parsed["exchanges"] == 0 or parsed["errors"].get("wrong") or failed > parsed["exchanges"] / 1000:
-            kinds = ", ".join(f"{kind} {count}" for kind, count in parsed["errors"].items() if kind != "errno" and count)
-            raise Failure(f"{parsed['exchanges']} exchanges, errors: {kinds or 'none'}")
-        values = figures(parsed, children)
-        values["exchanges"], values["calls"] = parsed["exchanges"], calls
-        return values
+        line = command(build, series, running, seconds, warmup, rate, traffic, count)
+        children, look = None, {}
+        if server.forks and series.exchange == "echo" and count is None:
+            children = Children(running.pid, warmup + 0.25 * seconds, warmup + 0.85 * seconds)
+            look = {"look": children.look}
+        report, calls = run_report(line, load_cpus, seconds + warmup + 40, running, counter=counter, **look)
+        return figures(report, children) | {"exchanges": report["exchanges"], "calls": calls}
     finally:
         running.stop()

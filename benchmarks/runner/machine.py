@@ -1,21 +1,27 @@
-"""What the figures were measured on, and which CPUs the two sides of a run get."""
+"""The machine of a measurement, and the CPUs of the server and of the load."""
 
 import datetime
 import os
 import platform
 import re
+import resource
 
 
 def cpus():
-    """The CPUs of the server and of the load: the first two that we may use; the same one twice where there is but one."""
+    """The CPU of the server and that of the load: the first two usable ones. On a machine with one CPU, both are the same."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[min(1, len(usable) - 1)]
 
 
 def descriptors():
-    """The hard limit on descriptors of a process."""
-    import resource
+    """The hard limit of open descriptors per process."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def affordable(connections):
+    """Raise this process's descriptor limit; as many of the connections as that limit allows."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors(), descriptors()))
+    return min(connections, descriptors() - 1500)
 
 
 def read(path, missing="unknown"):

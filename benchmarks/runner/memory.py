@@ -1,61 +1,45 @@
-"""Memory of xchgd: for an idle connection, and what it keeps of those that have gone; and how several processes share one address."""
+"""Memory of xchgd per idle connection and after connections have closed; the spread of connections over processes on one address."""
 
 import os
 import re
-import resource
-import tempfile
+import signal
 import time
 from types import SimpleNamespace
 
-import library
 import load
 import machine
-import processes
-import scale
-from connections import connect, exchange_all, resident_bytes, wait_until
-from servers import Failure
+from connections import connect, exchange_all, memory_bytes, memory_per_connection, wait_until
+from processes import Failure
+from servers import QUICK_STOP, free_port, start_xchg
 
 MESSAGE = b"x" * 64
-GONE_SECONDS = 2  # after which memory must be back
+GONE_SECONDS = 2  # after which the memory must have been freed
 PROCESSES = 4
 
 
-def raise_descriptors():
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-
-
 def idle(bench):
-    """Bytes for a connection, of so many that never spoke, and that spoke once."""
-    raise_descriptors()
-    count = min(bench.plan.idle, machine.descriptors() - 1500)
-    running = library.ours(SimpleNamespace(build=bench.options.build), "xchgd", XCHG_EXCHANGE="echo")
-    silent, spoken = library.grown(running, count, MESSAGE, MESSAGE)
+    """Bytes per connection that never spoke, and per connection that spoke once."""
+    count = machine.affordable(bench.plan.idle)
+    silent, spoken = memory_per_connection(start_xchg(bench.options.build, XCHG_EXCHANGE="echo"), count, MESSAGE, MESSAGE)
     return {"silent": [silent], "spoken": [spoken]}, f"{count:,} connections"
 
 
-def anonymous_bytes(pid):
-    found = re.search(r"^Anonymous:\s+(\d+) kB", machine.read(f"/proc/{pid}/smaps_rollup", ""), re.M)
-    return int(found.group(1)) * 1024 if found else 0
-
-
 def kept(bench):
-    """KiB over the start, after so many connections have spoken and gone."""
-    raise_descriptors()
-    count = min(bench.plan.gone, machine.descriptors() - 1500)
-    running = library.ours(SimpleNamespace(build=bench.options.build), "xchgd", XCHG_EXCHANGE="echo")
+    """KiB more than after the start, once all connections have spoken and closed."""
+    count = machine.affordable(bench.plan.gone)
+    running = start_xchg(bench.options.build, XCHG_EXCHANGE="echo")
     folder, clients = f"/proc/{running.pid}/fd", []
     try:
-        before, private, descriptors = resident_bytes(running.pid), anonymous_bytes(running.pid), len(os.listdir(folder))
+        before, private, descriptors = memory_bytes(running.pid), memory_bytes(running.pid, "Anonymous"), len(os.listdir(folder))
         for index in range(count):
             clients.append(connect(running.port, index))
         exchange_all(clients, MESSAGE, MESSAGE)
-        most = resident_bytes(running.pid)
+        most = memory_bytes(running.pid)
         while clients:
             clients.pop().close()
-        wait_until(lambda: len(os.listdir(folder)) <= descriptors, "all connections gone")
+        wait_until(lambda: len(os.listdir(folder)) <= descriptors, "all connections closed")
         time.sleep(GONE_SECONDS)
-        after, private = resident_bytes(running.pid), anonymous_bytes(running.pid) - private
+        after, private = memory_bytes(running.pid), memory_bytes(running.pid, "Anonymous") - private
         running.check()
     finally:
         running.stop()
@@ -65,32 +49,48 @@ def kept(bench):
             f"{count:,} connections; {before / 1024:,.0f} KiB at the start, {most / 1024:,.0f} with them; {private / 1024:,.0f} KiB of it anonymous")
 
 
+# ---- several processes on one address ------------------------------------------------------------
+
+def start_several(build, count):
+    """Start xchgd processes that share one address; stop_all() must be called."""
+    started, listen = [], f"127.0.0.1:{free_port()}"
+    try:
+        for _ in range(count):
+            started.append(start_xchg(build, priority=False, XCHG_EXCHANGE="echo", XCHG_LISTEN=listen, XCHG_REUSEPORT="on",
+                                      XCHG_IDLE_TIMEOUT="0", **QUICK_STOP))
+    except BaseException:
+        stop_all(started)
+        raise
+    return started
+
+
+def stop_all(started):
+    for each in started:
+        each.stop()
+
+
+def held_by(started):
+    """The number of open connections of each process, from its log line on SIGUSR1."""
+    for each in started:
+        each.process.send_signal(signal.SIGUSR1)
+    return [int(re.search(r" open=(\d+)", each.hear("msg=stats")).group(1)) for each in started]
+
+
 def shares(bench):
-    """Several xchgd on one address: the share of each in the connections of one harness."""
+    """The share of each process in the connections of one load generator."""
     build, connections, seconds = bench.options.build, 2000, bench.plan.long_ms / 1000 + 1
-    port, started = scale.unused_port(), []
-    with tempfile.TemporaryDirectory(prefix="xchg-bench-") as folder:
-        try:
-            for index in range(PROCESSES):
-                started.append(scale.Xchgd(build, port, folder, index))
-            path = os.path.join(folder, "report.json")
-            line = [os.path.join(build, "xchg-bench"), "-x", "echo", "-t", "1", "-c", str(connections), "--size", "64", "-w", "0s",
-                    "-d", f"{seconds:g}s", "--json", path, f"127.0.0.1:{port}"]
-            harness = processes.start(line)
-            try:
-                held = scale.hold(started, connections, 20)
-                load.wait(harness, seconds + 20, lambda: None)
-            finally:
-                processes.end(harness)
-            report = load.json.loads(machine.read(path, "null"))
-        except SystemExit as problem:  # scale.py is a program
-            raise Failure(str(problem)) from None
-        finally:
-            for each in started:
-                processes.end(each.process)
-    if report is None or sum(held) != connections or report["errors"]["wrong"]:
+    started, held = start_several(build, PROCESSES), [0]
+
+    def look(_):
+        if sum(held) < connections:
+            held[:] = held_by(started)
+    try:
+        everyone = SimpleNamespace(pid=None, check=lambda: [each.check() for each in started])
+        line = load.xchg_bench(build, "echo", connections, seconds, 0, started[0].port)
+        report, _ = load.run_report(line, None, seconds + 20, everyone, look)
+    finally:
+        stop_all(started)
+    if sum(held) != connections:
         raise Failure(f"{sum(held)} of {connections} connections are held")
     return ({"least_share": [min(held) * PROCESSES / connections], "most_share": [max(held) * PROCESSES / connections]},
             f"{' + '.join(map(str, held))} connections; {report['rate']:,.0f} exchanges/s")
-
-

@@ -1,4 +1,4 @@
-"""The report as one self-contained page: a chart of ratios and a table for each series; inline SVG, light and dark, no network."""
+"""The HTML page: a chart of ratios and a table for each series. It is self-contained (inline SVG, no network) and has a dark mode."""
 
 from html import escape
 
@@ -21,16 +21,16 @@ dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem; } dd {
 """
 
 LEFT, BAR, RIGHT, STEP = 150, 560, 110, 22
-LIMIT = 6.0  # a longer bar is cut and marked
+LIMIT = 6.0  # a longer bar is shortened and marked
 
 
 def chart_figure(series):
-    """What the bars show: CPU; in an open loop, whose load is given, the median latency; unpinned, where CPU time moves to and fro, the rate."""
+    """The figure of the bars: CPU; in an open loop, which has a given load, the median latency; without pinning, the rate."""
     if series["open_loop"]:
-        return "p50_us", "median latency / the baseline's: shorter is better"
+        return "p50_us", "median latency, ratio to the baseline: shorter is better"
     if not series["pinned"]:
-        return "rate", "exchanges a second / the baseline's: longer is better"
-    return "cpu_us", "server CPU per exchange / the baseline's: shorter is better"
+        return "rate", "exchanges a second, ratio to the baseline: longer is better"
+    return "cpu_us", "server CPU per exchange, ratio to the baseline: shorter is better"
 
 
 def bar(y, row, spread, scale):
@@ -67,21 +67,18 @@ def table(headings, rows):
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def html(report, headings, cells, facts, limits=None):
-    """facts: (what, value) of the machine; cells(series): the rows of its table; limits: headings and rows of what must be reached."""
+def html(introduction, facts, skipped, sections):
+    """facts: (what, value) of the machine; sections: as of render.sections."""
+    text = "".join(f"{escape(line)}\n" if line else "</p><p>" for line in introduction)
     machine = "".join(f"<dt>{escape(what)}</dt><dd>{escape(str(value))}</dd>" for what, value in facts)
-    skipped = "".join(f"<li>skipped: {escape(line)}</li>" for line in report["skipped"])
-    parts = [f"<h2>{escape(s['title'])}</h2>{chart(s)}{table(headings, cells(s))}" for s in report["series"]]
-    if limits:
-        parts.insert(0, f"<h2>What xchgd must reach</h2>{table(*limits)}")
-    complete = "" if report["complete"] else " It was interrupted: not all rows are here."
+    skips = "".join(f"<li>skipped: {escape(line)}</li>" for line in skipped)
+    parts = "".join(f"<h2>{escape(title)}</h2><p>{escape(about)}</p>{chart}{table(headings, rows)}" for title, about, chart, headings, rows, _ in sections)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>xchg: benchmarks of {report['machine']['date']}</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
-<h1>xchg beside its peers</h1>
-<p>{escape(report['command'])}, {report['machine']['date']}, {report['seconds'] / 60:.0f} minutes.{complete} Ratios are medians of
-alternating pairs of runs to the baseline of the series; the thin line is the second lowest to the second highest. benchmarks/README.md defines every figure.</p>
-<dl>{machine}</dl><ul>{skipped}</ul>
-{''.join(parts)}
+<title>xchg: benchmarks</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
+<h1>Benchmarks</h1>
+<p>{text}</p>
+<dl>{machine}</dl><ul>{skips}</ul>
+{parts}
 </body></html>
 """

@@ -1,6 +1,6 @@
-"""What is published to a group: how often it is copied, whom it wakes, what it takes in memory and time.
+"""The cost of a publication to a group: copies, wakes, time and memory.
 
-The server is tests/live/publish_server.c, which publishes on its main thread and counts; the members are this process.
+The server is tests/live/publish_server.c, which publishes on its main thread and counts. This process holds the members' connections.
 """
 
 import os
@@ -12,53 +12,35 @@ import subprocess
 import tempfile
 import time
 
+import limits
 import machine
 import processes
+import servers
 import stats
-from connections import TIME_LIMIT, connect, exchange_all, receive, resident_bytes, wait_until
-from rows import Absent, missing, row
-from servers import Failure
+from connections import TIME_LIMIT, connect, exchange_all, memory_bytes, receive, wait_until
+from processes import Failure
 
 GROUP = 1
 
 
-def environment(**settings):
-    """Of a server of ours, with no setting but these."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("XCHG_")}
-    return env | {"XCHG_LISTEN": "127.0.0.1:0", "XCHG_STOP_GRACE": "0", "XCHG_DRAIN_TIMEOUT": "0"} | settings
+class Publisher(servers.Running):
+    """tests/live/publish_server, which takes orders on its standard input, and the connections of its members."""
 
-
-class Publisher:
-    """tests/live/publish_server: it listens, and obeys orders on its standard input."""
+    name = "the publisher"
 
     def __init__(self, options, **settings):
-        settings |= {"XCHG_IDLE_TIMEOUT": "0", "XCHG_WRITE_TIMEOUT": "0", "XCHG_WORKERS": str(options.workers)}
-        self.clients, self.unread = [], {}
-        self.process = subprocess.Popen([os.path.join(options.build, "tests/live/publish_server")], env=environment(**settings),
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
-                                        start_new_session=True, preexec_fn=processes.prepare(None, False))
-        try:
-            self.port = int(self.hear("listening").rsplit(":", 1)[1])
-        except BaseException:
-            self.stop()
-            raise
-
-    def hear(self, word):
-        """The rest of a line that begins so. Whole lines come, one for each order."""
-        if not select.select([self.process.stdout], [], [], TIME_LIMIT)[0]:
-            raise Failure("the publisher does not answer")
-        line = self.process.stdout.readline().strip()
-        if line.split(" ")[0] != word:
-            raise Failure(f"the publisher says {line!r}")
-        return line
+        settings |= servers.QUICK_STOP | {"XCHG_IDLE_TIMEOUT": "0", "XCHG_WRITE_TIMEOUT": "0", "XCHG_WORKERS": str(options.workers)}
+        self.clients = []
+        super().__init__([os.path.join(options.build, "tests/live/publish_server")], pattern="listening", priority=False,
+                         env=servers.environment(settings), stdin=subprocess.PIPE)
 
     def numbers(self, order):
-        self.process.stdin.write(order + "\n")
-        return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", self.hear(order))}
+        self.tell(order + "\n")
+        return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", self.hear(order, TIME_LIMIT))}
 
     def publish(self, number, size):
-        self.process.stdin.write(f"publish {GROUP} {number} {size}\n")
-        self.hear("published")
+        self.tell(f"publish {GROUP} {number} {size}\n")
+        self.hear("published", TIME_LIMIT)
 
     def join(self, count, rcvbuf=None):
         for index in range(count):
@@ -66,42 +48,42 @@ class Publisher:
         exchange_all(self.clients, b"join %d skip\n" % GROUP, b"joined\n")
 
     def stop(self):
-        processes.end(self.process)
+        super().stop()
         for client in self.clients:
             client.close()
 
 
 def reach_all(publisher, size, rounds):
-    """Publish so often, each time until all members have it: the seconds that each took, and its counts."""
+    """Publish several times, each time until every member has received it: the seconds and the counts of each."""
     seconds, counts = [], []
     with select.epoll() as epoll:
-        for client in publisher.clients:  # edge-triggered: each tells once that it has something, and is read later
+        for client in publisher.clients:  # edge-triggered: each member reports once, and is read later
             epoll.register(client.fileno(), select.EPOLLIN | select.EPOLLET)
         for number in range(rounds):
-            time.sleep(0.05)  # so that all workers sleep
+            time.sleep(0.05)  # until all workers sleep
             reached, begun = set(), time.monotonic()
             publisher.publish(number, size)
             while len(reached) < len(publisher.clients):
                 events = epoll.poll(TIME_LIMIT, len(publisher.clients))
                 if not events:
-                    raise Failure("a member does not get what was published")
+                    raise Failure("a member did not receive the publication")
                 reached.update(fd for fd, _ in events)
             seconds.append(time.monotonic() - begun)
             counts.append(publisher.numbers("counts"))
             for client in publisher.clients:
                 if receive(client, size)[:8] != b"%08d" % number:
-                    raise Failure("a member got something else")
+                    raise Failure("a member received other bytes")
     return seconds, counts
 
 
 def traced_wakes(publisher, size, rounds):
-    """The eventfd writes of the whole process per publish, as strace sees them."""
+    """Eventfd writes of the whole process per publication, counted by strace."""
     with tempfile.TemporaryDirectory(prefix="xchg-bench-") as folder:
         path = os.path.join(folder, "strace")
-        trace = processes.start(["strace", "-f", "-e", "trace=write", "-o", path, "-p", str(publisher.process.pid)], stderr=subprocess.PIPE,
+        trace = processes.start(["strace", "-f", "-e", "trace=write", "-o", path, "-p", str(publisher.pid)], stderr=subprocess.PIPE,
                                 priority=False)
         try:
-            trace.stderr.readline()  # it has attached, or it says why not
+            trace.stderr.readline()  # it has attached, or it reports an error
             reach_all(publisher, size, rounds)
             trace.send_signal(signal.SIGINT)
             trace.wait(TIME_LIMIT)
@@ -109,46 +91,47 @@ def traced_wakes(publisher, size, rounds):
             processes.end(trace)
         text = machine.read(path, "")
     if len(re.findall(r'write\(1, "published', text)) != rounds:
-        raise Failure("strace did not see what was published")
+        raise Failure("strace did not see the publications")
     return len(re.findall(r'write\(\d+, "\\1(?:\\0){7}", 8', text)) / rounds
 
 
 def publish_many(options):
-    """What one publication to many members costs."""
-    members, rounds, size = min(options.members, machine.descriptors() - 1500), 20, 1024
+    """publish of 1 KiB to many members"""
+    members, rounds, size = machine.affordable(options.members), 20, 1024
     title = f"publish of 1 KiB to {members:,} members"
     publisher = Publisher(options)
     try:
         publisher.join(members)
         seconds, counts = reach_all(publisher, size, rounds)
         for name, what in (("copies", "copies of the message"), ("allocations", "allocations of its size")):
-            yield row(f"{title}: {what}", max(each[name] for each in counts), most=1, note=f"the most of {rounds}")
+            yield limits.line(limits.of(name), f"{title}: {what}", max(each[name] for each in counts), f"the maximum of {rounds}")
         wakes = [each["wakes"] for each in counts]
-        note = f"{options.workers} workers; the most of {rounds}; by the publishing thread; the median is {stats.median(wakes):g}"
-        yield row(f"{title}: wakes", max(wakes), most=options.workers, note=note)
+        note = f"{options.workers} workers; the maximum of {rounds}; by the publishing thread; the median is {stats.median(wakes):g}"
+        yield limits.line(limits.of("wakes", target=options.workers), f"{title}: wakes", max(wakes), note)
+        limit, what = limits.of("eventfd writes", target=options.workers), f"{title}: eventfd writes that strace sees"
         try:
             if shutil.which("strace") is None:
-                raise Absent("strace is not installed")
-            yield row(f"{title}: eventfd writes that strace sees", traced_wakes(publisher, size, rounds), most=options.workers,
-                      note=f"the mean of {rounds}; by all threads")
+                raise servers.Absent("strace is not installed")
+            yield limits.line(limit, what, traced_wakes(publisher, size, rounds), f"the mean of {rounds}; by all threads")
         except (Failure, OSError, subprocess.TimeoutExpired) as problem:
-            yield missing(f"{title}: eventfd writes that strace sees", problem)
-        yield row(f"{title}: until the last has it", stats.median(seconds) * 1e3, unit="ms", note=f"the median of {rounds}")
+            yield limits.missing(limit, what, problem)
+        yield limits.line(limits.of("publish time"), f"{title}: until the last member has it", stats.median(seconds) * 1e3, f"the median of {rounds}")
     finally:
         publisher.stop()
 
 
 def publish_large(options):
-    """What one publication costs in memory while nobody reads it."""
-    members, size = min(1000, machine.descriptors() - 1500), 1 << 20
+    """memory for a publication of 1 MiB that no member reads"""
+    members, size = machine.affordable(1000), 1 << 20
     publisher = Publisher(options, XCHG_SNDBUF="4KiB")
     try:
         publisher.join(members, rcvbuf=4096)
-        before = resident_bytes(publisher.process.pid)
+        before = memory_bytes(publisher.pid)
         publisher.publish(1, size)
         wait_until(lambda: publisher.numbers("stats")["published"] == members, "published to all")
-        yield row(f"publish of 1 MiB to {members:,} members that do not read: growth", (resident_bytes(publisher.process.pid) - before) / 1024,
-                  most=2 * 1024 + members, unit="KiB", note="the target: 2 MiB, and 1 KiB a member")
+        limit = limits.of("growth", target=limits.of("growth").target + members)
+        yield limits.line(limit, f"publish of 1 MiB to {members:,} members that do not read: growth", (memory_bytes(publisher.pid) - before) / 1024,
+                          "the target: 2 MiB, and 1 KiB a member")
     finally:
         publisher.stop()
 
@@ -158,4 +141,4 @@ def measure(options):
         try:
             yield from part(options)
         except (Failure, OSError) as problem:
-            yield missing(part.__doc__.rstrip("."), problem)
+            yield limits.missing(limits.of("wakes", target=0), part.__doc__, problem)

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""The report of bench.py for people: `render.py bench.json [--output FOLDER] [--document FILE]` writes the pages again from the JSON."""
+"""The report of bench.py as text, Markdown and HTML.
+
+    render.py bench.json [--output FOLDER] [--document FILE]      write the pages again from the JSON
+"""
 
 import argparse
 import json
@@ -8,6 +11,9 @@ import sys
 
 import limits
 import page
+import stats
+
+SCHEMA = 2  # of bench.json
 
 
 def number(value, digits=3):
@@ -25,12 +31,10 @@ def number(value, digits=3):
     return f"{value:.{digits - 1 if value < 10 else digits - 2}f}"
 
 
-def ratio(spread):
-    return "-" if spread is None else f"{spread['median']:.2f} [{spread['low']:.2f}-{spread['high']:.2f}]"
-
-
-def short_ratio(spread):
-    return "-" if spread is None else f"{spread['median']:.2f}"
+def ratio(spread, full=False):
+    if spread is None:
+        return "-"
+    return f"{spread['median']:.2f}" + (f" [{spread['low']:.2f}-{spread['high']:.2f}]" if full else "")
 
 
 def quotient(value, base):
@@ -52,23 +56,27 @@ def notes(row):
     return "; ".join(found + row["failures"])
 
 
+FIGURES = ("rate", "cpu_us", "calls", "p50_us", "p90_us", "p99_us", "p99_9_us")
 HEADINGS = ("server", "exchanges/s", "ratio", "CPU us", "ratio [2nd lowest-2nd highest]", "calls", "ratio", "p50 us", "ratio", "p90 us", "ratio",
             "p99 us", "ratio", "p99.9 us", "ratio", "pairs", "notes")
 
 
+def right(column):
+    return 0 < column < len(HEADINGS) - 1
+
+
 def cells(series):
-    """The table of a series: rows of text, the baseline first where it is one for all."""
-    base = series["baseline_values"]
+    """The table of a series as rows of text; first the baseline, if all rows share one."""
+    base, base_calls = series["baseline_values"], series["baseline_syscalls"]
     if base is not None:
-        values = [number(base[f]) for f in ("rate", "cpu_us", "p50_us", "p90_us", "p99_us", "p99_9_us")]
-        yield [series["baseline"], values[0], "1", values[1], "1", calls(series["baseline_syscalls"]), "1", values[2], "1", values[3], "1", values[4],
-               "1", values[5], "1", "", "the baseline"]
+        values = [calls(base_calls) if figure == "calls" else number(base[figure]) for figure in FIGURES]
+        yield [series["baseline"], *(text for value in values for text in (value, "1")), "", "the baseline"]
     for row in series["rows"]:
-        v, r = row["values"], row["ratios"]
-        yield [row["server"], number(v["rate"]), short_ratio(r["rate"]), number(v["cpu_us"]), ratio(r["cpu_us"]), calls(row["syscalls"]),
-               quotient(row["syscalls"], series["baseline_syscalls"]), number(v["p50_us"]), short_ratio(r["p50_us"]), number(v["p90_us"]),
-               short_ratio(r["p90_us"]), number(v["p99_us"]), short_ratio(r["p99_us"]), number(v["p99_9_us"]), short_ratio(r["p99_9_us"]),
-               str(row["pairs"]), notes(row)]
+        line = [row["server"]]
+        for figure in FIGURES:
+            line += ([calls(row["syscalls"]), quotient(row["syscalls"], base_calls)] if figure == "calls" else
+                     [number(row["values"][figure]), ratio(row["ratios"][figure], figure == "cpu_us")])
+        yield [*line, str(row["pairs"]), notes(row)]
 
 
 def placement(series):
@@ -78,18 +86,12 @@ def placement(series):
 
 
 def text_series(series):
-    table = [list(HEADINGS), *cells(series)]
-    table[0][4] = "ratio"
-    widths = [max(len(row[i]) for row in table) for i in range(len(HEADINGS))]
-    lines = [f"{series['title']}" + ("" if series["pinned"] and not series.get("overload") else f" ({placement(series).lower()})")]
-    for row in table:
-        lines.append("  ".join(text.ljust(w) if i in (0, len(row) - 1) else text.rjust(w)
-                               for i, (text, w) in enumerate(zip(row, widths))).rstrip())
-    return "\n".join(lines)
+    title = series["title"] + ("" if placement(series) == "Pinned" else f" ({placement(series).lower()})")
+    return title + "\n" + stats.columns([[heading.split(" [")[0] for heading in HEADINGS], *cells(series)], right)
 
 
 def text_single(each):
-    """A measurement that is no series."""
+    """A single measurement."""
     figures = [f"  {name}: {', '.join(number(value) for value in values)}" for name, values in each["figures"].items()]
     return "\n".join([each["title"], *figures, *([f"  {each['note']}"] if each["note"] else [])])
 
@@ -100,10 +102,10 @@ def machine_facts(machine):
     yield "Governor", machine["governor"]
     yield "Memory", f"{machine['memory_gib']} GiB"
     yield "System", f"{machine['distribution']}, Linux {machine['kernel']}"
-    yield "Limits", f"{machine['descriptors']} descriptors a process, somaxconn {machine['somaxconn']}"
+    yield "Limits", f"{machine['descriptors']} descriptors per process, somaxconn {machine['somaxconn']}"
     yield "Server and load on CPU", f"{machine['cpu_of_the_server']} and {machine['cpu_of_the_load']}"
     if machine["cpu_of_the_server"] == machine["cpu_of_the_load"]:
-        yield "Note", "one CPU only: server and load share it, rates and latencies say little"
+        yield "Note", "one CPU only: server and load share it, so rates and latencies mean little"
     yield "Load average before", f"{machine['load_average_before']:.2f}"
 
 
@@ -111,63 +113,67 @@ def text_machine(machine):
     return "\n".join(f"{what}: {value}" for what, value in machine_facts(machine))
 
 
+def introduction(report):
+    """The lines above the tables."""
+    yield f"Written by `{report['command']}` on {report['machine']['date']} in {report['seconds'] / 60:.0f} minutes. Do not edit: run it again."
+    if not report["complete"]:
+        yield "The run was interrupted, so rows are missing."
+    yield "`benchmarks/README.md` defines every figure and names the peers."
+    yield ""
+    yield f"A row has up to {report['pairs_wanted']} alternating pairs of runs: one of its server, one of the baseline of its series."
+    yield f"Every run has a fresh server and {report['warmup_s']} s of warm-up. A ratio is the median of the pairs' ratios to the baseline."
+    yield "The brackets have the second lowest and the second highest ratio; with fewer than five pairs, the"
+    yield "lowest and the highest. More exchanges a second are better; for all other figures, less is better."
+    yield "A ratio within 3 % of 1 is noise."
+    yield (f"Separate runs with {report['syscalls_by']} counted the system calls." if report["syscalls_by"]
+           else "System calls were not counted: perf was not permitted and strace was not installed.")
+
+
+def sections(report):
+    """Of one page, Markdown or HTML: title, text, chart, headings and rows of each table, and which columns are aligned to the right."""
+    if report.get("limits"):
+        yield "What xchgd must reach", "", "", limits.HEADINGS, list(limits.cells(report["limits"])), limits.right
+    for each in report["series"]:
+        text = f"{placement(each)}, {'open' if each['open_loop'] else 'closed'} loop, {each['window_s']} s per run, baseline `{each['baseline']}`."
+        yield each["title"][0].upper() + each["title"][1:], text, page.chart(each), HEADINGS, list(cells(each)), right
+
+
 def markdown(report):
     """docs/benchmarks.md."""
-    machine = report["machine"]
-    lines = [
-        "# Benchmarks", "",
-        f"Written by `{report['command']}` on {machine['date']}; do not edit, run it again. `benchmarks/README.md` defines every figure "
-        "and names the peers.", "", "| | |", "|---|---|",
-        *[f"| {what} | {value} |" for what, value in machine_facts(machine)], "",
-        f"Each row: up to {report['pairs_wanted']} alternating pairs of runs (the row's server, the series' baseline), "
-        f"{report['warmup_s']} s of warm-up, a fresh server a run; the whole took {report['seconds'] / 60:.0f} minutes. Ratios are medians of the",
-        "pairs' ratios to the baseline, with the second lowest and the second highest (of fewer than five pairs the lowest and the highest).",
-        "Exchanges a second: more is better; all others: less. A ratio within 3 % of 1 says nothing.",
-        f"System calls were counted by {report['syscalls_by']} in runs of their own." if report["syscalls_by"]
-        else "System calls were not counted: neither perf (with permission) nor strace was there.", "",
-    ]
+    lines = ["# Benchmarks", "", *introduction(report), "", "| | |", "|---|---|",
+             *[f"| {what} | {value} |" for what, value in machine_facts(report["machine"])], ""]
     if report["skipped"]:
         lines += ["Skipped:", "", *[f"- {line}" for line in report["skipped"]], ""]
-    for series in report["series"]:
-        lines += [f"## {series['title'][0].upper()}{series['title'][1:]}", "",
-                  f"{placement(series)}, {'open' if series['open_loop'] else 'closed'} loop, "
-                  f"{series['window_s']} s a run; baseline `{series['baseline']}`.",
-                  "", "| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 2) + "|---|"]
-        lines += ["| " + " | ".join(row) + " |" for row in cells(series)]
-        lines.append("")
+    for title, text, _, headings, rows, aligned in sections(report):
+        lines += [f"## {title}", "", *([text, ""] if text else []), stats.markdown(headings, rows, aligned), ""]
     return "\n".join(lines)
 
 
 def write(path, text):
-    """All of it or nothing: a reader never sees half a page."""
+    """Replace the file in one step, so that a reader never sees half a page."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path + ".new", "w") as stream:
         stream.write(text)
     os.replace(path + ".new", path)
 
 
-def table_of_limits(report):
-    rows = report.get("limits")
-    return (limits.HEADINGS, list(limits.cells(rows))) if rows else None
-
-
 def write_all(report, folder, document=None):
     write(os.path.join(folder, "bench.json"), json.dumps(report, indent=1) + "\n")
-    write(os.path.join(folder, "bench.html"), page.html(report, list(HEADINGS), cells, list(machine_facts(report["machine"])), table_of_limits(report)))
+    write(os.path.join(folder, "bench.html"), page.html(introduction(report), machine_facts(report["machine"]), report["skipped"], sections(report)))
     if document:
         write(document, markdown(report))
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Write table, page and document again from a bench.json.")
+    parser = argparse.ArgumentParser(description="Write the text, the HTML page and the Markdown page again from a bench.json.")
     parser.add_argument("report")
     parser.add_argument("--output", help="the folder of bench.html (that of the report)")
-    parser.add_argument("--document", help="the Markdown page to write as well")
+    parser.add_argument("--document", help="a Markdown page to write as well")
     options = parser.parse_args()
     with open(options.report) as stream:
         report = json.load(stream)
-    if report.get("schema") != 2:
-        sys.exit(f"{options.report}: schema {report.get('schema')}, want 2")
+    if report.get("schema") != SCHEMA:
+        sys.exit(f"{options.report}: schema {report.get('schema')}, want {SCHEMA}")
     print(text_machine(report["machine"]))
     for series in report["series"]:
         print("\n" + text_series(series))

@@ -1,13 +1,13 @@
-"""The work: which exchange is measured at which load, with whom.
+"""The series: one exchange at one load, with the servers that are compared.
 
-A series is one work; each of its rows is a server, compared with the series' baseline in alternating pairs of runs.
+Each row of a series is a server. Alternating pairs of runs compare it with the baseline of the series.
 """
 
 from dataclasses import dataclass, field
 
 MN = (b"mn\r\n", b"MN\r\n")
-PING = (b"PING\r\n", b"+PONG\r\n")  # an inline command of redis: the same bytes for both
-PING_RESP = b"*1\r\n$4\r\nPING\r\n"  # as clients of redis send it; xchgd gets a line of the same size
+PING = (b"PING\r\n", b"+PONG\r\n")  # an inline command of Redis: the same bytes for both servers
+PING_RESP = b"*1\r\n$4\r\nPING\r\n"  # as Redis clients send it; xchgd gets a line of the same size
 PING_LINE = b"12 bytes and\r\n"
 HTTP_REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 EVENT_LOOPS = ["bare-et", "libevent-raw", "libevent-bev", "libuv", "io_uring"]
@@ -22,15 +22,15 @@ class Series:
     connections: int
     rows: list
     pipeline: int = 1
-    once: bool = False         # a connection per exchange (of `answer`)
-    half_rate_of: str = None   # open loop at half the rate that the row's server reached in that series
+    once: bool = False         # one connection per exchange (of `answer`)
+    half_rate_of: str = None   # an open loop, at half the rate that the row's server reached in that series
     pinned: bool = True
-    overload: bool = False     # pinned, but the load has both CPUs, and a thread for each
+    overload: bool = False     # pinned, but the load has both CPUs and one thread on each
     baseline: str = "bare"
-    request: bytes = None      # of `answer`; the answer is answer, or is learned from the peer
-    answer: bytes = None
-    lines: dict = field(default_factory=dict)  # server: its request, where it frames otherwise; of the same size
-    quick: list = field(default_factory=list)  # the rows of bench-quick; none: the series is left out
+    request: bytes = None      # of `answer`
+    answer: bytes = None       # None: ask the server once and expect that answer
+    lines: dict = field(default_factory=dict)  # server: its own request, of the same size, if its framing differs
+    quick: list = field(default_factory=list)  # the rows of bench-quick
 
     @property
     def own_protocol(self):
@@ -43,7 +43,7 @@ def echo(connections, rows, **more):
 
 
 def greet(connections, rows, **more):
-    return Series(f"greet-{connections}", f"greet: connect, greeting, message of 64 bytes, close; {connections:,} at once", "greet", connections,
+    return Series(f"greet-{connections}", f"greet: connect, greeting, message of 64 bytes, close; {connections:,} at a time", "greet", connections,
                   rows, **more)
 
 
@@ -55,39 +55,39 @@ SERIES = [
     echo(1, ["xchgd", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE], quick=["xchgd"]),
     echo(1000, [*CONCURRENT, *EVENT_LOOPS, *LECTURE_CONCURRENT], quick=["xchgd", "libuv"]),
     echo(10000, ["xchgd", *EVENT_LOOPS], quick=["xchgd"]),
-    Series("pipeline-16", "echo of 64 bytes, 64 connections, 16 messages in flight each", "echo", 64,
+    Series("pipeline-16", "echo of 64 bytes, 64 connections, 16 messages in flight on each", "echo", 64,
            [*CONCURRENT, *EVENT_LOOPS, "lecture-thread"], pipeline=16, quick=["xchgd", "libevent-bev"]),
-    Series("pipeline-128", "echo of 64 bytes, 64 connections, 128 messages in flight each", "echo", 64, ["xchgd"], pipeline=128,
+    Series("pipeline-128", "echo of 64 bytes, 64 connections, 128 messages in flight on each", "echo", 64, ["xchgd"], pipeline=128,
            quick=["xchgd"]),
     greet(64, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE],
           quick=["xchgd", "xchgd-linger-0", "xchgd-fork", "xchgd-thread", "libuv", *LECTURE]),
     greet(1, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE], quick=["xchgd"]),
     greet(1000, ["xchgd", "xchgd-linger-0", "xchgd-iterative", "xchgd-fork", "xchgd-thread", *EVENT_LOOPS, *LECTURE]),
-    Series("greet-overload", "greet, 64 at once, the server on one CPU, two load threads on both", "greet", 64,
+    Series("greet-overload", "greet, 64 at a time, the server on one CPU, two load threads on both", "greet", 64,
            ["xchgd", "xchgd-linger-0", "libuv"], overload=True),
     Series("open-half", "echo of 64 bytes, 64 connections, open loop at half of the server's best rate", "echo", 64,
            ["xchgd", "xchgd-thread", *EVENT_LOOPS, "lecture-thread"], half_rate_of="echo-64", quick=["xchgd"]),
     Series("echo-free", "echo of 64 bytes, 64 connections, nothing pinned, two load threads", "echo", 64,
            ["reuseport", "xchgd", "xchgd-thread"], pinned=False),
-    Series("greet-free", "greet, 64 at once, nothing pinned, two load threads", "greet", 64,
+    Series("greet-free", "greet, 64 at a time, nothing pinned, two load threads", "greet", 64,
            ["reuseport", "xchgd", "xchgd-linger-0", *LECTURE], pinned=False, quick=["reuseport", "xchgd"]),
     Series("mn-64", "request and answer of 4 bytes (memcached's `mn`), 64 connections", "answer", 64, ["memcached", "xchgd"],
            baseline="bare-answer", request=MN[0], answer=MN[1], quick=["memcached", "xchgd"]),
-    Series("mn-1000", "the same, 1,000 connections", "answer", 1000, ["memcached", "xchgd"], baseline="bare-answer", request=MN[0],
+    Series("mn-1000", "request and answer of 4 bytes (memcached's `mn`), 1,000 connections", "answer", 1000, ["memcached", "xchgd"], baseline="bare-answer", request=MN[0],
            answer=MN[1]),
-    Series("mn-pipeline-16", "the same, 64 connections, 16 requests in flight each", "answer", 64, ["memcached", "xchgd"], pipeline=16,
+    Series("mn-pipeline-16", "request and answer of 4 bytes (memcached's `mn`), 64 connections, 16 requests in flight on each", "answer", 64, ["memcached", "xchgd"], pipeline=16,
            baseline="bare-answer", request=MN[0], answer=MN[1], quick=["memcached", "xchgd"]),
-    Series("mn-connect", "connect, one request of 4 bytes, answer, close; 64 at once", "answer", 64, ["memcached", "xchgd"], once=True,
+    Series("mn-connect", "connect, one request of 4 bytes, answer, close; 64 at a time", "answer", 64, ["memcached", "xchgd"], once=True,
            baseline="bare-answer", request=MN[0], answer=MN[1]),
-    Series("ping-64", "request of 6 bytes and answer of 7 (redis' PING, inline), 64 connections", "answer", 64, ["redis", "xchgd"],
+    Series("ping-64", "request of 6 bytes and answer of 7 (Redis' PING, inline), 64 connections", "answer", 64, ["redis", "xchgd"],
            baseline="bare-answer", request=PING[0], answer=PING[1]),
-    Series("ping-pipeline-16", "the same, 16 requests in flight each", "answer", 64, ["redis", "xchgd"], pipeline=16,
+    Series("ping-pipeline-16", "request of 6 bytes and answer of 7 (Redis' PING, inline), 64 connections, 16 in flight on each", "answer", 64, ["redis", "xchgd"], pipeline=16,
            baseline="bare-answer", request=PING[0], answer=PING[1]),
-    Series("ping-resp-16", "request of 14 bytes (redis' PING as RESP; xchgd: a line) and answer of 7, 16 in flight each", "answer", 64,
+    Series("ping-resp-16", "request of 14 bytes (Redis' PING as RESP; xchgd: a line) and answer of 7, 64 connections, 16 in flight on each", "answer", 64,
            ["redis", "xchgd"], pipeline=16, baseline="bare-answer", request=PING_RESP, answer=PING[1], lines={"xchgd": PING_LINE}),
-    Series("hello-64", "connect, greeting of 20 bytes, the server closes at once; 64 at once", "hello", 64,
+    Series("hello-64", "connect, greeting of 20 bytes, immediate close by the server; 64 at a time", "hello", 64,
            ["nginx-stream", "libevent-raw", "libuv"], once=True),
-    Series("http-64", "for scale only: an HTTP answer, 64 connections, beside a bare loop with the same bytes", "answer", 64,
+    Series("http-64", "for scale only: an HTTP answer, 64 connections; the baseline sends the same bytes", "answer", 64,
            ["nginx-http", "haproxy-http"], baseline="bare-answer", request=HTTP_REQUEST),
 ]
 SERIES_BY_NAME = {series.name: series for series in SERIES}

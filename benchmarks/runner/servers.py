@@ -1,36 +1,38 @@
-"""The servers: how each is started for an exchange, on a port of the kernel's choice, on loopback alone.
+"""The servers, and the one way to start them: on loopback, on a port that the kernel chooses.
 
-A server is started afresh for every run. What it needs as a configuration is written into a temporary folder of the runner.
-Exchanges: echo, greet and hello as in benchmarks/peers/peer.h; `answer`: a fixed answer to a fixed request (see Traffic).
+Every run starts a server afresh. Its configuration file, where it needs one, is written to a temporary folder.
+Exchanges: echo, greet and hello as in benchmarks/peers/peer.h; `answer`: a fixed answer to a fixed request (class Traffic).
 """
 
 import os
-import select
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import time
 
+import machine
 import processes
+from processes import Failure
 
-START_LIMIT = 10.0  # seconds
+GREETING = b"Message from server\0"
+QUICK_STOP = {"XCHG_STOP_GRACE": "0", "XCHG_DRAIN_TIMEOUT": "0"}
+ANY_PORT = {"XCHG_LISTEN": "127.0.0.1:0"}
 
 
-class Failure(Exception):
-    """A run that brought no figures, and why."""
+class Absent(Failure):
+    """A program is not installed, or not built."""
 
 
 class Traffic:
-    """Request and answer of peers with a protocol of their own. any: (from, count) of bytes of the answer that may differ."""
+    """Request and answer of a server with its own protocol. any: (offset, count) of answer bytes that may differ."""
 
     def __init__(self, request, answer, any_bytes=None):
         self.request, self.answer, self.any = request, answer, any_bytes
 
 
 def escape(data):
-    """Bytes in the spelling of benchmarks/peers/text.h and of XCHG_REPLY."""
+    """Bytes as benchmarks/peers/text.h and XCHG_REPLY read them."""
     return "".join(chr(b) if 32 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in data)
 
 
@@ -40,164 +42,114 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class Running:
-    """A started server."""
+class Running(processes.Child):
+    """A started server. It is ready once it says pattern, after which its address follows, or else once port takes connections."""
 
-    def __init__(self, command, *, cpus, env=None, port=None, pattern=None, stream="stdout", folder=None):
-        """Ready once a line on stream holds pattern, whose rest ends in the port, or once port takes connections."""
-        self.folder = folder
-        self.port = port
-        reader, writer = os.pipe()
-        outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        outputs[stream] = writer
+    name = "the server"
+
+    def __init__(self, command, *, pattern=None, port=None, folder=None, **how):
+        self.folder, self.port = folder, port
+        super().__init__(command, cwd=folder, **how)
         try:
-            self.process = processes.start(command, cpus=cpus, env=env, cwd=folder,
-                                           **outputs)
-        except OSError as problem:
-            os.close(reader)
-            raise Failure(f"cannot start {command[0]}: {problem.strerror}") from None
-        finally:
-            os.close(writer)
-        self._reader = reader
-        self._said = b""
-        try:
-            if pattern is not None:
-                self._wait_line(pattern)
-            else:
+            if pattern is None:
                 self._wait_port()
+            else:
+                address = self.hear(pattern).split()[0].rstrip('"')
+                self.port = int(address.rsplit(":", 1)[1])
         except BaseException:
             self.stop()
             raise
 
-    def _read(self, seconds):
-        """Take what the server says; False at its end."""
-        ready, _, _ = select.select([self._reader], [], [], max(seconds, 0))
-        if not ready:
-            return True
-        data = os.read(self._reader, 65536)
-        self._said = (self._said + data)[-65536:]
-        return data != b""
-
-    def _fail(self, what):
-        said = [line for line in self._said.decode(errors="replace").splitlines() if line and "listening" not in line]
-        raise Failure(": ".join([what, *said[-1:]]))
-
-    def _wait_line(self, pattern):
-        deadline = time.monotonic() + START_LIMIT
-        while True:
-            for line in self._said.decode(errors="replace").splitlines(keepends=True):
-                if pattern in line and line.endswith("\n"):
-                    digits = line.split(pattern, 1)[1].split()[0].rstrip('"')
-                    self.port = int(digits.rsplit(":", 1)[1])
-                    return
-            if not self._read(deadline - time.monotonic()):
-                self._fail("the server ended at its start")
-            if time.monotonic() > deadline:
-                self._fail("the server does not say that it listens")
-
     def _wait_port(self):
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + processes.LIMIT
         while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                self._read(0)
-                self._fail("the server ended at its start")
+            self.check()
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             except OSError:
                 self._read(0.01)
-        self._fail("the server does not listen")
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def check(self):
-        """Failure where the server did not survive its run."""
-        code = self.process.poll()
-        if code is not None:
-            self._read(0)
-            self._fail(f"the server ended by signal {-code}" if code < 0 else f"the server ended with exit code {code}")
-
-    def finish(self):
-        """Ask it to end, wait until it has; what it said, the last 64 KiB of it."""
-        self.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + START_LIMIT
-        while self._read(deadline - time.monotonic()):
-            if time.monotonic() > deadline:
-                self._fail("the server does not end")
-        return self._said.decode(errors="replace")
+        self.fail("the server does not listen")
 
     def stop(self):
-        processes.end(self.process)
-        os.close(self._reader)
+        super().stop()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def environment(settings):
+    """The environment of an xchg server: these settings and no others."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("XCHG_") and k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")}
+    return env | ANY_PORT | settings
+
+
+def start_xchg(build, program="xchgd", *, cpus=None, prefix=(), priority=True, **settings):
+    """Start xchgd, or another program that is built with libxchg and logs its address."""
+    return Running([*prefix, os.path.join(build, program)], cpus=cpus, env=environment(settings), pattern="addr=", stream="stderr", priority=priority)
+
+
+def start_named(name, build, exchange, cpus=None):
+    """Start a server of the table below, or raise Absent."""
+    why = BY_NAME[name].missing(build)
+    if why:
+        raise Absent(why)
+    return BY_NAME[name].start(build, exchange, cpus)
+
+
+def not_built(path):
+    return None if os.access(path, os.X_OK) else f"{path} is not built"
 
 
 class Peer:
     """A program of benchmarks/peers."""
 
-    forks = False
-
-    def __init__(self, name, program, about, number=None):
-        self.name, self.program, self.about, self.number = name, program, about, number
+    def __init__(self, name, program, about):
+        self.name, self.program, self.about = name, program, about
         self.forks = program == "fork"
 
     def missing(self, build):
-        path = os.path.join(build, "peers", self.program)
-        return None if os.access(path, os.X_OK) else f"{path} is not built"
+        return not_built(os.path.join(build, "peers", self.program))
 
     def start(self, build, exchange, cpus, traffic=None):
-        command = [os.path.join(build, "peers", self.program), "0"]
-        if exchange == "answer":
-            command += [str(len(traffic.request)), escape(traffic.answer)]
-        else:
-            command += [exchange]
-        if self.number is not None:
-            command.append(str(self.number))
-        return Running(command, cpus=cpus, pattern="listening ")
+        arguments = [str(len(traffic.request)), escape(traffic.answer)] if exchange == "answer" else [exchange]
+        return Running([os.path.join(build, "peers", self.program), "0", *arguments], cpus=cpus, pattern="listening ")
 
 
 class Xchgd:
-    """xchgd under one of its models."""
+    """xchgd with one of its models."""
 
-    def __init__(self, name, about, **settings):
-        self.name, self.about, self.settings = name, about, settings
+    def __init__(self, name, about, signum=signal.SIGTERM, **settings):
+        self.name, self.about, self.signum, self.settings = name, about, signum, settings
         self.forks = settings.get("XCHG_MODEL") == "fork"
 
     def missing(self, build):
-        path = os.path.join(build, "xchgd")
-        return None if os.access(path, os.X_OK) else f"{path} is not built"
+        return not_built(os.path.join(build, "xchgd"))
 
     def start(self, build, exchange, cpus, traffic=None):
-        env = {k: v for k, v in os.environ.items() if not k.startswith("XCHG_") and k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")}
-        env.update(self.settings, XCHG_LISTEN="127.0.0.1:0")
-        if exchange == "answer":  # a line and its answer: memcached's
-            env.update(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_REPLY="text:" + escape(traffic.answer.rstrip(b"\r\n")))
-        else:
-            env.update(XCHG_EXCHANGE=exchange)
-        return Running([os.path.join(build, "xchgd")], cpus=cpus, env=env, pattern="addr=", stream="stderr")
+        settings = {"XCHG_EXCHANGE": exchange}
+        if exchange == "answer":  # a line and its answer, as memcached
+            settings = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0", "XCHG_REPLY": "text:" + escape(traffic.answer.rstrip(b"\r\n"))}
+        return start_xchg(build, cpus=cpus, **self.settings, **settings)
 
 
 class Foreign:
-    """An installed server with a configuration that is written for the run."""
+    """An installed server; command(path, folder, port) writes its configuration and returns its command line."""
 
     forks = False
 
-    def __init__(self, name, about, package, program, command):
-        self.name, self.about, self.package, self.program, self._command = name, about, package, program, command
+    def __init__(self, name, about, package, program, command, signum=signal.SIGTERM):
+        self.name, self.about, self.package, self.program, self.command, self.signum = name, about, package, program, command, signum
 
-    def missing(self, build):
+    def missing(self, _build):
         path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
         self.path = shutil.which(self.program, path=path)
         return None if self.path else f"{self.program} is not installed (apt-get install {self.package})"
 
-    def start(self, build, exchange, cpus, traffic=None):
+    def start(self, _build, _exchange, cpus, _traffic=None):
         folder = tempfile.mkdtemp(prefix="xchg-bench-")
         port = free_port()
         try:
-            return Running(self._command(self.path, folder, port), cpus=cpus, port=port, stream="stderr", folder=folder)
+            return Running(self.command(self.path, folder, port), cpus=cpus, port=port, stream="stderr", folder=folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -211,7 +163,7 @@ def write(folder, name, text):
 
 
 def memcached(path, folder, port):
-    command = [path, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1", "-c", "16000", "-b", "4096"]
+    command = [path, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "1", "-c", str(machine.descriptors() - 500), "-b", "4096"]
     return command + (["-u", "root"] if os.getuid() == 0 else [])
 
 
@@ -221,26 +173,31 @@ def redis(path, folder, port):
 
 
 NGINX_HEAD = """daemon off;
-master_process off;
+{processes}
 pid {folder}/nginx.pid;
 error_log stderr crit;
 events {{ worker_connections 8192; }}
 """
 
 
-def nginx_stream(path, folder, port):
+def nginx_head(folder, master):
+    """master: with a master process, without which nginx has no graceful stop."""
+    return NGINX_HEAD.format(folder=folder, processes="worker_processes 1;" if master else "master_process off;")
+
+
+def nginx_stream(path, folder, port, master=False):
     module = "/usr/lib/nginx/modules/ngx_stream_module.so"
     load = f"load_module {module};\n" if os.path.exists(module) else ""
-    text = load + NGINX_HEAD.format(folder=folder) + f"""stream {{
+    text = load + nginx_head(folder, master) + f"""stream {{
   server {{ listen 127.0.0.1:{port} backlog=4096; return "Message from server\0"; }}
 }}
 """
     return [path, "-e", "stderr", "-p", folder, "-c", write(folder, "nginx.conf", text)]
 
 
-def nginx_http(path, folder, port):
+def nginx_http(path, folder, port, master=False):
     temporary = "".join(f"  {kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    text = NGINX_HEAD.format(folder=folder) + f"""http {{
+    text = nginx_head(folder, master) + f"""http {{
   access_log off;
   keepalive_requests 1000000000;
 {temporary}  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 "ok\\n"; }} }}
@@ -266,24 +223,24 @@ frontend bench
 
 
 ALL = [
-    Peer("bare", "bare", "one thread, level-triggered epoll, no state: the floor"),
-    Peer("bare-et", "bare_et", "the same, edge-triggered, reads until a short read"),
-    Peer("bare-answer", "bare_answer", "the bare loop with a fixed answer: the floor of request and answer"),
-    Peer("reuseport", "reuseport", "a bare loop per core, SO_REUSEPORT"),
+    Peer("bare", "bare", "one thread, level-triggered epoll, no state: the lower bound"),
+    Peer("bare-et", "bare_et", "the same with edge-triggered epoll; reads until a short read"),
+    Peer("bare-answer", "bare_answer", "the bare loop with a fixed answer: the lower bound of request and answer"),
+    Peer("reuseport", "reuseport", "one bare loop per core, SO_REUSEPORT"),
     Peer("libevent-raw", "libevent_raw", "libevent, plain events"),
     Peer("libevent-bev", "libevent_bev", "libevent, bufferevents"),
     Peer("libuv", "libuv", "libuv, uv_try_write"),
     Peer("io_uring", "uring", "liburing: multishot accept and receive, provided buffers"),
-    Peer("lecture-iterative", "iterative", "accept, serve, close, one after the other"),
+    Peer("lecture-iterative", "iterative", "one connection at a time: accept, serve, close"),
     Peer("lecture-fork", "fork", "a child process per connection"),
     Peer("lecture-thread", "thread", "a thread per connection"),
-    Xchgd("xchgd", "xchgd as it comes: acceptor and workers (pool)"),
+    Xchgd("xchgd", "xchgd with its defaults: acceptor and workers (pool)"),
     Xchgd("xchgd-linger-0", "the same, closing at once (XCHG_LINGER=0)", XCHG_LINGER="0"),
     Xchgd("xchgd-iterative", "xchgd, XCHG_MODEL=iterative", XCHG_MODEL="iterative"),
     Xchgd("xchgd-fork", "xchgd, XCHG_MODEL=fork", XCHG_MODEL="fork"),
     Xchgd("xchgd-thread", "xchgd, XCHG_MODEL=thread", XCHG_MODEL="thread"),
     Foreign("memcached", "memcached with one worker thread, `mn`", "memcached", "memcached", memcached),
-    Foreign("redis", "Redis, `PING`, nothing kept on disk", "redis-server", "redis-server", redis),
+    Foreign("redis", "Redis, `PING`, nothing written to disk", "redis-server", "redis-server", redis),
     Foreign("nginx-stream", "nginx stream, `return`", "nginx libnginx-mod-stream", "nginx", nginx_stream),
     Foreign("nginx-http", "nginx, `return 200`", "nginx", "nginx", nginx_http),
     Foreign("haproxy-http", "HAProxy, `http-request return`", "haproxy", "haproxy", haproxy_http),

@@ -1,10 +1,10 @@
-"""Medians and spreads of pairs."""
+"""Medians and spreads of pairs of runs, and tables of text."""
 
 import statistics
 
 
 def spread(values):
-    """Median, second lowest and second highest; of fewer than five values the lowest and the highest. None of none."""
+    """Median, second lowest and second highest value; with fewer than five values the lowest and the highest. None without values."""
     ordered = sorted(v for v in values if v is not None)
     if not ordered:
         return None
@@ -18,9 +18,19 @@ def median(values):
 
 
 def ratios(pairs, figure):
-    """The spread of peer / baseline over pairs of runs; a pair that lacks one of them does not count."""
-    quotients = []
-    for peer, baseline in pairs:
-        if peer.get(figure) is not None and baseline.get(figure):
-            quotients.append(peer[figure] / baseline[figure])
-    return spread(quotients)
+    """The spread of peer / baseline over pairs of runs; a pair without one of the two values does not count."""
+    return spread([peer[figure] / base[figure] for peer, base in pairs if peer.get(figure) is not None and base.get(figure)])
+
+
+def columns(rows, right):
+    """Rows of cells as aligned text; right(i): is column i aligned to the right?"""
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.rjust(w) if right(i) else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
+                     for row in rows)
+
+
+def markdown(headings, rows, right):
+    """The same as a Markdown table."""
+    rule = "|" + "".join("---:|" if right(i) else "---|" for i in range(len(headings)))
+    return "\n".join(["| " + " | ".join(headings) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)])
