@@ -181,7 +181,11 @@ class Bench:
             if series.answer is not None:
                 row.traffic = servers.Traffic(series.lines.get(row.server.name, series.request), series.answer)
             elif series.exchange == "answer":
-                row.traffic = load.learn(row.server, self.options.build, {self.cpus[0]}, series.request)
+                running = row.server.start(self.options.build, "answer", {self.cpus[0]})
+                try:
+                    row.traffic = load.learn(running.port, series.request)
+                finally:
+                    running.stop()
             if series.half_rate_of is not None:
                 best = self.rows.get((series.half_rate_of, row.server.name))
                 rate = stats.median([peer["rate"] for peer, _ in best.pairs]) if best else None
@@ -189,7 +193,7 @@ class Bench:
                     closed = SERIES_BY_NAME[series.half_rate_of]
                     rate = load.run(self.options.build, closed, row.server, self.cpus, self.plan.seconds, self.plan.warmup)["rate"]
                 row.rate = rate / 2
-        except Failure as problem:
+        except (Failure, OSError) as problem:
             row.fail(problem, times=FAILURES_MAX)
 
     def run(self, row, server, seconds, warmup, **more):

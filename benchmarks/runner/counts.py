@@ -42,6 +42,17 @@ class Perf:
         pass
 
 
+def attach_strace(pid, *options):
+    """Start strace on a running process and wait until it has attached. SIGINT ends it."""
+    child = processes.Child(["strace", "-f", *options, "-p", str(pid)], "stderr", priority=False)
+    try:
+        child.hear(" attached")
+    except BaseException:
+        child.stop()
+        raise
+    return child
+
+
 class Strace:
     """strace attaches before the load starts. It slows the server down by a factor of ten."""
 
@@ -55,18 +66,16 @@ class Strace:
 
     def __init__(self, pid, folder):
         self.path = os.path.join(folder, "strace")
-        self.process = processes.start(["strace", "-c", "-f", "-o", self.path, "-p", str(pid)], stderr=subprocess.PIPE, priority=False)
-        self.process.stderr.readline()  # "Process N attached", or end of file
+        self.child = attach_strace(pid, "-c", "-o", self.path)
 
     def total(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
+        self.child.finish(signal.SIGINT, 30)
         with open(self.path) as stream:
             found = re.search(r"^\s*100\.00\s+\S+\s+\S*\s+(\d+)\s.*total", stream.read(), re.M)
         return int(found.group(1)) if found else None
 
     def stop(self):
-        processes.end(self.process)
+        self.child.stop()
 
 
 def counter():

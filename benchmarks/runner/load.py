@@ -45,31 +45,17 @@ def command(build, series, running, seconds, warmup, rate=None, traffic=None, co
     return xchg_bench(build, series.exchange, series.connections, seconds, warmup, running.port, *more, threads=threads)
 
 
-def learn(server, build, cpus, request):
-    """Send a request once and return its answer as Traffic; the date in it may differ."""
-    running = server.start(build, "answer", cpus)
-    try:
-        with socket.create_connection(("127.0.0.1", running.port), 5) as client:
-            client.sendall(request)
-            answer = b""
-            while True:
-                head, separator, body = answer.partition(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: (\d+)", head)
-                if separator and length and len(body) >= int(length.group(1)):
-                    break
-                data = client.recv(65536)
-                if not data:
-                    raise Failure("no whole answer")
-                answer += data
-    except OSError as problem:
-        raise Failure(f"no answer: {problem}") from None
-    finally:
-        running.stop()
-    return traffic_of(request, answer)
-
-
-def traffic_of(request, answer):
-    """The date of an HTTP answer may differ."""
+def learn(port, request):
+    """Send an HTTP request once and return its answer as Traffic. The date in it may differ."""
+    answer, length, body = b"", None, b""
+    with socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.sendall(request)
+        while not (length and len(body) >= int(length.group(1))) and (data := client.recv(65536)):
+            answer += data
+            head, separator, body = answer.partition(b"\r\n\r\n")
+            length = separator and re.search(rb"(?i)content-length: (\d+)", head)
+    if b" 200 " not in answer:
+        raise Failure(f"not an HTTP answer with status 200: {answer[:80]!r}")
     date = re.search(rb"(?i)\r\ndate: ([^\r]*)", answer)
     return Traffic(request, answer, (date.start(1), len(date.group(1))) if date else None)
 

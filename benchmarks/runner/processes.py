@@ -61,7 +61,7 @@ def end(process):
 class Child:
     """A started program, and what it says on one of its streams. stop() must be called."""
 
-    name = "the program"
+    name = property(lambda self: os.path.basename(self.process.args[0]))
 
     def __init__(self, command, stream="stdout", **how):
         self._reader, writer = os.pipe()

@@ -14,10 +14,10 @@ import time
 
 import limits
 import machine
-import processes
 import servers
 import stats
 from connections import TIME_LIMIT, connect, exchange_all, memory_bytes, receive, wait_until
+from counts import attach_strace
 from processes import Failure
 
 GROUP = 1
@@ -80,15 +80,12 @@ def traced_wakes(publisher, size, rounds):
     """Eventfd writes of the whole process per publication, counted by strace."""
     with tempfile.TemporaryDirectory(prefix="xchg-bench-") as folder:
         path = os.path.join(folder, "strace")
-        trace = processes.start(["strace", "-f", "-e", "trace=write", "-o", path, "-p", str(publisher.pid)], stderr=subprocess.PIPE,
-                                priority=False)
+        trace = attach_strace(publisher.pid, "-e", "trace=write", "-o", path)
         try:
-            trace.stderr.readline()  # it has attached, or it reports an error
             reach_all(publisher, size, rounds)
-            trace.send_signal(signal.SIGINT)
-            trace.wait(TIME_LIMIT)
+            trace.finish(signal.SIGINT, TIME_LIMIT)
         finally:
-            processes.end(trace)
+            trace.stop()
         text = machine.read(path, "")
     if len(re.findall(r'write\(1, "published', text)) != rounds:
         raise Failure("strace did not see the publications")

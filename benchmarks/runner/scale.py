@@ -77,7 +77,6 @@ def measure(options, folder, running):
             "all": available - available_bytes()}
     for each in running[len(servers):]:
         if each.process.wait(options.warmup + options.seconds + 120) != 0:
-            each.name = "a load generator"
             each.check()
     return seen, *merge(options, paths, folder)
 

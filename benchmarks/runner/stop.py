@@ -19,7 +19,6 @@ import os
 import random
 import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ import machine
 import processes
 import servers
 import stats
-from load import traffic_of
+from load import learn
 from processes import Failure
 
 CLIENTS = 16
@@ -88,25 +87,13 @@ def problem_of(row, said, code, report):
     return None
 
 
-def learn(port, request):
-    """The whole answer of an HTTP server."""
-    with socket.create_connection(("127.0.0.1", port), REPORT_LIMIT) as client:
-        client.sendall(request)
-        answer = b""
-        while chunk := client.recv(65536):
-            answer += chunk
-    if b" 200 " not in answer:
-        raise Failure(f"another answer than 200: {answer[:80]!r}")
-    return answer
-
-
 def clients_line(options, row, port):
     line = [os.path.join(options.build, "peers", "stop_clients"), "-c", str(CLIENTS)]
     texts = dict(row.texts)
     if texts.get("message") == HTTP_REQUEST:
-        texts["answer"] = learn(port, HTTP_REQUEST)
-        date = traffic_of(HTTP_REQUEST, texts["answer"]).any
-        line += ["--any", "%d:%d" % date] if date else []
+        traffic = learn(port, HTTP_REQUEST)
+        texts["answer"] = traffic.answer
+        line += ["--any", "%d:%d" % traffic.any] if traffic.any else []
     for name, text in texts.items():
         line += [f"--{name}", servers.escape(text)]
     return line + [str(port)]
@@ -118,7 +105,6 @@ def one_stop(options, row, load_seconds):
     running = row.server.start(options.build, row.exchange, {cpu_server})
     try:
         clients = processes.Child(clients_line(options, row, running.port), cpus={cpu_load}, stdin=subprocess.PIPE)
-        clients.name = "peers/stop_clients"
         try:
             clients.hear("running", REPORT_LIMIT)
             time.sleep(load_seconds)  # the moment of the signal is what varies
