@@ -1,5 +1,5 @@
 /*
- * bare: one thread, one level-triggered epoll loop: the floor.  See loop.c.
+ * bare: one thread with a level-triggered epoll loop, the lower bound of cost.  See loop.c.
  */
 #include "benchmarks/peers/loop.h"
 

@@ -1,10 +1,11 @@
 /*
- * bare_answer: the bare loop for peers whose answer is not what was asked: to every N bytes it
- * answers a fixed text.  `bare_answer PORT N ANSWER`, the answer with \r \n \t \0 \\ \xNN.
+ * bare_answer: the bare loop with a fixed answer to every N bytes, for exchanges whose answer
+ * differs from the request.  `bare_answer PORT N ANSWER`; the answer may contain \r \n \t \0 \\
+ * \xNN.
  *
- * The floor of request and answer, where memcached, nginx and HAProxy are measured: the same bytes
- * in both directions, without looking at them.  Answers to pipelined requests leave in one send.
- * How much of a request has come is kept in a table by descriptor.
+ * It is the lower bound of request and answer, with which memcached, nginx and HAProxy are
+ * compared: the same bytes in both directions, not parsed.  The answers to pipelined requests
+ * leave in one send.  A table by descriptor holds how many bytes of a partial request have arrived.
  */
 #include "benchmarks/peers/peer.h"
 #include "benchmarks/peers/text.h"
@@ -18,13 +19,13 @@
 #include <unistd.h>
 
 #define EVENTS 256
-#define ANSWERS 256 /* that one send holds at most */
+#define ANSWERS 256 /* the most in one send */
 
 struct server {
   size_t request_size;
   size_t answer_size;
-  char *answers;     /* owns: ANSWERS times the answer */
-  uint32_t *partial; /* owns: bytes of an unfinished request, by descriptor */
+  char *answers;     /* owns: the answer, ANSWERS times */
+  uint32_t *partial; /* owns: bytes of a partial request, by descriptor */
   char buffer[PEER_BUFFER_SIZE];
 };
 

@@ -1,5 +1,6 @@
 /*
- * bare_et: the bare loop, its connections edge-triggered; it reads until a short read.  See loop.c.
+ * bare_et: the bare loop with edge-triggered connections.  It reads until a short read.  See
+ * loop.c.
  */
 #include "benchmarks/peers/loop.h"
 

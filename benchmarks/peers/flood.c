@@ -1,16 +1,17 @@
 /*
- * flood: load on connections that somebody else has opened and hands down as descriptors, so that
- * they can be chosen: all of one worker, say.
+ * flood: load on connections that the caller has opened and passes as descriptors.  So the caller
+ * can choose them, for example all connections of one worker.
  *
  *   flood bounce|pour COUNT SIZE FD...
  *
- * bounce: COUNT messages of SIZE bytes leave on each connection, and whatever comes back is sent
- * again: the server always has work, and what is in flight stays the same.  pour: as many bytes
- * leave as the connection takes, without waiting for anything; what comes back is thrown away.
+ * bounce sends COUNT messages of SIZE bytes on each connection and sends back everything it
+ * receives.  The server always has work, and the number of bytes in flight stays the same.  pour
+ * sends as many bytes as each connection takes, and discards what it receives.
  *
- * Closed loop, one thread, level-triggered epoll; nothing is compared: who measures does that on
- * connections of its own.  On SIGTERM it says how many bytes it has sent.  It ends with exit code 1
- * where a connection ends, since then it is no load any more.
+ * Closed loop, one thread, level-triggered epoll.  Answers are not compared: the measurement uses
+ * connections of its own.  On SIGTERM flood prints the number of bytes that it has sent.  It ends
+ * with exit code 1 as soon as a connection ends, because the load is then no longer the intended
+ * one.
  */
 #include "benchmarks/peers/peer.h"
 
@@ -32,7 +33,7 @@ struct flood {
   bool pour;
   size_t count, size;
   uint64_t sent;
-  char out[PEER_BUFFER_SIZE]; /* what is sent first, and all that pours */
+  char out[PEER_BUFFER_SIZE]; /* the first messages, and the bytes that pour sends */
   char in[PEER_BUFFER_SIZE];
 };
 
@@ -43,7 +44,7 @@ static void on_signal(int number) {
   ended = 1;
 }
 
-/* Send ${size} bytes of ${data}; the number that the connection took. */
+/* Send ${size} bytes of ${data}; the number of bytes that the socket took. */
 static size_t give(struct flood *flood, int fd, const char *data, size_t size) {
   ssize_t sent = send(fd, data, size, MSG_NOSIGNAL);
   if (sent == -1 && errno != EAGAIN)

@@ -1,7 +1,7 @@
 /*
- * fork: the lecture's second server: a child process for each connection.  Ended children are
- * waited for after each accept, at most so many as there are, without a signal handler: that saves
- * its cost, and their CPU time is added to the parent's, where it is measured.
+ * fork: a child process for each connection.  After each accept the server waits for all children
+ * that have ended.  That needs no signal handler, and adds their CPU time to the parent's, where
+ * it is measured.
  */
 #include "benchmarks/peers/lecture.h"
 
@@ -20,7 +20,7 @@ int main(int argc, char **argv) {
       lecture_serve(fd, options.exchange);
       _exit(0);
     }
-    close(fd); /* a fork that the system refuses costs this connection */
+    close(fd); /* also if fork failed: the connection is dropped */
     while (waitpid(-1, NULL, WNOHANG) > 0) {
     }
   }

@@ -1,12 +1,12 @@
 /*
- * hand_off: the least that it takes to hand a connection from one thread to another: the floor of
- * xchgd's hand-off.
+ * hand_off: the lower bound of xchgd's hand-off: the least work that passes a connection from one
+ * thread to another.
  *
- * The main thread accepts, writes an eventfd, and waits for the next; the other thread waits for
- * the eventfd, edge-triggered and never read, and runs `greet`.  What travels is one descriptor in
- * one variable, so there may be one client at a time; no admission, no queue, no choice of a
- * worker, no counters.  SIGTERM ends it with a line of quantiles in ns, from accept4's return to
- * the other thread's first look, counted as xchgd counts them:
+ * The main thread accepts, writes an eventfd and waits for the next connection.  The other thread
+ * waits for the eventfd (edge-triggered, never read) and serves `greet`.  One variable holds one
+ * descriptor, so there may be one client at a time.  There is no admission, no queue, no choice of
+ * a worker and no counter.  On SIGTERM it prints quantiles in ns, from accept4's return to the
+ * other thread's first look, in the same buckets as xchgd's:
  *
  *   handoff_ns_p50=N handoff_ns_p90=N handoff_ns_p99=N
  */
@@ -21,13 +21,13 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 
-#define NOBODY UINT32_MAX
+#define NO_CONN UINT32_MAX
 #define EVENTS 64
 
 struct hand_off {
   int acceptor_epoll, worker_epoll, wake;
-  uint64_t accepted_ns; /* the acceptor's until guest is there */
-  atom_u32 guest;       /* a descriptor */
+  uint64_t accepted_ns; /* written before conn, read after it */
+  atom_u32 conn;        /* a descriptor */
   struct spread spread; /* the worker's */
 };
 
@@ -37,14 +37,14 @@ static void watch(int epoll, int fd, uint32_t events) {
     peer_die("cannot use epoll");
 }
 
-static void welcome(struct hand_off *h) {
-  uint32_t guest = atom_load_acquire_u32(&h->guest);
-  if (guest == NOBODY)
+static void take_conn(struct hand_off *h) {
+  uint32_t conn = atom_load_acquire_u32(&h->conn);
+  if (conn == NO_CONN)
     return;
   spread_add(&h->spread, sys_now_ns() - h->accepted_ns);
-  atom_store_release_u32(&h->guest, NOBODY);
-  watch(h->worker_epoll, (int)guest, EPOLLIN | EPOLLET);
-  (void)!send((int)guest, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL);
+  atom_store_release_u32(&h->conn, NO_CONN);
+  watch(h->worker_epoll, (int)conn, EPOLLIN | EPOLLET);
+  (void)!send((int)conn, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL);
 }
 
 static void work(struct hand_off *h) {
@@ -53,11 +53,11 @@ static void work(struct hand_off *h) {
   for (;;) {
     int count = epoll_wait(h->worker_epoll, events, EVENTS, -1);
     for (int i = 0; i < count; i++)
-      if (events[i].data.fd != h->wake) { /* one message, which came whole */
+      if (events[i].data.fd != h->wake) { /* the whole message */
         (void)!recv(events[i].data.fd, message, sizeof message, 0);
         close(events[i].data.fd);
       }
-    welcome(h);
+    take_conn(h);
   }
 }
 
@@ -71,11 +71,11 @@ static void accept_one(struct hand_off *h, int listener) {
   if (fd == -1)
     return;
   h->accepted_ns = sys_now_ns();
-  if (atom_load_acquire_u32(&h->guest) != NOBODY) {
-    close(fd); /* a second client */
+  if (atom_load_acquire_u32(&h->conn) != NO_CONN) {
+    close(fd); /* of a second client */
     return;
   }
-  atom_store_release_u32(&h->guest, (uint32_t)fd);
+  atom_store_release_u32(&h->conn, (uint32_t)fd);
   const uint64_t one = 1;
   (void)!write(h->wake, &one, sizeof one);
 }
@@ -84,7 +84,7 @@ static volatile sig_atomic_t ended;
 static void end(int signal) { ended = signal; }
 
 int main(int argc, char **argv) {
-  static struct hand_off h = {.guest = NOBODY};
+  static struct hand_off h = {.conn = NO_CONN};
   struct peer_options options = peer_parse(argc, argv);
   const struct sched_param no_priority = {.sched_priority = 0};
   int listener = peer_listen(options.port, false);

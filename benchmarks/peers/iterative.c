@@ -1,6 +1,6 @@
 /*
- * iterative: the lecture's first server: accept, serve, close, one connection after the other.  The
- * others wait in the backlog, so that echo can be measured with one connection only.
+ * iterative: accept, serve, close, one connection at a time.  The other clients wait in the
+ * backlog, so echo can be measured with one connection only.
  */
 #include "benchmarks/peers/lecture.h"
 

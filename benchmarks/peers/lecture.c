@@ -1,5 +1,5 @@
 /*
- * lecture: see lecture.h.  Blocking calls, no time-outs, one connection at a time for its caller.
+ * lecture: see lecture.h.  Blocking calls without timeouts.
  */
 #include "benchmarks/peers/lecture.h"
 
@@ -19,7 +19,7 @@ static bool send_all(int fd, const char *data, size_t size) {
   return true;
 }
 
-/* Small: with a thread a connection, each has one on its stack. */
+/* Small, because the server with a thread per connection has one on each stack. */
 #define CHUNK 4096
 
 static void echo(int fd) {

@@ -1,7 +1,7 @@
 /*
- * libevent_bev: libevent as its manual teaches it: a listener and a bufferevent a connection.  Echo
- * moves the input's chains to the output without copying; greet lets its output drain before it
- * closes.  Output that a client does not take is kept, without a limit.
+ * libevent_bev: libevent as its manual teaches it: an evconnlistener, and a bufferevent for each
+ * connection.  Echo moves the input's chains to the output without copying.  greet drains its
+ * output before it closes.  Output that the client does not read is kept without a limit.
  */
 #include "benchmarks/peers/peer.h"
 
@@ -17,56 +17,55 @@ struct server {
   enum peer_exchange exchange;
 };
 
-static void on_drained(struct bufferevent *guest, void *argument) {
+static void on_drained(struct bufferevent *conn, void *argument) {
   (void)argument;
-  bufferevent_free(guest);
+  bufferevent_free(conn);
 }
 
-static void on_end(struct bufferevent *guest, short what, void *argument) {
+static void on_end(struct bufferevent *conn, short what, void *argument) {
   (void)what, (void)argument;
-  bufferevent_free(guest);
+  bufferevent_free(conn);
 }
 
-/* Close once everything has left. */
-static void finish(struct bufferevent *guest) {
-  if (evbuffer_get_length(bufferevent_get_output(guest)) == 0) {
-    bufferevent_free(guest);
+/* Close once all output has been sent. */
+static void finish(struct bufferevent *conn) {
+  if (evbuffer_get_length(bufferevent_get_output(conn)) == 0) {
+    bufferevent_free(conn);
     return;
   }
-  bufferevent_disable(guest, EV_READ);
-  bufferevent_setcb(guest, NULL, on_drained, on_end, NULL);
+  bufferevent_disable(conn, EV_READ);
+  bufferevent_setcb(conn, NULL, on_drained, on_end, NULL);
 }
 
-static void on_echo(struct bufferevent *guest, void *argument) {
+static void on_echo(struct bufferevent *conn, void *argument) {
   (void)argument;
-  if (bufferevent_write_buffer(guest, bufferevent_get_input(guest)) == -1)
-    bufferevent_free(guest);
+  if (bufferevent_write_buffer(conn, bufferevent_get_input(conn)) == -1)
+    bufferevent_free(conn);
 }
 
-static void on_message(struct bufferevent *guest, void *argument) {
-  struct evbuffer *input = bufferevent_get_input(guest);
+static void on_message(struct bufferevent *conn, void *argument) {
+  struct evbuffer *input = bufferevent_get_input(conn);
   (void)argument;
   if (evbuffer_search(input, "", 1, NULL).pos != -1)
-    finish(guest);
+    finish(conn);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
                       int size, void *argument) {
   struct server *server = argument;
-  struct bufferevent *guest = bufferevent_socket_new(server->base, fd, BEV_OPT_CLOSE_ON_FREE);
+  struct bufferevent *conn = bufferevent_socket_new(server->base, fd, BEV_OPT_CLOSE_ON_FREE);
   (void)listener, (void)address, (void)size;
-  if (guest == NULL) {
+  if (conn == NULL) {
     evutil_closesocket(fd);
     return;
   }
-  bufferevent_setcb(guest, server->exchange == PEER_ECHO ? on_echo : on_message, NULL, on_end,
-                    NULL);
+  bufferevent_setcb(conn, server->exchange == PEER_ECHO ? on_echo : on_message, NULL, on_end, NULL);
   if (server->exchange != PEER_ECHO)
-    bufferevent_write(guest, PEER_GREETING, PEER_GREETING_SIZE);
+    bufferevent_write(conn, PEER_GREETING, PEER_GREETING_SIZE);
   if (server->exchange == PEER_HELLO)
-    finish(guest);
+    finish(conn);
   else
-    bufferevent_enable(guest, EV_READ | EV_WRITE);
+    bufferevent_enable(conn, EV_READ | EV_WRITE);
 }
 
 int main(int argc, char **argv) {

@@ -1,7 +1,7 @@
 /*
- * libevent_raw: libevent's event loop with plain events: one persistent read event a connection,
- * recv and send by ourselves, as memcached does.  No locks (one thread), no time-outs.  As in the
- * bare loop, what a send does not take at once ends the connection, and one accept an event.
+ * libevent_raw: libevent's event loop with plain events: one persistent read event per connection,
+ * and direct calls of recv and send, as in memcached.  One thread without locks, no timeouts.  As
+ * in the bare loop, a partial send ends the connection and each event accepts one connection.
  */
 #include "benchmarks/peers/peer.h"
 
@@ -18,20 +18,20 @@ struct server {
   char buffer[PEER_BUFFER_SIZE];
 };
 
-struct guest {
+struct conn {
   struct server *server;
   struct event *event; /* owns */
 };
 
-static void guest_close(struct guest *guest, int fd) {
-  event_free(guest->event);
-  free(guest);
+static void conn_close(struct conn *conn, int fd) {
+  event_free(conn->event);
+  free(conn);
   close(fd);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *argument) {
-  struct guest *guest = argument;
-  struct server *server = guest->server;
+  struct conn *conn = argument;
+  struct server *server = conn->server;
   ssize_t size = recv(fd, server->buffer, sizeof server->buffer, 0);
   bool stays = size > 0;
   (void)what;
@@ -40,7 +40,7 @@ static void on_readable(evutil_socket_t fd, short what, void *argument) {
   else if (stays)
     stays = memchr(server->buffer, 0, (size_t)size) == NULL;
   if (!stays)
-    guest_close(guest, fd);
+    conn_close(conn, fd);
 }
 
 static bool greeted(const struct server *server, int fd) {
@@ -55,14 +55,14 @@ static void on_acceptable(evutil_socket_t listener, short what, void *argument) 
   (void)what;
   if (fd == -1)
     return;
-  struct guest *guest = greeted(server, fd) ? malloc(sizeof *guest) : NULL;
-  if (guest == NULL) {
+  struct conn *conn = greeted(server, fd) ? malloc(sizeof *conn) : NULL;
+  if (conn == NULL) {
     close(fd);
     return;
   }
-  guest->server = server;
-  guest->event = event_new(server->base, fd, EV_READ | EV_PERSIST, on_readable, guest);
-  if (guest->event == NULL || event_add(guest->event, NULL) == -1)
+  conn->server = server;
+  conn->event = event_new(server->base, fd, EV_READ | EV_PERSIST, on_readable, conn);
+  if (conn->event == NULL || event_add(conn->event, NULL) == -1)
     peer_die("cannot add an event");
 }
 

@@ -1,20 +1,20 @@
 /*
- * loop: the floor that everything else is measured against: the fewest system calls with which
- * epoll can serve.
+ * loop: the lower bound for all servers: the fewest system calls with which epoll can serve.
  *
- *   echo     2 + 1/k a message: recv, send, and an epoll_wait for the k connections that it reports
- *   greet    5 + 2/k an exchange: accept4, send, epoll_ctl, recv, close
- *   hello    3 + 1/k: accept4, send, close
+ *   exchange   calls     which
+ *   echo       2 + 1/k   recv, send; epoll_wait is shared by the k connections that it reports
+ *   greet      5 + 2/k   accept4, send, epoll_ctl, recv, close
+ *   hello      3 + 1/k   accept4, send, close
  *
- * It keeps no state a connection: no timers, limits, framing beyond looking for the 0 byte, no
- * output buffer and no counters.  What a send does not take at once ends the connection (a client
- * that does not read is no part of any measured work), and greet closes at once even where that
- * turns unread input into a reset.  One accept an event: accepting until EAGAIN costs a failing
- * accept4, dearer than the wait that it saves.
+ * There is no state per connection: no timers, limits, output buffer or counters, and no framing
+ * but the search for the 0 byte.  A partial send ends the connection; no measured client stops
+ * reading. greet closes at once, even if unread input turns that into a reset.  Each event accepts
+ * one connection: accepting until EAGAIN ends in a failing accept4, which costs more than the wait
+ * that it saves.
  *
- * Edge-triggered, it reads until a read comes back short instead of until EAGAIN, so that the count
- * of system calls is the same; what differs is that the kernel does not put a socket back on the
- * ready list, which shows from some thousand connections on.
+ * The edge-triggered loop reads until a short read, not until EAGAIN, so the count of system calls
+ * is the same.  The difference is that the kernel does not put a socket back on the ready list,
+ * which is visible from some thousand connections on.
  */
 #include "benchmarks/peers/loop.h"
 
@@ -33,7 +33,7 @@ struct loop {
   char buffer[PEER_BUFFER_SIZE];
 };
 
-static void welcome(struct loop *loop) {
+static void accept_one(struct loop *loop) {
   int fd = accept4(loop->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd == -1)
     return;
@@ -44,13 +44,13 @@ static void welcome(struct loop *loop) {
     close(fd);
 }
 
-/* Echo what one read brings; false at the end. */
+/* Echo the bytes of one read; false if the connection must be closed. */
 static bool echo(struct loop *loop, int fd, ssize_t *size) {
   *size = recv(fd, loop->buffer, sizeof loop->buffer, 0);
   return *size > 0 && send(fd, loop->buffer, (size_t)*size, MSG_NOSIGNAL) == *size;
 }
 
-/* Is there more to come of the one message? */
+/* Read a part of the message; false if it is complete or the connection ended. */
 static bool receive(struct loop *loop, int fd, ssize_t *size) {
   *size = recv(fd, loop->buffer, sizeof loop->buffer, 0);
   return *size > 0 && memchr(loop->buffer, 0, (size_t)*size) == NULL;
@@ -78,7 +78,7 @@ void loop_run(int listener, enum peer_exchange exchange, bool edge) {
     int count = epoll_wait(loop.epoll, events, EVENTS, -1);
     for (int i = 0; i < count; i++)
       if (events[i].data.fd == listener)
-        welcome(&loop);
+        accept_one(&loop);
       else
         serve(&loop, events[i].data.fd);
   }

@@ -1,5 +1,5 @@
 /*
- * loop: the bare epoll loop, run by bare.c once and by reuseport.c once a core.
+ * loop: the bare epoll loop, run once by bare.c and once per core by reuseport.c.
  */
 #ifndef PEERS_LOOP_H
 #define PEERS_LOOP_H
@@ -8,9 +8,9 @@
 
 /**
  * loop_run(listener, exchange, edge):
- * Serve what ${listener} accepts, for ever; with ${edge}, edge-triggered.
- * Own: the loop, for good.
- * Thread: any one.
+ * Serve the connections of ${listener} forever; with ${edge}, edge-triggered.
+ * Own: the loop owns ${listener}.
+ * Thread: any.
  */
 void loop_run(int listener, enum peer_exchange exchange, bool edge) __attribute__((noreturn));
 

@@ -1,5 +1,5 @@
 /*
- * peer: see peer.h.  The start may exit; nothing here runs once a peer serves.
+ * peer: see peer.h.  These functions may exit; none of them runs once a peer serves.
  */
 #include "benchmarks/peers/peer.h"
 

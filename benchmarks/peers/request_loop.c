@@ -1,18 +1,23 @@
 /*
- * request_loop: a small loader for peers that speak a protocol of their own: fixed bytes go out,
- * fixed bytes must come back.  xchg-bench is the harness; this is for memcached, nginx and HAProxy
- * alone, and for the floor and xchgd beside them with the same bytes.
+ * request_loop: a load generator for servers with their own protocols (memcached, Redis, nginx,
+ * HAProxy), and for the baselines and xchgd with the same bytes.  It sends fixed bytes and expects
+ * fixed bytes.  For everything else there is xchg-bench.
  *
  *   request_loop [-c N] [-p N] [-k] [-w S] [-d S] [-n N] [--pid N] [--json FILE]
  *                [--any FROM:COUNT] [--turn FROM:DIGITS:COUNT] --request TEXT --answer TEXT PORT
  *
  * Closed loop on 127.0.0.1, one thread, level-triggered epoll.  Every answer is compared byte by
- * byte, but for the bytes given with --any FROM:COUNT (a date).  With -p, N requests leave in one
- * send and the exchange of each ends when its answer is complete; latency counts from that send.
- * With -k a connection carries one exchange: connect, request (may be empty), answer, and then the
- * end of the stream where the request is empty, else we close.  With --turn the DIGITS bytes from
- * FROM on of each request are a number that goes round from 0 to COUNT - 1 (a key).  The report has
- * the keys of xchg-bench's that the runner reads, so that both are read alike.
+ * byte.
+ *
+ *   --any    COUNT bytes from FROM may differ (a date)
+ *   -p       N requests leave in one send; an exchange ends when its answer is complete, and its
+ *            latency counts from that send
+ *   -k       one exchange per connection: connect, request, answer, close; with an empty request
+ *            the server closes, and the end of the stream completes the exchange
+ *   --turn   DIGITS bytes from FROM of each request are a number that cycles from 0 to COUNT - 1 (a
+ *            key)
+ *
+ * The report has those keys of xchg-bench's report that the runner reads.
  */
 #include "benchmarks/xchg-bench/hdr_histogram.h"
 #include "benchmarks/peers/peer.h"
@@ -36,27 +41,27 @@
 
 struct plan {
   int connections, pipeline, port, pid;
-  bool once;      /* a connection an exchange */
-  uint64_t count; /* end after so many exchanges; 0 = by time */
+  bool once;      /* one exchange per connection */
+  uint64_t count; /* end after this many exchanges; 0 = by time */
   double warmup_s, seconds;
   const char *json;
-  char *request, *answer; /* owns; request: pipeline times */
+  char *request, *answer; /* owns; the request is repeated pipeline times */
   size_t request_size, answer_size;
-  size_t any_from, any_count; /* bytes of the answer that may be anything */
+  size_t any_from, any_count; /* bytes of the answer that may differ */
   size_t turn_from, turn_digits;
-  unsigned turn_count; /* 0 = all requests are the same */
+  unsigned turn_count; /* 0 = all requests are equal */
 };
 
-struct guest {
+struct client {
   int fd;
   size_t got;        /* bytes of the answers in flight */
-  uint64_t start_ns; /* of them */
+  uint64_t start_ns; /* when these were requested */
 };
 
 struct load {
   struct plan plan;
   int epoll;
-  struct guest *guests;          /* owns */
+  struct client *clients;        /* owns */
   struct hdr_histogram *latency; /* owns */
   uint64_t exchanges, wrong, reset, bytes_in, bytes_out;
   unsigned turn; /* the number of the next request */
@@ -75,7 +80,7 @@ static void fail(const char *what) {
   exit(1);
 }
 
-/* Write the next number into each request that is about to leave. */
+/* Write the next number into each request before it is sent. */
 static void turn_requests(struct load *load) {
   struct plan *plan = &load->plan;
   for (int i = 0; i < plan->pipeline; i++) {
@@ -87,33 +92,33 @@ static void turn_requests(struct load *load) {
   }
 }
 
-static void send_requests(struct load *load, struct guest *guest) {
+static void send_requests(struct load *load, struct client *client) {
   size_t size = load->plan.request_size * (size_t)load->plan.pipeline;
-  guest->got = 0;
+  client->got = 0;
   if (load->plan.turn_count > 0)
     turn_requests(load);
-  if (size > 0 && send(guest->fd, load->plan.request, size, MSG_NOSIGNAL) != (ssize_t)size)
+  if (size > 0 && send(client->fd, load->plan.request, size, MSG_NOSIGNAL) != (ssize_t)size)
     load->reset++;
   load->bytes_out += size;
 }
 
-static void open_guest(struct load *load, struct guest *guest) {
+static void open_client(struct load *load, struct client *client) {
   const int on = 1;
   struct sockaddr_in address = {.sin_family = AF_INET,
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                                 .sin_port = htons((uint16_t)load->plan.port)};
-  struct epoll_event event = {.events = EPOLLIN, .data.ptr = guest};
-  guest->start_ns = clock_ns(CLOCK_MONOTONIC);
-  guest->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  /* On loopback a connect does not wait for the server, only for room in its backlog. */
-  if (guest->fd == -1 || setsockopt(guest->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1 ||
-      connect(guest->fd, (struct sockaddr *)&address, sizeof address) == -1 ||
-      epoll_ctl(load->epoll, EPOLL_CTL_ADD, guest->fd, &event) == -1)
+  struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
+  client->start_ns = clock_ns(CLOCK_MONOTONIC);
+  client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  /* On loopback, connect waits only for room in the server's backlog. */
+  if (client->fd == -1 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1 ||
+      connect(client->fd, (struct sockaddr *)&address, sizeof address) == -1 ||
+      epoll_ctl(load->epoll, EPOLL_CTL_ADD, client->fd, &event) == -1)
     fail("cannot connect");
-  send_requests(load, guest);
+  send_requests(load, client);
 }
 
-/* Compare ${size} bytes that follow the first ${at} of the answers in flight. */
+/* Compare ${size} bytes, from offset ${at} of the answers in flight. */
 static bool matches(const struct plan *plan, size_t at, const char *data, size_t size) {
   while (size > 0) {
     size_t from = at % plan->answer_size, end = plan->answer_size;
@@ -132,56 +137,56 @@ static bool matches(const struct plan *plan, size_t at, const char *data, size_t
   return true;
 }
 
-static void reopen(struct load *load, struct guest *guest) {
-  close(guest->fd);
-  open_guest(load, guest);
+static void reopen(struct load *load, struct client *client) {
+  close(client->fd);
+  open_client(load, client);
 }
 
-static void complete(struct load *load, struct guest *guest, uint64_t now_ns, size_t count) {
+static void complete(struct load *load, struct client *client, uint64_t now_ns, size_t count) {
   load->exchanges += count;
   for (size_t i = 0; i < count; i++)
-    hdr_record(load->latency, now_ns - guest->start_ns);
+    hdr_record(load->latency, now_ns - client->start_ns);
 }
 
-/* The stream ended: right only after the answer to a connection that asks nothing. */
-static void on_end(struct load *load, struct guest *guest, ssize_t size) {
+/* The end of the stream; expected only after the answer to an empty request. */
+static void on_end(struct load *load, struct client *client, ssize_t size) {
   const struct plan *plan = &load->plan;
-  if (size == 0 && plan->once && plan->request_size == 0 && guest->got == plan->answer_size)
-    complete(load, guest, clock_ns(CLOCK_MONOTONIC), 1);
+  if (size == 0 && plan->once && plan->request_size == 0 && client->got == plan->answer_size)
+    complete(load, client, clock_ns(CLOCK_MONOTONIC), 1);
   else
     load->reset++;
   if (load->reset > 1000)
     fail("the server ends connections");
-  reopen(load, guest);
+  reopen(load, client);
 }
 
-static void on_readable(struct load *load, struct guest *guest) {
+static void on_readable(struct load *load, struct client *client) {
   const struct plan *plan = &load->plan;
   size_t wanted = plan->answer_size * (size_t)plan->pipeline;
-  ssize_t size = recv(guest->fd, load->buffer, sizeof load->buffer, 0);
+  ssize_t size = recv(client->fd, load->buffer, sizeof load->buffer, 0);
   if (size <= 0) {
-    on_end(load, guest, size);
+    on_end(load, client, size);
     return;
   }
-  size_t got = guest->got + (size_t)size;
+  size_t got = client->got + (size_t)size;
   load->bytes_in += (size_t)size;
-  if (got > wanted || !matches(plan, guest->got, load->buffer, (size_t)size)) {
+  if (got > wanted || !matches(plan, client->got, load->buffer, (size_t)size)) {
     load->wrong++;
     fail("a wrong answer");
   }
-  size_t before = guest->got / plan->answer_size;
-  guest->got = got;
+  size_t before = client->got / plan->answer_size;
+  client->got = got;
   if (plan->once && plan->request_size == 0)
-    return; /* the end of the stream ends it */
+    return; /* the end of the stream completes the exchange */
   uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
-  complete(load, guest, now_ns, got / plan->answer_size - before);
+  complete(load, client, now_ns, got / plan->answer_size - before);
   if (got < wanted)
     return;
   if (plan->once) {
-    reopen(load, guest);
+    reopen(load, client);
   } else {
-    guest->start_ns = now_ns;
-    send_requests(load, guest);
+    client->start_ns = now_ns;
+    send_requests(load, client);
   }
 }
 
@@ -199,7 +204,7 @@ static void run_until(struct load *load, uint64_t end_ns) {
 
 static void report(const struct load *load, double seconds, double client_s, double server_s) {
   double exchanges = load->exchanges > 0 ? (double)load->exchanges : 1;
-  const struct hdr_histogram *histogram = load->latency;
+  const struct hdr_histogram *hist = load->latency;
   FILE *out = load->plan.json == NULL ? stdout : fopen(load->plan.json, "w");
   if (out == NULL)
     fail("cannot write the report");
@@ -212,11 +217,10 @@ static void report(const struct load *load, double seconds, double client_s, dou
           load->plan.port, seconds, (unsigned long long)load->exchanges,
           (double)load->exchanges / seconds, (unsigned long long)load->bytes_in,
           (unsigned long long)load->bytes_out, (unsigned long long)load->reset,
-          (unsigned long long)load->wrong, (unsigned long long)histogram->count,
-          hdr_mean(histogram) / 1e3, (double)hdr_percentile(histogram, 50) / 1e3,
-          (double)hdr_percentile(histogram, 90) / 1e3, (double)hdr_percentile(histogram, 99) / 1e3,
-          (double)hdr_percentile(histogram, 99.9) / 1e3,
-          (double)hdr_percentile(histogram, 100) / 1e3);
+          (unsigned long long)load->wrong, (unsigned long long)hist->count, hdr_mean(hist) / 1e3,
+          (double)hdr_percentile(hist, 50) / 1e3, (double)hdr_percentile(hist, 90) / 1e3,
+          (double)hdr_percentile(hist, 99) / 1e3, (double)hdr_percentile(hist, 99.9) / 1e3,
+          (double)hdr_percentile(hist, 100) / 1e3);
   fprintf(out, "\"client\": {\"cpu_us_per_exchange\": %.4f, \"utilisation\": %.4f}, ",
           client_s * 1e6 / exchanges, client_s / seconds);
   if (load->plan.pid > 0)
@@ -233,7 +237,7 @@ static void run(struct load *load) {
   if (plan->pid > 0 && clock_getcpuclockid(plan->pid, &server) != 0)
     fail("there is no such process");
   for (int i = 0; i < plan->connections; i++)
-    open_guest(load, &load->guests[i]);
+    open_client(load, &load->clients[i]);
   uint64_t begin = clock_ns(CLOCK_MONOTONIC);
   run_until(load, begin + (uint64_t)(plan->warmup_s * NS));
   hdr_reset(load->latency);
@@ -324,9 +328,9 @@ int main(int argc, char **argv) {
   multiply_request(plan);
   peer_raise_descriptors();
   load.epoll = epoll_create1(EPOLL_CLOEXEC);
-  load.guests = calloc((size_t)plan->connections, sizeof *load.guests);
+  load.clients = calloc((size_t)plan->connections, sizeof *load.clients);
   load.latency = malloc(sizeof *load.latency);
-  if (load.epoll == -1 || load.guests == NULL || load.latency == NULL)
+  if (load.epoll == -1 || load.clients == NULL || load.latency == NULL)
     fail("no memory");
   hdr_reset(load.latency);
   run(&load);

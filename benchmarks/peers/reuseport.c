@@ -1,10 +1,10 @@
 /*
- * reuseport: the bare loop once a core, each with a listener of its own on one port: the kernel
- * spreads the connections by a hash of their addresses, and nothing is shared.  The third argument
- * is the number of loops; without it, one for each CPU that the process may use.
+ * reuseport: one bare loop per core, each with its own listener on the same port.  The kernel
+ * spreads the connections by a hash of their addresses, and the loops share nothing.  The third
+ * argument is the number of loops; the default is one per usable CPU.
  *
- * The upper bound of what any hand-off between threads can reach; what it cannot do is give a new
- * connection to the loop that has time for it.
+ * This is the upper bound for any hand-off between threads.  It cannot give a new connection to
+ * the loop with the least work.
  */
 #include "benchmarks/peers/loop.h"
 
@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
   int count = options.number > 0 ? options.number : usable_cpus();
   peer_raise_descriptors();
   for (int i = 0; i < count; i++) {
-    /* The first one's port is everybody's. */
+    /* All loops share the port of the first. */
     int port = i == 0 ? options.port : peer_port(cores[0].listener);
     cores[i].listener = peer_listen(port, true);
     cores[i].exchange = options.exchange;

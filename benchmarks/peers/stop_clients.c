@@ -1,27 +1,27 @@
 /*
- * stop_clients: clients that connect, have their exchange and come again, while a server is
- * stopped; whom of them it lost.
+ * stop_clients: clients that connect again and again while a server is stopped, and a count of
+ * those that the server lost.
  *
  *   stop_clients [-c N] [--greeting TEXT] [--message TEXT] [--answer TEXT] [--any FROM:COUNT] PORT
  *
- * Closed loop on 127.0.0.1, one thread, level-triggered epoll.  An exchange: connect; the server's
- * greeting; our message, which odd clients send as soon as they are connected, even ones once they
- * have the greeting; the server's answer; the end of the stream.  Every byte is compared, but for
- * those of --any FROM:COUNT (a date in the answer, counted from the exchange's first byte).
+ * Closed loop on 127.0.0.1, one thread, level-triggered epoll.  An exchange is: connect; the
+ * server's greeting; our message; the server's answer; the end of the stream.  Odd clients send
+ * the message as soon as they are connected, even ones after the greeting.  Every byte is compared
+ * except those of --any FROM:COUNT (a date in the answer, counted from the exchange's first byte).
  *
- *   CLOSED --connect--> CONNECTING --handshake complete--> CONNECTED --exchange whole--> CLOSED
+ *   CLOSED --connect--> CONNECTING --handshake complete--> CONNECTED --exchange complete--> CLOSED
  *                           |                                  |
- *                 refused, timed out: AWAY            anything else: lost, and CLOSED
+ *                 refused, timed out: AWAY            anything else: lost, then CLOSED
  *
- * A client that was connected must have its whole exchange, or it is lost: to a reset, to an end
- * that came early, to other bytes than it must get, or because it still waits when the server has
- * gone.  Who is refused, or whose handshake is not complete when the server has gone, is not lost:
- * it would try the next server, and does not come back to this one.
+ * A connected client is lost unless it gets its whole exchange.  The kinds of loss are a reset, an
+ * early end of the stream, other bytes, and a wait that outlasts the server.  A client is not lost
+ * if it was refused, or if its handshake was not complete when the server had gone: it would try
+ * the next server.  It does not connect to this one again.
  *
- * It says `running` once there have been as many exchanges as clients, and is told on its standard
- * input: `s` when the server is about to be stopped, upon which it counts who is connected and says
- * `counted`, and `e` when its process has ended.  Then it waits for what is still on its way,
- * UNTIL_LOST_MS at most, and reports one line of JSON.
+ * The program prints `running` after as many exchanges as there are clients.  Its standard input
+ * takes two orders.  `s`: the server is about to be stopped; the program counts the connected
+ * clients and prints `counted`.  `e`: the server's process has ended; the program waits at most
+ * UNTIL_LOST_MS for data in flight and prints its report, one line of JSON.
  */
 #include "benchmarks/peers/peer.h"
 #include "benchmarks/peers/text.h"
@@ -50,7 +50,7 @@ static const char *const loss_names[LOSSES] = {"reset", "short", "wrong", "waiti
 struct client {
   int fd;
   enum state state;
-  bool eager; /* speaks before it has read the greeting */
+  bool eager; /* sends its message before it has read the greeting */
   bool sent;
   size_t got;
 };
@@ -62,8 +62,8 @@ struct crowd {
   size_t message_size, greeting_size, wanted_size;
   size_t any_from, any_count;
   bool stopping, ended;
-  uint64_t exchanges, exchanges_stopping; /* in all, since the `s` */
-  uint64_t connected;                     /* at the `s` */
+  uint64_t exchanges, exchanges_stopping; /* in total; since the order `s` */
+  uint64_t connected;                     /* when the order `s` came */
   uint64_t refused, gave_up;
   uint64_t lost[LOSSES];
 };
@@ -86,7 +86,7 @@ static void lose(struct crowd *crowd, struct client *client, enum loss loss) {
   leave(client, CLOSED);
 }
 
-/* Has the kernel completed the handshake, whether we have been told or not? */
+/* Has the kernel completed the handshake, reported by epoll or not? */
 static bool is_connected(const struct client *client) {
   struct tcp_info info;
   socklen_t size = sizeof info;
@@ -97,7 +97,7 @@ static bool is_connected(const struct client *client) {
          info.tcpi_state != TCP_SYN_SENT && info.tcpi_state != TCP_CLOSE;
 }
 
-/* A failure shows when we read next, so none is looked at here. */
+/* A failure is found by the next read. */
 static void speak(const struct crowd *crowd, struct client *client) {
   if (!client->sent)
     client->sent = send(client->fd, crowd->message, crowd->message_size, MSG_NOSIGNAL) ==
@@ -134,7 +134,7 @@ static void connect_client(struct crowd *crowd, struct client *client) {
   }
 }
 
-/* The connect has an outcome.  A reset is the end of a connection that was there. */
+/* The connect succeeded or failed.  A reset means that the connection was established before. */
 static void on_connected(struct crowd *crowd, struct client *client) {
   int error = 0;
   socklen_t size = sizeof error;
@@ -150,7 +150,7 @@ static void on_connected(struct crowd *crowd, struct client *client) {
   }
 }
 
-/* Do ${size} bytes that follow the first ${at} of an exchange agree with what it must be? */
+/* Are ${size} bytes from offset ${at} of an exchange the expected ones? */
 static bool matches(const struct crowd *crowd, size_t at, const char *data, size_t size) {
   if (at + size > crowd->wanted_size)
     return false;
@@ -184,7 +184,7 @@ static void on_readable(struct crowd *crowd, struct client *client) {
   }
 }
 
-/* What the runner says; its end is an `e`. */
+/* Read an order of the runner; end of file means `e`. */
 static void on_order(struct crowd *crowd) {
   char order = 'e';
   if (read(STDIN_FILENO, &order, 1) == -1)
@@ -200,7 +200,7 @@ static void on_order(struct crowd *crowd) {
   }
 }
 
-/* Serve what there is within ${timeout_ms}; the order comes last, as the clients are counted. */
+/* Handle the events within ${timeout_ms}; an order comes last, as it counts the clients. */
 static void turn(struct crowd *crowd, int timeout_ms) {
   struct epoll_event events[EVENTS];
   bool ordered = false;
@@ -233,7 +233,7 @@ static void run(struct crowd *crowd) {
   }
 }
 
-/* The server has gone: nobody connects any more, and who is connected has had everything soon. */
+/* The server has gone: no client connects any more, and the connected ones get their last data. */
 static void finish(struct crowd *crowd) {
   const uint64_t deadline_ms = now_ms() + UNTIL_LOST_MS;
   if (epoll_ctl(crowd->epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL) == -1)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The byte behind the backslash at ${text}, and the length of it all in ${*length}; -1: unknown. */
+/* The byte of the escape at ${text}, or -1; ${*length}: the size of the escape. */
 static int unescape_one(const char *text, size_t *length) {
   static const char names[] = "rnt0\\", bytes[] = "\r\n\t\0\\";
   const char *name = text[1] == 0 ? NULL : strchr(names, text[1]);

@@ -1,5 +1,5 @@
 /*
- * text: a command line's way to say any bytes.
+ * text: arbitrary bytes as command-line arguments.
  */
 #ifndef PEERS_TEXT_H
 #define PEERS_TEXT_H
@@ -8,8 +8,8 @@
 
 /**
  * text_unescape(text, size):
- * The bytes that ${text} stands for, \r \n \t \0 \\ \xNN resolved, and their number in ${*size}.
- * Return: NULL where an escape is unknown or memory is missing.
+ * The bytes of ${text} with the escapes \r \n \t \0 \\ \xNN resolved; their number in ${*size}.
+ * Return: NULL if an escape is unknown or memory is exhausted.
  * Own: the caller frees it.
  */
 char *text_unescape(const char *text, size_t *size);

@@ -1,6 +1,6 @@
 /*
- * thread: the lecture's third server: a detached thread for each connection.  glibc keeps the
- * stacks of ended threads for the next ones.
+ * thread: a detached thread for each connection.  glibc reuses the stacks of threads that have
+ * ended.
  */
 #include "benchmarks/peers/lecture.h"
 

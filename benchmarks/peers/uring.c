@@ -1,15 +1,15 @@
 /*
- * uring: io_uring by liburing (2.3: Debian 12): completions instead of readiness.
+ * uring: io_uring through liburing (2.3, Debian 12): completions instead of readiness.
  *
  *   accept   one multishot request for all connections
- *   echo     one multishot receive a connection, out of one ring of provided buffers; a buffer is
- *            sent from where it lies and goes back when its send has completed
- *   greet    greeting and receive are submitted together; the receive is a single one, since a
- *            multishot one would hold the socket open after its close
+ *   echo     one multishot receive per connection, with buffers from one ring of provided buffers;
+ *            a buffer is sent in place and returned to the ring when its send has completed
+ *   greet    greeting and receive are submitted together; the receive is not multishot, because a
+ *            multishot receive would keep the socket open after its close
  *
- * One system call a turn submits everything and waits.  Sends of one connection must not overtake
- * each other, so that only the first of its waiting buffers is in flight; the others are chained
- * by number.  Needs Linux 6.1 (DEFER_TASKRUN, multishot receive).
+ * One system call per iteration submits all requests and waits.  Sends of one connection must keep
+ * their order, so only the first of its waiting buffers is in flight.  The others are chained by
+ * number.  Needs Linux 6.1 (DEFER_TASKRUN, multishot receive).
  */
 #include "benchmarks/peers/peer.h"
 
@@ -30,10 +30,10 @@
 #define GROUP 0
 #define NONE UINT16_MAX
 
-/* What a completion is of: it, the buffer and the descriptor share the request's 64 bits. */
+/* The kind of a request; it shares the request's 64 bits with the buffer and the descriptor. */
 enum operation { ACCEPT, RECEIVE, SEND, GREETING, CLOSE };
 
-/* The buffers of a connection that wait to be sent, the first of them in flight. */
+/* The buffers that a connection must send; the first is in flight. */
 struct queue {
   uint16_t first, last;
   bool ended; /* close once it is empty */
@@ -44,7 +44,7 @@ struct server {
   struct io_uring_buf_ring *provided;
   char *buffers;          /* owns */
   uint16_t next[BUFFERS]; /* the chains of all queues */
-  uint32_t size[BUFFERS]; /* what each holds */
+  uint32_t size[BUFFERS]; /* bytes in each buffer */
   struct queue *queues;   /* owns; by descriptor */
   size_t queues_count;
   enum peer_exchange exchange;
@@ -124,7 +124,7 @@ static void on_accept(struct server *server, const struct io_uring_cqe *cqe) {
     io_uring_prep_send(sqe, fd, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL | MSG_WAITALL);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     if (server->exchange == PEER_HELLO)
-      sqe->flags |= IOSQE_IO_HARDLINK; /* the close waits for it */
+      sqe->flags |= IOSQE_IO_HARDLINK; /* the close waits for the send */
     sqe->user_data = tag(GREETING, 0, fd);
   }
   if (server->exchange == PEER_HELLO)
@@ -133,7 +133,7 @@ static void on_accept(struct server *server, const struct io_uring_cqe *cqe) {
     ask_receive(server, fd);
 }
 
-/* The connection sends no more: close it, now or when its last buffer has been sent. */
+/* The input has ended: close the connection once its last buffer has been sent. */
 static void end(struct server *server, int fd) {
   struct queue *queue = &server->queues[fd];
   queue->ended = true;
@@ -154,7 +154,7 @@ static void enqueue(struct server *server, int fd, uint16_t buffer) {
 }
 
 static void on_receive(struct server *server, const struct io_uring_cqe *cqe, int fd) {
-  if (cqe->res == -ENOBUFS) { /* all are in flight; some come back in this turn */
+  if (cqe->res == -ENOBUFS) { /* all are in flight; some are returned in this iteration */
     ask_receive(server, fd);
     return;
   }
@@ -201,9 +201,9 @@ static void on_completion(struct server *server, const struct io_uring_cqe *cqe)
       on_receive(server, cqe, fd);
       break;
     case SEND:
-      on_sent(server, fd, buffer); /* where it failed, the receive ends as well */
+      on_sent(server, fd, buffer); /* after a failure the receive ends too */
       break;
-    case GREETING: /* a failure alone is reported, and shows in the receive */
+    case GREETING: /* only a failure is reported, and the receive then ends too */
     case CLOSE:
       break;
   }
