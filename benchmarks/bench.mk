@@ -1,4 +1,4 @@
-# The load generator, xchg-bench.  An archive has its modules without main, for the unit tests.
+# The load generator, xchg-bench: an archive of its modules, which unit tests link too, and main.
 #
 #   benchmarks/xchg-bench/*.c  -> $(B)/bench.a (without main.c) -> $(B)/xchg-bench
 
@@ -19,11 +19,11 @@ $(B)/.flags-bench: FORCE
 
 include benchmarks/peers.mk
 
-bench-library: need-peers all peers $(EXAMPLES) $(LIVE_PROGRAMS) ## what libxchg promises, with pass or fail, at most 6 minutes (BENCH_OPTIONS=--short)
-	@.ci/packages valgrind || echo 'goes on without valgrind'
+bench-library: need-peers all peers $(EXAMPLES) $(LIVE_PROGRAMS) ## check what libxchg promises, pass or fail, at most 6 minutes (BENCH_OPTIONS=--short)
+	@.ci/packages valgrind || echo 'valgrind is not installed: continuing without it'
 	@python3 benchmarks/runner/library.py --build $(B) $(BENCH_OPTIONS)
 
-bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## whom a stop loses, beside nginx and HAProxy; 500 stops, about 4 minutes (BENCH_OPTIONS='--stops n', --short)
+bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost by a stop: xchgd, nginx, HAProxy; 500 stops, 4 minutes (BENCH_OPTIONS='--stops n', --short)
 	@python3 benchmarks/runner/stop.py --build $(B) $(BENCH_OPTIONS)
 
 .PHONY: bench-stop bench-library

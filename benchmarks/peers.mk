@@ -1,7 +1,7 @@
-# The baselines that xchgd is measured against, the runner, and its targets.
+# The baseline servers, the runner that compares xchgd with them, and the bench targets.
 #
 #   benchmarks/peers/NAME.c    -> $(B)/peers/NAME      each links the shared files below
-#   benchmarks/runner/bench.py    runs them all beside xchgd; see benchmarks/README.md
+#   benchmarks/runner/bench.py    compares them with xchgd; see benchmarks/README.md
 
 PEERS_PLAIN = bare bare_et reuseport bare_answer iterative fork thread
 PEERS_LIBRARY = libevent_raw libevent_bev libuv uring
@@ -12,7 +12,7 @@ LIBS_libevent_bev = -levent_core
 LIBS_libuv = -luv
 LIBS_uring = -luring
 PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off $(B)/peers/stop_clients
-# A library that could not be installed costs its peers, no more.
+# Peers of a library that is not installed are skipped.
 PEER_HEADER_libevent_raw = event2/event.h
 PEER_HEADER_libevent_bev = event2/event.h
 PEER_HEADER_libuv = uv.h
@@ -32,34 +32,34 @@ peers: $(PEER_PROGRAMS) ## build the baselines of the benchmarks
 
 peer-%:
 	@if echo '#include <$(PEER_HEADER_$*)>' | $(CC) -E -o /dev/null - 2>/dev/null; then $(MAKE) $(B)/peers/$*; \
-	else echo 'peer $* is skipped: there is no $(PEER_HEADER_$*)'; fi
+	else echo 'peer $* is skipped: $(PEER_HEADER_$*) is not installed'; fi
 
-# PACKAGE:FILE, a file that the package brings.  Each by itself: what cannot be installed costs its rows, no more.
-# (Installed packages of servers may start them as services, as Debian's do; PEER_PACKAGES= installs none.)
+# PACKAGE:FILE, a file that the package contains.  Each is installed by itself; rows without their package are skipped.
+# Debian's packages start their servers as services.  PEER_PACKAGES= (empty) installs none.
 PEER_PACKAGES ?= libevent-dev:/usr/include/event2/event.h libuv1-dev:/usr/include/uv.h \
   liburing-dev:/usr/include/liburing.h memcached:/usr/bin/memcached nginx:/usr/sbin/nginx \
   libnginx-mod-stream:/usr/lib/nginx/modules/ngx_stream_module.so haproxy:/usr/sbin/haproxy redis-server:/usr/bin/redis-server strace:/usr/bin/strace
 need-peers: need-build
 	@.ci/packages python3
 	@for each in $(PEER_PACKAGES); do test -e $${each#*:} || .ci/packages $${each%:*} || \
-	  test -e $${each#*:} || echo "goes on without $${each%:*}"; done
+	  test -e $${each#*:} || echo "$${each%:*} is not installed: continuing without it"; done
 
 BENCH = python3 benchmarks/runner/bench.py --build $(B)
 
-bench: need-peers all peers ## every comparison, at most 45 minutes: build/bench/bench.html, docs/benchmarks.md
+bench: need-peers all peers ## run every comparison, at most 45 minutes: build/bench/bench.html, docs/benchmarks.md
 	@$(BENCH) --budget 2640 --document docs/benchmarks.md $(BENCH_OPTIONS)
 
-bench-quick: need-peers all peers ## the first rows of it, at most 5 minutes, three pairs each
+bench-quick: need-peers all peers ## run the most important comparisons, at most 5 minutes, three pairs each
 	@$(BENCH) --budget 280 --quick $(BENCH_OPTIONS)
 
-bench-limit: need-peers all peers ## what xchgd must reach, row by row with pass or fail, under 30 minutes
+bench-limit: need-peers all peers ## check what xchgd must reach, pass or fail, under 30 minutes
 	@$(BENCH) --budget 1700 --limits --output $(B)/bench-limit $(BENCH_OPTIONS)
 
-bench-scale: need-build all ## 100,000 connections: several harnesses against several xchgd on one address
+bench-scale: need-build all ## hold 100,000 connections: several xchg-bench against several xchgd on one address
 	@.ci/packages python3
 	@python3 benchmarks/runner/scale.py --build $(B) $(BENCH_OPTIONS)
 
-bench-wrk: need-build all $(B)/peers/bare $(B)/peers/bare_answer ## what the harness costs beside wrk: at most 0.80 of its CPU time
+bench-wrk: need-build all $(B)/peers/bare $(B)/peers/bare_answer ## compare the CPU cost of xchg-bench with wrk: at most 0.80
 	@.ci/packages python3 wrk
 	@python3 benchmarks/runner/wrk.py --build $(B) $(BENCH_OPTIONS)
 
@@ -67,7 +67,7 @@ bench-wrk: need-build all $(B)/peers/bare $(B)/peers/bare_answer ## what the har
 $(B)/hdr_dump: $(B)/obj/benchmarks/check-hdr/hdr_dump.o $(B)/obj/benchmarks/xchg-bench/hdr_histogram.o $(B)/.flags-link
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -lm
 
-check-hdr: $(B)/hdr_dump ## compare the histogram with hdr-histogram-js (from npm)
+check-hdr: $(B)/hdr_dump ## compare the histogram with hdr-histogram-js (installs it from npm)
 	@.ci/packages nodejs npm
 	@mkdir -p $(B)/check-hdr && cp benchmarks/check-hdr/package.json benchmarks/check-hdr/check.mjs $(B)/check-hdr
 	@cd $(B)/check-hdr && npm install --no-package-lock --no-audit --no-fund --silent
