@@ -69,7 +69,7 @@ def table(headings, rows):
 
 def html(introduction, facts, skipped, sections):
     """facts: (what, value) of the machine; sections: as of render.sections."""
-    text = "".join(f"{escape(line)}\n" if line else "</p><p>" for line in introduction)
+    text = "".join(f"<p>{escape(each)}</p>" for each in introduction)
     machine = "".join(f"<dt>{escape(what)}</dt><dd>{escape(str(value))}</dd>" for what, value in facts)
     skips = "".join(f"<li>skipped: {escape(line)}</li>" for line in skipped)
     parts = "".join(f"<h2>{escape(title)}</h2><p>{escape(about)}</p>{chart}{table(headings, rows)}" for title, about, chart, headings, rows, _ in sections)
@@ -77,7 +77,7 @@ def html(introduction, facts, skipped, sections):
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>xchg: benchmarks</title><link rel="icon" href="data:,"><style>{STYLE}</style></head><body>
 <h1>Benchmarks</h1>
-<p>{text}</p>
+{text}
 <dl>{machine}</dl><ul>{skips}</ul>
 {parts}
 </body></html>

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 
 import limits
 import page
@@ -114,19 +115,17 @@ def text_machine(machine):
 
 
 def introduction(report):
-    """The lines above the tables."""
-    yield f"Written by `{report['command']}` on {report['machine']['date']} in {report['seconds'] / 60:.0f} minutes. Do not edit: run it again."
-    if not report["complete"]:
-        yield "The run was interrupted, so rows are missing."
-    yield "`benchmarks/README.md` defines every figure and names the peers."
-    yield ""
-    yield f"A row has up to {report['pairs_wanted']} alternating pairs of runs: one of its server, one of the baseline of its series."
-    yield f"Every run has a fresh server and {report['warmup_s']} s of warm-up. A ratio is the median of the pairs' ratios to the baseline."
-    yield "The brackets have the second lowest and the second highest ratio; with fewer than five pairs, the"
-    yield "lowest and the highest. More exchanges a second are better; for all other figures, less is better."
-    yield "A ratio within 3 % of 1 is noise."
-    yield (f"Separate runs with {report['syscalls_by']} counted the system calls." if report["syscalls_by"]
-           else "System calls were not counted: perf was not permitted and strace was not installed.")
+    """The paragraphs above the tables."""
+    machine, minutes = report["machine"], report["seconds"] / 60
+    yield (f"Written by `{report['command']}` on {machine['date']} in {minutes:.0f} minutes. Do not edit: run it again. "
+           + ("" if report["complete"] else "The run was interrupted, so rows are missing. ")
+           + "`benchmarks/README.md` defines every figure and names the peers.")
+    yield (f"A row has up to {report['pairs_wanted']} alternating pairs of runs: one of its server, one of the baseline of its series. "
+           f"Every run has a fresh server and {report['warmup_s']} s of warm-up. A ratio is the median of the pairs' ratios to the baseline. "
+           "The brackets have the second lowest and the second highest ratio; with fewer than five pairs, the lowest and the highest. "
+           "More exchanges a second are better; for all other figures, less is better. A ratio within 3 % of 1 is noise. "
+           + (f"Separate runs with {report['syscalls_by']} counted the system calls." if report["syscalls_by"]
+              else "System calls were not counted: perf was not permitted and strace was not installed."))
 
 
 def sections(report):
@@ -140,7 +139,7 @@ def sections(report):
 
 def markdown(report):
     """docs/benchmarks.md."""
-    lines = ["# Benchmarks", "", *introduction(report), "", "| | |", "|---|---|",
+    lines = ["# Benchmarks", "", *(textwrap.fill(each, 100) + "\n" for each in introduction(report)), "| | |", "|---|---|",
              *[f"| {what} | {value} |" for what, value in machine_facts(report["machine"])], ""]
     if report["skipped"]:
         lines += ["Skipped:", "", *[f"- {line}" for line in report["skipped"]], ""]
