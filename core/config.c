@@ -114,7 +114,7 @@ void config_warn(const struct config *config, const char *const *environment,
   }
   if (facts->somaxconn != 0 && config->backlog > facts->somaxconn) {
     log_begin(&line, log, LOG_WARN,
-              "XCHG_BACKLOG is over net.core.somaxconn, which the kernel takes");
+              "XCHG_BACKLOG is above net.core.somaxconn; the kernel uses the lower value");
     log_u64(&line, "backlog", config->backlog);
     log_u64(&line, "somaxconn", facts->somaxconn);
     log_end(&line);
@@ -217,14 +217,14 @@ static const char *decided_by(const struct config_check *check, enum config_var 
   bool own = facts->handler || facts->embedded;
   if (config_is_exchange(var)) {
     if (own)
-      return "the program's handler decides it";
+      return "the program's handler defines the exchange";
     if (env_find(check->environment, config_rows[VAR_HANDLER].name) != NULL)
-      return "the handler of XCHG_HANDLER decides it";
+      return "the handler of XCHG_HANDLER defines the exchange";
   }
   if (var == VAR_HANDLER && own)
-    return "the program brings its own handler";
+    return "the program has its own handler";
   if (var == VAR_MODEL && facts->embedded)
-    return "a server within a program is always a pool";
+    return "an embedded server always uses the pool model";
   return NULL;
 }
 
@@ -233,7 +233,7 @@ static void load_row(struct config_check *check, enum config_var var) {
   const char *decided = decided_by(check, var);
   const char *text = text_of(check, var);
   if (decided != NULL && env_find(check->environment, row->name) != NULL) {
-    fprintf(config_fault(check, var), "want it unset: %s\n", decided);
+    fprintf(config_fault(check, var), "must be unset: %s\n", decided);
     text = config_standard(row, check->config->exchange);
   }
   if (decided != NULL && config_is_exchange(var))
@@ -256,13 +256,13 @@ static void check_connections(struct config_check *check) {
   if (room == 0) {
     fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
             "the descriptor limit (RLIMIT_NOFILE, %s) of %" PRIu64
-            " holds no connection beside a reserve of %" PRIu64 "; want a limit above that\n",
+            " leaves no connection after a reserve of %" PRIu64 "; want a higher limit\n",
             which, descriptors, reserve);
   } else if (config->max_connections > room) {
     fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
             "want an integer from 1 to %" PRIu64
-            ", which is the descriptor limit (RLIMIT_NOFILE, %s) of %" PRIu64
-            " less a reserve of %" PRIu64 "\n",
+            ": the descriptor limit (RLIMIT_NOFILE, %s) of %" PRIu64 " less a reserve of %" PRIu64
+            "\n",
             room, which, descriptors, reserve);
   } else if (config->max_connections == 0) {
     bool pool = config->model == MODEL_POOL;
@@ -278,14 +278,15 @@ static void check_exchange(struct config_check *check) {
   bool fixed = framed && config->frame.kind == XCHG_FRAME_FIXED;
   if (fixed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE])
     fprintf(config_fault(check, VAR_FRAME),
-            "want N at most %" PRIu64 ", as XCHG_MAX_MESSAGE says\n", config->max_message_bytes);
+            "want N at most %" PRIu64 ", the value of XCHG_MAX_MESSAGE\n",
+            config->max_message_bytes);
   bool greets = config->has_greeting && !refused[VAR_EXCHANGE] && !refused[VAR_GREETING];
   if (framed && greets)
     check_text(check, VAR_GREETING, &config->greeting);
   if (framed && config->reply == REPLY_TEXT && !refused[VAR_REPLY])
     check_text(check, VAR_REPLY, &config->reply_text);
   if (greets && config->defer_accept_s > 0 && !refused[VAR_DEFER_ACCEPT])
-    fputs("want 0 with a greeting, for which the client would wait, or XCHG_GREETING=none\n",
+    fputs("want 0 or XCHG_GREETING=none: the client would wait for the greeting\n",
           config_fault(check, VAR_DEFER_ACCEPT));
 }
 

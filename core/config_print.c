@@ -1,11 +1,11 @@
 /*
- * config_print: what people read about the variables: --help, --explain and the generated pages.
+ * config_print: --help, --explain and the generated pages.
  *
- * All text about a single variable comes from its row; here stand only the frames around the rows:
- * headings, the syntax of values, flags and exit codes.  A change of the table changes every page,
- * and `make check` compares the pages in docs/ with what this file writes.
+ * All text about one variable comes from its row in config_table.c.  This file adds headings, the
+ * syntax of values, flags and exit codes.  `make check` compares the pages in docs/ with what this
+ * file writes.
  *
- * Nothing here fails: an error of the stream stays in the stream, for the caller to look at.
+ * No function here fails: the caller checks the stream for errors.
  */
 #include "core/env.h"
 #include "core/config_table.h"
@@ -15,10 +15,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Explained values are shown whole up to here; longer are only lists. */
+/* --explain shortens longer values; only lists are that long. */
 #define EXPLAINED_MAX 1024
 
-/* The column where --help puts defaults. */
+/* The column of the defaults in --help. */
 #define HELP_COLUMN 22
 
 struct named_text {
@@ -34,11 +34,11 @@ static const struct named_text flags[] = {
 
 static const struct named_text exit_codes[] = {
     {"0", "stopped by a signal, or --help, --version, --check, --explain succeeded"},
-    {"1", "a second signal ended a stop at once"},
+    {"1", "a second signal ended a shutdown at once"},
     {"64", "usage: an unknown argument"},
     {"69", "an address is in use or cannot be bound"},
     {"71", "the system refused threads, descriptors or a listener"},
-    {"78", "a fault in the configuration"},
+    {"78", "the configuration has a fault"},
 };
 
 static const struct named_text syntaxes[] = {
@@ -46,23 +46,25 @@ static const struct named_text syntaxes[] = {
     {"size", "bytes: 4096, 64KiB, 1MiB, 2GiB"},
     {"time", "500us, 250ms, 30s, 5m; a bare 0 needs no unit"},
     {"switch", "on, off"},
-    {"list", "items with commas and no spaces between them"},
-    {"text", "bytes; \\n \\r \\t \\0 \\\\ and \\xNN (two hexadecimal digits) are escapes"},
+    {"list", "items separated by commas, without spaces"},
+    {"text", "bytes, with the escapes \\n \\r \\t \\0 \\\\ and \\xNN (two hexadecimal digits)"},
 };
 
 static const char markdown_head[] =
     "# Configuration\n\n"
     "This page is generated from the table in core/config_table.c; do not edit it.\n\n"
-    "`xchgd` is tuned by environment variables alone. `xchgd --check` validates them and exits;\n"
-    "`xchgd --explain` prints for each its value, where it came from and what it does.\n\n"
-    "A fault stops the start with exit code 78 after all faults were listed, one line each: a "
-    "value\n"
-    "that does not parse or is out of range, values that contradict each other, and an unknown\n"
-    "variable whose name begins with `XCHG_` (with the nearest known name). What Kubernetes "
-    "injects\n"
-    "for a Service called xchg or xchg-something is ignored.\n\n";
+    "`xchgd` is configured through environment variables only. `xchgd --check` validates them.\n"
+    "`xchgd --explain` prints the value of each variable, where it comes from and what it does.\n\n"
+    "If the configuration has faults, `xchgd` prints one line for each and exits with code 78. "
+    "These\n"
+    "are faults:\n\n"
+    "- a value that does not parse or is out of range\n"
+    "- values that contradict each other\n"
+    "- an unknown variable whose name begins with `XCHG_`; the line names the nearest known one\n\n"
+    "Variables that Kubernetes injects for a Service called xchg or xchg-something are "
+    "ignored.\n\n";
 
-/* What --explain says of one variable. */
+/* What --explain prints about one variable. */
 struct explained {
   const char *text;   /* the value as given, or NULL: ${number} */
   uint64_t number;    /* the effective figure */
@@ -82,10 +84,11 @@ static void print_roff(FILE *out, const char *text);
 void config_help(FILE *out) {
   char wanted[CONFIG_WANTED_MAX];
   fputs("usage: xchgd [--help | --version | --check | --explain]\n\n", out);
-  fputs("Serves TCP message exchanges. Tuned by environment variables alone.\n\n", out);
+  fputs("Serves TCP message exchanges. Configured through environment variables only.\n\n", out);
   for (size_t i = 0; i < count_of(flags); i++)
     fprintf(out, "  %-12s%s\n", flags[i].name, flags[i].text);
-  fputs("\nValues (an empty value counts as not set; names of values in any case):\n\n", out);
+  fputs("\nValues (an empty value counts as not set; case does not matter in names of values):\n\n",
+        out);
   for (size_t i = 0; i < count_of(syntaxes); i++)
     fprintf(out, "  %-12s%s\n", syntaxes[i].name, syntaxes[i].text);
   fputs("\nVariables:\n\n", out);
@@ -134,13 +137,13 @@ void config_explain(const struct config *config, const char *const *environment,
 void config_write_markdown(FILE *out) {
   char wanted[CONFIG_WANTED_MAX];
   fputs(markdown_head, out);
-  fputs("## Values\n\n| kind | how it is written |\n|---|---|\n", out);
+  fputs("## Values\n\n| kind | syntax |\n|---|---|\n", out);
   for (size_t i = 0; i < count_of(syntaxes); i++) {
     fprintf(out, "| %s | ", syntaxes[i].name);
     print_markdown(out, syntaxes[i].text);
     fputs(" |\n", out);
   }
-  fputs("\nAn empty value counts as not set. Names of values may be written in any case.\n\n", out);
+  fputs("\nAn empty value counts as not set. Case does not matter in names of values.\n\n", out);
   fputs("## Variables\n\n| variable | default | values | meaning |\n|---|---|---|---|\n", out);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_row *row = &config_rows[i];
@@ -156,9 +159,9 @@ void config_write_markdown(FILE *out) {
     }
     fprintf(out, "%s |\n", row->pool_only ? " Ignored outside XCHG_MODEL=pool." : "");
   }
-  fputs("\n## Presets\n\nThe defaults that `XCHG_EXCHANGE` chooses:\n\n", out);
+  fputs("\n## Presets\n\nThe defaults that each value of `XCHG_EXCHANGE` sets:\n\n", out);
   print_presets(out);
-  fputs("\n## Exit codes\n\n| code | why |\n|---|---|\n", out);
+  fputs("\n## Exit codes\n\n| code | reason |\n|---|---|\n", out);
   for (size_t i = 0; i < count_of(exit_codes); i++)
     fprintf(out, "| %s | %s |\n", exit_codes[i].name, exit_codes[i].text);
 }
@@ -181,7 +184,7 @@ void config_write_man(FILE *out) {
   }
 }
 
-/* Where the effective figure may be another than the given one, find it and say so. */
+/* Find the effective value if it can differ from the given one. */
 static void explain_effective(struct explained *explained, enum config_var var,
                               const struct config *config, const struct config_facts *facts) {
   const struct config_row *row = &config_rows[var];
@@ -197,7 +200,7 @@ static void explain_effective(struct explained *explained, enum config_var var,
     explained->source = facts->cpus_from_cgroup ? "cgroup" : "default";
     explained->clamped = facts->cpus > config->workers;
   } else if (var == VAR_MAX_CONNECTIONS && explained->text == NULL) {
-    /* Outside pool the default is a figure of its own, unless the descriptors hold less. */
+    /* Outside pool the default is a constant, unless the descriptors allow less. */
     bool limited =
         config->model == MODEL_POOL || config->max_connections < CONFIG_CONNECTIONS_OUTSIDE_POOL;
     explained->number = config->max_connections;
@@ -206,7 +209,7 @@ static void explain_effective(struct explained *explained, enum config_var var,
   }
 }
 
-/* Show ${effective} where the integer that was given is another one. */
+/* Show ${effective} if the given integer differs. */
 static void explain_clamped(struct explained *explained, uint64_t effective) {
   uint64_t given;
   if (env_parse_u64(explained->text, &given) == 0 && given == effective)
@@ -216,7 +219,7 @@ static void explain_clamped(struct explained *explained, uint64_t effective) {
   explained->clamped = true;
 }
 
-/* The default of ${row} for people. */
+/* The default of ${row} as readable text. */
 static const char *default_words(const struct config_row *row) {
   const char *text = config_standard(row, EXCHANGE_GREET);
   if (text == NULL)
@@ -241,14 +244,14 @@ static void print_presets(FILE *out) {
   }
 }
 
-/* Begin ${text} with a capital and end it with a full stop. */
+/* Write ${text} as a sentence: with a capital letter and a full stop. */
 static void print_sentence(FILE *out, const char *text, void (*print)(FILE *, const char *)) {
   fputc(toupper((unsigned char)*text), out);
   print(out, text + 1);
   fputc('.', out);
 }
 
-/* Write ${text} so that Markdown shows it as it is, within a table too. */
+/* Write ${text} escaped for Markdown, for tables too. */
 static void print_markdown(FILE *out, const char *text) {
   for (; *text != 0; text++) {
     if (strchr("\\|*<", *text) != NULL)
@@ -257,7 +260,7 @@ static void print_markdown(FILE *out, const char *text) {
   }
 }
 
-/* Write ${text} so that roff shows it as it is; it never begins a line with a control character. */
+/* Write ${text} escaped for roff. It must not begin a line with a control character. */
 static void print_roff(FILE *out, const char *text) {
   for (; *text != 0; text++) {
     if (*text == '\\')

@@ -158,10 +158,11 @@ const char *config_wanted(const struct config_row *row, char text[CONFIG_WANTED_
                       CONFIG_LISTEN_MAX);
       break;
     case KIND_BLOCKS:
-      size = snprintf(text, room, "a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32");
+      size =
+          snprintf(text, room, "a list of addresses and blocks, such as 10.0.0.0/8,2001:db8::/32");
       break;
     case KIND_PATH:
-      size = snprintf(text, room, "a path that holds a /, at most %d bytes", CONFIG_PATH_MAX);
+      size = snprintf(text, room, "a path that contains a /, at most %d bytes", CONFIG_PATH_MAX);
       break;
   }
   assert(size > 0 && (size_t)size < room);

@@ -226,7 +226,7 @@ class Faults(unittest.TestCase):
         self.assertEqual(len(lines), len(exchange), lines)
         for name, line in zip(exchange, lines):
             self.assertIn(f"XCHG_{name}=", line)
-            self.assertIn("XCHG_HANDLER decides it", line)
+            self.assertIn("XCHG_HANDLER defines the exchange", line)
 
     @covers_fault(46)
     def test_unknown_names(self):

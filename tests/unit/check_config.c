@@ -101,12 +101,12 @@ START_TEST(contradictions) {
   BAD("xchgd: XCHG_REPLY='text:ab': want a text of exactly 3 bytes under XCHG_FRAME=fixed:3, not "
       "of 2",
       "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:3", "XCHG_REPLY=text:ab");
-  BAD("xchgd: XCHG_FRAME='fixed:11': want N at most 10, as XCHG_MAX_MESSAGE says",
+  BAD("xchgd: XCHG_FRAME='fixed:11': want N at most 10, the value of XCHG_MAX_MESSAGE",
       "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:11", "XCHG_MAX_MESSAGE=10");
-  BAD("xchgd: XCHG_FRAME='fixed:65537': want N at most 65536, as XCHG_MAX_MESSAGE says",
+  BAD("xchgd: XCHG_FRAME='fixed:65537': want N at most 65536, the value of XCHG_MAX_MESSAGE",
       "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:65537");
-  BAD("xchgd: XCHG_DEFER_ACCEPT='5': want 0 with a greeting, for which the client would wait, or "
-      "XCHG_GREETING=none",
+  BAD("xchgd: XCHG_DEFER_ACCEPT='5': want 0 or XCHG_GREETING=none: the client would wait for the "
+      "greeting",
       "XCHG_DEFER_ACCEPT=5");
   /* The same values where nothing contradicts them. */
   GOOD(&c, "XCHG_GREETING=a\\nb");
@@ -184,11 +184,10 @@ START_TEST(connections) {
   config_fini(&c);
   snprintf(entry, sizeof entry, "XCHG_MAX_CONNECTIONS=%d", (int)(65 - reserve));
   ck_assert_uint_eq(LOAD(&c, &facts, entry), 1);
-  snprintf(
-      line, sizeof line,
-      "xchgd: XCHG_MAX_CONNECTIONS='%d': want an integer from 1 to %d, which is the descriptor "
-      "limit (RLIMIT_NOFILE, hard) of 64 less a reserve of %d\n",
-      (int)(65 - reserve), (int)(64 - reserve), (int)reserve);
+  snprintf(line, sizeof line,
+           "xchgd: XCHG_MAX_CONNECTIONS='%d': want an integer from 1 to %d: the descriptor limit "
+           "(RLIMIT_NOFILE, hard) of 64 less a reserve of %d\n",
+           (int)(65 - reserve), (int)(64 - reserve), (int)reserve);
   ck_assert_str_eq(said, line);
   /* Exactly one connection, then none. */
   facts.descriptors = reserve + 1;
@@ -197,11 +196,10 @@ START_TEST(connections) {
   config_fini(&c);
   for (facts.descriptors = 0; facts.descriptors <= reserve; facts.descriptors++) {
     ck_assert_uint_eq(LOAD(&c, &facts), 1);
-    snprintf(
-        line, sizeof line,
-        "xchgd: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of %d holds "
-        "no connection beside a reserve of %d; want a limit above that\n",
-        (int)facts.descriptors, (int)reserve);
+    snprintf(line, sizeof line,
+             "xchgd: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of %d "
+             "leaves no connection after a reserve of %d; want a higher limit\n",
+             (int)facts.descriptors, (int)reserve);
     ck_assert_str_eq(said, line);
   }
 }

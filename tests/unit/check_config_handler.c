@@ -49,14 +49,16 @@ START_TEST(exchange_is_a_fault) {
   char line[256];
   const char *entry = exchange_entries[_i].entry, *shown = exchange_entries[_i].shown;
   ck_assert_uint_eq(LOAD(&c, &plenty, entry, "XCHG_HANDLER=/x.so"), 1);
-  snprintf(line, sizeof line, "xchgd: %s: want it unset: the handler of XCHG_HANDLER decides it\n",
-           shown);
+  snprintf(line, sizeof line,
+           "xchgd: %s: must be unset: the handler of XCHG_HANDLER defines the exchange\n", shown);
   ck_assert_str_eq(said, line);
   ck_assert_uint_eq(LOAD(&c, &own, entry), 1);
-  snprintf(line, sizeof line, "chat: %s: want it unset: the program's handler decides it\n", shown);
+  snprintf(line, sizeof line,
+           "chat: %s: must be unset: the program's handler defines the exchange\n", shown);
   ck_assert_str_eq(said, line);
   ck_assert_uint_eq(LOAD(&c, &guest, entry), 1);
-  snprintf(line, sizeof line, "xchg: %s: want it unset: the program's handler decides it\n", shown);
+  snprintf(line, sizeof line,
+           "xchg: %s: must be unset: the program's handler defines the exchange\n", shown);
   ck_assert_str_eq(said, line);
 }
 END_TEST
@@ -110,19 +112,20 @@ START_TEST(what_is_left) {
 END_TEST
 
 START_TEST(faults_of_programs) {
-  BAD_UNDER(&own, "chat: XCHG_HANDLER='/x.so': want it unset: the program brings its own handler",
+  BAD_UNDER(&own, "chat: XCHG_HANDLER='/x.so': must be unset: the program has its own handler",
             "XCHG_HANDLER=/x.so");
-  BAD_UNDER(&own, "chat: XCHG_HANDLER='x': want it unset: the program brings its own handler",
+  BAD_UNDER(&own, "chat: XCHG_HANDLER='x': must be unset: the program has its own handler",
             "XCHG_HANDLER=x");
-  BAD_UNDER(&guest, "xchg: XCHG_HANDLER='/x.so': want it unset: the program brings its own handler",
+  BAD_UNDER(&guest, "xchg: XCHG_HANDLER='/x.so': must be unset: the program has its own handler",
             "XCHG_HANDLER=/x.so");
   BAD_UNDER(&guest,
-            "xchg: XCHG_MODEL='pool': want it unset: a server within a program is always a pool",
+            "xchg: XCHG_MODEL='pool': must be unset: an embedded server always uses the pool model",
             "XCHG_MODEL=pool");
   BAD_UNDER(&guest,
-            "xchg: XCHG_MODEL='?': want it unset: a server within a program is always a pool",
+            "xchg: XCHG_MODEL='?': must be unset: an embedded server always uses the pool model",
             "XCHG_MODEL=?");
-  BAD_UNDER(&plenty, "xchgd: XCHG_HANDLER='x.so': want a path that holds a /, at most 4095 bytes",
+  BAD_UNDER(&plenty,
+            "xchgd: XCHG_HANDLER='x.so': want a path that contains a /, at most 4095 bytes",
             "XCHG_HANDLER=x.so");
 }
 END_TEST
@@ -136,13 +139,13 @@ START_TEST(program) {
   struct config_facts poor = own;
   poor.descriptors = 1;
   BAD_UNDER(&poor,
-            "chat: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of 1 holds "
-            "no connection beside a reserve of 27; want a limit above that");
+            "chat: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of 1 leaves "
+            "no connection after a reserve of 27; want a higher limit");
   poor = guest;
   poor.descriptors = 128;
   BAD_UNDER(&poor,
-            "xchg: XCHG_MAX_CONNECTIONS='102': want an integer from 1 to 101, which is the "
-            "descriptor limit (RLIMIT_NOFILE, soft) of 128 less a reserve of 27",
+            "xchg: XCHG_MAX_CONNECTIONS='102': want an integer from 1 to 101: the descriptor limit "
+            "(RLIMIT_NOFILE, soft) of 128 less a reserve of 27",
             "XCHG_MAX_CONNECTIONS=102");
 }
 END_TEST

@@ -71,25 +71,30 @@ END_TEST
 START_TEST(explain_values) {
   EXPLAIN(&usual);
   has_line(
-      "XCHG_EXCHANGE=greet (default) the message exchange: sets the defaults of the next four");
+      "XCHG_EXCHANGE=greet (default) the preset that sets the defaults of the next four variables");
   has_line(
-      "XCHG_GREETING=Message from server (default) what the server says first, framed as a "
+      "XCHG_GREETING=Message from server (default) what the server sends first, framed as a "
       "message");
-  has_line("XCHG_WORKERS=2 (default) threads that run connections");
-  has_line("XCHG_ALLOW= (default) who may connect; empty = everybody");
-  has_line("XCHG_IDLE_TIMEOUT=60s (default) longest silence of a connection; 0 = off");
-  has_line("XCHG_MAX_CONNECTIONS=999 (limit) live connections at a time");
+  has_line("XCHG_WORKERS=2 (default) number of worker threads");
+  has_line("XCHG_ALLOW= (default) client addresses that may connect; empty = all");
+  has_line(
+      "XCHG_IDLE_TIMEOUT=60s (default) close a connection on which no byte was read or written for "
+      "this long; 0 = off");
+  has_line("XCHG_MAX_CONNECTIONS=999 (limit) limit on live connections");
   EXPLAIN(&usual, "XCHG_EXCHANGE=LINE", "XCHG_WORKERS=3", "XCHG_MAX_CONNECTIONS=5",
           "XCHG_GREETING=\"a\\t'\x1b", "XCHG_QUEUE=512", "XCHG_DENY=10.0.0.0/8,::1");
   has_line(
-      "XCHG_EXCHANGE=line (environment) the message exchange: sets the defaults of the next four");
-  has_line("XCHG_FRAME=line (default) how bytes become messages");
-  has_line("XCHG_WORKERS=3 (environment) threads that run connections");
-  has_line("XCHG_MAX_CONNECTIONS=5 (environment) live connections at a time");
+      "XCHG_EXCHANGE=line (environment) the preset that sets the defaults of the next four "
+      "variables");
+  has_line("XCHG_FRAME=line (default) how the byte stream is split into messages");
+  has_line("XCHG_WORKERS=3 (environment) number of worker threads");
+  has_line("XCHG_MAX_CONNECTIONS=5 (environment) limit on live connections");
   has_line(
       "XCHG_QUEUE=512 (environment) capacity of a worker's hand-off queue, rounded up to a power "
       "of two");
-  has_line("XCHG_DENY=10.0.0.0/8,::1 (environment) who may not connect; wins over XCHG_ALLOW");
+  has_line(
+      "XCHG_DENY=10.0.0.0/8,::1 (environment) client addresses that may not connect; overrides "
+      "XCHG_ALLOW");
   ck_assert_ptr_nonnull(strstr(page, "XCHG_GREETING=\"a\\t'\\x1b (environment) "));
 }
 END_TEST
@@ -101,24 +106,24 @@ START_TEST(explain_clamped) {
   EXPLAIN(&facts, "XCHG_QUEUE=1000", "XCHG_BACKLOG=5000");
   snprintf(line, sizeof line, "XCHG_QUEUE=1024 (environment, clamped) %s", queue);
   has_line(line);
-  has_line("XCHG_BACKLOG=4096 (environment, clamped) connections that may wait to be accepted");
+  has_line("XCHG_BACKLOG=4096 (environment, clamped) how many connections may wait to be accepted");
   facts.somaxconn = 128;
   EXPLAIN(&facts);
-  has_line("XCHG_BACKLOG=128 (default, clamped) connections that may wait to be accepted");
+  has_line("XCHG_BACKLOG=128 (default, clamped) how many connections may wait to be accepted");
   facts.somaxconn = 0;
   EXPLAIN(&facts);
-  has_line("XCHG_BACKLOG=4096 (default) connections that may wait to be accepted");
+  has_line("XCHG_BACKLOG=4096 (default) how many connections may wait to be accepted");
   facts.cpus = 2000;
   facts.cpus_from_cgroup = true;
   facts.descriptors = UINT64_MAX;
   EXPLAIN(&facts);
-  has_line("XCHG_WORKERS=1024 (cgroup, clamped) threads that run connections");
-  has_line("XCHG_MAX_CONNECTIONS=16777216 (limit, clamped) live connections at a time");
+  has_line("XCHG_WORKERS=1024 (cgroup, clamped) number of worker threads");
+  has_line("XCHG_MAX_CONNECTIONS=16777216 (limit, clamped) limit on live connections");
   facts.cpus = 1;
   EXPLAIN(&facts);
-  has_line("XCHG_WORKERS=1 (cgroup) threads that run connections");
+  has_line("XCHG_WORKERS=1 (cgroup) number of worker threads");
   EXPLAIN(&facts, "XCHG_WORKERS=1");
-  has_line("XCHG_WORKERS=1 (environment) threads that run connections");
+  has_line("XCHG_WORKERS=1 (environment) number of worker threads");
 }
 END_TEST
 
@@ -126,12 +131,12 @@ START_TEST(explain_models) {
   struct config_facts facts = usual;
   facts.descriptors = 5000;
   EXPLAIN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=on");
-  has_line("XCHG_MAX_CONNECTIONS=1024 (default) live connections at a time");
+  has_line("XCHG_MAX_CONNECTIONS=1024 (default) limit on live connections");
   has_line("XCHG_PIN=on (environment, ignored outside XCHG_MODEL=pool) pin each worker to a CPU");
   ck_assert_uint_eq(count_text("ignored outside"), 5);
   facts.descriptors = 500;
   EXPLAIN(&facts, "XCHG_MODEL=thread");
-  has_line("XCHG_MAX_CONNECTIONS=477 (limit, clamped) live connections at a time");
+  has_line("XCHG_MAX_CONNECTIONS=477 (limit, clamped) limit on live connections");
 }
 END_TEST
 
@@ -140,8 +145,8 @@ START_TEST(explain_passed) {
   facts.sockets_passed = 2;
   EXPLAIN(&facts);
   has_line(
-      "XCHG_LISTEN=:7000 (default, replaced by 2 passed in LISTEN_FDS) where to listen: a "
-      "list; port 0 = any, the log says which");
+      "XCHG_LISTEN=:7000 (default, replaced by 2 passed in LISTEN_FDS) addresses to listen on; "
+      "port 0 = any free port, which the log shows");
 }
 END_TEST
 
@@ -156,14 +161,15 @@ START_TEST(explain_handler) {
     else
       EXPLAIN(&facts);
     has_line(
-        "XCHG_EXCHANGE= (set by the handler) the message exchange: sets the defaults of the next "
-        "four");
-    has_line("XCHG_GREETING= (set by the handler) what the server says first, framed as a message");
+        "XCHG_EXCHANGE= (set by the handler) the preset that sets the defaults of the next four "
+        "variables");
+    has_line(
+        "XCHG_GREETING= (set by the handler) what the server sends first, framed as a message");
     ck_assert_uint_eq(count_text("= (set by the handler) "), 5);
     ck_assert_uint_eq(count_text("Message from server"), 0);
     has_line(
-        "XCHG_MAX_MESSAGE=64KiB (default, unless the handler sets one) longest message, terminator "
-        "or length apart; a longer one closes");
+        "XCHG_MAX_MESSAGE=64KiB (default, unless the handler sets one) longest message, without "
+        "terminator or length prefix; a longer one closes the connection");
     ck_assert_uint_eq(count_text("\nXCHG_HANDLER=/lib/x.so (environment) "), i == 0);
     ck_assert_uint_eq(count_text("\nXCHG_HANDLER= (default) "), i != 0);
   }
@@ -226,7 +232,7 @@ START_TEST(markdown) {
   }
   has_line("| `greet` | Message from server | nul | none | 1 |");
   has_line("| `discard` | none | raw | none | 0 |");
-  has_line("| 78 | a fault in the configuration |");
+  has_line("| 78 | the configuration has a fault |");
   ck_assert_uint_gt(count_text("\\\\xNN"), 0);
 }
 END_TEST

@@ -287,11 +287,12 @@ START_TEST(text_faults) {
   BAD_FIELD("listen='localhost:1': " LISTEN_WANTED "; not 'localhost:1'", x.listen = "localhost:1");
   BAD_FIELD("listen='': " LISTEN_WANTED "; not ''", x.listen = "");
   BAD_FIELD(
-      "allow='::1,\\x0a': want a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32; "
+      "allow='::1,\\x0a': want a list of addresses and blocks, such as 10.0.0.0/8,2001:db8::/32; "
       "not '\\x0a'",
       x.allow = "::1,\n");
-  BAD_FIELD("deny='x': want a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32; not 'x'",
-            x.deny = "x");
+  BAD_FIELD(
+      "deny='x': want a list of addresses and blocks, such as 10.0.0.0/8,2001:db8::/32; not 'x'",
+      x.deny = "x");
 }
 END_TEST
 
@@ -348,8 +349,8 @@ START_TEST(descriptors) {
   x.max_connections = 104;
   ck_assert_uint_eq(import(&c, &x, &facts), 1);
   ck_assert_str_eq(said,
-                   "xchg: max_connections=104: want an integer from 1 to 103, which is the "
-                   "descriptor limit (RLIMIT_NOFILE, soft) of 128 less a reserve of 25\n");
+                   "xchg: max_connections=104: want an integer from 1 to 103: the descriptor limit "
+                   "(RLIMIT_NOFILE, soft) of 128 less a reserve of 25\n");
   x.max_connections = 103;
   ck_assert_msg(import(&c, &x, &facts) == 0, "%s", said);
   ck_assert_uint_eq(c.max_connections, 103);
@@ -359,7 +360,7 @@ START_TEST(descriptors) {
   ck_assert_uint_eq(import(&c, &x, &facts), 1);
   ck_assert_str_eq(said,
                    "xchg: max_connections=0: the descriptor limit (RLIMIT_NOFILE, soft) of 25 "
-                   "holds no connection beside a reserve of 25; want a limit above that\n");
+                   "leaves no connection after a reserve of 25; want a higher limit\n");
 }
 END_TEST
 

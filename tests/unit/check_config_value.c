@@ -68,7 +68,7 @@ static const struct value_case value_cases[] = {
     {"XCHG_OFFLOAD_THREADS", "an integer from 0 to 1024", "0>0 1>1 4>4 1024>1024",
      "1025 4294967297" BAD_NUMBERS},
     {"XCHG_WATCHDOG", YEAR_WANTED, TIMES YEAR, OVER_YEAR},
-    {"XCHG_HANDLER", "a path that holds a /, at most 4095 bytes", "", "x.so handler ."},
+    {"XCHG_HANDLER", "a path that contains a /, at most 4095 bytes", "", "x.so handler ."},
     {"XCHG_MAX_CONNECTIONS", "an integer from 1 to 16777216", "1>1 1024>1024 16777216>16777216",
      "0 16777217" BAD_NUMBERS},
     {"XCHG_OVERLOAD", "wait or refuse", "wait>0 refuse>1 REFUSE>1", "drop waiting reject 0"},
@@ -294,11 +294,12 @@ START_TEST(paths) {
   config_fini(&c);
   text[head + 4095] = 'p';
   ck_assert_uint_eq(LOAD(&c, &plenty, text), 1);
-  ck_assert_ptr_nonnull(strstr(said, "ppp...': want a path that holds a /, at most 4095 bytes\n"));
+  ck_assert_ptr_nonnull(
+      strstr(said, "ppp...': want a path that contains a /, at most 4095 bytes\n"));
 }
 END_TEST
 
-#define BLOCKS_WANTED "want a list of addresses and blocks, as 10.0.0.0/8,2001:db8::/32"
+#define BLOCKS_WANTED "want a list of addresses and blocks, such as 10.0.0.0/8,2001:db8::/32"
 
 START_TEST(blocks) {
   struct config c;
