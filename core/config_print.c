@@ -34,7 +34,7 @@ static const struct named_text flags[] = {
 
 static const struct named_text exit_codes[] = {
     {"0", "stopped by a signal, or --help, --version, --check, --explain succeeded"},
-    {"1", "a second signal ended a shutdown at once"},
+    {"1", "a second signal ended the stop at once"},
     {"64", "usage: an unknown argument"},
     {"69", "an address is in use or cannot be bound"},
     {"71", "the system refused threads, descriptors or a listener"},

@@ -308,7 +308,7 @@ const struct config_row config_rows[VAR_COUNT] = {
          .max = YEAR_NS,
          .standard = "0",
          .what = "end a connection after this long, shortened at random by up to 10 %; 0 = off",
-         .more = "It ends as at a shutdown: messages that have begun are finished and answered. It "
+         .more = "It ends as at a stop: messages that have begun are finished and answered. It "
                  "is closed after XCHG_DRAIN_TIMEOUT at the latest."},
     [VAR_LINGER] = {.name = "XCHG_LINGER",
                     .kind = KIND_TIME,
@@ -324,15 +324,14 @@ const struct config_row config_rows[VAR_COUNT] = {
                         BOTH(stop_grace_ns),
                         .max = 60 * NS_PER_S,
                         .standard = "100ms",
-                        .what =
-                            "at a shutdown, how long handshakes in progress may take to complete",
+                        .what = "at a stop, how long handshakes in progress may take to complete",
                         .more = "Set it to the longest round-trip time of the clients."},
     [VAR_DRAIN_TIMEOUT] = {.name = "XCHG_DRAIN_TIMEOUT",
                            .kind = KIND_TIME,
                            BOTH(drain_timeout_ns),
                            .max = YEAR_NS,
                            .standard = "30s",
-                           .what = "at a shutdown, how long live connections may take to finish",
+                           .what = "at a stop, how long live connections may take to finish",
                            .more = "It counts from the signal. 0: every live connection is closed "
                                    "once XCHG_STOP_GRACE is over."},
     [VAR_LOG_LEVEL] = {.name = "XCHG_LOG_LEVEL",
