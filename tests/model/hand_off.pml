@@ -1,85 +1,85 @@
 /*
- * hand_off: ring, sleep and wake, the wait for room, and the stop (pool/inbox.h and what acceptor,
- * worker and admit do with it).
+ * hand_off: the protocol of pool/inbox.h and its use by acceptor, worker and admission: ring, sleep
+ * and wake, the wait for room, the stop.
  *
- *   clients --backlog--> acceptor --ring--> worker        main --STOP--> worker, then acceptor
- *                        acceptor --LAST--> worker        friend --NOTE--> worker
- *                        worker --room--> acceptor     (a friend is any other thread)
+ *   clients --backlog--> acceptor --ring--> worker           main --DRAIN--> worker, then acceptor
+ *                        acceptor --NO_MORE_CONNS--> worker  other sender --NOTE--> worker
+ *                        worker --room--> acceptor
  *
- * Modelled, each access a step of its own: the ring's indices and private copies; the letter lane
- * (a set, pushed by compare-and-swap, taken whole); `sleeping` of worker and acceptor and `wanted`
- * of admit, every write an exchange; the eventfd as an edge that a write sets and a return from
- * the kernel takes; waits that something else ends (a client, a socket event); bursts that a worker
- * drains bounded; a stop at any moment or never, clients that stay away for ever at any moment.
+ * Each access is a step of its own:
+ *   - the indices of the ring and each side's copy of the other's index
+ *   - the task list: a set, pushed by compare-and-swap, taken whole
+ *   - the sleep flags of worker and acceptor and the room flag; every write is an exchange
+ *   - the eventfd: an edge that a write sets and a return from the kernel takes
+ *   - waits that something else ends: a client, a socket event
+ *   - a stop at any moment or never; clients that stop coming at any moment
  *
- * The two index stores, plain stores in machine code, go through a store buffer each, as on x86:
- * the other side sees them later, at the latest at the writer's next locked instruction (exchange,
- * compare-and-swap).  All else is sequentially consistent; the orders of C11 are the business of
- * the explorer that runs the C code.
+ * The two index stores are plain stores in machine code, so each goes through a store buffer, as on
+ * x86.  The other side sees them at the latest at the writer's next exchange or compare-and-swap.
+ * All other memory is sequentially consistent.  tests/explore checks the orders of C11.
  *
- * Checked where nothing can move any more (process `rest`): everything accepted was taken, nobody
- * is left in the backlog, every letter was taken, after a stop all have ended.  That is the
- * absence of a lost wake-up: a sleeper with something inside would rest.  Assertions: order, no
- * loss, no duplicate, never more than the capacity inside.  With LIVENESS: again and again nothing
- * is waiting, under weak fairness.
+ * Process `rest` checks the state in which no process can move: every accepted connection was
+ * taken, the backlog is empty, every task was taken, and after a stop all have ended.  A lost
+ * wake-up would leave something there.  Assertions check order, loss, duplicates and the capacity.
+ * LIVENESS checks, under weak fairness, that nothing waits forever.
  *
  * Mutants, each of which must fail:
- *   NO_RECHECK         the worker sleeps without the second look at the lanes
- *   ANNOUNCED_LATE     it looks at the lanes, and then announces that it sleeps
- *   EDGE_CLEARED       it empties the eventfd before it waits
- *   NO_LETTER_RECHECK  it looks at the ring only
- *   LOOK_SKIPPED       the acceptor looks for a sleeper at the first push of a burst only
- *   PLAIN_LOAD         ... with a plain load in place of the exchange
- *   PLAIN_ROOM         the worker does so when it has made room
- *   NO_ROOM_LOOK       it does not look for an acceptor that waits for room
- *   NO_ROOM_RECHECK    the acceptor waits for room without looking again
- *   PUSH_AFTER_LAST    LAST is sent at the stop, before the backlog is empty
- *   END_AT_STOP        the worker ends at STOP, as soon as its ring is empty
- *   END_UNLOOKED       the worker ends at LAST without looking at the ring after it took LAST
+ *   NO_RECHECK           the worker sleeps without the second check of ring and tasks
+ *   ANNOUNCED_LATE       the worker checks first and then announces that it sleeps
+ *   EDGE_CLEARED         the worker clears the eventfd before it waits
+ *   NO_TASK_RECHECK      the second check covers the ring only
+ *   WAKE_SKIPPED         the acceptor wakes the worker at the first push of a burst only
+ *   PLAIN_LOAD           the acceptor reads the sleep flag with a plain load, not an exchange
+ *   PLAIN_ROOM           the worker reads the room flag that way
+ *   NO_ROOM_WAKE         the worker does not wake an acceptor that waits for room
+ *   NO_ROOM_RECHECK      the acceptor waits for room without a second check
+ *   NO_MORE_CONNS_EARLY  NO_MORE_CONNS is sent at the stop, before the backlog is empty
+ *   END_AT_DRAIN         the worker ends after DRAIN as soon as its ring is empty
+ *   END_UNCHECKED        the worker ends at NO_MORE_CONNS without another check of the ring
  */
 #ifndef CAPACITY
 #define CAPACITY 2
 #endif
-#ifndef GUESTS
-#define GUESTS 3 /* clients that come at most */
+#ifndef CONNS
+#define CONNS 3 /* most clients */
 #endif
 #ifndef BURST
-#define BURST 2 /* connections accepted before the acceptor looks at its letters again */
+#define BURST 2 /* connections accepted before the acceptor takes its tasks again */
 #endif
 #ifndef SPURIOUS
-#define SPURIOUS 1 /* how often something else ends the worker's wait: a socket, a timer */
+#define SPURIOUS 1 /* how often a socket or a timer ends the worker's wait */
 #endif
-#define TURN 2 /* guests taken in one turn of the worker */
+#define TURN 2 /* connections taken in one turn of the worker */
 
-/* Flags; ROOM is admit's `wanted`: the acceptor waits for room.  Its wake is the acceptor's. */
+/* Flags.  ROOM: the acceptor waits for room; the wake is the acceptor's. */
 #define WORKER 0
 #define ACCEPTOR 1
 #define ROOM 2
 #define OWNER(flag) (flag == WORKER -> WORKER : ACCEPTOR)
 
 #define NOTE 1
-#define STOP 2
-#define LAST 4
+#define DRAIN 2
+#define NO_MORE_CONNS 4
 
 byte slots[CAPACITY];
-/* As the acceptor has stored it, as others see it; likewise head of the worker. */
+/* tail as the acceptor stored it and as others see it; likewise head of the worker. */
 byte tail, tail_memory;
 byte head, head_memory;
-byte letters[2];
+byte tasks[2];
 bit sleeping[3], edge[2];
 
 byte backlog;          /* clients that wait for accept */
 bool closed;           /* the listener is shut: no further client */
-byte pushed, taken;    /* ghosts, like all below */
+byte pushed, taken;    /* for the checks only, like all below */
 bool stop_asked, worker_ended, acceptor_ended;
 
-/* exchange(&sleeping[whose], value) by whoever stores ${own}, which becomes visible first. */
+/* exchange(&sleeping[whose], value); the caller's store of ${own} becomes visible first. */
 inline exchange(whose, value, was, memory, own) {
   d_step { memory = own; was = sleeping[whose]; sleeping[whose] = value }
 }
 
-/* Look for a sleeper and wake it: the exchange, then the write to the eventfd. */
-inline look(whose, was, memory, own) {
+/* Wake a sleeper: the exchange, then the write to the eventfd. */
+inline wake(whose, was, memory, own) {
   exchange(whose, 0, was, memory, own);
   if
   :: was == 1 -> edge[OWNER(whose)] = 1; was = 0
@@ -87,21 +87,21 @@ inline look(whose, was, memory, own) {
   fi
 }
 
-/* The same as it must not be: a load that overtakes the store before it. */
-inline look_plainly(whose) {
+/* The mutant: a load that overtakes the store before it. */
+inline wake_plain_load(whose) {
   if
   :: sleeping[whose] == 1 -> edge[OWNER(whose)] = 1
   :: else
   fi
 }
 
-inline send(whose, letter, was, memory, own) {
-  d_step { memory = own; letters[whose] = letters[whose] | letter };
-  look(whose, was, memory, own)
+inline send(whose, task, was, memory, own) {
+  d_step { memory = own; tasks[whose] = tasks[whose] | task };
+  wake(whose, was, memory, own)
 }
 
-/* Store buffers empty themselves at any time, one store after the other. */
-active proctype buffers() {
+/* Store buffers drain at any time, one store after the other. */
+active proctype store_buffers() {
 end:
   do
   :: d_step { tail_memory != tail -> tail_memory++ }
@@ -111,8 +111,8 @@ end:
 
 active proctype clients() {
   do
-  :: atomic { backlog + pushed < GUESTS && !closed -> backlog++ }
-  :: break /* nobody comes any more */
+  :: atomic { backlog + pushed < CONNS && !closed -> backlog++ }
+  :: break /* no further client */
   od
 }
 
@@ -121,16 +121,16 @@ active proctype main_thread() {
   bit was;
   byte nothing;
   if
-  :: send(WORKER, STOP, was, nothing, nothing);
-     send(ACCEPTOR, STOP, was, nothing, nothing);
+  :: send(WORKER, DRAIN, was, nothing, nothing);
+     send(ACCEPTOR, DRAIN, was, nothing, nothing);
      stop_asked = true
   :: true
   fi
 }
 #endif
 
-#ifdef FRIEND
-active proctype friend() {
+#ifdef OTHER_SENDER
+active proctype other_sender() {
   bit was;
   byte nothing;
   if
@@ -144,18 +144,18 @@ active proctype acceptor() {
   bit was;
   byte head_seen, burst;
   bool stop;
-#ifdef PUSH_AFTER_LAST
-  bool said_last;
+#ifdef NO_MORE_CONNS_EARLY
+  bool sent_no_more_conns;
 #endif
 turn:
   skip;
   d_step {
-    stop = stop || (letters[ACCEPTOR] & STOP) != 0;
-    letters[ACCEPTOR] = 0; was = 0; burst = 0; head_seen = 0
+    stop = stop || (tasks[ACCEPTOR] & DRAIN) != 0;
+    tasks[ACCEPTOR] = 0; was = 0; burst = 0; head_seen = 0
   };
-#ifdef PUSH_AFTER_LAST
+#ifdef NO_MORE_CONNS_EARLY
   if
-  :: stop && !said_last -> said_last = true; send(WORKER, LAST, was, tail_memory, tail)
+  :: stop && !sent_no_more_conns -> sent_no_more_conns = true; send(WORKER, NO_MORE_CONNS, was, tail_memory, tail)
   :: else
   fi;
 #endif
@@ -173,23 +173,23 @@ turn:
        };
        burst++;
 #ifdef PLAIN_LOAD
-       look_plainly(WORKER)
+       wake_plain_load(WORKER)
 #else
-#ifdef LOOK_SKIPPED
+#ifdef WAKE_SKIPPED
        if
-       :: burst == 1 -> look(WORKER, was, tail_memory, tail)
+       :: burst == 1 -> wake(WORKER, was, tail_memory, tail)
        :: else
        fi
 #else
-       look(WORKER, was, tail_memory, tail)
+       wake(WORKER, was, tail_memory, tail)
 #endif
 #endif
-  :: atomic { burst < BURST && backlog == 0 && stop -> closed = true }; goto last
+  :: atomic { burst < BURST && backlog == 0 && stop -> closed = true }; goto no_more_conns
   :: burst < BURST && backlog == 0 && !stop -> break
   od;
   exchange(ACCEPTOR, 1, was, tail_memory, tail);
   if
-  :: letters[ACCEPTOR] == 0 ->
+  :: tasks[ACCEPTOR] == 0 ->
 end_wait_for_clients:
        if
        :: atomic { edge[ACCEPTOR] == 1 -> edge[ACCEPTOR] = 0 }
@@ -209,7 +209,7 @@ wait_for_room:
   :: tail - head_seen == CAPACITY ->
        exchange(ACCEPTOR, 1, was, tail_memory, tail);
        if
-       :: letters[ACCEPTOR] == 0 -> atomic { edge[ACCEPTOR] == 1 -> edge[ACCEPTOR] = 0 }
+       :: tasks[ACCEPTOR] == 0 -> atomic { edge[ACCEPTOR] == 1 -> edge[ACCEPTOR] = 0 }
        :: else
        fi;
        exchange(ACCEPTOR, 0, was, tail_memory, tail)
@@ -218,9 +218,9 @@ wait_for_room:
   exchange(ROOM, 0, was, tail_memory, tail);
   goto turn;
 
-last:
-#ifndef PUSH_AFTER_LAST
-  send(WORKER, LAST, was, tail_memory, tail);
+no_more_conns:
+#ifndef NO_MORE_CONNS_EARLY
+  send(WORKER, NO_MORE_CONNS, was, tail_memory, tail);
 #endif
   acceptor_ended = true
 }
@@ -228,24 +228,24 @@ last:
 active proctype worker() {
   bit was;
   byte tail_seen, count;
-  bool last;
+  bool no_more_conns;
   byte spurious;
 turn:
   skip;
-#ifdef END_UNLOOKED
+#ifdef END_UNCHECKED
   tail_seen = tail_memory;
   if
-  :: letters[WORKER] & LAST && head == tail_seen -> goto ended
+  :: tasks[WORKER] & NO_MORE_CONNS && head == tail_seen -> goto ended
   :: else
   fi;
 #endif
   d_step {
-#ifdef END_AT_STOP
-    last = last || (letters[WORKER] & (STOP | LAST)) != 0;
+#ifdef END_AT_DRAIN
+    no_more_conns = no_more_conns || (tasks[WORKER] & (DRAIN | NO_MORE_CONNS)) != 0;
 #else
-    last = last || (letters[WORKER] & LAST) != 0;
+    no_more_conns = no_more_conns || (tasks[WORKER] & NO_MORE_CONNS) != 0;
 #endif
-    letters[WORKER] = 0; was = 0; count = 0
+    tasks[WORKER] = 0; was = 0; count = 0
   };
   do
   :: count == TURN -> break
@@ -264,19 +264,19 @@ turn:
   if
   :: count > 0 ->
 #ifdef PLAIN_ROOM
-       look_plainly(ROOM)
+       wake_plain_load(ROOM)
 #else
-#ifndef NO_ROOM_LOOK
-       look(ROOM, was, head_memory, head)
+#ifndef NO_ROOM_WAKE
+       wake(ROOM, was, head_memory, head)
 #else
        skip
 #endif
 #endif
-  :: count == 0 && last -> goto ended
-  :: count == 0 && !last
+  :: count == 0 && no_more_conns -> goto ended
+  :: count == 0 && !no_more_conns
   fi;
   if
-  :: last -> goto turn /* nothing will wake it any more */
+  :: no_more_conns -> goto turn /* no further wake will come */
   :: else
   fi;
 #ifndef ANNOUNCED_LATE
@@ -288,12 +288,12 @@ turn:
   :: else
   fi;
   if
-  :: head != tail_seen -> goto rouse
+  :: head != tail_seen -> goto finish_wait
   :: else
   fi;
-#ifndef NO_LETTER_RECHECK
+#ifndef NO_TASK_RECHECK
   if
-  :: letters[WORKER] != 0 -> goto rouse
+  :: tasks[WORKER] != 0 -> goto finish_wait
   :: else
   fi;
 #endif
@@ -309,7 +309,7 @@ end_wait:
   :: atomic { edge[WORKER] == 1 -> edge[WORKER] = 0 }
   :: d_step { spurious < SPURIOUS -> spurious++ }
   fi;
-rouse:
+finish_wait:
   exchange(WORKER, 0, was, head_memory, head);
   goto turn;
 
@@ -320,14 +320,14 @@ ended:
 #ifdef LIVENESS
 ltl served { []<> (taken == pushed && backlog == 0) }
 #else
-/* Nothing moves any more: nobody may be waiting for anything. */
+/* No process can move: nothing may be waiting. */
 active proctype rest() {
 end:
   timeout ->
     assert(taken == pushed);
     assert(backlog == 0);
-    assert(worker_ended || letters[WORKER] == 0);
-    assert(letters[ACCEPTOR] == 0);
+    assert(worker_ended || tasks[WORKER] == 0);
+    assert(tasks[ACCEPTOR] == 0);
     assert(!stop_asked || (acceptor_ended && worker_ended))
 }
 #endif

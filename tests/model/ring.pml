@@ -1,24 +1,22 @@
 /*
- * ring: the bounded queue of pool/ring.h, one producer and one consumer that run for ever.
+ * ring: the bounded queue of pool/ring.h, with one producer and one consumer that never stop.
  *
- * Modelled: the free-running indices (modulo INDICES, which wraps as 2^32 does), each side's
- * private copy of the other's index and when it is looked at anew, a slot that is written and read
- * in two steps (the first half, the second half). The sequence numbers in the slots run modulo
- * SEQUENCES, which has no factor in common with INDICES: a slot that is stale, torn, skipped or
- * taken twice holds a wrong number.
+ * The model has free-running indices (modulo INDICES, as modulo 2^32 in C), each side's copy of the
+ * other's index with its refresh, and slots that are written and read in two steps.  Sequence
+ * numbers run modulo SEQUENCES, which is coprime to INDICES, so that a stale, torn, skipped or
+ * duplicate slot holds a wrong number.
  *
- * Checked: order, no loss, no duplicate, no torn guest, never more inside than the capacity
- * (assertions); guests go on being taken for ever, whoever runs how slowly (LTL, weak fairness).
+ * Assertions check order, loss, duplicates, torn slots and the capacity.  LTL with weak fairness
+ * checks that items are taken forever at any relative speed.
  *
- * Abstracted: memory is sequentially consistent; which release and acquire make it so for these
- * four accesses is the business of the explorer that runs the C code, and of TSan.
+ * Memory is sequentially consistent.  tests/explore and TSan check acquire and release.
  *
  * Mutants, each of which must fail:
  *   PUBLISH_EARLY   tail is published before the slot is written
  *   FREE_EARLY      head is published before the slot is read
- *   FULL_LATE       one guest more than the capacity is let in
- *   MASKED_INDICES  indices are compared masked, so that a full ring looks like an empty one
- *   NO_REFRESH      the producer never looks at head again
+ *   FULL_LATE       one item above the capacity is let in
+ *   MASKED_INDICES  indices are compared masked, so that a full ring looks empty
+ *   NO_REFRESH      the producer never reads head again
  */
 #ifndef CAPACITY
 #define CAPACITY 2
@@ -34,7 +32,7 @@ slot_t slots[CAPACITY];
 byte tail, head;           /* shared */
 byte head_seen, tail_seen; /* the producer's copy, the consumer's copy */
 bit flip;                  /* changes with every pop */
-byte inside;               /* ghost: pushes begun to be visible, less pops */
+byte inside;               /* for the checks only: visible pushes less pops */
 
 #ifdef FULL_LATE
 #define FULL(copy) (DISTANCE(copy, tail) > CAPACITY)

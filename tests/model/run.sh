@@ -1,10 +1,10 @@
 #!/bin/sh
-# Checks the models of the hand-off: a right model must have no error, a mutant its expected one.
+# Checks the models of the hand-off: a right model has no error, a mutant has its own error.
 #
 # Usage: run.sh BUILD_DIR.  Writes into BUILD_DIR/model only; needs spin and a C compiler.
-# Prints one line for each case: the verdict, the states visited, the case, and the error that pan
-# reports.  "wrong" fails the run: an error in a right model, no error or an unexpected one in a
-# mutant, or an incomplete search.
+# Prints one line per case: verdict, visited states, case, pan's error.  The verdict "wrong" fails
+# the run: an error in a right model, no error or another error in a mutant, or a search that did
+# not finish.
 set -u
 
 if [ $# -ne 1 ]; then
@@ -16,7 +16,7 @@ mkdir -p "$1/model" && cd "$1/model" || exit 1
 passed=0
 failed=0
 
-# check NAME MODEL EXPECTED FLAGS: EXPECTED is "none" or a part of the message of pan.
+# check NAME MODEL EXPECTED FLAGS: EXPECTED is "none" or a part of pan's message.
 check() {
   name=$1 model=$2 expected=$3 flags=$4
   case $flags in
@@ -24,7 +24,7 @@ check() {
   *) compile='-DSAFETY' run='' ;;
   esac
   rm -f pan pan.* ./*.trail
-  # The flags are separate words.
+  # Split the flags into words.
   # shellcheck disable=SC2086
   if ! spin -a $flags "$models/$model.pml" >spin.log 2>&1 ||
     ! ${CC:-cc} -O1 -w $compile -o pan pan.c 2>>spin.log; then
@@ -70,42 +70,42 @@ mutant FULL_LATE ring 'first==expected' -DCAPACITY=2
 mutant MASKED_INDICES ring 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
 mutant NO_REFRESH ring 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
 
-right '' letters -DSENDS=2
-right '' letters -DSENDS=3
-right LIVENESS letters -DSENDS=2
-mutant PLAIN_PUSH letters 'filled['
-mutant PLAIN_TAKE letters 'dealt==sent'
-mutant NEXT_LATE letters 'filled['
-mutant FILLED_LATE letters 'filled['
-mutant NOT_TURNED letters 'filled['
-mutant NEXT_AFTER letters 'filled['
-mutant NO_RECHECK letters 'dealt==sent'
-mutant NO_RECHECK letters 'acceptance cycle' -DLIVENESS
-mutant LOOK_FIRST letters 'dealt==sent'
+right '' task_list -DSENDS=2
+right '' task_list -DSENDS=3
+right LIVENESS task_list -DSENDS=2
+mutant PLAIN_PUSH task_list 'filled['
+mutant PLAIN_TAKE task_list 'done==sent'
+mutant NEXT_LATE task_list 'filled['
+mutant FILLED_LATE task_list 'filled['
+mutant NOT_REVERSED task_list 'filled['
+mutant NEXT_AFTER task_list 'filled['
+mutant NO_RECHECK task_list 'done==sent'
+mutant NO_RECHECK task_list 'acceptance cycle' -DLIVENESS
+mutant WAKE_FIRST task_list 'done==sent'
 
 right '' hand_off -DCAPACITY=1
 right '' hand_off -DCAPACITY=2
 right '' hand_off '-DCAPACITY=1 -DSTOPS -DSPURIOUS=0'
 right '' hand_off '-DCAPACITY=2 -DSTOPS -DSPURIOUS=0'
-right '' hand_off '-DCAPACITY=1 -DGUESTS=2 -DFRIEND'
-right '' hand_off '-DCAPACITY=1 -DGUESTS=2 -DFRIEND -DSTOPS -DSPURIOUS=0'
+right '' hand_off '-DCAPACITY=1 -DCONNS=2 -DOTHER_SENDER'
+right '' hand_off '-DCAPACITY=1 -DCONNS=2 -DOTHER_SENDER -DSTOPS -DSPURIOUS=0'
 right LIVENESS hand_off -DCAPACITY=1
 right LIVENESS hand_off -DCAPACITY=2
-right LIVENESS hand_off '-DCAPACITY=1 -DGUESTS=2 -DSTOPS -DSPURIOUS=0'
+right LIVENESS hand_off '-DCAPACITY=1 -DCONNS=2 -DSTOPS -DSPURIOUS=0'
 mutant NO_RECHECK hand_off 'taken==pushed' -DCAPACITY=2
 mutant NO_RECHECK hand_off 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
 mutant ANNOUNCED_LATE hand_off 'taken==pushed' -DCAPACITY=2
 mutant EDGE_CLEARED hand_off 'taken==pushed' -DCAPACITY=2
-mutant NO_LETTER_RECHECK hand_off 'letters[' '-DGUESTS=1 -DSTOPS'
-mutant LOOK_SKIPPED hand_off 'taken==pushed' -DCAPACITY=2
+mutant NO_TASK_RECHECK hand_off 'tasks[' '-DCONNS=1 -DSTOPS'
+mutant WAKE_SKIPPED hand_off 'taken==pushed' -DCAPACITY=2
 mutant PLAIN_LOAD hand_off 'taken==pushed' -DCAPACITY=2
 mutant PLAIN_LOAD hand_off 'acceptance cycle' '-DCAPACITY=2 -DLIVENESS'
 mutant PLAIN_ROOM hand_off 'backlog==0' -DCAPACITY=1
-mutant NO_ROOM_LOOK hand_off 'backlog==0' -DCAPACITY=1
+mutant NO_ROOM_WAKE hand_off 'backlog==0' -DCAPACITY=1
 mutant NO_ROOM_RECHECK hand_off 'backlog==0' -DCAPACITY=1
-mutant PUSH_AFTER_LAST hand_off 'taken==pushed' '-DGUESTS=2 -DSTOPS'
-mutant END_AT_STOP hand_off 'taken==pushed' '-DGUESTS=2 -DSTOPS'
-mutant END_UNLOOKED hand_off 'taken==pushed' '-DGUESTS=2 -DSTOPS'
+mutant NO_MORE_CONNS_EARLY hand_off 'taken==pushed' '-DCONNS=2 -DSTOPS'
+mutant END_AT_DRAIN hand_off 'taken==pushed' '-DCONNS=2 -DSTOPS'
+mutant END_UNCHECKED hand_off 'taken==pushed' '-DCONNS=2 -DSTOPS'
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
