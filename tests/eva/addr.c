@@ -1,8 +1,8 @@
 /*
  * addr: core/addr.c on any text, for the abstract interpreter (make eva).
  *
- * Texts of every length up to TEXT_MOST, of any characters, which end where their block ends; any
- * mode behind a path; and letters, as many as fill what a path or a host is copied to, and more.
+ * Inputs: texts of any characters and every length up to TEXT_MOST, which end where their block
+ * ends; any mode after a path; and letters that fill or exceed the buffer of a path or a host.
  */
 #include "core/addr.h"
 
@@ -38,7 +38,7 @@ static void parse(const char *text) {
   parse_block(text);
 }
 
-/* Any block that a parser may have made, and any address; the bits one by one, since they index. */
+/* Any block that a parser can produce, and any address. The bits are an index: one by one. */
 static void look_up(void) {
   for (unsigned bits = 0; bits <= 128; bits++) {
     struct addr_block block = {.family = any_byte(), .bits = (uint8_t)bits};
@@ -68,7 +68,7 @@ static void any_modes(void) {
   }
 }
 
-/* ${begin} and then letters, up to ${most} of them. */
+/* ${begin}, then ${least} to ${most} letters. */
 static void long_texts(const char *begin, size_t begin_size, size_t least, size_t most) {
   char text[PATH_MOST + 7];
   for (size_t size = least; size <= most; size++) {

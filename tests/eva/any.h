@@ -1,8 +1,8 @@
 /*
- * any: values that nobody knows, for programs that are analysed and never run.
+ * any: unknown values, for programs that are analysed and never run.
  *
- * What is read of a volatile object may be anything, so the analyser follows every value at once.
- * Nothing here branches: each branch would double what there is to follow.
+ * A read of a volatile object may return anything, so the analyser follows all values at once.
+ * No function here branches, because each branch would double the states to follow.
  */
 #ifndef TESTS_EVA_ANY_H
 #define TESTS_EVA_ANY_H
@@ -16,7 +16,7 @@ static inline uint8_t any_byte(void) {
   return byte;
 }
 
-/** Any byte that is not the end of a text. */
+/** Any byte except the end of a text. */
 static inline char any_char(void) { return (char)(any_byte() % 255 + 1); }
 
 /** Any number. */
@@ -28,14 +28,14 @@ static inline uint64_t any_u64(void) {
 /** Any letter. */
 static inline char any_letter(void) { return (char)('a' + any_byte() % 26); }
 
-/** Let the ${size} bytes at ${data} be any. */
+/** Set the ${size} bytes at ${data} to any values. */
 static inline void any_bytes(uint8_t *data, size_t size) {
   for (size_t i = 0; i < size; i++) {
     data[i] = any_byte();
   }
 }
 
-/** Let ${text} be any text of ${size} characters. */
+/** Set ${text} to any text of ${size} characters. */
 static inline void any_text(char *text, size_t size) {
   for (size_t i = 0; i < size; i++) {
     text[i] = any_char();

@@ -1,8 +1,8 @@
 /*
  * config: core/config_value.c on any text, for the abstract interpreter (make eva).
  *
- * Every row of the table gets any text of each length up to TEXT_MOST, which ends where its block
- * ends; the kinds that begin with a word get any text behind the word as well.
+ * Every variable gets any text of each length up to TEXT_MOST, which ends where its block ends.
+ * Kinds of values that begin with a word also get any text after the word.
  */
 #include "tests/eva/any.h"
 #include "tests/eva/set.h"

@@ -1,9 +1,9 @@
 /*
  * config_long: core/config_value.c on long texts, for the abstract interpreter (make eva).
  *
- * Numbers of any digits go on to where 64 bits end and beyond; the digits behind the first
- * DIGITS_ANY are gone through one by one, since how much is left of the range depends on each.
- * Items and lists are as long as what they are copied to, and longer.
+ * Numbers of any digits reach the end of 64 bits and exceed it. The digits after the first
+ * DIGITS_ANY are tried one by one, because the rest of the range depends on each. Items and lists
+ * fill or exceed the buffers that they are copied to.
  */
 #include "tests/eva/any.h"
 #include "tests/eva/set.h"
@@ -15,7 +15,7 @@
 #define ITEM_LEAST 159
 #define ITEM_MOST 161
 
-/* ${size} characters, each any of the ${count} from ${least} on, between ${begin} and ${end}. */
+/* ${size} characters between ${begin} and ${end}, each any of the ${count} from ${least} on. */
 struct run {
   const char *begin;
   char least;
@@ -46,7 +46,7 @@ static void letters(enum config_var var, const char *begin, size_t size, const c
   set_run(var, &run);
 }
 
-/* Numbers of two digits less than 64 bits hold at all times, of as many, of one (or two) more. */
+/* Numbers with DIGITS_ANY digits, with two less, and with one or two more. */
 static void numbers(enum config_var var, const char *begin, const char *unit) {
   digits(var, begin, DIGITS_ANY - 2, unit);
   digits(var, begin, DIGITS_ANY, unit);
@@ -58,7 +58,7 @@ static void numbers(enum config_var var, const char *begin, const char *unit) {
   }
 }
 
-/* A list of ${count} items, all of them right. */
+/* A list of ${count} valid items. */
 static void items(enum config_var var, const char *item, size_t count) {
   char block[BLOCK_SIZE];
   size_t size = strlen(item);

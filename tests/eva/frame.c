@@ -1,10 +1,10 @@
 /*
  * frame: net/frame.c on any bytes, for the abstract interpreter (make eva).
  *
- * Every size up to SIZE_MOST and every limit near it are gone through one by one, the bytes are any
- * at once; the data ends where its block ends, so that a read of one byte too many is an alarm.
- * What frame.h promises about a message stands as assertions, which must be proved as well.
- * Sizes are small because nothing in frame.c depends on how many bytes lie behind the first few.
+ * Every size up to SIZE_MOST and every limit near it is tried one by one, with any bytes. The data
+ * ends where its block ends, so reading one byte too many is an alarm. Assertions state what
+ * frame.h promises about a message; they must be proved too. Sizes are small because frame.c does
+ * not depend on the number of bytes after the first few.
  */
 #include "net/frame.h"
 

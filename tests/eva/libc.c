@@ -1,9 +1,9 @@
 /*
- * libc: what the parsers call of the C library, in C, for the abstract interpreter.
+ * libc: the C library functions that the parsers call, in C, for the abstract interpreter.
  *
- * The analyser knows these functions by their contracts only, in a logic that it cannot evaluate on
- * bytes that are not known, and raises an alarm at each call.  With bodies it follows them, and a
- * caller that hands in too small a block or a text without an end is an alarm in here.
+ * The analyser knows only the contracts of these functions. It cannot evaluate them on unknown
+ * bytes and raises an alarm at each call. It can follow bodies: a caller that passes too small a
+ * block or a text without an end then causes an alarm here.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -15,7 +15,7 @@
 
 #define HEAP_MOST 128
 
-/* The one block that is allocated at a time; it ends where this ends. */
+/* Holds the only allocated block, which ends where the heap ends. */
 static unsigned char heap[HEAP_MOST];
 static unsigned char *heap_block;
 
@@ -104,10 +104,10 @@ int strcmp(const char *a, const char *b) {
   return (unsigned char)*a < (unsigned char)*b ? -1 : 1;
 }
 
-/* Without a branch, since each would double what there is to follow. */
+/* Without a branch, because each would double the states to follow. */
 static char lower(char c) { return (char)(c + ('a' - 'A') * ((c >= 'A') & (c <= 'Z'))); }
 
-/* The end comes first: that equal characters are either both 0 or neither is lost in lower. */
+/* Test for the end first: after lower, the analyser does not know that both are 0 or neither is. */
 int strncasecmp(const char *a, const char *b, size_t size) {
   for (; size > 0; size--, a++, b++) {
     if (*a == 0 || *b == 0) {
@@ -122,7 +122,7 @@ int strncasecmp(const char *a, const char *b, size_t size) {
 
 int strcasecmp(const char *a, const char *b) { return strncasecmp(a, b, SIZE_MAX); }
 
-/* Reads the text to its end, whatever it is, and writes a whole address or nothing. */
+/* Reads the text to its end and writes a whole address or nothing. */
 int inet_pton(int family, const char *text, void *address) {
   size_t size = family == AF_INET ? 4 : 16;
   if (strlen(text) == 0 || any_byte() == 0) {
@@ -132,7 +132,7 @@ int inet_pton(int family, const char *text, void *address) {
   return 1;
 }
 
-/* None of the parsers has two blocks at once; zeroed or not is the same here. */
+/* No parser has two blocks at once. */
 void *malloc(size_t size) {
   assert(heap_block == NULL);
   assert(size > 0 && size <= HEAP_MOST);
@@ -151,7 +151,7 @@ void *calloc(size_t count, size_t size) {
   return block;
 }
 
-/* Cleared, so that no text is remembered behind the next one. */
+/* Cleared, so that no old text remains after the next one. */
 void free(void *block) {
   if (block == NULL) {
     return;

@@ -1,18 +1,18 @@
 #!/bin/sh
 # Frama-C's Eva over the parsers: tests/eva/run.sh BUILD
 #
-# Each program in this folder calls a parser with any bytes; no alarm, no warning and no property that is not proved may be left.
-# Each mutant, the same parser with one bound moved by one, must be found.
+# Each program in this folder calls a parser with any bytes. No alarm, warning or unproved property may remain.
+# Each mutant is a parser with one bound moved by one, and must be found.
 #
-# tests/eva/libc.c has what the parsers call of libc, which is why Eva's own versions are off; _Static_assert in front of an
-# expression is more than its parser takes, and the compiler has looked at those already.
+# tests/eva/libc.c implements the libc functions that the parsers call, so Eva's own versions are off. Eva cannot parse
+# _Static_assert in front of an expression; the compiler has checked those already.
 set -u
 
 build=$1
 mkdir -p "$build/net" "$build/core" || exit 1
 faults=0
 
-# analyse NAME FILE...: Return: 0 where all is proved.
+# analyse NAME FILE...: Return: 0 if everything is proved.
 analyse() {
   log=$build/$1.log
   shift
@@ -24,7 +24,7 @@ analyse() {
     ! grep -Eq 'got status (unknown|invalid)' "$log"
 }
 
-# clean NAME FILE...: nothing may be found.
+# clean NAME FILE...: there must be no alarm.
 clean() {
   if analyse "$@"; then
     echo "eva: $1: no alarm ($(grep -o '[0-9]* statements reached (out of [0-9]*)' "$log"))"
@@ -35,7 +35,7 @@ clean() {
   fi
 }
 
-# mutant NAME FILE PATTERN REPLACEMENT OTHER-FILE...: something must be found.
+# mutant NAME FILE PATTERN REPLACEMENT OTHER-FILE...: there must be an alarm.
 mutant() {
   name=$1 file=$2 pattern=$3 replacement=$4
   shift 4
@@ -62,8 +62,8 @@ clean addr tests/eva/addr.c core/addr.c core/env.c
 mutant addr-path core/addr.c 'size >= sizeof listen->path' 'size > sizeof listen->path' tests/eva/addr.c core/env.c
 mutant addr-host core/addr.c 'size >= sizeof host' 'size > sizeof host' tests/eva/addr.c core/env.c
 
-# A character that is not 0 is no range, but a set of up to 255; that a number narrowed is the number is a relation of the two.
-# What is left out are warnings about the types of headers, which the compilers have looked at.
+# -eva-ilevel 256: a character that is not 0 is a set of up to 255 values, not a range. The octagon domain relates a number
+# to its narrowed copy. Warnings about types in headers are off, because the compilers check them.
 set -- -eva-ilevel 256 -eva-domains octagon -variadic-warn-key typing=inactive -kernel-warn-key \
   typing:int-conversion=inactive,typing:incompatible-types-call=inactive,typing:implicit-conv-void-ptr=inactive \
   core/config_table.c core/addr.c

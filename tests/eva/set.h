@@ -1,5 +1,5 @@
 /*
- * set: a variable set to a text, and what is promised about it, for programs that are analysed.
+ * set: set a variable to a text and check what config_set promises, for programs that are analysed.
  */
 #ifndef TESTS_EVA_SET_H
 #define TESTS_EVA_SET_H
@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/** Set ${var} to ${text}; give back what config_set kept: the next text finds the heap empty. */
+/** Set ${var} to ${text}, then free what config_set kept, so that the heap is empty again. */
 static inline void set(enum config_var var, const char *text) {
   struct config config = {.has_greeting = false};
   struct config_span bad;
