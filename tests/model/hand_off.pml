@@ -155,7 +155,9 @@ turn:
   };
 #ifdef NO_MORE_CONNS_EARLY
   if
-  :: stop && !sent_no_more_conns -> sent_no_more_conns = true; send(WORKER, NO_MORE_CONNS, was, tail_memory, tail)
+  :: stop && !sent_no_more_conns ->
+       sent_no_more_conns = true;
+       send(WORKER, NO_MORE_CONNS, was, tail_memory, tail)
   :: else
   fi;
 #endif
