@@ -58,27 +58,27 @@ enum xchg_frame_kind {
   XCHG_FRAME_LINE,      /* ... at LF; a CR before it belongs to the terminator */
   XCHG_FRAME_FIXED,     /* every message has xchg_frame.size bytes */
   XCHG_FRAME_PREFIX,    /* its length stands before it, in xchg_frame.size bytes */
-  XCHG_FRAME_CUSTOM,    /* xchg_frame.cut says where it ends */
+  XCHG_FRAME_CUSTOM,    /* xchg_frame.parse says where it ends */
 };
 
 /* What a cutting function returns where the bytes can be no message: closes, XCHG_ERROR. */
-#define XCHG_CUT_BAD SIZE_MAX
+#define XCHG_PARSE_ERROR SIZE_MAX
 
 /**
- * xchg_cut_fn(conn, data, size):
+ * xchg_parse_fn(conn, data, size):
  * Where does the first message in the ${size} (1 at least) bytes at ${data} end?  Looks at the
  * bytes and at its connection's state, and makes no other call.
  * Return: 1..${size}: it has so many bytes; 0: more are needed; more than ${size}: so many are
- * needed, and it is not asked again before (over the limit: XCHG_TOO_LONG); or XCHG_CUT_BAD.
+ * needed, and it is not asked again before (over the limit: XCHG_TOO_LONG); or XCHG_PARSE_ERROR.
  */
-typedef size_t xchg_cut_fn(struct xchg_conn *conn, const void *data, size_t size);
+typedef size_t xchg_parse_fn(struct xchg_conn *conn, const void *data, size_t size);
 
 struct xchg_frame {
   enum xchg_frame_kind kind;
-  size_t size;        /* FIXED: bytes of a message, 1 at least; PREFIX: 1, 2, 4 or 8; else 0 */
-  uint8_t delimiter;  /* DELIMITER */
-  bool little_endian; /* PREFIX: the least significant byte comes first */
-  xchg_cut_fn *cut;   /* CUSTOM; else NULL */
+  size_t size;          /* FIXED: bytes of a message, 1 at least; PREFIX: 1, 2, 4 or 8; else 0 */
+  uint8_t delimiter;    /* DELIMITER */
+  bool little_endian;   /* PREFIX: the least significant byte comes first */
+  xchg_parse_fn *parse; /* CUSTOM; else NULL */
 };
 
 /* One message, as on_message gets it. */
@@ -108,7 +108,7 @@ enum xchg_reason {
   XCHG_OVERLOAD,  /* over a limit under XCHG_OVERLOAD=refuse; never opened */
   XCHG_MEMORY,    /* no memory for the connection or its bytes */
   XCHG_DRAIN,     /* the server stopped */
-  XCHG_ERROR,     /* any other errno, XCHG_CUT_BAD, or xchg_abort */
+  XCHG_ERROR,     /* any other errno, XCHG_PARSE_ERROR, or xchg_abort */
   XCHG_REASONS
 };
 

@@ -54,8 +54,8 @@ static enum frame_result cut_custom(struct xchg_conn *conn, const uint8_t *data,
   if (size < cut->scanned) {
     return FRAME_MORE; /* under this framing: so many are needed */
   }
-  size_t end = conn->host->handler->frame.cut(conn, data, size);
-  if (end == XCHG_CUT_BAD) {
+  size_t end = conn->host->handler->frame.parse(conn, data, size);
+  if (end == XCHG_PARSE_ERROR) {
     return FRAME_BAD;
   }
   if (end > max || (end == 0 && size > max)) {

@@ -160,14 +160,14 @@ bool frame_valid(const struct xchg_frame *frame, size_t max) {
     case XCHG_FRAME_RAW:
     case XCHG_FRAME_DELIMITER:
     case XCHG_FRAME_LINE:
-      return frame->size == 0 && frame->cut == NULL;
+      return frame->size == 0 && frame->parse == NULL;
     case XCHG_FRAME_FIXED:
-      return frame->size > 0 && frame->size <= max && frame->cut == NULL;
+      return frame->size > 0 && frame->size <= max && frame->parse == NULL;
     case XCHG_FRAME_PREFIX:
       return (frame->size == 1 || frame->size == 2 || frame->size == 4 || frame->size == 8) &&
-             frame->cut == NULL;
+             frame->parse == NULL;
     case XCHG_FRAME_CUSTOM:
-      return frame->size == 0 && frame->cut != NULL;
+      return frame->size == 0 && frame->parse != NULL;
   }
   return false;
 }

@@ -5,7 +5,7 @@
  *   C> set a 7 0 5 | hello            S> STORED
  *   C> get a b                        S> VALUE a 7 5 | hello | END
  *
- * cut         a message is a line, with the data behind it that a set declares; so nothing is kept
+ * parse       a message is a line, with the data behind it that a set declares; so nothing is kept
  *             here while data arrives, and nothing is carried out before it is complete
  * item        is stored as it will be sent ("VALUE a 7 5 | hello |"): a get copies once, into the
  *             connection's output; what is longer than COPY_MAX_BYTES is lent instead
@@ -251,14 +251,14 @@ static struct set parse_set(struct text words) {
  * much it is, or it is too much: then the line is a message of its own, and what on_message says
  * is to be skipped comes as further ones.
  */
-static size_t cut(struct xchg_conn *conn, const void *data, size_t size) {
+static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
   const struct client *client = xchg_state(conn);
   if (client->skip > 0) {
     return size < client->skip ? size : client->skip;
   }
   const char *end = memchr(data, '\n', size < LINE_MAX_BYTES ? size : LINE_MAX_BYTES);
   if (end == NULL) {
-    return size < LINE_MAX_BYTES ? 0 : XCHG_CUT_BAD;
+    return size < LINE_MAX_BYTES ? 0 : XCHG_PARSE_ERROR;
   }
   struct text words = line_until(data, end);
   size_t line_size = (size_t)(end + 1 - (const char *)data);
@@ -407,7 +407,7 @@ static int store_init(struct store *store, unsigned long mebibytes) {
 int main(int argc, char **argv) {
   static struct store store;
   const struct xchg_handler kv = {.size = sizeof(kv),
-                                  .frame = {.kind = XCHG_FRAME_CUSTOM, .cut = cut},
+                                  .frame = {.kind = XCHG_FRAME_CUSTOM, .parse = parse},
                                   .max_message = LINE_MAX_BYTES + VALUE_MAX_BYTES + 2,
                                   .state_size = sizeof(struct client),
                                   .user = &store,

@@ -22,7 +22,7 @@ static size_t cut(struct xchg_conn *conn, const void *data, size_t size) {
   rig_holds(size >= cutter->wanted, "it is not asked before as many are there as it wanted");
   for (; at < size && bytes[at] != ':'; at++) {
     if (bytes[at] < '0' || bytes[at] > '9') {
-      return XCHG_CUT_BAD;
+      return XCHG_PARSE_ERROR;
     }
     length = 10 * length + (size_t)(bytes[at] - '0');
   }
@@ -33,7 +33,7 @@ static size_t cut(struct xchg_conn *conn, const void *data, size_t size) {
 
 static void custom_init(struct stage *stage) {
   stage_init(stage);
-  stage->rig.handler.frame = (struct xchg_frame){.kind = XCHG_FRAME_CUSTOM, .cut = cut};
+  stage->rig.handler.frame = (struct xchg_frame){.kind = XCHG_FRAME_CUSTOM, .parse = cut};
   stage->rig.handler.state_size = sizeof(struct cutter);
 }
 
@@ -188,7 +188,7 @@ START_TEST(test_cut_announces_too_much) {
   static const size_t wants[] = {SIZE_MAX - 1, SIZE_MAX / 2, 64 * 1024 + 1};
   struct stage stage;
   custom_init(&stage);
-  stage.rig.handler.frame.cut = cut_at_will;
+  stage.rig.handler.frame.parse = cut_at_will;
   stage.rig.handler.user = (void *)(uintptr_t)&wants[_i / 2];
   stage_start(&stage, (_i & 1) != 0);
   int fd = rig_connect(&stage.rig);

@@ -182,7 +182,7 @@ START_TEST(frames_that_cannot_be) {
       {.kind = XCHG_FRAME_PREFIX, .size = 16},
       {.kind = XCHG_FRAME_RAW, .size = 1},
       {.kind = XCHG_FRAME_CUSTOM},
-      {.kind = XCHG_FRAME_LINE, .cut = cut_nothing},
+      {.kind = XCHG_FRAME_LINE, .parse = cut_nothing},
   };
   for (size_t i = 0; i < count_of(bad); i++) {
     refused(HANDLER(.frame = bad[i]), EINVAL, "frame");

@@ -430,7 +430,7 @@ static size_t never_called(struct xchg_conn *conn, const void *data, size_t size
 START_TEST(valid_frames) {
   for (size_t size = 0; size < 20; size++) {
     for (int cuts = 0; cuts < 2; cuts++) {
-      struct xchg_frame frame = {.size = size, .cut = cuts == 1 ? never_called : NULL};
+      struct xchg_frame frame = {.size = size, .parse = cuts == 1 ? never_called : NULL};
       const enum xchg_frame_kind bare[] = {XCHG_FRAME_RAW, XCHG_FRAME_DELIMITER, XCHG_FRAME_LINE};
       for (size_t i = 0; i < count_of(bare); i++) {
         frame.kind = bare[i];
@@ -451,7 +451,7 @@ START_TEST(valid_frames) {
 END_TEST
 
 START_TEST(declares) {
-  const struct xchg_frame custom = {.kind = XCHG_FRAME_CUSTOM, .cut = never_called};
+  const struct xchg_frame custom = {.kind = XCHG_FRAME_CUSTOM, .parse = never_called};
   ck_assert(frame_declares(&u8) && frame_declares(&fixed3) && frame_declares(&custom));
   ck_assert(!frame_declares(&raw) && !frame_declares(&line) && !frame_declares(&semicolon));
 }
