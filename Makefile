@@ -159,13 +159,13 @@ run: $(B)/xchgd ## build, then serve on port 7000 (XCHG_... variables pass throu
 at = '$(DESTDIR)$(strip $(1))'
 # The paths in xchg.pc follow its prefix where they lie below it, so that a tree can be moved.
 under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
-PAGES = $(notdir $(wildcard docs/man/*.[138]))
+PAGES = docs/man/xchgd.8 docs/man/xchg-bench.1 $(shell ls $(B)/man/*.3)
 INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
             $(addprefix $(LIBDIR)/,libxchg.a $(SHARED) $(SONAME) libxchg.so pkgconfig/xchg.pc) \
-            $(foreach page,$(PAGES),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \
+            $(foreach page,$(notdir $(PAGES)),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \
             $(COMPLETIONDIR)/xchgd $(COMPLETIONDIR)/xchg-bench
 
-install: all ## install programs, library, man pages and completion under $(DESTDIR)$(PREFIX)
+install: all manual ## install programs, library, man pages and completion under $(DESTDIR)$(PREFIX)
 	install -d $(call at,$(BINDIR)) $(call at,$(INCLUDEDIR)) $(call at,$(LIBDIR)/pkgconfig) $(call at,$(COMPLETIONDIR))
 	install -m 755 $(B)/xchgd $(B)/xchg-bench $(call at,$(BINDIR))
 	install -m 644 core/xchg.h $(call at,$(INCLUDEDIR))
@@ -176,12 +176,12 @@ install: all ## install programs, library, man pages and completion under $(DEST
 	  -e 's|@INCLUDEDIR@|$(call under_prefix,$(INCLUDEDIR))|' core/xchg.pc.in >$(B)/xchg.pc
 	install -m 644 $(B)/xchg.pc $(call at,$(LIBDIR)/pkgconfig)
 	for page in $(PAGES); do \
-	  install -D -m 644 docs/man/$$page $(call at,$(MANDIR))/man$${page##*.}/$$page || exit 1; \
+	  install -D -m 644 $$page $(call at,$(MANDIR))/man$${page##*.}/$${page##*/} || exit 1; \
 	done
 	install -m 644 docs/completion/xchgd docs/completion/xchg-bench $(call at,$(COMPLETIONDIR))
 	$(refresh)
 
-uninstall: ## remove what install has put there
+uninstall: manual ## remove what install has put there
 	rm -f $(foreach file,$(INSTALLED),$(call at,$(file)))
 	$(refresh)
 

@@ -1,26 +1,39 @@
 /*
- * xchg: the public interface of libxchg: bring your own exchange.
+ * xchg: the public API of libxchg.
  *
- * A handler declares how bytes become messages and brings callbacks; the engine accepts, reads,
- * cuts, writes, times out and closes.  An acceptor hands each connection to one of a fixed number
- * of workers, where it stays; a worker serves many connections.  Conventions, once for all calls:
+ * A handler declares how bytes become messages and supplies callbacks. The engine accepts
+ * connections, reads, parses, writes, times out and closes. An acceptor thread hands each
+ * connection to one of a fixed number of workers. A worker is a thread that serves many
+ * connections. A connection stays on its worker until it ends. These rules hold for all calls:
  *
- *   thread     every callback of a connection runs on its worker, one at a time; calls that take a
- *              struct xchg_conn belong there too, into any callback of that worker; from another
- *              thread they do nothing and fail with EPERM.  Different connections run on different
- *              threads at once: what they share is constant or the handler's own affair.  Any other
- *              thread knows a connection by its id alone
- *   lifetime   a struct xchg_conn is valid from on_open to the return of on_close, the bytes of a
- *              message until on_message returns; an id is valid for ever, and means nobody once the
- *              connection is gone
- *   ownership  a handler never writes to a socket and never frees a connection: it leaves wishes
- *              (send, finish, abort, ...), which the engine carries out when the callback has
- *              returned; what is sent in one turn leaves in one system call
- *   errors     0, or -1 with errno; a failed call has changed nothing but what it says
- *   blocking   a callback that blocks stops all connections of its worker: XCHG_WATCHDOG names it,
- *              xchg_offload is the way out
- *   structs    those that a caller fills begin with their size, so that a program which was
- *              compiled against another version is refused instead of misread
+ *   Threads    All callbacks of a connection run on its worker, one at a time. A call that takes a
+ *              struct xchg_conn is allowed in any callback of that worker. On another thread it
+ *              does nothing and fails with EPERM. Callbacks of different connections may run at
+ *              the same time, so data that they share must be constant or locked. Other threads
+ *              name a connection by its id, see xchg_id. They may make all other calls.
+ *   Lifetime   A struct xchg_conn is valid from on_open until on_close returns. The bytes of a
+ *              message are valid until on_message returns. An id never becomes invalid. It names
+ *              no connection once its own has ended.
+ *   Ownership  The engine owns connections, descriptors and buffers. A handler makes requests such
+ *              as xchg_send and xchg_finish. The engine carries them out after the callback has
+ *              returned. All output of one turn leaves in one system call.
+ *   Blocking   A callback that blocks stops all connections of its worker. XCHG_WATCHDOG reports
+ *              it in the log. Blocking work belongs in xchg_offload.
+ *   Structs    A struct that the caller fills begins with its size. A program that was compiled
+ *              with another version of this header is refused, not misread.
+ *   Results    A call that returns int returns 0, or -1 with errno set. A failed call has changed
+ *              nothing unless its comment says otherwise.
+ *
+ * The comments below list these errors by name only:
+ *
+ *   EPERM    the calling thread is not the connection's worker
+ *   EPIPE    xchg_finish or xchg_abort was called before, or on_close is running
+ *   EAGAIN   a bounded queue is full
+ *   ENOMEM   out of memory
+ *   EINVAL   an argument is invalid, or a struct has another size
+ *   ENOTSUP  XCHG_MODEL is not pool
+ *
+ * Each section is a page of the manual, see docs/manual.py.
  */
 #ifndef XCHG_H
 #define XCHG_H
@@ -36,275 +49,290 @@ extern "C" {
 #endif
 
 #define XCHG_VERSION "0.1.0"
-
-/* What the largest struct xchg_handler.state_size and max_message may be. */
-#define XCHG_STATE_MAX ((size_t)64 * 1024)
-#define XCHG_MESSAGE_MAX ((size_t)1024 * 1024 * 1024)
-
-/* Room for any address that xchg_address and xchg_server_address write, its end included. */
-#define XCHG_ADDRESS_MAX 128
-
-/* A time that never comes: cancels a connection's timer. */
-#define XCHG_NEVER UINT64_MAX
-
 struct xchg_conn;   /* a connection */
 struct xchg_server; /* a listening server with its threads */
 
-/* ---- how bytes become messages ----------------------------------------------------------- */
+/* ---- xchg_handler(3): declare how bytes become messages, and the callbacks ---- */
 
+/*
+ * Where a message ends. The end of the stream ends a DELIMITER or LINE message that has begun. It
+ * truncates a FIXED, PREFIX or CUSTOM one: the connection ends with XCHG_TRUNCATED. The boundaries
+ * of RAW messages have no meaning.
+ */
 enum xchg_frame_kind {
-  XCHG_FRAME_RAW,       /* whatever a read returned; the message limit bounds a read */
-  XCHG_FRAME_DELIMITER, /* a message ends at the byte xchg_frame.delimiter */
-  XCHG_FRAME_LINE,      /* ... at LF; a CR before it belongs to the terminator */
-  XCHG_FRAME_FIXED,     /* every message has xchg_frame.size bytes */
-  XCHG_FRAME_PREFIX,    /* its length stands before it, in xchg_frame.size bytes */
-  XCHG_FRAME_CUSTOM,    /* xchg_frame.parse says where it ends */
+  XCHG_FRAME_RAW,       /* after the bytes that one read returned; max_message limits the read */
+  XCHG_FRAME_DELIMITER, /* at the byte xchg_frame.delimiter */
+  XCHG_FRAME_LINE,      /* at LF; a CR before it belongs to the terminator */
+  XCHG_FRAME_FIXED,     /* after xchg_frame.size bytes */
+  XCHG_FRAME_PREFIX,    /* after the length given by a prefix of xchg_frame.size bytes */
+  XCHG_FRAME_CUSTOM,    /* where xchg_frame.parse says */
 };
 
-/* What a cutting function returns where the bytes can be no message: closes, XCHG_ERROR. */
-#define XCHG_PARSE_ERROR SIZE_MAX
+#define XCHG_PARSE_ERROR SIZE_MAX /* for an xchg_parse_fn: the bytes are no message */
 
 /**
  * xchg_parse_fn(conn, data, size):
- * Where does the first message in the ${size} (1 at least) bytes at ${data} end?  Looks at the
- * bytes and at its connection's state, and makes no other call.
- * Return: 1..${size}: it has so many bytes; 0: more are needed; more than ${size}: so many are
- * needed, and it is not asked again before (over the limit: XCHG_TOO_LONG); or XCHG_PARSE_ERROR.
+ * Find the end of the first message in the ${size} bytes at ${data}. ${size} is at least 1. The
+ * function may read these bytes and the connection's state. It must make no other call. It returns:
+ *
+ *   1 to ${size}       the message has that many bytes
+ *   0                  more bytes are needed
+ *   more than ${size}  that many bytes are needed; the next call comes once they have arrived; the
+ *                      connection ends with XCHG_TOO_LONG if they exceed max_message
+ *   XCHG_PARSE_ERROR   the connection ends with XCHG_ERROR
  */
 typedef size_t xchg_parse_fn(struct xchg_conn *conn, const void *data, size_t size);
 
+/* A field that the kind does not use is 0. */
 struct xchg_frame {
-  enum xchg_frame_kind kind;
-  size_t size;          /* FIXED: bytes of a message, 1 at least; PREFIX: 1, 2, 4 or 8; else 0 */
-  uint8_t delimiter;    /* DELIMITER */
-  bool little_endian;   /* PREFIX: the least significant byte comes first */
-  xchg_parse_fn *parse; /* CUSTOM; else NULL */
+  enum xchg_frame_kind kind; /* where a message ends */
+  size_t size;               /* FIXED: bytes of a message, at least 1; PREFIX: 1, 2, 4 or 8 */
+  uint8_t delimiter;         /* DELIMITER */
+  bool little_endian;        /* PREFIX: the least significant byte comes first */
+  xchg_parse_fn *parse;      /* CUSTOM: max_message then limits all bytes that it counts */
 };
 
-/* One message, as on_message gets it. */
 struct xchg_message {
-  const void *data;  /* what the frame carried */
-  size_t size;       /* bytes of it, may be 0 */
-  const void *frame; /* the same with its prefix and terminator, as it came */
-  size_t frame_size; /* a last message that the end of the stream ended has no terminator */
+  const void *data;  /* the content, without prefix and terminator */
+  size_t size;       /* bytes of data, may be 0 */
+  const void *frame; /* the same with prefix and terminator, as received */
+  size_t frame_size; /* a message that the end of the stream has ended has no terminator */
 };
 
-/*
- * Why a connection ended; each has a counter of its own, printed as closed_<name> (XCHG_FINISHED as
- * finished).
- */
+/* Why a connection ended. Each reason has a counter. */
 enum xchg_reason {
-  XCHG_FINISHED,  /* the exchange is complete; endless: the client ended between messages */
-  XCHG_PEER,      /* the client ended before the exchange was complete */
-  XCHG_RESET,     /* ECONNRESET, EPIPE, ECONNABORTED, ETIMEDOUT, EHOSTUNREACH */
-  XCHG_TOO_LONG,  /* a message over the limit */
-  XCHG_TRUNCATED, /* the stream ended within a message of declared length */
+  XCHG_FINISHED, /* the exchange is complete; if it is endless, the client ended between messages */
+  XCHG_PEER,     /* the client ended before the exchange was complete */
+  XCHG_RESET,    /* ECONNRESET, EPIPE, ECONNABORTED, ETIMEDOUT or EHOSTUNREACH */
+  XCHG_TOO_LONG, /* a message was longer than the limit */
+  XCHG_TRUNCATED, /* the stream ended within a FIXED, PREFIX or CUSTOM message */
   XCHG_IDLE,      /* XCHG_IDLE_TIMEOUT */
   XCHG_MESSAGE,   /* XCHG_MESSAGE_TIMEOUT */
-  XCHG_WRITE,     /* XCHG_WRITE_TIMEOUT, or a slow member of a group that drops such */
+  XCHG_WRITE,     /* XCHG_WRITE_TIMEOUT, or XCHG_SLOW_DROP */
   XCHG_LIFETIME,  /* XCHG_MAX_LIFETIME */
-  XCHG_DENIED,    /* not admitted by XCHG_ALLOW, XCHG_DENY; never opened */
-  XCHG_PER_IP,    /* over XCHG_MAX_PER_IP; never opened */
-  XCHG_OVERLOAD,  /* over a limit under XCHG_OVERLOAD=refuse; never opened */
+  XCHG_DENIED,    /* refused by XCHG_ALLOW or XCHG_DENY; on_open was not called */
+  XCHG_PER_IP,    /* over XCHG_MAX_PER_IP; on_open was not called */
+  XCHG_OVERLOAD,  /* over a limit with XCHG_OVERLOAD=refuse; on_open was not called */
   XCHG_MEMORY,    /* no memory for the connection or its bytes */
   XCHG_DRAIN,     /* the server stopped */
   XCHG_ERROR,     /* any other errno, XCHG_PARSE_ERROR, or xchg_abort */
-  XCHG_REASONS
+  XCHG_REASONS    /* the number of reasons */
 };
 
-/* ---- the handler --------------------------------------------------------------------------- */
+/**
+ * The word for ${reason} in the log: "finished", "peer" and so on.
+ * Return: a constant string, or NULL if ${reason} is no reason.
+ */
+const char *xchg_reason_name(enum xchg_reason reason);
 
-/* All that is left out (0, NULL) has a meaning: raw messages that are counted and dropped. */
+#define XCHG_STATE_MAX ((size_t)64 * 1024)            /* 64 KiB, the largest state_size */
+#define XCHG_MESSAGE_MAX ((size_t)1024 * 1024 * 1024) /* 1 GiB, the largest max_message */
+
+/*
+ * What a program supplies. Fields and callbacks may be 0 or NULL: a handler with only its size
+ * counts raw messages and drops them. xchg_server_create and xchg_main copy the handler. They
+ * refuse one that is invalid.
+ * Thread: a connection's callbacks run on its worker, on_start on the thread that creates the
+ * server, on_stop on the thread that destroys it.
+ * Note: All messages of one read are delivered before the engine writes the answers.
+ */
 struct xchg_handler {
   size_t size;             /* sizeof(struct xchg_handler) */
   struct xchg_frame frame; /* how bytes become messages */
-  size_t max_message; /* bytes, prefix and terminator apart; a longer one: XCHG_TOO_LONG; at most
-                         XCHG_MESSAGE_MAX; 0 = what the configuration says */
-  uint64_t messages;  /* a connection, then the engine finishes it; 0 = until the client ends */
-  size_t state_size;  /* bytes of zeroed state for each connection, XCHG_STATE_MAX at most */
-  void *user;         /* see xchg_user; borrowed for as long as the server lives */
+  size_t max_message; /* bytes without prefix and terminator; 0 = XCHG_MAX_MESSAGE; a longer message
+                          ends the connection with XCHG_TOO_LONG before memory is taken for it */
+  uint64_t messages;  /* messages a connection, then the engine finishes it; 0 = unlimited */
+  size_t state_size;  /* bytes of zeroed state for each connection, see xchg_state */
+  void *user;         /* for xchg_user; borrowed until the server is destroyed */
 
-  /*
-   * The server has been prepared, no connection is open yet: the place to keep ${server} for other
-   * threads.  Return: 0, or -1 to end the start.
-   */
+  /* The server is ready, no connection is open yet. Return 0, or -1 to make the start fail. */
   int (*on_start)(struct xchg_server *server);
-  /*
-   * Once after an on_start that said 0: no connection is left, the server's threads have come to
-   * their end.  From its return on no thread may use ${server}: those that the handler has told of
-   * it end here.
-   */
+  /* The server's threads have ended. Other threads must stop using ${server} before it returns. */
   void (*on_stop)(struct xchg_server *server);
-  /* The connection was accepted. May send. */
+  /* The connection was accepted. The callback may send, for example a greeting. */
   void (*on_open)(struct xchg_conn *conn);
-  /* A message is complete.  Not called after xchg_finish or xchg_abort, nor while paused. */
+  /* A message is complete. Not called while paused, or after xchg_finish or xchg_abort. */
   void (*on_message)(struct xchg_conn *conn, const struct xchg_message *message);
-  /*
-   * The kernel has taken everything that was queued: whoever has much to send goes on here.  Called
-   * once a turn at most, and only where something was sent.
-   */
+  /* The kernel has taken all queued output: a long answer continues here. At most once a turn. */
   void (*on_drain)(struct xchg_conn *conn);
-  /* The time of xchg_timer has come. */
+  /* The time set by xchg_timer has come. */
   void (*on_timer)(struct xchg_conn *conn);
-  /* The connection ends, once for every on_open; too late to send. */
+  /* The connection ends. Called once for each on_open. Nothing can be sent any more. */
   void (*on_close)(struct xchg_conn *conn, enum xchg_reason reason);
 };
 
-/* ---- on a connection's worker ------------------------------------------------------------ */
+/* ---- xchg_send(3): send to a connection, and end it ---- */
 
 /**
- * xchg_send(conn, data, size): queue a copy of ${size} bytes.
- * xchg_sendv(conn, parts, count): the same of ${count} parts, one behind the other.
- * Errors: EPIPE after xchg_finish or xchg_abort or within on_close; ENOMEM (the connection then
- * ends as XCHG_MEMORY); EINVAL for ${count} below 0; EPERM.
+ * xchg_send(conn, data, size):
+ * Queue a copy of ${size} bytes. The engine adds no prefix and no terminator.
+ * xchg_sendv(conn, parts, count):
+ * Queue copies of ${count} parts, one after the other.
+ * Errors: EPIPE, ENOMEM (the connection ends with XCHG_MEMORY), EPERM, EINVAL (${count} < 0).
+ * Note: The result may be ignored. After ENOMEM the connection ends and on_close gets the reason.
  */
 int xchg_send(struct xchg_conn *conn, const void *data, size_t size);
 int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
 
 /**
  * xchg_send_ref(conn, data, size, release, argument):
- * Queue ${size} bytes without copying them.
- * Own: ${data} is lent, and must not change, until ${release}(${argument}) is called, which may be
- * NULL: once, on the connection's worker, when the kernel has taken all of it
- * or the connection has ended (then after on_close).  On -1 nothing was lent and ${release} is not
- * called.  ${release} makes no call that takes a connection: on_drain is the place to go on.
- * Of 0 bytes, and beyond 64 loans that wait for one connection, which are copied, ${release} is
- * called at once.
- * Errors: as xchg_send; EINVAL over XCHG_MESSAGE_MAX.
+ * Queue ${size} bytes without a copy. ${release}(${argument}) is called once on the connection's
+ * worker, when the kernel has taken all bytes or the connection has ended, then after on_close. It
+ * may be NULL. It must make no call that takes a connection: use on_drain to continue sending.
+ * The call copies, and calls ${release} at once, for 0 bytes and while 64 references are queued.
+ * Own: ${data} must not change until ${release} is called. If the call fails, the caller keeps
+ * ${data} and ${release} is not called.
+ * Errors: EPIPE, ENOMEM (the connection ends with XCHG_MEMORY), EPERM, EINVAL (${size} is
+ * over XCHG_MESSAGE_MAX).
  */
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
                   void (*release)(void *argument), void *argument);
 
-/** Bytes that are queued and not yet taken by the kernel; 0 from another thread. */
+/**
+ * Count the queued bytes that the kernel has not taken. At XCHG_MAX_PENDING the engine stops
+ * parsing and reading this connection until the client has read.
+ * Return: bytes; 0 on another thread.
+ */
 size_t xchg_pending(const struct xchg_conn *conn);
 
 /**
- * Close the connection safely once everything queued has been sent; further messages are thrown
- * away.  Counted as XCHG_FINISHED.  Repeated: nothing happens.  Errors: EPERM.
+ * xchg_finish(conn):
+ * Close the connection after the queued output has been sent. Unread input cannot turn the close
+ * into a reset that destroys it. Further messages are discarded. The reason is XCHG_FINISHED. A
+ * second call does nothing.
+ * xchg_abort(conn):
+ * Close the connection after the callback has returned. Queued output may be lost. The reason is
+ * XCHG_ERROR.
+ * Errors: EPERM.
  */
 int xchg_finish(struct xchg_conn *conn);
-
-/**
- * Close the connection when the callback has returned; what is queued need not arrive.  Counted as
- * XCHG_ERROR.  Errors: EPERM.
- */
 int xchg_abort(struct xchg_conn *conn);
 
+/* ---- xchg_pause(3): stop and resume a connection's messages ---- */
+
 /**
- * xchg_pause(conn): cut and read no more messages; the last one of a counted exchange, or the
- * client's end, does not end the connection meanwhile, so that an answer may come later.  The
- * message's clock stands, XCHG_IDLE_TIMEOUT runs, and a reset ends it at once (under
- * XCHG_MODEL=thread or fork when it is read again).
- * xchg_resume(conn): go on.  Neither counts: one resume undoes any number of pauses.
+ * xchg_pause(conn):
+ * Stop parsing and reading this connection, including messages that have already arrived. Output,
+ * on_drain and on_timer continue. The last message of a counted exchange and the client's end do
+ * not end a paused connection, so that an answer may come later. XCHG_MESSAGE_TIMEOUT does not run
+ * meanwhile, XCHG_IDLE_TIMEOUT does. A reset ends the connection at once; with XCHG_MODEL=thread or
+ * fork, after xchg_resume.
+ * xchg_resume(conn):
+ * Continue. One call undoes any number of pauses.
  * Errors: EPERM.
+ * Note: If XCHG_IDLE_TIMEOUT is 0, nothing ends a connection that is never resumed. Set a timer.
  */
 int xchg_pause(struct xchg_conn *conn);
 int xchg_resume(struct xchg_conn *conn);
 
+/* ---- xchg_timer(3): call on_timer later ---- */
+
+#define XCHG_NEVER UINT64_MAX /* for xchg_timer: cancel */
+
 /**
- * Call on_timer once, ${after_ns} from now, never early; a later call replaces an earlier one,
- * XCHG_NEVER cancels.  Resolution is that of the reactor's wheel, about 1 ms; no call comes once
- * the connection is ending.  Errors: EINVAL without an on_timer; ENOMEM; EPERM.
+ * Call on_timer once, ${after_ns} nanoseconds from now, never early. The resolution is about 1 ms.
+ * A connection has one timer: a call replaces the earlier one, XCHG_NEVER cancels it. on_timer is
+ * not called once the connection is ending.
+ * Errors: EINVAL (the handler has no on_timer), ENOMEM, EPERM.
+ * Note: The time-outs of the configuration run independently of this timer.
  */
 int xchg_timer(struct xchg_conn *conn, uint64_t after_ns);
 
+/* ---- xchg_conn(3): address, state and id of a connection ---- */
+
+#define XCHG_ADDRESS_MAX 128 /* bytes that hold any address, its NUL included */
+
 /**
- * Write the peer's address ("192.0.2.1:5000", "[2001:db8::1]:5000", "unix") into ${text}.
- * Errors: ENOSPC where it does not fit (XCHG_ADDRESS_MAX always does); EPERM.
+ * Write the peer's address to the ${size} bytes at ${text}: "192.0.2.1:5000",
+ * "[2001:db8::1]:5000" or "unix". XCHG_ADDRESS_MAX bytes are always enough.
+ * Errors: ENOSPC (the address does not fit), EPERM.
  */
 int xchg_address(const struct xchg_conn *conn, char *text, size_t size);
 
 /**
- * The connection's own state_size bytes, zeroed before on_open, gone after on_close; aligned for
- * any type; NULL without a state or from another thread.
+ * The connection's own state_size bytes, aligned for any type and zeroed before on_open.
+ * Return: NULL if state_size is 0 or on another thread.
+ * Note: The engine frees the state after on_close. The handler frees what the state points to.
  */
 void *xchg_state(const struct xchg_conn *conn);
 
 /**
- * What other threads call the connection, within its server; never 0, and not given again within
- * 2^30 - 1 further connections of its worker.  0 from another thread.
+ * The number that names the connection in xchg_post. It is not used again for 2^30 - 1 further
+ * connections of the worker.
+ * Return: the id, never 0. 0 on another thread.
  */
 uint64_t xchg_id(const struct xchg_conn *conn);
 
-/** The handler's user, and the server that serves ${conn}. Thread: any that may hold ${conn}. */
+/** The handler's ${user}. Thread: any, while ${conn} is valid. */
 void *xchg_user(const struct xchg_conn *conn);
+
+/** The connection's server. Thread: any, while ${conn} is valid. */
 struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
 
+/* ---- xchg_offload(3): run blocking work on another thread ---- */
+
 /**
- * xchg_offload(conn, work, done, argument):
  * Run ${work}(${argument}) on one of XCHG_OFFLOAD_THREADS threads, then ${done}(${conn},
- * ${argument}) on the connection's worker; conn is NULL where the connection has ended meanwhile.
- * Until then no further message is cut, as under xchg_pause, so that answers keep their order.
- * Each is called once, but for ${work} not begun when the server ends, of which ${done} alone is
- * called, with NULL, on the thread that ends it.
- * Own: ${argument} is the library's until ${done} is called; on -1 it stays the caller's.
- * Errors: EAGAIN, the queue of 1,024 is full or no thread could be started; ENOTSUP with
- * XCHG_OFFLOAD_THREADS=0 or outside XCHG_MODEL=pool; EPIPE as xchg_send; EINVAL; ENOMEM; EPERM.
+ * ${argument}) on the connection's worker. ${done} receives NULL if the connection has ended. No
+ * further message is parsed until then, as with xchg_pause, so answers keep their order. Each
+ * function is called once. If the server ends before ${work} has begun, only ${done} is called,
+ * with NULL, on the thread that ends the server.
+ * Own: ${argument} belongs to the library until ${done} is called. If the call fails, it stays the
+ * caller's. Bytes of the message that ${work} needs must be copied.
+ * Errors: EAGAIN (1,024 jobs are queued, or no thread could be started), ENOTSUP
+ * (XCHG_OFFLOAD_THREADS is 0, or XCHG_MODEL is not pool), EPIPE, EINVAL (a function is NULL),
+ * ENOMEM, EPERM.
+ * Note: The threads start at the first call and serve all connections. Work that never returns
+ * occupies one permanently. ${work} must not use the connection.
  */
 int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
                  void (*done)(struct xchg_conn *conn, void *argument), void *argument);
 
-/* ---- groups ---------------------------------------------------------------------------------- */
+/* ---- xchg_join(3): send to a group of connections ---- */
 
-/* What becomes of a member whose queue is over XCHG_MAX_PENDING when something is published. */
+/* What happens to a member with more than XCHG_MAX_PENDING bytes queued. */
 enum xchg_slow {
-  XCHG_SLOW_SKIP, /* this message does not reach it */
-  XCHG_SLOW_DROP, /* it is closed, counted as XCHG_WRITE */
+  XCHG_SLOW_SKIP, /* it does not receive this publication */
+  XCHG_SLOW_DROP, /* it is closed with XCHG_WRITE */
 };
 
 /**
- * xchg_join(conn, group, slow): let what is published to ${group}, a number of the handler's
- * choice, be sent to ${conn}; joined again, ${slow} is replaced.  A group exists while it has
- * members, and a connection leaves its groups when it ends.
- * xchg_leave(conn, group): no more of it.
- * Errors: xchg_join: EPIPE as xchg_send; ENOMEM; EINVAL.  xchg_leave: ENOENT, not a member.  EPERM.
+ * xchg_join(conn, group, slow):
+ * Receive what is published to ${group}. The handler chooses the number. A group exists while it
+ * has members. A connection may be in several groups, and leaves them when it ends. A second call
+ * replaces ${slow}.
+ * Errors: EPIPE, ENOMEM, EINVAL (${slow} is invalid), EPERM.
  */
 int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow);
+
+/** Leave ${group}. Errors: ENOENT (the connection is not a member), EPERM. */
 int xchg_leave(struct xchg_conn *conn, uint64_t group);
 
-/* ---- from any thread --------------------------------------------------------------------- */
+/**
+ * Send ${size} bytes to each connection that is in ${group} when its worker handles the
+ * publication. The bytes are copied once for all members. Each worker receives one task and sends
+ * without a lock. Publications of one thread keep their order at each member.
+ * Return: 0 even if the group has no members, or -1.
+ * Errors: EAGAIN (65,536 tasks or 64 MiB are queued at a worker), EMSGSIZE (${size} exceeds
+ * XCHG_MESSAGE_MAX), ENOMEM, ENOTSUP, EINVAL (${server} is NULL).
+ * Note: A member that publishes receives its own publication.
+ */
+int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size);
+
+/* ---- xchg_post(3): call a function on a connection's worker, from any thread ---- */
 
 /**
- * xchg_post(server, id, call, argument):
- * Call ${call}(conn, ${argument}) on the worker of the connection that ${id} names, once; conn is
- * NULL where it is gone.  Calls of one thread to one worker keep their order.  What is left when
- * the server ends is called with NULL on the thread that ends it.
- * Thread: any.  Errors: EINVAL, 0 or an id of no worker; EAGAIN as xchg_publish; ENOMEM;
- * ENOTSUP outside XCHG_MODEL=pool.
+ * Call ${call}(conn, ${argument}) once, on the worker of the connection named ${id}. conn is NULL
+ * if that connection has ended. Calls from one thread to one worker keep their order. Calls that
+ * are left when the server ends are made with NULL, on the thread that ends the server.
+ * Own: ${call} always runs, so that it can free ${argument}. If xchg_post fails, it does not run.
+ * Errors: EINVAL (${id} is invalid, or ${call} is NULL), EAGAIN (as xchg_publish), ENOMEM, ENOTSUP.
+ * Note: A thread of the program learns the server in on_start and stops using it in on_stop.
  */
 int xchg_post(struct xchg_server *server, uint64_t id,
               void (*call)(struct xchg_conn *conn, void *argument), void *argument);
 
-/**
- * xchg_publish(server, group, data, size):
- * Send ${size} bytes to every connection that is in ${group} when its worker comes to it.  Copied
- * once, whatever the number of members; one letter a worker; no lock is held while it is sent.
- * Publications of one thread keep their order at each member.
- * Thread: any.  Errors: EAGAIN, 65,536 letters or 64 MiB wait at a worker; EMSGSIZE over
- * XCHG_MESSAGE_MAX; ENOMEM; ENOTSUP as xchg_post.
- */
-int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size);
-
-/* What a server has counted. */
-struct xchg_stats {
-  size_t size;                  /* sizeof(struct xchg_stats); set by the caller */
-  uint64_t accepted;            /* connections accepted */
-  uint64_t open;                /* ... of which live now */
-  uint64_t ended[XCHG_REASONS]; /* ... and which ended so; accepted == open + their sum */
-  uint64_t messages;            /* complete messages received */
-  uint64_t bytes_in, bytes_out; /* read from and given to the kernel */
-  uint64_t posts;               /* calls of xchg_post that were made */
-  uint64_t published;           /* messages queued to members of groups */
-  uint64_t skipped;             /* ... and not, since the member was slow */
-  uint64_t offloads;            /* works that were queued */
-  uint64_t offloads_refused;    /* works that were refused with EAGAIN */
-  uint64_t blocked;             /* times that a handler held its worker over XCHG_WATCHDOG */
-};
-
-/** Fill ${stats}. Thread: any. Errors: EINVAL, another size. */
-int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats);
-
-/* ---- a server within a program ------------------------------------------------------------ */
+/* ---- xchg_config_from_env(3): configure a server ---- */
 
 enum xchg_dispatch { XCHG_DISPATCH_LEAST, XCHG_DISPATCH_ROUND_ROBIN };
 enum xchg_overload { XCHG_OVERLOAD_WAIT, XCHG_OVERLOAD_REFUSE };
@@ -312,145 +340,159 @@ enum xchg_log_level { XCHG_LOG_ERROR, XCHG_LOG_WARN, XCHG_LOG_INFO, XCHG_LOG_DEB
 enum xchg_log_format { XCHG_LOG_LOGFMT, XCHG_LOG_JSON };
 
 /*
- * The configuration of a server, by the names of docs/configuration.md: XCHG_MAX_PER_IP is
- * max_per_ip.  Sizes are bytes, times nanoseconds with 0 = off.  Ranges are those of that page;
- * xchg_config_from_env fills in the defaults.
+ * A server's configuration. Fields have the names, ranges and meanings of the variables in
+ * docs/configuration.md and xchgd(8): max_per_ip is XCHG_MAX_PER_IP. Sizes are bytes, times are
+ * nanoseconds, and 0 switches a time-out off.
+ * Note: xchg_config_from_env fills in the defaults. Without it, a field that is 0 means 0.
  */
 struct xchg_config {
   size_t size; /* sizeof(struct xchg_config) */
-
-  const char *listen;       /* a list, as XCHG_LISTEN; borrowed until xchg_server_create returns */
-  const char *allow, *deny; /* lists of address blocks; borrowed likewise */
+  /* Borrowed until xchg_server_create returns. */
+  const char *listen, *allow, *deny;
+  /* Socket options. */
   uint32_t backlog;
   bool reuseport, nodelay, keepalive;
   uint64_t defer_accept_s;
   uint32_t fastopen;
   uint64_t sndbuf_bytes;
 
-  uint32_t workers; /* 0 = the CPUs that this process may use */
-  uint32_t queue;
-  enum xchg_dispatch dispatch;
-  bool pin;
-  uint64_t spin_ns;
-  uint32_t offload_threads;
-  uint64_t watchdog_ns;
+  uint32_t workers;            /* 0 = the number of CPUs that this process may use */
+  uint32_t queue;              /* capacity of a worker's hand-off queue */
+  enum xchg_dispatch dispatch; /* how a worker is chosen */
+  bool pin;                    /* pin each worker to a CPU */
+  uint64_t spin_ns;            /* how long an idle worker polls before it sleeps */
+  uint32_t offload_threads;    /* 0 = none */
+  uint64_t watchdog_ns;        /* a callback that blocks its worker for longer is logged */
 
-  uint64_t max_connections; /* 0 = what RLIMIT_NOFILE (soft, which is left alone) holds */
-  enum xchg_overload overload;
-  uint64_t max_per_ip;
-  uint64_t max_pending_bytes;
-  uint64_t max_message_bytes; /* where the handler's max_message is 0 */
+  uint64_t max_connections;    /* 0 = what the soft RLIMIT_NOFILE allows; it is not raised */
+  enum xchg_overload overload; /* at the limit: leave clients waiting, or refuse them */
+  uint64_t max_per_ip;         /* connections of one client address; 0 = unlimited */
+  uint64_t max_pending_bytes;  /* queued output at which reading stops */
+  uint64_t max_message_bytes;  /* for a handler whose max_message is 0 */
+  /* Time limits of a connection, and of its close. */
+  uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns, linger_ns;
+  /* Time limits of xchg_server_drain. */
+  uint64_t stop_grace_ns, drain_timeout_ns;
 
-  uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns;
-  uint64_t linger_ns, stop_grace_ns, drain_timeout_ns;
-
-  enum xchg_log_level log_level;
-  enum xchg_log_format log_format;
+  enum xchg_log_level log_level;   /* the least urgent level that is logged */
+  enum xchg_log_format log_format; /* of the lines on standard error */
   /*
-   * Takes each line of the log, without a line feed; NULL = standard error.  Thread: any of the
-   * server's and the caller's; must not block and not call the library.
+   * Receives each line of the log, without a line feed. NULL = standard error. Called by several
+   * threads at once. Must not block and must not call the library.
    */
   void (*log)(void *log_user, enum xchg_log_level level, const char *line);
-  void *log_user;
+  void *log_user; /* passed to log */
 };
 
 /**
- * xchg_config_from_env(config, size, environment, faults):
- * Fill ${config} (of ${size} bytes, sizeof(struct xchg_config)) with the defaults and with what the
- * XCHG_ variables of ${environment} (environ; NULL = none) say.  Variables of the built-in
- * exchanges, of XCHG_HANDLER and of XCHG_MODEL are faults here.  Each fault is one line to
- * ${faults} (NULL = nowhere).
- * Lifetime: strings in ${config} point into ${environment}.
- * Return: 0, or -1 with EINVAL: there were faults, or another size; or with ENOMEM.
+ * Fill ${config} of ${size} bytes with the defaults, then with the XCHG_ variables of
+ * ${environment}, an array that ends with NULL, such as environ. NULL = the defaults alone.
+ * XCHG_MODEL, XCHG_HANDLER and the variables of the built-in exchanges are faults here. Each fault
+ * is one line in ${faults}, which may be NULL. xchg_server_create checks the result again.
+ * Own: strings in ${config} point into ${environment}.
+ * Errors: EINVAL (a variable is at fault, or ${size} is another), ENOMEM.
  */
 int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *environment,
                          FILE *faults);
 
+/* ---- xchg_server(3): run a server within a program ---- */
+
 /**
- * xchg_server_create(config, handler):
- * Bind ${config}'s addresses and prepare everything; clients may connect and wait. Touches no
- * signal, no limit, no environment, and knows no other server of the process. Ignore SIGPIPE where
- * standard error, to which it logs, may be a pipe.
- * Lifetime: ${config} and ${handler} are copied.
- * Return: the server, or NULL with errno after a line in the log: EINVAL, a value that is out of
- * range or contradicts another, a handler that cannot be; EADDRINUSE and what bind(2) says; ENOMEM,
- * EMFILE; ECANCELED, on_start said -1.
+ * Bind the addresses of ${config} and prepare the server. Clients may connect from now on, and
+ * wait. The call changes no signal, no resource limit and no environment. Servers of one process
+ * are independent.
+ * Own: the library copies ${config} and ${handler}.
+ * Return: the server, or NULL with errno set, after a line in the log.
+ * Errors: EINVAL (the configuration or the handler is invalid), EADDRINUSE (or another error of
+ * bind(2)), EMFILE (no descriptors left), ENOMEM, ECANCELED (on_start returned -1).
+ * Note: Ignore SIGPIPE if standard error may be a pipe and the log is written there.
  */
 struct xchg_server *xchg_server_create(const struct xchg_config *config,
                                        const struct xchg_handler *handler);
 
 /**
- * Start the threads and serve. Once. Return: 0 when all run, or -1 with errno after a line in the
- * log (EALREADY: it was called before, no line).
+ * Start the threads and serve. The threads block all signals that come from outside.
+ * Return: 0 when all threads run, or -1 with errno set, after a line in the log.
+ * Errors: EALREADY (the second call, no line is logged), EAGAIN (no thread could be started).
  */
 int xchg_server_start(struct xchg_server *server);
 
 /**
- * xchg_server_drain(server): end as the daemon ends: accept nobody who is not in the queue yet,
- * finish what has begun, cut the rest after drain_timeout_ns.
- * xchg_server_stop(server): close everything now, counted as XCHG_DRAIN; also after a drain.
- * Under xchg_main with XCHG_MODEL=thread or iterative it is a drain, in a child of fork neither
- * does anything.
- * Neither waits, both may be repeated.  Thread: any.
+ * xchg_server_drain(server):
+ * End as the daemon does on SIGTERM: accept only clients that are already in the accept queue,
+ * complete what has begun, and close the rest after drain_timeout_ns.
+ * xchg_server_stop(server):
+ * Close everything now, with XCHG_DRAIN. Allowed during a drain. With XCHG_MODEL=thread or
+ * iterative it is a drain.
+ * Note: Neither waits. A second call does nothing. In a child of XCHG_MODEL=fork both do nothing.
  */
 void xchg_server_drain(struct xchg_server *server);
 void xchg_server_stop(struct xchg_server *server);
 
 /**
- * Wait until a drain or stop is complete and all threads of the server have come to their end. One
- * thread at a time, and none of the server's. Return: 0; -1 with EIO where a listener broke, which
- * has stopped the server; -1 with EINVAL where it was not started.
+ * Wait until a drain or stop is complete and all threads of the server have ended.
+ * Thread: one at a time, none of the server's own.
+ * Errors: EIO (a listener failed, which has stopped the server), EINVAL (it was not started).
  */
 int xchg_server_wait(struct xchg_server *server);
 
 /**
- * Stop, wait, free; then nobody may use the server, and every other call on it has returned. Every
- * post that is left is called with NULL. NULL: nothing happens.
+ * Stop, wait and free. Posted calls that are left are made with NULL. NULL is ignored.
+ * Thread: none of the server's own, after all other calls with ${server} have returned.
  */
 void xchg_server_destroy(struct xchg_server *server);
 
 /**
- * xchg_server_address(server, index, text, size):
- * Where listener ${index} listens, with the port that was found for port 0, as xchg_address writes
- * it ("unix:/path").
- * Thread: any.  Errors: ENOENT, there are not so many; ENOSPC.
+ * Write the address of listener ${index}, counted from 0, to the ${size} bytes at ${text}, as
+ * xchg_address does or as unix:/path. Port 0 is replaced by the actual port.
+ * Errors: ENOENT (there is no such listener), ENOSPC (the address does not fit).
  */
 int xchg_server_address(const struct xchg_server *server, unsigned index, char *text, size_t size);
 
+struct xchg_stats {
+  size_t size;                  /* sizeof(struct xchg_stats), set by the caller */
+  uint64_t accepted;            /* connections accepted: open and the sum of ended */
+  uint64_t open;                /* connections that are open now */
+  uint64_t ended[XCHG_REASONS]; /* connections that have ended, by reason */
+  uint64_t messages;            /* complete messages received */
+  uint64_t bytes_in, bytes_out; /* bytes read from and written to the kernel */
+  uint64_t posts;               /* calls made for xchg_post */
+  uint64_t published;           /* publications queued to members */
+  uint64_t skipped;             /* publications not queued because the member was slow */
+  uint64_t offloads;            /* jobs that xchg_offload queued */
+  uint64_t offloads_refused;    /* jobs that xchg_offload refused with EAGAIN */
+  uint64_t blocked;             /* times that a callback exceeded XCHG_WATCHDOG */
+};
+
+/** Fill ${stats}. Errors: EINVAL (its size is not set). */
+int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats);
+
+/* ---- xchg_main(3): run a handler as a daemon ---- */
+
 /**
- * xchg_main(handler, argc, argv):
- * The whole daemon: configuration from the environment, --help, --check, --explain, --version,
- * signals, log, drain.  For the main thread of a program that has started no other.
- * The variables of the built-in exchanges (XCHG_EXCHANGE, XCHG_GREETING, XCHG_FRAME, XCHG_REPLY,
- * XCHG_MESSAGES) and XCHG_HANDLER are faults here.
- * Return: the exit code, as docs/configuration.md lists them; 78 where the handler cannot be, 71
- * where on_start said -1.
+ * Run as xchgd(8) does: configuration from the environment, --help, --version, --check, --explain,
+ * signals, log and drain. XCHG_HANDLER and the variables that describe a built-in exchange are
+ * faults, except XCHG_MAX_MESSAGE.
+ * Return: the exit code, see xchgd(8): 78 if the handler is invalid, 71 if on_start returned -1.
+ * Thread: the main thread, before it has started another, which would not inherit blocked signals.
+ * Note: A program that has signals of its own uses xchg_server_create instead.
  */
 int xchg_main(const struct xchg_handler *handler, int argc, char **argv);
 
-/** "finished", "peer", ... : the counter's word; constant. NULL for what is no reason. */
-const char *xchg_reason_name(enum xchg_reason reason);
-
 /*
- * ---- plug-ins ----------------------------------------------------------------------------------
- */
-
-/*
- * A handler in a shared object, for XCHG_HANDLER=/path/handler.so: XCHG_PLUGIN(handler) at file
- * level names it.  The object links nothing: xchgd exports the calls above.  The entry's name
- * carries the interface's version, so that another one is told apart by name.
+ * XCHG_PLUGIN(handler), at file level without a semicolon, makes a shared object a plug-in that
+ * xchgd(8) loads from the path in XCHG_HANDLER. The object links no library: xchgd exports all
+ * calls. The name xchg_plugin_0 contains the version of the API, so another version is refused.
+ * XCHG_ENTRY makes it visible and gives it C linkage, also in C++.
  */
 #define XCHG_PLUGIN(handler)                                 \
   XCHG_ENTRY const struct xchg_handler *xchg_plugin_0(void); \
   const struct xchg_handler *xchg_plugin_0(void) { return &(handler); }
 #ifdef __cplusplus
+}
 #define XCHG_ENTRY extern "C" __attribute__((visibility("default")))
 #else
 #define XCHG_ENTRY extern __attribute__((visibility("default")))
-#endif
-
-#ifdef __cplusplus
-}
 #endif
 
 #endif

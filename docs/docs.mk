@@ -1,5 +1,6 @@
-# The pages that come from the table in core/config_table.c: the configuration page and the man page.
-# `make docs` writes them; tests/lint/generated fails when what is committed differs from what the table says.
+# The generated pages. core/config_table.c makes the page of variables and xchgd.8: `make docs` writes them, and
+# tests/lint/generated compares what is committed with what the table says. core/xchg.h makes the section-3 pages,
+# which stay in the build folder.
 
 $(B)/generate: $(B)/obj/docs/generate.o $(B)/internal.a $(B)/.flags-link
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^)
@@ -13,10 +14,20 @@ $(B)/docs/xchgd.8: docs/man/xchgd.8.in $(B)/generate
 	@$(B)/generate man >$(B)/docs/environment.8
 	@sed -e '/^@ENVIRONMENT@$$/{' -e 'r $(B)/docs/environment.8' -e 'd' -e '}' $< >$@
 
+# One run makes all pages of section 3, libxchg.3 as the last one.
+MANUAL = $(B)/man/libxchg.3
+$(MANUAL): docs/manual.py core/xchg.h docs/man/libxchg.3.in $(wildcard docs/man/examples/*.c) | need-manual
+	$(call say,MAN )docs/manual.py $(@D)
+
+manual: $(MANUAL) ## make the manual of the library: build/man/*.3
+
+need-manual:
+	@.ci/packages python3
+
 GENERATED = $(B)/docs/configuration.md $(B)/docs/xchgd.8
 
 docs: $(GENERATED) ## write docs/configuration.md and docs/man/xchgd.8 anew from the table of variables
 	@cp $(B)/docs/configuration.md docs/configuration.md
 	@cp $(B)/docs/xchgd.8 docs/man/xchgd.8
 
-.PHONY: docs
+.PHONY: docs manual need-manual

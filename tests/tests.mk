@@ -308,11 +308,11 @@ lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cpp
 lint-house:
 	@tests/lint/house $(CC) $(C_FILES)
 lint-format:
-	@clang-format --dry-run -Werror $(C_FILES)
+	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
 lint-shell:
 	@shellcheck $(SH_FILES)
-lint-man:
-	@tests/lint/man $(CC)
+lint-man: $(MANUAL)
+	@tests/lint/man $(CC) $(dir $<)
 lint-cppcheck:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -I. -j2 core net pool benchmarks
@@ -328,7 +328,7 @@ analyze: | need-analyze ## gcc -fanalyzer and scan-build's engine: nothing beyon
 
 format: | need-lint ## bring the C sources into the house's format
 	@tests/lint/arrange $(C_FILES)
-	@clang-format -i $(C_FILES)
+	@clang-format -i $(C_FILES) $(wildcard docs/man/examples/*.c)
 
 need-check: need-build
 	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables valgrind
