@@ -1,43 +1,43 @@
 /*
- * chat: rooms in which everybody reads what everybody writes.
+ * chat: a chat server with rooms.
  *
  *   S> * your name?
  *   C> ada
  *   S> * ada has entered lobby
- *   C> hello                           everybody in the room:  S> <ada> hello
- *   C> /join attic                     the old room:           S> * ada has left lobby
- *                                      the new one:            S> * ada has entered attic
- *   C> /nick lovelace                  the room:               S> * ada is now lovelace
+ *   C> hello                           all members of the room:  S> <ada> hello
+ *   C> /join attic                     the old room:             S> * ada has left lobby
+ *                                      the new room:             S> * ada has entered attic
+ *   C> /nick lovelace                  the room:                 S> * ada is now lovelace
  *   C> /quit
  *
- * A room is a group, and a group is a number: the hash of the room's name.  There is no list of
- * rooms to keep, to lock and to clean up; a room exists while somebody is in it.  Two names with
- * the same hash would be one room under two names: among a million rooms that happens with a
- * probability of 1 in 37 million, and somebody who makes two such names on purpose reaches people
- * whom /join would reach as well.  A server with private rooms must not build on a hash like this.
+ * A room is a group, and the group's number is the hash of the room's name. So the server keeps no
+ * list of rooms: a room exists while it has members. Two names with the same hash are the same
+ * room. Among a million rooms the probability of that is 1 in 37 million. A user who finds such a
+ * pair of names reaches no one that /join would not reach. A server with private rooms needs
+ * another mapping.
  *
- * A member that reads too slowly is dropped (XCHG_SLOW_DROP): the others never wait for it, and the
- * server's memory for it has an end.  State belongs to one connection and is touched by its worker
- * alone, so that nothing here is locked, although the members of a room are on different threads.
+ * XCHG_SLOW_DROP closes a member that reads too slowly. So the other members never wait for it and
+ * its queued output is bounded. The state of a connection is used by its worker only and needs no
+ * lock, although the members of a room are on different threads.
  */
 #include <xchg.h>
 
 #include <stdio.h>
 #include <string.h>
 
-#define NAME_WAIT_NS (UINT64_C(15) * 1000 * 1000 * 1000) /* so long we wait for a name */
+#define NAME_WAIT_NS (UINT64_C(15) * 1000 * 1000 * 1000) /* for the user's name */
 #define NAME_MAX_BYTES 24
 #define LINE_MAX_BYTES 512
-/* Room for a line, two names and the words between them. */
+/* A line, two names and the words between them. */
 #define TEXT_MAX_BYTES (LINE_MAX_BYTES + 2 * NAME_MAX_BYTES + 32)
 
-/* Zeroed when the connection is opened: nobody yet, nowhere. */
-struct guest {
+/* A connection's state. Both strings are empty at first: no name, no room. */
+struct member {
   char nick[NAME_MAX_BYTES + 1];
   char room[NAME_MAX_BYTES + 1];
 };
 
-/* FNV-1a: spreads well, is short, and resists nobody who wants to find collisions. */
+/* FNV-1a: short and well distributed. It does not resist a search for collisions. */
 static uint64_t group_of(const char *room) {
   uint64_t hash = 0xcbf29ce484222325;
   for (; *room != '\0'; room++) {
@@ -46,116 +46,118 @@ static uint64_t group_of(const char *room) {
   return hash;
 }
 
-static void tell(struct xchg_conn *conn, const char *text) { xchg_send(conn, text, strlen(text)); }
+static void send_text(struct xchg_conn *conn, const char *text) {
+  xchg_send(conn, text, strlen(text));
+}
 
-/* Send ${text} to everybody in the room of ${conn}, itself included. */
-static void say(struct xchg_conn *conn, const char *text) {
-  const struct guest *guest = xchg_state(conn);
-  uint64_t group = group_of(guest->room);
+/* Send ${text} to all members of the room, ${conn} included. */
+static void publish_text(struct xchg_conn *conn, const char *text) {
+  const struct member *member = xchg_state(conn);
+  uint64_t group = group_of(member->room);
   if (xchg_publish(xchg_server_of(conn), group, text, strlen(text)) == -1) {
-    tell(conn, "* nobody could be told that\n");
+    send_text(conn, "* your message was not delivered\n");
   }
 }
 
-static void say_line(struct xchg_conn *conn, const char *line) {
-  const struct guest *guest = xchg_state(conn);
+static void publish_line(struct xchg_conn *conn, const char *line) {
+  const struct member *member = xchg_state(conn);
   char text[TEXT_MAX_BYTES];
-  snprintf(text, sizeof(text), "<%s> %s\n", guest->nick, line);
-  say(conn, text);
+  snprintf(text, sizeof(text), "<%s> %s\n", member->nick, line);
+  publish_text(conn, text);
 }
 
-/* Tell the room that ${conn} "has left" it, or such. */
-static void say_notice(struct xchg_conn *conn, const char *what) {
-  const struct guest *guest = xchg_state(conn);
+/* Send "* NAME ${what} ROOM" to the room. */
+static void publish_notice(struct xchg_conn *conn, const char *what) {
+  const struct member *member = xchg_state(conn);
   char text[TEXT_MAX_BYTES];
-  snprintf(text, sizeof(text), "* %s %s %s\n", guest->nick, what, guest->room);
-  say(conn, text);
+  snprintf(text, sizeof(text), "* %s %s %s\n", member->nick, what, member->room);
+  publish_text(conn, text);
 }
 
-/* A name has 1 to NAME_MAX_BYTES bytes, none of them a space. */
+/* A name has 1 to NAME_MAX_BYTES bytes and no space. */
 static bool is_name(const char *name) {
   size_t size = strlen(name);
   return size > 0 && size <= NAME_MAX_BYTES && strchr(name, ' ') == NULL;
 }
 
 static void copy_name(char to[NAME_MAX_BYTES + 1], const char *name) {
-  memcpy(to, name, strlen(name) + 1); /* is_name has seen that it fits */
+  memcpy(to, name, strlen(name) + 1); /* it fits: is_name was true */
 }
 
 static void leave(struct xchg_conn *conn) {
-  const struct guest *guest = xchg_state(conn);
-  if (guest->room[0] != '\0') {
-    xchg_leave(conn, group_of(guest->room));
-    say_notice(conn, "has left");
+  const struct member *member = xchg_state(conn);
+  if (member->room[0] != '\0') {
+    xchg_leave(conn, group_of(member->room));
+    publish_notice(conn, "has left");
   }
 }
 
 static void join(struct xchg_conn *conn, const char *room) {
-  struct guest *guest = xchg_state(conn);
+  struct member *member = xchg_state(conn);
   if (!is_name(room)) {
-    tell(conn, "* a room's name has 1 to 24 bytes and no space\n");
+    send_text(conn, "* a room's name has 1 to 24 bytes and no space\n");
     return;
   }
-  if (strcmp(room, guest->room) == 0) {
-    tell(conn, "* you are there\n");
+  if (strcmp(room, member->room) == 0) {
+    send_text(conn, "* you are there\n");
     return;
   }
   leave(conn);
-  copy_name(guest->room, room);
+  copy_name(member->room, room);
   if (xchg_join(conn, group_of(room), XCHG_SLOW_DROP) == -1) {
-    guest->room[0] = '\0';
-    tell(conn, "* no room is free\n");
+    member->room[0] = '\0';
+    send_text(conn, "* no room is free\n");
     return;
   }
-  say_notice(conn, "has entered");
+  publish_notice(conn, "has entered");
 }
 
 static void rename_to(struct xchg_conn *conn, const char *nick) {
-  struct guest *guest = xchg_state(conn);
+  struct member *member = xchg_state(conn);
   if (!is_name(nick)) {
-    tell(conn, "* a name has 1 to 24 bytes and no space\n");
+    send_text(conn, "* a name has 1 to 24 bytes and no space\n");
     return;
   }
-  if (guest->nick[0] == '\0') {
+  if (member->nick[0] == '\0') {
     xchg_timer(conn, XCHG_NEVER);
-    copy_name(guest->nick, nick);
+    copy_name(member->nick, nick);
     join(conn, "lobby");
     return;
   }
   char text[TEXT_MAX_BYTES];
-  snprintf(text, sizeof(text), "* %s is now %s\n", guest->nick, nick);
-  copy_name(guest->nick, nick);
-  say(conn, text);
+  snprintf(text, sizeof(text), "* %s is now %s\n", member->nick, nick);
+  copy_name(member->nick, nick);
+  publish_text(conn, text);
 }
 
-/* The line's bytes as a string: what a terminal would obey is made visible. */
+/* Copy the line as a string. Control characters, which a terminal would obey, become '?'. */
 static void copy_line(char line[LINE_MAX_BYTES + 1], const struct xchg_message *message) {
   const unsigned char *from = message->data;
   for (size_t i = 0; i < message->size; i++) {
     line[i] = from[i] < ' ' || from[i] == 0x7f ? '?' : (char)from[i];
   }
-  line[message->size] = '\0'; /* max_message leaves room for it */
+  line[message->size] = '\0'; /* max_message is LINE_MAX_BYTES */
 }
 
-/* The argument of ${line}, where its command is ${command}; else NULL. */
+/* The argument in ${line} if it begins with ${command}, or NULL. */
 static const char *argument_of(const char *line, const char *command) {
   size_t size = strlen(command);
   return strncmp(line, command, size) == 0 ? line + size : NULL;
 }
 
 static void on_open(struct xchg_conn *conn) {
-  tell(conn, "* your name?\n");
+  send_text(conn, "* your name?\n");
   xchg_timer(conn, NAME_WAIT_NS);
 }
 
-/* Who has not said its name yet is not going to. */
+/* The user has not sent a name in time. */
 static void on_timer(struct xchg_conn *conn) {
-  tell(conn, "* another time\n");
+  send_text(conn, "* another time\n");
   xchg_finish(conn);
 }
 
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
-  const struct guest *guest = xchg_state(conn);
+  const struct member *member = xchg_state(conn);
   char line[LINE_MAX_BYTES + 1];
   const char *argument;
   copy_line(line, message);
@@ -163,20 +165,20 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
     xchg_finish(conn);
   } else if ((argument = argument_of(line, "/nick ")) != NULL) {
     rename_to(conn, argument);
-  } else if (guest->nick[0] == '\0') {
+  } else if (member->nick[0] == '\0') {
     rename_to(conn, line);
   } else if ((argument = argument_of(line, "/join ")) != NULL) {
     join(conn, argument);
   } else if (line[0] == '/') {
-    tell(conn, "* /nick NAME, /join ROOM, /quit\n");
-  } else if (guest->room[0] == '\0') {
-    tell(conn, "* you are in no room: /join ROOM\n");
+    send_text(conn, "* /nick NAME, /join ROOM, /quit\n");
+  } else if (member->room[0] == '\0') {
+    send_text(conn, "* you are in no room: /join ROOM\n");
   } else {
-    say_line(conn, line);
+    publish_line(conn, line);
   }
 }
 
-/* However it ended, the room hears of it; ${conn} itself will get none of it. */
+/* Announce the end to the room, whatever the reason. ${conn} itself receives nothing any more. */
 static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
   (void)reason;
   leave(conn);
@@ -187,7 +189,7 @@ int main(int argc, char **argv) {
       .size = sizeof(chat),
       .frame = {.kind = XCHG_FRAME_LINE},
       .max_message = LINE_MAX_BYTES,
-      .state_size = sizeof(struct guest),
+      .state_size = sizeof(struct member),
       .on_open = on_open,
       .on_message = on_message,
       .on_timer = on_timer,

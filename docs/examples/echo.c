@@ -1,10 +1,10 @@
 /*
- * echo: sends every byte back (RFC 862).
+ * echo: send every byte back (RFC 862).
  *
  *   cc -o echo echo.c $(pkg-config --cflags --libs xchg)
  *   XCHG_LISTEN=127.0.0.1:7007 ./echo
  *
- * A handler without a frame gets raw bytes: whatever a read returned is a message.
+ * A handler without a frame receives raw bytes: each read is a message.
  */
 #include <xchg.h>
 

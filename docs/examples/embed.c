@@ -1,17 +1,17 @@
 /*
- * embed: two servers inside a program that owns its main thread, its signals and its log.
+ * embed: two servers in a program that has a main thread, signals and a log of its own.
  *
- *   orders    each line is an order for the machine, which only one thread of the program may
- *             operate.  The order keeps the connection's id, never the connection: when it has been
- *             carried out, the answer is posted, and it does not matter who has gone meanwhile
- *   numbers   tells whoever connects how busy the first one is, and closes
+ *   orders    Each line is an order for a machine that only one thread of the program may operate.
+ *             An order holds the id of its connection, never the connection. When the machine is
+ *             done, the answer is posted to that id, whether the client is still connected or not.
+ *   numbers   Each client receives the number of open connections and orders of the first server.
  *
  *   worker of orders    on_message: pause, queue the order       ... deliver: send, resume, free
- *   the machine         take the order, work, xchg_post          (a thread of this program)
- *   main                create, start; wait for a signal; drain, wait, destroy
+ *   machine's thread    take the order, work, xchg_post
+ *   main thread         create, start; wait for a signal; drain, wait, destroy
  *
- * The machine turns lines around.  XCHG_ variables configure both servers, but for the addresses:
- * orders listens where XCHG_LISTEN says, numbers where the first argument says (127.0.0.1:0).
+ * The machine reverses lines. XCHG_ variables configure both servers. The address of orders comes
+ * from XCHG_LISTEN, the address of numbers from the first argument (default 127.0.0.1:0).
  */
 #include <xchg.h>
 
@@ -21,29 +21,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern char **environ; /* environ(7): no header has to */
+extern char **environ; /* no header declares it: environ(7) */
 
 #define LINE_MAX_BYTES 1024
 
 struct order {
   struct order *next;
-  uint64_t id; /* who gets the answer */
+  uint64_t id; /* of the connection that gets the answer */
   size_t size;
   char text[LINE_MAX_BYTES + 1];
 };
 
 struct machine {
-  struct xchg_server *server; /* of those who order */
+  struct xchg_server *server; /* that the answers are posted to */
   pthread_t thread;
-  pthread_mutex_t mutex; /* guards all that follow */
+  pthread_mutex_t mutex; /* guards the fields below */
   pthread_cond_t arrived;
-  struct order *first, **end; /* a queue: one order for each connection at most */
+  struct order *first, **end; /* a queue with at most one order a connection */
   bool off;
 };
 
-/* ---- the machine, which knows nothing of connections ------------------------------------- */
+/* ---- the machine, which uses no connection ----------------------------------------------- */
 
-/* On the connection's worker; ${conn} is NULL where the client has gone. */
+/* Runs on the connection's worker. ${conn} is NULL if the connection has ended. */
 static void deliver(struct xchg_conn *conn, void *argument) {
   struct order *order = argument;
   if (conn != NULL) {
@@ -62,7 +62,7 @@ static void work(struct order *order) {
   order->text[order->size++] = '\n';
 }
 
-/* The next order; NULL when the machine was switched off. */
+/* Wait for the next order. Return: NULL when the machine is switched off. */
 static struct order *await_order(struct machine *machine) {
   pthread_mutex_lock(&machine->mutex);
   while (machine->first == NULL && !machine->off) {
@@ -83,7 +83,7 @@ static void *operate(void *argument) {
   while ((order = await_order(machine)) != NULL) {
     work(order);
     if (xchg_post(machine->server, order->id, deliver, order) == -1) {
-      free(order); /* it stayed ours; the client will time out */
+      free(order); /* not posted: the client will time out */
     }
   }
   return NULL;
@@ -119,7 +119,7 @@ static void on_order(struct xchg_conn *conn, const struct xchg_message *message)
   order->id = xchg_id(conn);
   order->size = message->size;
   memcpy(order->text, message->data, message->size);
-  xchg_pause(conn); /* one order at a time, so that answers keep their order */
+  xchg_pause(conn); /* one order at a time: answers keep their order */
   pthread_mutex_lock(&machine->mutex);
   *machine->end = order;
   machine->end = &order->next;
@@ -140,13 +140,13 @@ static void on_visit(struct xchg_conn *conn) {
 
 /* ---- the program --------------------------------------------------------------------------- */
 
-/* A log of the program's own: here it says whose line it is. */
+/* The log of the program names the server of each line. */
 static void write_line(void *log_user, enum xchg_log_level level, const char *line) {
   static const char *const words[] = {"error", "warn", "info", "debug"};
   fprintf(stderr, "%s %s %s\n", (const char *)log_user, words[level], line);
 }
 
-/* A server named ${name}, at ${listen} unless that is NULL. */
+/* Create the server ${name}. It listens at ${listen}, or at XCHG_LISTEN if that is NULL. */
 static struct xchg_server *make(const char *name, const char *listen,
                                 const struct xchg_handler *handler) {
   struct xchg_config config;
@@ -159,7 +159,7 @@ static struct xchg_server *make(const char *name, const char *listen,
   return xchg_server_create(&config, handler);
 }
 
-/* What the daemon would say in its log is the program's to say here. */
+/* The daemon logs its addresses itself. Here the program prints them. */
 static void announce(const char *name, struct xchg_server *server) {
   char address[XCHG_ADDRESS_MAX];
   for (unsigned i = 0; xchg_server_address(server, i, address, sizeof(address)) == 0; i++) {
@@ -168,7 +168,7 @@ static void announce(const char *name, struct xchg_server *server) {
   fflush(stdout);
 }
 
-/* Serve until a signal comes, then end as it asks for. Return: 0, or -1. */
+/* Serve until a signal arrives, then drain. Return: 0, or -1. */
 static int serve(struct xchg_server *orders, struct xchg_server *numbers, const sigset_t *signals) {
   int signal_number;
   if (xchg_server_start(orders) == -1 || xchg_server_start(numbers) == -1) {
@@ -178,7 +178,7 @@ static int serve(struct xchg_server *orders, struct xchg_server *numbers, const 
   announce("numbers", numbers);
   sigwait(signals, &signal_number);
   xchg_server_drain(orders);
-  xchg_server_wait(orders); /* the numbers can be seen until then */
+  xchg_server_wait(orders); /* numbers still answers during the drain */
   xchg_server_drain(numbers);
   return xchg_server_wait(numbers);
 }
@@ -196,7 +196,7 @@ int main(int argc, char **argv) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before there is any other thread */
+  pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before the first thread starts */
   signal(SIGPIPE, SIG_IGN);
 
   struct xchg_server *orders = make("orders", NULL, &orders_handler);
@@ -206,7 +206,7 @@ int main(int argc, char **argv) {
   machine.server = orders;
   if (orders != NULL && numbers != NULL && machine_start(&machine) == 0) {
     result = serve(orders, numbers, &signals);
-    machine_stop(&machine); /* before the server that it posts to is destroyed */
+    machine_stop(&machine); /* before the server to which it posts is destroyed */
   }
   xchg_server_destroy(numbers);
   xchg_server_destroy(orders);

@@ -1,21 +1,21 @@
 /*
- * handler_so: a handler as a plug-in: answers each line in capital letters.
+ * handler_so: a plug-in for xchgd that answers each line in capital letters.
  *
  *   cc -shared -fPIC -o handler_so.so handler_so.c $(pkg-config --cflags xchg)
  *   XCHG_HANDLER=$PWD/handler_so.so xchgd
  *
- * The object links nothing: xchgd has the calls that it makes.  There is no main; XCHG_PLUGIN makes
+ * The object links no library, because xchgd exports all calls. It has no main. XCHG_PLUGIN defines
  * the entry by which xchgd finds the handler.
  */
 #include <xchg.h>
 
-/* Bytes that are changed and sent at a time: a message is constant and may be long. */
+/* A message is constant and may be long, so it is changed and sent in pieces of this size. */
 #define PIECE_MAX 1024
 
 static char upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c; }
 
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
-  const char *from = message->frame; /* with the end of the line, as it came: LF or CR LF */
+  const char *from = message->frame; /* with the LF or CR LF that was received */
   size_t left = message->frame_size;
   while (left > 0) {
     char piece[PIECE_MAX];

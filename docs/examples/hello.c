@@ -1,18 +1,19 @@
 /*
- * hello: the exchange of the lecture's concurrent server.
+ * hello: greet, receive one message, close.
  *
  *   S> Message from server NUL
  *   C> any text NUL
  *   S> (closes)
  *
- * The greeting goes out as soon as the connection is open.  One message is counted, so the engine
- * closes behind the first: safely, so that the greeting arrives whatever the client still sends.
+ * The greeting is sent as soon as the connection is open. The exchange has one message, so the
+ * engine closes the connection after the first. Whatever the client still sends, it receives the
+ * whole greeting.
  */
 #include <xchg.h>
 
 static void on_open(struct xchg_conn *conn) {
   static const char greeting[] = "Message from server";
-  xchg_send(conn, greeting, sizeof(greeting)); /* its NUL included */
+  xchg_send(conn, greeting, sizeof(greeting)); /* with its NUL */
 }
 
 int main(int argc, char **argv) {

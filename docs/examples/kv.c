@@ -1,23 +1,24 @@
 /*
- * kv: a key-value store in memory, for clients that speak the text protocol of memcached: get (any
- * number of keys), set, delete, version, quit; noreply where the protocol has it.
+ * kv: a key-value store in memory for clients of memcached's text protocol. Commands: get with any
+ * number of keys, set, delete, version, quit; noreply where the protocol has it.
  *
  *   C> set a 7 0 5 | hello            S> STORED
  *   C> get a b                        S> VALUE a 7 5 | hello | END
  *
- * parse       a message is a line, with the data behind it that a set declares; so nothing is kept
- *             here while data arrives, and nothing is carried out before it is complete
- * item        is stored as it will be sent ("VALUE a 7 5 | hello |"): a get copies once, into the
- *             connection's output; what is longer than COPY_MAX_BYTES is lent instead
- * shard       a part of the table with a lock of its own, so that workers seldom meet; no system
- *             call is made under it
- * reference   the table has one to each item, each loan has one; the last one frees it, so that an
- *             item may be deleted while it is on its way to a slow client
+ * parse       A message is a line and, for a set, the data that follows it. So on_message receives
+ *             complete commands, and the handler buffers nothing.
+ * item        An item is stored in the form in which it is sent ("VALUE a 7 5 | hello |"). A get
+ *             copies it to the output, or sends it by reference if it exceeds COPY_MAX_BYTES.
+ * shard       A shard is a part of the table with its own lock, so workers seldom wait for each
+ *             other. No system call is made under the lock.
+ * reference   The table holds one reference to each item, each xchg_send_ref another. The last one
+ *             frees the item. So an item may be deleted while a slow client still receives it.
  *
- * Answers to commands that came together leave together: that is the engine's doing.  Keys come
- * from strangers, so the hash is seeded: who does not know the seed cannot aim at one bucket.  When
- * memory (KV_MEMORY_MIB, 64) is full, sets are refused; nothing is evicted.  An item whose time has
- * come is removed when somebody asks for it.  Under XCHG_MODEL=fork each client has its own copy.
+ * Answers to commands that arrive together leave together, which is the engine's work. The hash has
+ * a random seed, because clients choose the keys and must not be able to fill one bucket. When the
+ * memory (KV_MEMORY_MIB, default 64) is full, a set is refused and nothing is evicted. An expired
+ * item is removed by the next get of its key. With XCHG_MODEL=fork each client has its own copy of
+ * the store.
  */
 #include <xchg.h>
 
@@ -31,10 +32,10 @@
 
 #define KEY_MAX_BYTES 250
 #define VALUE_MAX_BYTES (1024 * 1024)
-#define LINE_MAX_BYTES (32 * 1024) /* a get of more than a hundred of the longest keys */
+#define LINE_MAX_BYTES (32 * 1024) /* holds a get of more than 100 of the longest keys */
 #define COPY_MAX_BYTES 4096
 #define SHARDS 64
-#define BYTES_PER_BUCKET 128 /* hardly any item is smaller: a bucket seldom holds two */
+#define BYTES_PER_BUCKET 128 /* few items are smaller, so a bucket seldom holds two */
 #define MONTH_S (60 * 60 * 24 * 30)
 #define BAD_LINE "CLIENT_ERROR bad command line format\r\n"
 
@@ -44,7 +45,7 @@ struct text {
 };
 
 struct item {
-  struct item *next; /* in its bucket; under the shard's lock, all the rest is constant */
+  struct item *next; /* in its bucket, guarded by the shard's lock; the fields below are constant */
   struct store *store;
   atomic_uint references;
   uint64_t hash;
@@ -62,18 +63,18 @@ struct store {
   uint64_t seed, factor;
   size_t bucket_count; /* of a shard; a power of two */
   size_t bytes_max;
-  atomic_size_t bytes; /* of all items; also of those that are lent, but deleted */
+  atomic_size_t bytes; /* of all items, with deleted ones that are still being sent */
   struct shard shards[SHARDS];
 };
 
 /* A connection's state. */
 struct client {
-  size_t skip; /* bytes of data that is too long, still to be thrown away */
+  size_t skip; /* bytes of an oversized value that are still to be discarded */
 };
 
 /* ---- the store ----------------------------------------------------------------------------- */
 
-/* How the text of an item begins; its key follows. */
+/* The text of an item begins with this word, then its key. */
 static const char item_word[] = "VALUE ";
 static const size_t key_at = sizeof(item_word) - 1;
 
@@ -97,7 +98,7 @@ static struct shard *lock_shard(struct store *store, uint64_t hash) {
   return shard;
 }
 
-/* What leads to the item of ${key}, or to the NULL at the end of its bucket. Locked. */
+/* The link to the item of ${key}, or to the NULL at the end of its bucket. Locked. */
 static struct item **find(struct store *store, struct shard *shard, uint64_t hash,
                           struct text key) {
   struct item **link = &shard->buckets[hash & (store->bucket_count - 1)];
@@ -111,8 +112,8 @@ static struct item **find(struct store *store, struct shard *shard, uint64_t has
   return link;
 }
 
-/* Take the item at ${link} out, if there is one; its reference is the caller's. Locked. */
-static struct item *take(struct item **link) {
+/* Remove the item at ${link}, if any. The caller gets the table's reference. Locked. */
+static struct item *unlink_item(struct item **link) {
   struct item *item = *link;
   if (item != NULL) {
     *link = item->next;
@@ -120,11 +121,11 @@ static struct item *take(struct item **link) {
   return item;
 }
 
-static bool is_over(const struct item *item) {
+static bool has_expired(const struct item *item) {
   return item->expires_s != 0 && time(NULL) >= item->expires_s;
 }
 
-/* Give up a reference to ${argument}, an item or NULL. Thread: any. */
+/* Drop a reference to ${argument}, an item or NULL. Thread: any. */
 static void item_release(void *argument) {
   struct item *item = argument;
   if (item != NULL && atomic_fetch_sub(&item->references, 1) == 1) {
@@ -133,45 +134,45 @@ static void item_release(void *argument) {
   }
 }
 
-/* Put ${item} in the place of what had its key. */
+/* Store ${item}, in place of the item with the same key. */
 static void store_put(struct store *store, struct item *item) {
   struct text key = {item->text + key_at, item->key_size};
   struct shard *shard = lock_shard(store, item->hash);
-  struct item **link = find(store, shard, item->hash, key), *old = take(link);
+  struct item **link = find(store, shard, item->hash, key), *old = unlink_item(link);
   item->next = *link;
   *link = item;
   pthread_mutex_unlock(&shard->mutex);
   item_release(old);
 }
 
-/* Was there anything under ${key}? */
+/* Return: did the key exist? */
 static bool store_delete(struct store *store, struct text key) {
   uint64_t hash = hash_of(store, key);
   struct shard *shard = lock_shard(store, hash);
-  struct item *old = take(find(store, shard, hash, key));
+  struct item *old = unlink_item(find(store, shard, hash, key));
   pthread_mutex_unlock(&shard->mutex);
-  bool found = old != NULL && !is_over(old);
+  bool found = old != NULL && !has_expired(old);
   item_release(old);
   return found;
 }
 
-/* Send what is under ${key}, if anything. */
+/* Send the item of ${key}, if it exists. */
 static void store_send(struct store *store, struct text key, struct xchg_conn *conn) {
   uint64_t hash = hash_of(store, key);
   struct shard *shard = lock_shard(store, hash);
-  struct item **link = find(store, shard, hash, key), *item = *link, *over = NULL;
-  if (item != NULL && is_over(item)) {
-    over = take(link);
+  struct item **link = find(store, shard, hash, key), *item = *link, *expired = NULL;
+  if (item != NULL && has_expired(item)) {
+    expired = unlink_item(link);
   } else if (item != NULL && item->size <= COPY_MAX_BYTES) {
     xchg_send(conn, item->text, item->size);
   } else if (item != NULL) {
     atomic_fetch_add(&item->references, 1);
     if (xchg_send_ref(conn, item->text, item->size, item_release, item) == -1) {
-      atomic_fetch_sub(&item->references, 1); /* never the last one: the table has its own */
+      atomic_fetch_sub(&item->references, 1); /* not the last one: the table holds another */
     }
   }
   pthread_mutex_unlock(&shard->mutex);
-  item_release(over);
+  item_release(expired);
 }
 
 /* ---- lines --------------------------------------------------------------------------------- */
@@ -182,7 +183,7 @@ static struct text line_until(const char *data, const char *end) {
   return (struct text){data, size > 0 && data[size - 1] == '\r' ? size - 1 : size};
 }
 
-/* Take the next word off ${line}; of 0 bytes where there is none. */
+/* Remove the next word from ${line}. It has 0 bytes if there is none. */
 static struct text next_word(struct text *line) {
   const char *begin = line->at, *end = line->at + line->size;
   while (begin < end && *begin == ' ') {
@@ -213,7 +214,7 @@ static bool parse_number(struct text text, uint32_t *number) {
   return text.size > 0 && value <= UINT32_MAX;
 }
 
-/* 0: never; up to a month: from now; else a date; below 0: it is over. */
+/* 0 = never; up to a month = from now; more = a date; negative = expired at once. */
 static bool parse_exptime(struct text text, time_t *expires_s) {
   bool negative = text.size > 0 && text.at[0] == '-';
   uint32_t number;
@@ -225,17 +226,17 @@ static bool parse_exptime(struct text text, time_t *expires_s) {
   return true;
 }
 
-/* What a line "set key flags exptime bytes [noreply]" says. */
+/* A parsed line "set key flags exptime bytes [noreply]". */
 struct set {
-  struct text key, data; /* the data with its "\r\n"; on_message fills it in */
+  struct text key, data; /* data includes "\r\n"; on_message fills it in */
   uint32_t flags, bytes;
   time_t expires_s;
-  bool sized; /* bytes is a number: the data can be told from the next command */
-  bool valid; /* the rest is as it must be, too */
+  bool sized; /* bytes is a number, so the end of the data is known */
+  bool valid; /* the other fields are valid, too */
   bool noreply;
 };
 
-/* ${words} is what follows "set". */
+/* ${words}: the line after "set". */
 static struct set parse_set(struct text words) {
   struct set set = {.key = next_word(&words)};
   bool flags = parse_number(next_word(&words), &set.flags);
@@ -247,9 +248,9 @@ static struct set parse_set(struct text words) {
 }
 
 /*
- * Where does the first command end?  A set's data belongs to it, unless there is no telling how
- * much it is, or it is too much: then the line is a message of its own, and what on_message says
- * is to be skipped comes as further ones.
+ * Find the end of the first command. The data of a set belongs to it, unless its size is unknown or
+ * over the limit. Then the line is a message of its own, and on_message sets the number of bytes to
+ * skip, which arrive as further messages.
  */
 static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
   const struct client *client = xchg_state(conn);
@@ -288,7 +289,7 @@ static void do_get(struct xchg_conn *conn, struct text words) {
   answer(conn, last);
 }
 
-/* Make an item of ${set}. NULL: there is no room for it. */
+/* Make an item of ${set}. Return: NULL if memory is full. */
 static struct item *make_item(struct store *store, const struct set *set) {
   char numbers[32];
   int count =
@@ -312,11 +313,11 @@ static struct item *make_item(struct store *store, const struct set *set) {
   return item;
 }
 
-/* Carry out ${set}. Return: what is to be answered. */
+/* Execute ${set}. Return: the answer. */
 static const char *store_set(struct store *store, const struct set *set, struct client *client) {
   if (set->sized && set->bytes > VALUE_MAX_BYTES) {
     client->skip = (size_t)set->bytes + 2;
-    store_delete(store, set->key); /* rather nothing than what was to be replaced */
+    store_delete(store, set->key); /* no value is better than an outdated one */
     return "SERVER_ERROR object too large for cache\r\n";
   }
   if (!set->valid) {
@@ -381,7 +382,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 
 /* ---- the program --------------------------------------------------------------------------- */
 
-/* All items fit into ${mebibytes}.  Lives as long as the process, which frees it. */
+/* ${mebibytes} limits all items. The end of the process frees the store. */
 static int store_init(struct store *store, unsigned long mebibytes) {
   uint64_t random[2];
   if (getrandom(random, sizeof(random), 0) != sizeof(random)) {

@@ -1,18 +1,17 @@
 /*
- * offload: answers each line that holds a number with how many primes lie below it.
+ * offload: answer each line that holds a number with the count of primes below it.
  *
  *   C> 100
  *   S> 25
  *
- * Counting takes long, and a callback that takes long stops every connection of its worker.  So the
- * work is done on a thread of the pool that XCHG_OFFLOAD_THREADS sizes:
+ * A callback that takes long stops all connections of its worker. Counting takes long, so it runs
+ * on a thread of a pool. XCHG_OFFLOAD_THREADS sets the size of the pool.
  *
- *   on_message (worker)  a job is made and handed over; the connection's further lines wait
- *   count_primes (pool)  knows the job alone: no connection may be touched here
- *   answer (worker)      sends, and frees the job, also where the client has gone meanwhile
+ *   on_message    worker  makes a job and queues it; further lines of the connection wait
+ *   count_primes  pool    uses the job only; it must not use a connection
+ *   answer        worker  sends the result and frees the job, also if the client has left
  *
- * The pool's queue has an end.  Whoever finds it full is told so and may ask again: a server that
- * promises more than it can do is slow for everybody.
+ * The queue of the pool is bounded. If it is full, the client is told to ask again later.
  */
 #include <xchg.h>
 
@@ -20,7 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Beyond that the work would take seconds. */
+/* The count for a larger number would take seconds. */
 #define NUMBER_MAX 10000000U
 #define DIGITS_MAX 8
 
@@ -29,9 +28,9 @@ struct job {
   unsigned primes;
 };
 
-/* The number that ${message} holds, 1..NUMBER_MAX; 0 where it is none. */
+/* The number in ${message}, from 1 to NUMBER_MAX; 0 if it is not such a number. */
 static unsigned parse(const struct xchg_message *message) {
-  const char *digits = message->data; /* not a string: nothing ends it but its size */
+  const char *digits = message->data; /* not a string: there is no NUL after it */
   unsigned number = 0;
   if (message->size > DIGITS_MAX) {
     return 0;
@@ -54,7 +53,7 @@ static bool is_prime(unsigned number) {
   return number >= 2;
 }
 
-/* The work: on a thread of the pool. */
+/* Runs on a thread of the pool. */
 static void count_primes(void *argument) {
   struct job *job = argument;
   for (unsigned number = 2; number < job->number; number++) {
@@ -62,10 +61,10 @@ static void count_primes(void *argument) {
   }
 }
 
-/* The work is done, or will not be: on the connection's worker again. */
+/* Runs on the connection's worker, after the work or in place of it if the server ends. */
 static void answer(struct xchg_conn *conn, void *argument) {
   struct job *job = argument;
-  if (conn != NULL) { /* else nobody waits for the answer */
+  if (conn != NULL) { /* the client is still connected */
     char text[32];
     int size = snprintf(text, sizeof(text), "%u\n", job->primes);
     xchg_send(conn, text, (size_t)size);
@@ -77,7 +76,7 @@ static void refuse(struct xchg_conn *conn, int reason) {
   static const char busy[] = "busy, ask again later\n", cannot[] = "cannot count here\n";
   if (reason == EAGAIN) {
     xchg_send(conn, busy, sizeof(busy) - 1);
-  } else { /* ENOTSUP: XCHG_OFFLOAD_THREADS=0, or a model without a pool; ENOMEM */
+  } else { /* ENOMEM, or ENOTSUP: XCHG_OFFLOAD_THREADS=0, XCHG_MODEL is not pool */
     xchg_send(conn, cannot, sizeof(cannot) - 1);
   }
 }
@@ -97,7 +96,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
   *job = (struct job){.number = number};
   if (xchg_offload(conn, count_primes, answer, job) == -1) {
     refuse(conn, errno);
-    free(job); /* it stayed ours */
+    free(job); /* the library has not taken it */
   }
 }
 

@@ -6,7 +6,8 @@ continues on the next line.
 
     with Terminal(folder, environment) as terminal:
         for block in read_blocks(path):
-            terminal.type_block(block)
+            for command in block:
+                terminal.type(command)
 """
 
 import os
@@ -18,6 +19,9 @@ import time
 from typing import NamedTuple
 
 END = "doc-blocks-end-of-command"
+# Commands come by descriptor 3, so that what they start does not read them.
+LOOP = f'while IFS= read -r -d "" -u 3 command; do eval "$command"; echo "{END} $?"; done'
+NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")  # the ports of the page are free there
 
 
 class Command(NamedTuple):
@@ -62,19 +66,26 @@ def matches(expected, output):
     return re.fullmatch(pattern, "".join(line.rstrip() + "\n" for line in output)) is not None
 
 
-class Terminal:
-    """A shell of its own. Commands in the background go on until the end of the terminal."""
+def may_make_network():
+    return subprocess.run([*NETWORK, "true"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
-    def __init__(self, folder, environment, limit=60.0, wrap=()):
+
+class Terminal:
+    """A shell with a network of its own. Commands in the background go on until the end of the terminal."""
+
+    def __init__(self, folder, environment, limit=60.0):
         self.limit, self.bytes = limit, b""
-        self.shell = subprocess.Popen([*wrap, "bash", "--norc", "--noprofile"], cwd=folder, env=environment, stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        commands_fd, self.commands = os.pipe()
+        shell = ["bash", "-c", f"exec 3<&{commands_fd} {commands_fd}<&-; {LOOP}"] if commands_fd != 3 else ["bash", "-c", LOOP]
+        self.shell = subprocess.Popen([*NETWORK, *shell], cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, pass_fds=(commands_fd,), start_new_session=True)
+        os.close(commands_fd)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self.shell.stdin.close()
+        os.close(self.commands)
         try:
             os.killpg(self.shell.pid, signal.SIGKILL)  # the shell, and what it has left in the background
         except ProcessLookupError:
@@ -82,14 +93,9 @@ class Terminal:
         self.shell.wait()
         self.shell.stdout.close()
 
-    def type_block(self, block):
-        for command in block:
-            self.type_command(command)
-
-    def type_command(self, command):
+    def type(self, command):
         """Type it, and wait for its end and its output, which may come later from the background. AssertionError where they differ."""
-        self.shell.stdin.write(f"{command.text}\necho {END} $?\n".encode())
-        self.shell.stdin.flush()
+        os.write(self.commands, command.text.encode() + b"\0")
         deadline, output, status = time.monotonic() + self.limit, [], None
         while status is None or not matches(command.output, output):
             line = self.read_line(deadline)
