@@ -177,9 +177,9 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
 /**
  * xchg_send_ref(conn, data, size, release, argument):
  * Queue ${size} bytes without a copy. ${release}(${argument}) is called once on the connection's
- * worker, when the kernel has taken all bytes or the connection has ended, then after on_close. It
- * may be NULL. It must make no call that takes a connection: use on_drain to continue sending.
- * The call copies, and calls ${release} at once, for 0 bytes and while 64 references are queued.
+ * worker: when the kernel has taken all bytes, or after on_close if the connection ends first. It
+ * may be NULL. It must make no call that takes a connection: use on_drain to continue sending. If
+ * ${size} is 0 or 64 references are queued, the bytes are copied and ${release} is called at once.
  * Own: ${data} must not change until ${release} is called. If the call fails, the caller keeps
  * ${data} and ${release} is not called.
  * Errors: EPIPE, ENOMEM (the connection ends with XCHG_MEMORY), EPERM, EINVAL (${size} is
@@ -191,7 +191,7 @@ int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
 /**
  * Count the queued bytes that the kernel has not taken. At XCHG_MAX_PENDING the engine stops
  * parsing and reading this connection until the client has read.
- * Return: bytes; 0 on another thread.
+ * Return: a number of bytes, 0 on another thread.
  */
 size_t xchg_pending(const struct xchg_conn *conn);
 
@@ -251,7 +251,7 @@ int xchg_address(const struct xchg_conn *conn, char *text, size_t size);
 
 /**
  * The connection's own state_size bytes, aligned for any type and zeroed before on_open.
- * Return: NULL if state_size is 0 or on another thread.
+ * Return: the state, or NULL if state_size is 0 or on another thread.
  * Note: The engine frees the state after on_close. The handler frees what the state points to.
  */
 void *xchg_state(const struct xchg_conn *conn);
@@ -259,7 +259,7 @@ void *xchg_state(const struct xchg_conn *conn);
 /**
  * The number that names the connection in xchg_post. It is not used again for 2^30 - 1 further
  * connections of the worker.
- * Return: the id, never 0. 0 on another thread.
+ * Return: the id, which is never 0, or 0 on another thread.
  */
 uint64_t xchg_id(const struct xchg_conn *conn);
 
