@@ -60,6 +60,8 @@ class Function:
         fields = dict(zip(parts[1::2], parts[2::2]))
         texts = re.split(r"^(\w+)\([^()]*\):\n", parts[0], flags=re.M)
         self.text = dict(zip(texts[1::2], texts[2::2])).get(self.name, texts[0]).strip()
+        if not self.text:
+            sys.exit(f"core/xchg.h: {self.name} has no comment")
         first = self.prototype.split("(", 1)[1]
         self.thread = fields.get("Thread", ON_WORKER if re.match(r"(const )?struct xchg_conn \*", first) else ANYWHERE)
         self.returns = fields.get("Return", self.default_return())
@@ -305,7 +307,8 @@ def overview(essay, pages, roff):
         calls += [".TP", roff.inline(", ".join(name if name in roff.home else f"{name}(3)" for name in page.names())),
                   roff.sentence(page.title)]
     parts = {"RULES": roff.blocks(rules), "ERRORS": roff.blocks(errors), "CALLS": calls, "EXAMPLES": examples(roff, "libxchg")}
-    return re.sub(r"^@(\w+)@$", lambda match: "\n".join(parts[match.group(1)]), re.sub(r"^\.\\\".*\n", "", read("docs/man/libxchg.3.in")), flags=re.M), errors
+    text = re.sub(r"^\.\\\".*\n", "", read("docs/man/libxchg.3.in"))
+    return re.sub(r"^@(\w+)@$", lambda match: "\n".join(parts[match.group(1)]), text, flags=re.M), errors
 
 
 def main():
