@@ -152,7 +152,11 @@ need-build:
 
 # ---- to use it -----------------------------------------------------------------------------------
 
-run: $(B)/xchgd ## build, then serve on port 7000 (XCHG_... variables pass through)
+# A client for the first conversation comes along, and xchg-bench is ready for a second terminal.
+need-run: need-build
+	@.ci/packages netcat-openbsd
+
+run: $(B)/xchgd $(B)/xchg-bench | need-run ## build, then serve on port 7000 (XCHG_... variables pass through)
 	@exec $(B)/xchgd
 
 # name -> its path under DESTDIR.
@@ -191,9 +195,34 @@ refresh = @[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || PATH="$$PATH:/sbin:/us
 clean: ## remove build/
 	rm -rf build
 
+# A target's text names no group: its name decides.
 help: ## this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z][a-z%-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## /\1\t/; s/%/MODULE/' | \
+	  awk -F'\t' 'function group(name) { \
+	      if (name ~ /^(all|run|install|uninstall|docs|compdb|clean|help)$$/) return 1; \
+	      if (name ~ /^(check|test|lint|format)/ && name != "check-hdr") return 2; \
+	      return name ~ /^(bench|check-hdr)/ ? 3 : 4 } \
+	    { text[group($$1)] = text[group($$1)] sprintf("  %-18s %s\n", $$1, $$2) } \
+	    END { printf "Use:\n%s\nTest:\n%s\nMeasure:\n%s\nBefore a release:\n%s", text[1], text[2], text[3], text[4] }'
+
+# One line; clangd looks for it in build/.  Some tests are compiled against a seam.
+COMMA = ,
+compdb_seam = $(if $(filter tests/sim/%,$(1)),$(SIM_FLAGS))$(if $(filter tests/explore/%,$(1)),$(EXPLORE_CFLAGS)) \
+              $(if $(filter tests/fault/% tests/nth/%,$(1)),-DXCHG_SYS_SEAM='"tests/fault/seam.h"')
+compdb_command = $(CC) $(XCFLAGS) -Icore -Ibenchmarks -Ibenchmarks/xchg-bench $(call compdb_seam,$(1)) -c $(1)
+compdb_entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(subst ",\",$(strip $(compdb_command)))"}
+compdb: ## write build/compile_commands.json, for clangd and other tools
+	$(shell mkdir -p $(B))$(file >$(B)/compile_commands.json,[$(subst } {,}$(COMMA) \
+	  {,$(foreach file,$(filter %.c,$(C_FILES)),$(call compdb_entry,$(file))))])@:
+
+# The test programs check_x, check_x_*, stress_x and fuzz_x, and the live tests test_x.
+is_test_of = $(filter $(foreach kind,check stress fuzz,$(kind)_$(1) $(kind)_$(1)_%),$(notdir $(2)))
+tests_of = $(strip $(foreach program,$(PROGRAMS),$(if $(call is_test_of,$(1),$(program)),$(program))))
+test-%: | need-check ## the tests of one module: make test-ring, test-conn, test-stop
+	@$(if $(call tests_of,$*)$(wildcard tests/live/test_$*.py),,$(error there is no test named $*))
+	@$(if $(call tests_of,$*),$(MAKE) $(call tests_of,$*) && $(RUN) $(call tests_of,$*))
+	@$(if $(wildcard tests/live/test_$*.py),$(MAKE) check-live LIVE=tests/live/test_$*.py)
 
 include docs/docs.mk tests/tests.mk benchmarks/bench.mk
 
-.PHONY: all library need-build run install uninstall clean help FORCE
+.PHONY: all library need-build need-run run install uninstall clean help compdb FORCE

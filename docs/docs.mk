@@ -24,9 +24,16 @@ manual: $(MANUAL) ## make the manual of the library: build/man/*.3
 need-manual:
 	@.ci/packages python3
 
-GENERATED = $(B)/docs/configuration.md $(B)/docs/xchgd.8
+# The picture of the threads, from the drawing in docs/threads.txt.
+$(B)/docs/threads.svg: docs/threads.txt docs/picture.py
+	@.ci/packages python3
+	@mkdir -p $(@D)
+	@docs/picture.py $< >$@
 
-docs: $(GENERATED) ## write docs/configuration.md and docs/man/xchgd.8 anew from the table of variables
+GENERATED = $(B)/docs/threads.svg $(B)/docs/configuration.md $(B)/docs/xchgd.8
+
+docs: $(GENERATED) ## write the generated pages and pictures in docs anew
+	@cp $(B)/docs/threads.svg docs/threads.svg
 	@cp $(B)/docs/configuration.md docs/configuration.md
 	@cp $(B)/docs/xchgd.8 docs/man/xchgd.8
 
