@@ -124,25 +124,32 @@ class Readme(unittest.TestCase):
         self.server.type(f"trap : INT; {self.there(command)} </dev/null; echo {END}")
         self.server.wait(expression(self.there(expected)))
 
+    def type_block(self, block):
+        """Type one block; how many commands it has."""
+        if block.language == "c":
+            with open(os.path.join(TOP, "docs", "examples", block.words[0]), encoding="utf-8") as f:
+                self.assertIn(block.text, f.read())
+            return 0
+        self.assertEqual(block.language, "console", "a block that nobody tries")
+        given = commands(block)
+        if block.words == ["server"] and given[0][0] is None:
+            self.assertEqual(given[0][1][:3], "^C\n")
+            self.stop_server(given[0][1][3:])
+            return 0
+        if block.words == ["server"]:
+            self.start_server(given)
+            return len(given)
+        for command, expected in given:
+            self.check_run(self.second, command, expected)
+        return len(given)
+
     def test_blocks(self):
         typed = 0
         for block in blocks("README.md"):
-            with self.subTest(line=block.line):
-                if block.language == "c":
-                    with open(os.path.join(TOP, "docs", "examples", block.words[0]), encoding="utf-8") as f:
-                        self.assertIn(block.text, f.read())
-                    continue
-                self.assertEqual(block.language, "console", "a block that nobody tries")
-                given = commands(block)
-                typed += len(given)
-                if block.words == ["server"] and given[0][0] is None:
-                    self.assertEqual(given[0][1][:3], "^C\n")
-                    self.stop_server(given[0][1][3:])
-                elif block.words == ["server"]:
-                    self.start_server(given)
-                else:
-                    for command, expected in given:
-                        self.check_run(self.second, command, expected)
+            try:
+                typed += self.type_block(block)
+            except AssertionError as error:
+                self.fail(f"README.md:{block.line}: {error}")
         self.stop_server()
         self.assertGreaterEqual(typed, 12)
 
