@@ -169,7 +169,11 @@ INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
             $(foreach page,$(notdir $(PAGES)),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \
             $(COMPLETIONDIR)/xchgd $(COMPLETIONDIR)/xchg-bench
 
-install: all manual ## install programs, library, man pages and completion under $(DESTDIR)$(PREFIX)
+# Programs find the library through pkg-config; without it the installation is complete all the same.
+need-install:
+	@[ -n '$(DESTDIR)' ] || .ci/packages pkg-config || true
+
+install: all manual | need-install ## install programs, library, man pages and completion under $(DESTDIR)$(PREFIX)
 	install -d $(call at,$(BINDIR)) $(call at,$(INCLUDEDIR)) $(call at,$(LIBDIR)/pkgconfig) $(call at,$(COMPLETIONDIR))
 	install -m 755 $(B)/xchgd $(B)/xchg-bench $(call at,$(BINDIR))
 	install -m 644 core/xchg.h $(call at,$(INCLUDEDIR))
@@ -225,4 +229,4 @@ test-%: | need-check ## the tests of one module: make test-ring, test-conn, test
 
 include docs/docs.mk tests/tests.mk benchmarks/bench.mk
 
-.PHONY: all library need-build need-run run install uninstall clean help compdb FORCE
+.PHONY: all library need-build need-run need-install run install uninstall clean help compdb FORCE
