@@ -307,6 +307,7 @@ lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cpp
 	@echo 'lint: no fault'
 lint-house:
 	@tests/lint/house $(CC) $(C_FILES)
+	@tests/lint/modules
 lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
 lint-shell:
