@@ -1,30 +1,28 @@
-"""README.md works as typed: every block, in the order in which it stands, in two terminals.
+"""README.md works as typed: every block, in the order in which it stands.
 
-A block `console server` belongs to the terminal of the server: its last command goes on until Ctrl-C.  A block `console` belongs to
-the second terminal.  Only the port is another one, since 7000 may be taken, and the home directory is an empty one.
+A command that shows `msg=listening` last is a server: it goes on, as in the first of two terminals, until the next such command or
+the block that begins with `^C`.  The home directory is an empty one.
 """
 
 import os
 import re
-import signal
-import socket
-import subprocess
+import shlex
 import tempfile
-import threading
-import time
 import unittest
 
-from doc_blocks import blocks, commands, expression
+from doc_blocks import Command, Terminal, commands, may_make_network
 from xchgd import LIMIT, PROGRAM, TOP, environment
 
-END = "end-of-command"
-BUILD_LIMIT = 10 * LIMIT  # a command may be a build
+STOP = 'kill -INT "$server" $(cat "/proc/$server/task/$server/children"); wait "$server" || true'
 
 
-def free_port():
-    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as taken:
-        taken.bind(("", 0))
-        return str(taken.getsockname()[1])
+def fenced(page):
+    """(language and words, numbered lines) of each fenced block."""
+    with open(os.path.join(TOP, page), encoding="utf-8") as f:
+        text = f.read()
+    for match in re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.M | re.S):
+        first = text.count("\n", 0, match.start()) + 2
+        yield match.group(1), list(enumerate(match.group(2).splitlines(), first))
 
 
 def make_flags():
@@ -32,127 +30,56 @@ def make_flags():
     return re.sub(r"(^|\s)(-j\d*|--jobserver-\S+|--jobs\S*)", " ", os.environ.get("MAKEFLAGS", ""))
 
 
-class Terminal:
-    """A shell in the source tree that is typed into; everything it prints is kept."""
-
-    def __init__(self, env):
-        self.shell = subprocess.Popen(["bash"], cwd=TOP, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                      stderr=subprocess.STDOUT, start_new_session=True)
-        self.output, self.news = "", threading.Condition()
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
-
-    def read(self):
-        while data := os.read(self.shell.stdout.fileno(), 65536):
-            with self.news:
-                self.output += data.decode(errors="backslashreplace").replace("\0", "")
-                self.news.notify_all()
-
-    def type(self, text):
-        """Type a line; what was printed before is forgotten."""
-        self.output = ""
-        self.shell.stdin.write(text.encode() + b"\n")
-        self.shell.stdin.flush()
-
-    def wait(self, pattern):
-        """Wait until the output matches to its end; the match."""
-        deadline = time.monotonic() + BUILD_LIMIT
-        with self.news:
-            while not (match := re.fullmatch(pattern, self.output, re.S)):
-                if time.monotonic() > deadline or not self.news.wait(deadline - time.monotonic()):
-                    raise AssertionError(f"expected {pattern}, got:\n{self.output}")
-        return match
-
-    def run(self, command):
-        """Run a command to its end: what it printed and its exit code."""
-        self.type(f"{{ {command}\n}} </dev/null; echo {END} $?")
-        match = self.wait(rf"(.*){END} (\d+)\n")
-        printed = match.group(1)
-        return printed if printed == "" or printed.endswith("\n") else printed + "\n", int(match.group(2))
-
-    def interrupt(self):
-        """Ctrl-C: SIGINT to what runs in the foreground, not to the shell, which waits."""
-        self.output = ""
-        os.killpg(self.shell.pid, signal.SIGINT)
-
-    def close(self):
-        if self.shell.poll() is None:
-            os.killpg(self.shell.pid, signal.SIGKILL)
-        self.shell.wait()
-        self.reader.join(LIMIT)
-        self.shell.stdin.close()
-        self.shell.stdout.close()
+def any_number(command):
+    """The command with every number that it shows, and the space before it, left open."""
+    return command._replace(output=[re.sub(r" *\d[\d.]*", "...", line) for line in command.output])
 
 
+class Screen(Terminal):
+    """A terminal shows no NUL."""
+
+    def read_line(self, deadline):
+        line = super().read_line(deadline)
+        return line if line is None else line.replace("\0", "")
+
+
+@unittest.skipUnless(os.environ.get("XCHGD_VARIANT", "release") == "release" and os.path.dirname(PROGRAM) == os.path.join(TOP, "build"),
+                     "README's blocks build and run the release build")
+@unittest.skipUnless(may_make_network(), "no network of its own can be made here")
 class Readme(unittest.TestCase):
     def setUp(self):
-        self.home = tempfile.TemporaryDirectory()
-        self.addCleanup(self.home.cleanup)
-        self.port = free_port()
-        self.env = environment(XCHG_LISTEN=f":{self.port}", HOME=self.home.name, MAKEFLAGS=make_flags())
-        self.env.pop("MAKELEVEL", None)
-        self.second = Terminal(self.env)
-        self.addCleanup(self.second.close)
-        self.server = None
+        self.serving = False
 
-    def there(self, text):
-        """What stands on the page, as it is here."""
-        text = text.replace("7000", self.port)
-        return text if socket.has_dualstack_ipv6() else text.replace("[::]", "0.0.0.0")
+    def type(self, terminal, command):
+        if not command.output or "msg=listening" not in command.output[-1]:
+            terminal.type(any_number(command) if "xchg-bench" in command.text else command)
+            return
+        if self.serving:
+            terminal.type(Command(command.line, STOP, ["..."]))
+        # In the background SIGINT would be ignored.
+        text = f"env --default-signal=INT bash -c {shlex.quote(command.text)} & server=$!"
+        terminal.type(command._replace(text=text))
+        self.serving = True
 
-    def check_run(self, terminal, command, expected):
-        printed, code = terminal.run(self.there(command))
-        self.assertEqual(code, 0, f"{command}\n{printed}")
-        pattern = expression(self.there(expected), any_number="xchg-bench" in command)
-        self.assertRegex(printed, rf"\A{pattern}\Z", command)
-
-    def stop_server(self, expected="...\n"):
-        if self.server is not None:
-            self.server.interrupt()
-            self.server.wait(expression(expected) + rf"{END}\n")
-            self.server.close()
-            self.server = None
-
-    def start_server(self, given):
-        """All commands but the last one come to their end; that one is left running."""
-        self.stop_server()
-        self.server = Terminal(self.env)
-        self.addCleanup(self.server.close)
-        for command, expected in given[:-1]:
-            self.check_run(self.server, command, expected)
-        command, expected = given[-1]
-        self.server.type(f"trap : INT; {self.there(command)} </dev/null; echo {END}")
-        self.server.wait(expression(self.there(expected)))
-
-    def type_block(self, block):
+    def type_block(self, terminal, language, lines):
         """Type one block; how many commands it has."""
-        if block.language == "c":
-            with open(os.path.join(TOP, "docs", "examples", block.words[0]), encoding="utf-8") as f:
-                self.assertIn(block.text, f.read())
+        if language.startswith("c "):
+            with open(os.path.join(TOP, "docs", "examples", language[2:]), encoding="utf-8") as f:
+                self.assertIn("\n".join(text for _, text in lines), f.read())
             return 0
-        self.assertEqual(block.language, "console", "a block that nobody tries")
-        given = commands(block)
-        if block.words == ["server"] and given[0][0] is None:
-            self.assertEqual(given[0][1][:3], "^C\n")
-            self.stop_server(given[0][1][3:])
-            return 0
-        if block.words == ["server"]:
-            self.start_server(given)
-            return len(given)
-        for command, expected in given:
-            self.check_run(self.second, command, expected)
+        self.assertEqual(language, "console", "a block that nobody tries")
+        if lines[0][1] == "^C":
+            terminal.type(Command(lines[0][0], STOP, [text for _, text in lines[1:]]))
+            self.serving = False
+        given = commands(lines)
+        for command in given:
+            self.type(terminal, command)
         return len(given)
 
     def test_blocks(self):
-        typed = 0
-        for block in blocks("README.md"):
-            try:
-                typed += self.type_block(block)
-            except AssertionError as error:
-                self.fail(f"README.md:{block.line}: {error}")
-        self.stop_server()
+        with tempfile.TemporaryDirectory() as home:
+            env = environment(HOME=home, MAKEFLAGS=make_flags())
+            env.pop("MAKELEVEL", None)
+            with Screen(TOP, env, limit=10 * LIMIT) as terminal:
+                typed = sum(self.type_block(terminal, *block) for block in fenced("README.md"))
         self.assertGreaterEqual(typed, 12)
-
-
-if os.environ.get("XCHGD_VARIANT", "release") != "release" or os.path.dirname(PROGRAM) != os.path.join(TOP, "build"):
-    Readme = unittest.skip("README's blocks build and run the release build")(Readme)
