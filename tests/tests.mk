@@ -3,7 +3,7 @@
 #   tests/unit/plugin/x.c   -> $(B)/tests/plugin/x.so     what check_plugin loads
 #   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   the test makes system calls of the product fail
 #   tests/fail_nth/*.c      -> $(B)/tests/fail_nth/check_nth    each call of a whole session fails in turn
-#   tests/fixtures/*.c                                    what several of these programs share
+#   tests/fixtures/*.[ch]                                 what several of these programs share
 #   tests/conc/check_x.c    -> $(B)/tests/conc/check_x    threads; stress_x takes the number of items as its argument
 #   tests/fuzz/fuzz_x.c     -> $(B)/tests/fuzz/fuzz_x     replays tests/fuzz/corpus/x; with libFuzzer under VARIANT=fuzz
 #   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the code of the hand-off in every schedule; release build only
@@ -36,9 +36,9 @@ STRESS_ITEMS ?= 100000000
 
 # Whatever else lies in a folder is linked into each of its programs.
 helpers = $(filter-out tests/$(1)/check_% tests/$(1)/stress_%,$(wildcard tests/$(1)/*.c))
-UNIT_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,unit))
+UNIT_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,unit) tests/fixtures/run_suite.c)
 CONC_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,conc))
-FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault) tests/fixtures/orders.c)
+FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault) $(addprefix tests/fixtures/,orders.c run_suite.c))
 # Sorted, bench.a comes before internal.a, which it needs.
 link_test = $(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(sort $(filter %.a,$^)) $(LIBS_TESTS)
 

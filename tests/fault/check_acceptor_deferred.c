@@ -4,6 +4,7 @@
  */
 #include "tests/fault/fault.h"
 #include "tests/unit/acceptor_kit.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <poll.h>
 
@@ -38,10 +39,8 @@ START_TEST(no_room_after_the_deferred_conn) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("acceptor_deferred");
-  TCase *cases = tcase_create("acceptor_deferred");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, no_room_after_the_deferred_conn);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {no_room_after_the_deferred_conn, 1},
+  };
+  return run_suite("acceptor_deferred", tests, count_of(tests));
 }

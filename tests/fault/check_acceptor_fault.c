@@ -3,6 +3,7 @@
  * calls fail.  It continues, loses no descriptor, and its totals add up.
  */
 #include "tests/fault/fault.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "pool/server.h"
@@ -300,11 +301,11 @@ START_TEST(test_every_call_fails_once) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_accept_fails_for_one, 1},     {test_accept_is_exhausted, 4},
       {test_exhaustion_does_not_spin, 1}, {test_listener_breaks, 3},
       {test_worker_without_memory, 2},    {test_interrupted_everywhere, 1},
       {test_resuming_fails, 2},           {test_every_call_fails_once, count_of(faults)},
   };
-  return rig_run_fixture("acceptor_fault", tests, count_of(tests), set_up, tear_down);
+  return run_suite_fixture("acceptor_fault", tests, count_of(tests), set_up, tear_down);
 }

@@ -3,6 +3,7 @@
  * mapping that they need fails.
  */
 #include "tests/fault/fault.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 #include <inttypes.h>
@@ -271,7 +272,7 @@ START_TEST(test_epoll_refuses_a_stall) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_cost_of_many_sends, 12},
       {test_cost_of_tasks, 1},
       {test_cost_of_requests, 1},
@@ -279,5 +280,5 @@ int main(void) {
       {test_no_mapping_for_a_publication, 1},
       {test_epoll_refuses_a_stall, 1},
   };
-  return rig_run("call_fault", tests, count_of(tests));
+  return run_suite("call_fault", tests, count_of(tests));
 }

@@ -8,6 +8,7 @@
  * should, or the beginning of it.
  */
 #include "tests/fault/driver.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <inttypes.h>
 
@@ -441,7 +442,7 @@ int main(void) {
   for (size_t i = 0; i < LONG_MESSAGE; i++) {
     long_message[i] = (char)(1 + i % 251);
   }
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_no_fault, count_of(scenes)},
       {test_every_call_fails_once, count_of(faults)},
       {test_every_call_fails_for_ever, count_of(faults)},
@@ -452,5 +453,5 @@ int main(void) {
       {test_cost_of_a_message, 1},
       {test_cost_of_pipelined_messages, 1},
   };
-  return rig_run("conn_fault", tests, count_of(tests));
+  return run_suite("conn_fault", tests, count_of(tests));
 }

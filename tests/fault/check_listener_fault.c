@@ -3,6 +3,7 @@
  * system refuses.
  */
 #include "tests/fault/fault.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/listener.h"
@@ -177,9 +178,9 @@ START_TEST(test_filter_fails) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_accept_fails, count_of(errors)},  {test_invalid_accept, 1}, {test_options_fail, 1},
       {test_sndbuf_of_a_connection_fails, 1}, {test_filter_fails, 1},
   };
-  return rig_run_fixture("listener_fault", tests, count_of(tests), set_up, tear_down);
+  return run_suite_fixture("listener_fault", tests, count_of(tests), set_up, tear_down);
 }

@@ -3,6 +3,7 @@
  * released, and plain bytes can still be queued.
  */
 #include "tests/fault/fault.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/outbox.h"
@@ -72,9 +73,9 @@ START_TEST(test_reference_without_memory) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_pool_without_memory, 1},
       {test_reference_without_memory, 1},
   };
-  return rig_run_fixture("outbox_fault", tests, count_of(tests), set_up, tear_down);
+  return run_suite_fixture("outbox_fault", tests, count_of(tests), set_up, tear_down);
 }

@@ -1,5 +1,6 @@
 /* check_reactor_fault: a reactor whose system calls fail: only the failed call is lost. */
 #include "tests/fault/fault.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 struct bench {
@@ -159,7 +160,7 @@ START_TEST(test_wake_is_written) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_wait_fails, 2},
       {test_timers_fire_though_waits_fail, 2},
       {test_interrupted_wait_looks_again, 2},
@@ -167,5 +168,5 @@ int main(void) {
       {test_take_fails, 1},
       {test_wake_is_written, 1},
   };
-  return rig_run_fixture("reactor_fault", tests, count_of(tests), set_up, tear_down);
+  return run_suite_fixture("reactor_fault", tests, count_of(tests), set_up, tear_down);
 }

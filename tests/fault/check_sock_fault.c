@@ -1,5 +1,6 @@
 /* check_sock_fault: a write of several parts that the kernel refuses, or takes only in part. */
 #include "tests/fault/fault.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/sock.h"
@@ -80,10 +81,10 @@ START_TEST(test_shortened) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_interrupted, 1},
       {test_refused, 1},
       {test_shortened, 1},
   };
-  return rig_run_fixture("sock_fault", tests, count_of(tests), set_up, tear_down);
+  return run_suite_fixture("sock_fault", tests, count_of(tests), set_up, tear_down);
 }

@@ -1,4 +1,5 @@
 /* check_acceptor: batches, pauses, refusals, a broken listener; see check_acceptor_stop. */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/acceptor_kit.h"
 
 #include <sys/resource.h>
@@ -296,21 +297,19 @@ START_TEST(a_broken_listener) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("acceptor");
-  TCase *cases = tcase_create("acceptor");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, accepts_and_hands_over);
-  tcase_add_test(cases, listeners_have_their_index);
-  tcase_add_test(cases, batches_grow_and_fall);
-  tcase_add_test(cases, a_batch_that_fell_short_shrinks);
-  tcase_add_test(cases, wait_leaves_clients_in_the_backlog);
-  tcase_add_test(cases, a_wait_does_not_spin);
-  tcase_add_test(cases, the_total_limit_counts);
-  tcase_add_test(cases, refuse_accepts_and_closes);
-  tcase_add_test(cases, per_address_limit);
-  tcase_add_test(cases, a_refused_thread_holds_the_guest);
-  tcase_add_test(cases, without_descriptors_it_pauses);
-  tcase_add_test(cases, a_broken_listener);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {accepts_and_hands_over, 1},
+      {listeners_have_their_index, 1},
+      {batches_grow_and_fall, 1},
+      {a_batch_that_fell_short_shrinks, 1},
+      {wait_leaves_clients_in_the_backlog, 1},
+      {a_wait_does_not_spin, 1},
+      {the_total_limit_counts, 1},
+      {refuse_accepts_and_closes, 1},
+      {per_address_limit, 1},
+      {a_refused_thread_holds_the_guest, 1},
+      {without_descriptors_it_pauses, 1},
+      {a_broken_listener, 1},
+  };
+  return run_suite("acceptor", tests, count_of(tests));
 }

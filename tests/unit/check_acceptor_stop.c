@@ -1,4 +1,5 @@
 /* check_acceptor_stop: the stop of an acceptor: nobody is lost, nothing spins, it ends. */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/acceptor_kit.h"
 
 START_TEST(a_stop_serves_the_backlog) {
@@ -155,17 +156,15 @@ START_TEST(a_passed_listener_is_left_at_once) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("acceptor_stop");
-  TCase *cases = tcase_create("acceptor_stop");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, a_stop_serves_the_backlog);
-  tcase_add_test(cases, a_stop_waits_for_room);
-  tcase_add_test(cases, a_stop_without_room_ends_with_the_patience);
-  tcase_add_test(cases, a_stop_gives_up_a_held_guest);
-  tcase_add_test(cases, the_grace_is_kept);
-  tcase_add_test(cases, a_unix_listener_does_not_spin_in_the_grace);
-  tcase_add_test(cases, without_listeners_it_does_not_spin_in_the_grace);
-  tcase_add_test(cases, a_passed_listener_is_left_at_once);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {a_stop_serves_the_backlog, 1},
+      {a_stop_waits_for_room, 1},
+      {a_stop_without_room_ends_with_the_patience, 1},
+      {a_stop_gives_up_a_held_guest, 1},
+      {the_grace_is_kept, 1},
+      {a_unix_listener_does_not_spin_in_the_grace, 1},
+      {without_listeners_it_does_not_spin_in_the_grace, 1},
+      {a_passed_listener_is_left_at_once, 1},
+  };
+  return run_suite("acceptor_stop", tests, count_of(tests));
 }

@@ -3,6 +3,8 @@
  */
 #include "core/addr.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -327,20 +329,15 @@ START_TEST(format) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("addr");
-  TCase *tests = tcase_create("addr");
-  tcase_add_loop_test(tests, listens, 0, count_of(listen_cases));
-  tcase_add_test(tests, listen_any);
-  tcase_add_test(tests, unix_length);
-  tcase_add_loop_test(tests, blocks, 0, count_of(block_cases));
-  tcase_add_test(tests, block_wider_than_mapped);
-  tcase_add_test(tests, in_block);
-  tcase_add_test(tests, from);
-  tcase_add_test(tests, format);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {listens, count_of(listen_cases)},
+      {listen_any, 1},
+      {unix_length, 1},
+      {blocks, count_of(block_cases)},
+      {block_wider_than_mapped, 1},
+      {in_block, 1},
+      {from, 1},
+      {format, 1},
+  };
+  return run_suite("addr", tests, count_of(tests));
 }

@@ -7,6 +7,7 @@
 #include "pool/admit.h"
 
 #include "pool/ring.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 #include <pthread.h>
@@ -400,22 +401,20 @@ START_TEST(no_wake_is_lost) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("admit");
-  TCase *cases = tcase_create("admit");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, without_lists_all_come_in);
-  tcase_add_test(cases, deny_wins_over_allow);
-  tcase_add_test(cases, deny_alone_admits_the_rest);
-  tcase_add_test(cases, mapped_addresses_are_ipv4);
-  tcase_add_test(cases, unix_sockets_are_exempt);
-  tcase_add_test(cases, a_64_is_one_customer);
-  tcase_add_test(cases, ports_do_not_matter);
-  tcase_add_test(cases, families_are_apart);
-  tcase_add_test(cases, like_a_naive_model);
-  tcase_add_test(cases, a_sweep_takes_nodes_back);
-  tcase_add_test(cases, one_enters_while_another_leaves);
-  tcase_add_test(cases, only_a_waiting_acceptor_is_woken_and_once);
-  tcase_add_test(cases, no_wake_is_lost);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {without_lists_all_come_in, 1},
+      {deny_wins_over_allow, 1},
+      {deny_alone_admits_the_rest, 1},
+      {mapped_addresses_are_ipv4, 1},
+      {unix_sockets_are_exempt, 1},
+      {a_64_is_one_customer, 1},
+      {ports_do_not_matter, 1},
+      {families_are_apart, 1},
+      {like_a_naive_model, 1},
+      {a_sweep_takes_nodes_back, 1},
+      {one_enters_while_another_leaves, 1},
+      {only_a_waiting_acceptor_is_woken_and_once, 1},
+      {no_wake_is_lost, 1},
+  };
+  return run_suite("admit", tests, count_of(tests));
 }

@@ -7,6 +7,8 @@
  */
 #include "core/buf.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -326,25 +328,18 @@ START_TEST(random_against_model) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("buf");
-  TCase *cases = tcase_create("buf");
-  tcase_set_timeout(cases, 120);
-  tcase_add_checked_fixture(cases, setup, teardown);
-  tcase_add_test(cases, empty);
-  tcase_add_test(cases, sizes_at_once);
-  tcase_add_test(cases, grows_with_what_came);
-  tcase_add_test(cases, queue_does_not_creep);
-  tcase_add_test(cases, moves_seldom);
-  tcase_add_test(cases, mapping_grows_to_the_brim);
-  tcase_add_test(cases, trim_gives_back);
-  tcase_add_test(cases, failure_changes_nothing);
-  tcase_add_test(cases, ceiling_moves_instead);
-  tcase_add_test(cases, pool_without_memory);
-  tcase_add_test(cases, random_against_model);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {empty, 1},
+      {sizes_at_once, 1},
+      {grows_with_what_came, 1},
+      {queue_does_not_creep, 1},
+      {moves_seldom, 1},
+      {mapping_grows_to_the_brim, 1},
+      {trim_gives_back, 1},
+      {failure_changes_nothing, 1},
+      {ceiling_moves_instead, 1},
+      {pool_without_memory, 1},
+      {random_against_model, 1},
+  };
+  return run_suite_fixture("buf", tests, count_of(tests), setup, teardown);
 }

@@ -6,6 +6,7 @@
 #include "xchg-bench/client.h"
 
 #include "core/sys.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -363,28 +364,22 @@ START_TEST(test_idle) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("client");
-  TCase *tcase = tcase_create("client");
-  tcase_set_timeout(tcase, 120);
-  tcase_add_test(tcase, test_greet_byte_by_byte);
-  tcase_add_loop_test(tcase, test_greet_wrong_byte, 0, (int)sizeof(greeting));
-  tcase_add_loop_test(tcase, test_greet_short, 0, (int)sizeof(greeting));
-  tcase_add_test(tcase, test_greet_too_much);
-  tcase_add_test(tcase, test_greet_unsent);
-  tcase_add_test(tcase, test_counted_replies);
-  tcase_add_test(tcase, test_counted_one_reply_missing);
-  tcase_add_test(tcase, test_echo_pipeline);
-  tcase_add_test(tcase, test_echo_fails_in_flight);
-  tcase_add_test(tcase, test_echo_unasked);
-  tcase_add_test(tcase, test_echo_ended_between);
-  tcase_add_test(tcase, test_echo_larger_than_buffers);
-  tcase_add_test(tcase, test_send_to_a_closed_peer);
-  tcase_add_test(tcase, test_discard);
-  tcase_add_test(tcase, test_idle);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  const int handle_failure = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return handle_failure == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {test_greet_byte_by_byte, 1},
+      {test_greet_wrong_byte, sizeof(greeting)},
+      {test_greet_short, sizeof(greeting)},
+      {test_greet_too_much, 1},
+      {test_greet_unsent, 1},
+      {test_counted_replies, 1},
+      {test_counted_one_reply_missing, 1},
+      {test_echo_pipeline, 1},
+      {test_echo_fails_in_flight, 1},
+      {test_echo_unasked, 1},
+      {test_echo_ended_between, 1},
+      {test_echo_larger_than_buffers, 1},
+      {test_send_to_a_closed_peer, 1},
+      {test_discard, 1},
+      {test_idle, 1},
+  };
+  return run_suite("client", tests, count_of(tests));
 }

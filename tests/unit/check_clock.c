@@ -5,10 +5,10 @@
 #include "core/clock.h"
 
 #include "core/base.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -72,16 +72,10 @@ START_TEST(now_is_now) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("clock");
-  TCase *cases = tcase_create("clock");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, known_times);
-  tcase_add_test(cases, every_day_as_libc);
-  tcase_add_test(cases, now_is_now);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {known_times, 1},
+      {every_day_as_libc, 1},
+      {now_is_now, 1},
+  };
+  return run_suite("clock", tests, count_of(tests));
 }

@@ -3,6 +3,7 @@
  * compare refuses.
  */
 #include "tests/fixtures/report.h"
+#include "tests/fixtures/run_suite.h"
 
 #include "xchg-bench/compare.h"
 
@@ -182,19 +183,13 @@ START_TEST(no_option_is_known) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("compare");
-  TCase *tests = tcase_create("compare");
-  tcase_set_timeout(tests, 120);
-  tcase_add_loop_test(tests, two_reports, 0, count_of(cases));
-  tcase_add_test(tests, each_is_compared_with_the_first);
-  tcase_add_test(tests, rows_are_those_that_are_known);
-  tcase_add_test(tests, faults_are_one_line);
-  tcase_add_test(tests, steps_are_refused);
-  tcase_add_test(tests, no_option_is_known);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {two_reports, count_of(cases)},
+      {each_is_compared_with_the_first, 1},
+      {rows_are_those_that_are_known, 1},
+      {faults_are_one_line, 1},
+      {steps_are_refused, 1},
+      {no_option_is_known, 1},
+  };
+  return run_suite("compare", tests, count_of(tests));
 }

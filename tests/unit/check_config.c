@@ -2,6 +2,7 @@
  * check_config: defaults, presets, contradictions, the limit of descriptors, unknown names, and
  * that one load tells all faults.  Single values are for check_config_value.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/config_load.h"
 
 #include "core/config_table.h"
@@ -291,23 +292,10 @@ START_TEST(all_at_once) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("config");
-  TCase *tests = tcase_create("config");
-  tcase_set_timeout(tests, 60);
-  tcase_add_test(tests, defaults);
-  tcase_add_test(tests, empty);
-  tcase_add_test(tests, presets);
-  tcase_add_test(tests, contradictions);
-  tcase_add_test(tests, prefix_length);
-  tcase_add_test(tests, no_echo);
-  tcase_add_test(tests, connections);
-  tcase_add_test(tests, connections_by_model);
-  tcase_add_test(tests, unknown);
-  tcase_add_loop_test(tests, all_at_once, 0, 2);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {defaults, 1},      {empty, 1},       {presets, 1},     {contradictions, 1},
+      {prefix_length, 1}, {no_echo, 1},     {connections, 1}, {connections_by_model, 1},
+      {unknown, 1},       {all_at_once, 2},
+  };
+  return run_suite("config", tests, count_of(tests));
 }

@@ -2,11 +2,10 @@
  * check_config_handler: what is configured where a handler decides the exchange: one from
  * XCHG_HANDLER, the program's own, and that of a server within a program.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/config_load.h"
 
 #include "core/config_table.h"
-
-#include <stdlib.h>
 
 static const struct config_facts own = {.cpus = 3,
                                         .descriptors = UINT64_C(1) << 30,
@@ -151,18 +150,12 @@ START_TEST(program) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("config_handler");
-  TCase *tests = tcase_create("config_handler");
-  tcase_set_timeout(tests, 60);
-  tcase_add_loop_test(tests, exchange_is_a_fault, 0, count_of(exchange_entries));
-  tcase_add_test(tests, all_five);
-  tcase_add_test(tests, what_is_left);
-  tcase_add_test(tests, faults_of_programs);
-  tcase_add_test(tests, program);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {exchange_is_a_fault, count_of(exchange_entries)},
+      {all_five, 1},
+      {what_is_left, 1},
+      {faults_of_programs, 1},
+      {program, 1},
+  };
+  return run_suite("config_handler", tests, count_of(tests));
 }

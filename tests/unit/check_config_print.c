@@ -4,6 +4,7 @@
  * Pages are taken from the functions that write them and looked at line by line; the warnings go
  * through a real log into a pipe.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/config_load.h"
 
 #include "core/config_table.h"
@@ -304,24 +305,18 @@ START_TEST(warnings) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("config_print");
-  TCase *tests = tcase_create("config_print");
-  tcase_set_timeout(tests, 60);
-  tcase_add_test(tests, explain_lines);
-  tcase_add_test(tests, explain_values);
-  tcase_add_test(tests, explain_clamped);
-  tcase_add_test(tests, explain_models);
-  tcase_add_test(tests, explain_passed);
-  tcase_add_test(tests, explain_handler);
-  tcase_add_test(tests, help);
-  tcase_add_test(tests, table);
-  tcase_add_test(tests, markdown);
-  tcase_add_test(tests, man);
-  tcase_add_test(tests, warnings);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {explain_lines, 1},
+      {explain_values, 1},
+      {explain_clamped, 1},
+      {explain_models, 1},
+      {explain_passed, 1},
+      {explain_handler, 1},
+      {help, 1},
+      {table, 1},
+      {markdown, 1},
+      {man, 1},
+      {warnings, 1},
+  };
+  return run_suite("config_print", tests, count_of(tests));
 }

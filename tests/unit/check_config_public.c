@@ -5,6 +5,7 @@
  * so that a new row is tried as soon as it is there: with each value that its kind knows at the
  * ends of its range, and with none.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/config_load.h"
 
 #include "core/config_table.h"
@@ -365,24 +366,10 @@ START_TEST(descriptors) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("config_public");
-  TCase *tests = tcase_create("config_public");
-  tcase_set_timeout(tests, 60);
-  tcase_add_test(tests, round_trip);
-  tcase_add_test(tests, every_row);
-  tcase_add_test(tests, every_field);
-  tcase_add_test(tests, defaults);
-  tcase_add_test(tests, exported);
-  tcase_add_test(tests, derived);
-  tcase_add_test(tests, faults);
-  tcase_add_test(tests, text_faults);
-  tcase_add_test(tests, another_size);
-  tcase_add_test(tests, all_at_once);
-  tcase_add_test(tests, descriptors);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {round_trip, 1},   {every_row, 1},   {every_field, 1}, {defaults, 1},
+      {exported, 1},     {derived, 1},     {faults, 1},      {text_faults, 1},
+      {another_size, 1}, {all_at_once, 1}, {descriptors, 1},
+  };
+  return run_suite("config_public", tests, count_of(tests));
 }

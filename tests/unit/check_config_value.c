@@ -5,6 +5,7 @@
  * the exact words of the fault.  The fault line of every wrong value is compared whole, so that a
  * fault always names variable, value and what is allowed.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/config_load.h"
 
 #include "core/env.h"
@@ -335,21 +336,9 @@ START_TEST(escaped) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("config_value");
-  TCase *tests = tcase_create("config_value");
-  tcase_set_timeout(tests, 60);
-  tcase_add_test(tests, values);
-  tcase_add_test(tests, texts);
-  tcase_add_test(tests, frames);
-  tcase_add_test(tests, listens);
-  tcase_add_test(tests, listen_lengths);
-  tcase_add_test(tests, paths);
-  tcase_add_test(tests, blocks);
-  tcase_add_test(tests, escaped);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {values, 1},         {texts, 1}, {frames, 1}, {listens, 1},
+      {listen_lengths, 1}, {paths, 1}, {blocks, 1}, {escaped, 1},
+  };
+  return run_suite("config_value", tests, count_of(tests));
 }

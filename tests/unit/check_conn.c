@@ -4,6 +4,7 @@
  * Its reading is in check_conn_in, its sending and closing in check_conn_out, its clocks in
  * check_conn_time; each test checks the invariants of net/conn_data.h after every turn.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 /* ---- the beginning ---- */
@@ -341,7 +342,7 @@ START_TEST(test_stop_of_one_that_ends) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_greets_at_once, 2},
       {test_serves_what_came_before, 2},
       {test_peer_gone_at_once, 3},
@@ -360,5 +361,5 @@ int main(void) {
       {test_cut, 3},
       {test_stop_of_one_that_ends, 2},
   };
-  return rig_run("conn", tests, count_of(tests));
+  return run_suite("conn", tests, count_of(tests));
 }

@@ -2,6 +2,7 @@
  * check_conn_call: every call of a handler from every place where it may stand, and from the wrong
  * thread.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 #include <pthread.h>
@@ -424,12 +425,12 @@ START_TEST(test_invalid) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_every_wish_everywhere, FROMS},
       {test_ended_by_another_before_its_message, count_of(ends)},
       {test_ended_by_another_before_its_timer, count_of(ends)},
       {test_another_thread_is_refused, 2},
       {test_invalid, 1},
   };
-  return rig_run("conn_call", tests, count_of(tests));
+  return run_suite("conn_call", tests, count_of(tests));
 }

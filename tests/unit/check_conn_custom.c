@@ -5,6 +5,7 @@
  * The frame here is "<digits>:<bytes>": the whole is announced as soon as the colon is there, and
  * a digit must be one.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 /* What the cutting function was told last, in each connection's state. */
@@ -250,7 +251,7 @@ START_TEST(test_long_prefix_takes_what_came) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_every_split, 2},
       {test_asked_when_enough_is_there, 2},
       {test_not_asked_while_paused, 2},
@@ -259,5 +260,5 @@ int main(void) {
       {test_prefix_announces_too_much, 16},
       {test_long_prefix_takes_what_came, 4},
   };
-  return rig_run("conn_custom", tests, count_of(tests));
+  return run_suite("conn_custom", tests, count_of(tests));
 }

@@ -1,4 +1,5 @@
 /* check_conn_drain: on_drain: when it comes, and a body that goes on there. */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 static void send_five(struct stage *stage, struct xchg_conn *conn) {
@@ -154,12 +155,12 @@ START_TEST(test_streaming_while_the_server_stops) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_drained_once_a_turn, 2},
       {test_drained_of_what_others_sent, 2},
       {test_greeting_is_drained, 2},
       {test_streaming, 6},
       {test_streaming_while_the_server_stops, 2},
   };
-  return rig_run("conn_drain", tests, count_of(tests));
+  return run_suite("conn_drain", tests, count_of(tests));
 }

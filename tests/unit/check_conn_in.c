@@ -2,6 +2,7 @@
  * check_conn_in: what a connection receives: framings however they are split, pipelining, the mark
  * at which reading stops, the end of the stream, and reads that must go to the end.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/conn_in.h"
@@ -412,7 +413,7 @@ START_TEST(test_reset) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_every_split, count_of(streams)},
       {test_byte_by_byte, count_of(streams)},
       {test_end_of_stream_everywhere, count_of(streams)},
@@ -431,5 +432,5 @@ int main(void) {
       {test_passed_descriptor, 2},
       {test_reset, 2},
   };
-  return rig_run("conn_in", tests, count_of(tests));
+  return run_suite("conn_in", tests, count_of(tests));
 }

@@ -2,6 +2,7 @@
  * check_conn_name: what a connection is to its handler and to others: its id, its state, its
  * peer's address.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 /* ---- names ---- */
@@ -163,9 +164,9 @@ START_TEST(test_address) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_ids, 1},   {test_ids_of_nobody, 1}, {test_ids_wrap, 1},
       {test_state, 7}, {test_no_state, 1},      {test_address, 1},
   };
-  return rig_run("conn_name", tests, count_of(tests));
+  return run_suite("conn_name", tests, count_of(tests));
 }

@@ -2,6 +2,7 @@
  * check_conn_offload: works that have not come back hold a connection as a pause does; here they
  * are begun and brought back by hand, without the threads of pool/offload.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/held.h"
 
 static struct call *works[8]; /* begun, in order; what xchg_offload does but for the thread */
@@ -132,11 +133,11 @@ START_TEST(test_works_find_nobody) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_works_hold_it, 4},
       {test_works_come_back_silently, 2},
       {test_stop_waits_for_works, 2},
       {test_works_find_nobody, 4},
   };
-  return rig_run("conn_offload", tests, count_of(tests));
+  return run_suite("conn_offload", tests, count_of(tests));
 }

@@ -4,6 +4,7 @@
  * Over a pair of UNIX sockets "acknowledged" means read by the peer, so that each path of the safe
  * close is chosen by the test; over TCP it is shown that no client loses its greeting.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 /* The peer has read everything and sent nothing more: closed in the turn of the last message. */
@@ -308,7 +309,7 @@ START_TEST(test_peer_gone_while_output_waits) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_acknowledged_closes_at_once, 2},
       {test_unacknowledged_drains_to_the_end_of_stream, 2},
       {test_excess_is_ignored_and_drained, 1},
@@ -323,5 +324,5 @@ int main(void) {
       {test_input_is_thrown_away_while_the_last_reply_is_sent, 1},
       {test_peer_gone_while_output_waits, 2},
   };
-  return rig_run("conn_out", tests, count_of(tests));
+  return run_suite("conn_out", tests, count_of(tests));
 }

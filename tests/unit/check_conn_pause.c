@@ -2,6 +2,7 @@
  * check_conn_pause: a connection that waits for an answer of its handler's: nothing is cut, read or
  * concluded meanwhile, and afterwards everything goes on where it stood.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/held.h"
 
 #define SOON_NS (20 * NS_PER_MS)
@@ -321,7 +322,7 @@ START_TEST(test_lifetime_while_paused) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_no_message_meanwhile, 2},    {test_pause_at_open, 2},
       {test_neither_counts, 2},          {test_over_the_mark_too, 4},
       {test_last_message_waits, 10},     {test_clients_end_waits, 8},
@@ -330,5 +331,5 @@ int main(void) {
       {test_message_clock_stands, 4},    {test_idle_clock_runs, 2},
       {test_stop_while_paused, 8},       {test_lifetime_while_paused, 4},
   };
-  return rig_run("conn_pause", tests, count_of(tests));
+  return run_suite("conn_pause", tests, count_of(tests));
 }

@@ -2,6 +2,7 @@
  * check_conn_send: what a handler sends, copied and lent: order, one write a turn, slow peers, when
  * a loan comes back, and what waits.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 /* ---- order ---- */
@@ -436,7 +437,7 @@ START_TEST(test_no_memory) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_order, 12},
       {test_one_write_a_turn, 4},
       {test_more_parts_than_a_turn_takes, 2},
@@ -446,5 +447,5 @@ int main(void) {
       {test_nothing, 2},
       {test_no_memory, 3},
   };
-  return rig_run("conn_send", tests, count_of(tests));
+  return run_suite("conn_send", tests, count_of(tests));
 }

@@ -4,6 +4,7 @@
  * Time passes by hand.  A limit must not come before its time and must come soon after it: each
  * test looks just before and just after, the slack of the wheel and of a turn apart.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/conn_time.h"
@@ -411,7 +412,7 @@ START_TEST(test_next_is_when_something_is_due) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_idle, 2},
       {test_idle_is_prolonged_by_acknowledgement, 2},
       {test_message, 2},
@@ -432,5 +433,5 @@ int main(void) {
       {test_lifetime_of_one_that_is_silent, 2},
       {test_next_is_when_something_is_due, 1},
   };
-  return rig_run("conn_time", tests, count_of(tests));
+  return run_suite("conn_time", tests, count_of(tests));
 }

@@ -2,6 +2,7 @@
  * check_conn_timer: a handler's timer: never early, replaced, cancelled, begun anew, beside the
  * limits of a connection, which shares its one timer in the wheel with it.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 #define SOON_NS (20 * NS_PER_MS)
@@ -243,11 +244,11 @@ START_TEST(test_ends_there) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_never_early, 2},      {test_extremes, 2},     {test_replaced, 2},
       {test_cancelled, 2},        {test_beats, 4},        {test_beside_the_limits, 2},
       {test_due_with_a_limit, 2}, {test_while_paused, 2}, {test_not_while_ending, 4},
       {test_ends_there, 4},
   };
-  return rig_run("conn_timer", tests, count_of(tests));
+  return run_suite("conn_timer", tests, count_of(tests));
 }

@@ -6,6 +6,8 @@
  */
 #include "pool/cpu.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <errno.h>
 #include <ftw.h>
@@ -261,29 +263,19 @@ START_TEST(names_are_cut) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("cpu");
-  TCase *cases = tcase_create("quota");
-  tcase_add_checked_fixture(cases, setup, teardown);
-  tcase_set_timeout(cases, 60);
-  tcase_add_test(cases, v2_is_rounded_up);
-  tcase_add_test(cases, v2_takes_the_smallest_up_to_the_root);
-  tcase_add_test(cases, v2_does_not_look_above_the_root_or_aside);
-  tcase_add_test(cases, a_path_that_is_not_there_leaves_the_root);
-  tcase_add_test(cases, v1_quota_and_period);
-  tcase_add_test(cases, v1_folder_may_be_called_cpu);
-  tcase_add_test(cases, other_controllers_do_not_count);
-  tcase_add_test(cases, both_versions_give_the_smaller);
-  tcase_add_test(cases, what_cannot_be_read_is_no_quota);
-  suite_add_tcase(suite, cases);
-  cases = tcase_create("affinity");
-  tcase_set_timeout(cases, 60);
-  tcase_add_test(cases, usable_respects_the_affinity);
-  tcase_add_test(cases, pin_counts_round);
-  tcase_add_test(cases, names_are_cut);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {v2_is_rounded_up, 1},
+      {v2_takes_the_smallest_up_to_the_root, 1},
+      {v2_does_not_look_above_the_root_or_aside, 1},
+      {a_path_that_is_not_there_leaves_the_root, 1},
+      {v1_quota_and_period, 1},
+      {v1_folder_may_be_called_cpu, 1},
+      {other_controllers_do_not_count, 1},
+      {both_versions_give_the_smaller, 1},
+      {what_cannot_be_read_is_no_quota, 1},
+      {usable_respects_the_affinity, 1},
+      {pin_counts_round, 1},
+      {names_are_cut, 1},
+  };
+  return run_suite_fixture("cpu", tests, count_of(tests), setup, teardown);
 }

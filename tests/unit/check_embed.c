@@ -2,6 +2,7 @@
  * check_embed: a server within a program: its configuration, and what cannot be made, of which
  * nothing must be left.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/embed_kit.h"
 
 #include <fcntl.h>
@@ -425,28 +426,24 @@ START_TEST(addresses) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("embed");
-  TCase *cases = tcase_create("config");
-  tcase_add_test(cases, defaults);
-  tcase_add_test(cases, values);
-  tcase_add_test(cases, every_fault_is_a_line);
-  tcase_add_loop_test(cases, foreign_variables_are_faults, 0, count_of(foreign));
-  tcase_add_test(cases, another_size);
-  suite_add_tcase(suite, cases);
-  cases = tcase_create("create");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, no_config);
-  tcase_add_test(cases, handlers_that_cannot_be);
-  tcase_add_test(cases, frames_that_cannot_be);
-  tcase_add_test(cases, values_out_of_range);
-  tcase_add_test(cases, an_address_in_use);
-  tcase_add_test(cases, on_start_declines);
-  tcase_add_test(cases, on_start_is_told_the_server);
-  tcase_add_test(cases, every_descriptor_can_fail);
-  tcase_add_test(cases, an_empty_handler_discards);
-  tcase_add_test(cases, the_largest_state);
-  tcase_add_test(cases, nothing_is_borrowed);
-  tcase_add_test(cases, addresses);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {defaults, 1},
+      {values, 1},
+      {every_fault_is_a_line, 1},
+      {foreign_variables_are_faults, count_of(foreign)},
+      {another_size, 1},
+      {no_config, 1},
+      {handlers_that_cannot_be, 1},
+      {frames_that_cannot_be, 1},
+      {values_out_of_range, 1},
+      {an_address_in_use, 1},
+      {on_start_declines, 1},
+      {on_start_is_told_the_server, 1},
+      {every_descriptor_can_fail, 1},
+      {an_empty_handler_discards, 1},
+      {the_largest_state, 1},
+      {nothing_is_borrowed, 1},
+      {addresses, 1},
+  };
+  return run_suite("embed", tests, count_of(tests));
 }

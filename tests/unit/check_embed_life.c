@@ -1,6 +1,7 @@
 /*
  * check_embed_life: servers within a program from their start to their end.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/embed_kit.h"
 
 #include "pool/server.h"
@@ -317,22 +318,20 @@ START_TEST(two_in_one_process) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("embed_life");
-  TCase *cases = tcase_create("life");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, starts_once);
-  tcase_add_test(cases, nobody);
-  tcase_add_test(cases, a_client_waits_for_the_start);
-  tcase_add_loop_test(cases, destroyed_without_a_start, 0, 2);
-  tcase_add_test(cases, a_drain_lets_finish_what_has_begun);
-  tcase_add_loop_test(cases, a_stop_closes_everything_now, 0, 2);
-  tcase_add_test(cases, destroy_stops);
-  tcase_add_loop_test(cases, ended_before_the_start, 0, 2);
-  tcase_add_test(cases, a_stop_that_overtakes_a_drain);
-  tcase_add_test(cases, ended_by_several_threads_at_once);
-  tcase_add_loop_test(cases, ended_from_within_a_handler, 0, 2);
-  tcase_add_test(cases, a_broken_listener);
-  tcase_add_test(cases, two_in_one_process);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {starts_once, 1},
+      {nobody, 1},
+      {a_client_waits_for_the_start, 1},
+      {destroyed_without_a_start, 2},
+      {a_drain_lets_finish_what_has_begun, 1},
+      {a_stop_closes_everything_now, 2},
+      {destroy_stops, 1},
+      {ended_before_the_start, 2},
+      {a_stop_that_overtakes_a_drain, 1},
+      {ended_by_several_threads_at_once, 1},
+      {ended_from_within_a_handler, 2},
+      {a_broken_listener, 1},
+      {two_in_one_process, 1},
+  };
+  return run_suite("embed_life", tests, count_of(tests));
 }

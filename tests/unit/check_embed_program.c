@@ -2,6 +2,7 @@
  * check_embed_program: what a program keeps to itself while it embeds servers: its memory and
  * descriptors, its signals, its limits, its standard error.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/embed_kit.h"
 
 #include <fcntl.h>
@@ -198,14 +199,9 @@ START_TEST(the_log_is_where_it_was_asked_for) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("embed_program");
-  TCase *cases = tcase_create("program");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, again_and_again);
-  tcase_add_test(cases, signals_are_the_programs);
-  tcase_add_test(cases, a_wait_outlasts_signals);
-  tcase_add_test(cases, limits_stay);
-  tcase_add_test(cases, the_log_is_where_it_was_asked_for);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {again_and_again, 1}, {signals_are_the_programs, 1},          {a_wait_outlasts_signals, 1},
+      {limits_stay, 1},     {the_log_is_where_it_was_asked_for, 1},
+  };
+  return run_suite("embed_program", tests, count_of(tests));
 }

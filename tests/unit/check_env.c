@@ -6,6 +6,8 @@
  */
 #include "core/env.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -388,25 +390,18 @@ START_TEST(kubernetes) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("env");
-  TCase *numbers = tcase_create("values");
-  tcase_add_loop_test(numbers, u64, 0, count_of(u64_cases));
-  tcase_add_loop_test(numbers, size, 0, count_of(size_cases));
-  tcase_add_loop_test(numbers, time, 0, count_of(time_cases));
-  tcase_add_test(numbers, switches);
-  tcase_add_loop_test(numbers, escapes, 0, count_of(text_cases));
-  tcase_add_test(numbers, format);
-  tcase_add_test(numbers, format_parse);
-  suite_add_tcase(suite, numbers);
-  TCase *names = tcase_create("names");
-  tcase_add_test(names, find);
-  tcase_add_test(names, nearest);
-  tcase_add_test(names, nearest_border);
-  tcase_add_test(names, kubernetes);
-  suite_add_tcase(suite, names);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {u64, count_of(u64_cases)},
+      {size, count_of(size_cases)},
+      {time, count_of(time_cases)},
+      {switches, 1},
+      {escapes, count_of(text_cases)},
+      {format, 1},
+      {format_parse, 1},
+      {find, 1},
+      {nearest, 1},
+      {nearest_border, 1},
+      {kubernetes, 1},
+  };
+  return run_suite("env", tests, count_of(tests));
 }

@@ -2,6 +2,7 @@
  * check_exchange: the built-in exchanges over real connections: each frame's greeting and replies,
  * byte by byte, and the four presets.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/exchange.h"
@@ -151,9 +152,9 @@ START_TEST(test_no_memory) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_dialogue, count_of(dialogues)},
       {test_no_memory, 2},
   };
-  return rig_run("exchange", tests, count_of(tests));
+  return run_suite("exchange", tests, count_of(tests));
 }

@@ -8,10 +8,10 @@
 #include "net/frame.h"
 
 #include "core/base.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -472,29 +472,23 @@ START_TEST(tails) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("frame");
-  TCase *cases = tcase_create("frame");
-  tcase_add_checked_fixture(cases, setup, NULL);
-  tcase_add_test(cases, nul_bounds);
-  tcase_add_test(cases, line_bounds);
-  tcase_add_test(cases, u16_bounds);
-  tcase_add_test(cases, u32_bounds);
-  tcase_add_test(cases, fixed_bounds);
-  tcase_add_test(cases, raw_bounds);
-  tcase_add_loop_test(cases, prefix_complete, 0, 8);
-  tcase_add_loop_test(cases, prefix_too_long, 0, 8);
-  tcase_add_test(cases, any_delimiter);
-  tcase_add_loop_test(cases, every_split, 0, (int)count_of(sessions));
-  tcase_add_test(cases, scanned_is_not_read_again);
-  tcase_add_test(cases, no_heads);
-  tcase_add_loop_test(cases, heads_of_all_sizes, 0, 8);
-  tcase_add_test(cases, tails);
-  tcase_add_test(cases, valid_frames);
-  tcase_add_test(cases, declares);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {nul_bounds, 1},
+      {line_bounds, 1},
+      {u16_bounds, 1},
+      {u32_bounds, 1},
+      {fixed_bounds, 1},
+      {raw_bounds, 1},
+      {prefix_complete, 8},
+      {prefix_too_long, 8},
+      {any_delimiter, 1},
+      {every_split, count_of(sessions)},
+      {scanned_is_not_read_again, 1},
+      {no_heads, 1},
+      {heads_of_all_sizes, 8},
+      {tails, 1},
+      {valid_frames, 1},
+      {declares, 1},
+  };
+  return run_suite_fixture("frame", tests, count_of(tests), setup, NULL);
 }

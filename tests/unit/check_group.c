@@ -8,6 +8,7 @@
 #include "net/group.h"
 
 #include "core/base.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -475,26 +476,19 @@ START_TEST(random_against_model) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("group");
-  TCase *cases = tcase_create("group");
-  tcase_set_timeout(cases, 120);
-  tcase_add_checked_fixture(cases, setup, teardown);
-  tcase_add_test(cases, nobody);
-  tcase_add_test(cases, never_begun);
-  tcase_add_test(cases, joined_again);
-  tcase_add_test(cases, leavers);
-  tcase_add_test(cases, joiners_are_not_visited);
-  tcase_add_test(cases, group_ends_under_a_visit);
-  tcase_add_loop_test(cases, ceiling, 0, (int)count_of(ceilings));
-  tcase_add_test(cases, no_memory);
-  tcase_add_test(cases, trim);
-  tcase_add_test(cases, ceiling_costs_nothing);
-  tcase_add_loop_test(cases, spread, 0, (int)count_of(factors));
-  tcase_add_test(cases, random_against_model);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {nobody, 1},
+      {never_begun, 1},
+      {joined_again, 1},
+      {leavers, 1},
+      {joiners_are_not_visited, 1},
+      {group_ends_under_a_visit, 1},
+      {ceiling, count_of(ceilings)},
+      {no_memory, 1},
+      {trim, 1},
+      {ceiling_costs_nothing, 1},
+      {spread, count_of(factors)},
+      {random_against_model, 1},
+  };
+  return run_suite_fixture("group", tests, count_of(tests), setup, teardown);
 }

@@ -7,6 +7,8 @@
  */
 #include "xchg-bench/hdr_histogram.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <inttypes.h>
 #include <math.h>
@@ -255,20 +257,14 @@ START_TEST(hgrm_of_nothing) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("hdr_histogram");
-  TCase *tests = tcase_create("hdr_histogram");
-  tcase_set_timeout(tests, 120);
-  tcase_add_loop_test(tests, percentiles_are_those_of_a_sort, 0, count_of(shapes));
-  tcase_add_test(tests, buckets_adjoin);
-  tcase_add_test(tests, empty_has_no_values);
-  tcase_add_test(tests, beyond_the_end_is_clamped_and_counted);
-  tcase_add_test(tests, added_is_as_recorded_in_one);
-  tcase_add_loop_test(tests, hgrm_reads_back, 0, count_of(shapes));
-  tcase_add_test(tests, hgrm_of_nothing);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {percentiles_are_those_of_a_sort, count_of(shapes)},
+      {buckets_adjoin, 1},
+      {empty_has_no_values, 1},
+      {beyond_the_end_is_clamped_and_counted, 1},
+      {added_is_as_recorded_in_one, 1},
+      {hgrm_reads_back, count_of(shapes)},
+      {hgrm_of_nothing, 1},
+  };
+  return run_suite("hdr_histogram", tests, count_of(tests));
 }

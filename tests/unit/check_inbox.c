@@ -8,6 +8,7 @@
 #include "pool/inbox.h"
 
 #include "core/sys.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -279,30 +280,20 @@ START_TEST(test_letters_of_each_sender_stay_in_order) {
 }
 END_TEST
 
-static Suite *inbox_suite(void) {
-  Suite *suite = suite_create("inbox");
-  TCase *tcase = tcase_create("inbox");
-  tcase_set_timeout(tcase, 120);
-  tcase_add_test(tcase, test_new_inbox_is_empty_and_awake);
-  tcase_add_test(tcase, test_open_without_descriptors);
-  tcase_add_test(tcase, test_push_to_an_owner_that_is_awake_costs_no_wake);
-  tcase_add_test(tcase, test_burst_to_a_sleeper_costs_one_wake);
-  tcase_add_test(tcase, test_rouse_withdraws_the_announcement);
-  tcase_add_test(tcase, test_doze_finds_a_guest);
-  tcase_add_test(tcase, test_doze_finds_a_letter);
-  tcase_add_test(tcase, test_letter_wakes_a_sleeper_once);
-  tcase_add_test(tcase, test_nudge_wakes_a_sleeper_once);
-  tcase_add_test(tcase, test_letters_come_oldest_first);
-  tcase_add_test(tcase, test_writers_have_cache_lines_of_their_own);
-  tcase_add_test(tcase, test_letters_of_each_sender_stay_in_order);
-  suite_add_tcase(suite, tcase);
-  return suite;
-}
-
 int main(void) {
-  SRunner *runner = srunner_create(inbox_suite());
-  srunner_run_all(runner, CK_NORMAL);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {test_new_inbox_is_empty_and_awake, 1},
+      {test_open_without_descriptors, 1},
+      {test_push_to_an_owner_that_is_awake_costs_no_wake, 1},
+      {test_burst_to_a_sleeper_costs_one_wake, 1},
+      {test_rouse_withdraws_the_announcement, 1},
+      {test_doze_finds_a_guest, 1},
+      {test_doze_finds_a_letter, 1},
+      {test_letter_wakes_a_sleeper_once, 1},
+      {test_nudge_wakes_a_sleeper_once, 1},
+      {test_letters_come_oldest_first, 1},
+      {test_writers_have_cache_lines_of_their_own, 1},
+      {test_letters_of_each_sender_stay_in_order, 1},
+  };
+  return run_suite("inbox", tests, count_of(tests));
 }

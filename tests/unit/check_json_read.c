@@ -7,6 +7,8 @@
  */
 #include "xchg-bench/json_read.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <float.h>
 #include <inttypes.h>
@@ -328,24 +330,18 @@ START_TEST(many_values) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("json_read");
-  TCase *tests = tcase_create("json_read");
-  tcase_set_timeout(tests, 60);
-  tcase_add_test(tests, scalars);
-  tcase_add_test(tests, numbers);
-  tcase_add_test(tests, strings);
-  tcase_add_test(tests, nested);
-  tcase_add_loop_test(tests, invalid_is_refused, 0, count_of(invalid));
-  tcase_add_test(tests, faults_say_where);
-  tcase_add_test(tests, every_truncation_is_refused);
-  tcase_add_test(tests, depth_has_a_ceiling);
-  tcase_add_test(tests, long_numbers_have_a_ceiling);
-  tcase_add_test(tests, size_has_a_ceiling);
-  tcase_add_test(tests, many_values);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {scalars, 1},
+      {numbers, 1},
+      {strings, 1},
+      {nested, 1},
+      {invalid_is_refused, count_of(invalid)},
+      {faults_say_where, 1},
+      {every_truncation_is_refused, 1},
+      {depth_has_a_ceiling, 1},
+      {long_numbers_have_a_ceiling, 1},
+      {size_has_a_ceiling, 1},
+      {many_values, 1},
+  };
+  return run_suite("json_read", tests, count_of(tests));
 }

@@ -6,6 +6,8 @@
 
 #include "xchg-bench/json_read.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <float.h>
 #include <locale.h>
@@ -118,16 +120,11 @@ START_TEST(a_decimal_comma_changes_nothing) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("json_write");
-  TCase *tests = tcase_create("json_write");
-  tcase_add_test(tests, written_objects_look_as_expected);
-  tcase_add_test(tests, written_strings_read_back);
-  tcase_add_test(tests, written_doubles_read_back);
-  tcase_add_test(tests, a_decimal_comma_changes_nothing);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {written_objects_look_as_expected, 1},
+      {written_strings_read_back, 1},
+      {written_doubles_read_back, 1},
+      {a_decimal_comma_changes_nothing, 1},
+  };
+  return run_suite("json_write", tests, count_of(tests));
 }

@@ -3,6 +3,7 @@
  * members that never read, peers that acknowledge nothing, that reset, or that have long said all
  * they had to say while a body is still being sent.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 #include <linux/sockios.h>
@@ -373,7 +374,7 @@ START_TEST(test_a_body_ends_with_its_reader) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_slow_members_take_nothing_from_the_fast, 2},
       {test_a_burst_reaches_who_reads, 2},
       {test_a_reset_while_draining_changes_nothing, 4},
@@ -383,5 +384,5 @@ int main(void) {
       {test_a_body_may_pause, 2 * OVERS},
       {test_a_body_ends_with_its_reader, 2},
   };
-  return rig_run("library_ends", tests, count_of(tests));
+  return run_suite("library_ends", tests, count_of(tests));
 }

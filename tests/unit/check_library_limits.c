@@ -5,6 +5,7 @@
  *
  * A member "joins" by being there; every connection is told its id.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/embed_kit.h"
 
 #include "core/atom.h"
@@ -360,18 +361,12 @@ START_TEST(publishing_outlives_a_worker) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("library_limits");
-  TCase *cases = tcase_create("limits");
-  tcase_set_timeout(cases, 120);
-  tcase_add_loop_test(cases, stopped_once_when_all_have_ended, 0, 3);
-  tcase_add_test(cases, not_stopped_where_it_did_not_start);
-  tcase_add_test(cases, the_daemon_tells_it_as_well);
-  tcase_add_test(cases, the_daemon_does_not_where_it_declined);
-  tcase_add_test(cases, many_posts_are_no_long_one);
-  tcase_add_test(cases, a_long_post_among_many_is_named);
-  tcase_add_test(cases, many_connections_are_no_long_one);
-  tcase_add_test(cases, mail_is_bounded_by_its_bytes);
-  tcase_add_test(cases, publishing_outlives_a_worker);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {stopped_once_when_all_have_ended, 3}, {not_stopped_where_it_did_not_start, 1},
+      {the_daemon_tells_it_as_well, 1},      {the_daemon_does_not_where_it_declined, 1},
+      {many_posts_are_no_long_one, 1},       {a_long_post_among_many_is_named, 1},
+      {many_connections_are_no_long_one, 1}, {mail_is_bounded_by_its_bytes, 1},
+      {publishing_outlives_a_worker, 1},
+  };
+  return run_suite("library_limits", tests, count_of(tests));
 }

@@ -1,7 +1,5 @@
-/*
- * check_listener: every kind of address bound, adopted, retired and closed, and what its
- * connections inherit.
- */
+/* check_listener: each kind of address is bound, adopted, retired and closed; options inherited. */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/listener.h"
@@ -479,7 +477,7 @@ START_TEST(test_adopt_what_does_not_listen) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_ipv4, 1},
       {test_ipv6, 1},
       {test_any, 1},
@@ -496,5 +494,5 @@ int main(void) {
       {test_adopt_unix, 2},
       {test_adopt_what_does_not_listen, 1},
   };
-  return rig_run_fixture("listener", tests, count_of(tests), set_up, tear_down);
+  return run_suite_fixture("listener", tests, count_of(tests), set_up, tear_down);
 }

@@ -7,12 +7,12 @@
  */
 #include "xchg-bench/load.h"
 
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/load_server.h"
 
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -354,28 +354,22 @@ START_TEST(test_interrupt) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("load");
-  TCase *tcase = tcase_create("load");
-  tcase_set_timeout(tcase, 60);
-  tcase_add_loop_test(tcase, test_count_is_exact, 0, (int)count_of(counts));
-  tcase_add_test(tcase, test_greet);
-  tcase_add_test(tcase, test_intervals);
-  tcase_add_loop_test(tcase, test_open_loop_adds_up, 0, 2);
-  tcase_add_test(tcase, test_open_loop_count);
-  tcase_add_test(tcase, test_reconnect);
-  tcase_add_test(tcase, test_discard);
-  tcase_add_test(tcase, test_idle);
-  tcase_add_loop_test(tcase, test_unix, 0, 2);
-  tcase_add_loop_test(tcase, test_fault_by_kind, 0, (int)count_of(faults));
-  tcase_add_test(tcase, test_never_answers);
-  tcase_add_loop_test(tcase, test_absent, 0, 2);
-  tcase_add_test(tcase, test_absent_count_ends);
-  tcase_add_test(tcase, test_stall_is_not_omitted);
-  tcase_add_loop_test(tcase, test_interrupt, 0, 3);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  const int handle_failure = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return handle_failure == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {test_count_is_exact, count_of(counts)},
+      {test_greet, 1},
+      {test_intervals, 1},
+      {test_open_loop_adds_up, 2},
+      {test_open_loop_count, 1},
+      {test_reconnect, 1},
+      {test_discard, 1},
+      {test_idle, 1},
+      {test_unix, 2},
+      {test_fault_by_kind, count_of(faults)},
+      {test_never_answers, 1},
+      {test_absent, 2},
+      {test_absent_count_ends, 1},
+      {test_stall_is_not_omitted, 1},
+      {test_interrupt, 3},
+  };
+  return run_suite("load", tests, count_of(tests));
 }

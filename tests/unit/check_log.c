@@ -7,6 +7,7 @@
  */
 #include "core/log.h"
 
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/json_line.h"
 
 #include <check.h>
@@ -472,29 +473,22 @@ START_TEST(threads_do_not_mix) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("log");
-  TCase *cases = tcase_create("log");
-  tcase_set_timeout(cases, 120);
-  tcase_add_checked_fixture(cases, setup, teardown);
-  tcase_add_test(cases, logfmt);
-  tcase_add_test(cases, json);
-  tcase_add_test(cases, levels);
-  tcase_add_test(cases, errors_have_words);
-  tcase_add_test(cases, every_byte);
-  tcase_add_test(cases, long_lines);
-  tcase_add_test(cases, full_pipe);
-  tcase_add_test(cases, reader_gone);
-  tcase_add_test(cases, polled_pipe);
-  tcase_add_test(cases, full_disk);
-  tcase_add_test(cases, torn_line);
-  tcase_add_test(cases, sockets);
-  tcase_add_test(cases, stopped_terminal);
-  tcase_add_test(cases, closed_descriptor);
-  tcase_add_test(cases, threads_do_not_mix);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {logfmt, 1},
+      {json, 1},
+      {levels, 1},
+      {errors_have_words, 1},
+      {every_byte, 1},
+      {long_lines, 1},
+      {full_pipe, 1},
+      {reader_gone, 1},
+      {polled_pipe, 1},
+      {full_disk, 1},
+      {torn_line, 1},
+      {sockets, 1},
+      {stopped_terminal, 1},
+      {closed_descriptor, 1},
+      {threads_do_not_mix, 1},
+  };
+  return run_suite_fixture("log", tests, count_of(tests), setup, teardown);
 }

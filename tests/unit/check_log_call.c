@@ -3,12 +3,12 @@
  */
 #include "core/log.h"
 
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/json_line.h"
 
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* What the function was given: the last line and its level, and how many there were. */
@@ -105,17 +105,11 @@ START_TEST(long_lines) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("log_call");
-  TCase *cases = tcase_create("log_call");
-  tcase_set_timeout(cases, 60);
-  tcase_add_loop_test(cases, levels, LOG_ERROR, LOG_DEBUG + 1);
-  tcase_add_test(cases, after_fini);
-  tcase_add_test(cases, json);
-  tcase_add_test(cases, long_lines);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {levels, LOG_DEBUG + 1},
+      {after_fini, 1},
+      {json, 1},
+      {long_lines, 1},
+  };
+  return run_suite("log_call", tests, count_of(tests));
 }

@@ -3,6 +3,7 @@
  * to the members of a group in slices; what becomes of those whom nobody deals with; and a real
  * worker with more mail than a turn takes.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/stage.h"
 
 #define GROUP UINT64_C(0xfeedfacecafe)
@@ -428,7 +429,7 @@ START_TEST(test_full) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_publish, 1},
       {test_publish_sizes, 1},
       {test_publish_to_nobody, 1},
@@ -444,5 +445,5 @@ int main(void) {
       {test_discard, 1},
       {test_full, 1},
   };
-  return rig_run("mail", tests, count_of(tests));
+  return run_suite("mail", tests, count_of(tests));
 }

@@ -7,10 +7,11 @@
  */
 #include "xchg-bench/mann_whitney.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SMALL 6
@@ -154,19 +155,13 @@ START_TEST(nothing_to_tell) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("mann_whitney");
-  TCase *tests = tcase_create("mann_whitney");
-  tcase_set_timeout(tests, 60);
-  tcase_add_test(tests, quantiles);
-  tcase_add_loop_test(tests, exact_is_what_counting_every_order_gives, 0, SMALL * SMALL);
-  tcase_add_test(tests, critical_values_of_the_tables);
-  tcase_add_test(tests, approximation_is_near_the_exact_one);
-  tcase_add_test(tests, ties_are_corrected_for);
-  tcase_add_test(tests, nothing_to_tell);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {quantiles, 1},
+      {exact_is_what_counting_every_order_gives, SMALL * SMALL},
+      {critical_values_of_the_tables, 1},
+      {approximation_is_near_the_exact_one, 1},
+      {ties_are_corrected_for, 1},
+      {nothing_to_tell, 1},
+  };
+  return run_suite("mann_whitney", tests, count_of(tests));
 }

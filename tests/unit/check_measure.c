@@ -5,6 +5,8 @@
  */
 #include "xchg-bench/measure.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -262,24 +264,18 @@ START_TEST(no_process_is_unknown) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("measure");
-  TCase *tcase = tcase_create("measure");
-  tcase_set_timeout(tcase, 60);
-  tcase_add_test(tcase, own_cpu_time_is_seen);
-  tcase_add_test(tcase, waited_for_children_count);
-  tcase_add_test(tcase, cpu_time_is_counted_finer_than_in_ticks);
-  tcase_add_test(tcase, living_children_count);
-  tcase_add_test(tcase, what_a_child_used_before_does_not_count);
-  tcase_add_test(tcase, a_child_that_is_measured_itself_counts_once);
-  tcase_add_test(tcase, context_switches_of_a_process_are_seen);
-  tcase_add_test(tcase, memory_is_that_of_the_end);
-  tcase_add_test(tcase, several_processes_are_added);
-  tcase_add_test(tcase, a_process_that_is_gone_is_unknown);
-  tcase_add_test(tcase, no_process_is_unknown);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {own_cpu_time_is_seen, 1},
+      {waited_for_children_count, 1},
+      {cpu_time_is_counted_finer_than_in_ticks, 1},
+      {living_children_count, 1},
+      {what_a_child_used_before_does_not_count, 1},
+      {a_child_that_is_measured_itself_counts_once, 1},
+      {context_switches_of_a_process_are_seen, 1},
+      {memory_is_that_of_the_end, 1},
+      {several_processes_are_added, 1},
+      {a_process_that_is_gone_is_unknown, 1},
+      {no_process_is_unknown, 1},
+  };
+  return run_suite("measure", tests, count_of(tests));
 }

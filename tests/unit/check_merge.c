@@ -5,6 +5,7 @@
  * watched counts once.  Reports that cannot be merged are refused.
  */
 #include "tests/fixtures/report.h"
+#include "tests/fixtures/run_suite.h"
 
 #include "xchg-bench/json_read.h"
 #include "xchg-bench/merge.h"
@@ -295,24 +296,13 @@ START_TEST(options_of_the_command_line) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("merge");
-  TCase *tests = tcase_create("merge");
-  tcase_set_timeout(tests, 120);
-  tcase_add_test(tests, histograms_are_added);
-  tcase_add_test(tests, rates_counts_and_errors_are_summed);
-  tcase_add_test(tests, equal_lengths_stay);
-  tcase_add_test(tests, intervals_are_added_row_by_row);
-  tcase_add_test(tests, a_server_counts_once);
-  tcase_add_test(tests, targets_are_listed_once);
-  tcase_add_test(tests, what_differs_is_refused);
-  tcase_add_test(tests, text_and_json_are_written);
-  tcase_add_test(tests, json_to_the_output);
-  tcase_add_test(tests, faults_are_told);
-  tcase_add_test(tests, options_of_the_command_line);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {histograms_are_added, 1},        {rates_counts_and_errors_are_summed, 1},
+      {equal_lengths_stay, 1},          {intervals_are_added_row_by_row, 1},
+      {a_server_counts_once, 1},        {targets_are_listed_once, 1},
+      {what_differs_is_refused, 1},     {text_and_json_are_written, 1},
+      {json_to_the_output, 1},          {faults_are_told, 1},
+      {options_of_the_command_line, 1},
+  };
+  return run_suite("merge", tests, count_of(tests));
 }

@@ -6,6 +6,7 @@
 #include "xchg-bench/message.h"
 
 #include "net/frame.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -212,21 +213,15 @@ START_TEST(test_no_reply) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("message");
-  TCase *tcase = tcase_create("message");
-  tcase_set_timeout(tcase, 60);
-  tcase_add_loop_test(tcase, test_frames, 0, (int)count_of(frames));
-  tcase_add_test(tcase, test_reproducible);
-  tcase_add_test(tcase, test_distinct);
-  tcase_add_loop_test(tcase, test_wrong_byte, 0, (int)count_of(frames));
-  tcase_add_test(tcase, test_longer_than_pool);
-  tcase_add_test(tcase, test_sizes);
-  tcase_add_test(tcase, test_texts);
-  tcase_add_test(tcase, test_no_reply);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {test_frames, count_of(frames)},
+      {test_reproducible, 1},
+      {test_distinct, 1},
+      {test_wrong_byte, count_of(frames)},
+      {test_longer_than_pool, 1},
+      {test_sizes, 1},
+      {test_texts, 1},
+      {test_no_reply, 1},
+  };
+  return run_suite("message", tests, count_of(tests));
 }

@@ -12,6 +12,7 @@ static pid_t test_fork(void);
 #undef fork
 
 #include "net/exchange.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 static struct config config;
@@ -236,17 +237,15 @@ START_TEST(a_stuck_child_is_killed) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("model_fork");
-  TCase *cases = tcase_create("model_fork");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, children_are_counted);
-  tcase_add_test(cases, tickets_come_back);
-  tcase_add_test(cases, a_crash_is_an_error_and_touches_nobody);
-  tcase_add_test(cases, a_refused_fork_keeps_the_guest);
-  tcase_add_test(cases, a_child_holds_no_other_descriptor);
-  tcase_add_test(cases, a_stop_reaches_the_children);
-  tcase_add_test(cases, a_child_cuts_itself);
-  tcase_add_test(cases, a_stuck_child_is_killed);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {children_are_counted, 1},
+      {tickets_come_back, 1},
+      {a_crash_is_an_error_and_touches_nobody, 1},
+      {a_refused_fork_keeps_the_guest, 1},
+      {a_child_holds_no_other_descriptor, 1},
+      {a_stop_reaches_the_children, 1},
+      {a_child_cuts_itself, 1},
+      {a_stuck_child_is_killed, 1},
+  };
+  return run_suite("model_fork", tests, count_of(tests));
 }

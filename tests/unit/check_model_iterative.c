@@ -5,10 +5,10 @@
 
 #include "core/stats.h"
 #include "net/exchange.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 
 static struct config config;
 static struct exchange exchange;
@@ -136,13 +136,11 @@ START_TEST(does_not_spin) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("model_iterative");
-  TCase *cases = tcase_create("model_iterative");
-  tcase_set_timeout(cases, 60);
-  tcase_add_test(cases, place_serves_to_the_end);
-  tcase_add_test(cases, a_stop_ends_the_one_that_is_served);
-  tcase_add_test(cases, after_the_patience_nobody_is_served);
-  tcase_add_test(cases, does_not_spin);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {place_serves_to_the_end, 1},
+      {a_stop_ends_the_one_that_is_served, 1},
+      {after_the_patience_nobody_is_served, 1},
+      {does_not_spin, 1},
+  };
+  return run_suite("model_iterative", tests, count_of(tests));
 }

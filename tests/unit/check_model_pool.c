@@ -14,6 +14,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 #undef pthread_create
 
 #include "net/exchange.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 #include <stdio.h>
@@ -355,24 +356,19 @@ START_TEST(destroy_without_a_start) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("model_pool");
-  TCase *cases = tcase_create("dispatch");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, least_takes_the_fewest_of_empty_queues);
-  tcase_add_test(cases, least_ties_go_to_a_sleeper);
-  tcase_add_test(cases, least_without_an_empty_queue_takes_the_fewest);
-  tcase_add_test(cases, round_robin_goes_round);
-  tcase_add_test(cases, round_robin_skips_busy_queues);
-  tcase_add_test(cases, least_at_random);
-  tcase_add_test(cases, round_robin_at_random);
-  suite_add_tcase(suite, cases);
-  cases = tcase_create("threads");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, room_until_every_queue_is_full);
-  tcase_add_test(cases, guests_are_not_changed);
-  tcase_add_test(cases, starts_serves_and_stops);
-  tcase_add_test(cases, a_refused_thread_leaves_none);
-  tcase_add_test(cases, destroy_without_a_start);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {least_takes_the_fewest_of_empty_queues, 1},
+      {least_ties_go_to_a_sleeper, 1},
+      {least_without_an_empty_queue_takes_the_fewest, 1},
+      {round_robin_goes_round, 1},
+      {round_robin_skips_busy_queues, 1},
+      {least_at_random, 1},
+      {round_robin_at_random, 1},
+      {room_until_every_queue_is_full, 1},
+      {guests_are_not_changed, 1},
+      {starts_serves_and_stops, 1},
+      {a_refused_thread_leaves_none, 1},
+      {destroy_without_a_start, 1},
+  };
+  return run_suite("model_pool", tests, count_of(tests));
 }

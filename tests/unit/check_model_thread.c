@@ -12,6 +12,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 #undef pthread_create
 
 #include "net/exchange.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 static struct config config;
@@ -169,14 +170,12 @@ START_TEST(patience_over_cuts) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("model_thread");
-  TCase *cases = tcase_create("model_thread");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, threads_are_counted);
-  tcase_add_test(cases, an_acceptor_that_waits_is_woken);
-  tcase_add_test(cases, a_refused_thread_keeps_the_guest);
-  tcase_add_test(cases, a_stop_reaches_all_threads);
-  tcase_add_test(cases, patience_over_cuts);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {threads_are_counted, 1},
+      {an_acceptor_that_waits_is_woken, 1},
+      {a_refused_thread_keeps_the_guest, 1},
+      {a_stop_reaches_all_threads, 1},
+      {patience_over_cuts, 1},
+  };
+  return run_suite("model_thread", tests, count_of(tests));
 }

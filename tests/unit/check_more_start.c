@@ -11,6 +11,7 @@
 
 #include "pool/cpu.h"
 #include "pool/worker.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/embed_kit.h"
 
 #include <sched.h>
@@ -325,21 +326,15 @@ START_TEST(endless_affinity) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("more_start");
-  TCase *tcase = tcase_create("start");
-  tcase_set_timeout(tcase, 300);
-  tcase_add_loop_test(tcase, nth_call_of_a_start, 0, (int)count_of(models));
-  tcase_add_test(tcase, nth_call_of_an_embedded_start);
-  tcase_add_test(tcase, nth_call_of_a_single_worker);
-  tcase_add_test(tcase, no_handler);
-  tcase_add_test(tcase, no_memory_for_faults);
-  tcase_add_test(tcase, no_memory_for_letters);
-  tcase_add_test(tcase, no_affinity);
-  tcase_add_test(tcase, endless_affinity);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {nth_call_of_a_start, count_of(models)},
+      {nth_call_of_an_embedded_start, 1},
+      {nth_call_of_a_single_worker, 1},
+      {no_handler, 1},
+      {no_memory_for_faults, 1},
+      {no_memory_for_letters, 1},
+      {no_affinity, 1},
+      {endless_affinity, 1},
+  };
+  return run_suite("more_start", tests, count_of(tests));
 }

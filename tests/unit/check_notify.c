@@ -1,4 +1,5 @@
 /* check_notify: datagrams to a service manager, of which nobody need be there. */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/notify.h"
@@ -99,11 +100,11 @@ START_TEST(test_paths_that_are_none) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_nobody_wants_to_know, 1},
       {test_states_arrive, 2},
       {test_full_queue_does_not_block, 1},
       {test_paths_that_are_none, 1},
   };
-  return rig_run("notify", tests, count_of(tests));
+  return run_suite("notify", tests, count_of(tests));
 }

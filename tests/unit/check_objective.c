@@ -3,9 +3,10 @@
  */
 #include "xchg-bench/objective.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 START_TEST(objectives_are_read) {
@@ -154,18 +155,13 @@ START_TEST(values_are_written_in_their_unit) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("objective");
-  TCase *tcase = tcase_create("objective");
-  tcase_add_test(tcase, objectives_are_read);
-  tcase_add_test(tcase, what_is_no_condition_is_refused);
-  tcase_add_test(tcase, lists_are_read_to_their_limit);
-  tcase_add_test(tcase, results_decide);
-  tcase_add_test(tcase, nothing_recorded_keeps_no_latency);
-  tcase_add_test(tcase, values_are_written_in_their_unit);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {objectives_are_read, 1},
+      {what_is_no_condition_is_refused, 1},
+      {lists_are_read_to_their_limit, 1},
+      {results_decide, 1},
+      {nothing_recorded_keeps_no_latency, 1},
+      {values_are_written_in_their_unit, 1},
+  };
+  return run_suite("objective", tests, count_of(tests));
 }

@@ -17,6 +17,7 @@ static void *test_calloc(size_t count, size_t size);
 #undef calloc
 
 #include "core/atom.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 #include <dirent.h>
@@ -473,27 +474,22 @@ START_TEST(close_among_pushers) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("offload");
-  TCase *cases = tcase_create("threads");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, threads_come_with_the_first_job);
-  tcase_add_test(cases, no_push_no_thread);
-  tcase_add_test(cases, signals_are_left_to_the_program);
-  tcase_add_test(cases, no_threads_wanted);
-  tcase_add_test(cases, no_thread_given);
-  tcase_add_test(cases, fewer_threads_than_wanted);
-  tcase_add_test(cases, no_memory);
-  suite_add_tcase(suite, cases);
-  cases = tcase_create("jobs");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, refused_at_the_bound_and_not_before);
-  tcase_add_test(cases, all_threads_run_at_once);
-  tcase_add_test(cases, first_come_first_served);
-  tcase_add_test(cases, jobs_push_and_free_themselves);
-  tcase_add_test(cases, each_of_several_pushers_is_served_once);
-  tcase_add_test(cases, close_tells_those_not_begun);
-  tcase_add_test(cases, closed_before_the_first_job);
-  tcase_add_test(cases, close_among_pushers);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {threads_come_with_the_first_job, 1},
+      {no_push_no_thread, 1},
+      {signals_are_left_to_the_program, 1},
+      {no_threads_wanted, 1},
+      {no_thread_given, 1},
+      {fewer_threads_than_wanted, 1},
+      {no_memory, 1},
+      {refused_at_the_bound_and_not_before, 1},
+      {all_threads_run_at_once, 1},
+      {first_come_first_served, 1},
+      {jobs_push_and_free_themselves, 1},
+      {each_of_several_pushers_is_served_once, 1},
+      {close_tells_those_not_begun, 1},
+      {closed_before_the_first_job, 1},
+      {close_among_pushers, 1},
+  };
+  return run_suite("offload", tests, count_of(tests));
 }

@@ -5,6 +5,8 @@
  */
 #include "xchg-bench/options.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -403,28 +405,22 @@ START_TEST(help_and_version_are_written) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("options");
-  TCase *tcase = tcase_create("options");
-  tcase_set_timeout(tcase, 60); /* names are resolved */
-  tcase_add_test(tcase, defaults_are_set);
-  tcase_add_test(tcase, letters_are_read);
-  tcase_add_test(tcase, long_names_are_read);
-  tcase_add_test(tcase, ramps_steps_and_searches_are_read);
-  tcase_add_test(tcase, values_follow_from_others);
-  tcase_add_test(tcase, targets_are_read);
-  tcase_add_test(tcase, targets_that_cannot_be_reached_are_refused);
-  tcase_add_test(tcase, values_out_of_range_are_refused);
-  tcase_add_test(tcase, shapes_and_exchanges_that_are_none_are_refused);
-  tcase_add_test(tcase, names_of_options_are_checked);
-  tcase_add_test(tcase, exchange_faults_speak_of_options);
-  tcase_add_test(tcase, what_cannot_work_together_is_refused);
-  tcase_add_test(tcase, what_just_works_together_is_taken);
-  tcase_add_test(tcase, processes_are_looked_up);
-  tcase_add_test(tcase, help_and_version_are_written);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {defaults_are_set, 1},
+      {letters_are_read, 1},
+      {long_names_are_read, 1},
+      {ramps_steps_and_searches_are_read, 1},
+      {values_follow_from_others, 1},
+      {targets_are_read, 1},
+      {targets_that_cannot_be_reached_are_refused, 1},
+      {values_out_of_range_are_refused, 1},
+      {shapes_and_exchanges_that_are_none_are_refused, 1},
+      {names_of_options_are_checked, 1},
+      {exchange_faults_speak_of_options, 1},
+      {what_cannot_work_together_is_refused, 1},
+      {what_just_works_together_is_taken, 1},
+      {processes_are_looked_up, 1},
+      {help_and_version_are_written, 1},
+  };
+  return run_suite("options", tests, count_of(tests));
 }

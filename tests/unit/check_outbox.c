@@ -4,6 +4,7 @@
  * Nearly all of it runs beside outbox_kit's model.  The seed of the random test is printed, and
  * CHECK_SEED sets it.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/outbox_kit.h"
 
 #include <stdio.h>
@@ -358,27 +359,20 @@ START_TEST(random_against_model) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("outbox");
-  TCase *cases = tcase_create("outbox");
-  tcase_set_timeout(cases, 120);
-  tcase_add_checked_fixture(cases, setup, teardown);
-  tcase_add_test(cases, empty);
-  tcase_add_test(cases, parts);
-  tcase_add_test(cases, consume_every_size);
-  tcase_add_test(cases, released_with_the_last_byte);
-  tcase_add_test(cases, goes_on_after_loans);
-  tcase_add_test(cases, release_everything);
-  tcase_add_test(cases, loans_of_nothing);
-  tcase_add_test(cases, as_many_loans_as_may_be);
-  tcase_add_test(cases, no_room_for_loans);
-  tcase_add_test(cases, no_room_for_bytes);
-  tcase_add_test(cases, trim_gives_back);
-  tcase_add_test(cases, release_lends_elsewhere);
-  tcase_add_test(cases, random_against_model);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {empty, 1},
+      {parts, 1},
+      {consume_every_size, 1},
+      {released_with_the_last_byte, 1},
+      {goes_on_after_loans, 1},
+      {release_everything, 1},
+      {loans_of_nothing, 1},
+      {as_many_loans_as_may_be, 1},
+      {no_room_for_loans, 1},
+      {no_room_for_bytes, 1},
+      {trim_gives_back, 1},
+      {release_lends_elsewhere, 1},
+      {random_against_model, 1},
+  };
+  return run_suite_fixture("outbox", tests, count_of(tests), setup, teardown);
 }

@@ -7,6 +7,7 @@
  */
 #include "xchg-bench/plan.h"
 #include "xchg-bench/objective.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -301,27 +302,21 @@ START_TEST(probes_are_short) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("plan");
-  TCase *tcase = tcase_create("plan");
-  tcase_set_timeout(tcase, 60);
-  tcase_add_test(tcase, one_run_is_what_the_options_say);
-  tcase_add_test(tcase, a_closed_loop_has_no_rate);
-  tcase_add_test(tcase, repetitions_are_runs);
-  tcase_add_test(tcase, a_ramp_is_one_run);
-  tcase_add_test(tcase, steps_are_runs_and_the_first_that_misses_decides);
-  tcase_add_loop_test(tcase, a_search_finds_the_capacity, 0, (int)count_of(capacities));
-  tcase_add_test(tcase, a_rate_that_is_not_reached_is_not_kept);
-  tcase_add_test(tcase, one_noisy_probe_of_two_changes_nothing);
-  tcase_add_test(tcase, where_no_rate_keeps_it_a_run_shows_why);
-  tcase_add_test(tcase, a_search_ends_where_nothing_breaks);
-  tcase_add_test(tcase, an_interruption_keeps_what_was_measured);
-  tcase_add_test(tcase, a_run_that_cannot_begin_is_told);
-  tcase_add_test(tcase, a_sum_adds_histograms_and_rows);
-  tcase_add_test(tcase, probes_are_short);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {one_run_is_what_the_options_say, 1},
+      {a_closed_loop_has_no_rate, 1},
+      {repetitions_are_runs, 1},
+      {a_ramp_is_one_run, 1},
+      {steps_are_runs_and_the_first_that_misses_decides, 1},
+      {a_search_finds_the_capacity, count_of(capacities)},
+      {a_rate_that_is_not_reached_is_not_kept, 1},
+      {one_noisy_probe_of_two_changes_nothing, 1},
+      {where_no_rate_keeps_it_a_run_shows_why, 1},
+      {a_search_ends_where_nothing_breaks, 1},
+      {an_interruption_keeps_what_was_measured, 1},
+      {a_run_that_cannot_begin_is_told, 1},
+      {a_sum_adds_histograms_and_rows, 1},
+      {probes_are_short, 1},
+  };
+  return run_suite("plan", tests, count_of(tests));
 }

@@ -6,6 +6,8 @@
  */
 #include "pool/plugin.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <dlfcn.h>
 #include <limits.h>
@@ -146,22 +148,12 @@ START_TEST(open_again_after_a_close) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("plugin");
-  TCase *cases = tcase_create("plugin");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, a_plugin_gives_its_handler);
-  tcase_add_test(cases, names_stay_in_the_object);
-  tcase_add_test(cases, another_version_is_refused);
-  tcase_add_test(cases, another_size_is_refused);
-  tcase_add_test(cases, no_handler_is_refused);
-  tcase_add_test(cases, unresolved_calls_are_refused_at_once);
-  tcase_add_test(cases, what_is_no_object_is_refused);
-  tcase_add_test(cases, little_room_for_the_sentence);
-  tcase_add_test(cases, open_again_after_a_close);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {a_plugin_gives_its_handler, 1},   {names_stay_in_the_object, 1},
+      {another_version_is_refused, 1},   {another_size_is_refused, 1},
+      {no_handler_is_refused, 1},        {unresolved_calls_are_refused_at_once, 1},
+      {what_is_no_object_is_refused, 1}, {little_room_for_the_sentence, 1},
+      {open_again_after_a_close, 1},
+  };
+  return run_suite("plugin", tests, count_of(tests));
 }

@@ -2,6 +2,7 @@
  * check_reactor: events, continuations and timers in their order, stale events, retired sources,
  * and both ways to wait.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/reactor.h"
@@ -448,7 +449,7 @@ START_TEST(test_time_never_goes_back) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_events_are_edges_under_epoll, 1},
       {test_events_are_levels_under_poll, 1},
       {test_event_of_an_ended_source_is_stale, 1},
@@ -464,5 +465,5 @@ int main(void) {
       {test_wake_ends_the_wait_and_is_no_event, 2},
       {test_time_never_goes_back, 1},
   };
-  return rig_run("reactor", tests, count_of(tests));
+  return run_suite("reactor", tests, count_of(tests));
 }

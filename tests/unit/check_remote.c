@@ -3,6 +3,7 @@
  *
  * Every connection is told its own id first; the test's thread is a stranger to all of them.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/embed_kit.h"
 
 #include "net/conn_call.h"
@@ -477,24 +478,19 @@ START_TEST(only_in_a_pool) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("remote");
-  TCase *cases = tcase_create("posts");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, a_post_finds_its_connection);
-  tcase_add_test(cases, a_dead_one_is_nobody);
-  tcase_add_test(cases, who_never_was);
-  tcase_add_test(cases, posts_after_the_end);
-  tcase_add_test(cases, posts_of_a_thread_keep_their_order);
-  tcase_add_loop_test(cases, so_many_may_wait, 0, 2);
-  suite_add_tcase(suite, cases);
-  cases = tcase_create("publications");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, nobody_is_in_the_group);
-  tcase_add_test(cases, nothing_is_published);
-  tcase_add_test(cases, members_of_several_workers);
-  tcase_add_test(cases, a_burst_makes_nobody_slow);
-  tcase_add_test(cases, a_slow_member_is_skipped);
-  tcase_add_loop_test(cases, only_in_a_pool, 0, count_of(models));
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {a_post_finds_its_connection, 1},
+      {a_dead_one_is_nobody, 1},
+      {who_never_was, 1},
+      {posts_after_the_end, 1},
+      {posts_of_a_thread_keep_their_order, 1},
+      {so_many_may_wait, 2},
+      {nobody_is_in_the_group, 1},
+      {nothing_is_published, 1},
+      {members_of_several_workers, 1},
+      {a_burst_makes_nobody_slow, 1},
+      {a_slow_member_is_skipped, 1},
+      {only_in_a_pool, count_of(models)},
+  };
+  return run_suite("remote", tests, count_of(tests));
 }

@@ -3,6 +3,7 @@
  *
  * A work that is to last waits at a gate that the test opens, so that nothing here depends on time.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/embed_kit.h"
 
 #include "pool/offload.h"
@@ -339,18 +340,10 @@ START_TEST(a_cut_leaves_nobody) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("remote_work");
-  TCase *cases = tcase_create("work");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, works_and_comes_back);
-  tcase_add_test(cases, answers_keep_their_order);
-  tcase_add_loop_test(cases, the_last_answer, 0, 2);
-  tcase_add_loop_test(cases, the_connection_dies_first, 0, 2);
-  tcase_add_test(cases, the_queue_is_full);
-  tcase_add_test(cases, no_threads);
-  tcase_add_test(cases, where_it_makes_no_sense);
-  tcase_add_test(cases, a_drain_waits_for_the_work);
-  tcase_add_test(cases, a_cut_leaves_nobody);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {works_and_comes_back, 1},      {answers_keep_their_order, 1},   {the_last_answer, 2},
+      {the_connection_dies_first, 2}, {the_queue_is_full, 1},          {no_threads, 1},
+      {where_it_makes_no_sense, 1},   {a_drain_waits_for_the_work, 1}, {a_cut_leaves_nobody, 1},
+  };
+  return run_suite("remote_work", tests, count_of(tests));
 }

@@ -4,6 +4,7 @@
  */
 #include "xchg-bench/report.h"
 #include "xchg-bench/svg.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -198,19 +199,11 @@ START_TEST(bars_of_nothing_are_not_drawn) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("report_html");
-  TCase *tcase = tcase_create("report_html");
-  tcase_add_test(tcase, a_full_result_has_five_charts);
-  tcase_add_test(tcase, an_empty_result_is_a_page);
-  tcase_add_test(tcase, one_value_and_the_longest_are_drawn);
-  tcase_add_test(tcase, texts_from_outside_are_escaped);
-  tcase_add_test(tcase, ticks_are_written_in_units);
-  tcase_add_test(tcase, lines_break_where_there_is_no_value);
-  tcase_add_test(tcase, bars_of_nothing_are_not_drawn);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {a_full_result_has_five_charts, 1},       {an_empty_result_is_a_page, 1},
+      {one_value_and_the_longest_are_drawn, 1}, {texts_from_outside_are_escaped, 1},
+      {ticks_are_written_in_units, 1},          {lines_break_where_there_is_no_value, 1},
+      {bars_of_nothing_are_not_drawn, 1},
+  };
+  return run_suite("report_html", tests, count_of(tests));
 }

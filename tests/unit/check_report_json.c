@@ -3,6 +3,7 @@
  * restores it.  A file that is not a report is refused with one line.
  */
 #include "tests/fixtures/report.h"
+#include "tests/fixtures/run_suite.h"
 
 #include "xchg-bench/json_read.h"
 
@@ -305,22 +306,16 @@ END_TEST
 #define SPOILS 25
 
 int main(void) {
-  Suite *suite = suite_create("report_json");
-  TCase *tests = tcase_create("report_json");
-  tcase_set_timeout(tests, 120);
-  tcase_add_test(tests, every_key_is_there);
-  tcase_add_test(tests, metrics_match_the_run);
-  tcase_add_test(tests, unknown_is_null);
-  tcase_add_test(tests, several_runs_have_medians_and_sums);
-  tcase_add_loop_test(tests, what_is_read_is_what_was_written, 0, 2);
-  tcase_add_loop_test(tests, every_frame_and_exchange_comes_back, 0, 6);
-  tcase_add_test(tests, what_is_no_report_is_refused);
-  tcase_add_test(tests, what_cannot_be_read_is_refused);
-  tcase_add_loop_test(tests, spoiled_reports_are_refused, 0, SPOILS);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {every_key_is_there, 1},
+      {metrics_match_the_run, 1},
+      {unknown_is_null, 1},
+      {several_runs_have_medians_and_sums, 1},
+      {what_is_read_is_what_was_written, 2},
+      {every_frame_and_exchange_comes_back, 6},
+      {what_is_no_report_is_refused, 1},
+      {what_cannot_be_read_is_refused, 1},
+      {spoiled_reports_are_refused, SPOILS},
+  };
+  return run_suite("report_json", tests, count_of(tests));
 }

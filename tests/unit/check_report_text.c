@@ -3,6 +3,8 @@
  */
 #include "xchg-bench/report.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -248,20 +250,11 @@ START_TEST(csv_has_a_row_a_second) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("report_text");
-  TCase *tcase = tcase_create("report_text");
-  tcase_add_test(tcase, first_lines_are_those_of_wrk);
-  tcase_add_test(tcase, lengths_are_told);
-  tcase_add_test(tcase, open_loop_tells_target_and_lateness);
-  tcase_add_test(tcase, errors_are_told_by_kind_and_errno);
-  tcase_add_test(tcase, what_spoils_a_figure_is_told);
-  tcase_add_test(tcase, nothing_divides_by_nothing);
-  tcase_add_test(tcase, runs_stand_in_a_table_with_medians);
-  tcase_add_test(tcase, csv_has_a_row_a_second);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {first_lines_are_those_of_wrk, 1},        {lengths_are_told, 1},
+      {open_loop_tells_target_and_lateness, 1}, {errors_are_told_by_kind_and_errno, 1},
+      {what_spoils_a_figure_is_told, 1},        {nothing_divides_by_nothing, 1},
+      {runs_stand_in_a_table_with_medians, 1},  {csv_has_a_row_a_second, 1},
+  };
+  return run_suite("report_text", tests, count_of(tests));
 }

@@ -7,6 +7,8 @@
  */
 #include "pool/ring.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 
 static const uint32_t capacities[] = {1, 2, 4, 8, 64, 1024};
@@ -174,20 +176,14 @@ START_TEST(test_sides_have_cache_lines_of_their_own) {
 END_TEST
 
 int main(void) {
-  const int count = (int)count_of(capacities);
-  Suite *suite = suite_create("ring");
-  TCase *tcase = tcase_create("ring");
-  tcase_add_loop_test(tcase, test_new_ring_is_empty, 0, count);
-  tcase_add_loop_test(tcase, test_whole_capacity_is_usable, 0, count);
-  tcase_add_loop_test(tcase, test_one_pop_makes_room_for_one_push, 0, count);
-  tcase_add_loop_test(tcase, test_indices_wrap_around, 0, count);
-  tcase_add_loop_test(tcase, test_full_over_the_end_of_the_indices, 0, count);
-  tcase_add_test(tcase, test_stale_copies_err_on_the_safe_side);
-  tcase_add_test(tcase, test_sides_have_cache_lines_of_their_own);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {test_new_ring_is_empty, count_of(capacities)},
+      {test_whole_capacity_is_usable, count_of(capacities)},
+      {test_one_pop_makes_room_for_one_push, count_of(capacities)},
+      {test_indices_wrap_around, count_of(capacities)},
+      {test_full_over_the_end_of_the_indices, count_of(capacities)},
+      {test_stale_copies_err_on_the_safe_side, 1},
+      {test_sides_have_cache_lines_of_their_own, 1},
+  };
+  return run_suite("ring", tests, count_of(tests));
 }

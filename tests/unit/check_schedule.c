@@ -6,6 +6,8 @@
  */
 #include "xchg-bench/schedule.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <math.h>
 
@@ -126,20 +128,14 @@ START_TEST(test_ends_at_nothing) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("schedule");
-  TCase *tcase = tcase_create("schedule");
-  tcase_set_timeout(tcase, 60);
-  tcase_add_test(tcase, test_constant);
-  tcase_add_test(tcase, test_one_a_second);
-  tcase_add_test(tcase, test_no_drift);
-  tcase_add_test(tcase, test_phases);
-  tcase_add_loop_test(tcase, test_ramps, 0, (int)count_of(ramps));
-  tcase_add_test(tcase, test_rate_of_ramp);
-  tcase_add_test(tcase, test_ends_at_nothing);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {test_constant, 1},
+      {test_one_a_second, 1},
+      {test_no_drift, 1},
+      {test_phases, 1},
+      {test_ramps, count_of(ramps)},
+      {test_rate_of_ramp, 1},
+      {test_ends_at_nothing, 1},
+  };
+  return run_suite("schedule", tests, count_of(tests));
 }

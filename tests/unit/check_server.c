@@ -3,6 +3,7 @@
  */
 #include "pool/server.h"
 
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 #include <fcntl.h>
@@ -304,24 +305,19 @@ START_TEST(a_broken_listener_is_told) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("server");
-  TCase *cases = tcase_create("models");
-  tcase_set_timeout(cases, 120);
-  tcase_add_loop_test(cases, serves_and_stops, 0, count_of(models));
-  tcase_add_loop_test(cases, stops_at_once, 0, count_of(models));
-  tcase_add_loop_test(cases, closes_without_a_start, 0, count_of(models));
-  tcase_add_loop_test(cases, a_live_connection_holds_the_stop, 0, count_of(models));
-  tcase_add_loop_test(cases, the_patience_ends, 0, count_of(models));
-  suite_add_tcase(suite, cases);
-  cases = tcase_create("server");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, reports_what_is_open);
-  tcase_add_test(cases, an_address_in_use);
-  tcase_add_test(cases, half_bound_is_unbound);
-  tcase_add_test(cases, too_many_passed_sockets);
-  tcase_add_test(cases, a_passed_socket_is_served);
-  tcase_add_test(cases, a_passed_socket_must_listen);
-  tcase_add_test(cases, a_broken_listener_is_told);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {serves_and_stops, count_of(models)},
+      {stops_at_once, count_of(models)},
+      {closes_without_a_start, count_of(models)},
+      {a_live_connection_holds_the_stop, count_of(models)},
+      {the_patience_ends, count_of(models)},
+      {reports_what_is_open, 1},
+      {an_address_in_use, 1},
+      {half_bound_is_unbound, 1},
+      {too_many_passed_sockets, 1},
+      {a_passed_socket_is_served, 1},
+      {a_passed_socket_must_listen, 1},
+      {a_broken_listener_is_told, 1},
+  };
+  return run_suite("server", tests, count_of(tests));
 }

@@ -5,12 +5,12 @@
  */
 #include "pool/signals.h"
 
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/pool_kit.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 
 static int open_signals(void) {
@@ -128,15 +128,10 @@ START_TEST(the_descriptor_is_ours_alone) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("signals");
-  TCase *cases = tcase_create("signals");
-  tcase_set_timeout(cases, 60);
-  tcase_add_test(cases, each_signal_has_its_word);
-  tcase_add_test(cases, two_stops_are_two);
-  tcase_add_test(cases, some_are_ignored);
-  tcase_add_test(cases, what_was_ignored_arrives);
-  tcase_add_test(cases, threads_inherit_the_mask);
-  tcase_add_test(cases, the_descriptor_is_ours_alone);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {each_signal_has_its_word, 1}, {two_stops_are_two, 1},
+      {some_are_ignored, 1},         {what_was_ignored_arrives, 1},
+      {threads_inherit_the_mask, 1}, {the_descriptor_is_ours_alone, 1},
+  };
+  return run_suite("signals", tests, count_of(tests));
 }

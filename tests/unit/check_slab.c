@@ -8,6 +8,8 @@
  */
 #include "core/slab.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -269,21 +271,14 @@ START_TEST(random_against_model) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("slab");
-  TCase *cases = tcase_create("slab");
-  tcase_set_timeout(cases, 120);
-  tcase_add_checked_fixture(cases, setup, teardown);
-  tcase_add_loop_test(cases, shape, 0, (int)count_of(shapes));
-  tcase_add_test(cases, one_object_maps_one_page);
-  tcase_add_test(cases, out_of_range);
-  tcase_add_test(cases, trim_keeps_what_lives);
-  tcase_add_test(cases, no_memory);
-  tcase_add_test(cases, ceiling_costs_nothing);
-  tcase_add_loop_test(cases, random_against_model, 0, 4);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {shape, count_of(shapes)},
+      {one_object_maps_one_page, 1},
+      {out_of_range, 1},
+      {trim_keeps_what_lives, 1},
+      {no_memory, 1},
+      {ceiling_costs_nothing, 1},
+      {random_against_model, 4},
+  };
+  return run_suite_fixture("slab", tests, count_of(tests), setup, teardown);
 }

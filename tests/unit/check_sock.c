@@ -3,6 +3,7 @@
  *
  * Failing calls are tests/fault's affair, but for what the kernel can be made to do here.
  */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/rig.h"
 
 #include "net/sock.h"
@@ -279,7 +280,7 @@ START_TEST(test_unix_addresses) {
 END_TEST
 
 int main(void) {
-  const struct rig_test tests[] = {
+  const struct suite_test tests[] = {
       {test_recv, 1},
       {test_send, 1},
       {test_sendv, 1},
@@ -293,5 +294,5 @@ int main(void) {
       {test_mapped_address_is_ipv4, 1},
       {test_unix_addresses, 1},
   };
-  return rig_run("sock", tests, count_of(tests));
+  return run_suite("sock", tests, count_of(tests));
 }

@@ -4,6 +4,8 @@
  */
 #include "core/spread.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <stdlib.h>
 
@@ -73,16 +75,11 @@ START_TEST(sums) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("spread");
-  TCase *tests = tcase_create("spread");
-  tcase_add_test(tests, buckets_are_in_order);
-  tcase_add_test(tests, nothing_counted);
-  tcase_add_loop_test(tests, quantiles, 0, 8);
-  tcase_add_test(tests, sums);
-  suite_add_tcase(suite, tests);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {buckets_are_in_order, 1},
+      {nothing_counted, 1},
+      {quantiles, 8},
+      {sums, 1},
+  };
+  return run_suite("spread", tests, count_of(tests));
 }

@@ -6,9 +6,10 @@
  */
 #include "core/stats.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define COUNTERS (sizeof(struct stats) / sizeof(atom_u64))
@@ -101,17 +102,11 @@ START_TEST(reason_names) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("stats");
-  TCase *cases = tcase_create("stats");
-  tcase_set_timeout(cases, 60);
-  tcase_add_test(cases, sum_and_merge);
-  tcase_add_test(cases, ended_is_all_reasons);
-  tcase_add_test(cases, merge_is_atomic);
-  tcase_add_test(cases, reason_names);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {sum_and_merge, 1},
+      {ended_is_all_reasons, 1},
+      {merge_is_atomic, 1},
+      {reason_names, 1},
+  };
+  return run_suite("stats", tests, count_of(tests));
 }

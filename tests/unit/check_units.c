@@ -5,9 +5,10 @@
  */
 #include "xchg-bench/units.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define UNTOUCHED UINT64_C(0x5555555555555555)
@@ -147,18 +148,10 @@ START_TEST(durations_are_written_as_typed) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("units");
-  TCase *tcase = tcase_create("units");
-  tcase_add_test(tcase, counts_are_whole_and_go_by_thousands);
-  tcase_add_test(tcase, sizes_know_both_kinds_of_kilo);
-  tcase_add_test(tcase, times_are_seconds_without_a_unit);
-  tcase_add_test(tcase, numbers_may_have_a_fraction);
-  tcase_add_test(tcase, values_are_written_as_wrk_does);
-  tcase_add_test(tcase, durations_are_written_as_typed);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {counts_are_whole_and_go_by_thousands, 1}, {sizes_know_both_kinds_of_kilo, 1},
+      {times_are_seconds_without_a_unit, 1},     {numbers_may_have_a_fraction, 1},
+      {values_are_written_as_wrk_does, 1},       {durations_are_written_as_typed, 1},
+  };
+  return run_suite("units", tests, count_of(tests));
 }

@@ -7,6 +7,7 @@
 #include "net/wake.h"
 
 #include "core/sys.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -155,20 +156,14 @@ START_TEST(test_ends_the_wait_of_another_thread) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("wake");
-  TCase *tcase = tcase_create("wake");
-  tcase_set_timeout(tcase, 120);
-  tcase_add_test(tcase, test_open_and_close);
-  tcase_add_test(tcase, test_open_without_descriptors);
-  tcase_add_test(tcase, test_every_signal_is_an_edge);
-  tcase_add_test(tcase, test_signals_before_a_wait_end_it_once);
-  tcase_add_test(tcase, test_signal_before_registration_is_seen);
-  tcase_add_test(tcase, test_counter_at_its_end);
-  tcase_add_test(tcase, test_ends_the_wait_of_another_thread);
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  const int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
+  const struct suite_test tests[] = {
+      {test_open_and_close, 1},
+      {test_open_without_descriptors, 1},
+      {test_every_signal_is_an_edge, 1},
+      {test_signals_before_a_wait_end_it_once, 1},
+      {test_signal_before_registration_is_seen, 1},
+      {test_counter_at_its_end, 1},
+      {test_ends_the_wait_of_another_thread, 1},
+  };
+  return run_suite("wake", tests, count_of(tests));
 }

@@ -7,6 +7,7 @@
 #include "pool/watchdog.h"
 
 #include "core/base.h"
+#include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -260,23 +261,16 @@ START_TEST(random_turns) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("watchdog");
-  TCase *cases = tcase_create("watchdog");
-  tcase_set_timeout(cases, 120);
-  tcase_add_checked_fixture(cases, setup, NULL);
-  tcase_add_test(cases, waiting);
-  tcase_add_test(cases, episode);
-  tcase_add_test(cases, episode_upon_episode);
-  tcase_add_test(cases, turns_follow_each_other);
-  tcase_add_test(cases, old_at_first_sight);
-  tcase_add_test(cases, turn_later_than_now);
-  tcase_add_loop_test(cases, limit_is_huge, 0, (int)count_of(huge));
-  tcase_add_test(cases, limit_is_tiny);
-  tcase_add_loop_test(cases, random_turns, 0, (int)count_of(schedules));
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {waiting, 1},
+      {episode, 1},
+      {episode_upon_episode, 1},
+      {turns_follow_each_other, 1},
+      {old_at_first_sight, 1},
+      {turn_later_than_now, 1},
+      {limit_is_huge, count_of(huge)},
+      {limit_is_tiny, 1},
+      {random_turns, count_of(schedules)},
+  };
+  return run_suite_fixture("watchdog", tests, count_of(tests), setup, NULL);
 }

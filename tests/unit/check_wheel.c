@@ -7,6 +7,8 @@
  */
 #include "core/wheel.h"
 
+#include "tests/fixtures/run_suite.h"
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -290,21 +292,15 @@ START_TEST(jumps_are_fast) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("wheel");
-  TCase *cases = tcase_create("wheel");
-  tcase_set_timeout(cases, 300);
-  tcase_add_loop_test(cases, one_timer, 0, (int)count_of(starts));
-  tcase_add_test(cases, never_and_nearly_never);
-  tcase_add_test(cases, cancel_anywhere);
-  tcase_add_test(cases, past_deadlines_and_clocks_that_go_back);
-  tcase_add_test(cases, arming_while_expiring);
-  tcase_add_loop_test(cases, random_against_model, 0, (int)count_of(starts));
-  tcase_add_test(cases, million_idle);
-  tcase_add_test(cases, jumps_are_fast);
-  suite_add_tcase(suite, cases);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_NORMAL);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  const struct suite_test tests[] = {
+      {one_timer, count_of(starts)},
+      {never_and_nearly_never, 1},
+      {cancel_anywhere, 1},
+      {past_deadlines_and_clocks_that_go_back, 1},
+      {arming_while_expiring, 1},
+      {random_against_model, count_of(starts)},
+      {million_idle, 1},
+      {jumps_are_fast, 1},
+  };
+  return run_suite("wheel", tests, count_of(tests));
 }

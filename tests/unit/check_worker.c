@@ -1,4 +1,5 @@
 /* check_worker: a worker behind its inbox: guests, letters, the stop, memory. */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/worker_kit.h"
 
 /* ---- behind an inbox ---- */
@@ -265,21 +266,19 @@ START_TEST(memory_goes_back) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("worker");
-  TCase *cases = tcase_create("worker");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, serves_guests_until_the_last);
-  tcase_add_test(cases, guests_before_the_last_letter_are_served);
-  tcase_add_test(cases, the_last_letter_waits_for_connections);
-  tcase_add_test(cases, an_idle_poll_serves_as_well);
-  tcase_add_test(cases, gives_back_what_the_acceptor_counted);
-  tcase_add_test(cases, no_memory_refuses_one);
-  tcase_add_test(cases, a_stop_ends_who_is_between_messages);
-  tcase_add_test(cases, a_stop_lets_a_counted_exchange_finish);
-  tcase_add_test(cases, a_stop_reaches_everybody);
-  tcase_add_test(cases, patience_over_cuts_everybody);
-  tcase_add_test(cases, patience_ends_in_time);
-  tcase_add_test(cases, memory_goes_back);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {serves_guests_until_the_last, 1},
+      {guests_before_the_last_letter_are_served, 1},
+      {the_last_letter_waits_for_connections, 1},
+      {an_idle_poll_serves_as_well, 1},
+      {gives_back_what_the_acceptor_counted, 1},
+      {no_memory_refuses_one, 1},
+      {a_stop_ends_who_is_between_messages, 1},
+      {a_stop_lets_a_counted_exchange_finish, 1},
+      {a_stop_reaches_everybody, 1},
+      {patience_over_cuts_everybody, 1},
+      {patience_ends_in_time, 1},
+      {memory_goes_back, 1},
+  };
+  return run_suite("worker", tests, count_of(tests));
 }

@@ -4,6 +4,7 @@
  * late finds nobody.
  */
 #include "pool/mail.h"
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/worker_kit.h"
 
 #define GROUP 3
@@ -170,12 +171,10 @@ START_TEST(too_late) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("worker_mail");
-  TCase *cases = tcase_create("worker_mail");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, posts_of_several_threads);
-  tcase_add_test(cases, issues_to_a_large_group);
-  tcase_add_test(cases, too_late);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {posts_of_several_threads, 1},
+      {issues_to_a_large_group, 1},
+      {too_late, 1},
+  };
+  return run_suite("worker_mail", tests, count_of(tests));
 }

@@ -1,4 +1,5 @@
 /* check_worker_serve: a worker for one connection at a time, and one for one alone (poll). */
+#include "tests/fixtures/run_suite.h"
 #include "tests/unit/worker_kit.h"
 
 /* ---- one at a time ---- */
@@ -135,15 +136,10 @@ START_TEST(single_is_cut) {
 END_TEST
 
 int main(void) {
-  Suite *suite = suite_create("worker_serve");
-  TCase *cases = tcase_create("worker_serve");
-  tcase_set_timeout(cases, 120);
-  tcase_add_test(cases, serve_runs_one_to_its_end);
-  tcase_add_test(cases, serve_after_a_long_pause);
-  tcase_add_test(cases, serve_hears_the_stop);
-  tcase_add_test(cases, single_serves);
-  tcase_add_test(cases, single_hears_the_stop);
-  tcase_add_test(cases, single_is_cut);
-  suite_add_tcase(suite, cases);
-  return kit_run(suite);
+  const struct suite_test tests[] = {
+      {serve_runs_one_to_its_end, 1}, {serve_after_a_long_pause, 1},
+      {serve_hears_the_stop, 1},      {single_serves, 1},
+      {single_hears_the_stop, 1},     {single_is_cut, 1},
+  };
+  return run_suite("worker_serve", tests, count_of(tests));
 }

@@ -195,13 +195,4 @@ static inline unsigned kit_log_count(const struct log *log, const char *what) {
   return count;
 }
 
-/* Run ${suite}; the exit status of main. */
-static inline int kit_run(Suite *suite) {
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
-}
-
 #endif

@@ -414,32 +414,4 @@ static inline bool rig_all(const char *data, size_t size, char want) {
   return true;
 }
 
-/* A test and how many times it runs, _i counting. */
-struct rig_test {
-  const TTest *test;
-  int times;
-};
-
-/* Run the tests of ${module}, each between ${set_up} and ${tear_down}. Return: the exit status. */
-static inline int rig_run_fixture(const char *module, const struct rig_test *tests, size_t count,
-                                  SFun set_up, SFun tear_down) {
-  Suite *suite = suite_create(module);
-  TCase *tcase = tcase_create(module);
-  tcase_set_timeout(tcase, 120);
-  tcase_add_checked_fixture(tcase, set_up, tear_down);
-  for (size_t i = 0; i < count; i++) {
-    tcase_add_loop_test(tcase, tests[i].test, 0, tests[i].times);
-  }
-  suite_add_tcase(suite, tcase);
-  SRunner *runner = srunner_create(suite);
-  srunner_run_all(runner, CK_ENV);
-  int failed = srunner_ntests_failed(runner);
-  srunner_free(runner);
-  return failed == 0 ? 0 : 1;
-}
-
-static inline int rig_run(const char *module, const struct rig_test *tests, size_t count) {
-  return rig_run_fixture(module, tests, count, NULL, NULL);
-}
-
 #endif
