@@ -3,8 +3,7 @@
  * calls fail.  It continues, loses no descriptor, and its totals add up.
  */
 #include "tests/fault/fault.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/conn_fixture.h"
 
 #include "pool/server.h"
 
@@ -23,7 +22,7 @@ static unsigned before;
 
 static void set_up(void) {
   fault_reset();
-  before = rig_descriptors();
+  before = count_descriptors();
   ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
   log_init(&logger, said[1], LOG_WARN, LOG_LOGFMT);
   config = (struct config){.has_greeting = true,
@@ -49,7 +48,7 @@ static void tear_down(void) {
   close(said[0]);
   close(said[1]);
   ck_assert_uint_eq(fault_bad_closes(), 0);
-  ck_assert_uint_eq(rig_descriptors(), before);
+  ck_assert_uint_eq(count_descriptors(), before);
   fault_reset();
 }
 
@@ -290,7 +289,7 @@ START_TEST(test_every_call_fails_once) {
       ck_assert_int_ge(lines(), 1);
     }
     ck_assert_uint_eq(fault_bad_closes(), 0);
-    ck_assert_uint_eq(rig_descriptors(), before + 2 + (logger.fd != said[1]));
+    ck_assert_uint_eq(count_descriptors(), before + 2 + (logger.fd != said[1]));
     (void)lines();
     if (orders_hits() == 0) {
       return;

@@ -1,10 +1,9 @@
 /*
- * check_call_fault: how many system calls the calls of a handler make, and what they do when a
- * mapping that they need fails.
+ * check_call_fault: what the calls of a handler cost the kernel, and what they do when it has no
+ * memory, at each of the mappings that they need.
  */
 #include "tests/fault/fault.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/stage.h"
+#include "tests/fixtures/handler_fixture.h"
 
 #include <inttypes.h>
 
@@ -12,86 +11,77 @@
 enum { PARTS = 64, MEMBERS = 8 };
 
 static void check_count(enum fault_call call, uint64_t count) {
-  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
-                fault_name(call), orders_count(call), count);
+  ck_assert_msg(fault_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64, fault_name(call),
+                fault_count(call), count);
 }
 
 /* ---- the cost ---- */
 
-static void send_many(struct stage *stage, struct xchg_conn *conn) {
-  for (uint32_t i = 0; i < *(const uint32_t *)stage->script; i++) {
+static void send_many(struct xchg_conn *conn) {
+  for (uint32_t i = 0; i < *(const uint32_t *)test_data; i++) {
     ck_assert_int_eq(xchg_send(conn, "s", 1), 0);
   }
 }
 
-static void send_many_refs(struct stage *stage, struct xchg_conn *conn) {
-  for (uint32_t i = 0; i < *(const uint32_t *)stage->script; i++) {
-    ck_assert_int_eq(stage_lend(conn, "s", 1), 0);
+static void lend_many(struct xchg_conn *conn) {
+  for (uint32_t i = 0; i < *(const uint32_t *)test_data; i++) {
+    ck_assert_int_eq(send_ref(conn, "s", 1), 0);
   }
 }
 
-/* Everything that is sent in one turn leaves in one system call, or in as few as its parts need. */
+/* What is sent in one turn leaves in one call, or as few as its parts can do with. */
 START_TEST(test_cost_of_many_sends) {
   const uint32_t counts[] = {1, 2, PARTS, PARTS + 1, 2 * PARTS, 1000};
   uint32_t count = counts[_i / 2];
-  bool by_reference = (_i & 1) != 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.script = &count;
-  stage.acts[AT_MESSAGE] = by_reference ? send_many_refs : send_many;
-  stage_start(&stage, false);
-  int fd = rig_connect_tcp(&stage.rig);
+  bool lends = (_i & 1) != 0;
+  test_data = &count;
+  acts[AT_MESSAGE] = lends ? lend_many : send_many;
+  fixture_start(false);
+  int fd = client_connect_tcp();
   char got[1000];
   for (int warm = 0; warm < 2; warm++) {
-    rig_settle(&stage.rig);
+    fixture_settle();
     fault_reset();
-    RIG_PUT(&stage.rig, fd, "m\0");
-    ck_assert_uint_eq(rig_get(&stage.rig, fd, got, count), count);
-    rig_settle(&stage.rig);
+    CLIENT_SEND(fd, "m\0");
+    ck_assert_uint_eq(client_recv(fd, got, count), count);
+    fixture_settle();
   }
-  /*
-   * Beyond CONN_SHARES references bytes are copied: one more part, which leaves by a send of its
-   * own.
-   */
-  check_count(FAULT_SEND, by_reference && count <= PARTS ? 0 : 1);
-  check_count(FAULT_SENDMSG, by_reference ? 1 : 0);
+  /* What is over CONN_SHARES loans was copied: one part more, which leaves by a send of its own. */
+  check_count(FAULT_SEND, lends && count <= PARTS ? 0 : 1);
+  check_count(FAULT_SENDMSG, lends ? 1 : 0);
   check_count(FAULT_EPOLL_CTL, 0);
   check_count(FAULT_IOCTL, 0);
   check_count(FAULT_MAP, 0);
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
-/* Posts and publications between two turns of a connection leave together as well. */
-START_TEST(test_cost_of_tasks) {
+/* Calls and publications between two turns of a connection leave together as well. */
+START_TEST(test_cost_of_mail) {
   uint32_t count = 3;
   int fds[MEMBERS];
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.script = &count;
-  stage_start(&stage, false);
+  test_data = &count;
+  fixture_start(false);
   uint64_t ids[MEMBERS];
   for (int i = 0; i < MEMBERS; i++) {
-    fds[i] = rig_connect_tcp(&stage.rig);
-    struct xchg_conn *conn = stage_newest(&stage);
+    fds[i] = client_connect_tcp();
+    struct xchg_conn *conn = fixture_newest();
     ids[i] = xchg_id(conn);
     ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_SKIP), 0);
   }
   for (int warm = 0; warm < 2; warm++) {
-    rig_settle(&stage.rig);
+    fixture_settle();
     fault_reset();
     for (int i = 0; i < MEMBERS; i++) {
-      stage_deal(&stage, &stage_call(&stage, ids[i], send_many, NULL)->letter, STAGE_BUDGET);
+      run_task(&create_call(ids[i], send_many, NULL)->letter, TASK_BUDGET);
     }
-    stage_publish(&stage, GROUP, "P", 1, STAGE_BUDGET);
-    stage_publish(&stage, GROUP, "Q", 1, STAGE_BUDGET);
+    publish_bytes(GROUP, "P", 1, TASK_BUDGET);
+    publish_bytes(GROUP, "Q", 1, TASK_BUDGET);
     check_count(FAULT_SENDMSG, 0); /* not before the turns */
     for (int i = 0; i < MEMBERS; i++) {
-      RIG_GET(&stage.rig, fds[i], "sssPQ");
+      CLIENT_EXPECT(fds[i], "sssPQ");
     }
-    rig_settle(&stage.rig);
+    fixture_settle();
   }
   check_count(FAULT_SENDMSG, MEMBERS);
   check_count(FAULT_SEND, 0);
@@ -101,37 +91,32 @@ START_TEST(test_cost_of_tasks) {
   for (int i = 0; i < MEMBERS; i++) {
     close(fds[i]);
   }
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
-/* A timer, a pause and a resume make no system call. */
-START_TEST(test_cost_of_requests) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage_start(&stage, false);
+/* A timer, a pause, a resume ask the kernel for nothing. */
+START_TEST(test_cost_of_wishes) {
+  fixture_start(false);
   uint64_t id;
-  int fd = stage_connect(&stage, &id);
-  struct xchg_conn *conn = rig_conn(&stage.rig);
-  ck_assert_int_eq(xchg_timer(conn, NS_PER_S), 0); /* the memory that it needs is mapped now */
-  rig_settle(&stage.rig);
+  int fd = client_connect_id(&id);
+  struct xchg_conn *conn = fixture_conn();
+  ck_assert_int_eq(xchg_timer(conn, NS_PER_S), 0); /* what it needs is there now */
+  fixture_settle();
   fault_reset();
   for (int i = 0; i < 10; i++) {
     ck_assert_int_eq(xchg_timer(conn, NS_PER_S), 0);
-    stage_post(&stage, id, stage_pause);
-    stage_post(&stage, id, stage_resume);
+    post_act(id, act_pause);
+    post_act(id, act_resume);
   }
-  rig_advance(&stage.rig, 2 * NS_PER_S);
-  ck_assert_uint_eq(stage.count[AT_TIMER], 1);
+  fixture_advance(2 * NS_PER_S);
+  ck_assert_uint_eq(call_count[AT_TIMER], 1);
   for (int call = 0; call < FAULT_CALLS; call++) {
     if (call != FAULT_EPOLL_WAIT) {
       check_count((enum fault_call)call, 0);
     }
   }
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -144,10 +129,10 @@ static void count_up(void *argument) {
 }
 
 static int send_one(struct xchg_conn *conn) { return xchg_send(conn, "sent", 4); }
-static int send_one_ref(struct xchg_conn *conn) {
+static int lend_one(struct xchg_conn *conn) {
   return xchg_send_ref(conn, "sent", 4, count_up, NULL);
 }
-static int send_two_parts(struct xchg_conn *conn) {
+static int send_behind(struct xchg_conn *conn) {
   struct iovec parts[] = {{.iov_base = (char[]){'s', 'e'}, .iov_len = 2},
                           {.iov_base = (char[]){'n', 't'}, .iov_len = 2}};
   return xchg_sendv(conn, parts, 2);
@@ -158,34 +143,31 @@ static int arm_one(struct xchg_conn *conn) { return xchg_timer(conn, NS_PER_S); 
 struct demand {
   int (*call)(struct xchg_conn *conn);
   bool sends;    /* without memory the connection ends */
-  uint64_t maps; /* least number of mappings at the first call */
+  uint64_t maps; /* mappings that it needs at least, at its first time */
 };
 
 static const struct demand demands[] = {
-    {send_one, true, 1},  {send_two_parts, true, 1}, {send_one_ref, true, 2},
+    {send_one, true, 1},  {send_behind, true, 1}, {lend_one, true, 2},
     {join_one, false, 5}, {arm_one, false, 1},
 };
 
-/* Check the effect of the call at the client. */
-static void check_done(struct stage *stage, const struct demand *demand, int fd) {
+/* It did what it should: the client sees it. */
+static void check_done(const struct demand *demand, int fd) {
   if (demand->call == join_one) {
-    stage_publish(stage, GROUP, "sent", 4, STAGE_BUDGET);
+    publish_bytes(GROUP, "sent", 4, TASK_BUDGET);
   } else if (demand->call == arm_one) {
-    rig_advance(&stage->rig, 2 * NS_PER_S);
-    ck_assert_uint_eq(stage->count[AT_TIMER], 1);
+    fixture_advance(2 * NS_PER_S);
+    ck_assert_uint_eq(call_count[AT_TIMER], 1);
     return;
   }
-  RIG_GET(&stage->rig, fd, "sent");
+  CLIENT_EXPECT(fd, "sent");
 }
 
-/* Fail the ${nth} mapping of a first call. Return: was there one? */
+/* Fail the ${nth} mapping of the first such call of all. Return: was there one? */
 static bool fail_mapping(const struct demand *demand, uint64_t nth) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage_start(&stage, false);
-  int fd = rig_connect(&stage.rig);
-  struct xchg_conn *conn = rig_conn(&stage.rig);
-  rig_settle(&stage.rig);
+  int fd = start_and_connect(false);
+  struct xchg_conn *conn = fixture_conn();
+  fixture_settle();
   released = 0;
   fault_reset();
   orders_fail(FAULT_MAP, nth, ENOMEM, 1);
@@ -197,18 +179,19 @@ static bool fail_mapping(const struct demand *demand, uint64_t nth) {
   ck_assert_int_eq(result, hit ? -1 : 0);
   ck_assert(!hit || error == ENOMEM);
   if (!hit) {
-    check_done(&stage, demand, fd);
+    check_done(demand, fd);
   } else if (demand->sends) {
-    rig_get_end(&stage.rig, fd);
-    rig_over(&stage.rig, XCHG_MEMORY);
-    ck_assert_uint_eq(released, 0); /* no reference was taken */
+    client_expect_end(fd);
+    fixture_expect_end(XCHG_MEMORY);
+    ck_assert_uint_eq(released, 0); /* nothing was lent */
   } else {
     ck_assert_int_eq(demand->call(conn), 0); /* there is memory again, and nothing was lost */
-    check_done(&stage, demand, fd);
+    check_done(demand, fd);
   }
   close(fd);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
+  handler_fixture_fini();
+  handler_fixture_init_silent();
   return hit;
 }
 
@@ -221,64 +204,58 @@ START_TEST(test_no_mapping) {
 }
 END_TEST
 
-/* A member without memory ends; the publication reaches the others. */
+/* A member for whom there is no memory ends; the publication is nobody's loss but its own. */
 START_TEST(test_no_mapping_for_a_publication) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage_start(&stage, false);
+  fixture_start(false);
   int fds[2];
   for (int i = 0; i < 2; i++) {
-    fds[i] = rig_connect(&stage.rig);
-    ck_assert_int_eq(xchg_join(stage_newest(&stage), GROUP, XCHG_SLOW_SKIP), 0);
+    fds[i] = client_connect();
+    ck_assert_int_eq(xchg_join(fixture_newest(), GROUP, XCHG_SLOW_SKIP), 0);
   }
-  rig_settle(&stage.rig);
+  fixture_settle();
   fault_reset();
   orders_fail(FAULT_MAP, 1, ENOMEM, 1);
-  stage_publish(&stage, GROUP, "news", 4, STAGE_BUDGET);
+  publish_bytes(GROUP, "news", 4, TASK_BUDGET);
   ck_assert_uint_eq(orders_hits(), 1);
   fault_reset();
-  rig_settle(&stage.rig);
-  ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_MEMORY), 1);
-  ck_assert_uint_eq(atom_load_relaxed_u64(&stage.rig.stats.published), 1);
-  rig_get_end(&stage.rig, fds[1]); /* the last to join is visited first */
-  RIG_GET(&stage.rig, fds[0], "news");
+  fixture_settle();
+  ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 1);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.published), 1);
+  client_expect_end(fds[1]); /* who joined last is visited first */
+  CLIENT_EXPECT(fds[0], "news");
   close(fds[0]);
   close(fds[1]);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
-/* epoll_ctl has no memory to watch for room: the references are released. */
+/* No memory to be told when the kernel takes more: what was lent comes back. */
 START_TEST(test_epoll_refuses_a_stall) {
   static const uint8_t much[1000000];
-  struct stage stage;
-  stage_quiet(&stage);
-  stage_start(&stage, false);
-  int fd = rig_connect(&stage.rig);
-  rig_settle(&stage.rig);
-  ck_assert_int_eq(stage_lend(rig_conn(&stage.rig), much, sizeof(much)), 0);
+  int fd = start_and_connect(false);
+  fixture_settle();
+  ck_assert_int_eq(send_ref(fixture_conn(), much, sizeof(much)), 0);
   fault_reset();
   orders_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
-  rig_settle(&stage.rig);
+  fixture_settle();
   ck_assert_uint_eq(orders_hits(), 1);
   fault_reset();
-  rig_over(&stage.rig, XCHG_MEMORY);
-  ck_assert_uint_eq(stage.released, 1);
-  ck_assert(stage.closed_first);
+  fixture_expect_end(XCHG_MEMORY);
+  ck_assert_uint_eq(refs.released, 1);
+  ck_assert(refs.closed_first);
   close(fd);
-  stage_fini(&stage);
 }
 END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
       {test_cost_of_many_sends, 12},
-      {test_cost_of_tasks, 1},
-      {test_cost_of_requests, 1},
+      {test_cost_of_mail, 1},
+      {test_cost_of_wishes, 1},
       {test_no_mapping, count_of(demands)},
       {test_no_mapping_for_a_publication, 1},
       {test_epoll_refuses_a_stall, 1},
   };
-  return run_suite("call_fault", tests, count_of(tests));
+  return run_suite_fixture("call_fault", tests, count_of(tests), handler_fixture_init_silent,
+                           handler_fixture_fini);
 }

@@ -1,48 +1,47 @@
 /*
  * check_conn_fault: a connection whose system calls fail, one after the other.
  *
- * The test goes through every kind of call that a connection makes, every errno that the manual
- * names for it, and N = 1, 2, 3... until a run in which the Nth call is not made.  In each run
- * nothing crashes, and no descriptor and no buffer is left.  Each descriptor is closed once.  The
- * connection is counted once, under the reason that the errno means.  The client receives what it
- * should, or the beginning of it.
+ * For every kind of call that a connection makes, every errno that the manual names for it, and
+ * N = 1, 2, 3... until a run in which the Nth call does not come: nothing crashes, no descriptor
+ * and no buffer is left, each descriptor is closed once, the connection is counted once under the
+ * reason that the errno means, and what the client got is what it would have got, or begins it.
  */
 #include "tests/fault/driver.h"
-#include "tests/fixtures/run_suite.h"
+#include "tests/fixtures/conn_fixture.h"
 
 #include <inttypes.h>
 
-/* An exchange in which calls fail. */
+/* An exchange to be broken. */
 struct scene {
   const char *name;
   const char *greeting;
   struct xchg_frame frame;
   uint64_t messages;
-  enum rig_reply reply;
-  bool by_reference; /* echo: the first byte is copied, the rest sent by two references */
+  enum fixture_reply reply;
+  bool lends; /* the echo: the frame's first byte copied, the rest lent in two pieces */
   size_t long_bytes;
   struct driver driver;
   const char *expected; /* NULL: long_bytes times the first byte sent */
   size_t expected_size;
 };
 
-/* One message, ended by the end of stream; its block grows to the largest size. */
+/* One message, ended by the end of the stream; it is kept in a block that grows to the largest. */
 #define LONG_MESSAGE 600000
 static char long_message[LONG_MESSAGE];
 
 #define TEXT(text) (text), sizeof(text) - 1
 
 /* clang-format off */
-enum { GREET = 0, ECHO = 3 }; /* indices in scenes */
+enum { GREET = 0, ECHO = 3 }; /* places in scenes */
 
 static const struct scene scenes[] = {
-    {.name = "greet", .greeting = "hello", .reply = RIG_SILENT,
+    {.name = "greet", .greeting = "hello", .reply = FIXTURE_SILENT,
      .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
      .driver = {TEXT("hi\0"), .tcp = true}, .expected = "hello", .expected_size = 5},
-    {.name = "greet, excess", .greeting = "hello", .reply = RIG_SILENT,
+    {.name = "greet, excess", .greeting = "hello", .reply = FIXTURE_SILENT,
      .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
      .driver = {TEXT("hi\0more"), .half_closes = true}, .expected = "hello", .expected_size = 5},
-    {.name = "greet, drained", .greeting = "hello", .reply = RIG_SILENT,
+    {.name = "greet, drained", .greeting = "hello", .reply = FIXTURE_SILENT,
      .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
      .driver = {TEXT("hi\0more"), .half_closes = false}, .expected = "hello", .expected_size = 5},
     {.name = "echo", .frame = {.kind = XCHG_FRAME_DELIMITER},
@@ -55,74 +54,70 @@ static const struct scene scenes[] = {
      .driver = {TEXT("one\r\n"), .tcp = true, .half_closes = true},
      .expected = "one\r\n", .expected_size = 5},
     {.name = "long reply", .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
-     .reply = RIG_LONG, .long_bytes = 600000, .driver = {TEXT("z\0"), .half_closes = true},
+     .reply = FIXTURE_LONG, .long_bytes = 600000, .driver = {TEXT("z\0"), .half_closes = true},
      .expected_size = 600000},
     {.name = "long reply, polled", .frame = {.kind = XCHG_FRAME_DELIMITER}, .messages = 1,
-     .reply = RIG_LONG, .long_bytes = 600000,
+     .reply = FIXTURE_LONG, .long_bytes = 600000,
      .driver = {TEXT("z\0"), .half_closes = true, .single = true},
      .expected_size = 600000},
     {.name = "long message", .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
-    {.name = "echo by reference", .by_reference = true,
-     .frame = {.kind = XCHG_FRAME_DELIMITER},
+    {.name = "echo, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {TEXT("one\0two\0three\0four"), .half_closes = true},
      .expected = "one\0two\0three\0four", .expected_size = 18},
-    {.name = "long message by reference", .by_reference = true,
-     .frame = {.kind = XCHG_FRAME_DELIMITER},
+    {.name = "long message, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
 };
 /* clang-format on */
 
-/* ---- a handler that sends by reference ---- */
+/* ---- a handler that lends ---- */
 
-static unsigned refs_sent, released;
+static unsigned lent, released;
 
-static void free_piece(void *data) {
+static void take_back(void *data) {
   released++;
   free(data);
 }
 
-static void send_piece(struct xchg_conn *conn, const uint8_t *data, size_t size) {
-  uint8_t *copy = malloc(
-      size > 0 ? size : 1); /* a separate block, so that ASan sees a byte that is read too late */
+static void lend(struct xchg_conn *conn, const uint8_t *data, size_t size) {
+  uint8_t *copy = malloc(size > 0 ? size : 1); /* a byte read too late is one that ASan sees */
   ck_assert_ptr_nonnull(copy);
   memcpy(copy, data, size);
-  refs_sent++;
-  if (xchg_send_ref(conn, copy, size, free_piece, copy) == -1) {
-    refs_sent--;
+  lent++;
+  if (xchg_send_ref(conn, copy, size, take_back, copy) == -1) {
+    lent--;
     free(copy);
   }
 }
 
-static void send_by_reference(struct xchg_conn *conn, const struct xchg_message *message) {
+static void lend_on_message(struct xchg_conn *conn, const struct xchg_message *message) {
   const uint8_t *frame = message->frame;
   size_t first = message->frame_size > 0 ? 1 : 0, half = first + (message->frame_size - first) / 2;
   (void)xchg_send(conn, frame, first);
-  send_piece(conn, frame + first, half - first);
-  send_piece(conn, frame + half, message->frame_size - half);
+  lend(conn, frame + first, half - first);
+  lend(conn, frame + half, message->frame_size - half);
 }
 
-static void check_releases(void) {
-  ck_assert_msg(refs_sent == released, "%u references, %u releases", refs_sent, released);
+static void check_loans(void) {
+  ck_assert_msg(lent == released, "%u loans, %u releases", lent, released);
 }
 
 /* ---- one run ---- */
 
-static void prepare(struct rig *rig, const struct scene *scene) {
-  rig_init(rig);
-  rig->greeting = scene->greeting;
-  rig->reply = scene->reply;
-  rig->long_bytes = scene->long_bytes;
-  rig->handler.frame = scene->frame;
-  rig->handler.messages = scene->messages;
-  rig->handler.max_message = DRIVER_BYTES_MAX;
-  rig->handler.on_message = scene->by_reference ? send_by_reference : rig->handler.on_message;
-  rig_start(rig, scene->driver.single);
+static void prepare(const struct scene *scene) {
+  fixture.greeting = scene->greeting;
+  fixture.reply = scene->reply;
+  fixture.long_bytes = scene->long_bytes;
+  fixture.handler.frame = scene->frame;
+  fixture.handler.messages = scene->messages;
+  fixture.handler.max_message = DRIVER_BYTES_MAX;
+  fixture.handler.on_message = scene->lends ? lend_on_message : fixture.handler.on_message;
+  fixture_start(scene->driver.single);
 }
 
-/* The client received what it must, or (not ${whole}) the beginning of it. */
+/* What the client got is what it must get, or (not ${whole}) begins it. */
 static void check_bytes(const struct scene *scene, const struct driver *driver, bool whole) {
   ck_assert_uint_le(driver->got_size, scene->expected_size);
   if (whole) {
@@ -132,7 +127,7 @@ static void check_bytes(const struct scene *scene, const struct driver *driver, 
   if (scene->expected != NULL) {
     ck_assert_mem_eq(driver->got, scene->expected, driver->got_size);
   } else {
-    ck_assert(rig_all(driver->got, driver->got_size, scene->driver.sends[0]));
+    ck_assert(all_bytes(driver->got, driver->got_size, scene->driver.sends[0]));
   }
 }
 
@@ -143,35 +138,33 @@ struct outcome {
   size_t got;
 };
 
-/* Run ${scene} with the ${nth} ${call} failing; check what must hold in any case. */
+/* Run ${scene} with the ${nth} ${call} failing; check what must hold whatever fails. */
 static struct outcome run(const struct scene *scene, enum fault_call call, uint64_t nth,
                           int error) {
-  unsigned before = rig_descriptors();
-  struct rig rig;
+  unsigned before = count_descriptors();
   struct driver driver = scene->driver;
-  prepare(&rig, scene);
+  prepare(scene);
   fault_reset();
   orders_follow(error == EAGAIN);
   if (nth > 0) {
     orders_fail(call, nth, error, 1);
   }
-  driver_run(&driver, &rig);
+  driver_run(&driver);
   struct outcome outcome = {.hit = orders_hits() > 0, .got = driver.got_size};
   fault_reset();
   for (int i = 0; i < XCHG_REASONS; i++) {
-    outcome.reason =
-        rig_ended(&rig, (enum xchg_reason)i) > 0 ? (enum xchg_reason)i : outcome.reason;
+    outcome.reason = fixture_ended((enum xchg_reason)i) > 0 ? (enum xchg_reason)i : outcome.reason;
   }
   ck_assert_uint_eq(fault_bad_closes(), 0);
   check_bytes(scene, &driver, outcome.reason == XCHG_FINISHED && !outcome.hit);
   driver_fini(&driver);
-  rig_fini(&rig); /* one end, no object, no buffer */
-  check_releases();
-  ck_assert_uint_eq(rig_descriptors(), before);
+  conn_fixture_reset(); /* one end, no object, no buffer */
+  check_loans();
+  ck_assert_uint_eq(count_descriptors(), before);
   return outcome;
 }
 
-/* The effect of a failed call on the connection. */
+/* What a failed call must do to the connection. */
 enum effect { NONE, RESET, ERROR, MEMORY };
 
 struct fault {
@@ -202,9 +195,9 @@ static const struct fault faults[] = {
 };
 
 /*
- * Does ${effect} allow ${reason}?  A fault after the end of the exchange, in lingering, does not
- * change the reason.  A failed close may cost the peer bytes that it had not read, and then the
- * client's own reset comes first.
+ * Is ${reason} what ${effect} allows?  A fault once the exchange is over, in the drain, leaves the
+ * connection as it was to be counted; a close, though, may cost the peer bytes that it had not
+ * read, and the client's own reset then comes first.
  */
 static bool allowed(enum effect effect, enum xchg_reason reason) {
   switch (effect) {
@@ -220,7 +213,7 @@ static bool allowed(enum effect effect, enum xchg_reason reason) {
   return false;
 }
 
-/* Fail every Nth call until one is not made. Return: how many were made. */
+/* Every Nth call until one that does not come. Return: how many came. */
 static uint64_t run_all(const struct scene *scene, const struct fault *fault) {
   for (uint64_t nth = 1;; nth++) {
     struct outcome outcome = run(scene, fault->call, nth, fault->error);
@@ -247,7 +240,7 @@ START_TEST(test_every_call_fails_once) {
 }
 END_TEST
 
-/* Without a fault every scene completes, or the other tests would prove nothing. */
+/* Without a fault every scene is whole: else the others prove nothing. */
 START_TEST(test_no_fault) {
   struct outcome outcome = run(&scenes[_i], FAULT_RECV, 0, 0);
   ck_assert(!outcome.hit);
@@ -255,54 +248,52 @@ START_TEST(test_no_fault) {
 }
 END_TEST
 
-/* A call fails for ever: the connection still ends, at the latest by a time-out. */
+/* A call that fails for ever: it still ends, by a time-out at the latest. */
 START_TEST(test_every_call_fails_for_ever) {
   const struct fault *fault = &faults[_i];
   bool repeats =
       fault->call == FAULT_RECV || fault->call == FAULT_SEND || fault->call == FAULT_SENDMSG;
   if (fault->error == EINTR && repeats) {
-    return; /* repeated as long as it is interrupted */
+    return; /* repeated for as long as the kernel says so */
   }
   for (size_t i = 0; i < count_of(scenes); i++) {
-    struct rig rig;
     struct driver driver = scenes[i].driver;
     driver.patience = 120;
-    prepare(&rig, &scenes[i]);
+    prepare(&scenes[i]);
     fault_reset();
     orders_fail(fault->call, 1, fault->error, UINT64_MAX);
-    driver_run(&driver, &rig);
+    driver_run(&driver);
     fault_reset();
     check_bytes(&scenes[i], &driver, false);
     driver_fini(&driver);
-    rig_fini(&rig);
-    check_releases();
+    conn_fixture_reset();
+    check_loans();
   }
 }
 END_TEST
 
 /* ---- short reads and writes ---- */
 
-static void run_shortened(const struct scene *scene, size_t reads, size_t writes) {
-  struct rig rig;
+static void run_cut(const struct scene *scene, size_t reads, size_t writes) {
   struct driver driver = scene->driver;
-  prepare(&rig, scene);
+  prepare(scene);
   fault_reset();
   orders_follow(true);
   orders_shorten(FAULT_RECV, 1, reads, UINT64_MAX);
   orders_shorten(FAULT_SEND, 1, writes, UINT64_MAX);
   orders_shorten(FAULT_SENDMSG, 1, writes, UINT64_MAX);
-  driver_run(&driver, &rig);
+  driver_run(&driver);
   fault_reset();
-  ck_assert_uint_eq(rig_ended(&rig, XCHG_FINISHED), 1);
+  ck_assert_uint_eq(fixture_ended(XCHG_FINISHED), 1);
   check_bytes(scene, &driver, true);
   driver_fini(&driver);
-  rig_fini(&rig);
-  check_releases();
+  conn_fixture_reset();
+  check_loans();
 }
 
 /*
- * Reads and writes of every size from 1 to more than everything: the same bytes come.  Long scenes
- * are tested with a few sizes.
+ * Reads and writes of every size, 1 to more than all: the same bytes come.  Of what is long a few
+ * sizes must do.
  */
 START_TEST(test_short_reads_and_writes) {
   const struct scene *scene = &scenes[_i];
@@ -311,7 +302,7 @@ START_TEST(test_short_reads_and_writes) {
        reads = in_short ? reads + 1 : reads * 9) {
     for (size_t writes = out_short ? 1 : 4000; writes <= scene->expected_size + 1;
          writes = out_short ? writes + 1 : writes * 5) {
-      run_shortened(scene, reads, writes);
+      run_cut(scene, reads, writes);
     }
   }
 }
@@ -319,7 +310,7 @@ END_TEST
 
 /* ---- no memory, no descriptor ---- */
 
-/* epoll refuses the connection: closed as memory before a byte of the greeting is sent. */
+/* epoll refuses the connection: closed as memory before a byte of the greeting has left. */
 START_TEST(test_epoll_refuses_before_the_greeting) {
   for (int error = 0; error < 2; error++) {
     struct outcome outcome = run(&scenes[GREET], FAULT_EPOLL_CTL, 1, error == 0 ? ENOMEM : ENOSPC);
@@ -333,19 +324,18 @@ END_TEST
 /* ---- what an exchange costs ---- */
 
 static void check_count(enum fault_call call, uint64_t count) {
-  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
-                fault_name(call), orders_count(call), count);
+  ck_assert_msg(fault_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64, fault_name(call),
+                fault_count(call), count);
 }
 
 /* greet: send, epoll_ctl, recv, ioctl, close (and the acceptor's accept4). */
 START_TEST(test_cost_of_greet) {
-  struct rig rig;
-  prepare(&rig, &scenes[GREET]);
+  prepare(&scenes[GREET]);
   fault_reset();
-  int fd = rig_connect_tcp(&rig);
-  RIG_GET(&rig, fd, "hello");
-  RIG_PUT(&rig, fd, "hi\0");
-  RIG_UNTIL(&rig, rig.slab.used == 0);
+  int fd = client_connect_tcp();
+  CLIENT_EXPECT(fd, "hello");
+  CLIENT_SEND(fd, "hi\0");
+  fixture_until_all_closed();
   check_count(FAULT_SEND, 1);
   check_count(FAULT_EPOLL_CTL, 1);
   check_count(FAULT_RECV, 1);
@@ -354,57 +344,51 @@ START_TEST(test_cost_of_greet) {
   check_count(FAULT_SHUTDOWN, 0);
   check_count(FAULT_SETSOCKOPT, 0);
   check_count(FAULT_UNMAP, 0);
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
-/* With XCHG_LINGER=0 it makes no ioctl. */
+/* ... and with XCHG_LINGER=0 no ioctl. */
 START_TEST(test_cost_of_greet_without_linger) {
-  struct rig rig;
-  prepare(&rig, &scenes[GREET]);
-  rig.config.linger_ns = 0;
+  prepare(&scenes[GREET]);
+  fixture.config.linger_ns = 0;
   fault_reset();
-  int fd = rig_connect_tcp(&rig);
-  RIG_PUT(&rig, fd, "hi\0");
-  RIG_UNTIL(&rig, rig.slab.used == 0);
+  int fd = client_connect_tcp();
+  CLIENT_SEND(fd, "hi\0");
+  fixture_until_all_closed();
   check_count(FAULT_SEND, 1);
   check_count(FAULT_EPOLL_CTL, 1);
   check_count(FAULT_RECV, 1);
   check_count(FAULT_IOCTL, 0);
   check_count(FAULT_CLOSE, 1);
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
-/* An echoed message: one recv, one send, and a share of a wait; no memory, no call for a timer. */
+/* An echoed message: one recv, one send, and its share of a wait; no memory, no timer call. */
 START_TEST(test_cost_of_a_message) {
   enum { CLIENTS = 32, ROUNDS = 10 };
-  struct rig rig;
-  prepare(&rig, &scenes[ECHO]);
+  prepare(&scenes[ECHO]);
   int fds[CLIENTS];
   for (int i = 0; i < CLIENTS; i++) {
-    fds[i] = rig_connect_tcp(&rig);
-    RIG_PUT(&rig, fds[i], "warm\0");
-    RIG_GET(&rig, fds[i], "warm\0");
+    fds[i] = client_connect_tcp();
+    CLIENT_SEND(fds[i], "warm\0");
+    CLIENT_EXPECT(fds[i], "warm\0");
   }
-  rig_settle(&rig);
+  fixture_settle();
   fault_reset();
   uint64_t turns = 0;
   for (int round = 1; round <= ROUNDS; round++) {
     for (int i = 0; i < CLIENTS; i++) {
-      ck_assert_int_eq(send(fds[i], "ping\0", 5, 0), 5);
+      CLIENT_WRITE(fds[i], "ping\0");
     }
     uint64_t all = (uint64_t)CLIENTS * (uint64_t)(round + 1);
-    for (; atom_load_relaxed_u64(&rig.stats.messages) < all; turns++) {
+    for (; atom_load_relaxed_u64(&fixture.stats.messages) < all; turns++) {
       ck_assert_uint_lt(turns, 1000000);
-      rig_turn(&rig, sys_now_ns() + NS_PER_S);
+      fixture_turn(sys_now_ns() + NS_PER_S);
     }
     for (int i = 0; i < CLIENTS; i++) {
-      RIG_GET(&rig, fds[i], "ping\0");
+      CLIENT_EXPECT(fds[i], "ping\0");
     }
   }
   check_count(FAULT_RECV, CLIENTS * ROUNDS);
@@ -412,29 +396,25 @@ START_TEST(test_cost_of_a_message) {
   check_count(FAULT_EPOLL_CTL, 0);
   check_count(FAULT_IOCTL, 0);
   check_count(FAULT_MAP, 0);
-  ck_assert_uint_le(turns, CLIENTS * ROUNDS); /* a wait serves at least one message */
+  ck_assert_uint_le(turns, CLIENTS * ROUNDS); /* a wait serves one message at least */
   for (int i = 0; i < CLIENTS; i++) {
     close(fds[i]);
   }
-  RIG_UNTIL(&rig, rig.slab.used == 0);
+  fixture_until_all_closed();
   check_count(FAULT_CLOSE, CLIENTS);
-  rig_fini(&rig);
 }
 END_TEST
 
 /* Messages of one read are answered by one send. */
 START_TEST(test_cost_of_pipelined_messages) {
-  struct rig rig;
-  prepare(&rig, &scenes[ECHO]);
-  int fd = rig_connect_tcp(&rig);
+  prepare(&scenes[ECHO]);
+  int fd = client_connect_tcp();
   fault_reset();
-  RIG_PUT(&rig, fd, "a\0b\0c\0d\0e\0f\0g\0h\0");
-  RIG_GET(&rig, fd, "a\0b\0c\0d\0e\0f\0g\0h\0");
+  CLIENT_SEND(fd, "a\0b\0c\0d\0e\0f\0g\0h\0");
+  CLIENT_EXPECT(fd, "a\0b\0c\0d\0e\0f\0g\0h\0");
   check_count(FAULT_RECV, 1);
   check_count(FAULT_SEND, 1);
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -453,5 +433,6 @@ int main(void) {
       {test_cost_of_a_message, 1},
       {test_cost_of_pipelined_messages, 1},
   };
-  return run_suite("conn_fault", tests, count_of(tests));
+  return run_suite_fixture("conn_fault", tests, count_of(tests), conn_fixture_init,
+                           conn_fixture_fini);
 }

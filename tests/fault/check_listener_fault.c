@@ -3,8 +3,7 @@
  * system refuses.
  */
 #include "tests/fault/fault.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/conn_fixture.h"
 
 #include "net/listener.h"
 

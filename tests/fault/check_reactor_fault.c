@@ -1,7 +1,6 @@
 /* check_reactor_fault: a reactor whose system calls fail: only the failed call is lost. */
 #include "tests/fault/fault.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/conn_fixture.h"
 
 struct bench {
   struct slab slab;
@@ -96,7 +95,7 @@ START_TEST(test_timers_fire_though_waits_fail) {
   orders_fail(_i == 1 ? FAULT_POLL : FAULT_EPOLL_WAIT, 1, EINTR, UINT64_MAX);
   uint64_t deadline_ns = sys_now_ns() + 20 * NS_PER_MS;
   reactor_arm(&bench.reactor, bench.source, deadline_ns);
-  uint64_t until_ns = sys_now_ns() + RIG_PATIENCE_NS;
+  uint64_t until_ns = sys_now_ns() + FIXTURE_TIMEOUT_NS;
   while (bench.events == 0 && sys_now_ns() < until_ns) {
     turn();
   }

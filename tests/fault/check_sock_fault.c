@@ -1,7 +1,6 @@
 /* check_sock_fault: a write of several parts that the kernel refuses, or takes only in part. */
 #include "tests/fault/fault.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/conn_fixture.h"
 
 #include "net/sock.h"
 

@@ -1,14 +1,14 @@
 /*
- * driver: a scripted client and a rig as its server, run to the end whatever fails.
+ * driver: a client with a script and a conn_fixture as its server, run to the end whatever fails.
  *
- * A test can make any system call of the server fail meanwhile (fault.h).  The calls of the client
- * do not go through the seam.
+ * Whoever includes it can have any of the server's system calls fail meanwhile (fault.h); the
+ * client's own do not go through the seam.
  */
 #ifndef TESTS_FAULT_DRIVER_H
 #define TESTS_FAULT_DRIVER_H
 
 #include "tests/fault/fault.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/conn_fixture.h"
 
 #define DRIVER_BYTES_MAX ((size_t)1 << 20)
 
@@ -16,18 +16,18 @@ struct driver {
   /* the script */
   const char *sends; /* borrows */
   size_t sends_size;
-  bool half_closes; /* after the last byte; else after the end of the server's stream */
+  bool half_closes; /* after the last byte; else once the server's end has come */
   bool single;      /* the server waits with poll */
   bool tcp;
-  int patience; /* idle turns before time advances; 0 = 1000 */
+  int patience; /* turns in which nothing moves before time does; 0 = plenty */
 
-  /* the result */
+  /* what it got */
   char *got; /* owns */
   size_t got_size;
-  bool ended; /* the stream ended in order */
+  bool ended; /* the end of the stream came in order */
 };
 
-/* One step of the client. Return: did any byte move? */
+/* One look at the socket from the client's side. Return: did anything move? */
 static inline bool driver_step(struct driver *driver, int fd, size_t *sent) {
   bool moved = false;
   if (*sent < driver->sends_size) {
@@ -49,28 +49,28 @@ static inline bool driver_step(struct driver *driver, int fd, size_t *sent) {
 }
 
 /*
- * Run ${driver} with ${rig}, which is started, to its end.  Time advances when nothing else
- * happens, so that time-outs end what a fault has left.
+ * Run ${driver} with the started fixture to its end.  Time moves when nothing else does, so that
+ * time-outs end what a fault has left.
  */
-static inline void driver_run(struct driver *driver, struct rig *rig) {
+static inline void driver_run(struct driver *driver) {
   driver->got = malloc(DRIVER_BYTES_MAX);
   ck_assert_ptr_nonnull(driver->got);
   driver->got_size = 0;
   driver->ended = false;
-  int fd = driver->tcp ? rig_connect_tcp(rig) : rig_connect(rig);
+  int fd = driver->tcp ? client_connect_tcp() : client_connect();
   size_t sent = 0;
   int still = 0, patience = driver->patience > 0 ? driver->patience : 1000;
-  for (int i = 0; rig->slab.used > 0; i++) {
+  for (int i = 0; fixture.slab.used > 0; i++) {
     ck_assert_int_lt(i, 10000000);
-    uint64_t read = atom_load_relaxed_u64(&rig->stats.bytes_in);
+    uint64_t read = atom_load_relaxed_u64(&fixture.stats.bytes_in);
     bool moved = driver_step(driver, fd, &sent);
     bool waits = driver->tcp && still > 100; /* loopback may take its time */
-    rig_turn(rig, waits ? sys_now_ns() + NS_PER_MS : 0);
-    moved = moved || rig->reactor.ready > 0 || reactor_busy(&rig->reactor) ||
-            read != atom_load_relaxed_u64(&rig->stats.bytes_in);
+    fixture_turn(waits ? sys_now_ns() + NS_PER_MS : 0);
+    moved = moved || fixture.reactor.ready > 0 || reactor_busy(&fixture.reactor) ||
+            read != atom_load_relaxed_u64(&fixture.stats.bytes_in);
     still = moved ? 0 : still + 1;
     if (still > patience) {
-      rig_advance(rig, NS_PER_S);
+      fixture_advance(NS_PER_S);
     }
   }
   while (driver_step(driver, fd, &sent)) {

@@ -2,8 +2,7 @@
  * check_conn_call: every call of a handler from every place where it may stand, and from the wrong
  * thread.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/stage.h"
+#include "tests/fixtures/handler_fixture.h"
 
 #include <pthread.h>
 
@@ -57,8 +56,8 @@ static int say(enum wish wish, struct xchg_conn *conn) {
   }
 }
 
-static void say_twice(struct stage *stage, struct xchg_conn *conn) {
-  struct script *script = stage->script;
+static void say_twice(struct xchg_conn *conn) {
+  struct script *script = test_data;
   (void)conn;
   if (script->said) {
     return;
@@ -71,8 +70,8 @@ static void say_twice(struct stage *stage, struct xchg_conn *conn) {
   }
 }
 
-static void say_at_open(struct stage *stage, struct xchg_conn *conn) {
-  struct script *script = stage->script;
+static void say_at_open(struct xchg_conn *conn) {
+  struct script *script = test_data;
   if (script->target != NULL) {
     return; /* the other one */
   }
@@ -85,49 +84,48 @@ static void say_at_open(struct stage *stage, struct xchg_conn *conn) {
     ck_assert_int_eq(xchg_timer(conn, 1), 0);
   }
   if (script->from == OWN_OPEN) {
-    say_twice(stage, conn);
+    say_twice(conn);
   }
 }
 
 /* Go to the place and have the wish said there; the other connection's client is ${*other}. */
-static void go(struct stage *stage, int fd, int *other) {
+static void go(int fd, int *other) {
   static const enum place places[FROMS] = {
       [OWN_MESSAGE] = AT_MESSAGE, [OWN_DRAIN] = AT_DRAIN,       [OWN_TIMER] = AT_TIMER,
       [OWN_CLOSE] = AT_CLOSE,     [OTHER_MESSAGE] = AT_MESSAGE, [OTHER_CLOSE] = AT_CLOSE};
-  struct script *script = stage->script;
-  struct rig *rig = &stage->rig;
-  rig_settle(rig);
+  struct script *script = test_data;
+  fixture_settle();
   if (script->from != OWN_OPEN && script->from != OWN_DRAIN && script->from != POSTED) {
-    stage->acts[places[script->from]] = say_twice;
+    acts[places[script->from]] = say_twice;
   }
   switch (script->from) {
     case OWN_MESSAGE:
-      RIG_PUT(rig, fd, "m\0");
+      CLIENT_SEND(fd, "m\0");
       break;
     case OWN_TIMER:
-      rig_advance(rig, SOON_NS);
+      fixture_advance(SOON_NS);
       break;
     case OWN_CLOSE:
-      ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+      client_shutdown(fd);
       break;
     case OTHER_MESSAGE:
-      RIG_GET(rig, *other, "g");
-      RIG_PUT(rig, *other, "m\0");
-      RIG_GET(rig, *other, "m\0");
+      CLIENT_EXPECT(*other, "g");
+      CLIENT_SEND(*other, "m\0");
+      CLIENT_EXPECT(*other, "m\0");
       break;
     case OTHER_CLOSE:
-      RIG_GET(rig, *other, "g");
+      CLIENT_EXPECT(*other, "g");
       close(*other);
       *other = -1;
       break;
     case POSTED:
-      stage_post(stage, script->id, say_twice);
+      post_act(script->id, say_twice);
       break;
     default:
       break;
   }
-  RIG_UNTIL(rig, script->said);
-  rig_settle(rig);
+  FIXTURE_UNTIL(script->said);
+  fixture_settle();
 }
 
 static void check_results(const struct script *script) {
@@ -144,110 +142,106 @@ static void check_results(const struct script *script) {
 }
 
 /* It goes on as if nothing had been said. */
-static void check_goes_on(struct stage *stage, int fd) {
-  RIG_PUT(&stage->rig, fd, "e\0");
-  RIG_GET(&stage->rig, fd, "e\0");
+static void check_goes_on(int fd) {
+  CLIENT_SEND(fd, "e\0");
+  CLIENT_EXPECT(fd, "e\0");
 }
 
-static void check_timer(struct stage *stage) {
-  uint32_t before = stage->count[AT_TIMER];
-  rig_advance(&stage->rig, SOON_NS - 10 * NS_PER_MS);
-  ck_assert_uint_eq(stage->count[AT_TIMER], before);
-  rig_advance(&stage->rig, 20 * NS_PER_MS);
-  ck_assert_uint_eq(stage->count[AT_TIMER], before + 1);
-  rig_advance(&stage->rig, 10 * SOON_NS);
-  ck_assert_uint_eq(stage->count[AT_TIMER], before + 1);
+static void check_timer(void) {
+  uint32_t before = call_count[AT_TIMER];
+  fixture_advance(SOON_NS - 10 * NS_PER_MS);
+  ck_assert_uint_eq(call_count[AT_TIMER], before);
+  fixture_advance(20 * NS_PER_MS);
+  ck_assert_uint_eq(call_count[AT_TIMER], before + 1);
+  fixture_advance(10 * SOON_NS);
+  ck_assert_uint_eq(call_count[AT_TIMER], before + 1);
 }
 
 /* What the wish did, now that the client has read what was sent before. */
-static void check_effect(struct stage *stage, int fd) {
-  const struct script *script = stage->script;
-  struct rig *rig = &stage->rig;
-  uint64_t messages = rig->messages;
+static void check_effect(int fd) {
+  const struct script *script = test_data;
+  uint64_t messages = fixture.messages;
   switch (script->wish) {
     case SEND:
-      RIG_GET(rig, fd, "SS");
+      CLIENT_EXPECT(fd, "SS");
       break;
     case PAUSE:
-      RIG_PUT(rig, fd, "p\0");
-      rig_get_nothing(rig, fd);
-      ck_assert_uint_eq(rig->messages, messages);
-      stage_post(stage, script->id, stage_resume);
-      RIG_GET(rig, fd, "p\0");
+      CLIENT_SEND(fd, "p\0");
+      client_expect_nothing(fd);
+      ck_assert_uint_eq(fixture.messages, messages);
+      post_act(script->id, act_resume);
+      CLIENT_EXPECT(fd, "p\0");
       break;
     case TIMER:
-      check_timer(stage);
+      check_timer();
       break;
     case JOIN:
-      stage_publish(stage, GROUP, "P", 1, STAGE_BUDGET);
-      RIG_GET(rig, fd, "P");
+      publish_bytes(GROUP, "P", 1, TASK_BUDGET);
+      CLIENT_EXPECT(fd, "P");
       break;
     case LEAVE:
-      stage_publish(stage, GROUP, "P", 1, STAGE_BUDGET);
-      rig_get_nothing(rig, fd);
+      publish_bytes(GROUP, "P", 1, TASK_BUDGET);
+      client_expect_nothing(fd);
       break;
     default:
       break;
   }
-  check_goes_on(stage, fd);
+  check_goes_on(fd);
 }
 
 /* ${wish} ends the connection: what the client still gets, and why it was. */
-static void check_end(struct stage *stage, int fd) {
-  const struct script *script = stage->script;
+static void check_end(int fd) {
+  const struct script *script = test_data;
   bool aborts = script->wish == ABORT; /* what its turn had queued is lost */
   if (!aborts || script->from != OWN_OPEN) {
-    RIG_GET(&stage->rig, fd, "g");
+    CLIENT_EXPECT(fd, "g");
   }
   if (!aborts && script->from == OWN_MESSAGE) {
-    RIG_GET(&stage->rig, fd, "m\0");
+    CLIENT_EXPECT(fd, "m\0");
   }
-  rig_get_end(&stage->rig, fd);
+  client_expect_end(fd);
 }
 
-static void check_after(struct stage *stage, int fd) {
-  const struct script *script = stage->script;
+static void check_after(int fd) {
+  const struct script *script = test_data;
   if (script->from == OWN_CLOSE) {
-    RIG_GET(&stage->rig, fd, "g");
-    rig_get_end(&stage->rig, fd);
-    rig_advance(&stage->rig, 10 * SOON_NS);
-    ck_assert_uint_eq(stage->count[AT_TIMER], 0);
-    stage_publish(stage, GROUP, "P", 1, STAGE_BUDGET);
-    rig_over(&stage->rig, XCHG_FINISHED);
+    CLIENT_EXPECT(fd, "g");
+    client_expect_end(fd);
+    fixture_advance(10 * SOON_NS);
+    ck_assert_uint_eq(call_count[AT_TIMER], 0);
+    publish_bytes(GROUP, "P", 1, TASK_BUDGET);
+    fixture_expect_end(XCHG_FINISHED);
   } else if (script->wish == FINISH || script->wish == ABORT) {
-    check_end(stage, fd);
+    check_end(fd);
   } else {
-    RIG_GET(&stage->rig, fd, "g");
+    CLIENT_EXPECT(fd, "g");
     if (script->from == OWN_MESSAGE) {
-      RIG_GET(&stage->rig, fd, "m\0");
+      CLIENT_EXPECT(fd, "m\0");
     }
-    check_effect(stage, fd);
+    check_effect(fd);
   }
 }
 
 static void run_wish(enum wish wish, enum from from, bool single) {
   struct script script = {.wish = wish, .from = from};
-  struct stage stage;
-  stage_init(&stage);
-  stage.rig.greeting = "g";
-  stage.script = &script;
-  stage.acts[AT_OPEN] = say_at_open;
-  stage.acts[AT_DRAIN] = from == OWN_DRAIN ? say_twice : NULL;
-  stage_start(&stage, single);
-  int fd = rig_connect(&stage.rig);
-  int other = from == OTHER_MESSAGE || from == OTHER_CLOSE ? rig_connect(&stage.rig) : -1;
-  go(&stage, fd, &other);
+  fixture.greeting = "g";
+  test_data = &script;
+  acts[AT_OPEN] = say_at_open;
+  acts[AT_DRAIN] = from == OWN_DRAIN ? say_twice : NULL;
+  int fd = start_and_connect(single);
+  int other = from == OTHER_MESSAGE || from == OTHER_CLOSE ? client_connect() : -1;
+  go(fd, &other);
   check_results(&script);
-  check_after(&stage, fd);
+  check_after(fd);
   close(fd);
   if (other != -1) {
     close(other);
   }
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
+  fixture_until_all_closed();
   uint64_t aborted = wish == ABORT && from != OWN_CLOSE ? 1 : 0;
-  ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_ERROR), aborted);
-  ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_FINISHED), stage.rig.accepted - aborted);
-  stage_fini(&stage);
+  ck_assert_uint_eq(fixture_ended(XCHG_ERROR), aborted);
+  ck_assert_uint_eq(fixture_ended(XCHG_FINISHED), fixture.accepted - aborted);
+  handler_fixture_reset();
 }
 
 START_TEST(test_every_wish_everywhere) {
@@ -264,8 +258,8 @@ END_TEST
 
 static struct xchg_conn *victim;
 
-static void end_victim(struct stage *stage, struct xchg_conn *conn) {
-  int (*end)(struct xchg_conn *) = *(int (**)(struct xchg_conn *))stage->script;
+static void end_victim(struct xchg_conn *conn) {
+  int (*end)(struct xchg_conn *) = *(int (**)(struct xchg_conn *))test_data;
   if (conn != victim) {
     ck_assert_int_eq(end(victim), 0);
     ck_assert_int_eq(xchg_send(victim, "x", 1), -1);
@@ -278,49 +272,43 @@ static int (*const ends[])(struct xchg_conn *) = {xchg_finish, xchg_abort};
 /* Both are ready in one batch; who was ended by the first gets no message any more. */
 START_TEST(test_ended_by_another_before_its_message) {
   int (*end)(struct xchg_conn *) = ends[_i];
-  struct stage stage;
-  stage_init(&stage);
-  stage.rig.reply = RIG_SILENT;
-  stage.script = &end;
-  stage.acts[AT_MESSAGE] = end_victim;
-  stage_start(&stage, false);
-  int first = rig_connect(&stage.rig), second = rig_connect(&stage.rig);
-  victim = stage_newest(&stage);
-  rig_settle(&stage.rig);
-  ck_assert_int_eq(send(first, "a\0", 2, 0), 2);
-  ck_assert_int_eq(send(second, "b\0", 2, 0), 2);
-  rig_settle(&stage.rig);
-  ck_assert_uint_eq(stage.rig.got_size, 2);
-  ck_assert_mem_eq(stage.rig.got, "a|", 2);
+  fixture.reply = FIXTURE_SILENT;
+  test_data = &end;
+  acts[AT_MESSAGE] = end_victim;
+  fixture_start(false);
+  int first = client_connect(), second = client_connect();
+  victim = fixture_newest();
+  fixture_settle();
+  CLIENT_WRITE(first, "a\0");
+  CLIENT_WRITE(second, "b\0");
+  fixture_settle();
+  ck_assert_uint_eq(fixture.got_size, 2);
+  ck_assert_mem_eq(fixture.got, "a|", 2);
   close(first);
   close(second);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_FINISHED), _i == 0 ? 2 : 1);
-  stage_fini(&stage);
+  fixture_until_all_closed();
+  ck_assert_uint_eq(fixture_ended(XCHG_FINISHED), _i == 0 ? 2 : 1);
 }
 END_TEST
 
 /* Both timers are due at once; who was ended by the first one's gets no call any more. */
 START_TEST(test_ended_by_another_before_its_timer) {
   int (*end)(struct xchg_conn *) = ends[_i];
-  struct stage stage;
-  stage_init(&stage);
-  stage.script = &end;
-  stage.acts[AT_TIMER] = end_victim;
-  stage_start(&stage, false);
-  int first = rig_connect(&stage.rig);
-  ck_assert_int_eq(xchg_timer(stage_newest(&stage), NS_PER_MS), 0);
-  int second = rig_connect(&stage.rig);
-  victim = stage_newest(&stage);
+  test_data = &end;
+  acts[AT_TIMER] = end_victim;
+  fixture_start(false);
+  int first = client_connect();
+  ck_assert_int_eq(xchg_timer(fixture_newest(), NS_PER_MS), 0);
+  int second = client_connect();
+  victim = fixture_newest();
   ck_assert_int_eq(xchg_timer(victim, 2 * NS_PER_MS), 0);
-  rig_settle(&stage.rig);
-  rig_advance(&stage.rig, NS_PER_S);
-  ck_assert_uint_eq(stage.count[AT_TIMER], 1);
-  rig_get_end(&stage.rig, second);
+  fixture_settle();
+  fixture_advance(NS_PER_S);
+  ck_assert_uint_eq(call_count[AT_TIMER], 1);
+  client_expect_end(second);
   close(first);
   close(second);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
@@ -328,11 +316,11 @@ END_TEST
 
 static void nobody(void *argument) { (*(uint32_t *)argument)++; }
 
-#define REFUSED(call)                 \
-  do {                                \
-    errno = 0;                        \
-    rig_holds((call) == -1, #call);   \
-    rig_holds(errno == EPERM, #call); \
+#define REFUSED(call)               \
+  do {                              \
+    errno = 0;                      \
+    require((call) == -1, #call);   \
+    require(errno == EPERM, #call); \
   } while (0)
 
 static void *stranger(void *argument) {
@@ -355,53 +343,46 @@ static void *stranger(void *argument) {
   REFUSED(xchg_address(conn, text, sizeof(text)));
   REFUSED(xchg_join(conn, GROUP + 1, XCHG_SLOW_SKIP));
   REFUSED(xchg_leave(conn, GROUP));
-  rig_holds(xchg_pending(conn) == 0, "xchg_pending");
-  rig_holds(xchg_id(conn) == 0, "xchg_id");
-  rig_holds(xchg_state(conn) == NULL, "xchg_state");
-  rig_holds(released == 0, "nothing was lent");
-  rig_holds(strcmp(text, "untouched") == 0, "xchg_address");
-  rig_holds(xchg_user(conn) == conn->host->handler->user, "xchg_user");
-  rig_holds(xchg_server_of(conn) == conn->host->server, "xchg_server_of");
+  require(xchg_pending(conn) == 0, "xchg_pending");
+  require(xchg_id(conn) == 0, "xchg_id");
+  require(xchg_state(conn) == NULL, "xchg_state");
+  require(released == 0, "nothing was lent");
+  require(strcmp(text, "untouched") == 0, "xchg_address");
+  require(xchg_user(conn) == conn->host->handler->user, "xchg_user");
+  require(xchg_server_of(conn) == conn->host->server, "xchg_server_of");
   return NULL;
 }
 
 /* All that they could have changed; the wheel's and the reactor's links stand in it, too. */
 START_TEST(test_another_thread_is_refused) {
   int user = 0;
-  struct stage stage;
-  stage_init(&stage);
-  stage.rig.handler.state_size = 8;
-  stage.rig.handler.user = &user;
-  stage.rig.reply = RIG_LONG; /* so much that some waits */
-  stage.rig.long_bytes = 1000000;
-  stage_start(&stage, _i == 1);
-  int fd = rig_connect(&stage.rig);
-  struct xchg_conn *conn = rig_conn(&stage.rig);
+  fixture.handler.state_size = 8;
+  fixture.handler.user = &user;
+  fixture.reply = FIXTURE_LONG; /* so much that some waits */
+  fixture.long_bytes = 1000000;
+  int fd = start_and_connect(_i == 1);
+  struct xchg_conn *conn = fixture_conn();
   ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_SKIP), 0);
-  RIG_PUT(&stage.rig, fd, "z\0");
-  rig_settle(&stage.rig);
+  CLIENT_SEND(fd, "z\0");
+  fixture_settle();
   ck_assert_uint_gt(xchg_pending(conn), 0);
   struct xchg_conn before = *conn;
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, stranger, conn), 0);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
   ck_assert_mem_eq(&before, conn, sizeof(before));
-  ck_assert(!reactor_busy(&stage.rig.reactor));
+  ck_assert(!reactor_busy(&fixture.reactor));
   ck_assert_ptr_eq(xchg_user(conn), &user);
   close(fd);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
 /* What cannot be, said of a connection that lives on. */
 START_TEST(test_invalid) {
-  struct stage stage;
-  stage_init(&stage);
-  stage.rig.handler.on_timer = NULL;
-  stage_start(&stage, false);
-  int fd = rig_connect(&stage.rig);
-  struct xchg_conn *conn = rig_conn(&stage.rig);
+  fixture.handler.on_timer = NULL;
+  int fd = start_and_connect(false);
+  struct xchg_conn *conn = fixture_conn();
   const uint64_t times[] = {0, 1, XCHG_NEVER};
   for (size_t i = 0; i < count_of(times); i++) {
     ck_assert_int_eq(xchg_timer(conn, times[i]), -1);
@@ -417,10 +398,8 @@ START_TEST(test_invalid) {
   ck_assert_int_eq(errno, EINVAL);
   ck_assert_int_eq(xchg_leave(conn, GROUP), -1);
   ck_assert_int_eq(errno, ENOENT);
-  check_goes_on(&stage, fd);
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  check_goes_on(fd);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -432,5 +411,6 @@ int main(void) {
       {test_another_thread_is_refused, 2},
       {test_invalid, 1},
   };
-  return run_suite("conn_call", tests, count_of(tests));
+  return run_suite_fixture("conn_call", tests, count_of(tests), handler_fixture_init,
+                           handler_fixture_fini);
 }

@@ -2,8 +2,7 @@
  * check_conn_in: what a connection receives: framings however they are split, pipelining, the mark
  * at which reading stops, the end of the stream, and reads that must go to the end.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/conn_fixture.h"
 
 #include "net/conn_in.h"
 
@@ -27,32 +26,28 @@ static const struct stream streams[] = {
     STREAM(XCHG_FRAME_FIXED, 3, "onet\0othr", "one|t\0o|thr|"),
 };
 
-static void expect_stream(struct rig *rig, int fd, const struct stream *stream) {
+static void expect_stream(int fd, const struct stream *stream) {
   char replies[64];
-  ck_assert_uint_eq(rig_get(rig, fd, replies, stream->size), stream->size);
+  ck_assert_uint_eq(client_recv(fd, replies, stream->size), stream->size);
   ck_assert_mem_eq(replies, stream->bytes, stream->size);
-  ck_assert_uint_eq(rig->got_size, stream->got_size);
-  ck_assert_mem_eq(rig->got, stream->got, stream->got_size);
+  ck_assert_uint_eq(fixture.got_size, stream->got_size);
+  ck_assert_mem_eq(fixture.got, stream->got, stream->got_size);
 }
 
 static void run_stream(const struct stream *stream, size_t split, size_t step) {
-  struct rig rig;
-  rig_init(&rig);
-  rig.handler.frame = stream->frame;
-  rig_start(&rig, (split & 1) != 0);
-  int fd = rig_connect(&rig);
-  rig_put(&rig, fd, stream->bytes, split);
-  rig_settle(&rig);
+  fixture.handler.frame = stream->frame;
+  int fd = start_and_connect((split & 1) != 0);
+  client_send(fd, stream->bytes, split);
+  fixture_settle();
   for (size_t at = split; at < stream->size; at += step) {
-    rig_put(&rig, fd, stream->bytes + at, min_u64(step, stream->size - at));
-    rig_settle(&rig);
+    client_send(fd, stream->bytes + at, min_u64(step, stream->size - at));
+    fixture_settle();
   }
-  expect_stream(&rig, fd, stream);
-  ck_assert_ptr_null(rig_conn(&rig)->in);
-  ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
-  rig_over(&rig, XCHG_FINISHED);
-  close(fd);
-  rig_fini(&rig);
+  expect_stream(fd, stream);
+  ck_assert_ptr_null(fixture_conn()->in);
+  client_shutdown(fd);
+  expect_end_then_close(fd, XCHG_FINISHED);
+  conn_fixture_reset();
 }
 
 START_TEST(test_every_split) {
@@ -70,64 +65,52 @@ START_TEST(test_end_of_stream_everywhere) {
   const struct stream *stream = &streams[_i];
   bool ends = stream->frame.kind == XCHG_FRAME_DELIMITER || stream->frame.kind == XCHG_FRAME_LINE;
   for (size_t size = 0; size <= stream->size; size++) {
-    struct rig rig;
-    rig_init(&rig);
-    rig.handler.frame = stream->frame;
-    rig_start(&rig, (size & 1) != 0);
-    int fd = rig_connect(&rig);
-    rig_put(&rig, fd, stream->bytes, size);
-    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    fixture.handler.frame = stream->frame;
+    int fd = start_and_connect((size & 1) != 0);
+    client_send(fd, stream->bytes, size);
+    client_shutdown(fd);
     char replies[64];
-    size_t replied = rig_get(&rig, fd, replies, sizeof(replies));
+    size_t replied = client_recv(fd, replies, sizeof(replies));
     ck_assert_mem_eq(replies, stream->bytes, replied);
-    rig_over(&rig, ends || replied == size ? XCHG_FINISHED : XCHG_TRUNCATED);
+    fixture_expect_end(ends || replied == size ? XCHG_FINISHED : XCHG_TRUNCATED);
     ck_assert(!ends || replied == size);
     close(fd);
-    rig_fini(&rig);
+    conn_fixture_reset();
   }
 }
 END_TEST
 
 /* Raw is a stream: the limit bounds a read, nothing is too long. */
 START_TEST(test_raw_echoes_a_stream) {
-  struct rig rig;
-  rig_init(&rig);
-  rig.handler.frame.kind = XCHG_FRAME_RAW;
-  rig.handler.max_message = 7;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
+  fixture.handler.frame.kind = XCHG_FRAME_RAW;
+  fixture.handler.max_message = 7;
+  int fd = start_and_connect(_i == 1);
   char sent[1000], back[1000];
   for (size_t i = 0; i < sizeof(sent); i++) {
     sent[i] = (char)(i * 31);
   }
-  rig_put(&rig, fd, sent, sizeof(sent));
-  ck_assert_uint_eq(rig_get(&rig, fd, back, sizeof(back)), sizeof(back));
+  client_send(fd, sent, sizeof(sent));
+  ck_assert_uint_eq(client_recv(fd, back, sizeof(back)), sizeof(back));
   ck_assert_mem_eq(back, sent, sizeof(sent));
-  ck_assert_uint_ge(rig.messages, sizeof(sent) / 7);
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  ck_assert_uint_ge(fixture.messages, sizeof(sent) / 7);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
 /* A record is a write: all messages of a read are answered by one. */
 START_TEST(test_pipelined_messages_are_answered_by_one_write) {
-  struct rig rig;
-  rig_init(&rig);
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect_pair(&rig, SOCK_SEQPACKET);
-  RIG_PUT(&rig, fd, "one\0two\0three\0fo");
-  rig_settle(&rig);
+  fixture_start(_i == 1);
+  int fd = client_connect_pair(SOCK_SEQPACKET);
+  CLIENT_SEND(fd, "one\0two\0three\0fo");
+  fixture_settle();
   char record[64];
   ck_assert_int_eq(recv(fd, record, sizeof(record), 0), 14);
   ck_assert_mem_eq(record, "one\0two\0three\0", 14);
-  RIG_PUT(&rig, fd, "ur\0five\0");
-  rig_settle(&rig);
+  CLIENT_SEND(fd, "ur\0five\0");
+  fixture_settle();
   ck_assert_int_eq(recv(fd, record, sizeof(record), 0), 10);
   ck_assert_mem_eq(record, "four\0five\0", 10);
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -137,58 +120,52 @@ END_TEST
  */
 START_TEST(test_output_over_the_mark_stops_cutting_and_reading) {
   enum { MESSAGES = 26, REPLY = 30000 };
-  struct rig rig;
-  rig_init(&rig);
-  rig.reply = RIG_LONG;
-  rig.long_bytes = REPLY;
-  rig.config.max_pending_bytes = 64 * 1024;
-  rig.config.write_timeout_ns = rig.config.idle_timeout_ns = 0;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
+  fixture.reply = FIXTURE_LONG;
+  fixture.long_bytes = REPLY;
+  fixture.config.max_pending_bytes = 64 * 1024;
+  fixture.config.write_timeout_ns = fixture.config.idle_timeout_ns = 0;
+  int fd = start_and_connect(_i == 1);
   for (char c = 'a'; c < 'a' + MESSAGES; c++) {
     const char message[2] = {c, 0};
-    rig_put(&rig, fd, message, 2);
+    client_send(fd, message, 2);
   }
-  RIG_PUT(&rig, fd, "begun");
-  rig_settle(&rig);
-  struct xchg_conn *conn = rig_conn(&rig);
+  CLIENT_SEND(fd, "begun");
+  fixture_settle();
+  struct xchg_conn *conn = fixture_conn();
   ck_assert(conn->paused);
   ck_assert(!conn_in_readable(conn));
-  ck_assert_uint_lt(rig.messages, MESSAGES);
-  uint64_t cut = rig.messages;
-  rig_advance(&rig, 10 * rig.config.message_timeout_ns);
-  rig_settle(&rig);
-  ck_assert_uint_eq(rig.closes, 0);
-  ck_assert_uint_eq(rig.messages, cut);
+  ck_assert_uint_lt(fixture.messages, MESSAGES);
+  uint64_t cut = fixture.messages;
+  fixture_advance(10 * fixture.config.message_timeout_ns);
+  fixture_settle();
+  ck_assert_uint_eq(fixture.closes, 0);
+  ck_assert_uint_eq(fixture.messages, cut);
   char *reply = malloc(REPLY);
   ck_assert_ptr_nonnull(reply);
   for (char c = 'a'; c < 'a' + MESSAGES; c++) {
-    ck_assert_uint_eq(rig_get(&rig, fd, reply, REPLY), REPLY);
-    ck_assert(rig_all(reply, REPLY, c));
+    ck_assert_uint_eq(client_recv(fd, reply, REPLY), REPLY);
+    ck_assert(all_bytes(reply, REPLY, c));
   }
   free(reply);
-  rig_settle(&rig);
-  ck_assert_uint_eq(rig.messages, MESSAGES);
+  fixture_settle();
+  ck_assert_uint_eq(fixture.messages, MESSAGES);
   ck_assert(!conn->paused);
   ck_assert_uint_eq(buf_size(conn->in), 5);
-  ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
-  rig_over(&rig, XCHG_FINISHED); /* the begun one is ended by the end of the stream */
-  ck_assert_uint_eq(rig.messages, MESSAGES + 1);
+  client_shutdown(fd);
+  fixture_expect_end(XCHG_FINISHED); /* the begun one is ended by the end of the stream */
+  ck_assert_uint_eq(fixture.messages, MESSAGES + 1);
   close(fd);
-  rig_fini(&rig);
 }
 END_TEST
 
 /* Many messages of one read, whose replies go over the mark again and again without a stall. */
 START_TEST(test_kept_messages_go_on_without_an_event) {
   enum { MESSAGES = 200, REPLY = 5000 };
-  struct rig rig;
-  rig_init(&rig);
-  rig.reply = RIG_LONG;
-  rig.long_bytes = REPLY;
-  rig.config.max_pending_bytes = 4096;
-  rig_start(&rig, (_i & 1) != 0);
-  int fd = (_i & 2) != 0 ? rig_connect_tcp(&rig) : rig_connect(&rig);
+  fixture.reply = FIXTURE_LONG;
+  fixture.long_bytes = REPLY;
+  fixture.config.max_pending_bytes = 4096;
+  fixture_start((_i & 1) != 0);
+  int fd = (_i & 2) != 0 ? client_connect_tcp() : client_connect();
   char asked[2 * MESSAGES];
   for (int i = 0; i < MESSAGES; i++) {
     asked[2 * i] = (char)('a' + i % 26);
@@ -197,12 +174,10 @@ START_TEST(test_kept_messages_go_on_without_an_event) {
   ck_assert_int_eq(send(fd, asked, sizeof(asked), 0), sizeof(asked));
   char reply[REPLY];
   for (int i = 0; i < MESSAGES; i++) {
-    ck_assert_uint_eq(rig_get(&rig, fd, reply, REPLY), REPLY);
-    ck_assert(rig_all(reply, REPLY, asked[2 * i]));
+    ck_assert_uint_eq(client_recv(fd, reply, REPLY), REPLY);
+    ck_assert(all_bytes(reply, REPLY, asked[2 * i]));
   }
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -220,133 +195,102 @@ START_TEST(test_too_long) {
       STREAM(XCHG_FRAME_PREFIX, 4, "\0\0\0\00512345\377\377\377\377", "12345|"),
   };
   for (size_t split = 0; split < longs[_i].size; split++) {
-    struct rig rig;
-    rig_init(&rig);
-    rig.handler.frame = longs[_i].frame;
-    rig.handler.max_message = 5;
-    rig_start(&rig, false);
-    int fd = rig_connect(&rig);
-    rig_put(&rig, fd, longs[_i].bytes, split);
-    rig_put(&rig, fd, longs[_i].bytes + split, longs[_i].size - split);
-    rig_settle(&rig);
-    ck_assert_uint_eq(rig.got_size, longs[_i].got_size);
-    ck_assert_mem_eq(rig.got, longs[_i].got, rig.got_size);
-    close(fd);
-    rig_over(&rig, XCHG_TOO_LONG);
-    ck_assert_uint_lt(rig.host.bufs.bytes_max, UINT64_MAX);
-    rig_fini(&rig);
+    fixture.handler.frame = longs[_i].frame;
+    fixture.handler.max_message = 5;
+    int fd = start_and_connect(false);
+    client_send(fd, longs[_i].bytes, split);
+    client_send(fd, longs[_i].bytes + split, longs[_i].size - split);
+    fixture_settle();
+    ck_assert_uint_eq(fixture.got_size, longs[_i].got_size);
+    ck_assert_mem_eq(fixture.got, longs[_i].got, fixture.got_size);
+    close_and_expect_end(fd, XCHG_TOO_LONG);
+    ck_assert_uint_lt(fixture.host.bufs.bytes_max, UINT64_MAX);
+    conn_fixture_reset();
   }
 }
 END_TEST
 
 /* A client that ends before a counted exchange is complete. */
 START_TEST(test_end_before_the_exchange_is_complete) {
-  struct rig rig;
-  rig_init(&rig);
-  rig.handler.messages = 3;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "one\0two\0");
-  ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
-  rig_over(&rig, XCHG_PEER);
-  ck_assert_uint_eq(rig.messages, 2);
+  fixture.handler.messages = 3;
+  int fd = start_and_connect(_i == 1);
+  CLIENT_SEND(fd, "one\0two\0");
+  client_shutdown(fd);
+  fixture_expect_end(XCHG_PEER);
+  ck_assert_uint_eq(fixture.messages, 2);
   close(fd);
-  rig_fini(&rig);
 }
 END_TEST
 
 START_TEST(test_handler_finishes) {
-  struct rig rig;
-  rig_init(&rig);
-  rig.finish_after = 2;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "one\0two\0three\0");
-  RIG_GET(&rig, fd, "one\0two\0");
-  rig_get_end(&rig, fd);
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  ck_assert_uint_eq(rig.messages, 2);
-  rig_fini(&rig);
+  fixture.finish_after = 2;
+  int fd = start_and_connect(_i == 1);
+  CLIENT_SEND(fd, "one\0two\0three\0");
+  CLIENT_EXPECT(fd, "one\0two\0");
+  client_expect_end(fd);
+  close_and_expect_end(fd, XCHG_FINISHED);
+  ck_assert_uint_eq(fixture.messages, 2);
 }
 END_TEST
 
 START_TEST(test_handler_aborts) {
-  struct rig rig;
-  rig_init(&rig);
-  rig.abort_after = 2;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "one\0two\0three\0");
-  rig_over(&rig, XCHG_ERROR);
-  ck_assert_uint_eq(rig.messages, 2);
+  fixture.abort_after = 2;
+  int fd = start_and_connect(_i == 1);
+  CLIENT_SEND(fd, "one\0two\0three\0");
+  fixture_expect_end(XCHG_ERROR);
+  ck_assert_uint_eq(fixture.messages, 2);
   close(fd);
-  rig_fini(&rig);
 }
 END_TEST
 
 /* The last message, ended by the end of the stream, may abort as well. */
 START_TEST(test_handler_aborts_at_the_end_of_stream) {
-  struct rig rig;
-  rig_init(&rig);
-  rig.abort_after = 1;
-  rig_start(&rig, false);
-  int fd = rig_connect(&rig);
-  RIG_PUT(&rig, fd, "one");
-  close(fd);
-  rig_over(&rig, XCHG_ERROR);
-  rig_fini(&rig);
+  fixture.abort_after = 1;
+  int fd = start_and_connect(false);
+  CLIENT_SEND(fd, "one");
+  close_and_expect_end(fd, XCHG_ERROR);
 }
 END_TEST
 
 /* No memory to keep a message, or to queue a reply: closed as memory, the others live. */
 START_TEST(test_no_memory_for_bytes) {
   bool reply = _i == 1;
-  struct rig rig;
-  rig_init(&rig);
-  rig_start(&rig, false);
-  int other = rig_connect(&rig);
-  int fd = rig_connect(&rig);
-  rig.host.bufs.bytes_max = 0;
-  rig_put(&rig, fd, "one\0", reply ? 4 : 3);
-  RIG_UNTIL(&rig, rig.closes == 1);
-  ck_assert_uint_eq(rig_ended(&rig, XCHG_MEMORY), 1);
-  rig.host.bufs.bytes_max = UINT64_MAX;
-  RIG_PUT(&rig, other, "two\0");
-  RIG_GET(&rig, other, "two\0");
+  fixture_start(false);
+  int other = client_connect();
+  int fd = client_connect();
+  fixture.host.bufs.bytes_max = 0;
+  client_send(fd, "one\0", reply ? 4 : 3);
+  FIXTURE_UNTIL(fixture.closes == 1);
+  ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 1);
+  fixture.host.bufs.bytes_max = UINT64_MAX;
+  CLIENT_SEND(other, "two\0");
+  CLIENT_EXPECT(other, "two\0");
   close(fd);
   close(other);
-  RIG_UNTIL(&rig, rig.closes == 2);
-  ck_assert_uint_eq(rig_ended(&rig, XCHG_FINISHED), 1);
-  rig_fini(&rig);
+  FIXTURE_UNTIL(fixture.closes == 2);
+  ck_assert_uint_eq(fixture_ended(XCHG_FINISHED), 1);
 }
 END_TEST
 
 /* TCP urgent data cuts a read short and raises no further event: what lies behind is served. */
 START_TEST(test_urgent_data) {
-  struct rig rig;
-  rig_init(&rig);
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect_tcp(&rig);
+  fixture_start(_i == 1);
+  int fd = client_connect_tcp();
   for (int i = 0; i < 5; i++) {
-    ck_assert_int_eq(send(fd, "on", 2, 0), 2);
+    CLIENT_WRITE(fd, "on");
     ck_assert_int_eq(send(fd, "!", 1, MSG_OOB), 1);
-    ck_assert_int_eq(send(fd, "e\0two\0", 6, 0), 6);
-    RIG_GET(&rig, fd, "one\0two\0");
+    CLIENT_WRITE(fd, "e\0two\0");
+    CLIENT_EXPECT(fd, "one\0two\0");
   }
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
 /* What came before the end is served before the end is acted upon, many reads long. */
 START_TEST(test_end_behind_much_input) {
-  struct rig rig;
-  rig_init(&rig);
-  rig.reply = RIG_SILENT;
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect_tcp(&rig);
+  fixture.reply = FIXTURE_SILENT;
+  fixture_start(_i == 1);
+  int fd = client_connect_tcp();
   char block[10000];
   for (size_t i = 0; i < sizeof(block); i++) {
     block[i] = i % 100 == 99 ? 0 : 'x';
@@ -359,20 +303,15 @@ START_TEST(test_end_behind_much_input) {
     }
     sent += (size_t)put;
   }
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  ck_assert_uint_eq(rig.messages, (sent + 99) / 100); /* the last one perhaps cut short */
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_FINISHED);
+  ck_assert_uint_eq(fixture.messages, (sent + 99) / 100); /* the last one perhaps cut short */
 }
 END_TEST
 
 /* A descriptor passed over a UNIX socket cuts a read short; it is not taken, the bytes are. */
 START_TEST(test_passed_descriptor) {
-  struct rig rig;
-  rig_init(&rig);
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect(&rig);
-  unsigned before = rig_descriptors();
+  int fd = start_and_connect(_i == 1);
+  unsigned before = count_descriptors();
   for (int i = 0; i < 4; i++) {
     char control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec part = {.iov_base = (char[]){'o', 'n'}, .iov_len = 2};
@@ -385,30 +324,24 @@ START_TEST(test_passed_descriptor) {
     head->cmsg_type = SCM_RIGHTS;
     head->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(head), &fd, sizeof(int));
-    ck_assert_int_eq(send(fd, "f", 1, 0), 1);
+    CLIENT_WRITE(fd, "f");
     ck_assert_int_eq(sendmsg(fd, &message, 0), 2);
-    ck_assert_int_eq(send(fd, "e\0", 2, 0), 2);
-    RIG_GET(&rig, fd, "fone\0");
+    CLIENT_WRITE(fd, "e\0");
+    CLIENT_EXPECT(fd, "fone\0");
   }
-  ck_assert_uint_eq(rig_descriptors(), before);
-  close(fd);
-  rig_over(&rig, XCHG_FINISHED);
-  rig_fini(&rig);
+  ck_assert_uint_eq(count_descriptors(), before);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
 /* A peer that resets. */
 START_TEST(test_reset) {
-  struct rig rig;
-  rig_init(&rig);
-  rig_start(&rig, _i == 1);
-  int fd = rig_connect_tcp(&rig);
-  RIG_PUT(&rig, fd, "one");
+  fixture_start(_i == 1);
+  int fd = client_connect_tcp();
+  CLIENT_SEND(fd, "one");
   struct linger hard = {.l_onoff = 1};
   ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)), 0);
-  close(fd);
-  rig_over(&rig, XCHG_RESET);
-  rig_fini(&rig);
+  close_and_expect_end(fd, XCHG_RESET);
 }
 END_TEST
 
@@ -432,5 +365,5 @@ int main(void) {
       {test_passed_descriptor, 2},
       {test_reset, 2},
   };
-  return run_suite("conn_in", tests, count_of(tests));
+  return run_suite_fixture("conn_in", tests, count_of(tests), conn_fixture_init, conn_fixture_fini);
 }

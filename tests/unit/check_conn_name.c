@@ -2,45 +2,39 @@
  * check_conn_name: what a connection is to its handler and to others: its id, its state, its
  * peer's address.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/stage.h"
+#include "tests/fixtures/handler_fixture.h"
 
 /* ---- names ---- */
 
 START_TEST(test_ids) {
-  struct stage stage;
-  stage_init(&stage);
-  stage_start(&stage, false);
-  struct conn_host *host = &stage.rig.host;
+  fixture_start(false);
+  struct conn_host *host = &fixture.host;
   host->index = 1023;
   uint64_t dead = 0;
   for (int i = 0; i < 4; i++) {
     uint64_t id;
-    int fd = stage_connect(&stage, &id);
+    int fd = client_connect_id(&id);
     ck_assert_uint_ne(id, 0);
     ck_assert_uint_ne(id, dead);
     ck_assert_uint_eq(conn_id_worker(id), 1023);
-    ck_assert_ptr_eq(conn_find(host, id), rig_conn(&stage.rig));
+    ck_assert_ptr_eq(conn_find(host, id), fixture_conn());
     ck_assert_ptr_null(conn_find(host, dead)); /* in the same slot */
     close(fd);
-    RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
+    fixture_until_all_closed();
     ck_assert_ptr_null(conn_find(host, id));
     dead = id;
   }
-  slab_trim(&stage.rig.slab);
+  slab_trim(&fixture.slab);
   ck_assert_ptr_null(conn_find(host, dead)); /* its chunk is gone */
-  stage_fini(&stage);
 }
 END_TEST
 
 /* What looks like an id and is none: whatever its bits say, nobody is found and nothing is read. */
 START_TEST(test_ids_of_nobody) {
-  struct stage stage;
-  stage_init(&stage);
-  stage_start(&stage, false);
-  struct conn_host *host = &stage.rig.host;
+  fixture_start(false);
+  struct conn_host *host = &fixture.host;
   uint64_t id;
-  int fd = stage_connect(&stage, &id);
+  int fd = client_connect_id(&id);
   uint64_t generation = id & ((UINT64_C(1) << CONN_ID_GENERATION_BITS) - 1);
   for (uint64_t slot = 1; slot < UINT64_C(1) << CONN_ID_SLOT_BITS; slot = 2 * slot + 1) {
     ck_assert_ptr_null(conn_find(host, slot << CONN_ID_GENERATION_BITS | generation));
@@ -51,97 +45,83 @@ START_TEST(test_ids_of_nobody) {
   ck_assert_ptr_null(conn_find(host, generation - 1));
   ck_assert_ptr_null(conn_find(host, id - generation)); /* retired ones have generation 0 */
   close(fd);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
+  fixture_until_all_closed();
   ck_assert_ptr_null(conn_find(host, id - generation));
-  stage_fini(&stage);
 }
 END_TEST
 
 /* The generations wrap: none is 0, none fills more than its bits, and who lives is found. */
 START_TEST(test_ids_wrap) {
   const uint32_t last = (UINT32_C(1) << CONN_ID_GENERATION_BITS) - 1;
-  struct stage stage;
-  stage_init(&stage);
-  stage_start(&stage, false);
-  stage.rig.reactor.generation = last - 2;
+  fixture_start(false);
+  fixture.reactor.generation = last - 2;
   int fds[5];
   uint64_t ids[5];
   const uint64_t generations[] = {last - 1, last, 1, 2, 3};
   for (uint32_t i = 0; i < count_of(fds); i++) {
-    fds[i] = stage_connect(&stage, &ids[i]);
+    fds[i] = client_connect_id(&ids[i]);
     ck_assert_uint_eq(ids[i], (uint64_t)i << CONN_ID_GENERATION_BITS | generations[i]);
   }
   for (uint32_t i = 0; i < count_of(fds); i++) {
-    ck_assert_uint_eq(xchg_id(conn_find(&stage.rig.host, ids[i])), ids[i]);
-    RIG_PUT(&stage.rig, fds[i], "e\0");
-    RIG_GET(&stage.rig, fds[i], "e\0");
+    ck_assert_uint_eq(xchg_id(conn_find(&fixture.host, ids[i])), ids[i]);
+    CLIENT_SEND(fds[i], "e\0");
+    CLIENT_EXPECT(fds[i], "e\0");
     close(fds[i]);
   }
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
 /* ---- what it is ---- */
 
-static void fill_state(struct stage *stage, struct xchg_conn *conn) {
+static void fill_state(struct xchg_conn *conn) {
   uint8_t *state = xchg_state(conn);
-  size_t size = stage->rig.handler.state_size;
+  size_t size = fixture.handler.state_size;
   ck_assert_ptr_nonnull(state);
   ck_assert_uint_eq((uintptr_t)state % 16, 0);
-  ck_assert(rig_all((const char *)state, size, 0));
+  ck_assert(all_bytes((const char *)state, size, 0));
   memset(state, 0xa5, size);
 }
 
-static void read_state(struct stage *stage, struct xchg_conn *conn) {
-  ck_assert(rig_all(xchg_state(conn), stage->rig.handler.state_size, (char)0xa5));
+static void read_state(struct xchg_conn *conn) {
+  ck_assert(all_bytes(xchg_state(conn), fixture.handler.state_size, (char)0xa5));
 }
 
 /* Zeroed for each, whoever had the slot before; valid till on_close returns; nobody else's. */
 START_TEST(test_state) {
   const size_t sizes[] = {1, 15, 16, 17, 100, 4096, XCHG_STATE_MAX};
-  struct stage stage;
-  stage_init(&stage);
-  stage.rig.handler.state_size = sizes[_i];
-  stage.acts[AT_OPEN] = fill_state;
-  stage.acts[AT_MESSAGE] = stage.acts[AT_CLOSE] = read_state;
-  stage_start(&stage, false);
+  fixture.handler.state_size = sizes[_i];
+  acts[AT_OPEN] = fill_state;
+  acts[AT_MESSAGE] = acts[AT_CLOSE] = read_state;
+  fixture_start(false);
   for (int round = 0; round < 3; round++) {
     int fds[5];
     for (size_t i = 0; i < count_of(fds); i++) {
-      fds[i] = rig_connect(&stage.rig);
+      fds[i] = client_connect();
     }
     for (size_t i = 0; i < count_of(fds); i++) {
-      RIG_PUT(&stage.rig, fds[i], "e\0");
-      RIG_GET(&stage.rig, fds[i], "e\0");
+      CLIENT_SEND(fds[i], "e\0");
+      CLIENT_EXPECT(fds[i], "e\0");
       close(fds[i]);
     }
-    RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
+    fixture_until_all_closed();
   }
-  ck_assert_uint_eq(stage.count[AT_CLOSE], 15);
-  stage_fini(&stage);
+  ck_assert_uint_eq(call_count[AT_CLOSE], 15);
 }
 END_TEST
 
 START_TEST(test_no_state) {
-  struct stage stage;
-  stage_init(&stage);
-  stage_start(&stage, false);
-  int fd = rig_connect(&stage.rig);
-  ck_assert_ptr_null(xchg_state(rig_conn(&stage.rig)));
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  int fd = start_and_connect(false);
+  ck_assert_ptr_null(xchg_state(fixture_conn()));
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
 START_TEST(test_address) {
-  struct stage stage;
-  stage_init(&stage);
-  stage_start(&stage, false);
+  fixture_start(false);
   char text[XCHG_ADDRESS_MAX], want[XCHG_ADDRESS_MAX];
-  int fd = rig_connect(&stage.rig);
-  struct xchg_conn *conn = rig_conn(&stage.rig);
+  int fd = client_connect();
+  struct xchg_conn *conn = fixture_conn();
   ck_assert_int_eq(xchg_address(conn, text, sizeof(text)), 0);
   ck_assert_str_eq(text, "unix");
   conn->peer = (struct addr){.family = ADDR_IPV4, .port = 5000};
@@ -157,9 +137,7 @@ START_TEST(test_address) {
   }
   ck_assert_int_eq(xchg_address(conn, text, strlen(want) + 1), 0);
   ck_assert_str_eq(text, want);
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -168,5 +146,6 @@ int main(void) {
       {test_ids, 1},   {test_ids_of_nobody, 1}, {test_ids_wrap, 1},
       {test_state, 7}, {test_no_state, 1},      {test_address, 1},
   };
-  return run_suite("conn_name", tests, count_of(tests));
+  return run_suite_fixture("conn_name", tests, count_of(tests), handler_fixture_init,
+                           handler_fixture_fini);
 }

@@ -2,8 +2,7 @@
  * check_conn_offload: works that have not come back hold a connection as a pause does; here they
  * are begun and brought back by hand, without the threads of pool/offload.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/held.h"
+#include "tests/fixtures/paused_conn.h"
 
 static struct call *works[8]; /* begun, in order; what xchg_offload does but for the thread */
 static uint32_t works_count;
@@ -17,118 +16,110 @@ static void come_back(struct xchg_conn *conn, void *argument) {
   }
 }
 
-static void offload(struct stage *stage, struct xchg_conn *conn) {
-  works[works_count] = call_create(xchg_id(conn), come_back, stage->script);
+static void offload(struct xchg_conn *conn) {
+  works[works_count] = call_create(xchg_id(conn), come_back, test_data);
   ck_assert_ptr_nonnull(works[works_count]);
   works[works_count++]->offloaded = true;
   conn_more(conn)->offloads++;
 }
 
-static void offload_two(struct stage *stage, struct xchg_conn *conn) {
-  offload(stage, conn);
-  offload(stage, conn);
+static void offload_two(struct xchg_conn *conn) {
+  offload(conn);
+  offload(conn);
 }
 
-static void bring_back(struct held *held, uint32_t work) {
-  stage_deal(&held->stage, &works[work]->letter, STAGE_BUDGET);
-  rig_settle(&held->stage.rig);
+static void bring_back(uint32_t work) {
+  run_task(&works[work]->letter, TASK_BUDGET);
+  fixture_settle();
 }
 
 /* Each message has two works: not before both are back is the next one cut. */
 START_TEST(test_works_hold_it) {
-  struct held held;
-  held_init(&held);
-  held.stage.rig.handler.messages = _i >= 2 ? 2 : 0;
-  held.stage.acts[AT_MESSAGE] = offload_two;
-  held_start(&held, (_i & 1) != 0);
+  fixture.handler.messages = _i >= 2 ? 2 : 0;
+  acts[AT_MESSAGE] = offload_two;
+  paused_conn_start((_i & 1) != 0);
   works_count = 0;
-  PUT_AND_END(&held, "one\0two\0");
-  got(&held, "one|");
-  stage_post(&held.stage, held.id, stage_resume); /* is not what it waits for */
-  got(&held, "one|");
-  bring_back(&held, 1);
-  got(&held, "one|");
-  RIG_GET(&held.stage.rig, held.fd, "done");
-  bring_back(&held, 0);
-  got(&held, "one|two|");
-  RIG_GET(&held.stage.rig, held.fd, "done");
-  stage_post(&held.stage, held.id, stage_pause); /* it waits for both */
-  bring_back(&held, 2);
-  bring_back(&held, 3);
-  RIG_GET(&held.stage.rig, held.fd, "donedone");
-  rig_get_nothing(&held.stage.rig, held.fd);
-  answer_once(&held);
-  rig_get_end(&held.stage.rig, held.fd);
+  PUT_AND_END("one\0two\0");
+  fixture_expect_messages("one|");
+  post_act(client_id, act_resume); /* is not what it waits for */
+  fixture_expect_messages("one|");
+  bring_back(1);
+  fixture_expect_messages("one|");
+  CLIENT_EXPECT(client, "done");
+  bring_back(0);
+  fixture_expect_messages("one|two|");
+  CLIENT_EXPECT(client, "done");
+  post_act(client_id, act_pause); /* it waits for both */
+  bring_back(2);
+  bring_back(3);
+  CLIENT_EXPECT(client, "donedone");
+  client_expect_nothing(client);
+  answer_once();
+  client_expect_end(client);
   ck_assert_uint_eq(works_count, 4);
-  ck_assert_uint_eq(atom_load_relaxed_u64(&held.stage.rig.stats.posts), 3); /* works are none */
-  held_fini(&held, XCHG_FINISHED);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.posts), 3); /* works are none */
+  expect_end_then_close(client, XCHG_FINISHED);
 }
 END_TEST
 
 /* What comes back may ask for nothing: the next message is cut all the same. */
 START_TEST(test_works_come_back_silently) {
-  struct held held;
-  held_init(&held);
-  held.stage.acts[AT_MESSAGE] = offload;
-  held_start(&held, _i == 1);
+  acts[AT_MESSAGE] = offload;
+  paused_conn_start(_i == 1);
   works_count = 0;
   silent = true;
-  PUT_AND_END(&held, "one\0two\0");
-  bring_back(&held, 0);
-  got(&held, "one|two|");
-  bring_back(&held, 1);
-  rig_get_end(&held.stage.rig, held.fd);
-  held_fini(&held, XCHG_FINISHED);
+  PUT_AND_END("one\0two\0");
+  bring_back(0);
+  fixture_expect_messages("one|two|");
+  bring_back(1);
+  client_expect_end(client);
+  expect_end_then_close(client, XCHG_FINISHED);
 }
 END_TEST
 
 /* A stop waits for those of a message that it met half come. */
 START_TEST(test_stop_waits_for_works) {
-  struct held held;
-  held_init(&held);
-  held.stage.acts[AT_MESSAGE] = offload;
-  held_start(&held, _i == 1);
+  acts[AT_MESSAGE] = offload;
+  paused_conn_start(_i == 1);
   works_count = 0;
   silent = false;
-  struct xchg_conn *conn = conn_find(&held.stage.rig.host, held.id);
+  struct xchg_conn *conn = conn_find(&fixture.host, client_id);
   conn->local = conn->to_end = false; /* as under TCP, where a short read has read all */
-  PUT(&held, "on");
-  stop(&held);
-  PUT(&held, "e\0");
-  got(&held, "one|");
-  rig_advance(&held.stage.rig, 5 * NS_PER_S);
-  rig_settle(&held.stage.rig);
+  PUT("on");
+  fixture_stop();
+  fixture_settle();
+  PUT("e\0");
+  fixture_expect_messages("one|");
+  fixture_advance(5 * NS_PER_S);
+  fixture_settle();
   ck_assert(!conn->unread);
   ck_assert_int_eq(conn->state, CONN_OPEN);
-  bring_back(&held, 0);
-  RIG_GET(&held.stage.rig, held.fd, "done");
-  rig_get_end(&held.stage.rig, held.fd);
-  ck_assert_int_eq(shutdown(held.fd, SHUT_WR), 0);
-  held_fini(&held, XCHG_FINISHED);
+  bring_back(0);
+  CLIENT_EXPECT(client, "done");
+  client_expect_end(client);
+  client_shutdown(client);
+  expect_end_then_close(client, XCHG_FINISHED);
 }
 END_TEST
 
 /* It ends before they are back: they find nobody. */
 START_TEST(test_works_find_nobody) {
   uint32_t gone = 0;
-  struct held held;
-  held_init(&held);
-  held.stage.script = &gone;
-  held.stage.acts[AT_MESSAGE] = offload_two;
-  held_start(&held, (_i & 1) != 0);
+  test_data = &gone;
+  acts[AT_MESSAGE] = offload_two;
+  paused_conn_start((_i & 1) != 0);
   works_count = 0;
-  PUT(&held, "one\0");
-  stage_post(&held.stage, held.id, _i >= 2 ? stage_abort : stage_finish);
-  rig_get_end(&held.stage.rig, held.fd);
-  close(held.fd);
-  held.fd = rig_connect(&held.stage.rig); /* in the same slot */
-  bring_back(&held, 0);
-  bring_back(&held, 1);
+  PUT("one\0");
+  post_act(client_id, _i >= 2 ? act_abort : act_finish);
+  client_expect_end(client);
+  close(client);
+  client = client_connect(); /* in the same slot */
+  bring_back(0);
+  bring_back(1);
   ck_assert_uint_eq(gone, 2);
-  stage_post(&held.stage, xchg_id(rig_conn(&held.stage.rig)), stage_finish);
-  RIG_UNTIL(&held.stage.rig, held.stage.rig.slab.used == 0);
-  close(held.fd);
-  stage_fini(&held.stage);
+  post_act(xchg_id(fixture_conn()), act_finish);
+  fixture_until_all_closed();
+  close(client);
 }
 END_TEST
 
@@ -139,5 +130,6 @@ int main(void) {
       {test_stop_waits_for_works, 2},
       {test_works_find_nobody, 4},
   };
-  return run_suite("conn_offload", tests, count_of(tests));
+  return run_suite_fixture("conn_offload", tests, count_of(tests), paused_conn_init,
+                           handler_fixture_fini);
 }

@@ -2,8 +2,7 @@
  * check_conn_send: what a handler sends, copied and lent: order, one write a turn, slow peers, when
  * a loan comes back, and what waits.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/stage.h"
+#include "tests/fixtures/handler_fixture.h"
 
 /* ---- order ---- */
 
@@ -49,8 +48,8 @@ static void send_parts(struct sent *sent, struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_sendv(conn, parts, count), 0);
 }
 
-static void send_mixed(struct stage *stage, struct xchg_conn *conn) {
-  struct sent *sent = stage->script;
+static void send_mixed(struct xchg_conn *conn) {
+  struct sent *sent = test_data;
   for (uint32_t n = 50 + dice(sent, 200); n > 0; n--) {
     size_t size = dice(sent, 10) == 0 ? dice(sent, 20000) : dice(sent, 200), before = sent->size;
     switch (dice(sent, 3)) {
@@ -61,29 +60,29 @@ static void send_mixed(struct stage *stage, struct xchg_conn *conn) {
         send_parts(sent, conn);
         break;
       default:
-        ck_assert_int_eq(stage_lend(conn, compose(sent, size + 1), size + 1), 0);
+        ck_assert_int_eq(send_ref(conn, compose(sent, size + 1), size + 1), 0);
         sent->ends[sent->loans] = sent->size;
-        sent->loans += !stage->copied;
+        sent->loans += !refs.copied;
         break;
     }
     ck_assert_uint_ge(sent->size, before);
-    rig_holds(xchg_pending(conn) + conn->sent == sent->size, "pending is what was not taken");
+    require(xchg_pending(conn) + conn->sent == sent->size, "pending is what was not taken");
   }
 }
 
 /* Between turns: a loan is back if, and only if, the kernel has taken all of it. */
-static void check_loans(const struct stage *stage, const struct sent *sent) {
-  const struct xchg_conn *conn = rig_conn(&stage->rig);
+static void check_loans(const struct sent *sent) {
+  const struct xchg_conn *conn = fixture_conn();
   uint32_t back = 0;
   while (back < sent->loans && sent->ends[back] <= conn->sent) {
     back++;
   }
-  rig_holds(stage->back == back, "a loan comes back when all of it was taken");
-  rig_holds(xchg_pending(conn) + conn->sent == sent->size, "pending is what was not taken");
+  require(refs.back == back, "a loan comes back when all of it was taken");
+  require(xchg_pending(conn) + conn->sent == sent->size, "pending is what was not taken");
 }
 
-static void read_all(struct stage *stage, struct sent *sent, int fd) {
-  uint64_t until_ns = sys_now_ns() + RIG_PATIENCE_NS;
+static void read_all(struct sent *sent, int fd) {
+  uint64_t until_ns = sys_now_ns() + FIXTURE_TIMEOUT_NS;
   static uint8_t got[50000];
   for (size_t at = 0; at < sent->size;) {
     ck_assert_uint_lt(sys_now_ns(), until_ns);
@@ -93,8 +92,8 @@ static void read_all(struct stage *stage, struct sent *sent, int fd) {
       ck_assert_int_eq(memcmp(got, sent->bytes + at, (size_t)count), 0);
       at += (size_t)count;
     }
-    rig_turn(&stage->rig, 0);
-    check_loans(stage, sent);
+    fixture_turn(0);
+    check_loans(sent);
   }
 }
 
@@ -102,122 +101,108 @@ static void read_all(struct stage *stage, struct sent *sent, int fd) {
 START_TEST(test_order) {
   bool slow = (_i & 1) != 0;
   struct sent sent = {.random = (uint64_t)_i};
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.script = &sent;
-  stage.acts[AT_MESSAGE] = send_mixed;
-  stage_start(&stage, (_i & 2) != 0);
-  int fd = rig_connect(&stage.rig);
+  test_data = &sent;
+  acts[AT_MESSAGE] = send_mixed;
+  int fd = start_and_connect((_i & 2) != 0);
   int small = 4096;
   if (slow) {
-    ck_assert_int_eq(
-        setsockopt(rig_conn(&stage.rig)->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+    ck_assert_int_eq(setsockopt(fixture_conn()->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)),
+                     0);
   }
   for (int round = 0; round < 3; round++) {
     sent.size = sent.loans = 0;
-    rig_conn(&stage.rig)->sent = 0; /* counted anew */
-    stage.lent = stage.released = stage.kept = stage.back = 0;
-    RIG_PUT(&stage.rig, fd, "m\0");
-    read_all(&stage, &sent, fd);
-    rig_settle(&stage.rig);
-    ck_assert_uint_eq(stage.back, sent.loans);
-    ck_assert_uint_eq(stage.released, stage.lent);
-    ck_assert_uint_eq(xchg_pending(rig_conn(&stage.rig)), 0);
+    fixture_conn()->sent = 0; /* counted anew */
+    refs.sent = refs.released = refs.kept = refs.back = 0;
+    CLIENT_SEND(fd, "m\0");
+    read_all(&sent, fd);
+    fixture_settle();
+    ck_assert_uint_eq(refs.back, sent.loans);
+    ck_assert_uint_eq(refs.released, refs.sent);
+    ck_assert_uint_eq(xchg_pending(fixture_conn()), 0);
   }
   close(fd);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
+  fixture_until_all_closed();
   free(sent.bytes);
-  stage_fini(&stage);
 }
 END_TEST
 
 /* ---- one write a turn ---- */
 
-static void send_pieces(struct stage *stage, struct xchg_conn *conn) {
+static void send_pieces(struct xchg_conn *conn) {
   struct iovec parts[] = {{.iov_base = (char[]){'c'}, .iov_len = 1},
                           {.iov_base = (char[]){'d'}, .iov_len = 1}};
-  (void)stage;
   for (int i = 0; i < 10; i++) {
     ck_assert_int_eq(xchg_send(conn, "a", 1), 0);
-    ck_assert_int_eq(stage_lend(conn, "b", 1), 0);
+    ck_assert_int_eq(send_ref(conn, "b", 1), 0);
     ck_assert_int_eq(xchg_sendv(conn, parts, 2), 0);
   }
 }
 
-static void send_copies(struct stage *stage, struct xchg_conn *conn) {
-  (void)stage;
+static void send_copies(struct xchg_conn *conn) {
   for (int i = 0; i < 10; i++) {
     ck_assert_int_eq(xchg_send(conn, "ab", 2), 0);
     ck_assert_int_eq(xchg_send(conn, "cd", 2), 0);
   }
 }
 
-static void expect_record(struct stage *stage, int fd, size_t times) {
+static void expect_record(int fd, size_t times) {
   char record[256];
-  rig_settle(&stage->rig);
+  fixture_settle();
   ck_assert_int_eq(recv(fd, record, sizeof(record), 0), (ssize_t)(4 * times));
   for (size_t i = 0; i < times; i++) {
     ck_assert_mem_eq(record + 4 * i, "abcd", 4);
   }
-  rig_get_nothing(&stage->rig, fd);
+  client_expect_nothing(fd);
 }
 
 /* A record is a write: what one turn sends, and what posted calls send between two, is one. */
 START_TEST(test_one_write_a_turn) {
   act_fn *act = (_i & 1) != 0 ? send_pieces : send_copies;
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.acts[AT_OPEN] = stage.acts[AT_MESSAGE] = act;
-  stage_start(&stage, (_i & 2) != 0);
-  int fd = rig_connect_pair(&stage.rig, SOCK_SEQPACKET);
-  uint64_t id = xchg_id(rig_conn(&stage.rig));
-  expect_record(&stage, fd, 10);
-  RIG_PUT(&stage.rig, fd, "m\0");
-  expect_record(&stage, fd, 10);
+  acts[AT_OPEN] = acts[AT_MESSAGE] = act;
+  fixture_start((_i & 2) != 0);
+  int fd = client_connect_pair(SOCK_SEQPACKET);
+  uint64_t id = xchg_id(fixture_conn());
+  expect_record(fd, 10);
+  CLIENT_SEND(fd, "m\0");
+  expect_record(fd, 10);
   if (act == send_copies) {
-    RIG_PUT(&stage.rig, fd, "m\0m\0");
-    expect_record(&stage, fd, 20);
+    CLIENT_SEND(fd, "m\0m\0");
+    expect_record(fd, 20);
     for (int i = 0; i < 3; i++) {
-      stage_deal(&stage, &stage_call(&stage, id, act, NULL)->letter, STAGE_BUDGET);
+      run_call(id, act, NULL);
     }
-    expect_record(&stage, fd, 30);
+    expect_record(fd, 30);
   }
   close(fd);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
 enum { MANY = 1500 };
 
-static void lend_many(struct stage *stage, struct xchg_conn *conn) {
-  (void)stage;
+static void lend_many(struct xchg_conn *conn) {
   for (int i = 0; i < MANY; i++) {
     uint8_t bytes[] = {(uint8_t)i, (uint8_t)(i >> 8)};
-    ck_assert_int_eq(stage_lend(conn, bytes, 1), 0);
+    ck_assert_int_eq(send_ref(conn, bytes, 1), 0);
     ck_assert_int_eq(xchg_send(conn, bytes + 1, 1), 0);
   }
 }
 
 /* More parts than a call takes, and than a turn makes calls. */
 START_TEST(test_more_parts_than_a_turn_takes) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.acts[AT_MESSAGE] = lend_many;
-  stage_start(&stage, _i == 1);
-  int fd = rig_connect_tcp(&stage.rig);
-  RIG_PUT(&stage.rig, fd, "m\0");
+  acts[AT_MESSAGE] = lend_many;
+  fixture_start(_i == 1);
+  int fd = client_connect_tcp();
+  CLIENT_SEND(fd, "m\0");
   uint8_t got[2 * MANY];
-  ck_assert_uint_eq(rig_get(&stage.rig, fd, got, sizeof(got)), sizeof(got));
+  ck_assert_uint_eq(client_recv(fd, got, sizeof(got)), sizeof(got));
   for (int i = 0; i < MANY; i++) {
     ck_assert(got[2 * i] == (uint8_t)i && got[2 * i + 1] == (uint8_t)(i >> 8));
   }
-  rig_settle(&stage.rig);
-  ck_assert_uint_eq(stage.released, MANY);
-  ck_assert_uint_eq(stage.count[AT_DRAIN], 1);
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  fixture_settle();
+  ck_assert_uint_eq(refs.released, MANY);
+  ck_assert_uint_eq(call_count[AT_DRAIN], 1);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -225,101 +210,92 @@ END_TEST
 
 static uint8_t big[1000000];
 
-static void lend_big(struct stage *stage, struct xchg_conn *conn) {
-  (void)stage;
+static void lend_big(struct xchg_conn *conn) {
   for (int i = 0; i < 3; i++) {
-    ck_assert_int_eq(stage_lend(conn, big, sizeof(big)), 0);
+    ck_assert_int_eq(send_ref(conn, big, sizeof(big)), 0);
     ck_assert_int_eq(xchg_send(conn, "x", 1), 0);
   }
 }
 
-static void none_is_back(struct stage *stage, struct xchg_conn *conn) {
+static void none_is_back(struct xchg_conn *conn) {
   ck_assert_uint_gt(xchg_pending(conn), 2 * sizeof(big));
-  ck_assert_uint_eq(stage->released, 0);
+  ck_assert_uint_eq(refs.released, 0);
 }
 
-static void reset_peer(struct stage *stage, int *fd) {
+static void reset_peer(int *fd) {
   close(*fd);
   *fd = -1;
-  rig_settle(&stage->rig);
+  fixture_settle();
 }
 
-static void abort_it(struct stage *stage, int *fd) {
+static void abort_it(int *fd) {
   (void)fd;
-  stage_post(stage, xchg_id(rig_conn(&stage->rig)), stage_abort);
+  post_act(xchg_id(fixture_conn()), act_abort);
 }
 
-static void let_it_time_out(struct stage *stage, int *fd) {
+static void let_it_time_out(int *fd) {
   (void)fd;
-  rig_advance(&stage->rig, 2 * stage->rig.config.write_timeout_ns);
+  fixture_advance(2 * fixture.config.write_timeout_ns);
 }
 
-static void cut_it(struct stage *stage, int *fd) {
+static void cut_it(int *fd) {
   (void)fd;
-  conn_cut(&rig_conn(&stage->rig)->source);
+  conn_cut(&fixture_conn()->source);
 }
 
 /* The connection ends with loans half sent and not begun: they come back, after on_close. */
 START_TEST(test_loans_come_back_at_the_end) {
   const struct {
-    void (*end)(struct stage *stage, int *fd);
+    void (*end)(int *fd);
     enum xchg_reason reason;
   } ends[] = {{reset_peer, XCHG_RESET},
               {abort_it, XCHG_ERROR},
               {let_it_time_out, XCHG_WRITE},
               {cut_it, XCHG_DRAIN}};
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.acts[AT_MESSAGE] = lend_big;
-  stage.acts[AT_CLOSE] = none_is_back;
-  stage_start(&stage, (_i & 1) != 0);
-  int fd = rig_connect(&stage.rig);
-  RIG_PUT(&stage.rig, fd, "m\0");
-  rig_settle(&stage.rig);
-  ck_assert_uint_gt(rig_conn(&stage.rig)->sent, 0); /* a part of the first */
-  ends[_i / 2].end(&stage, &fd);
-  rig_reap(&stage.rig);
-  rig_over(&stage.rig, ends[_i / 2].reason);
-  ck_assert_uint_eq(stage.released, 3);
-  ck_assert(stage.closed_first);
+  acts[AT_MESSAGE] = lend_big;
+  acts[AT_CLOSE] = none_is_back;
+  int fd = start_and_connect((_i & 1) != 0);
+  CLIENT_SEND(fd, "m\0");
+  fixture_settle();
+  ck_assert_uint_gt(fixture_conn()->sent, 0); /* a part of the first */
+  ends[_i / 2].end(&fd);
+  fixture_reap();
+  fixture_expect_end(ends[_i / 2].reason);
+  ck_assert_uint_eq(refs.released, 3);
+  ck_assert(refs.closed_first);
   if (fd != -1) {
     close(fd);
   }
-  stage_fini(&stage);
 }
 END_TEST
 
 /* A turn that aborts what it has just lent: nothing of it was sent, all of it comes back. */
-static void lend_and_abort(struct stage *stage, struct xchg_conn *conn) {
-  lend_big(stage, conn);
+static void lend_and_abort(struct xchg_conn *conn) {
+  lend_big(conn);
   ck_assert_int_eq(xchg_abort(conn), 0);
-  ck_assert_uint_eq(stage->released, 0);
+  ck_assert_uint_eq(refs.released, 0);
 }
 
 START_TEST(test_lend_and_abort) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.acts[_i < 2 ? AT_OPEN : AT_MESSAGE] = lend_and_abort;
-  stage_start(&stage, (_i & 1) != 0);
-  int fd = rig_connect(&stage.rig);
+  acts[_i < 2 ? AT_OPEN : AT_MESSAGE] = lend_and_abort;
+  int fd = start_and_connect((_i & 1) != 0);
   if (_i >= 2) {
-    RIG_PUT(&stage.rig, fd, "m\0");
+    CLIENT_SEND(fd, "m\0");
   }
-  rig_get_end(&stage.rig, fd);
-  rig_over(&stage.rig, XCHG_ERROR);
-  ck_assert_uint_eq(stage.released, 3);
-  ck_assert(stage.closed_first);
+  client_expect_end(fd);
+  fixture_expect_end(XCHG_ERROR);
+  ck_assert_uint_eq(refs.released, 3);
+  ck_assert(refs.closed_first);
   close(fd);
-  stage_fini(&stage);
 }
 END_TEST
 
 static void count_up(void *argument) { (*(uint32_t *)argument)++; }
 
 /* Nothing can be sent any more, and a loan that was refused does not come back. */
-static void refuse_all(struct stage *stage, struct xchg_conn *conn) {
+static void refuse_all(struct xchg_conn *conn) {
   uint32_t released = 0;
-  struct iovec part = {.iov_base = stage, .iov_len = 1};
+  struct iovec part = {.iov_base = &fixture, .iov_len = 1};
   size_t pending = xchg_pending(conn);
   for (size_t size = 0; size < 2; size++) {
     errno = 0;
@@ -336,35 +312,30 @@ static void refuse_all(struct stage *stage, struct xchg_conn *conn) {
   ck_assert_uint_eq(xchg_pending(conn), pending);
 }
 
-static void finish_and_send(struct stage *stage, struct xchg_conn *conn) {
-  ck_assert_int_eq(stage_lend(conn, "last", 4), 0);
+static void finish_and_send(struct xchg_conn *conn) {
+  ck_assert_int_eq(send_ref(conn, "last", 4), 0);
   ck_assert_int_eq(xchg_finish(conn), 0);
-  refuse_all(stage, conn);
+  refuse_all(conn);
 }
 
-static void abort_and_send(struct stage *stage, struct xchg_conn *conn) {
-  ck_assert_int_eq(stage_lend(conn, "lost", 4), 0);
+static void abort_and_send(struct xchg_conn *conn) {
+  ck_assert_int_eq(send_ref(conn, "lost", 4), 0);
   ck_assert_int_eq(xchg_abort(conn), 0);
-  refuse_all(stage, conn);
+  refuse_all(conn);
 }
 
 START_TEST(test_nothing_is_sent_after_the_end) {
   bool aborts = (_i & 1) != 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.acts[AT_MESSAGE] = aborts ? abort_and_send : finish_and_send;
-  stage.acts[AT_CLOSE] = refuse_all;
-  stage_start(&stage, (_i & 2) != 0);
-  int fd = rig_connect(&stage.rig);
-  RIG_PUT(&stage.rig, fd, "m\0");
+  acts[AT_MESSAGE] = aborts ? abort_and_send : finish_and_send;
+  acts[AT_CLOSE] = refuse_all;
+  int fd = start_and_connect((_i & 2) != 0);
+  CLIENT_SEND(fd, "m\0");
   if (!aborts) {
-    RIG_GET(&stage.rig, fd, "last");
+    CLIENT_EXPECT(fd, "last");
   }
-  rig_get_end(&stage.rig, fd);
-  close(fd);
-  rig_over(&stage.rig, aborts ? XCHG_ERROR : XCHG_FINISHED);
-  ck_assert_uint_eq(stage.count[AT_DRAIN], 0);
-  stage_fini(&stage);
+  client_expect_end(fd);
+  close_and_expect_end(fd, aborts ? XCHG_ERROR : XCHG_FINISHED);
+  ck_assert_uint_eq(call_count[AT_DRAIN], 0);
 }
 END_TEST
 
@@ -372,11 +343,9 @@ END_TEST
 START_TEST(test_nothing) {
   uint32_t released = 0;
   struct iovec parts[] = {{.iov_base = NULL, .iov_len = 0}, {.iov_base = NULL, .iov_len = 0}};
-  struct stage stage;
-  stage_quiet(&stage);
-  stage_start(&stage, _i == 1);
-  int fd = rig_connect_pair(&stage.rig, SOCK_SEQPACKET); /* where an empty write would be seen */
-  struct xchg_conn *conn = rig_conn(&stage.rig);
+  fixture_start(_i == 1);
+  int fd = client_connect_pair(SOCK_SEQPACKET); /* where an empty write would be seen */
+  struct xchg_conn *conn = fixture_conn();
   ck_assert_int_eq(xchg_send(conn, NULL, 0), 0);
   ck_assert_int_eq(xchg_sendv(conn, NULL, 0), 0);
   ck_assert_int_eq(xchg_sendv(conn, parts, 2), 0);
@@ -384,12 +353,10 @@ START_TEST(test_nothing) {
   ck_assert_int_eq(xchg_send_ref(conn, NULL, 0, NULL, NULL), 0);
   ck_assert_uint_eq(released, 1);
   ck_assert_uint_eq(xchg_pending(conn), 0);
-  rig_get_nothing(&stage.rig, fd);
+  client_expect_nothing(fd);
   ck_assert_int_eq(xchg_send_ref(conn, "x", 1, NULL, NULL), 0);
-  RIG_GET(&stage.rig, fd, "x");
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  CLIENT_EXPECT(fd, "x");
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
@@ -400,39 +367,36 @@ START_TEST(test_no_memory) {
   struct iovec parts[] = {{.iov_base = (char[]){'o', 'k'}, .iov_len = 2},
                           {.iov_base = big, .iov_len = sizeof(big)}};
   uint32_t released = 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  stage_start(&stage, false);
-  int other = rig_connect(&stage.rig), fd = rig_connect(&stage.rig);
-  struct xchg_conn *conn = stage_newest(&stage);
+  fixture_start(false);
+  int other = client_connect(), fd = client_connect();
+  struct xchg_conn *conn = fixture_newest();
   errno = 0;
   if (_i == 0) {
-    stage.rig.host.bufs.bytes_max = 0;
+    fixture.host.bufs.bytes_max = 0;
     ck_assert_int_eq(xchg_send(conn, "x", 1), -1);
   } else if (_i == 1) {
-    stage.rig.host.bufs.bytes_max = 1000;
+    fixture.host.bufs.bytes_max = 1000;
     ck_assert_int_eq(xchg_sendv(conn, parts, 2), -1);
   } else {
     for (uint32_t i = 0; i < CONN_SHARES; i++) {
-      rig_holds(stage_lend(conn, "x", 1) == 0, "there is room for so many loans");
+      require(send_ref(conn, "x", 1) == 0, "there is room for so many loans");
     }
-    stage.rig.host.bufs.bytes_max = 0; /* the next one would be copied */
+    fixture.host.bufs.bytes_max = 0; /* the next one would be copied */
     ck_assert_int_eq(xchg_send_ref(conn, "x", 1, count_up, &released), -1);
   }
   ck_assert_int_eq(errno, ENOMEM);
-  refuse_all(&stage, conn);
+  refuse_all(conn);
   ck_assert_int_eq(_i == 0 ? xchg_abort(conn) : xchg_finish(conn), 0);
-  RIG_UNTIL(&stage.rig, stage.rig.closes == 1);
-  ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_MEMORY), 1);
+  FIXTURE_UNTIL(fixture.closes == 1);
+  ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 1);
   ck_assert_uint_eq(released, 0);
-  stage.rig.host.bufs.bytes_max = UINT64_MAX;
-  rig_get_end(&stage.rig, fd);
-  ck_assert_int_eq(stage_lend(rig_conn(&stage.rig), "y", 1), 0); /* the others live */
-  RIG_GET(&stage.rig, other, "y");
+  fixture.host.bufs.bytes_max = UINT64_MAX;
+  client_expect_end(fd);
+  ck_assert_int_eq(send_ref(fixture_conn(), "y", 1), 0); /* the others live */
+  CLIENT_EXPECT(other, "y");
   close(fd);
   close(other);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
@@ -447,5 +411,6 @@ int main(void) {
       {test_nothing, 2},
       {test_no_memory, 3},
   };
-  return run_suite("conn_send", tests, count_of(tests));
+  return run_suite_fixture("conn_send", tests, count_of(tests), handler_fixture_init_silent,
+                           handler_fixture_fini);
 }

@@ -2,8 +2,7 @@
  * check_exchange: the built-in exchanges over real connections: each frame's greeting and replies,
  * byte by byte, and the four presets.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/conn_fixture.h"
 
 #include "net/exchange.h"
 
@@ -77,8 +76,8 @@ static const struct dialogue dialogues[] = {
 };
 /* clang-format on */
 
-static void configure(struct rig *rig, const struct dialogue *dialogue) {
-  struct config *config = &rig->config;
+static void configure(const struct dialogue *dialogue) {
+  struct config *config = &fixture.config;
   config->frame = dialogue->frame;
   config->messages = dialogue->messages;
   config->reply = dialogue->reply;
@@ -93,35 +92,33 @@ static void configure(struct rig *rig, const struct dialogue *dialogue) {
   }
 }
 
-static void start(struct rig *rig, struct exchange *exchange, const struct dialogue *dialogue) {
-  rig_init(rig);
-  configure(rig, dialogue);
-  ck_assert_int_eq(exchange_init(exchange, &rig->config), 0);
+static void start(struct exchange *exchange, const struct dialogue *dialogue) {
+  configure(dialogue);
+  ck_assert_int_eq(exchange_init(exchange, &fixture.config), 0);
   ck_assert_ptr_eq(exchange->handler.user, exchange);
   ck_assert_uint_eq(exchange->handler.size, sizeof(struct xchg_handler));
-  free(rig->config.greeting.bytes); /* the configuration need not outlive it */
-  free(rig->config.reply_text.bytes);
-  rig->handler = exchange->handler;
-  rig_start(rig, false);
+  free(fixture.config.greeting.bytes); /* the configuration need not outlive it */
+  free(fixture.config.reply_text.bytes);
+  fixture.handler = exchange->handler;
+  fixture_start(false);
 }
 
 START_TEST(test_dialogue) {
   const struct dialogue *dialogue = &dialogues[_i];
   for (size_t split = 0; split <= dialogue->sends_size; split++) {
-    struct rig rig;
     struct exchange exchange;
-    start(&rig, &exchange, dialogue);
-    int fd = rig_connect(&rig);
+    start(&exchange, dialogue);
+    int fd = client_connect();
     char got[64];
-    rig_put(&rig, fd, dialogue->sends, split);
-    rig_put(&rig, fd, dialogue->sends + split, dialogue->sends_size - split);
-    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
-    ck_assert_uint_eq(rig_get(&rig, fd, got, sizeof(got)), dialogue->gets_size);
+    client_send(fd, dialogue->sends, split);
+    client_send(fd, dialogue->sends + split, dialogue->sends_size - split);
+    client_shutdown(fd);
+    ck_assert_uint_eq(client_recv(fd, got, sizeof(got)), dialogue->gets_size);
     ck_assert_mem_eq(got, dialogue->gets, dialogue->gets_size);
-    RIG_UNTIL(&rig, rig.slab.used == 0);
-    ck_assert_uint_eq(rig_ended(&rig, dialogue->reason), 1);
+    fixture_until_all_closed();
+    ck_assert_uint_eq(fixture_ended(dialogue->reason), 1);
     close(fd);
-    rig_fini(&rig);
+    conn_fixture_reset();
     exchange_fini(&exchange);
     ck_assert_ptr_null(exchange.greeting);
     ck_assert_ptr_null(exchange.reply);
@@ -132,21 +129,20 @@ END_TEST
 
 /* No memory for the greeting or a reply: the connection ends as memory. */
 START_TEST(test_no_memory) {
-  struct rig rig;
   struct exchange exchange;
-  start(&rig, &exchange, &dialogues[_i == 0 ? 0 : 4]);
-  uint64_t ceiling = rig.host.bufs.bytes_max;
-  rig.host.bufs.bytes_max = _i == 0 ? 0 : ceiling;
-  int fd = rig_connect(&rig);
-  rig.host.bufs.bytes_max = 0;
+  start(&exchange, &dialogues[_i == 0 ? 0 : 4]);
+  uint64_t ceiling = fixture.host.bufs.bytes_max;
+  fixture.host.bufs.bytes_max = _i == 0 ? 0 : ceiling;
+  int fd = client_connect();
+  fixture.host.bufs.bytes_max = 0;
   if (_i == 1) {
-    RIG_PUT(&rig, fd, "a\n");
+    CLIENT_SEND(fd, "a\n");
   }
-  RIG_UNTIL(&rig, rig.slab.used == 0);
-  ck_assert_uint_eq(rig_ended(&rig, XCHG_MEMORY), 1);
-  rig_get_end(&rig, fd);
+  fixture_until_all_closed();
+  ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 1);
+  client_expect_end(fd);
   close(fd);
-  rig_fini(&rig);
+  conn_fixture_fini();
   exchange_fini(&exchange);
 }
 END_TEST
@@ -156,5 +152,6 @@ int main(void) {
       {test_dialogue, count_of(dialogues)},
       {test_no_memory, 2},
   };
-  return run_suite("exchange", tests, count_of(tests));
+  return run_suite_fixture("exchange", tests, count_of(tests), conn_fixture_init,
+                           conn_fixture_fini);
 }

@@ -3,8 +3,7 @@
  * members that never read, peers that acknowledge nothing, that reset, or that have long said all
  * they had to say while a body is still being sent.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/stage.h"
+#include "tests/fixtures/handler_fixture.h"
 
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -20,60 +19,59 @@
 #define BURST 1000        /* publications between two turns */
 #define SNDBUF_SMALLEST 4096 /* the kernel's own minimum is near */
 
-static void join(struct stage *stage, struct xchg_conn *conn) {
-  const enum xchg_slow *slow = stage->script;
+static void join(struct xchg_conn *conn) {
+  const enum xchg_slow *slow = test_data;
   ck_assert_int_eq(xchg_join(conn, GROUP, *slow), 0);
 }
 
-static void prepare_members(struct stage *stage, enum xchg_slow *slow) {
-  stage_quiet(stage);
-  stage->script = slow;
-  stage->acts[AT_OPEN] = join;
+static void prepare_members(enum xchg_slow *slow) {
+  test_data = slow;
+  acts[AT_OPEN] = join;
 }
 
-static int connect_slow(struct stage *stage) {
+static int connect_slow(void) {
   uint64_t id;
-  int fd = stage_connect(stage, &id), size = SNDBUF_SMALLEST;
-  int server = stage_newest(stage)->fd;
+  int fd = client_connect_id(&id), size = SNDBUF_SMALLEST;
+  int server = fixture_newest()->fd;
   ck_assert_int_eq(setsockopt(server, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
   return fd;
 }
 
 /* Nobody has more loans than are a connection's. */
-static void check_shares(const struct stage *stage) {
-  const struct slab *slab = &stage->rig.slab;
+static void check_shares(void) {
+  const struct slab *slab = &fixture.slab;
   for (uint32_t slot = 0; (slot = slab_next(slab, slot)) != SLAB_NONE; slot++) {
     const struct xchg_conn *conn = conn_of(slab_at(slab, slot));
-    rig_holds(outbox_loans(&conn->out) <= CONN_SHARES, "a connection's loans are bounded");
+    require(outbox_loans(&conn->out) <= CONN_SHARES, "a connection's loans are bounded");
   }
 }
 
-static void publish_numbers(struct stage *stage, uint32_t from, uint32_t count) {
+static void publish_numbers(uint32_t from, uint32_t count) {
   for (uint32_t i = from; i < from + count; i++) {
-    stage_publish(stage, GROUP, &i, sizeof(i), STAGE_BUDGET);
-    check_shares(stage);
+    publish_bytes(GROUP, &i, sizeof(i), TASK_BUDGET);
+    check_shares();
   }
 }
 
 static void check_numbers(const uint32_t *numbers, uint32_t from, size_t count) {
   for (uint32_t i = 0; i < count; i++) {
-    rig_holds(numbers[i] == from + i, "publications arrive in order and whole");
+    require(numbers[i] == from + i, "publications arrive in order and whole");
   }
 }
 
-static void get_numbers(struct stage *stage, int fd, uint32_t from, uint32_t count) {
+static void get_numbers(int fd, uint32_t from, uint32_t count) {
   static uint32_t got[BURST];
   size_t size = count * sizeof(*got);
   ck_assert_uint_le(size, sizeof(got));
-  ck_assert_uint_eq(rig_get(&stage->rig, fd, got, size), size);
+  ck_assert_uint_eq(client_recv(fd, got, size), size);
   check_numbers(got, from, count);
 }
 
 /* All that a slow member got, once it reads at last: the first so many. Return: how many. */
-static size_t get_rest(struct stage *stage, int fd) {
+static size_t get_rest(int fd) {
   static uint32_t got[PUBLICATIONS];
-  ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
-  size_t size = rig_get(&stage->rig, fd, got, sizeof(got));
+  client_shutdown(fd);
+  size_t size = client_recv(fd, got, sizeof(got));
   ck_assert_uint_eq(size % sizeof(*got), 0);
   check_numbers(got, 0, size / sizeof(*got));
   return size / sizeof(*got);
@@ -82,97 +80,79 @@ static size_t get_rest(struct stage *stage, int fd) {
 /* Each costs a loan however small it is: who never reads must not have all of them. */
 START_TEST(test_slow_members_take_nothing_from_the_fast) {
   enum xchg_slow slow = _i == 0 ? XCHG_SLOW_SKIP : XCHG_SLOW_DROP;
-  struct stage stage;
-  prepare_members(&stage, &slow);
-  stage.rig.config.max_pending_bytes = PENDING_MAX;
-  stage_start(&stage, false);
-  int slows[SLOW], fast = rig_connect(&stage.rig);
+  prepare_members(&slow);
+  fixture.config.max_pending_bytes = PENDING_MAX;
+  fixture_start(false);
+  int slows[SLOW], fast = client_connect();
   for (int i = 0; i < SLOW; i++) {
-    slows[i] = connect_slow(&stage);
+    slows[i] = connect_slow();
   }
   for (uint32_t i = 0; i < PUBLICATIONS; i += BATCH) {
-    publish_numbers(&stage, i, BATCH);
-    get_numbers(&stage, fast, i, BATCH);
+    publish_numbers(i, BATCH);
+    get_numbers(fast, i, BATCH);
   }
-  uint64_t published = atom_load_relaxed_u64(&stage.rig.stats.published);
-  ck_assert_uint_gt(atom_load_relaxed_u64(&stage.rig.stats.skipped), 0);
-  ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_WRITE), slow == XCHG_SLOW_DROP ? SLOW : 0);
+  uint64_t published = atom_load_relaxed_u64(&fixture.stats.published);
+  ck_assert_uint_gt(atom_load_relaxed_u64(&fixture.stats.skipped), 0);
+  ck_assert_uint_eq(fixture_ended(XCHG_WRITE), slow == XCHG_SLOW_DROP ? SLOW : 0);
   for (int i = 0; i < SLOW; i++) {
-    published -= slow == XCHG_SLOW_SKIP ? get_rest(&stage, slows[i]) : 0;
+    published -= slow == XCHG_SLOW_SKIP ? get_rest(slows[i]) : 0;
     close(slows[i]);
   }
   ck_assert(slow == XCHG_SLOW_DROP || published == PUBLICATIONS);
   close(fast);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  ck_assert_uint_eq(rig_ended(&stage.rig, XCHG_FINISHED), slow == XCHG_SLOW_SKIP ? SLOW + 1 : 1);
-  stage_fini(&stage);
+  fixture_until_all_closed();
+  ck_assert_uint_eq(fixture_ended(XCHG_FINISHED), slow == XCHG_SLOW_SKIP ? SLOW + 1 : 1);
 }
 END_TEST
 
 /* What one turn brings is no sign of slowness, though it is more than a connection's loans. */
 START_TEST(test_a_burst_reaches_who_reads) {
   enum xchg_slow slow = _i == 0 ? XCHG_SLOW_SKIP : XCHG_SLOW_DROP;
-  struct stage stage;
-  prepare_members(&stage, &slow);
-  stage_start(&stage, false);
-  int fd = rig_connect(&stage.rig);
+  prepare_members(&slow);
+  int fd = start_and_connect(false);
   for (uint32_t i = 0; i < 3 * BURST; i += BURST) {
-    publish_numbers(&stage, i, BURST);
-    get_numbers(&stage, fd, i, BURST);
+    publish_numbers(i, BURST);
+    get_numbers(fd, i, BURST);
   }
-  ck_assert_uint_eq(atom_load_relaxed_u64(&stage.rig.stats.skipped), 0);
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.skipped), 0);
+  close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
 /* ---- the drain ---- */
 
-static void answer_and_finish(struct stage *stage, struct xchg_conn *conn) {
-  const bool *pauses = stage->script;
+static void answer_and_finish(struct xchg_conn *conn) {
+  const bool *pauses = test_data;
   ck_assert_int_eq(*pauses ? xchg_pause(conn) : 0, 0);
   ck_assert_int_eq(xchg_send(conn, "answer", 6), 0);
   ck_assert_int_eq(xchg_finish(conn), 0);
 }
 
-static void reset_and_close(int fd) {
-  const struct linger at_once = {.l_onoff = 1};
-  ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
-  close(fd);
-}
-
 /* The exchange is complete by then, whether or not its handler has paused it. */
 START_TEST(test_a_reset_while_draining_changes_nothing) {
   bool pauses = (_i & 2) != 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.script = &pauses;
-  stage.acts[AT_MESSAGE] = answer_and_finish;
-  stage_start(&stage, (_i & 1) != 0);
-  int fd = rig_connect_tcp(&stage.rig);
-  RIG_PUT(&stage.rig, fd, "get\0more");
-  RIG_GET(&stage.rig, fd, "answer");
-  rig_settle(&stage.rig);
-  ck_assert_int_eq(rig_conn(&stage.rig)->state, CONN_DRAINING);
-  reset_and_close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_fini(&stage);
+  test_data = &pauses;
+  acts[AT_MESSAGE] = answer_and_finish;
+  fixture_start((_i & 1) != 0);
+  int fd = client_connect_tcp();
+  CLIENT_SEND(fd, "get\0more");
+  CLIENT_EXPECT(fd, "answer");
+  fixture_settle();
+  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+  client_reset(fd);
+  fixture_expect_end(XCHG_FINISHED);
 }
 END_TEST
 
 /* ... but one that is paused before is ended by it. */
 START_TEST(test_a_reset_while_paused_is_noticed) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.acts[AT_MESSAGE] = stage_pause;
-  stage_start(&stage, false);
-  int fd = rig_connect_tcp(&stage.rig);
-  RIG_PUT(&stage.rig, fd, "get\0more");
-  rig_settle(&stage.rig);
-  reset_and_close(fd);
-  rig_over(&stage.rig, XCHG_RESET);
-  stage_fini(&stage);
+  acts[AT_MESSAGE] = act_pause;
+  fixture_start(false);
+  int fd = client_connect_tcp();
+  CLIENT_SEND(fd, "get\0more");
+  fixture_settle();
+  client_reset(fd);
+  fixture_expect_end(XCHG_RESET);
 }
 END_TEST
 
@@ -180,9 +160,8 @@ END_TEST
 
 #define UNREAD ((size_t)100000) /* more than the peer's window, less than the kernel queues */
 
-static void send_unread(struct stage *stage, struct xchg_conn *conn) {
+static void send_unread(struct xchg_conn *conn) {
   static const uint8_t bytes[UNREAD];
-  (void)stage;
   ck_assert_int_eq(xchg_send(conn, bytes, sizeof(bytes)), 0);
 }
 
@@ -190,8 +169,8 @@ static void set_size(int fd, int option, int size) {
   ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, option, &size, sizeof(size)), 0);
 }
 
-/* As rig_connect_tcp, but with next to no room for what the client does not read. */
-static int connect_narrow(struct rig *rig) {
+/* As client_connect_tcp, but with next to no room for what the client does not read. */
+static int connect_narrow(void) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t size = sizeof(at);
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -205,7 +184,7 @@ static int connect_narrow(struct rig *rig) {
   ck_assert_int_ne(server, -1);
   set_size(server, SO_SNDBUF, 2 * (int)UNREAD);
   close(listener);
-  rig_admit(rig, server, ADDR_IPV4);
+  fixture_open(server, ADDR_IPV4);
   return client;
 }
 
@@ -216,11 +195,11 @@ static size_t kernel_says(int fd, unsigned long request) {
 }
 
 /* Wait until all that has arrived is acknowledged. Return: how much that is. */
-static size_t await_acknowledged(struct rig *rig, int client, size_t sent) {
+static size_t await_acknowledged(int client, size_t sent) {
   size_t arrived = 0;
-  int server = rig_conn(rig)->fd;
-  RIG_UNTIL(rig, (arrived = kernel_says(client, FIONREAD)) > 0 &&
-                     arrived + kernel_says(server, SIOCOUTQ) == sent);
+  int server = fixture_conn()->fd;
+  FIXTURE_UNTIL((arrived = kernel_says(client, FIONREAD)) > 0 &&
+                arrived + kernel_says(server, SIOCOUTQ) == sent);
   return arrived;
 }
 
@@ -229,29 +208,24 @@ static size_t await_acknowledged(struct rig *rig, int client, size_t sent) {
  * may still bring the client a byte; then, and only then, it begins anew.
  */
 START_TEST(test_a_linger_is_not_two) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.acts[AT_OPEN] = send_unread;
-  stage_start(&stage, (_i & 1) != 0);
-  struct rig *rig = &stage.rig;
-  int client = connect_narrow(rig);
-  ck_assert(outbox_empty(&rig_conn(rig)->out));
-  size_t arrived = await_acknowledged(rig, client, UNREAD);
-  stage_post(&stage, xchg_id(rig_conn(rig)), stage_finish);
+  acts[AT_OPEN] = send_unread;
+  fixture_start((_i & 1) != 0);
+  int client = connect_narrow();
+  ck_assert(outbox_empty(&fixture_conn()->out));
+  size_t arrived = await_acknowledged(client, UNREAD);
+  post_act(xchg_id(fixture_conn()), act_finish);
   for (int i = 0; i < 20; i++) {
-    ck_assert_int_eq(rig_conn(rig)->state, CONN_DRAINING);
-    rig_advance(rig, rig->config.linger_ns - NS_PER_MS);
-    ck_assert_uint_eq(rig->slab.used, 1);
-    rig_advance(rig, 20 * NS_PER_MS);
-    if (rig->slab.used == 0 || kernel_says(client, FIONREAD) == arrived) {
+    ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+    fixture_advance(fixture.config.linger_ns - NS_PER_MS);
+    ck_assert_uint_eq(fixture.slab.used, 1);
+    fixture_advance(20 * NS_PER_MS);
+    if (fixture.slab.used == 0 || kernel_says(client, FIONREAD) == arrived) {
       break;
     }
-    arrived = await_acknowledged(rig, client, UNREAD + 1); /* the half-close counts like a byte */
+    arrived = await_acknowledged(client, UNREAD + 1); /* the half-close counts like a byte */
   }
-  ck_assert_uint_eq(rig->slab.used, 0);
-  rig_over(rig, XCHG_FINISHED);
-  close(client);
-  stage_fini(&stage);
+  ck_assert_uint_eq(fixture.slab.used, 0);
+  expect_end_then_close(client, XCHG_FINISHED);
 }
 END_TEST
 
@@ -268,9 +242,9 @@ struct body {
   bool finishes;           /* it says that it is complete, instead of just sending no more */
 };
 
-static void send_block(struct stage *stage, struct xchg_conn *conn) {
+static void send_block(struct xchg_conn *conn) {
   static uint8_t block[BLOCK];
-  struct body *body = stage->script;
+  struct body *body = test_data;
   if (body->sent == BLOCKS) {
     ck_assert_int_eq(body->finishes ? xchg_finish(conn) : 0, 0);
     return;
@@ -284,57 +258,52 @@ static void send_block(struct stage *stage, struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_send(conn, block, sizeof(block)), 0);
 }
 
-static void go_on(struct stage *stage, struct xchg_conn *conn) {
-  stage_resume(stage, conn);
-  send_block(stage, conn);
+static void go_on(struct xchg_conn *conn) {
+  act_resume(conn);
+  send_block(conn);
 }
 
-static void get_blocks(struct stage *stage, int fd, uint32_t from, uint32_t to) {
+static void get_blocks(int fd, uint32_t from, uint32_t to) {
   static char got[BLOCK];
   for (uint32_t i = from; i < to; i++) {
-    ck_assert_uint_eq(rig_get(&stage->rig, fd, got, sizeof(got)), sizeof(got));
-    ck_assert(rig_all(got, sizeof(got), (char)('a' + i % 26)));
+    ck_assert_uint_eq(client_recv(fd, got, sizeof(got)), sizeof(got));
+    ck_assert(all_bytes(got, sizeof(got), (char)('a' + i % 26)));
   }
 }
 
 /* A client has asked for the body, and that was all that it may say. */
-static int ask_for_body(struct stage *stage, struct body *body, enum over over, bool single) {
-  stage_quiet(stage);
-  stage->script = body;
-  stage->acts[AT_MESSAGE] = stage->acts[AT_DRAIN] = send_block;
-  stage->rig.handler.messages = over == BY_END ? 0 : over == TOO_EARLY ? 2 : 1;
-  stage_start(stage, single);
-  int fd = rig_connect(&stage->rig);
+static int ask_for_body(struct body *body, enum over over, bool single) {
+  test_data = body;
+  acts[AT_MESSAGE] = acts[AT_DRAIN] = send_block;
+  fixture.handler.messages = over == BY_END ? 0 : over == TOO_EARLY ? 2 : 1;
+  int fd = start_and_connect(single);
   if (over == BY_COUNT) {
-    RIG_PUT(&stage->rig, fd, "m\0m\0m\0m");
+    CLIENT_SEND(fd, "m\0m\0m\0m");
   } else {
     ck_assert_int_eq(send(fd, "m", 2, MSG_NOSIGNAL), 2);
-    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    client_shutdown(fd);
   }
-  rig_settle(&stage->rig);
+  fixture_settle();
   return fd;
 }
 
-static void end_body(struct stage *stage, int fd, enum xchg_reason reason) {
-  rig_get_end(&stage->rig, fd);
-  close(fd);
-  rig_over(&stage->rig, reason);
-  ck_assert_uint_eq(stage->count[AT_MESSAGE], 1);
-  stage_fini(stage);
+static void end_body(int fd, enum xchg_reason reason) {
+  client_expect_end(fd);
+  close_and_expect_end(fd, reason);
+  ck_assert_uint_eq(call_count[AT_MESSAGE], 1);
 }
 
 START_TEST(test_a_body_is_sent_to_its_end) {
   enum over over = (enum over)(_i / 4);
   struct body body = {.finishes = (_i & 2) != 0};
-  struct stage stage;
-  int fd = ask_for_body(&stage, &body, over, (_i & 1) != 0);
+  int fd = ask_for_body(&body, over, (_i & 1) != 0);
   ck_assert_uint_lt(body.sent, BLOCKS);
-  get_blocks(&stage, fd, 0, BLOCKS / 2);
+  get_blocks(fd, 0, BLOCKS / 2);
   if (over == BY_COUNT) {
-    RIG_PUT(&stage.rig, fd, "m\0m\0");
+    CLIENT_SEND(fd, "m\0m\0");
   }
-  get_blocks(&stage, fd, BLOCKS / 2, BLOCKS);
-  end_body(&stage, fd, over == TOO_EARLY && !body.finishes ? XCHG_PEER : XCHG_FINISHED);
+  get_blocks(fd, BLOCKS / 2, BLOCKS);
+  end_body(fd, over == TOO_EARLY && !body.finishes ? XCHG_PEER : XCHG_FINISHED);
 }
 END_TEST
 
@@ -342,34 +311,30 @@ END_TEST
 START_TEST(test_a_body_may_pause) {
   enum over over = (enum over)(_i / 2);
   struct body body = {.waits_at = 3};
-  struct stage stage;
-  int fd = ask_for_body(&stage, &body, over, (_i & 1) != 0);
-  uint64_t id = xchg_id(rig_conn(&stage.rig));
-  get_blocks(&stage, fd, 0, 3);
-  rig_get_nothing(&stage.rig, fd);
+  int fd = ask_for_body(&body, over, (_i & 1) != 0);
+  uint64_t id = xchg_id(fixture_conn());
+  get_blocks(fd, 0, 3);
+  client_expect_nothing(fd);
   ck_assert_uint_eq(body.sent, 3);
-  stage_post(&stage, id, go_on);
-  get_blocks(&stage, fd, 3, BLOCKS);
-  end_body(&stage, fd, over == TOO_EARLY ? XCHG_PEER : XCHG_FINISHED);
+  post_act(id, go_on);
+  get_blocks(fd, 3, BLOCKS);
+  end_body(fd, over == TOO_EARLY ? XCHG_PEER : XCHG_FINISHED);
 }
 END_TEST
 
 /* Nobody waits for a client that is gone, and reset it is although nothing of it is read. */
 START_TEST(test_a_body_ends_with_its_reader) {
   struct body body = {.sent = 0};
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.script = &body;
-  stage.acts[AT_MESSAGE] = stage.acts[AT_DRAIN] = send_block;
-  stage.rig.handler.messages = 1;
-  stage_start(&stage, _i == 1);
-  int fd = rig_connect_tcp(&stage.rig);
-  RIG_PUT(&stage.rig, fd, "m\0");
-  get_blocks(&stage, fd, 0, 2);
-  reset_and_close(fd);
-  rig_over(&stage.rig, XCHG_RESET);
+  test_data = &body;
+  acts[AT_MESSAGE] = acts[AT_DRAIN] = send_block;
+  fixture.handler.messages = 1;
+  fixture_start(_i == 1);
+  int fd = client_connect_tcp();
+  CLIENT_SEND(fd, "m\0");
+  get_blocks(fd, 0, 2);
+  client_reset(fd);
+  fixture_expect_end(XCHG_RESET);
   ck_assert_uint_lt(body.sent, BLOCKS);
-  stage_fini(&stage);
 }
 END_TEST
 
@@ -384,5 +349,6 @@ int main(void) {
       {test_a_body_may_pause, 2 * OVERS},
       {test_a_body_ends_with_its_reader, 2},
   };
-  return run_suite("library_ends", tests, count_of(tests));
+  return run_suite_fixture("library_ends", tests, count_of(tests), handler_fixture_init_silent,
+                           handler_fixture_fini);
 }

@@ -1,13 +1,15 @@
 /* check_listener: each kind of address is bound, adopted, retired and closed; options inherited. */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/socket_fixture.h"
 
 #include "net/listener.h"
 
+#include <errno.h>
 #include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -115,7 +117,7 @@ static int dial_unix(const char *name) {
 /* The connection that is on its way in. */
 static struct guest welcome(const struct listener *listener) {
   struct guest guest = {.fd = -1};
-  uint64_t before_ns = sys_now_ns(), until_ns = before_ns + RIG_PATIENCE_NS;
+  uint64_t before_ns = sys_now_ns(), until_ns = before_ns + FIXTURE_TIMEOUT_NS;
   enum sock_accepted result;
   while ((result = listener_accept(listener, &guest)) == ACCEPT_NONE) {
     ck_assert_uint_lt(sys_now_ns(), until_ns);
@@ -173,7 +175,7 @@ END_TEST
 
 START_TEST(test_ipv6) {
   struct listener listener;
-  if (!rig_has_ipv6()) {
+  if (!has_ipv6()) {
     return;
   }
   ck_assert_int_eq(open_at(&listener, "[::]:0"), 0);
@@ -188,7 +190,7 @@ START_TEST(test_any) {
   struct listener listener;
   ck_assert_int_eq(open_at(&listener, ":0"), 0);
   check_reaches(&listener, "127.0.0.1");
-  if (rig_has_ipv6()) {
+  if (has_ipv6()) {
     check_reaches(&listener, "::1");
     ck_assert_int_eq(listener.where.addr.family, ADDR_IPV6);
   } else {
@@ -201,7 +203,7 @@ END_TEST
 START_TEST(test_address_in_use) {
   struct listener one, two;
   char text[ADDR_TEXT_MAX], want[ADDR_TEXT_MAX + 8];
-  unsigned before = rig_descriptors();
+  unsigned before = count_descriptors();
   ck_assert_int_eq(open_at(&one, "127.0.0.1:0"), 0);
   addr_format(&one.where.addr, text);
   ck_assert_int_eq(open_at(&two, text), -1);
@@ -214,7 +216,7 @@ START_TEST(test_address_in_use) {
   ck_assert_int_eq(open_at(&one, "192.0.2.1:0"), -1);
   ck_assert_int_eq(errno, EADDRNOTAVAIL);
   check_said("cannot bind");
-  ck_assert_uint_eq(rig_descriptors(), before);
+  ck_assert_uint_eq(count_descriptors(), before);
 }
 END_TEST
 
@@ -242,7 +244,7 @@ START_TEST(test_tcp_options) {
   ck_assert_int_eq(option(listener.fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) > 0, on);
   int client = dial("127.0.0.1", listener.where.addr.port);
   ck_assert_int_eq(dialled(client), 0);
-  ck_assert_int_eq(send(client, "x", 1, 0), 1); /* what a deferred accept waits for */
+  CLIENT_WRITE(client, "x"); /* what a deferred accept waits for */
   struct guest guest = welcome(&listener);
   ck_assert_int_eq(option(guest.fd, IPPROTO_TCP, TCP_NODELAY) != 0, on);
   ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_KEEPALIVE) != 0, on);
@@ -269,7 +271,7 @@ START_TEST(test_retire_tcp) {
   int late = dial("127.0.0.1", listener.where.addr.port);
   for (int i = 0; i < 3; i++) {
     struct guest guest = welcome(&listener);
-    ck_assert_int_eq(send(early[i], "x", 1, 0), 1); /* the filter lets through what is no SYN */
+    CLIENT_WRITE(early[i], "x"); /* the filter lets through what is no SYN */
     char byte;
     struct pollfd ready = {.fd = guest.fd, .events = POLLIN};
     ck_assert_int_eq(poll(&ready, 1, 60000), 1);

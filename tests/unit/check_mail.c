@@ -3,78 +3,65 @@
  * to the members of a group in slices; what becomes of those whom nobody deals with; and a real
  * worker with more mail than a turn takes.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/stage.h"
+#include "tests/fixtures/handler_fixture.h"
 
 #define GROUP UINT64_C(0xfeedfacecafe)
 enum { MEMBERS = 20 };
 
 /* ---- a group of clients ---- */
 
-struct club {
-  struct stage stage;
-  int fds[MEMBERS];
-  uint64_t ids[MEMBERS];
-  enum xchg_slow slow;
-};
+static int fds[MEMBERS];
+static uint64_t ids[MEMBERS];
 
-static void join(struct stage *stage, struct xchg_conn *conn) {
-  const struct club *club = container_of(stage, struct club, stage);
-  ck_assert_int_eq(xchg_join(conn, GROUP, club->slow), 0);
+static void join(struct xchg_conn *conn) {
+  const enum xchg_slow *slow = test_data;
+  ck_assert_int_eq(xchg_join(conn, GROUP, *slow), 0);
 }
 
-static void club_start(struct club *club, enum xchg_slow slow) {
-  stage_quiet(&club->stage);
-  club->slow = slow;
-  club->stage.acts[AT_OPEN] = join;
-  stage_start(&club->stage, false);
+/* Start, and connect members whose policy is ${slow}. */
+static void members_start(enum xchg_slow slow) {
+  test_data = &slow;
+  acts[AT_OPEN] = join;
+  fixture_start(false);
   for (int i = 0; i < MEMBERS; i++) {
-    club->fds[i] = stage_connect(&club->stage, &club->ids[i]);
+    fds[i] = client_connect_id(&ids[i]);
   }
-  rig_settle(&club->stage.rig);
+  fixture_settle();
+  test_data = NULL;
 }
 
-static struct xchg_conn *member(const struct club *club, int i) {
-  return conn_find((struct conn_host *)(uintptr_t)&club->stage.rig.host, club->ids[i]);
-}
+static struct xchg_conn *member(int i) { return conn_find(&fixture.host, ids[i]); }
 
-static uint64_t published(const struct club *club) {
-  return atom_load_relaxed_u64(&club->stage.rig.stats.published);
-}
+static uint64_t published(void) { return atom_load_relaxed_u64(&fixture.stats.published); }
 
-static uint64_t skipped(const struct club *club) {
-  return atom_load_relaxed_u64(&club->stage.rig.stats.skipped);
-}
+static uint64_t skipped(void) { return atom_load_relaxed_u64(&fixture.stats.skipped); }
 
-static void club_fini(struct club *club) {
+static void members_close(void) {
   for (int i = 0; i < MEMBERS; i++) {
-    close(club->fds[i]);
+    close(fds[i]);
   }
-  RIG_UNTIL(&club->stage.rig, club->stage.rig.slab.used == 0);
-  stage_fini(&club->stage);
+  fixture_until_all_closed();
 }
 
-#define PUBLISH(club, text, slice) \
-  stage_publish(&(club)->stage, GROUP, text, sizeof(text) - 1, slice)
+#define PUBLISH(text, slice) publish_bytes(GROUP, text, sizeof(text) - 1, slice)
 
 /* Slices of every size reach everybody once, in order. */
 START_TEST(test_publish) {
-  struct club club;
-  club_start(&club, XCHG_SLOW_SKIP);
+  members_start(XCHG_SLOW_SKIP);
   for (uint32_t slice = 1; slice <= MEMBERS + 1; slice++) {
-    PUBLISH(&club, "one", slice);
-    PUBLISH(&club, "two", slice);
+    PUBLISH("one", slice);
+    PUBLISH("two", slice);
     for (int i = 0; i < MEMBERS; i++) {
-      RIG_GET(&club.stage.rig, club.fds[i], "onetwo");
+      CLIENT_EXPECT(fds[i], "onetwo");
     }
   }
-  stage_publish(&club.stage, GROUP + 1, "x", 1, STAGE_BUDGET); /* to nobody */
+  publish_bytes(GROUP + 1, "x", 1, TASK_BUDGET); /* to nobody */
   for (int i = 0; i < MEMBERS; i++) {
-    rig_get_nothing(&club.stage.rig, club.fds[i]);
+    client_expect_nothing(fds[i]);
   }
-  ck_assert_uint_eq(published(&club), 2 * MEMBERS * (MEMBERS + 1));
-  ck_assert_uint_eq(skipped(&club), 0);
-  club_fini(&club);
+  ck_assert_uint_eq(published(), 2 * MEMBERS * (MEMBERS + 1));
+  ck_assert_uint_eq(skipped(), 0);
+  members_close();
 }
 END_TEST
 
@@ -83,39 +70,34 @@ END_TEST
  */
 START_TEST(test_publish_sizes) {
   static char much[300000], got[300000];
-  struct club club;
-  club_start(&club, XCHG_SLOW_SKIP);
-  PUBLISH(&club, "", 3);
+  members_start(XCHG_SLOW_SKIP);
+  PUBLISH("", 3);
   for (int i = 0; i < MEMBERS; i++) {
-    rig_get_nothing(&club.stage.rig, club.fds[i]);
+    client_expect_nothing(fds[i]);
   }
   memset(much, 'm', sizeof(much));
-  stage_publish(&club.stage, GROUP, much, sizeof(much), 3);
+  publish_bytes(GROUP, much, sizeof(much), 3);
   memset(much, 'x', sizeof(much)); /* it was copied */
-  rig_settle(&club.stage.rig);
-  ck_assert_uint_lt(club.stage.rig.host.bufs.bytes, sizeof(much)); /* but not for each */
+  fixture_settle();
+  ck_assert_uint_lt(fixture.host.bufs.bytes, sizeof(much)); /* but not for each */
   for (int i = 0; i < MEMBERS; i++) {
-    ck_assert_uint_eq(rig_get(&club.stage.rig, club.fds[i], got, sizeof(got)), sizeof(got));
-    ck_assert(rig_all(got, sizeof(got), 'm'));
+    ck_assert_uint_eq(client_recv(fds[i], got, sizeof(got)), sizeof(got));
+    ck_assert(all_bytes(got, sizeof(got), 'm'));
   }
-  club_fini(&club);
+  members_close();
 }
 END_TEST
 
 /* No connection has ever joined anything, or none is left. */
 START_TEST(test_publish_to_nobody) {
-  struct stage stage;
-  stage_quiet(&stage);
-  stage_start(&stage, false);
-  stage_publish(&stage, GROUP, "x", 1, 1);
-  int fd = rig_connect(&stage.rig);
-  stage_publish(&stage, GROUP, "x", 1, 1);
-  ck_assert_int_eq(xchg_join(rig_conn(&stage.rig), GROUP, XCHG_SLOW_SKIP), 0);
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_publish(&stage, GROUP, "x", 1, 1);
-  ck_assert_uint_eq(atom_load_relaxed_u64(&stage.rig.stats.published), 0);
-  stage_fini(&stage);
+  fixture_start(false);
+  publish_bytes(GROUP, "x", 1, 1);
+  int fd = client_connect();
+  publish_bytes(GROUP, "x", 1, 1);
+  ck_assert_int_eq(xchg_join(fixture_conn(), GROUP, XCHG_SLOW_SKIP), 0);
+  close_and_expect_end(fd, XCHG_FINISHED);
+  publish_bytes(GROUP, "x", 1, 1);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.published), 0);
 }
 END_TEST
 
@@ -127,186 +109,176 @@ END_TEST
 START_TEST(test_slow_member) {
   static char queue[1000000];
   bool drops = _i == 1;
-  struct club club;
-  club_start(&club, drops ? XCHG_SLOW_DROP : XCHG_SLOW_SKIP);
-  struct xchg_conn *slow = member(&club, 3), *full = member(&club, 4);
-  ck_assert_int_eq(xchg_send(slow, queue, club.stage.rig.config.max_pending_bytes), 0);
-  ck_assert_int_eq(xchg_send(full, queue, club.stage.rig.config.max_pending_bytes - 1), 0);
-  PUBLISH(&club, "news", STAGE_BUDGET);
-  ck_assert_uint_eq(skipped(&club), 1);
-  ck_assert_uint_eq(published(&club), MEMBERS - 1);
-  rig_settle(&club.stage.rig);
+  members_start(drops ? XCHG_SLOW_DROP : XCHG_SLOW_SKIP);
+  struct xchg_conn *slow = member(3), *full = member(4);
+  ck_assert_int_eq(xchg_send(slow, queue, fixture.config.max_pending_bytes), 0);
+  ck_assert_int_eq(xchg_send(full, queue, fixture.config.max_pending_bytes - 1), 0);
+  PUBLISH("news", TASK_BUDGET);
+  ck_assert_uint_eq(skipped(), 1);
+  ck_assert_uint_eq(published(), MEMBERS - 1);
+  fixture_settle();
   for (int i = 0; i < MEMBERS; i++) {
     if (i != 3 && i != 4) {
-      RIG_GET(&club.stage.rig, club.fds[i], "news");
+      CLIENT_EXPECT(fds[i], "news");
     }
   }
-  struct rig *rig = &club.stage.rig;
-  size_t size = rig->config.max_pending_bytes;
-  ck_assert_uint_eq(rig_get(rig, club.fds[4], queue, size + 3), size + 3);
+  size_t size = fixture.config.max_pending_bytes;
+  ck_assert_uint_eq(client_recv(fds[4], queue, size + 3), size + 3);
   ck_assert_mem_eq(queue + size - 1, "news", 4);
   if (drops) {
-    ck_assert_uint_eq(rig->closes, 1);
-    ck_assert_uint_eq(rig_ended(rig, XCHG_WRITE), 1);
+    ck_assert_uint_eq(fixture.closes, 1);
+    ck_assert_uint_eq(fixture_ended(XCHG_WRITE), 1);
   } else {
-    ck_assert_uint_eq(rig_get(rig, club.fds[3], queue, size), size);
-    PUBLISH(&club, "more", STAGE_BUDGET); /* it has caught up */
-    RIG_GET(rig, club.fds[3], "more");
+    ck_assert_uint_eq(client_recv(fds[3], queue, size), size);
+    PUBLISH("more", TASK_BUDGET); /* it has caught up */
+    CLIENT_EXPECT(fds[3], "more");
   }
-  club_fini(&club);
+  members_close();
 }
 END_TEST
 
 /* The policy is each member's own, and what it said last. */
 START_TEST(test_policy_is_replaced) {
   static const char queue[300000];
-  struct club club;
-  club_start(&club, XCHG_SLOW_DROP);
-  struct xchg_conn *conn = member(&club, 7);
+  members_start(XCHG_SLOW_DROP);
+  struct xchg_conn *conn = member(7);
   ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_SKIP), 0);
   ck_assert_int_eq(xchg_send(conn, queue, sizeof(queue)), 0);
-  PUBLISH(&club, "news", STAGE_BUDGET);
-  rig_settle(&club.stage.rig);
-  ck_assert_uint_eq(club.stage.rig.closes, 0);
-  ck_assert_uint_eq(skipped(&club), 1);
+  PUBLISH("news", TASK_BUDGET);
+  fixture_settle();
+  ck_assert_uint_eq(fixture.closes, 0);
+  ck_assert_uint_eq(skipped(), 1);
   ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_DROP), 0);
   ck_assert_int_eq(xchg_send(conn, queue, sizeof(queue)), 0);
-  PUBLISH(&club, "news", STAGE_BUDGET);
-  PUBLISH(&club, "news", STAGE_BUDGET); /* it is dropped once */
-  rig_settle(&club.stage.rig);
-  ck_assert_uint_eq(rig_ended(&club.stage.rig, XCHG_WRITE), 1);
-  ck_assert_uint_eq(skipped(&club), 2);
-  club_fini(&club);
+  PUBLISH("news", TASK_BUDGET);
+  PUBLISH("news", TASK_BUDGET); /* it is dropped once */
+  fixture_settle();
+  ck_assert_uint_eq(fixture_ended(XCHG_WRITE), 1);
+  ck_assert_uint_eq(skipped(), 2);
+  members_close();
 }
 END_TEST
 
 /* Who is on its way out gets nothing, and is not counted as slow. */
 START_TEST(test_members_that_end) {
-  struct club club;
-  club_start(&club, XCHG_SLOW_DROP);
-  ck_assert_int_eq(xchg_finish(member(&club, 0)), 0);
-  ck_assert_int_eq(xchg_abort(member(&club, 1)), 0);
-  ck_assert_int_eq(xchg_leave(member(&club, 2), GROUP), 0);
-  PUBLISH(&club, "news", STAGE_BUDGET);
-  ck_assert_uint_eq(published(&club), MEMBERS - 3);
-  ck_assert_uint_eq(skipped(&club), 0);
-  rig_settle(&club.stage.rig);
-  rig_get_end(&club.stage.rig, club.fds[0]);
-  rig_get_end(&club.stage.rig, club.fds[1]);
-  rig_get_nothing(&club.stage.rig, club.fds[2]);
+  members_start(XCHG_SLOW_DROP);
+  ck_assert_int_eq(xchg_finish(member(0)), 0);
+  ck_assert_int_eq(xchg_abort(member(1)), 0);
+  ck_assert_int_eq(xchg_leave(member(2), GROUP), 0);
+  PUBLISH("news", TASK_BUDGET);
+  ck_assert_uint_eq(published(), MEMBERS - 3);
+  ck_assert_uint_eq(skipped(), 0);
+  fixture_settle();
+  client_expect_end(fds[0]);
+  client_expect_end(fds[1]);
+  client_expect_nothing(fds[2]);
   for (int i = 3; i < MEMBERS; i++) {
-    RIG_GET(&club.stage.rig, club.fds[i], "news");
+    CLIENT_EXPECT(fds[i], "news");
   }
-  ck_assert_uint_eq(rig_ended(&club.stage.rig, XCHG_FINISHED), 1);
-  ck_assert_uint_eq(rig_ended(&club.stage.rig, XCHG_ERROR), 1);
-  club_fini(&club);
+  ck_assert_uint_eq(fixture_ended(XCHG_FINISHED), 1);
+  ck_assert_uint_eq(fixture_ended(XCHG_ERROR), 1);
+  members_close();
 }
 END_TEST
 
 /* Between two slices members leave, end, join: each of the rest gets it, once. */
 START_TEST(test_between_slices) {
-  struct club club;
-  club_start(&club, XCHG_SLOW_SKIP);
-  struct rig *rig = &club.stage.rig;
+  members_start(XCHG_SLOW_SKIP);
   struct issue *issue = issue_create(GROUP, "news", 4, 1);
   ck_assert_ptr_nonnull(issue);
   struct letter *letter = issue_letter(issue, 0);
   issue_release(issue);
-  atom_add_relaxed_u32(&club.stage.inbox.mail, 1);
+  atom_add_relaxed_u32(&inbox.mail, 1);
   uint32_t budget = 5;
-  ck_assert(!mail_deal(&rig->host, &club.stage.inbox, letter, &budget));
+  ck_assert(!mail_deal(&fixture.host, &inbox, letter, &budget));
   ck_assert_uint_eq(budget, 0);
-  ck_assert_uint_eq(published(&club), 5);
+  ck_assert_uint_eq(published(), 5);
   bool leaves[MEMBERS] = {false}, closed[MEMBERS] = {false}, had[MEMBERS] = {false};
   for (int i = 0; i < MEMBERS; i++) {
-    had[i] = xchg_pending(member(&club, i)) > 0;
+    had[i] = xchg_pending(member(i)) > 0;
     leaves[i] = i % 3 == _i;
     closed[i] = i % 3 == (_i + 1) % 3;
   }
-  rig_settle(rig);
+  fixture_settle();
   for (int i = 0; i < MEMBERS; i++) {
     if (leaves[i]) {
-      ck_assert_int_eq(xchg_leave(member(&club, i), GROUP), 0);
+      ck_assert_int_eq(xchg_leave(member(i), GROUP), 0);
       if (i % 2 == 0) { /* joined again: not visited again */
-        ck_assert_int_eq(xchg_join(member(&club, i), GROUP, XCHG_SLOW_SKIP), 0);
+        ck_assert_int_eq(xchg_join(member(i), GROUP, XCHG_SLOW_SKIP), 0);
       }
     } else if (closed[i]) {
-      ck_assert_int_eq(shutdown(club.fds[i], SHUT_WR), 0);
+      client_shutdown(fds[i]);
     }
   }
-  rig_settle(rig);
-  stage_deal(&club.stage, letter, 2);
-  atom_sub_release_u32(&club.stage.inbox.mail, 1); /* stage_deal has counted it once more */
-  rig_settle(rig);
+  fixture_settle();
+  run_task(letter, 2);
+  atom_sub_release_u32(&inbox.mail, 1); /* run_task has counted it once more */
+  fixture_settle();
   for (int i = 0; i < MEMBERS; i++) {
     if (had[i] || !(leaves[i] || closed[i])) {
-      RIG_GET(rig, club.fds[i], "news");
+      CLIENT_EXPECT(fds[i], "news");
     }
     if (!closed[i]) {
-      rig_get_nothing(rig, club.fds[i]);
+      client_expect_nothing(fds[i]);
     }
   }
-  club_fini(&club);
+  members_close();
 }
 END_TEST
 
 /* Who has as many loans as may be gets a copy: nobody else's are touched, nobody is closed. */
 START_TEST(test_more_loans_than_a_share) {
-  struct club club;
-  club_start(&club, XCHG_SLOW_SKIP);
-  struct rig *rig = &club.stage.rig;
+  members_start(XCHG_SLOW_SKIP);
   for (uint32_t i = 0; i < CONN_SHARES; i++) {
-    rig_holds(xchg_send_ref(member(&club, 0), "x", 1, NULL, NULL) == 0, "there is room");
+    require(xchg_send_ref(member(0), "x", 1, NULL, NULL) == 0, "there is room");
   }
-  PUBLISH(&club, "news", STAGE_BUDGET);
-  ck_assert_uint_eq(published(&club), MEMBERS);
-  ck_assert_uint_eq(outbox_loans(&member(&club, 0)->out), CONN_SHARES);
-  ck_assert_uint_eq(xchg_pending(member(&club, 0)), CONN_SHARES + 4);
-  rig_settle(rig);
-  ck_assert_uint_eq(rig_ended(rig, XCHG_MEMORY), 0);
-  club_fini(&club);
+  PUBLISH("news", TASK_BUDGET);
+  ck_assert_uint_eq(published(), MEMBERS);
+  ck_assert_uint_eq(outbox_loans(&member(0)->out), CONN_SHARES);
+  ck_assert_uint_eq(xchg_pending(member(0)), CONN_SHARES + 4);
+  fixture_settle();
+  ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 0);
+  members_close();
 }
 END_TEST
 
 /* A connection whose handler has paused it is sent to all the same. */
 START_TEST(test_paused_members) {
-  struct club club;
-  club_start(&club, XCHG_SLOW_SKIP);
+  members_start(XCHG_SLOW_SKIP);
   for (int i = 0; i < MEMBERS; i++) {
-    ck_assert_int_eq(xchg_pause(member(&club, i)), 0);
+    ck_assert_int_eq(xchg_pause(member(i)), 0);
   }
-  PUBLISH(&club, "news", 3);
+  PUBLISH("news", 3);
   for (int i = 0; i < MEMBERS; i++) {
-    RIG_GET(&club.stage.rig, club.fds[i], "news");
-    ck_assert_int_eq(xchg_resume(member(&club, i)), 0);
+    CLIENT_EXPECT(fds[i], "news");
+    ck_assert_int_eq(xchg_resume(member(i)), 0);
   }
-  club_fini(&club);
+  members_close();
 }
 END_TEST
 
 /* One connection in many groups gets of each, and leaves all with its end. */
 START_TEST(test_many_groups) {
-  struct club club;
-  club_start(&club, XCHG_SLOW_SKIP);
-  struct xchg_conn *conn = member(&club, 5);
+  members_start(XCHG_SLOW_SKIP);
+  struct xchg_conn *conn = member(5);
   const uint64_t groups[] = {0, 1, UINT64_MAX, GROUP ^ 1};
   for (size_t i = 0; i < count_of(groups); i++) {
     ck_assert_int_eq(xchg_join(conn, groups[i], XCHG_SLOW_SKIP), 0);
-    stage_publish(&club.stage, groups[i], (const char[]){(char)('a' + i)}, 1, 1);
+    publish_bytes(groups[i], (const char[]){(char)('a' + i)}, 1, 1);
   }
-  RIG_GET(&club.stage.rig, club.fds[5], "abcd");
+  CLIENT_EXPECT(fds[5], "abcd");
   ck_assert_int_eq(xchg_leave(conn, groups[1]), 0);
-  stage_publish(&club.stage, groups[1], "x", 1, 1);
-  stage_publish(&club.stage, groups[2], "y", 1, 1);
-  RIG_GET(&club.stage.rig, club.fds[5], "y");
-  club_fini(&club); /* which checks that no membership is left */
+  publish_bytes(groups[1], "x", 1, 1);
+  publish_bytes(groups[2], "y", 1, 1);
+  CLIENT_EXPECT(fds[5], "y");
+  members_close();
 }
 END_TEST
 
 /* ---- calls ---- */
 
-static void send_call(struct stage *stage, struct xchg_conn *conn) {
-  char digit = (char)('0' + (*(int *)stage->script)++ % 10);
+static void send_call(struct xchg_conn *conn) {
+  char digit = (char)('0' + (*(int *)test_data)++ % 10);
   ck_assert_int_eq(xchg_send(conn, &digit, 1), 0);
 }
 
@@ -314,38 +286,34 @@ static void send_call(struct stage *stage, struct xchg_conn *conn) {
 START_TEST(test_calls) {
   int number = 0;
   uint32_t gone = 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.script = &number;
-  stage_start(&stage, _i == 1);
+  test_data = &number;
+  fixture_start(_i == 1);
   uint64_t id;
-  int fd = stage_connect(&stage, &id);
+  int fd = client_connect_id(&id);
   for (int i = 0; i < 10; i++) {
     uint32_t budget = 3;
-    atom_add_relaxed_u32(&stage.inbox.mail, 1);
-    struct call *call = stage_call(&stage, id, send_call, NULL);
-    ck_assert(mail_deal(&stage.rig.host, &stage.inbox, &call->letter, &budget));
+    atom_add_relaxed_u32(&inbox.mail, 1);
+    struct call *call = create_call(id, send_call, NULL);
+    ck_assert(mail_deal(&fixture.host, &inbox, &call->letter, &budget));
     ck_assert_uint_eq(budget, 2);
     ck_assert_int_eq(number, i + 1); /* at once */
   }
-  RIG_GET(&stage.rig, fd, "0123456789");
-  stage_deal(&stage, &stage_call(&stage, 0, send_call, &gone)->letter, 1);
-  close(fd);
-  rig_over(&stage.rig, XCHG_FINISHED);
-  stage_deal(&stage, &stage_call(&stage, id, send_call, &gone)->letter, 1);
-  fd = rig_connect(&stage.rig); /* in its slot */
-  stage_deal(&stage, &stage_call(&stage, id, send_call, &gone)->letter, 1);
+  CLIENT_EXPECT(fd, "0123456789");
+  run_task(&create_call(0, send_call, &gone)->letter, 1);
+  close_and_expect_end(fd, XCHG_FINISHED);
+  run_task(&create_call(id, send_call, &gone)->letter, 1);
+  fd = client_connect(); /* in its slot */
+  run_task(&create_call(id, send_call, &gone)->letter, 1);
   ck_assert_uint_eq(gone, 3);
-  ck_assert_uint_eq(atom_load_relaxed_u64(&stage.rig.stats.posts), 13);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.posts), 13);
   close(fd);
-  RIG_UNTIL(&stage.rig, stage.rig.slab.used == 0);
-  stage_fini(&stage);
+  fixture_until_all_closed();
 }
 END_TEST
 
 /* To one that ends but is not gone: it is there, and takes nothing any more. */
-static void refused(struct stage *stage, struct xchg_conn *conn) {
-  (*(int *)stage->script)++;
+static void refused(struct xchg_conn *conn) {
+  (*(int *)test_data)++;
   ck_assert_int_eq(xchg_send(conn, "x", 1), -1);
   ck_assert_int_eq(errno, EPIPE);
   ck_assert_int_eq(xchg_pause(conn), 0);
@@ -355,25 +323,22 @@ static void refused(struct stage *stage, struct xchg_conn *conn) {
 START_TEST(test_call_to_one_that_ends) {
   int calls = 0;
   uint32_t gone = 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  stage.rig.greeting = "unread";
-  stage.script = &calls;
-  stage_start(&stage, _i == 1);
+  fixture.greeting = "unread";
+  test_data = &calls;
+  fixture_start(_i == 1);
   uint64_t id;
-  int fd = stage_connect(&stage, &id);
-  stage_post(&stage, id, stage_finish); /* drains: the greeting was not read */
-  stage_deal(&stage, &stage_call(&stage, id, refused, &gone)->letter, 1);
-  rig_settle(&stage.rig);
+  int fd = client_connect_id(&id);
+  post_act(id, act_finish); /* drains: the greeting was not read */
+  run_task(&create_call(id, refused, &gone)->letter, 1);
+  fixture_settle();
   ck_assert_int_eq(calls, 1);
-  stage_deal(&stage, &stage_call(&stage, id, stage_abort, &gone)->letter, 1);
-  stage_deal(&stage, &stage_call(&stage, id, refused, &gone)->letter, 1);
+  run_task(&create_call(id, act_abort, &gone)->letter, 1);
+  run_task(&create_call(id, refused, &gone)->letter, 1);
   ck_assert_int_eq(calls, 2); /* the turn that closes it comes */
-  rig_over(&stage.rig, XCHG_ERROR);
-  stage_deal(&stage, &stage_call(&stage, id, refused, &gone)->letter, 1);
+  fixture_expect_end(XCHG_ERROR);
+  run_task(&create_call(id, refused, &gone)->letter, 1);
   ck_assert_uint_eq(gone, 1);
   close(fd);
-  stage_fini(&stage);
 }
 END_TEST
 
@@ -381,10 +346,8 @@ END_TEST
 
 START_TEST(test_discard) {
   uint32_t gone = 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  mail_discard(&stage_call(&stage, 1, send_call, &gone)->letter);
-  struct call *offloaded = stage_call(&stage, 1, send_call, &gone);
+  mail_discard(&create_call(1, send_call, &gone)->letter);
+  struct call *offloaded = create_call(1, send_call, &gone);
   offloaded->offloaded = true;
   mail_discard(&offloaded->letter);
   ck_assert_uint_eq(gone, 2);
@@ -410,21 +373,19 @@ START_TEST(test_discard) {
 END_TEST
 
 START_TEST(test_full) {
-  struct inbox inbox;
-  ck_assert_int_eq(inbox_open(&inbox, 2), 0);
-  ck_assert(!mail_full(&inbox));
-  atom_store_relaxed_u32(&inbox.mail, MAIL_MAX - 1);
-  ck_assert(!mail_full(&inbox));
+  struct inbox full;
+  ck_assert_int_eq(inbox_open(&full, 2), 0);
+  ck_assert(!mail_full(&full));
+  atom_store_relaxed_u32(&full.mail, MAIL_MAX - 1);
+  ck_assert(!mail_full(&full));
   uint32_t gone = 0;
-  struct stage stage;
-  stage_quiet(&stage);
-  struct call *call = stage_call(&stage, 1, send_call, &gone);
-  mail_send(&inbox, &call->letter);
-  ck_assert(mail_full(&inbox));
-  ck_assert_ptr_eq(inbox_take(&inbox), &call->letter);
-  ck_assert_ptr_null(inbox_take(&inbox));
+  struct call *call = create_call(1, send_call, &gone);
+  mail_send(&full, &call->letter);
+  ck_assert(mail_full(&full));
+  ck_assert_ptr_eq(inbox_take(&full), &call->letter);
+  ck_assert_ptr_null(inbox_take(&full));
   mail_discard(&call->letter);
-  inbox_close(&inbox);
+  inbox_close(&full);
 }
 END_TEST
 
@@ -445,5 +406,6 @@ int main(void) {
       {test_discard, 1},
       {test_full, 1},
   };
-  return run_suite("mail", tests, count_of(tests));
+  return run_suite_fixture("mail", tests, count_of(tests), handler_fixture_init_silent,
+                           handler_fixture_fini);
 }

@@ -1,10 +1,12 @@
 /* check_notify: datagrams to a service manager, of which nobody need be there. */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/socket_fixture.h"
 
 #include "net/notify.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/un.h>
 
 /* A manager's socket at ${path}, abstract where it begins with '@'. */
@@ -78,7 +80,7 @@ START_TEST(test_full_queue_does_not_block) {
 END_TEST
 
 START_TEST(test_paths_that_are_none) {
-  unsigned before = rig_descriptors();
+  unsigned before = count_descriptors();
   char lengthy[200];
   memset(lengthy, 'x', sizeof(lengthy) - 1);
   lengthy[0] = '/';
@@ -95,7 +97,7 @@ START_TEST(test_paths_that_are_none) {
   ck_assert_int_eq(notify_open(&notify, "/nowhere/notify"), -1);
   ck_assert_int_eq(errno, ENOENT);
   ck_assert_int_eq(notify.fd, -1);
-  ck_assert_uint_eq(rig_descriptors(), before);
+  ck_assert_uint_eq(count_descriptors(), before);
 }
 END_TEST
 

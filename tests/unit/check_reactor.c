@@ -2,10 +2,10 @@
  * check_reactor: events, continuations and timers in their order, stale events, retired sources,
  * and both ways to wait.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
-
+#include "core/sys.h"
 #include "net/reactor.h"
+#include "tests/fixtures/run_suite.h"
+#include "tests/fixtures/socket_fixture.h"
 
 #include <pthread.h>
 
@@ -111,7 +111,7 @@ START_TEST(test_events_are_edges_under_epoll) {
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0);
   for (int i = 0; i < 3; i++) {
-    ck_assert_int_eq(send(peer, "x", 1, 0), 1);
+    CLIENT_WRITE(peer, "x");
     turn(&bench);
     ck_assert_uint_eq(bench.turns_count, 1);
     TURN(&bench, 0, 1, EPOLLIN);
@@ -124,7 +124,7 @@ START_TEST(test_events_are_edges_under_epoll) {
   ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
   ck_assert_uint_eq(item->source.interest, EPOLLIN | EPOLLOUT | EPOLLET); /* it stays */
   reactor_remove(&bench.reactor, &item->source, item->fd);
-  ck_assert_int_eq(send(peer, "x", 1, 0), 1);
+  CLIENT_WRITE(peer, "x");
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0);
   close(peer);
@@ -140,7 +140,7 @@ START_TEST(test_events_are_levels_under_poll) {
   int peer = watch(&bench, item);
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0);
-  ck_assert_int_eq(send(peer, "x", 1, 0), 1);
+  CLIENT_WRITE(peer, "x");
   for (int i = 0; i < 3; i++) {
     turn(&bench);
     ck_assert_uint_eq(bench.turns_count, 1);
@@ -190,8 +190,8 @@ START_TEST(test_event_of_an_ended_source_is_stale) {
   one->other = two;
   two->other = one;
   one->act = two->act = replace_other;
-  ck_assert_int_eq(send(peers[0], "x", 1, 0), 1);
-  ck_assert_int_eq(send(peers[1], "x", 1, 0), 1);
+  CLIENT_WRITE(peers[0], "x");
+  CLIENT_WRITE(peers[1], "x");
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 1);
   ck_assert_uint_eq(atom_load_relaxed_u64(&bench.stats.stale), 1);
@@ -316,7 +316,7 @@ START_TEST(test_events_come_before_timers) {
   int peer = watch(&bench, item);
   reactor_arm(&bench.reactor, &item->source, bench.reactor.now_ns + NS_PER_MS);
   reactor_again(&bench.reactor, &item->source);
-  ck_assert_int_eq(send(peer, "x", 1, 0), 1);
+  CLIENT_WRITE(peer, "x");
   bench.reactor.now_ns += NS_PER_S;
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 3);

@@ -4,10 +4,11 @@
  * Failing calls are tests/fault's affair, but for what the kernel can be made to do here.
  */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/rig.h"
+#include "tests/fixtures/socket_fixture.h"
 
 #include "net/sock.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -25,7 +26,7 @@ START_TEST(test_recv) {
   make_pair(fds);
   ck_assert_int_eq(sock_recv(fds[0], data, sizeof(data), &count), IO_AGAIN);
   ck_assert_uint_eq(count, 0);
-  ck_assert_int_eq(send(fds[1], "abc", 3, 0), 3);
+  CLIENT_WRITE(fds[1], "abc");
   ck_assert_int_eq(sock_recv(fds[0], data, sizeof(data), &count), IO_OK);
   ck_assert_uint_eq(count, 3);
   ck_assert_mem_eq(data, "abc", 3);
@@ -103,7 +104,7 @@ START_TEST(test_sendv_until_full) {
   for (size_t i = 0; i < count_of(parts); i++) {
     parts[i] = (struct iovec){data, sizeof(data)};
   }
-  fds[0] = rig_tcp_pair(&server);
+  fds[0] = tcp_pair(&server);
   fds[1] = server;
   enum io io;
   while ((io = sock_sendv(fds[0], parts, IOV_MAX, &sent)) == IO_OK) {
@@ -117,7 +118,7 @@ START_TEST(test_sendv_until_full) {
   ck_assert_int_eq(io, IO_AGAIN);
   ck_assert_uint_eq(sent, 0);
   ck_assert_uint_gt(all, sizeof(data));
-  ck_assert_int_eq(shutdown(fds[0], SHUT_WR), 0);
+  client_shutdown(fds[0]);
   while (at < all) {
     static char got[sizeof(data)];
     struct pollfd readable = {.fd = fds[1], .events = POLLIN};
@@ -190,7 +191,7 @@ START_TEST(test_accept) {
   socklen_t size = sizeof(at);
   struct addr peer;
   int got = -1;
-  if (_i == 1 && !rig_has_ipv6()) {
+  if (_i == 1 && !has_ipv6()) {
     return;
   }
   int fd = listen_on(texts[_i], &where);
