@@ -3,7 +3,7 @@
  * kernel has no memory to watch the listeners again.  The acceptor waits and does not spin.
  */
 #include "tests/fault/fault.h"
-#include "tests/unit/acceptor_kit.h"
+#include "tests/fixtures/acceptor_fixture.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <poll.h>
@@ -17,7 +17,7 @@ START_TEST(no_room_after_the_deferred_conn) {
   atom_store_relaxed_u32(&fake.refuse, 1);
   start();
   orders_fail(FAULT_EPOLL_CTL, 2, ENOMEM, 1); /* after the removal of the listener */
-  int first = kit_connect(port()), second = kit_connect(port());
+  int first = connect_to_port(port()), second = connect_to_port(port());
   AWAIT(placed() == 1);
   uint64_t waits = orders_count(FAULT_EPOLL_WAIT), from_ns = sys_now_ns();
   struct pollfd never = {.fd = second, .events = POLLIN};

@@ -1,6 +1,5 @@
 /* check_acceptor: batches, pauses, refusals, a broken listener; see check_acceptor_stop. */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/acceptor_kit.h"
+#include "tests/fixtures/acceptor_fixture.h"
 
 #include <sys/resource.h>
 
@@ -10,17 +9,17 @@ START_TEST(accepts_and_hands_over) {
   start();
   int clients[10];
   for (int i = 0; i < 10; i++) {
-    clients[i] = kit_connect(port());
+    clients[i] = connect_to_port(port());
     AWAIT(placed() == (uint32_t)i + 1);
   }
   stop();
   join();
   for (int i = 0; i < 10; i++) {
     const struct guest *guest = &fake.guests[i];
-    kit_send(clients[i], &i, sizeof(i)); /* it is this connection's descriptor */
+    send_bytes(clients[i], &i, sizeof(i)); /* it is this connection's descriptor */
     struct pollfd pollfd = {.fd = guest->fd, .events = POLLIN};
-    ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
-    kit_expect(guest->fd, &i, sizeof(i));
+    ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
+    expect_bytes(guest->fd, &i, sizeof(i));
     ck_assert_int_eq(guest->addr.family, ADDR_IPV4);
     ck_assert_uint_eq(guest->listener, 0);
     ck_assert_uint_gt(guest->accepted_ns, 0);
@@ -39,12 +38,12 @@ START_TEST(listeners_have_their_index) {
   snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.1:0,unix:%s", unix_path);
   SET_UP(listen, "XCHG_DENY=0.0.0.0/0");
   start();
-  int client = kit_connect_unix(unix_path);
+  int client = connect_unix(unix_path);
   AWAIT(placed() == 1);
   ck_assert_uint_eq(fake.guests[0].listener, 1);
   ck_assert_int_eq(fake.guests[0].addr.family, ADDR_UNIX);
   close(client);
-  expect_closed(kit_connect(port())); /* the other door has its own rules */
+  expect_closed(connect_to_port(port())); /* the other door has its own rules */
   stop();
   join();
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), 2);
@@ -65,7 +64,7 @@ START_TEST(batches_grow_and_fall) {
   fake.stop_after = CLIENTS;
   int clients[CLIENTS];
   for (int i = 0; i < CLIENTS; i++) {
-    clients[i] = kit_connect(port());
+    clients[i] = connect_to_port(port());
   }
   open_acceptor();
   acceptor_run(&acceptor);
@@ -89,7 +88,7 @@ START_TEST(a_batch_that_fell_short_shrinks) {
   SET_UP();
   start();
   for (uint32_t i = 0; i < 40; i++) { /* one at a time never makes a batch worth while ... */
-    int client = kit_connect(port());
+    int client = connect_to_port(port());
     AWAIT(placed() == i + 1);
     close(client);
   }
@@ -110,7 +109,7 @@ START_TEST(wait_leaves_clients_in_the_backlog) {
   start();
   int clients[5];
   for (int i = 0; i < 5; i++) {
-    clients[i] = kit_connect(port());
+    clients[i] = connect_to_port(port());
   }
   AWAIT(placed() == 2);
   for (uint32_t i = 3; i <= 5; i++) { /* one place, one client */
@@ -135,9 +134,9 @@ START_TEST(a_wait_does_not_spin) {
   SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=100ms");
   atom_store_relaxed_u32(&fake.places, 1);
   start();
-  int first = kit_connect(port()), second = kit_connect(port());
+  int first = connect_to_port(port()), second = connect_to_port(port());
   AWAIT(placed() == 1);
-  ck_assert(kit_silent(second, 500));
+  ck_assert(is_silent(second, 500));
   atom_add_relaxed_u32(&fake.places, 1);
   admit_freed(&admit);
   AWAIT(placed() == 2);
@@ -156,10 +155,10 @@ START_TEST(the_total_limit_counts) {
   start();
   int clients[3];
   for (int i = 0; i < 3; i++) {
-    clients[i] = kit_connect(port());
+    clients[i] = connect_to_port(port());
   }
   AWAIT(placed() == 2);
-  ck_assert(kit_silent(clients[2], 50));
+  ck_assert(is_silent(clients[2], 50));
   guest_close(&fake.guests[0]);
   fake.guests[0] = fake.guests[1];
   atom_sub_release_u32(&fake.live, 1);
@@ -179,14 +178,14 @@ START_TEST(refuse_accepts_and_closes) {
   SET_UP("XCHG_OVERLOAD=refuse");
   atom_store_relaxed_u32(&fake.places, 1);
   start();
-  int first = kit_connect(port());
+  int first = connect_to_port(port());
   AWAIT(placed() == 1);
   expect_closed(first);
   for (int i = 0; i < 20; i++) {
-    expect_closed(kit_connect(port()));
+    expect_closed(connect_to_port(port()));
   }
   atom_add_relaxed_u32(&fake.places, 1);
-  int last = kit_connect(port());
+  int last = connect_to_port(port());
   AWAIT(placed() == 2);
   expect_closed(last);
   stop();
@@ -203,9 +202,9 @@ START_TEST(per_address_limit) {
   SET_UP("XCHG_MAX_PER_IP=2");
   atom_store_relaxed_u32(&fake.keep, 1);
   start();
-  int clients[2] = {kit_connect(port()), kit_connect(port())};
+  int clients[2] = {connect_to_port(port()), connect_to_port(port())};
   AWAIT(placed() == 2);
-  expect_closed(kit_connect(port()));
+  expect_closed(connect_to_port(port()));
   stop();
   join();
   ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_PER_IP]), 1);
@@ -222,7 +221,7 @@ START_TEST(a_refused_thread_holds_the_guest) {
   SET_UP();
   atom_store_relaxed_u32(&fake.refuse, 3);
   start();
-  int first = kit_connect(port()), second = kit_connect(port());
+  int first = connect_to_port(port()), second = connect_to_port(port());
   AWAIT(placed() == 2);
   expect_closed(first);
   expect_closed(second);
@@ -232,7 +231,7 @@ START_TEST(a_refused_thread_holds_the_guest) {
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), 2); /* none accepted twice */
   ck_assert_uint_eq(counted(&acceptor.stats.accept_pauses), 3);
   ck_assert_uint_eq(stats_ended(&acceptor.stats), 0);
-  ck_assert_uint_eq(kit_log_count(&logger, "cannot start"), 1); /* an episode, a line */
+  ck_assert_uint_eq(log_fixture_count(&logger, "cannot start"), 1); /* an episode, a line */
   tear_down();
 }
 END_TEST
@@ -250,25 +249,25 @@ START_TEST(without_descriptors_it_pauses) {
   SET_UP();
   start();
   int clients[3];
-  struct sockaddr_in to = kit_loopback(port());
+  struct sockaddr_in to = loopback_address(port());
   clients[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ck_assert_int_ne(clients[0], -1);
-  kit_set_patience(clients[0]);
+  set_socket_timeouts(clients[0]);
   rlim_t old = descriptors(3); /* all that are open stay so */
   ck_assert_int_eq(connect(clients[0], (const struct sockaddr *)&to, sizeof(to)), 0);
   AWAIT(counted(&acceptor.stats.accept_pauses) > 0);
   ck_assert_uint_eq(placed(), 0);
-  ck_assert(kit_silent(clients[0], 250) || counted(&acceptor.stats.accept_pauses) == 1);
+  ck_assert(is_silent(clients[0], 250) || counted(&acceptor.stats.accept_pauses) == 1);
   descriptors(old);
-  clients[1] = kit_connect(port());
-  clients[2] = kit_connect(port());
+  clients[1] = connect_to_port(port());
+  clients[2] = connect_to_port(port());
   for (int i = 0; i < 3; i++) {
     expect_closed(clients[i]); /* the model did: all have been accepted */
   }
-  AWAIT(kit_log_count(&logger, "accepting again") == 1); /* after a second without */
+  AWAIT(log_fixture_count(&logger, "accepting again") == 1); /* after a second without */
   stop();
   join();
-  ck_assert_uint_eq(kit_log_count(&logger, "accepting pauses"), 1);
+  ck_assert_uint_eq(log_fixture_count(&logger, "accepting pauses"), 1);
   ck_assert_uint_ge(placed(), 2); /* valgrind's own limit drops the first one */
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), placed());
   ck_assert_uint_lt(cpu_ns, 250 * NS_PER_MS);
@@ -283,15 +282,15 @@ START_TEST(a_broken_listener) {
   start();
   ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
   struct pollfd pollfd = {.fd = done.fd, .events = POLLIN};
-  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert_uint_eq(atom_load_acquire_u32(&acceptor.broken), 1);
-  int client = kit_connect(listeners[1].where.addr.port);
+  int client = connect_to_port(listeners[1].where.addr.port);
   AWAIT(placed() == 1);
   expect_closed(client);
   stop();
   join();
   ck_assert_int_eq(listeners[0].fd, -1);
-  ck_assert_uint_eq(kit_log_count(&logger, "a listener broke"), 1);
+  ck_assert_uint_eq(log_fixture_count(&logger, "a listener broke"), 1);
   tear_down();
 }
 END_TEST

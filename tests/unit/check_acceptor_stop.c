@@ -1,13 +1,12 @@
 /* check_acceptor_stop: the stop of an acceptor: nobody is lost, nothing spins, it ends. */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/acceptor_kit.h"
+#include "tests/fixtures/acceptor_fixture.h"
 
 START_TEST(a_stop_serves_the_backlog) {
   enum { CLIENTS = 150 };
   SET_UP("XCHG_STOP_GRACE=0");
   int clients[CLIENTS];
   for (int i = 0; i < CLIENTS; i++) {
-    clients[i] = kit_connect(port());
+    clients[i] = connect_to_port(port());
   }
   uint16_t old_port = port();
   open_acceptor();
@@ -16,7 +15,7 @@ START_TEST(a_stop_serves_the_backlog) {
   ck_assert_uint_eq(placed(), CLIENTS);
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), CLIENTS);
   ck_assert_int_eq(listeners[0].fd, -1);
-  ck_assert(kit_refused(old_port));
+  ck_assert(port_is_closed(old_port));
   for (int i = 0; i < CLIENTS; i++) {
     expect_closed(clients[i]);
   }
@@ -30,7 +29,7 @@ START_TEST(a_stop_waits_for_room) {
   start();
   int clients[3];
   for (int i = 0; i < 3; i++) {
-    clients[i] = kit_connect(port());
+    clients[i] = connect_to_port(port());
   }
   AWAIT(placed() == 1);
   stop();
@@ -54,7 +53,7 @@ START_TEST(a_stop_without_room_ends_with_the_patience) {
   SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=200ms");
   atom_store_relaxed_u32(&fake.places, 1);
   start();
-  int first = kit_connect(port()), second = kit_connect(port());
+  int first = connect_to_port(port()), second = connect_to_port(port());
   AWAIT(placed() == 1);
   uint64_t stop_ns = sys_now_ns();
   stop();
@@ -72,7 +71,7 @@ START_TEST(a_stop_gives_up_a_held_guest) {
   SET_UP("XCHG_DRAIN_TIMEOUT=300ms", "XCHG_MAX_PER_IP=1");
   atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);
   start();
-  int client = kit_connect(port());
+  int client = connect_to_port(port());
   AWAIT(atom_load_relaxed_u32(&fake.refused) > 0);
   stop();
   join();
@@ -108,7 +107,7 @@ START_TEST(a_unix_listener_does_not_spin_in_the_grace) {
   SET_UP(listen, "XCHG_STOP_GRACE=600ms");
   int waiting[3];
   for (int i = 0; i < 3; i++) {
-    waiting[i] = kit_connect_unix(unix_path);
+    waiting[i] = connect_unix(unix_path);
   }
   start();
   stop();
@@ -127,7 +126,7 @@ START_TEST(without_listeners_it_does_not_spin_in_the_grace) {
   listeners[0].passed = true; /* as if by LISTEN_FDS: a stop leaves it at once */
   atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);
   start();
-  int client = kit_connect(port());
+  int client = connect_to_port(port());
   AWAIT(atom_load_relaxed_u32(&fake.refused) > 0); /* and a guest is in hand */
   stop();
   join();
@@ -145,7 +144,7 @@ START_TEST(a_passed_listener_is_left_at_once) {
   stop();
   join();
   ck_assert_uint_lt(cpu_ns, 300 * NS_PER_MS);
-  close(kit_connect(port())); /* lands in the queue that the other holds */
+  close(connect_to_port(port())); /* lands in the queue that the other holds */
   int next = accept(kept, NULL, NULL);
   ck_assert_int_ne(next, -1);
   close(next);

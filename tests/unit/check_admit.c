@@ -7,8 +7,7 @@
 #include "pool/admit.h"
 
 #include "pool/ring.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -390,7 +389,8 @@ START_TEST(no_wake_is_lost) {
     admit_want(&admit);
     while (atom_load_acquire_u32(&room) == 0) {
       struct pollfd pollfd = {.fd = waker.fd, .events = POLLIN};
-      ck_assert_msg(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)) == 1, "round %d: lost", i);
+      ck_assert_msg(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)) == 1, "round %d: lost",
+                    i);
       signals();
     }
     admit_unwant(&admit);

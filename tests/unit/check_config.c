@@ -3,7 +3,7 @@
  * that one load tells all faults.  Single values are for check_config_value.
  */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/config_load.h"
+#include "tests/fixtures/config_fixture.h"
 
 #include "core/config_table.h"
 

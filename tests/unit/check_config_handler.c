@@ -3,7 +3,7 @@
  * XCHG_HANDLER, the program's own, and that of a server within a program.
  */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/config_load.h"
+#include "tests/fixtures/config_fixture.h"
 
 #include "core/config_table.h"
 

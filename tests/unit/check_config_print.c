@@ -5,7 +5,7 @@
  * through a real log into a pipe.
  */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/config_load.h"
+#include "tests/fixtures/config_fixture.h"
 
 #include "core/config_table.h"
 

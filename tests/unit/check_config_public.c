@@ -6,7 +6,7 @@
  * ends of its range, and with none.
  */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/config_load.h"
+#include "tests/fixtures/config_fixture.h"
 
 #include "core/config_table.h"
 #include "core/config_public.h"

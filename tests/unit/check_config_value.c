@@ -6,7 +6,7 @@
  * fault always names variable, value and what is allowed.
  */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/config_load.h"
+#include "tests/fixtures/config_fixture.h"
 
 #include "core/env.h"
 #include "core/config_table.h"

@@ -2,8 +2,7 @@
  * check_embed: a server within a program: its configuration, and what cannot be made, of which
  * nothing must be left.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/embed_kit.h"
+#include "tests/fixtures/embed_fixture.h"
 
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -86,10 +85,10 @@ START_TEST(every_fault_is_a_line) {
   ck_assert_ptr_nonnull(strstr(fault_text, "XCHG_WORKERS"));
   ck_assert_ptr_nonnull(strstr(fault_text, "XCHG_QUEUE"));
   ck_assert_ptr_nonnull(strstr(fault_text, "XCHG_WORKRES"));
-  unsigned descriptors = kit_descriptors();
+  unsigned descriptors = count_descriptors();
   ck_assert_int_eq(xchg_config_from_env(&settings, sizeof(settings), environment, NULL), -1);
   ck_assert_int_eq(errno, EINVAL);
-  ck_assert_uint_eq(kit_descriptors(), descriptors);
+  ck_assert_uint_eq(count_descriptors(), descriptors);
 }
 END_TEST
 
@@ -128,14 +127,14 @@ END_TEST
 
 /* It must fail so, with this in one line of the log (NULL: without one), and leave nothing. */
 static void refused(const struct xchg_handler *handler, int error, const char *line) {
-  unsigned descriptors = kit_descriptors();
-  kit_lines_clear();
+  unsigned descriptors = count_descriptors();
+  lines_clear();
   errno = 0;
   ck_assert_ptr_null(xchg_server_create(&settings, handler));
   ck_assert_msg(errno == error, "%s, not %s: %s", strerror(errno), strerror(error), lines.text);
-  ck_assert_uint_eq(kit_descriptors(), descriptors);
-  ck_assert_uint_eq(kit_lines_count("\n"), line == NULL ? 0 : 1);
-  ck_assert_msg(line == NULL || kit_lines_count(line) == 1, "no '%s' in: %s", line, lines.text);
+  ck_assert_uint_eq(count_descriptors(), descriptors);
+  ck_assert_uint_eq(lines_count("\n"), line == NULL ? 0 : 1);
+  ck_assert_msg(line == NULL || lines_count(line) == 1, "no '%s' in: %s", line, lines.text);
 }
 
 START_TEST(no_config) {
@@ -225,15 +224,15 @@ START_TEST(values_out_of_range) {
   settings.queue = 0;
   ck_assert_ptr_null(xchg_server_create(&settings, &nothing));
   ck_assert_int_eq(errno, EINVAL);
-  ck_assert_uint_eq(kit_lines_count("\n"), 3); /* the last one's and these two */
+  ck_assert_uint_eq(lines_count("\n"), 3); /* the last one's and these two */
 }
 END_TEST
 
 START_TEST(an_address_in_use) {
   SETTINGS();
-  kit_create(&nothing);
+  create_server(&nothing);
   char listen[128];
-  snprintf(listen, sizeof(listen), "127.0.0.1:0,127.0.0.1:%u", kit_port(server));
+  snprintf(listen, sizeof(listen), "127.0.0.1:0,127.0.0.1:%u", port_of(server));
   settings.listen = listen;
   refused(&nothing, EADDRINUSE, strrchr(listen, ',') + 1);
   settings.listen = "unix:/nonexistent/folder/socket";
@@ -275,7 +274,7 @@ static int agree(struct xchg_server *of) {
 
 START_TEST(on_start_is_told_the_server) {
   SETTINGS();
-  kit_create(HANDLER(.on_start = agree));
+  create_server(HANDLER(.on_start = agree));
   ck_assert_ptr_eq(started, server);
   xchg_server_destroy(server);
 }
@@ -330,16 +329,16 @@ END_TEST
 /* All that is left out has a meaning: what comes is counted and dropped. */
 START_TEST(an_empty_handler_discards) {
   SETTINGS();
-  kit_serve(&nothing);
-  int client = kit_connect(kit_port(server));
-  kit_send(client, "to nobody", 9);
+  start_server(&nothing);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "to nobody", 9);
   ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
-  kit_expect_end(client);
+  expect_end(client);
   close(client);
   xchg_server_drain(server);
   ck_assert_int_eq(xchg_server_wait(server), 0);
-  struct xchg_stats stats = kit_stats();
-  kit_check_sums(&stats);
+  struct xchg_stats stats = read_stats();
+  check_sums(&stats);
   ck_assert_uint_eq(stats.bytes_in, 9);
   ck_assert_uint_eq(stats.bytes_out, 0);
   ck_assert_uint_eq(stats.ended[XCHG_FINISHED], 1);
@@ -358,11 +357,11 @@ static void greet_with_state(struct xchg_conn *conn) {
 
 START_TEST(the_largest_state) {
   SETTINGS("XCHG_WORKERS=1");
-  kit_serve(HANDLER(.state_size = XCHG_STATE_MAX, .on_open = greet_with_state));
+  start_server(HANDLER(.state_size = XCHG_STATE_MAX, .on_open = greet_with_state));
   for (int i = 0; i < 20; i++) { /* memory that was somebody else's is zeroed */
-    int client = kit_connect(kit_port(server));
-    kit_expect(client, "hi", 2);
-    kit_expect_end(client);
+    int client = connect_to_port(port_of(server));
+    expect_bytes(client, "hi", 2);
+    expect_end(client);
     close(client);
   }
   xchg_server_destroy(server);
@@ -378,17 +377,17 @@ START_TEST(nothing_is_borrowed) {
   settings.listen = listen;
   settings.allow = allow;
   settings.workers = 0;
-  kit_create(&handler);
+  create_server(&handler);
   memset(listen, 'x', sizeof(listen) - 1);
   memset(allow, 'x', sizeof(allow) - 1);
   memset(&handler, 0xa5, sizeof(handler));
-  struct kit_lines *user = settings.log_user;
+  struct log_lines *user = settings.log_user;
   memset(&settings, 0xa5, sizeof(settings));
   ck_assert_ptr_eq(user, &lines);
   ck_assert_int_eq(xchg_server_start(server), 0);
-  int client = kit_connect(kit_port(server));
-  kit_expect(client, "hi", 2);
-  kit_expect_end(client);
+  int client = connect_to_port(port_of(server));
+  expect_bytes(client, "hi", 2);
+  expect_end(client);
   close(client);
   xchg_server_destroy(server);
 }
@@ -401,7 +400,7 @@ START_TEST(addresses) {
   snprintf(listen, sizeof(listen), "127.0.0.1:0,%s;mode=0600,127.0.0.2:0", path);
   SETTINGS();
   settings.listen = listen;
-  kit_create(&nothing);
+  create_server(&nothing);
   ck_assert_int_eq(xchg_server_address(server, 0, text, sizeof(text)), 0);
   ck_assert_int_eq(strncmp(text, "127.0.0.1:", 10), 0);
   ck_assert_uint_ne(strtoul(text + 10, NULL, 10), 0);

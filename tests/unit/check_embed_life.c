@@ -1,8 +1,7 @@
 /*
  * check_embed_life: servers within a program from their start to their end.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/embed_kit.h"
+#include "tests/fixtures/embed_fixture.h"
 
 #include "pool/server.h"
 
@@ -10,8 +9,8 @@
 
 /* It has ended, and all of its counts add up. */
 static void check_ended(uint64_t finished, uint64_t drained) {
-  struct xchg_stats stats = kit_stats();
-  kit_check_sums(&stats);
+  struct xchg_stats stats = read_stats();
+  check_sums(&stats);
   ck_assert_uint_eq(stats.open, 0);
   ck_assert_uint_eq(stats.ended[XCHG_FINISHED], finished);
   ck_assert_uint_eq(stats.ended[XCHG_DRAIN], drained);
@@ -21,7 +20,7 @@ static void check_ended(uint64_t finished, uint64_t drained) {
 
 START_TEST(starts_once) {
   SETTINGS();
-  kit_create(&echoes);
+  create_server(&echoes);
   ck_assert_int_eq(xchg_server_wait(server), -1);
   ck_assert_int_eq(errno, EINVAL);
   ck_assert_int_eq(xchg_server_start(server), 0);
@@ -60,11 +59,11 @@ END_TEST
 /* Clients may connect as soon as it is made. */
 START_TEST(a_client_waits_for_the_start) {
   SETTINGS();
-  kit_create(&echoes);
-  int client = kit_connect(kit_port(server));
-  kit_send(client, "early\n", 6);
+  create_server(&echoes);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "early\n", 6);
   ck_assert_int_eq(xchg_server_start(server), 0);
-  kit_expect(client, "early\n", 6);
+  expect_bytes(client, "early\n", 6);
   close(client);
   xchg_server_destroy(server);
 }
@@ -72,32 +71,32 @@ END_TEST
 
 START_TEST(destroyed_without_a_start) {
   SETTINGS();
-  kit_create(&echoes);
-  uint16_t port = kit_port(server);
-  int client = kit_connect(port);
+  create_server(&echoes);
+  uint16_t port = port_of(server);
+  int client = connect_to_port(port);
   if (_i == 1) {
     xchg_server_drain(server);
     xchg_server_stop(server);
   }
   xchg_server_destroy(server);
-  kit_expect_cut(client);
-  ck_assert(kit_refused(port));
+  expect_closed(client);
+  ck_assert(port_is_closed(port));
 }
 END_TEST
 
 START_TEST(a_drain_lets_finish_what_has_begun) {
   SETTINGS();
-  kit_serve(&echoes);
+  start_server(&echoes);
   int begun = connect_and_ping(server), idle = connect_and_ping(server);
-  kit_send(begun, "be", 2);
-  AWAIT(kit_stats().bytes_in == 12);
+  send_bytes(begun, "be", 2);
+  AWAIT(read_stats().bytes_in == 12);
   xchg_server_drain(server);
   xchg_server_drain(server);
-  kit_expect_end(idle);
-  ck_assert(kit_silent(begun, 100));
-  kit_send(begun, "gun\n", 4);
-  kit_expect(begun, "begun\n", 6);
-  kit_expect_end(begun);
+  expect_end(idle);
+  ck_assert(is_silent(begun, 100));
+  send_bytes(begun, "gun\n", 4);
+  expect_bytes(begun, "begun\n", 6);
+  expect_end(begun);
   close(begun);
   close(idle);
   ck_assert_int_eq(xchg_server_wait(server), 0);
@@ -109,17 +108,17 @@ END_TEST
 /* With a long patience and a message under way, and after a drain or without one. */
 START_TEST(a_stop_closes_everything_now) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_STOP_GRACE=60s", "XCHG_MESSAGE_TIMEOUT=0");
-  kit_serve(&echoes);
-  uint16_t port = kit_port(server);
+  start_server(&echoes);
+  uint16_t port = port_of(server);
   int clients[3];
   for (int i = 0; i < 3; i++) {
     clients[i] = connect_and_ping(server);
-    kit_send(clients[i], "begun", 5);
+    send_bytes(clients[i], "begun", 5);
   }
-  AWAIT(kit_stats().bytes_in == 30);
+  AWAIT(read_stats().bytes_in == 30);
   if (_i == 1) {
     xchg_server_drain(server);
-    ck_assert(kit_silent(clients[0], 100));
+    ck_assert(is_silent(clients[0], 100));
   }
   uint64_t began_ns = sys_now_ns();
   xchg_server_stop(server);
@@ -128,9 +127,9 @@ START_TEST(a_stop_closes_everything_now) {
   ck_assert_int_eq(xchg_server_wait(server), 0);
   ck_assert_uint_lt(sys_now_ns() - began_ns, 50 * NS_PER_S);
   for (int i = 0; i < 3; i++) {
-    kit_expect_cut(clients[i]);
+    expect_closed(clients[i]);
   }
-  ck_assert(kit_refused(port));
+  ck_assert(port_is_closed(port));
   check_ended(0, 3);
   xchg_server_destroy(server);
 }
@@ -138,20 +137,20 @@ END_TEST
 
 START_TEST(destroy_stops) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_STOP_GRACE=60s");
-  kit_serve(&echoes);
+  start_server(&echoes);
   int client = connect_and_ping(server);
-  kit_send(client, "begun", 5);
+  send_bytes(client, "begun", 5);
   xchg_server_destroy(server);
-  kit_expect_cut(client);
+  expect_closed(client);
 }
 END_TEST
 
 /* What was asked for before the start holds after it: who waits is not kept for ever. */
 START_TEST(ended_before_the_start) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=200ms", "XCHG_IDLE_TIMEOUT=0", "XCHG_MESSAGE_TIMEOUT=0");
-  kit_create(&echoes);
-  int client = kit_connect(kit_port(server));
-  kit_send(client, "begun", 5);
+  create_server(&echoes);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "begun", 5);
   if (_i == 0) {
     xchg_server_drain(server);
   } else {
@@ -159,9 +158,9 @@ START_TEST(ended_before_the_start) {
   }
   ck_assert_int_eq(xchg_server_start(server), 0);
   ck_assert_int_eq(xchg_server_wait(server), 0);
-  kit_expect_cut(client);
-  struct xchg_stats stats = kit_stats();
-  kit_check_sums(&stats);
+  expect_closed(client);
+  struct xchg_stats stats = read_stats();
+  check_sums(&stats);
   ck_assert_uint_eq(stats.open, 0);
   ck_assert_uint_eq(stats.ended[XCHG_DRAIN], stats.accepted);
   xchg_server_destroy(server);
@@ -189,10 +188,10 @@ static void hold(struct xchg_conn *conn, void *unused) {
 START_TEST(a_stop_that_overtakes_a_drain) {
   ck_assert_int_eq(sem_init(&held, 0, 0) | sem_init(&gate, 0, 0), 0);
   SETTINGS("XCHG_WORKERS=1", "XCHG_DRAIN_TIMEOUT=5m", "XCHG_MESSAGE_TIMEOUT=0");
-  kit_serve(&echoes);
+  start_server(&echoes);
   int client = connect_and_ping(server);
-  kit_send(client, "begun", 5);
-  AWAIT(kit_stats().bytes_in == 10);
+  send_bytes(client, "begun", 5);
+  AWAIT(read_stats().bytes_in == 10);
   ck_assert_int_eq(xchg_post(server, 1, hold, NULL), 0);
   await(&held); /* it will take all letters at once */
   ck_assert_uint_eq(atom_exchange_acq_rel_u32(&server->stopping, 1), 0); /* as server_drain does */
@@ -200,7 +199,7 @@ START_TEST(a_stop_that_overtakes_a_drain) {
   server->model->ops->stop(server->model, sys_now_ns());
   acceptor_send_stop(&server->acceptor, sys_now_ns());
   sem_post(&gate);
-  kit_expect_cut(client);
+  expect_closed(client);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   xchg_server_destroy(server);
 }
@@ -218,10 +217,10 @@ static void *end_it(void *argument) {
 
 START_TEST(ended_by_several_threads_at_once) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_MESSAGE_TIMEOUT=0");
-  kit_serve(&echoes);
+  start_server(&echoes);
   int client = connect_and_ping(server);
-  kit_send(client, "begun", 5);
-  AWAIT(kit_stats().bytes_in == 10);
+  send_bytes(client, "begun", 5);
+  AWAIT(read_stats().bytes_in == 10);
   pthread_t threads[4];
   for (int i = 0; i < 4; i++) {
     ck_assert_int_eq(pthread_create(&threads[i], NULL, end_it, i == 3 ? server : NULL), 0);
@@ -230,7 +229,7 @@ START_TEST(ended_by_several_threads_at_once) {
   for (int i = 0; i < 4; i++) {
     ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
   }
-  kit_expect_cut(client);
+  expect_closed(client);
   check_ended(0, 1);
   xchg_server_destroy(server);
 }
@@ -246,11 +245,11 @@ START_TEST(ended_from_within_a_handler) {
   static const struct xchg_handler handler = {
       .size = sizeof(handler), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = end_from_within};
   SETTINGS();
-  kit_serve(&handler);
-  int client = kit_connect(kit_port(server));
-  kit_send(client, _i == 0 ? "drain\n" : "stop!\n", 6);
-  kit_expect(client, _i == 0 ? "drain\n" : "stop!\n", 6); /* it leaves with the turn */
-  kit_expect_cut(client);
+  start_server(&handler);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, _i == 0 ? "drain\n" : "stop!\n", 6);
+  expect_bytes(client, _i == 0 ? "drain\n" : "stop!\n", 6); /* it leaves with the turn */
+  expect_closed(client);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   check_ended(_i == 0, _i == 1);
   xchg_server_destroy(server);
@@ -260,16 +259,16 @@ END_TEST
 /* A listener that breaks stops the server, and wait says so. */
 START_TEST(a_broken_listener) {
   SETTINGS();
-  kit_create(&echoes);
+  create_server(&echoes);
   int fd = server->listeners[0].fd;
   ck_assert_int_eq(xchg_server_start(server), 0);
   int client = connect_and_ping(server);
   ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
   ck_assert_int_eq(xchg_server_wait(server), -1);
   ck_assert_int_eq(errno, EIO);
-  kit_expect_end(client);
+  expect_end(client);
   close(client);
-  ck_assert_uint_eq(kit_lines_count("a listener broke"), 1);
+  ck_assert_uint_eq(lines_count("a listener broke"), 1);
   check_ended(1, 0);
   xchg_server_destroy(server);
 }
@@ -297,9 +296,9 @@ START_TEST(two_in_one_process) {
   }
   int kept = connect_and_ping(servers[2]);
   for (int i = 0; i < 6; i++) {
-    int client = kit_connect(kit_port(servers[i % 2]));
-    kit_expect(client, i % 2 == 0 ? first : other, 5);
-    kit_expect_end(client);
+    int client = connect_to_port(port_of(servers[i % 2]));
+    expect_bytes(client, i % 2 == 0 ? first : other, 5);
+    expect_end(client);
     close(client);
   }
   server = servers[0];
@@ -307,13 +306,13 @@ START_TEST(two_in_one_process) {
   ck_assert_int_eq(xchg_server_wait(server), 0);
   check_ended(3, 0);
   xchg_server_destroy(servers[0]);
-  kit_send(kept, "still\n", 6); /* the end of one is no affair of the others */
-  kit_expect(kept, "still\n", 6);
+  send_bytes(kept, "still\n", 6); /* the end of one is no affair of the others */
+  expect_bytes(kept, "still\n", 6);
   server = servers[1];
-  AWAIT(kit_stats().ended[XCHG_FINISHED] == 3);
+  AWAIT(read_stats().ended[XCHG_FINISHED] == 3);
   xchg_server_destroy(servers[1]);
   xchg_server_destroy(servers[2]);
-  kit_expect_cut(kept);
+  expect_closed(kept);
 }
 END_TEST
 

@@ -2,8 +2,7 @@
  * check_embed_program: what a program keeps to itself while it embeds servers: its memory and
  * descriptors, its signals, its limits, its standard error.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/embed_kit.h"
+#include "tests/fixtures/embed_fixture.h"
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -36,25 +35,25 @@ static const struct xchg_handler busy = {.size = sizeof(busy),
 START_TEST(again_and_again) {
   unsigned descriptors = 0;
   size_t bytes = 0;
-  kit_descriptors(); /* what the C library takes with it */
+  count_descriptors(); /* what the C library takes with it */
   for (int i = 0; i < 16; i++) {
     if (i == 10) { /* by then caches of freed memory are full */
       bytes = mallinfo2().uordblks;
     }
     SETTINGS();
-    kit_serve(&busy);
+    start_server(&busy);
     int client = connect_and_ping(server);
     ck_assert_int_eq(xchg_publish(server, 7, "all", 3), 0);
-    kit_expect(client, "all", 3);
+    expect_bytes(client, "all", 3);
     xchg_server_drain(server);
-    kit_expect_end(client);
+    expect_end(client);
     close(client);
     ck_assert_int_eq(xchg_server_wait(server), 0);
     xchg_server_destroy(server);
-    AWAIT(kit_threads("xchg-") == 0);
-    descriptors = i == 0 ? kit_descriptors() : descriptors;
-    ck_assert_uint_eq(kit_descriptors(), descriptors);
-    kit_lines_clear();
+    AWAIT(count_threads("xchg-") == 0);
+    descriptors = i == 0 ? count_descriptors() : descriptors;
+    ck_assert_uint_eq(count_descriptors(), descriptors);
+    lines_clear();
   }
   size_t now = mallinfo2().uordblks;
   ck_assert_msg(now < bytes + 4096, "%zu bytes became %zu", bytes, now);
@@ -104,7 +103,7 @@ START_TEST(signals_are_the_programs) {
   sigaddset(&usual, SIGUSR2);
   ck_assert_int_eq(pthread_sigmask(SIG_BLOCK, &usual, NULL), 0);
   note_signals();
-  kit_create(&busy);
+  create_server(&busy);
   check_signals();
   ck_assert_int_eq(xchg_server_start(server), 0);
   check_signals();
@@ -150,7 +149,7 @@ static void *interrupt(void *argument) {
 START_TEST(a_wait_outlasts_signals) {
   SETTINGS();
   ck_assert_ptr_ne(signal(SIGUSR1, catch), SIG_ERR);
-  kit_serve(&echoes);
+  start_server(&echoes);
   pthread_t self = pthread_self(), thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, interrupt, &self), 0);
   ck_assert_int_eq(xchg_server_wait(server), 0);
@@ -167,7 +166,7 @@ START_TEST(limits_stay) {
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
   SETTINGS();
   settings.max_connections = 0;
-  kit_serve(&echoes);
+  start_server(&echoes);
   close(connect_and_ping(server));
   ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &after), 0);
   ck_assert(after.rlim_cur == before.rlim_cur && after.rlim_max == before.rlim_max);
@@ -184,7 +183,7 @@ START_TEST(the_log_is_where_it_was_asked_for) {
   SETTINGS();
   settings.workers = 2000;
   ck_assert_ptr_null(xchg_server_create(&settings, &echoes));
-  ck_assert_uint_eq(kit_lines_count("workers"), 1);
+  ck_assert_uint_eq(lines_count("workers"), 1);
   off_t written = lseek(fd, 0, SEEK_END);
   settings.log = NULL;
   ck_assert_ptr_null(xchg_server_create(&settings, &echoes));
@@ -194,7 +193,7 @@ START_TEST(the_log_is_where_it_was_asked_for) {
   close(fd);
   ck_assert_int_eq(written, 0);
   ck_assert_int_gt(more, 0);
-  ck_assert_uint_eq(kit_lines_count("\n"), 1);
+  ck_assert_uint_eq(lines_count("\n"), 1);
 }
 END_TEST
 

@@ -5,8 +5,7 @@
  *
  * A member "joins" by being there; every connection is told its id.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/embed_kit.h"
+#include "tests/fixtures/embed_fixture.h"
 
 #include "core/atom.h"
 #include "net/reactor.h"
@@ -29,11 +28,11 @@ static void join_and_tell_id(struct xchg_conn *conn) {
 static const struct xchg_handler members = {.size = sizeof(members),
                                             .frame = {.kind = XCHG_FRAME_LINE},
                                             .on_open = join_and_tell_id,
-                                            .on_message = kit_echo};
+                                            .on_message = echo_message};
 
 static int connect_member(uint64_t *id) {
-  int client = kit_connect(kit_port(server));
-  ck_assert_int_eq(kit_recv(client, id, sizeof(*id)), sizeof(*id));
+  int client = connect_to_port(port_of(server));
+  ck_assert_int_eq(recv_bytes(client, id, sizeof(*id)), sizeof(*id));
   return client;
 }
 
@@ -79,9 +78,9 @@ static int life_starts(struct xchg_server *of) {
 static void life_stops(struct xchg_server *of) {
   struct xchg_stats stats = {.size = sizeof(stats)};
   ck_assert_ptr_eq(of, life.server);
-  AWAIT(kit_threads("xchg-") == 0);
+  AWAIT(count_threads("xchg-") == 0);
   ck_assert_int_eq(xchg_server_stats(of, &stats), 0);
-  kit_check_sums(&stats);
+  check_sums(&stats);
   ck_assert_uint_eq(stats.open, 0);
   ck_assert_uint_eq(atom_load_relaxed_u32(&life.opens), atom_load_relaxed_u32(&life.closes));
   uint32_t ticks = atom_load_relaxed_u32(&life.ticks);
@@ -118,12 +117,12 @@ static void check_life(uint32_t starts, uint32_t stops) {
 START_TEST(stopped_once_when_all_have_ended) {
   int client = -1;
   SETTINGS();
-  kit_create(&living);
+  create_server(&living);
   check_life(1, 0);
   if (_i < 2) {
     ck_assert_int_eq(xchg_server_start(server), 0);
-    client = kit_connect(kit_port(server));
-    kit_expect(client, "tick\ntick\n", 10);
+    client = connect_to_port(port_of(server));
+    expect_bytes(client, "tick\ntick\n", 10);
   }
   if (_i == 1) {
     xchg_server_stop(server);
@@ -150,7 +149,7 @@ START_TEST(not_stopped_where_it_did_not_start) {
   handler.state_size = XCHG_STATE_MAX + 1;
   ck_assert_ptr_null(xchg_server_create(&settings, &handler));
   ck_assert_int_eq(errno, EINVAL);
-  kit_create(&echoes);
+  create_server(&echoes);
   ck_assert_int_eq(xchg_server_address(server, 0, taken, sizeof(taken)), 0);
   settings.listen = taken;
   ck_assert_ptr_null(xchg_server_create(&settings, &living));
@@ -204,7 +203,7 @@ static void step(struct xchg_conn *conn, void *argument) {
 static void step_too_long(struct xchg_conn *conn, void *argument) {
   (void)argument;
   ck_assert_ptr_nonnull(conn);
-  AWAIT(kit_stats().blocked > 0);
+  AWAIT(read_stats().blocked > 0);
   atom_add_relaxed_u32(&steps, 1);
 }
 
@@ -217,14 +216,14 @@ START_TEST(many_posts_are_no_long_one) {
   int ms = 2;
   uint64_t id;
   SETTINGS(WATCHDOG, "XCHG_WORKERS=1");
-  kit_serve(&members);
+  start_server(&members);
   int client = connect_member(&id);
   for (int i = 0; i < POSTS; i++) {
     post(id, step, &ms);
   }
   AWAIT(atom_load_relaxed_u32(&steps) == POSTS);
-  ck_assert_uint_eq(kit_stats().blocked, 0);
-  ck_assert_uint_eq(kit_lines_count(HOLDS), 0);
+  ck_assert_uint_eq(read_stats().blocked, 0);
+  ck_assert_uint_eq(lines_count(HOLDS), 0);
   close(client);
   xchg_server_destroy(server);
 }
@@ -234,7 +233,7 @@ START_TEST(a_long_post_among_many_is_named) {
   int ms = 0;
   uint64_t id;
   SETTINGS(WATCHDOG, "XCHG_WORKERS=1");
-  kit_serve(&members);
+  start_server(&members);
   int client = connect_member(&id);
   for (int i = 0; i < 100; i++) {
     post(id, step, &ms);
@@ -244,8 +243,8 @@ START_TEST(a_long_post_among_many_is_named) {
     post(id, step, &ms);
   }
   AWAIT(atom_load_relaxed_u32(&steps) == 201);
-  ck_assert_uint_eq(kit_stats().blocked, 1);
-  ck_assert_uint_eq(kit_lines_count(HOLDS), 1);
+  ck_assert_uint_eq(read_stats().blocked, 1);
+  ck_assert_uint_eq(lines_count(HOLDS), 1);
   close(client);
   xchg_server_destroy(server);
 }
@@ -253,7 +252,7 @@ END_TEST
 
 static void echo_slowly(struct xchg_conn *conn, const struct xchg_message *message) {
   poll(NULL, 0, 6);
-  kit_echo(conn, message);
+  echo_message(conn, message);
 }
 
 static const struct xchg_handler slowly = {
@@ -263,20 +262,20 @@ static const struct xchg_handler slowly = {
 START_TEST(many_connections_are_no_long_one) {
   int clients[REACTOR_EVENTS];
   SETTINGS(WATCHDOG, "XCHG_WORKERS=1", "XCHG_MAX_CONNECTIONS=300");
-  kit_serve(&slowly);
+  start_server(&slowly);
   for (size_t i = 0; i < count_of(clients); i++) {
-    clients[i] = kit_connect(kit_port(server));
+    clients[i] = connect_to_port(port_of(server));
   }
-  AWAIT(kit_stats().open == count_of(clients));
+  AWAIT(read_stats().open == count_of(clients));
   for (size_t i = 0; i < count_of(clients); i++) {
-    kit_send(clients[i], "work\n", 5);
+    send_bytes(clients[i], "work\n", 5);
   }
   for (size_t i = 0; i < count_of(clients); i++) {
-    kit_expect(clients[i], "work\n", 5);
+    expect_bytes(clients[i], "work\n", 5);
     close(clients[i]);
   }
-  ck_assert_uint_eq(kit_stats().blocked, 0);
-  ck_assert_uint_eq(kit_lines_count(HOLDS), 0);
+  ck_assert_uint_eq(read_stats().blocked, 0);
+  ck_assert_uint_eq(lines_count(HOLDS), 0);
   xchg_server_destroy(server);
 }
 END_TEST
@@ -294,7 +293,7 @@ static void wait_at_gate(struct xchg_conn *conn, void *argument) {
 
 static void expect_mib(int client) {
   static uint8_t got[MIB];
-  ck_assert_int_eq(kit_recv(client, got, sizeof(got)), sizeof(got));
+  ck_assert_int_eq(recv_bytes(client, got, sizeof(got)), sizeof(got));
   ck_assert_mem_eq(got, mib, sizeof(got));
 }
 
@@ -302,7 +301,7 @@ START_TEST(mail_is_bounded_by_its_bytes) {
   uint64_t id;
   size_t count = 0;
   SETTINGS("XCHG_WORKERS=1", "XCHG_MAX_PENDING=128MiB", "XCHG_WRITE_TIMEOUT=0");
-  kit_serve(&members);
+  start_server(&members);
   int client = connect_member(&id);
   memset(mib, 'm', sizeof(mib));
   for (int round = 0; round < 2; round++) {
@@ -321,7 +320,7 @@ START_TEST(mail_is_bounded_by_its_bytes) {
     for (size_t i = 0; i < count; i++) {
       expect_mib(client); /* those that were taken are not lost */
     }
-    kit_expect(client, "later", 5);
+    expect_bytes(client, "later", 5);
   }
   close(client);
   xchg_server_destroy(server);
@@ -334,25 +333,25 @@ END_TEST
 START_TEST(publishing_outlives_a_worker) {
   uint64_t id;
   SETTINGS("XCHG_DISPATCH=round-robin", "XCHG_MESSAGE_TIMEOUT=0", "XCHG_DRAIN_TIMEOUT=5m");
-  kit_serve(&members);
+  start_server(&members);
   int begun = connect_member(&id), idle = connect_member(&id);
-  kit_send(begun, "be", 2);
-  kit_send(idle, "ping\n", 5);
-  kit_expect(idle, "ping\n", 5);
-  AWAIT(kit_stats().bytes_in == 7);
-  ck_assert_uint_eq(kit_threads("xchg-work-"), 2);
+  send_bytes(begun, "be", 2);
+  send_bytes(idle, "ping\n", 5);
+  expect_bytes(idle, "ping\n", 5);
+  AWAIT(read_stats().bytes_in == 7);
+  ck_assert_uint_eq(count_threads("xchg-work-"), 2);
   xchg_server_drain(server);
-  kit_expect_end(idle);
+  expect_end(idle);
   close(idle);
-  AWAIT(kit_threads("xchg-work-") == 1);
+  AWAIT(count_threads("xchg-work-") == 1);
   for (uint32_t i = 0; i < MAIL_MAX + 1000; i++) {
     AWAIT(xchg_publish(server, GROUP + 1, "x", 1) == 0);
   }
   AWAIT(xchg_publish(server, GROUP, "to the last", 11) == 0);
-  kit_expect(begun, "to the last", 11);
-  kit_send(begun, "gun\n", 4);
-  kit_expect(begun, "begun\n", 6);
-  kit_expect_end(begun);
+  expect_bytes(begun, "to the last", 11);
+  send_bytes(begun, "gun\n", 4);
+  expect_bytes(begun, "begun\n", 6);
+  expect_end(begun);
   close(begun);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   ck_assert_int_eq(xchg_publish(server, GROUP, "to nobody", 9), 0);

@@ -12,8 +12,7 @@ static pid_t test_fork(void);
 #undef fork
 
 #include "net/exchange.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 static struct config config;
 static struct exchange exchange;
@@ -73,7 +72,7 @@ static uint64_t ended(enum xchg_reason reason) {
 static int place_new(void) {
   struct guest guest;
   enum xchg_reason refused;
-  int client = kit_guest(&guest);
+  int client = accept_tcp(&guest);
   ck_assert(admit_enter(&admit, &guest, &refused));
   ck_assert(model->ops->room(model));
   ck_assert_int_eq(model->ops->place(model, &guest), 0);
@@ -97,7 +96,7 @@ START_TEST(children_are_counted) {
   ck_assert_uint_eq(model->ops->live(model), 3);
   ck_assert(!model->ops->room(model));
   for (int i = 2; i >= 0; i--) {
-    kit_greet(clients[i]); /* at the same time: each waits for its client */
+    greet_and_close(clients[i]); /* at the same time: each waits for its client */
     settle_to((uint32_t)i);
     ck_assert(model->ops->room(model));
   }
@@ -106,7 +105,7 @@ START_TEST(children_are_counted) {
   ck_assert_uint_eq(stats_ended(&sum), 3);
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.messages), 3);
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.bytes_in), 3 * 6);
-  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.bytes_out), 3 * sizeof(KIT_GREETING));
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.bytes_out), 3 * sizeof(GREETING));
   ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1); /* no zombie, no child */
   ck_assert_int_eq(errno, ECHILD);
   tear_down();
@@ -117,7 +116,7 @@ END_TEST
 START_TEST(tickets_come_back) {
   SET_UP("XCHG_MAX_PER_IP=1");
   for (int i = 0; i < 5; i++) {
-    kit_greet(place_new());
+    greet_and_close(place_new());
     settle_to(0);
   }
   ck_assert_uint_eq(ended(XCHG_FINISHED), 5);
@@ -128,17 +127,17 @@ END_TEST
 START_TEST(a_crash_is_an_error_and_touches_nobody) {
   SET_UP("XCHG_EXCHANGE=echo", "XCHG_MAX_PER_IP=3");
   int lives = place_new(), dies = place_new();
-  kit_send(dies, "ping", 4);
-  kit_expect(dies, "ping", 4);
+  send_bytes(dies, "ping", 4);
+  expect_bytes(dies, "ping", 4);
   ck_assert_int_eq(kill(all->children[1].pid, SIGKILL), 0);
   settle_to(1);
   close(dies);
   ck_assert_uint_eq(ended(XCHG_ERROR), 1);
-  kit_send(lives, "ping", 4);
-  kit_expect(lives, "ping", 4);
+  send_bytes(lives, "ping", 4);
+  expect_bytes(lives, "ping", 4);
   int next = place_new(); /* in the place of the dead one */
-  kit_send(next, "ping", 4);
-  kit_expect(next, "ping", 4);
+  send_bytes(next, "ping", 4);
+  expect_bytes(next, "ping", 4);
   close(lives);
   close(next);
   settle_to(0);
@@ -153,7 +152,7 @@ END_TEST
 START_TEST(a_refused_fork_keeps_the_guest) {
   SET_UP();
   struct guest guest;
-  int client = kit_guest(&guest);
+  int client = accept_tcp(&guest);
   refuse_fork = true;
   errno = 0;
   ck_assert_int_eq(model->ops->place(model, &guest), -1);
@@ -162,7 +161,7 @@ START_TEST(a_refused_fork_keeps_the_guest) {
   ck_assert_int_ne(fcntl(guest.fd, F_GETFD), -1);
   refuse_fork = false;
   ck_assert_int_eq(model->ops->place(model, &guest), 0);
-  kit_greet(client);
+  greet_and_close(client);
   settle_to(0);
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
   tear_down();
@@ -174,8 +173,8 @@ START_TEST(a_child_holds_no_other_descriptor) {
   SET_UP("XCHG_EXCHANGE=echo");
   int first = place_new();
   int second = place_new();
-  kit_send(second, "ping", 4);
-  kit_expect(second, "ping", 4);
+  send_bytes(second, "ping", 4);
+  expect_bytes(second, "ping", 4);
   close(first); /* would not reach the first child if the second held the client's end */
   settle_to(1);
   close(second);
@@ -188,15 +187,15 @@ END_TEST
 START_TEST(a_stop_reaches_the_children) {
   SET_UP("XCHG_EXCHANGE=echo");
   int before = place_new();
-  kit_send(before, "ping", 4);
-  kit_expect(before, "ping", 4);
+  send_bytes(before, "ping", 4);
+  expect_bytes(before, "ping", 4);
   model->ops->stop(model, sys_now_ns());
-  kit_expect_end(before);
+  expect_end(before);
   close(before);
   int after = place_new(); /* from the backlog: hears of the stop at once */
-  kit_send(after, "ping", 4);
-  kit_expect(after, "ping", 4);
-  kit_expect_end(after);
+  send_bytes(after, "ping", 4);
+  expect_bytes(after, "ping", 4);
+  expect_end(after);
   close(after);
   AWAIT(model->ops->last(model));
   ck_assert_uint_eq(model->ops->live(model), 0);
@@ -209,7 +208,7 @@ END_TEST
 START_TEST(a_child_cuts_itself) {
   SET_UP("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   int client = place_new();
-  kit_send(client, "begun", 5);
+  send_bytes(client, "begun", 5);
   model->ops->stop(model, sys_now_ns());
   AWAIT(model->ops->last(model));
   close(client);
@@ -224,8 +223,8 @@ END_TEST
 START_TEST(a_stuck_child_is_killed) {
   SET_UP("XCHG_EXCHANGE=echo", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   int client = place_new();
-  kit_send(client, "ping", 4);
-  kit_expect(client, "ping", 4);
+  send_bytes(client, "ping", 4);
+  expect_bytes(client, "ping", 4);
   ck_assert_int_eq(kill(all->children[0].pid, SIGSTOP), 0);
   model->ops->stop(model, sys_now_ns());
   AWAIT(model->ops->last(model));

@@ -5,8 +5,7 @@
 
 #include "core/stats.h"
 #include "net/exchange.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 #include <pthread.h>
 
@@ -55,9 +54,9 @@ struct placing {
 
 static void *place(void *argument) {
   struct placing *placing = argument;
-  uint64_t before_ns = kit_cpu_ns();
+  uint64_t before_ns = thread_cpu_ns();
   placing->result = model->ops->place(model, &placing->guest);
-  placing->cpu_ns = kit_cpu_ns() - before_ns;
+  placing->cpu_ns = thread_cpu_ns() - before_ns;
   return NULL;
 }
 
@@ -66,16 +65,16 @@ START_TEST(place_serves_to_the_end) {
   for (uint64_t i = 1; i <= 3; i++) {
     struct guest guest;
     enum xchg_reason refused;
-    int client = kit_guest(&guest);
+    int client = accept_tcp(&guest);
     ck_assert(admit_enter(&admit, &guest, &refused)); /* the one before gave its ticket back */
-    kit_send(client, "hello", 6);
+    send_bytes(client, "hello", 6);
     ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
     ck_assert(model->ops->room(model));
     ck_assert_int_eq(model->ops->place(model, &guest), 0);
     ck_assert_uint_eq(model->ops->live(model), 0);
     ck_assert_uint_eq(ended(XCHG_FINISHED), i);
-    kit_expect(client, KIT_GREETING, sizeof(KIT_GREETING));
-    kit_expect_end(client);
+    expect_bytes(client, GREETING, sizeof(GREETING));
+    expect_end(client);
     close(client);
   }
   ck_assert(model->ops->last(model)); /* nothing is left to collect */
@@ -87,14 +86,14 @@ END_TEST
 START_TEST(a_stop_ends_the_one_that_is_served) {
   SET_UP("XCHG_EXCHANGE=echo");
   struct placing placing = {.result = -1};
-  int client = kit_guest(&placing.guest);
+  int client = accept_tcp(&placing.guest);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, place, &placing), 0);
-  kit_send(client, "ping", 4);
-  kit_expect(client, "ping", 4);
+  send_bytes(client, "ping", 4);
+  expect_bytes(client, "ping", 4);
   ck_assert_uint_eq(model->ops->live(model), 1);
   model->ops->stop(model, sys_now_ns());
-  kit_expect_end(client);
+  expect_end(client);
   close(client);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
   ck_assert_int_eq(placing.result, 0);
@@ -109,7 +108,7 @@ START_TEST(after_the_patience_nobody_is_served) {
   model->ops->stop(model, sys_now_ns());
   for (uint64_t i = 1; i <= 3; i++) {
     struct guest guest;
-    int client = kit_guest(&guest);
+    int client = accept_tcp(&guest);
     ck_assert_int_eq(model->ops->place(model, &guest), 0);
     ck_assert_uint_eq(ended(XCHG_DRAIN), i);
     close(client);
@@ -123,11 +122,11 @@ END_TEST
 START_TEST(does_not_spin) {
   SET_UP("XCHG_SPIN=1s");
   struct placing placing = {.result = -1};
-  int client = kit_guest(&placing.guest);
+  int client = accept_tcp(&placing.guest);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, place, &placing), 0);
-  kit_expect(client, KIT_GREETING, sizeof(KIT_GREETING));
-  ck_assert(kit_silent(client, 500));
+  expect_bytes(client, GREETING, sizeof(GREETING));
+  ck_assert(is_silent(client, 500));
   close(client);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
   ck_assert_uint_lt(placing.cpu_ns, 250 * NS_PER_MS);

@@ -14,8 +14,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 #undef pthread_create
 
 #include "net/exchange.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -309,24 +308,24 @@ START_TEST(starts_serves_and_stops) {
   int clients[CLIENTS];
   for (int i = 0; i < CLIENTS; i++) {
     struct guest guest;
-    clients[i] = kit_guest(&guest);
+    clients[i] = accept_tcp(&guest);
     ck_assert(model->ops->room(model));
     ck_assert_int_ge(model->ops->place(model, &guest), 0);
   }
   for (int i = 0; i < CLIENTS; i++) {
-    kit_send(clients[i], "ping", 4);
-    kit_expect(clients[i], "ping", 4);
+    send_bytes(clients[i], "ping", 4);
+    expect_bytes(clients[i], "ping", 4);
   }
   ck_assert_uint_eq(model->ops->live(model), CLIENTS);
   model->ops->stop(model, sys_now_ns());
   ck_assert(model->ops->last(model));
   for (int i = 0; i < CLIENTS; i++) {
-    kit_expect_end(clients[i]);
+    expect_end(clients[i]);
     close(clients[i]);
   }
   AWAIT(model->ops->running(model) == 0);
   struct pollfd pollfd = {.fd = done.fd, .events = POLLIN};
-  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert_uint_eq(model->ops->live(model), 0);
   struct stats sum = {0};
   model->ops->sum(model, &sum);

@@ -12,8 +12,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 #undef pthread_create
 
 #include "net/exchange.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 static struct config config;
 static struct exchange exchange;
@@ -62,7 +61,7 @@ static struct stats sum_up(void) {
 static int place_new(void) {
   struct guest guest;
   enum xchg_reason refused;
-  int client = kit_guest(&guest);
+  int client = accept_tcp(&guest);
   ck_assert(admit_enter(&admit, &guest, &refused));
   ck_assert(model->ops->room(model));
   ck_assert_int_eq(model->ops->place(model, &guest), 0);
@@ -79,7 +78,7 @@ START_TEST(threads_are_counted) {
     }
     ck_assert(!model->ops->room(model));
     for (int i = 2; i >= 0; i--) {
-      kit_greet(clients[i]);
+      greet_and_close(clients[i]);
       AWAIT(model->ops->live(model) == (uint32_t)i);
       ck_assert(model->ops->room(model)); /* collects by itself where seats have run out */
     }
@@ -97,9 +96,9 @@ START_TEST(an_acceptor_that_waits_is_woken) {
   SET_UP();
   int client = place_new();
   admit_want(&admit);
-  kit_greet(client);
+  greet_and_close(client);
   struct pollfd pollfd = {.fd = freed.fd, .events = POLLIN};
-  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert_uint_eq(model->ops->live(model), 0); /* published before the wake */
   model->ops->settle(model);
   ck_assert(model->ops->last(model));
@@ -110,7 +109,7 @@ END_TEST
 START_TEST(a_refused_thread_keeps_the_guest) {
   SET_UP();
   struct guest guest;
-  int client = kit_guest(&guest);
+  int client = accept_tcp(&guest);
   refuse_thread = true;
   for (int i = 0; i < 5; i++) { /* no seat is lost either */
     errno = 0;
@@ -122,7 +121,7 @@ START_TEST(a_refused_thread_keeps_the_guest) {
   ck_assert(model->ops->last(model));
   refuse_thread = false;
   ck_assert_int_eq(model->ops->place(model, &guest), 0);
-  kit_greet(client);
+  greet_and_close(client);
   AWAIT(model->ops->last(model));
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 1);
@@ -135,16 +134,16 @@ START_TEST(a_stop_reaches_all_threads) {
   int clients[3];
   for (int i = 0; i < 2; i++) {
     clients[i] = place_new();
-    kit_send(clients[i], "ping", 4);
-    kit_expect(clients[i], "ping", 4);
+    send_bytes(clients[i], "ping", 4);
+    expect_bytes(clients[i], "ping", 4);
   }
   ck_assert(!model->ops->last(model));
   model->ops->stop(model, sys_now_ns());
   clients[2] = place_new(); /* from the backlog: hears of the stop at once */
-  kit_send(clients[2], "ping", 4);
-  kit_expect(clients[2], "ping", 4);
+  send_bytes(clients[2], "ping", 4);
+  expect_bytes(clients[2], "ping", 4);
   for (int i = 0; i < 3; i++) {
-    kit_expect_end(clients[i]);
+    expect_end(clients[i]);
     close(clients[i]);
   }
   AWAIT(model->ops->last(model));
@@ -158,7 +157,7 @@ END_TEST
 START_TEST(patience_over_cuts) {
   SET_UP("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   int client = place_new();
-  kit_send(client, "begun", 5);
+  send_bytes(client, "begun", 5);
   model->ops->stop(model, sys_now_ns());
   AWAIT(model->ops->last(model));
   close(client);

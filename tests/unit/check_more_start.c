@@ -11,8 +11,7 @@
 
 #include "pool/cpu.h"
 #include "pool/worker.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/embed_kit.h"
+#include "tests/fixtures/embed_fixture.h"
 
 #include <sched.h>
 #include <sys/epoll.h>
@@ -119,7 +118,7 @@ static struct config config;
 static struct log logger;
 
 static void await_finished(struct xchg_server *of) {
-  uint64_t until_ns = sys_now_ns() + PATIENCE_NS;
+  uint64_t until_ns = sys_now_ns() + FIXTURE_TIMEOUT_NS;
   while (!server_finished(of)) {
     ck_assert_msg(sys_now_ns() < until_ns, "the server does not finish");
     struct pollfd pollfd = {.fd = server_done_fd(of), .events = POLLIN};
@@ -142,8 +141,8 @@ static uint16_t bound_port(int fd) {
 /* A whole exchange, to its end. */
 static void exchange(int client) {
   char bytes[256];
-  kit_send(client, "hello", 6);
-  ck_assert_int_gt(kit_recv(client, bytes, sizeof(bytes)), 0);
+  send_bytes(client, "hello", 6);
+  ck_assert_int_gt(recv_bytes(client, bytes, sizeof(bytes)), 0);
   close(client);
 }
 
@@ -153,7 +152,7 @@ static bool start_and_end(uint64_t nth) {
   size_t size = (sizeof(struct xchg_server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
   struct xchg_server *one = aligned_alloc(CACHE_LINE, size);
   ck_assert_ptr_nonnull(one);
-  kit_log_open(&logger);
+  log_fixture_open(&logger);
   well = nth - 1;
   int code = server_open(one, &setup);
   if (code == 0) {
@@ -162,14 +161,15 @@ static bool start_and_end(uint64_t nth) {
   bool hit = disarm();
   if (code != 0) {
     ck_assert_msg(hit, "call %ju: the start fails by itself", (uintmax_t)nth);
-    ck_assert_msg(kit_log_count(&logger, "level=error") > 0, "call %ju: no word", (uintmax_t)nth);
+    ck_assert_msg(log_fixture_count(&logger, "level=error") > 0, "call %ju: no word",
+                  (uintmax_t)nth);
   } else {
-    exchange(kit_connect(bound_port(one->listeners[0].fd)));
+    exchange(connect_to_port(bound_port(one->listeners[0].fd)));
     server_drain(one);
     await_finished(one);
   }
   server_close(one);
-  kit_log_close(&logger);
+  log_fixture_close(&logger);
   free(one);
   return hit;
 }
@@ -181,10 +181,11 @@ START_TEST(nth_call_of_a_start) {
   GOOD(&config, models[_i], "XCHG_LISTEN=127.0.0.1:0", "XCHG_WORKERS=2", "XCHG_STOP_GRACE=0",
        "XCHG_MAX_CONNECTIONS=100", "XCHG_REUSEPORT=on", "XCHG_FRAME=nul", "XCHG_REPLY=text:so",
        "XCHG_MAX_PER_IP=50");
-  unsigned descriptors = kit_descriptors();
+  unsigned descriptors = count_descriptors();
   uint64_t nth = 1;
   for (; start_and_end(nth); nth++) {
-    ck_assert_msg(kit_descriptors() == descriptors, "call %ju: a descriptor stays", (uintmax_t)nth);
+    ck_assert_msg(count_descriptors() == descriptors, "call %ju: a descriptor stays",
+                  (uintmax_t)nth);
   }
   ck_assert_uint_gt(nth, 10);
   config_fini(&config);
@@ -195,7 +196,7 @@ END_TEST
 
 START_TEST(nth_call_of_an_embedded_start) {
   SETTINGS();
-  unsigned descriptors = kit_descriptors();
+  unsigned descriptors = count_descriptors();
   bool hit = true;
   uint64_t nth = 1;
   for (; hit; nth++) {
@@ -206,8 +207,9 @@ START_TEST(nth_call_of_an_embedded_start) {
     ck_assert_msg((server == NULL) == (error != 0), "call %ju", (uintmax_t)nth);
     ck_assert_msg(hit || server != NULL, "call %ju", (uintmax_t)nth);
     xchg_server_destroy(server);
-    ck_assert_msg(kit_descriptors() == descriptors, "call %ju: a descriptor stays", (uintmax_t)nth);
-    kit_lines_clear();
+    ck_assert_msg(count_descriptors() == descriptors, "call %ju: a descriptor stays",
+                  (uintmax_t)nth);
+    lines_clear();
   }
   ck_assert_uint_gt(nth, 10);
 }
@@ -281,7 +283,7 @@ START_TEST(no_memory_for_letters) {
   static const struct xchg_handler offloads = {
       .size = sizeof(offloads), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = offload_in_vain};
   SETTINGS();
-  kit_serve(&offloads);
+  start_server(&offloads);
   close(connect_and_ping(server));
   well = 0;
   int result = xchg_post(server, 1, never_called, NULL);
@@ -306,9 +308,9 @@ END_TEST
 START_TEST(no_affinity) {
   SETTINGS("XCHG_PIN=on", "XCHG_WORKERS=2");
   atom_store_relaxed_u32(&affinity_error, EPERM);
-  kit_serve(&echoes);
+  start_server(&echoes);
   close(connect_and_ping(server));
-  ck_assert_uint_eq(kit_lines_count("cannot pin a worker"), 2);
+  ck_assert_uint_eq(lines_count("cannot pin a worker"), 2);
   xchg_server_stop(server);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   xchg_server_destroy(server);

@@ -17,8 +17,7 @@ static void *test_calloc(size_t count, size_t size);
 #undef calloc
 
 #include "core/atom.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 #include <dirent.h>
 #include <semaphore.h>

@@ -1,11 +1,11 @@
 /*
  * check_outbox: what was queued and lent comes out in order, and each loan is given back once.
  *
- * Nearly all of it runs beside outbox_kit's model.  The seed of the random test is printed, and
+ * Nearly all of it runs beside outbox_fixture's model.  The seed of the random test is printed, and
  * CHECK_SEED sets it.
  */
 #include "tests/fixtures/run_suite.h"
-#include "tests/unit/outbox_kit.h"
+#include "tests/fixtures/outbox_fixture.h"
 
 #include <stdio.h>
 #include <unistd.h>

@@ -3,8 +3,7 @@
  *
  * Every connection is told its own id first; the test's thread is a stranger to all of them.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/embed_kit.h"
+#include "tests/fixtures/embed_fixture.h"
 
 #include "net/conn_call.h"
 #include "pool/mail.h"
@@ -40,14 +39,14 @@ static const struct xchg_handler talker = {.size = sizeof(talker),
                                            .on_message = obey};
 
 static int connect_for_id(uint64_t *id) {
-  int client = kit_connect(kit_port(server));
-  ck_assert_int_eq(kit_recv(client, id, sizeof(*id)), sizeof(*id));
+  int client = connect_to_port(port_of(server));
+  ck_assert_int_eq(recv_bytes(client, id, sizeof(*id)), sizeof(*id));
   return client;
 }
 
 static void say(int client, const char *line) {
-  kit_send(client, line, strlen(line));
-  kit_expect(client, line, strlen(line));
+  send_bytes(client, line, strlen(line));
+  expect_bytes(client, line, strlen(line));
 }
 
 /* ---- posts ---- */
@@ -88,7 +87,7 @@ static void post_in_vain(uint64_t id) {
 
 START_TEST(a_post_finds_its_connection) {
   SETTINGS("XCHG_DISPATCH=round-robin");
-  kit_serve(&talker);
+  start_server(&talker);
   uint64_t ids[4];
   int clients[4];
   struct note notes[4] = {0};
@@ -99,12 +98,12 @@ START_TEST(a_post_finds_its_connection) {
     post_to(ids[i], &notes[i]);
   }
   for (int i = 0; i < 4; i++) {
-    kit_expect(clients[i], "posted", 6);
+    expect_bytes(clients[i], "posted", 6);
     close(clients[i]);
     AWAIT(calls(&notes[i]) == 1);
     ck_assert_uint_eq(nobody(&notes[i]), 0);
   }
-  AWAIT(kit_stats().posts == 4);
+  AWAIT(read_stats().posts == 4);
   xchg_server_destroy(server);
 }
 END_TEST
@@ -112,10 +111,10 @@ END_TEST
 /* Not even where another one has its place. */
 START_TEST(a_dead_one_is_nobody) {
   SETTINGS("XCHG_WORKERS=1");
-  kit_serve(&talker);
+  start_server(&talker);
   uint64_t dead, live;
   close(connect_for_id(&dead));
-  AWAIT(kit_stats().open == 0);
+  AWAIT(read_stats().open == 0);
   post_in_vain(dead);
   int client = connect_for_id(&live);
   ck_assert_uint_ne(dead, live);
@@ -134,7 +133,7 @@ END_TEST
 
 START_TEST(who_never_was) {
   SETTINGS();
-  kit_serve(&talker);
+  start_server(&talker);
   struct note note = {0};
   uint64_t worker = UINT64_C(1) << (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS);
   const uint64_t ids[] = {0, 2 * worker, 2 * worker | 1, UINT64_MAX};
@@ -164,11 +163,11 @@ static void post_again(struct xchg_conn *conn, void *argument) {
 
 START_TEST(posts_after_the_end) {
   SETTINGS();
-  kit_serve(&talker);
+  start_server(&talker);
   uint64_t id;
   int client = connect_for_id(&id);
   xchg_server_stop(server);
-  kit_expect_cut(client);
+  expect_closed(client);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   struct note notes[2] = {0};
   post_to(id, &notes[0]);
@@ -228,7 +227,7 @@ static void *post_steps(void *argument) {
 
 START_TEST(posts_of_a_thread_keep_their_order) {
   SETTINGS("XCHG_WORKERS=1");
-  kit_serve(&talker);
+  start_server(&talker);
   uint64_t id;
   int client = connect_for_id(&id);
   struct sequence sequences[3] = {{.id = id}, {.id = id}, {.id = id + 1}};
@@ -241,7 +240,7 @@ START_TEST(posts_of_a_thread_keep_their_order) {
     ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
     AWAIT(atom_load_acquire_u32(&sequences[i].next) == STEPS);
   }
-  AWAIT(kit_stats().posts == 3 * STEPS);
+  AWAIT(read_stats().posts == 3 * STEPS);
   close(client);
   xchg_server_destroy(server);
 }
@@ -250,7 +249,7 @@ END_TEST
 /* Before the start nobody takes them away. */
 START_TEST(so_many_may_wait) {
   SETTINGS();
-  kit_create(&talker);
+  create_server(&talker);
   struct sequence sequence = {.id = 1}, other = {.id = 1 | WORKER_ONE};
   for (uint32_t i = 0; i < MAIL_MAX; i++) {
     ck_assert_int_eq(post_step(&sequence, i), 0);
@@ -263,7 +262,7 @@ START_TEST(so_many_may_wait) {
   if (_i == 1) {
     ck_assert_int_eq(xchg_server_start(server), 0);
     AWAIT(atom_load_acquire_u32(&sequence.next) == MAIL_MAX);
-    AWAIT(kit_stats().posts == MAIL_MAX + 1);
+    AWAIT(read_stats().posts == MAIL_MAX + 1);
     ck_assert_int_eq(post_step(&sequence, MAIL_MAX), 0);
     ck_assert_int_eq(xchg_publish(server, GROUP, "x", 1), 0);
   }
@@ -279,13 +278,13 @@ END_TEST
 static void settle(int client, uint64_t id) {
   struct note note = {0};
   post_to(id, &note);
-  kit_expect(client, "posted", 6);
+  expect_bytes(client, "posted", 6);
   AWAIT(calls(&note) == 1);
 }
 
 START_TEST(nobody_is_in_the_group) {
   SETTINGS();
-  kit_serve(&talker);
+  start_server(&talker);
   uint64_t id;
   int client = connect_for_id(&id);
   ck_assert_int_eq(xchg_publish(server, GROUP, "nobody", 6), 0); /* no group has ever been */
@@ -296,7 +295,7 @@ START_TEST(nobody_is_in_the_group) {
   say(client, "leave\n");
   ck_assert_int_eq(xchg_publish(server, GROUP, "nobody", 6), 0);
   settle(client, id);
-  ck_assert_uint_eq(kit_stats().published, 0);
+  ck_assert_uint_eq(read_stats().published, 0);
   close(client);
   xchg_server_destroy(server);
 }
@@ -304,14 +303,14 @@ END_TEST
 
 START_TEST(nothing_is_published) {
   SETTINGS();
-  kit_serve(&talker);
+  start_server(&talker);
   uint64_t id;
   int client = connect_for_id(&id);
   say(client, "join\n");
   ck_assert_int_eq(xchg_publish(server, GROUP, NULL, 0), 0);
   ck_assert_int_eq(xchg_publish(server, GROUP, "", 0), 0);
   ck_assert_int_eq(xchg_publish(server, GROUP, "after", 5), 0);
-  kit_expect(client, "after", 5);
+  expect_bytes(client, "after", 5);
   ck_assert_int_eq(xchg_publish(server, GROUP, "after", XCHG_MESSAGE_MAX + 1), -1);
   ck_assert_int_eq(errno, EMSGSIZE);
   ck_assert_int_eq(xchg_publish(NULL, GROUP, "after", 5), -1);
@@ -327,7 +326,7 @@ END_TEST
 
 START_TEST(members_of_several_workers) {
   SETTINGS("XCHG_WORKERS=3", "XCHG_DISPATCH=round-robin");
-  kit_serve(&talker);
+  start_server(&talker);
   uint64_t id, workers = 0;
   int clients[MEMBERS], stranger = connect_for_id(&id), leaver = connect_for_id(&id);
   say(leaver, "join\n");
@@ -344,7 +343,7 @@ START_TEST(members_of_several_workers) {
   }
   for (int i = 0; i < MEMBERS; i++) {
     for (uint32_t j = 0; j < PUBLICATIONS; j++) {
-      kit_expect(clients[i], &j, sizeof(j));
+      expect_bytes(clients[i], &j, sizeof(j));
     }
     say(clients[i], "nothing else\n");
     close(clients[i]);
@@ -353,8 +352,8 @@ START_TEST(members_of_several_workers) {
   say(leaver, "nothing either\n");
   close(stranger);
   close(leaver);
-  AWAIT(kit_stats().open == 0);
-  ck_assert_uint_eq(kit_stats().published, MEMBERS * PUBLICATIONS);
+  AWAIT(read_stats().open == 0);
+  ck_assert_uint_eq(read_stats().published, MEMBERS * PUBLICATIONS);
   ck_assert_int_eq(xchg_publish(server, GROUP, "gone", 4), 0);
   xchg_server_destroy(server);
 }
@@ -379,7 +378,7 @@ START_TEST(a_burst_makes_nobody_slow) {
   pthread_t reader;
   void *all = NULL;
   SETTINGS("XCHG_WORKERS=1");
-  kit_serve(&talker);
+  start_server(&talker);
   int client = connect_for_id(&id);
   say(client, "join\n");
   ck_assert_int_eq(pthread_create(&reader, NULL, read_burst, &client), 0);
@@ -388,7 +387,7 @@ START_TEST(a_burst_makes_nobody_slow) {
   }
   pthread_join(reader, &all);
   ck_assert(all != NULL && close(client) == 0);
-  ck_assert_uint_eq(kit_stats().skipped, 0);
+  ck_assert_uint_eq(read_stats().skipped, 0);
   xchg_server_destroy(server);
 }
 END_TEST
@@ -396,17 +395,17 @@ END_TEST
 /* A member that reads nothing is passed over, and slows nobody. */
 START_TEST(a_slow_member_is_skipped) {
   SETTINGS("XCHG_MAX_PENDING=4KiB", "XCHG_SNDBUF=4KiB", "XCHG_WRITE_TIMEOUT=0");
-  kit_serve(&talker);
+  start_server(&talker);
   static char large[16 * 1024];
   uint64_t id;
   int slow = connect_for_id(&id), quick = connect_for_id(&id);
   say(slow, "join\n");
   say(quick, "join\n");
-  for (unsigned sent = 0; kit_stats().skipped == 0; sent++) {
+  for (unsigned sent = 0; read_stats().skipped == 0; sent++) {
     ck_assert_uint_lt(sent, 10000);
     ck_assert_int_eq(xchg_publish(server, GROUP, large, sizeof(large)), 0);
     for (size_t got = 0; got < sizeof(large); got += 256) {
-      kit_expect(quick, large + got, 256);
+      expect_bytes(quick, large + got, 256);
     }
   }
   say(quick, "quick\n");
@@ -458,21 +457,21 @@ START_TEST(only_in_a_pool) {
   const char *const entries[] = {models[_i], "XCHG_LISTEN=127.0.0.1:0", "XCHG_STOP_GRACE=0",
                                  "XCHG_MAX_CONNECTIONS=10", NULL};
   ck_assert_uint_eq(load(&config, entries, &plenty), 0);
-  kit_log_open(&log);
+  log_fixture_open(&log);
   const struct server_setup setup = {.config = &config, .log = &log, .handler = &handler};
   server = aligned_alloc(CACHE_LINE, (sizeof(*server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
   ck_assert_ptr_nonnull(server);
   ck_assert_int_eq(server_open(server, &setup), 0);
   ck_assert_int_eq(server_start(server), 0);
-  int client = kit_connect(kit_port(server));
-  kit_expect(client, "puoj", 4);
-  kit_expect_end(client);
+  int client = connect_to_port(port_of(server));
+  expect_bytes(client, "puoj", 4);
+  expect_end(client);
   close(client);
   server_drain(server);
   AWAIT((server_child(server), server_finished(server)));
   server_close(server);
   free(server);
-  kit_log_close(&log);
+  log_fixture_close(&log);
   config_fini(&config);
 }
 END_TEST

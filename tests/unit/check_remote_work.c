@@ -3,8 +3,7 @@
  *
  * A work that is to last waits at a gate that the test opens, so that nothing here depends on time.
  */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/embed_kit.h"
+#include "tests/fixtures/embed_fixture.h"
 
 #include "pool/offload.h"
 
@@ -103,15 +102,15 @@ static const struct xchg_handler counted = {.size = sizeof(counted),
 
 static void serve(const struct xchg_handler *handler) {
   ck_assert_int_eq(sem_init(&gate, 0, 0), 0);
-  kit_serve(handler);
+  start_server(handler);
 }
 
 static uint32_t value(const atom_u32 *of) { return atom_load_acquire_u32(of); }
 
 /* Ask for a work and wait until it has begun. */
 static int begin_work(void) {
-  int client = kit_connect(kit_port(server));
-  kit_send(client, "work\n", 5);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "work\n", 5);
   AWAIT(value(&deed.begun) == 1);
   return client;
 }
@@ -121,18 +120,18 @@ static int begin_work(void) {
 START_TEST(works_and_comes_back) {
   SETTINGS();
   serve(&endless);
-  int client = kit_connect(kit_port(server));
+  int client = connect_to_port(port_of(server));
   for (int i = 0; i < 50; i++) {
-    kit_send(client, "quick\n", 6);
-    kit_expect(client, "Wuick\n", 6);
+    send_bytes(client, "quick\n", 6);
+    expect_bytes(client, "Wuick\n", 6);
   }
-  AWAIT(kit_threads("xchg-off-") == 4); /* each names itself */
-  ck_assert_uint_eq(kit_stats().offloads, 50);
-  ck_assert_uint_eq(kit_stats().offloads_refused, 0);
-  ck_assert_uint_eq(kit_stats().posts, 0); /* those are somebody else's */
+  AWAIT(count_threads("xchg-off-") == 4); /* each names itself */
+  ck_assert_uint_eq(read_stats().offloads, 50);
+  ck_assert_uint_eq(read_stats().offloads_refused, 0);
+  ck_assert_uint_eq(read_stats().posts, 0); /* those are somebody else's */
   close(client);
   xchg_server_destroy(server);
-  AWAIT(kit_threads("xchg-") == 0);
+  AWAIT(count_threads("xchg-") == 0);
 }
 END_TEST
 
@@ -140,15 +139,15 @@ END_TEST
 START_TEST(answers_keep_their_order) {
   SETTINGS("XCHG_WORKERS=1");
   serve(&endless);
-  int client = kit_connect(kit_port(server)), other = kit_connect(kit_port(server));
-  kit_send(client, "echo first\nwork\necho last\n", 26);
-  kit_expect(client, "echo first\n", 11);
+  int client = connect_to_port(port_of(server)), other = connect_to_port(port_of(server));
+  send_bytes(client, "echo first\nwork\necho last\n", 26);
+  expect_bytes(client, "echo first\n", 11);
   AWAIT(value(&deed.begun) == 1);
-  kit_send(other, "echo me\n", 8);
-  kit_expect(other, "echo me\n", 8);
-  ck_assert(kit_silent(client, 100));
+  send_bytes(other, "echo me\n", 8);
+  expect_bytes(other, "echo me\n", 8);
+  ck_assert(is_silent(client, 100));
   sem_post(&gate);
-  kit_expect(client, "Work\necho last\n", 15);
+  expect_bytes(client, "Work\necho last\n", 15);
   close(client);
   close(other);
   xchg_server_destroy(server);
@@ -159,18 +158,18 @@ END_TEST
 START_TEST(the_last_answer) {
   SETTINGS();
   serve(_i == 0 ? &counted : &endless);
-  int client = kit_connect(kit_port(server));
-  kit_send(client, "echo one\nwork\n", 14);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "echo one\nwork\n", 14);
   ck_assert(_i == 0 || shutdown(client, SHUT_WR) == 0);
-  kit_expect(client, "echo one\n", 9);
+  expect_bytes(client, "echo one\n", 9);
   AWAIT(value(&deed.begun) == 1);
-  ck_assert(kit_silent(client, 100));
+  ck_assert(is_silent(client, 100));
   sem_post(&gate);
-  kit_expect(client, "Work\n", 5);
-  kit_expect_end(client);
+  expect_bytes(client, "Work\n", 5);
+  expect_end(client);
   close(client);
-  AWAIT(kit_stats().open == 0);
-  ck_assert_uint_eq(kit_stats().ended[XCHG_FINISHED], 1);
+  AWAIT(read_stats().open == 0);
+  ck_assert_uint_eq(read_stats().ended[XCHG_FINISHED], 1);
   xchg_server_destroy(server);
 }
 END_TEST
@@ -186,8 +185,8 @@ START_TEST(the_connection_dies_first) {
   serve(&endless);
   int client = begin_work();
   ck_assert(_i == 0 || xchg_post(server, deed.id, give_up, NULL) == 0);
-  kit_expect_cut(client);
-  AWAIT(kit_stats().ended[_i == 0 ? XCHG_IDLE : XCHG_ERROR] == 1);
+  expect_closed(client);
+  AWAIT(read_stats().ended[_i == 0 ? XCHG_IDLE : XCHG_ERROR] == 1);
   ck_assert_uint_eq(value(&deed.done), 0);
   sem_post(&gate);
   AWAIT(value(&deed.done) == 1);
@@ -202,20 +201,20 @@ END_TEST
 START_TEST(the_queue_is_full) {
   SETTINGS("XCHG_OFFLOAD_THREADS=1");
   serve(&endless);
-  int client = begin_work(), other = kit_connect(kit_port(server));
-  kit_send(other, "fill\n", 5);
-  kit_expect(other, "full", 4);
+  int client = begin_work(), other = connect_to_port(port_of(server));
+  send_bytes(other, "fill\n", 5);
+  expect_bytes(other, "full", 4);
   ck_assert_uint_eq(value(&refusal), EAGAIN);
   ck_assert_uint_eq(value(&filled), OFFLOAD_QUEUE_MAX);
-  ck_assert_uint_eq(kit_stats().offloads, OFFLOAD_QUEUE_MAX + 1);
-  ck_assert_uint_eq(kit_stats().offloads_refused, 1);
-  kit_send(other, "echo behind\n", 12);
+  ck_assert_uint_eq(read_stats().offloads, OFFLOAD_QUEUE_MAX + 1);
+  ck_assert_uint_eq(read_stats().offloads_refused, 1);
+  send_bytes(other, "echo behind\n", 12);
   sem_post(&gate);
-  kit_expect(client, "Work\n", 5);
+  expect_bytes(client, "Work\n", 5);
   for (uint32_t i = 0; i < value(&filled); i++) {
-    kit_expect(other, ".", 1);
+    expect_bytes(other, ".", 1);
   }
-  kit_expect(other, "echo behind\n", 12);
+  expect_bytes(other, "echo behind\n", 12);
   close(client);
   close(other);
   xchg_server_destroy(server);
@@ -226,12 +225,12 @@ END_TEST
 START_TEST(no_threads) {
   SETTINGS("XCHG_OFFLOAD_THREADS=0");
   serve(&endless);
-  int client = kit_connect(kit_port(server));
-  kit_send(client, "work\necho on\n", 13);
-  kit_expect(client, strerror(ENOTSUP), strlen(strerror(ENOTSUP)));
-  kit_expect(client, "echo on\n", 8);
-  ck_assert_uint_eq(kit_stats().offloads, 0);
-  ck_assert_uint_eq(kit_stats().offloads_refused, 0); /* with EAGAIN */
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "work\necho on\n", 13);
+  expect_bytes(client, strerror(ENOTSUP), strlen(strerror(ENOTSUP)));
+  expect_bytes(client, "echo on\n", 8);
+  ck_assert_uint_eq(read_stats().offloads, 0);
+  ck_assert_uint_eq(read_stats().offloads_refused, 0); /* with EAGAIN */
   close(client);
   xchg_server_destroy(server);
 }
@@ -265,16 +264,16 @@ START_TEST(where_it_makes_no_sense) {
                                               .on_close = on_end};
   SETTINGS();
   serve(&handler);
-  int client = kit_connect(kit_port(server));
-  kit_send(client, "stay\n", 5);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "stay\n", 5);
   struct xchg_conn *conn = NULL;
   AWAIT((conn = atom_exchange_acquire_ptr(&seen, NULL)) != NULL);
   errno = 0;
   ck_assert_int_eq(xchg_offload(conn, work, work_done, &deed), -1);
   ck_assert_int_eq(errno, EPERM);
-  kit_send(client, "finish\n", 7);
-  kit_expect(client, "finish\n", 7);
-  kit_expect_end(client);
+  send_bytes(client, "finish\n", 7);
+  expect_bytes(client, "finish\n", 7);
+  expect_end(client);
   close(client);
   xchg_server_destroy(server);
   ck_assert_int_eq(after_finish, EPIPE);
@@ -290,10 +289,10 @@ START_TEST(a_drain_waits_for_the_work) {
   serve(&endless);
   int client = begin_work();
   xchg_server_drain(server);
-  ck_assert(kit_silent(client, 100));
+  ck_assert(is_silent(client, 100));
   sem_post(&gate);
-  kit_expect(client, "Work\n", 5);
-  kit_expect_end(client);
+  expect_bytes(client, "Work\n", 5);
+  expect_end(client);
   close(client);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   ck_assert_uint_eq(value(&deed.done), 1);
@@ -318,20 +317,20 @@ static void *wait_for_it(void *unused) {
 START_TEST(a_cut_leaves_nobody) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_OFFLOAD_THREADS=1");
   serve(&endless);
-  int client = begin_work(), other = kit_connect(kit_port(server));
-  kit_send(other, "fill\n", 5); /* these do not begin */
-  kit_expect(other, "full", 4);
+  int client = begin_work(), other = connect_to_port(port_of(server));
+  send_bytes(other, "fill\n", 5); /* these do not begin */
+  expect_bytes(other, "full", 4);
   xchg_server_stop(server);
-  kit_expect_cut(client);
-  kit_expect_cut(other);
+  expect_closed(client);
+  expect_closed(other);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_it, NULL), 0);
-  AWAIT(kit_threads("xchg-work-") == 0);
-  AWAIT(value(&waiter) != 0 && kit_sleeps((pid_t)value(&waiter)));
+  AWAIT(count_threads("xchg-work-") == 0);
+  AWAIT(value(&waiter) != 0 && thread_sleeps((pid_t)value(&waiter)));
   ck_assert_uint_eq(value(&waited), 0);
   sem_post(&gate);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
-  AWAIT(kit_threads("xchg-") == 0);
+  AWAIT(count_threads("xchg-") == 0);
   xchg_server_destroy(server);
   ck_assert_uint_eq(value(&deed.done), 1);
   ck_assert_uint_eq(value(&deed.nobody), 1);

@@ -3,8 +3,7 @@
  */
 #include "pool/server.h"
 
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -17,7 +16,7 @@ static struct xchg_server *server;
 
 static void set_up(const char *const *entries) {
   ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
-  kit_log_open(&logger);
+  log_fixture_open(&logger);
   server = aligned_alloc(CACHE_LINE, (sizeof(*server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
   ck_assert_ptr_nonnull(server);
 }
@@ -38,7 +37,7 @@ static uint16_t port(void) { return server->listeners[0].where.addr.port; }
 
 /* Wait as main does, forwarding the ends of children. */
 static void await_finished(void) {
-  uint64_t until_ns = sys_now_ns() + PATIENCE_NS;
+  uint64_t until_ns = sys_now_ns() + FIXTURE_TIMEOUT_NS;
   while (!server_finished(server)) {
     ck_assert_msg(sys_now_ns() < until_ns, "the server does not finish");
     struct pollfd pollfd = {.fd = server_done_fd(server), .events = POLLIN};
@@ -53,7 +52,7 @@ static void await_finished(void) {
 static void tear_down(void) {
   server_close(server);
   free(server);
-  kit_log_close(&logger);
+  log_fixture_close(&logger);
   config_fini(&config);
 }
 
@@ -62,7 +61,7 @@ static uint64_t reported(const char *msg, const char *key) {
   char what[64];
   const char *line = NULL;
   snprintf(what, sizeof(what), "msg=%s ", msg);
-  for (const char *at = kit_log_text(&logger); (at = strstr(at, what)) != NULL; at++) {
+  for (const char *at = log_fixture_text(&logger); (at = strstr(at, what)) != NULL; at++) {
     line = at;
   }
   ck_assert_msg(line != NULL, "no line msg=%s", msg);
@@ -91,7 +90,7 @@ static void stop_and_check(uint64_t finished) {
   server_report(server, "stopped", false);
   check_totals("stopped");
   ck_assert_uint_eq(reported("stopped", "finished"), finished);
-  ck_assert(kit_refused(old_port));
+  ck_assert(port_is_closed(old_port));
 }
 
 /* ---- each model serves, reports and stops ---- */
@@ -103,12 +102,12 @@ START_TEST(serves_and_stops) {
   SET_UP(models[_i]);
   start();
   for (int i = 0; i < 5; i++) {
-    kit_greet(kit_connect(port()));
+    greet_and_close(connect_to_port(port()));
   }
   stop_and_check(5);
   ck_assert_uint_eq(reported("stopped", "messages"), 5);
   ck_assert_uint_eq(reported("stopped", "bytes_in"), 5 * 6);
-  ck_assert_uint_eq(reported("stopped", "bytes_out"), 5 * sizeof(KIT_GREETING));
+  ck_assert_uint_eq(reported("stopped", "bytes_out"), 5 * sizeof(GREETING));
   tear_down();
 }
 END_TEST
@@ -132,15 +131,15 @@ END_TEST
 START_TEST(a_live_connection_holds_the_stop) {
   SET_UP(models[_i], "XCHG_FRAME=line", "XCHG_GREETING=none", "XCHG_REPLY=echo");
   start();
-  int client = kit_connect(port());
-  kit_send(client, "begun ", 6);
+  int client = connect_to_port(port());
+  send_bytes(client, "begun ", 6);
   AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
   server_drain(server);
-  ck_assert(kit_silent(client, 200));
+  ck_assert(is_silent(client, 200));
   ck_assert(!server_finished(server));
-  kit_send(client, "and done\n", 9);
-  kit_expect(client, "begun and done\n", 15);
-  kit_expect_end(client);
+  send_bytes(client, "and done\n", 9);
+  expect_bytes(client, "begun and done\n", 15);
+  expect_end(client);
   close(client);
   stop_and_check(1);
   tear_down();
@@ -150,8 +149,8 @@ END_TEST
 START_TEST(the_patience_ends) {
   SET_UP(models[_i], "XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=200ms");
   start();
-  int client = kit_connect(port());
-  kit_send(client, "begun", 5);
+  int client = connect_to_port(port());
+  send_bytes(client, "begun", 5);
   AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
   stop_and_check(0);
   close(client);
@@ -169,9 +168,9 @@ START_TEST(reports_what_is_open) {
   start();
   int clients[3];
   for (int i = 0; i < 3; i++) {
-    clients[i] = kit_connect(port());
-    kit_send(clients[i], "ping", 4);
-    kit_expect(clients[i], "ping", 4);
+    clients[i] = connect_to_port(port());
+    send_bytes(clients[i], "ping", 4);
+    expect_bytes(clients[i], "ping", 4);
   }
   server_report(server, "stats", true);
   ck_assert_uint_eq(reported("stats", "open"), 3);
@@ -181,7 +180,7 @@ START_TEST(reports_what_is_open) {
   AWAIT((server_report(server, "stats", true), reported("stats", "open") == 2));
   ck_assert_uint_eq(reported("stats", "finished"), 1);
   stop_and_check(3);
-  ck_assert_ptr_null(strstr(strstr(kit_log_text(&logger), "msg=stopped"), " open="));
+  ck_assert_ptr_null(strstr(strstr(log_fixture_text(&logger), "msg=stopped"), " open="));
   close(clients[1]);
   close(clients[2]);
   tear_down();
@@ -198,11 +197,11 @@ START_TEST(an_address_in_use) {
   struct xchg_server *first = server;
   struct config first_config = config;
   first->config = &first_config;
-  kit_log_close(&logger);
+  log_fixture_close(&logger);
   SET_UP(listen);
   ck_assert_int_eq(server_open(server, &setup), SERVER_UNAVAILABLE);
-  ck_assert_uint_eq(kit_log_count(&logger, "\n"), 1); /* one clear line */
-  ck_assert_uint_eq(kit_log_count(&logger, strchr(listen, '1')), 1);
+  ck_assert_uint_eq(log_fixture_count(&logger, "\n"), 1); /* one clear line */
+  ck_assert_uint_eq(log_fixture_count(&logger, strchr(listen, '1')), 1);
   tear_down();
   server_close(first);
   free(first);
@@ -216,9 +215,9 @@ START_TEST(half_bound_is_unbound) {
   ck_assert_int_eq(server_open(server, &setup), SERVER_UNAVAILABLE);
   uint16_t old_port = port();
   ck_assert_uint_ne(old_port, 0);
-  ck_assert_uint_eq(kit_log_count(&logger, "\n"), 1);
+  ck_assert_uint_eq(log_fixture_count(&logger, "\n"), 1);
   tear_down();
-  ck_assert(kit_refused(old_port));
+  ck_assert(port_is_closed(old_port));
 }
 END_TEST
 
@@ -227,7 +226,7 @@ START_TEST(too_many_passed_sockets) {
       .config = &config, .log = &logger, .passed = CONFIG_LISTEN_MAX + 1};
   SET_UP();
   ck_assert_int_eq(server_open(server, &passing), SERVER_OSERR);
-  ck_assert_uint_eq(kit_log_count(&logger, "LISTEN_FDS"), 1);
+  ck_assert_uint_eq(log_fixture_count(&logger, "LISTEN_FDS"), 1);
   tear_down();
 }
 END_TEST
@@ -236,7 +235,7 @@ END_TEST
 static int serve_passed(bool listening) {
   close_range(3, ~0U, 0);
   int fd = socket(AF_INET, SOCK_STREAM, 0);
-  struct sockaddr_in at = kit_loopback(0);
+  struct sockaddr_in at = loopback_address(0);
   socklen_t size = sizeof(at);
   if (fd != 3 || bind(fd, (const struct sockaddr *)&at, sizeof(at)) == -1 ||
       (listening && listen(fd, 8) == -1) || getsockname(fd, (struct sockaddr *)&at, &size) == -1) {
@@ -247,7 +246,7 @@ static int serve_passed(bool listening) {
   int code = server_open(server, &passing);
   if (code == 0 && server_start(server) == 0) {
     int client = socket(AF_INET, SOCK_STREAM, 0);
-    char greeting[sizeof(KIT_GREETING)];
+    char greeting[sizeof(GREETING)];
     if (connect(client, (const struct sockaddr *)&at, sizeof(at)) == -1 ||
         recv(client, greeting, sizeof(greeting), MSG_WAITALL) != sizeof(greeting)) {
       return 2;
@@ -277,7 +276,7 @@ static int code_of_passed(bool listening) {
   ck_assert_int_eq(waitpid(pid, &status, 0), pid);
   ck_assert(WIFEXITED(status));
   free(server);
-  kit_log_close(&logger);
+  log_fixture_close(&logger);
   config_fini(&config);
   return WEXITSTATUS(status);
 }
@@ -295,7 +294,7 @@ START_TEST(a_broken_listener_is_told) {
   ck_assert_int_eq(server_start(server), 0);
   ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
   struct pollfd pollfd = {.fd = server_done_fd(server), .events = POLLIN};
-  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert(server_broken(server));
   ck_assert(!server_finished(server)); /* main decides */
   server_drain(server);

@@ -5,8 +5,7 @@
  */
 #include "pool/signals.h"
 
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/pool_kit.h"
+#include "tests/fixtures/pool_fixture.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -23,7 +22,7 @@ static void send_self(int number) { ck_assert_int_eq(kill(getpid(), number), 0);
 
 static void expect(int fd, enum signals_what what) {
   struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert_int_eq(signals_next(fd), what);
 }
 

@@ -1,6 +1,5 @@
 /* check_worker: a worker behind its inbox: guests, letters, the stop, memory. */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/worker_kit.h"
+#include "tests/fixtures/worker_fixture.h"
 
 /* ---- behind an inbox ---- */
 
@@ -12,7 +11,7 @@ START_TEST(serves_guests_until_the_last) {
     clients[i] = hand_over_new();
   }
   for (int i = 2; i >= 0; i--) {
-    kit_greet(clients[i]);
+    greet_and_close(clients[i]);
   }
   worker_send_last(worker);
   join();
@@ -35,7 +34,7 @@ START_TEST(guests_before_the_last_letter_are_served) {
   worker_send_last(worker);
   start();
   for (int i = 0; i < GUESTS; i++) {
-    kit_greet(clients[i]);
+    greet_and_close(clients[i]);
   }
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), GUESTS);
@@ -66,7 +65,7 @@ START_TEST(an_idle_poll_serves_as_well) {
   for (int i = 0; i < 20; i++) {
     echo_once(client);
   }
-  ck_assert(kit_silent(client, 50)); /* beyond the spin: it sleeps */
+  ck_assert(is_silent(client, 50)); /* beyond the spin: it sleeps */
   echo_once(client);
   close(client);
   worker_send_last(worker);
@@ -81,20 +80,20 @@ START_TEST(gives_back_what_the_acceptor_counted) {
   OPEN("XCHG_MAX_PER_IP=1");
   struct guest guest;
   enum xchg_reason refused;
-  int client = kit_guest(&guest);
+  int client = accept_tcp(&guest);
   ck_assert(admit_enter(&admit, &guest, &refused));
   start();
   hand_over(&guest);
-  kit_expect(client, KIT_GREETING, sizeof(KIT_GREETING));
+  expect_bytes(client, GREETING, sizeof(GREETING));
   struct guest second = guest;
   ck_assert(!admit_enter(&admit, &second, &refused));
   admit_want(&admit);
-  kit_send(client, "x", 2);
-  kit_expect_end(client);
+  send_bytes(client, "x", 2);
+  expect_end(client);
   close(client);
   AWAIT(atom_load_relaxed_u32(&worker->live) == 0);
   struct pollfd pollfd = {.fd = freed.fd, .events = POLLIN};
-  ck_assert_int_eq(poll(&pollfd, 1, (int)(PATIENCE_NS / NS_PER_MS)), 1);
+  ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert(admit_enter(&admit, &second, &refused));
   worker_send_last(worker);
   join();
@@ -109,8 +108,8 @@ START_TEST(no_memory_refuses_one) {
   ck_assert_int_eq(worker_open(worker, &setup), 0);
   int first = hand_over_new(), second = hand_over_new();
   start();
-  kit_expect_end(second);
-  kit_greet(first);
+  expect_end(second);
+  greet_and_close(first);
   close(second);
   worker_send_last(worker);
   join();
@@ -129,13 +128,13 @@ START_TEST(a_stop_ends_who_is_between_messages) {
   int spoke = hand_over_new(), silent = hand_over_new();
   echo_once(spoke);
   worker_send_stop(worker, sys_now_ns());
-  kit_expect_end(spoke);
+  expect_end(spoke);
   close(spoke);
   int late = hand_over_new(); /* guests may still come, and are served */
   echo_once(late);
-  kit_expect_end(late);
+  expect_end(late);
   close(late);
-  kit_expect_end(silent); /* within a second */
+  expect_end(silent); /* within a second */
   close(silent);
   worker_send_last(worker);
   join();
@@ -150,12 +149,12 @@ START_TEST(a_stop_lets_a_counted_exchange_finish) {
   OPEN();
   start();
   int client = hand_over_new();
-  kit_expect(client, KIT_GREETING, sizeof(KIT_GREETING));
+  expect_bytes(client, GREETING, sizeof(GREETING));
   worker_send_stop(worker, sys_now_ns());
   worker_send_last(worker);
-  ck_assert(kit_silent(client, 50));
-  kit_send(client, "x", 2);
-  kit_expect_end(client);
+  ck_assert(is_silent(client, 50));
+  send_bytes(client, "x", 2);
+  expect_end(client);
   close(client);
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
@@ -176,7 +175,7 @@ START_TEST(a_stop_reaches_everybody) {
   worker_send_stop(worker, sys_now_ns());
   worker_send_last(worker);
   for (int i = 0; i < GUESTS; i++) {
-    kit_expect_end(clients[i]);
+    expect_end(clients[i]);
     close(clients[i]);
   }
   join();
@@ -192,7 +191,7 @@ START_TEST(patience_over_cuts_everybody) {
   int clients[GUESTS];
   for (int i = 0; i < GUESTS; i++) {
     clients[i] = hand_over_unix();
-    kit_send(clients[i], "begun", 5);
+    send_bytes(clients[i], "begun", 5);
   }
   worker_send_stop(worker, sys_now_ns());
   char byte;
@@ -218,7 +217,7 @@ START_TEST(patience_ends_in_time) {
   OPEN("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=200ms", "XCHG_STOP_GRACE=0", "XCHG_SPIN=1s");
   start();
   int client = hand_over_unix();
-  kit_send(client, "begun", 5);
+  send_bytes(client, "begun", 5);
   AWAIT(atom_load_relaxed_u64(&worker->stats.bytes_in) == 5);
   uint64_t stop_ns = sys_now_ns();
   worker_send_stop(worker, stop_ns);
@@ -253,9 +252,9 @@ START_TEST(memory_goes_back) {
     close(clients[i]);
   }
   AWAIT(atom_load_relaxed_u32(&worker->live) == 1);
-  ck_assert(kit_silent(stays, 1500)); /* the time is what is tested */
-  echo_once(stays);                   /* timers come after events, in the same turn: */
-  echo_once(stays);                   /* this one finds them done */
+  ck_assert(is_silent(stays, 1500)); /* the time is what is tested */
+  echo_once(stays);                  /* timers come after events, in the same turn: */
+  echo_once(stays);                  /* this one finds them done */
   close(stays);
   worker_send_last(worker);
   join();

@@ -4,8 +4,7 @@
  * late finds nobody.
  */
 #include "pool/mail.h"
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/worker_kit.h"
+#include "tests/fixtures/worker_fixture.h"
 
 #define GROUP 3
 enum { MEMBERS = 300, ISSUES = 8, POSTS = 5000, SENDERS = 3 };
@@ -95,7 +94,7 @@ START_TEST(posts_of_several_threads) {
     ck_assert_int_eq(pthread_create(&senders[i].thread, NULL, send_posts, &senders[i]), 0);
   }
   echo_once(other); /* in between */
-  ck_assert_int_eq(kit_recv(client, got, sizeof(got)), (ssize_t)sizeof(got));
+  ck_assert_int_eq(recv_bytes(client, got, sizeof(got)), (ssize_t)sizeof(got));
   uint32_t counts[SENDERS] = {0};
   for (size_t i = 0; i < sizeof(got); i++) {
     counts[got[i] - 'a']++;
@@ -132,7 +131,7 @@ START_TEST(issues_to_a_large_group) {
     publish((const char[]){'0', (char)('0' + i)}, 2);
   }
   for (int i = 0; i < MEMBERS; i++) {
-    kit_expect(clients[i], "0001020304050607", 2 * ISSUES);
+    expect_bytes(clients[i], "0001020304050607", 2 * ISSUES);
     close(clients[i]);
   }
   AWAIT(atom_load_relaxed_u32(&worker->inbox.mail) == 0);

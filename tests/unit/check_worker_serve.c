@@ -1,6 +1,5 @@
 /* check_worker_serve: a worker for one connection at a time, and one for one alone (poll). */
-#include "tests/fixtures/run_suite.h"
-#include "tests/unit/worker_kit.h"
+#include "tests/fixtures/worker_fixture.h"
 
 /* ---- one at a time ---- */
 
@@ -14,7 +13,7 @@ static void *serve(void *argument) {
   struct serving *serving = argument;
   atom_add_relaxed_u32(&worker->live, 1);
   worker_serve(worker, &serving->guest);
-  serving->cpu_ns = kit_cpu_ns();
+  serving->cpu_ns = thread_cpu_ns();
   return NULL;
 }
 
@@ -22,9 +21,9 @@ START_TEST(serve_runs_one_to_its_end) {
   OPEN();
   for (int i = 0; i < 3; i++) {
     struct serving serving = {.cpu_ns = 0};
-    int client = kit_guest(&serving.guest);
+    int client = accept_tcp(&serving.guest);
     ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
-    kit_greet(client);
+    greet_and_close(client);
     join();
     ck_assert_uint_eq(ended(XCHG_FINISHED), (uint64_t)i + 1);
     ck_assert_uint_eq(atom_load_relaxed_u32(&worker->live), 0);
@@ -38,9 +37,9 @@ START_TEST(serve_after_a_long_pause) {
   OPEN("XCHG_EXCHANGE=echo", "XCHG_IDLE_TIMEOUT=1m");
   worker->reactor.now_ns -= 10 * 60 * NS_PER_S;
   struct serving serving = {.cpu_ns = 0};
-  int client = kit_guest(&serving.guest);
+  int client = accept_tcp(&serving.guest);
   ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
-  ck_assert(kit_silent(client, 200)); /* not idle yet */
+  ck_assert(is_silent(client, 200)); /* not idle yet */
   echo_once(client);
   close(client);
   join();
@@ -52,11 +51,11 @@ END_TEST
 START_TEST(serve_hears_the_stop) {
   OPEN("XCHG_EXCHANGE=echo");
   struct serving serving = {.cpu_ns = 0};
-  int client = kit_guest(&serving.guest);
+  int client = accept_tcp(&serving.guest);
   ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
   echo_once(client);
   worker_send_stop(worker, sys_now_ns());
-  kit_expect_end(client);
+  expect_end(client);
   close(client);
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
@@ -80,7 +79,7 @@ static int open_single(struct serving *serving) {
   ck_assert_int_eq(wake_open(&stop), 0);
   const struct worker_setup setup = setup_of();
   ck_assert_int_eq(worker_open_single(worker, &setup, &stop), 0);
-  int client = kit_guest(&serving->guest);
+  int client = accept_tcp(&serving->guest);
   ck_assert_int_eq(pthread_create(&thread, NULL, serve_single, serving), 0);
   return client;
 }
@@ -93,7 +92,7 @@ static void finish_single(void) {
 START_TEST(single_serves) {
   PREPARE();
   struct serving serving = {.cpu_ns = 0};
-  kit_greet(open_single(&serving));
+  greet_and_close(open_single(&serving));
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
   ck_assert_int_eq(worker->reactor.epoll_fd, -1); /* no descriptor of its own */
@@ -109,7 +108,7 @@ START_TEST(single_hears_the_stop) {
   echo_once(client);
   atom_store_relaxed_u64(&serving.stop_ns, sys_now_ns());
   wake_signal(&stop);
-  kit_expect_end(client);
+  expect_end(client);
   close(client);
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
@@ -121,7 +120,7 @@ START_TEST(single_is_cut) {
   PREPARE("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=100ms", "XCHG_STOP_GRACE=0");
   struct serving serving = {.cpu_ns = 0};
   int client = open_single(&serving);
-  kit_send(client, "begun", 5);
+  send_bytes(client, "begun", 5);
   AWAIT(atom_load_relaxed_u64(&worker->stats.bytes_in) == 5);
   atom_store_relaxed_u64(&serving.stop_ns, sys_now_ns());
   wake_signal(&stop);
