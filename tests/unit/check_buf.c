@@ -7,6 +7,8 @@
  */
 #include "core/buf.h"
 
+#include "tests/fixtures/memory_fixture.h"
+#include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
@@ -14,55 +16,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define HEAD sizeof(struct buf)
 #define MIB ((size_t)1 << 20)
 #define CEILING (64 * MIB)
 
-/* The thread sanitizer's run time calls these before it can watch them. */
-#define UNWATCHED __attribute__((no_sanitize("thread")))
-
-static size_t mapped_bytes; /* by what is tested, while counting */
-static bool counting, failing;
-
-/* house-ok: the C library's own parameters */
-UNWATCHED void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
-  if (counting && failing) {
-    errno = ENOMEM;
-    return MAP_FAILED;
-  }
-  long map = syscall(SYS_mmap, at, size, protection, flags, fd, offset);
-  mapped_bytes += counting && map != -1 ? size : 0;
-  return (void *)map;
-}
-
-UNWATCHED void *mremap(void *old, size_t old_size, size_t size, int flags, ...) {
-  if (counting && failing) {
-    errno = ENOMEM;
-    return MAP_FAILED;
-  }
-  long map = syscall(SYS_mremap, old, old_size, size, flags);
-  mapped_bytes += counting && map != -1 ? size - old_size : 0;
-  return (void *)map;
-}
-
-UNWATCHED int munmap(void *at, size_t size) {
-  mapped_bytes -= counting ? size : 0;
-  return (int)syscall(SYS_munmap, at, size);
-}
-
 static struct buf_pool pool;
 static uint8_t bytes[8 * MIB]; /* what is appended: no two stretches of it are alike */
-
-static uint64_t random_next(uint64_t *state) {
-  *state ^= *state << 13;
-  *state ^= *state >> 7;
-  *state ^= *state << 17;
-  return *state;
-}
 
 static void setup(void) {
   uint64_t state = 88172645463325252;
@@ -70,7 +31,7 @@ static void setup(void) {
     random_next(&state);
     memcpy(bytes + i, &state, sizeof(state));
   }
-  counting = true;
+  memory_fixture_init();
   ck_assert_int_eq(buf_pool_init(&pool, 1000, CEILING), 0);
 }
 
@@ -78,7 +39,7 @@ static void teardown(void) {
   ck_assert_uint_eq(pool.bytes, 0);
   buf_pool_fini(&pool);
   ck_assert_uint_eq(mapped_bytes, 0);
-  counting = false;
+  memory_fixture_fini();
 }
 
 /* The buf holds bytes[from..from + size). */
@@ -239,7 +200,7 @@ START_TEST(failure_changes_nothing) {
       struct buf *before = buf;
       uint64_t taken = pool.bytes;
       buf_pool_trim(&pool);
-      failing = full == 0;
+      maps_left = full == 0 ? 0 : UINT32_MAX;
       pool.bytes_max = full == 0 ? CEILING : pool.bytes;
       ck_assert_int_eq(buf_append(&pool, &buf, bytes + sizes[i], 400000), -1);
       ck_assert_int_eq(buf_append(&pool, &none, bytes, 400000), -1);
@@ -249,7 +210,7 @@ START_TEST(failure_changes_nothing) {
       ck_assert_ptr_null(none);
       ck_assert_uint_eq(pool.bytes, taken);
       expect(buf, 0, sizes[i]);
-      failing = false;
+      maps_left = UINT32_MAX;
       pool.bytes_max = CEILING;
       ck_assert_int_eq(buf_append(&pool, &buf, bytes + sizes[i], 400000), 0);
       expect(buf, 0, sizes[i] + 400000);
@@ -274,11 +235,11 @@ END_TEST
 
 START_TEST(pool_without_memory) {
   struct buf_pool other;
-  failing = true;
+  maps_left = 0;
   errno = 0;
   ck_assert_int_eq(buf_pool_init(&other, 1000, CEILING), -1);
   ck_assert_int_eq(errno, ENOMEM);
-  failing = false;
+  maps_left = UINT32_MAX;
   ck_assert_int_eq(buf_pool_init(&other, 1, 0), 0); /* a pool that never gives anything */
   struct buf *buf = NULL;
   ck_assert_int_eq(buf_append(&other, &buf, bytes, 1), -1);
@@ -312,7 +273,7 @@ START_TEST(random_against_model) {
     } else if (buf_append(&pool, &bufs[i], bytes + in[i], size) == 0) {
       in[i] += size;
     }
-    failing = (random >> 41 & 7) == 0;
+    maps_left = (random >> 41 & 7) == 0 ? 0 : UINT32_MAX;
     expect(bufs[i], out[i], in[i] - out[i]);
     ck_assert((bufs[i] == NULL) == (in[i] == out[i]));
     ck_assert_uint_le(pool.bytes, pool.bytes_max);
@@ -320,7 +281,7 @@ START_TEST(random_against_model) {
       buf_pool_trim(&pool);
     }
   }
-  failing = false;
+  maps_left = UINT32_MAX;
   for (size_t i = 0; i < BUFS; i++) {
     buf_release(&pool, &bufs[i]);
   }

@@ -8,40 +8,15 @@
 #include "net/group.h"
 
 #include "core/base.h"
+#include "tests/fixtures/memory_fixture.h"
+#include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-/* The thread sanitizer's run time calls these before it can watch them. */
-#define UNWATCHED __attribute__((no_sanitize("thread")))
-
-static size_t mapped_bytes; /* by what is tested, while counting */
-static bool counting;
-static unsigned maps_left; /* before the kernel has no more */
-
-/* house-ok: the C library's own parameters */
-UNWATCHED void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
-  if (counting && maps_left == 0) {
-    errno = ENOMEM;
-    return MAP_FAILED;
-  }
-  maps_left -= counting ? 1 : 0;
-  long map = syscall(SYS_mmap, at, size, protection, flags, fd, offset);
-  mapped_bytes += counting && map != -1 ? size : 0;
-  return (void *)map;
-}
-
-UNWATCHED int munmap(void *at, size_t size) {
-  mapped_bytes -= counting ? size : 0;
-  return (int)syscall(SYS_munmap, at, size);
-}
 
 #define CONNS 60u
 #define NUMBERS 24u
@@ -50,14 +25,6 @@ static char places[CONNS];         /* what stands for connections */
 static struct member *mine[CONNS]; /* theirs */
 static struct groups groups;
 static unsigned wrong; /* one report at the end: an assertion of libcheck costs a system call */
-
-static void setup(void) {
-  counting = true;
-  maps_left = UINT32_MAX;
-  mapped_bytes = 0;
-}
-
-static void teardown(void) { counting = false; }
 
 static struct xchg_conn *conn_of(uint32_t i) { return (struct xchg_conn *)(void *)&places[i]; }
 
@@ -354,20 +321,6 @@ static struct {
   uint64_t state;
 } model;
 
-static uint64_t random_next(uint64_t *state) {
-  *state ^= *state << 13;
-  *state ^= *state >> 7;
-  *state ^= *state << 17;
-  return *state;
-}
-
-static uint64_t random_seed(void) {
-  const char *text = getenv("CHECK_SEED");
-  uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
-  printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
-  return seed | 1;
-}
-
 static uint32_t below(uint32_t limit) {
   return (uint32_t)(random_next(&model.state) >> 33) % limit;
 }
@@ -490,5 +443,6 @@ int main(void) {
       {spread, count_of(factors)},
       {random_against_model, 1},
   };
-  return run_suite_fixture("group", tests, count_of(tests), setup, teardown);
+  return run_suite_fixture("group", tests, count_of(tests), memory_fixture_init,
+                           memory_fixture_fini);
 }

@@ -4,11 +4,9 @@
  * Nearly all of it runs beside outbox_fixture's model.  The seed of the random test is printed, and
  * CHECK_SEED sets it.
  */
+#include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/outbox_fixture.h"
-
-#include <stdio.h>
-#include <unistd.h>
 
 /* The arrangement of most tests: bytes, a loan with bytes behind it, two loans, bytes. */
 static void fill(struct model *model) {
@@ -291,21 +289,6 @@ END_TEST
 
 #define MODELS 3
 #define MODEL_STEPS 12000
-
-static uint64_t random_next(uint64_t *state) {
-  *state ^= *state << 13;
-  *state ^= *state >> 7;
-  *state ^= *state << 17;
-  return *state;
-}
-
-static uint64_t random_seed(void) {
-  const char *text = getenv("CHECK_SEED");
-  uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
-  printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
-  fflush(stdout);
-  return seed | 1;
-}
 
 /* To the end of the first part, or one byte beside it, or anywhere. */
 static size_t some_size(const struct model *model, uint64_t random) {

@@ -8,6 +8,8 @@
  */
 #include "core/slab.h"
 
+#include "tests/fixtures/memory_fixture.h"
+#include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
@@ -16,55 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE ((size_t)4096)
-
-/* The thread sanitizer's run time calls these before it can watch them. */
-#define UNWATCHED __attribute__((no_sanitize("thread")))
-
-static size_t mapped_bytes; /* by what is tested, while counting */
-static bool counting, failing;
-
-/* house-ok: the C library's own parameters */
-UNWATCHED void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset) {
-  if (counting && failing) {
-    errno = ENOMEM;
-    return MAP_FAILED;
-  }
-  long map = syscall(SYS_mmap, at, size, protection, flags, fd, offset);
-  mapped_bytes += counting && map != -1 ? size : 0;
-  return (void *)map;
-}
-
-UNWATCHED int munmap(void *at, size_t size) {
-  mapped_bytes -= counting ? size : 0;
-  return (int)syscall(SYS_munmap, at, size);
-}
-
-static void setup(void) {
-  counting = true;
-  failing = false;
-  mapped_bytes = 0;
-}
-
-static void teardown(void) { counting = false; }
-
-static uint64_t random_next(uint64_t *state) {
-  *state ^= *state << 13;
-  *state ^= *state >> 7;
-  *state ^= *state << 17;
-  return *state;
-}
-
-static uint64_t random_seed(void) {
-  const char *text = getenv("CHECK_SEED");
-  uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
-  printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
-  return seed | 1;
-}
 
 static const struct {
   size_t object_bytes;
@@ -179,19 +135,19 @@ END_TEST
 START_TEST(no_memory) {
   struct slab slab;
   uint32_t slot = 77;
-  failing = true;
+  maps_left = 0;
   errno = 0;
   ck_assert_int_eq(slab_init(&slab, 160, 1000), -1);
   ck_assert_int_eq(errno, ENOMEM);
   slab_fini(&slab); /* harmless */
-  failing = false;
+  maps_left = UINT32_MAX;
   ck_assert_int_eq(slab_init(&slab, 65536, 2), 0);
   ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
-  failing = true;
+  maps_left = 0;
   ck_assert_ptr_null(slab_alloc(&slab, &slot));
   ck_assert_uint_eq(slab.used, 1);
   ck_assert_uint_eq(slab_next(&slab, 1), SLAB_NONE);
-  failing = false;
+  maps_left = UINT32_MAX;
   ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
   ck_assert_uint_eq(slot, 1);
   slab_fini(&slab);
@@ -280,5 +236,6 @@ int main(void) {
       {ceiling_costs_nothing, 1},
       {random_against_model, 4},
   };
-  return run_suite_fixture("slab", tests, count_of(tests), setup, teardown);
+  return run_suite_fixture("slab", tests, count_of(tests), memory_fixture_init,
+                           memory_fixture_fini);
 }

@@ -7,13 +7,11 @@
 #include "pool/watchdog.h"
 
 #include "core/base.h"
+#include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #define LIMIT (100 * NS_PER_MS)
 
@@ -153,20 +151,6 @@ static const struct {
     {NS_PER_MS, 0}, {NS_PER_MS, 5 * NS_PER_MS}, {NS_PER_US, 0},
     {1, 0},
 };
-
-static uint64_t random_next(uint64_t *state) {
-  *state ^= *state << 13;
-  *state ^= *state >> 7;
-  *state ^= *state << 17;
-  return *state;
-}
-
-static uint64_t random_seed(void) {
-  const char *text = getenv("CHECK_SEED");
-  uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
-  printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
-  return seed | 1;
-}
 
 /** Short ones, ones about the limit and what must be told, long ones; none is empty. */
 static uint64_t draw_length(uint64_t *state, uint64_t limit_ns) {

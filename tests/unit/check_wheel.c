@@ -7,12 +7,11 @@
  */
 #include "core/wheel.h"
 
+#include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define TICK (UINT64_C(1) << WHEEL_TICK_SHIFT)
 #define DAY (UINT64_C(86400) * NS_PER_S)
@@ -20,20 +19,6 @@
 #define TIMERS 400
 #define STEPS 40000
 #define MILLION 1000000
-
-static uint64_t random_next(uint64_t *state) {
-  *state ^= *state << 13;
-  *state ^= *state >> 7;
-  *state ^= *state << 17;
-  return *state;
-}
-
-static uint64_t random_seed(void) {
-  const char *text = getenv("CHECK_SEED");
-  uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 0x9e3779b97f4a7c15;
-  printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
-  return seed | 1;
-}
 
 static const uint64_t starts[] = {
     0, 1, 5 * TICK - 1, 3600 * NS_PER_S, 63 * TICK, (TICK << 36) - 7, NEVER / 2, NEVER - 30 * DAY};
