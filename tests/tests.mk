@@ -290,7 +290,7 @@ coverage-mcdc: ## which conditions decide, in ring, inbox and frame, each on its
 	@if .ci/packages clang-19 llvm-19 libclang-rt-19-dev; then $(MAKE) VARIANT=mcdc mcdc-report; \
 	  else echo 'coverage-mcdc: skipped: clang 19 is not to be had here'; fi
 
-MCDC = $(patsubst %,$(B)/tests/check_%,ring inbox frame)
+MCDC = $(patsubst %,$(B)/tests/check_%,ring inbox frame frame_session)
 mcdc-report: $(MCDC)
 	@tests/coverage/mcdc $(B) $(MCDC)
 

@@ -29,7 +29,7 @@ static void offload_two(struct xchg_conn *conn) {
 }
 
 static void bring_back(uint32_t work) {
-  run_task(&works[work]->letter, TASK_BUDGET);
+  run_in_slices(&works[work]->letter, TASK_BUDGET);
   fixture_settle();
 }
 

@@ -5,60 +5,7 @@
  * is a fault.  Sessions are fed one byte more at a time from every starting point; what comes out
  * must not depend on it.
  */
-#include "net/frame.h"
-
-#include "core/base.h"
-#include "tests/fixtures/run_suite.h"
-
-#include <check.h>
-#include <stdbool.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#define ROOM 4096
-#define CUTS_MAX 64
-
-static uint8_t *guard; /* ROOM readable bytes lie before it, none behind */
-
-static void setup(void) {
-  size_t page = (size_t)sysconf(_SC_PAGESIZE);
-  size_t room = (ROOM + page - 1) / page * page;
-  uint8_t *map =
-      mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  ck_assert_ptr_ne(map, MAP_FAILED);
-  ck_assert_int_eq(mprotect(map + room, page, PROT_NONE), 0);
-  guard = map + room;
-}
-
-/* A copy of ${size} bytes that ends at the guard page. */
-static const uint8_t *at_guard(const void *data, size_t size) {
-  ck_assert_uint_le(size, ROOM);
-  memcpy(guard - size, data, size);
-  return guard - size;
-}
-
-/* Go on from what earlier calls had seen. house-ok: frame_cut's five and the caller's state */
-static enum frame_result cut_on(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                                size_t size, size_t *scanned, struct frame_cut *cut) {
-  cut->scanned = *scanned;
-  enum frame_result result = frame_cut(frame, max, data, size, cut);
-  *scanned = cut->scanned;
-  return result;
-}
-
-static const struct xchg_frame raw = {.kind = XCHG_FRAME_RAW};
-static const struct xchg_frame nul = {.kind = XCHG_FRAME_DELIMITER};
-static const struct xchg_frame line = {.kind = XCHG_FRAME_LINE};
-static const struct xchg_frame u16 = {.kind = XCHG_FRAME_PREFIX, .size = 2};
-static const struct xchg_frame u32 = {.kind = XCHG_FRAME_PREFIX, .size = 4};
-static const struct xchg_frame u8 = {.kind = XCHG_FRAME_PREFIX, .size = 1};
-static const struct xchg_frame u64 = {.kind = XCHG_FRAME_PREFIX, .size = 8};
-static const struct xchg_frame le16 = {.kind = XCHG_FRAME_PREFIX, .size = 2, .little_endian = true};
-static const struct xchg_frame le64 = {.kind = XCHG_FRAME_PREFIX, .size = 8, .little_endian = true};
-static const struct xchg_frame semicolon = {.kind = XCHG_FRAME_DELIMITER, .delimiter = ';'};
-static const struct xchg_frame last_byte = {.kind = XCHG_FRAME_DELIMITER, .delimiter = 0xff};
-static const struct xchg_frame fixed3 = {.kind = XCHG_FRAME_FIXED, .size = 3};
+#include "tests/fixtures/frame_fixture.h"
 
 /* One call with nothing seen before. */
 static enum frame_result cut_once(const struct xchg_frame *frame, size_t max, const void *data,
@@ -281,117 +228,6 @@ START_TEST(any_delimiter) {
 }
 END_TEST
 
-/* ---- sessions at every split ------------------------------------------------- */
-
-struct session {
-  const struct xchg_frame *frame;
-  size_t max;
-  const char *bytes;
-  size_t size;
-  enum frame_result end; /* FRAME_MORE: the stream ends between messages */
-  size_t count;          /* messages, those that the end completes included */
-};
-#define BYTES(text) text, sizeof(text) - 1
-
-static const struct session sessions[] = {
-    {&nul, 5, BYTES("one\0two\0\0\0three\0"), FRAME_MORE, 5},
-    {&nul, 5, BYTES("one\0two"), FRAME_MESSAGE, 2},
-    {&nul, 5, BYTES("one\0toolong\0"), FRAME_TOO_LONG, 1},
-    {&line, 5, BYTES("one\ntwo\r\n\n\r\nthree\r\nfour\r\r\nfive\r\n"), FRAME_MORE, 7},
-    {&line, 5, BYTES("one\ntwo\r"), FRAME_MESSAGE, 2},
-    {&line, 5, BYTES("one\nthree\r"), FRAME_TOO_LONG, 1},
-    {&line, 5, BYTES("one\nthree\rx\n"), FRAME_TOO_LONG, 1},
-    {&line, 1, BYTES("1\n2\r\n\r\r\n\rx\n"), FRAME_TOO_LONG, 3},
-    {&u16, 5, BYTES("\0\3one\0\0\0\5three\0\1\n"), FRAME_MORE, 4},
-    {&u16, 5, BYTES("\0\3one\0\3tw"), FRAME_TRUNCATED, 1},
-    {&u16, 5, BYTES("\0\3one\0\6"), FRAME_TOO_LONG, 1},
-    {&u32, 5, BYTES("\0\0\0\3one\0\0\0\0\0\0\0\5three"), FRAME_MORE, 3},
-    {&u32, 5, BYTES("\0\0\0\3one\0\0"), FRAME_TRUNCATED, 1},
-    {&u32, 5, BYTES("\0\0\0\3one\x80\0\0\0xx"), FRAME_TOO_LONG, 1},
-    {&u8, 5, BYTES("\3one\0\5three\1\0"), FRAME_MORE, 4},
-    {&u8, 5, BYTES("\3one\xff"), FRAME_TOO_LONG, 1},
-    {&le16, 300, BYTES("\3\0one\0\0\5\0three\1\0\n\0\1x"), FRAME_TRUNCATED, 4},
-    {&le16, 5, BYTES("\3\0one\0\1"), FRAME_TOO_LONG, 1},
-    {&u64, 5, BYTES("\0\0\0\0\0\0\0\3one\0\0\0\0\0\0\0\0"), FRAME_MORE, 2},
-    {&u64, 5, BYTES("\0\0\0\0\0\0\0\3one\xff\xff\xff\xff\xff\xff\xff\xffxx"), FRAME_TOO_LONG, 1},
-    {&u64, SIZE_MAX, BYTES("\0\0\0\0\0\0\0\3one\xff\xff\xff\xff\xff\xff\xff\xffxx"),
-     FRAME_TRUNCATED, 1},
-    {&le64, 5, BYTES("\3\0\0\0\0\0\0\0one\0\0\0\0\0\0\0\0"), FRAME_MORE, 2},
-    {&le64, 5, BYTES("\3\0\0\0\0\0\0\0one\0\0\0\0\0\0\0\x80xx"), FRAME_TOO_LONG, 1},
-    {&semicolon, 5, BYTES("one;t\0o\n;;thr"), FRAME_MESSAGE, 4},
-    {&semicolon, 5, BYTES("one;toolong;"), FRAME_TOO_LONG, 1},
-    {&last_byte, 5, BYTES("one\xfft\0o\xff\xff"), FRAME_MORE, 3},
-    {&fixed3, 3, BYTES("onetwosix"), FRAME_MORE, 3},
-    {&fixed3, 3, BYTES("onetwosi"), FRAME_TRUNCATED, 2},
-};
-
-struct outcome {
-  struct frame_cut cuts[CUTS_MAX];
-  size_t count;
-  enum frame_result end;
-};
-
-/* Feed the session: first ${first} bytes, then ${step} more at a time. */
-static struct outcome feed(const struct session *s, size_t first, size_t step) {
-  struct outcome out = {.end = FRAME_MORE};
-  size_t begin = 0, end = first, scanned = 0;
-  for (;;) {
-    struct frame_cut cut;
-    enum frame_result result = FRAME_MORE;
-    if (end > begin) {
-      const uint8_t *data = at_guard(s->bytes + begin, end - begin);
-      result = cut_on(s->frame, s->max, data, end - begin, &scanned, &cut);
-      if (result == FRAME_MORE && end == s->size) {
-        result = out.end = frame_cut_last(s->frame, s->max, data, end - begin, &cut);
-      }
-    } else if (end == s->size) {
-      return out;
-    }
-    if (result == FRAME_MESSAGE) {
-      out.cuts[out.count++] = cut;
-      begin += cut.head + cut.size + cut.tail;
-      ck_assert_uint_le(begin, end);
-    } else if (result != FRAME_MORE) {
-      out.end = result;
-      return out;
-    } else {
-      end = min_u64(end + step, s->size);
-    }
-  }
-}
-
-START_TEST(every_split) {
-  const struct session *s = &sessions[_i];
-  struct outcome whole = feed(s, s->size, 1);
-  ck_assert_int_eq(whole.end, s->end);
-  ck_assert_uint_eq(whole.count, s->count);
-  for (size_t first = 0; first <= s->size; first++) {
-    for (size_t step = 1; step <= s->size; step++) {
-      struct outcome split = feed(s, first, step);
-      ck_assert_int_eq(split.end, whole.end);
-      ck_assert_uint_eq(split.count, whole.count);
-      ck_assert_mem_eq(split.cuts, whole.cuts, whole.count * sizeof(whole.cuts[0]));
-    }
-  }
-}
-END_TEST
-
-/* What was reported as seen is not looked at again: it may change without any effect. */
-START_TEST(scanned_is_not_read_again) {
-  const struct xchg_frame *frames[] = {&nul, &line};
-  for (size_t i = 0; i < count_of(frames); i++) {
-    uint8_t bytes[] = "abcdef";
-    size_t scanned = 0;
-    struct frame_cut cut;
-    ck_assert_int_eq(cut_on(frames[i], 10, bytes, 4, &scanned, &cut), FRAME_MORE);
-    ck_assert_uint_eq(scanned, 4);
-    memcpy(bytes, "\n\0\n", 3);
-    ck_assert_int_eq(cut_on(frames[i], 10, bytes, 6, &scanned, &cut), FRAME_MORE);
-    ck_assert_uint_eq(scanned, 6);
-  }
-}
-END_TEST
-
 /* ---- what the server sends ----------------------------------------------------- */
 
 START_TEST(no_heads) {
@@ -473,22 +309,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {nul_bounds, 1},
-      {line_bounds, 1},
-      {u16_bounds, 1},
-      {u32_bounds, 1},
-      {fixed_bounds, 1},
-      {raw_bounds, 1},
-      {prefix_complete, 8},
-      {prefix_too_long, 8},
-      {any_delimiter, 1},
-      {every_split, count_of(sessions)},
-      {scanned_is_not_read_again, 1},
-      {no_heads, 1},
-      {heads_of_all_sizes, 8},
-      {tails, 1},
-      {valid_frames, 1},
-      {declares, 1},
+      {nul_bounds, 1},    {line_bounds, 1}, {u16_bounds, 1},         {u32_bounds, 1},
+      {fixed_bounds, 1},  {raw_bounds, 1},  {prefix_complete, 8},    {prefix_too_long, 8},
+      {any_delimiter, 1}, {no_heads, 1},    {heads_of_all_sizes, 8}, {tails, 1},
+      {valid_frames, 1},  {declares, 1},
   };
   return run_suite_fixture("frame", tests, count_of(tests), setup, NULL);
 }

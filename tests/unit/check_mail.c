@@ -211,8 +211,8 @@ START_TEST(test_between_slices) {
     }
   }
   fixture_settle();
-  run_task(letter, 2);
-  atom_sub_release_u32(&inbox.mail, 1); /* run_task has counted it once more */
+  run_in_slices(letter, 2);
+  atom_sub_release_u32(&inbox.mail, 1); /* run_in_slices has counted it once more */
   fixture_settle();
   for (int i = 0; i < MEMBERS; i++) {
     if (had[i] || !(leaves[i] || closed[i])) {
@@ -299,11 +299,11 @@ START_TEST(test_calls) {
     ck_assert_int_eq(number, i + 1); /* at once */
   }
   CLIENT_EXPECT(fd, "0123456789");
-  run_task(&create_call(0, send_call, &gone)->letter, 1);
+  run_in_slices(&create_call(0, send_call, &gone)->letter, 1);
   close_and_expect_end(fd, XCHG_FINISHED);
-  run_task(&create_call(id, send_call, &gone)->letter, 1);
+  run_in_slices(&create_call(id, send_call, &gone)->letter, 1);
   fd = client_connect(); /* in its slot */
-  run_task(&create_call(id, send_call, &gone)->letter, 1);
+  run_in_slices(&create_call(id, send_call, &gone)->letter, 1);
   ck_assert_uint_eq(gone, 3);
   ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.posts), 13);
   close(fd);
@@ -329,14 +329,14 @@ START_TEST(test_call_to_one_that_ends) {
   uint64_t id;
   int fd = client_connect_id(&id);
   post_act(id, act_finish); /* drains: the greeting was not read */
-  run_task(&create_call(id, refused, &gone)->letter, 1);
+  run_in_slices(&create_call(id, refused, &gone)->letter, 1);
   fixture_settle();
   ck_assert_int_eq(calls, 1);
-  run_task(&create_call(id, act_abort, &gone)->letter, 1);
-  run_task(&create_call(id, refused, &gone)->letter, 1);
+  run_in_slices(&create_call(id, act_abort, &gone)->letter, 1);
+  run_in_slices(&create_call(id, refused, &gone)->letter, 1);
   ck_assert_int_eq(calls, 2); /* the turn that closes it comes */
   fixture_expect_end(XCHG_ERROR);
-  run_task(&create_call(id, refused, &gone)->letter, 1);
+  run_in_slices(&create_call(id, refused, &gone)->letter, 1);
   ck_assert_uint_eq(gone, 1);
   close(fd);
 }

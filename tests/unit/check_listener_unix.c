@@ -1,0 +1,147 @@
+/*
+ * check_listener_unix: UNIX listeners: the socket file, who may remove it, and adoption.
+ */
+#include "tests/fixtures/listener_fixture.h"
+
+/* ---- UNIX ---- */
+
+START_TEST(test_unix) {
+  struct listener listener;
+  struct stat st;
+  config.sndbuf_bytes = _i == 1 ? 30000 : 0;
+  ck_assert_int_eq(open_at(&listener, unix_text("s", _i == 1 ? ";mode=0612" : "")), 0);
+  ck_assert_int_eq(stat(unix_path("s"), &st), 0);
+  ck_assert(S_ISSOCK(st.st_mode));
+  if (_i == 1) {
+    ck_assert_uint_eq(st.st_mode & 07777, 0612);
+  }
+  int client = dial_unix("s");
+  struct guest guest = welcome(&listener);
+  ck_assert_int_eq(guest.addr.family, ADDR_UNIX);
+  ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_SNDBUF) == 60000, _i == 1);
+  guest_close(&guest);
+  close(client);
+  listener_close(&listener);
+  ck_assert_int_eq(lstat(unix_path("s"), &st), -1);
+}
+END_TEST
+
+/* A file that a dead server left is replaced. */
+START_TEST(test_unix_stale) {
+  struct listener listener;
+  struct sockaddr_un at = unix_address("s");
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+  close(fd);
+  ck_assert_int_eq(open_at(&listener, unix_text("s", "")), 0);
+  int client = dial_unix("s");
+  ck_assert_int_ne(client, -1);
+  close(client);
+  listener_close(&listener);
+}
+END_TEST
+
+/* A live server, or a file that is no socket, stays as it is. */
+START_TEST(test_unix_live_or_foreign) {
+  struct listener live, second;
+  struct stat before, after;
+  ck_assert_int_eq(open_at(&live, unix_text("s", "")), 0);
+  ck_assert_int_eq(stat(unix_path("s"), &before), 0);
+  ck_assert_int_eq(open_at(&second, unix_text("s", "")), -1);
+  ck_assert_int_eq(errno, EADDRINUSE);
+  check_said("cannot bind");
+  ck_assert_int_eq(stat(unix_path("s"), &after), 0);
+  ck_assert_uint_eq(before.st_ino, after.st_ino);
+  struct guest probe;
+  ck_assert_int_eq(listener_accept(&live, &probe), ACCEPTED); /* the look at who is there */
+  guest_close(&probe);
+  listener_close(&live);
+
+  int fd = open(unix_path("f"), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  ck_assert_int_ne(fd, -1);
+  ck_assert_int_eq(write(fd, "mine", 4), 4);
+  close(fd);
+  ck_assert_int_eq(open_at(&second, unix_text("f", "")), -1);
+  ck_assert_int_eq(errno, EADDRINUSE);
+  check_said("cannot bind");
+  ck_assert_int_eq(stat(unix_path("f"), &after), 0);
+  ck_assert_int_eq(after.st_size, 4);
+  ck_assert_int_eq(unlink(unix_path("f")), 0);
+}
+END_TEST
+
+/* A successor has taken the path over: its file stays. */
+START_TEST(test_unix_file_of_a_successor_stays) {
+  struct listener one, two;
+  struct stat st;
+  ck_assert_int_eq(open_at(&one, unix_text("s", "")), 0);
+  ck_assert_int_eq(unlink(unix_path("s")), 0);
+  ck_assert_int_eq(open_at(&two, unix_text("s", "")), 0);
+  if (_i == 1) {
+    listener_retire(&one);
+  }
+  listener_close(&one);
+  ck_assert_int_eq(stat(unix_path("s"), &st), 0);
+  int client = dial_unix("s");
+  ck_assert_int_ne(client, -1);
+  close(client);
+  listener_close(&two);
+  ck_assert_int_eq(stat(unix_path("s"), &st), -1);
+}
+END_TEST
+
+START_TEST(test_retire_unix) {
+  struct listener listener;
+  ck_assert_int_eq(open_at(&listener, unix_text("s", "")), 0);
+  int early[3];
+  for (int i = 0; i < 3; i++) {
+    early[i] = dial_unix("s");
+    ck_assert_int_ne(early[i], -1);
+  }
+  int late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_un at = unix_address("s");
+  listener_retire(&listener);
+  ck_assert_int_eq(connect(late, (struct sockaddr *)&at, sizeof(at)), -1);
+  ck_assert_int_eq(errno, ENOENT);
+  close(late);
+  for (int i = 0; i < 3; i++) {
+    struct guest guest = welcome(&listener);
+    guest_close(&guest);
+    close(early[i]);
+  }
+  struct guest guest;
+  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_NONE);
+  listener_close(&listener);
+}
+END_TEST
+
+START_TEST(test_adopt_unix) {
+  struct listener own, adopted;
+  ck_assert_int_eq(open_at(&own, unix_text("s", "")), 0);
+  ck_assert_int_eq(listener_adopt(&adopted, dup(own.fd), &config, &logger), 0);
+  ck_assert_int_eq(adopted.where.addr.family, ADDR_UNIX);
+  ck_assert_str_eq(adopted.where.path, unix_path("s"));
+  if (_i == 1) {
+    listener_retire(&adopted);
+  }
+  listener_close(&adopted);
+  int client = dial_unix("s"); /* its file stays, and it still listens */
+  ck_assert_int_ne(client, -1);
+  struct guest guest = welcome(&own);
+  guest_close(&guest);
+  close(client);
+  listener_close(&own);
+}
+END_TEST
+
+int main(void) {
+  const struct suite_test tests[] = {
+      {test_unix, 2},
+      {test_unix_stale, 1},
+      {test_unix_live_or_foreign, 1},
+      {test_unix_file_of_a_successor_stays, 2},
+      {test_retire_unix, 1},
+      {test_adopt_unix, 2},
+  };
+  return run_suite_fixture("listener_unix", tests, count_of(tests), set_up, tear_down);
+}
