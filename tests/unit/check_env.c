@@ -330,62 +330,64 @@ START_TEST(nearest_border) {
 }
 END_TEST
 
+static const struct {
+  const char *name, *value;
+  bool is;
+} kubernetes_cases[] = {
+    {"XCHG_SERVICE_HOST", "10.0.0.1", true},
+    {"XCHG_SERVICE_PORT", "7000", true},
+    {"XCHG_SERVICE_PORT_HTTP", "7000", true},
+    {"XCHG_SERVICE_PORT_XCHG_TCP", "7000", true},
+    {"XCHG_PORT", "tcp://10.0.0.1:7000", true},
+    {"XCHG_PORT", "udp://10.0.0.1:7000", true},
+    {"XCHG_PORT", "sctp://10.0.0.1:7000", true},
+    {"XCHG_PORT_7000_TCP", "tcp://10.0.0.1:7000", true},
+    {"XCHG_PORT_7000_TCP_PROTO", "tcp", true},
+    {"XCHG_PORT_7000_TCP_PORT", "7000", true},
+    {"XCHG_PORT_7000_TCP_ADDR", "10.0.0.1", true},
+    {"XCHG_PORT_53_UDP", "x", true},
+    {"XCHG_PORT_53_UDP_ADDR", "x", true},
+    {"XCHG_PORT_9_SCTP_PORT", "x", true},
+    {"XCHG_BLUE_SERVICE_HOST", "10.0.0.1", true},
+    {"XCHG_BLUE_2_SERVICE_PORT", "7000", true},
+    {"XCHG_BLUE_SERVICE_PORT_ADMIN", "7000", true},
+    {"XCHG_BLUE_PORT", "tcp://10.0.0.1:7000", true},
+    {"XCHG_A_B_C_PORT_7000_TCP_ADDR", "10.0.0.1", true},
+    {"XCHG_PORT_PORT", "tcp://10.0.0.1:7000", true},
+    {"XCHG_PORT", "7000", false},
+    {"XCHG_PORT", "http://10.0.0.1:7000", false},
+    {"XCHG_PORT", "TCP://10.0.0.1:7000", false},
+    {"XCHG_PORT", " tcp://10.0.0.1:7000", false},
+    {"XCHG_PORT", "", false},
+    {"XCHG_BLUE_PORT", "7000", false},
+    {"XCHG_PORT_TCP", "x", false},
+    {"XCHG_PORT__TCP", "x", false},
+    {"XCHG_PORT_7000", "tcp://10.0.0.1:7000", false},
+    {"XCHG_PORT_7000_", "x", false},
+    {"XCHG_PORT_7000_ICMP", "x", false},
+    {"XCHG_PORT_7000_TCP_", "x", false},
+    {"XCHG_PORT_7000_TCP_HOST", "x", false},
+    {"XCHG_PORT_7000_TCPS", "x", false},
+    {"XCHG_PORT_70A_TCP", "x", false},
+    {"XCHG_PORTS", "tcp://x", false},
+    {"XCHG_SERVICE_HOSTS", "x", false},
+    {"XCHG_SERVICE_PORT_", "x", false},
+    {"XCHG_SERVICE_PORTX", "x", false},
+    {"XCHG_SERVICE", "x", false},
+    {"XCHG__SERVICE_HOST", "x", false},
+    {"XCHG_blue_SERVICE_HOST", "x", false},
+    {"XCHGSERVICE_HOST", "x", false},
+    {"XCHG_BLUESERVICE_HOST", "x", false},
+    {"YXCHG_SERVICE_HOST", "x", false},
+    {"XCHG_WORKERS", "tcp://10.0.0.1:7000", false},
+    {"XCHG_", "tcp://10.0.0.1:7000", false},
+};
+
 START_TEST(kubernetes) {
-  static const struct {
-    const char *name, *value;
-    bool is;
-  } cases[] = {
-      {"XCHG_SERVICE_HOST", "10.0.0.1", true},
-      {"XCHG_SERVICE_PORT", "7000", true},
-      {"XCHG_SERVICE_PORT_HTTP", "7000", true},
-      {"XCHG_SERVICE_PORT_XCHG_TCP", "7000", true},
-      {"XCHG_PORT", "tcp://10.0.0.1:7000", true},
-      {"XCHG_PORT", "udp://10.0.0.1:7000", true},
-      {"XCHG_PORT", "sctp://10.0.0.1:7000", true},
-      {"XCHG_PORT_7000_TCP", "tcp://10.0.0.1:7000", true},
-      {"XCHG_PORT_7000_TCP_PROTO", "tcp", true},
-      {"XCHG_PORT_7000_TCP_PORT", "7000", true},
-      {"XCHG_PORT_7000_TCP_ADDR", "10.0.0.1", true},
-      {"XCHG_PORT_53_UDP", "x", true},
-      {"XCHG_PORT_53_UDP_ADDR", "x", true},
-      {"XCHG_PORT_9_SCTP_PORT", "x", true},
-      {"XCHG_BLUE_SERVICE_HOST", "10.0.0.1", true},
-      {"XCHG_BLUE_2_SERVICE_PORT", "7000", true},
-      {"XCHG_BLUE_SERVICE_PORT_ADMIN", "7000", true},
-      {"XCHG_BLUE_PORT", "tcp://10.0.0.1:7000", true},
-      {"XCHG_A_B_C_PORT_7000_TCP_ADDR", "10.0.0.1", true},
-      {"XCHG_PORT_PORT", "tcp://10.0.0.1:7000", true},
-      {"XCHG_PORT", "7000", false},
-      {"XCHG_PORT", "http://10.0.0.1:7000", false},
-      {"XCHG_PORT", "TCP://10.0.0.1:7000", false},
-      {"XCHG_PORT", " tcp://10.0.0.1:7000", false},
-      {"XCHG_PORT", "", false},
-      {"XCHG_BLUE_PORT", "7000", false},
-      {"XCHG_PORT_TCP", "x", false},
-      {"XCHG_PORT__TCP", "x", false},
-      {"XCHG_PORT_7000", "tcp://10.0.0.1:7000", false},
-      {"XCHG_PORT_7000_", "x", false},
-      {"XCHG_PORT_7000_ICMP", "x", false},
-      {"XCHG_PORT_7000_TCP_", "x", false},
-      {"XCHG_PORT_7000_TCP_HOST", "x", false},
-      {"XCHG_PORT_7000_TCPS", "x", false},
-      {"XCHG_PORT_70A_TCP", "x", false},
-      {"XCHG_PORTS", "tcp://x", false},
-      {"XCHG_SERVICE_HOSTS", "x", false},
-      {"XCHG_SERVICE_PORT_", "x", false},
-      {"XCHG_SERVICE_PORTX", "x", false},
-      {"XCHG_SERVICE", "x", false},
-      {"XCHG__SERVICE_HOST", "x", false},
-      {"XCHG_blue_SERVICE_HOST", "x", false},
-      {"XCHGSERVICE_HOST", "x", false},
-      {"XCHG_BLUESERVICE_HOST", "x", false},
-      {"YXCHG_SERVICE_HOST", "x", false},
-      {"XCHG_WORKERS", "tcp://10.0.0.1:7000", false},
-      {"XCHG_", "tcp://10.0.0.1:7000", false},
-  };
-  for (size_t i = 0; i < count_of(cases); i++)
-    ck_assert_msg(env_is_kubernetes(cases[i].name, cases[i].value) == cases[i].is, "%s=%s",
-                  cases[i].name, cases[i].value);
+  for (size_t i = 0; i < count_of(kubernetes_cases); i++)
+    ck_assert_msg(env_is_kubernetes(kubernetes_cases[i].name, kubernetes_cases[i].value) ==
+                      kubernetes_cases[i].is,
+                  "%s=%s", kubernetes_cases[i].name, kubernetes_cases[i].value);
 }
 END_TEST
 
