@@ -1,15 +1,15 @@
 /*
- * check_conn: the beginning of a connection, and the stop: what must end, what may finish.
+ * check_conn: how a connection opens, and what a graceful shutdown lets it finish.
  *
- * Its reading is in check_conn_in, its sending and closing in check_conn_out, its clocks in
- * check_conn_time; each test checks the invariants of net/conn_data.h after every turn.
+ * Reading is in check_conn_in, sending and closing in check_conn_out, timeouts in check_conn_time.
+ * Each test checks the invariants of net/conn_data.h after every turn.
  */
 #include "tests/fixtures/conn_fixture.h"
 
-/* ---- the beginning ---- */
+/* ---- opening ---- */
 
-/* The greeting leaves before the first wait. */
-START_TEST(test_greets_at_once) {
+/* The greeting is sent before the first wait. */
+START_TEST(test_greeting_is_sent_before_the_first_wait) {
   fixture.greeting = "hello";
   int fd = start_and_connect(_i == 1);
   char got[8];
@@ -20,8 +20,8 @@ START_TEST(test_greets_at_once) {
 }
 END_TEST
 
-/* What the peer sent before it was watched is read at the first event. */
-START_TEST(test_serves_what_came_before) {
+/* Bytes that arrived before the socket was registered are read at the first event. */
+START_TEST(test_bytes_before_the_registration_are_served) {
   fixture_start(_i == 1);
   int fds[2];
   ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
@@ -34,8 +34,8 @@ START_TEST(test_serves_what_came_before) {
 }
 END_TEST
 
-/* The peer is gone before its turn: an endless exchange without a message is finished. */
-START_TEST(test_peer_gone_at_once) {
+/* The client has closed before the first turn: an unlimited exchange ends as finished. */
+START_TEST(test_client_that_closed_before_the_first_turn) {
   fixture.greeting = _i == 2 ? "hello" : NULL;
   fixture_start(_i == 1);
   int fds[2];
@@ -46,7 +46,7 @@ START_TEST(test_peer_gone_at_once) {
 }
 END_TEST
 
-START_TEST(test_open_finishes) {
+START_TEST(test_finish_in_on_open_sends_the_greeting) {
   fixture.greeting = "bye";
   fixture.open_finishes = true;
   int fd = start_and_connect(_i == 1);
@@ -56,17 +56,17 @@ START_TEST(test_open_finishes) {
 }
 END_TEST
 
-START_TEST(test_open_aborts) {
+START_TEST(test_abort_in_on_open_sends_nothing) {
   fixture.greeting = "bye";
   fixture.open_aborts = true;
   int fd = start_and_connect(_i == 1);
   fixture_expect_end(XCHG_ERROR);
-  client_expect_end(fd); /* nothing was sent */
+  client_expect_end(fd);
   close(fd);
 }
 END_TEST
 
-/* A handler without callbacks: messages are counted and dropped. */
+/* Without callbacks messages are counted and dropped. */
 START_TEST(test_handler_without_callbacks) {
   fixture.handler.on_open = NULL;
   fixture.handler.on_message = NULL;
@@ -82,8 +82,11 @@ START_TEST(test_handler_without_callbacks) {
 }
 END_TEST
 
-/* Over the slab's ceiling: refused, counted, its descriptor closed; the others live. */
-START_TEST(test_no_memory_for_the_connection) {
+/*
+ * One connection more than the slab holds is counted as memory and its descriptor closed. The
+ * others live on.
+ */
+START_TEST(test_connection_over_the_slabs_limit) {
   unsigned before = count_descriptors();
   fixture_start(false);
   int fds[FIXTURE_CONNS_MAX];
@@ -109,8 +112,8 @@ START_TEST(test_no_memory_for_the_connection) {
 }
 END_TEST
 
-/* Many at once, each with bytes of its own, begun and ended in turns. */
-START_TEST(test_many_at_once) {
+/* Many clients at once: each gets its own bytes back. */
+START_TEST(test_many_clients_get_their_own_bytes) {
   enum { CLIENTS = 50, ROUNDS = 20 };
   fixture_start(false);
   for (int round = 0; round < ROUNDS; round++) {
@@ -136,9 +139,9 @@ START_TEST(test_many_at_once) {
 }
 END_TEST
 
-/* ---- the stop ---- */
+/* ---- graceful shutdown ---- */
 
-/* Between messages: half-closed and drained; counted or not says how it is counted. */
+/* Between messages: half-close and linger. The reason depends on whether messages are counted. */
 START_TEST(test_stop_between_messages) {
   fixture.handler.messages = (_i & 1) != 0 ? 5 : 0;
   int fd = start_and_connect((_i & 2) != 0);
@@ -146,15 +149,15 @@ START_TEST(test_stop_between_messages) {
   CLIENT_EXPECT(fd, "a\0");
   fixture_stop();
   client_expect_end(fd);
-  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING); /* though all is acknowledged */
+  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING); /* although everything is acknowledged */
   CLIENT_SEND(fd, "too late\0");
   close_and_expect_end(fd, (_i & 1) != 0 ? XCHG_DRAIN : XCHG_FINISHED);
   ck_assert_uint_eq(fixture.messages, 1);
 }
 END_TEST
 
-/* What is unread when the stop comes is served. */
-START_TEST(test_stop_serves_what_is_unread) {
+/* A message that is still unread at the stop is served. */
+START_TEST(test_stop_serves_an_unread_message) {
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "a\0");
   fixture_settle();
@@ -166,7 +169,7 @@ START_TEST(test_stop_serves_what_is_unread) {
 }
 END_TEST
 
-/* What has begun may complete. */
+/* A message that has begun may be completed. */
 START_TEST(test_stop_lets_a_message_finish) {
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "beg");
@@ -180,7 +183,7 @@ START_TEST(test_stop_lets_a_message_finish) {
 }
 END_TEST
 
-/* ... within its time-out. */
+/* ... within its timeout. */
 START_TEST(test_stop_does_not_prolong_a_message) {
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "beg");
@@ -190,8 +193,8 @@ START_TEST(test_stop_does_not_prolong_a_message) {
 }
 END_TEST
 
-/* Who has not spoken gets a second in an endless exchange... */
-START_TEST(test_stop_of_one_that_is_silent) {
+/* A silent client gets one second in an unlimited exchange... */
+START_TEST(test_stop_of_a_silent_client) {
   int fd = start_and_connect(_i == 1);
   fixture_stop();
   fixture_advance(NS_PER_S - 50 * NS_PER_MS);
@@ -202,8 +205,8 @@ START_TEST(test_stop_of_one_that_is_silent) {
 }
 END_TEST
 
-/* ... and its message time-out in a counted one. */
-START_TEST(test_stop_of_a_silent_counted_one) {
+/* ... and the message timeout in a counted one. */
+START_TEST(test_stop_of_a_silent_client_in_a_counted_exchange) {
   fixture.handler.messages = 1;
   int fd = start_and_connect(_i == 1);
   fixture_stop();
@@ -214,8 +217,8 @@ START_TEST(test_stop_of_a_silent_counted_one) {
 }
 END_TEST
 
-/* Queued output is sent before it leaves. */
-START_TEST(test_stop_sends_what_is_queued) {
+/* Queued output is sent before the connection closes. */
+START_TEST(test_stop_sends_queued_output) {
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = 1000000;
   int fd = start_and_connect(_i == 1);
@@ -228,8 +231,8 @@ START_TEST(test_stop_sends_what_is_queued) {
 }
 END_TEST
 
-/* The server's patience is over, in every state. */
-START_TEST(test_cut) {
+/* XCHG_DRAIN_TIMEOUT has passed: every state ends at once. */
+START_TEST(test_drain_timeout_closes_in_every_state) {
   fixture.reply = _i == 1 ? FIXTURE_LONG : FIXTURE_ECHO;
   fixture.long_bytes = 1000000;
   fixture.handler.messages = 1;
@@ -243,8 +246,8 @@ START_TEST(test_cut) {
 }
 END_TEST
 
-/* A stop while draining, or while the last reply is sent, changes nothing. */
-START_TEST(test_stop_of_one_that_ends) {
+/* A stop changes nothing for a connection that lingers. */
+START_TEST(test_stop_of_a_lingering_connection) {
   fixture.handler.messages = 1;
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "z\0");
@@ -258,23 +261,23 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_greets_at_once, 2},
-      {test_serves_what_came_before, 2},
-      {test_peer_gone_at_once, 3},
-      {test_open_finishes, 2},
-      {test_open_aborts, 2},
+      {test_greeting_is_sent_before_the_first_wait, 2},
+      {test_bytes_before_the_registration_are_served, 2},
+      {test_client_that_closed_before_the_first_turn, 3},
+      {test_finish_in_on_open_sends_the_greeting, 2},
+      {test_abort_in_on_open_sends_nothing, 2},
       {test_handler_without_callbacks, 2},
-      {test_no_memory_for_the_connection, 1},
-      {test_many_at_once, 1},
+      {test_connection_over_the_slabs_limit, 1},
+      {test_many_clients_get_their_own_bytes, 1},
       {test_stop_between_messages, 4},
-      {test_stop_serves_what_is_unread, 2},
+      {test_stop_serves_an_unread_message, 2},
       {test_stop_lets_a_message_finish, 2},
       {test_stop_does_not_prolong_a_message, 2},
-      {test_stop_of_one_that_is_silent, 2},
-      {test_stop_of_a_silent_counted_one, 2},
-      {test_stop_sends_what_is_queued, 2},
-      {test_cut, 3},
-      {test_stop_of_one_that_ends, 2},
+      {test_stop_of_a_silent_client, 2},
+      {test_stop_of_a_silent_client_in_a_counted_exchange, 2},
+      {test_stop_sends_queued_output, 2},
+      {test_drain_timeout_closes_in_every_state, 3},
+      {test_stop_of_a_lingering_connection, 2},
   };
   return run_suite_fixture("conn", tests, count_of(tests), conn_fixture_init, conn_fixture_fini);
 }

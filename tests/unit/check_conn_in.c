@@ -1,17 +1,17 @@
 /*
- * check_conn_in: what a connection receives: framings however they are split, pipelining, the mark
- * at which reading stops, the end of the stream, and reads that must go to the end.
+ * check_conn_in: what a connection receives: frames at every split, pipelining, XCHG_MAX_PENDING,
+ * the end of the stream, and reads that must continue until EAGAIN.
  */
 #include "tests/fixtures/conn_fixture.h"
 
 #include "net/conn_in.h"
 
-/* A stream of messages under a frame, and what the handler must have got. */
+/* A stream of messages under a frame, and the messages that the handler must get. */
 struct stream {
   struct xchg_frame frame;
   const char *bytes;
   size_t size;
-  const char *got; /* with '|' behind each message */
+  const char *got; /* '|' after each message */
   size_t got_size;
 };
 
@@ -50,17 +50,17 @@ static void run_stream(const struct stream *stream, size_t split, size_t step) {
   conn_fixture_reset();
 }
 
-START_TEST(test_every_split) {
+START_TEST(test_every_split_gives_the_same_messages) {
   for (size_t split = 0; split <= streams[_i].size; split++) {
     run_stream(&streams[_i], split, streams[_i].size);
   }
 }
 END_TEST
 
-START_TEST(test_byte_by_byte) { run_stream(&streams[_i], 0, 1); }
+START_TEST(test_single_bytes_give_the_same_messages) { run_stream(&streams[_i], 0, 1); }
 END_TEST
 
-/* The end of the stream at every point: what has begun is answered, or truncated, or nothing. */
+/* The stream ends at every position: an incomplete message is answered or counted as truncated. */
 START_TEST(test_end_of_stream_everywhere) {
   const struct stream *stream = &streams[_i];
   bool ends = stream->frame.kind == XCHG_FRAME_DELIMITER || stream->frame.kind == XCHG_FRAME_LINE;
@@ -80,7 +80,7 @@ START_TEST(test_end_of_stream_everywhere) {
 }
 END_TEST
 
-/* Raw is a stream: the limit bounds a read, nothing is too long. */
+/* Raw frames have no maximum: the limit bounds one read. */
 START_TEST(test_raw_echoes_a_stream) {
   fixture.handler.frame.kind = XCHG_FRAME_RAW;
   fixture.handler.max_message = 7;
@@ -97,7 +97,7 @@ START_TEST(test_raw_echoes_a_stream) {
 }
 END_TEST
 
-/* A record is a write: all messages of a read are answered by one. */
+/* One record is one write: all messages of a read are answered by one write. */
 START_TEST(test_pipelined_messages_are_answered_by_one_write) {
   fixture_start(_i == 1);
   int fd = client_connect_pair(SOCK_SEQPACKET);
@@ -115,10 +115,10 @@ START_TEST(test_pipelined_messages_are_answered_by_one_write) {
 END_TEST
 
 /*
- * A peer that asks and does not read: cutting stops at XCHG_MAX_PENDING, reading too, the message's
- * clock stands, and once the peer reads everything comes, in order.
+ * A client asks and does not read: at XCHG_MAX_PENDING parsing and reading stop, and so does the
+ * message timeout. When the client reads, every reply comes in order.
  */
-START_TEST(test_output_over_the_mark_stops_cutting_and_reading) {
+START_TEST(test_max_pending_stops_parsing_and_reading) {
   enum { MESSAGES = 26, REPLY = 30000 };
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = REPLY;
@@ -152,14 +152,16 @@ START_TEST(test_output_over_the_mark_stops_cutting_and_reading) {
   ck_assert(!conn->paused);
   ck_assert_uint_eq(buf_size(conn->in), 5);
   client_shutdown(fd);
-  fixture_expect_end(XCHG_FINISHED); /* the begun one is ended by the end of the stream */
+  fixture_expect_end(XCHG_FINISHED); /* which completes the message that had begun */
   ck_assert_uint_eq(fixture.messages, MESSAGES + 1);
   close(fd);
 }
 END_TEST
 
-/* Many messages of one read, whose replies go over the mark again and again without a stall. */
-START_TEST(test_kept_messages_go_on_without_an_event) {
+/*
+ * Many messages of one read, whose replies exceed XCHG_MAX_PENDING again and again without a stall.
+ */
+START_TEST(test_buffered_messages_continue_without_an_event) {
   enum { MESSAGES = 200, REPLY = 5000 };
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = REPLY;
@@ -181,7 +183,7 @@ START_TEST(test_kept_messages_go_on_without_an_event) {
 }
 END_TEST
 
-START_TEST(test_too_long) {
+START_TEST(test_too_long_at_every_split) {
   static const struct stream longs[] = {
       STREAM(XCHG_FRAME_DELIMITER, 0,
              "12345\0"
@@ -210,7 +212,7 @@ START_TEST(test_too_long) {
 }
 END_TEST
 
-/* A client that ends before a counted exchange is complete. */
+/* The client ends before a counted exchange is complete. */
 START_TEST(test_end_before_the_exchange_is_complete) {
   fixture.handler.messages = 3;
   int fd = start_and_connect(_i == 1);
@@ -222,7 +224,7 @@ START_TEST(test_end_before_the_exchange_is_complete) {
 }
 END_TEST
 
-START_TEST(test_handler_finishes) {
+START_TEST(test_finish_drops_later_messages) {
   fixture.finish_after = 2;
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "one\0two\0three\0");
@@ -233,7 +235,7 @@ START_TEST(test_handler_finishes) {
 }
 END_TEST
 
-START_TEST(test_handler_aborts) {
+START_TEST(test_abort_drops_later_messages) {
   fixture.abort_after = 2;
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "one\0two\0three\0");
@@ -243,8 +245,8 @@ START_TEST(test_handler_aborts) {
 }
 END_TEST
 
-/* The last message, ended by the end of the stream, may abort as well. */
-START_TEST(test_handler_aborts_at_the_end_of_stream) {
+/* The handler aborts in a message that the end of the stream completes. */
+START_TEST(test_abort_at_the_end_of_stream) {
   fixture.abort_after = 1;
   int fd = start_and_connect(false);
   CLIENT_SEND(fd, "one");
@@ -252,7 +254,7 @@ START_TEST(test_handler_aborts_at_the_end_of_stream) {
 }
 END_TEST
 
-/* No memory to keep a message, or to queue a reply: closed as memory, the others live. */
+/* Out of memory for input or for a reply: the connection ends as memory, the others live on. */
 START_TEST(test_no_memory_for_bytes) {
   bool reply = _i == 1;
   fixture_start(false);
@@ -272,8 +274,8 @@ START_TEST(test_no_memory_for_bytes) {
 }
 END_TEST
 
-/* TCP urgent data cuts a read short and raises no further event: what lies behind is served. */
-START_TEST(test_urgent_data) {
+/* TCP urgent data ends a read early without another event: the bytes after it are served. */
+START_TEST(test_bytes_after_urgent_data_are_served) {
   fixture_start(_i == 1);
   int fd = client_connect_tcp();
   for (int i = 0; i < 5; i++) {
@@ -286,8 +288,8 @@ START_TEST(test_urgent_data) {
 }
 END_TEST
 
-/* What came before the end is served before the end is acted upon, many reads long. */
-START_TEST(test_end_behind_much_input) {
+/* Input of many reads is served before the end of the stream takes effect. */
+START_TEST(test_input_before_the_end_is_served) {
   fixture.reply = FIXTURE_SILENT;
   fixture_start(_i == 1);
   int fd = client_connect_tcp();
@@ -304,12 +306,15 @@ START_TEST(test_end_behind_much_input) {
     sent += (size_t)put;
   }
   close_and_expect_end(fd, XCHG_FINISHED);
-  ck_assert_uint_eq(fixture.messages, (sent + 99) / 100); /* the last one perhaps cut short */
+  ck_assert_uint_eq(fixture.messages, (sent + 99) / 100); /* the last one may be incomplete */
 }
 END_TEST
 
-/* A descriptor passed over a UNIX socket cuts a read short; it is not taken, the bytes are. */
-START_TEST(test_passed_descriptor) {
+/*
+ * A descriptor passed over a UNIX socket ends a read early. The bytes are read, the descriptor is
+ * not.
+ */
+START_TEST(test_passed_descriptor_is_ignored) {
   int fd = start_and_connect(_i == 1);
   unsigned before = count_descriptors();
   for (int i = 0; i < 4; i++) {
@@ -334,8 +339,7 @@ START_TEST(test_passed_descriptor) {
 }
 END_TEST
 
-/* A peer that resets. */
-START_TEST(test_reset) {
+START_TEST(test_reset_while_a_message_is_incomplete) {
   fixture_start(_i == 1);
   int fd = client_connect_tcp();
   CLIENT_SEND(fd, "one");
@@ -347,23 +351,23 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_every_split, count_of(streams)},
-      {test_byte_by_byte, count_of(streams)},
+      {test_every_split_gives_the_same_messages, count_of(streams)},
+      {test_single_bytes_give_the_same_messages, count_of(streams)},
       {test_end_of_stream_everywhere, count_of(streams)},
       {test_raw_echoes_a_stream, 2},
       {test_pipelined_messages_are_answered_by_one_write, 2},
-      {test_output_over_the_mark_stops_cutting_and_reading, 2},
-      {test_kept_messages_go_on_without_an_event, 4},
-      {test_too_long, 4},
+      {test_max_pending_stops_parsing_and_reading, 2},
+      {test_buffered_messages_continue_without_an_event, 4},
+      {test_too_long_at_every_split, 4},
       {test_end_before_the_exchange_is_complete, 2},
-      {test_handler_finishes, 2},
-      {test_handler_aborts, 2},
-      {test_handler_aborts_at_the_end_of_stream, 1},
+      {test_finish_drops_later_messages, 2},
+      {test_abort_drops_later_messages, 2},
+      {test_abort_at_the_end_of_stream, 1},
       {test_no_memory_for_bytes, 2},
-      {test_urgent_data, 2},
-      {test_end_behind_much_input, 2},
-      {test_passed_descriptor, 2},
-      {test_reset, 2},
+      {test_bytes_after_urgent_data_are_served, 2},
+      {test_input_before_the_end_is_served, 2},
+      {test_passed_descriptor_is_ignored, 2},
+      {test_reset_while_a_message_is_incomplete, 2},
   };
   return run_suite_fixture("conn_in", tests, count_of(tests), conn_fixture_init, conn_fixture_fini);
 }

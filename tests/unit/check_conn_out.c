@@ -1,13 +1,13 @@
 /*
- * check_conn_out: what a connection sends, and how it ends without destroying any of it.
+ * check_conn_out: what a connection sends, and how it closes without losing sent bytes.
  *
- * Over a pair of UNIX sockets "acknowledged" means read by the peer, so that each path of the safe
- * close is chosen by the test; over TCP it is shown that no client loses its greeting.
+ * Over a pair of UNIX sockets "acknowledged" means read by the peer, so the test chooses each path
+ * of the close. Over TCP the tests show that no client loses its greeting.
  */
 #include "tests/fixtures/conn_fixture.h"
 
-/* The peer has read everything and sent nothing more: closed in the turn of the last message. */
-START_TEST(test_acknowledged_closes_at_once) {
+/* The client has read everything and sent no more: closed in the turn of the last message. */
+START_TEST(test_acknowledged_output_closes_at_once) {
   fixture.greeting = "hello";
   fixture.reply = FIXTURE_SILENT;
   fixture.handler.messages = 1;
@@ -21,8 +21,10 @@ START_TEST(test_acknowledged_closes_at_once) {
 }
 END_TEST
 
-/* It has not read the reply: half-closed, drained, and closed at its end of stream. */
-START_TEST(test_unacknowledged_drains_to_the_end_of_stream) {
+/*
+ * The client has not read the reply: half-close, linger, and close at the client's end of stream.
+ */
+START_TEST(test_unacknowledged_output_lingers_until_the_clients_end) {
   fixture.handler.messages = 1;
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "ping\0");
@@ -31,19 +33,19 @@ START_TEST(test_unacknowledged_drains_to_the_end_of_stream) {
   ck_assert_ptr_nonnull(conn);
   ck_assert_int_eq(conn->state, CONN_DRAINING);
   ck_assert_uint_eq(fixture.closes, 0);
-  CLIENT_SEND(fd, "more that nobody asked for");
+  CLIENT_SEND(fd, "more than the exchange has");
   fixture_settle();
   ck_assert_ptr_nonnull(fixture_conn());
   CLIENT_EXPECT(fd, "ping\0");
-  client_expect_end(fd); /* the half-close, while the server still reads */
+  client_expect_end(fd); /* the half-close; the server still reads */
   ck_assert_uint_eq(fixture.closes, 0);
   close_and_expect_end(fd, XCHG_FINISHED);
   ck_assert_uint_eq(fixture.messages, 1);
 }
 END_TEST
 
-/* Bytes beyond the last message: they are read, so that the close cannot reset. */
-START_TEST(test_excess_is_ignored_and_drained) {
+/* Bytes after the last message are read, so that the close sends no reset. */
+START_TEST(test_bytes_after_the_last_message_are_discarded) {
   fixture.reply = FIXTURE_SILENT;
   fixture.handler.messages = 2;
   int fd = start_and_connect(false);
@@ -58,8 +60,8 @@ START_TEST(test_excess_is_ignored_and_drained) {
 }
 END_TEST
 
-/* The drain ends XCHG_LINGER after the last acknowledgement, whatever the peer sends. */
-START_TEST(test_drain_ends_after_linger) {
+/* Lingering ends XCHG_LINGER after the last acknowledgement, whatever the client sends. */
+START_TEST(test_linger_ends_after_its_time) {
   fixture.handler.messages = 1;
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "ping\0");
@@ -72,14 +74,14 @@ START_TEST(test_drain_ends_after_linger) {
   ck_assert_uint_eq(fixture.closes, 0);
   fixture_advance(200 * NS_PER_MS);
   fixture_expect_end(XCHG_FINISHED);
-  CLIENT_EXPECT(fd, "ping\0"); /* nothing was unread: the reply is whole */
+  CLIENT_EXPECT(fd, "ping\0"); /* the reply is complete */
   client_expect_end(fd);
   close(fd);
 }
 END_TEST
 
-/* An acknowledgement prolongs the drain once by XCHG_LINGER. */
-START_TEST(test_acknowledgement_prolongs_the_drain) {
+/* An acknowledgement extends lingering once, by XCHG_LINGER. */
+START_TEST(test_acknowledgement_extends_lingering) {
   fixture.handler.messages = 1;
   int fd = start_and_connect(false);
   CLIENT_SEND(fd, "ping\0");
@@ -108,8 +110,11 @@ START_TEST(test_linger_0_closes_at_once) {
 }
 END_TEST
 
-/* A drain reads 1 MiB, then no more: closed where all is acknowledged, else left until linger. */
-START_TEST(test_drain_reads_a_mebibyte) {
+/*
+ * Lingering reads at most 1 MiB. Then it closes if everything is acknowledged, or else waits for
+ * XCHG_LINGER.
+ */
+START_TEST(test_linger_reads_a_mebibyte_at_most) {
   bool acknowledged = _i == 1;
   fixture.handler.messages = 1;
   int fd = start_and_connect(false);
@@ -119,7 +124,7 @@ START_TEST(test_drain_reads_a_mebibyte) {
   if (acknowledged) {
     CLIENT_EXPECT(fd, "ping\0");
   }
-  char block[4095] = {0}; /* no divisor of what a drain may read */
+  char block[4095] = {0}; /* does not divide DRAIN_BYTES_MAX */
   size_t sent = 0;
   for (int refused = 0; refused < 3 && sent < 16 * DRAIN_BYTES_MAX && fixture.closes == 0;) {
     ssize_t put = send(fd, block, sizeof(block), MSG_NOSIGNAL);
@@ -131,13 +136,15 @@ START_TEST(test_drain_reads_a_mebibyte) {
   ck_assert_uint_lt(sent, 4 * DRAIN_BYTES_MAX);
   ck_assert_uint_eq(fixture.closes, acknowledged ? 1 : 0);
   uint64_t read = atom_load_relaxed_u64(&fixture.stats.bytes_in);
-  ck_assert_uint_eq(read, DRAIN_BYTES_MAX + 5); /* and the message */
+  ck_assert_uint_eq(read, DRAIN_BYTES_MAX + 5); /* 5: the message */
   fixture_advance(fixture.config.linger_ns + NS_PER_S);
   expect_end_then_close(fd, XCHG_FINISHED);
 }
 END_TEST
 
-/* The peer has ended its stream already: everything that it gets is on its way, closed at once. */
+/*
+ * The client has half-closed: it gets the whole reply, and the connection closes without lingering.
+ */
 START_TEST(test_half_closed_client_gets_the_whole_reply) {
   enum { SIZE = 1000000 };
   fixture.reply = FIXTURE_LONG;
@@ -157,7 +164,9 @@ START_TEST(test_half_closed_client_gets_the_whole_reply) {
 }
 END_TEST
 
-/* The client writes a lot before it reads: it gets the greeting and an end, never a reset. */
+/*
+ * The client writes 100,000 bytes before it reads: it gets the greeting and an end, never a reset.
+ */
 START_TEST(test_tcp_client_that_writes_first_keeps_its_greeting) {
   fixture.greeting = "Message from server";
   fixture.reply = FIXTURE_SILENT;
@@ -173,7 +182,7 @@ START_TEST(test_tcp_client_that_writes_first_keeps_its_greeting) {
 }
 END_TEST
 
-/* TCP: the message acknowledges the greeting, so that nothing is left to wait for. */
+/* Over TCP the client's message acknowledges the greeting, so there is nothing to linger for. */
 START_TEST(test_tcp_greet_closes_at_once) {
   fixture.greeting = "Message from server";
   fixture.reply = FIXTURE_SILENT;
@@ -189,8 +198,8 @@ START_TEST(test_tcp_greet_closes_at_once) {
 }
 END_TEST
 
-/* A reply over what the kernel takes goes on when the peer reads; every byte is right. */
-START_TEST(test_stalled_output_goes_on) {
+/* A reply larger than the socket buffer continues when the client reads. Every byte is right. */
+START_TEST(test_stalled_output_continues) {
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = 500000;
   int fd = start_and_connect(_i == 1);
@@ -213,8 +222,8 @@ START_TEST(test_stalled_output_goes_on) {
 }
 END_TEST
 
-/* What comes while the last reply is still being sent is read and thrown away. */
-START_TEST(test_input_is_thrown_away_while_the_last_reply_is_sent) {
+/* Input that arrives while the last reply is being sent is discarded. */
+START_TEST(test_input_is_discarded_while_the_last_reply_is_sent) {
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = 1000000;
   fixture.handler.messages = 1;
@@ -235,8 +244,11 @@ START_TEST(test_input_is_thrown_away_while_the_last_reply_is_sent) {
 }
 END_TEST
 
-/* A client that is gone while output waits: reset, whoever notices it first. */
-START_TEST(test_peer_gone_while_output_waits) {
+/*
+ * The client resets while output is queued: the reason is reset, whether recv or send sees it
+ * first.
+ */
+START_TEST(test_reset_while_output_is_queued) {
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = 8000000;
   fixture.config.max_pending_bytes = 1 << 16;
@@ -252,19 +264,19 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_acknowledged_closes_at_once, 2},
-      {test_unacknowledged_drains_to_the_end_of_stream, 2},
-      {test_excess_is_ignored_and_drained, 1},
-      {test_drain_ends_after_linger, 2},
-      {test_acknowledgement_prolongs_the_drain, 1},
+      {test_acknowledged_output_closes_at_once, 2},
+      {test_unacknowledged_output_lingers_until_the_clients_end, 2},
+      {test_bytes_after_the_last_message_are_discarded, 1},
+      {test_linger_ends_after_its_time, 2},
+      {test_acknowledgement_extends_lingering, 1},
       {test_linger_0_closes_at_once, 1},
-      {test_drain_reads_a_mebibyte, 2},
+      {test_linger_reads_a_mebibyte_at_most, 2},
       {test_half_closed_client_gets_the_whole_reply, 8},
       {test_tcp_client_that_writes_first_keeps_its_greeting, 2},
       {test_tcp_greet_closes_at_once, 1},
-      {test_stalled_output_goes_on, 2},
-      {test_input_is_thrown_away_while_the_last_reply_is_sent, 1},
-      {test_peer_gone_while_output_waits, 2},
+      {test_stalled_output_continues, 2},
+      {test_input_is_discarded_while_the_last_reply_is_sent, 1},
+      {test_reset_while_output_is_queued, 2},
   };
   return run_suite_fixture("conn_out", tests, count_of(tests), conn_fixture_init,
                            conn_fixture_fini);

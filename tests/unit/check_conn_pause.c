@@ -1,20 +1,21 @@
 /*
- * check_conn_pause: a connection that waits for an answer of its handler's: nothing is cut, read or
- * concluded meanwhile, and afterwards everything goes on where it stood.
+ * check_conn_pause: while a handler has paused its connection, nothing is parsed, read or
+ * completed. After xchg_resume everything continues where it stopped.
  */
 #include "tests/fixtures/paused_conn.h"
 
 #define SOON_NS (20 * NS_PER_MS)
 
-/* ---- messages wait ---- */
+/* ---- messages ---- */
 
-START_TEST(test_no_message_meanwhile) {
+START_TEST(test_no_message_is_delivered_while_paused) {
   paused_conn_start(_i == 1);
   PUT("one\0two\0thr");
   fixture_expect_messages("one|");
   PUT("ee\0");
   fixture_expect_messages("one|");
-  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.bytes_in), 11); /* nor a byte */
+  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.bytes_in),
+                    11); /* no byte was read either */
   answer_once();
   fixture_expect_messages("one|two|");
   client_expect_nothing(client);
@@ -29,9 +30,7 @@ START_TEST(test_no_message_meanwhile) {
 }
 END_TEST
 
-/*
- * Pause in on_open: the message that came first waits as well, and what the first turn sends goes.
- */
+/* Pause in on_open: the first message waits, and the greeting is sent. */
 START_TEST(test_pause_at_open) {
   fixture.greeting = "hello";
   acts[AT_OPEN] = act_pause;
@@ -47,8 +46,8 @@ START_TEST(test_pause_at_open) {
 }
 END_TEST
 
-/* Neither counts, and resuming one that was not paused is nothing. */
-START_TEST(test_neither_counts) {
+/* Pauses do not nest, and resuming a connection that is not paused does nothing. */
+START_TEST(test_pauses_do_not_nest) {
   acts[AT_MESSAGE] = NULL;
   paused_conn_start(_i == 1);
   for (int i = 0; i < 3; i++) {
@@ -68,14 +67,14 @@ START_TEST(test_neither_counts) {
 }
 END_TEST
 
-/* Paused, and over the mark: it goes on when neither is so. */
+/* Paused and over XCHG_MAX_PENDING: parsing continues when neither holds any more. */
 static void flood(struct xchg_conn *conn) {
   static uint8_t much[1000000];
   act_pause(conn);
   ck_assert_int_eq(xchg_send(conn, much, sizeof(much)), 0);
 }
 
-START_TEST(test_over_the_mark_too) {
+START_TEST(test_paused_and_over_max_pending) {
   static uint8_t much[1000000];
   fixture.long_bytes = sizeof(much);
   acts[AT_MESSAGE] = flood;
@@ -100,10 +99,13 @@ START_TEST(test_over_the_mark_too) {
 }
 END_TEST
 
-/* ---- the end waits ---- */
+/* ---- the end ---- */
 
-/* The last message of a counted exchange, with the client's end behind it or more than that. */
-START_TEST(test_last_message_waits) {
+/*
+ * The exchange is complete only after the answer to its last message, whatever follows that
+ * message.
+ */
+START_TEST(test_complete_exchange_waits_for_the_answer) {
   const struct {
     const char *bytes;
     size_t size;
@@ -129,8 +131,11 @@ START_TEST(test_last_message_waits) {
 }
 END_TEST
 
-/* The client's end, behind a message, a terminated one or one that it ends, or before any. */
-START_TEST(test_clients_end_waits) {
+/*
+ * The client's end takes effect only after the answer: it follows a message, completes one, or
+ * comes first.
+ */
+START_TEST(test_clients_end_waits_for_the_answer) {
   const struct {
     const char *bytes, *got;
   } sent[] = {{"one\n", "one|"}, {"one", "one|"}, {"one\ntwo", "one|two|"}, {"", ""}};
@@ -151,8 +156,8 @@ START_TEST(test_clients_end_waits) {
 }
 END_TEST
 
-/* The client's end before the exchange is complete is one when it is seen. */
-START_TEST(test_clients_early_end_waits) {
+/* An end before the exchange is complete counts as peer when the pause is over. */
+START_TEST(test_clients_early_end_waits_for_the_answer) {
   fixture.handler.messages = 2;
   paused_conn_start(_i == 1);
   PUT_AND_END("one\0");
@@ -162,7 +167,7 @@ START_TEST(test_clients_early_end_waits) {
 }
 END_TEST
 
-/* A large answer goes out whole to a client that has half-closed. */
+/* A client that has half-closed gets a large answer whole. */
 static void answer_much(struct xchg_conn *conn) {
   static uint8_t much[1000000];
   ck_assert_int_eq(send_ref(conn, much, sizeof(much)), 0);
@@ -184,8 +189,10 @@ START_TEST(test_large_answer_after_the_end) {
 }
 END_TEST
 
-/* A peer that is gone raises no storm while nobody wants to read; what is sent then meets it. */
-START_TEST(test_peer_gone_meanwhile) {
+/*
+ * A closed client causes no events while the connection is paused. The answer then fails as reset.
+ */
+START_TEST(test_client_that_closed_while_paused) {
   paused_conn_start(_i == 1);
   PUT("one\0two\0");
   close(client);
@@ -197,7 +204,6 @@ START_TEST(test_peer_gone_meanwhile) {
 }
 END_TEST
 
-/* The handler ends it while it is paused. */
 START_TEST(test_ended_while_paused) {
   bool aborts = (_i & 1) != 0;
   paused_conn_start((_i & 2) != 0);
@@ -210,7 +216,7 @@ START_TEST(test_ended_while_paused) {
 }
 END_TEST
 
-/* ---- clocks ---- */
+/* ---- timeouts ---- */
 
 static void ends_after(uint64_t limit_ns, enum xchg_reason why) {
   fixture_advance(limit_ns - SOON_NS);
@@ -220,9 +226,9 @@ static void ends_after(uint64_t limit_ns, enum xchg_reason why) {
   fixture_expect_end(why);
 }
 
-/* The message's clock stands, and goes on from where it stood. */
-START_TEST(test_message_clock_stands) {
-  fixture.handler.messages = _i >= 2 ? 2 : 0; /* then it runs from the accept */
+/* A pause stops the message timeout, which then continues with the time that was left. */
+START_TEST(test_pause_stops_the_message_timeout) {
+  fixture.handler.messages = _i >= 2 ? 2 : 0; /* then the timeout runs from the accept */
   paused_conn_start((_i & 1) != 0);
   uint64_t limit_ns = fixture.config.message_timeout_ns;
   PUT("beg");
@@ -236,7 +242,7 @@ START_TEST(test_message_clock_stands) {
 }
 END_TEST
 
-START_TEST(test_idle_clock_runs) {
+START_TEST(test_idle_timeout_runs_while_paused) {
   paused_conn_start(_i == 1);
   PUT("one\0two");
   ends_after(fixture.config.idle_timeout_ns, XCHG_IDLE);
@@ -244,7 +250,7 @@ START_TEST(test_idle_clock_runs) {
 }
 END_TEST
 
-/* A stop waits for the answer of one that is paused, also where nothing was read of it yet. */
+/* A stop waits for the answer of a paused connection, even if nothing has been read from it yet. */
 START_TEST(test_stop_while_paused) {
   bool counted = (_i & 2) != 0, at_open = _i >= 4;
   fixture.handler.messages = counted ? 3 : 0;
@@ -267,7 +273,7 @@ START_TEST(test_stop_while_paused) {
 }
 END_TEST
 
-/* So does a lifetime's end, but not longer than a drain may take. */
+/* So does the end of the lifetime, for at most XCHG_DRAIN_TIMEOUT. */
 START_TEST(test_lifetime_while_paused) {
   bool answers = (_i & 2) != 0;
   fixture.config.max_lifetime_ns = 20 * NS_PER_S;
@@ -292,13 +298,20 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_no_message_meanwhile, 2},    {test_pause_at_open, 2},
-      {test_neither_counts, 2},          {test_over_the_mark_too, 4},
-      {test_last_message_waits, 10},     {test_clients_end_waits, 8},
-      {test_clients_early_end_waits, 2}, {test_large_answer_after_the_end, 4},
-      {test_peer_gone_meanwhile, 2},     {test_ended_while_paused, 4},
-      {test_message_clock_stands, 4},    {test_idle_clock_runs, 2},
-      {test_stop_while_paused, 8},       {test_lifetime_while_paused, 4},
+      {test_no_message_is_delivered_while_paused, 2},
+      {test_pause_at_open, 2},
+      {test_pauses_do_not_nest, 2},
+      {test_paused_and_over_max_pending, 4},
+      {test_complete_exchange_waits_for_the_answer, 10},
+      {test_clients_end_waits_for_the_answer, 8},
+      {test_clients_early_end_waits_for_the_answer, 2},
+      {test_large_answer_after_the_end, 4},
+      {test_client_that_closed_while_paused, 2},
+      {test_ended_while_paused, 4},
+      {test_pause_stops_the_message_timeout, 4},
+      {test_idle_timeout_runs_while_paused, 2},
+      {test_stop_while_paused, 8},
+      {test_lifetime_while_paused, 4},
   };
   return run_suite_fixture("conn_pause", tests, count_of(tests), paused_conn_init,
                            handler_fixture_fini);

@@ -1,8 +1,8 @@
 /*
- * check_conn_time: the clocks of a connection.
+ * check_conn_time: the timeouts of a connection.
  *
- * Time passes by hand.  A limit must not come before its time and must come soon after it: each
- * test looks just before and just after, the slack of the wheel and of a turn apart.
+ * The tests move the clock. They look SOON_NS before and SOON_NS after each deadline, which covers
+ * the granularity of the wheel.
  */
 #include "tests/fixtures/conn_fixture.h"
 
@@ -15,7 +15,7 @@ static void still_open(void) {
   ck_assert_uint_eq(fixture.closes, 0);
 }
 
-/* ${limit_ns} from now the connection ends as ${why}, and not before. */
+/* The connection ends as ${why} after ${limit_ns}, and not before. */
 static void ends_after(uint64_t limit_ns, enum xchg_reason why) {
   fixture_advance(limit_ns - SOON_NS);
   still_open();
@@ -23,13 +23,13 @@ static void ends_after(uint64_t limit_ns, enum xchg_reason why) {
   fixture_expect_end(why);
 }
 
-/* The peer reads so much that a buffer of the kernel is freed (64 KiB at most, in one piece). */
+/* The client reads enough to free one of the kernel's buffers (at most 64 KiB). */
 static void take_some(int fd) {
   static char some[70000];
   ck_assert_int_gt(recv(fd, some, sizeof(some), 0), 0);
 }
 
-START_TEST(test_idle) {
+START_TEST(test_idle_timeout) {
   int fd = start_and_connect(_i == 1);
   fixture_advance(fixture.config.idle_timeout_ns / 2);
   CLIENT_SEND(fd, "x\0");
@@ -40,8 +40,8 @@ START_TEST(test_idle) {
 }
 END_TEST
 
-/* A reader that is slow but goes on: the idle time is prolonged while acknowledgement grows. */
-START_TEST(test_idle_is_prolonged_by_acknowledgement) {
+/* A slow reader: acknowledged bytes extend the idle timeout. */
+START_TEST(test_acknowledgement_extends_the_idle_timeout) {
   fixture.config.write_timeout_ns = 0;
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = 100000;
@@ -62,10 +62,10 @@ START_TEST(test_idle_is_prolonged_by_acknowledgement) {
 }
 END_TEST
 
-/* From the first byte of a message, whatever comes meanwhile. */
-START_TEST(test_message) {
+/* The timeout runs from the first byte of a message. Later bytes do not extend it. */
+START_TEST(test_message_timeout) {
   int fd = start_and_connect(_i == 1);
-  fixture_advance(3 * fixture.config.message_timeout_ns); /* none has begun */
+  fixture_advance(3 * fixture.config.message_timeout_ns); /* no message has begun */
   still_open();
   CLIENT_SEND(fd, "a\0b");
   CLIENT_EXPECT(fd, "a\0");
@@ -79,8 +79,8 @@ START_TEST(test_message) {
 }
 END_TEST
 
-/* Each message has its own time: one ends and the next begins within the limit. */
-START_TEST(test_message_starts_anew) {
+/* Each message has its own timeout. */
+START_TEST(test_message_timeout_restarts_with_each_message) {
   int fd = start_and_connect(false);
   CLIENT_SEND(fd, "b");
   for (int i = 0; i < 5; i++) {
@@ -94,8 +94,8 @@ START_TEST(test_message_starts_anew) {
 }
 END_TEST
 
-/* The first message of a counted exchange: from the accept. */
-START_TEST(test_message_of_a_counted_exchange) {
+/* In a counted exchange the timeout of the first message runs from the accept... */
+START_TEST(test_first_message_of_a_counted_exchange) {
   fixture.handler.messages = 2;
   int fd = start_and_connect(_i == 1);
   fixture_advance(fixture.config.message_timeout_ns / 2);
@@ -106,7 +106,7 @@ START_TEST(test_message_of_a_counted_exchange) {
 }
 END_TEST
 
-/* ... and for the others from their first byte. */
+/* ... and that of later messages from their first byte. */
 START_TEST(test_second_message_of_a_counted_exchange) {
   fixture.handler.messages = 2;
   int fd = start_and_connect(false);
@@ -120,7 +120,7 @@ START_TEST(test_second_message_of_a_counted_exchange) {
 }
 END_TEST
 
-/* Start, and have so much answered that output waits. */
+/* Start, connect, and ask for a reply that stalls. */
 static int stall(bool single) {
   fixture.reply = FIXTURE_LONG;
   fixture.long_bytes = 1000000;
@@ -131,8 +131,8 @@ static int stall(bool single) {
   return fd;
 }
 
-/* Output waits and the peer takes none. */
-START_TEST(test_write) {
+/* Output is queued and the client reads nothing. */
+START_TEST(test_write_timeout) {
   fixture.handler.messages = (uint64_t)_i & 1; /* CONN_OPEN or CONN_ENDING */
   int fd = stall((_i & 2) != 0);
   ends_after(fixture.config.write_timeout_ns, XCHG_WRITE);
@@ -140,8 +140,11 @@ START_TEST(test_write) {
 }
 END_TEST
 
-/* A peer that takes some before each limit: asked when the limit comes, at most twice the value. */
-START_TEST(test_write_is_prolonged_by_progress) {
+/*
+ * A client that reads a little before each deadline is not timed out. The check comes at the
+ * deadline, so a stalled client is closed within twice the value.
+ */
+START_TEST(test_progress_extends_the_write_timeout) {
   int fd = stall(_i == 1);
   for (int i = 0; i < 5; i++) {
     take_some(fd);
@@ -156,13 +159,14 @@ START_TEST(test_write_is_prolonged_by_progress) {
 END_TEST
 
 /*
- * What a peer took before a short write prolongs nothing once more when the limit after it comes.
+ * Bytes that were acknowledged before a short write count as progress once, not again at the next
+ * deadline.
  */
-START_TEST(test_write_is_prolonged_once_by_what_was_taken) {
+START_TEST(test_progress_extends_the_write_timeout_once) {
   int fd = stall(_i == 1);
   uint32_t sent = fixture_conn()->sent;
   fixture_advance(fixture.config.write_timeout_ns / 2);
-  for (int i = 0; i < 3; i++) { /* a UNIX socket is writable again when a quarter is left */
+  for (int i = 0; i < 3; i++) { /* a UNIX socket is writable once it is three quarters empty */
     take_some(fd);
   }
   fixture_settle();
@@ -173,15 +177,15 @@ START_TEST(test_write_is_prolonged_once_by_what_was_taken) {
 }
 END_TEST
 
-/* Who took some is waited for anew from when that is found, however long the turn has lasted. */
-START_TEST(test_progress_counts_from_the_kernels_time) {
+/* The extended timeout runs from when the progress is found, not from the start of the turn. */
+START_TEST(test_extension_runs_from_the_kernels_time) {
   int fd = stall(false);
   take_some(fd);
   struct xchg_conn *conn = fixture_conn();
   uint64_t ahead_ns = fixture.reactor.now_ns, now_ns = sys_now_ns();
   fixture.config.write_timeout_ns = 1;
   conn->more->progress_ns = 1;
-  fixture.reactor.now_ns = now_ns - 1; /* when the turn began */
+  fixture.reactor.now_ns = now_ns - 1; /* the start of the turn */
   ck_assert_int_eq(conn_time_overdue(conn), OVERDUE_NOT);
   ck_assert_uint_ge(conn->more->progress_ns, now_ns);
   fixture.reactor.now_ns = ahead_ns;
@@ -190,8 +194,8 @@ START_TEST(test_progress_counts_from_the_kernels_time) {
 }
 END_TEST
 
-/* All off: nothing ever ends it. */
-START_TEST(test_off) {
+/* With all timeouts off the connection stays open. */
+START_TEST(test_timeouts_off) {
   fixture.config.idle_timeout_ns = fixture.config.message_timeout_ns =
       fixture.config.write_timeout_ns = 0;
   int fd = start_and_connect(_i == 1);
@@ -205,13 +209,13 @@ START_TEST(test_off) {
 }
 END_TEST
 
-/* Bytes that are there when the clock jumps are served first: nobody is cut for our own sleep. */
-START_TEST(test_nobody_is_cut_whose_bytes_are_there) {
+/* The clock jumps past the deadline: bytes that have already arrived are served first. */
+START_TEST(test_arrived_bytes_are_served_before_a_timeout) {
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "a");
   fixture_settle();
   CLIENT_WRITE(fd, "b\0");
-  fixture_advance(100 * NS_PER_S); /* no event was asked for: the timer looks */
+  fixture_advance(100 * NS_PER_S); /* the timer reads the socket, not an event */
   still_open();
   CLIENT_EXPECT(fd, "ab\0");
   close_and_expect_end(fd, XCHG_FINISHED);
@@ -220,7 +224,7 @@ END_TEST
 
 /* ---- XCHG_MAX_LIFETIME ---- */
 
-START_TEST(test_lifetime_is_shortened_at_random) {
+START_TEST(test_lifetime_is_shortened_by_up_to_a_tenth) {
   fixture_start(false);
   const uint64_t life = 100 * NS_PER_S, from = 7 * NS_PER_S;
   ck_assert_uint_eq(conn_time_lifetime(&fixture.host, from), NEVER);
@@ -246,7 +250,7 @@ static void start_with_lifetime(bool single) {
   fixture_start(single);
 }
 
-/* Between messages: half-closed when it is over, drained. */
+/* Between messages: half-close and linger at the end of the lifetime. */
 START_TEST(test_lifetime_ends_between_messages) {
   start_with_lifetime(_i == 1);
   int fd = client_connect();
@@ -262,7 +266,7 @@ START_TEST(test_lifetime_ends_between_messages) {
 }
 END_TEST
 
-/* A message that has begun is finished and answered. */
+/* A message that has begun may be completed and is answered... */
 START_TEST(test_lifetime_lets_a_message_finish) {
   start_with_lifetime(_i == 1);
   int fd = client_connect();
@@ -278,8 +282,8 @@ START_TEST(test_lifetime_lets_a_message_finish) {
 }
 END_TEST
 
-/* ... or cut after XCHG_DRAIN_TIMEOUT. */
-START_TEST(test_lifetime_cuts) {
+/* ... within XCHG_DRAIN_TIMEOUT. */
+START_TEST(test_lifetime_ends_after_the_drain_timeout) {
   start_with_lifetime(_i == 1);
   int fd = client_connect();
   CLIENT_SEND(fd, "b");
@@ -289,8 +293,8 @@ START_TEST(test_lifetime_cuts) {
 }
 END_TEST
 
-/* One that was about to part by then, and goes on reading or being read, is cut no later. */
-START_TEST(test_lifetime_cuts_who_was_parting) {
+/* A connection that already lingers when its lifetime ends has the same deadline. */
+START_TEST(test_lifetime_ends_a_lingering_connection) {
   start_with_lifetime(_i == 1);
   fixture.config.linger_ns = 3600 * NS_PER_S;
   fixture.finish_after = 1;
@@ -305,8 +309,8 @@ START_TEST(test_lifetime_cuts_who_was_parting) {
 }
 END_TEST
 
-/* One that never spoke is waited for a second. */
-START_TEST(test_lifetime_of_one_that_is_silent) {
+/* A client that has sent nothing gets one second. */
+START_TEST(test_lifetime_of_a_silent_client) {
   start_with_lifetime(_i == 1);
   int fd = client_connect();
   uint64_t life_ns = fixture_conn()->more->lifetime_ns - fixture.reactor.now_ns;
@@ -319,7 +323,7 @@ START_TEST(test_lifetime_of_one_that_is_silent) {
 }
 END_TEST
 
-/* conn_time_next never lies after what conn_time_overdue finds due. */
+/* conn_time_next is the first moment at which conn_time_overdue reports a timeout. */
 START_TEST(test_next_is_when_something_is_due) {
   int fd = start_and_connect(false);
   struct xchg_conn *conn = fixture_conn();
@@ -342,24 +346,24 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_idle, 2},
-      {test_idle_is_prolonged_by_acknowledgement, 2},
-      {test_message, 2},
-      {test_message_starts_anew, 1},
-      {test_message_of_a_counted_exchange, 2},
+      {test_idle_timeout, 2},
+      {test_acknowledgement_extends_the_idle_timeout, 2},
+      {test_message_timeout, 2},
+      {test_message_timeout_restarts_with_each_message, 1},
+      {test_first_message_of_a_counted_exchange, 2},
       {test_second_message_of_a_counted_exchange, 1},
-      {test_write, 4},
-      {test_write_is_prolonged_by_progress, 2},
-      {test_write_is_prolonged_once_by_what_was_taken, 2},
-      {test_progress_counts_from_the_kernels_time, 1},
-      {test_off, 2},
-      {test_nobody_is_cut_whose_bytes_are_there, 2},
-      {test_lifetime_is_shortened_at_random, 1},
+      {test_write_timeout, 4},
+      {test_progress_extends_the_write_timeout, 2},
+      {test_progress_extends_the_write_timeout_once, 2},
+      {test_extension_runs_from_the_kernels_time, 1},
+      {test_timeouts_off, 2},
+      {test_arrived_bytes_are_served_before_a_timeout, 2},
+      {test_lifetime_is_shortened_by_up_to_a_tenth, 1},
       {test_lifetime_ends_between_messages, 2},
       {test_lifetime_lets_a_message_finish, 2},
-      {test_lifetime_cuts, 2},
-      {test_lifetime_cuts_who_was_parting, 2},
-      {test_lifetime_of_one_that_is_silent, 2},
+      {test_lifetime_ends_after_the_drain_timeout, 2},
+      {test_lifetime_ends_a_lingering_connection, 2},
+      {test_lifetime_of_a_silent_client, 2},
       {test_next_is_when_something_is_due, 1},
   };
   return run_suite_fixture("conn_time", tests, count_of(tests), conn_fixture_init,

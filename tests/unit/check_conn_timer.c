@@ -1,6 +1,6 @@
 /*
- * check_conn_timer: a handler's timer: never early, replaced, cancelled, begun anew, beside the
- * limits of a connection, which shares its one timer in the wheel with it.
+ * check_conn_timer: xchg_timer: never early, replaced, cancelled, restarted, and independent of the
+ * timeouts with which it shares the connection's one timer in the wheel.
  */
 #include "tests/fixtures/handler_fixture.h"
 
@@ -15,7 +15,7 @@ static void start(bool single) {
 
 static void arm(uint64_t after_ns) { ck_assert_int_eq(xchg_timer(fixture_conn(), after_ns), 0); }
 
-/* No call comes before ${after_ns} have passed, and one soon after. */
+/* on_timer is called within SOON_NS after ${after_ns}, and not before. */
 static void comes_after(uint64_t after_ns) {
   uint32_t before = call_count[AT_TIMER];
   fixture_advance(after_ns - 1);
@@ -46,7 +46,7 @@ START_TEST(test_never_early) {
 }
 END_TEST
 
-/* Now is soon, and a time behind all times is never. */
+/* 0 means at once, and a time after the end of the clock means never. */
 START_TEST(test_extremes) {
   start(_i == 1);
   arm(0);
@@ -60,7 +60,7 @@ START_TEST(test_extremes) {
 }
 END_TEST
 
-/* By an earlier one, by a later one; the last one counts alone. */
+/* Only the last time counts, whether it is earlier or later. */
 START_TEST(test_replaced) {
   start(_i == 1);
   arm(5 * NS_PER_S);
@@ -77,7 +77,7 @@ END_TEST
 
 START_TEST(test_cancelled) {
   start(_i == 1);
-  arm(XCHG_NEVER); /* nothing there to cancel */
+  arm(XCHG_NEVER); /* no timer to cancel */
   arm(NS_PER_S);
   fixture_advance(NS_PER_S / 2);
   arm(XCHG_NEVER);
@@ -88,14 +88,14 @@ START_TEST(test_cancelled) {
 }
 END_TEST
 
-/* A beat: each call asks for the next, at once or later; others have their turns in between. */
+/* Each call sets the next timer, at once or later. */
 static void beat(struct xchg_conn *conn) {
   const uint64_t *every_ns = test_data;
   ck_assert_int_eq(xchg_send(conn, "b", 1), 0);
   ck_assert_int_eq(xchg_timer(conn, *every_ns), 0);
 }
 
-START_TEST(test_beats) {
+START_TEST(test_on_timer_may_set_the_next_timer) {
   uint64_t every_ns = _i < 2 ? NS_PER_S : 0;
   test_data = &every_ns;
   acts[AT_OPEN] = acts[AT_TIMER] = beat;
@@ -105,7 +105,7 @@ START_TEST(test_beats) {
   for (uint32_t i = 1; i <= 10; i++) {
     uint32_t before = call_count[AT_TIMER];
     fixture_advance(step_ns + SOON_NS);
-    ck_assert_uint_eq(call_count[AT_TIMER], before + 1); /* one a turn */
+    ck_assert_uint_eq(call_count[AT_TIMER], before + 1); /* one call a turn */
     CLIENT_EXPECT(client, "b");
   }
   CLIENT_SEND(client, "e\0");
@@ -114,13 +114,13 @@ START_TEST(test_beats) {
 }
 END_TEST
 
-/* It is nobody's activity: the limits come when they come, before it and after it. */
-START_TEST(test_beside_the_limits) {
+/* A timer does not count as activity: it neither extends nor shortens a timeout. */
+START_TEST(test_timer_extends_no_timeout) {
   start(_i == 1);
   arm(NS_PER_S);
   CLIENT_SEND(client, "begun");
   comes_after(NS_PER_S);
-  arm(9 * NS_PER_S + NS_PER_S / 2); /* the message has 9 s left */
+  arm(9 * NS_PER_S + NS_PER_S / 2); /* 9 s of the message timeout are left */
   fixture_advance(8 * NS_PER_S);
   fixture_settle();
   ck_assert_uint_eq(fixture.closes, 0);
@@ -132,8 +132,8 @@ START_TEST(test_beside_the_limits) {
 }
 END_TEST
 
-/* Timer and limit are due in one turn: the call comes, and what it sends is no rescue. */
-START_TEST(test_due_with_a_limit) {
+/* Timer and timeout are due in the same turn: on_timer is called, and the connection ends. */
+START_TEST(test_timer_and_timeout_in_one_turn) {
   start(_i == 1);
   CLIENT_SEND(client, "begun");
   arm(NS_PER_S);
@@ -144,7 +144,7 @@ START_TEST(test_due_with_a_limit) {
 }
 END_TEST
 
-/* What a connection waits for may be a time: paused, it is called all the same. */
+/* on_timer is called for a paused connection as well. */
 static void answer(struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_send(conn, "late", 4), 0);
   ck_assert_int_eq(xchg_resume(conn), 0);
@@ -171,7 +171,10 @@ START_TEST(test_while_paused) {
 }
 END_TEST
 
-/* No call comes once the connection is ending, also where it was asked for only then. */
+/*
+ * on_timer is not called for a connection that is ending, even if the timer was set after
+ * xchg_finish.
+ */
 static void finish_and_arm(struct xchg_conn *conn) {
   act_finish(conn);
   ck_assert_int_eq(xchg_timer(conn, NS_PER_MS), 0);
@@ -182,7 +185,7 @@ START_TEST(test_not_while_ending) {
   acts[AT_MESSAGE] = _i < 2 ? act_finish : finish_and_arm;
   start((_i & 1) != 0);
   arm(NS_PER_S);
-  CLIENT_SEND(client, "m\0"); /* its echo is not read: there is a drain */
+  CLIENT_SEND(client, "m\0"); /* the echo stays unread, so the connection lingers */
   fixture_settle();
   ck_assert_uint_eq(fixture.closes, 0);
   fixture_advance(5 * NS_PER_S);
@@ -195,8 +198,8 @@ START_TEST(test_not_while_ending) {
 }
 END_TEST
 
-/* ... and from on_timer it may end. */
-START_TEST(test_ends_there) {
+/* on_timer may end the connection. */
+START_TEST(test_on_timer_may_end_the_connection) {
   bool aborts = (_i & 2) != 0;
   acts[AT_TIMER] = aborts ? act_abort : act_finish;
   start((_i & 1) != 0);
@@ -209,10 +212,16 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_never_early, 2},      {test_extremes, 2},     {test_replaced, 2},
-      {test_cancelled, 2},        {test_beats, 4},        {test_beside_the_limits, 2},
-      {test_due_with_a_limit, 2}, {test_while_paused, 2}, {test_not_while_ending, 4},
-      {test_ends_there, 4},
+      {test_never_early, 2},
+      {test_extremes, 2},
+      {test_replaced, 2},
+      {test_cancelled, 2},
+      {test_on_timer_may_set_the_next_timer, 4},
+      {test_timer_extends_no_timeout, 2},
+      {test_timer_and_timeout_in_one_turn, 2},
+      {test_while_paused, 2},
+      {test_not_while_ending, 4},
+      {test_on_timer_may_end_the_connection, 4},
   };
   return run_suite_fixture("conn_timer", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);
