@@ -1,6 +1,6 @@
 /*
- * check_conn_call: every call of a handler from every place where it may stand, and from the wrong
- * thread.
+ * check_conn_call: every call that a handler may make, from every place that may make it, and from
+ * the wrong thread.
  */
 #include "tests/fixtures/handler_fixture.h"
 
@@ -9,9 +9,9 @@
 #define GROUP 7
 #define SOON_NS (50 * NS_PER_MS)
 
-/* ---- every wish at every place ---- */
+/* ---- every request from every place ---- */
 
-enum wish { SEND, FINISH, ABORT, PAUSE, RESUME, TIMER, JOIN, LEAVE, WISHES };
+enum request { SEND, FINISH, ABORT, PAUSE, RESUME, TIMER, JOIN, LEAVE, REQUESTS };
 
 enum from {
   OWN_OPEN,
@@ -19,24 +19,24 @@ enum from {
   OWN_DRAIN,
   OWN_TIMER,
   OWN_CLOSE,
-  OTHER_MESSAGE, /* another connection's callback, while this one has no turn */
+  OTHER_MESSAGE, /* a callback of another connection, outside this one's turn */
   OTHER_CLOSE,
   POSTED,
   FROMS
 };
 
-/* One wish, said twice to ${target} where ${from} says. */
+/* One request, made twice for ${target} from the place ${from}. */
 struct script {
-  enum wish wish;
+  enum request request;
   enum from from;
   struct xchg_conn *target;
-  uint64_t id; /* of the target */
-  bool said;
+  uint64_t id; /* the target's */
+  bool made;
   int results[2], errors[2];
 };
 
-static int say(enum wish wish, struct xchg_conn *conn) {
-  switch (wish) {
+static int make_request(enum request request, struct xchg_conn *conn) {
+  switch (request) {
     case SEND:
       return xchg_send(conn, "S", 1);
     case FINISH:
@@ -56,39 +56,41 @@ static int say(enum wish wish, struct xchg_conn *conn) {
   }
 }
 
-static void say_twice(struct xchg_conn *conn) {
+static void request_twice(struct xchg_conn *conn) {
   struct script *script = test_data;
   (void)conn;
-  if (script->said) {
+  if (script->made) {
     return;
   }
-  script->said = true;
+  script->made = true;
   for (int i = 0; i < 2; i++) {
     errno = 0;
-    script->results[i] = say(script->wish, script->target);
+    script->results[i] = make_request(script->request, script->target);
     script->errors[i] = errno;
   }
 }
 
-static void say_at_open(struct xchg_conn *conn) {
+static void request_at_open(struct xchg_conn *conn) {
   struct script *script = test_data;
   if (script->target != NULL) {
-    return; /* the other one */
+    return; /* this is the other connection */
   }
   script->target = conn;
   script->id = xchg_id(conn);
-  if (script->wish == LEAVE) {
+  if (script->request == LEAVE) {
     ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_SKIP), 0);
   }
   if (script->from == OWN_TIMER) {
     ck_assert_int_eq(xchg_timer(conn, 1), 0);
   }
   if (script->from == OWN_OPEN) {
-    say_twice(conn);
+    request_twice(conn);
   }
 }
 
-/* Go to the place and have the wish said there; the other connection's client is ${*other}. */
+/*
+ * Bring about the callback that makes the request. ${*other} is the client of the other connection.
+ */
 static void go(int fd, int *other) {
   static const enum place places[FROMS] = {
       [OWN_MESSAGE] = AT_MESSAGE, [OWN_DRAIN] = AT_DRAIN,       [OWN_TIMER] = AT_TIMER,
@@ -96,7 +98,7 @@ static void go(int fd, int *other) {
   struct script *script = test_data;
   fixture_settle();
   if (script->from != OWN_OPEN && script->from != OWN_DRAIN && script->from != POSTED) {
-    acts[places[script->from]] = say_twice;
+    acts[places[script->from]] = request_twice;
   }
   switch (script->from) {
     case OWN_MESSAGE:
@@ -119,20 +121,20 @@ static void go(int fd, int *other) {
       *other = -1;
       break;
     case POSTED:
-      post_act(script->id, say_twice);
+      post_act(script->id, request_twice);
       break;
     default:
       break;
   }
-  FIXTURE_UNTIL(script->said);
+  FIXTURE_UNTIL(script->made);
   fixture_settle();
 }
 
 static void check_results(const struct script *script) {
   int first = 0, second = 0;
-  if (script->from == OWN_CLOSE && (script->wish == SEND || script->wish == JOIN)) {
+  if (script->from == OWN_CLOSE && (script->request == SEND || script->request == JOIN)) {
     first = second = EPIPE;
-  } else if (script->wish == LEAVE) {
+  } else if (script->request == LEAVE) {
     second = ENOENT;
   }
   ck_assert_int_eq(script->results[0], first == 0 ? 0 : -1);
@@ -141,7 +143,7 @@ static void check_results(const struct script *script) {
   ck_assert_int_eq(script->errors[1], second);
 }
 
-/* It goes on as if nothing had been said. */
+/* The connection still echoes. */
 static void check_goes_on(int fd) {
   CLIENT_SEND(fd, "e\0");
   CLIENT_EXPECT(fd, "e\0");
@@ -157,11 +159,11 @@ static void check_timer(void) {
   ck_assert_uint_eq(call_count[AT_TIMER], before + 1);
 }
 
-/* What the wish did, now that the client has read what was sent before. */
+/* What the request did. The client has read everything that was sent before it. */
 static void check_effect(int fd) {
   const struct script *script = test_data;
   uint64_t messages = fixture.messages;
-  switch (script->wish) {
+  switch (script->request) {
     case SEND:
       CLIENT_EXPECT(fd, "SS");
       break;
@@ -189,10 +191,10 @@ static void check_effect(int fd) {
   check_goes_on(fd);
 }
 
-/* ${wish} ends the connection: what the client still gets, and why it was. */
+/* The request ends the connection: what the client still gets. */
 static void check_end(int fd) {
   const struct script *script = test_data;
-  bool aborts = script->wish == ABORT; /* what its turn had queued is lost */
+  bool aborts = script->request == ABORT; /* output queued in the same turn is lost */
   if (!aborts || script->from != OWN_OPEN) {
     CLIENT_EXPECT(fd, "g");
   }
@@ -211,7 +213,7 @@ static void check_after(int fd) {
     ck_assert_uint_eq(call_count[AT_TIMER], 0);
     publish_bytes(GROUP, "P", 1, TASK_BUDGET);
     fixture_expect_end(XCHG_FINISHED);
-  } else if (script->wish == FINISH || script->wish == ABORT) {
+  } else if (script->request == FINISH || script->request == ABORT) {
     check_end(fd);
   } else {
     CLIENT_EXPECT(fd, "g");
@@ -222,12 +224,12 @@ static void check_after(int fd) {
   }
 }
 
-static void run_wish(enum wish wish, enum from from, bool single) {
-  struct script script = {.wish = wish, .from = from};
+static void run_request(enum request request, enum from from, bool single) {
+  struct script script = {.request = request, .from = from};
   fixture.greeting = "g";
   test_data = &script;
-  acts[AT_OPEN] = say_at_open;
-  acts[AT_DRAIN] = from == OWN_DRAIN ? say_twice : NULL;
+  acts[AT_OPEN] = request_at_open;
+  acts[AT_DRAIN] = from == OWN_DRAIN ? request_twice : NULL;
   int fd = start_and_connect(single);
   int other = from == OTHER_MESSAGE || from == OTHER_CLOSE ? client_connect() : -1;
   go(fd, &other);
@@ -238,17 +240,18 @@ static void run_wish(enum wish wish, enum from from, bool single) {
     close(other);
   }
   fixture_until_all_closed();
-  uint64_t aborted = wish == ABORT && from != OWN_CLOSE ? 1 : 0;
+  uint64_t aborted = request == ABORT && from != OWN_CLOSE ? 1 : 0;
   ck_assert_uint_eq(fixture_ended(XCHG_ERROR), aborted);
   ck_assert_uint_eq(fixture_ended(XCHG_FINISHED), fixture.accepted - aborted);
   handler_fixture_reset();
 }
 
-START_TEST(test_every_wish_everywhere) {
-  for (int wish = 0; wish < WISHES; wish++) {
-    run_wish((enum wish)wish, (enum from)_i, false);
+START_TEST(test_every_request_from_every_place) {
+  for (int request = 0; request < REQUESTS; request++) {
+    run_request((enum request)request, (enum from)_i, false);
     if (_i != OTHER_MESSAGE && _i != OTHER_CLOSE) {
-      run_wish((enum wish)wish, (enum from)_i, true); /* one connection, by poll */
+      run_request((enum request)request, (enum from)_i,
+                  true); /* with poll there is one connection */
     }
   }
 }
@@ -269,7 +272,7 @@ static void end_victim(struct xchg_conn *conn) {
 
 static int (*const ends[])(struct xchg_conn *) = {xchg_finish, xchg_abort};
 
-/* Both are ready in one batch; who was ended by the first gets no message any more. */
+/* Both are ready in one batch. The second one, which the first has ended, gets no message. */
 START_TEST(test_ended_by_another_before_its_message) {
   int (*end)(struct xchg_conn *) = ends[_i];
   fixture.reply = FIXTURE_SILENT;
@@ -291,7 +294,7 @@ START_TEST(test_ended_by_another_before_its_message) {
 }
 END_TEST
 
-/* Both timers are due at once; who was ended by the first one's gets no call any more. */
+/* Both timers are due at once. The second one, which the first has ended, gets no on_timer. */
 START_TEST(test_ended_by_another_before_its_timer) {
   int (*end)(struct xchg_conn *) = ends[_i];
   test_data = &end;
@@ -346,19 +349,19 @@ static void *stranger(void *argument) {
   require(xchg_pending(conn) == 0, "xchg_pending");
   require(xchg_id(conn) == 0, "xchg_id");
   require(xchg_state(conn) == NULL, "xchg_state");
-  require(released == 0, "nothing was lent");
+  require(released == 0, "no reference was kept");
   require(strcmp(text, "untouched") == 0, "xchg_address");
   require(xchg_user(conn) == conn->host->handler->user, "xchg_user");
   require(xchg_server_of(conn) == conn->host->server, "xchg_server_of");
   return NULL;
 }
 
-/* All that they could have changed; the wheel's and the reactor's links stand in it, too. */
+/* The whole struct is compared, the links of wheel and reactor included. */
 START_TEST(test_another_thread_is_refused) {
   int user = 0;
   fixture.handler.state_size = 8;
   fixture.handler.user = &user;
-  fixture.reply = FIXTURE_LONG; /* so much that some waits */
+  fixture.reply = FIXTURE_LONG; /* more than the socket takes */
   fixture.long_bytes = 1000000;
   int fd = start_and_connect(_i == 1);
   struct xchg_conn *conn = fixture_conn();
@@ -378,8 +381,8 @@ START_TEST(test_another_thread_is_refused) {
 }
 END_TEST
 
-/* What cannot be, said of a connection that lives on. */
-START_TEST(test_invalid) {
+/* Invalid arguments are refused, and the connection lives on. */
+START_TEST(test_invalid_arguments_are_refused) {
   fixture.handler.on_timer = NULL;
   int fd = start_and_connect(false);
   struct xchg_conn *conn = fixture_conn();
@@ -405,11 +408,11 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_every_wish_everywhere, FROMS},
+      {test_every_request_from_every_place, FROMS},
       {test_ended_by_another_before_its_message, count_of(ends)},
       {test_ended_by_another_before_its_timer, count_of(ends)},
       {test_another_thread_is_refused, 2},
-      {test_invalid, 1},
+      {test_invalid_arguments_are_refused, 1},
   };
   return run_suite_fixture("conn_call", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);

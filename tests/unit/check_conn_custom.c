@@ -1,15 +1,15 @@
 /*
- * check_conn_custom: frames that a handler cuts itself, and prefixes of all sizes: what comes of
- * them does not depend on how the bytes were split, and no announced length takes memory.
+ * check_conn_custom: frames that a handler parses itself, and prefixes of all sizes: the messages
+ * do not depend on how the bytes are split, and an announced length takes no memory.
  *
- * The frame here is "<digits>:<bytes>": the whole is announced as soon as the colon is there, and
- * a digit must be one.
+ * The frame here is "<digits>:<bytes>". Its parser announces the whole size as soon as it sees the
+ * colon, and refuses a character that is no digit.
  */
 #include "tests/fixtures/handler_fixture.h"
 
-/* What the cutting function was told last, in each connection's state. */
+/* What the parser returned last, in each connection's state. */
 struct cutter {
-  size_t wanted; /* bytes that it asked for; 0 = it did not say */
+  size_t wanted; /* bytes that it asked for; 0 = unknown */
   uint32_t calls;
 };
 
@@ -18,8 +18,9 @@ static size_t cut(struct xchg_conn *conn, const void *data, size_t size) {
   const uint8_t *bytes = data;
   size_t length = 0, at = 0;
   cutter->calls++;
-  require(size > 0, "there is a byte");
-  require(size >= cutter->wanted, "it is not asked before as many are there as it wanted");
+  require(size > 0, "the parser gets at least one byte");
+  require(size >= cutter->wanted,
+          "the parser is not called before the bytes that it asked for are there");
   for (; at < size && bytes[at] != ':'; at++) {
     if (bytes[at] < '0' || bytes[at] > '9') {
       return XCHG_PARSE_ERROR;
@@ -46,8 +47,8 @@ static void expect_session(int fd) {
   ck_assert_mem_eq(fixture.got, SESSION_GOT, sizeof(SESSION_GOT) - 1);
 }
 
-/* In two pieces, then in pieces of every size. */
-START_TEST(test_every_split) {
+/* Once in two pieces, once in pieces of one size, for every split and size. */
+START_TEST(test_custom_frame_at_every_split) {
   const size_t size = sizeof(SESSION) - 1;
   for (size_t split = 0; split <= 2 * size; split++) {
     custom_init();
@@ -67,8 +68,8 @@ START_TEST(test_every_split) {
 }
 END_TEST
 
-/* A long message that comes byte by byte costs two looks, once its length is known. */
-START_TEST(test_asked_when_enough_is_there) {
+/* Once the length is known, the bytes of a long message cost no call of the parser. */
+START_TEST(test_parser_is_called_when_the_message_is_complete) {
   custom_init();
   int fd = start_and_connect(_i == 1);
   struct cutter *cutter = xchg_state(fixture_conn());
@@ -83,7 +84,7 @@ START_TEST(test_asked_when_enough_is_there) {
   ck_assert_uint_eq(fixture.messages, 0);
   CLIENT_SEND(fd, "x2:");
   fixture_settle();
-  ck_assert_uint_eq(cutter->calls, calls + 2); /* the message, and what begins behind it */
+  ck_assert_uint_eq(cutter->calls, calls + 2); /* the message, and the beginning of the next one */
   ck_assert_uint_eq(fixture.messages, 1);
   CLIENT_SEND(fd, "ab");
   fixture_settle();
@@ -93,8 +94,7 @@ START_TEST(test_asked_when_enough_is_there) {
 }
 END_TEST
 
-/* Nothing is cut while it is paused, and no function is asked. */
-START_TEST(test_not_asked_while_paused) {
+START_TEST(test_parser_is_not_called_while_paused) {
   custom_init();
   acts[AT_MESSAGE] = act_pause;
   fixture_start(_i == 1);
@@ -114,30 +114,30 @@ START_TEST(test_not_asked_while_paused) {
 END_TEST
 
 struct bad {
-  const char *bytes; /* behind two good messages */
+  const char *bytes; /* after two good messages */
   size_t max;
   enum xchg_reason reason;
-  bool ends; /* ... with the end of the stream */
+  bool ends; /* then the client ends the stream */
 };
 
 static const struct bad bads[] = {
     {"x", 20, XCHG_ERROR, false},
     {"1x:a", 20, XCHG_ERROR, false},
-    {"3:aax3:bbb", 20, XCHG_FINISHED, true}, /* not looked at: it is data */
+    {"3:aax3:bbb", 20, XCHG_FINISHED, true}, /* data is not parsed */
     {"18:", 20, XCHG_TOO_LONG, false},       /* 21 bytes are announced */
-    {"17:a", 20, XCHG_TRUNCATED, true},      /* 20 */
+    {"17:a", 20, XCHG_TRUNCATED, true},      /* 20 bytes are announced */
     {"17:aaaaaaaaaaaaaaaaa", 20, XCHG_FINISHED, true},
-    {"000000000000000000001:a", 20, XCHG_TOO_LONG, false}, /* more than 20 and no end */
-    {"000000000000000000000", 20, XCHG_TOO_LONG, false},   /* ... nor will there be */
+    {"000000000000000000001:a", 20, XCHG_TOO_LONG, false}, /* more than 20 bytes without a colon */
+    {"000000000000000000000", 20, XCHG_TOO_LONG, false},   /* the same without an announced byte */
     {"00000000000000000000", 20, XCHG_TRUNCATED, true},
     {"3", 20, XCHG_TRUNCATED, true},
     {"3:aa", 20, XCHG_TRUNCATED, true},
-    {"5:aaaaa", 6, XCHG_TOO_LONG, false}, /* complete, and too long */
+    {"5:aaaaa", 6, XCHG_TOO_LONG, false}, /* complete, but too long */
     {"18446744073709551000:", 30, XCHG_TOO_LONG, false},
 };
 
-/* However it is split, what came before is answered, and then it ends. */
-START_TEST(test_bad) {
+/* At every split the messages before are answered, and then the connection ends. */
+START_TEST(test_bad_custom_frames_at_every_split) {
   const struct bad *bad = &bads[_i];
   for (size_t split = 0; split <= strlen(bad->bytes); split++) {
     custom_init();
@@ -164,14 +164,14 @@ START_TEST(test_bad) {
 }
 END_TEST
 
-/* A cut that returns the largest number that is no word for bad, and ones around what is there. */
+/* Sizes from just over the limit to the largest that is not XCHG_CUT_BAD. */
 static size_t cut_at_will(struct xchg_conn *conn, const void *data, size_t size) {
   (void)data;
   (void)size;
   return *(const size_t *)xchg_user(conn);
 }
 
-START_TEST(test_cut_announces_too_much) {
+START_TEST(test_parser_announces_too_much) {
   static const size_t wants[] = {SIZE_MAX - 1, SIZE_MAX / 2, 64 * 1024 + 1};
   custom_init();
   fixture.handler.frame.parse = cut_at_will;
@@ -186,7 +186,9 @@ END_TEST
 
 /* ---- prefixes ---- */
 
-/* The greatest length that ${size} bytes can announce is too long, and takes no memory. */
+/*
+ * The largest length that a prefix of ${size} bytes can announce is too long and takes no memory.
+ */
 START_TEST(test_prefix_announces_too_much) {
   static const size_t sizes[] = {1, 2, 4, 8};
   size_t size = sizes[_i / 4];
@@ -205,8 +207,8 @@ START_TEST(test_prefix_announces_too_much) {
 }
 END_TEST
 
-/* An eight-byte prefix within the largest limit takes no more memory than came of it. */
-START_TEST(test_long_prefix_takes_what_came) {
+/* A message that announces the largest size takes memory only for the bytes that have arrived. */
+START_TEST(test_long_prefix_takes_no_memory_in_advance) {
   fixture.handler.frame =
       (struct xchg_frame){.kind = XCHG_FRAME_PREFIX, .size = 8, .little_endian = (_i & 2) != 0};
   fixture.handler.max_message = XCHG_MESSAGE_MAX;
@@ -224,13 +226,13 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_every_split, 2},
-      {test_asked_when_enough_is_there, 2},
-      {test_not_asked_while_paused, 2},
-      {test_bad, count_of(bads)},
-      {test_cut_announces_too_much, 6},
+      {test_custom_frame_at_every_split, 2},
+      {test_parser_is_called_when_the_message_is_complete, 2},
+      {test_parser_is_not_called_while_paused, 2},
+      {test_bad_custom_frames_at_every_split, count_of(bads)},
+      {test_parser_announces_too_much, 6},
       {test_prefix_announces_too_much, 16},
-      {test_long_prefix_takes_what_came, 4},
+      {test_long_prefix_takes_no_memory_in_advance, 4},
   };
   return run_suite_fixture("conn_custom", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);

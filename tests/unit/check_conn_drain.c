@@ -1,4 +1,4 @@
-/* check_conn_drain: on_drain: when it comes, and a body that goes on there. */
+/* check_conn_drain: when on_drain is called, and a body that is sent piece by piece there. */
 #include "tests/fixtures/handler_fixture.h"
 
 static void send_five(struct xchg_conn *conn) {
@@ -14,7 +14,7 @@ static void send_big(struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_send(conn, "x", 1), 0);
 }
 
-START_TEST(test_drained_once_a_turn) {
+START_TEST(test_on_drain_comes_once_a_turn) {
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "m\0");
   fixture_settle();
@@ -27,7 +27,7 @@ START_TEST(test_drained_once_a_turn) {
   acts[AT_MESSAGE] = send_big;
   CLIENT_SEND(fd, "m\0");
   fixture_settle();
-  ck_assert_uint_eq(call_count[AT_DRAIN], 1); /* not before everything was taken */
+  ck_assert_uint_eq(call_count[AT_DRAIN], 1); /* not before the kernel has taken everything */
   static uint8_t got[sizeof(big) + 1];
   ck_assert_uint_eq(client_recv(fd, got, sizeof(got)), sizeof(got));
   fixture_settle();
@@ -36,8 +36,8 @@ START_TEST(test_drained_once_a_turn) {
 }
 END_TEST
 
-/* Whoever queued it: a posted call, a publication. */
-START_TEST(test_drained_of_what_others_sent) {
+/* Output of a posted call and of a publication counts as well. */
+START_TEST(test_on_drain_after_a_post_and_a_publication) {
   int fd = start_and_connect(_i == 1);
   ck_assert_int_eq(xchg_join(fixture_conn(), 1, XCHG_SLOW_SKIP), 0);
   fixture_settle();
@@ -52,7 +52,7 @@ START_TEST(test_drained_of_what_others_sent) {
 }
 END_TEST
 
-START_TEST(test_greeting_is_drained) {
+START_TEST(test_on_drain_after_the_greeting) {
   fixture.greeting = "hello";
   int fd = start_and_connect(_i == 1);
   fixture_settle();
@@ -62,7 +62,7 @@ START_TEST(test_greeting_is_drained) {
 }
 END_TEST
 
-/* A body in pieces, each begun when the one before was taken. */
+/* A body in pieces: each is sent when the kernel has taken the one before. */
 #define PIECE ((size_t)50000)
 enum { PIECES = 40 };
 
@@ -85,13 +85,14 @@ static void read_pieces(int fd) {
   for (uint32_t i = 0; i < PIECES; i++) {
     uint32_t drains = call_count[AT_DRAIN];
     fixture_turn(0);
-    ck_assert_uint_le(call_count[AT_DRAIN], drains + 1); /* others come in between */
+    ck_assert_uint_le(call_count[AT_DRAIN],
+                      drains + 1); /* other connections get turns in between */
     ck_assert_uint_eq(client_recv(fd, got, sizeof(got)), sizeof(got));
     ck_assert(all_bytes(got, sizeof(got), (char)('a' + i % 26)));
   }
 }
 
-START_TEST(test_streaming) {
+START_TEST(test_body_is_sent_piece_by_piece) {
   act_fn *lasts[] = {NULL, act_finish, act_abort};
   test_data = lasts[_i / 2];
   acts[AT_MESSAGE] = acts[AT_DRAIN] = send_piece;
@@ -109,8 +110,8 @@ START_TEST(test_streaming) {
 }
 END_TEST
 
-/* What was begun is finished at a stop: a body is one answer. */
-START_TEST(test_streaming_while_the_server_stops) {
+/* A body that has begun is finished at a stop. */
+START_TEST(test_body_is_finished_at_a_stop) {
   acts[AT_MESSAGE] = acts[AT_DRAIN] = send_piece;
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "m\0");
@@ -125,11 +126,9 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_drained_once_a_turn, 2},
-      {test_drained_of_what_others_sent, 2},
-      {test_greeting_is_drained, 2},
-      {test_streaming, 6},
-      {test_streaming_while_the_server_stops, 2},
+      {test_on_drain_comes_once_a_turn, 2},  {test_on_drain_after_a_post_and_a_publication, 2},
+      {test_on_drain_after_the_greeting, 2}, {test_body_is_sent_piece_by_piece, 6},
+      {test_body_is_finished_at_a_stop, 2},
   };
   return run_suite_fixture("conn_drain", tests, count_of(tests), handler_fixture_init_silent,
                            handler_fixture_fini);

@@ -1,12 +1,9 @@
-/*
- * check_conn_name: what a connection is to its handler and to others: its id, its state, its
- * peer's address.
- */
+/* check_conn_name: a connection's id, the handler's state in it, and its peer's address. */
 #include "tests/fixtures/handler_fixture.h"
 
-/* ---- names ---- */
+/* ---- ids ---- */
 
-START_TEST(test_ids) {
+START_TEST(test_ids_are_unique_and_found) {
   fixture_start(false);
   struct conn_host *host = &fixture.host;
   host->index = 1023;
@@ -25,12 +22,12 @@ START_TEST(test_ids) {
     dead = id;
   }
   slab_trim(&fixture.slab);
-  ck_assert_ptr_null(conn_find(host, dead)); /* its chunk is gone */
+  ck_assert_ptr_null(conn_find(host, dead)); /* the slab has released its chunk */
 }
 END_TEST
 
-/* What looks like an id and is none: whatever its bits say, nobody is found and nothing is read. */
-START_TEST(test_ids_of_nobody) {
+/* Numbers that are no id: whatever their bits say, no connection is found and nothing is read. */
+START_TEST(test_invalid_ids_find_no_connection) {
   fixture_start(false);
   struct conn_host *host = &fixture.host;
   uint64_t id;
@@ -43,15 +40,15 @@ START_TEST(test_ids_of_nobody) {
   ck_assert_ptr_null(conn_find(host, 0));
   ck_assert_ptr_null(conn_find(host, generation + 1));
   ck_assert_ptr_null(conn_find(host, generation - 1));
-  ck_assert_ptr_null(conn_find(host, id - generation)); /* retired ones have generation 0 */
+  ck_assert_ptr_null(conn_find(host, id - generation)); /* retired connections have generation 0 */
   close(fd);
   fixture_until_all_closed();
   ck_assert_ptr_null(conn_find(host, id - generation));
 }
 END_TEST
 
-/* The generations wrap: none is 0, none fills more than its bits, and who lives is found. */
-START_TEST(test_ids_wrap) {
+/* Generations wrap around: none is 0 or exceeds its bits, and every live connection is found. */
+START_TEST(test_generations_wrap_around) {
   const uint32_t last = (UINT32_C(1) << CONN_ID_GENERATION_BITS) - 1;
   fixture_start(false);
   fixture.reactor.generation = last - 2;
@@ -72,7 +69,7 @@ START_TEST(test_ids_wrap) {
 }
 END_TEST
 
-/* ---- what it is ---- */
+/* ---- state and address ---- */
 
 static void fill_state(struct xchg_conn *conn) {
   uint8_t *state = xchg_state(conn);
@@ -87,8 +84,8 @@ static void read_state(struct xchg_conn *conn) {
   ck_assert(all_bytes(xchg_state(conn), fixture.handler.state_size, (char)0xa5));
 }
 
-/* Zeroed for each, whoever had the slot before; valid till on_close returns; nobody else's. */
-START_TEST(test_state) {
+/* The state is zeroed for each connection, valid until on_close returns, and not shared. */
+START_TEST(test_state_is_zeroed_and_kept_until_on_close) {
   const size_t sizes[] = {1, 15, 16, 17, 100, 4096, XCHG_STATE_MAX};
   fixture.handler.state_size = sizes[_i];
   acts[AT_OPEN] = fill_state;
@@ -110,14 +107,14 @@ START_TEST(test_state) {
 }
 END_TEST
 
-START_TEST(test_no_state) {
+START_TEST(test_without_state_xchg_state_is_null) {
   int fd = start_and_connect(false);
   ck_assert_ptr_null(xchg_state(fixture_conn()));
   close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
 
-START_TEST(test_address) {
+START_TEST(test_address_fits_or_is_refused) {
   fixture_start(false);
   char text[XCHG_ADDRESS_MAX], want[XCHG_ADDRESS_MAX];
   int fd = client_connect();
@@ -143,8 +140,9 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_ids, 1},   {test_ids_of_nobody, 1}, {test_ids_wrap, 1},
-      {test_state, 7}, {test_no_state, 1},      {test_address, 1},
+      {test_ids_are_unique_and_found, 1},         {test_invalid_ids_find_no_connection, 1},
+      {test_generations_wrap_around, 1},          {test_state_is_zeroed_and_kept_until_on_close, 7},
+      {test_without_state_xchg_state_is_null, 1}, {test_address_fits_or_is_refused, 1},
   };
   return run_suite_fixture("conn_name", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);

@@ -1,18 +1,18 @@
 /*
- * check_conn_send: what a handler sends, copied and lent: order, one write a turn, slow peers, when
- * a loan comes back, and what waits.
+ * check_conn_send: what a handler sends, copied or by reference: order, one write a turn, slow
+ * clients, when a reference is released, and xchg_pending.
  */
 #include "tests/fixtures/handler_fixture.h"
 
 /* ---- order ---- */
 
-/* What a handler sent in one callback, and where each of its loans ended. */
+/* What a handler sent in one callback, and where each of its references ended. */
 struct sent {
   uint64_t random;
   uint8_t *bytes; /* owns */
   size_t size;
   size_t ends[1000];
-  uint32_t loans;
+  uint32_t references;
 };
 
 static uint32_t dice(struct sent *sent, uint32_t sides) {
@@ -20,7 +20,7 @@ static uint32_t dice(struct sent *sent, uint32_t sides) {
   return (uint32_t)(sent->random >> 33) % sides;
 }
 
-/* ${size} bytes more, of which none is as the one before. */
+/* ${size} more bytes of a pattern. */
 static const uint8_t *compose(struct sent *sent, size_t size) {
   sent->bytes = realloc(sent->bytes, sent->size + size + 1);
   ck_assert_ptr_nonnull(sent->bytes);
@@ -61,24 +61,26 @@ static void send_mixed(struct xchg_conn *conn) {
         break;
       default:
         ck_assert_int_eq(send_ref(conn, compose(sent, size + 1), size + 1), 0);
-        sent->ends[sent->loans] = sent->size;
-        sent->loans += !refs.copied;
+        sent->ends[sent->references] = sent->size;
+        sent->references += !refs.copied;
         break;
     }
     ck_assert_uint_ge(sent->size, before);
-    require(xchg_pending(conn) + conn->sent == sent->size, "pending is what was not taken");
+    require(xchg_pending(conn) + conn->sent == sent->size,
+            "xchg_pending is what the kernel has not taken");
   }
 }
 
-/* Between turns: a loan is back if, and only if, the kernel has taken all of it. */
-static void check_loans(const struct sent *sent) {
+/* Between turns a reference is released if and only if the kernel has taken all of it. */
+static void check_references(const struct sent *sent) {
   const struct xchg_conn *conn = fixture_conn();
   uint32_t back = 0;
-  while (back < sent->loans && sent->ends[back] <= conn->sent) {
+  while (back < sent->references && sent->ends[back] <= conn->sent) {
     back++;
   }
-  require(refs.back == back, "a loan comes back when all of it was taken");
-  require(xchg_pending(conn) + conn->sent == sent->size, "pending is what was not taken");
+  require(refs.back == back, "a reference is released when all of it was taken");
+  require(xchg_pending(conn) + conn->sent == sent->size,
+          "xchg_pending is what the kernel has not taken");
 }
 
 static void read_all(struct sent *sent, int fd) {
@@ -93,12 +95,12 @@ static void read_all(struct sent *sent, int fd) {
       at += (size_t)count;
     }
     fixture_turn(0);
-    check_loans(sent);
+    check_references(sent);
   }
 }
 
-/* Whatever is mixed, and however slowly it is read, it comes in order. */
-START_TEST(test_order) {
+/* Copies, vectors and references arrive in order, also at a slow client. */
+START_TEST(test_mixed_sends_arrive_in_order) {
   bool slow = (_i & 1) != 0;
   struct sent sent = {.random = (uint64_t)_i};
   test_data = &sent;
@@ -110,13 +112,13 @@ START_TEST(test_order) {
                      0);
   }
   for (int round = 0; round < 3; round++) {
-    sent.size = sent.loans = 0;
-    fixture_conn()->sent = 0; /* counted anew */
+    sent.size = sent.references = 0;
+    fixture_conn()->sent = 0; /* restart the count */
     refs.sent = refs.released = refs.kept = refs.back = 0;
     CLIENT_SEND(fd, "m\0");
     read_all(&sent, fd);
     fixture_settle();
-    ck_assert_uint_eq(refs.back, sent.loans);
+    ck_assert_uint_eq(refs.back, sent.references);
     ck_assert_uint_eq(refs.released, refs.sent);
     ck_assert_uint_eq(xchg_pending(fixture_conn()), 0);
   }
@@ -155,7 +157,7 @@ static void expect_record(int fd, size_t times) {
   client_expect_nothing(fd);
 }
 
-/* A record is a write: what one turn sends, and what posted calls send between two, is one. */
+/* One record is one write: the output of one turn, and that of posted calls between two turns. */
 START_TEST(test_one_write_a_turn) {
   act_fn *act = (_i & 1) != 0 ? send_pieces : send_copies;
   acts[AT_OPEN] = acts[AT_MESSAGE] = act;
@@ -180,7 +182,7 @@ END_TEST
 
 enum { MANY = 1500 };
 
-static void lend_many(struct xchg_conn *conn) {
+static void send_many_refs(struct xchg_conn *conn) {
   for (int i = 0; i < MANY; i++) {
     uint8_t bytes[] = {(uint8_t)i, (uint8_t)(i >> 8)};
     ck_assert_int_eq(send_ref(conn, bytes, 1), 0);
@@ -188,9 +190,9 @@ static void lend_many(struct xchg_conn *conn) {
   }
 }
 
-/* More parts than a call takes, and than a turn makes calls. */
+/* More parts than one sendmsg takes, and more calls than one turn makes. */
 START_TEST(test_more_parts_than_a_turn_takes) {
-  acts[AT_MESSAGE] = lend_many;
+  acts[AT_MESSAGE] = send_many_refs;
   fixture_start(_i == 1);
   int fd = client_connect_tcp();
   CLIENT_SEND(fd, "m\0");
@@ -206,11 +208,11 @@ START_TEST(test_more_parts_than_a_turn_takes) {
 }
 END_TEST
 
-/* ---- when a loan comes back ---- */
+/* ---- when a reference is released ---- */
 
 static uint8_t big[1000000];
 
-static void lend_big(struct xchg_conn *conn) {
+static void send_big_refs(struct xchg_conn *conn) {
   for (int i = 0; i < 3; i++) {
     ck_assert_int_eq(send_ref(conn, big, sizeof(big)), 0);
     ck_assert_int_eq(xchg_send(conn, "x", 1), 0);
@@ -243,8 +245,11 @@ static void cut_it(int *fd) {
   conn_cut(&fixture_conn()->source);
 }
 
-/* The connection ends with loans half sent and not begun: they come back, after on_close. */
-START_TEST(test_loans_come_back_at_the_end) {
+/*
+ * References that are partly sent or unsent at the end of the connection are released after
+ * on_close.
+ */
+START_TEST(test_references_are_released_after_on_close) {
   const struct {
     void (*end)(int *fd);
     enum xchg_reason reason;
@@ -252,12 +257,12 @@ START_TEST(test_loans_come_back_at_the_end) {
               {abort_it, XCHG_ERROR},
               {let_it_time_out, XCHG_WRITE},
               {cut_it, XCHG_DRAIN}};
-  acts[AT_MESSAGE] = lend_big;
+  acts[AT_MESSAGE] = send_big_refs;
   acts[AT_CLOSE] = none_is_back;
   int fd = start_and_connect((_i & 1) != 0);
   CLIENT_SEND(fd, "m\0");
   fixture_settle();
-  ck_assert_uint_gt(fixture_conn()->sent, 0); /* a part of the first */
+  ck_assert_uint_gt(fixture_conn()->sent, 0); /* a part of the first reference */
   ends[_i / 2].end(&fd);
   fixture_reap();
   fixture_expect_end(ends[_i / 2].reason);
@@ -269,15 +274,15 @@ START_TEST(test_loans_come_back_at_the_end) {
 }
 END_TEST
 
-/* A turn that aborts what it has just lent: nothing of it was sent, all of it comes back. */
-static void lend_and_abort(struct xchg_conn *conn) {
-  lend_big(conn);
+/* xchg_abort in the same turn: nothing is sent, and every reference is released. */
+static void send_refs_and_abort(struct xchg_conn *conn) {
+  send_big_refs(conn);
   ck_assert_int_eq(xchg_abort(conn), 0);
   ck_assert_uint_eq(refs.released, 0);
 }
 
-START_TEST(test_lend_and_abort) {
-  acts[_i < 2 ? AT_OPEN : AT_MESSAGE] = lend_and_abort;
+START_TEST(test_send_refs_and_abort) {
+  acts[_i < 2 ? AT_OPEN : AT_MESSAGE] = send_refs_and_abort;
   int fd = start_and_connect((_i & 1) != 0);
   if (_i >= 2) {
     CLIENT_SEND(fd, "m\0");
@@ -292,7 +297,7 @@ END_TEST
 
 static void count_up(void *argument) { (*(uint32_t *)argument)++; }
 
-/* Nothing can be sent any more, and a loan that was refused does not come back. */
+/* Every send fails, and a refused reference is not released. */
 static void refuse_all(struct xchg_conn *conn) {
   uint32_t released = 0;
   struct iovec part = {.iov_base = &fixture, .iov_len = 1};
@@ -339,12 +344,12 @@ START_TEST(test_nothing_is_sent_after_the_end) {
 }
 END_TEST
 
-/* Nothing is sent by nothing, and a loan of nothing is back at once. */
-START_TEST(test_nothing) {
+/* Sends of 0 bytes write nothing, and a reference to 0 bytes is released at once. */
+START_TEST(test_sends_of_0_bytes) {
   uint32_t released = 0;
   struct iovec parts[] = {{.iov_base = NULL, .iov_len = 0}, {.iov_base = NULL, .iov_len = 0}};
   fixture_start(_i == 1);
-  int fd = client_connect_pair(SOCK_SEQPACKET); /* where an empty write would be seen */
+  int fd = client_connect_pair(SOCK_SEQPACKET); /* an empty write would be a record */
   struct xchg_conn *conn = fixture_conn();
   ck_assert_int_eq(xchg_send(conn, NULL, 0), 0);
   ck_assert_int_eq(xchg_sendv(conn, NULL, 0), 0);
@@ -360,10 +365,12 @@ START_TEST(test_nothing) {
 }
 END_TEST
 
-/* ---- no memory ---- */
+/* ---- out of memory ---- */
 
-/* The call says so, and the connection ends as XCHG_MEMORY, whatever else it asks for. */
-START_TEST(test_no_memory) {
+/*
+ * The call fails, and the connection ends as XCHG_MEMORY whatever the handler requests after that.
+ */
+START_TEST(test_out_of_memory_ends_the_connection) {
   struct iovec parts[] = {{.iov_base = (char[]){'o', 'k'}, .iov_len = 2},
                           {.iov_base = big, .iov_len = sizeof(big)}};
   uint32_t released = 0;
@@ -379,9 +386,9 @@ START_TEST(test_no_memory) {
     ck_assert_int_eq(xchg_sendv(conn, parts, 2), -1);
   } else {
     for (uint32_t i = 0; i < CONN_SHARES; i++) {
-      require(send_ref(conn, "x", 1) == 0, "there is room for so many loans");
+      require(send_ref(conn, "x", 1) == 0, "CONN_SHARES references are allowed");
     }
-    fixture.host.bufs.bytes_max = 0; /* the next one would be copied */
+    fixture.host.bufs.bytes_max = 0; /* the next reference would be copied */
     ck_assert_int_eq(xchg_send_ref(conn, "x", 1, count_up, &released), -1);
   }
   ck_assert_int_eq(errno, ENOMEM);
@@ -392,7 +399,7 @@ START_TEST(test_no_memory) {
   ck_assert_uint_eq(released, 0);
   fixture.host.bufs.bytes_max = UINT64_MAX;
   client_expect_end(fd);
-  ck_assert_int_eq(send_ref(fixture_conn(), "y", 1), 0); /* the others live */
+  ck_assert_int_eq(send_ref(fixture_conn(), "y", 1), 0); /* the other connection lives on */
   CLIENT_EXPECT(other, "y");
   close(fd);
   close(other);
@@ -402,14 +409,14 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_order, 12},
+      {test_mixed_sends_arrive_in_order, 12},
       {test_one_write_a_turn, 4},
       {test_more_parts_than_a_turn_takes, 2},
-      {test_loans_come_back_at_the_end, 8},
-      {test_lend_and_abort, 4},
+      {test_references_are_released_after_on_close, 8},
+      {test_send_refs_and_abort, 4},
       {test_nothing_is_sent_after_the_end, 4},
-      {test_nothing, 2},
-      {test_no_memory, 3},
+      {test_sends_of_0_bytes, 2},
+      {test_out_of_memory_ends_the_connection, 3},
   };
   return run_suite_fixture("conn_send", tests, count_of(tests), handler_fixture_init_silent,
                            handler_fixture_fini);

@@ -1,6 +1,6 @@
 /*
- * check_exchange: the built-in exchanges over real connections: each frame's greeting and replies,
- * byte by byte, and the four presets.
+ * check_exchange: the built-in exchanges over real connections: greeting and replies under each
+ * frame at every split, and the four presets.
  */
 #include "tests/fixtures/conn_fixture.h"
 
@@ -8,12 +8,12 @@
 
 #include <stdio.h>
 
-/* An exchange, what a client sends, and every byte that it must get. */
+/* An exchange, what the client sends, and every byte that it must get. */
 struct dialogue {
   const char *greeting; /* NULL = none */
   struct xchg_frame frame;
   enum config_reply reply;
-  const char *text; /* REPLY_TEXT */
+  const char *text; /* for REPLY_TEXT */
   uint64_t messages;
   const char *sends;
   size_t sends_size;
@@ -39,7 +39,7 @@ struct dialogue {
   { .kind = XCHG_FRAME_PREFIX, .size = 4 }
 
 static const struct dialogue dialogues[] = {
-    /* the presets: greet, line, echo, discard */
+    /* the presets greet, line, echo and discard */
     {"Message from server", NUL, REPLY_NONE, NULL, 1,
      BYTES("hi\0"), BYTES("Message from server\0"), XCHG_FINISHED},
     {NULL, LINE, REPLY_ECHO, NULL, 1,
@@ -47,7 +47,7 @@ static const struct dialogue dialogues[] = {
     {NULL, RAW, REPLY_ECHO, NULL, 0,
      BYTES("a\0b\nc"), BYTES("a\0b\nc"), XCHG_FINISHED},
     {NULL, RAW, REPLY_NONE, NULL, 0, BYTES("a\0b\nc"), BYTES(""), XCHG_FINISHED},
-    /* a text for each message, its terminator the message's own */
+    /* a text for each message, with the terminator of that message */
     {NULL, LINE, REPLY_TEXT, "ok", 0,
      BYTES("a\nb\r\n\nd"), BYTES("ok\nok\r\nok\nok"), XCHG_FINISHED},
     {NULL, NUL, REPLY_TEXT, "ok", 2,
@@ -69,7 +69,7 @@ static const struct dialogue dialogues[] = {
     {"hi", FIXED, REPLY_NONE, NULL, 1, BYTES("xy"), BYTES("hi"), XCHG_FINISHED},
     {"hi", RAW, REPLY_ECHO, NULL, 0, BYTES("xy"), BYTES("hixy"), XCHG_FINISHED},
     {"", NUL, REPLY_NONE, NULL, 1, BYTES("x\0"), BYTES("\0"), XCHG_FINISHED},
-    /* what is not complete */
+    /* incomplete or too long messages */
     {NULL, U16, REPLY_ECHO, NULL, 0, BYTES("\0\2x"), BYTES(""), XCHG_TRUNCATED},
     {"hi", NUL, REPLY_NONE, NULL, 1, BYTES(""), BYTES("hi\0"), XCHG_PEER},
     {NULL, U32, REPLY_ECHO, NULL, 0, BYTES("\1\0\0\0"), BYTES(""), XCHG_TOO_LONG},
@@ -97,13 +97,13 @@ static void start(struct exchange *exchange, const struct dialogue *dialogue) {
   ck_assert_int_eq(exchange_init(exchange, &fixture.config), 0);
   ck_assert_ptr_eq(exchange->handler.user, exchange);
   ck_assert_uint_eq(exchange->handler.size, sizeof(struct xchg_handler));
-  free(fixture.config.greeting.bytes); /* the configuration need not outlive it */
+  free(fixture.config.greeting.bytes); /* the exchange has its own copies */
   free(fixture.config.reply_text.bytes);
   fixture.handler = exchange->handler;
   fixture_start(false);
 }
 
-START_TEST(test_dialogue) {
+START_TEST(test_dialogue_at_every_split) {
   const struct dialogue *dialogue = &dialogues[_i];
   for (size_t split = 0; split <= dialogue->sends_size; split++) {
     struct exchange exchange;
@@ -122,13 +122,13 @@ START_TEST(test_dialogue) {
     exchange_fini(&exchange);
     ck_assert_ptr_null(exchange.greeting);
     ck_assert_ptr_null(exchange.reply);
-    exchange_fini(&exchange); /* harmless */
+    exchange_fini(&exchange); /* a second call does nothing */
   }
 }
 END_TEST
 
-/* No memory for the greeting or a reply: the connection ends as memory. */
-START_TEST(test_no_memory) {
+/* Out of memory for the greeting or for a reply: the connection ends as memory. */
+START_TEST(test_out_of_memory_ends_the_connection) {
   struct exchange exchange;
   start(&exchange, &dialogues[_i == 0 ? 0 : 4]);
   uint64_t ceiling = fixture.host.bufs.bytes_max;
@@ -149,8 +149,8 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_dialogue, count_of(dialogues)},
-      {test_no_memory, 2},
+      {test_dialogue_at_every_split, count_of(dialogues)},
+      {test_out_of_memory_ends_the_connection, 2},
   };
   return run_suite_fixture("exchange", tests, count_of(tests), conn_fixture_init,
                            conn_fixture_fini);

@@ -1,7 +1,7 @@
 /*
- * check_library_ends: what a handler's connections come to where the peer does not do its part:
- * members that never read, peers that acknowledge nothing, that reset, or that have long said all
- * they had to say while a body is still being sent.
+ * check_library_ends: how connections end when the client does not cooperate: members that never
+ * read, clients that acknowledge nothing or reset, and clients that have ended their stream long
+ * before the body is sent.
  */
 #include "tests/fixtures/handler_fixture.h"
 
@@ -12,12 +12,12 @@
 
 /* ---- publications to members that do not read ---- */
 
-#define SLOW 4            /* of them; each alone could have all loans of the worker */
-#define PUBLICATIONS 3000 /* of four bytes, their number */
-#define BATCH 50          /* of which the fast member then reads */
-#define PENDING_MAX 6000  /* bytes, so that ${SLOW} times as many loans are more than there are */
-#define BURST 1000        /* publications between two turns */
-#define SNDBUF_SMALLEST 4096 /* the kernel's own minimum is near */
+#define SLOW 4               /* members; each alone could use all references of the worker */
+#define PUBLICATIONS 3000    /* each is its own number, in four bytes */
+#define BATCH 50             /* publications between two reads of the fast member */
+#define PENDING_MAX 6000     /* bytes; ${SLOW} times as many references exceed the limit */
+#define BURST 1000           /* publications within one turn */
+#define SNDBUF_SMALLEST 4096 /* close to the kernel's minimum */
 
 static void join(struct xchg_conn *conn) {
   const enum xchg_slow *slow = test_data;
@@ -37,12 +37,12 @@ static int connect_slow(void) {
   return fd;
 }
 
-/* Nobody has more loans than are a connection's. */
+/* No connection has more than CONN_SHARES references. */
 static void check_shares(void) {
   const struct slab *slab = &fixture.slab;
   for (uint32_t slot = 0; (slot = slab_next(slab, slot)) != SLAB_NONE; slot++) {
     const struct xchg_conn *conn = conn_of(slab_at(slab, slot));
-    require(outbox_loans(&conn->out) <= CONN_SHARES, "a connection's loans are bounded");
+    require(outbox_loans(&conn->out) <= CONN_SHARES, "the references of a connection are bounded");
   }
 }
 
@@ -67,7 +67,7 @@ static void get_numbers(int fd, uint32_t from, uint32_t count) {
   check_numbers(got, from, count);
 }
 
-/* All that a slow member got, once it reads at last: the first so many. Return: how many. */
+/* A slow member reads at last: it gets the first publications without a gap. Return: how many. */
 static size_t get_rest(int fd) {
   static uint32_t got[PUBLICATIONS];
   client_shutdown(fd);
@@ -77,7 +77,10 @@ static size_t get_rest(int fd) {
   return size / sizeof(*got);
 }
 
-/* Each costs a loan however small it is: who never reads must not have all of them. */
+/*
+ * A publication costs a reference however small it is. Members that never read must not use all of
+ * them.
+ */
 START_TEST(test_slow_members_take_nothing_from_the_fast) {
   enum xchg_slow slow = _i == 0 ? XCHG_SLOW_SKIP : XCHG_SLOW_DROP;
   prepare_members(&slow);
@@ -105,8 +108,8 @@ START_TEST(test_slow_members_take_nothing_from_the_fast) {
 }
 END_TEST
 
-/* What one turn brings is no sign of slowness, though it is more than a connection's loans. */
-START_TEST(test_a_burst_reaches_who_reads) {
+/* A burst of more than CONN_SHARES publications within one turn does not make a member slow. */
+START_TEST(test_a_burst_reaches_a_member_that_reads) {
   enum xchg_slow slow = _i == 0 ? XCHG_SLOW_SKIP : XCHG_SLOW_DROP;
   prepare_members(&slow);
   int fd = start_and_connect(false);
@@ -119,7 +122,7 @@ START_TEST(test_a_burst_reaches_who_reads) {
 }
 END_TEST
 
-/* ---- the drain ---- */
+/* ---- lingering ---- */
 
 static void answer_and_finish(struct xchg_conn *conn) {
   const bool *pauses = test_data;
@@ -128,8 +131,11 @@ static void answer_and_finish(struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_finish(conn), 0);
 }
 
-/* The exchange is complete by then, whether or not its handler has paused it. */
-START_TEST(test_a_reset_while_draining_changes_nothing) {
+/*
+ * A reset while the connection lingers comes after the exchange, whether or not the handler has
+ * paused it.
+ */
+START_TEST(test_a_reset_while_lingering_changes_nothing) {
   bool pauses = (_i & 2) != 0;
   test_data = &pauses;
   acts[AT_MESSAGE] = answer_and_finish;
@@ -144,7 +150,7 @@ START_TEST(test_a_reset_while_draining_changes_nothing) {
 }
 END_TEST
 
-/* ... but one that is paused before is ended by it. */
+/* A reset before that ends a paused connection. */
 START_TEST(test_a_reset_while_paused_is_noticed) {
   acts[AT_MESSAGE] = act_pause;
   fixture_start(false);
@@ -158,7 +164,7 @@ END_TEST
 
 /* ---- XCHG_LINGER ---- */
 
-#define UNREAD ((size_t)100000) /* more than the peer's window, less than the kernel queues */
+#define UNREAD ((size_t)100000) /* more than the client's window, less than the socket buffer */
 
 static void send_unread(struct xchg_conn *conn) {
   static const uint8_t bytes[UNREAD];
@@ -169,7 +175,7 @@ static void set_size(int fd, int option, int size) {
   ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, option, &size, sizeof(size)), 0);
 }
 
-/* As client_connect_tcp, but with next to no room for what the client does not read. */
+/* Like client_connect_tcp, with the smallest receive buffer for the client. */
 static int connect_narrow(void) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t size = sizeof(at);
@@ -194,7 +200,7 @@ static size_t kernel_says(int fd, unsigned long request) {
   return (size_t)bytes;
 }
 
-/* Wait until all that has arrived is acknowledged. Return: how much that is. */
+/* Wait until all bytes that have arrived are acknowledged. Return: how many. */
 static size_t await_acknowledged(int client, size_t sent) {
   size_t arrived = 0;
   int server = fixture_conn()->fd;
@@ -204,10 +210,10 @@ static size_t await_acknowledged(int client, size_t sent) {
 }
 
 /*
- * The drain ends when nothing was acknowledged for XCHG_LINGER, and never before.  A window probe
- * may still bring the client a byte; then, and only then, it begins anew.
+ * Lingering ends when nothing has been acknowledged for XCHG_LINGER, and not before. A window probe
+ * may still deliver a byte. Only then does the time restart.
  */
-START_TEST(test_a_linger_is_not_two) {
+START_TEST(test_linger_restarts_only_with_an_acknowledgement) {
   acts[AT_OPEN] = send_unread;
   fixture_start((_i & 1) != 0);
   int client = connect_narrow();
@@ -222,24 +228,24 @@ START_TEST(test_a_linger_is_not_two) {
     if (fixture.slab.used == 0 || kernel_says(client, FIONREAD) == arrived) {
       break;
     }
-    arrived = await_acknowledged(client, UNREAD + 1); /* the half-close counts like a byte */
+    arrived = await_acknowledged(client, UNREAD + 1); /* the half-close counts as a byte */
   }
   ck_assert_uint_eq(fixture.slab.used, 0);
   expect_end_then_close(client, XCHG_FINISHED);
 }
 END_TEST
 
-/* ---- a body that is sent while nothing more can come ---- */
+/* ---- a body that is sent after the last input ---- */
 
 #define BLOCK ((size_t)64 * 1024)
 #define BLOCKS 160 /* 10 MiB */
 
-/* Who says that nothing more comes: the client's end, the count of messages, both. */
+/* Why no more input comes: the client's end, the number of messages, or both. */
 enum over { BY_END, BY_COUNT, BY_BOTH, TOO_EARLY, OVERS };
 
 struct body {
-  uint32_t sent, waits_at; /* blocks; where it waits for somebody, 0 = nowhere */
-  bool finishes;           /* it says that it is complete, instead of just sending no more */
+  uint32_t sent, waits_at; /* blocks; the block before which it pauses, 0 = none */
+  bool finishes;           /* ends with xchg_finish instead of sending no more */
 };
 
 static void send_block(struct xchg_conn *conn) {
@@ -271,7 +277,7 @@ static void get_blocks(int fd, uint32_t from, uint32_t to) {
   }
 }
 
-/* A client has asked for the body, and that was all that it may say. */
+/* A client has asked for the body and can send no other message. */
 static int ask_for_body(struct body *body, enum over over, bool single) {
   test_data = body;
   acts[AT_MESSAGE] = acts[AT_DRAIN] = send_block;
@@ -307,7 +313,7 @@ START_TEST(test_a_body_is_sent_to_its_end) {
 }
 END_TEST
 
-/* Who makes it may have to wait for its next part: a pause keeps the connection. */
+/* The handler pauses while it waits for the next block, and the connection stays. */
 START_TEST(test_a_body_may_pause) {
   enum over over = (enum over)(_i / 2);
   struct body body = {.waits_at = 3};
@@ -322,8 +328,11 @@ START_TEST(test_a_body_may_pause) {
 }
 END_TEST
 
-/* Nobody waits for a client that is gone, and reset it is although nothing of it is read. */
-START_TEST(test_a_body_ends_with_its_reader) {
+/*
+ * The client resets while the body is sent: the connection ends as reset, although its input is not
+ * read.
+ */
+START_TEST(test_a_reset_ends_the_body) {
   struct body body = {.sent = 0};
   test_data = &body;
   acts[AT_MESSAGE] = acts[AT_DRAIN] = send_block;
@@ -341,13 +350,13 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {test_slow_members_take_nothing_from_the_fast, 2},
-      {test_a_burst_reaches_who_reads, 2},
-      {test_a_reset_while_draining_changes_nothing, 4},
+      {test_a_burst_reaches_a_member_that_reads, 2},
+      {test_a_reset_while_lingering_changes_nothing, 4},
       {test_a_reset_while_paused_is_noticed, 1},
-      {test_a_linger_is_not_two, 2},
+      {test_linger_restarts_only_with_an_acknowledgement, 2},
       {test_a_body_is_sent_to_its_end, 4 * OVERS},
       {test_a_body_may_pause, 2 * OVERS},
-      {test_a_body_ends_with_its_reader, 2},
+      {test_a_reset_ends_the_body, 2},
   };
   return run_suite_fixture("library_ends", tests, count_of(tests), handler_fixture_init_silent,
                            handler_fixture_fini);

@@ -1,7 +1,6 @@
 /*
- * check_mail: what letters do to a worker's connections: calls, made once, and publications, sent
- * to the members of a group in slices; what becomes of those whom nobody deals with; and a real
- * worker with more mail than a turn takes.
+ * check_mail: what tasks do to a worker's connections: posted calls run once, publications reach
+ * the members of a group in slices, and discarded tasks are freed.
  */
 #include "tests/fixtures/handler_fixture.h"
 
@@ -45,8 +44,8 @@ static void members_close(void) {
 
 #define PUBLISH(text, slice) publish_bytes(GROUP, text, sizeof(text) - 1, slice)
 
-/* Slices of every size reach everybody once, in order. */
-START_TEST(test_publish) {
+/* In slices of every size each member gets each publication once, in order. */
+START_TEST(test_publications_arrive_once_in_order) {
   members_start(XCHG_SLOW_SKIP);
   for (uint32_t slice = 1; slice <= MEMBERS + 1; slice++) {
     PUBLISH("one", slice);
@@ -55,7 +54,7 @@ START_TEST(test_publish) {
       CLIENT_EXPECT(fds[i], "onetwo");
     }
   }
-  publish_bytes(GROUP + 1, "x", 1, TASK_BUDGET); /* to nobody */
+  publish_bytes(GROUP + 1, "x", 1, TASK_BUDGET); /* the group has no member */
   for (int i = 0; i < MEMBERS; i++) {
     client_expect_nothing(fds[i]);
   }
@@ -66,9 +65,10 @@ START_TEST(test_publish) {
 END_TEST
 
 /*
- * Nothing, published, is nothing; and so much that each has a loan of it for a while is one copy.
+ * Publishing 0 bytes sends nothing. A large publication exists once, and each member's queue refers
+ * to it.
  */
-START_TEST(test_publish_sizes) {
+START_TEST(test_large_publication_is_copied_once) {
   static char much[300000], got[300000];
   members_start(XCHG_SLOW_SKIP);
   PUBLISH("", 3);
@@ -79,7 +79,7 @@ START_TEST(test_publish_sizes) {
   publish_bytes(GROUP, much, sizeof(much), 3);
   memset(much, 'x', sizeof(much)); /* it was copied */
   fixture_settle();
-  ck_assert_uint_lt(fixture.host.bufs.bytes, sizeof(much)); /* but not for each */
+  ck_assert_uint_lt(fixture.host.bufs.bytes, sizeof(much)); /* but not for each member */
   for (int i = 0; i < MEMBERS; i++) {
     ck_assert_uint_eq(client_recv(fds[i], got, sizeof(got)), sizeof(got));
     ck_assert(all_bytes(got, sizeof(got), 'm'));
@@ -88,8 +88,8 @@ START_TEST(test_publish_sizes) {
 }
 END_TEST
 
-/* No connection has ever joined anything, or none is left. */
-START_TEST(test_publish_to_nobody) {
+/* The group does not exist yet, or its only member has ended. */
+START_TEST(test_publish_to_an_empty_group) {
   fixture_start(false);
   publish_bytes(GROUP, "x", 1, 1);
   int fd = client_connect();
@@ -104,7 +104,8 @@ END_TEST
 /* ---- slow members ---- */
 
 /*
- * Whose queue is over the mark misses it, and goes on, or is closed; a full one within it is not.
+ * A member over XCHG_MAX_PENDING misses the publication or is closed, by its policy. One just below
+ * gets it.
  */
 START_TEST(test_slow_member) {
   static char queue[1000000];
@@ -130,14 +131,14 @@ START_TEST(test_slow_member) {
     ck_assert_uint_eq(fixture_ended(XCHG_WRITE), 1);
   } else {
     ck_assert_uint_eq(client_recv(fds[3], queue, size), size);
-    PUBLISH("more", TASK_BUDGET); /* it has caught up */
+    PUBLISH("more", TASK_BUDGET); /* the slow member has caught up */
     CLIENT_EXPECT(fds[3], "more");
   }
   members_close();
 }
 END_TEST
 
-/* The policy is each member's own, and what it said last. */
+/* Each member has its own policy, which the last xchg_join sets. */
 START_TEST(test_policy_is_replaced) {
   static const char queue[300000];
   members_start(XCHG_SLOW_DROP);
@@ -151,7 +152,7 @@ START_TEST(test_policy_is_replaced) {
   ck_assert_int_eq(xchg_join(conn, GROUP, XCHG_SLOW_DROP), 0);
   ck_assert_int_eq(xchg_send(conn, queue, sizeof(queue)), 0);
   PUBLISH("news", TASK_BUDGET);
-  PUBLISH("news", TASK_BUDGET); /* it is dropped once */
+  PUBLISH("news", TASK_BUDGET); /* the member is closed once */
   fixture_settle();
   ck_assert_uint_eq(fixture_ended(XCHG_WRITE), 1);
   ck_assert_uint_eq(skipped(), 2);
@@ -159,8 +160,8 @@ START_TEST(test_policy_is_replaced) {
 }
 END_TEST
 
-/* Who is on its way out gets nothing, and is not counted as slow. */
-START_TEST(test_members_that_end) {
+/* Members that are ending get nothing and are not counted as skipped. */
+START_TEST(test_ending_members_get_nothing) {
   members_start(XCHG_SLOW_DROP);
   ck_assert_int_eq(xchg_finish(member(0)), 0);
   ck_assert_int_eq(xchg_abort(member(1)), 0);
@@ -181,8 +182,11 @@ START_TEST(test_members_that_end) {
 }
 END_TEST
 
-/* Between two slices members leave, end, join: each of the rest gets it, once. */
-START_TEST(test_between_slices) {
+/*
+ * Between two slices members leave, end and join again: each of the others gets the publication
+ * once.
+ */
+START_TEST(test_changes_between_two_slices) {
   members_start(XCHG_SLOW_SKIP);
   struct issue *issue = issue_create(GROUP, "news", 4, 1);
   ck_assert_ptr_nonnull(issue);
@@ -203,7 +207,7 @@ START_TEST(test_between_slices) {
   for (int i = 0; i < MEMBERS; i++) {
     if (leaves[i]) {
       ck_assert_int_eq(xchg_leave(member(i), GROUP), 0);
-      if (i % 2 == 0) { /* joined again: not visited again */
+      if (i % 2 == 0) { /* a member that joins again is not visited again */
         ck_assert_int_eq(xchg_join(member(i), GROUP, XCHG_SLOW_SKIP), 0);
       }
     } else if (closed[i]) {
@@ -226,11 +230,11 @@ START_TEST(test_between_slices) {
 }
 END_TEST
 
-/* Who has as many loans as may be gets a copy: nobody else's are touched, nobody is closed. */
-START_TEST(test_more_loans_than_a_share) {
+/* A member that has CONN_SHARES references gets a copy instead. */
+START_TEST(test_member_with_all_its_references_gets_a_copy) {
   members_start(XCHG_SLOW_SKIP);
   for (uint32_t i = 0; i < CONN_SHARES; i++) {
-    require(xchg_send_ref(member(0), "x", 1, NULL, NULL) == 0, "there is room");
+    require(xchg_send_ref(member(0), "x", 1, NULL, NULL) == 0, "a reference is allowed");
   }
   PUBLISH("news", TASK_BUDGET);
   ck_assert_uint_eq(published(), MEMBERS);
@@ -242,8 +246,8 @@ START_TEST(test_more_loans_than_a_share) {
 }
 END_TEST
 
-/* A connection whose handler has paused it is sent to all the same. */
-START_TEST(test_paused_members) {
+/* Paused members get publications as well. */
+START_TEST(test_paused_members_get_publications) {
   members_start(XCHG_SLOW_SKIP);
   for (int i = 0; i < MEMBERS; i++) {
     ck_assert_int_eq(xchg_pause(member(i)), 0);
@@ -257,8 +261,8 @@ START_TEST(test_paused_members) {
 }
 END_TEST
 
-/* One connection in many groups gets of each, and leaves all with its end. */
-START_TEST(test_many_groups) {
+/* A member of many groups gets the publications of each, and leaves all of them when it ends. */
+START_TEST(test_member_of_many_groups) {
   members_start(XCHG_SLOW_SKIP);
   struct xchg_conn *conn = member(5);
   const uint64_t groups[] = {0, 1, UINT64_MAX, GROUP ^ 1};
@@ -275,15 +279,18 @@ START_TEST(test_many_groups) {
 }
 END_TEST
 
-/* ---- calls ---- */
+/* ---- posted calls ---- */
 
 static void send_call(struct xchg_conn *conn) {
   char digit = (char)('0' + (*(int *)test_data)++ % 10);
   ck_assert_int_eq(xchg_send(conn, &digit, 1), 0);
 }
 
-/* Each costs one of the budget and comes once, in order; to nobody with NULL. */
-START_TEST(test_calls) {
+/*
+ * Each call costs one unit of the budget and runs once, in order. It gets NULL if the connection
+ * has ended.
+ */
+START_TEST(test_posted_calls_run_once_in_order) {
   int number = 0;
   uint32_t gone = 0;
   test_data = &number;
@@ -302,7 +309,7 @@ START_TEST(test_calls) {
   run_in_slices(&create_call(0, send_call, &gone)->letter, 1);
   close_and_expect_end(fd, XCHG_FINISHED);
   run_in_slices(&create_call(id, send_call, &gone)->letter, 1);
-  fd = client_connect(); /* in its slot */
+  fd = client_connect(); /* in the same slot */
   run_in_slices(&create_call(id, send_call, &gone)->letter, 1);
   ck_assert_uint_eq(gone, 3);
   ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.posts), 13);
@@ -311,7 +318,7 @@ START_TEST(test_calls) {
 }
 END_TEST
 
-/* To one that ends but is not gone: it is there, and takes nothing any more. */
+/* A connection that is ending is still found, but accepts no more output. */
 static void refused(struct xchg_conn *conn) {
   (*(int *)test_data)++;
   ck_assert_int_eq(xchg_send(conn, "x", 1), -1);
@@ -320,7 +327,7 @@ static void refused(struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_finish(conn), 0);
 }
 
-START_TEST(test_call_to_one_that_ends) {
+START_TEST(test_call_to_an_ending_connection) {
   int calls = 0;
   uint32_t gone = 0;
   fixture.greeting = "unread";
@@ -328,13 +335,13 @@ START_TEST(test_call_to_one_that_ends) {
   fixture_start(_i == 1);
   uint64_t id;
   int fd = client_connect_id(&id);
-  post_act(id, act_finish); /* drains: the greeting was not read */
+  post_act(id, act_finish); /* lingers, as the greeting was not read */
   run_in_slices(&create_call(id, refused, &gone)->letter, 1);
   fixture_settle();
   ck_assert_int_eq(calls, 1);
   run_in_slices(&create_call(id, act_abort, &gone)->letter, 1);
   run_in_slices(&create_call(id, refused, &gone)->letter, 1);
-  ck_assert_int_eq(calls, 2); /* the turn that closes it comes */
+  ck_assert_int_eq(calls, 2); /* the turn that closes the connection is still to come */
   fixture_expect_end(XCHG_ERROR);
   run_in_slices(&create_call(id, refused, &gone)->letter, 1);
   ck_assert_uint_eq(gone, 1);
@@ -342,16 +349,16 @@ START_TEST(test_call_to_one_that_ends) {
 }
 END_TEST
 
-/* ---- what nobody deals with ---- */
+/* ---- discarded tasks ---- */
 
-START_TEST(test_discard) {
+START_TEST(test_discarded_tasks_are_freed) {
   uint32_t gone = 0;
   mail_discard(&create_call(1, send_call, &gone)->letter);
   struct call *offloaded = create_call(1, send_call, &gone);
   offloaded->offloaded = true;
   mail_discard(&offloaded->letter);
   ck_assert_uint_eq(gone, 2);
-  /* In every order the last share frees it: whoever looks for leaks would find one. */
+  /* The last share frees the publication, in every order. The sanitizers would report a leak. */
   for (int first = 0; first < 4; first++) {
     struct issue *issue = issue_create(GROUP, "news", 4, 3);
     ck_assert_ptr_nonnull(issue);
@@ -372,7 +379,7 @@ START_TEST(test_discard) {
 }
 END_TEST
 
-START_TEST(test_full) {
+START_TEST(test_full_counts_waiting_tasks) {
   struct inbox full;
   ck_assert_int_eq(inbox_open(&full, 2), 0);
   ck_assert(!mail_full(&full));
@@ -391,20 +398,20 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_publish, 1},
-      {test_publish_sizes, 1},
-      {test_publish_to_nobody, 1},
+      {test_publications_arrive_once_in_order, 1},
+      {test_large_publication_is_copied_once, 1},
+      {test_publish_to_an_empty_group, 1},
       {test_slow_member, 2},
       {test_policy_is_replaced, 1},
-      {test_members_that_end, 1},
-      {test_between_slices, 3},
-      {test_more_loans_than_a_share, 1},
-      {test_paused_members, 1},
-      {test_many_groups, 1},
-      {test_calls, 2},
-      {test_call_to_one_that_ends, 2},
-      {test_discard, 1},
-      {test_full, 1},
+      {test_ending_members_get_nothing, 1},
+      {test_changes_between_two_slices, 3},
+      {test_member_with_all_its_references_gets_a_copy, 1},
+      {test_paused_members_get_publications, 1},
+      {test_member_of_many_groups, 1},
+      {test_posted_calls_run_once_in_order, 2},
+      {test_call_to_an_ending_connection, 2},
+      {test_discarded_tasks_are_freed, 1},
+      {test_full_counts_waiting_tasks, 1},
   };
   return run_suite_fixture("mail", tests, count_of(tests), handler_fixture_init_silent,
                            handler_fixture_fini);
