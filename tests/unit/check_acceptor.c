@@ -1,4 +1,7 @@
-/* check_acceptor: batches, pauses, refusals, a broken listener; see check_acceptor_stop. */
+/*
+ * check_acceptor: batches, pauses, refusals and a failed listener. The stop is in
+ * check_acceptor_stop.
+ */
 #include "tests/fixtures/acceptor_fixture.h"
 
 #include <sys/resource.h>
@@ -16,7 +19,7 @@ START_TEST(accepts_and_hands_over) {
   join();
   for (int i = 0; i < 10; i++) {
     const struct guest *guest = &fake.guests[i];
-    send_bytes(clients[i], &i, sizeof(i)); /* it is this connection's descriptor */
+    send_bytes(clients[i], &i, sizeof(i)); /* the descriptor is this connection's */
     struct pollfd pollfd = {.fd = guest->fd, .events = POLLIN};
     ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
     expect_bytes(guest->fd, &i, sizeof(i));
@@ -43,7 +46,7 @@ START_TEST(listeners_have_their_index) {
   ck_assert_uint_eq(fake.guests[0].listener, 1);
   ck_assert_int_eq(fake.guests[0].addr.family, ADDR_UNIX);
   close(client);
-  expect_closed(connect_to_port(port())); /* the other door has its own rules */
+  expect_closed(connect_to_port(port())); /* the other listener has its own limit */
   stop();
   join();
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), 2);
@@ -54,10 +57,7 @@ START_TEST(listeners_have_their_index) {
 }
 END_TEST
 
-/*
- * 8 batches of 1, of 2, of 4, ... as long as there is somebody; a batch that finds nobody is the
- * last.
- */
+/* Eight full batches double the size. A batch that finds the backlog empty ends the turn. */
 START_TEST(batches_grow_and_fall) {
   enum { CLIENTS = 200 };
   SET_UP();
@@ -71,8 +71,8 @@ START_TEST(batches_grow_and_fall) {
   ck_assert_uint_eq(placed(), CLIENTS);
   uint32_t batch = 1, left = 8;
   for (uint32_t i = 0; i < CLIENTS; i++) {
-    ck_assert_msg(fake.batch[i] == batch, "guest %u in a batch of %u, want %u", i, fake.batch[i],
-                  batch);
+    ck_assert_msg(fake.batch[i] == batch, "connection %u in a batch of %u, want %u", i,
+                  fake.batch[i], batch);
     if (--left == 0) {
       batch *= 2;
       left = 8 * batch;
@@ -87,7 +87,8 @@ END_TEST
 START_TEST(a_batch_that_fell_short_shrinks) {
   SET_UP();
   start();
-  for (uint32_t i = 0; i < 40; i++) { /* one at a time never makes a batch worth while ... */
+  for (uint32_t i = 0; i < 40;
+       i++) { /* single connections never make the batch larger than 1 ... */
     int client = connect_to_port(port());
     AWAIT(placed() == i + 1);
     close(client);
@@ -95,7 +96,7 @@ START_TEST(a_batch_that_fell_short_shrinks) {
   stop();
   join();
   for (uint32_t i = 0; i < 40; i++) {
-    ck_assert_uint_le(fake.batch[i], 2); /* ... or for eight of them at most */
+    ck_assert_uint_le(fake.batch[i], 2); /* ... or only for eight more of them */
   }
   tear_down();
 }
@@ -112,7 +113,7 @@ START_TEST(wait_leaves_clients_in_the_backlog) {
     clients[i] = connect_to_port(port());
   }
   AWAIT(placed() == 2);
-  for (uint32_t i = 3; i <= 5; i++) { /* one place, one client */
+  for (uint32_t i = 3; i <= 5; i++) { /* there is room for one client */
     atom_add_relaxed_u32(&fake.places, 1);
     admit_freed(&admit);
     AWAIT(placed() == i);
@@ -122,7 +123,8 @@ START_TEST(wait_leaves_clients_in_the_backlog) {
   ck_assert(!fake.overfull);
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), 5);
   ck_assert_uint_eq(stats_ended(&acceptor.stats), 0);
-  ck_assert_uint_eq(counted(&acceptor.stats.accept_pauses), 0); /* those are of another kind */
+  ck_assert_uint_eq(counted(&acceptor.stats.accept_pauses),
+                    0); /* not counted as refused by a limit */
   for (int i = 0; i < 5; i++) {
     expect_closed(clients[i]);
   }
@@ -217,7 +219,7 @@ END_TEST
 
 /* ---- what the system refuses ---- */
 
-START_TEST(a_refused_thread_holds_the_guest) {
+START_TEST(a_refused_thread_defers_the_connection) {
   SET_UP();
   atom_store_relaxed_u32(&fake.refuse, 3);
   start();
@@ -228,10 +230,10 @@ START_TEST(a_refused_thread_holds_the_guest) {
   stop();
   join();
   ck_assert_uint_eq(atom_load_relaxed_u32(&fake.refused), 3);
-  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 2); /* none accepted twice */
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 2); /* none is accepted twice */
   ck_assert_uint_eq(counted(&acceptor.stats.accept_pauses), 3);
   ck_assert_uint_eq(stats_ended(&acceptor.stats), 0);
-  ck_assert_uint_eq(log_fixture_count(&logger, "cannot start"), 1); /* an episode, a line */
+  ck_assert_uint_eq(log_fixture_count(&logger, "cannot start"), 1); /* one line for the episode */
   tear_down();
 }
 END_TEST
@@ -253,7 +255,7 @@ START_TEST(without_descriptors_it_pauses) {
   clients[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ck_assert_int_ne(clients[0], -1);
   set_socket_timeouts(clients[0]);
-  rlim_t old = descriptors(3); /* all that are open stay so */
+  rlim_t old = descriptors(3); /* open connections stay open */
   ck_assert_int_eq(connect(clients[0], (const struct sockaddr *)&to, sizeof(to)), 0);
   AWAIT(counted(&acceptor.stats.accept_pauses) > 0);
   ck_assert_uint_eq(placed(), 0);
@@ -262,21 +264,21 @@ START_TEST(without_descriptors_it_pauses) {
   clients[1] = connect_to_port(port());
   clients[2] = connect_to_port(port());
   for (int i = 0; i < 3; i++) {
-    expect_closed(clients[i]); /* the model did: all have been accepted */
+    expect_closed(clients[i]); /* the model closed them: all were accepted */
   }
-  AWAIT(log_fixture_count(&logger, "accepting again") == 1); /* after a second without */
+  AWAIT(log_fixture_count(&logger, "accepting again") == 1); /* after one second without another */
   stop();
   join();
   ck_assert_uint_eq(log_fixture_count(&logger, "accepting pauses"), 1);
-  ck_assert_uint_ge(placed(), 2); /* valgrind's own limit drops the first one */
+  ck_assert_uint_ge(placed(), 2); /* under valgrind's own limit the first one is dropped */
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), placed());
   ck_assert_uint_lt(cpu_ns, 250 * NS_PER_MS);
   tear_down();
 }
 END_TEST
 
-/* A listener that can accept no more: the others go on, and main is told. */
-START_TEST(a_broken_listener) {
+/* A listener whose accept fails permanently: the others continue, and main is told. */
+START_TEST(a_failed_listener_is_closed_and_reported) {
   SET_UP("XCHG_LISTEN=127.0.0.1:0,127.0.0.1:0", "XCHG_STOP_GRACE=300ms");
   int fd = listeners[0].fd;
   start();
@@ -306,9 +308,9 @@ int main(void) {
       {the_total_limit_counts, 1},
       {refuse_accepts_and_closes, 1},
       {per_address_limit, 1},
-      {a_refused_thread_holds_the_guest, 1},
+      {a_refused_thread_defers_the_connection, 1},
       {without_descriptors_it_pauses, 1},
-      {a_broken_listener, 1},
+      {a_failed_listener_is_closed_and_reported, 1},
   };
   return run_suite("acceptor", tests, count_of(tests));
 }

@@ -1,4 +1,7 @@
-/* check_acceptor_stop: the stop of an acceptor: nobody is lost, nothing spins, it ends. */
+/*
+ * check_acceptor_stop: the stop of an acceptor loses no connection, does not spin, and ends in
+ * time.
+ */
 #include "tests/fixtures/acceptor_fixture.h"
 
 START_TEST(a_stop_serves_the_backlog) {
@@ -10,7 +13,7 @@ START_TEST(a_stop_serves_the_backlog) {
   }
   uint16_t old_port = port();
   open_acceptor();
-  stop(); /* before it has run at all */
+  stop(); /* before the acceptor runs */
   acceptor_run(&acceptor);
   ck_assert_uint_eq(placed(), CLIENTS);
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), CLIENTS);
@@ -49,7 +52,7 @@ START_TEST(a_stop_waits_for_room) {
 }
 END_TEST
 
-START_TEST(a_stop_without_room_ends_with_the_patience) {
+START_TEST(a_stop_without_room_ends_at_the_drain_timeout) {
   SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=200ms");
   atom_store_relaxed_u32(&fake.places, 1);
   start();
@@ -66,8 +69,8 @@ START_TEST(a_stop_without_room_ends_with_the_patience) {
 }
 END_TEST
 
-/* A guest that no thread was to be had for is counted when the patience is over. */
-START_TEST(a_stop_gives_up_a_held_guest) {
+/* A connection that is deferred because no thread starts is closed and counted at the drain timeout. */
+START_TEST(a_stop_closes_a_deferred_connection) {
   SET_UP("XCHG_DRAIN_TIMEOUT=300ms", "XCHG_MAX_PER_IP=1");
   atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);
   start();
@@ -84,7 +87,7 @@ START_TEST(a_stop_gives_up_a_held_guest) {
 }
 END_TEST
 
-START_TEST(the_grace_is_kept) {
+START_TEST(the_stop_grace_is_waited_for) {
   SET_UP("XCHG_STOP_GRACE=200ms");
   start();
   uint64_t stop_ns = sys_now_ns();
@@ -97,8 +100,8 @@ START_TEST(the_grace_is_kept) {
 END_TEST
 
 /*
- * A UNIX listener that is shut for reading stays readable for good, and one that is only left is
- * closed at once: neither makes the rest of the grace a busy loop.
+ * A UNIX listener stays readable after shutdown, and an inherited one is closed at once. Neither
+ * may turn the rest of the grace period into a busy loop.
  */
 START_TEST(a_unix_listener_does_not_spin_in_the_grace) {
   snprintf(unix_path, sizeof(unix_path), "/tmp/check_acceptor.%d", (int)getpid());
@@ -123,11 +126,11 @@ END_TEST
 
 START_TEST(without_listeners_it_does_not_spin_in_the_grace) {
   SET_UP("XCHG_STOP_GRACE=600ms", "XCHG_DRAIN_TIMEOUT=600ms");
-  listeners[0].passed = true; /* as if by LISTEN_FDS: a stop leaves it at once */
+  listeners[0].passed = true; /* as if inherited through LISTEN_FDS: a stop closes it at once */
   atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);
   start();
   int client = connect_to_port(port());
-  AWAIT(atom_load_relaxed_u32(&fake.refused) > 0); /* and a guest is in hand */
+  AWAIT(atom_load_relaxed_u32(&fake.refused) > 0); /* and a connection is deferred */
   stop();
   join();
   expect_closed(client);
@@ -136,7 +139,7 @@ START_TEST(without_listeners_it_does_not_spin_in_the_grace) {
 }
 END_TEST
 
-START_TEST(a_passed_listener_is_left_at_once) {
+START_TEST(an_inherited_listener_is_closed_at_once) {
   SET_UP("XCHG_STOP_GRACE=600ms");
   listeners[0].passed = true;
   int kept = dup(listeners[0].fd); /* the next process */
@@ -144,7 +147,7 @@ START_TEST(a_passed_listener_is_left_at_once) {
   stop();
   join();
   ck_assert_uint_lt(cpu_ns, 300 * NS_PER_MS);
-  close(connect_to_port(port())); /* lands in the queue that the other holds */
+  close(connect_to_port(port())); /* joins the backlog that the other process serves */
   int next = accept(kept, NULL, NULL);
   ck_assert_int_ne(next, -1);
   close(next);
@@ -158,12 +161,12 @@ int main(void) {
   const struct suite_test tests[] = {
       {a_stop_serves_the_backlog, 1},
       {a_stop_waits_for_room, 1},
-      {a_stop_without_room_ends_with_the_patience, 1},
-      {a_stop_gives_up_a_held_guest, 1},
-      {the_grace_is_kept, 1},
+      {a_stop_without_room_ends_at_the_drain_timeout, 1},
+      {a_stop_closes_a_deferred_connection, 1},
+      {the_stop_grace_is_waited_for, 1},
       {a_unix_listener_does_not_spin_in_the_grace, 1},
       {without_listeners_it_does_not_spin_in_the_grace, 1},
-      {a_passed_listener_is_left_at_once, 1},
+      {an_inherited_listener_is_closed_at_once, 1},
   };
   return run_suite("acceptor_stop", tests, count_of(tests));
 }

@@ -1,6 +1,6 @@
 /*
- * check_admit: lists, the limit per address against a naive model, nodes taken back, a second
- * thread that leaves meanwhile, and the flag of an acceptor that waits.
+ * check_admit: allow and deny lists, the limit per address against a naive model, reclaimed nodes,
+ * a second thread that releases meanwhile, and the wait flag of the acceptor.
  *
  * The random test prints its seed, and CHECK_SEED sets it.
  */
@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NONE 0 /* the end of a chain or of the free list */
+#define NONE 0 /* end of a chain or of the free list */
 
 static struct config config;
 static struct wake waker = {.fd = -1};
@@ -41,7 +41,7 @@ static struct guest ipv4(uint32_t number) {
   return guest;
 }
 
-/* 2001:db8::/32, ${net} makes the /64, ${host} the rest. */
+/* An address in 2001:db8::/32: ${net} is the /64, ${host} the rest. */
 static struct guest ipv6(uint32_t net, uint64_t host) {
   struct guest guest = {.fd = -1};
   uint8_t bytes[16] = {0x20, 0x01, 0x0d, 0xb8};
@@ -63,7 +63,7 @@ static struct guest parsed(const char *text) {
   return (struct guest){.fd = -1, .addr = where.addr};
 }
 
-/* What becomes of ${guest}: XCHG_FINISHED = it came in. */
+/* The decision about ${guest}; XCHG_FINISHED = admitted. */
 static enum xchg_reason enter(struct guest *guest) {
   enum xchg_reason refused = XCHG_REASONS;
   return admit_enter(&admit, guest, &refused) ? XCHG_FINISHED : refused;
@@ -74,7 +74,7 @@ static enum xchg_reason enter_text(const char *text) {
   return enter(&guest);
 }
 
-/* Every node stands in exactly one list; return how many are free. */
+/* Every node is in exactly one list. Return: how many are free. */
 static uint32_t check_nodes(void) {
   uint32_t all = 0, free_nodes = admit.nodes_count + 1 - admit.fresh;
   for (uint32_t i = admit.free; i != NONE; i = admit.nodes[i].next) {
@@ -101,14 +101,14 @@ static uint32_t live_sum(void) {
 
 /* ---- lists ---- */
 
-START_TEST(without_lists_all_come_in) {
+START_TEST(without_lists_all_are_admitted) {
   SET_UP();
   ck_assert_int_eq(enter_text("192.0.2.1"), XCHG_FINISHED);
   ck_assert_int_eq(enter_text("2001:db8::1"), XCHG_FINISHED);
   struct guest guest = parsed("192.0.2.1");
   guest.ticket = 5;
   ck_assert_int_eq(enter(&guest), XCHG_FINISHED);
-  ck_assert_uint_eq(guest.ticket, GUEST_NO_TICKET); /* nothing to give back */
+  ck_assert_uint_eq(guest.ticket, GUEST_NO_TICKET); /* nothing to release */
   admit_leave(&admit, guest.ticket);
   ck_assert_ptr_null(admit.nodes);
   tear_down();
@@ -119,7 +119,7 @@ START_TEST(deny_wins_over_allow) {
   SET_UP("XCHG_ALLOW=10.0.0.0/8,2001:db8::/32", "XCHG_DENY=10.1.2.3/16,2001:db8:5::/48");
   ck_assert_int_eq(enter_text("10.0.0.1"), XCHG_FINISHED);
   ck_assert_int_eq(enter_text("10.2.0.0"), XCHG_FINISHED);
-  ck_assert_int_eq(enter_text("10.1.0.0"), XCHG_DENIED); /* host bits of the list are masked */
+  ck_assert_int_eq(enter_text("10.1.0.0"), XCHG_DENIED); /* the list's host bits are masked */
   ck_assert_int_eq(enter_text("10.1.255.255"), XCHG_DENIED);
   ck_assert_int_eq(enter_text("11.0.0.1"), XCHG_DENIED); /* not allowed */
   ck_assert_int_eq(enter_text("2001:db8::1"), XCHG_FINISHED);
@@ -166,7 +166,7 @@ END_TEST
 
 /* ---- the limit per address ---- */
 
-START_TEST(a_64_is_one_customer) {
+START_TEST(an_ipv6_64_counts_as_one_address) {
   SET_UP("XCHG_MAX_PER_IP=3", "XCHG_MAX_CONNECTIONS=16");
   struct guest guests[3];
   for (uint64_t i = 0; i < 3; i++) {
@@ -175,7 +175,7 @@ START_TEST(a_64_is_one_customer) {
   }
   struct guest more = ipv6(7, UINT64_MAX);
   ck_assert_int_eq(enter(&more), XCHG_PER_IP);
-  ck_assert_uint_eq(more.ticket, GUEST_NO_TICKET); /* nothing to give back */
+  ck_assert_uint_eq(more.ticket, GUEST_NO_TICKET); /* nothing to release */
   struct guest neighbour = ipv6(8, 0);
   ck_assert_int_eq(enter(&neighbour), XCHG_FINISHED);
   admit_leave(&admit, guests[1].ticket);
@@ -195,8 +195,8 @@ START_TEST(ports_do_not_matter) {
 }
 END_TEST
 
-/* An IPv4 address and the IPv6 net that begins with the same bytes are two customers. */
-START_TEST(families_are_apart) {
+/* An IPv4 address and the IPv6 network that begins with the same bytes are counted apart. */
+START_TEST(families_are_counted_apart) {
   SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=16");
   struct guest four = ipv4(0x20010db8), six = ipv6(0, 0);
   ck_assert_mem_eq(four.addr.bytes, six.addr.bytes, 16);
@@ -221,12 +221,12 @@ static uint64_t next_random(uint64_t *state) {
   return z ^ (z >> 31);
 }
 
-/* A connection of the ${customer}th customer: even ones IPv4, odd ones a /64. */
+/* A connection from the ${customer}th address: even ones IPv4, odd ones an IPv6 /64. */
 static struct guest of_customer(uint32_t customer, uint64_t *random) {
   return customer % 2 == 0 ? ipv4(0x0a000000 + customer * 77) : ipv6(customer, next_random(random));
 }
 
-START_TEST(like_a_naive_model) {
+START_TEST(random_sequences_match_a_naive_model) {
   const char *text = getenv("CHECK_SEED");
   const uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : sys_now_ns();
   printf("CHECK_SEED=%llu\n", (unsigned long long)seed);
@@ -235,7 +235,7 @@ START_TEST(like_a_naive_model) {
   static uint32_t live[CUSTOMERS], customer_of[LIVE_MAX], ticket_of[LIVE_MAX];
   uint32_t count = 0, refused = 0;
   for (int step = 0; step < STEPS; step++) {
-    bool few = next_random(&random) % 4 == 0; /* a quarter fights for few addresses */
+    bool few = next_random(&random) % 4 == 0; /* a quarter of them share a few addresses */
     uint32_t customer = (uint32_t)(next_random(&random) % (few ? 5 : CUSTOMERS));
     if (count == LIVE_MAX || (count > 0 && next_random(&random) % 100 < 45)) {
       uint32_t i = (uint32_t)(next_random(&random) % count);
@@ -258,15 +258,15 @@ START_TEST(like_a_naive_model) {
       refused++;
     }
   }
-  ck_assert_msg(refused > 0, "seed %llu: the limit was never met", (unsigned long long)seed);
+  ck_assert_msg(refused > 0, "seed %llu: the limit was never reached", (unsigned long long)seed);
   ck_assert_uint_eq(live_sum(), count);
   check_nodes();
   tear_down();
 }
 END_TEST
 
-/* Nodes whose address went away stay in their chains until somebody walks by, or a sweep. */
-START_TEST(a_sweep_takes_nodes_back) {
+/* Unused nodes stay in their chains until a later look-up or a sweep reclaims them. */
+START_TEST(a_sweep_reclaims_unused_nodes) {
   SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=64");
   for (uint32_t i = 0; i + 1 < LIVE_MAX; i++) {
     struct guest stays = ipv4(i);
@@ -283,7 +283,7 @@ START_TEST(a_sweep_takes_nodes_back) {
   }
   ck_assert(exhausted && swept);
   ck_assert_uint_eq(live_sum(), LIVE_MAX - 1);
-  for (uint32_t i = 0; i + 1 < LIVE_MAX; i++) { /* whoever stayed is still known */
+  for (uint32_t i = 0; i + 1 < LIVE_MAX; i++) { /* addresses that are still used are found */
     struct guest again = ipv4(i);
     ck_assert_int_eq(enter(&again), XCHG_PER_IP);
   }
@@ -296,8 +296,8 @@ END_TEST
 #define PASSING 20000
 
 struct leaver {
-  struct ring ring; /* guests that may leave */
-  atom_u32 left;    /* so many have */
+  struct ring ring; /* connections that may be released */
+  atom_u32 left;    /* connections that have been */
 };
 
 static void *leave_all(void *argument) {
@@ -314,7 +314,7 @@ static void *leave_all(void *argument) {
   return NULL;
 }
 
-START_TEST(one_enters_while_another_leaves) {
+START_TEST(one_thread_admits_while_another_releases) {
   SET_UP("XCHG_MAX_PER_IP=4", "XCHG_MAX_CONNECTIONS=64");
   static struct leaver leaver;
   ck_assert_int_eq(ring_open(&leaver.ring, LIVE_MAX), 0);
@@ -340,7 +340,7 @@ START_TEST(one_enters_while_another_leaves) {
 }
 END_TEST
 
-/* ---- the acceptor waits ---- */
+/* ---- the acceptor's wait flag ---- */
 
 static uint64_t signals(void) {
   uint64_t count = 0;
@@ -402,17 +402,17 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {without_lists_all_come_in, 1},
+      {without_lists_all_are_admitted, 1},
       {deny_wins_over_allow, 1},
       {deny_alone_admits_the_rest, 1},
       {mapped_addresses_are_ipv4, 1},
       {unix_sockets_are_exempt, 1},
-      {a_64_is_one_customer, 1},
+      {an_ipv6_64_counts_as_one_address, 1},
       {ports_do_not_matter, 1},
-      {families_are_apart, 1},
-      {like_a_naive_model, 1},
-      {a_sweep_takes_nodes_back, 1},
-      {one_enters_while_another_leaves, 1},
+      {families_are_counted_apart, 1},
+      {random_sequences_match_a_naive_model, 1},
+      {a_sweep_reclaims_unused_nodes, 1},
+      {one_thread_admits_while_another_releases, 1},
       {only_a_waiting_acceptor_is_woken_and_once, 1},
       {no_wake_is_lost, 1},
   };

@@ -1,8 +1,8 @@
 /*
- * check_plugin: what is loaded, what is refused, and in which words.
+ * check_plugin: which shared objects are loaded, which are refused, and with which message.
  *
- * The shared objects lie in plugin/ beside this program, built from tests/unit/plugin.  The program
- * exports an xchg_send of its own, as xchgd exports the real one.
+ * The shared objects are in plugin/ next to this program, built from tests/unit/plugin. The program
+ * exports its own xchg_send, as xchgd exports the real one.
  */
 #include "pool/plugin.h"
 
@@ -21,7 +21,7 @@ static struct {
   struct xchg_conn *conn;
   const void *data;
   size_t size;
-} sent; /* what the plug-in's last xchg_send said */
+} sent; /* what the plug-in sent last */
 
 int xchg_send(struct xchg_conn *conn, const void *data, size_t size) {
   sent.conn = conn;
@@ -30,7 +30,7 @@ int xchg_send(struct xchg_conn *conn, const void *data, size_t size) {
   return 0;
 }
 
-/* The path of this program, cut behind its last '/', then ${name}. */
+/* The path of ${name} in the folder of this program. */
 static const char *beside(const char *name) {
   static char path[PATH_MAX + 64];
   ssize_t size = readlink("/proc/self/exe", path, PATH_MAX);
@@ -46,7 +46,7 @@ static const struct xchg_handler *open_beside(const char *name) {
   return plugin_open(&plugin, beside(name), why, sizeof(why));
 }
 
-/* Close twice: the second time nothing happens. */
+/* Close twice: the second call does nothing. */
 static void close_plugin(void) {
   plugin_close(&plugin);
   ck_assert_ptr_null(plugin.object);
@@ -65,7 +65,7 @@ START_TEST(a_plugin_gives_its_handler) {
   ck_assert_uint_eq(handler->size, sizeof(*handler));
   ck_assert_int_eq(handler->frame.kind, XCHG_FRAME_LINE);
   ck_assert_uint_eq(handler->max_message, 1000);
-  struct xchg_conn *conn = (struct xchg_conn *)&plugin; /* never looked into */
+  struct xchg_conn *conn = (struct xchg_conn *)&plugin; /* never read */
   static const char line[] = "ping\r\n";
   const struct xchg_message message = {.data = line, .size = 4, .frame = line, .frame_size = 6};
   handler->on_message(conn, &message);
@@ -76,7 +76,7 @@ START_TEST(a_plugin_gives_its_handler) {
 }
 END_TEST
 
-/* Another one's names are its own affair: two plug-ins have the same entry. */
+/* Two plug-ins with the same entry can be loaded at the same time. */
 START_TEST(names_stay_in_the_object) {
   ck_assert_ptr_nonnull(open_beside("plugin/good.so"));
   ck_assert_ptr_null(dlsym(RTLD_DEFAULT, "xchg_plugin_0"));
@@ -107,14 +107,14 @@ START_TEST(no_handler_is_refused) {
 }
 END_TEST
 
-/* The call is made late; the object must not get so far. */
+/* The object's undefined call comes late. Loading must fail first. */
 START_TEST(unresolved_calls_are_refused_at_once) {
   expect_refusal("plugin/unresolved.so",
                  "cannot be loaded: undefined symbol: xchg_call_of_another_version");
 }
 END_TEST
 
-START_TEST(what_is_no_object_is_refused) {
+START_TEST(a_file_that_is_no_object_is_refused) {
   expect_refusal("plugin/nobody.so",
                  "cannot be loaded: cannot open shared object file: No such file or directory");
   expect_refusal("plugin", "cannot be loaded: cannot read file data: Is a directory");
@@ -127,8 +127,8 @@ START_TEST(what_is_no_object_is_refused) {
 }
 END_TEST
 
-/* A sentence that does not fit is cut. */
-START_TEST(little_room_for_the_sentence) {
+/* A message that does not fit is truncated. */
+START_TEST(a_long_message_is_truncated) {
   memset(why, 'x', sizeof(why));
   ck_assert_ptr_null(plugin_open(&plugin, beside("plugin/no_entry.so"), why, 8));
   ck_assert_str_eq(why, "has no ");
@@ -137,7 +137,7 @@ START_TEST(little_room_for_the_sentence) {
 }
 END_TEST
 
-/* A server that is set up again in the same process. */
+/* A server is opened again in the same process. */
 START_TEST(open_again_after_a_close) {
   for (int i = 0; i < 3; i++) {
     ck_assert_ptr_nonnull(open_beside("plugin/good.so"));
@@ -149,10 +149,14 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {a_plugin_gives_its_handler, 1},   {names_stay_in_the_object, 1},
-      {another_version_is_refused, 1},   {another_size_is_refused, 1},
-      {no_handler_is_refused, 1},        {unresolved_calls_are_refused_at_once, 1},
-      {what_is_no_object_is_refused, 1}, {little_room_for_the_sentence, 1},
+      {a_plugin_gives_its_handler, 1},
+      {names_stay_in_the_object, 1},
+      {another_version_is_refused, 1},
+      {another_size_is_refused, 1},
+      {no_handler_is_refused, 1},
+      {unresolved_calls_are_refused_at_once, 1},
+      {a_file_that_is_no_object_is_refused, 1},
+      {a_long_message_is_truncated, 1},
       {open_again_after_a_close, 1},
   };
   return run_suite("plugin", tests, count_of(tests));

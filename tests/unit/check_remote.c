@@ -21,7 +21,7 @@ START_TEST(a_post_finds_its_connection) {
     expect_bytes(clients[i], "posted", 6);
     close(clients[i]);
     AWAIT(calls(&notes[i]) == 1);
-    ck_assert_uint_eq(nobody(&notes[i]), 0);
+    ck_assert_uint_eq(nulls(&notes[i]), 0);
   }
   AWAIT(read_stats().posts == 4);
   xchg_server_destroy(server);
@@ -96,9 +96,9 @@ START_TEST(posts_after_the_end) {
   ck_assert_int_eq(xchg_publish(server, GROUP, "late", 4), 0);
   xchg_server_destroy(server);
   ck_assert_uint_eq(calls(&notes[0]), 1);
-  ck_assert_uint_eq(nobody(&notes[0]), 1);
+  ck_assert_uint_eq(nulls(&notes[0]), 1);
   ck_assert_uint_eq(calls(&notes[1]), 10);
-  ck_assert_uint_eq(nobody(&notes[1]), 10);
+  ck_assert_uint_eq(nulls(&notes[1]), 10);
 }
 END_TEST
 

@@ -1,6 +1,4 @@
-/*
- * check_server: the whole server within this process: start, serve, stop, totals, exit codes.
- */
+/* check_server: the whole server in this process: start, serve, stop, totals, exit codes. */
 #include "pool/server.h"
 
 #include "tests/fixtures/pool_fixture.h"
@@ -21,7 +19,7 @@ static void set_up(const char *const *entries) {
   ck_assert_ptr_nonnull(server);
 }
 
-/* Of two entries for a variable the first counts. */
+/* Of two entries for the same variable the first counts. */
 #define SET_UP(...)                                                                  \
   set_up((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) "XCHG_LISTEN=127.0.0.1:0", \
                                "XCHG_WORKERS=2", "XCHG_MAX_CONNECTIONS=100", NULL})
@@ -35,7 +33,7 @@ static void start(void) {
 
 static uint16_t port(void) { return server->listeners[0].where.addr.port; }
 
-/* Wait as main does, forwarding the ends of children. */
+/* Wait as main does, and report ended children to the server. */
 static void await_finished(void) {
   uint64_t until_ns = sys_now_ns() + FIXTURE_TIMEOUT_NS;
   while (!server_finished(server)) {
@@ -56,7 +54,7 @@ static void tear_down(void) {
   config_fini(&config);
 }
 
-/* The number behind " ${key}=" in the last line that says msg=${msg}. */
+/* The value of ${key} in the last line with msg=${msg}. */
 static uint64_t reported(const char *msg, const char *key) {
   char what[64];
   const char *line = NULL;
@@ -71,7 +69,7 @@ static uint64_t reported(const char *msg, const char *key) {
   return strtoull(at + strlen(what), NULL, 10);
 }
 
-/* accepted = finished + all closed, as the line itself says it. */
+/* In the line, accepted = finished + all closed. */
 static void check_totals(const char *msg) {
   uint64_t ended = reported(msg, "finished");
   for (int reason = XCHG_FINISHED + 1; reason < XCHG_REASONS; reason++) {
@@ -85,7 +83,7 @@ static void check_totals(const char *msg) {
 static void stop_and_check(uint64_t finished) {
   uint16_t old_port = port();
   server_drain(server);
-  server_drain(server); /* later calls do nothing */
+  server_drain(server); /* a second call does nothing */
   await_finished();
   server_report(server, "stopped", false);
   check_totals("stopped");
@@ -112,8 +110,8 @@ START_TEST(serves_and_stops) {
 }
 END_TEST
 
-/* Nobody came at all. */
-START_TEST(stops_at_once) {
+/* No client has connected. */
+START_TEST(stops_without_a_client) {
   SET_UP(models[_i]);
   start();
   stop_and_check(0);
@@ -146,7 +144,7 @@ START_TEST(a_live_connection_holds_the_stop) {
 }
 END_TEST
 
-START_TEST(the_patience_ends) {
+START_TEST(the_drain_timeout_closes_connections) {
   SET_UP(models[_i], "XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=200ms");
   start();
   int client = connect_to_port(port());
@@ -187,9 +185,9 @@ START_TEST(reports_what_is_open) {
 }
 END_TEST
 
-/* ---- what cannot be had ---- */
+/* ---- failures at the start ---- */
 
-START_TEST(an_address_in_use) {
+START_TEST(an_address_in_use_is_one_error_line) {
   SET_UP();
   ck_assert_int_eq(server_open(server, &setup), 0);
   char listen[64];
@@ -200,7 +198,7 @@ START_TEST(an_address_in_use) {
   log_fixture_close(&logger);
   SET_UP(listen);
   ck_assert_int_eq(server_open(server, &setup), SERVER_UNAVAILABLE);
-  ck_assert_uint_eq(log_fixture_count(&logger, "\n"), 1); /* one clear line */
+  ck_assert_uint_eq(log_fixture_count(&logger, "\n"), 1); /* exactly one line */
   ck_assert_uint_eq(log_fixture_count(&logger, strchr(listen, '1')), 1);
   tear_down();
   server_close(first);
@@ -209,8 +207,8 @@ START_TEST(an_address_in_use) {
 }
 END_TEST
 
-/* The second of two addresses fails: the first is given back. */
-START_TEST(half_bound_is_unbound) {
+/* The second of two addresses fails: the first is released. */
+START_TEST(a_failed_start_releases_bound_addresses) {
   SET_UP("XCHG_LISTEN=127.0.0.1:0,unix:/nonexistent/folder/socket");
   ck_assert_int_eq(server_open(server, &setup), SERVER_UNAVAILABLE);
   uint16_t old_port = port();
@@ -221,7 +219,7 @@ START_TEST(half_bound_is_unbound) {
 }
 END_TEST
 
-START_TEST(too_many_passed_sockets) {
+START_TEST(too_many_inherited_sockets_are_refused) {
   const struct server_setup passing = {
       .config = &config, .log = &logger, .passed = CONFIG_LISTEN_MAX + 1};
   SET_UP();
@@ -231,7 +229,7 @@ START_TEST(too_many_passed_sockets) {
 }
 END_TEST
 
-/* Descriptor 3 and on are the passed ones: in a child, which has them free. */
+/* Inherited descriptors begin at 3: run in a child, where they are free. */
 static int serve_passed(bool listening) {
   close_range(3, ~0U, 0);
   int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -259,7 +257,7 @@ static int serve_passed(bool listening) {
   }
   server_close(server);
   if (code != 0) {
-    close(fd); /* the server takes a passed socket once it has found it fit */
+    close(fd); /* the server owns an inherited socket once it has checked it */
   }
   log_fini(&logger);
   return code;
@@ -281,13 +279,15 @@ static int code_of_passed(bool listening) {
   return WEXITSTATUS(status);
 }
 
-START_TEST(a_passed_socket_is_served) { ck_assert_int_eq(code_of_passed(true), 0); }
+START_TEST(an_inherited_socket_is_served) { ck_assert_int_eq(code_of_passed(true), 0); }
 END_TEST
 
-START_TEST(a_passed_socket_must_listen) { ck_assert_int_eq(code_of_passed(false), SERVER_OSERR); }
+START_TEST(an_inherited_socket_must_listen) {
+  ck_assert_int_eq(code_of_passed(false), SERVER_OSERR);
+}
 END_TEST
 
-START_TEST(a_broken_listener_is_told) {
+START_TEST(a_failed_listener_is_reported) {
   SET_UP("XCHG_STOP_GRACE=0");
   ck_assert_int_eq(server_open(server, &setup), 0);
   int fd = server->listeners[0].fd;
@@ -306,17 +306,17 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {serves_and_stops, count_of(models)},
-      {stops_at_once, count_of(models)},
+      {stops_without_a_client, count_of(models)},
       {closes_without_a_start, count_of(models)},
       {a_live_connection_holds_the_stop, count_of(models)},
-      {the_patience_ends, count_of(models)},
+      {the_drain_timeout_closes_connections, count_of(models)},
       {reports_what_is_open, 1},
-      {an_address_in_use, 1},
-      {half_bound_is_unbound, 1},
-      {too_many_passed_sockets, 1},
-      {a_passed_socket_is_served, 1},
-      {a_passed_socket_must_listen, 1},
-      {a_broken_listener_is_told, 1},
+      {an_address_in_use_is_one_error_line, 1},
+      {a_failed_start_releases_bound_addresses, 1},
+      {too_many_inherited_sockets_are_refused, 1},
+      {an_inherited_socket_is_served, 1},
+      {an_inherited_socket_must_listen, 1},
+      {a_failed_listener_is_reported, 1},
   };
   return run_suite("server", tests, count_of(tests));
 }

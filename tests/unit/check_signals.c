@@ -1,7 +1,8 @@
 /*
- * check_signals: what reaches the descriptor, what is ignored, and that nothing kills the process.
+ * check_signals: which signals reach the descriptor, which are ignored, and that none kills the
+ * process.
  *
- * Each test runs in a child process (libcheck forks), whose signals it may bend.
+ * libcheck runs each test in a child process, whose signals the test may change.
  */
 #include "pool/signals.h"
 
@@ -26,9 +27,9 @@ static void expect(int fd, enum signals_what what) {
   ck_assert_int_eq(signals_next(fd), what);
 }
 
-START_TEST(each_signal_has_its_word) {
+START_TEST(each_signal_has_its_command) {
   int fd = open_signals();
-  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE); /* never waits */
+  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE); /* does not block */
   static const struct {
     int number;
     enum signals_what what;
@@ -46,7 +47,7 @@ START_TEST(each_signal_has_its_word) {
 }
 END_TEST
 
-START_TEST(two_stops_are_two) {
+START_TEST(two_stops_are_reported_as_two) {
   int fd = open_signals();
   send_self(SIGTERM);
   expect(fd, SIGNALS_STOP);
@@ -67,7 +68,7 @@ START_TEST(some_are_ignored) {
   int ends[2];
   ck_assert_int_eq(pipe(ends), 0);
   close(ends[0]);
-  ck_assert_int_eq(write(ends[1], "x", 1), -1); /* and the process lives */
+  ck_assert_int_eq(write(ends[1], "x", 1), -1); /* the process lives on */
   ck_assert_int_eq(errno, EPIPE);
   ck_assert_int_eq(signals_next(fd), SIGNALS_NONE);
   close(ends[1]);
@@ -75,8 +76,8 @@ START_TEST(some_are_ignored) {
 }
 END_TEST
 
-/* A shell's background job inherits SIGINT and SIGQUIT ignored. */
-START_TEST(what_was_ignored_arrives) {
+/* A background job of a shell inherits SIGINT and SIGQUIT as ignored. */
+START_TEST(inherited_ignored_signals_arrive) {
   signal(SIGINT, SIG_IGN);
   signal(SIGTERM, SIG_IGN);
   signal(SIGCHLD, SIG_IGN);
@@ -93,7 +94,8 @@ START_TEST(what_was_ignored_arrives) {
   }
   expect(fd, SIGNALS_CHILD);
   int status;
-  ck_assert_int_eq(waitpid(pid, &status, 0), pid); /* an ignored SIGCHLD would have reaped it */
+  ck_assert_int_eq(waitpid(pid, &status, 0),
+                   pid); /* an ignored SIGCHLD would have reaped the child */
   ck_assert_int_eq(WEXITSTATUS(status), 3);
   close(fd);
 }
@@ -118,7 +120,7 @@ START_TEST(threads_inherit_the_mask) {
 }
 END_TEST
 
-START_TEST(the_descriptor_is_ours_alone) {
+START_TEST(the_descriptor_is_not_inherited) {
   int fd = open_signals();
   ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
   ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
@@ -128,9 +130,12 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {each_signal_has_its_word, 1}, {two_stops_are_two, 1},
-      {some_are_ignored, 1},         {what_was_ignored_arrives, 1},
-      {threads_inherit_the_mask, 1}, {the_descriptor_is_ours_alone, 1},
+      {each_signal_has_its_command, 1},
+      {two_stops_are_reported_as_two, 1},
+      {some_are_ignored, 1},
+      {inherited_ignored_signals_arrive, 1},
+      {threads_inherit_the_mask, 1},
+      {the_descriptor_is_not_inherited, 1},
   };
   return run_suite("signals", tests, count_of(tests));
 }

@@ -1,9 +1,9 @@
-/* check_worker: a worker behind its inbox: guests, letters, the stop, memory. */
+/* check_worker: a worker that is fed through its inbox: connections, tasks, the stop, memory. */
 #include "tests/fixtures/worker_fixture.h"
 
-/* ---- behind an inbox ---- */
+/* ---- connections from the inbox ---- */
 
-START_TEST(serves_guests_until_the_last) {
+START_TEST(serves_connections_until_no_more_come) {
   OPEN();
   start();
   int clients[3];
@@ -23,8 +23,8 @@ START_TEST(serves_guests_until_the_last) {
 }
 END_TEST
 
-/* More than a turn takes wait in the queue, and the last letter lies there already. */
-START_TEST(guests_before_the_last_letter_are_served) {
+/* More connections than one turn takes are queued when the task that ends them arrives. */
+START_TEST(queued_connections_are_served_before_the_end) {
   enum { GUESTS = 150 };
   OPEN();
   int clients[GUESTS];
@@ -43,7 +43,7 @@ START_TEST(guests_before_the_last_letter_are_served) {
 }
 END_TEST
 
-START_TEST(the_last_letter_waits_for_connections) {
+START_TEST(the_end_waits_for_open_connections) {
   OPEN("XCHG_EXCHANGE=echo");
   start();
   int client = hand_over_new();
@@ -58,14 +58,14 @@ START_TEST(the_last_letter_waits_for_connections) {
 }
 END_TEST
 
-START_TEST(an_idle_poll_serves_as_well) {
+START_TEST(a_spinning_worker_serves_and_then_sleeps) {
   OPEN("XCHG_EXCHANGE=echo", "XCHG_SPIN=20ms");
   start();
   int client = hand_over_new();
   for (int i = 0; i < 20; i++) {
     echo_once(client);
   }
-  ck_assert(is_silent(client, 50)); /* beyond the spin: it sleeps */
+  ck_assert(is_silent(client, 50)); /* longer than the spin, so the worker sleeps */
   echo_once(client);
   close(client);
   worker_send_last(worker);
@@ -75,8 +75,8 @@ START_TEST(an_idle_poll_serves_as_well) {
 }
 END_TEST
 
-/* A ticket is given back, and an acceptor that waits is woken, once the connection has ended. */
-START_TEST(gives_back_what_the_acceptor_counted) {
+/* When the connection has ended, its admission is released and a waiting acceptor is woken. */
+START_TEST(the_admission_is_released_at_the_end) {
   OPEN("XCHG_MAX_PER_IP=1");
   struct guest guest;
   enum xchg_reason refused;
@@ -101,8 +101,8 @@ START_TEST(gives_back_what_the_acceptor_counted) {
 }
 END_TEST
 
-/* Without a slot for it a connection is refused, and everything counted is given back. */
-START_TEST(no_memory_refuses_one) {
+/* A connection without a free slot is refused, and its admission is released. */
+START_TEST(without_memory_a_connection_is_refused) {
   PREPARE("XCHG_MAX_CONNECTIONS=1");
   const struct worker_setup setup = setup_of();
   ck_assert_int_eq(worker_open(worker, &setup), 0);
@@ -122,7 +122,7 @@ END_TEST
 
 /* ---- the stop ---- */
 
-START_TEST(a_stop_ends_who_is_between_messages) {
+START_TEST(a_stop_ends_connections_between_messages) {
   OPEN("XCHG_EXCHANGE=echo");
   start();
   int spoke = hand_over_new(), silent = hand_over_new();
@@ -130,11 +130,11 @@ START_TEST(a_stop_ends_who_is_between_messages) {
   worker_send_stop(worker, sys_now_ns());
   expect_end(spoke);
   close(spoke);
-  int late = hand_over_new(); /* guests may still come, and are served */
+  int late = hand_over_new(); /* connections that still arrive are served */
   echo_once(late);
   expect_end(late);
   close(late);
-  expect_end(silent); /* within a second */
+  expect_end(silent); /* within one second */
   close(silent);
   worker_send_last(worker);
   join();
@@ -162,8 +162,8 @@ START_TEST(a_stop_lets_a_counted_exchange_finish) {
 }
 END_TEST
 
-/* More than a turn visits, all of them told. */
-START_TEST(a_stop_reaches_everybody) {
+/* More connections than one turn visits: all are told. */
+START_TEST(a_stop_reaches_every_connection) {
   enum { GUESTS = 300 };
   OPEN("XCHG_EXCHANGE=echo");
   start();
@@ -184,7 +184,7 @@ START_TEST(a_stop_reaches_everybody) {
 }
 END_TEST
 
-START_TEST(patience_over_cuts_everybody) {
+START_TEST(the_drain_timeout_closes_every_connection) {
   enum { GUESTS = 300 };
   OPEN("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   start();
@@ -199,7 +199,7 @@ START_TEST(patience_over_cuts_everybody) {
     ck_assert_int_le(recv(clients[i], &byte, 1, 0), 0);
     close(clients[i]);
   }
-  int late = hand_over_unix(); /* comes too late, and is counted all the same */
+  int late = hand_over_unix(); /* arrives too late, and is counted all the same */
   ck_assert_int_le(recv(late, &byte, 1, 0), 0);
   close(late);
   worker_send_last(worker);
@@ -212,8 +212,8 @@ START_TEST(patience_over_cuts_everybody) {
 }
 END_TEST
 
-/* An idle worker wakes for the cut by itself, however long it polls. */
-START_TEST(patience_ends_in_time) {
+/* An idle worker wakes by itself at the drain timeout, however long it spins. */
+START_TEST(the_drain_timeout_wakes_an_idle_worker) {
   OPEN("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=200ms", "XCHG_STOP_GRACE=0", "XCHG_SPIN=1s");
   start();
   int client = hand_over_unix();
@@ -226,7 +226,7 @@ START_TEST(patience_ends_in_time) {
   ck_assert_int_le(recv(client, &byte, 1, 0), 0);
   uint64_t took_ns = sys_now_ns() - stop_ns;
   ck_assert_uint_ge(took_ns, 200 * NS_PER_MS);
-  ck_assert_uint_lt(took_ns, 800 * NS_PER_MS); /* the spin alone would take a second */
+  ck_assert_uint_lt(took_ns, 800 * NS_PER_MS); /* the spin alone would take one second */
   join();
   close(client);
   ck_assert_uint_eq(ended(XCHG_DRAIN), 1);
@@ -236,8 +236,8 @@ END_TEST
 
 /* ---- memory ---- */
 
-/* A second after connections have ended, what they used is with the kernel again. */
-START_TEST(memory_goes_back) {
+/* One second after connections have ended, their memory is returned to the kernel. */
+START_TEST(memory_is_returned_to_the_kernel) {
   enum { GUESTS = 300 };
   OPEN("XCHG_EXCHANGE=echo");
   start();
@@ -252,13 +252,13 @@ START_TEST(memory_goes_back) {
     close(clients[i]);
   }
   AWAIT(atom_load_relaxed_u32(&worker->live) == 1);
-  ck_assert(is_silent(stays, 1500)); /* the time is what is tested */
-  echo_once(stays);                  /* timers come after events, in the same turn: */
-  echo_once(stays);                  /* this one finds them done */
+  ck_assert(is_silent(stays, 1500)); /* the delay is under test */
+  echo_once(stays);                  /* timers run after events, in the same turn: */
+  echo_once(stays);                  /* this one runs after the events */
   close(stays);
   worker_send_last(worker);
   join();
-  ck_assert_uint_eq(worker->conns.end, 1); /* the one that stayed had the first chunk */
+  ck_assert_uint_eq(worker->conns.end, 1); /* the connection that stayed is in the first chunk */
   ck_assert(!buf_pool_idle(&worker->host.bufs) || worker->host.bufs.bytes == 0);
   finish();
 }
@@ -266,18 +266,18 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {serves_guests_until_the_last, 1},
-      {guests_before_the_last_letter_are_served, 1},
-      {the_last_letter_waits_for_connections, 1},
-      {an_idle_poll_serves_as_well, 1},
-      {gives_back_what_the_acceptor_counted, 1},
-      {no_memory_refuses_one, 1},
-      {a_stop_ends_who_is_between_messages, 1},
+      {serves_connections_until_no_more_come, 1},
+      {queued_connections_are_served_before_the_end, 1},
+      {the_end_waits_for_open_connections, 1},
+      {a_spinning_worker_serves_and_then_sleeps, 1},
+      {the_admission_is_released_at_the_end, 1},
+      {without_memory_a_connection_is_refused, 1},
+      {a_stop_ends_connections_between_messages, 1},
       {a_stop_lets_a_counted_exchange_finish, 1},
-      {a_stop_reaches_everybody, 1},
-      {patience_over_cuts_everybody, 1},
-      {patience_ends_in_time, 1},
-      {memory_goes_back, 1},
+      {a_stop_reaches_every_connection, 1},
+      {the_drain_timeout_closes_every_connection, 1},
+      {the_drain_timeout_wakes_an_idle_worker, 1},
+      {memory_is_returned_to_the_kernel, 1},
   };
   return run_suite("worker", tests, count_of(tests));
 }

@@ -1,7 +1,7 @@
 /*
- * check_worker_mail: a real worker that gets more mail than it deals with in a turn, from several
- * threads: nothing is lost, each sender's order holds, its connections go on, and what comes too
- * late finds nobody.
+ * check_worker_mail: a real worker gets more tasks than it runs in one turn, from several threads:
+ * no task is lost, each sender's order holds, connections are served meanwhile, and late calls get
+ * NULL.
  */
 #include "pool/mail.h"
 #include "tests/fixtures/worker_fixture.h"
@@ -9,16 +9,16 @@
 #define GROUP 3
 enum { MEMBERS = 300, ISSUES = 8, POSTS = 5000, SENDERS = 3 };
 
-static atom_u64 ids[MEMBERS]; /* in the order in which they were opened */
+static atom_u64 ids[MEMBERS]; /* in the order of opening */
 static atom_u32 opened;
 
 static void note_and_join(struct xchg_conn *conn) {
   uint32_t i = atom_load_relaxed_u32(&opened);
   atom_store_relaxed_u64(&ids[i], xchg_id(conn));
   if (xchg_join(conn, GROUP, XCHG_SLOW_SKIP) == -1) {
-    abort(); /* the worker's thread has no libcheck */
+    abort(); /* no libcheck on the worker's thread */
   }
-  atom_store_release_u32(&opened, i + 1); /* connect_one sees the rest, too */
+  atom_store_release_u32(&opened, i + 1); /* and before what connect_one reads */
 }
 
 /* A worker whose connections are members of the group and echo. */
@@ -44,13 +44,13 @@ static void end_worker(void) {
   finish();
 }
 
-/* ---- calls ---- */
+/* ---- posted calls ---- */
 
 struct sender {
   pthread_t thread;
-  uint64_t id;   /* to whom */
-  char name;     /* what its calls send */
-  uint32_t next; /* the number of the next call that should come; the worker's */
+  uint64_t id;   /* of the connection */
+  char name;     /* the byte that its calls send */
+  uint32_t next; /* number of the next call; the worker's */
 };
 
 struct post {
@@ -84,7 +84,7 @@ static void *send_posts(void *argument) {
   return NULL;
 }
 
-START_TEST(posts_of_several_threads) {
+START_TEST(posts_of_several_threads_keep_each_order) {
   static char got[SENDERS * POSTS];
   open_worker();
   int client = connect_one(), other = connect_one();
@@ -120,8 +120,8 @@ static void publish(const void *data, size_t size) {
   issue_release(issue);
 }
 
-/* More members, all in all, than a turn visits: each gets every issue, in order. */
-START_TEST(issues_to_a_large_group) {
+/* More members than one turn visits: each gets every publication, in order. */
+START_TEST(publications_to_a_large_group_arrive_in_order) {
   static int clients[MEMBERS];
   open_worker();
   for (int i = 0; i < MEMBERS; i++) {
@@ -149,8 +149,8 @@ static void find_nobody(struct xchg_conn *conn, void *argument) {
   (*(uint32_t *)argument)++;
 }
 
-/* What is sent when the worker has ended is dealt with by its close: calls find nobody. */
-START_TEST(too_late) {
+/* Tasks that arrive after the worker has ended are discarded by its close: calls get NULL. */
+START_TEST(late_calls_get_null) {
   uint32_t gone = 0;
   open_worker();
   int client = connect_one();
@@ -171,9 +171,9 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {posts_of_several_threads, 1},
-      {issues_to_a_large_group, 1},
-      {too_late, 1},
+      {posts_of_several_threads_keep_each_order, 1},
+      {publications_to_a_large_group_arrive_in_order, 1},
+      {late_calls_get_null, 1},
   };
   return run_suite("worker_mail", tests, count_of(tests));
 }

@@ -1,4 +1,7 @@
-/* check_worker_serve: a worker for one connection at a time, and one for one alone (poll). */
+/*
+ * check_worker_serve: a worker that serves one connection at a time, and one that has a single
+ * connection and waits with poll.
+ */
 #include "tests/fixtures/worker_fixture.h"
 
 /* ---- one at a time ---- */
@@ -17,7 +20,7 @@ static void *serve(void *argument) {
   return NULL;
 }
 
-START_TEST(serve_runs_one_to_its_end) {
+START_TEST(serve_runs_a_connection_to_its_end) {
   OPEN();
   for (int i = 0; i < 3; i++) {
     struct serving serving = {.cpu_ns = 0};
@@ -32,7 +35,7 @@ START_TEST(serve_runs_one_to_its_end) {
 }
 END_TEST
 
-/* Between two connections nobody takes the time: the next one does not begin in the past. */
+/* The clock is not read between two connections: the next one must not begin in the past. */
 START_TEST(serve_after_a_long_pause) {
   OPEN("XCHG_EXCHANGE=echo", "XCHG_IDLE_TIMEOUT=1m");
   worker->reactor.now_ns -= 10 * 60 * NS_PER_S;
@@ -48,7 +51,7 @@ START_TEST(serve_after_a_long_pause) {
 }
 END_TEST
 
-START_TEST(serve_hears_the_stop) {
+START_TEST(serve_obeys_a_stop) {
   OPEN("XCHG_EXCHANGE=echo");
   struct serving serving = {.cpu_ns = 0};
   int client = accept_tcp(&serving.guest);
@@ -63,7 +66,7 @@ START_TEST(serve_hears_the_stop) {
 }
 END_TEST
 
-/* ---- one alone, by poll ---- */
+/* ---- a single connection, by poll ---- */
 
 static struct wake stop = {.fd = -1};
 
@@ -74,7 +77,7 @@ static void *serve_single(void *argument) {
   return NULL;
 }
 
-/* Open a single worker and serve ${serving}'s guest; return the client's end. */
+/* Open a single worker and serve one connection in ${serving}. Return: the client's end. */
 static int open_single(struct serving *serving) {
   ck_assert_int_eq(wake_open(&stop), 0);
   const struct worker_setup setup = setup_of();
@@ -89,19 +92,19 @@ static void finish_single(void) {
   wake_close(&stop);
 }
 
-START_TEST(single_serves) {
+START_TEST(single_worker_serves) {
   PREPARE();
   struct serving serving = {.cpu_ns = 0};
   greet_and_close(open_single(&serving));
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
-  ck_assert_int_eq(worker->reactor.epoll_fd, -1); /* no descriptor of its own */
+  ck_assert_int_eq(worker->reactor.epoll_fd, -1); /* it has no descriptor of its own */
   ck_assert_int_eq(worker->inbox.wake.fd, -1);
   finish_single();
 }
 END_TEST
 
-START_TEST(single_hears_the_stop) {
+START_TEST(single_worker_obeys_a_stop) {
   PREPARE("XCHG_EXCHANGE=echo");
   struct serving serving = {.cpu_ns = 0};
   int client = open_single(&serving);
@@ -116,7 +119,7 @@ START_TEST(single_hears_the_stop) {
 }
 END_TEST
 
-START_TEST(single_is_cut) {
+START_TEST(single_worker_closes_at_the_drain_timeout) {
   PREPARE("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=100ms", "XCHG_STOP_GRACE=0");
   struct serving serving = {.cpu_ns = 0};
   int client = open_single(&serving);
@@ -136,9 +139,12 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {serve_runs_one_to_its_end, 1}, {serve_after_a_long_pause, 1},
-      {serve_hears_the_stop, 1},      {single_serves, 1},
-      {single_hears_the_stop, 1},     {single_is_cut, 1},
+      {serve_runs_a_connection_to_its_end, 1},
+      {serve_after_a_long_pause, 1},
+      {serve_obeys_a_stop, 1},
+      {single_worker_serves, 1},
+      {single_worker_obeys_a_stop, 1},
+      {single_worker_closes_at_the_drain_timeout, 1},
   };
   return run_suite("worker_serve", tests, count_of(tests));
 }
