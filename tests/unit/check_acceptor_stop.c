@@ -69,7 +69,7 @@ START_TEST(a_stop_without_room_ends_at_the_drain_timeout) {
 }
 END_TEST
 
-/* A connection that is deferred because no thread starts is closed and counted at the drain timeout. */
+/* A connection that is deferred for lack of a thread is closed and counted at the drain timeout. */
 START_TEST(a_stop_closes_a_deferred_connection) {
   SET_UP("XCHG_DRAIN_TIMEOUT=300ms", "XCHG_MAX_PER_IP=1");
   atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);

@@ -1,6 +1,6 @@
 /*
- * check_embed: a server within a program: its configuration, and what cannot be made, of which
- * nothing must be left.
+ * check_embed: a server within a program: its configuration, and failed creations, which must leave
+ * nothing.
  */
 #include "tests/fixtures/embed_fixture.h"
 
@@ -13,7 +13,7 @@ static const struct xchg_handler nothing = {.size = sizeof(nothing)};
 
 static char fault_text[4096];
 
-/* The faults of ${environment}, which must be some. */
+/* The lines of the faults of ${environment}, which must have at least one. */
 static const char *faults_of(char *const *environment) {
   FILE *out = fmemopen(fault_text, sizeof(fault_text), "w");
   ck_assert_ptr_nonnull(out);
@@ -92,7 +92,7 @@ START_TEST(every_fault_is_a_line) {
 }
 END_TEST
 
-/* What the program's handler decides, or where the server runs. */
+/* Variables of the handler or of the daemon, which a program sets itself. */
 static const char *const foreign[] = {
     "XCHG_MODEL=pool", "XCHG_HANDLER=/x/y.so", "XCHG_EXCHANGE=echo", "XCHG_GREETING=hello",
     "XCHG_FRAME=line", "XCHG_REPLY=echo",      "XCHG_MESSAGES=1",
@@ -116,16 +116,19 @@ START_TEST(another_size) {
     errno = 0;
     ck_assert_int_eq(xchg_config_from_env(&settings, sizes[i], environment, stderr), -1);
     ck_assert_int_eq(errno, EINVAL);
-    ck_assert_uint_eq(((const unsigned char *)&settings)[0], 0xa5); /* nothing was written */
+    ck_assert_uint_eq(((const unsigned char *)&settings)[0], 0xa5); /* the struct is unchanged */
   }
   ck_assert_int_eq(xchg_config_from_env(NULL, sizeof(settings), NULL, NULL), -1);
   ck_assert_int_eq(errno, EINVAL);
 }
 END_TEST
 
-/* ---- what cannot be made ---- */
+/* ---- failed creations ---- */
 
-/* It must fail so, with this in one line of the log (NULL: without one), and leave nothing. */
+/*
+ * Creation must fail with ${error}, write one log line that contains ${text} (NULL: none), and
+ * leave nothing.
+ */
 static void refused(const struct xchg_handler *handler, int error, const char *line) {
   unsigned descriptors = count_descriptors();
   lines_clear();
@@ -152,7 +155,7 @@ END_TEST
 
 #define HANDLER(...) (&(const struct xchg_handler){.size = sizeof(nothing), __VA_ARGS__})
 
-START_TEST(handlers_that_cannot_be) {
+START_TEST(invalid_handlers_are_refused) {
   SETTINGS();
   struct xchg_handler other = {.size = sizeof(other) - 8};
   refused(NULL, EINVAL, "there is no handler");
@@ -170,7 +173,7 @@ static size_t cut_nothing(struct xchg_conn *conn, const void *data, size_t size)
   return 0;
 }
 
-START_TEST(frames_that_cannot_be) {
+START_TEST(invalid_frames_are_refused) {
   SETTINGS();
   const struct xchg_frame bad[] = {
       {.kind = (enum xchg_frame_kind)99},
@@ -190,8 +193,8 @@ START_TEST(frames_that_cannot_be) {
 }
 END_TEST
 
-/* Numbers as a program may write them, whatever their type can hold. */
-START_TEST(values_out_of_range) {
+/* Numbers out of range, as a program may set them. */
+START_TEST(values_out_of_range_are_refused) {
   SETTINGS();
   const struct xchg_config good = settings;
 #define OUT_OF_RANGE(field, value)     \
@@ -224,11 +227,11 @@ START_TEST(values_out_of_range) {
   settings.queue = 0;
   ck_assert_ptr_null(xchg_server_create(&settings, &nothing));
   ck_assert_int_eq(errno, EINVAL);
-  ck_assert_uint_eq(lines_count("\n"), 3); /* the last one's and these two */
+  ck_assert_uint_eq(lines_count("\n"), 3); /* the lines of the last case and these two */
 }
 END_TEST
 
-START_TEST(an_address_in_use) {
+START_TEST(an_address_in_use_is_refused) {
   SETTINGS();
   create_server(&nothing);
   char listen[128];
@@ -250,7 +253,7 @@ static void count_call(struct xchg_conn *conn, void *argument) {
   called++;
 }
 
-/* It may post before it says no. */
+/* on_start may post before it declines. */
 static int decline(struct xchg_server *of) {
   started = of;
   ck_assert_int_eq(xchg_post(of, 1, count_call, &called), 0);
@@ -258,7 +261,7 @@ static int decline(struct xchg_server *of) {
   return -1;
 }
 
-START_TEST(on_start_declines) {
+START_TEST(on_start_may_decline) {
   SETTINGS();
   refused(HANDLER(.on_start = decline), ECANCELED, "the handler does not start");
   ck_assert_ptr_nonnull(started);
@@ -272,7 +275,7 @@ static int agree(struct xchg_server *of) {
   return 0;
 }
 
-START_TEST(on_start_is_told_the_server) {
+START_TEST(on_start_gets_the_server) {
   SETTINGS();
   create_server(HANDLER(.on_start = agree));
   ck_assert_ptr_eq(started, server);
@@ -280,7 +283,7 @@ START_TEST(on_start_is_told_the_server) {
 }
 END_TEST
 
-/* Take every descriptor but ${left} that the limit allows; how many. */
+/* Use up all descriptors but ${left}. Return: how many were opened. */
 static unsigned fill_descriptors(int *fds, unsigned left) {
   unsigned count = 0;
   while ((fds[count] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0)) != -1) {
@@ -294,7 +297,7 @@ static unsigned fill_descriptors(int *fds, unsigned left) {
   return count;
 }
 
-/* Whichever descriptor cannot be had: all others are given back. */
+/* Whichever descriptor is refused, all others are closed. */
 START_TEST(every_descriptor_can_fail) {
   SETTINGS("XCHG_LISTEN=127.0.0.1:0,127.0.0.1:0");
   int fds[256];
@@ -324,9 +327,9 @@ START_TEST(every_descriptor_can_fail) {
 }
 END_TEST
 
-/* ---- what can ---- */
+/* ---- successful creations ---- */
 
-/* All that is left out has a meaning: what comes is counted and dropped. */
+/* With an empty handler all input is counted and dropped. */
 START_TEST(an_empty_handler_discards) {
   SETTINGS();
   start_server(&nothing);
@@ -358,7 +361,7 @@ static void greet_with_state(struct xchg_conn *conn) {
 START_TEST(the_largest_state) {
   SETTINGS("XCHG_WORKERS=1");
   start_server(HANDLER(.state_size = XCHG_STATE_MAX, .on_open = greet_with_state));
-  for (int i = 0; i < 20; i++) { /* memory that was somebody else's is zeroed */
+  for (int i = 0; i < 20; i++) { /* reused memory is zeroed */
     int client = connect_to_port(port_of(server));
     expect_bytes(client, "hi", 2);
     expect_end(client);
@@ -368,8 +371,8 @@ START_TEST(the_largest_state) {
 }
 END_TEST
 
-/* Texts and structs are copied, and 0 means what the system gives. */
-START_TEST(nothing_is_borrowed) {
+/* Strings and structs are copied, and 0 means the default. */
+START_TEST(strings_and_structs_are_copied) {
   SETTINGS();
   char listen[] = "127.0.0.1:0", allow[] = "127.0.0.0/8";
   struct xchg_handler handler = {
@@ -393,7 +396,7 @@ START_TEST(nothing_is_borrowed) {
 }
 END_TEST
 
-START_TEST(addresses) {
+START_TEST(addresses_are_reported) {
   char folder[] = "/tmp/xchg-embed-XXXXXX", path[64], listen[256], text[XCHG_ADDRESS_MAX];
   ck_assert_ptr_nonnull(mkdtemp(folder));
   snprintf(path, sizeof(path), "unix:%s/s", folder);
@@ -419,7 +422,7 @@ START_TEST(addresses) {
   ck_assert_int_eq(xchg_server_address(server, UINT32_MAX, text, sizeof(text)), -1);
   ck_assert_int_eq(errno, ENOENT);
   xchg_server_destroy(server);
-  ck_assert_int_eq(access(path + 5, F_OK), -1); /* a clean end removes it */
+  ck_assert_int_eq(access(path + 5, F_OK), -1); /* the socket file is removed at the end */
   ck_assert_int_eq(rmdir(folder), 0);
 }
 END_TEST
@@ -432,17 +435,17 @@ int main(void) {
       {foreign_variables_are_faults, count_of(foreign)},
       {another_size, 1},
       {no_config, 1},
-      {handlers_that_cannot_be, 1},
-      {frames_that_cannot_be, 1},
-      {values_out_of_range, 1},
-      {an_address_in_use, 1},
-      {on_start_declines, 1},
-      {on_start_is_told_the_server, 1},
+      {invalid_handlers_are_refused, 1},
+      {invalid_frames_are_refused, 1},
+      {values_out_of_range_are_refused, 1},
+      {an_address_in_use_is_refused, 1},
+      {on_start_may_decline, 1},
+      {on_start_gets_the_server, 1},
       {every_descriptor_can_fail, 1},
       {an_empty_handler_discards, 1},
       {the_largest_state, 1},
-      {nothing_is_borrowed, 1},
-      {addresses, 1},
+      {strings_and_structs_are_copied, 1},
+      {addresses_are_reported, 1},
   };
   return run_suite("embed", tests, count_of(tests));
 }

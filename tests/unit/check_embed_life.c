@@ -7,7 +7,7 @@
 
 #include <semaphore.h>
 
-/* It has ended, and all of its counts add up. */
+/* The server has ended, and all of its counts add up. */
 static void check_ended(uint64_t finished, uint64_t drained) {
   struct xchg_stats stats = read_stats();
   check_sums(&stats);
@@ -34,12 +34,12 @@ START_TEST(starts_once) {
   ck_assert_int_eq(xchg_server_wait(server), 0);
   ck_assert_int_eq(xchg_server_start(server), -1);
   ck_assert_int_eq(errno, EALREADY);
-  ck_assert_int_eq(xchg_server_wait(server), 0); /* it is still over */
+  ck_assert_int_eq(xchg_server_wait(server), 0); /* it stays ended */
   xchg_server_destroy(server);
 }
 END_TEST
 
-START_TEST(nobody) {
+START_TEST(null_servers_are_accepted) {
   struct xchg_stats stats = {.size = sizeof(stats)};
   char text[XCHG_ADDRESS_MAX];
   xchg_server_destroy(NULL);
@@ -56,7 +56,7 @@ START_TEST(nobody) {
 }
 END_TEST
 
-/* Clients may connect as soon as it is made. */
+/* Clients can connect as soon as the server is created. */
 START_TEST(a_client_waits_for_the_start) {
   SETTINGS();
   create_server(&echoes);
@@ -84,7 +84,7 @@ START_TEST(destroyed_without_a_start) {
 }
 END_TEST
 
-START_TEST(a_drain_lets_finish_what_has_begun) {
+START_TEST(a_drain_lets_messages_finish) {
   SETTINGS();
   start_server(&echoes);
   int begun = connect_and_ping(server), idle = connect_and_ping(server);
@@ -105,7 +105,7 @@ START_TEST(a_drain_lets_finish_what_has_begun) {
 }
 END_TEST
 
-/* With a long patience and a message under way, and after a drain or without one. */
+/* With a long drain timeout and a message in progress, after a drain or without one. */
 START_TEST(a_stop_closes_everything_now) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_STOP_GRACE=60s", "XCHG_MESSAGE_TIMEOUT=0");
   start_server(&echoes);
@@ -145,8 +145,8 @@ START_TEST(destroy_stops) {
 }
 END_TEST
 
-/* What was asked for before the start holds after it: who waits is not kept for ever. */
-START_TEST(ended_before_the_start) {
+/* A drain or stop before the start takes effect at the start, so that wait returns. */
+START_TEST(drain_and_stop_before_the_start) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=200ms", "XCHG_IDLE_TIMEOUT=0", "XCHG_MESSAGE_TIMEOUT=0");
   create_server(&echoes);
   int client = connect_to_port(port_of(server));
@@ -167,10 +167,7 @@ START_TEST(ended_before_the_start) {
 }
 END_TEST
 
-/*
- * A thread that has just begun a drain may be overtaken by one that stops: the letters arrive the
- * other way round.
- */
+/* A thread that stops may overtake one that drains: the tasks arrive in the opposite order. */
 static sem_t held, gate;
 
 static void await(sem_t *sem) {
@@ -193,7 +190,7 @@ START_TEST(a_stop_that_overtakes_a_drain) {
   send_bytes(client, "begun", 5);
   AWAIT(read_stats().bytes_in == 10);
   ck_assert_int_eq(xchg_post(server, 1, hold, NULL), 0);
-  await(&held); /* it will take all letters at once */
+  await(&held); /* the worker takes all tasks at once */
   ck_assert_uint_eq(atom_exchange_acq_rel_u32(&server->stopping, 1), 0); /* as server_drain does */
   xchg_server_stop(server);
   server->model->ops->stop(server->model, sys_now_ns());
@@ -248,7 +245,7 @@ START_TEST(ended_from_within_a_handler) {
   start_server(&handler);
   int client = connect_to_port(port_of(server));
   send_bytes(client, _i == 0 ? "drain\n" : "stop!\n", 6);
-  expect_bytes(client, _i == 0 ? "drain\n" : "stop!\n", 6); /* it leaves with the turn */
+  expect_bytes(client, _i == 0 ? "drain\n" : "stop!\n", 6); /* sent at the end of the turn */
   expect_closed(client);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   check_ended(_i == 0, _i == 1);
@@ -256,8 +253,8 @@ START_TEST(ended_from_within_a_handler) {
 }
 END_TEST
 
-/* A listener that breaks stops the server, and wait says so. */
-START_TEST(a_broken_listener) {
+/* A listener that fails permanently stops the server, and wait reports it. */
+START_TEST(a_failed_listener_stops_the_server) {
   SETTINGS();
   create_server(&echoes);
   int fd = server->listeners[0].fd;
@@ -274,7 +271,7 @@ START_TEST(a_broken_listener) {
 }
 END_TEST
 
-/* ---- several of them ---- */
+/* ---- several servers ---- */
 
 static void say_user(struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_send(conn, xchg_user(conn), 5), 0);
@@ -306,7 +303,7 @@ START_TEST(two_in_one_process) {
   ck_assert_int_eq(xchg_server_wait(server), 0);
   check_ended(3, 0);
   xchg_server_destroy(servers[0]);
-  send_bytes(kept, "still\n", 6); /* the end of one is no affair of the others */
+  send_bytes(kept, "still\n", 6); /* the end of one does not affect the other */
   expect_bytes(kept, "still\n", 6);
   server = servers[1];
   AWAIT(read_stats().ended[XCHG_FINISHED] == 3);
@@ -319,17 +316,17 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {starts_once, 1},
-      {nobody, 1},
+      {null_servers_are_accepted, 1},
       {a_client_waits_for_the_start, 1},
       {destroyed_without_a_start, 2},
-      {a_drain_lets_finish_what_has_begun, 1},
+      {a_drain_lets_messages_finish, 1},
       {a_stop_closes_everything_now, 2},
       {destroy_stops, 1},
-      {ended_before_the_start, 2},
+      {drain_and_stop_before_the_start, 2},
       {a_stop_that_overtakes_a_drain, 1},
       {ended_by_several_threads_at_once, 1},
       {ended_from_within_a_handler, 2},
-      {a_broken_listener, 1},
+      {a_failed_listener_stops_the_server, 1},
       {two_in_one_process, 1},
   };
   return run_suite("embed_life", tests, count_of(tests));

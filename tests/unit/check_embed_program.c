@@ -1,6 +1,6 @@
 /*
- * check_embed_program: what a program keeps to itself while it embeds servers: its memory and
- * descriptors, its signals, its limits, its standard error.
+ * check_embed_program: embedded servers leave a program's memory, descriptors, signals, limits and
+ * standard error as they are.
  */
 #include "tests/fixtures/embed_fixture.h"
 
@@ -12,7 +12,7 @@
 
 #define LAST_SIGNAL 64
 
-/* ---- again and again ---- */
+/* ---- repeated servers ---- */
 
 static void work(void *argument) { (void)argument; }
 
@@ -32,12 +32,12 @@ static const struct xchg_handler busy = {.size = sizeof(busy),
                                          .state_size = 100,
                                          .on_message = join_and_offload};
 
-START_TEST(again_and_again) {
+START_TEST(repeated_servers_leak_nothing) {
   unsigned descriptors = 0;
   size_t bytes = 0;
-  count_descriptors(); /* what the C library takes with it */
+  count_descriptors(); /* what the C library allocates for it */
   for (int i = 0; i < 16; i++) {
-    if (i == 10) { /* by then caches of freed memory are full */
+    if (i == 10) { /* by then the allocator's caches are full */
       bytes = mallinfo2().uordblks;
     }
     SETTINGS();
@@ -60,14 +60,14 @@ START_TEST(again_and_again) {
 }
 END_TEST
 
-/* ---- what is the program's ---- */
+/* ---- what belongs to the program ---- */
 
 static struct sigaction actions[LAST_SIGNAL + 1];
 static sigset_t mask;
 
 static void note_signals(void) {
   for (int i = 1; i <= LAST_SIGNAL; i++) {
-    sigaction(i, NULL, &actions[i]); /* fails for the C library's own, the same way each time */
+    sigaction(i, NULL, &actions[i]); /* fails for the C library's own signals, each time alike */
   }
   ck_assert_int_eq(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
 }
@@ -93,7 +93,7 @@ static void catch (int signal) {
   catcher = gettid();
 }
 
-START_TEST(signals_are_the_programs) {
+START_TEST(signals_are_left_to_the_program) {
   SETTINGS();
   ck_assert_ptr_ne(signal(SIGUSR1, catch), SIG_ERR);
   ck_assert_ptr_ne(signal(SIGTERM, catch), SIG_ERR);
@@ -107,9 +107,9 @@ START_TEST(signals_are_the_programs) {
   check_signals();
   ck_assert_int_eq(xchg_server_start(server), 0);
   check_signals();
-  close(connect_and_ping(server)); /* the threads of offload are there as well */
+  close(connect_and_ping(server)); /* the offload threads run as well */
 
-  /* While this thread takes none, nobody does. */
+  /* While this thread blocks all signals, no thread takes one. */
   sigset_t both;
   sigemptyset(&both);
   sigaddset(&both, SIGUSR1);
@@ -126,7 +126,7 @@ START_TEST(signals_are_the_programs) {
   AWAIT(caught == 2);
   ck_assert_int_eq(catcher, gettid());
 
-  close(connect_and_ping(server)); /* SIGTERM was no affair of the server's */
+  close(connect_and_ping(server)); /* SIGTERM did not stop the server */
   xchg_server_drain(server);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   check_signals();
@@ -135,7 +135,7 @@ START_TEST(signals_are_the_programs) {
 }
 END_TEST
 
-/* A signal that a program handles ends no wait. */
+/* A signal that the program handles does not end xchg_server_wait. */
 static void *interrupt(void *argument) {
   const pthread_t *waiter = argument;
   for (int i = 0; i < 20; i++) {
@@ -159,7 +159,7 @@ START_TEST(a_wait_outlasts_signals) {
 }
 END_TEST
 
-START_TEST(limits_stay) {
+START_TEST(resource_limits_are_not_changed) {
   struct rlimit before, after;
   ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
   before.rlim_cur = min_u64(before.rlim_max, 256);
@@ -176,8 +176,8 @@ START_TEST(limits_stay) {
 }
 END_TEST
 
-/* Lines go to the callback alone; without one, to standard error. */
-START_TEST(the_log_is_where_it_was_asked_for) {
+/* Lines go to the callback only, or to standard error without one. */
+START_TEST(the_log_goes_to_the_callback_or_stderr) {
   int fd = memfd_create("stderr", MFD_CLOEXEC), old = dup(STDERR_FILENO);
   ck_assert_int_ne(dup2(fd, STDERR_FILENO), -1);
   SETTINGS();
@@ -199,8 +199,11 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {again_and_again, 1}, {signals_are_the_programs, 1},          {a_wait_outlasts_signals, 1},
-      {limits_stay, 1},     {the_log_is_where_it_was_asked_for, 1},
+      {repeated_servers_leak_nothing, 1},
+      {signals_are_left_to_the_program, 1},
+      {a_wait_outlasts_signals, 1},
+      {resource_limits_are_not_changed, 1},
+      {the_log_goes_to_the_callback_or_stderr, 1},
   };
   return run_suite("embed_program", tests, count_of(tests));
 }

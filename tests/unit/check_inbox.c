@@ -1,9 +1,8 @@
 /*
- * check_inbox: two lanes before one sleep flag, step by step in one thread; then letters from
- * several threads.
+ * check_inbox: the connection ring and the task list with their one sleep flag, step by step in one
+ * thread, then tasks from several threads.
  *
- * Wakes are counted where they cost: the eventfd's counter is the number of writes (the product
- * never reads it).
+ * Wakes are counted as writes to the eventfd, whose counter the product never reads.
  */
 #include "pool/inbox.h"
 
@@ -20,7 +19,7 @@
 #define SENDERS 3
 #define LETTERS_EACH 2000
 
-/* Signals since the last call. */
+/* Writes to the eventfd since the last call. */
 static uint64_t wakes(const struct inbox *inbox) {
   uint64_t count = 0;
   if (read(inbox->wake.fd, &count, sizeof(count)) == -1) {
@@ -64,7 +63,7 @@ START_TEST(test_new_inbox_is_empty_and_awake) {
   inbox_close(inbox);
   ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
   ck_assert_ptr_null(inbox->ring.slots);
-  free_inbox(inbox); /* a second close is harmless */
+  free_inbox(inbox); /* a second call does nothing */
 }
 END_TEST
 
@@ -80,7 +79,7 @@ START_TEST(test_open_without_descriptors) {
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
   ck_assert_int_eq(result, -1);
   ck_assert_int_eq(error, EMFILE);
-  ck_assert_ptr_null(inbox.ring.slots); /* nothing is left behind */
+  ck_assert_ptr_null(inbox.ring.slots); /* nothing is left open */
   inbox_close(&inbox);
 }
 END_TEST
@@ -118,10 +117,10 @@ START_TEST(test_burst_to_a_sleeper_costs_one_wake) {
 }
 END_TEST
 
-START_TEST(test_rouse_withdraws_the_announcement) {
+START_TEST(test_finish_wait_withdraws_the_announcement) {
   struct inbox *inbox = new_inbox(2);
   ck_assert(inbox_doze(inbox));
-  inbox_rouse(inbox); /* a socket ended the wait, no sender did */
+  inbox_rouse(inbox); /* a socket ended the wait, not a sender */
   ck_assert_int_eq(push(inbox, 1), 0);
   ck_assert_int_eq(inbox_nudge(inbox), 0);
   ck_assert_uint_eq(wakes(inbox), 0);
@@ -129,7 +128,7 @@ START_TEST(test_rouse_withdraws_the_announcement) {
 }
 END_TEST
 
-START_TEST(test_doze_finds_a_guest) {
+START_TEST(test_prepare_wait_finds_a_connection) {
   struct inbox *inbox = new_inbox(2);
   ck_assert_int_eq(push(inbox, 1), 0);
   ck_assert(!inbox_doze(inbox));
@@ -143,7 +142,7 @@ START_TEST(test_doze_finds_a_guest) {
 }
 END_TEST
 
-START_TEST(test_doze_finds_a_letter) {
+START_TEST(test_prepare_wait_finds_a_task) {
   struct inbox *inbox = new_inbox(2);
   struct letter letter = {.kind = LETTER_STOP};
   inbox_push_mpsc(inbox, &letter);
@@ -156,14 +155,14 @@ START_TEST(test_doze_finds_a_letter) {
 }
 END_TEST
 
-START_TEST(test_letter_wakes_a_sleeper_once) {
+START_TEST(test_task_wakes_a_sleeper_once) {
   struct inbox *inbox = new_inbox(2);
   struct letter letters[3] = {{.kind = LETTER_STOP}, {.kind = LETTER_STOP}, {.kind = LETTER_LAST}};
   ck_assert(inbox_doze(inbox));
   for (int i = 0; i < 3; i++) {
     inbox_push_mpsc(inbox, &letters[i]);
   }
-  ck_assert_int_eq(push(inbox, 1), 0); /* one flag stands before both lanes */
+  ck_assert_int_eq(push(inbox, 1), 0); /* ring and list share one flag */
   ck_assert_uint_eq(wakes(inbox), 1);
   inbox_rouse(inbox);
   pop_expect(inbox, 1);
@@ -171,7 +170,7 @@ START_TEST(test_letter_wakes_a_sleeper_once) {
 }
 END_TEST
 
-START_TEST(test_nudge_wakes_a_sleeper_once) {
+START_TEST(test_wake_wakes_a_sleeper_once) {
   struct inbox *inbox = new_inbox(1);
   ck_assert(inbox_doze(inbox));
   ck_assert_int_eq(inbox_nudge(inbox), 1);
@@ -181,11 +180,11 @@ START_TEST(test_nudge_wakes_a_sleeper_once) {
 }
 END_TEST
 
-START_TEST(test_letters_come_oldest_first) {
+START_TEST(test_tasks_come_oldest_first) {
   struct inbox *inbox = new_inbox(1);
   struct letter letters[5];
   memset(letters, 0, sizeof(letters));
-  for (int round = 0; round < 2; round++) { /* letters may be sent again once they were taken */
+  for (int round = 0; round < 2; round++) { /* tasks may be sent again once they were taken */
     for (int i = 0; i < 5; i++) {
       letters[i].kind = i < 4 ? LETTER_STOP : LETTER_LAST;
       letters[i].time_ns = (uint64_t)i;
@@ -226,7 +225,7 @@ static void *send_letters(void *context) {
   return NULL;
 }
 
-/* Whose letter is it? */
+/* The sender of ${letter}. */
 static int sender_of(const struct sender *senders, const struct letter *letter) {
   for (int i = 0; i < SENDERS; i++) {
     if (letter >= senders[i].letters && letter < senders[i].letters + LETTERS_EACH) {
@@ -236,7 +235,7 @@ static int sender_of(const struct sender *senders, const struct letter *letter) 
   return -1;
 }
 
-/* Wait as a worker does until something is in the inbox. */
+/* Wait as a worker does until the inbox is not empty. */
 static void wait_for_letters(struct inbox *inbox, int epoll_fd) {
   if (inbox_doze(inbox)) {
     struct epoll_event event;
@@ -245,7 +244,7 @@ static void wait_for_letters(struct inbox *inbox, int epoll_fd) {
   }
 }
 
-START_TEST(test_letters_of_each_sender_stay_in_order) {
+START_TEST(test_tasks_of_each_sender_stay_in_order) {
   struct inbox *inbox = new_inbox(1);
   struct sender *senders = calloc(SENDERS, sizeof(*senders));
   ck_assert_ptr_nonnull(senders);
@@ -286,14 +285,14 @@ int main(void) {
       {test_open_without_descriptors, 1},
       {test_push_to_an_owner_that_is_awake_costs_no_wake, 1},
       {test_burst_to_a_sleeper_costs_one_wake, 1},
-      {test_rouse_withdraws_the_announcement, 1},
-      {test_doze_finds_a_guest, 1},
-      {test_doze_finds_a_letter, 1},
-      {test_letter_wakes_a_sleeper_once, 1},
-      {test_nudge_wakes_a_sleeper_once, 1},
-      {test_letters_come_oldest_first, 1},
+      {test_finish_wait_withdraws_the_announcement, 1},
+      {test_prepare_wait_finds_a_connection, 1},
+      {test_prepare_wait_finds_a_task, 1},
+      {test_task_wakes_a_sleeper_once, 1},
+      {test_wake_wakes_a_sleeper_once, 1},
+      {test_tasks_come_oldest_first, 1},
       {test_writers_have_cache_lines_of_their_own, 1},
-      {test_letters_of_each_sender_stay_in_order, 1},
+      {test_tasks_of_each_sender_stay_in_order, 1},
   };
   return run_suite("inbox", tests, count_of(tests));
 }

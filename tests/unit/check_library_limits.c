@@ -1,9 +1,9 @@
 /*
- * check_library_limits: what the library bounds and what it promises about the end, in servers that
- * run: on_stop, the watchdog over a worker that is merely busy, how much may wait at a worker, and
- * publications while workers end.
+ * check_library_limits: limits and promises of the library in running servers: on_stop, the
+ * watchdog with a worker that is only busy, how many tasks may wait at a worker, and publications
+ * while workers end.
  *
- * A member "joins" by being there; every connection is told its id.
+ * Every connection joins the group when it opens, and sends its id.
  */
 #include "tests/fixtures/embed_fixture.h"
 
@@ -38,13 +38,13 @@ static int connect_member(uint64_t *id) {
 
 /* ---- on_stop ---- */
 
-/* A thread of the handler's own, which uses the server until on_stop tells it to end. */
+/* The handler's own thread, which uses the server until on_stop ends it. */
 static struct {
   struct xchg_server *server;
   pthread_t thread;
   atom_u32 starts, stops, opens, closes;
   atom_u32 ticks, over;
-  bool declines, kills; /* on_start says -1; a tick sends the process a SIGTERM */
+  bool declines, kills; /* on_start returns -1; the thread sends the process a SIGTERM */
 } life;
 
 static void *tick(void *unused) {
@@ -84,7 +84,7 @@ static void life_stops(struct xchg_server *of) {
   ck_assert_uint_eq(stats.open, 0);
   ck_assert_uint_eq(atom_load_relaxed_u32(&life.opens), atom_load_relaxed_u32(&life.closes));
   uint32_t ticks = atom_load_relaxed_u32(&life.ticks);
-  AWAIT(atom_load_relaxed_u32(&life.ticks) > ticks + 10); /* the server may still be used */
+  AWAIT(atom_load_relaxed_u32(&life.ticks) > ticks + 10); /* the server can still be used */
   atom_store_relaxed_u32(&life.over, 1);
   ck_assert_int_eq(pthread_join(life.thread, NULL), 0);
   atom_add_relaxed_u32(&life.stops, 1);
@@ -113,8 +113,8 @@ static void check_life(uint32_t starts, uint32_t stops) {
   ck_assert_uint_eq(atom_load_relaxed_u32(&life.stops), stops);
 }
 
-/* Destroyed in the middle of it, after a drain, and without a start. */
-START_TEST(stopped_once_when_all_have_ended) {
+/* Destroyed while it runs, after a drain, and without a start. */
+START_TEST(on_stop_comes_once_after_all_connections) {
   int client = -1;
   SETTINGS();
   create_server(&living);
@@ -127,7 +127,7 @@ START_TEST(stopped_once_when_all_have_ended) {
   if (_i == 1) {
     xchg_server_stop(server);
     ck_assert_int_eq(xchg_server_wait(server), 0);
-    check_life(1, 0); /* the program may still ask the server for something */
+    check_life(1, 0); /* the program can still call the server */
   }
   xchg_server_destroy(server);
   check_life(1, 1);
@@ -137,8 +137,8 @@ START_TEST(stopped_once_when_all_have_ended) {
 }
 END_TEST
 
-/* Where it declined, and where it was not asked. */
-START_TEST(not_stopped_where_it_did_not_start) {
+/* After on_start has declined, and when it was not called. */
+START_TEST(no_on_stop_without_a_start) {
   struct xchg_handler handler = living;
   char taken[XCHG_ADDRESS_MAX];
   SETTINGS();
@@ -169,15 +169,15 @@ static int run_main(void) {
   return xchg_main(&living, 1, arguments);
 }
 
-/* The whole daemon, ended by a signal while the thread is at it. */
-START_TEST(the_daemon_tells_it_as_well) {
+/* The whole daemon, ended by a signal while the thread runs. */
+START_TEST(the_daemon_calls_on_stop) {
   life.kills = true;
   ck_assert_int_eq(run_main(), 0);
   check_life(1, 1);
 }
 END_TEST
 
-START_TEST(the_daemon_does_not_where_it_declined) {
+START_TEST(the_daemon_calls_no_on_stop_after_a_refusal) {
   life.declines = true;
   ck_assert_int_eq(run_main(), 71);
   check_life(1, 0);
@@ -191,7 +191,7 @@ END_TEST
 
 static atom_u32 steps;
 
-/* A step of a few milliseconds, of which hundreds make a turn of more than a second. */
+/* A call of a few milliseconds. Hundreds of them make a turn of more than one second. */
 static void step(struct xchg_conn *conn, void *argument) {
   const int *ms = argument;
   (void)conn;
@@ -199,7 +199,7 @@ static void step(struct xchg_conn *conn, void *argument) {
   atom_add_relaxed_u32(&steps, 1);
 }
 
-/* One that lasts until the watchdog has named it. */
+/* A call that lasts until the watchdog has reported it. */
 static void step_too_long(struct xchg_conn *conn, void *argument) {
   (void)argument;
   ck_assert_ptr_nonnull(conn);
@@ -211,7 +211,7 @@ static void post(uint64_t id, void (*call)(struct xchg_conn *, void *), void *ar
   ck_assert_int_eq(xchg_post(server, id, call, argument), 0);
 }
 
-START_TEST(many_posts_are_no_long_one) {
+START_TEST(many_short_posts_are_not_reported) {
   enum { POSTS = 1500 };
   int ms = 2;
   uint64_t id;
@@ -229,7 +229,7 @@ START_TEST(many_posts_are_no_long_one) {
 }
 END_TEST
 
-START_TEST(a_long_post_among_many_is_named) {
+START_TEST(a_long_post_among_many_is_reported) {
   int ms = 0;
   uint64_t id;
   SETTINGS(WATCHDOG, "XCHG_WORKERS=1");
@@ -258,8 +258,8 @@ static void echo_slowly(struct xchg_conn *conn, const struct xchg_message *messa
 static const struct xchg_handler slowly = {
     .size = sizeof(slowly), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = echo_slowly};
 
-/* As many connections as a wait brings, each with a little to do. */
-START_TEST(many_connections_are_no_long_one) {
+/* Many connections in one batch of events, each with a short callback. */
+START_TEST(many_short_callbacks_are_not_reported) {
   int clients[REACTOR_EVENTS];
   SETTINGS(WATCHDOG, "XCHG_WORKERS=1", "XCHG_MAX_CONNECTIONS=300");
   start_server(&slowly);
@@ -280,7 +280,7 @@ START_TEST(many_connections_are_no_long_one) {
 }
 END_TEST
 
-/* ---- what may wait at a worker ---- */
+/* ---- how many tasks may wait at a worker ---- */
 
 static sem_t gate;
 
@@ -297,7 +297,7 @@ static void expect_mib(int client) {
   ck_assert_mem_eq(got, mib, sizeof(got));
 }
 
-START_TEST(mail_is_bounded_by_its_bytes) {
+START_TEST(waiting_tasks_are_bounded_by_their_bytes) {
   uint64_t id;
   size_t count = 0;
   SETTINGS("XCHG_WORKERS=1", "XCHG_MAX_PENDING=128MiB", "XCHG_WRITE_TIMEOUT=0");
@@ -318,7 +318,7 @@ START_TEST(mail_is_bounded_by_its_bytes) {
     ck_assert_int_eq(sem_post(&gate), 0);
     AWAIT(xchg_publish(server, GROUP, "later", 5) == 0);
     for (size_t i = 0; i < count; i++) {
-      expect_mib(client); /* those that were taken are not lost */
+      expect_mib(client); /* accepted ones are not lost */
     }
     expect_bytes(client, "later", 5);
   }
@@ -329,7 +329,7 @@ END_TEST
 
 /* ---- workers that have ended ---- */
 
-/* Where letters are still dealt with, each waits its turn; where nobody is, none is kept. */
+/* While a worker runs, publications wait in its queue. After it has ended, none is kept. */
 START_TEST(publishing_outlives_a_worker) {
   uint64_t id;
   SETTINGS("XCHG_DISPATCH=round-robin", "XCHG_MESSAGE_TIMEOUT=0", "XCHG_DRAIN_TIMEOUT=5m");
@@ -361,10 +361,14 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {stopped_once_when_all_have_ended, 3}, {not_stopped_where_it_did_not_start, 1},
-      {the_daemon_tells_it_as_well, 1},      {the_daemon_does_not_where_it_declined, 1},
-      {many_posts_are_no_long_one, 1},       {a_long_post_among_many_is_named, 1},
-      {many_connections_are_no_long_one, 1}, {mail_is_bounded_by_its_bytes, 1},
+      {on_stop_comes_once_after_all_connections, 3},
+      {no_on_stop_without_a_start, 1},
+      {the_daemon_calls_on_stop, 1},
+      {the_daemon_calls_no_on_stop_after_a_refusal, 1},
+      {many_short_posts_are_not_reported, 1},
+      {a_long_post_among_many_is_reported, 1},
+      {many_short_callbacks_are_not_reported, 1},
+      {waiting_tasks_are_bounded_by_their_bytes, 1},
       {publishing_outlives_a_worker, 1},
   };
   return run_suite("library_limits", tests, count_of(tests));

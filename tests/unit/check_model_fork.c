@@ -2,7 +2,7 @@
  * check_model_fork: a child for each connection: counted, waited for, crashed, refused, stopped.
  *
  * The module is compiled into this program, so that fork can be made to fail and children can be
- * found.  Nobody listens to SIGCHLD here: settle is called until it has found what it must find.
+ * found. SIGCHLD is not handled here: the tests call settle until it has found the ended children.
  */
 #include <unistd.h>
 
@@ -68,7 +68,7 @@ static uint64_t ended(enum xchg_reason reason) {
   return atom_load_relaxed_u64(&sum.ended[reason]);
 }
 
-/* Admit and place a new connection; return the client's end. */
+/* Admit and dispatch a new connection. Return: the client's end. */
 static int place_new(void) {
   struct guest guest;
   enum xchg_reason refused;
@@ -76,11 +76,11 @@ static int place_new(void) {
   ck_assert(admit_enter(&admit, &guest, &refused));
   ck_assert(model->ops->room(model));
   ck_assert_int_eq(model->ops->place(model, &guest), 0);
-  ck_assert_int_eq(fcntl(guest.fd, F_GETFD), -1); /* the child's alone now */
+  ck_assert_int_eq(fcntl(guest.fd, F_GETFD), -1); /* only the child has it now */
   return client;
 }
 
-/* Settle until ${count} are live. */
+/* Settle until ${count} children are live. */
 static void settle_to(uint32_t count) {
   AWAIT((model->ops->settle(model), model->ops->live(model) <= count));
   ck_assert_uint_eq(model->ops->live(model), count);
@@ -96,7 +96,7 @@ START_TEST(children_are_counted) {
   ck_assert_uint_eq(model->ops->live(model), 3);
   ck_assert(!model->ops->room(model));
   for (int i = 2; i >= 0; i--) {
-    greet_and_close(clients[i]); /* at the same time: each waits for its client */
+    greet_and_close(clients[i]); /* at the same time: each child waits for its client */
     settle_to((uint32_t)i);
     ck_assert(model->ops->room(model));
   }
@@ -112,8 +112,8 @@ START_TEST(children_are_counted) {
 }
 END_TEST
 
-/* The parent gives the ticket back, once the child was waited for. */
-START_TEST(tickets_come_back) {
+/* The parent releases the admission once it has waited for the child. */
+START_TEST(admissions_are_released) {
   SET_UP("XCHG_MAX_PER_IP=1");
   for (int i = 0; i < 5; i++) {
     greet_and_close(place_new());
@@ -124,7 +124,7 @@ START_TEST(tickets_come_back) {
 }
 END_TEST
 
-START_TEST(a_crash_is_an_error_and_touches_nobody) {
+START_TEST(a_crash_counts_as_error_and_affects_no_other) {
   SET_UP("XCHG_EXCHANGE=echo", "XCHG_MAX_PER_IP=3");
   int lives = place_new(), dies = place_new();
   send_bytes(dies, "ping", 4);
@@ -135,7 +135,7 @@ START_TEST(a_crash_is_an_error_and_touches_nobody) {
   ck_assert_uint_eq(ended(XCHG_ERROR), 1);
   send_bytes(lives, "ping", 4);
   expect_bytes(lives, "ping", 4);
-  int next = place_new(); /* in the place of the dead one */
+  int next = place_new(); /* in the slot of the crashed child */
   send_bytes(next, "ping", 4);
   expect_bytes(next, "ping", 4);
   close(lives);
@@ -148,8 +148,8 @@ START_TEST(a_crash_is_an_error_and_touches_nobody) {
 }
 END_TEST
 
-/* The guest stays the caller's, untouched, and can be placed later. */
-START_TEST(a_refused_fork_keeps_the_guest) {
+/* After a failed fork the connection stays the caller's, unchanged, and can be dispatched later. */
+START_TEST(a_refused_fork_leaves_the_connection_to_the_caller) {
   SET_UP();
   struct guest guest;
   int client = accept_tcp(&guest);
@@ -168,14 +168,14 @@ START_TEST(a_refused_fork_keeps_the_guest) {
 }
 END_TEST
 
-/* A child holds its connection, the standard descriptors and the stop's, nothing else. */
-START_TEST(a_child_holds_no_other_descriptor) {
+/* A child has only its connection, the standard descriptors and the one for the stop. */
+START_TEST(a_child_has_no_other_descriptor) {
   SET_UP("XCHG_EXCHANGE=echo");
   int first = place_new();
   int second = place_new();
   send_bytes(second, "ping", 4);
   expect_bytes(second, "ping", 4);
-  close(first); /* would not reach the first child if the second held the client's end */
+  close(first); /* would not end the first child if the second had the client's end */
   settle_to(1);
   close(second);
   settle_to(0);
@@ -192,7 +192,7 @@ START_TEST(a_stop_reaches_the_children) {
   model->ops->stop(model, sys_now_ns());
   expect_end(before);
   close(before);
-  int after = place_new(); /* from the backlog: hears of the stop at once */
+  int after = place_new(); /* from the backlog: gets the stop at once */
   send_bytes(after, "ping", 4);
   expect_bytes(after, "ping", 4);
   expect_end(after);
@@ -205,7 +205,7 @@ START_TEST(a_stop_reaches_the_children) {
 }
 END_TEST
 
-START_TEST(a_child_cuts_itself) {
+START_TEST(a_child_closes_at_the_drain_timeout) {
   SET_UP("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   int client = place_new();
   send_bytes(client, "begun", 5);
@@ -219,7 +219,7 @@ START_TEST(a_child_cuts_itself) {
 }
 END_TEST
 
-/* One that does not even hear of the end of the patience is killed, and counted. */
+/* A child that does not react to the drain timeout is killed and counted. */
 START_TEST(a_stuck_child_is_killed) {
   SET_UP("XCHG_EXCHANGE=echo", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   int client = place_new();
@@ -238,12 +238,12 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {children_are_counted, 1},
-      {tickets_come_back, 1},
-      {a_crash_is_an_error_and_touches_nobody, 1},
-      {a_refused_fork_keeps_the_guest, 1},
-      {a_child_holds_no_other_descriptor, 1},
+      {admissions_are_released, 1},
+      {a_crash_counts_as_error_and_affects_no_other, 1},
+      {a_refused_fork_leaves_the_connection_to_the_caller, 1},
+      {a_child_has_no_other_descriptor, 1},
       {a_stop_reaches_the_children, 1},
-      {a_child_cuts_itself, 1},
+      {a_child_closes_at_the_drain_timeout, 1},
       {a_stuck_child_is_killed, 1},
   };
   return run_suite("model_fork", tests, count_of(tests));

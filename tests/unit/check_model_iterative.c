@@ -49,7 +49,7 @@ static uint64_t ended(enum xchg_reason reason) {
 struct placing {
   struct guest guest;
   int result;
-  uint64_t cpu_ns; /* that it took */
+  uint64_t cpu_ns; /* CPU time that it took */
 };
 
 static void *place(void *argument) {
@@ -60,13 +60,14 @@ static void *place(void *argument) {
   return NULL;
 }
 
-START_TEST(place_serves_to_the_end) {
+START_TEST(place_serves_a_connection_to_its_end) {
   SET_UP("XCHG_MAX_PER_IP=1");
   for (uint64_t i = 1; i <= 3; i++) {
     struct guest guest;
     enum xchg_reason refused;
     int client = accept_tcp(&guest);
-    ck_assert(admit_enter(&admit, &guest, &refused)); /* the one before gave its ticket back */
+    ck_assert(
+        admit_enter(&admit, &guest, &refused)); /* the one before has released its admission */
     send_bytes(client, "hello", 6);
     ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
     ck_assert(model->ops->room(model));
@@ -77,13 +78,13 @@ START_TEST(place_serves_to_the_end) {
     expect_end(client);
     close(client);
   }
-  ck_assert(model->ops->last(model)); /* nothing is left to collect */
+  ck_assert(model->ops->last(model)); /* there is nothing to reap */
   ck_assert_uint_eq(model->ops->running(model), 0);
   tear_down();
 }
 END_TEST
 
-START_TEST(a_stop_ends_the_one_that_is_served) {
+START_TEST(a_stop_ends_the_connection_that_is_served) {
   SET_UP("XCHG_EXCHANGE=echo");
   struct placing placing = {.result = -1};
   int client = accept_tcp(&placing.guest);
@@ -102,8 +103,11 @@ START_TEST(a_stop_ends_the_one_that_is_served) {
 }
 END_TEST
 
-/* Who comes after the stop is served as far as the drain allows, then cut at once. */
-START_TEST(after_the_patience_nobody_is_served) {
+/*
+ * A connection that comes after the stop is served until the drain timeout, and after that closed
+ * at once.
+ */
+START_TEST(after_the_drain_timeout_no_connection_is_served) {
   SET_UP("XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   model->ops->stop(model, sys_now_ns());
   for (uint64_t i = 1; i <= 3; i++) {
@@ -118,7 +122,7 @@ START_TEST(after_the_patience_nobody_is_served) {
 }
 END_TEST
 
-/* XCHG_SPIN is a pool's: here it is ignored. */
+/* XCHG_SPIN belongs to the pool model and is ignored here. */
 START_TEST(does_not_spin) {
   SET_UP("XCHG_SPIN=1s");
   struct placing placing = {.result = -1};
@@ -136,9 +140,9 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {place_serves_to_the_end, 1},
-      {a_stop_ends_the_one_that_is_served, 1},
-      {after_the_patience_nobody_is_served, 1},
+      {place_serves_a_connection_to_its_end, 1},
+      {a_stop_ends_the_connection_that_is_served, 1},
+      {after_the_drain_timeout_no_connection_is_served, 1},
       {does_not_spin, 1},
   };
   return run_suite("model_iterative", tests, count_of(tests));

@@ -1,8 +1,8 @@
 /*
- * check_model_pool: the choice of a worker, exactly as the contract words it; room; the threads.
+ * check_model_pool: the choice of a worker as XCHG_DISPATCH defines it, room, and the threads.
  *
- * The module is compiled into this program, so that workers can be put into any state: a model that
- * was not started has queues that nobody empties but the test.  Random tests print their seed, and
+ * The module is compiled into this program, so that workers can be put into any state. In a model
+ * that is not started only the test empties the queues. Random tests print their seed, and
  * CHECK_SEED sets it.
  */
 #include <pthread.h>
@@ -48,7 +48,7 @@ static void set_up(const char *const *entries) {
   pool = pool_of(model);
 }
 
-/* Of two entries for a variable the first counts. */
+/* Of two entries for the same variable the first counts. */
 #define SET_UP(...)                                                                         \
   set_up((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) "XCHG_WORKERS=4", "XCHG_QUEUE=8", \
                                "XCHG_MAX_CONNECTIONS=64", NULL})
@@ -62,7 +62,7 @@ static void tear_down(void) {
   config_fini(&config);
 }
 
-/* ---- workers as a test wants them ---- */
+/* ---- workers in a given state ---- */
 
 struct state {
   uint32_t queued, live;
@@ -87,7 +87,7 @@ static void set_states(const struct state states[WORKERS]) {
   }
 }
 
-/* Place a guest; return the worker that has one more in its queue. */
+/* Dispatch a connection. Return: the worker whose queue has grown. */
 static uint32_t choose(int *woken) {
   uint32_t before[WORKERS], chosen = WORKERS;
   for (uint32_t i = 0; i < WORKERS; i++) {
@@ -100,7 +100,7 @@ static uint32_t choose(int *woken) {
     uint32_t more = ring_count_producer(&pool->threads[i].worker.inbox.ring) - before[i];
     if (more != 0) {
       ck_assert_uint_eq(more, 1);
-      ck_assert_uint_eq(chosen, WORKERS); /* to one worker only */
+      ck_assert_uint_eq(chosen, WORKERS); /* no other worker got it */
       chosen = i;
     }
   }
@@ -108,7 +108,7 @@ static uint32_t choose(int *woken) {
   return chosen;
 }
 
-/* The worker that is chosen when all stand like this. */
+/* The worker that is chosen in this state. */
 static uint32_t choose_of(const struct state states[WORKERS]) {
   int woken;
   set_states(states);
@@ -126,13 +126,15 @@ START_TEST(least_takes_the_fewest_of_empty_queues) {
   SET_UP("XCHG_DISPATCH=least");
   EXPECT(2, {0, 5, false}, {0, 4, false}, {0, 3, false}, {0, 4, false});
   EXPECT(0, {0, 0, false}, {0, 4, false}, {0, 3, false}, {0, 4, false});
-  EXPECT(3, {0, 9, true}, {1, 0, true}, {2, 0, false}, {0, 8, false}); /* empty beats fewer */
-  EXPECT(1, {0, 5, true}, {0, 4, false}, {0, 5, true}, {0, 5, true});  /* fewer beats asleep */
+  EXPECT(3, {0, 9, true}, {1, 0, true}, {2, 0, false},
+         {0, 8, false}); /* an empty queue counts more than fewer connections */
+  EXPECT(1, {0, 5, true}, {0, 4, false}, {0, 5, true},
+         {0, 5, true}); /* fewer connections count more than being asleep */
   tear_down();
 }
 END_TEST
 
-START_TEST(least_ties_go_to_a_sleeper) {
+START_TEST(least_prefers_a_sleeping_worker_among_equals) {
   SET_UP("XCHG_DISPATCH=least");
   EXPECT(3, {0, 2, false}, {0, 2, false}, {0, 2, false}, {0, 2, true});
   EXPECT(1, {0, 3, true}, {0, 2, true}, {0, 2, false}, {1, 0, true});
@@ -143,12 +145,13 @@ END_TEST
 START_TEST(least_without_an_empty_queue_takes_the_fewest) {
   SET_UP("XCHG_DISPATCH=least");
   EXPECT(1, {1, 5, false}, {7, 4, false}, {1, 6, false}, {2, 5, false});
-  EXPECT(2, {1, 5, false}, {8, 4, false}, {1, 4, false}, {8, 1, false}); /* full ones apart */
+  EXPECT(2, {1, 5, false}, {8, 4, false}, {1, 4, false},
+         {8, 1, false}); /* full queues are skipped */
   tear_down();
 }
 END_TEST
 
-START_TEST(round_robin_goes_round) {
+START_TEST(round_robin_takes_workers_in_turn) {
   SET_UP("XCHG_DISPATCH=round-robin");
   static const struct state empty[WORKERS] = {
       {0, 9, false}, {0, 0, true}, {0, 3, true}, {0, 1, false}};
@@ -157,7 +160,7 @@ START_TEST(round_robin_goes_round) {
   }
   int woken;
   set_states(empty);
-  for (uint32_t i = 0; i < QUEUE * WORKERS; i++) { /* the queues fill alike */
+  for (uint32_t i = 0; i < QUEUE * WORKERS; i++) { /* the queues grow evenly */
     ck_assert_uint_eq(choose(&woken), i % WORKERS);
   }
   ck_assert(!model->ops->room(model));
@@ -168,19 +171,19 @@ END_TEST
 START_TEST(round_robin_skips_busy_queues) {
   SET_UP("XCHG_DISPATCH=round-robin");
   EXPECT(1, {1, 0, false}, {0, 9, false}, {0, 0, true}, {0, 0, true});
-  EXPECT(3, {0, 0, false}, {0, 0, false}, {2, 0, false}, {0, 5, false}); /* 2 is skipped */
+  EXPECT(3, {0, 0, false}, {0, 0, false}, {2, 0, false}, {0, 5, false}); /* worker 2 is skipped */
   EXPECT(0, {1, 0, false}, {1, 0, false}, {1, 0, false}, {1, 0, false}); /* none is empty */
-  EXPECT(2, {1, 0, false}, {8, 0, false}, {1, 0, false}, {1, 0, false}); /* 1 is full */
+  EXPECT(2, {1, 0, false}, {8, 0, false}, {1, 0, false}, {1, 0, false}); /* worker 1 is full */
   EXPECT(1, {1, 0, false}, {0, 0, false}, {1, 0, false}, {1, 0, false}); /* the only empty one */
   tear_down();
 }
 END_TEST
 
-/* ---- the same at random ---- */
+/* ---- the same in random states ---- */
 
 static uint32_t seed;
 
-/* The seed: CHECK_SEED's, else the clock's; printed, and returned. */
+/* The seed from CHECK_SEED, or else from the clock. It is printed. */
 static uint32_t begin_random(void) {
   const char *text = getenv("CHECK_SEED");
   seed = text != NULL ? (uint32_t)strtoul(text, NULL, 0) : (uint32_t)sys_now_ns();
@@ -199,10 +202,10 @@ static void random_states(struct state states[WORKERS]) {
     uint32_t n = kind == 0 ? random_below(2) : kind == 1 ? random_below(QUEUE + 1) : QUEUE;
     states[i] = (struct state){n, random_below(4), random_below(2) == 1};
   }
-  states[random_below(WORKERS)].queued = random_below(QUEUE); /* room somewhere */
+  states[random_below(WORKERS)].queued = random_below(QUEUE); /* at least one has room */
 }
 
-/* May ${i} be chosen before ${j}, as the contract words `least`? */
+/* May ${i} be chosen before ${j} under XCHG_DISPATCH=least? */
 static bool least_allows(const struct state *i, const struct state *j) {
   if ((i->queued == 0) != (j->queued == 0)) {
     return i->queued == 0;
@@ -216,7 +219,7 @@ static bool least_allows(const struct state *i, const struct state *j) {
   return i->queued > 0 || i->sleeps || !j->sleeps;
 }
 
-START_TEST(least_at_random) {
+START_TEST(least_in_random_states) {
   const uint32_t first = begin_random();
   SET_UP("XCHG_DISPATCH=least");
   for (int round = 0; round < 3000; round++) {
@@ -235,7 +238,7 @@ START_TEST(least_at_random) {
 }
 END_TEST
 
-START_TEST(round_robin_at_random) {
+START_TEST(round_robin_in_random_states) {
   const uint32_t first = begin_random();
   SET_UP("XCHG_DISPATCH=round-robin");
   uint32_t turn = 0;
@@ -272,15 +275,15 @@ START_TEST(room_until_every_queue_is_full) {
   struct guest guest;
   ck_assert(inbox_pop(&pool->threads[2].worker.inbox, &guest));
   ck_assert(model->ops->room(model));
-  ck_assert_uint_eq(model->ops->live(model), WORKERS * QUEUE); /* taken is not ended */
+  ck_assert_uint_eq(model->ops->live(model),
+                    WORKERS * QUEUE); /* taken from the queue, but not ended */
   ck_assert_uint_eq(choose(&woken), 2);
   ck_assert(!model->ops->room(model));
   tear_down();
 }
 END_TEST
 
-/* What is placed arrives as it was, in order. */
-START_TEST(guests_are_not_changed) {
+START_TEST(dispatched_connections_arrive_unchanged_in_order) {
   SET_UP("XCHG_WORKERS=1");
   for (int i = 0; i < QUEUE; i++) {
     struct guest guest = {.fd = i, .ticket = 100 + (uint32_t)i, .accepted_ns = 5, .listener = 3};
@@ -335,7 +338,7 @@ START_TEST(starts_serves_and_stops) {
 }
 END_TEST
 
-/* The system refuses the third thread: the first two are gone when start returns. */
+/* The system refuses the third thread: the first two have ended when start returns. */
 START_TEST(a_refused_thread_leaves_none) {
   SET_UP();
   creates_left = 2;
@@ -357,14 +360,14 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {least_takes_the_fewest_of_empty_queues, 1},
-      {least_ties_go_to_a_sleeper, 1},
+      {least_prefers_a_sleeping_worker_among_equals, 1},
       {least_without_an_empty_queue_takes_the_fewest, 1},
-      {round_robin_goes_round, 1},
+      {round_robin_takes_workers_in_turn, 1},
       {round_robin_skips_busy_queues, 1},
-      {least_at_random, 1},
-      {round_robin_at_random, 1},
+      {least_in_random_states, 1},
+      {round_robin_in_random_states, 1},
       {room_until_every_queue_is_full, 1},
-      {guests_are_not_changed, 1},
+      {dispatched_connections_arrive_unchanged_in_order, 1},
       {starts_serves_and_stops, 1},
       {a_refused_thread_leaves_none, 1},
       {destroy_without_a_start, 1},

@@ -70,7 +70,7 @@ static int place_new(void) {
 
 START_TEST(threads_are_counted) {
   SET_UP("XCHG_MAX_PER_IP=3");
-  for (int round = 0; round < 4; round++) { /* seats are used again */
+  for (int round = 0; round < 4; round++) { /* slots are reused */
     int clients[3];
     for (uint32_t i = 0; i < 3; i++) {
       ck_assert_uint_eq(model->ops->live(model), i);
@@ -80,7 +80,7 @@ START_TEST(threads_are_counted) {
     for (int i = 2; i >= 0; i--) {
       greet_and_close(clients[i]);
       AWAIT(model->ops->live(model) == (uint32_t)i);
-      ck_assert(model->ops->room(model)); /* collects by itself where seats have run out */
+      ck_assert(model->ops->room(model)); /* room reaps ended threads when no slot is left */
     }
   }
   ck_assert(model->ops->last(model));
@@ -99,19 +99,19 @@ START_TEST(an_acceptor_that_waits_is_woken) {
   greet_and_close(client);
   struct pollfd pollfd = {.fd = freed.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
-  ck_assert_uint_eq(model->ops->live(model), 0); /* published before the wake */
+  ck_assert_uint_eq(model->ops->live(model), 0); /* stored before the wake */
   model->ops->settle(model);
   ck_assert(model->ops->last(model));
   tear_down();
 }
 END_TEST
 
-START_TEST(a_refused_thread_keeps_the_guest) {
+START_TEST(a_refused_thread_leaves_the_connection_to_the_caller) {
   SET_UP();
   struct guest guest;
   int client = accept_tcp(&guest);
   refuse_thread = true;
-  for (int i = 0; i < 5; i++) { /* no seat is lost either */
+  for (int i = 0; i < 5; i++) { /* no slot is lost either */
     errno = 0;
     ck_assert_int_eq(model->ops->place(model, &guest), -1);
     ck_assert_int_eq(errno, EAGAIN);
@@ -139,7 +139,7 @@ START_TEST(a_stop_reaches_all_threads) {
   }
   ck_assert(!model->ops->last(model));
   model->ops->stop(model, sys_now_ns());
-  clients[2] = place_new(); /* from the backlog: hears of the stop at once */
+  clients[2] = place_new(); /* from the backlog: gets the stop at once */
   send_bytes(clients[2], "ping", 4);
   expect_bytes(clients[2], "ping", 4);
   for (int i = 0; i < 3; i++) {
@@ -154,7 +154,7 @@ START_TEST(a_stop_reaches_all_threads) {
 }
 END_TEST
 
-START_TEST(patience_over_cuts) {
+START_TEST(the_drain_timeout_closes_connections) {
   SET_UP("XCHG_EXCHANGE=line", "XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   int client = place_new();
   send_bytes(client, "begun", 5);
@@ -172,9 +172,9 @@ int main(void) {
   const struct suite_test tests[] = {
       {threads_are_counted, 1},
       {an_acceptor_that_waits_is_woken, 1},
-      {a_refused_thread_keeps_the_guest, 1},
+      {a_refused_thread_leaves_the_connection_to_the_caller, 1},
       {a_stop_reaches_all_threads, 1},
-      {patience_over_cuts, 1},
+      {the_drain_timeout_closes_connections, 1},
   };
   return run_suite("model_thread", tests, count_of(tests));
 }

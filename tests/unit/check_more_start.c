@@ -1,11 +1,11 @@
 /*
  * check_more_start: a server whose Nth call fails while it starts, for every N and each model.
  *
- * The linker leads what a start asks of the system and of the allocator to functions of this
- * program (see tests.mk).  Each of them fails the calling thread's Nth call, N = 1, 2, 3, ... until
- * nothing was left to fail.  Whatever failed: the start says so or goes without, no descriptor
- * stays open, and a server that did start serves and stops.  What is not given back, the address
- * sanitizer and valgrind see.
+ * The linker directs the calls that a start makes to the system and the allocator to functions of
+ * this program (see tests.mk). They fail the calling thread's Nth call, for N = 1, 2, 3, ... until
+ * no call fails. Each time the start reports the failure or does without, no descriptor stays open,
+ * and a server that has started serves and stops. The address sanitizer and valgrind find leaked
+ * memory.
  */
 #include "pool/server.h"
 
@@ -18,10 +18,10 @@
 #include <sys/eventfd.h>
 #include <sys/random.h>
 
-/* How many calls of this thread go well before one fails; NEVER: all. */
+/* How many calls of this thread succeed before one fails; NEVER: all. */
 static _Thread_local uint64_t well = NEVER;
 
-/* Is it this call's turn to fail? Sets errno. */
+/* Must this call fail? Sets errno. */
 static bool fails(int error) {
   if (well == NEVER || well-- > 0) {
     return false;
@@ -31,14 +31,14 @@ static bool fails(int error) {
   return true;
 }
 
-/* Did what should fail fail? Nothing fails from here on. */
+/* Has the call failed? No call fails after this. */
 static bool disarm(void) {
   bool hit = well == NEVER;
   well = NEVER;
   return hit;
 }
 
-/* An int f(...) that fails with ${error}. */
+/* Defines int f(...), which fails with ${error}. */
 #define WRAP(name, error, parameters, arguments) \
   int __real_##name parameters;                  \
   int __wrap_##name parameters;                  \
@@ -98,7 +98,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
   return fails(EAGAIN) ? EAGAIN : __real_pthread_create(thread, attributes, run, argument);
 }
 
-/* What the affinity of any thread fails with; 0 = it does not. */
+/* The errno of sched_getaffinity; 0 = it succeeds. */
 static atom_u32 affinity_error;
 
 int __real_sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set);
@@ -130,7 +130,7 @@ static void await_finished(struct xchg_server *of) {
   }
 }
 
-/* By the socket itself: the server goes without where it cannot ask. */
+/* The port from the socket itself, as the server may do without asking for it. */
 static uint16_t bound_port(int fd) {
   struct sockaddr_in at;
   socklen_t size = sizeof(at);
@@ -138,7 +138,7 @@ static uint16_t bound_port(int fd) {
   return ntohs(at.sin_port);
 }
 
-/* A whole exchange, to its end. */
+/* Run a whole exchange to its end. */
 static void exchange(int client) {
   char bytes[256];
   send_bytes(client, "hello", 6);
@@ -146,7 +146,7 @@ static void exchange(int client) {
   close(client);
 }
 
-/* Start with the Nth call failing, and end again. Return: did a call fail? */
+/* Start with the Nth call failing, and stop. Return: did a call fail? */
 static bool start_and_end(uint64_t nth) {
   const struct server_setup setup = {.config = &config, .log = &logger};
   size_t size = (sizeof(struct xchg_server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -160,7 +160,7 @@ static bool start_and_end(uint64_t nth) {
   }
   bool hit = disarm();
   if (code != 0) {
-    ck_assert_msg(hit, "call %ju: the start fails by itself", (uintmax_t)nth);
+    ck_assert_msg(hit, "call %ju: the start fails although no call did", (uintmax_t)nth);
     ck_assert_msg(log_fixture_count(&logger, "level=error") > 0, "call %ju: no word",
                   (uintmax_t)nth);
   } else {
@@ -184,7 +184,7 @@ START_TEST(nth_call_of_a_start) {
   unsigned descriptors = count_descriptors();
   uint64_t nth = 1;
   for (; start_and_end(nth); nth++) {
-    ck_assert_msg(count_descriptors() == descriptors, "call %ju: a descriptor stays",
+    ck_assert_msg(count_descriptors() == descriptors, "call %ju: a descriptor stays open",
                   (uintmax_t)nth);
   }
   ck_assert_uint_gt(nth, 10);
@@ -207,7 +207,7 @@ START_TEST(nth_call_of_an_embedded_start) {
     ck_assert_msg((server == NULL) == (error != 0), "call %ju", (uintmax_t)nth);
     ck_assert_msg(hit || server != NULL, "call %ju", (uintmax_t)nth);
     xchg_server_destroy(server);
-    ck_assert_msg(count_descriptors() == descriptors, "call %ju: a descriptor stays",
+    ck_assert_msg(count_descriptors() == descriptors, "call %ju: a descriptor stays open",
                   (uintmax_t)nth);
     lines_clear();
   }
@@ -215,7 +215,7 @@ START_TEST(nth_call_of_an_embedded_start) {
 }
 END_TEST
 
-/* A worker for one connection, as models fork and thread open it outside of this thread. */
+/* A single worker, which the models fork and thread open on another thread or process. */
 START_TEST(nth_call_of_a_single_worker) {
   struct wake stop = {.fd = -1};
   ck_assert_int_eq(wake_open(&stop), 0);
@@ -256,17 +256,17 @@ START_TEST(no_memory_for_faults) {
 }
 END_TEST
 
-/* ---- no memory for letters ---- */
+/* ---- no memory for tasks ---- */
 
 static void never_called(struct xchg_conn *conn, void *argument) {
   (void)conn;
   (void)argument;
-  ck_abort_msg("a call that was refused comes back");
+  ck_abort_msg("a refused call is run");
 }
 
 static void no_work(void *argument) { (void)argument; }
 
-/* Whatever xchg_offload asks the allocator for fails in turn; then the answer. */
+/* Every allocation of xchg_offload fails in turn. Then it succeeds. */
 static void offload_in_vain(struct xchg_conn *conn, const struct xchg_message *message) {
   for (uint64_t nth = 0; nth < 2; nth++) {
     well = nth;
@@ -279,7 +279,7 @@ static void offload_in_vain(struct xchg_conn *conn, const struct xchg_message *m
   ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
 }
 
-START_TEST(no_memory_for_letters) {
+START_TEST(no_memory_for_tasks) {
   static const struct xchg_handler offloads = {
       .size = sizeof(offloads), .frame = {.kind = XCHG_FRAME_LINE}, .on_message = offload_in_vain};
   SETTINGS();
@@ -317,7 +317,7 @@ START_TEST(no_affinity) {
 }
 END_TEST
 
-/* More CPUs than any set has room for: the search for the size has an end. */
+/* The search for the size of the CPU set ends, although no size is enough. */
 START_TEST(endless_affinity) {
   bool from_cgroup;
   atom_store_relaxed_u32(&affinity_error, EINVAL);
@@ -334,7 +334,7 @@ int main(void) {
       {nth_call_of_a_single_worker, 1},
       {no_handler, 1},
       {no_memory_for_faults, 1},
-      {no_memory_for_letters, 1},
+      {no_memory_for_tasks, 1},
       {no_affinity, 1},
       {endless_affinity, 1},
   };

@@ -1,11 +1,11 @@
-/* check_offload: every job is told its end exactly once, in whatever order threads push. */
+/* check_offload: every job runs or is cancelled exactly once, whichever threads push it. */
 #include "tests/fixtures/offload_fixture.h"
 
 static int order[JOBS], order_count; /* in which one thread ran them */
 
 /* ---- running ---- */
 
-/* Each waits for all the others: one thread too few, or a lock that is held, and nobody returns. */
+/* Each job waits for all others: with one thread too few, or under a lock, none would return. */
 static pthread_barrier_t barrier;
 
 static void meet(struct job *job, bool begun) {
@@ -33,7 +33,7 @@ static void note_order(struct job *job, bool begun) {
   run_counted(job, begun);
 }
 
-START_TEST(first_come_first_served) {
+START_TEST(jobs_run_in_order_of_arrival) {
   set_up(1);
   for (int i = 0; i < JOBS; i++) {
     jobs[i].job.run = note_order;
@@ -49,7 +49,7 @@ START_TEST(first_come_first_served) {
 }
 END_TEST
 
-/* A job is its owner's again when it runs: this one is pushed again, and freed in the end. */
+/* A job belongs to its owner again once it runs: this one is pushed again, and freed at the end. */
 struct again {
   struct job job;
   int left;
@@ -78,7 +78,7 @@ START_TEST(jobs_push_and_free_themselves) {
 }
 END_TEST
 
-/* ---- several who push ---- */
+/* ---- several pushing threads ---- */
 
 /* Push every PUSHERS-th job, from ${argument} on. */
 static void *push_share(void *argument) {
@@ -121,7 +121,7 @@ START_TEST(each_of_several_pushers_is_served_once) {
 }
 END_TEST
 
-/* ---- the end ---- */
+/* ---- close ---- */
 
 static void *close_pool(void *argument) {
   (void)argument;
@@ -136,8 +136,8 @@ static bool is_closing(void) {
   return closing;
 }
 
-/* Those that run come to their end, the others are told, on the thread that closes. */
-START_TEST(close_tells_those_not_begun) {
+/* Running jobs finish. Queued jobs are cancelled on the thread that closes. */
+START_TEST(close_cancels_queued_jobs) {
   set_up(THREADS);
   hold_threads();
   for (int i = 0; i < JOBS; i++) {
@@ -154,7 +154,7 @@ START_TEST(close_tells_those_not_begun) {
     expect_runs(&jobs[i], 0, 1);
     ck_assert(pthread_equal(jobs[i].ran_by, closer));
   }
-  offload_close(&offload); /* repeated */
+  offload_close(&offload); /* a second call */
   expect_refusal(&jobs[JOBS].job, ESHUTDOWN);
   tear_down();
   expect_runs(&jobs[0], 0, 1);
@@ -172,8 +172,8 @@ START_TEST(closed_before_the_first_job) {
 }
 END_TEST
 
-/* Whatever the moment: what was taken is told once, what was refused never. */
-START_TEST(close_among_pushers) {
+/* Close races with pushes: an accepted job is run or cancelled once, a refused one never. */
+START_TEST(close_races_with_pushes) {
   pthread_t pushers[PUSHERS];
   for (int round = 0; round < 20; round++) {
     set_up(THREADS);
@@ -197,10 +197,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {all_threads_run_at_once, 1},       {first_come_first_served, 1},
+      {all_threads_run_at_once, 1},       {jobs_run_in_order_of_arrival, 1},
       {jobs_push_and_free_themselves, 1}, {each_of_several_pushers_is_served_once, 1},
-      {close_tells_those_not_begun, 1},   {closed_before_the_first_job, 1},
-      {close_among_pushers, 1},
+      {close_cancels_queued_jobs, 1},     {closed_before_the_first_job, 1},
+      {close_races_with_pushes, 1},
   };
   return run_suite("offload", tests, count_of(tests));
 }

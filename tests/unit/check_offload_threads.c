@@ -1,4 +1,7 @@
-/* check_offload_threads: when threads come and go, what they inherit, and what is refused. */
+/*
+ * check_offload_threads: when threads start and end, what they inherit, and which pushes are
+ * refused.
+ */
 #include "tests/fixtures/offload_fixture.h"
 
 #include <dirent.h>
@@ -10,14 +13,14 @@ static bool is_named(const char *thread, const char *prefix) {
   snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", thread);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd == -1) {
-    return false; /* has ended meanwhile */
+    return false; /* the thread has ended meanwhile */
   }
   ssize_t size = read(fd, name, sizeof(name) - 1);
   close(fd);
   return size > 0 && strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* Threads of this process whose name begins with ${prefix}. */
+/* How many threads of this process have names that begin with ${prefix}. */
 static uint32_t count_threads(const char *prefix) {
   uint32_t count = 0;
   DIR *dir = opendir("/proc/self/task");
@@ -30,13 +33,13 @@ static uint32_t count_threads(const char *prefix) {
   return count;
 }
 
-START_TEST(threads_come_with_the_first_job) {
+START_TEST(threads_start_with_the_first_job) {
   uint32_t before = count_threads("");
   set_up(THREADS);
   ck_assert_uint_eq(count_threads(""), before);
   ck_assert_int_eq(offload_push(&offload, &jobs[0].job), 0);
   ck_assert_uint_ge(count_threads(""), before + THREADS);
-  AWAIT(count_threads("xchg-off-") == THREADS); /* each names itself */
+  AWAIT(count_threads("xchg-off-") == THREADS); /* each thread sets its own name */
   await(&done);
   ck_assert_int_eq(offload_push(&offload, &jobs[1].job), 0);
   await(&done);
@@ -47,12 +50,12 @@ START_TEST(threads_come_with_the_first_job) {
     ck_assert_uint_eq(count_threads(name), 1);
   }
   offload_close(&offload);
-  AWAIT(count_threads("xchg-off-") == 0); /* joined is a moment before it is out of /proc */
+  AWAIT(count_threads("xchg-off-") == 0); /* /proc may still list a thread that has been joined */
   tear_down();
 }
 END_TEST
 
-START_TEST(no_push_no_thread) {
+START_TEST(without_a_push_no_thread_starts) {
   uint32_t before = count_threads("");
   set_up(THREADS);
   tear_down();
@@ -93,9 +96,9 @@ START_TEST(signals_are_left_to_the_program) {
 }
 END_TEST
 
-/* ---- refusals ---- */
+/* ---- refused pushes ---- */
 
-START_TEST(no_threads_wanted) {
+START_TEST(push_without_threads_is_refused) {
   set_up(0);
   expect_refusal(&jobs[0].job, ENOTSUP);
   offload_close(&offload);
@@ -104,7 +107,7 @@ START_TEST(no_threads_wanted) {
 }
 END_TEST
 
-START_TEST(no_thread_given) {
+START_TEST(push_is_refused_if_no_thread_starts) {
   set_up(THREADS);
   creates_left = 0;
   expect_refusal(&jobs[0].job, EAGAIN);
@@ -117,7 +120,7 @@ START_TEST(no_thread_given) {
 }
 END_TEST
 
-START_TEST(fewer_threads_than_wanted) {
+START_TEST(fewer_threads_than_wanted_still_serve) {
   set_up(THREADS);
   creates_left = THREADS - 1;
   for (int i = 0; i < 100; i++) {
@@ -130,7 +133,7 @@ START_TEST(fewer_threads_than_wanted) {
 }
 END_TEST
 
-START_TEST(no_memory) {
+START_TEST(init_without_memory_fails) {
   refuse_memory = true;
   errno = 0;
   ck_assert_int_eq(offload_init(&offload, THREADS), -1);
@@ -139,7 +142,7 @@ START_TEST(no_memory) {
 }
 END_TEST
 
-START_TEST(refused_at_the_bound_and_not_before) {
+START_TEST(push_is_refused_when_the_queue_is_full) {
   set_up(THREADS);
   hold_threads();
   for (int i = 0; i < OFFLOAD_QUEUE_MAX; i++) {
@@ -163,14 +166,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {threads_come_with_the_first_job, 1},
-      {no_push_no_thread, 1},
-      {signals_are_left_to_the_program, 1},
-      {no_threads_wanted, 1},
-      {no_thread_given, 1},
-      {fewer_threads_than_wanted, 1},
-      {no_memory, 1},
-      {refused_at_the_bound_and_not_before, 1},
+      {threads_start_with_the_first_job, 1},    {without_a_push_no_thread_starts, 1},
+      {signals_are_left_to_the_program, 1},     {push_without_threads_is_refused, 1},
+      {push_is_refused_if_no_thread_starts, 1}, {fewer_threads_than_wanted_still_serve, 1},
+      {init_without_memory_fails, 1},           {push_is_refused_when_the_queue_is_full, 1},
   };
   return run_suite("offload_threads", tests, count_of(tests));
 }

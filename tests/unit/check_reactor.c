@@ -1,6 +1,6 @@
 /*
- * check_reactor: events, continuations and timers in their order, stale events, retired sources,
- * and both ways to wait.
+ * check_reactor: events, requeued sources and timers in their order, stale events, retired sources,
+ * and waiting with epoll and with poll.
  */
 #include "core/sys.h"
 #include "net/reactor.h"
@@ -13,7 +13,7 @@
 
 struct bench;
 
-/* A source that notes its turns and may do something in them. */
+/* A source that records its callbacks and may act in them. */
 struct item {
   struct source source; /* first */
   struct bench *bench;
@@ -79,7 +79,7 @@ static struct item *take(struct bench *bench, int name) {
   return item;
 }
 
-/* An item that watches one end of a pair; the other end is returned. */
+/* An item that watches one end of a pair. Return: the other end. */
 static int watch(struct bench *bench, struct item *item) {
   int fds[2];
   ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
@@ -116,13 +116,13 @@ START_TEST(test_events_are_edges_under_epoll) {
     ck_assert_uint_eq(bench.turns_count, 1);
     TURN(&bench, 0, 1, EPOLLIN);
     turn(&bench);
-    ck_assert_uint_eq(bench.turns_count, 0); /* nothing was read, yet nothing is said twice */
+    ck_assert_uint_eq(bench.turns_count, 0); /* the bytes are unread, but the event comes once */
   }
   ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, EPOLLIN | EPOLLOUT), 0);
   turn(&bench);
   TURN(&bench, 0, 1, EPOLLIN | EPOLLOUT);
   ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
-  ck_assert_uint_eq(item->source.interest, EPOLLIN | EPOLLOUT | EPOLLET); /* it stays */
+  ck_assert_uint_eq(item->source.interest, EPOLLIN | EPOLLOUT | EPOLLET); /* the event stays */
   reactor_remove(&bench.reactor, &item->source, item->fd);
   CLIENT_WRITE(peer, "x");
   turn(&bench);
@@ -156,19 +156,19 @@ START_TEST(test_events_are_levels_under_poll) {
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 1);
   ck_assert_uint_ne(bench.turns[0].events & EPOLLHUP, 0);
-  /* poll reports a hang-up unasked, for good: who asks for nothing waits for timers alone */
+  /* poll always reports a hang-up, so without requested events the wait is for timers only */
   ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, 0), 0);
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0);
   reactor_retire(&bench.reactor, &item->source);
   turn(&bench);
-  ck_assert_uint_eq(bench.turns_count, 0); /* and nothing is waited for any more */
+  ck_assert_uint_eq(bench.turns_count, 0); /* and no descriptor is polled any more */
   close(item->fd);
   bench_close(&bench);
 }
 END_TEST
 
-/* Retires the other one, whose event of the same batch is already there, and takes its place. */
+/* Retire the other source, whose event is in the same batch, and reuse its slot. */
 static void replace_other(struct item *item, uint32_t events) {
   (void)events;
   if (item->other == NULL) {
@@ -239,12 +239,12 @@ START_TEST(test_take_fails_at_the_ceiling) {
 }
 END_TEST
 
-/* ---- continuations ---- */
+/* ---- requeued sources ---- */
 
 static void ask_again(struct item *item, uint32_t events) {
   (void)events;
   reactor_again(&item->bench->reactor, &item->source);
-  reactor_again(&item->bench->reactor, &item->source); /* twice is once */
+  reactor_again(&item->bench->reactor, &item->source); /* a second request counts once */
 }
 
 START_TEST(test_again_is_once_a_dispatch_and_in_order) {
@@ -280,7 +280,7 @@ static void retire_other(struct item *item, uint32_t events) {
   reactor_retire(&item->bench->reactor, &item->other->source);
 }
 
-/* A source that is retired while it waits in the list gets no turn, and is reaped once. */
+/* A source that is retired while it is requeued gets no callback and is reaped once. */
 START_TEST(test_retired_while_it_waits_for_its_turn) {
   struct bench bench;
   bench_open(&bench, false);
@@ -297,7 +297,7 @@ START_TEST(test_retired_while_it_waits_for_its_turn) {
   ck_assert_ptr_eq(reactor_reap(&bench.reactor), &two->source);
   ck_assert_ptr_null(reactor_reap(&bench.reactor));
   ask_again(three, 0);
-  reactor_retire(&bench.reactor, &three->source); /* outside of a dispatch */
+  reactor_retire(&bench.reactor, &three->source); /* outside a dispatch */
   ck_assert_ptr_null(reactor_reap(&bench.reactor));
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0);
@@ -328,14 +328,14 @@ START_TEST(test_events_come_before_timers) {
   bench.reactor.now_ns += NS_PER_S;
   bench.turns_count = 0;
   reactor_dispatch(&bench.reactor);
-  ck_assert_uint_eq(bench.turns_count, 0); /* its timer went with it */
+  ck_assert_uint_eq(bench.turns_count, 0); /* its timer is cancelled */
   close(peer);
   close(item->fd);
   bench_close(&bench);
 }
 END_TEST
 
-/* An earlier deadline moves the timer, a later one does not. */
+/* An earlier deadline moves the timer, and a later one does not. */
 START_TEST(test_arming_is_lazy) {
   struct bench bench;
   bench_open(&bench, false);
@@ -363,13 +363,13 @@ START_TEST(test_a_turn_fires_a_bounded_number_of_timers) {
   bench.reactor.now_ns += NS_PER_S;
   reactor_dispatch(&bench.reactor);
   ck_assert_uint_eq(bench.turns_count, REACTOR_TIMERS);
-  turn(&bench); /* does not wait */
+  turn(&bench); /* it does not block */
   ck_assert_uint_eq(bench.turns_count, 10);
   bench_close(&bench);
 }
 END_TEST
 
-/* The wait ends at the timer, not before; at until_ns where that is earlier. */
+/* The wait ends at the timer, or at ${until_ns} if that is earlier, and not before. */
 START_TEST(test_wait_ends_in_time) {
   struct bench bench;
   bench_open(&bench, _i == 1);
@@ -394,7 +394,7 @@ START_TEST(test_busy_does_not_wait) {
   bench_open(&bench, _i == 1);
   struct item *item = take(&bench, 1);
   reactor_again(&bench.reactor, &item->source);
-  reactor_wait(&bench.reactor, NEVER); /* would last for ever */
+  reactor_wait(&bench.reactor, NEVER); /* would block forever */
   reactor_dispatch(&bench.reactor);
   ck_assert_uint_eq(bench.turns_count, 1);
   reactor_retire(&bench.reactor, &item->source);
@@ -424,13 +424,13 @@ START_TEST(test_wake_ends_the_wait_and_is_no_event) {
   ck_assert_uint_eq(bench.turns_count, 0);
   ck_assert_uint_eq(atom_load_relaxed_u64(&bench.stats.stale), 0);
   if (_i == 1) {
-    ck_assert(bench.reactor.woken); /* a level: seen once, then left alone */
+    ck_assert(bench.reactor.woken); /* level-triggered: reported once, then not polled */
     uint64_t until_ns = sys_now_ns() + 10 * NS_PER_MS;
     reactor_wait(&bench.reactor, until_ns);
     ck_assert_uint_ge(bench.reactor.now_ns, until_ns);
   } else {
     wake_signal(&wake);
-    reactor_wait(&bench.reactor, NEVER); /* an edge each */
+    reactor_wait(&bench.reactor, NEVER); /* one edge each */
   }
   wake_close(&wake);
   bench_close(&bench);

@@ -1,7 +1,7 @@
 /*
- * check_remote: what reaches a connection from other threads: posts and publications.
+ * check_remote: posts to connections from threads that do not run them.
  *
- * Every connection is told its own id first; the test's thread is a stranger to all of them.
+ * Every connection sends its own id first. The test's thread runs no connection.
  */
 #include "tests/fixtures/remote_fixture.h"
 
@@ -28,8 +28,8 @@ START_TEST(a_post_finds_its_connection) {
 }
 END_TEST
 
-/* Not even where another one has its place. */
-START_TEST(a_dead_one_is_nobody) {
+/* An id of an ended connection finds none, even if its slot is in use again. */
+START_TEST(the_id_of_an_ended_connection_finds_none) {
   SETTINGS("XCHG_WORKERS=1");
   start_server(&talker);
   uint64_t dead, live;
@@ -41,17 +41,17 @@ START_TEST(a_dead_one_is_nobody) {
   post_in_vain(dead);
   const uint64_t slot = UINT64_C(1) << CONN_ID_GENERATION_BITS;
   const uint64_t slots = slot << CONN_ID_SLOT_BITS;
-  post_in_vain(live + 1);                  /* a generation to come */
-  post_in_vain(live + slot);               /* an empty place */
-  post_in_vain(live | (slots - slot));     /* the last one */
-  post_in_vain((live & -slot) | 5 * slot); /* no generation */
+  post_in_vain(live + 1);                  /* a later generation */
+  post_in_vain(live + slot);               /* an empty slot */
+  post_in_vain(live | (slots - slot));     /* the last slot */
+  post_in_vain((live & -slot) | 5 * slot); /* generation 0 */
   say(client, "alive\n");
   close(client);
   xchg_server_destroy(server);
 }
 END_TEST
 
-START_TEST(who_never_was) {
+START_TEST(ids_that_never_existed_find_none) {
   SETTINGS();
   start_server(&talker);
   struct note note = {0};
@@ -71,7 +71,7 @@ START_TEST(who_never_was) {
 }
 END_TEST
 
-/* Who posts too late is served by destroy, and so is who posts from there. */
+/* Posts after the end are run by destroy, and so are posts that those make. */
 static void post_again(struct xchg_conn *conn, void *argument) {
   struct note *note = argument;
   take_note(conn, note);
@@ -106,7 +106,7 @@ END_TEST
 
 struct sequence {
   uint64_t id;
-  atom_u32 next; /* the worker's */
+  atom_u32 next; /* the worker's; read by the test */
 };
 
 struct step {
@@ -128,7 +128,7 @@ static int post_step(struct sequence *sequence, uint32_t number) {
   *step = (struct step){.of = sequence, .number = number};
   int result = xchg_post(server, sequence->id, take_step, step);
   if (result == -1) {
-    free(step); /* it stayed ours */
+    free(step); /* it is still the caller's */
   }
   return result;
 }
@@ -166,8 +166,8 @@ START_TEST(posts_of_a_thread_keep_their_order) {
 }
 END_TEST
 
-/* Before the start nobody takes them away. */
-START_TEST(so_many_may_wait) {
+/* Before the start no worker takes them, so the queue fills. */
+START_TEST(mail_max_posts_may_wait) {
   SETTINGS();
   create_server(&talker);
   struct sequence sequence = {.id = 1}, other = {.id = 1 | WORKER_ONE};
@@ -178,7 +178,7 @@ START_TEST(so_many_may_wait) {
   ck_assert_int_eq(errno, EAGAIN);
   ck_assert_int_eq(xchg_publish(server, GROUP, "x", 1), -1);
   ck_assert_int_eq(errno, EAGAIN);
-  ck_assert_int_eq(post_step(&other, 0), 0); /* another worker's affair */
+  ck_assert_int_eq(post_step(&other, 0), 0); /* another worker has its own limit */
   if (_i == 1) {
     ck_assert_int_eq(xchg_server_start(server), 0);
     AWAIT(atom_load_acquire_u32(&sequence.next) == MAIL_MAX);
@@ -192,7 +192,7 @@ START_TEST(so_many_may_wait) {
 }
 END_TEST
 
-/* ---- elsewhere ---- */
+/* ---- other models ---- */
 
 static const char *const models[] = {"XCHG_MODEL=iterative", "XCHG_MODEL=fork",
                                      "XCHG_MODEL=thread"};
@@ -205,8 +205,8 @@ static void work_done(struct xchg_conn *conn, void *argument) {
 }
 
 /*
- * Try all that there is only in a pool, and what there is everywhere.  Nothing is asserted here:
- * a forked child may find libcheck's locks held by a thread that it does not have.
+ * Make the calls that only the pool model has, and one that all models have. No assertion here: in
+ * a forked child libcheck's locks may be held by a thread that does not exist.
  */
 static void try_all(struct xchg_conn *conn) {
   struct xchg_server *own = xchg_server_of(conn);
@@ -227,7 +227,7 @@ static void try_all(struct xchg_conn *conn) {
   (void)xchg_finish(conn);
 }
 
-START_TEST(only_in_a_pool) {
+START_TEST(posts_need_the_pool_model) {
   static const struct xchg_handler handler = {.size = sizeof(handler), .on_open = try_all};
   static struct config config;
   struct log log;
@@ -256,12 +256,12 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {a_post_finds_its_connection, 1},
-      {a_dead_one_is_nobody, 1},
-      {who_never_was, 1},
+      {the_id_of_an_ended_connection_finds_none, 1},
+      {ids_that_never_existed_find_none, 1},
       {posts_after_the_end, 1},
       {posts_of_a_thread_keep_their_order, 1},
-      {so_many_may_wait, 2},
-      {only_in_a_pool, count_of(models)},
+      {mail_max_posts_may_wait, 2},
+      {posts_need_the_pool_model, count_of(models)},
   };
   return run_suite("remote", tests, count_of(tests));
 }

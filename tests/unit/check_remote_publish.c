@@ -5,7 +5,7 @@
 
 /* ---- publications ---- */
 
-/* All that was sent to the worker of ${client} so far has been dealt with. */
+/* Wait until the worker of ${client} has run all tasks that were sent to it so far. */
 static void settle(int client, uint64_t id) {
   struct note note = {0};
   post_to(id, &note);
@@ -13,12 +13,12 @@ static void settle(int client, uint64_t id) {
   AWAIT(calls(&note) == 1);
 }
 
-START_TEST(nobody_is_in_the_group) {
+START_TEST(publishing_to_an_empty_group) {
   SETTINGS();
   start_server(&talker);
   uint64_t id;
   int client = connect_for_id(&id);
-  ck_assert_int_eq(xchg_publish(server, GROUP, "nobody", 6), 0); /* no group has ever been */
+  ck_assert_int_eq(xchg_publish(server, GROUP, "nobody", 6), 0); /* the group does not exist */
   settle(client, id);
   say(client, "join\n");
   ck_assert_int_eq(xchg_publish(server, GROUP + 1, "nobody", 6), 0);
@@ -32,7 +32,7 @@ START_TEST(nobody_is_in_the_group) {
 }
 END_TEST
 
-START_TEST(nothing_is_published) {
+START_TEST(publishing_0_bytes_sends_nothing) {
   SETTINGS();
   start_server(&talker);
   uint64_t id;
@@ -55,7 +55,7 @@ END_TEST
 #define MEMBERS 9
 #define PUBLICATIONS 200
 
-START_TEST(members_of_several_workers) {
+START_TEST(members_of_several_workers_get_a_publication) {
   SETTINGS("XCHG_WORKERS=3", "XCHG_DISPATCH=round-robin");
   start_server(&talker);
   uint64_t id, workers = 0;
@@ -66,7 +66,7 @@ START_TEST(members_of_several_workers) {
     clients[i] = connect_for_id(&id);
     workers |= UINT64_C(1) << conn_id_worker(id);
     say(clients[i], "join\n");
-    say(clients[i], "join again\n"); /* is once */
+    say(clients[i], "join again\n"); /* a member once */
   }
   ck_assert_uint_eq(workers, 7);
   for (uint32_t i = 0; i < PUBLICATIONS; i++) {
@@ -92,7 +92,7 @@ END_TEST
 
 enum { BURST = 3000, BURST_BYTES = 1024 };
 
-/* Reads a burst to its end, as fast as it comes; NULL where that comes too early. */
+/* Read a burst to its end as fast as it arrives. Return: NULL if the end comes too early. */
 static void *read_burst(void *argument) {
   char got[BURST_BYTES];
   ssize_t count = 1;
@@ -102,8 +102,11 @@ static void *read_burst(void *argument) {
   return count > 0 ? argument : NULL;
 }
 
-/* A burst of many times XCHG_MAX_PENDING, all of it in the mailbox at once: who reads gets it. */
-START_TEST(a_burst_makes_nobody_slow) {
+/*
+ * A burst of many times XCHG_MAX_PENDING is queued as tasks at once: a member that reads gets all
+ * of it.
+ */
+START_TEST(a_burst_makes_no_member_slow) {
   static const char text[BURST_BYTES];
   uint64_t id;
   pthread_t reader;
@@ -123,7 +126,7 @@ START_TEST(a_burst_makes_nobody_slow) {
 }
 END_TEST
 
-/* A member that reads nothing is passed over, and slows nobody. */
+/* A member that reads nothing is skipped, and the others are not delayed. */
 START_TEST(a_slow_member_is_skipped) {
   SETTINGS("XCHG_MAX_PENDING=4KiB", "XCHG_SNDBUF=4KiB", "XCHG_WRITE_TIMEOUT=0");
   start_server(&talker);
@@ -148,8 +151,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {nobody_is_in_the_group, 1},     {nothing_is_published, 1},
-      {members_of_several_workers, 1}, {a_burst_makes_nobody_slow, 1},
+      {publishing_to_an_empty_group, 1},
+      {publishing_0_bytes_sends_nothing, 1},
+      {members_of_several_workers_get_a_publication, 1},
+      {a_burst_makes_no_member_slow, 1},
       {a_slow_member_is_skipped, 1},
   };
   return run_suite("remote_publish", tests, count_of(tests));

@@ -1,9 +1,8 @@
 /*
- * check_ring: the ring alone, in one thread; tests/conc and tests/model have the threads.
+ * check_ring: the ring in one thread; tests/conc and tests/model run it with several.
  *
- * Every capacity is usable to its last slot, the order holds, and nothing changes when the
- * free-running 32-bit indices pass their end: each test that moves guests is run from starts on
- * both sides of it.
+ * Every slot of every capacity is usable, the order holds, and the free-running 32-bit indices may
+ * wrap around. Each test that moves elements starts on both sides of the wrap.
  */
 #include "pool/ring.h"
 
@@ -13,7 +12,7 @@
 
 static const uint32_t capacities[] = {1, 2, 4, 8, 64, 1024};
 
-/* Set all indices of an empty ring to ${at}, as after so many pushes and pops. */
+/* Set all indices of an empty ring to ${at}, as after ${at} pushes and pops. */
 static void ring_start_at(struct ring *ring, uint32_t at) {
   atom_store_relaxed_u32(&ring->tail, at);
   atom_store_relaxed_u32(&ring->head, at);
@@ -31,7 +30,7 @@ static int push(struct ring *ring, uint64_t sequence) {
   return ring_push_spsc(ring, &guest);
 }
 
-/* Pop one guest and check every field that push() gave it. */
+/* Pop one element and check every field that push() set. */
 static void pop_expect(struct ring *ring, uint64_t sequence) {
   struct guest guest = {.fd = -1};
   ck_assert(ring_pop_spsc(ring, &guest));
@@ -56,7 +55,7 @@ START_TEST(test_new_ring_is_empty) {
   expect_empty(&ring);
   ring_close(&ring);
   ck_assert_ptr_null(ring.slots);
-  ring_close(&ring); /* harmless */
+  ring_close(&ring); /* a second call does nothing */
 }
 END_TEST
 
@@ -98,7 +97,7 @@ START_TEST(test_one_pop_makes_room_for_one_push) {
 }
 END_TEST
 
-/* A full ring, an empty one and every fill between them, moved over the end of the indices. */
+/* Every fill level from empty to full crosses the wrap of the indices. */
 START_TEST(test_indices_wrap_around) {
   const uint32_t capacity = capacities[_i];
   const uint32_t before = capacity < 8 ? 2 * capacity : 8;
@@ -131,7 +130,7 @@ START_TEST(test_full_over_the_end_of_the_indices) {
   for (uint32_t i = 0; i < capacity; i++) {
     ck_assert_int_eq(push(&ring, i), 0);
   }
-  ck_assert_uint_le(atom_load_relaxed_u32(&ring.tail), capacity); /* it did pass the end */
+  ck_assert_uint_le(atom_load_relaxed_u32(&ring.tail), capacity); /* the indices have wrapped */
   ck_assert_int_eq(push(&ring, UINT64_MAX), -1);
   ck_assert_uint_eq(ring_count_producer(&ring), capacity);
   for (uint32_t i = 0; i < capacity; i++) {
@@ -143,7 +142,7 @@ START_TEST(test_full_over_the_end_of_the_indices) {
 }
 END_TEST
 
-/* The private copies may be stale, but only to the safe side. */
+/* The private copies may be stale, but never report too much room or too many elements. */
 START_TEST(test_stale_copies_err_on_the_safe_side) {
   struct ring ring;
   ck_assert_int_eq(ring_open(&ring, 4), 0);
@@ -151,14 +150,14 @@ START_TEST(test_stale_copies_err_on_the_safe_side) {
     ck_assert_int_eq(push(&ring, i), 0);
   }
   pop_expect(&ring, 0);
-  ck_assert_uint_eq(ring.head_seen, 0); /* the producer has not looked since */
-  ck_assert_int_eq(push(&ring, 4), 0);  /* and looks when its copy says full */
+  ck_assert_uint_eq(ring.head_seen, 0); /* the producer has not read the index since */
+  ck_assert_int_eq(push(&ring, 4), 0);  /* it reads the index when its copy says full */
   ck_assert_uint_eq(ring.head_seen, 1);
-  ck_assert_uint_eq(ring.tail_seen, 4); /* the consumer has not seen the fifth */
+  ck_assert_uint_eq(ring.tail_seen, 4); /* the consumer has not seen the fifth element */
   for (uint64_t i = 1; i < 4; i++) {
     pop_expect(&ring, i);
   }
-  ck_assert(!ring_empty_consumer(&ring)); /* and looks when its copy says empty */
+  ck_assert(!ring_empty_consumer(&ring)); /* it reads the index when its copy says empty */
   pop_expect(&ring, 4);
   expect_empty(&ring);
   ring_close(&ring);

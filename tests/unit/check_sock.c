@@ -1,7 +1,8 @@
 /*
- * check_sock: one socket read, written and asked, every errno's meaning, addresses both ways.
+ * check_sock: reading and writing a socket, the meaning of every errno, and addresses in both
+ * directions.
  *
- * Failing calls are tests/fault's affair, but for what the kernel can be made to do here.
+ * Failing calls are tested in tests/fault, except those that the kernel itself can produce here.
  */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/socket_fixture.h"
@@ -40,7 +41,7 @@ START_TEST(test_recv) {
 }
 END_TEST
 
-/* A full buffer takes some, then none; a peer that is gone raises no signal. */
+/* A full buffer takes a part, then EAGAIN. A closed peer raises no SIGPIPE. */
 START_TEST(test_send) {
   int fds[2];
   static char data[1 << 20];
@@ -65,7 +66,7 @@ START_TEST(test_send) {
 }
 END_TEST
 
-/* Parts leave in their order and as one, empty ones among them. */
+/* All parts are sent in order by one call, empty ones included. */
 START_TEST(test_sendv) {
   int fds[2];
   char data[16], text[] = "abcdef";
@@ -82,7 +83,7 @@ START_TEST(test_sendv) {
     ck_assert_int_eq(recv(fds[1], data, sizeof(data), 0), size);
     ck_assert_mem_eq(data, text, size);
   }
-  ck_assert_ptr_null(parts[1].iov_base); /* untouched */
+  ck_assert_ptr_null(parts[1].iov_base); /* unchanged */
   ck_assert_uint_eq(parts[2].iov_len, 3);
   close(fds[0]);
   ck_assert_int_eq(sock_sendv(fds[0], parts, 1, &sent), IO_ERROR);
@@ -92,7 +93,7 @@ START_TEST(test_sendv) {
 }
 END_TEST
 
-/* As many parts as a call may have, into a full buffer: what it took is whole, and in order. */
+/* The largest number of parts into a full buffer: the bytes arrive in order without a gap. */
 START_TEST(test_sendv_until_full) {
   int fds[2], server;
   static char data[4096];
@@ -109,7 +110,7 @@ START_TEST(test_sendv_until_full) {
   enum io io;
   while ((io = sock_sendv(fds[0], parts, IOV_MAX, &sent)) == IO_OK) {
     ck_assert_uint_gt(sent, 0);
-    if (sent < sizeof(data) * IOV_MAX) { /* the next goes on where this one ended */
+    if (sent < sizeof(data) * IOV_MAX) { /* the next call continues where this one ended */
       parts[0].iov_base = data + (all + sent) % sizeof(data);
       parts[0].iov_len = sizeof(data) - (all + sent) % sizeof(data);
     }
@@ -134,8 +135,8 @@ START_TEST(test_sendv_until_full) {
 }
 END_TEST
 
-/* A peer that is gone raises no signal. */
-START_TEST(test_sendv_to_nobody) {
+/* A closed peer raises no SIGPIPE. */
+START_TEST(test_sendv_to_a_closed_peer) {
   int fds[2];
   size_t sent = 99;
   char text[] = "ab";
@@ -149,7 +150,7 @@ START_TEST(test_sendv_to_nobody) {
 }
 END_TEST
 
-START_TEST(test_unacked_cannot_say) {
+START_TEST(test_unacked_of_an_invalid_descriptor) {
   ck_assert_uint_eq(sock_unacked(-1), 0);
   int fds[2];
   ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
@@ -217,7 +218,7 @@ START_TEST(test_accept) {
 }
 END_TEST
 
-/* A descriptor that is no listener is of no use. */
+/* A descriptor that is no listener is a permanent error. */
 START_TEST(test_accept_from_what_does_not_listen) {
   int fds[2], got;
   struct addr peer;
@@ -234,7 +235,7 @@ END_TEST
 
 /* ---- addresses ---- */
 
-START_TEST(test_addresses_there_and_back) {
+START_TEST(test_addresses_in_both_directions) {
   static const char *const texts[] = {"127.0.0.1:7000", "0.0.0.0:1", "[::1]:65535",
                                       "[2001:db8::1]:80"};
   for (size_t i = 0; i < count_of(texts); i++) {
@@ -286,12 +287,12 @@ int main(void) {
       {test_send, 1},
       {test_sendv, 1},
       {test_sendv_until_full, 1},
-      {test_sendv_to_nobody, 1},
-      {test_unacked_cannot_say, 1},
+      {test_sendv_to_a_closed_peer, 1},
+      {test_unacked_of_an_invalid_descriptor, 1},
       {test_reasons, 1},
       {test_accept, 2},
       {test_accept_from_what_does_not_listen, 1},
-      {test_addresses_there_and_back, 1},
+      {test_addresses_in_both_directions, 1},
       {test_mapped_address_is_ipv4, 1},
       {test_unix_addresses, 1},
   };

@@ -1,8 +1,7 @@
 /*
  * check_wake: an eventfd that is edge-triggered and never read.
  *
- * Everything here waits in epoll as the owners do.  The only reads are the test's own, to learn the
- * counter.
+ * The tests wait in epoll as its owners do. Only the tests read it, to learn the counter.
  */
 #include "net/wake.h"
 
@@ -16,7 +15,7 @@
 #include <stdint.h>
 #include <sys/resource.h>
 
-/* Long enough that only a lost edge reaches it. */
+/* Long enough that only a lost edge times out. */
 #define EDGE_TIMEOUT_MS 60000
 
 static int watch(const struct wake *wake) {
@@ -43,7 +42,7 @@ START_TEST(test_open_and_close) {
   ck_assert_int_eq(wake.fd, -1);
   ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
   ck_assert_int_eq(errno, EBADF);
-  wake_close(&wake); /* harmless */
+  wake_close(&wake); /* a second call does nothing */
 }
 END_TEST
 
@@ -72,7 +71,7 @@ START_TEST(test_every_signal_is_an_edge) {
   for (int i = 0; i < 100; i++) {
     wake_signal(&wake);
     ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
-    ck_assert_int_eq(edges(epoll_fd, 0), 0); /* never read, yet silent until the next signal */
+    ck_assert_int_eq(edges(epoll_fd, 0), 0); /* unread, but silent until the next signal */
   }
   sys_close(epoll_fd);
   wake_close(&wake);
@@ -96,7 +95,7 @@ START_TEST(test_signals_before_a_wait_end_it_once) {
 }
 END_TEST
 
-/* What a watcher that comes late finds: the signal of before. */
+/* A signal before the registration is reported after it. */
 START_TEST(test_signal_before_registration_is_seen) {
   struct wake wake;
   ck_assert_int_eq(wake_open(&wake), 0);
@@ -109,9 +108,8 @@ START_TEST(test_signal_before_registration_is_seen) {
 END_TEST
 
 /*
- * The last signal that the counter holds is an edge like any other; the one after it returns at
- * once, changes nothing and is no edge.  At a million signals a second that is reached after
- * 584,000 years.
+ * The last signal that the counter can hold is an edge. The next one returns at once, changes
+ * nothing and is no edge. At a million signals a second that takes 584,000 years.
  */
 START_TEST(test_counter_at_its_end) {
   struct wake wake;
@@ -123,7 +121,7 @@ START_TEST(test_counter_at_its_end) {
   ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
   wake_signal(&wake);
   ck_assert_int_eq(edges(epoll_fd, EDGE_TIMEOUT_MS), 1);
-  wake_signal(&wake); /* EAGAIN inside */
+  wake_signal(&wake); /* the write fails with EAGAIN */
   ck_assert_int_eq(edges(epoll_fd, 0), 0);
   uint64_t counter = 0;
   ck_assert_int_eq(read(wake.fd, &counter, sizeof(counter)), sizeof(counter));
@@ -146,7 +144,7 @@ START_TEST(test_ends_the_wait_of_another_thread) {
     pthread_t thread;
     void *seen = NULL;
     ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_edge, &epoll_fd), 0);
-    wake_signal(&wake); /* before the wait or within it: both must end it */
+    wake_signal(&wake); /* a signal before the wait or during it must end it */
     ck_assert_int_eq(pthread_join(thread, &seen), 0);
     ck_assert_ptr_nonnull(seen);
   }

@@ -1,8 +1,8 @@
 /*
- * check_watchdog: who is told, when, and how often.
+ * check_watchdog: when a blocked worker is reported, and how often.
  *
- * No thread and no clock: turns are drawn at random, and looks fall on them when watchdog_next_ns
- * says so, punctually or late.  The seed is printed, and CHECK_SEED sets it.
+ * There is no thread and no clock: turns are random, and checks happen when watchdog_next_ns asks
+ * for them, or later. The seed is printed, and CHECK_SEED sets it.
  */
 #include "pool/watchdog.h"
 
@@ -25,7 +25,7 @@ static enum watchdog_says look(uint64_t turn_ns, uint64_t now_ns) {
 
 static uint64_t next_after(uint64_t now_ns) { return watchdog_next_ns(&watched, now_ns, LIMIT); }
 
-START_TEST(waiting) {
+START_TEST(waiting_is_not_blocked) {
   for (uint64_t now_ns = 1; now_ns < 100 * LIMIT; now_ns = next_after(now_ns)) {
     ck_assert_int_eq(look(0, now_ns), WATCHDOG_QUIET);
     ck_assert_uint_eq(next_after(now_ns), now_ns + LIMIT);
@@ -33,20 +33,20 @@ START_TEST(waiting) {
 }
 END_TEST
 
-START_TEST(episode) {
+START_TEST(a_blocked_worker_is_reported_once) {
   const uint64_t turn = 5000;
   ck_assert_int_eq(look(turn, turn + 10), WATCHDOG_QUIET);
   uint64_t now = next_after(turn + 10);
   ck_assert_uint_gt(now, turn + LIMIT);
   ck_assert_uint_le(now, turn + LIMIT + NS_PER_MS);
-  ck_assert_int_eq(look(turn, turn + LIMIT), WATCHDOG_QUIET); /* not over it yet */
+  ck_assert_int_eq(look(turn, turn + LIMIT), WATCHDOG_QUIET); /* not longer than the limit */
   ck_assert_int_eq(look(turn, now), WATCHDOG_BLOCKED);
   ck_assert_uint_eq(before.turn_ns, turn);
   ck_assert_int_eq(before.blocked, false);
   for (int i = 0; i < 5; i++) {
     ck_assert_uint_eq(next_after(now), now + LIMIT);
     now = next_after(now);
-    ck_assert_int_eq(look(turn, now), WATCHDOG_QUIET); /* told already */
+    ck_assert_int_eq(look(turn, now), WATCHDOG_QUIET); /* already reported */
   }
   ck_assert_int_eq(look(0, now + LIMIT), WATCHDOG_OVER);
   ck_assert_uint_eq(before.turn_ns, turn);
@@ -56,8 +56,10 @@ START_TEST(episode) {
 }
 END_TEST
 
-/* From one long turn into the next without a wait: the end of one, then the other, each once. */
-START_TEST(episode_upon_episode) {
+/*
+ * One long turn follows another without a wait: each is reported once, and its end before the next.
+ */
+START_TEST(two_episodes_are_reported_once_each) {
   const uint64_t first = 5000, second = first + 2 * LIMIT;
   look(first, first);
   ck_assert_int_eq(look(first, first + LIMIT + 1), WATCHDOG_BLOCKED);
@@ -71,8 +73,8 @@ START_TEST(episode_upon_episode) {
 }
 END_TEST
 
-/* A worker that is busy for an hour in turns of half the limit. */
-START_TEST(turns_follow_each_other) {
+/* A worker is busy for an hour in turns of half the limit. */
+START_TEST(short_turns_without_a_wait_are_not_reported) {
   uint64_t now = NS_PER_S, looks = 0;
   while (now < 3600 * NS_PER_S) {
     ck_assert_int_eq(look(now - now % (LIMIT / 2), now), WATCHDOG_QUIET);
@@ -81,12 +83,13 @@ START_TEST(turns_follow_each_other) {
     now = next;
     looks++;
   }
-  ck_assert_uint_lt(looks, 3600 * NS_PER_S / (LIMIT / 2)); /* one a turn would be too many */
+  ck_assert_uint_lt(looks,
+                    3600 * NS_PER_S / (LIMIT / 2)); /* a check for each turn would be too many */
 }
 END_TEST
 
-/* After a SIGSTOP everything looks old; what then ends soon is not told. */
-START_TEST(old_at_first_sight) {
+/* After a SIGSTOP every turn looks old. One that then ends soon is not reported. */
+START_TEST(a_turn_that_was_stopped_is_not_reported) {
   const uint64_t turn = 5000, now = turn + 50 * LIMIT;
   ck_assert_int_eq(look(turn, now), WATCHDOG_QUIET);
   ck_assert_uint_eq(next_after(now), now + NS_PER_MS);
@@ -97,8 +100,8 @@ START_TEST(old_at_first_sight) {
 }
 END_TEST
 
-/* The worker's clock is read after the looker's. */
-START_TEST(turn_later_than_now) {
+/* The worker reads the clock after the checking thread. */
+START_TEST(a_turn_may_start_after_now) {
   const uint64_t turn = 5 * LIMIT;
   ck_assert_int_eq(look(turn, turn - 2 * LIMIT), WATCHDOG_QUIET);
   ck_assert_int_eq(look(turn, turn - LIMIT), WATCHDOG_QUIET);
@@ -112,7 +115,7 @@ END_TEST
 
 static const uint64_t huge[] = {NEVER, NEVER - 1, NEVER - NS_PER_MS, NEVER / 2 + 1};
 
-START_TEST(limit_is_huge) {
+START_TEST(a_huge_limit_does_not_overflow) {
   const uint64_t limit = huge[_i], turn = NEVER / 2, late = turn + NS_PER_S;
   ck_assert_int_eq(watchdog_look(&watched, 0, turn, limit, &before), WATCHDOG_QUIET);
   ck_assert_uint_eq(watchdog_next_ns(&watched, turn, limit), NEVER);
@@ -123,8 +126,8 @@ START_TEST(limit_is_huge) {
 }
 END_TEST
 
-/* A limit below what a wait can measure makes nobody spin. */
-START_TEST(limit_is_tiny) {
+/* A limit below the resolution of a wait does not make the checks spin. */
+START_TEST(a_tiny_limit_does_not_spin) {
   const uint64_t now = NS_PER_S;
   ck_assert_int_eq(watchdog_look(&watched, 0, now, 1, &before), WATCHDOG_QUIET);
   ck_assert_uint_eq(watchdog_next_ns(&watched, now, 1), now + NS_PER_MS);
@@ -140,19 +143,19 @@ END_TEST
 #define TURNS 4000u
 
 static struct turn {
-  uint64_t start_ns, end_ns; /* it lasts to just before its end */
-  unsigned blocked, over;    /* times it was told */
+  uint64_t start_ns, end_ns; /* the turn lasts until just before its end */
+  unsigned blocked, over;    /* how often it was reported */
 } turns[TURNS];
 
 static const struct {
-  uint64_t limit_ns, late_ns; /* how late a look may be */
+  uint64_t limit_ns, late_ns; /* how late a check may be */
 } schedules[] = {
     {LIMIT, 0},     {LIMIT, 3 * LIMIT},         {10 * NS_PER_S, 0},
     {NS_PER_MS, 0}, {NS_PER_MS, 5 * NS_PER_MS}, {NS_PER_US, 0},
     {1, 0},
 };
 
-/** Short ones, ones about the limit and what must be told, long ones; none is empty. */
+/* Short turns, turns around the limit and long ones. None is empty. */
 static uint64_t draw_length(uint64_t *state, uint64_t limit_ns) {
   uint64_t random = random_next(state) >> 16;
   switch (random_next(state) >> 40 & 7) {
@@ -173,7 +176,7 @@ static void draw_turns(uint64_t *state, uint64_t limit_ns) {
   uint64_t now_ns = NS_PER_S;
   for (unsigned i = 0; i < TURNS; i++) {
     uint64_t random = random_next(state) >> 16;
-    if (random % 3 != 0) { /* else it follows the last one without a wait */
+    if (random % 3 != 0) { /* otherwise it follows the last one without a wait */
       now_ns += random % (random % 5 == 0 ? 3 * limit_ns + NS_PER_MS : limit_ns);
     }
     uint64_t length_ns = draw_length(state, limit_ns);
@@ -182,16 +185,16 @@ static void draw_turns(uint64_t *state, uint64_t limit_ns) {
   }
 }
 
-/** The episode that ${before} describes is over, as seen at ${now_ns}. */
+/* The episode of ${before} has ended, as checked at ${now_ns}. */
 static void check_over(struct turn *told, uint64_t now_ns) {
-  ck_assert_ptr_nonnull(told); /* BLOCKED came first */
+  ck_assert_ptr_nonnull(told); /* it has been reported as BLOCKED */
   told->over++;
   ck_assert_uint_eq(before.turn_ns, told->start_ns);
   ck_assert_uint_lt(before.seen_ns, told->end_ns);
   ck_assert_uint_ge(now_ns, told->end_ns);
 }
 
-/** Look from before the first turn until after the last, up to ${late_ns} later than is due. */
+/* Check from before the first turn until after the last, up to ${late_ns} late. */
 static void look_on(uint64_t *state, uint64_t limit_ns, uint64_t late_ns) {
   struct turn *told = NULL;
   unsigned i = 0;
@@ -217,7 +220,7 @@ static void look_on(uint64_t *state, uint64_t limit_ns, uint64_t late_ns) {
         break;
     }
     uint64_t next_ns = watchdog_next_ns(&watched, now_ns, limit_ns);
-    ck_assert_msg(next_ns > now_ns, "a look at %" PRIu64 " asks for no later one", now_ns);
+    ck_assert_msg(next_ns > now_ns, "a check at %" PRIu64 " asks for no later one", now_ns);
     now_ns = next_ns + (late_ns == 0 ? 0 : (random_next(state) >> 16) % late_ns);
   }
 }
@@ -246,14 +249,14 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {waiting, 1},
-      {episode, 1},
-      {episode_upon_episode, 1},
-      {turns_follow_each_other, 1},
-      {old_at_first_sight, 1},
-      {turn_later_than_now, 1},
-      {limit_is_huge, count_of(huge)},
-      {limit_is_tiny, 1},
+      {waiting_is_not_blocked, 1},
+      {a_blocked_worker_is_reported_once, 1},
+      {two_episodes_are_reported_once_each, 1},
+      {short_turns_without_a_wait_are_not_reported, 1},
+      {a_turn_that_was_stopped_is_not_reported, 1},
+      {a_turn_may_start_after_now, 1},
+      {a_huge_limit_does_not_overflow, count_of(huge)},
+      {a_tiny_limit_does_not_spin, 1},
       {random_turns, count_of(schedules)},
   };
   return run_suite_fixture("watchdog", tests, count_of(tests), setup, NULL);
