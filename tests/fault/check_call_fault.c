@@ -11,8 +11,8 @@
 enum { PARTS = 64, MEMBERS = 8 };
 
 static void check_count(enum fault_call call, uint64_t count) {
-  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64, fault_name(call),
-                orders_count(call), count);
+  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
+                fault_name(call), orders_count(call), count);
 }
 
 /* ---- the cost ---- */

@@ -324,8 +324,8 @@ END_TEST
 /* ---- what an exchange costs ---- */
 
 static void check_count(enum fault_call call, uint64_t count) {
-  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64, fault_name(call),
-                orders_count(call), count);
+  ck_assert_msg(orders_count(call) == count, "%s: %" PRIu64 " calls, not %" PRIu64,
+                fault_name(call), orders_count(call), count);
 }
 
 /* greet: send, epoll_ctl, recv, ioctl, close (and the acceptor's accept4). */

@@ -129,12 +129,8 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_constant, 1},
-      {test_one_a_second, 1},
-      {test_no_drift, 1},
-      {test_phases, 1},
-      {test_ramps, count_of(ramps)},
-      {test_rate_of_ramp, 1},
+      {test_constant, 1},        {test_one_a_second, 1},        {test_no_drift, 1},
+      {test_phases, 1},          {test_ramps, count_of(ramps)}, {test_rate_of_ramp, 1},
       {test_ends_at_nothing, 1},
   };
   return run_suite("schedule", tests, count_of(tests));
