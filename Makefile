@@ -212,7 +212,7 @@ help: ## this list
 # One line; clangd looks for it in build/.  Some tests are compiled against a seam.
 COMMA = ,
 compdb_seam = $(if $(filter tests/sim/%,$(1)),$(SIM_FLAGS))$(if $(filter tests/explore/%,$(1)),$(EXPLORE_CFLAGS)) \
-              $(if $(filter tests/fault/% tests/nth/%,$(1)),-DXCHG_SYS_SEAM='"tests/fault/seam.h"')
+              $(if $(filter tests/fault/% tests/fail_nth/%,$(1)),-DXCHG_SYS_SEAM='"tests/fault/seam.h"')
 compdb_command = $(CC) $(XCFLAGS) -Icore -Ibenchmarks -Ibenchmarks/xchg-bench $(call compdb_seam,$(1)) -c $(1)
 compdb_entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(subst ",\",$(strip $(compdb_command)))"}
 compdb: ## write build/compile_commands.json, for clangd and other tools
