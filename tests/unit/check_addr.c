@@ -1,5 +1,6 @@
 /*
- * check_addr: addresses to listen on, blocks of addresses, and the one form of mapped addresses.
+ * check_addr: addresses to listen on, blocks of addresses, and IPv4-mapped addresses, which become
+ * IPv4.
  */
 #include "core/addr.h"
 
@@ -9,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a text must be read as: ${format} is what addr_format_listen writes of it. */
+/* A text and what addr_format_listen writes for its address. */
 struct listen_case {
   const char *text;
   const char *format; /* NULL: refused */
@@ -101,7 +102,7 @@ static const struct listen_case listen_cases[] = {
     {"[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]:80", NULL, 0, 0},
 };
 
-START_TEST(listens) {
+START_TEST(listen_addresses_are_parsed) {
   const struct listen_case *c = &listen_cases[_i];
   struct addr_listen listen, before;
   memset(&listen, 0x55, sizeof listen);
@@ -121,7 +122,7 @@ START_TEST(listens) {
 }
 END_TEST
 
-START_TEST(listen_any) {
+START_TEST(any_address_has_no_host) {
   struct addr_listen listen;
   char text[64];
   ck_assert_int_eq(addr_parse_listen(":7000", &listen), 0);
@@ -135,8 +136,8 @@ START_TEST(listen_any) {
 }
 END_TEST
 
-/* 107 bytes and the 0 fill a sockaddr_un, one more does not fit. The mode is not of the path. */
-START_TEST(unix_length) {
+/* 107 bytes and the 0 fill a sockaddr_un. The mode is not part of the path. */
+START_TEST(unix_paths_have_at_most_107_bytes) {
   char text[256] = "unix:/";
   char formatted[128], cut[20];
   struct addr_listen listen;
@@ -158,7 +159,7 @@ START_TEST(unix_length) {
 }
 END_TEST
 
-/* ${network} is the masked address as addr_format writes it, with the bits as its port. */
+/* ${network} is the masked address as addr_format writes it. Its port is the number of bits. */
 struct block_case {
   const char *text;
   const char *network; /* NULL: refused */
@@ -224,7 +225,7 @@ static const struct block_case block_cases[] = {
     {"unix:/s", NULL},
 };
 
-START_TEST(blocks) {
+START_TEST(blocks_are_parsed_and_masked) {
   const struct block_case *c = &block_cases[_i];
   struct addr_block block, before;
   memset(&block, 0x55, sizeof block);
@@ -243,7 +244,7 @@ START_TEST(blocks) {
 }
 END_TEST
 
-/* ::ffff:0:0/95 holds all mapped addresses and as many others: it stays IPv6, its bits intact. */
+/* ::ffff:0:0/95 holds other addresses than mapped ones: it stays IPv6 with its bits. */
 START_TEST(block_wider_than_mapped) {
   struct addr_block block;
   static const uint8_t want[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe};
@@ -263,7 +264,7 @@ static bool is_in(const char *ip, const char *block_text) {
   return addr_in_block(&addr, &block);
 }
 
-START_TEST(in_block) {
+START_TEST(blocks_contain_their_addresses) {
   ck_assert(is_in("10.0.0.0", "10.0.0.0/8"));
   ck_assert(is_in("10.255.255.255", "10.0.0.0/8"));
   ck_assert(!is_in("11.0.0.0", "10.0.0.0/8"));
@@ -297,13 +298,13 @@ START_TEST(in_block) {
 }
 END_TEST
 
-START_TEST(from) {
+START_TEST(addresses_from_the_kernel) {
   static const uint8_t mapped[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4};
   static const uint8_t nearly[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 1, 2, 3, 4};
   static const uint8_t bytes[4] = {1, 2, 3, 4};
   struct addr six, four;
   char text[ADDR_TEXT_MAX];
-  /* Dirty memory: what means nothing must be 0 all the same. */
+  /* In dirty memory unused fields must become 0 all the same. */
   memset(&six, 0x55, sizeof six);
   memset(&four, 0xaa, sizeof four);
   addr_from_ipv6(&six, mapped, 80);
@@ -316,7 +317,7 @@ START_TEST(from) {
 }
 END_TEST
 
-START_TEST(format) {
+START_TEST(addresses_are_formatted) {
   char text[ADDR_TEXT_MAX];
   struct addr addr = {.family = ADDR_UNIX};
   ck_assert_str_eq(addr_format(&addr, text), "unix");
@@ -330,14 +331,14 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {listens, count_of(listen_cases)},
-      {listen_any, 1},
-      {unix_length, 1},
-      {blocks, count_of(block_cases)},
+      {listen_addresses_are_parsed, count_of(listen_cases)},
+      {any_address_has_no_host, 1},
+      {unix_paths_have_at_most_107_bytes, 1},
+      {blocks_are_parsed_and_masked, count_of(block_cases)},
       {block_wider_than_mapped, 1},
-      {in_block, 1},
-      {from, 1},
-      {format, 1},
+      {blocks_contain_their_addresses, 1},
+      {addresses_from_the_kernel, 1},
+      {addresses_are_formatted, 1},
   };
   return run_suite("addr", tests, count_of(tests));
 }

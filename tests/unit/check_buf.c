@@ -1,9 +1,8 @@
 /*
  * check_buf: bytes come out as they went in, and the memory is what the header promises.
  *
- * The program brings an mmap, an mremap and a munmap of its own, which count bytes and can fail.
- * The random test runs a few bufs of one pool against plain arrays, under a ceiling that is
- * reached often.  Its seed is printed, and CHECK_SEED sets it.
+ * The random test compares a few bufs of one pool with plain arrays, under a limit that is reached
+ * often. Its seed is printed, and CHECK_SEED sets it.
  */
 #include "core/buf.h"
 
@@ -23,7 +22,7 @@
 #define CEILING (64 * MIB)
 
 static struct buf_pool pool;
-static uint8_t bytes[8 * MIB]; /* what is appended: no two stretches of it are alike */
+static uint8_t bytes[8 * MIB]; /* what is appended; no two ranges are equal */
 
 static void setup(void) {
   uint64_t state = 88172645463325252;
@@ -50,7 +49,7 @@ static void expect(const struct buf *buf, size_t from, size_t size) {
   }
 }
 
-START_TEST(empty) {
+START_TEST(empty_bufs_have_no_memory) {
   struct buf *buf = NULL;
   ck_assert_uint_eq(buf_size(buf), 0);
   ck_assert_int_eq(buf_append(&pool, &buf, bytes, 0), 0);
@@ -63,10 +62,10 @@ START_TEST(empty) {
 END_TEST
 
 /*
- * A buf that is filled at once has the smallest block that holds it; consumed in any way it is
+ * A buf that is filled at once has the smallest block that holds it. Consumed in any steps it is
  * gone.
  */
-START_TEST(sizes_at_once) {
+START_TEST(one_append_takes_the_smallest_block) {
   for (size_t block = BUF_BLOCK_MIN; block <= 4 * MIB; block *= 2) {
     for (size_t over = 0; over < 2; over++) {
       struct buf *buf = NULL;
@@ -89,10 +88,10 @@ START_TEST(sizes_at_once) {
 END_TEST
 
 /*
- * A stream of small appends: the block is never over twice what it holds, and what was searched
- * stays searched.
+ * In a stream of small appends the block has at most twice the size of its bytes, and searched
+ * bytes are not searched again.
  */
-START_TEST(grows_with_what_came) {
+START_TEST(small_appends_grow_the_block_by_two) {
   struct buf *buf = NULL;
   size_t size = 0;
   unsigned wrong = 0;
@@ -113,10 +112,9 @@ START_TEST(grows_with_what_came) {
 END_TEST
 
 /*
- * A queue that is always nearly full never grows beyond four times what it holds, however long it
- * runs.
+ * A queue that never gets empty has at most four times the size of its bytes, however long it runs.
  */
-START_TEST(queue_does_not_creep) {
+START_TEST(a_long_queue_stays_bounded) {
   const size_t holds[] = {1, 60, 87, 100, 3000, 200000};
   for (size_t h = 0; h < count_of(holds); h++) {
     struct buf *buf = NULL;
@@ -139,8 +137,11 @@ START_TEST(queue_does_not_creep) {
 }
 END_TEST
 
-/* Bytes move to the front only once as many were consumed, else a full queue would move often. */
-START_TEST(moves_seldom) {
+/*
+ * Bytes move to the front only when at least as many have been consumed. Otherwise a full queue
+ * would move often.
+ */
+START_TEST(bytes_move_seldom) {
   struct buf *buf = NULL;
   ck_assert_int_eq(buf_append(&pool, &buf, bytes, 88), 0);
   buf_consume(&pool, &buf, 43);
@@ -157,8 +158,8 @@ START_TEST(moves_seldom) {
 }
 END_TEST
 
-/* A mapping that grows to what is needed to the last byte closes the gap at its front. */
-START_TEST(mapping_grows_to_the_brim) {
+/* A mapping that grows to exactly the size needed closes the gap at its front. */
+START_TEST(mapping_grows_to_the_exact_size) {
   struct buf *buf = NULL;
   size_t half = 2 * BUF_BLOCK_MAX - HEAD, whole = 4 * BUF_BLOCK_MAX - HEAD;
   ck_assert_int_eq(buf_append(&pool, &buf, bytes, half), 0);
@@ -170,7 +171,7 @@ START_TEST(mapping_grows_to_the_brim) {
 }
 END_TEST
 
-START_TEST(trim_gives_back) {
+START_TEST(trim_returns_memory) {
   struct buf *bufs[20] = {NULL};
   size_t books = mapped_bytes;
   for (size_t i = 0; i < count_of(bufs); i++) {
@@ -187,10 +188,7 @@ START_TEST(trim_gives_back) {
 }
 END_TEST
 
-/*
- * At the ceiling and without memory an append fails, and what was there is untouched, in every
- * kind of block.
- */
+/* At the limit and out of memory an append fails and changes nothing, in every kind of block. */
 START_TEST(failure_changes_nothing) {
   const size_t sizes[] = {88, 5000, BUF_BLOCK_MAX - HEAD, 300000};
   for (size_t i = 0; i < count_of(sizes); i++) {
@@ -220,8 +218,8 @@ START_TEST(failure_changes_nothing) {
 }
 END_TEST
 
-/* Where there is no larger block, what fits after moving is still taken. */
-START_TEST(ceiling_moves_instead) {
+/* If no larger block is allowed, bytes that fit after a move are still accepted. */
+START_TEST(at_the_limit_bytes_are_moved) {
   struct buf *buf = NULL;
   ck_assert_int_eq(buf_append(&pool, &buf, bytes, 88), 0);
   pool.bytes_max = pool.bytes;
@@ -240,7 +238,7 @@ START_TEST(pool_without_memory) {
   ck_assert_int_eq(buf_pool_init(&other, 1000, CEILING), -1);
   ck_assert_int_eq(errno, ENOMEM);
   maps_left = UINT32_MAX;
-  ck_assert_int_eq(buf_pool_init(&other, 1, 0), 0); /* a pool that never gives anything */
+  ck_assert_int_eq(buf_pool_init(&other, 1, 0), 0); /* a pool without any memory */
   struct buf *buf = NULL;
   ck_assert_int_eq(buf_append(&other, &buf, bytes, 1), -1);
   buf_pool_fini(&other);
@@ -250,9 +248,7 @@ END_TEST
 #define BUFS 6
 #define MODEL_STEPS 6000
 
-/*
- * Each buf holds a stretch of bytes[]; appends take what follows, and at its end it starts again.
- */
+/* Each buf holds a range of bytes[]. Appends take what follows, and start again at the end. */
 START_TEST(random_against_model) {
   struct buf *bufs[BUFS] = {NULL};
   size_t in[BUFS] = {0}, out[BUFS] = {0};
@@ -290,15 +286,15 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {empty, 1},
-      {sizes_at_once, 1},
-      {grows_with_what_came, 1},
-      {queue_does_not_creep, 1},
-      {moves_seldom, 1},
-      {mapping_grows_to_the_brim, 1},
-      {trim_gives_back, 1},
+      {empty_bufs_have_no_memory, 1},
+      {one_append_takes_the_smallest_block, 1},
+      {small_appends_grow_the_block_by_two, 1},
+      {a_long_queue_stays_bounded, 1},
+      {bytes_move_seldom, 1},
+      {mapping_grows_to_the_exact_size, 1},
+      {trim_returns_memory, 1},
       {failure_changes_nothing, 1},
-      {ceiling_moves_instead, 1},
+      {at_the_limit_bytes_are_moved, 1},
       {pool_without_memory, 1},
       {random_against_model, 1},
   };

@@ -1,7 +1,4 @@
-/*
- * check_clock: the calendar agrees with libc's, at every edge that a calendar has and on every
- * day to 2517.
- */
+/* check_clock: the calendar agrees with libc's at every edge and on every day to the year 2517. */
 #include "core/clock.h"
 
 #include "core/base.h"
@@ -16,7 +13,7 @@
 #define DAYS 200000 /* to the year 2517 */
 #define SECONDS_MAX INT64_C(253402300799)
 
-START_TEST(known_times) {
+START_TEST(known_times_are_formatted) {
   static const struct {
     struct timespec time;
     const char *text;
@@ -44,7 +41,7 @@ START_TEST(known_times) {
 }
 END_TEST
 
-START_TEST(every_day_as_libc) {
+START_TEST(every_day_agrees_with_libc) {
   unsigned wrong = 0;
   for (time_t day = 0; day < DAYS; day++) {
     struct timespec time = {.tv_sec = day * DAY + day % DAY};
@@ -58,7 +55,7 @@ START_TEST(every_day_as_libc) {
 }
 END_TEST
 
-START_TEST(now_is_now) {
+START_TEST(now_is_the_current_time) {
   char before[CLOCK_TEXT_MAX], now[CLOCK_TEXT_MAX], after[CLOCK_TEXT_MAX];
   struct timespec time;
   clock_gettime(CLOCK_REALTIME, &time);
@@ -73,9 +70,9 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {known_times, 1},
-      {every_day_as_libc, 1},
-      {now_is_now, 1},
+      {known_times_are_formatted, 1},
+      {every_day_agrees_with_libc, 1},
+      {now_is_the_current_time, 1},
   };
   return run_suite("clock", tests, count_of(tests));
 }

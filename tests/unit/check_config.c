@@ -1,6 +1,6 @@
 /*
- * check_config: defaults, presets, contradictions, the limit of descriptors, unknown names, and
- * that one load tells all faults.  Single values are for check_config_value.
+ * check_config: defaults, presets, contradictions, the descriptor limit, unknown names, and that
+ * one load reports all faults. Single values are in check_config_value.
  */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
@@ -38,8 +38,8 @@ START_TEST(defaults) {
 }
 END_TEST
 
-/* Empty is unset, for every variable; and for one that nobody knows. */
-START_TEST(empty) {
+/* Empty means unset, for every variable and for an unknown one. */
+START_TEST(empty_means_unset) {
   struct config c;
   char entries[VAR_COUNT + 1][WORD_MAX];
   const char *list[VAR_COUNT + 2];
@@ -55,7 +55,7 @@ START_TEST(empty) {
 }
 END_TEST
 
-START_TEST(presets) {
+START_TEST(presets_may_be_overridden) {
   struct config c;
   GOOD(&c, "XCHG_EXCHANGE=line");
   ck_assert(!c.has_greeting && c.frame.kind == XCHG_FRAME_LINE && c.reply == REPLY_ECHO);
@@ -69,7 +69,7 @@ START_TEST(presets) {
   ck_assert(!c.has_greeting && c.frame.kind == XCHG_FRAME_RAW && c.reply == REPLY_NONE);
   ck_assert_uint_eq(c.messages, 0);
   config_fini(&c);
-  /* Each of the five overrides, whichever stands first. */
+  /* Each of the five variables overrides the preset, in any order. */
   GOOD(&c, "XCHG_MESSAGES=7", "XCHG_FRAME=u32", "XCHG_EXCHANGE=line", "XCHG_REPLY=text:\\x41\\0",
        "XCHG_GREETING=hi", "XCHG_MAX_MESSAGE=10");
   ck_assert(c.messages == 7 && c.frame.kind == XCHG_FRAME_PREFIX && c.frame.size == 4 &&
@@ -81,8 +81,8 @@ START_TEST(presets) {
 }
 END_TEST
 
-/* What the frame cannot carry. */
-START_TEST(contradictions) {
+/* Texts that the frame cannot carry, and other contradictions. */
+START_TEST(contradictions_are_faults) {
   struct config c;
   BAD("xchgd: XCHG_GREETING='a\\x5c0b': want a text without a 0 byte, which ends a message of "
       "XCHG_FRAME=nul",
@@ -109,7 +109,7 @@ START_TEST(contradictions) {
   BAD("xchgd: XCHG_DEFER_ACCEPT='5': want 0 or XCHG_GREETING=none: the client would wait for the "
       "greeting",
       "XCHG_DEFER_ACCEPT=5");
-  /* The same values where nothing contradicts them. */
+  /* The same values without the contradiction. */
   GOOD(&c, "XCHG_GREETING=a\\nb");
   config_fini(&c);
   GOOD(&c, "XCHG_EXCHANGE=line", "XCHG_GREETING=a\\0\\r", "XCHG_REPLY=text:\\0");
@@ -122,7 +122,7 @@ START_TEST(contradictions) {
   config_fini(&c);
   GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=fixed:10", "XCHG_MAX_MESSAGE=10");
   config_fini(&c);
-  GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=u16", "XCHG_MAX_MESSAGE=1"); /* the prefix apart */
+  GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=u16", "XCHG_MAX_MESSAGE=1"); /* without the prefix */
   config_fini(&c);
   GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_FRAME=u32", "XCHG_MAX_MESSAGE=3");
   config_fini(&c);
@@ -132,8 +132,8 @@ START_TEST(contradictions) {
 }
 END_TEST
 
-/* 65535 bytes fit the length of u16, one more does not; u32 takes them. */
-START_TEST(prefix_length) {
+/* 65535 bytes fit the length of u16, and 65536 fit only u32. */
+START_TEST(a_text_must_fit_the_prefix) {
   struct config c;
   char *text = malloc(70000);
   strcpy(text, "XCHG_REPLY=text:");
@@ -155,8 +155,8 @@ START_TEST(prefix_length) {
 }
 END_TEST
 
-/* A refused value starts no contradiction: only the fault itself is told. */
-START_TEST(no_echo) {
+/* A refused value is reported once, not also as a contradiction. */
+START_TEST(a_refused_value_is_no_contradiction) {
   BAD("xchgd: XCHG_EXCHANGE='ech': want greet, line, echo or discard", "XCHG_EXCHANGE=ech",
       "XCHG_FRAME=fixed:4", "XCHG_DEFER_ACCEPT=1");
   BAD("xchgd: XCHG_MAX_MESSAGE='0': want a size (4096, 64KiB, 1MiB) from 1 to 1GiB",
@@ -164,7 +164,7 @@ START_TEST(no_echo) {
 }
 END_TEST
 
-START_TEST(connections) {
+START_TEST(connections_fit_the_descriptor_limit) {
   struct config c;
   struct config_facts facts = {.cpus = 2, .descriptors = 64, .somaxconn = 4096};
   ck_assert_uint_eq(LOAD(&c, &facts), 0);
@@ -172,7 +172,7 @@ START_TEST(connections) {
   uint64_t reserve = config_reserve(&c, &facts);
   ck_assert_uint_eq(c.max_connections, 64 - reserve);
   config_fini(&c);
-  /* A listener more and a worker more cost what they cost. */
+  /* Another listener and another worker reduce the number of connections. */
   ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_LISTEN=:1,:2", "XCHG_WORKERS=3"), 0);
   ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 3);
   facts.sockets_passed = 5;
@@ -190,7 +190,7 @@ START_TEST(connections) {
            "(RLIMIT_NOFILE, hard) of 64 less a reserve of %d\n",
            (int)(65 - reserve), (int)(64 - reserve), (int)reserve);
   ck_assert_str_eq(said, line);
-  /* Exactly one connection, then none. */
+  /* Room for exactly one connection, then for none. */
   facts.descriptors = reserve + 1;
   ck_assert_uint_eq(LOAD(&c, &facts), 0);
   ck_assert_uint_eq(c.max_connections, 1);
@@ -232,7 +232,7 @@ START_TEST(connections_by_model) {
 }
 END_TEST
 
-START_TEST(unknown) {
+START_TEST(unknown_variables_are_faults) {
   BAD("xchgd: XCHG_WORKRES='4': unknown variable; did you mean XCHG_WORKERS?", "XCHG_WORKRES=4");
   BAD("xchgd: XCHG_workers='4': unknown variable; did you mean XCHG_WORKERS?", "XCHG_workers=4");
   BAD("xchgd: XCHG_HANDLE='/x.so': unknown variable; did you mean XCHG_HANDLER?",
@@ -256,10 +256,10 @@ START_TEST(unknown) {
 END_TEST
 
 /*
- * Every variable at fault at once, two unknown ones and a contradiction: a line each, in order;
- * without a handler first, whose own fault decides what the exchange's variables are told.
+ * A fault in every variable at once, two unknown ones and a contradiction: a line for each, in
+ * order. First without a handler, since its fault changes the lines of the exchange's variables.
  */
-START_TEST(all_at_once) {
+START_TEST(all_faults_are_reported_at_once) {
   struct config c;
   bool handled = _i == 1;
   char entries[VAR_COUNT][WORD_MAX];
@@ -293,9 +293,16 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {defaults, 1},      {empty, 1},       {presets, 1},     {contradictions, 1},
-      {prefix_length, 1}, {no_echo, 1},     {connections, 1}, {connections_by_model, 1},
-      {unknown, 1},       {all_at_once, 2},
+      {defaults, 1},
+      {empty_means_unset, 1},
+      {presets_may_be_overridden, 1},
+      {contradictions_are_faults, 1},
+      {a_text_must_fit_the_prefix, 1},
+      {a_refused_value_is_no_contradiction, 1},
+      {connections_fit_the_descriptor_limit, 1},
+      {connections_by_model, 1},
+      {unknown_variables_are_faults, 1},
+      {all_faults_are_reported_at_once, 2},
   };
   return run_suite("config", tests, count_of(tests));
 }

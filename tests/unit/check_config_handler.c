@@ -1,6 +1,6 @@
 /*
- * check_config_handler: what is configured where a handler decides the exchange: one from
- * XCHG_HANDLER, the program's own, and that of a server within a program.
+ * check_config_handler: the configuration when a handler decides the exchange: one from
+ * XCHG_HANDLER, the program's own, or that of a server within a program.
  */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
@@ -27,7 +27,9 @@ static const struct config_facts guest = {.cpus = 3,
     ck_assert_str_eq(said, line "\n");                        \
   } while (0)
 
-/* The five, right and wrong values of theirs: a handler refuses both in the same words. */
+/*
+ * The five variables of the exchange: with a handler valid and invalid values are the same fault.
+ */
 static const struct {
   const char *entry, *shown;
 } exchange_entries[] = {
@@ -43,7 +45,7 @@ static const struct {
     {"XCHG_MESSAGES=-1", "XCHG_MESSAGES='-1'"},
 };
 
-START_TEST(exchange_is_a_fault) {
+START_TEST(exchange_variables_are_faults) {
   struct config c;
   char line[256];
   const char *entry = exchange_entries[_i].entry, *shown = exchange_entries[_i].shown;
@@ -62,8 +64,8 @@ START_TEST(exchange_is_a_fault) {
 }
 END_TEST
 
-/* All five at once are five lines, and nothing else is at fault. */
-START_TEST(all_five) {
+/* All five at once are five lines and no other fault. */
+START_TEST(all_five_are_five_faults) {
   struct config c;
   const char *at = said;
   ck_assert_uint_eq(LOAD(&c, &own, "XCHG_MESSAGES=1", "XCHG_REPLY=echo", "XCHG_FRAME=nul",
@@ -81,14 +83,14 @@ START_TEST(all_five) {
 }
 END_TEST
 
-/* No exchange is left behind, and what has nothing to do with it works as ever. */
+/* No value of an exchange remains, and other variables work as usual. */
 static void check_handled(const struct config *c) {
   ck_assert(!c->has_greeting && c->greeting.bytes == NULL && c->reply == REPLY_NONE);
   ck_assert(c->reply_text.bytes == NULL && c->frame.kind == XCHG_FRAME_RAW && c->messages == 0);
   ck_assert(c->max_message_bytes == 10 && c->defer_accept_s == 3 && c->workers == 7);
 }
 
-START_TEST(what_is_left) {
+START_TEST(other_variables_work_as_usual) {
   struct config c;
   GOOD(&c, "XCHG_HANDLER=./x.so", "XCHG_MAX_MESSAGE=10", "XCHG_DEFER_ACCEPT=3", "XCHG_WORKERS=7",
        "XCHG_MODEL=fork", "XCHG_GREETING=");
@@ -110,7 +112,7 @@ START_TEST(what_is_left) {
 }
 END_TEST
 
-START_TEST(faults_of_programs) {
+START_TEST(faults_name_the_program) {
   BAD_UNDER(&own, "chat: XCHG_HANDLER='/x.so': must be unset: the program has its own handler",
             "XCHG_HANDLER=/x.so");
   BAD_UNDER(&own, "chat: XCHG_HANDLER='x': must be unset: the program has its own handler",
@@ -129,8 +131,11 @@ START_TEST(faults_of_programs) {
 }
 END_TEST
 
-/* The other lines begin with the program as well, and send nobody to a --help that is not there. */
-START_TEST(program) {
+/*
+ * Other lines begin with the program's name as well, and do not mention a --help that it does not
+ * have.
+ */
+START_TEST(other_faults_name_the_program) {
   BAD_UNDER(&own, "chat: XCHG_='1': unknown variable; chat --help lists all", "XCHG_=1");
   BAD_UNDER(&guest, "xchg: XCHG_='1': unknown variable; docs/configuration.md lists all",
             "XCHG_=1");
@@ -151,11 +156,11 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {exchange_is_a_fault, count_of(exchange_entries)},
-      {all_five, 1},
-      {what_is_left, 1},
-      {faults_of_programs, 1},
-      {program, 1},
+      {exchange_variables_are_faults, count_of(exchange_entries)},
+      {all_five_are_five_faults, 1},
+      {other_variables_work_as_usual, 1},
+      {faults_name_the_program, 1},
+      {other_faults_name_the_program, 1},
   };
   return run_suite("config_handler", tests, count_of(tests));
 }

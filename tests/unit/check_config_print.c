@@ -1,8 +1,7 @@
 /*
- * check_config_print: what is printed about the variables, and what is warned of.
+ * check_config_print: what is printed about the variables, and the warnings.
  *
- * Pages are taken from the functions that write them and looked at line by line; the warnings go
- * through a real log into a pipe.
+ * The pages are compared line by line. The warnings go through a real log into a pipe.
  */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
@@ -16,7 +15,7 @@ static char page[65536];
 
 static const struct config_facts usual = {.cpus = 2, .descriptors = 1024, .somaxconn = 4096};
 
-/* Load, explain, free; the text is in page. */
+/* Load, explain, free. The text is in ${page}. */
 static void explain(const struct config_facts *facts, const char *const *entries) {
   struct config config;
   ck_assert_msg(load(&config, entries, facts) == 0, "%s", said);
@@ -28,7 +27,7 @@ static void explain(const struct config_facts *facts, const char *const *entries
 
 #define EXPLAIN(facts, ...) explain(facts, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
 
-/* Write a page with one of the functions that need nothing. */
+/* Write a page with a function that needs no configuration. */
 static void write_page(void (*write)(FILE *)) {
   FILE *out = fmemopen(page, sizeof page, "w");
   write(out);
@@ -51,8 +50,8 @@ static size_t count_text(const char *text) {
   return count;
 }
 
-/* One line a variable, in the table's order, each begins with the name. */
-START_TEST(explain_lines) {
+/* One line for each variable, in the table's order, beginning with its name. */
+START_TEST(explain_has_a_line_for_each_variable) {
   EXPLAIN(&usual);
   const char *at = page;
   for (size_t i = 0; i < VAR_COUNT; i++) {
@@ -69,7 +68,7 @@ START_TEST(explain_lines) {
 }
 END_TEST
 
-START_TEST(explain_values) {
+START_TEST(explain_names_value_and_source) {
   EXPLAIN(&usual);
   has_line(
       "XCHG_EXCHANGE=greet (default) the preset that sets the defaults of the next four variables");
@@ -100,7 +99,7 @@ START_TEST(explain_values) {
 }
 END_TEST
 
-START_TEST(explain_clamped) {
+START_TEST(explain_marks_clamped_values) {
   static const char queue[] = "capacity of a worker's hand-off queue, rounded up to a power of two";
   char line[256];
   struct config_facts facts = usual;
@@ -128,7 +127,7 @@ START_TEST(explain_clamped) {
 }
 END_TEST
 
-START_TEST(explain_models) {
+START_TEST(explain_marks_variables_of_other_models) {
   struct config_facts facts = usual;
   facts.descriptors = 5000;
   EXPLAIN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=on");
@@ -141,7 +140,7 @@ START_TEST(explain_models) {
 }
 END_TEST
 
-START_TEST(explain_passed) {
+START_TEST(explain_marks_inherited_sockets) {
   struct config_facts facts = usual;
   facts.sockets_passed = 2;
   EXPLAIN(&facts);
@@ -151,8 +150,8 @@ START_TEST(explain_passed) {
 }
 END_TEST
 
-/* Under a handler no line pretends that a greeting is sent. */
-START_TEST(explain_handler) {
+/* With a handler no line shows a greeting, which is not sent. */
+START_TEST(explain_marks_variables_of_the_handler) {
   struct config_facts facts = usual;
   for (int i = 0; i < 3; i++) {
     facts.handler = i > 0;
@@ -180,7 +179,7 @@ START_TEST(explain_handler) {
 }
 END_TEST
 
-START_TEST(help) {
+START_TEST(help_lists_every_variable) {
   write_page(config_help);
   ck_assert_ptr_eq(strstr(page, "usage: xchgd "), page);
   for (char *line = strtok(page, "\n"); line != NULL; line = strtok(NULL, "\n"))
@@ -201,8 +200,8 @@ START_TEST(help) {
 }
 END_TEST
 
-/* Rules that every row of the table keeps. */
-START_TEST(table) {
+/* Every row of the table keeps these rules. */
+START_TEST(table_rows_are_complete) {
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_row *row = &config_rows[i];
     ck_assert_ptr_nonnull(row->name);
@@ -218,14 +217,14 @@ START_TEST(table) {
 }
 END_TEST
 
-START_TEST(markdown) {
+START_TEST(markdown_has_a_row_for_each_variable) {
   write_page(config_write_markdown);
   ck_assert_ptr_eq(strstr(page, "# Configuration\n"), page);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
     snprintf(start, sizeof start, "\n| `%s` | ", config_rows[i].name);
     ck_assert_msg(count_text(start) == 1, "%s", start);
-    /* Four cells: five bars, in this line. */
+    /* Four cells: five bars in the line. */
     size_t bars = 0;
     for (const char *p = strstr(page, start) + 1; *p != '\n'; p++)
       bars += *p == '|' ? 1 : 0;
@@ -238,7 +237,7 @@ START_TEST(markdown) {
 }
 END_TEST
 
-START_TEST(man) {
+START_TEST(man_page_has_every_variable) {
   write_page(config_write_man);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
@@ -254,7 +253,7 @@ START_TEST(man) {
 }
 END_TEST
 
-/* Let config_warn log into a pipe; what it wrote is in page. */
+/* Let config_warn log into a pipe. Its text is in ${page}. */
 static void warn(const struct config_facts *facts, const char *const *entries) {
   struct config config;
   struct log log;
@@ -276,7 +275,7 @@ static void warn(const struct config_facts *facts, const char *const *entries) {
 
 #define WARN(facts, ...) warn(facts, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
 
-START_TEST(warnings) {
+START_TEST(warnings_are_logged) {
   struct config_facts facts = usual;
   WARN(&facts, "XCHG_WORKERS=1", "XCHG_PIN=on");
   ck_assert_str_eq(page, "");
@@ -306,17 +305,17 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {explain_lines, 1},
-      {explain_values, 1},
-      {explain_clamped, 1},
-      {explain_models, 1},
-      {explain_passed, 1},
-      {explain_handler, 1},
-      {help, 1},
-      {table, 1},
-      {markdown, 1},
-      {man, 1},
-      {warnings, 1},
+      {explain_has_a_line_for_each_variable, 1},
+      {explain_names_value_and_source, 1},
+      {explain_marks_clamped_values, 1},
+      {explain_marks_variables_of_other_models, 1},
+      {explain_marks_inherited_sockets, 1},
+      {explain_marks_variables_of_the_handler, 1},
+      {help_lists_every_variable, 1},
+      {table_rows_are_complete, 1},
+      {markdown_has_a_row_for_each_variable, 1},
+      {man_page_has_every_variable, 1},
+      {warnings_are_logged, 1},
   };
   return run_suite("config_print", tests, count_of(tests));
 }

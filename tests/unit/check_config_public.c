@@ -1,9 +1,8 @@
 /*
- * check_config_public: what a program's struct becomes, and what it is filled with.
+ * check_config_public: how struct xchg_config is imported and exported.
  *
  * The round trip (environment, struct config, struct xchg_config, struct config) walks the table,
- * so that a new row is tried as soon as it is there: with each value that its kind knows at the
- * ends of its range, and with none.
+ * so that it covers a new row at once: with values at the ends of its range, and without a value.
  */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
@@ -27,7 +26,7 @@ static const struct config_facts guest = {.cpus = 3,
 
 static bool is_number(const struct config_row *row) { return row->kind <= KIND_ENUM; }
 
-/* Import; the lines go to said. */
+/* Import. The lines go to ${said}. */
 static unsigned import(struct config *config, const struct xchg_config *from,
                        const struct config_facts *facts) {
   said[0] = 0;
@@ -39,7 +38,7 @@ static unsigned import(struct config *config, const struct xchg_config *from,
   return faults;
 }
 
-/* What xchg_config_from_env makes of the entries. */
+/* Fill a struct from the entries as xchg_config_from_env does. */
 static void fill(struct xchg_config *to, const char *const *entries) {
   struct config config;
   ck_assert_msg(load(&config, entries, &guest) == 0, "%s", said);
@@ -50,7 +49,7 @@ static void fill(struct xchg_config *to, const char *const *entries) {
 
 #define FILL(to, ...) fill(to, (const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
 
-/* Both say the same, row by row; padding may hold anything. */
+/* Both are equal row by row. Padding is ignored. */
 static void check_same(const struct config *a, const struct config *b) {
   for (size_t i = 0; i < VAR_COUNT; i++)
     if (is_number(&config_rows[i]))
@@ -73,7 +72,7 @@ static void check_same(const struct config *a, const struct config *b) {
   ck_assert(a->frame.kind == b->frame.kind && a->frame.size == b->frame.size);
 }
 
-/* Load the entry (or nothing), export, import: it must be as it was loaded. */
+/* Load the entry (or none), export, import: the result must equal what was loaded. */
 static void check_round(const char *entry) {
   struct config loaded, imported;
   struct xchg_config between;
@@ -87,7 +86,10 @@ static void check_round(const char *entry) {
   config_fini(&imported);
 }
 
-/* Write values for ${row} that its parser takes, none of them the default alone; how many. */
+/*
+ * Write values that the parser of ${row} accepts, at least one of them not the default. Return: how
+ * many.
+ */
 static size_t make_values(const struct config_row *row, char values[VALUES_MAX][WORD_MAX]) {
   size_t count = 0;
   switch (row->kind) {
@@ -129,7 +131,7 @@ static size_t make_values(const struct config_row *row, char values[VALUES_MAX][
 
 /* ---- tests --------------------------------------------------------------------------------- */
 
-START_TEST(round_trip) {
+START_TEST(round_trip_of_every_variable) {
   size_t tried = 0;
   check_round(NULL);
   for (size_t i = 0; i < VAR_COUNT; i++) {
@@ -148,15 +150,15 @@ START_TEST(round_trip) {
 }
 END_TEST
 
-/* A row is public, or is one of those that a handler or the program decides. */
-START_TEST(every_row) {
+/* A row is public, or a handler or the program decides it. */
+START_TEST(every_row_has_a_field_or_is_decided) {
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_row *row = &config_rows[i];
     bool decided = config_is_exchange((enum config_var)i) || i == VAR_HANDLER || i == VAR_MODEL;
     ck_assert_msg((row->field == NULL) == decided, "%s", row->name);
     if (decided)
       continue;
-    /* The field is called as the variable is, but for its unit. */
+    /* The field has the variable's name, and its unit. */
     char name[64] = "XCHG_";
     size_t size = strlen(name);
     for (const char *p = row->field; *p != 0; p++)
@@ -172,27 +174,27 @@ START_TEST(every_row) {
 }
 END_TEST
 
-/* Every byte of the public struct is a row's, but for its size, the log, and gaps of alignment. */
-START_TEST(every_field) {
+/* Every byte of the public struct belongs to a row, except size, log and alignment gaps. */
+START_TEST(every_field_belongs_to_a_row) {
   char owner[sizeof(struct xchg_config)] = {0};
   memset(owner + offsetof(struct xchg_config, size), 1, sizeof(size_t));
   memset(owner + offsetof(struct xchg_config, log), 1, 2 * sizeof(void *));
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_row *row = &config_rows[i];
     for (size_t j = 0; row->field != NULL && j < row->size; j++) {
-      ck_assert_msg(owner[row->public_offset + j] == 0, "%s lies on another", row->name);
+      ck_assert_msg(owner[row->public_offset + j] == 0, "%s overlaps another", row->name);
       owner[row->public_offset + j] = 1;
     }
   }
   size_t gap = 0;
   for (size_t i = 0; i < sizeof owner; i++) {
     gap = owner[i] != 0 ? 0 : gap + 1;
-    ck_assert_msg(gap < _Alignof(struct xchg_config), "nobody owns the field at %zu", i);
+    ck_assert_msg(gap < _Alignof(struct xchg_config), "the field at %zu belongs to no row", i);
   }
 }
 END_TEST
 
-START_TEST(defaults) {
+START_TEST(defaults_are_exported) {
   struct xchg_config x;
   FILL(&x);
   ck_assert_uint_eq(x.size, sizeof x);
@@ -206,13 +208,13 @@ START_TEST(defaults) {
   ck_assert(x.idle_timeout_ns == 60 * NS_PER_S && x.drain_timeout_ns == 30 * NS_PER_S);
   ck_assert(x.log_level == XCHG_LOG_INFO && x.log_format == XCHG_LOG_LOGFMT);
   ck_assert(x.log == NULL && x.log_user == NULL);
-  /* What the machine decides is left to it. */
+  /* Values that depend on the machine stay unset. */
   ck_assert(x.workers == 0 && x.max_connections == 0);
 }
 END_TEST
 
-/* What the environment says stands, and texts are its own. */
-START_TEST(exported) {
+/* Values of the environment are exported, and strings are copied. */
+START_TEST(environment_values_are_exported) {
   static const char listen[] = "XCHG_LISTEN=127.0.0.1:0,:1", deny[] = "XCHG_DENY=::1";
   struct xchg_config x;
   FILL(&x, listen, deny, "XCHG_WORKERS=3", "XCHG_MAX_CONNECTIONS=77", "XCHG_QUEUE=1000",
@@ -225,7 +227,7 @@ START_TEST(exported) {
 }
 END_TEST
 
-START_TEST(derived) {
+START_TEST(derived_values_are_imported) {
   struct xchg_config x;
   struct config c;
   struct config_facts facts = guest;
@@ -243,7 +245,7 @@ START_TEST(derived) {
 }
 END_TEST
 
-/* One value is wrong: one line, and nothing is left to free. */
+/* One invalid value: one line, and no memory is left. */
 #define BAD_FIELD(line, assignment)                         \
   do {                                                      \
     struct xchg_config x;                                   \
@@ -257,7 +259,7 @@ END_TEST
 
 #define YEAR_WANTED "want a time (500us, 250ms, 30s, 5m) from 0 to 525600m"
 
-START_TEST(faults) {
+START_TEST(each_invalid_number_is_one_fault) {
   BAD_FIELD("workers=2000: want an integer from 1 to 1024", x.workers = 2000);
   BAD_FIELD("workers=4294967295: want an integer from 1 to 1024", x.workers = UINT32_MAX);
   BAD_FIELD("backlog=0: want an integer from 1 to 2147483647", x.backlog = 0);
@@ -284,7 +286,7 @@ END_TEST
 #define LISTEN_WANTED \
   "want at most 64 of address:port, [v6]:port, :port, unix:/path, unix:/path;mode=0660"
 
-START_TEST(text_faults) {
+START_TEST(each_invalid_text_is_one_fault) {
   BAD_FIELD("listen='localhost:1': " LISTEN_WANTED "; not 'localhost:1'", x.listen = "localhost:1");
   BAD_FIELD("listen='': " LISTEN_WANTED "; not ''", x.listen = "");
   BAD_FIELD(
@@ -297,14 +299,14 @@ START_TEST(text_faults) {
 }
 END_TEST
 
-/* A struct of another version is one fault, whatever else is in it, and is not read further. */
-START_TEST(another_size) {
+/* A struct of another version is one fault and is not read further. */
+START_TEST(another_size_is_one_fault) {
   struct config c;
   char line[128];
   static const size_t sizes[] = {0, 1, sizeof(struct xchg_config) - 8,
                                  sizeof(struct xchg_config) + 8, SIZE_MAX};
   for (size_t i = 0; i < count_of(sizes); i++) {
-    size_t *size = malloc(sizeof *size); /* nothing but the size is there */
+    size_t *size = malloc(sizeof *size); /* only the size exists */
     ck_assert_ptr_nonnull(size);
     *size = sizes[i];
     ck_assert_uint_eq(import(&c, (const void *)size, &guest), 1);
@@ -316,8 +318,8 @@ START_TEST(another_size) {
 }
 END_TEST
 
-/* All faults are told at once; a refused value starts no contradiction. */
-START_TEST(all_at_once) {
+/* All faults are reported at once. A refused value is not also a contradiction. */
+START_TEST(all_faults_are_reported_at_once) {
   struct xchg_config x;
   struct config c;
   memset(&x, 0xff, sizeof x);
@@ -340,8 +342,8 @@ START_TEST(all_at_once) {
 }
 END_TEST
 
-/* The limit of descriptors is held against a struct as against an environment. */
-START_TEST(descriptors) {
+/* The descriptor limit applies to a struct as to an environment. */
+START_TEST(connections_fit_the_descriptor_limit) {
   struct xchg_config x;
   struct config c;
   struct config_facts facts = guest;
@@ -367,9 +369,17 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {round_trip, 1},   {every_row, 1},   {every_field, 1}, {defaults, 1},
-      {exported, 1},     {derived, 1},     {faults, 1},      {text_faults, 1},
-      {another_size, 1}, {all_at_once, 1}, {descriptors, 1},
+      {round_trip_of_every_variable, 1},
+      {every_row_has_a_field_or_is_decided, 1},
+      {every_field_belongs_to_a_row, 1},
+      {defaults_are_exported, 1},
+      {environment_values_are_exported, 1},
+      {derived_values_are_imported, 1},
+      {each_invalid_number_is_one_fault, 1},
+      {each_invalid_text_is_one_fault, 1},
+      {another_size_is_one_fault, 1},
+      {all_faults_are_reported_at_once, 1},
+      {connections_fit_the_descriptor_limit, 1},
   };
   return run_suite("config_public", tests, count_of(tests));
 }

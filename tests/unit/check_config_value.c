@@ -1,9 +1,9 @@
 /*
- * check_config_value: every variable with right and wrong values.
+ * check_config_value: every variable with valid and invalid values.
  *
- * The big table holds words: right values with the number that they must become, wrong values, and
- * the exact words of the fault.  The fault line of every wrong value is compared whole, so that a
- * fault always names variable, value and what is allowed.
+ * The large table has valid values with the number that they become, invalid values, and the exact
+ * text of the fault. The whole line of each fault is compared, so it always names the variable, the
+ * value and what is allowed.
  */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
@@ -103,7 +103,7 @@ static const struct config_row *row_of(const char *name) {
   ck_abort_msg("no row %s", name);
 }
 
-/* Copy the next word of the list; NULL behind the last. */
+/* Copy the next word of the list. Return: NULL after the last. */
 static const char *next_word(const char *list, char word[WORD_MAX]) {
   list += strspn(list, " ");
   size_t size = strcspn(list, " ");
@@ -144,7 +144,7 @@ static size_t check_bad(const struct value_case *c) {
   return count;
 }
 
-START_TEST(values) {
+START_TEST(values_are_parsed_or_refused) {
   size_t count = 0;
   for (size_t i = 0; i < count_of(value_cases); i++)
     count += check_good(&value_cases[i]) + check_bad(&value_cases[i]);
@@ -152,7 +152,7 @@ START_TEST(values) {
 }
 END_TEST
 
-START_TEST(texts) {
+START_TEST(texts_are_unescaped) {
   static const struct {
     const char *entry;
     bool has;
@@ -197,7 +197,7 @@ START_TEST(texts) {
 }
 END_TEST
 
-START_TEST(frames) {
+START_TEST(frames_are_parsed) {
   struct config c;
   static const struct {
     const char *entry;
@@ -224,7 +224,7 @@ END_TEST
 #define LISTEN_WANTED \
   "want at most 64 of address:port, [v6]:port, :port, unix:/path, unix:/path;mode=0660"
 
-START_TEST(listens) {
+START_TEST(listen_lists_are_parsed) {
   struct config c;
   char text[2048] = "XCHG_LISTEN=:1", line[4096];
   GOOD(&c, "XCHG_LISTEN=127.0.0.1:0,[::1]:80,:7000,unix:/run/x;mode=0600");
@@ -260,8 +260,8 @@ START_TEST(listens) {
 }
 END_TEST
 
-/* A path of 107 bytes is the longest; an item longer than any right one is refused, never cut. */
-START_TEST(listen_lengths) {
+/* The longest path has 107 bytes. A longer item is refused, not truncated. */
+START_TEST(long_listen_items_are_refused) {
   struct config c;
   char text[512] = "XCHG_LISTEN=unix:/";
   size_t head = strlen(text);
@@ -277,8 +277,8 @@ START_TEST(listen_lengths) {
 }
 END_TEST
 
-/* A path is kept as it is; 4095 bytes are the longest. */
-START_TEST(paths) {
+/* A path is kept unchanged. The longest has 4095 bytes. */
+START_TEST(paths_are_kept) {
   struct config c;
   char text[4200] = "XCHG_HANDLER=./";
   size_t head = strlen("XCHG_HANDLER=");
@@ -302,7 +302,7 @@ END_TEST
 
 #define BLOCKS_WANTED "want a list of addresses and blocks, such as 10.0.0.0/8,2001:db8::/32"
 
-START_TEST(blocks) {
+START_TEST(block_lists_are_parsed) {
   struct config c;
   GOOD(&c, "XCHG_ALLOW=10.1.2.3/8,::1", "XCHG_DENY=::ffff:192.0.2.9/120");
   ck_assert(c.allow.count == 2 && c.deny.count == 1);
@@ -322,8 +322,8 @@ START_TEST(blocks) {
 }
 END_TEST
 
-/* A value is shown escaped and cut, on one line whatever it holds. */
-START_TEST(escaped) {
+/* A fault shows the value escaped and shortened, always on one line. */
+START_TEST(faults_show_escaped_values) {
   BAD("xchgd: XCHG_PIN='o\\x0an\\x22\\x27\\x5c\\xc3\\xa9\\x7f\\x01 ~': want on or off",
       "XCHG_PIN=o\nn\"'\\\xc3\xa9\x7f\x01 ~");
   BAD("xchgd: XCHG_PIN='0123456789012345678901234567890123456789012345678901234567890123': "
@@ -337,8 +337,9 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {values, 1},         {texts, 1}, {frames, 1}, {listens, 1},
-      {listen_lengths, 1}, {paths, 1}, {blocks, 1}, {escaped, 1},
+      {values_are_parsed_or_refused, 1}, {texts_are_unescaped, 1},           {frames_are_parsed, 1},
+      {listen_lists_are_parsed, 1},      {long_listen_items_are_refused, 1}, {paths_are_kept, 1},
+      {block_lists_are_parsed, 1},       {faults_show_escaped_values, 1},
   };
   return run_suite("config_value", tests, count_of(tests));
 }

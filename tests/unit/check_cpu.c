@@ -1,7 +1,7 @@
 /*
- * check_cpu: the quota over made-up cgroup trees, the affinity, pinning, names.
+ * check_cpu: the CPU quota of artificial cgroup trees, affinity, pinning and thread names.
  *
- * Each test has a folder of its own in which `self` plays /proc/self/cgroup and `root` plays
+ * Each test has its own folder, in which `self` stands for /proc/self/cgroup and `root` for
  * /sys/fs/cgroup.
  */
 #include "pool/cpu.h"
@@ -45,7 +45,7 @@ static void write_file(const char *path, const char *text) {
   ck_assert_int_eq(fclose(file), 0);
 }
 
-/* Write ${text} to ${path} below root, with the folders that it needs. */
+/* Write ${text} to ${path} below root, and make its folders. */
 static void put(const char *path, const char *text) {
   char full[512];
   snprintf(full, sizeof(full), "%s/%s", root, path);
@@ -57,7 +57,7 @@ static void put(const char *path, const char *text) {
   write_file(full, text);
 }
 
-/* The quota where /proc/self/cgroup reads ${text}. */
+/* The quota if /proc/self/cgroup contains ${text}. */
 static uint32_t quota(const char *text) {
   write_file(self, text);
   return cpu_quota(self, root);
@@ -115,15 +115,15 @@ START_TEST(v2_does_not_look_above_the_root_or_aside) {
 }
 END_TEST
 
-/* In a container the path is the host's, and the root is what is mounted. */
-START_TEST(a_path_that_is_not_there_leaves_the_root) {
+/* In a container the path is the host's, and only the root is mounted. */
+START_TEST(a_missing_path_leaves_the_root) {
   put("cpu.max", "250000 100000\n");
   ck_assert_uint_eq(quota("0::/system.slice/docker-1234.scope\n"), 3);
   ck_assert_uint_eq(quota("0::/../../elsewhere\n"), 3);
 }
 END_TEST
 
-START_TEST(v1_quota_and_period) {
+START_TEST(v1_quota_is_divided_by_the_period) {
   put("cpu,cpuacct/x/cpu.cfs_quota_us", "250000\n");
   put("cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
   put("cpu,cpuacct/x/y/cpu.cfs_quota_us", "-1\n");
@@ -140,7 +140,7 @@ START_TEST(v1_quota_and_period) {
 }
 END_TEST
 
-START_TEST(v1_folder_may_be_called_cpu) {
+START_TEST(v1_folder_may_be_named_cpu) {
   put("cpu/x/cpu.cfs_quota_us", "400000\n");
   put("cpu/x/cpu.cfs_period_us", "100000\n");
   ck_assert_uint_eq(quota("4:cpu,cpuacct:/x\n"), 4);
@@ -149,7 +149,7 @@ START_TEST(v1_folder_may_be_called_cpu) {
 }
 END_TEST
 
-START_TEST(other_controllers_do_not_count) {
+START_TEST(other_controllers_are_ignored) {
   static const char *const names[] = {"cpuset", "cpuacct", "name=systemd", "notcpu"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
     char path[64], text[64];
@@ -173,7 +173,7 @@ START_TEST(both_versions_give_the_smaller) {
 }
 END_TEST
 
-START_TEST(what_cannot_be_read_is_no_quota) {
+START_TEST(an_unreadable_file_is_no_quota) {
   ck_assert_uint_eq(cpu_quota("/nonexistent/self", root), 0);
   ck_assert_uint_eq(quota(""), 0);
   ck_assert_uint_eq(quota("nonsense\n"), 0);
@@ -236,7 +236,7 @@ static void *pin(void *argument) {
   return NULL;
 }
 
-START_TEST(pin_counts_round) {
+START_TEST(pin_wraps_around) {
   int cpus[CPU_SETSIZE];
   int count = cpus_of(cpus);
   for (int i = 0; i < 2 * count + 1; i++) {
@@ -251,7 +251,7 @@ START_TEST(pin_counts_round) {
 }
 END_TEST
 
-START_TEST(names_are_cut) {
+START_TEST(names_are_truncated) {
   char name[16];
   cpu_name("xchg-work-0");
   ck_assert_int_eq(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
@@ -267,15 +267,15 @@ int main(void) {
       {v2_is_rounded_up, 1},
       {v2_takes_the_smallest_up_to_the_root, 1},
       {v2_does_not_look_above_the_root_or_aside, 1},
-      {a_path_that_is_not_there_leaves_the_root, 1},
-      {v1_quota_and_period, 1},
-      {v1_folder_may_be_called_cpu, 1},
-      {other_controllers_do_not_count, 1},
+      {a_missing_path_leaves_the_root, 1},
+      {v1_quota_is_divided_by_the_period, 1},
+      {v1_folder_may_be_named_cpu, 1},
+      {other_controllers_are_ignored, 1},
       {both_versions_give_the_smaller, 1},
-      {what_cannot_be_read_is_no_quota, 1},
+      {an_unreadable_file_is_no_quota, 1},
       {usable_respects_the_affinity, 1},
-      {pin_counts_round, 1},
-      {names_are_cut, 1},
+      {pin_wraps_around, 1},
+      {names_are_truncated, 1},
   };
   return run_suite_fixture("cpu", tests, count_of(tests), setup, teardown);
 }

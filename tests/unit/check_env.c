@@ -1,8 +1,8 @@
 /*
  * check_env: the parsers of single values at every boundary, and the search for the nearest name.
  *
- * Every table has a row a case; a failure names its row.  What a parser refuses must leave the
- * caller's value as it was.
+ * Each case is a row of a table, and a failure names its row. A refused text must not change the
+ * caller's value.
  */
 #include "core/env.h"
 
@@ -140,7 +140,7 @@ END_TEST
 START_TEST(time) { check_number(&time_cases[_i], env_parse_time); }
 END_TEST
 
-START_TEST(switches) {
+START_TEST(switches_are_on_or_off) {
   static const struct {
     const char *text;
     int result;
@@ -202,9 +202,9 @@ static const struct text_case text_cases[] = {
     {"\\\\\\", -1, NULL, 0},
 };
 
-START_TEST(escapes) {
+START_TEST(escapes_are_decoded) {
   const struct text_case *c = &text_cases[_i];
-  /* Exactly as large as promised, so that a byte too many is seen by valgrind and ASan. */
+  /* Exactly the promised size, so that valgrind and ASan see a byte too many. */
   size_t room = strlen(c->text);
   uint8_t *bytes = malloc(room == 0 ? 1 : room);
   size_t got = 12345;
@@ -252,8 +252,8 @@ START_TEST(format) {
 }
 END_TEST
 
-/* What a formatter writes, the parser reads as the same value. */
-START_TEST(format_parse) {
+/* The parser reads a formatted value as the same value. */
+START_TEST(formatted_values_are_parsed_back) {
   char text[ENV_TEXT_MAX];
   for (unsigned shift = 0; shift < 64; shift++) {
     for (uint64_t near = 0; near < 3; near++) {
@@ -316,14 +316,14 @@ START_TEST(nearest) {
 }
 END_TEST
 
-/* The border: less than half of the length in edits is near, half is not; a swap is one edit. */
-START_TEST(nearest_border) {
+/* A name is near if the edits are less than half of its length. A swap is one edit. */
+START_TEST(nearest_allows_less_than_half_the_length) {
   static const char *const names[] = {"abcdefgh"};
   ck_assert_ptr_nonnull(env_nearest("abcdefgh", names, 1));
   ck_assert_ptr_nonnull(env_nearest("abcdeXXX", names, 1));
   ck_assert_ptr_null(env_nearest("abcdXXXX", names, 1));
   ck_assert_ptr_nonnull(env_nearest("badcfegh", names, 1)); /* three swaps */
-  ck_assert_ptr_null(env_nearest("badcfehg", names, 1));    /* four */
+  ck_assert_ptr_null(env_nearest("badcfehg", names, 1));    /* four swaps */
   static const char *const tie[] = {"abcx", "abcy"};
   ck_assert_ptr_eq(env_nearest("abcz", tie, 2), tie[0]);
   ck_assert_ptr_eq(env_nearest("abcy", tie, 2), tie[1]);
@@ -383,7 +383,7 @@ static const struct {
     {"XCHG_", "tcp://10.0.0.1:7000", false},
 };
 
-START_TEST(kubernetes) {
+START_TEST(kubernetes_variables_are_recognized) {
   for (size_t i = 0; i < count_of(kubernetes_cases); i++)
     ck_assert_msg(env_is_kubernetes(kubernetes_cases[i].name, kubernetes_cases[i].value) ==
                       kubernetes_cases[i].is,
@@ -396,14 +396,14 @@ int main(void) {
       {u64, count_of(u64_cases)},
       {size, count_of(size_cases)},
       {time, count_of(time_cases)},
-      {switches, 1},
-      {escapes, count_of(text_cases)},
+      {switches_are_on_or_off, 1},
+      {escapes_are_decoded, count_of(text_cases)},
       {format, 1},
-      {format_parse, 1},
+      {formatted_values_are_parsed_back, 1},
       {find, 1},
       {nearest, 1},
-      {nearest_border, 1},
-      {kubernetes, 1},
+      {nearest_allows_less_than_half_the_length, 1},
+      {kubernetes_variables_are_recognized, 1},
   };
   return run_suite("env", tests, count_of(tests));
 }

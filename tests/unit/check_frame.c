@@ -1,13 +1,10 @@
 /*
- * check_frame: every cut, at every split, against the end of readable memory.
- *
- * The data of each call ends where a page begins that may not be read, so that one byte too far
- * is a fault.  Sessions are fed one byte more at a time from every starting point; what comes out
- * must not depend on it.
+ * check_frame: single messages under every frame, against the end of readable memory; heads and
+ * tails; valid frames. Whole sessions are in check_frame_session.
  */
 #include "tests/fixtures/frame_fixture.h"
 
-/* One call with nothing seen before. */
+/* One call with no byte scanned before. */
 static enum frame_result cut_once(const struct xchg_frame *frame, size_t max, const void *data,
                                   size_t size, struct frame_cut *cut) {
   size_t scanned = 0;
@@ -144,7 +141,7 @@ static struct xchg_frame prefix_of(int i) {
       .kind = XCHG_FRAME_PREFIX, .size = sizes[i / 2], .little_endian = i % 2 == 1};
 }
 
-/* ${length} in ${size} bytes as ${frame} has it, written the slow way. */
+/* Write ${length} as ${frame} has it, in the simplest way. */
 static void put_length(const struct xchg_frame *frame, uint64_t length, uint8_t *bytes) {
   for (size_t i = 0; i < frame->size; i++) {
     size_t at = frame->little_endian ? i : frame->size - 1 - i;
@@ -172,7 +169,8 @@ START_TEST(prefix_complete) {
     }
     struct frame_cut want = {.head = frame.size, .size = lengths[i]};
     expect_message(&frame, lengths[i], bytes, whole, want);
-    expect_message(&frame, SIZE_MAX, bytes, whole + 1, want); /* what follows is not its own */
+    expect_message(&frame, SIZE_MAX, bytes, whole + 1,
+                   want); /* the byte after it belongs to the next message */
     if (whole > 1) {
       expect_last(&frame, lengths[i], bytes, whole - 1, FRAME_TRUNCATED);
     }
@@ -180,8 +178,8 @@ START_TEST(prefix_complete) {
 }
 END_TEST
 
-/* A length over the limit is seen as soon as its last byte is there; the largest one adds up. */
-START_TEST(prefix_too_long) {
+/* A length over the limit is refused with its last byte. The largest length does not overflow. */
+START_TEST(prefix_over_the_limit) {
   const struct xchg_frame frame = prefix_of(_i);
   uint64_t all = length_max(&frame);
   const uint64_t lengths[] = {1, 128, 255, all / 2, all / 2 + 1, all - 7, all - 1, all};
@@ -204,7 +202,7 @@ START_TEST(prefix_too_long) {
 }
 END_TEST
 
-/* Every byte may be the delimiter, and every other is data then. */
+/* Every byte can be the delimiter, and all others are data then. */
 START_TEST(any_delimiter) {
   const size_t sizes[] = {1, 2, 254, 255};
   for (int delimiter = 0; delimiter < 256; delimiter++) {
@@ -228,9 +226,9 @@ START_TEST(any_delimiter) {
 }
 END_TEST
 
-/* ---- what the server sends ----------------------------------------------------- */
+/* ---- heads and tails ---- */
 
-START_TEST(no_heads) {
+START_TEST(frames_without_heads) {
   uint8_t head[FRAME_HEAD_MAX];
   const struct xchg_frame *without[] = {&raw, &nul, &line, &fixed3};
   for (size_t i = 0; i < count_of(without); i++) {
@@ -239,7 +237,7 @@ START_TEST(no_heads) {
 }
 END_TEST
 
-/* What it writes is what is cut, in every size and order, up to the largest length. */
+/* A head is what the parser reads, in every size and byte order, up to the largest length. */
 START_TEST(heads_of_all_sizes) {
   const struct xchg_frame frame = prefix_of(_i);
   uint64_t all = length_max(&frame);
@@ -250,12 +248,12 @@ START_TEST(heads_of_all_sizes) {
     memset(want, 0xee, sizeof(want));
     put_length(&frame, lengths[i], want);
     ck_assert_uint_eq(frame_head(&frame, lengths[i], head), frame.size);
-    ck_assert_mem_eq(head, want, sizeof(head)); /* and nothing behind it */
+    ck_assert_mem_eq(head, want, sizeof(head)); /* and no byte after it */
   }
 }
 END_TEST
 
-/* ---- which frames can be --------------------------------------------------------- */
+/* ---- valid frames ---- */
 
 static size_t never_called(struct xchg_conn *conn, const void *data, size_t size) {
   (void)conn;
@@ -286,14 +284,14 @@ START_TEST(valid_frames) {
 }
 END_TEST
 
-START_TEST(declares) {
+START_TEST(frames_that_announce_their_size) {
   const struct xchg_frame custom = {.kind = XCHG_FRAME_CUSTOM, .parse = never_called};
   ck_assert(frame_declares(&u8) && frame_declares(&fixed3) && frame_declares(&custom));
   ck_assert(!frame_declares(&raw) && !frame_declares(&line) && !frame_declares(&semicolon));
 }
 END_TEST
 
-START_TEST(tails) {
+START_TEST(tails_of_all_frames) {
   size_t size = 9;
   ck_assert_mem_eq(frame_tail(&nul, &size), "\0", 1);
   ck_assert_uint_eq(size, 1);
@@ -309,10 +307,13 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {nul_bounds, 1},    {line_bounds, 1}, {u16_bounds, 1},         {u32_bounds, 1},
-      {fixed_bounds, 1},  {raw_bounds, 1},  {prefix_complete, 8},    {prefix_too_long, 8},
-      {any_delimiter, 1}, {no_heads, 1},    {heads_of_all_sizes, 8}, {tails, 1},
-      {valid_frames, 1},  {declares, 1},
+      {nul_bounds, 1},         {line_bounds, 1},
+      {u16_bounds, 1},         {u32_bounds, 1},
+      {fixed_bounds, 1},       {raw_bounds, 1},
+      {prefix_complete, 8},    {prefix_over_the_limit, 8},
+      {any_delimiter, 1},      {frames_without_heads, 1},
+      {heads_of_all_sizes, 8}, {tails_of_all_frames, 1},
+      {valid_frames, 1},       {frames_that_announce_their_size, 1},
   };
   return run_suite_fixture("frame", tests, count_of(tests), setup, NULL);
 }

@@ -13,7 +13,7 @@ struct session {
   const char *bytes;
   size_t size;
   enum frame_result end; /* FRAME_MORE: the stream ends between messages */
-  size_t count;          /* messages, those that the end completes included */
+  size_t count;          /* messages, including one that the end completes */
 };
 #define BYTES(text) text, sizeof(text) - 1
 
@@ -84,7 +84,7 @@ static struct outcome feed(const struct session *s, size_t first, size_t step) {
   }
 }
 
-START_TEST(every_split) {
+START_TEST(sessions_at_every_split) {
   const struct session *s = &sessions[_i];
   struct outcome whole = feed(s, s->size, 1);
   ck_assert_int_eq(whole.end, s->end);
@@ -100,7 +100,7 @@ START_TEST(every_split) {
 }
 END_TEST
 
-/* What was reported as seen is not looked at again: it may change without any effect. */
+/* Scanned bytes are not read again: they may change without an effect. */
 START_TEST(scanned_is_not_read_again) {
   const struct xchg_frame *frames[] = {&nul, &line};
   for (size_t i = 0; i < count_of(frames); i++) {
@@ -118,7 +118,7 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {every_split, count_of(sessions)},
+      {sessions_at_every_split, count_of(sessions)},
       {scanned_is_not_read_again, 1},
   };
   return run_suite_fixture("frame_session", tests, count_of(tests), setup, NULL);

@@ -1,9 +1,9 @@
 /*
- * check_group: who is visited, who is not, and what is given back.
+ * check_group: which members are visited, and which memory is returned.
  *
- * Connections are addresses that nobody looks behind.  The random test compares with a table of who
- * is in what, and disturbs every visit; its seed is printed, and CHECK_SEED sets it.  The program
- * brings an mmap and a munmap of its own, which count bytes and can fail.
+ * Connections are only addresses here and are not dereferenced. The random test compares with a
+ * table of memberships and changes them during each visit. Its seed is printed, and CHECK_SEED sets
+ * it.
  */
 #include "net/group.h"
 
@@ -21,10 +21,10 @@
 #define CONNS 60u
 #define NUMBERS 24u
 
-static char places[CONNS];         /* what stands for connections */
-static struct member *mine[CONNS]; /* theirs */
+static char places[CONNS];         /* their addresses stand for connections */
+static struct member *mine[CONNS]; /* their memberships */
 static struct groups groups;
-static unsigned wrong; /* one report at the end: an assertion of libcheck costs a system call */
+static unsigned wrong; /* reported once at the end, as an assertion costs a system call */
 
 static struct xchg_conn *conn_of(uint32_t i) { return (struct xchg_conn *)(void *)&places[i]; }
 
@@ -36,7 +36,7 @@ static int join(uint32_t i, uint64_t number) { return join_as(i, number, XCHG_SL
 
 static int leave(uint32_t i, uint64_t number) { return group_leave(&groups, &mine[i], number); }
 
-/** The index of the next of the visit; -1 where it is over. */
+/* The index of the next member of the visit; -1 at its end. */
 static int next_as(enum xchg_slow *slow) {
   const void *conn = group_next(&groups, slow);
   return conn == NULL ? -1 : (int)((const char *)conn - places);
@@ -57,7 +57,7 @@ static unsigned size_of(uint64_t number) {
   return size;
 }
 
-/** Everybody goes; nothing is left of it. */
+/* All members leave, and no memory is left. */
 static void finish(void) {
   for (uint32_t i = 0; i < CONNS; i++) {
     group_leave_all(&groups, &mine[i]);
@@ -69,25 +69,25 @@ static void finish(void) {
   ck_assert_uint_eq(mapped_bytes, 0);
 }
 
-START_TEST(nobody) {
+START_TEST(empty_groups_have_no_member) {
   ck_assert_int_eq(groups_init(&groups, 10), 0);
-  ck_assert_int_eq(next(), -1); /* not even begun */
+  ck_assert_int_eq(next(), -1); /* no visit has begun */
   ck_assert_uint_eq(size_of(7), 0);
   errno = 0;
   ck_assert_int_eq(leave(0, 7), -1);
   ck_assert_int_eq(errno, ENOENT);
   ck_assert_int_eq(join(0, 8), 0);
-  ck_assert_int_eq(leave(0, 7), -1); /* it is in another */
-  ck_assert_int_eq(leave(1, 8), -1); /* another is in it */
+  ck_assert_int_eq(leave(0, 7), -1); /* the connection is in another group */
+  ck_assert_int_eq(leave(1, 8), -1); /* another connection is in the group */
   group_begin(&groups, 8);
-  group_begin(&groups, 7); /* begun anew, for nobody */
+  group_begin(&groups, 7); /* a new visit of a group without members */
   ck_assert_int_eq(next(), -1);
   finish();
 }
 END_TEST
 
-/* A worker where nobody ever joined has groups of zeros, as has one whose groups were ended. */
-START_TEST(never_begun) {
+/* A worker without any member has groups of zeros, and so has one after groups_fini. */
+START_TEST(zeroed_groups_are_empty) {
   groups = (struct groups){.chains = NULL};
   for (int i = 0; i < 2; i++) {
     group_leave_all(&groups, &mine[0]);
@@ -98,7 +98,7 @@ START_TEST(never_begun) {
 }
 END_TEST
 
-START_TEST(joined_again) {
+START_TEST(joining_again_replaces_the_policy) {
   enum xchg_slow slow = XCHG_SLOW_SKIP;
   ck_assert_int_eq(groups_init(&groups, 10), 0);
   ck_assert_int_eq(join_as(3, 7, XCHG_SLOW_SKIP), 0);
@@ -114,7 +114,7 @@ START_TEST(joined_again) {
 }
 END_TEST
 
-/* The head is the one who joined last: a visit of 4 members goes 3, 2, 1, 0. */
+/* The last member to join is the first: a visit of 4 members goes 3, 2, 1, 0. */
 static void begin_with_four(void) {
   ck_assert_int_eq(groups_init(&groups, 10), 0);
   for (uint32_t i = 0; i < 4; i++) {
@@ -124,8 +124,11 @@ static void begin_with_four(void) {
   ck_assert_int_eq(next(), 3);
 }
 
-/* Visited, under the cursor twice, the last: each goes, and nobody else is passed over. */
-START_TEST(leavers) {
+/*
+ * Members leave that were visited, that are next (twice), and the last one: no other member is
+ * skipped.
+ */
+START_TEST(leaving_during_a_visit_skips_no_other) {
   begin_with_four();
   ck_assert_int_eq(leave(3, 7), 0);
   ck_assert_int_eq(leave(2, 7), 0);
@@ -142,7 +145,7 @@ END_TEST
 START_TEST(joiners_are_not_visited) {
   begin_with_four();
   ck_assert_int_eq(join(4, 7), 0);
-  ck_assert_int_eq(leave(3, 7), 0); /* visited; shall not be again */
+  ck_assert_int_eq(leave(3, 7), 0); /* already visited, and not visited again */
   ck_assert_int_eq(join(3, 7), 0);
   ck_assert_int_eq(leave(2, 7), 0);
   ck_assert_int_eq(join(2, 7), 0);
@@ -154,7 +157,7 @@ START_TEST(joiners_are_not_visited) {
 }
 END_TEST
 
-/* The group ends during its visit, and another of the same number takes its place and memory. */
+/* The group ends during its visit, and another with the same number reuses its memory. */
 START_TEST(group_ends_under_a_visit) {
   begin_with_four();
   for (uint32_t i = 0; i < 4; i++) {
@@ -171,8 +174,11 @@ END_TEST
 
 static const uint32_t ceilings[] = {1, 2, 3, 7, CONNS};
 
-/* Full with a group for each; who is refused has changed nothing; a place that is left is taken. */
-START_TEST(ceiling) {
+/*
+ * The limit is reached with one group for each member. A refused join changes nothing, and a freed
+ * membership is reused.
+ */
+START_TEST(joins_over_the_limit_are_refused) {
   uint32_t max = ceilings[_i];
   ck_assert_int_eq(groups_init(&groups, max), 0);
   for (uint32_t i = 0; i < max; i++) {
@@ -195,15 +201,15 @@ START_TEST(ceiling) {
 }
 END_TEST
 
-/* Each map of groups_init fails in its turn, then each of a first group_join. */
-START_TEST(no_memory) {
+/* Each mapping of groups_init fails in turn, then each of the first group_join. */
+START_TEST(each_mapping_may_fail) {
   for (unsigned maps = 0; maps < 3; maps++) {
     maps_left = maps;
     errno = 0;
     ck_assert_int_eq(groups_init(&groups, 100), -1);
     ck_assert_int_eq(errno, ENOMEM);
     ck_assert_uint_eq(mapped_bytes, 0);
-    groups_fini(&groups); /* harmless */
+    groups_fini(&groups); /* a second call does nothing */
   }
   maps_left = 3;
   ck_assert_int_eq(groups_init(&groups, 100), 0);
@@ -216,18 +222,18 @@ START_TEST(no_memory) {
     ck_assert_uint_eq(groups.members.used + groups.groups.used, 0);
     ck_assert_uint_eq(size_of(7), 0);
   }
-  maps_left = 1; /* that of members is there already */
+  maps_left = 1; /* the mapping of members exists already */
   ck_assert_int_eq(join(0, 7), 0);
   finish();
 }
 END_TEST
 
-/* A trim gives back what was mapped since the beginning, also without memory for a new table. */
-START_TEST(trim) {
+/* groups_trim returns all memory since groups_init, even if it cannot map a new table. */
+START_TEST(trim_returns_memory) {
   ck_assert_int_eq(groups_init(&groups, 1000), 0);
   size_t empty = mapped_bytes;
   groups_trim(&groups);
-  ck_assert_uint_eq(maps_left, UINT32_MAX - 3); /* nothing was touched, so nothing is replaced */
+  ck_assert_uint_eq(maps_left, UINT32_MAX - 3); /* unused, so not replaced */
   ck_assert_int_eq(join(0, 7), 0);
   ck_assert_uint_gt(mapped_bytes, empty);
   groups_trim(&groups);
@@ -255,8 +261,8 @@ static size_t resident_bytes(void) {
   return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Room for 2^28 is a table of 2 GiB; thousands of groups stand at its beginning. */
-START_TEST(ceiling_costs_nothing) {
+/* The table for 2^28 members has 2 GiB, but thousands of groups use only its beginning. */
+START_TEST(a_high_limit_costs_no_memory) {
   size_t before = resident_bytes();
   ck_assert_int_eq(groups_init(&groups, UINT32_C(1) << 28), 0);
   ck_assert_uint_gt(mapped_bytes, UINT64_C(2) << 30);
@@ -282,12 +288,12 @@ static unsigned longest(void) {
 }
 
 #define SPREAD 5000u
-#define CHAIN_MAX 24u /* of random numbers, one in 10^15 tables has a longer one */
+#define CHAIN_MAX 24u /* with random numbers, one in 10^15 tables has a longer chain */
 
 static const uint64_t factors[] = {1, 64, UINT64_C(1) << 32, UINT64_C(1) << 51, 1000003};
 
-/* Numbers with a pattern make no long chains, while groups come and while they go. */
-START_TEST(spread) {
+/* Numbers with a pattern make no long chains, neither while groups are added nor while they end. */
+START_TEST(patterns_make_no_long_chains) {
   static struct member *members[SPREAD];
   ck_assert_int_eq(groups_init(&groups, SPREAD), 0);
   for (uint64_t i = 0; i < SPREAD; i++) {
@@ -316,7 +322,7 @@ static struct {
   uint32_t sizes[NUMBERS];
   uint32_t members, groups;
   bool due[CONNS];  /* still to be visited */
-  uint32_t visited; /* number, by its index */
+  uint32_t visited; /* index of its number */
   uint32_t refused;
   uint64_t state;
 } model;
@@ -325,7 +331,7 @@ static uint32_t below(uint32_t limit) {
   return (uint32_t)(random_next(&model.state) >> 33) % limit;
 }
 
-/** The numbers: 0, the largest, powers of two between. */
+/* The numbers are 0, the largest one, and powers of two. */
 static uint64_t number_of(uint32_t n) {
   return n == 0 ? 0 : n == NUMBERS - 1 ? UINT64_MAX : UINT64_C(1) << (n - 1) * 64 / NUMBERS;
 }
@@ -338,7 +344,7 @@ static void model_leave(uint32_t i, uint32_t n) {
   model.members--;
   model.groups -= --model.sizes[n] == 0;
   if (n == model.visited) {
-    model.due[i] = false; /* and not if it joins again */
+    model.due[i] = false; /* not even if it joins again */
   }
 }
 
@@ -347,7 +353,7 @@ static void do_join(uint32_t i, uint32_t n) {
   bool full = !model.in[i][n] && model.members == MODEL_MAX;
   wrong += join_as(i, number_of(n), slow) != (full ? -1 : 0);
   model.refused += full;
-  model.slow[i][n] = slow; /* of no account where it is full */
+  model.slow[i][n] = slow; /* unused if the group is full */
   if (!full && !model.in[i][n]) {
     model.in[i][n] = true;
     model.members++;
@@ -368,7 +374,7 @@ static void do_leave_all(uint32_t i) {
   }
 }
 
-/** Joins prevail while ${filling}; the group that is visited is met as often as all others. */
+/* Mostly joins while ${filling}. Half of the changes are in the group that is visited. */
 static void do_anything(bool filling) {
   uint32_t i = below(CONNS), n = below(2) == 0 ? model.visited : below(NUMBERS), what = below(100);
   if (what < (filling ? 70 : 30)) {
@@ -384,7 +390,7 @@ static void do_anything(bool filling) {
   wrong += groups.groups.used != model.groups;
 }
 
-/** Visit one group; ${disturbance} things happen meanwhile, on average, to each that is visited. */
+/* Visit one group with ${disturbance} changes on average before each member. */
 static void do_visit(uint32_t n, uint32_t disturbance, bool filling) {
   model.visited = n;
   for (uint32_t i = 0; i < CONNS; i++) {
@@ -400,7 +406,7 @@ static void do_visit(uint32_t n, uint32_t disturbance, bool filling) {
     if (i == -1) {
       break;
     }
-    wrong += !model.due[i]; /* joined later, left, or seen before */
+    wrong += !model.due[i]; /* joined later, has left, or was visited before */
     wrong += slow != model.slow[i][n];
     model.due[i] = false;
   }
@@ -409,11 +415,11 @@ static void do_visit(uint32_t n, uint32_t disturbance, bool filling) {
   }
 }
 
-START_TEST(random_against_model) {
+START_TEST(random_changes_match_the_model) {
   model.state = random_seed();
   ck_assert_int_eq(groups_init(&groups, MODEL_MAX), 0);
   for (int step = 0; step < MODEL_STEPS; step++) {
-    bool filling = step / 3000 % 2 == 0; /* by turns it grows and shrinks */
+    bool filling = step / 3000 % 2 == 0; /* it grows and shrinks in turn */
     do_anything(filling);
     if (step % 10 == 0) {
       do_visit(below(NUMBERS), below(3), filling);
@@ -430,18 +436,18 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {nobody, 1},
-      {never_begun, 1},
-      {joined_again, 1},
-      {leavers, 1},
+      {empty_groups_have_no_member, 1},
+      {zeroed_groups_are_empty, 1},
+      {joining_again_replaces_the_policy, 1},
+      {leaving_during_a_visit_skips_no_other, 1},
       {joiners_are_not_visited, 1},
       {group_ends_under_a_visit, 1},
-      {ceiling, count_of(ceilings)},
-      {no_memory, 1},
-      {trim, 1},
-      {ceiling_costs_nothing, 1},
-      {spread, count_of(factors)},
-      {random_against_model, 1},
+      {joins_over_the_limit_are_refused, count_of(ceilings)},
+      {each_mapping_may_fail, 1},
+      {trim_returns_memory, 1},
+      {a_high_limit_costs_no_memory, 1},
+      {patterns_make_no_long_chains, count_of(factors)},
+      {random_changes_match_the_model, 1},
   };
   return run_suite_fixture("group", tests, count_of(tests), memory_fixture_init,
                            memory_fixture_fini);

@@ -1,4 +1,6 @@
-/* check_listener: each kind of address is bound, adopted, retired and closed; options inherited. */
+/*
+ * check_listener: TCP addresses are bound, adopted, stopped and closed, and options are inherited.
+ */
 #include "tests/fixtures/listener_fixture.h"
 
 /* ---- TCP ---- */
@@ -10,7 +12,7 @@ static void check_reaches(const struct listener *listener, const char *address) 
   char text[ADDR_TEXT_MAX];
   snprintf(text, sizeof(text), strchr(address, ':') != NULL ? "[%s]:1" : "%s:1", address);
   ck_assert_int_eq(addr_parse_listen(text, &from), 0);
-  ck_assert_int_eq(guest.addr.family, from.addr.family); /* a mapped one is IPv4 */
+  ck_assert_int_eq(guest.addr.family, from.addr.family); /* a mapped address is IPv4 */
   ck_assert_mem_eq(guest.addr.bytes, from.addr.bytes, 16);
   guest_close(&guest);
   close(client);
@@ -39,12 +41,12 @@ START_TEST(test_ipv6) {
   }
   ck_assert_int_eq(open_at(&listener, "[::]:0"), 0);
   check_reaches(&listener, "::1");
-  check_refused("127.0.0.1", listener.where.addr.port); /* IPv6 alone */
+  check_refused("127.0.0.1", listener.where.addr.port); /* only IPv6 */
   listener_close(&listener);
 }
 END_TEST
 
-/* ":port": both families, or IPv4 where there is no other. */
+/* ":port" means both families, or IPv4 if there is no IPv6. */
 START_TEST(test_any) {
   struct listener listener;
   ck_assert_int_eq(open_at(&listener, ":0"), 0);
@@ -91,7 +93,7 @@ START_TEST(test_reuseport) {
 }
 END_TEST
 
-/* Set once on the listener and inherited by what it accepts. */
+/* Options are set once on the listener, and accepted connections inherit them. */
 START_TEST(test_tcp_options) {
   struct listener listener;
   bool on = _i == 1;
@@ -103,18 +105,19 @@ START_TEST(test_tcp_options) {
   ck_assert_int_eq(option(listener.fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) > 0, on);
   int client = dial("127.0.0.1", listener.where.addr.port);
   ck_assert_int_eq(dialled(client), 0);
-  CLIENT_WRITE(client, "x"); /* what a deferred accept waits for */
+  CLIENT_WRITE(client, "x"); /* a deferred accept waits for it */
   struct guest guest = welcome(&listener);
   ck_assert_int_eq(option(guest.fd, IPPROTO_TCP, TCP_NODELAY) != 0, on);
   ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_KEEPALIVE) != 0, on);
-  ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_SNDBUF) == 40000, on); /* the kernel doubles */
+  ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_SNDBUF) == 40000,
+                   on); /* the kernel doubles it */
   guest_close(&guest);
   close(client);
   listener_close(&listener);
 }
 END_TEST
 
-/* Handshakes that are complete are accepted after the stop has begun; no new one begins. */
+/* After the stop has begun, completed handshakes are accepted and no new one is answered. */
 START_TEST(test_retire_tcp) {
   struct listener listener;
   ck_assert_int_eq(open_at(&listener, _i == 0 ? "127.0.0.1:0" : ":0"), 0);
@@ -130,7 +133,7 @@ START_TEST(test_retire_tcp) {
   int late = dial("127.0.0.1", listener.where.addr.port);
   for (int i = 0; i < 3; i++) {
     struct guest guest = welcome(&listener);
-    CLIENT_WRITE(early[i], "x"); /* the filter lets through what is no SYN */
+    CLIENT_WRITE(early[i], "x"); /* the filter passes everything but SYNs */
     char byte;
     struct pollfd ready = {.fd = guest.fd, .events = POLLIN};
     ck_assert_int_eq(poll(&ready, 1, 60000), 1);
@@ -140,7 +143,7 @@ START_TEST(test_retire_tcp) {
   }
   struct guest guest;
   ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_NONE);
-  struct tcp_info info; /* its SYN was neither answered nor refused */
+  struct tcp_info info; /* the SYN is neither answered nor refused */
   socklen_t size = sizeof(info);
   ck_assert_int_eq(getsockopt(late, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
   ck_assert_int_eq(info.tcpi_state, TCP_SYN_SENT);
@@ -151,7 +154,7 @@ END_TEST
 
 /* ---- LISTEN_FDS ---- */
 
-/* A filter that somebody left behind on the shared socket. */
+/* Attach a filter, as another process may have left it on the shared socket. */
 static void leave_filter(int fd) {
   static struct sock_filter keep[] = {{.code = BPF_RET | BPF_K, .k = UINT32_MAX}};
   struct sock_fprog program = {.len = 1, .filter = keep};
@@ -178,7 +181,7 @@ START_TEST(test_adopt_tcp) {
   guest_close(&guest);
   close(client);
 
-  listener_retire(&adopted); /* left at once, its queue being another's */
+  listener_retire(&adopted); /* closed at once, as the backlog belongs to another process */
   ck_assert_int_eq(adopted.fd, -1);
   ck_assert_int_eq(filter_length(own.fd), 0);
   check_reaches(&own, "127.0.0.1");
@@ -195,12 +198,12 @@ START_TEST(test_adopt_what_does_not_listen) {
   fds[3] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   ck_assert_int_eq(bind(fds[3], (struct sockaddr *)&(sa_family_t){AF_UNIX}, sizeof(sa_family_t)),
                    0);
-  ck_assert_int_eq(listen(fds[3], 1), 0); /* it listens, but is no stream */
+  ck_assert_int_eq(listen(fds[3], 1), 0); /* listens, but is no stream socket */
   for (size_t i = 0; i < count_of(fds); i++) {
     struct listener listener;
     ck_assert_int_eq(listener_adopt(&listener, fds[i], &config, &logger), -1);
     check_said("no listening stream socket");
-    ck_assert_int_ne(fcntl(fds[i], F_GETFD), -1); /* still the caller's */
+    ck_assert_int_ne(fcntl(fds[i], F_GETFD), -1); /* still open */
     close(fds[i]);
   }
 }

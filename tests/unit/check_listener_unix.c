@@ -3,7 +3,7 @@
  */
 #include "tests/fixtures/listener_fixture.h"
 
-/* ---- UNIX ---- */
+/* ---- bound sockets ---- */
 
 START_TEST(test_unix) {
   struct listener listener;
@@ -26,7 +26,7 @@ START_TEST(test_unix) {
 }
 END_TEST
 
-/* A file that a dead server left is replaced. */
+/* The file of a server that no longer runs is replaced. */
 START_TEST(test_unix_stale) {
   struct listener listener;
   struct sockaddr_un at = unix_address("s");
@@ -41,7 +41,7 @@ START_TEST(test_unix_stale) {
 }
 END_TEST
 
-/* A live server, or a file that is no socket, stays as it is. */
+/* The file of a live server, or one that is no socket, is not replaced. */
 START_TEST(test_unix_live_or_foreign) {
   struct listener live, second;
   struct stat before, after;
@@ -53,7 +53,8 @@ START_TEST(test_unix_live_or_foreign) {
   ck_assert_int_eq(stat(unix_path("s"), &after), 0);
   ck_assert_uint_eq(before.st_ino, after.st_ino);
   struct guest probe;
-  ck_assert_int_eq(listener_accept(&live, &probe), ACCEPTED); /* the look at who is there */
+  ck_assert_int_eq(listener_accept(&live, &probe),
+                   ACCEPTED); /* the connection that tested for a server */
   guest_close(&probe);
   listener_close(&live);
 
@@ -70,7 +71,7 @@ START_TEST(test_unix_live_or_foreign) {
 }
 END_TEST
 
-/* A successor has taken the path over: its file stays. */
+/* Another server has replaced the file: it stays. */
 START_TEST(test_unix_file_of_a_successor_stays) {
   struct listener one, two;
   struct stat st;
@@ -125,7 +126,7 @@ START_TEST(test_adopt_unix) {
     listener_retire(&adopted);
   }
   listener_close(&adopted);
-  int client = dial_unix("s"); /* its file stays, and it still listens */
+  int client = dial_unix("s"); /* the file stays, and the socket still listens */
   ck_assert_int_ne(client, -1);
   struct guest guest = welcome(&own);
   guest_close(&guest);

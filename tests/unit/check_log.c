@@ -1,9 +1,6 @@
 /*
- * check_log: lines are what they should be, and nothing that a descriptor does makes the logger
- * wait or die.
- *
- * Each test logs into a descriptor of the kind it is about and reads what came out at the other
- * end.  A logger that waited would hang, and libcheck's time-out would say so.
+ * check_log: the format of lines, and threads that log at the same time. Descriptors are in
+ * check_log_descriptor.
  */
 #include "tests/fixtures/log_fixture.h"
 #include "tests/unit/json_line.h"
@@ -13,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- what a line looks like --------------------------------------------------------------- */
+/* ---- the format of a line ---- */
 
 static void some_fields(void) {
   struct log_line line;
@@ -28,7 +25,7 @@ static void some_fields(void) {
   log_end(&line);
 }
 
-START_TEST(logfmt) {
+START_TEST(logfmt_lines) {
   start(ends[1], LOG_LOGFMT);
   some_fields();
   take(ends[0]);
@@ -40,7 +37,7 @@ START_TEST(logfmt) {
 }
 END_TEST
 
-START_TEST(json) {
+START_TEST(json_lines) {
   start(ends[1], LOG_JSON);
   some_fields();
   take(ends[0]);
@@ -54,7 +51,7 @@ START_TEST(json) {
 }
 END_TEST
 
-START_TEST(levels) {
+START_TEST(lines_below_the_level_are_not_written) {
   static const char *const words[] = {"error", "warn", "info", "debug"};
   for (int level = LOG_ERROR; level <= LOG_DEBUG; level++) {
     log_init(&logger, ends[1], (enum log_level)level, LOG_LOGFMT);
@@ -71,7 +68,7 @@ START_TEST(levels) {
     log_end(&line);
     take(ends[0]);
     expect(text, LOG_LOGFMT, " level=info msg=stopped\n");
-    log_begin(&line, &logger, LOG_DEBUG, "y"); /* fields of a line that is not written do nothing */
+    log_begin(&line, &logger, LOG_DEBUG, "y"); /* fields of an unwritten line do nothing */
     log_str(&line, "k", "v");
     log_u64(&line, "n", 1);
     log_end(&line);
@@ -81,7 +78,7 @@ START_TEST(levels) {
 }
 END_TEST
 
-START_TEST(errors_have_words) {
+START_TEST(errors_are_named) {
   start(ends[1], LOG_LOGFMT);
   errno = EDOM;
   log_errno(&logger, LOG_ERROR, "cannot bind", EADDRINUSE);
@@ -91,8 +88,8 @@ START_TEST(errors_have_words) {
 }
 END_TEST
 
-/* Whatever a peer sends stays within its quotes and on its line. */
-START_TEST(every_byte) {
+/* Any bytes stay within their quotes and on their line. */
+START_TEST(every_byte_is_escaped) {
   for (int format = LOG_LOGFMT; format <= LOG_JSON; format++) {
     start(ends[1], (enum log_format)format);
     for (unsigned byte = 0; byte < 256; byte++) {
@@ -125,10 +122,10 @@ START_TEST(every_byte) {
 END_TEST
 
 /*
- * A line that is too long is cut, whole characters and quotes kept, whatever is cut and wherever
- * it ends.
+ * A line that is too long is shortened at a whole character, with its quotes closed, whichever
+ * field it ends in.
  */
-START_TEST(long_lines) {
+START_TEST(long_lines_are_shortened) {
   static char value[5000];
   const char kinds[] = {'a', ' ', '"', '\n'};
   unsigned wrong = 0;
@@ -198,7 +195,7 @@ static void *read_all(void *argument) {
   return NULL;
 }
 
-/* Threads write at once: lines are whole, and each was read, or was counted as lost. */
+/* Threads log at the same time: each line is whole, and is read or counted as lost. */
 START_TEST(threads_do_not_mix) {
   static unsigned numbers[THREADS] = {0, 11, 22, 33};
   pthread_t threads[THREADS], reader;
@@ -219,18 +216,18 @@ START_TEST(threads_do_not_mix) {
   ck_assert_uint_gt(tally.lines, 0);
   ck_assert_uint_eq(tally.lines + tally.lost + dropped(), THREADS * LINES);
   fclose(tally.file);
-  ends[0] = ends[1] = -1; /* nothing is left to the teardown */
+  ends[0] = ends[1] = -1; /* the tear-down has nothing to close */
 }
 END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {logfmt, 1},
-      {json, 1},
-      {levels, 1},
-      {errors_have_words, 1},
-      {every_byte, 1},
-      {long_lines, 1},
+      {logfmt_lines, 1},
+      {json_lines, 1},
+      {lines_below_the_level_are_not_written, 1},
+      {errors_are_named, 1},
+      {every_byte_is_escaped, 1},
+      {long_lines_are_shortened, 1},
       {threads_do_not_mix, 1},
   };
   return run_suite_fixture("log", tests, count_of(tests), setup, teardown);

@@ -1,6 +1,4 @@
-/*
- * check_log_call: a log that hands its lines to a function, as a program's own log gets them.
- */
+/* check_log_call: a log that passes its lines to a function, as for a program's own log. */
 #include "core/log.h"
 
 #include "tests/fixtures/run_suite.h"
@@ -11,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the function was given: the last line and its level, and how many there were. */
+/* What the function got: the last line, its level, and how many lines. */
 struct taken {
   char line[LOG_LINE_MAX + 1];
   enum xchg_log_level level;
@@ -27,7 +25,7 @@ static void take_line(void *user, enum xchg_log_level level, const char *line) {
   memcpy(to->line, line, strlen(line) + 1);
   to->level = level;
   to->count++;
-  errno = ERANGE; /* a function's affair, none of who logs */
+  errno = ERANGE; /* must not change the errno of the caller */
 }
 
 static void start(enum log_level level, enum log_format format) {
@@ -35,15 +33,15 @@ static void start(enum log_level level, enum log_format format) {
   log_init_call(&logger, take_line, &taken, level, format);
 }
 
-/* The line that was taken ends so. */
+/* The last line must end with ${end}. */
 static void expect_end(const char *end) {
   const char *at = strstr(taken.line, " level=");
   ck_assert_ptr_nonnull(at);
   ck_assert_str_eq(at, end);
 }
 
-/* Lines within the level come once, with theirs; those beyond it do not; errno is left alone. */
-START_TEST(levels) {
+/* Lines within the level arrive once with their level, others do not, and errno is unchanged. */
+START_TEST(lines_below_the_level_are_not_passed) {
   enum log_level level = (enum log_level)_i;
   struct log_line line;
   start(level, LOG_LOGFMT);
@@ -63,8 +61,8 @@ START_TEST(levels) {
 }
 END_TEST
 
-/* Nothing was opened, so nothing ends with it: what is said afterwards is still heard. */
-START_TEST(after_fini) {
+/* log_fini has nothing to close, so later lines still arrive. */
+START_TEST(lines_after_log_fini_arrive) {
   start(LOG_INFO, LOG_LOGFMT);
   log_fini(&logger);
   log_fini(&logger);
@@ -75,7 +73,7 @@ START_TEST(after_fini) {
 }
 END_TEST
 
-START_TEST(json) {
+START_TEST(json_lines) {
   struct log_line line;
   char text[sizeof(taken.line) + 1];
   start(LOG_INFO, LOG_JSON);
@@ -89,8 +87,8 @@ START_TEST(json) {
 }
 END_TEST
 
-/* The longest line leaves room for the end that a function wants. */
-START_TEST(long_lines) {
+/* The longest line fits with its terminating 0. */
+START_TEST(the_longest_line_fits) {
   static char text[2 * LOG_LINE_MAX];
   memset(text, 'x', sizeof(text) - 1);
   start(LOG_INFO, LOG_JSON);
@@ -106,10 +104,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {levels, LOG_DEBUG + 1},
-      {after_fini, 1},
-      {json, 1},
-      {long_lines, 1},
+      {lines_below_the_level_are_not_passed, LOG_DEBUG + 1},
+      {lines_after_log_fini_arrive, 1},
+      {json_lines, 1},
+      {the_longest_line_fits, 1},
   };
   return run_suite("log_call", tests, count_of(tests));
 }

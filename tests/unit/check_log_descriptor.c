@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <termios.h>
 
-/* ---- descriptors that misbehave ----------------------------------------------------------- */
+/* ---- descriptors that block or fail ---- */
 
 /* Log until ${lost} lines were lost. */
 static void log_until_lost(uint64_t lost) {
@@ -22,7 +22,7 @@ static void log_until_lost(uint64_t lost) {
   }
 }
 
-/* The next line gets through, and one that counts the ${lost} comes before it. */
+/* The next line is written, after a line that counts the ${lost} lines. */
 static void expect_recovery(int fd, const char *lost) {
   take(fd);
   log_msg(&logger, LOG_INFO, "back");
@@ -34,9 +34,10 @@ static void expect_recovery(int fd, const char *lost) {
   ck_assert_uint_eq(dropped(), 0);
 }
 
-START_TEST(full_pipe) {
+START_TEST(a_full_pipe_loses_lines) {
   start(ends[1], LOG_LOGFMT);
-  ck_assert_int_eq(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0); /* others write there too */
+  ck_assert_int_eq(fcntl(ends[1], F_GETFL) & O_NONBLOCK,
+                   0); /* it is shared, so it stays blocking */
   log_until_lost(7);
   expect_recovery(ends[0], "7");
   log_until_lost(1);
@@ -44,7 +45,7 @@ START_TEST(full_pipe) {
 }
 END_TEST
 
-START_TEST(reader_gone) {
+START_TEST(a_pipe_without_a_reader_loses_lines) {
   start(ends[1], LOG_LOGFMT);
   log_msg(&logger, LOG_INFO, "x");
   close(ends[0]);
@@ -53,17 +54,14 @@ START_TEST(reader_gone) {
   log_msg(&logger, LOG_INFO, "x");
   ck_assert_uint_eq(dropped(), 2);
   log_fini(&logger);
-  start(ends[1], LOG_LOGFMT); /* gone before the start */
+  start(ends[1], LOG_LOGFMT); /* closed before the start */
   log_msg(&logger, LOG_INFO, "x");
   ck_assert_uint_eq(dropped(), 1);
 }
 END_TEST
 
-/*
- * A named pipe that had no reader at the start is polled before each write, and still never
- * waited for.
- */
-START_TEST(polled_pipe) {
+/* A named pipe without a reader at the start is polled before each write, and does not block. */
+START_TEST(a_named_pipe_does_not_block) {
   char path[] = "/tmp/check_log.XXXXXX";
   ck_assert_ptr_nonnull(mkdtemp(path));
   char name[64];
@@ -73,7 +71,7 @@ START_TEST(polled_pipe) {
   int writer = open(name, O_WRONLY);
   ck_assert(reader != -1 && writer != -1);
   close(reader);
-  signal(SIGPIPE, SIG_DFL); /* who looks first gets no signal */
+  signal(SIGPIPE, SIG_DFL); /* polling first avoids the signal */
   start(writer, LOG_LOGFMT);
   log_until_lost(3);
   reader = open(name, O_RDONLY | O_NONBLOCK);
@@ -87,7 +85,7 @@ START_TEST(polled_pipe) {
 }
 END_TEST
 
-START_TEST(full_disk) {
+START_TEST(a_full_disk_loses_lines) {
   int fd = open("/dev/full", O_WRONLY);
   ck_assert_int_ne(fd, -1);
   start(fd, LOG_LOGFMT);
@@ -97,11 +95,8 @@ START_TEST(full_disk) {
 }
 END_TEST
 
-/*
- * A disk that fills up within a line: the half that came ends with a line feed before anything
- * else.
- */
-START_TEST(torn_line) {
+/* The disk becomes full within a line: a line feed ends the partial line before the next one. */
+START_TEST(a_partial_line_is_ended) {
   FILE *file = tmpfile();
   ck_assert_ptr_nonnull(file);
   struct rlimit limit, small;
@@ -124,12 +119,12 @@ START_TEST(torn_line) {
 }
 END_TEST
 
-START_TEST(sockets) {
+START_TEST(sockets_lose_lines_without_a_signal) {
   const int types[] = {SOCK_STREAM, SOCK_DGRAM};
   for (size_t i = 0; i < count_of(types); i++) {
     int pair[2];
     ck_assert_int_eq(socketpair(AF_UNIX, types[i], 0, pair), 0);
-    signal(SIGPIPE, SIG_DFL); /* sockets need no help against it */
+    signal(SIGPIPE, SIG_DFL); /* not needed for sockets */
     start(pair[1], LOG_LOGFMT);
     log_msg(&logger, LOG_INFO, "x");
     take(pair[0]);
@@ -146,8 +141,8 @@ START_TEST(sockets) {
 }
 END_TEST
 
-/* Somebody presses Control-S. */
-START_TEST(stopped_terminal) {
+/* A user presses Control-S. */
+START_TEST(a_stopped_terminal_does_not_block) {
   int master = posix_openpt(O_RDWR | O_NOCTTY);
   ck_assert_int_ne(master, -1);
   ck_assert_int_eq(grantpt(master), 0);
@@ -171,8 +166,8 @@ START_TEST(stopped_terminal) {
 }
 END_TEST
 
-/* A closed descriptor's number belongs to whoever opens something next: a client, say. */
-START_TEST(closed_descriptor) {
+/* The number of a closed descriptor may be reused, for example by a client. */
+START_TEST(a_closed_descriptor_is_not_written) {
   int fd = dup(ends[1]);
   close(fd);
   start(fd, LOG_LOGFMT);
@@ -189,8 +184,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {full_pipe, 1}, {reader_gone, 1}, {polled_pipe, 1},      {full_disk, 1},
-      {torn_line, 1}, {sockets, 1},     {stopped_terminal, 1}, {closed_descriptor, 1},
+      {a_full_pipe_loses_lines, 1},           {a_pipe_without_a_reader_loses_lines, 1},
+      {a_named_pipe_does_not_block, 1},       {a_full_disk_loses_lines, 1},
+      {a_partial_line_is_ended, 1},           {sockets_lose_lines_without_a_signal, 1},
+      {a_stopped_terminal_does_not_block, 1}, {a_closed_descriptor_is_not_written, 1},
   };
   return run_suite_fixture("log_descriptor", tests, count_of(tests), setup, teardown);
 }

@@ -1,4 +1,4 @@
-/* check_notify: datagrams to a service manager, of which nobody need be there. */
+/* check_notify: datagrams to a service manager, which may be absent. */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/socket_fixture.h"
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/un.h>
 
-/* A manager's socket at ${path}, abstract where it begins with '@'. */
+/* The manager's socket at ${path}, which is abstract if it begins with '@'. */
 static int manager(const char *path) {
   struct sockaddr_un at = {.sun_family = AF_UNIX};
   size_t length = strlen(path);
@@ -25,7 +25,7 @@ static int manager(const char *path) {
   return fd;
 }
 
-START_TEST(test_nobody_wants_to_know) {
+START_TEST(test_without_a_manager_nothing_is_sent) {
   struct notify notify;
   ck_assert_int_eq(notify_open(&notify, NULL), 0);
   ck_assert_int_eq(notify.fd, -1);
@@ -53,7 +53,7 @@ START_TEST(test_states_arrive) {
   ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 10);
   ck_assert_mem_eq(got, "STOPPING=1", 10);
   close(fd);
-  notify_send(&notify, "STOPPING=1"); /* gone: ignored, no signal */
+  notify_send(&notify, "STOPPING=1"); /* closed: no error, no signal */
   notify_close(&notify);
   ck_assert_int_eq(notify.fd, -1);
   notify_close(&notify);
@@ -62,7 +62,7 @@ START_TEST(test_states_arrive) {
 }
 END_TEST
 
-/* A manager that does not read: sending never waits. */
+/* A manager that does not read must not block the sender. */
 START_TEST(test_full_queue_does_not_block) {
   char path[64];
   snprintf(path, sizeof(path), "@check_notify.%d", (int)getpid());
@@ -79,7 +79,7 @@ START_TEST(test_full_queue_does_not_block) {
 }
 END_TEST
 
-START_TEST(test_paths_that_are_none) {
+START_TEST(test_invalid_paths_are_ignored) {
   unsigned before = count_descriptors();
   char lengthy[200];
   memset(lengthy, 'x', sizeof(lengthy) - 1);
@@ -103,10 +103,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_nobody_wants_to_know, 1},
+      {test_without_a_manager_nothing_is_sent, 1},
       {test_states_arrive, 2},
       {test_full_queue_does_not_block, 1},
-      {test_paths_that_are_none, 1},
+      {test_invalid_paths_are_ignored, 1},
   };
   return run_suite("notify", tests, count_of(tests));
 }

@@ -1,14 +1,14 @@
 /*
- * check_outbox: what was queued and lent comes out in order, and each loan is given back once.
+ * check_outbox: queued bytes and references come out in order, and each reference is released once.
  *
- * Nearly all of it runs beside outbox_fixture's model.  The seed of the random test is printed, and
+ * Most tests compare with outbox_fixture's model. The seed of the random test is printed, and
  * CHECK_SEED sets it.
  */
 #include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/outbox_fixture.h"
 
-/* The arrangement of most tests: bytes, a loan with bytes behind it, two loans, bytes. */
+/* The queue of most tests: bytes, a reference with bytes after it, two references, bytes. */
 static void fill(struct model *model) {
   ck_assert_int_eq(append(model, "ab", 2), 0);
   ck_assert_int_eq(lend(model, "cdef", 4), 0);
@@ -23,7 +23,7 @@ static void fill(struct model *model) {
 
 /* ---- tests ---- */
 
-START_TEST(empty) {
+START_TEST(an_empty_queue_has_no_parts) {
   struct model model;
   struct iovec part;
   model_init(&model);
@@ -37,8 +37,11 @@ START_TEST(empty) {
 }
 END_TEST
 
-/* Loans are shown where they lie, and what is between them is one part however it was queued. */
-START_TEST(parts) {
+/*
+ * References are parts in place. The bytes between two of them are one part, however they were
+ * appended.
+ */
+START_TEST(parts_are_references_and_bytes_between) {
   static const char *const texts[] = {"ab", "cdef", "ghi", "j", "klm", "no"};
   struct model model;
   struct iovec found[PARTS_MAX];
@@ -64,12 +67,12 @@ START_TEST(parts) {
   ck_assert_int_eq(outbox_parts(&outbox, found, PARTS_MAX), 1);
   ck_assert_ptr_eq(found[0].iov_base, lent + 2);
   ck_assert_uint_eq(found[0].iov_len, 1);
-  outbox_consume(&pool, &outbox, 1); /* nobody needs to know */
+  outbox_consume(&pool, &outbox, 1); /* no release is wanted */
   ck_assert(outbox_empty(&outbox));
 }
 END_TEST
 
-/* Every first step, then every other: each place where two parts meet, hit and missed. */
+/* Every first size, then every second one: each boundary of parts is hit and missed. */
 START_TEST(consume_every_size) {
   size_t all = strlen(FILLED);
   for (size_t first = 0; first <= all + 1; first++) {
@@ -89,7 +92,7 @@ START_TEST(consume_every_size) {
 }
 END_TEST
 
-/* A loan is released with its last byte, not before and not later. */
+/* A reference is released with its last byte, neither before nor later. */
 START_TEST(released_with_the_last_byte) {
   struct model model;
   model_init(&model);
@@ -102,8 +105,10 @@ START_TEST(released_with_the_last_byte) {
 }
 END_TEST
 
-/* What is queued once all loans are over goes where bytes go, and so does what was behind them. */
-START_TEST(goes_on_after_loans) {
+/*
+ * After the last reference, bytes go to the plain buffer again, including those that followed it.
+ */
+START_TEST(bytes_continue_after_references) {
   struct model model;
   model_init(&model);
   fill(&model);
@@ -115,14 +120,15 @@ START_TEST(goes_on_after_loans) {
   consume(&model, 3);
   ck_assert_ptr_null(model.outbox.bytes);
   ck_assert_uint_eq(model.released, 3);
-  ck_assert_int_eq(append(&model, "s", 1), 0); /* behind the loan, though no bytes are before it */
+  ck_assert_int_eq(append(&model, "s", 1),
+                   0); /* after the reference, though no bytes are before it */
   ck_assert_ptr_null(model.outbox.bytes);
   consume(&model, 2);
   model_fini(&model);
 }
 END_TEST
 
-/* At whatever place: everything goes, loans begun among it. */
+/* From any position everything is released, partly consumed references included. */
 START_TEST(release_everything) {
   for (size_t out = 0; out <= strlen(FILLED); out++) {
     struct model model;
@@ -133,7 +139,7 @@ START_TEST(release_everything) {
     ck_assert_uint_eq(model.released, 3);
     ck_assert_uint_eq(pool.cargos.used, 0);
     ck_assert_uint_eq(bufs.bytes, 0);
-    fill(&model); /* and it is as good as new */
+    fill(&model); /* and the queue can be used again */
     drop(&model);
     drop(&model);
     ck_assert_uint_eq(model.released, 6);
@@ -144,7 +150,7 @@ END_TEST
 
 static void count_up(void *argument) { ++*(unsigned *)argument; }
 
-START_TEST(loans_of_nothing) {
+START_TEST(references_of_0_bytes) {
   unsigned released = 0;
   struct model model;
   const struct loan nothing = {NULL, 0, count_up, &released}, nobody = {.data = NULL};
@@ -162,10 +168,10 @@ START_TEST(loans_of_nothing) {
 }
 END_TEST
 
-/* ---- without memory ---- */
+/* ---- out of memory ---- */
 
-/* Nothing queued, nothing released, and there is room again with the first loan that is over. */
-START_TEST(as_many_loans_as_may_be) {
+/* A refused reference changes nothing. There is room again when the first one is released. */
+START_TEST(references_are_limited) {
   struct model model, other;
   model_init(&model);
   model_init(&other);
@@ -188,7 +194,7 @@ START_TEST(as_many_loans_as_may_be) {
 }
 END_TEST
 
-START_TEST(no_room_for_loans) {
+START_TEST(a_pool_without_references) {
   struct outbox_pool none = {.bufs = &bufs};
   struct outbox outbox = {.bytes = NULL};
   unsigned released = 0;
@@ -210,8 +216,11 @@ START_TEST(no_room_for_loans) {
 }
 END_TEST
 
-/* The bufs' ceiling: neither before nor behind a loan is anything changed; lending needs no buf. */
-START_TEST(no_room_for_bytes) {
+/*
+ * At the limit of the bufs an append fails before and after a reference and changes nothing. A
+ * reference needs no buf.
+ */
+START_TEST(no_memory_for_bytes) {
   static const uint8_t many[1000];
   struct model model;
   model_init(&model);
@@ -233,7 +242,7 @@ START_TEST(no_room_for_bytes) {
 }
 END_TEST
 
-START_TEST(trim_gives_back) {
+START_TEST(trim_returns_memory) {
   struct outbox_pool large;
   struct outbox outbox = {.bytes = NULL};
   unsigned released = 0;
@@ -264,8 +273,8 @@ static void lend_elsewhere(void *argument) {
   ck_assert_int_eq(outbox_lend(&pool, &elsewhere, argument), 0);
 }
 
-/* The place of the loan that is over is free already, the last one that there was. */
-START_TEST(release_lends_elsewhere) {
+/* The released reference was the last one allowed, and its place is free already. */
+START_TEST(a_release_may_send_another_reference) {
   unsigned released = 0;
   struct outbox outbox = {.bytes = NULL};
   struct loan again = {"b", 1, count_up, &released};
@@ -285,22 +294,22 @@ START_TEST(release_lends_elsewhere) {
 }
 END_TEST
 
-/* ---- everything at random ---- */
+/* ---- random operations ---- */
 
 #define MODELS 3
 #define MODEL_STEPS 12000
 
-/* To the end of the first part, or one byte beside it, or anywhere. */
+/* To the end of the first part, one byte before or after it, or anywhere. */
 static size_t some_size(const struct model *model, uint64_t random) {
   struct iovec part = {.iov_len = 0};
   outbox_parts(&model->outbox, &part, 1);
   if ((random & 3) == 0) {
     return random >> 8 & 0x3ff;
   }
-  return part.iov_len + (random & 3) - 2; /* from 0: SIZE_MAX, which is everything */
+  return part.iov_len + (random & 3) - 2; /* from 0: SIZE_MAX, which means everything */
 }
 
-START_TEST(random_against_model) {
+START_TEST(random_operations_match_the_model) {
   static uint8_t bytes[4096];
   struct model models[MODELS];
   uint64_t state = random_seed();
@@ -326,7 +335,7 @@ START_TEST(random_against_model) {
     } else if (what < 10) {
       bool full = size > 0 && pool.cargos.used == CARGOS_MAX;
       bool lent = size == 0 || lend(model, data, size) == 0;
-      holds(lent == !full, "a loan is refused where there is no room, and only there");
+      holds(lent == !full, "a reference is refused if and only if there is no room");
       refused_loans += full;
     } else {
       consume(model, some_size(model, random_next(&state)));
@@ -343,19 +352,19 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {empty, 1},
-      {parts, 1},
+      {an_empty_queue_has_no_parts, 1},
+      {parts_are_references_and_bytes_between, 1},
       {consume_every_size, 1},
       {released_with_the_last_byte, 1},
-      {goes_on_after_loans, 1},
+      {bytes_continue_after_references, 1},
       {release_everything, 1},
-      {loans_of_nothing, 1},
-      {as_many_loans_as_may_be, 1},
-      {no_room_for_loans, 1},
-      {no_room_for_bytes, 1},
-      {trim_gives_back, 1},
-      {release_lends_elsewhere, 1},
-      {random_against_model, 1},
+      {references_of_0_bytes, 1},
+      {references_are_limited, 1},
+      {a_pool_without_references, 1},
+      {no_memory_for_bytes, 1},
+      {trim_returns_memory, 1},
+      {a_release_may_send_another_reference, 1},
+      {random_operations_match_the_model, 1},
   };
   return run_suite_fixture("outbox", tests, count_of(tests), setup, teardown);
 }

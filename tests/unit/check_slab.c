@@ -1,10 +1,9 @@
 /*
- * check_slab: slots, memory that goes back, and a kernel that has none.
+ * check_slab: slots, memory that is returned, and a kernel without memory.
  *
- * The program brings an mmap and a munmap of its own, which count bytes and can fail.  The random
- * test compares with the plainest model there is, an array of flags: the slot handed out is the
- * lowest free one, slab_next finds what the array says, and every object keeps what was written
- * into it.  Its seed is printed, and CHECK_SEED sets it.
+ * The random test compares with an array of flags: slab_alloc gives the lowest free slot, slab_next
+ * finds the same slots, and every object keeps its bytes. Its seed is printed, and CHECK_SEED sets
+ * it.
  */
 #include "core/slab.h"
 
@@ -34,10 +33,10 @@ static const struct {
 };
 
 /*
- * Every shape: filled to its ceiling, objects apart from each other and aligned, emptied, and
- * nothing is left.
+ * Every shape is filled to its limit and emptied: objects are aligned and do not overlap, and no
+ * memory is left.
  */
-START_TEST(shape) {
+START_TEST(shapes_are_filled_and_emptied) {
   struct slab slab;
   uint32_t max = shapes[_i].objects_max;
   size_t bytes = shapes[_i].object_bytes;
@@ -46,7 +45,7 @@ START_TEST(shape) {
   ck_assert_uint_eq(slab.per_chunk, shapes[_i].per_chunk);
   ck_assert_uint_eq(slab.chunk_bytes, shapes[_i].chunk_bytes);
   uint32_t slot;
-  unsigned wrong = 0; /* one report at the end: an assertion of libcheck costs a system call */
+  unsigned wrong = 0; /* reported once at the end, as an assertion costs a system call */
   for (uint32_t i = 0; i < max; i++) {
     uint8_t *object = slab_alloc(&slab, &slot);
     ck_assert_ptr_nonnull(object);
@@ -89,13 +88,13 @@ START_TEST(one_object_maps_one_page) {
 }
 END_TEST
 
-START_TEST(out_of_range) {
+START_TEST(slots_out_of_range) {
   struct slab slab;
   uint32_t slot;
   ck_assert_int_eq(slab_init(&slab, 160, 500), 0);
   ck_assert_ptr_null(slab_at(&slab, 0)); /* not mapped */
   ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
-  ck_assert_ptr_nonnull(slab_at(&slab, 1)); /* free, yet memory: see the header */
+  ck_assert_ptr_nonnull(slab_at(&slab, 1)); /* free, but mapped: see the header */
   ck_assert_ptr_null(slab_at(&slab, 409));
   ck_assert_ptr_null(slab_at(&slab, 500));
   ck_assert_ptr_null(slab_at(&slab, SLAB_NONE));
@@ -106,8 +105,8 @@ START_TEST(out_of_range) {
 }
 END_TEST
 
-/* Chunks in the middle go and come back; what lives in others does not move. */
-START_TEST(trim_keeps_what_lives) {
+/* Chunks in the middle are unmapped and mapped again. Live objects in others do not move. */
+START_TEST(trim_keeps_live_objects) {
   struct slab slab;
   uint32_t slot;
   ck_assert_int_eq(slab_init(&slab, 4096, 64), 0);
@@ -115,7 +114,7 @@ START_TEST(trim_keeps_what_lives) {
   for (uint32_t i = 0; i < 64; i++) {
     *(uint32_t *)slab_alloc(&slab, &slot) = i;
   }
-  for (uint32_t i = 0; i < 63; i++) { /* of four chunks, three run empty */
+  for (uint32_t i = 0; i < 63; i++) { /* three of four chunks become empty */
     slab_free(&slab, i);
   }
   ck_assert_uint_eq(slab.empty, 3);
@@ -132,14 +131,14 @@ START_TEST(trim_keeps_what_lives) {
 }
 END_TEST
 
-START_TEST(no_memory) {
+START_TEST(each_mapping_may_fail) {
   struct slab slab;
   uint32_t slot = 77;
   maps_left = 0;
   errno = 0;
   ck_assert_int_eq(slab_init(&slab, 160, 1000), -1);
   ck_assert_int_eq(errno, ENOMEM);
-  slab_fini(&slab); /* harmless */
+  slab_fini(&slab); /* a second call does nothing */
   maps_left = UINT32_MAX;
   ck_assert_int_eq(slab_init(&slab, 65536, 2), 0);
   ck_assert_ptr_nonnull(slab_alloc(&slab, &slot));
@@ -164,8 +163,8 @@ static size_t resident_bytes(void) {
   return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* A ceiling of 2^28 objects has 33 MiB of bookkeeping, of which nothing is touched. */
-START_TEST(ceiling_costs_nothing) {
+/* A limit of 2^28 objects needs 33 MiB of metadata, which stays untouched. */
+START_TEST(a_high_limit_costs_no_memory) {
   struct slab slab;
   uint32_t slot;
   size_t before = resident_bytes();
@@ -187,7 +186,7 @@ static uint32_t model_next(const bool *used, uint32_t slot, bool want) {
   return slot == MODEL_MAX ? SLAB_NONE : slot;
 }
 
-START_TEST(random_against_model) {
+START_TEST(random_operations_match_the_model) {
   static bool used[MODEL_MAX];
   const size_t sizes[] = {16, 160, 1024, 65536};
   uint64_t state = random_seed();
@@ -197,7 +196,7 @@ START_TEST(random_against_model) {
   unsigned wrong = 0;
   for (int step = 0; step < MODEL_STEPS; step++) {
     uint64_t random = random_next(&state);
-    bool filling = step / 4000 % 2 == 0; /* by turns it grows and shrinks */
+    bool filling = step / 4000 % 2 == 0; /* it grows and shrinks in turn */
     uint32_t at = (uint32_t)(random >> 8) % MODEL_MAX, slot;
     if (random % 100 < (filling ? 70 : 30)) {
       uint64_t *object = slab_alloc(&slab, &slot);
@@ -228,13 +227,13 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {shape, count_of(shapes)},
+      {shapes_are_filled_and_emptied, count_of(shapes)},
       {one_object_maps_one_page, 1},
-      {out_of_range, 1},
-      {trim_keeps_what_lives, 1},
-      {no_memory, 1},
-      {ceiling_costs_nothing, 1},
-      {random_against_model, 4},
+      {slots_out_of_range, 1},
+      {trim_keeps_live_objects, 1},
+      {each_mapping_may_fail, 1},
+      {a_high_limit_costs_no_memory, 1},
+      {random_operations_match_the_model, 4},
   };
   return run_suite_fixture("slab", tests, count_of(tests), memory_fixture_init,
                            memory_fixture_fini);

@@ -1,6 +1,6 @@
 /*
- * check_spread: buckets that meet, quantiles that are never too low and at most a
- * sixteenth too high.
+ * check_spread: buckets are contiguous, and quantiles are never too low and at most a sixteenth too
+ * high.
  */
 #include "core/spread.h"
 
@@ -9,7 +9,7 @@
 #include <check.h>
 #include <stdlib.h>
 
-static uint64_t next(uint64_t *random) { /* splitmix64's steps are enough for a spread of numbers */
+static uint64_t next(uint64_t *random) { /* the step of splitmix64 spreads the numbers */
   *random += UINT64_C(0x9e3779b97f4a7c15);
   uint64_t x = *random;
   x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -28,7 +28,7 @@ START_TEST(buckets_are_in_order) {
 }
 END_TEST
 
-START_TEST(nothing_counted) {
+START_TEST(without_values_quantiles_are_0) {
   static struct spread spread;
   ck_assert_uint_eq(spread_quantile(&spread, 0), 0);
   ck_assert_uint_eq(spread_quantile(&spread, 1000), 0);
@@ -42,7 +42,7 @@ static int by_value(const void *a, const void *b) {
 
 #define VALUES 5000
 
-START_TEST(quantiles) {
+START_TEST(quantiles_are_at_most_a_sixteenth_too_high) {
   static struct spread spread;
   static uint64_t values[VALUES];
   uint64_t random = (uint64_t)_i + 1;
@@ -61,7 +61,7 @@ START_TEST(quantiles) {
 }
 END_TEST
 
-START_TEST(sums) {
+START_TEST(sums_add_every_bucket) {
   static struct spread a, b, sum;
   spread_add(&a, 5);
   spread_add(&b, 1000);
@@ -77,9 +77,9 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {buckets_are_in_order, 1},
-      {nothing_counted, 1},
-      {quantiles, 8},
-      {sums, 1},
+      {without_values_quantiles_are_0, 1},
+      {quantiles_are_at_most_a_sixteenth_too_high, 8},
+      {sums_add_every_bucket, 1},
   };
   return run_suite("spread", tests, count_of(tests));
 }

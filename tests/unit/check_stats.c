@@ -1,8 +1,7 @@
 /*
- * check_stats: sums and merges carry every counter, and every reason has its word.
+ * check_stats: sums and merges include every counter, and every reason has its name.
  *
- * A block is compared with what it must be as a whole, so that a counter added later is covered
- * as soon as it exists.
+ * Whole blocks are compared, so that a new counter is covered at once.
  */
 #include "core/stats.h"
 
@@ -16,7 +15,7 @@
 #define THREADS 4
 #define ROUNDS 2000
 
-/* Counter i of ${stats} becomes factor * (i + 1). */
+/* Counter i of ${stats} becomes ${factor} * (i + 1). */
 static void fill(struct stats *stats, uint64_t factor) {
   atom_u64 *counters = (atom_u64 *)(void *)stats;
   for (size_t i = 0; i < COUNTERS; i++) {
@@ -31,7 +30,7 @@ static void expect(const struct stats *stats, uint64_t factor) {
   }
 }
 
-START_TEST(sum_and_merge) {
+START_TEST(sum_and_merge_add_every_counter) {
   static struct stats a, b;
   fill(&a, 1);
   fill(&b, 1000);
@@ -44,7 +43,7 @@ START_TEST(sum_and_merge) {
 }
 END_TEST
 
-START_TEST(ended_is_all_reasons) {
+START_TEST(ended_adds_all_reasons) {
   static struct stats stats;
   ck_assert_uint_eq(stats_ended(&stats), 0);
   uint64_t sum = 0;
@@ -68,7 +67,7 @@ static void *merge_often(void *shared) {
   return NULL;
 }
 
-/* Many short-lived writers, one block: nothing is lost. */
+/* Many short-lived threads merge into one block: no count is lost. */
 START_TEST(merge_is_atomic) {
   static struct stats shared;
   pthread_t threads[THREADS];
@@ -82,8 +81,8 @@ START_TEST(merge_is_atomic) {
 }
 END_TEST
 
-/* The words of the contract, section 5. */
-START_TEST(reason_names) {
+/* The names of the reasons, which log lines and counters use. */
+START_TEST(reasons_have_their_names) {
   static const struct {
     enum xchg_reason reason;
     const char *name;
@@ -103,10 +102,10 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {sum_and_merge, 1},
-      {ended_is_all_reasons, 1},
+      {sum_and_merge_add_every_counter, 1},
+      {ended_adds_all_reasons, 1},
       {merge_is_atomic, 1},
-      {reason_names, 1},
+      {reasons_have_their_names, 1},
   };
   return run_suite("stats", tests, count_of(tests));
 }

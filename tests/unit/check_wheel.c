@@ -1,9 +1,9 @@
 /*
- * check_wheel: never early, at most a tick late, in order, and nothing to do while nothing is
- * due.
+ * check_wheel: timers fire never early, at most one tick late and in order, and cost nothing before
+ * they are due.
  *
- * The random test compares with the plainest model there is: an array of deadlines that is
- * searched from end to end.  Its seed is printed, and CHECK_SEED sets it.
+ * The random test compares with an array of deadlines that is searched from end to end. Its seed is
+ * printed, and CHECK_SEED sets it.
  */
 #include "core/wheel.h"
 
@@ -24,10 +24,10 @@ static const uint64_t starts[] = {
     0, 1, 5 * TICK - 1, 3600 * NS_PER_S, 63 * TICK, (TICK << 36) - 7, NEVER / 2, NEVER - 30 * DAY};
 
 /*
- * One timer at many distances, from many starts: fires in its tick, and following wheel_next_ns
- * gets there in few steps.
+ * One timer at many distances from many starts fires in its tick, and wheel_next_ns leads there in
+ * few steps.
  */
-START_TEST(one_timer) {
+START_TEST(one_timer_fires_in_its_tick) {
   static const uint64_t distances[] = {0,         1,         TICK - 1,  TICK,        TICK + 1,
                                        63 * TICK, 64 * TICK, 65 * TICK, 4096 * TICK, 60 * NS_PER_S,
                                        DAY,       20 * DAY};
@@ -74,9 +74,9 @@ START_TEST(never_and_nearly_never) {
   wheel_arm(&wheel, &timer, NEVER);
   ck_assert(!timer_armed(&timer));
   ck_assert_uint_eq(wheel_next_ns(&wheel), NEVER);
-  wheel_arm(&wheel, &timer, NEVER - TICK + 2); /* rounds up to what no clock can say */
+  wheel_arm(&wheel, &timer, NEVER - TICK + 2); /* rounds up to more than a clock can show */
   ck_assert(!timer_armed(&timer));
-  wheel_arm(&wheel, &timer, NEVER - TICK + 1); /* the last tick there is */
+  wheel_arm(&wheel, &timer, NEVER - TICK + 1); /* the last tick */
   ck_assert(timer_armed(&timer));
   ck_assert_ptr_null(wheel_expire(&wheel, NEVER - TICK));
   ck_assert_ptr_eq(wheel_expire(&wheel, NEVER - TICK + 1), &timer);
@@ -84,8 +84,8 @@ START_TEST(never_and_nearly_never) {
 END_TEST
 
 /*
- * A timer may be cancelled and armed anew wherever it is: alone, first, last or amid a slot, or
- * due.
+ * A timer can be cancelled and armed again in any position: alone, first, in the middle or last in
+ * a slot, or due.
  */
 START_TEST(cancel_anywhere) {
   static struct wheel wheel;
@@ -97,7 +97,7 @@ START_TEST(cancel_anywhere) {
         wheel_arm(&wheel, &timers[i], BASE + 100 * TICK);
       }
       size_t left = count_of(timers) - 1;
-      if (due == 1) { /* one fires, the others stand in the list of the due */
+      if (due == 1) { /* one fires, the others are in the list of due timers */
         struct timer *fired = wheel_expire(&wheel, BASE + 100 * TICK);
         ck_assert_ptr_nonnull(fired);
         left -= fired != &timers[out];
@@ -115,7 +115,7 @@ START_TEST(cancel_anywhere) {
     }
   }
   wheel_arm(&wheel, &timers[0], 3 * BASE);
-  wheel_cancel(&wheel, &timers[0]); /* the last of its slot takes its bit along */
+  wheel_cancel(&wheel, &timers[0]); /* the last one of a slot clears its bit */
   ck_assert_uint_eq(wheel_next_ns(&wheel), NEVER);
 }
 END_TEST
@@ -126,7 +126,7 @@ START_TEST(past_deadlines_and_clocks_that_go_back) {
   wheel_init(&wheel, BASE);
   wheel_arm(&wheel, &timer, 0);
   ck_assert_uint_eq(wheel_next_ns(&wheel), 0);
-  ck_assert_ptr_eq(wheel_expire(&wheel, 0), &timer); /* due, whatever this clock says */
+  ck_assert_ptr_eq(wheel_expire(&wheel, 0), &timer); /* due even before that time */
   wheel_arm(&wheel, &timer, BASE + 10 * TICK);
   ck_assert_ptr_null(wheel_expire(&wheel, BASE + 5 * TICK));
   ck_assert_ptr_null(wheel_expire(&wheel, 7));
@@ -135,8 +135,8 @@ START_TEST(past_deadlines_and_clocks_that_go_back) {
 }
 END_TEST
 
-/* A handler that arms its timer again from within the loop is served once a call of the clock. */
-START_TEST(arming_while_expiring) {
+/* A timer that is armed again while it expires fires once in each call. */
+START_TEST(arming_again_while_expiring) {
   static struct wheel wheel;
   struct timer timers[3] = {{.expires = 0}};
   wheel_init(&wheel, 0);
@@ -160,10 +160,10 @@ struct model {
   struct timer timers[TIMERS];
   uint64_t deadlines[TIMERS]; /* NEVER = not armed */
   uint64_t now;
-  uint64_t armed_until; /* deadlines up to here were past when they were armed, or may have been */
+  uint64_t armed_until; /* deadlines up to here may have been past when they were armed */
 };
 
-/* Count what is wrong with what fires: all that is due, in the order of ticks, and nothing else. */
+/* Count errors: exactly the due timers must fire, in the order of ticks. */
 static unsigned model_fire(struct model *m) {
   unsigned wrong = 0;
   uint64_t last = 0;
@@ -199,7 +199,7 @@ static void model_expire(struct model *m) {
   }
 }
 
-START_TEST(random_against_model) {
+START_TEST(random_operations_match_the_model) {
   static struct model m;
   uint64_t state = random_seed();
   m.now = m.armed_until = starts[_i] / 2;
@@ -230,10 +230,12 @@ START_TEST(random_against_model) {
 }
 END_TEST
 
-/* ---- many ---------------------------------------------------------------------- */
+/* ---- many timers ---- */
 
-/* A million timers of a day: until the first is due, a reactor wakes once a level. */
-START_TEST(million_idle) {
+/*
+ * A million timers of one day: until the first is due, a reactor wakes at most once for each level.
+ */
+START_TEST(idle_timers_cost_few_wakes) {
   static struct wheel wheel;
   struct timer *timers = calloc(MILLION, sizeof(*timers));
   ck_assert_ptr_nonnull(timers);
@@ -242,7 +244,7 @@ START_TEST(million_idle) {
   for (size_t i = 0; i < MILLION; i++) {
     wheel_arm(&wheel, &timers[i], start + DAY + i * 1000);
   }
-  int wakes = 0; /* what a reactor that sleeps until wheel_next_ns would do */
+  int wakes = 0; /* as a reactor does that sleeps until wheel_next_ns */
   uint64_t next;
   while ((next = wheel_next_ns(&wheel)) < start + DAY) {
     ck_assert_ptr_null(wheel_expire(&wheel, next));
@@ -252,7 +254,7 @@ START_TEST(million_idle) {
   size_t fired = 0, wrong = 0;
   uint64_t last = 0;
   for (struct timer *t; (t = wheel_expire(&wheel, start + 400 * DAY)) != NULL; fired++) {
-    wrong += timer_deadline_ns(t) < last; /* days late, and still in order */
+    wrong += timer_deadline_ns(t) < last; /* days late, but still in order */
     last = timer_deadline_ns(t);
   }
   ck_assert_uint_eq(fired, MILLION);
@@ -261,7 +263,7 @@ START_TEST(million_idle) {
 }
 END_TEST
 
-/* Two hundred jumps of a thousand days end soon: nothing walks the 82 billion ticks of each. */
+/* Two hundred jumps of a thousand days are fast: the 82 billion ticks of each are not walked. */
 START_TEST(jumps_are_fast) {
   static struct wheel wheel;
   struct timer timer = {.expires = 0};
@@ -278,13 +280,13 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {one_timer, count_of(starts)},
+      {one_timer_fires_in_its_tick, count_of(starts)},
       {never_and_nearly_never, 1},
       {cancel_anywhere, 1},
       {past_deadlines_and_clocks_that_go_back, 1},
-      {arming_while_expiring, 1},
-      {random_against_model, count_of(starts)},
-      {million_idle, 1},
+      {arming_again_while_expiring, 1},
+      {random_operations_match_the_model, count_of(starts)},
+      {idle_timers_cost_few_wakes, 1},
       {jumps_are_fast, 1},
   };
   return run_suite("wheel", tests, count_of(tests));

@@ -1,8 +1,4 @@
-/*
- * good: a plug-in as it should be; it echoes.
- *
- * xchg_send comes from whoever loads it: the object links nothing.
- */
+/* good: a correct plug-in, which echoes. The program that loads it provides xchg_send. */
 #include "core/xchg.h"
 
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {

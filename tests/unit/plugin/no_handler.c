@@ -1,6 +1,4 @@
-/*
- * no_handler: an entry that has nothing to give.
- */
+/* no_handler: an entry that returns NULL. */
 #include "core/xchg.h"
 
 const struct xchg_handler *xchg_plugin_0(void);

@@ -1,6 +1,4 @@
-/*
- * unresolved: a plug-in that calls what no program exports, but only once a connection is open.
- */
+/* unresolved: a plug-in that calls an undefined function, but only when a connection is open. */
 #include "core/xchg.h"
 
 void xchg_call_of_another_version(struct xchg_conn *conn);
