@@ -317,7 +317,7 @@ END_TEST
 
 /* ---- from another thread ---- */
 
-static void nobody(void *argument) { (*(uint32_t *)argument)++; }
+static void count_release(void *argument) { (*(uint32_t *)argument)++; }
 
 #define REFUSED(call)               \
   do {                              \
@@ -335,8 +335,8 @@ static void *stranger(void *argument) {
   REFUSED(xchg_send(conn, "x", 1));
   REFUSED(xchg_sendv(conn, &part, 1));
   REFUSED(xchg_sendv(conn, &part, -1));
-  REFUSED(xchg_send_ref(conn, "x", 1, nobody, &released));
-  REFUSED(xchg_send_ref(conn, "x", 0, nobody, &released));
+  REFUSED(xchg_send_ref(conn, "x", 1, count_release, &released));
+  REFUSED(xchg_send_ref(conn, "x", 0, count_release, &released));
   REFUSED(xchg_finish(conn));
   REFUSED(xchg_abort(conn));
   REFUSED(xchg_pause(conn));
@@ -394,7 +394,7 @@ START_TEST(test_invalid_arguments_are_refused) {
   ck_assert_int_eq(xchg_sendv(conn, NULL, -1), -1);
   ck_assert_int_eq(errno, EINVAL);
   uint32_t released = 0;
-  ck_assert_int_eq(xchg_send_ref(conn, "x", XCHG_MESSAGE_MAX + 1, nobody, &released), -1);
+  ck_assert_int_eq(xchg_send_ref(conn, "x", XCHG_MESSAGE_MAX + 1, count_release, &released), -1);
   ck_assert_int_eq(errno, EINVAL);
   ck_assert_uint_eq(released, 0);
   ck_assert_int_eq(xchg_join(conn, GROUP, (enum xchg_slow)2), -1);

@@ -216,7 +216,7 @@ struct sender {
   struct letter letters[LETTERS_EACH];
 };
 
-static void *send_letters(void *context) {
+static void *send_tasks(void *context) {
   struct sender *sender = context;
   for (int i = 0; i < LETTERS_EACH; i++) {
     sender->letters[i].time_ns = (uint64_t)i;
@@ -236,7 +236,7 @@ static int sender_of(const struct sender *senders, const struct letter *letter) 
 }
 
 /* Wait as a worker does until the inbox is not empty. */
-static void wait_for_letters(struct inbox *inbox, int epoll_fd) {
+static void wait_for_tasks(struct inbox *inbox, int epoll_fd) {
   if (inbox_doze(inbox)) {
     struct epoll_event event;
     ck_assert_int_eq(epoll_wait(epoll_fd, &event, 1, 60000), 1);
@@ -255,12 +255,12 @@ START_TEST(test_tasks_of_each_sender_stay_in_order) {
   uint64_t next[SENDERS] = {0};
   for (int i = 0; i < SENDERS; i++) {
     senders[i].inbox = inbox;
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, send_letters, &senders[i]), 0);
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, send_tasks, &senders[i]), 0);
   }
   for (int taken = 0; taken < SENDERS * LETTERS_EACH;) {
     struct letter *letter = inbox_take(inbox);
     if (letter == NULL) {
-      wait_for_letters(inbox, epoll_fd);
+      wait_for_tasks(inbox, epoll_fd);
     }
     for (; letter != NULL; letter = letter->next, taken++) {
       const int sender = sender_of(senders, letter);

@@ -1,5 +1,5 @@
 /*
- * check_listener_unix: UNIX listeners: the socket file, who may remove it, and adoption.
+ * check_listener_unix: UNIX listeners: the socket file, which server may remove it, and adoption.
  */
 #include "tests/fixtures/listener_fixture.h"
 

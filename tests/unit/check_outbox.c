@@ -269,7 +269,7 @@ END_TEST
 
 static struct outbox elsewhere;
 
-static void lend_elsewhere(void *argument) {
+static void append_elsewhere(void *argument) {
   ck_assert_int_eq(outbox_lend(&pool, &elsewhere, argument), 0);
 }
 
@@ -278,7 +278,7 @@ START_TEST(a_release_may_send_another_reference) {
   unsigned released = 0;
   struct outbox outbox = {.bytes = NULL};
   struct loan again = {"b", 1, count_up, &released};
-  const struct loan loan = {"a", 1, lend_elsewhere, &again};
+  const struct loan loan = {"a", 1, append_elsewhere, &again};
   for (int i = 0; i < CARGOS_MAX; i++) {
     ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
   }

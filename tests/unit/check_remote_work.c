@@ -1,7 +1,8 @@
 /*
- * check_remote_work: xchg_offload: work on other threads, whose end comes back to the connection.
+ * check_remote_work: xchg_offload: jobs on other threads, whose completion returns to the
+ * connection.
  *
- * A work that is to last waits at a gate that the test opens, so that nothing here depends on time.
+ * A job that must last waits at a gate that the test opens, so that no test depends on time.
  */
 #include "tests/fixtures/embed_fixture.h"
 
@@ -10,26 +11,26 @@
 #include <semaphore.h>
 #include <unistd.h>
 
-static sem_t gate; /* a work that begins with 'w' waits for it */
+static sem_t gate; /* a job whose text begins with 'w' waits for it */
 
-/* What is known of one work. */
-struct deed {
+/* The record of one job. */
+struct job_record {
   char text[32];
   uint32_t size;
   pid_t worker; /* the connection's thread */
   uint64_t id;
-  atom_u32 begun, done, nobody;
+  atom_u32 begun, done, nulls;
 };
 
-static struct deed deed;  /* the last one that a line asked for */
-static atom_u32 all_done; /* calls of fill_done */
-static atom_ptr seen;     /* a connection that lives, for the test's thread */
-static atom_u32 refusal;  /* errno */
-static int after_finish;  /* likewise */
-static atom_u32 filled;   /* works that were queued by "fill" */
+static struct job_record record; /* of the last job that a line started */
+static atom_u32 all_done;        /* calls of fill_done */
+static atom_ptr seen;            /* a live connection, for the test's thread */
+static atom_u32 refusal;         /* errno of a refused xchg_offload */
+static int after_finish;         /* the same after xchg_finish */
+static atom_u32 filled;          /* jobs that "fill" has queued */
 
 static void work(void *argument) {
-  struct deed *of = argument;
+  struct job_record *of = argument;
   ck_assert_int_ne(gettid(), of->worker);
   atom_store_release_u32(&of->begun, 1);
   if (of->text[0] == 'w') {
@@ -41,12 +42,12 @@ static void work(void *argument) {
 }
 
 static void work_done(struct xchg_conn *conn, void *argument) {
-  struct deed *of = argument;
+  struct job_record *of = argument;
   if (conn != NULL) {
     ck_assert_int_eq(gettid(), of->worker);
-    (void)xchg_send(conn, of->text, of->size); /* EPIPE where it ends */
+    (void)xchg_send(conn, of->text, of->size); /* fails with EPIPE if the connection is ending */
   } else {
-    atom_add_relaxed_u32(&of->nobody, 1);
+    atom_add_relaxed_u32(&of->nulls, 1);
   }
   atom_store_release_u32(&of->done, atom_load_relaxed_u32(&of->done) + 1);
 }
@@ -61,7 +62,7 @@ static void fill_done(struct xchg_conn *conn, void *argument) {
   atom_add_relaxed_u32(&all_done, 1);
 }
 
-/* As many works as are taken. */
+/* Offload jobs until one is refused. */
 static void fill(struct xchg_conn *conn) {
   while (xchg_offload(conn, fill_work, fill_done, NULL) == 0) {
     atom_add_relaxed_u32(&filled, 1);
@@ -70,7 +71,7 @@ static void fill(struct xchg_conn *conn) {
   ck_assert_int_eq(xchg_send(conn, "full", 4), 0);
 }
 
-/* "fill"; "echo..."; anything else is worked on, what begins with 'w' at the gate. */
+/* "fill" fills the queue, "echo..." is echoed, and any other line starts a job. */
 static void on_line(struct xchg_conn *conn, const struct xchg_message *message) {
   const char *text = message->data;
   if (message->size == 4 && memcmp(text, "fill", 4) == 0) {
@@ -81,13 +82,13 @@ static void on_line(struct xchg_conn *conn, const struct xchg_message *message) 
     ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
     return;
   }
-  ck_assert_uint_le(message->frame_size, sizeof(deed.text));
-  deed.size = (uint32_t)message->frame_size;
-  deed.worker = gettid();
-  deed.id = xchg_id(conn);
-  atom_store_relaxed_u32(&deed.begun, 0);
-  memcpy(deed.text, message->frame, message->frame_size);
-  if (xchg_offload(conn, work, work_done, &deed) == -1) {
+  ck_assert_uint_le(message->frame_size, sizeof(record.text));
+  record.size = (uint32_t)message->frame_size;
+  record.worker = gettid();
+  record.id = xchg_id(conn);
+  atom_store_relaxed_u32(&record.begun, 0);
+  memcpy(record.text, message->frame, message->frame_size);
+  if (xchg_offload(conn, work, work_done, &record) == -1) {
     const char *why = strerror(errno);
     ck_assert_int_eq(xchg_send(conn, why, strlen(why)), 0);
   }
@@ -107,17 +108,17 @@ static void serve(const struct xchg_handler *handler) {
 
 static uint32_t value(const atom_u32 *of) { return atom_load_acquire_u32(of); }
 
-/* Ask for a work and wait until it has begun. */
+/* Start a job and wait until it runs. */
 static int begin_work(void) {
   int client = connect_to_port(port_of(server));
   send_bytes(client, "work\n", 5);
-  AWAIT(value(&deed.begun) == 1);
+  AWAIT(value(&record.begun) == 1);
   return client;
 }
 
-/* ---- how it goes ---- */
+/* ---- completion ---- */
 
-START_TEST(works_and_comes_back) {
+START_TEST(jobs_complete_on_the_connections_thread) {
   SETTINGS();
   serve(&endless);
   int client = connect_to_port(port_of(server));
@@ -125,24 +126,24 @@ START_TEST(works_and_comes_back) {
     send_bytes(client, "quick\n", 6);
     expect_bytes(client, "Wuick\n", 6);
   }
-  AWAIT(count_threads("xchg-off-") == 4); /* each names itself */
+  AWAIT(count_threads("xchg-off-") == 4); /* each thread sets its own name */
   ck_assert_uint_eq(read_stats().offloads, 50);
   ck_assert_uint_eq(read_stats().offloads_refused, 0);
-  ck_assert_uint_eq(read_stats().posts, 0); /* those are somebody else's */
+  ck_assert_uint_eq(read_stats().posts, 0); /* those are of other connections */
   close(client);
   xchg_server_destroy(server);
   AWAIT(count_threads("xchg-") == 0);
 }
 END_TEST
 
-/* What was sent behind the message waits; others do not. */
-START_TEST(answers_keep_their_order) {
+/* Later messages of the connection wait, and those of others do not. */
+START_TEST(later_messages_wait_for_the_job) {
   SETTINGS("XCHG_WORKERS=1");
   serve(&endless);
   int client = connect_to_port(port_of(server)), other = connect_to_port(port_of(server));
   send_bytes(client, "echo first\nwork\necho last\n", 26);
   expect_bytes(client, "echo first\n", 11);
-  AWAIT(value(&deed.begun) == 1);
+  AWAIT(value(&record.begun) == 1);
   send_bytes(other, "echo me\n", 8);
   expect_bytes(other, "echo me\n", 8);
   ck_assert(is_silent(client, 100));
@@ -154,15 +155,17 @@ START_TEST(answers_keep_their_order) {
 }
 END_TEST
 
-/* The last answer of a counted exchange comes from the work, and so does a half-closed one's. */
-START_TEST(the_last_answer) {
+/*
+ * The last answer comes from a job: of a counted exchange, and for a client that has half-closed.
+ */
+START_TEST(a_job_sends_the_last_answer) {
   SETTINGS();
   serve(_i == 0 ? &counted : &endless);
   int client = connect_to_port(port_of(server));
   send_bytes(client, "echo one\nwork\n", 14);
   ck_assert(_i == 0 || shutdown(client, SHUT_WR) == 0);
   expect_bytes(client, "echo one\n", 9);
-  AWAIT(value(&deed.begun) == 1);
+  AWAIT(value(&record.begun) == 1);
   ck_assert(is_silent(client, 100));
   sem_post(&gate);
   expect_bytes(client, "Work\n", 5);
@@ -179,26 +182,26 @@ static void give_up(struct xchg_conn *conn, void *unused) {
   ck_assert_int_eq(xchg_abort(conn), 0);
 }
 
-/* By its time-out, or by a wish that comes from elsewhere. */
-START_TEST(the_connection_dies_first) {
+/* The connection ends by its timeout, or by a post. */
+START_TEST(the_connection_ends_before_its_job) {
   SETTINGS(_i == 0 ? "XCHG_IDLE_TIMEOUT=100ms" : "XCHG_IDLE_TIMEOUT=0");
   serve(&endless);
   int client = begin_work();
-  ck_assert(_i == 0 || xchg_post(server, deed.id, give_up, NULL) == 0);
+  ck_assert(_i == 0 || xchg_post(server, record.id, give_up, NULL) == 0);
   expect_closed(client);
   AWAIT(read_stats().ended[_i == 0 ? XCHG_IDLE : XCHG_ERROR] == 1);
-  ck_assert_uint_eq(value(&deed.done), 0);
+  ck_assert_uint_eq(value(&record.done), 0);
   sem_post(&gate);
-  AWAIT(value(&deed.done) == 1);
-  ck_assert_uint_eq(value(&deed.nobody), 1);
+  AWAIT(value(&record.done) == 1);
+  ck_assert_uint_eq(value(&record.nulls), 1);
   xchg_server_destroy(server);
-  ck_assert_uint_eq(value(&deed.done), 1);
+  ck_assert_uint_eq(value(&record.done), 1);
 }
 END_TEST
 
-/* ---- what is refused ---- */
+/* ---- refusals ---- */
 
-START_TEST(the_queue_is_full) {
+START_TEST(a_full_queue_refuses_jobs) {
   SETTINGS("XCHG_OFFLOAD_THREADS=1");
   serve(&endless);
   int client = begin_work(), other = connect_to_port(port_of(server));
@@ -222,7 +225,7 @@ START_TEST(the_queue_is_full) {
 }
 END_TEST
 
-START_TEST(no_threads) {
+START_TEST(without_threads_jobs_are_refused) {
   SETTINGS("XCHG_OFFLOAD_THREADS=0");
   serve(&endless);
   int client = connect_to_port(port_of(server));
@@ -237,27 +240,27 @@ START_TEST(no_threads) {
 END_TEST
 
 static void on_word(struct xchg_conn *conn, const struct xchg_message *message) {
-  ck_assert_int_eq(xchg_offload(conn, NULL, work_done, &deed), -1);
+  ck_assert_int_eq(xchg_offload(conn, NULL, work_done, &record), -1);
   ck_assert_int_eq(errno, EINVAL);
-  ck_assert_int_eq(xchg_offload(conn, work, NULL, &deed), -1);
+  ck_assert_int_eq(xchg_offload(conn, work, NULL, &record), -1);
   ck_assert_int_eq(errno, EINVAL);
   ck_assert_ptr_null(atom_exchange_acquire_ptr(&seen, NULL));
-  void *nobody = NULL;
-  ck_assert(atom_cas_release_ptr(&seen, &nobody, conn));
+  void *nulls = NULL;
+  ck_assert(atom_cas_release_ptr(&seen, &nulls, conn));
   if (*(const char *)message->data == 'f') {
     ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
     ck_assert_int_eq(xchg_finish(conn), 0);
-    after_finish = xchg_offload(conn, work, work_done, &deed) == -1 ? errno : 0;
+    after_finish = xchg_offload(conn, work, work_done, &record) == -1 ? errno : 0;
   }
 }
 
 static void on_end(struct xchg_conn *conn, enum xchg_reason reason) {
   (void)reason;
-  ck_assert_int_eq(xchg_offload(conn, work, work_done, &deed), -1);
+  ck_assert_int_eq(xchg_offload(conn, work, work_done, &record), -1);
   ck_assert_int_eq(errno, EPIPE);
 }
 
-START_TEST(where_it_makes_no_sense) {
+START_TEST(jobs_are_refused_where_they_cannot_complete) {
   static const struct xchg_handler handler = {.size = sizeof(handler),
                                               .frame = {.kind = XCHG_FRAME_LINE},
                                               .on_message = on_word,
@@ -269,7 +272,7 @@ START_TEST(where_it_makes_no_sense) {
   struct xchg_conn *conn = NULL;
   AWAIT((conn = atom_exchange_acquire_ptr(&seen, NULL)) != NULL);
   errno = 0;
-  ck_assert_int_eq(xchg_offload(conn, work, work_done, &deed), -1);
+  ck_assert_int_eq(xchg_offload(conn, work, work_done, &record), -1);
   ck_assert_int_eq(errno, EPERM);
   send_bytes(client, "finish\n", 7);
   expect_bytes(client, "finish\n", 7);
@@ -277,14 +280,14 @@ START_TEST(where_it_makes_no_sense) {
   close(client);
   xchg_server_destroy(server);
   ck_assert_int_eq(after_finish, EPIPE);
-  ck_assert_uint_eq(value(&deed.begun), 0);
-  ck_assert_uint_eq(value(&deed.done), 0);
+  ck_assert_uint_eq(value(&record.begun), 0);
+  ck_assert_uint_eq(value(&record.done), 0);
 }
 END_TEST
 
-/* ---- the end ---- */
+/* ---- drain and stop ---- */
 
-START_TEST(a_drain_waits_for_the_work) {
+START_TEST(a_drain_waits_for_the_job) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=5m");
   serve(&endless);
   int client = begin_work();
@@ -295,15 +298,15 @@ START_TEST(a_drain_waits_for_the_work) {
   expect_end(client);
   close(client);
   ck_assert_int_eq(xchg_server_wait(server), 0);
-  ck_assert_uint_eq(value(&deed.done), 1);
-  ck_assert_uint_eq(value(&deed.nobody), 0);
+  ck_assert_uint_eq(value(&record.done), 1);
+  ck_assert_uint_eq(value(&record.nulls), 0);
   xchg_server_destroy(server);
 }
 END_TEST
 
 static atom_u32 waited;
 
-static atom_u32 waiter; /* that thread, while it waits */
+static atom_u32 waiter; /* the job's thread, while it waits */
 
 static void *wait_for_it(void *unused) {
   (void)unused;
@@ -313,12 +316,15 @@ static void *wait_for_it(void *unused) {
   return NULL;
 }
 
-/* The connections are gone at once, the wait is over when the work is: it is a thread of ours. */
-START_TEST(a_cut_leaves_nobody) {
+/*
+ * A stop ends the connections at once. xchg_server_wait returns when the job has finished, as its
+ * thread belongs to the server.
+ */
+START_TEST(a_stop_waits_for_running_jobs) {
   SETTINGS("XCHG_DRAIN_TIMEOUT=5m", "XCHG_OFFLOAD_THREADS=1");
   serve(&endless);
   int client = begin_work(), other = connect_to_port(port_of(server));
-  send_bytes(other, "fill\n", 5); /* these do not begin */
+  send_bytes(other, "fill\n", 5); /* these jobs do not start */
   expect_bytes(other, "full", 4);
   xchg_server_stop(server);
   expect_closed(client);
@@ -332,17 +338,23 @@ START_TEST(a_cut_leaves_nobody) {
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
   AWAIT(count_threads("xchg-") == 0);
   xchg_server_destroy(server);
-  ck_assert_uint_eq(value(&deed.done), 1);
-  ck_assert_uint_eq(value(&deed.nobody), 1);
+  ck_assert_uint_eq(value(&record.done), 1);
+  ck_assert_uint_eq(value(&record.nulls), 1);
   ck_assert_uint_eq(value(&all_done), value(&filled));
 }
 END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {works_and_comes_back, 1},      {answers_keep_their_order, 1},   {the_last_answer, 2},
-      {the_connection_dies_first, 2}, {the_queue_is_full, 1},          {no_threads, 1},
-      {where_it_makes_no_sense, 1},   {a_drain_waits_for_the_work, 1}, {a_cut_leaves_nobody, 1},
+      {jobs_complete_on_the_connections_thread, 1},
+      {later_messages_wait_for_the_job, 1},
+      {a_job_sends_the_last_answer, 2},
+      {the_connection_ends_before_its_job, 2},
+      {a_full_queue_refuses_jobs, 1},
+      {without_threads_jobs_are_refused, 1},
+      {jobs_are_refused_where_they_cannot_complete, 1},
+      {a_drain_waits_for_the_job, 1},
+      {a_stop_waits_for_running_jobs, 1},
   };
   return run_suite("remote_work", tests, count_of(tests));
 }

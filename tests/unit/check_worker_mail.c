@@ -142,7 +142,7 @@ END_TEST
 
 /* ---- the end ---- */
 
-static void find_nobody(struct xchg_conn *conn, void *argument) {
+static void expect_null(struct xchg_conn *conn, void *argument) {
   if (conn != NULL) {
     abort();
   }
@@ -158,7 +158,7 @@ START_TEST(late_calls_get_null) {
   worker_send_last(worker);
   join();
   for (int i = 0; i < 5; i++) {
-    struct call *call = call_create(atom_load_relaxed_u64(&ids[0]), find_nobody, &gone);
+    struct call *call = call_create(atom_load_relaxed_u64(&ids[0]), expect_null, &gone);
     ck_assert_ptr_nonnull(call);
     mail_send(&worker->inbox, &call->letter);
     publish("late", 4);
