@@ -11,7 +11,7 @@
  */
 #include "core/addr.h"
 
-#include "core/env.h"
+#include "core/parse.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -68,7 +68,7 @@ int addr_parse_block(const char *text, struct addr_block *block) {
     return -1;
   uint64_t bits_max = v6 ? IPV6_BITS : IPV4_BITS;
   uint64_t bits = bits_max;
-  if (text[size] == '/' && env_parse_u64(text + size + 1, &bits) == -1)
+  if (text[size] == '/' && parse_u64(text + size + 1, &bits) == -1)
     return -1;
   if (bits > bits_max)
     return -1;
@@ -162,7 +162,7 @@ static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
 
 static int parse_port(const char *text, uint16_t *port) {
   uint64_t value;
-  if (env_parse_u64(text, &value) == -1 || value > UINT16_MAX)
+  if (parse_u64(text, &value) == -1 || value > UINT16_MAX)
     return -1;
   *port = (uint16_t)value;
   return 0;

@@ -89,7 +89,7 @@ static uint32_t class_of(size_t block) {
 static size_t capacity(const struct buf *buf) { return buf->block - sizeof(struct buf); }
 
 /** Does the ceiling allow ${bytes} more? */
-static bool room(const struct buf_pool *pool, uint64_t bytes) {
+static bool free_bytes(const struct buf_pool *pool, uint64_t bytes) {
   return bytes <= pool->bytes_max && pool->bytes <= pool->bytes_max - bytes;
 }
 
@@ -106,7 +106,7 @@ static struct buf *class_take(struct buf_pool *pool, uint32_t class, uint32_t *s
 
 /** Take an empty buf of ${block} bytes. Return: it, or NULL. */
 static struct buf *block_take(struct buf_pool *pool, size_t block) {
-  if (!room(pool, block)) {
+  if (!free_bytes(pool, block)) {
     return NULL;
   }
   uint32_t slot = SLAB_NONE;
@@ -155,7 +155,7 @@ static void compact(struct buf *buf) {
 /** Move ${*buf}, which has a mapping of its own, to one of ${block} bytes. Return: 0, or -1. */
 static int remap(struct buf_pool *pool, struct buf **buf, size_t block) {
   size_t old_block = (*buf)->block;
-  if (!room(pool, block - old_block)) {
+  if (!free_bytes(pool, block - old_block)) {
     return -1;
   }
   struct buf *moved = sys_remap(*buf, old_block, block);

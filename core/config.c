@@ -14,8 +14,8 @@
  */
 #include "core/config.h"
 
-#include "core/env.h"
-#include "core/config_table.h"
+#include "core/parse.h"
+#include "core/config_vars.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -47,7 +47,7 @@
 static const char *text_of(const struct config_check *check, enum config_var var);
 static const char *program_of(const struct config_check *check);
 static const char *decided_by(const struct config_check *check, enum config_var var);
-static void load_row(struct config_check *check, enum config_var var);
+static void load_var(struct config_check *check, enum config_var var);
 static void check_connections(struct config_check *check);
 static void check_exchange(struct config_check *check);
 static void check_text(struct config_check *check, enum config_var var,
@@ -63,14 +63,14 @@ unsigned config_load(struct config *config, const char *const *environment,
       .config = config, .environment = environment, .facts = facts, .out = out};
   memset(config, 0, sizeof *config);
   for (size_t i = 0; i < VAR_COUNT; i++)
-    load_row(&check, (enum config_var)i);
-  config_settle(&check);
+    load_var(&check, (enum config_var)i);
+  config_finalize(&check);
   check_exchange(&check);
   check_names(&check);
-  return config_conclude(&check);
+  return config_finish(&check);
 }
 
-unsigned config_conclude(struct config_check *check) {
+unsigned config_finish(struct config_check *check) {
   if (check->faults > 0) {
     config_fini(check->config);
     errno = check->exhausted ? ENOMEM : EINVAL;
@@ -99,11 +99,11 @@ void config_warn(const struct config *config, const char *const *environment,
   char ignored[256] = "";
   size_t size = 0;
   for (size_t i = 0; i < VAR_COUNT && config->model != MODEL_POOL; i++) {
-    const struct config_row *row = &config_rows[i];
-    if (!row->pool_only || env_find(environment, row->name) == NULL)
+    const struct config_var_def *def = &config_var_defs[i];
+    if (!def->pool_only || env_vars_find(environment, def->name) == NULL)
       continue;
     int written =
-        snprintf(ignored + size, sizeof ignored - size, "%s%s", size == 0 ? "" : " ", row->name);
+        snprintf(ignored + size, sizeof ignored - size, "%s%s", size == 0 ? "" : " ", def->name);
     assert(written > 0 && (size_t)written < sizeof ignored - size);
     size += (size_t)written;
   }
@@ -122,7 +122,7 @@ void config_warn(const struct config *config, const char *const *environment,
 }
 
 bool config_is_exchange(enum config_var var) {
-  return var == VAR_EXCHANGE || config_rows[var].by_exchange != NULL;
+  return var == VAR_EXCHANGE || config_var_defs[var].by_exchange != NULL;
 }
 
 bool config_has_handler(const struct config *config, const struct config_facts *facts) {
@@ -136,14 +136,14 @@ FILE *config_fault_begin(struct config_check *check) {
 }
 
 FILE *config_fault(struct config_check *check, enum config_var var) {
-  const struct config_row *row = &config_rows[var];
-  bool number = check->from != NULL && row->kind <= KIND_ENUM;
+  const struct config_var_def *def = &config_var_defs[var];
+  bool number = check->from != NULL && def->kind <= KIND_ENUM;
   const char *text = number ? NULL : text_of(check, var);
   config_fault_begin(check);
-  fprintf(check->out, "%s=", check->from != NULL ? row->field : row->name);
+  fprintf(check->out, "%s=", check->from != NULL ? def->field : def->name);
   if (number) {
-    const char *member = (const char *)check->from + row->public_offset;
-    fprintf(check->out, "%" PRIu64 ": ", config_read_number(member, row->size));
+    const char *member = (const char *)check->from + def->public_offset;
+    fprintf(check->out, "%" PRIu64 ": ", config_read_number(member, def->size));
   } else {
     fputc('\'', check->out);
     if (text != NULL)
@@ -156,9 +156,9 @@ FILE *config_fault(struct config_check *check, enum config_var var) {
 
 void config_fault_unwanted(struct config_check *check, enum config_var var,
                            const struct config_span *bad) {
-  char wanted[CONFIG_WANTED_MAX];
+  char wanted[CONFIG_EXPECTED_MAX];
   FILE *out = config_fault(check, var);
-  fprintf(out, "want %s", config_wanted(&config_rows[var], wanted));
+  fprintf(out, "want %s", config_expected(&config_var_defs[var], wanted));
   if (bad->text != NULL) {
     fputs("; not '", out);
     config_print_escaped(out, bad->text, bad->size, SHOWN_MAX, QUOTED);
@@ -167,16 +167,16 @@ void config_fault_unwanted(struct config_check *check, enum config_var var,
   fputc('\n', out);
 }
 
-void config_take(struct config_check *check, enum config_var var, const char *text) {
-  const struct config_row *row = &config_rows[var];
+void config_apply(struct config_check *check, enum config_var var, const char *text) {
+  const struct config_var_def *def = &config_var_defs[var];
   struct config_span bad;
-  enum config_result result = config_set(check->config, row, text, &bad);
+  enum config_result result = config_set(check->config, def, text, &bad);
   if (result == CONFIG_BAD) {
     config_fault_unwanted(check, var, &bad);
-    text = config_standard(row, check->config->exchange);
+    text = config_default(def, check->config->exchange);
     if (text == NULL)
       return;
-    result = config_set(check->config, row, text, &bad);
+    result = config_set(check->config, def, text, &bad);
     assert(result != CONFIG_BAD);
   }
   if (result == CONFIG_NO_MEMORY) {
@@ -185,7 +185,7 @@ void config_take(struct config_check *check, enum config_var var, const char *te
   }
 }
 
-void config_settle(struct config_check *check) {
+void config_finalize(struct config_check *check) {
   struct config *config = check->config;
   assert(check->facts->cpus > 0);
   if (config->workers == 0)
@@ -197,13 +197,13 @@ void config_settle(struct config_check *check) {
 
 /* The value of ${var} as text: as it was given, else the default; NULL where there is none. */
 static const char *text_of(const struct config_check *check, enum config_var var) {
-  const struct config_row *row = &config_rows[var];
+  const struct config_var_def *def = &config_var_defs[var];
   const char *text;
   if (check->from != NULL)
-    memcpy(&text, (const char *)check->from + row->public_offset, sizeof text);
+    memcpy(&text, (const char *)check->from + def->public_offset, sizeof text);
   else
-    text = env_find(check->environment, row->name);
-  return text != NULL ? text : config_standard(row, check->config->exchange);
+    text = env_vars_find(check->environment, def->name);
+  return text != NULL ? text : config_default(def, check->config->exchange);
 }
 
 /* What a line begins with. */
@@ -218,7 +218,7 @@ static const char *decided_by(const struct config_check *check, enum config_var 
   if (config_is_exchange(var)) {
     if (own)
       return "the program's handler defines the exchange";
-    if (env_find(check->environment, config_rows[VAR_HANDLER].name) != NULL)
+    if (env_vars_find(check->environment, config_var_defs[VAR_HANDLER].name) != NULL)
       return "the handler of XCHG_HANDLER defines the exchange";
   }
   if (var == VAR_HANDLER && own)
@@ -228,18 +228,18 @@ static const char *decided_by(const struct config_check *check, enum config_var 
   return NULL;
 }
 
-static void load_row(struct config_check *check, enum config_var var) {
-  const struct config_row *row = &config_rows[var];
+static void load_var(struct config_check *check, enum config_var var) {
+  const struct config_var_def *def = &config_var_defs[var];
   const char *decided = decided_by(check, var);
   const char *text = text_of(check, var);
-  if (decided != NULL && env_find(check->environment, row->name) != NULL) {
+  if (decided != NULL && env_vars_find(check->environment, def->name) != NULL) {
     fprintf(config_fault(check, var), "must be unset: %s\n", decided);
-    text = config_standard(row, check->config->exchange);
+    text = config_default(def, check->config->exchange);
   }
   if (decided != NULL && config_is_exchange(var))
     return;
   if (text != NULL)
-    config_take(check, var, text);
+    config_apply(check, var, text);
 }
 
 /* The limit on connections and the descriptors must fit each other. */
@@ -345,18 +345,18 @@ static void check_name(struct config_check *check, const char *name, size_t size
   if (size < sizeof copy)
     memcpy(copy, name, size);
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    names[i] = config_rows[i].name;
+    names[i] = config_var_defs[i].name;
     if (strcmp(copy, names[i]) == 0)
       return;
   }
-  if (env_is_kubernetes(copy, value))
+  if (env_vars_is_kubernetes(copy, value))
     return;
   FILE *out = config_fault_begin(check);
   config_print_escaped(out, name, size, SHOWN_MAX, QUOTED);
   fputs("='", out);
   config_print_escaped(out, value, strlen(value), SHOWN_MAX, QUOTED);
   fputs("': unknown variable; ", out);
-  const char *nearest = env_nearest(copy, names, VAR_COUNT);
+  const char *nearest = env_vars_nearest(copy, names, VAR_COUNT);
   if (nearest != NULL)
     fprintf(out, "did you mean %s?\n", nearest);
   else if (check->facts->embedded)

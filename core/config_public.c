@@ -3,7 +3,7 @@
  *
  * Both ways walk the table.  A row with a field is in both structs: numbers are copied, whatever
  * their size, and lists are texts in the public one, which the rows' own parser reads.  What the
- * facts give (0 in the public struct) and what is to be held against them is config_settle's, as
+ * facts give (0 in the public struct) and what is to be held against them is config_finalize's, as
  * for an environment.
  *
  * A program's struct may hold any bytes: numbers are read as such and compared with the row's range
@@ -11,8 +11,8 @@
  */
 #include "core/config_public.h"
 
-#include "core/env.h"
-#include "core/config_table.h"
+#include "core/parse.h"
+#include "core/config_vars.h"
 #include "core/config.h"
 
 #include <assert.h>
@@ -38,15 +38,15 @@ unsigned config_import(struct config *config, const struct xchg_config *from,
     return check.faults;
   }
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    if (config_rows[i].field == NULL)
+    if (config_var_defs[i].field == NULL)
       continue;
-    if (config_rows[i].kind <= KIND_ENUM)
+    if (config_var_defs[i].kind <= KIND_ENUM)
       import_number(&check, (enum config_var)i);
     else
       import_text(&check, (enum config_var)i);
   }
-  config_settle(&check);
-  return config_conclude(&check);
+  config_finalize(&check);
+  return config_finish(&check);
 }
 
 void config_export(const struct config *config, struct xchg_config *to, size_t size,
@@ -55,38 +55,38 @@ void config_export(const struct config *config, struct xchg_config *to, size_t s
   memset(to, 0, size);
   to->size = size;
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    const char *text = env_find(environment, row->name);
-    char *member = (char *)to + row->public_offset;
-    if (row->field == NULL || (text == NULL && row->derived != NULL))
+    const struct config_var_def *def = &config_var_defs[i];
+    const char *text = env_vars_find(environment, def->name);
+    char *member = (char *)to + def->public_offset;
+    if (def->field == NULL || (text == NULL && def->derived != NULL))
       continue;
     if (text == NULL)
-      text = row->standard;
-    if (row->kind <= KIND_ENUM)
-      config_write_number(member, row->size, config_number(config, row));
+      text = def->default_text;
+    if (def->kind <= KIND_ENUM)
+      config_write_number(member, def->size, config_number(config, def));
     else
       memcpy(member, &text, sizeof text);
   }
 }
 
 static void import_number(struct config_check *check, enum config_var var) {
-  const struct config_row *row = &config_rows[var];
+  const struct config_var_def *def = &config_var_defs[var];
   const struct config_span none = {.text = NULL};
-  uint64_t value = config_read_number((const char *)check->from + row->public_offset, row->size);
-  if (value == 0 && row->derived != NULL)
-    return; /* config_settle's */
-  if (config_allows(row, value)) {
-    config_write_number((char *)check->config + row->offset, row->size, value);
+  uint64_t value = config_read_number((const char *)check->from + def->public_offset, def->size);
+  if (value == 0 && def->derived != NULL)
+    return; /* config_finalize's */
+  if (config_allows(def, value)) {
+    config_write_number((char *)check->config + def->offset, def->size, value);
     return;
   }
   config_fault_unwanted(check, var, &none);
-  if (row->standard != NULL)
-    config_take(check, var, row->standard);
+  if (def->default_text != NULL)
+    config_apply(check, var, def->default_text);
 }
 
 static void import_text(struct config_check *check, enum config_var var) {
-  const struct config_row *row = &config_rows[var];
+  const struct config_var_def *def = &config_var_defs[var];
   const char *text;
-  memcpy(&text, (const char *)check->from + row->public_offset, sizeof text);
-  config_take(check, var, text != NULL ? text : row->standard);
+  memcpy(&text, (const char *)check->from + def->public_offset, sizeof text);
+  config_apply(check, var, text != NULL ? text : def->default_text);
 }

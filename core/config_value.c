@@ -5,8 +5,8 @@
  * belong to; that each range fits its field is asserted where it is stored.  What is stored owns
  * its memory: config_fini gives it back.  Nothing here knows the environment or another variable.
  */
-#include "core/env.h"
-#include "core/config_table.h"
+#include "core/parse.h"
+#include "core/config_vars.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -21,11 +21,11 @@ static_assert(sizeof(enum config_model) == sizeof(uint32_t), "enums are stored a
 static_assert(sizeof(bool) == sizeof(uint8_t), "switches are stored as a byte");
 
 static enum config_result set_text(struct config_text *text, const char *escaped);
-static int parse_enum(const struct config_row *row, const char *text, uint64_t *value);
-static int parse_number(const struct config_row *row, const char *text, uint64_t *value);
+static int parse_enum(const struct config_var_def *def, const char *text, uint64_t *value);
+static int parse_number(const struct config_var_def *def, const char *text, uint64_t *value);
 static enum config_result set_greeting(struct config *config, const char *text);
 static enum config_result set_reply(struct config *config, const char *text);
-static enum config_result set_frame(struct config *config, const struct config_row *row,
+static enum config_result set_frame(struct config *config, const struct config_var_def *def,
                                     const char *text);
 static enum config_result set_listen(struct config *config, const char *text,
                                      struct config_span *bad);
@@ -33,24 +33,24 @@ static enum config_result set_blocks(struct config_blocks *blocks, const char *t
                                      struct config_span *bad);
 static enum config_result set_path(char **path, const char *text);
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
-static int format_names(const char *const *names, char text[CONFIG_WANTED_MAX]);
+static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]);
 
-enum config_result config_set(struct config *config, const struct config_row *row, const char *text,
-                              struct config_span *bad) {
+enum config_result config_set(struct config *config, const struct config_var_def *def,
+                              const char *text, struct config_span *bad) {
   *bad = (struct config_span){.text = NULL};
-  switch (row->kind) {
+  switch (def->kind) {
     case KIND_GREETING:
       return set_greeting(config, text);
     case KIND_FRAME:
-      return set_frame(config, row, text);
+      return set_frame(config, def, text);
     case KIND_REPLY:
       return set_reply(config, text);
     case KIND_LISTEN:
       return set_listen(config, text, bad);
     case KIND_BLOCKS:
-      return set_blocks((void *)((char *)config + row->offset), text, bad);
+      return set_blocks((void *)((char *)config + def->offset), text, bad);
     case KIND_PATH:
-      return set_path((void *)((char *)config + row->offset), text);
+      return set_path((void *)((char *)config + def->offset), text);
     case KIND_INTEGER:
     case KIND_SIZE:
     case KIND_TIME:
@@ -59,9 +59,9 @@ enum config_result config_set(struct config *config, const struct config_row *ro
       break;
   }
   uint64_t value;
-  if (parse_number(row, text, &value) == -1)
+  if (parse_number(def, text, &value) == -1)
     return CONFIG_BAD;
-  config_write_number((char *)config + row->offset, row->size, value);
+  config_write_number((char *)config + def->offset, def->size, value);
   return CONFIG_OK;
 }
 
@@ -97,48 +97,48 @@ uint64_t config_read_number(const void *member, size_t size) {
   return byte;
 }
 
-uint64_t config_number(const struct config *config, const struct config_row *row) {
-  assert(row->kind <= KIND_ENUM);
-  return config_read_number((const char *)config + row->offset, row->size);
+uint64_t config_number(const struct config *config, const struct config_var_def *def) {
+  assert(def->kind <= KIND_ENUM);
+  return config_read_number((const char *)config + def->offset, def->size);
 }
 
-bool config_allows(const struct config_row *row, uint64_t value) {
+bool config_allows(const struct config_var_def *def, uint64_t value) {
   uint64_t count = 0;
-  if (row->kind == KIND_SWITCH)
+  if (def->kind == KIND_SWITCH)
     return value <= 1;
-  if (row->kind != KIND_ENUM)
-    return value >= row->min && value <= row->max;
-  while (row->names[count] != NULL)
+  if (def->kind != KIND_ENUM)
+    return value >= def->min && value <= def->max;
+  while (def->names[count] != NULL)
     count++;
   return value < count;
 }
 
-const char *config_standard(const struct config_row *row, enum config_exchange exchange) {
-  return row->by_exchange != NULL ? row->by_exchange[exchange] : row->standard;
+const char *config_default(const struct config_var_def *def, enum config_exchange exchange) {
+  return def->by_exchange != NULL ? def->by_exchange[exchange] : def->default_text;
 }
 
-const char *config_wanted(const struct config_row *row, char text[CONFIG_WANTED_MAX]) {
+const char *config_expected(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]) {
   static const char escapes[] = "a text with the escapes \\n \\r \\t \\0 \\\\ \\xNN";
-  const size_t room = CONFIG_WANTED_MAX;
-  char min[ENV_TEXT_MAX], max[ENV_TEXT_MAX];
+  const size_t room = CONFIG_EXPECTED_MAX;
+  char min[PARSE_TEXT_MAX], max[PARSE_TEXT_MAX];
   int size = 0;
-  switch (row->kind) {
+  switch (def->kind) {
     case KIND_INTEGER:
-      size = snprintf(text, room, "an integer from %" PRIu64 " to %" PRIu64, row->min, row->max);
+      size = snprintf(text, room, "an integer from %" PRIu64 " to %" PRIu64, def->min, def->max);
       break;
     case KIND_SIZE:
       size = snprintf(text, room, "a size (4096, 64KiB, 1MiB) from %s to %s",
-                      env_format_size(row->min, min), env_format_size(row->max, max));
+                      parse_format_size(def->min, min), parse_format_size(def->max, max));
       break;
     case KIND_TIME:
       size = snprintf(text, room, "a time (500us, 250ms, 30s, 5m) from %s to %s",
-                      env_format_time(row->min, min), env_format_time(row->max, max));
+                      parse_format_time(def->min, min), parse_format_time(def->max, max));
       break;
     case KIND_SWITCH:
       size = snprintf(text, room, "on or off");
       break;
     case KIND_ENUM:
-      size = format_names(row->names, text);
+      size = format_names(def->names, text);
       break;
     case KIND_GREETING:
       size = snprintf(text, room, "none, or %s", escapes);
@@ -146,7 +146,7 @@ const char *config_wanted(const struct config_row *row, char text[CONFIG_WANTED_
     case KIND_FRAME:
       size = snprintf(text, room,
                       "nul, line, u16, u32, raw, or fixed:N with N from %" PRIu64 " to %" PRIu64,
-                      row->min, row->max);
+                      def->min, def->max);
       break;
     case KIND_REPLY:
       size = snprintf(text, room, "none, echo, or text: and %s", escapes);
@@ -188,7 +188,7 @@ static enum config_result set_text(struct config_text *text, const char *escaped
   uint8_t *bytes = malloc(strlen(escaped) + 1);
   if (bytes == NULL)
     return CONFIG_NO_MEMORY;
-  if (env_parse_text(escaped, bytes, &size) == -1) {
+  if (parse_text(escaped, bytes, &size) == -1) {
     free(bytes);
     return CONFIG_BAD;
   }
@@ -196,9 +196,9 @@ static enum config_result set_text(struct config_text *text, const char *escaped
   return CONFIG_OK;
 }
 
-static int parse_enum(const struct config_row *row, const char *text, uint64_t *value) {
-  for (size_t i = 0; row->names[i] != NULL; i++) {
-    if (strcasecmp(text, row->names[i]) != 0)
+static int parse_enum(const struct config_var_def *def, const char *text, uint64_t *value) {
+  for (size_t i = 0; def->names[i] != NULL; i++) {
+    if (strcasecmp(text, def->names[i]) != 0)
       continue;
     *value = i;
     return 0;
@@ -207,20 +207,20 @@ static int parse_enum(const struct config_row *row, const char *text, uint64_t *
 }
 
 /* Parse a value of any kind that is stored as a number, and hold it against its range. */
-static int parse_number(const struct config_row *row, const char *text, uint64_t *value) {
+static int parse_number(const struct config_var_def *def, const char *text, uint64_t *value) {
   bool flag;
-  if (row->kind == KIND_ENUM)
-    return parse_enum(row, text, value);
-  if (row->kind == KIND_SWITCH) {
-    if (env_parse_switch(text, &flag) == -1)
+  if (def->kind == KIND_ENUM)
+    return parse_enum(def, text, value);
+  if (def->kind == KIND_SWITCH) {
+    if (parse_switch(text, &flag) == -1)
       return -1;
     *value = flag ? 1 : 0;
     return 0;
   }
-  int result = row->kind == KIND_SIZE   ? env_parse_size(text, value)
-               : row->kind == KIND_TIME ? env_parse_time(text, value)
-                                        : env_parse_u64(text, value);
-  return result == 0 && config_allows(row, *value) ? 0 : -1;
+  int result = def->kind == KIND_SIZE   ? parse_size(text, value)
+               : def->kind == KIND_TIME ? parse_time(text, value)
+                                        : parse_u64(text, value);
+  return result == 0 && config_allows(def, *value) ? 0 : -1;
 }
 
 static enum config_result set_greeting(struct config *config, const char *text) {
@@ -248,7 +248,7 @@ static enum config_result set_reply(struct config *config, const char *text) {
   return result;
 }
 
-static enum config_result set_frame(struct config *config, const struct config_row *row,
+static enum config_result set_frame(struct config *config, const struct config_var_def *def,
                                     const char *text) {
   static const struct {
     const char *name;
@@ -267,9 +267,9 @@ static enum config_result set_frame(struct config *config, const struct config_r
   uint64_t size;
   if (strncasecmp(text, "fixed:", 6) != 0)
     return CONFIG_BAD;
-  if (env_parse_u64(text + 6, &size) == -1)
+  if (parse_u64(text + 6, &size) == -1)
     return CONFIG_BAD;
-  if (size < row->min || size > row->max)
+  if (size < def->min || size > def->max)
     return CONFIG_BAD;
   config->frame = (struct xchg_frame){.kind = XCHG_FRAME_FIXED, .size = (size_t)size};
   return CONFIG_OK;
@@ -344,12 +344,12 @@ static bool next_item(const char **rest, struct config_span *span, char item[ITE
 }
 
 /* Write "a, b or c"; return its length. */
-static int format_names(const char *const *names, char text[CONFIG_WANTED_MAX]) {
+static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]) {
   size_t size = 0;
   for (size_t i = 0; names[i] != NULL; i++) {
     const char *before = i == 0 ? "" : names[i + 1] == NULL ? " or " : ", ";
-    int written = snprintf(text + size, CONFIG_WANTED_MAX - size, "%s%s", before, names[i]);
-    assert(written > 0 && (size_t)written < CONFIG_WANTED_MAX - size);
+    int written = snprintf(text + size, CONFIG_EXPECTED_MAX - size, "%s%s", before, names[i]);
+    assert(written > 0 && (size_t)written < CONFIG_EXPECTED_MAX - size);
     size += (size_t)written;
   }
   return (int)size;

@@ -16,7 +16,7 @@
 #include "core/log.h"
 
 #include "core/sys.h"
-#include "core/clock.h"
+#include "core/timestamp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -113,7 +113,7 @@ static bool write_text(struct log *log, const char *text, size_t size) {
     done += (size_t)n;
   }
   if (done > 0 && done < size) {
-    atom_exchange_acq_rel_u32(&log->torn, 1);
+    atom_exchange_acq_rel_u32(&log->partial, 1);
   }
   return done == size;
 }
@@ -121,7 +121,7 @@ static bool write_text(struct log *log, const char *text, size_t size) {
 /* ---- lost lines ----------------------------------------------------------------------------- */
 
 /** Take the count of lost lines, so that nobody else reports them. */
-static uint64_t claim_lost(struct log *log) {
+static uint64_t take_dropped(struct log *log) {
   uint64_t lost = atom_load_relaxed_u64(&log->dropped);
   if (lost == 0 || lost > INT64_MAX) {
     return 0;
@@ -139,8 +139,8 @@ static void line_begin(struct log_line *line, struct log *log, enum log_level le
 static size_t line_finish(struct log_line *line);
 
 /** Say how many lines were lost, if any. Return: false where even that gets lost. */
-static bool report_lost(struct log *log) {
-  uint64_t lost = claim_lost(log);
+static bool report_dropped(struct log *log) {
+  uint64_t lost = take_dropped(log);
   if (lost == 0) {
     return true;
   }
@@ -155,14 +155,15 @@ static bool report_lost(struct log *log) {
 }
 
 /** End a line that a write left torn. Return: false where it cannot be ended yet. */
-static bool mend_torn(struct log *log) {
-  if (atom_load_relaxed_u32(&log->torn) == 0 || atom_exchange_acq_rel_u32(&log->torn, 0) == 0) {
+static bool end_partial_line(struct log *log) {
+  if (atom_load_relaxed_u32(&log->partial) == 0 ||
+      atom_exchange_acq_rel_u32(&log->partial, 0) == 0) {
     return true;
   }
   if (write_text(log, "\n", 1)) {
     return true;
   }
-  atom_exchange_acq_rel_u32(&log->torn, 1);
+  atom_exchange_acq_rel_u32(&log->partial, 1);
   return false;
 }
 
@@ -260,11 +261,11 @@ void log_u64(struct log_line *line, const char *key, uint64_t value) {
 /** Start a line that is surely written. */
 static void line_begin(struct log_line *line, struct log *log, enum log_level level,
                        const char *msg) {
-  char time[CLOCK_TEXT_MAX];
+  char time[TIMESTAMP_TEXT_MAX];
   line->log = log;
   line->level = level;
   line->size = 0;
-  log_str(line, "time", clock_wall_format(time));
+  log_str(line, "time", timestamp_format_wall(time));
   log_str(line, "level", level_words[level]);
   log_str(line, "msg", msg);
 }
@@ -300,7 +301,7 @@ void log_end(struct log_line *line) {
   if (log->how == HOW_CALL) {
     line->text[size - 1] = 0; /* where the line feed was */
     log->call(log->user, (enum xchg_log_level)line->level, line->text);
-  } else if (!mend_torn(log) || !report_lost(log) || !write_text(log, line->text, size)) {
+  } else if (!end_partial_line(log) || !report_dropped(log) || !write_text(log, line->text, size)) {
     atom_add_relaxed_u64(&log->dropped, 1);
   }
   line->log = NULL;

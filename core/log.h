@@ -47,7 +47,7 @@ struct log {
   enum log_level level;
   enum log_format format;
   atom_u64 dropped; /* lines lost since the last one that got through; any thread */
-  atom_u32 torn;    /* the last write stopped within a line; any thread */
+  atom_u32 partial; /* the last write stopped within a line; any thread */
 };
 
 /* A line under construction; lives on the caller's stack between log_begin and log_end. */

@@ -69,13 +69,13 @@ static size_t chunks_bytes(const struct slab *slab) {
 static size_t bits_bytes(const struct slab *slab) {
   return (size_t)slab->chunks_max * slab->words * sizeof(*slab->bits);
 }
-static size_t books_bytes(const struct slab *slab) {
+static size_t metadata_bytes(const struct slab *slab) {
   return chunks_bytes(slab) + bits_bytes(slab) + words_for(slab->chunks_max) * sizeof(*slab->full);
 }
 
 /** Map the bookkeeping; an allocator might touch what it clears. Return: 0, or -1. */
-static int books_map(struct slab *slab) {
-  uint8_t *books = sys_map(books_bytes(slab));
+static int metadata_map(struct slab *slab) {
+  uint8_t *books = sys_map(metadata_bytes(slab));
   if ((void *)books == MAP_FAILED) {
     *slab = (struct slab){.objects_max = 0};
     errno = ENOMEM;
@@ -97,7 +97,7 @@ int slab_init(struct slab *slab, size_t object_bytes, uint32_t objects_max) {
   slab->chunk_bytes = round_up(slab->object_bytes * slab->per_chunk, PAGE_BYTES);
   slab->chunks_max = (objects_max - 1) / slab->per_chunk + 1;
   slab->words = words_for(slab->per_chunk);
-  return books_map(slab);
+  return metadata_map(slab);
 }
 
 /**
@@ -119,7 +119,7 @@ void slab_fini(struct slab *slab) {
     }
   }
   if (slab->chunks != NULL) {
-    (void)sys_unmap(slab->chunks, books_bytes(slab));
+    (void)sys_unmap(slab->chunks, metadata_bytes(slab));
   }
   *slab = (struct slab){.objects_max = 0};
 }

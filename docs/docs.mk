@@ -1,4 +1,4 @@
-# The generated pages. core/config_table.c makes the page of variables and xchgd.8: `make docs` writes them, and
+# The generated pages. core/config_vars.c makes the page of variables and xchgd.8: `make docs` writes them, and
 # tests/lint/generated compares what is committed with what the table says. core/xchg.h makes the section-3 pages,
 # which stay in the build folder.
 

@@ -317,7 +317,7 @@ static void door_turn(struct source *source, uint32_t events) {
     return; /* paused by another door of this turn */
   }
   uint32_t found = accept_batch(door->acceptor, door, door->batch);
-  spread_add(&door->acceptor->batches, found);
+  histogram_record(&door->acceptor->batches, found);
   adapt_batch(door, found);
 }
 

@@ -50,7 +50,7 @@ struct acceptor {
   struct slab doors;
   struct door *door_of[CONFIG_LISTEN_MAX]; /* by the listener's index */
   struct stats stats;                      /* this thread writes */
-  struct spread batches;                   /* likewise: connections accepted for one event */
+  struct histogram batches;                /* likewise: connections accepted for one event */
   enum accept_state state;
   bool exhausted;     /* paused for want of descriptors or memory */
   bool holding;       /* a guest waits in hand */

@@ -8,7 +8,7 @@
 #include "pool/daemon.h"
 
 #include "core/sys.h"
-#include "core/env.h"
+#include "core/parse.h"
 #include "core/config.h"
 #include "net/notify.h"
 #include "pool/cpu.h"
@@ -71,11 +71,11 @@ static uint64_t raise_descriptors(void) {
 
 /* Sockets passed by a service manager to this very process (sd_listen_fds(3)). */
 static uint32_t passed_sockets(const char *const *environment) {
-  const char *pid_text = env_find(environment, "LISTEN_PID");
-  const char *fds_text = env_find(environment, "LISTEN_FDS");
+  const char *pid_text = env_vars_find(environment, "LISTEN_PID");
+  const char *fds_text = env_vars_find(environment, "LISTEN_FDS");
   uint64_t pid, fds;
-  if (pid_text == NULL || fds_text == NULL || env_parse_u64(pid_text, &pid) == -1 ||
-      env_parse_u64(fds_text, &fds) == -1 || pid != (uint64_t)getpid()) {
+  if (pid_text == NULL || fds_text == NULL || parse_u64(pid_text, &pid) == -1 ||
+      parse_u64(fds_text, &fds) == -1 || pid != (uint64_t)getpid()) {
     return 0;
   }
   return (uint32_t)min_u64(fds, UINT32_MAX);
@@ -173,7 +173,7 @@ static int run(struct daemon *d) {
   d->signals_fd = signals_open(); /* before the first line: a log without a reader raises SIGPIPE */
   log_init(&d->log, STDERR_FILENO, d->config.log_level, d->config.log_format);
   config_warn(&d->config, d->environment, &d->facts, &d->log);
-  if (notify_open(&d->notify, env_find(d->environment, "NOTIFY_SOCKET")) == -1) {
+  if (notify_open(&d->notify, env_vars_find(d->environment, "NOTIFY_SOCKET")) == -1) {
     log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);
   }
   int code = SERVER_OSERR;

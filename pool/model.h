@@ -12,7 +12,7 @@
 #ifndef POOL_MODEL_H
 #define POOL_MODEL_H
 
-#include "core/spread.h"
+#include "core/histogram.h"
 #include "pool/inbox.h"
 #include "pool/admit.h"
 
@@ -99,10 +99,10 @@ struct model_ops {
 
 /* How fast it goes: what the server tells about itself beside its counters. */
 struct pace {
-  struct spread handoff_ns;   /* from accept4's return to the first callback */
-  struct spread turn_ns;      /* a worker's turn: how long an event may wait for the others */
-  struct spread queue_depth;  /* guests in the queue of the worker that was chosen, before */
-  struct spread accept_batch; /* connections accepted for one event of a listener */
+  struct histogram handoff_ns;   /* from accept4's return to the first callback */
+  struct histogram turn_ns;      /* a worker's turn: how long an event may wait for the others */
+  struct histogram queue_depth;  /* guests in the queue of the worker that was chosen, before */
+  struct histogram accept_batch; /* connections accepted for one event of a listener */
 };
 
 /* The head of every model. */

@@ -29,12 +29,12 @@ struct model_pool {
   struct model model;
   struct pool_thread *threads; /* owns */
   uint32_t count;
-  struct stats stats;   /* acceptor: episodes of blocked workers */
-  struct spread depths; /* acceptor: guests in the queue that is chosen */
-  uint32_t turn;        /* round-robin: the next worker; acceptor */
-  uint32_t started;     /* threads to be joined */
-  uint32_t opened;      /* workers to be closed */
-  sem_t running_up;     /* posted by each thread that runs */
+  struct stats stats;      /* acceptor: episodes of blocked workers */
+  struct histogram depths; /* acceptor: guests in the queue that is chosen */
+  uint32_t turn;           /* round-robin: the next worker; acceptor */
+  uint32_t started;        /* threads to be joined */
+  uint32_t opened;         /* workers to be closed */
+  sem_t running_up;        /* posted by each thread that runs */
   atom_u32 running;
 };
 
@@ -163,7 +163,7 @@ static int pool_place(struct model *model, const struct guest *guest) {
     }
   }
   pool->turn = (best + 1) % pool->count;
-  spread_add(&pool->depths, best_choice.depth);
+  histogram_record(&pool->depths, best_choice.depth);
   struct worker *worker = &pool->threads[best].worker;
   atom_add_relaxed_u32(&worker->live, 1);
   int pushed = inbox_push_spsc(&worker->inbox, guest);
@@ -255,10 +255,10 @@ static void discard_mail(struct model_pool *pool) {
 static void pool_pace(struct model *model, struct pace *sum) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
-    spread_sum(&sum->handoff_ns, &pool->threads[i].worker.handoffs);
-    spread_sum(&sum->turn_ns, &pool->threads[i].worker.turns);
+    histogram_merge(&sum->handoff_ns, &pool->threads[i].worker.handoffs);
+    histogram_merge(&sum->turn_ns, &pool->threads[i].worker.turns);
   }
-  spread_sum(&sum->queue_depth, &pool->depths);
+  histogram_merge(&sum->queue_depth, &pool->depths);
 }
 
 static void pool_destroy(struct model *model) {

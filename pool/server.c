@@ -266,7 +266,7 @@ void server_sum(struct xchg_server *server, struct stats *sum) {
 }
 
 /* The quantiles of ${spread}, in units of ${unit}: ${key}_p50, _p90, _p99 and _max. */
-static void report_spread(struct log_line *line, const char *key, const struct spread *spread,
+static void report_spread(struct log_line *line, const char *key, const struct histogram *histogram,
                           uint64_t unit) {
   static const struct {
     const char *suffix;
@@ -275,7 +275,7 @@ static void report_spread(struct log_line *line, const char *key, const struct s
   for (size_t i = 0; i < count_of(points); i++) {
     char name[48];
     snprintf(name, sizeof(name), "%s_%s", key, points[i].suffix);
-    log_u64(line, name, spread_quantile(spread, points[i].permille) / unit);
+    log_u64(line, name, histogram_quantile(histogram, points[i].permille) / unit);
   }
 }
 
@@ -286,7 +286,7 @@ static void report_pace(struct log_line *line, struct xchg_server *server) {
     return;
   }
   ops->pace(server->model, &pace);
-  spread_sum(&pace.accept_batch, &server->acceptor.batches);
+  histogram_merge(&pace.accept_batch, &server->acceptor.batches);
   report_spread(line, "handoff_ns", &pace.handoff_ns, 1);
   report_spread(line, "turn_us", &pace.turn_ns, NS_PER_US);
   report_spread(line, "queue_depth", &pace.queue_depth, 1);

@@ -303,7 +303,7 @@ static bool take_in(struct worker *worker, uint32_t *taken) {
     if (!inbox_pop(&worker->inbox, &guest)) {
       return false;
     }
-    spread_add(&worker->handoffs, sub_sat_u64(sys_now_ns(), guest.accepted_ns));
+    histogram_record(&worker->handoffs, sub_sat_u64(sys_now_ns(), guest.accepted_ns));
     welcome(worker, &guest);
   }
   return true;
@@ -326,7 +326,7 @@ static bool turn(struct worker *worker) {
 static void note_turn(struct worker *worker, int events) {
   bool sampled = worker->turns_count++ % TURNS_SAMPLED == 0;
   if (events > 0 && (sampled || events >= TURN_LONG)) {
-    spread_add(&worker->turns, sub_sat_u64(sys_now_ns(), worker->reactor.now_ns));
+    histogram_record(&worker->turns, sub_sat_u64(sys_now_ns(), worker->reactor.now_ns));
   }
 }
 

@@ -9,7 +9,7 @@
 #ifndef POOL_WORKER_H
 #define POOL_WORKER_H
 
-#include "core/spread.h"
+#include "core/histogram.h"
 #include "net/conn.h"
 #include "pool/inbox.h"
 #include "pool/mail.h"
@@ -45,8 +45,8 @@ struct worker {
   struct letter stop, cut, no_more; /* the sender's until sent */
   struct stats stats;               /* the owner writes, all read */
   atom_u64 turn_ns;                 /* likewise: when its turn began; 0 = it waits */
-  struct spread handoffs;           /* likewise: ns from accept4's return to the first callback */
-  struct spread turns;              /* likewise: ns that a turn took; a sample, see worker.c */
+  struct histogram handoffs;        /* likewise: ns from accept4's return to the first callback */
+  struct histogram turns;           /* likewise: ns that a turn took; a sample, see worker.c */
   uint32_t turns_count;
   CACHE_ALIGNED atom_u32
       live; /* connections handed over and not ended: the acceptor adds, the owner subtracts */

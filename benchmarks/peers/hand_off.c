@@ -11,7 +11,7 @@
  *   handoff_ns_p50=N handoff_ns_p90=N handoff_ns_p99=N
  */
 #include "core/sys.h"
-#include "core/spread.h"
+#include "core/histogram.h"
 #include "benchmarks/peers/peer.h"
 
 #include <errno.h>
@@ -26,9 +26,9 @@
 
 struct hand_off {
   int acceptor_epoll, worker_epoll, wake;
-  uint64_t accepted_ns; /* written before conn, read after it */
-  atom_u32 conn;        /* a descriptor */
-  struct spread spread; /* the worker's */
+  uint64_t accepted_ns;    /* written before conn, read after it */
+  atom_u32 conn;           /* a descriptor */
+  struct histogram spread; /* the worker's */
 };
 
 static void watch(int epoll, int fd, uint32_t events) {
@@ -41,7 +41,7 @@ static void take_conn(struct hand_off *h) {
   uint32_t conn = atom_load_acquire_u32(&h->conn);
   if (conn == NO_CONN)
     return;
-  spread_add(&h->spread, sys_now_ns() - h->accepted_ns);
+  histogram_record(&h->spread, sys_now_ns() - h->accepted_ns);
   atom_store_release_u32(&h->conn, NO_CONN);
   watch(h->worker_epoll, (int)conn, EPOLLIN | EPOLLET);
   (void)!send((int)conn, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL);
@@ -107,7 +107,7 @@ int main(int argc, char **argv) {
   for (uint32_t i = 0; i < 3; i++) {
     const uint32_t permille[] = {500, 900, 990};
     printf("%shandoff_ns_p%u=%llu", i == 0 ? "" : " ", permille[i] / 10,
-           (unsigned long long)spread_quantile(&h.spread, permille[i]));
+           (unsigned long long)histogram_quantile(&h.spread, permille[i]));
   }
   printf("\n");
 }

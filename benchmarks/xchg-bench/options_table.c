@@ -6,7 +6,7 @@
  */
 #include "options_table.h"
 
-#include "core/env.h"
+#include "core/parse.h"
 #include "units.h"
 #include "objective.h"
 
@@ -71,7 +71,7 @@ const char *option_read(struct options *options, enum option_id id, const char *
     case OPTION_TIME:
       return read_number(row, text, field) == -1 ? row->wanted : NULL;
     case OPTION_EXACT:
-      return env_parse_u64(text, field) == -1 ? row->wanted : NULL;
+      return parse_u64(text, field) == -1 ? row->wanted : NULL;
     case OPTION_REAL:
       return read_rate(text, field) == -1 ? row->wanted : NULL;
     case OPTION_PATH:
@@ -156,7 +156,7 @@ static const char *read_pids(struct options *o, const char *text) {
     char item[ITEM_MAX], path[64];
     uint64_t pid;
     if (count == BENCH_PIDS_MAX || next_item(&text, ',', item) == -1 ||
-        env_parse_u64(item, &pid) == -1 || pid == 0 || pid > INT32_MAX) {
+        parse_u64(item, &pid) == -1 || pid == 0 || pid > INT32_MAX) {
       return "want at most 64 process ids, separated by commas";
     }
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);

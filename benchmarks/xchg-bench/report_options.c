@@ -5,7 +5,7 @@
  */
 #include "report_options.h"
 
-#include "core/env.h"
+#include "core/parse.h"
 #include "objective.h"
 #include "options_table.h"
 
@@ -245,12 +245,11 @@ static bool read_size(struct size_spec *size, const struct json *json) {
       return false;
     *comma = 0;
     *size = (struct size_spec){.kind = SIZE_UNIFORM};
-    return env_parse_u64(text + strlen(uniform), &size->a) == 0 &&
-           env_parse_u64(comma + 1, &size->b) == 0;
+    return parse_u64(text + strlen(uniform), &size->a) == 0 && parse_u64(comma + 1, &size->b) == 0;
   }
   bool exponential_size = strncmp(text, exponential, strlen(exponential)) == 0;
   *size = (struct size_spec){.kind = exponential_size ? SIZE_EXPONENTIAL : SIZE_FIXED};
-  return env_parse_u64(text + (exponential_size ? strlen(exponential) : 0), &size->a) == 0;
+  return parse_u64(text + (exponential_size ? strlen(exponential) : 0), &size->a) == 0;
 }
 
 static const char *read_objectives(struct options *options, const struct json *json) {

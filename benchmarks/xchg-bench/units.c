@@ -7,7 +7,7 @@
  */
 #include "units.h"
 
-#include "core/env.h"
+#include "core/parse.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -40,7 +40,7 @@ int units_parse_number(const char *text, double *value) { return parse_with(coun
 
 int units_parse_count(const char *text, uint64_t *value) {
   double number;
-  if (env_parse_u64(text, value) == 0)
+  if (parse_u64(text, value) == 0)
     return 0; /* exact, even if large */
   if (parse_with(counts, text, &number) == -1 || number > EXACT_MAX || number != floor(number))
     return -1;
@@ -49,7 +49,7 @@ int units_parse_count(const char *text, uint64_t *value) {
 }
 
 int units_parse_size(const char *text, uint64_t *bytes) {
-  return env_parse_size(text, bytes) == 0 ? 0 : units_parse_count(text, bytes);
+  return parse_size(text, bytes) == 0 ? 0 : units_parse_count(text, bytes);
 }
 
 int units_parse_time(const char *text, uint64_t *time_ns) {

@@ -58,21 +58,21 @@ clean frame tests/eva/frame.c net/frame.c
 mutant frame-window net/frame.c 'max + extra : size' 'max + extra + 1 : size' tests/eva/frame.c
 mutant frame-head net/frame.c 'if (size < head)' 'if (size + 1 < head)' tests/eva/frame.c
 mutant frame-cr net/frame.c 'at > 0 \&\& data' 'data' tests/eva/frame.c
-clean addr tests/eva/addr.c core/addr.c core/env.c
-mutant addr-path core/addr.c 'size >= sizeof listen->path' 'size > sizeof listen->path' tests/eva/addr.c core/env.c
-mutant addr-host core/addr.c 'size >= sizeof host' 'size > sizeof host' tests/eva/addr.c core/env.c
+clean addr tests/eva/addr.c core/addr.c core/parse.c
+mutant addr-path core/addr.c 'size >= sizeof listen->path' 'size > sizeof listen->path' tests/eva/addr.c core/parse.c
+mutant addr-host core/addr.c 'size >= sizeof host' 'size > sizeof host' tests/eva/addr.c core/parse.c
 
 # -eva-ilevel 256: a character that is not 0 is a set of up to 255 values, not a range. The octagon domain relates a number
 # to its narrowed copy. Warnings about types in headers are off, because the compilers check them.
 set -- -eva-ilevel 256 -eva-domains octagon -variadic-warn-key typing=inactive -kernel-warn-key \
   typing:int-conversion=inactive,typing:incompatible-types-call=inactive,typing:implicit-conv-void-ptr=inactive \
-  core/config_table.c core/addr.c
-clean config "$@" tests/eva/config.c core/config_value.c core/env.c
-mutant config-escape core/env.c 'return text + 3' 'return text + 4' "$@" tests/eva/config.c core/config_value.c
-clean config-long "$@" tests/eva/config_long.c core/config_value.c core/env.c
-mutant config-item core/config_value.c 'size < ITEM_MAX' 'size <= ITEM_MAX' "$@" tests/eva/config_long.c core/env.c
+  core/config_vars.c core/addr.c
+clean config "$@" tests/eva/config.c core/config_value.c core/parse.c
+mutant config-escape core/parse.c 'return text + 3' 'return text + 4' "$@" tests/eva/config.c core/config_value.c
+clean config-long "$@" tests/eva/config_long.c core/config_value.c core/parse.c
+mutant config-item core/config_value.c 'size < ITEM_MAX' 'size <= ITEM_MAX' "$@" tests/eva/config_long.c core/parse.c
 mutant config-listen core/config_value.c 'count == CONFIG_LISTEN_MAX' 'count > CONFIG_LISTEN_MAX' "$@" \
-  tests/eva/config_long.c core/env.c
-mutant config-digit core/env.c '(UINT64_MAX - digit) / 10' 'UINT64_MAX / 10' "$@" tests/eva/config_long.c core/config_value.c
-mutant config-unit core/env.c 'UINT64_MAX / units\[i\].factor' '& + 1' "$@" tests/eva/config_long.c core/config_value.c
+  tests/eva/config_long.c core/parse.c
+mutant config-digit core/parse.c '(UINT64_MAX - digit) / 10' 'UINT64_MAX / 10' "$@" tests/eva/config_long.c core/config_value.c
+mutant config-unit core/parse.c 'UINT64_MAX / units\[i\].factor' '& + 1' "$@" tests/eva/config_long.c core/config_value.c
 [ "$faults" = 0 ]

@@ -4,7 +4,7 @@
 #ifndef TESTS_EVA_SET_H
 #define TESTS_EVA_SET_H
 
-#include "core/config_table.h"
+#include "core/config_vars.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 static inline void set(enum config_var var, const char *text) {
   struct config config = {.has_greeting = false};
   struct config_span bad;
-  if (config_set(&config, &config_rows[var], text, &bad) == CONFIG_OK) {
+  if (config_set(&config, &config_var_defs[var], text, &bad) == CONFIG_OK) {
     assert(config.listen_count <= CONFIG_LISTEN_MAX);
     free(config.greeting.bytes);
     free(config.reply_text.bytes);

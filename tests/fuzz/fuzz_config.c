@@ -6,7 +6,7 @@
  * Input: four bytes of facts about the machine, then NAME=VALUE lines; XCHG_ is added to a name
  * without it.
  */
-#include "core/config_table.h"
+#include "core/config_vars.h"
 #include "core/config.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -143,8 +143,8 @@ static bool same_text(const struct config_text *a, const struct config_text *b) 
  */
 static void check_same(const struct config *a, const struct config *b) {
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    fuzz_holds(row->kind > KIND_ENUM || config_number(a, row) == config_number(b, row),
+    const struct config_var_def *def = &config_var_defs[i];
+    fuzz_holds(def->kind > KIND_ENUM || config_number(a, def) == config_number(b, def),
                "a number comes back");
   }
   fuzz_holds(a->has_greeting == b->has_greeting && same_text(&a->greeting, &b->greeting) &&

@@ -2,13 +2,13 @@
  * fuzz_value: a value that was parsed can be written and parsed again with the same result.  A
  * value that is refused leaves nothing allocated.
  *
- * Values are written as --explain and the logs print them: sizes and times by core/env, addresses
+ * Values are written as --explain and the logs print them: sizes and times by core/parse, addresses
  * by core/addr.  Texts are written as escapes only.
  *
  * Input: the variable, the text.
  */
-#include "core/env.h"
-#include "core/config_table.h"
+#include "core/parse.h"
+#include "core/config_vars.h"
 #include "core/config.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -55,21 +55,21 @@ static void print_blocks(FILE *out, const struct config_blocks *blocks) {
   }
 }
 
-static void print_number(FILE *out, const struct config_row *row, uint64_t value) {
-  char text[ENV_TEXT_MAX];
-  fuzz_holds(config_allows(row, value), "a stored number is within its range");
-  switch (row->kind) {
+static void print_number(FILE *out, const struct config_var_def *def, uint64_t value) {
+  char text[PARSE_TEXT_MAX];
+  fuzz_holds(config_allows(def, value), "a stored number is within its range");
+  switch (def->kind) {
     case KIND_SIZE:
-      fputs(env_format_size(value, text), out);
+      fputs(parse_format_size(value, text), out);
       break;
     case KIND_TIME:
-      fputs(env_format_time(value, text), out);
+      fputs(parse_format_time(value, text), out);
       break;
     case KIND_SWITCH:
       fputs(value == 1 ? "on" : "off", out);
       break;
     case KIND_ENUM:
-      fputs(row->names[value], out);
+      fputs(def->names[value], out);
       break;
     default:
       fprintf(out, "%" PRIu64, value);
@@ -77,13 +77,13 @@ static void print_number(FILE *out, const struct config_row *row, uint64_t value
 }
 
 /* The value of ${row} in ${config} as text; to be freed. */
-static char *print(const struct config *config, const struct config_row *row) {
+static char *print(const struct config *config, const struct config_var_def *def) {
   char *text = NULL;
   size_t size;
   FILE *out = open_memstream(&text, &size);
   fuzz_holds(out != NULL, "memory is available");
-  const void *member = (const char *)config + row->offset;
-  switch (row->kind) {
+  const void *member = (const char *)config + def->offset;
+  switch (def->kind) {
     case KIND_GREETING:
       if (config->has_greeting)
         print_text(out, &config->greeting);
@@ -109,7 +109,7 @@ static char *print(const struct config *config, const struct config_row *row) {
       fputs(config->handler != NULL ? config->handler : "", out);
       break;
     default:
-      print_number(out, row, config_number(config, row));
+      print_number(out, def, config_number(config, def));
   }
   fclose(out);
   return text;
@@ -127,9 +127,9 @@ static void check_refused(const struct config *config, const char *text,
              "the item to blame is one of the value's");
 }
 
-static void check_wanted(const struct config_row *row) {
-  char wanted[CONFIG_WANTED_MAX];
-  fuzz_holds(*config_wanted(row, wanted) != 0, "the allowed values can be described");
+static void check_wanted(const struct config_var_def *def) {
+  char wanted[CONFIG_EXPECTED_MAX];
+  fuzz_holds(*config_expected(def, wanted) != 0, "the allowed values can be described");
 }
 
 /* The number that ${text} means, digits and a unit (longer units first); -1 if it is no number. */
@@ -168,38 +168,38 @@ static __int128 slow_number(const char *text, enum config_kind kind) {
 }
 
 /* A number is accepted exactly if it is valid and within its range. */
-static void check_number(const struct config *config, const struct config_row *row,
+static void check_number(const struct config *config, const struct config_var_def *def,
                          const char *text, bool taken) {
-  if (row->kind != KIND_INTEGER && row->kind != KIND_SIZE && row->kind != KIND_TIME) {
+  if (def->kind != KIND_INTEGER && def->kind != KIND_SIZE && def->kind != KIND_TIME) {
     return;
   }
-  __int128 want = slow_number(text, row->kind);
-  bool padded_zero = row->kind == KIND_TIME && want == 0 && strspn(text, "0") == strlen(text);
-  bool allowed = want >= row->min && want <= row->max && !(padded_zero && strlen(text) > 1);
+  __int128 want = slow_number(text, def->kind);
+  bool padded_zero = def->kind == KIND_TIME && want == 0 && strspn(text, "0") == strlen(text);
+  bool allowed = want >= def->min && want <= def->max && !(padded_zero && strlen(text) > 1);
   fuzz_holds(taken == allowed, "exactly the numbers within the range are accepted");
-  fuzz_holds(!taken || config_number(config, row) == (uint64_t)want,
+  fuzz_holds(!taken || config_number(config, def) == (uint64_t)want,
              "a number has the value of its text");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static struct config config, again;
   struct fuzz_input input = {data, size};
-  const struct config_row *row = &config_rows[fuzz_byte(&input) % VAR_COUNT];
+  const struct config_var_def *def = &config_var_defs[fuzz_byte(&input) % VAR_COUNT];
   struct config_span bad;
   char *text = fuzz_text(input.at, input.left);
   memset(&config, 0, sizeof(config));
   memset(&again, 0, sizeof(again));
-  enum config_result result = config_set(&config, row, text, &bad);
+  enum config_result result = config_set(&config, def, text, &bad);
   fuzz_holds(result != CONFIG_NO_MEMORY, "memory is available");
-  check_number(&config, row, text, result == CONFIG_OK);
+  check_number(&config, def, text, result == CONFIG_OK);
   if (result == CONFIG_BAD) {
     check_refused(&config, text, &bad);
-    check_wanted(row);
+    check_wanted(def);
   } else {
-    char *printed = print(&config, row);
-    fuzz_holds(config_set(&again, row, printed, &bad) == CONFIG_OK,
+    char *printed = print(&config, def);
+    fuzz_holds(config_set(&again, def, printed, &bad) == CONFIG_OK,
                "the written value can be parsed");
-    char *reprinted = print(&again, row);
+    char *reprinted = print(&again, def);
     fuzz_holds(strcmp(printed, reprinted) == 0, "the value comes back");
     free(printed);
     free(reprinted);

@@ -1,5 +1,5 @@
 /* check_clock: the calendar agrees with libc's at every edge and on every day to the year 2517. */
-#include "core/clock.h"
+#include "core/timestamp.h"
 
 #include "core/base.h"
 #include "tests/fixtures/run_suite.h"
@@ -34,8 +34,8 @@ START_TEST(known_times_are_formatted) {
       {{INT64_MIN, 0}, "1970-01-01T00:00:00.000Z"},
   };
   for (size_t i = 0; i < count_of(known); i++) {
-    char text[CLOCK_TEXT_MAX];
-    ck_assert_ptr_eq(clock_format(&known[i].time, text), text);
+    char text[TIMESTAMP_TEXT_MAX];
+    ck_assert_ptr_eq(timestamp_format(&known[i].time, text), text);
     ck_assert_str_eq(text, known[i].text);
   }
 }
@@ -46,23 +46,23 @@ START_TEST(every_day_agrees_with_libc) {
   for (time_t day = 0; day < DAYS; day++) {
     struct timespec time = {.tv_sec = day * DAY + day % DAY};
     struct tm parts;
-    char text[CLOCK_TEXT_MAX], want[CLOCK_TEXT_MAX];
+    char text[TIMESTAMP_TEXT_MAX], want[TIMESTAMP_TEXT_MAX];
     wrong += gmtime_r(&time.tv_sec, &parts) == NULL;
     wrong += strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S.000Z", &parts) == 0;
-    wrong += strcmp(clock_format(&time, text), want) != 0;
+    wrong += strcmp(timestamp_format(&time, text), want) != 0;
   }
   ck_assert_uint_eq(wrong, 0);
 }
 END_TEST
 
 START_TEST(now_is_the_current_time) {
-  char before[CLOCK_TEXT_MAX], now[CLOCK_TEXT_MAX], after[CLOCK_TEXT_MAX];
+  char before[TIMESTAMP_TEXT_MAX], now[TIMESTAMP_TEXT_MAX], after[TIMESTAMP_TEXT_MAX];
   struct timespec time;
   clock_gettime(CLOCK_REALTIME, &time);
-  clock_format(&time, before);
-  ck_assert_ptr_eq(clock_wall_format(now), now);
+  timestamp_format(&time, before);
+  ck_assert_ptr_eq(timestamp_format_wall(now), now);
   clock_gettime(CLOCK_REALTIME, &time);
-  clock_format(&time, after);
+  timestamp_format(&time, after);
   ck_assert_str_le(before, now);
   ck_assert_str_le(now, after);
 }

@@ -5,7 +5,7 @@
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
 
-#include "core/config_table.h"
+#include "core/config_vars.h"
 
 #include <stdlib.h>
 
@@ -44,7 +44,7 @@ START_TEST(empty_means_unset) {
   char entries[VAR_COUNT + 1][WORD_MAX];
   const char *list[VAR_COUNT + 2];
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    snprintf(entries[i], WORD_MAX, "%s=", config_rows[i].name);
+    snprintf(entries[i], WORD_MAX, "%s=", config_var_defs[i].name);
     list[i] = entries[i];
   }
   list[VAR_COUNT] = "XCHG_NOBODY=";
@@ -266,7 +266,7 @@ START_TEST(all_faults_are_reported_at_once) {
   const char *list[VAR_COUNT + 3];
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const char *wrong = i == VAR_GREETING ? "\\" : i == VAR_HANDLER && !handled ? "" : "?";
-    snprintf(entries[i], WORD_MAX, "%s=%s", config_rows[i].name, wrong);
+    snprintf(entries[i], WORD_MAX, "%s=%s", config_var_defs[i].name, wrong);
     list[i] = entries[i];
   }
   list[VAR_COUNT] = "XCHG_QEUUE=1";
@@ -278,7 +278,7 @@ START_TEST(all_faults_are_reported_at_once) {
     char start[WORD_MAX];
     if (i == VAR_HANDLER && !handled)
       continue;
-    int size = snprintf(start, sizeof start, "xchgd: %s='", config_rows[i].name);
+    int size = snprintf(start, sizeof start, "xchgd: %s='", config_var_defs[i].name);
     ck_assert_msg(strncmp(at, start, (size_t)size) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n') + 1;
   }

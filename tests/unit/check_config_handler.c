@@ -5,7 +5,7 @@
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
 
-#include "core/config_table.h"
+#include "core/config_vars.h"
 
 static const struct config_facts own = {.cpus = 3,
                                         .descriptors = UINT64_C(1) << 30,
@@ -75,7 +75,7 @@ START_TEST(all_five_are_five_faults) {
     char start[64];
     if (!config_is_exchange((enum config_var)i))
       continue;
-    snprintf(start, sizeof start, "chat: %s='", config_rows[i].name);
+    snprintf(start, sizeof start, "chat: %s='", config_var_defs[i].name);
     ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n') + 1;
   }

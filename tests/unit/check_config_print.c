@@ -6,7 +6,7 @@
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
 
-#include "core/config_table.h"
+#include "core/config_vars.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -56,7 +56,7 @@ START_TEST(explain_has_a_line_for_each_variable) {
   const char *at = page;
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
-    snprintf(start, sizeof start, "%s=", config_rows[i].name);
+    snprintf(start, sizeof start, "%s=", config_var_defs[i].name);
     ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n');
     ck_assert_ptr_nonnull(at);
@@ -186,11 +186,11 @@ START_TEST(help_lists_every_variable) {
     ck_assert_msg(strlen(line) <= 100, "%zu columns: %s", strlen(line), line);
   write_page(config_help);
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    char start[64], wanted[CONFIG_WANTED_MAX];
-    snprintf(start, sizeof start, "\n  %s ", config_rows[i].name);
+    char start[64], wanted[CONFIG_EXPECTED_MAX];
+    snprintf(start, sizeof start, "\n  %s ", config_var_defs[i].name);
     ck_assert_msg(count_text(start) == 1, "%s", start);
-    ck_assert(count_text(config_rows[i].what) > 0);
-    ck_assert(count_text(config_wanted(&config_rows[i], wanted)) > 0);
+    ck_assert(count_text(config_var_defs[i].what) > 0);
+    ck_assert(count_text(config_expected(&config_var_defs[i], wanted)) > 0);
   }
   static const char *const words[] = {"--help", "--version", "--check", "--explain", "\n  0 ",
                                       "\n  1 ", "\n  64 ",   "\n  69 ", "\n  71 ",   "\n  78 "};
@@ -203,16 +203,17 @@ END_TEST
 /* Every row of the table keeps these rules. */
 START_TEST(table_rows_are_complete) {
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    ck_assert_ptr_nonnull(row->name);
-    ck_assert_msg(strlen(row->name) <= 22, "%s", row->name);
-    ck_assert_msg(row->what != NULL && strchr(row->what, '\n') == NULL, "%s", row->name);
-    ck_assert_msg(row->what[strlen(row->what) - 1] != '.', "%s", row->name);
-    ck_assert_msg(row->more == NULL || row->more[strlen(row->more) - 1] == '.', "%s", row->name);
-    int defaults = (row->standard != NULL) + (row->derived != NULL) + (row->by_exchange != NULL);
-    ck_assert_msg(defaults == 1, "%s has %d defaults", row->name, defaults);
+    const struct config_var_def *def = &config_var_defs[i];
+    ck_assert_ptr_nonnull(def->name);
+    ck_assert_msg(strlen(def->name) <= 22, "%s", def->name);
+    ck_assert_msg(def->what != NULL && strchr(def->what, '\n') == NULL, "%s", def->name);
+    ck_assert_msg(def->what[strlen(def->what) - 1] != '.', "%s", def->name);
+    ck_assert_msg(def->more == NULL || def->more[strlen(def->more) - 1] == '.', "%s", def->name);
+    int defaults =
+        (def->default_text != NULL) + (def->derived != NULL) + (def->by_exchange != NULL);
+    ck_assert_msg(defaults == 1, "%s has %d defaults", def->name, defaults);
     for (size_t j = 0; j < i; j++)
-      ck_assert_str_ne(row->name, config_rows[j].name);
+      ck_assert_str_ne(def->name, config_var_defs[j].name);
   }
 }
 END_TEST
@@ -222,7 +223,7 @@ START_TEST(markdown_has_a_row_for_each_variable) {
   ck_assert_ptr_eq(strstr(page, "# Configuration\n"), page);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
-    snprintf(start, sizeof start, "\n| `%s` | ", config_rows[i].name);
+    snprintf(start, sizeof start, "\n| `%s` | ", config_var_defs[i].name);
     ck_assert_msg(count_text(start) == 1, "%s", start);
     /* Four cells: five bars in the line. */
     size_t bars = 0;
@@ -241,7 +242,7 @@ START_TEST(man_page_has_every_variable) {
   write_page(config_write_man);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
-    snprintf(start, sizeof start, ".TP\n.B %s\n", config_rows[i].name);
+    snprintf(start, sizeof start, ".TP\n.B %s\n", config_var_defs[i].name);
     ck_assert_msg(count_text(start) == 1, "%s", start);
   }
   ck_assert_uint_gt(count_text("\\exNN"), 0);

@@ -7,7 +7,7 @@
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
 
-#include "core/config_table.h"
+#include "core/config_vars.h"
 #include "core/config_public.h"
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static const struct config_facts guest = {.cpus = 3,
 
 /* ---- helpers ------------------------------------------------------------------------------- */
 
-static bool is_number(const struct config_row *row) { return row->kind <= KIND_ENUM; }
+static bool is_number(const struct config_var_def *def) { return def->kind <= KIND_ENUM; }
 
 /* Import. The lines go to ${said}. */
 static unsigned import(struct config *config, const struct xchg_config *from,
@@ -52,9 +52,9 @@ static void fill(struct xchg_config *to, const char *const *entries) {
 /* Both are equal row by row. Padding is ignored. */
 static void check_same(const struct config *a, const struct config *b) {
   for (size_t i = 0; i < VAR_COUNT; i++)
-    if (is_number(&config_rows[i]))
-      ck_assert_msg(config_number(a, &config_rows[i]) == config_number(b, &config_rows[i]), "%s",
-                    config_rows[i].name);
+    if (is_number(&config_var_defs[i]))
+      ck_assert_msg(config_number(a, &config_var_defs[i]) == config_number(b, &config_var_defs[i]),
+                    "%s", config_var_defs[i].name);
   ck_assert_uint_eq(a->listen_count, b->listen_count);
   for (uint32_t i = 0; i < a->listen_count; i++) {
     const struct addr_listen *x = &a->listen[i], *y = &b->listen[i];
@@ -90,28 +90,28 @@ static void check_round(const char *entry) {
  * Write values that the parser of ${row} accepts, at least one of them not the default. Return: how
  * many.
  */
-static size_t make_values(const struct config_row *row, char values[VALUES_MAX][WORD_MAX]) {
+static size_t make_values(const struct config_var_def *def, char values[VALUES_MAX][WORD_MAX]) {
   size_t count = 0;
-  switch (row->kind) {
+  switch (def->kind) {
     case KIND_INTEGER:
     case KIND_SIZE:
-      snprintf(values[count++], WORD_MAX, "%llu", (unsigned long long)row->min);
-      snprintf(values[count++], WORD_MAX, "%llu", (unsigned long long)row->max - 1);
-      snprintf(values[count++], WORD_MAX, "%llu", (unsigned long long)row->max);
+      snprintf(values[count++], WORD_MAX, "%llu", (unsigned long long)def->min);
+      snprintf(values[count++], WORD_MAX, "%llu", (unsigned long long)def->max - 1);
+      snprintf(values[count++], WORD_MAX, "%llu", (unsigned long long)def->max);
       break;
     case KIND_TIME:
-      snprintf(values[count++], WORD_MAX, "%lluus", (unsigned long long)(row->min / NS_PER_US));
-      snprintf(values[count++], WORD_MAX, "%lluus", (unsigned long long)(row->max / NS_PER_US) - 1);
-      snprintf(values[count++], WORD_MAX, "%lluus", (unsigned long long)(row->max / NS_PER_US));
+      snprintf(values[count++], WORD_MAX, "%lluus", (unsigned long long)(def->min / NS_PER_US));
+      snprintf(values[count++], WORD_MAX, "%lluus", (unsigned long long)(def->max / NS_PER_US) - 1);
+      snprintf(values[count++], WORD_MAX, "%lluus", (unsigned long long)(def->max / NS_PER_US));
       break;
     case KIND_SWITCH:
       snprintf(values[count++], WORD_MAX, "on");
       snprintf(values[count++], WORD_MAX, "off");
       break;
     case KIND_ENUM:
-      for (; row->names[count] != NULL; count++) {
+      for (; def->names[count] != NULL; count++) {
         ck_assert_uint_lt(count, VALUES_MAX);
-        snprintf(values[count], WORD_MAX, "%s", row->names[count]);
+        snprintf(values[count], WORD_MAX, "%s", def->names[count]);
       }
       break;
     case KIND_LISTEN:
@@ -124,7 +124,7 @@ static size_t make_values(const struct config_row *row, char values[VALUES_MAX][
     case KIND_FRAME:
     case KIND_REPLY:
     case KIND_PATH:
-      ck_abort_msg("%s: a kind that this test cannot try yet", row->name);
+      ck_abort_msg("%s: a kind that this test cannot try yet", def->name);
   }
   return count;
 }
@@ -136,12 +136,12 @@ START_TEST(round_trip_of_every_variable) {
   check_round(NULL);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char values[VALUES_MAX][WORD_MAX], entry[(VALUES_MAX + 1) * WORD_MAX];
-    if (config_rows[i].field == NULL)
+    if (config_var_defs[i].field == NULL)
       continue;
-    size_t count = make_values(&config_rows[i], values);
+    size_t count = make_values(&config_var_defs[i], values);
     ck_assert_uint_gt(count, 0);
     for (size_t j = 0; j < count; j++) {
-      snprintf(entry, sizeof entry, "%s=%s", config_rows[i].name, values[j]);
+      snprintf(entry, sizeof entry, "%s=%s", config_var_defs[i].name, values[j]);
       check_round(entry);
       tried++;
     }
@@ -153,23 +153,23 @@ END_TEST
 /* A row is public, or a handler or the program decides it. */
 START_TEST(every_row_has_a_field_or_is_decided) {
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
+    const struct config_var_def *def = &config_var_defs[i];
     bool decided = config_is_exchange((enum config_var)i) || i == VAR_HANDLER || i == VAR_MODEL;
-    ck_assert_msg((row->field == NULL) == decided, "%s", row->name);
+    ck_assert_msg((def->field == NULL) == decided, "%s", def->name);
     if (decided)
       continue;
     /* The field has the variable's name, and its unit. */
     char name[64] = "XCHG_";
     size_t size = strlen(name);
-    for (const char *p = row->field; *p != 0; p++)
+    for (const char *p = def->field; *p != 0; p++)
       name[size++] = (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
     name[size] = 0;
-    ck_assert_msg(strncmp(name, row->name, strlen(row->name)) == 0, "%s", row->field);
+    ck_assert_msg(strncmp(name, def->name, strlen(def->name)) == 0, "%s", def->field);
     static const char *const units[] = {"", "_NS", "_S", "_BYTES"};
     size_t known = 0;
     for (size_t j = 0; j < count_of(units); j++)
-      known += strcmp(name + strlen(row->name), units[j]) == 0 ? 1 : 0;
-    ck_assert_msg(known == 1, "%s", row->field);
+      known += strcmp(name + strlen(def->name), units[j]) == 0 ? 1 : 0;
+    ck_assert_msg(known == 1, "%s", def->field);
   }
 }
 END_TEST
@@ -180,10 +180,10 @@ START_TEST(every_field_belongs_to_a_row) {
   memset(owner + offsetof(struct xchg_config, size), 1, sizeof(size_t));
   memset(owner + offsetof(struct xchg_config, log), 1, 2 * sizeof(void *));
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    for (size_t j = 0; row->field != NULL && j < row->size; j++) {
-      ck_assert_msg(owner[row->public_offset + j] == 0, "%s overlaps another", row->name);
-      owner[row->public_offset + j] = 1;
+    const struct config_var_def *def = &config_var_defs[i];
+    for (size_t j = 0; def->field != NULL && j < def->size; j++) {
+      ck_assert_msg(owner[def->public_offset + j] == 0, "%s overlaps another", def->name);
+      owner[def->public_offset + j] = 1;
     }
   }
   size_t gap = 0;
@@ -327,14 +327,14 @@ START_TEST(all_faults_are_reported_at_once) {
   x.listen = x.allow = x.deny = "?";
   size_t want = 0;
   for (size_t i = 0; i < VAR_COUNT; i++)
-    want += config_rows[i].field != NULL ? 1 : 0;
+    want += config_var_defs[i].field != NULL ? 1 : 0;
   ck_assert_uint_eq(import(&c, &x, &guest), want);
   const char *at = said;
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[WORD_MAX];
-    if (config_rows[i].field == NULL)
+    if (config_var_defs[i].field == NULL)
       continue;
-    snprintf(start, sizeof start, "xchg: %s=", config_rows[i].field);
+    snprintf(start, sizeof start, "xchg: %s=", config_var_defs[i].field);
     ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n') + 1;
   }

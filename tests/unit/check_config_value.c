@@ -8,8 +8,8 @@
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
 
-#include "core/env.h"
-#include "core/config_table.h"
+#include "core/parse.h"
+#include "core/config_vars.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -96,10 +96,10 @@ static const struct value_case value_cases[] = {
      "", "hello echo: tex text 0 echos"},
 };
 
-static const struct config_row *row_of(const char *name) {
+static const struct config_var_def *row_of(const char *name) {
   for (size_t i = 0; i < VAR_COUNT; i++)
-    if (strcmp(config_rows[i].name, name) == 0)
-      return &config_rows[i];
+    if (strcmp(config_var_defs[i].name, name) == 0)
+      return &config_var_defs[i];
   ck_abort_msg("no row %s", name);
 }
 

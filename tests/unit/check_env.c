@@ -4,7 +4,7 @@
  * Each case is a row of a table, and a failure names its row. A refused text must not change the
  * caller's value.
  */
-#include "core/env.h"
+#include "core/parse.h"
 
 #include "tests/fixtures/run_suite.h"
 
@@ -131,13 +131,13 @@ static void check_number(const struct number_case *c, int (*parse)(const char *,
   ck_assert_msg(value == want, "'%s': %" PRIu64 ", not %" PRIu64, c->text, value, want);
 }
 
-START_TEST(u64) { check_number(&u64_cases[_i], env_parse_u64); }
+START_TEST(u64) { check_number(&u64_cases[_i], parse_u64); }
 END_TEST
 
-START_TEST(size) { check_number(&size_cases[_i], env_parse_size); }
+START_TEST(size) { check_number(&size_cases[_i], parse_size); }
 END_TEST
 
-START_TEST(time) { check_number(&time_cases[_i], env_parse_time); }
+START_TEST(time) { check_number(&time_cases[_i], parse_time); }
 END_TEST
 
 START_TEST(switches_are_on_or_off) {
@@ -154,8 +154,7 @@ START_TEST(switches_are_on_or_off) {
   for (size_t i = 0; i < count_of(cases); i++) {
     for (int before = 0; before < 2; before++) {
       bool value = before == 1;
-      ck_assert_msg(env_parse_switch(cases[i].text, &value) == cases[i].result, "'%s'",
-                    cases[i].text);
+      ck_assert_msg(parse_switch(cases[i].text, &value) == cases[i].result, "'%s'", cases[i].text);
       ck_assert_msg(value == (cases[i].result == 0 ? cases[i].value : before == 1), "'%s'",
                     cases[i].text);
     }
@@ -208,7 +207,7 @@ START_TEST(escapes_are_decoded) {
   size_t room = strlen(c->text);
   uint8_t *bytes = malloc(room == 0 ? 1 : room);
   size_t got = 12345;
-  ck_assert_msg(env_parse_text(c->text, bytes, &got) == c->result, "'%s'", c->text);
+  ck_assert_msg(parse_text(c->text, bytes, &got) == c->result, "'%s'", c->text);
   if (c->result == 0) {
     ck_assert_msg(got == c->size, "'%s': %zu bytes", c->text, got);
     ck_assert_msg(memcmp(bytes, c->bytes, got) == 0, "'%s'", c->text);
@@ -217,7 +216,7 @@ START_TEST(escapes_are_decoded) {
   }
   free(bytes);
   char *in_place = strdup(c->text);
-  ck_assert_int_eq(env_parse_text(in_place, (uint8_t *)in_place, &got), c->result);
+  ck_assert_int_eq(parse_text(in_place, (uint8_t *)in_place, &got), c->result);
   if (c->result == 0)
     ck_assert(got == c->size && memcmp(in_place, c->bytes, got) == 0);
   free(in_place);
@@ -225,42 +224,42 @@ START_TEST(escapes_are_decoded) {
 END_TEST
 
 START_TEST(format) {
-  char text[ENV_TEXT_MAX];
-  ck_assert_str_eq(env_format_size(0, text), "0");
-  ck_assert_str_eq(env_format_size(1, text), "1");
-  ck_assert_str_eq(env_format_size(1023, text), "1023");
-  ck_assert_str_eq(env_format_size(1024, text), "1KiB");
-  ck_assert_str_eq(env_format_size(1025, text), "1025");
-  ck_assert_str_eq(env_format_size(1536, text), "1536");
-  ck_assert_str_eq(env_format_size(65536, text), "64KiB");
-  ck_assert_str_eq(env_format_size(1048576, text), "1MiB");
-  ck_assert_str_eq(env_format_size(1048576 + 1024, text), "1025KiB");
-  ck_assert_str_eq(env_format_size(UINT64_C(1) << 30, text), "1GiB");
-  ck_assert_str_eq(env_format_size(UINT64_C(1) << 40, text), "1024GiB");
-  ck_assert_str_eq(env_format_size(UINT64_MAX, text), "18446744073709551615");
-  ck_assert_str_eq(env_format_time(0, text), "0");
-  ck_assert_str_eq(env_format_time(999, text), "0");
-  ck_assert_str_eq(env_format_time(1000, text), "1us");
-  ck_assert_str_eq(env_format_time(1999, text), "1us");
-  ck_assert_str_eq(env_format_time(1500000, text), "1500us");
-  ck_assert_str_eq(env_format_time(250 * NS_PER_MS, text), "250ms");
-  ck_assert_str_eq(env_format_time(30 * NS_PER_S, text), "30s");
-  ck_assert_str_eq(env_format_time(60 * NS_PER_S, text), "1m");
-  ck_assert_str_eq(env_format_time(90 * NS_PER_S, text), "90s");
-  ck_assert_str_eq(env_format_time(300 * NS_PER_S, text), "5m");
-  ck_assert_str_eq(env_format_time(UINT64_MAX, text), "18446744073709551us");
+  char text[PARSE_TEXT_MAX];
+  ck_assert_str_eq(parse_format_size(0, text), "0");
+  ck_assert_str_eq(parse_format_size(1, text), "1");
+  ck_assert_str_eq(parse_format_size(1023, text), "1023");
+  ck_assert_str_eq(parse_format_size(1024, text), "1KiB");
+  ck_assert_str_eq(parse_format_size(1025, text), "1025");
+  ck_assert_str_eq(parse_format_size(1536, text), "1536");
+  ck_assert_str_eq(parse_format_size(65536, text), "64KiB");
+  ck_assert_str_eq(parse_format_size(1048576, text), "1MiB");
+  ck_assert_str_eq(parse_format_size(1048576 + 1024, text), "1025KiB");
+  ck_assert_str_eq(parse_format_size(UINT64_C(1) << 30, text), "1GiB");
+  ck_assert_str_eq(parse_format_size(UINT64_C(1) << 40, text), "1024GiB");
+  ck_assert_str_eq(parse_format_size(UINT64_MAX, text), "18446744073709551615");
+  ck_assert_str_eq(parse_format_time(0, text), "0");
+  ck_assert_str_eq(parse_format_time(999, text), "0");
+  ck_assert_str_eq(parse_format_time(1000, text), "1us");
+  ck_assert_str_eq(parse_format_time(1999, text), "1us");
+  ck_assert_str_eq(parse_format_time(1500000, text), "1500us");
+  ck_assert_str_eq(parse_format_time(250 * NS_PER_MS, text), "250ms");
+  ck_assert_str_eq(parse_format_time(30 * NS_PER_S, text), "30s");
+  ck_assert_str_eq(parse_format_time(60 * NS_PER_S, text), "1m");
+  ck_assert_str_eq(parse_format_time(90 * NS_PER_S, text), "90s");
+  ck_assert_str_eq(parse_format_time(300 * NS_PER_S, text), "5m");
+  ck_assert_str_eq(parse_format_time(UINT64_MAX, text), "18446744073709551us");
 }
 END_TEST
 
 /* The parser reads a formatted value as the same value. */
 START_TEST(formatted_values_are_parsed_back) {
-  char text[ENV_TEXT_MAX];
+  char text[PARSE_TEXT_MAX];
   for (unsigned shift = 0; shift < 64; shift++) {
     for (uint64_t near = 0; near < 3; near++) {
       uint64_t value = (UINT64_C(1) << shift) - 1 + near, back;
-      ck_assert_int_eq(env_parse_size(env_format_size(value, text), &back), 0);
+      ck_assert_int_eq(parse_size(parse_format_size(value, text), &back), 0);
       ck_assert_uint_eq(back, value);
-      ck_assert_int_eq(env_parse_time(env_format_time(value, text), &back), 0);
+      ck_assert_int_eq(parse_time(parse_format_time(value, text), &back), 0);
       ck_assert_uint_eq(back, value - value % NS_PER_US);
     }
   }
@@ -271,15 +270,15 @@ START_TEST(find) {
   static const char *const environment[] = {"A=1",     "AB=2", "EMPTY=", "NO_EQUALS", "TWICE=x",
                                             "TWICE=y", "=odd", "EQ=a=b", NULL};
   static const char *const nothing[] = {NULL};
-  ck_assert_str_eq(env_find(environment, "A"), "1");
-  ck_assert_str_eq(env_find(environment, "AB"), "2");
-  ck_assert_str_eq(env_find(environment, "TWICE"), "x");
-  ck_assert_str_eq(env_find(environment, "EQ"), "a=b");
-  ck_assert_ptr_null(env_find(environment, "EMPTY"));
-  ck_assert_ptr_null(env_find(environment, "NO_EQUALS"));
-  ck_assert_ptr_null(env_find(environment, "a"));
-  ck_assert_ptr_null(env_find(environment, "ABC"));
-  ck_assert_ptr_null(env_find(nothing, "A"));
+  ck_assert_str_eq(env_vars_find(environment, "A"), "1");
+  ck_assert_str_eq(env_vars_find(environment, "AB"), "2");
+  ck_assert_str_eq(env_vars_find(environment, "TWICE"), "x");
+  ck_assert_str_eq(env_vars_find(environment, "EQ"), "a=b");
+  ck_assert_ptr_null(env_vars_find(environment, "EMPTY"));
+  ck_assert_ptr_null(env_vars_find(environment, "NO_EQUALS"));
+  ck_assert_ptr_null(env_vars_find(environment, "a"));
+  ck_assert_ptr_null(env_vars_find(environment, "ABC"));
+  ck_assert_ptr_null(env_vars_find(nothing, "A"));
 }
 END_TEST
 
@@ -306,27 +305,27 @@ START_TEST(nearest) {
       {"XCHG_WORKERSXCHG_WORKERSXCHG_WORKERSXCHG_WORKERSXCHG_WORKERSXCHG_WORKERS", NULL},
   };
   for (size_t i = 0; i < count_of(cases); i++) {
-    const char *got = env_nearest(cases[i].name, names, count_of(names));
+    const char *got = env_vars_nearest(cases[i].name, names, count_of(names));
     if (cases[i].nearest == NULL)
       ck_assert_msg(got == NULL, "'%s' -> '%s'", cases[i].name, got);
     else
       ck_assert_msg(got != NULL && strcmp(got, cases[i].nearest) == 0, "'%s'", cases[i].name);
   }
-  ck_assert_ptr_null(env_nearest("XCHG_WORKERS", names, 0));
+  ck_assert_ptr_null(env_vars_nearest("XCHG_WORKERS", names, 0));
 }
 END_TEST
 
 /* A name is near if the edits are less than half of its length. A swap is one edit. */
 START_TEST(nearest_allows_less_than_half_the_length) {
   static const char *const names[] = {"abcdefgh"};
-  ck_assert_ptr_nonnull(env_nearest("abcdefgh", names, 1));
-  ck_assert_ptr_nonnull(env_nearest("abcdeXXX", names, 1));
-  ck_assert_ptr_null(env_nearest("abcdXXXX", names, 1));
-  ck_assert_ptr_nonnull(env_nearest("badcfegh", names, 1)); /* three swaps */
-  ck_assert_ptr_null(env_nearest("badcfehg", names, 1));    /* four swaps */
+  ck_assert_ptr_nonnull(env_vars_nearest("abcdefgh", names, 1));
+  ck_assert_ptr_nonnull(env_vars_nearest("abcdeXXX", names, 1));
+  ck_assert_ptr_null(env_vars_nearest("abcdXXXX", names, 1));
+  ck_assert_ptr_nonnull(env_vars_nearest("badcfegh", names, 1)); /* three swaps */
+  ck_assert_ptr_null(env_vars_nearest("badcfehg", names, 1));    /* four swaps */
   static const char *const tie[] = {"abcx", "abcy"};
-  ck_assert_ptr_eq(env_nearest("abcz", tie, 2), tie[0]);
-  ck_assert_ptr_eq(env_nearest("abcy", tie, 2), tie[1]);
+  ck_assert_ptr_eq(env_vars_nearest("abcz", tie, 2), tie[0]);
+  ck_assert_ptr_eq(env_vars_nearest("abcy", tie, 2), tie[1]);
 }
 END_TEST
 
@@ -385,7 +384,7 @@ static const struct {
 
 START_TEST(kubernetes_variables_are_recognized) {
   for (size_t i = 0; i < count_of(kubernetes_cases); i++)
-    ck_assert_msg(env_is_kubernetes(kubernetes_cases[i].name, kubernetes_cases[i].value) ==
+    ck_assert_msg(env_vars_is_kubernetes(kubernetes_cases[i].name, kubernetes_cases[i].value) ==
                       kubernetes_cases[i].is,
                   "%s=%s", kubernetes_cases[i].name, kubernetes_cases[i].value);
 }

@@ -2,7 +2,7 @@
  * check_spread: buckets are contiguous, and quantiles are never too low and at most a sixteenth too
  * high.
  */
-#include "core/spread.h"
+#include "core/histogram.h"
 
 #include "tests/fixtures/run_suite.h"
 
@@ -19,19 +19,19 @@ static uint64_t next(uint64_t *random) { /* the step of splitmix64 spreads the n
 START_TEST(buckets_are_in_order) {
   uint32_t last = 0;
   for (uint64_t value = 0; value < 100000; value++) {
-    uint32_t bucket = spread_bucket(value);
+    uint32_t bucket = histogram_bucket(value);
     ck_assert(bucket == last || bucket == last + 1);
     last = bucket;
   }
-  ck_assert_uint_eq(spread_bucket((UINT64_C(1) << SPREAD_BITS) - 1), SPREAD_BUCKETS - 1);
-  ck_assert_uint_eq(spread_bucket(UINT64_MAX), SPREAD_BUCKETS - 1);
+  ck_assert_uint_eq(histogram_bucket((UINT64_C(1) << HISTOGRAM_BITS) - 1), HISTOGRAM_BUCKETS - 1);
+  ck_assert_uint_eq(histogram_bucket(UINT64_MAX), HISTOGRAM_BUCKETS - 1);
 }
 END_TEST
 
 START_TEST(without_values_quantiles_are_0) {
-  static struct spread spread;
-  ck_assert_uint_eq(spread_quantile(&spread, 0), 0);
-  ck_assert_uint_eq(spread_quantile(&spread, 1000), 0);
+  static struct histogram histogram;
+  ck_assert_uint_eq(histogram_quantile(&histogram, 0), 0);
+  ck_assert_uint_eq(histogram_quantile(&histogram, 1000), 0);
 }
 END_TEST
 
@@ -43,34 +43,34 @@ static int by_value(const void *a, const void *b) {
 #define VALUES 5000
 
 START_TEST(quantiles_are_at_most_a_sixteenth_too_high) {
-  static struct spread spread;
+  static struct histogram histogram;
   static uint64_t values[VALUES];
   uint64_t random = (uint64_t)_i + 1;
   for (size_t i = 0; i < VALUES; i++) {
     values[i] = next(&random) >> (24 + next(&random) % 40);
-    spread_add(&spread, values[i]);
+    histogram_record(&histogram, values[i]);
   }
   qsort(values, VALUES, sizeof(values[0]), by_value);
   for (uint32_t permille = 1; permille <= 1000; permille++) {
     uint64_t exact = values[(VALUES * permille + 999) / 1000 - 1];
-    uint64_t got = spread_quantile(&spread, permille);
+    uint64_t got = histogram_quantile(&histogram, permille);
     ck_assert_uint_ge(got, exact);
-    ck_assert_uint_le(got, exact + exact / SPREAD_FINE);
+    ck_assert_uint_le(got, exact + exact / HISTOGRAM_FINE);
   }
-  ck_assert_uint_eq(spread_quantile(&spread, 1000), values[VALUES - 1]);
+  ck_assert_uint_eq(histogram_quantile(&histogram, 1000), values[VALUES - 1]);
 }
 END_TEST
 
 START_TEST(sums_add_every_bucket) {
-  static struct spread a, b, sum;
-  spread_add(&a, 5);
-  spread_add(&b, 1000);
-  spread_add(&b, 7);
-  spread_sum(&sum, &a);
-  spread_sum(&sum, &b);
-  ck_assert_uint_eq(spread_quantile(&sum, 333), 5);
-  ck_assert_uint_eq(spread_quantile(&sum, 600), 7);
-  ck_assert_uint_eq(spread_quantile(&sum, 1000), 1000);
+  static struct histogram a, b, sum;
+  histogram_record(&a, 5);
+  histogram_record(&b, 1000);
+  histogram_record(&b, 7);
+  histogram_merge(&sum, &a);
+  histogram_merge(&sum, &b);
+  ck_assert_uint_eq(histogram_quantile(&sum, 333), 5);
+  ck_assert_uint_eq(histogram_quantile(&sum, 600), 7);
+  ck_assert_uint_eq(histogram_quantile(&sum, 1000), 1000);
 }
 END_TEST
 

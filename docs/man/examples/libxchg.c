@@ -1,6 +1,6 @@
 /*
- * A server that echoes each line. It listens on port 7000 unless XCHG_LISTEN is set, and SIGTERM stops
- * it without losing an answer.
+ * A server that echoes each line. It listens on port 7000 unless XCHG_LISTEN is set, and SIGTERM
+ * stops it without losing an answer.
  */
 #include <xchg.h>
 

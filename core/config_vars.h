@@ -1,12 +1,12 @@
 /*
- * config_table: the row of a variable, and the operations on one value of it.
+ * config_vars: the row of a variable, and the operations on one value of it.
  *
  * Internal to config: config.c loads, config_public.c converts from and to a program's struct,
  * config_print.c prints, config_value.c parses by kind, config_table.c is the table.  No other
  * module includes this file.
  */
-#ifndef CORE_CONFIG_TABLE_H
-#define CORE_CONFIG_TABLE_H
+#ifndef CORE_CONFIG_VARS_H
+#define CORE_CONFIG_VARS_H
 
 #include "core/config_data.h"
 
@@ -79,7 +79,7 @@ enum config_kind {
   KIND_PATH,
 };
 
-struct config_row {
+struct config_var_def {
   const char *name;
   enum config_kind kind;
   bool pool_only;                 /* ignored under the other models */
@@ -88,14 +88,14 @@ struct config_row {
   const char *field;              /* the member of struct xchg_config, or NULL if it has none */
   size_t public_offset;           /* its offset; ${size} bytes, but a list is a text there */
   const char *const *names;       /* KIND_ENUM: the names of its values, then NULL */
-  const char *standard;           /* the default as text, or NULL if it is derived from the facts */
+  const char *default_text;       /* the default as text, or NULL if it is derived from the facts */
   const char *derived;            /* a description of the derived default */
   const char *const *by_exchange; /* the default of each preset, by enum config_exchange, or NULL */
   const char *what;               /* one line: what it does */
   const char *more;               /* more sentences for the pages, or NULL */
 };
 
-extern const struct config_row config_rows[VAR_COUNT];
+extern const struct config_var_def config_var_defs[VAR_COUNT];
 
 enum config_result { CONFIG_OK, CONFIG_BAD, CONFIG_NO_MEMORY };
 
@@ -110,11 +110,11 @@ struct config_span {
  * Parse ${text} and store it in ${config}. On CONFIG_BAD nothing that must be freed is stored, and
  * ${*bad} is the invalid item of a list; its text is NULL if the value is not a list.
  */
-enum config_result config_set(struct config *config, const struct config_row *row, const char *text,
-                              struct config_span *bad);
+enum config_result config_set(struct config *config, const struct config_var_def *def,
+                              const char *text, struct config_span *bad);
 
 /** Does ${row}, of KIND_ENUM or a kind before it, allow ${value}? */
-bool config_allows(const struct config_row *row, uint64_t value);
+bool config_allows(const struct config_var_def *def, uint64_t value);
 
 /** The number in the ${size} bytes at ${member}, which need not be a valid bool or enum. */
 uint64_t config_read_number(const void *member, size_t size);
@@ -123,14 +123,14 @@ uint64_t config_read_number(const void *member, size_t size);
 void config_write_number(void *member, size_t size, uint64_t value);
 
 /** The value in ${config} of ${row}, of KIND_ENUM or a kind before it. */
-uint64_t config_number(const struct config *config, const struct config_row *row);
+uint64_t config_number(const struct config *config, const struct config_var_def *def);
 
 /** The default of ${row} under ${exchange} as text, or NULL if it is derived from the facts. */
-const char *config_standard(const struct config_row *row, enum config_exchange exchange);
+const char *config_default(const struct config_var_def *def, enum config_exchange exchange);
 
 /** Write what ${row} allows, such as "an integer from 1 to 1024", to ${text}; return ${text}. */
-#define CONFIG_WANTED_MAX 128
-const char *config_wanted(const struct config_row *row, char text[CONFIG_WANTED_MAX]);
+#define CONFIG_EXPECTED_MAX 128
+const char *config_expected(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]);
 
 /* A configuration that is being loaded from an environment or from a program's struct. */
 struct config_check {
@@ -157,16 +157,16 @@ void config_fault_unwanted(struct config_check *check, enum config_var var,
                            const struct config_span *bad);
 
 /** End the checks. Return: the number of faults; if there are any, errno is ENOMEM or EINVAL. */
-unsigned config_conclude(struct config_check *check);
+unsigned config_finish(struct config_check *check);
 
 /** Store ${text} as ${var}. On a fault, report it and store the default if there is one. */
-void config_take(struct config_check *check, enum config_var var, const char *text);
+void config_apply(struct config_check *check, enum config_var var, const char *text);
 
 /**
  * After all rows are stored: derive values from the facts, round the queue up to a power of two,
  * and check the limit on connections against the descriptors.
  */
-void config_settle(struct config_check *check);
+void config_finalize(struct config_check *check);
 
 /** Does a handler define the exchange, instead of the five variables? */
 bool config_has_handler(const struct config *config, const struct config_facts *facts);

@@ -1,5 +1,5 @@
 /*
- * config_print: --help, --explain and the generated pages.
+ * config_help: --help, --explain and the generated pages.
  *
  * All text about one variable comes from its row in config_table.c.  This file adds headings, the
  * syntax of values, flags and exit codes.  `make check` compares the pages in docs/ with what this
@@ -7,8 +7,8 @@
  *
  * No function here fails: the caller checks the stream for errors.
  */
-#include "core/env.h"
-#include "core/config_table.h"
+#include "core/parse.h"
+#include "core/config_vars.h"
 #include "core/config.h"
 
 #include <ctype.h>
@@ -52,7 +52,7 @@ static const struct named_text syntaxes[] = {
 
 static const char markdown_head[] =
     "# Configuration\n\n"
-    "This page is generated from the table in core/config_table.c; do not edit it.\n\n"
+    "This page is generated from the table in core/config_vars.c; do not edit it.\n\n"
     "`xchgd` is configured through environment variables only. `xchgd --check` validates them.\n"
     "`xchgd --explain` prints the value of each variable, where it comes from and what it does.\n\n"
     "If the configuration has faults, `xchgd` prints one line for each and exits with code 78. "
@@ -75,14 +75,14 @@ struct explained {
 static void explain_effective(struct explained *explained, enum config_var var,
                               const struct config *config, const struct config_facts *facts);
 static void explain_clamped(struct explained *explained, uint64_t effective);
-static const char *default_words(const struct config_row *row);
+static const char *default_words(const struct config_var_def *def);
 static void print_presets(FILE *out);
 static void print_sentence(FILE *out, const char *text, void (*print)(FILE *, const char *));
 static void print_markdown(FILE *out, const char *text);
 static void print_roff(FILE *out, const char *text);
 
 void config_help(FILE *out) {
-  char wanted[CONFIG_WANTED_MAX];
+  char wanted[CONFIG_EXPECTED_MAX];
   fputs("usage: xchgd [--help | --version | --check | --explain]\n\n", out);
   fputs("Serves TCP message exchanges. Configured through environment variables only.\n\n", out);
   for (size_t i = 0; i < count_of(flags); i++)
@@ -93,9 +93,9 @@ void config_help(FILE *out) {
     fprintf(out, "  %-12s%s\n", syntaxes[i].name, syntaxes[i].text);
   fputs("\nVariables:\n\n", out);
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    fprintf(out, "  %-*s default: %s\n      %s\n      %s\n", HELP_COLUMN, row->name,
-            default_words(row), row->what, config_wanted(row, wanted));
+    const struct config_var_def *def = &config_var_defs[i];
+    fprintf(out, "  %-*s default: %s\n      %s\n      %s\n", HELP_COLUMN, def->name,
+            default_words(def), def->what, config_expected(def, wanted));
   }
   fputs("\nExit codes:\n\n", out);
   for (size_t i = 0; i < count_of(exit_codes); i++)
@@ -106,17 +106,17 @@ void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out) {
   bool handled = config_has_handler(config, facts);
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    struct explained explained = {.text = env_find(environment, row->name),
+    const struct config_var_def *def = &config_var_defs[i];
+    struct explained explained = {.text = env_vars_find(environment, def->name),
                                   .source = "environment"};
     if (explained.text == NULL) {
-      explained.text = config_standard(row, config->exchange);
+      explained.text = config_default(def, config->exchange);
       explained.source = "default";
     }
     explain_effective(&explained, (enum config_var)i, config, facts);
-    fprintf(out, "%s=", row->name);
+    fprintf(out, "%s=", def->name);
     if (handled && config_is_exchange((enum config_var)i)) {
-      fprintf(out, " (set by the handler) %s\n", row->what);
+      fprintf(out, " (set by the handler) %s\n", def->what);
       continue;
     }
     if (explained.text != NULL)
@@ -124,18 +124,18 @@ void config_explain(const struct config *config, const char *const *environment,
     else
       fprintf(out, "%" PRIu64, explained.number);
     fprintf(out, " (%s%s", explained.source, explained.clamped ? ", clamped" : "");
-    if (row->pool_only && config->model != MODEL_POOL)
+    if (def->pool_only && config->model != MODEL_POOL)
       fputs(", ignored outside XCHG_MODEL=pool", out);
     if (i == VAR_MAX_MESSAGE && handled)
       fputs(", unless the handler sets one", out);
     if (i == VAR_LISTEN && facts->sockets_passed > 0)
       fprintf(out, ", replaced by %" PRIu32 " passed in LISTEN_FDS", facts->sockets_passed);
-    fprintf(out, ") %s\n", row->what);
+    fprintf(out, ") %s\n", def->what);
   }
 }
 
 void config_write_markdown(FILE *out) {
-  char wanted[CONFIG_WANTED_MAX];
+  char wanted[CONFIG_EXPECTED_MAX];
   fputs(markdown_head, out);
   fputs("## Values\n\n| kind | syntax |\n|---|---|\n", out);
   for (size_t i = 0; i < count_of(syntaxes); i++) {
@@ -146,18 +146,18 @@ void config_write_markdown(FILE *out) {
   fputs("\nAn empty value counts as not set. Case does not matter in names of values.\n\n", out);
   fputs("## Variables\n\n| variable | default | values | meaning |\n|---|---|---|---|\n", out);
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    fprintf(out, "| `%s` | ", row->name);
-    print_markdown(out, default_words(row));
+    const struct config_var_def *def = &config_var_defs[i];
+    fprintf(out, "| `%s` | ", def->name);
+    print_markdown(out, default_words(def));
     fputs(" | ", out);
-    print_markdown(out, config_wanted(row, wanted));
+    print_markdown(out, config_expected(def, wanted));
     fputs(" | ", out);
-    print_sentence(out, row->what, print_markdown);
-    if (row->more != NULL) {
+    print_sentence(out, def->what, print_markdown);
+    if (def->more != NULL) {
       fputc(' ', out);
-      print_markdown(out, row->more);
+      print_markdown(out, def->more);
     }
-    fprintf(out, "%s |\n", row->pool_only ? " Ignored outside XCHG_MODEL=pool." : "");
+    fprintf(out, "%s |\n", def->pool_only ? " Ignored outside XCHG_MODEL=pool." : "");
   }
   fputs("\n## Presets\n\nThe defaults that each value of `XCHG_EXCHANGE` sets:\n\n", out);
   print_presets(out);
@@ -167,30 +167,30 @@ void config_write_markdown(FILE *out) {
 }
 
 void config_write_man(FILE *out) {
-  char wanted[CONFIG_WANTED_MAX];
+  char wanted[CONFIG_EXPECTED_MAX];
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    const struct config_row *row = &config_rows[i];
-    fprintf(out, ".TP\n.B %s\n", row->name);
-    print_sentence(out, row->what, print_roff);
-    if (row->more != NULL) {
+    const struct config_var_def *def = &config_var_defs[i];
+    fprintf(out, ".TP\n.B %s\n", def->name);
+    print_sentence(out, def->what, print_roff);
+    if (def->more != NULL) {
       fputc('\n', out);
-      print_roff(out, row->more);
+      print_roff(out, def->more);
     }
     fputs("\nValues: ", out);
-    print_roff(out, config_wanted(row, wanted));
+    print_roff(out, config_expected(def, wanted));
     fputs(".\nDefault: ", out);
-    print_roff(out, default_words(row));
-    fprintf(out, ".\n%s", row->pool_only ? "Ignored outside XCHG_MODEL=pool.\n" : "");
+    print_roff(out, default_words(def));
+    fprintf(out, ".\n%s", def->pool_only ? "Ignored outside XCHG_MODEL=pool.\n" : "");
   }
 }
 
 /* Find the effective value if it can differ from the given one. */
 static void explain_effective(struct explained *explained, enum config_var var,
                               const struct config *config, const struct config_facts *facts) {
-  const struct config_row *row = &config_rows[var];
+  const struct config_var_def *def = &config_var_defs[var];
   uint64_t room = sub_sat_u64(facts->descriptors, config_reserve(config, facts));
-  if (row->kind == KIND_ENUM) {
-    explained->text = row->names[config_number(config, row)];
+  if (def->kind == KIND_ENUM) {
+    explained->text = def->names[config_number(config, def)];
   } else if (var == VAR_QUEUE) {
     explain_clamped(explained, config->queue);
   } else if (var == VAR_BACKLOG && facts->somaxconn != 0) {
@@ -212,7 +212,7 @@ static void explain_effective(struct explained *explained, enum config_var var,
 /* Show ${effective} if the given integer differs. */
 static void explain_clamped(struct explained *explained, uint64_t effective) {
   uint64_t given;
-  if (env_parse_u64(explained->text, &given) == 0 && given == effective)
+  if (parse_u64(explained->text, &given) == 0 && given == effective)
     return;
   explained->text = NULL;
   explained->number = effective;
@@ -220,26 +220,26 @@ static void explain_clamped(struct explained *explained, uint64_t effective) {
 }
 
 /* The default of ${row} as readable text. */
-static const char *default_words(const struct config_row *row) {
-  const char *text = config_standard(row, EXCHANGE_GREET);
+static const char *default_words(const struct config_var_def *def) {
+  const char *text = config_default(def, EXCHANGE_GREET);
   if (text == NULL)
-    return row->derived;
+    return def->derived;
   return *text == 0 ? "empty" : text;
 }
 
 /* A table of what each preset sets. */
 static void print_presets(FILE *out) {
-  const struct config_row *preset = &config_rows[VAR_EXCHANGE];
+  const struct config_var_def *preset = &config_var_defs[VAR_EXCHANGE];
   fputs("| preset |", out);
   for (size_t i = 0; i < VAR_COUNT; i++)
-    if (config_rows[i].by_exchange != NULL)
-      fprintf(out, " `%s` |", config_rows[i].name);
+    if (config_var_defs[i].by_exchange != NULL)
+      fprintf(out, " `%s` |", config_var_defs[i].name);
   fputs("\n|---|---|---|---|---|\n", out);
   for (size_t i = 0; preset->names[i] != NULL; i++) {
     fprintf(out, "| `%s` |", preset->names[i]);
     for (size_t j = 0; j < VAR_COUNT; j++)
-      if (config_rows[j].by_exchange != NULL)
-        fprintf(out, " %s |", config_rows[j].by_exchange[i]);
+      if (config_var_defs[j].by_exchange != NULL)
+        fprintf(out, " %s |", config_var_defs[j].by_exchange[i]);
     fputc('\n', out);
   }
 }

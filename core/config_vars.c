@@ -1,5 +1,5 @@
 /*
- * config_table: the table of all variables.
+ * config_vars: the table of all variables.
  *
  * A variable needs a row here and an enum config_var, nothing else.  The parser, the fault
  * messages, --help, --explain, docs/configuration.md and the manual page xchgd.8 all use this
@@ -8,7 +8,7 @@
  * A range limit that no outside rule gives is generous: a timeout may be a year long.  All limits
  * are small enough that the sum of two values does not overflow.
  */
-#include "core/config_table.h"
+#include "core/config_vars.h"
 
 #include <assert.h>
 
@@ -50,12 +50,12 @@ static const char *const frames[] = {"nul", "line", "raw", "raw"};
 static const char *const replies[] = {"none", "echo", "echo", "none"};
 static const char *const messages[] = {"1", "1", "0", "0"};
 
-const struct config_row config_rows[VAR_COUNT] = {
+const struct config_var_def config_var_defs[VAR_COUNT] = {
     [VAR_EXCHANGE] = {.name = "XCHG_EXCHANGE",
                       .kind = KIND_ENUM,
                       FIELD(exchange),
                       .names = exchange_names,
-                      .standard = "greet",
+                      .default_text = "greet",
                       .what = "the preset that sets the defaults of the next four variables",
                       .more =
                           "greet sends \"Message from server\", reads one message and closes. line "
@@ -92,7 +92,7 @@ const struct config_row config_rows[VAR_COUNT] = {
          BOTH(max_message_bytes),
          .min = 1,
          .max = GIB,
-         .standard = "64KiB",
+         .default_text = "64KiB",
          .what = "longest message, without terminator or length prefix; a longer one closes the "
                  "connection",
          .more = "Under XCHG_FRAME=raw it limits one read, and no message is too long."},
@@ -100,7 +100,7 @@ const struct config_row config_rows[VAR_COUNT] = {
         {.name = "XCHG_HANDLER",
          .kind = KIND_PATH,
          FIELD(handler),
-         .standard = "",
+         .default_text = "",
          .what = "shared object whose handler replaces the built-in exchange; empty = none",
          .more =
              "With a handler, setting XCHG_EXCHANGE, XCHG_GREETING, XCHG_FRAME, XCHG_REPLY or "
@@ -108,7 +108,7 @@ const struct config_row config_rows[VAR_COUNT] = {
     [VAR_LISTEN] = {.name = "XCHG_LISTEN",
                     .kind = KIND_LISTEN,
                     TEXT(listen),
-                    .standard = ":7000",
+                    .default_text = ":7000",
                     .what = "addresses to listen on; port 0 = any free port, which the log shows",
                     .more =
                         ":port is every address, IPv6 and IPv4. Addresses are numeric. A stale "
@@ -119,31 +119,31 @@ const struct config_row config_rows[VAR_COUNT] = {
          BOTH(backlog),
          .min = 1,
          .max = INT32_MAX,
-         .standard = "4096",
+         .default_text = "4096",
          .what = "how many connections may wait to be accepted",
          .more =
              "The kernel limits it to net.core.somaxconn. A warning is logged if that is lower."},
     [VAR_REUSEPORT] = {.name = "XCHG_REUSEPORT",
                        .kind = KIND_SWITCH,
                        BOTH(reuseport),
-                       .standard = "off",
+                       .default_text = "off",
                        .what = "let several servers listen on one address (SO_REUSEPORT)"},
     [VAR_NODELAY] = {.name = "XCHG_NODELAY",
                      .kind = KIND_SWITCH,
                      BOTH(nodelay),
-                     .standard = "on",
+                     .default_text = "on",
                      .what = "send small segments at once (TCP_NODELAY)"},
     [VAR_KEEPALIVE] = {.name = "XCHG_KEEPALIVE",
                        .kind = KIND_SWITCH,
                        BOTH(keepalive),
-                       .standard = "on",
+                       .default_text = "on",
                        .what = "let the kernel probe silent peers (SO_KEEPALIVE)"},
     [VAR_DEFER_ACCEPT] =
         {.name = "XCHG_DEFER_ACCEPT",
          .kind = KIND_INTEGER,
          BOTH(defer_accept_s),
          .max = 86400,
-         .standard = "0",
+         .default_text = "0",
          .what = "seconds to wait for a client's first bytes before accepting; 0 = off",
          .more = "It sets TCP_DEFER_ACCEPT, see tcp(7). With a greeting it is a fault, because the "
                  "client would wait for the greeting."},
@@ -151,20 +151,20 @@ const struct config_row config_rows[VAR_COUNT] = {
                       .kind = KIND_INTEGER,
                       BOTH(fastopen),
                       .max = 65535,
-                      .standard = "0",
+                      .default_text = "0",
                       .what = "length of the queue of TCP Fast Open requests; 0 = off"},
     [VAR_SNDBUF] =
         {.name = "XCHG_SNDBUF",
          .kind = KIND_SIZE,
          BOTH(sndbuf_bytes),
          .max = GIB,
-         .standard = "0",
+         .default_text = "0",
          .what = "send buffer of a connection in the kernel (SO_SNDBUF); 0 = the kernel decides"},
     [VAR_MODEL] = {.name = "XCHG_MODEL",
                    .kind = KIND_ENUM,
                    FIELD(model),
                    .names = model_names,
-                   .standard = "pool",
+                   .default_text = "pool",
                    .what = "which thread or process runs a connection",
                    .more = "pool: a fixed number of threads, each with many connections. "
                            "iterative: one connection at a time. fork: a process for each "
@@ -185,14 +185,14 @@ const struct config_row config_rows[VAR_COUNT] = {
                    BOTH(queue),
                    .min = 1,
                    .max = 1048576,
-                   .standard = "1024",
+                   .default_text = "1024",
                    .what = "capacity of a worker's hand-off queue, rounded up to a power of two"},
     [VAR_DISPATCH] = {.name = "XCHG_DISPATCH",
                       .kind = KIND_ENUM,
                       .pool_only = true,
                       BOTH(dispatch),
                       .names = dispatch_names,
-                      .standard = "least",
+                      .default_text = "least",
                       .what = "how the worker for a new connection is chosen",
                       .more = "least: among the workers with an empty queue, the one with the "
                               "fewest live connections. round-robin: each worker in turn; one "
@@ -201,20 +201,20 @@ const struct config_row config_rows[VAR_COUNT] = {
                  .kind = KIND_SWITCH,
                  .pool_only = true,
                  BOTH(pin),
-                 .standard = "off",
+                 .default_text = "off",
                  .what = "pin each worker to a CPU"},
     [VAR_SPIN] = {.name = "XCHG_SPIN",
                   .kind = KIND_TIME,
                   .pool_only = true,
                   BOTH(spin_ns),
                   .max = NS_PER_S,
-                  .standard = "0",
+                  .default_text = "0",
                   .what = "how long an idle worker polls before it sleeps"},
     [VAR_OFFLOAD_THREADS] = {.name = "XCHG_OFFLOAD_THREADS",
                              .kind = KIND_INTEGER,
                              BOTH(offload_threads),
                              .max = 1024,
-                             .standard = "4",
+                             .default_text = "4",
                              .what = "number of threads for a handler's blocking work; 0 = none",
                              .more = "They start when a handler first offloads work."},
     [VAR_WATCHDOG] =
@@ -222,7 +222,7 @@ const struct config_row config_rows[VAR_COUNT] = {
          .kind = KIND_TIME,
          BOTH(watchdog_ns),
          .max = YEAR_NS,
-         .standard = "100ms",
+         .default_text = "100ms",
          .what = "log a warning when a callback blocks its worker for longer than this; 0 = off",
          .more = "One warning is logged per episode. New connections avoid the worker until the "
                  "callback returns."},
@@ -242,7 +242,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                       .kind = KIND_ENUM,
                       BOTH(overload),
                       .names = overload_names,
-                      .standard = "wait",
+                      .default_text = "wait",
                       .what =
                           "what to do with new clients at the limit, or while all queues are full",
                       .more = "wait leaves them in the backlog. refuse accepts and closes them."},
@@ -251,20 +251,20 @@ const struct config_row config_rows[VAR_COUNT] = {
          .kind = KIND_INTEGER,
          BOTH(max_per_ip),
          .max = INT32_MAX,
-         .standard = "0",
+         .default_text = "0",
          .what = "limit on live connections from one client address (IPv6: one /64); 0 = unlimited",
          .more = "It does not apply to UNIX sockets."},
     [VAR_ALLOW] = {.name = "XCHG_ALLOW",
                    .kind = KIND_BLOCKS,
                    TEXT(allow),
-                   .standard = "",
+                   .default_text = "",
                    .what = "client addresses that may connect; empty = all",
                    .more = "Host bits are masked. IPv4-mapped addresses match as IPv4. It does not "
                            "apply to UNIX sockets."},
     [VAR_DENY] = {.name = "XCHG_DENY",
                   .kind = KIND_BLOCKS,
                   TEXT(deny),
-                  .standard = "",
+                  .default_text = "",
                   .what = "client addresses that may not connect; overrides XCHG_ALLOW",
                   .more = "It does not apply to UNIX sockets."},
     [VAR_MAX_PENDING] = {.name = "XCHG_MAX_PENDING",
@@ -272,7 +272,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                          BOTH(max_pending_bytes),
                          .min = 4 * KIB,
                          .max = GIB,
-                         .standard = "256KiB",
+                         .default_text = "256KiB",
                          .what = "stop reading from a peer while this much output is queued for it",
                          .more = "Queued output is at most this plus one reply."},
     [VAR_IDLE_TIMEOUT] =
@@ -280,7 +280,7 @@ const struct config_row config_rows[VAR_COUNT] = {
          .kind = KIND_TIME,
          BOTH(idle_timeout_ns),
          .max = YEAR_NS,
-         .standard = "60s",
+         .default_text = "60s",
          .what = "close a connection on which no byte was read or written for this long; 0 = off",
          .more = "The timeout is extended only while output is unacknowledged and the peer keeps "
                  "acknowledging it."},
@@ -288,7 +288,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                              .kind = KIND_TIME,
                              BOTH(message_timeout_ns),
                              .max = YEAR_NS,
-                             .standard = "10s",
+                             .default_text = "10s",
                              .what =
                                  "longest time from a message's first byte to its last; 0 = off",
                              .more =
@@ -298,7 +298,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                            .kind = KIND_TIME,
                            BOTH(write_timeout_ns),
                            .max = YEAR_NS,
-                           .standard = "10s",
+                           .default_text = "10s",
                            .what = "close a connection whose peer takes none of the waiting output "
                                    "for this long; 0 = off"},
     [VAR_MAX_LIFETIME] =
@@ -306,7 +306,7 @@ const struct config_row config_rows[VAR_COUNT] = {
          .kind = KIND_TIME,
          BOTH(max_lifetime_ns),
          .max = YEAR_NS,
-         .standard = "0",
+         .default_text = "0",
          .what = "end a connection after this long, shortened at random by up to 10 %; 0 = off",
          .more = "It ends as at a stop: messages that have begun are finished and answered. It "
                  "is closed after XCHG_DRAIN_TIMEOUT at the latest."},
@@ -314,7 +314,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                     .kind = KIND_TIME,
                     BOTH(linger_ns),
                     .max = YEAR_NS,
-                    .standard = "2s",
+                    .default_text = "2s",
                     .what = "at a close, how long to read and discard what the peer still sends; 0 "
                             "= close at once",
                     .more = "Unread input would turn the close into a reset, which can destroy the "
@@ -323,14 +323,14 @@ const struct config_row config_rows[VAR_COUNT] = {
                         .kind = KIND_TIME,
                         BOTH(stop_grace_ns),
                         .max = 60 * NS_PER_S,
-                        .standard = "100ms",
+                        .default_text = "100ms",
                         .what = "at a stop, how long handshakes in progress may take to complete",
                         .more = "Set it to the longest round-trip time of the clients."},
     [VAR_DRAIN_TIMEOUT] = {.name = "XCHG_DRAIN_TIMEOUT",
                            .kind = KIND_TIME,
                            BOTH(drain_timeout_ns),
                            .max = YEAR_NS,
-                           .standard = "30s",
+                           .default_text = "30s",
                            .what = "at a stop, how long live connections may take to finish",
                            .more = "It counts from the signal. 0: every live connection is closed "
                                    "once XCHG_STOP_GRACE is over."},
@@ -338,7 +338,7 @@ const struct config_row config_rows[VAR_COUNT] = {
                        .kind = KIND_ENUM,
                        BOTH(log_level),
                        .names = level_names,
-                       .standard = "info",
+                       .default_text = "info",
                        .what = "the least urgent level that is logged",
                        .more = "Nothing is logged per connection at info. The lines listening, "
                                "stats and stopped are written at every level."},
@@ -346,6 +346,6 @@ const struct config_row config_rows[VAR_COUNT] = {
                         .kind = KIND_ENUM,
                         BOTH(log_format),
                         .names = format_names,
-                        .standard = "logfmt",
+                        .default_text = "logfmt",
                         .what = "format of the log lines on standard error"},
 };

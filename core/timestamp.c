@@ -1,5 +1,5 @@
 /*
- * clock: see clock.h.
+ * timestamp: see timestamp.h.
  *
  * The calendar is computed here rather than by gmtime_r, which takes a lock of libc (in a forked
  * child perhaps a lock that nobody will ever open) and may read the zone files, which a server
@@ -9,7 +9,7 @@
  * month follow by division (the method is Howard Hinnant's, "chrono-compatible low-level date
  * algorithms").
  */
-#include "core/clock.h"
+#include "core/timestamp.h"
 
 #include <stdint.h>
 #include <time.h>
@@ -47,7 +47,7 @@ static char *put(char *text, uint32_t value, int digits, char after) {
   return text + digits + 1;
 }
 
-const char *clock_format(const struct timespec *time, char text[CLOCK_TEXT_MAX]) {
+const char *timestamp_format(const struct timespec *time, char text[TIMESTAMP_TEXT_MAX]) {
   int64_t seconds = time->tv_sec;
   uint32_t ms = (uint32_t)(time->tv_nsec / NS_PER_MILLISECOND);
   if (seconds < 0) {
@@ -70,8 +70,8 @@ const char *clock_format(const struct timespec *time, char text[CLOCK_TEXT_MAX])
   return text;
 }
 
-const char *clock_wall_format(char text[CLOCK_TEXT_MAX]) {
+const char *timestamp_format_wall(char text[TIMESTAMP_TEXT_MAX]) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return clock_format(&now, text);
+  return timestamp_format(&now, text);
 }

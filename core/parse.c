@@ -1,5 +1,5 @@
 /*
- * env: text to number and back.
+ * parse: text to number and back.
  *
  * Pure functions: they allocate nothing, keep nothing, may run on any thread and look at the
  * process's environment only through the array that the caller hands in.  A parser is strict on
@@ -9,7 +9,7 @@
  * All arithmetic is checked: whatever does not fit 64 bits is a failure, never a wrapped number.
  * Nothing here writes a message; core/config knows what was allowed.
  */
-#include "core/env.h"
+#include "core/parse.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -34,13 +34,13 @@ static const struct unit time_units[] = {
 static const char *read_digits(const char *text, uint64_t *value);
 static int parse_united(const char *text, const struct unit *units, size_t count, uint64_t *value);
 static const char *format_united(uint64_t value, const struct unit *units, size_t count,
-                                 char text[ENV_TEXT_MAX]);
+                                 char text[PARSE_TEXT_MAX]);
 static int hex_digit(char c);
 static const char *read_escape(const char *text, uint8_t *byte);
 static size_t edit_distance(const char *a, size_t a_size, const char *b, size_t b_size);
 static bool is_kubernetes_tail(const char *tail, const char *value);
 
-const char *env_find(const char *const *environment, const char *name) {
+const char *env_vars_find(const char *const *environment, const char *name) {
   size_t size = strlen(name);
   for (; *environment != NULL; environment++) {
     const char *entry = *environment;
@@ -50,7 +50,7 @@ const char *env_find(const char *const *environment, const char *name) {
   return NULL;
 }
 
-int env_parse_u64(const char *text, uint64_t *value) {
+int parse_u64(const char *text, uint64_t *value) {
   uint64_t number;
   text = read_digits(text, &number);
   if (text == NULL || *text != 0)
@@ -59,11 +59,11 @@ int env_parse_u64(const char *text, uint64_t *value) {
   return 0;
 }
 
-int env_parse_size(const char *text, uint64_t *bytes) {
+int parse_size(const char *text, uint64_t *bytes) {
   return parse_united(text, size_units, count_of(size_units), bytes);
 }
 
-int env_parse_time(const char *text, uint64_t *time_ns) {
+int parse_time(const char *text, uint64_t *time_ns) {
   if (strcmp(text, "0") == 0) {
     *time_ns = 0;
     return 0;
@@ -71,7 +71,7 @@ int env_parse_time(const char *text, uint64_t *time_ns) {
   return parse_united(text, time_units, count_of(time_units), time_ns);
 }
 
-int env_parse_switch(const char *text, bool *value) {
+int parse_switch(const char *text, bool *value) {
   bool on = strcasecmp(text, "on") == 0;
   if (!on && strcasecmp(text, "off") != 0)
     return -1;
@@ -79,7 +79,7 @@ int env_parse_switch(const char *text, bool *value) {
   return 0;
 }
 
-int env_parse_text(const char *text, uint8_t *bytes, size_t *size) {
+int parse_text(const char *text, uint8_t *bytes, size_t *size) {
   uint8_t *end = bytes;
   /* An escape is longer than its byte: the writer never overtakes the reader, even in place. */
   while (*text != 0) {
@@ -97,16 +97,16 @@ int env_parse_text(const char *text, uint8_t *bytes, size_t *size) {
   return 0;
 }
 
-const char *env_format_size(uint64_t bytes, char text[ENV_TEXT_MAX]) {
+const char *parse_format_size(uint64_t bytes, char text[PARSE_TEXT_MAX]) {
   return format_united(bytes, size_units, count_of(size_units), text);
 }
 
-const char *env_format_time(uint64_t time_ns, char text[ENV_TEXT_MAX]) {
+const char *parse_format_time(uint64_t time_ns, char text[PARSE_TEXT_MAX]) {
   /* The parser knows nothing below a microsecond, so neither does its mirror. */
   return format_united(time_ns - time_ns % NS_PER_US, time_units, count_of(time_units), text);
 }
 
-const char *env_nearest(const char *name, const char *const *names, size_t count) {
+const char *env_vars_nearest(const char *name, const char *const *names, size_t count) {
   size_t size = strlen(name);
   if (size > NEAREST_NAME_MAX)
     return NULL;
@@ -124,7 +124,7 @@ const char *env_nearest(const char *name, const char *const *names, size_t count
   return nearest;
 }
 
-bool env_is_kubernetes(const char *name, const char *value) {
+bool env_vars_is_kubernetes(const char *name, const char *value) {
   static const char prefix[] = "XCHG_";
   if (strncmp(name, prefix, sizeof prefix - 1) != 0)
     return false;
@@ -174,14 +174,14 @@ static int parse_united(const char *text, const struct unit *units, size_t count
 
 /* Write ${value} in the first of ${units} that divides it; 0 needs no unit. */
 static const char *format_united(uint64_t value, const struct unit *units, size_t count,
-                                 char text[ENV_TEXT_MAX]) {
+                                 char text[PARSE_TEXT_MAX]) {
   size_t i = 0;
   while (i < count - 1 && value % units[i].factor != 0)
     i++;
   if (value == 0)
-    snprintf(text, ENV_TEXT_MAX, "0");
+    snprintf(text, PARSE_TEXT_MAX, "0");
   else
-    snprintf(text, ENV_TEXT_MAX, "%" PRIu64 "%s", value / units[i].factor, units[i].name);
+    snprintf(text, PARSE_TEXT_MAX, "%" PRIu64 "%s", value / units[i].factor, units[i].name);
   return text;
 }
 
