@@ -283,18 +283,19 @@ void conn_host_trim(struct conn_host *host) {
 _Thread_local const char conn_thread_mark = 0;
 
 /* Return: 0, or -1 without memory. */
-static int init(struct xchg_conn *conn, struct conn_host *host, const struct guest *guest) {
+static int init(struct xchg_conn *conn, struct conn_host *host,
+                const struct accepted_conn *accepted) {
   struct source source = conn->source;
   *conn = (struct xchg_conn){.source = source,
                              .host = host,
-                             .fd = guest->fd,
-                             .local = guest->addr.family == ADDR_UNIX,
-                             .ticket = guest->ticket,
+                             .fd = accepted->fd,
+                             .local = accepted->addr.family == ADDR_UNIX,
+                             .ip_slot = accepted->ip_slot,
                              .active_ns = host->reactor->now_ns,
-                             .begun_ns = guest->accepted_ns,
+                             .begun_ns = accepted->accepted_ns,
                              .more = &host->nothing,
-                             .peer = guest->addr};
-  uint64_t lifetime_ns = conn_time_lifetime(host, guest->accepted_ns);
+                             .peer = accepted->addr};
+  uint64_t lifetime_ns = conn_time_lifetime(host, accepted->accepted_ns);
   if (lifetime_ns != NEVER) {
     if (conn_more(conn) == NULL) {
       return -1;
@@ -326,22 +327,22 @@ static void begin(struct xchg_conn *conn) {
   }
 }
 
-static int refuse(struct conn_host *host, const struct guest *guest) {
+static int refuse(struct conn_host *host, const struct accepted_conn *accepted) {
   stats_add(&host->stats->ended[XCHG_MEMORY], 1);
-  sys_close(guest->fd);
+  sys_close(accepted->fd);
   return -1;
 }
 
-int conn_open(struct conn_host *host, const struct guest *guest) {
+int conn_open(struct conn_host *host, const struct accepted_conn *accepted) {
   struct source *source = reactor_take(host->reactor);
   if (source == NULL) {
-    return refuse(host, guest);
+    return refuse(host, accepted);
   }
   struct xchg_conn *conn = conn_of(source);
-  if (init(conn, host, guest) == -1) {
+  if (init(conn, host, accepted) == -1) {
     source->generation = 0;
     reactor_free(host->reactor, source);
-    return refuse(host, guest);
+    return refuse(host, accepted);
   }
   enter(conn);
   begin(conn);

@@ -48,7 +48,7 @@ static inline size_t conn_bytes(const struct xchg_handler *handler) {
  * Return: 0, or -1 where it is closed already and will not be reaped (the ticket is still the
  * caller's).
  */
-int conn_open(struct conn_host *host, const struct guest *guest);
+int conn_open(struct conn_host *host, const struct accepted_conn *accepted);
 
 /** The server stops (host->stop_ns is set): finish what has begun. */
 void conn_stop(struct source *source);

@@ -27,7 +27,7 @@
 
 #include "core/buf.h"
 #include "core/config.h"
-#include "net/guest.h"
+#include "net/accepted_conn.h"
 #include "net/reactor.h"
 #include "net/outbox.h"
 #include "net/group.h"
@@ -104,7 +104,7 @@ struct xchg_conn {
                              paused: how long it had taken */
   uint32_t sent;          /* bytes given to the kernel, modulo 2^32 */
   uint32_t thrown_away;   /* bytes read after the end; DRAIN_BYTES_MAX at most */
-  uint32_t ticket;        /* admission's; given back by the worker */
+  uint32_t ip_slot;       /* admission's; given back by the worker */
   struct addr peer;
 };
 

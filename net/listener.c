@@ -238,12 +238,13 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
   return 0;
 }
 
-enum sock_accepted listener_accept(const struct listener *listener, struct guest *guest) {
-  enum sock_accepted result = sock_accept(listener->fd, &guest->fd, &guest->addr);
+enum sock_accepted listener_accept(const struct listener *listener,
+                                   struct accepted_conn *accepted) {
+  enum sock_accepted result = sock_accept(listener->fd, &accepted->fd, &accepted->addr);
   if (result == ACCEPTED) {
-    guest->accepted_ns = sys_now_ns();
+    accepted->accepted_ns = sys_now_ns();
     if (listener->sndbuf > 0) {
-      (void)sys_setsockopt(guest->fd, SOL_SOCKET, SO_SNDBUF, &listener->sndbuf,
+      (void)sys_setsockopt(accepted->fd, SOL_SOCKET, SO_SNDBUF, &listener->sndbuf,
                            sizeof(listener->sndbuf)); /* a smaller buffer is a wish */
     }
   }

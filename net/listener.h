@@ -12,7 +12,7 @@
 #define NET_LISTENER_H
 
 #include "core/config.h"
-#include "net/guest.h"
+#include "net/accepted_conn.h"
 #include "net/sock.h"
 
 #include <stdbool.h>
@@ -46,7 +46,7 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
  * Accept one connection into ${guest} (all but ticket and listener). After listener_retire a UNIX
  * listener's EINVAL is ACCEPT_NONE.
  */
-enum sock_accepted listener_accept(const struct listener *listener, struct guest *guest);
+enum sock_accepted listener_accept(const struct listener *listener, struct accepted_conn *accepted);
 
 /**
  * The stop begins: no new connection gets into the queue; a passed listener is closed (left) at

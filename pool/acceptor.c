@@ -186,17 +186,18 @@ static bool may_resume(const struct acceptor *acceptor) {
 
 /* ---- accepting ---- */
 
-static void refuse(struct acceptor *acceptor, const struct guest *guest, enum xchg_reason reason) {
+static void refuse(struct acceptor *acceptor, const struct accepted_conn *accepted,
+                   enum xchg_reason reason) {
   stats_add(&acceptor->stats.ended[reason], 1);
-  sys_close(guest->fd);
+  sys_close(accepted->fd);
 }
 
 /* Place ${guest}, which was admitted. Return: false if the system refused and the guest is held. */
-static bool place(struct acceptor *acceptor, const struct guest *guest) {
-  int placed = acceptor->model->ops->place(acceptor->model, guest);
+static bool place(struct acceptor *acceptor, const struct accepted_conn *accepted) {
+  int placed = acceptor->model->ops->place(acceptor->model, accepted);
   if (placed == -1) {
-    acceptor->held = *guest;
-    acceptor->holding = true;
+    acceptor->deferred = *accepted;
+    acceptor->has_deferred = true;
     note_exhausted(acceptor, "cannot start a thread or process for a connection", errno);
     return false;
   }
@@ -207,18 +208,18 @@ static bool place(struct acceptor *acceptor, const struct guest *guest) {
 }
 
 /* A connection has been accepted. Return: may the batch go on? */
-static bool receive(struct acceptor *acceptor, struct guest *guest) {
+static bool receive(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
   stats_add(&acceptor->stats.accepted, 1);
   if (acceptor->config->overload == XCHG_OVERLOAD_REFUSE && !room(acceptor)) {
-    refuse(acceptor, guest, XCHG_OVERLOAD);
+    refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
   }
-  if (!admit_enter(acceptor->admit, guest, &refused)) {
-    refuse(acceptor, guest, refused);
+  if (!admit_enter(acceptor->admit, accepted, &refused)) {
+    refuse(acceptor, accepted, refused);
     return true;
   }
-  return place(acceptor, guest);
+  return place(acceptor, accepted);
 }
 
 /*
@@ -253,16 +254,16 @@ static void note_broken(struct acceptor *acceptor, struct door *door, int error)
  * empty, or accepting paused.
  */
 static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint32_t max) {
-  struct guest guest = {.listener = door->index};
+  struct accepted_conn accepted = {.listener = door->index};
   for (uint32_t i = 0; i < max; i++) {
     if (acceptor->config->overload == XCHG_OVERLOAD_WAIT && !room(acceptor)) {
       pause_accepting(acceptor, false);
       return i;
     }
-    switch (listener_accept(door->listener, &guest)) {
+    switch (listener_accept(door->listener, &accepted)) {
       case ACCEPTED:
         acceptor->failed_in_row = 0;
-        if (!receive(acceptor, &guest)) {
+        if (!receive(acceptor, &accepted)) {
           return i;
         }
         break;
@@ -325,10 +326,10 @@ static void resume(struct acceptor *acceptor) {
   if (acceptor->state != ACCEPT_PAUSED || !may_resume(acceptor)) {
     return;
   }
-  if (acceptor->holding) {
-    struct guest guest = acceptor->held;
-    acceptor->holding = false;
-    if (!place(acceptor, &guest)) {
+  if (acceptor->has_deferred) {
+    struct accepted_conn accepted = acceptor->deferred;
+    acceptor->has_deferred = false;
+    if (!place(acceptor, &accepted)) {
       return;
     }
   }
@@ -393,12 +394,12 @@ static void conclude_stop(struct acceptor *acceptor) {
   if (doors_open(acceptor) > 0) {
     return;
   }
-  if (acceptor->holding && impatient) {
-    acceptor->holding = false;
-    admit_leave(acceptor->admit, acceptor->held.ticket);
-    refuse(acceptor, &acceptor->held, XCHG_DRAIN);
+  if (acceptor->has_deferred && impatient) {
+    acceptor->has_deferred = false;
+    admit_leave(acceptor->admit, acceptor->deferred.ip_slot);
+    refuse(acceptor, &acceptor->deferred, XCHG_DRAIN);
   }
-  acceptor->finished = !acceptor->holding && acceptor->model->ops->last(acceptor->model);
+  acceptor->finished = !acceptor->has_deferred && acceptor->model->ops->last(acceptor->model);
 }
 
 /* ---- turns ---- */
@@ -443,7 +444,7 @@ static bool ending(const struct acceptor *acceptor) {
 
 /* Has what it waits for been released? */
 static bool released(const struct acceptor *acceptor) {
-  if (ending(acceptor) && !acceptor->holding) {
+  if (ending(acceptor) && !acceptor->has_deferred) {
     return live(acceptor) == 0;
   }
   return acceptor->state == ACCEPT_PAUSED && may_resume(acceptor);

@@ -52,15 +52,15 @@ struct acceptor {
   struct stats stats;                      /* this thread writes */
   struct histogram batches;                /* likewise: connections accepted for one event */
   enum accept_state state;
-  bool exhausted;     /* paused for want of descriptors or memory */
-  bool holding;       /* a guest waits in hand */
-  struct guest held;  /* owns its descriptor while holding */
-  uint32_t live_seen; /* connections when it was exhausted */
-  uint64_t retry_ns;  /* when to try again though none ended */
-  uint64_t stop_ns;   /* NEVER = no stop */
-  bool cut;           /* ... and everything is closed now */
-  bool finished;      /* LAST */
-  uint64_t watch_ns;  /* when to look for workers that are held; NEVER = not */
+  bool exhausted;                /* paused for want of descriptors or memory */
+  bool has_deferred;             /* a guest waits in hand */
+  struct accepted_conn deferred; /* owns its descriptor while holding */
+  uint32_t live_seen;            /* connections when it was exhausted */
+  uint64_t retry_ns;             /* when to try again though none ended */
+  uint64_t stop_ns;              /* NEVER = no stop */
+  bool cut;                      /* ... and everything is closed now */
+  bool finished;                 /* LAST */
+  uint64_t watch_ns;             /* when to look for workers that are held; NEVER = not */
 
   uint64_t episode_ns;      /* since when there is an episode of exhaustion; NEVER = none */
   uint64_t exhausted_ns;    /* when it was last exhausted */

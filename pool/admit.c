@@ -136,7 +136,7 @@ static struct admit_node *insert(struct admit *admit, uint32_t chain, const stru
 }
 
 /* Count one more connection of ${addr}. Return: false at the limit. */
-static bool count_address(struct admit *admit, const struct addr *addr, uint32_t *ticket) {
+static bool count_address(struct admit *admit, const struct addr *addr, uint32_t *ip_slot) {
   struct addr key = *addr;
   if (key.family == ADDR_IPV6) {
     memset(key.bytes + 8, 0, 8); /* a /64 is one customer */
@@ -150,29 +150,29 @@ static bool count_address(struct admit *admit, const struct addr *addr, uint32_t
     return false;
   }
   atom_add_relaxed_u32(&node->live, 1);
-  *ticket = (uint32_t)(node - admit->nodes);
+  *ip_slot = (uint32_t)(node - admit->nodes);
   return true;
 }
 
-bool admit_enter(struct admit *admit, struct guest *guest, enum xchg_reason *refused) {
-  guest->ticket = GUEST_NO_TICKET;
-  if (guest->addr.family == ADDR_UNIX) {
+bool admit_enter(struct admit *admit, struct accepted_conn *accepted, enum xchg_reason *refused) {
+  accepted->ip_slot = NO_IP_SLOT;
+  if (accepted->addr.family == ADDR_UNIX) {
     return true;
   }
-  if (!allowed(admit, &guest->addr)) {
+  if (!allowed(admit, &accepted->addr)) {
     *refused = XCHG_DENIED;
     return false;
   }
-  if (admit->nodes != NULL && !count_address(admit, &guest->addr, &guest->ticket)) {
+  if (admit->nodes != NULL && !count_address(admit, &accepted->addr, &accepted->ip_slot)) {
     *refused = XCHG_PER_IP;
     return false;
   }
   return true;
 }
 
-void admit_leave(struct admit *admit, uint32_t ticket) {
-  if (ticket != GUEST_NO_TICKET) {
-    atom_sub_release_u32(&admit->nodes[ticket].live, 1);
+void admit_leave(struct admit *admit, uint32_t ip_slot) {
+  if (ip_slot != NO_IP_SLOT) {
+    atom_sub_release_u32(&admit->nodes[ip_slot].live, 1);
   }
 }
 

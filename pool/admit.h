@@ -13,7 +13,7 @@
 
 #include "core/atom.h"
 #include "core/config.h"
-#include "net/guest.h"
+#include "net/accepted_conn.h"
 #include "net/wake.h"
 
 #include <stdbool.h>
@@ -48,10 +48,10 @@ void admit_fini(struct admit *admit);
  * Return: true, or false with the reason in ${*refused} (XCHG_DENIED, XCHG_PER_IP).
  * Thread: the acceptor.
  */
-bool admit_enter(struct admit *admit, struct guest *guest, enum xchg_reason *refused);
+bool admit_enter(struct admit *admit, struct accepted_conn *accepted, enum xchg_reason *refused);
 
 /** Give ${ticket} back. Thread: any. */
-void admit_leave(struct admit *admit, uint32_t ticket);
+void admit_leave(struct admit *admit, uint32_t ip_slot);
 
 /**
  * admit_freed(admit): something that an acceptor may wait for has become free (a connection, a

@@ -27,8 +27,8 @@ int inbox_nudge(struct inbox *inbox) {
   return 1;
 }
 
-int inbox_push_spsc(struct inbox *inbox, const struct guest *guest) {
-  if (ring_push_spsc(&inbox->ring, guest) == -1) {
+int inbox_push_spsc(struct inbox *inbox, const struct accepted_conn *accepted) {
+  if (ring_push_spsc(&inbox->ring, accepted) == -1) {
     return -1;
   }
   return inbox_nudge(inbox);
@@ -42,8 +42,8 @@ void inbox_push_mpsc(struct inbox *inbox, struct letter *letter) {
   inbox_nudge(inbox);
 }
 
-bool inbox_pop(struct inbox *inbox, struct guest *guest) {
-  return ring_pop_spsc(&inbox->ring, guest);
+bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted) {
+  return ring_pop_spsc(&inbox->ring, accepted);
 }
 
 struct letter *inbox_take(struct inbox *inbox) {

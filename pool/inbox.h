@@ -60,7 +60,7 @@ void inbox_close(struct inbox *inbox);
  * Own: the descriptor passes to the worker on 0 and 1; stays with the caller on -1.
  * Thread: the acceptor only.
  */
-int inbox_push_spsc(struct inbox *inbox, const struct guest *guest);
+int inbox_push_spsc(struct inbox *inbox, const struct accepted_conn *accepted);
 
 /**
  * Send ${letter}, which the caller does not touch until the owner has dealt with it; wake the owner
@@ -78,7 +78,7 @@ void inbox_push_mpsc(struct inbox *inbox, struct letter *letter);
 int inbox_nudge(struct inbox *inbox);
 
 /** Take the oldest guest. Thread: the owner, like all that follow. */
-bool inbox_pop(struct inbox *inbox, struct guest *guest);
+bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted);
 
 /** Take all letters, oldest first; NULL where there are none. */
 struct letter *inbox_take(struct inbox *inbox);

@@ -53,7 +53,7 @@ struct model_ops {
    * Run ${guest}. Return: 0; 1 if a sleeping thread was woken for it; -1 with errno if the system
    * refuses, the descriptor stays the caller's. Acceptor.
    */
-  int (*place)(struct model *model, const struct guest *guest);
+  int (*place)(struct model *model, const struct accepted_conn *accepted);
 
   /** Collect what has ended (children, threads). NULL = nothing to collect. Acceptor. */
   void (*settle)(struct model *model);

@@ -26,7 +26,7 @@
 
 struct child {
   pid_t pid; /* 0 = free */
-  uint32_t ticket;
+  uint32_t ip_slot;
 };
 
 struct model_fork {
@@ -61,13 +61,13 @@ static void close_others(int a, int b) {
   close_range((unsigned)high + 1, ~0U, 0);
 }
 
-static void child_main(struct model_fork *all, const struct guest *guest, pid_t parent) {
+static void child_main(struct model_fork *all, const struct accepted_conn *accepted, pid_t parent) {
   const struct model_setup *setup = &all->model.setup;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) {
     _exit(1); /* the parent died before the wish was heard */
   }
-  close_others(guest->fd, all->stop.fd);
+  close_others(accepted->fd, all->stop.fd);
   const struct worker_setup worker_setup = {.config = setup->config,
                                             .handler = setup->handler,
                                             .admit = setup->admit,
@@ -75,10 +75,10 @@ static void child_main(struct model_fork *all, const struct guest *guest, pid_t 
   struct worker worker; /* on the stack: see pool/worker.c on malloc */
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
-    guest_close(guest);
+    accepted_conn_close(accepted);
   } else {
-    struct guest own = *guest;
-    own.ticket = GUEST_NO_TICKET; /* the parent's to give back */
+    struct accepted_conn own = *accepted;
+    own.ip_slot = NO_IP_SLOT; /* the parent's to give back */
     atom_add_relaxed_u32(&worker.live, 1);
     worker_number_single(&worker, all->placed);
     worker_serve_single(&worker, &own, all->stop_ns);
@@ -112,7 +112,7 @@ static struct child *place_of(struct model_fork *all, pid_t pid) {
   return NULL;
 }
 
-static int fork_place(struct model *model, const struct guest *guest) {
+static int fork_place(struct model *model, const struct accepted_conn *accepted) {
   struct model_fork *all = fork_of(model);
   struct child *child = place_of(all, 0);
   pid_t parent = getpid();
@@ -122,10 +122,10 @@ static int fork_place(struct model *model, const struct guest *guest) {
     return -1;
   }
   if (pid == 0) {
-    child_main(all, guest, parent);
+    child_main(all, accepted, parent);
   }
-  guest_close(guest);
-  *child = (struct child){.pid = pid, .ticket = guest->ticket};
+  accepted_conn_close(accepted);
+  *child = (struct child){.pid = pid, .ip_slot = accepted->ip_slot};
   all->live++;
   return 0;
 }
@@ -153,7 +153,7 @@ static void fork_settle(struct model *model) {
     if (!WIFEXITED(status) || WEXITSTATUS(status) != COUNTED) {
       atom_add_relaxed_u64(&all->stats->ended[XCHG_ERROR], 1);
     }
-    admit_leave(model->setup.admit, child->ticket);
+    admit_leave(model->setup.admit, child->ip_slot);
     child->pid = 0;
     all->live--;
   }

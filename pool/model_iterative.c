@@ -32,10 +32,10 @@ static uint32_t iterative_live(struct model *model) {
   return atom_load_relaxed_u32(&iterative_of(model)->worker.live);
 }
 
-static int iterative_place(struct model *model, const struct guest *guest) {
+static int iterative_place(struct model *model, const struct accepted_conn *accepted) {
   struct worker *worker = &iterative_of(model)->worker;
   atom_add_relaxed_u32(&worker->live, 1);
-  worker_serve(worker, guest);
+  worker_serve(worker, accepted);
   return 0;
 }
 

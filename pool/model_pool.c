@@ -151,7 +151,7 @@ static struct choice weigh(struct model_pool *pool, uint32_t i) {
                          .awake = atom_load_relaxed_u32(&worker->inbox.sleeping) == 0};
 }
 
-static int pool_place(struct model *model, const struct guest *guest) {
+static int pool_place(struct model *model, const struct accepted_conn *accepted) {
   struct model_pool *pool = pool_of(model);
   uint32_t best = 0;
   struct choice best_choice = weigh(pool, 0);
@@ -166,7 +166,7 @@ static int pool_place(struct model *model, const struct guest *guest) {
   histogram_record(&pool->depths, best_choice.depth);
   struct worker *worker = &pool->threads[best].worker;
   atom_add_relaxed_u32(&worker->live, 1);
-  int pushed = inbox_push_spsc(&worker->inbox, guest);
+  int pushed = inbox_push_spsc(&worker->inbox, accepted);
   assert(pushed != -1); /* pool_room said so, and only we push */
   return pushed;
 }

@@ -21,7 +21,7 @@
 struct seat {
   struct seat *next; /* in the free list (acceptor) or the list of the ended */
   struct model_thread *all;
-  struct guest guest;
+  struct accepted_conn accepted;
   uint32_t number; /* tells connections apart in their ids */
   pthread_t thread;
 };
@@ -60,12 +60,12 @@ static void serve(struct seat *seat) {
   struct worker worker;
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
-    guest_close(&seat->guest);
-    admit_leave(setup->admit, seat->guest.ticket);
+    accepted_conn_close(&seat->accepted);
+    admit_leave(setup->admit, seat->accepted.ip_slot);
   } else {
     atom_add_relaxed_u32(&worker.live, 1);
     worker_number_single(&worker, seat->number);
-    worker_serve_single(&worker, &seat->guest, &all->stop_ns);
+    worker_serve_single(&worker, &seat->accepted, &all->stop_ns);
     stats_merge(all->stats, &worker.stats);
     worker_close(&worker);
   }
@@ -118,11 +118,11 @@ static uint32_t thread_live(struct model *model) {
   return atom_load_relaxed_u32(&thread_of(model)->live);
 }
 
-static int thread_place(struct model *model, const struct guest *guest) {
+static int thread_place(struct model *model, const struct accepted_conn *accepted) {
   struct model_thread *all = thread_of(model);
   struct seat *seat = all->free;
   struct seat *next = seat->next; /* now: a thread that ends at once links the seat elsewhere */
-  seat->guest = *guest;
+  seat->accepted = *accepted;
   seat->number = all->placed++;
   atom_add_relaxed_u32(&all->live, 1);
   int error = pthread_create(&seat->thread, &all->attributes, thread_main, seat);

@@ -18,15 +18,15 @@
 
 #include "core/base.h"
 #include "core/atom.h"
-#include "net/guest.h"
+#include "net/accepted_conn.h"
 
 #include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 struct ring {
-  struct guest *slots; /* owns; constant once open */
-  uint32_t mask;       /* capacity - 1 */
+  struct accepted_conn *slots; /* owns; constant once open */
+  uint32_t mask;               /* capacity - 1 */
 
   CACHE_ALIGNED atom_u32 tail; /* producer: pushes so far */
   uint32_t head_seen;          /* producer: head when it last looked */
@@ -50,7 +50,7 @@ static inline void ring_close(struct ring *ring) {
 }
 
 /** Append a copy of ${guest}. Return: 0, or -1 if the ring is full. Thread: the producer only. */
-static inline int ring_push_spsc(struct ring *ring, const struct guest *guest) {
+static inline int ring_push_spsc(struct ring *ring, const struct accepted_conn *accepted) {
   uint32_t tail = atom_load_relaxed_u32(&ring->tail);
   if (tail - ring->head_seen > ring->mask) {
     ring->head_seen =
@@ -59,7 +59,7 @@ static inline int ring_push_spsc(struct ring *ring, const struct guest *guest) {
       return -1;
     }
   }
-  ring->slots[tail & ring->mask] = *guest;
+  ring->slots[tail & ring->mask] = *accepted;
   atom_store_release_u32(&ring->tail, tail + 1); /* (1) pairs with ring_pop_spsc's acquire */
   return 0;
 }
@@ -69,7 +69,7 @@ static inline int ring_push_spsc(struct ring *ring, const struct guest *guest) {
  * Return: true and ${*guest}, or false if the ring is empty.
  * Thread: the consumer only.
  */
-static inline bool ring_pop_spsc(struct ring *ring, struct guest *guest) {
+static inline bool ring_pop_spsc(struct ring *ring, struct accepted_conn *accepted) {
   uint32_t head = atom_load_relaxed_u32(&ring->head);
   if (head == ring->tail_seen) {
     ring->tail_seen =
@@ -78,7 +78,7 @@ static inline bool ring_pop_spsc(struct ring *ring, struct guest *guest) {
       return false;
     }
   }
-  *guest = ring->slots[head & ring->mask];
+  *accepted = ring->slots[head & ring->mask];
   atom_store_release_u32(&ring->head, head + 1); /* (2) pairs with ring_push_spsc's acquire */
   return true;
 }

@@ -15,9 +15,9 @@
 #include <assert.h>
 #include <sys/mman.h>
 
-#define GUESTS_MAX 64  /* taken from the queue in a turn */
-#define MAIL_TURN 1024 /* calls made, or members published to, in a turn */
-#define VISITS_MAX 256 /* connections told of the stop, or cut, in a turn */
+#define ACCEPTED_MAX 64 /* taken from the queue in a turn */
+#define MAIL_TURN 1024  /* calls made, or members published to, in a turn */
+#define VISITS_MAX 256  /* connections told of the stop, or cut, in a turn */
 /*
  * The length of a turn is what its last event waited for.  Taking the time costs as much as twenty
  * instructions more in a hundred, where one event is all of a turn: so of short turns a sample.
@@ -115,19 +115,19 @@ static void give_back(struct worker *worker) {
 
 /* ---- guests ---- */
 
-static void gone(struct worker *worker, uint32_t ticket) {
-  admit_leave(worker->admit, ticket);
+static void release_admission(struct worker *worker, uint32_t ip_slot) {
+  admit_leave(worker->admit, ip_slot);
   atom_sub_release_u32(&worker->live, 1);
 }
 
-static void welcome(struct worker *worker, const struct guest *guest) {
+static void open_accepted(struct worker *worker, const struct accepted_conn *accepted) {
   if (worker->cutting) {
     stats_add(&worker->stats.ended[XCHG_DRAIN], 1);
     stats_add(&worker->stats.cut, 1);
-    sys_close(guest->fd);
-    gone(worker, guest->ticket);
-  } else if (conn_open(&worker->host, guest) == -1) {
-    gone(worker, guest->ticket);
+    sys_close(accepted->fd);
+    release_admission(worker, accepted->ip_slot);
+  } else if (conn_open(&worker->host, accepted) == -1) {
+    release_admission(worker, accepted->ip_slot);
   }
 }
 
@@ -136,7 +136,7 @@ static uint32_t reap(struct worker *worker) {
   uint32_t count = 0;
   struct source *source;
   while ((source = reactor_reap(&worker->reactor)) != NULL) {
-    gone(worker, conn_of(source)->ticket);
+    release_admission(worker, conn_of(source)->ip_slot);
     reactor_free(&worker->reactor, source);
     count++;
   }
@@ -298,13 +298,13 @@ static void wait_turn(struct worker *worker, bool more) {
 static bool take_in(struct worker *worker, uint32_t *taken) {
   read_letters(worker);
   deal_with_mail(worker);
-  struct guest guest;
-  for (*taken = 0; *taken < GUESTS_MAX; (*taken)++) {
-    if (!inbox_pop(&worker->inbox, &guest)) {
+  struct accepted_conn accepted;
+  for (*taken = 0; *taken < ACCEPTED_MAX; (*taken)++) {
+    if (!inbox_pop(&worker->inbox, &accepted)) {
       return false;
     }
-    histogram_record(&worker->handoffs, sub_sat_u64(sys_now_ns(), guest.accepted_ns));
-    welcome(worker, &guest);
+    histogram_record(&worker->handoffs, sub_sat_u64(sys_now_ns(), accepted.accepted_ns));
+    open_accepted(worker, &accepted);
   }
   return true;
 }
@@ -349,10 +349,10 @@ void worker_run(struct worker *worker) {
   atom_store_relaxed_u32(&worker->inbox.ended, 1);
 }
 
-void worker_serve(struct worker *worker, const struct guest *guest) {
+void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
   worker->host.thread = conn_thread();
   reactor_wait(&worker->reactor, 0); /* the time: the last one was taken with the guest before */
-  welcome(worker, guest);
+  open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
     wait_turn(worker, false);
     turn(worker);
@@ -364,11 +364,11 @@ void worker_number_single(struct worker *worker, uint32_t number) {
   worker->reactor.generation = number % ((UINT32_C(1) << REACTOR_GENERATION_BITS) - 1);
 }
 
-void worker_serve_single(struct worker *worker, const struct guest *guest,
+void worker_serve_single(struct worker *worker, const struct accepted_conn *accepted,
                          const atom_u64 *stop_ns) {
   assert(worker->single);
   worker->host.thread = conn_thread();
-  welcome(worker, guest);
+  open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
     uint64_t until_ns = worker->stopping ? 0 : worker->cutting ? NEVER : worker->cut_ns;
     reactor_wait(&worker->reactor, until_ns);

@@ -84,7 +84,7 @@ void worker_run(struct worker *worker);
  * Serve ${guest}, already counted in live, to its end; other letters are taken meanwhile. Thread:
  * the worker's.
  */
-void worker_serve(struct worker *worker, const struct guest *guest);
+void worker_serve(struct worker *worker, const struct accepted_conn *accepted);
 
 /** Let the id of a single worker's connection be that of the ${number}th. */
 void worker_number_single(struct worker *worker, uint32_t number);
@@ -93,7 +93,8 @@ void worker_number_single(struct worker *worker, uint32_t number);
  * worker_serve_single(worker, guest, stop_ns): the same for a single worker; when its wake fires,
  * ${*stop_ns} says when the stop began.
  */
-void worker_serve_single(struct worker *worker, const struct guest *guest, const atom_u64 *stop_ns);
+void worker_serve_single(struct worker *worker, const struct accepted_conn *accepted,
+                         const atom_u64 *stop_ns);
 
 /** Send the letters. Thread: any, once each. */
 void worker_send_stop(struct worker *worker, uint64_t stop_ns);

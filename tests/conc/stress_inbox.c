@@ -182,17 +182,18 @@ static void *consumer_run(void *context) {
   struct consumer *consumer = context;
   struct stress *stress = consumer->stress;
   struct sleeper *sleeper = &consumer->sleeper;
-  struct guest guest;
+  struct accepted_conn accepted;
   for (;;) {
     consumer->turns++;
     take_letters(stress, sleeper, consumer->index, &consumer->post);
     const bool last = consumer->post.last == SENDERS + 1;
     unsigned count = 0;
-    for (; count < TURN_MAX && inbox_pop(&sleeper->inbox, &guest); count++) {
+    for (; count < TURN_MAX && inbox_pop(&sleeper->inbox, &accepted); count++) {
       expect(sleeper->name, "connection lost, duplicated or out of order", consumer->taken++,
-             guest.accepted_ns);
-      expect(sleeper->name, "connection of another consumer", consumer->index, (uint64_t)guest.fd);
-      expect(sleeper->name, "connection torn", (uint32_t)~guest.accepted_ns, guest.ticket);
+             accepted.accepted_ns);
+      expect(sleeper->name, "connection of another consumer", consumer->index,
+             (uint64_t)accepted.fd);
+      expect(sleeper->name, "connection torn", (uint32_t)~accepted.accepted_ns, accepted.ip_slot);
     }
     if (count > 0) {
       inbox_nudge(&stress->producer.sleeper.inbox);
@@ -299,15 +300,15 @@ static void producer_wait(struct stress *stress, struct consumer *consumer, bool
 /* Push ${count} connections; each push wakes a sleeper, as inbox_push_spsc does. */
 static void push_burst(struct stress *stress, struct consumer *consumer, uint64_t count) {
   struct producer *producer = &stress->producer;
-  struct guest guest = {.fd = (int)consumer->index};
+  struct accepted_conn accepted = {.fd = (int)consumer->index};
   for (uint64_t i = 0; i < count; i++) {
-    guest.accepted_ns = producer->pushed[consumer->index]++;
-    guest.ticket = (uint32_t)~guest.accepted_ns;
-    int result = inbox_push_spsc(&consumer->sleeper.inbox, &guest);
+    accepted.accepted_ns = producer->pushed[consumer->index]++;
+    accepted.ip_slot = (uint32_t)~accepted.accepted_ns;
+    int result = inbox_push_spsc(&consumer->sleeper.inbox, &accepted);
     if (result == -1) {
       producer->full++;
       producer_wait(stress, consumer, has_room);
-      result = inbox_push_spsc(&consumer->sleeper.inbox, &guest);
+      result = inbox_push_spsc(&consumer->sleeper.inbox, &accepted);
     }
     if (result == -1) {
       fail("producer", "no room after the wait for it", 0, 1);

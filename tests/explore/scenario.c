@@ -33,7 +33,7 @@ struct note {
 static struct shared {
   struct worker worker;
   struct admit admit;
-  struct guest slots[CAPACITY_MAX], acceptor_slots[1];
+  struct accepted_conn slots[CAPACITY_MAX], acceptor_slots[1];
   struct note notes[SENDERS_MAX][TASKS_MAX];
   CACHE_ALIGNED atom_u32 published;
   struct acceptor acceptor; /* last: see begin */
@@ -48,31 +48,31 @@ static struct {
   unsigned next[SENDERS_MAX];
 } ghost;
 
-int __wrap_conn_open(struct conn_host *host, const struct guest *guest);
+int __wrap_conn_open(struct conn_host *host, const struct accepted_conn *accepted);
 bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
                       uint32_t *budget);
 
 /* ---- what is handed over, and checks of it ---- */
 
-static struct guest nth_conn(unsigned n) {
-  struct guest guest;
-  memset(&guest, 0, sizeof(guest));
-  guest.accepted_ns = n;
-  guest.fd = (int)n + 100;
-  guest.ticket = GUEST_NO_TICKET;
-  guest.listener = ~n;
-  guest.addr.port = (uint16_t)n;
-  return guest;
+static struct accepted_conn nth_conn(unsigned n) {
+  struct accepted_conn accepted;
+  memset(&accepted, 0, sizeof(accepted));
+  accepted.accepted_ns = n;
+  accepted.fd = (int)n + 100;
+  accepted.ip_slot = NO_IP_SLOT;
+  accepted.listener = ~n;
+  accepted.addr.port = (uint16_t)n;
+  return accepted;
 }
 
-static void check_conn(const struct guest *guest) {
-  struct guest expected = nth_conn(ghost.taken + 1);
-  if (guest->accepted_ns != expected.accepted_ns) {
+static void check_conn(const struct accepted_conn *accepted) {
+  struct accepted_conn expected = nth_conn(ghost.taken + 1);
+  if (accepted->accepted_ns != expected.accepted_ns) {
     explore_fault("connection %llu is taken where %u should come",
-                  (unsigned long long)guest->accepted_ns, ghost.taken + 1);
+                  (unsigned long long)accepted->accepted_ns, ghost.taken + 1);
   }
-  if (guest->fd != expected.fd || guest->listener != expected.listener ||
-      guest->addr.port != expected.addr.port) {
+  if (accepted->fd != expected.fd || accepted->listener != expected.listener ||
+      accepted->addr.port != expected.addr.port) {
     explore_fault("connection %u is torn", ghost.taken + 1);
   }
   ghost.taken++;
@@ -82,9 +82,9 @@ static void check_conn(const struct guest *guest) {
  * In place of opening a connection: it is refused, so that the worker has nothing more to do with
  * it.
  */
-int __wrap_conn_open(struct conn_host *host, const struct guest *guest) {
+int __wrap_conn_open(struct conn_host *host, const struct accepted_conn *accepted) {
   (void)host;
-  check_conn(guest);
+  check_conn(accepted);
   return -1;
 }
 
@@ -130,8 +130,8 @@ static void ring_producer(void) {
         explore_fault("%u counted, %u inside", count, ghost.pushed - ghost.taken);
       }
     }
-    struct guest guest = nth_conn(ghost.pushed + 1);
-    if (ring_push_spsc(ring, &guest) == 0) {
+    struct accepted_conn accepted = nth_conn(ghost.pushed + 1);
+    if (ring_push_spsc(ring, &accepted) == 0) {
       ghost.pushed++;
     } else if (room) {
       explore_fault("full is reported although there was room");
@@ -143,12 +143,12 @@ static void ring_producer(void) {
 
 static void ring_consumer(void) {
   struct ring *ring = &shared.worker.inbox.ring;
-  struct guest guest;
+  struct accepted_conn accepted;
   for (unsigned i = 0; i < ghost.scenario->conns + RING_ATTEMPTS; i++) {
     explore_mark(i << 8 | ghost.taken);
     bool empty = ghost.scenario->kind == SCENARIO_COUNTED && ring_empty_consumer(ring);
-    if (!empty && ring_pop_spsc(ring, &guest)) {
-      check_conn(&guest);
+    if (!empty && ring_pop_spsc(ring, &accepted)) {
+      check_conn(&accepted);
     } else if (!empty && ghost.scenario->kind == SCENARIO_COUNTED) {
       explore_fault("empty is reported although there was something");
     }
@@ -186,9 +186,9 @@ static void acceptor(void) {
       (void)inbox_take(&shared.acceptor.inbox);
       continue;
     }
-    struct guest guest = nth_conn(ghost.pushed + 1);
+    struct accepted_conn accepted = nth_conn(ghost.pushed + 1);
     atom_add_relaxed_u32(&shared.worker.live, 1);
-    if (inbox_push_spsc(&shared.worker.inbox, &guest) == -1) {
+    if (inbox_push_spsc(&shared.worker.inbox, &accepted) == -1) {
       explore_fault("full is reported although there was room");
     }
     ghost.pushed++;

@@ -76,13 +76,13 @@ static const struct {
 START_TEST(test_accept_fails) {
   open_at("127.0.0.1:0");
   int client = dial();
-  struct guest guest = {.fd = -1};
+  struct accepted_conn accepted = {.fd = -1};
   orders_fail(FAULT_ACCEPT, 1, errors[_i].error, 1);
-  ck_assert_int_eq(listener_accept(&listener, &guest), errors[_i].means);
+  ck_assert_int_eq(listener_accept(&listener, &accepted), errors[_i].means);
   ck_assert_int_eq(errno, errors[_i].error);
-  ck_assert_int_eq(guest.fd, -1);
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
-  guest_close(&guest);
+  ck_assert_int_eq(accepted.fd, -1);
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPTED);
+  accepted_conn_close(&accepted);
   close(client);
   ck_assert_int_eq(lines(), 0); /* logging is up to the acceptor */
 }
@@ -92,24 +92,24 @@ END_TEST
  * EINVAL means that the queue of a stopped UNIX listener has ended; it breaks any other listener.
  */
 START_TEST(test_invalid_accept) {
-  struct guest guest;
+  struct accepted_conn accepted;
   char text[64], path[48] = "/tmp/check_listener_fault.XXXXXX";
   ck_assert_ptr_nonnull(mkdtemp(path));
   snprintf(text, sizeof(text), "unix:%s/s", path);
   open_at(text);
   orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_BROKEN);
   listener_retire(&listener);
   orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_NONE);
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_NONE);
   orders_fail(FAULT_ACCEPT, 1, EBADF, 1);
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_BROKEN);
   listener_close(&listener);
   ck_assert_int_eq(rmdir(path), 0);
   open_at("127.0.0.1:0");
   listener_retire(&listener);
   orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_BROKEN);
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_BROKEN);
 }
 END_TEST
 
@@ -132,9 +132,9 @@ START_TEST(test_options_fail) {
   open_at("127.0.0.1:0");
   ck_assert_int_eq(lines(), 4);
   int client = dial();
-  struct guest guest;
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
-  guest_close(&guest);
+  struct accepted_conn accepted;
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPTED);
+  accepted_conn_close(&accepted);
   close(client);
 }
 END_TEST
@@ -147,11 +147,11 @@ START_TEST(test_sndbuf_of_a_connection_fails) {
   config.sndbuf_bytes = 20000;
   open_at(text);
   int client = dial();
-  struct guest guest;
+  struct accepted_conn accepted;
   orders_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPTED);
   ck_assert_uint_eq(orders_hits(), 1);
-  guest_close(&guest);
+  accepted_conn_close(&accepted);
   close(client);
   orders_fail(FAULT_SHUTDOWN, 1, ENOBUFS, 1);
   listener_retire(&listener);
@@ -169,9 +169,9 @@ START_TEST(test_filter_fails) {
   orders_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
   listener_retire(&listener);
   ck_assert_uint_eq(orders_hits(), 1);
-  struct guest guest;
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPTED);
-  guest_close(&guest);
+  struct accepted_conn accepted;
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPTED);
+  accepted_conn_close(&accepted);
   close(client);
 }
 END_TEST

@@ -255,11 +255,11 @@ static void begin(struct play *play, bool by_poll, size_t room) {
   play->host.max_message = play->config.max_message_bytes;
   play->host.random = 1;
   play->host.stop_ns = NEVER;
-  struct guest guest = {.accepted_ns = play->reactor.now_ns,
-                        .addr = {.family = (uint8_t)family},
-                        .fd = line_server(),
-                        .ticket = GUEST_NO_TICKET};
-  fuzz_holds(conn_open(&play->host, &guest) == 0, "a connection opens");
+  struct accepted_conn accepted = {.accepted_ns = play->reactor.now_ns,
+                                   .addr = {.family = (uint8_t)family},
+                                   .fd = line_server(),
+                                   .ip_slot = NO_IP_SLOT};
+  fuzz_holds(conn_open(&play->host, &accepted) == 0, "a connection opens");
 }
 
 static struct xchg_conn *live(const struct play *play) {

@@ -18,14 +18,14 @@ START_TEST(accepts_and_hands_over) {
   stop();
   join();
   for (int i = 0; i < 10; i++) {
-    const struct guest *guest = &fake.guests[i];
+    const struct accepted_conn *accepted = &fake.guests[i];
     send_bytes(clients[i], &i, sizeof(i)); /* the descriptor is this connection's */
-    struct pollfd pollfd = {.fd = guest->fd, .events = POLLIN};
+    struct pollfd pollfd = {.fd = accepted->fd, .events = POLLIN};
     ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
-    expect_bytes(guest->fd, &i, sizeof(i));
-    ck_assert_int_eq(guest->addr.family, ADDR_IPV4);
-    ck_assert_uint_eq(guest->listener, 0);
-    ck_assert_uint_gt(guest->accepted_ns, 0);
+    expect_bytes(accepted->fd, &i, sizeof(i));
+    ck_assert_int_eq(accepted->addr.family, ADDR_IPV4);
+    ck_assert_uint_eq(accepted->listener, 0);
+    ck_assert_uint_gt(accepted->accepted_ns, 0);
     close(clients[i]);
   }
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), 10);
@@ -161,7 +161,7 @@ START_TEST(the_total_limit_counts) {
   }
   AWAIT(placed() == 2);
   ck_assert(is_silent(clients[2], 50));
-  guest_close(&fake.guests[0]);
+  accepted_conn_close(&fake.guests[0]);
   fake.guests[0] = fake.guests[1];
   atom_sub_release_u32(&fake.live, 1);
   admit_freed(&admit);

@@ -33,17 +33,17 @@ static void tear_down(void) {
   config_fini(&config);
 }
 
-static struct guest ipv4(uint32_t number) {
-  struct guest guest = {.fd = -1};
+static struct accepted_conn ipv4(uint32_t number) {
+  struct accepted_conn accepted = {.fd = -1};
   const uint8_t bytes[4] = {(uint8_t)(number >> 24), (uint8_t)(number >> 16),
                             (uint8_t)(number >> 8), (uint8_t)number};
-  addr_from_ipv4(&guest.addr, bytes, (uint16_t)number);
-  return guest;
+  addr_from_ipv4(&accepted.addr, bytes, (uint16_t)number);
+  return accepted;
 }
 
 /* An address in 2001:db8::/32: ${net} is the /64, ${host} the rest. */
-static struct guest ipv6(uint32_t net, uint64_t host) {
-  struct guest guest = {.fd = -1};
+static struct accepted_conn ipv6(uint32_t net, uint64_t host) {
+  struct accepted_conn accepted = {.fd = -1};
   uint8_t bytes[16] = {0x20, 0x01, 0x0d, 0xb8};
   for (int i = 0; i < 4; i++) {
     bytes[4 + i] = (uint8_t)(net >> (24 - 8 * i));
@@ -51,27 +51,27 @@ static struct guest ipv6(uint32_t net, uint64_t host) {
   for (int i = 0; i < 8; i++) {
     bytes[8 + i] = (uint8_t)(host >> (56 - 8 * i));
   }
-  addr_from_ipv6(&guest.addr, bytes, 1);
-  return guest;
+  addr_from_ipv6(&accepted.addr, bytes, 1);
+  return accepted;
 }
 
-static struct guest parsed(const char *text) {
+static struct accepted_conn parsed(const char *text) {
   char listen[128];
   struct addr_listen where;
   snprintf(listen, sizeof(listen), strchr(text, ':') ? "[%s]:1" : "%s:1", text);
   ck_assert_msg(addr_parse_listen(listen, &where) == 0, "%s", listen);
-  return (struct guest){.fd = -1, .addr = where.addr};
+  return (struct accepted_conn){.fd = -1, .addr = where.addr};
 }
 
 /* The decision about ${guest}; XCHG_FINISHED = admitted. */
-static enum xchg_reason enter(struct guest *guest) {
+static enum xchg_reason enter(struct accepted_conn *accepted) {
   enum xchg_reason refused = XCHG_REASONS;
-  return admit_enter(&admit, guest, &refused) ? XCHG_FINISHED : refused;
+  return admit_enter(&admit, accepted, &refused) ? XCHG_FINISHED : refused;
 }
 
 static enum xchg_reason enter_text(const char *text) {
-  struct guest guest = parsed(text);
-  return enter(&guest);
+  struct accepted_conn accepted = parsed(text);
+  return enter(&accepted);
 }
 
 /* Every node is in exactly one list. Return: how many are free. */
@@ -105,11 +105,11 @@ START_TEST(without_lists_all_are_admitted) {
   SET_UP();
   ck_assert_int_eq(enter_text("192.0.2.1"), XCHG_FINISHED);
   ck_assert_int_eq(enter_text("2001:db8::1"), XCHG_FINISHED);
-  struct guest guest = parsed("192.0.2.1");
-  guest.ticket = 5;
-  ck_assert_int_eq(enter(&guest), XCHG_FINISHED);
-  ck_assert_uint_eq(guest.ticket, GUEST_NO_TICKET); /* nothing to release */
-  admit_leave(&admit, guest.ticket);
+  struct accepted_conn accepted = parsed("192.0.2.1");
+  accepted.ip_slot = 5;
+  ck_assert_int_eq(enter(&accepted), XCHG_FINISHED);
+  ck_assert_uint_eq(accepted.ip_slot, NO_IP_SLOT); /* nothing to release */
+  admit_leave(&admit, accepted.ip_slot);
   ck_assert_ptr_null(admit.nodes);
   tear_down();
 }
@@ -155,9 +155,9 @@ START_TEST(unix_sockets_are_exempt) {
   SET_UP("XCHG_ALLOW=10.0.0.0/8", "XCHG_DENY=0.0.0.0/0,::/0", "XCHG_MAX_PER_IP=1",
          "XCHG_MAX_CONNECTIONS=8");
   for (int i = 0; i < 20; i++) {
-    struct guest guest = {.fd = -1, .addr.family = ADDR_UNIX, .ticket = 3};
-    ck_assert_int_eq(enter(&guest), XCHG_FINISHED);
-    ck_assert_uint_eq(guest.ticket, GUEST_NO_TICKET);
+    struct accepted_conn accepted = {.fd = -1, .addr.family = ADDR_UNIX, .ip_slot = 3};
+    ck_assert_int_eq(enter(&accepted), XCHG_FINISHED);
+    ck_assert_uint_eq(accepted.ip_slot, NO_IP_SLOT);
   }
   ck_assert_uint_eq(live_sum(), 0);
   tear_down();
@@ -168,17 +168,17 @@ END_TEST
 
 START_TEST(an_ipv6_64_counts_as_one_address) {
   SET_UP("XCHG_MAX_PER_IP=3", "XCHG_MAX_CONNECTIONS=16");
-  struct guest guests[3];
+  struct accepted_conn accepted[3];
   for (uint64_t i = 0; i < 3; i++) {
-    guests[i] = ipv6(7, i << 40 | i);
-    ck_assert_int_eq(enter(&guests[i]), XCHG_FINISHED);
+    accepted[i] = ipv6(7, i << 40 | i);
+    ck_assert_int_eq(enter(&accepted[i]), XCHG_FINISHED);
   }
-  struct guest more = ipv6(7, UINT64_MAX);
+  struct accepted_conn more = ipv6(7, UINT64_MAX);
   ck_assert_int_eq(enter(&more), XCHG_PER_IP);
-  ck_assert_uint_eq(more.ticket, GUEST_NO_TICKET); /* nothing to release */
-  struct guest neighbour = ipv6(8, 0);
+  ck_assert_uint_eq(more.ip_slot, NO_IP_SLOT); /* nothing to release */
+  struct accepted_conn neighbour = ipv6(8, 0);
   ck_assert_int_eq(enter(&neighbour), XCHG_FINISHED);
-  admit_leave(&admit, guests[1].ticket);
+  admit_leave(&admit, accepted[1].ip_slot);
   ck_assert_int_eq(enter(&more), XCHG_FINISHED);
   ck_assert_uint_eq(live_sum(), 4);
   tear_down();
@@ -187,7 +187,7 @@ END_TEST
 
 START_TEST(ports_do_not_matter) {
   SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=16");
-  struct guest first = ipv4(1), second = ipv4(1);
+  struct accepted_conn first = ipv4(1), second = ipv4(1);
   second.addr.port = 4711;
   ck_assert_int_eq(enter(&first), XCHG_FINISHED);
   ck_assert_int_eq(enter(&second), XCHG_PER_IP);
@@ -198,7 +198,7 @@ END_TEST
 /* An IPv4 address and the IPv6 network that begins with the same bytes are counted apart. */
 START_TEST(families_are_counted_apart) {
   SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=16");
-  struct guest four = ipv4(0x20010db8), six = ipv6(0, 0);
+  struct accepted_conn four = ipv4(0x20010db8), six = ipv6(0, 0);
   ck_assert_mem_eq(four.addr.bytes, six.addr.bytes, 16);
   ck_assert_int_eq(enter(&four), XCHG_FINISHED);
   ck_assert_int_eq(enter(&six), XCHG_FINISHED);
@@ -222,7 +222,7 @@ static uint64_t next_random(uint64_t *state) {
 }
 
 /* A connection from the ${customer}th address: even ones IPv4, odd ones an IPv6 /64. */
-static struct guest of_customer(uint32_t customer, uint64_t *random) {
+static struct accepted_conn of_customer(uint32_t customer, uint64_t *random) {
   return customer % 2 == 0 ? ipv4(0x0a000000 + customer * 77) : ipv6(customer, next_random(random));
 }
 
@@ -245,15 +245,15 @@ START_TEST(random_sequences_match_a_naive_model) {
       ticket_of[i] = ticket_of[count];
       continue;
     }
-    struct guest guest = of_customer(customer, &random);
+    struct accepted_conn accepted = of_customer(customer, &random);
     enum xchg_reason want = live[customer] < LIMIT ? XCHG_FINISHED : XCHG_PER_IP;
-    enum xchg_reason got = enter(&guest);
+    enum xchg_reason got = enter(&accepted);
     ck_assert_msg(got == want, "seed %llu, step %d: %s, want %s", (unsigned long long)seed, step,
                   xchg_reason_name(got), xchg_reason_name(want));
     if (got == XCHG_FINISHED) {
       live[customer]++;
       customer_of[count] = customer;
-      ticket_of[count++] = guest.ticket;
+      ticket_of[count++] = accepted.ip_slot;
     } else {
       refused++;
     }
@@ -269,22 +269,22 @@ END_TEST
 START_TEST(a_sweep_reclaims_unused_nodes) {
   SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=64");
   for (uint32_t i = 0; i + 1 < LIVE_MAX; i++) {
-    struct guest stays = ipv4(i);
+    struct accepted_conn stays = ipv4(i);
     ck_assert_int_eq(enter(&stays), XCHG_FINISHED);
   }
   bool exhausted = false, swept = false;
   for (uint32_t i = 0; i < 100000 && !swept; i++) {
     uint32_t before = check_nodes();
     exhausted = exhausted || before == 0;
-    struct guest passes = ipv4(1000 + i);
+    struct accepted_conn passes = ipv4(1000 + i);
     ck_assert_int_eq(enter(&passes), XCHG_FINISHED);
-    admit_leave(&admit, passes.ticket);
+    admit_leave(&admit, passes.ip_slot);
     swept = before == 0 && check_nodes() >= admit.nodes_count / 2 - 1;
   }
   ck_assert(exhausted && swept);
   ck_assert_uint_eq(live_sum(), LIVE_MAX - 1);
   for (uint32_t i = 0; i + 1 < LIVE_MAX; i++) { /* addresses that are still used are found */
-    struct guest again = ipv4(i);
+    struct accepted_conn again = ipv4(i);
     ck_assert_int_eq(enter(&again), XCHG_PER_IP);
   }
   tear_down();
@@ -303,12 +303,12 @@ struct leaver {
 static void *leave_all(void *argument) {
   struct leaver *leaver = argument;
   for (uint32_t count = 0; count < PASSING;) {
-    struct guest guest;
-    if (!ring_pop_spsc(&leaver->ring, &guest)) {
+    struct accepted_conn accepted;
+    if (!ring_pop_spsc(&leaver->ring, &accepted)) {
       sched_yield();
       continue;
     }
-    admit_leave(&admit, guest.ticket);
+    admit_leave(&admit, accepted.ip_slot);
     atom_store_release_u32(&leaver->left, ++count);
   }
   return NULL;
@@ -326,9 +326,9 @@ START_TEST(one_thread_admits_while_another_releases) {
       sched_yield();
       continue;
     }
-    struct guest guest = of_customer((uint32_t)(next_random(&random) % 200), &random);
-    if (enter(&guest) == XCHG_FINISHED) {
-      ck_assert_int_eq(ring_push_spsc(&leaver.ring, &guest), 0);
+    struct accepted_conn accepted = of_customer((uint32_t)(next_random(&random) % 200), &random);
+    if (enter(&accepted) == XCHG_FINISHED) {
+      ck_assert_int_eq(ring_push_spsc(&leaver.ring, &accepted), 0);
       entered++;
     }
   }

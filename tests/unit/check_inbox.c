@@ -30,14 +30,14 @@ static uint64_t wakes(const struct inbox *inbox) {
 }
 
 static int push(struct inbox *inbox, int fd) {
-  struct guest guest = {.fd = fd, .accepted_ns = (uint64_t)fd};
-  return inbox_push_spsc(inbox, &guest);
+  struct accepted_conn accepted = {.fd = fd, .accepted_ns = (uint64_t)fd};
+  return inbox_push_spsc(inbox, &accepted);
 }
 
 static void pop_expect(struct inbox *inbox, int fd) {
-  struct guest guest = {.fd = -1};
-  ck_assert(inbox_pop(inbox, &guest));
-  ck_assert_int_eq(guest.fd, fd);
+  struct accepted_conn accepted = {.fd = -1};
+  ck_assert(inbox_pop(inbox, &accepted));
+  ck_assert_int_eq(accepted.fd, fd);
 }
 
 static struct inbox *new_inbox(uint32_t capacity) {
@@ -54,8 +54,8 @@ static void free_inbox(struct inbox *inbox) {
 
 START_TEST(test_new_inbox_is_empty_and_awake) {
   struct inbox *inbox = new_inbox(4);
-  struct guest guest;
-  ck_assert(!inbox_pop(inbox, &guest));
+  struct accepted_conn accepted;
+  ck_assert(!inbox_pop(inbox, &accepted));
   ck_assert_ptr_null(inbox_take(inbox));
   ck_assert_int_eq(inbox_nudge(inbox), 0);
   ck_assert_uint_eq(wakes(inbox), 0);

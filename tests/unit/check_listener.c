@@ -7,14 +7,14 @@
 
 static void check_reaches(const struct listener *listener, const char *address) {
   int client = dial(address, listener->where.addr.port);
-  struct guest guest = welcome(listener);
+  struct accepted_conn accepted = welcome(listener);
   struct addr_listen from;
   char text[ADDR_TEXT_MAX];
   snprintf(text, sizeof(text), strchr(address, ':') != NULL ? "[%s]:1" : "%s:1", address);
   ck_assert_int_eq(addr_parse_listen(text, &from), 0);
-  ck_assert_int_eq(guest.addr.family, from.addr.family); /* a mapped address is IPv4 */
-  ck_assert_mem_eq(guest.addr.bytes, from.addr.bytes, 16);
-  guest_close(&guest);
+  ck_assert_int_eq(accepted.addr.family, from.addr.family); /* a mapped address is IPv4 */
+  ck_assert_mem_eq(accepted.addr.bytes, from.addr.bytes, 16);
+  accepted_conn_close(&accepted);
   close(client);
 }
 
@@ -106,12 +106,12 @@ START_TEST(test_tcp_options) {
   int client = dial("127.0.0.1", listener.where.addr.port);
   ck_assert_int_eq(dialled(client), 0);
   CLIENT_WRITE(client, "x"); /* a deferred accept waits for it */
-  struct guest guest = welcome(&listener);
-  ck_assert_int_eq(option(guest.fd, IPPROTO_TCP, TCP_NODELAY) != 0, on);
-  ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_KEEPALIVE) != 0, on);
-  ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_SNDBUF) == 40000,
+  struct accepted_conn accepted = welcome(&listener);
+  ck_assert_int_eq(option(accepted.fd, IPPROTO_TCP, TCP_NODELAY) != 0, on);
+  ck_assert_int_eq(option(accepted.fd, SOL_SOCKET, SO_KEEPALIVE) != 0, on);
+  ck_assert_int_eq(option(accepted.fd, SOL_SOCKET, SO_SNDBUF) == 40000,
                    on); /* the kernel doubles it */
-  guest_close(&guest);
+  accepted_conn_close(&accepted);
   close(client);
   listener_close(&listener);
 }
@@ -132,17 +132,17 @@ START_TEST(test_retire_tcp) {
   ck_assert_int_eq(filter_length(listener.fd), 4);
   int late = dial("127.0.0.1", listener.where.addr.port);
   for (int i = 0; i < 3; i++) {
-    struct guest guest = welcome(&listener);
+    struct accepted_conn accepted = welcome(&listener);
     CLIENT_WRITE(early[i], "x"); /* the filter passes everything but SYNs */
     char byte;
-    struct pollfd ready = {.fd = guest.fd, .events = POLLIN};
+    struct pollfd ready = {.fd = accepted.fd, .events = POLLIN};
     ck_assert_int_eq(poll(&ready, 1, 60000), 1);
-    ck_assert_int_eq(recv(guest.fd, &byte, 1, 0), 1);
-    guest_close(&guest);
+    ck_assert_int_eq(recv(accepted.fd, &byte, 1, 0), 1);
+    accepted_conn_close(&accepted);
     close(early[i]);
   }
-  struct guest guest;
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_NONE);
+  struct accepted_conn accepted;
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_NONE);
   struct tcp_info info; /* the SYN is neither answered nor refused */
   socklen_t size = sizeof(info);
   ck_assert_int_eq(getsockopt(late, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
@@ -176,9 +176,9 @@ START_TEST(test_adopt_tcp) {
   ck_assert_int_ne(fcntl(passed, F_GETFL) & O_NONBLOCK, 0);
   ck_assert_int_eq(filter_length(own.fd), 0);
   int client = dial("127.0.0.1", own.where.addr.port);
-  struct guest guest = welcome(&adopted);
-  ck_assert_int_ne(option(guest.fd, IPPROTO_TCP, TCP_NODELAY), 0);
-  guest_close(&guest);
+  struct accepted_conn accepted = welcome(&adopted);
+  ck_assert_int_ne(option(accepted.fd, IPPROTO_TCP, TCP_NODELAY), 0);
+  accepted_conn_close(&accepted);
   close(client);
 
   listener_retire(&adopted); /* closed at once, as the backlog belongs to another process */

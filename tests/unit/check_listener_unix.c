@@ -16,10 +16,10 @@ START_TEST(test_unix) {
     ck_assert_uint_eq(st.st_mode & 07777, 0612);
   }
   int client = dial_unix("s");
-  struct guest guest = welcome(&listener);
-  ck_assert_int_eq(guest.addr.family, ADDR_UNIX);
-  ck_assert_int_eq(option(guest.fd, SOL_SOCKET, SO_SNDBUF) == 60000, _i == 1);
-  guest_close(&guest);
+  struct accepted_conn accepted = welcome(&listener);
+  ck_assert_int_eq(accepted.addr.family, ADDR_UNIX);
+  ck_assert_int_eq(option(accepted.fd, SOL_SOCKET, SO_SNDBUF) == 60000, _i == 1);
+  accepted_conn_close(&accepted);
   close(client);
   listener_close(&listener);
   ck_assert_int_eq(lstat(unix_path("s"), &st), -1);
@@ -52,10 +52,10 @@ START_TEST(test_unix_live_or_foreign) {
   check_said("cannot bind");
   ck_assert_int_eq(stat(unix_path("s"), &after), 0);
   ck_assert_uint_eq(before.st_ino, after.st_ino);
-  struct guest probe;
+  struct accepted_conn probe;
   ck_assert_int_eq(listener_accept(&live, &probe),
                    ACCEPTED); /* the connection that tested for a server */
-  guest_close(&probe);
+  accepted_conn_close(&probe);
   listener_close(&live);
 
   int fd = open(unix_path("f"), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
@@ -106,12 +106,12 @@ START_TEST(test_retire_unix) {
   ck_assert_int_eq(errno, ENOENT);
   close(late);
   for (int i = 0; i < 3; i++) {
-    struct guest guest = welcome(&listener);
-    guest_close(&guest);
+    struct accepted_conn accepted = welcome(&listener);
+    accepted_conn_close(&accepted);
     close(early[i]);
   }
-  struct guest guest;
-  ck_assert_int_eq(listener_accept(&listener, &guest), ACCEPT_NONE);
+  struct accepted_conn accepted;
+  ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_NONE);
   listener_close(&listener);
 }
 END_TEST
@@ -128,8 +128,8 @@ START_TEST(test_adopt_unix) {
   listener_close(&adopted);
   int client = dial_unix("s"); /* the file stays, and the socket still listens */
   ck_assert_int_ne(client, -1);
-  struct guest guest = welcome(&own);
-  guest_close(&guest);
+  struct accepted_conn accepted = welcome(&own);
+  accepted_conn_close(&accepted);
   close(client);
   listener_close(&own);
 }

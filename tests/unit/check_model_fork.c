@@ -70,13 +70,13 @@ static uint64_t ended(enum xchg_reason reason) {
 
 /* Admit and dispatch a new connection. Return: the client's end. */
 static int place_new(void) {
-  struct guest guest;
+  struct accepted_conn accepted;
   enum xchg_reason refused;
-  int client = accept_tcp(&guest);
-  ck_assert(admit_enter(&admit, &guest, &refused));
+  int client = accept_tcp(&accepted);
+  ck_assert(admit_enter(&admit, &accepted, &refused));
   ck_assert(model->ops->room(model));
-  ck_assert_int_eq(model->ops->place(model, &guest), 0);
-  ck_assert_int_eq(fcntl(guest.fd, F_GETFD), -1); /* only the child has it now */
+  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
+  ck_assert_int_eq(fcntl(accepted.fd, F_GETFD), -1); /* only the child has it now */
   return client;
 }
 
@@ -151,16 +151,16 @@ END_TEST
 /* After a failed fork the connection stays the caller's, unchanged, and can be dispatched later. */
 START_TEST(a_refused_fork_leaves_the_connection_to_the_caller) {
   SET_UP();
-  struct guest guest;
-  int client = accept_tcp(&guest);
+  struct accepted_conn accepted;
+  int client = accept_tcp(&accepted);
   refuse_fork = true;
   errno = 0;
-  ck_assert_int_eq(model->ops->place(model, &guest), -1);
+  ck_assert_int_eq(model->ops->place(model, &accepted), -1);
   ck_assert_int_eq(errno, EAGAIN);
   ck_assert_uint_eq(model->ops->live(model), 0);
-  ck_assert_int_ne(fcntl(guest.fd, F_GETFD), -1);
+  ck_assert_int_ne(fcntl(accepted.fd, F_GETFD), -1);
   refuse_fork = false;
-  ck_assert_int_eq(model->ops->place(model, &guest), 0);
+  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
   greet_and_close(client);
   settle_to(0);
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);

@@ -47,7 +47,7 @@ static uint64_t ended(enum xchg_reason reason) {
 }
 
 struct placing {
-  struct guest guest;
+  struct accepted_conn accepted;
   int result;
   uint64_t cpu_ns; /* CPU time that it took */
 };
@@ -55,7 +55,7 @@ struct placing {
 static void *place(void *argument) {
   struct placing *placing = argument;
   uint64_t before_ns = thread_cpu_ns();
-  placing->result = model->ops->place(model, &placing->guest);
+  placing->result = model->ops->place(model, &placing->accepted);
   placing->cpu_ns = thread_cpu_ns() - before_ns;
   return NULL;
 }
@@ -63,15 +63,15 @@ static void *place(void *argument) {
 START_TEST(place_serves_a_connection_to_its_end) {
   SET_UP("XCHG_MAX_PER_IP=1");
   for (uint64_t i = 1; i <= 3; i++) {
-    struct guest guest;
+    struct accepted_conn accepted;
     enum xchg_reason refused;
-    int client = accept_tcp(&guest);
+    int client = accept_tcp(&accepted);
     ck_assert(
-        admit_enter(&admit, &guest, &refused)); /* the one before has released its admission */
+        admit_enter(&admit, &accepted, &refused)); /* the one before has released its admission */
     send_bytes(client, "hello", 6);
     ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
     ck_assert(model->ops->room(model));
-    ck_assert_int_eq(model->ops->place(model, &guest), 0);
+    ck_assert_int_eq(model->ops->place(model, &accepted), 0);
     ck_assert_uint_eq(model->ops->live(model), 0);
     ck_assert_uint_eq(ended(XCHG_FINISHED), i);
     expect_bytes(client, GREETING, sizeof(GREETING));
@@ -87,7 +87,7 @@ END_TEST
 START_TEST(a_stop_ends_the_connection_that_is_served) {
   SET_UP("XCHG_EXCHANGE=echo");
   struct placing placing = {.result = -1};
-  int client = accept_tcp(&placing.guest);
+  int client = accept_tcp(&placing.accepted);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, place, &placing), 0);
   send_bytes(client, "ping", 4);
@@ -111,9 +111,9 @@ START_TEST(after_the_drain_timeout_no_connection_is_served) {
   SET_UP("XCHG_DRAIN_TIMEOUT=0", "XCHG_STOP_GRACE=0");
   model->ops->stop(model, sys_now_ns());
   for (uint64_t i = 1; i <= 3; i++) {
-    struct guest guest;
-    int client = accept_tcp(&guest);
-    ck_assert_int_eq(model->ops->place(model, &guest), 0);
+    struct accepted_conn accepted;
+    int client = accept_tcp(&accepted);
+    ck_assert_int_eq(model->ops->place(model, &accepted), 0);
     ck_assert_uint_eq(ended(XCHG_DRAIN), i);
     close(client);
   }
@@ -126,7 +126,7 @@ END_TEST
 START_TEST(does_not_spin) {
   SET_UP("XCHG_SPIN=1s");
   struct placing placing = {.result = -1};
-  int client = accept_tcp(&placing.guest);
+  int client = accept_tcp(&placing.accepted);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, place, &placing), 0);
   expect_bytes(client, GREETING, sizeof(GREETING));

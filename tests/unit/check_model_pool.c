@@ -71,11 +71,11 @@ struct state {
 
 static void set_state(uint32_t i, const struct state *state) {
   struct worker *worker = &pool->threads[i].worker;
-  struct guest guest = {.fd = -1};
-  while (inbox_pop(&worker->inbox, &guest)) {
+  struct accepted_conn accepted = {.fd = -1};
+  while (inbox_pop(&worker->inbox, &accepted)) {
   }
   for (uint32_t n = 0; n < state->queued; n++) {
-    ck_assert_int_eq(ring_push_spsc(&worker->inbox.ring, &guest), 0);
+    ck_assert_int_eq(ring_push_spsc(&worker->inbox.ring, &accepted), 0);
   }
   atom_store_relaxed_u32(&worker->live, state->live);
   atom_store_relaxed_u32(&worker->inbox.sleeping, state->sleeps);
@@ -94,8 +94,8 @@ static uint32_t choose(int *woken) {
     before[i] = ring_count_producer(&pool->threads[i].worker.inbox.ring);
   }
   static int number = 1000;
-  struct guest guest = {.fd = ++number, .ticket = 7};
-  *woken = model->ops->place(model, &guest);
+  struct accepted_conn accepted = {.fd = ++number, .ip_slot = 7};
+  *woken = model->ops->place(model, &accepted);
   for (uint32_t i = 0; i < WORKERS; i++) {
     uint32_t more = ring_count_producer(&pool->threads[i].worker.inbox.ring) - before[i];
     if (more != 0) {
@@ -272,8 +272,8 @@ START_TEST(room_until_every_queue_is_full) {
     choose(&woken);
   }
   ck_assert(!model->ops->room(model));
-  struct guest guest;
-  ck_assert(inbox_pop(&pool->threads[2].worker.inbox, &guest));
+  struct accepted_conn accepted;
+  ck_assert(inbox_pop(&pool->threads[2].worker.inbox, &accepted));
   ck_assert(model->ops->room(model));
   ck_assert_uint_eq(model->ops->live(model),
                     WORKERS * QUEUE); /* taken from the queue, but not ended */
@@ -286,16 +286,17 @@ END_TEST
 START_TEST(dispatched_connections_arrive_unchanged_in_order) {
   SET_UP("XCHG_WORKERS=1");
   for (int i = 0; i < QUEUE; i++) {
-    struct guest guest = {.fd = i, .ticket = 100 + (uint32_t)i, .accepted_ns = 5, .listener = 3};
-    ck_assert_int_ge(model->ops->place(model, &guest), 0);
+    struct accepted_conn accepted = {
+        .fd = i, .ip_slot = 100 + (uint32_t)i, .accepted_ns = 5, .listener = 3};
+    ck_assert_int_ge(model->ops->place(model, &accepted), 0);
   }
   for (int i = 0; i < QUEUE; i++) {
-    struct guest guest;
-    ck_assert(inbox_pop(&pool->threads[0].worker.inbox, &guest));
-    ck_assert_int_eq(guest.fd, i);
-    ck_assert_uint_eq(guest.ticket, 100 + (uint32_t)i);
-    ck_assert_uint_eq(guest.accepted_ns, 5);
-    ck_assert_uint_eq(guest.listener, 3);
+    struct accepted_conn accepted;
+    ck_assert(inbox_pop(&pool->threads[0].worker.inbox, &accepted));
+    ck_assert_int_eq(accepted.fd, i);
+    ck_assert_uint_eq(accepted.ip_slot, 100 + (uint32_t)i);
+    ck_assert_uint_eq(accepted.accepted_ns, 5);
+    ck_assert_uint_eq(accepted.listener, 3);
   }
   tear_down();
 }
@@ -310,10 +311,10 @@ START_TEST(starts_serves_and_stops) {
   ck_assert_uint_eq(model->ops->running(model), WORKERS);
   int clients[CLIENTS];
   for (int i = 0; i < CLIENTS; i++) {
-    struct guest guest;
-    clients[i] = accept_tcp(&guest);
+    struct accepted_conn accepted;
+    clients[i] = accept_tcp(&accepted);
     ck_assert(model->ops->room(model));
-    ck_assert_int_ge(model->ops->place(model, &guest), 0);
+    ck_assert_int_ge(model->ops->place(model, &accepted), 0);
   }
   for (int i = 0; i < CLIENTS; i++) {
     send_bytes(clients[i], "ping", 4);

@@ -59,12 +59,12 @@ static struct stats sum_up(void) {
 }
 
 static int place_new(void) {
-  struct guest guest;
+  struct accepted_conn accepted;
   enum xchg_reason refused;
-  int client = accept_tcp(&guest);
-  ck_assert(admit_enter(&admit, &guest, &refused));
+  int client = accept_tcp(&accepted);
+  ck_assert(admit_enter(&admit, &accepted, &refused));
   ck_assert(model->ops->room(model));
-  ck_assert_int_eq(model->ops->place(model, &guest), 0);
+  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
   return client;
 }
 
@@ -108,19 +108,19 @@ END_TEST
 
 START_TEST(a_refused_thread_leaves_the_connection_to_the_caller) {
   SET_UP();
-  struct guest guest;
-  int client = accept_tcp(&guest);
+  struct accepted_conn accepted;
+  int client = accept_tcp(&accepted);
   refuse_thread = true;
   for (int i = 0; i < 5; i++) { /* no slot is lost either */
     errno = 0;
-    ck_assert_int_eq(model->ops->place(model, &guest), -1);
+    ck_assert_int_eq(model->ops->place(model, &accepted), -1);
     ck_assert_int_eq(errno, EAGAIN);
     ck_assert_uint_eq(model->ops->live(model), 0);
     ck_assert(model->ops->room(model));
   }
   ck_assert(model->ops->last(model));
   refuse_thread = false;
-  ck_assert_int_eq(model->ops->place(model, &guest), 0);
+  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
   greet_and_close(client);
   AWAIT(model->ops->last(model));
   struct stats sum = sum_up();

@@ -21,31 +21,31 @@ static void ring_start_at(struct ring *ring, uint32_t at) {
 }
 
 static int push(struct ring *ring, uint64_t sequence) {
-  struct guest guest = {.accepted_ns = sequence,
-                        .fd = (int)(sequence % 1000),
-                        .ticket = (uint32_t)(sequence * 7),
-                        .listener = (uint32_t)(sequence % 64)};
-  guest.addr.port = (uint16_t)sequence;
-  guest.addr.bytes[15] = (uint8_t)sequence;
-  return ring_push_spsc(ring, &guest);
+  struct accepted_conn accepted = {.accepted_ns = sequence,
+                                   .fd = (int)(sequence % 1000),
+                                   .ip_slot = (uint32_t)(sequence * 7),
+                                   .listener = (uint32_t)(sequence % 64)};
+  accepted.addr.port = (uint16_t)sequence;
+  accepted.addr.bytes[15] = (uint8_t)sequence;
+  return ring_push_spsc(ring, &accepted);
 }
 
 /* Pop one element and check every field that push() set. */
 static void pop_expect(struct ring *ring, uint64_t sequence) {
-  struct guest guest = {.fd = -1};
-  ck_assert(ring_pop_spsc(ring, &guest));
-  ck_assert_uint_eq(guest.accepted_ns, sequence);
-  ck_assert_int_eq(guest.fd, (int)(sequence % 1000));
-  ck_assert_uint_eq(guest.ticket, (uint32_t)(sequence * 7));
-  ck_assert_uint_eq(guest.listener, sequence % 64);
-  ck_assert_uint_eq(guest.addr.port, (uint16_t)sequence);
-  ck_assert_uint_eq(guest.addr.bytes[15], (uint8_t)sequence);
+  struct accepted_conn accepted = {.fd = -1};
+  ck_assert(ring_pop_spsc(ring, &accepted));
+  ck_assert_uint_eq(accepted.accepted_ns, sequence);
+  ck_assert_int_eq(accepted.fd, (int)(sequence % 1000));
+  ck_assert_uint_eq(accepted.ip_slot, (uint32_t)(sequence * 7));
+  ck_assert_uint_eq(accepted.listener, sequence % 64);
+  ck_assert_uint_eq(accepted.addr.port, (uint16_t)sequence);
+  ck_assert_uint_eq(accepted.addr.bytes[15], (uint8_t)sequence);
 }
 
 static void expect_empty(struct ring *ring) {
-  struct guest guest;
+  struct accepted_conn accepted;
   ck_assert(ring_empty_consumer(ring));
-  ck_assert(!ring_pop_spsc(ring, &guest));
+  ck_assert(!ring_pop_spsc(ring, &accepted));
   ck_assert_uint_eq(ring_count_producer(ring), 0);
 }
 

@@ -78,14 +78,14 @@ END_TEST
 /* When the connection has ended, its admission is released and a waiting acceptor is woken. */
 START_TEST(the_admission_is_released_at_the_end) {
   OPEN("XCHG_MAX_PER_IP=1");
-  struct guest guest;
+  struct accepted_conn accepted;
   enum xchg_reason refused;
-  int client = accept_tcp(&guest);
-  ck_assert(admit_enter(&admit, &guest, &refused));
+  int client = accept_tcp(&accepted);
+  ck_assert(admit_enter(&admit, &accepted, &refused));
   start();
-  hand_over(&guest);
+  hand_over(&accepted);
   expect_bytes(client, GREETING, sizeof(GREETING));
-  struct guest second = guest;
+  struct accepted_conn second = accepted;
   ck_assert(!admit_enter(&admit, &second, &refused));
   admit_want(&admit);
   send_bytes(client, "x", 2);

@@ -7,7 +7,7 @@
 /* ---- one at a time ---- */
 
 struct serving {
-  struct guest guest;
+  struct accepted_conn accepted;
   atom_u64 stop_ns;
   uint64_t cpu_ns;
 };
@@ -15,7 +15,7 @@ struct serving {
 static void *serve(void *argument) {
   struct serving *serving = argument;
   atom_add_relaxed_u32(&worker->live, 1);
-  worker_serve(worker, &serving->guest);
+  worker_serve(worker, &serving->accepted);
   serving->cpu_ns = thread_cpu_ns();
   return NULL;
 }
@@ -24,7 +24,7 @@ START_TEST(serve_runs_a_connection_to_its_end) {
   OPEN();
   for (int i = 0; i < 3; i++) {
     struct serving serving = {.cpu_ns = 0};
-    int client = accept_tcp(&serving.guest);
+    int client = accept_tcp(&serving.accepted);
     ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
     greet_and_close(client);
     join();
@@ -40,7 +40,7 @@ START_TEST(serve_after_a_long_pause) {
   OPEN("XCHG_EXCHANGE=echo", "XCHG_IDLE_TIMEOUT=1m");
   worker->reactor.now_ns -= 10 * 60 * NS_PER_S;
   struct serving serving = {.cpu_ns = 0};
-  int client = accept_tcp(&serving.guest);
+  int client = accept_tcp(&serving.accepted);
   ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
   ck_assert(is_silent(client, 200)); /* not idle yet */
   echo_once(client);
@@ -54,7 +54,7 @@ END_TEST
 START_TEST(serve_obeys_a_stop) {
   OPEN("XCHG_EXCHANGE=echo");
   struct serving serving = {.cpu_ns = 0};
-  int client = accept_tcp(&serving.guest);
+  int client = accept_tcp(&serving.accepted);
   ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
   echo_once(client);
   worker_send_stop(worker, sys_now_ns());
@@ -73,7 +73,7 @@ static struct wake stop = {.fd = -1};
 static void *serve_single(void *argument) {
   struct serving *serving = argument;
   atom_add_relaxed_u32(&worker->live, 1);
-  worker_serve_single(worker, &serving->guest, &serving->stop_ns);
+  worker_serve_single(worker, &serving->accepted, &serving->stop_ns);
   return NULL;
 }
 
@@ -82,7 +82,7 @@ static int open_single(struct serving *serving) {
   ck_assert_int_eq(wake_open(&stop), 0);
   const struct worker_setup setup = setup_of();
   ck_assert_int_eq(worker_open_single(worker, &setup, &stop), 0);
-  int client = accept_tcp(&serving->guest);
+  int client = accept_tcp(&serving->accepted);
   ck_assert_int_eq(pthread_create(&thread, NULL, serve_single, serving), 0);
   return client;
 }
