@@ -223,7 +223,7 @@ void conn_stop(struct source *source) {
   leave(host);
 }
 
-bool conn_cut(struct source *source) {
+bool conn_stop_now(struct source *source) {
   struct xchg_conn *conn = conn_of(source);
   struct conn_host *host = enter(conn);
   uint32_t generation = source->generation;

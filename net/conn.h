@@ -57,6 +57,6 @@ void conn_stop(struct source *source);
  * The server's patience is over: one last look, then close, counted as XCHG_DRAIN. Return: was it
  * cut, or did the look end it?
  */
-bool conn_cut(struct source *source);
+bool conn_stop_now(struct source *source);
 
 #endif

@@ -343,12 +343,13 @@ static void resume(struct acceptor *acceptor) {
 /* ---- the stop ---- */
 
 static uint64_t grace_over_ns(const struct acceptor *acceptor) {
-  return acceptor->cut ? 0 : add_sat_u64(acceptor->stop_ns, acceptor->config->stop_grace_ns);
+  return acceptor->stopping_now ? 0
+                                : add_sat_u64(acceptor->stop_ns, acceptor->config->stop_grace_ns);
 }
 
 static uint64_t patience_over_ns(const struct acceptor *acceptor) {
   const struct config *config = acceptor->config;
-  if (acceptor->cut) {
+  if (acceptor->stopping_now) {
     return 0;
   }
   return add_sat_u64(acceptor->stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
@@ -404,13 +405,13 @@ static void conclude_stop(struct acceptor *acceptor) {
 
 /* ---- turns ---- */
 
-static void read_letters(struct acceptor *acceptor) {
-  const struct letter *letter = inbox_take(&acceptor->inbox);
-  for (; letter != NULL; letter = letter->next) {
+static void take_tasks(struct acceptor *acceptor) {
+  const struct task *task = inbox_take(&acceptor->inbox);
+  for (; task != NULL; task = task->next) {
     if (acceptor->stop_ns == NEVER) {
-      begin_stop(acceptor, letter->time_ns);
+      begin_stop(acceptor, task->time_ns);
     }
-    acceptor->cut = acceptor->cut || letter->kind == LETTER_CUT;
+    acceptor->stopping_now = acceptor->stopping_now || task->kind == TASK_STOP_NOW;
   }
 }
 
@@ -470,7 +471,7 @@ void acceptor_run(struct acceptor *acceptor) {
   while (!acceptor->finished) {
     acceptor_wait(acceptor);
     reactor_dispatch(&acceptor->reactor);
-    read_letters(acceptor);
+    take_tasks(acceptor);
     if (acceptor->model->ops->settle != NULL) {
       acceptor->model->ops->settle(acceptor->model);
     }
@@ -486,12 +487,12 @@ void acceptor_run(struct acceptor *acceptor) {
   }
 }
 
-void acceptor_send_stop(struct acceptor *acceptor, uint64_t stop_ns) {
-  acceptor->stop = (struct letter){.kind = LETTER_STOP, .time_ns = stop_ns};
-  inbox_push_mpsc(&acceptor->inbox, &acceptor->stop);
+void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns) {
+  acceptor->drain_task = (struct task){.kind = TASK_DRAIN, .time_ns = stop_ns};
+  inbox_push_mpsc(&acceptor->inbox, &acceptor->drain_task);
 }
 
-void acceptor_send_cut(struct acceptor *acceptor) {
-  acceptor->cut_now = (struct letter){.kind = LETTER_CUT, .time_ns = sys_now_ns()};
-  inbox_push_mpsc(&acceptor->inbox, &acceptor->cut_now);
+void acceptor_send_stop_now(struct acceptor *acceptor) {
+  acceptor->stop_now_task = (struct task){.kind = TASK_STOP_NOW, .time_ns = sys_now_ns()};
+  inbox_push_mpsc(&acceptor->inbox, &acceptor->stop_now_task);
 }

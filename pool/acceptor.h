@@ -58,7 +58,7 @@ struct acceptor {
   uint32_t live_seen;            /* connections when it was exhausted */
   uint64_t retry_ns;             /* when to try again though none ended */
   uint64_t stop_ns;              /* NEVER = no stop */
-  bool cut;                      /* ... and everything is closed now */
+  bool stopping_now;             /* ... and everything is closed now */
   bool finished;                 /* LAST */
   uint64_t watch_ns;             /* when to look for workers that are held; NEVER = not */
 
@@ -68,9 +68,9 @@ struct acceptor {
   uint32_t failed_in_row;   /* accepts that failed on a connection's account */
   uint64_t log_accept_ns;   /* when a failed accept may be logged again */
 
-  atom_u32 broken;             /* 1: a listener broke; read by main */
-  struct inbox inbox;          /* letters only */
-  struct letter stop, cut_now; /* the sender's until sent */
+  atom_u32 broken;                       /* 1: a listener broke; read by main */
+  struct inbox inbox;                    /* letters only */
+  struct task drain_task, stop_now_task; /* the sender's until sent */
 };
 
 struct acceptor_setup {
@@ -102,7 +102,7 @@ void acceptor_wait(struct acceptor *acceptor);
 /**
  * Send the stop, once; and that it be over at once, once, which is a stop by itself. Thread: any.
  */
-void acceptor_send_stop(struct acceptor *acceptor, uint64_t stop_ns);
-void acceptor_send_cut(struct acceptor *acceptor);
+void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns);
+void acceptor_send_stop_now(struct acceptor *acceptor);
 
 #endif

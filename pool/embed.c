@@ -199,7 +199,7 @@ void xchg_server_drain(struct xchg_server *server) {
 
 void xchg_server_stop(struct xchg_server *server) {
   if (server != NULL) {
-    server_cut(server);
+    server_stop_now(server);
   }
 }
 
@@ -233,7 +233,7 @@ void xchg_server_destroy(struct xchg_server *server) {
   }
   struct embedded *made = container_of(server, struct embedded, server);
   if (server->accepting) {
-    server_cut(server);
+    server_stop_now(server);
     await(server);
   }
   server_close(server);

@@ -34,11 +34,11 @@ int inbox_push_spsc(struct inbox *inbox, const struct accepted_conn *accepted) {
   return inbox_nudge(inbox);
 }
 
-void inbox_push_mpsc(struct inbox *inbox, struct letter *letter) {
-  void *newest = atom_load_relaxed_ptr(&inbox->letters);
+void inbox_push_mpsc(struct inbox *inbox, struct task *task) {
+  void *newest = atom_load_relaxed_ptr(&inbox->tasks);
   do {
-    letter->next = newest;
-  } while (!atom_cas_release_ptr(&inbox->letters, &newest, letter)); /* pairs with inbox_take */
+    task->next = newest;
+  } while (!atom_cas_release_ptr(&inbox->tasks, &newest, task)); /* pairs with inbox_take */
   inbox_nudge(inbox);
 }
 
@@ -46,14 +46,14 @@ bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted) {
   return ring_pop_spsc(&inbox->ring, accepted);
 }
 
-struct letter *inbox_take(struct inbox *inbox) {
-  if (atom_load_relaxed_ptr(&inbox->letters) == NULL) {
+struct task *inbox_take(struct inbox *inbox) {
+  if (atom_load_relaxed_ptr(&inbox->tasks) == NULL) {
     return NULL; /* seen late at worst: inbox_doze's exchange comes between */
   }
-  struct letter *newest = atom_exchange_acquire_ptr(&inbox->letters, NULL);
-  struct letter *oldest = NULL;
+  struct task *newest = atom_exchange_acquire_ptr(&inbox->tasks, NULL);
+  struct task *oldest = NULL;
   while (newest != NULL) {
-    struct letter *next = newest->next;
+    struct task *next = newest->next;
     newest->next = oldest;
     oldest = newest;
     newest = next;
@@ -62,7 +62,7 @@ struct letter *inbox_take(struct inbox *inbox) {
 }
 
 bool inbox_empty(struct inbox *inbox) {
-  return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->letters) == NULL;
+  return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->tasks) == NULL;
 }
 
 bool inbox_doze(struct inbox *inbox) {

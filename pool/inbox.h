@@ -2,7 +2,7 @@
  * inbox: how things enter a worker (or the acceptor): two lanes before one sleep flag.
  *
  * Lane one is the ring: accepted connections, from the acceptor alone.  Lane two takes letters (a
- * stop, and pool/mail's) from any thread: an intrusive list that senders push with compare-and-swap
+ * stop, and pool/task's) from any thread: an intrusive list that senders push with compare-and-swap
  * and the owner takes whole.  Behind both stands one flag, `sleeping`, and one eventfd:
  *
  *   owner:                                                 whoever puts in:
@@ -23,28 +23,28 @@
 #include "net/wake.h"
 #include "pool/ring.h"
 
-enum letter_kind {
-  LETTER_STOP,  /* finish what has begun; guests may still come */
-  LETTER_CUT,   /* close everything now */
-  LETTER_LAST,  /* no guest comes after this */
-  LETTER_CALL,  /* pool/mail */
-  LETTER_ISSUE, /* pool/mail */
+enum task_kind {
+  TASK_DRAIN,         /* finish what has begun; guests may still come */
+  TASK_STOP_NOW,      /* close everything now */
+  TASK_NO_MORE_CONNS, /* no guest comes after this */
+  TASK_CALL,          /* pool/task */
+  TASK_PUBLISH,       /* pool/task */
 };
 
 /* A message to the owner; belongs to the inbox from the push until the owner took it. */
-struct letter {
-  struct letter *next;
-  enum letter_kind kind;
-  uint64_t time_ns; /* LETTER_STOP: when the stop began */
+struct task {
+  struct task *next;
+  enum task_kind kind;
+  uint64_t time_ns; /* TASK_DRAIN: when the stop began */
 };
 
 struct inbox {
-  struct ring ring;               /* lane one */
-  struct wake wake;               /* any thread signals; the owner waits on it */
-  CACHE_ALIGNED atom_ptr letters; /* lane two: the newest letter; any thread */
-  atom_u64 mail_bytes;            /* ... and what they say; any thread */
-  atom_u32 ended; /* 1: the owner has come to its end and deals with none; the owner */
-  atom_u32 mail;  /* pool/mail's letters that were not dealt with; any thread */
+  struct ring ring;             /* lane one */
+  struct wake wake;             /* any thread signals; the owner waits on it */
+  CACHE_ALIGNED atom_ptr tasks; /* lane two: the newest letter; any thread */
+  atom_u64 task_bytes;          /* ... and what they say; any thread */
+  atom_u32 owner_ended;   /* 1: the owner has come to its end and deals with none; the owner */
+  atom_u32 tasks_waiting; /* pool/task's letters that were not dealt with; any thread */
   CACHE_ALIGNED atom_u32 sleeping; /* 1: the owner waits, or is about to */
 };
 
@@ -67,7 +67,7 @@ int inbox_push_spsc(struct inbox *inbox, const struct accepted_conn *accepted);
  * if it sleeps.
  * Thread: any.
  */
-void inbox_push_mpsc(struct inbox *inbox, struct letter *letter);
+void inbox_push_mpsc(struct inbox *inbox, struct task *task);
 
 /**
  * Wake the owner if it sleeps, without sending anything: what it waits for has been published
@@ -81,7 +81,7 @@ int inbox_nudge(struct inbox *inbox);
 bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted);
 
 /** Take all letters, oldest first; NULL where there are none. */
-struct letter *inbox_take(struct inbox *inbox);
+struct task *inbox_take(struct inbox *inbox);
 
 /** Are both lanes empty, as far as the owner sees without announcing a sleep? */
 bool inbox_empty(struct inbox *inbox);

@@ -67,7 +67,7 @@ struct model_ops {
   /**
    * Close everything that is live. Once, after stop. Any thread. NULL = stop's patience decides.
    */
-  void (*cut)(struct model *model);
+  void (*stop_now)(struct model *model);
 
   /** The ${i}th worker's inbox, or NULL beyond the last. Any thread. NULL = there is none. */
   struct inbox *(*inbox)(struct model *model, uint32_t i);

@@ -40,7 +40,7 @@ static int iterative_place(struct model *model, const struct accepted_conn *acce
 }
 
 static void iterative_stop(struct model *model, uint64_t stop_ns) {
-  worker_send_stop(&iterative_of(model)->worker, stop_ns);
+  worker_send_drain(&iterative_of(model)->worker, stop_ns);
 }
 
 static bool iterative_last(struct model *model) {

@@ -70,7 +70,7 @@ static void join(struct model_pool *pool) {
 static bool pool_last(struct model *model) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->started; i++) {
-    worker_send_last(&pool->threads[i].worker);
+    worker_send_no_more_conns(&pool->threads[i].worker);
   }
   return true;
 }
@@ -210,14 +210,14 @@ static uint64_t pool_watch(struct model *model, uint64_t now_ns) {
 static void pool_stop(struct model *model, uint64_t stop_ns) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
-    worker_send_stop(&pool->threads[i].worker, stop_ns);
+    worker_send_drain(&pool->threads[i].worker, stop_ns);
   }
 }
 
-static void pool_cut(struct model *model) {
+static void pool_stop_now(struct model *model) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
-    worker_send_cut(&pool->threads[i].worker);
+    worker_send_stop_now(&pool->threads[i].worker);
   }
 }
 
@@ -240,9 +240,9 @@ static void pool_sum(struct model *model, struct stats *sum) {
 
 /*
  * A late post is made by now, and may post in its turn, to whichever worker.  The inboxes' counts
- * only grow meanwhile, so that MAIL_MAX bounds that as well.
+ * only grow meanwhile, so that TASK_QUEUE_MAX bounds that as well.
  */
-static void discard_mail(struct model_pool *pool) {
+static void discard_tasks(struct model_pool *pool) {
   bool any = true;
   while (any) {
     any = false;
@@ -264,7 +264,7 @@ static void pool_pace(struct model *model, struct pace *sum) {
 static void pool_destroy(struct model *model) {
   struct model_pool *pool = pool_of(model);
   join(pool);
-  discard_mail(pool);
+  discard_tasks(pool);
   for (uint32_t i = 0; i < pool->opened; i++) {
     worker_close(&pool->threads[i].worker);
   }
@@ -279,7 +279,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                        .live = pool_live,
                                        .place = pool_place,
                                        .stop = pool_stop,
-                                       .cut = pool_cut,
+                                       .stop_now = pool_stop_now,
                                        .inbox = pool_inbox,
                                        .watch = pool_watch,
                                        .last = pool_last,

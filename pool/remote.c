@@ -1,7 +1,7 @@
 /* remote: see remote.h. */
 #include "pool/remote.h"
 
-#include "pool/mail.h"
+#include "pool/task.h"
 #include "pool/server.h"
 
 #include <errno.h>
@@ -26,14 +26,14 @@ int xchg_post(struct xchg_server *server, uint64_t id,
   if (inbox == NULL) {
     return failed(EINVAL);
   }
-  if (mail_full(inbox)) {
+  if (task_queue_full(inbox)) {
     return failed(EAGAIN);
   }
-  struct call *letter = call_create(id, call, argument);
-  if (letter == NULL) {
+  struct posted_call *task = posted_call_create(id, call, argument);
+  if (task == NULL) {
     return failed(ENOMEM);
   }
-  mail_send(inbox, &letter->letter);
+  task_send(inbox, &task->task);
   return 0;
 }
 
@@ -43,7 +43,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
 static int count_inboxes(struct xchg_server *server, uint32_t *count) {
   struct inbox *inbox;
   for (*count = 0; (inbox = server_inbox(server, *count)) != NULL; (*count)++) {
-    if (!mail_over(inbox) && mail_full(inbox)) {
+    if (!task_owner_ended(inbox) && task_queue_full(inbox)) {
       return failed(EAGAIN);
     }
   }
@@ -61,40 +61,40 @@ int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, s
   if (count_inboxes(server, &count) == -1) {
     return -1;
   }
-  struct issue *issue = issue_create(group, data, size, count);
-  if (issue == NULL) {
+  struct publication *publication = publication_create(group, data, size, count);
+  if (publication == NULL) {
     return failed(ENOMEM);
   }
   for (uint32_t i = 0; i < count; i++) {
     struct inbox *inbox = server_inbox(server, i);
-    if (mail_over(inbox)) {
-      issue_release(issue); /* nobody is there */
+    if (task_owner_ended(inbox)) {
+      publication_release(publication); /* nobody is there */
     } else {
-      mail_send(inbox, issue_letter(issue, i));
+      task_send(inbox, publication_task(publication, i));
     }
   }
-  issue_release(issue);
+  publication_release(publication);
   return 0;
 }
 
 /* ---- work that blocks ---------------------------------------------------------------------- */
 
 /* One work: a job for the pool, then a call for the worker that asked for it. */
-struct errand {
-  struct call call; /* first: who makes the call frees it */
+struct offload_job {
+  struct posted_call call; /* first: who makes the call frees it */
   struct job job;
   void (*work)(void *argument);
-  struct inbox *home; /* borrows: the worker's */
+  struct inbox *inbox; /* borrows: the worker's */
 };
 
-static void run_errand(struct job *job, bool begun) {
-  struct errand *errand = container_of(job, struct errand, job);
+static void run_offload_job(struct job *job, bool begun) {
+  struct offload_job *job_ref = container_of(job, struct offload_job, job);
   if (begun) {
-    errand->work(errand->call.argument);
+    job_ref->work(job_ref->call.argument);
   } else {
-    errand->call.id = 0; /* nobody waits for it any more */
+    job_ref->call.id = 0; /* nobody waits for it any more */
   }
-  mail_send(errand->home, &errand->call.letter);
+  task_send(job_ref->inbox, &job_ref->call.task);
 }
 
 int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
@@ -103,30 +103,30 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
     return -1;
   }
   struct xchg_server *server = conn->host->server;
-  struct inbox *home = server == NULL ? NULL : server_inbox(server, conn->host->index);
+  struct inbox *inbox = server == NULL ? NULL : server_inbox(server, conn->host->index);
   if (work == NULL || done == NULL) {
     return failed(EINVAL);
   }
-  if (home == NULL) {
+  if (inbox == NULL) {
     return failed(ENOTSUP);
   }
   struct conn_more *more = conn_more(conn);
-  struct errand *errand = more == NULL ? NULL : malloc(sizeof(*errand));
-  if (errand == NULL) {
+  struct offload_job *job_ref = more == NULL ? NULL : malloc(sizeof(*job_ref));
+  if (job_ref == NULL) {
     return failed(ENOMEM);
   }
-  *errand = (struct errand){.call = {.letter = {.kind = LETTER_CALL},
-                                     .id = xchg_id(conn),
-                                     .call = done,
-                                     .argument = argument,
-                                     .offloaded = true},
-                            .job = {.run = run_errand},
-                            .work = work,
-                            .home = home};
-  if (offload_push(&server->offload, &errand->job) == -1) {
+  *job_ref = (struct offload_job){.call = {.task = {.kind = TASK_CALL},
+                                           .id = xchg_id(conn),
+                                           .call = done,
+                                           .argument = argument,
+                                           .offloaded = true},
+                                  .job = {.run = run_offload_job},
+                                  .work = work,
+                                  .inbox = inbox};
+  if (offload_push(&server->offload, &job_ref->job) == -1) {
     int error = errno;
     stats_add(&conn->host->stats->offloads_refused, error == EAGAIN);
-    free(errand);
+    free(job_ref);
     return failed(error);
   }
   stats_add(&conn->host->stats->offloads, 1);

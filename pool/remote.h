@@ -2,7 +2,7 @@
  * remote: what reaches a connection from elsewhere: the calls of core/xchg.h for posts,
  * publications and work on other threads.
  *
- * All of it travels as letters (pool/mail) to the workers, which exist under XCHG_MODEL=pool alone;
+ * All of it travels as letters (pool/task) to the workers, which exist under XCHG_MODEL=pool alone;
  * elsewhere the calls fail with ENOTSUP.
  */
 #ifndef POOL_REMOTE_H

@@ -189,23 +189,23 @@ int server_start(struct xchg_server *server) {
 /* ---- the stop ---- */
 
 void server_drain(struct xchg_server *server) {
-  if (server->pid != getpid() || atom_exchange_acq_rel_u32(&server->stopping, 1) != 0) {
+  if (server->pid != getpid() || atom_exchange_acq_rel_u32(&server->drain_sent, 1) != 0) {
     return;
   }
   uint64_t stop_ns = sys_now_ns();
   server->model->ops->stop(server->model, stop_ns);
-  acceptor_send_stop(&server->acceptor, stop_ns);
+  acceptor_send_drain(&server->acceptor, stop_ns);
 }
 
-void server_cut(struct xchg_server *server) {
+void server_stop_now(struct xchg_server *server) {
   const struct model_ops *ops = server->model->ops;
   server_drain(server);
-  if (server->pid != getpid() || ops->cut == NULL ||
-      atom_exchange_acq_rel_u32(&server->cutting, 1) != 0) {
+  if (server->pid != getpid() || ops->stop_now == NULL ||
+      atom_exchange_acq_rel_u32(&server->stop_now_sent, 1) != 0) {
     return;
   }
-  ops->cut(server->model);
-  acceptor_send_cut(&server->acceptor);
+  ops->stop_now(server->model);
+  acceptor_send_stop_now(&server->acceptor);
 }
 
 struct inbox *server_inbox(struct xchg_server *server, uint32_t i) {

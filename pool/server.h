@@ -2,7 +2,7 @@
  * server: listeners, acceptor and model put together, from the first bind to the last count.
  *
  *   server_open -> server_start -> (serves) -> server_drain -> server_finished ... -> server_close
- *                                                    `-> server_cut
+ *                                                    `-> server_stop_now
  *
  * Touches no signal, no limit and no environment; there may be several in a process.
  */
@@ -33,16 +33,16 @@ struct xchg_server {
   struct model *model; /* owns */
   struct acceptor acceptor;
   pthread_t acceptor_thread;
-  sem_t acceptor_up;          /* posted by that thread when it has all that it needs */
-  struct offload offload;     /* its threads start when a handler first asks for one */
-  bool offloads;              /* ... and it was prepared */
-  bool embedded;              /* made by xchg_server_create */
-  bool prepared;              /* on_start has said yes: on_stop is due */
-  pid_t pid;                  /* of the process that made it: a child of fork is its guest */
-  bool started;               /* xchg_server_start was called */
-  bool accepting;             /* the acceptor's thread was started */
-  atom_u32 stopping, cutting; /* 1: the letters were sent; any thread */
-  struct wake done;           /* signalled when a thread has ended or a listener broke */
+  sem_t acceptor_up;      /* posted by that thread when it has all that it needs */
+  struct offload offload; /* its threads start when a handler first asks for one */
+  bool offloads;          /* ... and it was prepared */
+  bool embedded;          /* made by xchg_server_create */
+  bool prepared;          /* on_start has said yes: on_stop is due */
+  pid_t pid;              /* of the process that made it: a child of fork is its guest */
+  bool started;           /* xchg_server_start was called */
+  bool accepting;         /* the acceptor's thread was started */
+  atom_u32 drain_sent, stop_now_sent; /* 1: the letters were sent; any thread */
+  struct wake done;                   /* signalled when a thread has ended or a listener broke */
   atom_u32 acceptor_runs;
 };
 
@@ -74,7 +74,7 @@ int server_start(struct xchg_server *server);
 void server_drain(struct xchg_server *server);
 
 /** Close everything now, under XCHG_MODEL=pool. Once and after server_drain, as above. */
-void server_cut(struct xchg_server *server);
+void server_stop_now(struct xchg_server *server);
 
 /** The ${i}th worker's inbox; NULL beyond the last, and outside of XCHG_MODEL=pool. Thread: any. */
 struct inbox *server_inbox(struct xchg_server *server, uint32_t i);

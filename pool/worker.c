@@ -15,9 +15,9 @@
 #include <assert.h>
 #include <sys/mman.h>
 
-#define ACCEPTED_MAX 64 /* taken from the queue in a turn */
-#define MAIL_TURN 1024  /* calls made, or members published to, in a turn */
-#define VISITS_MAX 256  /* connections told of the stop, or cut, in a turn */
+#define ACCEPTED_MAX 64  /* taken from the queue in a turn */
+#define TASK_BUDGET 1024 /* calls made, or members published to, in a turn */
+#define STOP_BATCH 256   /* connections told of the stop, or cut, in a turn */
 /*
  * The length of a turn is what its last event waited for.  Taking the time costs as much as twenty
  * instructions more in a hundred, where one event is all of a turn: so of short turns a sample.
@@ -25,7 +25,7 @@
 #define TURNS_SAMPLED 16 /* of turns with few events, one in so many is measured */
 #define TURN_LONG 16     /* events from which on each is */
 
-#define CHORES_NS NS_PER_S /* memory that was freed goes back after this time */
+#define TRIM_AFTER_NS NS_PER_S /* memory that was freed goes back after this time */
 
 /* ---- beginning and end ---- */
 
@@ -33,9 +33,9 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
   *worker = (struct worker){.config = setup->config,
                             .admit = setup->admit,
                             .index = setup->index,
-                            .chores_ns = NEVER,
-                            .mail_end = &worker->mail,
-                            .cut_ns = NEVER,
+                            .trim_at_ns = NEVER,
+                            .tasks_end = &worker->tasks,
+                            .stop_now_ns = NEVER,
                             .inbox = {.wake = {.fd = -1}},
                             .reactor = {.epoll_fd = -1}};
   void *input = sys_map(CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
@@ -81,13 +81,13 @@ int worker_open_single(struct worker *worker, const struct worker_setup *setup,
 }
 
 bool worker_discard(struct worker *worker) {
-  *worker->mail_end = inbox_take(&worker->inbox);
-  worker->mail_end = &worker->mail;
-  bool any = worker->mail != NULL;
-  while (worker->mail != NULL) {
-    struct letter *letter = worker->mail;
-    worker->mail = letter->next;
-    mail_discard(letter);
+  *worker->tasks_end = inbox_take(&worker->inbox);
+  worker->tasks_end = &worker->tasks;
+  bool any = worker->tasks != NULL;
+  while (worker->tasks != NULL) {
+    struct task *task = worker->tasks;
+    worker->tasks = task->next;
+    task_discard(task);
   }
   return any;
 }
@@ -107,8 +107,8 @@ void worker_close(struct worker *worker) {
 }
 
 /* What was freed a while ago and is not used goes back to the kernel. */
-static void give_back(struct worker *worker) {
-  worker->chores_ns = NEVER;
+static void trim_memory(struct worker *worker) {
+  worker->trim_at_ns = NEVER;
   slab_trim(&worker->conns);
   conn_host_trim(&worker->host);
 }
@@ -121,7 +121,7 @@ static void release_admission(struct worker *worker, uint32_t ip_slot) {
 }
 
 static void open_accepted(struct worker *worker, const struct accepted_conn *accepted) {
-  if (worker->cutting) {
+  if (worker->stopping_now) {
     stats_add(&worker->stats.ended[XCHG_DRAIN], 1);
     stats_add(&worker->stats.cut, 1);
     sys_close(accepted->fd);
@@ -140,82 +140,83 @@ static uint32_t reap(struct worker *worker) {
     reactor_free(&worker->reactor, source);
     count++;
   }
-  if (count > 0 && worker->chores_ns == NEVER) {
-    worker->chores_ns = worker->reactor.now_ns + CHORES_NS;
+  if (count > 0 && worker->trim_at_ns == NEVER) {
+    worker->trim_at_ns = worker->reactor.now_ns + TRIM_AFTER_NS;
   }
   return count;
 }
 
 /* ---- the stop ---- */
 
-static void begin_stop(struct worker *worker, uint64_t stop_ns) {
+static void begin_drain(struct worker *worker, uint64_t stop_ns) {
   const struct config *config = worker->config;
   worker->host.stop_ns = stop_ns;
   worker->stopping = true;
-  worker->visited = 0;
-  worker->cut_ns = add_sat_u64(stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
+  worker->stop_cursor = 0;
+  worker->stop_now_ns =
+      add_sat_u64(stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
 }
 
-static void visit(struct worker *worker, struct source *source) {
-  if (worker->cutting) {
-    stats_add(&worker->stats.cut, conn_cut(source) ? 1 : 0);
+static void stop_conn(struct worker *worker, struct source *source) {
+  if (worker->stopping_now) {
+    stats_add(&worker->stats.cut, conn_stop_now(source) ? 1 : 0);
   } else {
     conn_stop(source);
   }
 }
 
 /* Tell the next connections that the server stops, or cut them where its patience is over. */
-static void go_on_stopping(struct worker *worker) {
-  if (!worker->cutting && worker->cut_ns <= worker->reactor.now_ns) {
-    worker->cutting = true;
+static void continue_stop(struct worker *worker) {
+  if (!worker->stopping_now && worker->stop_now_ns <= worker->reactor.now_ns) {
+    worker->stopping_now = true;
     worker->stopping = true;
-    worker->visited = 0;
+    worker->stop_cursor = 0;
   }
-  for (int i = 0; i < VISITS_MAX && worker->stopping; i++) {
-    uint32_t slot = slab_next(&worker->conns, worker->visited);
+  for (int i = 0; i < STOP_BATCH && worker->stopping; i++) {
+    uint32_t slot = slab_next(&worker->conns, worker->stop_cursor);
     if (slot == SLAB_NONE) {
       worker->stopping = false;
       return;
     }
-    worker->visited = slot + 1;
+    worker->stop_cursor = slot + 1;
     struct source *source = slab_at(&worker->conns, slot);
     if (source->generation != 0) {
-      visit(worker, source);
+      stop_conn(worker, source);
     }
   }
 }
 
-static void begin_cut(struct worker *worker) {
+static void begin_stop_now(struct worker *worker) {
   if (worker->host.stop_ns == NEVER) {
-    begin_stop(worker, worker->reactor.now_ns);
+    begin_drain(worker, worker->reactor.now_ns);
   }
-  worker->cut_ns = 0;
+  worker->stop_now_ns = 0;
 }
 
 /* Obey what the server says; put aside what others say. */
-static void read_letters(struct worker *worker) {
-  struct letter *letter = inbox_take(&worker->inbox);
-  while (letter != NULL) {
-    struct letter *next = letter->next;
-    switch (letter->kind) {
-      case LETTER_STOP:
+static void take_tasks(struct worker *worker) {
+  struct task *task = inbox_take(&worker->inbox);
+  while (task != NULL) {
+    struct task *next = task->next;
+    switch (task->kind) {
+      case TASK_DRAIN:
         if (worker->host.stop_ns == NEVER) { /* else a cut has overtaken it */
-          begin_stop(worker, letter->time_ns);
+          begin_drain(worker, task->time_ns);
         }
         break;
-      case LETTER_CUT:
-        begin_cut(worker);
+      case TASK_STOP_NOW:
+        begin_stop_now(worker);
         break;
-      case LETTER_LAST:
-        worker->last = true;
+      case TASK_NO_MORE_CONNS:
+        worker->no_more_conns = true;
         break;
       default:
-        letter->next = NULL;
-        *worker->mail_end = letter;
-        worker->mail_end = &letter->next;
+        task->next = NULL;
+        *worker->tasks_end = task;
+        worker->tasks_end = &task->next;
         break;
     }
-    letter = next;
+    task = next;
   }
 }
 
@@ -223,33 +224,33 @@ static void read_letters(struct worker *worker) {
  * So much was queued to members that more would make slow ones of them who only had no turn yet:
  * those who have asked for one by now come first.
  */
-static bool note_issued(struct worker *worker, uint64_t bytes) {
-  worker->issued_bytes += bytes;
-  if (worker->issued_bytes < worker->config->max_pending_bytes / 2) {
+static bool note_published(struct worker *worker, uint64_t bytes) {
+  worker->published_bytes += bytes;
+  if (worker->published_bytes < worker->config->max_pending_bytes / 2) {
     return false;
   }
-  worker->issued_bytes = 0;
-  worker->issued_turn = worker->reactor.asked;
+  worker->published_bytes = 0;
+  worker->published_turn = worker->reactor.asked;
   return true;
 }
 
-static void deal_with_mail(struct worker *worker) {
-  uint32_t budget = MAIL_TURN;
-  if (worker->reactor.served < worker->issued_turn) {
+static void run_tasks(struct worker *worker) {
+  uint32_t budget = TASK_BUDGET;
+  if (worker->reactor.served < worker->published_turn) {
     return;
   }
-  while (worker->mail != NULL && budget > 0) {
-    struct letter *letter = worker->mail;
-    struct letter *next = letter->next; /* now: the letter is gone afterwards */
-    uint64_t bytes = mail_bytes(letter);
-    if (!mail_deal(&worker->host, &worker->inbox, letter, &budget)) {
+  while (worker->tasks != NULL && budget > 0) {
+    struct task *task = worker->tasks;
+    struct task *next = task->next; /* now: the letter is gone afterwards */
+    uint64_t bytes = task_bytes(task);
+    if (!task_run(&worker->host, &worker->inbox, task, &budget)) {
       return;
     }
-    worker->mail = next;
+    worker->tasks = next;
     if (next == NULL) {
-      worker->mail_end = &worker->mail;
+      worker->tasks_end = &worker->tasks;
     }
-    if (note_issued(worker, bytes)) {
+    if (note_published(worker, bytes)) {
       return;
     }
   }
@@ -268,13 +269,13 @@ static bool spin(struct worker *worker) {
     if (worker->reactor.ready > 0 || !inbox_empty(&worker->inbox)) {
       return true;
     }
-  } while (worker->reactor.now_ns < until_ns && worker->reactor.now_ns < worker->cut_ns &&
+  } while (worker->reactor.now_ns < until_ns && worker->reactor.now_ns < worker->stop_now_ns &&
            wheel_next_ns(&worker->reactor.wheel) > worker->reactor.now_ns);
   return false;
 }
 
 static void wait_turn(struct worker *worker, bool more) {
-  if (more || worker->stopping || worker->mail != NULL || reactor_busy(&worker->reactor)) {
+  if (more || worker->stopping || worker->tasks != NULL || reactor_busy(&worker->reactor)) {
     reactor_wait(&worker->reactor, 0);
     return;
   }
@@ -286,18 +287,18 @@ static void wait_turn(struct worker *worker, bool more) {
     reactor_wait(&worker->reactor, 0);
     return;
   }
-  if (worker->chores_ns == NEVER && buf_pool_idle(&worker->host.bufs)) {
-    worker->chores_ns = worker->reactor.now_ns + CHORES_NS; /* though nobody has left */
+  if (worker->trim_at_ns == NEVER && buf_pool_idle(&worker->host.bufs)) {
+    worker->trim_at_ns = worker->reactor.now_ns + TRIM_AFTER_NS; /* though nobody has left */
   }
-  uint64_t cut_ns = worker->cutting ? NEVER : worker->cut_ns;
-  reactor_wait(&worker->reactor, min_u64(cut_ns, worker->chores_ns));
+  uint64_t stop_now_ns = worker->stopping_now ? NEVER : worker->stop_now_ns;
+  reactor_wait(&worker->reactor, min_u64(stop_now_ns, worker->trim_at_ns));
   inbox_rouse(&worker->inbox);
 }
 
 /* Take letters and guests. Return: may there be more guests? */
-static bool take_in(struct worker *worker, uint32_t *taken) {
-  read_letters(worker);
-  deal_with_mail(worker);
+static bool drain_inbox(struct worker *worker, uint32_t *taken) {
+  take_tasks(worker);
+  run_tasks(worker);
   struct accepted_conn accepted;
   for (*taken = 0; *taken < ACCEPTED_MAX; (*taken)++) {
     if (!inbox_pop(&worker->inbox, &accepted)) {
@@ -315,10 +316,10 @@ static bool take_in(struct worker *worker, uint32_t *taken) {
  */
 static bool turn(struct worker *worker) {
   reactor_dispatch(&worker->reactor);
-  if (worker->chores_ns <= worker->reactor.now_ns) {
-    give_back(worker);
+  if (worker->trim_at_ns <= worker->reactor.now_ns) {
+    trim_memory(worker);
   }
-  go_on_stopping(worker);
+  continue_stop(worker);
   return reap(worker) > 0;
 }
 
@@ -333,20 +334,20 @@ static void note_turn(struct worker *worker, int events) {
 void worker_run(struct worker *worker) {
   bool more = true;
   worker->host.thread = conn_thread();
-  while (!worker->last || more || worker->conns.used > 0) {
+  while (!worker->no_more_conns || more || worker->conns.used > 0) {
     wait_turn(worker, more);
     atom_store_relaxed_u64(&worker->turn_ns, worker->reactor.now_ns);
     int events = worker->reactor.ready;
     bool freed = turn(worker);
     uint32_t taken;
-    more = take_in(worker, &taken);
+    more = drain_inbox(worker, &taken);
     note_turn(worker, events);
     atom_store_relaxed_u64(&worker->turn_ns, 0);
     if (freed || taken > 0) {
       admit_freed(worker->admit);
     }
   }
-  atom_store_relaxed_u32(&worker->inbox.ended, 1);
+  atom_store_relaxed_u32(&worker->inbox.owner_ended, 1);
 }
 
 void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
@@ -356,7 +357,7 @@ void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
   while (worker->conns.used > 0) {
     wait_turn(worker, false);
     turn(worker);
-    read_letters(worker);
+    take_tasks(worker);
   }
 }
 
@@ -370,26 +371,26 @@ void worker_serve_single(struct worker *worker, const struct accepted_conn *acce
   worker->host.thread = conn_thread();
   open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
-    uint64_t until_ns = worker->stopping ? 0 : worker->cutting ? NEVER : worker->cut_ns;
+    uint64_t until_ns = worker->stopping ? 0 : worker->stopping_now ? NEVER : worker->stop_now_ns;
     reactor_wait(&worker->reactor, until_ns);
     if (worker->reactor.woken && worker->host.stop_ns == NEVER) {
-      begin_stop(worker, atom_load_relaxed_u64(stop_ns));
+      begin_drain(worker, atom_load_relaxed_u64(stop_ns));
     }
     turn(worker);
   }
 }
 
-void worker_send_stop(struct worker *worker, uint64_t stop_ns) {
-  worker->stop = (struct letter){.kind = LETTER_STOP, .time_ns = stop_ns};
-  inbox_push_mpsc(&worker->inbox, &worker->stop);
+void worker_send_drain(struct worker *worker, uint64_t stop_ns) {
+  worker->drain_task = (struct task){.kind = TASK_DRAIN, .time_ns = stop_ns};
+  inbox_push_mpsc(&worker->inbox, &worker->drain_task);
 }
 
-void worker_send_cut(struct worker *worker) {
-  worker->cut = (struct letter){.kind = LETTER_CUT};
-  inbox_push_mpsc(&worker->inbox, &worker->cut);
+void worker_send_stop_now(struct worker *worker) {
+  worker->stop_now_task = (struct task){.kind = TASK_STOP_NOW};
+  inbox_push_mpsc(&worker->inbox, &worker->stop_now_task);
 }
 
-void worker_send_last(struct worker *worker) {
-  worker->no_more = (struct letter){.kind = LETTER_LAST};
-  inbox_push_mpsc(&worker->inbox, &worker->no_more);
+void worker_send_no_more_conns(struct worker *worker) {
+  worker->no_more_conns_task = (struct task){.kind = TASK_NO_MORE_CONNS};
+  inbox_push_mpsc(&worker->inbox, &worker->no_more_conns_task);
 }

@@ -12,7 +12,7 @@
 #include "core/histogram.h"
 #include "net/conn.h"
 #include "pool/inbox.h"
-#include "pool/mail.h"
+#include "pool/task.h"
 #include "pool/admit.h"
 
 /* Where every read of a worker goes; a connection that fills it gives way to the others. */
@@ -29,24 +29,24 @@ struct worker {
   struct reactor reactor;
   struct slab conns;
   struct conn_host host;
-  uint64_t chores_ns;  /* when memory is given back; NEVER = nothing was freed since */
-  uint64_t cut_ns;     /* when what is live is closed; NEVER = no stop */
-  uint32_t visited;    /* the stop has reached the slots below */
-  bool stopping;       /* ... and goes on */
-  struct letter *mail; /* calls and issues that were taken and not dealt with, oldest first */
-  struct letter **mail_end;
-  uint64_t issued_bytes; /* that issues have brought since members were last waited for */
-  uint64_t issued_turn;  /* when the reactor has served so many, they have been sent */
-  bool last;             /* no guest will come */
-  bool cutting;          /* cut_ns has passed */
-  uint8_t *input;        /* owns */
+  uint64_t trim_at_ns;  /* when memory is given back; NEVER = nothing was freed since */
+  uint64_t stop_now_ns; /* when what is live is closed; NEVER = no stop */
+  uint32_t stop_cursor; /* the stop has reached the slots below */
+  bool stopping;        /* ... and goes on */
+  struct task *tasks;   /* calls and issues that were taken and not dealt with, oldest first */
+  struct task **tasks_end;
+  uint64_t published_bytes; /* that issues have brought since members were last waited for */
+  uint64_t published_turn;  /* when the reactor has served so many, they have been sent */
+  bool no_more_conns;       /* no guest will come */
+  bool stopping_now;        /* stop_now_ns has passed */
+  uint8_t *input;           /* owns */
 
-  struct inbox inbox;               /* others put in, the owner takes; not for a single one */
-  struct letter stop, cut, no_more; /* the sender's until sent */
-  struct stats stats;               /* the owner writes, all read */
-  atom_u64 turn_ns;                 /* likewise: when its turn began; 0 = it waits */
-  struct histogram handoffs;        /* likewise: ns from accept4's return to the first callback */
-  struct histogram turns;           /* likewise: ns that a turn took; a sample, see worker.c */
+  struct inbox inbox; /* others put in, the owner takes; not for a single one */
+  struct task drain_task, stop_now_task, no_more_conns_task; /* the sender's until sent */
+  struct stats stats;                                        /* the owner writes, all read */
+  atom_u64 turn_ns;          /* likewise: when its turn began; 0 = it waits */
+  struct histogram handoffs; /* likewise: ns from accept4's return to the first callback */
+  struct histogram turns;    /* likewise: ns that a turn took; a sample, see worker.c */
   uint32_t turns_count;
   CACHE_ALIGNED atom_u32
       live; /* connections handed over and not ended: the acceptor adds, the owner subtracts */
@@ -97,8 +97,8 @@ void worker_serve_single(struct worker *worker, const struct accepted_conn *acce
                          const atom_u64 *stop_ns);
 
 /** Send the letters. Thread: any, once each. */
-void worker_send_stop(struct worker *worker, uint64_t stop_ns);
-void worker_send_cut(struct worker *worker);
-void worker_send_last(struct worker *worker);
+void worker_send_drain(struct worker *worker, uint64_t stop_ns);
+void worker_send_stop_now(struct worker *worker);
+void worker_send_no_more_conns(struct worker *worker);
 
 #endif

@@ -146,7 +146,7 @@ EXPLORE = $(if $(filter release,$(VARIANT)),$(B)/tests/explore/check_explore)
 EXPLORED = $(patsubst %,$(B)/explore/%.o,pool/inbox pool/worker pool/acceptor pool/admit net/wake tests/explore/scenario)
 EXPLORER = $(patsubst %.c,$(B)/explore/%.o,net/reactor.c $(wildcard tests/explore/*.c))
 EXPLORE_CFLAGS = -U_FORTIFY_SOURCE -DXCHG_ATOM_SEAM='"tests/explore/atom.h"' -DXCHG_SYS_SEAM='"tests/fault/seam.h"'
-EXPLORE_WRAPS = conn_open mail_deal memcpy
+EXPLORE_WRAPS = conn_open task_run memcpy
 $(EXPLORED): private XCFLAGS += -fsanitize=thread
 $(B)/tests/explore/check_explore: $(sort $(EXPLORED) $(EXPLORER)) $(B)/internal.a $(B)/.flags-link
 	@mkdir -p $(@D)

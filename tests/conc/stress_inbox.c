@@ -43,7 +43,7 @@ struct sleeper {
 
 /* A task with its sender; the target returns it by counting it in sender.returned. */
 struct note {
-  struct letter letter;
+  struct task letter;
   uint32_t sender;
 };
 
@@ -51,7 +51,7 @@ struct note {
 struct post {
   uint64_t
       next[SENDERS + 1]; /* expected sequence number; the last is of the producer's own two tasks */
-  unsigned last;         /* number of senders of LETTER_LAST */
+  unsigned last;         /* number of senders of TASK_NO_MORE_CONNS */
 };
 
 struct consumer {
@@ -130,7 +130,7 @@ static void sleeper_close(struct sleeper *sleeper) {
 }
 
 static bool inbox_is_empty(struct inbox *inbox) {
-  return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->letters) == NULL;
+  return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->tasks) == NULL;
 }
 
 /* The owner's half of the protocol; ${ready}, if any, is a condition besides the inbox. */
@@ -159,12 +159,12 @@ static void sleeper_wait(struct sleeper *sleeper, bool (*ready)(void *), void *c
 static void take_letters(struct stress *stress, struct sleeper *sleeper, unsigned target,
                          struct post *post) {
   bool nudge[SENDERS + 1] = {false};
-  for (struct letter *letter = inbox_take(&sleeper->inbox); letter != NULL;) {
-    const struct note *note = container_of(letter, struct note, letter);
+  for (struct task *task = inbox_take(&sleeper->inbox); task != NULL;) {
+    const struct note *note = container_of(task, struct note, letter);
     const uint32_t from = note->sender;
-    letter = letter->next;
+    task = task->next;
     expect(sleeper->name, "task out of order", post->next[from]++, note->letter.time_ns);
-    post->last += note->letter.kind == LETTER_LAST;
+    post->last += note->letter.kind == TASK_NO_MORE_CONNS;
     if (from < SENDERS) {
       atom_store_release_u32(&stress->senders[from].returned[target], (uint32_t)post->next[from]);
       nudge[from] = true;
@@ -235,7 +235,7 @@ static bool sender_ready(void *context) {
           atom_load_acquire_u32(&sender->no_more) == 1);
 }
 
-static void send_note(struct sender *sender, unsigned target, enum letter_kind kind) {
+static void send_note(struct sender *sender, unsigned target, enum task_kind kind) {
   const uint32_t sequence = sender->sent[target]++;
   struct note *note = &sender->notes[target][sequence % NOTES];
   *note = (struct note){.letter = {.kind = kind, .time_ns = sequence}, .sender = sender->index};
@@ -262,7 +262,7 @@ static void *sender_run(void *context) {
     const bool no_more = atom_load_acquire_u32(&sender->no_more) == 1;
     const uint32_t total = sender_total(sender);
     if (atom_load_acquire_u32(&sender->credit) != total) {
-      send_note(sender, sender_target(sender, total), LETTER_STOP);
+      send_note(sender, sender_target(sender, total), TASK_DRAIN);
     } else if (no_more) {
       break;
     }
@@ -272,7 +272,7 @@ static void *sender_run(void *context) {
     while (!last_task_ready(&room)) {
       sleeper_wait(&sender->sleeper, last_task_ready, &room);
     }
-    send_note(sender, target, LETTER_LAST);
+    send_note(sender, target, TASK_NO_MORE_CONNS);
   }
   return NULL;
 }
@@ -341,8 +341,9 @@ static void give_credit(struct stress *stress, bool no_more) {
 static void send_last_tasks(struct consumer *consumer) {
   for (unsigned i = 0; i < 2; i++) {
     struct note *note = &consumer->last_tasks[i];
-    *note = (struct note){.letter = {.kind = i == 0 ? LETTER_STOP : LETTER_LAST, .time_ns = i},
-                          .sender = SENDERS};
+    *note =
+        (struct note){.letter = {.kind = i == 0 ? TASK_DRAIN : TASK_NO_MORE_CONNS, .time_ns = i},
+                      .sender = SENDERS};
     inbox_push_mpsc(&consumer->sleeper.inbox, &note->letter);
   }
 }

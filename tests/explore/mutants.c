@@ -117,7 +117,7 @@ static const struct mistake mistakes[] = {
      NULL},
     {"the re-check of the tasks is left out",
      "inbox_empty",
-     "letters",
+     "tasks",
      SITE_LOAD,
      {.now = SITE_BLIND},
      NULL},

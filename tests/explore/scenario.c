@@ -26,7 +26,7 @@ enum { ACCEPTOR, WORKER, SENDERS };
 
 /* A task with its sender. */
 struct note {
-  struct letter letter;
+  struct task letter;
   uint32_t sender;
 };
 
@@ -49,8 +49,8 @@ static struct {
 } ghost;
 
 int __wrap_conn_open(struct conn_host *host, const struct accepted_conn *accepted);
-bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
-                      uint32_t *budget);
+bool __wrap_task_run(struct conn_host *host, struct inbox *inbox, struct task *task,
+                     uint32_t *budget);
 
 /* ---- what is handed over, and checks of it ---- */
 
@@ -88,14 +88,14 @@ int __wrap_conn_open(struct conn_host *host, const struct accepted_conn *accepte
   return -1;
 }
 
-bool __wrap_mail_deal(struct conn_host *host, struct inbox *inbox, struct letter *letter,
-                      uint32_t *budget) {
-  const struct note *note = container_of(letter, struct note, letter);
+bool __wrap_task_run(struct conn_host *host, struct inbox *inbox, struct task *task,
+                     uint32_t *budget) {
+  const struct note *note = container_of(task, struct note, letter);
   (void)host;
   (void)inbox;
   (*budget)--;
-  if (letter->time_ns != ghost.next[note->sender]++) {
-    explore_fault("task %llu of sender %u comes out of order", (unsigned long long)letter->time_ns,
+  if (task->time_ns != ghost.next[note->sender]++) {
+    explore_fault("task %llu of sender %u comes out of order", (unsigned long long)task->time_ns,
                   note->sender);
   }
   ghost.dealt++;
@@ -195,19 +195,19 @@ static void acceptor(void) {
   }
   if (ghost.scenario->kind == SCENARIO_STOP) {
     explore_mark(ghost.pushed);
-    worker_send_last(&shared.worker);
+    worker_send_no_more_conns(&shared.worker);
   }
   explore_mark(ghost.pushed);
 }
 
-static void main_stops(void) { worker_send_stop(&shared.worker, 1); }
+static void main_stops(void) { worker_send_drain(&shared.worker, 1); }
 
 static void task_sender(void) {
   unsigned self = explore_current() - SENDERS;
   for (unsigned i = 0; i < ghost.scenario->tasks; i++) {
     explore_mark(i);
     struct note *note = &shared.notes[self][i];
-    note->letter.kind = LETTER_CALL;
+    note->letter.kind = TASK_CALL;
     note->letter.time_ns = i;
     note->sender = self;
     inbox_push_mpsc(&shared.worker.inbox, &note->letter);
@@ -261,9 +261,9 @@ void scenario_mark_wait(int epoll_fd, bool looks) {
   uint64_t state = looks;
   state = state << 1 | (worker->host.stop_ns != NEVER);
   state = state << 1 | worker->stopping;
-  state = state << 1 | worker->cutting;
-  state = state << 1 | worker->last;
-  state = state << 1 | (worker->mail != NULL);
+  state = state << 1 | worker->stopping_now;
+  state = state << 1 | worker->no_more_conns;
+  state = state << 1 | (worker->tasks != NULL);
   state = state << 8 | ghost.taken;
   for (unsigned i = 0; i < SENDERS_MAX; i++) {
     state = state << 8 | ghost.next[i];
@@ -308,7 +308,7 @@ static void declare_inbox(struct inbox *inbox, unsigned producer, unsigned owner
   struct ring *ring = &inbox->ring;
   memory_place(&ring->tail, sizeof(ring->tail), "tail", producer);
   memory_place(&ring->head, sizeof(ring->head), "head", owner);
-  memory_place(&inbox->letters, sizeof(inbox->letters), "letters", MEMORY_ANY_THREAD);
+  memory_place(&inbox->tasks, sizeof(inbox->tasks), "letters", MEMORY_ANY_THREAD);
   memory_place(&inbox->sleeping, sizeof(inbox->sleeping), "sleeping", MEMORY_SWAPPED);
   memory_object(&ring->head_seen, sizeof(ring->head_seen), "head_seen");
   memory_object(&ring->tail_seen, sizeof(ring->tail_seen), "tail_seen");
@@ -341,8 +341,8 @@ static void declare(const struct scenario *scenario) {
     }
   }
   if (scenario->kind == SCENARIO_STOP) {
-    memory_object(&worker->stop, sizeof(worker->stop), "the task stop");
-    memory_object(&worker->no_more, sizeof(worker->no_more), "the task last");
+    memory_object(&worker->drain_task, sizeof(worker->drain_task), "the task stop");
+    memory_object(&worker->no_more_conns_task, sizeof(worker->no_more_conns_task), "the task last");
   }
   memory_private(worker, sizeof(*worker), "the worker's own");
 }

@@ -21,8 +21,8 @@ enum scenario_kind {
   SCENARIO_RING,    /* ring.h alone: pushes and pops that may find it full or empty */
   SCENARIO_COUNTED, /* the same after ring_count_producer and ring_empty_consumer */
   SCENARIO_WORKER,  /* the real worker, with the threads given below */
-  SCENARIO_STOP,    /* the same, with LETTER_STOP from main and LETTER_LAST from the acceptor */
-  SCENARIO_NUDGE,   /* an owner that waits for something besides its inbox */
+  SCENARIO_STOP,  /* the same, with TASK_DRAIN from main and TASK_NO_MORE_CONNS from the acceptor */
+  SCENARIO_NUDGE, /* an owner that waits for something besides its inbox */
 };
 
 struct scenario {

@@ -73,7 +73,7 @@ START_TEST(test_cost_of_mail) {
     fixture_settle();
     fault_reset();
     for (int i = 0; i < MEMBERS; i++) {
-      run_in_slices(&create_call(ids[i], send_many, NULL)->letter, TASK_BUDGET);
+      run_in_slices(&create_call(ids[i], send_many, NULL)->task, TASK_BUDGET);
     }
     publish_bytes(GROUP, "P", 1, TASK_BUDGET);
     publish_bytes(GROUP, "Q", 1, TASK_BUDGET);

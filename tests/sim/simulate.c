@@ -57,7 +57,7 @@ static void await_end(void) {
     struct pollfd done = {.fd = server_done_fd(&server), .events = POLLIN};
     uint64_t until_ns = plan.stop_now_ns;
     if (world.now_ns >= plan.stop_now_ns) {
-      server_cut(&server);
+      server_stop_now(&server);
       until_ns = NEVER;
     }
     uint64_t ms = until_ns == NEVER ? 1000 : (until_ns - world.now_ns) / NS_PER_MS + 1;

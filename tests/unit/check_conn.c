@@ -241,7 +241,7 @@ START_TEST(test_drain_timeout_closes_in_every_state) {
   fixture_settle();
   static const enum conn_state states[] = {CONN_OPEN, CONN_ENDING, CONN_DRAINING};
   ck_assert_int_eq(fixture_conn()->state, states[_i]);
-  conn_cut(&fixture_conn()->source);
+  conn_stop_now(&fixture_conn()->source);
   expect_end_then_close(fd, XCHG_DRAIN);
 }
 END_TEST

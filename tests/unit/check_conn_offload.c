@@ -5,7 +5,7 @@
  */
 #include "tests/fixtures/paused_conn.h"
 
-static struct call *jobs[8]; /* in the order of their start; without a thread */
+static struct posted_call *jobs[8]; /* in the order of their start; without a thread */
 static uint32_t jobs_count;
 static bool silent; /* completions send nothing */
 
@@ -18,7 +18,7 @@ static void job_done(struct xchg_conn *conn, void *argument) {
 }
 
 static void offload(struct xchg_conn *conn) {
-  jobs[jobs_count] = call_create(xchg_id(conn), job_done, test_data);
+  jobs[jobs_count] = posted_call_create(xchg_id(conn), job_done, test_data);
   ck_assert_ptr_nonnull(jobs[jobs_count]);
   jobs[jobs_count++]->offloaded = true;
   conn_more(conn)->offloads++;
@@ -30,7 +30,7 @@ static void offload_two(struct xchg_conn *conn) {
 }
 
 static void complete(uint32_t job) {
-  run_in_slices(&jobs[job]->letter, TASK_BUDGET);
+  run_in_slices(&jobs[job]->task, TASK_BUDGET);
   fixture_settle();
 }
 

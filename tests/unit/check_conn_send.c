@@ -242,7 +242,7 @@ static void let_it_time_out(int *fd) {
 
 static void cut_it(int *fd) {
   (void)fd;
-  conn_cut(&fixture_conn()->source);
+  conn_stop_now(&fixture_conn()->source);
 }
 
 /*

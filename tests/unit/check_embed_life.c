@@ -191,10 +191,11 @@ START_TEST(a_stop_that_overtakes_a_drain) {
   AWAIT(read_stats().bytes_in == 10);
   ck_assert_int_eq(xchg_post(server, 1, hold, NULL), 0);
   await(&held); /* the worker takes all tasks at once */
-  ck_assert_uint_eq(atom_exchange_acq_rel_u32(&server->stopping, 1), 0); /* as server_drain does */
+  ck_assert_uint_eq(atom_exchange_acq_rel_u32(&server->drain_sent, 1),
+                    0); /* as server_drain does */
   xchg_server_stop(server);
   server->model->ops->stop(server->model, sys_now_ns());
-  acceptor_send_stop(&server->acceptor, sys_now_ns());
+  acceptor_send_drain(&server->acceptor, sys_now_ns());
   sem_post(&gate);
   expect_closed(client);
   ck_assert_int_eq(xchg_server_wait(server), 0);

@@ -144,11 +144,11 @@ END_TEST
 
 START_TEST(test_prepare_wait_finds_a_task) {
   struct inbox *inbox = new_inbox(2);
-  struct letter letter = {.kind = LETTER_STOP};
-  inbox_push_mpsc(inbox, &letter);
+  struct task task = {.kind = TASK_DRAIN};
+  inbox_push_mpsc(inbox, &task);
   ck_assert(!inbox_doze(inbox));
   ck_assert_int_eq(inbox_nudge(inbox), 0);
-  ck_assert_ptr_eq(inbox_take(inbox), &letter);
+  ck_assert_ptr_eq(inbox_take(inbox), &task);
   ck_assert(inbox_doze(inbox));
   ck_assert_uint_eq(wakes(inbox), 0);
   free_inbox(inbox);
@@ -157,10 +157,10 @@ END_TEST
 
 START_TEST(test_task_wakes_a_sleeper_once) {
   struct inbox *inbox = new_inbox(2);
-  struct letter letters[3] = {{.kind = LETTER_STOP}, {.kind = LETTER_STOP}, {.kind = LETTER_LAST}};
+  struct task tasks[3] = {{.kind = TASK_DRAIN}, {.kind = TASK_DRAIN}, {.kind = TASK_NO_MORE_CONNS}};
   ck_assert(inbox_doze(inbox));
   for (int i = 0; i < 3; i++) {
-    inbox_push_mpsc(inbox, &letters[i]);
+    inbox_push_mpsc(inbox, &tasks[i]);
   }
   ck_assert_int_eq(push(inbox, 1), 0); /* ring and list share one flag */
   ck_assert_uint_eq(wakes(inbox), 1);
@@ -182,21 +182,21 @@ END_TEST
 
 START_TEST(test_tasks_come_oldest_first) {
   struct inbox *inbox = new_inbox(1);
-  struct letter letters[5];
-  memset(letters, 0, sizeof(letters));
+  struct task tasks[5];
+  memset(tasks, 0, sizeof(tasks));
   for (int round = 0; round < 2; round++) { /* tasks may be sent again once they were taken */
     for (int i = 0; i < 5; i++) {
-      letters[i].kind = i < 4 ? LETTER_STOP : LETTER_LAST;
-      letters[i].time_ns = (uint64_t)i;
-      inbox_push_mpsc(inbox, &letters[i]);
+      tasks[i].kind = i < 4 ? TASK_DRAIN : TASK_NO_MORE_CONNS;
+      tasks[i].time_ns = (uint64_t)i;
+      inbox_push_mpsc(inbox, &tasks[i]);
     }
-    struct letter *letter = inbox_take(inbox);
-    for (int i = 0; i < 5; i++, letter = letter->next) {
-      ck_assert_ptr_eq(letter, &letters[i]);
-      ck_assert_uint_eq(letter->time_ns, i);
-      ck_assert_int_eq(letter->kind, i < 4 ? LETTER_STOP : LETTER_LAST);
+    struct task *task = inbox_take(inbox);
+    for (int i = 0; i < 5; i++, task = task->next) {
+      ck_assert_ptr_eq(task, &tasks[i]);
+      ck_assert_uint_eq(task->time_ns, i);
+      ck_assert_int_eq(task->kind, i < 4 ? TASK_DRAIN : TASK_NO_MORE_CONNS);
     }
-    ck_assert_ptr_null(letter);
+    ck_assert_ptr_null(task);
     ck_assert_ptr_null(inbox_take(inbox));
   }
   free_inbox(inbox);
@@ -204,16 +204,16 @@ START_TEST(test_tasks_come_oldest_first) {
 END_TEST
 
 START_TEST(test_writers_have_cache_lines_of_their_own) {
-  ck_assert_uint_eq(offsetof(struct inbox, letters) % CACHE_LINE, 0);
+  ck_assert_uint_eq(offsetof(struct inbox, tasks) % CACHE_LINE, 0);
   ck_assert_uint_eq(offsetof(struct inbox, sleeping) % CACHE_LINE, 0);
-  ck_assert_uint_ge(offsetof(struct inbox, sleeping), offsetof(struct inbox, letters) + CACHE_LINE);
+  ck_assert_uint_ge(offsetof(struct inbox, sleeping), offsetof(struct inbox, tasks) + CACHE_LINE);
   ck_assert_uint_eq(sizeof(struct inbox) % CACHE_LINE, 0);
 }
 END_TEST
 
 struct sender {
   struct inbox *inbox;
-  struct letter letters[LETTERS_EACH];
+  struct task letters[LETTERS_EACH];
 };
 
 static void *send_tasks(void *context) {
@@ -226,9 +226,9 @@ static void *send_tasks(void *context) {
 }
 
 /* The sender of ${letter}. */
-static int sender_of(const struct sender *senders, const struct letter *letter) {
+static int sender_of(const struct sender *senders, const struct task *task) {
   for (int i = 0; i < SENDERS; i++) {
-    if (letter >= senders[i].letters && letter < senders[i].letters + LETTERS_EACH) {
+    if (task >= senders[i].letters && task < senders[i].letters + LETTERS_EACH) {
       return i;
     }
   }
@@ -258,14 +258,14 @@ START_TEST(test_tasks_of_each_sender_stay_in_order) {
     ck_assert_int_eq(pthread_create(&threads[i], NULL, send_tasks, &senders[i]), 0);
   }
   for (int taken = 0; taken < SENDERS * LETTERS_EACH;) {
-    struct letter *letter = inbox_take(inbox);
-    if (letter == NULL) {
+    struct task *task = inbox_take(inbox);
+    if (task == NULL) {
       wait_for_tasks(inbox, epoll_fd);
     }
-    for (; letter != NULL; letter = letter->next, taken++) {
-      const int sender = sender_of(senders, letter);
+    for (; task != NULL; task = task->next, taken++) {
+      const int sender = sender_of(senders, task);
       ck_assert_int_ne(sender, -1);
-      ck_assert_uint_eq(letter->time_ns, next[sender]++);
+      ck_assert_uint_eq(task->time_ns, next[sender]++);
     }
   }
   for (int i = 0; i < SENDERS; i++) {

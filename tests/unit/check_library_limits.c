@@ -9,7 +9,7 @@
 
 #include "core/atom.h"
 #include "net/reactor.h"
-#include "pool/mail.h"
+#include "pool/task.h"
 
 #include <semaphore.h>
 #include <signal.h>
@@ -311,8 +311,8 @@ START_TEST(waiting_tasks_are_bounded_by_their_bytes) {
       count++;
     }
     ck_assert_int_eq(errno, EAGAIN);
-    ck_assert_uint_ge(count * MIB, MAIL_BYTES_MAX);
-    ck_assert_uint_le(count * MIB, MAIL_BYTES_MAX + 2 * MIB);
+    ck_assert_uint_ge(count * MIB, TASK_BYTES_MAX);
+    ck_assert_uint_le(count * MIB, TASK_BYTES_MAX + 2 * MIB);
     ck_assert_int_eq(xchg_publish(server, GROUP, "late", 4), -1);
     ck_assert_int_eq(errno, EAGAIN);
     ck_assert_int_eq(sem_post(&gate), 0);
@@ -344,7 +344,7 @@ START_TEST(publishing_outlives_a_worker) {
   expect_end(idle);
   close(idle);
   AWAIT(count_threads("xchg-work-") == 1);
-  for (uint32_t i = 0; i < MAIL_MAX + 1000; i++) {
+  for (uint32_t i = 0; i < TASK_QUEUE_MAX + 1000; i++) {
     AWAIT(xchg_publish(server, GROUP + 1, "x", 1) == 0);
   }
   AWAIT(xchg_publish(server, GROUP, "to the last", 11) == 0);

@@ -188,13 +188,13 @@ END_TEST
  */
 START_TEST(test_changes_between_two_slices) {
   members_start(XCHG_SLOW_SKIP);
-  struct issue *issue = issue_create(GROUP, "news", 4, 1);
-  ck_assert_ptr_nonnull(issue);
-  struct letter *letter = issue_letter(issue, 0);
-  issue_release(issue);
-  atom_add_relaxed_u32(&inbox.mail, 1);
+  struct publication *publication = publication_create(GROUP, "news", 4, 1);
+  ck_assert_ptr_nonnull(publication);
+  struct task *task = publication_task(publication, 0);
+  publication_release(publication);
+  atom_add_relaxed_u32(&inbox.tasks_waiting, 1);
   uint32_t budget = 5;
-  ck_assert(!mail_deal(&fixture.host, &inbox, letter, &budget));
+  ck_assert(!task_run(&fixture.host, &inbox, task, &budget));
   ck_assert_uint_eq(budget, 0);
   ck_assert_uint_eq(published(), 5);
   bool leaves[MEMBERS] = {false}, closed[MEMBERS] = {false}, had[MEMBERS] = {false};
@@ -215,8 +215,8 @@ START_TEST(test_changes_between_two_slices) {
     }
   }
   fixture_settle();
-  run_in_slices(letter, 2);
-  atom_sub_release_u32(&inbox.mail, 1); /* run_in_slices has counted it once more */
+  run_in_slices(task, 2);
+  atom_sub_release_u32(&inbox.tasks_waiting, 1); /* run_in_slices has counted it once more */
   fixture_settle();
   for (int i = 0; i < MEMBERS; i++) {
     if (had[i] || !(leaves[i] || closed[i])) {
@@ -299,18 +299,18 @@ START_TEST(test_posted_calls_run_once_in_order) {
   int fd = client_connect_id(&id);
   for (int i = 0; i < 10; i++) {
     uint32_t budget = 3;
-    atom_add_relaxed_u32(&inbox.mail, 1);
-    struct call *call = create_call(id, send_call, NULL);
-    ck_assert(mail_deal(&fixture.host, &inbox, &call->letter, &budget));
+    atom_add_relaxed_u32(&inbox.tasks_waiting, 1);
+    struct posted_call *posted = create_call(id, send_call, NULL);
+    ck_assert(task_run(&fixture.host, &inbox, &posted->task, &budget));
     ck_assert_uint_eq(budget, 2);
     ck_assert_int_eq(number, i + 1); /* at once */
   }
   CLIENT_EXPECT(fd, "0123456789");
-  run_in_slices(&create_call(0, send_call, &gone)->letter, 1);
+  run_in_slices(&create_call(0, send_call, &gone)->task, 1);
   close_and_expect_end(fd, XCHG_FINISHED);
-  run_in_slices(&create_call(id, send_call, &gone)->letter, 1);
+  run_in_slices(&create_call(id, send_call, &gone)->task, 1);
   fd = client_connect(); /* in the same slot */
-  run_in_slices(&create_call(id, send_call, &gone)->letter, 1);
+  run_in_slices(&create_call(id, send_call, &gone)->task, 1);
   ck_assert_uint_eq(gone, 3);
   ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.posts), 13);
   close(fd);
@@ -336,14 +336,14 @@ START_TEST(test_call_to_an_ending_connection) {
   uint64_t id;
   int fd = client_connect_id(&id);
   post_act(id, act_finish); /* lingers, as the greeting was not read */
-  run_in_slices(&create_call(id, refused, &gone)->letter, 1);
+  run_in_slices(&create_call(id, refused, &gone)->task, 1);
   fixture_settle();
   ck_assert_int_eq(calls, 1);
-  run_in_slices(&create_call(id, act_abort, &gone)->letter, 1);
-  run_in_slices(&create_call(id, refused, &gone)->letter, 1);
+  run_in_slices(&create_call(id, act_abort, &gone)->task, 1);
+  run_in_slices(&create_call(id, refused, &gone)->task, 1);
   ck_assert_int_eq(calls, 2); /* the turn that closes the connection is still to come */
   fixture_expect_end(XCHG_ERROR);
-  run_in_slices(&create_call(id, refused, &gone)->letter, 1);
+  run_in_slices(&create_call(id, refused, &gone)->task, 1);
   ck_assert_uint_eq(gone, 1);
   close(fd);
 }
@@ -353,45 +353,45 @@ END_TEST
 
 START_TEST(test_discarded_tasks_are_freed) {
   uint32_t gone = 0;
-  mail_discard(&create_call(1, send_call, &gone)->letter);
-  struct call *offloaded = create_call(1, send_call, &gone);
+  task_discard(&create_call(1, send_call, &gone)->task);
+  struct posted_call *offloaded = create_call(1, send_call, &gone);
   offloaded->offloaded = true;
-  mail_discard(&offloaded->letter);
+  task_discard(&offloaded->task);
   ck_assert_uint_eq(gone, 2);
   /* The last share frees the publication, in every order. The sanitizers would report a leak. */
   for (int first = 0; first < 4; first++) {
-    struct issue *issue = issue_create(GROUP, "news", 4, 3);
-    ck_assert_ptr_nonnull(issue);
-    struct letter *letters[3];
+    struct publication *publication = publication_create(GROUP, "news", 4, 3);
+    ck_assert_ptr_nonnull(publication);
+    struct task *tasks[3];
     for (uint32_t i = 0; i < 3; i++) {
-      letters[i] = issue_letter(issue, i);
+      tasks[i] = publication_task(publication, i);
     }
     for (int i = 0; i < 4; i++) {
       int which = (first + i) % 4;
       if (which == 3) {
-        issue_release(issue);
+        publication_release(publication);
       } else {
-        mail_discard(letters[which]);
+        task_discard(tasks[which]);
       }
     }
   }
-  issue_release(issue_create(GROUP, NULL, 0, 0));
+  publication_release(publication_create(GROUP, NULL, 0, 0));
 }
 END_TEST
 
 START_TEST(test_full_counts_waiting_tasks) {
   struct inbox full;
   ck_assert_int_eq(inbox_open(&full, 2), 0);
-  ck_assert(!mail_full(&full));
-  atom_store_relaxed_u32(&full.mail, MAIL_MAX - 1);
-  ck_assert(!mail_full(&full));
+  ck_assert(!task_queue_full(&full));
+  atom_store_relaxed_u32(&full.tasks_waiting, TASK_QUEUE_MAX - 1);
+  ck_assert(!task_queue_full(&full));
   uint32_t gone = 0;
-  struct call *call = create_call(1, send_call, &gone);
-  mail_send(&full, &call->letter);
-  ck_assert(mail_full(&full));
-  ck_assert_ptr_eq(inbox_take(&full), &call->letter);
+  struct posted_call *posted = create_call(1, send_call, &gone);
+  task_send(&full, &posted->task);
+  ck_assert(task_queue_full(&full));
+  ck_assert_ptr_eq(inbox_take(&full), &posted->task);
   ck_assert_ptr_null(inbox_take(&full));
-  mail_discard(&call->letter);
+  task_discard(&posted->task);
   inbox_close(&full);
 }
 END_TEST

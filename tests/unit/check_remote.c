@@ -171,23 +171,23 @@ START_TEST(mail_max_posts_may_wait) {
   SETTINGS();
   create_server(&talker);
   struct sequence sequence = {.id = 1}, other = {.id = 1 | WORKER_ONE};
-  for (uint32_t i = 0; i < MAIL_MAX; i++) {
+  for (uint32_t i = 0; i < TASK_QUEUE_MAX; i++) {
     ck_assert_int_eq(post_step(&sequence, i), 0);
   }
-  ck_assert_int_eq(post_step(&sequence, MAIL_MAX), -1);
+  ck_assert_int_eq(post_step(&sequence, TASK_QUEUE_MAX), -1);
   ck_assert_int_eq(errno, EAGAIN);
   ck_assert_int_eq(xchg_publish(server, GROUP, "x", 1), -1);
   ck_assert_int_eq(errno, EAGAIN);
   ck_assert_int_eq(post_step(&other, 0), 0); /* another worker has its own limit */
   if (_i == 1) {
     ck_assert_int_eq(xchg_server_start(server), 0);
-    AWAIT(atom_load_acquire_u32(&sequence.next) == MAIL_MAX);
-    AWAIT(read_stats().posts == MAIL_MAX + 1);
-    ck_assert_int_eq(post_step(&sequence, MAIL_MAX), 0);
+    AWAIT(atom_load_acquire_u32(&sequence.next) == TASK_QUEUE_MAX);
+    AWAIT(read_stats().posts == TASK_QUEUE_MAX + 1);
+    ck_assert_int_eq(post_step(&sequence, TASK_QUEUE_MAX), 0);
     ck_assert_int_eq(xchg_publish(server, GROUP, "x", 1), 0);
   }
   xchg_server_destroy(server);
-  ck_assert_uint_eq(atom_load_relaxed_u32(&sequence.next), MAIL_MAX + (_i == 1));
+  ck_assert_uint_eq(atom_load_relaxed_u32(&sequence.next), TASK_QUEUE_MAX + (_i == 1));
   ck_assert_uint_eq(atom_load_relaxed_u32(&other.next), 1);
 }
 END_TEST

@@ -13,7 +13,7 @@ START_TEST(serves_connections_until_no_more_come) {
   for (int i = 2; i >= 0; i--) {
     greet_and_close(clients[i]);
   }
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 3);
   ck_assert_uint_eq(stats_ended(&worker->stats), 3);
@@ -31,7 +31,7 @@ START_TEST(queued_connections_are_served_before_the_end) {
   for (int i = 0; i < GUESTS; i++) {
     clients[i] = hand_over_unix();
   }
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   start();
   for (int i = 0; i < GUESTS; i++) {
     greet_and_close(clients[i]);
@@ -47,7 +47,7 @@ START_TEST(the_end_waits_for_open_connections) {
   OPEN("XCHG_EXCHANGE=echo");
   start();
   int client = hand_over_new();
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   for (int i = 0; i < 3; i++) {
     echo_once(client);
   }
@@ -68,7 +68,7 @@ START_TEST(a_spinning_worker_serves_and_then_sleeps) {
   ck_assert(is_silent(client, 50)); /* longer than the spin, so the worker sleeps */
   echo_once(client);
   close(client);
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
   finish();
@@ -95,7 +95,7 @@ START_TEST(the_admission_is_released_at_the_end) {
   struct pollfd pollfd = {.fd = freed.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert(admit_enter(&admit, &second, &refused));
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   finish();
 }
@@ -111,7 +111,7 @@ START_TEST(without_memory_a_connection_is_refused) {
   expect_end(second);
   greet_and_close(first);
   close(second);
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   ck_assert_uint_eq(ended(XCHG_MEMORY), 1);
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
@@ -127,7 +127,7 @@ START_TEST(a_stop_ends_connections_between_messages) {
   start();
   int spoke = hand_over_new(), silent = hand_over_new();
   echo_once(spoke);
-  worker_send_stop(worker, sys_now_ns());
+  worker_send_drain(worker, sys_now_ns());
   expect_end(spoke);
   close(spoke);
   int late = hand_over_new(); /* connections that still arrive are served */
@@ -136,7 +136,7 @@ START_TEST(a_stop_ends_connections_between_messages) {
   close(late);
   expect_end(silent); /* within one second */
   close(silent);
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   ck_assert_uint_eq(ended(XCHG_FINISHED), 2);
   ck_assert_uint_eq(ended(XCHG_DRAIN), 1);
@@ -150,8 +150,8 @@ START_TEST(a_stop_lets_a_counted_exchange_finish) {
   start();
   int client = hand_over_new();
   expect_bytes(client, GREETING, sizeof(GREETING));
-  worker_send_stop(worker, sys_now_ns());
-  worker_send_last(worker);
+  worker_send_drain(worker, sys_now_ns());
+  worker_send_no_more_conns(worker);
   ck_assert(is_silent(client, 50));
   send_bytes(client, "x", 2);
   expect_end(client);
@@ -172,8 +172,8 @@ START_TEST(a_stop_reaches_every_connection) {
     clients[i] = hand_over_unix();
     echo_once(clients[i]);
   }
-  worker_send_stop(worker, sys_now_ns());
-  worker_send_last(worker);
+  worker_send_drain(worker, sys_now_ns());
+  worker_send_no_more_conns(worker);
   for (int i = 0; i < GUESTS; i++) {
     expect_end(clients[i]);
     close(clients[i]);
@@ -193,7 +193,7 @@ START_TEST(the_drain_timeout_closes_every_connection) {
     clients[i] = hand_over_unix();
     send_bytes(clients[i], "begun", 5);
   }
-  worker_send_stop(worker, sys_now_ns());
+  worker_send_drain(worker, sys_now_ns());
   char byte;
   for (int i = 0; i < GUESTS; i++) {
     ck_assert_int_le(recv(clients[i], &byte, 1, 0), 0);
@@ -202,7 +202,7 @@ START_TEST(the_drain_timeout_closes_every_connection) {
   int late = hand_over_unix(); /* arrives too late, and is counted all the same */
   ck_assert_int_le(recv(late, &byte, 1, 0), 0);
   close(late);
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   ck_assert_uint_eq(ended(XCHG_DRAIN), GUESTS + 1);
   ck_assert_uint_eq(stats_ended(&worker->stats), GUESTS + 1);
@@ -220,8 +220,8 @@ START_TEST(the_drain_timeout_wakes_an_idle_worker) {
   send_bytes(client, "begun", 5);
   AWAIT(atom_load_relaxed_u64(&worker->stats.bytes_in) == 5);
   uint64_t stop_ns = sys_now_ns();
-  worker_send_stop(worker, stop_ns);
-  worker_send_last(worker);
+  worker_send_drain(worker, stop_ns);
+  worker_send_no_more_conns(worker);
   char byte;
   ck_assert_int_le(recv(client, &byte, 1, 0), 0);
   uint64_t took_ns = sys_now_ns() - stop_ns;
@@ -256,7 +256,7 @@ START_TEST(memory_is_returned_to_the_kernel) {
   echo_once(stays);                  /* timers run after events, in the same turn: */
   echo_once(stays);                  /* this one runs after the events */
   close(stays);
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   ck_assert_uint_eq(worker->conns.end, 1); /* the connection that stayed is in the first chunk */
   ck_assert(!buf_pool_idle(&worker->host.bufs) || worker->host.bufs.bytes == 0);

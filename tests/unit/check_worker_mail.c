@@ -3,7 +3,7 @@
  * no task is lost, each sender's order holds, connections are served meanwhile, and late calls get
  * NULL.
  */
-#include "pool/mail.h"
+#include "pool/task.h"
 #include "tests/fixtures/worker_fixture.h"
 
 #define GROUP 3
@@ -39,7 +39,7 @@ static int connect_one(void) {
 }
 
 static void end_worker(void) {
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   finish();
 }
@@ -75,11 +75,11 @@ static void *send_posts(void *argument) {
       abort();
     }
     *post = (struct post){.sender = sender, .number = i};
-    struct call *call = call_create(sender->id, come, post);
-    if (call == NULL) {
+    struct posted_call *posted = posted_call_create(sender->id, come, post);
+    if (posted == NULL) {
       abort();
     }
-    mail_send(&worker->inbox, &call->letter);
+    task_send(&worker->inbox, &posted->task);
   }
   return NULL;
 }
@@ -103,7 +103,7 @@ START_TEST(posts_of_several_threads_keep_each_order) {
     ck_assert_int_eq(pthread_join(senders[i].thread, NULL), 0);
     ck_assert_uint_eq(counts[i], POSTS);
   }
-  AWAIT(atom_load_relaxed_u32(&worker->inbox.mail) == 0);
+  AWAIT(atom_load_relaxed_u32(&worker->inbox.tasks_waiting) == 0);
   close(client);
   close(other);
   end_worker();
@@ -114,10 +114,10 @@ END_TEST
 /* ---- publications ---- */
 
 static void publish(const void *data, size_t size) {
-  struct issue *issue = issue_create(GROUP, data, size, 1);
-  ck_assert_ptr_nonnull(issue);
-  mail_send(&worker->inbox, issue_letter(issue, 0));
-  issue_release(issue);
+  struct publication *publication = publication_create(GROUP, data, size, 1);
+  ck_assert_ptr_nonnull(publication);
+  task_send(&worker->inbox, publication_task(publication, 0));
+  publication_release(publication);
 }
 
 /* More members than one turn visits: each gets every publication, in order. */
@@ -134,7 +134,7 @@ START_TEST(publications_to_a_large_group_arrive_in_order) {
     expect_bytes(clients[i], "0001020304050607", 2 * ISSUES);
     close(clients[i]);
   }
-  AWAIT(atom_load_relaxed_u32(&worker->inbox.mail) == 0);
+  AWAIT(atom_load_relaxed_u32(&worker->inbox.tasks_waiting) == 0);
   ck_assert_uint_eq(atom_load_relaxed_u64(&worker->stats.published), MEMBERS * ISSUES);
   end_worker();
 }
@@ -155,12 +155,13 @@ START_TEST(late_calls_get_null) {
   open_worker();
   int client = connect_one();
   close(client);
-  worker_send_last(worker);
+  worker_send_no_more_conns(worker);
   join();
   for (int i = 0; i < 5; i++) {
-    struct call *call = call_create(atom_load_relaxed_u64(&ids[0]), expect_null, &gone);
-    ck_assert_ptr_nonnull(call);
-    mail_send(&worker->inbox, &call->letter);
+    struct posted_call *posted =
+        posted_call_create(atom_load_relaxed_u64(&ids[0]), expect_null, &gone);
+    ck_assert_ptr_nonnull(posted);
+    task_send(&worker->inbox, &posted->task);
     publish("late", 4);
   }
   ck_assert_uint_eq(gone, 0);

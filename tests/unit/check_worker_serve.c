@@ -57,7 +57,7 @@ START_TEST(serve_obeys_a_stop) {
   int client = accept_tcp(&serving.accepted);
   ck_assert_int_eq(pthread_create(&thread, NULL, serve, &serving), 0);
   echo_once(client);
-  worker_send_stop(worker, sys_now_ns());
+  worker_send_drain(worker, sys_now_ns());
   expect_end(client);
   close(client);
   join();

@@ -1,0 +1,177 @@
+/*
+ * task: see task.h.
+ *
+ * The memory of a letter comes from malloc on the sender's thread and is freed on the worker's; how
+ * much of it there is at a time is bounded by TASK_QUEUE_MAX, and for issues by what the members'
+ * queues may hold.
+ */
+#include "pool/task.h"
+
+#include "net/conn.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One worker's letter of an issue. */
+struct publication_task {
+  struct task task;
+  struct publication *publication;
+  bool begun; /* the visit of the members: the worker's */
+};
+
+struct publication {
+  atom_u32 refs;
+  uint64_t group;
+  uint8_t *bytes; /* behind the letters */
+  size_t size;
+  struct publication_task tasks[];
+};
+
+static struct posted_call *posted_call_of(struct task *task) {
+  return container_of(task, struct posted_call, task);
+}
+
+static struct publication_task *publication_task_of(struct task *task) {
+  return container_of(task, struct publication_task, task);
+}
+
+/* ---- making them --------------------------------------------------------------------------- */
+
+struct posted_call *posted_call_create(uint64_t id,
+                                       void (*call)(struct xchg_conn *conn, void *argument),
+                                       void *argument) {
+  struct posted_call *made = malloc(sizeof(*made));
+  if (made != NULL) {
+    *made = (struct posted_call){
+        .task = {.kind = TASK_CALL}, .id = id, .call = call, .argument = argument};
+  }
+  return made;
+}
+
+struct publication *publication_create(uint64_t group, const void *data, size_t size,
+                                       uint32_t tasks) {
+  size_t head = sizeof(struct publication) + tasks * sizeof(struct publication_task);
+  struct publication *publication = malloc(head + size);
+  if (publication == NULL) {
+    return NULL;
+  }
+  *publication = (struct publication){
+      .refs = tasks + 1, .group = group, .bytes = (uint8_t *)publication + head, .size = size};
+  for (uint32_t i = 0; i < tasks; i++) {
+    publication->tasks[i] =
+        (struct publication_task){.task = {.kind = TASK_PUBLISH}, .publication = publication};
+  }
+  if (size > 0) {
+    memcpy(publication->bytes, data, size);
+  }
+  return publication;
+}
+
+struct task *publication_task(struct publication *publication, uint32_t i) {
+  return &publication->tasks[i].task;
+}
+
+/* The last one to give up a share must see what all others did: acquire and release in one. */
+static void release_ref(void *argument) {
+  struct publication *publication = argument;
+  if (atom_sub_acq_rel_u32(&publication->refs, 1) == 1) {
+    free(publication);
+  }
+}
+
+void publication_release(struct publication *publication) { release_ref(publication); }
+
+/* ---- sending them -------------------------------------------------------------------------- */
+
+bool task_queue_full(struct inbox *inbox) {
+  return atom_load_relaxed_u32(&inbox->tasks_waiting) >= TASK_QUEUE_MAX ||
+         atom_load_relaxed_u64(&inbox->task_bytes) > TASK_BYTES_MAX;
+}
+
+bool task_owner_ended(struct inbox *inbox) {
+  return atom_load_relaxed_u32(&inbox->owner_ended) != 0;
+}
+
+uint64_t task_bytes(struct task *task) {
+  return task->kind == TASK_PUBLISH ? publication_task_of(task)->publication->size : 0;
+}
+
+void task_send(struct inbox *inbox, struct task *task) {
+  atom_add_relaxed_u32(&inbox->tasks_waiting, 1);
+  atom_add_relaxed_u64(&inbox->task_bytes, task_bytes(task));
+  inbox_push_mpsc(inbox, task);
+}
+
+/* ---- dealing with them --------------------------------------------------------------------- */
+
+static void run_posted_call(struct conn_host *host, struct posted_call *posted) {
+  struct xchg_conn *conn = conn_find(host, posted->id);
+  if (conn != NULL && posted->offloaded) {
+    assert(conn->more->offloads > 0);
+    conn->more->offloads--;
+    conn_touch(conn);
+  }
+  posted->call(conn, posted->argument);
+  free(posted);
+}
+
+static bool publish_to_members(struct conn_host *host, struct publication_task *task,
+                               uint32_t *budget) {
+  struct publication *publication = task->publication;
+  const struct loan loan = {.data = publication->bytes,
+                            .size = publication->size,
+                            .release = release_ref,
+                            .argument = publication};
+  if (host->groups.chains == NULL) {
+    return true; /* nobody has ever joined here */
+  }
+  if (!task->begun) {
+    task->begun = true;
+    group_begin(&host->groups, publication->group);
+  }
+  for (; *budget > 0; (*budget)--) {
+    enum xchg_slow slow;
+    struct xchg_conn *conn = group_next(&host->groups, &slow);
+    if (conn == NULL) {
+      return true;
+    }
+    atom_add_relaxed_u32(&publication->refs, 1);
+    if (!conn_publish(conn, slow, &loan)) {
+      release_ref(
+          publication); /* NOLINT(clang-analyzer-unix.Malloc): shares are counted, ours is left */
+    }
+  }
+  return false;
+}
+
+bool task_run(struct conn_host *host, struct inbox *inbox, struct task *task, uint32_t *budget) {
+  uint64_t bytes = task_bytes(task);
+  conn_beat(host);
+  if (task->kind == TASK_CALL) {
+    (*budget)--;
+    stats_add(&host->stats->posts, !posted_call_of(task)->offloaded);
+    run_posted_call(host, posted_call_of(task));
+  } else {
+    struct publication_task *own = publication_task_of(task);
+    if (!publish_to_members(host, own, budget)) {
+      return false;
+    }
+    release_ref(
+        own->publication); /* NOLINT(clang-analyzer-unix.Malloc): the letter's own, the last here */
+    *budget -= *budget > 0; /* one without members is not for nothing either */
+  }
+  atom_sub_release_u32(&inbox->tasks_waiting, 1);
+  atom_add_relaxed_u64(&inbox->task_bytes, -bytes);
+  return true;
+}
+
+void task_discard(struct task *task) {
+  if (task->kind == TASK_CALL) {
+    struct posted_call *posted = posted_call_of(task);
+    posted->call(NULL, posted->argument);
+    free(posted);
+  } else if (task->kind == TASK_PUBLISH) {
+    release_ref(publication_task_of(task)->publication);
+  }
+}
