@@ -16,7 +16,7 @@ struct accepted_conn {
   uint64_t accepted_ns; /* when accept4 returned */
   struct addr addr;     /* the peer */
   int fd;
-  uint32_t ip_slot;  /* what admission wants back at the end (pool/admit), or NO_IP_SLOT */
+  uint32_t ip_slot;  /* what admission wants back at the end (pool/admission), or NO_IP_SLOT */
   uint32_t listener; /* index of the listener it came from */
 };
 

@@ -45,7 +45,7 @@ static int open_door(struct acceptor *acceptor, uint32_t index) {
 int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup) {
   acceptor->config = setup->config;
   acceptor->log = setup->log;
-  acceptor->admit = setup->admit;
+  acceptor->admission = setup->admission;
   acceptor->model = setup->model;
   acceptor->listeners = setup->listeners;
   acceptor->listeners_count = setup->listeners_count;
@@ -215,7 +215,7 @@ static bool receive(struct acceptor *acceptor, struct accepted_conn *accepted) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
   }
-  if (!admit_enter(acceptor->admit, accepted, &refused)) {
+  if (!admission_check(acceptor->admission, accepted, &refused)) {
     refuse(acceptor, accepted, refused);
     return true;
   }
@@ -397,7 +397,7 @@ static void conclude_stop(struct acceptor *acceptor) {
   }
   if (acceptor->has_deferred && impatient) {
     acceptor->has_deferred = false;
-    admit_leave(acceptor->admit, acceptor->deferred.ip_slot);
+    admission_release(acceptor->admission, acceptor->deferred.ip_slot);
     refuse(acceptor, &acceptor->deferred, XCHG_DRAIN);
   }
   acceptor->finished = !acceptor->has_deferred && acceptor->model->ops->last(acceptor->model);
@@ -406,7 +406,7 @@ static void conclude_stop(struct acceptor *acceptor) {
 /* ---- turns ---- */
 
 static void take_tasks(struct acceptor *acceptor) {
-  const struct task *task = inbox_take(&acceptor->inbox);
+  const struct task *task = inbox_take_all(&acceptor->inbox);
   for (; task != NULL; task = task->next) {
     if (acceptor->stop_ns == NEVER) {
       begin_stop(acceptor, task->time_ns);
@@ -454,16 +454,16 @@ static bool released(const struct acceptor *acceptor) {
 void acceptor_wait(struct acceptor *acceptor) {
   bool waits = acceptor->state == ACCEPT_PAUSED || ending(acceptor);
   if (waits) {
-    admit_want(acceptor->admit);
+    room_prepare_wait(acceptor->admission);
   }
-  if ((waits && released(acceptor)) || !inbox_doze(&acceptor->inbox)) {
+  if ((waits && released(acceptor)) || !inbox_prepare_wait(&acceptor->inbox)) {
     reactor_wait(&acceptor->reactor, 0);
   } else {
     reactor_wait(&acceptor->reactor, next_ns(acceptor));
-    inbox_rouse(&acceptor->inbox);
+    inbox_finish_wait(&acceptor->inbox);
   }
   if (waits) {
-    admit_unwant(acceptor->admit);
+    room_finish_wait(acceptor->admission);
   }
 }
 

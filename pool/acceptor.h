@@ -41,7 +41,7 @@ enum accept_state { ACCEPT_OPEN, ACCEPT_PAUSED };
 struct acceptor {
   const struct config *config; /* borrows, like all that follow */
   struct log *log;
-  struct admit *admit;
+  struct admission *admission;
   struct model *model;
   struct listener *listeners;
   uint32_t listeners_count;
@@ -76,7 +76,7 @@ struct acceptor {
 struct acceptor_setup {
   const struct config *config;
   struct log *log;
-  struct admit *admit;
+  struct admission *admission;
   struct model *model;
   struct listener *listeners;
   uint32_t listeners_count;

@@ -18,8 +18,11 @@ void inbox_close(struct inbox *inbox) {
   wake_close(&inbox->wake);
 }
 
-int inbox_nudge(struct inbox *inbox) {
-  /* Pairs with inbox_doze's and inbox_rouse's exchanges; releases what the caller has published. */
+int inbox_wake(struct inbox *inbox) {
+  /*
+   * Pairs with inbox_prepare_wait's and inbox_finish_wait's exchanges; releases what the caller has
+   * published.
+   */
   if (atom_exchange_acq_rel_u32(&inbox->sleeping, 0) == 0) {
     return 0;
   }
@@ -31,24 +34,24 @@ int inbox_push_spsc(struct inbox *inbox, const struct accepted_conn *accepted) {
   if (ring_push_spsc(&inbox->ring, accepted) == -1) {
     return -1;
   }
-  return inbox_nudge(inbox);
+  return inbox_wake(inbox);
 }
 
 void inbox_push_mpsc(struct inbox *inbox, struct task *task) {
   void *newest = atom_load_relaxed_ptr(&inbox->tasks);
   do {
     task->next = newest;
-  } while (!atom_cas_release_ptr(&inbox->tasks, &newest, task)); /* pairs with inbox_take */
-  inbox_nudge(inbox);
+  } while (!atom_cas_release_ptr(&inbox->tasks, &newest, task)); /* pairs with inbox_take_all */
+  inbox_wake(inbox);
 }
 
 bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted) {
   return ring_pop_spsc(&inbox->ring, accepted);
 }
 
-struct task *inbox_take(struct inbox *inbox) {
+struct task *inbox_take_all(struct inbox *inbox) {
   if (atom_load_relaxed_ptr(&inbox->tasks) == NULL) {
-    return NULL; /* seen late at worst: inbox_doze's exchange comes between */
+    return NULL; /* seen late at worst: inbox_prepare_wait's exchange comes between */
   }
   struct task *newest = atom_exchange_acquire_ptr(&inbox->tasks, NULL);
   struct task *oldest = NULL;
@@ -65,7 +68,7 @@ bool inbox_empty(struct inbox *inbox) {
   return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->tasks) == NULL;
 }
 
-bool inbox_doze(struct inbox *inbox) {
+bool inbox_prepare_wait(struct inbox *inbox) {
   atom_exchange_acq_rel_u32(&inbox->sleeping, 1);
   if (inbox_empty(inbox)) {
     return true;
@@ -74,4 +77,4 @@ bool inbox_doze(struct inbox *inbox) {
   return false;
 }
 
-void inbox_rouse(struct inbox *inbox) { atom_exchange_acq_rel_u32(&inbox->sleeping, 0); }
+void inbox_finish_wait(struct inbox *inbox) { atom_exchange_acq_rel_u32(&inbox->sleeping, 0); }

@@ -75,25 +75,25 @@ void inbox_push_mpsc(struct inbox *inbox, struct task *task);
  * Return: 1 if it slept, else 0.
  * Thread: any.
  */
-int inbox_nudge(struct inbox *inbox);
+int inbox_wake(struct inbox *inbox);
 
 /** Take the oldest guest. Thread: the owner, like all that follow. */
 bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted);
 
 /** Take all letters, oldest first; NULL where there are none. */
-struct task *inbox_take(struct inbox *inbox);
+struct task *inbox_take_all(struct inbox *inbox);
 
 /** Are both lanes empty, as far as the owner sees without announcing a sleep? */
 bool inbox_empty(struct inbox *inbox);
 
 /**
- * inbox_doze: announce the sleep and look again.
- * Return: true if both lanes are empty (wait now, then call inbox_rouse), or false if there is
- * something (the announcement is withdrawn).
+ * inbox_prepare_wait: announce the sleep and look again.
+ * Return: true if both lanes are empty (wait now, then call inbox_finish_wait), or false if there
+ * is something (the announcement is withdrawn).
  */
-bool inbox_doze(struct inbox *inbox);
+bool inbox_prepare_wait(struct inbox *inbox);
 
 /** Withdraw the announcement after a wait. */
-void inbox_rouse(struct inbox *inbox);
+void inbox_finish_wait(struct inbox *inbox);
 
 #endif

@@ -14,7 +14,7 @@
 
 #include "core/histogram.h"
 #include "pool/inbox.h"
-#include "pool/admit.h"
+#include "pool/admission.h"
 
 #include <stdbool.h>
 
@@ -26,7 +26,7 @@ struct stats;
 struct model_setup {
   const struct config *config;
   const struct xchg_handler *handler;
-  struct admit *admit;
+  struct admission *admission;
   struct log *log;
   struct wake *done;          /* signalled by a thread of the model that ends */
   struct xchg_server *server; /* for the handler; may be NULL */

@@ -70,7 +70,7 @@ static void child_main(struct model_fork *all, const struct accepted_conn *accep
   close_others(accepted->fd, all->stop.fd);
   const struct worker_setup worker_setup = {.config = setup->config,
                                             .handler = setup->handler,
-                                            .admit = setup->admit,
+                                            .admission = setup->admission,
                                             .server = setup->server};
   struct worker worker; /* on the stack: see pool/worker.c on malloc */
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
@@ -153,7 +153,7 @@ static void fork_settle(struct model *model) {
     if (!WIFEXITED(status) || WEXITSTATUS(status) != COUNTED) {
       atom_add_relaxed_u64(&all->stats->ended[XCHG_ERROR], 1);
     }
-    admit_leave(model->setup.admit, child->ip_slot);
+    admission_release(model->setup.admission, child->ip_slot);
     child->pid = 0;
     all->live--;
   }

@@ -80,7 +80,7 @@ struct model *model_iterative_create(const struct model_setup *setup) {
   iterative->model = (struct model){.ops = &ops, .setup = *setup};
   const struct worker_setup worker = {.config = setup->config,
                                       .handler = setup->handler,
-                                      .admit = setup->admit,
+                                      .admission = setup->admission,
                                       .server = setup->server};
   if (worker_open(&iterative->worker, &worker) == -1) {
     int error = errno;

@@ -305,7 +305,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
     thread->watched = (struct watched){0};
     const struct worker_setup worker = {.config = setup->config,
                                         .handler = setup->handler,
-                                        .admit = setup->admit,
+                                        .admission = setup->admission,
                                         .server = setup->server,
                                         .index = pool->opened};
     if (worker_open(&thread->worker, &worker) == -1) {

@@ -55,13 +55,13 @@ static void serve(struct seat *seat) {
   const struct model_setup *setup = &all->model.setup;
   const struct worker_setup worker_setup = {.config = setup->config,
                                             .handler = setup->handler,
-                                            .admit = setup->admit,
+                                            .admission = setup->admission,
                                             .server = setup->server};
   struct worker worker;
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
     accepted_conn_close(&seat->accepted);
-    admit_leave(setup->admit, seat->accepted.ip_slot);
+    admission_release(setup->admission, seat->accepted.ip_slot);
   } else {
     atom_add_relaxed_u32(&worker.live, 1);
     worker_number_single(&worker, seat->number);
@@ -81,7 +81,7 @@ static void *thread_main(void *argument) {
     seat->next = newest;
   } while (!atom_cas_release_ptr(&all->ended, &newest, seat)); /* pairs with settle */
   atom_sub_release_u32(&all->live, 1);
-  admit_freed(all->model.setup.admit);
+  room_wake(all->model.setup.admission);
   return NULL;
 }
 

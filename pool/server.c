@@ -96,7 +96,7 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
   const struct config *config = server->config;
   const struct model_setup model = {.config = config,
                                     .handler = &server->handler,
-                                    .admit = &server->admit,
+                                    .admission = &server->admission,
                                     .log = server->log,
                                     .done = &server->done,
                                     .server = server,
@@ -107,7 +107,7 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
   }
   const struct acceptor_setup acceptor = {.config = config,
                                           .log = server->log,
-                                          .admit = &server->admit,
+                                          .admission = &server->admission,
                                           .model = server->model,
                                           .listeners = server->listeners,
                                           .listeners_count = server->listeners_count};
@@ -126,7 +126,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   }
   server->offloads = offload_init(&server->offload, config->offload_threads) == 0;
   if (!server->offloads || choose_handler(server, setup) == -1 ||
-      admit_init(&server->admit, config, &server->acceptor.inbox.wake) == -1) {
+      admission_init(&server->admission, config, &server->acceptor.inbox.wake) == -1) {
     return refused(server, "cannot start");
   }
   int code = open_listeners(server, setup->passed);
@@ -249,7 +249,7 @@ void server_close(struct xchg_server *server) {
   for (uint32_t i = 0; i < server->listeners_count; i++) {
     listener_close(&server->listeners[i]);
   }
-  admit_fini(&server->admit);
+  admission_fini(&server->admission);
   exchange_fini(&server->exchange);
   wake_close(&server->done);
 }

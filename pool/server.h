@@ -29,7 +29,7 @@ struct xchg_server {
   struct exchange exchange;    /* unused under a handler */
   struct listener listeners[CONFIG_LISTEN_MAX];
   uint32_t listeners_count;
-  struct admit admit;
+  struct admission admission;
   struct model *model; /* owns */
   struct acceptor acceptor;
   pthread_t acceptor_thread;

@@ -31,7 +31,7 @@
 
 static int worker_init(struct worker *worker, const struct worker_setup *setup, uint32_t conns) {
   *worker = (struct worker){.config = setup->config,
-                            .admit = setup->admit,
+                            .admission = setup->admission,
                             .index = setup->index,
                             .trim_at_ns = NEVER,
                             .tasks_end = &worker->tasks,
@@ -81,7 +81,7 @@ int worker_open_single(struct worker *worker, const struct worker_setup *setup,
 }
 
 bool worker_discard(struct worker *worker) {
-  *worker->tasks_end = inbox_take(&worker->inbox);
+  *worker->tasks_end = inbox_take_all(&worker->inbox);
   worker->tasks_end = &worker->tasks;
   bool any = worker->tasks != NULL;
   while (worker->tasks != NULL) {
@@ -116,7 +116,7 @@ static void trim_memory(struct worker *worker) {
 /* ---- guests ---- */
 
 static void release_admission(struct worker *worker, uint32_t ip_slot) {
-  admit_leave(worker->admit, ip_slot);
+  admission_release(worker->admission, ip_slot);
   atom_sub_release_u32(&worker->live, 1);
 }
 
@@ -195,7 +195,7 @@ static void begin_stop_now(struct worker *worker) {
 
 /* Obey what the server says; put aside what others say. */
 static void take_tasks(struct worker *worker) {
-  struct task *task = inbox_take(&worker->inbox);
+  struct task *task = inbox_take_all(&worker->inbox);
   while (task != NULL) {
     struct task *next = task->next;
     switch (task->kind) {
@@ -283,7 +283,7 @@ static void wait_turn(struct worker *worker, bool more) {
   if (spins && spin(worker)) {
     return;
   }
-  if (!inbox_doze(&worker->inbox)) {
+  if (!inbox_prepare_wait(&worker->inbox)) {
     reactor_wait(&worker->reactor, 0);
     return;
   }
@@ -292,7 +292,7 @@ static void wait_turn(struct worker *worker, bool more) {
   }
   uint64_t stop_now_ns = worker->stopping_now ? NEVER : worker->stop_now_ns;
   reactor_wait(&worker->reactor, min_u64(stop_now_ns, worker->trim_at_ns));
-  inbox_rouse(&worker->inbox);
+  inbox_finish_wait(&worker->inbox);
 }
 
 /* Take letters and guests. Return: may there be more guests? */
@@ -344,7 +344,7 @@ void worker_run(struct worker *worker) {
     note_turn(worker, events);
     atom_store_relaxed_u64(&worker->turn_ns, 0);
     if (freed || taken > 0) {
-      admit_freed(worker->admit);
+      room_wake(worker->admission);
     }
   }
   atom_store_relaxed_u32(&worker->inbox.owner_ended, 1);

@@ -13,7 +13,7 @@
 #include "net/conn.h"
 #include "pool/inbox.h"
 #include "pool/task.h"
-#include "pool/admit.h"
+#include "pool/admission.h"
 
 /* Where every read of a worker goes; a connection that fills it gives way to the others. */
 #define WORKER_INPUT_BYTES ((size_t)64 * 1024)
@@ -21,7 +21,7 @@
 struct worker {
   /* constant once open */
   const struct config *config;
-  struct admit *admit; /* borrows: shared */
+  struct admission *admission; /* borrows: shared */
   uint32_t index;
   bool single; /* for one connection */
 
@@ -55,7 +55,7 @@ struct worker {
 struct worker_setup {
   const struct config *config;
   const struct xchg_handler *handler;
-  struct admit *admit;
+  struct admission *admission;
   struct xchg_server *server; /* for the handler; may be NULL */
   uint32_t index;
 };

@@ -143,7 +143,7 @@ $(B)/seam/%.o: %.c $(B)/.flags | need-build
 # The sources of the hand-off with the explorer below both seams.  -fsanitize=thread makes the compiler report each plain
 # access to tests/explore/hooks.c; no sanitizer is linked.  FORTIFY would forbid jumps between stacks.
 EXPLORE = $(if $(filter release,$(VARIANT)),$(B)/tests/explore/check_explore)
-EXPLORED = $(patsubst %,$(B)/explore/%.o,pool/inbox pool/worker pool/acceptor pool/admit net/wake tests/explore/scenario)
+EXPLORED = $(patsubst %,$(B)/explore/%.o,pool/inbox pool/worker pool/acceptor pool/admission net/wake tests/explore/scenario)
 EXPLORER = $(patsubst %.c,$(B)/explore/%.o,net/reactor.c $(wildcard tests/explore/*.c))
 EXPLORE_CFLAGS = -U_FORTIFY_SOURCE -DXCHG_ATOM_SEAM='"tests/explore/atom.h"' -DXCHG_SYS_SEAM='"tests/fault/seam.h"'
 EXPLORE_WRAPS = conn_open task_run memcpy

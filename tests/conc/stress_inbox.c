@@ -135,11 +135,11 @@ static bool inbox_is_empty(struct inbox *inbox) {
 
 /* The owner's half of the protocol; ${ready}, if any, is a condition besides the inbox. */
 static void sleeper_wait(struct sleeper *sleeper, bool (*ready)(void *), void *context) {
-  if (!inbox_doze(&sleeper->inbox)) {
+  if (!inbox_prepare_wait(&sleeper->inbox)) {
     return;
   }
   if (ready != NULL && ready(context)) {
-    inbox_rouse(&sleeper->inbox);
+    inbox_finish_wait(&sleeper->inbox);
     return;
   }
   struct epoll_event event;
@@ -152,14 +152,14 @@ static void sleeper_wait(struct sleeper *sleeper, bool (*ready)(void *), void *c
       fail(sleeper->name, "lost wake-up: waits that should have ended", 0, 1);
     }
   }
-  inbox_rouse(&sleeper->inbox);
+  inbox_finish_wait(&sleeper->inbox);
 }
 
 /* Run the tasks of ${target}: check them and return them. */
 static void take_letters(struct stress *stress, struct sleeper *sleeper, unsigned target,
                          struct post *post) {
   bool nudge[SENDERS + 1] = {false};
-  for (struct task *task = inbox_take(&sleeper->inbox); task != NULL;) {
+  for (struct task *task = inbox_take_all(&sleeper->inbox); task != NULL;) {
     const struct note *note = container_of(task, struct note, letter);
     const uint32_t from = note->sender;
     task = task->next;
@@ -172,7 +172,7 @@ static void take_letters(struct stress *stress, struct sleeper *sleeper, unsigne
   }
   for (unsigned i = 0; i < SENDERS; i++) {
     if (nudge[i]) {
-      inbox_nudge(&stress->senders[i].sleeper.inbox);
+      inbox_wake(&stress->senders[i].sleeper.inbox);
     }
   }
 }
@@ -196,7 +196,7 @@ static void *consumer_run(void *context) {
       expect(sleeper->name, "connection torn", (uint32_t)~accepted.accepted_ns, accepted.ip_slot);
     }
     if (count > 0) {
-      inbox_nudge(&stress->producer.sleeper.inbox);
+      inbox_wake(&stress->producer.sleeper.inbox);
     } else if (last) {
       return NULL;
     } else {
@@ -334,7 +334,7 @@ static void give_credit(struct stress *stress, bool no_more) {
     } else {
       atom_store_release_u32(&sender->credit, atom_load_relaxed_u32(&sender->credit) + 1);
     }
-    inbox_nudge(&sender->sleeper.inbox);
+    inbox_wake(&sender->sleeper.inbox);
   }
 }
 

@@ -32,7 +32,7 @@ struct note {
 
 static struct shared {
   struct worker worker;
-  struct admit admit;
+  struct admission admission;
   struct accepted_conn slots[CAPACITY_MAX], acceptor_slots[1];
   struct note notes[SENDERS_MAX][TASKS_MAX];
   CACHE_ALIGNED atom_u32 published;
@@ -183,7 +183,7 @@ static void acceptor(void) {
     explore_mark(ghost.pushed);
     if (waits_for_room(ghost.scenario) && !room(NULL)) {
       acceptor_wait(&shared.acceptor);
-      (void)inbox_take(&shared.acceptor.inbox);
+      (void)inbox_take_all(&shared.acceptor.inbox);
       continue;
     }
     struct accepted_conn accepted = nth_conn(ghost.pushed + 1);
@@ -221,7 +221,7 @@ static void publisher(void) {
     explore_mark(i);
     ghost.pushed = i;
     atom_store_release_u32(&shared.published, i);
-    inbox_nudge(&shared.worker.inbox);
+    inbox_wake(&shared.worker.inbox);
   }
 }
 
@@ -232,17 +232,17 @@ static void worker(void) {
   explore_mark(ghost.taken << 8 | ghost.dealt);
 }
 
-/* An owner that waits for something besides its inbox, as the header of inbox_nudge describes. */
+/* An owner that waits for something besides its inbox, as the header of inbox_wake describes. */
 static void owner(void) {
   struct inbox *inbox = &shared.worker.inbox;
   while (ghost.taken < ghost.scenario->conns) {
-    if (inbox_doze(inbox)) {
+    if (inbox_prepare_wait(inbox)) {
       uint32_t seen = atom_load_acquire_u32(&shared.published);
       if (seen == ghost.taken) {
         struct epoll_event event;
         sys_epoll_wait(shared.worker.reactor.epoll_fd, &event, 1, -1);
       }
-      inbox_rouse(inbox);
+      inbox_finish_wait(inbox);
     }
     ghost.taken = atom_load_acquire_u32(&shared.published);
     explore_mark(UINT64_C(1) << 60 | ghost.taken);
@@ -330,9 +330,10 @@ static void declare(const struct scenario *scenario) {
   }
   if (waits_for_room(scenario)) {
     declare_inbox(&shared.acceptor.inbox, EXPLORE_NO_THREAD, ACCEPTOR);
-    memory_place(&shared.admit.wanted, sizeof(shared.admit.wanted), "wanted", MEMORY_SWAPPED);
+    memory_place(&shared.admission.acceptor_waits, sizeof(shared.admission.acceptor_waits),
+                 "acceptor_waits", MEMORY_SWAPPED);
     memory_event(shared.acceptor.inbox.wake.fd, shared.acceptor.reactor.epoll_fd);
-    memory_private(&shared.admit, sizeof(shared.admit), "admit's constants");
+    memory_private(&shared.admission, sizeof(shared.admission), "admit's constants");
     memory_private(&shared.acceptor, sizeof(shared.acceptor), "the acceptor's own");
   }
   for (unsigned i = 0; i < scenario->senders; i++) {
@@ -403,10 +404,10 @@ static int open_acceptor(void) {
   static const struct model_ops ops = {.room = room, .live = no_live};
   static struct model model = {.ops = &ops};
   const struct acceptor_setup setup = {
-      .config = &ghost.config, .admit = &shared.admit, .model = &model};
+      .config = &ghost.config, .admission = &shared.admission, .model = &model};
   struct acceptor *acceptor = &shared.acceptor;
   if (acceptor_open_inbox(acceptor) == -1 ||
-      admit_init(&shared.admit, &ghost.config, &acceptor->inbox.wake) == -1 ||
+      admission_init(&shared.admission, &ghost.config, &acceptor->inbox.wake) == -1 ||
       acceptor_open(acceptor, &setup) == -1) {
     return -1;
   }
@@ -422,7 +423,7 @@ void scenario_init(void) {
     abort();
   }
   const struct worker_setup setup = {
-      .config = &ghost.config, .handler = &ghost.exchange.handler, .admit = &shared.admit};
+      .config = &ghost.config, .handler = &ghost.exchange.handler, .admission = &shared.admission};
   if (worker_open(&shared.worker, &setup) == -1) {
     abort();
   }

@@ -277,8 +277,8 @@ static void check_pools(struct library *library) {
   if (server->model->ops->live(server->model) != 0) {
     ledger_fault("%u connections count as live", server->model->ops->live(server->model));
   }
-  for (uint32_t i = 0; server->admit.nodes != NULL && i <= server->admit.nodes_count; i++) {
-    if (atom_load_relaxed_u32(&server->admit.nodes[i].live) != 0) {
+  for (uint32_t i = 0; server->admission.nodes != NULL && i <= server->admission.nodes_count; i++) {
+    if (atom_load_relaxed_u32(&server->admission.nodes[i].live) != 0) {
       ledger_fault("an address still has connections");
     }
   }

@@ -27,7 +27,7 @@ START_TEST(no_room_after_the_deferred_conn) {
   ck_assert_uint_eq(orders_hits(), 1);
   ck_assert_uint_le(orders_count(FAULT_EPOLL_WAIT) - waits, 2 * tenths + 4);
   atom_store_relaxed_u32(&fake.places, 100);
-  admit_freed(&admit);
+  room_wake(&admission);
   AWAIT(placed() == 2);
   expect_closed(first);
   expect_closed(second);

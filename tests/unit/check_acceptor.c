@@ -115,7 +115,7 @@ START_TEST(wait_leaves_clients_in_the_backlog) {
   AWAIT(placed() == 2);
   for (uint32_t i = 3; i <= 5; i++) { /* there is room for one client */
     atom_add_relaxed_u32(&fake.places, 1);
-    admit_freed(&admit);
+    room_wake(&admission);
     AWAIT(placed() == i);
   }
   stop();
@@ -140,7 +140,7 @@ START_TEST(a_wait_does_not_spin) {
   AWAIT(placed() == 1);
   ck_assert(is_silent(second, 500));
   atom_add_relaxed_u32(&fake.places, 1);
-  admit_freed(&admit);
+  room_wake(&admission);
   AWAIT(placed() == 2);
   stop();
   join();
@@ -164,7 +164,7 @@ START_TEST(the_total_limit_counts) {
   accepted_conn_close(&fake.guests[0]);
   fake.guests[0] = fake.guests[1];
   atom_sub_release_u32(&fake.live, 1);
-  admit_freed(&admit);
+  room_wake(&admission);
   AWAIT(placed() == 3);
   fake.guests[1] = fake.guests[2];
   stop();

@@ -38,11 +38,11 @@ START_TEST(a_stop_waits_for_room) {
   stop();
   for (uint32_t i = 2; i <= 3; i++) {
     atom_add_relaxed_u32(&fake.places, 1);
-    admit_freed(&admit);
+    room_wake(&admission);
     AWAIT(placed() == i);
   }
   atom_add_relaxed_u32(&fake.places, 1);
-  admit_freed(&admit);
+  room_wake(&admission);
   join();
   ck_assert_uint_eq(counted(&acceptor.stats.accepted), 3);
   for (int i = 0; i < 3; i++) {

@@ -4,7 +4,7 @@
  *
  * The random test prints its seed, and CHECK_SEED sets it.
  */
-#include "pool/admit.h"
+#include "pool/admission.h"
 
 #include "pool/ring.h"
 #include "tests/fixtures/pool_fixture.h"
@@ -17,18 +17,18 @@
 
 static struct config config;
 static struct wake waker = {.fd = -1};
-static struct admit admit;
+static struct admission admission;
 
 static void set_up(const char *const *entries) {
   ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
   ck_assert_int_eq(wake_open(&waker), 0);
-  ck_assert_int_eq(admit_init(&admit, &config, &waker), 0);
+  ck_assert_int_eq(admission_init(&admission, &config, &waker), 0);
 }
 
 #define SET_UP(...) set_up((const char *const[]){__VA_ARGS__ __VA_OPT__(, ) NULL})
 
 static void tear_down(void) {
-  admit_fini(&admit);
+  admission_fini(&admission);
   wake_close(&waker);
   config_fini(&config);
 }
@@ -66,7 +66,7 @@ static struct accepted_conn parsed(const char *text) {
 /* The decision about ${guest}; XCHG_FINISHED = admitted. */
 static enum xchg_reason enter(struct accepted_conn *accepted) {
   enum xchg_reason refused = XCHG_REASONS;
-  return admit_enter(&admit, accepted, &refused) ? XCHG_FINISHED : refused;
+  return admission_check(&admission, accepted, &refused) ? XCHG_FINISHED : refused;
 }
 
 static enum xchg_reason enter_text(const char *text) {
@@ -76,25 +76,25 @@ static enum xchg_reason enter_text(const char *text) {
 
 /* Every node is in exactly one list. Return: how many are free. */
 static uint32_t check_nodes(void) {
-  uint32_t all = 0, free_nodes = admit.nodes_count + 1 - admit.fresh;
-  for (uint32_t i = admit.free; i != NONE; i = admit.nodes[i].next) {
+  uint32_t all = 0, free_nodes = admission.nodes_count + 1 - admission.fresh;
+  for (uint32_t i = admission.free; i != NONE; i = admission.nodes[i].next) {
     free_nodes++;
-    ck_assert_uint_le(free_nodes, admit.nodes_count);
+    ck_assert_uint_le(free_nodes, admission.nodes_count);
   }
-  for (uint32_t chain = 0; chain <= admit.chains_mask; chain++) {
-    for (uint32_t i = admit.chains[chain]; i != NONE; i = admit.nodes[i].next) {
+  for (uint32_t chain = 0; chain <= admission.buckets_mask; chain++) {
+    for (uint32_t i = admission.buckets[chain]; i != NONE; i = admission.nodes[i].next) {
       all++;
-      ck_assert_uint_le(all, admit.nodes_count);
+      ck_assert_uint_le(all, admission.nodes_count);
     }
   }
-  ck_assert_uint_eq(all + free_nodes, admit.nodes_count);
+  ck_assert_uint_eq(all + free_nodes, admission.nodes_count);
   return free_nodes;
 }
 
 static uint32_t live_sum(void) {
   uint32_t sum = 0;
-  for (uint32_t i = 1; i < admit.fresh; i++) {
-    sum += atom_load_relaxed_u32(&admit.nodes[i].live);
+  for (uint32_t i = 1; i < admission.fresh; i++) {
+    sum += atom_load_relaxed_u32(&admission.nodes[i].live);
   }
   return sum;
 }
@@ -109,8 +109,8 @@ START_TEST(without_lists_all_are_admitted) {
   accepted.ip_slot = 5;
   ck_assert_int_eq(enter(&accepted), XCHG_FINISHED);
   ck_assert_uint_eq(accepted.ip_slot, NO_IP_SLOT); /* nothing to release */
-  admit_leave(&admit, accepted.ip_slot);
-  ck_assert_ptr_null(admit.nodes);
+  admission_release(&admission, accepted.ip_slot);
+  ck_assert_ptr_null(admission.nodes);
   tear_down();
 }
 END_TEST
@@ -178,7 +178,7 @@ START_TEST(an_ipv6_64_counts_as_one_address) {
   ck_assert_uint_eq(more.ip_slot, NO_IP_SLOT); /* nothing to release */
   struct accepted_conn neighbour = ipv6(8, 0);
   ck_assert_int_eq(enter(&neighbour), XCHG_FINISHED);
-  admit_leave(&admit, accepted[1].ip_slot);
+  admission_release(&admission, accepted[1].ip_slot);
   ck_assert_int_eq(enter(&more), XCHG_FINISHED);
   ck_assert_uint_eq(live_sum(), 4);
   tear_down();
@@ -239,7 +239,7 @@ START_TEST(random_sequences_match_a_naive_model) {
     uint32_t customer = (uint32_t)(next_random(&random) % (few ? 5 : CUSTOMERS));
     if (count == LIVE_MAX || (count > 0 && next_random(&random) % 100 < 45)) {
       uint32_t i = (uint32_t)(next_random(&random) % count);
-      admit_leave(&admit, ticket_of[i]);
+      admission_release(&admission, ticket_of[i]);
       live[customer_of[i]]--;
       customer_of[i] = customer_of[--count];
       ticket_of[i] = ticket_of[count];
@@ -278,8 +278,8 @@ START_TEST(a_sweep_reclaims_unused_nodes) {
     exhausted = exhausted || before == 0;
     struct accepted_conn passes = ipv4(1000 + i);
     ck_assert_int_eq(enter(&passes), XCHG_FINISHED);
-    admit_leave(&admit, passes.ip_slot);
-    swept = before == 0 && check_nodes() >= admit.nodes_count / 2 - 1;
+    admission_release(&admission, passes.ip_slot);
+    swept = before == 0 && check_nodes() >= admission.nodes_count / 2 - 1;
   }
   ck_assert(exhausted && swept);
   ck_assert_uint_eq(live_sum(), LIVE_MAX - 1);
@@ -308,7 +308,7 @@ static void *leave_all(void *argument) {
       sched_yield();
       continue;
     }
-    admit_leave(&admit, accepted.ip_slot);
+    admission_release(&admission, accepted.ip_slot);
     atom_store_release_u32(&leaver->left, ++count);
   }
   return NULL;
@@ -349,15 +349,15 @@ static uint64_t signals(void) {
 
 START_TEST(only_a_waiting_acceptor_is_woken_and_once) {
   SET_UP();
-  admit_freed(&admit);
+  room_wake(&admission);
   ck_assert_uint_eq(signals(), 0);
-  admit_want(&admit);
-  admit_freed(&admit);
-  admit_freed(&admit);
+  room_prepare_wait(&admission);
+  room_wake(&admission);
+  room_wake(&admission);
   ck_assert_uint_eq(signals(), 1);
-  admit_want(&admit);
-  admit_unwant(&admit);
-  admit_freed(&admit);
+  room_prepare_wait(&admission);
+  room_finish_wait(&admission);
+  room_wake(&admission);
   ck_assert_uint_eq(signals(), 0);
   tear_down();
 }
@@ -374,7 +374,7 @@ static void *free_rooms(void *unused) {
       sched_yield();
     }
     atom_store_release_u32(&room, 1);
-    admit_freed(&admit);
+    room_wake(&admission);
   }
   return NULL;
 }
@@ -386,14 +386,14 @@ START_TEST(no_wake_is_lost) {
   ck_assert_int_eq(pthread_create(&thread, NULL, free_rooms, NULL), 0);
   for (int i = 0; i < ROUNDS; i++) {
     atom_store_release_u32(&room, 0);
-    admit_want(&admit);
+    room_prepare_wait(&admission);
     while (atom_load_acquire_u32(&room) == 0) {
       struct pollfd pollfd = {.fd = waker.fd, .events = POLLIN};
       ck_assert_msg(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)) == 1, "round %d: lost",
                     i);
       signals();
     }
-    admit_unwant(&admit);
+    room_finish_wait(&admission);
   }
   pthread_join(thread, NULL);
   tear_down();

@@ -56,8 +56,8 @@ START_TEST(test_new_inbox_is_empty_and_awake) {
   struct inbox *inbox = new_inbox(4);
   struct accepted_conn accepted;
   ck_assert(!inbox_pop(inbox, &accepted));
-  ck_assert_ptr_null(inbox_take(inbox));
-  ck_assert_int_eq(inbox_nudge(inbox), 0);
+  ck_assert_ptr_null(inbox_take_all(inbox));
+  ck_assert_int_eq(inbox_wake(inbox), 0);
   ck_assert_uint_eq(wakes(inbox), 0);
   const int fd = inbox->wake.fd;
   inbox_close(inbox);
@@ -101,14 +101,14 @@ END_TEST
 START_TEST(test_burst_to_a_sleeper_costs_one_wake) {
   struct inbox *inbox = new_inbox(8);
   for (int round = 0; round < 3; round++) {
-    ck_assert(inbox_doze(inbox));
+    ck_assert(inbox_prepare_wait(inbox));
     ck_assert_int_eq(push(inbox, 0), 1);
     for (int i = 1; i < 8; i++) {
       ck_assert_int_eq(push(inbox, i), 0);
     }
     ck_assert_int_eq(push(inbox, 8), -1);
     ck_assert_uint_eq(wakes(inbox), 1);
-    inbox_rouse(inbox);
+    inbox_finish_wait(inbox);
     for (int i = 0; i < 8; i++) {
       pop_expect(inbox, i);
     }
@@ -119,10 +119,10 @@ END_TEST
 
 START_TEST(test_finish_wait_withdraws_the_announcement) {
   struct inbox *inbox = new_inbox(2);
-  ck_assert(inbox_doze(inbox));
-  inbox_rouse(inbox); /* a socket ended the wait, not a sender */
+  ck_assert(inbox_prepare_wait(inbox));
+  inbox_finish_wait(inbox); /* a socket ended the wait, not a sender */
   ck_assert_int_eq(push(inbox, 1), 0);
-  ck_assert_int_eq(inbox_nudge(inbox), 0);
+  ck_assert_int_eq(inbox_wake(inbox), 0);
   ck_assert_uint_eq(wakes(inbox), 0);
   free_inbox(inbox);
 }
@@ -131,12 +131,12 @@ END_TEST
 START_TEST(test_prepare_wait_finds_a_connection) {
   struct inbox *inbox = new_inbox(2);
   ck_assert_int_eq(push(inbox, 1), 0);
-  ck_assert(!inbox_doze(inbox));
+  ck_assert(!inbox_prepare_wait(inbox));
   ck_assert_int_eq(push(inbox, 2), 0); /* the announcement was withdrawn */
   pop_expect(inbox, 1);
-  ck_assert(!inbox_doze(inbox));
+  ck_assert(!inbox_prepare_wait(inbox));
   pop_expect(inbox, 2);
-  ck_assert(inbox_doze(inbox));
+  ck_assert(inbox_prepare_wait(inbox));
   ck_assert_uint_eq(wakes(inbox), 0);
   free_inbox(inbox);
 }
@@ -146,10 +146,10 @@ START_TEST(test_prepare_wait_finds_a_task) {
   struct inbox *inbox = new_inbox(2);
   struct task task = {.kind = TASK_DRAIN};
   inbox_push_mpsc(inbox, &task);
-  ck_assert(!inbox_doze(inbox));
-  ck_assert_int_eq(inbox_nudge(inbox), 0);
-  ck_assert_ptr_eq(inbox_take(inbox), &task);
-  ck_assert(inbox_doze(inbox));
+  ck_assert(!inbox_prepare_wait(inbox));
+  ck_assert_int_eq(inbox_wake(inbox), 0);
+  ck_assert_ptr_eq(inbox_take_all(inbox), &task);
+  ck_assert(inbox_prepare_wait(inbox));
   ck_assert_uint_eq(wakes(inbox), 0);
   free_inbox(inbox);
 }
@@ -158,13 +158,13 @@ END_TEST
 START_TEST(test_task_wakes_a_sleeper_once) {
   struct inbox *inbox = new_inbox(2);
   struct task tasks[3] = {{.kind = TASK_DRAIN}, {.kind = TASK_DRAIN}, {.kind = TASK_NO_MORE_CONNS}};
-  ck_assert(inbox_doze(inbox));
+  ck_assert(inbox_prepare_wait(inbox));
   for (int i = 0; i < 3; i++) {
     inbox_push_mpsc(inbox, &tasks[i]);
   }
   ck_assert_int_eq(push(inbox, 1), 0); /* ring and list share one flag */
   ck_assert_uint_eq(wakes(inbox), 1);
-  inbox_rouse(inbox);
+  inbox_finish_wait(inbox);
   pop_expect(inbox, 1);
   free_inbox(inbox);
 }
@@ -172,9 +172,9 @@ END_TEST
 
 START_TEST(test_wake_wakes_a_sleeper_once) {
   struct inbox *inbox = new_inbox(1);
-  ck_assert(inbox_doze(inbox));
-  ck_assert_int_eq(inbox_nudge(inbox), 1);
-  ck_assert_int_eq(inbox_nudge(inbox), 0);
+  ck_assert(inbox_prepare_wait(inbox));
+  ck_assert_int_eq(inbox_wake(inbox), 1);
+  ck_assert_int_eq(inbox_wake(inbox), 0);
   ck_assert_uint_eq(wakes(inbox), 1);
   free_inbox(inbox);
 }
@@ -190,14 +190,14 @@ START_TEST(test_tasks_come_oldest_first) {
       tasks[i].time_ns = (uint64_t)i;
       inbox_push_mpsc(inbox, &tasks[i]);
     }
-    struct task *task = inbox_take(inbox);
+    struct task *task = inbox_take_all(inbox);
     for (int i = 0; i < 5; i++, task = task->next) {
       ck_assert_ptr_eq(task, &tasks[i]);
       ck_assert_uint_eq(task->time_ns, i);
       ck_assert_int_eq(task->kind, i < 4 ? TASK_DRAIN : TASK_NO_MORE_CONNS);
     }
     ck_assert_ptr_null(task);
-    ck_assert_ptr_null(inbox_take(inbox));
+    ck_assert_ptr_null(inbox_take_all(inbox));
   }
   free_inbox(inbox);
 }
@@ -237,10 +237,10 @@ static int sender_of(const struct sender *senders, const struct task *task) {
 
 /* Wait as a worker does until the inbox is not empty. */
 static void wait_for_tasks(struct inbox *inbox, int epoll_fd) {
-  if (inbox_doze(inbox)) {
+  if (inbox_prepare_wait(inbox)) {
     struct epoll_event event;
     ck_assert_int_eq(epoll_wait(epoll_fd, &event, 1, 60000), 1);
-    inbox_rouse(inbox);
+    inbox_finish_wait(inbox);
   }
 }
 
@@ -258,7 +258,7 @@ START_TEST(test_tasks_of_each_sender_stay_in_order) {
     ck_assert_int_eq(pthread_create(&threads[i], NULL, send_tasks, &senders[i]), 0);
   }
   for (int taken = 0; taken < SENDERS * LETTERS_EACH;) {
-    struct task *task = inbox_take(inbox);
+    struct task *task = inbox_take_all(inbox);
     if (task == NULL) {
       wait_for_tasks(inbox, epoll_fd);
     }
@@ -272,7 +272,7 @@ START_TEST(test_tasks_of_each_sender_stay_in_order) {
     ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
     ck_assert_uint_eq(next[i], LETTERS_EACH);
   }
-  ck_assert_ptr_null(inbox_take(inbox));
+  ck_assert_ptr_null(inbox_take_all(inbox));
   sys_close(epoll_fd);
   free(senders);
   free_inbox(inbox);

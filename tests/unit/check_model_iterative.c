@@ -11,7 +11,7 @@
 
 static struct config config;
 static struct exchange exchange;
-static struct admit admit;
+static struct admission admission;
 static struct wake room = {.fd = -1}, done = {.fd = -1};
 static struct model *model;
 
@@ -20,9 +20,9 @@ static void set_up(const char *const *entries) {
   ck_assert_int_eq(wake_open(&room), 0);
   ck_assert_int_eq(wake_open(&done), 0);
   ck_assert_int_eq(exchange_init(&exchange, &config), 0);
-  ck_assert_int_eq(admit_init(&admit, &config, &room), 0);
+  ck_assert_int_eq(admission_init(&admission, &config, &room), 0);
   const struct model_setup setup = {
-      .config = &config, .handler = &exchange.handler, .admit = &admit, .done = &done};
+      .config = &config, .handler = &exchange.handler, .admission = &admission, .done = &done};
   model = model_iterative_create(&setup);
   ck_assert_ptr_nonnull(model);
   ck_assert_int_eq(model->ops->start(model), 0);
@@ -33,7 +33,7 @@ static void set_up(const char *const *entries) {
 
 static void tear_down(void) {
   model->ops->destroy(model);
-  admit_fini(&admit);
+  admission_fini(&admission);
   exchange_fini(&exchange);
   wake_close(&room);
   wake_close(&done);
@@ -66,8 +66,8 @@ START_TEST(place_serves_a_connection_to_its_end) {
     struct accepted_conn accepted;
     enum xchg_reason refused;
     int client = accept_tcp(&accepted);
-    ck_assert(
-        admit_enter(&admit, &accepted, &refused)); /* the one before has released its admission */
+    ck_assert(admission_check(&admission, &accepted,
+                              &refused)); /* the one before has released its admission */
     send_bytes(client, "hello", 6);
     ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
     ck_assert(model->ops->room(model));

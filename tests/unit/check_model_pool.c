@@ -24,7 +24,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 
 static struct config config;
 static struct exchange exchange;
-static struct admit admit;
+static struct admission admission;
 static struct wake freed = {.fd = -1}, done = {.fd = -1};
 static struct model *model;
 static struct model_pool *pool;
@@ -40,9 +40,9 @@ static void set_up(const char *const *entries) {
   ck_assert_int_eq(wake_open(&freed), 0);
   ck_assert_int_eq(wake_open(&done), 0);
   ck_assert_int_eq(exchange_init(&exchange, &config), 0);
-  ck_assert_int_eq(admit_init(&admit, &config, &freed), 0);
+  ck_assert_int_eq(admission_init(&admission, &config, &freed), 0);
   const struct model_setup setup = {
-      .config = &config, .handler = &exchange.handler, .admit = &admit, .done = &done};
+      .config = &config, .handler = &exchange.handler, .admission = &admission, .done = &done};
   model = model_pool_create(&setup);
   ck_assert_ptr_nonnull(model);
   pool = pool_of(model);
@@ -55,7 +55,7 @@ static void set_up(const char *const *entries) {
 
 static void tear_down(void) {
   model->ops->destroy(model);
-  admit_fini(&admit);
+  admission_fini(&admission);
   exchange_fini(&exchange);
   wake_close(&freed);
   wake_close(&done);

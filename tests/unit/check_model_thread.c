@@ -16,7 +16,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 
 static struct config config;
 static struct exchange exchange;
-static struct admit admit;
+static struct admission admission;
 static struct wake freed = {.fd = -1}, done = {.fd = -1};
 static struct model *model;
 static bool refuse_thread;
@@ -31,9 +31,9 @@ static void set_up(const char *const *entries) {
   ck_assert_int_eq(wake_open(&freed), 0);
   ck_assert_int_eq(wake_open(&done), 0);
   ck_assert_int_eq(exchange_init(&exchange, &config), 0);
-  ck_assert_int_eq(admit_init(&admit, &config, &freed), 0);
+  ck_assert_int_eq(admission_init(&admission, &config, &freed), 0);
   const struct model_setup setup = {
-      .config = &config, .handler = &exchange.handler, .admit = &admit, .done = &done};
+      .config = &config, .handler = &exchange.handler, .admission = &admission, .done = &done};
   model = model_thread_create(&setup);
   ck_assert_ptr_nonnull(model);
   ck_assert_int_eq(model->ops->start(model), 0);
@@ -45,7 +45,7 @@ static void set_up(const char *const *entries) {
 
 static void tear_down(void) {
   model->ops->destroy(model);
-  admit_fini(&admit);
+  admission_fini(&admission);
   exchange_fini(&exchange);
   wake_close(&freed);
   wake_close(&done);
@@ -62,7 +62,7 @@ static int place_new(void) {
   struct accepted_conn accepted;
   enum xchg_reason refused;
   int client = accept_tcp(&accepted);
-  ck_assert(admit_enter(&admit, &accepted, &refused));
+  ck_assert(admission_check(&admission, &accepted, &refused));
   ck_assert(model->ops->room(model));
   ck_assert_int_eq(model->ops->place(model, &accepted), 0);
   return client;
@@ -95,7 +95,7 @@ END_TEST
 START_TEST(an_acceptor_that_waits_is_woken) {
   SET_UP();
   int client = place_new();
-  admit_want(&admit);
+  room_prepare_wait(&admission);
   greet_and_close(client);
   struct pollfd pollfd = {.fd = freed.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);

@@ -1,0 +1,195 @@
+/* admission: see admission.h. */
+#include "pool/admission.h"
+
+#include "core/sys.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define NO_NODE 0 /* node 0 is nobody's, so that zeroed memory means empty chains */
+
+int admission_init(struct admission *admission, const struct config *config, struct wake *wake) {
+  *admission = (struct admission){.config = config, .wake = wake, .free = NO_NODE, .fresh = 1};
+  if (config->max_per_ip == 0) {
+    return 0;
+  }
+  /*
+   * Twice the connections: a sweep then frees at least half of the nodes, so that its cost is
+   * spread over as many accepts.  What is never used is never touched, and takes no memory.
+   */
+  admission->nodes_count = (uint32_t)min_u64(2 * config->max_connections, UINT32_C(1) << 30);
+  uint32_t buckets = 1;
+  while (buckets < admission->nodes_count) {
+    buckets *= 2;
+  }
+  admission->buckets_mask = buckets - 1;
+  admission->nodes = calloc((size_t)admission->nodes_count + 1, sizeof(*admission->nodes));
+  admission->buckets = calloc(buckets, sizeof(*admission->buckets));
+  if (admission->nodes == NULL || admission->buckets == NULL) {
+    admission_fini(admission);
+    return -1;
+  }
+  if (getrandom(&admission->seed, sizeof(admission->seed), GRND_NONBLOCK) !=
+      sizeof(admission->seed)) {
+    admission->seed = sys_now_ns();
+  }
+  return 0;
+}
+
+void admission_fini(struct admission *admission) {
+  free(admission->nodes);
+  free(admission->buckets);
+  admission->nodes = NULL;
+  admission->buckets = NULL;
+}
+
+static bool in_any(const struct config_blocks *list, const struct addr *addr) {
+  /*
+   * A walk over the list: the lists that operators write are short. A trie would pay from some
+   * hundred blocks on.
+   */
+  for (size_t i = 0; i < list->count; i++) {
+    if (addr_in_block(addr, &list->blocks[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+static bool allowed(const struct admission *admission, const struct addr *addr) {
+  const struct config *config = admission->config;
+  return !in_any(&config->deny, addr) && (config->allow.count == 0 || in_any(&config->allow, addr));
+}
+
+/*
+ * A chain for the 16 bytes of an address: two rounds of a 64-bit multiply and fold (as in wyhash),
+ * keyed by the seed.
+ */
+static uint32_t bucket_of(const struct admission *admission, const uint8_t bytes[16]) {
+  uint64_t half[2];
+  memcpy(half, bytes, sizeof(half));
+  unsigned __int128 product =
+      (unsigned __int128)(half[0] ^ admission->seed) * UINT64_C(0x9e3779b97f4a7c15);
+  uint64_t mixed = (uint64_t)product ^ (uint64_t)(product >> 64) ^ half[1];
+  product = (unsigned __int128)(mixed ^ admission->seed) * UINT64_C(0xd1342543de82ef95);
+  return (uint32_t)((uint64_t)product ^ (uint64_t)(product >> 64)) & admission->buckets_mask;
+}
+
+/*
+ * Walk a chain: find the address, and take back every node on the way that nobody holds any more.
+ */
+static struct admission_node *find_node(struct admission *admission, uint32_t bucket,
+                                        const struct addr *key) {
+  struct admission_node *found = NULL;
+  uint32_t *link = &admission->buckets[bucket];
+  while (*link != NO_NODE) {
+    struct admission_node *node = &admission->nodes[*link];
+    if (key != NULL && node->family == key->family &&
+        memcmp(node->bytes, key->bytes, sizeof(node->bytes)) == 0) {
+      found = node;
+    } else if (atom_load_acquire_u32(&node->live) == 0) { /* pairs with admission_release */
+      uint32_t index = *link;
+      *link = node->next;
+      node->next = admission->free;
+      admission->free = index;
+      continue;
+    }
+    link = &node->next;
+  }
+  return found;
+}
+
+/*
+ * Take back every node that nobody holds, not just the first: a walk that stopped there would begin
+ * anew for the next address, and each accept would cost a walk over half of the table.
+ */
+static void sweep_nodes(struct admission *admission) {
+  for (uint32_t i = 0; i <= admission->buckets_mask; i++) {
+    find_node(admission, i, NULL);
+  }
+}
+
+/*
+ * A node that nobody holds: one that was taken back, or one that was never used, or after a sweep.
+ */
+static uint32_t take_node(struct admission *admission) {
+  if (admission->free == NO_NODE && admission->fresh <= admission->nodes_count) {
+    return admission->fresh++;
+  }
+  if (admission->free == NO_NODE) {
+    sweep_nodes(admission);
+  }
+  assert(admission->free != NO_NODE); /* fewer connections than nodes */
+  uint32_t index = admission->free;
+  admission->free = admission->nodes[index].next;
+  return index;
+}
+
+static struct admission_node *insert_node(struct admission *admission, uint32_t bucket,
+                                          const struct addr *key) {
+  uint32_t index = take_node(admission);
+  struct admission_node *node = &admission->nodes[index];
+  memcpy(node->bytes, key->bytes, sizeof(node->bytes));
+  node->family = key->family;
+  node->next = admission->buckets[bucket];
+  admission->buckets[bucket] = index;
+  return node;
+}
+
+/* Count one more connection of ${addr}. Return: false at the limit. */
+static bool count_address(struct admission *admission, const struct addr *addr, uint32_t *ip_slot) {
+  struct addr key = *addr;
+  if (key.family == ADDR_IPV6) {
+    memset(key.bytes + 8, 0, 8); /* a /64 is one customer */
+  }
+  uint32_t bucket = bucket_of(admission, key.bytes);
+  struct admission_node *node = find_node(admission, bucket, &key);
+  if (node == NULL) {
+    node = insert_node(admission, bucket, &key);
+  }
+  if (atom_load_relaxed_u32(&node->live) >= admission->config->max_per_ip) {
+    return false;
+  }
+  atom_add_relaxed_u32(&node->live, 1);
+  *ip_slot = (uint32_t)(node - admission->nodes);
+  return true;
+}
+
+bool admission_check(struct admission *admission, struct accepted_conn *accepted,
+                     enum xchg_reason *refused) {
+  accepted->ip_slot = NO_IP_SLOT;
+  if (accepted->addr.family == ADDR_UNIX) {
+    return true;
+  }
+  if (!allowed(admission, &accepted->addr)) {
+    *refused = XCHG_DENIED;
+    return false;
+  }
+  if (admission->nodes != NULL && !count_address(admission, &accepted->addr, &accepted->ip_slot)) {
+    *refused = XCHG_PER_IP;
+    return false;
+  }
+  return true;
+}
+
+void admission_release(struct admission *admission, uint32_t ip_slot) {
+  if (ip_slot != NO_IP_SLOT) {
+    atom_sub_release_u32(&admission->nodes[ip_slot].live, 1);
+  }
+}
+
+void room_wake(struct admission *admission) {
+  if (atom_exchange_acq_rel_u32(&admission->acceptor_waits, 0) != 0) {
+    wake_signal(admission->wake);
+  }
+}
+
+void room_prepare_wait(struct admission *admission) {
+  atom_exchange_acq_rel_u32(&admission->acceptor_waits, 1);
+}
+
+void room_finish_wait(struct admission *admission) {
+  atom_exchange_acq_rel_u32(&admission->acceptor_waits, 0);
+}
