@@ -18,28 +18,28 @@
 #define RETRY_NS (100 * NS_PER_MS) /* after descriptors or memory ran out */
 #define EPISODE_OVER_NS NS_PER_S   /* without such an error */
 
-static void door_turn(struct source *source, uint32_t events);
+static void on_accept_event(struct source *source, uint32_t events);
 
 int acceptor_open_inbox(struct acceptor *acceptor) {
   *acceptor = (struct acceptor){.reactor = {.epoll_fd = -1}, .inbox = {.wake = {.fd = -1}}};
   return inbox_open(&acceptor->inbox, 1);
 }
 
-static int open_door(struct acceptor *acceptor, uint32_t index) {
+static int open_accept_source(struct acceptor *acceptor, uint32_t index) {
   struct source *taken = reactor_take(&acceptor->reactor);
   if (taken == NULL) {
     return -1;
   }
-  struct door *door = container_of(taken, struct door, source);
+  struct accept_source *entry = container_of(taken, struct accept_source, source);
   struct source source = *taken;
-  *door = (struct door){.source = source,
-                        .acceptor = acceptor,
-                        .listener = &acceptor->listeners[index],
-                        .index = index,
-                        .batch = 1,
-                        .patience = PATIENCE_MIN};
-  acceptor->door_of[index] = door;
-  return reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN);
+  *entry = (struct accept_source){.source = source,
+                                  .acceptor = acceptor,
+                                  .listener = &acceptor->listeners[index],
+                                  .index = index,
+                                  .batch = 1,
+                                  .patience = PATIENCE_MIN};
+  acceptor->source_of[index] = entry;
+  return reactor_add(&acceptor->reactor, &entry->source, entry->listener->fd, EPOLLIN);
 }
 
 int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup) {
@@ -51,14 +51,14 @@ int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup)
   acceptor->listeners_count = setup->listeners_count;
   acceptor->stop_ns = acceptor->episode_ns = NEVER;
   acceptor->watch_ns = setup->model->ops->watch == NULL ? NEVER : 0;
-  if (slab_init(&acceptor->doors, sizeof(struct door), CONFIG_LISTEN_MAX) == -1 ||
-      reactor_open(&acceptor->reactor, &acceptor->doors, &acceptor->stats) == -1 ||
+  if (slab_init(&acceptor->accept_sources, sizeof(struct accept_source), CONFIG_LISTEN_MAX) == -1 ||
+      reactor_open(&acceptor->reactor, &acceptor->accept_sources, &acceptor->stats) == -1 ||
       reactor_watch(&acceptor->reactor, &acceptor->inbox.wake) == -1) {
     return -1;
   }
-  acceptor->reactor.turn = door_turn;
+  acceptor->reactor.turn = on_accept_event;
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
-    if (open_door(acceptor, i) == -1) {
+    if (open_accept_source(acceptor, i) == -1) {
       return -1;
     }
   }
@@ -67,55 +67,55 @@ int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup)
 
 void acceptor_close(struct acceptor *acceptor) {
   reactor_close(&acceptor->reactor);
-  slab_fini(&acceptor->doors);
+  slab_fini(&acceptor->accept_sources);
   inbox_close(&acceptor->inbox);
 }
 
 /* ---- doors ---- */
 
 /* The ${i}th door, or NULL where its listener is closed. */
-static struct door *door_at(const struct acceptor *acceptor, uint32_t i) {
-  struct door *door = acceptor->door_of[i];
-  return door->listener->fd == -1 ? NULL : door;
+static struct accept_source *accept_source_at(const struct acceptor *acceptor, uint32_t i) {
+  struct accept_source *entry = acceptor->source_of[i];
+  return entry->listener->fd == -1 ? NULL : entry;
 }
 
-static void unwatch_doors(struct acceptor *acceptor) {
+static void unwatch_listeners(struct acceptor *acceptor) {
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
-    struct door *door = door_at(acceptor, i);
-    if (door != NULL) {
-      reactor_remove(&acceptor->reactor, &door->source, door->listener->fd);
+    struct accept_source *entry = accept_source_at(acceptor, i);
+    if (entry != NULL) {
+      reactor_remove(&acceptor->reactor, &entry->source, entry->listener->fd);
     }
   }
 }
 
 /* Watch all listeners, or none where the kernel has no memory for that. */
-static bool watch_doors(struct acceptor *acceptor) {
+static bool watch_listeners(struct acceptor *acceptor) {
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
-    struct door *door = door_at(acceptor, i);
-    if (door != NULL &&
-        reactor_add(&acceptor->reactor, &door->source, door->listener->fd, EPOLLIN) == -1) {
-      unwatch_doors(acceptor);
+    struct accept_source *entry = accept_source_at(acceptor, i);
+    if (entry != NULL &&
+        reactor_add(&acceptor->reactor, &entry->source, entry->listener->fd, EPOLLIN) == -1) {
+      unwatch_listeners(acceptor);
       return false;
     }
   }
   return true;
 }
 
-static void close_door(struct acceptor *acceptor, struct door *door) {
+static void close_accept_source(struct acceptor *acceptor, struct accept_source *entry) {
   if (acceptor->state == ACCEPT_OPEN) {
-    reactor_remove(&acceptor->reactor, &door->source, door->listener->fd);
+    reactor_remove(&acceptor->reactor, &entry->source, entry->listener->fd);
   }
-  listener_close(door->listener);
+  listener_close(entry->listener);
 }
 
 /* Nobody can come to a UNIX listener that was shut, yet epoll reports it as ready for good. */
-static void close_if_shut(struct acceptor *acceptor, struct door *door) {
-  if (door->listener->retired && door->listener->where.addr.family == ADDR_UNIX) {
-    close_door(acceptor, door);
+static void close_if_shut(struct acceptor *acceptor, struct accept_source *entry) {
+  if (entry->listener->retired && entry->listener->where.addr.family == ADDR_UNIX) {
+    close_accept_source(acceptor, entry);
   }
 }
 
-static uint32_t doors_open(const struct acceptor *acceptor) {
+static uint32_t listeners_open(const struct acceptor *acceptor) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
     count += acceptor->listeners[i].fd != -1;
@@ -125,22 +125,22 @@ static uint32_t doors_open(const struct acceptor *acceptor) {
 
 /* ---- pausing ---- */
 
-static uint32_t live(const struct acceptor *acceptor) {
+static uint32_t live_conns(const struct acceptor *acceptor) {
   return acceptor->model->ops->live(acceptor->model);
 }
 
-static bool room(const struct acceptor *acceptor) {
-  return live(acceptor) < acceptor->config->max_connections &&
-         acceptor->model->ops->room(acceptor->model);
+static bool has_room(const struct acceptor *acceptor) {
+  return live_conns(acceptor) < acceptor->config->max_connections &&
+         acceptor->model->ops->has_room(acceptor->model);
 }
 
 static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
   if (acceptor->state == ACCEPT_OPEN) {
-    unwatch_doors(acceptor);
+    unwatch_listeners(acceptor);
     acceptor->state = ACCEPT_PAUSED;
   }
   acceptor->exhausted = exhausted;
-  acceptor->live_seen = live(acceptor);
+  acceptor->live_seen = live_conns(acceptor);
   acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS;
 }
 
@@ -177,11 +177,11 @@ static void note_recovered(struct acceptor *acceptor) {
 
 /* May accepting go on: there is room, or it is worth another try? */
 static bool may_resume(const struct acceptor *acceptor) {
-  if (acceptor->exhausted && live(acceptor) >= acceptor->live_seen &&
+  if (acceptor->exhausted && live_conns(acceptor) >= acceptor->live_seen &&
       acceptor->reactor.now_ns < acceptor->retry_ns) {
     return false;
   }
-  return acceptor->config->overload == XCHG_OVERLOAD_REFUSE || room(acceptor);
+  return acceptor->config->overload == XCHG_OVERLOAD_REFUSE || has_room(acceptor);
 }
 
 /* ---- accepting ---- */
@@ -193,25 +193,25 @@ static void refuse(struct acceptor *acceptor, const struct accepted_conn *accept
 }
 
 /* Place ${guest}, which was admitted. Return: false if the system refused and the guest is held. */
-static bool place(struct acceptor *acceptor, const struct accepted_conn *accepted) {
-  int placed = acceptor->model->ops->place(acceptor->model, accepted);
-  if (placed == -1) {
+static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *accepted) {
+  int dispatched = acceptor->model->ops->dispatch(acceptor->model, accepted);
+  if (dispatched == -1) {
     acceptor->deferred = *accepted;
     acceptor->has_deferred = true;
     note_exhausted(acceptor, "cannot start a thread or process for a connection", errno);
     return false;
   }
-  if (placed == 1) {
+  if (dispatched == 1) {
     stats_add(&acceptor->stats.wakes, 1);
   }
   return true;
 }
 
 /* A connection has been accepted. Return: may the batch go on? */
-static bool receive(struct acceptor *acceptor, struct accepted_conn *accepted) {
+static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
   stats_add(&acceptor->stats.accepted, 1);
-  if (acceptor->config->overload == XCHG_OVERLOAD_REFUSE && !room(acceptor)) {
+  if (acceptor->config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
   }
@@ -219,7 +219,7 @@ static bool receive(struct acceptor *acceptor, struct accepted_conn *accepted) {
     refuse(acceptor, accepted, refused);
     return true;
   }
-  return place(acceptor, accepted);
+  return dispatch(acceptor, accepted);
 }
 
 /*
@@ -242,10 +242,11 @@ static bool note_failed(struct acceptor *acceptor, int error) {
   return false;
 }
 
-static void note_broken(struct acceptor *acceptor, struct door *door, int error) {
+static void note_listener_failed(struct acceptor *acceptor, struct accept_source *entry,
+                                 int error) {
   log_errno(acceptor->log, LOG_ERROR, "a listener broke", error);
-  close_door(acceptor, door);
-  atom_store_release_u32(&acceptor->broken, 1); /* pairs with server_broken */
+  close_accept_source(acceptor, entry);
+  atom_store_release_u32(&acceptor->listener_failed, 1); /* pairs with server_failed */
   wake_signal(acceptor->model->setup.done);
 }
 
@@ -253,22 +254,22 @@ static void note_broken(struct acceptor *acceptor, struct door *door, int error)
  * Accept up to ${max} connections. Return: how many were looked for and found; fewer: the queue is
  * empty, or accepting paused.
  */
-static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint32_t max) {
-  struct accepted_conn accepted = {.listener = door->index};
+static uint32_t accept_batch(struct acceptor *acceptor, struct accept_source *entry, uint32_t max) {
+  struct accepted_conn accepted = {.listener = entry->index};
   for (uint32_t i = 0; i < max; i++) {
-    if (acceptor->config->overload == XCHG_OVERLOAD_WAIT && !room(acceptor)) {
+    if (acceptor->config->overload == XCHG_OVERLOAD_WAIT && !has_room(acceptor)) {
       pause_accepting(acceptor, false);
       return i;
     }
-    switch (listener_accept(door->listener, &accepted)) {
+    switch (listener_accept(entry->listener, &accepted)) {
       case ACCEPTED:
         acceptor->failed_in_row = 0;
-        if (!receive(acceptor, &accepted)) {
+        if (!on_accepted(acceptor, &accepted)) {
           return i;
         }
         break;
       case ACCEPT_NONE:
-        close_if_shut(acceptor, door);
+        close_if_shut(acceptor, entry);
         return i;
       case ACCEPT_NEXT:
         if (!note_failed(acceptor, errno)) {
@@ -279,7 +280,7 @@ static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint3
         note_exhausted(acceptor, "accepting pauses", errno);
         return i;
       case ACCEPT_BROKEN:
-        note_broken(acceptor, door, errno);
+        note_listener_failed(acceptor, entry, errno);
         return i;
     }
   }
@@ -291,35 +292,35 @@ static uint32_t accept_batch(struct acceptor *acceptor, struct door *door, uint3
  * as eight events.  So it grows slowly and falls at once, and the more often it has grown in vain,
  * the later it tries again.
  */
-static void adapt_batch(struct door *door, uint32_t found) {
-  if (found < door->batch) {
-    door->patience =
-        door->probing ? (uint32_t)min_u64(door->patience * 2, PATIENCE_MAX) : door->patience;
-    door->batch = found > 0 ? found : 1;
-    door->full = 0;
-    door->probing = false;
+static void adapt_batch(struct accept_source *entry, uint32_t found) {
+  if (found < entry->batch) {
+    entry->patience =
+        entry->probing ? (uint32_t)min_u64(entry->patience * 2, PATIENCE_MAX) : entry->patience;
+    entry->batch = found > 0 ? found : 1;
+    entry->full = 0;
+    entry->probing = false;
     return;
   }
-  if (door->probing) {
-    door->patience = PATIENCE_MIN;
-    door->probing = false;
+  if (entry->probing) {
+    entry->patience = PATIENCE_MIN;
+    entry->probing = false;
   }
-  if (++door->full >= door->patience) {
-    door->probing = door->batch < ACCEPT_BATCH_MAX;
-    door->batch = (uint32_t)min_u64(door->batch * 2, ACCEPT_BATCH_MAX);
-    door->full = 0;
+  if (++entry->full >= entry->patience) {
+    entry->probing = entry->batch < ACCEPT_BATCH_MAX;
+    entry->batch = (uint32_t)min_u64(entry->batch * 2, ACCEPT_BATCH_MAX);
+    entry->full = 0;
   }
 }
 
-static void door_turn(struct source *source, uint32_t events) {
+static void on_accept_event(struct source *source, uint32_t events) {
   (void)events;
-  struct door *door = container_of(source, struct door, source);
-  if (door->acceptor->state != ACCEPT_OPEN || door->listener->fd == -1) {
+  struct accept_source *entry = container_of(source, struct accept_source, source);
+  if (entry->acceptor->state != ACCEPT_OPEN || entry->listener->fd == -1) {
     return; /* paused by another door of this turn */
   }
-  uint32_t found = accept_batch(door->acceptor, door, door->batch);
-  histogram_record(&door->acceptor->batches, found);
-  adapt_batch(door, found);
+  uint32_t found = accept_batch(entry->acceptor, entry, entry->batch);
+  histogram_record(&entry->acceptor->batches, found);
+  adapt_batch(entry, found);
 }
 
 static void resume(struct acceptor *acceptor) {
@@ -329,11 +330,11 @@ static void resume(struct acceptor *acceptor) {
   if (acceptor->has_deferred) {
     struct accepted_conn accepted = acceptor->deferred;
     acceptor->has_deferred = false;
-    if (!place(acceptor, &accepted)) {
+    if (!dispatch(acceptor, &accepted)) {
       return;
     }
   }
-  if (watch_doors(acceptor)) {
+  if (watch_listeners(acceptor)) {
     acceptor->state = ACCEPT_OPEN;
   } else {
     note_exhausted(acceptor, "accepting pauses", errno);
@@ -347,7 +348,7 @@ static uint64_t grace_over_ns(const struct acceptor *acceptor) {
                                 : add_sat_u64(acceptor->stop_ns, acceptor->config->stop_grace_ns);
 }
 
-static uint64_t patience_over_ns(const struct acceptor *acceptor) {
+static uint64_t drain_over_ns(const struct acceptor *acceptor) {
   const struct config *config = acceptor->config;
   if (acceptor->stopping_now) {
     return 0;
@@ -358,14 +359,14 @@ static uint64_t patience_over_ns(const struct acceptor *acceptor) {
 static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
   acceptor->stop_ns = stop_ns;
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
-    struct door *door = door_at(acceptor, i);
-    if (door == NULL) {
+    struct accept_source *entry = accept_source_at(acceptor, i);
+    if (entry == NULL) {
       continue;
     }
-    if (door->listener->passed && acceptor->state == ACCEPT_OPEN) {
-      reactor_remove(&acceptor->reactor, &door->source, door->listener->fd);
+    if (entry->listener->passed && acceptor->state == ACCEPT_OPEN) {
+      reactor_remove(&acceptor->reactor, &entry->source, entry->listener->fd);
     }
-    listener_retire(door->listener);
+    listener_retire(entry->listener);
   }
 }
 
@@ -373,26 +374,26 @@ static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
  * The grace is over: whoever is in a queue still comes in; an empty queue closes its listener.
  * Without a listener there is nobody to be graceful to.
  */
-static void conclude_stop(struct acceptor *acceptor) {
+static void continue_drain(struct acceptor *acceptor) {
   uint64_t now_ns = acceptor->reactor.now_ns;
   if (acceptor->stop_ns == NEVER ||
-      (now_ns < grace_over_ns(acceptor) && doors_open(acceptor) > 0)) {
+      (now_ns < grace_over_ns(acceptor) && listeners_open(acceptor) > 0)) {
     return;
   }
-  bool impatient = now_ns >= patience_over_ns(acceptor);
+  bool impatient = now_ns >= drain_over_ns(acceptor);
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
-    struct door *door = door_at(acceptor, i);
-    if (door == NULL) {
+    struct accept_source *entry = accept_source_at(acceptor, i);
+    if (entry == NULL) {
       continue;
     }
     bool empty = acceptor->state == ACCEPT_OPEN &&
-                 accept_batch(acceptor, door, ACCEPT_BATCH_MAX) < ACCEPT_BATCH_MAX &&
+                 accept_batch(acceptor, entry, ACCEPT_BATCH_MAX) < ACCEPT_BATCH_MAX &&
                  acceptor->state == ACCEPT_OPEN;
-    if ((empty || impatient) && door->listener->fd != -1) {
-      close_door(acceptor, door);
+    if ((empty || impatient) && entry->listener->fd != -1) {
+      close_accept_source(acceptor, entry);
     }
   }
-  if (doors_open(acceptor) > 0) {
+  if (listeners_open(acceptor) > 0) {
     return;
   }
   if (acceptor->has_deferred && impatient) {
@@ -400,7 +401,7 @@ static void conclude_stop(struct acceptor *acceptor) {
     admission_release(acceptor->admission, acceptor->deferred.ip_slot);
     refuse(acceptor, &acceptor->deferred, XCHG_DRAIN);
   }
-  acceptor->finished = !acceptor->has_deferred && acceptor->model->ops->last(acceptor->model);
+  acceptor->finished = !acceptor->has_deferred && acceptor->model->ops->finish(acceptor->model);
 }
 
 /* ---- turns ---- */
@@ -428,7 +429,7 @@ static uint64_t next_ns(const struct acceptor *acceptor) {
   if (acceptor->stop_ns != NEVER) {
     uint64_t over_ns = grace_over_ns(acceptor);
     if (now_ns >= over_ns) {
-      over_ns = patience_over_ns(acceptor);
+      over_ns = drain_over_ns(acceptor);
     }
     if (now_ns >= over_ns) {
       over_ns = now_ns + RETRY_NS;
@@ -439,20 +440,20 @@ static uint64_t next_ns(const struct acceptor *acceptor) {
 }
 
 /* Does the acceptor wait for the last connections of a stop? */
-static bool ending(const struct acceptor *acceptor) {
-  return acceptor->stop_ns != NEVER && doors_open(acceptor) == 0;
+static bool waits_for_last(const struct acceptor *acceptor) {
+  return acceptor->stop_ns != NEVER && listeners_open(acceptor) == 0;
 }
 
 /* Has what it waits for been released? */
 static bool released(const struct acceptor *acceptor) {
-  if (ending(acceptor) && !acceptor->has_deferred) {
-    return live(acceptor) == 0;
+  if (waits_for_last(acceptor) && !acceptor->has_deferred) {
+    return live_conns(acceptor) == 0;
   }
   return acceptor->state == ACCEPT_PAUSED && may_resume(acceptor);
 }
 
 void acceptor_wait(struct acceptor *acceptor) {
-  bool waits = acceptor->state == ACCEPT_PAUSED || ending(acceptor);
+  bool waits = acceptor->state == ACCEPT_PAUSED || waits_for_last(acceptor);
   if (waits) {
     room_prepare_wait(acceptor->admission);
   }
@@ -472,15 +473,15 @@ void acceptor_run(struct acceptor *acceptor) {
     acceptor_wait(acceptor);
     reactor_dispatch(&acceptor->reactor);
     take_tasks(acceptor);
-    if (acceptor->model->ops->settle != NULL) {
-      acceptor->model->ops->settle(acceptor->model);
+    if (acceptor->model->ops->reap != NULL) {
+      acceptor->model->ops->reap(acceptor->model);
     }
     resume(acceptor);
     note_recovered(acceptor);
     if (acceptor->watch_ns <= acceptor->reactor.now_ns) {
       acceptor->watch_ns = acceptor->model->ops->watch(acceptor->model, acceptor->reactor.now_ns);
     }
-    conclude_stop(acceptor);
+    continue_drain(acceptor);
   }
   if (acceptor->episode_ns != NEVER) {
     end_episode(acceptor);

@@ -25,7 +25,7 @@
 #define ACCEPT_BATCH_MAX 64
 
 /* A listener as the acceptor sees it. */
-struct door {
+struct accept_source {
   struct source source; /* first */
   struct acceptor *acceptor;
   struct listener *listener; /* borrows until the thread ends; closes it */
@@ -47,10 +47,10 @@ struct acceptor {
   uint32_t listeners_count;
 
   struct reactor reactor;
-  struct slab doors;
-  struct door *door_of[CONFIG_LISTEN_MAX]; /* by the listener's index */
-  struct stats stats;                      /* this thread writes */
-  struct histogram batches;                /* likewise: connections accepted for one event */
+  struct slab accept_sources;
+  struct accept_source *source_of[CONFIG_LISTEN_MAX]; /* by the listener's index */
+  struct stats stats;                                 /* this thread writes */
+  struct histogram batches; /* likewise: connections accepted for one event */
   enum accept_state state;
   bool exhausted;                /* paused for want of descriptors or memory */
   bool has_deferred;             /* a guest waits in hand */
@@ -68,7 +68,7 @@ struct acceptor {
   uint32_t failed_in_row;   /* accepts that failed on a connection's account */
   uint64_t log_accept_ns;   /* when a failed accept may be logged again */
 
-  atom_u32 broken;                       /* 1: a listener broke; read by main */
+  atom_u32 listener_failed;              /* 1: a listener broke; read by main */
   struct inbox inbox;                    /* letters only */
   struct task drain_task, stop_now_task; /* the sender's until sent */
 };

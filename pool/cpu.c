@@ -121,7 +121,7 @@ static uint32_t quota_of_line(char *line, const char *root) {
   return cpus;
 }
 
-uint32_t cpu_quota(const char *self, const char *root) {
+uint32_t machine_cpu_quota(const char *self, const char *root) {
   uint32_t cpus = 0;
   FILE *stream = fopen(self, "re");
   if (stream == NULL) {
@@ -159,7 +159,7 @@ static cpu_set_t *affinity(size_t *size, int *limit) {
   return NULL;
 }
 
-uint32_t cpu_usable(bool *from_cgroup) {
+uint32_t machine_usable_cpus(bool *from_cgroup) {
   size_t size;
   int limit;
   uint32_t cpus = 1;
@@ -168,12 +168,12 @@ uint32_t cpu_usable(bool *from_cgroup) {
     cpus = (uint32_t)CPU_COUNT_S(size, set);
     CPU_FREE(set);
   }
-  uint32_t quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
+  uint32_t quota = machine_cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup");
   *from_cgroup = quota > 0 && quota < cpus;
   return *from_cgroup ? quota : cpus;
 }
 
-int cpu_pin(uint32_t index) {
+int thread_set_affinity(uint32_t index) {
   size_t size;
   int limit;
   cpu_set_t *set = affinity(&size, &limit);
@@ -193,12 +193,12 @@ int cpu_pin(uint32_t index) {
   return result == 0 ? 0 : -1;
 }
 
-int cpu_batch(void) {
+int thread_set_batch(void) {
   const struct sched_param no_priority = {.sched_priority = 0};
   return sched_setscheduler(0, SCHED_BATCH, &no_priority);
 }
 
-void cpu_name(const char *name) {
+void thread_set_name(const char *name) {
   char text[16];
   snprintf(text, sizeof(text), "%s", name);
   (void)pthread_setname_np(pthread_self(), text);

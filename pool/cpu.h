@@ -8,34 +8,34 @@
 #include <stdint.h>
 
 /**
- * cpu_usable(from_cgroup):
+ * machine_usable_cpus(from_cgroup):
  * CPUs that this process may use: its affinity, and the CPU quota of its cgroups (v1 and v2, each
  * level up to the root) rounded up.
  * Return: 1 at least; ${*from_cgroup} tells whether a quota is what bounds it.
  */
-uint32_t cpu_usable(bool *from_cgroup);
+uint32_t machine_usable_cpus(bool *from_cgroup);
 
 /**
- * cpu_quota(self, root): the quota alone, as ${self} (/proc/self/cgroup) and the cgroup files below
- * ${root} (/sys/fs/cgroup) say.
+ * machine_cpu_quota(self, root): the quota alone, as ${self} (/proc/self/cgroup) and the cgroup
+ * files below ${root} (/sys/fs/cgroup) say.
  * Return: CPUs rounded up, 0 = no quota.
  */
-uint32_t cpu_quota(const char *self, const char *root);
+uint32_t machine_cpu_quota(const char *self, const char *root);
 
 /**
  * Pin the calling thread to the ${index}th CPU of the process's affinity, counted round. Return: 0,
  * or -1 with errno.
  */
-int cpu_pin(uint32_t index);
+int thread_set_affinity(uint32_t index);
 
 /**
  * Let the calling thread run on without being preferred when it is woken (SCHED_BATCH), and so not
  * interrupt another one on its CPU: for a thread whose work is better done in bunches. Return: 0,
  * or -1 with errno.
  */
-int cpu_batch(void);
+int thread_set_batch(void);
 
 /** Name the calling thread, as ps and top show it; ${name} is cut at 15 bytes. */
-void cpu_name(const char *name);
+void thread_set_name(const char *name);
 
 #endif

@@ -82,7 +82,7 @@ static uint32_t passed_sockets(const char *const *environment) {
 }
 
 static void find_facts(struct daemon *d) {
-  embed_find_facts(&d->facts);
+  machine_find_facts(&d->facts);
   d->facts.descriptors = raise_descriptors();
   d->facts.sockets_passed = passed_sockets(d->environment);
 }
@@ -119,7 +119,7 @@ static bool handle_signal(struct daemon *d, bool *stopping) {
       server_report(&d->server, "stats", true);
       return false;
     case SIGNALS_CHILD:
-      server_child(&d->server);
+      server_sigchld(&d->server);
       return false;
     case SIGNALS_NONE:
       return false;
@@ -142,12 +142,12 @@ static int attend(struct daemon *d) {
     if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
       log_errno(&d->log, LOG_ERROR, "cannot read an eventfd", errno);
     }
-    if (server_broken(&d->server) && !stopping) {
+    if (server_failed(&d->server) && !stopping) {
       stopping = true;
       stop(d);
     }
   }
-  return server_broken(&d->server) ? SERVER_OSERR : 0;
+  return server_failed(&d->server) ? SERVER_OSERR : 0;
 }
 
 static int serve(struct daemon *d) {
@@ -260,7 +260,7 @@ static const char *program_name(int argc, char **argv, bool own) {
 }
 
 /* Nothing is there yet, not even a log, to tell of what the system refused. */
-static int refused(const char *program) {
+static int log_refused(const char *program) {
   fprintf(stderr, "%s: cannot start: %s\n", program, strerror(errno));
   return SERVER_OSERR;
 }
@@ -268,11 +268,11 @@ static int refused(const char *program) {
 static int start(const struct xchg_handler *handler, bool own, int argc, char **argv) {
   const char *program = program_name(argc, argv, own);
   if (reserve_standard() == -1) {
-    return refused(program);
+    return log_refused(program);
   }
   struct daemon *d = aligned_alloc(CACHE_LINE, sizeof(*d));
   if (d == NULL) {
-    return refused(program);
+    return log_refused(program);
   }
   *d = (struct daemon){.environment = (const char *const *)environ,
                        .handler = handler,
@@ -285,7 +285,7 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
 
 int daemon_main(const struct xchg_handler *handler, int argc, char **argv) {
   if (handler == NULL) {
-    cpu_name("xchgd");
+    thread_set_name("xchgd");
   }
   return start(handler, handler != NULL, argc, argv);
 }

@@ -19,13 +19,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-struct embedded {
+struct api_server {
   struct xchg_server server; /* first */
   struct config config;
   struct log log;
 };
 
-static int failed(int error) {
+static int fail(int error) {
   errno = error;
   return -1;
 }
@@ -45,8 +45,8 @@ static uint32_t read_somaxconn(void) {
   return value;
 }
 
-void embed_find_facts(struct config_facts *facts) {
-  facts->cpus = cpu_usable(&facts->cpus_from_cgroup);
+void machine_find_facts(struct config_facts *facts) {
+  facts->cpus = machine_usable_cpus(&facts->cpus_from_cgroup);
   facts->somaxconn = read_somaxconn();
 }
 
@@ -54,7 +54,7 @@ void embed_find_facts(struct config_facts *facts) {
 static void find_facts(struct config_facts *facts) {
   struct rlimit limit;
   *facts = (struct config_facts){.handler = true, .embedded = true, .program = "xchg"};
-  embed_find_facts(facts);
+  machine_find_facts(facts);
   facts->descriptors = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
@@ -67,11 +67,11 @@ int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *e
   char *text = NULL;
   size_t text_size;
   if (config == NULL || size != sizeof(*config)) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   FILE *out = faults == NULL ? open_memstream(&text, &text_size) : faults;
   if (out == NULL) {
-    return failed(ENOMEM);
+    return fail(ENOMEM);
   }
   find_facts(&facts);
   unsigned count = config_load(&loaded, from, &facts, out);
@@ -84,7 +84,7 @@ int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *e
     fclose(out);
     free(text);
   }
-  return count == 0 ? 0 : failed(error);
+  return count == 0 ? 0 : fail(error);
 }
 
 /* ---- making a server ----------------------------------------------------------------------- */
@@ -99,13 +99,13 @@ static void say_lines(struct log *log, char *text) {
   }
 }
 
-static int import(struct embedded *made, const struct xchg_config *config,
+static int import(struct api_server *made, const struct xchg_config *config,
                   const struct config_facts *facts) {
   char *text = NULL;
   size_t text_size;
   FILE *out = open_memstream(&text, &text_size);
   if (out == NULL) {
-    return failed(ENOMEM);
+    return fail(ENOMEM);
   }
   unsigned count = config_import(&made->config, config, facts, out);
   int error = errno;
@@ -114,7 +114,7 @@ static int import(struct embedded *made, const struct xchg_config *config,
     say_lines(&made->log, text);
   }
   free(text);
-  return count == 0 ? 0 : failed(error);
+  return count == 0 ? 0 : fail(error);
 }
 
 static void start_log(struct log *log, const struct xchg_config *config) {
@@ -127,19 +127,19 @@ static void start_log(struct log *log, const struct xchg_config *config) {
   }
 }
 
-static int open_server(struct embedded *made, const struct xchg_handler *handler,
+static int open_server(struct api_server *made, const struct xchg_handler *handler,
                        const struct config_facts *facts) {
   const char *fault = server_handler_fault(handler, &made->config);
   if (fault != NULL) {
     log_msg(&made->log, LOG_ERROR, fault);
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   const struct server_setup setup = {
       .config = &made->config, .log = &made->log, .handler = handler};
   int error = server_open(&made->server, &setup) == 0 ? 0 : errno;
   if (error != 0) {
     server_close(&made->server);
-    return failed(error);
+    return fail(error);
   }
   made->server.embedded = true;
   config_warn(&made->config, NULL, facts, &made->log);
@@ -152,7 +152,7 @@ struct xchg_server *xchg_server_create(const struct xchg_config *config,
     errno = EINVAL;
     return NULL;
   }
-  struct embedded *made = aligned_alloc(CACHE_LINE, sizeof(*made));
+  struct api_server *made = aligned_alloc(CACHE_LINE, sizeof(*made));
   if (made == NULL) {
     return NULL;
   }
@@ -177,18 +177,18 @@ struct xchg_server *xchg_server_create(const struct xchg_config *config,
 
 int xchg_server_start(struct xchg_server *server) {
   if (server == NULL) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   if (!server->embedded || server->started) {
-    return failed(EALREADY);
+    return fail(EALREADY);
   }
   server->started = true;
   sigset_t before;
-  signals_shield(&before);
+  signals_block_all(&before);
   int code = server_start(server);
   int error = errno;
-  signals_unshield(&before);
-  return code == 0 ? 0 : failed(error);
+  signals_restore(&before);
+  return code == 0 ? 0 : fail(error);
 }
 
 void xchg_server_drain(struct xchg_server *server) {
@@ -212,7 +212,7 @@ static void await(struct xchg_server *server) {
     if (fds[0].revents != 0 && read(fds[0].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
       log_errno(server->log, LOG_ERROR, "cannot read an eventfd", errno);
     }
-    if (server_broken(server)) {
+    if (server_failed(server)) {
       server_drain(server);
     }
   }
@@ -220,18 +220,18 @@ static void await(struct xchg_server *server) {
 
 int xchg_server_wait(struct xchg_server *server) {
   if (server == NULL || !server->embedded || !server->accepting) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   await(server);
   server_join(server);
-  return server_broken(server) ? failed(EIO) : 0;
+  return server_failed(server) ? fail(EIO) : 0;
 }
 
 void xchg_server_destroy(struct xchg_server *server) {
   if (server == NULL || !server->embedded) {
     return;
   }
-  struct embedded *made = container_of(server, struct embedded, server);
+  struct api_server *made = container_of(server, struct api_server, server);
   if (server->accepting) {
     server_stop_now(server);
     await(server);
@@ -246,7 +246,7 @@ void xchg_server_destroy(struct xchg_server *server) {
 
 int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats) {
   if (server == NULL || stats == NULL || stats->size != sizeof(*stats)) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   remote_stats(server, stats);
   return 0;
@@ -255,14 +255,14 @@ int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats) {
 int xchg_server_address(const struct xchg_server *server, unsigned index, char *text, size_t size) {
   char address[XCHG_ADDRESS_MAX];
   if (server == NULL || text == NULL) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   if (index >= server->listeners_count) {
-    return failed(ENOENT);
+    return fail(ENOENT);
   }
   addr_format_listen(&server->listeners[index].where, address, sizeof(address));
   if (strlen(address) >= size) {
-    return failed(ENOSPC);
+    return fail(ENOSPC);
   }
   memcpy(text, address, strlen(address) + 1);
   return 0;

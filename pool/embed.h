@@ -9,6 +9,6 @@
 #include "core/config.h"
 
 /** What the machine allows this process, but for the descriptors: the caller knows which limit. */
-void embed_find_facts(struct config_facts *facts);
+void machine_find_facts(struct config_facts *facts);
 
 #endif

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 
 struct model;
-struct pace;
+struct latency_stats;
 struct stats;
 
 /* What every model borrows from the server, for as long as it lives. */
@@ -30,7 +30,7 @@ struct model_setup {
   struct log *log;
   struct wake *done;          /* signalled by a thread of the model that ends */
   struct xchg_server *server; /* for the handler; may be NULL */
-  bool foreign;               /* the handler is a program's own: who knows what it does */
+  bool custom_handler;        /* the handler is a program's own: who knows what it does */
 };
 
 struct model_ops {
@@ -44,7 +44,7 @@ struct model_ops {
    * Can another connection be placed now (the total limit apart)? What this says yes to, place
    * takes, unless the system refuses. Acceptor.
    */
-  bool (*room)(struct model *model);
+  bool (*has_room)(struct model *model);
 
   /** Connections placed and not ended. Acceptor. */
   uint32_t (*live)(struct model *model);
@@ -53,10 +53,10 @@ struct model_ops {
    * Run ${guest}. Return: 0; 1 if a sleeping thread was woken for it; -1 with errno if the system
    * refuses, the descriptor stays the caller's. Acceptor.
    */
-  int (*place)(struct model *model, const struct accepted_conn *accepted);
+  int (*dispatch)(struct model *model, const struct accepted_conn *accepted);
 
   /** Collect what has ended (children, threads). NULL = nothing to collect. Acceptor. */
-  void (*settle)(struct model *model);
+  void (*reap)(struct model *model);
 
   /**
    * The server stops since ${stop_ns}: everything that is live finishes. Once, before last. Any
@@ -82,23 +82,23 @@ struct model_ops {
    * No connection will be placed any more. Return: true when nothing is left that settle must
    * collect; else called again after settle. Acceptor.
    */
-  bool (*last)(struct model *model);
+  bool (*finish)(struct model *model);
 
   /** Threads of the model that still run. Any thread. */
   uint32_t (*running)(struct model *model);
 
   /** Add all counters to ${sum}. Any thread. */
-  void (*sum)(struct model *model, struct stats *sum);
+  void (*add_totals)(struct model *model, struct stats *totals);
 
   /** Add what is known of the hand-off's pace to ${sum}. Any thread. NULL = nothing. */
-  void (*pace)(struct model *model, struct pace *sum);
+  void (*add_latency)(struct model *model, struct latency_stats *totals);
 
   /** Wait for the threads, which are about to end, and free everything. */
   void (*destroy)(struct model *model);
 };
 
 /* How fast it goes: what the server tells about itself beside its counters. */
-struct pace {
+struct latency_stats {
   struct histogram handoff_ns;   /* from accept4's return to the first callback */
   struct histogram turn_ns;      /* a worker's turn: how long an event may wait for the others */
   struct histogram queue_depth;  /* guests in the queue of the worker that was chosen, before */

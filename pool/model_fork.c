@@ -34,7 +34,7 @@ struct model_fork {
   struct child *children; /* owns; acceptor */
   uint32_t count;         /* of children's places */
   uint32_t live;          /* acceptor */
-  uint32_t placed;        /* connections so far: tells them apart in their ids; acceptor */
+  uint32_t dispatched;    /* connections so far: tells them apart in their ids; acceptor */
   struct wake stop;       /* readable for good once the server stops; shared with children */
   struct stats *stats;    /* owns: shared with children, who add theirs when they end */
   atom_u64 *stop_ns;      /* within the same memory */
@@ -80,7 +80,7 @@ static void child_main(struct model_fork *all, const struct accepted_conn *accep
     struct accepted_conn own = *accepted;
     own.ip_slot = NO_IP_SLOT; /* the parent's to give back */
     atom_add_relaxed_u32(&worker.live, 1);
-    worker_number_single(&worker, all->placed);
+    worker_number_single(&worker, all->dispatched);
     worker_serve_single(&worker, &own, all->stop_ns);
     stats_merge(all->stats, &worker.stats);
     worker_close(&worker); /* the kernel would; but so a leak checker sees what was forgotten */
@@ -96,14 +96,14 @@ static int fork_start(struct model *model) {
   return 0;
 }
 
-static bool fork_room(struct model *model) {
+static bool fork_has_room(struct model *model) {
   struct model_fork *all = fork_of(model);
   return all->live < all->count;
 }
 
 static uint32_t fork_live(struct model *model) { return fork_of(model)->live; }
 
-static struct child *place_of(struct model_fork *all, pid_t pid) {
+static struct child *child_of(struct model_fork *all, pid_t pid) {
   for (uint32_t i = 0; i < all->count; i++) { /* a walk: a fork costs a hundred times as much */
     if (all->children[i].pid == pid) {
       return &all->children[i];
@@ -112,11 +112,11 @@ static struct child *place_of(struct model_fork *all, pid_t pid) {
   return NULL;
 }
 
-static int fork_place(struct model *model, const struct accepted_conn *accepted) {
+static int fork_dispatch(struct model *model, const struct accepted_conn *accepted) {
   struct model_fork *all = fork_of(model);
-  struct child *child = place_of(all, 0);
+  struct child *child = child_of(all, 0);
   pid_t parent = getpid();
-  all->placed++;
+  all->dispatched++;
   pid_t pid = fork();
   if (pid == -1) {
     return -1;
@@ -141,12 +141,12 @@ static void kill_late(struct model_fork *all) {
   }
 }
 
-static void fork_settle(struct model *model) {
+static void fork_reap(struct model *model) {
   struct model_fork *all = fork_of(model);
   int status;
   pid_t pid;
   while (all->live > 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
-    struct child *child = place_of(all, pid);
+    struct child *child = child_of(all, pid);
     if (child == NULL) {
       continue; /* not ours: what the process inherited by execve */
     }
@@ -165,13 +165,13 @@ static void fork_stop(struct model *model, uint64_t stop_ns) {
   wake_signal(&all->stop);
 }
 
-static bool fork_last(struct model *model) {
+static bool fork_finish(struct model *model) {
   struct model_fork *all = fork_of(model);
   const struct config *config = model->setup.config;
   uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
   all->kill_ns = atom_load_relaxed_u64(all->stop_ns) + patience_ns + KILL_AFTER_NS;
   kill_late(all);
-  fork_settle(model);
+  fork_reap(model);
   return all->live == 0;
 }
 
@@ -180,8 +180,8 @@ static uint32_t fork_running(struct model *model) {
   return 0;
 }
 
-static void fork_sum(struct model *model, struct stats *sum) {
-  stats_sum(sum, fork_of(model)->stats);
+static void fork_totals(struct model *model, struct stats *totals) {
+  stats_sum(totals, fork_of(model)->stats);
 }
 
 static void fork_destroy(struct model *model) {
@@ -196,14 +196,14 @@ static void fork_destroy(struct model *model) {
 
 struct model *model_fork_create(const struct model_setup *setup) {
   static const struct model_ops ops = {.start = fork_start,
-                                       .room = fork_room,
+                                       .has_room = fork_has_room,
                                        .live = fork_live,
-                                       .place = fork_place,
-                                       .settle = fork_settle,
+                                       .dispatch = fork_dispatch,
+                                       .reap = fork_reap,
                                        .stop = fork_stop,
-                                       .last = fork_last,
+                                       .finish = fork_finish,
                                        .running = fork_running,
-                                       .sum = fork_sum,
+                                       .add_totals = fork_totals,
                                        .destroy = fork_destroy};
   struct model_fork *all = calloc(1, sizeof(*all));
   if (all == NULL) {

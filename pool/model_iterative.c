@@ -23,7 +23,7 @@ static int iterative_start(struct model *model) {
   return 0; /* the acceptor is the worker */
 }
 
-static bool iterative_room(struct model *model) {
+static bool iterative_has_room(struct model *model) {
   (void)model;
   return true;
 }
@@ -32,7 +32,7 @@ static uint32_t iterative_live(struct model *model) {
   return atom_load_relaxed_u32(&iterative_of(model)->worker.live);
 }
 
-static int iterative_place(struct model *model, const struct accepted_conn *accepted) {
+static int iterative_dispatch(struct model *model, const struct accepted_conn *accepted) {
   struct worker *worker = &iterative_of(model)->worker;
   atom_add_relaxed_u32(&worker->live, 1);
   worker_serve(worker, accepted);
@@ -43,7 +43,7 @@ static void iterative_stop(struct model *model, uint64_t stop_ns) {
   worker_send_drain(&iterative_of(model)->worker, stop_ns);
 }
 
-static bool iterative_last(struct model *model) {
+static bool iterative_finish(struct model *model) {
   (void)model;
   return true;
 }
@@ -53,8 +53,8 @@ static uint32_t iterative_running(struct model *model) {
   return 0;
 }
 
-static void iterative_sum(struct model *model, struct stats *sum) {
-  stats_sum(sum, &iterative_of(model)->worker.stats);
+static void iterative_totals(struct model *model, struct stats *totals) {
+  stats_sum(totals, &iterative_of(model)->worker.stats);
 }
 
 static void iterative_destroy(struct model *model) {
@@ -65,13 +65,13 @@ static void iterative_destroy(struct model *model) {
 
 struct model *model_iterative_create(const struct model_setup *setup) {
   static const struct model_ops ops = {.start = iterative_start,
-                                       .room = iterative_room,
+                                       .has_room = iterative_has_room,
                                        .live = iterative_live,
-                                       .place = iterative_place,
+                                       .dispatch = iterative_dispatch,
                                        .stop = iterative_stop,
-                                       .last = iterative_last,
+                                       .finish = iterative_finish,
                                        .running = iterative_running,
-                                       .sum = iterative_sum,
+                                       .add_totals = iterative_totals,
                                        .destroy = iterative_destroy};
   struct model_iterative *iterative = aligned_alloc(CACHE_LINE, sizeof(*iterative));
   if (iterative == NULL) {

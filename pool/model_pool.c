@@ -22,7 +22,7 @@ struct pool_thread {
   struct worker worker; /* first: aligned */
   struct model_pool *pool;
   pthread_t thread;
-  struct watched watched; /* acceptor */
+  struct watchdog_state watchdog; /* acceptor */
 };
 
 struct model_pool {
@@ -31,7 +31,7 @@ struct model_pool {
   uint32_t count;
   struct stats stats;      /* acceptor: episodes of blocked workers */
   struct histogram depths; /* acceptor: guests in the queue that is chosen */
-  uint32_t turn;           /* round-robin: the next worker; acceptor */
+  uint32_t next_worker;    /* round-robin: the next worker; acceptor */
   uint32_t started;        /* threads to be joined */
   uint32_t opened;         /* workers to be closed */
   sem_t running_up;        /* posted by each thread that runs */
@@ -49,8 +49,8 @@ static void *thread_main(void *argument) {
   struct model_pool *pool = thread->pool;
   char name[32];
   snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
-  cpu_name(name);
-  if (pool->model.setup.config->pin && cpu_pin(thread->worker.index) == -1) {
+  thread_set_name(name);
+  if (pool->model.setup.config->pin && thread_set_affinity(thread->worker.index) == -1) {
     log_errno(pool->model.setup.log, LOG_WARN, "cannot pin a worker", errno);
   }
   sem_post(&pool->running_up);
@@ -67,7 +67,7 @@ static void join(struct model_pool *pool) {
   pool->started = 0;
 }
 
-static bool pool_last(struct model *model) {
+static bool pool_finish(struct model *model) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->started; i++) {
     worker_send_no_more_conns(&pool->threads[i].worker);
@@ -82,7 +82,7 @@ static int pool_start(struct model *model) {
     int error = pthread_create(&pool->threads[i].thread, NULL, thread_main, &pool->threads[i]);
     if (error != 0) {
       atom_sub_release_u32(&pool->running, 1);
-      pool_last(model);
+      pool_finish(model);
       join(pool);
       errno = error;
       return -1;
@@ -98,7 +98,7 @@ static int pool_start(struct model *model) {
 
 /* ---- dispatch ---- */
 
-static bool pool_room(struct model *model) {
+static bool pool_has_room(struct model *model) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
     if (ring_count_producer(&pool->threads[i].worker.inbox.ring) < model->setup.config->queue) {
@@ -140,18 +140,18 @@ static struct choice weigh(struct model_pool *pool, uint32_t i) {
   struct worker *worker = &pool->threads[i].worker;
   uint32_t queued = ring_count_producer(&worker->inbox.ring);
   bool least = config->dispatch == XCHG_DISPATCH_LEAST;
-  bool held = pool->threads[i].watched.blocked;
+  bool blocked = pool->threads[i].watchdog.blocked;
   return (struct choice){.depth = queued,
                          .queued = queued >= config->queue ? 3
-                                   : held                  ? 2
+                                   : blocked               ? 2
                                    : queued > 0            ? 1
                                                            : 0,
                          .measure = least ? atom_load_relaxed_u32(&worker->live)
-                                          : (i + pool->count - pool->turn) % pool->count,
+                                          : (i + pool->count - pool->next_worker) % pool->count,
                          .awake = atom_load_relaxed_u32(&worker->inbox.sleeping) == 0};
 }
 
-static int pool_place(struct model *model, const struct accepted_conn *accepted) {
+static int pool_dispatch(struct model *model, const struct accepted_conn *accepted) {
   struct model_pool *pool = pool_of(model);
   uint32_t best = 0;
   struct choice best_choice = weigh(pool, 0);
@@ -162,18 +162,19 @@ static int pool_place(struct model *model, const struct accepted_conn *accepted)
       best_choice = choice;
     }
   }
-  pool->turn = (best + 1) % pool->count;
+  pool->next_worker = (best + 1) % pool->count;
   histogram_record(&pool->depths, best_choice.depth);
   struct worker *worker = &pool->threads[best].worker;
   atom_add_relaxed_u32(&worker->live, 1);
   int pushed = inbox_push_spsc(&worker->inbox, accepted);
-  assert(pushed != -1); /* pool_room said so, and only we push */
+  assert(pushed != -1); /* pool_has_room said so, and only we push */
   return pushed;
 }
 
 /* ---- the watchdog ---- */
 
-static void say(struct model_pool *pool, uint32_t worker, enum watchdog_says what, uint64_t ms) {
+static void log_watchdog(struct model_pool *pool, uint32_t worker, enum watchdog_result what,
+                         uint64_t ms) {
   struct log *log = pool->model.setup.log;
   struct log_line line;
   if (what == WATCHDOG_BLOCKED) {
@@ -190,16 +191,16 @@ static void say(struct model_pool *pool, uint32_t worker, enum watchdog_says wha
 static uint64_t pool_watch(struct model *model, uint64_t now_ns) {
   struct model_pool *pool = pool_of(model);
   const struct model_setup *setup = &model->setup;
-  uint64_t limit_ns = setup->foreign ? setup->config->watchdog_ns : 0, next_ns = NEVER;
+  uint64_t limit_ns = setup->custom_handler ? setup->config->watchdog_ns : 0, next_ns = NEVER;
   for (uint32_t i = 0; i < pool->count && limit_ns > 0; i++) {
-    struct watched *watched = &pool->threads[i].watched, before;
+    struct watchdog_state *watchdog = &pool->threads[i].watchdog, before;
     uint64_t turn_ns = atom_load_relaxed_u64(&pool->threads[i].worker.turn_ns);
-    enum watchdog_says what = watchdog_look(watched, turn_ns, now_ns, limit_ns, &before);
-    if (what != WATCHDOG_QUIET) {
+    enum watchdog_result what = watchdog_look(watchdog, turn_ns, now_ns, limit_ns, &before);
+    if (what != WATCHDOG_OK) {
       uint64_t until_ns = what == WATCHDOG_BLOCKED ? now_ns : before.seen_ns;
-      say(pool, i, what, sub_sat_u64(until_ns, before.turn_ns) / NS_PER_MS);
+      log_watchdog(pool, i, what, sub_sat_u64(until_ns, before.turn_ns) / NS_PER_MS);
     }
-    next_ns = min_u64(next_ns, watchdog_next_ns(watched, now_ns, limit_ns));
+    next_ns = min_u64(next_ns, watchdog_next_ns(watchdog, now_ns, limit_ns));
   }
   return next_ns;
 }
@@ -230,12 +231,12 @@ static uint32_t pool_running(struct model *model) {
   return atom_load_acquire_u32(&pool_of(model)->running);
 }
 
-static void pool_sum(struct model *model, struct stats *sum) {
+static void pool_totals(struct model *model, struct stats *totals) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
-    stats_sum(sum, &pool->threads[i].worker.stats);
+    stats_sum(totals, &pool->threads[i].worker.stats);
   }
-  stats_sum(sum, &pool->stats);
+  stats_sum(totals, &pool->stats);
 }
 
 /*
@@ -252,13 +253,13 @@ static void discard_tasks(struct model_pool *pool) {
   }
 }
 
-static void pool_pace(struct model *model, struct pace *sum) {
+static void pool_latency(struct model *model, struct latency_stats *totals) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
-    histogram_merge(&sum->handoff_ns, &pool->threads[i].worker.handoffs);
-    histogram_merge(&sum->turn_ns, &pool->threads[i].worker.turns);
+    histogram_merge(&totals->handoff_ns, &pool->threads[i].worker.handoffs);
+    histogram_merge(&totals->turn_ns, &pool->threads[i].worker.turns);
   }
-  histogram_merge(&sum->queue_depth, &pool->depths);
+  histogram_merge(&totals->queue_depth, &pool->depths);
 }
 
 static void pool_destroy(struct model *model) {
@@ -275,17 +276,17 @@ static void pool_destroy(struct model *model) {
 
 struct model *model_pool_create(const struct model_setup *setup) {
   static const struct model_ops ops = {.start = pool_start,
-                                       .room = pool_room,
+                                       .has_room = pool_has_room,
                                        .live = pool_live,
-                                       .place = pool_place,
+                                       .dispatch = pool_dispatch,
                                        .stop = pool_stop,
                                        .stop_now = pool_stop_now,
                                        .inbox = pool_inbox,
                                        .watch = pool_watch,
-                                       .last = pool_last,
+                                       .finish = pool_finish,
                                        .running = pool_running,
-                                       .sum = pool_sum,
-                                       .pace = pool_pace,
+                                       .add_totals = pool_totals,
+                                       .add_latency = pool_latency,
                                        .destroy = pool_destroy};
   uint32_t count = setup->config->workers;
   struct pool_thread *threads = aligned_alloc(CACHE_LINE, count * sizeof(*threads));
@@ -302,7 +303,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
   for (; pool->opened < pool->count; pool->opened++) {
     struct pool_thread *thread = &pool->threads[pool->opened];
     thread->pool = pool;
-    thread->watched = (struct watched){0};
+    thread->watchdog = (struct watchdog_state){0};
     const struct worker_setup worker = {.config = setup->config,
                                         .handler = setup->handler,
                                         .admission = setup->admission,

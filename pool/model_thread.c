@@ -16,10 +16,10 @@
 
 /* The worker, 19 KiB, and its turns fit in well below this; its read buffer is mapped. */
 #define STACK_BYTES ((size_t)128 * 1024)
-#define STACK_BYTES_FOREIGN ((size_t)1024 * 1024) /* a program's handler brings habits */
+#define STACK_BYTES_CUSTOM ((size_t)1024 * 1024) /* a program's handler brings habits */
 
-struct seat {
-  struct seat *next; /* in the free list (acceptor) or the list of the ended */
+struct thread_slot {
+  struct thread_slot *next; /* in the free list (acceptor) or the list of the ended */
   struct model_thread *all;
   struct accepted_conn accepted;
   uint32_t number; /* tells connections apart in their ids */
@@ -28,10 +28,10 @@ struct seat {
 
 struct model_thread {
   struct model model;
-  struct seat *seats; /* owns */
-  struct seat *free;  /* acceptor */
-  uint32_t seated;    /* threads to be joined; acceptor */
-  uint32_t placed;    /* connections so far; acceptor */
+  struct thread_slot *slots; /* owns */
+  struct thread_slot *free;  /* acceptor */
+  uint32_t threads_active;   /* threads to be joined; acceptor */
+  uint32_t dispatched;       /* connections so far; acceptor */
   pthread_attr_t attributes;
   struct wake stop; /* readable for good once the server stops */
   atom_u64 stop_ns;
@@ -40,7 +40,7 @@ struct model_thread {
   CACHE_ALIGNED atom_u32 live;
 };
 
-static struct model_thread *thread_of(struct model *model) {
+static struct model_thread *model_thread_of(struct model *model) {
   return container_of(model, struct model_thread, model);
 }
 
@@ -50,8 +50,8 @@ static struct model_thread *thread_of(struct model *model) {
  * Without memory for a worker the connection is refused.  It lies on the stack: see pool/worker.c
  * on malloc.
  */
-static void serve(struct seat *seat) {
-  struct model_thread *all = seat->all;
+static void serve(struct thread_slot *slot) {
+  struct model_thread *all = slot->all;
   const struct model_setup *setup = &all->model.setup;
   const struct worker_setup worker_setup = {.config = setup->config,
                                             .handler = setup->handler,
@@ -60,26 +60,26 @@ static void serve(struct seat *seat) {
   struct worker worker;
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
-    accepted_conn_close(&seat->accepted);
-    admission_release(setup->admission, seat->accepted.ip_slot);
+    accepted_conn_close(&slot->accepted);
+    admission_release(setup->admission, slot->accepted.ip_slot);
   } else {
     atom_add_relaxed_u32(&worker.live, 1);
-    worker_number_single(&worker, seat->number);
-    worker_serve_single(&worker, &seat->accepted, &all->stop_ns);
+    worker_number_single(&worker, slot->number);
+    worker_serve_single(&worker, &slot->accepted, &all->stop_ns);
     stats_merge(all->stats, &worker.stats);
     worker_close(&worker);
   }
 }
 
 static void *thread_main(void *argument) {
-  struct seat *seat = argument;
-  struct model_thread *all = seat->all;
-  cpu_name("xchg-conn");
-  serve(seat);
+  struct thread_slot *slot = argument;
+  struct model_thread *all = slot->all;
+  thread_set_name("xchg-conn");
+  serve(slot);
   void *newest = atom_load_relaxed_ptr(&all->ended);
   do {
-    seat->next = newest;
-  } while (!atom_cas_release_ptr(&all->ended, &newest, seat)); /* pairs with settle */
+    slot->next = newest;
+  } while (!atom_cas_release_ptr(&all->ended, &newest, slot)); /* pairs with settle */
   atom_sub_release_u32(&all->live, 1);
   room_wake(all->model.setup.admission);
   return NULL;
@@ -87,95 +87,96 @@ static void *thread_main(void *argument) {
 
 /* ---- the acceptor's side ---- */
 
-static int thread_start(struct model *model) {
+static int model_thread_start(struct model *model) {
   (void)model;
   return 0;
 }
 
-static void thread_settle(struct model *model) {
-  struct model_thread *all = thread_of(model);
-  struct seat *seat = atom_exchange_acquire_ptr(&all->ended, NULL);
-  while (seat != NULL) {
-    struct seat *next = seat->next;
-    pthread_join(seat->thread, NULL);
-    seat->next = all->free;
-    all->free = seat;
-    all->seated--;
-    seat = next;
+static void model_thread_reap(struct model *model) {
+  struct model_thread *all = model_thread_of(model);
+  struct thread_slot *slot = atom_exchange_acquire_ptr(&all->ended, NULL);
+  while (slot != NULL) {
+    struct thread_slot *next = slot->next;
+    pthread_join(slot->thread, NULL);
+    slot->next = all->free;
+    all->free = slot;
+    all->threads_active--;
+    slot = next;
   }
 }
 
 /* A thread frees its place before its seat is collected: collect where seats have run out. */
-static bool thread_room(struct model *model) {
-  struct model_thread *all = thread_of(model);
+static bool model_thread_has_room(struct model *model) {
+  struct model_thread *all = model_thread_of(model);
   if (all->free == NULL) {
-    thread_settle(model);
+    model_thread_reap(model);
   }
   return all->free != NULL;
 }
 
-static uint32_t thread_live(struct model *model) {
-  return atom_load_relaxed_u32(&thread_of(model)->live);
+static uint32_t model_thread_live(struct model *model) {
+  return atom_load_relaxed_u32(&model_thread_of(model)->live);
 }
 
-static int thread_place(struct model *model, const struct accepted_conn *accepted) {
-  struct model_thread *all = thread_of(model);
-  struct seat *seat = all->free;
-  struct seat *next = seat->next; /* now: a thread that ends at once links the seat elsewhere */
-  seat->accepted = *accepted;
-  seat->number = all->placed++;
+static int model_thread_dispatch(struct model *model, const struct accepted_conn *accepted) {
+  struct model_thread *all = model_thread_of(model);
+  struct thread_slot *slot = all->free;
+  struct thread_slot *next =
+      slot->next; /* now: a thread that ends at once links the seat elsewhere */
+  slot->accepted = *accepted;
+  slot->number = all->dispatched++;
   atom_add_relaxed_u32(&all->live, 1);
-  int error = pthread_create(&seat->thread, &all->attributes, thread_main, seat);
+  int error = pthread_create(&slot->thread, &all->attributes, thread_main, slot);
   if (error != 0) {
     atom_sub_release_u32(&all->live, 1);
     errno = error;
     return -1;
   }
   all->free = next;
-  all->seated++;
+  all->threads_active++;
   return 0;
 }
 
-static void thread_stop(struct model *model, uint64_t stop_ns) {
-  struct model_thread *all = thread_of(model);
+static void model_thread_stop(struct model *model, uint64_t stop_ns) {
+  struct model_thread *all = model_thread_of(model);
   atom_store_relaxed_u64(&all->stop_ns, stop_ns); /* the eventfd orders it */
   wake_signal(&all->stop);
 }
 
-static bool thread_last(struct model *model) {
-  thread_settle(model);
-  return thread_of(model)->seated == 0;
+static bool model_thread_finish(struct model *model) {
+  model_thread_reap(model);
+  return model_thread_of(model)->threads_active == 0;
 }
 
-static uint32_t thread_running(struct model *model) {
+static uint32_t model_thread_running(struct model *model) {
   (void)model;
   return 0; /* the acceptor ends after them */
 }
 
-static void thread_sum(struct model *model, struct stats *sum) {
-  stats_sum(sum, thread_of(model)->stats);
+static void model_thread_totals(struct model *model, struct stats *totals) {
+  stats_sum(totals, model_thread_of(model)->stats);
 }
 
-static void thread_destroy(struct model *model) {
-  struct model_thread *all = thread_of(model);
+static void model_thread_destroy(struct model *model) {
+  struct model_thread *all = model_thread_of(model);
   pthread_attr_destroy(&all->attributes);
   wake_close(&all->stop);
   free(all->stats);
-  free(all->seats);
+  free(all->slots);
   free(all);
 }
 
 struct model *model_thread_create(const struct model_setup *setup) {
-  static const struct model_ops ops = {.start = thread_start,
-                                       .room = thread_room,
-                                       .live = thread_live,
-                                       .place = thread_place,
-                                       .settle = thread_settle,
-                                       .stop = thread_stop,
-                                       .last = thread_last,
-                                       .running = thread_running,
-                                       .sum = thread_sum,
-                                       .destroy = thread_destroy};
+  static const struct model_ops ops = {.start = model_thread_start,
+                                       .has_room = model_thread_has_room,
+                                       .live = model_thread_live,
+                                       .dispatch = model_thread_dispatch,
+                                       .reap = model_thread_reap,
+                                       .stop = model_thread_stop,
+                                       .finish = model_thread_finish,
+                                       .running = model_thread_running,
+                                       .add_totals = model_thread_totals,
+                                       .destroy = model_thread_destroy};
   struct model_thread *all = aligned_alloc(CACHE_LINE, sizeof(*all));
   if (all == NULL) {
     return NULL;
@@ -183,20 +184,21 @@ struct model *model_thread_create(const struct model_setup *setup) {
   *all = (struct model_thread){.model = {.ops = &ops, .setup = *setup}, .stop = {.fd = -1}};
   uint32_t count = (uint32_t)setup->config->max_connections;
   pthread_attr_init(&all->attributes);
-  pthread_attr_setstacksize(&all->attributes, setup->foreign ? STACK_BYTES_FOREIGN : STACK_BYTES);
-  all->seats = calloc(count, sizeof(*all->seats));
+  pthread_attr_setstacksize(&all->attributes,
+                            setup->custom_handler ? STACK_BYTES_CUSTOM : STACK_BYTES);
+  all->slots = calloc(count, sizeof(*all->slots));
   all->stats = aligned_alloc(CACHE_LINE, sizeof(*all->stats));
-  if (all->seats == NULL || all->stats == NULL || wake_open(&all->stop) == -1) {
+  if (all->slots == NULL || all->stats == NULL || wake_open(&all->stop) == -1) {
     int error = errno;
-    thread_destroy(&all->model);
+    model_thread_destroy(&all->model);
     errno = error;
     return NULL;
   }
   *all->stats = (struct stats){0};
   for (uint32_t i = count; i-- > 0;) {
-    all->seats[i].all = all;
-    all->seats[i].next = all->free;
-    all->free = &all->seats[i];
+    all->slots[i].all = all;
+    all->slots[i].next = all->free;
+    all->free = &all->slots[i];
   }
   return &all->model;
 }

@@ -64,7 +64,7 @@ static void name_thread(struct offload *offload) {
   unlock(offload);
   char name[32];
   snprintf(name, sizeof(name), "xchg-off-%u", index);
-  cpu_name(name);
+  thread_set_name(name);
 }
 
 /* The next job; waits for one. Return: NULL at the end. */
@@ -101,13 +101,13 @@ static void *thread_main(void *argument) {
  */
 static void start_threads(struct offload *offload) {
   sigset_t before;
-  signals_shield(&before);
+  signals_block_all(&before);
   while (offload->threads_count < offload->threads_max &&
          pthread_create(&offload->threads[offload->threads_count], NULL, thread_main, offload) ==
              0) {
     offload->threads_count++;
   }
-  signals_unshield(&before);
+  signals_restore(&before);
 }
 
 /* ---- jobs ---------------------------------------------------------------------------------- */

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int failed(int error) {
+static int fail(int error) {
   errno = error;
   return -1;
 }
@@ -17,21 +17,21 @@ static int failed(int error) {
 int xchg_post(struct xchg_server *server, uint64_t id,
               void (*call)(struct xchg_conn *conn, void *argument), void *argument) {
   if (server == NULL || call == NULL || id == 0) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   if (server_inbox(server, 0) == NULL) {
-    return failed(ENOTSUP);
+    return fail(ENOTSUP);
   }
   struct inbox *inbox = server_inbox(server, conn_id_worker(id));
   if (inbox == NULL) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   if (task_queue_full(inbox)) {
-    return failed(EAGAIN);
+    return fail(EAGAIN);
   }
   struct posted_call *task = posted_call_create(id, call, argument);
   if (task == NULL) {
-    return failed(ENOMEM);
+    return fail(ENOMEM);
   }
   task_send(inbox, &task->task);
   return 0;
@@ -44,26 +44,26 @@ static int count_inboxes(struct xchg_server *server, uint32_t *count) {
   struct inbox *inbox;
   for (*count = 0; (inbox = server_inbox(server, *count)) != NULL; (*count)++) {
     if (!task_owner_ended(inbox) && task_queue_full(inbox)) {
-      return failed(EAGAIN);
+      return fail(EAGAIN);
     }
   }
-  return *count == 0 ? failed(ENOTSUP) : 0;
+  return *count == 0 ? fail(ENOTSUP) : 0;
 }
 
 int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size) {
   uint32_t count;
   if (server == NULL) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   if (size > XCHG_MESSAGE_MAX) {
-    return failed(EMSGSIZE);
+    return fail(EMSGSIZE);
   }
   if (count_inboxes(server, &count) == -1) {
     return -1;
   }
   struct publication *publication = publication_create(group, data, size, count);
   if (publication == NULL) {
-    return failed(ENOMEM);
+    return fail(ENOMEM);
   }
   for (uint32_t i = 0; i < count; i++) {
     struct inbox *inbox = server_inbox(server, i);
@@ -105,15 +105,15 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
   struct xchg_server *server = conn->host->server;
   struct inbox *inbox = server == NULL ? NULL : server_inbox(server, conn->host->index);
   if (work == NULL || done == NULL) {
-    return failed(EINVAL);
+    return fail(EINVAL);
   }
   if (inbox == NULL) {
-    return failed(ENOTSUP);
+    return fail(ENOTSUP);
   }
   struct conn_more *more = conn_more(conn);
   struct offload_job *job_ref = more == NULL ? NULL : malloc(sizeof(*job_ref));
   if (job_ref == NULL) {
-    return failed(ENOMEM);
+    return fail(ENOMEM);
   }
   *job_ref = (struct offload_job){.call = {.task = {.kind = TASK_CALL},
                                            .id = xchg_id(conn),
@@ -127,7 +127,7 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
     int error = errno;
     stats_add(&conn->host->stats->offloads_refused, error == EAGAIN);
     free(job_ref);
-    return failed(error);
+    return fail(error);
   }
   stats_add(&conn->host->stats->offloads, 1);
   more->offloads++; /* before it can come back: this thread is who takes it */
@@ -138,20 +138,20 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
 /* ---- counters ------------------------------------------------------------------------------ */
 
 void remote_stats(struct xchg_server *server, struct xchg_stats *stats) {
-  struct stats sum;
-  server_sum(server, &sum);
-  stats->accepted = atom_load_relaxed_u64(&sum.accepted);
-  stats->open = sub_sat_u64(stats->accepted, stats_ended(&sum));
+  struct stats totals;
+  server_totals(server, &totals);
+  stats->accepted = atom_load_relaxed_u64(&totals.accepted);
+  stats->open = sub_sat_u64(stats->accepted, stats_ended(&totals));
   for (size_t i = 0; i < XCHG_REASONS; i++) {
-    stats->ended[i] = atom_load_relaxed_u64(&sum.ended[i]);
+    stats->ended[i] = atom_load_relaxed_u64(&totals.ended[i]);
   }
-  stats->messages = atom_load_relaxed_u64(&sum.messages);
-  stats->bytes_in = atom_load_relaxed_u64(&sum.bytes_in);
-  stats->bytes_out = atom_load_relaxed_u64(&sum.bytes_out);
-  stats->posts = atom_load_relaxed_u64(&sum.posts);
-  stats->published = atom_load_relaxed_u64(&sum.published);
-  stats->skipped = atom_load_relaxed_u64(&sum.skipped);
-  stats->offloads = atom_load_relaxed_u64(&sum.offloads);
-  stats->offloads_refused = atom_load_relaxed_u64(&sum.offloads_refused);
-  stats->blocked = atom_load_relaxed_u64(&sum.blocked);
+  stats->messages = atom_load_relaxed_u64(&totals.messages);
+  stats->bytes_in = atom_load_relaxed_u64(&totals.bytes_in);
+  stats->bytes_out = atom_load_relaxed_u64(&totals.bytes_out);
+  stats->posts = atom_load_relaxed_u64(&totals.posts);
+  stats->published = atom_load_relaxed_u64(&totals.published);
+  stats->skipped = atom_load_relaxed_u64(&totals.skipped);
+  stats->offloads = atom_load_relaxed_u64(&totals.offloads);
+  stats->offloads_refused = atom_load_relaxed_u64(&totals.offloads_refused);
+  stats->blocked = atom_load_relaxed_u64(&totals.blocked);
 }

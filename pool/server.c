@@ -16,7 +16,7 @@
 
 /* ---- the start ---- */
 
-static int refused(struct xchg_server *server, const char *what) {
+static int log_refused(struct xchg_server *server, const char *what) {
   log_errno(server->log, LOG_ERROR, what, errno);
   return SERVER_OSERR;
 }
@@ -62,7 +62,7 @@ static int open_listeners(struct xchg_server *server, uint32_t passed) {
   uint32_t count = passed > 0 ? passed : config->listen_count;
   if (count > CONFIG_LISTEN_MAX) {
     errno = E2BIG;
-    return refused(server, "too many sockets passed by LISTEN_FDS");
+    return log_refused(server, "too many sockets passed by LISTEN_FDS");
   }
   for (uint32_t i = 0; i < count; i++) {
     struct listener *listener = &server->listeners[i];
@@ -100,10 +100,10 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
                                     .log = server->log,
                                     .done = &server->done,
                                     .server = server,
-                                    .foreign = setup->handler != NULL};
+                                    .custom_handler = setup->handler != NULL};
   server->model = create_model(&model);
   if (server->model == NULL) {
-    return refused(server, "cannot prepare the workers");
+    return log_refused(server, "cannot prepare the workers");
   }
   const struct acceptor_setup acceptor = {.config = config,
                                           .log = server->log,
@@ -112,7 +112,7 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
                                           .listeners = server->listeners,
                                           .listeners_count = server->listeners_count};
   if (acceptor_open(&server->acceptor, &acceptor) == -1) {
-    return refused(server, "cannot prepare the acceptor");
+    return log_refused(server, "cannot prepare the acceptor");
   }
   return 0;
 }
@@ -122,12 +122,12 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   *server = (struct xchg_server){
       .config = config, .log = setup->log, .done = {.fd = -1}, .pid = getpid()};
   if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {
-    return refused(server, "cannot start");
+    return log_refused(server, "cannot start");
   }
   server->offloads = offload_init(&server->offload, config->offload_threads) == 0;
   if (!server->offloads || choose_handler(server, setup) == -1 ||
       admission_init(&server->admission, config, &server->acceptor.inbox.wake) == -1) {
-    return refused(server, "cannot start");
+    return log_refused(server, "cannot start");
   }
   int code = open_listeners(server, setup->passed);
   if (code == 0) {
@@ -135,7 +135,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   }
   if (code == 0 && server->handler.on_start != NULL && server->handler.on_start(server) == -1) {
     errno = ECANCELED;
-    return refused(server, "the handler does not start");
+    return log_refused(server, "the handler does not start");
   }
   server->prepared = code == 0;
   return code;
@@ -158,7 +158,9 @@ static void *acceptor_main(void *argument) {
   allocate_first();
   sem_post(&server->acceptor_up);
   if (server->config->model == MODEL_POOL && server->config->crowded) {
-    (void)cpu_batch(); /* else it is only slower: each accept interrupts the worker beside it */
+    (void)
+        /* else it is only slower: each accept interrupts the worker beside it */
+        thread_set_batch();
   }
   acceptor_run(&server->acceptor);
   atom_store_release_u32(&server->acceptor_runs, 0); /* pairs with server_finished */
@@ -168,16 +170,16 @@ static void *acceptor_main(void *argument) {
 
 int server_start(struct xchg_server *server) {
   if (server->model->ops->start(server->model) == -1) {
-    return refused(server, "cannot start the workers");
+    return log_refused(server, "cannot start the workers");
   }
   atom_store_relaxed_u32(&server->acceptor_runs, 1);
   sem_init(&server->acceptor_up, 0, 0);
   int error = pthread_create(&server->acceptor_thread, NULL, acceptor_main, server);
   if (error != 0) {
     sem_destroy(&server->acceptor_up);
-    server->model->ops->last(server->model); /* the workers end; nobody will send them anybody */
+    server->model->ops->finish(server->model); /* the workers end; nobody will send them anybody */
     errno = error;
-    return refused(server, "cannot start the acceptor");
+    return log_refused(server, "cannot start the acceptor");
   }
   (void)pthread_setname_np(server->acceptor_thread, "xchg-accept"); /* here: before `listening` */
   server->accepting = true;
@@ -213,7 +215,7 @@ struct inbox *server_inbox(struct xchg_server *server, uint32_t i) {
   return ops->inbox == NULL ? NULL : ops->inbox(server->model, i);
 }
 
-void server_child(struct xchg_server *server) { wake_signal(&server->acceptor.inbox.wake); }
+void server_sigchld(struct xchg_server *server) { wake_signal(&server->acceptor.inbox.wake); }
 
 int server_done_fd(const struct xchg_server *server) { return server->done.fd; }
 
@@ -222,8 +224,8 @@ bool server_finished(const struct xchg_server *server) {
          server->model->ops->running(server->model) == 0;
 }
 
-bool server_broken(const struct xchg_server *server) {
-  return atom_load_acquire_u32(&server->acceptor.broken) != 0;
+bool server_failed(const struct xchg_server *server) {
+  return atom_load_acquire_u32(&server->acceptor.listener_failed) != 0;
 }
 
 void server_join(struct xchg_server *server) {
@@ -256,18 +258,18 @@ void server_close(struct xchg_server *server) {
 
 /* ---- the totals ---- */
 
-void server_sum(struct xchg_server *server, struct stats *sum) {
-  *sum = (struct stats){0};
-  server->model->ops->sum(server->model, sum);
-  stats_sum(sum, &server->acceptor.stats);
+void server_totals(struct xchg_server *server, struct stats *totals) {
+  *totals = (struct stats){0};
+  server->model->ops->add_totals(server->model, totals);
+  stats_sum(totals, &server->acceptor.stats);
   /* Last, so that it is never behind the ends counted above. */
   uint64_t accepted = atom_load_relaxed_u64(&server->acceptor.stats.accepted);
-  atom_store_relaxed_u64(&sum->accepted, accepted);
+  atom_store_relaxed_u64(&totals->accepted, accepted);
 }
 
 /* The quantiles of ${spread}, in units of ${unit}: ${key}_p50, _p90, _p99 and _max. */
-static void report_spread(struct log_line *line, const char *key, const struct histogram *histogram,
-                          uint64_t unit) {
+static void report_quantiles(struct log_line *line, const char *key,
+                             const struct histogram *histogram, uint64_t unit) {
   static const struct {
     const char *suffix;
     uint32_t permille;
@@ -279,26 +281,26 @@ static void report_spread(struct log_line *line, const char *key, const struct h
   }
 }
 
-static void report_pace(struct log_line *line, struct xchg_server *server) {
+static void report_latency(struct log_line *line, struct xchg_server *server) {
   const struct model_ops *ops = server->model->ops;
-  struct pace pace = {0};
-  if (ops->pace == NULL) {
+  struct latency_stats latency = {0};
+  if (ops->add_latency == NULL) {
     return;
   }
-  ops->pace(server->model, &pace);
-  histogram_merge(&pace.accept_batch, &server->acceptor.batches);
-  report_spread(line, "handoff_ns", &pace.handoff_ns, 1);
-  report_spread(line, "turn_us", &pace.turn_ns, NS_PER_US);
-  report_spread(line, "queue_depth", &pace.queue_depth, 1);
-  report_spread(line, "accept_batch", &pace.accept_batch, 1);
+  ops->add_latency(server->model, &latency);
+  histogram_merge(&latency.accept_batch, &server->acceptor.batches);
+  report_quantiles(line, "handoff_ns", &latency.handoff_ns, 1);
+  report_quantiles(line, "turn_us", &latency.turn_ns, NS_PER_US);
+  report_quantiles(line, "queue_depth", &latency.queue_depth, 1);
+  report_quantiles(line, "accept_batch", &latency.accept_batch, 1);
 }
 
 void server_report(struct xchg_server *server, const char *msg, bool open) {
-  struct stats sum;
-  server_sum(server, &sum);
-  uint64_t accepted = atom_load_relaxed_u64(&sum.accepted);
+  struct stats totals;
+  server_totals(server, &totals);
+  uint64_t accepted = atom_load_relaxed_u64(&totals.accepted);
   struct log_line line;
-  uint64_t cut = atom_load_relaxed_u64(&sum.cut);
+  uint64_t cut = atom_load_relaxed_u64(&totals.cut);
   if (!open && cut > 0) {
     log_begin(&line, server->log, LOG_WARN, "XCHG_DRAIN_TIMEOUT has cut connections");
     log_u64(&line, "count", cut);
@@ -306,37 +308,37 @@ void server_report(struct xchg_server *server, const char *msg, bool open) {
   }
   log_begin_always(&line, server->log, msg);
   log_u64(&line, "accepted", accepted);
-  log_u64(&line, "finished", atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]));
+  log_u64(&line, "finished", atom_load_relaxed_u64(&totals.ended[XCHG_FINISHED]));
   for (int reason = XCHG_FINISHED + 1; reason < XCHG_REASONS; reason++) {
     char key[32];
     snprintf(key, sizeof(key), "closed_%s", xchg_reason_name((enum xchg_reason)reason));
-    log_u64(&line, key, atom_load_relaxed_u64(&sum.ended[reason]));
+    log_u64(&line, key, atom_load_relaxed_u64(&totals.ended[reason]));
   }
   if (open) {
-    log_u64(&line, "open", sub_sat_u64(accepted, stats_ended(&sum)));
+    log_u64(&line, "open", sub_sat_u64(accepted, stats_ended(&totals)));
   }
   const struct {
     const char *key;
     const atom_u64 *counter;
   } others[] = {
-      {"messages", &sum.messages},
-      {"bytes_in", &sum.bytes_in},
-      {"bytes_out", &sum.bytes_out},
-      {"wakes", &sum.wakes},
-      {"stale", &sum.stale},
-      {"accept_errors", &sum.accept_errors},
-      {"accept_pauses", &sum.accept_pauses},
-      {"cut", &sum.cut},
-      {"posts", &sum.posts},
-      {"published", &sum.published},
-      {"skipped", &sum.skipped},
-      {"offloads", &sum.offloads},
-      {"offloads_refused", &sum.offloads_refused},
-      {"blocked", &sum.blocked},
+      {"messages", &totals.messages},
+      {"bytes_in", &totals.bytes_in},
+      {"bytes_out", &totals.bytes_out},
+      {"wakes", &totals.wakes},
+      {"stale", &totals.stale},
+      {"accept_errors", &totals.accept_errors},
+      {"accept_pauses", &totals.accept_pauses},
+      {"cut", &totals.cut},
+      {"posts", &totals.posts},
+      {"published", &totals.published},
+      {"skipped", &totals.skipped},
+      {"offloads", &totals.offloads},
+      {"offloads_refused", &totals.offloads_refused},
+      {"blocked", &totals.blocked},
   };
   for (size_t i = 0; i < count_of(others); i++) {
     log_u64(&line, others[i].key, atom_load_relaxed_u64(others[i].counter));
   }
-  report_pace(&line, server);
+  report_latency(&line, server);
   log_end(&line);
 }

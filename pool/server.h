@@ -82,12 +82,12 @@ struct inbox *server_inbox(struct xchg_server *server, uint32_t i);
 /**
  * Add up all counters; ${sum}'s accepted is never behind its ends. Thread: any.
  */
-void server_sum(struct xchg_server *server, struct stats *sum);
+void server_totals(struct xchg_server *server, struct stats *totals);
 
 /** A child has ended: let the acceptor collect it. */
-void server_child(struct xchg_server *server);
+void server_sigchld(struct xchg_server *server);
 
-/** A descriptor that becomes readable when server_finished or server_broken may have changed. */
+/** A descriptor that becomes readable when server_finished or server_failed may have changed. */
 int server_done_fd(const struct xchg_server *server);
 
 /** Has every thread come to its end, so that server_close will not wait? */
@@ -100,7 +100,7 @@ bool server_finished(const struct xchg_server *server);
 void server_join(struct xchg_server *server);
 
 /** Did a listener break, so that the server must stop? */
-bool server_broken(const struct xchg_server *server);
+bool server_failed(const struct xchg_server *server);
 
 /** Write one line msg=${msg} with all totals; ${open} adds what is live. At every log level. */
 void server_report(struct xchg_server *server, const char *msg, bool open);

@@ -25,7 +25,7 @@ int signals_open(void) {
   return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-void signals_shield(sigset_t *before) {
+void signals_block_all(sigset_t *before) {
   static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
   sigset_t outside;
   sigfillset(&outside);
@@ -35,7 +35,7 @@ void signals_shield(sigset_t *before) {
   (void)pthread_sigmask(SIG_BLOCK, &outside, before); /* fails for what is no set of signals only */
 }
 
-void signals_unshield(const sigset_t *before) { (void)pthread_sigmask(SIG_SETMASK, before, NULL); }
+void signals_restore(const sigset_t *before) { (void)pthread_sigmask(SIG_SETMASK, before, NULL); }
 
 enum signals_what signals_next(int fd) {
   struct signalfd_siginfo info;

@@ -24,13 +24,13 @@ enum signals_what {
 int signals_open(void);
 
 /**
- * signals_shield(before): block in the calling thread, and so in those that it starts, all signals
- * that come from outside; what a thread does to itself (SIGSEGV and the like) still comes.  For the
- * threads of a library, which are none of the program's signals' affair.
- * signals_unshield(before): undo it.
+ * signals_block_all(before): block in the calling thread, and so in those that it starts, all
+ * signals that come from outside; what a thread does to itself (SIGSEGV and the like) still comes.
+ * For the threads of a library, which are none of the program's signals' affair.
+ * signals_restore(before): undo it.
  */
-void signals_shield(sigset_t *before);
-void signals_unshield(const sigset_t *before);
+void signals_block_all(sigset_t *before);
+void signals_restore(const sigset_t *before);
 
 /** The next signal from ${fd}, if there is one. Never waits. */
 enum signals_what signals_next(int fd);

@@ -27,26 +27,28 @@
 /* How far behind a limit one looks: what a wait in whole milliseconds can tell from the limit. */
 #define SLACK_NS NS_PER_MS
 
-enum watchdog_says watchdog_look(struct watched *watched, uint64_t turn_ns, uint64_t now_ns,
-                                 uint64_t limit_ns, struct watched *before) {
-  *before = *watched;
+enum watchdog_result watchdog_look(struct watchdog_state *watchdog, uint64_t turn_ns,
+                                   uint64_t now_ns, uint64_t limit_ns,
+                                   struct watchdog_state *before) {
+  *before = *watchdog;
   if (turn_ns == 0 || turn_ns != before->turn_ns) {
-    *watched = (struct watched){.turn_ns = turn_ns, .seen_ns = now_ns};
-    return before->blocked ? WATCHDOG_OVER : WATCHDOG_QUIET;
+    *watchdog = (struct watchdog_state){.turn_ns = turn_ns, .seen_ns = now_ns};
+    return before->blocked ? WATCHDOG_OVER : WATCHDOG_OK;
   }
-  watched->seen_ns = max_u64(before->seen_ns, now_ns);
+  watchdog->seen_ns = max_u64(before->seen_ns, now_ns);
   if (before->blocked || sub_sat_u64(now_ns, turn_ns) <= limit_ns) {
-    return WATCHDOG_QUIET;
+    return WATCHDOG_OK;
   }
-  watched->blocked = true;
+  watchdog->blocked = true;
   return WATCHDOG_BLOCKED;
 }
 
-uint64_t watchdog_next_ns(const struct watched *watched, uint64_t now_ns, uint64_t limit_ns) {
-  if (watched->turn_ns == 0 || watched->blocked) {
+uint64_t watchdog_next_ns(const struct watchdog_state *watchdog, uint64_t now_ns,
+                          uint64_t limit_ns) {
+  if (watchdog->turn_ns == 0 || watchdog->blocked) {
     /* a limit of less than the slack is no reason to spin */
     return add_sat_u64(now_ns, max_u64(limit_ns, SLACK_NS));
   }
-  uint64_t behind_ns = add_sat_u64(watched->turn_ns, add_sat_u64(limit_ns, SLACK_NS));
+  uint64_t behind_ns = add_sat_u64(watchdog->turn_ns, add_sat_u64(limit_ns, SLACK_NS));
   return behind_ns > now_ns ? behind_ns : add_sat_u64(now_ns, SLACK_NS);
 }

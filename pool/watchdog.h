@@ -13,14 +13,14 @@
 #include <stdbool.h>
 
 /* What was seen of one worker. */
-struct watched {
+struct watchdog_state {
   uint64_t turn_ns; /* beginning of the turn that was seen last; 0 = it waited */
   bool blocked;     /* ... which is an episode */
   uint64_t seen_ns; /* when it was last seen in it */
 };
 
-enum watchdog_says {
-  WATCHDOG_QUIET,
+enum watchdog_result {
+  WATCHDOG_OK,
   WATCHDOG_BLOCKED, /* an episode has begun: its turn lasts since turn_ns */
   WATCHDOG_OVER,    /* it is over: it lasted until after seen_ns */
 };
@@ -31,13 +31,15 @@ enum watchdog_says {
  * Return: what is to be told; ${*before} is then what had been seen until this look, the
  * episode's.
  */
-enum watchdog_says watchdog_look(struct watched *watched, uint64_t turn_ns, uint64_t now_ns,
-                                 uint64_t limit_ns, struct watched *before);
+enum watchdog_result watchdog_look(struct watchdog_state *watchdog, uint64_t turn_ns,
+                                   uint64_t now_ns, uint64_t limit_ns,
+                                   struct watchdog_state *before);
 
 /**
  * When the worker must be looked at again so that no episode is missed: just behind the limit of
  * the turn that was seen, else a limit from ${now_ns}.
  */
-uint64_t watchdog_next_ns(const struct watched *watched, uint64_t now_ns, uint64_t limit_ns);
+uint64_t watchdog_next_ns(const struct watchdog_state *watchdog, uint64_t now_ns,
+                          uint64_t limit_ns);
 
 #endif

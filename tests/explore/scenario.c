@@ -166,7 +166,7 @@ static bool waits_for_room(const struct scenario *scenario) {
   return has_worker && scenario->capacity < scenario->conns;
 }
 
-/* pool_room of model_pool.c, for one worker. */
+/* pool_has_room of model_pool.c, for one worker. */
 static bool room(struct model *model) {
   (void)model;
   return ring_count_producer(&shared.worker.inbox.ring) < ghost.scenario->capacity;
@@ -177,7 +177,7 @@ static uint32_t no_live(struct model *model) {
   return 0;
 }
 
-/* pool_place of model_pool.c, as long as connections come. */
+/* pool_dispatch of model_pool.c, as long as connections come. */
 static void acceptor(void) {
   while (ghost.pushed < ghost.scenario->conns) {
     explore_mark(ghost.pushed);
@@ -401,7 +401,7 @@ unsigned scenario_all(const struct scenario **all) {
 
 /* An acceptor without listeners, paused until a worker has room. */
 static int open_acceptor(void) {
-  static const struct model_ops ops = {.room = room, .live = no_live};
+  static const struct model_ops ops = {.has_room = room, .live = no_live};
   static struct model model = {.ops = &ops};
   const struct acceptor_setup setup = {
       .config = &ghost.config, .admission = &shared.admission, .model = &model};

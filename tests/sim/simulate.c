@@ -83,7 +83,7 @@ static void serve(void) {
   server_drain(&server);
   await_end();
   oracle.over = true;
-  server_sum(&server, &stats);
+  server_totals(&server, &stats);
   check_totals(&stats);
   if (prng_chance(&world.prng, 100)) {
     server_report(&server, "stopped", false);

@@ -79,7 +79,7 @@ START_TEST(batches_grow_and_fall) {
     }
     close(clients[i]);
   }
-  ck_assert_uint_eq(acceptor.door_of[0]->batch, CLIENTS - 8 * (1 + 2 + 4 + 8) < 16 ? 1 : 16);
+  ck_assert_uint_eq(acceptor.source_of[0]->batch, CLIENTS - 8 * (1 + 2 + 4 + 8) < 16 ? 1 : 16);
   tear_down();
 }
 END_TEST
@@ -285,7 +285,7 @@ START_TEST(a_failed_listener_is_closed_and_reported) {
   ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
   struct pollfd pollfd = {.fd = done.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
-  ck_assert_uint_eq(atom_load_acquire_u32(&acceptor.broken), 1);
+  ck_assert_uint_eq(atom_load_acquire_u32(&acceptor.listener_failed), 1);
   int client = connect_to_port(listeners[1].where.addr.port);
   AWAIT(placed() == 1);
   expect_closed(client);

@@ -60,7 +60,7 @@ static void put(const char *path, const char *text) {
 /* The quota if /proc/self/cgroup contains ${text}. */
 static uint32_t quota(const char *text) {
   write_file(self, text);
-  return cpu_quota(self, root);
+  return machine_cpu_quota(self, root);
 }
 
 START_TEST(v2_is_rounded_up) {
@@ -174,7 +174,7 @@ START_TEST(both_versions_give_the_smaller) {
 END_TEST
 
 START_TEST(an_unreadable_file_is_no_quota) {
-  ck_assert_uint_eq(cpu_quota("/nonexistent/self", root), 0);
+  ck_assert_uint_eq(machine_cpu_quota("/nonexistent/self", root), 0);
   ck_assert_uint_eq(quota(""), 0);
   ck_assert_uint_eq(quota("nonsense\n"), 0);
   ck_assert_uint_eq(quota("4:cpu\n"), 0);
@@ -212,12 +212,12 @@ START_TEST(usable_respects_the_affinity) {
   int cpus[CPU_SETSIZE];
   int count = cpus_of(cpus);
   bool from_cgroup;
-  uint32_t usable = cpu_usable(&from_cgroup);
+  uint32_t usable = machine_usable_cpus(&from_cgroup);
   ck_assert_uint_ge(usable, 1);
   ck_assert_uint_le(usable, (uint32_t)count);
   ck_assert(from_cgroup == (usable < (uint32_t)count));
   allow_only(cpus[count - 1]);
-  ck_assert_uint_eq(cpu_usable(&from_cgroup), 1);
+  ck_assert_uint_eq(machine_usable_cpus(&from_cgroup), 1);
   ck_assert(!from_cgroup);
 }
 END_TEST
@@ -230,7 +230,7 @@ struct pinned {
 static void *pin(void *argument) {
   struct pinned *pinned = argument;
   int cpus[CPU_SETSIZE];
-  pinned->result = cpu_pin(pinned->index);
+  pinned->result = thread_set_affinity(pinned->index);
   pinned->count = cpus_of(cpus);
   pinned->cpu = cpus[0];
   return NULL;
@@ -253,10 +253,10 @@ END_TEST
 
 START_TEST(names_are_truncated) {
   char name[16];
-  cpu_name("xchg-work-0");
+  thread_set_name("xchg-work-0");
   ck_assert_int_eq(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
   ck_assert_str_eq(name, "xchg-work-0");
-  cpu_name("xchg-work-12345678");
+  thread_set_name("xchg-work-12345678");
   ck_assert_int_eq(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
   ck_assert_str_eq(name, "xchg-work-12345");
 }

@@ -59,7 +59,7 @@ static void tear_down(void) {
 
 static struct stats sum_up(void) {
   struct stats sum = {0};
-  model->ops->sum(model, &sum);
+  model->ops->add_totals(model, &sum);
   return sum;
 }
 
@@ -74,15 +74,15 @@ static int place_new(void) {
   enum xchg_reason refused;
   int client = accept_tcp(&accepted);
   ck_assert(admission_check(&admission, &accepted, &refused));
-  ck_assert(model->ops->room(model));
-  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
+  ck_assert(model->ops->has_room(model));
+  ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
   ck_assert_int_eq(fcntl(accepted.fd, F_GETFD), -1); /* only the child has it now */
   return client;
 }
 
 /* Settle until ${count} children are live. */
 static void settle_to(uint32_t count) {
-  AWAIT((model->ops->settle(model), model->ops->live(model) <= count));
+  AWAIT((model->ops->reap(model), model->ops->live(model) <= count));
   ck_assert_uint_eq(model->ops->live(model), count);
 }
 
@@ -94,11 +94,11 @@ START_TEST(children_are_counted) {
     clients[i] = place_new();
   }
   ck_assert_uint_eq(model->ops->live(model), 3);
-  ck_assert(!model->ops->room(model));
+  ck_assert(!model->ops->has_room(model));
   for (int i = 2; i >= 0; i--) {
     greet_and_close(clients[i]); /* at the same time: each child waits for its client */
     settle_to((uint32_t)i);
-    ck_assert(model->ops->room(model));
+    ck_assert(model->ops->has_room(model));
   }
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 3);
@@ -155,12 +155,12 @@ START_TEST(a_refused_fork_leaves_the_connection_to_the_caller) {
   int client = accept_tcp(&accepted);
   refuse_fork = true;
   errno = 0;
-  ck_assert_int_eq(model->ops->place(model, &accepted), -1);
+  ck_assert_int_eq(model->ops->dispatch(model, &accepted), -1);
   ck_assert_int_eq(errno, EAGAIN);
   ck_assert_uint_eq(model->ops->live(model), 0);
   ck_assert_int_ne(fcntl(accepted.fd, F_GETFD), -1);
   refuse_fork = false;
-  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
+  ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
   greet_and_close(client);
   settle_to(0);
   ck_assert_uint_eq(ended(XCHG_FINISHED), 1);
@@ -197,7 +197,7 @@ START_TEST(a_stop_reaches_the_children) {
   expect_bytes(after, "ping", 4);
   expect_end(after);
   close(after);
-  AWAIT(model->ops->last(model));
+  AWAIT(model->ops->finish(model));
   ck_assert_uint_eq(model->ops->live(model), 0);
   ck_assert_uint_eq(model->ops->running(model), 0);
   ck_assert_uint_eq(ended(XCHG_FINISHED), 2);
@@ -210,7 +210,7 @@ START_TEST(a_child_closes_at_the_drain_timeout) {
   int client = place_new();
   send_bytes(client, "begun", 5);
   model->ops->stop(model, sys_now_ns());
-  AWAIT(model->ops->last(model));
+  AWAIT(model->ops->finish(model));
   close(client);
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_DRAIN]), 1);
@@ -227,7 +227,7 @@ START_TEST(a_stuck_child_is_killed) {
   expect_bytes(client, "ping", 4);
   ck_assert_int_eq(kill(all->children[0].pid, SIGSTOP), 0);
   model->ops->stop(model, sys_now_ns());
-  AWAIT(model->ops->last(model));
+  AWAIT(model->ops->finish(model));
   close(client);
   ck_assert_uint_eq(ended(XCHG_ERROR), 1);
   ck_assert_uint_eq(model->ops->live(model), 0);

@@ -42,7 +42,7 @@ static void tear_down(void) {
 
 static uint64_t ended(enum xchg_reason reason) {
   struct stats sum = {0};
-  model->ops->sum(model, &sum);
+  model->ops->add_totals(model, &sum);
   return atom_load_relaxed_u64(&sum.ended[reason]);
 }
 
@@ -55,7 +55,7 @@ struct placing {
 static void *place(void *argument) {
   struct placing *placing = argument;
   uint64_t before_ns = thread_cpu_ns();
-  placing->result = model->ops->place(model, &placing->accepted);
+  placing->result = model->ops->dispatch(model, &placing->accepted);
   placing->cpu_ns = thread_cpu_ns() - before_ns;
   return NULL;
 }
@@ -70,15 +70,15 @@ START_TEST(place_serves_a_connection_to_its_end) {
                               &refused)); /* the one before has released its admission */
     send_bytes(client, "hello", 6);
     ck_assert_int_eq(shutdown(client, SHUT_WR), 0);
-    ck_assert(model->ops->room(model));
-    ck_assert_int_eq(model->ops->place(model, &accepted), 0);
+    ck_assert(model->ops->has_room(model));
+    ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
     ck_assert_uint_eq(model->ops->live(model), 0);
     ck_assert_uint_eq(ended(XCHG_FINISHED), i);
     expect_bytes(client, GREETING, sizeof(GREETING));
     expect_end(client);
     close(client);
   }
-  ck_assert(model->ops->last(model)); /* there is nothing to reap */
+  ck_assert(model->ops->finish(model)); /* there is nothing to reap */
   ck_assert_uint_eq(model->ops->running(model), 0);
   tear_down();
 }
@@ -113,7 +113,7 @@ START_TEST(after_the_drain_timeout_no_connection_is_served) {
   for (uint64_t i = 1; i <= 3; i++) {
     struct accepted_conn accepted;
     int client = accept_tcp(&accepted);
-    ck_assert_int_eq(model->ops->place(model, &accepted), 0);
+    ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
     ck_assert_uint_eq(ended(XCHG_DRAIN), i);
     close(client);
   }

@@ -95,7 +95,7 @@ static uint32_t choose(int *woken) {
   }
   static int number = 1000;
   struct accepted_conn accepted = {.fd = ++number, .ip_slot = 7};
-  *woken = model->ops->place(model, &accepted);
+  *woken = model->ops->dispatch(model, &accepted);
   for (uint32_t i = 0; i < WORKERS; i++) {
     uint32_t more = ring_count_producer(&pool->threads[i].worker.inbox.ring) - before[i];
     if (more != 0) {
@@ -163,7 +163,7 @@ START_TEST(round_robin_takes_workers_in_turn) {
   for (uint32_t i = 0; i < QUEUE * WORKERS; i++) { /* the queues grow evenly */
     ck_assert_uint_eq(choose(&woken), i % WORKERS);
   }
-  ck_assert(!model->ops->room(model));
+  ck_assert(!model->ops->has_room(model));
   tear_down();
 }
 END_TEST
@@ -225,7 +225,7 @@ START_TEST(least_in_random_states) {
   for (int round = 0; round < 3000; round++) {
     struct state states[WORKERS];
     random_states(states);
-    ck_assert(model->ops->room(model) || round == 0);
+    ck_assert(model->ops->has_room(model) || round == 0);
     uint32_t chosen = choose_of(states);
     ck_assert_msg(states[chosen].queued < QUEUE, "seed %u, round %d", first, round);
     for (uint32_t i = 0; i < WORKERS; i++) {
@@ -267,18 +267,18 @@ START_TEST(room_until_every_queue_is_full) {
   SET_UP();
   int woken;
   for (uint32_t i = 0; i < WORKERS * QUEUE; i++) {
-    ck_assert(model->ops->room(model));
+    ck_assert(model->ops->has_room(model));
     ck_assert_uint_eq(model->ops->live(model), i);
     choose(&woken);
   }
-  ck_assert(!model->ops->room(model));
+  ck_assert(!model->ops->has_room(model));
   struct accepted_conn accepted;
   ck_assert(inbox_pop(&pool->threads[2].worker.inbox, &accepted));
-  ck_assert(model->ops->room(model));
+  ck_assert(model->ops->has_room(model));
   ck_assert_uint_eq(model->ops->live(model),
                     WORKERS * QUEUE); /* taken from the queue, but not ended */
   ck_assert_uint_eq(choose(&woken), 2);
-  ck_assert(!model->ops->room(model));
+  ck_assert(!model->ops->has_room(model));
   tear_down();
 }
 END_TEST
@@ -288,7 +288,7 @@ START_TEST(dispatched_connections_arrive_unchanged_in_order) {
   for (int i = 0; i < QUEUE; i++) {
     struct accepted_conn accepted = {
         .fd = i, .ip_slot = 100 + (uint32_t)i, .accepted_ns = 5, .listener = 3};
-    ck_assert_int_ge(model->ops->place(model, &accepted), 0);
+    ck_assert_int_ge(model->ops->dispatch(model, &accepted), 0);
   }
   for (int i = 0; i < QUEUE; i++) {
     struct accepted_conn accepted;
@@ -313,8 +313,8 @@ START_TEST(starts_serves_and_stops) {
   for (int i = 0; i < CLIENTS; i++) {
     struct accepted_conn accepted;
     clients[i] = accept_tcp(&accepted);
-    ck_assert(model->ops->room(model));
-    ck_assert_int_ge(model->ops->place(model, &accepted), 0);
+    ck_assert(model->ops->has_room(model));
+    ck_assert_int_ge(model->ops->dispatch(model, &accepted), 0);
   }
   for (int i = 0; i < CLIENTS; i++) {
     send_bytes(clients[i], "ping", 4);
@@ -322,7 +322,7 @@ START_TEST(starts_serves_and_stops) {
   }
   ck_assert_uint_eq(model->ops->live(model), CLIENTS);
   model->ops->stop(model, sys_now_ns());
-  ck_assert(model->ops->last(model));
+  ck_assert(model->ops->finish(model));
   for (int i = 0; i < CLIENTS; i++) {
     expect_end(clients[i]);
     close(clients[i]);
@@ -332,7 +332,7 @@ START_TEST(starts_serves_and_stops) {
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert_uint_eq(model->ops->live(model), 0);
   struct stats sum = {0};
-  model->ops->sum(model, &sum);
+  model->ops->add_totals(model, &sum);
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), CLIENTS);
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.messages), CLIENTS);
   tear_down();

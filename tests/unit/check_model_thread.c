@@ -54,7 +54,7 @@ static void tear_down(void) {
 
 static struct stats sum_up(void) {
   struct stats sum = {0};
-  model->ops->sum(model, &sum);
+  model->ops->add_totals(model, &sum);
   return sum;
 }
 
@@ -63,8 +63,8 @@ static int place_new(void) {
   enum xchg_reason refused;
   int client = accept_tcp(&accepted);
   ck_assert(admission_check(&admission, &accepted, &refused));
-  ck_assert(model->ops->room(model));
-  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
+  ck_assert(model->ops->has_room(model));
+  ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
   return client;
 }
 
@@ -76,14 +76,14 @@ START_TEST(threads_are_counted) {
       ck_assert_uint_eq(model->ops->live(model), i);
       clients[i] = place_new();
     }
-    ck_assert(!model->ops->room(model));
+    ck_assert(!model->ops->has_room(model));
     for (int i = 2; i >= 0; i--) {
       greet_and_close(clients[i]);
       AWAIT(model->ops->live(model) == (uint32_t)i);
-      ck_assert(model->ops->room(model)); /* room reaps ended threads when no slot is left */
+      ck_assert(model->ops->has_room(model)); /* room reaps ended threads when no slot is left */
     }
   }
-  ck_assert(model->ops->last(model));
+  ck_assert(model->ops->finish(model));
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 12);
   ck_assert_uint_eq(stats_ended(&sum), 12);
@@ -100,8 +100,8 @@ START_TEST(an_acceptor_that_waits_is_woken) {
   struct pollfd pollfd = {.fd = freed.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert_uint_eq(model->ops->live(model), 0); /* stored before the wake */
-  model->ops->settle(model);
-  ck_assert(model->ops->last(model));
+  model->ops->reap(model);
+  ck_assert(model->ops->finish(model));
   tear_down();
 }
 END_TEST
@@ -113,16 +113,16 @@ START_TEST(a_refused_thread_leaves_the_connection_to_the_caller) {
   refuse_thread = true;
   for (int i = 0; i < 5; i++) { /* no slot is lost either */
     errno = 0;
-    ck_assert_int_eq(model->ops->place(model, &accepted), -1);
+    ck_assert_int_eq(model->ops->dispatch(model, &accepted), -1);
     ck_assert_int_eq(errno, EAGAIN);
     ck_assert_uint_eq(model->ops->live(model), 0);
-    ck_assert(model->ops->room(model));
+    ck_assert(model->ops->has_room(model));
   }
-  ck_assert(model->ops->last(model));
+  ck_assert(model->ops->finish(model));
   refuse_thread = false;
-  ck_assert_int_eq(model->ops->place(model, &accepted), 0);
+  ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
   greet_and_close(client);
-  AWAIT(model->ops->last(model));
+  AWAIT(model->ops->finish(model));
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 1);
   tear_down();
@@ -137,7 +137,7 @@ START_TEST(a_stop_reaches_all_threads) {
     send_bytes(clients[i], "ping", 4);
     expect_bytes(clients[i], "ping", 4);
   }
-  ck_assert(!model->ops->last(model));
+  ck_assert(!model->ops->finish(model));
   model->ops->stop(model, sys_now_ns());
   clients[2] = place_new(); /* from the backlog: gets the stop at once */
   send_bytes(clients[2], "ping", 4);
@@ -146,7 +146,7 @@ START_TEST(a_stop_reaches_all_threads) {
     expect_end(clients[i]);
     close(clients[i]);
   }
-  AWAIT(model->ops->last(model));
+  AWAIT(model->ops->finish(model));
   ck_assert_uint_eq(model->ops->live(model), 0);
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 3);
@@ -159,7 +159,7 @@ START_TEST(the_drain_timeout_closes_connections) {
   int client = place_new();
   send_bytes(client, "begun", 5);
   model->ops->stop(model, sys_now_ns());
-  AWAIT(model->ops->last(model));
+  AWAIT(model->ops->finish(model));
   close(client);
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_DRAIN]), 1);

@@ -126,7 +126,7 @@ static void await_finished(struct xchg_server *of) {
       uint64_t count;
       ck_assert_int_eq(read(pollfd.fd, &count, sizeof(count)), sizeof(count));
     }
-    server_child(of);
+    server_sigchld(of);
   }
 }
 
@@ -321,9 +321,9 @@ END_TEST
 START_TEST(endless_affinity) {
   bool from_cgroup;
   atom_store_relaxed_u32(&affinity_error, EINVAL);
-  uint32_t usable = cpu_usable(&from_cgroup);
+  uint32_t usable = machine_usable_cpus(&from_cgroup);
   ck_assert_uint_eq(usable, 1);
-  ck_assert_int_eq(cpu_pin(0), -1);
+  ck_assert_int_eq(thread_set_affinity(0), -1);
 }
 END_TEST
 

@@ -245,7 +245,7 @@ START_TEST(posts_need_the_pool_model) {
   expect_end(client);
   close(client);
   server_drain(server);
-  AWAIT((server_child(server), server_finished(server)));
+  AWAIT((server_sigchld(server), server_finished(server)));
   server_close(server);
   free(server);
   log_fixture_close(&log);

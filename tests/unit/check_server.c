@@ -28,7 +28,7 @@ static void start(void) {
   ck_assert_int_eq(server_open(server, &setup), 0);
   ck_assert_int_eq(server_start(server), 0);
   ck_assert(!server_finished(server));
-  ck_assert(!server_broken(server));
+  ck_assert(!server_failed(server));
 }
 
 static uint16_t port(void) { return server->listeners[0].where.addr.port; }
@@ -43,7 +43,7 @@ static void await_finished(void) {
       uint64_t count;
       ck_assert_int_eq(read(pollfd.fd, &count, sizeof(count)), sizeof(count));
     }
-    server_child(server);
+    server_sigchld(server);
   }
 }
 
@@ -295,7 +295,7 @@ START_TEST(a_failed_listener_is_reported) {
   ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
   struct pollfd pollfd = {.fd = server_done_fd(server), .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
-  ck_assert(server_broken(server));
+  ck_assert(server_failed(server));
   ck_assert(!server_finished(server)); /* main decides */
   server_drain(server);
   await_finished();

@@ -15,19 +15,19 @@
 
 #define LIMIT (100 * NS_PER_MS)
 
-static struct watched watched, before;
+static struct watchdog_state watchdog, before;
 
-static void setup(void) { watched = (struct watched){.turn_ns = 0}; }
+static void setup(void) { watchdog = (struct watchdog_state){.turn_ns = 0}; }
 
-static enum watchdog_says look(uint64_t turn_ns, uint64_t now_ns) {
-  return watchdog_look(&watched, turn_ns, now_ns, LIMIT, &before);
+static enum watchdog_result look(uint64_t turn_ns, uint64_t now_ns) {
+  return watchdog_look(&watchdog, turn_ns, now_ns, LIMIT, &before);
 }
 
-static uint64_t next_after(uint64_t now_ns) { return watchdog_next_ns(&watched, now_ns, LIMIT); }
+static uint64_t next_after(uint64_t now_ns) { return watchdog_next_ns(&watchdog, now_ns, LIMIT); }
 
 START_TEST(waiting_is_not_blocked) {
   for (uint64_t now_ns = 1; now_ns < 100 * LIMIT; now_ns = next_after(now_ns)) {
-    ck_assert_int_eq(look(0, now_ns), WATCHDOG_QUIET);
+    ck_assert_int_eq(look(0, now_ns), WATCHDOG_OK);
     ck_assert_uint_eq(next_after(now_ns), now_ns + LIMIT);
   }
 }
@@ -35,24 +35,24 @@ END_TEST
 
 START_TEST(a_blocked_worker_is_reported_once) {
   const uint64_t turn = 5000;
-  ck_assert_int_eq(look(turn, turn + 10), WATCHDOG_QUIET);
+  ck_assert_int_eq(look(turn, turn + 10), WATCHDOG_OK);
   uint64_t now = next_after(turn + 10);
   ck_assert_uint_gt(now, turn + LIMIT);
   ck_assert_uint_le(now, turn + LIMIT + NS_PER_MS);
-  ck_assert_int_eq(look(turn, turn + LIMIT), WATCHDOG_QUIET); /* not longer than the limit */
+  ck_assert_int_eq(look(turn, turn + LIMIT), WATCHDOG_OK); /* not longer than the limit */
   ck_assert_int_eq(look(turn, now), WATCHDOG_BLOCKED);
   ck_assert_uint_eq(before.turn_ns, turn);
   ck_assert_int_eq(before.blocked, false);
   for (int i = 0; i < 5; i++) {
     ck_assert_uint_eq(next_after(now), now + LIMIT);
     now = next_after(now);
-    ck_assert_int_eq(look(turn, now), WATCHDOG_QUIET); /* already reported */
+    ck_assert_int_eq(look(turn, now), WATCHDOG_OK); /* already reported */
   }
   ck_assert_int_eq(look(0, now + LIMIT), WATCHDOG_OVER);
   ck_assert_uint_eq(before.turn_ns, turn);
   ck_assert_uint_eq(before.seen_ns, now);
   ck_assert_int_eq(before.blocked, true);
-  ck_assert_int_eq(look(0, now + 2 * LIMIT), WATCHDOG_QUIET);
+  ck_assert_int_eq(look(0, now + 2 * LIMIT), WATCHDOG_OK);
 }
 END_TEST
 
@@ -66,7 +66,7 @@ START_TEST(two_episodes_are_reported_once_each) {
   ck_assert_int_eq(look(second, second + 1), WATCHDOG_OVER);
   ck_assert_uint_eq(before.turn_ns, first);
   ck_assert_uint_eq(before.seen_ns, first + LIMIT + 1);
-  ck_assert_int_eq(look(second, second + LIMIT), WATCHDOG_QUIET);
+  ck_assert_int_eq(look(second, second + LIMIT), WATCHDOG_OK);
   ck_assert_int_eq(look(second, second + LIMIT + 1), WATCHDOG_BLOCKED);
   ck_assert_uint_eq(before.turn_ns, second);
   ck_assert_int_eq(look(0, second + LIMIT + 2), WATCHDOG_OVER);
@@ -77,7 +77,7 @@ END_TEST
 START_TEST(short_turns_without_a_wait_are_not_reported) {
   uint64_t now = NS_PER_S, looks = 0;
   while (now < 3600 * NS_PER_S) {
-    ck_assert_int_eq(look(now - now % (LIMIT / 2), now), WATCHDOG_QUIET);
+    ck_assert_int_eq(look(now - now % (LIMIT / 2), now), WATCHDOG_OK);
     uint64_t next = next_after(now);
     ck_assert_uint_gt(next, now);
     now = next;
@@ -91,11 +91,11 @@ END_TEST
 /* After a SIGSTOP every turn looks old. One that then ends soon is not reported. */
 START_TEST(a_turn_that_was_stopped_is_not_reported) {
   const uint64_t turn = 5000, now = turn + 50 * LIMIT;
-  ck_assert_int_eq(look(turn, now), WATCHDOG_QUIET);
+  ck_assert_int_eq(look(turn, now), WATCHDOG_OK);
   ck_assert_uint_eq(next_after(now), now + NS_PER_MS);
-  struct watched seen = watched;
-  ck_assert_int_eq(look(0, now + NS_PER_MS), WATCHDOG_QUIET);
-  watched = seen;
+  struct watchdog_state seen = watchdog;
+  ck_assert_int_eq(look(0, now + NS_PER_MS), WATCHDOG_OK);
+  watchdog = seen;
   ck_assert_int_eq(look(turn, now + NS_PER_MS), WATCHDOG_BLOCKED);
 }
 END_TEST
@@ -103,11 +103,11 @@ END_TEST
 /* The worker reads the clock after the checking thread. */
 START_TEST(a_turn_may_start_after_now) {
   const uint64_t turn = 5 * LIMIT;
-  ck_assert_int_eq(look(turn, turn - 2 * LIMIT), WATCHDOG_QUIET);
-  ck_assert_int_eq(look(turn, turn - LIMIT), WATCHDOG_QUIET);
+  ck_assert_int_eq(look(turn, turn - 2 * LIMIT), WATCHDOG_OK);
+  ck_assert_int_eq(look(turn, turn - LIMIT), WATCHDOG_OK);
   ck_assert_uint_gt(next_after(turn - LIMIT), turn + LIMIT);
   ck_assert_int_eq(look(turn, turn + LIMIT + 1), WATCHDOG_BLOCKED);
-  ck_assert_int_eq(look(turn, turn - 1), WATCHDOG_QUIET);
+  ck_assert_int_eq(look(turn, turn - 1), WATCHDOG_OK);
   ck_assert_int_eq(look(0, turn + 2 * LIMIT), WATCHDOG_OVER);
   ck_assert_uint_eq(before.seen_ns, turn + LIMIT + 1); /* the latest time of all */
 }
@@ -117,11 +117,11 @@ static const uint64_t huge[] = {NEVER, NEVER - 1, NEVER - NS_PER_MS, NEVER / 2 +
 
 START_TEST(a_huge_limit_does_not_overflow) {
   const uint64_t limit = huge[_i], turn = NEVER / 2, late = turn + NS_PER_S;
-  ck_assert_int_eq(watchdog_look(&watched, 0, turn, limit, &before), WATCHDOG_QUIET);
-  ck_assert_uint_eq(watchdog_next_ns(&watched, turn, limit), NEVER);
+  ck_assert_int_eq(watchdog_look(&watchdog, 0, turn, limit, &before), WATCHDOG_OK);
+  ck_assert_uint_eq(watchdog_next_ns(&watchdog, turn, limit), NEVER);
   for (int i = 0; i < 2; i++) {
-    ck_assert_int_eq(watchdog_look(&watched, turn, late, limit, &before), WATCHDOG_QUIET);
-    ck_assert_uint_eq(watchdog_next_ns(&watched, late, limit), NEVER);
+    ck_assert_int_eq(watchdog_look(&watchdog, turn, late, limit, &before), WATCHDOG_OK);
+    ck_assert_uint_eq(watchdog_next_ns(&watchdog, late, limit), NEVER);
   }
 }
 END_TEST
@@ -129,12 +129,12 @@ END_TEST
 /* A limit below the resolution of a wait does not make the checks spin. */
 START_TEST(a_tiny_limit_does_not_spin) {
   const uint64_t now = NS_PER_S;
-  ck_assert_int_eq(watchdog_look(&watched, 0, now, 1, &before), WATCHDOG_QUIET);
-  ck_assert_uint_eq(watchdog_next_ns(&watched, now, 1), now + NS_PER_MS);
-  ck_assert_int_eq(watchdog_look(&watched, now, now, 1, &before), WATCHDOG_QUIET);
-  ck_assert_uint_eq(watchdog_next_ns(&watched, now, 1), now + 1 + NS_PER_MS);
-  ck_assert_int_eq(watchdog_look(&watched, now, now + 2, 1, &before), WATCHDOG_BLOCKED);
-  ck_assert_uint_eq(watchdog_next_ns(&watched, now + 2, 1), now + 2 + NS_PER_MS);
+  ck_assert_int_eq(watchdog_look(&watchdog, 0, now, 1, &before), WATCHDOG_OK);
+  ck_assert_uint_eq(watchdog_next_ns(&watchdog, now, 1), now + NS_PER_MS);
+  ck_assert_int_eq(watchdog_look(&watchdog, now, now, 1, &before), WATCHDOG_OK);
+  ck_assert_uint_eq(watchdog_next_ns(&watchdog, now, 1), now + 1 + NS_PER_MS);
+  ck_assert_int_eq(watchdog_look(&watchdog, now, now + 2, 1, &before), WATCHDOG_BLOCKED);
+  ck_assert_uint_eq(watchdog_next_ns(&watchdog, now + 2, 1), now + 2 + NS_PER_MS);
 }
 END_TEST
 
@@ -203,7 +203,7 @@ static void look_on(uint64_t *state, uint64_t limit_ns, uint64_t late_ns) {
       i++;
     }
     uint64_t turn_ns = i < TURNS && turns[i].start_ns <= now_ns ? turns[i].start_ns : 0;
-    switch (watchdog_look(&watched, turn_ns, now_ns, limit_ns, &before)) {
+    switch (watchdog_look(&watchdog, turn_ns, now_ns, limit_ns, &before)) {
       case WATCHDOG_BLOCKED:
         ck_assert_ptr_null(told);
         ck_assert_uint_ne(turn_ns, 0);
@@ -216,10 +216,10 @@ static void look_on(uint64_t *state, uint64_t limit_ns, uint64_t late_ns) {
         check_over(told, now_ns);
         told = NULL;
         break;
-      case WATCHDOG_QUIET:
+      case WATCHDOG_OK:
         break;
     }
-    uint64_t next_ns = watchdog_next_ns(&watched, now_ns, limit_ns);
+    uint64_t next_ns = watchdog_next_ns(&watchdog, now_ns, limit_ns);
     ck_assert_msg(next_ns > now_ns, "a check at %" PRIu64 " asks for no later one", now_ns);
     now_ns = next_ns + (late_ns == 0 ? 0 : (random_next(state) >> 16) % late_ns);
   }
