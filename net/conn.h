@@ -2,37 +2,37 @@
  * conn: opens a connection and gives it its turns; the coordinator of conn_in, conn_out, conn_time.
  *
  * Everything that happens to a connection is a turn: events, timers, the stop.  Every end goes
- * through one function (conn_out_close) and counts under one reason.  Runs on the thread that owns
+ * through one function (conn_close) and counts under one reason.  Runs on the thread that owns
  * the host.
  */
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
 #include "core/sys.h"
-#include "net/conn_data.h"
+#include "net/conn_internal.h"
 
-#define CONN_BEATS 64
+#define HEARTBEAT_STEPS 64
 
 /**
- * conn_host_init(host, config, handler, reactor, conns_max):
+ * conn_ctx_init(host, config, handler, reactor, conns_max):
  * Prepare ${host} for at most ${conns_max} connections; its input must be set by the caller. Counts
  * go where ${reactor}'s do.
  * Return: 0, or -1 (ENOMEM).
  */
-int conn_host_init(struct conn_host *host, const struct config *config,
-                   const struct xchg_handler *handler, struct reactor *reactor, uint32_t conns_max);
-void conn_host_fini(struct conn_host *host);
+int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
+                  const struct xchg_handler *handler, struct reactor *reactor, uint32_t conns_max);
+void conn_ctx_fini(struct conn_ctx *ctx);
 
 /** Give memory that is not used back to the kernel. */
-void conn_host_trim(struct conn_host *host);
+void conn_ctx_trim(struct conn_ctx *ctx);
 
 /**
  * A step of a long turn, one connection's or one letter's: now and then the turn counts as begun
  * anew, so that a watchdog sees what one step takes and not many.
  */
-static inline void conn_beat(struct conn_host *host) {
-  if (++host->beats % CONN_BEATS == 0 && host->turn_ns != NULL) {
-    atom_store_relaxed_u64(host->turn_ns, sys_now_ns());
+static inline void watchdog_heartbeat(struct conn_ctx *ctx) {
+  if (++ctx->heartbeats % HEARTBEAT_STEPS == 0 && ctx->turn_ns != NULL) {
+    atom_store_relaxed_u64(ctx->turn_ns, sys_now_ns());
   }
 }
 
@@ -48,7 +48,7 @@ static inline size_t conn_bytes(const struct xchg_handler *handler) {
  * Return: 0, or -1 where it is closed already and will not be reaped (the ticket is still the
  * caller's).
  */
-int conn_open(struct conn_host *host, const struct accepted_conn *accepted);
+int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted);
 
 /** The server stops (host->stop_ns is set): finish what has begun. */
 void conn_stop(struct source *source);

@@ -10,7 +10,7 @@
  *   prefix     n.. data            length in 1, 2, 4 or 8 bytes, either order, itself not counted
  *   fixed      data                size bytes
  *   raw        data                all there is
- *   custom                         cut by its own function (net/conn_in), not here
+ *   custom                         cut by its own function (net/conn_input), not here
  */
 #ifndef NET_FRAME_H
 #define NET_FRAME_H

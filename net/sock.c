@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-static enum io failed(void) {
+static enum io classify(void) {
   return errno == EAGAIN || errno == EWOULDBLOCK ? IO_AGAIN : IO_ERROR;
 }
 
@@ -23,7 +23,7 @@ enum io sock_recv(int fd, void *data, size_t size, size_t *count) {
   } while (got == -1 && errno == EINTR);
   *count = got > 0 ? (size_t)got : 0;
   if (got == -1) {
-    return failed();
+    return classify();
   }
   return got == 0 ? IO_EOF : IO_OK;
 }
@@ -34,7 +34,7 @@ enum io sock_send(int fd, const void *data, size_t size, size_t *count) {
     put = sys_send(fd, data, size, MSG_NOSIGNAL);
   } while (put == -1 && errno == EINTR);
   *count = put > 0 ? (size_t)put : 0;
-  return put == -1 ? failed() : IO_OK;
+  return put == -1 ? classify() : IO_OK;
 }
 
 enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent) {
@@ -45,7 +45,7 @@ enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent) {
     put = sys_sendmsg(fd, &message, MSG_NOSIGNAL);
   } while (put == -1 && errno == EINTR);
   *sent = put > 0 ? (size_t)put : 0;
-  return put == -1 ? failed() : IO_OK;
+  return put == -1 ? classify() : IO_OK;
 }
 
 uint32_t sock_unacked(int fd) {

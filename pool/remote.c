@@ -99,19 +99,19 @@ static void run_offload_job(struct job *job, bool begun) {
 
 int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
                  void (*done)(struct xchg_conn *conn, void *argument), void *argument) {
-  if (!conn_takes(conn)) {
+  if (!conn_can_send(conn)) {
     return -1;
   }
-  struct xchg_server *server = conn->host->server;
-  struct inbox *inbox = server == NULL ? NULL : server_inbox(server, conn->host->index);
+  struct xchg_server *server = conn->ctx->server;
+  struct inbox *inbox = server == NULL ? NULL : server_inbox(server, conn->ctx->index);
   if (work == NULL || done == NULL) {
     return fail(EINVAL);
   }
   if (inbox == NULL) {
     return fail(ENOTSUP);
   }
-  struct conn_more *more = conn_more(conn);
-  struct offload_job *job_ref = more == NULL ? NULL : malloc(sizeof(*job_ref));
+  struct conn_cold *cold = conn_cold(conn);
+  struct offload_job *job_ref = cold == NULL ? NULL : malloc(sizeof(*job_ref));
   if (job_ref == NULL) {
     return fail(ENOMEM);
   }
@@ -125,13 +125,13 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
                                   .inbox = inbox};
   if (offload_push(&server->offload, &job_ref->job) == -1) {
     int error = errno;
-    stats_add(&conn->host->stats->offloads_refused, error == EAGAIN);
+    stats_add(&conn->ctx->stats->offloads_refused, error == EAGAIN);
     free(job_ref);
     return fail(error);
   }
-  stats_add(&conn->host->stats->offloads, 1);
-  more->offloads++; /* before it can come back: this thread is who takes it */
-  conn_touch(conn);
+  stats_add(&conn->ctx->stats->offloads, 1);
+  cold->offloads++; /* before it can come back: this thread is who takes it */
+  conn_schedule(conn);
   return 0;
 }
 

@@ -105,34 +105,34 @@ void task_send(struct inbox *inbox, struct task *task) {
 
 /* ---- dealing with them --------------------------------------------------------------------- */
 
-static void run_posted_call(struct conn_host *host, struct posted_call *posted) {
-  struct xchg_conn *conn = conn_find(host, posted->id);
+static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
+  struct xchg_conn *conn = conn_find(ctx, posted->id);
   if (conn != NULL && posted->offloaded) {
-    assert(conn->more->offloads > 0);
-    conn->more->offloads--;
-    conn_touch(conn);
+    assert(conn->cold->offloads > 0);
+    conn->cold->offloads--;
+    conn_schedule(conn);
   }
   posted->call(conn, posted->argument);
   free(posted);
 }
 
-static bool publish_to_members(struct conn_host *host, struct publication_task *task,
+static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *task,
                                uint32_t *budget) {
   struct publication *publication = task->publication;
   const struct loan loan = {.data = publication->bytes,
                             .size = publication->size,
                             .release = release_ref,
                             .argument = publication};
-  if (host->groups.chains == NULL) {
+  if (ctx->groups.chains == NULL) {
     return true; /* nobody has ever joined here */
   }
   if (!task->begun) {
     task->begun = true;
-    group_begin(&host->groups, publication->group);
+    group_begin(&ctx->groups, publication->group);
   }
   for (; *budget > 0; (*budget)--) {
     enum xchg_slow slow;
-    struct xchg_conn *conn = group_next(&host->groups, &slow);
+    struct xchg_conn *conn = group_next(&ctx->groups, &slow);
     if (conn == NULL) {
       return true;
     }
@@ -145,16 +145,16 @@ static bool publish_to_members(struct conn_host *host, struct publication_task *
   return false;
 }
 
-bool task_run(struct conn_host *host, struct inbox *inbox, struct task *task, uint32_t *budget) {
+bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint32_t *budget) {
   uint64_t bytes = task_bytes(task);
-  conn_beat(host);
+  watchdog_heartbeat(ctx);
   if (task->kind == TASK_CALL) {
     (*budget)--;
-    stats_add(&host->stats->posts, !posted_call_of(task)->offloaded);
-    run_posted_call(host, posted_call_of(task));
+    stats_add(&ctx->stats->posts, !posted_call_of(task)->offloaded);
+    run_posted_call(ctx, posted_call_of(task));
   } else {
     struct publication_task *own = publication_task_of(task);
-    if (!publish_to_members(host, own, budget)) {
+    if (!publish_to_members(ctx, own, budget)) {
       return false;
     }
     release_ref(

@@ -11,7 +11,7 @@
 #ifndef POOL_TASK_H
 #define POOL_TASK_H
 
-#include "net/conn_call.h"
+#include "net/conn_api.h"
 #include "pool/inbox.h"
 
 /* Calls and issues that may wait at a worker. */
@@ -62,7 +62,7 @@ bool task_owner_ended(struct inbox *inbox);
  * Return: true when it is done and gone; false when members are left and the budget is not.
  * Thread: ${host}'s.
  */
-bool task_run(struct conn_host *host, struct inbox *inbox, struct task *task, uint32_t *budget);
+bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint32_t *budget);
 
 /** Bytes that ${letter} brings to each member. */
 uint64_t task_bytes(struct task *task);

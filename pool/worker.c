@@ -47,14 +47,14 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
     return -1;
   }
   worker->reactor.stats = &worker->stats;
-  if (conn_host_init(&worker->host, setup->config, setup->handler, &worker->reactor, conns) == -1) {
+  if (conn_ctx_init(&worker->ctx, setup->config, setup->handler, &worker->reactor, conns) == -1) {
     return -1;
   }
-  worker->host.server = setup->server;
-  worker->host.turn_ns = &worker->turn_ns;
-  worker->host.index = setup->index;
-  worker->host.input = worker->input + CONN_INPUT_FRONT;
-  worker->host.input_bytes = WORKER_INPUT_BYTES;
+  worker->ctx.server = setup->server;
+  worker->ctx.turn_ns = &worker->turn_ns;
+  worker->ctx.index = setup->index;
+  worker->ctx.input = worker->input + CONN_INPUT_FRONT;
+  worker->ctx.input_bytes = WORKER_INPUT_BYTES;
   return 0;
 }
 
@@ -94,7 +94,7 @@ bool worker_discard(struct worker *worker) {
 
 void worker_close(struct worker *worker) {
   (void)worker_discard(worker);
-  conn_host_fini(&worker->host);
+  conn_ctx_fini(&worker->ctx);
   slab_fini(&worker->conns);
   reactor_close(&worker->reactor);
   if (!worker->single) {
@@ -110,7 +110,7 @@ void worker_close(struct worker *worker) {
 static void trim_memory(struct worker *worker) {
   worker->trim_at_ns = NEVER;
   slab_trim(&worker->conns);
-  conn_host_trim(&worker->host);
+  conn_ctx_trim(&worker->ctx);
 }
 
 /* ---- guests ---- */
@@ -126,7 +126,7 @@ static void open_accepted(struct worker *worker, const struct accepted_conn *acc
     stats_add(&worker->stats.cut, 1);
     sys_close(accepted->fd);
     release_admission(worker, accepted->ip_slot);
-  } else if (conn_open(&worker->host, accepted) == -1) {
+  } else if (conn_open(&worker->ctx, accepted) == -1) {
     release_admission(worker, accepted->ip_slot);
   }
 }
@@ -150,7 +150,7 @@ static uint32_t reap(struct worker *worker) {
 
 static void begin_drain(struct worker *worker, uint64_t stop_ns) {
   const struct config *config = worker->config;
-  worker->host.stop_ns = stop_ns;
+  worker->ctx.stop_ns = stop_ns;
   worker->stopping = true;
   worker->stop_cursor = 0;
   worker->stop_now_ns =
@@ -187,7 +187,7 @@ static void continue_stop(struct worker *worker) {
 }
 
 static void begin_stop_now(struct worker *worker) {
-  if (worker->host.stop_ns == NEVER) {
+  if (worker->ctx.stop_ns == NEVER) {
     begin_drain(worker, worker->reactor.now_ns);
   }
   worker->stop_now_ns = 0;
@@ -200,7 +200,7 @@ static void take_tasks(struct worker *worker) {
     struct task *next = task->next;
     switch (task->kind) {
       case TASK_DRAIN:
-        if (worker->host.stop_ns == NEVER) { /* else a cut has overtaken it */
+        if (worker->ctx.stop_ns == NEVER) { /* else a cut has overtaken it */
           begin_drain(worker, task->time_ns);
         }
         break;
@@ -243,7 +243,7 @@ static void run_tasks(struct worker *worker) {
     struct task *task = worker->tasks;
     struct task *next = task->next; /* now: the letter is gone afterwards */
     uint64_t bytes = task_bytes(task);
-    if (!task_run(&worker->host, &worker->inbox, task, &budget)) {
+    if (!task_run(&worker->ctx, &worker->inbox, task, &budget)) {
       return;
     }
     worker->tasks = next;
@@ -287,7 +287,7 @@ static void wait_turn(struct worker *worker, bool more) {
     reactor_wait(&worker->reactor, 0);
     return;
   }
-  if (worker->trim_at_ns == NEVER && buf_pool_idle(&worker->host.bufs)) {
+  if (worker->trim_at_ns == NEVER && buf_pool_idle(&worker->ctx.bufs)) {
     worker->trim_at_ns = worker->reactor.now_ns + TRIM_AFTER_NS; /* though nobody has left */
   }
   uint64_t stop_now_ns = worker->stopping_now ? NEVER : worker->stop_now_ns;
@@ -333,7 +333,7 @@ static void note_turn(struct worker *worker, int events) {
 
 void worker_run(struct worker *worker) {
   bool more = true;
-  worker->host.thread = conn_thread();
+  worker->ctx.thread = conn_thread();
   while (!worker->no_more_conns || more || worker->conns.used > 0) {
     wait_turn(worker, more);
     atom_store_relaxed_u64(&worker->turn_ns, worker->reactor.now_ns);
@@ -351,7 +351,7 @@ void worker_run(struct worker *worker) {
 }
 
 void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
-  worker->host.thread = conn_thread();
+  worker->ctx.thread = conn_thread();
   reactor_wait(&worker->reactor, 0); /* the time: the last one was taken with the guest before */
   open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
@@ -368,12 +368,12 @@ void worker_number_single(struct worker *worker, uint32_t number) {
 void worker_serve_single(struct worker *worker, const struct accepted_conn *accepted,
                          const atom_u64 *stop_ns) {
   assert(worker->single);
-  worker->host.thread = conn_thread();
+  worker->ctx.thread = conn_thread();
   open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
     uint64_t until_ns = worker->stopping ? 0 : worker->stopping_now ? NEVER : worker->stop_now_ns;
     reactor_wait(&worker->reactor, until_ns);
-    if (worker->reactor.woken && worker->host.stop_ns == NEVER) {
+    if (worker->reactor.woken && worker->ctx.stop_ns == NEVER) {
       begin_drain(worker, atom_load_relaxed_u64(stop_ns));
     }
     turn(worker);

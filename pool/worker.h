@@ -28,7 +28,7 @@ struct worker {
   /* the owner's */
   struct reactor reactor;
   struct slab conns;
-  struct conn_host host;
+  struct conn_ctx ctx;
   uint64_t trim_at_ns;  /* when memory is given back; NEVER = nothing was freed since */
   uint64_t stop_now_ns; /* when what is live is closed; NEVER = no stop */
   uint32_t stop_cursor; /* the stop has reached the slots below */

@@ -48,8 +48,8 @@ static struct {
   unsigned next[SENDERS_MAX];
 } ghost;
 
-int __wrap_conn_open(struct conn_host *host, const struct accepted_conn *accepted);
-bool __wrap_task_run(struct conn_host *host, struct inbox *inbox, struct task *task,
+int __wrap_conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted);
+bool __wrap_task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task,
                      uint32_t *budget);
 
 /* ---- what is handed over, and checks of it ---- */
@@ -82,16 +82,16 @@ static void check_conn(const struct accepted_conn *accepted) {
  * In place of opening a connection: it is refused, so that the worker has nothing more to do with
  * it.
  */
-int __wrap_conn_open(struct conn_host *host, const struct accepted_conn *accepted) {
-  (void)host;
+int __wrap_conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
+  (void)ctx;
   check_conn(accepted);
   return -1;
 }
 
-bool __wrap_task_run(struct conn_host *host, struct inbox *inbox, struct task *task,
+bool __wrap_task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task,
                      uint32_t *budget) {
   const struct note *note = container_of(task, struct note, letter);
-  (void)host;
+  (void)ctx;
   (void)inbox;
   (*budget)--;
   if (task->time_ns != ghost.next[note->sender]++) {
@@ -259,7 +259,7 @@ void scenario_mark_wait(int epoll_fd, bool looks) {
     return;
   }
   uint64_t state = looks;
-  state = state << 1 | (worker->host.stop_ns != NEVER);
+  state = state << 1 | (worker->ctx.stop_ns != NEVER);
   state = state << 1 | worker->stopping;
   state = state << 1 | worker->stopping_now;
   state = state << 1 | worker->no_more_conns;

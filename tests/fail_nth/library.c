@@ -265,13 +265,13 @@ static void check_pools(struct library *library) {
   struct inbox *inbox;
   for (uint32_t i = 0; (inbox = server_inbox(server, i)) != NULL; i++) {
     const struct worker *worker = container_of(inbox, struct worker, inbox);
-    const struct conn_host *host = &worker->host;
-    if (worker->conns.used != 0 || host->mores.used != 0 || host->bufs.bytes != 0 ||
-        host->outs.cargos.used != 0 || host->groups.members.used != 0 ||
-        host->groups.groups.used != 0) {
+    const struct conn_ctx *ctx = &worker->ctx;
+    if (worker->conns.used != 0 || ctx->colds.used != 0 || ctx->bufs.bytes != 0 ||
+        ctx->outs.cargos.used != 0 || ctx->groups.members.used != 0 ||
+        ctx->groups.groups.used != 0) {
       ledger_fault("worker %u still holds memory: %u connections, %llu bytes, %u members", i,
-                   worker->conns.used, (unsigned long long)host->bufs.bytes,
-                   host->groups.members.used);
+                   worker->conns.used, (unsigned long long)ctx->bufs.bytes,
+                   ctx->groups.members.used);
     }
   }
   if (server->model->ops->live(server->model) != 0) {

@@ -27,7 +27,7 @@ static struct {
   struct thread threads[THREADS_MAX];
   unsigned count;
   struct thread *self;
-  uint64_t now_ns, begun_ns;
+  uint64_t now_ns, message_start_ns;
   uint64_t progress;
   void (*settle)(void);
 } all = {.now_ns = NS_PER_S};
@@ -35,7 +35,7 @@ static struct {
 void scheduler_reset(void) {
   all.count = 0;
   all.self = NULL;
-  all.begun_ns = all.now_ns;
+  all.message_start_ns = all.now_ns;
 }
 
 struct thread *scheduler_self(void) {
@@ -117,7 +117,7 @@ enum scheduler_end scheduler_run(void) {
     if (all.threads[0].fiber.over) {
       return SCHEDULER_DONE;
     }
-    if (all.now_ns - all.begun_ns > LATEST_NS) {
+    if (all.now_ns - all.message_start_ns > LATEST_NS) {
       return SCHEDULER_TOO_LATE;
     }
     if (!progress && all.settle != NULL) {

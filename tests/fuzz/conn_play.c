@@ -13,7 +13,7 @@
 #include "tests/fuzz/conn_play.h"
 
 #include "net/frame.h"
-#include "net/conn_in.h"
+#include "net/conn_input.h"
 #include "net/conn.h"
 #include "net/exchange.h"
 #include "tests/fixtures/reference_framing.h"
@@ -35,7 +35,7 @@ struct play {
   struct slab slab;
   struct reactor reactor;
   struct stats stats;
-  struct conn_host host;
+  struct conn_ctx ctx;
   bool ready; /* slabs and host exist: made once for all inputs */
   uint8_t input[CONN_INPUT_FRONT + INPUT_BYTES];
 
@@ -230,10 +230,10 @@ static void make_once(struct play *play) {
   struct xchg_handler handler = {.size = sizeof(handler)};
   fuzz_holds(slab_init(&play->slab, conn_bytes(&handler), 4) == 0, "memory is available");
   reactor_open_single(&play->reactor, &play->slab, &play->stats);
-  fuzz_holds(conn_host_init(&play->host, &largest, &handler, &play->reactor, 4) == 0,
+  fuzz_holds(conn_ctx_init(&play->ctx, &largest, &handler, &play->reactor, 4) == 0,
              "memory is available");
-  play->host.input = play->input + CONN_INPUT_FRONT;
-  play->host.input_bytes = INPUT_BYTES;
+  play->ctx.input = play->input + CONN_INPUT_FRONT;
+  play->ctx.input_bytes = INPUT_BYTES;
   play->ready = true;
 }
 
@@ -250,16 +250,16 @@ static void begin(struct play *play, bool by_poll, size_t room) {
     fuzz_holds(reactor_open(&play->reactor, &play->slab, &play->stats) == 0, "epoll is available");
   }
   play->reactor.now_ns += AHEAD_NS;
-  play->host.config = &play->config;
-  play->host.handler = &play->exchange.handler;
-  play->host.max_message = play->config.max_message_bytes;
-  play->host.random = 1;
-  play->host.stop_ns = NEVER;
+  play->ctx.config = &play->config;
+  play->ctx.handler = &play->exchange.handler;
+  play->ctx.max_message = play->config.max_message_bytes;
+  play->ctx.random = 1;
+  play->ctx.stop_ns = NEVER;
   struct accepted_conn accepted = {.accepted_ns = play->reactor.now_ns,
                                    .addr = {.family = (uint8_t)family},
                                    .fd = line_server(),
                                    .ip_slot = NO_IP_SLOT};
-  fuzz_holds(conn_open(&play->host, &accepted) == 0, "a connection opens");
+  fuzz_holds(conn_open(&play->ctx, &accepted) == 0, "a connection opens");
 }
 
 static struct xchg_conn *live(const struct play *play) {
@@ -267,12 +267,12 @@ static struct xchg_conn *live(const struct play *play) {
   return slot == SLAB_NONE ? NULL : conn_of(slab_at(&play->slab, slot));
 }
 
-/* The invariants of net/conn_data.h, and the bound on memory. */
+/* The invariants of net/conn_internal.h, and the bound on memory. */
 static void check_conn(const struct play *play) {
   const struct xchg_conn *conn = live(play);
   const struct config *config = &play->config;
   if (conn == NULL) {
-    fuzz_holds(play->host.bufs.bytes == 0, "without a connection no memory is used");
+    fuzz_holds(play->ctx.bufs.bytes == 0, "without a connection no memory is used");
     return;
   }
   size_t in = buf_size(conn->in), out = outbox_size(&conn->out);
@@ -285,10 +285,10 @@ static void check_conn(const struct play *play) {
   fuzz_holds(in <= config->max_message_bytes + INPUT_BYTES + 8, "input is bounded by a message");
   size_t greeting = config->has_greeting ? config->greeting.size + 8 : 0;
   fuzz_holds(config->reply == REPLY_TEXT ||
-                 play->host.bufs.bytes <= 4 * (play->sent + greeting) + 2 * BUF_BLOCK_MIN,
+                 play->ctx.bufs.bytes <= 4 * (play->sent + greeting) + 2 * BUF_BLOCK_MIN,
              "memory is at most four times what was sent");
   struct frame_cut cut = {.scanned = 0};
-  fuzz_holds(conn->in == NULL || conn_in_stands(conn) || conn->source.queued ||
+  fuzz_holds(conn->in == NULL || conn_input_blocked(conn) || conn->source.queued ||
                  frame_cut(&config->frame, config->max_message_bytes, buf_data(conn->in), in,
                            &cut) == FRAME_MORE,
              "no complete message stays in the buffer");
@@ -330,7 +330,7 @@ static void settle(struct play *play) {
     bool busy = turn(play);
     if (!get(play, play->read_at_once) && !busy) {
       const struct xchg_conn *conn = live(play);
-      bool reads = conn != NULL && (conn->state != CONN_OPEN || !conn_in_stands(conn));
+      bool reads = conn != NULL && (conn->state != CONN_OPEN || !conn_input_blocked(conn));
       fuzz_holds(!reads || line_unread() == 0, "nothing is left unread");
       return;
     }

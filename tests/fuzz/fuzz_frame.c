@@ -1,7 +1,7 @@
 /*
  * fuzz_frame: the messages found do not depend on the pieces in which the stream arrives.
  *
- * What has arrived is parsed as net/conn_in does it: from the beginning of the current message,
+ * What has arrived is parsed as net/conn_input does it: from the beginning of the current message,
  * with the position up to which it was searched.  The reference, which keeps no state, gives the
  * expected result.  The bytes after what has arrived would end a message at once if a parser looked
  * too far.

@@ -5,7 +5,7 @@
 #include "tests/sim/plan.h"
 #include "tests/sim/workload.h"
 
-#include "net/conn_data.h"
+#include "net/conn_internal.h"
 #include "pool/server.h"
 
 #include <string.h>

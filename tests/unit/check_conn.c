@@ -2,7 +2,7 @@
  * check_conn: how a connection opens, and what a graceful shutdown lets it finish.
  *
  * Reading is in check_conn_in, sending and closing in check_conn_out, timeouts in check_conn_time.
- * Each test checks the invariants of net/conn_data.h after every turn.
+ * Each test checks the invariants of net/conn_internal.h after every turn.
  */
 #include "tests/fixtures/conn_fixture.h"
 
@@ -15,7 +15,7 @@ START_TEST(test_greeting_is_sent_before_the_first_wait) {
   char got[8];
   ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 5);
   ck_assert_mem_eq(got, "hello", 5);
-  ck_assert_uint_eq(fixture.host.bufs.bytes, 0);
+  ck_assert_uint_eq(fixture.ctx.bufs.bytes, 0);
   close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
@@ -149,7 +149,7 @@ START_TEST(test_stop_between_messages) {
   CLIENT_EXPECT(fd, "a\0");
   fixture_stop();
   client_expect_end(fd);
-  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING); /* although everything is acknowledged */
+  ck_assert_int_eq(fixture_conn()->state, CONN_LINGERING); /* although everything is acknowledged */
   CLIENT_SEND(fd, "too late\0");
   close_and_expect_end(fd, (_i & 1) != 0 ? XCHG_DRAIN : XCHG_FINISHED);
   ck_assert_uint_eq(fixture.messages, 1);
@@ -239,7 +239,7 @@ START_TEST(test_drain_timeout_closes_in_every_state) {
   int fd = start_and_connect(false);
   client_send(fd, "z\0", _i == 0 ? 1 : 2);
   fixture_settle();
-  static const enum conn_state states[] = {CONN_OPEN, CONN_ENDING, CONN_DRAINING};
+  static const enum conn_state states[] = {CONN_OPEN, CONN_ENDING, CONN_LINGERING};
   ck_assert_int_eq(fixture_conn()->state, states[_i]);
   conn_stop_now(&fixture_conn()->source);
   expect_end_then_close(fd, XCHG_DRAIN);
@@ -252,7 +252,7 @@ START_TEST(test_stop_of_a_lingering_connection) {
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "z\0");
   fixture_settle();
-  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+  ck_assert_int_eq(fixture_conn()->state, CONN_LINGERING);
   fixture_stop();
   ck_assert_uint_eq(fixture.closes, 0);
   close_and_expect_end(fd, XCHG_FINISHED);

@@ -351,8 +351,8 @@ static void *stranger(void *argument) {
   require(xchg_state(conn) == NULL, "xchg_state");
   require(released == 0, "no reference was kept");
   require(strcmp(text, "untouched") == 0, "xchg_address");
-  require(xchg_user(conn) == conn->host->handler->user, "xchg_user");
-  require(xchg_server_of(conn) == conn->host->server, "xchg_server_of");
+  require(xchg_user(conn) == conn->ctx->handler->user, "xchg_user");
+  require(xchg_server_of(conn) == conn->ctx->server, "xchg_server_of");
   return NULL;
 }
 

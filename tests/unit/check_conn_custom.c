@@ -179,7 +179,7 @@ START_TEST(test_parser_announces_too_much) {
   int fd = start_and_connect((_i & 1) != 0);
   CLIENT_SEND(fd, "x");
   client_expect_end(fd);
-  ck_assert_uint_eq(fixture.host.bufs.bytes, 0);
+  ck_assert_uint_eq(fixture.ctx.bufs.bytes, 0);
   close_and_expect_end(fd, XCHG_TOO_LONG);
 }
 END_TEST
@@ -198,11 +198,11 @@ START_TEST(test_prefix_announces_too_much) {
   int fd = start_and_connect((_i & 1) != 0);
   client_send(fd, "\xff\xff\xff\xff\xff\xff\xff\xff", size - 1);
   fixture_settle();
-  ck_assert_uint_le(fixture.host.bufs.bytes, BUF_BLOCK_MIN);
+  ck_assert_uint_le(fixture.ctx.bufs.bytes, BUF_BLOCK_MIN);
   ck_assert_uint_eq(fixture.closes, 0);
   CLIENT_SEND(fd, "\xff");
   client_expect_end(fd);
-  ck_assert_uint_eq(fixture.host.bufs.bytes, 0);
+  ck_assert_uint_eq(fixture.ctx.bufs.bytes, 0);
   close_and_expect_end(fd, XCHG_TOO_LONG);
 }
 END_TEST
@@ -218,7 +218,7 @@ START_TEST(test_long_prefix_takes_no_memory_in_advance) {
   client_send(fd, head, size);
   CLIENT_SEND(fd, "a few bytes");
   fixture_settle();
-  ck_assert_uint_le(fixture.host.bufs.bytes, 2 * BUF_BLOCK_MIN);
+  ck_assert_uint_le(fixture.ctx.bufs.bytes, 2 * BUF_BLOCK_MIN);
   client_shutdown(fd);
   expect_end_then_close(fd, XCHG_TRUNCATED);
 }

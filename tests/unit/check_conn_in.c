@@ -4,7 +4,7 @@
  */
 #include "tests/fixtures/conn_fixture.h"
 
-#include "net/conn_in.h"
+#include "net/conn_input.h"
 
 /* A stream of messages under a frame, and the messages that the handler must get. */
 struct stream {
@@ -133,7 +133,7 @@ START_TEST(test_max_pending_stops_parsing_and_reading) {
   fixture_settle();
   struct xchg_conn *conn = fixture_conn();
   ck_assert(conn->paused);
-  ck_assert(!conn_in_readable(conn));
+  ck_assert(!conn_input_readable(conn));
   ck_assert_uint_lt(fixture.messages, MESSAGES);
   uint64_t cut = fixture.messages;
   fixture_advance(10 * fixture.config.message_timeout_ns);
@@ -206,7 +206,7 @@ START_TEST(test_too_long_at_every_split) {
     ck_assert_uint_eq(fixture.got_size, longs[_i].got_size);
     ck_assert_mem_eq(fixture.got, longs[_i].got, fixture.got_size);
     close_and_expect_end(fd, XCHG_TOO_LONG);
-    ck_assert_uint_lt(fixture.host.bufs.bytes_max, UINT64_MAX);
+    ck_assert_uint_lt(fixture.ctx.bufs.bytes_max, UINT64_MAX);
     conn_fixture_reset();
   }
 }
@@ -260,11 +260,11 @@ START_TEST(test_no_memory_for_bytes) {
   fixture_start(false);
   int other = client_connect();
   int fd = client_connect();
-  fixture.host.bufs.bytes_max = 0;
+  fixture.ctx.bufs.bytes_max = 0;
   client_send(fd, "one\0", reply ? 4 : 3);
   FIXTURE_UNTIL(fixture.closes == 1);
   ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 1);
-  fixture.host.bufs.bytes_max = UINT64_MAX;
+  fixture.ctx.bufs.bytes_max = UINT64_MAX;
   CLIENT_SEND(other, "two\0");
   CLIENT_EXPECT(other, "two\0");
   close(fd);

@@ -5,8 +5,8 @@
 
 START_TEST(test_ids_are_unique_and_found) {
   fixture_start(false);
-  struct conn_host *host = &fixture.host;
-  host->index = 1023;
+  struct conn_ctx *ctx = &fixture.ctx;
+  ctx->index = 1023;
   uint64_t dead = 0;
   for (int i = 0; i < 4; i++) {
     uint64_t id;
@@ -14,36 +14,36 @@ START_TEST(test_ids_are_unique_and_found) {
     ck_assert_uint_ne(id, 0);
     ck_assert_uint_ne(id, dead);
     ck_assert_uint_eq(conn_id_worker(id), 1023);
-    ck_assert_ptr_eq(conn_find(host, id), fixture_conn());
-    ck_assert_ptr_null(conn_find(host, dead)); /* in the same slot */
+    ck_assert_ptr_eq(conn_find(ctx, id), fixture_conn());
+    ck_assert_ptr_null(conn_find(ctx, dead)); /* in the same slot */
     close(fd);
     fixture_until_all_closed();
-    ck_assert_ptr_null(conn_find(host, id));
+    ck_assert_ptr_null(conn_find(ctx, id));
     dead = id;
   }
   slab_trim(&fixture.slab);
-  ck_assert_ptr_null(conn_find(host, dead)); /* the slab has released its chunk */
+  ck_assert_ptr_null(conn_find(ctx, dead)); /* the slab has released its chunk */
 }
 END_TEST
 
 /* Numbers that are no id: whatever their bits say, no connection is found and nothing is read. */
 START_TEST(test_invalid_ids_find_no_connection) {
   fixture_start(false);
-  struct conn_host *host = &fixture.host;
+  struct conn_ctx *ctx = &fixture.ctx;
   uint64_t id;
   int fd = client_connect_id(&id);
   uint64_t generation = id & ((UINT64_C(1) << CONN_ID_GENERATION_BITS) - 1);
   for (uint64_t slot = 1; slot < UINT64_C(1) << CONN_ID_SLOT_BITS; slot = 2 * slot + 1) {
-    ck_assert_ptr_null(conn_find(host, slot << CONN_ID_GENERATION_BITS | generation));
-    ck_assert_ptr_null(conn_find(host, slot << CONN_ID_GENERATION_BITS));
+    ck_assert_ptr_null(conn_find(ctx, slot << CONN_ID_GENERATION_BITS | generation));
+    ck_assert_ptr_null(conn_find(ctx, slot << CONN_ID_GENERATION_BITS));
   }
-  ck_assert_ptr_null(conn_find(host, 0));
-  ck_assert_ptr_null(conn_find(host, generation + 1));
-  ck_assert_ptr_null(conn_find(host, generation - 1));
-  ck_assert_ptr_null(conn_find(host, id - generation)); /* retired connections have generation 0 */
+  ck_assert_ptr_null(conn_find(ctx, 0));
+  ck_assert_ptr_null(conn_find(ctx, generation + 1));
+  ck_assert_ptr_null(conn_find(ctx, generation - 1));
+  ck_assert_ptr_null(conn_find(ctx, id - generation)); /* retired connections have generation 0 */
   close(fd);
   fixture_until_all_closed();
-  ck_assert_ptr_null(conn_find(host, id - generation));
+  ck_assert_ptr_null(conn_find(ctx, id - generation));
 }
 END_TEST
 
@@ -60,7 +60,7 @@ START_TEST(test_generations_wrap_around) {
     ck_assert_uint_eq(ids[i], (uint64_t)i << CONN_ID_GENERATION_BITS | generations[i]);
   }
   for (uint32_t i = 0; i < count_of(fds); i++) {
-    ck_assert_uint_eq(xchg_id(conn_find(&fixture.host, ids[i])), ids[i]);
+    ck_assert_uint_eq(xchg_id(conn_find(&fixture.ctx, ids[i])), ids[i]);
     CLIENT_SEND(fds[i], "e\0");
     CLIENT_EXPECT(fds[i], "e\0");
     close(fds[i]);

@@ -21,7 +21,7 @@ static void offload(struct xchg_conn *conn) {
   jobs[jobs_count] = posted_call_create(xchg_id(conn), job_done, test_data);
   ck_assert_ptr_nonnull(jobs[jobs_count]);
   jobs[jobs_count++]->offloaded = true;
-  conn_more(conn)->offloads++;
+  conn_cold(conn)->offloads++;
 }
 
 static void offload_two(struct xchg_conn *conn) {
@@ -85,8 +85,8 @@ START_TEST(test_stop_waits_for_jobs) {
   paused_conn_start(_i == 1);
   jobs_count = 0;
   silent = false;
-  struct xchg_conn *conn = conn_find(&fixture.host, client_id);
-  conn->local = conn->to_end = false; /* as over TCP, where a short read has read everything */
+  struct xchg_conn *conn = conn_find(&fixture.ctx, client_id);
+  conn->is_unix = conn->to_end = false; /* as over TCP, where a short read has read everything */
   PUT("on");
   fixture_stop();
   fixture_settle();

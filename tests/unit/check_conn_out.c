@@ -31,7 +31,7 @@ START_TEST(test_unacknowledged_output_lingers_until_the_clients_end) {
   fixture_settle();
   struct xchg_conn *conn = fixture_conn();
   ck_assert_ptr_nonnull(conn);
-  ck_assert_int_eq(conn->state, CONN_DRAINING);
+  ck_assert_int_eq(conn->state, CONN_LINGERING);
   ck_assert_uint_eq(fixture.closes, 0);
   CLIENT_SEND(fd, "more than the exchange has");
   fixture_settle();
@@ -53,7 +53,7 @@ START_TEST(test_bytes_after_the_last_message_are_discarded) {
   fixture_settle();
   struct xchg_conn *conn = fixture_conn();
   ck_assert_ptr_nonnull(conn);
-  ck_assert_int_eq(conn->state, CONN_DRAINING);
+  ck_assert_int_eq(conn->state, CONN_LINGERING);
   ck_assert_uint_eq(fixture.messages, 2);
   ck_assert_mem_eq(fixture.got, "one|two|", 8);
   close_and_expect_end(fd, XCHG_FINISHED);
@@ -120,23 +120,23 @@ START_TEST(test_linger_reads_a_mebibyte_at_most) {
   int fd = start_and_connect(false);
   CLIENT_SEND(fd, "ping\0");
   fixture_settle();
-  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+  ck_assert_int_eq(fixture_conn()->state, CONN_LINGERING);
   if (acknowledged) {
     CLIENT_EXPECT(fd, "ping\0");
   }
-  char block[4095] = {0}; /* does not divide DRAIN_BYTES_MAX */
+  char block[4095] = {0}; /* does not divide LINGER_BYTES_MAX */
   size_t sent = 0;
-  for (int refused = 0; refused < 3 && sent < 16 * DRAIN_BYTES_MAX && fixture.closes == 0;) {
+  for (int refused = 0; refused < 3 && sent < 16 * LINGER_BYTES_MAX && fixture.closes == 0;) {
     ssize_t put = send(fd, block, sizeof(block), MSG_NOSIGNAL);
     sent += put == -1 ? 0 : (size_t)put;
     refused = put == -1 ? refused + 1 : 0;
     fixture_settle();
   }
-  ck_assert_uint_ge(sent, DRAIN_BYTES_MAX);
-  ck_assert_uint_lt(sent, 4 * DRAIN_BYTES_MAX);
+  ck_assert_uint_ge(sent, LINGER_BYTES_MAX);
+  ck_assert_uint_lt(sent, 4 * LINGER_BYTES_MAX);
   ck_assert_uint_eq(fixture.closes, acknowledged ? 1 : 0);
   uint64_t read = atom_load_relaxed_u64(&fixture.stats.bytes_in);
-  ck_assert_uint_eq(read, DRAIN_BYTES_MAX + 5); /* 5: the message */
+  ck_assert_uint_eq(read, LINGER_BYTES_MAX + 5); /* 5: the message */
   fixture_advance(fixture.config.linger_ns + NS_PER_S);
   expect_end_then_close(fd, XCHG_FINISHED);
 }
@@ -233,7 +233,7 @@ START_TEST(test_input_is_discarded_while_the_last_reply_is_sent) {
   ck_assert_int_eq(fixture_conn()->state, CONN_ENDING);
   CLIENT_SEND(fd, "noise\0noise\0");
   fixture_settle();
-  ck_assert_uint_eq(fixture_conn()->thrown_away, 12);
+  ck_assert_uint_eq(fixture_conn()->discarded, 12);
   ck_assert_uint_eq(fixture.messages, 1);
   char *reply = malloc(fixture.long_bytes);
   ck_assert_ptr_nonnull(reply);

@@ -379,16 +379,16 @@ START_TEST(test_out_of_memory_ends_the_connection) {
   struct xchg_conn *conn = fixture_newest();
   errno = 0;
   if (_i == 0) {
-    fixture.host.bufs.bytes_max = 0;
+    fixture.ctx.bufs.bytes_max = 0;
     ck_assert_int_eq(xchg_send(conn, "x", 1), -1);
   } else if (_i == 1) {
-    fixture.host.bufs.bytes_max = 1000;
+    fixture.ctx.bufs.bytes_max = 1000;
     ck_assert_int_eq(xchg_sendv(conn, parts, 2), -1);
   } else {
     for (uint32_t i = 0; i < CONN_SHARES; i++) {
       require(send_ref(conn, "x", 1) == 0, "CONN_SHARES references are allowed");
     }
-    fixture.host.bufs.bytes_max = 0; /* the next reference would be copied */
+    fixture.ctx.bufs.bytes_max = 0; /* the next reference would be copied */
     ck_assert_int_eq(xchg_send_ref(conn, "x", 1, count_up, &released), -1);
   }
   ck_assert_int_eq(errno, ENOMEM);
@@ -397,7 +397,7 @@ START_TEST(test_out_of_memory_ends_the_connection) {
   FIXTURE_UNTIL(fixture.closes == 1);
   ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 1);
   ck_assert_uint_eq(released, 0);
-  fixture.host.bufs.bytes_max = UINT64_MAX;
+  fixture.ctx.bufs.bytes_max = UINT64_MAX;
   client_expect_end(fd);
   ck_assert_int_eq(send_ref(fixture_conn(), "y", 1), 0); /* the other connection lives on */
   CLIENT_EXPECT(other, "y");

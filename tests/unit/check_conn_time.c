@@ -6,7 +6,7 @@
  */
 #include "tests/fixtures/conn_fixture.h"
 
-#include "net/conn_time.h"
+#include "net/conn_timeout.h"
 
 #define SOON_NS (20 * NS_PER_MS)
 
@@ -184,10 +184,10 @@ START_TEST(test_extension_runs_from_the_kernels_time) {
   struct xchg_conn *conn = fixture_conn();
   uint64_t ahead_ns = fixture.reactor.now_ns, now_ns = sys_now_ns();
   fixture.config.write_timeout_ns = 1;
-  conn->more->progress_ns = 1;
+  conn->cold->progress_ns = 1;
   fixture.reactor.now_ns = now_ns - 1; /* the start of the turn */
-  ck_assert_int_eq(conn_time_overdue(conn), OVERDUE_NOT);
-  ck_assert_uint_ge(conn->more->progress_ns, now_ns);
+  ck_assert_int_eq(conn_timeout_expired(conn), EXPIRED_NOT);
+  ck_assert_uint_ge(conn->cold->progress_ns, now_ns);
   fixture.reactor.now_ns = ahead_ns;
   close(fd);
   fixture_settle();
@@ -200,7 +200,7 @@ START_TEST(test_timeouts_off) {
       fixture.config.write_timeout_ns = 0;
   int fd = start_and_connect(_i == 1);
   CLIENT_SEND(fd, "begun");
-  ck_assert_uint_eq(conn_time_next(fixture_conn()), NEVER);
+  ck_assert_uint_eq(conn_timeout_next(fixture_conn()), NEVER);
   fixture_advance(1000000 * NS_PER_S);
   still_open();
   client_shutdown(fd);
@@ -227,11 +227,11 @@ END_TEST
 START_TEST(test_lifetime_is_shortened_by_up_to_a_tenth) {
   fixture_start(false);
   const uint64_t life = 100 * NS_PER_S, from = 7 * NS_PER_S;
-  ck_assert_uint_eq(conn_time_lifetime(&fixture.host, from), NEVER);
+  ck_assert_uint_eq(conn_timeout_lifetime(&fixture.ctx, from), NEVER);
   fixture.config.max_lifetime_ns = life;
   uint64_t least = NEVER, most = 0;
   for (int i = 0; i < 10000; i++) {
-    uint64_t at = conn_time_lifetime(&fixture.host, from);
+    uint64_t at = conn_timeout_lifetime(&fixture.ctx, from);
     least = min_u64(least, at);
     most = max_u64(most, at);
   }
@@ -240,7 +240,7 @@ START_TEST(test_lifetime_is_shortened_by_up_to_a_tenth) {
   ck_assert_uint_le(most, from + life);
   ck_assert_uint_ge(most, from + life / 100 * 99);
   fixture.config.max_lifetime_ns = 1;
-  ck_assert_uint_eq(conn_time_lifetime(&fixture.host, from), from + 1);
+  ck_assert_uint_eq(conn_timeout_lifetime(&fixture.ctx, from), from + 1);
 }
 END_TEST
 
@@ -261,7 +261,7 @@ START_TEST(test_lifetime_ends_between_messages) {
   ck_assert_int_eq(fixture_conn()->state, CONN_OPEN);
   fixture_advance(2 * NS_PER_S + 2 * SOON_NS);
   client_expect_end(fd);
-  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+  ck_assert_int_eq(fixture_conn()->state, CONN_LINGERING);
   close_and_expect_end(fd, XCHG_LIFETIME);
 }
 END_TEST
@@ -274,7 +274,7 @@ START_TEST(test_lifetime_lets_a_message_finish) {
   CLIENT_EXPECT(fd, "a\0");
   fixture_advance(21 * NS_PER_S);
   still_open();
-  ck_assert(fixture_conn()->leaving);
+  ck_assert(fixture_conn()->lifetime_over);
   CLIENT_SEND(fd, "b\0");
   CLIENT_EXPECT(fd, "bb\0");
   client_expect_end(fd);
@@ -287,7 +287,7 @@ START_TEST(test_lifetime_ends_after_the_drain_timeout) {
   start_with_lifetime(_i == 1);
   int fd = client_connect();
   CLIENT_SEND(fd, "b");
-  uint64_t life_ns = fixture_conn()->more->lifetime_ns - fixture.reactor.now_ns;
+  uint64_t life_ns = fixture_conn()->cold->lifetime_ns - fixture.reactor.now_ns;
   ends_after(life_ns + fixture.config.drain_timeout_ns, XCHG_LIFETIME);
   close(fd);
 }
@@ -299,11 +299,11 @@ START_TEST(test_lifetime_ends_a_lingering_connection) {
   fixture.config.linger_ns = 3600 * NS_PER_S;
   fixture.finish_after = 1;
   int fd = client_connect();
-  uint64_t life_ns = fixture_conn()->more->lifetime_ns - fixture.reactor.now_ns;
+  uint64_t life_ns = fixture_conn()->cold->lifetime_ns - fixture.reactor.now_ns;
   CLIENT_SEND(fd, "a\0b");
   CLIENT_EXPECT(fd, "a\0");
   client_expect_end(fd);
-  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+  ck_assert_int_eq(fixture_conn()->state, CONN_LINGERING);
   ends_after(life_ns + fixture.config.drain_timeout_ns, XCHG_LIFETIME);
   close(fd);
 }
@@ -313,7 +313,7 @@ END_TEST
 START_TEST(test_lifetime_of_a_silent_client) {
   start_with_lifetime(_i == 1);
   int fd = client_connect();
-  uint64_t life_ns = fixture_conn()->more->lifetime_ns - fixture.reactor.now_ns;
+  uint64_t life_ns = fixture_conn()->cold->lifetime_ns - fixture.reactor.now_ns;
   fixture_advance(life_ns + NS_PER_S - SOON_NS);
   still_open();
   ck_assert_int_eq(fixture_conn()->state, CONN_OPEN);
@@ -323,22 +323,22 @@ START_TEST(test_lifetime_of_a_silent_client) {
 }
 END_TEST
 
-/* conn_time_next is the first moment at which conn_time_overdue reports a timeout. */
+/* conn_timeout_next is the first moment at which conn_timeout_expired reports a timeout. */
 START_TEST(test_next_is_when_something_is_due) {
   int fd = start_and_connect(false);
   struct xchg_conn *conn = fixture_conn();
   CLIENT_SEND(fd, "a");
-  uint64_t next = conn_time_next(conn);
+  uint64_t next = conn_timeout_next(conn);
   fixture.reactor.now_ns = next - 1;
-  ck_assert_int_eq(conn_time_overdue(conn), OVERDUE_NOT);
+  ck_assert_int_eq(conn_timeout_expired(conn), EXPIRED_NOT);
   fixture.reactor.now_ns = next;
-  ck_assert_int_eq(conn_time_overdue(conn), OVERDUE_MESSAGE);
-  buf_release(&fixture.host.bufs, &conn->in);
-  next = conn_time_next(conn);
+  ck_assert_int_eq(conn_timeout_expired(conn), EXPIRED_MESSAGE);
+  buf_release(&fixture.ctx.bufs, &conn->in);
+  next = conn_timeout_next(conn);
   fixture.reactor.now_ns = next - 1;
-  ck_assert_int_eq(conn_time_overdue(conn), OVERDUE_NOT);
+  ck_assert_int_eq(conn_timeout_expired(conn), EXPIRED_NOT);
   fixture.reactor.now_ns = next;
-  ck_assert_int_eq(conn_time_overdue(conn), OVERDUE_IDLE);
+  ck_assert_int_eq(conn_timeout_expired(conn), EXPIRED_IDLE);
   fixture_advance(NS_PER_S);
   expect_end_then_close(fd, XCHG_IDLE);
 }

@@ -131,10 +131,10 @@ END_TEST
 START_TEST(test_out_of_memory_ends_the_connection) {
   struct exchange exchange;
   start(&exchange, &dialogues[_i == 0 ? 0 : 4]);
-  uint64_t ceiling = fixture.host.bufs.bytes_max;
-  fixture.host.bufs.bytes_max = _i == 0 ? 0 : ceiling;
+  uint64_t ceiling = fixture.ctx.bufs.bytes_max;
+  fixture.ctx.bufs.bytes_max = _i == 0 ? 0 : ceiling;
   int fd = client_connect();
-  fixture.host.bufs.bytes_max = 0;
+  fixture.ctx.bufs.bytes_max = 0;
   if (_i == 1) {
     CLIENT_SEND(fd, "a\n");
   }

@@ -144,7 +144,7 @@ START_TEST(test_a_reset_while_lingering_changes_nothing) {
   CLIENT_SEND(fd, "get\0more");
   CLIENT_EXPECT(fd, "answer");
   fixture_settle();
-  ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+  ck_assert_int_eq(fixture_conn()->state, CONN_LINGERING);
   client_reset(fd);
   fixture_expect_end(XCHG_FINISHED);
 }
@@ -221,7 +221,7 @@ START_TEST(test_linger_restarts_only_with_an_acknowledgement) {
   size_t arrived = await_acknowledged(client, UNREAD);
   post_act(xchg_id(fixture_conn()), act_finish);
   for (int i = 0; i < 20; i++) {
-    ck_assert_int_eq(fixture_conn()->state, CONN_DRAINING);
+    ck_assert_int_eq(fixture_conn()->state, CONN_LINGERING);
     fixture_advance(fixture.config.linger_ns - NS_PER_MS);
     ck_assert_uint_eq(fixture.slab.used, 1);
     fixture_advance(20 * NS_PER_MS);

@@ -29,7 +29,7 @@ static void members_start(enum xchg_slow slow) {
   test_data = NULL;
 }
 
-static struct xchg_conn *member(int i) { return conn_find(&fixture.host, ids[i]); }
+static struct xchg_conn *member(int i) { return conn_find(&fixture.ctx, ids[i]); }
 
 static uint64_t published(void) { return atom_load_relaxed_u64(&fixture.stats.published); }
 
@@ -79,7 +79,7 @@ START_TEST(test_large_publication_is_copied_once) {
   publish_bytes(GROUP, much, sizeof(much), 3);
   memset(much, 'x', sizeof(much)); /* it was copied */
   fixture_settle();
-  ck_assert_uint_lt(fixture.host.bufs.bytes, sizeof(much)); /* but not for each member */
+  ck_assert_uint_lt(fixture.ctx.bufs.bytes, sizeof(much)); /* but not for each member */
   for (int i = 0; i < MEMBERS; i++) {
     ck_assert_uint_eq(client_recv(fds[i], got, sizeof(got)), sizeof(got));
     ck_assert(all_bytes(got, sizeof(got), 'm'));
@@ -194,7 +194,7 @@ START_TEST(test_changes_between_two_slices) {
   publication_release(publication);
   atom_add_relaxed_u32(&inbox.tasks_waiting, 1);
   uint32_t budget = 5;
-  ck_assert(!task_run(&fixture.host, &inbox, task, &budget));
+  ck_assert(!task_run(&fixture.ctx, &inbox, task, &budget));
   ck_assert_uint_eq(budget, 0);
   ck_assert_uint_eq(published(), 5);
   bool leaves[MEMBERS] = {false}, closed[MEMBERS] = {false}, had[MEMBERS] = {false};
@@ -301,7 +301,7 @@ START_TEST(test_posted_calls_run_once_in_order) {
     uint32_t budget = 3;
     atom_add_relaxed_u32(&inbox.tasks_waiting, 1);
     struct posted_call *posted = create_call(id, send_call, NULL);
-    ck_assert(task_run(&fixture.host, &inbox, &posted->task, &budget));
+    ck_assert(task_run(&fixture.ctx, &inbox, &posted->task, &budget));
     ck_assert_uint_eq(budget, 2);
     ck_assert_int_eq(number, i + 1); /* at once */
   }

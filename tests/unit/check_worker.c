@@ -259,7 +259,7 @@ START_TEST(memory_is_returned_to_the_kernel) {
   worker_send_no_more_conns(worker);
   join();
   ck_assert_uint_eq(worker->conns.end, 1); /* the connection that stayed is in the first chunk */
-  ck_assert(!buf_pool_idle(&worker->host.bufs) || worker->host.bufs.bytes == 0);
+  ck_assert(!buf_pool_idle(&worker->ctx.bufs) || worker->ctx.bufs.bytes == 0);
   finish();
 }
 END_TEST

@@ -1,14 +1,14 @@
 /*
- * conn_call: see conn_call.h.
+ * conn_api: see conn_api.h.
  *
  * No call here writes to a socket, closes or calls back: a handler is never re-entered, and a
  * connection never ends under the hands of one.
  */
-#include "net/conn_call.h"
+#include "net/conn_api.h"
 
 #include "core/sys.h"
-#include "net/conn_time.h"
-#include "net/conn_out.h"
+#include "net/conn_timeout.h"
+#include "net/conn_output.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,8 +19,8 @@
 
 /* ---- who may call -------------------------------------------------------------------------- */
 
-bool conn_here(const struct xchg_conn *conn) {
-  if (conn->host->thread == conn_thread()) {
+bool conn_on_owner_thread(const struct xchg_conn *conn) {
+  if (conn->ctx->thread == conn_thread()) {
     return true;
   }
   errno = EPERM;
@@ -31,8 +31,8 @@ static bool sendable(const struct xchg_conn *conn) {
   return conn->state == CONN_OPEN && !conn->finishing && !conn->aborted;
 }
 
-bool conn_takes(const struct xchg_conn *conn) {
-  if (!conn_here(conn)) {
+bool conn_can_send(const struct xchg_conn *conn) {
+  if (!conn_on_owner_thread(conn)) {
     return false;
   }
   if (!sendable(conn)) {
@@ -42,13 +42,13 @@ bool conn_takes(const struct xchg_conn *conn) {
   return true;
 }
 
-void conn_touch(struct xchg_conn *conn) {
-  if (conn->host->current != conn && conn->state != CONN_CLOSED) {
-    reactor_again(conn->host->reactor, &conn->source);
+void conn_schedule(struct xchg_conn *conn) {
+  if (conn->ctx->current != conn && conn->state != CONN_CLOSED) {
+    reactor_again(conn->ctx->reactor, &conn->source);
   }
 }
 
-static int invalid(int error) {
+static int fail(int error) {
   errno = error;
   return -1;
 }
@@ -58,40 +58,40 @@ static int invalid(int error) {
 /*
  * Something was queued, or (not ${queued}) there was no memory for it, which ends the connection.
  */
-static int queued(struct xchg_conn *conn, bool queued) {
-  conn_touch(conn);
+static int note_queued(struct xchg_conn *conn, bool queued) {
+  conn_schedule(conn);
   if (queued) {
     conn->queued = conn->queued || !outbox_empty(&conn->out); /* 0 bytes are nothing */
     return 0;
   }
   conn->aborted = true;
   conn->reason = XCHG_MEMORY;
-  return invalid(ENOMEM);
+  return fail(ENOMEM);
 }
 
 int xchg_send(struct xchg_conn *conn, const void *data, size_t size) {
-  if (!conn_takes(conn)) {
+  if (!conn_can_send(conn)) {
     return -1;
   }
-  return queued(conn, outbox_append(&conn->host->outs, &conn->out, data, size) == 0);
+  return note_queued(conn, outbox_append(&conn->ctx->outs, &conn->out, data, size) == 0);
 }
 
 int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count) {
-  if (!conn_takes(conn)) {
+  if (!conn_can_send(conn)) {
     return -1;
   }
   if (count < 0) {
-    return invalid(EINVAL);
+    return fail(EINVAL);
   }
   bool all = true;
   for (int i = 0; i < count && all; i++) {
-    all = outbox_append(&conn->host->outs, &conn->out, parts[i].iov_base, parts[i].iov_len) == 0;
+    all = outbox_append(&conn->ctx->outs, &conn->out, parts[i].iov_base, parts[i].iov_len) == 0;
   }
-  return queued(conn, all);
+  return note_queued(conn, all);
 }
 
-static uint32_t shares_max(const struct conn_host *host) {
-  return (uint32_t)min_u64((uint64_t)host->conns_max * CONN_SHARES, SHARES_MAX);
+static uint32_t shares_max(const struct conn_ctx *ctx) {
+  return (uint32_t)min_u64((uint64_t)ctx->conns_max * CONN_SHARES, SHARES_MAX);
 }
 
 /*
@@ -99,15 +99,15 @@ static uint32_t shares_max(const struct conn_host *host) {
  * leaves the others theirs; beyond that its bytes are copied.  Return: 0, or -1 without memory.
  */
 static int lend(struct xchg_conn *conn, const struct loan *loan) {
-  struct conn_host *host = conn->host;
-  if (host->outs.cargos.objects_max == 0 &&
-      outbox_pool_init(&host->outs, &host->bufs, shares_max(host)) == -1) {
+  struct conn_ctx *ctx = conn->ctx;
+  if (ctx->outs.cargos.objects_max == 0 &&
+      outbox_pool_init(&ctx->outs, &ctx->bufs, shares_max(ctx)) == -1) {
     return -1;
   }
   if (outbox_loans(&conn->out) < CONN_SHARES) {
-    return outbox_lend(&host->outs, &conn->out, loan);
+    return outbox_lend(&ctx->outs, &conn->out, loan);
   }
-  if (outbox_append(&host->outs, &conn->out, loan->data, loan->size) == -1) {
+  if (outbox_append(&ctx->outs, &conn->out, loan->data, loan->size) == -1) {
     return -1;
   }
   if (loan->release != NULL) {
@@ -119,78 +119,78 @@ static int lend(struct xchg_conn *conn, const struct loan *loan) {
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
                   void (*release)(void *argument), void *argument) {
   const struct loan loan = {.data = data, .size = size, .release = release, .argument = argument};
-  if (!conn_takes(conn)) {
+  if (!conn_can_send(conn)) {
     return -1;
   }
   if (size > XCHG_MESSAGE_MAX) {
-    return invalid(EINVAL);
+    return fail(EINVAL);
   }
-  return queued(conn, lend(conn, &loan) == 0);
+  return note_queued(conn, lend(conn, &loan) == 0);
 }
 
 size_t xchg_pending(const struct xchg_conn *conn) {
-  return conn_here(conn) ? outbox_size(&conn->out) : 0;
+  return conn_on_owner_thread(conn) ? outbox_size(&conn->out) : 0;
 }
 
 /* ---- how it goes on ------------------------------------------------------------------------ */
 
 int xchg_finish(struct xchg_conn *conn) {
-  if (!conn_here(conn)) {
+  if (!conn_on_owner_thread(conn)) {
     return -1;
   }
   conn->finishing = true;
-  conn_touch(conn);
+  conn_schedule(conn);
   return 0;
 }
 
 int xchg_abort(struct xchg_conn *conn) {
-  if (!conn_here(conn)) {
+  if (!conn_on_owner_thread(conn)) {
     return -1;
   }
   if (!conn->aborted && conn->state != CONN_CLOSED) {
     conn->aborted = true;
     conn->reason = XCHG_ERROR;
-    conn_touch(conn);
+    conn_schedule(conn);
   }
   return 0;
 }
 
 int xchg_pause(struct xchg_conn *conn) {
-  if (!conn_here(conn)) {
+  if (!conn_on_owner_thread(conn)) {
     return -1;
   }
   conn->holding = true;
-  conn_touch(conn);
+  conn_schedule(conn);
   return 0;
 }
 
 int xchg_resume(struct xchg_conn *conn) {
-  if (!conn_here(conn)) {
+  if (!conn_on_owner_thread(conn)) {
     return -1;
   }
   conn->holding = false;
-  conn_touch(conn);
+  conn_schedule(conn);
   return 0;
 }
 
 int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
-  struct conn_host *host = conn->host;
-  if (!conn_here(conn)) {
+  struct conn_ctx *ctx = conn->ctx;
+  if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  if (host->handler->on_timer == NULL) {
-    return invalid(EINVAL);
+  if (ctx->handler->on_timer == NULL) {
+    return fail(EINVAL);
   }
   if (conn->state == CONN_CLOSED) {
     return 0;
   }
-  struct conn_more *more = conn_more(conn);
-  if (more == NULL) {
-    return invalid(ENOMEM);
+  struct conn_cold *cold = conn_cold(conn);
+  if (cold == NULL) {
+    return fail(ENOMEM);
   }
-  uint64_t now_ns = max_u64(host->reactor->now_ns, sys_now_ns()); /* a turn may have lasted */
-  more->timer_ns = after_ns == XCHG_NEVER ? NEVER : add_sat_u64(now_ns, after_ns);
-  reactor_arm(host->reactor, &conn->source, conn_time_next(conn));
+  uint64_t now_ns = max_u64(ctx->reactor->now_ns, sys_now_ns()); /* a turn may have lasted */
+  cold->timer_ns = after_ns == XCHG_NEVER ? NEVER : add_sat_u64(now_ns, after_ns);
+  reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
   return 0;
 }
 
@@ -198,19 +198,19 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
 
 int xchg_address(const struct xchg_conn *conn, char *text, size_t size) {
   char address[ADDR_TEXT_MAX];
-  if (!conn_here(conn)) {
+  if (!conn_on_owner_thread(conn)) {
     return -1;
   }
   addr_format(&conn->peer, address);
   if (strlen(address) >= size) {
-    return invalid(ENOSPC);
+    return fail(ENOSPC);
   }
   memcpy(text, address, strlen(address) + 1);
   return 0;
 }
 
 void *xchg_state(const struct xchg_conn *conn) {
-  if (!conn_here(conn) || conn->host->handler->state_size == 0) {
+  if (!conn_on_owner_thread(conn) || conn->ctx->handler->state_size == 0) {
     return NULL;
   }
   return (char *)conn + CONN_STATE_OFFSET;
@@ -219,73 +219,73 @@ void *xchg_state(const struct xchg_conn *conn) {
 static_assert(CONN_ID_GENERATION_BITS == REACTOR_GENERATION_BITS, "an id holds a generation");
 
 uint64_t xchg_id(const struct xchg_conn *conn) {
-  if (!conn_here(conn)) {
+  if (!conn_on_owner_thread(conn)) {
     return 0;
   }
-  return (uint64_t)conn->host->index << (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS) |
+  return (uint64_t)conn->ctx->index << (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS) |
          (uint64_t)conn->source.slot << CONN_ID_GENERATION_BITS | conn->source.generation;
 }
 
-struct xchg_conn *conn_find(struct conn_host *host, uint64_t id) {
+struct xchg_conn *conn_find(struct conn_ctx *ctx, uint64_t id) {
   uint32_t slot = (uint32_t)(id >> CONN_ID_GENERATION_BITS) & ((1U << CONN_ID_SLOT_BITS) - 1);
   uint32_t generation = (uint32_t)id & ((1U << CONN_ID_GENERATION_BITS) - 1);
-  struct source *source = slab_at(host->reactor->slab, slot);
+  struct source *source = slab_at(ctx->reactor->slab, slot);
   bool lives = source != NULL && generation != 0 && source->generation == generation;
   return lives ? conn_of(source) : NULL;
 }
 
-void *xchg_user(const struct xchg_conn *conn) { return conn->host->handler->user; }
+void *xchg_user(const struct xchg_conn *conn) { return conn->ctx->handler->user; }
 
 struct xchg_server *xchg_server_of(const struct xchg_conn *conn) {
-  return conn->host->server;
+  return conn->ctx->server;
 }
 
 /* ---- groups -------------------------------------------------------------------------------- */
 
 int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
-  struct conn_host *host = conn->host;
-  if (!conn_takes(conn)) {
+  struct conn_ctx *ctx = conn->ctx;
+  if (!conn_can_send(conn)) {
     return -1;
   }
   if (slow != XCHG_SLOW_SKIP && slow != XCHG_SLOW_DROP) {
-    return invalid(EINVAL);
+    return fail(EINVAL);
   }
-  if (host->groups.chains == NULL && groups_init(&host->groups, shares_max(host)) == -1) {
-    return invalid(ENOMEM);
+  if (ctx->groups.chains == NULL && groups_init(&ctx->groups, shares_max(ctx)) == -1) {
+    return fail(ENOMEM);
   }
-  struct conn_more *more = conn_more(conn);
-  if (more == NULL || group_join(&host->groups, &more->groups, conn, group, slow) == -1) {
-    return invalid(ENOMEM);
+  struct conn_cold *cold = conn_cold(conn);
+  if (cold == NULL || group_join(&ctx->groups, &cold->groups, conn, group, slow) == -1) {
+    return fail(ENOMEM);
   }
   return 0;
 }
 
 int xchg_leave(struct xchg_conn *conn, uint64_t group) {
-  if (!conn_here(conn)) {
+  if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  struct member **mine = &conn->more->groups;
-  if (*mine == NULL || group_leave(&conn->host->groups, mine, group) == -1) {
-    return invalid(ENOENT);
+  struct member **mine = &conn->cold->groups;
+  if (*mine == NULL || group_leave(&conn->ctx->groups, mine, group) == -1) {
+    return fail(ENOENT);
   }
   return 0;
 }
 
 bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct loan *loan) {
-  struct stats *stats = conn->host->stats;
+  struct stats *stats = conn->ctx->stats;
   if (!sendable(conn)) {
     return false; /* it is on its way out */
   }
-  if (conn_out_blocked(conn)) {
+  if (conn_output_blocked(conn)) {
     stats_add(&stats->skipped, 1);
     if (slow == XCHG_SLOW_DROP) {
       conn->aborted = true;
       conn->reason = XCHG_WRITE;
-      conn_touch(conn);
+      conn_schedule(conn);
     }
     return false;
   }
-  if (queued(conn, lend(conn, loan) == 0) == -1) {
+  if (note_queued(conn, lend(conn, loan) == 0) == -1) {
     return false;
   }
   stats_add(&stats->published, 1);

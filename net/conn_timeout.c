@@ -1,0 +1,174 @@
+/*
+ * conn_timeout: see conn_timeout.h.  Each limit is one function from the connection's fields to a
+ * time; conn_timeout_next takes the earliest, conn_timeout_expired the first that has passed.
+ */
+#include "net/conn_timeout.h"
+
+#include "core/sys.h"
+#include "net/sock.h"
+
+/* How long a connection that never spoke is waited for when it must leave an endless exchange. */
+#define SILENCE_NS NS_PER_S
+
+/*
+ * The time of a turn is that of its beginning, so what happened in it happened up to a turn later;
+ * a limit is this much longer, so that it never comes early.
+ */
+#define SLACK_NS (4 * NS_PER_MS)
+
+static uint64_t after(uint64_t from_ns, uint64_t limit_ns) {
+  return limit_ns == 0 ? NEVER : add_sat_u64(from_ns, limit_ns + SLACK_NS);
+}
+
+/* Since when it has to leave. */
+static uint64_t leave_ns(const struct xchg_conn *conn) {
+  uint64_t lifetime_ns = conn->lifetime_over ? conn->cold->lifetime_ns : NEVER;
+  return min_u64(lifetime_ns, conn->ctx->stop_ns);
+}
+
+static uint64_t idle_at(const struct xchg_conn *conn) {
+  return after(max_u64(conn->active_ns, conn->cold->progress_ns),
+               conn->ctx->config->idle_timeout_ns);
+}
+
+static uint64_t message_at(const struct xchg_conn *conn) {
+  bool runs = conn->in != NULL || (conn_counted(conn) && conn->messages == 0);
+  return runs && !conn->paused
+             ? after(conn->message_start_ns, conn->ctx->config->message_timeout_ns)
+             : NEVER;
+}
+
+static uint64_t write_at(const struct xchg_conn *conn) {
+  return conn->stalled ? after(conn->cold->progress_ns, conn->ctx->config->write_timeout_ns)
+                       : NEVER;
+}
+
+/*
+ * When a lifetime's end cuts what has not finished, one that was about to part by then included; a
+ * stop's is the worker's affair.
+ */
+static uint64_t lifetime_cut_at(const struct xchg_conn *conn) {
+  return add_sat_u64(conn->cold->lifetime_ns, conn->ctx->config->drain_timeout_ns);
+}
+
+/*
+ * When one that has not spoken since it was told to leave is given up; not while nothing is read,
+ * for it may have.
+ */
+static uint64_t silent_at(const struct xchg_conn *conn) {
+  bool spoken = conn->messages > 0 || conn->in != NULL;
+  if (!conn_timeout_must_leave(conn) || conn_counted(conn) || spoken || conn->paused) {
+    return NEVER;
+  }
+  return add_sat_u64(max_u64(leave_ns(conn), conn->message_start_ns), SILENCE_NS);
+}
+
+static uint64_t linger_at(const struct xchg_conn *conn) {
+  return after(conn->cold->progress_ns, conn->ctx->config->linger_ns);
+}
+
+static uint64_t limit_at(const struct xchg_conn *conn) {
+  if (conn->state == CONN_LINGERING) {
+    return min_u64(linger_at(conn), lifetime_cut_at(conn));
+  }
+  uint64_t at = min_u64(idle_at(conn), write_at(conn));
+  at = min_u64(at, lifetime_cut_at(conn));
+  if (conn->state == CONN_OPEN) {
+    at = min_u64(at, message_at(conn));
+    at = min_u64(at, silent_at(conn));
+    at = min_u64(at, conn->lifetime_over ? NEVER : conn->cold->lifetime_ns);
+  }
+  return at;
+}
+
+uint64_t conn_timeout_limit(const struct xchg_conn *conn) { return limit_at(conn); }
+
+uint64_t conn_timeout_next(const struct xchg_conn *conn) {
+  uint64_t at = limit_at(conn);
+  return conn->state == CONN_OPEN ? min_u64(at, conn->cold->timer_ns) : at;
+}
+
+/*
+ * Has the peer acknowledged more since the last time that we asked, and how much is left?  Under
+ * TCP what is acknowledged never goes back, so that another number, modulo 2^32, is a larger one.
+ * A UNIX socket tells memory instead of bytes: there only what looks larger counts.  Without memory
+ * to remember it, it has not.
+ */
+static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
+  *unacked = sock_unacked(conn->fd);
+  if (conn->state == CONN_LINGERING && !conn->is_unix && *unacked > 0) {
+    (*unacked)--; /* the half-close itself, which TCP numbers like a byte */
+  }
+  uint32_t acknowledged = conn->sent - *unacked;
+  int32_t advance = (int32_t)(acknowledged - conn->cold->acknowledged);
+  if (conn->is_unix ? advance <= 0 : advance == 0) {
+    return false;
+  }
+  struct conn_cold *cold = conn_cold(conn);
+  if (cold == NULL) {
+    return false;
+  }
+  cold->acknowledged = acknowledged;
+  return true;
+}
+
+/* It is not overdue after all: from now on it is waited for anew. */
+static enum expired extend(struct xchg_conn *conn) {
+  uint64_t now_ns = max_u64(conn->ctx->reactor->now_ns, sys_now_ns()); /* a turn may have lasted */
+  conn_cold(conn)->progress_ns = now_ns; /* there since progressed() */
+  return EXPIRED_NOT;
+}
+
+enum expired conn_timeout_expired(struct xchg_conn *conn) {
+  uint64_t now_ns = conn->ctx->reactor->now_ns;
+  uint32_t unacked;
+  if (lifetime_cut_at(conn) <= now_ns) {
+    return EXPIRED_LIFETIME;
+  }
+  if (conn->state == CONN_LINGERING) {
+    if (linger_at(conn) > now_ns) {
+      return EXPIRED_NOT;
+    }
+    if (!progressed(conn, &unacked)) {
+      return EXPIRED_LINGER;
+    }
+    return extend(conn);
+  }
+  if (conn->state == CONN_OPEN && message_at(conn) <= now_ns) {
+    return EXPIRED_MESSAGE;
+  }
+  if (conn->state == CONN_OPEN && silent_at(conn) <= now_ns) {
+    return EXPIRED_SILENT;
+  }
+  bool write = write_at(conn) <= now_ns;
+  if (write || idle_at(conn) <= now_ns) {
+    bool more = progressed(conn, &unacked);
+    if (!more || (!write && unacked == 0)) {
+      return write ? EXPIRED_WRITE : EXPIRED_IDLE;
+    }
+    return extend(conn);
+  }
+  return EXPIRED_NOT;
+}
+
+void conn_timeout_age(struct xchg_conn *conn) {
+  if (conn->state == CONN_OPEN && !conn->lifetime_over &&
+      conn->cold->lifetime_ns <= conn->ctx->reactor->now_ns) {
+    conn->lifetime_over = true;
+  }
+}
+
+bool conn_timeout_must_leave(const struct xchg_conn *conn) {
+  return conn->lifetime_over || conn->ctx->stop_ns != NEVER;
+}
+
+uint64_t conn_timeout_lifetime(struct conn_ctx *ctx, uint64_t accepted_ns) {
+  uint64_t lifetime_ns = ctx->config->max_lifetime_ns;
+  if (lifetime_ns == 0) {
+    return NEVER;
+  }
+  ctx->random ^= ctx->random << 13; /* xorshift64 (Marsaglia, 2003): spread, not secrecy */
+  ctx->random ^= ctx->random >> 7;
+  ctx->random ^= ctx->random << 17;
+  return add_sat_u64(accepted_ns, lifetime_ns - ctx->random % (lifetime_ns / 10 + 1));
+}
