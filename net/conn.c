@@ -28,7 +28,7 @@ static void on_event(struct source *source, uint32_t events);
  * queued.
  */
 static bool between_messages(const struct xchg_conn *conn) {
-  return conn->messages > 0 && conn->in == NULL && outbox_empty(&conn->out) && !conn->unread &&
+  return conn->messages > 0 && conn->in == NULL && send_queue_empty(&conn->out) && !conn->unread &&
          !conn_paused(conn);
 }
 
@@ -43,7 +43,7 @@ static enum xchg_reason drain_reason(const struct xchg_conn *conn) {
 static void ask_for(struct xchg_conn *conn) {
   bool reads = conn->state == CONN_OPEN ? !conn->paused : conn->discarded < LINGER_BYTES_MAX;
   uint32_t in = reads && !conn->eof ? EPOLLIN | EPOLLRDHUP : 0;
-  uint32_t out = outbox_empty(&conn->out) ? 0 : EPOLLOUT;
+  uint32_t out = send_queue_empty(&conn->out) ? 0 : EPOLLOUT;
   (void)reactor_want(conn->ctx->reactor, &conn->source, conn->fd, in | out); /* no system call */
 }
 
@@ -57,7 +57,7 @@ static void conclude_turn(struct xchg_conn *conn) {
   if (conn->state != CONN_OPEN) {
     conn->extra_input = conn->extra_input || conn->in != NULL;
     buf_release(&ctx->bufs, &conn->in);
-    if (conn->state == CONN_ENDING && outbox_empty(&conn->out) && !conn_shutdown(conn)) {
+    if (conn->state == CONN_ENDING && send_queue_empty(&conn->out) && !conn_shutdown(conn)) {
       return;
     }
     if (conn->state == CONN_LINGERING && !conn_linger(conn)) {
@@ -81,7 +81,7 @@ static void conclude_turn(struct xchg_conn *conn) {
 /* Tell a handler that cares that the kernel has taken everything. Return: is it still there? */
 static bool notify_drained(struct xchg_conn *conn) {
   const struct xchg_handler *handler = conn->ctx->handler;
-  if (!conn->queued || !outbox_empty(&conn->out)) {
+  if (!conn->queued || !send_queue_empty(&conn->out)) {
     return true;
   }
   conn->queued = false;
@@ -89,7 +89,7 @@ static bool notify_drained(struct xchg_conn *conn) {
     return true;
   }
   handler->on_drain(conn);
-  if (!outbox_empty(&conn->out)) {
+  if (!send_queue_empty(&conn->out)) {
     reactor_again(conn->ctx->reactor, &conn->source); /* others come first */
   }
   if (!conn_apply_requests(conn)) {
@@ -101,13 +101,13 @@ static bool notify_drained(struct xchg_conn *conn) {
 
 /* Let everything that waits have its way once: output, wishes, kept messages, input, replies. */
 static void run_turn(struct xchg_conn *conn, uint32_t events) {
-  if ((events & EPOLLOUT) != 0 && !outbox_empty(&conn->out) && !conn_output_flush(conn)) {
+  if ((events & EPOLLOUT) != 0 && !send_queue_empty(&conn->out) && !conn_output_flush(conn)) {
     return;
   }
   if (!conn_apply_requests(conn) || !conn_input_work(conn)) {
     return;
   }
-  if (!outbox_empty(&conn->out) && !conn->stalled && !conn_output_flush(conn)) {
+  if (!send_queue_empty(&conn->out) && !conn->stalled && !conn_output_flush(conn)) {
     return;
   }
   if (notify_drained(conn)) {
@@ -120,7 +120,7 @@ static void run_turn(struct xchg_conn *conn, uint32_t events) {
  * which the kernel would keep otherwise.
  */
 static void abort_unacked(struct xchg_conn *conn, enum xchg_reason reason) {
-  if (!outbox_empty(&conn->out) || sock_unacked(conn->fd) > 0) {
+  if (!send_queue_empty(&conn->out) || sock_unacked(conn->fd) > 0) {
     sock_abort(conn->fd);
   }
   conn_close(conn, reason);
@@ -254,7 +254,7 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
                            .stop_ns = NEVER};
   /* in and out of every connection at their longest, a block being less than twice what it holds */
   ctx->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
-  ctx->outs.bufs = &ctx->bufs;
+  ctx->send_queues.bufs = &ctx->bufs;
   reactor->turn = on_event;
   if (slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
     return -1;
@@ -268,14 +268,14 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
 void conn_ctx_fini(struct conn_ctx *ctx) {
   groups_fini(&ctx->groups);
   slab_fini(&ctx->colds);
-  outbox_pool_fini(&ctx->outs);
+  send_queue_pool_fini(&ctx->send_queues);
   buf_pool_fini(&ctx->bufs);
 }
 
 void conn_ctx_trim(struct conn_ctx *ctx) {
   groups_trim(&ctx->groups);
   slab_trim(&ctx->colds);
-  outbox_pool_trim(&ctx->outs);
+  send_queue_pool_trim(&ctx->send_queues);
   buf_pool_trim(&ctx->bufs);
 }
 

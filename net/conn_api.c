@@ -61,7 +61,7 @@ static int fail(int error) {
 static int note_queued(struct xchg_conn *conn, bool queued) {
   conn_schedule(conn);
   if (queued) {
-    conn->queued = conn->queued || !outbox_empty(&conn->out); /* 0 bytes are nothing */
+    conn->queued = conn->queued || !send_queue_empty(&conn->out); /* 0 bytes are nothing */
     return 0;
   }
   conn->aborted = true;
@@ -73,7 +73,7 @@ int xchg_send(struct xchg_conn *conn, const void *data, size_t size) {
   if (!conn_can_send(conn)) {
     return -1;
   }
-  return note_queued(conn, outbox_append(&conn->ctx->outs, &conn->out, data, size) == 0);
+  return note_queued(conn, send_queue_append(&conn->ctx->send_queues, &conn->out, data, size) == 0);
 }
 
 int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count) {
@@ -85,7 +85,8 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count) {
   }
   bool all = true;
   for (int i = 0; i < count && all; i++) {
-    all = outbox_append(&conn->ctx->outs, &conn->out, parts[i].iov_base, parts[i].iov_len) == 0;
+    all = send_queue_append(&conn->ctx->send_queues, &conn->out, parts[i].iov_base,
+                            parts[i].iov_len) == 0;
   }
   return note_queued(conn, all);
 }
@@ -98,38 +99,38 @@ static uint32_t shares_max(const struct conn_ctx *ctx) {
  * Queue ${loan}.  A connection has CONN_SHARES of them and no more, so that one that does not read
  * leaves the others theirs; beyond that its bytes are copied.  Return: 0, or -1 without memory.
  */
-static int lend(struct xchg_conn *conn, const struct loan *loan) {
+static int append_ref(struct xchg_conn *conn, const struct buf_ref *ref) {
   struct conn_ctx *ctx = conn->ctx;
-  if (ctx->outs.cargos.objects_max == 0 &&
-      outbox_pool_init(&ctx->outs, &ctx->bufs, shares_max(ctx)) == -1) {
+  if (ctx->send_queues.segments.objects_max == 0 &&
+      send_queue_pool_init(&ctx->send_queues, &ctx->bufs, shares_max(ctx)) == -1) {
     return -1;
   }
-  if (outbox_loans(&conn->out) < CONN_SHARES) {
-    return outbox_lend(&ctx->outs, &conn->out, loan);
+  if (send_queue_refs(&conn->out) < CONN_SHARES) {
+    return send_queue_append_ref(&ctx->send_queues, &conn->out, ref);
   }
-  if (outbox_append(&ctx->outs, &conn->out, loan->data, loan->size) == -1) {
+  if (send_queue_append(&ctx->send_queues, &conn->out, ref->data, ref->size) == -1) {
     return -1;
   }
-  if (loan->release != NULL) {
-    loan->release(loan->argument);
+  if (ref->release != NULL) {
+    ref->release(ref->argument);
   }
   return 0;
 }
 
 int xchg_send_ref(struct xchg_conn *conn, const void *data, size_t size,
                   void (*release)(void *argument), void *argument) {
-  const struct loan loan = {.data = data, .size = size, .release = release, .argument = argument};
+  const struct buf_ref ref = {.data = data, .size = size, .release = release, .argument = argument};
   if (!conn_can_send(conn)) {
     return -1;
   }
   if (size > XCHG_MESSAGE_MAX) {
     return fail(EINVAL);
   }
-  return note_queued(conn, lend(conn, &loan) == 0);
+  return note_queued(conn, append_ref(conn, &ref) == 0);
 }
 
 size_t xchg_pending(const struct xchg_conn *conn) {
-  return conn_on_owner_thread(conn) ? outbox_size(&conn->out) : 0;
+  return conn_on_owner_thread(conn) ? send_queue_size(&conn->out) : 0;
 }
 
 /* ---- how it goes on ------------------------------------------------------------------------ */
@@ -250,7 +251,7 @@ int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
   if (slow != XCHG_SLOW_SKIP && slow != XCHG_SLOW_DROP) {
     return fail(EINVAL);
   }
-  if (ctx->groups.chains == NULL && groups_init(&ctx->groups, shares_max(ctx)) == -1) {
+  if (ctx->groups.buckets == NULL && groups_init(&ctx->groups, shares_max(ctx)) == -1) {
     return fail(ENOMEM);
   }
   struct conn_cold *cold = conn_cold(conn);
@@ -264,14 +265,14 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  struct member **mine = &conn->cold->groups;
-  if (*mine == NULL || group_leave(&conn->ctx->groups, mine, group) == -1) {
+  struct member **memberships = &conn->cold->groups;
+  if (*memberships == NULL || group_leave(&conn->ctx->groups, memberships, group) == -1) {
     return fail(ENOENT);
   }
   return 0;
 }
 
-bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct loan *loan) {
+bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct buf_ref *ref) {
   struct stats *stats = conn->ctx->stats;
   if (!sendable(conn)) {
     return false; /* it is on its way out */
@@ -285,7 +286,7 @@ bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct loan
     }
     return false;
   }
-  if (note_queued(conn, lend(conn, loan) == 0) == -1) {
+  if (note_queued(conn, append_ref(conn, ref) == 0) == -1) {
     return false;
   }
   stats_add(&stats->published, 1);

@@ -32,7 +32,7 @@ void conn_schedule(struct xchg_conn *conn);
  * where too much waits for it already.
  * Return: was it lent?
  */
-bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct loan *loan);
+bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct buf_ref *ref);
 
 /** Is the calling thread the one that ${conn} belongs to? Else errno is EPERM. */
 bool conn_on_owner_thread(const struct xchg_conn *conn);

@@ -29,7 +29,7 @@
 #include "core/config.h"
 #include "net/accepted_conn.h"
 #include "net/reactor.h"
-#include "net/outbox.h"
+#include "net/send_queue.h"
 #include "net/group.h"
 
 #include <stdbool.h>
@@ -62,12 +62,12 @@ struct conn_ctx {
   uint32_t heartbeats; /* turns of connections, letters: see watchdog_heartbeat */
   uint32_t index;      /* of the worker; part of the connections' ids */
   uint32_t conns_max;
-  struct buf_pool bufs;     /* owns */
-  struct outbox_pool outs;  /* owns; prepared when the first byte is lent */
-  struct slab colds;        /* of struct conn_cold */
-  struct conn_cold no_cold; /* what connections without one have; constant */
-  struct groups groups;     /* owns; prepared when the first connection joins one */
-  uint8_t *input;           /* borrows: where every read goes, behind CONN_INPUT_FRONT free ones */
+  struct buf_pool bufs;               /* owns */
+  struct send_queue_pool send_queues; /* owns; prepared when the first byte is lent */
+  struct slab colds;                  /* of struct conn_cold */
+  struct conn_cold no_cold;           /* what connections without one have; constant */
+  struct groups groups;               /* owns; prepared when the first connection joins one */
+  uint8_t *input; /* borrows: where every read goes, behind CONN_INPUT_FRONT free ones */
   size_t input_bytes;
   uint64_t random;  /* state of the generator that spreads lifetimes */
   uint64_t stop_ns; /* when the stop began; NEVER = it has not */
@@ -80,7 +80,7 @@ struct xchg_conn {
   struct conn_ctx *ctx;
   struct conn_cold *cold;    /* owns; or points to the host's, which says that there is nothing */
   struct buf *in;            /* owns: bytes that make no message yet, or must wait */
-  struct outbox out;         /* owns: bytes that the kernel has not taken */
+  struct send_queue out;     /* owns: bytes that the kernel has not taken */
   int fd;                    /* owns */
   uint8_t state;             /* enum conn_state */
   uint8_t reason;            /* enum xchg_reason, once state != CONN_OPEN */

@@ -45,7 +45,7 @@ void conn_close(struct xchg_conn *conn, enum xchg_reason reason) {
   }
   stats_add(&ctx->stats->ended[reason], 1);
   buf_release(&ctx->bufs, &conn->in);
-  outbox_release(&ctx->outs, &conn->out);
+  send_queue_release(&ctx->send_queues, &conn->out);
   release_cold(conn);
   reactor_retire(ctx->reactor, &conn->source);
   sys_close(conn->fd);
@@ -129,7 +129,7 @@ static bool stall(struct xchg_conn *conn) {
 /* Where bytes are lent: give the kernel what it takes of ${*asked} bytes in one call. */
 static enum io transmit_parts(const struct xchg_conn *conn, size_t *asked, size_t *count) {
   struct iovec parts[PARTS_MAX];
-  int parts_count = outbox_parts(&conn->out, parts, PARTS_MAX);
+  int parts_count = send_queue_parts(&conn->out, parts, PARTS_MAX);
   *asked = 0;
   for (int i = 0; i < parts_count; i++) {
     *asked += parts[i].iov_len;
@@ -156,19 +156,19 @@ static bool transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
     conn->sent += (uint32_t)*count;
     conn->active_ns = ctx->reactor->now_ns;
     stats_add(&ctx->stats->bytes_out, *count);
-    outbox_consume(&ctx->outs, &conn->out, *count);
+    send_queue_consume(&ctx->send_queues, &conn->out, *count);
   }
   return true;
 }
 
 bool conn_output_flush(struct xchg_conn *conn) {
   size_t asked = 0, count = 0;
-  for (int i = 0; i < FLUSHES_MAX && !outbox_empty(&conn->out) && count == asked; i++) {
+  for (int i = 0; i < FLUSHES_MAX && !send_queue_empty(&conn->out) && count == asked; i++) {
     if (!transmit(conn, &asked, &count)) {
       return false;
     }
   }
-  if (outbox_empty(&conn->out)) {
+  if (send_queue_empty(&conn->out)) {
     conn->stalled = false;
     return true;
   }

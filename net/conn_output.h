@@ -35,7 +35,7 @@ bool conn_output_flush(struct xchg_conn *conn);
 
 /** Is so much queued that nothing may be cut or read? */
 static inline bool conn_output_blocked(const struct xchg_conn *conn) {
-  return outbox_size(&conn->out) >= conn->ctx->config->max_pending_bytes;
+  return send_queue_size(&conn->out) >= conn->ctx->config->max_pending_bytes;
 }
 
 #endif

@@ -45,7 +45,7 @@ static uint64_t mix(uint64_t x) {
 }
 
 /** The 64 bits of ${x} the other way round. */
-static uint64_t turn_round(uint64_t x) {
+static uint64_t reverse_bits64(uint64_t x) {
   const uint64_t ones = UINT64_C(0x5555555555555555), twos = UINT64_C(0x3333333333333333),
                  fours = UINT64_C(0x0f0f0f0f0f0f0f0f);
   x = (x >> 1 & ones) | (x & ones) << 1;
@@ -56,30 +56,30 @@ static uint64_t turn_round(uint64_t x) {
 
 /** The product's top bits are the good ones, chains go by the lowest. */
 static uint32_t hash_of(const struct groups *groups, uint64_t number) {
-  uint64_t key = mix((uintptr_t)groups->chains) | 1;
-  return (uint32_t)turn_round(mix(number) * key);
+  uint64_t key = mix((uintptr_t)groups->buckets) | 1;
+  return (uint32_t)reverse_bits64(mix(number) * key);
 }
 
 /** ${i} > 0 without its top bit: the chain that is split into itself and ${i}. */
-static uint32_t without_top(uint32_t i) { return i & ~(UINT32_C(1) << (31 - __builtin_clz(i))); }
+static uint32_t clear_top_bit(uint32_t i) { return i & ~(UINT32_C(1) << (31 - __builtin_clz(i))); }
 
 /** The chain of ${hash} where there are ${count}. */
-static uint32_t chain_of(uint32_t hash, uint32_t count) {
+static uint32_t bucket_of(uint32_t hash, uint32_t count) {
   if (count < 2) {
     return 0;
   }
   uint32_t i = hash & UINT32_MAX >> __builtin_clz(count - 1);
-  return i < count ? i : without_top(i);
+  return i < count ? i : clear_top_bit(i);
 }
 
-static size_t chains_bytes(const struct groups *groups) {
+static size_t buckets_bytes(const struct groups *groups) {
   return groups->groups.objects_max * sizeof(struct group *);
 }
 
 /** A table of empty chains, or NULL. */
-static struct group **chains_map(const struct groups *groups) {
-  void *chains = sys_map(chains_bytes(groups));
-  return chains == MAP_FAILED ? NULL : chains;
+static struct group **buckets_map(const struct groups *groups) {
+  void *buckets = sys_map(buckets_bytes(groups));
+  return buckets == MAP_FAILED ? NULL : buckets;
 }
 
 int groups_init(struct groups *groups, uint32_t members_max) {
@@ -90,8 +90,8 @@ int groups_init(struct groups *groups, uint32_t members_max) {
   if (slab_init(&groups->groups, sizeof(struct group), members_max) == -1) {
     goto members;
   }
-  groups->chains = chains_map(groups);
-  if (groups->chains != NULL) {
+  groups->buckets = buckets_map(groups);
+  if (groups->buckets != NULL) {
     return 0;
   }
   slab_fini(&groups->groups);
@@ -103,8 +103,8 @@ nothing:
 }
 
 void groups_fini(struct groups *groups) {
-  if (groups->chains != NULL) {
-    (void)sys_unmap(groups->chains, chains_bytes(groups)); /* or it is lost */
+  if (groups->buckets != NULL) {
+    (void)sys_unmap(groups->buckets, buckets_bytes(groups)); /* or it is lost */
   }
   slab_fini(&groups->groups);
   slab_fini(&groups->members);
@@ -112,22 +112,22 @@ void groups_fini(struct groups *groups) {
 }
 
 /** A table of which nothing has been touched. Where the kernel has none, the old one stays. */
-static void chains_renew(struct groups *groups) {
-  struct group **fresh = chains_map(groups);
+static void buckets_resize(struct groups *groups) {
+  struct group **fresh = buckets_map(groups);
   if (fresh == NULL) {
     return;
   }
-  if (sys_unmap(groups->chains, chains_bytes(groups)) == -1) {
-    (void)sys_unmap(fresh, chains_bytes(groups));
+  if (sys_unmap(groups->buckets, buckets_bytes(groups)) == -1) {
+    (void)sys_unmap(fresh, buckets_bytes(groups));
     return;
   }
-  groups->chains = fresh;
+  groups->buckets = fresh;
 }
 
 void groups_trim(struct groups *groups) {
   /* Without a mapped chunk no group has been made since the table was new. */
   if (groups->groups.used == 0 && groups->groups.end > 0) {
-    chains_renew(groups);
+    buckets_resize(groups);
   }
   slab_trim(&groups->groups);
   slab_trim(&groups->members);
@@ -135,37 +135,37 @@ void groups_trim(struct groups *groups) {
 
 /** What points to the group ${number} of ${hash}, or to the NULL where it would be. */
 static struct group **group_find(const struct groups *groups, uint32_t hash, uint64_t number) {
-  struct group **at = &groups->chains[chain_of(hash, groups->groups.used)];
+  struct group **at = &groups->buckets[bucket_of(hash, groups->groups.used)];
   while (*at != NULL && (*at)->number != number) {
-    at = &(*at)->chain;
+    at = &(*at)->next_in_bucket;
   }
   return at;
 }
 
 /** Chain ${last} has come into use: it takes its part of the chain that was its own till now. */
-static void chain_split(struct groups *groups, uint32_t last) {
-  struct group **into = &groups->chains[last], **at = &groups->chains[without_top(last)];
+static void bucket_split(struct groups *groups, uint32_t last) {
+  struct group **into = &groups->buckets[last], **at = &groups->buckets[clear_top_bit(last)];
   assert(*into == NULL);
   while (*at != NULL) {
     struct group *group = *at;
-    if (chain_of(group->hash, last + 1) == last) {
-      *at = group->chain;
-      group->chain = *into;
+    if (bucket_of(group->hash, last + 1) == last) {
+      *at = group->next_in_bucket;
+      group->next_in_bucket = *into;
       *into = group;
     } else {
-      at = &group->chain;
+      at = &group->next_in_bucket;
     }
   }
 }
 
 /** Chain ${last} goes out of use. */
-static void chain_merge(struct groups *groups, uint32_t last) {
-  struct group **end = &groups->chains[without_top(last)];
+static void bucket_merge(struct groups *groups, uint32_t last) {
+  struct group **end = &groups->buckets[clear_top_bit(last)];
   while (*end != NULL) {
-    end = &(*end)->chain;
+    end = &(*end)->next_in_bucket;
   }
-  *end = groups->chains[last];
-  groups->chains[last] = NULL;
+  *end = groups->buckets[last];
+  groups->buckets[last] = NULL;
 }
 
 /** The group ${number}, made where there is none; NULL without memory. */
@@ -181,11 +181,11 @@ static struct group *group_take(struct groups *groups, uint64_t number) {
   }
   uint32_t count = groups->groups.used;
   if (count > 1) {
-    chain_split(groups, count - 1);
+    bucket_split(groups, count - 1);
   }
-  struct group **chain = &groups->chains[chain_of(hash, count)];
-  *group = (struct group){.number = number, .chain = *chain, .slot = slot, .hash = hash};
-  *chain = group;
+  struct group **bucket = &groups->buckets[bucket_of(hash, count)];
+  *group = (struct group){.number = number, .next_in_bucket = *bucket, .slot = slot, .hash = hash};
+  *bucket = group;
   return group;
 }
 
@@ -193,24 +193,24 @@ static struct group *group_take(struct groups *groups, uint64_t number) {
 static void group_drop(struct groups *groups, struct group *group) {
   struct group **at = group_find(groups, group->hash, group->number);
   assert(*at == group);
-  *at = group->chain;
+  *at = group->next_in_bucket;
   if (groups->groups.used > 1) {
-    chain_merge(groups, groups->groups.used - 1);
+    bucket_merge(groups, groups->groups.used - 1);
   }
   slab_free(&groups->groups, group->slot);
 }
 
 /** What points to the membership in ${number} in the list of a connection, or to its end. */
-static struct member **mine_find(struct member **mine, uint64_t number) {
-  while (*mine != NULL && (*mine)->group->number != number) {
-    mine = &(*mine)->other;
+static struct member **membership_find(struct member **memberships, uint64_t number) {
+  while (*memberships != NULL && (*memberships)->group->number != number) {
+    memberships = &(*memberships)->next_of_conn;
   }
-  return mine;
+  return memberships;
 }
 
-int group_join(struct groups *groups, struct member **mine, struct xchg_conn *conn, uint64_t number,
-               enum xchg_slow slow) {
-  struct member *member = *mine_find(mine, number);
+int group_join(struct groups *groups, struct member **memberships, struct xchg_conn *conn,
+               uint64_t number, enum xchg_slow slow) {
+  struct member *member = *membership_find(memberships, number);
   if (member != NULL) {
     assert(member->conn == conn);
     member->slow = slow;
@@ -228,7 +228,7 @@ int group_join(struct groups *groups, struct member **mine, struct xchg_conn *co
   }
   *member = (struct member){.next = group->first,
                             .link = &group->first,
-                            .other = *mine,
+                            .next_of_conn = *memberships,
                             .group = group,
                             .conn = conn,
                             .slot = slot,
@@ -237,15 +237,15 @@ int group_join(struct groups *groups, struct member **mine, struct xchg_conn *co
     member->next->link = &member->next;
   }
   group->first = member;
-  *mine = member;
+  *memberships = member;
   return 0;
 }
 
 /** Take the member that ${mine} points to out of its group and of its connection's list. */
-static void leave(struct groups *groups, struct member **mine) {
-  struct member *member = *mine;
+static void leave(struct groups *groups, struct member **memberships) {
+  struct member *member = *memberships;
   assert(*member->link == member);
-  *mine = member->other;
+  *memberships = member->next_of_conn;
   if (groups->cursor == member) {
     groups->cursor = member->next;
   }
@@ -259,8 +259,8 @@ static void leave(struct groups *groups, struct member **mine) {
   slab_free(&groups->members, member->slot);
 }
 
-int group_leave(struct groups *groups, struct member **mine, uint64_t number) {
-  struct member **at = mine_find(mine, number);
+int group_leave(struct groups *groups, struct member **memberships, uint64_t number) {
+  struct member **at = membership_find(memberships, number);
   if (*at == NULL) {
     errno = ENOENT;
     return -1;
@@ -269,9 +269,9 @@ int group_leave(struct groups *groups, struct member **mine, uint64_t number) {
   return 0;
 }
 
-void group_leave_all(struct groups *groups, struct member **mine) {
-  while (*mine != NULL) {
-    leave(groups, mine);
+void group_leave_all(struct groups *groups, struct member **memberships) {
+  while (*memberships != NULL) {
+    leave(groups, memberships);
   }
 }
 

@@ -14,9 +14,9 @@
 
 /* One connection in one group. */
 struct member {
-  struct member *next;  /* in the group */
-  struct member **link; /* what points to this one there */
-  struct member *other; /* the connection's next membership */
+  struct member *next;         /* in the group */
+  struct member **link;        /* what points to this one there */
+  struct member *next_of_conn; /* the connection's next membership */
   struct group *group;
   struct xchg_conn *conn; /* borrows while it is a member */
   uint32_t slot;
@@ -25,16 +25,16 @@ struct member {
 
 struct group {
   uint64_t number;
-  struct member *first; /* never NULL */
-  struct group *chain;  /* the next group of the same hash */
+  struct member *first;         /* never NULL */
+  struct group *next_in_bucket; /* the next group of the same hash */
   uint32_t slot;
   uint32_t hash; /* of the number */
 };
 
 struct groups {
   struct slab members, groups;
-  struct group **chains; /* owns: mapped; a chain for each group there is, room for all */
-  struct member *cursor; /* whom group_next returns next */
+  struct group **buckets; /* owns: mapped; a chain for each group there is, room for all */
+  struct member *cursor;  /* whom group_next returns next */
 };
 
 /** Room for ${members_max} memberships at a time. Return: 0, or -1 (ENOMEM). */
@@ -47,12 +47,12 @@ void groups_trim(struct groups *groups);
  * Enter ${conn}, whose memberships ${*mine} leads to (NULL = none), or replace its ${slow}.
  * Return: 0, or -1 (ENOMEM).
  */
-int group_join(struct groups *groups, struct member **mine, struct xchg_conn *conn, uint64_t number,
-               enum xchg_slow slow);
+int group_join(struct groups *groups, struct member **memberships, struct xchg_conn *conn,
+               uint64_t number, enum xchg_slow slow);
 
 /** Return: 0, or -1 (ENOENT), not a member. */
-int group_leave(struct groups *groups, struct member **mine, uint64_t number);
-void group_leave_all(struct groups *groups, struct member **mine);
+int group_leave(struct groups *groups, struct member **memberships, uint64_t number);
+void group_leave_all(struct groups *groups, struct member **memberships);
 
 /**
  * group_begin(groups, number): begin to visit the members of ${number}; one visit at a time.

@@ -119,11 +119,11 @@ static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
 static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *task,
                                uint32_t *budget) {
   struct publication *publication = task->publication;
-  const struct loan loan = {.data = publication->bytes,
-                            .size = publication->size,
-                            .release = release_ref,
-                            .argument = publication};
-  if (ctx->groups.chains == NULL) {
+  const struct buf_ref ref = {.data = publication->bytes,
+                              .size = publication->size,
+                              .release = release_ref,
+                              .argument = publication};
+  if (ctx->groups.buckets == NULL) {
     return true; /* nobody has ever joined here */
   }
   if (!task->begun) {
@@ -137,7 +137,7 @@ static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *ta
       return true;
     }
     atom_add_relaxed_u32(&publication->refs, 1);
-    if (!conn_publish(conn, slow, &loan)) {
+    if (!conn_publish(conn, slow, &ref)) {
       release_ref(
           publication); /* NOLINT(clang-analyzer-unix.Malloc): shares are counted, ours is left */
     }

@@ -2,7 +2,7 @@
 
     xchg-conns [WORKER]     the connections of all workers, or of one
 
-A struct buf, struct outbox or struct xchg_conn is printed as one line; `print/r` shows its fields.
+A struct buf, struct send_queue or struct xchg_conn is printed as one line; `print/r` shows its fields.
 """
 
 import ipaddress
@@ -28,7 +28,7 @@ def buf_text(buf):
 
 
 def segments(queue):
-    """The references of a struct outbox, oldest first: (size of the reference, bytes copied after it)."""
+    """The references of a struct send_queue, oldest first: (size of the reference, bytes copied after it)."""
     last = queue["last"]
     cargo = last
     while int(last) != 0:

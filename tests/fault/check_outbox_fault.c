@@ -5,16 +5,16 @@
 #include "tests/fault/fault.h"
 #include "tests/fixtures/conn_fixture.h"
 
-#include "net/outbox.h"
+#include "net/send_queue.h"
 
 static struct buf_pool bufs;
-static struct outbox_pool pool;
-static struct outbox outbox;
+static struct send_queue_pool pool;
+static struct send_queue queue;
 static unsigned released;
 
 static void count_up(void *argument) { ++*(unsigned *)argument; }
 
-static const struct loan loan = {"ab", 2, count_up, &released};
+static const struct buf_ref ref = {"ab", 2, count_up, &released};
 
 static void set_up(void) {
   fault_reset();
@@ -22,7 +22,7 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-  outbox_pool_fini(&pool);
+  send_queue_pool_fini(&pool);
   ck_assert_uint_eq(bufs.bytes, 0);
   buf_pool_fini(&bufs);
   fault_reset();
@@ -30,17 +30,17 @@ static void tear_down(void) {
 
 START_TEST(test_pool_without_memory) {
   orders_fail(FAULT_MAP, 1, ENOMEM, 1);
-  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), -1);
+  ck_assert_int_eq(send_queue_pool_init(&pool, &bufs, 10), -1);
   ck_assert_int_eq(errno, ENOMEM);
-  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), -1);
-  ck_assert(outbox_empty(&outbox));
-  ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), 0);
-  ck_assert_uint_eq(outbox_size(&outbox), 2);
-  outbox_release(&pool, &outbox);
-  outbox_pool_trim(&pool);
-  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0); /* there is memory later */
-  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
-  outbox_release(&pool, &outbox);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &queue, &ref), -1);
+  ck_assert(send_queue_empty(&queue));
+  ck_assert_int_eq(send_queue_append(&pool, &queue, "cd", 2), 0);
+  ck_assert_uint_eq(send_queue_size(&queue), 2);
+  send_queue_release(&pool, &queue);
+  send_queue_pool_trim(&pool);
+  ck_assert_int_eq(send_queue_pool_init(&pool, &bufs, 10), 0); /* there is memory later */
+  ck_assert_int_eq(send_queue_append_ref(&pool, &queue, &ref), 0);
+  send_queue_release(&pool, &queue);
   ck_assert_uint_eq(released, 1);
 }
 END_TEST
@@ -50,24 +50,24 @@ END_TEST
  * released.
  */
 START_TEST(test_reference_without_memory) {
-  ck_assert_int_eq(outbox_pool_init(&pool, &bufs, 10), 0);
+  ck_assert_int_eq(send_queue_pool_init(&pool, &bufs, 10), 0);
   orders_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
-  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), -1);
-  ck_assert(outbox_empty(&outbox));
+  ck_assert_int_eq(send_queue_append_ref(&pool, &queue, &ref), -1);
+  ck_assert(send_queue_empty(&queue));
   ck_assert_uint_eq(released, 0);
   orders_heal();
-  ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &queue, &ref), 0);
   orders_fail(FAULT_MAP, 1, ENOMEM, UINT64_MAX);
-  ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), -1);
-  ck_assert_uint_eq(outbox_size(&outbox), 2);
+  ck_assert_int_eq(send_queue_append(&pool, &queue, "cd", 2), -1);
+  ck_assert_uint_eq(send_queue_size(&queue), 2);
   ck_assert_uint_eq(released, 0);
   orders_heal();
-  ck_assert_int_eq(outbox_append(&pool, &outbox, "cd", 2), 0);
-  outbox_consume(&pool, &outbox, 3);
+  ck_assert_int_eq(send_queue_append(&pool, &queue, "cd", 2), 0);
+  send_queue_consume(&pool, &queue, 3);
   ck_assert_uint_eq(released, 1);
-  ck_assert_uint_eq(outbox_size(&outbox), 1);
-  outbox_consume(&pool, &outbox, 1);
-  ck_assert(outbox_empty(&outbox));
+  ck_assert_uint_eq(send_queue_size(&queue), 1);
+  send_queue_consume(&pool, &queue, 1);
+  ck_assert(send_queue_empty(&queue));
 }
 END_TEST
 

@@ -275,10 +275,10 @@ static void check_conn(const struct play *play) {
     fuzz_holds(play->ctx.bufs.bytes == 0, "without a connection no memory is used");
     return;
   }
-  size_t in = buf_size(conn->in), out = outbox_size(&conn->out);
+  size_t in = buf_size(conn->in), out = send_queue_size(&conn->out);
   size_t reply = 8 + max_u64(config->max_message_bytes, INPUT_BYTES) + 256;
   fuzz_holds(conn->in == NULL || in > 0, "in exists only while it holds bytes");
-  fuzz_holds(outbox_empty(&conn->out) || out > 0, "out exists only while output waits");
+  fuzz_holds(send_queue_empty(&conn->out) || out > 0, "out exists only while output waits");
   fuzz_holds(conn->state == CONN_OPEN || conn->in == NULL, "no input is kept after the end");
   fuzz_holds(out <= config->max_pending_bytes + reply + config->greeting.size + 8,
              "output is bounded by the limit and one reply");

@@ -92,7 +92,7 @@ if [ "${1:-}" = all ]; then
   server ticket-kept 5000 pool/worker.c '/^static void gone/,/^}/s/admission_release(worker->admit, ticket);/(void)ticket;/'
   server room-not-reported 5000 pool/worker.c 's/if (freed || taken > 0) {/if (0) {/'
   server no-pause 5000 pool/acceptor.c '/^static void note_exhausted/,/^}/s/pause_accepting(acceptor, true);//'
-  server unread-at-stop 20000 net/conn.c 's/outbox_empty(&conn->out) \&\& !conn->unread \&\&/outbox_empty(\&conn->out) \&\&/'
+  server unread-at-stop 20000 net/conn.c 's/send_queue_empty(&conn->out) \&\& !conn->unread \&\&/send_queue_empty(\&conn->out) \&\&/'
   server begun-at-stop 5000 net/conn.c 's/conn->messages > 0 \&\& conn->in == NULL \&\&/conn->messages > 0 \&\&/'
   server stop-visits-one 5000 pool/worker.c 's/^#define STOP_BATCH 256/#define STOP_BATCH 1/;s/worker->stopping = true;/worker->stopping = 1;/;s/more || worker->stopping ||/more ||/'
   server cut-forgotten 5000 pool/worker.c 's/!worker->cutting \&\& worker->stop_now_ns <= worker->reactor.now_ns/0/'

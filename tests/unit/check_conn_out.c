@@ -207,7 +207,7 @@ START_TEST(test_stalled_output_continues) {
   fixture_settle();
   struct xchg_conn *conn = fixture_conn();
   ck_assert(conn->stalled);
-  ck_assert(!outbox_empty(&conn->out));
+  ck_assert(!send_queue_empty(&conn->out));
   char *reply = malloc(fixture.long_bytes);
   ck_assert_ptr_nonnull(reply);
   for (char want = 'a'; want <= 'c'; want++) {
@@ -217,7 +217,7 @@ START_TEST(test_stalled_output_continues) {
   free(reply);
   fixture_settle();
   ck_assert(!conn->stalled);
-  ck_assert(outbox_empty(&conn->out));
+  ck_assert(send_queue_empty(&conn->out));
   close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST

@@ -88,7 +88,7 @@ END_TEST
 
 /* A worker without any member has groups of zeros, and so has one after groups_fini. */
 START_TEST(zeroed_groups_are_empty) {
-  groups = (struct groups){.chains = NULL};
+  groups = (struct groups){.buckets = NULL};
   for (int i = 0; i < 2; i++) {
     group_leave_all(&groups, &mine[0]);
     groups_trim(&groups);
@@ -279,7 +279,8 @@ static unsigned longest(void) {
   unsigned most = 0;
   for (uint32_t i = 0; i < groups.groups.used; i++) {
     unsigned length = 0;
-    for (const struct group *group = groups.chains[i]; group != NULL; group = group->chain) {
+    for (const struct group *group = groups.buckets[i]; group != NULL;
+         group = group->next_in_bucket) {
       length++;
     }
     most = length > most ? length : most;

@@ -42,7 +42,8 @@ static void check_shares(void) {
   const struct slab *slab = &fixture.slab;
   for (uint32_t slot = 0; (slot = slab_next(slab, slot)) != SLAB_NONE; slot++) {
     const struct xchg_conn *conn = conn_of(slab_at(slab, slot));
-    require(outbox_loans(&conn->out) <= CONN_SHARES, "the references of a connection are bounded");
+    require(send_queue_refs(&conn->out) <= CONN_SHARES,
+            "the references of a connection are bounded");
   }
 }
 
@@ -217,7 +218,7 @@ START_TEST(test_linger_restarts_only_with_an_acknowledgement) {
   acts[AT_OPEN] = send_unread;
   fixture_start((_i & 1) != 0);
   int client = connect_narrow();
-  ck_assert(outbox_empty(&fixture_conn()->out));
+  ck_assert(send_queue_empty(&fixture_conn()->out));
   size_t arrived = await_acknowledged(client, UNREAD);
   post_act(xchg_id(fixture_conn()), act_finish);
   for (int i = 0; i < 20; i++) {

@@ -238,7 +238,7 @@ START_TEST(test_member_with_all_its_references_gets_a_copy) {
   }
   PUBLISH("news", TASK_BUDGET);
   ck_assert_uint_eq(published(), MEMBERS);
-  ck_assert_uint_eq(outbox_loans(&member(0)->out), CONN_SHARES);
+  ck_assert_uint_eq(send_queue_refs(&member(0)->out), CONN_SHARES);
   ck_assert_uint_eq(xchg_pending(member(0)), CONN_SHARES + 4);
   fixture_settle();
   ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 0);

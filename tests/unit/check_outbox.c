@@ -29,8 +29,8 @@ START_TEST(an_empty_queue_has_no_parts) {
   model_init(&model);
   check(&model);
   ck_assert_int_eq(append(&model, "x", 0), 0);
-  ck_assert(outbox_empty(&model.outbox));
-  ck_assert_int_eq(outbox_parts(&model.outbox, &part, 1), 0);
+  ck_assert(send_queue_empty(&model.outbox));
+  ck_assert_int_eq(send_queue_parts(&model.outbox, &part, 1), 0);
   consume(&model, 0);
   consume(&model, SIZE_MAX);
   model_fini(&model);
@@ -47,28 +47,29 @@ START_TEST(parts_are_references_and_bytes_between) {
   struct iovec found[PARTS_MAX];
   model_init(&model);
   fill(&model);
-  int count = outbox_parts(&model.outbox, found, PARTS_MAX);
+  int count = send_queue_parts(&model.outbox, found, PARTS_MAX);
   ck_assert_int_eq(count, count_of(texts));
   for (int i = 0; i < count; i++) {
     ck_assert_uint_eq(found[i].iov_len, strlen(texts[i]));
     ck_assert_mem_eq(found[i].iov_base, texts[i], found[i].iov_len);
   }
-  ck_assert_ptr_eq(found[1].iov_base, model.outbox.last->next->loan.data);
+  ck_assert_ptr_eq(found[1].iov_base, model.outbox.last->next->ref.data);
   for (int max = 0; max <= count + 1; max++) {
     check_parts(&model.outbox, found, count, max);
   }
   model_fini(&model);
   char lent[3] = "pqr";
-  struct outbox outbox = {.bytes = NULL};
-  ck_assert_int_eq(outbox_lend(&pool, &outbox, &(struct loan){.data = lent, .size = 3}), 0);
-  ck_assert_int_eq(outbox_parts(&outbox, found, PARTS_MAX), 1);
+  struct send_queue queue = {.bytes = NULL};
+  ck_assert_int_eq(send_queue_append_ref(&pool, &queue, &(struct buf_ref){.data = lent, .size = 3}),
+                   0);
+  ck_assert_int_eq(send_queue_parts(&queue, found, PARTS_MAX), 1);
   ck_assert_ptr_eq(found[0].iov_base, lent);
-  outbox_consume(&pool, &outbox, 2);
-  ck_assert_int_eq(outbox_parts(&outbox, found, PARTS_MAX), 1);
+  send_queue_consume(&pool, &queue, 2);
+  ck_assert_int_eq(send_queue_parts(&queue, found, PARTS_MAX), 1);
   ck_assert_ptr_eq(found[0].iov_base, lent + 2);
   ck_assert_uint_eq(found[0].iov_len, 1);
-  outbox_consume(&pool, &outbox, 1); /* no release is wanted */
-  ck_assert(outbox_empty(&outbox));
+  send_queue_consume(&pool, &queue, 1); /* no release is wanted */
+  ck_assert(send_queue_empty(&queue));
 }
 END_TEST
 
@@ -137,7 +138,7 @@ START_TEST(release_everything) {
     consume(&model, out);
     drop(&model);
     ck_assert_uint_eq(model.released, 3);
-    ck_assert_uint_eq(pool.cargos.used, 0);
+    ck_assert_uint_eq(pool.segments.used, 0);
     ck_assert_uint_eq(bufs.bytes, 0);
     fill(&model); /* and the queue can be used again */
     drop(&model);
@@ -153,14 +154,14 @@ static void count_up(void *argument) { ++*(unsigned *)argument; }
 START_TEST(references_of_0_bytes) {
   unsigned released = 0;
   struct model model;
-  const struct loan nothing = {NULL, 0, count_up, &released}, nobody = {.data = NULL};
+  const struct buf_ref nothing = {NULL, 0, count_up, &released}, nobody = {.data = NULL};
   model_init(&model);
-  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &nothing), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &nothing), 0);
   ck_assert_uint_eq(released, 1);
-  ck_assert(outbox_empty(&model.outbox));
-  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &nobody), 0);
+  ck_assert(send_queue_empty(&model.outbox));
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &nobody), 0);
   fill(&model);
-  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &nothing), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &nothing), 0);
   ck_assert_uint_eq(released, 2);
   check(&model);
   model_fini(&model);
@@ -176,13 +177,13 @@ START_TEST(references_are_limited) {
   model_init(&model);
   model_init(&other);
   ck_assert_int_eq(lend(&other, "x", 1), 0);
-  while (pool.cargos.used < CARGOS_MAX) {
+  while (pool.segments.used < CARGOS_MAX) {
     ck_assert_int_eq(lend(&model, "abc", 3), 0);
   }
   ck_assert_int_eq(lend(&model, "abc", 3), -1);
   ck_assert_int_eq(lend(&other, "abc", 3), -1);
   ck_assert_uint_eq(model.released, 0);
-  ck_assert_int_eq(outbox_lend(&pool, &model.outbox, &(struct loan){.data = ""}), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &(struct buf_ref){.data = ""}), 0);
   ck_assert_int_eq(append(&model, "def", 3), 0);
   consume(&model, 2);
   ck_assert_int_eq(lend(&other, "abc", 3), -1);
@@ -195,24 +196,24 @@ START_TEST(references_are_limited) {
 END_TEST
 
 START_TEST(a_pool_without_references) {
-  struct outbox_pool none = {.bufs = &bufs};
-  struct outbox outbox = {.bytes = NULL};
+  struct send_queue_pool none = {.bufs = &bufs};
+  struct send_queue queue = {.bytes = NULL};
   unsigned released = 0;
-  struct loan loan = {"ab", 2, count_up, &released};
-  ck_assert_int_eq(outbox_lend(&none, &outbox, &loan), -1);
+  struct buf_ref ref = {"ab", 2, count_up, &released};
+  ck_assert_int_eq(send_queue_append_ref(&none, &queue, &ref), -1);
   ck_assert_uint_eq(released, 0);
-  ck_assert(outbox_empty(&outbox));
-  ck_assert_int_eq(outbox_append(&none, &outbox, "ab", 2), 0);
-  ck_assert_int_eq(outbox_lend(&none, &outbox, &loan), -1);
-  ck_assert_uint_eq(outbox_size(&outbox), 2);
-  loan.size = 0;
-  ck_assert_int_eq(outbox_lend(&none, &outbox, &loan), 0);
+  ck_assert(send_queue_empty(&queue));
+  ck_assert_int_eq(send_queue_append(&none, &queue, "ab", 2), 0);
+  ck_assert_int_eq(send_queue_append_ref(&none, &queue, &ref), -1);
+  ck_assert_uint_eq(send_queue_size(&queue), 2);
+  ref.size = 0;
+  ck_assert_int_eq(send_queue_append_ref(&none, &queue, &ref), 0);
   ck_assert_uint_eq(released, 1);
-  outbox_consume(&none, &outbox, 1);
-  outbox_release(&none, &outbox);
-  ck_assert(outbox_empty(&outbox));
-  outbox_pool_trim(&none);
-  outbox_pool_fini(&none);
+  send_queue_consume(&none, &queue, 1);
+  send_queue_release(&none, &queue);
+  ck_assert(send_queue_empty(&queue));
+  send_queue_pool_trim(&none);
+  send_queue_pool_fini(&none);
 }
 END_TEST
 
@@ -243,53 +244,53 @@ START_TEST(no_memory_for_bytes) {
 END_TEST
 
 START_TEST(trim_returns_memory) {
-  struct outbox_pool large;
-  struct outbox outbox = {.bytes = NULL};
+  struct send_queue_pool large;
+  struct send_queue queue = {.bytes = NULL};
   unsigned released = 0;
-  const struct loan loan = {"x", 1, count_up, &released};
-  ck_assert_int_eq(outbox_pool_init(&large, &bufs, 5000), 0);
+  const struct buf_ref ref = {"x", 1, count_up, &released};
+  ck_assert_int_eq(send_queue_pool_init(&large, &bufs, 5000), 0);
   for (unsigned i = 0; i < 5000; i++) {
-    ck_assert_int_eq(outbox_lend(&large, &outbox, &loan), 0);
+    ck_assert_int_eq(send_queue_append_ref(&large, &queue, &ref), 0);
   }
-  ck_assert_uint_eq(outbox_size(&outbox), 5000);
-  outbox_pool_trim(&large);
-  ck_assert_uint_gt(large.cargos.end, 1);
-  outbox_consume(&large, &outbox, 5000);
+  ck_assert_uint_eq(send_queue_size(&queue), 5000);
+  send_queue_pool_trim(&large);
+  ck_assert_uint_gt(large.segments.end, 1);
+  send_queue_consume(&large, &queue, 5000);
   ck_assert_uint_eq(released, 5000);
-  ck_assert_uint_eq(large.cargos.empty, large.cargos.end);
-  outbox_pool_trim(&large);
-  ck_assert_uint_eq(large.cargos.end, 0);
-  ck_assert_int_eq(outbox_lend(&large, &outbox, &loan), 0);
-  outbox_release(&large, &outbox);
-  outbox_pool_fini(&large);
+  ck_assert_uint_eq(large.segments.empty, large.segments.end);
+  send_queue_pool_trim(&large);
+  ck_assert_uint_eq(large.segments.end, 0);
+  ck_assert_int_eq(send_queue_append_ref(&large, &queue, &ref), 0);
+  send_queue_release(&large, &queue);
+  send_queue_pool_fini(&large);
 }
 END_TEST
 
 /* ---- a release that uses the pool ---- */
 
-static struct outbox elsewhere;
+static struct send_queue elsewhere;
 
 static void append_elsewhere(void *argument) {
-  ck_assert_int_eq(outbox_lend(&pool, &elsewhere, argument), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &elsewhere, argument), 0);
 }
 
 /* The released reference was the last one allowed, and its place is free already. */
 START_TEST(a_release_may_send_another_reference) {
   unsigned released = 0;
-  struct outbox outbox = {.bytes = NULL};
-  struct loan again = {"b", 1, count_up, &released};
-  const struct loan loan = {"a", 1, append_elsewhere, &again};
+  struct send_queue queue = {.bytes = NULL};
+  struct buf_ref again = {"b", 1, count_up, &released};
+  const struct buf_ref ref = {"a", 1, append_elsewhere, &again};
   for (int i = 0; i < CARGOS_MAX; i++) {
-    ck_assert_int_eq(outbox_lend(&pool, &outbox, &loan), 0);
+    ck_assert_int_eq(send_queue_append_ref(&pool, &queue, &ref), 0);
   }
-  outbox_consume(&pool, &outbox, CARGOS_MAX / 2);
-  ck_assert_uint_eq(outbox_size(&elsewhere), CARGOS_MAX / 2);
-  check_books(&outbox);
-  outbox_release(&pool, &outbox);
+  send_queue_consume(&pool, &queue, CARGOS_MAX / 2);
+  ck_assert_uint_eq(send_queue_size(&elsewhere), CARGOS_MAX / 2);
+  check_books(&queue);
+  send_queue_release(&pool, &queue);
   check_books(&elsewhere);
-  ck_assert_uint_eq(outbox_size(&elsewhere), CARGOS_MAX);
+  ck_assert_uint_eq(send_queue_size(&elsewhere), CARGOS_MAX);
   ck_assert_uint_eq(released, 0);
-  outbox_release(&pool, &elsewhere);
+  send_queue_release(&pool, &elsewhere);
   ck_assert_uint_eq(released, CARGOS_MAX);
 }
 END_TEST
@@ -302,7 +303,7 @@ END_TEST
 /* To the end of the first part, one byte before or after it, or anywhere. */
 static size_t some_size(const struct model *model, uint64_t random) {
   struct iovec part = {.iov_len = 0};
-  outbox_parts(&model->outbox, &part, 1);
+  send_queue_parts(&model->outbox, &part, 1);
   if ((random & 3) == 0) {
     return random >> 8 & 0x3ff;
   }
@@ -333,7 +334,7 @@ START_TEST(random_operations_match_the_model) {
     } else if (what < 5) {
       refused_bytes += append(model, data, size) == -1;
     } else if (what < 10) {
-      bool full = size > 0 && pool.cargos.used == CARGOS_MAX;
+      bool full = size > 0 && pool.segments.used == CARGOS_MAX;
       bool lent = size == 0 || lend(model, data, size) == 0;
       holds(lent == !full, "a reference is refused if and only if there is no room");
       refused_loans += full;
