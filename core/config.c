@@ -49,7 +49,7 @@ static const char *program_of(const struct config_check *check);
 static const char *decided_by(const struct config_check *check, enum config_var var);
 static void load_var(struct config_check *check, enum config_var var);
 static void check_connections(struct config_check *check);
-static void check_exchange(struct config_check *check);
+static void check_builtin(struct config_check *check);
 static void check_text(struct config_check *check, enum config_var var,
                        const struct config_text *text);
 static void check_names(struct config_check *check);
@@ -65,7 +65,7 @@ unsigned config_load(struct config *config, const char *const *environment,
   for (size_t i = 0; i < VAR_COUNT; i++)
     load_var(&check, (enum config_var)i);
   config_finalize(&check);
-  check_exchange(&check);
+  check_builtin(&check);
   check_names(&check);
   return config_finish(&check);
 }
@@ -271,7 +271,7 @@ static void check_connections(struct config_check *check) {
 }
 
 /* The five values of the exchange, and what else must agree with them. */
-static void check_exchange(struct config_check *check) {
+static void check_builtin(struct config_check *check) {
   const struct config *config = check->config;
   const bool *refused = check->refused;
   bool framed = !refused[VAR_EXCHANGE] && !refused[VAR_FRAME];

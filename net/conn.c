@@ -44,7 +44,7 @@ static void ask_for(struct xchg_conn *conn) {
   bool reads = conn->state == CONN_OPEN ? !conn->paused : conn->discarded < LINGER_BYTES_MAX;
   uint32_t in = reads && !conn->eof ? EPOLLIN | EPOLLRDHUP : 0;
   uint32_t out = send_queue_empty(&conn->out) ? 0 : EPOLLOUT;
-  (void)reactor_want(conn->ctx->reactor, &conn->source, conn->fd, in | out); /* no system call */
+  (void)reactor_modify(conn->ctx->reactor, &conn->source, conn->fd, in | out); /* no system call */
 }
 
 /* Conclude a turn: part, leave, ask for another turn, set the timer. */
@@ -65,12 +65,12 @@ static void conclude_turn(struct xchg_conn *conn) {
     }
   } else {
     if (conn->paused && !conn_input_blocked(conn)) {
-      reactor_again(ctx->reactor, &conn->source); /* that turn goes on where this one stopped */
+      reactor_requeue(ctx->reactor, &conn->source); /* that turn goes on where this one stopped */
     }
     conn_input_pause(conn, conn->paused || conn_input_blocked(conn));
   }
   if (conn_input_readable(conn)) {
-    reactor_again(ctx->reactor, &conn->source);
+    reactor_requeue(ctx->reactor, &conn->source);
   }
   if (ctx->reactor->epoll_fd == -1) {
     ask_for(conn);
@@ -90,7 +90,7 @@ static bool notify_drained(struct xchg_conn *conn) {
   }
   handler->on_drain(conn);
   if (!send_queue_empty(&conn->out)) {
-    reactor_again(conn->ctx->reactor, &conn->source); /* others come first */
+    reactor_requeue(conn->ctx->reactor, &conn->source); /* others come first */
   }
   if (!conn_apply_requests(conn)) {
     return false;
@@ -195,7 +195,7 @@ static void end_turn(struct conn_ctx *ctx) { ctx->current = NULL; }
 static void on_event(struct source *source, uint32_t events) {
   struct xchg_conn *conn = conn_of(source);
   struct conn_ctx *ctx = begin_turn(conn);
-  if ((events & TURN_TIMER) != 0) {
+  if ((events & EVENT_TIMER) != 0) {
     on_timer(conn);
     end_turn(ctx);
     return;
@@ -255,7 +255,7 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
   /* in and out of every connection at their longest, a block being less than twice what it holds */
   ctx->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
   ctx->send_queues.bufs = &ctx->bufs;
-  reactor->turn = on_event;
+  reactor->on_event = on_event;
   if (slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
     return -1;
   }
@@ -333,7 +333,7 @@ static int refuse(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
 }
 
 int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
-  struct source *source = reactor_take(ctx->reactor);
+  struct source *source = reactor_alloc(ctx->reactor);
   if (source == NULL) {
     return refuse(ctx, accepted);
   }

@@ -44,7 +44,7 @@ bool conn_can_send(const struct xchg_conn *conn) {
 
 void conn_schedule(struct xchg_conn *conn) {
   if (conn->ctx->current != conn && conn->state != CONN_CLOSED) {
-    reactor_again(conn->ctx->reactor, &conn->source);
+    reactor_requeue(conn->ctx->reactor, &conn->source);
   }
 }
 

@@ -29,12 +29,13 @@ void conn_check_complete(struct xchg_conn *conn) {
 }
 
 /* Hand one message up. Return: is the connection still there? */
-static bool deliver(struct xchg_conn *conn, const uint8_t *data, const struct frame_cut *cut) {
+static bool deliver(struct xchg_conn *conn, const uint8_t *data,
+                    const struct frame_parsed *parsed) {
   const struct xchg_handler *handler = conn->ctx->handler;
-  const struct xchg_message message = {.data = data + cut->head,
-                                       .size = cut->size,
+  const struct xchg_message message = {.data = data + parsed->head,
+                                       .size = parsed->size,
                                        .frame = data,
-                                       .frame_size = cut->head + cut->size + cut->tail};
+                                       .frame_size = parsed->head + parsed->size + parsed->tail};
   conn->messages++;
   stats_add(&conn->ctx->stats->messages, 1);
   if (handler->on_message != NULL) {
@@ -49,9 +50,9 @@ static bool deliver(struct xchg_conn *conn, const uint8_t *data, const struct fr
 
 /* The first message in ${size} bytes at ${data}, by the handler's own function. */
 static enum frame_result parse_custom(struct xchg_conn *conn, const uint8_t *data, size_t size,
-                                      struct frame_cut *cut) {
+                                      struct frame_parsed *parsed) {
   size_t max = conn->ctx->max_message;
-  if (size < cut->scanned) {
+  if (size < parsed->scanned) {
     return FRAME_MORE; /* under this framing: so many are needed */
   }
   size_t end = conn->ctx->handler->frame.parse(conn, data, size);
@@ -62,20 +63,20 @@ static enum frame_result parse_custom(struct xchg_conn *conn, const uint8_t *dat
     return FRAME_TOO_LONG;
   }
   if (end == 0 || end > size) {
-    cut->scanned = end;
+    parsed->scanned = end;
     return FRAME_MORE;
   }
-  *cut = (struct frame_cut){.size = end};
+  *parsed = (struct frame_parsed){.size = end};
   return FRAME_MESSAGE;
 }
 
 static enum frame_result parse_one(struct xchg_conn *conn, const uint8_t *data, size_t size,
-                                   struct frame_cut *cut) {
+                                   struct frame_parsed *parsed) {
   const struct xchg_frame *frame = &conn->ctx->handler->frame;
   if (frame->kind == XCHG_FRAME_CUSTOM) {
-    return parse_custom(conn, data, size, cut);
+    return parse_custom(conn, data, size, parsed);
   }
-  return frame_cut(frame, conn->ctx->max_message, data, size, cut);
+  return frame_parse(frame, conn->ctx->max_message, data, size, parsed);
 }
 
 /*
@@ -86,10 +87,10 @@ static enum frame_result parse_one(struct xchg_conn *conn, const uint8_t *data, 
  */
 static bool parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used,
                            size_t *scanned) {
-  struct frame_cut cut = {.scanned = *scanned};
+  struct frame_parsed parsed = {.scanned = *scanned};
   size_t at = 0;
   while (at < size && conn->state == CONN_OPEN && !conn_input_blocked(conn)) {
-    enum frame_result result = parse_one(conn, data + at, size - at, &cut);
+    enum frame_result result = parse_one(conn, data + at, size - at, &parsed);
     if (result == FRAME_MORE) {
       break;
     }
@@ -97,17 +98,17 @@ static bool parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t s
       conn_begin_end(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
       break;
     }
-    if (!deliver(conn, data + at, &cut)) {
+    if (!deliver(conn, data + at, &parsed)) {
       return false;
     }
-    at += cut.head + cut.size + cut.tail;
+    at += parsed.head + parsed.size + parsed.tail;
   }
   if (conn->state != CONN_OPEN && at < size) {
     conn->extra_input = true;
     at = size;
   }
   *used = at;
-  *scanned = cut.scanned;
+  *scanned = parsed.scanned;
   return true;
 }
 
@@ -190,12 +191,12 @@ static bool on_bytes(struct xchg_conn *conn, size_t size) {
 /* The stream has ended within a message: hand it up, or end. */
 static bool on_last_bytes(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
-  struct frame_cut cut;
-  enum frame_result result = frame_cut_last(&ctx->handler->frame, ctx->max_message,
-                                            buf_data(conn->in), buf_size(conn->in), &cut);
+  struct frame_parsed parsed;
+  enum frame_result result = frame_parse_last(&ctx->handler->frame, ctx->max_message,
+                                              buf_data(conn->in), buf_size(conn->in), &parsed);
   if (result != FRAME_MESSAGE) {
     conn_begin_end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
-  } else if (!deliver(conn, buf_data(conn->in), &cut)) {
+  } else if (!deliver(conn, buf_data(conn->in), &parsed)) {
     return false;
   }
   buf_release(&ctx->bufs, &conn->in);

@@ -119,7 +119,7 @@ static bool stall(struct xchg_conn *conn) {
     return true;
   }
   conn->stalled = true;
-  if (reactor_want(ctx->reactor, &conn->source, conn->fd, CONN_WATCHED | EPOLLOUT) == -1) {
+  if (reactor_modify(ctx->reactor, &conn->source, conn->fd, CONN_WATCHED | EPOLLOUT) == -1) {
     conn_close(conn, XCHG_MEMORY);
     return false;
   }
@@ -174,7 +174,7 @@ bool conn_output_flush(struct xchg_conn *conn) {
   }
   if (count == asked) { /* so many parts that others come first */
     conn->stalled = false;
-    reactor_again(conn->ctx->reactor, &conn->source);
+    reactor_requeue(conn->ctx->reactor, &conn->source);
     return true;
   }
   return count > 0 || !conn->stalled ? stall(conn) : true;

@@ -31,62 +31,64 @@ static size_t window(size_t size, size_t max, size_t extra) {
 }
 
 /** Look for ${terminator} in the bytes that were not seen yet. Return: its index, or ${size}. */
-static size_t find(const uint8_t *data, size_t size, size_t scanned, uint8_t terminator) {
+static size_t find_delimiter(const uint8_t *data, size_t size, size_t scanned, uint8_t terminator) {
   const uint8_t *at = scanned < size ? memchr(data + scanned, terminator, size - scanned) : NULL;
   return at == NULL ? size : (size_t)(at - data);
 }
 
-static enum frame_result cut_delimited(const struct xchg_frame *frame, size_t max,
-                                       const uint8_t *data, size_t size, struct frame_cut *cut) {
+static enum frame_result parse_delimited(const struct xchg_frame *frame, size_t max,
+                                         const uint8_t *data, size_t size,
+                                         struct frame_parsed *parsed) {
   size_t searched = window(size, max, 1);
-  size_t at = find(data, searched, cut->scanned, frame->delimiter);
-  cut->scanned = 0;
+  size_t at = find_delimiter(data, searched, parsed->scanned, frame->delimiter);
+  parsed->scanned = 0;
   if (at < searched) {
-    *cut = (struct frame_cut){.size = at, .tail = 1};
+    *parsed = (struct frame_parsed){.size = at, .tail = 1};
     return FRAME_MESSAGE;
   }
   if (size > max) {
     return FRAME_TOO_LONG;
   }
-  cut->scanned = size;
+  parsed->scanned = size;
   return FRAME_MORE;
 }
 
-static enum frame_result cut_line(size_t max, const uint8_t *data, size_t size,
-                                  struct frame_cut *cut) {
+static enum frame_result parse_line(size_t max, const uint8_t *data, size_t size,
+                                    struct frame_parsed *parsed) {
   size_t searched = window(size, max, CRLF_SIZE);
-  size_t at = find(data, searched, cut->scanned, '\n');
-  cut->scanned = 0;
+  size_t at = find_delimiter(data, searched, parsed->scanned, '\n');
+  parsed->scanned = 0;
   if (at < searched) {
     size_t cr = at > 0 && data[at - 1] == '\r' ? 1 : 0;
     if (at - cr > max) {
       return FRAME_TOO_LONG;
     }
-    *cut = (struct frame_cut){.size = at - cr, .tail = cr + 1};
+    *parsed = (struct frame_parsed){.size = at - cr, .tail = cr + 1};
     return FRAME_MESSAGE;
   }
   if (size > max && (size - max > 1 || data[max] != '\r')) {
     return FRAME_TOO_LONG;
   }
-  cut->scanned = size; /* LF is what was not found; a CR is looked at again, from its LF */
+  parsed->scanned = size; /* LF is what was not found; a CR is looked at again, from its LF */
   return FRAME_MORE;
 }
 
 /** A message of ${length} bytes behind a prefix of ${head}. */
-static enum frame_result cut_length(size_t max, size_t head, size_t length, size_t size,
-                                    struct frame_cut *cut) {
+static enum frame_result parse_length(size_t max, size_t head, size_t length, size_t size,
+                                      struct frame_parsed *parsed) {
   if (length > max) {
     return FRAME_TOO_LONG;
   }
   if (size - head < length) {
     return FRAME_MORE;
   }
-  *cut = (struct frame_cut){.head = head, .size = length};
+  *parsed = (struct frame_parsed){.head = head, .size = length};
   return FRAME_MESSAGE;
 }
 
-static enum frame_result cut_prefixed(const struct xchg_frame *frame, size_t max,
-                                      const uint8_t *data, size_t size, struct frame_cut *cut) {
+static enum frame_result parse_prefixed(const struct xchg_frame *frame, size_t max,
+                                        const uint8_t *data, size_t size,
+                                        struct frame_parsed *parsed) {
   size_t head = head_size(frame);
   if (size < head) {
     return FRAME_MORE;
@@ -95,30 +97,30 @@ static enum frame_result cut_prefixed(const struct xchg_frame *frame, size_t max
   for (size_t i = 0; i < head; i++) {
     length = length << 8 | data[frame->little_endian ? head - 1 - i : i];
   }
-  return cut_length(max, head, length, size, cut);
+  return parse_length(max, head, length, size, parsed);
 }
 
-enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                            size_t size, struct frame_cut *cut) {
+enum frame_result frame_parse(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                              size_t size, struct frame_parsed *parsed) {
   assert(size > 0);
-  assert(cut->scanned <= size);
+  assert(parsed->scanned <= size);
   switch (frame->kind) {
     case XCHG_FRAME_DELIMITER:
-      return cut_delimited(frame, max, data, size, cut);
+      return parse_delimited(frame, max, data, size, parsed);
     case XCHG_FRAME_LINE:
-      return cut_line(max, data, size, cut);
+      return parse_line(max, data, size, parsed);
     case XCHG_FRAME_PREFIX:
-      cut->scanned = 0;
-      return cut_prefixed(frame, max, data, size, cut);
+      parsed->scanned = 0;
+      return parse_prefixed(frame, max, data, size, parsed);
     case XCHG_FRAME_FIXED:
-      cut->scanned = 0;
-      return cut_length(max, 0, frame->size, size, cut);
+      parsed->scanned = 0;
+      return parse_length(max, 0, frame->size, size, parsed);
     default:
       break;
   }
   assert(frame->kind == XCHG_FRAME_RAW); /* a custom one is cut by its own function */
   assert(max > 0);                       /* or the stream would never get shorter */
-  *cut = (struct frame_cut){.size = window(size, max, 0)};
+  *parsed = (struct frame_parsed){.size = window(size, max, 0)};
   return FRAME_MESSAGE;
 }
 
@@ -127,9 +129,9 @@ bool frame_declares(const struct xchg_frame *frame) {
          frame->kind == XCHG_FRAME_CUSTOM;
 }
 
-enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                                 size_t size, struct frame_cut *cut) {
-  (void)data; /* what frame_cut saw in it is all in its answer, FRAME_MORE */
+enum frame_result frame_parse_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                                   size_t size, struct frame_parsed *parsed) {
+  (void)data; /* what frame_parse saw in it is all in its answer, FRAME_MORE */
   assert(size > 0);
   if (frame_declares(frame)) {
     return FRAME_TRUNCATED;
@@ -137,7 +139,7 @@ enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, con
   if (size > max) { /* a line whose last byte is a CR that no LF made a terminator */
     return FRAME_TOO_LONG;
   }
-  *cut = (struct frame_cut){.size = size};
+  *parsed = (struct frame_parsed){.size = size};
   return FRAME_MESSAGE;
 }
 

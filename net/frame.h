@@ -21,13 +21,13 @@
 
 enum frame_result {
   FRAME_MORE,      /* not complete */
-  FRAME_MESSAGE,   /* complete: struct frame_cut is filled */
+  FRAME_MESSAGE,   /* complete: struct frame_parse is filled */
   FRAME_TOO_LONG,  /* over the limit, or will be */
   FRAME_BAD,       /* can be no message (a custom frame's function alone says so) */
-  FRAME_TRUNCATED, /* the stream ended within it (frame_cut_last only) */
+  FRAME_TRUNCATED, /* the stream ended within it (frame_parse_last only) */
 };
 
-struct frame_cut {
+struct frame_parsed {
   size_t scanned; /* in and out: bytes that a search has seen in vain */
   size_t head;    /* out: bytes of the prefix */
   size_t size;    /* out: bytes of the message behind it, max at most */
@@ -37,7 +37,7 @@ struct frame_cut {
 #define FRAME_HEAD_MAX 8
 
 /**
- * frame_cut(frame, max, data, size, cut):
+ * frame_parse(frame, max, data, size, cut):
  * Find the first message of the ${size} (1 at least) bytes at ${data}, of which the first
  * ${cut->scanned} were seen in vain by an earlier call with a shorter ${size}; on FRAME_MORE
  * ${cut->scanned} is what the next call may skip, else 0.  The work over all calls is linear in the
@@ -46,16 +46,16 @@ struct frame_cut {
  * the bytes alone, never on how they were split, except under raw, where the message is min(size,
  * max) bytes.
  */
-enum frame_result frame_cut(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                            size_t size, struct frame_cut *cut);
+enum frame_result frame_parse(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                              size_t size, struct frame_parsed *parsed);
 
 /**
- * frame_cut_last(frame, max, data, size, cut):
- * The same where frame_cut said FRAME_MORE and the stream has ended: delimiter and line end the
+ * frame_parse_last(frame, max, data, size, cut):
+ * The same where frame_parse said FRAME_MORE and the stream has ended: delimiter and line end the
  * message there (no tail; a lone CR is data), under a declared length it is truncated.
  */
-enum frame_result frame_cut_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                                 size_t size, struct frame_cut *cut);
+enum frame_result frame_parse_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                                   size_t size, struct frame_parsed *parsed);
 
 /**
  * Write the prefix of a message of ${size} bytes into ${head}; return its length, 0 for frames

@@ -18,14 +18,15 @@
 #include <unistd.h>
 
 /* How long one start waits for another on the same path. */
-#define TURN_TRIES 200
-#define TURN_WAIT_MS 10
+#define LOCK_TRIES 200
+#define LOCK_WAIT_MS 10
 
-static int say(struct log *log, const struct addr_listen *where, const char *what, int error) {
-  char text[sizeof(where->path) + 16];
+static int log_listener(struct log *log, const struct addr_listen *addr, const char *what,
+                        int error) {
+  char text[sizeof(addr->path) + 16];
   struct log_line line;
   log_begin(&line, log, LOG_ERROR, what);
-  log_str(&line, "addr", addr_format_listen(where, text, sizeof(text)));
+  log_str(&line, "addr", addr_format_listen(addr, text, sizeof(text)));
   log_str(&line, "error", strerror(error));
   log_end(&line);
   errno = error;
@@ -43,7 +44,7 @@ static void try_option(const struct listener *listener, int level, int name, int
 /* What accepted connections inherit. */
 static void set_inherited(struct listener *listener, const struct config *config, struct log *log) {
   int sndbuf = (int)min_u64(config->sndbuf_bytes, INT32_MAX);
-  if (listener->where.addr.family == ADDR_UNIX) {
+  if (listener->addr.addr.family == ADDR_UNIX) {
     listener->sndbuf = sndbuf;
     return;
   }
@@ -76,12 +77,12 @@ static bool alive(const struct sockaddr_storage *to, socklen_t size) {
 }
 
 /* Remove a socket file that a dead server left; anything else stays and makes the bind fail. */
-static void remove_stale(const struct addr_listen *where) {
+static void remove_stale(const struct addr_listen *addr) {
   struct sockaddr_storage to;
-  socklen_t size = sock_addr_to(where, &to);
+  socklen_t size = sock_addr_to(addr, &to);
   struct stat st;
-  if (lstat(where->path, &st) == 0 && S_ISSOCK(st.st_mode) && !alive(&to, size)) {
-    (void)unlink(where->path);
+  if (lstat(addr->path, &st) == 0 && S_ISSOCK(st.st_mode) && !alive(&to, size)) {
+    (void)unlink(addr->path);
   }
 }
 
@@ -91,24 +92,24 @@ static void remove_stale(const struct addr_listen *where) {
  * hold such a lock for reasons of his own, and a folder may be unreadable: then it goes without.
  * Return: a descriptor whose close ends the turn, or -1.
  */
-static int take_turn(const struct addr_listen *where) {
-  char folder[sizeof(where->path)];
-  memcpy(folder, where->path, sizeof(folder));
+static int lock_directory(const struct addr_listen *addr) {
+  char folder[sizeof(addr->path)];
+  memcpy(folder, addr->path, sizeof(folder));
   char *name = strrchr(folder, '/'); /* there is one: the path is absolute */
   name[name == folder] = 0;
   int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  for (int i = 0; fd != -1 && i < TURN_TRIES; i++) {
+  for (int i = 0; fd != -1 && i < LOCK_TRIES; i++) {
     if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
       break;
     }
-    (void)sys_poll(NULL, 0, TURN_WAIT_MS);
+    (void)sys_poll(NULL, 0, LOCK_WAIT_MS);
   }
   return fd;
 }
 
 static void note_file(struct listener *listener) {
   struct stat st;
-  if (lstat(listener->where.path, &st) == 0) {
+  if (lstat(listener->addr.path, &st) == 0) {
     listener->file = st.st_ino;
     listener->device = st.st_dev;
   }
@@ -121,19 +122,19 @@ static void note_address(struct listener *listener) {
   if (getsockname(listener->fd, (struct sockaddr *)&bound, &size) == -1) {
     return;
   }
-  sock_addr_from(&listener->where.addr, &bound);
+  sock_addr_from(&listener->addr.addr, &bound);
   if (bound.ss_family == AF_UNIX && size > offsetof(struct sockaddr_un, sun_path)) {
     const struct sockaddr_un *un = (const struct sockaddr_un *)&bound;
     size_t length =
-        min_u64(size - offsetof(struct sockaddr_un, sun_path), sizeof(listener->where.path) - 1);
-    memcpy(listener->where.path, un->sun_path, length);
-    listener->where.path[length] = 0;
+        min_u64(size - offsetof(struct sockaddr_un, sun_path), sizeof(listener->addr.path) - 1);
+    memcpy(listener->addr.path, un->sun_path, length);
+    listener->addr.path[length] = 0;
   }
 }
 
 static int open_family(struct listener *listener, const struct config *config) {
   struct sockaddr_storage to;
-  socklen_t size = sock_addr_to(&listener->where, &to);
+  socklen_t size = sock_addr_to(&listener->addr, &to);
   int on = 1, off = 0;
   listener->fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (listener->fd == -1) {
@@ -147,7 +148,7 @@ static int open_family(struct listener *listener, const struct config *config) {
       setsockopt(listener->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == -1) {
     return -1;
   }
-  int *only = listener->where.any ? &off : &on;
+  int *only = listener->addr.any ? &off : &on;
   if (to.ss_family == AF_INET6 &&
       setsockopt(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, only, sizeof(*only)) == -1) {
     return -1;
@@ -157,26 +158,26 @@ static int open_family(struct listener *listener, const struct config *config) {
 
 /* Bind; ":port" means IPv4 where there is no IPv6. */
 static int open_bound(struct listener *listener, const struct config *config) {
-  if (listener->where.any) {
-    listener->where.addr.family = ADDR_IPV6;
+  if (listener->addr.any) {
+    listener->addr.addr.family = ADDR_IPV6;
   }
   int result = open_family(listener, config);
-  if (result == 0 || !listener->where.any || (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)) {
+  if (result == 0 || !listener->addr.any || (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)) {
     return result;
   }
   if (listener->fd != -1) {
     sys_close(listener->fd);
   }
-  listener->where.addr.family = ADDR_IPV4;
+  listener->addr.addr.family = ADDR_IPV4;
   return open_family(listener, config);
 }
 
 /* listener_open once it is our turn. Return: 0, or -1 with errno, and in ${*what} what failed. */
 static int open_listening(struct listener *listener, const struct config *config, struct log *log,
                           const char **what) {
-  bool local = listener->where.addr.family == ADDR_UNIX;
+  bool local = listener->addr.addr.family == ADDR_UNIX;
   if (local) {
-    remove_stale(&listener->where);
+    remove_stale(&listener->addr);
   }
   *what = "cannot bind";
   if (open_bound(listener, config) == -1) {
@@ -185,8 +186,8 @@ static int open_listening(struct listener *listener, const struct config *config
   if (local) {
     note_file(listener);
     *what = "cannot set the mode of the socket file";
-    if (listener->where.mode != -1 &&
-        chmod(listener->where.path, (mode_t)listener->where.mode) == -1) {
+    if (listener->addr.mode != -1 &&
+        chmod(listener->addr.path, (mode_t)listener->addr.mode) == -1) {
       return -1;
     }
   }
@@ -195,11 +196,11 @@ static int open_listening(struct listener *listener, const struct config *config
   return listen(listener->fd, (int)config->backlog);
 }
 
-int listener_open(struct listener *listener, const struct addr_listen *where,
+int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log) {
-  *listener = (struct listener){.fd = -1, .where = *where};
-  bool local = where->addr.family == ADDR_UNIX;
-  int turn = local ? take_turn(where) : -1;
+  *listener = (struct listener){.fd = -1, .addr = *addr};
+  bool local = addr->addr.family == ADDR_UNIX;
+  int turn = local ? lock_directory(addr) : -1;
   const char *what;
   int result = open_listening(listener, config, log, &what);
   int error = errno;
@@ -211,12 +212,12 @@ int listener_open(struct listener *listener, const struct addr_listen *where,
   if (turn != -1) {
     sys_close(turn);
   }
-  return result == 0 ? 0 : say(log, where, what, error);
+  return result == 0 ? 0 : log_listener(log, addr, what, error);
 }
 
 int listener_adopt(struct listener *listener, int fd, const struct config *config,
                    struct log *log) {
-  *listener = (struct listener){.fd = fd, .passed = true};
+  *listener = (struct listener){.fd = fd, .inherited = true};
   int listening = 0, type = 0;
   socklen_t size = sizeof(int);
   if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == -1 ||
@@ -248,20 +249,20 @@ enum sock_accepted listener_accept(const struct listener *listener,
                            sizeof(listener->sndbuf)); /* a smaller buffer is a wish */
     }
   }
-  bool shut = listener->retired && listener->where.addr.family == ADDR_UNIX && errno == EINVAL;
+  bool shut = listener->stopped && listener->addr.addr.family == ADDR_UNIX && errno == EINVAL;
   return result == ACCEPT_BROKEN && shut ? ACCEPT_NONE : result;
 }
 
 static void remove_file(struct listener *listener) {
   struct stat st;
-  if (listener->file != 0 && lstat(listener->where.path, &st) == 0 && st.st_ino == listener->file &&
+  if (listener->file != 0 && lstat(listener->addr.path, &st) == 0 && st.st_ino == listener->file &&
       st.st_dev == listener->device) {
-    (void)unlink(listener->where.path);
+    (void)unlink(listener->addr.path);
   }
   listener->file = 0;
 }
 
-void listener_retire(struct listener *listener) {
+void listener_stop(struct listener *listener) {
   /* Byte 13 of a TCP header holds the flags, 0x02 is SYN: drop what has it, keep what has not. */
   static const struct sock_filter drop_syn[] = {
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
@@ -269,10 +270,10 @@ void listener_retire(struct listener *listener) {
       BPF_STMT(BPF_RET | BPF_K, 0),
       BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
   };
-  listener->retired = true;
-  if (listener->passed) {
+  listener->stopped = true;
+  if (listener->inherited) {
     listener_close(listener);
-  } else if (listener->where.addr.family == ADDR_UNIX) {
+  } else if (listener->addr.addr.family == ADDR_UNIX) {
     remove_file(listener);
     (void)sys_shutdown(listener->fd, SHUT_RD);
   } else {

@@ -18,11 +18,11 @@
 #include <stdbool.h>
 
 struct listener {
-  int fd;                   /* owns; -1 = closed */
-  struct addr_listen where; /* as it is bound: with the real port */
-  bool passed;              /* by LISTEN_FDS: shared with others */
-  bool retired;             /* a stop has begun: an empty queue is the end */
-  uint64_t file;            /* UNIX: inode of the socket file that is ours, 0 = none */
+  int fd;                  /* owns; -1 = closed */
+  struct addr_listen addr; /* as it is bound: with the real port */
+  bool inherited;          /* by LISTEN_FDS: shared with others */
+  bool stopped;            /* a stop has begun: an empty queue is the end */
+  uint64_t file;           /* UNIX: inode of the socket file that is ours, 0 = none */
   uint64_t device;
   int sndbuf; /* AF_UNIX does not inherit it: set on each connection; 0 = do not */
 };
@@ -33,7 +33,7 @@ struct listener {
  * file is replaced, a live or a foreign one is not.
  * Return: 0, or -1 with errno, after one line in the log.
  */
-int listener_open(struct listener *listener, const struct addr_listen *where,
+int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log);
 
 /**
@@ -43,7 +43,7 @@ int listener_open(struct listener *listener, const struct addr_listen *where,
 int listener_adopt(struct listener *listener, int fd, const struct config *config, struct log *log);
 
 /**
- * Accept one connection into ${guest} (all but ticket and listener). After listener_retire a UNIX
+ * Accept one connection into ${guest} (all but ticket and listener). After listener_stop a UNIX
  * listener's EINVAL is ACCEPT_NONE.
  */
 enum sock_accepted listener_accept(const struct listener *listener, struct accepted_conn *accepted);
@@ -52,7 +52,7 @@ enum sock_accepted listener_accept(const struct listener *listener, struct accep
  * The stop begins: no new connection gets into the queue; a passed listener is closed (left) at
  * once.
  */
-void listener_retire(struct listener *listener);
+void listener_stop(struct listener *listener);
 
 /** Close, if open; remove the socket file if it is still ours. */
 void listener_close(struct listener *listener);

@@ -23,15 +23,15 @@ static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
               "poll's events are epoll's");
 
 static void reset(struct reactor *reactor, struct slab *slab, struct stats *stats) {
-  void (*turn)(struct source *, uint32_t) = reactor->turn;
+  void (*on_event)(struct source *, uint32_t) = reactor->on_event;
   memset(reactor, 0, offsetof(struct reactor, events));
-  reactor->turn = turn;
+  reactor->on_event = on_event;
   reactor->slab = slab;
   reactor->stats = stats;
   reactor->epoll_fd = -1;
   reactor->poll_fd = -1;
   reactor->wake_fd = -1;
-  reactor->again_first = SLAB_NONE;
+  reactor->requeue_first = SLAB_NONE;
   reactor->retired = SLAB_NONE;
   reactor->now_ns = sys_now_ns();
   wheel_init(&reactor->wheel, reactor->now_ns);
@@ -54,7 +54,7 @@ void reactor_close(struct reactor *reactor) {
   }
 }
 
-int reactor_watch(struct reactor *reactor, const struct wake *wake) {
+int reactor_add_wake(struct reactor *reactor, const struct wake *wake) {
   if (reactor->epoll_fd == -1) {
     reactor->wake_fd = wake->fd;
     return 0;
@@ -63,7 +63,7 @@ int reactor_watch(struct reactor *reactor, const struct wake *wake) {
   return sys_epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, wake->fd, &event);
 }
 
-struct source *reactor_take(struct reactor *reactor) {
+struct source *reactor_alloc(struct reactor *reactor) {
   uint32_t slot;
   struct source *source = slab_alloc(reactor->slab, &slot);
   if (source == NULL) {
@@ -97,7 +97,7 @@ int reactor_add(struct reactor *reactor, struct source *source, int fd, uint32_t
   return control(reactor, EPOLL_CTL_ADD, source, fd);
 }
 
-int reactor_want(struct reactor *reactor, struct source *source, int fd, uint32_t events) {
+int reactor_modify(struct reactor *reactor, struct source *source, int fd, uint32_t events) {
   if (reactor->epoll_fd == -1) {
     source->interest = events;
     return 0;
@@ -117,20 +117,20 @@ void reactor_remove(struct reactor *reactor, struct source *source, int fd) {
   }
 }
 
-void reactor_again(struct reactor *reactor, struct source *source) {
+void reactor_requeue(struct reactor *reactor, struct source *source) {
   if (source->queued) {
     return;
   }
-  reactor->asked++;
+  reactor->requeues_asked++;
   source->queued = true;
   source->next = SLAB_NONE;
-  if (reactor->again_first == SLAB_NONE) {
-    reactor->again_first = source->slot;
+  if (reactor->requeue_first == SLAB_NONE) {
+    reactor->requeue_first = source->slot;
   } else {
-    struct source *last = slab_at(reactor->slab, reactor->again_last);
+    struct source *last = slab_at(reactor->slab, reactor->requeue_last);
     last->next = source->slot;
   }
-  reactor->again_last = source->slot;
+  reactor->requeue_last = source->slot;
 }
 
 void reactor_arm(struct reactor *reactor, struct source *source, uint64_t deadline_ns) {
@@ -171,7 +171,7 @@ void reactor_free(struct reactor *reactor, struct source *source) {
 }
 
 bool reactor_busy(const struct reactor *reactor) {
-  return reactor->again_first != SLAB_NONE || reactor->retired != SLAB_NONE;
+  return reactor->requeue_first != SLAB_NONE || reactor->retired != SLAB_NONE;
 }
 
 static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
@@ -240,7 +240,7 @@ static void dispatch_events(struct reactor *reactor) {
       stats_add(&reactor->stats->stale, 1);
       continue;
     }
-    reactor->turn(source, reactor->events[i].events);
+    reactor->on_event(source, reactor->events[i].events);
   }
   reactor->ready = 0;
 }
@@ -249,19 +249,19 @@ static void dispatch_events(struct reactor *reactor) {
  * Serves the first of those that were in the list when it began; who asks meanwhile queues behind
  * the others and comes another time.
  */
-static void dispatch_again(struct reactor *reactor) {
-  if (reactor->again_first == SLAB_NONE) {
+static void dispatch_requeued(struct reactor *reactor) {
+  if (reactor->requeue_first == SLAB_NONE) {
     return;
   }
-  uint32_t last = reactor->again_last, slot = SLAB_NONE;
-  for (int i = 0; i < REACTOR_AGAIN && slot != last; i++) {
-    slot = reactor->again_first;
+  uint32_t last = reactor->requeue_last, slot = SLAB_NONE;
+  for (int i = 0; i < REACTOR_REQUEUES && slot != last; i++) {
+    slot = reactor->requeue_first;
     struct source *source = slab_at(reactor->slab, slot);
-    reactor->again_first = source->next;
-    reactor->served++;
+    reactor->requeue_first = source->next;
+    reactor->requeues_served++;
     source->queued = false;
     if (source->generation != 0) {
-      reactor->turn(source, TURN_AGAIN);
+      reactor->on_event(source, EVENT_REQUEUE);
     } else {
       source->next = reactor->retired;
       reactor->retired = source->slot;
@@ -276,12 +276,12 @@ static void dispatch_timers(struct reactor *reactor) {
       return;
     }
     struct source *source = container_of(timer, struct source, timer);
-    reactor->turn(source, TURN_TIMER);
+    reactor->on_event(source, EVENT_TIMER);
   }
 }
 
 void reactor_dispatch(struct reactor *reactor) {
   dispatch_events(reactor);
-  dispatch_again(reactor);
+  dispatch_requeued(reactor);
   dispatch_timers(reactor);
 }

@@ -11,8 +11,8 @@
  * then due timers  ->  reactor_reap
  *
  * Ready events come before expired timers, so that nobody times out whose bytes are there.  Work
- * that a source leaves for later (reactor_again) makes the next wait return at once; nobody gets a
- * second turn before everybody had the first.
+ * that a source leaves for later (reactor_requeue) makes the next wait return at once; nobody gets
+ * a second turn before everybody had the first.
  *
  * Two ways to wait: epoll for many sources, and poll for one source (a thread or process a
  * connection), which needs no descriptor of its own.  Under poll readiness is a level: interest
@@ -31,12 +31,12 @@
 
 #define REACTOR_EVENTS 256         /* events a wait; more made no difference (docs/notes) */
 #define REACTOR_TIMERS 256         /* timers a turn at most */
-#define REACTOR_AGAIN 256          /* of those that asked for another turn, so many in one */
+#define REACTOR_REQUEUES 256       /* of those that asked for another turn, so many in one */
 #define REACTOR_GENERATION_BITS 30 /* so that an id holds worker, slot and generation */
 
 /* What a turn is told, beside EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLHUP and EPOLLERR. */
-#define TURN_TIMER (1u << 20) /* the source's timer has come */
-#define TURN_AGAIN (1u << 21) /* it asked for another turn */
+#define EVENT_TIMER (1u << 20)   /* the source's timer has come */
+#define EVENT_REQUEUE (1u << 21) /* it asked for another turn */
 
 /* All fields are the reactor's; the owner reads them. */
 struct source {
@@ -49,15 +49,16 @@ struct source {
 };
 
 struct reactor {
-  void (*turn)(struct source *source, uint32_t events); /* of each source; the owner sets it */
+  void (*on_event)(struct source *source, uint32_t events); /* of each source; the owner sets it */
   struct slab *slab;   /* borrows; its objects begin with a struct source */
   struct stats *stats; /* borrows; counts stale events */
   uint64_t now_ns;     /* when the last wait returned */
   int epoll_fd;        /* owns; -1: poll */
   int ready;           /* events that the last wait brought */
   uint32_t generation; /* given last */
-  uint32_t again_first, again_last;
-  uint64_t asked, served; /* turns asked for by reactor_again, and given, in that order */
+  uint32_t requeue_first, requeue_last;
+  uint64_t requeues_asked,
+      requeues_served; /* turns asked for by reactor_requeue, and given, in that order */
   uint32_t retired;
   bool woken;         /* poll: the wake was seen and is not waited for any more */
   int poll_fd;        /* poll: the one source's descriptor; borrows; -1 = none */
@@ -77,12 +78,12 @@ void reactor_open_single(struct reactor *reactor, struct slab *slab, struct stat
 void reactor_close(struct reactor *reactor);
 
 /** Let ${wake}, which must outlive the reactor, end the waits. Return: 0, or -1 with errno. */
-int reactor_watch(struct reactor *reactor, const struct wake *wake);
+int reactor_add_wake(struct reactor *reactor, const struct wake *wake);
 
 /**
  * Take an object from the slab, zeroed in its struct source, not yet watched; NULL without memory.
  */
-struct source *reactor_take(struct reactor *reactor);
+struct source *reactor_alloc(struct reactor *reactor);
 
 /**
  * Watch ${fd}, which the caller keeps, for ${events} (with EPOLLET where edges are wanted). Return:
@@ -91,18 +92,18 @@ struct source *reactor_take(struct reactor *reactor);
 int reactor_add(struct reactor *reactor, struct source *source, int fd, uint32_t events);
 
 /**
- * reactor_want(reactor, source, fd, events):
+ * reactor_modify(reactor, source, fd, events):
  * Change the interest.  Under epoll, sources are edge-triggered and what is once asked for stays:
  * only new events cost a system call.
  * Return: 0, or -1 with errno.
  */
-int reactor_want(struct reactor *reactor, struct source *source, int fd, uint32_t events);
+int reactor_modify(struct reactor *reactor, struct source *source, int fd, uint32_t events);
 
 /** Stop watching ${fd} without retiring ${source}. */
 void reactor_remove(struct reactor *reactor, struct source *source, int fd);
 
-/** Give ${source} another turn (TURN_AGAIN) in the next dispatch. */
-void reactor_again(struct reactor *reactor, struct source *source);
+/** Give ${source} another turn (EVENT_REQUEUE) in the next dispatch. */
+void reactor_requeue(struct reactor *reactor, struct source *source);
 
 /**
  * Arm ${source}'s one timer for ${deadline_ns}; it may fire earlier than a later deadline given

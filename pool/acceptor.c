@@ -26,7 +26,7 @@ int acceptor_open_inbox(struct acceptor *acceptor) {
 }
 
 static int open_accept_source(struct acceptor *acceptor, uint32_t index) {
-  struct source *taken = reactor_take(&acceptor->reactor);
+  struct source *taken = reactor_alloc(&acceptor->reactor);
   if (taken == NULL) {
     return -1;
   }
@@ -53,10 +53,10 @@ int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup)
   acceptor->watch_ns = setup->model->ops->watch == NULL ? NEVER : 0;
   if (slab_init(&acceptor->accept_sources, sizeof(struct accept_source), CONFIG_LISTEN_MAX) == -1 ||
       reactor_open(&acceptor->reactor, &acceptor->accept_sources, &acceptor->stats) == -1 ||
-      reactor_watch(&acceptor->reactor, &acceptor->inbox.wake) == -1) {
+      reactor_add_wake(&acceptor->reactor, &acceptor->inbox.wake) == -1) {
     return -1;
   }
-  acceptor->reactor.turn = on_accept_event;
+  acceptor->reactor.on_event = on_accept_event;
   for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
     if (open_accept_source(acceptor, i) == -1) {
       return -1;
@@ -110,7 +110,7 @@ static void close_accept_source(struct acceptor *acceptor, struct accept_source 
 
 /* Nobody can come to a UNIX listener that was shut, yet epoll reports it as ready for good. */
 static void close_if_shut(struct acceptor *acceptor, struct accept_source *entry) {
-  if (entry->listener->retired && entry->listener->where.addr.family == ADDR_UNIX) {
+  if (entry->listener->stopped && entry->listener->addr.addr.family == ADDR_UNIX) {
     close_accept_source(acceptor, entry);
   }
 }
@@ -363,10 +363,10 @@ static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
     if (entry == NULL) {
       continue;
     }
-    if (entry->listener->passed && acceptor->state == ACCEPT_OPEN) {
+    if (entry->listener->inherited && acceptor->state == ACCEPT_OPEN) {
       reactor_remove(&acceptor->reactor, &entry->source, entry->listener->fd);
     }
-    listener_retire(entry->listener);
+    listener_stop(entry->listener);
   }
 }
 

@@ -10,7 +10,7 @@
 #include "core/sys.h"
 #include "core/parse.h"
 #include "core/config.h"
-#include "net/notify.h"
+#include "net/sd_notify.h"
 #include "pool/cpu.h"
 #include "pool/signals.h"
 #include "pool/plugin.h"
@@ -36,7 +36,7 @@ struct daemon {
   struct config_facts facts;
   struct config config;
   struct log log;
-  struct notify notify;
+  struct sd_notify notify;
   int signals_fd;
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
   struct plugin plugin;
@@ -94,14 +94,14 @@ static void say_listening(struct daemon *d) {
     char text[sizeof(d->config.listen[0].path) + 16];
     struct log_line line;
     log_begin_always(&line, &d->log, "listening");
-    log_str(&line, "addr", addr_format_listen(&d->server.listeners[i].where, text, sizeof(text)));
+    log_str(&line, "addr", addr_format_listen(&d->server.listeners[i].addr, text, sizeof(text)));
     log_end(&line);
   }
 }
 
 static void stop(struct daemon *d) {
   log_msg(&d->log, LOG_INFO, "stopping");
-  notify_send(&d->notify, "STOPPING=1");
+  sd_notify_send(&d->notify, "STOPPING=1");
   server_drain(&d->server);
 }
 
@@ -161,7 +161,7 @@ static int serve(struct daemon *d) {
   }
   if (code == 0) {
     say_listening(d);
-    notify_send(&d->notify, "READY=1");
+    sd_notify_send(&d->notify, "READY=1");
     code = attend(d);
     server_report(&d->server, "stopped", false);
   }
@@ -173,7 +173,7 @@ static int run(struct daemon *d) {
   d->signals_fd = signals_open(); /* before the first line: a log without a reader raises SIGPIPE */
   log_init(&d->log, STDERR_FILENO, d->config.log_level, d->config.log_format);
   config_warn(&d->config, d->environment, &d->facts, &d->log);
-  if (notify_open(&d->notify, env_vars_find(d->environment, "NOTIFY_SOCKET")) == -1) {
+  if (sd_notify_open(&d->notify, env_vars_find(d->environment, "NOTIFY_SOCKET")) == -1) {
     log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);
   }
   int code = SERVER_OSERR;
@@ -183,7 +183,7 @@ static int run(struct daemon *d) {
     code = serve(d);
     sys_close(d->signals_fd);
   }
-  notify_close(&d->notify);
+  sd_notify_close(&d->notify);
   log_fini(&d->log);
   return code;
 }

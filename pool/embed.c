@@ -260,7 +260,7 @@ int xchg_server_address(const struct xchg_server *server, unsigned index, char *
   if (index >= server->listeners_count) {
     return fail(ENOENT);
   }
-  addr_format_listen(&server->listeners[index].where, address, sizeof(address));
+  addr_format_listen(&server->listeners[index].addr, address, sizeof(address));
   if (strlen(address) >= size) {
     return fail(ENOSPC);
   }

@@ -48,10 +48,10 @@ const char *server_handler_fault(const struct xchg_handler *handler, const struc
 static int choose_handler(struct xchg_server *server, const struct server_setup *setup) {
   const struct xchg_handler *handler = setup->handler;
   if (handler == NULL) {
-    if (exchange_init(&server->exchange, setup->config) == -1) {
+    if (builtin_init(&server->builtin, setup->config) == -1) {
       return -1;
     }
-    handler = &server->exchange.handler;
+    handler = &server->builtin.handler;
   }
   server->handler = *handler;
   return 0;
@@ -252,7 +252,7 @@ void server_close(struct xchg_server *server) {
     listener_close(&server->listeners[i]);
   }
   admission_fini(&server->admission);
-  exchange_fini(&server->exchange);
+  builtin_fini(&server->builtin);
   wake_close(&server->done);
 }
 

@@ -9,7 +9,7 @@
 #ifndef POOL_SERVER_H
 #define POOL_SERVER_H
 
-#include "net/exchange.h"
+#include "net/builtin.h"
 #include "pool/offload.h"
 #include "pool/acceptor.h"
 
@@ -26,7 +26,7 @@ struct xchg_server {
   const struct config *config; /* borrows */
   struct log *log;             /* borrows */
   struct xchg_handler handler; /* the program's, or the built-in exchange's */
-  struct exchange exchange;    /* unused under a handler */
+  struct builtin builtin;      /* unused under a handler */
   struct listener listeners[CONFIG_LISTEN_MAX];
   uint32_t listeners_count;
   struct admission admission;

@@ -62,7 +62,7 @@ int worker_open(struct worker *worker, const struct worker_setup *setup) {
   if (worker_init(worker, setup, (uint32_t)setup->config->max_connections) == -1 ||
       inbox_open(&worker->inbox, setup->config->queue) == -1 ||
       reactor_open(&worker->reactor, &worker->conns, &worker->stats) == -1 ||
-      reactor_watch(&worker->reactor, &worker->inbox.wake) == -1) {
+      reactor_add_wake(&worker->reactor, &worker->inbox.wake) == -1) {
     worker_close(worker);
     return -1;
   }
@@ -77,7 +77,7 @@ int worker_open_single(struct worker *worker, const struct worker_setup *setup,
   }
   worker->single = true;
   reactor_open_single(&worker->reactor, &worker->conns, &worker->stats);
-  return reactor_watch(&worker->reactor, stop);
+  return reactor_add_wake(&worker->reactor, stop);
 }
 
 bool worker_discard(struct worker *worker) {
@@ -230,13 +230,13 @@ static bool note_published(struct worker *worker, uint64_t bytes) {
     return false;
   }
   worker->published_bytes = 0;
-  worker->published_turn = worker->reactor.asked;
+  worker->published_turn = worker->reactor.requeues_asked;
   return true;
 }
 
 static void run_tasks(struct worker *worker) {
   uint32_t budget = TASK_BUDGET;
-  if (worker->reactor.served < worker->published_turn) {
+  if (worker->reactor.requeues_served < worker->published_turn) {
     return;
   }
   while (worker->tasks != NULL && budget > 0) {

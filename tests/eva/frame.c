@@ -14,27 +14,27 @@
 
 #define SIZE_MOST 9
 
-static void check_cut(enum frame_result result, const struct frame_cut *cut, size_t max,
+static void check_cut(enum frame_result result, const struct frame_parsed *parsed, size_t max,
                       size_t size) {
   if (result == FRAME_MESSAGE) {
-    assert(cut->size <= max);
-    assert(cut->head <= FRAME_HEAD_MAX);
-    assert(cut->tail <= 2);
-    assert(cut->head <= size);
-    assert(cut->size <= size - cut->head);
-    assert(cut->tail <= size - cut->head - cut->size);
+    assert(parsed->size <= max);
+    assert(parsed->head <= FRAME_HEAD_MAX);
+    assert(parsed->tail <= 2);
+    assert(parsed->head <= size);
+    assert(parsed->size <= size - parsed->head);
+    assert(parsed->tail <= size - parsed->head - parsed->size);
   } else if (result == FRAME_MORE) {
-    assert(cut->scanned <= size);
+    assert(parsed->scanned <= size);
   }
 }
 
 static void cut_once(const struct xchg_frame *frame, size_t max, const uint8_t *data, size_t size,
                      size_t scanned) {
-  struct frame_cut cut = {.scanned = scanned};
-  enum frame_result result = frame_cut(frame, max, data, size, &cut);
-  check_cut(result, &cut, max, size);
+  struct frame_parsed parsed = {.scanned = scanned};
+  enum frame_result result = frame_parse(frame, max, data, size, &parsed);
+  check_cut(result, &parsed, max, size);
   if (result == FRAME_MORE) {
-    check_cut(frame_cut_last(frame, max, data, size, &cut), &cut, max, size);
+    check_cut(frame_parse_last(frame, max, data, size, &parsed), &parsed, max, size);
   }
 }
 

@@ -7,7 +7,7 @@
  */
 #include "tests/explore/scenario.h"
 
-#include "net/exchange.h"
+#include "net/builtin.h"
 #include "pool/worker.h"
 #include "pool/acceptor.h"
 #include "tests/explore/memory.h"
@@ -42,7 +42,7 @@ static struct shared {
 static struct {
   const struct scenario *scenario;
   struct config config;
-  struct exchange exchange;
+  struct builtin exchange;
   unsigned pushed, taken; /* accepted connections */
   unsigned sent, dealt;   /* tasks */
   unsigned next[SENDERS_MAX];
@@ -419,7 +419,7 @@ void scenario_init(void) {
   static const char *const environment[] = {"XCHG_WORKERS=1", "XCHG_MAX_CONNECTIONS=16", NULL};
   const struct config_facts facts = {.cpus = 1, .descriptors = 1024, .somaxconn = 4096};
   if (config_load(&ghost.config, environment, &facts, stderr) != 0 ||
-      exchange_init(&ghost.exchange, &ghost.config) == -1 || open_acceptor() == -1) {
+      builtin_init(&ghost.exchange, &ghost.config) == -1 || open_acceptor() == -1) {
     abort();
   }
   const struct worker_setup setup = {

@@ -98,7 +98,7 @@ static uint64_t stop(void) {
 /* A client in the queue of the ${i}th listener, with a long read time-out. */
 static int dial(uint32_t i) {
   struct sockaddr_storage at;
-  socklen_t size = sock_addr_to(&server.listeners[i].where, &at);
+  socklen_t size = sock_addr_to(&server.listeners[i].addr, &at);
   int fd = socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const struct timeval patience = {.tv_sec = 60};
   ck_assert_int_ne(fd, -1);

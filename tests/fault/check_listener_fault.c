@@ -99,7 +99,7 @@ START_TEST(test_invalid_accept) {
   open_at(text);
   orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
   ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_BROKEN);
-  listener_retire(&listener);
+  listener_stop(&listener);
   orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
   ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_NONE);
   orders_fail(FAULT_ACCEPT, 1, EBADF, 1);
@@ -107,7 +107,7 @@ START_TEST(test_invalid_accept) {
   listener_close(&listener);
   ck_assert_int_eq(rmdir(path), 0);
   open_at("127.0.0.1:0");
-  listener_retire(&listener);
+  listener_stop(&listener);
   orders_fail(FAULT_ACCEPT, 1, EINVAL, 1);
   ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_BROKEN);
 }
@@ -154,7 +154,7 @@ START_TEST(test_sndbuf_of_a_connection_fails) {
   accepted_conn_close(&accepted);
   close(client);
   orders_fail(FAULT_SHUTDOWN, 1, ENOBUFS, 1);
-  listener_retire(&listener);
+  listener_stop(&listener);
   orders_fail(FAULT_CLOSE, 1, EINTR, 1);
   listener_close(&listener);
   ck_assert_int_eq(listener.fd, -1);
@@ -167,7 +167,7 @@ START_TEST(test_filter_fails) {
   open_at("127.0.0.1:0");
   int client = dial();
   orders_fail(FAULT_SETSOCKOPT, 1, ENOMEM, 1);
-  listener_retire(&listener);
+  listener_stop(&listener);
   ck_assert_uint_eq(orders_hits(), 1);
   struct accepted_conn accepted;
   ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPTED);

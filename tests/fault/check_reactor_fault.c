@@ -33,9 +33,9 @@ static void bench_open(bool single) {
   } else {
     ck_assert_int_eq(reactor_open(&bench.reactor, &bench.slab, &bench.stats), 0);
   }
-  bench.source = reactor_take(&bench.reactor);
+  bench.source = reactor_alloc(&bench.reactor);
   ck_assert_ptr_nonnull(bench.source);
-  bench.reactor.turn = note;
+  bench.reactor.on_event = note;
 }
 
 static void tear_down(void) {
@@ -99,7 +99,7 @@ START_TEST(test_timers_fire_though_waits_fail) {
   while (bench.events == 0 && sys_now_ns() < until_ns) {
     turn();
   }
-  ck_assert_uint_eq(bench.events, TURN_TIMER);
+  ck_assert_uint_eq(bench.events, EVENT_TIMER);
   ck_assert_uint_ge(bench.reactor.now_ns, deadline_ns);
 }
 END_TEST
@@ -113,7 +113,7 @@ START_TEST(test_control_fails) {
   for (size_t i = 0; i < count_of(errors); i++) {
     orders_fail(FAULT_EPOLL_CTL, 1, errors[i], 2);
     errno = 0;
-    ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), -1);
+    ck_assert_int_eq(reactor_add_wake(&bench.reactor, &wake), -1);
     ck_assert_int_eq(errno, errors[i]);
     errno = 0;
     ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET),
@@ -122,7 +122,7 @@ START_TEST(test_control_fails) {
   }
   ck_assert_int_eq(reactor_add(&bench.reactor, bench.source, bench.fds[0], EPOLLIN | EPOLLET), 0);
   orders_fail(FAULT_EPOLL_CTL, 1, ENOMEM, 1);
-  ck_assert_int_eq(reactor_want(&bench.reactor, bench.source, bench.fds[0], EPOLLOUT), -1);
+  ck_assert_int_eq(reactor_modify(&bench.reactor, bench.source, bench.fds[0], EPOLLOUT), -1);
   orders_fail(FAULT_EPOLL_CTL, 1, ENOENT, 1);
   reactor_remove(&bench.reactor, bench.source, bench.fds[0]); /* has no way to report it */
   wake_close(&wake);
@@ -133,9 +133,9 @@ END_TEST
 START_TEST(test_take_fails) {
   reactor_open_single(&bench.reactor, &bench.slab, &bench.stats);
   orders_fail(FAULT_MAP, 1, ENOMEM, 1);
-  ck_assert_ptr_null(reactor_take(&bench.reactor));
+  ck_assert_ptr_null(reactor_alloc(&bench.reactor));
   ck_assert_uint_eq(bench.slab.used, 0);
-  ck_assert_ptr_nonnull(reactor_take(&bench.reactor));
+  ck_assert_ptr_nonnull(reactor_alloc(&bench.reactor));
 }
 END_TEST
 
@@ -144,7 +144,7 @@ START_TEST(test_wake_is_written) {
   struct wake wake;
   bench_open(false);
   ck_assert_int_eq(wake_open(&wake), 0);
-  ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), 0);
+  ck_assert_int_eq(reactor_add_wake(&bench.reactor, &wake), 0);
   orders_fail(FAULT_WRITE, 1, EINTR, 2);
   wake_signal(&wake);
   ck_assert_uint_eq(orders_count(FAULT_WRITE), 3);

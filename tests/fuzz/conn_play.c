@@ -15,7 +15,7 @@
 #include "net/frame.h"
 #include "net/conn_input.h"
 #include "net/conn.h"
-#include "net/exchange.h"
+#include "net/builtin.h"
 #include "tests/fixtures/reference_framing.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -31,7 +31,7 @@
 
 struct play {
   struct config config;
-  struct exchange exchange;
+  struct builtin exchange;
   struct slab slab;
   struct reactor reactor;
   struct stats stats;
@@ -287,10 +287,10 @@ static void check_conn(const struct play *play) {
   fuzz_holds(config->reply == REPLY_TEXT ||
                  play->ctx.bufs.bytes <= 4 * (play->sent + greeting) + 2 * BUF_BLOCK_MIN,
              "memory is at most four times what was sent");
-  struct frame_cut cut = {.scanned = 0};
+  struct frame_parsed parsed = {.scanned = 0};
   fuzz_holds(conn->in == NULL || conn_input_blocked(conn) || conn->source.queued ||
-                 frame_cut(&config->frame, config->max_message_bytes, buf_data(conn->in), in,
-                           &cut) == FRAME_MORE,
+                 frame_parse(&config->frame, config->max_message_bytes, buf_data(conn->in), in,
+                             &parsed) == FRAME_MORE,
              "no complete message stays in the buffer");
 }
 
@@ -429,7 +429,7 @@ void conn_play(const uint8_t *data, size_t size) {
   play.stream = fuzz_bytes(&input, input.left, &play.stream_size);
   play.sent = play.got_size = 0;
   play.ended = false;
-  fuzz_holds(exchange_init(&play.exchange, &play.config) == 0, "memory is available");
+  fuzz_holds(builtin_init(&play.exchange, &play.config) == 0, "memory is available");
   ask_oracle(&play);
   size_t least = play.want_size / READS_MAX + 1;
   play.read_at_once = max_u64(play.read_at_once, least);
@@ -437,5 +437,5 @@ void conn_play(const uint8_t *data, size_t size) {
   follow_script(&play);
   finish(&play);
   reactor_close(&play.reactor);
-  exchange_fini(&play.exchange);
+  builtin_fini(&play.exchange);
 }

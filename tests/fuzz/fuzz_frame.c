@@ -21,15 +21,15 @@ static enum frame_result result_of(enum piece_kind kind) {
 
 /* The framing of our own messages must be the framing that is taken off. */
 static void check_around(const struct xchg_frame *frame, const uint8_t *data,
-                         const struct frame_cut *cut) {
+                         const struct frame_parsed *parsed) {
   uint8_t head[FRAME_HEAD_MAX];
   size_t tail_size;
   const uint8_t *tail = frame_tail(frame, &tail_size);
-  size_t head_size = frame_head(frame, cut->size, head);
-  fuzz_holds(head_size == cut->head && memcmp(head, data, head_size) == 0,
+  size_t head_size = frame_head(frame, parsed->size, head);
+  fuzz_holds(head_size == parsed->head && memcmp(head, data, head_size) == 0,
              "the head is written as it was read");
-  const uint8_t *end = data + cut->head + cut->size + cut->tail;
-  fuzz_holds(tail_size <= cut->tail && memcmp(tail, end - tail_size, tail_size) == 0,
+  const uint8_t *end = data + parsed->head + parsed->size + parsed->tail;
+  fuzz_holds(tail_size <= parsed->tail && memcmp(tail, end - tail_size, tail_size) == 0,
              "the tail is written as it was read");
 }
 
@@ -39,7 +39,7 @@ struct arrival {
   uint8_t stream[STREAM_MAX]; /* what has arrived, and traps after it */
   size_t arrived;
   size_t at; /* where the current message begins */
-  struct frame_cut cut;
+  struct frame_parsed cut;
   bool over;
 };
 
@@ -50,25 +50,26 @@ static void cut_arrived(struct arrival *arrival) {
     size_t size = arrival->arrived - arrival->at;
     struct piece want =
         reference_framing_piece(&arrival->frame, arrival->max, data, 0, (uint32_t)size);
-    enum frame_result result = frame_cut(&arrival->frame, arrival->max, data, size, &arrival->cut);
-    const struct frame_cut *cut = &arrival->cut;
+    enum frame_result result =
+        frame_parse(&arrival->frame, arrival->max, data, size, &arrival->cut);
+    const struct frame_parsed *parsed = &arrival->cut;
     fuzz_holds(result == result_of(want.kind), "the result depends on the bytes only");
     if (result == FRAME_MORE) {
-      fuzz_holds(cut->scanned <= size, "only what has arrived was searched");
+      fuzz_holds(parsed->scanned <= size, "only what has arrived was searched");
       return;
     }
-    fuzz_holds(cut->scanned == 0, "the next message is searched from its beginning");
+    fuzz_holds(parsed->scanned == 0, "the next message is searched from its beginning");
     arrival->over = result != FRAME_MESSAGE;
     if (arrival->over) {
       return;
     }
-    fuzz_holds(cut->head == want.data && cut->size == want.size &&
-                   cut->head + cut->size + cut->tail == want.end,
+    fuzz_holds(parsed->head == want.data && parsed->size == want.size &&
+                   parsed->head + parsed->size + parsed->tail == want.end,
                "the message depends on the bytes only");
-    fuzz_holds(cut->size <= arrival->max, "no message is over the limit");
-    fuzz_holds(cut->head + cut->size + cut->tail > 0, "every message consumes bytes");
-    check_around(&arrival->frame, data, cut);
-    arrival->at += cut->head + cut->size + cut->tail;
+    fuzz_holds(parsed->size <= arrival->max, "no message is over the limit");
+    fuzz_holds(parsed->head + parsed->size + parsed->tail > 0, "every message consumes bytes");
+    check_around(&arrival->frame, data, parsed);
+    arrival->at += parsed->head + parsed->size + parsed->tail;
   }
 }
 
@@ -78,17 +79,18 @@ static void end_stream(struct arrival *arrival) {
   if (arrival->over || size == 0) {
     return;
   }
-  struct frame_cut cut = arrival->cut;
+  struct frame_parsed parsed = arrival->cut;
   enum frame_result result =
-      frame_cut_last(frame, arrival->max, arrival->stream + arrival->at, size, &cut);
+      frame_parse_last(frame, arrival->max, arrival->stream + arrival->at, size, &parsed);
   bool declared = frame->kind == XCHG_FRAME_PREFIX || frame->kind == XCHG_FRAME_FIXED;
   enum frame_result want = declared               ? FRAME_TRUNCATED
                            : size <= arrival->max ? FRAME_MESSAGE
                                                   : FRAME_TOO_LONG;
   fuzz_holds(result == want && frame_declares(frame) == declared,
              "the end of the stream has the right result");
-  fuzz_holds(result != FRAME_MESSAGE || (cut.size == size && cut.head == 0 && cut.tail == 0),
-             "the last message is the whole rest");
+  fuzz_holds(
+      result != FRAME_MESSAGE || (parsed.size == size && parsed.head == 0 && parsed.tail == 0),
+      "the last message is the whole rest");
 }
 
 /* Choose the framing. */
@@ -123,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   size_t count, stream_size;
   choose(&arrival, &input);
   arrival.arrived = arrival.at = 0;
-  arrival.cut = (struct frame_cut){.scanned = 0};
+  arrival.cut = (struct frame_parsed){.scanned = 0};
   arrival.over = false;
   const uint8_t *lengths = fuzz_bytes(&input, fuzz_byte(&input) % 32, &count);
   const uint8_t *stream = fuzz_bytes(&input, STREAM_MAX, &stream_size);

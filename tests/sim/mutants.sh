@@ -85,7 +85,7 @@ if [ "${1:-}" = all ]; then
   server room-not-wanted 5000 pool/acceptor.c 's/room_prepare_wait(acceptor->admit);//'
   server room-unwanted-at-once 5000 pool/acceptor.c 's/room_prepare_wait(acceptor->admit);/&room_finish_wait(acceptor->admit);/'
   server acceptor-not-dozing 5000 pool/acceptor.c 's/!inbox_prepare_wait(&acceptor->inbox)/0/'
-  server acceptor-wake-not-watched 5000 pool/acceptor.c 's/reactor_watch(&acceptor->reactor, &acceptor->inbox.wake) == -1/0/'
+  server acceptor-wake-not-watched 5000 pool/acceptor.c 's/reactor_add_wake(&acceptor->reactor, &acceptor->inbox.wake) == -1/0/'
   server grace-ignored 5000 pool/acceptor.c 's/(now_ns < grace_over_ns(acceptor) && listeners_open(acceptor) > 0)/0/'
   server not-filtered 20000 net/listener.c 's/(void)sys_setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH.*/(void)program;/'
   server refused-not-closed 500 pool/acceptor.c '/^static void refuse/,/^}/s/sys_close(guest->fd);//'

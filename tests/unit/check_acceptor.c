@@ -286,7 +286,7 @@ START_TEST(a_failed_listener_is_closed_and_reported) {
   struct pollfd pollfd = {.fd = done.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
   ck_assert_uint_eq(atom_load_acquire_u32(&acceptor.listener_failed), 1);
-  int client = connect_to_port(listeners[1].where.addr.port);
+  int client = connect_to_port(listeners[1].addr.addr.port);
   AWAIT(placed() == 1);
   expect_closed(client);
   stop();

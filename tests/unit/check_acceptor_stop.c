@@ -126,7 +126,7 @@ END_TEST
 
 START_TEST(without_listeners_it_does_not_spin_in_the_grace) {
   SET_UP("XCHG_STOP_GRACE=600ms", "XCHG_DRAIN_TIMEOUT=600ms");
-  listeners[0].passed = true; /* as if inherited through LISTEN_FDS: a stop closes it at once */
+  listeners[0].inherited = true; /* as if inherited through LISTEN_FDS: a stop closes it at once */
   atom_store_relaxed_u32(&fake.refuse, UINT32_MAX);
   start();
   int client = connect_to_port(port());
@@ -141,7 +141,7 @@ END_TEST
 
 START_TEST(an_inherited_listener_is_closed_at_once) {
   SET_UP("XCHG_STOP_GRACE=600ms");
-  listeners[0].passed = true;
+  listeners[0].inherited = true;
   int kept = dup(listeners[0].fd); /* the next process */
   start();
   stop();

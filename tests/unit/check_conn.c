@@ -1,8 +1,8 @@
 /*
  * check_conn: how a connection opens, and what a graceful shutdown lets it finish.
  *
- * Reading is in check_conn_in, sending and closing in check_conn_out, timeouts in check_conn_time.
- * Each test checks the invariants of net/conn_internal.h after every turn.
+ * Reading is in check_conn_input, sending and closing in check_conn_output, timeouts in
+ * check_conn_timeout. Each test checks the invariants of net/conn_internal.h after every turn.
  */
 #include "tests/fixtures/conn_fixture.h"
 

@@ -2,7 +2,7 @@
  * check_embed: a server within a program: its configuration, and failed creations, which must leave
  * nothing.
  */
-#include "tests/fixtures/embed_fixture.h"
+#include "tests/fixtures/server_fixture.h"
 
 #include <fcntl.h>
 #include <sys/resource.h>

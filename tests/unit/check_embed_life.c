@@ -1,7 +1,7 @@
 /*
  * check_embed_life: servers within a program from their start to their end.
  */
-#include "tests/fixtures/embed_fixture.h"
+#include "tests/fixtures/server_fixture.h"
 
 #include "pool/server.h"
 

@@ -2,7 +2,7 @@
  * check_embed_program: embedded servers leave a program's memory, descriptors, signals, limits and
  * standard error as they are.
  */
-#include "tests/fixtures/embed_fixture.h"
+#include "tests/fixtures/server_fixture.h"
 
 #include <fcntl.h>
 #include <malloc.h>

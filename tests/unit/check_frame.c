@@ -6,47 +6,47 @@
 
 /* One call with no byte scanned before. */
 static enum frame_result cut_once(const struct xchg_frame *frame, size_t max, const void *data,
-                                  size_t size, struct frame_cut *cut) {
+                                  size_t size, struct frame_parsed *parsed) {
   size_t scanned = 0;
-  enum frame_result result = cut_on(frame, max, at_guard(data, size), size, &scanned, cut);
+  enum frame_result result = cut_on(frame, max, at_guard(data, size), size, &scanned, parsed);
   ck_assert(result == FRAME_MORE || scanned == 0);
   ck_assert_uint_le(scanned, size);
   return result;
 }
 
 static void expect_message(const struct xchg_frame *frame, size_t max, const void *data,
-                           size_t size, struct frame_cut want) {
-  struct frame_cut cut;
-  ck_assert_int_eq(cut_once(frame, max, data, size, &cut), FRAME_MESSAGE);
-  ck_assert_uint_eq(cut.head, want.head);
-  ck_assert_uint_eq(cut.size, want.size);
-  ck_assert_uint_eq(cut.tail, want.tail);
+                           size_t size, struct frame_parsed want) {
+  struct frame_parsed parsed;
+  ck_assert_int_eq(cut_once(frame, max, data, size, &parsed), FRAME_MESSAGE);
+  ck_assert_uint_eq(parsed.head, want.head);
+  ck_assert_uint_eq(parsed.size, want.size);
+  ck_assert_uint_eq(parsed.tail, want.tail);
 }
 
 static void expect(const struct xchg_frame *frame, size_t max, const void *data, size_t size,
                    enum frame_result want) {
-  struct frame_cut cut;
-  ck_assert_int_eq(cut_once(frame, max, data, size, &cut), want);
+  struct frame_parsed parsed;
+  ck_assert_int_eq(cut_once(frame, max, data, size, &parsed), want);
 }
 
 static void expect_last(const struct xchg_frame *frame, size_t max, const void *data, size_t size,
                         enum frame_result want) {
   expect(frame, max, data, size, FRAME_MORE);
-  struct frame_cut cut;
-  ck_assert_int_eq(frame_cut_last(frame, max, at_guard(data, size), size, &cut), want);
+  struct frame_parsed parsed;
+  ck_assert_int_eq(frame_parse_last(frame, max, at_guard(data, size), size, &parsed), want);
   if (want == FRAME_MESSAGE) {
-    ck_assert_uint_eq(cut.head, 0);
-    ck_assert_uint_eq(cut.size, size);
-    ck_assert_uint_eq(cut.tail, 0);
+    ck_assert_uint_eq(parsed.head, 0);
+    ck_assert_uint_eq(parsed.size, size);
+    ck_assert_uint_eq(parsed.tail, 0);
   }
 }
 
 /* ---- one message ------------------------------------------------------------ */
 
 START_TEST(nul_bounds) {
-  expect_message(&nul, 5, "\0", 1, (struct frame_cut){.tail = 1});
-  expect_message(&nul, 5, "hello\0", 6, (struct frame_cut){.size = 5, .tail = 1});
-  expect_message(&nul, 5, "he\0lo\0x", 7, (struct frame_cut){.size = 2, .tail = 1});
+  expect_message(&nul, 5, "\0", 1, (struct frame_parsed){.tail = 1});
+  expect_message(&nul, 5, "hello\0", 6, (struct frame_parsed){.size = 5, .tail = 1});
+  expect_message(&nul, 5, "he\0lo\0x", 7, (struct frame_parsed){.size = 2, .tail = 1});
   expect(&nul, 5, "hello", 5, FRAME_MORE);
   expect(&nul, 5, "hello!", 6, FRAME_TOO_LONG);
   expect(&nul, 5, "hello!\0", 7, FRAME_TOO_LONG);
@@ -58,14 +58,14 @@ START_TEST(nul_bounds) {
 END_TEST
 
 START_TEST(line_bounds) {
-  expect_message(&line, 3, "\n", 1, (struct frame_cut){.tail = 1});
-  expect_message(&line, 3, "\r\n", 2, (struct frame_cut){.tail = 2});
-  expect_message(&line, 3, "\r\r\n", 3, (struct frame_cut){.size = 1, .tail = 2});
-  expect_message(&line, 3, "a\0b\n", 4, (struct frame_cut){.size = 3, .tail = 1});
-  expect_message(&line, 3, "abc\n", 4, (struct frame_cut){.size = 3, .tail = 1});
-  expect_message(&line, 3, "abc\r\n", 5, (struct frame_cut){.size = 3, .tail = 2});
-  expect_message(&line, 3, "ab\r\nc\n", 6, (struct frame_cut){.size = 2, .tail = 2});
-  expect_message(&line, 3, "a\rb\n", 4, (struct frame_cut){.size = 3, .tail = 1});
+  expect_message(&line, 3, "\n", 1, (struct frame_parsed){.tail = 1});
+  expect_message(&line, 3, "\r\n", 2, (struct frame_parsed){.tail = 2});
+  expect_message(&line, 3, "\r\r\n", 3, (struct frame_parsed){.size = 1, .tail = 2});
+  expect_message(&line, 3, "a\0b\n", 4, (struct frame_parsed){.size = 3, .tail = 1});
+  expect_message(&line, 3, "abc\n", 4, (struct frame_parsed){.size = 3, .tail = 1});
+  expect_message(&line, 3, "abc\r\n", 5, (struct frame_parsed){.size = 3, .tail = 2});
+  expect_message(&line, 3, "ab\r\nc\n", 6, (struct frame_parsed){.size = 2, .tail = 2});
+  expect_message(&line, 3, "a\rb\n", 4, (struct frame_parsed){.size = 3, .tail = 1});
   expect(&line, 3, "abc", 3, FRAME_MORE);
   expect(&line, 3, "abc\r", 4, FRAME_MORE);
   expect(&line, 3, "abcd", 4, FRAME_TOO_LONG);
@@ -82,8 +82,8 @@ START_TEST(line_bounds) {
 END_TEST
 
 START_TEST(u16_bounds) {
-  expect_message(&u16, 3, "\0\0", 2, (struct frame_cut){.head = 2});
-  expect_message(&u16, 3, "\0\3abcd", 6, (struct frame_cut){.head = 2, .size = 3});
+  expect_message(&u16, 3, "\0\0", 2, (struct frame_parsed){.head = 2});
+  expect_message(&u16, 3, "\0\3abcd", 6, (struct frame_parsed){.head = 2, .size = 3});
   expect(&u16, 3, "\0", 1, FRAME_MORE);
   expect(&u16, 3, "\0\3", 2, FRAME_MORE);
   expect(&u16, 3, "\0\3ab", 4, FRAME_MORE);
@@ -99,8 +99,8 @@ START_TEST(u16_bounds) {
 END_TEST
 
 START_TEST(u32_bounds) {
-  expect_message(&u32, 3, "\0\0\0\0", 4, (struct frame_cut){.head = 4});
-  expect_message(&u32, 3, "\0\0\0\3abc", 7, (struct frame_cut){.head = 4, .size = 3});
+  expect_message(&u32, 3, "\0\0\0\0", 4, (struct frame_parsed){.head = 4});
+  expect_message(&u32, 3, "\0\0\0\3abc", 7, (struct frame_parsed){.head = 4, .size = 3});
   expect(&u32, 3, "\xff\xff\xff", 3, FRAME_MORE);
   expect(&u32, 3, "\0\0\0\4", 4, FRAME_TOO_LONG);
   expect(&u32, 1 << 30, "\xff\xff\xff\xff", 4, FRAME_TOO_LONG);
@@ -113,8 +113,8 @@ END_TEST
 
 START_TEST(fixed_bounds) {
   const struct xchg_frame huge = {.kind = XCHG_FRAME_FIXED, .size = SIZE_MAX};
-  expect_message(&fixed3, 3, "a\0\n", 3, (struct frame_cut){.size = 3});
-  expect_message(&fixed3, 9, "abcdef", 6, (struct frame_cut){.size = 3});
+  expect_message(&fixed3, 3, "a\0\n", 3, (struct frame_parsed){.size = 3});
+  expect_message(&fixed3, 9, "abcdef", 6, (struct frame_parsed){.size = 3});
   expect(&fixed3, 3, "ab", 2, FRAME_MORE);
   expect(&fixed3, 2, "a", 1, FRAME_TOO_LONG);
   expect(&huge, SIZE_MAX, "a", 1, FRAME_MORE);
@@ -124,13 +124,13 @@ START_TEST(fixed_bounds) {
 END_TEST
 
 START_TEST(raw_bounds) {
-  expect_message(&raw, 3, "a", 1, (struct frame_cut){.size = 1});
-  expect_message(&raw, 3, "abc", 3, (struct frame_cut){.size = 3});
-  expect_message(&raw, 3, "abcd", 4, (struct frame_cut){.size = 3});
-  expect_message(&raw, SIZE_MAX, "ab\0d", 4, (struct frame_cut){.size = 4});
-  struct frame_cut cut;
-  ck_assert_int_eq(frame_cut_last(&raw, 3, at_guard("ab", 2), 2, &cut), FRAME_MESSAGE);
-  ck_assert_uint_eq(cut.size, 2);
+  expect_message(&raw, 3, "a", 1, (struct frame_parsed){.size = 1});
+  expect_message(&raw, 3, "abc", 3, (struct frame_parsed){.size = 3});
+  expect_message(&raw, 3, "abcd", 4, (struct frame_parsed){.size = 3});
+  expect_message(&raw, SIZE_MAX, "ab\0d", 4, (struct frame_parsed){.size = 4});
+  struct frame_parsed parsed;
+  ck_assert_int_eq(frame_parse_last(&raw, 3, at_guard("ab", 2), 2, &parsed), FRAME_MESSAGE);
+  ck_assert_uint_eq(parsed.size, 2);
 }
 END_TEST
 
@@ -167,7 +167,7 @@ START_TEST(prefix_complete) {
     for (size_t size = 1; size < whole; size++) {
       expect(&frame, lengths[i], bytes, size, FRAME_MORE);
     }
-    struct frame_cut want = {.head = frame.size, .size = lengths[i]};
+    struct frame_parsed want = {.head = frame.size, .size = lengths[i]};
     expect_message(&frame, lengths[i], bytes, whole, want);
     expect_message(&frame, SIZE_MAX, bytes, whole + 1,
                    want); /* the byte after it belongs to the next message */
@@ -216,9 +216,9 @@ START_TEST(any_delimiter) {
       expect(&frame, sizes[i] - 1, bytes, sizes[i], FRAME_TOO_LONG);
     }
     expect_last(&frame, 255, bytes, 255, FRAME_MESSAGE);
-    expect_message(&frame, 255, bytes, 256, (struct frame_cut){.size = 255, .tail = 1});
-    expect_message(&frame, 255, bytes, 257, (struct frame_cut){.size = 255, .tail = 1});
-    expect_message(&frame, 0, bytes + 255, 2, (struct frame_cut){.tail = 1});
+    expect_message(&frame, 255, bytes, 256, (struct frame_parsed){.size = 255, .tail = 1});
+    expect_message(&frame, 255, bytes, 257, (struct frame_parsed){.size = 255, .tail = 1});
+    expect_message(&frame, 0, bytes + 255, 2, (struct frame_parsed){.tail = 1});
     size_t size = 0;
     ck_assert_mem_eq(frame_tail(&frame, &size), bytes + 255, 1);
     ck_assert_uint_eq(size, 1);

@@ -50,7 +50,7 @@ static const struct session sessions[] = {
 };
 
 struct outcome {
-  struct frame_cut cuts[CUTS_MAX];
+  struct frame_parsed cuts[CUTS_MAX];
   size_t count;
   enum frame_result end;
 };
@@ -60,20 +60,20 @@ static struct outcome feed(const struct session *s, size_t first, size_t step) {
   struct outcome out = {.end = FRAME_MORE};
   size_t begin = 0, end = first, scanned = 0;
   for (;;) {
-    struct frame_cut cut;
+    struct frame_parsed parsed;
     enum frame_result result = FRAME_MORE;
     if (end > begin) {
       const uint8_t *data = at_guard(s->bytes + begin, end - begin);
-      result = cut_on(s->frame, s->max, data, end - begin, &scanned, &cut);
+      result = cut_on(s->frame, s->max, data, end - begin, &scanned, &parsed);
       if (result == FRAME_MORE && end == s->size) {
-        result = out.end = frame_cut_last(s->frame, s->max, data, end - begin, &cut);
+        result = out.end = frame_parse_last(s->frame, s->max, data, end - begin, &parsed);
       }
     } else if (end == s->size) {
       return out;
     }
     if (result == FRAME_MESSAGE) {
-      out.cuts[out.count++] = cut;
-      begin += cut.head + cut.size + cut.tail;
+      out.cuts[out.count++] = parsed;
+      begin += parsed.head + parsed.size + parsed.tail;
       ck_assert_uint_le(begin, end);
     } else if (result != FRAME_MORE) {
       out.end = result;
@@ -106,11 +106,11 @@ START_TEST(scanned_is_not_read_again) {
   for (size_t i = 0; i < count_of(frames); i++) {
     uint8_t bytes[] = "abcdef";
     size_t scanned = 0;
-    struct frame_cut cut;
-    ck_assert_int_eq(cut_on(frames[i], 10, bytes, 4, &scanned, &cut), FRAME_MORE);
+    struct frame_parsed parsed;
+    ck_assert_int_eq(cut_on(frames[i], 10, bytes, 4, &scanned, &parsed), FRAME_MORE);
     ck_assert_uint_eq(scanned, 4);
     memcpy(bytes, "\n\0\n", 3);
-    ck_assert_int_eq(cut_on(frames[i], 10, bytes, 6, &scanned, &cut), FRAME_MORE);
+    ck_assert_int_eq(cut_on(frames[i], 10, bytes, 6, &scanned, &parsed), FRAME_MORE);
     ck_assert_uint_eq(scanned, 6);
   }
 }

@@ -5,7 +5,7 @@
  *
  * Every connection joins the group when it opens, and sends its id.
  */
-#include "tests/fixtures/embed_fixture.h"
+#include "tests/fixtures/server_fixture.h"
 
 #include "core/atom.h"
 #include "net/reactor.h"

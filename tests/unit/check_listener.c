@@ -6,7 +6,7 @@
 /* ---- TCP ---- */
 
 static void check_reaches(const struct listener *listener, const char *address) {
-  int client = dial(address, listener->where.addr.port);
+  int client = dial(address, listener->addr.addr.port);
   struct accepted_conn accepted = welcome(listener);
   struct addr_listen from;
   char text[ADDR_TEXT_MAX];
@@ -22,15 +22,15 @@ START_TEST(test_ipv4) {
   struct listener listener;
   ck_assert_int_eq(open_at(&listener, "127.0.0.1:0"), 0);
   check_said(NULL);
-  ck_assert_uint_ne(listener.where.addr.port, 0);
+  ck_assert_uint_ne(listener.addr.addr.port, 0);
   ck_assert_int_ne(fcntl(listener.fd, F_GETFD) & FD_CLOEXEC, 0);
   ck_assert_int_ne(fcntl(listener.fd, F_GETFL) & O_NONBLOCK, 0);
   check_reaches(&listener, "127.0.0.1");
-  check_refused("127.0.0.2", listener.where.addr.port);
+  check_refused("127.0.0.2", listener.addr.addr.port);
   listener_close(&listener);
   ck_assert_int_eq(listener.fd, -1);
   listener_close(&listener);
-  check_refused("127.0.0.1", listener.where.addr.port);
+  check_refused("127.0.0.1", listener.addr.addr.port);
 }
 END_TEST
 
@@ -41,7 +41,7 @@ START_TEST(test_ipv6) {
   }
   ck_assert_int_eq(open_at(&listener, "[::]:0"), 0);
   check_reaches(&listener, "::1");
-  check_refused("127.0.0.1", listener.where.addr.port); /* only IPv6 */
+  check_refused("127.0.0.1", listener.addr.addr.port); /* only IPv6 */
   listener_close(&listener);
 }
 END_TEST
@@ -53,9 +53,9 @@ START_TEST(test_any) {
   check_reaches(&listener, "127.0.0.1");
   if (has_ipv6()) {
     check_reaches(&listener, "::1");
-    ck_assert_int_eq(listener.where.addr.family, ADDR_IPV6);
+    ck_assert_int_eq(listener.addr.addr.family, ADDR_IPV6);
   } else {
-    ck_assert_int_eq(listener.where.addr.family, ADDR_IPV4);
+    ck_assert_int_eq(listener.addr.addr.family, ADDR_IPV4);
   }
   listener_close(&listener);
 }
@@ -66,7 +66,7 @@ START_TEST(test_address_in_use) {
   char text[ADDR_TEXT_MAX], want[ADDR_TEXT_MAX + 8];
   unsigned before = count_descriptors();
   ck_assert_int_eq(open_at(&one, "127.0.0.1:0"), 0);
-  addr_format(&one.where.addr, text);
+  addr_format(&one.addr.addr, text);
   ck_assert_int_eq(open_at(&two, text), -1);
   ck_assert_int_eq(errno, EADDRINUSE);
   ck_assert_int_eq(two.fd, -1);
@@ -86,8 +86,8 @@ START_TEST(test_reuseport) {
   char text[ADDR_TEXT_MAX];
   config.reuseport = true;
   ck_assert_int_eq(open_at(&one, "127.0.0.1:0"), 0);
-  ck_assert_int_eq(open_at(&two, addr_format(&one.where.addr, text)), 0);
-  ck_assert_uint_eq(one.where.addr.port, two.where.addr.port);
+  ck_assert_int_eq(open_at(&two, addr_format(&one.addr.addr, text)), 0);
+  ck_assert_uint_eq(one.addr.addr.port, two.addr.addr.port);
   listener_close(&one);
   listener_close(&two);
 }
@@ -103,7 +103,7 @@ START_TEST(test_tcp_options) {
   config.fastopen = on ? 5 : 0;
   ck_assert_int_eq(open_at(&listener, "127.0.0.1:0"), 0);
   ck_assert_int_eq(option(listener.fd, IPPROTO_TCP, TCP_DEFER_ACCEPT) > 0, on);
-  int client = dial("127.0.0.1", listener.where.addr.port);
+  int client = dial("127.0.0.1", listener.addr.addr.port);
   ck_assert_int_eq(dialled(client), 0);
   CLIENT_WRITE(client, "x"); /* a deferred accept waits for it */
   struct accepted_conn accepted = welcome(&listener);
@@ -124,13 +124,13 @@ START_TEST(test_retire_tcp) {
   ck_assert_int_eq(filter_length(listener.fd), 0);
   int early[3];
   for (int i = 0; i < 3; i++) {
-    early[i] = dial("127.0.0.1", listener.where.addr.port);
+    early[i] = dial("127.0.0.1", listener.addr.addr.port);
     ck_assert_int_eq(dialled(early[i]), 0);
   }
-  listener_retire(&listener);
+  listener_stop(&listener);
   ck_assert_int_ne(listener.fd, -1);
   ck_assert_int_eq(filter_length(listener.fd), 4);
-  int late = dial("127.0.0.1", listener.where.addr.port);
+  int late = dial("127.0.0.1", listener.addr.addr.port);
   for (int i = 0; i < 3; i++) {
     struct accepted_conn accepted = welcome(&listener);
     CLIENT_WRITE(early[i], "x"); /* the filter passes everything but SYNs */
@@ -170,18 +170,18 @@ START_TEST(test_adopt_tcp) {
   config.nodelay = true;
   ck_assert_int_eq(listener_adopt(&adopted, passed, &config, &logger), 0);
   check_said(NULL);
-  ck_assert(adopted.passed);
-  ck_assert_uint_eq(adopted.where.addr.port, own.where.addr.port);
+  ck_assert(adopted.inherited);
+  ck_assert_uint_eq(adopted.addr.addr.port, own.addr.addr.port);
   ck_assert_int_ne(fcntl(passed, F_GETFD) & FD_CLOEXEC, 0);
   ck_assert_int_ne(fcntl(passed, F_GETFL) & O_NONBLOCK, 0);
   ck_assert_int_eq(filter_length(own.fd), 0);
-  int client = dial("127.0.0.1", own.where.addr.port);
+  int client = dial("127.0.0.1", own.addr.addr.port);
   struct accepted_conn accepted = welcome(&adopted);
   ck_assert_int_ne(option(accepted.fd, IPPROTO_TCP, TCP_NODELAY), 0);
   accepted_conn_close(&accepted);
   close(client);
 
-  listener_retire(&adopted); /* closed at once, as the backlog belongs to another process */
+  listener_stop(&adopted); /* closed at once, as the backlog belongs to another process */
   ck_assert_int_eq(adopted.fd, -1);
   ck_assert_int_eq(filter_length(own.fd), 0);
   check_reaches(&own, "127.0.0.1");

@@ -79,7 +79,7 @@ START_TEST(test_unix_file_of_a_successor_stays) {
   ck_assert_int_eq(unlink(unix_path("s")), 0);
   ck_assert_int_eq(open_at(&two, unix_text("s", "")), 0);
   if (_i == 1) {
-    listener_retire(&one);
+    listener_stop(&one);
   }
   listener_close(&one);
   ck_assert_int_eq(stat(unix_path("s"), &st), 0);
@@ -101,7 +101,7 @@ START_TEST(test_retire_unix) {
   }
   int late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   struct sockaddr_un at = unix_address("s");
-  listener_retire(&listener);
+  listener_stop(&listener);
   ck_assert_int_eq(connect(late, (struct sockaddr *)&at, sizeof(at)), -1);
   ck_assert_int_eq(errno, ENOENT);
   close(late);
@@ -120,10 +120,10 @@ START_TEST(test_adopt_unix) {
   struct listener own, adopted;
   ck_assert_int_eq(open_at(&own, unix_text("s", "")), 0);
   ck_assert_int_eq(listener_adopt(&adopted, dup(own.fd), &config, &logger), 0);
-  ck_assert_int_eq(adopted.where.addr.family, ADDR_UNIX);
-  ck_assert_str_eq(adopted.where.path, unix_path("s"));
+  ck_assert_int_eq(adopted.addr.addr.family, ADDR_UNIX);
+  ck_assert_str_eq(adopted.addr.path, unix_path("s"));
   if (_i == 1) {
-    listener_retire(&adopted);
+    listener_stop(&adopted);
   }
   listener_close(&adopted);
   int client = dial_unix("s"); /* the file stays, and the socket still listens */

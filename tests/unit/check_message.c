@@ -61,12 +61,12 @@ START_TEST(test_frames) {
       ck_assert_uint_gt(message.total, 0);
       ck_assert_uint_le(message.total, message_total_max(&set));
       uint8_t *bytes = whole(&message, 999);
-      struct frame_cut cut = {0};
-      ck_assert_int_eq(frame_cut(frame, frame->kind == XCHG_FRAME_RAW ? SIZE_MAX : MAX_MESSAGE,
-                                 bytes, message.total, &cut),
+      struct frame_parsed parsed = {0};
+      ck_assert_int_eq(frame_parse(frame, frame->kind == XCHG_FRAME_RAW ? SIZE_MAX : MAX_MESSAGE,
+                                   bytes, message.total, &parsed),
                        FRAME_MESSAGE);
-      ck_assert_uint_eq(cut.size, message.size);
-      ck_assert_uint_eq(cut.head + cut.size + cut.tail, message.total);
+      ck_assert_uint_eq(parsed.size, message.size);
+      ck_assert_uint_eq(parsed.head + parsed.size + parsed.tail, message.total);
       free(bytes);
     }
     message_set_fini(&set);

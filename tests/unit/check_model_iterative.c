@@ -4,13 +4,13 @@
 #include "pool/model.h"
 
 #include "core/stats.h"
-#include "net/exchange.h"
+#include "net/builtin.h"
 #include "tests/fixtures/pool_fixture.h"
 
 #include <pthread.h>
 
 static struct config config;
-static struct exchange exchange;
+static struct builtin builtin;
 static struct admission admission;
 static struct wake room = {.fd = -1}, done = {.fd = -1};
 static struct model *model;
@@ -19,10 +19,10 @@ static void set_up(const char *const *entries) {
   ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
   ck_assert_int_eq(wake_open(&room), 0);
   ck_assert_int_eq(wake_open(&done), 0);
-  ck_assert_int_eq(exchange_init(&exchange, &config), 0);
+  ck_assert_int_eq(builtin_init(&builtin, &config), 0);
   ck_assert_int_eq(admission_init(&admission, &config, &room), 0);
   const struct model_setup setup = {
-      .config = &config, .handler = &exchange.handler, .admission = &admission, .done = &done};
+      .config = &config, .handler = &builtin.handler, .admission = &admission, .done = &done};
   model = model_iterative_create(&setup);
   ck_assert_ptr_nonnull(model);
   ck_assert_int_eq(model->ops->start(model), 0);
@@ -34,7 +34,7 @@ static void set_up(const char *const *entries) {
 static void tear_down(void) {
   model->ops->destroy(model);
   admission_fini(&admission);
-  exchange_fini(&exchange);
+  builtin_fini(&builtin);
   wake_close(&room);
   wake_close(&done);
   config_fini(&config);

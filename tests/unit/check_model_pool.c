@@ -13,7 +13,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 #include "pool/model_pool.c"
 #undef pthread_create
 
-#include "net/exchange.h"
+#include "net/builtin.h"
 #include "tests/fixtures/pool_fixture.h"
 
 #include <stdio.h>
@@ -23,7 +23,7 @@ static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
 #define QUEUE 8
 
 static struct config config;
-static struct exchange exchange;
+static struct builtin builtin;
 static struct admission admission;
 static struct wake freed = {.fd = -1}, done = {.fd = -1};
 static struct model *model;
@@ -39,10 +39,10 @@ static void set_up(const char *const *entries) {
   ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
   ck_assert_int_eq(wake_open(&freed), 0);
   ck_assert_int_eq(wake_open(&done), 0);
-  ck_assert_int_eq(exchange_init(&exchange, &config), 0);
+  ck_assert_int_eq(builtin_init(&builtin, &config), 0);
   ck_assert_int_eq(admission_init(&admission, &config, &freed), 0);
   const struct model_setup setup = {
-      .config = &config, .handler = &exchange.handler, .admission = &admission, .done = &done};
+      .config = &config, .handler = &builtin.handler, .admission = &admission, .done = &done};
   model = model_pool_create(&setup);
   ck_assert_ptr_nonnull(model);
   pool = pool_of(model);
@@ -56,7 +56,7 @@ static void set_up(const char *const *entries) {
 static void tear_down(void) {
   model->ops->destroy(model);
   admission_fini(&admission);
-  exchange_fini(&exchange);
+  builtin_fini(&builtin);
   wake_close(&freed);
   wake_close(&done);
   config_fini(&config);

@@ -11,7 +11,7 @@
 
 #include "pool/cpu.h"
 #include "pool/worker.h"
-#include "tests/fixtures/embed_fixture.h"
+#include "tests/fixtures/server_fixture.h"
 
 #include <sched.h>
 #include <sys/epoll.h>

@@ -46,7 +46,7 @@ static void item_turn(struct source *source, uint32_t events) {
 }
 
 static void bench_open(struct bench *bench, bool single) {
-  *bench = (struct bench){.reactor = {.turn = item_turn}};
+  *bench = (struct bench){.reactor = {.on_event = item_turn}};
   ck_assert_int_eq(slab_init(&bench->slab, sizeof(struct item), ITEMS_MAX), 0);
   if (single) {
     reactor_open_single(&bench->reactor, &bench->slab, &bench->stats);
@@ -71,7 +71,7 @@ static void bench_close(struct bench *bench) {
 }
 
 static struct item *take(struct bench *bench, int name) {
-  struct source *source = reactor_take(&bench->reactor);
+  struct source *source = reactor_alloc(&bench->reactor);
   ck_assert_ptr_nonnull(source);
   struct item *item = container_of(source, struct item, source);
   struct source head = *source;
@@ -118,10 +118,10 @@ START_TEST(test_events_are_edges_under_epoll) {
     turn(&bench);
     ck_assert_uint_eq(bench.turns_count, 0); /* the bytes are unread, but the event comes once */
   }
-  ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, EPOLLIN | EPOLLOUT), 0);
+  ck_assert_int_eq(reactor_modify(&bench.reactor, &item->source, item->fd, EPOLLIN | EPOLLOUT), 0);
   turn(&bench);
   TURN(&bench, 0, 1, EPOLLIN | EPOLLOUT);
-  ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
+  ck_assert_int_eq(reactor_modify(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
   ck_assert_uint_eq(item->source.interest, EPOLLIN | EPOLLOUT | EPOLLET); /* the event stays */
   reactor_remove(&bench.reactor, &item->source, item->fd);
   CLIENT_WRITE(peer, "x");
@@ -146,10 +146,10 @@ START_TEST(test_events_are_levels_under_poll) {
     ck_assert_uint_eq(bench.turns_count, 1);
     TURN(&bench, 0, 1, EPOLLIN);
   }
-  ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, 0), 0);
+  ck_assert_int_eq(reactor_modify(&bench.reactor, &item->source, item->fd, 0), 0);
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0);
-  ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
+  ck_assert_int_eq(reactor_modify(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
   turn(&bench);
   TURN(&bench, 0, 1, EPOLLOUT);
   close(peer);
@@ -157,7 +157,7 @@ START_TEST(test_events_are_levels_under_poll) {
   ck_assert_uint_eq(bench.turns_count, 1);
   ck_assert_uint_ne(bench.turns[0].events & EPOLLHUP, 0);
   /* poll always reports a hang-up, so without requested events the wait is for timers only */
-  ck_assert_int_eq(reactor_want(&bench.reactor, &item->source, item->fd, 0), 0);
+  ck_assert_int_eq(reactor_modify(&bench.reactor, &item->source, item->fd, 0), 0);
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 0);
   reactor_retire(&bench.reactor, &item->source);
@@ -234,7 +234,7 @@ START_TEST(test_take_fails_at_the_ceiling) {
   for (int i = 0; i < ITEMS_MAX; i++) {
     take(&bench, i);
   }
-  ck_assert_ptr_null(reactor_take(&bench.reactor));
+  ck_assert_ptr_null(reactor_alloc(&bench.reactor));
   bench_close(&bench);
 }
 END_TEST
@@ -243,8 +243,8 @@ END_TEST
 
 static void ask_again(struct item *item, uint32_t events) {
   (void)events;
-  reactor_again(&item->bench->reactor, &item->source);
-  reactor_again(&item->bench->reactor, &item->source); /* a second request counts once */
+  reactor_requeue(&item->bench->reactor, &item->source);
+  reactor_requeue(&item->bench->reactor, &item->source); /* a second request counts once */
 }
 
 START_TEST(test_again_is_once_a_dispatch_and_in_order) {
@@ -260,11 +260,11 @@ START_TEST(test_again_is_once_a_dispatch_and_in_order) {
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 3);
   for (int i = 0; i < 3; i++) {
-    TURN(&bench, (size_t)i, i, TURN_AGAIN);
+    TURN(&bench, (size_t)i, i, EVENT_REQUEUE);
   }
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 1);
-  TURN(&bench, 0, 1, TURN_AGAIN);
+  TURN(&bench, 0, 1, EVENT_REQUEUE);
   items[1]->act = NULL;
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 1);
@@ -292,8 +292,8 @@ START_TEST(test_retired_while_it_waits_for_its_turn) {
   ask_again(three, 0);
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 2);
-  TURN(&bench, 0, 1, TURN_AGAIN);
-  TURN(&bench, 1, 3, TURN_AGAIN);
+  TURN(&bench, 0, 1, EVENT_REQUEUE);
+  TURN(&bench, 1, 3, EVENT_REQUEUE);
   ck_assert_ptr_eq(reactor_reap(&bench.reactor), &two->source);
   ck_assert_ptr_null(reactor_reap(&bench.reactor));
   ask_again(three, 0);
@@ -315,14 +315,14 @@ START_TEST(test_events_come_before_timers) {
   struct item *item = take(&bench, 1);
   int peer = watch(&bench, item);
   reactor_arm(&bench.reactor, &item->source, bench.reactor.now_ns + NS_PER_MS);
-  reactor_again(&bench.reactor, &item->source);
+  reactor_requeue(&bench.reactor, &item->source);
   CLIENT_WRITE(peer, "x");
   bench.reactor.now_ns += NS_PER_S;
   turn(&bench);
   ck_assert_uint_eq(bench.turns_count, 3);
   TURN(&bench, 0, 1, EPOLLIN);
-  TURN(&bench, 1, 1, TURN_AGAIN);
-  TURN(&bench, 2, 1, TURN_TIMER);
+  TURN(&bench, 1, 1, EVENT_REQUEUE);
+  TURN(&bench, 2, 1, EVENT_TIMER);
   reactor_arm(&bench.reactor, &item->source, bench.reactor.now_ns);
   reactor_retire(&bench.reactor, &item->source);
   bench.reactor.now_ns += NS_PER_S;
@@ -393,7 +393,7 @@ START_TEST(test_busy_does_not_wait) {
   struct bench bench;
   bench_open(&bench, _i == 1);
   struct item *item = take(&bench, 1);
-  reactor_again(&bench.reactor, &item->source);
+  reactor_requeue(&bench.reactor, &item->source);
   reactor_wait(&bench.reactor, NEVER); /* would block forever */
   reactor_dispatch(&bench.reactor);
   ck_assert_uint_eq(bench.turns_count, 1);
@@ -415,7 +415,7 @@ START_TEST(test_wake_ends_the_wait_and_is_no_event) {
   struct wake wake;
   bench_open(&bench, _i == 1);
   ck_assert_int_eq(wake_open(&wake), 0);
-  ck_assert_int_eq(reactor_watch(&bench.reactor, &wake), 0);
+  ck_assert_int_eq(reactor_add_wake(&bench.reactor, &wake), 0);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, signal_wake, &wake), 0);
   reactor_wait(&bench.reactor, NEVER);

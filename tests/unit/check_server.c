@@ -31,7 +31,7 @@ static void start(void) {
   ck_assert(!server_failed(server));
 }
 
-static uint16_t port(void) { return server->listeners[0].where.addr.port; }
+static uint16_t port(void) { return server->listeners[0].addr.addr.port; }
 
 /* Wait as main does, and report ended children to the server. */
 static void await_finished(void) {

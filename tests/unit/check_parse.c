@@ -1,5 +1,5 @@
 /*
- * check_env: the parsers of single values at every boundary, and the search for the nearest name.
+ * check_parse: the parsers of single values at every boundary, and the search for the nearest name.
  *
  * Each case is a row of a table, and a failure names its row. A refused text must not change the
  * caller's value.

@@ -1,5 +1,5 @@
 /*
- * check_mail: what tasks do to a worker's connections: posted calls run once, publications reach
+ * check_task: what tasks do to a worker's connections: posted calls run once, publications reach
  * the members of a group in slices, and discarded tasks are freed.
  */
 #include "tests/fixtures/handler_fixture.h"

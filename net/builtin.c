@@ -1,17 +1,17 @@
 /*
- * exchange: see exchange.h.  Texts are framed once, here at the start; a reply's terminator is the
+ * builtin: see builtin.h.  Texts are framed once, here at the start; a reply's terminator is the
  * message's own (CR LF is answered with CR LF, and a message that the end of the stream ended gets
  * none).
  */
-#include "net/exchange.h"
+#include "net/builtin.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static void greet(struct xchg_conn *conn) {
-  const struct exchange *exchange = xchg_user(conn);
-  (void)xchg_send(conn, exchange->greeting,
-                  exchange->greeting_size); /* no memory ends the connection */
+  const struct builtin *builtin = xchg_user(conn);
+  (void)xchg_send(conn, builtin->greeting,
+                  builtin->greeting_size); /* no memory ends the connection */
 }
 
 static void echo(struct xchg_conn *conn, const struct xchg_message *message) {
@@ -19,11 +19,11 @@ static void echo(struct xchg_conn *conn, const struct xchg_message *message) {
 }
 
 static void answer(struct xchg_conn *conn, const struct xchg_message *message) {
-  const struct exchange *exchange = xchg_user(conn);
+  const struct builtin *builtin = xchg_user(conn);
   const uint8_t *data = message->data;
   const uint8_t *end = (const uint8_t *)message->frame + message->frame_size;
   const uint8_t *tail = data + message->size;
-  const struct iovec parts[] = {{exchange->reply, exchange->reply_size},
+  const struct iovec parts[] = {{builtin->reply, builtin->reply_size},
                                 {(void *)tail, (size_t)(end - tail)}};
   (void)xchg_sendv(conn, parts, 2);
 }
@@ -67,34 +67,34 @@ static uint8_t *framed(const struct xchg_frame *frame, const struct config_text 
   return bytes;
 }
 
-int exchange_init(struct exchange *exchange, const struct config *config) {
-  *exchange = (struct exchange){.handler = {.size = sizeof(struct xchg_handler),
-                                            .frame = config->frame,
-                                            .max_message = config->max_message_bytes,
-                                            .messages = config->messages,
-                                            .user = exchange}};
+int builtin_init(struct builtin *builtin, const struct config *config) {
+  *builtin = (struct builtin){.handler = {.size = sizeof(struct xchg_handler),
+                                          .frame = config->frame,
+                                          .max_message = config->max_message_bytes,
+                                          .messages = config->messages,
+                                          .user = builtin}};
   if (config->has_greeting) {
-    exchange->handler.on_open = greet;
-    exchange->greeting = framed(&config->frame, &config->greeting, true, &exchange->greeting_size);
-    if (exchange->greeting == NULL) {
+    builtin->handler.on_open = greet;
+    builtin->greeting = framed(&config->frame, &config->greeting, true, &builtin->greeting_size);
+    if (builtin->greeting == NULL) {
       return -1;
     }
   }
   if (config->reply == REPLY_ECHO) {
-    exchange->handler.on_message = echo;
+    builtin->handler.on_message = echo;
   } else if (config->reply == REPLY_TEXT) {
-    exchange->handler.on_message = answer;
-    exchange->reply = framed(&config->frame, &config->reply_text, false, &exchange->reply_size);
-    if (exchange->reply == NULL) {
-      exchange_fini(exchange);
+    builtin->handler.on_message = answer;
+    builtin->reply = framed(&config->frame, &config->reply_text, false, &builtin->reply_size);
+    if (builtin->reply == NULL) {
+      builtin_fini(builtin);
       return -1;
     }
   }
   return 0;
 }
 
-void exchange_fini(struct exchange *exchange) {
-  free(exchange->greeting);
-  free(exchange->reply);
-  exchange->greeting = exchange->reply = NULL;
+void builtin_fini(struct builtin *builtin) {
+  free(builtin->greeting);
+  free(builtin->reply);
+  builtin->greeting = builtin->reply = NULL;
 }

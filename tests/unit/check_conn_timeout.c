@@ -1,5 +1,5 @@
 /*
- * check_conn_time: the timeouts of a connection.
+ * check_conn_timeout: the timeouts of a connection.
  *
  * The tests move the clock. They look SOON_NS before and SOON_NS after each deadline, which covers
  * the granularity of the wheel.

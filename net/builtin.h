@@ -1,18 +1,18 @@
 /*
- * exchange: the built-in exchanges, as handlers on the public contract (core/xchg.h) and nothing
+ * builtin: the built-in exchanges, as handlers on the public contract (core/xchg.h) and nothing
  * else.
  *
  * One handler serves all of them: it greets with a text, and answers a message with nothing, with
  * the message itself or with a text, framed as the message was.  The presets differ in
  * configuration alone.  Constant once prepared; all workers share it.
  */
-#ifndef NET_EXCHANGE_H
-#define NET_EXCHANGE_H
+#ifndef NET_BUILTIN_H
+#define NET_BUILTIN_H
 
 #include "core/xchg.h"
 #include "core/config.h"
 
-struct exchange {
+struct builtin {
   struct xchg_handler handler; /* its user points to this object: do not copy it */
   uint8_t *greeting;           /* owns: framed; NULL = none */
   size_t greeting_size;
@@ -21,7 +21,7 @@ struct exchange {
 };
 
 /** Prepare ${exchange} as ${config} says, which need not outlive it. Return: 0, or -1 (ENOMEM). */
-int exchange_init(struct exchange *exchange, const struct config *config);
-void exchange_fini(struct exchange *exchange);
+int builtin_init(struct builtin *builtin, const struct config *config);
+void builtin_fini(struct builtin *builtin);
 
 #endif

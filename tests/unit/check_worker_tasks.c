@@ -1,5 +1,5 @@
 /*
- * check_worker_mail: a real worker gets more tasks than it runs in one turn, from several threads:
+ * check_worker_tasks: a real worker gets more tasks than it runs in one turn, from several threads:
  * no task is lost, each sender's order holds, connections are served meanwhile, and late calls get
  * NULL.
  */
@@ -24,7 +24,7 @@ static void note_and_join(struct xchg_conn *conn) {
 /* A worker whose connections are members of the group and echo. */
 static void open_worker(void) {
   PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=600");
-  exchange.handler.on_open = note_and_join;
+  builtin.handler.on_open = note_and_join;
   atom_store_relaxed_u32(&opened, 0);
   const struct worker_setup setup = setup_of();
   ck_assert_int_eq(worker_open(worker, &setup), 0);

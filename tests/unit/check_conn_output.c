@@ -1,5 +1,5 @@
 /*
- * check_conn_out: what a connection sends, and how it closes without losing sent bytes.
+ * check_conn_output: what a connection sends, and how it closes without losing sent bytes.
  *
  * Over a pair of UNIX sockets "acknowledged" means read by the peer, so the test chooses each path
  * of the close. Over TCP the tests show that no client loses its greeting.

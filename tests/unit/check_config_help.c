@@ -1,5 +1,5 @@
 /*
- * check_config_print: what is printed about the variables, and the warnings.
+ * check_config_help: what is printed about the variables, and the warnings.
  *
  * The pages are compared line by line. The warnings go through a real log into a pipe.
  */

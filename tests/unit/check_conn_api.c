@@ -1,5 +1,5 @@
 /*
- * check_conn_call: every call that a handler may make, from every place that may make it, and from
+ * check_conn_api: every call that a handler may make, from every place that may make it, and from
  * the wrong thread.
  */
 #include "tests/fixtures/handler_fixture.h"

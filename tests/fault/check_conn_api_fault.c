@@ -1,6 +1,6 @@
 /*
- * check_call_fault: what the calls of a handler cost the kernel, and what they do when it has no
- * memory, at each of the mappings that they need.
+ * check_conn_api_fault: what the calls of a handler cost the kernel, and what they do when it has
+ * no memory, at each of the mappings that they need.
  */
 #include "tests/fault/fault.h"
 #include "tests/fixtures/handler_fixture.h"

@@ -1,12 +1,13 @@
 /*
- * check_outbox: queued bytes and references come out in order, and each reference is released once.
+ * check_send_queue: queued bytes and references come out in order, and each reference is released
+ * once.
  *
  * Most tests compare with outbox_fixture's model. The seed of the random test is printed, and
  * CHECK_SEED sets it.
  */
 #include "tests/fixtures/random.h"
 #include "tests/fixtures/run_suite.h"
-#include "tests/fixtures/outbox_fixture.h"
+#include "tests/fixtures/send_queue_fixture.h"
 
 /* The queue of most tests: bytes, a reference with bytes after it, two references, bytes. */
 static void fill(struct model *model) {

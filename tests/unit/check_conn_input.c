@@ -1,6 +1,6 @@
 /*
- * check_conn_in: what a connection receives: frames at every split, pipelining, XCHG_MAX_PENDING,
- * the end of the stream, and reads that must continue until EAGAIN.
+ * check_conn_input: what a connection receives: frames at every split, pipelining,
+ * XCHG_MAX_PENDING, the end of the stream, and reads that must continue until EAGAIN.
  */
 #include "tests/fixtures/conn_fixture.h"
 

@@ -1,6 +1,6 @@
 /*
- * check_spread: buckets are contiguous, and quantiles are never too low and at most a sixteenth too
- * high.
+ * check_histogram: buckets are contiguous, and quantiles are never too low and at most a sixteenth
+ * too high.
  */
 #include "core/histogram.h"
 

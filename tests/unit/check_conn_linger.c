@@ -1,4 +1,4 @@
-/* check_conn_drain: when on_drain is called, and a body that is sent piece by piece there. */
+/* check_conn_linger: when on_drain is called, and a body that is sent piece by piece there. */
 #include "tests/fixtures/handler_fixture.h"
 
 static void send_five(struct xchg_conn *conn) {

@@ -1,9 +1,9 @@
 /*
- * check_remote: posts to connections from threads that do not run them.
+ * check_api_post: posts to connections from threads that do not run them.
  *
  * Every connection sends its own id first. The test's thread runs no connection.
  */
-#include "tests/fixtures/remote_fixture.h"
+#include "tests/fixtures/api_fixture.h"
 
 START_TEST(a_post_finds_its_connection) {
   SETTINGS("XCHG_DISPATCH=round-robin");

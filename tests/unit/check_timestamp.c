@@ -1,4 +1,6 @@
-/* check_clock: the calendar agrees with libc's at every edge and on every day to the year 2517. */
+/*
+ * check_timestamp: the calendar agrees with libc's at every edge and on every day to the year 2517.
+ */
 #include "core/timestamp.h"
 
 #include "core/base.h"

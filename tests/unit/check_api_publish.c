@@ -1,7 +1,7 @@
 /*
- * check_remote_publish: publications from a thread that runs no connection.
+ * check_api_publish: publications from a thread that runs no connection.
  */
-#include "tests/fixtures/remote_fixture.h"
+#include "tests/fixtures/api_fixture.h"
 
 /* ---- publications ---- */
 

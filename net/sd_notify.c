@@ -1,5 +1,5 @@
-/* notify: see notify.h. Main's thread alone. */
-#include "net/notify.h"
+/* sd_notify: see sd_notify.h. Main's thread alone. */
+#include "net/sd_notify.h"
 
 #include "core/sys.h"
 
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-int notify_open(struct notify *notify, const char *path) {
+int sd_notify_open(struct sd_notify *notify, const char *path) {
   notify->fd = -1;
   if (path == NULL) {
     return 0;
@@ -38,14 +38,14 @@ int notify_open(struct notify *notify, const char *path) {
   return 0;
 }
 
-void notify_close(struct notify *notify) {
+void sd_notify_close(struct sd_notify *notify) {
   if (notify->fd != -1) {
     sys_close(notify->fd);
     notify->fd = -1;
   }
 }
 
-void notify_send(const struct notify *notify, const char *state) {
+void sd_notify_send(const struct sd_notify *notify, const char *state) {
   if (notify->fd != -1) {
     (void)sys_send(notify->fd, state, strlen(state), MSG_NOSIGNAL);
   }

@@ -1,6 +1,6 @@
 /*
- * check_admit: allow and deny lists, the limit per address against a naive model, reclaimed nodes,
- * a second thread that releases meanwhile, and the wait flag of the acceptor.
+ * check_admission: allow and deny lists, the limit per address against a naive model, reclaimed
+ * nodes, a second thread that releases meanwhile, and the wait flag of the acceptor.
  *
  * The random test prints its seed, and CHECK_SEED sets it.
  */

@@ -1,8 +1,8 @@
-/* check_notify: datagrams to a service manager, which may be absent. */
+/* check_sd_notify: datagrams to a service manager, which may be absent. */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/socket_fixture.h"
 
-#include "net/notify.h"
+#include "net/sd_notify.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,16 +26,16 @@ static int manager(const char *path) {
 }
 
 START_TEST(test_without_a_manager_nothing_is_sent) {
-  struct notify notify;
-  ck_assert_int_eq(notify_open(&notify, NULL), 0);
+  struct sd_notify notify;
+  ck_assert_int_eq(sd_notify_open(&notify, NULL), 0);
   ck_assert_int_eq(notify.fd, -1);
-  notify_send(&notify, "READY=1");
-  notify_close(&notify);
+  sd_notify_send(&notify, "READY=1");
+  sd_notify_close(&notify);
 }
 END_TEST
 
 START_TEST(test_states_arrive) {
-  char folder[] = "/tmp/check_notify.XXXXXX", path[64], got[32];
+  char folder[] = "/tmp/check_sd_notify.XXXXXX", path[64], got[32];
   ck_assert_ptr_nonnull(mkdtemp(folder));
   if (_i == 0) {
     snprintf(path, sizeof(path), "%s/notify", folder);
@@ -43,20 +43,20 @@ START_TEST(test_states_arrive) {
     snprintf(path, sizeof(path), "@%s", folder);
   }
   int fd = manager(path);
-  struct notify notify;
-  ck_assert_int_eq(notify_open(&notify, path), 0);
+  struct sd_notify notify;
+  ck_assert_int_eq(sd_notify_open(&notify, path), 0);
   ck_assert_int_ne(fcntl(notify.fd, F_GETFD) & FD_CLOEXEC, 0);
-  notify_send(&notify, "READY=1");
-  notify_send(&notify, "STOPPING=1");
+  sd_notify_send(&notify, "READY=1");
+  sd_notify_send(&notify, "STOPPING=1");
   ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 7);
   ck_assert_mem_eq(got, "READY=1", 7);
   ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 10);
   ck_assert_mem_eq(got, "STOPPING=1", 10);
   close(fd);
-  notify_send(&notify, "STOPPING=1"); /* closed: no error, no signal */
-  notify_close(&notify);
+  sd_notify_send(&notify, "STOPPING=1"); /* closed: no error, no signal */
+  sd_notify_close(&notify);
   ck_assert_int_eq(notify.fd, -1);
-  notify_close(&notify);
+  sd_notify_close(&notify);
   (void)unlink(path);
   ck_assert_int_eq(rmdir(folder), 0);
 }
@@ -65,16 +65,16 @@ END_TEST
 /* A manager that does not read must not block the sender. */
 START_TEST(test_full_queue_does_not_block) {
   char path[64];
-  snprintf(path, sizeof(path), "@check_notify.%d", (int)getpid());
+  snprintf(path, sizeof(path), "@check_sd_notify.%d", (int)getpid());
   int fd = manager(path);
-  struct notify notify;
-  ck_assert_int_eq(notify_open(&notify, path), 0);
+  struct sd_notify notify;
+  ck_assert_int_eq(sd_notify_open(&notify, path), 0);
   for (int i = 0; i < 10000; i++) {
-    notify_send(&notify, "READY=1");
+    sd_notify_send(&notify, "READY=1");
   }
   char got[32];
   ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 7);
-  notify_close(&notify);
+  sd_notify_close(&notify);
   close(fd);
 }
 END_TEST
@@ -87,14 +87,14 @@ START_TEST(test_invalid_paths_are_ignored) {
   lengthy[sizeof(lengthy) - 1] = 0;
   const char *const paths[] = {"", "/", "@", "relative", "vsock:2:1", lengthy};
   for (size_t i = 0; i < count_of(paths); i++) {
-    struct notify notify;
+    struct sd_notify notify;
     errno = 0;
-    ck_assert_int_eq(notify_open(&notify, paths[i]), -1);
+    ck_assert_int_eq(sd_notify_open(&notify, paths[i]), -1);
     ck_assert_int_eq(errno, EINVAL);
     ck_assert_int_eq(notify.fd, -1);
   }
-  struct notify notify;
-  ck_assert_int_eq(notify_open(&notify, "/nowhere/notify"), -1);
+  struct sd_notify notify;
+  ck_assert_int_eq(sd_notify_open(&notify, "/nowhere/notify"), -1);
   ck_assert_int_eq(errno, ENOENT);
   ck_assert_int_eq(notify.fd, -1);
   ck_assert_uint_eq(count_descriptors(), before);

@@ -1,10 +1,10 @@
 /*
- * check_remote_work: xchg_offload: jobs on other threads, whose completion returns to the
+ * check_api_offload: xchg_offload: jobs on other threads, whose completion returns to the
  * connection.
  *
  * A job that must last waits at a gate that the test opens, so that no test depends on time.
  */
-#include "tests/fixtures/embed_fixture.h"
+#include "tests/fixtures/server_fixture.h"
 
 #include "pool/offload.h"
 

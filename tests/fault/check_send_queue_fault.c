@@ -1,6 +1,6 @@
 /*
- * check_outbox_fault: an outbox when the kernel has no memory.  A reference that is refused is not
- * released, and plain bytes can still be queued.
+ * check_send_queue_fault: an outbox when the kernel has no memory.  A reference that is refused is
+ * not released, and plain bytes can still be queued.
  */
 #include "tests/fault/fault.h"
 #include "tests/fixtures/conn_fixture.h"

@@ -1,14 +1,14 @@
 /*
- * notify: tells a service manager how things stand (sd_notify(3)'s protocol: a datagram to
+ * sd_notify: tells a service manager how things stand (sd_notify(3)'s protocol: a datagram to
  * NOTIFY_SOCKET).
  *
  * The socket is opened at the start and kept, so that a stop needs no descriptor.  Sending never
  * blocks and failures are ignored: the server works without a listener there.
  */
-#ifndef NET_NOTIFY_H
-#define NET_NOTIFY_H
+#ifndef NET_SD_NOTIFY_H
+#define NET_SD_NOTIFY_H
 
-struct notify {
+struct sd_notify {
   int fd; /* owns; -1 = nobody wants to know */
 };
 
@@ -16,10 +16,10 @@ struct notify {
  * Connect to ${path} ("/..." or "@..." for an abstract name; NULL = none). Return: 0, or -1 with
  * errno.
  */
-int notify_open(struct notify *notify, const char *path);
-void notify_close(struct notify *notify);
+int sd_notify_open(struct sd_notify *notify, const char *path);
+void sd_notify_close(struct sd_notify *notify);
 
 /** Send ${state}, "READY=1" or "STOPPING=1". */
-void notify_send(const struct notify *notify, const char *state);
+void sd_notify_send(const struct sd_notify *notify, const char *state);
 
 #endif

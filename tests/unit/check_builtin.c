@@ -1,10 +1,10 @@
 /*
- * check_exchange: the built-in exchanges over real connections: greeting and replies under each
+ * check_builtin: the built-in exchanges over real connections: greeting and replies under each
  * frame at every split, and the four presets.
  */
 #include "tests/fixtures/conn_fixture.h"
 
-#include "net/exchange.h"
+#include "net/builtin.h"
 
 #include <stdio.h>
 
@@ -92,22 +92,22 @@ static void configure(const struct dialogue *dialogue) {
   }
 }
 
-static void start(struct exchange *exchange, const struct dialogue *dialogue) {
+static void start(struct builtin *builtin, const struct dialogue *dialogue) {
   configure(dialogue);
-  ck_assert_int_eq(exchange_init(exchange, &fixture.config), 0);
-  ck_assert_ptr_eq(exchange->handler.user, exchange);
-  ck_assert_uint_eq(exchange->handler.size, sizeof(struct xchg_handler));
+  ck_assert_int_eq(builtin_init(builtin, &fixture.config), 0);
+  ck_assert_ptr_eq(builtin->handler.user, builtin);
+  ck_assert_uint_eq(builtin->handler.size, sizeof(struct xchg_handler));
   free(fixture.config.greeting.bytes); /* the exchange has its own copies */
   free(fixture.config.reply_text.bytes);
-  fixture.handler = exchange->handler;
+  fixture.handler = builtin->handler;
   fixture_start(false);
 }
 
 START_TEST(test_dialogue_at_every_split) {
   const struct dialogue *dialogue = &dialogues[_i];
   for (size_t split = 0; split <= dialogue->sends_size; split++) {
-    struct exchange exchange;
-    start(&exchange, dialogue);
+    struct builtin builtin;
+    start(&builtin, dialogue);
     int fd = client_connect();
     char got[64];
     client_send(fd, dialogue->sends, split);
@@ -119,18 +119,18 @@ START_TEST(test_dialogue_at_every_split) {
     ck_assert_uint_eq(fixture_ended(dialogue->reason), 1);
     close(fd);
     conn_fixture_reset();
-    exchange_fini(&exchange);
-    ck_assert_ptr_null(exchange.greeting);
-    ck_assert_ptr_null(exchange.reply);
-    exchange_fini(&exchange); /* a second call does nothing */
+    builtin_fini(&builtin);
+    ck_assert_ptr_null(builtin.greeting);
+    ck_assert_ptr_null(builtin.reply);
+    builtin_fini(&builtin); /* a second call does nothing */
   }
 }
 END_TEST
 
 /* Out of memory for the greeting or for a reply: the connection ends as memory. */
 START_TEST(test_out_of_memory_ends_the_connection) {
-  struct exchange exchange;
-  start(&exchange, &dialogues[_i == 0 ? 0 : 4]);
+  struct builtin builtin;
+  start(&builtin, &dialogues[_i == 0 ? 0 : 4]);
   uint64_t ceiling = fixture.ctx.bufs.bytes_max;
   fixture.ctx.bufs.bytes_max = _i == 0 ? 0 : ceiling;
   int fd = client_connect();
@@ -143,7 +143,7 @@ START_TEST(test_out_of_memory_ends_the_connection) {
   client_expect_end(fd);
   close(fd);
   conn_fixture_fini();
-  exchange_fini(&exchange);
+  builtin_fini(&builtin);
 }
 END_TEST
 
