@@ -164,7 +164,7 @@ START_TEST(test_bad_custom_frames_at_every_split) {
 }
 END_TEST
 
-/* Sizes from just over the limit to the largest that is not XCHG_CUT_BAD. */
+/* Sizes from just over the limit to the largest that is not XCHG_PARSE_ERROR. */
 static size_t cut_at_will(struct xchg_conn *conn, const void *data, size_t size) {
   (void)data;
   (void)size;
