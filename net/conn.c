@@ -9,13 +9,14 @@
 #include "core/sys.h"
 #include "net/sock.h"
 #include "net/conn_timeout.h"
-#include "net/conn_output.h"
+#include "net/conn_close.h"
 #include "net/conn_input.h"
 
 #include <assert.h>
 #include <string.h>
+#include <sys/mman.h>
 
-static_assert(sizeof(struct xchg_conn) <= 144, "docs/tuning.md and docs/SECURITY.md promise it");
+static_assert(sizeof(struct xchg_conn) == 128, "two cache lines; docs/tuning.md counts on it");
 
 #define ENDS (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
@@ -23,13 +24,10 @@ static void on_event(struct source *source, uint32_t events);
 
 /* ---- the turn ---- */
 
-/*
- * Nothing is under way: at least one message came, all were dealt with, nothing is unread, begun or
- * queued.
- */
+/* Is nothing under way: a message came, all were dealt with, nothing is unread or queued? */
 static bool between_messages(const struct xchg_conn *conn) {
-  return conn->messages > 0 && conn->in == NULL && send_queue_empty(&conn->out) && !conn->unread &&
-         !conn_paused(conn);
+  return conn->messages > 0 && conn->in == NULL && send_queue_empty(&conn->out) &&
+         conn->readable == READABLE_NO && !conn_paused(conn);
 }
 
 static enum xchg_reason drain_reason(const struct xchg_conn *conn) {
@@ -39,35 +37,44 @@ static enum xchg_reason drain_reason(const struct xchg_conn *conn) {
   return conn_counted(conn) ? XCHG_DRAIN : XCHG_FINISHED;
 }
 
-/* Poll's readiness is a level: what cannot be dealt with now must not be asked for. */
+/* Poll's readiness is a level: ask for nothing that cannot be dealt with now. */
 static void ask_for(struct xchg_conn *conn) {
-  bool reads = conn->state == CONN_OPEN ? !conn->paused : conn->discarded < LINGER_BYTES_MAX;
+  bool reads = conn->state == CONN_OPEN ? !conn->clock_stopped : conn->discarded < LINGER_BYTES_MAX;
   uint32_t in = reads && !conn->eof ? EPOLLIN | EPOLLRDHUP : 0;
   uint32_t out = send_queue_empty(&conn->out) ? 0 : EPOLLOUT;
   (void)reactor_modify(conn->ctx->reactor, &conn->source, conn->fd, in | out); /* no system call */
 }
 
-/* Conclude a turn: part, leave, ask for another turn, set the timer. */
+/* What follows from the state at the end of a turn of an ended connection. */
+static void continue_end(struct xchg_conn *conn) {
+  conn->extra_input = conn->extra_input || conn->in != NULL;
+  buf_release(&conn->ctx->bufs, &conn->in);
+  if (conn->state == CONN_ENDING && send_queue_empty(&conn->out)) {
+    conn_shutdown(conn);
+  }
+  if (conn->state == CONN_LINGERING) {
+    conn_linger(conn);
+  }
+}
+
+/* Conclude a turn: end or go on, ask for another turn, set the timer. */
 static void conclude_turn(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   if (conn->state == CONN_OPEN && conn_timeout_must_leave(conn) && between_messages(conn)) {
     conn->half_close = true;
     conn_begin_end(conn, drain_reason(conn));
   }
-  if (conn->state != CONN_OPEN) {
-    conn->extra_input = conn->extra_input || conn->in != NULL;
-    buf_release(&ctx->bufs, &conn->in);
-    if (conn->state == CONN_ENDING && send_queue_empty(&conn->out) && !conn_shutdown(conn)) {
-      return;
+  if (conn->state == CONN_OPEN) {
+    bool blocked = conn_input_blocked(conn);
+    if (conn->clock_stopped && !blocked) {
+      reactor_requeue(ctx->reactor, &conn->source); /* that turn continues where this one stopped */
     }
-    if (conn->state == CONN_LINGERING && !conn_linger(conn)) {
-      return;
-    }
+    conn_stop_clock(conn, conn->clock_stopped || blocked);
   } else {
-    if (conn->paused && !conn_input_blocked(conn)) {
-      reactor_requeue(ctx->reactor, &conn->source); /* that turn goes on where this one stopped */
-    }
-    conn_input_pause(conn, conn->paused || conn_input_blocked(conn));
+    continue_end(conn);
+  }
+  if (conn->state == CONN_CLOSED) {
+    return;
   }
   if (conn_input_readable(conn)) {
     reactor_requeue(ctx->reactor, &conn->source);
@@ -78,55 +85,52 @@ static void conclude_turn(struct xchg_conn *conn) {
   reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
 }
 
-/* Tell a handler that cares that the kernel has taken everything. Return: is it still there? */
-static bool notify_drained(struct xchg_conn *conn) {
+/* Tell a handler that asked for it that the kernel has taken everything. */
+static void notify_drained(struct xchg_conn *conn) {
   const struct xchg_handler *handler = conn->ctx->handler;
-  if (!conn->queued || !send_queue_empty(&conn->out)) {
-    return true;
+  if (!conn->drain_due || !send_queue_empty(&conn->out)) {
+    return;
   }
-  conn->queued = false;
+  conn->drain_due = false;
   if (handler->on_drain == NULL || conn->state != CONN_OPEN) {
-    return true;
+    return;
   }
   handler->on_drain(conn);
   if (!send_queue_empty(&conn->out)) {
-    reactor_requeue(conn->ctx->reactor, &conn->source); /* others come first */
+    reactor_requeue(conn->ctx->reactor, &conn->source); /* other connections come first */
   }
-  if (!conn_apply_requests(conn)) {
-    return false;
-  }
+  conn_apply_requests(conn);
   conn_check_complete(conn);
-  return true;
 }
 
-/* Let everything that waits have its way once: output, wishes, kept messages, input, replies. */
+/* Serve once what waits, in this order: output, requests, buffered messages, input, replies. */
 static void run_turn(struct xchg_conn *conn, uint32_t events) {
-  if ((events & EPOLLOUT) != 0 && !send_queue_empty(&conn->out) && !conn_output_flush(conn)) {
-    return;
+  if ((events & EPOLLOUT) != 0 && !send_queue_empty(&conn->out)) {
+    conn_output_flush(conn);
   }
-  if (!conn_apply_requests(conn) || !conn_input_work(conn)) {
-    return;
+  conn_apply_requests(conn);
+  conn_input_work(conn);
+  if (!send_queue_empty(&conn->out) && !conn->stalled && conn->state != CONN_CLOSED) {
+    conn_output_flush(conn);
   }
-  if (!send_queue_empty(&conn->out) && !conn->stalled && !conn_output_flush(conn)) {
-    return;
-  }
-  if (notify_drained(conn)) {
-    conclude_turn(conn);
-  }
+  notify_drained(conn);
+  conclude_turn(conn);
 }
+
+/* ---- deadlines ---- */
 
 /*
- * Close one whose peer takes nothing: by a reset, if there is something that it has not taken,
- * which the kernel would keep otherwise.
+ * Close a connection whose peer has stopped reading.  Where the peer has not taken everything, a
+ * reset keeps the kernel from holding the rest for minutes.
  */
 static void abort_unacked(struct xchg_conn *conn, enum xchg_reason reason) {
   if (!send_queue_empty(&conn->out) || sock_unacked(conn->fd) > 0) {
     sock_abort(conn->fd);
   }
-  conn_close(conn, reason);
+  conn_request_close(conn, reason);
 }
 
-/* A deadline has come, and a last look at the socket has changed nothing about it. */
+/* A deadline has come, and one more look at the socket has changed nothing about it. */
 static void check_deadlines(struct xchg_conn *conn) {
   switch (conn_timeout_expired(conn)) {
     case EXPIRED_NOT:
@@ -136,7 +140,7 @@ static void check_deadlines(struct xchg_conn *conn) {
       abort_unacked(conn, XCHG_IDLE);
       return;
     case EXPIRED_MESSAGE:
-      conn_close(conn, XCHG_MESSAGE);
+      conn_request_close(conn, XCHG_MESSAGE);
       return;
     case EXPIRED_WRITE:
       abort_unacked(conn, XCHG_WRITE);
@@ -150,7 +154,7 @@ static void check_deadlines(struct xchg_conn *conn) {
       conclude_turn(conn);
       return;
     case EXPIRED_LINGER:
-      conn_close(conn, conn->reason);
+      conn_request_close(conn, conn->end_reason);
       return;
   }
 }
@@ -158,88 +162,91 @@ static void check_deadlines(struct xchg_conn *conn) {
 /* The timer of ${conn} in the wheel has fired. */
 static void on_timer(struct xchg_conn *conn) {
   uint64_t now_ns = conn->ctx->reactor->now_ns;
-  uint32_t generation = conn->source.generation;
   if (conn_timeout_next(conn) > now_ns) {
     reactor_arm(conn->ctx->reactor, &conn->source, conn_timeout_next(conn));
-    return; /* armed lazily: it was put off meanwhile */
+    return; /* armed lazily: the deadline has moved since */
   }
   bool limit = conn_timeout_limit(conn) <= now_ns;
-  if (!conn_apply_requests(conn)) {
-    return;
-  }
+  conn_apply_requests(conn);
   if (conn->state == CONN_OPEN && conn->cold->timer_ns <= now_ns) {
     conn->cold->timer_ns = NEVER;
-    conn->ctx->handler->on_timer(conn); /* or xchg_timer would have refused */
+    conn->ctx->handler->on_timer(conn); /* set, or xchg_timer would have refused */
   }
   conn_timeout_age(conn);
-  conn->unread = conn->unread || limit; /* nobody is cut whose bytes are there */
+  if (limit && conn->state != CONN_CLOSED) {
+    conn_look_again(conn); /* a client whose data has already arrived is not timed out */
+  }
   run_turn(conn, EPOLLOUT);
-  if (conn->source.generation == generation) {
+  if (conn->state != CONN_CLOSED) {
     check_deadlines(conn);
   }
 }
 
 /* ---- from outside ---- */
 
-/*
- * Begin and end a turn of ${conn}: what a callback asks of the connection whose turn it is needs no
- * further turn.
- */
-static struct conn_ctx *begin_turn(struct xchg_conn *conn) {
+/* What a callback asks of the connection whose turn it is needs no further turn. */
+static void begin_turn(struct xchg_conn *conn) {
   conn->ctx->current = conn;
   watchdog_heartbeat(conn->ctx);
-  return conn->ctx;
 }
-static void end_turn(struct conn_ctx *ctx) { ctx->current = NULL; }
+
+/* The one place where a connection is closed. */
+static void end_turn(struct xchg_conn *conn) {
+  struct conn_ctx *ctx = conn->ctx;
+  if (conn->state == CONN_CLOSED) {
+    conn_release(conn);
+  }
+  ctx->current = NULL;
+}
 
 static void on_event(struct source *source, uint32_t events) {
   struct xchg_conn *conn = conn_of(source);
-  struct conn_ctx *ctx = begin_turn(conn);
+  begin_turn(conn);
   if ((events & EVENT_TIMER) != 0) {
     on_timer(conn);
-    end_turn(ctx);
-    return;
+  } else if ((events & EPOLLERR) != 0 && conn->state == CONN_OPEN && conn_paused(conn)) {
+    conn_request_close(conn, XCHG_RESET); /* no read would report it, and the peer has gone */
+  } else {
+    if ((events & (EPOLLIN | ENDS)) != 0) {
+      conn_look_again(conn);
+      if (conn->is_unix || (events & ENDS) != 0) {
+        conn->readable = READABLE_UNTIL_EAGAIN;
+      }
+    }
+    run_turn(conn, events);
   }
-  if ((events & EPOLLERR) != 0 && conn->state == CONN_OPEN && conn_paused(conn)) {
-    conn_close(conn, XCHG_RESET); /* nothing is read that would say so, and nobody hears us */
-    end_turn(ctx);
-    return;
-  }
-  if ((events & (EPOLLIN | ENDS)) != 0) {
-    conn->unread = true;
-    conn->to_end = conn->to_end || conn->is_unix || (events & ENDS) != 0;
-  }
-  run_turn(conn, events);
-  end_turn(ctx);
+  end_turn(conn);
 }
 
 void conn_stop(struct source *source) {
   struct xchg_conn *conn = conn_of(source);
-  struct conn_ctx *ctx = begin_turn(conn);
+  begin_turn(conn);
   if (conn->state == CONN_OPEN) {
-    conn->unread = true;
+    conn_look_again(conn);
   }
   run_turn(conn, 0);
-  end_turn(ctx);
+  end_turn(conn);
 }
 
 bool conn_stop_now(struct source *source) {
   struct xchg_conn *conn = conn_of(source);
-  struct conn_ctx *ctx = begin_turn(conn);
-  uint32_t generation = source->generation;
+  begin_turn(conn);
   if (conn->state == CONN_OPEN) {
-    conn->unread = true; /* nobody is cut whose bytes are there */
+    conn_look_again(conn); /* a client whose data has already arrived is served */
     run_turn(conn, EPOLLOUT);
   }
-  bool there = source->generation == generation;
-  if (there) {
-    conn_close(conn, XCHG_DRAIN);
+  bool live = conn->state != CONN_CLOSED;
+  if (live) {
+    conn_request_close(conn, XCHG_DRAIN);
   }
-  end_turn(ctx);
-  return there;
+  end_turn(conn);
+  return live;
 }
 
 /* ---- the beginning ---- */
+
+/* Bytes of the peers of ${count} slots. */
+static size_t peers_bytes(uint64_t count) { return (size_t)count * sizeof(struct conn_peer); }
 
 int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
                   const struct xchg_handler *handler, struct reactor *reactor, uint32_t conns_max) {
@@ -252,15 +259,22 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
                            .no_cold = {.timer_ns = NEVER, .lifetime_ns = NEVER},
                            .random = sys_now_ns() | 1,
                            .stop_ns = NEVER};
-  /* in and out of every connection at their longest, a block being less than twice what it holds */
   ctx->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
   ctx->send_queues.bufs = &ctx->bufs;
   reactor->on_event = on_event;
+  void *peers = sys_map(peers_bytes(conns_max));
+  if (peers == MAP_FAILED) {
+    return -1;
+  }
+  ctx->peers = peers;
   if (slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
     return -1;
   }
+  /*
+   * Input and output of every connection at their longest; a block is less than twice its content.
+   */
   uint64_t each = 4 * (ctx->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
-  /* in, out and what is queued behind loans; books of what is never used cost nothing */
+  /* Input, output, and what is queued after references. Unused metadata costs nothing. */
   uint64_t bufs_max = min_u64((uint64_t)conns_max * (4 + CONN_SHARES), UINT32_C(1) << 30);
   return buf_pool_init(&ctx->bufs, (uint32_t)bufs_max, each * conns_max);
 }
@@ -270,6 +284,21 @@ void conn_ctx_fini(struct conn_ctx *ctx) {
   slab_fini(&ctx->colds);
   send_queue_pool_fini(&ctx->send_queues);
   buf_pool_fini(&ctx->bufs);
+  if (ctx->peers != NULL) {
+    (void)sys_unmap(ctx->peers, peers_bytes(ctx->conns_max)); /* a whole mapping: cannot fail */
+    ctx->peers = NULL;
+  }
+}
+
+/* The slab has given its upper chunks back: so go the peers of their slots. */
+static void trim_peers(struct conn_ctx *ctx) {
+  const struct slab *slab = ctx->reactor->slab;
+  size_t from = peers_bytes(min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max));
+  size_t to = peers_bytes(ctx->peers_end);
+  if (from < to) {
+    (void)sys_discard((uint8_t *)ctx->peers + from, to - from); /* else it stays, and is reused */
+    ctx->peers_end = (uint32_t)(from / sizeof(struct conn_peer));
+  }
 }
 
 void conn_ctx_trim(struct conn_ctx *ctx) {
@@ -277,9 +306,8 @@ void conn_ctx_trim(struct conn_ctx *ctx) {
   slab_trim(&ctx->colds);
   send_queue_pool_trim(&ctx->send_queues);
   buf_pool_trim(&ctx->bufs);
+  trim_peers(ctx);
 }
-
-_Thread_local const char conn_thread_mark = 0;
 
 /* Return: 0, or -1 without memory. */
 static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
@@ -289,11 +317,11 @@ static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
                              .ctx = ctx,
                              .fd = accepted->fd,
                              .is_unix = accepted->addr.family == ADDR_UNIX,
-                             .ip_slot = accepted->ip_slot,
                              .active_ns = ctx->reactor->now_ns,
                              .message_start_ns = accepted->accepted_ns,
-                             .cold = &ctx->no_cold,
-                             .peer = accepted->addr};
+                             .cold = &ctx->no_cold};
+  *conn_peer(conn) = (struct conn_peer){.addr = accepted->addr, .ip_slot = accepted->ip_slot};
+  ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, source.slot + 1);
   uint64_t lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
   if (lifetime_ns != NEVER) {
     if (conn_cold(conn) == NULL) {
@@ -307,23 +335,24 @@ static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
   return 0;
 }
 
-/* Greet, watch, serve. */
+/* Open, watch, greet, serve. */
 static void begin(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   if (ctx->handler->on_open != NULL) {
     ctx->handler->on_open(conn);
   }
-  if (!conn_apply_requests(conn)) {
+  conn_apply_requests(conn);
+  if (conn->state == CONN_CLOSED) {
     return;
   }
-  /* Watched before it is greeted: without memory for that, the greeting is not begun. */
+  /* Watched before it is greeted: without memory for that, no greeting begins. */
   if (reactor_add(ctx->reactor, &conn->source, conn->fd, CONN_WATCHED) == -1) {
-    conn_close(conn, XCHG_MEMORY);
+    conn_request_close(conn, XCHG_MEMORY);
     return;
   }
-  if (conn_output_flush(conn) && notify_drained(conn)) {
-    conclude_turn(conn);
-  }
+  conn_output_flush(conn);
+  notify_drained(conn);
+  conclude_turn(conn);
 }
 
 static int refuse(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
@@ -345,6 +374,6 @@ int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
   }
   begin_turn(conn);
   begin(conn);
-  end_turn(ctx);
+  end_turn(conn);
   return 0;
 }

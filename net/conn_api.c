@@ -28,7 +28,7 @@ bool conn_on_owner_thread(const struct xchg_conn *conn) {
 }
 
 static bool sendable(const struct xchg_conn *conn) {
-  return conn->state == CONN_OPEN && !conn->finishing && !conn->aborted;
+  return conn->state == CONN_OPEN && conn->request == REQUEST_NONE;
 }
 
 bool conn_can_send(const struct xchg_conn *conn) {
@@ -53,6 +53,12 @@ static int fail(int error) {
   return -1;
 }
 
+/* The connection closes as ${reason} once the callback has returned. */
+static void request_abort(struct xchg_conn *conn, enum xchg_reason reason) {
+  conn->request = REQUEST_ABORT;
+  conn->end_reason = (uint8_t)reason;
+}
+
 /* ---- sending ------------------------------------------------------------------------------- */
 
 /*
@@ -61,11 +67,10 @@ static int fail(int error) {
 static int note_queued(struct xchg_conn *conn, bool queued) {
   conn_schedule(conn);
   if (queued) {
-    conn->queued = conn->queued || !send_queue_empty(&conn->out); /* 0 bytes are nothing */
+    conn->drain_due = conn->drain_due || !send_queue_empty(&conn->out); /* 0 bytes are nothing */
     return 0;
   }
-  conn->aborted = true;
-  conn->reason = XCHG_MEMORY;
+  request_abort(conn, XCHG_MEMORY);
   return fail(ENOMEM);
 }
 
@@ -139,7 +144,9 @@ int xchg_finish(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  conn->finishing = true;
+  if (conn->request == REQUEST_NONE) {
+    conn->request = REQUEST_FINISH;
+  }
   conn_schedule(conn);
   return 0;
 }
@@ -148,9 +155,8 @@ int xchg_abort(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  if (!conn->aborted && conn->state != CONN_CLOSED) {
-    conn->aborted = true;
-    conn->reason = XCHG_ERROR;
+  if (conn->request != REQUEST_ABORT && conn->state != CONN_CLOSED) {
+    request_abort(conn, XCHG_ERROR);
     conn_schedule(conn);
   }
   return 0;
@@ -160,7 +166,7 @@ int xchg_pause(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  conn->holding = true;
+  conn->hold_reasons |= HOLD_HANDLER;
   conn_schedule(conn);
   return 0;
 }
@@ -169,7 +175,7 @@ int xchg_resume(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  conn->holding = false;
+  conn->hold_reasons &= HOLD_ALL & ~HOLD_HANDLER;
   conn_schedule(conn);
   return 0;
 }
@@ -189,7 +195,7 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
   if (cold == NULL) {
     return fail(ENOMEM);
   }
-  uint64_t now_ns = max_u64(ctx->reactor->now_ns, sys_now_ns()); /* a turn may have lasted */
+  uint64_t now_ns = reactor_fresh_ns(ctx->reactor);
   cold->timer_ns = after_ns == XCHG_NEVER ? NEVER : add_sat_u64(now_ns, after_ns);
   reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
   return 0;
@@ -202,7 +208,7 @@ int xchg_address(const struct xchg_conn *conn, char *text, size_t size) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  addr_format(&conn->peer, address);
+  addr_format(&conn_peer(conn)->addr, address);
   if (strlen(address) >= size) {
     return fail(ENOSPC);
   }
@@ -255,7 +261,7 @@ int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
     return fail(ENOMEM);
   }
   struct conn_cold *cold = conn_cold(conn);
-  if (cold == NULL || group_join(&ctx->groups, &cold->groups, conn, group, slow) == -1) {
+  if (cold == NULL || group_join(&ctx->groups, &cold->memberships, conn, group, slow) == -1) {
     return fail(ENOMEM);
   }
   return 0;
@@ -265,7 +271,7 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  struct member **memberships = &conn->cold->groups;
+  struct member **memberships = &conn->cold->memberships;
   if (*memberships == NULL || group_leave(&conn->ctx->groups, memberships, group) == -1) {
     return fail(ENOENT);
   }
@@ -280,8 +286,7 @@ bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct buf_
   if (conn_output_blocked(conn)) {
     stats_add(&stats->skipped, 1);
     if (slow == XCHG_SLOW_DROP) {
-      conn->aborted = true;
-      conn->reason = XCHG_WRITE;
+      request_abort(conn, XCHG_WRITE);
       conn_schedule(conn);
     }
     return false;

@@ -1,14 +1,21 @@
-/* conn_input: see conn_input.h. A bool result says: is the connection still there? */
+/* conn_input: see conn_input.h. */
 #include "net/conn_input.h"
 
 #include "net/frame.h"
 #include "net/sock.h"
-#include "net/conn_output.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define READS_MAX 16 /* a turn, where each read must be followed by another */
+#define READS_MAX 16 /* in a turn, where a short read proves nothing */
+
+void conn_apply_requests(struct xchg_conn *conn) {
+  if (conn->request == REQUEST_ABORT) {
+    conn_request_close(conn, conn->end_reason);
+  } else if (conn->request == REQUEST_FINISH && conn->state == CONN_OPEN) {
+    conn_begin_end(conn, XCHG_FINISHED);
+  }
+}
 
 void conn_check_complete(struct xchg_conn *conn) {
   const struct xchg_handler *handler = conn->ctx->handler;
@@ -17,19 +24,19 @@ void conn_check_complete(struct xchg_conn *conn) {
     return;
   }
   bool complete = counted && conn->messages >= handler->messages;
-  if (conn->holding || conn->cold->offloads > 0 ||
+  if ((conn->hold_reasons & (HOLD_HANDLER | HOLD_OFFLOADS)) != 0 ||
       (!complete && (!conn->eof || conn->in != NULL))) {
     return;
   }
-  if (handler->on_drain != NULL && conn->queued) {
-    conn->awaiting_drain = true;
+  if (handler->on_drain != NULL && conn->drain_due) {
+    conn->hold_reasons |= HOLD_DRAIN;
     return;
   }
   conn_begin_end(conn, complete || !counted ? XCHG_FINISHED : XCHG_PEER);
 }
 
-/* Hand one message up. Return: is the connection still there? */
-static bool deliver(struct xchg_conn *conn, const uint8_t *data,
+/* Deliver one message to the handler. */
+static void deliver(struct xchg_conn *conn, const uint8_t *data,
                     const struct frame_parsed *parsed) {
   const struct xchg_handler *handler = conn->ctx->handler;
   const struct xchg_message message = {.data = data + parsed->head,
@@ -41,11 +48,8 @@ static bool deliver(struct xchg_conn *conn, const uint8_t *data,
   if (handler->on_message != NULL) {
     handler->on_message(conn, &message);
   }
-  if (!conn_apply_requests(conn)) {
-    return false;
-  }
+  conn_apply_requests(conn);
   conn_check_complete(conn);
-  return true;
 }
 
 /* The first message in ${size} bytes at ${data}, by the handler's own function. */
@@ -80,12 +84,11 @@ static enum frame_result parse_one(struct xchg_conn *conn, const uint8_t *data, 
 }
 
 /*
- * Cut and hand up the messages in ${size} bytes at ${data}; ${*used} says how many of them are
- * dealt with, ${*scanned} (in and out) how many of the rest a search has seen in vain.  What comes
- * behind the end of the exchange is dealt with by being ignored.  Return: is the connection still
- * there?
+ * Parse and deliver the messages in ${size} bytes at ${data}.  ${*used} says how many bytes are
+ * dealt with; ${*scanned} (in and out) how many of the rest a search has already covered.  Bytes
+ * after the end of the exchange count as dealt with.
  */
-static bool parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used,
+static void parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used,
                            size_t *scanned) {
   struct frame_parsed parsed = {.scanned = *scanned};
   size_t at = 0;
@@ -98,9 +101,7 @@ static bool parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t s
       conn_begin_end(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
       break;
     }
-    if (!deliver(conn, data + at, &parsed)) {
-      return false;
-    }
+    deliver(conn, data + at, &parsed);
     at += parsed.head + parsed.size + parsed.tail;
   }
   if (conn->state != CONN_OPEN && at < size) {
@@ -109,12 +110,11 @@ static bool parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t s
   }
   *used = at;
   *scanned = parsed.scanned;
-  return true;
 }
 
 /*
- * The remaining bytes of a read are kept: the message that they begin began now, unless the clock
- * runs from the accept.
+ * The rest of a read is kept: the message that it begins began now, unless the clock runs from the
+ * accept.
  */
 static void note_message_start(struct xchg_conn *conn) {
   if (!(conn_counted(conn) && conn->messages == 0)) {
@@ -122,12 +122,10 @@ static void note_message_start(struct xchg_conn *conn) {
   }
 }
 
-/* Deal with what conn->in holds. Return: is the connection still there? */
-static bool parse_buffered(struct xchg_conn *conn) {
+/* Parse what conn->in holds. */
+static void parse_buffered(struct xchg_conn *conn) {
   size_t used, scanned = conn->in->scanned;
-  if (!parse_messages(conn, buf_data(conn->in), buf_size(conn->in), &used, &scanned)) {
-    return false;
-  }
+  parse_messages(conn, buf_data(conn->in), buf_size(conn->in), &used, &scanned);
   if (used > 0) {
     buf_consume(&conn->ctx->bufs, &conn->in, used);
     if (conn->in != NULL) {
@@ -137,34 +135,30 @@ static bool parse_buffered(struct xchg_conn *conn) {
   if (conn->in != NULL) {
     conn->in->scanned = scanned;
   }
-  return true;
 }
 
+/* Keep bytes that must wait. Return: is there memory for them? */
 static bool buffer_rest(struct xchg_conn *conn, const uint8_t *data, size_t size) {
   if (buf_append(&conn->ctx->bufs, &conn->in, data, size) == 0) {
     return true;
   }
-  conn_close(conn, XCHG_MEMORY);
+  conn_request_close(conn, XCHG_MEMORY);
   return false;
 }
 
 /*
- * Deal with ${size} bytes that have just been read into the worker's buffer.  The unfinished
- * message that they go on with is put in front of them, unless it is the longer of both: so nothing
- * is moved more often than bytes come.
+ * Parse ${size} bytes just read, which continue the unfinished message in conn->in.  It is put
+ * before them in the worker's buffer, unless it is the longer of both: so no byte is moved more
+ * often than bytes come.
  */
-static bool on_bytes(struct xchg_conn *conn, size_t size) {
+static void parse_continued(struct xchg_conn *conn, size_t size) {
   struct conn_ctx *ctx = conn->ctx;
-  stats_add(&ctx->stats->bytes_in, size);
-  conn->active_ns = ctx->reactor->now_ns;
-  if (conn->state != CONN_OPEN) {
-    conn->extra_input = true;
-    conn->discarded += (uint32_t)size; /* no more was asked for than may be */
-    return true;
-  }
   size_t before = buf_size(conn->in), used, scanned = 0;
   if (before > min_u64(size, CONN_INPUT_FRONT)) {
-    return buffer_rest(conn, ctx->input, size) && parse_buffered(conn);
+    if (buffer_rest(conn, ctx->input, size)) {
+      parse_buffered(conn);
+    }
+    return;
   }
   const uint8_t *data = ctx->input - before;
   if (before > 0) {
@@ -172,56 +166,59 @@ static bool on_bytes(struct xchg_conn *conn, size_t size) {
     memcpy(ctx->input - before, buf_data(conn->in), before);
     buf_release(&ctx->bufs, &conn->in);
   }
-  if (!parse_messages(conn, data, before + size, &used, &scanned)) {
-    return false;
-  }
+  parse_messages(conn, data, before + size, &used, &scanned);
   if (used == before + size) {
-    return true;
+    return;
   }
   if (used > 0 || before == 0) {
     note_message_start(conn);
   }
-  if (!buffer_rest(conn, data + used, before + size - used)) {
-    return false;
+  if (buffer_rest(conn, data + used, before + size - used)) {
+    conn->in->scanned = scanned;
   }
-  conn->in->scanned = scanned;
-  return true;
 }
 
-/* The stream has ended within a message: hand it up, or end. */
-static bool on_last_bytes(struct xchg_conn *conn) {
+/* ${size} bytes have just been read into the worker's buffer. */
+static void on_bytes(struct xchg_conn *conn, size_t size) {
+  stats_add(&conn->ctx->stats->bytes_in, size);
+  conn->active_ns = conn->ctx->reactor->now_ns;
+  if (conn->state == CONN_OPEN) {
+    parse_continued(conn, size);
+  } else {
+    conn->extra_input = true;
+    conn->discarded += (uint32_t)size; /* the read asked for no more than may be discarded */
+  }
+}
+
+/* The stream has ended within a message: deliver it, or end. */
+static void on_last_bytes(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   struct frame_parsed parsed;
   enum frame_result result = frame_parse_last(&ctx->handler->frame, ctx->max_message,
                                               buf_data(conn->in), buf_size(conn->in), &parsed);
-  if (result != FRAME_MESSAGE) {
+  if (result == FRAME_MESSAGE) {
+    deliver(conn, buf_data(conn->in), &parsed);
+  } else {
     conn_begin_end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
-  } else if (!deliver(conn, buf_data(conn->in), &parsed)) {
-    return false;
   }
   buf_release(&ctx->bufs, &conn->in);
-  return true;
 }
 
-/* The stream has ended: so does a message that it may end, and the exchange. */
-static bool on_eof(struct xchg_conn *conn) {
+/* The stream has ended, and with it a message that it may end, and the exchange. */
+static void on_eof(struct xchg_conn *conn) {
   conn->eof = true;
   if (conn->state == CONN_LINGERING) {
-    conn_close(conn, conn->reason);
-    return false;
+    conn_request_close(conn, conn->end_reason);
+    return;
   }
-  if (conn->state == CONN_ENDING) {
-    return true;
-  }
-  if (conn->in != NULL && !on_last_bytes(conn)) {
-    return false;
+  if (conn->state == CONN_OPEN && conn->in != NULL) {
+    on_last_bytes(conn);
   }
   conn_check_complete(conn);
-  return true;
 }
 
-/* One read and what follows from it. Return: is the connection still there? */
-static bool fill(struct xchg_conn *conn) {
+/* Read once, and deal with what came. */
+static void fill(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   size_t asked = ctx->input_bytes;
   if (conn->state != CONN_OPEN) {
@@ -232,53 +229,58 @@ static bool fill(struct xchg_conn *conn) {
   size_t count;
   switch (sock_recv(conn->fd, ctx->input, asked, &count)) {
     case IO_OK:
-      conn->unread = conn->to_end || count == asked;
-      return on_bytes(conn, count);
+      if (conn->readable == READABLE_MAYBE && count < asked) {
+        conn->readable = READABLE_NO;
+      }
+      on_bytes(conn, count);
+      return;
     case IO_AGAIN:
-      conn->unread = conn->to_end = false;
-      return true;
+      conn->readable = READABLE_NO;
+      return;
     case IO_EOF:
-      conn->unread = conn->to_end = false;
-      return on_eof(conn);
+      conn->readable = READABLE_NO;
+      on_eof(conn);
+      return;
     default:
-      conn_close(conn, conn->state == CONN_LINGERING ? conn->reason : sock_reason(errno));
-      return false;
+      conn_request_close(conn,
+                         conn->state == CONN_LINGERING ? conn->end_reason : sock_reason(errno));
+      return;
   }
 }
 
 bool conn_input_readable(const struct xchg_conn *conn) {
-  if (!conn->unread) {
+  if (conn->readable == READABLE_NO) {
     return false;
   }
   return conn->state == CONN_OPEN ? !conn_input_blocked(conn) : conn->discarded < LINGER_BYTES_MAX;
 }
 
-void conn_input_pause(struct xchg_conn *conn, bool paused) {
-  if (conn->paused != paused) {
-    conn->paused = paused;
-    conn->message_start_ns = conn->ctx->reactor->now_ns - conn->message_start_ns;
+void conn_stop_clock(struct xchg_conn *conn, bool stop) {
+  uint64_t now_ns = conn->ctx->reactor->now_ns;
+  if (stop && !conn->clock_stopped) {
+    conn->message_elapsed_ns = now_ns - conn->message_start_ns;
+  } else if (!stop && conn->clock_stopped) {
+    conn->message_start_ns = now_ns - conn->message_elapsed_ns;
   }
+  conn->clock_stopped = stop;
 }
 
-bool conn_input_work(struct xchg_conn *conn) {
-  if (conn->state == CONN_OPEN && conn->paused && !conn_input_blocked(conn)) {
-    conn_input_pause(conn, false);
-    conn_check_complete(conn); /* the answer was the last one's: what is kept came too late */
-    if (conn->in != NULL && !parse_buffered(conn)) {
-      return false;
+void conn_input_work(struct xchg_conn *conn) {
+  if (conn->state == CONN_OPEN && conn->clock_stopped && !conn_input_blocked(conn)) {
+    conn_stop_clock(conn, false);
+    conn_check_complete(conn); /* after the last answer, what is buffered came too late */
+    if (conn->in != NULL) {
+      parse_buffered(conn);
     }
   }
   conn_check_complete(conn); /* an answer that it waited for has come */
   for (int i = 0; i < READS_MAX && conn_input_readable(conn); i++) {
-    if (!fill(conn)) {
-      return false;
-    }
-    if (!conn->to_end) {
+    fill(conn);
+    if (conn->readable != READABLE_UNTIL_EAGAIN) {
       break;
     }
   }
   if (conn->state == CONN_OPEN && conn_input_blocked(conn)) {
-    conn_input_pause(conn, true); /* now: the flush that follows may let it go on at once */
+    conn_stop_clock(conn, true); /* now: the flush that follows may unblock it at once */
   }
-  return true;
 }

@@ -1,8 +1,8 @@
 /*
- * conn_input: what a connection receives: reads, cuts messages, hands them up.
+ * conn_input: what a connection receives: it reads, parses messages and delivers them.
  *
- * A read goes into the worker's one buffer and messages are cut where they lie; only what must wait
- * (an unfinished message, or whole ones while output is over the mark) is copied into conn->in.
+ * A read goes into the worker's one buffer, and messages are parsed where they lie.  Only what must
+ * wait (an unfinished message, or whole ones while input is blocked) is copied into conn->in.
  */
 #ifndef NET_CONN_INPUT_H
 #define NET_CONN_INPUT_H
@@ -11,49 +11,30 @@
 
 /**
  * conn_input_work(conn):
- * Go on with kept bytes where they had to wait, then read: once, so that a connection that sends
- * without pause gives way to others, or until nothing is left where a short read does not prove
- * that.
- * Return: is the connection still there?
+ * Continue with buffered bytes that had to wait, then read.  One read a turn, so that a connection
+ * that sends without pause gives way to others; several where a short read proves nothing.
  */
-bool conn_input_work(struct xchg_conn *conn);
+void conn_input_work(struct xchg_conn *conn);
+
+/** Carry out what a callback has asked for: abort or finish. */
+void conn_apply_requests(struct xchg_conn *conn);
 
 /**
- * conn_apply_requests(conn): carry out what a callback has asked for: abort, finish.
- * Return: is the connection still there?
- */
-static inline bool conn_apply_requests(struct xchg_conn *conn) {
-  if (conn->aborted) {
-    conn_close(conn, conn->reason);
-    return false;
-  }
-  if (conn->finishing && conn->state == CONN_OPEN) {
-    conn_begin_end(conn, XCHG_FINISHED);
-  }
-  return true;
-}
-
-/**
- * The exchange is over with its last message, or with the stream's end, unless an answer is still
- * to come: from who holds the connection, or by on_drain, which follows on whatever was sent.
+ * Begin the end where the exchange is complete: after its last message, or after the end of the
+ * stream.  Not while an answer is still to come: from the handler, from offloaded work, or from
+ * on_drain, which follows whatever was sent.
  */
 void conn_check_complete(struct xchg_conn *conn);
 
-/** Is nothing to be cut or read: output is over the mark, or the handler holds the connection? */
+/** May nothing be parsed or read: is output over the mark, or an answer still to come? */
 static inline bool conn_input_blocked(const struct xchg_conn *conn) {
   return conn_paused(conn) || conn_output_blocked(conn);
 }
 
-/**
- * May bytes be read now, and may there be any? Not while output is over the mark, and not more than
- * a drain may.
- */
+/** May bytes be read now, and may there be any? */
 bool conn_input_readable(const struct xchg_conn *conn);
 
-/**
- * Stop or start the clock of the message under way: it stands while the server itself does not
- * read.
- */
-void conn_input_pause(struct xchg_conn *conn, bool paused);
+/** Stop or start the clock of the message under way.  It stands while the server does not read. */
+void conn_stop_clock(struct xchg_conn *conn, bool stop);
 
 #endif

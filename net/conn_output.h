@@ -1,8 +1,5 @@
 /*
- * conn_output: what a connection sends, and how it ends.
- *
- * A bool result says whether the connection is still there; after false nothing of it may be
- * touched.
+ * conn_output: what a connection sends.
  */
 #ifndef NET_CONN_OUTPUT_H
 #define NET_CONN_OUTPUT_H
@@ -10,30 +7,12 @@
 #include "net/conn_internal.h"
 
 /**
- * Close at once, counted as ${reason}; queued bytes are lost. The object is freed at the end of the
- * turn.
+ * Write what is queued, in one call as a rule; where the kernel takes less, ask for EPOLLOUT. An
+ * error requests the close.
  */
-void conn_close(struct xchg_conn *conn, enum xchg_reason reason);
+void conn_output_flush(struct xchg_conn *conn);
 
-/**
- * CONN_OPEN -> CONN_ENDING: only what is queued is sent, then the connection parts as ${reason}.
- */
-void conn_begin_end(struct xchg_conn *conn, enum xchg_reason reason);
-
-/**
- * conn_shutdown(conn):
- * Everything is given to the kernel: close where that cannot destroy any of it (the peer has
- * acknowledged all, and nothing is unread), else half-close and drain.
- */
-bool conn_shutdown(struct xchg_conn *conn);
-
-/** While draining: close where the drain may read no more and nothing of ours is on its way. */
-bool conn_linger(struct xchg_conn *conn);
-
-/** One write of what is queued; where the kernel takes less, ask to be told when it takes more. */
-bool conn_output_flush(struct xchg_conn *conn);
-
-/** Is so much queued that nothing may be cut or read? */
+/** Are so many bytes queued that nothing may be parsed or read? */
 static inline bool conn_output_blocked(const struct xchg_conn *conn) {
   return send_queue_size(&conn->out) >= conn->ctx->config->max_pending_bytes;
 }

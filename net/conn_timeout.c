@@ -33,7 +33,7 @@ static uint64_t idle_at(const struct xchg_conn *conn) {
 
 static uint64_t message_at(const struct xchg_conn *conn) {
   bool runs = conn->in != NULL || (conn_counted(conn) && conn->messages == 0);
-  return runs && !conn->paused
+  return runs && !conn->clock_stopped
              ? after(conn->message_start_ns, conn->ctx->config->message_timeout_ns)
              : NEVER;
 }
@@ -57,7 +57,7 @@ static uint64_t lifetime_cut_at(const struct xchg_conn *conn) {
  */
 static uint64_t silent_at(const struct xchg_conn *conn) {
   bool spoken = conn->messages > 0 || conn->in != NULL;
-  if (!conn_timeout_must_leave(conn) || conn_counted(conn) || spoken || conn->paused) {
+  if (!conn_timeout_must_leave(conn) || conn_counted(conn) || spoken || conn->clock_stopped) {
     return NEVER;
   }
   return add_sat_u64(max_u64(leave_ns(conn), conn->message_start_ns), SILENCE_NS);
@@ -112,10 +112,10 @@ static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   return true;
 }
 
-/* It is not overdue after all: from now on it is waited for anew. */
+/* Start the limit anew. */
 static enum expired extend(struct xchg_conn *conn) {
-  uint64_t now_ns = max_u64(conn->ctx->reactor->now_ns, sys_now_ns()); /* a turn may have lasted */
-  conn_cold(conn)->progress_ns = now_ns; /* there since progressed() */
+  conn_cold(conn)->progress_ns =
+      reactor_fresh_ns(conn->ctx->reactor); /* there since progressed() */
   return EXPIRED_NOT;
 }
 

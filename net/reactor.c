@@ -229,6 +229,10 @@ void reactor_wait(struct reactor *reactor, uint64_t until_ns) {
   reactor->now_ns = max_u64(reactor->now_ns, sys_now_ns());
 }
 
+uint64_t reactor_fresh_ns(const struct reactor *reactor) {
+  return max_u64(reactor->now_ns, sys_now_ns());
+}
+
 static void dispatch_events(struct reactor *reactor) {
   for (int i = 0; i < reactor->ready; i++) {
     uint64_t data = reactor->events[i].data.u64;

@@ -131,6 +131,12 @@ bool reactor_busy(const struct reactor *reactor);
  */
 void reactor_wait(struct reactor *reactor, uint64_t until_ns);
 
+/**
+ * The present time, for a limit that begins now.  The reactor's own time is that of the wait's end,
+ * and a turn may have been held up for long since (the process was stopped, the machine was busy).
+ */
+uint64_t reactor_fresh_ns(const struct reactor *reactor);
+
 /** Give turns: to the ready, the again, the timed out. */
 void reactor_dispatch(struct reactor *reactor);
 

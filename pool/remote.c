@@ -110,8 +110,7 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
   if (inbox == NULL) {
     return fail(ENOTSUP);
   }
-  struct conn_cold *cold = conn_cold(conn);
-  struct offload_job *job_ref = cold == NULL ? NULL : malloc(sizeof(*job_ref));
+  struct offload_job *job_ref = conn_cold(conn) == NULL ? NULL : malloc(sizeof(*job_ref));
   if (job_ref == NULL) {
     return fail(ENOMEM);
   }
@@ -130,7 +129,7 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
     return fail(error);
   }
   stats_add(&conn->ctx->stats->offloads, 1);
-  cold->offloads++; /* before it can come back: this thread is who takes it */
+  (void)conn_offload_begin(conn); /* the cold part is there; this thread takes the result later */
   conn_schedule(conn);
   return 0;
 }

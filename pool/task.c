@@ -108,8 +108,7 @@ void task_send(struct inbox *inbox, struct task *task) {
 static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
   struct xchg_conn *conn = conn_find(ctx, posted->id);
   if (conn != NULL && posted->offloaded) {
-    assert(conn->cold->offloads > 0);
-    conn->cold->offloads--;
+    conn_offload_end(conn);
     conn_schedule(conn);
   }
   posted->call(conn, posted->argument);

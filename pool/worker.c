@@ -136,7 +136,7 @@ static uint32_t reap(struct worker *worker) {
   uint32_t count = 0;
   struct source *source;
   while ((source = reactor_reap(&worker->reactor)) != NULL) {
-    release_admission(worker, conn_of(source)->ip_slot);
+    release_admission(worker, conn_peer(conn_of(source))->ip_slot);
     reactor_free(&worker->reactor, source);
     count++;
   }

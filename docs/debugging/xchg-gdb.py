@@ -30,11 +30,11 @@ def buf_text(buf):
 def segments(queue):
     """The references of a struct send_queue, oldest first: (size of the reference, bytes copied after it)."""
     last = queue["last"]
-    cargo = last
+    segment = last
     while int(last) != 0:
-        cargo = cargo["next"]
-        yield int(cargo["loan"]["size"]), buf_size(cargo["behind"])
-        if int(cargo) == int(last):
+        segment = segment["next"]
+        yield int(segment["ref"]["size"]), buf_size(segment["tail"])
+        if int(segment) == int(last):
             return
 
 
@@ -64,7 +64,7 @@ def peer_text(addr):
 def conn_text(conn):
     state = str(gdb.parse_and_eval(f"(enum conn_state){int(conn['state'])}")).replace("CONN_", "")
     source = conn["source"]
-    return (f"fd {int(conn['fd'])} {state} {peer_text(conn['peer'])} slot {int(source['slot'])} "
+    return (f"fd {int(conn['fd'])} {state} {peer_text(conn['ctx']['peers'][int(source['slot'])]['addr'])} slot {int(source['slot'])} "
             f"generation {int(source['generation'])} messages {int(conn['messages'])} "
             f"in {buf_size(conn['in'])} out {queue_size(conn['out'])}")
 
@@ -81,7 +81,7 @@ class Printer:
 
 def make_printers():
     printers = gdb.printing.RegexpCollectionPrettyPrinter("xchg")
-    for name, text in (("buf", lambda value: buf_text(value.address)), ("outbox", queue_text), ("xchg_conn", conn_text)):
+    for name, text in (("buf", lambda value: buf_text(value.address)), ("send_queue", queue_text), ("xchg_conn", conn_text)):
         printers.add_printer(name, f"^{name}$", lambda value, text=text: Printer(value, text))
     return printers
 

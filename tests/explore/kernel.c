@@ -45,3 +45,9 @@ void *sys_map(size_t size) {
   return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 int sys_unmap(void *memory, size_t size) { return munmap(memory, size); }
+
+int sys_discard(void *memory, size_t size) {
+  (void)memory;
+  (void)size;
+  return 0; /* memory that stays mapped may keep its content */
+}

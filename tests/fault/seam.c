@@ -130,3 +130,9 @@ void *sys_remap(void *old, size_t old_size, size_t new_size) {
 int sys_unmap(void *memory, size_t size) {
   return orders_fails(FAULT_UNMAP) ? -1 : munmap(memory, size);
 }
+
+int sys_discard(void *memory, size_t size) {
+  (void)memory;
+  (void)size;
+  return 0; /* memory that stays mapped may keep its content */
+}

@@ -33,5 +33,6 @@ int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms);
 void *sys_map(size_t size);
 void *sys_remap(void *old, size_t old_size, size_t new_size);
 int sys_unmap(void *memory, size_t size);
+int sys_discard(void *memory, size_t size);
 
 #endif

@@ -276,6 +276,12 @@ void *sys_remap(void *old, size_t old_size, size_t new_size) {
 
 int sys_unmap(void *memory, size_t size) { return munmap(memory, size); }
 
+int sys_discard(void *memory, size_t size) {
+  (void)memory;
+  (void)size;
+  return 0; /* memory that stays mapped may keep its content */
+}
+
 /* ---- calls that a connection never makes ---- */
 
 int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {

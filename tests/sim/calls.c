@@ -361,3 +361,9 @@ int sys_unmap(void *memory, size_t size) {
   }
   return memory_unmap(memory, size);
 }
+
+int sys_discard(void *memory, size_t size) {
+  (void)memory;
+  (void)size;
+  return 0; /* memory that stays mapped may keep its content */
+}

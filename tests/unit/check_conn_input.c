@@ -132,7 +132,7 @@ START_TEST(test_max_pending_stops_parsing_and_reading) {
   CLIENT_SEND(fd, "begun");
   fixture_settle();
   struct xchg_conn *conn = fixture_conn();
-  ck_assert(conn->paused);
+  ck_assert(conn->clock_stopped);
   ck_assert(!conn_input_readable(conn));
   ck_assert_uint_lt(fixture.messages, MESSAGES);
   uint64_t cut = fixture.messages;
@@ -149,7 +149,7 @@ START_TEST(test_max_pending_stops_parsing_and_reading) {
   free(reply);
   fixture_settle();
   ck_assert_uint_eq(fixture.messages, MESSAGES);
-  ck_assert(!conn->paused);
+  ck_assert(!conn->clock_stopped);
   ck_assert_uint_eq(buf_size(conn->in), 5);
   client_shutdown(fd);
   fixture_expect_end(XCHG_FINISHED); /* which completes the message that had begun */

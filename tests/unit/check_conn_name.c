@@ -121,10 +121,10 @@ START_TEST(test_address_fits_or_is_refused) {
   struct xchg_conn *conn = fixture_conn();
   ck_assert_int_eq(xchg_address(conn, text, sizeof(text)), 0);
   ck_assert_str_eq(text, "unix");
-  conn->peer = (struct addr){.family = ADDR_IPV4, .port = 5000};
-  conn->peer.bytes[0] = 192;
-  conn->peer.bytes[2] = 2;
-  conn->peer.bytes[3] = 1;
+  conn_peer(conn)->addr = (struct addr){.family = ADDR_IPV4, .port = 5000};
+  conn_peer(conn)->addr.bytes[0] = 192;
+  conn_peer(conn)->addr.bytes[2] = 2;
+  conn_peer(conn)->addr.bytes[3] = 1;
   memset(text, 'x', sizeof(text));
   snprintf(want, sizeof(want), "192.0.2.1:5000");
   for (size_t size = 0; size <= strlen(want); size++) {
