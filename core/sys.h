@@ -120,14 +120,9 @@ static inline void *sys_remap(void *old, size_t old_size, size_t new_size) {
 }
 static inline int sys_unmap(void *memory, size_t size) { return munmap(memory, size); }
 
-/**
- * Give the whole pages of a mapping between ${memory} and ${memory} + ${size} back to the kernel;
- * they read as zero afterwards.  Return: 0, or -1 as madvise(2).
- */
+/** Give the pages of ${memory}, a page's beginning, back to the kernel; they read as zero then. */
 static inline int sys_discard(void *memory, size_t size) {
-  uintptr_t page = 4096, first = ((uintptr_t)memory + page - 1) & ~(page - 1);
-  uintptr_t end = ((uintptr_t)memory + size) & ~(page - 1);
-  return first < end ? madvise((void *)first, end - first, MADV_DONTNEED) : 0;
+  return madvise(memory, size, MADV_DONTNEED);
 }
 
 #endif

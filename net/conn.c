@@ -18,6 +18,7 @@
 
 static_assert(sizeof(struct xchg_conn) == 128, "two cache lines; docs/tuning.md counts on it");
 
+#define PAGE_BYTES ((size_t)4096) /* what a kernel page is a multiple of */
 #define ENDS (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
 static void on_event(struct source *source, uint32_t events);
@@ -290,14 +291,14 @@ void conn_ctx_fini(struct conn_ctx *ctx) {
   }
 }
 
-/* The slab has given its upper chunks back: so go the peers of their slots. */
+/* The slab has given its upper chunks back: the pages of their slots' peers follow. */
 static void trim_peers(struct conn_ctx *ctx) {
   const struct slab *slab = ctx->reactor->slab;
-  size_t from = peers_bytes(min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max));
+  uint64_t slots = min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max);
+  size_t from = (peers_bytes(slots) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
   size_t to = peers_bytes(ctx->peers_end);
-  if (from < to) {
-    (void)sys_discard((uint8_t *)ctx->peers + from, to - from); /* else it stays, and is reused */
-    ctx->peers_end = (uint32_t)(from / sizeof(struct conn_peer));
+  if (from < to && sys_discard((uint8_t *)ctx->peers + from, to - from) == 0) {
+    ctx->peers_end = (uint32_t)slots;
   }
 }
 
