@@ -163,7 +163,7 @@ run: $(B)/xchgd $(B)/xchg-bench | need-run ## build, then serve on port 7000 (XC
 at = '$(DESTDIR)$(strip $(1))'
 # The paths in xchg.pc follow its prefix where they lie below it, so that a tree can be moved.
 under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
-PAGES = docs/man/xchgd.8 docs/man/xchg-bench.1 $(shell ls $(B)/man/*.3)
+PAGES = docs/man/xchg-bench.1 $(shell ls $(B)/man/*.[38])
 INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
             $(addprefix $(LIBDIR)/,libxchg.a $(SHARED) $(SONAME) libxchg.so pkgconfig/xchg.pc) \
             $(foreach page,$(notdir $(PAGES)),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \

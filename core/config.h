@@ -40,7 +40,7 @@ void config_help(FILE *out);
 void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out);
 void config_write_markdown(FILE *out); /* docs/configuration.md */
-void config_write_man(FILE *out);      /* the variables' section of docs/man/xchgd.8 */
+void config_write_man(FILE *out);      /* the variables' section of xchgd.8 */
 
 /** Descriptors that the server itself needs with ${config}, connections apart (the reserve). */
 uint64_t config_reserve(const struct config *config, const struct config_facts *facts);

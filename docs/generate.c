@@ -2,7 +2,7 @@
  * generate: writes the pages that come from the table of variables.
  *
  *   generate markdown    docs/configuration.md, whole
- *   generate man         the ENVIRONMENT section of docs/man/xchgd.8
+ *   generate man         the ENVIRONMENT section of the page xchgd.8
  *
  * A build tool: `make docs` runs it, and a test compares what it says with what is committed.
  */
