@@ -9,11 +9,23 @@
 
 #define READS_MAX 16 /* in a turn, where a short read proves nothing */
 
+/* Begin the end as ${reason}, unless an end has begun. */
+static void end(struct xchg_conn *conn, enum xchg_reason reason) {
+  if (conn->state == CONN_OPEN) {
+    conn_begin_end(conn, reason);
+  }
+}
+
+/* Close as ${reason}; a connection that lingers keeps the reason of its end. */
+static void close_as(struct xchg_conn *conn, enum xchg_reason reason) {
+  conn_request_close(conn, conn->state == CONN_LINGERING ? conn->end_reason : reason);
+}
+
 void conn_apply_requests(struct xchg_conn *conn) {
   if (conn->request == REQUEST_ABORT) {
-    conn_request_close(conn, conn->end_reason);
-  } else if (conn->request == REQUEST_FINISH && conn->state == CONN_OPEN) {
-    conn_begin_end(conn, XCHG_FINISHED);
+    close_as(conn, conn->end_reason);
+  } else if (conn->request == REQUEST_FINISH) {
+    end(conn, XCHG_FINISHED);
   }
 }
 
@@ -32,7 +44,7 @@ void conn_check_complete(struct xchg_conn *conn) {
     conn->hold_reasons |= HOLD_DRAIN;
     return;
   }
-  conn_begin_end(conn, complete || !counted ? XCHG_FINISHED : XCHG_PEER);
+  end(conn, complete || !counted ? XCHG_FINISHED : XCHG_PEER);
 }
 
 /* Deliver one message to the handler. */
@@ -98,7 +110,7 @@ static void parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t s
       break;
     }
     if (result != FRAME_MESSAGE) {
-      conn_begin_end(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
+      end(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
       break;
     }
     deliver(conn, data + at, &parsed);
@@ -142,7 +154,7 @@ static bool buffer_rest(struct xchg_conn *conn, const uint8_t *data, size_t size
   if (buf_append(&conn->ctx->bufs, &conn->in, data, size) == 0) {
     return true;
   }
-  conn_request_close(conn, XCHG_MEMORY);
+  close_as(conn, XCHG_MEMORY);
   return false;
 }
 
@@ -199,7 +211,7 @@ static void on_last_bytes(struct xchg_conn *conn) {
   if (result == FRAME_MESSAGE) {
     deliver(conn, buf_data(conn->in), &parsed);
   } else {
-    conn_begin_end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
+    end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
   }
   buf_release(&ctx->bufs, &conn->in);
 }
@@ -208,7 +220,7 @@ static void on_last_bytes(struct xchg_conn *conn) {
 static void on_eof(struct xchg_conn *conn) {
   conn->eof = true;
   if (conn->state == CONN_LINGERING) {
-    conn_request_close(conn, conn->end_reason);
+    close_as(conn, XCHG_PEER);
     return;
   }
   if (conn->state == CONN_OPEN && conn->in != NULL) {
@@ -242,8 +254,7 @@ static void fill(struct xchg_conn *conn) {
       on_eof(conn);
       return;
     default:
-      conn_request_close(conn,
-                         conn->state == CONN_LINGERING ? conn->end_reason : sock_reason(errno));
+      close_as(conn, sock_reason(errno));
       return;
   }
 }
