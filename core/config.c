@@ -14,7 +14,7 @@
  */
 #include "core/config.h"
 
-#include "core/parse.h"
+#include "core/env_vars.h"
 #include "core/config_vars.h"
 
 #include <assert.h>

@@ -8,6 +8,7 @@
  * No function here fails: the caller checks the stream for errors.
  */
 #include "core/parse.h"
+#include "core/env_vars.h"
 #include "core/config_vars.h"
 #include "core/config.h"
 

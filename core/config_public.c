@@ -11,7 +11,7 @@
  */
 #include "core/config_public.h"
 
-#include "core/parse.h"
+#include "core/env_vars.h"
 #include "core/config_vars.h"
 #include "core/config.h"
 

@@ -1,8 +1,7 @@
 /*
- * parse: one typed value: text to number and back.
+ * parse: text to numbers, sizes and times, and back.
  *
- * Pure parsers for the kinds of value that the configuration knows.  Each takes the whole text or
- * fails; none looks at the environment but env_vars_find, the only place that reads it.
+ * A parser accepts the whole text or fails.
  */
 #ifndef CORE_PARSE_H
 #define CORE_PARSE_H
@@ -12,14 +11,8 @@
 #include <stdbool.h>
 
 /**
- * The value of ${name} in the NULL-terminated ${environment}; NULL where it is not set or empty.
- * Lives as long as ${environment}.
- */
-const char *env_vars_find(const char *const *environment, const char *name);
-
-/**
- * Each parser: 0 and the value in ${*value}, or -1. No sign, no white space, nothing behind; an
- * overflow is a failure.
+ * Each parser returns 0 and stores the value, or returns -1. A sign, white space, trailing text and
+ * an overflow are failures.
  */
 int parse_u64(const char *text, uint64_t *value);
 int parse_size(const char *text, uint64_t *bytes);   /* 4096, 64KiB, 1MiB, 2GiB */
@@ -29,29 +22,17 @@ int parse_switch(const char *text, bool *value);     /* on, off; any case */
 /**
  * parse_text(text, bytes, size):
  * Undo the escapes \n \r \t \0 \\ \xNN of ${text} into ${bytes}, which has room for strlen(text)
- * bytes and may be ${text} itself; the length goes to ${*size}.
+ * bytes and may be ${text} itself. Store the length in ${*size}.
  * Return: 0, or -1 at an unknown or unfinished escape.
  */
 int parse_text(const char *text, uint8_t *bytes, size_t *size);
 
 /**
- * Write a value as the parser would read it, in the largest unit without a remainder; return
- * ${text}.
+ * Write a value to ${text} as the parser reads it, in the largest unit that leaves no remainder.
+ * Return: ${text}.
  */
 #define PARSE_TEXT_MAX 32
 const char *parse_format_size(uint64_t bytes, char text[PARSE_TEXT_MAX]);
 const char *parse_format_time(uint64_t time_ns, char text[PARSE_TEXT_MAX]);
-
-/**
- * Of ${count} ${names}, the one nearest to ${name} by edits (a transposition is one); NULL where
- * none is nearer than half of its length.
- */
-const char *env_vars_nearest(const char *name, const char *const *names, size_t count);
-
-/**
- * Is ${name} (with ${value}) what Kubernetes injects for a Service called xchg or xchg-something
- * (contract, section 4)?
- */
-bool env_vars_is_kubernetes(const char *name, const char *value);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "core/sys.h"
 #include "core/parse.h"
+#include "core/env_vars.h"
 #include "core/config.h"
 #include "net/sd_notify.h"
 #include "pool/cpu.h"
