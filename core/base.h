@@ -1,16 +1,16 @@
 /*
- * base: the few things that every module needs and that belong to none.
+ * base: limits, compiler attributes and arithmetic that all modules share.
  *
- * The compiler's attributes stand here so that no other file needs an #ifdef, beside the limits
- * that several modules must agree upon.  Nothing here has a body that does input or output.
+ * The compiler's attributes are here so that no other file needs an #ifdef.
  */
 #ifndef CORE_BASE_H
 #define CORE_BASE_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* One cache line; fields with different writers keep this distance. */
+/* Fields with different writers are in different cache lines. */
 #define CACHE_LINE 64
 
 #define NS_PER_US UINT64_C(1000)
@@ -28,14 +28,20 @@
 
 #define count_of(array) (sizeof(array) / sizeof((array)[0]))
 
-/** The smaller, the larger of two. */
+/** The smaller and the larger of two numbers. */
 static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
-/** ${a} + ${b}, or NEVER where that overflows. */
+/** ${a} + ${b}, or NEVER if that overflows. */
 static inline uint64_t add_sat_u64(uint64_t a, uint64_t b) { return a > NEVER - b ? NEVER : a + b; }
 
-/** ${a} - ${b}, or 0 where ${b} is the larger. */
+/** ${a} - ${b}, or 0 if ${b} is larger. */
 static inline uint64_t sub_sat_u64(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+/** Set errno to ${error}. Return: -1. */
+static inline int fail(int error) {
+  errno = error;
+  return -1;
+}
 
 #endif

@@ -36,8 +36,7 @@ int buf_pool_init(struct buf_pool *pool, uint32_t bufs_max, uint64_t bytes_max) 
     uint64_t count = min_u64(min_u64(bufs_max, bytes_max / block), BLOCKS_MAX);
     if (slab_init(&pool->classes[i], block, (uint32_t)max_u64(count, 1)) == -1) {
       buf_pool_fini(pool);
-      errno = ENOMEM;
-      return -1;
+      return fail(ENOMEM);
     }
   }
   return 0;

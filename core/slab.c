@@ -78,8 +78,7 @@ static int metadata_map(struct slab *slab) {
   uint8_t *books = sys_map(metadata_bytes(slab));
   if ((void *)books == MAP_FAILED) {
     *slab = (struct slab){.objects_max = 0};
-    errno = ENOMEM;
-    return -1;
+    return fail(ENOMEM);
   }
   slab->chunks = (void *)books;
   slab->bits = (void *)(books + chunks_bytes(slab));

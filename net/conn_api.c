@@ -48,11 +48,6 @@ void conn_schedule(struct xchg_conn *conn) {
   }
 }
 
-static int fail(int error) {
-  errno = error;
-  return -1;
-}
-
 /* The connection closes as ${reason} once the callback has returned. */
 static void request_abort(struct xchg_conn *conn, enum xchg_reason reason) {
   conn->request = REQUEST_ABORT;

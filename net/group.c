@@ -98,8 +98,7 @@ int groups_init(struct groups *groups, uint32_t members_max) {
 members:
   slab_fini(&groups->members);
 nothing:
-  errno = ENOMEM;
-  return -1;
+  return fail(ENOMEM);
 }
 
 void groups_fini(struct groups *groups) {
@@ -223,8 +222,7 @@ int group_join(struct groups *groups, struct member **memberships, struct xchg_c
     if (member != NULL) {
       slab_free(&groups->members, slot);
     }
-    errno = ENOMEM;
-    return -1;
+    return fail(ENOMEM);
   }
   *member = (struct member){.next = group->first,
                             .link = &group->first,
@@ -262,8 +260,7 @@ static void leave(struct groups *groups, struct member **memberships) {
 int group_leave(struct groups *groups, struct member **memberships, uint64_t number) {
   struct member **at = membership_find(memberships, number);
   if (*at == NULL) {
-    errno = ENOENT;
-    return -1;
+    return fail(ENOENT);
   }
   leave(groups, at);
   return 0;

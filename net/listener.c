@@ -29,8 +29,7 @@ static int log_listener(struct log *log, const struct addr_listen *addr, const c
   log_str(&line, "addr", addr_format_listen(addr, text, sizeof(text)));
   log_str(&line, "error", strerror(error));
   log_end(&line);
-  errno = error;
-  return -1;
+  return fail(error);
 }
 
 /* An option without which the server works all the same. */

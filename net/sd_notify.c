@@ -1,6 +1,7 @@
 /* sd_notify: see sd_notify.h. Main's thread alone. */
 #include "net/sd_notify.h"
 
+#include "core/base.h"
 #include "core/sys.h"
 
 #include <errno.h>
@@ -16,8 +17,7 @@ int sd_notify_open(struct sd_notify *notify, const char *path) {
   struct sockaddr_un to = {.sun_family = AF_UNIX};
   size_t length = strlen(path);
   if (length < 2 || length >= sizeof(to.sun_path) || (path[0] != '/' && path[0] != '@')) {
-    errno = EINVAL;
-    return -1;
+    return fail(EINVAL);
   }
   memcpy(to.sun_path, path, length);
   if (path[0] == '@') {
@@ -31,8 +31,7 @@ int sd_notify_open(struct sd_notify *notify, const char *path) {
   if (connect(fd, (const struct sockaddr *)&to, size) == -1) {
     int error = errno;
     sys_close(fd);
-    errno = error;
-    return -1;
+    return fail(error);
   }
   notify->fd = fd;
   return 0;

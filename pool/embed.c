@@ -25,11 +25,6 @@ struct api_server {
   struct log log;
 };
 
-static int fail(int error) {
-  errno = error;
-  return -1;
-}
-
 /* ---- configuration ------------------------------------------------------------------------- */
 
 static uint32_t read_somaxconn(void) {

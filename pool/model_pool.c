@@ -84,8 +84,7 @@ static int pool_start(struct model *model) {
       atom_sub_release_u32(&pool->running, 1);
       pool_finish(model);
       join(pool);
-      errno = error;
-      return -1;
+      return fail(error);
     }
     pool->started++;
   }

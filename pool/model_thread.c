@@ -129,8 +129,7 @@ static int model_thread_dispatch(struct model *model, const struct accepted_conn
   int error = pthread_create(&slot->thread, &all->attributes, thread_main, slot);
   if (error != 0) {
     atom_sub_release_u32(&all->live, 1);
-    errno = error;
-    return -1;
+    return fail(error);
   }
   all->free = next;
   all->threads_active++;

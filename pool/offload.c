@@ -143,11 +143,7 @@ int offload_push(struct offload *offload, struct job *job) {
   lock(offload);
   int error = enqueue(offload, job);
   unlock(offload);
-  if (error != 0) {
-    errno = error;
-    return -1;
-  }
-  return 0;
+  return error == 0 ? 0 : fail(error);
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */

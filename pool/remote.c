@@ -7,11 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static int fail(int error) {
-  errno = error;
-  return -1;
-}
-
 /* ---- posts --------------------------------------------------------------------------------- */
 
 int xchg_post(struct xchg_server *server, uint64_t id,

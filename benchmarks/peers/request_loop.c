@@ -75,7 +75,7 @@ static uint64_t clock_ns(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
-static void fail(const char *what) {
+static void fatal(const char *what) {
   fprintf(stderr, "request_loop: %s\n", what);
   exit(1);
 }
@@ -114,7 +114,7 @@ static void open_client(struct load *load, struct client *client) {
   if (client->fd == -1 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1 ||
       connect(client->fd, (struct sockaddr *)&address, sizeof address) == -1 ||
       epoll_ctl(load->epoll, EPOLL_CTL_ADD, client->fd, &event) == -1)
-    fail("cannot connect");
+    fatal("cannot connect");
   send_requests(load, client);
 }
 
@@ -156,7 +156,7 @@ static void on_end(struct load *load, struct client *client, ssize_t size) {
   else
     load->reset++;
   if (load->reset > 1000)
-    fail("the server ends connections");
+    fatal("the server ends connections");
   reopen(load, client);
 }
 
@@ -172,7 +172,7 @@ static void on_readable(struct load *load, struct client *client) {
   load->bytes_in += (size_t)size;
   if (got > wanted || !matches(plan, client->got, load->buffer, (size_t)size)) {
     load->wrong++;
-    fail("a wrong answer");
+    fatal("a wrong answer");
   }
   size_t before = client->got / plan->answer_size;
   client->got = got;
@@ -207,7 +207,7 @@ static void report(const struct load *load, double seconds, double client_s, dou
   const struct hdr_histogram *hist = load->latency;
   FILE *out = load->plan.json == NULL ? stdout : fopen(load->plan.json, "w");
   if (out == NULL)
-    fail("cannot write the report");
+    fatal("cannot write the report");
   fprintf(out,
           "{\"schema\": 1, \"target\": \"127.0.0.1:%d\", \"seconds\": %.6f, \"exchanges\": %llu, "
           "\"rate\": %.3f, \"bytes_in\": %llu, \"bytes_out\": %llu, "
@@ -228,14 +228,14 @@ static void report(const struct load *load, double seconds, double client_s, dou
             server_s * 1e6 / exchanges, server_s / seconds);
   fprintf(out, "\"harness_bound\": %s}\n", client_s / seconds > 0.95 ? "true" : "false");
   if (ferror(out) || (out != stdout && fclose(out) == EOF))
-    fail("cannot write the report");
+    fatal("cannot write the report");
 }
 
 static void run(struct load *load) {
   const struct plan *plan = &load->plan;
   clockid_t server = CLOCK_PROCESS_CPUTIME_ID;
   if (plan->pid > 0 && clock_getcpuclockid(plan->pid, &server) != 0)
-    fail("there is no such process");
+    fatal("there is no such process");
   for (int i = 0; i < plan->connections; i++)
     open_client(load, &load->clients[i]);
   uint64_t begin = clock_ns(CLOCK_MONOTONIC);
@@ -255,7 +255,7 @@ static void multiply_request(struct plan *plan) {
   char *one = plan->request;
   plan->request = malloc(plan->request_size * (size_t)plan->pipeline + 1);
   if (plan->request == NULL)
-    fail("no memory");
+    fatal("no memory");
   for (int i = 0; i < plan->pipeline; i++)
     memcpy(plan->request + (size_t)i * plan->request_size, one, plan->request_size);
   free(one);
@@ -324,14 +324,14 @@ int main(int argc, char **argv) {
   if (plan->port == 0 || plan->request == NULL || plan->answer == NULL ||
       (plan->request_size == 0 && !plan->once) || (plan->once && plan->pipeline > 1) ||
       plan->turn_from + plan->turn_digits > plan->request_size)
-    return fail("see the head of its source for its options"), 64;
+    return fatal("see the head of its source for its options"), 64;
   multiply_request(plan);
   peer_raise_descriptors();
   load.epoll = epoll_create1(EPOLL_CLOEXEC);
   load.clients = calloc((size_t)plan->connections, sizeof *load.clients);
   load.latency = malloc(sizeof *load.latency);
   if (load.epoll == -1 || load.clients == NULL || load.latency == NULL)
-    fail("no memory");
+    fatal("no memory");
   hdr_reset(load.latency);
   run(&load);
   return load.exchanges > 0 ? 0 : 1;

@@ -39,7 +39,7 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
 static void read_intervals(struct reader *reader, const struct json *rows, struct result *result);
 
 /* Write the one line, unless it was written: ${what}, after the key ${name} if it is not NULL. */
-static void fail(struct reader *reader, const char *name, const char *what) {
+static void reader_fail(struct reader *reader, const char *name, const char *what) {
   if (reader->failed)
     return;
   reader->failed = true;
@@ -53,13 +53,13 @@ static void fail(struct reader *reader, const char *name, const char *what) {
 static void fail_with(struct reader *reader, const char *what, uint64_t number, const char *more) {
   char text[256];
   snprintf(text, sizeof text, "%s %" PRIu64 ": %s", what, number, more);
-  fail(reader, NULL, text);
+  reader_fail(reader, NULL, text);
 }
 
 static void fail_to_open(struct reader *reader, int error) {
   char text[256];
   snprintf(text, sizeof text, "cannot be read: %s", strerror(error));
-  fail(reader, NULL, text);
+  reader_fail(reader, NULL, text);
 }
 
 int report_read(struct report *report, const char *path, FILE *errors) {
@@ -140,9 +140,9 @@ static const struct json *want(struct reader *reader, const struct json *object,
   };
   const struct json *member = json_member(object, name);
   if (member == NULL)
-    fail(reader, name, "is missing");
+    reader_fail(reader, name, "is missing");
   else if (member->kind != kind)
-    fail(reader, name, kinds[kind]);
+    reader_fail(reader, name, kinds[kind]);
   return reader->failed ? NULL : member;
 }
 
@@ -151,7 +151,7 @@ static double want_double(struct reader *reader, const struct json *object, cons
   if (member == NULL)
     return 0;
   if (member->number < 0)
-    fail(reader, name, "is negative");
+    reader_fail(reader, name, "is negative");
   return member->number;
 }
 
@@ -165,7 +165,7 @@ static double want_maybe(struct reader *reader, const struct json *object, const
 static uint64_t want_u64(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = want(reader, object, name, JSON_NUMBER);
   if (member != NULL && !member->integral)
-    fail(reader, name, "is not an integer");
+    reader_fail(reader, name, "is not an integer");
   return member == NULL || !member->integral ? 0 : member->integer;
 }
 
@@ -174,7 +174,7 @@ static uint64_t want_count(struct reader *reader, const struct json *object, con
   uint64_t count = want_u64(reader, object, name);
   if (count <= COUNT_MAX)
     return count;
-  fail(reader, name, "is out of range");
+  reader_fail(reader, name, "is out of range");
   return 0;
 }
 
@@ -188,7 +188,7 @@ static bool want_bool(struct reader *reader, const struct json *object, const ch
 static uint64_t want_us(struct reader *reader, const struct json *object, const char *name) {
   double us = want_maybe(reader, object, name);
   if (us >= 1e15) {
-    fail(reader, name, "is out of range");
+    reader_fail(reader, name, "is out of range");
     return 0;
   }
   return (uint64_t)llround(us * (double)NS_PER_US);
@@ -197,7 +197,7 @@ static uint64_t want_us(struct reader *reader, const struct json *object, const 
 static void read_root(struct reader *reader, const struct json *root) {
   struct report *report = reader->report;
   if (root->kind != JSON_OBJECT)
-    fail(reader, NULL, "not a report: the top level is not an object");
+    reader_fail(reader, NULL, "not a report: the top level is not an object");
   uint64_t schema = want_u64(reader, root, "schema");
   if (schema != BENCH_SCHEMA)
     fail_with(reader, "schema", schema, "not supported");
@@ -209,16 +209,16 @@ static void read_root(struct reader *reader, const struct json *root) {
   const char *wrong = report_options_read(&report->options, options);
   if (wrong != NULL) {
     report->options = (struct options){.target = ""};
-    fail(reader, wrong, "in the options is missing or invalid");
+    reader_fail(reader, wrong, "in the options is missing or invalid");
     return;
   }
   snprintf(report->options.target, sizeof report->options.target, "%s", target->text);
   size_t count = runs->size == 0 ? 1 : runs->size;
   if (count > REPORT_RUNS_MAX)
-    fail(reader, "runs", "has too many elements");
+    reader_fail(reader, "runs", "has too many elements");
   report->runs = reader->failed ? NULL : calloc(count, sizeof(struct result *));
   if (report->runs == NULL)
-    fail(reader, NULL, "out of memory");
+    reader_fail(reader, NULL, "out of memory");
   const struct json *body = runs->size == 0 ? root : runs->first;
   for (; !reader->failed && report->runs_count < count; body = body->next) {
     struct result *result = read_run(reader, body);
@@ -235,16 +235,16 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
   const struct json *rows = want(reader, body, "interval", JSON_ARRAY);
   const struct json *server = json_member(body, "server");
   if (server == NULL)
-    fail(reader, "server", "is missing");
+    reader_fail(reader, "server", "is missing");
   if (rows != NULL && rows->size > INTERVALS_MAX)
-    fail(reader, "interval", "has too many elements");
+    reader_fail(reader, "interval", "has too many elements");
   if (reader->failed)
     return NULL;
   const struct json *uncorrected = json_member(histogram, "uncorrected");
   bool open_loop = uncorrected != NULL && uncorrected->kind == JSON_OBJECT;
   struct result *result = result_create(open_loop, (uint32_t)rows->size);
   if (result == NULL) {
-    fail(reader, NULL, "out of memory");
+    reader_fail(reader, NULL, "out of memory");
     return NULL;
   }
   read_numbers(reader, body, result);
@@ -298,7 +298,7 @@ static void read_errors(struct reader *reader, const struct json *errors, struct
   for (; item != NULL; item = item->next) {
     int number = errno_of(item->name);
     if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral)
-      fail(reader, "errno", "has an unknown member");
+      reader_fail(reader, "errno", "has an unknown member");
     else
       result->errnos[number] = item->integer;
   }
@@ -340,14 +340,14 @@ static void read_histogram(struct reader *reader, const struct json *json,
   for (const struct json *pair = buckets == NULL ? NULL : buckets->first; pair != NULL;
        pair = pair->next) {
     if (!read_bucket(pair, histogram, &next)) {
-      fail(reader, json->name, "in the histogram has an invalid bucket");
+      reader_fail(reader, json->name, "in the histogram has an invalid bucket");
       return;
     }
   }
   if (want_u64(reader, json, "count") != histogram->count)
-    fail(reader, json->name, "in the histogram: the sum of the counts is not 'count'");
+    reader_fail(reader, json->name, "in the histogram: the sum of the counts is not 'count'");
   if (histogram->count > COUNT_MAX)
-    fail(reader, json->name, "in the histogram: 'count' is out of range");
+    reader_fail(reader, json->name, "in the histogram: 'count' is out of range");
   histogram->clamped = want_u64(reader, json, "clamped");
   histogram->min_ns = histogram->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
   histogram->max_ns = want_u64(reader, json, "max_ns");
@@ -356,7 +356,7 @@ static void read_histogram(struct reader *reader, const struct json *json,
   if (histogram->count > 0 &&
       (histogram->buckets[hdr_bucket(histogram->min_ns)] == 0 ||
        hdr_bucket(histogram->max_ns) != next - 1 || histogram->min_ns > histogram->max_ns))
-    fail(reader, json->name, "in the histogram: min_ns or max_ns is in no bucket");
+    reader_fail(reader, json->name, "in the histogram: min_ns or max_ns is in no bucket");
 }
 
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result) {
@@ -368,7 +368,7 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
   };
   if (want_u64(reader, json, "sub_bits") != HDR_SUB_BITS ||
       want_u64(reader, json, "max_ns") != HDR_MAX_NS)
-    fail(reader, "histogram", "has a layout that is not supported");
+    reader_fail(reader, "histogram", "has a layout that is not supported");
   for (int i = 0; i < TIMES; i++) {
     const struct json *member = json_member(json, metric_times_names[i]);
     if (member != NULL && member->kind == JSON_NULL)

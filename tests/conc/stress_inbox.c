@@ -100,7 +100,7 @@ struct totals {
   uint64_t seed; /* of the next run */
 };
 
-static _Noreturn void fail(const char *who, const char *what, uint64_t expected, uint64_t found) {
+static _Noreturn void fatal(const char *who, const char *what, uint64_t expected, uint64_t found) {
   fprintf(stderr, "stress_inbox: %s: %s: expected %" PRIu64 ", found %" PRIu64 "\n", who, what,
           expected, found);
   printf("0%%: Checks: 1, Failures: 1, Errors: 0\n");
@@ -110,7 +110,7 @@ static _Noreturn void fail(const char *who, const char *what, uint64_t expected,
 
 static void expect(const char *who, const char *what, uint64_t expected, uint64_t found) {
   if (expected != found) {
-    fail(who, what, expected, found);
+    fatal(who, what, expected, found);
   }
 }
 
@@ -120,7 +120,7 @@ static void sleeper_open(struct sleeper *sleeper, const char *name, uint32_t cap
   struct epoll_event event = {.events = EPOLLIN | EPOLLET};
   if (sleeper->epoll_fd == -1 || inbox_open(&sleeper->inbox, capacity) == -1 ||
       sys_epoll_ctl(sleeper->epoll_fd, EPOLL_CTL_ADD, sleeper->inbox.wake.fd, &event) == -1) {
-    fail(name, "cannot open", 0, (uint64_t)errno);
+    fatal(name, "cannot open", 0, (uint64_t)errno);
   }
 }
 
@@ -149,7 +149,7 @@ static void sleeper_wait(struct sleeper *sleeper, bool (*ready)(void *), void *c
     if (inbox_is_empty(&sleeper->inbox) && (ready == NULL || !ready(context))) {
       overdue = 0; /* asleep for a reason: a slow machine */
     } else if (++overdue == 2) {
-      fail(sleeper->name, "lost wake-up: waits that should have ended", 0, 1);
+      fatal(sleeper->name, "lost wake-up: waits that should have ended", 0, 1);
     }
   }
   inbox_finish_wait(&sleeper->inbox);
@@ -311,7 +311,7 @@ static void push_burst(struct stress *stress, struct consumer *consumer, uint64_
       result = inbox_push_spsc(&consumer->sleeper.inbox, &accepted);
     }
     if (result == -1) {
-      fail("producer", "no room after the wait for it", 0, 1);
+      fatal("producer", "no room after the wait for it", 0, 1);
     }
     producer->wakes += (uint64_t)result;
   }

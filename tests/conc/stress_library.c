@@ -72,7 +72,7 @@ static char tcp_address[XCHG_ADDRESS_MAX], unix_path[108];
 static const char block[8192]; /* sent by reference and published */
 static uint64_t first_seed;
 
-static _Noreturn void fail(const char *what, uint64_t expected, uint64_t found) {
+static _Noreturn void fatal(const char *what, uint64_t expected, uint64_t found) {
   fprintf(stderr, "stress_library: seed %" PRIu64 ": %s: expected %" PRIu64 ", found %" PRIu64 "\n",
           first_seed, what, expected, found);
   fflush(stdout);
@@ -81,7 +81,7 @@ static _Noreturn void fail(const char *what, uint64_t expected, uint64_t found) 
 
 static void expect(const char *what, uint64_t expected, uint64_t found) {
   if (expected != found) {
-    fail(what, expected, found);
+    fatal(what, expected, found);
   }
 }
 
@@ -400,7 +400,7 @@ static void serve(const char *folder) {
   config.log = ignore_line;
   server = xchg_server_create(&config, &handler);
   if (server == NULL || xchg_server_start(server) == -1) {
-    fail("a server", 0, (uint64_t)errno);
+    fatal("a server", 0, (uint64_t)errno);
   }
   expect("an address", 0,
          (uint64_t)xchg_server_address(server, 0, tcp_address, sizeof(tcp_address)));

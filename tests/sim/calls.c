@@ -33,7 +33,7 @@ static void call(void) {
 static bool chance(unsigned permille) { return !oracle.over && prng_chance(&world.prng, permille); }
 
 /* Fail with one of ${errors}, a list that ends with 0. */
-static int fail(const char *name, int fd, const int *errors) {
+static int inject(const char *name, int fd, const int *errors) {
   uint64_t count = 0;
   while (errors[count] != 0) {
     count++;
@@ -72,15 +72,15 @@ static bool accept_fails(int fd, struct port *port) {
       EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, EPERM,       0};
   const struct faults *faults = &plan.faults;
   if (chance(faults->eintr)) {
-    fail("accept4", fd, interrupted);
+    inject("accept4", fd, interrupted);
   } else if (world.now_ns >= faults->starve_ns && world.now_ns < faults->starved_ns) {
     const int starving[] = {faults->starve_errno, 0};
-    fail("accept4", fd, starving);
+    inject("accept4", fd, starving);
   } else if (port->queued > 0 && chance(faults->accept)) {
     struct link *link = port_accept(port);
     link->state = LINK_CLOSED;
     link->done = true;
-    fail("accept4", fd, aborted);
+    inject("accept4", fd, aborted);
   } else {
     return false;
   }
@@ -116,10 +116,10 @@ ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
   struct link *link = kernel_file(fd, FILE_LINK)->object;
   (void)flags;
   if (chance(plan.faults.eintr)) {
-    return fail("recv", fd, interrupted);
+    return inject("recv", fd, interrupted);
   }
   if (chance(plan.faults.recv)) {
-    (void)fail("recv", fd, errors);
+    (void)inject("recv", fd, errors);
     record_of(link)->injected = errno;
     return -1;
   }
@@ -146,10 +146,10 @@ static ssize_t give(int fd, const void *data, size_t size) {
   static const int errors[] = {ENOBUFS, ENOMEM, EHOSTUNREACH, ENETUNREACH, ENETDOWN, 0};
   struct link *link = kernel_file(fd, FILE_LINK)->object;
   if (chance(plan.faults.eintr)) {
-    return fail("send", fd, interrupted);
+    return inject("send", fd, interrupted);
   }
   if (chance(plan.faults.send)) {
-    (void)fail("send", fd, errors);
+    (void)inject("send", fd, errors);
     record_of(link)->injected = errno;
     return -1;
   }
@@ -238,7 +238,7 @@ int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size
   (void)value;
   (void)size;
   if (chance(plan.faults.option)) {
-    return fail("setsockopt", fd, errors);
+    return inject("setsockopt", fd, errors);
   }
   if (level == SOL_SOCKET && name == SO_ATTACH_FILTER) {
     ((struct port *)kernel_file(fd, FILE_PORT)->object)->filtered = true;
@@ -252,7 +252,7 @@ ssize_t sys_write(int fd, const void *data, size_t size) {
   (void)data;
   assert(size == sizeof(uint64_t));
   if (chance(plan.faults.eintr)) {
-    return fail("write", fd, interrupted);
+    return inject("write", fd, interrupted);
   }
   (void)kernel_file(fd, FILE_EVENT);
   world_trace("write(%d)", fd);
@@ -270,7 +270,7 @@ int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
   if (op != EPOLL_CTL_DEL && chance(starting ? plan.faults.start : plan.faults.control)) {
     oracle.no_memory = true;
     oracle_accept_failed(); /* or the listeners are not watched for a while */
-    return fail("epoll_ctl", fd, errors);
+    return inject("epoll_ctl", fd, errors);
   }
   int error = kernel_control(epoll_fd, op, fd, event);
   world_trace("epoll_ctl(%d, %d, %d, 0x%x)", epoll_fd, op, fd, event->events);
@@ -297,7 +297,7 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeou
   if (chance(plan.faults.eintr)) {
     oracle_waited(0, began_ns);
     oracle_excuse();
-    return fail("epoll_wait", epoll_fd, interrupted);
+    return inject("epoll_wait", epoll_fd, interrupted);
   }
   int ready = kernel_collect(epoll_fd, events, max);
   while (ready == 0 && world.now_ns < end_ns) {
@@ -333,7 +333,7 @@ void *sys_map(size_t size) {
   if (chance(starting ? plan.faults.start : plan.faults.map)) {
     oracle.no_memory = true;
     oracle.no_map_ns = world.now_ns;
-    (void)fail("mmap", -1, out_of_memory);
+    (void)inject("mmap", -1, out_of_memory);
     return MAP_FAILED;
   }
   void *at = memory_map(size);
@@ -345,7 +345,7 @@ void *sys_remap(void *old, size_t old_size, size_t new_size) {
   call();
   if (chance(plan.faults.map)) {
     oracle.no_memory = true;
-    (void)fail("mremap", -1, out_of_memory);
+    (void)inject("mremap", -1, out_of_memory);
     return MAP_FAILED;
   }
   world_trace("mremap(%zu, %zu)", old_size, new_size);
@@ -357,7 +357,7 @@ int sys_unmap(void *memory, size_t size) {
   world_trace("munmap(%zu)", size);
   if (chance(plan.faults.unmap)) {
     memory_lose(memory, size);
-    return fail("munmap", -1, out_of_memory);
+    return inject("munmap", -1, out_of_memory);
   }
   return memory_unmap(memory, size);
 }
