@@ -1,48 +1,137 @@
 /*
- * config: everything that can be tuned, from one table.
+ * config: the values of all variables, the facts they depend on, and the calls that load them.
  *
- * The table in config_table.c has a row a variable: name, default, kind and range, where it goes
- * and what it does.  From it come the parser, --help, --explain, the manual page's section and
- * docs/configuration.md.
- * Loading lists all faults, one line each, before it fails.  What the machine says (CPUs,
- * descriptors) comes in as facts, so that this module asks nobody and tests can say anything.
- * What is loaded is struct config of config_data.h.
+ * The table in config_vars.c has a row for each variable: name, default, kind, range, the member
+ * that holds it, and what it does.  The parser, --help, --explain and the generated pages use it.
+ * The machine's properties come in as facts, so this module makes no system call, and tests can
+ * choose any facts.
  */
 #ifndef CORE_CONFIG_H
 #define CORE_CONFIG_H
 
-#include "core/config_data.h"
+#include "core/xchg.h"
+#include "core/addr.h"
+#include "core/log.h"
 
 #include <stdio.h>
 
+#define CONFIG_LISTEN_MAX 64
+
+enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };
+enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
+enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
+
+/* What the machine allows. The caller determines it. */
+struct config_facts {
+  uint32_t cpus;           /* CPUs that this process may use, at least 1 */
+  bool cpus_from_cgroup;   /* a cgroup's quota limits cpus */
+  uint64_t descriptors;    /* RLIMIT_NOFILE: the hard limit; the soft one if embedded */
+  uint32_t somaxconn;      /* net.core.somaxconn; 0 = unknown */
+  uint32_t sockets_passed; /* in LISTEN_FDS for this process; they replace XCHG_LISTEN */
+  bool handler;            /* the program has a handler, so no exchange is configured */
+  bool embedded;           /* the server runs within a program: model pool, soft limit */
+  const char *program;     /* begins the line of a fault; NULL = "xchgd" */
+};
+
+struct config_text {
+  uint8_t *bytes; /* owns */
+  size_t size;
+};
+
+struct config_blocks {
+  struct addr_block *blocks; /* owns */
+  size_t count;
+};
+
+/* The values of all variables. Constant once loaded, so any thread may read them. */
+struct config {
+  /* The exchange. With a handler, only the last two are set. */
+  enum config_exchange exchange; /* the preset that gave the defaults */
+  bool has_greeting;
+  struct config_text greeting; /* without terminator or length prefix */
+  enum config_reply reply;
+  struct config_text reply_text;
+  struct xchg_frame frame;
+  uint64_t messages;
+  uint64_t max_message_bytes; /* with a handler: if its max_message is 0 */
+  char *handler;              /* owns; the path of a plug-in, or NULL */
+
+  /* Where to listen. */
+  struct addr_listen listen[CONFIG_LISTEN_MAX];
+  uint32_t listen_count;
+  uint32_t backlog;
+  bool reuseport, nodelay, keepalive;
+  uint64_t defer_accept_s;
+  uint32_t fastopen;
+  uint64_t sndbuf_bytes; /* 0 = the kernel decides */
+
+  /* Which threads run connections. */
+  enum config_model model;
+  uint32_t workers;
+  bool crowded;   /* derived: the acceptor shares a CPU with a worker */
+  uint32_t queue; /* a power of two */
+  enum xchg_dispatch dispatch;
+  bool pin;
+  uint64_t spin_ns;
+  uint32_t offload_threads;
+  uint64_t watchdog_ns; /* 0 = off */
+
+  /* Limits. */
+  uint64_t max_connections;
+  enum xchg_overload overload;
+  uint64_t max_per_ip; /* 0 = unlimited */
+  struct config_blocks allow, deny;
+  uint64_t max_pending_bytes;
+
+  /* Timeouts; 0 = off. */
+  uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns;
+  uint64_t linger_ns, stop_grace_ns, drain_timeout_ns;
+
+  enum log_level log_level;
+  enum log_format log_format;
+};
+
 /**
  * config_load(config, environment, facts, out):
- * Fill ${config} from the NULL-terminated ${environment}.  Every fault (a value that does not parse
- * or is out of range, values that contradict each other, an unknown XCHG_ variable) is written to
- * ${out} as one line: variable, value (escaped), what is allowed.
- * Return: the number of faults; with 0, ${config} is complete and config_fini is due, else there is
- * nothing to free, and errno is ENOMEM if one of them was want of memory, or EINVAL.
+ * Fill ${config} from the NULL-terminated ${environment}. Each fault is written to ${out} as one
+ * line with the variable, its escaped value and what is allowed. Faults are a value that does not
+ * parse or is out of range, values that contradict each other, and an unknown XCHG_ variable.
+ * Return: the number of faults. If it is 0, ${config} is complete and needs config_fini. Else there
+ * is nothing to free, and errno is ENOMEM if memory ran out, or EINVAL.
  */
 unsigned config_load(struct config *config, const char *const *environment,
                      const struct config_facts *facts, FILE *out);
+
+/** As config_load, from the program's ${from}. The lines of faults name its fields. */
+unsigned config_import(struct config *config, const struct xchg_config *from,
+                       const struct config_facts *facts, FILE *out);
+
+/**
+ * Fill the ${size} bytes at ${to} from ${config}, which config_load has filled from ${environment}.
+ * Strings point into ${environment} or are constant.
+ */
+void config_export(const struct config *config, struct xchg_config *to, size_t size,
+                   const char *const *environment);
+
+/** Free what loading allocated. */
 void config_fini(struct config *config);
 
 /**
- * config_warn(config, environment, facts, log): log what is allowed but surely not meant: variables
- * that the model ignores (one line), a backlog over somaxconn.  ${environment} may be NULL where
- * ${config} was imported.  Thread: main, before the start.
+ * Log settings that are allowed but have no effect: variables that the model ignores (one line),
+ * and a backlog above somaxconn. ${environment} is NULL if ${config} was imported. Thread: main,
+ * before the start.
  */
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);
 
-/** Write what --help and --explain print; and the generated pages. */
+/** Write the output of --help and --explain, and the generated pages. */
 void config_help(FILE *out);
 void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out);
 void config_write_markdown(FILE *out); /* docs/configuration.md */
 void config_write_man(FILE *out);      /* the variables' section of xchgd.8 */
 
-/** Descriptors that the server itself needs with ${config}, connections apart (the reserve). */
+/** The reserve: descriptors that the server with ${config} needs in addition to connections. */
 uint64_t config_reserve(const struct config *config, const struct config_facts *facts);
 
 #endif

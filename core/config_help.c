@@ -1,16 +1,16 @@
 /*
  * config_help: --help, --explain and the generated pages.
  *
- * All text about one variable comes from its row in config_table.c.  This file adds headings, the
+ * All text about one variable comes from its row in config_vars.c.  This file adds headings, the
  * syntax of values, flags and exit codes.  `make check` compares the pages in docs/ with what this
  * file writes.
  *
  * No function here fails: the caller checks the stream for errors.
  */
+#include "core/config.h"
 #include "core/parse.h"
 #include "core/env_vars.h"
 #include "core/config_vars.h"
-#include "core/config.h"
 
 #include <ctype.h>
 #include <inttypes.h>

@@ -1,14 +1,13 @@
 /*
  * config_vars: the row of a variable, and the operations on one value of it.
  *
- * Internal to config: config.c loads, config_public.c converts from and to a program's struct,
- * config_print.c prints, config_value.c parses by kind, config_table.c is the table.  No other
- * module includes this file.
+ * Internal to config: config_vars.c is the table, config_value.c parses a value by its kind,
+ * config_load.c loads and checks, config_help.c prints.  No other module includes this file.
  */
 #ifndef CORE_CONFIG_VARS_H
 #define CORE_CONFIG_VARS_H
 
-#include "core/config_data.h"
+#include "core/config.h"
 
 #include <stdio.h>
 

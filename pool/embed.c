@@ -7,7 +7,7 @@
 #include "pool/embed.h"
 
 #include "core/sys.h"
-#include "core/config_public.h"
+#include "core/config.h"
 #include "pool/cpu.h"
 #include "pool/signals.h"
 #include "pool/server.h"

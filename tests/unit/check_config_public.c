@@ -8,7 +8,6 @@
 #include "tests/fixtures/config_fixture.h"
 
 #include "core/config_vars.h"
-#include "core/config_public.h"
 
 #include <stdlib.h>
 

@@ -1,19 +1,22 @@
 /*
- * config: from an environment and a machine's facts to one struct that never changes again.
+ * config_load: from an environment, or from a program's struct, to the one struct config.
  *
- * Where a handler decides the exchange, what the five variables would set stays 0: no greeting,
- * raw, no reply.  What config_public imports is settled here too, so that a value has one meaning.
+ * Loading is one pass over the table.  A row's text comes from the environment, else from the
+ * preset, else from the row.  Then come the values that depend on the facts, the contradictions and
+ * the unknown names.  Loading does not stop at a fault, so that one run shows all of them.  A
+ * refused value is replaced by its default and marked, because contradictions are reported between
+ * accepted values only.
  *
- * Loading is one pass over the table (each row's text comes from the environment, else from the
- * preset or the row), then the values that only the facts can give, then the contradictions, then
- * the names that nobody knows.  It never stops at a fault: whoever corrects one should see the next
- * one now.  A value that was refused is replaced by its default so that the pass can go on, and is
- * marked: a contradiction is reported between accepted values only, never as an echo of a fault.
+ * If a handler defines the exchange, the five variables of a built-in exchange are not stored.
  *
- * Allocates the two texts, the two lists and the handler's path.
+ * Import and export walk the table, too.  A row with a field is in both structs.  Numbers are
+ * copied.  A list is a text in struct xchg_config and is parsed as a variable is.  A program's
+ * struct may hold any bytes, so numbers are checked against the row's range before they become a
+ * bool or an enum.
+ *
+ * Loading allocates the two texts, the two lists and the handler's path.
  */
 #include "core/config.h"
-
 #include "core/env_vars.h"
 #include "core/config_vars.h"
 
@@ -24,25 +27,32 @@
 #include <string.h>
 
 /*
- * Descriptors beside listeners and connections.  The base: standard streams 3, the log's own 1,
- * signals 2, NOTIFY_SOCKET 1, the acceptor's epoll set and eventfd 2; the other 7 are for what the
- * starter of the process left open.  The spare ones hold clients that are accepted to be refused.
+ * Descriptors other than listeners and connections.  The base is 3 standard streams, 1 of the log,
+ * 2 for signals, 1 for NOTIFY_SOCKET, 2 of the acceptor (epoll set and eventfd), and 7 that the
+ * parent process may have left open.  The spare ones hold clients that are accepted and refused.
  */
 #define RESERVE_BASE 16
 #define RESERVE_PER_REACTOR 2 /* epoll set and eventfd */
 #define RESERVE_SPARE 4
 
-/* How much of a name or value stands in a line. */
+/* The bytes of a name or value that a line shows. */
 #define SHOWN_MAX 64
 
-/* What would end a quoted value or begin an escape. */
+/* Characters that would end a quoted value or begin an escape. */
 #define QUOTED "'\"\\"
 
-/* Longer names are not looked up: Kubernetes makes none, we have none. */
+/* Longer names are not looked up: no known name and no name of Kubernetes is longer. */
 #define NAME_MAX_SIZE 256
 
-/* How the program is called in a fault where the facts do not say. */
+/* Begins the line of a fault if the facts name no program. */
 #define PROGRAM "xchgd"
+
+static_assert((int)XCHG_LOG_ERROR == (int)LOG_ERROR, "levels are copied as numbers");
+static_assert((int)XCHG_LOG_WARN == (int)LOG_WARN, "levels are copied as numbers");
+static_assert((int)XCHG_LOG_INFO == (int)LOG_INFO, "levels are copied as numbers");
+static_assert((int)XCHG_LOG_DEBUG == (int)LOG_DEBUG, "levels are copied as numbers");
+static_assert((int)XCHG_LOG_LOGFMT == (int)LOG_LOGFMT, "formats are copied as numbers");
+static_assert((int)XCHG_LOG_JSON == (int)LOG_JSON, "formats are copied as numbers");
 
 static const char *text_of(const struct config_check *check, enum config_var var);
 static const char *program_of(const struct config_check *check);
@@ -56,6 +66,8 @@ static void check_names(struct config_check *check);
 static void check_name(struct config_check *check, const char *name, size_t size,
                        const char *value);
 static uint32_t round_up_to_power_of_two(uint32_t value);
+static void import_number(struct config_check *check, enum config_var var);
+static void import_text(struct config_check *check, enum config_var var);
 
 unsigned config_load(struct config *config, const char *const *environment,
                      const struct config_facts *facts, FILE *out) {
@@ -68,6 +80,47 @@ unsigned config_load(struct config *config, const char *const *environment,
   check_builtin(&check);
   check_names(&check);
   return config_finish(&check);
+}
+
+unsigned config_import(struct config *config, const struct xchg_config *from,
+                       const struct config_facts *facts, FILE *out) {
+  struct config_check check = {.config = config, .from = from, .facts = facts, .out = out};
+  memset(config, 0, sizeof *config);
+  if (from->size != sizeof *from) {
+    fprintf(config_fault_begin(&check), "size=%zu: want %zu, sizeof(struct xchg_config)\n",
+            from->size, sizeof *from);
+    return check.faults;
+  }
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    if (config_var_defs[i].field == NULL)
+      continue;
+    if (config_var_defs[i].kind <= KIND_ENUM)
+      import_number(&check, (enum config_var)i);
+    else
+      import_text(&check, (enum config_var)i);
+  }
+  config_finalize(&check);
+  return config_finish(&check);
+}
+
+void config_export(const struct config *config, struct xchg_config *to, size_t size,
+                   const char *const *environment) {
+  assert(size == sizeof *to);
+  memset(to, 0, size);
+  to->size = size;
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const struct config_var_def *def = &config_var_defs[i];
+    const char *text = env_vars_find(environment, def->name);
+    char *member = (char *)to + def->public_offset;
+    if (def->field == NULL || (text == NULL && def->derived != NULL))
+      continue;
+    if (text == NULL)
+      text = def->default_text;
+    if (def->kind <= KIND_ENUM)
+      config_write_number(member, def->size, config_number(config, def));
+    else
+      memcpy(member, &text, sizeof text);
+  }
 }
 
 unsigned config_finish(struct config_check *check) {
@@ -195,7 +248,7 @@ void config_finalize(struct config_check *check) {
   check_connections(check);
 }
 
-/* The value of ${var} as text: as it was given, else the default; NULL where there is none. */
+/* The text of ${var} as given, else its default, else NULL. */
 static const char *text_of(const struct config_check *check, enum config_var var) {
   const struct config_var_def *def = &config_var_defs[var];
   const char *text;
@@ -206,12 +259,11 @@ static const char *text_of(const struct config_check *check, enum config_var var
   return text != NULL ? text : config_default(def, check->config->exchange);
 }
 
-/* What a line begins with. */
 static const char *program_of(const struct config_check *check) {
   return check->facts->program != NULL ? check->facts->program : PROGRAM;
 }
 
-/* What decides ${var} in the environment's place, which then is at fault; NULL: nothing. */
+/* Why ${var} must not be set, or NULL if it may be. */
 static const char *decided_by(const struct config_check *check, enum config_var var) {
   const struct config_facts *facts = check->facts;
   bool own = facts->handler || facts->embedded;
@@ -242,7 +294,7 @@ static void load_var(struct config_check *check, enum config_var var) {
     config_apply(check, var, text);
 }
 
-/* The limit on connections and the descriptors must fit each other. */
+/* Check the limit on connections against the descriptor limit, or derive it. */
 static void check_connections(struct config_check *check) {
   struct config *config = check->config;
   uint64_t descriptors = check->facts->descriptors;
@@ -270,7 +322,7 @@ static void check_connections(struct config_check *check) {
   }
 }
 
-/* The five values of the exchange, and what else must agree with them. */
+/* Check the values of the built-in exchange for contradictions. */
 static void check_builtin(struct config_check *check) {
   const struct config *config = check->config;
   const bool *refused = check->refused;
@@ -296,7 +348,7 @@ static void check_text(struct config_check *check, enum config_var var,
   const struct xchg_frame *frame = &check->config->frame;
   switch (frame->kind) {
     case XCHG_FRAME_RAW:
-    case XCHG_FRAME_CUSTOM: /* a handler's, which brings its own texts */
+    case XCHG_FRAME_CUSTOM: /* only a handler has it */
       break;
     case XCHG_FRAME_DELIMITER:
       if (memchr(text->bytes, 0, text->size) != NULL)
@@ -325,7 +377,7 @@ static void check_text(struct config_check *check, enum config_var var,
   }
 }
 
-/* Every XCHG_ name in the environment must be one of the table's. */
+/* Every XCHG_ name in the environment must be in the table. */
 static void check_names(struct config_check *check) {
   for (const char *const *entry = check->environment; *entry != NULL; entry++) {
     size_t size = strcspn(*entry, "=");
@@ -337,7 +389,7 @@ static void check_names(struct config_check *check) {
   }
 }
 
-/* Write a fault unless the first ${size} bytes of ${name} are a name that we know or forgive. */
+/* Write a fault unless the first ${size} bytes of ${name} are a known name or of Kubernetes. */
 static void check_name(struct config_check *check, const char *name, size_t size,
                        const char *value) {
   const char *names[VAR_COUNT];
@@ -365,10 +417,32 @@ static void check_name(struct config_check *check, const char *name, size_t size
     fprintf(out, "%s --help lists all\n", program_of(check));
 }
 
-/* ${value} is at least 1 and at most a power of two itself, so that nothing overflows. */
+/* ${value} is at least 1 and at most 2^31. */
 static uint32_t round_up_to_power_of_two(uint32_t value) {
   uint32_t power = 1;
   while (power < value)
     power *= 2;
   return power;
+}
+
+static void import_number(struct config_check *check, enum config_var var) {
+  const struct config_var_def *def = &config_var_defs[var];
+  const struct config_span none = {.text = NULL};
+  uint64_t value = config_read_number((const char *)check->from + def->public_offset, def->size);
+  if (value == 0 && def->derived != NULL)
+    return; /* config_finalize derives it */
+  if (config_allows(def, value)) {
+    config_write_number((char *)check->config + def->offset, def->size, value);
+    return;
+  }
+  config_fault_unwanted(check, var, &none);
+  if (def->default_text != NULL)
+    config_apply(check, var, def->default_text);
+}
+
+static void import_text(struct config_check *check, enum config_var var) {
+  const struct config_var_def *def = &config_var_defs[var];
+  const char *text;
+  memcpy(&text, (const char *)check->from + def->public_offset, sizeof text);
+  config_apply(check, var, text != NULL ? text : def->default_text);
 }
