@@ -1,13 +1,11 @@
 /*
- * addr: addresses and blocks of them, as text and as numbers.
+ * addr: see addr.h.
  *
- * Pure: inet_pton and inet_ntop do the dotted and the coloned forms, nothing asks a resolver or
- * touches a socket.  Any thread may call anything here.
+ * inet_pton and inet_ntop convert the text of an address.  Any thread may call any function.
  *
- * Invariant: an address with the prefix ::ffff:0:0/96 never leaves this module as IPv6.  Whoever
- * compares a struct addr with a struct addr_block needs no second look at mapped forms.
- * Bytes of a struct addr and of a struct addr_block that mean nothing are 0, so that both may be
- * compared and hashed as memory.
+ * Invariant: an address within ::ffff:0:0/96 never leaves this module as IPv6, so a comparison of a
+ * struct addr with a struct addr_block need not consider mapped addresses.  Unused bytes of both
+ * structs are 0, so both may be compared and hashed as memory.
  */
 #include "core/addr.h"
 
@@ -74,7 +72,7 @@ int addr_parse_block(const char *text, struct addr_block *block) {
     return -1;
   bool mapped = v6 && addr.family == ADDR_IPV4;
   if (mapped && bits < MAPPED_BITS) {
-    /* Wider than all mapped addresses: no IPv4 block can say so, and it means IPv6 ones. */
+    /* It is wider than all mapped addresses, so it contains IPv6 addresses and stays IPv6. */
     memcpy(result.bytes, mapped_prefix, sizeof mapped_prefix);
     memcpy(result.bytes + sizeof mapped_prefix, addr.bytes, 4);
   } else {
@@ -143,7 +141,7 @@ const char *addr_format_listen(const struct addr_listen *listen, char *text, siz
   return text;
 }
 
-/* Read the first ${size} bytes of ${text}, a bare address of the one family or the other. */
+/* Parse the first ${size} bytes of ${text}, an IPv6 address if ${v6}, else an IPv4 address. */
 static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
   char host[INET6_ADDRSTRLEN];
   uint8_t bytes[16] = {0};
@@ -168,7 +166,7 @@ static int parse_port(const char *text, uint16_t *port) {
   return 0;
 }
 
-/* Read "/path" or "/path;mode=0660". A semicolon is never part of a path: it is a mistyped mode. */
+/* Parse "/path" or "/path;mode=0660". A path contains no semicolon, to detect a mistyped mode. */
 static int parse_unix(const char *text, struct addr_listen *listen) {
   size_t size = strcspn(text, ";");
   if (text[0] != '/' || size >= sizeof listen->path)
@@ -183,7 +181,7 @@ static int parse_unix(const char *text, struct addr_listen *listen) {
   return parse_mode(text + size + 6, &listen->mode);
 }
 
-/* Read the permission bits of a file: one to four octal digits, 0777 at most. */
+/* Parse the permission bits of a file: one to four octal digits, at most 0777. */
 static int parse_mode(const char *text, int *mode) {
   size_t digits = strspn(text, "01234567");
   if (digits == 0 || digits > 4 || text[digits] != 0)
@@ -197,7 +195,7 @@ static int parse_mode(const char *text, int *mode) {
   return 0;
 }
 
-/* Clear what lies behind the prefix. */
+/* Clear the bits after the prefix. */
 static void mask_host_bits(struct addr_block *block) {
   for (size_t i = 0; i < sizeof block->bytes; i++) {
     size_t first = i * 8;

@@ -1,10 +1,9 @@
 /*
- * atom: the seam for everything that threads share without a lock.
+ * atom: seam for all variables that threads share without a lock.
  *
- * Each operation names its memory order, and nothing else in the tree uses <stdatomic.h>.  A
- * release build gets the C11 operation and nothing but it; a test build may define XCHG_ATOM_SEAM
- * to a header of its own with the same names, so that the very same ring and inbox run under an
- * explorer.
+ * Each operation names its memory order.  No other file uses <stdatomic.h>.  A release build
+ * contains just the C11 operation.  A test build may define XCHG_ATOM_SEAM as the name of a header
+ * with the same functions, to run the same ring and inbox under an explorer.
  */
 #ifndef CORE_ATOM_H
 #define CORE_ATOM_H
@@ -22,7 +21,7 @@ typedef _Atomic uint32_t atom_u32;
 typedef _Atomic uint64_t atom_u64;
 typedef void *_Atomic atom_ptr;
 
-/* 32 bits. Each is the C11 operation of its name, with the memory order of its name. */
+/* 32 bits. Each function is the C11 operation with the memory order in its name. */
 static inline uint32_t atom_load_relaxed_u32(const atom_u32 *a) {
   return atomic_load_explicit(a, memory_order_relaxed);
 }
@@ -48,7 +47,7 @@ static inline uint32_t atom_sub_acq_rel_u32(atom_u32 *a, uint32_t value) {
   return atomic_fetch_sub_explicit(a, value, memory_order_acq_rel);
 }
 
-/* 64 bits: counters, which order nothing. */
+/* 64 bits, for counters, which need no order. */
 static inline uint64_t atom_load_relaxed_u64(const atom_u64 *a) {
   return atomic_load_explicit(a, memory_order_relaxed);
 }
@@ -59,7 +58,7 @@ static inline uint64_t atom_add_relaxed_u64(atom_u64 *a, uint64_t value) {
   return atomic_fetch_add_explicit(a, value, memory_order_relaxed);
 }
 
-/* Pointers: the head of an intrusive list. */
+/* Pointers, for the head of an intrusive list. */
 static inline void *atom_load_relaxed_ptr(const atom_ptr *a) {
   return atomic_load_explicit(a, memory_order_relaxed);
 }
@@ -67,8 +66,8 @@ static inline void *atom_exchange_acquire_ptr(atom_ptr *a, void *value) {
   return atomic_exchange_explicit(a, value, memory_order_acquire);
 }
 /**
- * Store ${value} with release if ${a} still holds ${*expected}; else load what it holds into
- * ${*expected}.
+ * Store ${value} with release if ${a} holds ${*expected}, else load its value into ${*expected}.
+ * Return: was it stored? It may fail spuriously.
  */
 static inline bool atom_cas_release_ptr(atom_ptr *a, void **expected, void *value) {
   return atomic_compare_exchange_weak_explicit(a, expected, value, memory_order_release,

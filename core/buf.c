@@ -1,14 +1,13 @@
 /*
  * buf: see buf.h.
  *
- * Three ways to make room for more, cheapest first: behind what waits; at the front, where so
- * much was consumed that moving the rest costs no more than was consumed; a block of twice the
- * size or more.  Either way a byte is moved a bounded number of times, so a stream of appends and
- * consumes costs what its bytes cost, however they were cut.
+ * An append makes room in the cheapest possible way: after the last byte, by moving the bytes to
+ * the front if at least as many were consumed, or in a block of at least twice the size.  So each
+ * byte moves a bounded number of times, and the cost of a stream is linear in its bytes.
  *
- *   bytes <= bytes_max at all times, the moment included in which old and new block both exist
- *   block of a class = 2^(7 + class), from classes[class]; a spare one is in use for the slab alone
- *   a longer block        = a mapping of its own, slot == SLAB_NONE
+ *   bytes <= bytes_max at all times, even while the old and the new block both exist
+ *   block of a class = 2^(7 + class), from classes[class]; a spare one is in use for the slab only
+ *   a longer block   = a mapping, slot == SLAB_NONE
  */
 #include "core/buf.h"
 
@@ -19,9 +18,9 @@
 #include <string.h>
 
 #define BLOCK_MIN_SHIFT 7
-#define BLOCKS_MAX (UINT32_C(1) << 30) /* what a slab can hold */
+#define BLOCKS_MAX (UINT32_C(1) << 30) /* the limit of a slab */
 
-/* What nobody can ask for in earnest; sums with it cannot overflow. */
+/* Larger requests fail at once. Sums with this size cannot overflow. */
 #define SIZE_LIMIT (SIZE_MAX / 8)
 
 static_assert(sizeof(struct buf) == 40, "the head costs every small block this much");
@@ -75,7 +74,7 @@ void buf_pool_trim(struct buf_pool *pool) {
   }
 }
 
-/** The block that holds a head and ${size} bytes: a power of two. */
+/** The size, a power of two, of the block that holds a head and ${size} bytes. */
 static size_t block_for(size_t size) {
   size_t need = max_u64(sizeof(struct buf) + size, BUF_BLOCK_MIN);
   return (size_t)1 << (64 - __builtin_clzll(need - 1));
@@ -87,12 +86,12 @@ static uint32_t class_of(size_t block) {
 
 static size_t capacity(const struct buf *buf) { return buf->block - sizeof(struct buf); }
 
-/** Does the ceiling allow ${bytes} more? */
+/** Does the limit allow ${bytes} more? */
 static bool free_bytes(const struct buf_pool *pool, uint64_t bytes) {
   return bytes <= pool->bytes_max && pool->bytes <= pool->bytes_max - bytes;
 }
 
-/* A block of a class: the spare one, or else from its slab. Return: it, or NULL. */
+/* Take a block of a class: the spare one, else one from its slab. Return: it, or NULL. */
 static struct buf *class_take(struct buf_pool *pool, uint32_t class, uint32_t *slot) {
   struct buf *buf = pool->spare[class];
   if (buf == NULL) {
@@ -132,7 +131,7 @@ void buf_release(struct buf_pool *pool, struct buf **buf) {
   assert(pool->bytes >= old->block);
   pool->bytes -= old->block;
   if (old->slot == SLAB_NONE) {
-    (void)sys_unmap(old, old->block); /* refused at vm.max_map_count: memory is lost, no more */
+    (void)sys_unmap(old, old->block); /* if refused at vm.max_map_count, the memory is lost */
     return;
   }
   uint32_t class = class_of(old->block);
@@ -143,7 +142,7 @@ void buf_release(struct buf_pool *pool, struct buf **buf) {
   }
 }
 
-/** Move what waits to the front of its block. */
+/** Move the bytes to the front of the block. */
 static void compact(struct buf *buf) {
   size_t waiting = buf_size(buf);
   memmove(buf->bytes, buf->bytes + buf->begin, waiting);
@@ -151,7 +150,7 @@ static void compact(struct buf *buf) {
   buf->end = waiting;
 }
 
-/** Move ${*buf}, which has a mapping of its own, to one of ${block} bytes. Return: 0, or -1. */
+/** Enlarge ${*buf}, which is a mapping, to ${block} bytes. Return: 0, or -1. */
 static int remap(struct buf_pool *pool, struct buf **buf, size_t block) {
   size_t old_block = (*buf)->block;
   if (!free_bytes(pool, block - old_block)) {
@@ -167,7 +166,7 @@ static int remap(struct buf_pool *pool, struct buf **buf, size_t block) {
   return 0;
 }
 
-/** Move ${*buf} into a larger block, in which ${size} bytes more fit. Return: 0, or -1. */
+/** Move ${*buf} to a larger block with room for ${size} more bytes. Return: 0, or -1. */
 static int grow(struct buf_pool *pool, struct buf **buf, size_t size) {
   struct buf *old = *buf;
   size_t block = max_u64(block_for(buf_size(old) + size), 2 * old->block);
@@ -192,7 +191,7 @@ static int grow(struct buf_pool *pool, struct buf **buf, size_t size) {
   return 0;
 }
 
-/** Make room for ${size} bytes behind what waits in ${*buf}. Return: 0, or -1. */
+/** Make room for ${size} bytes after the last byte of ${*buf}. Return: 0, or -1. */
 static int make_room(struct buf_pool *pool, struct buf **buf, size_t size) {
   struct buf *old = *buf;
   size_t all = capacity(old);
@@ -210,7 +209,7 @@ static int make_room(struct buf_pool *pool, struct buf **buf, size_t size) {
   if (!fits) {
     return -1;
   }
-  compact(old); /* at the ceiling moving too often is better than to give up */
+  compact(old); /* at the limit, a costly move is better than a failure */
   return 0;
 }
 

@@ -1,14 +1,13 @@
 /*
- * buf: byte queues that exist only while bytes wait.
+ * buf: byte queues that use memory only while they hold bytes.
  *
- * A connection holds NULL where it has nothing queued; the first append takes a block from the
- * worker's pool and the last consume gives it back.  Blocks come in powers of two,
- * BUF_BLOCK_MIN..BUF_BLOCK_MAX bytes from a slab each; what is longer is a mapping of its own that
- * grows by mremap.  A buf grows with the bytes that came and never ahead of them: a new block has
- * BUF_BLOCK_MIN bytes, or at most four times what it then holds (plus its head); usually twice.
- * The block of each size that was given back last is kept at hand, since most replies leave at once
- * and take it again.
- * One thread at a time.
+ * An empty queue is NULL.  The first append takes a block from the worker's pool, and the consume
+ * that empties the queue returns it.  Block sizes are the powers of two from BUF_BLOCK_MIN to
+ * BUF_BLOCK_MAX, with a slab for each.  A larger block is a mapping that grows by mremap.  A block
+ * grows only when bytes arrive.  A new one has BUF_BLOCK_MIN bytes, or at most four times, usually
+ * twice, the head and the bytes in it.  The pool keeps the last returned block of each size ready,
+ * because most replies are sent at once and the next one needs it again.
+ * One thread at a time uses a pool and its queues.
  */
 #ifndef CORE_BUF_H
 #define CORE_BUF_H
@@ -22,52 +21,52 @@
 #define BUF_CLASSES 11 /* 2^7 .. 2^17 */
 
 struct buf {
-  size_t begin;   /* first byte that waits, an offset into bytes */
-  size_t end;     /* behind the last one */
-  size_t scanned; /* the user's: bytes from begin seen in vain by a search; 0 after a consume */
-  size_t block;   /* bytes of the block, this head included: a power of two */
-  uint32_t slot;  /* in the class's slab; SLAB_NONE: a mapping of its own */
+  size_t begin;   /* offset of the first byte in the queue */
+  size_t end;     /* offset after the last one */
+  size_t scanned; /* the user's: bytes from begin already searched; a consume sets 0 */
+  size_t block;   /* size of the block with this head, a power of two */
+  uint32_t slot;  /* in the slab of its size; SLAB_NONE = a mapping */
   uint32_t unused;
   uint8_t bytes[];
 };
 
 struct buf_pool {
   struct slab classes[BUF_CLASSES];
-  struct buf *spare[BUF_CLASSES]; /* owns: a free block; NULL = none */
-  uint64_t bytes;                 /* bytes of blocks handed out */
-  uint64_t bytes_max;             /* the ceiling */
+  struct buf *spare[BUF_CLASSES]; /* owns; a free block, or NULL */
+  uint64_t bytes;                 /* bytes of all blocks in use */
+  uint64_t bytes_max;             /* the limit on bytes */
 };
 
 /**
  * buf_pool_init(pool, bufs_max, bytes_max):
- * room for ${bufs_max} bufs at a time of ${bytes_max} bytes in all.
- * Return: 0, or -1 (ENOMEM).
+ * Allow at most ${bufs_max} queues that are not empty, with blocks of ${bytes_max} bytes in total.
+ * Return: 0, or -1 with errno ENOMEM.
  */
 int buf_pool_init(struct buf_pool *pool, uint32_t bufs_max, uint64_t bytes_max);
 void buf_pool_fini(struct buf_pool *pool);
 
-/** Is there memory that buf_pool_trim would return? */
+/** Is there memory that buf_pool_trim would return to the kernel? */
 bool buf_pool_idle(const struct buf_pool *pool);
 void buf_pool_trim(struct buf_pool *pool);
 
 /**
  * buf_append(pool, buf, data, size):
- * Queue ${size} bytes behind what ${*buf} holds; ${*buf} is taken where it is NULL and may move.
- * ${data} does not lie in ${*buf}. 0 bytes do nothing.
- * Return: 0, or -1 at the ceiling or without memory; then ${*buf} is as it was.
+ * Append ${size} bytes to the queue ${*buf}, which may be NULL and may move. ${data} must not be in
+ * ${*buf}. 0 bytes do nothing.
+ * Return: 0, or -1 at the limit or without memory, with ${*buf} unchanged.
  */
 int buf_append(struct buf_pool *pool, struct buf **buf, const void *data, size_t size);
 
 /**
- * Drop the first ${size} bytes (at most what waits); an empty buf goes back to ${pool} and ${*buf}
- * becomes NULL.
+ * Remove the first ${size} bytes, or all if there are fewer. If the queue is then empty, its block
+ * returns to ${pool} and ${*buf} becomes NULL.
  */
 void buf_consume(struct buf_pool *pool, struct buf **buf, size_t size);
 
-/** Give ${*buf} back, whatever it holds; ${*buf} becomes NULL, and may be NULL. */
+/** Return the block of ${*buf} with its contents, and set ${*buf} to NULL. It may be NULL. */
 void buf_release(struct buf_pool *pool, struct buf **buf);
 
-/** Bytes that wait in ${buf}; 0 for NULL. And where they begin (not for NULL). */
+/** The number of bytes in ${buf}, which may be NULL, and the first one of a ${buf} not NULL. */
 static inline size_t buf_size(const struct buf *buf) {
   return buf == NULL ? 0 : buf->end - buf->begin;
 }

@@ -1,5 +1,5 @@
 /*
- * config_load: from an environment, or from a program's struct, to the one struct config.
+ * config_load: fills struct config from an environment or from a struct xchg_config.
  *
  * Loading is one pass over the table.  A row's text comes from the environment, else from the
  * preset, else from the row.  Then come the values that depend on the facts, the contradictions and

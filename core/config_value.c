@@ -1,9 +1,9 @@
 /*
- * config_value: what the kinds of variables know: to parse a value, store it, say what is allowed.
+ * config_value: parses, stores and describes a value by its kind.
  *
- * Numbers of every kind travel as uint64_t and are narrowed by the size of the field that they
- * belong to; that each range fits its field is asserted where it is stored.  What is stored owns
- * its memory: config_fini gives it back.  Nothing here knows the environment or another variable.
+ * Numbers of every kind are passed as uint64_t and stored in the size of their field.  An assertion
+ * checks that they fit.  Stored memory is freed by config_fini.  Nothing here depends on the
+ * environment or on another variable.
  */
 #include "core/parse.h"
 #include "core/config_vars.h"
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* An item of a list: a UNIX path with its mode is the longest that can be right. */
+/* Longer than the longest valid item of a list, which is a UNIX path with its mode. */
 #define ITEM_MAX 160
 
 static_assert(sizeof(enum config_model) == sizeof(uint32_t), "enums are stored as 32 bits");
@@ -182,7 +182,7 @@ void config_print_escaped(FILE *out, const char *text, size_t size, size_t size_
     fputs("...", out);
 }
 
-/* Undo the escapes of ${escaped} into memory that ${text} owns. */
+/* Convert ${escaped} to bytes that ${text} owns. */
 static enum config_result set_text(struct config_text *text, const char *escaped) {
   size_t size;
   uint8_t *bytes = malloc(strlen(escaped) + 1);
@@ -206,7 +206,7 @@ static int parse_enum(const struct config_var_def *def, const char *text, uint64
   return -1;
 }
 
-/* Parse a value of any kind that is stored as a number, and hold it against its range. */
+/* Parse a value of a kind that is stored as a number, and check its range. */
 static int parse_number(const struct config_var_def *def, const char *text, uint64_t *value) {
   bool flag;
   if (def->kind == KIND_ENUM)
@@ -317,7 +317,7 @@ static enum config_result set_blocks(struct config_blocks *blocks, const char *t
   return CONFIG_OK;
 }
 
-/* A file, never a name that would be looked for in the system's library folders. */
+/* A path must contain a slash, because a bare name is searched for in the library folders. */
 static enum config_result set_path(char **path, const char *text) {
   if (*text == 0)
     return CONFIG_OK;
@@ -328,8 +328,9 @@ static enum config_result set_path(char **path, const char *text) {
 }
 
 /*
- * Take the next item off the list ${*rest}, NULL behind the last; return whether there was one.
- * ${item} is a copy of it, empty (which no parser takes) where it is longer than any right one.
+ * Take the next item of the list ${*rest}, which becomes NULL after the last item. Copy it to
+ * ${item}. The copy is empty, which no parser accepts, if the item is too long to be valid.
+ * Return: was there an item?
  */
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]) {
   if (*rest == NULL)

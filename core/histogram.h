@@ -1,9 +1,9 @@
 /*
- * histogram: how values are spread, in few buckets: sixteen for each doubling, so that a quantile
- * is at most a sixteenth too high.
+ * histogram: counts values in 16 buckets for each power of two, so a quantile is at most 1/16 too
+ * high.
  *
- * One writer, like a block of core/stats; readers on other threads see each count grow.  For what a
- * server tells about itself; who measures uses xchg-bench/hdr_histogram.
+ * It has one writer, and readers on other threads see each count grow.  It is for the server's own
+ * latencies.  xchg-bench measures with its hdr_histogram, which is finer.
  */
 #ifndef CORE_HISTOGRAM_H
 #define CORE_HISTOGRAM_H
@@ -11,9 +11,9 @@
 #include "core/base.h"
 #include "core/atom.h"
 
-#define HISTOGRAM_BITS 40 /* larger values count as the largest: 18 minutes in ns */
+#define HISTOGRAM_BITS 40 /* larger values go to the last bucket; 2^40 ns are 18 minutes */
 #define HISTOGRAM_FINE_BITS 4
-#define HISTOGRAM_FINE (1u << HISTOGRAM_FINE_BITS) /* buckets a doubling */
+#define HISTOGRAM_FINE (1u << HISTOGRAM_FINE_BITS) /* buckets for each power of two */
 #define HISTOGRAM_BUCKETS (HISTOGRAM_FINE * (HISTOGRAM_BITS - HISTOGRAM_FINE_BITS + 1))
 
 struct histogram {
@@ -21,7 +21,7 @@ struct histogram {
   atom_u64 max;
 };
 
-/** The bucket of ${value}: its top five bits and their place. */
+/** The bucket of ${value}, found from its top five bits and their position. */
 static inline uint32_t histogram_bucket(uint64_t value) {
   value = min_u64(value, (UINT64_C(1) << HISTOGRAM_BITS) - 1);
   if (value < HISTOGRAM_FINE) {
@@ -31,7 +31,7 @@ static inline uint32_t histogram_bucket(uint64_t value) {
   return HISTOGRAM_FINE * shift + (uint32_t)(value >> shift);
 }
 
-/** Count ${value}. Thread: the writer. */
+/** Count ${value}. Thread: the writer's. */
 static inline void histogram_record(struct histogram *histogram, uint64_t value) {
   atom_u64 *count = &histogram->counts[histogram_bucket(value)];
   atom_store_relaxed_u64(count, atom_load_relaxed_u64(count) + 1);
@@ -40,13 +40,13 @@ static inline void histogram_record(struct histogram *histogram, uint64_t value)
   }
 }
 
-/** Add ${from}, which may be written meanwhile, to ${sum}, which only the caller sees. */
+/** Add ${from}, which may change meanwhile, to ${sum}, which only the caller uses. */
 void histogram_merge(struct histogram *sum, const struct histogram *from);
 
 /**
- * histogram_quantile(spread, permille):
- * Return: a value that at least ${permille} thousandths of all are not above: the end of a bucket,
- * the largest value at most; 0 where nothing was counted.
+ * histogram_quantile(histogram, permille):
+ * Return: a value that at least ${permille} thousandths of all values do not exceed. It is the end
+ * of a bucket or, if lower, the largest value. It is 0 if nothing was counted.
  */
 uint64_t histogram_quantile(const struct histogram *histogram, uint32_t permille);
 

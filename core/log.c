@@ -1,17 +1,17 @@
 /*
  * log: see log.h.
  *
- * A line is text that is valid after every step but for its end: a value that does not fit is cut
- * between two characters as they are written (never within an escape), its quote is closed, and
- * what log_end adds has its place reserved.
+ * After each step the text of a line is valid except for its end.  A value that does not fit is
+ * shortened between two characters, never within an escape, and its quote is closed.  Room for
+ * what log_end adds is reserved.
  *
- * Losses: `dropped` grows by every line that did not get through.  Whoever writes next first
- * claims what it finds there, says so on a line of its own, and gives it back where that fails.
- * Claims by several threads at once take turns by arithmetic: who subtracts more than was left
- * adds it again, and a count that is negative for that moment claims nothing.
+ * `dropped` counts each lost line.  A writer first subtracts the count that it finds, writes it as
+ * a line, and adds it again if that line is lost, too.  Several threads may subtract at once.  A
+ * thread that has subtracted more than there was adds it again.  Until then the count is negative,
+ * which is taken as 0.
  *
- * A write that stops in the middle (a terminal, a stream socket, a full disk) leaves a torn line
- * behind; whatever comes next then begins with a line feed, so that the damage ends there.
+ * A write to a terminal, a stream socket or a full disk may end within a line.  `partial` records
+ * it, and the next write begins with a line feed.
  */
 #include "core/log.h"
 
@@ -29,16 +29,16 @@
 enum { HOW_WRITE, HOW_NONBLOCK, HOW_SEND, HOW_POLL, HOW_CALL };
 
 #define LINE_END 2                         /* '}' and '\n' */
-#define TEXT_MAX (LOG_LINE_MAX - LINE_END) /* what fields may fill */
+#define TEXT_MAX (LOG_LINE_MAX - LINE_END) /* room for fields */
 #define ESCAPE_MAX 7                       /* "\u00NN" and its 0 */
 #define U64_TEXT_MAX 21                    /* 20 digits and their 0 */
 #define PATH_TEXT_MAX 32
 
 static const char *const level_words[] = {"error", "warn", "info", "debug"};
 
-/* ---- where lines go ------------------------------------------------------------------------- */
+/* ---- the descriptor ------------------------------------------------------------------------- */
 
-/** Open ${fd} again, apart from whoever else writes to it. Return: the new descriptor, or -1. */
+/** Open the file of ${fd} again, with its own flags. Return: the new descriptor, or -1. */
 static int reopen(int fd) {
   char path[PATH_TEXT_MAX];
   snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -49,7 +49,7 @@ void log_init(struct log *log, int fd, enum log_level level, enum log_format for
   *log = (struct log){.fd = fd, .how = HOW_WRITE, .level = level, .format = format};
   struct stat status;
   if (fd < 0 || fstat(fd, &status) == -1) {
-    log->fd = -1; /* the number may soon be a client's */
+    log->fd = -1; /* a connection may soon get this number */
     return;
   }
   if (S_ISSOCK(status.st_mode)) {
@@ -81,13 +81,13 @@ void log_fini(struct log *log) {
   log->how = HOW_WRITE;
 }
 
-/** Would a write to ${fd} neither wait nor find the reader gone? */
+/** Is ${fd} writable, without an error or hang-up? */
 static bool writable(int fd) {
   struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
   return sys_poll(&poll_fd, 1, 0) == 1 && poll_fd.revents == POLLOUT;
 }
 
-/** One attempt; as write(2). */
+/** Try once. Return: as write(2). */
 static ssize_t write_once(const struct log *log, const char *text, size_t size) {
   if (log->how == HOW_SEND) {
     return sys_send(log->fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -98,7 +98,7 @@ static ssize_t write_once(const struct log *log, const char *text, size_t size) 
   return sys_write(log->fd, text, size);
 }
 
-/** Write ${text} as far as it goes without waiting. Return: did all of it get through? */
+/** Write as much of ${text} as possible without waiting. Return: was it all? */
 static bool write_text(struct log *log, const char *text, size_t size) {
   size_t done = 0;
   while (done < size) {
@@ -120,7 +120,7 @@ static bool write_text(struct log *log, const char *text, size_t size) {
 
 /* ---- lost lines ----------------------------------------------------------------------------- */
 
-/** Take the count of lost lines, so that nobody else reports them. */
+/** Subtract the count of lost lines, so that no other thread reports them. Return: the count. */
 static uint64_t take_dropped(struct log *log) {
   uint64_t lost = atom_load_relaxed_u64(&log->dropped);
   if (lost == 0 || lost > INT64_MAX) {
@@ -138,7 +138,7 @@ static void line_begin(struct log_line *line, struct log *log, enum log_level le
                        const char *msg);
 static size_t line_finish(struct log_line *line);
 
-/** Say how many lines were lost, if any. Return: false where even that gets lost. */
+/** Write how many lines were lost, if any. Return: false if that line is lost, too. */
 static bool report_dropped(struct log *log) {
   uint64_t lost = take_dropped(log);
   if (lost == 0) {
@@ -154,7 +154,7 @@ static bool report_dropped(struct log *log) {
   return false;
 }
 
-/** End a line that a write left torn. Return: false where it cannot be ended yet. */
+/** End a partial line. Return: false if that is not possible yet. */
 static bool end_partial_line(struct log *log) {
   if (atom_load_relaxed_u32(&log->partial) == 0 ||
       atom_exchange_acq_rel_u32(&log->partial, 0) == 0) {
@@ -169,13 +169,13 @@ static bool end_partial_line(struct log *log) {
 
 /* ---- a line --------------------------------------------------------------------------------- */
 
-/** Append what is known to fit. */
+/** Append ${text}, which must fit. */
 static void put(struct log_line *line, const char *text, size_t size) {
   memcpy(line->text + line->size, text, size);
   line->size += size;
 }
 
-/** Begin a field of ${value_size} bytes or more. Return: false where it does not fit. */
+/** Begin a field whose value has at least ${value_size} bytes. Return: does it fit? */
 static bool put_key(struct log_line *line, const char *key, size_t value_size) {
   bool json = line->log->format == LOG_JSON;
   size_t key_size = strlen(key);
@@ -201,7 +201,7 @@ static bool must_escape(unsigned char byte) {
   return byte < 0x20 || byte >= 0x7f || byte == '"' || byte == '\\';
 }
 
-/** Write ${byte} as it stands between quotes. Return: the length. */
+/** Write ${byte} as it must be within quotes. Return: the length. */
 static size_t escape(enum log_format format, unsigned char byte, char text[ESCAPE_MAX]) {
   if (!must_escape(byte)) {
     text[0] = (char)byte;
@@ -258,7 +258,7 @@ void log_u64(struct log_line *line, const char *key, uint64_t value) {
   }
 }
 
-/** Start a line that is surely written. */
+/** Begin a line, whatever the configured level is. */
 static void line_begin(struct log_line *line, struct log *log, enum log_level level,
                        const char *msg) {
   char time[TIMESTAMP_TEXT_MAX];
@@ -296,10 +296,10 @@ void log_end(struct log_line *line) {
   if (log == NULL) {
     return;
   }
-  int error = errno; /* callers log between a failed call and what they do about it */
+  int error = errno; /* callers use errno after they have logged */
   size_t size = line_finish(line);
   if (log->how == HOW_CALL) {
-    line->text[size - 1] = 0; /* where the line feed was */
+    line->text[size - 1] = 0; /* replaces the line feed */
     log->call(log->user, (enum xchg_log_level)line->level, line->text);
   } else if (!end_partial_line(log) || !report_dropped(log) || !write_text(log, line->text, size)) {
     atom_add_relaxed_u64(&log->dropped, 1);

@@ -20,7 +20,7 @@ struct unit {
   uint64_t factor;
 };
 
-/* Largest first: the formatters take the first that divides. */
+/* The largest is first, because the formatters take the first that divides. */
 static const struct unit size_units[] = {
     {"GiB", UINT64_C(1) << 30}, {"MiB", UINT64_C(1) << 20}, {"KiB", UINT64_C(1) << 10}, {"", 1}};
 static const struct unit time_units[] = {
@@ -64,7 +64,7 @@ int parse_switch(const char *text, bool *value) {
 
 int parse_text(const char *text, uint8_t *bytes, size_t *size) {
   uint8_t *end = bytes;
-  /* An escape is longer than its byte: the writer never overtakes the reader, even in place. */
+  /* An escape is longer than its byte, so this also works in place. */
   while (*text != 0) {
     uint8_t byte = (uint8_t)*text;
     if (*text == '\\') {
@@ -85,11 +85,11 @@ const char *parse_format_size(uint64_t bytes, char text[PARSE_TEXT_MAX]) {
 }
 
 const char *parse_format_time(uint64_t time_ns, char text[PARSE_TEXT_MAX]) {
-  /* The parser knows nothing below a microsecond, so neither does its mirror. */
+  /* The parser has no unit below a microsecond, so smaller parts are dropped. */
   return format_united(time_ns - time_ns % NS_PER_US, time_units, count_of(time_units), text);
 }
 
-/* Read one digit at least into ${*value}; return what follows, NULL if none or at an overflow. */
+/* Parse at least one digit. Return: the text after the digits, or NULL, also at an overflow. */
 static const char *read_digits(const char *text, uint64_t *value) {
   uint64_t number = 0;
   if (*text < '0' || *text > '9')
@@ -104,7 +104,7 @@ static const char *read_digits(const char *text, uint64_t *value) {
   return text;
 }
 
-/* Read a number and one of ${units} and multiply. */
+/* Parse a number followed by one of ${units}. */
 static int parse_united(const char *text, const struct unit *units, size_t count, uint64_t *value) {
   uint64_t number;
   text = read_digits(text, &number);
@@ -121,7 +121,7 @@ static int parse_united(const char *text, const struct unit *units, size_t count
   return -1;
 }
 
-/* Write ${value} in the first of ${units} that divides it; 0 needs no unit. */
+/* Write ${value} in the first of ${units} that divides it, and 0 without a unit. */
 static const char *format_united(uint64_t value, const struct unit *units, size_t count,
                                  char text[PARSE_TEXT_MAX]) {
   size_t i = 0;
@@ -134,7 +134,7 @@ static const char *format_united(uint64_t value, const struct unit *units, size_
   return text;
 }
 
-/* The value of a hexadecimal digit, -1 where ${c} is none. */
+/* The value of the hexadecimal digit ${c}, or -1. */
 static int hex_digit(char c) {
   if (c >= '0' && c <= '9')
     return c - '0';
@@ -145,7 +145,7 @@ static int hex_digit(char c) {
   return -1;
 }
 
-/* Read what stands behind a backslash into ${*byte}; return what follows, NULL if no escape. */
+/* Parse the text after a backslash. Return: the text after the escape, or NULL if it is none. */
 static const char *read_escape(const char *text, uint8_t *byte) {
   static const char names[] = "nrt0\\";
   static const uint8_t values[] = {'\n', '\r', '\t', 0, '\\'};

@@ -1,17 +1,17 @@
 /*
  * slab: see slab.h.
  *
- * Bookkeeping is two bitmaps, a bit a slot (in use) and a bit a chunk (full), and 16 bytes a
- * chunk.  They are mapped once for the ceiling and start as zero, so that what was never
- * needed is never resident; at 128 bytes an object they cost 0.16 bytes an object.
+ * The metadata is one bit per slot (in use), one bit per chunk (full) and 16 bytes per chunk.  It
+ * is mapped once, for objects_max, and never becomes resident where it is not used.  Objects of
+ * 128 bytes cost 0.16 bytes of metadata each.
  *
  *   bits[c * words + i / 64] bit i % 64  =  slot c * per_chunk + i is in use
  *   full[c / 64] bit c % 64              =  chunks[c].used == per_chunk
  *   used = sum of chunks[].used          empty = chunks that are mapped and have used == 0
  *
- * The lowest free bit of the lowest chunk that is not full is the lowest free slot of all.  Since
- * fewer than objects_max are in use when a slot is taken, it is below objects_max, though the
- * last chunk may have room for more.
+ * The lowest free bit of the lowest chunk that is not full is the lowest free slot.  Fewer than
+ * objects_max slots are in use when one is allocated, so it is below objects_max, even if the last
+ * chunk has room for more.
  */
 #include "core/slab.h"
 
@@ -22,7 +22,7 @@
 #include <stdbool.h>
 
 #define OBJECT_ALIGN ((size_t)16)
-#define PAGE_BYTES ((size_t)4096) /* a kernel with larger pages rounds up by itself */
+#define PAGE_BYTES ((size_t)4096) /* a kernel with larger pages rounds up further */
 #define WORD_BITS 64u
 #define OBJECTS_MAX (UINT32_C(1) << 30)
 
@@ -53,7 +53,7 @@ static void bit_clear(uint64_t *words, uint32_t bit) {
   words[bit / WORD_BITS] &= ~(UINT64_C(1) << bit % WORD_BITS);
 }
 
-/** The first clear bit from the word of ${bit} on; the caller knows that there is one. */
+/** The first clear bit in the word of ${bit} or a later one. There must be one. */
 static uint32_t bit_first_clear(const uint64_t *words, uint32_t bit) {
   uint32_t word = bit / WORD_BITS;
   while (words[word] == UINT64_MAX) {
@@ -62,7 +62,7 @@ static uint32_t bit_first_clear(const uint64_t *words, uint32_t bit) {
   return word * WORD_BITS + (uint32_t)__builtin_ctzll(~words[word]);
 }
 
-/** Bytes of the array of chunks and of the bitmap of slots; the bitmap of full chunks follows. */
+/** Bytes of the array of chunks, of the bitmap of slots, and of both with the bitmap of chunks. */
 static size_t chunks_bytes(const struct slab *slab) {
   return slab->chunks_max * sizeof(*slab->chunks);
 }
@@ -73,7 +73,7 @@ static size_t metadata_bytes(const struct slab *slab) {
   return chunks_bytes(slab) + bits_bytes(slab) + words_for(slab->chunks_max) * sizeof(*slab->full);
 }
 
-/** Map the bookkeeping; an allocator might touch what it clears. Return: 0, or -1. */
+/** Map the metadata. (calloc might touch all its pages.) Return: 0, or -1. */
 static int metadata_map(struct slab *slab) {
   uint8_t *books = sys_map(metadata_bytes(slab));
   if ((void *)books == MAP_FAILED) {
@@ -100,8 +100,8 @@ int slab_init(struct slab *slab, size_t object_bytes, uint32_t objects_max) {
 }
 
 /**
- * Give a chunk's memory back to the kernel.  It refuses where that would split a mapping and the
- * process has vm.max_map_count of them: then the chunk stays.
+ * Unmap the memory of a chunk. The kernel refuses if that would split a mapping and the process has
+ * vm.max_map_count mappings. The chunk then stays mapped. Return: was it unmapped?
  */
 static bool chunk_unmap(struct slab *slab, uint32_t chunk) {
   if (sys_unmap(slab->chunks[chunk].base, slab->chunk_bytes) == -1) {
@@ -114,7 +114,7 @@ static bool chunk_unmap(struct slab *slab, uint32_t chunk) {
 void slab_fini(struct slab *slab) {
   for (uint32_t chunk = 0; chunk < slab->end; chunk++) {
     if (slab->chunks[chunk].base != NULL) {
-      (void)chunk_unmap(slab, chunk); /* the process is about to end, or has memory to lose */
+      (void)chunk_unmap(slab, chunk); /* if the kernel refuses, the memory is lost */
     }
   }
   if (slab->chunks != NULL) {
@@ -186,7 +186,7 @@ void *slab_at(const struct slab *slab, uint32_t slot) {
   return base == NULL ? NULL : base + slot % slab->per_chunk * slab->object_bytes;
 }
 
-/** The first object in use of ${chunk} at or after ${object}; per_chunk where there is none. */
+/** The first object in use of ${chunk} at or after ${object}, or per_chunk if there is none. */
 static uint32_t chunk_next(const struct slab *slab, uint32_t chunk, uint32_t object) {
   const uint64_t *bits = chunk_bits(slab, chunk);
   uint64_t skip = ~UINT64_C(0) << object % WORD_BITS;

@@ -1,13 +1,12 @@
 /*
- * slab: objects of one size, by the slot, from mapped chunks that go back to the kernel.
+ * slab: allocates objects of one size and numbers them by slot.
  *
- * Slots are numbered from 0; slot i is object i % per_chunk of chunk i / per_chunk.  A chunk is
- * mapped when the first of its slots is needed.  The lowest chunk with a free slot serves first, so
- * that the upper chunks run empty, and slab_trim unmaps every empty one: an allocator's own decay
- * does not run in a process that sleeps.  The bookkeeping stands outside of the objects; an
- * object's memory is the user's from the first byte to the last. The slot that is handed out is
- * always the lowest free one, and below objects_max.  After slab_init nothing but chunks is
- * allocated.  One thread at a time.
+ * Memory comes in mapped chunks.  Slot i is object i % per_chunk of chunk i / per_chunk.  A chunk
+ * is mapped when the first of its slots is needed.  slab_alloc always returns the lowest free slot,
+ * so that the upper chunks become empty, and slab_trim unmaps each empty chunk.  (The decay of a
+ * general allocator does not run in a process that sleeps.)  All bytes of an object are the user's,
+ * because the metadata is separate.  After slab_init only chunks are allocated.
+ * One thread at a time uses a slab.
  */
 #ifndef CORE_SLAB_H
 #define CORE_SLAB_H
@@ -20,53 +19,53 @@
 struct slab_chunk;
 
 struct slab {
-  struct slab_chunk *chunks; /* owns, with the two below in one mapping; chunks_max entries */
-  uint64_t *bits;            /* a bit a slot: in use */
-  uint64_t *full;            /* a bit a chunk: no free slot */
+  struct slab_chunk *chunks; /* owns; chunks_max entries, one mapping with bits and full */
+  uint64_t *bits;            /* one bit per slot: in use */
+  uint64_t *full;            /* one bit per chunk: no free slot */
   size_t object_bytes;
-  size_t chunk_bytes; /* what one chunk maps */
+  size_t chunk_bytes; /* size of a chunk's mapping */
   uint32_t per_chunk; /* slots in a chunk */
-  uint32_t words;     /* of bits that a chunk has */
+  uint32_t words;     /* words of bits per chunk */
   uint32_t chunks_max;
-  uint32_t objects_max; /* the ceiling */
+  uint32_t objects_max; /* the limit on slots */
   uint32_t first;       /* no chunk below it has a free slot */
-  uint32_t end;         /* no chunk from here on is mapped */
+  uint32_t end;         /* this chunk and those above it are not mapped */
   uint32_t used;        /* slots in use */
   uint32_t empty;       /* mapped chunks without a slot in use */
 };
 
 /**
  * slab_init(slab, object_bytes, objects_max):
- * Prepare for at most ${objects_max} (1..2^30) objects of ${object_bytes} bytes each, rounded up to
- * 16, aligned to 64 where they are a multiple of it and else to 16.  A chunk holds
- * SLAB_CHUNK_BYTES, less where ${objects_max} objects need less, or one object where that is
- * larger.
+ * Prepare for at most ${objects_max} (1..2^30) objects of ${object_bytes} bytes, rounded up to a
+ * multiple of 16. They are aligned to 64 if their size is a multiple of it, else to 16. A chunk has
+ * SLAB_CHUNK_BYTES. It has less if all objects need less, and more if one object needs more.
  * Return: 0, or -1 with errno ENOMEM.
  */
 int slab_init(struct slab *slab, size_t object_bytes, uint32_t objects_max);
 
-/** Unmap everything, objects in use included. */
+/** Unmap all memory, including objects in use. */
 void slab_fini(struct slab *slab);
 
 /**
- * slab_alloc(slab, slot): take an object; its contents are undefined (zero where the chunk is new).
- * Return: the object, its slot in ${*slot}; NULL at the ceiling or where the kernel has no memory.
- * O(1) but for the hint's walk over full chunks.
+ * slab_alloc(slab, slot):
+ * Allocate an object and store its slot in ${*slot}. Its contents are undefined. The cost is O(1)
+ * except for the search past full chunks.
+ * Return: the object, or NULL at the limit or if the kernel has no memory.
  */
 void *slab_alloc(struct slab *slab, uint32_t *slot);
 
-/** Give slot ${slot}, which is in use, back. */
+/** Free ${slot}, which must be in use. */
 void slab_free(struct slab *slab, uint32_t slot);
 
 /**
- * The object in ${slot}; NULL where the slot is out of range or its chunk is not mapped. A free
- * slot yields its memory: the caller's generation tells.
+ * The object in ${slot}, or NULL if the slot is out of range or its chunk is not mapped. The slot
+ * may be free: the caller keeps a generation in the object to detect that.
  */
 void *slab_at(const struct slab *slab, uint32_t slot);
 
 /**
- * The first slot in use at or after ${slot}, or SLAB_NONE: to visit all objects in slices. Objects
- * freed or taken meanwhile are no danger.
+ * The first slot in use at or after ${slot}, or SLAB_NONE. It serves to visit all objects in steps.
+ * Objects may be allocated and freed between two calls.
  */
 uint32_t slab_next(const struct slab *slab, uint32_t slot);
 

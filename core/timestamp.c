@@ -1,13 +1,11 @@
 /*
  * timestamp: see timestamp.h.
  *
- * The calendar is computed here rather than by gmtime_r, which takes a lock of libc (in a forked
- * child perhaps a lock that nobody will ever open) and may read the zone files, which a server
- * that has started has no business to do.
+ * The date is computed here because gmtime_r takes a lock of libc and may read the zone files.  In
+ * a forked child that lock may be held permanently.
  *
- * Counted from 1 March of the year 0, the leap day is the last of its year, and a day's year and
- * month follow by division (the method is Howard Hinnant's, "chrono-compatible low-level date
- * algorithms").
+ * If a year begins on 1 March, the leap day is its last day, and division by constants yields year
+ * and month (Howard Hinnant, "chrono-compatible low-level date algorithms").
  */
 #include "core/timestamp.h"
 
@@ -37,7 +35,7 @@ static struct date date_of(uint32_t days_since_1970) {
   return date;
 }
 
-/** Write ${value} with ${digits} digits and ${after} behind them. Return: what follows. */
+/** Write ${value} with ${digits} digits, then ${after}. Return: the end of the text. */
 static char *put(char *text, uint32_t value, int digits, char after) {
   for (int i = digits - 1; i >= 0; i--) {
     text[i] = (char)('0' + value % 10);

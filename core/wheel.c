@@ -1,30 +1,29 @@
 /*
  * wheel: see wheel.h.
  *
- * A timer stands at the level of the highest group of six bits in which its tick differs from the
- * wheel's, in the slot which that group of its tick names.  So, with g(t, l) = bits 6l .. 6l+5 of
- * t, for every timer in slot s of level l:
+ * A tick is split into groups of six bits, one for each level.  A timer is at the level of the
+ * highest group in which its tick differs from the wheel's.  Its slot is the value of that group.
+ * With g(t, l) = bits 6l .. 6l+5 of t, for every timer in slot s of level l:
  *
  *   all groups of timer->expires above l equal those of now      g(expires, l) == s > g(now, l)
  *
- * Nothing ever wraps around, the lowest set bit of the lowest level that has one is what comes
- * next, and eight levels hold every time that 64 bits of nanoseconds can say.  While now moves up
- * to, but not onto, the beginning of the next occupied slot, the invariant holds by itself;
- * moving onto it empties the slot: at level 0 its timers are due, above it they sink at least one
- * level.  A timer sinks at most WHEEL_LEVELS - 1 times in its life, and most are cancelled before
- * they sink once.
+ * So slots never wrap around.  The next slot is the lowest set bit of the lowest level that has
+ * one.  The invariant stays true while now moves to any tick before the next occupied slot.  When
+ * now reaches that slot, the slot is emptied: at level 0 its timers are due, above it they move
+ * down at least one level.  A timer moves at most WHEEL_LEVELS - 1 times, and most are cancelled
+ * before the first move.
  */
 #include "core/wheel.h"
 
 #include <assert.h>
 
-#define SLOT_SHIFT 6 /* bits of a tick that a level looks at */
+#define SLOT_SHIFT 6 /* bits of a tick in one group */
 #define TICK_MAX (UINT64_MAX >> WHEEL_TICK_SHIFT)
 
 static_assert(WHEEL_SLOTS == 1 << SLOT_SHIFT, "a slot is a group of bits of the tick");
 static_assert(WHEEL_LEVELS * SLOT_SHIFT + WHEEL_TICK_SHIFT >= 64, "every time has a slot");
 
-/** Put ${timer}, which is in no list, in front of ${list}. */
+/** Put ${timer}, which is in no list, at the front of ${list}. */
 static void link_front(struct timer **list, struct timer *timer) {
   timer->next = *list;
   timer->link = list;
@@ -34,7 +33,7 @@ static void link_front(struct timer **list, struct timer *timer) {
   *list = timer;
 }
 
-/** Take ${timer} out of the list in which it is. */
+/** Remove ${timer} from its list. */
 static void unlink_timer(struct timer *timer) {
   *timer->link = timer->next;
   if (timer->next != NULL) {
@@ -44,7 +43,7 @@ static void unlink_timer(struct timer *timer) {
   timer->link = NULL;
 }
 
-/** Put ${timer}, which is in no list, where its tick belongs. */
+/** Put ${timer}, which is in no list, into the slot of its tick, or into the due list. */
 static void sort_in(struct wheel *wheel, struct timer *timer) {
   if (timer->expires <= wheel->now) {
     link_front(&wheel->due, timer);
@@ -62,7 +61,7 @@ void wheel_init(struct wheel *wheel, uint64_t now_ns) {
 
 void wheel_arm(struct wheel *wheel, struct timer *timer, uint64_t deadline_ns) {
   wheel_cancel(wheel, timer);
-  if (deadline_ns > TICK_MAX << WHEEL_TICK_SHIFT) { /* no tick of this clock is after it */
+  if (deadline_ns > TICK_MAX << WHEEL_TICK_SHIFT) { /* the clock has no later tick */
     return;
   }
   bool between = (deadline_ns & ((UINT64_C(1) << WHEEL_TICK_SHIFT) - 1)) != 0;
@@ -74,7 +73,7 @@ void wheel_cancel(struct wheel *wheel, struct timer *timer) {
   if (timer->link == NULL) {
     return;
   }
-  /* The last timer of a slot takes its bit along; ->due and a timer's ->next are no slots. */
+  /* Removing the last timer of a slot clears its bit. The link may also be due or a next. */
   struct timer **first = &wheel->slots[0][0];
   uintptr_t offset = (uintptr_t)timer->link - (uintptr_t)first;
   bool last = timer->next == NULL && offset < sizeof(wheel->slots);
@@ -85,7 +84,7 @@ void wheel_cancel(struct wheel *wheel, struct timer *timer) {
   }
 }
 
-/** The lowest level with a timer; WHEEL_LEVELS where there is none. */
+/** The lowest level with a timer, or WHEEL_LEVELS if there is none. */
 static unsigned lowest_level(const struct wheel *wheel) {
   unsigned level = 0;
   while (level < WHEEL_LEVELS && wheel->occupied[level] == 0) {
@@ -94,7 +93,7 @@ static unsigned lowest_level(const struct wheel *wheel) {
   return level;
 }
 
-/** The tick at which the first occupied slot of ${level}, which has one, begins. */
+/** The first tick of the first occupied slot of ${level}, which must have one. */
 static uint64_t slot_tick(const struct wheel *wheel, unsigned level) {
   unsigned shift = level * SLOT_SHIFT;
   uint64_t above = wheel->now >> shift >> SLOT_SHIFT << SLOT_SHIFT;
@@ -102,8 +101,8 @@ static uint64_t slot_tick(const struct wheel *wheel, unsigned level) {
 }
 
 /**
- * Empty the next occupied slot if it begins no later than ${tick}, which is after now. Return: did
- * it?
+ * Empty the next occupied slot if it begins at or before ${tick}, which is after now. Return: was
+ * a slot emptied?
  */
 static bool advance(struct wheel *wheel, uint64_t tick) {
   unsigned level = lowest_level(wheel);
@@ -129,7 +128,7 @@ static bool advance(struct wheel *wheel, uint64_t tick) {
 struct timer *wheel_expire(struct wheel *wheel, uint64_t now_ns) {
   uint64_t tick = now_ns >> WHEEL_TICK_SHIFT;
   while (wheel->due == NULL) {
-    if (tick <= wheel->now || !advance(wheel, tick)) { /* the former costs most turns nothing */
+    if (tick <= wheel->now || !advance(wheel, tick)) { /* mostly the first condition holds */
       return NULL;
     }
   }
