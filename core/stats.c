@@ -1,9 +1,8 @@
 /*
  * stats: see stats.h.
  *
- * A block is counters and nothing else, so merging and summing walk it as an array: a counter that
- * is added to the struct is carried along.  What pads the block to whole cache lines is walked as
- * well; nobody reads it.
+ * A block consists of counters only, so stats_merge and stats_sum treat it as an array.  They add
+ * every counter, and also the unused padding up to whole cache lines.
  */
 #include "core/stats.h"
 

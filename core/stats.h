@@ -1,10 +1,10 @@
 /*
- * stats: what happened, counted where it happens.
+ * stats: the server's counters.
  *
- * A block a thread, a single writer each, so that a count is a plain load and store; readers on
- * other threads see each counter grow and never shrink.  Where many short-lived writers share a
- * block (a thread or a child process a connection), stats_merge adds a finished block to it
- * atomically; such a block may lie in memory that processes share.
+ * Each thread has its own block and is its only writer, so a count is a plain load and store.
+ * Readers on other threads see each counter grow and never shrink.  Under the models thread and
+ * fork, stats_merge adds the block of a finished thread or process to a shared block atomically.
+ * The shared block may lie in memory that processes share.
  */
 #ifndef CORE_STATS_H
 #define CORE_STATS_H
@@ -13,22 +13,31 @@
 #include "core/base.h"
 #include "core/atom.h"
 
+/*
+ * The counters, in the order of the log lines "stats" and "stopped", where the name is the key.
+ * PUBLIC ones are also fields of struct xchg_stats.
+ */
+#define STATS_COUNTERS(INTERNAL, PUBLIC)                                                   \
+  PUBLIC(messages)         /* complete messages received */                                \
+  PUBLIC(bytes_in)         /* bytes read from the kernel */                                \
+  PUBLIC(bytes_out)        /* bytes written to the kernel */                               \
+  INTERNAL(wakes)          /* sleeping threads woken by a hand-off */                      \
+  INTERNAL(stale)          /* events for connections that had ended in the same batch */   \
+  INTERNAL(accept_errors)  /* accept calls that failed for one connection: ECONNABORTED */ \
+  INTERNAL(accept_pauses)  /* pauses of accepting: no descriptors or no memory */          \
+  INTERNAL(cut)            /* connections that XCHG_DRAIN_TIMEOUT closed; also in ended */ \
+  PUBLIC(posts)            /* calls made for xchg_post */                                  \
+  PUBLIC(published)        /* publications queued to members */                            \
+  PUBLIC(skipped)          /* publications not queued because the member was slow */       \
+  PUBLIC(offloads)         /* jobs that xchg_offload queued */                             \
+  PUBLIC(offloads_refused) /* jobs that xchg_offload refused because the queue was full */ \
+  PUBLIC(blocked)          /* times that a callback exceeded XCHG_WATCHDOG */
+
+#define STATS_FIELD(name) atom_u64 name;
 struct stats {
   atom_u64 accepted;            /* descriptors that accept returned */
-  atom_u64 ended[XCHG_REASONS]; /* connections by how they ended; refused ones too */
-  atom_u64 cut;      /* ... of those, by the end of a stop's patience (XCHG_DRAIN_TIMEOUT) */
-  atom_u64 messages; /* complete messages received */
-  atom_u64 bytes_in, bytes_out; /* read from and given to the kernel */
-  atom_u64 wakes;               /* sleeping threads woken by a hand-off */
-  atom_u64 stale;               /* events for connections that had ended in the same batch */
-  atom_u64 accept_errors;       /* accept calls that failed for one connection: ECONNABORTED, ... */
-  atom_u64 posts;               /* calls that other threads asked for and were made */
-  atom_u64 published;           /* messages queued to members of groups */
-  atom_u64 skipped;             /* ... and not, since the member was slow */
-  atom_u64 offloads;            /* works that were queued */
-  atom_u64 offloads_refused;    /* ... and refused, the queue being full */
-  atom_u64 blocked;             /* times that a handler held its worker for too long */
-  atom_u64 accept_pauses;       /* times that accepting paused for want of descriptors or memory */
+  atom_u64 ended[XCHG_REASONS]; /* connections that have ended, by reason; refused ones too */
+  STATS_COUNTERS(STATS_FIELD, STATS_FIELD)
 } CACHE_ALIGNED;
 
 /** Add ${n} to a counter of the calling thread's own block. Thread: the block's writer only. */
@@ -38,17 +47,14 @@ static inline void stats_add(atom_u64 *counter, uint64_t n) {
 
 /**
  * Add every counter of ${from} to ${to} atomically.
- * Thread: any; ${from} has no writer any more.
+ * Thread: any; ${from} must have no writer any more.
  */
 void stats_merge(struct stats *to, const struct stats *from);
 
-/**
- * Add every counter of ${from}, which may be written meanwhile, to ${sum}, which only the caller
- * sees.
- */
+/** Add every counter of ${from}, which may have a writer, to the caller's own block ${sum}. */
 void stats_sum(struct stats *sum, const struct stats *from);
 
-/** Connections of ${stats} that have ended, whatever the reason. */
+/** Connections of ${stats} that have ended, for any reason. */
 uint64_t stats_ended(const struct stats *stats);
 
 #endif

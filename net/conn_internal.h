@@ -2,13 +2,13 @@
  * conn_internal: one connection from the hand-off to its end.
  *
  *                last message, message too long
- *                or truncated, end of stream,             not all acknowledged, or more
- *                stop, lifetime                           came: half-close
- *   conn_open --> OPEN ---------------------> ENDING ---------------------> LINGERING
- *                  |                           | sends what is queued         | reads and discards
- *                  | timeout, reset,           | error, timeout;              | end of stream, 1 MiB,
- *                  | no memory, abort          | all acknowledged             | XCHG_LINGER, error
- *                  v                           v                              v
+ *                or truncated, end of stream,           not all acknowledged, or more
+ *                stop, lifetime                         came: half-close
+ *   conn_open --> OPEN ---------------------> ENDING -------------------> LINGERING
+ *                  |                           | sends what is queued       | reads and discards
+ *                  | timeout, reset,           | error, timeout;            | end of stream, 1 MiB,
+ *                  | no memory, abort          | all acknowledged           | XCHG_LINGER, error
+ *                  v                           v                            v
  *               CLOSED, with the reason: conn.c releases it at the end of the connection's turn
  *
  * While OPEN, these fields are part of the state:

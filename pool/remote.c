@@ -139,13 +139,7 @@ void remote_stats(struct xchg_server *server, struct xchg_stats *stats) {
   for (size_t i = 0; i < XCHG_REASONS; i++) {
     stats->ended[i] = atom_load_relaxed_u64(&totals.ended[i]);
   }
-  stats->messages = atom_load_relaxed_u64(&totals.messages);
-  stats->bytes_in = atom_load_relaxed_u64(&totals.bytes_in);
-  stats->bytes_out = atom_load_relaxed_u64(&totals.bytes_out);
-  stats->posts = atom_load_relaxed_u64(&totals.posts);
-  stats->published = atom_load_relaxed_u64(&totals.published);
-  stats->skipped = atom_load_relaxed_u64(&totals.skipped);
-  stats->offloads = atom_load_relaxed_u64(&totals.offloads);
-  stats->offloads_refused = atom_load_relaxed_u64(&totals.offloads_refused);
-  stats->blocked = atom_load_relaxed_u64(&totals.blocked);
+#define OMIT(name)
+#define COPY(name) stats->name = atom_load_relaxed_u64(&totals.name);
+  STATS_COUNTERS(OMIT, COPY)
 }

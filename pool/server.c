@@ -317,28 +317,8 @@ void server_report(struct xchg_server *server, const char *msg, bool open) {
   if (open) {
     log_u64(&line, "open", sub_sat_u64(accepted, stats_ended(&totals)));
   }
-  const struct {
-    const char *key;
-    const atom_u64 *counter;
-  } others[] = {
-      {"messages", &totals.messages},
-      {"bytes_in", &totals.bytes_in},
-      {"bytes_out", &totals.bytes_out},
-      {"wakes", &totals.wakes},
-      {"stale", &totals.stale},
-      {"accept_errors", &totals.accept_errors},
-      {"accept_pauses", &totals.accept_pauses},
-      {"cut", &totals.cut},
-      {"posts", &totals.posts},
-      {"published", &totals.published},
-      {"skipped", &totals.skipped},
-      {"offloads", &totals.offloads},
-      {"offloads_refused", &totals.offloads_refused},
-      {"blocked", &totals.blocked},
-  };
-  for (size_t i = 0; i < count_of(others); i++) {
-    log_u64(&line, others[i].key, atom_load_relaxed_u64(others[i].counter));
-  }
+#define LOG_COUNTER(name) log_u64(&line, #name, atom_load_relaxed_u64(&totals.name));
+  STATS_COUNTERS(LOG_COUNTER, LOG_COUNTER)
   report_latency(&line, server);
   log_end(&line);
 }
