@@ -1,17 +1,20 @@
 /*
- * builtin: see builtin.h.  Texts are framed once, here at the start; a reply's terminator is the
- * message's own (CR LF is answered with CR LF, and a message that the end of the stream ended gets
- * none).
+ * builtin: see builtin.h.
+ *
+ * Greeting and reply are framed once, at the start.  The terminator of a reply is that of its
+ * message: CR LF is answered with CR LF, and a message that the end of the stream ended gets none.
  */
 #include "net/builtin.h"
+
+#include "net/frame.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 static void greet(struct xchg_conn *conn) {
   const struct builtin *builtin = xchg_user(conn);
-  (void)xchg_send(conn, builtin->greeting,
-                  builtin->greeting_size); /* no memory ends the connection */
+  /* A failed send means that there is no memory, and ends the connection. */
+  (void)xchg_send(conn, builtin->greeting, builtin->greeting_size);
 }
 
 static void echo(struct xchg_conn *conn, const struct xchg_message *message) {
@@ -28,41 +31,21 @@ static void answer(struct xchg_conn *conn, const struct xchg_message *message) {
   (void)xchg_sendv(conn, parts, 2);
 }
 
-/*
- * What stands around a message of ${size} bytes: its length goes into ${head}, the terminator into
- * ${*tail}. Return: bytes of the former; those of the latter in ${*tail_size}.
- */
-static size_t surround(const struct xchg_frame *frame, size_t size, uint8_t head[8], uint8_t *tail,
-                       size_t *tail_size) {
-  size_t head_size = frame->kind == XCHG_FRAME_PREFIX ? frame->size : 0;
-  for (size_t i = 0; i < head_size; i++) {
-    head[frame->little_endian ? i : head_size - 1 - i] = (uint8_t)(size >> 8 * i);
-  }
-  *tail = frame->kind == XCHG_FRAME_LINE ? '\n' : frame->delimiter;
-  *tail_size = frame->kind == XCHG_FRAME_LINE || frame->kind == XCHG_FRAME_DELIMITER ? 1 : 0;
-  return head_size;
-}
-
-/*
- * A new copy of ${text} with its prefix and, where ${with_tail}, its terminator; NULL without
- * memory.
- */
+/* A new copy of ${text} with its prefix and, if ${with_tail}, its terminator; NULL: no memory. */
 static uint8_t *framed(const struct xchg_frame *frame, const struct config_text *text,
                        bool with_tail, size_t *size) {
-  uint8_t head[8], tail;
-  size_t tail_size;
-  size_t head_size = surround(frame, text->size, head, &tail, &tail_size);
+  uint8_t head[FRAME_HEAD_MAX];
+  size_t tail_size, head_size = frame_head(frame, text->size, head);
+  const uint8_t *tail = frame_tail(frame, &tail_size);
   tail_size = with_tail ? tail_size : 0;
   *size = head_size + text->size + tail_size;
-  uint8_t *bytes = malloc(*size + 1); /* an empty text is no failure */
+  uint8_t *bytes = malloc(*size + 1); /* NULL always means: no memory */
   if (bytes != NULL) {
     memcpy(bytes, head, head_size);
     if (text->size > 0) {
       memcpy(bytes + head_size, text->bytes, text->size);
     }
-    if (tail_size > 0) {
-      bytes[head_size + text->size] = tail;
-    }
+    memcpy(bytes + head_size + text->size, tail, tail_size);
   }
   return bytes;
 }
