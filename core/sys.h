@@ -2,10 +2,10 @@
  * sys: the seam to the kernel for the data path.
  *
  * Every system call that runs after `listening` goes through a function here, and so does the
- * clock.  A release build gets the call and nothing but it; a test build defines XCHG_SYS_SEAM to a
- * header that declares the same functions and links bodies that inject errors, cut reads and writes
- * short or simulate a network, so that the same .c files run. Each returns what the system call
- * returns, with errno as the call leaves it.
+ * clock.  In a release build each function is only the call.  A test build defines XCHG_SYS_SEAM to
+ * a header that declares the same functions, and links bodies that inject errors, shorten reads and
+ * writes or simulate a network.  So the same .c files run in both.  Each function returns what the
+ * system call returns, with errno as the call leaves it.
  */
 #ifndef CORE_SYS_H
 #define CORE_SYS_H
@@ -50,9 +50,9 @@ static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int
   return accept4(fd, addr, size, flags);
 }
 /*
- * Straight to the kernel: glibc makes both a cancellation point, two atomic operations each in a
- * program with threads, one per cent of an exchange, for threads that nobody cancels.  The
- * sanitizers learn of what is written and ordered from libc's calls alone.
+ * recv and send bypass libc, which makes both a cancellation point.  In a program with threads that
+ * costs two atomic operations each, one per cent of an exchange, and xchg cancels no thread.  The
+ * sanitizers intercept libc's calls only, so their builds use these.
  */
 #ifdef SYS_SANITIZED
 static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
@@ -94,19 +94,19 @@ static inline int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
   return poll(fds, count, timeout_ms);
 }
 /**
- * Map ${size} bytes of zeroed private memory; MAP_FAILED as mmap(2).  What is never touched is not
- * accounted: the books of a ceiling may be large.
+ * Map ${size} bytes of zeroed private memory; MAP_FAILED as mmap(2).  Pages that are never touched
+ * are not accounted (MAP_NORESERVE), so metadata may be mapped for the largest number of objects.
  */
 static inline void *sys_map(size_t size) {
   return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
               0);
 }
 /**
- * Grow the mapping ${old} from ${old_size} to ${new_size} bytes, moved where it must be; MAP_FAILED
- * as mremap(2).
+ * Grow the mapping ${old} from ${old_size} to ${new_size} bytes, and move it if necessary;
+ * MAP_FAILED as mremap(2).
  */
 static inline void *sys_remap(void *old, size_t old_size, size_t new_size) {
-  /* TSan does not follow mremap, and takes the old place's next user for a race. */
+  /* TSan does not follow mremap and would report the next user of the old address as a race. */
 #ifdef __SANITIZE_THREAD__
   void *moved = sys_map(new_size);
   if (moved != MAP_FAILED) {
@@ -120,7 +120,10 @@ static inline void *sys_remap(void *old, size_t old_size, size_t new_size) {
 }
 static inline int sys_unmap(void *memory, size_t size) { return munmap(memory, size); }
 
-/** Give the pages of ${memory}, a page's beginning, back to the kernel; they read as zero then. */
+/**
+ * Give the pages of ${memory}, which begins a page, back to the kernel, the last page as a whole.
+ * They read as zero then.  Return: 0, or -1 as madvise(2).
+ */
 static inline int sys_discard(void *memory, size_t size) {
   return madvise(memory, size, MADV_DONTNEED);
 }

@@ -18,7 +18,7 @@
 
 static_assert(sizeof(struct xchg_conn) == 128, "two cache lines; docs/tuning.md counts on it");
 
-#define PAGE_BYTES ((size_t)4096) /* what a kernel page is a multiple of */
+#define PAGE_BYTES ((size_t)4096) /* the kernel's pages are multiples of this */
 #define ENDS (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
 static void on_event(struct source *source, uint32_t events);
@@ -291,7 +291,7 @@ void conn_ctx_fini(struct conn_ctx *ctx) {
   }
 }
 
-/* The slab has given its upper chunks back: the pages of their slots' peers follow. */
+/* Give back the pages of peers whose slots' chunks the slab has unmapped. */
 static void trim_peers(struct conn_ctx *ctx) {
   const struct slab *slab = ctx->reactor->slab;
   uint64_t slots = min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max);
