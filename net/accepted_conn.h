@@ -1,8 +1,7 @@
 /*
- * accepted_conn: an accepted connection on its way to where it runs.
+ * accepted_conn: an accepted connection on its way from the acceptor to a worker.
  *
- * The one thing that crosses from the acceptor to a worker; it owns the descriptor while it
- * travels, and ownership goes one way.
+ * It owns the descriptor until the worker takes it over.  It never travels back.
  */
 #ifndef NET_ACCEPTED_CONN_H
 #define NET_ACCEPTED_CONN_H
@@ -16,11 +15,11 @@ struct accepted_conn {
   uint64_t accepted_ns; /* when accept4 returned */
   struct addr addr;     /* the peer */
   int fd;
-  uint32_t ip_slot;  /* what admission wants back at the end (pool/admission), or NO_IP_SLOT */
-  uint32_t listener; /* index of the listener it came from */
+  uint32_t ip_slot;  /* to be returned to pool/admission at the end, or NO_IP_SLOT */
+  uint32_t listener; /* index of its listener */
 };
 
-/** Close a guest that goes nowhere. */
+/** Close a connection that is handed to no worker. */
 static inline void accepted_conn_close(const struct accepted_conn *accepted) {
   sys_close(accepted->fd);
 }

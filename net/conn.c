@@ -1,8 +1,8 @@
 /*
  * conn: see conn.h.
  *
- * One turn does at most one read (more only where a short read proves nothing) and seldom more than
- * one write: replies of all messages of a read leave together.
+ * A turn makes one read, or several if a short read proves nothing.  It seldom makes more than one
+ * write: the replies to all messages of a read leave together.
  */
 #include "net/conn.h"
 
@@ -25,7 +25,7 @@ static void on_event(struct source *source, uint32_t events);
 
 /* ---- the turn ---- */
 
-/* Is nothing under way: a message came, all were dealt with, nothing is unread or queued? */
+/* Is the connection idle: a message came, all were answered, and nothing is unread or queued? */
 static bool between_messages(const struct xchg_conn *conn) {
   return conn->messages > 0 && conn->in == NULL && send_queue_empty(&conn->out) &&
          conn->readable == READABLE_NO && !conn_paused(conn);
@@ -38,7 +38,7 @@ static enum xchg_reason drain_reason(const struct xchg_conn *conn) {
   return conn_counted(conn) ? XCHG_DRAIN : XCHG_FINISHED;
 }
 
-/* Poll's readiness is a level: ask for nothing that cannot be dealt with now. */
+/* poll reports a level: ask only for events that this connection can handle now. */
 static void ask_for(struct xchg_conn *conn) {
   bool reads = conn->state == CONN_OPEN ? !conn->clock_stopped : conn->discarded < LINGER_BYTES_MAX;
   uint32_t in = reads && !conn->eof ? EPOLLIN | EPOLLRDHUP : 0;
@@ -46,7 +46,7 @@ static void ask_for(struct xchg_conn *conn) {
   (void)reactor_modify(conn->ctx->reactor, &conn->source, conn->fd, in | out); /* no system call */
 }
 
-/* What follows from the state at the end of a turn of an ended connection. */
+/* Advance the end of a connection that is not OPEN. */
 static void continue_end(struct xchg_conn *conn) {
   conn->extra_input = conn->extra_input || conn->in != NULL;
   buf_release(&conn->ctx->bufs, &conn->in);
@@ -58,7 +58,7 @@ static void continue_end(struct xchg_conn *conn) {
   }
 }
 
-/* Conclude a turn: end or go on, ask for another turn, set the timer. */
+/* The last step of a turn: begin or advance the end, ask for another turn, set the timer. */
 static void conclude_turn(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   if (conn->state == CONN_OPEN && conn_timeout_must_leave(conn) && between_messages(conn)) {
@@ -68,7 +68,8 @@ static void conclude_turn(struct xchg_conn *conn) {
   if (conn->state == CONN_OPEN) {
     bool blocked = conn_input_blocked(conn);
     if (conn->clock_stopped && !blocked) {
-      reactor_requeue(ctx->reactor, &conn->source); /* that turn continues where this one stopped */
+      reactor_requeue(ctx->reactor,
+                      &conn->source); /* the next turn continues where this one stopped */
     }
     conn_stop_clock(conn, conn->clock_stopped || blocked);
   } else {
@@ -86,7 +87,7 @@ static void conclude_turn(struct xchg_conn *conn) {
   reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
 }
 
-/* Tell a handler that asked for it that the kernel has taken everything. */
+/* Call on_drain if the kernel has taken everything. */
 static void notify_drained(struct xchg_conn *conn) {
   const struct xchg_handler *handler = conn->ctx->handler;
   if (!conn->drain_due || !send_queue_empty(&conn->out)) {
@@ -104,7 +105,7 @@ static void notify_drained(struct xchg_conn *conn) {
   conn_check_complete(conn);
 }
 
-/* Serve once what waits, in this order: output, requests, buffered messages, input, replies. */
+/* Serve in this order: waiting output, requests, buffered messages, input, replies. */
 static void run_turn(struct xchg_conn *conn, uint32_t events) {
   if ((events & EPOLLOUT) != 0 && !send_queue_empty(&conn->out)) {
     conn_output_flush(conn);
@@ -121,8 +122,8 @@ static void run_turn(struct xchg_conn *conn, uint32_t events) {
 /* ---- deadlines ---- */
 
 /*
- * Close a connection whose peer has stopped reading.  Where the peer has not taken everything, a
- * reset keeps the kernel from holding the rest for minutes.
+ * Close a connection whose peer has stopped reading.  If the peer has not acknowledged everything,
+ * close with a reset.  Otherwise the kernel would hold the rest for minutes.
  */
 static void abort_unacked(struct xchg_conn *conn, enum xchg_reason reason) {
   if (!send_queue_empty(&conn->out) || sock_unacked(conn->fd) > 0) {
@@ -131,7 +132,7 @@ static void abort_unacked(struct xchg_conn *conn, enum xchg_reason reason) {
   conn_request_close(conn, reason);
 }
 
-/* A deadline has come, and one more look at the socket has changed nothing about it. */
+/* Act on a deadline that has passed although the socket was read once more. */
 static void check_deadlines(struct xchg_conn *conn) {
   switch (conn_timeout_expired(conn)) {
     case EXPIRED_NOT:
@@ -185,13 +186,13 @@ static void on_timer(struct xchg_conn *conn) {
 
 /* ---- from outside ---- */
 
-/* What a callback asks of the connection whose turn it is needs no further turn. */
+/* Requests for the current connection need no further turn. */
 static void begin_turn(struct xchg_conn *conn) {
   conn->ctx->current = conn;
   watchdog_heartbeat(conn->ctx);
 }
 
-/* The one place where a connection is closed. */
+/* The only place where a connection is closed. */
 static void end_turn(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   if (conn->state == CONN_CLOSED) {
@@ -246,7 +247,7 @@ bool conn_stop_now(struct source *source) {
 
 /* ---- the beginning ---- */
 
-/* Bytes of the peers of ${count} slots. */
+/* Bytes of ${count} peers. */
 static size_t peers_bytes(uint64_t count) { return (size_t)count * sizeof(struct conn_peer); }
 
 int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
@@ -271,11 +272,9 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
   if (slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
     return -1;
   }
-  /*
-   * Input and output of every connection at their longest; a block is less than twice its content.
-   */
+  /* The longest input and output of a connection. A block is less than twice its content. */
   uint64_t each = 4 * (ctx->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
-  /* Input, output, and what is queued after references. Unused metadata costs nothing. */
+  /* Input, output, and the bytes after each reference. Unused metadata costs nothing. */
   uint64_t bufs_max = min_u64((uint64_t)conns_max * (4 + CONN_SHARES), UINT32_C(1) << 30);
   return buf_pool_init(&ctx->bufs, (uint32_t)bufs_max, each * conns_max);
 }
@@ -336,7 +335,7 @@ static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
   return 0;
 }
 
-/* Open, watch, greet, serve. */
+/* Call on_open, register the descriptor, send the greeting. */
 static void begin(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   if (ctx->handler->on_open != NULL) {
@@ -346,7 +345,7 @@ static void begin(struct xchg_conn *conn) {
   if (conn->state == CONN_CLOSED) {
     return;
   }
-  /* Watched before it is greeted: without memory for that, no greeting begins. */
+  /* Register first: if the kernel has no memory for that, no greeting begins. */
   if (reactor_add(ctx->reactor, &conn->source, conn->fd, CONN_WATCHED) == -1) {
     conn_request_close(conn, XCHG_MEMORY);
     return;

@@ -1,9 +1,10 @@
 /*
- * conn: opens a connection and gives it its turns; the coordinator of conn_in, conn_out, conn_time.
+ * conn: opens connections and gives them their turns; coordinates conn_input, conn_output,
+ * conn_close and conn_timeout.
  *
- * Everything that happens to a connection is a turn: events, timers, the stop.  Every end goes
- * through one function (conn_close) and counts under one reason.  Runs on the thread that owns
- * the host.
+ * A connection gets a turn for an event, a timer, a request for another turn, or a stop.  A
+ * connection that must close is closed at one place, at the end of its turn, and counted under one
+ * reason.  Runs on the thread that owns the context.
  */
 #ifndef NET_CONN_H
 #define NET_CONN_H
@@ -14,21 +15,22 @@
 #define HEARTBEAT_STEPS 64
 
 /**
- * conn_ctx_init(host, config, handler, reactor, conns_max):
- * Prepare ${host} for at most ${conns_max} connections; its input must be set by the caller. Counts
- * go where ${reactor}'s do.
+ * conn_ctx_init(ctx, config, handler, reactor, conns_max):
+ * Prepare ${ctx} for at most ${conns_max} connections.  The caller must set its input and
+ * input_bytes.  Counts go to ${reactor}'s counters.
  * Return: 0, or -1 (ENOMEM).
  */
 int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
                   const struct xchg_handler *handler, struct reactor *reactor, uint32_t conns_max);
 void conn_ctx_fini(struct conn_ctx *ctx);
 
-/** Give memory that is not used back to the kernel. */
+/** Give unused memory back to the kernel. The slab of connections must be trimmed before. */
 void conn_ctx_trim(struct conn_ctx *ctx);
 
 /**
- * A step of a long turn, one connection's or one letter's: now and then the turn counts as begun
- * anew, so that a watchdog sees what one step takes and not many.
+ * Call at the beginning of a connection's turn and of a task.  Every HEARTBEAT_STEPS calls the
+ * iteration of the event loop counts as begun anew, so that the watchdog sees long steps, not many
+ * short ones.
  */
 static inline void watchdog_heartbeat(struct conn_ctx *ctx) {
   if (++ctx->heartbeats % HEARTBEAT_STEPS == 0 && ctx->turn_ns != NULL) {
@@ -36,26 +38,25 @@ static inline void watchdog_heartbeat(struct conn_ctx *ctx) {
   }
 }
 
-/** Bytes of a connection's object, its handler's state included. */
+/** Bytes of a connection's object, including the handler's state. */
 static inline size_t conn_bytes(const struct xchg_handler *handler) {
   return CONN_STATE_OFFSET + handler->state_size;
 }
 
 /**
- * conn_open(host, guest):
- * Take over the descriptor of ${guest}: greet, watch, serve.  Without memory it is closed and
- * counted.
- * Return: 0, or -1 where it is closed already and will not be reaped (the ticket is still the
- * caller's).
+ * conn_open(ctx, accepted):
+ * Take over the descriptor of ${accepted}, register it and send the greeting.
+ * Return: 0, or -1 without memory: then the descriptor is closed and counted, no connection will be
+ * reaped, and the caller returns the ip_slot.
  */
 int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted);
 
-/** The server stops (host->stop_ns is set): finish what has begun. */
+/** The server stops (ctx->stop_ns is set): end once no message is in progress. */
 void conn_stop(struct source *source);
 
 /**
- * The server's patience is over: one last look, then close, counted as XCHG_DRAIN. Return: was it
- * cut, or did the look end it?
+ * XCHG_DRAIN_TIMEOUT is over: serve what has arrived, then close as XCHG_DRAIN.
+ * Return: was it closed by this call? Otherwise serving has closed it for another reason.
  */
 bool conn_stop_now(struct source *source);
 

@@ -1,8 +1,8 @@
 /*
  * conn_api: see conn_api.h.
  *
- * No call here writes to a socket, closes or calls back: a handler is never re-entered, and a
- * connection never ends under the hands of one.
+ * No call here writes to a socket, closes a connection or calls back.  So a handler is never
+ * re-entered, and a connection never closes within a callback.
  */
 #include "net/conn_api.h"
 
@@ -14,10 +14,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* Memberships or loans of a worker at a time; more than memory holds. */
+/* Most references, and most memberships, of a worker. Memory ends before that. */
 #define SHARES_MAX (UINT32_C(1) << 28)
 
-/* ---- who may call -------------------------------------------------------------------------- */
+/* ---- who may call ---- */
 
 bool conn_on_owner_thread(const struct xchg_conn *conn) {
   if (conn->ctx->thread == conn_thread()) {
@@ -54,15 +54,13 @@ static void request_abort(struct xchg_conn *conn, enum xchg_reason reason) {
   conn->end_reason = (uint8_t)reason;
 }
 
-/* ---- sending ------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
-/*
- * Something was queued, or (not ${queued}) there was no memory for it, which ends the connection.
- */
+/* Output was queued, or (not ${queued}) there was no memory for it, which ends the connection. */
 static int note_queued(struct xchg_conn *conn, bool queued) {
   conn_schedule(conn);
   if (queued) {
-    conn->drain_due = conn->drain_due || !send_queue_empty(&conn->out); /* 0 bytes are nothing */
+    conn->drain_due = conn->drain_due || !send_queue_empty(&conn->out); /* 0 bytes queue nothing */
     return 0;
   }
   request_abort(conn, XCHG_MEMORY);
@@ -96,8 +94,8 @@ static uint32_t shares_max(const struct conn_ctx *ctx) {
 }
 
 /*
- * Queue ${loan}.  A connection has CONN_SHARES of them and no more, so that one that does not read
- * leaves the others theirs; beyond that its bytes are copied.  Return: 0, or -1 without memory.
+ * Queue ${ref}.  A connection has at most CONN_SHARES references, so that a peer that does not read
+ * leaves enough to the others.  Further ones are copied.  Return: 0, or -1 without memory.
  */
 static int append_ref(struct xchg_conn *conn, const struct buf_ref *ref) {
   struct conn_ctx *ctx = conn->ctx;
@@ -133,7 +131,7 @@ size_t xchg_pending(const struct xchg_conn *conn) {
   return conn_on_owner_thread(conn) ? send_queue_size(&conn->out) : 0;
 }
 
-/* ---- how it goes on ------------------------------------------------------------------------ */
+/* ---- requests ---- */
 
 int xchg_finish(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
@@ -196,7 +194,7 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
   return 0;
 }
 
-/* ---- what it is ---------------------------------------------------------------------------- */
+/* ---- properties ---- */
 
 int xchg_address(const struct xchg_conn *conn, char *text, size_t size) {
   char address[ADDR_TEXT_MAX];
@@ -242,7 +240,7 @@ struct xchg_server *xchg_server_of(const struct xchg_conn *conn) {
   return conn->ctx->server;
 }
 
-/* ---- groups -------------------------------------------------------------------------------- */
+/* ---- groups ---- */
 
 int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
   struct conn_ctx *ctx = conn->ctx;
@@ -276,7 +274,7 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group) {
 bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct buf_ref *ref) {
   struct stats *stats = conn->ctx->stats;
   if (!sendable(conn)) {
-    return false; /* it is on its way out */
+    return false; /* it is ending */
   }
   if (conn_output_blocked(conn)) {
     stats_add(&stats->skipped, 1);

@@ -1,9 +1,9 @@
 /*
- * conn_api: what a handler may ask of a connection: the calls of core/xchg.h that take one.
+ * conn_api: the calls of core/xchg.h that take a connection, and ids of connections.
  *
- * Each is a wish: it changes fields of the connection, which its turn carries out, at once where
- * the call comes from within that turn, else in a turn that it asks for.  A call from another
- * thread than the connection's does nothing.  Here is also how an id is made and understood.
+ * A call queues output or changes fields of the connection.  A turn of the connection carries this
+ * out: the current one if the call comes from it, else one that the call requests.  A call from
+ * another thread than the connection's fails with EPERM.
  */
 #ifndef NET_CONN_API_H
 #define NET_CONN_API_H
@@ -16,28 +16,28 @@
 #define CONN_ID_GENERATION_BITS 30
 #define CONN_ID_SLOT_BITS 24
 
-/** The number of the worker that an id belongs to. */
+/** The index of the worker that ${id} belongs to. */
 static inline uint32_t conn_id_worker(uint64_t id) {
   return (uint32_t)(id >> (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS));
 }
 
-/** The connection of ${host} that ${id} names, or NULL where it is gone. */
+/** The connection of ${ctx} with this ${id}, or NULL if it has closed. */
 struct xchg_conn *conn_find(struct conn_ctx *ctx, uint64_t id);
 
-/** Let ${conn}'s wishes be carried out: give it a turn, unless this is one of its own. */
+/** Request a turn for ${conn}, unless this is one of its own turns. */
 void conn_schedule(struct xchg_conn *conn);
 
 /**
- * conn_publish(conn, slow, loan): queue ${loan} to a member of a group, or treat it as ${slow} says
- * where too much waits for it already.
- * Return: was it lent?
+ * conn_publish(conn, slow, ref): queue ${ref} to a member of a group.  If XCHG_MAX_PENDING bytes
+ * are queued already, treat ${conn} as ${slow} says.
+ * Return: was ${ref} queued?
  */
 bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct buf_ref *ref);
 
-/** Is the calling thread the one that ${conn} belongs to? Else errno is EPERM. */
+/** Does ${conn} belong to the calling thread? Otherwise errno is EPERM. */
 bool conn_on_owner_thread(const struct xchg_conn *conn);
 
-/** May something be sent to ${conn} from here? Else errno is EPERM or EPIPE. */
+/** May the caller send to ${conn}? Otherwise errno is EPERM or EPIPE. */
 bool conn_can_send(const struct xchg_conn *conn);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include <sys/socket.h>
 
-/* Would a close now reset nothing that the peer has not received? */
+/* Is a close safe: no reset follows it, and the peer has acknowledged everything? */
 static bool is_safe_to_close(const struct xchg_conn *conn, uint32_t unacked) {
   return !conn->half_close && !conn->extra_input && conn->readable == READABLE_NO && unacked == 0;
 }

@@ -1,5 +1,5 @@
 /*
- * conn_close: how a connection that has ended is shut down, lingers and is released.
+ * conn_close: the shutdown, the linger and the release of a connection that ends.
  */
 #ifndef NET_CONN_CLOSE_H
 #define NET_CONN_CLOSE_H
@@ -8,19 +8,18 @@
 
 /**
  * conn_shutdown(conn):
- * The kernel has taken everything of an ENDING ${conn}.  Request its close where that destroys
- * nothing (the peer has acknowledged all, and nothing is unread); otherwise half-close: LINGERING.
+ * Call when the kernel has taken all output of an ENDING ${conn}.  If the peer has acknowledged all
+ * of it and nothing is unread, request the close.  Otherwise half-close: LINGERING.
  */
 void conn_shutdown(struct xchg_conn *conn);
 
-/** While LINGERING: request the close once no more may be read and everything is acknowledged. */
+/** While LINGERING: request the close after LINGER_BYTES_MAX if everything is acknowledged. */
 void conn_linger(struct xchg_conn *conn);
 
 /**
  * conn_release(conn):
- * Close a CONN_CLOSED ${conn}: call on_close, count the end, free what it owns, close the
- * descriptor.  The object itself is freed by the worker's reap.  Called by conn.c alone, at the end
- * of a turn.
+ * Release a CONN_CLOSED ${conn}: call on_close, count the end, free its memory, close the
+ * descriptor.  The worker's reap frees the object.  Only conn.c calls this, at the end of a turn.
  */
 void conn_release(struct xchg_conn *conn);
 

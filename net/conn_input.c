@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define READS_MAX 16 /* in a turn, where a short read proves nothing */
+#define READS_MAX 16 /* per turn, if a short read proves nothing */
 
 /* Begin the end as ${reason}, unless an end has begun. */
 static void end(struct xchg_conn *conn, enum xchg_reason reason) {
@@ -64,12 +64,12 @@ static void deliver(struct xchg_conn *conn, const uint8_t *data,
   conn_check_complete(conn);
 }
 
-/* The first message in ${size} bytes at ${data}, by the handler's own function. */
+/* Parse the first message of ${size} bytes at ${data} with the handler's own function. */
 static enum frame_result parse_custom(struct xchg_conn *conn, const uint8_t *data, size_t size,
                                       struct frame_parsed *parsed) {
   size_t max = conn->ctx->max_message;
   if (size < parsed->scanned) {
-    return FRAME_MORE; /* under this framing: so many are needed */
+    return FRAME_MORE; /* for a custom frame, scanned is the size that the handler asked for */
   }
   size_t end = conn->ctx->handler->frame.parse(conn, data, size);
   if (end == XCHG_PARSE_ERROR) {
@@ -96,9 +96,9 @@ static enum frame_result parse_one(struct xchg_conn *conn, const uint8_t *data, 
 }
 
 /*
- * Parse and deliver the messages in ${size} bytes at ${data}.  ${*used} says how many bytes are
- * dealt with; ${*scanned} (in and out) how many of the rest a search has already covered.  Bytes
- * after the end of the exchange count as dealt with.
+ * Parse and deliver the messages in ${size} bytes at ${data}.  ${*used} is the number of bytes that
+ * need no further work, including all bytes after the end of the exchange.  ${*scanned} (in and
+ * out) is the number of the remaining bytes that a search has already covered.
  */
 static void parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used,
                            size_t *scanned) {
@@ -125,8 +125,8 @@ static void parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t s
 }
 
 /*
- * The rest of a read is kept: the message that it begins began now, unless the clock runs from the
- * accept.
+ * The buffered bytes begin a new message, whose clock starts now.  Exception: the clock of a
+ * counted exchange's first message has run since the accept.
  */
 static void note_message_start(struct xchg_conn *conn) {
   if (!(conn_counted(conn) && conn->messages == 0)) {
@@ -149,7 +149,7 @@ static void parse_buffered(struct xchg_conn *conn) {
   }
 }
 
-/* Keep bytes that must wait. Return: is there memory for them? */
+/* Copy bytes that must wait into conn->in. Return: was there memory? */
 static bool buffer_rest(struct xchg_conn *conn, const uint8_t *data, size_t size) {
   if (buf_append(&conn->ctx->bufs, &conn->in, data, size) == 0) {
     return true;
@@ -159,9 +159,9 @@ static bool buffer_rest(struct xchg_conn *conn, const uint8_t *data, size_t size
 }
 
 /*
- * Parse ${size} bytes just read, which continue the unfinished message in conn->in.  It is put
- * before them in the worker's buffer, unless it is the longer of both: so no byte is moved more
- * often than bytes come.
+ * Parse ${size} bytes just read, which continue what conn->in holds.  The shorter part is copied to
+ * the longer one: conn->in before the bytes in the worker's buffer, or the bytes to conn->in.  So
+ * joining both never copies more bytes than the read brought.
  */
 static void parse_continued(struct xchg_conn *conn, size_t size) {
   struct conn_ctx *ctx = conn->ctx;
@@ -198,11 +198,11 @@ static void on_bytes(struct xchg_conn *conn, size_t size) {
     parse_continued(conn, size);
   } else {
     conn->extra_input = true;
-    conn->discarded += (uint32_t)size; /* the read asked for no more than may be discarded */
+    conn->discarded += (uint32_t)size; /* fill has limited the read to LINGER_BYTES_MAX */
   }
 }
 
-/* The stream has ended within a message: deliver it, or end. */
+/* The stream has ended within a message: deliver it if its frame allows that, else end. */
 static void on_last_bytes(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   struct frame_parsed parsed;
@@ -216,7 +216,7 @@ static void on_last_bytes(struct xchg_conn *conn) {
   buf_release(&ctx->bufs, &conn->in);
 }
 
-/* The stream has ended, and with it a message that it may end, and the exchange. */
+/* The stream has ended: this may complete a message, and ends the exchange. */
 static void on_eof(struct xchg_conn *conn) {
   conn->eof = true;
   if (conn->state == CONN_LINGERING) {
@@ -229,7 +229,7 @@ static void on_eof(struct xchg_conn *conn) {
   conn_check_complete(conn);
 }
 
-/* Read once, and deal with what came. */
+/* Read once and handle the result. */
 static void fill(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   size_t asked = ctx->input_bytes;
@@ -279,12 +279,12 @@ void conn_stop_clock(struct xchg_conn *conn, bool stop) {
 void conn_input_work(struct xchg_conn *conn) {
   if (conn->state == CONN_OPEN && conn->clock_stopped && !conn_input_blocked(conn)) {
     conn_stop_clock(conn, false);
-    conn_check_complete(conn); /* after the last answer, what is buffered came too late */
+    conn_check_complete(conn); /* after the last message, buffered bytes are extra input */
     if (conn->in != NULL) {
       parse_buffered(conn);
     }
   }
-  conn_check_complete(conn); /* an answer that it waited for has come */
+  conn_check_complete(conn); /* what the end waited for may have come */
   for (int i = 0; i < READS_MAX && conn_input_readable(conn); i++) {
     fill(conn);
     if (conn->readable != READABLE_UNTIL_EAGAIN) {
@@ -292,6 +292,6 @@ void conn_input_work(struct xchg_conn *conn) {
     }
   }
   if (conn->state == CONN_OPEN && conn_input_blocked(conn)) {
-    conn_stop_clock(conn, true); /* now: the flush that follows may unblock it at once */
+    conn_stop_clock(conn, true); /* now, because the next flush may unblock the input */
   }
 }

@@ -1,8 +1,9 @@
 /*
- * conn_input: what a connection receives: it reads, parses messages and delivers them.
+ * conn_input: reads from a connection, parses messages and delivers them to the handler.
  *
- * A read goes into the worker's one buffer, and messages are parsed where they lie.  Only what must
- * wait (an unfinished message, or whole ones while input is blocked) is copied into conn->in.
+ * Every read goes into the worker's one input buffer, and messages are parsed there.  Only bytes
+ * that must wait are copied into conn->in: an unfinished message, or messages while the input is
+ * blocked.
  */
 #ifndef NET_CONN_INPUT_H
 #define NET_CONN_INPUT_H
@@ -11,30 +12,30 @@
 
 /**
  * conn_input_work(conn):
- * Continue with buffered bytes that had to wait, then read.  One read a turn, so that a connection
- * that sends without pause gives way to others; several where a short read proves nothing.
+ * Parse buffered bytes that had to wait, then read.  One read per turn lets other connections
+ * proceed; if a short read proves nothing, several reads per turn.
  */
 void conn_input_work(struct xchg_conn *conn);
 
-/** Carry out what a callback has asked for: abort or finish. */
+/** Carry out the request of a callback or call: finish or abort. */
 void conn_apply_requests(struct xchg_conn *conn);
 
 /**
- * Begin the end where the exchange is complete: after its last message, or after the end of the
- * stream.  Not while an answer is still to come: from the handler, from offloaded work, or from
- * on_drain, which follows whatever was sent.
+ * Begin the end if the exchange is complete: after its last message, or after the end of the
+ * stream.  The end waits while the handler pauses and while an offloaded job is out.  If output was
+ * queued, it also waits for on_drain.
  */
 void conn_check_complete(struct xchg_conn *conn);
 
-/** May nothing be parsed or read: is output over the mark, or an answer still to come? */
+/** Must parsing and reading wait: for the handler, a job or on_drain, or for the peer to read? */
 static inline bool conn_input_blocked(const struct xchg_conn *conn) {
   return conn_paused(conn) || conn_output_blocked(conn);
 }
 
-/** May bytes be read now, and may there be any? */
+/** Is a read allowed now, and may it find something? */
 bool conn_input_readable(const struct xchg_conn *conn);
 
-/** Stop or start the clock of the message under way.  It stands while the server does not read. */
+/** Stop or start the clock of the message in progress. It stands while input is blocked. */
 void conn_stop_clock(struct xchg_conn *conn, bool stop);
 
 #endif

@@ -1,39 +1,49 @@
 /*
- * conn_internal: one connection from the hand-off to its end.
+ * conn_internal: the data of one connection, from the hand-off to its end.
  *
- *                last message, message too long
- *                or truncated, end of stream,           not all acknowledged, or more
- *                stop, lifetime                         came: half-close
+ *                last message, end of stream,
+ *                message too long, truncated            not all acknowledged, or the
+ *                or invalid, xchg_finish,               peer sends or may send more:
+ *                stop, lifetime                         half-close
  *   conn_open --> OPEN ---------------------> ENDING -------------------> LINGERING
  *                  |                           | sends what is queued       | reads and discards
- *                  | timeout, reset,           | error, timeout;            | end of stream, 1 MiB,
- *                  | no memory, abort          | all acknowledged           | XCHG_LINGER, error
+ *                  |                           |                            |
+ *                  | timeout, reset,           | the same, or               | end of stream, 1 MiB,
+ *                  | no memory, xchg_abort,    | all is sent and            | XCHG_LINGER, error,
+ *                  | XCHG_DRAIN_TIMEOUT        | acknowledged               | the same
  *                  v                           v                            v
  *               CLOSED, with the reason: conn.c releases it at the end of the connection's turn
  *
- * While OPEN, these fields are part of the state:
+ * These fields are part of the state:
  *
- *   request        NONE --> FINISH --> ABORT      a call asked for it; applied after the callback
- *   hold_reasons   HANDLER | DRAIN | OFFLOADS     an answer is still to come: no end of exchange
- *   readable       NO <--> MAYBE, UNTIL_EAGAIN    an event sets it, a read clears it
- *   clock_stopped  input is blocked: hold_reasons != 0, or max_pending bytes are queued
+ *   request        NONE --> FINISH --> ABORT; a call sets it, conn_apply_requests carries it out
+ *   hold_reasons   HANDLER | DRAIN | OFFLOADS: no message is parsed.  HANDLER and OFFLOADS also
+ *                  delay the end of the exchange; DRAIN waits for on_drain before that end
+ *   readable       an event, a deadline or a stop sets MAYBE or UNTIL_EAGAIN, a read sets NO
+ *   clock_stopped  the last turn found the input blocked: hold_reasons != 0, or max_pending bytes
+ *                  queued.  The clock of the message stands, and buffered input waits
  *   stalled        the kernel took less than was queued; EPOLLOUT reports when it takes more
- *   drain_due      something was sent since on_drain was called last
- *   lifetime_over  XCHG_MAX_LIFETIME has passed: ENDING between two messages
- *   half_close     ENDING came from this side: LINGERING even if all is acknowledged
- *   eof            the peer's end of stream was read; extra_input: bytes after the last message
+ *   drain_due      bytes were queued since the last on_drain
+ *   lifetime_over  XCHG_MAX_LIFETIME has passed: ENDING as soon as no message is in progress
+ *   half_close     a stop or the lifetime ended an idle connection: LINGERING in any case, because
+ *                  the peer may be sending a message
+ *   eof            the end of the stream was read
+ *   extra_input    bytes came after the last message
  *
- * Invariants at the end of every turn:
+ * Invariants at the end of every turn of a connection that is not CLOSED:
  *   out is empty         <=>  no byte waits for the kernel to take it
  *   in == NULL           <=>  no byte of an unfinished or unparsed message is held
  *   input not blocked     =>  in holds no complete message, or another turn is requested
- *   queued bytes          <=  max_pending + one reply (plus the greeting)
- *   state != OPEN         =>  in == NULL, and no callback but on_close comes
- *   state != CLOSED
+ *   queued bytes          <=  max_pending + one reply + the greeting   (built-in exchanges)
+ *   state != OPEN         =>  in == NULL
  *
- * Everything that happens to a connection happens in one of its turns (conn.c).  The engine's own
- * ends are requests like a handler's: conn_begin_end and conn_request_close record state and
- * reason, and the loops stop.  Runs on the thread that owns the context.
+ * In ENDING and LINGERING the handler gets no callback but on_close.  A posted call and the result
+ * of an offloaded job still arrive, but they cannot send.
+ *
+ * The engine's own ends are requests like a handler's: conn_begin_end and conn_request_close record
+ * state and reason, and the loops stop.  Calls of core/xchg.h and publications queue output and set
+ * requests at any time on the owner's thread; the rest happens in a turn of the connection.  All of
+ * it runs on the thread that owns the context.
  */
 #ifndef NET_CONN_INTERNAL_H
 #define NET_CONN_INTERNAL_H
@@ -48,48 +58,48 @@
 #include <assert.h>
 #include <stdbool.h>
 
-/* The events that every connection is watched for. */
+/* The events that epoll reports for every connection. */
 #define CONN_WATCHED (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
 
-/* What few connections need, in a slab of its own. Allocated at its first use. */
+/* Fields that few connections need: an object of its own slab, allocated at the first use. */
 struct conn_cold {
-  uint64_t progress_ns; /* the last advance of acknowledgement, or a stall's or linger's start */
-  uint64_t timer_ns;    /* when on_timer is due; NEVER = not armed */
-  uint64_t lifetime_ns; /* when the lifetime ends, or (lifetime_over) when it ended */
+  uint64_t progress_ns;       /* the peer last acknowledged more, or a stall or linger began */
+  uint64_t timer_ns;          /* when on_timer is due; NEVER = not armed */
+  uint64_t lifetime_ns;       /* when the lifetime ends, or (lifetime_over) when it ended */
   struct member *memberships; /* owns */
-  uint32_t acknowledged;      /* part of sent that the peer had when last asked; modulo 2^32 */
-  uint32_t offloads;          /* offloaded work that has not come back */
+  uint32_t acknowledged;      /* bytes of sent that the peer had when last asked; modulo 2^32 */
+  uint32_t offloads;          /* jobs that have not come back */
   uint32_t slot;              /* of this object */
 };
 
-/* What is read once a connection at most; in an array by slot, apart from the hot fields. */
+/* Fields that a connection rarely reads; in an array by slot, apart from the hot fields. */
 struct conn_peer {
   struct addr addr;
-  uint32_t ip_slot; /* admission's; the worker gives it back */
+  uint32_t ip_slot; /* of pool/admission; the worker returns it */
 };
 
-/* What the connections of a worker share. */
+/* A worker's context: what its connections share. */
 struct conn_ctx {
   const struct config *config;        /* borrows permanently */
   const struct xchg_handler *handler; /* borrows permanently */
   struct reactor *reactor;            /* borrows permanently */
   struct stats *stats;                /* borrows; this thread is its writer */
-  struct xchg_server *server;         /* borrows; for the handler, opaque here; NULL = none */
+  struct xchg_server *server;         /* borrows; opaque here, for the handler; NULL = none */
   const void *thread;                 /* conn_thread() of the thread that runs the connections */
-  struct xchg_conn *current;          /* borrows: whose turn it is; NULL between turns */
-  size_t max_message;                 /* the handler's, or else the configuration's */
-  atom_u64 *turn_ns; /* borrows: when the worker's turn began, for a watchdog; NULL = no watchdog */
+  struct xchg_conn *current;          /* borrows: the connection that has its turn; NULL = none */
+  size_t max_message;                 /* of the handler, or else of the configuration */
+  atom_u64 *turn_ns;   /* borrows: when the iteration of the event loop began; NULL = no watchdog */
   uint32_t heartbeats; /* turns of connections and tasks: see watchdog_heartbeat */
   uint32_t index;      /* of the worker; part of the connections' ids */
   uint32_t conns_max;
-  uint32_t peers_end;                 /* no slot from here on was used since the last trim */
+  uint32_t peers_end;                 /* no slot from here on has been used since the last trim */
   struct conn_peer *peers;            /* owns: mapped; by slot */
   struct buf_pool bufs;               /* owns */
   struct send_queue_pool send_queues; /* owns; prepared when the first reference is queued */
   struct slab colds;                  /* of struct conn_cold */
-  struct conn_cold no_cold;           /* the cold part of connections without one; constant */
+  struct conn_cold no_cold;           /* constant: the cold part of connections without one */
   struct groups groups;               /* owns; prepared when the first connection joins one */
-  uint8_t *input; /* borrows: where every read goes; CONN_INPUT_FRONT bytes before it are free */
+  uint8_t *input; /* borrows: every read goes here; CONN_INPUT_FRONT bytes before it are free */
   size_t input_bytes;
   uint64_t random;  /* state of the generator that spreads lifetimes */
   uint64_t stop_ns; /* when the stop began; NEVER = no stop */
@@ -97,21 +107,21 @@ struct conn_ctx {
 
 enum conn_state { CONN_OPEN, CONN_ENDING, CONN_LINGERING, CONN_CLOSED };
 
-/* What a call asked for. The greater one wins. */
+/* What a call asked for. FINISH can become ABORT, nothing else changes. */
 enum conn_request { REQUEST_NONE, REQUEST_FINISH, REQUEST_ABORT };
 
-/* Whether a read may find something. */
+/* Whether a read may find bytes, an end or an error. */
 enum conn_readable {
   READABLE_NO,
   READABLE_MAYBE,        /* a short read shows that nothing is left */
-  READABLE_UNTIL_EAGAIN, /* a short read shows nothing: UNIX sockets, urgent data, end of stream */
+  READABLE_UNTIL_EAGAIN, /* a short read does not: UNIX sockets, urgent data, end of stream */
 };
 
-/* Why the exchange cannot go on. */
+/* Why no message is parsed. */
 enum {
   HOLD_HANDLER = 1,  /* xchg_pause */
-  HOLD_DRAIN = 2,    /* the last message was answered, and on_drain may still send */
-  HOLD_OFFLOADS = 4, /* offloaded work is out */
+  HOLD_DRAIN = 2,    /* the last message was delivered, and on_drain may still send */
+  HOLD_OFFLOADS = 4, /* offloaded jobs have not come back */
   HOLD_ALL = 7,
 };
 
@@ -119,7 +129,7 @@ struct xchg_conn {
   struct source source; /* first: the slab's objects begin with it */
   struct conn_ctx *ctx;
   struct conn_cold *cold; /* owns; or points to ctx->no_cold */
-  struct buf *in;         /* owns: an unfinished message, or messages that must wait */
+  struct buf *in;         /* owns: an unfinished message, or messages while input is blocked */
   struct send_queue out;  /* owns: bytes that the kernel has not taken */
   int fd;                 /* owns */
   uint8_t state;          /* enum conn_state */
@@ -135,18 +145,18 @@ struct xchg_conn {
   bool stalled : 1;
   bool lifetime_over : 1;
   bool half_close : 1;
-  uint64_t messages;           /* complete ones so far */
-  uint64_t active_ns;          /* last byte read or written */
-  uint64_t message_start_ns;   /* first byte of the message under way; before it, the accept */
-  uint64_t message_elapsed_ns; /* while clock_stopped: how long that message had taken */
+  uint64_t messages;           /* complete messages so far */
+  uint64_t active_ns;          /* time of the last byte read or written */
+  uint64_t message_start_ns;   /* start of the message in progress, or the accept */
+  uint64_t message_elapsed_ns; /* while clock_stopped: how long it had taken by then */
   uint32_t sent;               /* bytes given to the kernel, modulo 2^32 */
-  uint32_t discarded;          /* bytes read after the end; LINGER_BYTES_MAX at most */
+  uint32_t discarded;          /* bytes read after OPEN; LINGER_BYTES_MAX at most */
 };
 
 /** Most bytes that a connection reads and discards after its end. */
 #define LINGER_BYTES_MAX ((uint32_t)1024 * 1024)
 
-/** The connection whose head ${source} is. */
+/** The connection that contains ${source}. */
 static inline struct xchg_conn *conn_of(struct source *source) {
   return container_of(source, struct xchg_conn, source);
 }
@@ -156,39 +166,36 @@ static inline struct conn_peer *conn_peer(const struct xchg_conn *conn) {
   return &conn->ctx->peers[conn->source.slot];
 }
 
-/* Where the handler's own bytes begin; the slab aligns objects to 16 bytes. */
+/* Offset of the handler's state in the object; the slab aligns objects to 16 bytes at least. */
 #define CONN_STATE_OFFSET ((sizeof(struct xchg_conn) + 15) / 16 * 16)
 
-/* One per thread. It is never written: its address identifies the thread. */
+/* Its address identifies the thread. It is never written. */
 extern _Thread_local const char conn_thread_mark;
 
-/** A value that tells the calling thread from all others that live. */
+/** A value that no other living thread gets. */
 static inline const void *conn_thread(void) { return &conn_thread_mark; }
 
-/* References and memberships at a time for each connection that a worker may have. */
+/* A connection may queue this many references; a worker has as many for each, and memberships. */
 #define CONN_SHARES 64
 
-/* Free bytes before ctx->input, for the beginning of a message that the next read continues. */
+/* Free bytes before ctx->input: room for the beginning of a message that a read continues. */
 #define CONN_INPUT_FRONT ((size_t)4096)
 
-/**
- * The writable cold part of ${conn}, which keeps it until its end.
- * Return: NULL without memory.
- */
+/** The writable cold part of ${conn}, which keeps it until its end. Return: NULL without memory. */
 struct conn_cold *conn_cold(struct xchg_conn *conn);
 
 /** Free the cold part of ${conn} and leave its groups. */
 void conn_release_cold(struct xchg_conn *conn);
 
-/** Is an answer still to come, from the handler, from on_drain or from offloaded work? */
+/** Must ${conn} wait for its handler, for on_drain or for offloaded jobs? */
 static inline bool conn_paused(const struct xchg_conn *conn) { return conn->hold_reasons != 0; }
 
-/** Does the exchange end after a number of messages (else it is endless)? */
+/** Does the exchange end after a number of messages? Otherwise it is endless. */
 static inline bool conn_counted(const struct xchg_conn *conn) {
   return conn->ctx->handler->messages != 0;
 }
 
-/** CONN_OPEN -> CONN_ENDING: only what is queued is sent, then the connection ends as ${reason}. */
+/** CONN_OPEN -> CONN_ENDING: queued bytes are sent, then the connection ends as ${reason}. */
 static inline void conn_begin_end(struct xchg_conn *conn, enum xchg_reason reason) {
   assert(conn->state == CONN_OPEN);
   conn->state = CONN_ENDING;
@@ -196,8 +203,8 @@ static inline void conn_begin_end(struct xchg_conn *conn, enum xchg_reason reaso
 }
 
 /**
- * Record that ${conn} closes as ${reason} at the end of this turn; what is queued is lost.  Nothing
- * is read, sent or called any more but on_close.
+ * Record that ${conn} closes as ${reason} at the end of this turn.  Queued bytes are lost, and
+ * nothing is read, sent or called any more but on_close.
  */
 static inline void conn_request_close(struct xchg_conn *conn, enum xchg_reason reason) {
   conn->state = CONN_CLOSED;
@@ -205,17 +212,14 @@ static inline void conn_request_close(struct xchg_conn *conn, enum xchg_reason r
   conn->readable = READABLE_NO;
 }
 
-/** Let the next read find out whether there is something. */
+/** Let the next read find out whether there is input. */
 static inline void conn_look_again(struct xchg_conn *conn) {
   if (conn->readable == READABLE_NO) {
     conn->readable = READABLE_MAYBE;
   }
 }
 
-/**
- * Add or take away one offloaded work of ${conn}.
- * Return of the former: 0, or -1 without memory.
- */
+/** Count one more offloaded job of ${conn}, or one less. The former returns -1 without memory. */
 int conn_offload_begin(struct xchg_conn *conn);
 void conn_offload_end(struct xchg_conn *conn);
 

@@ -5,12 +5,12 @@
 
 #include <errno.h>
 
-#define PARTS_MAX 64  /* parts of the output given to the kernel at once */
-#define FLUSHES_MAX 8 /* calls in a turn, where there are more parts */
+#define PARTS_MAX 64  /* parts of the output per system call */
+#define FLUSHES_MAX 8 /* system calls per turn, if there are more parts */
 
 /*
- * The kernel took less than there was.  Ask to be told when it takes more, and note what the peer
- * has acknowledged: what it acknowledged before now must not count as progress later.
+ * The kernel took less than was queued.  Register for EPOLLOUT, and record what the peer has
+ * acknowledged so far, so that it does not count as progress later.
  */
 static void stall(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
@@ -30,7 +30,7 @@ static void stall(struct xchg_conn *conn) {
   }
 }
 
-/* Give the kernel queued bytes and references in one call; ${*asked} says how many bytes. */
+/* Write queued bytes and references in one call; ${*asked} is the size of the attempt. */
 static enum io transmit_parts(const struct xchg_conn *conn, size_t *asked, size_t *count) {
   struct iovec parts[PARTS_MAX];
   int parts_count = send_queue_parts(&conn->out, parts, PARTS_MAX);
@@ -41,7 +41,7 @@ static enum io transmit_parts(const struct xchg_conn *conn, size_t *asked, size_
   return sock_sendv(conn->fd, parts, parts_count, count);
 }
 
-/* One call; an error requests the close. */
+/* Make one system call; an error requests the close. */
 static void transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
   struct conn_ctx *ctx = conn->ctx;
   const struct buf *bytes = conn->out.bytes;
@@ -71,7 +71,7 @@ void conn_output_flush(struct xchg_conn *conn) {
     conn->stalled = false;
   } else if (conn->state == CONN_CLOSED) {
     return;
-  } else if (count == asked) { /* there are so many parts that other connections come first */
+  } else if (count == asked) { /* more parts are queued: other connections come first */
     conn->stalled = false;
     reactor_requeue(conn->ctx->reactor, &conn->source);
   } else if (count > 0 || !conn->stalled) {

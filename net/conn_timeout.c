@@ -1,18 +1,20 @@
 /*
- * conn_timeout: see conn_timeout.h.  Each limit is one function from the connection's fields to a
- * time; conn_timeout_next takes the earliest, conn_timeout_expired the first that has passed.
+ * conn_timeout: see conn_timeout.h.
+ *
+ * Each deadline is one function of the connection's fields.  conn_timeout_next takes the earliest,
+ * conn_timeout_expired the first that has passed.
  */
 #include "net/conn_timeout.h"
 
 #include "core/sys.h"
 #include "net/sock.h"
 
-/* How long a connection that never spoke is waited for when it must leave an endless exchange. */
+/* How long a connection of an endless exchange that must leave may take to begin a message. */
 #define SILENCE_NS NS_PER_S
 
 /*
- * The time of a turn is that of its beginning, so what happened in it happened up to a turn later;
- * a limit is this much longer, so that it never comes early.
+ * An event is recorded with the time at which the iteration of the event loop began, so it happened
+ * up to an iteration later.  Deadlines are later by this much, so that none fires early.
  */
 #define SLACK_NS (4 * NS_PER_MS)
 
@@ -20,7 +22,7 @@ static uint64_t after(uint64_t from_ns, uint64_t limit_ns) {
   return limit_ns == 0 ? NEVER : add_sat_u64(from_ns, limit_ns + SLACK_NS);
 }
 
-/* Since when it has to leave. */
+/* The time since which the connection must leave. */
 static uint64_t leave_ns(const struct xchg_conn *conn) {
   uint64_t lifetime_ns = conn->lifetime_over ? conn->cold->lifetime_ns : NEVER;
   return min_u64(lifetime_ns, conn->ctx->stop_ns);
@@ -44,16 +46,16 @@ static uint64_t write_at(const struct xchg_conn *conn) {
 }
 
 /*
- * When a lifetime's end cuts what has not finished, one that was about to part by then included; a
- * stop's is the worker's affair.
+ * When a connection whose lifetime has ended is closed, even in ENDING or LINGERING.  The worker
+ * closes connections whose time after a stop is over.
  */
 static uint64_t lifetime_cut_at(const struct xchg_conn *conn) {
   return add_sat_u64(conn->cold->lifetime_ns, conn->ctx->config->drain_timeout_ns);
 }
 
 /*
- * When one that has not spoken since it was told to leave is given up; not while nothing is read,
- * for it may have.
+ * When a connection that must leave and has begun no message is ended.  Never while the input is
+ * blocked: a message may wait in the socket.
  */
 static uint64_t silent_at(const struct xchg_conn *conn) {
   bool spoken = conn->messages > 0 || conn->in != NULL;
@@ -89,15 +91,15 @@ uint64_t conn_timeout_next(const struct xchg_conn *conn) {
 }
 
 /*
- * Has the peer acknowledged more since the last time that we asked, and how much is left?  Under
- * TCP what is acknowledged never goes back, so that another number, modulo 2^32, is a larger one.
- * A UNIX socket tells memory instead of bytes: there only what looks larger counts.  Without memory
- * to remember it, it has not.
+ * Has the peer acknowledged more since the last call, and how much is left?  Under TCP the number
+ * of acknowledged bytes never decreases, so a different number, modulo 2^32, is a larger one.  A
+ * UNIX socket reports memory instead of bytes, so only a number that looks larger counts.  Without
+ * memory to record the number, the answer is no.
  */
 static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   *unacked = sock_unacked(conn->fd);
   if (conn->state == CONN_LINGERING && !conn->is_unix && *unacked > 0) {
-    (*unacked)--; /* the half-close itself, which TCP numbers like a byte */
+    (*unacked)--; /* the FIN of the half-close counts as one byte */
   }
   uint32_t acknowledged = conn->sent - *unacked;
   int32_t advance = (int32_t)(acknowledged - conn->cold->acknowledged);
@@ -112,10 +114,10 @@ static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   return true;
 }
 
-/* Start the limit anew. */
+/* Restart the deadline. */
 static enum expired extend(struct xchg_conn *conn) {
   conn_cold(conn)->progress_ns =
-      reactor_fresh_ns(conn->ctx->reactor); /* there since progressed() */
+      reactor_fresh_ns(conn->ctx->reactor); /* progressed() has allocated it */
   return EXPIRED_NOT;
 }
 
@@ -167,7 +169,8 @@ uint64_t conn_timeout_lifetime(struct conn_ctx *ctx, uint64_t accepted_ns) {
   if (lifetime_ns == 0) {
     return NEVER;
   }
-  ctx->random ^= ctx->random << 13; /* xorshift64 (Marsaglia, 2003): spread, not secrecy */
+  ctx->random ^=
+      ctx->random << 13; /* xorshift64 (Marsaglia, 2003): spreads lifetimes, hides nothing */
   ctx->random ^= ctx->random >> 7;
   ctx->random ^= ctx->random << 17;
   return add_sat_u64(accepted_ns, lifetime_ns - ctx->random % (lifetime_ns / 10 + 1));

@@ -1,10 +1,10 @@
 /*
- * conn_timeout: the clocks of one connection.
+ * conn_timeout: the deadlines of one connection.
  *
- * A connection has one timer in the wheel.  conn_timeout_next says when it must be looked at next,
- * from fields that cost a turn nothing but a store; the timer is moved only to come earlier, and
- * one that comes too early is armed anew.  What the kernel must be asked (has the peer acknowledged
- * more?) is asked when a deadline comes, never before.
+ * A connection has one timer in the wheel.  conn_timeout_next computes the earliest deadline from
+ * fields that a turn sets with a store.  The timer is moved only to an earlier time.  A timer that
+ * fires too early is armed again.  Whether the peer has acknowledged more is a system call, made
+ * only when a deadline has passed.
  */
 #ifndef NET_CONN_TIMEOUT_H
 #define NET_CONN_TIMEOUT_H
@@ -16,33 +16,33 @@ enum expired {
   EXPIRED_IDLE,     /* XCHG_IDLE_TIMEOUT */
   EXPIRED_MESSAGE,  /* XCHG_MESSAGE_TIMEOUT */
   EXPIRED_WRITE,    /* XCHG_WRITE_TIMEOUT */
-  EXPIRED_LIFETIME, /* it had to leave and has used up its time */
-  EXPIRED_SILENT,   /* it had to leave and has not spoken */
-  EXPIRED_LINGER,   /* the drain is over */
+  EXPIRED_LIFETIME, /* XCHG_DRAIN_TIMEOUT after the end of the lifetime */
+  EXPIRED_SILENT,   /* it must leave, and no message has begun for a second */
+  EXPIRED_LINGER,   /* XCHG_LINGER */
 };
 
 /**
- * conn_timeout_limit(conn): when a limit of ${conn} must be looked at; NEVER where nothing limits
- * it. conn_timeout_next(conn): the same, or its handler's timer where that comes first.
+ * conn_timeout_limit(conn): the earliest deadline of ${conn}; NEVER = none.
+ * conn_timeout_next(conn): the same, or the time of the handler's timer if that is earlier.
  */
 uint64_t conn_timeout_limit(const struct xchg_conn *conn);
 uint64_t conn_timeout_next(const struct xchg_conn *conn);
 
 /**
- * What of ${conn} is due at the reactor's present time. Asks the kernel about progress, and notes
- * it, where that decides.
+ * The deadline of ${conn} that has passed at the reactor's time.  If progress of the peer would
+ * extend it, asks the kernel, and extends it.
  */
 enum expired conn_timeout_expired(struct xchg_conn *conn);
 
-/** Note that the lifetime is over, if it is. */
+/** Set lifetime_over if the lifetime has passed. */
 void conn_timeout_age(struct xchg_conn *conn);
 
-/** Must ${conn} end as soon as nothing is under way: the server stops, or its lifetime is over? */
+/** Does the server stop, or is the lifetime over? Then ${conn} ends after the current message. */
 bool conn_timeout_must_leave(const struct xchg_conn *conn);
 
 /**
- * When the lifetime of a connection accepted at ${accepted_ns} ends: XCHG_MAX_LIFETIME less up to a
- * tenth at random; NEVER where there is none.
+ * The end of the lifetime of a connection accepted at ${accepted_ns}: XCHG_MAX_LIFETIME, less up to
+ * 10 % at random; NEVER = no limit.
  */
 uint64_t conn_timeout_lifetime(struct conn_ctx *ctx, uint64_t accepted_ns);
 
