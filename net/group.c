@@ -1,33 +1,34 @@
 /*
  * group: see group.h.
  *
- * A member stands in two lists: that of its group, doubly linked so that leaving takes no walk, and
- * that of its connection, which is walked by number: handlers join few groups per connection.  A
- * connection in thousands would want an index of its own; none has been seen.
+ * A member stands in two lists.  The list of its group is doubly linked, so leaving needs no
+ * search.  The list of its connection is searched by number, because handlers join few groups for
+ * each connection.  A connection in thousands of groups would need an index.
  *
  *   group->first != NULL                        a group without members is freed
  *   *member->link == member                     link is &group->first or &previous->next
- *   cursor == NULL or a member of the visited group, which has not been returned
+ *   cursor == NULL, or it is a member of the visited group that has not been returned
  *
- * Members enter at the head, behind the cursor, so that a visit ends however many join.  A leaver
- * under the cursor moves it on.  One who leaves and joins again stands at the head: not visited
- * twice.
+ * New members enter at the head, which the cursor has passed, so a visit ends however many join.
+ * If the member under the cursor leaves, the cursor moves on.  A member that leaves and joins again
+ * stands at the head and is not visited twice.
  *
- * Groups are found by linear hashing (Litwin): as many chains as groups, at the bottom of a table
- * that is mapped for the ceiling.  A new group splits one chain, a group that goes merges two.  So
- * the table takes 8 bytes a group, where hashing over all of it would touch a page a group, and
- * nobody ever waits for a table to be built anew.  The trim that finds no group left replaces it.
+ * Groups are found by linear hashing (Litwin).  There are as many buckets as groups, at the
+ * beginning of a table that is mapped for the most groups.  A new group splits one bucket, and a
+ * freed group merges two.  So the table needs 8 bytes for each group, and no operation waits for a
+ * rebuild.  Hashing over the whole table would touch a page for each group.  groups_trim replaces
+ * the table when no group is left.
  *
- *   chains in use = groups.used                 those above are NULL
- *   chain_of(group->hash, groups.used) == i     for every group in chain i
+ *   buckets in use = groups.used                those above are NULL
+ *   bucket_of(group->hash, groups.used) == i    for every group in bucket i
  *
- * The numbers are the handler's, but a handler may take them from what peers say, so both sides are
- * looked after.  Stafford's mixer (his variant 13, the one of splitmix64) scatters numbers with a
- * pattern, and Dietzfelbinger's multiplication by an odd key makes the hash: any two numbers chosen
- * without knowledge of the key share their top k bits with odds of at most 2 in 2^k, which a fixed
- * mixer, since it can be inverted, cannot promise.  The key is made of the table's address, which
- * the kernel randomises and no peer learns; where that is switched off, a hostile peer that chooses
- * the numbers can make chains long.
+ * Handlers choose the numbers, possibly from what peers send, so the hash must resist patterns and
+ * attacks.  Stafford's mixer (variant 13, the one of splitmix64) scatters patterns.  Then
+ * Dietzfelbinger's multiplication by an odd key makes the hash: two numbers chosen without the key
+ * share their top k bits with a probability of at most 2 in 2^k.  A fixed mixer cannot promise
+ * that, because it can be inverted.  The key is made from the table's address, which the kernel
+ * randomises and no peer learns.  If that is switched off, a hostile peer can choose numbers that
+ * make buckets long.
  */
 #include "net/group.h"
 
@@ -37,14 +38,14 @@
 #include <assert.h>
 #include <errno.h>
 
-/** Stafford's Mix13: a bijection, each bit of the input changing half of the output's. */
+/** Stafford's Mix13: a bijection. Each bit of the input changes half of the output bits. */
 static uint64_t mix(uint64_t x) {
   x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
   x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
   return x ^ x >> 31;
 }
 
-/** The 64 bits of ${x} the other way round. */
+/** Reverse the 64 bits of ${x}. */
 static uint64_t reverse_bits64(uint64_t x) {
   const uint64_t ones = UINT64_C(0x5555555555555555), twos = UINT64_C(0x3333333333333333),
                  fours = UINT64_C(0x0f0f0f0f0f0f0f0f);
@@ -54,16 +55,16 @@ static uint64_t reverse_bits64(uint64_t x) {
   return __builtin_bswap64(x);
 }
 
-/** The product's top bits are the good ones, chains go by the lowest. */
+/** The product's top bits are the random ones. Buckets use the lowest, so they are reversed. */
 static uint32_t hash_of(const struct groups *groups, uint64_t number) {
   uint64_t key = mix((uintptr_t)groups->buckets) | 1;
   return (uint32_t)reverse_bits64(mix(number) * key);
 }
 
-/** ${i} > 0 without its top bit: the chain that is split into itself and ${i}. */
+/** ${i} > 0 without its top bit: the bucket that a new bucket ${i} is split from. */
 static uint32_t clear_top_bit(uint32_t i) { return i & ~(UINT32_C(1) << (31 - __builtin_clz(i))); }
 
-/** The chain of ${hash} where there are ${count}. */
+/** The bucket of ${hash} among ${count}. */
 static uint32_t bucket_of(uint32_t hash, uint32_t count) {
   if (count < 2) {
     return 0;
@@ -76,7 +77,7 @@ static size_t buckets_bytes(const struct groups *groups) {
   return groups->groups.objects_max * sizeof(struct group *);
 }
 
-/** A table of empty chains, or NULL. */
+/** A new table of empty buckets, or NULL. */
 static struct group **buckets_map(const struct groups *groups) {
   void *buckets = sys_map(buckets_bytes(groups));
   return buckets == MAP_FAILED ? NULL : buckets;
@@ -103,14 +104,14 @@ nothing:
 
 void groups_fini(struct groups *groups) {
   if (groups->buckets != NULL) {
-    (void)sys_unmap(groups->buckets, buckets_bytes(groups)); /* or it is lost */
+    (void)sys_unmap(groups->buckets, buckets_bytes(groups)); /* a failure leaks it */
   }
   slab_fini(&groups->groups);
   slab_fini(&groups->members);
   *groups = (struct groups){.cursor = NULL};
 }
 
-/** A table of which nothing has been touched. Where the kernel has none, the old one stays. */
+/** Replace the table by one without resident pages. Without memory the old one stays. */
 static void buckets_resize(struct groups *groups) {
   struct group **fresh = buckets_map(groups);
   if (fresh == NULL) {
@@ -124,7 +125,7 @@ static void buckets_resize(struct groups *groups) {
 }
 
 void groups_trim(struct groups *groups) {
-  /* Without a mapped chunk no group has been made since the table was new. */
+  /* Without a mapped chunk, no group has existed since the table was new. */
   if (groups->groups.used == 0 && groups->groups.end > 0) {
     buckets_resize(groups);
   }
@@ -132,7 +133,7 @@ void groups_trim(struct groups *groups) {
   slab_trim(&groups->members);
 }
 
-/** What points to the group ${number} of ${hash}, or to the NULL where it would be. */
+/** The pointer to the group ${number} with ${hash}, or the NULL at the end of its bucket. */
 static struct group **group_find(const struct groups *groups, uint32_t hash, uint64_t number) {
   struct group **at = &groups->buckets[bucket_of(hash, groups->groups.used)];
   while (*at != NULL && (*at)->number != number) {
@@ -141,7 +142,7 @@ static struct group **group_find(const struct groups *groups, uint32_t hash, uin
   return at;
 }
 
-/** Chain ${last} has come into use: it takes its part of the chain that was its own till now. */
+/** Bucket ${last} comes into use: move its groups from the bucket that it is split from. */
 static void bucket_split(struct groups *groups, uint32_t last) {
   struct group **into = &groups->buckets[last], **at = &groups->buckets[clear_top_bit(last)];
   assert(*into == NULL);
@@ -157,7 +158,7 @@ static void bucket_split(struct groups *groups, uint32_t last) {
   }
 }
 
-/** Chain ${last} goes out of use. */
+/** Bucket ${last} goes out of use: append its groups to the bucket that it was split from. */
 static void bucket_merge(struct groups *groups, uint32_t last) {
   struct group **end = &groups->buckets[clear_top_bit(last)];
   while (*end != NULL) {
@@ -167,7 +168,7 @@ static void bucket_merge(struct groups *groups, uint32_t last) {
   groups->buckets[last] = NULL;
 }
 
-/** The group ${number}, made where there is none; NULL without memory. */
+/** Find or create the group ${number}; NULL without memory. */
 static struct group *group_take(struct groups *groups, uint64_t number) {
   uint32_t hash = hash_of(groups, number), slot;
   struct group *group = *group_find(groups, hash, number);
@@ -199,7 +200,7 @@ static void group_drop(struct groups *groups, struct group *group) {
   slab_free(&groups->groups, group->slot);
 }
 
-/** What points to the membership in ${number} in the list of a connection, or to its end. */
+/** The pointer to the membership in ${number} in a connection's list, or the NULL at its end. */
 static struct member **membership_find(struct member **memberships, uint64_t number) {
   while (*memberships != NULL && (*memberships)->group->number != number) {
     memberships = &(*memberships)->next_of_conn;
@@ -239,7 +240,7 @@ int group_join(struct groups *groups, struct member **memberships, struct xchg_c
   return 0;
 }
 
-/** Take the member that ${mine} points to out of its group and of its connection's list. */
+/** Remove the first of ${memberships} from its group and from its connection's list. */
 static void leave(struct groups *groups, struct member **memberships) {
   struct member *member = *memberships;
   assert(*member->link == member);

@@ -1,10 +1,10 @@
 /*
- * group: who among one worker's connections gets what is published to a group.
+ * group: the members of groups among one worker's connections.
  *
- * A group is a number; it exists while it has members here.  Each worker keeps the members that are
- * its own, so that joining, leaving and sending need no lock and no atomic.  A publication visits
- * the members in slices; who leaves meanwhile is passed over, who joins meanwhile is not visited.
- * One thread at a time.
+ * A group has a number and exists while it has members.  Each worker keeps its own members, so
+ * joining, leaving and publishing need no lock and no atomic operation.  A publication visits the
+ * members in slices.  A member that leaves meanwhile is skipped, and one that joins meanwhile is
+ * not visited.  One thread at a time.
  */
 #ifndef NET_GROUP_H
 #define NET_GROUP_H
@@ -12,13 +12,13 @@
 #include "core/xchg.h"
 #include "core/slab.h"
 
-/* One connection in one group. */
+/* The membership of one connection in one group. */
 struct member {
-  struct member *next;         /* in the group */
-  struct member **link;        /* what points to this one there */
+  struct member *next;         /* the next member of the group */
+  struct member **link;        /* the pointer to this member in the group's list */
   struct member *next_of_conn; /* the connection's next membership */
   struct group *group;
-  struct xchg_conn *conn; /* borrows while it is a member */
+  struct xchg_conn *conn; /* borrows */
   uint32_t slot;
   enum xchg_slow slow;
 };
@@ -26,37 +26,38 @@ struct member {
 struct group {
   uint64_t number;
   struct member *first;         /* never NULL */
-  struct group *next_in_bucket; /* the next group of the same hash */
+  struct group *next_in_bucket; /* the next group of the same bucket */
   uint32_t slot;
   uint32_t hash; /* of the number */
 };
 
 struct groups {
   struct slab members, groups;
-  struct group **buckets; /* owns: mapped; a chain for each group there is, room for all */
-  struct member *cursor;  /* whom group_next returns next */
+  struct group **buckets; /* owns: mapped for the most groups; as many in use as groups exist */
+  struct member *cursor;  /* the member that group_next returns next */
 };
 
-/** Room for ${members_max} memberships at a time. Return: 0, or -1 (ENOMEM). */
+/** Prepare for at most ${members_max} memberships. Return: 0, or -1 (ENOMEM). */
 int groups_init(struct groups *groups, uint32_t members_max);
 void groups_fini(struct groups *groups);
 void groups_trim(struct groups *groups);
 
 /**
- * group_join(groups, mine, conn, number, slow):
- * Enter ${conn}, whose memberships ${*mine} leads to (NULL = none), or replace its ${slow}.
+ * group_join(groups, memberships, conn, number, slow):
+ * Make ${conn} a member of ${number}, or replace its ${slow}.  ${*memberships} is the list of the
+ * connection's memberships; NULL = empty.
  * Return: 0, or -1 (ENOMEM).
  */
 int group_join(struct groups *groups, struct member **memberships, struct xchg_conn *conn,
                uint64_t number, enum xchg_slow slow);
 
-/** Return: 0, or -1 (ENOENT), not a member. */
+/** Return: 0, or -1 with ENOENT (not a member). */
 int group_leave(struct groups *groups, struct member **memberships, uint64_t number);
 void group_leave_all(struct groups *groups, struct member **memberships);
 
 /**
  * group_begin(groups, number): begin to visit the members of ${number}; one visit at a time.
- * group_next(groups, slow): the next member and its ${*slow}; NULL when all were visited.
+ * group_next(groups, slow): the next member and its ${*slow}; NULL after the last one.
  */
 void group_begin(struct groups *groups, uint64_t number);
 struct xchg_conn *group_next(struct groups *groups, enum xchg_slow *slow);

@@ -1,23 +1,24 @@
 /*
  * send_queue: see send_queue.h.
  *
- * The cargos are a ring that `last` enters at its end, so that both ends are one step away and an
- * outbox costs a connection two pointers.  What belongs to the whole ring, its total, stands in the
- * last cargo and moves on when another is put behind it: a connection without loans pays nothing.
+ * The segments form a ring that `last` enters at its end, so both ends are one step away and a
+ * queue needs two pointers.  The totals of the ring stand in its last segment and move to each new
+ * one, so a connection without references pays nothing.
  *
- *   order of bytes = bytes, then for each cargo from last->next to last: loan, behind
- *   last->total    = sum over all cargos of loan.size + buf_size(behind)
- *   loan.size      > 0 in every cargo: a loan that is over has left the ring
- *   bytes, behind  = NULL where no byte waits, as every buf
+ *   order of bytes = bytes, then for each segment from last->next to last: ref, tail
+ *   last->total    = sum over all segments of ref.size + buf_size(tail)
+ *   ref.size       > 0 in every segment: a consumed reference has left the ring
+ *   bytes, tail    = NULL if empty, as every buf
  *
- * A loan is released after its cargo is out of the ring and back in the slab, so that whatever the
- * release function does, it finds the books in order.
+ * A reference is released after its segment has left the ring and is back in the slab.  So the
+ * release function finds the queue in order, whatever it does.
  */
 #include "net/send_queue.h"
 
 #include <assert.h>
 
-static_assert(sizeof(struct segment) == 64, "a loan costs a cache line: a group's send takes many");
+static_assert(sizeof(struct segment) == 64,
+              "a reference costs one cache line; a publication needs many");
 
 int send_queue_pool_init(struct send_queue_pool *pool, struct buf_pool *bufs,
                          uint32_t segments_max) {
@@ -39,7 +40,7 @@ int send_queue_append_tail(struct send_queue_pool *pool, struct send_queue *queu
   return 0;
 }
 
-/* Tell the lender that his bytes are his again. */
+/* Tell the caller that its bytes are not used any more. */
 static void release_ref(const struct buf_ref *ref) {
   if (ref->release != NULL) {
     ref->release(ref->argument);
@@ -71,7 +72,7 @@ int send_queue_append_ref(struct send_queue_pool *pool, struct send_queue *queue
 }
 
 static struct iovec part_of(const void *data, size_t size) {
-  /* iovec has no const because it serves reading too. */
+  /* iovec has no const because readv uses it, too. */
   return (struct iovec){.iov_base = (void *)data, .iov_len = size};
 }
 
@@ -91,7 +92,7 @@ int send_queue_parts(const struct send_queue *queue, struct iovec *parts, int ma
   return count;
 }
 
-/* Take the first cargo, nothing being before it, out of the ring: what is behind it comes first. */
+/* Remove the first segment, with nothing before it, from the ring; its tail comes first then. */
 static void pop_segment(struct send_queue_pool *pool, struct send_queue *queue) {
   assert(queue->bytes == NULL);
   struct segment *last = queue->last, *first = last->next;
@@ -109,7 +110,7 @@ static void pop_segment(struct send_queue_pool *pool, struct send_queue *queue) 
   release_ref(&ref);
 }
 
-/* Drop up to ${size} bytes of the buf that comes first. Return: how many. */
+/* Drop up to ${size} of the bytes that come first. Return: how many. */
 static size_t consume_bytes(struct send_queue_pool *pool, struct send_queue *queue, size_t size) {
   size_t taken = min_u64(size, buf_size(queue->bytes));
   buf_consume(pool->bufs, &queue->bytes, taken);

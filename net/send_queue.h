@@ -1,11 +1,11 @@
 /*
- * send_queue: what waits to be sent, in order: bytes of our own, and bytes that somebody lends.
+ * send_queue: output in order: copied bytes, and references to bytes of the caller.
  *
- *   bytes | loan bytes | loan bytes | ...        bytes: a buf; loan: borrowed until it is released
+ *   bytes | ref tail | ref tail | ...        bytes, tail: bufs; ref: borrowed until it is released
  *
- * Nearly always nothing is lent, and then an outbox is one buf.  Each loan stands in a cargo, which
- * also holds what was queued behind it.  A loan is released once: when all of it was consumed, or
- * with the outbox.  One thread at a time.
+ * Nearly always a queue holds no reference and is one buf.  Each reference stands in a segment,
+ * which also holds the bytes queued after it.  A reference is released once: when all of it was
+ * consumed, or with the queue.  One thread at a time.
  */
 #ifndef NET_SEND_QUEUE_H
 #define NET_SEND_QUEUE_H
@@ -14,54 +14,54 @@
 
 #include <sys/uio.h>
 
-/* Bytes that somebody lends; in a cargo: what was not consumed of them. */
+/* Bytes of the caller. In a segment: the part that was not consumed. */
 struct buf_ref {
   const void *data; /* borrows until release is called */
   size_t size;
-  void (*release)(void *argument); /* NULL = nobody needs to know */
+  void (*release)(void *argument); /* NULL = no call */
   void *argument;
 };
 
 struct segment {
-  struct segment *next; /* the last one's: the first */
+  struct segment *next; /* of the last segment: the first */
   struct buf_ref ref;
-  struct buf *tail; /* owns: bytes that follow the loan */
-  size_t total;     /* the last one only: bytes that wait in all cargos */
-  uint32_t count;   /* the last one only: cargos in the ring */
+  struct buf *tail; /* owns: bytes that follow the reference */
+  size_t total;     /* in the last segment only: queued bytes of all segments */
+  uint32_t count;   /* in the last segment only: number of segments */
   uint32_t slot;
 };
 
 struct send_queue {
-  struct buf *bytes;    /* owns: what comes first */
-  struct segment *last; /* owns, as all that it leads to; NULL = nothing is lent */
+  struct buf *bytes;    /* owns: the bytes that come first */
+  struct segment *last; /* owns, with the whole ring; NULL = no reference */
 };
 
 struct send_queue_pool {
-  struct buf_pool *bufs; /* borrows for good */
+  struct buf_pool *bufs; /* borrows permanently */
   struct slab segments;
 };
 
 /**
- * send_queue_pool_init(pool, bufs, segments_max): room for ${segments_max} (1..2^30) loans at a
- * time. A pool of which only bufs is set, the rest being zero, as one whose init failed, has room
- * for none: nothing can be lent but 0 bytes, and everything else works.
+ * send_queue_pool_init(pool, bufs, segments_max):
+ * Prepare for at most ${segments_max} (1..2^30) references.  A pool with only bufs set, or whose
+ * init failed, holds none: only references of 0 bytes can be appended, and all else works.
  * Return: 0, or -1 (ENOMEM).
  */
 int send_queue_pool_init(struct send_queue_pool *pool, struct buf_pool *bufs,
                          uint32_t segments_max);
 void send_queue_pool_fini(struct send_queue_pool *pool);
 
-/** Give the memory of loans that are over back to the kernel (bufs has its own trim). */
+/** Give unused memory of segments back to the kernel; bufs has its own trim. */
 void send_queue_pool_trim(struct send_queue_pool *pool);
 
-/* Of the two below, where something is lent. */
+/* The inline functions below call these if the queue holds a reference. */
 int send_queue_append_tail(struct send_queue_pool *pool, struct send_queue *queue, const void *data,
                            size_t size);
 void send_queue_consume_refs(struct send_queue_pool *pool, struct send_queue *queue, size_t size);
 
 /**
- * send_queue_append(pool, outbox, data, size): queue a copy of ${size} bytes; 0 bytes do nothing.
- * send_queue_append_ref(pool, outbox, loan): queue a loan; one of 0 bytes is released at once.
+ * send_queue_append(pool, queue, data, size): queue a copy of ${size} bytes; 0 bytes do nothing.
+ * send_queue_append_ref(pool, queue, ref): queue a reference; one of 0 bytes is released at once.
  * Return: 0, or -1 without memory; then nothing was queued and nothing is released.
  */
 static inline int send_queue_append(struct send_queue_pool *pool, struct send_queue *queue,
@@ -72,12 +72,12 @@ static inline int send_queue_append(struct send_queue_pool *pool, struct send_qu
 int send_queue_append_ref(struct send_queue_pool *pool, struct send_queue *queue,
                           const struct buf_ref *ref);
 
-/** Describe what waits, from its beginning, in up to ${max} ${parts}; return how many are used. */
+/** Describe the queued bytes from the first on, in up to ${max} ${parts}. Return: parts used. */
 int send_queue_parts(const struct send_queue *queue, struct iovec *parts, int max);
 
 /**
- * Drop the first ${size} bytes (at most what waits); loans that are over are released, in order.
- * A release function may use the pool, but not this outbox.
+ * Drop the first ${size} bytes (at most the queued ones).  Consumed references are released, in
+ * order.  A release function may use the pool, but not this queue.
  */
 static inline void send_queue_consume(struct send_queue_pool *pool, struct send_queue *queue,
                                       size_t size) {
@@ -88,15 +88,15 @@ static inline void send_queue_consume(struct send_queue_pool *pool, struct send_
   }
 }
 
-/** Drop everything; loans are released in order, as above. */
+/** Drop everything; references are released in order, as above. */
 void send_queue_release(struct send_queue_pool *pool, struct send_queue *queue);
 
-/** Loans that wait. */
+/** Queued references. */
 static inline uint32_t send_queue_refs(const struct send_queue *queue) {
   return queue->last == NULL ? 0 : queue->last->count;
 }
 
-/** Bytes that wait. */
+/** Queued bytes. */
 static inline size_t send_queue_size(const struct send_queue *queue) {
   return buf_size(queue->bytes) + (queue->last == NULL ? 0 : queue->last->total);
 }
