@@ -1,8 +1,8 @@
 /*
  * reactor: see reactor.h.
  *
- * The descriptors are registered once, edge-triggered, and never read back; interest changes only
- * when a write fell short for the first time.  Time is taken once a turn, after the wait.
+ * A descriptor is registered once, edge-triggered.  Its interest changes only when the kernel first
+ * takes less than was queued.  The clock is read once per iteration, after the wait.
  */
 #include "net/reactor.h"
 
@@ -13,7 +13,7 @@
 #include <poll.h>
 #include <string.h>
 
-/* The wake's event data: no slot has this number. */
+/* The event data of the wake: no source has this key. */
 #define WAKE_DATA UINT64_MAX
 
 #define GENERATION_MASK ((UINT32_C(1) << REACTOR_GENERATION_BITS) - 1)
@@ -77,7 +77,7 @@ struct source *reactor_alloc(struct reactor *reactor) {
   return source;
 }
 
-/* What epoll carries for ${source}. */
+/* The event data of ${source}. */
 static uint64_t key_of(const struct source *source) {
   return (uint64_t)source->generation << 32 | source->slot;
 }
@@ -135,14 +135,14 @@ void reactor_requeue(struct reactor *reactor, struct source *source) {
 
 void reactor_arm(struct reactor *reactor, struct source *source, uint64_t deadline_ns) {
   if (timer_armed(&source->timer) && timer_deadline_ns(&source->timer) <= deadline_ns) {
-    return; /* lazily: the timer that fires too early is armed anew then */
+    return; /* the timer fires too early and is armed again then */
   }
   wheel_arm(&reactor->wheel, &source->timer, deadline_ns);
 }
 
 /*
- * A retired source may still stand in the again list, whose link it needs; it enters the list of
- * retired ones when the again list lets go of it.
+ * The requeue list and the retired list share the link.  A source in the requeue list enters the
+ * retired list when dispatch_requeued takes it out.
  */
 void reactor_retire(struct reactor *reactor, struct source *source) {
   assert(source->generation != 0);
@@ -183,13 +183,13 @@ static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
   if (until_ns <= now_ns) {
     return 0;
   }
-  uint64_t ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS; /* up: never early */
+  uint64_t ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS; /* rounded up: never early */
   return (int)min_u64(ms, INT32_MAX);
 }
 
 /*
- * Waits for the one source and the wake, and presents what came as epoll would.  A source that
- * asks for nothing is left out: poll would report its hang-up all the same, for good.
+ * Wait for the one source and the wake, and present events as epoll does.  A source without
+ * interest is left out, because poll would report its hang-up at every call.
  */
 static int poll_wait(struct reactor *reactor, int timeout) {
   struct source *source =
@@ -217,8 +217,8 @@ static int wait_once(struct reactor *reactor, int timeout) {
 }
 
 /*
- * A process that was stopped comes back from its wait with EINTR, and everything may have run out
- * meanwhile: what is there is looked for, so that it is served before that.
+ * In a process that was stopped the wait returns EINTR, and all timers may have expired meanwhile.
+ * A second look finds the events, so that they are served before the timers.
  */
 void reactor_wait(struct reactor *reactor, uint64_t until_ns) {
   int ready = wait_once(reactor, reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns));
@@ -250,8 +250,8 @@ static void dispatch_events(struct reactor *reactor) {
 }
 
 /*
- * Serves the first of those that were in the list when it began; who asks meanwhile queues behind
- * the others and comes another time.
+ * Serve sources that were in the list at the beginning, REACTOR_REQUEUES at most.  A source that is
+ * requeued meanwhile stands after them and waits for the next dispatch.
  */
 static void dispatch_requeued(struct reactor *reactor) {
   if (reactor->requeue_first == SLAB_NONE) {

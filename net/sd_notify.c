@@ -1,4 +1,4 @@
-/* sd_notify: see sd_notify.h. Main's thread alone. */
+/* sd_notify: see sd_notify.h. */
 #include "net/sd_notify.h"
 
 #include "core/base.h"

@@ -1,20 +1,20 @@
 /*
- * sd_notify: tells a service manager how things stand (sd_notify(3)'s protocol: a datagram to
- * NOTIFY_SOCKET).
+ * sd_notify: reports the state to a service manager, by datagrams to NOTIFY_SOCKET (sd_notify(3)).
  *
- * The socket is opened at the start and kept, so that a stop needs no descriptor.  Sending never
- * blocks and failures are ignored: the server works without a listener there.
+ * The socket is opened at the start and kept, so a stop needs no new descriptor.  Sending never
+ * blocks.  Failures are ignored, because the server works without a service manager.  The main
+ * thread only.
  */
 #ifndef NET_SD_NOTIFY_H
 #define NET_SD_NOTIFY_H
 
 struct sd_notify {
-  int fd; /* owns; -1 = nobody wants to know */
+  int fd; /* owns; -1 = no service manager */
 };
 
 /**
- * Connect to ${path} ("/..." or "@..." for an abstract name; NULL = none). Return: 0, or -1 with
- * errno.
+ * Connect to ${path}: "/...", "@..." for an abstract name, or NULL for none.
+ * Return: 0, or -1 with errno.
  */
 int sd_notify_open(struct sd_notify *notify, const char *path);
 void sd_notify_close(struct sd_notify *notify);

@@ -1,6 +1,4 @@
-/*
- * sock: see sock.h.  Runs on whichever thread owns the descriptor; keeps nothing.
- */
+/* sock: see sock.h. */
 #include "net/sock.h"
 
 #include "core/sys.h"
@@ -38,7 +36,7 @@ enum io sock_send(int fd, const void *data, size_t size, size_t *count) {
 }
 
 enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent) {
-  /* The kernel only reads the parts; msghdr has no const because it serves recvmsg too. */
+  /* The kernel only reads the parts. msghdr has no const because recvmsg uses it, too. */
   struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count};
   ssize_t put;
   do {
@@ -75,8 +73,8 @@ enum xchg_reason sock_reason(int error) {
 }
 
 /*
- * accept(2): errors of the network under the new connection are reported here and mean nothing for
- * the listener.
+ * accept(2) also returns network errors of the new connection, which do not concern the listener.
+ * All unknown errors count as such.
  */
 static enum sock_accepted accept_failed(int error) {
   switch (error) {

@@ -1,9 +1,8 @@
 /*
  * wake: an eventfd that ends an epoll_wait or poll of another thread.
  *
- * Registered edge-triggered and never read: every write is an edge, and the counter would need 2^64
- * writes to fill.  That is what makes ignoring EAGAIN right: it would mean a full counter, whose
- * write raises no edge.  EINTR is repeated.
+ * It is registered edge-triggered and never read.  Every write is an edge.  EAGAIN would mean a
+ * full counter, which takes 2^64 writes, so it is ignored.  EINTR is repeated.
  */
 #ifndef NET_WAKE_H
 #define NET_WAKE_H
@@ -16,7 +15,7 @@ struct wake {
 int wake_open(struct wake *wake);
 void wake_close(struct wake *wake);
 
-/** End the present or next wait of whoever waits on ${wake}. Thread: any. */
+/** End the present or next wait of the thread that waits on ${wake}. Thread: any. */
 void wake_signal(struct wake *wake);
 
 #endif
