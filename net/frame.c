@@ -1,15 +1,13 @@
 /*
  * frame: see frame.h.
  *
- * Two families.  A terminated frame (delimiter, line) is found by memchr within a window that ends
- * where the message would be too long, so that no byte is looked at twice and none behind the
- * limit at all.  A frame of declared length (prefix, fixed) is arithmetic on numbers, written
- * so that nothing can overflow: sizes are compared by what is left, never by a sum with what a
- * peer announced.
+ * A terminated frame (delimiter, line) is searched with memchr in a window that ends where the
+ * message would be too long.  So no byte is searched twice, and none after the limit.  A frame with
+ * a declared length (prefix, fixed) is arithmetic that cannot overflow: lengths are compared with
+ * the bytes that are left, never with a sum that contains a number from the peer.
  *
- * The CR of a line is the one subtle place.  It belongs to the terminator only if LF follows, so
- * a CR in the byte behind the longest message is undecided: no longer message may be announced by
- * it, nor may it be condemned before its successor came.
+ * A CR belongs to the terminator of a line only if LF follows.  So a CR directly after the longest
+ * message is undecided: until its successor comes, the message is neither complete nor too long.
  */
 #include "net/frame.h"
 
@@ -17,20 +15,20 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* The longest line's terminator, as it matters to the window that is searched. */
+/* The longest terminator of a line: part of the window that is searched. */
 #define CRLF_SIZE 2
 
-/** Bytes of the prefix, 0 where there is none. */
+/** Bytes of the prefix; 0 = none. */
 static size_t head_size(const struct xchg_frame *frame) {
   return frame->kind == XCHG_FRAME_PREFIX ? frame->size : 0;
 }
 
-/** How many bytes of ${size} can hold a message of ${max} bytes and ${extra} behind it. */
+/** The bytes of ${size} to search for a message of ${max} bytes and a terminator of ${extra}. */
 static size_t window(size_t size, size_t max, size_t extra) {
   return size > max && size - max > extra ? max + extra : size;
 }
 
-/** Look for ${terminator} in the bytes that were not seen yet. Return: its index, or ${size}. */
+/** Find ${terminator} after the ${scanned} bytes. Return: its index, or ${size}. */
 static size_t find_delimiter(const uint8_t *data, size_t size, size_t scanned, uint8_t terminator) {
   const uint8_t *at = scanned < size ? memchr(data + scanned, terminator, size - scanned) : NULL;
   return at == NULL ? size : (size_t)(at - data);
@@ -69,11 +67,11 @@ static enum frame_result parse_line(size_t max, const uint8_t *data, size_t size
   if (size > max && (size - max > 1 || data[max] != '\r')) {
     return FRAME_TOO_LONG;
   }
-  parsed->scanned = size; /* LF is what was not found; a CR is looked at again, from its LF */
+  parsed->scanned = size; /* without LF; a CR is read again once its LF has come */
   return FRAME_MORE;
 }
 
-/** A message of ${length} bytes behind a prefix of ${head}. */
+/** Parse a message of ${length} bytes after a prefix of ${head}. */
 static enum frame_result parse_length(size_t max, size_t head, size_t length, size_t size,
                                       struct frame_parsed *parsed) {
   if (length > max) {
@@ -118,8 +116,8 @@ enum frame_result frame_parse(const struct xchg_frame *frame, size_t max, const 
     default:
       break;
   }
-  assert(frame->kind == XCHG_FRAME_RAW); /* a custom one is cut by its own function */
-  assert(max > 0);                       /* or the stream would never get shorter */
+  assert(frame->kind == XCHG_FRAME_RAW); /* a custom frame has its own function */
+  assert(max > 0);                       /* otherwise the message would be empty, for ever */
   *parsed = (struct frame_parsed){.size = window(size, max, 0)};
   return FRAME_MESSAGE;
 }
@@ -131,12 +129,12 @@ bool frame_declares(const struct xchg_frame *frame) {
 
 enum frame_result frame_parse_last(const struct xchg_frame *frame, size_t max, const uint8_t *data,
                                    size_t size, struct frame_parsed *parsed) {
-  (void)data; /* what frame_parse saw in it is all in its answer, FRAME_MORE */
+  (void)data; /* FRAME_MORE has said that it contains no terminator */
   assert(size > 0);
   if (frame_declares(frame)) {
     return FRAME_TRUNCATED;
   }
-  if (size > max) { /* a line whose last byte is a CR that no LF made a terminator */
+  if (size > max) { /* a longest line and a CR without LF */
     return FRAME_TOO_LONG;
   }
   *parsed = (struct frame_parsed){.size = size};

@@ -1,6 +1,6 @@
 /*
- * listener: see listener.h.  Opened and closed by main or the acceptor, never by two threads at a
- * time.
+ * listener: see listener.h.  The main thread and the acceptor call these functions, never at the
+ * same time.
  */
 #include "net/listener.h"
 
@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* How long one start waits for another on the same path. */
+/* How long a start waits for another one on the same path. */
 #define LOCK_TRIES 200
 #define LOCK_WAIT_MS 10
 
@@ -40,7 +40,7 @@ static void try_option(const struct listener *listener, int level, int name, int
   }
 }
 
-/* What accepted connections inherit. */
+/* Set the options that accepted connections inherit. */
 static void set_inherited(struct listener *listener, const struct config *config, struct log *log) {
   int sndbuf = (int)min_u64(config->sndbuf_bytes, INT32_MAX);
   if (listener->addr.addr.family == ADDR_UNIX) {
@@ -64,18 +64,18 @@ static void set_inherited(struct listener *listener, const struct config *config
   }
 }
 
-/* Is a server alive behind the socket file ${to}? */
+/* Does a server listen on the socket file ${to}? */
 static bool alive(const struct sockaddr_storage *to, socklen_t size) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd == -1) {
-    return true; /* unknown: rather refuse than take an address from somebody */
+    return true; /* unknown: do not take an address that may be in use */
   }
   bool refused = connect(fd, (const struct sockaddr *)to, size) == -1 && errno == ECONNREFUSED;
   sys_close(fd);
   return !refused;
 }
 
-/* Remove a socket file that a dead server left; anything else stays and makes the bind fail. */
+/* Remove the socket file of a dead server. Any other file stays, and the bind fails. */
 static void remove_stale(const struct addr_listen *addr) {
   struct sockaddr_storage to;
   socklen_t size = sock_addr_to(addr, &to);
@@ -86,15 +86,16 @@ static void remove_stale(const struct addr_listen *addr) {
 }
 
 /*
- * Between bind and listen a server looks dead to another that starts on the same path, so they take
- * turns: a lock on the folder from the look at the old file until we listen.  Somebody else may
- * hold such a lock for reasons of his own, and a folder may be unreadable: then it goes without.
- * Return: a descriptor whose close ends the turn, or -1.
+ * Lock the directory of a socket file.  Between bind and listen a server looks dead to another that
+ * starts on the same path.  So a start holds this lock from the check of the old file until it
+ * listens.  If another program holds the lock too long, or the directory is unreadable, the start
+ * continues without it.
+ * Return: a descriptor whose close releases the lock, or -1.
  */
 static int lock_directory(const struct addr_listen *addr) {
   char folder[sizeof(addr->path)];
   memcpy(folder, addr->path, sizeof(folder));
-  char *name = strrchr(folder, '/'); /* there is one: the path is absolute */
+  char *name = strrchr(folder, '/'); /* never NULL: the path is absolute */
   name[name == folder] = 0;
   int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   for (int i = 0; fd != -1 && i < LOCK_TRIES; i++) {
@@ -114,7 +115,7 @@ static void note_file(struct listener *listener) {
   }
 }
 
-/* Set where->addr to what the socket is bound to: its family and, behind port 0, its port. */
+/* Set listener->addr to the address that the socket is bound to, with the real port. */
 static void note_address(struct listener *listener) {
   struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
   socklen_t size = sizeof(bound);
@@ -155,7 +156,7 @@ static int open_family(struct listener *listener, const struct config *config) {
   return bind(listener->fd, (const struct sockaddr *)&to, size);
 }
 
-/* Bind; ":port" means IPv4 where there is no IPv6. */
+/* Bind; ":port" means IPv4 on a machine without IPv6. */
 static int open_bound(struct listener *listener, const struct config *config) {
   if (listener->addr.any) {
     listener->addr.addr.family = ADDR_IPV6;
@@ -171,7 +172,7 @@ static int open_bound(struct listener *listener, const struct config *config) {
   return open_family(listener, config);
 }
 
-/* listener_open once it is our turn. Return: 0, or -1 with errno, and in ${*what} what failed. */
+/* listener_open under the lock. Return: 0, or -1 with errno and, in ${*what}, what failed. */
 static int open_listening(struct listener *listener, const struct config *config, struct log *log,
                           const char **what) {
   bool local = listener->addr.addr.family == ADDR_UNIX;
@@ -191,7 +192,7 @@ static int open_listening(struct listener *listener, const struct config *config
     }
   }
   set_inherited(listener, config, log);
-  *what = "cannot listen"; /* nobody can connect before this: the mode is in force by then */
+  *what = "cannot listen"; /* no client can connect before this, so the mode is in force */
   return listen(listener->fd, (int)config->backlog);
 }
 
@@ -233,7 +234,7 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
   (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   note_address(listener);
   (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &listening,
-                   sizeof(listening)); /* ENOENT: none was left */
+                   sizeof(listening)); /* ENOENT: there is none */
   set_inherited(listener, config, log);
   return 0;
 }
@@ -245,7 +246,7 @@ enum sock_accepted listener_accept(const struct listener *listener,
     accepted->accepted_ns = sys_now_ns();
     if (listener->sndbuf > 0) {
       (void)sys_setsockopt(accepted->fd, SOL_SOCKET, SO_SNDBUF, &listener->sndbuf,
-                           sizeof(listener->sndbuf)); /* a smaller buffer is a wish */
+                           sizeof(listener->sndbuf)); /* a failure only changes the buffer */
     }
   }
   bool shut = listener->stopped && listener->addr.addr.family == ADDR_UNIX && errno == EINVAL;
@@ -262,7 +263,7 @@ static void remove_file(struct listener *listener) {
 }
 
 void listener_stop(struct listener *listener) {
-  /* Byte 13 of a TCP header holds the flags, 0x02 is SYN: drop what has it, keep what has not. */
+  /* Byte 13 of a TCP header holds the flags, 0x02 is SYN: drop the segments that have it. */
   static const struct sock_filter drop_syn[] = {
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
       BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),

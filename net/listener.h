@@ -1,12 +1,14 @@
 /*
- * listener: one address that clients connect to, from bind to a stop that loses nobody.
+ * listener: one listening address, from bind to a stop that loses no client.
  *
- * The stop of a TCP listener that is ours alone: a classic BPF filter on the listening socket drops
- * every SYN, so that no new handshake begins, while those in flight complete and are accepted; the
- * client's repeated SYN finds a closed port or our successor.  A UNIX listener is unlinked and shut
- * for reading, which leaves its queue to be accepted.  A listener that was passed in (LISTEN_FDS)
- * is only left, since its queue belongs to the next process and a filter would stay behind on the
- * shared socket; one left behind by somebody else is taken off at the start.
+ *   listener          listener_stop
+ *   TCP               a classic BPF filter drops every SYN.  No handshake begins; those in flight
+ *                     complete and are accepted.  The client's repeated SYN finds a closed port or
+ *                     the next server
+ *   UNIX              the socket file is removed and the socket shut down for reading.  Its queue
+ *                     can still be accepted
+ *   from LISTEN_FDS   only closed: its queue belongs to the next process, and a filter would stay
+ *                     on the shared socket.  listener_adopt removes a filter that it finds
  */
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
@@ -19,42 +21,40 @@
 
 struct listener {
   int fd;                  /* owns; -1 = closed */
-  struct addr_listen addr; /* as it is bound: with the real port */
-  bool inherited;          /* by LISTEN_FDS: shared with others */
-  bool stopped;            /* a stop has begun: an empty queue is the end */
-  uint64_t file;           /* UNIX: inode of the socket file that is ours, 0 = none */
+  struct addr_listen addr; /* after listener_open with the real port */
+  bool inherited;          /* from LISTEN_FDS, and shared with other processes */
+  bool stopped;            /* listener_stop was called: an empty queue is the end */
+  uint64_t file;           /* UNIX: inode of the own socket file; 0 = none */
   uint64_t device;
-  int sndbuf; /* AF_UNIX does not inherit it: set on each connection; 0 = do not */
+  int sndbuf; /* UNIX: for each connection, which does not inherit it; 0 = leave it */
 };
 
 /**
- * listener_open(listener, where, config, log):
- * Bind and listen.  ":port" falls back to IPv4 where the machine has no IPv6.  A stale UNIX socket
- * file is replaced, a live or a foreign one is not.
+ * listener_open(listener, addr, config, log):
+ * Bind and listen.  ":port" falls back to IPv4 on a machine without IPv6.  A stale UNIX socket file
+ * is replaced, a live one or another file is not.
  * Return: 0, or -1 with errno, after one line in the log.
  */
 int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log);
 
 /**
- * Take over ${fd}, passed by LISTEN_FDS. Return: 0, or -1 after one line in the log where it is no
- * listening stream socket; ${fd} is then still the caller's.
+ * Take over ${fd}, passed by LISTEN_FDS.
+ * Return: 0; or -1 after one line in the log if it is no listening stream socket.  The caller then
+ * still owns ${fd}.
  */
 int listener_adopt(struct listener *listener, int fd, const struct config *config, struct log *log);
 
 /**
- * Accept one connection into ${guest} (all but ticket and listener). After listener_stop a UNIX
- * listener's EINVAL is ACCEPT_NONE.
+ * Accept one connection into ${accepted}, except the fields ip_slot and listener.  EINVAL of a UNIX
+ * listener after listener_stop is ACCEPT_NONE.
  */
 enum sock_accepted listener_accept(const struct listener *listener, struct accepted_conn *accepted);
 
-/**
- * The stop begins: no new connection gets into the queue; a passed listener is closed (left) at
- * once.
- */
+/** Let no new connection enter the queue; see the table above. */
 void listener_stop(struct listener *listener);
 
-/** Close, if open; remove the socket file if it is still ours. */
+/** Close ${listener} if it is open. Remove the socket file unless another has replaced it. */
 void listener_close(struct listener *listener);
 
 #endif
