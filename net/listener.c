@@ -21,46 +21,43 @@
 #define LOCK_TRIES 200
 #define LOCK_WAIT_MS 10
 
-static int log_listener(struct log *log, const struct addr_listen *addr, const char *what,
-                        int error) {
+/* Log ${what} with the address and ${error}. Return: -1 with errno set to ${error}. */
+static int log_listener(struct log *log, enum log_level level, const struct addr_listen *addr,
+                        const char *what, int error) {
   char text[sizeof(addr->path) + 16];
   struct log_line line;
-  log_begin(&line, log, LOG_ERROR, what);
+  log_begin(&line, log, level, what);
   log_str(&line, "addr", addr_format_listen(addr, text, sizeof(text)));
   log_str(&line, "error", strerror(error));
   log_end(&line);
   return fail(error);
 }
 
-/* An option without which the server works all the same. */
-static void try_option(const struct listener *listener, int level, int name, int value,
-                       struct log *log) {
-  if (sys_setsockopt(listener->fd, level, name, &value, sizeof(value)) == -1) {
-    log_errno(log, LOG_WARN, "cannot set a socket option", errno);
-  }
-}
-
-/* Set the options that accepted connections inherit. */
+/* Set the options that accepted connections inherit. The server also works without them. */
 static void set_inherited(struct listener *listener, const struct config *config, struct log *log) {
   int sndbuf = (int)min_u64(config->sndbuf_bytes, INT32_MAX);
   if (listener->addr.addr.family == ADDR_UNIX) {
     listener->sndbuf = sndbuf;
     return;
   }
-  if (sndbuf > 0) {
-    try_option(listener, SOL_SOCKET, SO_SNDBUF, sndbuf, log);
-  }
-  if (config->nodelay) {
-    try_option(listener, IPPROTO_TCP, TCP_NODELAY, 1, log);
-  }
-  if (config->keepalive) {
-    try_option(listener, SOL_SOCKET, SO_KEEPALIVE, 1, log);
-  }
-  if (config->defer_accept_s > 0) {
-    try_option(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, (int)config->defer_accept_s, log);
-  }
-  if (config->fastopen > 0) {
-    try_option(listener, IPPROTO_TCP, TCP_FASTOPEN, (int)config->fastopen, log);
+  const struct {
+    bool on;
+    int level, name, value;
+    const char *failure;
+  } options[] = {
+      {sndbuf > 0, SOL_SOCKET, SO_SNDBUF, sndbuf, "cannot set XCHG_SNDBUF"},
+      {config->nodelay, IPPROTO_TCP, TCP_NODELAY, 1, "cannot set XCHG_NODELAY"},
+      {config->keepalive, SOL_SOCKET, SO_KEEPALIVE, 1, "cannot set XCHG_KEEPALIVE"},
+      {config->defer_accept_s > 0, IPPROTO_TCP, TCP_DEFER_ACCEPT, (int)config->defer_accept_s,
+       "cannot set XCHG_DEFER_ACCEPT"},
+      {config->fastopen > 0, IPPROTO_TCP, TCP_FASTOPEN, (int)config->fastopen,
+       "cannot set XCHG_FASTOPEN"},
+  };
+  for (size_t i = 0; i < count_of(options); i++) {
+    if (options[i].on && sys_setsockopt(listener->fd, options[i].level, options[i].name,
+                                        &options[i].value, sizeof(options[i].value)) == -1) {
+      (void)log_listener(log, LOG_WARN, &listener->addr, options[i].failure, errno);
+    }
   }
 }
 
@@ -179,20 +176,21 @@ static int open_listening(struct listener *listener, const struct config *config
   if (local) {
     remove_stale(&listener->addr);
   }
-  *what = "cannot bind";
+  *what = "cannot bind an address of XCHG_LISTEN";
   if (open_bound(listener, config) == -1) {
     return -1;
   }
   if (local) {
     note_file(listener);
-    *what = "cannot set the mode of the socket file";
+    *what = "cannot set the mode of a socket file of XCHG_LISTEN";
     if (listener->addr.mode != -1 &&
         chmod(listener->addr.path, (mode_t)listener->addr.mode) == -1) {
       return -1;
     }
   }
   set_inherited(listener, config, log);
-  *what = "cannot listen"; /* no client can connect before this, so the mode is in force */
+  *what = "cannot listen at an address of XCHG_LISTEN";
+  /* No client can connect before this, so the mode is in force. */
   return listen(listener->fd, (int)config->backlog);
 }
 
@@ -212,7 +210,7 @@ int listener_open(struct listener *listener, const struct addr_listen *addr,
   if (turn != -1) {
     sys_close(turn);
   }
-  return result == 0 ? 0 : log_listener(log, addr, what, error);
+  return result == 0 ? 0 : log_listener(log, LOG_ERROR, addr, what, error);
 }
 
 int listener_adopt(struct listener *listener, int fd, const struct config *config,
