@@ -279,7 +279,7 @@ coverage: ## what all tests reach of core, net and pool, held against docs/cover
 	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
 	@$(MAKE) VARIANT=cov check; status=$$?; $(MAKE) VARIANT=cov coverage-report && exit $$status
 
-# Assertions have a side that nobody may reach.
+# One side of an assertion must stay unreached.
 coverage-report: | need-coverage
 	@gcovr --root . --object-directory $(B) --filter '(core|net|pool)/' --exclude-unreachable-branches \
 	  --exclude-branches-by-pattern '.*\bassert\(' --txt $(B)/coverage.txt --json $(B)/coverage.json $(B)
@@ -297,16 +297,16 @@ mcdc-report: $(MCDC)
 eva: | need-eva ## the parsers on any bytes, by abstract interpretation (Frama-C): no alarm, and one for each mutant
 	@tests/eva/run.sh build/eva
 
-# ---- the house rules -----------------------------------------------------------------------------
+# ---- lint ---------------------------------------------------------------------------------------
 
 C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
-lint: | need-lint ## layers, lengths, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
-	@$(MAKE) -k lint-house lint-format lint-shell lint-man lint-cppcheck lint-tidy
+lint: | need-lint ## layers, lengths, words, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
+	@$(MAKE) -k lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy
 	@echo 'lint: no fault'
-lint-house:
-	@tests/lint/house $(CC) $(C_FILES)
+lint-rules:
+	@tests/lint/rules $(CC) $(C_FILES)
 	@tests/lint/modules
 lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
@@ -327,7 +327,7 @@ lint-tidy/%:
 analyze: | need-analyze ## gcc -fanalyzer and scan-build's engine: nothing beyond tests/lint/findings
 	@tests/lint/analyze $(TIDY_FILES)
 
-format: | need-lint ## bring the C sources into the house's format
+format: | need-lint ## format the C sources with clang-format
 	@tests/lint/arrange $(C_FILES)
 	@clang-format -i $(C_FILES) $(wildcard docs/man/examples/*.c)
 
@@ -351,5 +351,5 @@ need-coverage:
 .PHONY: analyze need-analyze eva need-eva coverage-mcdc mcdc-report check-conc soak flaky need-flaky simulate \
         simulate-mutants fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan \
         check-valgrind check-under-valgrind check-clang stress stress-items explore model coverage coverage-report \
-        lint lint-house lint-format lint-shell lint-man lint-cppcheck lint-tidy format need-check need-lint need-model \
+        lint lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy format need-check need-lint need-model \
         need-coverage

@@ -46,7 +46,7 @@ START_TEST(test_cost_of_many_sends) {
     ck_assert_uint_eq(client_recv(fd, got, count), count);
     fixture_settle();
   }
-  /* What is over CONN_SHARES loans was copied: one part more, which leaves by a send of its own. */
+  /* References beyond CONN_SHARES were copied: one part more, sent by its own call. */
   check_count(FAULT_SEND, lends && count <= PARTS ? 0 : 1);
   check_count(FAULT_SENDMSG, lends ? 1 : 0);
   check_count(FAULT_EPOLL_CTL, 0);
@@ -183,7 +183,7 @@ static bool fail_mapping(const struct demand *demand, uint64_t nth) {
   } else if (demand->sends) {
     client_expect_end(fd);
     fixture_expect_end(XCHG_MEMORY);
-    ck_assert_uint_eq(released, 0); /* nothing was lent */
+    ck_assert_uint_eq(released, 0); /* no reference was queued */
   } else {
     ck_assert_int_eq(demand->call(conn), 0); /* there is memory again, and nothing was lost */
     check_done(demand, fd);
@@ -204,7 +204,7 @@ START_TEST(test_no_mapping) {
 }
 END_TEST
 
-/* A member for whom there is no memory ends; the publication is nobody's loss but its own. */
+/* A member for which memory is missing ends. The other members get the publication. */
 START_TEST(test_no_mapping_for_a_publication) {
   fixture_start(false);
   int fds[2];
@@ -229,7 +229,7 @@ START_TEST(test_no_mapping_for_a_publication) {
 }
 END_TEST
 
-/* No memory to be told when the kernel takes more: what was lent comes back. */
+/* No memory to wait for EPOLLOUT: all references are released. */
 START_TEST(test_epoll_refuses_a_stall) {
   static const uint8_t much[1000000];
   int fd = start_and_connect(false);

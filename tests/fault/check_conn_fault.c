@@ -18,7 +18,7 @@ struct scene {
   struct xchg_frame frame;
   uint64_t messages;
   enum fixture_reply reply;
-  bool lends; /* the echo: the frame's first byte copied, the rest lent in two pieces */
+  bool sends_ref; /* the echo: the frame's first byte copied, the rest as two references */
   size_t long_bytes;
   struct driver driver;
   const char *expected; /* NULL: long_bytes times the first byte sent */
@@ -63,45 +63,45 @@ static const struct scene scenes[] = {
     {.name = "long message", .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
-    {.name = "echo, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
+    {.name = "echo, referenced", .sends_ref = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {TEXT("one\0two\0three\0four"), .half_closes = true},
      .expected = "one\0two\0three\0four", .expected_size = 18},
-    {.name = "long message, lent", .lends = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
+    {.name = "long message, referenced", .sends_ref = true, .frame = {.kind = XCHG_FRAME_DELIMITER},
      .driver = {.sends = long_message, .sends_size = LONG_MESSAGE, .half_closes = true},
      .expected = long_message, .expected_size = LONG_MESSAGE},
 };
 /* clang-format on */
 
-/* ---- a handler that lends ---- */
+/* ---- a handler that sends references ---- */
 
-static unsigned lent, released;
+static unsigned refs_sent, released;
 
 static void take_back(void *data) {
   released++;
   free(data);
 }
 
-static void lend(struct xchg_conn *conn, const uint8_t *data, size_t size) {
+static void send_ref(struct xchg_conn *conn, const uint8_t *data, size_t size) {
   uint8_t *copy = malloc(size > 0 ? size : 1); /* a byte read too late is one that ASan sees */
   ck_assert_ptr_nonnull(copy);
   memcpy(copy, data, size);
-  lent++;
+  refs_sent++;
   if (xchg_send_ref(conn, copy, size, take_back, copy) == -1) {
-    lent--;
+    refs_sent--;
     free(copy);
   }
 }
 
-static void lend_on_message(struct xchg_conn *conn, const struct xchg_message *message) {
+static void send_ref_on_message(struct xchg_conn *conn, const struct xchg_message *message) {
   const uint8_t *frame = message->frame;
   size_t first = message->frame_size > 0 ? 1 : 0, half = first + (message->frame_size - first) / 2;
   (void)xchg_send(conn, frame, first);
-  lend(conn, frame + first, half - first);
-  lend(conn, frame + half, message->frame_size - half);
+  send_ref(conn, frame + first, half - first);
+  send_ref(conn, frame + half, message->frame_size - half);
 }
 
-static void check_loans(void) {
-  ck_assert_msg(lent == released, "%u loans, %u releases", lent, released);
+static void check_refs(void) {
+  ck_assert_msg(refs_sent == released, "%u references, %u releases", refs_sent, released);
 }
 
 /* ---- one run ---- */
@@ -113,7 +113,7 @@ static void prepare(const struct scene *scene) {
   fixture.handler.frame = scene->frame;
   fixture.handler.messages = scene->messages;
   fixture.handler.max_message = DRIVER_BYTES_MAX;
-  fixture.handler.on_message = scene->lends ? lend_on_message : fixture.handler.on_message;
+  fixture.handler.on_message = scene->sends_ref ? send_ref_on_message : fixture.handler.on_message;
   fixture_start(scene->driver.single);
 }
 
@@ -159,7 +159,7 @@ static struct outcome run(const struct scene *scene, enum fault_call call, uint6
   check_bytes(scene, &driver, outcome.reason == XCHG_FINISHED && !outcome.hit);
   driver_fini(&driver);
   conn_fixture_reset(); /* one end, no object, no buffer */
-  check_loans();
+  check_refs();
   ck_assert_uint_eq(count_descriptors(), before);
   return outcome;
 }
@@ -267,7 +267,7 @@ START_TEST(test_every_call_fails_for_ever) {
     check_bytes(&scenes[i], &driver, false);
     driver_fini(&driver);
     conn_fixture_reset();
-    check_loans();
+    check_refs();
   }
 }
 END_TEST
@@ -288,7 +288,7 @@ static void run_cut(const struct scene *scene, size_t reads, size_t writes) {
   check_bytes(scene, &driver, true);
   driver_fini(&driver);
   conn_fixture_reset();
-  check_loans();
+  check_refs();
 }
 
 /*

@@ -1,6 +1,6 @@
 /*
- * check_send_queue_fault: an outbox when the kernel has no memory.  A reference that is refused is
- * not released, and plain bytes can still be queued.
+ * check_send_queue_fault: a send queue when the kernel has no memory.  A refused reference is not
+ * released, and plain bytes can still be queued.
  */
 #include "tests/fault/fault.h"
 #include "tests/fixtures/conn_fixture.h"
@@ -76,5 +76,5 @@ int main(void) {
       {test_pool_without_memory, 1},
       {test_reference_without_memory, 1},
   };
-  return run_suite_fixture("outbox_fault", tests, count_of(tests), set_up, tear_down);
+  return run_suite_fixture("send_queue_fault", tests, count_of(tests), set_up, tear_down);
 }

@@ -1,7 +1,7 @@
 /*
  * driver: a client with a script and a conn_fixture as its server, run to the end whatever fails.
  *
- * Whoever includes it can have any of the server's system calls fail meanwhile (fault.h); the
+ * The including test can have any of the server's system calls fail meanwhile (fault.h); the
  * client's own do not go through the seam.
  */
 #ifndef TESTS_FAULT_DRIVER_H

@@ -180,7 +180,7 @@ class Bounds(unittest.TestCase):
             server.stop()
 
     def test_acknowledgements_prolong(self):
-        """A client that keeps reading a long reply gets all of it, although that takes several times XCHG_LINGER."""
+        """A client that keeps reading a long reply gets the whole reply, although that takes several times XCHG_LINGER."""
         line = b"y" * 200_000 + b"\n"
         linger = 1.0 * SLOW
         never = threading.Event()

@@ -215,7 +215,7 @@ class NoPlace(FaultTest):
 
     def test_for_the_listener(self):
         """After a lack of descriptors, the listener cannot return to the epoll set. The server tries again."""
-        # After the bystander's two connections, the listener's third return fails, and more. No worker makes so many calls.
+        # After the bystander's two connections, the listener's third return fails, and more. A worker makes fewer calls than that.
         rules = ("accept4:error=EMFILE:when=3..5", "epoll_ctl:error=ENOMEM:when=6..8")
         with self.survive(wrap=strace(*rules, trace="accept4,epoll_ctl"), XCHG_WORKERS="1", **LINES) as fault:
             self.assertEqual(fault.server.stats()["accept_pauses"], 0)

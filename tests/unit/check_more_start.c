@@ -76,7 +76,7 @@ FILE *__wrap_open_memstream(char **text, size_t *size) {
   return fails(ENOMEM) ? NULL : __real_open_memstream(text, size);
 }
 
-/* house-ok: mmap has six parameters */
+/* rules-ok: mmap has six parameters */
 void *__real_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t size, int access, int flags, int fd, off_t offset) {

@@ -40,7 +40,7 @@ static void say(struct xchg_conn *conn, const char *word) {
 }
 
 /* A block is freed on its return, so the sanitizers find a later read or a lost block. */
-static void lend(struct xchg_conn *conn) {
+static void send_ref(struct xchg_conn *conn) {
   for (int i = 0; i < REFS; i++) {
     char *bytes = malloc(REF_BYTES);
     if (bytes == NULL) {
@@ -48,7 +48,7 @@ static void lend(struct xchg_conn *conn) {
     }
     memset(bytes, 'a' + i % 26, REF_BYTES);
     if (xchg_send_ref(conn, bytes, REF_BYTES, free, bytes) == -1) {
-      fprintf(stderr, "life lends no more after %d\n", i);
+      fprintf(stderr, "life sends no more references after %d\n", i);
       free(bytes);
       return;
     }
@@ -69,7 +69,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
   char line[64] = "";
   memcpy(line, message->data, message->size < sizeof(line) ? message->size : sizeof(line) - 1);
   if (strcmp(line, "refs") == 0) {
-    lend(conn);
+    send_ref(conn);
   } else if (strncmp(line, "stream ", 7) == 0) {
     *state = (struct state){.left = strtoul(line + 7, NULL, 10), .streams = true};
     stream(conn);
