@@ -2,7 +2,7 @@
  * clients: see clients.h.
  *
  * A client that waits for its socket checks it again whenever a thread has made progress, for at
- * most PATIENCE_NS of simulated time.  Only the idle time-out of the server is longer.
+ * most PATIENCE_NS of simulated time.  Only the idle timeout of the server is longer.
  */
 #include "tests/fail_nth/clients.h"
 

@@ -44,7 +44,7 @@ void clients_await(bool staying_too);
 void clients_check(bool started);
 
 /*
- * The steps of scripts.  Each returns false where the server or a time-out has cut the connection
+ * The steps of scripts.  Each returns false where the server or a timeout has cut the connection
  * off.  Wrong bytes are a fault at once.
  */
 bool client_connect(struct client *client);

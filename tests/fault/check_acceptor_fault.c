@@ -95,7 +95,7 @@ static uint64_t stop(void) {
   return accepted;
 }
 
-/* A client in the queue of the ${i}th listener, with a long read time-out. */
+/* A client in the queue of the ${i}th listener, with a long read timeout. */
 static int dial(uint32_t i) {
   struct sockaddr_storage at;
   socklen_t size = sock_addr_to(&server.listeners[i].addr, &at);

@@ -248,7 +248,7 @@ START_TEST(test_no_fault) {
 }
 END_TEST
 
-/* A call that fails for ever: it still ends, by a time-out at the latest. */
+/* A call that fails for ever: it still ends, by a timeout at the latest. */
 START_TEST(test_every_call_fails_for_ever) {
   const struct fault *fault = &faults[_i];
   bool repeats =

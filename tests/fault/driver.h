@@ -50,7 +50,7 @@ static inline bool driver_step(struct driver *driver, int fd, size_t *sent) {
 
 /*
  * Run ${driver} with the started fixture to its end.  Time moves when nothing else does, so that
- * time-outs end what a fault has left.
+ * timeouts end what a fault has left.
  */
 static inline void driver_run(struct driver *driver) {
   driver->got = malloc(DRIVER_BYTES_MAX);

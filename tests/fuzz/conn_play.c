@@ -8,7 +8,7 @@
  *
  * The oracle splits the stream by itself.  A client that half-closes must have received exactly
  * what the oracle says, and the connection must be counted under the oracle's reason.  A client
- * that ends earlier, or meets a time-out, must have received the beginning of that.
+ * that ends earlier, or meets a timeout, must have received the beginning of that.
  */
 #include "tests/fuzz/conn_play.h"
 
@@ -43,7 +43,7 @@ struct play {
   const uint8_t *script, *stream;
   size_t script_size, stream_size;
   enum part part;
-  bool timed; /* time-outs are on */
+  bool timed; /* timeouts are on */
   size_t sent, read_at_once;
 
   /* the result */

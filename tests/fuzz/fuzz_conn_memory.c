@@ -296,7 +296,7 @@ ssize_t sys_write(int fd, const void *data, size_t size) {
   (void)fd, (void)data, (void)size;
   abort();
 }
-/* A time-out ends in a reset, because the peer has stopped reading. */
+/* A timeout ends in a reset, because the peer has stopped reading. */
 int sys_setsockopt(int fd, int level_, int name, const void *value, unsigned size) {
   (void)fd, (void)value, (void)size;
   fuzz_holds(level_ == SOL_SOCKET && name == SO_LINGER, "the option belongs to the close");

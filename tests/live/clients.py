@@ -49,7 +49,7 @@ PATIENT = {"XCHG_IDLE_TIMEOUT": "0", "XCHG_MESSAGE_TIMEOUT": "0", "XCHG_WRITE_TI
 
 
 def patient(**variables):
-    """Like serve(), without any time-out that a slow machine could reach."""
+    """Like serve(), without any timeout that a slow machine could reach."""
     return serve(**{**PATIENT, **variables})
 
 

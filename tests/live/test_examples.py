@@ -33,7 +33,7 @@ BAD_LINE = b"CLIENT_ERROR bad command line format\r\n"
 
 
 def example(name, **variables):
-    """The example as a running server, without time-outs that a slow machine could reach."""
+    """The example as a running server, without timeouts that a slow machine could reach."""
     return patient(program=os.path.join(BUILT, name), **variables)
 
 

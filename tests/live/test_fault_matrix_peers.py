@@ -110,7 +110,7 @@ class Slow(FaultTest):
 
     @covers_fault(17)
     def test_slowloris(self):
-        """Thousands of clients that send a byte a second are closed by the message time-out, never early, and take
+        """Thousands of clients that send a byte a second are closed by the message timeout, never early, and take
         little memory."""
         timeout = 3 * SLOW
         for variables, from_first_byte in (({}, 0), (LINES, 1)):
@@ -130,7 +130,7 @@ class Slow(FaultTest):
 
     @covers_fault(18)
     def test_silence(self):
-        """Clients that send nothing are closed by the message time-out in a counted exchange, by the idle time-out in
+        """Clients that send nothing are closed by the message timeout in a counted exchange, by the idle timeout in
         an endless one."""
         for variables, reason in (({"XCHG_MESSAGE_TIMEOUT": "700ms"}, "message"), ({"XCHG_IDLE_TIMEOUT": "700ms", **LINES}, "idle")):
             with self.subTest(reason), self.survive(**variables) as fault:
@@ -147,8 +147,8 @@ class Slow(FaultTest):
     @covers_fault(19)
     def test_never_reads(self):
         """Thousands of clients that send and never read hold at most XCHG_MAX_PENDING and are closed by the write
-        time-out."""
-        timeout, size = 3 * SLOW, 64 * KIB  # long enough to tell two times from three times the time-out
+        timeout."""
+        timeout, size = 3 * SLOW, 64 * KIB  # long enough to tell two times from three times the timeout
         with self.survive(XCHG_EXCHANGE="echo", XCHG_SNDBUF="16KiB", XCHG_MAX_PENDING="4KiB", XCHG_MAX_MESSAGE="4KiB",
                           XCHG_WORKERS="2", XCHG_WRITE_TIMEOUT=f"{int(timeout * 1000)}ms") as fault:
             before = fault.server.resident_bytes()
@@ -161,13 +161,13 @@ class Slow(FaultTest):
                 closed = crowd.wait("closed")
             self.assertEqual(closed["count"], CROWD)
             self.assertGreaterEqual(closed["least"], timeout)
-            # The server asks the kernel for progress, so a time-out takes up to twice the value.
+            # The server asks the kernel for progress, so a timeout takes up to twice the value.
             self.assertLessEqual(closed["most"], 2 * 1.1 * timeout + SECOND)
             fault.expect_ends(write=CROWD)
 
     @covers_fault(20)
     def test_reads_very_slowly(self):
-        """Clients read so slowly that the window never opens. The write time-out closes them or, if it is off, their
+        """Clients read so slowly that the window never opens. The write timeout closes them or, if it is off, their
         lifetime."""
         for variables, reason in (({"XCHG_WRITE_TIMEOUT": "1s"}, "write"),
                                   ({"XCHG_WRITE_TIMEOUT": "0", "XCHG_MAX_LIFETIME": "1s", "XCHG_DRAIN_TIMEOUT": "500ms"}, "lifetime")):
@@ -252,7 +252,7 @@ class Vanished(OwnNetwork, FaultTest):
 
     @covers_fault(21)
     def test_power_loss(self):
-        """A client that vanishes while silent, within a message or during a reply is closed by the time-out that
+        """A client that vanishes while silent, within a message or during a reply is closed by the timeout that
         applies."""
         self.check("idle", b"whole\n", XCHG_IDLE_TIMEOUT="1s", **LINES)
         self.check("message", b"begun", XCHG_MESSAGE_TIMEOUT="1s", **LINES)

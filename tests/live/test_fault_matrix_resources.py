@@ -269,7 +269,7 @@ class Clocks(unittest.TestCase):
     @unittest.skipUnless(os.path.exists(CLOCK) and PLAIN, "needs clock.so before any sanitizer's library")
     @covers_fault(56)
     def test_the_clock_jumps(self):
-        """The wall clock jumps a day forward and a day back. No time-out fires early or late."""
+        """The wall clock jumps a day forward and a day back. No timeout fires early or late."""
         jump = f"{folder(self)}/jump"
         with open(jump, "wb") as f:
             f.write(bytes(8))
@@ -302,7 +302,7 @@ class Clocks(unittest.TestCase):
               (LINES, b"a", b"b\n", "idle"), (LINES, b"", b"during the pause\n", "idle"))
 
     def check_pause(self, pause, resume):
-        """A pause longer than the time-outs: clients whose data has arrived are answered, silent ones are closed."""
+        """A pause longer than the timeouts: clients whose data has arrived are answered, silent ones are closed."""
         timeout = f"{int(self.TIMEOUT * 1000)}ms"
         for variables, before, during, reason in self.PAUSES:
             with self.subTest(variables, before=before), serve(XCHG_WORKERS="2", XCHG_IDLE_TIMEOUT=timeout, XCHG_MESSAGE_TIMEOUT=timeout,

@@ -15,7 +15,7 @@ REFS = b"".join(bytes([ord("a") + i % 26]) * 5000 for i in range(100))
 
 
 def living(**variables):
-    """A server with tests/live/plugin/life.c, without time-outs that a slow machine could reach."""
+    """A server with tests/live/plugin/life.c, without timeouts that a slow machine could reach."""
     for name in ("IDLE", "MESSAGE", "WRITE"):
         variables.setdefault(f"XCHG_{name}_TIMEOUT", "0")
     return serve(XCHG_HANDLER=plugin("life"), **variables)

@@ -1,7 +1,7 @@
-"""Goal: limits and time-outs are those of docs/reference.md (Limits, Timeouts).
+"""Goal: limits and timeouts are those of docs/reference.md (Limits, Timeouts).
 
-The client measures a time-out twice: from before the act that starts the server's clock, to find an early
-end, and from after it, to find a late one. A time-out may be late by 10 % or 100 ms, by its double where
+The client measures a timeout twice: from before the act that starts the server's clock, to find an early
+end, and from after it, to find a late one. A timeout may be late by 10 % or 100 ms, by its double where
 the server asks the kernel for progress, and by SLACK for the machine.
 """
 
@@ -21,7 +21,7 @@ SLACK = 0.6 * SLOW
 
 class Case(unittest.TestCase):
     def assert_fired(self, before, after, timeout, most=None):
-        """A time-out whose clock started between ${before} and ${after} ends now, neither early nor late."""
+        """A timeout whose clock started between ${before} and ${after} ends now, neither early nor late."""
         now = time.monotonic()
         self.assertGreaterEqual(now - before, timeout, "early")
         most = most or timeout
@@ -142,7 +142,7 @@ class Admission(Case):
 
 class Timeouts(Case):
     def test_idle(self):
-        """Idle connections are closed after the idle time-out, counted from the last byte, and none is closed early."""
+        """Idle connections are closed after the idle timeout, counted from the last byte, and none is closed early."""
         with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="600ms") as server:
             clients = [server.connect() for _ in range(20)]
             first = time.monotonic()
@@ -173,7 +173,7 @@ class Timeouts(Case):
             self.ends(server, "idle", 20)
 
     def test_off(self):
-        """A time-out of 0 is off."""
+        """A timeout of 0 is off."""
         with Server(XCHG_IDLE_TIMEOUT="0", XCHG_MESSAGE_TIMEOUT="0", XCHG_WRITE_TIMEOUT="0",
                     XCHG_MAX_LIFETIME="0") as server:
             with server.connect() as client:
@@ -185,7 +185,7 @@ class Timeouts(Case):
             self.assertEqual(server.stop()["finished"], 1)
 
     def test_between_messages(self):
-        """The message time-out applies to a started message and not between messages."""
+        """The message timeout applies to a started message and not between messages."""
         for messages in ["0", "3"]:
             with self.subTest(messages), \
                     Server(XCHG_EXCHANGE="line", XCHG_MESSAGES=messages,
@@ -202,7 +202,7 @@ class Timeouts(Case):
                 self.ends(server, "message")
 
     def test_endless_may_be_silent(self):
-        """In an endless exchange the message time-out does not apply before the first byte."""
+        """In an endless exchange the message timeout does not apply before the first byte."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="200ms") as server:
             with server.connect() as client:
                 self.assertTrue(is_silent(client, 0.7))
@@ -245,7 +245,7 @@ class Output(Case):
         self.assertTrue(poll.poll(LIMIT * 1000), "no hang-up")
 
     def test_write_timeout_resets(self):
-        """A client that never reads gets a reset at its time-out, although none of its data is unread."""
+        """A client that never reads gets a reset at its timeout, although none of its data is unread."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
                     XCHG_SNDBUF="32KiB", XCHG_MAX_PENDING="8MiB") as server:
             with server.connect(rcvbuf=4096) as client:
@@ -254,7 +254,7 @@ class Output(Case):
             self.ends(server, "write")
 
     def test_idle_timeout_resets(self):
-        """The same for the idle time-out if the kernel has taken the whole reply."""
+        """The same for the idle timeout if the kernel has taken the whole reply."""
         with Server(XCHG_EXCHANGE="echo", XCHG_IDLE_TIMEOUT="1s") as server:
             with server.connect(rcvbuf=4096) as client:
                 client.sendall(bytes(200000))
@@ -263,7 +263,7 @@ class Output(Case):
 
     @covers_fault(20)
     def test_slow_reader(self):
-        """A slow reader is not closed, although the socket is not writable for several time-outs."""
+        """A slow reader is not closed, although the socket is not writable for several timeouts."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="1s", XCHG_IDLE_TIMEOUT="0",
                     XCHG_SNDBUF="1MiB") as server:
             with server.connect(rcvbuf=16384) as client:
@@ -281,7 +281,7 @@ class Output(Case):
             self.assertEqual((totals["closed_write"], totals["finished"]), (0, 1))
 
     def test_idle_while_reading(self):
-        """The idle time-out is prolonged only while output waits and keeps being acknowledged."""
+        """The idle timeout is prolonged only while output waits and keeps being acknowledged."""
         with Server(XCHG_EXCHANGE="echo", XCHG_WRITE_TIMEOUT="0", XCHG_IDLE_TIMEOUT="1s") as server:
             with server.connect(rcvbuf=16384) as client:
                 sent = self.flood(client, 64 << 20)
@@ -298,7 +298,7 @@ class Output(Case):
             self.ends(server, "idle")
 
     def test_clock_stands_while_not_reading(self):
-        """The message time-out stands while waiting output keeps the server from reading."""
+        """The message timeout stands while waiting output keeps the server from reading."""
         line = 1000 * b"x" + b"\n"
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="300ms",
                     XCHG_MAX_PENDING="4KiB", XCHG_SNDBUF="8KiB") as server:
@@ -364,7 +364,7 @@ class Lifetime(Case):
             self.ends(server, "lifetime")
 
     def test_closed_after_drain_timeout(self):
-        """A message that does not finish is closed after the drain time-out."""
+        """A message that does not finish is closed after the drain timeout."""
         with Server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MAX_LIFETIME="500ms",
                     XCHG_DRAIN_TIMEOUT="500ms") as server:
             before = time.monotonic()

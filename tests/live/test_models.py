@@ -161,7 +161,7 @@ class Models(unittest.TestCase):
                 self.assertEqual(server.finish()["finished"], 1)
 
     def test_drain_timeout(self):
-        """At the drain time-out the remaining connections are closed as `drain`, and the exit is clean."""
+        """At the drain timeout the remaining connections are closed as `drain`, and the exit is clean."""
         for context in self.each(XCHG_DRAIN_TIMEOUT="400ms", XCHG_MESSAGE_TIMEOUT="0"):
             with context as server:
                 with server.connect() as client:

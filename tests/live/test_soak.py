@@ -91,7 +91,7 @@ class Soak(unittest.TestCase):
 
 
 class Rude(Stream):
-    """The soak's clients that need no time-out but the message's, and some more."""
+    """The soak's clients that need no timeout but the message's, and some more."""
 
     def __init__(self, server):
         super().__init__(server, Count(), "u32")

@@ -278,7 +278,7 @@ class Live(Case):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_begun_too_slow(self):
-        """A started message gets its time-out and no more."""
+        """A started message gets its timeout and no more."""
         server = self.server(XCHG_EXCHANGE="line", XCHG_MESSAGES="0", XCHG_MESSAGE_TIMEOUT="700ms")
         with server.connect() as client:
             start = time.monotonic()
@@ -323,7 +323,7 @@ class Live(Case):
         self.assertEqual(server.finish()["finished"], 1)
 
     def test_silent_counted(self):
-        """A counted connection that has sent nothing ends at its message time-out as `message`."""
+        """A counted connection that has sent nothing ends at its message timeout as `message`."""
         server = self.server(XCHG_MESSAGE_TIMEOUT="1500ms")
         start = time.monotonic()
         with server.connect() as client:
@@ -334,7 +334,7 @@ class Live(Case):
         self.assertEqual(server.finish()["closed_message"], 1)
 
     def test_drain_timeout(self):
-        """At the drain time-out the remaining connections are closed, counted and logged. The exit code is 0."""
+        """At the drain timeout the remaining connections are closed, counted and logged. The exit code is 0."""
         server = self.server(XCHG_DRAIN_TIMEOUT="600ms", XCHG_MESSAGE_TIMEOUT="0")
         clients = [server.connect() for _ in range(3)]
         for client in clients:
@@ -347,7 +347,7 @@ class Live(Case):
         self.assertEqual((totals["closed_drain"], totals["cut"]), (3, 3))
 
     def test_no_drain(self):
-        """With a drain time-out of 0, every live connection is closed as `drain` once the grace is over."""
+        """With a drain timeout of 0, every live connection is closed as `drain` once the grace is over."""
         server = self.server(XCHG_DRAIN_TIMEOUT="0", XCHG_STOP_GRACE="300ms")
         with server.connect() as client:
             receive_exactly(client, 20)
@@ -393,7 +393,7 @@ class Listener(Case):
         self.assertEqual(server.finish()["finished"], 5)
 
     def test_held_back_until_the_drain_timeout(self):
-        """Clients that are still held back at the drain time-out are closed."""
+        """Clients that are still held back at the drain timeout are closed."""
         server = self.server(XCHG_MAX_CONNECTIONS="1", XCHG_DRAIN_TIMEOUT="500ms",
                              XCHG_MESSAGE_TIMEOUT="0")
         clients = [server.connect() for _ in range(3)]

@@ -181,7 +181,7 @@ class Server:
             return [line for line in self.lines if parse_logfmt(line).get("msg") not in usual]
 
     def connect(self, *, rcvbuf=None, source=None, timeout=LIMIT, address=None):
-        """A connected stream socket with a time-out."""
+        """A connected stream socket with a timeout."""
         text = address or self.addresses[0]
         if text.startswith("unix:"):
             client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -83,7 +83,7 @@ static void check_unsent(struct link *link) {
 }
 
 /*
- * Does the message time-out run, and did its clock never stand?  It does not run for input after
+ * Does the message timeout run, and did its clock never stand?  It does not run for input after
  * the last message, or for a message that is too long.
  */
 static bool waits_for_message(const struct link *link, uint64_t *from_ns) {

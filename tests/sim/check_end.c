@@ -1,10 +1,10 @@
 /*
  * check_end: may this connection end for this reason now?
  *
- * Each reason has a function with its conditions.  This file checks that a time-out is not early,
+ * Each reason has a function with its conditions.  This file checks that a timeout is not early,
  * and check_deadlines.c that none is late.  The server measures idle times and messages from the
  * beginning of the turn in which something happened.  check_slack_ns allows for the length of that
- * turn.  Other time-outs have no such allowance.
+ * turn.  Other timeouts have no such allowance.
  */
 #include "tests/sim/oracle.h"
 
@@ -104,7 +104,7 @@ static bool is_strictly_past(uint64_t from_ns, uint64_t limit_ns) {
   return limit_ns > 0 && world.now_ns >= from_ns + limit_ns;
 }
 
-/* Has the peer acknowledged something that prolongs a time-out?  Not without memory to note it. */
+/* Has the peer acknowledged something that prolongs a timeout?  Not without memory to note it. */
 static bool is_prolonged(const struct link *link) {
   uint64_t turn_ns = oracle.turns[world_self()];
   return link->acked_ns < turn_ns && !(oracle.no_memory && oracle.no_map_ns >= turn_ns);

@@ -8,7 +8,7 @@
  *   bytes    each message is the next of the peer's stream, as reference_framing.c splits it; each
  *            byte given to the kernel is the next of greeting and replies
  *   ends     each reason has its conditions (check_end.c); all queued output went to the kernel
- *   times    no time-out fires early or much too late; nothing that is ready stays unhandled
+ *   times    no timeout fires early or much too late; nothing that is ready stays unhandled
  *            (check_deadlines.c)
  *   totals   every counter of the server equals what was seen
  */
@@ -124,7 +124,7 @@ void check_deadlines_start(void);
 /** How much later than its deadline something may happen. */
 uint64_t check_patience_ns(void);
 
-/** How much too early a time-out may appear, because turns have a length. */
+/** How much too early a timeout may appear, because turns have a length. */
 uint64_t check_slack_ns(void);
 
 /** The server has stopped: do its counters agree? */

@@ -16,7 +16,7 @@ from xchgd import GREETING, LIMIT, SLOW, reset
 
 MAX_MESSAGE = 32 * 1024
 PATIENCE_MS = int(LIMIT * 1000)
-CUT_MS = int(5000 * SLOW)  # a little more than the write time-out or the idle time-out
+CUT_MS = int(5000 * SLOW)  # a little more than the write timeout or the idle timeout
 
 
 class Count:
