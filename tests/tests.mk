@@ -307,6 +307,7 @@ lint: | need-lint ## layers, lengths, words, header docs, clang-format, clang-ti
 	@echo 'lint: no fault'
 lint-rules:
 	@tests/lint/rules $(CC) $(C_FILES)
+	@tests/lint/words
 	@tests/lint/modules
 lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
