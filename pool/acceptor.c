@@ -1,9 +1,8 @@
 /*
  * acceptor: see acceptor.h for the states.
  *
- * A turn: letters, what ended, what must be resumed or concluded; then a wait, announced like a
- * worker's; then the doors that are ready.  Listeners are watched level-triggered, so that a batch
- * may stop anywhere.
+ * One turn: wait, accept from the listeners that are ready, take tasks, reap what has ended, resume
+ * accepting, continue the stop.  The listeners are level-triggered, so a batch may end anywhere.
  */
 #include "pool/acceptor.h"
 
@@ -13,10 +12,8 @@
 #include <string.h>
 
 #define FAILURES_MAX 64            /* failed accepts in a row before a pause */
-#define PATIENCE_MIN 8             /* full batches in a row before a larger one is tried */
-#define PATIENCE_MAX 1024          /* ... where it was in vain so far */
-#define RETRY_NS (100 * NS_PER_MS) /* after descriptors or memory ran out */
-#define EPISODE_OVER_NS NS_PER_S   /* without such an error */
+#define RETRY_NS (100 * NS_PER_MS) /* between attempts while descriptors or memory are exhausted */
+#define EPISODE_OVER_NS NS_PER_S   /* an episode is over after this time without such an error */
 
 static void on_accept_event(struct source *source, uint32_t events);
 
@@ -34,22 +31,16 @@ static int open_accept_source(struct acceptor *acceptor, uint32_t index) {
   struct source source = *taken;
   *entry = (struct accept_source){.source = source,
                                   .acceptor = acceptor,
-                                  .listener = &acceptor->listeners[index],
-                                  .index = index,
-                                  .batch = 1,
-                                  .patience = PATIENCE_MIN};
+                                  .listener = &acceptor->setup.listeners[index],
+                                  .index = index};
+  accept_batch_init(&entry->batch);
   acceptor->source_of[index] = entry;
   return reactor_add(&acceptor->reactor, &entry->source, entry->listener->fd, EPOLLIN);
 }
 
 int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup) {
-  acceptor->config = setup->config;
-  acceptor->log = setup->log;
-  acceptor->admission = setup->admission;
-  acceptor->model = setup->model;
-  acceptor->listeners = setup->listeners;
-  acceptor->listeners_count = setup->listeners_count;
-  acceptor->stop_ns = acceptor->episode_ns = NEVER;
+  acceptor->setup = *setup;
+  acceptor->stop_ns = acceptor->episode.start_ns = NEVER;
   acceptor->watch_ns = setup->model->ops->watch == NULL ? NEVER : 0;
   if (slab_init(&acceptor->accept_sources, sizeof(struct accept_source), CONFIG_LISTEN_MAX) == -1 ||
       reactor_open(&acceptor->reactor, &acceptor->accept_sources, &acceptor->stats) == -1 ||
@@ -57,7 +48,7 @@ int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup)
     return -1;
   }
   acceptor->reactor.on_event = on_accept_event;
-  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
     if (open_accept_source(acceptor, i) == -1) {
       return -1;
     }
@@ -71,16 +62,16 @@ void acceptor_close(struct acceptor *acceptor) {
   inbox_close(&acceptor->inbox);
 }
 
-/* ---- doors ---- */
+/* ---- listeners ---- */
 
-/* The ${i}th door, or NULL where its listener is closed. */
+/* The ${i}th listener, or NULL if it is closed. */
 static struct accept_source *accept_source_at(const struct acceptor *acceptor, uint32_t i) {
   struct accept_source *entry = acceptor->source_of[i];
   return entry->listener->fd == -1 ? NULL : entry;
 }
 
 static void unwatch_listeners(struct acceptor *acceptor) {
-  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
     struct accept_source *entry = accept_source_at(acceptor, i);
     if (entry != NULL) {
       reactor_remove(&acceptor->reactor, &entry->source, entry->listener->fd);
@@ -88,9 +79,9 @@ static void unwatch_listeners(struct acceptor *acceptor) {
   }
 }
 
-/* Watch all listeners, or none where the kernel has no memory for that. */
+/* Watch all listeners, or none if the kernel is out of memory. */
 static bool watch_listeners(struct acceptor *acceptor) {
-  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
     struct accept_source *entry = accept_source_at(acceptor, i);
     if (entry != NULL &&
         reactor_add(&acceptor->reactor, &entry->source, entry->listener->fd, EPOLLIN) == -1) {
@@ -108,7 +99,7 @@ static void close_accept_source(struct acceptor *acceptor, struct accept_source 
   listener_close(entry->listener);
 }
 
-/* Nobody can come to a UNIX listener that was shut, yet epoll reports it as ready for good. */
+/* A UNIX listener that was shut down accepts nothing, but epoll reports it as ready forever. */
 static void close_if_shut(struct acceptor *acceptor, struct accept_source *entry) {
   if (entry->listener->stopped && entry->listener->addr.addr.family == ADDR_UNIX) {
     close_accept_source(acceptor, entry);
@@ -117,8 +108,8 @@ static void close_if_shut(struct acceptor *acceptor, struct accept_source *entry
 
 static uint32_t listeners_open(const struct acceptor *acceptor) {
   uint32_t count = 0;
-  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
-    count += acceptor->listeners[i].fd != -1;
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
+    count += acceptor->setup.listeners[i].fd != -1;
   }
   return count;
 }
@@ -126,12 +117,12 @@ static uint32_t listeners_open(const struct acceptor *acceptor) {
 /* ---- pausing ---- */
 
 static uint32_t live_conns(const struct acceptor *acceptor) {
-  return acceptor->model->ops->live(acceptor->model);
+  return acceptor->setup.model->ops->live(acceptor->setup.model);
 }
 
 static bool has_room(const struct acceptor *acceptor) {
-  return live_conns(acceptor) < acceptor->config->max_connections &&
-         acceptor->model->ops->has_room(acceptor->model);
+  return live_conns(acceptor) < acceptor->setup.config->max_connections &&
+         acceptor->setup.model->ops->has_room(acceptor->setup.model);
 }
 
 static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
@@ -144,44 +135,47 @@ static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
   acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS;
 }
 
-/* Descriptors or memory ran out: one line when that begins. */
-static void note_exhausted(struct acceptor *acceptor, const char *what, int error) {
-  uint64_t now_ns = acceptor->reactor.now_ns;
-  stats_add(&acceptor->stats.accept_pauses, 1);
-  if (acceptor->episode_ns == NEVER) {
-    acceptor->episode_ns = now_ns;
-    acceptor->exhausted_count = 0;
-    log_errno(acceptor->log, LOG_WARN, what, error);
+/* Log one line when an episode of exhaustion begins. */
+static void episode_note(struct exhaustion *episode, struct log *log, uint64_t now_ns,
+                         const char *what, int error) {
+  if (episode->start_ns == NEVER) {
+    *episode = (struct exhaustion){.start_ns = now_ns};
+    log_errno(log, LOG_WARN, what, error);
   }
-  acceptor->exhausted_ns = now_ns;
-  acceptor->exhausted_count++;
+  episode->last_ns = now_ns;
+  episode->count++;
+}
+
+/* Log one line when it is over: after a second without another failure, or when the server ends. */
+static void episode_end(struct exhaustion *episode, struct log *log) {
+  struct log_line line;
+  log_begin(&line, log, LOG_WARN, "accepting again");
+  log_u64(&line, "failures", episode->count);
+  log_u64(&line, "ms", (episode->last_ns - episode->start_ns) / NS_PER_MS);
+  log_end(&line);
+  episode->start_ns = NEVER;
+}
+
+/* When the episode is over, without another failure; NEVER = there is none, or it goes on. */
+static uint64_t episode_over_ns(const struct acceptor *acceptor) {
+  bool begun = acceptor->episode.start_ns != NEVER && acceptor->state == ACCEPT_OPEN;
+  return begun ? acceptor->episode.last_ns + EPISODE_OVER_NS : NEVER;
+}
+
+/* Descriptors or memory are exhausted. */
+static void note_exhausted(struct acceptor *acceptor, const char *what, int error) {
+  stats_add(&acceptor->stats.accept_pauses, 1);
+  episode_note(&acceptor->episode, acceptor->setup.log, acceptor->reactor.now_ns, what, error);
   pause_accepting(acceptor, true);
 }
 
-/* ... and one when there has been none for a second, or the server ends. */
-static void end_episode(struct acceptor *acceptor) {
-  struct log_line line;
-  log_begin(&line, acceptor->log, LOG_WARN, "accepting again");
-  log_u64(&line, "failures", acceptor->exhausted_count);
-  log_u64(&line, "ms", (acceptor->exhausted_ns - acceptor->episode_ns) / NS_PER_MS);
-  log_end(&line);
-  acceptor->episode_ns = NEVER;
-}
-
-static void note_recovered(struct acceptor *acceptor) {
-  if (acceptor->episode_ns != NEVER && acceptor->state == ACCEPT_OPEN &&
-      acceptor->reactor.now_ns >= acceptor->exhausted_ns + EPISODE_OVER_NS) {
-    end_episode(acceptor);
-  }
-}
-
-/* May accepting go on: there is room, or it is worth another try? */
+/* May accepting resume: is there room, and if it was exhausted, is it worth another attempt? */
 static bool may_resume(const struct acceptor *acceptor) {
   if (acceptor->exhausted && live_conns(acceptor) >= acceptor->live_seen &&
       acceptor->reactor.now_ns < acceptor->retry_ns) {
     return false;
   }
-  return acceptor->config->overload == XCHG_OVERLOAD_REFUSE || has_room(acceptor);
+  return acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE || has_room(acceptor);
 }
 
 /* ---- accepting ---- */
@@ -192,9 +186,9 @@ static void refuse(struct acceptor *acceptor, const struct accepted_conn *accept
   sys_close(accepted->fd);
 }
 
-/* Place ${guest}, which was admitted. Return: false if the system refused and the guest is held. */
+/* Dispatch ${accepted}, which was admitted. Return: false if the system refused: it is deferred. */
 static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *accepted) {
-  int dispatched = acceptor->model->ops->dispatch(acceptor->model, accepted);
+  int dispatched = acceptor->setup.model->ops->dispatch(acceptor->setup.model, accepted);
   if (dispatched == -1) {
     acceptor->deferred = *accepted;
     acceptor->has_deferred = true;
@@ -207,15 +201,15 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
   return true;
 }
 
-/* A connection has been accepted. Return: may the batch go on? */
+/* A connection was accepted. Return: may the batch continue? */
 static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
   stats_add(&acceptor->stats.accepted, 1);
-  if (acceptor->config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
+  if (acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
   }
-  if (!admission_check(acceptor->admission, accepted, &refused)) {
+  if (!admission_check(acceptor->setup.admission, accepted, &refused)) {
     refuse(acceptor, accepted, refused);
     return true;
   }
@@ -223,16 +217,16 @@ static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepte
 }
 
 /*
- * An accept failed on that connection's account: counted; said at most once a second, since a peer
- * may cause it.  Where nothing but such failures comes the queue may not get shorter by them (a
- * security module's refusal leaves it as it is), so accepting pauses rather than spins.
- * Return: may the batch go on?
+ * An accept failed because of its connection.  A peer can cause that, so it is logged at most once
+ * a second.  A failure may leave the connection in the backlog (a security module's refusal does),
+ * so after FAILURES_MAX in a row accepting pauses instead of spinning.
+ * Return: may the batch continue?
  */
 static bool note_failed(struct acceptor *acceptor, int error) {
   stats_add(&acceptor->stats.accept_errors, 1);
   if (acceptor->reactor.now_ns >= acceptor->log_accept_ns) {
     acceptor->log_accept_ns = acceptor->reactor.now_ns + NS_PER_S;
-    log_errno(acceptor->log, LOG_DEBUG, "accept failed", error);
+    log_errno(acceptor->setup.log, LOG_DEBUG, "accept failed", error);
   }
   if (++acceptor->failed_in_row < FAILURES_MAX) {
     return true;
@@ -244,20 +238,20 @@ static bool note_failed(struct acceptor *acceptor, int error) {
 
 static void note_listener_failed(struct acceptor *acceptor, struct accept_source *entry,
                                  int error) {
-  log_errno(acceptor->log, LOG_ERROR, "a listener broke", error);
+  log_errno(acceptor->setup.log, LOG_ERROR, "a listener broke", error);
   close_accept_source(acceptor, entry);
   atom_store_release_u32(&acceptor->listener_failed, 1); /* pairs with server_failed */
-  wake_signal(acceptor->model->setup.done);
+  wake_signal(acceptor->setup.model->setup.done);
 }
 
 /*
- * Accept up to ${max} connections. Return: how many were looked for and found; fewer: the queue is
- * empty, or accepting paused.
+ * Accept up to ${max} connections. Return: how many there were; fewer than ${max}: the backlog is
+ * empty, or accepting was paused.
  */
-static uint32_t accept_batch(struct acceptor *acceptor, struct accept_source *entry, uint32_t max) {
+static uint32_t accept_up_to(struct acceptor *acceptor, struct accept_source *entry, uint32_t max) {
   struct accepted_conn accepted = {.listener = entry->index};
   for (uint32_t i = 0; i < max; i++) {
-    if (acceptor->config->overload == XCHG_OVERLOAD_WAIT && !has_room(acceptor)) {
+    if (acceptor->setup.config->overload == XCHG_OVERLOAD_WAIT && !has_room(acceptor)) {
       pause_accepting(acceptor, false);
       return i;
     }
@@ -287,40 +281,15 @@ static uint32_t accept_batch(struct acceptor *acceptor, struct accept_source *en
   return max;
 }
 
-/*
- * A batch that looks for one connection more than there is ends in an EAGAIN, which costs as much
- * as eight events.  So it grows slowly and falls at once, and the more often it has grown in vain,
- * the later it tries again.
- */
-static void adapt_batch(struct accept_source *entry, uint32_t found) {
-  if (found < entry->batch) {
-    entry->patience =
-        entry->probing ? (uint32_t)min_u64(entry->patience * 2, PATIENCE_MAX) : entry->patience;
-    entry->batch = found > 0 ? found : 1;
-    entry->full = 0;
-    entry->probing = false;
-    return;
-  }
-  if (entry->probing) {
-    entry->patience = PATIENCE_MIN;
-    entry->probing = false;
-  }
-  if (++entry->full >= entry->patience) {
-    entry->probing = entry->batch < ACCEPT_BATCH_MAX;
-    entry->batch = (uint32_t)min_u64(entry->batch * 2, ACCEPT_BATCH_MAX);
-    entry->full = 0;
-  }
-}
-
 static void on_accept_event(struct source *source, uint32_t events) {
   (void)events;
   struct accept_source *entry = container_of(source, struct accept_source, source);
   if (entry->acceptor->state != ACCEPT_OPEN || entry->listener->fd == -1) {
-    return; /* paused by another door of this turn */
+    return; /* another listener of this turn has paused accepting */
   }
-  uint32_t found = accept_batch(entry->acceptor, entry, entry->batch);
+  uint32_t found = accept_up_to(entry->acceptor, entry, entry->batch.size);
   histogram_record(&entry->acceptor->batches, found);
-  adapt_batch(entry, found);
+  accept_batch_adapt(&entry->batch, found);
 }
 
 static void resume(struct acceptor *acceptor) {
@@ -344,12 +313,13 @@ static void resume(struct acceptor *acceptor) {
 /* ---- the stop ---- */
 
 static uint64_t grace_over_ns(const struct acceptor *acceptor) {
-  return acceptor->stopping_now ? 0
-                                : add_sat_u64(acceptor->stop_ns, acceptor->config->stop_grace_ns);
+  return acceptor->stopping_now
+             ? 0
+             : add_sat_u64(acceptor->stop_ns, acceptor->setup.config->stop_grace_ns);
 }
 
 static uint64_t drain_over_ns(const struct acceptor *acceptor) {
-  const struct config *config = acceptor->config;
+  const struct config *config = acceptor->setup.config;
   if (acceptor->stopping_now) {
     return 0;
   }
@@ -358,7 +328,7 @@ static uint64_t drain_over_ns(const struct acceptor *acceptor) {
 
 static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
   acceptor->stop_ns = stop_ns;
-  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
     struct accept_source *entry = accept_source_at(acceptor, i);
     if (entry == NULL) {
       continue;
@@ -371,8 +341,8 @@ static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
 }
 
 /*
- * The grace is over: whoever is in a queue still comes in; an empty queue closes its listener.
- * Without a listener there is nobody to be graceful to.
+ * After the grace: accept the connections that are still in a backlog, and close a listener whose
+ * backlog is empty.  If no listener is open, the grace is over at once.
  */
 static void continue_drain(struct acceptor *acceptor) {
   uint64_t now_ns = acceptor->reactor.now_ns;
@@ -381,13 +351,13 @@ static void continue_drain(struct acceptor *acceptor) {
     return;
   }
   bool impatient = now_ns >= drain_over_ns(acceptor);
-  for (uint32_t i = 0; i < acceptor->listeners_count; i++) {
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
     struct accept_source *entry = accept_source_at(acceptor, i);
     if (entry == NULL) {
       continue;
     }
     bool empty = acceptor->state == ACCEPT_OPEN &&
-                 accept_batch(acceptor, entry, ACCEPT_BATCH_MAX) < ACCEPT_BATCH_MAX &&
+                 accept_up_to(acceptor, entry, ACCEPT_BATCH_MAX) < ACCEPT_BATCH_MAX &&
                  acceptor->state == ACCEPT_OPEN;
     if ((empty || impatient) && entry->listener->fd != -1) {
       close_accept_source(acceptor, entry);
@@ -398,10 +368,11 @@ static void continue_drain(struct acceptor *acceptor) {
   }
   if (acceptor->has_deferred && impatient) {
     acceptor->has_deferred = false;
-    admission_release(acceptor->admission, acceptor->deferred.ip_slot);
+    admission_release(acceptor->setup.admission, acceptor->deferred.ip_slot);
     refuse(acceptor, &acceptor->deferred, XCHG_DRAIN);
   }
-  acceptor->finished = !acceptor->has_deferred && acceptor->model->ops->finish(acceptor->model);
+  acceptor->finished =
+      !acceptor->has_deferred && acceptor->setup.model->ops->finish(acceptor->setup.model);
 }
 
 /* ---- turns ---- */
@@ -416,16 +387,14 @@ static void take_tasks(struct acceptor *acceptor) {
   }
 }
 
-/* When something must be done though nothing happens. */
+/* When the next step is due, if no event comes before. */
 static uint64_t next_ns(const struct acceptor *acceptor) {
   uint64_t next = acceptor->watch_ns;
   uint64_t now_ns = acceptor->reactor.now_ns;
   if (acceptor->state == ACCEPT_PAUSED && acceptor->exhausted && now_ns < acceptor->retry_ns) {
-    next = acceptor->retry_ns; /* after it what is missing is room, of which admit tells */
+    next = acceptor->retry_ns; /* later only room can be missing: room_wake ends the wait */
   }
-  if (acceptor->episode_ns != NEVER && acceptor->state == ACCEPT_OPEN) {
-    next = min_u64(next, acceptor->exhausted_ns + EPISODE_OVER_NS);
-  }
+  next = min_u64(next, episode_over_ns(acceptor));
   if (acceptor->stop_ns != NEVER) {
     uint64_t over_ns = grace_over_ns(acceptor);
     if (now_ns >= over_ns) {
@@ -439,12 +408,12 @@ static uint64_t next_ns(const struct acceptor *acceptor) {
   return next;
 }
 
-/* Does the acceptor wait for the last connections of a stop? */
+/* Does the acceptor wait for the last connections to end? */
 static bool waits_for_last(const struct acceptor *acceptor) {
   return acceptor->stop_ns != NEVER && listeners_open(acceptor) == 0;
 }
 
-/* Has what it waits for been released? */
+/* Is what the acceptor waits for there? */
 static bool released(const struct acceptor *acceptor) {
   if (waits_for_last(acceptor) && !acceptor->has_deferred) {
     return live_conns(acceptor) == 0;
@@ -455,7 +424,7 @@ static bool released(const struct acceptor *acceptor) {
 void acceptor_wait(struct acceptor *acceptor) {
   bool waits = acceptor->state == ACCEPT_PAUSED || waits_for_last(acceptor);
   if (waits) {
-    room_prepare_wait(acceptor->admission);
+    room_prepare_wait(acceptor->setup.admission);
   }
   if ((waits && released(acceptor)) || !inbox_prepare_wait(&acceptor->inbox)) {
     reactor_wait(&acceptor->reactor, 0);
@@ -464,7 +433,7 @@ void acceptor_wait(struct acceptor *acceptor) {
     inbox_finish_wait(&acceptor->inbox);
   }
   if (waits) {
-    room_finish_wait(acceptor->admission);
+    room_finish_wait(acceptor->setup.admission);
   }
 }
 
@@ -473,18 +442,21 @@ void acceptor_run(struct acceptor *acceptor) {
     acceptor_wait(acceptor);
     reactor_dispatch(&acceptor->reactor);
     take_tasks(acceptor);
-    if (acceptor->model->ops->reap != NULL) {
-      acceptor->model->ops->reap(acceptor->model);
+    if (acceptor->setup.model->ops->reap != NULL) {
+      acceptor->setup.model->ops->reap(acceptor->setup.model);
     }
     resume(acceptor);
-    note_recovered(acceptor);
+    if (episode_over_ns(acceptor) <= acceptor->reactor.now_ns) {
+      episode_end(&acceptor->episode, acceptor->setup.log);
+    }
     if (acceptor->watch_ns <= acceptor->reactor.now_ns) {
-      acceptor->watch_ns = acceptor->model->ops->watch(acceptor->model, acceptor->reactor.now_ns);
+      acceptor->watch_ns =
+          acceptor->setup.model->ops->watch(acceptor->setup.model, acceptor->reactor.now_ns);
     }
     continue_drain(acceptor);
   }
-  if (acceptor->episode_ns != NEVER) {
-    end_episode(acceptor);
+  if (acceptor->episode.start_ns != NEVER) {
+    episode_end(&acceptor->episode, acceptor->setup.log);
   }
 }
 

@@ -79,7 +79,7 @@ START_TEST(batches_grow_and_fall) {
     }
     close(clients[i]);
   }
-  ck_assert_uint_eq(acceptor.source_of[0]->batch, CLIENTS - 8 * (1 + 2 + 4 + 8) < 16 ? 1 : 16);
+  ck_assert_uint_eq(acceptor.source_of[0]->batch.size, CLIENTS - 8 * (1 + 2 + 4 + 8) < 16 ? 1 : 16);
   tear_down();
 }
 END_TEST
