@@ -116,17 +116,25 @@ static uint32_t pool_live(struct model *model) {
   return live;
 }
 
-/* How good a worker is to hand a connection to; less is better. Compared field by field. */
+/* The state of a worker, the best choice for a connection first. */
+enum worker_rank {
+  QUEUE_EMPTY,
+  QUEUE_BUSY,     /* connections wait in its queue */
+  WORKER_BLOCKED, /* by a handler, as the watchdog saw */
+  QUEUE_FULL,
+};
+
+/* How suitable a worker is for a connection; less is better. Compared field by field. */
 struct choice {
-  uint32_t depth;   /* guests in its queue; not compared */
-  uint32_t queued;  /* 0: its queue is empty, 1: it is not, 2: it is held, 3: its queue is full */
-  uint32_t measure; /* live connections, or turns to wait */
-  uint32_t awake;   /* 0: it sleeps */
+  uint32_t depth; /* connections in its queue; not compared */
+  enum worker_rank rank;
+  uint32_t measure; /* live connections, or its distance from next_worker */
+  bool awake;
 };
 
 static bool better(const struct choice *a, const struct choice *b) {
-  if (a->queued != b->queued) {
-    return a->queued < b->queued;
+  if (a->rank != b->rank) {
+    return a->rank < b->rank;
   }
   if (a->measure != b->measure) {
     return a->measure < b->measure;
@@ -134,17 +142,22 @@ static bool better(const struct choice *a, const struct choice *b) {
   return a->awake < b->awake;
 }
 
+static enum worker_rank rank(const struct model_pool *pool, uint32_t i, uint32_t depth) {
+  if (depth >= pool->model.setup.config->queue) {
+    return QUEUE_FULL;
+  }
+  if (pool->threads[i].watchdog.blocked) {
+    return WORKER_BLOCKED;
+  }
+  return depth > 0 ? QUEUE_BUSY : QUEUE_EMPTY;
+}
+
 static struct choice weigh(struct model_pool *pool, uint32_t i) {
-  const struct config *config = pool->model.setup.config;
   struct worker *worker = &pool->threads[i].worker;
-  uint32_t queued = ring_count_producer(&worker->inbox.ring);
-  bool least = config->dispatch == XCHG_DISPATCH_LEAST;
-  bool blocked = pool->threads[i].watchdog.blocked;
-  return (struct choice){.depth = queued,
-                         .queued = queued >= config->queue ? 3
-                                   : blocked               ? 2
-                                   : queued > 0            ? 1
-                                                           : 0,
+  uint32_t depth = ring_count_producer(&worker->inbox.ring);
+  bool least = pool->model.setup.config->dispatch == XCHG_DISPATCH_LEAST;
+  return (struct choice){.depth = depth,
+                         .rank = rank(pool, i, depth),
                          .measure = least ? atom_load_relaxed_u32(&worker->live)
                                           : (i + pool->count - pool->next_worker) % pool->count,
                          .awake = atom_load_relaxed_u32(&worker->inbox.sleeping) == 0};
