@@ -121,8 +121,9 @@ static uint32_t live_conns(const struct acceptor *acceptor) {
 }
 
 static bool has_room(const struct acceptor *acceptor) {
+  struct model *model = acceptor->setup.model;
   return live_conns(acceptor) < acceptor->setup.config->max_connections &&
-         acceptor->setup.model->ops->has_room(acceptor->setup.model);
+         (model->ops->has_room == NULL || model->ops->has_room(model));
 }
 
 static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
@@ -371,8 +372,9 @@ static void continue_drain(struct acceptor *acceptor) {
     admission_release(acceptor->setup.admission, acceptor->deferred.ip_slot);
     refuse(acceptor, &acceptor->deferred, XCHG_DRAIN);
   }
+  struct model *model = acceptor->setup.model;
   acceptor->finished =
-      !acceptor->has_deferred && acceptor->setup.model->ops->finish(acceptor->setup.model);
+      !acceptor->has_deferred && (model->ops->finish == NULL || model->ops->finish(model));
 }
 
 /* ---- turns ---- */

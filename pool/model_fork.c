@@ -91,11 +91,6 @@ static void child_main(struct model_fork *all, const struct accepted_conn *accep
 
 /* ---- the parent ---- */
 
-static int fork_start(struct model *model) {
-  (void)model;
-  return 0;
-}
-
 static bool fork_has_room(struct model *model) {
   struct model_fork *all = fork_of(model);
   return all->live < all->count;
@@ -175,11 +170,6 @@ static bool fork_finish(struct model *model) {
   return all->live == 0;
 }
 
-static uint32_t fork_running(struct model *model) {
-  (void)model;
-  return 0;
-}
-
 static void fork_totals(struct model *model, struct stats *totals) {
   stats_sum(totals, fork_of(model)->stats);
 }
@@ -195,14 +185,12 @@ static void fork_destroy(struct model *model) {
 }
 
 struct model *model_fork_create(const struct model_setup *setup) {
-  static const struct model_ops ops = {.start = fork_start,
-                                       .has_room = fork_has_room,
+  static const struct model_ops ops = {.has_room = fork_has_room,
                                        .live = fork_live,
                                        .dispatch = fork_dispatch,
                                        .reap = fork_reap,
                                        .stop = fork_stop,
                                        .finish = fork_finish,
-                                       .running = fork_running,
                                        .add_totals = fork_totals,
                                        .destroy = fork_destroy};
   struct model_fork *all = calloc(1, sizeof(*all));

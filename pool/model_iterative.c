@@ -18,16 +18,6 @@ static struct model_iterative *iterative_of(struct model *model) {
   return container_of(model, struct model_iterative, model);
 }
 
-static int iterative_start(struct model *model) {
-  (void)model;
-  return 0; /* the acceptor is the worker */
-}
-
-static bool iterative_has_room(struct model *model) {
-  (void)model;
-  return true;
-}
-
 static uint32_t iterative_live(struct model *model) {
   return atom_load_relaxed_u32(&iterative_of(model)->worker.live);
 }
@@ -43,16 +33,6 @@ static void iterative_stop(struct model *model, uint64_t stop_ns) {
   worker_send_drain(&iterative_of(model)->worker, stop_ns);
 }
 
-static bool iterative_finish(struct model *model) {
-  (void)model;
-  return true;
-}
-
-static uint32_t iterative_running(struct model *model) {
-  (void)model;
-  return 0;
-}
-
 static void iterative_totals(struct model *model, struct stats *totals) {
   stats_sum(totals, &iterative_of(model)->worker.stats);
 }
@@ -64,13 +44,9 @@ static void iterative_destroy(struct model *model) {
 }
 
 struct model *model_iterative_create(const struct model_setup *setup) {
-  static const struct model_ops ops = {.start = iterative_start,
-                                       .has_room = iterative_has_room,
-                                       .live = iterative_live,
+  static const struct model_ops ops = {.live = iterative_live,
                                        .dispatch = iterative_dispatch,
                                        .stop = iterative_stop,
-                                       .finish = iterative_finish,
-                                       .running = iterative_running,
                                        .add_totals = iterative_totals,
                                        .destroy = iterative_destroy};
   struct model_iterative *iterative = aligned_alloc(CACHE_LINE, sizeof(*iterative));

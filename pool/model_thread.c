@@ -87,11 +87,6 @@ static void *thread_main(void *argument) {
 
 /* ---- the acceptor's side ---- */
 
-static int model_thread_start(struct model *model) {
-  (void)model;
-  return 0;
-}
-
 static void model_thread_reap(struct model *model) {
   struct model_thread *all = model_thread_of(model);
   struct thread_slot *slot = atom_exchange_acquire_ptr(&all->ended, NULL);
@@ -147,11 +142,6 @@ static bool model_thread_finish(struct model *model) {
   return model_thread_of(model)->threads_active == 0;
 }
 
-static uint32_t model_thread_running(struct model *model) {
-  (void)model;
-  return 0; /* the acceptor ends after them */
-}
-
 static void model_thread_totals(struct model *model, struct stats *totals) {
   stats_sum(totals, model_thread_of(model)->stats);
 }
@@ -166,14 +156,12 @@ static void model_thread_destroy(struct model *model) {
 }
 
 struct model *model_thread_create(const struct model_setup *setup) {
-  static const struct model_ops ops = {.start = model_thread_start,
-                                       .has_room = model_thread_has_room,
+  static const struct model_ops ops = {.has_room = model_thread_has_room,
                                        .live = model_thread_live,
                                        .dispatch = model_thread_dispatch,
                                        .reap = model_thread_reap,
                                        .stop = model_thread_stop,
                                        .finish = model_thread_finish,
-                                       .running = model_thread_running,
                                        .add_totals = model_thread_totals,
                                        .destroy = model_thread_destroy};
   struct model_thread *all = aligned_alloc(CACHE_LINE, sizeof(*all));

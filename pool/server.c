@@ -169,7 +169,8 @@ static void *acceptor_main(void *argument) {
 }
 
 int server_start(struct xchg_server *server) {
-  if (server->model->ops->start(server->model) == -1) {
+  const struct model_ops *ops = server->model->ops;
+  if (ops->start != NULL && ops->start(server->model) == -1) {
     return log_refused(server, "cannot start the workers");
   }
   atom_store_relaxed_u32(&server->acceptor_runs, 1);
@@ -177,7 +178,9 @@ int server_start(struct xchg_server *server) {
   int error = pthread_create(&server->acceptor_thread, NULL, acceptor_main, server);
   if (error != 0) {
     sem_destroy(&server->acceptor_up);
-    server->model->ops->finish(server->model); /* the workers end; nobody will send them anybody */
+    if (ops->finish != NULL) {
+      ops->finish(server->model); /* the workers end: no connection will come */
+    }
     errno = error;
     return log_refused(server, "cannot start the acceptor");
   }
@@ -220,8 +223,9 @@ void server_sigchld(struct xchg_server *server) { wake_signal(&server->acceptor.
 int server_done_fd(const struct xchg_server *server) { return server->done.fd; }
 
 bool server_finished(const struct xchg_server *server) {
+  const struct model_ops *ops = server->model->ops;
   return atom_load_acquire_u32(&server->acceptor_runs) == 0 &&
-         server->model->ops->running(server->model) == 0;
+         (ops->running == NULL || ops->running(server->model) == 0);
 }
 
 bool server_failed(const struct xchg_server *server) {
