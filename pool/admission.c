@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define NO_NODE 0 /* node 0 is nobody's, so that zeroed memory means empty chains */
+#define NO_NODE 0 /* node 0 is never used, so zeroed memory means empty chains */
 
 int admission_init(struct admission *admission, const struct config *config, struct wake *wake) {
   *admission = (struct admission){.config = config, .wake = wake, .free = NO_NODE, .fresh = 1};
@@ -16,8 +16,8 @@ int admission_init(struct admission *admission, const struct config *config, str
     return 0;
   }
   /*
-   * Twice the connections: a sweep then frees at least half of the nodes, so that its cost is
-   * spread over as many accepts.  What is never used is never touched, and takes no memory.
+   * Twice the connections: a sweep then frees at least half of the nodes, which spreads its cost
+   * over that many accepts.  Nodes that are never used take no memory.
    */
   admission->nodes_count = (uint32_t)min_u64(2 * config->max_connections, UINT32_C(1) << 30);
   uint32_t buckets = 1;
@@ -46,10 +46,7 @@ void admission_fini(struct admission *admission) {
 }
 
 static bool in_any(const struct config_blocks *list, const struct addr *addr) {
-  /*
-   * A walk over the list: the lists that operators write are short. A trie would pay from some
-   * hundred blocks on.
-   */
+  /* A linear search: operators write short lists. A trie would pay from some hundred blocks on. */
   for (size_t i = 0; i < list->count; i++) {
     if (addr_in_block(addr, &list->blocks[i])) {
       return true;
@@ -64,7 +61,7 @@ static bool allowed(const struct admission *admission, const struct addr *addr) 
 }
 
 /*
- * A chain for the 16 bytes of an address: two rounds of a 64-bit multiply and fold (as in wyhash),
+ * The bucket of an address of 16 bytes: two rounds of a 64-bit multiply and fold (as in wyhash),
  * keyed by the seed.
  */
 static uint32_t bucket_of(const struct admission *admission, const uint8_t bytes[16]) {
@@ -77,9 +74,7 @@ static uint32_t bucket_of(const struct admission *admission, const uint8_t bytes
   return (uint32_t)((uint64_t)product ^ (uint64_t)(product >> 64)) & admission->buckets_mask;
 }
 
-/*
- * Walk a chain: find the address, and take back every node on the way that nobody holds any more.
- */
+/* Walk a chain: find the address, and free every node on the way whose count is 0. */
 static struct admission_node *find_node(struct admission *admission, uint32_t bucket,
                                         const struct addr *key) {
   struct admission_node *found = NULL;
@@ -102,8 +97,8 @@ static struct admission_node *find_node(struct admission *admission, uint32_t bu
 }
 
 /*
- * Take back every node that nobody holds, not just the first: a walk that stopped there would begin
- * anew for the next address, and each accept would cost a walk over half of the table.
+ * Free every node whose count is 0, not only the first.  If the walk stopped there, the next
+ * address would begin it again, and each accept would cost a walk over half of the table.
  */
 static void sweep_nodes(struct admission *admission) {
   for (uint32_t i = 0; i <= admission->buckets_mask; i++) {
@@ -111,9 +106,7 @@ static void sweep_nodes(struct admission *admission) {
   }
 }
 
-/*
- * A node that nobody holds: one that was taken back, or one that was never used, or after a sweep.
- */
+/* A free node, or one that was never used; otherwise one that a sweep frees. */
 static uint32_t take_node(struct admission *admission) {
   if (admission->free == NO_NODE && admission->fresh <= admission->nodes_count) {
     return admission->fresh++;
@@ -142,7 +135,7 @@ static struct admission_node *insert_node(struct admission *admission, uint32_t 
 static bool count_address(struct admission *admission, const struct addr *addr, uint32_t *ip_slot) {
   struct addr key = *addr;
   if (key.family == ADDR_IPV6) {
-    memset(key.bytes + 8, 0, 8); /* a /64 is one customer */
+    memset(key.bytes + 8, 0, 8); /* a /64 is one client */
   }
   uint32_t bucket = bucket_of(admission, key.bytes);
   struct admission_node *node = find_node(admission, bucket, &key);
@@ -181,15 +174,15 @@ void admission_release(struct admission *admission, uint32_t ip_slot) {
 }
 
 void room_wake(struct admission *admission) {
-  if (atom_exchange_acq_rel_u32(&admission->acceptor_waits, 0) != 0) {
+  if (sleep_flag_clear(&admission->acceptor_waits)) {
     wake_signal(admission->wake);
   }
 }
 
 void room_prepare_wait(struct admission *admission) {
-  atom_exchange_acq_rel_u32(&admission->acceptor_waits, 1);
+  sleep_flag_prepare(&admission->acceptor_waits);
 }
 
 void room_finish_wait(struct admission *admission) {
-  atom_exchange_acq_rel_u32(&admission->acceptor_waits, 0);
+  sleep_flag_finish(&admission->acceptor_waits);
 }

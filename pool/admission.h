@@ -1,12 +1,12 @@
 /*
- * admission: who may come in, and how many.
+ * admission: which clients may connect, and how many connections each may have.
  *
- * Lists of address blocks, a count of live connections per address, and the flag by which an
- * acceptor that waits for room is woken. The acceptor alone looks up, inserts and increments;
- * whoever ends a connection only decrements.  The table of addresses has a node an address in
- * chains; a node whose count is 0 belongs to nobody and is taken back by the acceptor when it walks
- * its chain, or by a sweep over the table when no node is free.  The hash is seeded, so that chains
- * cannot be aimed at.
+ * Holds lists of address blocks, a count of live connections per address, and the flag that wakes
+ * an acceptor that waits for room.  Only the acceptor looks up, inserts and increments.  The thread
+ * that ends a connection only decrements.  The table is a hash with chains and one node per
+ * address. A node whose count is 0 is free: the acceptor unlinks it when it walks the chain, or by
+ * a sweep over the table when it needs a node.  The hash is seeded, so an attacker cannot aim at a
+ * chain.
  */
 #ifndef POOL_ADMISSION_H
 #define POOL_ADMISSION_H
@@ -15,54 +15,56 @@
 #include "core/config.h"
 #include "net/accepted_conn.h"
 #include "net/wake.h"
+#include "pool/sleep_flag.h"
 
 #include <stdbool.h>
 
 struct admission_node {
-  uint8_t bytes[16]; /* acceptor: the address, an IPv6 one cut to its /64 */
+  uint8_t bytes[16]; /* acceptor: the address; of an IPv6 one, its /64 */
   uint32_t next;     /* acceptor: index of the next in the chain or the free list */
   uint8_t family;    /* acceptor */
   atom_u32 live;     /* acceptor adds, others subtract */
 };
 
 struct admission {
-  const struct config *config;  /* borrows for good */
+  const struct config *config;  /* borrows */
   struct admission_node *nodes; /* owns; NULL = no limit per address */
-  uint32_t *buckets;            /* owns: first node of each; a power of two of them */
-  uint32_t buckets_mask;
+  uint32_t *buckets;            /* owns: the first node of each chain */
+  uint32_t buckets_mask;        /* their number, a power of two, minus 1 */
   uint32_t nodes_count;
-  uint32_t free;  /* first of the nodes that were taken back */
+  uint32_t free;  /* first of the free nodes */
   uint32_t fresh; /* nodes from here on were never used */
   uint64_t seed;
-  struct wake *wake;                     /* borrows: the acceptor's */
-  CACHE_ALIGNED atom_u32 acceptor_waits; /* 1: the acceptor waits for room, or is about to */
+  struct wake *wake;                              /* borrows: the acceptor's */
+  CACHE_ALIGNED struct sleep_flag acceptor_waits; /* for room */
 };
 
-/** Prepare for ${config}'s limits; ${wake} ends the acceptor's wait. Return: 0, or -1 (ENOMEM). */
+/** Prepare for ${config}'s limits; ${wake} wakes the acceptor. Return: 0, or -1 (ENOMEM). */
 int admission_init(struct admission *admission, const struct config *config, struct wake *wake);
 void admission_fini(struct admission *admission);
 
 /**
- * admission_check(admit, guest, refused):
- * May ${guest} stay? If so its ticket is set, to be given back by admission_release.
+ * admission_check(admission, accepted, refused):
+ * Is ${accepted} allowed? If so its ip_slot is set; admission_release is due for that.
  * Return: true, or false with the reason in ${*refused} (XCHG_DENIED, XCHG_PER_IP).
  * Thread: the acceptor.
  */
 bool admission_check(struct admission *admission, struct accepted_conn *accepted,
                      enum xchg_reason *refused);
 
-/** Give ${ticket} back. Thread: any. */
+/** A connection with ${ip_slot} has ended. Thread: any. */
 void admission_release(struct admission *admission, uint32_t ip_slot);
 
 /**
- * room_wake(admit): something that an acceptor may wait for has become free (a connection, a
- * place in a queue): wake it if it waits. Call after all of a turn's releases.  The flag's protocol
- * is that of pool/inbox.  Thread: any.
+ * room_wake(admission): a connection has ended or a queue has a place: wake the acceptor if it
+ * waits for room.  Call after all releases of a turn.  Thread: any.
  */
 void room_wake(struct admission *admission);
 
-/** Announce a wait for room; look again afterwards. Thread: the acceptor, like room_finish_wait. */
+/** Announce a wait for room; look again afterwards. Thread: the acceptor. */
 void room_prepare_wait(struct admission *admission);
+
+/** Withdraw the announcement. Thread: the acceptor. */
 void room_finish_wait(struct admission *admission);
 
 #endif

@@ -1,4 +1,4 @@
-/* inbox: see inbox.h for the protocol; every line that matters there is one line here. */
+/* inbox: see inbox.h, and sleep_flag.h for the protocol. */
 #include "pool/inbox.h"
 
 int inbox_open(struct inbox *inbox, uint32_t capacity) {
@@ -19,11 +19,7 @@ void inbox_close(struct inbox *inbox) {
 }
 
 int inbox_wake(struct inbox *inbox) {
-  /*
-   * Pairs with inbox_prepare_wait's and inbox_finish_wait's exchanges; releases what the caller has
-   * published.
-   */
-  if (atom_exchange_acq_rel_u32(&inbox->sleeping, 0) == 0) {
+  if (!sleep_flag_clear(&inbox->sleeping)) {
     return 0;
   }
   wake_signal(&inbox->wake);
@@ -51,7 +47,7 @@ bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted) {
 
 struct task *inbox_take_all(struct inbox *inbox) {
   if (atom_load_relaxed_ptr(&inbox->tasks) == NULL) {
-    return NULL; /* seen late at worst: inbox_prepare_wait's exchange comes between */
+    return NULL; /* a stale value is harmless: inbox_prepare_wait looks again after its exchange */
   }
   struct task *newest = atom_exchange_acquire_ptr(&inbox->tasks, NULL);
   struct task *oldest = NULL;
@@ -69,12 +65,12 @@ bool inbox_empty(struct inbox *inbox) {
 }
 
 bool inbox_prepare_wait(struct inbox *inbox) {
-  atom_exchange_acq_rel_u32(&inbox->sleeping, 1);
+  sleep_flag_prepare(&inbox->sleeping);
   if (inbox_empty(inbox)) {
     return true;
   }
-  atom_exchange_acq_rel_u32(&inbox->sleeping, 0);
+  sleep_flag_cancel(&inbox->sleeping);
   return false;
 }
 
-void inbox_finish_wait(struct inbox *inbox) { atom_exchange_acq_rel_u32(&inbox->sleeping, 0); }
+void inbox_finish_wait(struct inbox *inbox) { sleep_flag_finish(&inbox->sleeping); }

@@ -160,7 +160,7 @@ static struct choice weigh(struct model_pool *pool, uint32_t i) {
                          .rank = rank(pool, i, depth),
                          .measure = least ? atom_load_relaxed_u32(&worker->live)
                                           : (i + pool->count - pool->next_worker) % pool->count,
-                         .awake = atom_load_relaxed_u32(&worker->inbox.sleeping) == 0};
+                         .awake = atom_load_relaxed_u32(&worker->inbox.sleeping.waits) == 0};
 }
 
 static int pool_dispatch(struct model *model, const struct accepted_conn *accepted) {

@@ -40,6 +40,7 @@ struct site {
   const char *function, *operation, *object;
   enum site_kind kind;
   bool acquire, release;
+  const char *place;  /* name of the place that it accesses */
   struct site *known; /* the first site of this name: a site in a header exists once per file */
   /* Of the first site: the scenarios (bits) that reached it, and its current operation. */
   uint64_t reached;

@@ -30,11 +30,11 @@ struct harmless {
 
 /*
  * A mistake in the protocol: a change at all sites in ${function} (NULL: any) that access
- * ${object}.
+ * ${place}.
  */
 struct mistake {
   const char *name;
-  const char *function, *object;
+  const char *function, *place;
   enum site_kind of;
   struct weakening to;
   const char *also; /* also all sites in this function; NULL = none */
@@ -61,22 +61,25 @@ static const struct weakening weakenings[] = {
   "announcement, before it sleeps"
 
 static const struct harmless harmless[] = {
-    {"inbox_wake: exchange_acq_rel(&inbox->sleeping, 0) -> release only", NOTHING_OF_THE_OWNER},
-    {"inbox_prepare_wait: exchange_acq_rel(&inbox->sleeping, 1) -> acquire only",
-     NOTHING_FROM_THE_OWNER},
-    {"inbox_prepare_wait: exchange_acq_rel(&inbox->sleeping, 0) -> relaxed", AWAKE},
-    {"inbox_prepare_wait: exchange_acq_rel(&inbox->sleeping, 0) -> acquire only", AWAKE},
-    {"inbox_prepare_wait: exchange_acq_rel(&inbox->sleeping, 0) -> release only", AWAKE},
-    {"inbox_finish_wait: exchange_acq_rel(&inbox->sleeping, 0) -> relaxed", AWAKE},
-    {"inbox_finish_wait: exchange_acq_rel(&inbox->sleeping, 0) -> acquire only", AWAKE},
-    {"inbox_finish_wait: exchange_acq_rel(&inbox->sleeping, 0) -> release only", AWAKE},
-    {"room_wake: exchange_acq_rel(&admission->acceptor_waits, 0) -> release only",
+    {"sleep_flag_clear: exchange_acq_rel(&flag->waits, 0) of sleeping -> release only",
      NOTHING_OF_THE_OWNER},
-    {"room_prepare_wait: exchange_acq_rel(&admission->acceptor_waits, 1) -> acquire only",
+    {"sleep_flag_prepare: exchange_acq_rel(&flag->waits, 1) of sleeping -> acquire only",
      NOTHING_FROM_THE_OWNER},
-    {"room_finish_wait: exchange_acq_rel(&admission->acceptor_waits, 0) -> relaxed", AWAKE},
-    {"room_finish_wait: exchange_acq_rel(&admission->acceptor_waits, 0) -> acquire only", AWAKE},
-    {"room_finish_wait: exchange_acq_rel(&admission->acceptor_waits, 0) -> release only", AWAKE},
+    {"sleep_flag_cancel: exchange_acq_rel(&flag->waits, 0) of sleeping -> relaxed", AWAKE},
+    {"sleep_flag_cancel: exchange_acq_rel(&flag->waits, 0) of sleeping -> acquire only", AWAKE},
+    {"sleep_flag_cancel: exchange_acq_rel(&flag->waits, 0) of sleeping -> release only", AWAKE},
+    {"sleep_flag_finish: exchange_acq_rel(&flag->waits, 0) of sleeping -> relaxed", AWAKE},
+    {"sleep_flag_finish: exchange_acq_rel(&flag->waits, 0) of sleeping -> acquire only", AWAKE},
+    {"sleep_flag_finish: exchange_acq_rel(&flag->waits, 0) of sleeping -> release only", AWAKE},
+    {"sleep_flag_clear: exchange_acq_rel(&flag->waits, 0) of acceptor_waits -> release only",
+     NOTHING_OF_THE_OWNER},
+    {"sleep_flag_prepare: exchange_acq_rel(&flag->waits, 1) of acceptor_waits -> acquire only",
+     NOTHING_FROM_THE_OWNER},
+    {"sleep_flag_finish: exchange_acq_rel(&flag->waits, 0) of acceptor_waits -> relaxed", AWAKE},
+    {"sleep_flag_finish: exchange_acq_rel(&flag->waits, 0) of acceptor_waits -> acquire only",
+     AWAKE},
+    {"sleep_flag_finish: exchange_acq_rel(&flag->waits, 0) of acceptor_waits -> release only",
+     AWAKE},
     {"the kernel's write and wait order nothing",
      "the woken owner announces its next sleep by an exchange, and checks after that"},
 };
@@ -84,25 +87,25 @@ static const struct harmless harmless[] = {
 static const struct mistake mistakes[] = {
     {"the fully relaxed protocol: every exchange of sleeping",
      NULL,
-     "->sleeping",
+     "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_EXCHANGE},
      NULL},
     {"every exchange of sleeping acquire only",
      NULL,
-     "->sleeping",
+     "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_EXCHANGE, .acquire = true},
      NULL},
     {"every exchange of sleeping release only",
      NULL,
-     "->sleeping",
+     "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_EXCHANGE, .release = true},
      NULL},
     {"every exchange of acceptor_waits relaxed",
      NULL,
-     "->acceptor_waits",
+     "acceptor_waits",
      SITE_EXCHANGE,
      {.now = SITE_EXCHANGE},
      NULL},
@@ -131,31 +134,31 @@ static const struct mistake mistakes[] = {
      {.now = SITE_BLIND},
      NULL},
     {"the check for a sleeper is skipped within a burst",
-     "inbox_wake",
+     "sleep_flag_clear",
      "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_FIRST_ONLY, .acquire = true, .release = true},
      NULL},
     {"no sender checks for a sleeper",
-     "inbox_wake",
+     "sleep_flag_clear",
      "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_SKIPPED},
      NULL},
     {"no worker checks for an acceptor that waits for room",
-     "room_wake",
+     "sleep_flag_clear",
      "acceptor_waits",
      SITE_EXCHANGE,
      {.now = SITE_SKIPPED},
      NULL},
     {"the sleep is not announced",
-     "inbox_prepare_wait",
-     "sleeping, 1",
+     "sleep_flag_prepare",
+     "sleeping",
      SITE_EXCHANGE,
      {.now = SITE_SKIPPED},
      NULL},
     {"the wait for room is not announced",
-     "room_prepare_wait",
+     "sleep_flag_prepare",
      "acceptor_waits",
      SITE_EXCHANGE,
      {.now = SITE_SKIPPED},
@@ -164,8 +167,8 @@ static const struct mistake mistakes[] = {
 
 /* Is the result of its exchange used? */
 static bool result_used(const struct site *site) {
-  static const char *const unused[] = {"inbox_prepare_wait", "inbox_finish_wait",
-                                       "room_prepare_wait", "room_finish_wait"};
+  static const char *const unused[] = {"sleep_flag_prepare", "sleep_flag_cancel",
+                                       "sleep_flag_finish"};
   for (size_t i = 0; i < count_of(unused); i++) {
     if (strcmp(site->function, unused[i]) == 0) {
       return false;
@@ -200,16 +203,16 @@ static size_t make_weakened(struct mutant mutants[MUTANTS_MAX], struct site *sit
     if (weakens(&weakenings[i], site)) {
       struct mutant *mutant = &mutants[count++];
       change(mutant, site, &weakenings[i]);
-      snprintf(mutant->name, sizeof(mutant->name), "%s: %s(%s) -> %s", site->function,
-               site->operation, site->object, weakenings[i].name);
+      snprintf(mutant->name, sizeof(mutant->name), "%s: %s(%s) of %s -> %s", site->function,
+               site->operation, site->object, site->place, weakenings[i].name);
     }
   }
   return count;
 }
 
-static bool concerns(const struct site *site, const char *function, const char *object) {
+static bool concerns(const struct site *site, const char *function, const char *place) {
   return (function == NULL || strcmp(site->function, function) == 0) &&
-         (object == NULL || strstr(site->object, object) != NULL);
+         strcmp(site->place, place) == 0;
 }
 
 static void make_mistake(struct mutant *mutant, const struct mistake *mistake, struct site **sites,
@@ -218,7 +221,7 @@ static void make_mistake(struct mutant *mutant, const struct mistake *mistake, s
   for (unsigned i = 0; i < count; i++) {
     bool also = mistake->also != NULL && strcmp(sites[i]->function, mistake->also) == 0;
     if (sites[i]->kind == mistake->of &&
-        (also || concerns(sites[i], mistake->function, mistake->object))) {
+        (also || concerns(sites[i], mistake->function, mistake->place))) {
       change(mutant, sites[i], &mistake->to);
     }
   }

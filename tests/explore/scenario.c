@@ -308,7 +308,7 @@ static void declare_inbox(struct inbox *inbox, unsigned producer, unsigned owner
   struct ring *ring = &inbox->ring;
   memory_place(&ring->tail, sizeof(ring->tail), "tail", producer);
   memory_place(&ring->head, sizeof(ring->head), "head", owner);
-  memory_place(&inbox->tasks, sizeof(inbox->tasks), "letters", MEMORY_ANY_THREAD);
+  memory_place(&inbox->tasks, sizeof(inbox->tasks), "tasks", MEMORY_ANY_THREAD);
   memory_place(&inbox->sleeping, sizeof(inbox->sleeping), "sleeping", MEMORY_SWAPPED);
   memory_object(&ring->head_seen, sizeof(ring->head_seen), "head_seen");
   memory_object(&ring->tail_seen, sizeof(ring->tail_seen), "tail_seen");
@@ -333,7 +333,7 @@ static void declare(const struct scenario *scenario) {
     memory_place(&shared.admission.acceptor_waits, sizeof(shared.admission.acceptor_waits),
                  "acceptor_waits", MEMORY_SWAPPED);
     memory_event(shared.acceptor.inbox.wake.fd, shared.acceptor.reactor.epoll_fd);
-    memory_private(&shared.admission, sizeof(shared.admission), "admit's constants");
+    memory_private(&shared.admission, sizeof(shared.admission), "admission's constants");
     memory_private(&shared.acceptor, sizeof(shared.acceptor), "the acceptor's own");
   }
   for (unsigned i = 0; i < scenario->senders; i++) {

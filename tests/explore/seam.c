@@ -1,9 +1,10 @@
 /*
  * seam: the bodies of atom.h: a step of the thread, then the operation on the place in memory.h.
  *
- * A site is identified by function, operation and object.  Mutants change the current operation of
- * the first site of a name, so that each change is one line of the product, in whatever file it was
- * compiled.
+ * A site is identified by function, operation, object and the name of its place.  Mutants change
+ * the current operation of the first site of a name.  So each change is one line of the product, in
+ * whatever file it was compiled, for one use of it: sleep_flag.h's lines are mutated once for the
+ * inbox and once for admission.
  */
 #include "tests/explore/seam.h"
 
@@ -44,7 +45,7 @@ static struct site *first_of(struct site *site) {
     const struct site *other = seam.sites[i];
     if (strcmp(other->function, site->function) == 0 &&
         strcmp(other->operation, site->operation) == 0 &&
-        strcmp(other->object, site->object) == 0) {
+        strcmp(other->object, site->object) == 0 && strcmp(other->place, site->place) == 0) {
       return seam.sites[i];
     }
   }
@@ -53,10 +54,12 @@ static struct site *first_of(struct site *site) {
   return seam.sites[seam.count++] = site;
 }
 
-static struct site *known(struct site *site) {
+static struct site *known(struct site *site, unsigned place) {
   if (site->known == NULL) {
+    site->place = memory_name(place);
     site->known = first_of(site);
   }
+  assert(strcmp(site->place, memory_name(place)) == 0);
   site->known->reached |= seam.scenario;
   return site->known;
 }
@@ -123,7 +126,7 @@ static uint64_t perform(struct site *site, unsigned place, uint64_t value) {
 
 uint32_t seam_load_u32(struct site *site, const atom_u32 *a) {
   unsigned place = memory_find(a);
-  return place == MEMORY_NOWHERE ? a->value : (uint32_t)perform(known(site), place, 0);
+  return place == MEMORY_NOWHERE ? a->value : (uint32_t)perform(known(site, place), place, 0);
 }
 
 void seam_store_u32(struct site *site, atom_u32 *a, uint32_t value) {
@@ -131,7 +134,7 @@ void seam_store_u32(struct site *site, atom_u32 *a, uint32_t value) {
   if (place == MEMORY_NOWHERE) {
     a->value = value;
   } else {
-    perform(known(site), place, value);
+    perform(known(site, place), place, value);
   }
 }
 
@@ -142,7 +145,7 @@ uint32_t seam_exchange_u32(struct site *site, atom_u32 *a, uint32_t value) {
     a->value = value;
     return was;
   }
-  return (uint32_t)perform(known(site), place, value);
+  return (uint32_t)perform(known(site, place), place, value);
 }
 
 uint32_t seam_add_u32(atom_u32 *a, uint32_t value) {
@@ -153,7 +156,8 @@ uint32_t seam_add_u32(atom_u32 *a, uint32_t value) {
 
 void *seam_load_ptr(struct site *site, const atom_ptr *a) {
   unsigned place = memory_find(a);
-  return place == MEMORY_NOWHERE ? a->value : (void *)(uintptr_t)perform(known(site), place, 0);
+  return place == MEMORY_NOWHERE ? a->value
+                                 : (void *)(uintptr_t)perform(known(site, place), place, 0);
 }
 
 void *seam_exchange_ptr(struct site *site, atom_ptr *a, void *value) {
@@ -163,7 +167,7 @@ void *seam_exchange_ptr(struct site *site, atom_ptr *a, void *value) {
     a->value = value;
     return was;
   }
-  return (void *)(uintptr_t)perform(known(site), place, (uintptr_t)value);
+  return (void *)(uintptr_t)perform(known(site, place), place, (uintptr_t)value);
 }
 
 bool seam_cas_ptr(struct site *site, atom_ptr *a, void **expected, void *value) {
@@ -175,7 +179,7 @@ bool seam_cas_ptr(struct site *site, atom_ptr *a, void **expected, void *value) 
     a->value = same ? value : a->value;
     return same;
   }
-  struct site *here = known(site);
+  struct site *here = known(site, place);
   if (here->now == SITE_LOAD_STORE) {
     explore_step_read();
     wanted = memory_load(place, here->acquire_now);

@@ -78,7 +78,7 @@ if [ "${1:-}" = all ]; then
   server bytes-not-counted 2000 net/conn_output.c 's/stats->bytes_out, \*count);/stats->bytes_out, conn->stalled ? 0 : *count);/'
   server not-armed-anew 2000 net/conn.c '/conn_timeout_next(conn) > now_ns/,/return;/s/^ *reactor_arm.*//'
   server no-second-look 5000 pool/inbox.c '/^bool inbox_prepare_wait/,/^}/s/if (inbox_empty(inbox)) {/if (1) {/'
-  server sleep-not-announced 5000 pool/inbox.c '/^bool inbox_prepare_wait/,/^}/s/atom_exchange_acq_rel_u32(&inbox->sleeping, 1);//'
+  server sleep-not-announced 5000 pool/inbox.c '/^bool inbox_prepare_wait/,/^}/s/sleep_flag_prepare(&inbox->sleeping);//'
   server backlog-lost 2000 pool/acceptor.c 's/bool empty = acceptor->state == ACCEPT_OPEN &&/bool empty = 1 ||/'
   server room-no-second-look 5000 pool/acceptor.c 's/(waits \&\& released(acceptor)) ||/0 ||/'
   server room-look-before-want 5000 pool/acceptor.c 's/^ *room_prepare_wait(acceptor->setup.admission);$//;s/^ *reactor_wait(&acceptor->reactor, next_ns(acceptor));/if (waits) room_prepare_wait(acceptor->setup.admission);&/'

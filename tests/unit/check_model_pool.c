@@ -78,7 +78,7 @@ static void set_state(uint32_t i, const struct state *state) {
     ck_assert_int_eq(ring_push_spsc(&worker->inbox.ring, &accepted), 0);
   }
   atom_store_relaxed_u32(&worker->live, state->live);
-  atom_store_relaxed_u32(&worker->inbox.sleeping, state->sleeps);
+  atom_store_relaxed_u32(&worker->inbox.sleeping.waits, state->sleeps);
 }
 
 static void set_states(const struct state states[WORKERS]) {
