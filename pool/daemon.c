@@ -12,11 +12,11 @@
 #include "core/env_vars.h"
 #include "core/config.h"
 #include "net/sd_notify.h"
-#include "pool/cpu.h"
+#include "pool/thread.h"
+#include "pool/machine.h"
 #include "pool/signals.h"
 #include "pool/plugin.h"
-#include "pool/server.h"
-#include "pool/embed.h"
+#include "pool/server_stats.h"
 
 #include <errno.h>
 #include <fcntl.h>

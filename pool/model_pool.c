@@ -6,7 +6,7 @@
  * worker.  The acceptor is also the one who notices that a handler holds a worker: it is who must
  * avoid it.
  */
-#include "pool/cpu.h"
+#include "pool/thread.h"
 #include "pool/watchdog.h"
 #include "pool/worker.h"
 #include "pool/model.h"

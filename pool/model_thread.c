@@ -6,7 +6,7 @@
  * acceptor takes whole.  All threads wait for their one connection and for the same eventfd, which
  * the stop makes readable for good, so that none needs a descriptor of its own.
  */
-#include "pool/cpu.h"
+#include "pool/thread.h"
 #include "pool/worker.h"
 #include "pool/model.h"
 

@@ -15,7 +15,7 @@
  */
 #include "pool/offload.h"
 
-#include "pool/cpu.h"
+#include "pool/thread.h"
 #include "pool/signals.h"
 
 #include <assert.h>

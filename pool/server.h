@@ -79,11 +79,6 @@ void server_stop_now(struct xchg_server *server);
 /** The ${i}th worker's inbox; NULL beyond the last, and outside of XCHG_MODEL=pool. Thread: any. */
 struct inbox *server_inbox(struct xchg_server *server, uint32_t i);
 
-/**
- * Add up all counters; ${sum}'s accepted is never behind its ends. Thread: any.
- */
-void server_totals(struct xchg_server *server, struct stats *totals);
-
 /** A child has ended: let the acceptor collect it. */
 void server_sigchld(struct xchg_server *server);
 
@@ -101,9 +96,6 @@ void server_join(struct xchg_server *server);
 
 /** Did a listener break, so that the server must stop? */
 bool server_failed(const struct xchg_server *server);
-
-/** Write one line msg=${msg} with all totals; ${open} adds what is live. At every log level. */
-void server_report(struct xchg_server *server, const char *msg, bool open);
 
 /** Join the threads, free and close everything. */
 void server_close(struct xchg_server *server);

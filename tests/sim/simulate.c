@@ -20,7 +20,7 @@
 #include "tests/fault/seam.h"
 #include "tests/sim/workload.h"
 
-#include "pool/server.h"
+#include "pool/server_stats.h"
 
 #include <inttypes.h>
 #include <signal.h>

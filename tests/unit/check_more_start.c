@@ -9,7 +9,8 @@
  */
 #include "pool/server.h"
 
-#include "pool/cpu.h"
+#include "pool/thread.h"
+#include "pool/machine.h"
 #include "pool/worker.h"
 #include "tests/fixtures/server_fixture.h"
 

@@ -1,5 +1,5 @@
 /* check_server: the whole server in this process: start, serve, stop, totals, exit codes. */
-#include "pool/server.h"
+#include "pool/server_stats.h"
 
 #include "tests/fixtures/pool_fixture.h"
 

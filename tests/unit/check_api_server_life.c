@@ -1,5 +1,5 @@
 /*
- * check_embed_life: servers within a program from their start to their end.
+ * check_api_server_life: servers within a program from their start to their end.
  */
 #include "tests/fixtures/server_fixture.h"
 
@@ -330,5 +330,5 @@ int main(void) {
       {a_failed_listener_stops_the_server, 1},
       {two_in_one_process, 1},
   };
-  return run_suite("embed_life", tests, count_of(tests));
+  return run_suite("api_server_life", tests, count_of(tests));
 }

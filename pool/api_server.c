@@ -1,17 +1,15 @@
 /*
- * embed: see embed.h.
+ * api_server: xchg_server_* and xchg_config_from_env of core/xchg.h: servers in a program that owns
+ * its signals and its environment.
  *
- * An embedded server keeps what the daemon's main keeps: its configuration and its log.  The object
- * that the program holds is the first member of one allocation.
+ * An embedded server keeps its configuration and its log, as the daemon does.  The object that the
+ * program holds is the first member of one allocation.
  */
-#include "pool/embed.h"
-
 #include "core/sys.h"
 #include "core/config.h"
-#include "pool/cpu.h"
+#include "pool/machine.h"
 #include "pool/signals.h"
-#include "pool/server.h"
-#include "pool/remote.h"
+#include "pool/server_stats.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,25 +25,7 @@ struct api_server {
 
 /* ---- configuration ------------------------------------------------------------------------- */
 
-static uint32_t read_somaxconn(void) {
-  char line[32];
-  uint32_t value = 0;
-  FILE *stream = fopen("/proc/sys/net/core/somaxconn", "re");
-  if (stream != NULL) {
-    if (fgets(line, sizeof(line), stream) != NULL) {
-      value = (uint32_t)strtoul(line, NULL, 10);
-    }
-    fclose(stream);
-  }
-  return value;
-}
-
-void machine_find_facts(struct config_facts *facts) {
-  facts->cpus = machine_usable_cpus(&facts->cpus_from_cgroup);
-  facts->somaxconn = read_somaxconn();
-}
-
-/* The facts for a guest in somebody else's process: the limit is taken as it stands. */
+/* The facts of a library: it leaves the limit of descriptors as it is. */
 static void find_facts(struct config_facts *facts) {
   struct rlimit limit;
   *facts = (struct config_facts){.handler = true, .embedded = true, .program = "xchg"};
@@ -84,8 +64,8 @@ int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *e
 
 /* ---- making a server ----------------------------------------------------------------------- */
 
-/* Say each line of ${text}, which is written to. */
-static void say_lines(struct log *log, char *text) {
+/* Log each line of ${text}, which is modified. */
+static void log_lines(struct log *log, char *text) {
   char *rest = text;
   for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
     if (*line != 0) {
@@ -106,7 +86,7 @@ static int import(struct api_server *made, const struct xchg_config *config,
   int error = errno;
   fclose(out);
   if (count > 0) {
-    say_lines(&made->log, text);
+    log_lines(&made->log, text);
   }
   free(text);
   return count == 0 ? 0 : fail(error);
@@ -198,7 +178,7 @@ void xchg_server_stop(struct xchg_server *server) {
   }
 }
 
-/* Wait until all threads have ended; a listener that breaks ends them. */
+/* Wait until all threads have ended. A listener that fails begins the stop. */
 static void await(struct xchg_server *server) {
   while (!server_finished(server)) {
     struct pollfd fds[] = {{.fd = server_done_fd(server), .events = POLLIN}};
@@ -243,7 +223,7 @@ int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats) {
   if (server == NULL || stats == NULL || stats->size != sizeof(*stats)) {
     return fail(EINVAL);
   }
-  remote_stats(server, stats);
+  server_stats(server, stats);
   return 0;
 }
 

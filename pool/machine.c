@@ -1,9 +1,10 @@
-/* cpu: see cpu.h. Runs at the start only; a file that cannot be read means no quota. */
-#include "pool/cpu.h"
+/* machine: see machine.h. Runs at the start only; a file that cannot be read means no quota. */
+#include "pool/machine.h"
 
-#include <errno.h>
+#include "core/config.h"
+#include "pool/thread.h"
+
 #include <limits.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@ static char *read_line(const char *folder, const char *file, char *line, int siz
   return got;
 }
 
-/* Read the number that ${file} begins with, and the one behind it where ${second} is not NULL. */
+/* Read the first number of ${file}, and the second one if ${second} is not NULL. */
 static bool read_numbers(const char *folder, const char *file, long long *first,
                          long long *second) {
   char line[64];
@@ -44,7 +45,7 @@ static bool read_numbers(const char *folder, const char *file, long long *first,
   return true;
 }
 
-/* CPUs that one cgroup grants, rounded up; 0 = no quota. */
+/* The quota of one cgroup in CPUs, rounded up; 0 = no quota. */
 static uint32_t quota_of(const char *folder, bool v2) {
   long long quota = 0, period = 0;
   bool known = v2 ? read_numbers(folder, "cpu.max", &quota, &period)
@@ -64,7 +65,7 @@ static uint32_t smaller(uint32_t a, uint32_t b) {
   return a < b ? a : b;
 }
 
-/* The smallest quota from ${path} up to the root of the hierarchy at ${mount}. */
+/* The smallest quota of the cgroups from ${path} up to the root at ${mount}. */
 static uint32_t quota_upwards(const char *mount, const char *path, bool v2) {
   char folder[PATH_MAX];
   uint32_t cpus = 0;
@@ -137,33 +138,10 @@ uint32_t machine_cpu_quota(const char *self, const char *root) {
   return cpus;
 }
 
-/*
- * The affinity of the process; sets larger than the static one are asked for in growing sizes.
- * Freed with CPU_FREE.
- */
-static cpu_set_t *affinity(size_t *size, int *limit) {
-  for (*limit = 1024; *limit <= 1 << 20; *limit *= 2) {
-    cpu_set_t *set = CPU_ALLOC(*limit);
-    if (set == NULL) {
-      return NULL;
-    }
-    *size = CPU_ALLOC_SIZE(*limit);
-    if (sched_getaffinity(0, *size, set) == 0) {
-      return set;
-    }
-    CPU_FREE(set);
-    if (errno != EINVAL) {
-      return NULL;
-    }
-  }
-  return NULL;
-}
-
 uint32_t machine_usable_cpus(bool *from_cgroup) {
   size_t size;
-  int limit;
   uint32_t cpus = 1;
-  cpu_set_t *set = affinity(&size, &limit);
+  cpu_set_t *set = thread_affinity(&size);
   if (set != NULL) {
     cpus = (uint32_t)CPU_COUNT_S(size, set);
     CPU_FREE(set);
@@ -173,33 +151,14 @@ uint32_t machine_usable_cpus(bool *from_cgroup) {
   return *from_cgroup ? quota : cpus;
 }
 
-int thread_set_affinity(uint32_t index) {
-  size_t size;
-  int limit;
-  cpu_set_t *set = affinity(&size, &limit);
-  if (set == NULL) {
-    return -1;
-  }
-  uint32_t left = index % (uint32_t)CPU_COUNT_S(size, set);
-  int cpu = 0;
-  while (!CPU_ISSET_S(cpu, size, set) || left-- > 0) {
-    cpu++;
-  }
-  CPU_ZERO_S(size, set);
-  CPU_SET_S(cpu, size, set);
-  int result = pthread_setaffinity_np(pthread_self(), size, set);
-  CPU_FREE(set);
-  errno = result;
-  return result == 0 ? 0 : -1;
+static uint32_t somaxconn(void) {
+  char line[32];
+  return read_line("/proc/sys/net/core", "somaxconn", line, sizeof(line)) == NULL
+             ? 0
+             : (uint32_t)strtoul(line, NULL, 10);
 }
 
-int thread_set_batch(void) {
-  const struct sched_param no_priority = {.sched_priority = 0};
-  return sched_setscheduler(0, SCHED_BATCH, &no_priority);
-}
-
-void thread_set_name(const char *name) {
-  char text[16];
-  snprintf(text, sizeof(text), "%s", name);
-  (void)pthread_setname_np(pthread_self(), text);
+void machine_find_facts(struct config_facts *facts) {
+  facts->cpus = machine_usable_cpus(&facts->cpus_from_cgroup);
+  facts->somaxconn = somaxconn();
 }

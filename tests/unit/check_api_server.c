@@ -1,6 +1,6 @@
 /*
- * check_embed: a server within a program: its configuration, and failed creations, which must leave
- * nothing.
+ * check_api_server: a server within a program: its configuration, and failed creations, which must
+ * leave nothing.
  */
 #include "tests/fixtures/server_fixture.h"
 
@@ -447,5 +447,5 @@ int main(void) {
       {strings_and_structs_are_copied, 1},
       {addresses_are_reported, 1},
   };
-  return run_suite("embed", tests, count_of(tests));
+  return run_suite("api_server", tests, count_of(tests));
 }

@@ -1,6 +1,10 @@
-/* remote: see remote.h. */
-#include "pool/remote.h"
-
+/*
+ * api_post: xchg_post, xchg_publish and xchg_offload of core/xchg.h: what reaches a connection from
+ * another thread.
+ *
+ * Each of them sends tasks (pool/task) to workers.  Only XCHG_MODEL=pool has workers: in the other
+ * models the calls fail with ENOTSUP.
+ */
 #include "pool/task.h"
 #include "pool/server.h"
 
@@ -34,7 +38,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
 
 /* ---- publications -------------------------------------------------------------------------- */
 
-/* Workers, or an error that speaks against sending something to all of them. */
+/* Count the workers. Return: 0, or -1 with errno if there are none or the queue of one is full. */
 static int count_inboxes(struct xchg_server *server, uint32_t *count) {
   struct inbox *inbox;
   for (*count = 0; (inbox = server_inbox(server, *count)) != NULL; (*count)++) {
@@ -63,7 +67,7 @@ int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, s
   for (uint32_t i = 0; i < count; i++) {
     struct inbox *inbox = server_inbox(server, i);
     if (task_owner_ended(inbox)) {
-      publication_release(publication); /* nobody is there */
+      publication_release(publication); /* its connections have ended */
     } else {
       task_send(inbox, publication_task(publication, i));
     }
@@ -74,22 +78,22 @@ int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, s
 
 /* ---- work that blocks ---------------------------------------------------------------------- */
 
-/* One work: a job for the pool, then a call for the worker that asked for it. */
+/* First a job for the pool of threads, then a call for the worker of the connection. */
 struct offload_job {
-  struct posted_call call; /* first: who makes the call frees it */
+  struct posted_call call; /* first: task_run frees it */
   struct job job;
   void (*work)(void *argument);
   struct inbox *inbox; /* borrows: the worker's */
 };
 
 static void run_offload_job(struct job *job, bool begun) {
-  struct offload_job *job_ref = container_of(job, struct offload_job, job);
+  struct offload_job *offload = container_of(job, struct offload_job, job);
   if (begun) {
-    job_ref->work(job_ref->call.argument);
+    offload->work(offload->call.argument);
   } else {
-    job_ref->call.id = 0; /* nobody waits for it any more */
+    offload->call.id = 0; /* no connection waits for it any more */
   }
-  task_send(job_ref->inbox, &job_ref->call.task);
+  task_send(offload->inbox, &offload->call.task);
 }
 
 int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
@@ -105,11 +109,11 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
   if (inbox == NULL) {
     return fail(ENOTSUP);
   }
-  struct offload_job *job_ref = conn_cold(conn) == NULL ? NULL : malloc(sizeof(*job_ref));
-  if (job_ref == NULL) {
+  struct offload_job *offload = conn_cold(conn) == NULL ? NULL : malloc(sizeof(*offload));
+  if (offload == NULL) {
     return fail(ENOMEM);
   }
-  *job_ref = (struct offload_job){.call = {.task = {.kind = TASK_CALL},
+  *offload = (struct offload_job){.call = {.task = {.kind = TASK_CALL},
                                            .id = xchg_id(conn),
                                            .call = done,
                                            .argument = argument,
@@ -117,29 +121,14 @@ int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
                                   .job = {.run = run_offload_job},
                                   .work = work,
                                   .inbox = inbox};
-  if (offload_push(&server->offload, &job_ref->job) == -1) {
+  if (offload_push(&server->offload, &offload->job) == -1) {
     int error = errno;
     stats_add(&conn->ctx->stats->offloads_refused, error == EAGAIN);
-    free(job_ref);
+    free(offload);
     return fail(error);
   }
   stats_add(&conn->ctx->stats->offloads, 1);
   (void)conn_offload_begin(conn); /* the cold part is there; this thread takes the result later */
   conn_schedule(conn);
   return 0;
-}
-
-/* ---- counters ------------------------------------------------------------------------------ */
-
-void remote_stats(struct xchg_server *server, struct xchg_stats *stats) {
-  struct stats totals;
-  server_totals(server, &totals);
-  stats->accepted = atom_load_relaxed_u64(&totals.accepted);
-  stats->open = sub_sat_u64(stats->accepted, stats_ended(&totals));
-  for (size_t i = 0; i < XCHG_REASONS; i++) {
-    stats->ended[i] = atom_load_relaxed_u64(&totals.ended[i]);
-  }
-#define OMIT(name)
-#define COPY(name) stats->name = atom_load_relaxed_u64(&totals.name);
-  STATS_COUNTERS(OMIT, COPY)
 }

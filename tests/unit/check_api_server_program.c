@@ -1,6 +1,6 @@
 /*
- * check_embed_program: embedded servers leave a program's memory, descriptors, signals, limits and
- * standard error as they are.
+ * check_api_server_program: embedded servers leave a program's memory, descriptors, signals, limits
+ * and standard error as they are.
  */
 #include "tests/fixtures/server_fixture.h"
 
@@ -205,5 +205,5 @@ int main(void) {
       {resource_limits_are_not_changed, 1},
       {the_log_goes_to_the_callback_or_stderr, 1},
   };
-  return run_suite("embed_program", tests, count_of(tests));
+  return run_suite("api_server_program", tests, count_of(tests));
 }

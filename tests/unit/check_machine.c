@@ -1,17 +1,16 @@
 /*
- * check_cpu: the CPU quota of artificial cgroup trees, affinity, pinning and thread names.
+ * check_machine: the CPU quota of artificial cgroup trees, and usable CPUs.
  *
  * Each test has its own folder, in which `self` stands for /proc/self/cgroup and `root` for
  * /sys/fs/cgroup.
  */
-#include "pool/cpu.h"
+#include "pool/machine.h"
 
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <errno.h>
 #include <ftw.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +23,7 @@ static char self[128];
 static char root[128];
 
 static void setup(void) {
-  snprintf(folder, sizeof(folder), "/tmp/check_cpu.XXXXXX");
+  snprintf(folder, sizeof(folder), "/tmp/check_machine.XXXXXX");
   ck_assert_ptr_nonnull(mkdtemp(folder));
   snprintf(self, sizeof(self), "%s/self", folder);
   snprintf(root, sizeof(root), "%s/root", folder);
@@ -222,46 +221,6 @@ START_TEST(usable_respects_the_affinity) {
 }
 END_TEST
 
-struct pinned {
-  uint32_t index;
-  int result, count, cpu;
-};
-
-static void *pin(void *argument) {
-  struct pinned *pinned = argument;
-  int cpus[CPU_SETSIZE];
-  pinned->result = thread_set_affinity(pinned->index);
-  pinned->count = cpus_of(cpus);
-  pinned->cpu = cpus[0];
-  return NULL;
-}
-
-START_TEST(pin_wraps_around) {
-  int cpus[CPU_SETSIZE];
-  int count = cpus_of(cpus);
-  for (int i = 0; i < 2 * count + 1; i++) {
-    struct pinned pinned = {.index = (uint32_t)i};
-    pthread_t thread;
-    ck_assert_int_eq(pthread_create(&thread, NULL, pin, &pinned), 0);
-    ck_assert_int_eq(pthread_join(thread, NULL), 0);
-    ck_assert_int_eq(pinned.result, 0);
-    ck_assert_int_eq(pinned.count, 1);
-    ck_assert_int_eq(pinned.cpu, cpus[i % count]);
-  }
-}
-END_TEST
-
-START_TEST(names_are_truncated) {
-  char name[16];
-  thread_set_name("xchg-work-0");
-  ck_assert_int_eq(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
-  ck_assert_str_eq(name, "xchg-work-0");
-  thread_set_name("xchg-work-12345678");
-  ck_assert_int_eq(pthread_getname_np(pthread_self(), name, sizeof(name)), 0);
-  ck_assert_str_eq(name, "xchg-work-12345");
-}
-END_TEST
-
 int main(void) {
   const struct suite_test tests[] = {
       {v2_is_rounded_up, 1},
@@ -274,8 +233,6 @@ int main(void) {
       {both_versions_give_the_smaller, 1},
       {an_unreadable_file_is_no_quota, 1},
       {usable_respects_the_affinity, 1},
-      {pin_wraps_around, 1},
-      {names_are_truncated, 1},
   };
-  return run_suite_fixture("cpu", tests, count_of(tests), setup, teardown);
+  return run_suite_fixture("machine", tests, count_of(tests), setup, teardown);
 }

@@ -1,0 +1,30 @@
+/* thread: name, CPU affinity and scheduling class of the calling thread. */
+#ifndef POOL_THREAD_H
+#define POOL_THREAD_H
+
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The thread's affinity, as a set of ${*size} bytes; sizes are tried until the kernel's set fits.
+ * Return: the set, which CPU_FREE frees, or NULL with errno.
+ */
+cpu_set_t *thread_affinity(size_t *size);
+
+/**
+ * Pin the thread to one CPU of its affinity: the one at ${index} modulo their number. Return: 0, or
+ * -1 with errno.
+ */
+int thread_set_affinity(uint32_t index);
+
+/**
+ * Let the thread not preempt another one when it is woken (SCHED_BATCH): for a thread whose work is
+ * cheaper in batches. Return: 0, or -1 with errno.
+ */
+int thread_set_batch(void);
+
+/** Set the name that ps and top show; ${name} is truncated to 15 bytes. */
+void thread_set_name(const char *name);
+
+#endif
