@@ -9,6 +9,7 @@
 #include "core/sys.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define FAILURES_MAX 64            /* failed accepts in a row before a pause */
@@ -239,7 +240,10 @@ static bool note_failed(struct acceptor *acceptor, int error) {
 
 static void note_listener_failed(struct acceptor *acceptor, struct accept_source *entry,
                                  int error) {
-  log_errno(acceptor->setup.log, LOG_ERROR, "a listener broke", error);
+  char address[XCHG_ADDRESS_MAX], text[XCHG_ADDRESS_MAX + 32];
+  snprintf(text, sizeof(text), "listener '%s' failed",
+           addr_format_listen(&entry->listener->addr, address, sizeof(address)));
+  log_errno(acceptor->setup.log, LOG_ERROR, text, error);
   close_accept_source(acceptor, entry);
   atom_store_release_u32(&acceptor->listener_failed, 1); /* pairs with server_failed */
   wake_signal(acceptor->setup.model->setup.done);

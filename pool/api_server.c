@@ -104,9 +104,9 @@ static void start_log(struct log *log, const struct xchg_config *config) {
 
 static int open_server(struct api_server *made, const struct xchg_handler *handler,
                        const struct config_facts *facts) {
-  const char *fault = server_handler_fault(handler, &made->config);
-  if (fault != NULL) {
-    log_msg(&made->log, LOG_ERROR, fault);
+  char why[160];
+  if (!server_handler_valid(handler, &made->config, why, sizeof(why))) {
+    log_msg(&made->log, LOG_ERROR, why);
     return fail(EINVAL);
   }
   const struct server_setup setup = {

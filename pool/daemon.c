@@ -2,8 +2,8 @@
  * daemon: see daemon.h.
  *
  * The main thread prepares the process (standard descriptors, descriptor limit, signals), loads the
- * configuration, runs a server and then only listens to signals and to the server.  Everything that
- * serves runs on other threads.
+ * configuration, starts a server, then waits for signals and for the server's end.  All connections
+ * run on other threads.
  */
 #include "pool/daemon.h"
 
@@ -90,7 +90,7 @@ static void find_facts(struct daemon *d) {
 
 /* ---- serving ---- */
 
-static void say_listening(struct daemon *d) {
+static void log_listening(struct daemon *d) {
   for (uint32_t i = 0; i < d->server.listeners_count; i++) {
     char text[sizeof(d->config.listen[0].path) + 16];
     struct log_line line;
@@ -106,7 +106,7 @@ static void stop(struct daemon *d) {
   server_drain(&d->server);
 }
 
-/* Deal with one signal. Return: true if the process must end at once. */
+/* Handle one signal. Return: true if the process must end at once. */
 static bool handle_signal(struct daemon *d, bool *stopping) {
   switch (signals_next(d->signals_fd)) {
     case SIGNALS_STOP:
@@ -161,7 +161,7 @@ static int serve(struct daemon *d) {
     code = server_start(&d->server);
   }
   if (code == 0) {
-    say_listening(d);
+    log_listening(d);
     sd_notify_send(&d->notify, "READY=1");
     code = attend(d);
     server_report(&d->server, "stopped", false);
@@ -197,7 +197,7 @@ static int usage(const struct daemon *d, const char *argument) {
   return EXIT_USAGE;
 }
 
-/* Find the handler, if it is not a built-in exchange that answers. Return: 0, or an exit code. */
+/* Load the plug-in, if there is one, and check the handler. Return: 0, or an exit code. */
 static int choose_handler(struct daemon *d) {
   char why[512];
   if (d->config.handler != NULL) {
@@ -207,15 +207,14 @@ static int choose_handler(struct daemon *d) {
       return EXIT_CONFIG;
     }
   }
-  const char *fault = d->handler == NULL ? NULL : server_handler_fault(d->handler, &d->config);
-  if (fault != NULL) {
-    fprintf(stderr, "%s: %s\n", d->facts.program, fault);
+  if (d->handler != NULL && !server_handler_valid(d->handler, &d->config, why, sizeof(why))) {
+    fprintf(stderr, "%s: %s\n", d->facts.program, why);
     return EXIT_CONFIG;
   }
   return 0;
 }
 
-/* Load the configuration and do what ${flag} wants with it; NULL = serve. */
+/* Load the configuration and do what ${flag} asks for; NULL = serve. */
 static int configured(struct daemon *d, const char *flag) {
   find_facts(d);
   if (config_load(&d->config, d->environment, &d->facts, stderr) != 0) {
@@ -251,7 +250,7 @@ static int command(struct daemon *d, int argc, char **argv) {
   return configured(d, flag);
 }
 
-/* The last part of how the program was called; xchgd is xchgd under any name. */
+/* The last part of argv[0]; xchgd is called xchgd under any name. */
 static const char *program_name(int argc, char **argv, bool own) {
   if (!own || argc < 1 || argv[0] == NULL || argv[0][0] == 0) {
     return "xchgd";
@@ -260,7 +259,7 @@ static const char *program_name(int argc, char **argv, bool own) {
   return slash == NULL ? argv[0] : slash + 1;
 }
 
-/* Nothing is there yet, not even a log, to tell of what the system refused. */
+/* There is no log yet. */
 static int log_refused(const char *program) {
   fprintf(stderr, "%s: cannot start: %s\n", program, strerror(errno));
   return SERVER_OSERR;

@@ -1,10 +1,9 @@
 /*
- * model_pool: connections run on a fixed pool of workers, each behind its own queue.
+ * model_pool: connections run on a fixed pool of workers, each with its own queue.
  *
- * The choice of the worker is the acceptor's: it alone pushes, so that what it sees of the queues'
- * lengths is the truth or more, and a queue that has room keeps it.  A connection never changes its
- * worker.  The acceptor is also the one who notices that a handler holds a worker: it is who must
- * avoid it.
+ * The acceptor chooses the worker.  Only the acceptor pushes, so a queue is never longer than the
+ * acceptor sees, and a queue that has room keeps it.  A connection never changes its worker.  The
+ * acceptor also looks for workers that a handler blocks, because it must avoid them.
  */
 #include "pool/thread.h"
 #include "pool/watchdog.h"
@@ -30,7 +29,7 @@ struct model_pool {
   struct pool_thread *threads; /* owns */
   uint32_t count;
   struct stats stats;      /* acceptor: episodes of blocked workers */
-  struct histogram depths; /* acceptor: guests in the queue that is chosen */
+  struct histogram depths; /* acceptor: connections in the chosen queue */
   uint32_t next_worker;    /* round-robin: the next worker; acceptor */
   uint32_t started;        /* threads to be joined */
   uint32_t opened;         /* workers to be closed */
@@ -51,7 +50,10 @@ static void *thread_main(void *argument) {
   snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
   thread_set_name(name);
   if (pool->model.setup.config->pin && thread_set_affinity(thread->worker.index) == -1) {
-    log_errno(pool->model.setup.log, LOG_WARN, "cannot pin a worker", errno);
+    char text[48];
+    int error = errno;
+    snprintf(text, sizeof(text), "cannot pin worker %u to a CPU", thread->worker.index);
+    log_errno(pool->model.setup.log, LOG_WARN, text, error);
   }
   sem_post(&pool->running_up);
   worker_run(&thread->worker);
@@ -179,7 +181,7 @@ static int pool_dispatch(struct model *model, const struct accepted_conn *accept
   struct worker *worker = &pool->threads[best].worker;
   atom_add_relaxed_u32(&worker->live, 1);
   int pushed = inbox_push_spsc(&worker->inbox, accepted);
-  assert(pushed != -1); /* pool_has_room said so, and only we push */
+  assert(pushed != -1); /* pool_has_room was true, and only the acceptor pushes */
   return pushed;
 }
 
@@ -191,9 +193,9 @@ static void log_watchdog(struct model_pool *pool, uint32_t worker, enum watchdog
   struct log_line line;
   if (what == WATCHDOG_BLOCKED) {
     stats_add(&pool->stats.blocked, 1);
-    log_begin(&line, log, LOG_WARN, "a handler holds its worker");
+    log_begin(&line, log, LOG_WARN, "a handler blocks its worker");
   } else {
-    log_begin(&line, log, LOG_INFO, "a worker goes on");
+    log_begin(&line, log, LOG_INFO, "a blocked worker runs again");
   }
   log_u64(&line, "worker", worker);
   log_u64(&line, "ms", ms);
@@ -219,7 +221,7 @@ static uint64_t pool_watch(struct model *model, uint64_t now_ns) {
 
 /* ---- life ---- */
 
-/* To all workers, started or not: who asks may be faster than the start. */
+/* To all workers, started or not: a stop may come before the start is complete. */
 static void pool_stop(struct model *model, uint64_t stop_ns) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
@@ -252,8 +254,8 @@ static void pool_totals(struct model *model, struct stats *totals) {
 }
 
 /*
- * A late post is made by now, and may post in its turn, to whichever worker.  The inboxes' counts
- * only grow meanwhile, so that TASK_QUEUE_MAX bounds that as well.
+ * A call that is discarded runs now, and may post to any worker.  The inboxes' counts only grow
+ * meanwhile, so TASK_QUEUE_MAX bounds this loop.
  */
 static void discard_tasks(struct model_pool *pool) {
   bool any = true;

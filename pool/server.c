@@ -1,6 +1,6 @@
 /*
- * server: see server.h.  Owned and called by main; what the threads share is in acceptor, model and
- * admit.
+ * server: see server.h.  Owned and called by the main thread.  What threads share is in acceptor,
+ * model and admission.
  */
 #include "pool/server.h"
 
@@ -9,6 +9,7 @@
 #include "pool/thread.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define PASSED_FIRST 3 /* sd_listen_fds(3): SD_LISTEN_FDS_START */
@@ -20,27 +21,53 @@ static int log_refused(struct xchg_server *server, const char *what) {
   return SERVER_OSERR;
 }
 
-/* Exhaustion is the system's refusal; anything else says that the address cannot be had. */
+/* Exhaustion is a refusal of the system; every other error makes the address unavailable. */
 static int bind_code(int error) {
   bool system = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
   return system ? SERVER_OSERR : SERVER_UNAVAILABLE;
 }
 
-const char *server_handler_fault(const struct xchg_handler *handler, const struct config *config) {
+static void describe_frame(const struct xchg_frame *frame, char *text, size_t size) {
+  static const struct {
+    const char *name, *sizes;
+  } kinds[] = {{"RAW", "0"},
+               {"DELIMITER", "0"},
+               {"LINE", "0"},
+               {"FIXED", "1 to max_message"},
+               {"PREFIX", "1, 2, 4 or 8"},
+               {"CUSTOM", "0"}};
+  if ((size_t)frame->kind >= count_of(kinds)) {
+    snprintf(text, size, "handler: invalid frame: kind %u", (unsigned)frame->kind);
+  } else if ((frame->parse != NULL) != (frame->kind == XCHG_FRAME_CUSTOM)) {
+    snprintf(text, size, "handler: invalid frame: parse is %s for %s",
+             frame->parse == NULL ? "NULL" : "set", kinds[frame->kind].name);
+  } else {
+    snprintf(text, size, "handler: invalid frame: size %zu for %s, want %s", frame->size,
+             kinds[frame->kind].name, kinds[frame->kind].sizes);
+  }
+}
+
+bool server_handler_valid(const struct xchg_handler *handler, const struct config *config,
+                          char *why, size_t why_size) {
   if (handler == NULL) {
-    return "there is no handler";
-  }
-  if (handler->size != sizeof(*handler)) {
-    return "the handler has another size: built against another version of xchg.h";
-  }
-  if (handler->max_message > XCHG_MESSAGE_MAX) {
-    return "the handler's max_message is over XCHG_MESSAGE_MAX";
-  }
-  if (handler->state_size > XCHG_STATE_MAX) {
-    return "the handler's state_size is over XCHG_STATE_MAX";
+    snprintf(why, why_size, "there is no handler");
+    return false;
   }
   size_t max = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
-  return frame_valid(&handler->frame, max) ? NULL : "the handler's frame cannot be";
+  if (handler->size != sizeof(*handler)) {
+    snprintf(why, why_size, "handler: size %zu, want %zu: built against another version of xchg.h",
+             handler->size, sizeof(*handler));
+  } else if (handler->max_message > XCHG_MESSAGE_MAX) {
+    snprintf(why, why_size, "handler: max_message %zu is over XCHG_MESSAGE_MAX",
+             handler->max_message);
+  } else if (handler->state_size > XCHG_STATE_MAX) {
+    snprintf(why, why_size, "handler: state_size %zu is over XCHG_STATE_MAX", handler->state_size);
+  } else if (!frame_valid(&handler->frame, max)) {
+    describe_frame(&handler->frame, why, why_size);
+  } else {
+    return true;
+  }
+  return false;
 }
 
 /* The handler of ${setup}, or the built-in exchange that the configuration describes. */
@@ -61,7 +88,7 @@ static int open_listeners(struct xchg_server *server, uint32_t passed) {
   uint32_t count = passed > 0 ? passed : config->listen_count;
   if (count > CONFIG_LISTEN_MAX) {
     errno = E2BIG;
-    return log_refused(server, "too many sockets passed by LISTEN_FDS");
+    return log_refused(server, "LISTEN_FDS passes too many sockets");
   }
   for (uint32_t i = 0; i < count; i++) {
     struct listener *listener = &server->listeners[i];
@@ -90,7 +117,7 @@ static struct model *create_model(const struct model_setup *setup) {
   }
 }
 
-/* What needs the others to be there: the model and the acceptor's reactor. */
+/* Prepare the model and the acceptor, which need all other parts. */
 static int open_threads(struct xchg_server *server, const struct server_setup *setup) {
   const struct config *config = server->config;
   const struct model_setup model = {.config = config,
@@ -121,12 +148,12 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   *server = (struct xchg_server){
       .config = config, .log = setup->log, .done = {.fd = -1}, .pid = getpid()};
   if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {
-    return log_refused(server, "cannot start");
+    return log_refused(server, "cannot start the server");
   }
   server->offloads = offload_init(&server->offload, config->offload_threads) == 0;
   if (!server->offloads || choose_handler(server, setup) == -1 ||
       admission_init(&server->admission, config, &server->acceptor.inbox.wake) == -1) {
-    return log_refused(server, "cannot start");
+    return log_refused(server, "cannot start the server");
   }
   int code = open_listeners(server, setup->passed);
   if (code == 0) {
@@ -134,20 +161,20 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   }
   if (code == 0 && server->handler.on_start != NULL && server->handler.on_start(server) == -1) {
     errno = ECANCELED;
-    return log_refused(server, "the handler does not start");
+    return log_refused(server, "handler: on_start failed");
   }
   server->prepared = code == 0;
   return code;
 }
 
 /*
- * A thread's first allocation has the allocator set the thread up, and jemalloc falls over where it
- * has no memory for that.  It is made at the start and not by the first pthread_create(), which
- * allocates, in a server whose memory has run out: nobody is told that we listen before.
+ * jemalloc sets a thread up at its first allocation, and the process dies if there is no memory for
+ * that.  So the first allocation is made at the start, before `listening` is logged.  Otherwise the
+ * first pthread_create would make it, perhaps when memory is exhausted.
  */
 static void allocate_first(void) {
   void *memory;
-  if (posix_memalign(&memory, CACHE_LINE, 1) == 0) { /* a malloc would be optimised away */
+  if (posix_memalign(&memory, CACHE_LINE, 1) == 0) { /* the compiler would remove a malloc */
     free(memory);
   }
 }
@@ -158,7 +185,7 @@ static void *acceptor_main(void *argument) {
   sem_post(&server->acceptor_up);
   if (server->config->model == MODEL_POOL && server->config->crowded) {
     (void)
-        /* else it is only slower: each accept interrupts the worker beside it */
+        /* without it each accept preempts a worker: slower, no fault */
         thread_set_batch();
   }
   acceptor_run(&server->acceptor);
@@ -183,7 +210,8 @@ int server_start(struct xchg_server *server) {
     errno = error;
     return log_refused(server, "cannot start the acceptor");
   }
-  (void)pthread_setname_np(server->acceptor_thread, "xchg-accept"); /* here: before `listening` */
+  (void)pthread_setname_np(server->acceptor_thread,
+                           "xchg-accept"); /* here: it must be set before `listening` */
   server->accepting = true;
   while (sem_wait(&server->acceptor_up) == -1 && errno == EINTR) {
   }
@@ -232,7 +260,7 @@ bool server_failed(const struct xchg_server *server) {
 }
 
 void server_join(struct xchg_server *server) {
-  offload_close(&server->offload); /* the last letters; the workers have come to their end */
+  offload_close(&server->offload); /* sends the last tasks; the workers have ended */
 }
 
 void server_close(struct xchg_server *server) {

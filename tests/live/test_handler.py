@@ -13,7 +13,7 @@ from xchgd import LIMIT, PLAIN, PROGRAM, SLOW, Server, is_silent, receive_exactl
 
 PLUGINS = os.path.join(os.path.dirname(os.path.abspath(PROGRAM)), "tests", "live", "plugin")
 WATCHDOG_MS = int(50 * SLOW)
-HOLDS, GOES_ON = "a handler holds its worker", "a worker goes on"
+HOLDS, GOES_ON = "a handler blocks its worker", "a blocked worker runs again"
 UNSUPPORTED = os.strerror(errno.ENOTSUP)
 
 
@@ -125,7 +125,7 @@ class Start(unittest.TestCase):
 
     def test_handler_declines(self):
         """A handler whose on_start fails ends the start with 71."""
-        self.refused(["the handler does not start"], code=71, XCHG_HANDLER=plugin("holder"), XCHG_LISTEN="127.0.0.1:0", HOLDER_DECLINES="1")
+        self.refused(["handler: on_start failed"], code=71, XCHG_HANDLER=plugin("holder"), XCHG_LISTEN="127.0.0.1:0", HOLDER_DECLINES="1")
 
     def test_flags(self):
         """--check loads the handler and starts nothing. --explain shows what the handler sets."""

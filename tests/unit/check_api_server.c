@@ -159,9 +159,9 @@ START_TEST(invalid_handlers_are_refused) {
   SETTINGS();
   struct xchg_handler other = {.size = sizeof(other) - 8};
   refused(NULL, EINVAL, "there is no handler");
-  refused(&other, EINVAL, "another size");
+  refused(&other, EINVAL, "built against another version");
   other.size = 0;
-  refused(&other, EINVAL, "another size");
+  refused(&other, EINVAL, "built against another version");
   refused(HANDLER(.state_size = XCHG_STATE_MAX + 1), EINVAL, "state_size");
   refused(HANDLER(.state_size = SIZE_MAX), EINVAL, "state_size");
   refused(HANDLER(.max_message = XCHG_MESSAGE_MAX + 1), EINVAL, "max_message");
@@ -175,20 +175,25 @@ static size_t cut_nothing(struct xchg_conn *conn, const void *data, size_t size)
 
 START_TEST(invalid_frames_are_refused) {
   SETTINGS();
-  const struct xchg_frame bad[] = {
-      {.kind = (enum xchg_frame_kind)99},
-      {.kind = (enum xchg_frame_kind) - 1},
-      {.kind = XCHG_FRAME_FIXED},
-      {.kind = XCHG_FRAME_FIXED, .size = 64 * 1024 + 1}, /* over max_message */
-      {.kind = XCHG_FRAME_PREFIX},
-      {.kind = XCHG_FRAME_PREFIX, .size = 3},
-      {.kind = XCHG_FRAME_PREFIX, .size = 16},
-      {.kind = XCHG_FRAME_RAW, .size = 1},
-      {.kind = XCHG_FRAME_CUSTOM},
-      {.kind = XCHG_FRAME_LINE, .parse = cut_nothing},
+  const struct {
+    struct xchg_frame frame;
+    const char *said;
+  } bad[] = {
+      {{.kind = (enum xchg_frame_kind)99}, "kind 99"},
+      {{.kind = (enum xchg_frame_kind) - 1}, "kind 4294967295"},
+      {{.kind = XCHG_FRAME_FIXED}, "size 0 for FIXED, want 1 to max_message"},
+      {{.kind = XCHG_FRAME_FIXED, .size = 64 * 1024 + 1}, "size 65537 for FIXED"},
+      {{.kind = XCHG_FRAME_PREFIX}, "size 0 for PREFIX, want 1, 2, 4 or 8"},
+      {{.kind = XCHG_FRAME_PREFIX, .size = 3}, "size 3 for PREFIX, want 1, 2, 4 or 8"},
+      {{.kind = XCHG_FRAME_PREFIX, .size = 16}, "size 16 for PREFIX"},
+      {{.kind = XCHG_FRAME_RAW, .size = 1}, "size 1 for RAW, want 0"},
+      {{.kind = XCHG_FRAME_CUSTOM}, "parse is NULL for CUSTOM"},
+      {{.kind = XCHG_FRAME_LINE, .parse = cut_nothing}, "parse is set for LINE"},
   };
   for (size_t i = 0; i < count_of(bad); i++) {
-    refused(HANDLER(.frame = bad[i]), EINVAL, "frame");
+    char said_of_frame[96];
+    snprintf(said_of_frame, sizeof(said_of_frame), "handler: invalid frame: %s", bad[i].said);
+    refused(HANDLER(.frame = bad[i].frame), EINVAL, said_of_frame);
   }
 }
 END_TEST
@@ -263,7 +268,7 @@ static int decline(struct xchg_server *of) {
 
 START_TEST(on_start_may_decline) {
   SETTINGS();
-  refused(HANDLER(.on_start = decline), ECANCELED, "the handler does not start");
+  refused(HANDLER(.on_start = decline), ECANCELED, "handler: on_start failed");
   ck_assert_ptr_nonnull(started);
   ck_assert_uint_eq(called, 1);
 }

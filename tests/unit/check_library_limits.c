@@ -187,7 +187,7 @@ END_TEST
 /* ---- the watchdog ---- */
 
 #define WATCHDOG "XCHG_WATCHDOG=1s"
-#define HOLDS "a handler holds its worker"
+#define HOLDS "a handler blocks its worker"
 
 static atom_u32 steps;
 

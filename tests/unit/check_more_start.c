@@ -311,7 +311,7 @@ START_TEST(no_affinity) {
   atom_store_relaxed_u32(&affinity_error, EPERM);
   start_server(&echoes);
   close(connect_and_ping(server));
-  ck_assert_uint_eq(lines_count("cannot pin a worker"), 2);
+  ck_assert_uint_eq(lines_count("cannot pin worker "), 2);
   xchg_server_stop(server);
   ck_assert_int_eq(xchg_server_wait(server), 0);
   xchg_server_destroy(server);
