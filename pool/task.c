@@ -1,9 +1,8 @@
 /*
  * task: see task.h.
  *
- * The memory of a letter comes from malloc on the sender's thread and is freed on the worker's; how
- * much of it there is at a time is bounded by TASK_QUEUE_MAX, and for issues by what the members'
- * queues may hold.
+ * A task is allocated on the sender's thread and freed on the worker's.  TASK_QUEUE_MAX bounds the
+ * tasks that wait.  TASK_BYTES_MAX and the limits of the members' send queues bound publications.
  */
 #include "pool/task.h"
 
@@ -13,17 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One worker's letter of an issue. */
+/* The task of a publication for one worker. */
 struct publication_task {
   struct task task;
   struct publication *publication;
-  bool begun; /* the visit of the members: the worker's */
+  bool begun; /* the worker has begun to visit the members */
 };
 
 struct publication {
   atom_u32 refs;
   uint64_t group;
-  uint8_t *bytes; /* behind the letters */
+  uint8_t *bytes; /* after the tasks */
   size_t size;
   struct publication_task tasks[];
 };
@@ -36,7 +35,7 @@ static struct publication_task *publication_task_of(struct task *task) {
   return container_of(task, struct publication_task, task);
 }
 
-/* ---- making them --------------------------------------------------------------------------- */
+/* ---- create --------------------------------------------------------------------------- */
 
 struct posted_call *posted_call_create(uint64_t id,
                                        void (*call)(struct xchg_conn *conn, void *argument),
@@ -72,7 +71,7 @@ struct task *publication_task(struct publication *publication, uint32_t i) {
   return &publication->tasks[i].task;
 }
 
-/* The last one to give up a share must see what all others did: acquire and release in one. */
+/* Acquire and release: the last one to release sees what all others did. */
 static void release_ref(void *argument) {
   struct publication *publication = argument;
   if (atom_sub_acq_rel_u32(&publication->refs, 1) == 1) {
@@ -82,7 +81,7 @@ static void release_ref(void *argument) {
 
 void publication_release(struct publication *publication) { release_ref(publication); }
 
-/* ---- sending them -------------------------------------------------------------------------- */
+/* ---- send -------------------------------------------------------------------------- */
 
 bool task_queue_full(struct inbox *inbox) {
   return atom_load_relaxed_u32(&inbox->tasks_waiting) >= TASK_QUEUE_MAX ||
@@ -103,7 +102,7 @@ void task_send(struct inbox *inbox, struct task *task) {
   inbox_push_mpsc(inbox, task);
 }
 
-/* ---- dealing with them --------------------------------------------------------------------- */
+/* ---- run --------------------------------------------------------------------- */
 
 static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
   struct xchg_conn *conn = conn_find(ctx, posted->id);
@@ -123,7 +122,7 @@ static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *ta
                               .release = release_ref,
                               .argument = publication};
   if (ctx->groups.buckets == NULL) {
-    return true; /* nobody has ever joined here */
+    return true; /* no connection of this worker has ever joined a group */
   }
   if (!task->begun) {
     task->begun = true;
@@ -138,7 +137,7 @@ static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *ta
     atom_add_relaxed_u32(&publication->refs, 1);
     if (!conn_publish(conn, slow, &ref)) {
       release_ref(
-          publication); /* NOLINT(clang-analyzer-unix.Malloc): shares are counted, ours is left */
+          publication); /* NOLINT(clang-analyzer-unix.Malloc): the task's reference is left */
     }
   }
   return false;
@@ -157,8 +156,8 @@ bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint
       return false;
     }
     release_ref(
-        own->publication); /* NOLINT(clang-analyzer-unix.Malloc): the letter's own, the last here */
-    *budget -= *budget > 0; /* one without members is not for nothing either */
+        own->publication);  /* NOLINT(clang-analyzer-unix.Malloc): the task's own, the last here */
+    *budget -= *budget > 0; /* a publication without members costs one, too */
   }
   atom_sub_release_u32(&inbox->tasks_waiting, 1);
   atom_add_relaxed_u64(&inbox->task_bytes, -bytes);

@@ -1,12 +1,11 @@
 /*
- * task: what letters from other threads say to a worker: call this, publish that.
+ * task: what other threads ask a worker to run.
  *
- *   call    names a connection by its id; made once, with NULL where that is gone
- *   issue   one copy of a publication, with a letter for each worker; who sends it has a share, so
- *           has every letter and every member that the kernel has not taken it for; freed with the
- *           last one
+ *   posted call   for a connection, named by its id; runs once, with NULL if it has ended
+ *   publication   one copy of the bytes, and a task for each worker; the sender, each task and each
+ *                 member whose send queue refers to it hold a reference; the last one frees it
  *
- * A worker deals with its mail in slices, so that a large group does not hold up its connections.
+ * A worker runs its tasks in slices, so that a large group does not delay its connections.
  */
 #ifndef POOL_TASK_H
 #define POOL_TASK_H
@@ -14,60 +13,60 @@
 #include "net/conn_api.h"
 #include "pool/inbox.h"
 
-/* Calls and issues that may wait at a worker. */
+/* Calls and publications that may wait at a worker. */
 #define TASK_QUEUE_MAX 65536
-#define TASK_BYTES_MAX (UINT64_C(64) * 1024 * 1024) /* of issues, one more than that */
+#define TASK_BYTES_MAX (UINT64_C(64) * 1024 * 1024) /* of publications, which one more may exceed */
 
 struct posted_call {
   struct task task;
-  uint64_t id; /* 0 = nobody */
+  uint64_t id; /* 0 = no connection */
   void (*call)(struct xchg_conn *conn, void *argument);
   void *argument;
   bool offloaded; /* the connection waits for it */
 };
 
-/** A call, from malloc; NULL (ENOMEM). Freed when it was made. */
+/** Return: a call, or NULL (ENOMEM). task_run and task_discard free it. */
 struct posted_call *posted_call_create(uint64_t id,
                                        void (*call)(struct xchg_conn *conn, void *argument),
                                        void *argument);
 
 struct publication;
 
-/** Copy ${size} bytes for ${group} and ${letters} workers; NULL (ENOMEM). */
+/** Copy ${size} bytes for ${group} and ${tasks} workers. Return: NULL (ENOMEM). */
 struct publication *publication_create(uint64_t group, const void *data, size_t size,
                                        uint32_t tasks);
 
-/** The ${i}th letter, to be sent once; it takes its share with it. */
+/** The ${i}th task, to be sent once; it owns a reference. */
 struct task *publication_task(struct publication *publication, uint32_t i);
 
-/** Give up a share: the sender's, or that of a letter which is not sent. */
+/** Release a reference: the sender's, or that of a task which is not sent. */
 void publication_release(struct publication *publication);
 
-/** Has ${inbox} as much mail as may wait? Thread: any. */
+/** Do as many tasks wait in ${inbox} as may? Thread: any. */
 bool task_queue_full(struct inbox *inbox);
 
-/** Send ${letter} of a call or an issue. Thread: any. */
+/** Send the ${task} of a call or a publication. Thread: any. */
 void task_send(struct inbox *inbox, struct task *task);
 
 /**
- * Does ${inbox}'s owner deal with no mail any more?  Where it ends meanwhile, what was sent is
- * discarded with the inbox.  Thread: any.
+ * Has the owner of ${inbox} ended, so that it runs no tasks?  If it ends later, tasks that were
+ * sent are discarded with the inbox.  Thread: any.
  */
 bool task_owner_ended(struct inbox *inbox);
 
 /**
- * task_run(host, inbox, letter, budget):
- * Deal with ${letter}, which came by ${inbox}: make the call, or lend the issue to members; each
- * call, member and issue costs one of ${*budget}, which is more than 0.
- * Return: true when it is done and gone; false when members are left and the budget is not.
- * Thread: ${host}'s.
+ * task_run(ctx, inbox, task, budget):
+ * Run ${task}, which came by ${inbox}: make the call, or append the publication to the send queues
+ * of members.  Each call, member and publication costs one of ${*budget}, which is more than 0.
+ * Return: true when it is done and freed; false when members are left and the budget is 0.
+ * Thread: ${ctx}'s.
  */
 bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint32_t *budget);
 
-/** Bytes that ${letter} brings to each member. */
+/** Bytes that ${task} brings to each member. */
 uint64_t task_bytes(struct task *task);
 
-/** Deal with ${letter} where no worker will: the call is made with NULL. */
+/** Free ${task}, which no worker will run; a call is made with NULL. */
 void task_discard(struct task *task);
 
 #endif

@@ -1,12 +1,12 @@
 /*
  * worker: see worker.h.
  *
- * Every loop over what others send is bounded per turn: guests, letters and the members that they
- * go to, connections told of a stop, connections cut.  Where one of them has more to do, the next
- * wait returns at once.
+ * Every loop over outside input is bounded per turn: accepted connections, tasks and the members
+ * that they reach, connections told of a stop, connections closed by it.  If a loop has work left,
+ * the next wait returns at once.
  *
- * A worker's memory is mapped and never asked of malloc: jemalloc sets a thread up with its first
- * allocation, and the process dies where it gets no memory for that.
+ * A worker's memory comes from mmap, never from malloc.  jemalloc sets a thread up at its first
+ * allocation, and the process dies if there is no memory for that.
  */
 #include "pool/worker.h"
 
@@ -17,17 +17,17 @@
 
 #define ACCEPTED_MAX 64  /* taken from the queue in a turn */
 #define TASK_BUDGET 1024 /* calls made, or members published to, in a turn */
-#define STOP_BATCH 256   /* connections told of the stop, or cut, in a turn */
+#define STOP_BATCH 256   /* connections told of the stop, or closed by it, in a turn */
 /*
- * The length of a turn is what its last event waited for.  Taking the time costs as much as twenty
- * instructions more in a hundred, where one event is all of a turn: so of short turns a sample.
+ * The length of a turn is how long its last event waited.  Reading the clock adds about 20 % to the
+ * instructions of a turn with one event, so short turns are sampled.
  */
-#define TURNS_SAMPLED 16 /* of turns with few events, one in so many is measured */
-#define TURN_LONG 16     /* events from which on each is */
+#define TURNS_SAMPLED 16 /* one turn in 16 is measured */
+#define TURN_LONG 16     /* a turn with at least 16 events is always measured */
 
-#define TRIM_AFTER_NS NS_PER_S /* memory that was freed goes back after this time */
+#define TRIM_AFTER_NS NS_PER_S /* free memory returns to the kernel after this time */
 
-/* ---- beginning and end ---- */
+/* ---- open and close ---- */
 
 static int worker_init(struct worker *worker, const struct worker_setup *setup, uint32_t conns) {
   *worker = (struct worker){.config = setup->config,
@@ -106,14 +106,14 @@ void worker_close(struct worker *worker) {
   }
 }
 
-/* What was freed a while ago and is not used goes back to the kernel. */
+/* Return free memory to the kernel. */
 static void trim_memory(struct worker *worker) {
   worker->trim_at_ns = NEVER;
   slab_trim(&worker->conns);
   conn_ctx_trim(&worker->ctx);
 }
 
-/* ---- guests ---- */
+/* ---- accepted connections ---- */
 
 static void release_admission(struct worker *worker, uint32_t ip_slot) {
   admission_release(worker->admission, ip_slot);
@@ -165,7 +165,7 @@ static void stop_conn(struct worker *worker, struct source *source) {
   }
 }
 
-/* Tell the next connections that the server stops, or cut them where its patience is over. */
+/* Tell the next connections of the stop, or close them if the drain timeout is over. */
 static void continue_stop(struct worker *worker) {
   if (!worker->stopping_now && worker->stop_now_ns <= worker->reactor.now_ns) {
     worker->stopping_now = true;
@@ -193,14 +193,14 @@ static void begin_stop_now(struct worker *worker) {
   worker->stop_now_ns = 0;
 }
 
-/* Obey what the server says; put aside what others say. */
+/* Obey the tasks of the stop; queue calls and publications. */
 static void take_tasks(struct worker *worker) {
   struct task *task = inbox_take_all(&worker->inbox);
   while (task != NULL) {
     struct task *next = task->next;
     switch (task->kind) {
       case TASK_DRAIN:
-        if (worker->ctx.stop_ns == NEVER) { /* else a cut has overtaken it */
+        if (worker->ctx.stop_ns == NEVER) { /* else TASK_STOP_NOW came first */
           begin_drain(worker, task->time_ns);
         }
         break;
@@ -220,10 +220,7 @@ static void take_tasks(struct worker *worker) {
   }
 }
 
-/*
- * So much was queued to members that more would make slow ones of them who only had no turn yet:
- * those who have asked for one by now come first.
- */
+/* ${bytes} were published. Return: must tasks wait for the members' turns? See worker.h. */
 static bool note_published(struct worker *worker, uint64_t bytes) {
   worker->published_bytes += bytes;
   if (worker->published_bytes < worker->config->max_pending_bytes / 2) {
@@ -241,7 +238,7 @@ static void run_tasks(struct worker *worker) {
   }
   while (worker->tasks != NULL && budget > 0) {
     struct task *task = worker->tasks;
-    struct task *next = task->next; /* now: the letter is gone afterwards */
+    struct task *next = task->next; /* read before task_run, which frees the task */
     uint64_t bytes = task_bytes(task);
     if (!task_run(&worker->ctx, &worker->inbox, task, &budget)) {
       return;
@@ -258,10 +255,7 @@ static void run_tasks(struct worker *worker) {
 
 /* ---- turns ---- */
 
-/*
- * Poll for a while before sleeping, not beyond the next time when something is due; return true if
- * something came.
- */
+/* Poll before sleeping, at most until the next timer is due. Return: did something come? */
 static bool spin(struct worker *worker) {
   uint64_t until_ns = worker->reactor.now_ns + worker->config->spin_ns;
   do {
@@ -288,14 +282,15 @@ static void wait_turn(struct worker *worker, bool more) {
     return;
   }
   if (worker->trim_at_ns == NEVER && buf_pool_idle(&worker->ctx.bufs)) {
-    worker->trim_at_ns = worker->reactor.now_ns + TRIM_AFTER_NS; /* though nobody has left */
+    worker->trim_at_ns =
+        worker->reactor.now_ns + TRIM_AFTER_NS; /* although no connection has ended */
   }
   uint64_t stop_now_ns = worker->stopping_now ? NEVER : worker->stop_now_ns;
   reactor_wait(&worker->reactor, min_u64(stop_now_ns, worker->trim_at_ns));
   inbox_finish_wait(&worker->inbox);
 }
 
-/* Take letters and guests. Return: may there be more guests? */
+/* Take tasks and accepted connections. Return: may there be more connections? */
 static bool drain_inbox(struct worker *worker, uint32_t *taken) {
   take_tasks(worker);
   run_tasks(worker);
@@ -310,10 +305,7 @@ static bool drain_inbox(struct worker *worker, uint32_t *taken) {
   return true;
 }
 
-/*
- * What follows the wait in every kind of worker. Return: has anything been released that an
- * acceptor may wait for?
- */
+/* The part after the wait in every kind of worker. Return: has a connection ended? */
 static bool turn(struct worker *worker) {
   reactor_dispatch(&worker->reactor);
   if (worker->trim_at_ns <= worker->reactor.now_ns) {
@@ -323,7 +315,7 @@ static bool turn(struct worker *worker) {
   return reap(worker) > 0;
 }
 
-/* A turn of ${events} events is over. */
+/* Record the length of a turn of ${events} events. */
 static void note_turn(struct worker *worker, int events) {
   bool sampled = worker->turns_count++ % TURNS_SAMPLED == 0;
   if (events > 0 && (sampled || events >= TURN_LONG)) {
@@ -352,7 +344,7 @@ void worker_run(struct worker *worker) {
 
 void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
   worker->ctx.thread = conn_thread();
-  reactor_wait(&worker->reactor, 0); /* the time: the last one was taken with the guest before */
+  reactor_wait(&worker->reactor, 0); /* update now_ns: it is from the connection before */
   open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
     wait_turn(worker, false);

@@ -1,10 +1,17 @@
 /*
- * worker: a reactor that runs the exchange of many connections at once.
+ * worker: the event loop of one worker, for many connections.
  *
- * One turn: wait (unless something is to be done), serve ready events, continuations and timers,
- * free what ended, then take letters and guests. The same code serves every model: a pool's worker
- * has an inbox and runs until it is told that no guest will come; a worker for one connection
- * (thread, fork) waits with poll, takes no descriptor of its own and ends with its connection.
+ * One turn: wait (unless work is left), dispatch events, requeued sources and timers, free what has
+ * ended, then take tasks and accepted connections.  Every model uses this code.  A pool's worker
+ * has an inbox and runs until it is told that no connection will come.  A single worker (models
+ * thread and fork) waits with poll, opens no descriptor of its own and ends with its one
+ * connection.
+ *
+ * Publications fill the send queues of members, which send at their next turn.  After
+ * max_pending_bytes / 2 published bytes the worker stops running tasks until every turn that was
+ * requested by then has been served: published_turn is reactor.requeues_asked at that moment, and
+ * tasks run again once reactor.requeues_served has reached it.  Otherwise a member that had no turn
+ * yet would look slow.
  */
 #ifndef POOL_WORKER_H
 #define POOL_WORKER_H
@@ -15,7 +22,7 @@
 #include "pool/task.h"
 #include "pool/admission.h"
 
-/* Where every read of a worker goes; a connection that fills it gives way to the others. */
+/* The buffer of every read of a worker; a connection that fills it waits for its next turn. */
 #define WORKER_INPUT_BYTES ((size_t)64 * 1024)
 
 struct worker {
@@ -29,21 +36,21 @@ struct worker {
   struct reactor reactor;
   struct slab conns;
   struct conn_ctx ctx;
-  uint64_t trim_at_ns;  /* when memory is given back; NEVER = nothing was freed since */
-  uint64_t stop_now_ns; /* when what is live is closed; NEVER = no stop */
-  uint32_t stop_cursor; /* the stop has reached the slots below */
-  bool stopping;        /* ... and goes on */
-  struct task *tasks;   /* calls and issues that were taken and not dealt with, oldest first */
+  uint64_t trim_at_ns;  /* when free memory returns to the kernel; NEVER = there is none */
+  uint64_t stop_now_ns; /* when the drain timeout is over; NEVER = no stop */
+  uint32_t stop_cursor; /* slots below have been told of the stop */
+  bool stopping;        /* other slots have not */
+  struct task *tasks;   /* calls and publications that were taken and have not run, oldest first */
   struct task **tasks_end;
-  uint64_t published_bytes; /* that issues have brought since members were last waited for */
-  uint64_t published_turn;  /* when the reactor has served so many, they have been sent */
-  bool no_more_conns;       /* no guest will come */
+  uint64_t published_bytes; /* published since tasks last waited for the members */
+  uint64_t published_turn;  /* tasks wait until requeues_served has reached this */
+  bool no_more_conns;       /* no connection will come */
   bool stopping_now;        /* stop_now_ns has passed */
   uint8_t *input;           /* owns */
 
-  struct inbox inbox; /* others put in, the owner takes; not for a single one */
+  struct inbox inbox; /* others push, the owner takes; a single worker has none */
   struct task drain_task, stop_now_task, no_more_conns_task; /* the sender's until sent */
-  struct stats stats;                                        /* the owner writes, all read */
+  struct stats stats;        /* the owner writes, all threads read */
   atom_u64 turn_ns;          /* likewise: when its turn began; 0 = it waits */
   struct histogram handoffs; /* likewise: ns from accept4's return to the first callback */
   struct histogram turns;    /* likewise: ns that a turn took; a sample, see worker.c */
@@ -71,32 +78,29 @@ int worker_open_single(struct worker *worker, const struct worker_setup *setup,
                        const struct wake *stop);
 void worker_close(struct worker *worker);
 
-/**
- * Deal with letters that came too late, once nobody runs ${worker} any more. Return: were there
- * any?
- */
+/** Discard tasks that came too late, when no thread runs ${worker} any more. Return: any? */
 bool worker_discard(struct worker *worker);
 
-/** Serve until no guest will come and all connections have ended. Thread: the worker's. */
+/** Serve until no connection will come and all have ended. Thread: the worker's. */
 void worker_run(struct worker *worker);
 
 /**
- * Serve ${guest}, already counted in live, to its end; other letters are taken meanwhile. Thread:
+ * Serve ${accepted}, which live already counts, until it ends; tasks are taken meanwhile. Thread:
  * the worker's.
  */
 void worker_serve(struct worker *worker, const struct accepted_conn *accepted);
 
-/** Let the id of a single worker's connection be that of the ${number}th. */
+/** Give the connection of a single worker the id of the ${number}th connection. */
 void worker_number_single(struct worker *worker, uint32_t number);
 
 /**
- * worker_serve_single(worker, guest, stop_ns): the same for a single worker; when its wake fires,
- * ${*stop_ns} says when the stop began.
+ * worker_serve_single(worker, accepted, stop_ns): the same for a single worker.  When its wake is
+ * signalled, ${*stop_ns} is the time when the stop began.
  */
 void worker_serve_single(struct worker *worker, const struct accepted_conn *accepted,
                          const atom_u64 *stop_ns);
 
-/** Send the letters. Thread: any, once each. */
+/** Send the tasks of the stop. Thread: any, once each. */
 void worker_send_drain(struct worker *worker, uint64_t stop_ns);
 void worker_send_stop_now(struct worker *worker);
 void worker_send_no_more_conns(struct worker *worker);
