@@ -2,12 +2,12 @@
  * offload: see offload.h.
  *
  *   push ---> first -> ... -> last ---> take ---> run(job, true)      a thread of the pool
- *                        \ close ---------------> run(job, false)     whoever closes
+ *                        \ close ---------------> run(job, false)     the closing thread
  *
- * The mutex is held for a few loads and stores, with one exception: whoever pushes the first job
- * starts all threads under it.  That costs some 10 us a thread and happens once, and it is what
- * makes "none could be started" an error of the very push that would wait for ever otherwise.  Jobs
- * run without it, so that they may push further ones and free themselves.
+ * The mutex is held for a few loads and stores, with one exception: the push of the first job
+ * starts all threads under it.  That happens once and costs about 10 us a thread.  So if no thread
+ * can be started, that push fails, instead of queueing a job that never runs.  Jobs run without the
+ * mutex: they may push other jobs and free themselves.
  *
  * Invariants, whenever the mutex is free:
  *   queued == the length of the list <= OFFLOAD_QUEUE_MAX;  first == NULL iff queued == 0
@@ -42,7 +42,7 @@ int offload_init(struct offload *offload, uint32_t threads_max) {
     }
   }
   int result = pthread_mutex_init(&offload->mutex, NULL);
-  assert(result == 0); /* of default attributes, as the next one: neither asks for anything */
+  assert(result == 0); /* like the next call, it cannot fail with default attributes */
   result = pthread_cond_init(&offload->arrived, NULL);
   assert(result == 0);
   return 0;
@@ -50,10 +50,7 @@ int offload_init(struct offload *offload, uint32_t threads_max) {
 
 /* ---- the threads --------------------------------------------------------------------------- */
 
-/*
- * By its place in the table, which is complete when the mutex is free: who starts the threads holds
- * it.
- */
+/* By its index in the table.  The mutex is held while threads start, so the table is complete. */
 static void name_thread(struct offload *offload) {
   uint32_t index = 0;
   lock(offload);
@@ -95,9 +92,8 @@ static void *thread_main(void *argument) {
 }
 
 /*
- * Start as many threads as the system gives; fewer than wanted do, and are not asked for again.
- * Their signals are blocked: those of a program that embeds the library are none of our affair, and
- * its mask is as it was when we return.
+ * Start as many threads as the system allows; fewer than threads_max are enough and stay as many.
+ * Their signals are blocked, because signals belong to the program.  Its own mask does not change.
  */
 static void start_threads(struct offload *offload) {
   sigset_t before;
@@ -112,7 +108,7 @@ static void start_threads(struct offload *offload) {
 
 /* ---- jobs ---------------------------------------------------------------------------------- */
 
-/* Queue ${job}, the mutex being held. Return: 0, or an errno. */
+/* Queue ${job}; the mutex is held. Return: 0, or an errno. */
 static int enqueue(struct offload *offload, struct job *job) {
   if (offload->closing) {
     return ESHUTDOWN;
@@ -146,9 +142,9 @@ int offload_push(struct offload *offload, struct job *job) {
   return error == 0 ? 0 : fail(error);
 }
 
-/* ---- the end ------------------------------------------------------------------------------- */
+/* ---- close --------------------------------------------------------------------------------- */
 
-/* Begin the end. Return: what was queued, or NULL, also if the end was begun before. */
+/* Return: the jobs that were queued, or NULL; ${*repeated} is set if it was closed before. */
 static struct job *begin_close(struct offload *offload, bool *repeated) {
   lock(offload);
   struct job *left = offload->first;
@@ -167,13 +163,13 @@ void offload_close(struct offload *offload) {
   if (repeated) {
     return;
   }
-  /* Without the mutex: once closing, nobody else changes the threads. */
+  /* Without the mutex: no other thread changes the table while closing is set. */
   for (uint32_t i = 0; i < offload->threads_count; i++) {
     int result = pthread_join(offload->threads[i], NULL);
     assert(result == 0);
   }
   while (job != NULL) {
-    struct job *next = job->next; /* now: the job is its owner's afterwards */
+    struct job *next = job->next; /* read before run, which may free the job */
     job->run(job, false);
     job = next;
   }

@@ -1,9 +1,9 @@
 /*
  * offload: a second fixed pool of threads, for work that blocks.
  *
- * One bounded queue under one mutex: whoever blocks for milliseconds does not mind.  The threads
- * start with the first job and end when the pool is closed; what has not begun by then is not
- * begun.  What a finished job tells whom is its own affair.
+ * One bounded queue under one mutex, which is fast enough for jobs of milliseconds.  The threads
+ * start with the first job and end when the pool is closed.  Jobs that have not begun by then do
+ * not begin.  A job itself reports that it has finished.
  */
 #ifndef POOL_OFFLOAD_H
 #define POOL_OFFLOAD_H
@@ -18,14 +18,14 @@
 struct job {
   struct job *next; /* offload's */
   /**
-   * Run it: ${begun}, on a thread of the pool; or not ${begun}, on the closing thread, which only
-   * tells that it will not be run.  The job is its owner's again from the call on.
+   * If ${begun}: do the work, on a thread of the pool.  Otherwise: the pool was closed and the job
+   * will not run; called on the closing thread.  The job is its owner's again from the call on.
    */
   void (*run)(struct job *job, bool begun);
 };
 
 struct offload {
-  pthread_mutex_t mutex;  /* guards all that follow */
+  pthread_mutex_t mutex;  /* guards all fields below */
   pthread_cond_t arrived; /* a job, or the end */
   struct job *first, *last;
   uint32_t queued;
@@ -39,7 +39,7 @@ struct offload {
 int offload_init(struct offload *offload, uint32_t threads_max);
 
 /**
- * Queue ${job}; start the threads, named xchg-off-0, ..., where they are not running.
+ * Queue ${job}; start the threads, named xchg-off-0, ..., if they do not run.
  * Own: ${job} is the pool's until its run is called; on -1 it stays the caller's.
  * Errors: EAGAIN, the queue is full or no thread could be started; ENOTSUP, ${threads_max} is 0;
  * ESHUTDOWN, the pool was closed.
@@ -48,8 +48,8 @@ int offload_init(struct offload *offload, uint32_t threads_max);
 int offload_push(struct offload *offload, struct job *job);
 
 /**
- * Let jobs that run come to their end, join the threads, then call the run of each that has not
- * begun.  Later pushes fail.  Repeated: nothing happens.
+ * Wait for the jobs that run, join the threads, then call run with ${begun} false for each job that
+ * has not begun.  Later pushes fail.  A second call does nothing.
  */
 void offload_close(struct offload *offload);
 void offload_fini(struct offload *offload);

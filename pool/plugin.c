@@ -1,10 +1,9 @@
 /*
  * plugin: see plugin.h.
  *
- * The object is bound at once, so that a call which this program does not export is a fault of the
- * start and not of some later connection, and keeps its own names to itself.  What it brings is
- * trusted: it runs in our process from its constructors on, and the checks are there to find
- * mistakes, not malice.
+ * All symbols are bound when the object is loaded.  So a call that this program does not export
+ * fails at the start, not at a later connection.  The object's own names stay local.  A plug-in is
+ * trusted: its code runs from its constructors on.  The checks find mistakes, not malice.
  */
 #include "pool/plugin.h"
 
@@ -17,7 +16,7 @@
 
 typedef const struct xchg_handler *entry_fn(void);
 
-/* What dlopen complained of, without the path before it, which whoever reports it has named. */
+/* The text of dlerror without the path, which the caller reports itself. */
 static const char *complaint(const char *path) {
   const char *text = dlerror();
   if (text == NULL) {
@@ -30,7 +29,7 @@ static const char *complaint(const char *path) {
 
 const struct xchg_handler *plugin_open(struct plugin *plugin, const char *path, char *why,
                                        size_t why_size) {
-  assert(strchr(path, '/') != NULL); /* a bare name would be looked for in the system's folders */
+  assert(strchr(path, '/') != NULL); /* dlopen searches the system's folders for a bare name */
   plugin->object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (plugin->object == NULL) {
     snprintf(why, why_size, "cannot be loaded: %s", complaint(path));
@@ -58,8 +57,7 @@ const struct xchg_handler *plugin_open(struct plugin *plugin, const char *path, 
 
 void plugin_close(struct plugin *plugin) {
   if (plugin->object != NULL) {
-    (void)dlclose(
-        plugin->object); /* the rest of the process can do without whatever it failed at */
+    (void)dlclose(plugin->object); /* a failure leaves the object loaded, which does no harm */
     plugin->object = NULL;
   }
 }

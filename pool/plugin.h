@@ -1,8 +1,8 @@
 /*
- * plugin: a handler from a shared object that was built apart (XCHG_HANDLER).
+ * plugin: loads a handler from a shared object (XCHG_HANDLER).
  *
- * The entry's name, xchg_plugin_0, carries the version of the interface, and the handler its size:
- * what was built against another version is refused with a sentence, never misread.
+ * The name of the entry, xchg_plugin_0, holds the version of the interface, and the handler holds
+ * its size.  So an object that was built for another version is refused with a reason.
  */
 #ifndef POOL_PLUGIN_H
 #define POOL_PLUGIN_H
@@ -15,10 +15,10 @@ struct plugin {
 
 /**
  * plugin_open(plugin, path, why, why_size):
- * Load ${path}, which holds a '/', and ask it for its handler.
- * Lifetime: the handler, until plugin_close.
- * Return: the handler, or NULL with a sentence in ${why}: cannot be loaded, no entry of this
- * version, no handler, a handler of another size.  plugin_close is due in any case.
+ * Load ${path}, which contains a '/', and call its entry.
+ * Lifetime: the handler is valid until plugin_close.
+ * Return: the handler, or NULL with the reason in ${why}: cannot be loaded, no entry of this
+ * version, no handler, a handler of another size.  plugin_close is due in both cases.
  */
 const struct xchg_handler *plugin_open(struct plugin *plugin, const char *path, char *why,
                                        size_t why_size);

@@ -1,17 +1,17 @@
 /*
  * ring: a bounded lock-free queue with one producer and one consumer (Lamport, 1983).
  *
- * The indices run freely and are masked on use, so that the whole capacity is usable and full and
- * empty differ.  Each side's index has a cache line of its own, beside its private copy of the
- * other's, which is looked at anew only when the copy says full or empty (as in FastForward's and
- * MCRingBuffer's analysis: most operations then touch no line that the other side writes).
+ * The indices run freely and are masked on use, so the whole capacity is usable, and full and empty
+ * differ.  Each side has a cache line with its index and a private copy of the other side's index.
+ * It loads the other index only when the copy says full or empty.  So most operations touch no line
+ * that the other side writes (see the analysis of FastForward and MCRingBuffer).
  *
  *   push: slot written, then tail published with release (1)
  *   pop:  tail loaded with acquire (1'), then slot read
  *   pop:  slot read, then head published with release (2)
  *   push: head loaded with acquire (2'), then slot overwritten
  *
- * What travels is a guest: an accepted descriptor and what must be known of it.
+ * An item is an accepted connection: a descriptor with its address and accept time.
  */
 #ifndef POOL_RING_H
 #define POOL_RING_H
@@ -43,13 +43,13 @@ static inline int ring_open(struct ring *ring, uint32_t capacity) {
   return ring->slots == NULL ? -1 : 0;
 }
 
-/** Free the slots; guests that are still inside are the caller's loss. */
+/** Free the slots; descriptors that are still inside are not closed. */
 static inline void ring_close(struct ring *ring) {
   free(ring->slots);
   ring->slots = NULL;
 }
 
-/** Append a copy of ${guest}. Return: 0, or -1 if the ring is full. Thread: the producer only. */
+/** Append a copy of ${accepted}. Return: 0, or -1 if it is full. Thread: the producer only. */
 static inline int ring_push_spsc(struct ring *ring, const struct accepted_conn *accepted) {
   uint32_t tail = atom_load_relaxed_u32(&ring->tail);
   if (tail - ring->head_seen > ring->mask) {
@@ -65,8 +65,8 @@ static inline int ring_push_spsc(struct ring *ring, const struct accepted_conn *
 }
 
 /**
- * Take the oldest guest.
- * Return: true and ${*guest}, or false if the ring is empty.
+ * Take the oldest item.
+ * Return: true and ${*accepted}, or false if the ring is empty.
  * Thread: the consumer only.
  */
 static inline bool ring_pop_spsc(struct ring *ring, struct accepted_conn *accepted) {
@@ -83,13 +83,13 @@ static inline bool ring_pop_spsc(struct ring *ring, struct accepted_conn *accept
   return true;
 }
 
-/** Guests inside, as the producer sees them: the true number or more. Thread: the producer only. */
+/** Items inside, or more: pops may be seen late. Thread: the producer only. */
 static inline uint32_t ring_count_producer(struct ring *ring) {
   ring->head_seen = atom_load_acquire_u32(&ring->head); /* (2') */
   return atom_load_relaxed_u32(&ring->tail) - ring->head_seen;
 }
 
-/** Is there nothing to pop, as the consumer sees it? Thread: the consumer only. */
+/** Is it empty, as the consumer sees it? Thread: the consumer only. */
 static inline bool ring_empty_consumer(struct ring *ring) {
   uint32_t head = atom_load_relaxed_u32(&ring->head);
   if (head != ring->tail_seen) {

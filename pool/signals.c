@@ -11,9 +11,7 @@ int signals_open(void) {
   sigset_t set;
   sigemptyset(&set);
   for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-    signal(
-        wanted[i],
-        SIG_DFL); /* an ignored one, as a shell's background job inherits it, would never arrive */
+    signal(wanted[i], SIG_DFL); /* a shell's background job inherits SIGINT as ignored */
     sigaddset(&set, wanted[i]);
   }
   for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
@@ -32,7 +30,7 @@ void signals_block_all(sigset_t *before) {
   for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
     sigdelset(&outside, own[i]);
   }
-  (void)pthread_sigmask(SIG_BLOCK, &outside, before); /* fails for what is no set of signals only */
+  (void)pthread_sigmask(SIG_BLOCK, &outside, before); /* cannot fail with these arguments */
 }
 
 void signals_restore(const sigset_t *before) { (void)pthread_sigmask(SIG_SETMASK, before, NULL); }

@@ -1,8 +1,8 @@
 /*
- * signals: what the process is told from outside, as descriptors and words.
+ * signals: blocks signals in all threads and reads them from a signalfd.
  *
- * All signals that mean something are blocked in every thread and read by main from a signalfd, so
- * that no handler runs anywhere.
+ * Every signal that the program handles is blocked in every thread, and the main thread reads it
+ * from the signalfd.  So no signal handler runs.
  */
 #ifndef POOL_SIGNALS_H
 #define POOL_SIGNALS_H
@@ -17,22 +17,22 @@ enum signals_what {
 };
 
 /**
- * Block and route the signals; ignore SIGHUP, SIGUSR2 and SIGPIPE. Before the first thread starts,
- * which inherits it.
- * Return: a descriptor that becomes readable (the caller's), or -1 with errno.
+ * Block the signals above; ignore SIGHUP, SIGUSR2 and SIGPIPE.  Call it before the first thread
+ * starts, because threads inherit the mask.
+ * Return: the signalfd, which is the caller's, or -1 with errno.
  */
 int signals_open(void);
 
 /**
- * signals_block_all(before): block in the calling thread, and so in those that it starts, all
- * signals that come from outside; what a thread does to itself (SIGSEGV and the like) still comes.
- * For the threads of a library, which are none of the program's signals' affair.
- * signals_restore(before): undo it.
+ * signals_block_all(before): block all signals from outside in the calling thread, and so in the
+ * threads that it starts.  Signals that a thread causes itself, such as SIGSEGV, are not blocked.
+ * For the library's threads: signals belong to the program.
+ * signals_restore(before): restore the mask.
  */
 void signals_block_all(sigset_t *before);
 void signals_restore(const sigset_t *before);
 
-/** The next signal from ${fd}, if there is one. Never waits. */
+/** The next signal from ${fd}, or SIGNALS_NONE. Never waits. */
 enum signals_what signals_next(int fd);
 
 #endif

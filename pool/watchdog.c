@@ -1,7 +1,7 @@
 /*
  * watchdog: see watchdog.h.
  *
- *            another turn: QUIET
+ *            another turn: OK
  *              +-----+
  *              v     |                the same, over the limit: BLOCKED
  *   waits <-> [ in a turn ] -----------------------------------------> [ blocked ]
@@ -9,14 +9,14 @@
  *     |        +------------------- another turn: OVER ---------------------+
  *     +----------------------------- it waits: OVER ------------------------+
  *
- * A turn is known by when it began: two turns never began in the same nanosecond, and a worker that
- * goes from one into the next without waiting is not blocked.  That a turn must have been seen
- * before has a reason: after a SIGSTOP, or when the looker itself had no CPU, every turn looks old
- * at first sight.  Such a one gets SLACK_NS to end.
+ * The time when it began identifies a turn: no two turns of a worker begin in the same nanosecond.
+ * A worker that goes from one turn into the next without waiting is not blocked.  A turn must be
+ * seen twice, because every turn looks old at first after a SIGSTOP, or if the acceptor had no CPU.
+ * It then has SLACK_NS to end.
  *
- * Looked at when watchdog_next_ns says, no turn of limit + 2 * SLACK_NS escapes: it begins after a
- * look that is followed by the next within limit + SLACK_NS; that one sees it, and sets the second
- * to SLACK_NS behind its limit.
+ * With looks at the times of watchdog_next_ns, no turn of limit + 2 * SLACK_NS escapes.  The next
+ * look after its begin comes within limit + SLACK_NS and sees it.  The look after that comes
+ * SLACK_NS after its limit.
  *
  * now_ns and turn_ns are read by different threads, so a turn may begin later than now.
  */
@@ -24,7 +24,7 @@
 
 #include "core/base.h"
 
-/* How far behind a limit one looks: what a wait in whole milliseconds can tell from the limit. */
+/* How long after a limit to look: waits have a resolution of a millisecond. */
 #define SLACK_NS NS_PER_MS
 
 enum watchdog_result watchdog_look(struct watchdog_state *watchdog, uint64_t turn_ns,
@@ -46,7 +46,7 @@ enum watchdog_result watchdog_look(struct watchdog_state *watchdog, uint64_t tur
 uint64_t watchdog_next_ns(const struct watchdog_state *watchdog, uint64_t now_ns,
                           uint64_t limit_ns) {
   if (watchdog->turn_ns == 0 || watchdog->blocked) {
-    /* a limit of less than the slack is no reason to spin */
+    /* a limit below the slack must not make the caller spin */
     return add_sat_u64(now_ns, max_u64(limit_ns, SLACK_NS));
   }
   uint64_t behind_ns = add_sat_u64(watchdog->turn_ns, add_sat_u64(limit_ns, SLACK_NS));
