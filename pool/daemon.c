@@ -31,7 +31,7 @@
 #define EXIT_USAGE 64
 #define EXIT_CONFIG 78
 
-/* What a run of the program knows besides the server. */
+/* The state of the program. */
 struct daemon {
   const char *const *environment;
   struct config_facts facts;
@@ -46,10 +46,7 @@ struct daemon {
 
 /* ---- the process ---- */
 
-/*
- * A descriptor below 3 that is closed would be given to a socket, and printf would write to a
- * client.
- */
+/* Open missing standard descriptors: else a socket gets one, and printf writes to a client. */
 static int reserve_standard(void) {
   for (int fd = 0; fd < 3; fd++) {
     if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd) {
@@ -59,7 +56,7 @@ static int reserve_standard(void) {
   return 0;
 }
 
-/* Raise the limit of descriptors to what is allowed; return it. */
+/* Raise the limit of descriptors to the hard limit; return it. */
 static uint64_t raise_descriptors(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
@@ -70,7 +67,7 @@ static uint64_t raise_descriptors(void) {
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : soft;
 }
 
-/* Sockets passed by a service manager to this very process (sd_listen_fds(3)). */
+/* Sockets that a service manager has passed to this process (sd_listen_fds(3)). */
 static uint32_t passed_sockets(const char *const *environment) {
   const char *pid_text = env_vars_find(environment, "LISTEN_PID");
   const char *fds_text = env_vars_find(environment, "LISTEN_FDS");

@@ -1,11 +1,11 @@
 /*
- * model_fork: the lecture's concurrent server: a child process for each connection, waited for.
+ * model_fork: serves each connection in a child process.
  *
- * A child keeps its connection, standard error and the stop's eventfd, which is shared over fork
- * and becomes readable for good when the server stops.  Its counters go into memory that it shares
- * with the parent, so that totals add up; one that dies without having counted its connection is
- * counted as `error` by the parent.  Children die with the acceptor (PDEATHSIG), and the parent
- * kills one that outlives the stop's patience.
+ * A child keeps its connection, standard error and the eventfd of the stop, which it shares with
+ * the parent and which becomes readable permanently when the server stops.  It adds its counters to
+ * memory that it shares with the parent.  If it dies without having counted its connection, the
+ * parent counts an `error`.  Children die with the acceptor (PDEATHSIG), and the parent kills those
+ * that live longer than the drain timeout.
  */
 #include "pool/worker.h"
 #include "pool/model.h"
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* How long beyond the stop's patience a child may take. */
+/* How long a child may live after the drain timeout. */
 #define KILL_AFTER_NS NS_PER_S
 
 /* The exit code of a child that counted its connection. */
@@ -32,16 +32,16 @@ struct child {
 struct model_fork {
   struct model model;
   struct child *children; /* owns; acceptor */
-  uint32_t count;         /* of children's places */
+  uint32_t count;         /* entries of children */
   uint32_t live;          /* acceptor */
-  uint32_t dispatched;    /* connections so far: tells them apart in their ids; acceptor */
-  struct wake stop;       /* readable for good once the server stops; shared with children */
+  uint32_t dispatched;    /* connections so far, for their ids; acceptor */
+  struct wake stop;       /* readable permanently once the server stops; shared with children */
   struct stats *stats;    /* owns: shared with children, who add theirs when they end */
-  atom_u64 *stop_ns;      /* within the same memory */
-  uint64_t kill_ns;       /* when children that still live are killed; acceptor */
+  atom_u64 *stop_ns;      /* in the same memory */
+  uint64_t kill_ns;       /* when the remaining children are killed; acceptor */
 };
 
-/* What processes share. */
+/* What the processes share. */
 struct shared {
   struct stats stats;
   atom_u64 stop_ns;
@@ -65,25 +65,25 @@ static void child_main(struct model_fork *all, const struct accepted_conn *accep
   const struct model_setup *setup = &all->model.setup;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) {
-    _exit(1); /* the parent died before the wish was heard */
+    _exit(1); /* the parent died before prctl */
   }
   close_others(accepted->fd, all->stop.fd);
   const struct worker_setup worker_setup = {.config = setup->config,
                                             .handler = setup->handler,
                                             .admission = setup->admission,
                                             .server = setup->server};
-  struct worker worker; /* on the stack: see pool/worker.c on malloc */
+  struct worker worker; /* on the stack, without malloc: see pool/worker.c */
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
     accepted_conn_close(accepted);
   } else {
     struct accepted_conn own = *accepted;
-    own.ip_slot = NO_IP_SLOT; /* the parent's to give back */
+    own.ip_slot = NO_IP_SLOT; /* the parent releases it */
     atom_add_relaxed_u32(&worker.live, 1);
     worker_number_single(&worker, all->dispatched);
     worker_serve_single(&worker, &own, all->stop_ns);
     stats_merge(all->stats, &worker.stats);
-    worker_close(&worker); /* the kernel would; but so a leak checker sees what was forgotten */
+    worker_close(&worker); /* the kernel would do it, but a leak checker needs it */
   }
   wake_close(&all->stop);
   _exit(COUNTED);
@@ -99,7 +99,7 @@ static bool fork_has_room(struct model *model) {
 static uint32_t fork_live(struct model *model) { return fork_of(model)->live; }
 
 static struct child *child_of(struct model_fork *all, pid_t pid) {
-  for (uint32_t i = 0; i < all->count; i++) { /* a walk: a fork costs a hundred times as much */
+  for (uint32_t i = 0; i < all->count; i++) { /* linear: a fork costs a hundred times as much */
     if (all->children[i].pid == pid) {
       return &all->children[i];
     }
@@ -143,7 +143,7 @@ static void fork_reap(struct model *model) {
   while (all->live > 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
     struct child *child = child_of(all, pid);
     if (child == NULL) {
-      continue; /* not ours: what the process inherited by execve */
+      continue; /* a child from before execve */
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != COUNTED) {
       atom_add_relaxed_u64(&all->stats->ended[XCHG_ERROR], 1);

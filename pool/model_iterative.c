@@ -1,7 +1,6 @@
 /*
- * model_iterative: the lecture's iterative server: one connection at a time, on the acceptor's own
- * thread; the others wait in the backlog.  A worker serves each to its end before the acceptor
- * looks at its listeners again.
+ * model_iterative: serves one connection at a time on the acceptor's thread.  The others wait in
+ * the backlog: the acceptor looks at its listeners again when the connection has ended.
  */
 #include "pool/worker.h"
 #include "pool/model.h"

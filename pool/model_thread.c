@@ -1,10 +1,10 @@
 /*
  * model_thread: a thread for each connection.
  *
- * A seat for each connection that the limit allows; the acceptor takes a free one, starts its
- * thread and joins it when it has ended.  A thread that ends pushes its seat on a list that the
- * acceptor takes whole.  All threads wait for their one connection and for the same eventfd, which
- * the stop makes readable for good, so that none needs a descriptor of its own.
+ * There is a slot for each connection that the limit allows.  The acceptor takes a free slot,
+ * starts its thread, and joins the thread when it has ended.  A thread that ends pushes its slot on
+ * a list that the acceptor takes whole.  Each thread waits for its connection and for one shared
+ * eventfd, which the stop makes readable permanently.  So no thread needs a descriptor of its own.
  */
 #include "pool/thread.h"
 #include "pool/worker.h"
@@ -14,12 +14,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* The worker, 19 KiB, and its turns fit in well below this; its read buffer is mapped. */
+/* The worker (19 KiB) and its turns need less; its read buffer is mapped. */
 #define STACK_BYTES ((size_t)128 * 1024)
-#define STACK_BYTES_CUSTOM ((size_t)1024 * 1024) /* a program's handler brings habits */
+#define STACK_BYTES_CUSTOM ((size_t)1024 * 1024) /* a program's handler may need more stack */
 
 struct thread_slot {
-  struct thread_slot *next; /* in the free list (acceptor) or the list of the ended */
+  struct thread_slot *next; /* in the free list (acceptor) or the list of ended slots */
   struct model_thread *all;
   struct accepted_conn accepted;
   uint32_t number; /* tells connections apart in their ids */
@@ -33,10 +33,10 @@ struct model_thread {
   uint32_t threads_active;   /* threads to be joined; acceptor */
   uint32_t dispatched;       /* connections so far; acceptor */
   pthread_attr_t attributes;
-  struct wake stop; /* readable for good once the server stops */
+  struct wake stop; /* readable permanently once the server stops */
   atom_u64 stop_ns;
   struct stats *stats;          /* owns: threads add theirs when they end */
-  CACHE_ALIGNED atom_ptr ended; /* seats whose threads have ended */
+  CACHE_ALIGNED atom_ptr ended; /* slots whose threads have ended */
   CACHE_ALIGNED atom_u32 live;
 };
 
@@ -47,8 +47,8 @@ static struct model_thread *model_thread_of(struct model *model) {
 /* ---- a thread ---- */
 
 /*
- * Without memory for a worker the connection is refused.  It lies on the stack: see pool/worker.c
- * on malloc.
+ * If there is no memory for a worker the connection is closed.  The worker is on the stack, because
+ * it must not use malloc: see pool/worker.c.
  */
 static void serve(struct thread_slot *slot) {
   struct model_thread *all = slot->all;
@@ -79,7 +79,7 @@ static void *thread_main(void *argument) {
   void *newest = atom_load_relaxed_ptr(&all->ended);
   do {
     slot->next = newest;
-  } while (!atom_cas_release_ptr(&all->ended, &newest, slot)); /* pairs with settle */
+  } while (!atom_cas_release_ptr(&all->ended, &newest, slot)); /* pairs with model_thread_reap */
   atom_sub_release_u32(&all->live, 1);
   room_wake(all->model.setup.admission);
   return NULL;
@@ -100,7 +100,7 @@ static void model_thread_reap(struct model *model) {
   }
 }
 
-/* A thread frees its place before its seat is collected: collect where seats have run out. */
+/* A thread decrements live before its slot is reaped: reap if no slot is free. */
 static bool model_thread_has_room(struct model *model) {
   struct model_thread *all = model_thread_of(model);
   if (all->free == NULL) {
@@ -117,7 +117,7 @@ static int model_thread_dispatch(struct model *model, const struct accepted_conn
   struct model_thread *all = model_thread_of(model);
   struct thread_slot *slot = all->free;
   struct thread_slot *next =
-      slot->next; /* now: a thread that ends at once links the seat elsewhere */
+      slot->next; /* read before the thread starts: its end links the slot elsewhere */
   slot->accepted = *accepted;
   slot->number = all->dispatched++;
   atom_add_relaxed_u32(&all->live, 1);
