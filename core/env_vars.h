@@ -1,7 +1,7 @@
 /*
  * env_vars: finds a variable in the environment, and tells what an unknown name may be.
  *
- * env_vars_find is the only function of the product that reads the environment.
+ * The product looks up a variable with env_vars_find only.
  */
 #ifndef CORE_ENV_VARS_H
 #define CORE_ENV_VARS_H
