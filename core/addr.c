@@ -31,28 +31,33 @@ static void mask_host_bits(struct addr_block *block);
 int addr_parse_listen(const char *text, struct addr_listen *listen) {
   struct addr_listen result = {.mode = -1};
   if (strncasecmp(text, "unix:", 5) == 0) {
-    if (parse_unix(text + 5, &result) == -1)
+    if (parse_unix(text + 5, &result) == -1) {
       return -1;
+    }
     *listen = result;
     return 0;
   }
   const char *colon = strrchr(text, ':');
-  if (colon == NULL)
+  if (colon == NULL) {
     return -1;
+  }
   size_t size = (size_t)(colon - text);
   if (size == 0) {
     result.any = true;
     result.addr.family = ADDR_IPV6;
   } else if (text[0] == '[') {
-    if (size < 2 || text[size - 1] != ']')
+    if (size < 2 || text[size - 1] != ']') {
       return -1;
-    if (parse_ip(text + 1, size - 2, true, &result.addr) == -1)
+    }
+    if (parse_ip(text + 1, size - 2, true, &result.addr) == -1) {
       return -1;
+    }
   } else if (parse_ip(text, size, false, &result.addr) == -1) {
     return -1;
   }
-  if (parse_port(colon + 1, &result.addr.port) == -1)
+  if (parse_port(colon + 1, &result.addr.port) == -1) {
     return -1;
+  }
   *listen = result;
   return 0;
 }
@@ -62,24 +67,28 @@ int addr_parse_block(const char *text, struct addr_block *block) {
   size_t size = strcspn(text, "/");
   bool v6 = memchr(text, ':', size) != NULL;
   struct addr addr;
-  if (parse_ip(text, size, v6, &addr) == -1)
+  if (parse_ip(text, size, v6, &addr) == -1) {
     return -1;
+  }
   uint64_t bits_max = v6 ? IPV6_BITS : IPV4_BITS;
   uint64_t bits = bits_max;
-  if (text[size] == '/' && parse_u64(text + size + 1, &bits) == -1)
+  if (text[size] == '/' && parse_u64(text + size + 1, &bits) == -1) {
     return -1;
-  if (bits > bits_max)
+  }
+  if (bits > bits_max) {
     return -1;
+  }
   bool mapped = v6 && addr.family == ADDR_IPV4;
   if (mapped && bits < MAPPED_BITS) {
     /* It is wider than all mapped addresses, so it contains IPv6 addresses and stays IPv6. */
-    memcpy(result.bytes, mapped_prefix, sizeof mapped_prefix);
-    memcpy(result.bytes + sizeof mapped_prefix, addr.bytes, 4);
+    memcpy(result.bytes, mapped_prefix, sizeof(mapped_prefix));
+    memcpy(result.bytes + sizeof(mapped_prefix), addr.bytes, 4);
   } else {
-    memcpy(result.bytes, addr.bytes, sizeof result.bytes);
+    memcpy(result.bytes, addr.bytes, sizeof(result.bytes));
     result.family = addr.family;
-    if (mapped)
+    if (mapped) {
       bits -= MAPPED_BITS;
+    }
   }
   result.bits = (uint8_t)bits;
   mask_host_bits(&result);
@@ -88,22 +97,24 @@ int addr_parse_block(const char *text, struct addr_block *block) {
 }
 
 bool addr_in_block(const struct addr *addr, const struct addr_block *block) {
-  if (addr->family != block->family)
+  if (addr->family != block->family) {
     return false;
+  }
   size_t whole = block->bits / 8;
-  if (memcmp(addr->bytes, block->bytes, whole) != 0)
+  if (memcmp(addr->bytes, block->bytes, whole) != 0) {
     return false;
+  }
   unsigned rest = block->bits % 8;
   return rest == 0 || (addr->bytes[whole] ^ block->bytes[whole]) >> (8 - rest) == 0;
 }
 
 void addr_from_ipv6(struct addr *addr, const uint8_t bytes[16], uint16_t port) {
-  if (memcmp(bytes, mapped_prefix, sizeof mapped_prefix) == 0) {
-    addr_from_ipv4(addr, bytes + sizeof mapped_prefix, port);
+  if (memcmp(bytes, mapped_prefix, sizeof(mapped_prefix)) == 0) {
+    addr_from_ipv4(addr, bytes + sizeof(mapped_prefix), port);
     return;
   }
   *addr = (struct addr){.port = port, .family = ADDR_IPV6};
-  memcpy(addr->bytes, bytes, sizeof addr->bytes);
+  memcpy(addr->bytes, bytes, sizeof(addr->bytes));
 }
 
 void addr_from_ipv4(struct addr *addr, const uint8_t bytes[4], uint16_t port) {
@@ -115,11 +126,11 @@ const char *addr_format(const struct addr *addr, char text[ADDR_TEXT_MAX]) {
   char host[INET6_ADDRSTRLEN] = "";
   switch ((enum addr_family)addr->family) {
     case ADDR_IPV4:
-      inet_ntop(AF_INET, addr->bytes, host, sizeof host);
+      inet_ntop(AF_INET, addr->bytes, host, sizeof(host));
       snprintf(text, ADDR_TEXT_MAX, "%s:%u", host, addr->port);
       return text;
     case ADDR_IPV6:
-      inet_ntop(AF_INET6, addr->bytes, host, sizeof host);
+      inet_ntop(AF_INET6, addr->bytes, host, sizeof(host));
       snprintf(text, ADDR_TEXT_MAX, "[%s]:%u", host, addr->port);
       return text;
     case ADDR_UNIX:
@@ -134,10 +145,11 @@ const char *addr_format(const struct addr *addr, char text[ADDR_TEXT_MAX]) {
 
 const char *addr_format_listen(const struct addr_listen *listen, char *text, size_t size) {
   char host[ADDR_TEXT_MAX];
-  if (listen->addr.family == ADDR_UNIX)
+  if (listen->addr.family == ADDR_UNIX) {
     snprintf(text, size, "unix:%s", listen->path);
-  else
+  } else {
     snprintf(text, size, "%s", addr_format(&listen->addr, host));
+  }
   return text;
 }
 
@@ -145,23 +157,27 @@ const char *addr_format_listen(const struct addr_listen *listen, char *text, siz
 static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
   char host[INET6_ADDRSTRLEN];
   uint8_t bytes[16] = {0};
-  if (size >= sizeof host)
+  if (size >= sizeof(host)) {
     return -1;
+  }
   memcpy(host, text, size);
   host[size] = 0;
-  if (inet_pton(v6 ? AF_INET6 : AF_INET, host, bytes) != 1)
+  if (inet_pton(v6 ? AF_INET6 : AF_INET, host, bytes) != 1) {
     return -1;
-  if (v6)
+  }
+  if (v6) {
     addr_from_ipv6(addr, bytes, 0);
-  else
+  } else {
     addr_from_ipv4(addr, bytes, 0);
+  }
   return 0;
 }
 
 static int parse_port(const char *text, uint16_t *port) {
   uint64_t value;
-  if (parse_u64(text, &value) == -1 || value > UINT16_MAX)
+  if (parse_u64(text, &value) == -1 || value > UINT16_MAX) {
     return -1;
+  }
   *port = (uint16_t)value;
   return 0;
 }
@@ -169,39 +185,46 @@ static int parse_port(const char *text, uint16_t *port) {
 /* Parse "/path" or "/path;mode=0660". A path contains no semicolon, to detect a mistyped mode. */
 static int parse_unix(const char *text, struct addr_listen *listen) {
   size_t size = strcspn(text, ";");
-  if (text[0] != '/' || size >= sizeof listen->path)
+  if (text[0] != '/' || size >= sizeof(listen->path)) {
     return -1;
+  }
   memcpy(listen->path, text, size);
   listen->path[size] = 0;
   listen->addr.family = ADDR_UNIX;
-  if (text[size] == 0)
+  if (text[size] == 0) {
     return 0;
-  if (strncasecmp(text + size, ";mode=", 6) != 0)
+  }
+  if (strncasecmp(text + size, ";mode=", 6) != 0) {
     return -1;
+  }
   return parse_mode(text + size + 6, &listen->mode);
 }
 
 /* Parse the permission bits of a file: one to four octal digits, at most 0777. */
 static int parse_mode(const char *text, int *mode) {
   size_t digits = strspn(text, "01234567");
-  if (digits == 0 || digits > 4 || text[digits] != 0)
+  if (digits == 0 || digits > 4 || text[digits] != 0) {
     return -1;
+  }
   int value = 0;
-  for (size_t i = 0; i < digits; i++)
+  for (size_t i = 0; i < digits; i++) {
     value = value * 8 + (text[i] - '0');
-  if (value > 0777)
+  }
+  if (value > 0777) {
     return -1;
+  }
   *mode = value;
   return 0;
 }
 
 /* Clear the bits after the prefix. */
 static void mask_host_bits(struct addr_block *block) {
-  for (size_t i = 0; i < sizeof block->bytes; i++) {
+  for (size_t i = 0; i < sizeof(block->bytes); i++) {
     size_t first = i * 8;
-    if (first >= block->bits)
+    if (first >= block->bits) {
       block->bytes[i] = 0;
-    else if (block->bits - first < 8)
+    } else if (block->bits - first < 8) {
       block->bytes[i] &= (uint8_t)(0xff << (8 - (block->bits - first)));
+    }
   }
 }

@@ -68,8 +68,8 @@ struct config {
   /* Which threads run connections. */
   enum config_model model;
   uint32_t workers;
-  bool crowded;   /* derived: the acceptor shares a CPU with a worker */
-  uint32_t queue; /* a power of two */
+  bool workers_use_all_cpus; /* derived: the acceptor shares a CPU with a worker */
+  uint32_t queue;            /* a power of two */
   enum xchg_dispatch dispatch;
   bool pin;
   uint64_t spin_ns;

@@ -86,12 +86,14 @@ void config_help(FILE *out) {
   char wanted[CONFIG_EXPECTED_MAX];
   fputs("usage: xchgd [--help | --version | --check | --explain]\n\n", out);
   fputs("Serves TCP message exchanges. Configured through environment variables only.\n\n", out);
-  for (size_t i = 0; i < count_of(flags); i++)
+  for (size_t i = 0; i < count_of(flags); i++) {
     fprintf(out, "  %-12s%s\n", flags[i].name, flags[i].text);
+  }
   fputs("\nValues (an empty value counts as not set; case does not matter in names of values):\n\n",
         out);
-  for (size_t i = 0; i < count_of(syntaxes); i++)
+  for (size_t i = 0; i < count_of(syntaxes); i++) {
     fprintf(out, "  %-12s%s\n", syntaxes[i].name, syntaxes[i].text);
+  }
   fputs("\nVariables:\n\n", out);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_var_def *def = &config_var_defs[i];
@@ -99,8 +101,9 @@ void config_help(FILE *out) {
             default_words(def), def->what, config_expected(def, wanted));
   }
   fputs("\nExit codes:\n\n", out);
-  for (size_t i = 0; i < count_of(exit_codes); i++)
+  for (size_t i = 0; i < count_of(exit_codes); i++) {
     fprintf(out, "  %-4s%s\n", exit_codes[i].name, exit_codes[i].text);
+  }
 }
 
 void config_explain(const struct config *config, const char *const *environment,
@@ -120,17 +123,21 @@ void config_explain(const struct config *config, const char *const *environment,
       fprintf(out, " (set by the handler) %s\n", def->what);
       continue;
     }
-    if (explained.text != NULL)
+    if (explained.text != NULL) {
       config_print_escaped(out, explained.text, strlen(explained.text), EXPLAINED_MAX, "");
-    else
+    } else {
       fprintf(out, "%" PRIu64, explained.number);
+    }
     fprintf(out, " (%s%s", explained.source, explained.clamped ? ", clamped" : "");
-    if (def->pool_only && config->model != MODEL_POOL)
+    if (def->pool_only && config->model != MODEL_POOL) {
       fputs(", ignored outside XCHG_MODEL=pool", out);
-    if (i == VAR_MAX_MESSAGE && handled)
+    }
+    if (i == VAR_MAX_MESSAGE && handled) {
       fputs(", unless the handler sets one", out);
-    if (i == VAR_LISTEN && facts->sockets_passed > 0)
+    }
+    if (i == VAR_LISTEN && facts->sockets_passed > 0) {
       fprintf(out, ", replaced by %" PRIu32 " passed in LISTEN_FDS", facts->sockets_passed);
+    }
     fprintf(out, ") %s\n", def->what);
   }
 }
@@ -163,8 +170,9 @@ void config_write_markdown(FILE *out) {
   fputs("\n## Presets\n\nThe defaults that each value of `XCHG_EXCHANGE` sets:\n\n", out);
   print_presets(out);
   fputs("\n## Exit codes\n\n| code | reason |\n|---|---|\n", out);
-  for (size_t i = 0; i < count_of(exit_codes); i++)
+  for (size_t i = 0; i < count_of(exit_codes); i++) {
     fprintf(out, "| %s | %s |\n", exit_codes[i].name, exit_codes[i].text);
+  }
 }
 
 void config_write_man(FILE *out) {
@@ -213,8 +221,9 @@ static void explain_effective(struct explained *explained, enum config_var var,
 /* Show ${effective} if the given integer differs. */
 static void explain_clamped(struct explained *explained, uint64_t effective) {
   uint64_t given;
-  if (parse_u64(explained->text, &given) == 0 && given == effective)
+  if (parse_u64(explained->text, &given) == 0 && given == effective) {
     return;
+  }
   explained->text = NULL;
   explained->number = effective;
   explained->clamped = true;
@@ -223,8 +232,9 @@ static void explain_clamped(struct explained *explained, uint64_t effective) {
 /* The default of ${row} as readable text. */
 static const char *default_words(const struct config_var_def *def) {
   const char *text = config_default(def, EXCHANGE_GREET);
-  if (text == NULL)
+  if (text == NULL) {
     return def->derived;
+  }
   return *text == 0 ? "empty" : text;
 }
 
@@ -232,15 +242,19 @@ static const char *default_words(const struct config_var_def *def) {
 static void print_presets(FILE *out) {
   const struct config_var_def *preset = &config_var_defs[VAR_EXCHANGE];
   fputs("| preset |", out);
-  for (size_t i = 0; i < VAR_COUNT; i++)
-    if (config_var_defs[i].by_exchange != NULL)
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    if (config_var_defs[i].by_exchange != NULL) {
       fprintf(out, " `%s` |", config_var_defs[i].name);
+    }
+  }
   fputs("\n|---|---|---|---|---|\n", out);
   for (size_t i = 0; preset->names[i] != NULL; i++) {
     fprintf(out, "| `%s` |", preset->names[i]);
-    for (size_t j = 0; j < VAR_COUNT; j++)
-      if (config_var_defs[j].by_exchange != NULL)
+    for (size_t j = 0; j < VAR_COUNT; j++) {
+      if (config_var_defs[j].by_exchange != NULL) {
         fprintf(out, " %s |", config_var_defs[j].by_exchange[i]);
+      }
+    }
     fputc('\n', out);
   }
 }
@@ -255,8 +269,9 @@ static void print_sentence(FILE *out, const char *text, void (*print)(FILE *, co
 /* Write ${text} escaped for Markdown, for tables too. */
 static void print_markdown(FILE *out, const char *text) {
   for (; *text != 0; text++) {
-    if (strchr("\\|*<", *text) != NULL)
+    if (strchr("\\|*<", *text) != NULL) {
       fputc('\\', out);
+    }
     fputc(*text, out);
   }
 }
@@ -264,11 +279,12 @@ static void print_markdown(FILE *out, const char *text) {
 /* Write ${text} escaped for roff. It must not begin a line with a control character. */
 static void print_roff(FILE *out, const char *text) {
   for (; *text != 0; text++) {
-    if (*text == '\\')
+    if (*text == '\\') {
       fputs("\\e", out);
-    else if (*text == '-')
+    } else if (*text == '-') {
       fputs("\\-", out);
-    else
+    } else {
       fputc(*text, out);
+    }
   }
 }

@@ -73,9 +73,10 @@ unsigned config_load(struct config *config, const char *const *environment,
                      const struct config_facts *facts, FILE *out) {
   struct config_check check = {
       .config = config, .environment = environment, .facts = facts, .out = out};
-  memset(config, 0, sizeof *config);
-  for (size_t i = 0; i < VAR_COUNT; i++)
+  memset(config, 0, sizeof(*config));
+  for (size_t i = 0; i < VAR_COUNT; i++) {
     load_var(&check, (enum config_var)i);
+  }
   config_finalize(&check);
   check_builtin(&check);
   check_names(&check);
@@ -85,19 +86,21 @@ unsigned config_load(struct config *config, const char *const *environment,
 unsigned config_import(struct config *config, const struct xchg_config *from,
                        const struct config_facts *facts, FILE *out) {
   struct config_check check = {.config = config, .from = from, .facts = facts, .out = out};
-  memset(config, 0, sizeof *config);
-  if (from->size != sizeof *from) {
+  memset(config, 0, sizeof(*config));
+  if (from->size != sizeof(*from)) {
     fprintf(config_fault_begin(&check), "size=%zu: want %zu, sizeof(struct xchg_config)\n",
-            from->size, sizeof *from);
+            from->size, sizeof(*from));
     return check.faults;
   }
   for (size_t i = 0; i < VAR_COUNT; i++) {
-    if (config_var_defs[i].field == NULL)
+    if (config_var_defs[i].field == NULL) {
       continue;
-    if (config_var_defs[i].kind <= KIND_ENUM)
+    }
+    if (config_var_defs[i].kind <= KIND_ENUM) {
       import_number(&check, (enum config_var)i);
-    else
+    } else {
       import_text(&check, (enum config_var)i);
+    }
   }
   config_finalize(&check);
   return config_finish(&check);
@@ -105,21 +108,24 @@ unsigned config_import(struct config *config, const struct xchg_config *from,
 
 void config_export(const struct config *config, struct xchg_config *to, size_t size,
                    const char *const *environment) {
-  assert(size == sizeof *to);
+  assert(size == sizeof(*to));
   memset(to, 0, size);
   to->size = size;
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_var_def *def = &config_var_defs[i];
     const char *text = env_vars_find(environment, def->name);
     char *member = (char *)to + def->public_offset;
-    if (def->field == NULL || (text == NULL && def->derived != NULL))
+    if (def->field == NULL || (text == NULL && def->derived != NULL)) {
       continue;
-    if (text == NULL)
+    }
+    if (text == NULL) {
       text = def->default_text;
-    if (def->kind <= KIND_ENUM)
+    }
+    if (def->kind <= KIND_ENUM) {
       config_write_number(member, def->size, config_number(config, def));
-    else
-      memcpy(member, &text, sizeof text);
+    } else {
+      memcpy(member, &text, sizeof(text));
+    }
   }
 }
 
@@ -137,7 +143,7 @@ void config_fini(struct config *config) {
   free(config->handler);
   free(config->allow.blocks);
   free(config->deny.blocks);
-  memset(config, 0, sizeof *config);
+  memset(config, 0, sizeof(*config));
 }
 
 uint64_t config_reserve(const struct config *config, const struct config_facts *facts) {
@@ -153,11 +159,12 @@ void config_warn(const struct config *config, const char *const *environment,
   size_t size = 0;
   for (size_t i = 0; i < VAR_COUNT && config->model != MODEL_POOL; i++) {
     const struct config_var_def *def = &config_var_defs[i];
-    if (!def->pool_only || env_vars_find(environment, def->name) == NULL)
+    if (!def->pool_only || env_vars_find(environment, def->name) == NULL) {
       continue;
+    }
     int written =
-        snprintf(ignored + size, sizeof ignored - size, "%s%s", size == 0 ? "" : " ", def->name);
-    assert(written > 0 && (size_t)written < sizeof ignored - size);
+        snprintf(ignored + size, sizeof(ignored) - size, "%s%s", size == 0 ? "" : " ", def->name);
+    assert(written > 0 && (size_t)written < sizeof(ignored) - size);
     size += (size_t)written;
   }
   if (size > 0) {
@@ -199,8 +206,9 @@ FILE *config_fault(struct config_check *check, enum config_var var) {
     fprintf(check->out, "%" PRIu64 ": ", config_read_number(member, def->size));
   } else {
     fputc('\'', check->out);
-    if (text != NULL)
+    if (text != NULL) {
       config_print_escaped(check->out, text, strlen(text), SHOWN_MAX, QUOTED);
+    }
     fputs("': ", check->out);
   }
   check->refused[var] = true;
@@ -227,8 +235,9 @@ void config_apply(struct config_check *check, enum config_var var, const char *t
   if (result == CONFIG_BAD) {
     config_fault_unwanted(check, var, &bad);
     text = config_default(def, check->config->exchange);
-    if (text == NULL)
+    if (text == NULL) {
       return;
+    }
     result = config_set(check->config, def, text, &bad);
     assert(result != CONFIG_BAD);
   }
@@ -241,9 +250,10 @@ void config_apply(struct config_check *check, enum config_var var, const char *t
 void config_finalize(struct config_check *check) {
   struct config *config = check->config;
   assert(check->facts->cpus > 0);
-  if (config->workers == 0)
+  if (config->workers == 0) {
     config->workers = (uint32_t)min_u64(check->facts->cpus, CONFIG_WORKERS_MAX);
-  config->crowded = config->workers >= check->facts->cpus;
+  }
+  config->workers_use_all_cpus = config->workers >= check->facts->cpus;
   config->queue = round_up_to_power_of_two(config->queue);
   check_connections(check);
 }
@@ -252,10 +262,11 @@ void config_finalize(struct config_check *check) {
 static const char *text_of(const struct config_check *check, enum config_var var) {
   const struct config_var_def *def = &config_var_defs[var];
   const char *text;
-  if (check->from != NULL)
-    memcpy(&text, (const char *)check->from + def->public_offset, sizeof text);
-  else
+  if (check->from != NULL) {
+    memcpy(&text, (const char *)check->from + def->public_offset, sizeof(text));
+  } else {
     text = env_vars_find(check->environment, def->name);
+  }
   return text != NULL ? text : config_default(def, check->config->exchange);
 }
 
@@ -268,15 +279,19 @@ static const char *decided_by(const struct config_check *check, enum config_var 
   const struct config_facts *facts = check->facts;
   bool own = facts->handler || facts->embedded;
   if (config_is_exchange(var)) {
-    if (own)
+    if (own) {
       return "the program's handler defines the exchange";
-    if (env_vars_find(check->environment, config_var_defs[VAR_HANDLER].name) != NULL)
+    }
+    if (env_vars_find(check->environment, config_var_defs[VAR_HANDLER].name) != NULL) {
       return "the handler of XCHG_HANDLER defines the exchange";
+    }
   }
-  if (var == VAR_HANDLER && own)
+  if (var == VAR_HANDLER && own) {
     return "the program has its own handler";
-  if (var == VAR_MODEL && facts->embedded)
+  }
+  if (var == VAR_MODEL && facts->embedded) {
     return "an embedded server always uses the pool model";
+  }
   return NULL;
 }
 
@@ -288,10 +303,12 @@ static void load_var(struct config_check *check, enum config_var var) {
     fprintf(config_fault(check, var), "must be unset: %s\n", decided);
     text = config_default(def, check->config->exchange);
   }
-  if (decided != NULL && config_is_exchange(var))
+  if (decided != NULL && config_is_exchange(var)) {
     return;
-  if (text != NULL)
+  }
+  if (text != NULL) {
     config_apply(check, var, text);
+  }
 }
 
 /* Check the limit on connections against the descriptor limit, or derive it. */
@@ -303,8 +320,9 @@ static void check_connections(struct config_check *check) {
   uint64_t reserve = known ? config_reserve(config, check->facts) : 0;
   uint64_t room = min_u64(sub_sat_u64(descriptors, reserve), CONFIG_CONNECTIONS_MAX);
   const char *which = check->facts->embedded ? "soft" : "hard";
-  if (check->refused[VAR_MAX_CONNECTIONS])
+  if (check->refused[VAR_MAX_CONNECTIONS]) {
     return;
+  }
   if (room == 0) {
     fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
             "the descriptor limit (RLIMIT_NOFILE, %s) of %" PRIu64
@@ -328,18 +346,22 @@ static void check_builtin(struct config_check *check) {
   const bool *refused = check->refused;
   bool framed = !refused[VAR_EXCHANGE] && !refused[VAR_FRAME];
   bool fixed = framed && config->frame.kind == XCHG_FRAME_FIXED;
-  if (fixed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE])
+  if (fixed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE]) {
     fprintf(config_fault(check, VAR_FRAME),
             "want N at most %" PRIu64 ", the value of XCHG_MAX_MESSAGE\n",
             config->max_message_bytes);
+  }
   bool greets = config->has_greeting && !refused[VAR_EXCHANGE] && !refused[VAR_GREETING];
-  if (framed && greets)
+  if (framed && greets) {
     check_text(check, VAR_GREETING, &config->greeting);
-  if (framed && config->reply == REPLY_TEXT && !refused[VAR_REPLY])
+  }
+  if (framed && config->reply == REPLY_TEXT && !refused[VAR_REPLY]) {
     check_text(check, VAR_REPLY, &config->reply_text);
-  if (greets && config->defer_accept_s > 0 && !refused[VAR_DEFER_ACCEPT])
+  }
+  if (greets && config->defer_accept_s > 0 && !refused[VAR_DEFER_ACCEPT]) {
     fputs("want 0 or XCHG_GREETING=none: the client would wait for the greeting\n",
           config_fault(check, VAR_DEFER_ACCEPT));
+  }
 }
 
 /* Can the frame carry ${text}? */
@@ -351,28 +373,32 @@ static void check_text(struct config_check *check, enum config_var var,
     case XCHG_FRAME_CUSTOM: /* only a handler has it */
       break;
     case XCHG_FRAME_DELIMITER:
-      if (memchr(text->bytes, 0, text->size) != NULL)
+      if (memchr(text->bytes, 0, text->size) != NULL) {
         fputs("want a text without a 0 byte, which ends a message of XCHG_FRAME=nul\n",
               config_fault(check, var));
+      }
       break;
     case XCHG_FRAME_LINE:
-      if (memchr(text->bytes, '\n', text->size) != NULL)
+      if (memchr(text->bytes, '\n', text->size) != NULL) {
         fputs("want a text without LF, which ends a message of XCHG_FRAME=line\n",
               config_fault(check, var));
+      }
       break;
     case XCHG_FRAME_PREFIX: {
       uint64_t size_max = frame->size == 2 ? UINT16_MAX : UINT32_MAX;
-      if (text->size > size_max)
+      if (text->size > size_max) {
         fprintf(config_fault(check, var),
                 "want a text of at most %" PRIu64 " bytes under XCHG_FRAME=%s, not of %zu\n",
                 size_max, frame->size == 2 ? "u16" : "u32", text->size);
+      }
       break;
     }
     case XCHG_FRAME_FIXED:
-      if (text->size != frame->size)
+      if (text->size != frame->size) {
         fprintf(config_fault(check, var),
                 "want a text of exactly %zu bytes under XCHG_FRAME=fixed:%zu, not of %zu\n",
                 frame->size, frame->size, text->size);
+      }
       break;
   }
 }
@@ -381,11 +407,13 @@ static void check_text(struct config_check *check, enum config_var var,
 static void check_names(struct config_check *check) {
   for (const char *const *entry = check->environment; *entry != NULL; entry++) {
     size_t size = strcspn(*entry, "=");
-    if (strncmp(*entry, "XCHG_", 5) != 0 || (*entry)[size] == 0)
+    if (strncmp(*entry, "XCHG_", 5) != 0 || (*entry)[size] == 0) {
       continue;
+    }
     const char *value = *entry + size + 1;
-    if (*value != 0)
+    if (*value != 0) {
       check_name(check, *entry, size, value);
+    }
   }
 }
 
@@ -394,34 +422,39 @@ static void check_name(struct config_check *check, const char *name, size_t size
                        const char *value) {
   const char *names[VAR_COUNT];
   char copy[NAME_MAX_SIZE] = "";
-  if (size < sizeof copy)
+  if (size < sizeof(copy)) {
     memcpy(copy, name, size);
+  }
   for (size_t i = 0; i < VAR_COUNT; i++) {
     names[i] = config_var_defs[i].name;
-    if (strcmp(copy, names[i]) == 0)
+    if (strcmp(copy, names[i]) == 0) {
       return;
+    }
   }
-  if (env_vars_is_kubernetes(copy, value))
+  if (env_vars_is_kubernetes(copy, value)) {
     return;
+  }
   FILE *out = config_fault_begin(check);
   config_print_escaped(out, name, size, SHOWN_MAX, QUOTED);
   fputs("='", out);
   config_print_escaped(out, value, strlen(value), SHOWN_MAX, QUOTED);
   fputs("': unknown variable; ", out);
   const char *nearest = env_vars_nearest(copy, names, VAR_COUNT);
-  if (nearest != NULL)
+  if (nearest != NULL) {
     fprintf(out, "did you mean %s?\n", nearest);
-  else if (check->facts->embedded)
+  } else if (check->facts->embedded) {
     fputs("docs/configuration.md lists all\n", out);
-  else
+  } else {
     fprintf(out, "%s --help lists all\n", program_of(check));
+  }
 }
 
 /* ${value} is at least 1 and at most 2^31. */
 static uint32_t round_up_to_power_of_two(uint32_t value) {
   uint32_t power = 1;
-  while (power < value)
+  while (power < value) {
     power *= 2;
+  }
   return power;
 }
 
@@ -429,20 +462,22 @@ static void import_number(struct config_check *check, enum config_var var) {
   const struct config_var_def *def = &config_var_defs[var];
   const struct config_span none = {.text = NULL};
   uint64_t value = config_read_number((const char *)check->from + def->public_offset, def->size);
-  if (value == 0 && def->derived != NULL)
+  if (value == 0 && def->derived != NULL) {
     return; /* config_finalize derives it */
+  }
   if (config_allows(def, value)) {
     config_write_number((char *)check->config + def->offset, def->size, value);
     return;
   }
   config_fault_unwanted(check, var, &none);
-  if (def->default_text != NULL)
+  if (def->default_text != NULL) {
     config_apply(check, var, def->default_text);
+  }
 }
 
 static void import_text(struct config_check *check, enum config_var var) {
   const struct config_var_def *def = &config_var_defs[var];
   const char *text;
-  memcpy(&text, (const char *)check->from + def->public_offset, sizeof text);
+  memcpy(&text, (const char *)check->from + def->public_offset, sizeof(text));
   config_apply(check, var, text != NULL ? text : def->default_text);
 }

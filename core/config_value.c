@@ -59,8 +59,9 @@ enum config_result config_set(struct config *config, const struct config_var_def
       break;
   }
   uint64_t value;
-  if (parse_number(def, text, &value) == -1)
+  if (parse_number(def, text, &value) == -1) {
     return CONFIG_BAD;
+  }
   config_write_number((char *)config + def->offset, def->size, value);
   return CONFIG_OK;
 }
@@ -68,15 +69,15 @@ enum config_result config_set(struct config *config, const struct config_var_def
 void config_write_number(void *member, size_t size, uint64_t value) {
   uint32_t narrow = (uint32_t)value;
   bool flag = value != 0;
-  if (size == sizeof value) {
-    memcpy(member, &value, sizeof value);
-  } else if (size == sizeof narrow) {
+  if (size == sizeof(value)) {
+    memcpy(member, &value, sizeof(value));
+  } else if (size == sizeof(narrow)) {
     assert(narrow == value);
-    memcpy(member, &narrow, sizeof narrow);
+    memcpy(member, &narrow, sizeof(narrow));
   } else {
-    assert(size == sizeof flag);
+    assert(size == sizeof(flag));
     assert(value <= 1);
-    memcpy(member, &flag, sizeof flag);
+    memcpy(member, &flag, sizeof(flag));
   }
 }
 
@@ -84,16 +85,16 @@ uint64_t config_read_number(const void *member, size_t size) {
   uint64_t value;
   uint32_t narrow;
   uint8_t byte;
-  if (size == sizeof value) {
-    memcpy(&value, member, sizeof value);
+  if (size == sizeof(value)) {
+    memcpy(&value, member, sizeof(value));
     return value;
   }
-  if (size == sizeof narrow) {
-    memcpy(&narrow, member, sizeof narrow);
+  if (size == sizeof(narrow)) {
+    memcpy(&narrow, member, sizeof(narrow));
     return narrow;
   }
-  assert(size == sizeof byte);
-  memcpy(&byte, member, sizeof byte);
+  assert(size == sizeof(byte));
+  memcpy(&byte, member, sizeof(byte));
   return byte;
 }
 
@@ -104,12 +105,15 @@ uint64_t config_number(const struct config *config, const struct config_var_def 
 
 bool config_allows(const struct config_var_def *def, uint64_t value) {
   uint64_t count = 0;
-  if (def->kind == KIND_SWITCH)
+  if (def->kind == KIND_SWITCH) {
     return value <= 1;
-  if (def->kind != KIND_ENUM)
+  }
+  if (def->kind != KIND_ENUM) {
     return value >= def->min && value <= def->max;
-  while (def->names[count] != NULL)
+  }
+  while (def->names[count] != NULL) {
     count++;
+  }
   return value < count;
 }
 
@@ -173,21 +177,24 @@ void config_print_escaped(FILE *out, const char *text, size_t size, size_t size_
                           const char *quoted) {
   for (size_t i = 0; i < size && i < size_max; i++) {
     uint8_t byte = (uint8_t)text[i];
-    if (byte < 0x20 || byte >= 0x7f || strchr(quoted, byte) != NULL)
+    if (byte < 0x20 || byte >= 0x7f || strchr(quoted, byte) != NULL) {
       fprintf(out, "\\x%02x", byte);
-    else
+    } else {
       fputc(byte, out);
+    }
   }
-  if (size > size_max)
+  if (size > size_max) {
     fputs("...", out);
+  }
 }
 
 /* Convert ${escaped} to bytes that ${text} owns. */
 static enum config_result set_text(struct config_text *text, const char *escaped) {
   size_t size;
   uint8_t *bytes = malloc(strlen(escaped) + 1);
-  if (bytes == NULL)
+  if (bytes == NULL) {
     return CONFIG_NO_MEMORY;
+  }
   if (parse_text(escaped, bytes, &size) == -1) {
     free(bytes);
     return CONFIG_BAD;
@@ -198,8 +205,9 @@ static enum config_result set_text(struct config_text *text, const char *escaped
 
 static int parse_enum(const struct config_var_def *def, const char *text, uint64_t *value) {
   for (size_t i = 0; def->names[i] != NULL; i++) {
-    if (strcasecmp(text, def->names[i]) != 0)
+    if (strcasecmp(text, def->names[i]) != 0) {
       continue;
+    }
     *value = i;
     return 0;
   }
@@ -209,11 +217,13 @@ static int parse_enum(const struct config_var_def *def, const char *text, uint64
 /* Parse a value of a kind that is stored as a number, and check its range. */
 static int parse_number(const struct config_var_def *def, const char *text, uint64_t *value) {
   bool flag;
-  if (def->kind == KIND_ENUM)
+  if (def->kind == KIND_ENUM) {
     return parse_enum(def, text, value);
+  }
   if (def->kind == KIND_SWITCH) {
-    if (parse_switch(text, &flag) == -1)
+    if (parse_switch(text, &flag) == -1) {
       return -1;
+    }
     *value = flag ? 1 : 0;
     return 0;
   }
@@ -225,10 +235,12 @@ static int parse_number(const struct config_var_def *def, const char *text, uint
 
 static enum config_result set_greeting(struct config *config, const char *text) {
   config->has_greeting = false;
-  if (strcasecmp(text, "none") == 0)
+  if (strcasecmp(text, "none") == 0) {
     return CONFIG_OK;
-  if (strncasecmp(text, "text:", 5) == 0)
+  }
+  if (strncasecmp(text, "text:", 5) == 0) {
     text += 5;
+  }
   enum config_result result = set_text(&config->greeting, text);
   config->has_greeting = result == CONFIG_OK;
   return result;
@@ -240,11 +252,13 @@ static enum config_result set_reply(struct config *config, const char *text) {
     config->reply = echo ? REPLY_ECHO : REPLY_NONE;
     return CONFIG_OK;
   }
-  if (strncasecmp(text, "text:", 5) != 0)
+  if (strncasecmp(text, "text:", 5) != 0) {
     return CONFIG_BAD;
+  }
   enum config_result result = set_text(&config->reply_text, text + 5);
-  if (result == CONFIG_OK)
+  if (result == CONFIG_OK) {
     config->reply = REPLY_TEXT;
+  }
   return result;
 }
 
@@ -259,18 +273,22 @@ static enum config_result set_frame(struct config *config, const struct config_v
                {"u16", {.kind = XCHG_FRAME_PREFIX, .size = 2}},
                {"u32", {.kind = XCHG_FRAME_PREFIX, .size = 4}}};
   for (size_t i = 0; i < count_of(kinds); i++) {
-    if (strcasecmp(text, kinds[i].name) != 0)
+    if (strcasecmp(text, kinds[i].name) != 0) {
       continue;
+    }
     config->frame = kinds[i].frame;
     return CONFIG_OK;
   }
   uint64_t size;
-  if (strncasecmp(text, "fixed:", 6) != 0)
+  if (strncasecmp(text, "fixed:", 6) != 0) {
     return CONFIG_BAD;
-  if (parse_u64(text + 6, &size) == -1)
+  }
+  if (parse_u64(text + 6, &size) == -1) {
     return CONFIG_BAD;
-  if (size < def->min || size > def->max)
+  }
+  if (size < def->min || size > def->max) {
     return CONFIG_BAD;
+  }
   config->frame = (struct xchg_frame){.kind = XCHG_FRAME_FIXED, .size = (size_t)size};
   return CONFIG_OK;
 }
@@ -293,16 +311,19 @@ static enum config_result set_listen(struct config *config, const char *text,
 
 static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
                                      struct config_span *bad) {
-  if (*text == 0)
+  if (*text == 0) {
     return CONFIG_OK;
+  }
   char item[ITEM_MAX];
   struct config_span span;
   size_t count = 1;
-  for (const char *p = text; *p != 0; p++)
+  for (const char *p = text; *p != 0; p++) {
     count += *p == ',' ? 1 : 0;
-  struct addr_block *list = calloc(count, sizeof *list);
-  if (list == NULL)
+  }
+  struct addr_block *list = calloc(count, sizeof(*list));
+  if (list == NULL) {
     return CONFIG_NO_MEMORY;
+  }
   size_t filled = 0;
   while (next_item(&text, &span, item)) {
     if (addr_parse_block(item, &list[filled]) == -1) {
@@ -319,10 +340,12 @@ static enum config_result set_blocks(struct config_blocks *blocks, const char *t
 
 /* A path must contain a slash, because a bare name is searched for in the library folders. */
 static enum config_result set_path(char **path, const char *text) {
-  if (*text == 0)
+  if (*text == 0) {
     return CONFIG_OK;
-  if (strchr(text, '/') == NULL || strlen(text) > CONFIG_PATH_MAX)
+  }
+  if (strchr(text, '/') == NULL || strlen(text) > CONFIG_PATH_MAX) {
     return CONFIG_BAD;
+  }
   *path = strdup(text);
   return *path == NULL ? CONFIG_NO_MEMORY : CONFIG_OK;
 }
@@ -333,8 +356,9 @@ static enum config_result set_path(char **path, const char *text) {
  * Return: was there an item?
  */
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]) {
-  if (*rest == NULL)
+  if (*rest == NULL) {
     return false;
+  }
   size_t size = strcspn(*rest, ",");
   *span = (struct config_span){.text = *rest, .size = size};
   size_t copied = size < ITEM_MAX ? size : 0;

@@ -36,7 +36,7 @@ enum { HOW_WRITE, HOW_NONBLOCK, HOW_SEND, HOW_POLL, HOW_CALL };
 
 static const char *const level_words[] = {"error", "warn", "info", "debug"};
 
-/* ---- the descriptor ------------------------------------------------------------------------- */
+/* ---- the descriptor ---- */
 
 /** Open the file of ${fd} again, with its own flags. Return: the new descriptor, or -1. */
 static int reopen(int fd) {
@@ -118,7 +118,7 @@ static bool write_text(struct log *log, const char *text, size_t size) {
   return done == size;
 }
 
-/* ---- lost lines ----------------------------------------------------------------------------- */
+/* ---- lost lines ---- */
 
 /** Subtract the count of lost lines, so that no other thread reports them. Return: the count. */
 static uint64_t take_dropped(struct log *log) {
@@ -167,7 +167,7 @@ static bool end_partial_line(struct log *log) {
   return false;
 }
 
-/* ---- a line --------------------------------------------------------------------------------- */
+/* ---- a line ---- */
 
 /** Append ${text}, which must fit. */
 static void put(struct log_line *line, const char *text, size_t size) {

@@ -36,8 +36,9 @@ static const char *read_escape(const char *text, uint8_t *byte);
 int parse_u64(const char *text, uint64_t *value) {
   uint64_t number;
   text = read_digits(text, &number);
-  if (text == NULL || *text != 0)
+  if (text == NULL || *text != 0) {
     return -1;
+  }
   *value = number;
   return 0;
 }
@@ -56,8 +57,9 @@ int parse_time(const char *text, uint64_t *time_ns) {
 
 int parse_switch(const char *text, bool *value) {
   bool on = strcasecmp(text, "on") == 0;
-  if (!on && strcasecmp(text, "off") != 0)
+  if (!on && strcasecmp(text, "off") != 0) {
     return -1;
+  }
   *value = on;
   return 0;
 }
@@ -69,8 +71,9 @@ int parse_text(const char *text, uint8_t *bytes, size_t *size) {
     uint8_t byte = (uint8_t)*text;
     if (*text == '\\') {
       text = read_escape(text + 1, &byte);
-      if (text == NULL)
+      if (text == NULL) {
         return -1;
+      }
     } else {
       text++;
     }
@@ -92,12 +95,14 @@ const char *parse_format_time(uint64_t time_ns, char text[PARSE_TEXT_MAX]) {
 /* Parse at least one digit. Return: the text after the digits, or NULL, also at an overflow. */
 static const char *read_digits(const char *text, uint64_t *value) {
   uint64_t number = 0;
-  if (*text < '0' || *text > '9')
+  if (*text < '0' || *text > '9') {
     return NULL;
+  }
   for (; *text >= '0' && *text <= '9'; text++) {
     uint64_t digit = (uint64_t)(*text - '0');
-    if (number > (UINT64_MAX - digit) / 10)
+    if (number > (UINT64_MAX - digit) / 10) {
       return NULL;
+    }
     number = number * 10 + digit;
   }
   *value = number;
@@ -108,13 +113,16 @@ static const char *read_digits(const char *text, uint64_t *value) {
 static int parse_united(const char *text, const struct unit *units, size_t count, uint64_t *value) {
   uint64_t number;
   text = read_digits(text, &number);
-  if (text == NULL)
+  if (text == NULL) {
     return -1;
+  }
   for (size_t i = 0; i < count; i++) {
-    if (strcmp(text, units[i].name) != 0)
+    if (strcmp(text, units[i].name) != 0) {
       continue;
-    if (number > UINT64_MAX / units[i].factor)
+    }
+    if (number > UINT64_MAX / units[i].factor) {
       return -1;
+    }
     *value = number * units[i].factor;
     return 0;
   }
@@ -125,23 +133,28 @@ static int parse_united(const char *text, const struct unit *units, size_t count
 static const char *format_united(uint64_t value, const struct unit *units, size_t count,
                                  char text[PARSE_TEXT_MAX]) {
   size_t i = 0;
-  while (i < count - 1 && value % units[i].factor != 0)
+  while (i < count - 1 && value % units[i].factor != 0) {
     i++;
-  if (value == 0)
+  }
+  if (value == 0) {
     snprintf(text, PARSE_TEXT_MAX, "0");
-  else
+  } else {
     snprintf(text, PARSE_TEXT_MAX, "%" PRIu64 "%s", value / units[i].factor, units[i].name);
+  }
   return text;
 }
 
 /* The value of the hexadecimal digit ${c}, or -1. */
 static int hex_digit(char c) {
-  if (c >= '0' && c <= '9')
+  if (c >= '0' && c <= '9') {
     return c - '0';
-  if (c >= 'a' && c <= 'f')
+  }
+  if (c >= 'a' && c <= 'f') {
     return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F')
+  }
+  if (c >= 'A' && c <= 'F') {
     return c - 'A' + 10;
+  }
   return -1;
 }
 
@@ -149,19 +162,22 @@ static int hex_digit(char c) {
 static const char *read_escape(const char *text, uint8_t *byte) {
   static const char names[] = "nrt0\\";
   static const uint8_t values[] = {'\n', '\r', '\t', 0, '\\'};
-  if (*text == 0)
+  if (*text == 0) {
     return NULL;
+  }
   if (*text == 'x') {
     int high = hex_digit(text[1]);
     int low = high == -1 ? -1 : hex_digit(text[2]);
-    if (low == -1)
+    if (low == -1) {
       return NULL;
+    }
     *byte = (uint8_t)(high * 16 + low);
     return text + 3;
   }
   const char *found = strchr(names, *text);
-  if (found == NULL)
+  if (found == NULL) {
     return NULL;
+  }
   *byte = values[found - names];
   return text + 1;
 }

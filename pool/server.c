@@ -183,7 +183,7 @@ static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
   allocate_first();
   sem_post(&server->acceptor_up);
-  if (server->config->model == MODEL_POOL && server->config->crowded) {
+  if (server->config->model == MODEL_POOL && server->config->workers_use_all_cpus) {
     (void)
         /* without it each accept preempts a worker: slower, no fault */
         thread_set_batch();

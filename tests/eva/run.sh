@@ -59,8 +59,8 @@ mutant frame-window net/frame.c 'max + extra : size' 'max + extra + 1 : size' te
 mutant frame-head net/frame.c 'if (size < head)' 'if (size + 1 < head)' tests/eva/frame.c
 mutant frame-cr net/frame.c 'at > 0 \&\& data' 'data' tests/eva/frame.c
 clean addr tests/eva/addr.c core/addr.c core/parse.c
-mutant addr-path core/addr.c 'size >= sizeof listen->path' 'size > sizeof listen->path' tests/eva/addr.c core/parse.c
-mutant addr-host core/addr.c 'size >= sizeof host' 'size > sizeof host' tests/eva/addr.c core/parse.c
+mutant addr-path core/addr.c 'size >= sizeof(listen->path)' 'size > sizeof(listen->path)' tests/eva/addr.c core/parse.c
+mutant addr-host core/addr.c 'size >= sizeof(host)' 'size > sizeof(host)' tests/eva/addr.c core/parse.c
 
 # -eva-ilevel 256: a character that is not 0 is a set of up to 255 values, not a range. The octagon domain relates a number
 # to its narrowed copy. Warnings about types in headers are off, because the compilers check them.
