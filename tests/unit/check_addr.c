@@ -105,17 +105,17 @@ static const struct listen_case listen_cases[] = {
 START_TEST(listen_addresses_are_parsed) {
   const struct listen_case *c = &listen_cases[_i];
   struct addr_listen listen, before;
-  memset(&listen, 0x55, sizeof listen);
+  memset(&listen, 0x55, sizeof(listen));
   before = listen;
   int result = addr_parse_listen(c->text, &listen);
   if (c->format == NULL) {
     ck_assert_msg(result == -1, "'%s' was read", c->text);
-    ck_assert_msg(memcmp(&listen, &before, sizeof listen) == 0, "'%s'", c->text);
+    ck_assert_msg(memcmp(&listen, &before, sizeof(listen)) == 0, "'%s'", c->text);
     return;
   }
   char text[128];
   ck_assert_msg(result == 0, "'%s' was refused", c->text);
-  ck_assert_str_eq(addr_format_listen(&listen, text, sizeof text), c->format);
+  ck_assert_str_eq(addr_format_listen(&listen, text, sizeof(text)), c->format);
   ck_assert_int_eq(listen.addr.family, c->family);
   ck_assert_int_eq(listen.mode, c->mode);
   ck_assert(!listen.any);
@@ -130,7 +130,7 @@ START_TEST(any_address_has_no_host) {
   ck_assert_int_eq(listen.addr.family, ADDR_IPV6);
   ck_assert_int_eq(listen.addr.port, 7000);
   ck_assert_int_eq(listen.mode, -1);
-  ck_assert_str_eq(addr_format_listen(&listen, text, sizeof text), "[::]:7000");
+  ck_assert_str_eq(addr_format_listen(&listen, text, sizeof(text)), "[::]:7000");
   ck_assert_int_eq(addr_parse_listen(":0", &listen), 0);
   ck_assert(listen.any && listen.addr.port == 0);
 }
@@ -146,8 +146,8 @@ START_TEST(unix_paths_have_at_most_107_bytes) {
   ck_assert_int_eq(addr_parse_listen(text, &listen), 0);
   ck_assert_uint_eq(strlen(listen.path), 107);
   ck_assert_str_eq(listen.path, text + 5);
-  ck_assert_str_eq(addr_format_listen(&listen, formatted, sizeof formatted), text);
-  ck_assert_uint_eq(strlen(addr_format_listen(&listen, cut, sizeof cut)), sizeof cut - 1);
+  ck_assert_str_eq(addr_format_listen(&listen, formatted, sizeof(formatted)), text);
+  ck_assert_uint_eq(strlen(addr_format_listen(&listen, cut, sizeof(cut))), sizeof(cut) - 1);
   memcpy(text + 5 + 107, ";mode=0600", 11);
   ck_assert_int_eq(addr_parse_listen(text, &listen), 0);
   ck_assert_uint_eq(strlen(listen.path), 107);
@@ -228,17 +228,17 @@ static const struct block_case block_cases[] = {
 START_TEST(blocks_are_parsed_and_masked) {
   const struct block_case *c = &block_cases[_i];
   struct addr_block block, before;
-  memset(&block, 0x55, sizeof block);
+  memset(&block, 0x55, sizeof(block));
   before = block;
   int result = addr_parse_block(c->text, &block);
   if (c->network == NULL) {
     ck_assert_msg(result == -1, "'%s' was read", c->text);
-    ck_assert(memcmp(&block, &before, sizeof block) == 0);
+    ck_assert(memcmp(&block, &before, sizeof(block)) == 0);
     return;
   }
   ck_assert_msg(result == 0, "'%s' was refused", c->text);
   struct addr network = {.family = block.family, .port = block.bits};
-  memcpy(network.bytes, block.bytes, sizeof network.bytes);
+  memcpy(network.bytes, block.bytes, sizeof(network.bytes));
   char text[ADDR_TEXT_MAX];
   ck_assert_str_eq(addr_format(&network, text), c->network);
 }
@@ -251,7 +251,7 @@ START_TEST(block_wider_than_mapped) {
   ck_assert_int_eq(addr_parse_block("::ffff:10.1.2.3/95", &block), 0);
   ck_assert_int_eq(block.family, ADDR_IPV6);
   ck_assert_int_eq(block.bits, 95);
-  ck_assert_mem_eq(block.bytes, want, sizeof want);
+  ck_assert_mem_eq(block.bytes, want, sizeof(want));
 }
 END_TEST
 
@@ -260,7 +260,7 @@ static bool is_in(const char *ip, const char *block_text) {
   ck_assert_int_eq(addr_parse_block(block_text, &block), 0);
   ck_assert_int_eq(addr_parse_block(ip, &host), 0);
   struct addr addr = {.family = host.family, .port = 4711};
-  memcpy(addr.bytes, host.bytes, sizeof addr.bytes);
+  memcpy(addr.bytes, host.bytes, sizeof(addr.bytes));
   return addr_in_block(&addr, &block);
 }
 
@@ -305,11 +305,11 @@ START_TEST(addresses_from_the_kernel) {
   struct addr six, four;
   char text[ADDR_TEXT_MAX];
   /* In dirty memory unused fields must become 0 all the same. */
-  memset(&six, 0x55, sizeof six);
-  memset(&four, 0xaa, sizeof four);
+  memset(&six, 0x55, sizeof(six));
+  memset(&four, 0xaa, sizeof(four));
   addr_from_ipv6(&six, mapped, 80);
   addr_from_ipv4(&four, bytes, 80);
-  ck_assert_mem_eq(&six, &four, sizeof six);
+  ck_assert_mem_eq(&six, &four, sizeof(six));
   ck_assert_str_eq(addr_format(&six, text), "1.2.3.4:80");
   addr_from_ipv6(&six, nearly, 65535);
   ck_assert_int_eq(six.family, ADDR_IPV6);
@@ -323,7 +323,7 @@ START_TEST(addresses_are_formatted) {
   ck_assert_str_eq(addr_format(&addr, text), "unix");
   addr.family = ADDR_NONE;
   ck_assert_str_eq(addr_format(&addr, text), "none");
-  memset(&addr, 0xff, sizeof addr);
+  memset(&addr, 0xff, sizeof(addr));
   addr.family = ADDR_IPV6;
   ck_assert_str_eq(addr_format(&addr, text), "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535");
 }

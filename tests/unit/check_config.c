@@ -180,12 +180,12 @@ START_TEST(connections_fit_the_descriptor_limit) {
   facts.sockets_passed = 0;
   config_fini(&c);
   char entry[64], line[256];
-  snprintf(entry, sizeof entry, "XCHG_MAX_CONNECTIONS=%d", (int)(64 - reserve));
+  snprintf(entry, sizeof(entry), "XCHG_MAX_CONNECTIONS=%d", (int)(64 - reserve));
   ck_assert_uint_eq(LOAD(&c, &facts, entry), 0);
   config_fini(&c);
-  snprintf(entry, sizeof entry, "XCHG_MAX_CONNECTIONS=%d", (int)(65 - reserve));
+  snprintf(entry, sizeof(entry), "XCHG_MAX_CONNECTIONS=%d", (int)(65 - reserve));
   ck_assert_uint_eq(LOAD(&c, &facts, entry), 1);
-  snprintf(line, sizeof line,
+  snprintf(line, sizeof(line),
            "xchgd: XCHG_MAX_CONNECTIONS='%d': want an integer from 1 to %d: the descriptor limit "
            "(RLIMIT_NOFILE, hard) of 64 less a reserve of %d\n",
            (int)(65 - reserve), (int)(64 - reserve), (int)reserve);
@@ -197,7 +197,7 @@ START_TEST(connections_fit_the_descriptor_limit) {
   config_fini(&c);
   for (facts.descriptors = 0; facts.descriptors <= reserve; facts.descriptors++) {
     ck_assert_uint_eq(LOAD(&c, &facts), 1);
-    snprintf(line, sizeof line,
+    snprintf(line, sizeof(line),
              "xchgd: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of %d "
              "leaves no connection after a reserve of %d; want a higher limit\n",
              (int)facts.descriptors, (int)reserve);
@@ -276,9 +276,10 @@ START_TEST(all_faults_are_reported_at_once) {
   const char *at = said;
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[WORD_MAX];
-    if (i == VAR_HANDLER && !handled)
+    if (i == VAR_HANDLER && !handled) {
       continue;
-    int size = snprintf(start, sizeof start, "xchgd: %s='", config_var_defs[i].name);
+    }
+    int size = snprintf(start, sizeof(start), "xchgd: %s='", config_var_defs[i].name);
     ck_assert_msg(strncmp(at, start, (size_t)size) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n') + 1;
   }

@@ -12,12 +12,12 @@ static const struct config_facts own = {.cpus = 3,
                                         .somaxconn = 65535,
                                         .handler = true,
                                         .program = "chat"};
-static const struct config_facts guest = {.cpus = 3,
-                                          .descriptors = UINT64_C(1) << 30,
-                                          .somaxconn = 65535,
-                                          .handler = true,
-                                          .embedded = true,
-                                          .program = "xchg"};
+static const struct config_facts embedded = {.cpus = 3,
+                                             .descriptors = UINT64_C(1) << 30,
+                                             .somaxconn = 65535,
+                                             .handler = true,
+                                             .embedded = true,
+                                             .program = "xchg"};
 
 /* The entries must make exactly one fault under these facts, and this is its line. */
 #define BAD_UNDER(facts, line, ...)                           \
@@ -50,15 +50,15 @@ START_TEST(exchange_variables_are_faults) {
   char line[256];
   const char *entry = exchange_entries[_i].entry, *shown = exchange_entries[_i].shown;
   ck_assert_uint_eq(LOAD(&c, &plenty, entry, "XCHG_HANDLER=/x.so"), 1);
-  snprintf(line, sizeof line,
+  snprintf(line, sizeof(line),
            "xchgd: %s: must be unset: the handler of XCHG_HANDLER defines the exchange\n", shown);
   ck_assert_str_eq(said, line);
   ck_assert_uint_eq(LOAD(&c, &own, entry), 1);
-  snprintf(line, sizeof line,
+  snprintf(line, sizeof(line),
            "chat: %s: must be unset: the program's handler defines the exchange\n", shown);
   ck_assert_str_eq(said, line);
-  ck_assert_uint_eq(LOAD(&c, &guest, entry), 1);
-  snprintf(line, sizeof line,
+  ck_assert_uint_eq(LOAD(&c, &embedded, entry), 1);
+  snprintf(line, sizeof(line),
            "xchg: %s: must be unset: the program's handler defines the exchange\n", shown);
   ck_assert_str_eq(said, line);
 }
@@ -73,9 +73,10 @@ START_TEST(all_five_are_five_faults) {
                     5);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
-    if (!config_is_exchange((enum config_var)i))
+    if (!config_is_exchange((enum config_var)i)) {
       continue;
-    snprintf(start, sizeof start, "chat: %s='", config_var_defs[i].name);
+    }
+    snprintf(start, sizeof(start), "chat: %s='", config_var_defs[i].name);
     ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n') + 1;
   }
@@ -105,7 +106,7 @@ START_TEST(other_variables_work_as_usual) {
   ck_assert(c.handler == NULL && c.model == MODEL_THREAD);
   config_fini(&c);
   ck_assert_uint_eq(
-      LOAD(&c, &guest, "XCHG_MAX_MESSAGE=10", "XCHG_DEFER_ACCEPT=3", "XCHG_WORKERS=7"), 0);
+      LOAD(&c, &embedded, "XCHG_MAX_MESSAGE=10", "XCHG_DEFER_ACCEPT=3", "XCHG_WORKERS=7"), 0);
   check_handled(&c);
   ck_assert(c.handler == NULL && c.model == MODEL_POOL);
   config_fini(&c);
@@ -117,12 +118,12 @@ START_TEST(faults_name_the_program) {
             "XCHG_HANDLER=/x.so");
   BAD_UNDER(&own, "chat: XCHG_HANDLER='x': must be unset: the program has its own handler",
             "XCHG_HANDLER=x");
-  BAD_UNDER(&guest, "xchg: XCHG_HANDLER='/x.so': must be unset: the program has its own handler",
+  BAD_UNDER(&embedded, "xchg: XCHG_HANDLER='/x.so': must be unset: the program has its own handler",
             "XCHG_HANDLER=/x.so");
-  BAD_UNDER(&guest,
+  BAD_UNDER(&embedded,
             "xchg: XCHG_MODEL='pool': must be unset: an embedded server always uses the pool model",
             "XCHG_MODEL=pool");
-  BAD_UNDER(&guest,
+  BAD_UNDER(&embedded,
             "xchg: XCHG_MODEL='?': must be unset: an embedded server always uses the pool model",
             "XCHG_MODEL=?");
   BAD_UNDER(&plenty,
@@ -137,7 +138,7 @@ END_TEST
  */
 START_TEST(other_faults_name_the_program) {
   BAD_UNDER(&own, "chat: XCHG_='1': unknown variable; chat --help lists all", "XCHG_=1");
-  BAD_UNDER(&guest, "xchg: XCHG_='1': unknown variable; docs/configuration.md lists all",
+  BAD_UNDER(&embedded, "xchg: XCHG_='1': unknown variable; docs/configuration.md lists all",
             "XCHG_=1");
   BAD_UNDER(&own, "chat: XCHG_PIN='?': want on or off", "XCHG_PIN=?");
   struct config_facts poor = own;
@@ -145,7 +146,7 @@ START_TEST(other_faults_name_the_program) {
   BAD_UNDER(&poor,
             "chat: XCHG_MAX_CONNECTIONS='': the descriptor limit (RLIMIT_NOFILE, hard) of 1 leaves "
             "no connection after a reserve of 27; want a higher limit");
-  poor = guest;
+  poor = embedded;
   poor.descriptors = 128;
   BAD_UNDER(&poor,
             "xchg: XCHG_MAX_CONNECTIONS='102': want an integer from 1 to 101: the descriptor limit "

@@ -19,7 +19,7 @@ static const struct config_facts usual = {.cpus = 2, .descriptors = 1024, .somax
 static void explain(const struct config_facts *facts, const char *const *entries) {
   struct config config;
   ck_assert_msg(load(&config, entries, facts) == 0, "%s", said);
-  FILE *out = fmemopen(page, sizeof page, "w");
+  FILE *out = fmemopen(page, sizeof(page), "w");
   config_explain(&config, entries, facts, out);
   ck_assert_int_eq(fclose(out), 0);
   config_fini(&config);
@@ -29,7 +29,7 @@ static void explain(const struct config_facts *facts, const char *const *entries
 
 /* Write a page with a function that needs no configuration. */
 static void write_page(void (*write)(FILE *)) {
-  FILE *out = fmemopen(page, sizeof page, "w");
+  FILE *out = fmemopen(page, sizeof(page), "w");
   write(out);
   ck_assert_int_eq(fclose(out), 0);
 }
@@ -37,16 +37,19 @@ static void write_page(void (*write)(FILE *)) {
 /* The page must have this line. */
 static void has_line(const char *line) {
   size_t size = strlen(line);
-  for (const char *at = page; (at = strstr(at, line)) != NULL; at++)
-    if ((at == page || at[-1] == '\n') && at[size] == '\n')
+  for (const char *at = page; (at = strstr(at, line)) != NULL; at++) {
+    if ((at == page || at[-1] == '\n') && at[size] == '\n') {
       return;
+    }
+  }
   ck_abort_msg("no line '%s' in:\n%s", line, page);
 }
 
 static size_t count_text(const char *text) {
   size_t count = 0;
-  for (const char *at = page; (at = strstr(at, text)) != NULL; at++)
+  for (const char *at = page; (at = strstr(at, text)) != NULL; at++) {
     count++;
+  }
   return count;
 }
 
@@ -56,7 +59,7 @@ START_TEST(explain_has_a_line_for_each_variable) {
   const char *at = page;
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
-    snprintf(start, sizeof start, "%s=", config_var_defs[i].name);
+    snprintf(start, sizeof(start), "%s=", config_var_defs[i].name);
     ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n');
     ck_assert_ptr_nonnull(at);
@@ -104,7 +107,7 @@ START_TEST(explain_marks_clamped_values) {
   char line[256];
   struct config_facts facts = usual;
   EXPLAIN(&facts, "XCHG_QUEUE=1000", "XCHG_BACKLOG=5000");
-  snprintf(line, sizeof line, "XCHG_QUEUE=1024 (environment, clamped) %s", queue);
+  snprintf(line, sizeof(line), "XCHG_QUEUE=1024 (environment, clamped) %s", queue);
   has_line(line);
   has_line("XCHG_BACKLOG=4096 (environment, clamped) how many connections may wait to be accepted");
   facts.somaxconn = 128;
@@ -156,10 +159,11 @@ START_TEST(explain_marks_variables_of_the_handler) {
   for (int i = 0; i < 3; i++) {
     facts.handler = i > 0;
     facts.embedded = i > 1;
-    if (i == 0)
+    if (i == 0) {
       EXPLAIN(&facts, "XCHG_HANDLER=/lib/x.so");
-    else
+    } else {
       EXPLAIN(&facts);
+    }
     has_line(
         "XCHG_EXCHANGE= (set by the handler) the preset that sets the defaults of the next four "
         "variables");
@@ -182,20 +186,22 @@ END_TEST
 START_TEST(help_lists_every_variable) {
   write_page(config_help);
   ck_assert_ptr_eq(strstr(page, "usage: xchgd "), page);
-  for (char *line = strtok(page, "\n"); line != NULL; line = strtok(NULL, "\n"))
+  for (char *line = strtok(page, "\n"); line != NULL; line = strtok(NULL, "\n")) {
     ck_assert_msg(strlen(line) <= 100, "%zu columns: %s", strlen(line), line);
+  }
   write_page(config_help);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64], wanted[CONFIG_EXPECTED_MAX];
-    snprintf(start, sizeof start, "\n  %s ", config_var_defs[i].name);
+    snprintf(start, sizeof(start), "\n  %s ", config_var_defs[i].name);
     ck_assert_msg(count_text(start) == 1, "%s", start);
     ck_assert(count_text(config_var_defs[i].what) > 0);
     ck_assert(count_text(config_expected(&config_var_defs[i], wanted)) > 0);
   }
   static const char *const words[] = {"--help", "--version", "--check", "--explain", "\n  0 ",
                                       "\n  1 ", "\n  64 ",   "\n  69 ", "\n  71 ",   "\n  78 "};
-  for (size_t i = 0; i < count_of(words); i++)
+  for (size_t i = 0; i < count_of(words); i++) {
     ck_assert_msg(count_text(words[i]) > 0, "%s", words[i]);
+  }
   ck_assert_uint_eq(count_text("default: the CPUs this process may use\n"), 1);
 }
 END_TEST
@@ -212,8 +218,9 @@ START_TEST(table_rows_are_complete) {
     int defaults =
         (def->default_text != NULL) + (def->derived != NULL) + (def->by_exchange != NULL);
     ck_assert_msg(defaults == 1, "%s has %d defaults", def->name, defaults);
-    for (size_t j = 0; j < i; j++)
+    for (size_t j = 0; j < i; j++) {
       ck_assert_str_ne(def->name, config_var_defs[j].name);
+    }
   }
 }
 END_TEST
@@ -223,12 +230,13 @@ START_TEST(markdown_has_a_row_for_each_variable) {
   ck_assert_ptr_eq(strstr(page, "# Configuration\n"), page);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
-    snprintf(start, sizeof start, "\n| `%s` | ", config_var_defs[i].name);
+    snprintf(start, sizeof(start), "\n| `%s` | ", config_var_defs[i].name);
     ck_assert_msg(count_text(start) == 1, "%s", start);
     /* Four cells: five bars in the line. */
     size_t bars = 0;
-    for (const char *p = strstr(page, start) + 1; *p != '\n'; p++)
+    for (const char *p = strstr(page, start) + 1; *p != '\n'; p++) {
       bars += *p == '|' ? 1 : 0;
+    }
     ck_assert_msg(bars == 5, "%s: %zu", start, bars);
   }
   has_line("| `greet` | Message from server | nul | none | 1 |");
@@ -242,7 +250,7 @@ START_TEST(man_page_has_every_variable) {
   write_page(config_write_man);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[64];
-    snprintf(start, sizeof start, ".TP\n.B %s\n", config_var_defs[i].name);
+    snprintf(start, sizeof(start), ".TP\n.B %s\n", config_var_defs[i].name);
     ck_assert_msg(count_text(start) == 1, "%s", start);
   }
   ck_assert_uint_gt(count_text("\\exNN"), 0);
@@ -267,8 +275,9 @@ static void warn(const struct config_facts *facts, const char *const *entries) {
   close(ends[1]);
   size_t size = 0;
   ssize_t got;
-  while ((got = read(ends[0], page + size, sizeof page - 1 - size)) > 0)
+  while ((got = read(ends[0], page + size, sizeof(page) - 1 - size)) > 0) {
     size += (size_t)got;
+  }
   page[size] = 0;
   close(ends[0]);
   config_fini(&config);
@@ -318,5 +327,5 @@ int main(void) {
       {man_page_has_every_variable, 1},
       {warnings_are_logged, 1},
   };
-  return run_suite("config_print", tests, count_of(tests));
+  return run_suite("config_help", tests, count_of(tests));
 }

@@ -14,14 +14,14 @@
 #define WORD_MAX 128
 #define VALUES_MAX 4
 
-static const struct config_facts guest = {.cpus = 3,
-                                          .descriptors = UINT64_C(1) << 30,
-                                          .somaxconn = 65535,
-                                          .handler = true,
-                                          .embedded = true,
-                                          .program = "xchg"};
+static const struct config_facts embedded = {.cpus = 3,
+                                             .descriptors = UINT64_C(1) << 30,
+                                             .somaxconn = 65535,
+                                             .handler = true,
+                                             .embedded = true,
+                                             .program = "xchg"};
 
-/* ---- helpers ------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 
 static bool is_number(const struct config_var_def *def) { return def->kind <= KIND_ENUM; }
 
@@ -29,9 +29,9 @@ static bool is_number(const struct config_var_def *def) { return def->kind <= KI
 static unsigned import(struct config *config, const struct xchg_config *from,
                        const struct config_facts *facts) {
   said[0] = 0;
-  FILE *out = fmemopen(said, sizeof said, "w");
+  FILE *out = fmemopen(said, sizeof(said), "w");
   ck_assert_ptr_nonnull(out);
-  memset(config, 0xa5, sizeof *config);
+  memset(config, 0xa5, sizeof(*config));
   unsigned faults = config_import(config, from, facts, out);
   fclose(out);
   return faults;
@@ -40,9 +40,9 @@ static unsigned import(struct config *config, const struct xchg_config *from,
 /* Fill a struct from the entries as xchg_config_from_env does. */
 static void fill(struct xchg_config *to, const char *const *entries) {
   struct config config;
-  ck_assert_msg(load(&config, entries, &guest) == 0, "%s", said);
-  memset(to, 0xa5, sizeof *to);
-  config_export(&config, to, sizeof *to, entries);
+  ck_assert_msg(load(&config, entries, &embedded) == 0, "%s", said);
+  memset(to, 0xa5, sizeof(*to));
+  config_export(&config, to, sizeof(*to), entries);
   config_fini(&config);
 }
 
@@ -50,22 +50,26 @@ static void fill(struct xchg_config *to, const char *const *entries) {
 
 /* Both are equal row by row. Padding is ignored. */
 static void check_same(const struct config *a, const struct config *b) {
-  for (size_t i = 0; i < VAR_COUNT; i++)
-    if (is_number(&config_var_defs[i]))
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    if (is_number(&config_var_defs[i])) {
       ck_assert_msg(config_number(a, &config_var_defs[i]) == config_number(b, &config_var_defs[i]),
                     "%s", config_var_defs[i].name);
+    }
+  }
   ck_assert_uint_eq(a->listen_count, b->listen_count);
   for (uint32_t i = 0; i < a->listen_count; i++) {
     const struct addr_listen *x = &a->listen[i], *y = &b->listen[i];
-    ck_assert_mem_eq(&x->addr, &y->addr, sizeof x->addr);
+    ck_assert_mem_eq(&x->addr, &y->addr, sizeof(x->addr));
     ck_assert(x->any == y->any && x->mode == y->mode);
     ck_assert_str_eq(x->path, y->path);
   }
   ck_assert(a->allow.count == b->allow.count && a->deny.count == b->deny.count);
-  for (size_t i = 0; i < a->allow.count; i++)
-    ck_assert_mem_eq(&a->allow.blocks[i], &b->allow.blocks[i], sizeof a->allow.blocks[i]);
-  for (size_t i = 0; i < a->deny.count; i++)
-    ck_assert_mem_eq(&a->deny.blocks[i], &b->deny.blocks[i], sizeof a->deny.blocks[i]);
+  for (size_t i = 0; i < a->allow.count; i++) {
+    ck_assert_mem_eq(&a->allow.blocks[i], &b->allow.blocks[i], sizeof(a->allow.blocks[i]));
+  }
+  for (size_t i = 0; i < a->deny.count; i++) {
+    ck_assert_mem_eq(&a->deny.blocks[i], &b->deny.blocks[i], sizeof(a->deny.blocks[i]));
+  }
   ck_assert(a->has_greeting == b->has_greeting && a->greeting.bytes == b->greeting.bytes);
   ck_assert(a->reply_text.bytes == b->reply_text.bytes && a->handler == b->handler);
   ck_assert(a->frame.kind == b->frame.kind && a->frame.size == b->frame.size);
@@ -76,10 +80,10 @@ static void check_round(const char *entry) {
   struct config loaded, imported;
   struct xchg_config between;
   const char *const entries[] = {entry, NULL};
-  ck_assert_msg(load(&loaded, entries, &guest) == 0, "%s", said);
-  memset(&between, 0xa5, sizeof between);
-  config_export(&loaded, &between, sizeof between, entries);
-  ck_assert_msg(import(&imported, &between, &guest) == 0, "%s", said);
+  ck_assert_msg(load(&loaded, entries, &embedded) == 0, "%s", said);
+  memset(&between, 0xa5, sizeof(between));
+  config_export(&loaded, &between, sizeof(between), entries);
+  ck_assert_msg(import(&imported, &between, &embedded) == 0, "%s", said);
   check_same(&loaded, &imported);
   config_fini(&loaded);
   config_fini(&imported);
@@ -128,19 +132,20 @@ static size_t make_values(const struct config_var_def *def, char values[VALUES_M
   return count;
 }
 
-/* ---- tests --------------------------------------------------------------------------------- */
+/* ---- tests ---- */
 
 START_TEST(round_trip_of_every_variable) {
   size_t tried = 0;
   check_round(NULL);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char values[VALUES_MAX][WORD_MAX], entry[(VALUES_MAX + 1) * WORD_MAX];
-    if (config_var_defs[i].field == NULL)
+    if (config_var_defs[i].field == NULL) {
       continue;
+    }
     size_t count = make_values(&config_var_defs[i], values);
     ck_assert_uint_gt(count, 0);
     for (size_t j = 0; j < count; j++) {
-      snprintf(entry, sizeof entry, "%s=%s", config_var_defs[i].name, values[j]);
+      snprintf(entry, sizeof(entry), "%s=%s", config_var_defs[i].name, values[j]);
       check_round(entry);
       tried++;
     }
@@ -155,19 +160,22 @@ START_TEST(every_row_has_a_field_or_is_decided) {
     const struct config_var_def *def = &config_var_defs[i];
     bool decided = config_is_exchange((enum config_var)i) || i == VAR_HANDLER || i == VAR_MODEL;
     ck_assert_msg((def->field == NULL) == decided, "%s", def->name);
-    if (decided)
+    if (decided) {
       continue;
+    }
     /* The field has the variable's name, and its unit. */
     char name[64] = "XCHG_";
     size_t size = strlen(name);
-    for (const char *p = def->field; *p != 0; p++)
+    for (const char *p = def->field; *p != 0; p++) {
       name[size++] = (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
+    }
     name[size] = 0;
     ck_assert_msg(strncmp(name, def->name, strlen(def->name)) == 0, "%s", def->field);
     static const char *const units[] = {"", "_NS", "_S", "_BYTES"};
     size_t known = 0;
-    for (size_t j = 0; j < count_of(units); j++)
+    for (size_t j = 0; j < count_of(units); j++) {
       known += strcmp(name + strlen(def->name), units[j]) == 0 ? 1 : 0;
+    }
     ck_assert_msg(known == 1, "%s", def->field);
   }
 }
@@ -186,7 +194,7 @@ START_TEST(every_field_belongs_to_a_row) {
     }
   }
   size_t gap = 0;
-  for (size_t i = 0; i < sizeof owner; i++) {
+  for (size_t i = 0; i < sizeof(owner); i++) {
     gap = owner[i] != 0 ? 0 : gap + 1;
     ck_assert_msg(gap < _Alignof(struct xchg_config), "the field at %zu belongs to no row", i);
   }
@@ -196,7 +204,7 @@ END_TEST
 START_TEST(defaults_are_exported) {
   struct xchg_config x;
   FILL(&x);
-  ck_assert_uint_eq(x.size, sizeof x);
+  ck_assert_uint_eq(x.size, sizeof(x));
   ck_assert_str_eq(x.listen, ":7000");
   ck_assert(x.allow[0] == 0 && x.deny[0] == 0);
   ck_assert(x.backlog == 4096 && !x.reuseport && x.nodelay && x.keepalive);
@@ -229,7 +237,7 @@ END_TEST
 START_TEST(derived_values_are_imported) {
   struct xchg_config x;
   struct config c;
-  struct config_facts facts = guest;
+  struct config_facts facts = embedded;
   FILL(&x);
   facts.cpus = 5;
   facts.descriptors = 1000;
@@ -251,7 +259,7 @@ END_TEST
     struct config c;                                        \
     FILL(&x, "XCHG_ALLOW=10.0.0.0/8", "XCHG_DENY=::1");     \
     assignment;                                             \
-    ck_assert_uint_eq(import(&c, &x, &guest), 1);           \
+    ck_assert_uint_eq(import(&c, &x, &embedded), 1);        \
     ck_assert_str_eq(said, "xchg: " line "\n");             \
     ck_assert(c.allow.blocks == NULL && c.deny.count == 0); \
   } while (0)
@@ -278,7 +286,7 @@ START_TEST(each_invalid_number_is_one_fault) {
   BAD_FIELD("log_level=4: want error, warn, info or debug", x.log_level = (enum xchg_log_level)4);
   BAD_FIELD("log_format=4294967295: want logfmt or json",
             x.log_format = (enum xchg_log_format)UINT32_MAX);
-  BAD_FIELD("pin=7: want on or off", memset(&x.pin, 7, sizeof x.pin));
+  BAD_FIELD("pin=7: want on or off", memset(&x.pin, 7, sizeof(x.pin)));
 }
 END_TEST
 
@@ -305,11 +313,11 @@ START_TEST(another_size_is_one_fault) {
   static const size_t sizes[] = {0, 1, sizeof(struct xchg_config) - 8,
                                  sizeof(struct xchg_config) + 8, SIZE_MAX};
   for (size_t i = 0; i < count_of(sizes); i++) {
-    size_t *size = malloc(sizeof *size); /* only the size exists */
+    size_t *size = malloc(sizeof(*size)); /* only the size exists */
     ck_assert_ptr_nonnull(size);
     *size = sizes[i];
-    ck_assert_uint_eq(import(&c, (const void *)size, &guest), 1);
-    snprintf(line, sizeof line, "xchg: size=%zu: want %zu, sizeof(struct xchg_config)\n", sizes[i],
+    ck_assert_uint_eq(import(&c, (const void *)size, &embedded), 1);
+    snprintf(line, sizeof(line), "xchg: size=%zu: want %zu, sizeof(struct xchg_config)\n", sizes[i],
              sizeof(struct xchg_config));
     ck_assert_str_eq(said, line);
     free(size);
@@ -321,19 +329,21 @@ END_TEST
 START_TEST(all_faults_are_reported_at_once) {
   struct xchg_config x;
   struct config c;
-  memset(&x, 0xff, sizeof x);
-  x.size = sizeof x;
+  memset(&x, 0xff, sizeof(x));
+  x.size = sizeof(x);
   x.listen = x.allow = x.deny = "?";
   size_t want = 0;
-  for (size_t i = 0; i < VAR_COUNT; i++)
+  for (size_t i = 0; i < VAR_COUNT; i++) {
     want += config_var_defs[i].field != NULL ? 1 : 0;
-  ck_assert_uint_eq(import(&c, &x, &guest), want);
+  }
+  ck_assert_uint_eq(import(&c, &x, &embedded), want);
   const char *at = said;
   for (size_t i = 0; i < VAR_COUNT; i++) {
     char start[WORD_MAX];
-    if (config_var_defs[i].field == NULL)
+    if (config_var_defs[i].field == NULL) {
       continue;
-    snprintf(start, sizeof start, "xchg: %s=", config_var_defs[i].field);
+    }
+    snprintf(start, sizeof(start), "xchg: %s=", config_var_defs[i].field);
     ck_assert_msg(strncmp(at, start, strlen(start)) == 0, "%s is not at %s", start, at);
     at = strchr(at, '\n') + 1;
   }
@@ -345,7 +355,7 @@ END_TEST
 START_TEST(connections_fit_the_descriptor_limit) {
   struct xchg_config x;
   struct config c;
-  struct config_facts facts = guest;
+  struct config_facts facts = embedded;
   facts.descriptors = 128;
   FILL(&x, "XCHG_WORKERS=2");
   x.max_connections = 104;

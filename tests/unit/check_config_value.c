@@ -97,9 +97,11 @@ static const struct value_case value_cases[] = {
 };
 
 static const struct config_var_def *row_of(const char *name) {
-  for (size_t i = 0; i < VAR_COUNT; i++)
-    if (strcmp(config_var_defs[i].name, name) == 0)
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    if (strcmp(config_var_defs[i].name, name) == 0) {
       return &config_var_defs[i];
+    }
+  }
   ck_abort_msg("no row %s", name);
 }
 
@@ -107,8 +109,9 @@ static const struct config_var_def *row_of(const char *name) {
 static const char *next_word(const char *list, char word[WORD_MAX]) {
   list += strspn(list, " ");
   size_t size = strcspn(list, " ");
-  if (size == 0)
+  if (size == 0) {
     return NULL;
+  }
   ck_assert_uint_lt(size, WORD_MAX);
   memcpy(word, list, size);
   word[size] = 0;
@@ -122,7 +125,7 @@ static size_t check_good(const struct value_case *c) {
     struct config config;
     char *mark = strchr(word, '>');
     *mark = 0;
-    snprintf(entry, sizeof entry, "%s=%s", c->name, word);
+    snprintf(entry, sizeof(entry), "%s=%s", c->name, word);
     GOOD(&config, entry, "XCHG_GREETING=none");
     uint64_t number = config_number(&config, row_of(c->name));
     ck_assert_msg(number == strtoull(mark + 1, NULL, 10), "%s: %" PRIu64, entry, number);
@@ -136,8 +139,8 @@ static size_t check_bad(const struct value_case *c) {
   size_t count = 0;
   for (const char *list = c->bad; (list = next_word(list, word)) != NULL; count++) {
     struct config config;
-    snprintf(entry, sizeof entry, "%s=%s", c->name, word);
-    snprintf(line, sizeof line, "xchgd: %s='%s': want %s\n", c->name, word, c->wanted);
+    snprintf(entry, sizeof(entry), "%s=%s", c->name, word);
+    snprintf(line, sizeof(line), "xchgd: %s='%s': want %s\n", c->name, word, c->wanted);
     ck_assert_uint_eq(LOAD(&config, &plenty, entry), 1);
     ck_assert_str_eq(said, line);
   }
@@ -146,8 +149,9 @@ static size_t check_bad(const struct value_case *c) {
 
 START_TEST(values_are_parsed_or_refused) {
   size_t count = 0;
-  for (size_t i = 0; i < count_of(value_cases); i++)
+  for (size_t i = 0; i < count_of(value_cases); i++) {
     count += check_good(&value_cases[i]) + check_bad(&value_cases[i]);
+  }
   ck_assert_uint_ge(count, 300);
 }
 END_TEST
@@ -176,8 +180,9 @@ START_TEST(texts_are_unescaped) {
     GOOD(&c, cases[i].entry);
     ck_assert_msg(c.has_greeting == cases[i].has, "%s", cases[i].entry);
     ck_assert_uint_eq(c.greeting.size, strlen(cases[i].text));
-    if (c.has_greeting)
+    if (c.has_greeting) {
       ck_assert_mem_eq(c.greeting.bytes, cases[i].text, c.greeting.size);
+    }
     config_fini(&c);
   }
   GOOD(&c, "XCHG_REPLY=text:none");
@@ -235,21 +240,21 @@ START_TEST(listen_lists_are_parsed) {
   config_fini(&c);
   for (unsigned i = 2; i <= 64; i++) {
     size_t size = strlen(text);
-    snprintf(text + size, sizeof text - size, ",:%u", i);
+    snprintf(text + size, sizeof(text) - size, ",:%u", i);
   }
   GOOD(&c, text);
   ck_assert(c.listen_count == 64 && c.listen[63].addr.port == 64);
   config_fini(&c);
   strcat(text, ",:65");
   ck_assert_uint_eq(LOAD(&c, &plenty, text), 1);
-  snprintf(line, sizeof line, "xchgd: XCHG_LISTEN='%.64s...': " LISTEN_WANTED "; not ':65'\n",
+  snprintf(line, sizeof(line), "xchgd: XCHG_LISTEN='%.64s...': " LISTEN_WANTED "; not ':65'\n",
            text + strlen("XCHG_LISTEN="));
   ck_assert_str_eq(said, line);
   static const char *const bad[] = {"localhost:80", "127.0.0.1",         ":65536", "unix:x",
                                     "[::1%lo]:80",  "unix:/s;mode=0999", "*:80",   "7000"};
   for (size_t i = 0; i < count_of(bad); i++) {
-    snprintf(text, sizeof text, "XCHG_LISTEN=:1,%s,:2", bad[i]);
-    snprintf(line, sizeof line, "xchgd: XCHG_LISTEN='%s': " LISTEN_WANTED "; not '%s'\n",
+    snprintf(text, sizeof(text), "XCHG_LISTEN=:1,%s,:2", bad[i]);
+    snprintf(line, sizeof(line), "xchgd: XCHG_LISTEN='%s': " LISTEN_WANTED "; not '%s'\n",
              text + strlen("XCHG_LISTEN="), bad[i]);
     ck_assert_uint_eq(LOAD(&c, &plenty, text), 1);
     ck_assert_str_eq(said, line);

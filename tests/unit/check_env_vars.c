@@ -48,10 +48,11 @@ START_TEST(nearest) {
   };
   for (size_t i = 0; i < count_of(cases); i++) {
     const char *got = env_vars_nearest(cases[i].name, names, count_of(names));
-    if (cases[i].nearest == NULL)
+    if (cases[i].nearest == NULL) {
       ck_assert_msg(got == NULL, "'%s' -> '%s'", cases[i].name, got);
-    else
+    } else {
       ck_assert_msg(got != NULL && strcmp(got, cases[i].nearest) == 0, "'%s'", cases[i].name);
+    }
   }
   ck_assert_ptr_null(env_vars_nearest("XCHG_WORKERS", names, 0));
 }
@@ -125,10 +126,11 @@ static const struct {
 };
 
 START_TEST(kubernetes_variables_are_recognized) {
-  for (size_t i = 0; i < count_of(kubernetes_cases); i++)
+  for (size_t i = 0; i < count_of(kubernetes_cases); i++) {
     ck_assert_msg(env_vars_is_kubernetes(kubernetes_cases[i].name, kubernetes_cases[i].value) ==
                       kubernetes_cases[i].is,
                   "%s=%s", kubernetes_cases[i].name, kubernetes_cases[i].value);
+  }
 }
 END_TEST
 

@@ -156,7 +156,7 @@ START_TEST(long_lines_are_shortened) {
 }
 END_TEST
 
-/* ---- threads ------------------------------------------------------------------------------ */
+/* ---- threads ---- */
 
 #define THREADS 4
 #define LINES 300

@@ -2,7 +2,7 @@
  * check_log_descriptor: nothing that a descriptor does makes the logger wait or die.
  *
  * Each test logs to a descriptor of the kind that it is about and reads what came out at the other
- * end.  A logger that waits is caught by libcheck's time-out.
+ * end.  A logger that waits is caught by libcheck's timeout.
  */
 #include "tests/fixtures/log_fixture.h"
 

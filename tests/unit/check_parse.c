@@ -217,8 +217,9 @@ START_TEST(escapes_are_decoded) {
   free(bytes);
   char *in_place = strdup(c->text);
   ck_assert_int_eq(parse_text(in_place, (uint8_t *)in_place, &got), c->result);
-  if (c->result == 0)
+  if (c->result == 0) {
     ck_assert(got == c->size && memcmp(in_place, c->bytes, got) == 0);
+  }
   free(in_place);
 }
 END_TEST

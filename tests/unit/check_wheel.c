@@ -153,7 +153,7 @@ START_TEST(arming_again_while_expiring) {
 }
 END_TEST
 
-/* ---- against the model ---------------------------------------------------------- */
+/* ---- against the model ---- */
 
 struct model {
   struct wheel wheel;
