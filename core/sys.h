@@ -52,7 +52,7 @@ static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int
 /*
  * recv and send bypass libc, which makes both a cancellation point.  In a program with threads that
  * costs two atomic operations each, one per cent of an exchange, and xchg cancels no thread.  The
- * sanitizers intercept libc's calls only, so their builds use these.
+ * sanitizers intercept only libc's calls, so their builds use libc.
  */
 #ifdef SYS_SANITIZED
 static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
