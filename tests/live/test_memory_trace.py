@@ -43,6 +43,17 @@ def touched(path, mark):
     return windows[1:]
 
 
+def listening(server):
+    """The address of the server. The start takes 6 s of CPU time under lackey, so a busy machine gets four times LIMIT."""
+    for attempt in range(4):
+        try:
+            return server.wait_line("listening")["addr"]
+        except AssertionError:
+            if attempt == 3 or server.process.poll() is not None:
+                raise
+    return None
+
+
 @unittest.skipIf(INSTRUMENTED or os.environ.get("XCHGD_VARIANT", "") not in ("", "release"), "traced in the release build")
 @unittest.skipIf(shutil.which("valgrind") is None, "valgrind is not installed")
 class MemoryTrace(unittest.TestCase):
@@ -50,7 +61,8 @@ class MemoryTrace(unittest.TestCase):
         """Echo messages of 100 bytes on one connection. Return the regions, the mapped files and the lines of each message."""
         with tempfile.NamedTemporaryFile("r") as out:
             lackey = ["valgrind", "-q", "--tool=lackey", "--basic-counts=no", "--trace-mem=yes", f"--log-file={out.name}"]
-            with serve(wrap=lackey, XCHG_HANDLER=plugin("regions"), XCHG_WORKERS="1") as server:
+            with serve(wrap=lackey, wait=False, XCHG_HANDLER=plugin("regions"), XCHG_WORKERS="1") as server:
+                server.addresses.append(listening(server))
                 with server.connect() as client:
                     for _ in range(MESSAGES):
                         client.sendall(b"m" * 100)
