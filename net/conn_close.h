@@ -8,8 +8,8 @@
 
 /**
  * conn_shutdown(conn):
- * Call when the kernel has taken all output of an ENDING ${conn}.  If the peer has acknowledged all
- * of it and nothing is unread, request the close.  Otherwise half-close: LINGERING.
+ * Call when the kernel has taken all output of an ENDING ${conn}.  If the peer has acknowledged it
+ * and nothing is unread, request the close.  Otherwise half-close: LINGERING.
  */
 void conn_shutdown(struct xchg_conn *conn);
 

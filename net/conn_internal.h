@@ -42,8 +42,8 @@
  *
  * The engine's own ends are requests like a handler's: conn_begin_end and conn_request_close record
  * state and reason, and the loops stop.  Calls of core/xchg.h and publications queue output and set
- * requests at any time on the owner's thread; the rest happens in a turn of the connection.  All of
- * it runs on the thread that owns the context.
+ * requests at any time on the owner's thread; the rest happens in a turn of the connection.  A
+ * connection runs on the thread that owns the context.
  */
 #ifndef NET_CONN_INTERNAL_H
 #define NET_CONN_INTERNAL_H

@@ -4,8 +4,8 @@
  *   bytes | ref tail | ref tail | ...        bytes, tail: bufs; ref: borrowed until it is released
  *
  * Nearly always a queue holds no reference and is one buf.  Each reference stands in a segment,
- * which also holds the bytes queued after it.  A reference is released once: when all of it was
- * consumed, or with the queue.  One thread at a time.
+ * which also holds the bytes queued after it.  A reference is released once: when its last byte
+ * was consumed, or with the queue.  One thread at a time.
  */
 #ifndef NET_SEND_QUEUE_H
 #define NET_SEND_QUEUE_H

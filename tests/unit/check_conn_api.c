@@ -414,6 +414,6 @@ int main(void) {
       {test_another_thread_is_refused, 2},
       {test_invalid_arguments_are_refused, 1},
   };
-  return run_suite_fixture("conn_call", tests, count_of(tests), handler_fixture_init,
+  return run_suite_fixture("conn_api", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);
 }

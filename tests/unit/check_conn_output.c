@@ -278,6 +278,6 @@ int main(void) {
       {test_input_is_discarded_while_the_last_reply_is_sent, 1},
       {test_reset_while_output_is_queued, 2},
   };
-  return run_suite_fixture("conn_out", tests, count_of(tests), conn_fixture_init,
+  return run_suite_fixture("conn_output", tests, count_of(tests), conn_fixture_init,
                            conn_fixture_fini);
 }

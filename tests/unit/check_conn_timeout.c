@@ -366,6 +366,6 @@ int main(void) {
       {test_lifetime_of_a_silent_client, 2},
       {test_next_is_when_something_is_due, 1},
   };
-  return run_suite_fixture("conn_time", tests, count_of(tests), conn_fixture_init,
+  return run_suite_fixture("conn_timeout", tests, count_of(tests), conn_fixture_init,
                            conn_fixture_fini);
 }

@@ -41,7 +41,7 @@ static void expect_last(const struct xchg_frame *frame, size_t max, const void *
   }
 }
 
-/* ---- one message ------------------------------------------------------------ */
+/* ---- one message ---- */
 
 START_TEST(nul_bounds) {
   expect_message(&nul, 5, "\0", 1, (struct frame_parsed){.tail = 1});

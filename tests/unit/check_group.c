@@ -312,7 +312,7 @@ START_TEST(patterns_make_no_long_chains) {
 }
 END_TEST
 
-/* ---- against a model ----------------------------------------------------------------------- */
+/* ---- against a model ---- */
 
 #define MODEL_STEPS 30000
 #define MODEL_MAX 400u /* of CONNS * NUMBERS = 1,440 */
