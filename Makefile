@@ -1,8 +1,8 @@
 # xchg: build, test, install.  `make help` lists the targets.
 #
-# No configure step: sources are found by wildcard, headers by the compiler's dependency files, and a change of the
-# compiler or its flags rebuilds what it touches.  Everything that is made lies under build/; a variant (asan, tsan,
-# ...) has a folder of its own there.  What is missing is asked from apt by the first target that needs it.
+# There is no configure step. Sources are found by wildcard, headers by the compiler's dependency files. A change of the
+# compiler or its flags rebuilds the files that it affects. All output is in build/; a variant (asan, tsan, ...) has a
+# folder of its own there. The first target that needs a package installs it with apt.
 
 VARIANT ?= release
 JEMALLOC ?= 1
@@ -22,7 +22,7 @@ say = $(if $(V),,@echo '  $(1) $@';)
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
-# ---- variants: where it is built, and with what -------------------------------------------------
+# ---- variants: output folder, compiler and flags ----
 
 B = build/$(VARIANT)
 MACHINE := $(shell uname -m)
@@ -62,7 +62,7 @@ ifneq ($(SANITIZE),)
 HARDEN =
 endif
 
-# ---- flags ---------------------------------------------------------------------------------------
+# ---- flags ----
 
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wno-sign-conversion -Wvla \
        -Wwrite-strings -Wformat=2 -Wundef -Werror -Wno-error=cpp
@@ -74,7 +74,7 @@ ifneq ($(JEMALLOC),0)
 LIBS_XCHGD = -Wl,--no-as-needed -ljemalloc -Wl,--as-needed
 endif
 
-# ---- what is built -------------------------------------------------------------------------------
+# ---- programs ----
 
 MAIN = pool/xchgd.c
 SOURCES := $(sort $(filter-out $(MAIN),$(wildcard core/*.c net/*.c pool/*.c)))
@@ -82,7 +82,7 @@ OBJECTS = $(SOURCES:%.c=$(B)/obj/%.o)
 
 all: $(B)/xchgd library ## build programs and library (CC=clang, JEMALLOC=0, CFLAGS=..., V=1 shows the commands)
 
-# All of the library's objects, not the archive: a plug-in finds every xchg_* in the program, needed there or not.
+# All objects of the library instead of the archive, so that a plug-in finds every xchg_* in the program.
 $(B)/xchgd: $(B)/obj/$(MAIN:.c=.o) $(SOURCES:%.c=$(B)/obj/%.o) $(B)/.flags-link $(B)/.flags-sources
 	$(call say,LINK)$(CC) $(XLDFLAGS) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl
 
@@ -93,11 +93,11 @@ $(B)/obj/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(XCFLAGS) -MMD -MP -c -o $@ $<
 
-# ---- the library -----------------------------------------------------------------------------------
+# ---- the library ----
 #
-# Objects of their own, as a shared object wants them.  Both forms export xchg_* and nothing else: the shared one by its
-# version script, the archive as one object, whose other names are local to it.  What the library has for each thread is
-# little enough for the room that the loader keeps, so that it is reached without a call.
+# The library has its own objects because a shared object needs position-independent code. Both forms export xchg_* only:
+# the shared object through its version script, the archive as one object whose other names are local. The thread-local
+# data of the library fits into the loader's reserve, so it is accessed without a call.
 
 VERSION := $(shell sed -n 's/^\#define XCHG_VERSION "\(.*\)"/\1/p' core/xchg.h)
 SONAME = libxchg.so.0
@@ -125,7 +125,7 @@ $(B)/lib/%.o: %.c $(B)/.flags-lib | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(LIB_CFLAGS) -MMD -MP -c -o $@ $<
 
-# A file that holds what its users were made with, and is newer than they are once that changes.
+# A file with the flags of its users. It is rewritten only if they change, and then its users are built again.
 define remember
 $(shell mkdir -p $(@D))$(file >$@.new,$(1))@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 endef
@@ -137,31 +137,31 @@ $(B)/.flags-lib: FORCE
 	$(call remember,$(CC) $(LIB_CFLAGS) $(LIB_LDFLAGS))
 $(B)/.flags-sources: FORCE
 	$(call remember,$(SOURCES))
-# Part of each link, and not before it is there.
+# The object COVERAGE_EXIT is part of each link, so it is compiled before the first one.
 $(B)/.flags-link $(B)/.flags-lib: | $(COVERAGE_EXIT)
 $(COVERAGE_EXIT): private XCFLAGS += -fPIC
 FORCE:
 
 -include $(wildcard $(B)/lib/*/*.d $(B)/obj/*/*.d $(B)/obj/*/*/*.d $(B)/seam/*/*.d $(B)/seam/*/*/*.d)
 
-# ---- what must be installed: each target asks for what it needs, nothing happens where it is there -----
+# ---- packages: each target installs the missing ones that it needs ----
 
 COMPILER = $(notdir $(firstword $(CC)))
 need-build:
 	@.ci/packages $(patsubst cc,gcc,$(COMPILER)) libc6-dev binutils $(if $(LIBS_XCHGD),libjemalloc-dev)
 
-# ---- to use it -----------------------------------------------------------------------------------
+# ---- run and install ----
 
-# A client for the first conversation comes along, and xchg-bench is ready for a second terminal.
+# Also installs a client for the first exchange and builds xchg-bench for a second terminal.
 need-run: need-build
 	@.ci/packages netcat-openbsd
 
 run: $(B)/xchgd $(B)/xchg-bench | need-run ## build, then serve on port 7000 (XCHG_... variables pass through)
 	@exec $(B)/xchgd
 
-# name -> its path under DESTDIR.
+# The path of a name under DESTDIR.
 at = '$(DESTDIR)$(strip $(1))'
-# The paths in xchg.pc follow its prefix where they lie below it, so that a tree can be moved.
+# Paths in xchg.pc below the prefix are relative to it, so that an installed tree can be moved.
 under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
 PAGES = docs/man/xchg-bench.1 $(shell ls $(B)/man/*.[38])
 INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
@@ -169,7 +169,7 @@ INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
             $(foreach page,$(notdir $(PAGES)),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \
             $(COMPLETIONDIR)/xchgd $(COMPLETIONDIR)/xchg-bench
 
-# Programs find the library through pkg-config; without it the installation is complete all the same.
+# Programs find the library through pkg-config. The installation does not need it.
 need-install:
 	@[ -n '$(DESTDIR)' ] || .ci/packages pkg-config || true
 
@@ -193,13 +193,13 @@ uninstall: manual ## remove what install has put there
 	rm -f $(foreach file,$(INSTALLED),$(call at,$(file)))
 	$(refresh)
 
-# The loader finds libraries outside of /usr/lib by its cache alone; a packager's DESTDIR has none.
+# The loader finds libraries outside of /usr/lib only through its cache. A DESTDIR has no cache.
 refresh = @[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || PATH="$$PATH:/sbin:/usr/sbin" ldconfig || true
 
 clean: ## remove build/
 	rm -rf build
 
-# A target's text names no group: its name decides.
+# The name of a target decides its group.
 help: ## this list
 	@grep -hE '^[a-z][a-z%-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## /\1\t/; s/%/MODULE/' | \
 	  awk -F'\t' 'function group(name) { \
@@ -209,7 +209,7 @@ help: ## this list
 	    { text[group($$1)] = text[group($$1)] sprintf("  %-18s %s\n", $$1, $$2) } \
 	    END { printf "Use:\n%s\nTest:\n%s\nMeasure:\n%s\nBefore a release:\n%s", text[1], text[2], text[3], text[4] }'
 
-# One line; clangd looks for it in build/.  Some tests are compiled against a seam.
+# clangd finds the file in build/. Some tests are compiled against a seam.
 COMMA = ,
 compdb_seam = $(if $(filter tests/sim/%,$(1)),$(SIM_FLAGS))$(if $(filter tests/explore/%,$(1)),$(EXPLORE_CFLAGS)) \
               $(if $(filter tests/fault/% tests/fail_nth/%,$(1)),-DXCHG_SYS_SEAM='"tests/fault/seam.h"')

@@ -1,4 +1,4 @@
-# Everything that proves something.  Programs:
+# The tests and the checks. Programs:
 #   tests/unit/check_x.c    -> $(B)/tests/check_x         one per module
 #   tests/unit/plugin/x.c   -> $(B)/tests/plugin/x.so     what check_plugin loads
 #   tests/fault/check_x.c   -> $(B)/tests/fault/check_x   the test makes system calls of the product fail
@@ -12,34 +12,34 @@
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
 #   tests/live/test_x.py                                  against $(B)/xchgd
-# tests/run runs them and sums up.  VARIANT says which build is tested; the check-... targets set it.
+# tests/run runs them and prints the sums. VARIANT selects the build that is tested; the check-... targets set it.
 
 UNIT = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/check_*.c))
 FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
 CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
-# Those that wait longest first, so that they do not run alone at the end.
+# The tests that wait longest run first, so that they do not run alone at the end.
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
-# These provoke faults outside of the process, which run no code that the other scenarios do not run under the thread sanitizer.
+# These provoke faults outside of the process. They run no code that the other live tests do not run under TSan.
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(patsubst %,tests/live/test_%.py,network fault_matrix_accept fault_matrix_handoff))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
-# Under valgrind most of a live test is a wait: for a program to start, for a time to pass.
+# Under valgrind a live test spends most of its time waiting: for a program to start, for a timeout.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
 FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 SIMULATE = $(B)/tests/sim/simulate
-# It runs in one thread, where TSan finds nothing.  Slow builds make one run in 30.
+# It has one thread, so TSan would find nothing. Slow builds make one run in 30.
 FAIL_NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 PROGRAMS = $(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
 
-# Whatever else lies in a folder is linked into each of its programs.
+# The other files of a folder are linked into each of its programs.
 helpers = $(filter-out tests/$(1)/check_% tests/$(1)/stress_%,$(wildcard tests/$(1)/*.c))
 UNIT_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,unit) tests/fixtures/run_suite.c)
 CONC_HELPERS = $(patsubst %.c,$(B)/obj/%.o,$(call helpers,conc))
 FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault) $(addprefix tests/fixtures/,orders.c run_suite.c))
-# Sorted, bench.a comes before internal.a, which it needs.
+# Sorted, so that bench.a comes before internal.a, which it needs.
 link_test = $(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(sort $(filter %.a,$^)) $(LIBS_TESTS)
 
 $(B)/tests/check_%: $(B)/obj/tests/unit/check_%.o $(UNIT_HELPERS) $(B)/internal.a $(B)/.flags-link
@@ -52,11 +52,11 @@ $(B)/tests/fault/%: $(B)/seam/tests/fault/%.o $(FAULT_HELPERS) $(B)/seam.a $(B)/
 	@mkdir -p $(@D)
 	$(link_test)
 
-# Fuzz targets: the main of libFuzzer, or replay.c.  A target that uses the seam has its own bodies.
+# Fuzz targets have the main of libFuzzer or of replay.c. A target that uses the seam has its own bodies.
 FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
 FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read options report)
-# libFuzzer is guided by branches of the product, not of the tests, and in parsers also by comparisons, which cost most.
+# Branches of the product guide libFuzzer, those of the tests do not. In parsers, comparisons guide it too; they cost most.
 FUZZ_PARSERS = core/addr.c core/config_value.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
 $(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
@@ -76,7 +76,7 @@ $(FUZZ_BENCH): $(B)/bench.a
 $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
 
-# --wrap leads every call that does not go through core/sys.h to a function of the test.
+# --wrap redirects every call that does not go through core/sys.h to a function of the test.
 FAIL_NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
             connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 fstat lstat unlink chmod flock read \
             setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
@@ -97,8 +97,8 @@ START_WRAPS = malloc calloc aligned_alloc open_memstream mmap getrandom epoll_cr
               getsockname setsockopt pthread_create sched_getaffinity
 $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
 
-# What check_plugin loads lies beside it.  It exports what plug-ins call, as xchgd does; and they are bound lazily, as a
-# compiler's defaults have it, so that to bind them at once is left to the one who loads them.
+# check_plugin loads the plug-ins next to it. Like xchgd, it exports what plug-ins call. They are linked for lazy binding,
+# the compiler's default, so that the loading program has to ask for immediate binding.
 PLUGINS = $(patsubst tests/unit/%.c,$(B)/tests/%.so,$(wildcard tests/unit/plugin/*.c))
 $(B)/tests/plugin/%.so: tests/unit/plugin/%.c $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
@@ -108,7 +108,7 @@ $(B)/tests/plugin/%.so: tests/unit/plugin/%.c $(B)/.flags $(B)/.flags-link | nee
 $(B)/tests/check_plugin: $(PLUGINS)
 $(B)/tests/check_plugin: private XLDFLAGS += -rdynamic
 
-# The examples, as strangers build them: what they include is the public header alone.
+# The examples are built as users build them: they include the public header only.
 EXAMPLES = $(patsubst docs/%.c,$(B)/%,$(filter-out %_so.c,$(wildcard docs/examples/*.c))) $(B)/examples/handler_so.so
 EXAMPLE_LIBRARY = $(B)/libxchg.a
 EXAMPLE_CFLAGS = $(filter-out -I. -fPIE,$(XCFLAGS)) -Icore
@@ -120,7 +120,7 @@ $(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-li
 	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $< $(EXAMPLE_LIBRARY) -ldl
 -include $(EXAMPLES:%=%.d) $(B)/examples/handler_so.d
 
-# Programs that count what the library does: these calls of its and theirs lead through functions of the program.
+# Programs that count calls: these calls of the library and of the program are redirected to functions of the program.
 LIVE_PROGRAMS = $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
 LIVE_WRAPS = write malloc calloc realloc memcpy memmove __memcpy_chk __memmove_chk
 $(B)/tests/live/%: $(B)/obj/tests/live/%.o $(EXAMPLE_LIBRARY) $(B)/.flags-link
@@ -140,7 +140,7 @@ $(B)/seam/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(XCFLAGS) -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -MMD -MP -c -o $@ $<
 
-# The sources of the hand-off with the explorer below both seams.  -fsanitize=thread makes the compiler report each plain
+# The sources of the hand-off, with the explorer under both seams.  -fsanitize=thread makes the compiler report each plain
 # access to tests/explore/hooks.c; no sanitizer is linked.  FORTIFY would forbid jumps between stacks.
 EXPLORE = $(if $(filter release,$(VARIANT)),$(B)/tests/explore/check_explore)
 EXPLORED = $(patsubst %,$(B)/explore/%.o,pool/inbox pool/worker pool/acceptor pool/admission net/wake tests/explore/scenario)
@@ -175,7 +175,7 @@ TEST_SOURCES = $(wildcard tests/*/*.c)
 $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 .SECONDARY:
 
-# ---- to run them ---------------------------------------------------------------------------------
+# ---- run ----
 
 RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
@@ -187,14 +187,14 @@ TEST_ENV = SIMULATE_SEEDS=2000 XCHGD_SLOW=3 \
            UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1
 else ifeq ($(VARIANT),tsan)
 TEST_ENV = SIMULATE_SEEDS=1000 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
-# TSan's shadow does not suit every kernel's address randomisation.
+# TSan's shadow memory conflicts with the address randomization of some kernels.
 TEST_WRAP = $(if $(shell setarch -R true 2>&1),,setarch -R)
 else ifeq ($(VARIANT),valgrind)
 TEST_ENV = XCHGD_SLOW=10 XCHGD_WRAP='$(VALGRIND)'
 else ifeq ($(VARIANT),cov)
 TEST_ENV = SIMULATE_SEEDS=2000
 endif
-# Against the release build only: what a release is made of.
+# These check the files of a release, so they run against the release build only.
 RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam tests/sim/mutants.sh)
 
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
@@ -247,7 +247,7 @@ soak: $(B)/xchgd $(B)/examples/chat | need-check ## a mixed load with rotating f
 	  python3 -B tests/soak/soak.py --minutes $(MINUTES)
 MINUTES ?= 10
 
-# All is built beforehand: a compiler under strain proves nothing.
+# Everything is built first, so that the load does not slow down the compiler.
 flaky: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) | need-check need-flaky ## live and conc tests N times, the suite N / 7 + 1 times, pinned and under load; goes on where it was stopped (N=n SECONDS=n FLAKY_OPTIONS=--again)
 	@tests/flaky --runs $(N) $(if $(filter file,$(origin SECONDS)),,--seconds $(SECONDS)) $(FLAKY_OPTIONS)
 N ?= 20
@@ -297,7 +297,7 @@ mcdc-report: $(MCDC)
 eva: | need-eva ## the parsers on any bytes, by abstract interpretation (Frama-C): no alarm, and one for each mutant
 	@tests/eva/run.sh build/eva
 
-# ---- lint ---------------------------------------------------------------------------------------
+# ---- lint ----
 
 C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
@@ -318,13 +318,13 @@ lint-man: $(MANUAL)
 lint-cppcheck:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -I. -j2 core net pool benchmarks
-# The baselines are left to cppcheck: clang-tidy would need the libraries that they try out.
+# clang-tidy skips the baselines, because it would need the libraries that they use. cppcheck reads them.
 TIDY_FILES = $(SOURCES) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
 lint-tidy: $(TIDY_FILES:%=lint-tidy/%)
 lint-tidy/%:
 	@clang-tidy --quiet $* -- -std=gnu11 -D_GNU_SOURCE -I. 2>/dev/null
 
-# A minute of two cores: a step of its own.
+# A step of its own, because it takes a minute on two cores.
 analyze: | need-analyze ## gcc -fanalyzer and scan-build's engine: nothing beyond tests/lint/findings
 	@tests/lint/analyze $(TIDY_FILES)
 
