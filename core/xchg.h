@@ -234,7 +234,7 @@ int xchg_resume(struct xchg_conn *conn);
  * A connection has one timer: a call replaces the earlier one, XCHG_NEVER cancels it. on_timer is
  * not called once the connection is ending.
  * Errors: EINVAL (the handler has no on_timer), ENOMEM, EPERM.
- * Note: The time-outs of the configuration run independently of this timer.
+ * Note: The timeouts of the configuration run independently of this timer.
  */
 int xchg_timer(struct xchg_conn *conn, uint64_t after_ns);
 
@@ -342,7 +342,7 @@ enum xchg_log_format { XCHG_LOG_LOGFMT, XCHG_LOG_JSON };
 /*
  * A server's configuration. Fields have the names, ranges and meanings of the variables in
  * docs/configuration.md and xchgd(8): max_per_ip is XCHG_MAX_PER_IP. Sizes are bytes, times are
- * nanoseconds, and 0 switches a time-out off.
+ * nanoseconds, and 0 switches a timeout off.
  * Note: xchg_config_from_env fills in the defaults. Without it, a field that is 0 means 0.
  */
 struct xchg_config {

@@ -71,7 +71,7 @@ static void send_mixed(struct xchg_conn *conn) {
   }
 }
 
-/* Between turns a reference is released if and only if the kernel has taken all of it. */
+/* Between turns a reference is released if and only if the kernel has taken all its bytes. */
 static void check_references(const struct sent *sent) {
   const struct xchg_conn *conn = fixture_conn();
   uint32_t back = 0;

@@ -2,7 +2,7 @@
  * check_send_queue: queued bytes and references come out in order, and each reference is released
  * once.
  *
- * Most tests compare with outbox_fixture's model. The seed of the random test is printed, and
+ * Most tests compare with send_queue_fixture's model. The seed of the random test is printed, and
  * CHECK_SEED sets it.
  */
 #include "tests/fixtures/random.h"
@@ -12,11 +12,11 @@
 /* The queue of most tests: bytes, a reference with bytes after it, two references, bytes. */
 static void fill(struct model *model) {
   ck_assert_int_eq(append(model, "ab", 2), 0);
-  ck_assert_int_eq(lend(model, "cdef", 4), 0);
+  ck_assert_int_eq(append_ref(model, "cdef", 4), 0);
   ck_assert_int_eq(append(model, "g", 1), 0);
   ck_assert_int_eq(append(model, "hi", 2), 0);
-  ck_assert_int_eq(lend(model, "j", 1), 0);
-  ck_assert_int_eq(lend(model, "klm", 3), 0);
+  ck_assert_int_eq(append_ref(model, "j", 1), 0);
+  ck_assert_int_eq(append_ref(model, "klm", 3), 0);
   ck_assert_int_eq(append(model, "no", 2), 0);
 }
 
@@ -30,8 +30,8 @@ START_TEST(an_empty_queue_has_no_parts) {
   model_init(&model);
   check(&model);
   ck_assert_int_eq(append(&model, "x", 0), 0);
-  ck_assert(send_queue_empty(&model.outbox));
-  ck_assert_int_eq(send_queue_parts(&model.outbox, &part, 1), 0);
+  ck_assert(send_queue_empty(&model.queue));
+  ck_assert_int_eq(send_queue_parts(&model.queue, &part, 1), 0);
   consume(&model, 0);
   consume(&model, SIZE_MAX);
   model_fini(&model);
@@ -48,15 +48,15 @@ START_TEST(parts_are_references_and_bytes_between) {
   struct iovec found[PARTS_MAX];
   model_init(&model);
   fill(&model);
-  int count = send_queue_parts(&model.outbox, found, PARTS_MAX);
+  int count = send_queue_parts(&model.queue, found, PARTS_MAX);
   ck_assert_int_eq(count, count_of(texts));
   for (int i = 0; i < count; i++) {
     ck_assert_uint_eq(found[i].iov_len, strlen(texts[i]));
     ck_assert_mem_eq(found[i].iov_base, texts[i], found[i].iov_len);
   }
-  ck_assert_ptr_eq(found[1].iov_base, model.outbox.last->next->ref.data);
+  ck_assert_ptr_eq(found[1].iov_base, model.queue.last->next->ref.data);
   for (int max = 0; max <= count + 1; max++) {
-    check_parts(&model.outbox, found, count, max);
+    check_parts(&model.queue, found, count, max);
   }
   model_fini(&model);
   char lent[3] = "pqr";
@@ -115,16 +115,16 @@ START_TEST(bytes_continue_after_references) {
   model_init(&model);
   fill(&model);
   consume(&model, 14);
-  ck_assert_ptr_null(model.outbox.last);
+  ck_assert_ptr_null(model.queue.last);
   ck_assert_int_eq(append(&model, "pq", 2), 0);
-  ck_assert_uint_eq(buf_size(model.outbox.bytes), 3);
-  ck_assert_int_eq(lend(&model, "r", 1), 0);
+  ck_assert_uint_eq(buf_size(model.queue.bytes), 3);
+  ck_assert_int_eq(append_ref(&model, "r", 1), 0);
   consume(&model, 3);
-  ck_assert_ptr_null(model.outbox.bytes);
+  ck_assert_ptr_null(model.queue.bytes);
   ck_assert_uint_eq(model.released, 3);
   ck_assert_int_eq(append(&model, "s", 1),
                    0); /* after the reference, though no bytes are before it */
-  ck_assert_ptr_null(model.outbox.bytes);
+  ck_assert_ptr_null(model.queue.bytes);
   consume(&model, 2);
   model_fini(&model);
 }
@@ -157,12 +157,12 @@ START_TEST(references_of_0_bytes) {
   struct model model;
   const struct buf_ref nothing = {NULL, 0, count_up, &released}, nobody = {.data = NULL};
   model_init(&model);
-  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &nothing), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.queue, &nothing), 0);
   ck_assert_uint_eq(released, 1);
-  ck_assert(send_queue_empty(&model.outbox));
-  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &nobody), 0);
+  ck_assert(send_queue_empty(&model.queue));
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.queue, &nobody), 0);
   fill(&model);
-  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &nothing), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.queue, &nothing), 0);
   ck_assert_uint_eq(released, 2);
   check(&model);
   model_fini(&model);
@@ -177,20 +177,20 @@ START_TEST(references_are_limited) {
   struct model model, other;
   model_init(&model);
   model_init(&other);
-  ck_assert_int_eq(lend(&other, "x", 1), 0);
+  ck_assert_int_eq(append_ref(&other, "x", 1), 0);
   while (pool.segments.used < CARGOS_MAX) {
-    ck_assert_int_eq(lend(&model, "abc", 3), 0);
+    ck_assert_int_eq(append_ref(&model, "abc", 3), 0);
   }
-  ck_assert_int_eq(lend(&model, "abc", 3), -1);
-  ck_assert_int_eq(lend(&other, "abc", 3), -1);
+  ck_assert_int_eq(append_ref(&model, "abc", 3), -1);
+  ck_assert_int_eq(append_ref(&other, "abc", 3), -1);
   ck_assert_uint_eq(model.released, 0);
-  ck_assert_int_eq(send_queue_append_ref(&pool, &model.outbox, &(struct buf_ref){.data = ""}), 0);
+  ck_assert_int_eq(send_queue_append_ref(&pool, &model.queue, &(struct buf_ref){.data = ""}), 0);
   ck_assert_int_eq(append(&model, "def", 3), 0);
   consume(&model, 2);
-  ck_assert_int_eq(lend(&other, "abc", 3), -1);
+  ck_assert_int_eq(append_ref(&other, "abc", 3), -1);
   consume(&model, 1);
-  ck_assert_int_eq(lend(&other, "abc", 3), 0);
-  ck_assert_int_eq(lend(&other, "abc", 3), -1);
+  ck_assert_int_eq(append_ref(&other, "abc", 3), 0);
+  ck_assert_int_eq(append_ref(&other, "abc", 3), -1);
   model_fini(&model);
   model_fini(&other);
 }
@@ -228,13 +228,13 @@ START_TEST(no_memory_for_bytes) {
   model_init(&model);
   bufs.bytes_max = 0;
   ck_assert_int_eq(append(&model, "ab", 2), -1);
-  ck_assert_int_eq(lend(&model, "cd", 2), 0);
+  ck_assert_int_eq(append_ref(&model, "cd", 2), 0);
   ck_assert_int_eq(append(&model, "ef", 2), -1);
   ck_assert_uint_eq(model.released, 0);
   bufs.bytes_max = BUF_BLOCK_MIN;
   ck_assert_int_eq(append(&model, "ef", 2), 0);
   ck_assert_int_eq(append(&model, many, sizeof(many)), -1);
-  ck_assert_int_eq(lend(&model, "gh", 2), 0);
+  ck_assert_int_eq(append_ref(&model, "gh", 2), 0);
   ck_assert_int_eq(append(&model, "ij", 2), -1);
   consume(&model, 4);
   ck_assert_uint_eq(model.released, 1);
@@ -304,7 +304,7 @@ END_TEST
 /* To the end of the first part, one byte before or after it, or anywhere. */
 static size_t some_size(const struct model *model, uint64_t random) {
   struct iovec part = {.iov_len = 0};
-  send_queue_parts(&model->outbox, &part, 1);
+  send_queue_parts(&model->queue, &part, 1);
   if ((random & 3) == 0) {
     return random >> 8 & 0x3ff;
   }
@@ -336,7 +336,7 @@ START_TEST(random_operations_match_the_model) {
       refused_bytes += append(model, data, size) == -1;
     } else if (what < 10) {
       bool full = size > 0 && pool.segments.used == CARGOS_MAX;
-      bool lent = size == 0 || lend(model, data, size) == 0;
+      bool lent = size == 0 || append_ref(model, data, size) == 0;
       holds(lent == !full, "a reference is refused if and only if there is no room");
       refused_loans += full;
     } else {
@@ -368,5 +368,5 @@ int main(void) {
       {a_release_may_send_another_reference, 1},
       {random_operations_match_the_model, 1},
   };
-  return run_suite_fixture("outbox", tests, count_of(tests), setup, teardown);
+  return run_suite_fixture("send_queue", tests, count_of(tests), setup, teardown);
 }
