@@ -369,5 +369,6 @@ int main(void) {
       {test_passed_descriptor_is_ignored, 2},
       {test_reset_while_a_message_is_incomplete, 2},
   };
-  return run_suite_fixture("conn_input", tests, count_of(tests), conn_fixture_init, conn_fixture_fini);
+  return run_suite_fixture("conn_input", tests, count_of(tests), conn_fixture_init,
+                           conn_fixture_fini);
 }
