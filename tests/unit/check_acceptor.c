@@ -18,7 +18,7 @@ START_TEST(accepts_and_hands_over) {
   stop();
   join();
   for (int i = 0; i < 10; i++) {
-    const struct accepted_conn *accepted = &fake.guests[i];
+    const struct accepted_conn *accepted = &fake.accepted[i];
     send_bytes(clients[i], &i, sizeof(i)); /* the descriptor is this connection's */
     struct pollfd pollfd = {.fd = accepted->fd, .events = POLLIN};
     ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
@@ -43,8 +43,8 @@ START_TEST(listeners_have_their_index) {
   start();
   int client = connect_unix(unix_path);
   AWAIT(placed() == 1);
-  ck_assert_uint_eq(fake.guests[0].listener, 1);
-  ck_assert_int_eq(fake.guests[0].addr.family, ADDR_UNIX);
+  ck_assert_uint_eq(fake.accepted[0].listener, 1);
+  ck_assert_int_eq(fake.accepted[0].addr.family, ADDR_UNIX);
   close(client);
   expect_closed(connect_to_port(port())); /* the other listener has its own limit */
   stop();
@@ -161,12 +161,12 @@ START_TEST(the_total_limit_counts) {
   }
   AWAIT(placed() == 2);
   ck_assert(is_silent(clients[2], 50));
-  accepted_conn_close(&fake.guests[0]);
-  fake.guests[0] = fake.guests[1];
+  accepted_conn_close(&fake.accepted[0]);
+  fake.accepted[0] = fake.accepted[1];
   atom_sub_release_u32(&fake.live, 1);
   room_wake(&admission);
   AWAIT(placed() == 3);
-  fake.guests[1] = fake.guests[2];
+  fake.accepted[1] = fake.accepted[2];
   stop();
   join();
   for (int i = 0; i < 3; i++) {

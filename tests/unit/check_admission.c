@@ -63,7 +63,7 @@ static struct accepted_conn parsed(const char *text) {
   return (struct accepted_conn){.fd = -1, .addr = where.addr};
 }
 
-/* The decision about ${guest}; XCHG_FINISHED = admitted. */
+/* The decision about ${accepted}; XCHG_FINISHED = admitted. */
 static enum xchg_reason enter(struct accepted_conn *accepted) {
   enum xchg_reason refused = XCHG_REASONS;
   return admission_check(&admission, accepted, &refused) ? XCHG_FINISHED : refused;

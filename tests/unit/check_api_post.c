@@ -167,7 +167,7 @@ START_TEST(posts_of_a_thread_keep_their_order) {
 END_TEST
 
 /* Before the start no worker takes them, so the queue fills. */
-START_TEST(mail_max_posts_may_wait) {
+START_TEST(as_many_posts_as_fit_may_wait) {
   SETTINGS();
   create_server(&talker);
   struct sequence sequence = {.id = 1}, other = {.id = 1 | WORKER_ONE};
@@ -260,7 +260,7 @@ int main(void) {
       {ids_that_never_existed_find_none, 1},
       {posts_after_the_end, 1},
       {posts_of_a_thread_keep_their_order, 1},
-      {mail_max_posts_may_wait, 2},
+      {as_many_posts_as_fit_may_wait, 2},
       {posts_need_the_pool_model, count_of(models)},
   };
   return run_suite("remote", tests, count_of(tests));

@@ -103,8 +103,8 @@ static void *read_burst(void *argument) {
 }
 
 /*
- * A burst of many times XCHG_MAX_PENDING is queued as tasks at once: a member that reads gets all
- * of it.
+ * A burst of many times XCHG_MAX_PENDING is queued as tasks at once: a member that reads gets every
+ * byte.
  */
 START_TEST(a_burst_makes_no_member_slow) {
   static const char text[BURST_BYTES];
