@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* ---- posts --------------------------------------------------------------------------------- */
+/* ---- posts ---- */
 
 int xchg_post(struct xchg_server *server, uint64_t id,
               void (*call)(struct xchg_conn *conn, void *argument), void *argument) {
@@ -36,7 +36,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
   return 0;
 }
 
-/* ---- publications -------------------------------------------------------------------------- */
+/* ---- publications ---- */
 
 /* Count the workers. Return: 0, or -1 with errno if there are none or the queue of one is full. */
 static int count_inboxes(struct xchg_server *server, uint32_t *count) {
@@ -76,7 +76,7 @@ int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, s
   return 0;
 }
 
-/* ---- work that blocks ---------------------------------------------------------------------- */
+/* ---- work that blocks ---- */
 
 /* First a job for the pool of threads, then a call for the worker of the connection. */
 struct offload_job {

@@ -23,7 +23,7 @@ struct api_server {
   struct log log;
 };
 
-/* ---- configuration ------------------------------------------------------------------------- */
+/* ---- configuration ---- */
 
 /* The facts of a library: it leaves the limit of descriptors as it is. */
 static void find_facts(struct config_facts *facts) {
@@ -62,7 +62,7 @@ int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *e
   return count == 0 ? 0 : fail(error);
 }
 
-/* ---- making a server ----------------------------------------------------------------------- */
+/* ---- making a server ---- */
 
 /* Log each line of ${text}, which is modified. */
 static void log_lines(struct log *log, char *text) {
@@ -148,7 +148,7 @@ struct xchg_server *xchg_server_create(const struct xchg_config *config,
   return &made->server;
 }
 
-/* ---- its life ------------------------------------------------------------------------------ */
+/* ---- its life ---- */
 
 int xchg_server_start(struct xchg_server *server) {
   if (server == NULL) {
@@ -217,7 +217,7 @@ void xchg_server_destroy(struct xchg_server *server) {
   free(made);
 }
 
-/* ---- what it knows ------------------------------------------------------------------------- */
+/* ---- what it knows ---- */
 
 int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats) {
   if (server == NULL || stats == NULL || stats->size != sizeof(*stats)) {

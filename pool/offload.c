@@ -48,7 +48,7 @@ int offload_init(struct offload *offload, uint32_t threads_max) {
   return 0;
 }
 
-/* ---- the threads --------------------------------------------------------------------------- */
+/* ---- the threads ---- */
 
 /* By its index in the table.  The mutex is held while threads start, so the table is complete. */
 static void name_thread(struct offload *offload) {
@@ -106,7 +106,7 @@ static void start_threads(struct offload *offload) {
   signals_restore(&before);
 }
 
-/* ---- jobs ---------------------------------------------------------------------------------- */
+/* ---- jobs ---- */
 
 /* Queue ${job}; the mutex is held. Return: 0, or an errno. */
 static int enqueue(struct offload *offload, struct job *job) {
@@ -142,7 +142,7 @@ int offload_push(struct offload *offload, struct job *job) {
   return error == 0 ? 0 : fail(error);
 }
 
-/* ---- close --------------------------------------------------------------------------------- */
+/* ---- close ---- */
 
 /* Return: the jobs that were queued, or NULL; ${*repeated} is set if it was closed before. */
 static struct job *begin_close(struct offload *offload, bool *repeated) {

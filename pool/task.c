@@ -35,7 +35,7 @@ static struct publication_task *publication_task_of(struct task *task) {
   return container_of(task, struct publication_task, task);
 }
 
-/* ---- create --------------------------------------------------------------------------- */
+/* ---- create ---- */
 
 struct posted_call *posted_call_create(uint64_t id,
                                        void (*call)(struct xchg_conn *conn, void *argument),
@@ -81,7 +81,7 @@ static void release_ref(void *argument) {
 
 void publication_release(struct publication *publication) { release_ref(publication); }
 
-/* ---- send -------------------------------------------------------------------------- */
+/* ---- send ---- */
 
 bool task_queue_full(struct inbox *inbox) {
   return atom_load_relaxed_u32(&inbox->tasks_waiting) >= TASK_QUEUE_MAX ||
@@ -102,7 +102,7 @@ void task_send(struct inbox *inbox, struct task *task) {
   inbox_push_mpsc(inbox, task);
 }
 
-/* ---- run --------------------------------------------------------------------- */
+/* ---- run ---- */
 
 static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
   struct xchg_conn *conn = conn_find(ctx, posted->id);

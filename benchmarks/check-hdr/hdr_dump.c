@@ -14,27 +14,31 @@
 
 static void print_buckets(const struct hdr_histogram *histogram) {
   for (uint32_t i = 0; i < HDR_BUCKETS; i++) {
-    if (histogram->buckets[i] > 0)
+    if (histogram->buckets[i] > 0) {
       printf("b %" PRIu64 " %" PRIu64 "\n", hdr_bucket_low(i), histogram->buckets[i]);
+    }
   }
 }
 
 int main(int argc, char **argv) {
-  struct hdr_histogram *histogram = malloc(sizeof *histogram);
-  if (histogram == NULL)
+  struct hdr_histogram *histogram = malloc(sizeof(*histogram));
+  if (histogram == NULL) {
     return EXIT_FAILURE;
+  }
   hdr_reset(histogram);
   uint64_t value;
-  while (scanf("%" SCNu64, &value) == 1)
+  while (scanf("%" SCNu64, &value) == 1) {
     hdr_record(histogram, value);
+  }
   if (argc == 2 && strcmp(argv[1], "--hgrm") == 0) {
     hdr_write_hgrm(histogram, stdout);
   } else {
     printf("count %" PRIu64 "\nmin %" PRIu64 "\nmax %" PRIu64 "\n", histogram->count,
            histogram->min_ns, histogram->max_ns);
     printf("mean %.17g\nstddev %.17g\n", hdr_mean(histogram), hdr_stddev(histogram));
-    for (int i = 1; i < argc; i++)
+    for (int i = 1; i < argc; i++) {
       printf("p %s %" PRIu64 "\n", argv[i], hdr_percentile(histogram, strtod(argv[i], NULL)));
+    }
     print_buckets(histogram);
   }
   free(histogram);

@@ -30,17 +30,19 @@ struct server {
 };
 
 static bool serve(struct server *server, int fd) {
-  ssize_t size = recv(fd, server->buffer, sizeof server->buffer, 0);
-  if (size <= 0)
+  ssize_t size = recv(fd, server->buffer, sizeof(server->buffer), 0);
+  if (size <= 0) {
     return false;
+  }
   size_t have = server->partial[fd] + (size_t)size;
   size_t count = have / server->request_size;
   server->partial[fd] = (uint32_t)(have % server->request_size);
   while (count > 0) {
     size_t now = count < ANSWERS ? count : ANSWERS;
     ssize_t wanted = (ssize_t)(now * server->answer_size);
-    if (send(fd, server->answers, (size_t)wanted, MSG_NOSIGNAL) != wanted)
+    if (send(fd, server->answers, (size_t)wanted, MSG_NOSIGNAL) != wanted) {
       return false;
+    }
     count -= now;
   }
   return true;
@@ -49,8 +51,9 @@ static bool serve(struct server *server, int fd) {
 static void run(struct server *server, int listener) {
   struct epoll_event events[EVENTS], first = {.events = EPOLLIN, .data.fd = listener};
   int epoll = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll == -1 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &first) == -1)
+  if (epoll == -1 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &first) == -1) {
     peer_die("cannot use epoll");
+  }
   for (;;) {
     int count = epoll_wait(epoll, events, EVENTS, -1);
     for (int i = 0; i < count; i++) {
@@ -58,11 +61,13 @@ static void run(struct server *server, int listener) {
       if (fd == listener) {
         struct epoll_event event = {.events = EPOLLIN};
         event.data.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (event.data.fd == -1)
+        if (event.data.fd == -1) {
           continue;
+        }
         server->partial[event.data.fd] = 0;
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event) == -1)
+        if (epoll_ctl(epoll, EPOLL_CTL_ADD, event.data.fd, &event) == -1) {
           close(event.data.fd);
+        }
       } else if (!serve(server, fd)) {
         close(fd);
       }
@@ -78,12 +83,15 @@ int main(int argc, char **argv) {
   }
   char *answer = text_unescape(argv[3], &server.answer_size);
   server.request_size = (size_t)atoi(argv[2]);
-  server.partial = calloc(peer_raise_descriptors(), sizeof *server.partial);
+  server.partial = calloc(peer_raise_descriptors(), sizeof(*server.partial));
   server.answers = malloc(ANSWERS * server.answer_size);
-  if (answer == NULL || server.answer_size == 0 || server.partial == NULL || server.answers == NULL)
+  if (answer == NULL || server.answer_size == 0 || server.partial == NULL ||
+      server.answers == NULL) {
     peer_die("cannot use this answer");
-  for (size_t i = 0; i < ANSWERS; i++)
+  }
+  for (size_t i = 0; i < ANSWERS; i++) {
     memcpy(server.answers + i * server.answer_size, answer, server.answer_size);
+  }
   free(answer);
   int listener = peer_listen(atoi(argv[1]), false);
   peer_announce(listener);

@@ -33,14 +33,16 @@ struct hand_off {
 
 static void watch(int epoll, int fd, uint32_t events) {
   struct epoll_event event = {.events = events, .data.fd = fd};
-  if (epoll == -1 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == -1)
+  if (epoll == -1 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == -1) {
     peer_die("cannot use epoll");
+  }
 }
 
 static void take_conn(struct hand_off *h) {
   uint32_t conn = atom_load_acquire_u32(&h->conn);
-  if (conn == NO_CONN)
+  if (conn == NO_CONN) {
     return;
+  }
   histogram_record(&h->spread, sys_now_ns() - h->accepted_ns);
   atom_store_release_u32(&h->conn, NO_CONN);
   watch(h->worker_epoll, (int)conn, EPOLLIN | EPOLLET);
@@ -52,11 +54,12 @@ static void work(struct hand_off *h) {
   char message[PEER_BUFFER_SIZE];
   for (;;) {
     int count = epoll_wait(h->worker_epoll, events, EVENTS, -1);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
       if (events[i].data.fd != h->wake) { /* the whole message */
-        (void)!recv(events[i].data.fd, message, sizeof message, 0);
+        (void)!recv(events[i].data.fd, message, sizeof(message), 0);
         close(events[i].data.fd);
       }
+    }
     take_conn(h);
   }
 }
@@ -68,8 +71,9 @@ static void *run_worker(void *argument) {
 
 static void accept_one(struct hand_off *h, int listener) {
   int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1) {
     return;
+  }
   h->accepted_ns = sys_now_ns();
   if (atom_load_acquire_u32(&h->conn) != NO_CONN) {
     close(fd); /* of a second client */
@@ -77,7 +81,7 @@ static void accept_one(struct hand_off *h, int listener) {
   }
   atom_store_release_u32(&h->conn, (uint32_t)fd);
   const uint64_t one = 1;
-  (void)!write(h->wake, &one, sizeof one);
+  (void)!write(h->wake, &one, sizeof(one));
 }
 
 static volatile sig_atomic_t ended;
@@ -95,15 +99,18 @@ int main(int argc, char **argv) {
   watch(h.worker_epoll, h.wake, EPOLLIN | EPOLLET);
   pthread_t worker;
   errno = pthread_create(&worker, NULL, run_worker, &h);
-  if (errno != 0)
+  if (errno != 0) {
     peer_die("cannot start a thread");
+  }
   (void)sched_setscheduler(0, SCHED_BATCH, &no_priority); /* as xchgd's acceptor on a shared core */
   signal(SIGTERM, end);
   peer_announce(listener);
   struct epoll_event event;
-  while (ended == 0)
-    if (epoll_wait(h.acceptor_epoll, &event, 1, 100) == 1)
+  while (ended == 0) {
+    if (epoll_wait(h.acceptor_epoll, &event, 1, 100) == 1) {
       accept_one(&h, listener);
+    }
+  }
   for (uint32_t i = 0; i < 3; i++) {
     const uint32_t permille[] = {500, 900, 990};
     printf("%shandoff_ns_p%u=%llu", i == 0 ? "" : " ", permille[i] / 10,

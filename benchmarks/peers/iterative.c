@@ -8,6 +8,7 @@ int main(int argc, char **argv) {
   struct peer_options options = peer_parse(argc, argv);
   int listener = peer_listen(options.port, false);
   peer_announce(listener);
-  for (;;)
+  for (;;) {
     lecture_serve(lecture_accept(listener), options.exchange);
+  }
 }

@@ -39,15 +39,17 @@ static void finish(struct bufferevent *conn) {
 
 static void on_echo(struct bufferevent *conn, void *argument) {
   (void)argument;
-  if (bufferevent_write_buffer(conn, bufferevent_get_input(conn)) == -1)
+  if (bufferevent_write_buffer(conn, bufferevent_get_input(conn)) == -1) {
     bufferevent_free(conn);
+  }
 }
 
 static void on_message(struct bufferevent *conn, void *argument) {
   struct evbuffer *input = bufferevent_get_input(conn);
   (void)argument;
-  if (evbuffer_search(input, "", 1, NULL).pos != -1)
+  if (evbuffer_search(input, "", 1, NULL).pos != -1) {
     finish(conn);
+  }
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
@@ -60,12 +62,14 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     return;
   }
   bufferevent_setcb(conn, server->exchange == PEER_ECHO ? on_echo : on_message, NULL, on_end, NULL);
-  if (server->exchange != PEER_ECHO)
+  if (server->exchange != PEER_ECHO) {
     bufferevent_write(conn, PEER_GREETING, PEER_GREETING_SIZE);
-  if (server->exchange == PEER_HELLO)
+  }
+  if (server->exchange == PEER_HELLO) {
     finish(conn);
-  else
+  } else {
     bufferevent_enable(conn, EV_READ | EV_WRITE);
+  }
 }
 
 int main(int argc, char **argv) {
@@ -79,8 +83,9 @@ int main(int argc, char **argv) {
           ? NULL
           : evconnlistener_new(server.base, on_accept, &server,
                                LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_CLOSE_ON_FREE, 0, fd);
-  if (listener == NULL)
+  if (listener == NULL) {
     peer_die("cannot use libevent");
+  }
   peer_announce(fd);
   return event_base_dispatch(server.base) == 0 ? 0 : 1;
 }

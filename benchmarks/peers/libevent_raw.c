@@ -32,15 +32,17 @@ static void conn_close(struct conn *conn, int fd) {
 static void on_readable(evutil_socket_t fd, short what, void *argument) {
   struct conn *conn = argument;
   struct server *server = conn->server;
-  ssize_t size = recv(fd, server->buffer, sizeof server->buffer, 0);
+  ssize_t size = recv(fd, server->buffer, sizeof(server->buffer), 0);
   bool stays = size > 0;
   (void)what;
-  if (stays && server->exchange == PEER_ECHO)
+  if (stays && server->exchange == PEER_ECHO) {
     stays = send(fd, server->buffer, (size_t)size, MSG_NOSIGNAL) == size;
-  else if (stays)
+  } else if (stays) {
     stays = memchr(server->buffer, 0, (size_t)size) == NULL;
-  if (!stays)
+  }
+  if (!stays) {
     conn_close(conn, fd);
+  }
 }
 
 static bool greeted(const struct server *server, int fd) {
@@ -53,17 +55,19 @@ static void on_acceptable(evutil_socket_t listener, short what, void *argument) 
   struct server *server = argument;
   int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
   (void)what;
-  if (fd == -1)
+  if (fd == -1) {
     return;
-  struct conn *conn = greeted(server, fd) ? malloc(sizeof *conn) : NULL;
+  }
+  struct conn *conn = greeted(server, fd) ? malloc(sizeof(*conn)) : NULL;
   if (conn == NULL) {
     close(fd);
     return;
   }
   conn->server = server;
   conn->event = event_new(server->base, fd, EV_READ | EV_PERSIST, on_readable, conn);
-  if (conn->event == NULL || event_add(conn->event, NULL) == -1)
+  if (conn->event == NULL || event_add(conn->event, NULL) == -1) {
     peer_die("cannot add an event");
+  }
 }
 
 int main(int argc, char **argv) {
@@ -74,8 +78,9 @@ int main(int argc, char **argv) {
   struct event *event = server.base == NULL ? NULL
                                             : event_new(server.base, listener, EV_READ | EV_PERSIST,
                                                         on_acceptable, &server);
-  if (event == NULL || event_add(event, NULL) == -1)
+  if (event == NULL || event_add(event, NULL) == -1) {
     peer_die("cannot use libevent");
+  }
   peer_announce(listener);
   return event_base_dispatch(server.base) == 0 ? 0 : 1;
 }

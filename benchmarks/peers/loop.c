@@ -35,24 +35,26 @@ struct loop {
 
 static void accept_one(struct loop *loop) {
   int fd = accept4(loop->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1) {
     return;
+  }
   struct epoll_event event = {.events = loop->events, .data.fd = fd};
   if ((loop->exchange != PEER_ECHO &&
        send(fd, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL) != (ssize_t)PEER_GREETING_SIZE) ||
-      loop->exchange == PEER_HELLO || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == -1)
+      loop->exchange == PEER_HELLO || epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == -1) {
     close(fd);
+  }
 }
 
 /* Echo the bytes of one read; false if the connection must be closed. */
 static bool echo(struct loop *loop, int fd, ssize_t *size) {
-  *size = recv(fd, loop->buffer, sizeof loop->buffer, 0);
+  *size = recv(fd, loop->buffer, sizeof(loop->buffer), 0);
   return *size > 0 && send(fd, loop->buffer, (size_t)*size, MSG_NOSIGNAL) == *size;
 }
 
 /* Read a part of the message; false if it is complete or the connection ended. */
 static bool receive(struct loop *loop, int fd, ssize_t *size) {
-  *size = recv(fd, loop->buffer, sizeof loop->buffer, 0);
+  *size = recv(fd, loop->buffer, sizeof(loop->buffer), 0);
   return *size > 0 && memchr(loop->buffer, 0, (size_t)*size) == NULL;
 }
 
@@ -61,25 +63,30 @@ static void serve(struct loop *loop, int fd) {
   bool stays;
   do {
     stays = loop->exchange == PEER_ECHO ? echo(loop, fd, &size) : receive(loop, fd, &size);
-  } while (stays && (loop->events & EPOLLET) && size == (ssize_t)sizeof loop->buffer);
-  if (!stays)
+  } while (stays && (loop->events & EPOLLET) && size == (ssize_t)sizeof(loop->buffer));
+  if (!stays) {
     close(fd);
+  }
 }
 
 void loop_run(int listener, enum peer_exchange exchange, bool edge) {
   struct loop loop = {.listener = listener, .exchange = exchange, .events = EPOLLIN};
   struct epoll_event events[EVENTS], first = {.events = EPOLLIN, .data.fd = listener};
-  if (edge)
+  if (edge) {
     loop.events |= EPOLLET;
+  }
   loop.epoll = epoll_create1(EPOLL_CLOEXEC);
-  if (loop.epoll == -1 || epoll_ctl(loop.epoll, EPOLL_CTL_ADD, listener, &first) == -1)
+  if (loop.epoll == -1 || epoll_ctl(loop.epoll, EPOLL_CTL_ADD, listener, &first) == -1) {
     peer_die("cannot use epoll");
+  }
   for (;;) {
     int count = epoll_wait(loop.epoll, events, EVENTS, -1);
-    for (int i = 0; i < count; i++)
-      if (events[i].data.fd == listener)
+    for (int i = 0; i < count; i++) {
+      if (events[i].data.fd == listener) {
         accept_one(&loop);
-      else
+      } else {
         serve(&loop, events[i].data.fd);
+      }
+    }
   }
 }

@@ -17,7 +17,7 @@
 #include <stddef.h>
 
 #define PEER_GREETING "Message from server"
-#define PEER_GREETING_SIZE sizeof PEER_GREETING /* with its 0 byte */
+#define PEER_GREETING_SIZE sizeof(PEER_GREETING) /* with its 0 byte */
 #define PEER_BUFFER_SIZE 65536
 #define PEER_BACKLOG 4096
 

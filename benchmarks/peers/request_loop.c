@@ -70,8 +70,9 @@ struct load {
 
 static uint64_t clock_ns(clockid_t clock) {
   struct timespec now;
-  if (clock_gettime(clock, &now) == -1)
+  if (clock_gettime(clock, &now) == -1) {
     return 0;
+  }
   return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
@@ -86,8 +87,9 @@ static void turn_requests(struct load *load) {
   for (int i = 0; i < plan->pipeline; i++) {
     char *digits = plan->request + (size_t)i * plan->request_size + plan->turn_from;
     unsigned number = load->turn;
-    for (size_t at = plan->turn_digits; at > 0; at--, number /= 10)
+    for (size_t at = plan->turn_digits; at > 0; at--, number /= 10) {
       digits[at - 1] = (char)('0' + number % 10);
+    }
     load->turn = load->turn + 1 == plan->turn_count ? 0 : load->turn + 1;
   }
 }
@@ -95,10 +97,12 @@ static void turn_requests(struct load *load) {
 static void send_requests(struct load *load, struct client *client) {
   size_t size = load->plan.request_size * (size_t)load->plan.pipeline;
   client->got = 0;
-  if (load->plan.turn_count > 0)
+  if (load->plan.turn_count > 0) {
     turn_requests(load);
-  if (size > 0 && send(client->fd, load->plan.request, size, MSG_NOSIGNAL) != (ssize_t)size)
+  }
+  if (size > 0 && send(client->fd, load->plan.request, size, MSG_NOSIGNAL) != (ssize_t)size) {
     load->reset++;
+  }
   load->bytes_out += size;
 }
 
@@ -111,10 +115,11 @@ static void open_client(struct load *load, struct client *client) {
   client->start_ns = clock_ns(CLOCK_MONOTONIC);
   client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   /* On loopback, connect waits only for room in the server's backlog. */
-  if (client->fd == -1 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1 ||
-      connect(client->fd, (struct sockaddr *)&address, sizeof address) == -1 ||
-      epoll_ctl(load->epoll, EPOLL_CTL_ADD, client->fd, &event) == -1)
+  if (client->fd == -1 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1 ||
+      connect(client->fd, (struct sockaddr *)&address, sizeof(address)) == -1 ||
+      epoll_ctl(load->epoll, EPOLL_CTL_ADD, client->fd, &event) == -1) {
     fatal("cannot connect");
+  }
   send_requests(load, client);
 }
 
@@ -123,13 +128,15 @@ static bool matches(const struct plan *plan, size_t at, const char *data, size_t
   while (size > 0) {
     size_t from = at % plan->answer_size, end = plan->answer_size;
     bool any = from >= plan->any_from && from < plan->any_from + plan->any_count;
-    if (any)
+    if (any) {
       end = plan->any_from + plan->any_count;
-    else if (from < plan->any_from)
+    } else if (from < plan->any_from) {
       end = plan->any_from;
+    }
     size_t length = end - from < size ? end - from : size;
-    if (!any && memcmp(data, plan->answer + from, length) != 0)
+    if (!any && memcmp(data, plan->answer + from, length) != 0) {
       return false;
+    }
     at += length;
     data += length;
     size -= length;
@@ -144,26 +151,29 @@ static void reopen(struct load *load, struct client *client) {
 
 static void complete(struct load *load, struct client *client, uint64_t now_ns, size_t count) {
   load->exchanges += count;
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
     hdr_record(load->latency, now_ns - client->start_ns);
+  }
 }
 
 /* The end of the stream; expected only after the answer to an empty request. */
 static void on_end(struct load *load, struct client *client, ssize_t size) {
   const struct plan *plan = &load->plan;
-  if (size == 0 && plan->once && plan->request_size == 0 && client->got == plan->answer_size)
+  if (size == 0 && plan->once && plan->request_size == 0 && client->got == plan->answer_size) {
     complete(load, client, clock_ns(CLOCK_MONOTONIC), 1);
-  else
+  } else {
     load->reset++;
-  if (load->reset > 1000)
+  }
+  if (load->reset > 1000) {
     fatal("the server ends connections");
+  }
   reopen(load, client);
 }
 
 static void on_readable(struct load *load, struct client *client) {
   const struct plan *plan = &load->plan;
   size_t wanted = plan->answer_size * (size_t)plan->pipeline;
-  ssize_t size = recv(client->fd, load->buffer, sizeof load->buffer, 0);
+  ssize_t size = recv(client->fd, load->buffer, sizeof(load->buffer), 0);
   if (size <= 0) {
     on_end(load, client, size);
     return;
@@ -176,12 +186,14 @@ static void on_readable(struct load *load, struct client *client) {
   }
   size_t before = client->got / plan->answer_size;
   client->got = got;
-  if (plan->once && plan->request_size == 0)
+  if (plan->once && plan->request_size == 0) {
     return; /* the end of the stream completes the exchange */
+  }
   uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
   complete(load, client, now_ns, got / plan->answer_size - before);
-  if (got < wanted)
+  if (got < wanted) {
     return;
+  }
   if (plan->once) {
     reopen(load, client);
   } else {
@@ -194,11 +206,13 @@ static void run_until(struct load *load, uint64_t end_ns) {
   struct epoll_event events[EVENTS];
   for (;;) {
     int count = epoll_wait(load->epoll, events, EVENTS, 100);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
       on_readable(load, events[i].data.ptr);
+    }
     if (clock_ns(CLOCK_MONOTONIC) >= end_ns ||
-        (load->plan.count > 0 && load->exchanges >= load->plan.count))
+        (load->plan.count > 0 && load->exchanges >= load->plan.count)) {
       return;
+    }
   }
 }
 
@@ -206,8 +220,9 @@ static void report(const struct load *load, double seconds, double client_s, dou
   double exchanges = load->exchanges > 0 ? (double)load->exchanges : 1;
   const struct hdr_histogram *hist = load->latency;
   FILE *out = load->plan.json == NULL ? stdout : fopen(load->plan.json, "w");
-  if (out == NULL)
+  if (out == NULL) {
     fatal("cannot write the report");
+  }
   fprintf(out,
           "{\"schema\": 1, \"target\": \"127.0.0.1:%d\", \"seconds\": %.6f, \"exchanges\": %llu, "
           "\"rate\": %.3f, \"bytes_in\": %llu, \"bytes_out\": %llu, "
@@ -223,21 +238,25 @@ static void report(const struct load *load, double seconds, double client_s, dou
           (double)hdr_percentile(hist, 100) / 1e3);
   fprintf(out, "\"client\": {\"cpu_us_per_exchange\": %.4f, \"utilisation\": %.4f}, ",
           client_s * 1e6 / exchanges, client_s / seconds);
-  if (load->plan.pid > 0)
+  if (load->plan.pid > 0) {
     fprintf(out, "\"server\": {\"cpu_us_per_exchange\": %.4f, \"utilisation\": %.4f}, ",
             server_s * 1e6 / exchanges, server_s / seconds);
+  }
   fprintf(out, "\"harness_bound\": %s}\n", client_s / seconds > 0.95 ? "true" : "false");
-  if (ferror(out) || (out != stdout && fclose(out) == EOF))
+  if (ferror(out) || (out != stdout && fclose(out) == EOF)) {
     fatal("cannot write the report");
+  }
 }
 
 static void run(struct load *load) {
   const struct plan *plan = &load->plan;
   clockid_t server = CLOCK_PROCESS_CPUTIME_ID;
-  if (plan->pid > 0 && clock_getcpuclockid(plan->pid, &server) != 0)
+  if (plan->pid > 0 && clock_getcpuclockid(plan->pid, &server) != 0) {
     fatal("there is no such process");
-  for (int i = 0; i < plan->connections; i++)
+  }
+  for (int i = 0; i < plan->connections; i++) {
     open_client(load, &load->clients[i]);
+  }
   uint64_t begin = clock_ns(CLOCK_MONOTONIC);
   run_until(load, begin + (uint64_t)(plan->warmup_s * NS));
   hdr_reset(load->latency);
@@ -254,10 +273,12 @@ static void run(struct load *load) {
 static void multiply_request(struct plan *plan) {
   char *one = plan->request;
   plan->request = malloc(plan->request_size * (size_t)plan->pipeline + 1);
-  if (plan->request == NULL)
+  if (plan->request == NULL) {
     fatal("no memory");
-  for (int i = 0; i < plan->pipeline; i++)
+  }
+  for (int i = 0; i < plan->pipeline; i++) {
     memcpy(plan->request + (size_t)i * plan->request_size, one, plan->request_size);
+  }
   free(one);
 }
 
@@ -317,21 +338,25 @@ int main(int argc, char **argv) {
   struct plan *plan = &load.plan;
   int option;
   *plan = (struct plan){.connections = 1, .pipeline = 1, .warmup_s = 0.2, .seconds = 1};
-  while ((option = getopt_long(argc, argv, "c:p:kw:d:n:", long_options, NULL)) != -1)
-    if (!parse_option(plan, option))
+  while ((option = getopt_long(argc, argv, "c:p:kw:d:n:", long_options, NULL)) != -1) {
+    if (!parse_option(plan, option)) {
       return 64;
+    }
+  }
   plan->port = optind + 1 == argc ? atoi(argv[optind]) : 0;
   if (plan->port == 0 || plan->request == NULL || plan->answer == NULL ||
       (plan->request_size == 0 && !plan->once) || (plan->once && plan->pipeline > 1) ||
-      plan->turn_from + plan->turn_digits > plan->request_size)
+      plan->turn_from + plan->turn_digits > plan->request_size) {
     return fatal("see the head of its source for its options"), 64;
+  }
   multiply_request(plan);
   peer_raise_descriptors();
   load.epoll = epoll_create1(EPOLL_CLOEXEC);
-  load.clients = calloc((size_t)plan->connections, sizeof *load.clients);
-  load.latency = malloc(sizeof *load.latency);
-  if (load.epoll == -1 || load.clients == NULL || load.latency == NULL)
+  load.clients = calloc((size_t)plan->connections, sizeof(*load.clients));
+  load.latency = malloc(sizeof(*load.latency));
+  if (load.epoll == -1 || load.clients == NULL || load.latency == NULL) {
     fatal("no memory");
+  }
   hdr_reset(load.latency);
   run(&load);
   return load.exchanges > 0 ? 0 : 1;

@@ -27,7 +27,7 @@ static void *run_core(void *argument) {
 
 static int usable_cpus(void) {
   cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == -1 ? 1 : CPU_COUNT(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == -1 ? 1 : CPU_COUNT(&set);
 }
 
 int main(int argc, char **argv) {
@@ -43,8 +43,9 @@ int main(int argc, char **argv) {
   }
   for (int i = 1; i < count; i++) {
     errno = pthread_create(&cores[i].thread, NULL, run_core, &cores[i]);
-    if (errno != 0)
+    if (errno != 0) {
       peer_die("cannot start a thread");
+    }
   }
   peer_announce(cores[0].listener);
   run_core(&cores[0]);

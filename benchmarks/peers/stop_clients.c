@@ -70,8 +70,9 @@ struct crowd {
 
 static uint64_t now_ms(void) {
   struct timespec now;
-  if (clock_gettime(CLOCK_MONOTONIC, &now) == -1)
+  if (clock_gettime(CLOCK_MONOTONIC, &now) == -1) {
     peer_die("there is no clock");
+  }
   return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / NS_PER_MS;
 }
 
@@ -89,9 +90,10 @@ static void lose(struct crowd *crowd, struct client *client, enum loss loss) {
 /* Has the kernel completed the handshake, reported by epoll or not? */
 static bool is_connected(const struct client *client) {
   struct tcp_info info;
-  socklen_t size = sizeof info;
-  if (client->state == CONNECTED)
+  socklen_t size = sizeof(info);
+  if (client->state == CONNECTED) {
     return true;
+  }
   return client->state == CONNECTING &&
          getsockopt(client->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
          info.tcpi_state != TCP_SYN_SENT && info.tcpi_state != TCP_CLOSE;
@@ -99,18 +101,21 @@ static bool is_connected(const struct client *client) {
 
 /* A failure is found by the next read. */
 static void speak(const struct crowd *crowd, struct client *client) {
-  if (!client->sent)
+  if (!client->sent) {
     client->sent = send(client->fd, crowd->message, crowd->message_size, MSG_NOSIGNAL) ==
                    (ssize_t)crowd->message_size;
+  }
 }
 
 static void begin(struct crowd *crowd, struct client *client) {
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = client};
   client->state = CONNECTED;
-  if (epoll_ctl(crowd->epoll, EPOLL_CTL_MOD, client->fd, &event) == -1)
+  if (epoll_ctl(crowd->epoll, EPOLL_CTL_MOD, client->fd, &event) == -1) {
     peer_die("cannot wait for a connection");
-  if (client->eager || crowd->greeting_size == 0)
+  }
+  if (client->eager || crowd->greeting_size == 0) {
     speak(crowd, client);
+  }
 }
 
 static void connect_client(struct crowd *crowd, struct client *client) {
@@ -122,13 +127,15 @@ static void connect_client(struct crowd *crowd, struct client *client) {
   *client = (struct client){.state = CONNECTING, .eager = client->eager};
   client->sent = crowd->message_size == 0;
   client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (client->fd == -1 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1 ||
-      epoll_ctl(crowd->epoll, EPOLL_CTL_ADD, client->fd, &event) == -1)
+  if (client->fd == -1 || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1 ||
+      epoll_ctl(crowd->epoll, EPOLL_CTL_ADD, client->fd, &event) == -1) {
     peer_die("cannot make a connection");
-  if (connect(client->fd, (const struct sockaddr *)&address, sizeof address) == -1 &&
+  }
+  if (connect(client->fd, (const struct sockaddr *)&address, sizeof(address)) == -1 &&
       errno != EINPROGRESS) {
-    if (errno != ECONNREFUSED)
+    if (errno != ECONNREFUSED) {
       peer_die("cannot connect");
+    }
     crowd->refused++;
     leave(client, AWAY);
   }
@@ -137,9 +144,10 @@ static void connect_client(struct crowd *crowd, struct client *client) {
 /* The connect succeeded or failed.  A reset means that the connection was established before. */
 static void on_connected(struct crowd *crowd, struct client *client) {
   int error = 0;
-  socklen_t size = sizeof error;
-  if (getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size) == -1)
+  socklen_t size = sizeof(error);
+  if (getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size) == -1) {
     peer_die("cannot ask for a connection's error");
+  }
   if (error == 0) {
     begin(crowd, client);
   } else if (error == ECONNREFUSED || error == ETIMEDOUT) {
@@ -152,21 +160,24 @@ static void on_connected(struct crowd *crowd, struct client *client) {
 
 /* Are ${size} bytes from offset ${at} of an exchange the expected ones? */
 static bool matches(const struct crowd *crowd, size_t at, const char *data, size_t size) {
-  if (at + size > crowd->wanted_size)
+  if (at + size > crowd->wanted_size) {
     return false;
+  }
   for (size_t i = 0; i < size; i++) {
     bool any = at + i >= crowd->any_from && at + i < crowd->any_from + crowd->any_count;
-    if (!any && data[i] != crowd->wanted[at + i])
+    if (!any && data[i] != crowd->wanted[at + i]) {
       return false;
+    }
   }
   return true;
 }
 
 static void on_readable(struct crowd *crowd, struct client *client) {
   char buffer[4096];
-  ssize_t size = recv(client->fd, buffer, sizeof buffer, 0);
-  if (size == -1 && errno == EAGAIN)
+  ssize_t size = recv(client->fd, buffer, sizeof(buffer), 0);
+  if (size == -1 && errno == EAGAIN) {
     return;
+  }
   if (size == -1) {
     lose(crowd, client, RESET);
   } else if (size == 0 && (client->got < crowd->wanted_size || !client->sent)) {
@@ -179,20 +190,23 @@ static void on_readable(struct crowd *crowd, struct client *client) {
     lose(crowd, client, WRONG);
   } else {
     client->got += (size_t)size;
-    if (client->got >= crowd->greeting_size)
+    if (client->got >= crowd->greeting_size) {
       speak(crowd, client);
+    }
   }
 }
 
 /* Read an order of the runner; end of file means `e`. */
 static void on_order(struct crowd *crowd) {
   char order = 'e';
-  if (read(STDIN_FILENO, &order, 1) == -1)
+  if (read(STDIN_FILENO, &order, 1) == -1) {
     peer_die("cannot read the orders");
+  }
   if (order == 's') {
     crowd->stopping = true;
-    for (int i = 0; i < crowd->count; i++)
+    for (int i = 0; i < crowd->count; i++) {
       crowd->connected += is_connected(&crowd->clients[i]);
+    }
     puts("counted");
     fflush(stdout);
   } else if (order == 'e') {
@@ -207,23 +221,27 @@ static void turn(struct crowd *crowd, int timeout_ms) {
   int count = epoll_wait(crowd->epoll, events, EVENTS, timeout_ms);
   for (int i = 0; i < count; i++) {
     struct client *client = events[i].data.ptr;
-    if (client == NULL)
+    if (client == NULL) {
       ordered = true;
-    else if (client->state == CONNECTING)
+    } else if (client->state == CONNECTING) {
       on_connected(crowd, client);
-    else
+    } else {
       on_readable(crowd, client);
+    }
   }
-  if (ordered)
+  if (ordered) {
     on_order(crowd);
+  }
 }
 
 static void run(struct crowd *crowd) {
   bool said = false;
   while (!crowd->ended) {
-    for (int i = 0; i < crowd->count; i++)
-      if (crowd->clients[i].state == CLOSED)
+    for (int i = 0; i < crowd->count; i++) {
+      if (crowd->clients[i].state == CLOSED) {
         connect_client(crowd, &crowd->clients[i]);
+      }
+    }
     turn(crowd, -1);
     if (!said && crowd->exchanges >= (uint64_t)crowd->count) {
       said = true;
@@ -236,8 +254,9 @@ static void run(struct crowd *crowd) {
 /* The server has gone: no client connects any more, and the connected ones get their last data. */
 static void finish(struct crowd *crowd) {
   const uint64_t deadline_ms = now_ms() + UNTIL_LOST_MS;
-  if (epoll_ctl(crowd->epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL) == -1)
+  if (epoll_ctl(crowd->epoll, EPOLL_CTL_DEL, STDIN_FILENO, NULL) == -1) {
     peer_die("cannot leave the orders");
+  }
   for (bool open = true; open && now_ms() < deadline_ms;) {
     turn(crowd, 1);
     open = false;
@@ -250,23 +269,27 @@ static void finish(struct crowd *crowd) {
       }
     }
   }
-  for (int i = 0; i < crowd->count; i++)
-    if (is_connected(&crowd->clients[i]))
+  for (int i = 0; i < crowd->count; i++) {
+    if (is_connected(&crowd->clients[i])) {
       lose(crowd, &crowd->clients[i], WAITING);
+    }
+  }
 }
 
 static void report(const struct crowd *crowd) {
   uint64_t lost = 0;
-  for (int i = 0; i < LOSSES; i++)
+  for (int i = 0; i < LOSSES; i++) {
     lost += crowd->lost[i];
+  }
   printf(
       "{\"exchanges\": %llu, \"exchanges_stopping\": %llu, \"connected\": %llu, "
       "\"refused\": %llu, \"gave_up\": %llu, \"lost\": %llu, \"kinds\": {",
       (unsigned long long)crowd->exchanges, (unsigned long long)crowd->exchanges_stopping,
       (unsigned long long)crowd->connected, (unsigned long long)crowd->refused,
       (unsigned long long)crowd->gave_up, (unsigned long long)lost);
-  for (int i = 0; i < LOSSES; i++)
+  for (int i = 0; i < LOSSES; i++) {
     printf("%s\"%s\": %llu", i > 0 ? ", " : "", loss_names[i], (unsigned long long)crowd->lost[i]);
+  }
   puts("}}");
 }
 
@@ -306,12 +329,15 @@ static bool parse_option(struct crowd *crowd, struct texts *texts, int option) {
 static void join_texts(struct crowd *crowd, struct texts *texts) {
   crowd->wanted_size = crowd->greeting_size + texts->answer_size;
   crowd->wanted = malloc(crowd->wanted_size + 1);
-  if (crowd->wanted == NULL)
+  if (crowd->wanted == NULL) {
     peer_die("no memory");
-  if (crowd->greeting_size > 0)
+  }
+  if (crowd->greeting_size > 0) {
     memcpy(crowd->wanted, texts->greeting, crowd->greeting_size);
-  if (texts->answer_size > 0)
+  }
+  if (texts->answer_size > 0) {
     memcpy(crowd->wanted + crowd->greeting_size, texts->answer, texts->answer_size);
+  }
   free(texts->greeting);
   free(texts->answer);
 }
@@ -321,22 +347,26 @@ int main(int argc, char **argv) {
   struct texts texts = {0};
   struct epoll_event orders = {.events = EPOLLIN, .data.ptr = NULL};
   int option;
-  while ((option = getopt_long(argc, argv, "c:", long_options, NULL)) != -1)
-    if (!parse_option(&crowd, &texts, option))
+  while ((option = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+    if (!parse_option(&crowd, &texts, option)) {
       return 64;
+    }
+  }
   crowd.port = optind + 1 == argc ? (int)strtol(argv[optind], NULL, 10) : 0;
   join_texts(&crowd, &texts);
   if (crowd.port <= 0 || crowd.wanted_size == 0) {
     fprintf(stderr, "stop_clients: see the head of its source for its options\n");
     return 64;
   }
-  crowd.clients = calloc((size_t)crowd.count, sizeof *crowd.clients);
+  crowd.clients = calloc((size_t)crowd.count, sizeof(*crowd.clients));
   crowd.epoll = epoll_create1(EPOLL_CLOEXEC);
   if (crowd.clients == NULL || crowd.epoll == -1 ||
-      epoll_ctl(crowd.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &orders) == -1)
+      epoll_ctl(crowd.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &orders) == -1) {
     peer_die("cannot start");
-  for (int i = 0; i < crowd.count; i++)
+  }
+  for (int i = 0; i < crowd.count; i++) {
     crowd.clients[i].eager = i % 2 == 1;
+  }
   run(&crowd);
   finish(&crowd);
   report(&crowd);

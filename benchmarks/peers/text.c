@@ -12,10 +12,12 @@ static int unescape_one(const char *text, size_t *length) {
   static const char names[] = "rnt0\\", bytes[] = "\r\n\t\0\\";
   const char *name = text[1] == 0 ? NULL : strchr(names, text[1]);
   *length = 2;
-  if (name != NULL)
+  if (name != NULL) {
     return (unsigned char)bytes[name - names];
-  if (text[1] != 'x' || !isxdigit((unsigned char)text[2]) || !isxdigit((unsigned char)text[3]))
+  }
+  if (text[1] != 'x' || !isxdigit((unsigned char)text[2]) || !isxdigit((unsigned char)text[3])) {
     return -1;
+  }
   *length = 4;
   const char digits[] = {text[2], text[3], 0};
   return (int)strtol(digits, NULL, 16);

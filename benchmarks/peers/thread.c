@@ -32,15 +32,18 @@ int main(int argc, char **argv) {
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) != 0 ||
       pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) != 0 ||
-      pthread_attr_setstacksize(&attributes, STACK_SIZE) != 0)
+      pthread_attr_setstacksize(&attributes, STACK_SIZE) != 0) {
     peer_die("cannot set a thread's attributes");
+  }
   peer_raise_descriptors();
   int listener = peer_listen(options.port, false);
   peer_announce(listener);
   for (;;) {
     pthread_t thread;
     int fd = lecture_accept(listener);
-    if (pthread_create(&thread, &attributes, routines[options.exchange], (void *)(intptr_t)fd) != 0)
+    if (pthread_create(&thread, &attributes, routines[options.exchange], (void *)(intptr_t)fd) !=
+        0) {
       close(fd);
+    }
   }
 }

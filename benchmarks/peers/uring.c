@@ -57,12 +57,14 @@ static uint64_t tag(enum operation operation, uint16_t buffer, int fd) {
 
 static struct io_uring_sqe *request(struct server *server) {
   struct io_uring_sqe *sqe = io_uring_get_sqe(&server->ring);
-  if (sqe != NULL)
+  if (sqe != NULL) {
     return sqe;
+  }
   io_uring_submit(&server->ring);
   sqe = io_uring_get_sqe(&server->ring);
-  if (sqe == NULL)
+  if (sqe == NULL) {
     peer_die("no room for a request");
+  }
   return sqe;
 }
 
@@ -84,10 +86,11 @@ static void ask_accept(struct server *server) {
 
 static void ask_receive(struct server *server, int fd) {
   struct io_uring_sqe *sqe = request(server);
-  if (server->exchange == PEER_ECHO)
+  if (server->exchange == PEER_ECHO) {
     io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
-  else
+  } else {
     io_uring_prep_recv(sqe, fd, NULL, BUFFER_SIZE, 0);
+  }
   sqe->flags |= IOSQE_BUFFER_SELECT;
   sqe->buf_group = GROUP;
   sqe->user_data = tag(RECEIVE, 0, fd);
@@ -110,10 +113,12 @@ static void ask_close(struct server *server, int fd) {
 
 static void on_accept(struct server *server, const struct io_uring_cqe *cqe) {
   int fd = cqe->res;
-  if (!(cqe->flags & IORING_CQE_F_MORE))
+  if (!(cqe->flags & IORING_CQE_F_MORE)) {
     ask_accept(server);
-  if (fd < 0)
+  }
+  if (fd < 0) {
     return;
+  }
   if ((size_t)fd >= server->queues_count) {
     close(fd);
     return;
@@ -123,22 +128,25 @@ static void on_accept(struct server *server, const struct io_uring_cqe *cqe) {
     struct io_uring_sqe *sqe = request(server);
     io_uring_prep_send(sqe, fd, PEER_GREETING, PEER_GREETING_SIZE, MSG_NOSIGNAL | MSG_WAITALL);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    if (server->exchange == PEER_HELLO)
+    if (server->exchange == PEER_HELLO) {
       sqe->flags |= IOSQE_IO_HARDLINK; /* the close waits for the send */
+    }
     sqe->user_data = tag(GREETING, 0, fd);
   }
-  if (server->exchange == PEER_HELLO)
+  if (server->exchange == PEER_HELLO) {
     ask_close(server, fd);
-  else
+  } else {
     ask_receive(server, fd);
+  }
 }
 
 /* The input has ended: close the connection once its last buffer has been sent. */
 static void end(struct server *server, int fd) {
   struct queue *queue = &server->queues[fd];
   queue->ended = true;
-  if (queue->first == NONE)
+  if (queue->first == NONE) {
     ask_close(server, fd);
+  }
 }
 
 static void enqueue(struct server *server, int fd, uint16_t buffer) {
@@ -159,8 +167,9 @@ static void on_receive(struct server *server, const struct io_uring_cqe *cqe, in
     return;
   }
   if (cqe->res <= 0) {
-    if (cqe->flags & IORING_CQE_F_BUFFER)
+    if (cqe->flags & IORING_CQE_F_BUFFER) {
       give_back(server, (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT));
+    }
     end(server, fd);
     return;
   }
@@ -168,26 +177,29 @@ static void on_receive(struct server *server, const struct io_uring_cqe *cqe, in
   server->size[buffer] = (uint32_t)cqe->res;
   if (server->exchange == PEER_ECHO) {
     enqueue(server, fd, buffer);
-    if (!(cqe->flags & IORING_CQE_F_MORE))
+    if (!(cqe->flags & IORING_CQE_F_MORE)) {
       ask_receive(server, fd);
+    }
     return;
   }
   bool complete = memchr(buffer_at(server, buffer), 0, (size_t)cqe->res) != NULL;
   give_back(server, buffer);
-  if (complete)
+  if (complete) {
     ask_close(server, fd);
-  else
+  } else {
     ask_receive(server, fd);
+  }
 }
 
 static void on_sent(struct server *server, int fd, uint16_t buffer) {
   struct queue *queue = &server->queues[fd];
   queue->first = server->next[buffer];
   give_back(server, buffer);
-  if (queue->first != NONE)
+  if (queue->first != NONE) {
     ask_send(server, fd, queue->first);
-  else if (queue->ended)
+  } else if (queue->ended) {
     ask_close(server, fd);
+  }
 }
 
 static void on_completion(struct server *server, const struct io_uring_cqe *cqe) {
@@ -221,10 +233,11 @@ static void prepare(struct server *server, size_t descriptors) {
   void *memory = mmap(NULL, BUFFERS * sizeof(struct io_uring_buf), PROT_READ | PROT_WRITE,
                       MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
   server->buffers = malloc((size_t)BUFFERS * BUFFER_SIZE);
-  server->queues = calloc(descriptors, sizeof *server->queues);
+  server->queues = calloc(descriptors, sizeof(*server->queues));
   server->queues_count = descriptors;
-  if (memory == MAP_FAILED || server->buffers == NULL || server->queues == NULL)
+  if (memory == MAP_FAILED || server->buffers == NULL || server->queues == NULL) {
     peer_die("no memory");
+  }
   struct io_uring_buf_reg registration = {
       .ring_addr = (uint64_t)(uintptr_t)memory, .ring_entries = BUFFERS, .bgid = GROUP};
   server->provided = memory;
@@ -234,8 +247,9 @@ static void prepare(struct server *server, size_t descriptors) {
     peer_die("cannot register buffers");
   }
   io_uring_buf_ring_init(server->provided);
-  for (uint16_t i = 0; i < BUFFERS; i++)
+  for (uint16_t i = 0; i < BUFFERS; i++) {
     give_back(server, i);
+  }
 }
 
 int main(int argc, char **argv) {
@@ -251,8 +265,9 @@ int main(int argc, char **argv) {
     struct io_uring_cqe *cqe;
     unsigned head, count = 0;
     int error = io_uring_submit_and_wait(&server.ring, 1);
-    if (error < 0 && error != -EINTR && error != -EAGAIN && error != -EBUSY)
+    if (error < 0 && error != -EINTR && error != -EAGAIN && error != -EBUSY) {
       return 1;
+    }
     io_uring_for_each_cqe(&server.ring, head, cqe) {
       on_completion(&server, cqe);
       count++;

@@ -57,22 +57,24 @@ struct column {
 };
 
 static int open_column(struct column *column, const char *path, FILE *errors) {
-  if (report_read(&column->report, path, errors) == -1)
+  if (report_read(&column->report, path, errors) == -1) {
     return -1;
+  }
   uint32_t count = column->report.runs_count;
   if (column->report.options.steps > 0 && count > 1) {
     fprintf(errors,
             "xchg-bench: '%s': runs of --step have different rates and cannot be compared\n", path);
     return -1;
   }
-  column->runs = calloc(count, sizeof *column->runs);
-  column->values = calloc(count, sizeof *column->values);
+  column->runs = calloc(count, sizeof(*column->runs));
+  column->values = calloc(count, sizeof(*column->values));
   if (column->runs == NULL || column->values == NULL) {
     fprintf(errors, "xchg-bench: '%s': out of memory\n", path);
     return -1;
   }
-  for (uint32_t i = 0; i < count; i++)
+  for (uint32_t i = 0; i < count; i++) {
     metrics_of(column->report.runs[i], column->runs[i]);
+  }
   return 0;
 }
 
@@ -87,17 +89,19 @@ static void select_metric(struct column *column, uint32_t metric) {
   column->known = 0;
   for (uint32_t i = 0; i < column->report.runs_count; i++) {
     double value = column->runs[i][metric];
-    if (!isnan(value))
+    if (!isnan(value)) {
       column->values[column->known++] = value;
+    }
   }
   column->median = median_of(column->values, column->known);
 }
 
 static void print_value(FILE *out, double value) {
-  if (isnan(value))
+  if (isnan(value)) {
     fprintf(out, " %14s", "-");
-  else
+  } else {
     fprintf(out, " %14.*f", fabs(value) < 1000 ? 3 : 1, value);
+  }
 }
 
 /* Print ratio, mark and p of ${column} against ${first}. */
@@ -108,14 +112,16 @@ static void print_difference(FILE *out, const struct column *first, const struct
   double ratio = first->median > 0 ? column->median / first->median : NAN;
   bool both = first->known > 0 && column->known > 0;
   const char *mark = both && (!enough || test.p > COMPARE_P_MAX) ? "~" : "";
-  if (isnan(ratio))
+  if (isnan(ratio)) {
     fprintf(out, " %8s %-1s", "-", mark);
-  else
+  } else {
     fprintf(out, " %8.3f %-1s", ratio, mark);
-  if (enough)
+  }
+  if (enough) {
     fprintf(out, " %7.4f", test.p);
-  else
+  } else {
     fprintf(out, " %7s", "-");
+  }
 }
 
 static void print_row(FILE *out, const struct row *row, struct column *columns, uint32_t count) {
@@ -124,13 +130,15 @@ static void print_row(FILE *out, const struct row *row, struct column *columns, 
     select_metric(&columns[i], row->metric);
     known += columns[i].known;
   }
-  if (known == 0)
+  if (known == 0) {
     return;
+  }
   fprintf(out, "%-*s", LABEL_WIDTH, row->label);
   for (uint32_t i = 0; i < count; i++) {
     print_value(out, columns[i].median);
-    if (i > 0)
+    if (i > 0) {
       print_difference(out, &columns[0], &columns[i]);
+    }
   }
   putc('\n', out);
 }
@@ -143,15 +151,17 @@ static void print_head(FILE *out, const struct column *columns, uint32_t count) 
             report->options.target, report->options.threads, report->options.connections);
   }
   fprintf(out, "\n%-*s %14s", LABEL_WIDTH, "medians", "A");
-  for (uint32_t i = 1; i < count; i++)
+  for (uint32_t i = 1; i < count; i++) {
     fprintf(out, " %14c %7c/A   %7s", 'A' + (int)i, 'A' + (int)i, "p");
+  }
   putc('\n', out);
 }
 
 static void print_table(FILE *out, struct column *columns, uint32_t count) {
   print_head(out, columns, count);
-  for (size_t i = 0; i < count_of(rows); i++)
+  for (size_t i = 0; i < count_of(rows); i++) {
     print_row(out, &rows[i], columns, count);
+  }
   fprintf(out,
           "\n~  may be noise: two-sided Mann-Whitney U test, p > %.2f, or fewer than %d runs on a "
           "side\n",
@@ -163,18 +173,21 @@ int compare_files(const char *const *paths, uint32_t count, FILE *out, FILE *err
     fprintf(errors, "xchg-bench: compare: want 2 to %d JSON reports\n", COMPARE_FILES_MAX);
     return BENCH_USAGE;
   }
-  struct column *columns = calloc(count, sizeof *columns);
+  struct column *columns = calloc(count, sizeof(*columns));
   if (columns == NULL) {
     fputs("xchg-bench: out of memory\n", errors);
     return BENCH_USAGE;
   }
   uint32_t opened = 0;
-  while (opened < count && open_column(&columns[opened], paths[opened], errors) == 0)
+  while (opened < count && open_column(&columns[opened], paths[opened], errors) == 0) {
     opened++;
-  if (opened == count)
+  }
+  if (opened == count) {
     print_table(out, columns, count);
-  for (uint32_t i = 0; i < count; i++)
+  }
+  for (uint32_t i = 0; i < count; i++) {
     close_column(&columns[i]);
+  }
   free(columns);
   return opened == count ? BENCH_OK : BENCH_USAGE;
 }

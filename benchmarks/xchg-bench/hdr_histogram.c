@@ -25,22 +25,24 @@ static_assert(HDR_MAX_NS < UINT64_C(1) << 36, "the last bucket ends below 2^36")
 static_assert(HDR_SUB_BITS >= 10, "a bucket is at most a thousandth of its values wide");
 
 void hdr_reset(struct hdr_histogram *histogram) {
-  memset(histogram, 0, sizeof *histogram);
+  memset(histogram, 0, sizeof(*histogram));
   histogram->min_ns = UINT64_MAX;
 }
 
 uint32_t hdr_bucket(uint64_t value_ns) {
   uint64_t value = min_u64(value_ns, HDR_MAX_NS);
-  if (value < SUB_BUCKETS)
+  if (value < SUB_BUCKETS) {
     return (uint32_t)value;
+  }
   uint32_t shift = (uint32_t)(63 - __builtin_clzll(value)) - HDR_SUB_BITS;
   return (shift << HDR_SUB_BITS) + (uint32_t)(value >> shift);
 }
 
 uint64_t hdr_bucket_low(uint32_t bucket) {
   assert(bucket < HDR_BUCKETS);
-  if (bucket < SUB_BUCKETS)
+  if (bucket < SUB_BUCKETS) {
     return bucket;
+  }
   uint32_t shift = (bucket >> HDR_SUB_BITS) - 1;
   return (uint64_t)(bucket - (shift << HDR_SUB_BITS)) << shift;
 }
@@ -68,8 +70,9 @@ void hdr_add(struct hdr_histogram *to, const struct hdr_histogram *from) {
   to->max_ns = max_u64(to->max_ns, from->max_ns);
   to->sum_ns += from->sum_ns;
   to->sum_squares += from->sum_squares;
-  for (uint32_t i = 0; i < HDR_BUCKETS; i++)
+  for (uint32_t i = 0; i < HDR_BUCKETS; i++) {
     to->buckets[i] += from->buckets[i];
+  }
 }
 
 /*
@@ -89,13 +92,15 @@ static uint64_t value_of(const struct hdr_histogram *histogram, uint32_t bucket)
 }
 
 uint64_t hdr_percentile(const struct hdr_histogram *histogram, double percent) {
-  if (histogram->count == 0)
+  if (histogram->count == 0) {
     return 0;
+  }
   uint64_t rank = rank_of(histogram, percent), seen = 0;
   for (uint32_t i = 0; i < HDR_BUCKETS; i++) {
     seen += histogram->buckets[i];
-    if (seen >= rank)
+    if (seen >= rank) {
       return value_of(histogram, i);
+    }
   }
   return value_of(histogram, HDR_BUCKETS - 1);
 }
@@ -105,8 +110,9 @@ double hdr_mean(const struct hdr_histogram *histogram) {
 }
 
 double hdr_stddev(const struct hdr_histogram *histogram) {
-  if (histogram->count == 0)
+  if (histogram->count == 0) {
     return 0;
+  }
   double mean = hdr_mean(histogram);
   double variance = histogram->sum_squares / (double)histogram->count - mean * mean;
   return variance > 0 ? sqrt(variance) : 0; /* rounding of equal values may give a negative one */
@@ -128,11 +134,13 @@ static void write_rows(const struct hdr_histogram *histogram, FILE *out) {
   uint32_t bucket = 0;
   for (;;) {
     uint64_t rank = rank_of(histogram, percent);
-    while (seen < rank)
+    while (seen < rank) {
       seen += histogram->buckets[bucket++];
+    }
     write_row(out, value_of(histogram, bucket - 1), percent, seen);
-    if (seen == histogram->count)
+    if (seen == histogram->count) {
       break;
+    }
     double halvings = floor(log2(100 / (100 - percent)));
     percent += 100 / (TICKS_A_HALF * exp2(halvings + 1));
   }
@@ -142,8 +150,9 @@ static void write_rows(const struct hdr_histogram *histogram, FILE *out) {
 
 void hdr_write_hgrm(const struct hdr_histogram *histogram, FILE *out) {
   fputs("       Value     Percentile TotalCount 1/(1-Percentile)\n\n", out);
-  if (histogram->count > 0)
+  if (histogram->count > 0) {
     write_rows(histogram, out);
+  }
   fprintf(out, "#[Mean    = %12.3f, StdDeviation   = %12.3f]\n", hdr_mean(histogram) / MS,
           hdr_stddev(histogram) / MS);
   fprintf(out, "#[Max     = %12.3f, Total count    = %12" PRIu64 "]\n",

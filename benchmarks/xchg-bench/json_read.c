@@ -60,8 +60,9 @@ int json_parse(struct json_document *document, const char *text, size_t size,
                struct json_fault *fault) {
   *document = (struct json_document){.root = NULL};
   *fault = (struct json_fault){.what = "too large"};
-  if (size > JSON_SIZE_MAX)
+  if (size > JSON_SIZE_MAX) {
     return -1;
+  }
   document->text = malloc(size + 1);
   if (document->text == NULL) {
     fault->what = out_of_memory;
@@ -76,12 +77,14 @@ int json_parse(struct json_document *document, const char *text, size_t size,
   } while (parser.what == NULL && parser.expect != END);
   parser.at += parser.what == NULL ? strspn(parser.at, " \t\r\n") : 0;
   size_t offset = (size_t)(parser.at - document->text);
-  if (parser.what == NULL && offset == size)
+  if (parser.what == NULL && offset == size) {
     return 0;
+  }
   fault->offset = offset;
   fault->what = parser.what == NULL ? "extra text after the value" : parser.what;
-  if (offset == size && fault->what != out_of_memory)
+  if (offset == size && fault->what != out_of_memory) {
     fault->what = "the text ends too early";
+  }
   json_document_fini(document);
   return -1;
 }
@@ -97,24 +100,27 @@ void json_document_fini(struct json_document *document) {
 }
 
 const struct json *json_member(const struct json *object, const char *name) {
-  if (object == NULL || object->kind != JSON_OBJECT)
+  if (object == NULL || object->kind != JSON_OBJECT) {
     return NULL;
+  }
   const struct json *member = object->first;
-  while (member != NULL && strcmp(member->name, name) != 0)
+  while (member != NULL && strcmp(member->name, name) != 0) {
     member = member->next;
+  }
   return member;
 }
 
 static void step(struct parser *parser) {
   char c = *parser->at;
-  if ((parser->expect == FIRST_VALUE && c == ']') || (parser->expect == FIRST_NAME && c == '}'))
+  if ((parser->expect == FIRST_VALUE && c == ']') || (parser->expect == FIRST_NAME && c == '}')) {
     close_nested(parser);
-  else if (parser->expect == NAME || parser->expect == FIRST_NAME)
+  } else if (parser->expect == NAME || parser->expect == FIRST_NAME) {
     parse_name(parser);
-  else if (parser->expect == AFTER)
+  } else if (parser->expect == AFTER) {
     parse_after(parser);
-  else
+  } else {
     parse_value(parser);
+  }
 }
 
 static void parse_value(struct parser *parser) {
@@ -137,8 +143,9 @@ static void parse_value(struct parser *parser) {
       break;
     case '"':
       value = add_value(parser, JSON_STRING);
-      if (value != NULL)
+      if (value != NULL) {
         value->text = parse_string(parser, &value->size);
+      }
       break;
     default:
       parse_number(parser);
@@ -153,13 +160,15 @@ static void parse_name(struct parser *parser) {
     return;
   }
   parser->name = parse_string(parser, &size);
-  if (parser->name == NULL)
+  if (parser->name == NULL) {
     return;
+  }
   parser->at += strspn(parser->at, " \t\r\n");
-  if (*parser->at != ':')
+  if (*parser->at != ':') {
     parser->what = "expected a colon after a name";
-  else
+  } else {
     parser->at++;
+  }
   parser->expect = VALUE;
 }
 
@@ -184,7 +193,7 @@ static struct json *add_value(struct parser *parser, enum json_kind kind) {
     return NULL;
   }
   if (used == 0) {
-    struct json_chunk *chunk = malloc(sizeof *chunk);
+    struct json_chunk *chunk = malloc(sizeof(*chunk));
     if (chunk == NULL) {
       parser->what = out_of_memory;
       return NULL;
@@ -212,8 +221,9 @@ static void open_nested(struct parser *parser, enum json_kind kind) {
     return;
   }
   struct json *value = add_value(parser, kind);
-  if (value == NULL)
+  if (value == NULL) {
     return;
+  }
   parser->open[parser->depth] = value;
   parser->tail[parser->depth] = &value->first;
   parser->depth++;
@@ -238,7 +248,7 @@ static void parse_word(struct parser *parser, const char *word, enum json_kind k
   add_value(parser, kind);
 }
 
-/* ---- numbers --------------------------------------------------------------------- */
+/* ---- numbers ---- */
 
 static bool skip_digits(char **at) {
   size_t digits = strspn(*at, "0123456789");
@@ -249,14 +259,16 @@ static bool skip_digits(char **at) {
 /* Move ${*at} past the number, or to the first byte that cannot belong to it. */
 static bool skip_number(char **at) {
   *at += **at == '-';
-  if (**at == '0')
+  if (**at == '0') {
     ++*at;
-  else if (!skip_digits(at))
+  } else if (!skip_digits(at)) {
     return false;
+  }
   if (**at == '.') {
     ++*at;
-    if (!skip_digits(at))
+    if (!skip_digits(at)) {
       return false;
+    }
   }
   if (**at == 'e' || **at == 'E') {
     ++*at;
@@ -270,11 +282,12 @@ static bool skip_number(char **at) {
 static double to_double(const char *text, size_t size) {
   char copy[JSON_NUMBER_MAX + 32];
   const char *dot = memchr(text, '.', size);
-  if (dot == NULL)
-    snprintf(copy, sizeof copy, "%.*s", (int)size, text);
-  else
-    snprintf(copy, sizeof copy, "%.*s%s%.*s", (int)(dot - text), text, json_decimal_point(),
+  if (dot == NULL) {
+    snprintf(copy, sizeof(copy), "%.*s", (int)size, text);
+  } else {
+    snprintf(copy, sizeof(copy), "%.*s%s%.*s", (int)(dot - text), text, json_decimal_point(),
              (int)(text + size - dot - 1), dot + 1);
+  }
   return strtod(copy, NULL);
 }
 
@@ -284,8 +297,9 @@ static bool to_integer(const char *text, size_t size, uint64_t *integer) {
   for (size_t i = 0; i < size; i++) {
     unsigned digit = (unsigned)(text[i] - '0');
     if (digit > 9 || __builtin_mul_overflow(*integer, UINT64_C(10), integer) ||
-        __builtin_add_overflow(*integer, digit, integer))
+        __builtin_add_overflow(*integer, digit, integer)) {
       return false;
+    }
   }
   return true;
 }
@@ -304,13 +318,14 @@ static void parse_number(struct parser *parser) {
     return;
   }
   struct json *value = add_value(parser, JSON_NUMBER);
-  if (value == NULL)
+  if (value == NULL) {
     return;
+  }
   value->number = number;
   value->integral = to_integer(begin, size, &value->integer);
 }
 
-/* ---- strings --------------------------------------------------------------------- */
+/* ---- strings ---- */
 
 /* Decode the string that begins at the quote. Return: the string, or NULL after a fault. */
 static char *parse_string(struct parser *parser, size_t *size) {
@@ -318,8 +333,9 @@ static char *parse_string(struct parser *parser, size_t *size) {
   while (*parser->at != '"') {
     if (*parser->at == '\\') {
       to = parse_escape(parser, to);
-      if (to == NULL)
+      if (to == NULL) {
         return NULL;
+      }
       continue;
     }
     size_t bytes = json_utf8_size(parser->at);
@@ -343,8 +359,9 @@ static int parse_hex4(struct parser *parser) {
   int unit = 0;
   for (int i = 0; i < 4; i++, parser->at++) {
     const char *found = *parser->at == 0 ? NULL : strchr(digits, *parser->at);
-    if (found == NULL)
+    if (found == NULL) {
       return -1;
+    }
     int digit = (int)(found - digits);
     unit = unit * 16 + (digit < 16 ? digit : digit - 6);
   }
@@ -354,14 +371,17 @@ static int parse_hex4(struct parser *parser) {
 /* Read the digits after \u, and a second \u for a low surrogate. Return: the character, or -1. */
 static int parse_unicode(struct parser *parser) {
   int high = parse_hex4(parser);
-  if (high < 0xd800 || high > 0xdfff)
+  if (high < 0xd800 || high > 0xdfff) {
     return high;
-  if (high > 0xdbff || strncmp(parser->at, "\\u", 2) != 0)
+  }
+  if (high > 0xdbff || strncmp(parser->at, "\\u", 2) != 0) {
     return -1;
+  }
   parser->at += 2;
   int low = parse_hex4(parser);
-  if (low < 0xdc00 || low > 0xdfff)
+  if (low < 0xdc00 || low > 0xdfff) {
     return -1;
+  }
   return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
 }
 
@@ -374,8 +394,9 @@ static char *put_utf8(char *to, int character) {
   int more = character < 0x800 ? 1 : character < 0x10000 ? 2 : 3;
   static const int leads[] = {0, 0xc0, 0xe0, 0xf0};
   *to++ = (char)(leads[more] | character >> 6 * more);
-  while (more-- > 0)
+  while (more-- > 0) {
     *to++ = (char)(0x80 | (character >> 6 * more & 0x3f));
+  }
   return to;
 }
 

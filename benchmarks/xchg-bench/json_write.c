@@ -14,14 +14,17 @@
 
 size_t json_utf8_size(const char *text) {
   const unsigned char *at = (const unsigned char *)text;
-  if (at[0] < 0x80)
+  if (at[0] < 0x80) {
     return 1;
+  }
   size_t size = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
-  if (at[0] < 0xc2 || at[0] > 0xf4)
+  if (at[0] < 0xc2 || at[0] > 0xf4) {
     return 0;
+  }
   for (size_t i = 1; i < size; i++) {
-    if ((at[i] & 0xc0) != 0x80)
+    if ((at[i] & 0xc0) != 0x80) {
       return 0;
+    }
   }
   /* The range of the second byte excludes overlong forms, surrogates and what is too high. */
   bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
@@ -62,26 +65,30 @@ void json_write_double(FILE *out, double value) {
     return;
   }
   for (int digits = 15; digits <= 17; digits++) {
-    snprintf(text, sizeof text, "%.*g", digits, value);
-    if (strtod(text, NULL) == value)
+    snprintf(text, sizeof(text), "%.*g", digits, value);
+    if (strtod(text, NULL) == value) {
       break;
+    }
   }
   const char *point = json_decimal_point();
   const char *found = strstr(text, point);
-  if (found == NULL)
+  if (found == NULL) {
     fputs(text, out);
-  else
+  } else {
     fprintf(out, "%.*s.%s", (int)(found - text), text, found + strlen(point));
+  }
 }
 
 /* Write a comma, a line break and the name before a value. */
 static void begin_value(struct json_writer *writer, const char *name) {
-  if (writer->follows)
+  if (writer->follows) {
     putc(',', writer->out);
-  if (writer->depth > 0 && writer->depth <= JSON_LINES_DEPTH)
+  }
+  if (writer->depth > 0 && writer->depth <= JSON_LINES_DEPTH) {
     fprintf(writer->out, "\n%*s", (int)(2 * writer->depth), "");
-  else if (writer->follows)
+  } else if (writer->follows) {
     putc(' ', writer->out);
+  }
   if (name != NULL) {
     json_write_string(writer->out, name);
     fputs(": ", writer->out);
@@ -98,11 +105,13 @@ void json_open(struct json_writer *writer, const char *name, char bracket) {
 
 void json_close(struct json_writer *writer, char bracket) {
   writer->depth--;
-  if (writer->follows && writer->depth < JSON_LINES_DEPTH)
+  if (writer->follows && writer->depth < JSON_LINES_DEPTH) {
     fprintf(writer->out, "\n%*s", (int)(2 * writer->depth), "");
+  }
   putc(bracket, writer->out);
-  if (writer->depth == 0)
+  if (writer->depth == 0) {
     putc('\n', writer->out);
+  }
   writer->follows = true;
 }
 

@@ -82,8 +82,9 @@ static int open_files(struct bench *b) {
   b->paths[FILE_HDR] = b->options.hdr;
   b->paths[FILE_HTML] = b->options.html;
   for (int i = 0; i < FILES; i++) {
-    if (b->paths[i] == NULL)
+    if (b->paths[i] == NULL) {
       continue;
+    }
     b->files[i] = fopen(b->paths[i], "we");
     if (b->files[i] == NULL) {
       fprintf(stderr, "xchg-bench: cannot write '%s': %s\n", b->paths[i], strerror(errno));
@@ -96,8 +97,9 @@ static int open_files(struct bench *b) {
 /* Close the files; this flushes them, so a write error may show only here. */
 static void close_files(struct bench *b) {
   for (int i = 0; i < FILES; i++) {
-    if (b->files[i] == NULL)
+    if (b->files[i] == NULL) {
       continue;
+    }
     bool is_bad = ferror(b->files[i]) != 0;
     if (fclose(b->files[i]) != 0 || is_bad) {
       fprintf(stderr, "xchg-bench: cannot write '%s': %s\n", b->paths[i], strerror(errno));
@@ -110,27 +112,34 @@ static void close_files(struct bench *b) {
 static void write_texts(const struct bench *b) {
   const struct options *options = &b->options;
   for (uint32_t i = 0; i < b->plan.runs_count; i++) {
-    if (b->plan.runs_count > 1)
+    if (b->plan.runs_count > 1) {
       printf("%s %u of %u\n", options->steps > 0 ? "Step" : "Run", i + 1, b->plan.runs_count);
+    }
     report_text(stdout, options, b->plan.runs[i]);
   }
-  if (b->plan.runs_count > 1)
+  if (b->plan.runs_count > 1) {
     report_text_runs(stdout, options, b->plan.runs, b->plan.runs_count);
+  }
   fflush(stdout); /* the files that follow may be slow */
 }
 
 static int write_files(struct bench *b) {
   struct result *sum = plan_sum(&b->plan, &b->options);
-  if (sum == NULL)
+  if (sum == NULL) {
     return -1;
-  if (b->files[FILE_JSON] != NULL)
+  }
+  if (b->files[FILE_JSON] != NULL) {
     report_json(b->files[FILE_JSON], &b->options, b->plan.runs, b->plan.runs_count);
-  if (b->files[FILE_CSV] != NULL)
+  }
+  if (b->files[FILE_CSV] != NULL) {
     report_csv(b->files[FILE_CSV], sum);
-  if (b->files[FILE_HDR] != NULL)
+  }
+  if (b->files[FILE_HDR] != NULL) {
     hdr_write_hgrm(sum->latency, b->files[FILE_HDR]);
-  if (b->files[FILE_HTML] != NULL)
+  }
+  if (b->files[FILE_HTML] != NULL) {
     report_html(b->files[FILE_HTML], &b->options, sum);
+  }
   result_destroy(sum);
   return 0;
 }
@@ -146,16 +155,18 @@ static bool judge_objectives(const struct bench *b) {
     double value = plan_objective_value(&b->plan, &b->options, objective);
     bool keeps = objective_is_met(objective, value);
     printf("Objective %s: %s, %s\n", objective->text,
-           objective_format(objective, value, text, sizeof text), keeps ? "kept" : "missed");
+           objective_format(objective, value, text, sizeof(text)), keeps ? "kept" : "missed");
     kept = kept && keeps;
   }
-  if (!b->options.search || b->plan.interrupted)
+  if (!b->options.search || b->plan.interrupted) {
     return kept;
-  if (b->plan.searched_rate > 0)
+  }
+  if (b->plan.searched_rate > 0) {
     printf("Highest rate with %s: %.0f/s\n", b->options.search_objective.text,
            b->plan.searched_rate);
-  else
+  } else {
     printf("No rate keeps %s\n", b->options.search_objective.text);
+  }
   return kept && b->plan.searched_rate > 0;
 }
 
@@ -167,10 +178,12 @@ static int judge(const struct bench *b) {
     wrong = wrong || result->errors[ERROR_WRONG] > 0;
   }
   bool kept = judge_objectives(b);
-  if (b->plan.interrupted)
+  if (b->plan.interrupted) {
     return BENCH_INTERRUPTED;
-  if (!any || wrong || b->is_unwritten)
+  }
+  if (!any || wrong || b->is_unwritten) {
     return BENCH_FAILED;
+  }
   return kept ? BENCH_OK : BENCH_MISSED;
 }
 
@@ -181,12 +194,14 @@ static int raise_descriptors(const struct options *options) {
   const uint64_t needed = (uint64_t)options->connections + options->idle + LOAD_DESCRIPTORS_BASE +
                           UINT64_C(2) * options->threads;
   struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
     return 0;
+  }
   limit.rlim_cur = limit.rlim_max;
   (void)setrlimit(RLIMIT_NOFILE, &limit); /* if it fails, the connections will report it */
-  if (needed <= limit.rlim_max)
+  if (needed <= limit.rlim_max) {
     return 0;
+  }
   fprintf(
       stderr,
       "xchg-bench: --connections '%u', --idle '%u': this process is limited to %llu descriptors\n",
@@ -231,11 +246,13 @@ static int run(struct bench *b, char **argv) {
 
 int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
-  if (argc > 1 && strcmp(argv[1], "compare") == 0)
+  if (argc > 1 && strcmp(argv[1], "compare") == 0) {
     return compare_main(argc - 1, argv + 1);
-  if (argc > 1 && strcmp(argv[1], "merge") == 0)
+  }
+  if (argc > 1 && strcmp(argv[1], "merge") == 0) {
     return merge_main(argc - 1, argv + 1);
-  struct bench *b = calloc(1, sizeof *b);
+  }
+  struct bench *b = calloc(1, sizeof(*b));
   if (b == NULL) {
     fputs("xchg-bench: out of memory\n", stderr);
     return BENCH_FAILED;

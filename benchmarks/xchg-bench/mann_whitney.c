@@ -28,18 +28,21 @@ static int by_value(const void *a, const void *b) {
 }
 
 static void sort(double *values, size_t count) {
-  if (count > 0)
-    qsort(values, count, sizeof *values, by_value);
+  if (count > 0) {
+    qsort(values, count, sizeof(*values), by_value);
+  }
 }
 
 double quantile_of(const double *sorted, size_t count, double part) {
   assert(part >= 0 && part <= 1);
-  if (count == 0)
+  if (count == 0) {
     return NAN;
+  }
   double at = part * (double)(count - 1);
   size_t below = (size_t)at;
-  if (below + 1 >= count)
+  if (below + 1 >= count) {
     return sorted[count - 1];
+  }
   return sorted[below] + (at - (double)below) * (sorted[below + 1] - sorted[below]);
 }
 
@@ -50,13 +53,15 @@ double median_of(double *values, size_t count) {
 
 /* Count the orders of ${m} and ${n} values (at most MANN_WHITNEY_EXACT_MAX each) by their U. */
 static void count_orders(size_t m, size_t n, double ways[U_MAX + 1]) {
-  memset(ways, 0, (U_MAX + 1) * sizeof *ways);
+  memset(ways, 0, (U_MAX + 1) * sizeof(*ways));
   ways[0] = 1;
   for (size_t i = 1; i <= m; i++) {
-    for (size_t u = m * n; u >= n + i; u--)
+    for (size_t u = m * n; u >= n + i; u--) {
       ways[u] -= ways[u - n - i];
-    for (size_t u = i; u <= m * n; u++)
+    }
+    for (size_t u = i; u <= m * n; u++) {
       ways[u] += ways[u - i];
+    }
   }
 }
 
@@ -76,16 +81,18 @@ static double normal_p(double u, size_t count_a, size_t count_b, double ties) {
   double m = (double)count_a, n = (double)count_b, all = m + n;
   double variance = m * n / 12 * (all + 1 - ties / (all * (all - 1)));
   double away = fabs(u - m * n / 2) - 0.5;
-  if (variance <= 0 || away <= 0)
+  if (variance <= 0 || away <= 0) {
     return 1;
+  }
   return erfc(away / sqrt(variance) / sqrt(2));
 }
 
 /* How many of ${values} equal ${value}. */
 static size_t count_equal(const double *values, size_t count, double value) {
   size_t equal = 0;
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
     equal += values[i] >= value && values[i] <= value;
+  }
   return equal;
 }
 
@@ -102,11 +109,13 @@ static double sum_ties(const double *of, size_t count, const double *other, size
 struct mann_whitney mann_whitney_test(const double *a, size_t count_a, const double *b,
                                       size_t count_b) {
   struct mann_whitney test = {.u = 0, .p = 1};
-  if (count_a == 0 || count_b == 0)
+  if (count_a == 0 || count_b == 0) {
     return test;
+  }
   for (size_t i = 0; i < count_a; i++) {
-    for (size_t j = 0; j < count_b; j++)
+    for (size_t j = 0; j < count_b; j++) {
       test.u += a[i] > b[j] ? 1 : a[i] < b[j] ? 0 : 0.5;
+    }
   }
   double ties = sum_ties(a, count_a, b, count_b) + sum_ties(b, count_b, a, count_a);
   test.exact = ties <= 0 && count_a <= MANN_WHITNEY_EXACT_MAX && count_b <= MANN_WHITNEY_EXACT_MAX;

@@ -78,8 +78,9 @@ void measure_end(struct measure *measure, struct usage *usage) {
     }
     cpu_s += one_s;
   }
-  if (!usage->known)
+  if (!usage->known) {
     return;
+  }
   for (uint32_t i = 0; i < measure->count; i++) {
     each_task(measure->pids[i], "status", add_switches, &switches);
     usage->resident_bytes += read_resident(measure->pids[i]);
@@ -92,8 +93,9 @@ void measure_end(struct measure *measure, struct usage *usage) {
 static int read_cpu(const struct measure *measure, int pid, double *cpu_s) {
   struct children children = {.measure = measure};
   double waited_for_s;
-  if (read_clock(pid, cpu_s) == -1 || read_waited_for(pid, &waited_for_s) == -1)
+  if (read_clock(pid, cpu_s) == -1 || read_waited_for(pid, &waited_for_s) == -1) {
     return -1;
+  }
   each_task(pid, "children", add_children, &children);
   *cpu_s += waited_for_s + children.cpu_s;
   return 0;
@@ -102,8 +104,9 @@ static int read_cpu(const struct measure *measure, int pid, double *cpu_s) {
 static int read_clock(int pid, double *cpu_s) {
   clockid_t clock;
   struct timespec time;
-  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) == -1)
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) == -1) {
     return -1;
+  }
   *cpu_s = (double)time.tv_sec + (double)time.tv_nsec / 1e9;
   return 0;
 }
@@ -111,12 +114,14 @@ static int read_clock(int pid, double *cpu_s) {
 /* Read fields 16 and 17 of stat; field 2 may hold blanks and parentheses, so skip past it. */
 static int read_waited_for(int pid, double *cpu_s) {
   char path[PATH_LONGEST], text[FILE_MAX];
-  snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  if (read_file(path, text) == -1)
+  snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+  if (read_file(path, text) == -1) {
     return -1;
+  }
   const char *rest = strrchr(text, ')');
-  if (rest == NULL)
+  if (rest == NULL) {
     return -1;
+  }
   rest = skip_words(rest + 1, 13);
   uint64_t ticks = strtoull(rest, NULL, 10) + strtoull(skip_words(rest, 1), NULL, 10);
   *cpu_s = (double)ticks / (double)sysconf(_SC_CLK_TCK);
@@ -127,10 +132,11 @@ static int read_waited_for(int pid, double *cpu_s) {
 static void add_children(void *context, const char *path) {
   char text[FILE_MAX];
   int pid = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1) {
     return;
+  }
   ssize_t size;
-  while ((size = read(fd, text, sizeof text)) > 0) {
+  while ((size = read(fd, text, sizeof(text))) > 0) {
     for (ssize_t i = 0; i < size; i++) {
       if (text[i] >= '0' && text[i] <= '9') {
         pid = pid * 10 + (text[i] - '0');
@@ -146,18 +152,21 @@ static void add_children(void *context, const char *path) {
 static void add_child(struct children *children, int pid) {
   double cpu_s;
   for (uint32_t i = 0; i < children->measure->count; i++) {
-    if (children->measure->pids[i] == pid)
+    if (children->measure->pids[i] == pid) {
       return;
+    }
   }
-  if (read_clock(pid, &cpu_s) == 0) /* else it has just ended */
+  if (read_clock(pid, &cpu_s) == 0) { /* else it has just ended */
     children->cpu_s += cpu_s;
+  }
 }
 
 static void add_switches(void *context, const char *path) {
   char text[FILE_MAX];
   uint64_t *sum = context;
-  if (read_file(path, text) == -1)
+  if (read_file(path, text) == -1) {
     return; /* it has just ended */
+  }
   *sum += number_after(text, "\nvoluntary_ctxt_switches:");
   *sum += number_after(text, "\nnonvoluntary_ctxt_switches:");
 }
@@ -169,18 +178,20 @@ static void each_task(int pid, const char *file, task_visit *visit, void *contex
     char bytes[FILE_MAX];
     struct dirent64 entry; /* for its alignment */
   } read_in;
-  snprintf(path, sizeof path, "/proc/%d/task", pid);
+  snprintf(path, sizeof(path), "/proc/%d/task", pid);
   int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1) {
     return;
+  }
   ssize_t size;
-  while ((size = getdents64(fd, &read_in, sizeof read_in)) > 0) {
+  while ((size = getdents64(fd, &read_in, sizeof(read_in))) > 0) {
     for (ssize_t at = 0; at < size;) {
       const struct dirent64 *entry = (const struct dirent64 *)(const void *)(read_in.bytes + at);
       at += entry->d_reclen;
-      if (entry->d_name[0] == '.')
+      if (entry->d_name[0] == '.') {
         continue;
-      snprintf(path, sizeof path, "/proc/%d/task/%.20s/%s", pid, entry->d_name, file);
+      }
+      snprintf(path, sizeof(path), "/proc/%d/task/%.20s/%s", pid, entry->d_name, file);
       visit(context, path);
     }
   }
@@ -189,15 +200,17 @@ static void each_task(int pid, const char *file, task_visit *visit, void *contex
 
 static uint64_t read_resident(int pid) {
   char path[PATH_LONGEST], text[FILE_MAX];
-  snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+  snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
   if (read_file(path, text) != -1) {
     uint64_t kib = number_after(text, "\nRss:");
-    if (kib > 0)
+    if (kib > 0) {
       return kib * 1024;
+    }
   }
-  snprintf(path, sizeof path, "/proc/%d/statm", pid);
-  if (read_file(path, text) == -1)
+  snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+  if (read_file(path, text) == -1) {
     return 0;
+  }
   return strtoull(skip_words(text, 1), NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
@@ -214,12 +227,14 @@ static const char *skip_words(const char *text, unsigned count) {
 /* Read the first FILE_MAX - 1 bytes of a file as a text; the callers need no more. */
 static ssize_t read_file(const char *path, char text[FILE_MAX]) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1) {
     return -1;
+  }
   size_t filled = 0;
   ssize_t size;
-  while ((size = read(fd, text + filled, FILE_MAX - 1 - filled)) > 0)
+  while ((size = read(fd, text + filled, FILE_MAX - 1 - filled)) > 0) {
     filled += (size_t)size;
+  }
   sys_close(fd);
   text[filled] = 0;
   return size == -1 || filled == 0 ? -1 : (ssize_t)filled;

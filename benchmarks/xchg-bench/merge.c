@@ -31,11 +31,13 @@ const char *merge_reports(struct report *merged, const struct report *reports, u
   assert(count > 0);
   *merged = (struct report){.path = reports[0].path};
   const char *wrong = check_alike(reports, count);
-  if (wrong != NULL)
+  if (wrong != NULL) {
     return wrong;
+  }
   merged->runs = calloc(reports[0].runs_count, sizeof(struct result *));
-  if (merged->runs == NULL)
+  if (merged->runs == NULL) {
     return "out of memory";
+  }
   while (merged->runs_count < reports[0].runs_count) {
     struct result *run = merge_run(reports, count, merged->runs_count);
     if (run == NULL) {
@@ -49,8 +51,9 @@ const char *merge_reports(struct report *merged, const struct report *reports, u
 }
 
 void merge_fini(struct report *merged) {
-  for (uint32_t i = 0; i < merged->runs_count; i++)
+  for (uint32_t i = 0; i < merged->runs_count; i++) {
     result_destroy(merged->runs[i]);
+  }
   free(merged->runs);
   *merged = (struct report){.path = NULL};
 }
@@ -58,46 +61,53 @@ void merge_fini(struct report *merged) {
 /* Only reports of the same measurement can be added. */
 static const char *check_alike(const struct report *reports, uint32_t count) {
   for (uint32_t i = 1; i < count; i++) {
-    if (reports[i].runs_count != reports[0].runs_count)
+    if (reports[i].runs_count != reports[0].runs_count) {
       return "the reports have different numbers of runs";
-    if (reports[i].options.exchange.exchange != reports[0].options.exchange.exchange)
+    }
+    if (reports[i].options.exchange.exchange != reports[0].options.exchange.exchange) {
       return "the reports are of different exchanges";
+    }
     for (uint32_t run = 0; run < reports[0].runs_count; run++) {
       const struct result *a = reports[0].runs[run], *b = reports[i].runs[run];
-      if (a->has_latency != b->has_latency)
+      if (a->has_latency != b->has_latency) {
         return "only some of the reports have latencies";
-      if ((a->uncorrected == NULL) != (b->uncorrected == NULL))
+      }
+      if ((a->uncorrected == NULL) != (b->uncorrected == NULL)) {
         return "open and closed loops cannot be merged";
+      }
     }
   }
   return NULL;
 }
 
-/* ---- options --------------------------------------------------------------------- */
+/* ---- options ---- */
 
 /* Append ${target} to the list unless it is there.  It is cut if there is no room. */
 static void add_target(char *list, size_t room, const char *target) {
   size_t size = strlen(target), used = strlen(list);
   for (const char *at = list; (at = strstr(at, target)) != NULL; at++) {
     bool begins = at == list || at[-1] == ',';
-    if (begins && (at[size] == 0 || at[size] == ','))
+    if (begins && (at[size] == 0 || at[size] == ',')) {
       return;
+    }
   }
   snprintf(list + used, room - used, "%s%s", used == 0 ? "" : ",", target);
 }
 
 static bool has_pid(const struct options *options, int pid) {
   for (uint32_t i = 0; i < options->pids_count; i++) {
-    if (options->pids[i] == pid)
+    if (options->pids[i] == pid) {
       return true;
+    }
   }
   return false;
 }
 
 static void add_pids(struct options *options, const struct options *more) {
   for (uint32_t i = 0; i < more->pids_count; i++) {
-    if (!has_pid(options, more->pids[i]) && options->pids_count < BENCH_PIDS_MAX)
+    if (!has_pid(options, more->pids[i]) && options->pids_count < BENCH_PIDS_MAX) {
       options->pids[options->pids_count++] = more->pids[i];
+    }
   }
 }
 
@@ -106,7 +116,7 @@ static void merge_options(struct options *options, const struct report *reports,
   *options = reports[0].options; /* the exchange is borrowed */
   for (uint32_t i = 1; i < count; i++) {
     const struct options *more = &reports[i].options;
-    add_target(options->target, sizeof options->target, more->target);
+    add_target(options->target, sizeof(options->target), more->target);
     options->threads += more->threads;
     options->connections += more->connections;
     options->idle += more->idle;
@@ -114,14 +124,15 @@ static void merge_options(struct options *options, const struct report *reports,
     options->rate += more->rate;
     options->ramp_from += more->ramp_from;
     options->ramp_to += more->ramp_to;
-    for (uint32_t step = 0; step < options->steps && step < more->steps; step++)
+    for (uint32_t step = 0; step < options->steps && step < more->steps; step++) {
       options->step_rate[step] += more->step_rate[step];
+    }
     options->duration_ns = max_u64(options->duration_ns, more->duration_ns);
     add_pids(options, more);
   }
 }
 
-/* ---- results --------------------------------------------------------------------- */
+/* ---- results ---- */
 
 static struct result *merge_run(const struct report *reports, uint32_t count, uint32_t run) {
   uint32_t rows = 0;
@@ -131,8 +142,9 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
   }
   const struct result *first = reports[0].runs[run];
   struct result *sum = result_create(first->uncorrected != NULL, rows);
-  if (sum == NULL)
+  if (sum == NULL) {
     return NULL;
+  }
   double rates = 0;
   for (uint32_t i = 0; i < count; i++) {
     const struct result *result = reports[i].runs[run];
@@ -145,8 +157,9 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
     add_usage(&sum->client, &result->client);
     rates += bench_rate(result->exchanges, result->seconds);
   }
-  if (rates > 0)
+  if (rates > 0) {
     sum->seconds = (double)sum->exchanges / rates;
+  }
   add_servers(&sum->server, reports, count, run);
   return sum;
 }
@@ -170,8 +183,9 @@ static void add_intervals(struct result *sum, const struct result *result) {
 }
 
 static void add_usage(struct usage *sum, const struct usage *usage) {
-  if (!usage->known)
+  if (!usage->known) {
     return;
+  }
   sum->known = true;
   sum->cpu_s += usage->cpu_s;
   sum->seconds = sum->seconds > usage->seconds ? sum->seconds : usage->seconds;
@@ -182,8 +196,9 @@ static void add_usage(struct usage *sum, const struct usage *usage) {
 /* How many pids of ${options} are in ${seen}? */
 static uint32_t count_seen(const struct options *seen, const struct options *options) {
   uint32_t count = 0;
-  for (uint32_t i = 0; i < options->pids_count; i++)
+  for (uint32_t i = 0; i < options->pids_count; i++) {
     count += has_pid(seen, options->pids[i]);
+  }
   return count;
 }
 
@@ -193,8 +208,9 @@ static void add_servers(struct usage *sum, const struct report *reports, uint32_
   for (uint32_t i = 0; i < count; i++) {
     const struct usage *usage = &reports[i].runs[run]->server;
     uint32_t again = count_seen(&seen, &reports[i].options);
-    if (!usage->known || (again > 0 && again == reports[i].options.pids_count))
+    if (!usage->known || (again > 0 && again == reports[i].options.pids_count)) {
       continue;
+    }
     if (again > 0 || seen.pids_count + reports[i].options.pids_count > BENCH_PIDS_MAX) {
       *sum = (struct usage){.known = false};
       return;
@@ -204,18 +220,20 @@ static void add_servers(struct usage *sum, const struct report *reports, uint32_
   }
 }
 
-/* ---- files ----------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static void write_text(FILE *out, const struct report *merged, uint32_t count) {
   fprintf(out, "%u harnesses merged\n", count);
   report_text_begin(out, &merged->options);
   for (uint32_t i = 0; i < merged->runs_count; i++) {
-    if (merged->runs_count > 1)
+    if (merged->runs_count > 1) {
       fprintf(out, "Run %u of %u\n", i + 1, merged->runs_count);
+    }
     report_text(out, &merged->options, merged->runs[i]);
   }
-  if (merged->runs_count > 1)
+  if (merged->runs_count > 1) {
     report_text_runs(out, &merged->options, merged->runs, merged->runs_count);
+  }
 }
 
 static int write_json(const struct report *merged, const char *path, FILE *errors) {
@@ -237,12 +255,14 @@ static int write_merged(const struct report *merged, uint32_t count, const char 
                         FILE *errors) {
   int code = BENCH_OK;
   bool instead = json != NULL && strcmp(json, "-") == 0;
-  if (instead)
+  if (instead) {
     report_json(out, &merged->options, merged->runs, merged->runs_count);
-  else if (json != NULL)
+  } else if (json != NULL) {
     code = write_json(merged, json, errors);
-  if (code == BENCH_OK && !instead)
+  }
+  if (code == BENCH_OK && !instead) {
     write_text(out, merged, count);
+  }
   if (code == BENCH_OK && (fflush(out) != 0 || ferror(out) != 0)) {
     fprintf(errors, "xchg-bench: cannot write the report: %s\n", strerror(errno));
     return BENCH_FAILED;
@@ -256,32 +276,34 @@ int merge_files(const char *const *paths, uint32_t count, const char *json, FILE
     fprintf(errors, "xchg-bench: merge: want 1 to %d JSON reports\n", MERGE_FILES_MAX);
     return BENCH_USAGE;
   }
-  struct report *reports = calloc(count, sizeof *reports), merged;
+  struct report *reports = calloc(count, sizeof(*reports)), merged;
   if (reports == NULL) {
     fputs("xchg-bench: out of memory\n", errors);
     return BENCH_USAGE;
   }
   uint32_t opened = 0;
-  while (opened < count && report_read(&reports[opened], paths[opened], errors) == 0)
+  while (opened < count && report_read(&reports[opened], paths[opened], errors) == 0) {
     opened++;
+  }
   int code = BENCH_USAGE;
   if (opened == count) {
     const char *wrong = merge_reports(&merged, reports, count);
-    if (wrong != NULL)
+    if (wrong != NULL) {
       fprintf(errors, "xchg-bench: cannot merge: %s\n", wrong);
-    else {
+    } else {
       code = write_merged(&merged, count, json, out, errors);
       merge_fini(&merged);
     }
   }
-  for (uint32_t i = 0; i < opened; i++)
+  for (uint32_t i = 0; i < opened; i++) {
     report_fini(&reports[i]);
+  }
   free(reports);
   return code;
 }
 
 int merge_main(int argc, char **argv) {
-  const char *json = NULL, **paths = calloc((size_t)argc, sizeof *paths);
+  const char *json = NULL, **paths = calloc((size_t)argc, sizeof(*paths));
   uint32_t count = 0;
   int code = BENCH_USAGE;
   if (paths == NULL) {

@@ -52,10 +52,12 @@ static_assert(METRIC_P50 + count_of(percents) == METRIC_MAX, "a percent a metric
 static double divide(double value, double by) { return by > 0 ? value / by : NAN; }
 
 static void add_usage(const struct usage *usage, uint64_t exchanges, double *metrics) {
-  for (uint32_t i = 0; i < METRICS_USAGE; i++)
+  for (uint32_t i = 0; i < METRICS_USAGE; i++) {
     metrics[i] = NAN;
-  if (!usage->known)
+  }
+  if (!usage->known) {
     return;
+  }
   double switches = (double)usage->context_switches;
   metrics[METRIC_CPU_S] = usage->cpu_s;
   metrics[METRIC_USAGE_SECONDS] = usage->seconds;
@@ -67,18 +69,22 @@ static void add_usage(const struct usage *usage, uint64_t exchanges, double *met
 }
 
 static void add_times(const struct hdr_histogram *histogram, double *metrics) {
-  for (uint32_t i = 0; i < METRICS_TIME; i++)
+  for (uint32_t i = 0; i < METRICS_TIME; i++) {
     metrics[i] = NAN;
-  if (histogram == NULL)
+  }
+  if (histogram == NULL) {
     return;
+  }
   metrics[METRIC_COUNT] = (double)histogram->count;
-  if (histogram->count == 0)
+  if (histogram->count == 0) {
     return;
+  }
   metrics[METRIC_MEAN] = hdr_mean(histogram) / US;
   metrics[METRIC_STDDEV] = hdr_stddev(histogram) / US;
   metrics[METRIC_MIN] = (double)histogram->min_ns / US;
-  for (uint32_t i = 0; i < count_of(percents); i++)
+  for (uint32_t i = 0; i < count_of(percents); i++) {
     metrics[METRIC_P50 + i] = (double)hdr_percentile(histogram, percents[i]) / US;
+  }
   metrics[METRIC_MAX] = (double)histogram->max_ns / US;
 }
 
@@ -109,25 +115,29 @@ void metrics_of(const struct result *result, double metrics[METRICS]) {
   metrics[METRIC_ERRORS] = (double)result_errors(result);
   add_usage(&result->client, result->exchanges, metrics + METRICS_CLIENT);
   add_usage(&result->server, result->exchanges, metrics + METRICS_SERVER);
-  for (uint32_t i = 0; i < TIMES; i++)
+  for (uint32_t i = 0; i < TIMES; i++) {
     add_times(metrics_histogram(result, (enum metric_times)i),
               metrics + METRICS_TIMES + i * METRICS_TIME);
+  }
 }
 
 int metrics_median(struct result *const *runs, uint32_t count, double metrics[METRICS]) {
   assert(count > 0);
-  double(*of_runs)[METRICS] = calloc(count, sizeof *of_runs);
-  double *values = calloc(count, sizeof *values);
+  double(*of_runs)[METRICS] = calloc(count, sizeof(*of_runs));
+  double *values = calloc(count, sizeof(*values));
   int result = -1;
-  if (of_runs == NULL || values == NULL)
+  if (of_runs == NULL || values == NULL) {
     goto out;
-  for (uint32_t i = 0; i < count; i++)
+  }
+  for (uint32_t i = 0; i < count; i++) {
     metrics_of(runs[i], of_runs[i]);
+  }
   for (uint32_t f = 0; f < METRICS; f++) {
     size_t known = 0;
     for (uint32_t i = 0; i < count; i++) {
-      if (!isnan(of_runs[i][f]))
+      if (!isnan(of_runs[i][f])) {
         values[known++] = of_runs[i][f];
+      }
     }
     metrics[f] = median_of(values, known);
   }

@@ -60,25 +60,30 @@ int plan_run(struct plan *plan, const struct options *options, plan_load *load, 
   struct planner planner = {.plan = plan, .options = options, .load = load, .progress = progress};
   uint32_t runs = options->steps > 0 ? options->steps : options->repeat;
   *plan = (struct plan){.runs = calloc(runs, sizeof(struct result *))};
-  if (plan->runs == NULL)
+  if (plan->runs == NULL) {
     return -1;
-  if (options->search)
+  }
+  if (options->search) {
     return run_search(&planner);
+  }
   for (uint32_t i = 0; i < runs && !plan->interrupted; i++) {
     struct shape shape = {options->rate, options->rate, options->duration_ns};
-    if (options->ramp)
+    if (options->ramp) {
       shape = (struct shape){options->ramp_from, options->ramp_to, options->ramp_ns};
-    else if (options->steps > 0)
+    } else if (options->steps > 0) {
       shape = (struct shape){options->step_rate[i], options->step_rate[i], options->step_ns};
-    if (run_kept(&planner, &shape) == -1)
+    }
+    if (run_kept(&planner, &shape) == -1) {
       return -1;
+    }
   }
   return 0;
 }
 
 void plan_fini(struct plan *plan) {
-  for (uint32_t i = 0; i < plan->runs_count; i++)
+  for (uint32_t i = 0; i < plan->runs_count; i++) {
     result_destroy(plan->runs[i]);
+  }
   free(plan->runs);
   *plan = (struct plan){.runs = NULL};
 }
@@ -90,16 +95,19 @@ uint64_t plan_probe_ns(const struct options *options) {
 double plan_objective_value(const struct plan *plan, const struct options *options,
                             const struct objective *objective) {
   assert(plan->runs_count > 0);
-  double *values = calloc(plan->runs_count, sizeof *values);
-  if (values == NULL)
+  double *values = calloc(plan->runs_count, sizeof(*values));
+  if (values == NULL) {
     return NAN; /* meets no objective */
+  }
   double value = 0;
-  for (uint32_t i = 0; i < plan->runs_count; i++)
+  for (uint32_t i = 0; i < plan->runs_count; i++) {
     values[i] = objective_value(objective, plan->runs[i]);
+  }
   if (options->steps > 0) {
     uint32_t i = 0;
-    while (i + 1 < plan->runs_count && objective_is_met(objective, values[i]))
+    while (i + 1 < plan->runs_count && objective_is_met(objective, values[i])) {
       i++;
+    }
     value = values[i];
   } else {
     value = median_of(values, plan->runs_count);
@@ -111,11 +119,13 @@ double plan_objective_value(const struct plan *plan, const struct options *optio
 struct result *plan_sum(const struct plan *plan, const struct options *options) {
   bool open_loop = options->rate > 0 || options->ramp || options->steps > 0 || options->search;
   uint32_t intervals = 0;
-  for (uint32_t i = 0; i < plan->runs_count; i++)
+  for (uint32_t i = 0; i < plan->runs_count; i++) {
     intervals += plan->runs[i]->intervals_count;
+  }
   struct result *sum = result_create(open_loop, intervals);
-  if (sum == NULL)
+  if (sum == NULL) {
     return NULL;
+  }
   for (uint32_t i = 0; i < plan->runs_count; i++) {
     add_usage(&sum->client, &plan->runs[i]->client, i == 0);
     add_usage(&sum->server, &plan->runs[i]->server, i == 0);
@@ -127,15 +137,17 @@ struct result *plan_sum(const struct plan *plan, const struct options *options) 
 /* Do a run of ${shape}. Return: its result, owned by the caller, or NULL with errno. */
 static struct result *run_one(const struct planner *planner, const struct shape *shape) {
   struct load_plan load_plan = {shape->from, shape->to, shape->duration_ns};
-  struct options *options = malloc(sizeof *options);
-  if (options == NULL)
+  struct options *options = malloc(sizeof(*options));
+  if (options == NULL) {
     return NULL;
+  }
   *options = *planner->options;
   options->rate = fmax(shape->from, shape->to);
   options->duration_ns = shape->duration_ns;
   uint64_t seconds = SECONDS_MAX;
-  if (shape->duration_ns != NEVER)
+  if (shape->duration_ns != NEVER) {
     seconds = min_u64(seconds, (shape->duration_ns + NS_PER_S - 1) / NS_PER_S);
+  }
   struct result *result = result_create(options->rate > 0, (uint32_t)seconds);
   if (result != NULL && planner->load(options, &load_plan, result) == -1) {
     int saved = errno;
@@ -163,14 +175,17 @@ static int run_search(struct planner *planner) {
   double low = 0, high = 0, rate = SEARCH_START;
   for (unsigned i = 0; i < SEARCH_PROBES_MAX && rate > 0; i++) {
     bool held = false;
-    if (probe(planner, rate, &held) == -1)
+    if (probe(planner, rate, &held) == -1) {
       return -1;
-    if (planner->plan->interrupted)
+    }
+    if (planner->plan->interrupted) {
       return 0;
-    if (held)
+    }
+    if (held) {
       low = rate;
-    else
+    } else {
       high = rate;
+    }
     rate = next_rate(low, high);
   }
   planner->plan->searched_rate = low;
@@ -186,10 +201,12 @@ static int probe(struct planner *planner, double rate, bool *held) {
   *held = false;
   for (int attempt = 0; attempt < 2 && !*held; attempt++) {
     struct result *result = run_one(planner, &shape);
-    if (result == NULL)
+    if (result == NULL) {
       return -1;
-    if (result->interrupted)
+    }
+    if (result->interrupted) {
       return keep(planner, result);
+    }
     *held = is_reached(result, rate) &&
             objective_is_met_by(&planner->options->search_objective, result);
     tell_probe(planner, rate, result, *held);
@@ -201,14 +218,16 @@ static int probe(struct planner *planner, double rate, bool *held) {
 /* The next rate to try, rounded above 100 for readability; 0 = the search is over. */
 static double next_rate(double low, double high) {
   double rate;
-  if (high == 0)
+  if (high == 0) {
     rate = low * 2 <= SEARCH_MAX ? low * 2 : 0;
-  else if (low == 0)
+  } else if (low == 0) {
     rate = high > 1 ? fmax(1, high / 2) : 0;
-  else
+  } else {
     rate = high - low <= SEARCH_PRECISION * low ? 0 : (low + high) / 2;
-  if (rate >= 100)
+  }
+  if (rate >= 100) {
     rate = round(rate);
+  }
   return rate == low || rate == high ? 0 : rate;
 }
 
@@ -222,7 +241,7 @@ static void tell_probe(const struct planner *planner, double rate, const struct 
   const struct objective *objective = &planner->options->search_objective;
   char text[64];
   double achieved = bench_rate(result->exchanges, result->seconds);
-  objective_format(objective, objective_value(objective, result), text, sizeof text);
+  objective_format(objective, objective_value(objective, result), text, sizeof(text));
   fprintf(planner->progress, "  search: %.0f/s: reached %.0f/s, %s: %s, %s\n", rate, achieved,
           objective->text, text, held ? "kept" : "not kept");
   fflush(planner->progress);

@@ -81,8 +81,9 @@ void report_html(FILE *out, const struct options *options, const struct result *
     chart_histogram(out, result);
   }
   if (result->intervals_count > 0) {
-    if (result->has_latency && result->latency->count > 0)
+    if (result->has_latency && result->latency->count > 0) {
       chart_latency(out, result);
+    }
     chart_rate(out, result);
     chart_errors(out, result);
   }
@@ -111,8 +112,9 @@ static void chart_percentiles(FILE *out, const struct result *result) {
   double nines = fmin(NINES_MAX, fmax(1, ceil(log10((double)result->latency->count))));
   bool both = result->uncorrected != NULL && result->uncorrected->count > 0;
   double min_ns = (double)result->latency->min_ns;
-  if (both)
+  if (both) {
     min_ns = fmin(min_ns, (double)result->uncorrected->min_ns);
+  }
   struct svg_chart chart = {
       .title = "Latency by percentile",
       .x = {.title = "percentile (log axis)", .max = nines, .format = format_nines},
@@ -124,11 +126,12 @@ static void chart_percentiles(FILE *out, const struct result *result) {
       (struct svg_series){.name = both ? "intended start" : "latency",
                           .points = corrected,
                           .count = trace_percentiles(result->latency, nines, corrected)};
-  if (both)
+  if (both) {
     chart.series[1] =
         (struct svg_series){.name = "uncorrected",
                             .points = uncorrected,
                             .count = trace_percentiles(result->uncorrected, nines, uncorrected)};
+  }
   svg_chart(out, &chart);
 }
 
@@ -152,11 +155,12 @@ static const char *format_nines(double nines, char text[SVG_TICK_MAX]) {
 static void chart_latency(FILE *out, const struct result *result) {
   static const char *const names[] = {"50%", "90%", "99%", "maximum"};
   uint32_t count = result->intervals_count;
-  struct svg_point *points = calloc((size_t)count * count_of(names), sizeof *points);
+  struct svg_point *points = calloc((size_t)count * count_of(names), sizeof(*points));
   struct svg_chart chart = {.title = "Latency over time", .series_count = count_of(names)};
   double min_ns = (double)HDR_MAX_NS, max_ns = 0;
-  if (points == NULL)
+  if (points == NULL) {
     return;
+  }
   for (uint32_t i = 0; i < count; i++) {
     const struct interval *row = &result->intervals[i];
     const uint64_t values[] = {row->p50_ns, row->p90_ns, row->p99_ns, row->max_ns};
@@ -167,9 +171,10 @@ static void chart_latency(FILE *out, const struct result *result) {
       max_ns = fmax(max_ns, y);
     }
   }
-  for (size_t j = 0; j < count_of(names); j++)
+  for (size_t j = 0; j < count_of(names); j++) {
     chart.series[j] =
         (struct svg_series){.name = names[j], .points = points + j * count, .count = count};
+  }
   chart.x = axis_of_seconds(result);
   chart.y = axis_of_times(min_ns, max_ns, "latency (log axis)");
   svg_chart(out, &chart);
@@ -178,11 +183,12 @@ static void chart_latency(FILE *out, const struct result *result) {
 
 static void chart_rate(FILE *out, const struct result *result) {
   uint32_t count = result->intervals_count;
-  struct svg_point *points = calloc((size_t)count * 2, sizeof *points);
+  struct svg_point *points = calloc((size_t)count * 2, sizeof(*points));
   double highest = 1;
   bool is_aimed = false;
-  if (points == NULL)
+  if (points == NULL) {
     return;
+  }
   for (uint32_t i = 0; i < count; i++) {
     const struct interval *row = &result->intervals[i];
     double rate = bench_rate(row->exchanges, row->seconds);
@@ -204,10 +210,11 @@ static void chart_rate(FILE *out, const struct result *result) {
 
 static void chart_errors(FILE *out, const struct result *result) {
   uint32_t count = result->intervals_count;
-  struct svg_point *points = calloc(count, sizeof *points);
+  struct svg_point *points = calloc(count, sizeof(*points));
   double highest = 0;
-  if (points == NULL)
+  if (points == NULL) {
     return;
+  }
   for (uint32_t i = 0; i < count; i++) {
     const struct interval *row = &result->intervals[i];
     points[i] = (struct svg_point){
@@ -233,13 +240,15 @@ static void chart_histogram(FILE *out, const struct result *result) {
   struct svg_axis axis =
       axis_of_times((double)histogram->min_ns, (double)histogram->max_ns, "latency (log axis)");
   double ratio = pow(axis.max / axis.min, 1.0 / BARS), highest = 1;
-  for (size_t i = 0; i < BARS; i++)
+  for (size_t i = 0; i < BARS; i++) {
     bars[i] = (struct svg_point){.x = axis.min * pow(ratio, (double)i),
                                  .x_end = axis.min * pow(ratio, (double)i + 1)};
+  }
   for (uint32_t i = 0; i < HDR_BUCKETS; i++) {
     double low = fmax((double)hdr_bucket_low(i), axis.min);
-    if (histogram->buckets[i] == 0)
+    if (histogram->buckets[i] == 0) {
       continue;
+    }
     double at = fmin(BARS - 1, fmax(0, floor(log(low / axis.min) / log(ratio))));
     bars[(size_t)at].y += (double)histogram->buckets[i];
     highest = fmax(highest, bars[(size_t)at].y);
@@ -280,27 +289,32 @@ static void write_summary(FILE *out, const struct options *options, const struct
   double seconds = result->seconds > 0 ? result->seconds : 1;
   write_load(out, options);
   fprintf(out, "<p><strong>%.2f exchanges a second</strong>", (double)result->exchanges / seconds);
-  if (result->target_rate > 0)
+  if (result->target_rate > 0) {
     fprintf(out, " of %.2f wanted", result->target_rate);
+  }
   fprintf(out, ": %" PRIu64 " in %s, %s read, %s sent, %" PRIu64 " errors.</p>\n",
           result->exchanges, units_format_time(result->seconds * 1e9, time),
           units_format_bytes((double)result->bytes_in, read),
           units_format_bytes((double)result->bytes_out, sent), result_errors(result));
-  if (!result->has_latency)
+  if (!result->has_latency) {
     fputs("<p class=\"soft\">An endless exchange without reply has no latency.</p>\n", out);
-  if (result->target_rate > 0)
+  }
+  if (result->target_rate > 0) {
     fprintf(out,
             "<p class=\"soft\">%" PRIu64 " sends began more than 1 ms late, at most %s; %" PRIu64
             " were dropped.</p>\n",
             result->late, units_format_time((double)result->late_max_ns, time), result->dropped);
-  if (result->harness_bound)
+  }
+  if (result->harness_bound) {
     fprintf(
         out,
         "<p class=\"warn\">harness-bound: a thread of the load generator used %.1f %% of a CPU, "
         "which limits the results.</p>\n",
         result->thread_busy_max * 100);
-  if (result->interrupted)
+  }
+  if (result->interrupted) {
     fputs("<p class=\"warn\">Interrupted: this is the report so far.</p>\n", out);
+  }
 }
 
 static void write_tables(FILE *out, const struct result *result) {
@@ -317,16 +331,19 @@ static void write_load(FILE *out, const struct options *options) {
           " connections, pipeline %" PRIu32,
           exchanges[options->exchange.exchange], options->threads, options->connections,
           options->pipeline);
-  if (options->idle > 0)
+  if (options->idle > 0) {
     fprintf(out, ", %" PRIu32 " idle", options->idle);
-  if (options->size.kind == SIZE_UNIFORM)
+  }
+  if (options->size.kind == SIZE_UNIFORM) {
     fprintf(out, ", messages of %" PRIu64 " to %" PRIu64 " bytes", options->size.a,
             options->size.b);
-  else
+  } else {
     fprintf(out, ", messages of %s%" PRIu64 " bytes",
             options->size.kind == SIZE_EXPONENTIAL ? "about " : "", options->size.a);
-  if (options->repeat > 1)
+  }
+  if (options->repeat > 1) {
     fprintf(out, ", %" PRIu32 " runs one after the other", options->repeat);
+  }
   fputs("</p>\n", out);
 }
 
@@ -334,13 +351,15 @@ static void write_times(FILE *out, const struct result *result) {
   static const char *const columns[] = {"",    "count", "mean", "stddev", "min",    "50%",
                                         "75%", "90%",   "99%",  "99.9%",  "99.99%", "max"};
   fputs("<h2>Times</h2>\n<div class=\"wide\"><table>\n<tr>", out);
-  for (size_t i = 0; i < count_of(columns); i++)
+  for (size_t i = 0; i < count_of(columns); i++) {
     fprintf(out, "<th>%s</th>", columns[i]);
+  }
   fputs("</tr>\n", out);
   if (result->has_latency) {
     write_time_row(out, "whole exchange", result->latency);
-    if (result->uncorrected != NULL)
+    if (result->uncorrected != NULL) {
       write_time_row(out, "... uncorrected", result->uncorrected);
+    }
     write_time_row(out, "first byte", result->first_byte);
   }
   write_time_row(out, "connect", result->connect);
@@ -358,20 +377,23 @@ static void write_time_row(FILE *out, const char *name, const struct hdr_histogr
   fprintf(out, "<td>%s</td>", units_format_time(hdr_mean(histogram), text));
   fprintf(out, "<td>%s</td>", units_format_time(hdr_stddev(histogram), text));
   fprintf(out, "<td>%s</td>", units_format_time((double)histogram->min_ns, text));
-  for (size_t i = 0; i < count_of(percents); i++)
+  for (size_t i = 0; i < count_of(percents); i++) {
     fprintf(out, "<td>%s</td>",
             units_format_time((double)hdr_percentile(histogram, percents[i]), text));
+  }
   fprintf(out, "<td>%s</td></tr>\n", units_format_time((double)histogram->max_ns, text));
 }
 
 static void write_errors(FILE *out, const struct result *result) {
   fputs("<h2>Errors</h2>\n<table>\n<tr><th>kind</th><th>count</th></tr>\n", out);
-  for (int i = 0; i < BENCH_ERRORS; i++)
+  for (int i = 0; i < BENCH_ERRORS; i++) {
     fprintf(out, "<tr><td>%s</td><td>%" PRIu64 "</td></tr>\n",
             bench_error_name((enum bench_error)i), result->errors[i]);
+  }
   for (int i = 0; i < BENCH_ERRNO_MAX; i++) {
-    if (result->errnos[i] == 0)
+    if (result->errnos[i] == 0) {
       continue;
+    }
     const char *name = strerrorname_np(i);
     fprintf(out, "<tr><td>... %s</td><td>%" PRIu64 "</td></tr>\n",
             name != NULL ? name : "unknown errno", result->errnos[i]);
@@ -385,8 +407,9 @@ static void write_usages(FILE *out, const struct result *result) {
       "<th>context switches per exchange</th><th>resident</th></tr>\n",
       out);
   write_usage_row(out, "harness", &result->client, result->exchanges);
-  if (result->server.known)
+  if (result->server.known) {
     write_usage_row(out, "server", &result->server, result->exchanges);
+  }
   fputs("</table>\n", out);
 }
 

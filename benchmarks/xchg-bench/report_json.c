@@ -57,8 +57,9 @@ void report_json(FILE *out, const struct options *options, struct result *const 
 
 static void write_body(struct body *body) {
   if (metrics_median(body->runs, body->count, body->metrics) == -1) {
-    for (uint32_t i = 0; i < METRICS; i++)
+    for (uint32_t i = 0; i < METRICS; i++) {
       body->metrics[i] = NAN;
+    }
   }
   write_metrics(body);
   write_sums(body);
@@ -75,8 +76,9 @@ static void write_body(struct body *body) {
 
 static void write_metrics(const struct body *body) {
   for (uint32_t i = 0; i < METRICS_RUN; i++) {
-    if (i != METRIC_ERRORS)
+    if (i != METRIC_ERRORS) {
       json_put_double(body->writer, metric_run_names[i], body->metrics[i]);
+    }
   }
 }
 
@@ -109,20 +111,23 @@ static void write_errors(const struct body *body) {
   json_open(body->writer, "errors", '{');
   for (int kind = 0; kind < BENCH_ERRORS; kind++) {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < body->count; i++)
+    for (uint32_t i = 0; i < body->count; i++) {
       sum += body->runs[i]->errors[kind];
+    }
     json_put_u64(body->writer, bench_error_name((enum bench_error)kind), sum);
   }
   json_open(body->writer, "errno", '{');
   for (int number = 0; number < BENCH_ERRNO_MAX; number++) {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < body->count; i++)
+    for (uint32_t i = 0; i < body->count; i++) {
       sum += body->runs[i]->errnos[number];
+    }
     char digits[16];
     const char *name = strerrorname_np(number);
-    snprintf(digits, sizeof digits, "%d", number);
-    if (sum > 0)
+    snprintf(digits, sizeof(digits), "%d", number);
+    if (sum > 0) {
       json_put_u64(body->writer, name == NULL || number == 0 ? digits : name, sum);
+    }
   }
   json_close(body->writer, '}');
   json_close(body->writer, '}');
@@ -131,8 +136,9 @@ static void write_errors(const struct body *body) {
 /* Does any run have this histogram? */
 static bool has_times(const struct body *body, enum metric_times times) {
   for (uint32_t i = 0; i < body->count; i++) {
-    if (metrics_histogram(body->runs[i], times) != NULL)
+    if (metrics_histogram(body->runs[i], times) != NULL) {
       return true;
+    }
   }
   return false;
 }
@@ -149,9 +155,10 @@ static void write_times(const struct body *body, enum metric_times times) {
     return;
   }
   json_open(body->writer, keys[times], '{');
-  for (uint32_t i = 0; i < METRICS_TIME; i++)
+  for (uint32_t i = 0; i < METRICS_TIME; i++) {
     json_put_double(body->writer, metric_time_names[i],
                     body->metrics[metric_of_times(times, (enum metric_time)i)]);
+  }
   json_close(body->writer, '}');
 }
 
@@ -169,14 +176,16 @@ static void write_usage(const struct body *body, const char *name, bool is_clien
   }
   json_open(body->writer, name, '{');
   const double *metrics = body->metrics + (is_client ? METRICS_CLIENT : METRICS_SERVER);
-  for (uint32_t i = 0; i < METRICS_USAGE; i++)
+  for (uint32_t i = 0; i < METRICS_USAGE; i++) {
     json_put_double(body->writer, metric_usage_names[i], metrics[i]);
-  if (is_client)
+  }
+  if (is_client) {
     json_put_double(body->writer, "thread_busy_max", busy);
+  }
   json_close(body->writer, '}');
 }
 
-/* ---- histograms ------------------------------------------------------------------ */
+/* ---- histograms ---- */
 
 static uint64_t sum_bucket(const struct body *body, enum metric_times times, uint32_t bucket) {
   uint64_t sum = 0;
@@ -191,8 +200,9 @@ static void write_buckets(const struct body *body, enum metric_times times) {
   json_open(body->writer, "buckets", '[');
   for (uint32_t bucket = 0; bucket < HDR_BUCKETS; bucket++) {
     uint64_t count = sum_bucket(body, times, bucket);
-    if (count == 0)
+    if (count == 0) {
       continue;
+    }
     json_open(body->writer, NULL, '[');
     json_put_u64(body->writer, NULL, hdr_bucket_low(bucket));
     json_put_u64(body->writer, NULL, count);
@@ -210,8 +220,9 @@ static void write_histogram(const struct body *body, enum metric_times times) {
   double sum_ns = 0, sum_squares = 0;
   for (uint32_t i = 0; i < body->count; i++) {
     const struct hdr_histogram *histogram = metrics_histogram(body->runs[i], times);
-    if (histogram == NULL)
+    if (histogram == NULL) {
       continue;
+    }
     count += histogram->count;
     clamped += histogram->clamped;
     min_ns = min_u64(min_ns, histogram->min_ns);
@@ -234,12 +245,13 @@ static void write_histograms(const struct body *body) {
   json_open(body->writer, "histogram", '{');
   json_put_u64(body->writer, "sub_bits", HDR_SUB_BITS);
   json_put_u64(body->writer, "max_ns", HDR_MAX_NS);
-  for (int i = 0; i < TIMES; i++)
+  for (int i = 0; i < TIMES; i++) {
     write_histogram(body, (enum metric_times)i);
+  }
   json_close(body->writer, '}');
 }
 
-/* ---- intervals ------------------------------------------------------------------- */
+/* ---- intervals ---- */
 
 /* The value 0 means unknown (no exchange, or merged reports) and becomes null. */
 static void put_us(struct json_writer *writer, const char *name, uint64_t time_ns) {
@@ -269,8 +281,9 @@ static void write_interval(struct json_writer *writer, const struct interval *in
 static void write_intervals(const struct body *body) {
   json_open(body->writer, "interval", '[');
   for (uint32_t i = 0; i < body->count; i++) {
-    for (uint32_t row = 0; row < body->runs[i]->intervals_count; row++)
+    for (uint32_t row = 0; row < body->runs[i]->intervals_count; row++) {
       write_interval(body->writer, &body->runs[i]->intervals[row], i);
+    }
   }
   json_close(body->writer, ']');
 }

@@ -84,33 +84,37 @@ static const char *frame_word(const struct xchg_frame *frame, char *text, size_t
 static void write_exchange(struct json_writer *writer, const struct config *exchange) {
   char frame[32];
   json_put_text(writer, "exchange", presets[exchange->exchange]);
-  json_put_text(writer, "frame", frame_word(&exchange->frame, frame, sizeof frame));
-  if (exchange->has_greeting)
+  json_put_text(writer, "frame", frame_word(&exchange->frame, frame, sizeof(frame)));
+  if (exchange->has_greeting) {
     put_exchange_text(writer, "greeting", &exchange->greeting);
-  else
+  } else {
     json_put_text(writer, "greeting", "none");
-  if (exchange->reply == REPLY_TEXT)
+  }
+  if (exchange->reply == REPLY_TEXT) {
     put_exchange_text(writer, "reply", &exchange->reply_text);
-  else
+  } else {
     json_put_text(writer, "reply", exchange->reply == REPLY_ECHO ? "echo" : "none");
+  }
   json_put_u64(writer, "messages", exchange->messages);
   json_put_u64(writer, "max_message", exchange->max_message_bytes);
 }
 
 static void write_size(struct json_writer *writer, const struct size_spec *size) {
   char text[64];
-  if (size->kind == SIZE_UNIFORM)
-    snprintf(text, sizeof text, "uniform:%" PRIu64 ",%" PRIu64, size->a, size->b);
-  else
-    snprintf(text, sizeof text, "%s%" PRIu64, size->kind == SIZE_FIXED ? "" : "exp:", size->a);
+  if (size->kind == SIZE_UNIFORM) {
+    snprintf(text, sizeof(text), "uniform:%" PRIu64 ",%" PRIu64, size->a, size->b);
+  } else {
+    snprintf(text, sizeof(text), "%s%" PRIu64, size->kind == SIZE_FIXED ? "" : "exp:", size->a);
+  }
   json_put_text(writer, "size", text);
 }
 
 static void write_objectives(struct json_writer *writer, const struct options *options) {
   json_put_text(writer, "search", options->search ? options->search_objective.text : NULL);
   json_open(writer, "slo", '[');
-  for (uint32_t i = 0; i < options->slo_count; i++)
+  for (uint32_t i = 0; i < options->slo_count; i++) {
     json_put_text(writer, NULL, options->slo[i].text);
+  }
   json_close(writer, ']');
 }
 
@@ -123,8 +127,9 @@ void report_options_write(struct json_writer *writer, const struct options *opti
   }
   json_put_bool(writer, "ramp", options->ramp);
   json_open(writer, "step_rates", '[');
-  for (uint32_t i = 0; i < options->steps; i++)
+  for (uint32_t i = 0; i < options->steps; i++) {
     json_put_double(writer, NULL, options->step_rate[i]);
+  }
   json_close(writer, ']');
   write_objectives(writer, options);
   json_put_bool(writer, "percentiles", options->percentiles);
@@ -136,13 +141,14 @@ void report_options_write(struct json_writer *writer, const struct options *opti
   }
   json_close(writer, ']');
   json_open(writer, "pids", '[');
-  for (uint32_t i = 0; i < options->pids_count; i++)
+  for (uint32_t i = 0; i < options->pids_count; i++) {
     json_put_u64(writer, NULL, (uint64_t)options->pids[i]);
+  }
   json_close(writer, ']');
   json_close(writer, '}');
 }
 
-/* ---- reading back ---------------------------------------------------------------- */
+/* ---- reading back ---- */
 
 static bool is_number(const struct json *json) { return json != NULL && json->kind == JSON_NUMBER; }
 
@@ -236,13 +242,15 @@ static const char *read_exchange(struct config *exchange, const struct json *jso
 static bool read_size(struct size_spec *size, const struct json *json) {
   static const char uniform[] = "uniform:", exponential[] = "exp:";
   char text[64];
-  if (!is_text(json) || json->size >= sizeof text)
+  if (!is_text(json) || json->size >= sizeof(text)) {
     return false;
-  snprintf(text, sizeof text, "%s", json->text);
+  }
+  snprintf(text, sizeof(text), "%s", json->text);
   if (strncmp(text, uniform, strlen(uniform)) == 0) {
     char *comma = strchr(text, ',');
-    if (comma == NULL)
+    if (comma == NULL) {
       return false;
+    }
     *comma = 0;
     *size = (struct size_spec){.kind = SIZE_UNIFORM};
     return parse_u64(text + strlen(uniform), &size->a) == 0 && parse_u64(comma + 1, &size->b) == 0;
@@ -255,15 +263,19 @@ static bool read_size(struct size_spec *size, const struct json *json) {
 static const char *read_objectives(struct options *options, const struct json *json) {
   const struct json *search = json_member(json, "search"), *slo = json_member(json, "slo");
   options->search = is_text(search);
-  if (search == NULL || (!options->search && search->kind != JSON_NULL))
+  if (search == NULL || (!options->search && search->kind != JSON_NULL)) {
     return "search";
-  if (options->search && objective_parse(search->text, &options->search_objective) == -1)
+  }
+  if (options->search && objective_parse(search->text, &options->search_objective) == -1) {
     return "search";
-  if (!is_array(slo, BENCH_SLO_MAX))
+  }
+  if (!is_array(slo, BENCH_SLO_MAX)) {
     return "slo";
+  }
   for (const struct json *item = slo->first; item != NULL; item = item->next) {
-    if (!is_text(item) || objective_parse(item->text, &options->slo[options->slo_count]) == -1)
+    if (!is_text(item) || objective_parse(item->text, &options->slo[options->slo_count]) == -1) {
       return "slo";
+    }
     options->slo_count++;
   }
   return NULL;
@@ -273,8 +285,9 @@ static const char *read_objectives(struct options *options, const struct json *j
 static bool read_addr(struct addr *addr, const struct json *json) {
   struct addr_listen listen;
   if (!is_text(json) || addr_parse_listen(json->text, &listen) == -1 ||
-      listen.addr.family == ADDR_UNIX)
+      listen.addr.family == ADDR_UNIX) {
     return false;
+  }
   *addr = listen.addr;
   return true;
 }
@@ -282,25 +295,31 @@ static bool read_addr(struct addr *addr, const struct json *json) {
 static const char *read_lists(struct options *options, const struct json *json) {
   const struct json *rates = json_member(json, "step_rates"), *pids = json_member(json, "pids");
   const struct json *bind = json_member(json, "bind");
-  if (!is_array(rates, BENCH_STEPS_MAX))
+  if (!is_array(rates, BENCH_STEPS_MAX)) {
     return "step_rates";
+  }
   for (const struct json *item = rates->first; item != NULL; item = item->next) {
-    if (!is_number(item) || !(item->number > 0))
+    if (!is_number(item) || !(item->number > 0)) {
       return "step_rates";
+    }
     options->step_rate[options->steps++] = item->number;
   }
-  if (!is_array(pids, BENCH_PIDS_MAX))
+  if (!is_array(pids, BENCH_PIDS_MAX)) {
     return "pids";
+  }
   for (const struct json *item = pids->first; item != NULL; item = item->next) {
-    if (!is_number(item) || !item->integral || item->integer > INT32_MAX)
+    if (!is_number(item) || !item->integral || item->integer > INT32_MAX) {
       return "pids";
+    }
     options->pids[options->pids_count++] = (int)item->integer;
   }
-  if (!is_array(bind, BENCH_BIND_MAX))
+  if (!is_array(bind, BENCH_BIND_MAX)) {
     return "bind";
+  }
   for (const struct json *item = bind->first; item != NULL; item = item->next) {
-    if (!read_addr(&options->bind[options->bind_count++], item))
+    if (!read_addr(&options->bind[options->bind_count++], item)) {
       return "bind";
+    }
   }
   return NULL;
 }
@@ -313,16 +332,21 @@ const char *report_options_read(struct options *options, const struct json *json
       return row->key;
     }
   }
-  if (!read_size(&options->size, json_member(json, "size")))
+  if (!read_size(&options->size, json_member(json, "size"))) {
     return "size";
-  if (!read_bool(json_member(json, "ramp"), &options->ramp))
+  }
+  if (!read_bool(json_member(json, "ramp"), &options->ramp)) {
     return "ramp";
-  if (!read_bool(json_member(json, "percentiles"), &options->percentiles))
+  }
+  if (!read_bool(json_member(json, "percentiles"), &options->percentiles)) {
     return "percentiles";
-  if (!read_bool(json_member(json, "uncorrected"), &options->uncorrected))
+  }
+  if (!read_bool(json_member(json, "uncorrected"), &options->uncorrected)) {
     return "uncorrected";
+  }
   const char *wrong = read_objectives(options, json);
-  if (wrong == NULL)
+  if (wrong == NULL) {
     wrong = read_lists(options, json);
+  }
   return wrong == NULL ? read_exchange(&options->exchange, json) : wrong;
 }

@@ -40,25 +40,27 @@ static void read_intervals(struct reader *reader, const struct json *rows, struc
 
 /* Write the one line, unless it was written: ${what}, after the key ${name} if it is not NULL. */
 static void reader_fail(struct reader *reader, const char *name, const char *what) {
-  if (reader->failed)
+  if (reader->failed) {
     return;
+  }
   reader->failed = true;
   fprintf(reader->errors, "xchg-bench: '%s': ", reader->report->path);
-  if (name != NULL)
+  if (name != NULL) {
     fprintf(reader->errors, "'%s' ", name);
+  }
   fprintf(reader->errors, "%s\n", what);
 }
 
 /* The same with a number and another text. */
 static void fail_with(struct reader *reader, const char *what, uint64_t number, const char *more) {
   char text[256];
-  snprintf(text, sizeof text, "%s %" PRIu64 ": %s", what, number, more);
+  snprintf(text, sizeof(text), "%s %" PRIu64 ": %s", what, number, more);
   reader_fail(reader, NULL, text);
 }
 
 static void fail_to_open(struct reader *reader, int error) {
   char text[256];
-  snprintf(text, sizeof text, "cannot be read: %s", strerror(error));
+  snprintf(text, sizeof(text), "cannot be read: %s", strerror(error));
   reader_fail(reader, NULL, text);
 }
 
@@ -66,26 +68,29 @@ int report_read(struct report *report, const char *path, FILE *errors) {
   *report = (struct report){.path = path};
   struct reader reader = {.report = report, .errors = errors};
   struct json_document document = {.root = NULL};
-  if (read_document(&reader, &document) == -1)
+  if (read_document(&reader, &document) == -1) {
     return -1;
+  }
   assert(document.root != NULL);
   read_root(&reader, document.root);
   json_document_fini(&document);
-  if (!reader.failed)
+  if (!reader.failed) {
     return 0;
+  }
   report_fini(report);
   return -1;
 }
 
 void report_fini(struct report *report) {
-  for (uint32_t i = 0; i < report->runs_count; i++)
+  for (uint32_t i = 0; i < report->runs_count; i++) {
     result_destroy(report->runs[i]);
+  }
   free(report->runs);
   config_fini(&report->options.exchange);
   *report = (struct report){.path = NULL};
 }
 
-/* ---- the file -------------------------------------------------------------------- */
+/* ---- the file ---- */
 
 /* Read ${file} into ${*text}. Return: the size; or -1 with errno, EFBIG if it is too large. */
 static ssize_t read_all(FILE *file, char **text) {
@@ -93,19 +98,22 @@ static ssize_t read_all(FILE *file, char **text) {
   *text = malloc(room);
   while (*text != NULL) {
     size += fread(*text + size, 1, room - size, file);
-    if (size < room)
+    if (size < room) {
       break;
+    }
     if (size > JSON_SIZE_MAX) {
       errno = EFBIG;
       goto fail;
     }
     char *more = realloc(*text, room *= 2);
-    if (more == NULL)
+    if (more == NULL) {
       goto fail;
+    }
     *text = more;
   }
-  if (*text != NULL && ferror(file) == 0)
+  if (*text != NULL && ferror(file) == 0) {
     return (ssize_t)size;
+  }
 fail:
   free(*text);
   *text = NULL;
@@ -117,17 +125,19 @@ static int read_document(struct reader *reader, struct json_document *document) 
   struct json_fault fault;
   FILE *file = fopen(reader->report->path, "re");
   ssize_t size = file == NULL ? -1 : read_all(file, &text);
-  if (size == -1)
+  if (size == -1) {
     fail_to_open(reader, errno);
-  else if (json_parse(document, text, (size_t)size, &fault) == -1)
+  } else if (json_parse(document, text, (size_t)size, &fault) == -1) {
     fail_with(reader, "not JSON: byte", fault.offset, fault.what);
+  }
   free(text);
-  if (file != NULL)
+  if (file != NULL) {
     fclose(file);
+  }
   return reader->failed ? -1 : 0;
 }
 
-/* ---- parts ----------------------------------------------------------------------- */
+/* ---- parts ---- */
 
 /* Return: the member ${name}, which must be of ${kind}; NULL after a fault. */
 static const struct json *want(struct reader *reader, const struct json *object, const char *name,
@@ -139,19 +149,22 @@ static const struct json *want(struct reader *reader, const struct json *object,
       [JSON_OBJECT] = "is not an object",
   };
   const struct json *member = json_member(object, name);
-  if (member == NULL)
+  if (member == NULL) {
     reader_fail(reader, name, "is missing");
-  else if (member->kind != kind)
+  } else if (member->kind != kind) {
     reader_fail(reader, name, kinds[kind]);
+  }
   return reader->failed ? NULL : member;
 }
 
 static double want_double(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = want(reader, object, name, JSON_NUMBER);
-  if (member == NULL)
+  if (member == NULL) {
     return 0;
-  if (member->number < 0)
+  }
+  if (member->number < 0) {
     reader_fail(reader, name, "is negative");
+  }
   return member->number;
 }
 
@@ -164,16 +177,18 @@ static double want_maybe(struct reader *reader, const struct json *object, const
 
 static uint64_t want_u64(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = want(reader, object, name, JSON_NUMBER);
-  if (member != NULL && !member->integral)
+  if (member != NULL && !member->integral) {
     reader_fail(reader, name, "is not an integer");
+  }
   return member == NULL || !member->integral ? 0 : member->integer;
 }
 
 /* Return: a count that a report holds as a double. */
 static uint64_t want_count(struct reader *reader, const struct json *object, const char *name) {
   uint64_t count = want_u64(reader, object, name);
-  if (count <= COUNT_MAX)
+  if (count <= COUNT_MAX) {
     return count;
+  }
   reader_fail(reader, name, "is out of range");
   return 0;
 }
@@ -196,29 +211,34 @@ static uint64_t want_us(struct reader *reader, const struct json *object, const 
 
 static void read_root(struct reader *reader, const struct json *root) {
   struct report *report = reader->report;
-  if (root->kind != JSON_OBJECT)
+  if (root->kind != JSON_OBJECT) {
     reader_fail(reader, NULL, "not a report: the top level is not an object");
+  }
   uint64_t schema = want_u64(reader, root, "schema");
-  if (schema != BENCH_SCHEMA)
+  if (schema != BENCH_SCHEMA) {
     fail_with(reader, "schema", schema, "not supported");
+  }
   const struct json *target = want(reader, root, "target", JSON_STRING);
   const struct json *options = want(reader, root, "options", JSON_OBJECT);
   const struct json *runs = want(reader, root, "runs", JSON_ARRAY);
-  if (reader->failed)
+  if (reader->failed) {
     return;
+  }
   const char *wrong = report_options_read(&report->options, options);
   if (wrong != NULL) {
     report->options = (struct options){.target = ""};
     reader_fail(reader, wrong, "in the options is missing or invalid");
     return;
   }
-  snprintf(report->options.target, sizeof report->options.target, "%s", target->text);
+  snprintf(report->options.target, sizeof(report->options.target), "%s", target->text);
   size_t count = runs->size == 0 ? 1 : runs->size;
-  if (count > REPORT_RUNS_MAX)
+  if (count > REPORT_RUNS_MAX) {
     reader_fail(reader, "runs", "has too many elements");
+  }
   report->runs = reader->failed ? NULL : calloc(count, sizeof(struct result *));
-  if (report->runs == NULL)
+  if (report->runs == NULL) {
     reader_fail(reader, NULL, "out of memory");
+  }
   const struct json *body = runs->size == 0 ? root : runs->first;
   for (; !reader->failed && report->runs_count < count; body = body->next) {
     struct result *result = read_run(reader, body);
@@ -234,12 +254,15 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
   const struct json *client = want(reader, body, "client", JSON_OBJECT);
   const struct json *rows = want(reader, body, "interval", JSON_ARRAY);
   const struct json *server = json_member(body, "server");
-  if (server == NULL)
+  if (server == NULL) {
     reader_fail(reader, "server", "is missing");
-  if (rows != NULL && rows->size > INTERVALS_MAX)
+  }
+  if (rows != NULL && rows->size > INTERVALS_MAX) {
     reader_fail(reader, "interval", "has too many elements");
-  if (reader->failed)
+  }
+  if (reader->failed) {
     return NULL;
+  }
   const struct json *uncorrected = json_member(histogram, "uncorrected");
   bool open_loop = uncorrected != NULL && uncorrected->kind == JSON_OBJECT;
   struct result *result = result_create(open_loop, (uint32_t)rows->size);
@@ -252,11 +275,13 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
   read_histograms(reader, histogram, result);
   read_usage(reader, client, &result->client);
   result->thread_busy_max = want_maybe(reader, client, "thread_busy_max");
-  if (server->kind != JSON_NULL)
+  if (server->kind != JSON_NULL) {
     read_usage(reader, server, &result->server);
+  }
   read_intervals(reader, rows, result);
-  if (!reader->failed)
+  if (!reader->failed) {
     return result;
+  }
   result_destroy(result);
   return NULL;
 }
@@ -283,50 +308,58 @@ static int errno_of(const char *name) {
   for (; number < BENCH_ERRNO_MAX; number++) {
     char digits[16];
     const char *known = strerrorname_np(number);
-    snprintf(digits, sizeof digits, "%d", number);
-    if (strcmp(name, digits) == 0 || (known != NULL && strcmp(name, known) == 0))
+    snprintf(digits, sizeof(digits), "%d", number);
+    if (strcmp(name, digits) == 0 || (known != NULL && strcmp(name, known) == 0)) {
       break;
+    }
   }
   return number;
 }
 
 static void read_errors(struct reader *reader, const struct json *errors, struct result *result) {
-  for (int kind = 0; kind < BENCH_ERRORS; kind++)
+  for (int kind = 0; kind < BENCH_ERRORS; kind++) {
     result->errors[kind] = want_u64(reader, errors, bench_error_name((enum bench_error)kind));
+  }
   const struct json *by_errno = want(reader, errors, "errno", JSON_OBJECT);
   const struct json *item = by_errno == NULL ? NULL : by_errno->first;
   for (; item != NULL; item = item->next) {
     int number = errno_of(item->name);
-    if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral)
+    if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral) {
       reader_fail(reader, "errno", "has an unknown member");
-    else
+    } else {
       result->errnos[number] = item->integer;
+    }
   }
 }
 
 static void read_usage(struct reader *reader, const struct json *json, struct usage *usage) {
   const struct json *cpu = json_member(json, metric_usage_names[METRIC_CPU_S]);
   usage->known = cpu == NULL || cpu->kind != JSON_NULL;
-  if (!usage->known)
+  if (!usage->known) {
     return;
+  }
   usage->cpu_s = want_double(reader, json, metric_usage_names[METRIC_CPU_S]);
   usage->seconds = want_double(reader, json, metric_usage_names[METRIC_USAGE_SECONDS]);
   usage->context_switches = want_count(reader, json, metric_usage_names[METRIC_SWITCHES]);
   usage->resident_bytes = want_count(reader, json, metric_usage_names[METRIC_RESIDENT_BYTES]);
 }
 
-/* ---- histograms ------------------------------------------------------------------ */
+/* ---- histograms ---- */
 
 /* Read one [low, count]. Return: whether it is a valid bucket at or after ${*next}. */
 static bool read_bucket(const struct json *pair, struct hdr_histogram *histogram, uint32_t *next) {
-  if (pair->kind != JSON_ARRAY || pair->size != 2)
+  if (pair->kind != JSON_ARRAY || pair->size != 2) {
     return false;
+  }
   const struct json *low = pair->first, *count = low->next;
-  if (low->kind != JSON_NUMBER || !low->integral || count->kind != JSON_NUMBER || !count->integral)
+  if (low->kind != JSON_NUMBER || !low->integral || count->kind != JSON_NUMBER ||
+      !count->integral) {
     return false;
+  }
   uint32_t bucket = hdr_bucket(low->integer);
-  if (hdr_bucket_low(bucket) != low->integer || bucket < *next)
+  if (hdr_bucket_low(bucket) != low->integer || bucket < *next) {
     return false;
+  }
   histogram->buckets[bucket] = count->integer;
   *next = bucket + 1;
   return !__builtin_add_overflow(histogram->count, count->integer, &histogram->count);
@@ -344,10 +377,12 @@ static void read_histogram(struct reader *reader, const struct json *json,
       return;
     }
   }
-  if (want_u64(reader, json, "count") != histogram->count)
+  if (want_u64(reader, json, "count") != histogram->count) {
     reader_fail(reader, json->name, "in the histogram: the sum of the counts is not 'count'");
-  if (histogram->count > COUNT_MAX)
+  }
+  if (histogram->count > COUNT_MAX) {
     reader_fail(reader, json->name, "in the histogram: 'count' is out of range");
+  }
   histogram->clamped = want_u64(reader, json, "clamped");
   histogram->min_ns = histogram->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
   histogram->max_ns = want_u64(reader, json, "max_ns");
@@ -355,8 +390,9 @@ static void read_histogram(struct reader *reader, const struct json *json,
   histogram->sum_squares = want_double(reader, json, "sum_squares_ns2");
   if (histogram->count > 0 &&
       (histogram->buckets[hdr_bucket(histogram->min_ns)] == 0 ||
-       hdr_bucket(histogram->max_ns) != next - 1 || histogram->min_ns > histogram->max_ns))
+       hdr_bucket(histogram->max_ns) != next - 1 || histogram->min_ns > histogram->max_ns)) {
     reader_fail(reader, json->name, "in the histogram: min_ns or max_ns is in no bucket");
+  }
 }
 
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result) {
@@ -367,21 +403,24 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
       [TIMES_FIRST_BYTE] = result->first_byte,
   };
   if (want_u64(reader, json, "sub_bits") != HDR_SUB_BITS ||
-      want_u64(reader, json, "max_ns") != HDR_MAX_NS)
+      want_u64(reader, json, "max_ns") != HDR_MAX_NS) {
     reader_fail(reader, "histogram", "has a layout that is not supported");
+  }
   for (int i = 0; i < TIMES; i++) {
     const struct json *member = json_member(json, metric_times_names[i]);
-    if (member != NULL && member->kind == JSON_NULL)
+    if (member != NULL && member->kind == JSON_NULL) {
       continue; /* result_create left it empty or NULL */
+    }
     member = want(reader, json, metric_times_names[i], JSON_OBJECT);
-    if (member == NULL)
+    if (member == NULL) {
       return;
+    }
     assert(histograms[i] != NULL);
     read_histogram(reader, member, histograms[i]);
   }
 }
 
-/* ---- intervals ------------------------------------------------------------------- */
+/* ---- intervals ---- */
 
 static void read_intervals(struct reader *reader, const struct json *rows, struct result *result) {
   for (const struct json *row = rows->first; row != NULL && !reader->failed; row = row->next) {

@@ -43,59 +43,72 @@ void report_text_begin(FILE *out, const struct options *options) {
   print_length(out, options);
   fprintf(out, " test @ %s\n  %" PRIu32 " threads and %" PRIu32 " connections", options->target,
           options->threads, options->connections);
-  if (options->idle > 0)
+  if (options->idle > 0) {
     fprintf(out, ", %" PRIu32 " idle", options->idle);
+  }
   fputc('\n', out);
 }
 
 void report_text(FILE *out, const struct options *options, const struct result *result) {
   char time[UNITS_TEXT_MAX], read[UNITS_TEXT_MAX], sent[UNITS_TEXT_MAX];
   print_times(out, result);
-  if (!result->has_latency)
+  if (!result->has_latency) {
     fputs(
         "  No latency: an endless exchange without reply; bytes that the kernel took are counted\n",
         out);
-  if (options->percentiles && result->has_latency)
+  }
+  if (options->percentiles && result->has_latency) {
     print_percentiles(out, result->uncorrected != NULL ? " (from the intended start)" : "",
                       result->latency);
-  if (options->uncorrected && result->has_latency && result->uncorrected != NULL)
+  }
+  if (options->uncorrected && result->has_latency && result->uncorrected != NULL) {
     print_percentiles(out, " (uncorrected: from the real start)", result->uncorrected);
+  }
   fprintf(out, "  %" PRIu64 " requests in %s, %s read, %s sent\n", result->exchanges,
           units_format_time(result->seconds * 1e9, time),
           units_format_bytes((double)result->bytes_in, read),
           units_format_bytes((double)result->bytes_out, sent));
   print_errors(out, result);
-  if (result->connected < options->connections || result->idle_connected < options->idle)
+  if (result->connected < options->connections || result->idle_connected < options->idle) {
     fprintf(out, "  Connected: %" PRIu32 " of %" PRIu32 ", idle %" PRIu32 " of %" PRIu32 "\n",
             result->connected, options->connections, result->idle_connected, options->idle);
+  }
   print_lateness(out, result);
   print_usage(out, "Harness", &result->client, result->exchanges);
-  if (result->server.known || options->pids_count > 0)
+  if (result->server.known || options->pids_count > 0) {
     print_usage(out, "Server", &result->server, result->exchanges);
-  if (result->harness_bound)
+  }
+  if (result->harness_bound) {
     fprintf(
         out,
         "  harness-bound: a thread of the load generator used %.1f %% of a CPU, which limits the "
         "results\n",
         result->thread_busy_max * 100);
+  }
   print_rates(out, result);
-  if (result->interrupted)
+  if (result->interrupted) {
     fputs("Interrupted: this is the report so far\n", out);
+  }
 }
 
 static void print_length(FILE *out, const struct options *options) {
   char text[UNITS_TEXT_MAX];
   uint64_t time_ns = options->ramp ? options->ramp_ns : options->duration_ns;
-  if (options->steps > 0)
+  if (options->steps > 0) {
     time_ns = options->step_ns * options->steps;
-  if (options->repeat > 1)
+  }
+  if (options->repeat > 1) {
     fprintf(out, "%" PRIu32 " x ", options->repeat);
-  if (options->count > 0)
+  }
+  if (options->count > 0) {
     fprintf(out, "%" PRIu64 " exchanges", options->count);
-  if (options->count > 0 && time_ns != NEVER)
+  }
+  if (options->count > 0 && time_ns != NEVER) {
     fputs(" or ", out);
-  if (time_ns != NEVER)
+  }
+  if (time_ns != NEVER) {
     fputs(units_format_duration(time_ns, text), out);
+  }
 }
 
 static void print_times(FILE *out, const struct result *result) {
@@ -118,8 +131,9 @@ static void print_time_row(FILE *out, const char *name, const struct hdr_histogr
   fprintf(out, "    %-10s %9s %10s %10s %9.2f%%\n", name, units_format_time(m, mean),
           units_format_time(s, deviation), units_format_time((double)histogram->max_ns, max),
           share_within(histogram, m - s, m + s));
-  if (histogram->clamped > 0)
+  if (histogram->clamped > 0) {
     fprintf(out, "    %" PRIu64 " of them over 60s\n", histogram->clamped);
+  }
 }
 
 static double rate_of(const struct interval *interval) {
@@ -131,17 +145,20 @@ static void print_rate_row(FILE *out, const struct result *result) {
   char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
   struct moments m = {0};
   uint32_t count = result->intervals_count, within = 0;
-  if (count == 0)
+  if (count == 0) {
     return;
+  }
   for (uint32_t i = 0; i < count; i++) {
     m.mean += rate_of(&result->intervals[i]) / count;
     m.max = fmax(m.max, rate_of(&result->intervals[i]));
   }
-  for (uint32_t i = 0; i < count; i++)
+  for (uint32_t i = 0; i < count; i++) {
     m.stddev += pow(rate_of(&result->intervals[i]) - m.mean, 2) / count;
+  }
   m.stddev = sqrt(m.stddev);
-  for (uint32_t i = 0; i < count; i++)
+  for (uint32_t i = 0; i < count; i++) {
     within += fabs(rate_of(&result->intervals[i]) - m.mean) <= m.stddev ? 1 : 0;
+  }
   fprintf(out, "    %-10s %9s %10s %10s %9.2f%%\n", "Req/Sec", units_format_count(m.mean, mean),
           units_format_count(m.stddev, deviation), units_format_count(m.max, max),
           100.0 * within / count);
@@ -151,36 +168,42 @@ static void print_percentiles(FILE *out, const char *title, const struct hdr_his
   static const double percents[] = {50, 75, 90, 99, 99.9, 99.99, 99.999, 100};
   char text[UNITS_TEXT_MAX];
   fprintf(out, "  Latency Distribution%s\n", title);
-  for (size_t i = 0; i < count_of(percents); i++)
+  for (size_t i = 0; i < count_of(percents); i++) {
     fprintf(out, "    %7.3f%%  %s\n", percents[i],
             units_format_time((double)hdr_percentile(histogram, percents[i]), text));
+  }
 }
 
 static void print_errors(FILE *out, const struct result *result) {
-  if (result_errors(result) == 0)
+  if (result_errors(result) == 0) {
     return;
+  }
   fputs("  Errors:", out);
-  for (int i = 0; i < BENCH_ERRORS; i++)
+  for (int i = 0; i < BENCH_ERRORS; i++) {
     fprintf(out, "%s %s %" PRIu64, i > 0 ? "," : "", bench_error_name((enum bench_error)i),
             result->errors[i]);
+  }
   fputc('\n', out);
   bool any = false;
   for (int i = 0; i < BENCH_ERRNO_MAX; i++) {
-    if (result->errnos[i] == 0)
+    if (result->errnos[i] == 0) {
       continue;
+    }
     const char *name = strerrorname_np(i);
     fprintf(out, "%s %s %" PRIu64, any ? "," : "  Errno:", name != NULL ? name : "unknown",
             result->errnos[i]);
     any = true;
   }
-  if (any)
+  if (any) {
     fputc('\n', out);
+  }
 }
 
 static void print_lateness(FILE *out, const struct result *result) {
   char text[UNITS_TEXT_MAX];
-  if (result->target_rate <= 0)
+  if (result->target_rate <= 0) {
     return;
+  }
   fprintf(out,
           "  Schedule: %" PRIu64 " begun more than 1ms late, at most %s; %" PRIu64 " dropped\n",
           result->late, units_format_time((double)result->late_max_ns, text), result->dropped);
@@ -195,18 +218,20 @@ static void print_usage(FILE *out, const char *name, const struct usage *usage,
   }
   fprintf(out, "  %s: %.1f %% of a CPU", name,
           usage->seconds > 0 ? 100 * usage->cpu_s / usage->seconds : 0);
-  if (exchanges > 0)
+  if (exchanges > 0) {
     fprintf(out, ", %.2fus of CPU and %.3f context switches per exchange",
             usage->cpu_s * 1e6 / (double)exchanges,
             (double)usage->context_switches / (double)exchanges);
+  }
   fprintf(out, ", %s resident\n", units_format_bytes((double)usage->resident_bytes, bytes));
 }
 
 static void print_rates(FILE *out, const struct result *result) {
   char bytes[UNITS_TEXT_MAX];
   double seconds = result->seconds > 0 ? result->seconds : 1;
-  if (result->target_rate > 0)
+  if (result->target_rate > 0) {
     fprintf(out, "Target/sec:   %10.2f\n", result->target_rate);
+  }
   fprintf(out, "Requests/sec: %10.2f\n", (double)result->exchanges / seconds);
   fprintf(out, "Transfer/sec: %10s\n",
           units_format_bytes((double)result->bytes_in / seconds, bytes));
@@ -217,8 +242,9 @@ static double share_within(const struct hdr_histogram *histogram, double low, do
   uint32_t first = low > 0 ? hdr_bucket((uint64_t)low) : 0;
   uint32_t last = hdr_bucket(high < (double)HDR_MAX_NS ? (uint64_t)high : HDR_MAX_NS);
   uint64_t count = 0;
-  for (uint32_t i = first; i <= last; i++)
+  for (uint32_t i = first; i <= last; i++) {
     count += histogram->buckets[i];
+  }
   return 100.0 * (double)count / (double)histogram->count;
 }
 
@@ -227,24 +253,27 @@ static double share_within(const struct hdr_histogram *histogram, double low, do
 static double column_of(const struct result *result, enum column column) {
   static const double percents[COLUMNS] = {
       [COLUMN_P50] = 50, [COLUMN_P99] = 99, [COLUMN_P999] = 99.9, [COLUMN_MAX] = 100};
-  if (column != COLUMN_RATE)
+  if (column != COLUMN_RATE) {
     return (double)hdr_percentile(result->latency, percents[column]);
+  }
   return bench_rate(result->exchanges, result->seconds);
 }
 
 static double column_median(struct result *const *runs, uint32_t count, enum column column) {
   double values[RUNS_MAX];
   assert(count > 0 && count <= RUNS_MAX);
-  for (uint32_t i = 0; i < count; i++)
+  for (uint32_t i = 0; i < count; i++) {
     values[i] = column_of(runs[i], column);
+  }
   return median_of(values, count);
 }
 
 static void print_columns(FILE *out, const double values[COLUMNS]) {
   char text[UNITS_TEXT_MAX];
   fprintf(out, " %12.2f", values[COLUMN_RATE]);
-  for (int column = COLUMN_P50; column < COLUMNS; column++)
+  for (int column = COLUMN_P50; column < COLUMNS; column++) {
     fprintf(out, " %10s", units_format_time(values[column], text));
+  }
 }
 
 void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
@@ -254,16 +283,19 @@ void report_text_runs(FILE *out, const struct options *options, struct result *c
           "Target/sec", "Requests/sec", "50%", "99%", "99.9%", "Max", "Errors");
   for (uint32_t i = 0; i < count; i++) {
     fprintf(out, "%-8" PRIu32 " %10.2f", i + 1, runs[i]->target_rate);
-    for (int column = 0; column < COLUMNS; column++)
+    for (int column = 0; column < COLUMNS; column++) {
       values[column] = column_of(runs[i], (enum column)column);
+    }
     print_columns(out, values);
     fprintf(out, " %8" PRIu64 "\n", result_errors(runs[i]));
   }
-  if (options->steps > 0 || count == 0)
+  if (options->steps > 0 || count == 0) {
     return;
+  }
   fprintf(out, "%-8s %10.2f", "Median", runs[0]->target_rate);
-  for (int column = 0; column < COLUMNS; column++)
+  for (int column = 0; column < COLUMNS; column++) {
     values[column] = column_median(runs, count, (enum column)column);
+  }
   print_columns(out, values);
   fputc('\n', out);
 }

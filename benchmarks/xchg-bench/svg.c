@@ -85,21 +85,23 @@ void svg_text(FILE *out, const char *text) {
 const char *svg_format_count(double value, char text[SVG_TICK_MAX]) {
   static const char *const suffixes[] = {"", "k", "M", "G", "T"};
   size_t i = 0;
-  for (; value >= 1e3 && i + 1 < count_of(suffixes); i++)
+  for (; value >= 1e3 && i + 1 < count_of(suffixes); i++) {
     value /= 1e3;
+  }
   snprintf(text, SVG_TICK_MAX, "%.4g%s", value, suffixes[i]);
   return text;
 }
 
 const char *svg_format_time(double time_ns, char text[SVG_TICK_MAX]) {
-  if (time_ns < 1e3)
+  if (time_ns < 1e3) {
     snprintf(text, SVG_TICK_MAX, "%.4gns", time_ns);
-  else if (time_ns < 1e6)
+  } else if (time_ns < 1e6) {
     snprintf(text, SVG_TICK_MAX, "%.4gus", time_ns / 1e3);
-  else if (time_ns < 1e9)
+  } else if (time_ns < 1e9) {
     snprintf(text, SVG_TICK_MAX, "%.4gms", time_ns / 1e6);
-  else
+  } else {
     snprintf(text, SVG_TICK_MAX, "%.4gs", time_ns / 1e9);
+  }
   return text;
 }
 
@@ -125,8 +127,9 @@ static size_t choose_ticks(const struct svg_axis *axis, double ticks[TICKS_MAX])
     while (power <= axis->max && count < TICKS_MAX) {
       for (size_t i = 0; i < per_decade && count < TICKS_MAX; i++) {
         double tick = power * steps[i];
-        if (tick >= axis->min * 0.999999 && tick <= axis->max * 1.000001)
+        if (tick >= axis->min * 0.999999 && tick <= axis->max * 1.000001) {
           ticks[count++] = tick;
+        }
       }
       power *= 10;
     }
@@ -135,12 +138,14 @@ static size_t choose_ticks(const struct svg_axis *axis, double ticks[TICKS_MAX])
   double rough = (axis->max - axis->min) / 10;
   double power = pow(10, floor(log10(rough)));
   size_t i = 0;
-  while (i + 1 < count_of(steps) && power * steps[i] < rough)
+  while (i + 1 < count_of(steps) && power * steps[i] < rough) {
     i++;
+  }
   double step = power * steps[i];
   double first = ceil(axis->min / step - 1e-9) * step;
-  for (; first + (double)count * step <= axis->max * (1 + 1e-9) && count < TICKS_MAX; count++)
+  for (; first + (double)count * step <= axis->max * (1 + 1e-9) && count < TICKS_MAX; count++) {
     ticks[count] = first + (double)count * step;
+  }
   return count;
 }
 
@@ -148,8 +153,9 @@ static void draw_axis(FILE *out, const struct svg_axis *axis, enum side side) {
   double chosen[TICKS_MAX];
   const double *ticks = axis->ticks != NULL ? axis->ticks : chosen;
   size_t count = axis->ticks != NULL ? axis->ticks_count : choose_ticks(axis, chosen);
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
     draw_tick(out, axis, side, ticks[i]);
+  }
   if (side == SIDE_X) {
     fprintf(out, "<line class=\"axis\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", LEFT,
             BOTTOM, RIGHT, BOTTOM);
@@ -207,8 +213,9 @@ static void draw_dots(FILE *out, const struct svg_chart *chart, size_t index) {
   char x[SVG_TICK_MAX], y[SVG_TICK_MAX];
   for (size_t i = 0; i < series->count && series->count <= DOTS_MAX; i++) {
     const struct svg_point *point = &series->points[i];
-    if (isnan(point->y) || series->is_dashed)
+    if (isnan(point->y) || series->is_dashed) {
       continue;
+    }
     fprintf(out, "<circle class=\"dot s%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"><title>", index,
             place(&chart->x, SIDE_X, point->x), place(&chart->y, SIDE_Y, point->y));
     svg_text(out, series->name);
@@ -222,8 +229,9 @@ static void draw_bars(FILE *out, const struct svg_chart *chart, size_t index) {
   char x[SVG_TICK_MAX], x_end[SVG_TICK_MAX], y[SVG_TICK_MAX];
   for (size_t i = 0; i < series->count; i++) {
     const struct svg_point *point = &series->points[i];
-    if (isnan(point->y) || point->y <= chart->y.min)
+    if (isnan(point->y) || point->y <= chart->y.min) {
       continue;
+    }
     double left = place(&chart->x, SIDE_X, point->x), top = place(&chart->y, SIDE_Y, point->y);
     double width = place(&chart->x, SIDE_X, point->x_end) - left;
     /* Leave a gap between bars, and make every bar high enough to be seen. */

@@ -40,10 +40,12 @@ int units_parse_number(const char *text, double *value) { return parse_with(coun
 
 int units_parse_count(const char *text, uint64_t *value) {
   double number;
-  if (parse_u64(text, value) == 0)
+  if (parse_u64(text, value) == 0) {
     return 0; /* exact, even if large */
-  if (parse_with(counts, text, &number) == -1 || number > EXACT_MAX || number != floor(number))
+  }
+  if (parse_with(counts, text, &number) == -1 || number > EXACT_MAX || number != floor(number)) {
     return -1;
+  }
   *value = (uint64_t)number;
   return 0;
 }
@@ -54,30 +56,33 @@ int units_parse_size(const char *text, uint64_t *bytes) {
 
 int units_parse_time(const char *text, uint64_t *time_ns) {
   double number;
-  if (parse_with(times, text, &number) == -1 || number > TIME_MAX_NS)
+  if (parse_with(times, text, &number) == -1 || number > TIME_MAX_NS) {
     return -1;
+  }
   *time_ns = (uint64_t)llround(number);
   return 0;
 }
 
 const char *units_format_time(double time_ns, char text[UNITS_TEXT_MAX]) {
   double us = time_ns / 1e3;
-  if (us < 1e3)
+  if (us < 1e3) {
     snprintf(text, UNITS_TEXT_MAX, "%.2fus", us);
-  else if (us < 1e6)
+  } else if (us < 1e6) {
     snprintf(text, UNITS_TEXT_MAX, "%.2fms", us / 1e3);
-  else if (us < 60e6)
+  } else if (us < 60e6) {
     snprintf(text, UNITS_TEXT_MAX, "%.2fs", us / 1e6);
-  else
+  } else {
     snprintf(text, UNITS_TEXT_MAX, "%.2fm", us / 60e6);
+  }
   return text;
 }
 
 const char *units_format_count(double value, char text[UNITS_TEXT_MAX]) {
   static const char *const suffixes[] = {"", "k", "M", "G", "T"};
   size_t i = 0;
-  for (; value >= 1e3 && i + 1 < count_of(suffixes); i++)
+  for (; value >= 1e3 && i + 1 < count_of(suffixes); i++) {
     value /= 1e3;
+  }
   snprintf(text, UNITS_TEXT_MAX, "%.2f%s", value, suffixes[i]);
   return text;
 }
@@ -85,8 +90,9 @@ const char *units_format_count(double value, char text[UNITS_TEXT_MAX]) {
 const char *units_format_bytes(double bytes, char text[UNITS_TEXT_MAX]) {
   static const char *const suffixes[] = {"B", "KB", "MB", "GB", "TB"};
   size_t i = 0;
-  for (; bytes >= 1024 && i + 1 < count_of(suffixes); i++)
+  for (; bytes >= 1024 && i + 1 < count_of(suffixes); i++) {
     bytes /= 1024;
+  }
   snprintf(text, UNITS_TEXT_MAX, "%.2f%s", bytes, suffixes[i]);
   return text;
 }
@@ -100,11 +106,13 @@ const char *units_format_duration(uint64_t time_ns, char text[UNITS_TEXT_MAX]) {
                {"s", NS_PER_S},
                {"ms", NS_PER_MS},
                {"us", NS_PER_US}};
-  if (time_ns == 0)
+  if (time_ns == 0) {
     return memcpy(text, "0s", 3);
+  }
   for (size_t i = 0; i < count_of(units); i++) {
-    if (time_ns % units[i].ns != 0)
+    if (time_ns % units[i].ns != 0) {
       continue;
+    }
     snprintf(text, UNITS_TEXT_MAX, "%llu%s", (unsigned long long)(time_ns / units[i].ns),
              units[i].name);
     return text;
@@ -121,16 +129,18 @@ static int parse_decimal(const char **text, double *value) {
   for (; (*p >= '0' && *p <= '9') || (*p == '.' && !fraction); p++) {
     if (*p == '.') {
       fraction = true;
-      if (digits == 0 || p[1] < '0' || p[1] > '9')
+      if (digits == 0 || p[1] < '0' || p[1] > '9') {
         return -1;
+      }
       continue;
     }
     number = number * 10 + (*p - '0');
     scale *= fraction ? 10 : 1;
     digits++;
   }
-  if (digits == 0 || digits > DIGITS_MAX)
+  if (digits == 0 || digits > DIGITS_MAX) {
     return -1;
+  }
   *text = p;
   *value = number / scale;
   return 0;
@@ -138,11 +148,13 @@ static int parse_decimal(const char **text, double *value) {
 
 static int parse_with(const struct unit *units, const char *text, double *value) {
   double number;
-  if (parse_decimal(&text, &number) == -1)
+  if (parse_decimal(&text, &number) == -1) {
     return -1;
+  }
   for (; units->name != NULL; units++) {
-    if (strcmp(text, units->name) != 0)
+    if (strcmp(text, units->name) != 0) {
       continue;
+    }
     *value = number * units->factor;
     return 0;
   }

@@ -41,7 +41,7 @@ struct machine {
   bool off;
 };
 
-/* ---- the machine, which uses no connection ----------------------------------------------- */
+/* ---- the machine, which uses no connection ---- */
 
 /* Runs on the connection's worker. ${conn} is NULL if the connection has ended. */
 static void deliver(struct xchg_conn *conn, void *argument) {
@@ -106,7 +106,7 @@ static void machine_stop(struct machine *machine) {
   pthread_mutex_destroy(&machine->mutex);
 }
 
-/* ---- the two handlers ---------------------------------------------------------------------- */
+/* ---- the two handlers ---- */
 
 static void on_order(struct xchg_conn *conn, const struct xchg_message *message) {
   struct machine *machine = xchg_user(conn);
@@ -138,7 +138,7 @@ static void on_visit(struct xchg_conn *conn) {
   xchg_finish(conn);
 }
 
-/* ---- the program --------------------------------------------------------------------------- */
+/* ---- the program ---- */
 
 /* The log of the program names the server of each line. */
 static void write_line(void *log_user, enum xchg_log_level level, const char *line) {

@@ -72,7 +72,7 @@ struct client {
   size_t skip; /* bytes of an oversized value that are still to be discarded */
 };
 
-/* ---- the store ----------------------------------------------------------------------------- */
+/* ---- the store ---- */
 
 /* The text of an item begins with this word, then its key. */
 static const char item_word[] = "VALUE ";
@@ -175,7 +175,7 @@ static void store_send(struct store *store, struct text key, struct xchg_conn *c
   item_release(expired);
 }
 
-/* ---- lines --------------------------------------------------------------------------------- */
+/* ---- lines ---- */
 
 /* The line that ends at the LF at ${end}, without LF or CR LF. */
 static struct text line_until(const char *data, const char *end) {
@@ -270,7 +270,7 @@ static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
   return set.sized && set.bytes <= VALUE_MAX_BYTES ? line_size + set.bytes + 2 : line_size;
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
+/* ---- commands ---- */
 
 static void answer(struct xchg_conn *conn, const char *text) {
   xchg_send(conn, text, strlen(text));
@@ -380,7 +380,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
   }
 }
 
-/* ---- the program --------------------------------------------------------------------------- */
+/* ---- the program ---- */
 
 /* ${mebibytes} limits all items. The end of the process frees the store. */
 static int store_init(struct store *store, unsigned long mebibytes) {

@@ -60,10 +60,11 @@ static void put(struct json_writer *writer, const struct json *value) {
       json_put_bool(writer, value->name, value->kind == JSON_TRUE);
       break;
     case JSON_NUMBER:
-      if (value->integral)
+      if (value->integral) {
         json_put_u64(writer, value->name, value->integer);
-      else
+      } else {
         json_put_double(writer, value->name, value->number);
+      }
       break;
     case JSON_STRING:
       json_put_text(writer, value->name, value->text);

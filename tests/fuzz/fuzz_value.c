@@ -85,16 +85,18 @@ static char *print(const struct config *config, const struct config_var_def *def
   const void *member = (const char *)config + def->offset;
   switch (def->kind) {
     case KIND_GREETING:
-      if (config->has_greeting)
+      if (config->has_greeting) {
         print_text(out, &config->greeting);
-      else
+      } else {
         fputs("none", out);
+      }
       break;
     case KIND_REPLY:
-      if (config->reply == REPLY_TEXT)
+      if (config->reply == REPLY_TEXT) {
         print_text(out, &config->reply_text);
-      else
+      } else {
         fputs(config->reply == REPLY_ECHO ? "echo" : "none", out);
+      }
       break;
     case KIND_FRAME:
       print_frame(out, &config->frame);

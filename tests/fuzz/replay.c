@@ -93,24 +93,28 @@ static size_t change(struct replay *replay, uint64_t *state, uint8_t *bytes, siz
   size_t run = min_u64(draw_below(state, 16) + 1, size - at);
   switch (draw_below(state, 6)) {
     case 0:
-      if (at < size)
+      if (at < size) {
         bytes[at] ^= (uint8_t)(1u << draw_below(state, 8));
+      }
       return size;
     case 1:
-      if (at < size)
+      if (at < size) {
         bytes[at] = telling[draw_below(state, sizeof(telling))];
+      }
       return size;
     case 2: /* remove some bytes */
       memmove(bytes + at, bytes + at + run, size - at - run);
       return size - run;
     case 3: /* repeat some bytes */
-      if (size + run > INPUT_MAX)
+      if (size + run > INPUT_MAX) {
         return size;
+      }
       memmove(bytes + at + run, bytes + at, size - at);
       return size + run;
     case 4:
-      if (at < size)
+      if (at < size) {
         bytes[at] = (uint8_t)draw(state);
+      }
       return size;
     default: { /* continue as another file does */
       const struct file *other = &replay->files[draw_below(state, replay->files_count)];

@@ -34,7 +34,7 @@
 
 extern char **environ; /* environ(7): no header must declare it */
 
-/* ---- what is counted ----------------------------------------------------------------------- */
+/* ---- what is counted ---- */
 
 static _Thread_local bool publishing; /* this thread is in xchg_publish */
 
@@ -112,7 +112,7 @@ void *__wrap___memmove_chk(void *to, const void *from, size_t size, size_t room)
   return __real___memmove_chk(to, from, size, room);
 }
 
-/* ---- members ------------------------------------------------------------------------------- */
+/* ---- members ---- */
 
 static void answer(struct xchg_conn *conn, int result, const char *text) {
   if (result == -1) {
@@ -135,7 +135,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
   }
 }
 
-/* ---- orders -------------------------------------------------------------------------------- */
+/* ---- orders ---- */
 
 /* Fill ${bytes} for the publication ${number}. */
 static void fill(uint8_t *bytes, unsigned number, size_t size) {
@@ -198,7 +198,7 @@ static void obey(struct xchg_server *server, uint8_t *bytes) {
   }
 }
 
-/* ---- the program --------------------------------------------------------------------------- */
+/* ---- the program ---- */
 
 static struct xchg_server *make(void) {
   static const struct xchg_handler handler = {.size = sizeof(handler),

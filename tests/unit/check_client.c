@@ -82,8 +82,9 @@ static struct fixture *set_up(const struct config *exchange, uint64_t size) {
 
 static void tear_down(struct fixture *fixture) {
   client_close(&fixture->client);
-  if (fixture->server != -1)
+  if (fixture->server != -1) {
     close(fixture->server);
+  }
   counters_destroy(fixture->env.counters);
   message_set_fini(&fixture->messages);
   free(fixture);
@@ -123,10 +124,11 @@ START_TEST(test_greet_byte_by_byte) {
   struct fixture *fixture = set_up(&greet, 64);
   uint8_t bytes[128];
   ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_WAITS);
-  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 65); /* in one write, framed */
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof(bytes), 0), 65); /* in one write, framed */
   ck_assert_uint_eq(bytes[64], 0);
-  for (size_t i = 0; i < sizeof(greeting); i++)
+  for (size_t i = 0; i < sizeof(greeting); i++) {
     ck_assert_int_eq(say(fixture, greeting + i, 1), CLIENT_WAITS);
+  }
   ck_assert_uint_eq(fixture->env.counters->exchanges, 0); /* it ends at the end of stream */
   ck_assert_int_eq(end(fixture), CLIENT_DONE);
   const struct counters *counters = fixture->env.counters;
@@ -161,9 +163,10 @@ START_TEST(test_greet_short) {
   struct fixture *fixture = set_up(&greet, 64);
   client_send(&fixture->env, &fixture->client);
   uint8_t bytes[128];
-  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 65);
-  if (_i > 0)
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof(bytes), 0), 65);
+  if (_i > 0) {
     ck_assert_int_eq(say(fixture, greeting, (size_t)_i), CLIENT_WAITS);
+  }
   ck_assert_int_eq(end(fixture), CLIENT_FAILED);
   ck_assert_int_eq(fixture->env.error, ERROR_SHORT);
   ck_assert_uint_eq(fixture->env.counters->errors[ERROR_SHORT], 1);
@@ -197,12 +200,12 @@ START_TEST(test_counted_replies) {
   struct fixture *fixture = set_up(&five_lines, 10);
   uint8_t bytes[256];
   ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_WAITS);
-  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), PIPELINE * 11);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof(bytes), 0), PIPELINE * 11);
   ck_assert_int_eq(say(fixture, "yes\nye", 6), CLIENT_WAITS);
   ck_assert_int_eq(client_send(&fixture->env, &fixture->client), CLIENT_WAITS);
-  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 11); /* the fifth and last */
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof(bytes), 0), 11); /* the fifth and last */
   ck_assert_int_eq(say(fixture, "s\nyes\nyes\nyes\n", 14), CLIENT_WAITS);
-  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), -1);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof(bytes), 0), -1);
   ck_assert_int_eq(end(fixture), CLIENT_DONE);
   ck_assert_uint_eq(fixture->env.counters->exchanges, 1);
   ck_assert_uint_eq(fixture->env.counters->first_byte.count, 1);
@@ -216,7 +219,7 @@ START_TEST(test_counted_one_reply_missing) {
   ck_assert_int_eq(say(fixture, "yes\nyes\nyes\nyes\n", 16), CLIENT_WAITS);
   client_send(&fixture->env, &fixture->client);
   uint8_t bytes[256];
-  ck_assert_int_eq(recv(fixture->server, bytes, sizeof bytes, 0), 5 * 11);
+  ck_assert_int_eq(recv(fixture->server, bytes, sizeof(bytes), 0), 5 * 11);
   ck_assert_int_eq(end(fixture), CLIENT_FAILED);
   ck_assert_int_eq(fixture->env.error, ERROR_SHORT);
   tear_down(fixture);
@@ -230,11 +233,12 @@ START_TEST(test_echo_pipeline) {
   struct client_env *env = &fixture->env;
   uint8_t bytes[1000];
   for (uint64_t round = 0; round < 3; round++) {
-    while (client_can_begin(env, &fixture->client))
+    while (client_can_begin(env, &fixture->client)) {
       client_begin(env, &fixture->client);
+    }
     ck_assert_uint_eq(client_in_flight(env, &fixture->client), PIPELINE);
     ck_assert_int_eq(client_send(env, &fixture->client), CLIENT_WAITS);
-    ck_assert_uint_eq(hear(fixture, round * PIPELINE, bytes, sizeof bytes), PIPELINE * 100);
+    ck_assert_uint_eq(hear(fixture, round * PIPELINE, bytes, sizeof(bytes)), PIPELINE * 100);
     ck_assert_int_eq(say(fixture, bytes, 150), CLIENT_WAITS); /* one and a half */
     ck_assert_uint_eq(env->counters->exchanges, round * PIPELINE + 1);
     ck_assert_uint_eq(env->counters->first_byte.count, round * PIPELINE + 2);
@@ -252,10 +256,11 @@ START_TEST(test_echo_fails_in_flight) {
   struct fixture *fixture = set_up(&echo, 100);
   struct client_env *env = &fixture->env;
   uint8_t bytes[1000];
-  while (client_can_begin(env, &fixture->client))
+  while (client_can_begin(env, &fixture->client)) {
     client_begin(env, &fixture->client);
+  }
   client_send(env, &fixture->client);
-  hear(fixture, 0, bytes, sizeof bytes);
+  hear(fixture, 0, bytes, sizeof(bytes));
   ck_assert_int_eq(say(fixture, bytes, 199), CLIENT_WAITS);
   ck_assert_int_eq(end(fixture), CLIENT_FAILED);
   ck_assert_int_eq(env->error, ERROR_SHORT);
@@ -332,10 +337,11 @@ START_TEST(test_discard) {
   struct fixture *fixture = set_up(&discard, 100);
   struct client_env *env = &fixture->env;
   uint8_t bytes[1000];
-  while (client_can_begin(env, &fixture->client))
+  while (client_can_begin(env, &fixture->client)) {
     client_begin(env, &fixture->client);
+  }
   client_send(env, &fixture->client);
-  ck_assert_uint_eq(hear(fixture, 0, bytes, sizeof bytes), PIPELINE * 100);
+  ck_assert_uint_eq(hear(fixture, 0, bytes, sizeof(bytes)), PIPELINE * 100);
   ck_assert_uint_eq(env->counters->exchanges, PIPELINE);
   ck_assert_uint_eq(env->counters->bytes_out, PIPELINE * 100);
   ck_assert_uint_eq(env->counters->latency.count, 0);
@@ -352,7 +358,7 @@ START_TEST(test_idle) {
   fixture->client.idle = true;
   client_begin(env, &fixture->client);
   client_send(env, &fixture->client);
-  ck_assert_uint_eq(hear(fixture, 0, bytes, sizeof bytes), 100);
+  ck_assert_uint_eq(hear(fixture, 0, bytes, sizeof(bytes)), 100);
   ck_assert_int_eq(say(fixture, bytes, 100), CLIENT_WAITS);
   ck_assert_uint_eq(fixture->client.in, 1);
   ck_assert_uint_eq(env->counters->exchanges + env->counters->bytes_in + env->counters->bytes_out,

@@ -20,14 +20,15 @@ static void write_runs(char path[32], const uint64_t *exchanges, uint32_t count)
     runs[i]->seconds = 1;
   }
   fixture_report(path, &options, runs, count);
-  for (uint32_t i = 0; i < count; i++)
+  for (uint32_t i = 0; i < count; i++) {
     result_destroy(runs[i]);
+  }
 }
 
 /* Copy the line of the table that begins with ${label} to ${line}. */
 static void find_row(const char *label, char line[512]) {
   char begin[64];
-  snprintf(begin, sizeof begin, "\n%s ", label);
+  snprintf(begin, sizeof(begin), "\n%s ", label);
   const char *found = strstr(output, begin);
   ck_assert_msg(found != NULL, "no '%s' in:\n%s", label, output);
   snprintf(line, 512, "%.*s", (int)strcspn(found + 1, "\n"), found + 1);
@@ -61,10 +62,11 @@ static const struct {
 static void squeeze(const char *line, const char *label, char out[512]) {
   size_t size = 0;
   for (line += strlen(label); *line != 0; line++) {
-    if (*line != ' ')
+    if (*line != ' ') {
       out[size++] = *line;
-    else if (size > 0 && out[size - 1] != ' ')
+    } else if (size > 0 && out[size - 1] != ' ') {
       out[size++] = ' ';
+    }
   }
   out[size] = 0;
 }
@@ -89,8 +91,9 @@ START_TEST(each_is_compared_with_the_first) {
   char paths[3][32], line[512], got[512];
   fixture_options(&options);
   options.steps = 0;
-  for (uint64_t i = 0; i < 3; i++)
+  for (uint64_t i = 0; i < 3; i++) {
     write_runs(paths[i], (uint64_t[]){100 + 50 * i, 101 + 50 * i, 102 + 50 * i, 103 + 50 * i}, 4);
+  }
   compare((const char *const[]){paths[0], paths[1], paths[2]}, 3);
   find_row("rate 1/s", line);
   squeeze(line, "rate 1/s", got);

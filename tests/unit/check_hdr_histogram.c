@@ -87,11 +87,13 @@ static void compare_sorted(const struct hdr_histogram *histogram, const uint64_t
 static void compare_moments(const struct hdr_histogram *histogram, const uint64_t *sorted,
                             size_t count) {
   long double sum = 0, squares = 0;
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
     sum += (long double)sorted[i];
+  }
   long double mean = sum / (long double)count;
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; i < count; i++) {
     squares += ((long double)sorted[i] - mean) * ((long double)sorted[i] - mean);
+  }
   double stddev = (double)sqrtl(squares / (long double)count);
   ck_assert_double_eq_tol(hdr_mean(histogram), (double)mean, 1e-9 * (double)mean + 1e-9);
   /* Differences of squares: the digits that the mean's square takes are lost. */
@@ -108,7 +110,7 @@ START_TEST(percentiles_are_those_of_a_sort) {
       values[i] = shapes[_i]();
       hdr_record(&all, values[i]);
     }
-    qsort(values, counts[n], sizeof *values, by_value);
+    qsort(values, counts[n], sizeof(*values), by_value);
     compare_sorted(&all, values, counts[n]);
     compare_moments(&all, values, counts[n]);
     ck_assert_uint_eq(all.clamped, 0);
@@ -124,8 +126,9 @@ START_TEST(buckets_adjoin) {
     bool narrow = low < 2048 ? low == high : low <= high && (high - low + 1) * 1000 <= low;
     bool found =
         (low > HDR_MAX_NS || hdr_bucket(low) == i) && (high > HDR_MAX_NS || hdr_bucket(high) == i);
-    if (low != next || !narrow || !found) /* an assertion each would take its time */
+    if (low != next || !narrow || !found) { /* an assertion each would take its time */
       ck_abort_msg("bucket %u: %" PRIu64 " to %" PRIu64, i, low, high);
+    }
     next = high + 1;
   }
   ck_assert_uint_eq(next, UINT64_C(1) << 36);
@@ -180,16 +183,16 @@ START_TEST(added_is_as_recorded_in_one) {
   ck_assert_uint_eq(sum.max_ns, all.max_ns);
   ck_assert_double_eq_tol(sum.sum_ns, all.sum_ns, 1e-12 * all.sum_ns);
   ck_assert_double_eq_tol(sum.sum_squares, all.sum_squares, 1e-12 * all.sum_squares);
-  ck_assert_mem_eq(sum.buckets, all.buckets, sizeof sum.buckets);
+  ck_assert_mem_eq(sum.buckets, all.buckets, sizeof(sum.buckets));
 }
 END_TEST
 
-/* ---- the .hgrm form -------------------------------------------------------------- */
+/* ---- the .hgrm form ---- */
 
 static char text[65536];
 
 static void write_text(void) {
-  FILE *out = fmemopen(text, sizeof text, "w");
+  FILE *out = fmemopen(text, sizeof(text), "w");
   ck_assert_ptr_nonnull(out);
   hdr_write_hgrm(&all, out);
   ck_assert_int_eq(ferror(out), 0);
@@ -206,13 +209,15 @@ static void check_row(const char *line, double *percentile, uint64_t *seen) {
   ck_assert_uint_ge(below, *seen);
   uint64_t value = hdr_percentile(&all, at * 100), counted = 0;
   ck_assert_double_eq_tol(value_ms, (double)value / 1e6, 0.0005001);
-  for (uint32_t i = 0; i <= hdr_bucket(value); i++)
+  for (uint32_t i = 0; i <= hdr_bucket(value); i++) {
     counted += all.buckets[i];
+  }
   ck_assert_uint_eq(below, counted);
-  if (at < 1)
+  if (at < 1) {
     ck_assert_double_eq_tol(atof(last), 1 / (1 - at), 0.0051 + 1e-6 / (1 - at));
-  else
+  } else {
     ck_assert_str_eq(last, "inf");
+  }
   *percentile = at;
   *seen = below;
 }
@@ -220,8 +225,9 @@ static void check_row(const char *line, double *percentile, uint64_t *seen) {
 START_TEST(hgrm_reads_back) {
   seed();
   hdr_reset(&all);
-  for (size_t i = 0; i < VALUES; i++)
+  for (size_t i = 0; i < VALUES; i++) {
     hdr_record(&all, shapes[_i]());
+  }
   write_text();
   static const char head[] = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n";
   ck_assert_int_eq(strncmp(text, head, strlen(head)), 0);
@@ -229,8 +235,9 @@ START_TEST(hgrm_reads_back) {
   uint64_t seen = 0;
   char *line = text + strlen(head);
   size_t rows = 0;
-  for (; *line != '#'; line = strchr(line, '\n') + 1, rows++)
+  for (; *line != '#'; line = strchr(line, '\n') + 1, rows++) {
     check_row(line, &percentile, &seen);
+  }
   ck_assert_double_eq(percentile, 1);
   ck_assert_uint_eq(seen, VALUES);
   ck_assert_uint_ge(rows, 2);

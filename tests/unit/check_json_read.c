@@ -76,8 +76,9 @@ START_TEST(numbers) {
     ck_assert_int_eq(value->kind, JSON_NUMBER);
     ck_assert_double_eq(value->number, table[i].number);
     ck_assert_msg(value->integral == table[i].integral, "%s", table[i].text);
-    if (value->integral)
+    if (value->integral) {
       ck_assert_uint_eq(value->integer, table[i].integer);
+    }
     json_document_fini(&document);
   }
 }
@@ -134,7 +135,7 @@ START_TEST(nested) {
 END_TEST
 
 #define TEXT(text) \
-  { text, sizeof text - 1 }
+  { text, sizeof(text) - 1 }
 static const struct {
   const char *text;
   size_t size;
@@ -247,7 +248,7 @@ START_TEST(every_truncation_is_refused) {
   struct json_document document;
   good(&document, text);
   json_document_fini(&document);
-  for (size_t size = 0; size < sizeof text - 1; size++) {
+  for (size_t size = 0; size < sizeof(text) - 1; size++) {
     ck_assert_int_eq(parse(&document, text, size), -1);
     ck_assert_uint_le(fault.offset, size);
   }
@@ -260,11 +261,13 @@ static int parse_deep(struct json_document *document, size_t depth, const char *
   size_t size = depth * (strlen(open) + strlen(close)) + 1;
   char *text = malloc(size + 1), *at = text;
   ck_assert_ptr_nonnull(text);
-  for (size_t i = 0; i < depth; i++)
+  for (size_t i = 0; i < depth; i++) {
     at = stpcpy(at, open);
+  }
   at = stpcpy(at, "1");
-  for (size_t i = 0; i < depth; i++)
+  for (size_t i = 0; i < depth; i++) {
     at = stpcpy(at, close);
+  }
   int result = parse(document, text, size);
   free(text);
   return result;
@@ -287,14 +290,14 @@ END_TEST
 START_TEST(long_numbers_have_a_ceiling) {
   struct json_document document;
   char text[JSON_NUMBER_MAX + 2];
-  memset(text, '0', sizeof text);
+  memset(text, '0', sizeof(text));
   memcpy(text, "0.", 2);
   text[JSON_NUMBER_MAX - 1] = '7';
   ck_assert_int_eq(parse(&document, text, JSON_NUMBER_MAX), 0);
   json_document_fini(&document);
   ck_assert_int_eq(parse(&document, text, JSON_NUMBER_MAX + 1), -1);
   ck_assert_str_eq(fault.what, "a number out of range");
-  memset(text, '9', sizeof text);
+  memset(text, '9', sizeof(text));
   ck_assert_int_eq(parse(&document, text, 308), 0);
   ck_assert(!document.root->integral);
   json_document_fini(&document);
@@ -313,15 +316,17 @@ START_TEST(many_values) {
   enum { VALUES = 5000 };
   char *text = malloc(VALUES * 6 + 2), *at = text;
   ck_assert_ptr_nonnull(text);
-  for (int i = 0; i < VALUES; i++)
+  for (int i = 0; i < VALUES; i++) {
     at += snprintf(at, 7, "%c%d", i == 0 ? '[' : ',', i);
+  }
   at = stpcpy(at, "]");
   struct json_document document;
   ck_assert_int_eq(parse(&document, text, (size_t)(at - text)), 0);
   ck_assert_uint_eq(document.root->size, VALUES);
   uint64_t expected = 0, wrong = 0;
-  for (const struct json *v = document.root->first; v != NULL; v = v->next)
+  for (const struct json *v = document.root->first; v != NULL; v = v->next) {
     wrong += v->integer != expected++;
+  }
   ck_assert_uint_eq(wrong, 0);
   ck_assert_uint_eq(expected, VALUES);
   json_document_fini(&document);

@@ -25,8 +25,8 @@ static const struct json *good(struct json_document *document, const char *text)
 static char written[4096];
 
 static FILE *begin_writing(void) {
-  memset(written, 0, sizeof written);
-  FILE *out = fmemopen(written, sizeof written, "w");
+  memset(written, 0, sizeof(written));
+  FILE *out = fmemopen(written, sizeof(written), "w");
   ck_assert_ptr_nonnull(out);
   return out;
 }
@@ -61,8 +61,9 @@ END_TEST
 
 START_TEST(written_strings_read_back) {
   char text[256];
-  for (int i = 1; i < 128; i++)
+  for (int i = 1; i < 128; i++) {
     text[i - 1] = (char)i;
+  }
   stpcpy(text + 127, "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80");
   FILE *out = begin_writing();
   json_write_string(out, text);

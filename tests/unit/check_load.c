@@ -217,7 +217,7 @@ END_TEST
 /* A UNIX socket with a small backlog, which is full most of the time, answers with EAGAIN. */
 START_TEST(test_unix) {
   char path[64];
-  snprintf(path, sizeof path, "/tmp/check-load-%d", (int)getpid());
+  snprintf(path, sizeof(path), "/tmp/check-load-%d", (int)getpid());
   struct load_server server = {.path = path, .backlog = _i == 0 ? 4096 : 1};
   load_server_start(&server);
   struct options options = echo_options(0, 2, 60);
@@ -343,10 +343,11 @@ START_TEST(test_interrupt) {
   struct result *result = run(&options);
   ck_assert(result->interrupted);
   ck_assert_double_lt(result->seconds, 3000);
-  if (_i == 2)
+  if (_i == 2) {
     ck_assert_uint_eq(result->exchanges + result->intervals_count, 0);
-  else
+  } else {
     ck_assert_uint_ge(result->exchanges, 150);
+  }
   result_destroy(result);
   load_server_stop(&server);
   load_interrupt(); /* there is no run */

@@ -52,17 +52,20 @@ START_TEST(exact_is_what_counting_every_order_gives) {
   double a[2 * SMALL], b[2 * SMALL], us[1 << 2 * SMALL];
   size_t orders = 0;
   for (unsigned mask = 0; mask < 1u << (m + n); mask++) {
-    if ((size_t)__builtin_popcount(mask) == m)
+    if ((size_t)__builtin_popcount(mask) == m) {
       us[orders++] = split(mask, m + n, a, b);
+    }
   }
   size_t wrong = 0;
   for (unsigned mask = 0; mask < 1u << (m + n); mask++) {
-    if ((size_t)__builtin_popcount(mask) != m)
+    if ((size_t)__builtin_popcount(mask) != m) {
       continue;
+    }
     double u = split(mask, m + n, a, b), middle = (double)(m * n) / 2;
     size_t as_far = 0;
-    for (size_t i = 0; i < orders; i++)
+    for (size_t i = 0; i < orders; i++) {
       as_far += fabs(us[i] - middle) >= fabs(u - middle);
+    }
     double p = (double)as_far / (double)orders;
     struct mann_whitney test = mann_whitney_test(a, m, b, n);
     bool same = test.exact && fabs(test.u - u) < 1e-9;

@@ -39,8 +39,9 @@ static pid_t burner(double seconds, int *done) {
   ck_assert_int_ne(child, -1);
   if (child == 0) {
     burn(seconds);
-    if (write(ends[1], "", 1) == 1)
+    if (write(ends[1], "", 1) == 1) {
       pause();
+    }
     _exit(0);
   }
   close(ends[1]);
@@ -114,13 +115,14 @@ END_TEST
 
 static bool kernel_names_children(void) {
   char path[64];
-  snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
+  snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
   return access(path, R_OK) == 0;
 }
 
 START_TEST(living_children_count) {
-  if (!kernel_names_children())
+  if (!kernel_names_children()) {
     return;
+  }
   const int self = getpid();
   int done;
   struct measure measure;
@@ -151,8 +153,9 @@ START_TEST(what_a_child_used_before_does_not_count) {
   put_end_to(child);
   measure_end(&measure, &gone);
   ck_assert_msg(living.cpu_s < 0.1, "%f", living.cpu_s);
-  if (kernel_names_children())
+  if (kernel_names_children()) {
     ck_assert_msg(gone.cpu_s < 0.2, "%f", gone.cpu_s);
+  }
 }
 END_TEST
 
@@ -209,8 +212,9 @@ START_TEST(memory_is_that_of_the_end) {
   measure_end(&measure, &before);
   char *memory = malloc(64 * MIB);
   ck_assert_ptr_nonnull(memory);
-  for (size_t i = 0; i < 64 * MIB; i += 4096)
+  for (size_t i = 0; i < 64 * MIB; i += 4096) {
     ((volatile char *)memory)[i] = 1;
+  }
   measure_end(&measure, &after);
   ck_assert_msg(after.resident_bytes > before.resident_bytes + 60 * MIB, "%llu, then %llu",
                 (unsigned long long)before.resident_bytes,

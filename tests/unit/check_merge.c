@@ -23,15 +23,17 @@ static void make_reports(bool open_loop, uint32_t runs) {
     reports[i].path = "x.json";
     reports[i].runs = calloc(runs, sizeof(struct result *));
     ck_assert_ptr_nonnull(reports[i].runs);
-    for (reports[i].runs_count = 0; reports[i].runs_count < runs; reports[i].runs_count++)
+    for (reports[i].runs_count = 0; reports[i].runs_count < runs; reports[i].runs_count++) {
       reports[i].runs[reports[i].runs_count] =
           fixture_result(open_loop, 10 * i + reports[i].runs_count);
+    }
   }
 }
 
 static void free_reports(void) {
-  for (uint32_t i = 0; i < REPORTS; i++)
+  for (uint32_t i = 0; i < REPORTS; i++) {
     report_fini(&reports[i]);
+  }
 }
 
 static void merge(void) {
@@ -46,9 +48,10 @@ START_TEST(histograms_are_added) {
   ck_assert_uint_eq(merged.runs_count, 2);
   for (uint32_t run = 0; run < 2; run++) {
     hdr_reset(&all);
-    for (uint32_t i = 0; i < REPORTS; i++)
+    for (uint32_t i = 0; i < REPORTS; i++) {
       hdr_add(&all, reports[i].runs[run]->latency);
-    ck_assert_mem_eq(merged.runs[run]->latency->buckets, all.buckets, sizeof all.buckets);
+    }
+    ck_assert_mem_eq(merged.runs[run]->latency->buckets, all.buckets, sizeof(all.buckets));
     ck_assert_uint_eq(merged.runs[run]->latency->clamped, REPORTS);
     ck_assert_uint_eq(hdr_percentile(merged.runs[run]->latency, 99), hdr_percentile(&all, 99));
     ck_assert_uint_eq(merged.runs[run]->uncorrected->count, REPORTS * FIXTURE_VALUES);
@@ -148,13 +151,13 @@ END_TEST
 
 START_TEST(targets_are_listed_once) {
   make_reports(true, 1);
-  snprintf(reports[1].options.target, sizeof reports[1].options.target, "127.0.0.1:700");
+  snprintf(reports[1].options.target, sizeof(reports[1].options.target), "127.0.0.1:700");
   merge();
   ck_assert_str_eq(merged.options.target, "127.0.0.1:7000,127.0.0.1:700");
   merge_fini(&merged);
-  memset(reports[2].options.target, 'x', sizeof reports[2].options.target - 1);
+  memset(reports[2].options.target, 'x', sizeof(reports[2].options.target) - 1);
   merge();
-  ck_assert_uint_eq(strlen(merged.options.target), sizeof merged.options.target - 1);
+  ck_assert_uint_eq(strlen(merged.options.target), sizeof(merged.options.target) - 1);
   merge_fini(&merged);
   free_reports();
 }
@@ -180,19 +183,21 @@ START_TEST(what_differs_is_refused) {
 }
 END_TEST
 
-/* ---- files ----------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static char paths[REPORTS][32];
 
 static void write_reports(void) {
   make_reports(true, 1);
-  for (uint32_t i = 0; i < REPORTS; i++)
+  for (uint32_t i = 0; i < REPORTS; i++) {
     fixture_report(paths[i], &reports[i].options, reports[i].runs, 1);
+  }
 }
 
 static void remove_reports(void) {
-  for (uint32_t i = 0; i < REPORTS; i++)
+  for (uint32_t i = 0; i < REPORTS; i++) {
     unlink(paths[i]);
+  }
   free_reports();
 }
 

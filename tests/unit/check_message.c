@@ -88,8 +88,9 @@ START_TEST(test_reproducible) {
     ck_assert_uint_eq(one.total, two.total);
     ck_assert_mem_eq(x, y, one.total);
     ck_assert(message_equals(&reply, 0, x, one.total));
-    if (one.total != three.total || memcmp(x, z, one.total) != 0)
+    if (one.total != three.total || memcmp(x, z, one.total) != 0) {
       other++;
+    }
     free(x);
     free(y);
     free(z);
@@ -168,8 +169,9 @@ START_TEST(test_sizes) {
     message_sent(&exponential, 0, i, &message);
     sum += (double)message.size;
   }
-  for (unsigned size = 16; size <= 31; size++)
+  for (unsigned size = 16; size <= 31; size++) {
     ck_assert_uint_ge(seen[size], 20000 / 16 * 3 / 4);
+  }
   ck_assert_double_eq_tol(sum / 20000, 200, 10);
   message_set_fini(&uniform);
   message_set_fini(&exponential);

@@ -79,11 +79,12 @@ START_TEST(lists_are_read_to_their_limit) {
   ck_assert_uint_eq(count, 2);
   ck_assert_str_eq(list[1].text, "errors=0");
   char text[16 * (BENCH_SLO_MAX + 1)] = "errors=0";
-  for (int i = 1; i < BENCH_SLO_MAX; i++)
-    strncat(text, ",errors=0", sizeof text - strlen(text) - 1);
+  for (int i = 1; i < BENCH_SLO_MAX; i++) {
+    strncat(text, ",errors=0", sizeof(text) - strlen(text) - 1);
+  }
   ck_assert_int_eq(objective_parse_list(text, list, &count), 0);
   ck_assert_uint_eq(count, BENCH_SLO_MAX);
-  strncat(text, ",errors=0", sizeof text - strlen(text) - 1);
+  strncat(text, ",errors=0", sizeof(text) - strlen(text) - 1);
   ck_assert_int_eq(objective_parse_list(text, list, &count), -1);
   ck_assert_int_eq(objective_parse_list("", list, &count), -1);
   ck_assert_int_eq(objective_parse_list("errors=0,", list, &count), -1);
@@ -104,8 +105,9 @@ START_TEST(results_decide) {
   result->has_latency = true;
   result->seconds = 2;
   result->exchanges = 2000;
-  for (uint64_t i = 1; i <= 1000; i++)
+  for (uint64_t i = 1; i <= 1000; i++) {
     hdr_record(result->latency, i * NS_PER_US);
+  }
   result->errors[ERROR_WRONG] = 1;
   result->errors[ERROR_SHORT] = 2;
   ck_assert(holds("p50<502us", result));
@@ -133,7 +135,7 @@ START_TEST(nothing_recorded_keeps_no_latency) {
   char text[64];
   struct objective c;
   ck_assert_int_eq(objective_parse("p99<1s", &c), 0);
-  ck_assert_str_eq(objective_format(&c, objective_value(&c, result), text, sizeof text),
+  ck_assert_str_eq(objective_format(&c, objective_value(&c, result), text, sizeof(text)),
                    "nothing recorded");
   result_destroy(result);
 }
@@ -149,7 +151,7 @@ START_TEST(values_are_written_in_their_unit) {
     struct objective c;
     char text[64];
     ck_assert_int_eq(objective_parse(cases[i].objective, &c), 0);
-    ck_assert_str_eq(objective_format(&c, cases[i].value, text, sizeof text), cases[i].text);
+    ck_assert_str_eq(objective_format(&c, cases[i].value, text, sizeof(text)), cases[i].text);
   }
 }
 END_TEST

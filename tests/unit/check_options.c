@@ -24,7 +24,7 @@ struct parsed {
 static void parse(struct parsed *p, const char *line) {
   char copy[2048], *argv[WORDS_MAX] = {(char *)"xchg-bench"};
   size_t size, count = 1;
-  ck_assert_uint_lt(strlen(line), sizeof copy);
+  ck_assert_uint_lt(strlen(line), sizeof(copy));
   memcpy(copy, line, strlen(line) + 1);
   for (char *rest = copy, *word; (word = strsep(&rest, " ")) != NULL;) {
     ck_assert_uint_lt(count, WORDS_MAX - 1);
@@ -37,8 +37,9 @@ static void parse(struct parsed *p, const char *line) {
 }
 
 static void forget(struct parsed *p) {
-  if (p->outcome == OPTIONS_RUN)
+  if (p->outcome == OPTIONS_RUN) {
     options_fini(&p->options);
+  }
   free(p->out);
   free(p->errors);
 }
@@ -206,8 +207,9 @@ START_TEST(targets_that_cannot_be_reached_are_refused) {
                                         "unix:/x;mode=0660",
                                         "localhost:123456",
                                         ""};
-  for (size_t i = 0; i < count_of(targets); i++)
+  for (size_t i = 0; i < count_of(targets); i++) {
     refuse(targets[i], "want");
+  }
   refuse("http://127.0.0.1:80/", "no HTTP client");
   refuse("no-such-host.invalid:7000", "no-such-host.invalid");
   refuse("-c 1", "one ADDRESS");
@@ -219,7 +221,7 @@ END_TEST
 static void refuse_each(const char *const *lines, size_t count) {
   for (size_t i = 0; i < count; i++) {
     char line[256];
-    snprintf(line, sizeof line, "%s 127.0.0.1:1", lines[i]);
+    snprintf(line, sizeof(line), "%s 127.0.0.1:1", lines[i]);
     refuse(line, "want");
   }
 }
@@ -361,7 +363,7 @@ END_TEST
 START_TEST(processes_are_looked_up) {
   struct parsed p;
   char line[64];
-  snprintf(line, sizeof line, "--pid %d,%d 127.0.0.1:1", (int)getpid(), (int)getppid());
+  snprintf(line, sizeof(line), "--pid %d,%d 127.0.0.1:1", (int)getpid(), (int)getppid());
   struct options *o = take(&p, line);
   ck_assert_uint_eq(o->pids_count, 2);
   ck_assert_int_eq(o->pids[0], getpid());
@@ -391,8 +393,9 @@ START_TEST(help_and_version_are_written) {
                                       "--hdr",          "--html",
                                       "compare",        "merge",
                                       "ADDRESS"};
-  for (size_t i = 0; i < count_of(names); i++)
+  for (size_t i = 0; i < count_of(names); i++) {
     ck_assert_msg(strstr(p.out, names[i]) != NULL, "no %s in --help", names[i]);
+  }
   forget(&p);
   parse(&p, "-t 0 --version");
   ck_assert_int_eq(p.outcome, OPTIONS_FAULT);

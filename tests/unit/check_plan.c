@@ -51,7 +51,7 @@ static int pretend(const struct options *options, const struct load_plan *plan,
 }
 
 static struct options *make_options(void) {
-  struct options *options = calloc(1, sizeof *options);
+  struct options *options = calloc(1, sizeof(*options));
   ck_assert_ptr_nonnull(options);
   options->repeat = 1;
   options->duration_ns = 10 * NS_PER_S;
@@ -167,8 +167,9 @@ START_TEST(a_search_finds_the_capacity) {
   ck_assert_uint_eq(plan.runs_count, 1);
   ck_assert(seen[seen_count - 1].rate_to == plan.searched_rate);
   ck_assert_uint_eq(seen[seen_count - 1].duration_ns, options->duration_ns);
-  for (uint32_t i = 0; i + 1 < seen_count; i++)
+  for (uint32_t i = 0; i + 1 < seen_count; i++) {
     ck_assert_uint_eq(seen[i].duration_ns, plan_probe_ns(options));
+  }
   plan_fini(&plan);
   free(options);
 }

@@ -13,9 +13,9 @@
 #include <string.h>
 
 static struct options *make_options(const char *target) {
-  struct options *options = calloc(1, sizeof *options);
+  struct options *options = calloc(1, sizeof(*options));
   ck_assert_ptr_nonnull(options);
-  snprintf(options->target, sizeof options->target, "%s", target);
+  snprintf(options->target, sizeof(options->target), "%s", target);
   options->threads = 2;
   options->connections = 10;
   options->repeat = 1;
@@ -34,8 +34,9 @@ static char *page_of(const struct options *options, const struct result *result)
 
 static size_t count_in(const char *text, const char *part) {
   size_t count = 0;
-  for (const char *p = text; (p = strstr(p, part)) != NULL; p += strlen(part))
+  for (const char *p = text; (p = strstr(p, part)) != NULL; p += strlen(part)) {
     count++;
+  }
   return count;
 }
 
@@ -45,14 +46,16 @@ static void must_be_sound(const char *page, size_t charts) {
                                           ">nan",  "\"nan",  " nan",    ">inf", "\"inf", "-nan"};
   ck_assert_int_eq(strncmp(page, "<!DOCTYPE html>\n", 16), 0);
   ck_assert_str_eq(page + strlen(page) - 8, "</html>\n");
-  for (size_t i = 0; i < count_of(forbidden); i++)
+  for (size_t i = 0; i < count_of(forbidden); i++) {
     ck_assert_msg(strstr(page, forbidden[i]) == NULL, "'%s' in the page", forbidden[i]);
+  }
   ck_assert_uint_eq(count_in(page, "<svg "), charts);
   ck_assert_uint_eq(count_in(page, "</svg>"), charts);
   static const char *const pairs[][2] = {
       {"<table", "</table>"}, {"<tr>", "</tr>"}, {"<text", "</text>"}, {"<div", "</div>"}};
-  for (size_t i = 0; i < count_of(pairs); i++)
+  for (size_t i = 0; i < count_of(pairs); i++) {
     ck_assert_uint_eq(count_in(page, pairs[i][0]), count_in(page, pairs[i][1]));
+  }
 }
 
 START_TEST(a_full_result_has_five_charts) {
@@ -70,7 +73,7 @@ START_TEST(a_full_result_has_five_charts) {
     hdr_record(result->latency, i * NS_PER_US * 20);
     hdr_record(result->uncorrected, i * NS_PER_US);
   }
-  for (uint32_t i = 0; i < 5; i++)
+  for (uint32_t i = 0; i < 5; i++) {
     result->intervals[i] = (struct interval){.at_s = i,
                                              .seconds = 1,
                                              .exchanges = 1000,
@@ -80,6 +83,7 @@ START_TEST(a_full_result_has_five_charts) {
                                              .p90_ns = 2000 * (i + 1),
                                              .p99_ns = 5000,
                                              .max_ns = 100000};
+  }
   result->intervals[2].p50_ns = 0;
   result->intervals_count = 5;
   char *page = page_of(options, result);

@@ -30,8 +30,9 @@ static const struct json *member(const struct json *object, const char *name) {
 }
 
 static void has_keys(const struct json *object, const char *const *keys) {
-  for (; *keys != NULL; keys++)
+  for (; *keys != NULL; keys++) {
     member(object, *keys);
+  }
 }
 
 static const char *const body_keys[] = {
@@ -109,8 +110,9 @@ START_TEST(unknown_is_null) {
   const struct json *root = written(&run, 1);
   static const char *const nulls[] = {"rate", "target_rate", "latency_us", "latency_uncorrected_us",
                                       "server"};
-  for (size_t i = 0; i < count_of(nulls); i++)
+  for (size_t i = 0; i < count_of(nulls); i++) {
     ck_assert_msg(member(root, nulls[i])->kind == JSON_NULL, "%s", nulls[i]);
+  }
   ck_assert_int_eq(member(member(root, "connect_us"), "p50")->kind, JSON_NULL);
   ck_assert_uint_eq(member(member(root, "connect_us"), "count")->integer, 0);
   json_document_fini(&document);
@@ -122,8 +124,9 @@ END_TEST
 START_TEST(several_runs_have_medians_and_sums) {
   fixture_options(&options);
   struct result *runs[3];
-  for (uint64_t i = 0; i < 3; i++)
+  for (uint64_t i = 0; i < 3; i++) {
     runs[i] = fixture_result(true, i == 0 ? 1 : 100 * i);
+  }
   const struct json *root = written(runs, 3);
   ck_assert_uint_eq(member(root, "exchanges")->integer, runs[1]->exchanges);
   ck_assert_uint_eq(member(member(root, "errors"), "connect")->integer, 1 + 100 + 200);
@@ -141,8 +144,9 @@ START_TEST(several_runs_have_medians_and_sums) {
   ck_assert_uint_eq(rows->size, 3 * FIXTURE_INTERVALS);
   ck_assert_uint_eq(member(rows->first, "run")->integer, 0);
   json_document_fini(&document);
-  for (i = 0; i < 3; i++)
+  for (i = 0; i < 3; i++) {
     result_destroy(runs[i]);
+  }
   config_fini(&options.exchange);
 }
 END_TEST
@@ -179,8 +183,9 @@ static void round_trip(struct result *const *runs, uint32_t count) {
 START_TEST(what_is_read_is_what_was_written) {
   fixture_options(&options);
   struct result *runs[4];
-  for (uint64_t i = 0; i < 4; i++)
+  for (uint64_t i = 0; i < 4; i++) {
     runs[i] = fixture_result(_i != 0, i + 1);
+  }
   round_trip(runs, 1);
   round_trip(runs, 4);
   runs[0]->server.known = false;
@@ -189,8 +194,9 @@ START_TEST(what_is_read_is_what_was_written) {
   options.duration_ns = NEVER;
   options.size = (struct size_spec){.kind = _i != 0 ? SIZE_FIXED : SIZE_EXPONENTIAL, .a = 200};
   round_trip(runs, 1);
-  for (uint32_t i = 0; i < 4; i++)
+  for (uint32_t i = 0; i < 4; i++) {
     result_destroy(runs[i]);
+  }
   config_fini(&options.exchange);
 }
 END_TEST

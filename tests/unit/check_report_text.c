@@ -12,7 +12,7 @@
 
 /* Make the result and the options of all tests; the caller frees both. */
 static struct options *make_options(void) {
-  struct options *options = calloc(1, sizeof *options);
+  struct options *options = calloc(1, sizeof(*options));
   ck_assert_ptr_nonnull(options);
   memcpy(options->target, "127.0.0.1:7000", 15);
   options->threads = 2;
@@ -35,8 +35,9 @@ static struct result *make_result(bool open_loop) {
   for (uint64_t i = 1; i <= 1000; i++) {
     hdr_record(result->latency, i * NS_PER_US);
     hdr_record(result->first_byte, i * NS_PER_US / 2);
-    if (open_loop)
+    if (open_loop) {
       hdr_record(result->uncorrected, i * NS_PER_US / 4);
+    }
   }
   hdr_record(result->connect, 70 * NS_PER_US);
   result->client = (struct usage){.known = true,
@@ -87,8 +88,9 @@ START_TEST(first_lines_are_those_of_wrk) {
             "2.00MB resident");
   static const char *const absent[] = {"Errors", "Target",      "Schedule",     "harness-bound",
                                        "Server", "Interrupted", "Distribution", "Connected:"};
-  for (size_t i = 0; i < count_of(absent); i++)
+  for (size_t i = 0; i < count_of(absent); i++) {
     must_not_hold(text, absent[i]);
+  }
   free(text);
   result_destroy(result);
   free(options);
@@ -223,8 +225,9 @@ START_TEST(runs_stand_in_a_table_with_medians) {
   must_hold(text, "Step");
   must_not_hold(text, "Median");
   free(text);
-  for (size_t i = 0; i < count_of(runs); i++)
+  for (size_t i = 0; i < count_of(runs); i++) {
     result_destroy(runs[i]);
+  }
   free(options);
 }
 END_TEST

@@ -14,8 +14,9 @@
 /* Exchanges wanted until ${ns}. */
 static long double wanted(double from, double to, long double lead, long double ramp, uint64_t ns) {
   long double t = (long double)ns / 1e9L;
-  if (t <= lead)
+  if (t <= lead) {
     return from * t;
+  }
   long double n = from * lead;
   t -= lead;
   const long double u = t < ramp ? t : ramp;
@@ -31,16 +32,18 @@ static struct schedule constant(double rate) {
 
 START_TEST(test_constant) {
   struct schedule schedule = constant(1000);
-  for (uint64_t k = 0; k < 5000; k++)
+  for (uint64_t k = 0; k < 5000; k++) {
     ck_assert_uint_eq(schedule_time_ns(&schedule, k), k * NS_PER_MS);
+  }
   ck_assert_double_eq(schedule_rate(&schedule, 7 * NS_PER_S), 1000);
 }
 END_TEST
 
 START_TEST(test_one_a_second) {
   struct schedule schedule = constant(1);
-  for (uint64_t k = 0; k < 100; k++)
+  for (uint64_t k = 0; k < 100; k++) {
     ck_assert_uint_eq(schedule_time_ns(&schedule, k), k * NS_PER_S);
+  }
 }
 END_TEST
 
@@ -64,9 +67,10 @@ END_TEST
 START_TEST(test_phases) {
   struct schedule schedule = constant(1000);
   for (uint64_t connection = 0; connection < 8; connection++) {
-    for (uint64_t round = 0; round < 100; round++)
+    for (uint64_t round = 0; round < 100; round++) {
       ck_assert_uint_eq(schedule_time_ns(&schedule, round * 8 + connection),
                         round * 8 * NS_PER_MS + connection * NS_PER_MS);
+    }
   }
 }
 END_TEST
@@ -92,8 +96,9 @@ START_TEST(test_ramps) {
   uint64_t before = 0;
   for (uint64_t k = 1;; k += 7) {
     const uint64_t time = schedule_time_ns(&schedule, k);
-    if (time > end)
+    if (time > end) {
       break;
+    }
     ck_assert_uint_ge(time, before);
     before = time;
     /* at most a nanosecond off; the tolerance of the count is two nanoseconds at that rate */

@@ -138,7 +138,7 @@ START_TEST(a_tiny_limit_does_not_spin) {
 }
 END_TEST
 
-/* ---- random turns -------------------------------------------------------------------------- */
+/* ---- random turns ---- */
 
 #define TURNS 4000u
 

@@ -20,11 +20,13 @@ static void watch(struct load_server *server, int fd) {
 
 static void greet_and_accept(struct load_server *server) {
   const int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
-  if (fd == -1)
+  if (fd == -1) {
     return;
+  }
   atom_add_relaxed_u32(&server->accepted, 1);
-  if (server->greeting != NULL)
+  if (server->greeting != NULL) {
     (void)send(fd, server->greeting, strlen(server->greeting) + 1, MSG_NOSIGNAL);
+  }
   watch(server, fd);
 }
 
@@ -59,12 +61,14 @@ static void misbehave(struct load_server *server, int fd, uint8_t *bytes, size_t
     case FAULT_MUTE:
       return;
     case FAULT_STALL:
-      if (first)
+      if (first) {
         stall(server->stall_ns);
+      }
       break;
     case FAULT_CALL:
-      if (first)
+      if (first) {
         server->call();
+      }
       break;
   }
   (void)send(fd, bytes, size, MSG_NOSIGNAL);
@@ -72,7 +76,7 @@ static void misbehave(struct load_server *server, int fd, uint8_t *bytes, size_t
 
 static void answer(struct load_server *server, int fd) {
   uint8_t bytes[16384];
-  const ssize_t got = recv(fd, bytes, sizeof bytes, 0);
+  const ssize_t got = recv(fd, bytes, sizeof(bytes), 0);
   if (got <= 0 || server->greeting != NULL) {
     close(fd);
     return;
@@ -88,8 +92,9 @@ static void *serve(void *argument) {
     const int count = epoll_wait(server->epoll_fd, events, 64, -1);
     for (int i = 0; i < count; i++) {
       const int fd = events[i].data.fd;
-      if (fd == server->stop_fd)
+      if (fd == server->stop_fd) {
         return NULL;
+      }
       if (fd == server->listener) {
         greet_and_accept(server);
         continue;
