@@ -197,8 +197,9 @@ endif
 # These check the files of a release, so they run against the release build only.
 RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam tests/sim/mutants.sh)
 
+# The longest program runs first, so that it does not run alone at the end.
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
-	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(LIVE) $(EXPLORE) $(PROGRAMS) $(RELEASE_CHECKS)
+	@JEMALLOC=$(JEMALLOC) B=$(B) $(RUN) $(FAIL_NTH) $(LIVE) $(EXPLORE) $(filter-out $(FAIL_NTH),$(PROGRAMS)) $(RELEASE_CHECKS)
 
 check-unit: $(PROGRAMS) | need-check ## the test programs in C alone
 	@$(RUN) $(PROGRAMS)
