@@ -170,12 +170,15 @@ static void on_timer(struct xchg_conn *conn) {
   }
   bool limit = conn_timeout_limit(conn) <= now_ns;
   conn_apply_requests(conn);
+  if (conn->state == CONN_CLOSED) {
+    return;
+  }
   if (conn->state == CONN_OPEN && conn->cold->timer_ns <= now_ns) {
     conn->cold->timer_ns = NEVER;
     conn->ctx->handler->on_timer(conn); /* set, or xchg_timer would have refused */
   }
   conn_timeout_age(conn);
-  if (limit && conn->state != CONN_CLOSED) {
+  if (limit) {
     conn_look_again(conn); /* a client whose data has already arrived is not timed out */
   }
   run_turn(conn, EPOLLOUT);

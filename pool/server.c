@@ -53,7 +53,6 @@ bool server_handler_valid(const struct xchg_handler *handler, const struct confi
     snprintf(why, why_size, "there is no handler");
     return false;
   }
-  size_t max = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
   if (handler->size != sizeof(*handler)) {
     snprintf(why, why_size, "handler: size %zu, want %zu: built against another version of xchg.h",
              handler->size, sizeof(*handler));
@@ -62,7 +61,8 @@ bool server_handler_valid(const struct xchg_handler *handler, const struct confi
              handler->max_message);
   } else if (handler->state_size > XCHG_STATE_MAX) {
     snprintf(why, why_size, "handler: state_size %zu is over XCHG_STATE_MAX", handler->state_size);
-  } else if (!frame_valid(&handler->frame, max)) {
+  } else if (!frame_valid(&handler->frame, handler->max_message > 0 ? handler->max_message
+                                                                    : config->max_message_bytes)) {
     describe_frame(&handler->frame, why, why_size);
   } else {
     return true;

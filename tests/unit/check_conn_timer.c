@@ -210,6 +210,37 @@ START_TEST(test_on_timer_may_end_the_connection) {
 }
 END_TEST
 
+static struct xchg_conn *aborted; /* borrows until the timer has come */
+
+static void send_and_abort_other(struct xchg_conn *conn) {
+  if (aborted != NULL && conn != aborted) {
+    ck_assert_int_eq(xchg_send(aborted, "lost", 4), 0);
+    ck_assert_int_eq(xchg_abort(aborted), 0);
+    aborted = NULL;
+  }
+}
+
+/* Its own timer is due in the same dispatch, before the turn that the abort asks for. */
+START_TEST(test_an_aborted_connection_sends_no_more) {
+  start(false);
+  arm(NS_PER_S);
+  int second = client_connect();
+  fixture_settle();
+  aborted = fixture_newest();
+  ck_assert_int_eq(xchg_timer(aborted, NS_PER_S + 100 * NS_PER_MS), 0);
+  acts[AT_TIMER] = send_and_abort_other;
+  fixture_advance(2 * NS_PER_S);
+  fixture_settle();
+  ck_assert_uint_eq(call_count[AT_TIMER], 1);
+  client_expect_end(second);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.bytes_out), 0);
+  ck_assert_uint_eq(fixture_ended(XCHG_ERROR), 1);
+  close(second);
+  close(client);
+  fixture_until_all_closed();
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {test_never_early, 2},
@@ -222,6 +253,7 @@ int main(void) {
       {test_while_paused, 2},
       {test_not_while_ending, 4},
       {test_on_timer_may_end_the_connection, 4},
+      {test_an_aborted_connection_sends_no_more, 1},
   };
   return run_suite_fixture("conn_timer", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);
