@@ -136,8 +136,8 @@ static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *ta
     }
     atom_add_relaxed_u32(&publication->refs, 1);
     if (!conn_publish(conn, slow, &ref)) {
-      release_ref(
-          publication); /* NOLINT(clang-analyzer-unix.Malloc): the task's reference is left */
+      /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the task's reference is left */
+      release_ref(publication);
     }
   }
   return false;
@@ -155,8 +155,8 @@ bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint
     if (!publish_to_members(ctx, own, budget)) {
       return false;
     }
-    release_ref(
-        own->publication);  /* NOLINT(clang-analyzer-unix.Malloc): the task's own, the last here */
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the task's own, the last here */
+    release_ref(own->publication);
     *budget -= *budget > 0; /* a publication without members costs one, too */
   }
   atom_sub_release_u32(&inbox->tasks_waiting, 1);
