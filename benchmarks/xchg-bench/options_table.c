@@ -341,6 +341,6 @@ const struct option_row option_rows[OPTION_ROWS] = {
     [OPTION_SCRIPT] = {'s', "script", "FILE", NULL, OPTION_WRONG,
                        .wanted = "there are no scripts; use -x, --frame, --reply, --size and "
                                  "--step to describe the load"},
-    [OPTION_HELP] = {'h', "help", NULL, "print this help and exit"},
-    [OPTION_VERSION] = {'v', "version", NULL, "print the version and exit"},
+    [OPTION_HELP] = {.letter = 'h', .name = "help", .help = "print this help and exit"},
+    [OPTION_VERSION] = {.letter = 'v', .name = "version", .help = "print the version and exit"},
 };
