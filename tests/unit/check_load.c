@@ -12,6 +12,8 @@
 
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -334,8 +336,21 @@ START_TEST(test_stall_is_not_omitted) {
 }
 END_TEST
 
+static pthread_t runner; /* the thread that is in load_run */
+
+static void on_signal(int signal) {
+  (void)signal;
+  load_interrupt();
+}
+
+/* As in xchg-bench, the interrupt comes in a handler of the thread that runs the load. */
+static void signal_runner(void) { ck_assert_int_eq(pthread_kill(runner, SIGUSR1), 0); }
+
 START_TEST(test_interrupt) {
-  struct load_server server = {.fault = FAULT_CALL, .after = 200, .call = load_interrupt};
+  struct load_server server = {.fault = FAULT_CALL, .after = 200, .call = signal_runner};
+  const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+  runner = pthread_self();
+  ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
   load_server_start(&server);
   struct options options = echo_options(server.port, 2, 4);
   options.duration_ns = _i == 0 ? 3600 * NS_PER_S : NEVER;
