@@ -288,7 +288,7 @@ void conn_ctx_fini(struct conn_ctx *ctx) {
   send_queue_pool_fini(&ctx->send_queues);
   buf_pool_fini(&ctx->bufs);
   if (ctx->peers != NULL) {
-    (void)sys_unmap(ctx->peers, peers_bytes(ctx->conns_max)); /* a whole mapping: cannot fail */
+    (void)sys_unmap(ctx->peers, peers_bytes(ctx->conns_max)); /* a failure leaks it */
     ctx->peers = NULL;
   }
 }

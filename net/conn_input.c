@@ -10,7 +10,7 @@
 #define READS_MAX 16 /* per turn, if a short read proves nothing */
 
 /* Begin the end as ${reason}, unless an end has begun. */
-static void end(struct xchg_conn *conn, enum xchg_reason reason) {
+static void end_as(struct xchg_conn *conn, enum xchg_reason reason) {
   if (conn->state == CONN_OPEN) {
     conn_begin_end(conn, reason);
   }
@@ -25,7 +25,7 @@ void conn_apply_requests(struct xchg_conn *conn) {
   if (conn->request == REQUEST_ABORT) {
     close_as(conn, conn->end_reason);
   } else if (conn->request == REQUEST_FINISH) {
-    end(conn, XCHG_FINISHED);
+    end_as(conn, XCHG_FINISHED);
   }
 }
 
@@ -44,7 +44,7 @@ void conn_check_complete(struct xchg_conn *conn) {
     conn->hold_reasons |= HOLD_DRAIN;
     return;
   }
-  end(conn, complete || !counted ? XCHG_FINISHED : XCHG_PEER);
+  end_as(conn, complete || !counted ? XCHG_FINISHED : XCHG_PEER);
 }
 
 /* Deliver one message to the handler. */
@@ -110,7 +110,7 @@ static void parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t s
       break;
     }
     if (result != FRAME_MESSAGE) {
-      end(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
+      end_as(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
       break;
     }
     deliver(conn, data + at, &parsed);
@@ -211,7 +211,7 @@ static void on_last_bytes(struct xchg_conn *conn) {
   if (result == FRAME_MESSAGE) {
     deliver(conn, buf_data(conn->in), &parsed);
   } else {
-    end(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
+    end_as(conn, result == FRAME_TOO_LONG ? XCHG_TOO_LONG : XCHG_TRUNCATED);
   }
   buf_release(&ctx->bufs, &conn->in);
 }

@@ -175,7 +175,10 @@ extern _Thread_local const char conn_thread_mark;
 /** A value that no other living thread gets. */
 static inline const void *conn_thread(void) { return &conn_thread_mark; }
 
-/* A connection may queue this many references; a worker has as many for each, and memberships. */
+/*
+ * References that a connection may queue.  A worker has room for as many references, and as many
+ * memberships, for each of its connections.
+ */
 #define CONN_SHARES 64
 
 /* Free bytes before ctx->input: room for the beginning of a message that a read continues. */

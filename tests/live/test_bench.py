@@ -281,7 +281,7 @@ class Stall(unittest.TestCase):
             for count in range(1 << 30):
                 data = receive_exactly(connection, 64)
                 if count == 100:
-                    time.sleep(0.2)
+                    time.sleep(0.2)  # the stall of the server
                 connection.sendall(data)
 
         with Fake(stall_once) as fake:
@@ -370,7 +370,7 @@ class Wrong(unittest.TestCase):
             for count in range(1 << 30):
                 data = receive_exactly(connection, 64)
                 if count == 5:
-                    time.sleep(0.5)
+                    time.sleep(0.5)  # the late answer, after the timeout of 200 ms
                 connection.sendall(data)
 
         with Fake(late) as fake:

@@ -300,5 +300,5 @@ class Interrupted(FaultTest):
         wrap = strace("epoll_wait:error=EINTR:when=1+2", trace="epoll_wait") + ["-o", trace]
         with self.impatient(wrap=wrap) as fault:
             before = injections(trace, "epoll_wait", "EINTR")
-            self.check(fault, lambda: time.sleep(0.01))
+            self.check(fault, lambda: time.sleep(0.01))  # the pace of the check: strace injects meanwhile
         self.assertGreaterEqual(injections(trace, "epoll_wait", "EINTR") - before, 50)

@@ -6,6 +6,7 @@
  */
 #include "pool/machine.h"
 
+#include "tests/fixtures/cpus.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
@@ -186,19 +187,6 @@ START_TEST(an_unreadable_file_is_no_quota) {
 END_TEST
 
 /* ---- affinity ---- */
-
-/* The CPUs that the test may use, in order. */
-static int cpus_of(int cpus[CPU_SETSIZE]) {
-  cpu_set_t set;
-  ck_assert_int_eq(sched_getaffinity(0, sizeof(set), &set), 0);
-  int count = 0;
-  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (CPU_ISSET(cpu, &set)) {
-      cpus[count++] = cpu;
-    }
-  }
-  return count;
-}
 
 static void allow_only(int cpu) {
   cpu_set_t one;

@@ -1,24 +1,12 @@
 /* check_thread: pinning a thread to a CPU, and its name. */
 #include "pool/thread.h"
 
+#include "tests/fixtures/cpus.h"
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
 #include <pthread.h>
 #include <sched.h>
-
-/* The CPUs that the test may use, in order. */
-static int cpus_of(int cpus[CPU_SETSIZE]) {
-  cpu_set_t set;
-  ck_assert_int_eq(sched_getaffinity(0, sizeof(set), &set), 0);
-  int count = 0;
-  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-    if (CPU_ISSET(cpu, &set)) {
-      cpus[count++] = cpu;
-    }
-  }
-  return count;
-}
 
 struct pinned {
   uint32_t index;
