@@ -126,11 +126,11 @@ const char *addr_format(const struct addr *addr, char text[ADDR_TEXT_MAX]) {
   char host[INET6_ADDRSTRLEN] = "";
   switch ((enum addr_family)addr->family) {
     case ADDR_IPV4:
-      inet_ntop(AF_INET, addr->bytes, host, sizeof(host));
+      (void)inet_ntop(AF_INET, addr->bytes, host, sizeof(host)); /* cannot fail: it fits */
       snprintf(text, ADDR_TEXT_MAX, "%s:%u", host, addr->port);
       return text;
     case ADDR_IPV6:
-      inet_ntop(AF_INET6, addr->bytes, host, sizeof(host));
+      (void)inet_ntop(AF_INET6, addr->bytes, host, sizeof(host)); /* cannot fail: it fits */
       snprintf(text, ADDR_TEXT_MAX, "[%s]:%u", host, addr->port);
       return text;
     case ADDR_UNIX:

@@ -118,7 +118,7 @@ void slab_fini(struct slab *slab) {
     }
   }
   if (slab->chunks != NULL) {
-    (void)sys_unmap(slab->chunks, metadata_bytes(slab));
+    (void)sys_unmap(slab->chunks, metadata_bytes(slab)); /* a failure leaks it */
   }
   *slab = (struct slab){.objects_max = 0};
 }

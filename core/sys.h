@@ -43,7 +43,7 @@ struct sockaddr;
 /** Nanoseconds of CLOCK_MONOTONIC. */
 static inline uint64_t sys_now_ns(void) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail: every Linux has this clock */
   return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
 }
 static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
@@ -76,6 +76,10 @@ static inline ssize_t sys_write(int fd, const void *data, size_t size) {
   return write(fd, data, size);
 }
 static inline int sys_shutdown(int fd, int how) { return shutdown(fd, how); }
+/**
+ * Close ${fd}.  No caller asks for the result: Linux has released the descriptor even if close
+ * fails, and its errors concern files that were written.
+ */
 static inline int sys_close(int fd) { return close(fd); }
 static inline int sys_ioctl(int fd, unsigned long request, int *value) {
   return ioctl(fd, request, value);
@@ -111,7 +115,7 @@ static inline void *sys_remap(void *old, size_t old_size, size_t new_size) {
   void *moved = sys_map(new_size);
   if (moved != MAP_FAILED) {
     memcpy(moved, old, old_size < new_size ? old_size : new_size);
-    munmap(old, old_size);
+    (void)munmap(old, old_size); /* a failure leaks it */
   }
   return moved;
 #else

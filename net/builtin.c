@@ -18,7 +18,7 @@ static void greet(struct xchg_conn *conn) {
 }
 
 static void echo(struct xchg_conn *conn, const struct xchg_message *message) {
-  (void)xchg_send(conn, message->frame, message->frame_size);
+  (void)xchg_send(conn, message->frame, message->frame_size); /* without memory: see greet */
 }
 
 static void answer(struct xchg_conn *conn, const struct xchg_message *message) {
@@ -28,7 +28,7 @@ static void answer(struct xchg_conn *conn, const struct xchg_message *message) {
   const uint8_t *tail = data + message->size;
   const struct iovec parts[] = {{builtin->reply, builtin->reply_size},
                                 {(void *)tail, (size_t)(end - tail)}};
-  (void)xchg_sendv(conn, parts, 2);
+  (void)xchg_sendv(conn, parts, 2); /* without memory: see greet */
 }
 
 /* A new copy of ${text} with its prefix and, if ${with_tail}, its terminator; NULL: no memory. */

@@ -118,7 +118,7 @@ static void buckets_resize(struct groups *groups) {
     return;
   }
   if (sys_unmap(groups->buckets, buckets_bytes(groups)) == -1) {
-    (void)sys_unmap(fresh, buckets_bytes(groups));
+    (void)sys_unmap(fresh, buckets_bytes(groups)); /* a failure leaks it */
     return;
   }
   groups->buckets = fresh;

@@ -56,6 +56,7 @@ static void set_inherited(struct listener *listener, const struct config *config
   for (size_t i = 0; i < count_of(options); i++) {
     if (options[i].on && sys_setsockopt(listener->fd, options[i].level, options[i].name,
                                         &options[i].value, sizeof(options[i].value)) == -1) {
+      /* It returns -1 always. */
       (void)log_listener(log, LOG_WARN, &listener->addr, options[i].failure, errno);
     }
   }
@@ -78,7 +79,7 @@ static void remove_stale(const struct addr_listen *addr) {
   socklen_t size = sock_addr_to(addr, &to);
   struct stat st;
   if (lstat(addr->path, &st) == 0 && S_ISSOCK(st.st_mode) && !alive(&to, size)) {
-    (void)unlink(addr->path);
+    (void)unlink(addr->path); /* if it stays, the bind fails and is logged */
   }
 }
 
@@ -99,7 +100,7 @@ static int lock_directory(const struct addr_listen *addr) {
     if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
       break;
     }
-    (void)sys_poll(NULL, 0, LOCK_WAIT_MS);
+    (void)sys_poll(NULL, 0, LOCK_WAIT_MS); /* a shorter wait is another attempt */
   }
   return fd;
 }

@@ -56,6 +56,7 @@ uint32_t sock_unacked(int fd) {
 
 void sock_abort(int fd) {
   const struct linger none = {.l_onoff = 1, .l_linger = 0};
+  /* Without it the close is a graceful one: the kernel keeps the output until its own timeout. */
   (void)sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 }
 

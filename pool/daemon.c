@@ -194,6 +194,15 @@ static int usage(const struct daemon *d, const char *argument) {
   return EXIT_USAGE;
 }
 
+/* A stream keeps its first error. Return: 0, or an exit code if standard output was not written. */
+static int check_output(const struct daemon *d) {
+  if (fflush(stdout) == 0 && ferror(stdout) == 0) {
+    return 0;
+  }
+  fprintf(stderr, "%s: cannot write to standard output: %s\n", d->facts.program, strerror(errno));
+  return SERVER_OSERR;
+}
+
 /* Load the plug-in, if there is one, and check the handler. Return: 0, or an exit code. */
 static int choose_handler(struct daemon *d) {
   char why[512];
@@ -222,6 +231,7 @@ static int configured(struct daemon *d, const char *flag) {
     code = run(d);
   } else if (code == 0 && strcmp(flag, "--explain") == 0) {
     config_explain(&d->config, d->environment, &d->facts, stdout);
+    code = check_output(d);
   }
   plugin_close(&d->plugin);
   config_fini(&d->config);
@@ -235,11 +245,11 @@ static int command(struct daemon *d, int argc, char **argv) {
   }
   if (flag != NULL && strcmp(flag, "--help") == 0) {
     config_help(stdout);
-    return 0;
+    return check_output(d);
   }
   if (flag != NULL && strcmp(flag, "--version") == 0) {
     printf("%s " XCHG_VERSION "\n", d->facts.handler ? "libxchg" : d->facts.program);
-    return 0;
+    return check_output(d);
   }
   if (flag != NULL && strcmp(flag, "--check") != 0 && strcmp(flag, "--explain") != 0) {
     return usage(d, flag);

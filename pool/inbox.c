@@ -38,7 +38,7 @@ void inbox_push_mpsc(struct inbox *inbox, struct task *task) {
   do {
     task->next = newest;
   } while (!atom_cas_release_ptr(&inbox->tasks, &newest, task)); /* pairs with inbox_take_all */
-  inbox_wake(inbox);
+  (void)inbox_wake(inbox); /* only a connection's push counts the wakes */
 }
 
 bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted) {

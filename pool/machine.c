@@ -21,7 +21,7 @@ static char *read_line(const char *folder, const char *file, char *line, int siz
     return NULL;
   }
   char *got = fgets(line, size, stream);
-  fclose(stream);
+  (void)fclose(stream); /* it was only read */
   return got;
 }
 
@@ -134,7 +134,7 @@ uint32_t machine_cpu_quota(const char *self, const char *root) {
     cpus = smaller(cpus, quota_of_line(line, root));
   }
   free(line);
-  fclose(stream);
+  (void)fclose(stream); /* it was only read */
   return cpus;
 }
 

@@ -11,6 +11,7 @@
 #include "pool/model.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -23,6 +24,9 @@
 
 /* The exit code of a child that counted its connection. */
 #define COUNTED 0
+
+/* Descriptors from here on are not closed one by one. */
+#define CLOSE_MAX 4096
 
 struct child {
   pid_t pid; /* 0 = free */
@@ -53,17 +57,31 @@ static struct model_fork *fork_of(struct model *model) {
 
 /* ---- the child ---- */
 
+/*
+ * Close the descriptors from ${first} to ${last}.  A child that kept a listener would hold its
+ * address after the server's end.  So where the system refuses close_range (an old kernel, a
+ * container), they are closed one by one.
+ */
+static void close_from_to(int first, int last) {
+  if (first > last || close_range((unsigned)first, (unsigned)last, 0) == 0) {
+    return;
+  }
+  for (int fd = first; fd <= last && fd < CLOSE_MAX; fd++) {
+    sys_close(fd);
+  }
+}
+
 /* Close everything but standard descriptors, the connection and the stop's eventfd. */
 static void close_others(int a, int b) {
   int low = a < b ? a : b, high = a < b ? b : a;
-  close_range(3, (unsigned)low - 1, 0);
-  close_range((unsigned)low + 1, (unsigned)high - 1, 0);
-  close_range((unsigned)high + 1, ~0U, 0);
+  close_from_to(3, low - 1);
+  close_from_to(low + 1, high - 1);
+  close_from_to(high + 1, INT_MAX);
 }
 
 static void child_main(struct model_fork *all, const struct accepted_conn *accepted, pid_t parent) {
   const struct model_setup *setup = &all->model.setup;
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* refused: the child outlives a killed parent */
   if (getppid() != parent) {
     _exit(1); /* the parent died before prctl */
   }
@@ -131,7 +149,7 @@ static void kill_late(struct model_fork *all) {
   }
   for (uint32_t i = 0; i < all->count; i++) {
     if (all->children[i].pid != 0) {
-      kill(all->children[i].pid, SIGKILL);
+      (void)kill(all->children[i].pid, SIGKILL); /* cannot fail: our child, not yet reaped */
     }
   }
 }
@@ -178,7 +196,7 @@ static void fork_destroy(struct model *model) {
   struct model_fork *all = fork_of(model);
   wake_close(&all->stop);
   if (all->stats != NULL) {
-    munmap(all->stats, sizeof(struct shared));
+    (void)munmap(all->stats, sizeof(struct shared)); /* a failure leaks it */
   }
   free(all->children);
   free(all);

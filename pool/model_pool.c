@@ -55,7 +55,7 @@ static void *thread_main(void *argument) {
     snprintf(text, sizeof(text), "cannot pin worker %u to a CPU", thread->worker.index);
     log_errno(pool->model.setup.log, LOG_WARN, text, error);
   }
-  sem_post(&pool->running_up);
+  (void)sem_post(&pool->running_up); /* cannot fail: it counts threads */
   worker_run(&thread->worker);
   atom_sub_release_u32(&pool->running, 1);
   wake_signal(pool->model.setup.done);
@@ -64,7 +64,7 @@ static void *thread_main(void *argument) {
 
 static void join(struct model_pool *pool) {
   for (uint32_t i = 0; i < pool->started; i++) {
-    pthread_join(pool->threads[i].thread, NULL);
+    (void)pthread_join(pool->threads[i].thread, NULL); /* cannot fail: joined once, by another */
   }
   pool->started = 0;
 }
@@ -283,7 +283,7 @@ static void pool_destroy(struct model *model) {
   for (uint32_t i = 0; i < pool->opened; i++) {
     worker_close(&pool->threads[i].worker);
   }
-  sem_destroy(&pool->running_up);
+  (void)sem_destroy(&pool->running_up); /* cannot fail: it was initialized */
   free(pool->threads);
   free(pool);
 }
@@ -313,7 +313,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
   }
   *pool = (struct model_pool){
       .model = {.ops = &ops, .setup = *setup}, .threads = threads, .count = count};
-  sem_init(&pool->running_up, 0, 0);
+  (void)sem_init(&pool->running_up, 0, 0); /* cannot fail with these arguments */
   for (; pool->opened < pool->count; pool->opened++) {
     struct pool_thread *thread = &pool->threads[pool->opened];
     thread->pool = pool;

@@ -92,7 +92,7 @@ static void model_thread_reap(struct model *model) {
   struct thread_slot *slot = atom_exchange_acquire_ptr(&all->ended, NULL);
   while (slot != NULL) {
     struct thread_slot *next = slot->next;
-    pthread_join(slot->thread, NULL);
+    (void)pthread_join(slot->thread, NULL); /* cannot fail: joined once, by another */
     slot->next = all->free;
     all->free = slot;
     all->threads_active--;
@@ -148,7 +148,7 @@ static void model_thread_totals(struct model *model, struct stats *totals) {
 
 static void model_thread_destroy(struct model *model) {
   struct model_thread *all = model_thread_of(model);
-  pthread_attr_destroy(&all->attributes);
+  (void)pthread_attr_destroy(&all->attributes); /* cannot fail: it was initialized */
   wake_close(&all->stop);
   free(all->stats);
   free(all->slots);
@@ -170,9 +170,9 @@ struct model *model_thread_create(const struct model_setup *setup) {
   }
   *all = (struct model_thread){.model = {.ops = &ops, .setup = *setup}, .stop = {.fd = -1}};
   uint32_t count = (uint32_t)setup->config->max_connections;
-  pthread_attr_init(&all->attributes);
-  pthread_attr_setstacksize(&all->attributes,
-                            setup->custom_handler ? STACK_BYTES_CUSTOM : STACK_BYTES);
+  (void)pthread_attr_init(&all->attributes);        /* cannot fail: it stores the defaults */
+  (void)pthread_attr_setstacksize(&all->attributes, /* refused: the default */
+                                  setup->custom_handler ? STACK_BYTES_CUSTOM : STACK_BYTES);
   all->slots = calloc(count, sizeof(*all->slots));
   all->stats = aligned_alloc(CACHE_LINE, sizeof(*all->stats));
   if (all->slots == NULL || all->stats == NULL || wake_open(&all->stop) == -1) {

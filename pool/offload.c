@@ -130,7 +130,7 @@ static int enqueue(struct offload *offload, struct job *job) {
   }
   offload->last = job;
   offload->queued++;
-  pthread_cond_signal(&offload->arrived);
+  (void)pthread_cond_signal(&offload->arrived); /* cannot fail: it was initialized */
   return 0;
 }
 
@@ -152,7 +152,7 @@ static struct job *begin_close(struct offload *offload, bool *repeated) {
   offload->closing = true;
   offload->first = offload->last = NULL;
   offload->queued = 0;
-  pthread_cond_broadcast(&offload->arrived);
+  (void)pthread_cond_broadcast(&offload->arrived); /* cannot fail: it was initialized */
   unlock(offload);
   return left;
 }
@@ -177,8 +177,8 @@ void offload_close(struct offload *offload) {
 
 void offload_fini(struct offload *offload) {
   offload_close(offload);
-  pthread_cond_destroy(&offload->arrived);
-  pthread_mutex_destroy(&offload->mutex);
+  (void)pthread_cond_destroy(&offload->arrived); /* cannot fail: no thread uses it any more */
+  (void)pthread_mutex_destroy(&offload->mutex);  /* likewise, no thread holds it */
   free(offload->threads);
   offload->threads = NULL;
 }

@@ -182,11 +182,9 @@ static void allocate_first(void) {
 static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
   allocate_first();
-  sem_post(&server->acceptor_up);
+  (void)sem_post(&server->acceptor_up); /* cannot fail: it becomes 1 */
   if (server->config->model == MODEL_POOL && server->config->workers_use_all_cpus) {
-    (void)
-        /* without it each accept preempts a worker: slower, no fault */
-        thread_set_batch();
+    (void)thread_set_batch(); /* without it each accept preempts a worker: slower, no fault */
   }
   acceptor_run(&server->acceptor);
   atom_store_release_u32(&server->acceptor_runs, 0); /* pairs with server_finished */
@@ -200,10 +198,10 @@ int server_start(struct xchg_server *server) {
     return log_refused(server, "cannot start the workers");
   }
   atom_store_relaxed_u32(&server->acceptor_runs, 1);
-  sem_init(&server->acceptor_up, 0, 0);
+  (void)sem_init(&server->acceptor_up, 0, 0); /* cannot fail with these arguments */
   int error = pthread_create(&server->acceptor_thread, NULL, acceptor_main, server);
   if (error != 0) {
-    sem_destroy(&server->acceptor_up);
+    (void)sem_destroy(&server->acceptor_up); /* cannot fail: it was initialized */
     if (ops->finish != NULL) {
       ops->finish(server->model); /* the workers end: no connection will come */
     }
@@ -265,8 +263,8 @@ void server_join(struct xchg_server *server) {
 
 void server_close(struct xchg_server *server) {
   if (server->accepting) {
-    pthread_join(server->acceptor_thread, NULL);
-    sem_destroy(&server->acceptor_up);
+    (void)pthread_join(server->acceptor_thread, NULL); /* cannot fail: joined once, by another */
+    (void)sem_destroy(&server->acceptor_up);           /* cannot fail: it was initialized */
   }
   if (server->offloads) {
     server_join(server);

@@ -9,13 +9,14 @@ int signals_open(void) {
   static const int wanted[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGCHLD};
   static const int ignored[] = {SIGHUP, SIGUSR2, SIGPIPE};
   sigset_t set;
-  sigemptyset(&set);
+  (void)sigemptyset(&set); /* cannot fail: the set is valid */
   for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-    signal(wanted[i], SIG_DFL); /* a shell's background job inherits SIGINT as ignored */
-    sigaddset(&set, wanted[i]);
+    /* A shell's background job inherits SIGINT as ignored. Neither call fails for these numbers. */
+    (void)signal(wanted[i], SIG_DFL);
+    (void)sigaddset(&set, wanted[i]); /* likewise, for these numbers */
   }
   for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
-    signal(ignored[i], SIG_IGN);
+    (void)signal(ignored[i], SIG_IGN); /* cannot fail for these numbers */
   }
   if (sigprocmask(SIG_BLOCK, &set, NULL) == -1) {
     return -1;
@@ -26,14 +27,16 @@ int signals_open(void) {
 void signals_block_all(sigset_t *before) {
   static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
   sigset_t outside;
-  sigfillset(&outside);
+  (void)sigfillset(&outside); /* cannot fail: the set is valid */
   for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-    sigdelset(&outside, own[i]);
+    (void)sigdelset(&outside, own[i]); /* cannot fail for these numbers */
   }
   (void)pthread_sigmask(SIG_BLOCK, &outside, before); /* cannot fail with these arguments */
 }
 
-void signals_restore(const sigset_t *before) { (void)pthread_sigmask(SIG_SETMASK, before, NULL); }
+void signals_restore(const sigset_t *before) {
+  (void)pthread_sigmask(SIG_SETMASK, before, NULL); /* cannot fail with these arguments */
+}
 
 enum signals_what signals_next(int fd) {
   struct signalfd_siginfo info;

@@ -50,5 +50,5 @@ int thread_set_batch(void) {
 void thread_set_name(const char *name) {
   char text[16];
   snprintf(text, sizeof(text), "%s", name);
-  (void)pthread_setname_np(pthread_self(), text);
+  (void)pthread_setname_np(pthread_self(), text); /* without it only tools show another name */
 }

@@ -93,7 +93,7 @@ bool worker_discard(struct worker *worker) {
 }
 
 void worker_close(struct worker *worker) {
-  (void)worker_discard(worker);
+  (void)worker_discard(worker); /* whether there were tasks does not matter */
   conn_ctx_fini(&worker->ctx);
   slab_fini(&worker->conns);
   reactor_close(&worker->reactor);
@@ -101,7 +101,7 @@ void worker_close(struct worker *worker) {
     inbox_close(&worker->inbox);
   }
   if (worker->input != NULL) {
-    (void)sys_unmap(worker->input, CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
+    (void)sys_unmap(worker->input, CONN_INPUT_FRONT + WORKER_INPUT_BYTES); /* a failure leaks it */
     worker->input = NULL;
   }
 }

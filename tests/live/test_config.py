@@ -83,6 +83,14 @@ class Flags(unittest.TestCase):
         self.assertEqual(len(done.stdout.splitlines()), 1)
         self.assertRegex(done.stdout, r"xchgd.*\d")
 
+    def test_output_that_cannot_be_written(self):
+        """Where standard output cannot be written, the flags that print say so and exit with 71."""
+        for flag in ("--help", "--version", "--explain"):
+            with self.subTest(flag), open("/dev/full", "wb") as full:
+                done = run(flag, stdout=full)
+                self.assertEqual(done.returncode, 71)
+                self.assertEqual(done.stderr, "xchgd: cannot write to standard output: No space left on device\n")
+
     def test_help_with_invalid_variables(self):
         """--help and --version work with invalid variables."""
         for flag in ["--help", "--version"]:

@@ -257,6 +257,19 @@ class Refused(unittest.TestCase):
         """A refused fork is tried again with the accepted descriptor."""
         self.refused("fork", "clone:error=EAGAIN:when=1..2", "clone")
 
+    def test_close_range_refused(self):
+        """A child holds no socket but its connection, even if a container's system call filter refuses close_range. A
+        listener that it kept would hold the address after the server's end."""
+        with Server(wrap=strace("close_range:error=EPERM", trace="close_range"), XCHG_MODEL="fork") as server:
+            with server.connect() as client:
+                receive_exactly(client, len(GREETING))
+                [child] = children(server.pid)
+                held = [os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
+                self.assertEqual(sum(name.startswith("socket:") for name in held), 1, held)
+                client.sendall(b"x\0")
+                self.assertEqual(receive_all(client), b"")
+            server.stop()
+
     @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
     def test_thread_refused(self):
         """A refused thread is tried again. The first clone, which the start needs, is allowed."""

@@ -81,9 +81,9 @@ def environment(**variables):
     return env
 
 
-def run(*arguments, preexec=None, **variables):
+def run(*arguments, preexec=None, stdout=subprocess.PIPE, **variables):
     """Run xchgd to its end, for --check and configuration faults, and return a CompletedProcess with text output."""
-    return subprocess.run(WRAP + [PROGRAM, *arguments], env=environment(**variables), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.run(WRAP + [PROGRAM, *arguments], env=environment(**variables), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
                           text=True, timeout=LIMIT, preexec_fn=preexec)
 
 
