@@ -9,13 +9,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+/* The longest wait of an accept, if another process has made the shared socket a blocking one. */
+#define ACCEPT_WAIT_US 1000
+
+/* An index that no network interface has: the kernel counts them up from 1. */
+#define NO_INTERFACE 2147483632
 
 /* How long a start waits for another one on the same path. */
 #define LOCK_TRIES 200
@@ -33,32 +41,41 @@ static int log_listener(struct log *log, enum log_level level, const struct addr
   return fail(error);
 }
 
-/* Set the options that accepted connections inherit. The server also works without them. */
-static void set_inherited(struct listener *listener, const struct config *config, struct log *log) {
+/* The server works without ${what}, but a promise does not hold. */
+static void warn(const struct listener *listener, const char *what) {
+  (void)log_listener(listener->log, LOG_WARN, &listener->addr, what, errno); /* it is always -1 */
+}
+
+/*
+ * Set the options that accepted connections inherit; those of a UNIX listener inherit none, so each
+ * gets its own.  And bound an accept that blocks.  The server also works without them.
+ */
+static void set_options(struct listener *listener, const struct config *config) {
+  bool tcp = listener->addr.addr.family != ADDR_UNIX;
   int sndbuf = (int)min_u64(config->sndbuf_bytes, INT32_MAX);
-  if (listener->addr.addr.family == ADDR_UNIX) {
-    listener->sndbuf = sndbuf;
-    return;
-  }
   const struct {
     bool on;
     int level, name, value;
     const char *failure;
   } options[] = {
       {sndbuf > 0, SOL_SOCKET, SO_SNDBUF, sndbuf, "cannot set XCHG_SNDBUF"},
-      {config->nodelay, IPPROTO_TCP, TCP_NODELAY, 1, "cannot set XCHG_NODELAY"},
-      {config->keepalive, SOL_SOCKET, SO_KEEPALIVE, 1, "cannot set XCHG_KEEPALIVE"},
-      {config->defer_accept_s > 0, IPPROTO_TCP, TCP_DEFER_ACCEPT, (int)config->defer_accept_s,
-       "cannot set XCHG_DEFER_ACCEPT"},
-      {config->fastopen > 0, IPPROTO_TCP, TCP_FASTOPEN, (int)config->fastopen,
+      {tcp && config->nodelay, IPPROTO_TCP, TCP_NODELAY, 1, "cannot set XCHG_NODELAY"},
+      {tcp && config->keepalive, SOL_SOCKET, SO_KEEPALIVE, 1, "cannot set XCHG_KEEPALIVE"},
+      {tcp && config->defer_accept_s > 0, IPPROTO_TCP, TCP_DEFER_ACCEPT,
+       (int)config->defer_accept_s, "cannot set XCHG_DEFER_ACCEPT"},
+      {tcp && config->fastopen > 0, IPPROTO_TCP, TCP_FASTOPEN, (int)config->fastopen,
        "cannot set XCHG_FASTOPEN"},
   };
+  const struct timeval wait = {.tv_usec = ACCEPT_WAIT_US};
   for (size_t i = 0; i < count_of(options); i++) {
     if (options[i].on && sys_setsockopt(listener->fd, options[i].level, options[i].name,
                                         &options[i].value, sizeof(options[i].value)) == -1) {
-      /* It returns -1 always. */
-      (void)log_listener(log, LOG_WARN, &listener->addr, options[i].failure, errno);
+      warn(listener, options[i].failure);
     }
+  }
+  listener->sndbuf = tcp ? 0 : sndbuf;
+  if (sys_setsockopt(listener->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) == -1) {
+    warn(listener, "cannot bound a blocking accept: a process that shares it can delay the stop");
   }
 }
 
@@ -171,7 +188,7 @@ static int open_bound(struct listener *listener, const struct config *config) {
 }
 
 /* listener_open under the lock. Return: 0, or -1 with errno and, in ${*what}, what failed. */
-static int open_listening(struct listener *listener, const struct config *config, struct log *log,
+static int open_listening(struct listener *listener, const struct config *config,
                           const char **what) {
   bool local = listener->addr.addr.family == ADDR_UNIX;
   if (local) {
@@ -189,7 +206,7 @@ static int open_listening(struct listener *listener, const struct config *config
       return -1;
     }
   }
-  set_inherited(listener, config, log);
+  set_options(listener, config);
   *what = "cannot listen at an address of XCHG_LISTEN";
   /* No client can connect before this, so the mode is in force. */
   return listen(listener->fd, (int)config->backlog);
@@ -197,11 +214,11 @@ static int open_listening(struct listener *listener, const struct config *config
 
 int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log) {
-  *listener = (struct listener){.fd = -1, .addr = *addr};
+  *listener = (struct listener){.fd = -1, .log = log, .addr = *addr};
   bool local = addr->addr.family == ADDR_UNIX;
   int turn = local ? lock_directory(addr) : -1;
   const char *what;
-  int result = open_listening(listener, config, log, &what);
+  int result = open_listening(listener, config, &what);
   int error = errno;
   if (result == -1) {
     listener_close(listener);
@@ -214,27 +231,53 @@ int listener_open(struct listener *listener, const struct addr_listen *addr,
   return result == 0 ? 0 : log_listener(log, LOG_ERROR, addr, what, error);
 }
 
+/* Log why a passed descriptor cannot be used. Return: -1. */
+static int refuse_passed(const struct listener *listener, const char *what) {
+  struct log_line line;
+  log_begin(&line, listener->log, LOG_ERROR, what);
+  log_u64(&line, "fd", (uint64_t)listener->fd);
+  log_end(&line);
+  return -1;
+}
+
+/* Was the socket bound to a network interface that does not exist? It accepts no client then. */
+static bool is_bound_to_nothing(int fd) {
+  char name[IFNAMSIZ];
+  socklen_t size = sizeof(name);
+  return getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, &size) == -1 && errno == ENODEV;
+}
+
 int listener_adopt(struct listener *listener, int fd, const struct config *config,
                    struct log *log) {
-  *listener = (struct listener){.fd = fd, .inherited = true};
+  *listener = (struct listener){.fd = fd, .log = log, .inherited = true};
   int listening = 0, type = 0;
+  const struct linger off = {.l_onoff = 0};
   socklen_t size = sizeof(int);
   if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == -1 ||
       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == -1 || listening == 0 ||
       type != SOCK_STREAM) {
-    struct log_line line;
-    log_begin(&line, log, LOG_ERROR,
-              "a descriptor passed by LISTEN_FDS is no listening stream socket");
-    log_u64(&line, "fd", (uint64_t)fd);
-    log_end(&line);
-    return -1;
+    return refuse_passed(listener,
+                         "a descriptor passed by LISTEN_FDS is no listening stream socket");
   }
-  (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-  (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  if (is_bound_to_nothing(fd)) {
+    return refuse_passed(listener,
+                         "a descriptor passed by LISTEN_FDS is bound to a network "
+                         "interface that does not exist; pass a new socket");
+  }
+  int flags = fcntl(fd, F_GETFL);
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1) {
+    return refuse_passed(listener, "a descriptor passed by LISTEN_FDS cannot be set nonblocking");
+  }
   note_address(listener);
-  (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &listening,
-                   sizeof(listening)); /* ENOENT: there is none */
-  set_inherited(listener, config, log);
+  if (sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &listening, sizeof(listening)) == -1 &&
+      errno != ENOENT) {
+    warn(listener, "cannot remove the filter of a passed socket: it can keep clients out");
+  }
+  /* Connections inherit it, and a close would wait for the peer. */
+  if (sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off)) == -1) {
+    warn(listener, "cannot clear SO_LINGER of a passed socket: a close can wait for its client");
+  }
+  set_options(listener, config);
   return 0;
 }
 
@@ -245,7 +288,7 @@ enum sock_accepted listener_accept(const struct listener *listener,
     accepted->accepted_ns = sys_now_ns();
     if (listener->sndbuf > 0) {
       (void)sys_setsockopt(accepted->fd, SOL_SOCKET, SO_SNDBUF, &listener->sndbuf,
-                           sizeof(listener->sndbuf)); /* a failure only changes the buffer */
+                           sizeof(listener->sndbuf)); /* refused: the start has said so */
     }
   }
   bool shut = listener->stopped && listener->addr.addr.family == ADDR_UNIX && errno == EINVAL;
@@ -255,13 +298,14 @@ enum sock_accepted listener_accept(const struct listener *listener,
 static void remove_file(struct listener *listener) {
   struct stat st;
   if (listener->file != 0 && lstat(listener->addr.path, &st) == 0 && st.st_ino == listener->file &&
-      st.st_dev == listener->device) {
-    (void)unlink(listener->addr.path);
+      st.st_dev == listener->device && unlink(listener->addr.path) == -1) {
+    warn(listener, "cannot remove the socket file");
   }
   listener->file = 0;
 }
 
-void listener_stop(struct listener *listener) {
+/* Let no TCP handshake begin; see listener.h. Return: 0, or -1 with errno. */
+static int stop_handshakes(int fd) {
   /* Byte 13 of a TCP header holds the flags, 0x02 is SYN: drop the segments that have it. */
   static const struct sock_filter drop_syn[] = {
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
@@ -269,16 +313,28 @@ void listener_stop(struct listener *listener) {
       BPF_STMT(BPF_RET | BPF_K, 0),
       BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
   };
+  const struct sock_fprog program = {.len = count_of(drop_syn),
+                                     .filter = (struct sock_filter *)drop_syn};
+  const int none = NO_INTERFACE;
+  if (sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0) {
+    return 0;
+  }
+  return sys_setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &none, sizeof(none));
+}
+
+void listener_stop(struct listener *listener) {
   listener->stopped = true;
   if (listener->inherited) {
     listener_close(listener);
   } else if (listener->addr.addr.family == ADDR_UNIX) {
     remove_file(listener);
-    (void)sys_shutdown(listener->fd, SHUT_RD);
-  } else {
-    struct sock_fprog program = {.len = count_of(drop_syn),
-                                 .filter = (struct sock_filter *)drop_syn};
-    (void)sys_setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+    if (sys_shutdown(listener->fd, SHUT_RD) == -1) {
+      warn(listener, "cannot shut the socket down: a client that connects now can be lost");
+    }
+  } else if (stop_handshakes(listener->fd) == -1) {
+    warn(listener,
+         "cannot refuse new clients: one that connects now can be lost; "
+         "CAP_NET_ADMIN permits it");
   }
 }
 

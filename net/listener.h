@@ -4,11 +4,18 @@
  *   listener          listener_stop
  *   TCP               a classic BPF filter drops every SYN.  No handshake begins; those in flight
  *                     complete and are accepted.  The client's repeated SYN finds a closed port or
- *                     the next server
+ *                     the next server.  Where the filter is refused (without CAP_NET_ADMIN on some
+ *                     kernels), the socket is bound to a network interface that does not exist: it
+ *                     refuses every SYN, and handshakes in flight complete, except under SYN
+ *                     cookies.  Where both are refused, a warning says that clients can be lost
  *   UNIX              the socket file is removed and the socket shut down for reading.  Its queue
  *                     can still be accepted
  *   from LISTEN_FDS   only closed: its queue belongs to the next process, and a filter would stay
  *                     on the shared socket.  listener_adopt removes a filter that it finds
+ *
+ * A listener's file status flags are shared with the process that passed it and with children that
+ * were forked.  Such a process can clear O_NONBLOCK at any time.  So each listener has SO_RCVTIMEO:
+ * an accept that blocks ends within some milliseconds.
  */
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
@@ -21,6 +28,7 @@
 
 struct listener {
   int fd;                  /* owns; -1 = closed */
+  struct log *log;         /* borrows: for what fails later */
   struct addr_listen addr; /* after listener_open with the real port */
   bool inherited;          /* from LISTEN_FDS, and shared with other processes */
   bool stopped;            /* listener_stop was called: an empty queue is the end */
@@ -40,8 +48,9 @@ int listener_open(struct listener *listener, const struct addr_listen *addr,
 
 /**
  * Take over ${fd}, passed by LISTEN_FDS.
- * Return: 0; or -1 after one line in the log if it is no listening stream socket.  The caller then
- * still owns ${fd}.
+ * Return: 0; or -1 after one line in the log if it is no listening stream socket, or one that is
+ * bound to a network interface that does not exist and so accepts no client.  The caller then still
+ * owns ${fd}.
  */
 int listener_adopt(struct listener *listener, int fd, const struct config *config, struct log *log);
 
@@ -51,10 +60,13 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
  */
 enum sock_accepted listener_accept(const struct listener *listener, struct accepted_conn *accepted);
 
-/** Let no new connection enter the queue; see the table above. */
+/** Let no new connection enter the queue; see the table above. What fails is logged. */
 void listener_stop(struct listener *listener);
 
-/** Close ${listener} if it is open. Remove the socket file unless another has replaced it. */
+/**
+ * Close ${listener} if it is open.  Remove the socket file unless another has replaced it.  A
+ * failure is logged.
+ */
 void listener_close(struct listener *listener);
 
 #endif

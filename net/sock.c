@@ -17,7 +17,7 @@ static enum io classify(void) {
 enum io sock_recv(int fd, void *data, size_t size, size_t *count) {
   ssize_t got;
   do {
-    got = sys_recv(fd, data, size, 0);
+    got = sys_recv(fd, data, size, MSG_DONTWAIT);
   } while (got == -1 && errno == EINTR);
   *count = got > 0 ? (size_t)got : 0;
   if (got == -1) {
@@ -29,7 +29,7 @@ enum io sock_recv(int fd, void *data, size_t size, size_t *count) {
 enum io sock_send(int fd, const void *data, size_t size, size_t *count) {
   ssize_t put;
   do {
-    put = sys_send(fd, data, size, MSG_NOSIGNAL);
+    put = sys_send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (put == -1 && errno == EINTR);
   *count = put > 0 ? (size_t)put : 0;
   return put == -1 ? classify() : IO_OK;
@@ -40,7 +40,7 @@ enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent) {
   struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (size_t)count};
   ssize_t put;
   do {
-    put = sys_sendmsg(fd, &message, MSG_NOSIGNAL);
+    put = sys_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (put == -1 && errno == EINTR);
   *sent = put > 0 ? (size_t)put : 0;
   return put == -1 ? classify() : IO_OK;

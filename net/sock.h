@@ -1,7 +1,8 @@
 /*
  * sock: system calls on one socket, and the only place that classifies errno.
  *
- * Keeps no state.  Runs on the thread that owns the descriptor.
+ * Keeps no state.  Runs on the thread that owns the descriptor.  Reads and writes never block: they
+ * do not rely on O_NONBLOCK, which a child that shares the descriptor can clear.
  */
 #ifndef NET_SOCK_H
 #define NET_SOCK_H

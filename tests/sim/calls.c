@@ -240,7 +240,7 @@ int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size
   if (chance(plan.faults.option)) {
     return inject("setsockopt", fd, errors);
   }
-  if (level == SOL_SOCKET && name == SO_ATTACH_FILTER) {
+  if (level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_BINDTOIFINDEX)) {
     ((struct port *)kernel_file(fd, FILE_PORT)->object)->filtered = true;
   }
   world_trace("setsockopt(%d, %d, %d)", fd, level, name);

@@ -87,7 +87,7 @@ if [ "${1:-}" = all ]; then
   server acceptor-not-dozing 5000 pool/acceptor.c 's/!inbox_prepare_wait(&acceptor->inbox)/0/'
   server acceptor-wake-not-watched 5000 pool/acceptor.c 's/reactor_add_wake(&acceptor->reactor, &acceptor->inbox.wake) == -1/0/'
   server grace-ignored 5000 pool/acceptor.c 's/(now_ns < grace_over_ns(acceptor) && listeners_open(acceptor) > 0)/0/'
-  server not-filtered 20000 net/listener.c 's/(void)sys_setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH.*/(void)program;/'
+  server not-filtered 20000 net/listener.c 's/if (sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH.*/(void)program; if (1) {/'
   server refused-not-closed 500 pool/acceptor.c '/^static void refuse/,/^}/s/sys_close(accepted->fd);//'
   server ip-slot-kept 5000 pool/worker.c '/^static void release_admission/,/^}/s/admission_release(worker->admission, ip_slot);/(void)ip_slot;/'
   server room-not-reported 5000 pool/worker.c 's/if (freed || taken > 0) {/if (0) {/'

@@ -75,7 +75,7 @@ struct link {
 struct port {
   int fd; /* -1 = closed */
   bool listening;
-  bool filtered; /* SYNs are dropped */
+  bool filtered; /* SYNs are dropped, as by a filter or in a SO_REUSEPORT group without it */
   uint16_t number;
   uint32_t backlog;
   struct link *queue[QUEUE_MAX]; /* oldest first */

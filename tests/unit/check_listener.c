@@ -117,6 +117,19 @@ START_TEST(test_tcp_options) {
 }
 END_TEST
 
+/* No new handshake is completed: by the filter, or where that is refused, without an interface. */
+static void check_refuses(const struct listener *listener, int late) {
+  struct tcp_info info;
+  socklen_t size = sizeof(info);
+  if (filter_length(listener->fd) == 4) {
+    ck_assert_int_eq(getsockopt(late, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+    ck_assert_int_eq(info.tcpi_state, TCP_SYN_SENT); /* neither answered nor refused */
+  } else {
+    ck_assert_int_eq(option(listener->fd, SOL_SOCKET, SO_BINDTOIFINDEX), 2147483632);
+    ck_assert_int_eq(dialled(late), ECONNREFUSED);
+  }
+}
+
 /* After the stop has begun, completed handshakes are accepted and no new one is answered. */
 START_TEST(test_retire_tcp) {
   struct listener listener;
@@ -129,11 +142,11 @@ START_TEST(test_retire_tcp) {
   }
   listener_stop(&listener);
   ck_assert_int_ne(listener.fd, -1);
-  ck_assert_int_eq(filter_length(listener.fd), 4);
+  check_said(NULL);
   int late = dial("127.0.0.1", listener.addr.addr.port);
   for (int i = 0; i < 3; i++) {
     struct accepted_conn accepted = welcome(&listener);
-    CLIENT_WRITE(early[i], "x"); /* the filter passes everything but SYNs */
+    CLIENT_WRITE(early[i], "x"); /* everything but SYNs passes */
     char byte;
     struct pollfd ready = {.fd = accepted.fd, .events = POLLIN};
     ck_assert_int_eq(poll(&ready, 1, 60000), 1);
@@ -143,10 +156,7 @@ START_TEST(test_retire_tcp) {
   }
   struct accepted_conn accepted;
   ck_assert_int_eq(listener_accept(&listener, &accepted), ACCEPT_NONE);
-  struct tcp_info info; /* the SYN is neither answered nor refused */
-  socklen_t size = sizeof(info);
-  ck_assert_int_eq(getsockopt(late, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
-  ck_assert_int_eq(info.tcpi_state, TCP_SYN_SENT);
+  check_refuses(&listener, late);
   close(late);
   listener_close(&listener);
 }
@@ -154,17 +164,24 @@ END_TEST
 
 /* ---- LISTEN_FDS ---- */
 
-/* Attach a filter, as another process may have left it on the shared socket. */
-static void leave_filter(int fd) {
+/*
+ * Attach a filter, as another process may have left it on the shared socket.  Return: was it
+ * permitted?
+ */
+static bool leave_filter(int fd) {
   static struct sock_filter keep[] = {{.code = BPF_RET | BPF_K, .k = UINT32_MAX}};
   struct sock_fprog program = {.len = 1, .filter = keep};
-  ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)), 0);
+  int result = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+  ck_assert(result == 0 || errno == EPERM);
+  return result == 0;
 }
 
 START_TEST(test_adopt_tcp) {
   struct listener own, adopted;
   ck_assert_int_eq(open_at(&own, "127.0.0.1:0"), 0);
-  leave_filter(own.fd);
+  (void)leave_filter(own.fd); /* without the right there is none to remove */
+  const struct linger patient = {.l_onoff = 1, .l_linger = 60};
+  ck_assert_int_eq(setsockopt(own.fd, SOL_SOCKET, SO_LINGER, &patient, sizeof(patient)), 0);
   int passed = dup(own.fd);
   ck_assert_int_eq(fcntl(passed, F_SETFL, 0), 0); /* blocking, as a service manager gives it */
   config.nodelay = true;
@@ -178,6 +195,10 @@ START_TEST(test_adopt_tcp) {
   int client = dial("127.0.0.1", own.addr.addr.port);
   struct accepted_conn accepted = welcome(&adopted);
   ck_assert_int_ne(option(accepted.fd, IPPROTO_TCP, TCP_NODELAY), 0);
+  struct linger inherited;
+  socklen_t size = sizeof(inherited);
+  ck_assert_int_eq(getsockopt(accepted.fd, SOL_SOCKET, SO_LINGER, &inherited, &size), 0);
+  ck_assert_int_eq(inherited.l_onoff, 0); /* a close does not wait */
   accepted_conn_close(&accepted);
   close(client);
 
@@ -187,6 +208,49 @@ START_TEST(test_adopt_tcp) {
   check_reaches(&own, "127.0.0.1");
   listener_close(&adopted);
   listener_close(&own);
+}
+END_TEST
+
+/* A filter that cannot be removed is a warning. */
+START_TEST(test_adopt_locked_filter) {
+  struct listener own, adopted;
+  const int on = 1;
+  ck_assert_int_eq(open_at(&own, "127.0.0.1:0"), 0);
+  if (leave_filter(own.fd)) {
+    ck_assert_int_eq(setsockopt(own.fd, SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on)), 0);
+    ck_assert_int_eq(listener_adopt(&adopted, dup(own.fd), &config, &logger), 0);
+    check_said("cannot remove the filter of a passed socket");
+    listener_close(&adopted);
+  }
+  listener_close(&own);
+}
+END_TEST
+
+/* Bound to an interface that does not exist it accepts no client: refused, and left as it was. */
+START_TEST(test_adopt_without_an_interface) {
+  struct listener own, adopted;
+  const int gone = 2147483632;
+  ck_assert_int_eq(open_at(&own, "127.0.0.1:0"), 0);
+  ck_assert_int_eq(setsockopt(own.fd, SOL_SOCKET, SO_BINDTOIFINDEX, &gone, sizeof(gone)), 0);
+  ck_assert_int_eq(listener_adopt(&adopted, own.fd, &config, &logger), -1);
+  check_said("is bound to a network interface that does not exist");
+  ck_assert_int_eq(option(own.fd, SOL_SOCKET, SO_BINDTOIFINDEX), gone);
+  listener_close(&own);
+}
+END_TEST
+
+/* Another process has made the shared socket a blocking one: an accept waits only briefly. */
+START_TEST(test_blocking_accept_ends) {
+  struct listener own, adopted;
+  struct accepted_conn accepted;
+  ck_assert_int_eq(open_at(&own, _i == 0 ? "127.0.0.1:0" : unix_text("s", "")), 0);
+  ck_assert_int_eq(listener_adopt(&adopted, dup(own.fd), &config, &logger), 0);
+  ck_assert_int_eq(fcntl(own.fd, F_SETFL, fcntl(own.fd, F_GETFL) & ~O_NONBLOCK), 0);
+  ck_assert_int_eq(listener_accept(&own, &accepted), ACCEPT_NONE);
+  ck_assert_int_eq(listener_accept(&adopted, &accepted), ACCEPT_NONE);
+  listener_close(&adopted);
+  listener_close(&own);
+  check_said(NULL);
 }
 END_TEST
 
@@ -211,9 +275,18 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_ipv4, 1},           {test_ipv6, 1},      {test_any, 1},
-      {test_address_in_use, 1}, {test_reuseport, 1}, {test_tcp_options, 2},
-      {test_retire_tcp, 2},     {test_adopt_tcp, 1}, {test_adopt_what_does_not_listen, 1},
+      {test_ipv4, 1},
+      {test_ipv6, 1},
+      {test_any, 1},
+      {test_address_in_use, 1},
+      {test_reuseport, 1},
+      {test_tcp_options, 2},
+      {test_retire_tcp, 2},
+      {test_adopt_tcp, 1},
+      {test_adopt_what_does_not_listen, 1},
+      {test_adopt_locked_filter, 1},
+      {test_adopt_without_an_interface, 1},
+      {test_blocking_accept_ends, 2},
   };
   return run_suite_fixture("listener", tests, count_of(tests), set_up, tear_down);
 }

@@ -116,6 +116,21 @@ START_TEST(test_retire_unix) {
 }
 END_TEST
 
+/* The folder's permissions have changed: the file stays, and the log says so. */
+START_TEST(test_file_that_cannot_be_removed) {
+  struct listener listener;
+  if (geteuid() == 0) {
+    return; /* permissions do not hold for root */
+  }
+  ck_assert_int_eq(open_at(&listener, unix_text("s", "")), 0);
+  ck_assert_int_eq(chmod(folder, 0500), 0);
+  listener_close(&listener);
+  check_said("cannot remove the socket file");
+  ck_assert_int_eq(chmod(folder, 0700), 0);
+  ck_assert_int_eq(unlink(unix_path("s")), 0);
+}
+END_TEST
+
 START_TEST(test_adopt_unix) {
   struct listener own, adopted;
   ck_assert_int_eq(open_at(&own, unix_text("s", "")), 0);
@@ -143,6 +158,7 @@ int main(void) {
       {test_unix_file_of_a_successor_stays, 2},
       {test_retire_unix, 1},
       {test_adopt_unix, 2},
+      {test_file_that_cannot_be_removed, 1},
   };
   return run_suite_fixture("listener_unix", tests, count_of(tests), set_up, tear_down);
 }

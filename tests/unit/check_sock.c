@@ -66,6 +66,23 @@ START_TEST(test_send) {
 }
 END_TEST
 
+/* A child that shares the descriptor has made it a blocking one: reads and writes do not wait. */
+START_TEST(test_blocking_descriptor) {
+  int fds[2];
+  static char data[1 << 20];
+  const struct iovec part = {data, sizeof(data)};
+  size_t count;
+  make_pair(fds);
+  ck_assert_int_eq(fcntl(fds[0], F_SETFL, 0), 0);
+  ck_assert_int_eq(sock_recv(fds[0], data, sizeof(data), &count), IO_AGAIN);
+  while (sock_send(fds[0], data, sizeof(data), &count) == IO_OK) {
+  }
+  ck_assert_int_eq(sock_sendv(fds[0], &part, 1, &count), IO_AGAIN);
+  close(fds[0]);
+  close(fds[1]);
+}
+END_TEST
+
 /* All parts are sent in order by one call, empty ones included. */
 START_TEST(test_sendv) {
   int fds[2];
@@ -285,6 +302,7 @@ int main(void) {
   const struct suite_test tests[] = {
       {test_recv, 1},
       {test_send, 1},
+      {test_blocking_descriptor, 1},
       {test_sendv, 1},
       {test_sendv_until_full, 1},
       {test_sendv_to_a_closed_peer, 1},
