@@ -3,14 +3,16 @@
 
 #include "core/base.h"
 #include "core/sys.h"
+#include "core/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/un.h>
 
 int sd_notify_open(struct sd_notify *notify, const char *path) {
-  notify->fd = -1;
+  *notify = (struct sd_notify){.fd = -1};
   if (path == NULL) {
     return 0;
   }
@@ -44,8 +46,64 @@ void sd_notify_close(struct sd_notify *notify) {
   }
 }
 
-void sd_notify_send(const struct sd_notify *notify, const char *state) {
-  if (notify->fd != -1) {
-    (void)sys_send(notify->fd, state, strlen(state), MSG_NOSIGNAL);
+bool sd_notify_pending(const struct sd_notify *notify) { return notify->pending[0] != NULL; }
+
+/* Log ${what} of ${state}, with ${error} unless it is 0. */
+static void log_state(struct log *log, enum log_level level, const char *what, const char *state,
+                      int error) {
+  struct log_line line;
+  log_begin(&line, log, level, what);
+  log_str(&line, "state", state);
+  if (error != 0) {
+    log_str(&line, "error", strerror(error));
+  }
+  log_end(&line);
+}
+
+/* Is there no room at the moment? Any other error means that the manager is gone. */
+static bool is_full(int error) {
+  return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM;
+}
+
+/* Send the first pending state. Return: false if there is no room for it. */
+static bool send_first(struct sd_notify *notify, struct log *log) {
+  const char *state = notify->pending[0];
+  if (sys_send(notify->fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT) == -1) {
+    if (is_full(errno)) {
+      return false;
+    }
+    log_state(log, LOG_WARN, "cannot send to NOTIFY_SOCKET", state, errno);
+  } else if (notify->delayed) {
+    log_state(log, LOG_INFO, "sent to NOTIFY_SOCKET", state, 0);
+  }
+  memmove(&notify->pending[0], &notify->pending[1],
+          sizeof(notify->pending) - sizeof(notify->pending[0]));
+  notify->pending[SD_NOTIFY_PENDING_MAX - 1] = NULL;
+  return true;
+}
+
+void sd_notify_retry(struct sd_notify *notify, struct log *log) {
+  while (sd_notify_pending(notify)) {
+    if (!send_first(notify, log)) {
+      return;
+    }
+  }
+  notify->delayed = false;
+}
+
+void sd_notify_send(struct sd_notify *notify, const char *state, struct log *log) {
+  if (notify->fd == -1) {
+    return;
+  }
+  int i = 0;
+  while (notify->pending[i] != NULL) {
+    i++;
+    assert(i < SD_NOTIFY_PENDING_MAX);
+  }
+  notify->pending[i] = state;
+  sd_notify_retry(notify, log);
+  if (notify->pending[i] == state && !notify->delayed) {
+    notify->delayed = true;
+    log_state(log, LOG_WARN, "NOTIFY_SOCKET is full: sending later", state, 0);
   }
 }

@@ -2,14 +2,23 @@
  * sd_notify: reports the state to a service manager, by datagrams to NOTIFY_SOCKET (sd_notify(3)).
  *
  * The socket is opened at the start and kept, so a stop needs no new descriptor.  Sending never
- * blocks.  Failures are ignored, because the server works without a service manager.  The main
- * thread only.
+ * blocks.  A state that the manager's queue has no room for stays pending, and is sent later in its
+ * order.  Where the manager is gone the server works without it.  The main thread only.
  */
 #ifndef NET_SD_NOTIFY_H
 #define NET_SD_NOTIFY_H
 
+#include <stdbool.h>
+
+#define SD_NOTIFY_PENDING_MAX 2 /* READY=1 and STOPPING=1, each once */
+#define SD_NOTIFY_RETRY_MS 100
+
+struct log;
+
 struct sd_notify {
-  int fd; /* owns; -1 = no service manager */
+  int fd;                                     /* owns; -1 = no service manager */
+  const char *pending[SD_NOTIFY_PENDING_MAX]; /* borrows, in their order; NULL = none */
+  bool delayed;                               /* the log has said that they are */
 };
 
 /**
@@ -19,7 +28,19 @@ struct sd_notify {
 int sd_notify_open(struct sd_notify *notify, const char *path);
 void sd_notify_close(struct sd_notify *notify);
 
-/** Send ${state}, "READY=1" or "STOPPING=1". */
-void sd_notify_send(const struct sd_notify *notify, const char *state);
+/**
+ * sd_notify_send(notify, state, log):
+ * Send ${state}, a literal "READY=1" or "STOPPING=1", or keep it as pending.  A delay and a failure
+ * are logged.
+ */
+void sd_notify_send(struct sd_notify *notify, const char *state, struct log *log);
+
+/**
+ * sd_notify_retry(notify, log):
+ * Send what is pending, as far as there is room.  Call it every SD_NOTIFY_RETRY_MS while
+ * sd_notify_pending.
+ */
+void sd_notify_retry(struct sd_notify *notify, struct log *log);
+bool sd_notify_pending(const struct sd_notify *notify);
 
 #endif

@@ -99,7 +99,7 @@ static void log_listening(struct daemon *d) {
 
 static void stop(struct daemon *d) {
   log_msg(&d->log, LOG_INFO, "stopping");
-  sd_notify_send(&d->notify, "STOPPING=1");
+  sd_notify_send(&d->notify, "STOPPING=1", &d->log);
   server_drain(&d->server);
 }
 
@@ -131,7 +131,9 @@ static int attend(struct daemon *d) {
   while (!server_finished(&d->server)) {
     struct pollfd fds[] = {{.fd = d->signals_fd, .events = POLLIN},
                            {.fd = server_done_fd(&d->server), .events = POLLIN}};
-    (void)sys_poll(fds, count_of(fds), -1); /* EINTR and the like: look again */
+    int limit_ms = sd_notify_pending(&d->notify) ? SD_NOTIFY_RETRY_MS : -1;
+    (void)sys_poll(fds, count_of(fds), limit_ms); /* EINTR and the like: look again */
+    sd_notify_retry(&d->notify, &d->log);
     if (fds[0].revents != 0 && handle_signal(d, &stopping)) {
       log_msg(&d->log, LOG_WARN, "second signal: ending at once");
       _exit(EXIT_SECOND_SIGNAL);
@@ -159,7 +161,7 @@ static int serve(struct daemon *d) {
   }
   if (code == 0) {
     log_listening(d);
-    sd_notify_send(&d->notify, "READY=1");
+    sd_notify_send(&d->notify, "READY=1", &d->log);
     code = attend(d);
     server_report(&d->server, "stopped", false);
   }

@@ -150,6 +150,40 @@ class Start(FolderTest):
                 notify.wait("STOPPING=1")
                 server.finish()
 
+    def fill(self, notify):
+        """Fill the queue of the service manager."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            with self.assertRaises(BlockingIOError):
+                while True:
+                    other.sendto(b"X=1", notify.address)
+
+    def test_full_notify_socket(self):
+        """READY=1 is sent once the manager's queue has room. The clients do not wait for it, and the log says both."""
+        with Notify(self.folder) as notify:
+            self.fill(notify)
+            with Server(NOTIFY_SOCKET=notify.address) as server:
+                self.assertEqual(server.wait_line("NOTIFY_SOCKET is full: sending later")["state"], "READY=1")
+                with server.connect() as client:
+                    greet(client)
+                notify.wait("READY=1")
+                self.assertEqual(server.wait_line("sent to NOTIFY_SOCKET")["state"], "READY=1")
+                server.process.send_signal(signal.SIGTERM)
+                notify.wait("STOPPING=1")
+                server.finish()
+
+    def test_manager_that_ends(self):
+        """A manager that ends with a full queue is given up, with one line."""
+        notify = Notify(self.folder)
+        self.fill(notify)
+        with Server(NOTIFY_SOCKET=notify.address) as server:
+            server.wait_line("NOTIFY_SOCKET is full: sending later")
+            notify.socket.close()
+            self.assertEqual(server.wait_line("cannot send to NOTIFY_SOCKET")["state"], "READY=1")
+            with server.connect() as client:
+                greet(client)
+            server.stop()
+
     def test_unreachable_notify_socket(self):
         """An unreachable NOTIFY_SOCKET does not keep the server from serving."""
         for address in [self.path("nothing"), "@xchg-nobody", "relative", "/" + 200 * "x"]:

@@ -2,12 +2,38 @@
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/socket_fixture.h"
 
+#include "core/log.h"
 #include "net/sd_notify.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
+
+static int said[2]; /* a pipe: the log's lines */
+static struct log logger;
+
+static void set_up(void) {
+  ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
+  log_init(&logger, said[1], LOG_INFO, LOG_LOGFMT);
+}
+
+static void tear_down(void) {
+  log_fini(&logger);
+  close(said[0]);
+  close(said[1]);
+}
+
+/* The log wrote lines, and the first contains ${text}; NULL: it wrote nothing. */
+static void check_said(const char *text) {
+  char lines[2 * LOG_LINE_MAX + 1];
+  ssize_t got = read(said[0], lines, sizeof(lines) - 1);
+  ck_assert_int_eq(got > 0, text != NULL);
+  if (text != NULL) {
+    lines[got] = 0;
+    ck_assert_msg(strstr(lines, text) != NULL, "%s", lines);
+  }
+}
 
 /* The manager's socket at ${path}, which is abstract if it begins with '@'. */
 static int manager(const char *path) {
@@ -29,7 +55,7 @@ START_TEST(test_without_a_manager_nothing_is_sent) {
   struct sd_notify notify;
   ck_assert_int_eq(sd_notify_open(&notify, NULL), 0);
   ck_assert_int_eq(notify.fd, -1);
-  sd_notify_send(&notify, "READY=1");
+  sd_notify_send(&notify, "READY=1", &logger);
   sd_notify_close(&notify);
 }
 END_TEST
@@ -46,14 +72,15 @@ START_TEST(test_states_arrive) {
   struct sd_notify notify;
   ck_assert_int_eq(sd_notify_open(&notify, path), 0);
   ck_assert_int_ne(fcntl(notify.fd, F_GETFD) & FD_CLOEXEC, 0);
-  sd_notify_send(&notify, "READY=1");
-  sd_notify_send(&notify, "STOPPING=1");
+  sd_notify_send(&notify, "READY=1", &logger);
+  sd_notify_send(&notify, "STOPPING=1", &logger);
   ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 7);
   ck_assert_mem_eq(got, "READY=1", 7);
   ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 10);
   ck_assert_mem_eq(got, "STOPPING=1", 10);
   close(fd);
-  sd_notify_send(&notify, "STOPPING=1"); /* closed: no error, no signal */
+  sd_notify_send(&notify, "STOPPING=1", &logger); /* closed: no signal */
+  check_said("cannot send to NOTIFY_SOCKET");
   sd_notify_close(&notify);
   ck_assert_int_eq(notify.fd, -1);
   sd_notify_close(&notify);
@@ -62,20 +89,73 @@ START_TEST(test_states_arrive) {
 }
 END_TEST
 
-/* A manager that does not read must not block the sender. */
-START_TEST(test_full_queue_does_not_block) {
+/* Fill the queue of the manager's socket at ${path}. */
+static void fill(const char *path) {
+  struct sd_notify other;
+  ck_assert_int_eq(sd_notify_open(&other, path), 0);
+  while (send(other.fd, "X=1", 3, MSG_DONTWAIT) == 3) {
+  }
+  ck_assert_int_eq(errno, EAGAIN);
+  sd_notify_close(&other);
+}
+
+/* Read all messages. Return: how many there were, without those of fill; ${got} = the last. */
+static int drain(int fd, char *got, size_t size) {
+  int count = 0;
+  char text[32];
+  for (ssize_t length; (length = recv(fd, text, sizeof(text) - 1, 0)) > 0;) {
+    text[length] = 0;
+    if (strcmp(text, "X=1") != 0) {
+      count++;
+      snprintf(got, size, "%s", text);
+    }
+  }
+  return count;
+}
+
+/* The manager's queue is full: nothing blocks, and each state is sent once there is room. */
+START_TEST(test_full_queue_delays) {
+  char path[64], got[32] = "";
+  snprintf(path, sizeof(path), "@check_sd_notify.%d", (int)getpid());
+  int fd = manager(path);
+  struct sd_notify notify;
+  ck_assert_int_eq(sd_notify_open(&notify, path), 0);
+  fill(path);
+  sd_notify_send(&notify, "READY=1", &logger);
+  check_said("NOTIFY_SOCKET is full: sending later");
+  sd_notify_retry(&notify, &logger);
+  check_said(NULL);
+  ck_assert(sd_notify_pending(&notify));
+  if (_i == 1) {
+    sd_notify_send(&notify, "STOPPING=1", &logger);
+    check_said(NULL); /* the log knows it */
+  }
+  ck_assert_int_eq(drain(fd, got, sizeof(got)), 0);
+  sd_notify_retry(&notify, &logger);
+  check_said("sent to NOTIFY_SOCKET");
+  ck_assert(!sd_notify_pending(&notify));
+  ck_assert_int_eq(drain(fd, got, sizeof(got)), _i + 1);
+  ck_assert_str_eq(got, _i == 0 ? "READY=1" : "STOPPING=1");
+  sd_notify_close(&notify);
+  close(fd);
+}
+END_TEST
+
+/* The manager ends while a state waits for it: it is given up, and the log says so. */
+START_TEST(test_manager_ends) {
   char path[64];
   snprintf(path, sizeof(path), "@check_sd_notify.%d", (int)getpid());
   int fd = manager(path);
   struct sd_notify notify;
   ck_assert_int_eq(sd_notify_open(&notify, path), 0);
-  for (int i = 0; i < 10000; i++) {
-    sd_notify_send(&notify, "READY=1");
-  }
-  char got[32];
-  ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 7);
-  sd_notify_close(&notify);
+  fill(path);
+  sd_notify_send(&notify, "READY=1", &logger);
+  check_said("NOTIFY_SOCKET is full");
   close(fd);
+  sd_notify_retry(&notify, &logger);
+  check_said("cannot send to NOTIFY_SOCKET");
+  ck_assert(!sd_notify_pending(&notify));
+  sd_notify_close(&notify);
 }
 END_TEST
 
@@ -105,8 +185,9 @@ int main(void) {
   const struct suite_test tests[] = {
       {test_without_a_manager_nothing_is_sent, 1},
       {test_states_arrive, 2},
-      {test_full_queue_does_not_block, 1},
+      {test_full_queue_delays, 2},
+      {test_manager_ends, 1},
       {test_invalid_paths_are_ignored, 1},
   };
-  return run_suite("notify", tests, count_of(tests));
+  return run_suite_fixture("notify", tests, count_of(tests), set_up, tear_down);
 }
