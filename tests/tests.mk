@@ -310,6 +310,7 @@ lint-rules:
 	@tests/lint/rules $(CC) $(C_FILES)
 	@tests/lint/words
 	@tests/lint/modules
+	@tests/lint/discarded $(CC)
 lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
 lint-shell:
