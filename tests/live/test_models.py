@@ -257,6 +257,14 @@ class Refused(unittest.TestCase):
         """A refused fork is tried again with the accepted descriptor."""
         self.refused("fork", "clone:error=EAGAIN:when=1..2", "clone")
 
+    @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
+    def test_thread_refused(self):
+        """A refused thread is tried again. The first clone, which the start needs, is allowed."""
+        self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")
+
+
+@can_inject
+class Children(unittest.TestCase):
     def test_close_range_refused(self):
         """A child holds no socket but its connection, even if a container's system call filter refuses close_range. A
         listener that it kept would hold the address after the server's end."""
@@ -269,8 +277,3 @@ class Refused(unittest.TestCase):
                 client.sendall(b"x\0")
                 self.assertEqual(receive_all(client), b"")
             server.stop()
-
-    @unittest.skipUnless(PLAIN, "a sanitizer starts threads of its own")
-    def test_thread_refused(self):
-        """A refused thread is tried again. The first clone, which the start needs, is allowed."""
-        self.refused("thread", "clone3:error=EAGAIN:when=2..3", "clone3")
