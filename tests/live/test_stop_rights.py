@@ -16,7 +16,7 @@ import unittest
 
 import test_network
 import test_stop
-from fault_matrix import LIBC
+from fault_matrix import LIBC, covers_fault
 from xchgd import PROGRAM, WRAP, Server, greet, receive_exactly
 
 NOBODY = 65534
@@ -118,6 +118,7 @@ class Rights(test_stop.Case):
         return way
 
 
+@covers_fault(38)
 class Stop(Rights):
     def test_under_load(self):
         """Stops under forty clients that connect, talk and close lose none."""
@@ -171,6 +172,7 @@ class Stop(Rights):
                     pass
 
 
+@covers_fault(38)
 @unittest.skipUnless(SETSOCKOPT, "no number of setsockopt for this machine")
 class Refused(Rights):
     def stop(self, *names):
