@@ -23,7 +23,8 @@ bench-library: need-peers all peers $(EXAMPLES) $(LIVE_PROGRAMS) ## check what l
 	@.ci/packages valgrind || echo 'valgrind is not installed: continuing without it'
 	@python3 benchmarks/runner/library.py --build $(B) $(BENCH_OPTIONS)
 
-bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost by a stop: xchgd, nginx, HAProxy; 500 stops, 4 minutes (BENCH_OPTIONS='--stops n', --short)
+bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost by a stop: xchgd without privileges, nginx, HAProxy; 200 stops each, 9 minutes (BENCH_OPTIONS='--stops n', --short)
+	@.ci/packages iproute2 nftables || echo 'iproute2 or nftables is not installed: continuing without them'
 	@python3 benchmarks/runner/stop.py --build $(B) $(BENCH_OPTIONS)
 
 .PHONY: bench-stop bench-library

@@ -120,6 +120,7 @@ class Xchgd:
 
     def __init__(self, name, about, signum=signal.SIGTERM, **settings):
         self.name, self.about, self.signum, self.settings = name, about, signum, settings
+        self.prefix = ()  # a command before the program
         self.forks = settings.get("XCHG_MODEL") == "fork"
 
     def missing(self, build):
@@ -129,7 +130,7 @@ class Xchgd:
         settings = {"XCHG_EXCHANGE": exchange}
         if exchange == "answer":  # a line and its answer, as memcached
             settings = {"XCHG_EXCHANGE": "line", "XCHG_MESSAGES": "0", "XCHG_REPLY": "text:" + escape(traffic.answer.rstrip(b"\r\n"))}
-        return start_xchg(build, cpus=cpus, **self.settings, **settings)
+        return start_xchg(build, cpus=cpus, prefix=self.prefix, **self.settings, **settings)
 
 
 class Foreign:

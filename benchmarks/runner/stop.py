@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Clients lost when a server is stopped: xchgd, nginx and HAProxy, each stopped gracefully as its manual says.
 
-    benchmarks/runner/stop.py --build build [--stops 500] [--others 100] [--only xchgd-greet,nginx-http] [--seed n] [--short]
+    benchmarks/runner/stop.py --build build [--stops 200] [--others 100] [--only xchgd-greet,nginx-http] [--as user,container]
+                              [--seed n] [--short]
 
 Each stop has its own server and its own clients (peers/stop_clients; its first comment defines a lost client). The signal comes at a
-random moment after as many exchanges as there are clients. The moments depend only on the seed, which is printed.
+random moment after as many exchanges as there are clients. The moments depend only on the seed, which is printed. Each row of xchgd
+runs with each of the rights that --as names (rights.py). In the row xchgd-half-open half of the handshakes are held back.
 benchmarks/README.md, section 8, has the formulas and says why the count is fair to all servers.
 
 Output in build/bench-stop: stop.json, and stop.txt, the table. Exit code 1 if xchgd lost a client, did not end with exit code 0, or
@@ -13,6 +15,8 @@ counted other exchanges than its clients.
 
 import argparse
 import collections
+import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -27,6 +31,7 @@ from dataclasses import dataclass, field
 
 import machine
 import processes
+import rights
 import servers
 import stats
 from load import learn
@@ -48,6 +53,8 @@ class Row:
     server: object             # of servers.py
     exchange: str = "answer"
     texts: dict = field(default_factory=dict)  # options of stop_clients
+    held: bool = False         # half of the handshakes are held back
+    rights: str = ""           # of rights.py; "" = those of the runner
 
     @property
     def ours(self):
@@ -63,6 +70,9 @@ ALL = [
         {"greeting": servers.GREETING, "message": MESSAGE + b"\0"}),
     Row("xchgd-line", "message, answer, end of stream; SIGTERM", servers.Xchgd("xchgd", "", XCHG_MODEL="pool"), "line",
         {"message": MESSAGE + b"\n", "answer": MESSAGE + b"\n"}),
+    Row("xchgd-half-open", "as xchgd-line, with half of the handshakes held back; SIGTERM",
+        servers.Xchgd("xchgd", "", XCHG_MODEL="pool", XCHG_STOP_GRACE="500ms"), "line",
+        {"message": MESSAGE + b"\n", "answer": MESSAGE + b"\n"}, held=True),
     foreign("nginx-stream", "`return` of the greeting, end of stream; SIGQUIT", "nginx", signal.SIGQUIT,
             functools.partial(servers.nginx_stream, master=True), greeting=servers.GREETING),
     foreign("nginx-http", "`return 200`, Connection: close; SIGQUIT", "nginx", signal.SIGQUIT,
@@ -111,6 +121,7 @@ def one_stop(options, row, load_seconds):
             running.check()
             clients.tell("s")
             clients.hear("counted", REPORT_LIMIT)
+            half_open = rights.half_open(running.port) if row.held else 0
             said, code, seconds = running.finish(row.server.signum, STOP_LIMIT)
             clients.tell("e")
             report = json.loads("{" + clients.hear("{", REPORT_LIMIT))
@@ -119,7 +130,7 @@ def one_stop(options, row, load_seconds):
     finally:
         running.stop()
     # Connections of the runner itself, to learn an answer or to probe the port, are not counted. xchgd has had none.
-    report.update(seconds=seconds, code=code, problem=problem_of(row, said, code, report))
+    report.update(seconds=seconds, code=code, half_open=half_open, problem=problem_of(row, said, code, report))
     return report
 
 
@@ -131,18 +142,18 @@ def summarize(server, reports):
              "stops_with_loss": sum(r["lost"] > 0 for r in reports),
              "kinds": dict(sum((collections.Counter(r["kinds"]) for r in reports), collections.Counter())),
              "problems": [f"stop {i + 1}: {r['problem']}" for i, r in enumerate(reports) if r["problem"]]}
-    for name in ("exchanges", "exchanges_stopping", "connected", "refused", "gave_up", "lost"):
+    for name in ("exchanges", "exchanges_stopping", "connected", "half_open", "refused", "gave_up", "lost"):
         total[name] = sum(r[name] for r in reports)
     return total
 
 
 def table(totals):
-    head = ["server", "stops", "exchanges", "connected", "since the signal", "lost", "stops with loss", "s median", "s max", "exit codes", "how"]
+    head = ["server", "stops", "exchanges", "connected", "half-open", "since the signal", "lost", "stops with loss", "s median", "s max", "exit codes", "how"]
     rows = [head]
     for t in totals:
         codes = ", ".join(f"{code} x {count}" for code, count in sorted(t["codes"].items()))
         how = ", ".join(f"{kind} {count}" for kind, count in t["kinds"].items() if count) or "-"
-        rows.append([t["name"], t["stops"], t["exchanges"], t["connected"], t["exchanges_stopping"], t["lost"], t["stops_with_loss"],
+        rows.append([t["name"], t["stops"], t["exchanges"], t["connected"], t["half_open"], t["exchanges_stopping"], t["lost"], t["stops_with_loss"],
                      f"{t['seconds_median']:.3f}", f"{t['seconds_max']:.3f}", codes, how])
     return stats.columns(rows, lambda i: False)
 
@@ -195,35 +206,63 @@ def save(options, totals, chosen):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--build", default="build")
-    parser.add_argument("--stops", type=int, default=500, help="stops of each xchgd row (500)")
-    parser.add_argument("--others", type=int, help="stops of each other row (a fifth of --stops)")
+    parser.add_argument("--stops", type=int, default=200, help="stops of each xchgd row (200)")
+    parser.add_argument("--others", type=int, help="stops of each other row (half of --stops)")
     parser.add_argument("--only", default="", help="rows: " + ",".join(server.name for server in ALL))
+    parser.add_argument("--as", dest="rights", default="", metavar="RIGHTS",
+                        help="rights of xchgd, one series for each: self,user,container (user,container as root, else self)")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--short", action="store_true", help="20 stops of each xchgd row, 10 of the others")
     options = parser.parse_args()
     options.stops = 20 if options.short else options.stops
-    options.others = max(options.stops // 5, 10) if options.others is None else options.others
+    options.others = max(options.stops // 2, 10) if options.others is None else options.others
     options.seed = random.randrange(1 << 32) if options.seed is None else options.seed
+    options.rights = options.rights.split(",") if options.rights else rights.default()
     unknown = set(filter(None, options.only.split(","))) - {server.name for server in ALL}
+    unknown |= set(options.rights) - set(rights.RIGHTS)
     if unknown or options.stops < 1 or options.others < 1:
-        parser.error(f"unknown row: {', '.join(sorted(unknown))}" if unknown else "--stops and --others must be at least 1")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}" if unknown else "--stops and --others must be at least 1")
     return options
+
+
+def with_rights(options, row):
+    """The row as each server with its rights, or the row itself."""
+    if not row.ours:
+        return [row]
+    rows = []
+    for name in options.rights:
+        server = servers.Xchgd(row.server.name, row.server.about, row.server.signum, **row.server.settings)
+        server.prefix = rights.command(name)
+        rows.append(dataclasses.replace(row, name=f"{row.name}/{name}", server=server, rights=name))
+    return rows
+
+
+def skipped(options, row, no_network):
+    """Why a row cannot be measured here, or None."""
+    why = row.server.missing(options.build)
+    if not why and row.held:
+        why = no_network
+    if not why and row.rights:
+        why = rights.missing(row.rights, os.path.abspath(os.path.join(options.build, "xchgd")))
+    return why
 
 
 def main():
     options = parse()
     only = set(filter(None, options.only.split(",")))
-    chosen = [server for server in ALL if not only or server.name in only]
+    chosen = [row for each in ALL if not only or each.name in only for row in with_rights(options, each)]
+    no_network = rights.enter_network() if any(row.held for row in chosen) else None
     print(f"{CLIENTS} looping clients, seed {options.seed}", flush=True)
     totals = []
     code = None
     try:
-        for server in chosen:
-            missing = server.server.missing(options.build)
-            if missing:
-                print(f"{server.name} is skipped: {missing}")
+        for row in chosen:
+            why = skipped(options, row, no_network)
+            if why:
+                print(f"{row.name} is skipped: {why}")
                 continue
-            measure(options, server, options.stops if server.ours else options.others, totals)
+            with rights.Held() if row.held else contextlib.nullcontext():
+                measure(options, row, options.stops if row.ours else options.others, totals)
     except KeyboardInterrupt:
         code = 130
     verdict = save(options, totals, chosen)
