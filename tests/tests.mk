@@ -223,7 +223,7 @@ check-tsan: ## every test under the thread sanitizer
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_html bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
-                   fault_matrix_peers fault_matrix_life fault_matrix_resources
+                   fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights
 # The other tests of xchg-bench run under ASan and the fuzzer; under valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
