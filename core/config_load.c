@@ -148,6 +148,9 @@ void config_fini(struct config *config) {
 
 uint64_t config_reserve(const struct config *config, const struct config_facts *facts) {
   uint64_t listeners = facts->sockets_passed > 0 ? facts->sockets_passed : config->listen_count;
+  for (uint32_t i = 0; i < config->listen_count && facts->sockets_passed == 0; i++) {
+    listeners += config->listen[i].addr.family == ADDR_UNIX; /* the folder of its file */
+  }
   uint64_t reactors = config->model == MODEL_POOL ? config->workers : 1;
   return RESERVE_BASE + RESERVE_SPARE + listeners + RESERVE_PER_REACTOR * reactors;
 }

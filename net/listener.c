@@ -13,7 +13,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -24,10 +23,6 @@
 
 /* An index that no network interface has: the kernel counts them up from 1. */
 #define NO_INTERFACE 2147483632
-
-/* How long a start waits for another one on the same path. */
-#define LOCK_TRIES 200
-#define LOCK_WAIT_MS 10
 
 /* Log ${what} with the address and ${error}. Return: -1 with errno set to ${error}. */
 static int log_listener(struct log *log, enum log_level level, const struct addr_listen *addr,
@@ -79,57 +74,6 @@ static void set_options(struct listener *listener, const struct config *config) 
   }
 }
 
-/* Does a server listen on the socket file ${to}? */
-static bool alive(const struct sockaddr_storage *to, socklen_t size) {
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd == -1) {
-    return true; /* unknown: do not take an address that may be in use */
-  }
-  bool refused = connect(fd, (const struct sockaddr *)to, size) == -1 && errno == ECONNREFUSED;
-  sys_close(fd);
-  return !refused;
-}
-
-/* Remove the socket file of a dead server. Any other file stays, and the bind fails. */
-static void remove_stale(const struct addr_listen *addr) {
-  struct sockaddr_storage to;
-  socklen_t size = sock_addr_to(addr, &to);
-  struct stat st;
-  if (lstat(addr->path, &st) == 0 && S_ISSOCK(st.st_mode) && !alive(&to, size)) {
-    (void)unlink(addr->path); /* if it stays, the bind fails and is logged */
-  }
-}
-
-/*
- * Lock the directory of a socket file.  Between bind and listen a server looks dead to another that
- * starts on the same path.  So a start holds this lock from the check of the old file until it
- * listens.  If another program holds the lock too long, or the directory is unreadable, the start
- * continues without it.
- * Return: a descriptor whose close releases the lock, or -1.
- */
-static int lock_directory(const struct addr_listen *addr) {
-  char folder[sizeof(addr->path)];
-  memcpy(folder, addr->path, sizeof(folder));
-  char *name = strrchr(folder, '/'); /* never NULL: the path is absolute */
-  name[name == folder] = 0;
-  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  for (int i = 0; fd != -1 && i < LOCK_TRIES; i++) {
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
-      break;
-    }
-    (void)sys_poll(NULL, 0, LOCK_WAIT_MS); /* a shorter wait is another attempt */
-  }
-  return fd;
-}
-
-static void note_file(struct listener *listener) {
-  struct stat st;
-  if (lstat(listener->addr.path, &st) == 0) {
-    listener->file = st.st_ino;
-    listener->device = st.st_dev;
-  }
-}
-
 /* Set listener->addr to the address that the socket is bound to, with the real port. */
 static void note_address(struct listener *listener) {
   struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
@@ -163,6 +107,10 @@ static int open_family(struct listener *listener, const struct config *config) {
       setsockopt(listener->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == -1) {
     return -1;
   }
+  if (to.ss_family == AF_UNIX && listener->addr.mode != -1) {
+    /* bind gives the file this mode less the umask; socket_file_claim adds what is missing */
+    (void)fchmod(listener->fd, (mode_t)listener->addr.mode);
+  }
   int *only = listener->addr.any ? &off : &on;
   if (to.ss_family == AF_INET6 &&
       setsockopt(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, only, sizeof(*only)) == -1) {
@@ -187,24 +135,24 @@ static int open_bound(struct listener *listener, const struct config *config) {
   return open_family(listener, config);
 }
 
-/* listener_open under the lock. Return: 0, or -1 with errno and, in ${*what}, what failed. */
+/* Bind to a UNIX address. Return: 0, or -1 with errno and, in ${*what}, what failed. */
+static int open_local(struct listener *listener, const struct config *config, const char **what) {
+  if (socket_file_prepare(&listener->file, &listener->addr) == -1 ||
+      open_family(listener, config) == -1) {
+    return -1;
+  }
+  const char *failed = socket_file_claim(&listener->file, &listener->addr);
+  *what = failed != NULL ? failed : *what;
+  return failed == NULL ? 0 : -1;
+}
+
+/* Return: 0, or -1 with errno and, in ${*what}, what failed. */
 static int open_listening(struct listener *listener, const struct config *config,
                           const char **what) {
   bool local = listener->addr.addr.family == ADDR_UNIX;
-  if (local) {
-    remove_stale(&listener->addr);
-  }
   *what = "cannot bind an address of XCHG_LISTEN";
-  if (open_bound(listener, config) == -1) {
+  if (local ? open_local(listener, config, what) == -1 : open_bound(listener, config) == -1) {
     return -1;
-  }
-  if (local) {
-    note_file(listener);
-    *what = "cannot set the mode of a socket file of XCHG_LISTEN";
-    if (listener->addr.mode != -1 &&
-        chmod(listener->addr.path, (mode_t)listener->addr.mode) == -1) {
-      return -1;
-    }
   }
   set_options(listener, config);
   *what = "cannot listen at an address of XCHG_LISTEN";
@@ -215,18 +163,14 @@ static int open_listening(struct listener *listener, const struct config *config
 int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log) {
   *listener = (struct listener){.fd = -1, .log = log, .addr = *addr};
-  bool local = addr->addr.family == ADDR_UNIX;
-  int turn = local ? lock_directory(addr) : -1;
   const char *what;
   int result = open_listening(listener, config, &what);
   int error = errno;
+  socket_file_unlock(&listener->file);
   if (result == -1) {
     listener_close(listener);
-  } else if (!local) {
+  } else if (addr->addr.family != ADDR_UNIX) {
     note_address(listener);
-  }
-  if (turn != -1) {
-    sys_close(turn);
   }
   return result == 0 ? 0 : log_listener(log, LOG_ERROR, addr, what, error);
 }
@@ -295,15 +239,6 @@ enum sock_accepted listener_accept(const struct listener *listener,
   return result == ACCEPT_BROKEN && shut ? ACCEPT_NONE : result;
 }
 
-static void remove_file(struct listener *listener) {
-  struct stat st;
-  if (listener->file != 0 && lstat(listener->addr.path, &st) == 0 && st.st_ino == listener->file &&
-      st.st_dev == listener->device && unlink(listener->addr.path) == -1) {
-    warn(listener, "cannot remove the socket file");
-  }
-  listener->file = 0;
-}
-
 /* Let no TCP handshake begin; see listener.h. Return: 0, or -1 with errno. */
 static int stop_handshakes(int fd) {
   /* Byte 13 of a TCP header holds the flags, 0x02 is SYN: drop the segments that have it. */
@@ -327,7 +262,7 @@ void listener_stop(struct listener *listener) {
   if (listener->inherited) {
     listener_close(listener);
   } else if (listener->addr.addr.family == ADDR_UNIX) {
-    remove_file(listener);
+    socket_file_remove(&listener->file, &listener->addr);
     if (sys_shutdown(listener->fd, SHUT_RD) == -1) {
       warn(listener, "cannot shut the socket down: a client that connects now can be lost");
     }
@@ -339,10 +274,10 @@ void listener_stop(struct listener *listener) {
 }
 
 void listener_close(struct listener *listener) {
-  if (listener->fd == -1) {
-    return;
+  socket_file_remove(&listener->file, &listener->addr);
+  socket_file_close(&listener->file);
+  if (listener->fd != -1) {
+    sys_close(listener->fd);
+    listener->fd = -1;
   }
-  remove_file(listener);
-  sys_close(listener->fd);
-  listener->fd = -1;
 }

@@ -23,6 +23,7 @@
 #include "core/config.h"
 #include "net/accepted_conn.h"
 #include "net/sock.h"
+#include "net/socket_file.h"
 
 #include <stdbool.h>
 
@@ -32,9 +33,8 @@ struct listener {
   struct addr_listen addr; /* after listener_open with the real port */
   bool inherited;          /* from LISTEN_FDS, and shared with other processes */
   bool stopped;            /* listener_stop was called: an empty queue is the end */
-  uint64_t file;           /* UNIX: inode of the own socket file; 0 = none */
-  uint64_t device;
-  int sndbuf; /* UNIX: for each connection, which does not inherit it; 0 = leave it */
+  struct socket_file file; /* of a UNIX address of our own */
+  int sndbuf;              /* UNIX: for each connection, which does not inherit it; 0 = leave it */
 };
 
 /**

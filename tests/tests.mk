@@ -78,7 +78,7 @@ $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wr
 
 # --wrap redirects every call that does not go through core/sys.h to a function of the test.
 FAIL_NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
-            connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 fstat lstat unlink chmod flock read \
+            connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 openat fstat fstatat unlinkat fchmod chmod flock read \
             setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
             pthread_setname_np pthread_setaffinity_np pthread_cond_wait pthread_cond_signal pthread_cond_broadcast sem_wait sem_post
 FAIL_NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fail_nth) tests/fixtures/orders.c tests/fixtures/fiber.c)
@@ -96,6 +96,9 @@ $(BENCH_UNIT:%.c=$(B)/obj/%.o): private XCFLAGS += -Ibenchmarks -Ibenchmarks/xch
 START_WRAPS = malloc calloc aligned_alloc open_memstream mmap getrandom epoll_create1 epoll_ctl eventfd socket bind listen \
               getsockname setsockopt pthread_create sched_getaffinity
 $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
+
+# Changes a folder between two steps of the server.
+$(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
 
 # check_plugin loads the plug-ins next to it. Like xchgd, it exports what plug-ins call. They are linked for lazy binding,
 # the compiler's default, so that the loading program has to ask for immediate binding.

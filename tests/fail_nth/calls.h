@@ -45,9 +45,11 @@
   X(FOPEN, "fopen", 1)                        \
   X(FGETS, "fgets", 1)                        \
   X(GETLINE, "getline", 1)                    \
+  X(OPENAT, "openat", 0)                      \
   X(FSTAT, "fstat", 1)                        \
-  X(LSTAT, "lstat", 0)                        \
-  X(UNLINK, "unlink", 0)                      \
+  X(FSTATAT, "fstatat", 0)                    \
+  X(UNLINKAT, "unlinkat", 0)                  \
+  X(FCHMOD, "fchmod", 1)                      \
   X(CHMOD, "chmod", 0)                        \
   X(FLOCK, "flock", 1)                        \
   X(READ, "read", 1)                          \

@@ -111,7 +111,7 @@ static void check_refused(int code) {
   const struct spec *spec = ledger_spec();
   bool stale = sessions_looks_for_stale(spec->call);
   bool address = spec->call == CALL_SOCKET_OPTION || spec->call == CALL_BIND ||
-                 spec->call == CALL_LISTEN || spec->call == CALL_CHMOD;
+                 spec->call == CALL_LISTEN || spec->call == CALL_OPENAT || spec->call == CALL_CHMOD;
   bool exhausted = spec->error == EMFILE || spec->error == ENFILE || spec->error == ENOMEM ||
                    spec->error == ENOBUFS;
   sessions_check_refusal(0);

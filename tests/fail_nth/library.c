@@ -180,7 +180,7 @@ static void keep_line(void *user, enum xchg_log_level level, const char *line) {
 
 static int configure(struct library *library, struct xchg_config *config, bool tcp) {
   snprintf(library->listen, sizeof(library->listen), "XCHG_LISTEN=%s%s%s",
-           tcp ? "127.0.0.77:0" : "unix:", tcp ? "" : sessions_path(), tcp ? "" : ";mode=0600");
+           tcp ? "127.0.0.77:0" : "unix:", tcp ? "" : sessions_path(), tcp ? "" : ";mode=0666");
   const char *const environment[] = {
       library->listen,
       "XCHG_WORKERS=2",

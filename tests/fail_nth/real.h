@@ -28,9 +28,11 @@ int real_setsockopt(int fd, int level, int name, const void *value, socklen_t si
 int real_eventfd(unsigned value, int flags) REAL(eventfd);
 int real_epoll_create1(int flags) REAL(epoll_create1);
 int real_signalfd(int fd, const sigset_t *set, int flags) REAL(signalfd);
-int real_lstat(const char *path, struct stat *status) REAL(lstat);
 int real_fstat(int fd, struct stat *status) REAL(fstat);
-int real_unlink(const char *path) REAL(unlink);
+int real_fstatat(int folder, const char *name, struct stat *status, int flags) REAL(fstatat);
+int real_openat(int folder, const char *name, int flags, ...) REAL(openat);
+int real_unlinkat(int folder, const char *name, int flags) REAL(unlinkat);
+int real_fchmod(int fd, mode_t mode) REAL(fchmod);
 int real_chmod(const char *path, mode_t mode) REAL(chmod);
 int real_flock(int fd, int operation) REAL(flock);
 ssize_t real_read(int fd, void *data, size_t size) REAL(read);

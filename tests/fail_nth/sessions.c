@@ -41,7 +41,7 @@ void sessions_set_folder(const char *folder) {
 void sessions_leave_stale_file(void) {
   struct sockaddr_un at = {.sun_family = AF_UNIX};
   memcpy(at.sun_path, state.path, sizeof(state.path));
-  (void)real_unlink(state.path);
+  (void)unlink(state.path);
   int fd = real_socket(AF_UNIX, SOCK_STREAM, 0);
   if (fd == -1 || real_bind(fd, (const struct sockaddr *)&at, sizeof(at)) == -1) {
     ledger_fault("no stale socket file: %s", strerror(errno));
@@ -50,7 +50,8 @@ void sessions_leave_stale_file(void) {
 }
 
 bool sessions_looks_for_stale(enum nth_call call) {
-  return call == CALL_SOCKET || call == CALL_CONNECT || call == CALL_LSTAT || call == CALL_UNLINK;
+  return call == CALL_SOCKET || call == CALL_CONNECT || call == CALL_FSTATAT ||
+         call == CALL_UNLINKAT;
 }
 
 FILE *sessions_nowhere(void) { return state.nowhere; }

@@ -171,8 +171,10 @@ int wrap_signalfd(int fd, const sigset_t *set, int flags) WRAP(signalfd);
 int wrap_open(const char *path, int flags, ...) WRAP(open);
 int wrap_open_2(const char *path, int flags) WRAP(__open_2);
 int wrap_fstat(int fd, struct stat *status) WRAP(fstat);
-int wrap_lstat(const char *path, struct stat *status) WRAP(lstat);
-int wrap_unlink(const char *path) WRAP(unlink);
+int wrap_openat(int folder, const char *name, int flags, ...) WRAP(openat);
+int wrap_fstatat(int folder, const char *name, struct stat *status, int flags) WRAP(fstatat);
+int wrap_unlinkat(int folder, const char *name, int flags) WRAP(unlinkat);
+int wrap_fchmod(int fd, mode_t mode) WRAP(fchmod);
 int wrap_chmod(const char *path, mode_t mode) WRAP(chmod);
 int wrap_flock(int fd, int operation) WRAP(flock);
 ssize_t wrap_read(int fd, void *data, size_t size) WRAP(read);
@@ -212,11 +214,21 @@ int wrap_fstat(int fd, struct stat *status) {
   return result;
 }
 
-int wrap_lstat(const char *path, struct stat *status) {
-  return ledger_fails(CALL_LSTAT, -1) ? -1 : real_lstat(path, status);
+int wrap_openat(int folder, const char *name, int flags, ...) {
+  return ledger_fails(CALL_OPENAT, -1) ? -1 : opened(real_openat(folder, name, flags), KIND_OTHER);
 }
 
-int wrap_unlink(const char *path) { return ledger_fails(CALL_UNLINK, -1) ? -1 : real_unlink(path); }
+int wrap_fstatat(int folder, const char *name, struct stat *status, int flags) {
+  return ledger_fails(CALL_FSTATAT, -1) ? -1 : real_fstatat(folder, name, status, flags);
+}
+
+int wrap_unlinkat(int folder, const char *name, int flags) {
+  return ledger_fails(CALL_UNLINKAT, -1) ? -1 : real_unlinkat(folder, name, flags);
+}
+
+int wrap_fchmod(int fd, mode_t mode) {
+  return ledger_fails(CALL_FCHMOD, fd) ? -1 : real_fchmod(fd, mode);
+}
 
 int wrap_chmod(const char *path, mode_t mode) {
   return ledger_fails(CALL_CHMOD, -1) ? -1 : real_chmod(path, mode);

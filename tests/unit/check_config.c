@@ -179,6 +179,13 @@ START_TEST(connections_fit_the_descriptor_limit) {
   ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 6);
   facts.sockets_passed = 0;
   config_fini(&c);
+  /* A UNIX listener also holds its folder; a passed one does not. */
+  ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_LISTEN=unix:/s"), 0);
+  ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 1);
+  facts.sockets_passed = 1;
+  ck_assert_uint_eq(config_reserve(&c, &facts), reserve);
+  facts.sockets_passed = 0;
+  config_fini(&c);
   char entry[64], line[256];
   snprintf(entry, sizeof(entry), "XCHG_MAX_CONNECTIONS=%d", (int)(64 - reserve));
   ck_assert_uint_eq(LOAD(&c, &facts, entry), 0);
