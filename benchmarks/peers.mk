@@ -11,7 +11,8 @@ LIBS_libevent_raw = -levent_core
 LIBS_libevent_bev = -levent_core
 LIBS_libuv = -luv
 LIBS_uring = -luring
-PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off $(B)/peers/stop_clients
+PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off $(B)/peers/stop_clients \
+                $(B)/peers/accept_probe.so
 # Peers of a library that is not installed are skipped.
 PEER_HEADER_libevent_raw = event2/event.h
 PEER_HEADER_libevent_bev = event2/event.h
@@ -26,6 +27,10 @@ $(B)/peers/request_loop: $(B)/obj/benchmarks/xchg-bench/hdr_histogram.o
 $(B)/peers/%: $(B)/obj/benchmarks/peers/%.o $(B)/peers.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(B)/peers.a $(filter %internal.a,$^) $(LIBS_$*) -lm
+
+$(B)/peers/%.so: benchmarks/peers/%.c $(B)/.flags $(B)/.flags-link | need-build
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(filter-out -fPIE,$(XCFLAGS)) -fPIC $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $<
 
 peers: $(PEER_PROGRAMS) ## build the baselines of the benchmarks
 	@for peer in $(PEERS_LIBRARY); do $(MAKE) -s peer-$$peer; done

@@ -78,6 +78,7 @@ struct config {
 
   /* Limits. */
   uint64_t max_connections;
+  uint64_t descriptors; /* derived: max_connections and the reserve */
   enum xchg_overload overload;
   uint64_t max_per_ip; /* 0 = unlimited */
   struct config_blocks allow, deny;

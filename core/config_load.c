@@ -341,6 +341,7 @@ static void check_connections(struct config_check *check) {
     bool pool = config->model == MODEL_POOL;
     config->max_connections = pool ? room : min_u64(room, CONFIG_CONNECTIONS_OUTSIDE_POOL);
   }
+  config->descriptors = config->max_connections + reserve;
 }
 
 /* Check the values of the built-in exchange for contradictions. */

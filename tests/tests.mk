@@ -78,7 +78,7 @@ $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wr
 
 # --wrap redirects every call that does not go through core/sys.h to a function of the test.
 FAIL_NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
-            connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 openat fstat fstatat unlinkat fchmod chmod flock read \
+            connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 openat fstat fstatat unlinkat fchmod chmod fcntl flock read \
             setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
             pthread_setname_np pthread_setaffinity_np pthread_cond_wait pthread_cond_signal pthread_cond_broadcast sem_wait sem_post
 FAIL_NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fail_nth) tests/fixtures/orders.c tests/fixtures/fiber.c)
@@ -162,7 +162,7 @@ $(B)/explore/%.o: %.c $(B)/.flags | need-build
 # The library over a simulated machine (see tests/sim/simulate.c).  --wrap leads the libc functions that the server calls
 # when it starts and ends to the simulator.
 SIM_FLAGS = -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -DXCHG_ATOM_SEAM='"tests/sim/atom.h"'
-SIM_WRAPS = malloc calloc aligned_alloc posix_memalign free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom \
+SIM_WRAPS = malloc calloc aligned_alloc posix_memalign free epoll_create1 eventfd socket setsockopt bind listen getsockname getrandom fcntl \
             pthread_create pthread_join pthread_setname_np sem_wait sem_post
 SIM_OBJECTS = $(patsubst %.c,$(B)/sim/%.o,$(SOURCES) $(wildcard tests/sim/*.c) tests/fixtures/fiber.c tests/fixtures/reference_framing.c)
 SIM_LINK = $(CC) $(XLDFLAGS) $(SIM_WRAPS:%=-Wl,--wrap=%)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Callable
 
+import arrivals
 import latency_tails
 import memory
 
@@ -23,6 +24,8 @@ ALL = [
                       latency_tails.handoff_busy, lambda plan: plan.repeats * (plan.long_ms / 1000 + 3)),
     SingleMeasurement("unfair", "1,000 pinging connections next to one connection that sends without pause", latency_tails.unfairness,
                       lambda plan: 2 * plan.pairs * (plan.long_ms / 1000 + 1)),
+    SingleMeasurement("arrivals", f"the longest accept4 while {arrivals.CLIENTS:,} clients arrive at a fresh server", arrivals.longest_accept,
+                      lambda plan: 4 * plan.repeats),
     SingleMeasurement("idle", "memory of an idle connection", memory.idle, lambda plan: 6 + plan.idle / 1000),
     SingleMeasurement("gone", "memory that remains allocated after connections have closed", memory.kept, lambda plan: 3 + plan.gone / 1000),
     SingleMeasurement("shares", f"{memory.PROCESSES} xchgd processes on one address, XCHG_REUSEPORT=on", memory.shares,

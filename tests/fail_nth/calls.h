@@ -51,6 +51,7 @@
   X(UNLINKAT, "unlinkat", 0)                  \
   X(FCHMOD, "fchmod", 1)                      \
   X(CHMOD, "chmod", 0)                        \
+  X(DUPFD, "fcntl-dupfd", 1)                  \
   X(FLOCK, "flock", 1)                        \
   X(READ, "read", 1)                          \
   X(SETRLIMIT, "setrlimit", 1)                \

@@ -47,7 +47,7 @@ void in_flight_open(void) {
   CPU_SET((size_t)sched_getcpu(), &here);
   int pinned = sched_setaffinity(0, sizeof(here), &here);
   int fd = real_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  mark.fd = fcntl(fd, F_DUPFD_CLOEXEC, MARK_FD);
+  mark.fd = real_fcntl(fd, F_DUPFD_CLOEXEC, MARK_FD);
   int closed = close(fd);
   assert(pinned == 0 && closed == 0 && mark.fd != -1);
   int named = real_bind(mark.fd, address, size);

@@ -34,6 +34,7 @@ int real_openat(int folder, const char *name, int flags, ...) REAL(openat);
 int real_unlinkat(int folder, const char *name, int flags) REAL(unlinkat);
 int real_fchmod(int fd, mode_t mode) REAL(fchmod);
 int real_chmod(const char *path, mode_t mode) REAL(chmod);
+int real_fcntl(int fd, int command, ...) REAL(fcntl);
 int real_flock(int fd, int operation) REAL(flock);
 ssize_t real_read(int fd, void *data, size_t size) REAL(read);
 int real_setrlimit(int what, const struct rlimit *limit) REAL(setrlimit);

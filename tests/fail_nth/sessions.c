@@ -34,7 +34,7 @@ const char *sessions_path(void) { return state.path; }
 void sessions_set_folder(const char *folder) {
   snprintf(state.path, sizeof(state.path), "%s/socket", folder);
   int fd = real_open("/dev/null", O_WRONLY | O_CLOEXEC);
-  state.nowhere = fdopen(fcntl(fd, F_DUPFD_CLOEXEC, NOWHERE_FD), "w");
+  state.nowhere = fdopen(real_fcntl(fd, F_DUPFD_CLOEXEC, NOWHERE_FD), "w");
   close(fd);
 }
 

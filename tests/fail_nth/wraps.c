@@ -176,6 +176,7 @@ int wrap_fstatat(int folder, const char *name, struct stat *status, int flags) W
 int wrap_unlinkat(int folder, const char *name, int flags) WRAP(unlinkat);
 int wrap_fchmod(int fd, mode_t mode) WRAP(fchmod);
 int wrap_chmod(const char *path, mode_t mode) WRAP(chmod);
+int wrap_fcntl(int fd, int command, ...) WRAP(fcntl);
 int wrap_flock(int fd, int operation) WRAP(flock);
 ssize_t wrap_read(int fd, void *data, size_t size) WRAP(read);
 
@@ -232,6 +233,21 @@ int wrap_fchmod(int fd, mode_t mode) {
 
 int wrap_chmod(const char *path, mode_t mode) {
   return ledger_fails(CALL_CHMOD, -1) ? -1 : real_chmod(path, mode);
+}
+
+/*
+ * F_DUPFD_CLOEXEC opens a descriptor, here always the lowest free one, as the ledger expects.  The
+ * other commands do not fail.
+ */
+int wrap_fcntl(int fd, int command, ...) {
+  va_list arguments;
+  va_start(arguments, command);
+  int argument = va_arg(arguments, int); /* commands without one ignore it */
+  va_end(arguments);
+  if (command != F_DUPFD_CLOEXEC) {
+    return real_fcntl(fd, command, argument);
+  }
+  return ledger_fails(CALL_DUPFD, fd) ? -1 : opened(real_fcntl(fd, command, 0), KIND_OTHER);
 }
 
 int wrap_flock(int fd, int operation) {

@@ -18,6 +18,7 @@
 
 int __wrap_epoll_create1(int flags);
 int __wrap_eventfd(unsigned count, int flags);
+int __wrap_fcntl(int fd, int command, ...);
 int __wrap_socket(int domain, int type, int protocol);
 int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t size);
 int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t size);
@@ -53,6 +54,14 @@ int __wrap_eventfd(unsigned count, int flags) {
   (void)count;
   (void)flags;
   return fails(ENFILE) ? -1 : kernel_open(FILE_EVENT, NULL);
+}
+
+/* Simulated descriptors have no table that grows; the server does without. */
+int __wrap_fcntl(int fd, int command, ...) {
+  (void)fd;
+  (void)command;
+  errno = EINVAL;
+  return -1;
 }
 
 int __wrap_socket(int domain, int type, int protocol) {

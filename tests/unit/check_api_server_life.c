@@ -39,6 +39,33 @@ START_TEST(starts_once) {
 }
 END_TEST
 
+/* How many descriptors the table of this process has room for. */
+static unsigned table_size(void) {
+  char line[128];
+  unsigned size = 0;
+  FILE *status = fopen("/proc/self/status", "re");
+  ck_assert_ptr_nonnull(status);
+  while (size == 0 && fgets(line, sizeof(line), status) != NULL) {
+    (void)sscanf(line, "FDSize: %u", &size); /* 0 in all other lines */
+  }
+  fclose(status);
+  return size;
+}
+
+/* The table of descriptors has room for all connections once the server has started. */
+START_TEST(the_descriptor_table_is_made_at_the_start) {
+  SETTINGS();
+  settings.max_connections = 700;
+  create_server(&echoes);
+  ck_assert_int_eq(xchg_server_start(server), 0);
+  unsigned size = table_size();
+  ck_assert_uint_ge(size, 700);
+  close(connect_and_ping(server));
+  ck_assert_uint_eq(table_size(), size);
+  xchg_server_destroy(server);
+}
+END_TEST
+
 START_TEST(null_servers_are_accepted) {
   struct xchg_stats stats = {.size = sizeof(stats)};
   char text[XCHG_ADDRESS_MAX];
@@ -317,6 +344,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {starts_once, 1},
+      {the_descriptor_table_is_made_at_the_start, 1},
       {null_servers_are_accepted, 1},
       {a_client_waits_for_the_start, 1},
       {destroyed_without_a_start, 2},
