@@ -125,6 +125,10 @@ void config_fini(struct config *config);
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);
 
+/** The value of XCHG_EXCHANGE without a handler, and of XCHG_MODEL. */
+const char *config_exchange_name(const struct config *config);
+const char *config_model_name(const struct config *config);
+
 /** Write the output of --help and --explain, and the generated pages. */
 void config_help(FILE *out);
 void config_explain(const struct config *config, const char *const *environment,

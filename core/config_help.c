@@ -27,7 +27,7 @@ struct named_text {
 };
 
 static const struct named_text flags[] = {
-    {"--help", "print this text"},
+    {"-h, --help", "print this text"},
     {"--version", "print the version"},
     {"--check", "validate the configuration and exit"},
     {"--explain", "print every variable: its value, where it came from and what it does"},
@@ -84,7 +84,7 @@ static void print_roff(FILE *out, const char *text);
 
 void config_help(FILE *out) {
   char wanted[CONFIG_EXPECTED_MAX];
-  fputs("usage: xchgd [--help | --version | --check | --explain]\n\n", out);
+  fputs("usage: xchgd [-h | --help | --version | --check | --explain]\n\n", out);
   fputs("Serves TCP message exchanges. Configured through environment variables only.\n\n", out);
   for (size_t i = 0; i < count_of(flags); i++) {
     fprintf(out, "  %-12s%s\n", flags[i].name, flags[i].text);

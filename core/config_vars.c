@@ -349,3 +349,9 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                         .default_text = "logfmt",
                         .what = "format of the log lines on standard error"},
 };
+
+const char *config_exchange_name(const struct config *config) {
+  return exchange_names[config->exchange];
+}
+
+const char *config_model_name(const struct config *config) { return model_names[config->model]; }

@@ -38,7 +38,7 @@ struct daemon {
   struct config config;
   struct log log;
   struct sd_notify notify;
-  int signals_fd;
+  struct signals signals;
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
   struct plugin plugin;
   struct xchg_server server;
@@ -88,11 +88,18 @@ static void find_facts(struct daemon *d) {
 /* ---- serving ---- */
 
 static void log_listening(struct daemon *d) {
+  const struct config *config = &d->config;
   for (uint32_t i = 0; i < d->server.listeners_count; i++) {
     char text[sizeof(d->config.listen[0].path) + 16];
     struct log_line line;
     log_begin_always(&line, &d->log, "listening");
     log_str(&line, "addr", addr_format_listen(&d->server.listeners[i].addr, text, sizeof(text)));
+    log_str(&line, "exchange", d->handler != NULL ? "handler" : config_exchange_name(config));
+    log_str(&line, "model", config_model_name(config));
+    if (config->model == MODEL_POOL) {
+      log_u64(&line, "workers", config->workers);
+    }
+    log_str(&line, "version", XCHG_VERSION);
     log_end(&line);
   }
 }
@@ -105,7 +112,7 @@ static void stop(struct daemon *d) {
 
 /* Handle one signal. Return: true if the process must end at once. */
 static bool handle_signal(struct daemon *d, bool *stopping) {
-  switch (signals_next(d->signals_fd)) {
+  switch (signals_next(&d->signals)) {
     case SIGNALS_STOP:
       if (*stopping) {
         return true;
@@ -129,7 +136,7 @@ static bool handle_signal(struct daemon *d, bool *stopping) {
 static int attend(struct daemon *d) {
   bool stopping = false;
   while (!server_finished(&d->server)) {
-    struct pollfd fds[] = {{.fd = d->signals_fd, .events = POLLIN},
+    struct pollfd fds[] = {{.fd = d->signals.fd, .events = POLLIN},
                            {.fd = server_done_fd(&d->server), .events = POLLIN}};
     int limit_ms = sd_notify_pending(&d->notify) ? SD_NOTIFY_RETRY_MS : -1;
     (void)sys_poll(fds, count_of(fds), limit_ms); /* EINTR and the like: look again */
@@ -170,18 +177,19 @@ static int serve(struct daemon *d) {
 }
 
 static int run(struct daemon *d) {
-  d->signals_fd = signals_open(); /* before the first line: a log without a reader raises SIGPIPE */
+  /* before the first line: a log without a reader raises SIGPIPE */
+  int signals = signals_open(&d->signals);
   log_init(&d->log, STDERR_FILENO, d->config.log_level, d->config.log_format);
   config_warn(&d->config, d->environment, &d->facts, &d->log);
   if (sd_notify_open(&d->notify, env_vars_find(d->environment, "NOTIFY_SOCKET")) == -1) {
     log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);
   }
   int code = SERVER_OSERR;
-  if (d->signals_fd == -1) {
+  if (signals == -1) {
     log_msg(&d->log, LOG_ERROR, "cannot wait for signals");
   } else {
     code = serve(d);
-    sys_close(d->signals_fd);
+    signals_close(&d->signals);
   }
   sd_notify_close(&d->notify);
   log_fini(&d->log);
@@ -245,7 +253,7 @@ static int command(struct daemon *d, int argc, char **argv) {
   if (argc > 2) {
     return usage(d, argv[2]);
   }
-  if (flag != NULL && strcmp(flag, "--help") == 0) {
+  if (flag != NULL && (strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0)) {
     config_help(stdout);
     return check_output(d);
   }

@@ -1,14 +1,20 @@
 /* signals: see signals.h. */
 #include "pool/signals.h"
 
-#include <stddef.h>
+#include "core/base.h"
+#include "core/sys.h"
+
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-int signals_open(void) {
+/* A stop signal that comes again within this time is the same one. */
+#define REPEAT_NS (100 * NS_PER_MS)
+
+int signals_open(struct signals *signals) {
   static const int wanted[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGCHLD};
   static const int ignored[] = {SIGHUP, SIGUSR2, SIGPIPE};
   sigset_t set;
+  *signals = (struct signals){.fd = -1};
   (void)sigemptyset(&set); /* cannot fail: the set is valid */
   for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
     /* A shell's background job inherits SIGINT as ignored. Neither call fails for these numbers. */
@@ -21,7 +27,15 @@ int signals_open(void) {
   if (sigprocmask(SIG_BLOCK, &set, NULL) == -1) {
     return -1;
   }
-  return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+  signals->fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+  return signals->fd == -1 ? -1 : 0;
+}
+
+void signals_close(struct signals *signals) {
+  if (signals->fd != -1) {
+    sys_close(signals->fd);
+    signals->fd = -1;
+  }
 }
 
 void signals_block_all(sigset_t *before) {
@@ -38,9 +52,20 @@ void signals_restore(const sigset_t *before) {
   (void)pthread_sigmask(SIG_SETMASK, before, NULL); /* cannot fail with these arguments */
 }
 
-enum signals_what signals_next(int fd) {
+/* A stop signal. Return: is it a new one? */
+static enum signals_what note_stop(struct signals *signals, int number) {
+  uint64_t now_ns = sys_now_ns();
+  if (number == signals->stop && now_ns - signals->stop_ns < REPEAT_NS) {
+    return SIGNALS_NONE;
+  }
+  signals->stop = number;
+  signals->stop_ns = now_ns;
+  return SIGNALS_STOP;
+}
+
+enum signals_what signals_next(struct signals *signals) {
   struct signalfd_siginfo info;
-  if (read(fd, &info, sizeof(info)) != sizeof(info)) {
+  if (read(signals->fd, &info, sizeof(info)) != sizeof(info)) {
     return SIGNALS_NONE;
   }
   switch (info.ssi_signo) {
@@ -49,6 +74,6 @@ enum signals_what signals_next(int fd) {
     case SIGCHLD:
       return SIGNALS_CHILD;
     default:
-      return SIGNALS_STOP;
+      return note_stop(signals, (int)info.ssi_signo);
   }
 }

@@ -8,6 +8,13 @@
 #define POOL_SIGNALS_H
 
 #include <signal.h>
+#include <stdint.h>
+
+struct signals {
+  int fd;           /* owns: the signalfd; -1 = closed */
+  int stop;         /* the last signal that was SIGNALS_STOP; 0 = none */
+  uint64_t stop_ns; /* when it was read */
+};
 
 enum signals_what {
   SIGNALS_NONE,  /* nothing that matters */
@@ -19,9 +26,10 @@ enum signals_what {
 /**
  * Block the signals above; ignore SIGHUP, SIGUSR2 and SIGPIPE.  Call it before the first thread
  * starts, because threads inherit the mask.
- * Return: the signalfd, which is the caller's, or -1 with errno.
+ * Return: 0, or -1 with errno.
  */
-int signals_open(void);
+int signals_open(struct signals *signals);
+void signals_close(struct signals *signals);
 
 /**
  * signals_block_all(before): block all signals from outside in the calling thread, and so in the
@@ -32,7 +40,11 @@ int signals_open(void);
 void signals_block_all(sigset_t *before);
 void signals_restore(const sigset_t *before);
 
-/** The next signal from ${fd}, or SIGNALS_NONE. Never waits. */
-enum signals_what signals_next(int fd);
+/**
+ * The next signal, or SIGNALS_NONE.  A repetition of the same stop signal within 100 ms is
+ * SIGNALS_NONE: timeout(1), for example, signals a program and then its process group.  Never
+ * waits.
+ */
+enum signals_what signals_next(struct signals *signals);
 
 #endif

@@ -71,7 +71,8 @@ class Flags(unittest.TestCase):
         """--help names every flag and every variable on standard output and exits with 0."""
         done = run("--help")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        for word in ["--help", "--version", "--check", "--explain"]:
+        self.assertEqual(run("-h").stdout, done.stdout)
+        for word in ["-h, --help", "--version", "--check", "--explain"]:
             self.assertIn(word, done.stdout)
         for name in VARIABLES:
             self.assertRegex(done.stdout, rf"\bXCHG_{name}\b")
@@ -93,7 +94,7 @@ class Flags(unittest.TestCase):
 
     def test_help_with_invalid_variables(self):
         """--help and --version work with invalid variables."""
-        for flag in ["--help", "--version"]:
+        for flag in ["-h", "--help", "--version"]:
             with self.subTest(flag):
                 self.assertEqual(run(flag, XCHG_WORKERS="many").returncode, 0)
 

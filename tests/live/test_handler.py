@@ -110,6 +110,12 @@ class Start(unittest.TestCase):
             for word in words:
                 self.assertIn(word, lines[0])
 
+    def test_listening_line(self):
+        """The line names no built-in exchange."""
+        with holder() as server:
+            self.assertEqual(server.wait_line("listening")["exchange"], "handler")
+            server.stop()
+
     def test_faults(self):
         """A handler that cannot be used is a configuration fault, and the line says why."""
         path = plugin("holder")

@@ -1,6 +1,7 @@
 """Goal: start, listeners, signals and exit codes are those of docs/reference.md (Configuration, Signals, Exit
 codes)."""
 
+import ctypes
 import itertools
 import os
 import re
@@ -39,6 +40,19 @@ class Listeners(FolderTest):
             with server.connect() as client:
                 greet(client)
             server.stop()
+
+    def test_listening_line(self):
+        """The line names the exchange, the model, its workers and the version."""
+        version = run("--version").stdout.split()[-1]
+        for exchange, model in [("greet", "pool"), ("echo", "pool"), ("line", "iterative"), ("discard", "thread"), ("greet", "fork")]:
+            for form in ["logfmt", "json"]:
+                with self.subTest(exchange=exchange, model=model, form=form), \
+                        Server(XCHG_EXCHANGE=exchange, XCHG_MODEL=model, XCHG_LOG_FORMAT=form,
+                               XCHG_WORKERS="3" if model == "pool" else None) as server:
+                    line = server.wait_line("listening")
+                    self.assertEqual((line["exchange"], line["model"], line["version"]), (exchange, model, version))
+                    self.assertEqual(line.get("workers"), "3" if model == "pool" else None)
+                    server.stop()
 
     def test_several(self):
         """Every address of the list gets its line and serves."""
@@ -325,16 +339,33 @@ class Signals(FolderTest):
         """A second signal ends the process at once with exit code 1, although a client is being served."""
         # The immediate end joins no thread, which the thread sanitizer would report.
         options = os.environ.get("TSAN_OPTIONS", "") + ":report_thread_leaks=0"
-        for second in [signal.SIGTERM, signal.SIGINT]:
-            with self.subTest(second), Notify(abstract=f"xchg-second-{os.getpid()}") as notify, \
+        for first, second in itertools.permutations([signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], 2):
+            with self.subTest(first=first, second=second), Notify(abstract=f"xchg-second-{os.getpid()}") as notify, \
                     Server(NOTIFY_SOCKET=notify.address, XCHG_MESSAGE_TIMEOUT="0",
                            XCHG_DRAIN_TIMEOUT="5m", TSAN_OPTIONS=options, ends_open=True) as server:
                 with server.connect() as client:
                     receive_exactly(client, 20)
-                    server.process.send_signal(signal.SIGTERM)
+                    server.process.send_signal(first)
                     notify.wait("STOPPING=1")
                     server.process.send_signal(second)
                     self.assertEqual(server.process.wait(LIMIT), 1)
+
+    def test_repeated_signal(self):
+        """The same signal twice at once, as timeout(1) sends it, is one signal: the stop is complete, and the exit code is 0."""
+        for each in [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]:
+            with self.subTest(each), Server() as server:
+                with server.connect() as client:
+                    receive_exactly(client, 20)
+                    # One is pending for the process and one for its main thread, so that both are read.
+                    server.pause()
+                    server.process.send_signal(each)
+                    self.assertEqual(ctypes.CDLL(None).tgkill(server.pid, server.pid, each), 0)
+                    server.resume()
+                    server.wait_line("stopping")
+                    client.sendall(b"hello\0")
+                    self.assertEqual(receive_all(client), b"")
+                    self.assertEqual(server.finish()["finished"], 1)
+                self.assertEqual(server.remarks(), [])
 
 
 OF_PACE = re.compile("^(wakes|handoff_|turn_|queue_depth_|accept_batch_)")

@@ -197,8 +197,8 @@ START_TEST(help_lists_every_variable) {
     ck_assert(count_text(config_var_defs[i].what) > 0);
     ck_assert(count_text(config_expected(&config_var_defs[i], wanted)) > 0);
   }
-  static const char *const words[] = {"--help", "--version", "--check", "--explain", "\n  0 ",
-                                      "\n  1 ", "\n  64 ",   "\n  69 ", "\n  71 ",   "\n  78 "};
+  static const char *const words[] = {"-h, --help", "--version", "--check", "--explain", "\n  0 ",
+                                      "\n  1 ",     "\n  64 ",   "\n  69 ", "\n  71 ",   "\n  78 "};
   for (size_t i = 0; i < count_of(words); i++) {
     ck_assert_msg(count_text(words[i]) > 0, "%s", words[i]);
   }

@@ -13,23 +13,21 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-static int open_signals(void) {
-  int fd = signals_open();
-  ck_assert_int_ne(fd, -1);
-  return fd;
-}
+static struct signals signals;
+
+static void open_signals(void) { ck_assert_int_eq(signals_open(&signals), 0); }
 
 static void send_self(int number) { ck_assert_int_eq(kill(getpid(), number), 0); }
 
-static void expect(int fd, enum signals_what what) {
-  struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+static void expect(enum signals_what what) {
+  struct pollfd pollfd = {.fd = signals.fd, .events = POLLIN};
   ck_assert_int_eq(poll(&pollfd, 1, (int)(FIXTURE_TIMEOUT_NS / NS_PER_MS)), 1);
-  ck_assert_int_eq(signals_next(fd), what);
+  ck_assert_int_eq(signals_next(&signals), what);
 }
 
 START_TEST(each_signal_has_its_command) {
-  int fd = open_signals();
-  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE); /* does not block */
+  open_signals();
+  ck_assert_int_eq(signals_next(&signals), SIGNALS_NONE); /* does not block */
   static const struct {
     int number;
     enum signals_what what;
@@ -40,28 +38,63 @@ START_TEST(each_signal_has_its_command) {
                {SIGCHLD, SIGNALS_CHILD}};
   for (size_t i = 0; i < count_of(cases); i++) {
     send_self(cases[i].number);
-    expect(fd, cases[i].what);
-    ck_assert_int_eq(signals_next(fd), SIGNALS_NONE);
+    expect(cases[i].what);
+    ck_assert_int_eq(signals_next(&signals), SIGNALS_NONE);
   }
-  close(fd);
+  signals_close(&signals);
 }
 END_TEST
 
 START_TEST(two_stops_are_reported_as_two) {
-  int fd = open_signals();
+  open_signals();
   send_self(SIGTERM);
-  expect(fd, SIGNALS_STOP);
-  send_self(SIGTERM);
+  expect(SIGNALS_STOP);
   send_self(SIGINT);
-  expect(fd, SIGNALS_STOP);
-  expect(fd, SIGNALS_STOP);
-  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE);
-  close(fd);
+  expect(SIGNALS_STOP);
+  send_self(SIGTERM);
+  expect(SIGNALS_STOP);
+  ck_assert_int_eq(signals_next(&signals), SIGNALS_NONE);
+  signals_close(&signals);
+}
+END_TEST
+
+/* timeout(1) signals the program and then its group: the same signal, twice at once. */
+START_TEST(a_repetition_is_the_same_signal) {
+  static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT};
+  open_signals();
+  for (size_t i = 0; i < count_of(numbers); i++) {
+    send_self(numbers[i]);
+    expect(SIGNALS_STOP);
+    signals.stop_ns = sys_now_ns(); /* this test may not run for more than 100 ms */
+    send_self(numbers[i]);
+    expect(SIGNALS_NONE);
+    send_self(SIGUSR1);
+    expect(SIGNALS_STATS);
+    send_self(SIGUSR1); /* only stop signals are compared */
+    expect(SIGNALS_STATS);
+  }
+  signals_close(&signals);
+}
+END_TEST
+
+/* The time runs from the first one, so that a signal that comes again and again ends the stop. */
+START_TEST(a_later_repetition_is_a_second_signal) {
+  open_signals();
+  send_self(SIGTERM);
+  expect(SIGNALS_STOP);
+  uint64_t first_ns = signals.stop_ns = sys_now_ns();
+  send_self(SIGTERM);
+  expect(SIGNALS_NONE);
+  ck_assert_uint_eq(signals.stop_ns, first_ns);
+  signals.stop_ns -= 100 * NS_PER_MS;
+  send_self(SIGTERM);
+  expect(SIGNALS_STOP);
+  signals_close(&signals);
 }
 END_TEST
 
 START_TEST(some_are_ignored) {
-  int fd = open_signals();
+  open_signals();
   send_self(SIGHUP);
   send_self(SIGUSR2);
   send_self(SIGPIPE);
@@ -70,9 +103,9 @@ START_TEST(some_are_ignored) {
   close(ends[0]);
   ck_assert_int_eq(write(ends[1], "x", 1), -1); /* the process lives on */
   ck_assert_int_eq(errno, EPIPE);
-  ck_assert_int_eq(signals_next(fd), SIGNALS_NONE);
+  ck_assert_int_eq(signals_next(&signals), SIGNALS_NONE);
   close(ends[1]);
-  close(fd);
+  signals_close(&signals);
 }
 END_TEST
 
@@ -81,23 +114,23 @@ START_TEST(inherited_ignored_signals_arrive) {
   signal(SIGINT, SIG_IGN);
   signal(SIGTERM, SIG_IGN);
   signal(SIGCHLD, SIG_IGN);
-  int fd = open_signals();
+  open_signals();
   send_self(SIGINT);
-  expect(fd, SIGNALS_STOP);
+  expect(SIGNALS_STOP);
   send_self(SIGTERM);
-  expect(fd, SIGNALS_STOP);
+  expect(SIGNALS_STOP);
   pid_t pid = fork();
   ck_assert_int_ne(pid, -1);
   if (pid == 0) {
-    close(fd);
+    signals_close(&signals);
     _exit(3);
   }
-  expect(fd, SIGNALS_CHILD);
+  expect(SIGNALS_CHILD);
   int status;
   ck_assert_int_eq(waitpid(pid, &status, 0),
                    pid); /* an ignored SIGCHLD would have reaped the child */
   ck_assert_int_eq(WEXITSTATUS(status), 3);
-  close(fd);
+  signals_close(&signals);
 }
 END_TEST
 
@@ -107,7 +140,7 @@ static void *mask_of_thread(void *mask) {
 }
 
 START_TEST(threads_inherit_the_mask) {
-  int fd = open_signals();
+  open_signals();
   sigset_t mask;
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, mask_of_thread, &mask), 0);
@@ -116,15 +149,15 @@ START_TEST(threads_inherit_the_mask) {
             sigismember(&mask, SIGQUIT) && sigismember(&mask, SIGUSR1) &&
             sigismember(&mask, SIGCHLD));
   ck_assert(!sigismember(&mask, SIGSEGV) && !sigismember(&mask, SIGABRT));
-  close(fd);
+  signals_close(&signals);
 }
 END_TEST
 
 START_TEST(the_descriptor_is_not_inherited) {
-  int fd = open_signals();
-  ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
-  ck_assert_int_ne(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
-  close(fd);
+  open_signals();
+  ck_assert_int_ne(fcntl(signals.fd, F_GETFD) & FD_CLOEXEC, 0);
+  ck_assert_int_ne(fcntl(signals.fd, F_GETFL) & O_NONBLOCK, 0);
+  signals_close(&signals);
 }
 END_TEST
 
@@ -132,6 +165,8 @@ int main(void) {
   const struct suite_test tests[] = {
       {each_signal_has_its_command, 1},
       {two_stops_are_reported_as_two, 1},
+      {a_repetition_is_the_same_signal, 1},
+      {a_later_repetition_is_a_second_signal, 1},
       {some_are_ignored, 1},
       {inherited_ignored_signals_arrive, 1},
       {threads_inherit_the_mask, 1},
