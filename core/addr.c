@@ -23,6 +23,7 @@
 static const uint8_t mapped_prefix[MAPPED_BITS / 8] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
 static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr);
+static int parse_scoped(const char *text, size_t size, struct addr_listen *listen);
 static int parse_port(const char *text, uint16_t *port);
 static int parse_unix(const char *text, struct addr_listen *listen);
 static int parse_mode(const char *text, int *mode);
@@ -49,7 +50,7 @@ int addr_parse_listen(const char *text, struct addr_listen *listen) {
     if (size < 2 || text[size - 1] != ']') {
       return -1;
     }
-    if (parse_ip(text + 1, size - 2, true, &result.addr) == -1) {
+    if (parse_scoped(text + 1, size - 2, &result) == -1) {
       return -1;
     }
   } else if (parse_ip(text, size, false, &result.addr) == -1) {
@@ -147,6 +148,9 @@ const char *addr_format_listen(const struct addr_listen *listen, char *text, siz
   char host[ADDR_TEXT_MAX];
   if (listen->addr.family == ADDR_UNIX) {
     snprintf(text, size, "unix:%s", listen->path);
+  } else if (listen->scope[0] != 0) {
+    char *end = strchr(addr_format(&listen->addr, host), ']'); /* only IPv6 has a scope */
+    snprintf(text, size, "%.*s%%%s%s", (int)(end - host), host, listen->scope, end);
   } else {
     snprintf(text, size, "%s", addr_format(&listen->addr, host));
   }
@@ -173,6 +177,31 @@ static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
   return 0;
 }
 
+/* fe80::/10 */
+static bool is_link_local(const struct addr *addr) {
+  return addr->family == ADDR_IPV6 && addr->bytes[0] == 0xfe && (addr->bytes[1] & 0xc0) == 0x80;
+}
+
+/* Parse an IPv6 address; a link-local one may end with "%" and its interface. */
+static int parse_scoped(const char *text, size_t size, struct addr_listen *listen) {
+  const char *percent = memchr(text, '%', size);
+  if (percent == NULL) {
+    return parse_ip(text, size, true, &listen->addr);
+  }
+  size_t host = (size_t)(percent - text), scope = size - host - 1;
+  if (parse_ip(text, host, true, &listen->addr) == -1 || !is_link_local(&listen->addr) ||
+      scope == 0 || scope >= sizeof(listen->scope)) {
+    return -1;
+  }
+  for (size_t i = 0; i < scope; i++) { /* the kernel allows neither in a name */
+    if (percent[1 + i] <= ' ' || strchr("/:%]", percent[1 + i]) != NULL) {
+      return -1;
+    }
+  }
+  memcpy(listen->scope, percent + 1, scope);
+  return 0;
+}
+
 static int parse_port(const char *text, uint16_t *port) {
   uint64_t value;
   if (parse_u64(text, &value) == -1 || value > UINT16_MAX) {
@@ -185,7 +214,7 @@ static int parse_port(const char *text, uint16_t *port) {
 /* Parse "/path" or "/path;mode=0660". A path contains no semicolon, to detect a mistyped mode. */
 static int parse_unix(const char *text, struct addr_listen *listen) {
   size_t size = strcspn(text, ";");
-  if (text[0] != '/' || size >= sizeof(listen->path)) {
+  if (text[0] != '/' || size > ADDR_PATH_MAX) {
     return -1;
   }
   memcpy(listen->path, text, size);

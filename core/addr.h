@@ -22,12 +22,20 @@ struct addr {
   uint8_t unused;
 };
 
+/* The longest path of a UNIX socket that XCHG_LISTEN takes. */
+#define ADDR_PATH_MAX 107
+
+/* The longest name of an interface, its 0 included. */
+#define ADDR_SCOPE_MAX 16
+
 /* One item of XCHG_LISTEN. */
 struct addr_listen {
   struct addr addr;
-  bool any;       /* ":port": every address of IPv6 and IPv4, or of IPv4 without IPv6 */
-  int mode;       /* of a UNIX socket file; -1 = the umask decides */
-  char path[108]; /* the path of a UNIX socket, at most 107 bytes and a 0 */
+  bool any;                   /* ":port": every address of IPv6 and IPv4, or of IPv4 without IPv6 */
+  int mode;                   /* of a UNIX socket file; -1 = the umask decides */
+  char scope[ADDR_SCOPE_MAX]; /* name or number of a link-local address's interface; "" = none */
+  /* The path of a UNIX socket.  An inherited one may have 108 bytes, or an abstract name: @name. */
+  char path[ADDR_PATH_MAX + 3];
 };
 
 /* A block of addresses. */
@@ -37,13 +45,17 @@ struct addr_block {
   uint8_t bits;      /* length of the prefix: 0..32 or 0..128 */
 };
 
-/* The longest text of addr_format, its 0 included: "[", 45, "]:" and 5 bytes, rounded up. */
+/*
+ * The longest text of addr_format, its 0 included: "[", 45, "]:" and 5 bytes, rounded up.  A scope
+ * adds ADDR_SCOPE_MAX bytes.
+ */
 #define ADDR_TEXT_MAX 64
 
 /**
  * addr_parse_listen(text, listen):
  * Parse "address:port", "[v6]:port", ":port" or "unix:/path" with an optional ";mode=0660" into
- * ${listen}. Addresses are numeric.
+ * ${listen}. Addresses are numeric. A link-local IPv6 address may name its interface:
+ * "[fe80::1%eth0]:port".
  * Return: 0, or -1 if the text has another form, or the path is relative or longer than 107 bytes.
  */
 int addr_parse_listen(const char *text, struct addr_listen *listen);

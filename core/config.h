@@ -26,6 +26,8 @@ struct config_facts {
   uint32_t cpus;           /* CPUs that this process may use, at least 1 */
   bool cpus_from_cgroup;   /* a cgroup's quota limits cpus */
   uint64_t descriptors;    /* RLIMIT_NOFILE: the hard limit; the soft one if embedded */
+  bool descriptors_soft;   /* the limit could not be raised: it is the soft one */
+  int descriptors_error;   /* the errno if the limit is unknown; 0 = it is known */
   uint32_t somaxconn;      /* net.core.somaxconn; 0 = unknown */
   uint32_t sockets_passed; /* in LISTEN_FDS for this process; they replace XCHG_LISTEN */
   bool handler;            /* the program has a handler, so no exchange is configured */

@@ -322,11 +322,18 @@ static void check_connections(struct config_check *check) {
       !check->refused[VAR_LISTEN] && !check->refused[VAR_MODEL] && !check->refused[VAR_WORKERS];
   uint64_t reserve = known ? config_reserve(config, check->facts) : 0;
   uint64_t room = min_u64(sub_sat_u64(descriptors, reserve), CONFIG_CONNECTIONS_MAX);
-  const char *which = check->facts->embedded ? "soft" : "hard";
+  const char *which = check->facts->descriptors_soft ? "soft" : "hard";
   if (check->refused[VAR_MAX_CONNECTIONS]) {
     return;
   }
-  if (room == 0) {
+  if (check->facts->descriptors_error != 0) {
+    if (config->max_connections == 0) {
+      fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
+              "the system does not tell the descriptor limit (getrlimit, prlimit64): %s; allow "
+              "the call, or set a value\n",
+              strerror(check->facts->descriptors_error));
+    }
+  } else if (room == 0) {
     fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
             "the descriptor limit (RLIMIT_NOFILE, %s) of %" PRIu64
             " leaves no connection after a reserve of %" PRIu64 "; want a higher limit\n",

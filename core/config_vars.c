@@ -111,7 +111,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                     .default_text = ":7000",
                     .what = "addresses to listen on; port 0 = any free port, which the log shows",
                     .more =
-                        ":port is every address, IPv6 and IPv4. Addresses are numeric. A stale "
+                        ":port is every address, IPv6 and IPv4. Addresses are numeric. A "
+                        "link-local one names its interface: [fe80::1%eth0]:7000. A stale "
                         "socket file is replaced. Sockets passed in LISTEN_FDS replace the list."},
     [VAR_BACKLOG] =
         {.name = "XCHG_BACKLOG",

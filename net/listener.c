@@ -12,6 +12,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -24,6 +25,49 @@
 /* An index that no network interface has: the kernel counts them up from 1. */
 #define NO_INTERFACE 2147483632
 
+/* What helps if a start fails with ${error} at a socket file. */
+static const char *fix_of_path(int error) {
+  switch (error) {
+    case EADDRINUSE:
+      return "end the server that listens there, remove a file that is no socket, or set "
+             "XCHG_LISTEN to another path";
+    case EACCES:
+    case EROFS:
+      return "let this user write to the folder, or set XCHG_LISTEN to another path";
+    case ENOENT:
+    case ENOTDIR:
+      return "make the folder, or set XCHG_LISTEN to another path";
+    case EEXIST:
+      return "use a folder that other users may not write to";
+    default:
+      return NULL;
+  }
+}
+
+/* What helps if a start fails with ${error} at ${addr}; NULL if that is unknown. */
+static const char *fix_of(const struct addr_listen *addr, int error) {
+  if (addr->addr.family == ADDR_UNIX) {
+    return fix_of_path(error);
+  }
+  switch (error) {
+    case EADDRINUSE:
+      return "end the process that `ss -ltnp` shows there, or set XCHG_LISTEN to another port, "
+             "such as :7001";
+    case EADDRNOTAVAIL:
+      return "set XCHG_LISTEN to an address that `ip address` shows, or to :PORT for all";
+    case EAFNOSUPPORT:
+      return "set XCHG_LISTEN to an IPv4 address";
+    case EACCES:
+      return "set XCHG_LISTEN to a port above 1023, or grant CAP_NET_BIND_SERVICE";
+    case ENODEV:
+      return "name an interface that `ip link` shows";
+    case EINVAL:
+      return "name the interface of a link-local address: [fe80::1%eth0]:7000";
+    default:
+      return NULL;
+  }
+}
+
 /* Log ${what} with the address and ${error}. Return: -1 with errno set to ${error}. */
 static int log_listener(struct log *log, enum log_level level, const struct addr_listen *addr,
                         const char *what, int error) {
@@ -32,6 +76,10 @@ static int log_listener(struct log *log, enum log_level level, const struct addr
   log_begin(&line, log, level, what);
   log_str(&line, "addr", addr_format_listen(addr, text, sizeof(text)));
   log_str(&line, "error", strerror(error));
+  const char *fix = level == LOG_ERROR ? fix_of(addr, error) : NULL;
+  if (fix != NULL) {
+    log_str(&line, "fix", fix);
+  }
   log_end(&line);
   return fail(error);
 }
@@ -74,6 +122,32 @@ static void set_options(struct listener *listener, const struct config *config) 
   }
 }
 
+/*
+ * Set the path to that of the ${size} bytes at ${bound}.  An abstract name, which begins with a 0,
+ * is shown as ss(8) shows it: each 0 is an @.
+ */
+static void note_path(struct addr_listen *addr, const struct sockaddr_storage *bound,
+                      socklen_t size) {
+  const struct sockaddr_un *un = (const struct sockaddr_un *)bound;
+  size_t length = sub_sat_u64(size, offsetof(struct sockaddr_un, sun_path));
+  length = min_u64(length, sizeof(addr->path) - 1);
+  memcpy(addr->path, un->sun_path, length);
+  addr->path[length] = 0;
+  for (size_t i = 0; i < length && un->sun_path[0] == 0; i++) {
+    addr->path[i] = addr->path[i] == 0 ? '@' : addr->path[i];
+  }
+}
+
+/* Set the interface of a link-local address to the one with index ${scope}; 0 = none. */
+static void note_scope(struct addr_listen *addr, uint32_t scope) {
+  char name[IF_NAMESIZE];
+  if (scope != 0 && if_indextoname(scope, name) != NULL) {
+    snprintf(addr->scope, sizeof(addr->scope), "%s", name);
+  } else if (scope != 0) {
+    snprintf(addr->scope, sizeof(addr->scope), "%u", scope);
+  }
+}
+
 /* Set listener->addr to the address that the socket is bound to, with the real port. */
 static void note_address(struct listener *listener) {
   struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
@@ -82,12 +156,10 @@ static void note_address(struct listener *listener) {
     return;
   }
   sock_addr_from(&listener->addr.addr, &bound);
-  if (bound.ss_family == AF_UNIX && size > offsetof(struct sockaddr_un, sun_path)) {
-    const struct sockaddr_un *un = (const struct sockaddr_un *)&bound;
-    size_t length =
-        min_u64(size - offsetof(struct sockaddr_un, sun_path), sizeof(listener->addr.path) - 1);
-    memcpy(listener->addr.path, un->sun_path, length);
-    listener->addr.path[length] = 0;
+  if (bound.ss_family == AF_UNIX) {
+    note_path(&listener->addr, &bound, size);
+  } else if (bound.ss_family == AF_INET6) {
+    note_scope(&listener->addr, ((const struct sockaddr_in6 *)&bound)->sin6_scope_id);
   }
 }
 
@@ -95,6 +167,9 @@ static int open_family(struct listener *listener, const struct config *config) {
   struct sockaddr_storage to;
   socklen_t size = sock_addr_to(&listener->addr, &to);
   int on = 1, off = 0;
+  if (size == 0) {
+    return -1;
+  }
   listener->fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (listener->fd == -1) {
     return -1;
@@ -239,6 +314,12 @@ enum sock_accepted listener_accept(const struct listener *listener,
   return result == ACCEPT_BROKEN && shut ? ACCEPT_NONE : result;
 }
 
+static void remove_file(struct listener *listener) {
+  if (socket_file_remove(&listener->file, &listener->addr) == -1) {
+    warn(listener, "cannot remove the socket file");
+  }
+}
+
 /* Let no TCP handshake begin; see listener.h. Return: 0, or -1 with errno. */
 static int stop_handshakes(int fd) {
   /* Byte 13 of a TCP header holds the flags, 0x02 is SYN: drop the segments that have it. */
@@ -262,7 +343,7 @@ void listener_stop(struct listener *listener) {
   if (listener->inherited) {
     listener_close(listener);
   } else if (listener->addr.addr.family == ADDR_UNIX) {
-    socket_file_remove(&listener->file, &listener->addr);
+    remove_file(listener);
     if (sys_shutdown(listener->fd, SHUT_RD) == -1) {
       warn(listener, "cannot shut the socket down: a client that connects now can be lost");
     }
@@ -274,7 +355,7 @@ void listener_stop(struct listener *listener) {
 }
 
 void listener_close(struct listener *listener) {
-  socket_file_remove(&listener->file, &listener->addr);
+  remove_file(listener);
   socket_file_close(&listener->file);
   if (listener->fd != -1) {
     sys_close(listener->fd);

@@ -2,9 +2,11 @@
 #include "net/sock.h"
 
 #include "core/sys.h"
+#include "core/parse.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
@@ -121,6 +123,16 @@ void sock_addr_from(struct addr *addr, const struct sockaddr_storage *from) {
   }
 }
 
+/* The index of the interface ${scope}, a name or else a number; 0 if there is none. */
+static unsigned interface_of(const char *scope) {
+  uint64_t index;
+  unsigned named = if_nametoindex(scope);
+  if (named != 0 || parse_u64(scope, &index) == -1 || index > INT32_MAX) {
+    return named;
+  }
+  return (unsigned)index;
+}
+
 socklen_t sock_addr_to(const struct addr_listen *listen, struct sockaddr_storage *to) {
   memset(to, 0, sizeof(*to));
   if (listen->addr.family == ADDR_UNIX) {
@@ -140,5 +152,12 @@ socklen_t sock_addr_to(const struct addr_listen *listen, struct sockaddr_storage
   in6->sin6_family = AF_INET6;
   in6->sin6_port = htons(listen->addr.port);
   memcpy(&in6->sin6_addr, listen->addr.bytes, sizeof(in6->sin6_addr));
+  if (listen->scope[0] != 0) {
+    in6->sin6_scope_id = interface_of(listen->scope);
+    if (in6->sin6_scope_id == 0) {
+      errno = ENODEV;
+      return 0;
+    }
+  }
   return sizeof(*in6);
 }

@@ -64,7 +64,10 @@ enum sock_accepted sock_accept(int fd, int *peer_fd, struct addr *peer);
 /** Convert ${from} to ${addr}. Every other family than IPv4 and IPv6 becomes ADDR_UNIX. */
 void sock_addr_from(struct addr *addr, const struct sockaddr_storage *from);
 
-/** Convert ${listen} to ${to}; return the size. Every other family becomes IPv6. */
+/**
+ * Convert ${listen} to ${to}. Every other family becomes IPv6.
+ * Return: the size, or 0 with errno ENODEV if the address names an interface that does not exist.
+ */
 socklen_t sock_addr_to(const struct addr_listen *listen, struct sockaddr_storage *to);
 
 #endif

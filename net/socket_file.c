@@ -80,7 +80,7 @@ static void remove_stale(struct socket_file *file, const struct addr_listen *add
   if (alive(addr)) {
     file->inode = 0;
   }
-  socket_file_remove(file, addr);
+  (void)socket_file_remove(file, addr); /* if it stays, the bind fails and is logged */
 }
 
 int socket_file_prepare(struct socket_file *file, const struct addr_listen *addr) {
@@ -140,14 +140,13 @@ void socket_file_unlock(const struct socket_file *file) {
   }
 }
 
-void socket_file_remove(struct socket_file *file, const struct addr_listen *addr) {
+int socket_file_remove(struct socket_file *file, const struct addr_listen *addr) {
   struct stat st;
-  if (file->inode != 0 && fstatat(file->folder, name_of(addr), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-      st.st_ino == file->inode && st.st_dev == file->device) {
-    /* If it fails, the file of a dead server remains, which the next start replaces. */
-    (void)unlinkat(file->folder, name_of(addr), 0);
-  }
+  bool own = file->inode != 0 &&
+             fstatat(file->folder, name_of(addr), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+             st.st_ino == file->inode && st.st_dev == file->device;
   file->inode = 0;
+  return own ? unlinkat(file->folder, name_of(addr), 0) : 0;
 }
 
 void socket_file_close(struct socket_file *file) {

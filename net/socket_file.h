@@ -42,8 +42,12 @@ const char *socket_file_claim(struct socket_file *file, const struct addr_listen
 /** Release the lock. */
 void socket_file_unlock(const struct socket_file *file);
 
-/** Remove the claimed file unless another has replaced it.  Later calls do nothing. */
-void socket_file_remove(struct socket_file *file, const struct addr_listen *addr);
+/**
+ * socket_file_remove(file, addr):
+ * Remove the claimed file unless another has replaced it.  Later calls do nothing.
+ * Return: 0, or -1 with errno if the file stays.  The next start on the path replaces it.
+ */
+int socket_file_remove(struct socket_file *file, const struct addr_listen *addr);
 
 /** Close the folder. */
 void socket_file_close(struct socket_file *file);

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 struct api_server {
@@ -27,10 +26,9 @@ struct api_server {
 
 /* The facts of a library: it leaves the limit of descriptors as it is. */
 static void find_facts(struct config_facts *facts) {
-  struct rlimit limit;
   *facts = (struct config_facts){.handler = true, .embedded = true, .program = "xchg"};
   machine_find_facts(facts);
-  facts->descriptors = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
+  machine_find_descriptors(facts, false);
 }
 
 int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *environment,

@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define EXIT_SECOND_SIGNAL 1
@@ -47,24 +46,17 @@ struct daemon {
 /* ---- the process ---- */
 
 /* Open missing standard descriptors: else a socket gets one, and printf writes to a client. */
-static int reserve_standard(void) {
+static int reserve_standard(const char *program) {
   for (int fd = 0; fd < 3; fd++) {
     if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd) {
-      return -1;
+      fprintf(stderr,
+              "%s: cannot open /dev/null in place of descriptor %d, which is closed: %s; start it "
+              "with descriptors 0, 1 and 2 open\n",
+              program, fd, strerror(errno));
+      return SERVER_OSERR;
     }
   }
   return 0;
-}
-
-/* Raise the limit of descriptors to the hard limit; return it. */
-static uint64_t raise_descriptors(void) {
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
-    return 0;
-  }
-  rlim_t soft = limit.rlim_cur;
-  limit.rlim_cur = limit.rlim_max;
-  return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : soft;
 }
 
 /* Sockets that a service manager has passed to this process (sd_listen_fds(3)). */
@@ -81,7 +73,7 @@ static uint32_t passed_sockets(const char *const *environment) {
 
 static void find_facts(struct daemon *d) {
   machine_find_facts(&d->facts);
-  d->facts.descriptors = raise_descriptors();
+  machine_find_descriptors(&d->facts, true);
   d->facts.sockets_passed = passed_sockets(d->environment);
 }
 
@@ -284,8 +276,9 @@ static int log_refused(const char *program) {
 
 static int start(const struct xchg_handler *handler, bool own, int argc, char **argv) {
   const char *program = program_name(argc, argv, own);
-  if (reserve_standard() == -1) {
-    return log_refused(program);
+  int refused = reserve_standard(program);
+  if (refused != 0) {
+    return refused;
   }
   struct daemon *d = aligned_alloc(CACHE_LINE, sizeof(*d));
   if (d == NULL) {

@@ -4,11 +4,13 @@
 #include "core/config.h"
 #include "pool/thread.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* Read the first line of ${folder}/${file} into ${line}. Return: the text, or NULL. */
 static char *read_line(const char *folder, const char *file, char *line, int size) {
@@ -156,6 +158,20 @@ static uint32_t somaxconn(void) {
   return read_line("/proc/sys/net/core", "somaxconn", line, sizeof(line)) == NULL
              ? 0
              : (uint32_t)strtoul(line, NULL, 10);
+}
+
+void machine_find_descriptors(struct config_facts *facts, bool raise) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == -1) {
+    facts->descriptors_error = errno;
+    return;
+  }
+  facts->descriptors = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max;
+  facts->descriptors_soft = !raise || setrlimit(RLIMIT_NOFILE, &limit) == -1;
+  if (!facts->descriptors_soft) {
+    facts->descriptors = limit.rlim_max;
+  }
 }
 
 void machine_find_facts(struct config_facts *facts) {

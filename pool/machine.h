@@ -22,7 +22,13 @@ uint32_t machine_usable_cpus(bool *from_cgroup);
  */
 uint32_t machine_cpu_quota(const char *self, const char *root);
 
-/** Fill in CPUs and somaxconn.  The caller knows which limit of descriptors holds. */
+/**
+ * Fill in the limit of descriptors, or why it is unknown: the hard limit, to which ${raise} raises
+ * the soft one, or the soft limit.
+ */
+void machine_find_descriptors(struct config_facts *facts, bool raise);
+
+/** Fill in CPUs and somaxconn. */
 void machine_find_facts(struct config_facts *facts);
 
 #endif

@@ -32,6 +32,8 @@ static void try_listen(const char *text) {
   fuzz_holds(listen.mode == -1 || local, "only a file has a mode");
   fuzz_holds(memchr(listen.path, 0, sizeof(listen.path)) != NULL, "a path ends");
   fuzz_holds(local == (listen.path[0] == '/'), "only UNIX has a path, and an absolute one");
+  fuzz_holds(memchr(listen.scope, 0, sizeof(listen.scope)) != NULL, "a scope ends");
+  fuzz_holds(listen.scope[0] == 0 || listen.addr.family == ADDR_IPV6, "only IPv6 has a scope");
   fuzz_holds(!listen.any || text[0] == ':', "any means an empty host");
   addr_format_listen(&listen, written, sizeof(written));
   if (listen.mode != -1) {
@@ -40,6 +42,7 @@ static void try_listen(const char *text) {
   }
   fuzz_holds(addr_parse_listen(written, &again) == 0, "the written value can be parsed");
   fuzz_holds(same_addr(&listen.addr, &again.addr), "the address comes back");
+  fuzz_holds(strcmp(listen.scope, again.scope) == 0, "the scope comes back");
   fuzz_holds(listen.mode == again.mode && strcmp(listen.path, again.path) == 0,
              "path and mode come back");
 }

@@ -8,6 +8,7 @@ import unittest
 
 from clients import INSTRUMENTED
 from crowd import Crowd
+from fault_matrix import covers_fault
 from xchgd import WRAP, Server
 
 TABLE_MAX = 65536
@@ -40,6 +41,7 @@ class DescriptorTable(unittest.TestCase):
             crowd.wait("gone")
         return before
 
+    @covers_fault(6)
     def test_5000_clients(self):
         """5,000 clients arrive at a fresh server."""
         count = 1000 if INSTRUMENTED else 5000

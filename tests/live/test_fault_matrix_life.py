@@ -10,9 +10,9 @@ import subprocess
 import unittest
 
 from clients import INSTRUMENTED, ended, serve
-from fault_matrix import LINES, ask, covers_fault, folder, may_mount, own_mounts, settle, unharmed
+from fault_matrix import LINES, ask, can_inject, covers_fault, folder, may_mount, own_mounts, settle, unharmed
 from test_config import BAD, VARIABLES
-from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Server, environment, is_closed, receive_exactly, run
+from xchgd import GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Server, environment, is_closed, receive_exactly, run, strace
 
 O_CLOEXEC = 0o2000000
 
@@ -273,6 +273,19 @@ class Values(unittest.TestCase):
         with serve(preexec=few, XCHG_WORKERS="1", **LINES) as server, unharmed(server):
             pass
 
+    @covers_fault(48)
+    @can_inject
+    def test_unknown_descriptor_limit(self):
+        """A sandbox refuses prlimit64: the line says so, and an explicit limit on connections starts."""
+        wrap = strace("prlimit64:error=EPERM", trace="prlimit64")
+        with Server(wrap=wrap, wait=False, **LINES) as server:
+            server.finish(expect=78)
+            self.assertEqual(len(server.lines), 1)
+            for word in ("XCHG_MAX_CONNECTIONS", "prlimit64", "not permitted"):
+                self.assertIn(word, server.lines[0])
+        with serve(wrap=wrap, XCHG_MAX_CONNECTIONS="100", **LINES) as server, unharmed(server):
+            pass
+
 
 @covers_fault(51)
 class Surroundings(unittest.TestCase):
@@ -306,6 +319,18 @@ class Surroundings(unittest.TestCase):
         for path in ("/tmp", "/var/tmp", "/run"):
             script += f"mount --bind {path} {path}\nmount -o remount,bind,ro {path}\n"
         self.serves(wrap=own_mounts(script + "! touch /tmp/written 2>/dev/null"))
+
+    @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
+    def test_no_devices(self):
+        """Without /dev/null a closed standard descriptor exits with 71 and a line that names both. Otherwise it starts."""
+        wrap = own_mounts("mount --make-rprivate /\nmount -t tmpfs none /dev")
+        self.serves(wrap=wrap, preexec=lambda: os.dup2(2, 1))  # the shell's standard input came from the old /dev
+        closed = own_mounts("mount --make-rprivate /\nmount -t tmpfs none /dev\nexec <&-")
+        done = subprocess.run([*closed, PROGRAM], env=environment(XCHG_LISTEN="127.0.0.1:0"), stdin=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+        self.assertEqual(done.returncode, 71, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+        self.assertIn("cannot open /dev/null in place of descriptor 0", done.stderr)
 
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
     def test_socket_in_a_read_only_folder(self):

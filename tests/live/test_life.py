@@ -15,7 +15,7 @@ import unittest
 from clients import FolderTest, serve
 from fault_matrix import LINES, covers_fault, unharmed
 from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, environment, greet,
-                   numbers, receive_all, receive_exactly, run)
+                   numbers, parse_logfmt, receive_all, receive_exactly, run)
 
 
 class Listeners(FolderTest):
@@ -118,6 +118,33 @@ class Listeners(FolderTest):
     def test_not_bindable(self):
         """An address of another machine exits with 69 and one line that names it."""
         self.assertIn("192.0.2.1", self.refused(69, XCHG_LISTEN="192.0.2.1:0"))
+
+    @covers_fault(45)
+    def test_names_the_fix(self):
+        """The line of an address that cannot be bound says what helps."""
+        taken = self.enterContext(socket.create_server(("127.0.0.1", 0)))
+        files = self.path("files")
+        os.mkdir(files)
+        with open(f"{files}/file", "w"):
+            pass
+        live = self.enterContext(socket.socket(socket.AF_UNIX))
+        live.bind(f"{files}/live")
+        live.listen()
+        cases = [("127.0.0.1:%d" % taken.getsockname()[1], "in use", ["ss -ltnp", "another port"]),
+                 ("192.0.2.1:0", "requested address", ["ip address"]),
+                 ("[fe80::1]:0", "Invalid argument", ["interface", "[fe80::1%eth0]:7000"]),
+                 ("[fe80::1%no-such-0]:0", "No such device", ["ip link"]),
+                 (f"unix:{files}/live", "in use", ["another path"]),
+                 (f"unix:{files}/file", "in use", ["no socket"]),
+                 (f"unix:{files}/none/socket", "No such file", ["make the folder"]),
+                 (f"unix:{files}/file/socket", "Not a directory", ["make the folder"])]
+        for address, error, words in cases:
+            with self.subTest(address):
+                fields = parse_logfmt(self.refused(69, XCHG_LISTEN=address))
+                self.assertEqual(fields["addr"], address)
+                self.assertIn(error, fields["error"])
+                for word in words:
+                    self.assertIn(word, fields["fix"])
 
     def test_reuseport(self):
         """With XCHG_REUSEPORT=on two processes listen on one address. With off the second exits with 69."""
@@ -281,6 +308,21 @@ class Activation(FolderTest):
                         greet(client)
                 self.assertEqual(server.stop()["finished"], 2)
             self.assertTrue(os.path.exists(self.path()))
+
+    def test_passed_names(self):
+        """The log shows an abstract name of a passed UNIX socket as ss does."""
+        prefix = f"xchg-{os.getpid()}-"
+        for name, text in [(f"\0{prefix}a", f"@{prefix}a"), (f"\0{prefix}a\0b", f"@{prefix}a@b"),
+                           ("\0" + prefix.ljust(107, "n"), "@" + prefix.ljust(107, "n"))]:
+            with self.subTest(text), socket.socket(socket.AF_UNIX) as one:
+                one.bind(name)
+                one.listen()
+                with Server(activate=[one]) as server, socket.socket(socket.AF_UNIX) as client:
+                    self.assertEqual(server.addresses, [f"unix:{text}"])
+                    client.settimeout(LIMIT)
+                    client.connect(name)
+                    greet(client)
+                    self.assertEqual(server.stop()["finished"], 1)
 
     def test_other_process(self):
         """LISTEN_FDS for another process is ignored: XCHG_LISTEN applies."""

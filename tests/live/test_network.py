@@ -70,6 +70,33 @@ def states(port, peers=None):
     return counts
 
 
+class LinkLocal(OwnNetwork):
+    """Listeners at a link-local address, whose interface is part of it."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        tool("ip", "-6", "address", "add", "fe80::77/64", "dev", "lo", "nodad")
+
+    def check(self, server, pattern):
+        self.assertRegex(server.addresses[0], pattern)
+        with server.connect() as client:
+            greet(client)
+        self.assertEqual(server.stop()["finished"], 1)
+
+    def test_interface(self):
+        """By the interface's name or number. The log shows its name, and the real port."""
+        for scope in ("lo", socket.if_nametoindex("lo")):
+            self.check(self.server(XCHG_LISTEN=f"[fe80::77%{scope}]:0"), r"^\[fe80::77%lo\]:[1-9]\d*$")
+
+    def test_passed(self):
+        """The log shows the interface of a passed listener."""
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("fe80::77", 0, 0, socket.if_nametoindex("lo")))
+            one.listen()
+            self.check(self.server(activate=[one]), rf"^\[fe80::77%lo\]:{one.getsockname()[1]}$")
+
+
 class Handshake(OwnNetwork):
     def tearDown(self):
         tool("nft", "flush chain inet loss input")

@@ -192,7 +192,7 @@ class Server:
             host = host.strip("[]")
             host = {"::": "::1", "0.0.0.0": "127.0.0.1"}.get(host, host)
             client = socket.socket(family, socket.SOCK_STREAM)
-            target = (host, int(port))
+            target = socket.getaddrinfo(host, int(port), family, socket.SOCK_STREAM)[0][4]  # with the scope of a link-local address
         if rcvbuf is not None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         if source is not None:

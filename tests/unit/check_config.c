@@ -213,6 +213,25 @@ START_TEST(connections_fit_the_descriptor_limit) {
 }
 END_TEST
 
+/* A sandbox may refuse to tell the descriptor limit, or to raise it. */
+START_TEST(an_unknown_descriptor_limit) {
+  struct config c;
+  struct config_facts facts = {.cpus = 2, .descriptors_error = EPERM, .somaxconn = 4096};
+  ck_assert_uint_eq(LOAD(&c, &facts), 1);
+  ck_assert_str_eq(said,
+                   "xchgd: XCHG_MAX_CONNECTIONS='': the system does not tell the descriptor limit "
+                   "(getrlimit, prlimit64): Operation not permitted; allow the call, or set a "
+                   "value\n");
+  ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_MAX_CONNECTIONS=1000"), 0);
+  ck_assert_uint_eq(c.max_connections, 1000);
+  ck_assert_uint_eq(c.descriptors, 1000 + config_reserve(&c, &facts));
+  config_fini(&c);
+  facts = (struct config_facts){.cpus = 2, .descriptors = 16, .descriptors_soft = true};
+  ck_assert_uint_eq(LOAD(&c, &facts), 1);
+  ck_assert_ptr_nonnull(strstr(said, "the descriptor limit (RLIMIT_NOFILE, soft) of 16 "));
+}
+END_TEST
+
 START_TEST(connections_by_model) {
   static const char *const models[] = {"XCHG_MODEL=iterative", "XCHG_MODEL=fork",
                                        "XCHG_MODEL=thread"};
@@ -308,6 +327,7 @@ int main(void) {
       {a_text_must_fit_the_prefix, 1},
       {a_refused_value_is_no_contradiction, 1},
       {connections_fit_the_descriptor_limit, 1},
+      {an_unknown_descriptor_limit, 1},
       {connections_by_model, 1},
       {unknown_variables_are_faults, 1},
       {all_faults_are_reported_at_once, 2},

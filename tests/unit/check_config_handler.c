@@ -17,6 +17,7 @@ static const struct config_facts embedded = {.cpus = 3,
                                              .somaxconn = 65535,
                                              .handler = true,
                                              .embedded = true,
+                                             .descriptors_soft = true,
                                              .program = "xchg"};
 
 /* The entries must make exactly one fault under these facts, and this is its line. */

@@ -19,6 +19,7 @@ static const struct config_facts embedded = {.cpus = 3,
                                              .somaxconn = 65535,
                                              .handler = true,
                                              .embedded = true,
+                                             .descriptors_soft = true,
                                              .program = "xchg"};
 
 /* ---- helpers ---- */

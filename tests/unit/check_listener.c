@@ -3,6 +3,9 @@
  */
 #include "tests/fixtures/listener_fixture.h"
 
+#include <ifaddrs.h>
+#include <net/if.h>
+
 /* ---- TCP ---- */
 
 static void check_reaches(const struct listener *listener, const char *address) {
@@ -162,6 +165,66 @@ START_TEST(test_retire_tcp) {
 }
 END_TEST
 
+/* A link-local address of this machine and its interface. Return: is there one? */
+static bool find_link_local(struct sockaddr_in6 *found) {
+  struct ifaddrs *all;
+  bool any = false;
+  ck_assert_int_eq(getifaddrs(&all), 0);
+  for (const struct ifaddrs *at = all; at != NULL && !any; at = at->ifa_next) {
+    if (at->ifa_addr != NULL && at->ifa_addr->sa_family == AF_INET6) {
+      memcpy(found, at->ifa_addr, sizeof(*found));
+      any = IN6_IS_ADDR_LINKLOCAL(&found->sin6_addr);
+    }
+  }
+  freeifaddrs(all);
+  return any;
+}
+
+/* A link-local address needs its interface, by name or by number. */
+START_TEST(test_link_local) {
+  struct listener listener, adopted;
+  struct sockaddr_in6 own;
+  char host[INET6_ADDRSTRLEN], name[IF_NAMESIZE], text[128], want[160];
+  if (!find_link_local(&own)) {
+    return;
+  }
+  inet_ntop(AF_INET6, &own.sin6_addr, host, sizeof(host));
+  ck_assert_ptr_nonnull(if_indextoname(own.sin6_scope_id, name));
+  snprintf(text, sizeof(text), "[%s%%%s]:0", host, name);
+  ck_assert_int_eq(open_at(&listener, text), 0);
+  ck_assert_uint_ne(listener.addr.addr.port, 0);
+  snprintf(want, sizeof(want), "[%s%%%s]:%u", host, name, listener.addr.addr.port);
+  ck_assert_str_eq(addr_format_listen(&listener.addr, text, sizeof(text)), want);
+  ck_assert_int_eq(listener_adopt(&adopted, dup(listener.fd), &config, &logger), 0);
+  ck_assert_str_eq(addr_format_listen(&adopted.addr, text, sizeof(text)), want);
+  listener_close(&adopted);
+  listener_close(&listener);
+  snprintf(text, sizeof(text), "[%s%%%u]:0", host, own.sin6_scope_id);
+  ck_assert_int_eq(open_at(&listener, text), 0);
+  listener_close(&listener);
+  check_said(NULL);
+}
+END_TEST
+
+/* Every refusal says what helps. */
+START_TEST(test_link_local_is_refused) {
+  struct listener listener;
+  if (!has_ipv6()) {
+    return;
+  }
+  ck_assert_int_eq(open_at(&listener, "[fe80::1]:0"), -1);
+  ck_assert_int_eq(errno, EINVAL);
+  check_said("fix=\"name the interface of a link-local address: [fe80::1%eth0]:7000\"");
+  ck_assert_int_eq(open_at(&listener, "[fe80::1%no-such-0]:0"), -1);
+  ck_assert_int_eq(errno, ENODEV);
+  check_said("fix=\"name an interface that `ip link` shows\"");
+  ck_assert_int_eq(open_at(&listener, "[fe80::1%2147483647]:0"), -1);
+  ck_assert_int_eq(errno, ENODEV);
+  check_said("addr=[fe80::1%2147483647]:0");
+  ck_assert_int_eq(listener.fd, -1);
+}
+END_TEST
+
 /* ---- LISTEN_FDS ---- */
 
 /*
@@ -282,6 +345,8 @@ int main(void) {
       {test_reuseport, 1},
       {test_tcp_options, 2},
       {test_retire_tcp, 2},
+      {test_link_local, 1},
+      {test_link_local_is_refused, 1},
       {test_adopt_tcp, 1},
       {test_adopt_what_does_not_listen, 1},
       {test_adopt_locked_filter, 1},

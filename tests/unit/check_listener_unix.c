@@ -150,6 +150,63 @@ START_TEST(test_adopt_unix) {
 }
 END_TEST
 
+/* An inherited socket has an abstract name, or a path without a 0 at its end. */
+START_TEST(test_adopt_names) {
+  static const struct {
+    const char *name; /* after the folder */
+    size_t size;
+    const char *text;
+    bool abstract;
+  } names[] = {
+      {"/a", 2, "/a", true},
+      {"/a\0b", 4, "/a@b", true},
+      {"/a\0", 3, "/a@", true},
+      {"/s", 2, "/s", false},
+  };
+  struct sockaddr_un at = {.sun_family = AF_UNIX};
+  char text[160], want[160];
+  struct listener adopted;
+  size_t start = names[_i].abstract ? 1 : 0, length = strlen(folder);
+  memcpy(at.sun_path + start, folder, length);
+  memcpy(at.sun_path + start + length, names[_i].name, names[_i].size);
+  size_t size = start + length + names[_i].size;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ck_assert_int_eq(
+      bind(fd, (struct sockaddr *)&at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size)),
+      0);
+  ck_assert_int_eq(listen(fd, 1), 0);
+  ck_assert_int_eq(listener_adopt(&adopted, fd, &config, &logger), 0);
+  snprintf(want, sizeof(want), "unix:%s%s%s", start == 1 ? "@" : "", folder, names[_i].text);
+  ck_assert_str_eq(addr_format_listen(&adopted.addr, text, sizeof(text)), want);
+  listener_close(&adopted);
+  (void)unlink(unix_path("s")); /* an abstract name has no file */
+}
+END_TEST
+
+/* The longest names that the kernel knows: 108 bytes of a path, 107 of an abstract name. */
+START_TEST(test_adopt_longest_names) {
+  struct sockaddr_un at = {.sun_family = AF_UNIX};
+  char text[160], want[160], path[sizeof(at.sun_path) + 1] = "";
+  struct listener adopted;
+  memset(path, 'n', sizeof(path) - 1);
+  memcpy(path, folder, strlen(folder));
+  path[strlen(folder)] = '/';
+  memcpy(at.sun_path, path, sizeof(at.sun_path));
+  if (_i == 1) {
+    at.sun_path[0] = 0;
+    path[0] = '@';
+  }
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+  ck_assert_int_eq(listen(fd, 1), 0);
+  ck_assert_int_eq(listener_adopt(&adopted, fd, &config, &logger), 0);
+  snprintf(want, sizeof(want), "unix:%s", path);
+  ck_assert_str_eq(addr_format_listen(&adopted.addr, text, sizeof(text)), want);
+  listener_close(&adopted);
+  (void)unlink(path); /* an abstract name has no file */
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {test_unix, 2},
@@ -159,6 +216,8 @@ int main(void) {
       {test_retire_unix, 1},
       {test_adopt_unix, 2},
       {test_file_that_cannot_be_removed, 1},
+      {test_adopt_names, 4},
+      {test_adopt_longest_names, 2},
   };
   return run_suite_fixture("listener_unix", tests, count_of(tests), set_up, tear_down);
 }
