@@ -3,9 +3,10 @@
  *
  * A child keeps its connection, standard error and the eventfd of the stop, which it shares with
  * the parent and which becomes readable permanently when the server stops.  It adds its counters to
- * memory that it shares with the parent.  If it dies without having counted its connection, the
- * parent counts an `error`.  Children die with the acceptor (PDEATHSIG), and the parent kills those
- * that live longer than the drain timeout.
+ * memory that it shares with the parent, then sets its byte there.  If that byte is not set when
+ * the child has ended, the parent counts an `error`.  An exit code would not do: a handler that
+ * calls exit(0) ends its child, too.  Children die with the acceptor (PDEATHSIG), and the parent
+ * kills those that live longer than the drain timeout.
  */
 #include "pool/worker.h"
 #include "pool/model.h"
@@ -22,9 +23,6 @@
 /* How long a child may live after the drain timeout. */
 #define KILL_AFTER_NS NS_PER_S
 
-/* The exit code of a child that counted its connection. */
-#define COUNTED 0
-
 /* Descriptors from here on are not closed one by one. */
 #define CLOSE_MAX 4096
 
@@ -40,20 +38,22 @@ struct model_fork {
   uint32_t live;          /* acceptor */
   uint32_t dispatched;    /* connections so far, for their ids; acceptor */
   struct wake stop;       /* readable permanently once the server stops; shared with children */
-  struct stats *stats;    /* owns: shared with children, who add theirs when they end */
-  atom_u64 *stop_ns;      /* in the same memory */
+  struct shared *shared;  /* owns: mapped */
   uint64_t kill_ns;       /* when the remaining children are killed; acceptor */
 };
 
 /* What the processes share. */
 struct shared {
-  struct stats stats;
+  struct stats stats; /* children add theirs when they end */
   atom_u64 stop_ns;
+  uint8_t counted[]; /* by child: 1 = it has added its counters; waitpid orders the read */
 };
 
 static struct model_fork *fork_of(struct model *model) {
   return container_of(model, struct model_fork, model);
 }
+
+static size_t shared_bytes(uint32_t count) { return sizeof(struct shared) + count; }
 
 /* ---- the child ---- */
 
@@ -79,7 +79,8 @@ static void close_others(int a, int b) {
   close_from_to(high + 1, INT_MAX);
 }
 
-static void child_main(struct model_fork *all, const struct accepted_conn *accepted, pid_t parent) {
+static void child_main(struct model_fork *all, const struct accepted_conn *accepted,
+                       uint8_t *counted, pid_t parent) {
   const struct model_setup *setup = &all->model.setup;
   (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* refused: the child outlives a killed parent */
   if (getppid() != parent) {
@@ -92,19 +93,20 @@ static void child_main(struct model_fork *all, const struct accepted_conn *accep
                                             .server = setup->server};
   struct worker worker; /* on the stack, without malloc: see pool/worker.c */
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
-    atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);
+    atom_add_relaxed_u64(&all->shared->stats.ended[XCHG_MEMORY], 1);
     accepted_conn_close(accepted);
   } else {
     struct accepted_conn own = *accepted;
     own.ip_slot = NO_IP_SLOT; /* the parent releases it */
     atom_add_relaxed_u32(&worker.live, 1);
     worker_number_single(&worker, all->dispatched);
-    worker_serve_single(&worker, &own, all->stop_ns);
-    stats_merge(all->stats, &worker.stats);
+    worker_serve_single(&worker, &own, &all->shared->stop_ns);
+    stats_merge(&all->shared->stats, &worker.stats);
     worker_close(&worker); /* the kernel would do it, but a leak checker needs it */
   }
+  *counted = 1;
   wake_close(&all->stop);
-  _exit(COUNTED);
+  _exit(0);
 }
 
 /* ---- the parent ---- */
@@ -128,14 +130,16 @@ static struct child *child_of(struct model_fork *all, pid_t pid) {
 static int fork_dispatch(struct model *model, const struct accepted_conn *accepted) {
   struct model_fork *all = fork_of(model);
   struct child *child = child_of(all, 0);
+  uint8_t *counted = &all->shared->counted[child - all->children];
   pid_t parent = getpid();
   all->dispatched++;
+  *counted = 0;
   pid_t pid = fork();
   if (pid == -1) {
     return -1;
   }
   if (pid == 0) {
-    child_main(all, accepted, parent);
+    child_main(all, accepted, counted, parent);
   }
   accepted_conn_close(accepted);
   *child = (struct child){.pid = pid, .ip_slot = accepted->ip_slot};
@@ -156,15 +160,14 @@ static void kill_late(struct model_fork *all) {
 
 static void fork_reap(struct model *model) {
   struct model_fork *all = fork_of(model);
-  int status;
   pid_t pid;
-  while (all->live > 0 && (pid = waitpid(-1, &status, WNOHANG)) > 0) {
+  while (all->live > 0 && (pid = waitpid(-1, NULL, WNOHANG)) > 0) {
     struct child *child = child_of(all, pid);
     if (child == NULL) {
       continue; /* a child from before execve */
     }
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != COUNTED) {
-      atom_add_relaxed_u64(&all->stats->ended[XCHG_ERROR], 1);
+    if (all->shared->counted[child - all->children] == 0) {
+      atom_add_relaxed_u64(&all->shared->stats.ended[XCHG_ERROR], 1);
     }
     admission_release(model->setup.admission, child->ip_slot);
     child->pid = 0;
@@ -174,7 +177,7 @@ static void fork_reap(struct model *model) {
 
 static void fork_stop(struct model *model, uint64_t stop_ns) {
   struct model_fork *all = fork_of(model);
-  atom_store_relaxed_u64(all->stop_ns, stop_ns); /* the eventfd orders it */
+  atom_store_relaxed_u64(&all->shared->stop_ns, stop_ns); /* the eventfd orders it */
   wake_signal(&all->stop);
 }
 
@@ -182,21 +185,21 @@ static bool fork_finish(struct model *model) {
   struct model_fork *all = fork_of(model);
   const struct config *config = model->setup.config;
   uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
-  all->kill_ns = atom_load_relaxed_u64(all->stop_ns) + patience_ns + KILL_AFTER_NS;
+  all->kill_ns = atom_load_relaxed_u64(&all->shared->stop_ns) + patience_ns + KILL_AFTER_NS;
   kill_late(all);
   fork_reap(model);
   return all->live == 0;
 }
 
 static void fork_totals(struct model *model, struct stats *totals) {
-  stats_sum(totals, fork_of(model)->stats);
+  stats_sum(totals, &fork_of(model)->shared->stats);
 }
 
 static void fork_destroy(struct model *model) {
   struct model_fork *all = fork_of(model);
   wake_close(&all->stop);
-  if (all->stats != NULL) {
-    (void)munmap(all->stats, sizeof(struct shared)); /* a failure leaks it */
+  if (all->shared != NULL) {
+    (void)munmap(all->shared, shared_bytes(all->count)); /* a failure leaks it */
   }
   free(all->children);
   free(all);
@@ -220,16 +223,14 @@ struct model *model_fork_create(const struct model_setup *setup) {
                              .stop = {.fd = -1},
                              .kill_ns = NEVER};
   all->children = calloc(all->count, sizeof(*all->children));
-  struct shared *shared =
-      mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (all->children == NULL || shared == MAP_FAILED || wake_open(&all->stop) == -1) {
+  void *shared = mmap(NULL, shared_bytes(all->count), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  all->shared = shared == MAP_FAILED ? NULL : shared;
+  if (all->children == NULL || all->shared == NULL || wake_open(&all->stop) == -1) {
     int error = errno;
-    all->stats = shared == MAP_FAILED ? NULL : &shared->stats;
     fork_destroy(&all->model);
     errno = error;
     return NULL;
   }
-  all->stats = &shared->stats;
-  all->stop_ns = &shared->stop_ns;
   return &all->model;
 }

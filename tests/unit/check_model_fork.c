@@ -148,6 +148,43 @@ START_TEST(a_crash_counts_as_error_and_affects_no_other) {
 }
 END_TEST
 
+static int way;
+
+/* End the process from within the handler, with the exit code of success. */
+static void leave(struct xchg_conn *conn, const struct xchg_message *message) {
+  (void)conn;
+  (void)message;
+  switch (way) {
+    case 0:
+      exit(0);
+    case 1:
+      _exit(0);
+    case 2:
+      execl("/bin/true", "true", (char *)NULL);
+      abort();
+    default:
+      kill(getpid(), SIGKILL);
+  }
+}
+
+/* Whatever its exit code is, a child that has not counted its connection has failed. */
+START_TEST(a_handler_that_ends_its_process_counts_as_error) {
+  SET_UP("XCHG_EXCHANGE=echo", "XCHG_MAX_PER_IP=1");
+  way = _i;
+  builtin.handler.on_message = leave;
+  for (uint32_t i = 1; i <= 2; i++) { /* the second child has the place of the first */
+    int client = place_new();
+    send_bytes(client, "ping", 4);
+    settle_to(0);
+    close(client);
+    struct stats sum = sum_up();
+    ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_ERROR]), i);
+    ck_assert_uint_eq(stats_ended(&sum), i);
+  }
+  tear_down();
+}
+END_TEST
+
 /* After a failed fork the connection stays the caller's, unchanged, and can be dispatched later. */
 START_TEST(a_refused_fork_leaves_the_connection_to_the_caller) {
   SET_UP();
@@ -240,6 +277,7 @@ int main(void) {
       {children_are_counted, 1},
       {admissions_are_released, 1},
       {a_crash_counts_as_error_and_affects_no_other, 1},
+      {a_handler_that_ends_its_process_counts_as_error, 4},
       {a_refused_fork_leaves_the_connection_to_the_caller, 1},
       {a_child_has_no_other_descriptor, 1},
       {a_stop_reaches_the_children, 1},
