@@ -276,7 +276,8 @@ struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
  * ${argument}) on the connection's worker. ${done} receives NULL if the connection has ended. No
  * further message is parsed until then, as with xchg_pause, so answers keep their order. Each
  * function is called once. If the server ends before ${work} has begun, only ${done} is called,
- * with NULL, on the thread that ends the server.
+ * with NULL, on the thread that ends the server. xchg_main ends the process when the drain timeout
+ * is over: work that still runs ends with it, and its ${done} is not called.
  * Own: ${argument} belongs to the library until ${done} is called. If the call fails, it stays the
  * caller's. Bytes of the message that ${work} needs must be copied.
  * Errors: EAGAIN (1,024 jobs are queued, or no thread could be started), ENOTSUP
@@ -430,14 +431,16 @@ void xchg_server_drain(struct xchg_server *server);
 void xchg_server_stop(struct xchg_server *server);
 
 /**
- * Wait until a drain or stop is complete and all threads of the server have ended.
+ * Wait until a drain or stop is complete and all threads of the server have ended. Offloaded work
+ * that has begun may take longer than drain_timeout_ns.
  * Thread: one at a time, none of the server's own.
  * Errors: EIO (a listener failed, which has stopped the server), EINVAL (it was not started).
  */
 int xchg_server_wait(struct xchg_server *server);
 
 /**
- * Stop, wait and free. Posted calls that are left are made with NULL. NULL is ignored.
+ * Stop, wait and free. Posted calls that are left are made with NULL. NULL is ignored. The call
+ * waits until offloaded work that has begun ends, however long that takes.
  * Thread: none of the server's own, after all other calls with ${server} have returned.
  */
 void xchg_server_destroy(struct xchg_server *server);
@@ -474,6 +477,8 @@ int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats);
  * signals, log and drain. XCHG_HANDLER and the variables that describe a built-in exchange are
  * faults, except XCHG_MAX_MESSAGE.
  * Return: the exit code, see xchgd(8): 78 if the handler is invalid, 71 if on_start returned -1.
+ * The call does not return, and on_stop is not called, if work or a callback outlasts the drain
+ * timeout: it logs that and ends the process.
  * Thread: the main thread, before it has started another, which would not inherit blocked signals.
  * Note: A program that has signals of its own uses xchg_server_create instead.
  */

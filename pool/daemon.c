@@ -26,6 +26,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* How long threads may take after the drain timeout, if nothing ends meanwhile. */
+#define STUCK_NS (2 * NS_PER_S)
+
 #define EXIT_SECOND_SIGNAL 1
 #define EXIT_USAGE 64
 #define EXIT_CONFIG 78
@@ -41,6 +44,9 @@ struct daemon {
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
   struct plugin plugin;
   struct xchg_server server;
+  uint64_t drained_ns; /* when the drain timeout is over; NEVER = no stop */
+  uint64_t stuck_ns;   /* when threads that have not ended are left alone */
+  uint64_t ended;      /* connections that had ended when stuck_ns was set */
 };
 
 /* ---- the process ---- */
@@ -99,6 +105,9 @@ static void log_listening(struct daemon *d) {
 static void stop(struct daemon *d) {
   log_msg(&d->log, LOG_INFO, "stopping");
   sd_notify_send(&d->notify, "STOPPING=1", &d->log);
+  uint64_t patience_ns = max_u64(d->config.drain_timeout_ns, d->config.stop_grace_ns);
+  d->drained_ns = add_sat_u64(sys_now_ns(), patience_ns);
+  d->stuck_ns = add_sat_u64(d->drained_ns, STUCK_NS);
   server_drain(&d->server);
 }
 
@@ -124,14 +133,48 @@ static bool handle_signal(struct daemon *d, bool *stopping) {
   return false;
 }
 
+/*
+ * Is it time to end? Connections end at the drain timeout, and offloaded work may run until then.
+ * A callback that blocks its thread outlives it: the thread is left alone once nothing has ended
+ * for STUCK_NS.
+ */
+static bool is_over(struct daemon *d) {
+  uint64_t now_ns = sys_now_ns();
+  if (server_finished(&d->server)) {
+    return server_stop_works(&d->server) == 0 || now_ns >= d->drained_ns;
+  }
+  if (now_ns < d->stuck_ns) {
+    return false;
+  }
+  struct stats totals;
+  server_totals(&d->server, &totals);
+  uint64_t ended = stats_ended(&totals);
+  bool stuck = ended == d->ended;
+  d->ended = ended;
+  d->stuck_ns = now_ns + STUCK_NS;
+  return stuck;
+}
+
+/* How long to wait for an event, in ms; -1 = without a limit. */
+static int patience_ms(const struct daemon *d) {
+  uint64_t until_ns = server_finished(&d->server) ? d->drained_ns : d->stuck_ns;
+  if (sd_notify_pending(&d->notify)) {
+    return SD_NOTIFY_RETRY_MS;
+  }
+  if (until_ns == NEVER) {
+    return -1;
+  }
+  uint64_t ms = sub_sat_u64(until_ns, sys_now_ns()) / NS_PER_MS + 1; /* rounded up */
+  return (int)min_u64(ms, INT32_MAX);
+}
+
 /* Wait for signals and for the server's end. Return: the exit code. */
 static int attend(struct daemon *d) {
   bool stopping = false;
-  while (!server_finished(&d->server)) {
+  while (!is_over(d)) {
     struct pollfd fds[] = {{.fd = d->signals.fd, .events = POLLIN},
                            {.fd = server_done_fd(&d->server), .events = POLLIN}};
-    int limit_ms = sd_notify_pending(&d->notify) ? SD_NOTIFY_RETRY_MS : -1;
-    (void)sys_poll(fds, count_of(fds), limit_ms); /* EINTR and the like: look again */
+    (void)sys_poll(fds, count_of(fds), patience_ms(d)); /* EINTR and the like: look again */
     sd_notify_retry(&d->notify, &d->log);
     if (fds[0].revents != 0 && handle_signal(d, &stopping)) {
       log_msg(&d->log, LOG_WARN, "second signal: ending at once");
@@ -149,6 +192,26 @@ static int attend(struct daemon *d) {
   return server_failed(&d->server) ? SERVER_OSERR : 0;
 }
 
+/*
+ * End now if work or a callback still runs. It uses code and data that a return would unmap, and
+ * nothing can stop it. So nothing is freed, and neither `done` nor on_stop is called.
+ */
+static void leave_running(struct daemon *d, int code) {
+  bool finished = server_finished(&d->server);
+  uint32_t works = server_stop_works(&d->server);
+  if (finished && works == 0) {
+    return;
+  }
+  struct log_line line;
+  log_begin(&line, &d->log, LOG_WARN,
+            finished ? "ending before offloaded work has ended" : "ending while a callback blocks");
+  log_u64(&line, "works", works);
+  log_end(&line);
+  server_close_listeners(&d->server);
+  log_fini(&d->log);
+  _exit(code);
+}
+
 static int serve(struct daemon *d) {
   const struct server_setup setup = {.config = &d->config,
                                      .log = &d->log,
@@ -162,7 +225,8 @@ static int serve(struct daemon *d) {
     log_listening(d);
     sd_notify_send(&d->notify, "READY=1", &d->log);
     code = attend(d);
-    server_report(&d->server, "stopped", false);
+    server_report(&d->server, "stopped", !server_finished(&d->server));
+    leave_running(d, code);
   }
   server_close(&d->server);
   return code;
@@ -287,6 +351,8 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
   *d = (struct daemon){.environment = (const char *const *)environ,
                        .handler = handler,
                        .notify = {.fd = -1},
+                       .drained_ns = NEVER,
+                       .stuck_ns = NEVER,
                        .facts = {.handler = own, .program = program}};
   int code = command(d, argc, argv);
   free(d);

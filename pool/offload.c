@@ -4,6 +4,8 @@
  *   push ---> first -> ... -> last ---> take ---> run(job, true)      a thread of the pool
  *                        \ close ---------------> run(job, false)     the closing thread
  *
+ *   stop: take returns no job any more, so that close waits for the running jobs only
+ *
  * The mutex is held for a few loads and stores, with one exception: the push of the first job
  * starts all threads under it.  That happens once and costs about 10 us a thread.  So if no thread
  * can be started, that push fails, instead of queueing a job that never runs.  Jobs run without the
@@ -11,7 +13,7 @@
  *
  * Invariants, whenever the mutex is free:
  *   queued == the length of the list <= OFFLOAD_QUEUE_MAX;  first == NULL iff queued == 0
- *   queued > 0 implies threads_count > 0;  once closing, nothing is queued and no thread is started
+ *   queued > 0 implies threads_count > 0;  once stopped, nothing is added and no thread is started
  */
 #include "pool/offload.h"
 
@@ -33,8 +35,8 @@ static void unlock(struct offload *offload) {
   assert(result == 0);
 }
 
-int offload_init(struct offload *offload, uint32_t threads_max) {
-  *offload = (struct offload){.threads_max = threads_max};
+int offload_init(struct offload *offload, uint32_t threads_max, struct wake *idle) {
+  *offload = (struct offload){.threads_max = threads_max, .idle = idle};
   if (threads_max > 0) {
     offload->threads = calloc(threads_max, sizeof(*offload->threads));
     if (offload->threads == NULL) {
@@ -68,17 +70,28 @@ static void name_thread(struct offload *offload) {
 static struct job *take(struct offload *offload) {
   struct job *job = NULL;
   lock(offload);
-  while (offload->first == NULL && !offload->closing) {
+  while (offload->first == NULL && !offload->stopped) {
     int result = pthread_cond_wait(&offload->arrived, &offload->mutex);
     assert(result == 0);
   }
-  if (!offload->closing) {
+  if (!offload->stopped) {
     job = offload->first;
     offload->first = job->next;
     offload->queued--;
+    offload->running++;
   }
   unlock(offload);
   return job;
+}
+
+/* A job has ended. */
+static void note_ended(struct offload *offload) {
+  lock(offload);
+  bool last = --offload->running == 0 && offload->stopped;
+  unlock(offload);
+  if (last && offload->idle != NULL) {
+    wake_signal(offload->idle);
+  }
 }
 
 static void *thread_main(void *argument) {
@@ -87,6 +100,7 @@ static void *thread_main(void *argument) {
   struct job *job;
   while ((job = take(offload)) != NULL) {
     job->run(job, true);
+    note_ended(offload);
   }
   return NULL;
 }
@@ -110,7 +124,7 @@ static void start_threads(struct offload *offload) {
 
 /* Queue ${job}; the mutex is held. Return: 0, or an errno. */
 static int enqueue(struct offload *offload, struct job *job) {
-  if (offload->closing) {
+  if (offload->stopped) {
     return ESHUTDOWN;
   }
   if (offload->threads_max == 0) {
@@ -144,30 +158,29 @@ int offload_push(struct offload *offload, struct job *job) {
 
 /* ---- close ---- */
 
-/* Return: the jobs that were queued, or NULL; ${*repeated} is set if it was closed before. */
-static struct job *begin_close(struct offload *offload, bool *repeated) {
+uint32_t offload_stop(struct offload *offload) {
   lock(offload);
-  struct job *left = offload->first;
-  *repeated = offload->closing;
-  offload->closing = true;
-  offload->first = offload->last = NULL;
-  offload->queued = 0;
+  uint32_t running = offload->running;
+  offload->stopped = true;
   (void)pthread_cond_broadcast(&offload->arrived); /* cannot fail: it was initialized */
   unlock(offload);
-  return left;
+  return running;
 }
 
 void offload_close(struct offload *offload) {
-  bool repeated;
-  struct job *job = begin_close(offload, &repeated);
-  if (repeated) {
+  if (offload->closed) {
     return;
   }
-  /* Without the mutex: no other thread changes the table while closing is set. */
+  offload->closed = true;
+  (void)offload_stop(offload); /* the joins wait for those that run */
+  /* Without the mutex: no other thread changes the table or the list once stopped is set. */
   for (uint32_t i = 0; i < offload->threads_count; i++) {
     int result = pthread_join(offload->threads[i], NULL);
     assert(result == 0);
   }
+  struct job *job = offload->first;
+  offload->first = offload->last = NULL;
+  offload->queued = 0;
   while (job != NULL) {
     struct job *next = job->next; /* read before run, which may free the job */
     job->run(job, false);

@@ -9,6 +9,7 @@
 #define POOL_OFFLOAD_H
 
 #include "core/base.h"
+#include "net/wake.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -31,12 +32,19 @@ struct offload {
   uint32_t queued;
   uint32_t threads_max;
   uint32_t threads_count; /* started */
-  bool closing;
-  pthread_t *threads; /* owns */
+  uint32_t running;       /* jobs that have begun and not ended */
+  bool stopped;           /* no job begins any more */
+  pthread_t *threads;     /* owns */
+  struct wake *idle; /* borrows; signalled when the last job ends after offload_stop, or NULL */
+  bool closed;       /* not guarded: the closing thread's */
 };
 
-/** Prepare for ${threads_max} threads, none of which is started. Return: 0, or -1 (ENOMEM). */
-int offload_init(struct offload *offload, uint32_t threads_max);
+/**
+ * offload_init(offload, threads_max, idle):
+ * Prepare for ${threads_max} threads, none of which is started.
+ * Return: 0, or -1 (ENOMEM).
+ */
+int offload_init(struct offload *offload, uint32_t threads_max, struct wake *idle);
 
 /**
  * Queue ${job}; start the threads, named xchg-off-0, ..., if they do not run.
@@ -47,9 +55,12 @@ int offload_init(struct offload *offload, uint32_t threads_max);
  */
 int offload_push(struct offload *offload, struct job *job);
 
+/** Let no job begin any more. Later pushes fail. Return: the number of jobs that still run. */
+uint32_t offload_stop(struct offload *offload);
+
 /**
  * Wait for the jobs that run, join the threads, then call run with ${begun} false for each job that
- * has not begun.  Later pushes fail.  A second call does nothing.
+ * has not begun.  Includes offload_stop.  A second call does nothing.
  */
 void offload_close(struct offload *offload);
 void offload_fini(struct offload *offload);

@@ -154,7 +154,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {
     return log_refused(server, "cannot start the server");
   }
-  server->offloads = offload_init(&server->offload, config->offload_threads) == 0;
+  server->offloads = offload_init(&server->offload, config->offload_threads, &server->done) == 0;
   if (!server->offloads || choose_handler(server, setup) == -1 ||
       admission_init(&server->admission, config, &server->acceptor.inbox.wake) == -1) {
     return log_refused(server, "cannot start the server");
@@ -275,8 +275,16 @@ bool server_failed(const struct xchg_server *server) {
   return atom_load_acquire_u32(&server->acceptor.listener_failed) != 0;
 }
 
+uint32_t server_stop_works(struct xchg_server *server) { return offload_stop(&server->offload); }
+
 void server_join(struct xchg_server *server) {
   offload_close(&server->offload); /* sends the last tasks; the workers have ended */
+}
+
+void server_close_listeners(struct xchg_server *server) {
+  for (uint32_t i = 0; i < server->listeners_count; i++) {
+    listener_close(&server->listeners[i]);
+  }
 }
 
 void server_close(struct xchg_server *server) {
@@ -295,9 +303,7 @@ void server_close(struct xchg_server *server) {
     server->model->ops->destroy(server->model);
   }
   acceptor_close(&server->acceptor);
-  for (uint32_t i = 0; i < server->listeners_count; i++) {
-    listener_close(&server->listeners[i]);
-  }
+  server_close_listeners(server);
   admission_fini(&server->admission);
   builtin_fini(&server->builtin);
   wake_close(&server->done);

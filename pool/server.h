@@ -80,17 +80,26 @@ struct inbox *server_inbox(struct xchg_server *server, uint32_t i);
 /** A child process has ended: the acceptor reaps it. */
 void server_sigchld(struct xchg_server *server);
 
-/** A descriptor that becomes readable when server_finished or server_failed may have changed. */
+/**
+ * A descriptor that becomes readable when the result of server_finished, server_failed or
+ * server_stop_works may have changed.
+ */
 int server_done_fd(const struct xchg_server *server);
 
 /** Has every thread ended, so that server_close does not wait? */
 bool server_finished(const struct xchg_server *server);
+
+/** After server_finished: let no offloaded work begin. Return: how many still run. */
+uint32_t server_stop_works(struct xchg_server *server);
 
 /** After server_finished: wait until offloaded work that has begun ends; no more begins. */
 void server_join(struct xchg_server *server);
 
 /** Has a listener failed, so that the server must stop? */
 bool server_failed(const struct xchg_server *server);
+
+/** Close the listeners that are open and remove their socket files; the acceptor does not run. */
+void server_close_listeners(struct xchg_server *server);
 
 /** Join the threads, free and close everything. */
 void server_close(struct xchg_server *server);

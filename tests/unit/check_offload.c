@@ -129,11 +129,11 @@ static void *close_pool(void *argument) {
   return NULL;
 }
 
-static bool is_closing(void) {
+static bool is_stopped(void) {
   pthread_mutex_lock(&offload.mutex);
-  bool closing = offload.closing;
+  bool stopped = offload.stopped;
   pthread_mutex_unlock(&offload.mutex);
-  return closing;
+  return stopped;
 }
 
 /* Running jobs finish. Queued jobs are cancelled on the thread that closes. */
@@ -145,7 +145,7 @@ START_TEST(close_cancels_queued_jobs) {
   }
   pthread_t closer;
   ck_assert_int_eq((pthread_create)(&closer, NULL, close_pool, NULL), 0);
-  AWAIT(is_closing());
+  AWAIT(is_stopped());
   expect_refusal(&jobs[JOBS].job, ESHUTDOWN);
   expect_runs(&jobs[0], 0, 0); /* not while jobs run */
   release_threads();
@@ -159,6 +159,34 @@ START_TEST(close_cancels_queued_jobs) {
   tear_down();
   expect_runs(&jobs[0], 0, 1);
   expect_runs(&jobs[JOBS], 0, 0);
+}
+END_TEST
+
+/* No job begins after a stop, which does not wait, and the end of the last one is announced. */
+START_TEST(stop_tells_how_many_run) {
+  struct wake idle;
+  uint64_t wakes;
+  ck_assert_int_eq(wake_open(&idle), 0);
+  set_up(THREADS);
+  offload.idle = &idle;
+  ck_assert_uint_eq(_i == 0 ? 0 : offload_stop(&offload), 0); /* nothing has begun */
+  if (_i == 0) {
+    hold_threads();
+    ck_assert_int_eq(offload_push(&offload, &jobs[0].job), 0);
+    for (int i = 0; i < 2; i++) {
+      ck_assert_uint_eq(offload_stop(&offload), THREADS);
+    }
+    ck_assert_int_eq(read(idle.fd, &wakes, sizeof(wakes)), -1); /* EAGAIN: they still run */
+    release_threads();
+    AWAIT(offload_stop(&offload) == 0);
+    AWAIT(read(idle.fd, &wakes, sizeof(wakes)) == sizeof(wakes));
+    ck_assert_uint_eq(wakes, 1);
+    expect_runs(&jobs[0], 0, 0); /* until the close */
+  }
+  expect_refusal(&jobs[1].job, ESHUTDOWN);
+  tear_down();
+  expect_runs(&jobs[0], 0, _i == 0);
+  wake_close(&idle);
 }
 END_TEST
 
@@ -200,7 +228,7 @@ int main(void) {
       {all_threads_run_at_once, 1},       {jobs_run_in_order_of_arrival, 1},
       {jobs_push_and_free_themselves, 1}, {each_of_several_pushers_is_served_once, 1},
       {close_cancels_queued_jobs, 1},     {closed_before_the_first_job, 1},
-      {close_races_with_pushes, 1},
+      {stop_tells_how_many_run, 2},       {close_races_with_pushes, 1},
   };
   return run_suite("offload", tests, count_of(tests));
 }

@@ -136,7 +136,7 @@ END_TEST
 START_TEST(init_without_memory_fails) {
   refuse_memory = true;
   errno = 0;
-  ck_assert_int_eq(offload_init(&offload, THREADS), -1);
+  ck_assert_int_eq(offload_init(&offload, THREADS, NULL), -1);
   ck_assert_int_eq(errno, ENOMEM);
   refuse_memory = false;
 }
