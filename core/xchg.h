@@ -19,6 +19,14 @@
  *              returned. All output of one turn leaves in one system call.
  *   Blocking   A callback that blocks stops all connections of its worker. XCHG_WATCHDOG reports
  *              it in the log. Blocking work belongs in xchg_offload.
+ *   Fork       A server belongs to one process: the one that created it, or a child that starts it
+ *              first. So daemon(3) comes before xchg_server_start. In a child of the owner
+ *              xchg_server_destroy frees the child's copy and closes its descriptors, which neither
+ *              the owner nor a client notices. Calls that use a connection or the server's threads
+ *              fail with EPERM or do nothing. A child that a callback has forked must not return
+ *              from it, but call _exit or exec. Otherwise it ends with exit code 70. A client sees
+ *              the end of its connection only when each child that has a copy of the connection
+ *              ends, calls exec or destroys the server. See "Fork" in docs/library.md.
  *   Structs    A struct that the caller fills begins with its size. A program that was compiled
  *              with another version of this header is refused, not misread.
  *   Results    A call that returns int returns 0, or -1 with errno set. A failed call has changed
@@ -26,7 +34,8 @@
  *
  * The comments below list these errors by name only:
  *
- *   EPERM    the calling thread is not the connection's worker
+ *   EPERM    the calling thread is not the connection's worker, or the process does not own the
+ *            server
  *   EPIPE    xchg_finish or xchg_abort was called before, or on_close is running
  *   EAGAIN   a bounded queue is full
  *   ENOMEM   out of memory
@@ -315,7 +324,7 @@ int xchg_leave(struct xchg_conn *conn, uint64_t group);
  * without a lock. Publications of one thread keep their order at each member.
  * Return: 0 even if the group has no members, or -1.
  * Errors: EAGAIN (65,536 tasks or 64 MiB are queued at a worker), EMSGSIZE (${size} exceeds
- * XCHG_MESSAGE_MAX), ENOMEM, ENOTSUP, EINVAL (${server} is NULL).
+ * XCHG_MESSAGE_MAX), ENOMEM, ENOTSUP, EPERM, EINVAL (${server} is NULL).
  * Note: A member that publishes receives its own publication.
  */
 int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size);
@@ -327,7 +336,8 @@ int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, s
  * if that connection has ended. Calls from one thread to one worker keep their order. Calls that
  * are left when the server ends are made with NULL, on the thread that ends the server.
  * Own: ${call} always runs, so that it can free ${argument}. If xchg_post fails, it does not run.
- * Errors: EINVAL (${id} is invalid, or ${call} is NULL), EAGAIN (as xchg_publish), ENOMEM, ENOTSUP.
+ * Errors: EINVAL (${id} is invalid, or ${call} is NULL), EAGAIN (as xchg_publish), ENOMEM, ENOTSUP,
+ * EPERM.
  * Note: A thread of the program learns the server in on_start and stops using it in on_stop.
  */
 int xchg_post(struct xchg_server *server, uint64_t id,
@@ -414,7 +424,8 @@ struct xchg_server *xchg_server_create(const struct xchg_config *config,
 /**
  * Start the threads and serve. The threads block all signals that come from outside.
  * Return: 0 when all threads run, or -1 with errno set, after a line in the log.
- * Errors: EALREADY (the second call, no line is logged), EAGAIN (no thread could be started).
+ * Errors: EALREADY (the second call, no line is logged; or another process has started the server),
+ * EAGAIN (no thread could be started).
  */
 int xchg_server_start(struct xchg_server *server);
 
@@ -425,7 +436,8 @@ int xchg_server_start(struct xchg_server *server);
  * xchg_server_stop(server):
  * Close everything now, with XCHG_DRAIN. Allowed during a drain. With XCHG_MODEL=thread or
  * iterative it is a drain.
- * Note: Neither waits. A second call does nothing. In a child of XCHG_MODEL=fork both do nothing.
+ * Note: Neither waits. A second call does nothing. In a process that does not own the server, such
+ * as a child of XCHG_MODEL=fork, both do nothing.
  */
 void xchg_server_drain(struct xchg_server *server);
 void xchg_server_stop(struct xchg_server *server);
@@ -434,13 +446,15 @@ void xchg_server_stop(struct xchg_server *server);
  * Wait until a drain or stop is complete and all threads of the server have ended. Offloaded work
  * that has begun may take longer than drain_timeout_ns.
  * Thread: one at a time, none of the server's own.
- * Errors: EIO (a listener failed, which has stopped the server), EINVAL (it was not started).
+ * Errors: EIO (a listener failed, which has stopped the server), EINVAL (it was not started),
+ * EPERM.
  */
 int xchg_server_wait(struct xchg_server *server);
 
 /**
  * Stop, wait and free. Posted calls that are left are made with NULL. NULL is ignored. The call
- * waits until offloaded work that has begun ends, however long that takes.
+ * waits until offloaded work that has begun ends, however long that takes. In a process that does
+ * not own the server it frees and closes only: nothing is called, and no socket file is removed.
  * Thread: none of the server's own, after all other calls with ${server} have returned.
  */
 void xchg_server_destroy(struct xchg_server *server);
@@ -477,6 +491,8 @@ int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats);
  * signals, log and drain. XCHG_HANDLER and the variables that describe a built-in exchange are
  * faults, except XCHG_MAX_MESSAGE.
  * Return: the exit code, see xchgd(8): 78 if the handler is invalid, 71 if on_start returned -1.
+ * If a handler forks, the child must close its copy of the connection, for example with
+ * close_range(3, ~0U, 0), or call exec. The client does not see the end of the connection before.
  * The call does not return, and on_stop is not called, if work or a callback outlasts the drain
  * timeout: it logs that and ends the process.
  * Thread: the main thread, before it has started another, which would not inherit blocked signals.

@@ -107,7 +107,7 @@ static void notify_drained(struct xchg_conn *conn) {
 
 /* Serve in this order: waiting output, requests, buffered messages, input, replies. */
 static void run_turn(struct xchg_conn *conn, uint32_t events) {
-  if ((events & EPOLLOUT) != 0 && !send_queue_empty(&conn->out)) {
+  if ((events & EPOLLOUT) != 0 && !send_queue_empty(&conn->out) && conn->state != CONN_CLOSED) {
     conn_output_flush(conn);
   }
   conn_apply_requests(conn);

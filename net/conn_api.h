@@ -34,7 +34,7 @@ void conn_schedule(struct xchg_conn *conn);
  */
 bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct buf_ref *ref);
 
-/** Does ${conn} belong to the calling thread? Otherwise errno is EPERM. */
+/** Does ${conn} belong to the calling thread of this process? Otherwise errno is EPERM. */
 bool conn_on_owner_thread(const struct xchg_conn *conn);
 
 /** May the caller send to ${conn}? Otherwise errno is EPERM or EPIPE. */

@@ -41,17 +41,26 @@ void conn_linger(struct xchg_conn *conn) {
   }
 }
 
+/* Close the descriptor. It is forgotten first: a child that is forked here must not close it. */
+static void close_fd(struct xchg_conn *conn) {
+  int fd = conn->fd;
+  conn->fd = -1;
+  sys_close(fd);
+}
+
 void conn_release(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   enum xchg_reason reason = conn->end_reason;
-  if (ctx->handler->on_close != NULL) {
+  if (ctx->handler->on_close != NULL && ctx->thread != NULL) {
     ctx->handler->on_close(conn, reason);
+  }
+  if (ctx->thread == NULL) {
+    conn_end_child();
   }
   stats_add(&ctx->stats->ended[reason], 1);
   buf_release(&ctx->bufs, &conn->in);
   send_queue_release(&ctx->send_queues, &conn->out);
   conn_release_cold(conn);
   reactor_retire(ctx->reactor, &conn->source);
-  sys_close(conn->fd);
-  conn->fd = -1;
+  close_fd(conn);
 }

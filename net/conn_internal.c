@@ -2,8 +2,21 @@
 #include "net/conn_internal.h"
 
 #include <assert.h>
+#include <unistd.h>
+
+#define EXIT_RETURNED 70 /* EX_SOFTWARE */
 
 _Thread_local const char conn_thread_mark = 0;
+
+void conn_forked(struct conn_ctx *ctx) {
+  ctx->thread = NULL;
+  if (ctx->current != NULL && ctx->current->state != CONN_CLOSED) {
+    ctx->current->request = REQUEST_NONE;
+    conn_request_close(ctx->current, XCHG_ERROR); /* so that its turn ends without output */
+  }
+}
+
+void conn_end_child(void) { _exit(EXIT_RETURNED); }
 
 struct conn_cold *conn_cold(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;

@@ -85,7 +85,8 @@ struct conn_ctx {
   struct reactor *reactor;            /* borrows permanently */
   struct stats *stats;                /* borrows; this thread is its writer */
   struct xchg_server *server;         /* borrows; opaque here, for the handler; NULL = none */
-  const void *thread;                 /* conn_thread() of the thread that runs the connections */
+  const void *thread;                 /* conn_thread() of the thread that runs the connections;
+                                NULL = in a child that one of its callbacks has forked */
   struct xchg_conn *current;          /* borrows: the connection that has its turn; NULL = none */
   size_t max_message;                 /* of the handler, or else of the configuration */
   atom_u64 *turn_ns;   /* borrows: when the iteration of the event loop began; NULL = no watchdog */
@@ -183,6 +184,16 @@ static inline const void *conn_thread(void) { return &conn_thread_mark; }
 
 /* Free bytes before ctx->input: room for the beginning of a message that a read continues. */
 #define CONN_INPUT_FRONT ((size_t)4096)
+
+/**
+ * conn_forked(ctx):
+ * Called in a child that a callback of ${ctx} forks. The connections are the parent's: calls fail,
+ * and if the callback returns, nothing is sent, received or called any more.
+ * conn_end_child():
+ * End the child whose callback has returned.
+ */
+void conn_forked(struct conn_ctx *ctx);
+_Noreturn void conn_end_child(void);
 
 /** The writable cold part of ${conn}, which keeps it until its end. Return: NULL without memory. */
 struct conn_cold *conn_cold(struct xchg_conn *conn);

@@ -63,6 +63,13 @@ void acceptor_close(struct acceptor *acceptor) {
   inbox_close(&acceptor->inbox);
 }
 
+void acceptor_abandon(struct acceptor *acceptor) {
+  if (acceptor->has_deferred) {
+    sys_close(acceptor->deferred.fd);
+  }
+  acceptor_close(acceptor);
+}
+
 /* ---- listeners ---- */
 
 /* The ${i}th listener, or NULL if it is closed. */

@@ -86,6 +86,9 @@ int acceptor_open_inbox(struct acceptor *acceptor);
 int acceptor_open(struct acceptor *acceptor, const struct acceptor_setup *setup);
 void acceptor_close(struct acceptor *acceptor);
 
+/** In a forked child: the same, and close the descriptor of a connection that is deferred. */
+void acceptor_abandon(struct acceptor *acceptor);
+
 /** Accept until a stop is complete. Thread: the acceptor's. */
 void acceptor_run(struct acceptor *acceptor);
 

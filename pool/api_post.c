@@ -11,6 +11,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* Does ${server} have workers, and are they threads of this process? Otherwise errno says why. */
+static int check_workers(struct xchg_server *server) {
+  if (server_inbox(server, 0) == NULL) {
+    return fail(ENOTSUP);
+  }
+  return server_is_owner(server) ? 0 : fail(EPERM);
+}
+
 /* ---- posts ---- */
 
 int xchg_post(struct xchg_server *server, uint64_t id,
@@ -18,8 +26,8 @@ int xchg_post(struct xchg_server *server, uint64_t id,
   if (server == NULL || call == NULL || id == 0) {
     return fail(EINVAL);
   }
-  if (server_inbox(server, 0) == NULL) {
-    return fail(ENOTSUP);
+  if (check_workers(server) == -1) {
+    return -1;
   }
   struct inbox *inbox = server_inbox(server, conn_id_worker(id));
   if (inbox == NULL) {
@@ -38,7 +46,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
 
 /* ---- publications ---- */
 
-/* Count the workers. Return: 0, or -1 with errno if there are none or the queue of one is full. */
+/* Count the workers. Return: 0, or -1 with errno if the queue of one is full. */
 static int count_inboxes(struct xchg_server *server, uint32_t *count) {
   struct inbox *inbox;
   for (*count = 0; (inbox = server_inbox(server, *count)) != NULL; (*count)++) {
@@ -46,7 +54,7 @@ static int count_inboxes(struct xchg_server *server, uint32_t *count) {
       return fail(EAGAIN);
     }
   }
-  return *count == 0 ? fail(ENOTSUP) : 0;
+  return 0;
 }
 
 int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, size_t size) {
@@ -57,7 +65,7 @@ int xchg_publish(struct xchg_server *server, uint64_t group, const void *data, s
   if (size > XCHG_MESSAGE_MAX) {
     return fail(EMSGSIZE);
   }
-  if (count_inboxes(server, &count) == -1) {
+  if (check_workers(server) == -1 || count_inboxes(server, &count) == -1) {
     return -1;
   }
   struct publication *publication = publication_create(group, data, size, count);

@@ -152,10 +152,9 @@ int xchg_server_start(struct xchg_server *server) {
   if (server == NULL) {
     return fail(EINVAL);
   }
-  if (!server->embedded || server->started) {
+  if (!server->embedded || atom_load_relaxed_u32(&server->started) != 0) {
     return fail(EALREADY);
   }
-  server->started = true;
   sigset_t before;
   signals_block_all(&before);
   int code = server_start(server);
@@ -192,7 +191,13 @@ static void await(struct xchg_server *server) {
 }
 
 int xchg_server_wait(struct xchg_server *server) {
-  if (server == NULL || !server->embedded || !server->accepting) {
+  if (server == NULL || !server->embedded) {
+    return fail(EINVAL);
+  }
+  if (!server_is_owner(server)) {
+    return fail(EPERM);
+  }
+  if (!server->accepting) {
     return fail(EINVAL);
   }
   await(server);
@@ -205,11 +210,15 @@ void xchg_server_destroy(struct xchg_server *server) {
     return;
   }
   struct api_server *made = container_of(server, struct api_server, server);
-  if (server->accepting) {
-    server_stop_now(server);
-    await(server);
+  if (!server_is_owner(server)) {
+    server_abandon(server);
+  } else {
+    if (server->accepting) {
+      server_stop_now(server);
+      await(server);
+    }
+    server_close(server);
   }
-  server_close(server);
   config_fini(&made->config);
   log_fini(&made->log);
   free(made);

@@ -96,6 +96,9 @@ struct model_ops {
 
   /** Wait for the threads, which are about to end, and free everything. */
   void (*destroy)(struct model *model);
+
+  /** In a forked child, which has none of the threads: free and close only. NULL = destroy does. */
+  void (*abandon)(struct model *model);
 };
 
 /* The server's own latencies and queue lengths, which it logs after its counters. */

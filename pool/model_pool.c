@@ -276,6 +276,12 @@ static void pool_latency(struct model *model, struct latency_stats *totals) {
   histogram_merge(&totals->queue_depth, &pool->depths);
 }
 
+static void free_pool(struct model_pool *pool) {
+  (void)sem_destroy(&pool->running_up); /* cannot fail: it was initialized */
+  free(pool->threads);
+  free(pool);
+}
+
 static void pool_destroy(struct model *model) {
   struct model_pool *pool = pool_of(model);
   join(pool);
@@ -283,9 +289,15 @@ static void pool_destroy(struct model *model) {
   for (uint32_t i = 0; i < pool->opened; i++) {
     worker_close(&pool->threads[i].worker);
   }
-  (void)sem_destroy(&pool->running_up); /* cannot fail: it was initialized */
-  free(pool->threads);
-  free(pool);
+  free_pool(pool);
+}
+
+static void pool_abandon(struct model *model) {
+  struct model_pool *pool = pool_of(model);
+  for (uint32_t i = 0; i < pool->opened; i++) {
+    worker_abandon(&pool->threads[i].worker);
+  }
+  free_pool(pool);
 }
 
 struct model *model_pool_create(const struct model_setup *setup) {
@@ -301,7 +313,8 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                        .running = pool_running,
                                        .add_totals = pool_totals,
                                        .add_latency = pool_latency,
-                                       .destroy = pool_destroy};
+                                       .destroy = pool_destroy,
+                                       .abandon = pool_abandon};
   uint32_t count = setup->config->workers;
   struct pool_thread *threads = aligned_alloc(CACHE_LINE, count * sizeof(*threads));
   struct model_pool *pool = aligned_alloc(CACHE_LINE, sizeof(*pool));

@@ -6,12 +6,14 @@
 
 #include "core/sys.h"
 #include "net/frame.h"
+#include "pool/forked.h"
 #include "pool/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define PASSED_FIRST 3 /* sd_listen_fds(3): SD_LISTEN_FDS_START */
 
@@ -147,11 +149,27 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
   return 0;
 }
 
+/* Prepare to tell which process owns the server. Return: 0, or -1 (ENOMEM). */
+static int open_ownership(struct xchg_server *server) {
+  void *taken =
+      mmap(NULL, sizeof(*server->taken), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  server->taken = taken == MAP_FAILED ? NULL : taken;
+  server->process = forked_number();
+  return server->taken == NULL ? -1 : forked_watch();
+}
+
+static void close_ownership(struct xchg_server *server) {
+  if (server->taken != NULL) {
+    (void)munmap(server->taken, sizeof(*server->taken)); /* a failure leaks a page */
+    server->taken = NULL;
+  }
+}
+
 int server_open(struct xchg_server *server, const struct server_setup *setup) {
   const struct config *config = setup->config;
-  *server = (struct xchg_server){
-      .config = config, .log = setup->log, .done = {.fd = -1}, .pid = getpid()};
-  if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1) {
+  *server = (struct xchg_server){.config = config, .log = setup->log, .done = {.fd = -1}};
+  if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1 ||
+      open_ownership(server) == -1) {
     return log_refused(server, "cannot start the server");
   }
   server->offloads = offload_init(&server->offload, config->offload_threads, &server->done) == 0;
@@ -209,8 +227,22 @@ static void grow_descriptor_table(const struct xchg_server *server) {
   }
 }
 
+bool server_is_owner(const struct xchg_server *server) {
+  return server->process == forked_number() && (atom_load_relaxed_u32(&server->started) != 0 ||
+                                                atom_load_relaxed_u32(server->taken) == 0);
+}
+
 int server_start(struct xchg_server *server) {
   const struct model_ops *ops = server->model->ops;
+  if (atom_exchange_acq_rel_u32(server->taken, 1) != 0) {
+    errno = EALREADY;
+    return log_refused(server, "another process has started the server");
+  }
+  if (server->process != forked_number()) {
+    server->process =
+        forked_number(); /* made before a fork, so no thread of this process reads it */
+  }
+  atom_store_relaxed_u32(&server->started, 1);
   grow_descriptor_table(server);
   if (ops->start != NULL && ops->start(server->model) == -1) {
     return log_refused(server, "cannot start the workers");
@@ -237,7 +269,7 @@ int server_start(struct xchg_server *server) {
 /* ---- the stop ---- */
 
 void server_drain(struct xchg_server *server) {
-  if (server->pid != getpid() || atom_exchange_acq_rel_u32(&server->drain_sent, 1) != 0) {
+  if (!server_is_owner(server) || atom_exchange_acq_rel_u32(&server->drain_sent, 1) != 0) {
     return;
   }
   uint64_t stop_ns = sys_now_ns();
@@ -248,7 +280,7 @@ void server_drain(struct xchg_server *server) {
 void server_stop_now(struct xchg_server *server) {
   const struct model_ops *ops = server->model->ops;
   server_drain(server);
-  if (server->pid != getpid() || ops->stop_now == NULL ||
+  if (!server_is_owner(server) || ops->stop_now == NULL ||
       atom_exchange_acq_rel_u32(&server->stop_now_sent, 1) != 0) {
     return;
   }
@@ -287,6 +319,13 @@ void server_close_listeners(struct xchg_server *server) {
   }
 }
 
+static void free_rest(struct xchg_server *server) {
+  admission_fini(&server->admission);
+  builtin_fini(&server->builtin);
+  wake_close(&server->done);
+  close_ownership(server);
+}
+
 void server_close(struct xchg_server *server) {
   if (server->accepting) {
     (void)pthread_join(server->acceptor_thread, NULL); /* cannot fail: joined once, by another */
@@ -304,7 +343,20 @@ void server_close(struct xchg_server *server) {
   }
   acceptor_close(&server->acceptor);
   server_close_listeners(server);
-  admission_fini(&server->admission);
-  builtin_fini(&server->builtin);
-  wake_close(&server->done);
+  free_rest(server);
+}
+
+void server_abandon(struct xchg_server *server) {
+  if (server->model != NULL) {
+    const struct model_ops *ops = server->model->ops;
+    (ops->abandon != NULL ? ops->abandon : ops->destroy)(server->model);
+  }
+  acceptor_abandon(&server->acceptor);
+  for (uint32_t i = 0; i < server->listeners_count; i++) {
+    if (server->listeners[i].fd != -1) {
+      sys_close(server->listeners[i].fd); /* its socket file is the owner's */
+    }
+  }
+  free(server->offload.threads); /* a thread may have held the mutex, so nothing else is touched */
+  free_rest(server);
 }

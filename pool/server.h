@@ -38,8 +38,9 @@ struct xchg_server {
   bool offloads;          /* offload was prepared */
   bool embedded;          /* made by xchg_server_create */
   bool prepared;          /* on_start has succeeded: on_stop is due */
-  pid_t pid;              /* of the process that made it: a child process must not stop it */
-  bool started;           /* xchg_server_start was called */
+  uint64_t process;       /* forked_number() of the process that made it, then that started it */
+  atom_u32 started;       /* 1: this process has started it, or tried to; any thread reads */
+  atom_u32 *taken;        /* owns: mapped, shared with children; 1: a process has started it */
   bool accepting;         /* the acceptor's thread was started */
   atom_u32 drain_sent, stop_now_sent; /* 1: the tasks were sent; any thread */
   struct wake done; /* signalled when a thread has ended or a listener has failed */
@@ -65,7 +66,17 @@ bool server_handler_valid(const struct xchg_handler *handler, const struct confi
  */
 int server_open(struct xchg_server *server, const struct server_setup *setup);
 
-/** Start workers and acceptor. Return: 0 when all run, or an exit code after a line in the log. */
+/**
+ * May this process use and stop ${server}? Until the start it belongs to the process that made it,
+ * then to the one that started it, and never to a process that was forked from that. Thread: any.
+ */
+bool server_is_owner(const struct xchg_server *server);
+
+/**
+ * Start workers and acceptor in this process, which owns ${server} from now on.
+ * Return: 0 when all run, or an exit code with errno after a line in the log. EALREADY: another
+ * process has started it.
+ */
 int server_start(struct xchg_server *server);
 
 /** Begin a graceful stop; later calls do nothing. Never waits. Thread: any. */
@@ -103,5 +114,11 @@ void server_close_listeners(struct xchg_server *server);
 
 /** Join the threads, free and close everything. */
 void server_close(struct xchg_server *server);
+
+/**
+ * In a process that does not own ${server}: free and close what this process has of it. The owner
+ * and its clients notice nothing. Nothing is called, and no file is removed.
+ */
+void server_abandon(struct xchg_server *server);
 
 #endif

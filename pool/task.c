@@ -111,6 +111,9 @@ static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
     conn_schedule(conn);
   }
   posted->call(conn, posted->argument);
+  if (ctx->thread == NULL) {
+    conn_end_child(); /* the call has forked, and this is the child */
+  }
   free(posted);
 }
 

@@ -11,6 +11,7 @@
 #include "pool/worker.h"
 
 #include "core/sys.h"
+#include "pool/forked.h"
 
 #include <assert.h>
 #include <sys/mman.h>
@@ -92,8 +93,7 @@ bool worker_discard(struct worker *worker) {
   return any;
 }
 
-void worker_close(struct worker *worker) {
-  (void)worker_discard(worker); /* whether there were tasks does not matter */
+static void free_all(struct worker *worker) {
   conn_ctx_fini(&worker->ctx);
   slab_fini(&worker->conns);
   reactor_close(&worker->reactor);
@@ -104,6 +104,25 @@ void worker_close(struct worker *worker) {
     (void)sys_unmap(worker->input, CONN_INPUT_FRONT + WORKER_INPUT_BYTES); /* a failure leaks it */
     worker->input = NULL;
   }
+}
+
+void worker_close(struct worker *worker) {
+  (void)worker_discard(worker); /* there were tasks or not */
+  free_all(worker);
+}
+
+void worker_abandon(struct worker *worker) {
+  struct accepted_conn accepted;
+  for (uint32_t slot = 0; (slot = slab_next(&worker->conns, slot)) != SLAB_NONE; slot++) {
+    struct xchg_conn *conn = conn_of(slab_at(&worker->conns, slot));
+    if (conn->ctx == &worker->ctx && conn->fd != -1) { /* else the parent was about to open it */
+      sys_close(conn->fd);
+    }
+  }
+  while (inbox_pop(&worker->inbox, &accepted)) {
+    sys_close(accepted.fd);
+  }
+  free_all(worker);
 }
 
 /* Return free memory to the kernel. */
@@ -323,9 +342,23 @@ static void note_turn(struct worker *worker, int events) {
   }
 }
 
+/* In a child that a callback of this thread forks. */
+static void on_fork(void *argument) {
+  struct worker *worker = argument;
+  conn_forked(&worker->ctx);
+}
+
+/* The calling thread runs the connections of ${worker} from now on. */
+static void begin_serving(struct worker *worker) {
+  worker->ctx.thread = conn_thread();
+  forked_call(on_fork, worker);
+}
+
+static void end_serving(void) { forked_call(NULL, NULL); }
+
 void worker_run(struct worker *worker) {
   bool more = true;
-  worker->ctx.thread = conn_thread();
+  begin_serving(worker);
   while (!worker->no_more_conns || more || worker->conns.used > 0) {
     wait_turn(worker, more);
     atom_store_relaxed_u64(&worker->turn_ns, worker->reactor.now_ns);
@@ -339,11 +372,12 @@ void worker_run(struct worker *worker) {
       room_wake(worker->admission);
     }
   }
+  end_serving();
   atom_store_relaxed_u32(&worker->inbox.owner_ended, 1);
 }
 
 void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
-  worker->ctx.thread = conn_thread();
+  begin_serving(worker);
   reactor_wait(&worker->reactor, 0); /* update now_ns: it is from the connection before */
   open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
@@ -351,6 +385,7 @@ void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
     turn(worker);
     take_tasks(worker);
   }
+  end_serving();
 }
 
 void worker_number_single(struct worker *worker, uint32_t number) {
@@ -360,7 +395,7 @@ void worker_number_single(struct worker *worker, uint32_t number) {
 void worker_serve_single(struct worker *worker, const struct accepted_conn *accepted,
                          const atom_u64 *stop_ns) {
   assert(worker->single);
-  worker->ctx.thread = conn_thread();
+  begin_serving(worker);
   open_accepted(worker, accepted);
   while (worker->conns.used > 0) {
     uint64_t until_ns = worker->stopping ? 0 : worker->stopping_now ? NEVER : worker->stop_now_ns;
@@ -370,6 +405,7 @@ void worker_serve_single(struct worker *worker, const struct accepted_conn *acce
     }
     turn(worker);
   }
+  end_serving();
 }
 
 void worker_send_drain(struct worker *worker, uint64_t stop_ns) {

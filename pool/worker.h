@@ -78,6 +78,12 @@ int worker_open_single(struct worker *worker, const struct worker_setup *setup,
                        const struct wake *stop);
 void worker_close(struct worker *worker);
 
+/**
+ * In a forked child: free the copy of ${worker}, which has an inbox, and close the descriptors that
+ * the child has of it. Nothing is sent or called, and no task is freed.
+ */
+void worker_abandon(struct worker *worker);
+
 /** Discard tasks that came too late, when no thread runs ${worker} any more. Return: any? */
 bool worker_discard(struct worker *worker);
 
