@@ -16,7 +16,7 @@
  *              no connection once its own has ended.
  *   Ownership  The engine owns connections, descriptors and buffers. A handler makes requests such
  *              as xchg_send and xchg_finish. The engine carries them out after the callback has
- *              returned. All output of one turn leaves in one system call.
+ *              returned. All output of one turn leaves in one system call, up to 64 KiB.
  *   Blocking   A callback that blocks stops all connections of its worker. XCHG_WATCHDOG reports
  *              it in the log. Blocking work belongs in xchg_offload.
  *   Fork       A server belongs to one process: the one that created it, or a child that starts it

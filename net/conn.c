@@ -2,7 +2,8 @@
  * conn: see conn.h.
  *
  * A turn makes one read, or several if a short read proves nothing.  It seldom makes more than one
- * write: the replies to all messages of a read leave together.
+ * write: the replies to all messages of a read leave together.  It reads, delivers and sends at
+ * most CONN_TURN_BYTES each.
  */
 #include "net/conn.h"
 
@@ -107,13 +108,14 @@ static void notify_drained(struct xchg_conn *conn) {
 
 /* Serve in this order: waiting output, requests, buffered messages, input, replies. */
 static void run_turn(struct xchg_conn *conn, uint32_t events) {
+  size_t left = CONN_TURN_BYTES;
   if ((events & EPOLLOUT) != 0 && !send_queue_empty(&conn->out) && conn->state != CONN_CLOSED) {
-    conn_output_flush(conn);
+    left = conn_output_flush(conn, left);
   }
   conn_apply_requests(conn);
   conn_input_work(conn);
   if (!send_queue_empty(&conn->out) && !conn->stalled && conn->state != CONN_CLOSED) {
-    conn_output_flush(conn);
+    (void)conn_output_flush(conn, left); /* the turn sends no more after that */
   }
   notify_drained(conn);
   conclude_turn(conn);
@@ -182,9 +184,14 @@ static void on_timer(struct xchg_conn *conn) {
     conn_look_again(conn); /* a client whose data has already arrived is not timed out */
   }
   run_turn(conn, EPOLLOUT);
-  if (conn->state != CONN_CLOSED) {
-    check_deadlines(conn);
+  if (conn->state == CONN_CLOSED) {
+    return;
   }
+  if (conn_input_readable(conn) && conn->active_ns < now_ns) {
+    reactor_arm(conn->ctx->reactor, &conn->source, now_ns); /* kept messages came before the read */
+    return;
+  }
+  check_deadlines(conn);
 }
 
 /* ---- from outside ---- */
@@ -353,7 +360,7 @@ static void begin(struct xchg_conn *conn) {
     conn_request_close(conn, XCHG_MEMORY);
     return;
   }
-  conn_output_flush(conn);
+  (void)conn_output_flush(conn, CONN_TURN_BYTES); /* the turn sends no more after that */
   notify_drained(conn);
   conclude_turn(conn);
 }

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define READS_MAX 16 /* per turn, if a short read proves nothing */
+#define READS_MAX 16 /* per turn, if a short read proves nothing; the bytes have their own bound */
 
 /* Begin the end as ${reason}, unless an end has begun. */
 static void end_as(struct xchg_conn *conn, enum xchg_reason reason) {
@@ -96,12 +96,13 @@ static enum frame_result parse_one(struct xchg_conn *conn, const uint8_t *data, 
 }
 
 /*
- * Parse and deliver the messages in ${size} bytes at ${data}.  ${*used} is the number of bytes that
- * need no further work, including all bytes after the end of the exchange.  ${*scanned} (in and
- * out) is the number of the remaining bytes that a search has already covered.
+ * Parse and deliver the messages in ${size} bytes at ${data}: those that end within the first
+ * ${limit} bytes, and the first one of a turn however long it is.  ${*scanned} (in and out) is the
+ * number of the remaining bytes that a search has already covered.
+ * Return: the bytes that need no further work, all bytes after the end of the exchange included.
  */
-static void parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t *used,
-                           size_t *scanned) {
+static size_t parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t limit,
+                             size_t *scanned) {
   struct frame_parsed parsed = {.scanned = *scanned};
   size_t at = 0;
   while (at < size && conn->state == CONN_OPEN && !conn_input_blocked(conn)) {
@@ -113,15 +114,19 @@ static void parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t s
       end_as(conn, result == FRAME_BAD ? XCHG_ERROR : XCHG_TOO_LONG);
       break;
     }
+    size_t end = at + parsed.head + parsed.size + parsed.tail;
+    if (end > limit && (at > 0 || limit < CONN_TURN_BYTES)) {
+      break;
+    }
     deliver(conn, data + at, &parsed);
-    at += parsed.head + parsed.size + parsed.tail;
+    at = end;
   }
   if (conn->state != CONN_OPEN && at < size) {
     conn->extra_input = true;
     at = size;
   }
-  *used = at;
   *scanned = parsed.scanned;
+  return at;
 }
 
 /*
@@ -134,10 +139,13 @@ static void note_message_start(struct xchg_conn *conn) {
   }
 }
 
-/* Parse what conn->in holds. */
-static void parse_buffered(struct xchg_conn *conn) {
-  size_t used, scanned = conn->in->scanned;
-  parse_messages(conn, buf_data(conn->in), buf_size(conn->in), &used, &scanned);
+/*
+ * Parse what conn->in holds, up to ${limit} bytes.  If messages may be left, the clock stops, and
+ * so does the turn: the next one continues here.  Return: the bytes that were delivered.
+ */
+static size_t parse_buffered(struct xchg_conn *conn, size_t limit) {
+  size_t size = buf_size(conn->in), scanned = conn->in->scanned;
+  size_t used = parse_messages(conn, buf_data(conn->in), size, limit, &scanned);
   if (used > 0) {
     buf_consume(&conn->ctx->bufs, &conn->in, used);
     if (conn->in != NULL) {
@@ -146,7 +154,11 @@ static void parse_buffered(struct xchg_conn *conn) {
   }
   if (conn->in != NULL) {
     conn->in->scanned = scanned;
+    if (size > limit && (used > 0 || limit < CONN_TURN_BYTES)) {
+      conn_stop_clock(conn, true);
+    }
   }
+  return used;
 }
 
 /* Copy bytes that must wait into conn->in. Return: was there memory? */
@@ -161,16 +173,15 @@ static bool buffer_rest(struct xchg_conn *conn, const uint8_t *data, size_t size
 /*
  * Parse ${size} bytes just read, which continue what conn->in holds.  The shorter part is copied to
  * the longer one: conn->in before the bytes in the worker's buffer, or the bytes to conn->in.  So
- * joining both never copies more bytes than the read brought.
+ * joining both never copies more bytes than the read brought.  ${limit} is as in parse_messages; in
+ * the worker's buffer there are never more bytes.
+ * Return: the bytes that were delivered.
  */
-static void parse_continued(struct xchg_conn *conn, size_t size) {
+static size_t parse_continued(struct xchg_conn *conn, size_t size, size_t limit) {
   struct conn_ctx *ctx = conn->ctx;
-  size_t before = buf_size(conn->in), used, scanned = 0;
+  size_t before = buf_size(conn->in), scanned = 0;
   if (before > min_u64(size, CONN_INPUT_FRONT)) {
-    if (buffer_rest(conn, ctx->input, size)) {
-      parse_buffered(conn);
-    }
-    return;
+    return buffer_rest(conn, ctx->input, size) ? parse_buffered(conn, limit) : 0;
   }
   const uint8_t *data = ctx->input - before;
   if (before > 0) {
@@ -178,28 +189,31 @@ static void parse_continued(struct xchg_conn *conn, size_t size) {
     memcpy(ctx->input - before, buf_data(conn->in), before);
     buf_release(&ctx->bufs, &conn->in);
   }
-  parse_messages(conn, data, before + size, &used, &scanned);
-  if (used == before + size) {
-    return;
+  size_t used = parse_messages(conn, data, before + size, before + size, &scanned);
+  if (used < before + size) {
+    if (used > 0 || before == 0) {
+      note_message_start(conn);
+    }
+    if (buffer_rest(conn, data + used, before + size - used)) {
+      conn->in->scanned = scanned;
+    }
   }
-  if (used > 0 || before == 0) {
-    note_message_start(conn);
-  }
-  if (buffer_rest(conn, data + used, before + size - used)) {
-    conn->in->scanned = scanned;
-  }
+  return used;
 }
 
-/* ${size} bytes have just been read into the worker's buffer. */
-static void on_bytes(struct xchg_conn *conn, size_t size) {
+/*
+ * ${size} bytes, at most ${limit}, have just been read into the worker's buffer.  Return: how many
+ * bytes of the turn that took: those read, or those delivered if that is more.
+ */
+static size_t on_bytes(struct xchg_conn *conn, size_t size, size_t limit) {
   stats_add(&conn->ctx->stats->bytes_in, size);
   conn->active_ns = conn->ctx->reactor->now_ns;
   if (conn->state == CONN_OPEN) {
-    parse_continued(conn, size);
-  } else {
-    conn->extra_input = true;
-    conn->discarded += (uint32_t)size; /* fill has limited the read to LINGER_BYTES_MAX */
+    return max_u64(size, parse_continued(conn, size, limit));
   }
+  conn->extra_input = true;
+  conn->discarded += (uint32_t)size; /* fill has limited the read to LINGER_BYTES_MAX */
+  return size;
 }
 
 /* The stream has ended within a message: deliver it if its frame allows that, else end. */
@@ -229,10 +243,14 @@ static void on_eof(struct xchg_conn *conn) {
   conn_check_complete(conn);
 }
 
-/* Read once and handle the result. */
-static void fill(struct xchg_conn *conn) {
+/*
+ * Read once and handle the result.  The bytes read, together with a short beginning that they
+ * continue, are at most ${limit}.  Return: how many bytes of the turn that took.
+ */
+static size_t fill(struct xchg_conn *conn, size_t limit) {
   struct conn_ctx *ctx = conn->ctx;
-  size_t asked = ctx->input_bytes;
+  size_t before = buf_size(conn->in);
+  size_t asked = min_u64(ctx->input_bytes, before > CONN_INPUT_FRONT ? limit : limit - before);
   if (conn->state != CONN_OPEN) {
     asked = min_u64(asked, LINGER_BYTES_MAX - conn->discarded);
   } else if (ctx->handler->frame.kind == XCHG_FRAME_RAW) {
@@ -244,18 +262,17 @@ static void fill(struct xchg_conn *conn) {
       if (conn->readable == READABLE_MAYBE && count < asked) {
         conn->readable = READABLE_NO;
       }
-      on_bytes(conn, count);
-      return;
+      return on_bytes(conn, count, limit);
     case IO_AGAIN:
       conn->readable = READABLE_NO;
-      return;
+      return 0;
     case IO_EOF:
       conn->readable = READABLE_NO;
       on_eof(conn);
-      return;
+      return 0;
     default:
       close_as(conn, sock_reason(errno));
-      return;
+      return 0;
   }
 }
 
@@ -276,20 +293,32 @@ void conn_stop_clock(struct xchg_conn *conn, bool stop) {
   conn->clock_stopped = stop;
 }
 
+/*
+ * Read and deliver at most ${left} bytes.  Less than CONN_INPUT_FRONT is not worth a read if it may
+ * have to wait for the beginning of its message.
+ */
+static void read_input(struct xchg_conn *conn, size_t left) {
+  for (int i = 0; i < READS_MAX && left > CONN_INPUT_FRONT && conn_input_readable(conn); i++) {
+    left = sub_sat_u64(left, fill(conn, left));
+    bool held = conn->state == CONN_OPEN && conn->clock_stopped;
+    if (conn->readable != READABLE_UNTIL_EAGAIN || held) {
+      return;
+    }
+  }
+}
+
 void conn_input_work(struct xchg_conn *conn) {
+  size_t left = CONN_TURN_BYTES;
   if (conn->state == CONN_OPEN && conn->clock_stopped && !conn_input_blocked(conn)) {
     conn_stop_clock(conn, false);
     conn_check_complete(conn); /* after the last message, buffered bytes are extra input */
     if (conn->in != NULL) {
-      parse_buffered(conn);
+      left = sub_sat_u64(left, parse_buffered(conn, left));
     }
   }
   conn_check_complete(conn); /* what the end waited for may have come */
-  for (int i = 0; i < READS_MAX && conn_input_readable(conn); i++) {
-    fill(conn);
-    if (conn->readable != READABLE_UNTIL_EAGAIN) {
-      break;
-    }
+  if (conn->state != CONN_OPEN || !conn->clock_stopped) {
+    read_input(conn, left);
   }
   if (conn->state == CONN_OPEN && conn_input_blocked(conn)) {
     conn_stop_clock(conn, true); /* now, because the next flush may unblock the input */

@@ -12,8 +12,9 @@
 
 /**
  * conn_input_work(conn):
- * Parse buffered bytes that had to wait, then read.  One read per turn lets other connections
- * proceed; if a short read proves nothing, several reads per turn.
+ * Parse buffered bytes that had to wait, then read: once, or several times if a short read proves
+ * nothing.  All that is read and delivered counts against CONN_TURN_BYTES, so that other
+ * connections proceed.
  */
 void conn_input_work(struct xchg_conn *conn);
 

@@ -182,6 +182,13 @@ static inline const void *conn_thread(void) { return &conn_thread_mark; }
  */
 #define CONN_SHARES 64
 
+/*
+ * Most bytes of one connection that a turn reads, delivers and sends.  A longer message is
+ * delivered alone.  If there is more, the connection asks for another turn, so that others come
+ * first.
+ */
+#define CONN_TURN_BYTES ((size_t)64 * 1024)
+
 /* Free bytes before ctx->input: room for the beginning of a message that a read continues. */
 #define CONN_INPUT_FRONT ((size_t)4096)
 

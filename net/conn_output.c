@@ -30,24 +30,29 @@ static void stall(struct xchg_conn *conn) {
   }
 }
 
-/* Write queued bytes and references in one call; ${*asked} is the size of the attempt. */
+/* Write up to ${*asked} bytes of the queue, references too, in one call that asks for ${*asked}. */
 static enum io transmit_parts(const struct xchg_conn *conn, size_t *asked, size_t *count) {
   struct iovec parts[PARTS_MAX];
-  int parts_count = send_queue_parts(&conn->out, parts, PARTS_MAX);
-  *asked = 0;
-  for (int i = 0; i < parts_count; i++) {
-    *asked += parts[i].iov_len;
+  int parts_max = send_queue_parts(&conn->out, parts, PARTS_MAX), parts_count = 0;
+  size_t limit = *asked;
+  for (*asked = 0; parts_count < parts_max && *asked < limit; parts_count++) {
+    struct iovec *part = &parts[parts_count];
+    part->iov_len = min_u64(part->iov_len, limit - *asked);
+    *asked += part->iov_len;
   }
   return sock_sendv(conn->fd, parts, parts_count, count);
 }
 
-/* Make one system call; an error requests the close. */
+/*
+ * Make one system call for at most ${*asked} bytes, which becomes the size of the attempt.  An
+ * error requests the close.
+ */
 static void transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
   struct conn_ctx *ctx = conn->ctx;
   const struct buf *bytes = conn->out.bytes;
   enum io io;
   if (conn->out.last == NULL) {
-    *asked = buf_size(bytes);
+    *asked = min_u64(buf_size(bytes), *asked);
     io = sock_send(conn->fd, buf_data(bytes), *asked, count);
   } else {
     io = transmit_parts(conn, asked, count);
@@ -62,19 +67,23 @@ static void transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
   }
 }
 
-void conn_output_flush(struct xchg_conn *conn) {
+size_t conn_output_flush(struct xchg_conn *conn, size_t limit) {
   size_t asked = 0, count = 0;
-  for (int i = 0; i < FLUSHES_MAX && !send_queue_empty(&conn->out) && count == asked; i++) {
+  for (int i = 0; i < FLUSHES_MAX && !send_queue_empty(&conn->out) && count == asked && limit > 0;
+       i++) {
+    asked = limit;
     transmit(conn, &asked, &count);
+    limit -= count;
   }
   if (send_queue_empty(&conn->out)) {
     conn->stalled = false;
   } else if (conn->state == CONN_CLOSED) {
-    return;
-  } else if (count == asked) { /* more parts are queued: other connections come first */
+    return limit;
+  } else if (count == asked) { /* more bytes or parts are queued: other connections come first */
     conn->stalled = false;
     reactor_requeue(conn->ctx->reactor, &conn->source);
   } else if (count > 0 || !conn->stalled) {
     stall(conn);
   }
+  return limit;
 }

@@ -5,10 +5,12 @@
 #include "net/conn_internal.h"
 
 /**
- * Write the queued bytes, usually in one call.  If the kernel takes less, register for EPOLLOUT.
- * An error requests the close.
+ * conn_output_flush(conn, limit):
+ * Write at most ${limit} of the queued bytes, usually in one call.  If the kernel takes less,
+ * register for EPOLLOUT.  If more is queued, request another turn.  An error requests the close.
+ * Return: how many of the ${limit} bytes are left.
  */
-void conn_output_flush(struct xchg_conn *conn);
+size_t conn_output_flush(struct xchg_conn *conn, size_t limit);
 
 /** Are XCHG_MAX_PENDING bytes queued, so that parsing and reading must wait? */
 static inline bool conn_output_blocked(const struct xchg_conn *conn) {

@@ -98,7 +98,7 @@ if [ "${1:-}" = all ]; then
   server stop-now-forgotten 5000 pool/worker.c 's/!worker->stopping_now \&\& worker->stop_now_ns <= worker->reactor.now_ns/0/'
   server lifetime-of-open-ones 20000 net/conn_timeout.c 's/  return add_sat_u64(conn->cold->lifetime_ns, conn->ctx->config->drain/  return !conn->lifetime_over ? NEVER : add_sat_u64(conn->cold->lifetime_ns, conn->ctx->config->drain/'
   server too-long-by-one 5000 net/frame.c 's/  if (length > max) {/  if (length > max + 1) {/'
-  server pending-forgotten 5000 net/conn_input.c '/^void conn_input_work/,/^}/s/parse_buffered(conn);//'
+  server pending-forgotten 5000 net/conn_input.c '/^void conn_input_work/,/^}/s/parse_buffered(conn, left)/0/'
   server idle-by-half 5000 net/conn_timeout.c 's/conn->ctx->config->idle_timeout_ns);/conn->ctx->config->idle_timeout_ns \/ 2);/'
   server message-by-half 5000 net/conn_timeout.c 's/conn->ctx->config->message_timeout_ns)$/conn->ctx->config->message_timeout_ns \/ 2)/'
   server write-by-half 10000 net/conn_timeout.c 's/conn->ctx->config->write_timeout_ns)$/conn->ctx->config->write_timeout_ns \/ 2)/'
