@@ -38,6 +38,11 @@ static inline uint64_t add_sat_u64(uint64_t a, uint64_t b) { return a > NEVER - 
 /** ${a} - ${b}, or 0 if ${b} is larger. */
 static inline uint64_t sub_sat_u64(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
+/** The bits that the numbers below ${count} need. */
+static inline uint32_t bits_for(uint64_t count) {
+  return count < 2 ? 0 : 64 - (uint32_t)__builtin_clzll(count - 1);
+}
+
 /** Set errno to ${error}. Return: -1. */
 static inline int fail(int error) {
   errno = error;

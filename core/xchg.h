@@ -266,8 +266,9 @@ int xchg_address(const struct xchg_conn *conn, char *text, size_t size);
 void *xchg_state(const struct xchg_conn *conn);
 
 /**
- * The number that names the connection in xchg_post. It is not used again for 2^30 - 1 further
- * connections of the worker.
+ * The number that names the connection in xchg_post. It is not used again for 2^40 - 1 further
+ * connections of the worker. With more than 16 workers, or a limit of more than 2^20 connections,
+ * the exponent is 64 less the bits that number both; it is never below 30.
  * Return: the id, which is never 0, or 0 on another thread.
  */
 uint64_t xchg_id(const struct xchg_conn *conn);

@@ -274,6 +274,7 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
   ctx->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
   ctx->send_queues.bufs = &ctx->bufs;
   reactor->on_event = on_event;
+  reactor->owner_bits = conn_id_worker_bits(config->workers);
   void *peers = sys_map(peers_bytes(conns_max));
   if (peers == MAP_FAILED) {
     return -1;
@@ -331,7 +332,7 @@ static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
                              .message_start_ns = accepted->accepted_ns,
                              .cold = &ctx->no_cold};
   *conn_peer(conn) = (struct conn_peer){.addr = accepted->addr, .ip_slot = accepted->ip_slot};
-  ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, source.slot + 1);
+  ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, source_slot(ctx->reactor, &source) + 1);
   uint64_t lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
   if (lifetime_ns != NEVER) {
     if (conn_cold(conn) == NULL) {
@@ -378,8 +379,7 @@ int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
   }
   struct xchg_conn *conn = conn_of(source);
   if (init(conn, ctx, accepted) == -1) {
-    source->generation = 0;
-    reactor_free(ctx->reactor, source);
+    reactor_cancel(ctx->reactor, source);
     return refuse(ctx, accepted);
   }
   begin_turn(conn);

@@ -216,22 +216,17 @@ void *xchg_state(const struct xchg_conn *conn) {
   return (char *)conn + CONN_STATE_OFFSET;
 }
 
-static_assert(CONN_ID_GENERATION_BITS == REACTOR_GENERATION_BITS, "an id holds a generation");
-
 uint64_t xchg_id(const struct xchg_conn *conn) {
+  const struct conn_ctx *ctx = conn->ctx;
   if (!conn_on_owner_thread(conn)) {
     return 0;
   }
-  return (uint64_t)conn->ctx->index << (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS) |
-         (uint64_t)conn->source.slot << CONN_ID_GENERATION_BITS | conn->source.generation;
+  return (uint64_t)ctx->index << (64 - ctx->reactor->owner_bits) | conn->source.key;
 }
 
 struct xchg_conn *conn_find(struct conn_ctx *ctx, uint64_t id) {
-  uint32_t slot = (uint32_t)(id >> CONN_ID_GENERATION_BITS) & ((1U << CONN_ID_SLOT_BITS) - 1);
-  uint32_t generation = (uint32_t)id & ((1U << CONN_ID_GENERATION_BITS) - 1);
-  struct source *source = slab_at(ctx->reactor->slab, slot);
-  bool lives = source != NULL && generation != 0 && source->generation == generation;
-  return lives ? conn_of(source) : NULL;
+  struct source *source = reactor_find(ctx->reactor, id & UINT64_MAX >> ctx->reactor->owner_bits);
+  return source == NULL ? NULL : conn_of(source);
 }
 
 void *xchg_user(const struct xchg_conn *conn) { return conn->ctx->handler->user; }

@@ -11,14 +11,16 @@
 #include "net/conn_internal.h"
 
 /*
- *   id = worker (10 bits) | slot (24 bits) | generation (30 bits)
+ *   id = worker | generation | slot           the last two are the key of net/reactor.h
+ *
+ * Worker and slot have as many bits as XCHG_WORKERS and XCHG_MAX_CONNECTIONS need, the worker at
+ * least one.  All others are the generation's: 40 at least with up to 16 workers and 2^20
+ * connections, 30 at least with the largest values.
  */
-#define CONN_ID_GENERATION_BITS 30
-#define CONN_ID_SLOT_BITS 24
 
-/** The index of the worker that ${id} belongs to. */
-static inline uint32_t conn_id_worker(uint64_t id) {
-  return (uint32_t)(id >> (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS));
+/** The index of the one among ${workers} workers that ${id} belongs to. */
+static inline uint32_t conn_id_worker(uint64_t id, uint32_t workers) {
+  return (uint32_t)(id >> (64 - conn_id_worker_bits(workers)));
 }
 
 /** The connection of ${ctx} with this ${id}, or NULL if it has closed. */

@@ -164,7 +164,7 @@ static inline struct xchg_conn *conn_of(struct source *source) {
 
 /** Address and admission slot of ${conn}; valid until the worker frees its slot. */
 static inline struct conn_peer *conn_peer(const struct xchg_conn *conn) {
-  return &conn->ctx->peers[conn->source.slot];
+  return &conn->ctx->peers[source_slot(conn->ctx->reactor, &conn->source)];
 }
 
 /* Offset of the handler's state in the object; the slab aligns objects to 16 bytes at least. */
@@ -201,6 +201,11 @@ static inline const void *conn_thread(void) { return &conn_thread_mark; }
  */
 void conn_forked(struct conn_ctx *ctx);
 _Noreturn void conn_end_child(void);
+
+/** The bits of an id that name one of ${workers} workers: see net/conn_api.h. */
+static inline uint32_t conn_id_worker_bits(uint32_t workers) {
+  return (uint32_t)max_u64(bits_for(workers), 1);
+}
 
 /** The writable cold part of ${conn}, which keeps it until its end. Return: NULL without memory. */
 struct conn_cold *conn_cold(struct xchg_conn *conn);

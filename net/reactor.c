@@ -13,19 +13,24 @@
 #include <poll.h>
 #include <string.h>
 
-/* The event data of the wake: no source has this key. */
+/* The event data of the wake: no source has this key, because its upper bits are 0. */
 #define WAKE_DATA UINT64_MAX
 
-#define GENERATION_MASK ((UINT32_C(1) << REACTOR_GENERATION_BITS) - 1)
 #define POLL_EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
+/* What interest and held have bits for. */
+#define EVENTS_MASK ((1u << 14) - 1)
+static_assert(EPOLLRDHUP == 1 << 13, "the highest event that a source asks for fits");
 static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLERR == POLLERR &&
                   EPOLLHUP == POLLHUP && EPOLLRDHUP == 0x2000,
               "poll's events are epoll's");
 
 static void reset(struct reactor *reactor, struct slab *slab, struct stats *stats) {
   void (*on_event)(struct source *, uint32_t) = reactor->on_event;
+  uint32_t owner_bits = (uint32_t)max_u64(reactor->owner_bits, 1);
   memset(reactor, 0, offsetof(struct reactor, events));
   reactor->on_event = on_event;
+  reactor->owner_bits = owner_bits;
+  reactor->slot_bits = bits_for(slab->objects_max);
   reactor->slab = slab;
   reactor->stats = stats;
   reactor->epoll_fd = -1;
@@ -69,43 +74,45 @@ struct source *reactor_alloc(struct reactor *reactor) {
   if (source == NULL) {
     return NULL;
   }
-  if (++reactor->generation == UINT32_C(1) << REACTOR_GENERATION_BITS) {
+  if (++reactor->generation >> (64 - reactor->owner_bits - reactor->slot_bits) != 0) {
     reactor->generation = 1;
   }
-  *source = (struct source){
-      .slot = slot, .generation = reactor->generation & GENERATION_MASK, .next = SLAB_NONE};
+  *source =
+      (struct source){.key = reactor->generation << reactor->slot_bits | slot, .next = SLAB_NONE};
   return source;
 }
 
-/* The event data of ${source}. */
-static uint64_t key_of(const struct source *source) {
-  return (uint64_t)source->generation << 32 | source->slot;
+struct source *reactor_find(const struct reactor *reactor, uint64_t key) {
+  uint64_t slots = UINT64_C(1) << reactor->slot_bits;
+  struct source *source = slab_at(reactor->slab, (uint32_t)(key & (slots - 1)));
+  return source != NULL && source->key == key && key >= slots ? source : NULL;
 }
 
 static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
-  struct epoll_event event = {.events = source->interest, .data.u64 = key_of(source)};
+  uint32_t events = source->interest | (source->edge ? EPOLLET : 0u);
+  struct epoll_event event = {.events = events, .data.u64 = source->key};
   return sys_epoll_ctl(reactor->epoll_fd, op, fd, &event);
 }
 
 int reactor_add(struct reactor *reactor, struct source *source, int fd, uint32_t events) {
-  source->interest = events;
+  source->interest = events & EVENTS_MASK;
+  source->edge = (events & EPOLLET) != 0;
   if (reactor->epoll_fd == -1) {
     reactor->poll_fd = fd;
-    reactor->poll_slot = source->slot;
+    reactor->poll_slot = source_slot(reactor, source);
     return 0;
   }
   return control(reactor, EPOLL_CTL_ADD, source, fd);
 }
 
 int reactor_modify(struct reactor *reactor, struct source *source, int fd, uint32_t events) {
-  if (reactor->epoll_fd == -1) {
-    source->interest = events;
+  uint32_t interest = reactor->epoll_fd == -1 ? events : events | source->interest;
+  interest &= EVENTS_MASK;
+  bool same = interest == source->interest;
+  source->interest = interest & EVENTS_MASK;
+  if (same || reactor->epoll_fd == -1) {
     return 0;
   }
-  if ((events & ~source->interest) == 0) {
-    return 0;
-  }
-  source->interest |= events;
   return control(reactor, EPOLL_CTL_MOD, source, fd);
 }
 
@@ -122,16 +129,17 @@ void reactor_requeue(struct reactor *reactor, struct source *source) {
   if (source->queued) {
     return;
   }
+  uint32_t slot = source_slot(reactor, source);
   reactor->requeues_asked++;
   source->queued = true;
   source->next = SLAB_NONE;
   if (reactor->requeue_first == SLAB_NONE) {
-    reactor->requeue_first = source->slot;
+    reactor->requeue_first = slot;
   } else {
     struct source *last = slab_at(reactor->slab, reactor->requeue_last);
-    last->next = source->slot;
+    last->next = slot;
   }
-  reactor->requeue_last = source->slot;
+  reactor->requeue_last = slot;
 }
 
 void reactor_arm(struct reactor *reactor, struct source *source, uint64_t deadline_ns) {
@@ -146,16 +154,21 @@ void reactor_arm(struct reactor *reactor, struct source *source, uint64_t deadli
  * retired list when dispatch_requeued takes it out.
  */
 void reactor_retire(struct reactor *reactor, struct source *source) {
-  assert(source->generation != 0);
+  assert(source_generation(reactor, source) != 0);
   wheel_cancel(&reactor->wheel, &source->timer);
-  source->generation = 0;
+  source->key = source_slot(reactor, source);
   if (reactor->epoll_fd == -1) {
     reactor->poll_fd = -1;
   }
   if (!source->queued) {
     source->next = reactor->retired;
-    reactor->retired = source->slot;
+    reactor->retired = source_slot(reactor, source);
   }
+}
+
+void reactor_cancel(struct reactor *reactor, struct source *source) {
+  source->key = source_slot(reactor, source);
+  reactor_free(reactor, source);
 }
 
 struct source *reactor_reap(struct reactor *reactor) {
@@ -168,7 +181,7 @@ struct source *reactor_reap(struct reactor *reactor) {
 }
 
 void reactor_free(struct reactor *reactor, struct source *source) {
-  slab_free(reactor->slab, source->slot);
+  slab_free(reactor->slab, source_slot(reactor, source));
 }
 
 bool reactor_busy(const struct reactor *reactor) {
@@ -207,7 +220,7 @@ static int poll_wait(struct reactor *reactor, int timeout) {
     return 0;
   }
   reactor->events[0].events = (uint32_t)(unsigned short)fds[0].revents;
-  reactor->events[0].data.u64 = key_of(source);
+  reactor->events[0].data.u64 = source->key;
   return 1;
 }
 
@@ -240,9 +253,13 @@ static void dispatch_events(struct reactor *reactor) {
     if (data == WAKE_DATA) {
       continue;
     }
-    struct source *source = slab_at(reactor->slab, (uint32_t)data);
-    if (source == NULL || source->generation != data >> 32) {
+    struct source *source = reactor_find(reactor, data);
+    if (source == NULL) {
       stats_add(&reactor->stats->stale, 1);
+      continue;
+    }
+    if (source->queued) {
+      source->held = (source->held | reactor->events[i].events) & EVENTS_MASK;
       continue;
     }
     reactor->on_event(source, reactor->events[i].events);
@@ -250,26 +267,21 @@ static void dispatch_events(struct reactor *reactor) {
   reactor->ready = 0;
 }
 
-/*
- * Serve sources that were in the list at the beginning, REACTOR_REQUEUES at most.  A source that is
- * requeued meanwhile stands after them and waits for the next dispatch.
- */
-static void dispatch_requeued(struct reactor *reactor) {
-  if (reactor->requeue_first == SLAB_NONE) {
-    return;
-  }
-  uint32_t last = reactor->requeue_last, slot = SLAB_NONE;
-  for (int i = 0; i < REACTOR_REQUEUES && slot != last; i++) {
-    slot = reactor->requeue_first;
+/* Serve the first ${count} sources of the list. */
+static void dispatch_requeued(struct reactor *reactor, uint64_t count) {
+  for (uint64_t i = 0; i < count; i++) {
+    uint32_t slot = reactor->requeue_first;
     struct source *source = slab_at(reactor->slab, slot);
     reactor->requeue_first = source->next;
     reactor->requeues_served++;
     source->queued = false;
-    if (source->generation != 0) {
-      reactor->on_event(source, EVENT_REQUEUE);
+    if (source_generation(reactor, source) != 0) {
+      uint32_t events = EVENT_REQUEUE | source->held;
+      source->held = 0;
+      reactor->on_event(source, events);
     } else {
       source->next = reactor->retired;
-      reactor->retired = source->slot;
+      reactor->retired = slot;
     }
   }
 }
@@ -285,8 +297,13 @@ static void dispatch_timers(struct reactor *reactor) {
   }
 }
 
+/*
+ * Of the requeued sources those are served that were in the list at the beginning, REACTOR_REQUEUES
+ * at most.  A source that is requeued meanwhile stands after them and waits for the next dispatch.
+ */
 void reactor_dispatch(struct reactor *reactor) {
+  uint64_t queued = reactor->requeues_asked - reactor->requeues_served;
   dispatch_events(reactor);
-  dispatch_requeued(reactor);
+  dispatch_requeued(reactor, min_u64(queued, REACTOR_REQUEUES));
   dispatch_timers(reactor);
 }

@@ -2,17 +2,22 @@
  * reactor: the event loop of one thread, which gives each ready source its turn.
  *
  * A source is an object with a descriptor or a timer.  It begins with a struct source and lies in a
- * slab of the owner.  The event data of epoll are slot and generation: an event for a source that
- * has ended in the same batch finds another generation and is counted as stale.  A source that ends
- * is retired.  The owner frees it after the dispatch (reactor_reap), never during it.
+ * slab of the owner.  Its key is the event data of epoll:
+ *
+ *   key = 0 (owner_bits) | generation (the rest) | slot (slot_bits, as many as the slab needs)
+ *
+ * An event for a source that has ended in the same batch finds another generation and is counted as
+ * stale.  A source that ends is retired.  The owner frees it after the dispatch (reactor_reap),
+ * never during it.
  *
  *   one iteration:  reactor_wait     reads the clock once
  *                   reactor_dispatch gives turns: ready events, requeued sources, expired timers
  *                   reactor_reap     until it returns NULL
  *
  * Ready events come before expired timers, so that no connection times out whose input has arrived.
- * A requeued source (reactor_requeue) makes the next wait return at once.  No source gets a second
- * turn from the list before every other one had its first.
+ * A requeued source (reactor_requeue) makes the next wait return at once.  Its events wait for the
+ * turn that it has asked for.  So no source gets a second turn before every other one that is ready
+ * had its first.
  *
  * There are two ways to wait: epoll for many sources, and poll for one source, which needs no
  * descriptor (models thread and fork).  poll reports levels, so the owner must remove unwanted
@@ -30,8 +35,7 @@
 
 #define REACTOR_EVENTS 256 /* events per wait; more or fewer changed nothing: docs/performance.md */
 #define REACTOR_TIMERS 256 /* expired timers per iteration, at most */
-#define REACTOR_REQUEUES 256       /* requeued sources per iteration, at most */
-#define REACTOR_GENERATION_BITS 30 /* an id has room for worker, slot and this */
+#define REACTOR_REQUEUES 256 /* requeued sources per iteration, at most */
 
 /* Events in addition to EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLHUP and EPOLLERR. */
 #define EVENT_TIMER (1u << 20)   /* the source's timer has expired */
@@ -40,11 +44,12 @@
 /* The reactor writes all fields, the owner only reads them. */
 struct source {
   struct timer timer;
-  uint32_t slot;                                 /* in the slab */
-  uint32_t generation : REACTOR_GENERATION_BITS; /* 0 = retired */
-  bool queued : 1;                               /* in the requeue list */
-  uint32_t interest;                             /* events that are asked for */
-  uint32_t next; /* slot of the next source in the requeue list or the retired list */
+  uint64_t key;           /* generation and slot; generation 0 = retired */
+  uint32_t interest : 14; /* events that are asked for */
+  uint32_t held : 14;     /* events that came while it was queued, for its next turn */
+  bool edge : 1;          /* EPOLLET */
+  bool queued : 1;        /* in the requeue list */
+  uint32_t next;          /* slot of the next source in the requeue list or the retired list */
 };
 
 struct reactor {
@@ -52,10 +57,12 @@ struct reactor {
                    uint32_t events); /* a turn of a source; the owner sets it */
   struct slab *slab;                 /* borrows; its objects begin with a struct source */
   struct stats *stats;               /* borrows; counts stale events */
-  uint64_t now_ns;                   /* when the last wait returned */
-  int epoll_fd;                      /* owns; -1 = poll */
-  int ready;                         /* events of the last wait */
-  uint32_t generation;               /* of the newest source */
+  uint32_t owner_bits; /* upper bits of every key that stay 0, at least 1; the owner sets it */
+  uint32_t slot_bits;  /* lower bits of a key: the slot */
+  uint64_t now_ns;     /* when the last wait returned */
+  int epoll_fd;        /* owns; -1 = poll */
+  int ready;           /* events of the last wait */
+  uint64_t generation; /* of the newest source */
   uint32_t requeue_first, requeue_last;
   uint64_t requeues_asked, requeues_served; /* turns asked for, and given, in order */
   uint32_t retired;
@@ -67,7 +74,10 @@ struct reactor {
   struct epoll_event events[REACTOR_EVENTS];
 };
 
-/** Prepare to wait with epoll for the sources in ${slab}. Return: 0, or -1 with errno. */
+/**
+ * Prepare to wait with epoll for the sources in ${slab}.  on_event and owner_bits stay as they are.
+ * Return: 0, or -1 with errno.
+ */
 int reactor_open(struct reactor *reactor, struct slab *slab, struct stats *stats);
 
 /** Prepare to wait with poll for one source at a time. Needs no descriptor and cannot fail. */
@@ -76,6 +86,18 @@ void reactor_close(struct reactor *reactor);
 
 /** Let ${wake} end waits; it must outlive the reactor. Return: 0, or -1 with errno. */
 int reactor_add_wake(struct reactor *reactor, const struct wake *wake);
+
+/** The slot of ${source}, and its generation; 0 = retired. */
+static inline uint32_t source_slot(const struct reactor *reactor, const struct source *source) {
+  return (uint32_t)(source->key & ((UINT64_C(1) << reactor->slot_bits) - 1));
+}
+static inline uint64_t source_generation(const struct reactor *reactor,
+                                         const struct source *source) {
+  return source->key >> reactor->slot_bits;
+}
+
+/** The source with this ${key}, or NULL if it has ended. */
+struct source *reactor_find(const struct reactor *reactor, uint64_t key);
 
 /** Allocate an object with an initialised struct source, not yet watched; NULL without memory. */
 struct source *reactor_alloc(struct reactor *reactor);
@@ -108,6 +130,9 @@ void reactor_arm(struct reactor *reactor, struct source *source, uint64_t deadli
 
 /** End ${source}: it gets no turn any more. The caller closes its descriptor. */
 void reactor_retire(struct reactor *reactor, struct source *source);
+
+/** Free ${source}, which has been watched by nothing, without a reap. */
+void reactor_cancel(struct reactor *reactor, struct source *source);
 
 /** The next retired source, to be freed with reactor_free, or NULL. Call after the dispatch. */
 struct source *reactor_reap(struct reactor *reactor);

@@ -29,7 +29,7 @@ int xchg_post(struct xchg_server *server, uint64_t id,
   if (check_workers(server) == -1) {
     return -1;
   }
-  struct inbox *inbox = server_inbox(server, conn_id_worker(id));
+  struct inbox *inbox = server_inbox(server, conn_id_worker(id, server->config->workers));
   if (inbox == NULL) {
     return fail(EINVAL);
   }

@@ -36,7 +36,7 @@ struct model_fork {
   struct child *children; /* owns; acceptor */
   uint32_t count;         /* entries of children */
   uint32_t live;          /* acceptor */
-  uint32_t dispatched;    /* connections so far, for their ids; acceptor */
+  uint64_t dispatched;    /* connections so far, for their ids; acceptor */
   struct wake stop;       /* readable permanently once the server stops; shared with children */
   struct shared *shared;  /* owns: mapped */
   uint64_t kill_ns;       /* when the remaining children are killed; acceptor */

@@ -22,7 +22,7 @@ struct thread_slot {
   struct thread_slot *next; /* in the free list (acceptor) or the list of ended slots */
   struct model_thread *all;
   struct accepted_conn accepted;
-  uint32_t number; /* tells connections apart in their ids */
+  uint64_t number; /* tells connections apart in their ids */
   pthread_t thread;
 };
 
@@ -31,7 +31,7 @@ struct model_thread {
   struct thread_slot *slots; /* owns */
   struct thread_slot *free;  /* acceptor */
   uint32_t threads_active;   /* threads to be joined; acceptor */
-  uint32_t dispatched;       /* connections so far; acceptor */
+  uint64_t dispatched;       /* connections so far; acceptor */
   pthread_attr_t attributes;
   struct wake stop; /* readable permanently once the server stops */
   atom_u64 stop_ns;

@@ -199,7 +199,7 @@ static void continue_stop(struct worker *worker) {
     }
     worker->stop_cursor = slot + 1;
     struct source *source = slab_at(&worker->conns, slot);
-    if (source->generation != 0) {
+    if (source_generation(&worker->reactor, source) != 0) {
       stop_conn(worker, source);
     }
   }
@@ -245,14 +245,30 @@ static bool note_published(struct worker *worker, uint64_t bytes) {
   if (worker->published_bytes < worker->config->max_pending_bytes / 2) {
     return false;
   }
+  worker->published_turns = worker->published_bytes / CONN_TURN_BYTES;
   worker->published_bytes = 0;
   worker->published_turn = worker->reactor.requeues_asked;
   return true;
 }
 
+/* Must tasks wait, because members have not had the turns to send what was published? */
+static bool members_behind(struct worker *worker) {
+  const struct reactor *reactor = &worker->reactor;
+  if (reactor->requeues_served < worker->published_turn) {
+    return true;
+  }
+  if (worker->published_turns == 0 || reactor->requeues_served == reactor->requeues_asked) {
+    worker->published_turns = 0; /* no turn is asked for: all is sent, or a member is slow */
+    return false;
+  }
+  worker->published_turns--;
+  worker->published_turn = reactor->requeues_asked;
+  return true;
+}
+
 static void run_tasks(struct worker *worker) {
   uint32_t budget = TASK_BUDGET;
-  if (worker->reactor.requeues_served < worker->published_turn) {
+  if (members_behind(worker)) {
     return;
   }
   while (worker->tasks != NULL && budget > 0) {
@@ -388,8 +404,8 @@ void worker_serve(struct worker *worker, const struct accepted_conn *accepted) {
   end_serving();
 }
 
-void worker_number_single(struct worker *worker, uint32_t number) {
-  worker->reactor.generation = number % ((UINT32_C(1) << REACTOR_GENERATION_BITS) - 1);
+void worker_number_single(struct worker *worker, uint64_t number) {
+  worker->reactor.generation = number;
 }
 
 void worker_serve_single(struct worker *worker, const struct accepted_conn *accepted,

@@ -10,8 +10,8 @@
  * Publications fill the send queues of members, which send at their next turn.  After
  * max_pending_bytes / 2 published bytes the worker stops running tasks until every turn that was
  * requested by then has been served: published_turn is reactor.requeues_asked at that moment, and
- * tasks run again once reactor.requeues_served has reached it.  Otherwise a member that had no turn
- * yet would look slow.
+ * tasks run again once reactor.requeues_served has reached it.  This repeats until the members had
+ * the turns that they need to send the bytes.  Otherwise a member that reads would look slow.
  */
 #ifndef POOL_WORKER_H
 #define POOL_WORKER_H
@@ -44,6 +44,7 @@ struct worker {
   struct task **tasks_end;
   uint64_t published_bytes; /* published since tasks last waited for the members */
   uint64_t published_turn;  /* tasks wait until requeues_served has reached this */
+  uint64_t published_turns; /* further turns of the members that tasks wait for */
   bool no_more_conns;       /* no connection will come */
   bool stopping_now;        /* stop_now_ns has passed */
   uint8_t *input;           /* owns */
@@ -97,7 +98,7 @@ void worker_run(struct worker *worker);
 void worker_serve(struct worker *worker, const struct accepted_conn *accepted);
 
 /** Give the connection of a single worker the id of the ${number}th connection. */
-void worker_number_single(struct worker *worker, uint32_t number);
+void worker_number_single(struct worker *worker, uint64_t number);
 
 /**
  * worker_serve_single(worker, accepted, stop_ns): the same for a single worker.  When its wake is

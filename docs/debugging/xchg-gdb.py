@@ -63,9 +63,10 @@ def peer_text(addr):
 
 def conn_text(conn):
     state = str(gdb.parse_and_eval(f"(enum conn_state){int(conn['state'])}")).replace("CONN_", "")
-    source = conn["source"]
-    return (f"fd {int(conn['fd'])} {state} {peer_text(conn['ctx']['peers'][int(source['slot'])]['addr'])} slot {int(source['slot'])} "
-            f"generation {int(source['generation'])} messages {int(conn['messages'])} "
+    key, slot_bits = int(conn["source"]["key"]), int(conn["ctx"]["reactor"]["slot_bits"])
+    slot = key & ((1 << slot_bits) - 1)
+    return (f"fd {int(conn['fd'])} {state} {peer_text(conn['ctx']['peers'][slot]['addr'])} slot {slot} "
+            f"generation {key >> slot_bits} messages {int(conn['messages'])} "
             f"in {buf_size(conn['in'])} out {queue_size(conn['out'])}")
 
 

@@ -110,6 +110,6 @@ if [ "${1:-}" = all ]; then
   server denied-admitted 5000 pool/admission.c 's/return !in_any(&config->deny, addr) \&\& /return /'
   server over-the-limit 5000 pool/acceptor.c 's/live_conns(acceptor) < acceptor->setup.config->max_connections \&\&/live_conns(acceptor) <= acceptor->setup.config->max_connections \&\&/'
   server linger-from-the-turn 100000 net/reactor.c 's/  return max_u64(reactor->now_ns, sys_now_ns());/  return reactor->now_ns;/'
-  server stale-event 20000 net/reactor.c 's/source == NULL || source->generation != data >> 32/source == NULL/'
+  server stale-event 20000 net/reactor.c 's/source != NULL \&\& source->key == key \&\& key >= slots/source != NULL/'
 fi
 [ "$missed" = 0 ]

@@ -39,12 +39,14 @@ START_TEST(the_id_of_an_ended_connection_finds_none) {
   int client = connect_for_id(&live);
   ck_assert_uint_ne(dead, live);
   post_in_vain(dead);
-  const uint64_t slot = UINT64_C(1) << CONN_ID_GENERATION_BITS;
-  const uint64_t slots = slot << CONN_ID_SLOT_BITS;
-  post_in_vain(live + 1);                  /* a later generation */
-  post_in_vain(live + slot);               /* an empty slot */
-  post_in_vain(live | (slots - slot));     /* the last slot */
-  post_in_vain((live & -slot) | 5 * slot); /* generation 0 */
+  const uint64_t slots = live - dead; /* the generation's last bit: the slot is the same */
+  ck_assert_uint_eq(slots & (slots - 1), 0);
+  post_in_vain(live + slots);       /* a later generation */
+  post_in_vain(live + 1);           /* an empty slot */
+  post_in_vain(live | (slots - 1)); /* the last slot */
+  post_in_vain(5);                  /* generation 0 */
+  post_in_vain(live + (UINT64_C(1) << 32));
+  post_in_vain(live + (UINT64_C(1) << 60));
   say(client, "alive\n");
   close(client);
   xchg_server_destroy(server);
@@ -52,11 +54,11 @@ START_TEST(the_id_of_an_ended_connection_finds_none) {
 END_TEST
 
 START_TEST(ids_that_never_existed_find_none) {
-  SETTINGS();
+  SETTINGS("XCHG_WORKERS=3");
   start_server(&talker);
   struct note note = {0};
-  uint64_t worker = UINT64_C(1) << (CONN_ID_GENERATION_BITS + CONN_ID_SLOT_BITS);
-  const uint64_t ids[] = {0, 2 * worker, 2 * worker | 1, UINT64_MAX};
+  uint64_t worker = UINT64_C(1) << 62; /* one of three */
+  const uint64_t ids[] = {0, 3 * worker, 3 * worker | 1, UINT64_MAX};
   for (size_t i = 0; i < count_of(ids); i++) {
     errno = 0;
     ck_assert_int_eq(xchg_post(server, ids[i], take_note, &note), -1);

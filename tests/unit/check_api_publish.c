@@ -64,7 +64,7 @@ START_TEST(members_of_several_workers_get_a_publication) {
   say(leaver, "leave\n");
   for (int i = 0; i < MEMBERS; i++) {
     clients[i] = connect_for_id(&id);
-    workers |= UINT64_C(1) << conn_id_worker(id);
+    workers |= UINT64_C(1) << conn_id_worker(id, 3);
     say(clients[i], "join\n");
     say(clients[i], "join again\n"); /* a member once */
   }

@@ -4,6 +4,7 @@
 /* ---- ids ---- */
 
 START_TEST(test_ids_are_unique_and_found) {
+  fixture.config.workers = 1024;
   fixture_start(false);
   struct conn_ctx *ctx = &fixture.ctx;
   ctx->index = 1023;
@@ -13,7 +14,7 @@ START_TEST(test_ids_are_unique_and_found) {
     int fd = client_connect_id(&id);
     ck_assert_uint_ne(id, 0);
     ck_assert_uint_ne(id, dead);
-    ck_assert_uint_eq(conn_id_worker(id), 1023);
+    ck_assert_uint_eq(conn_id_worker(id, 1024), 1023);
     ck_assert_ptr_eq(conn_find(ctx, id), fixture_conn());
     ck_assert_ptr_null(conn_find(ctx, dead)); /* in the same slot */
     close(fd);
@@ -32,24 +33,37 @@ START_TEST(test_invalid_ids_find_no_connection) {
   struct conn_ctx *ctx = &fixture.ctx;
   uint64_t id;
   int fd = client_connect_id(&id);
-  uint64_t generation = id & ((UINT64_C(1) << CONN_ID_GENERATION_BITS) - 1);
-  for (uint64_t slot = 1; slot < UINT64_C(1) << CONN_ID_SLOT_BITS; slot = 2 * slot + 1) {
-    ck_assert_ptr_null(conn_find(ctx, slot << CONN_ID_GENERATION_BITS | generation));
-    ck_assert_ptr_null(conn_find(ctx, slot << CONN_ID_GENERATION_BITS));
+  ck_assert_uint_lt(id, 2 * FIXTURE_CONNS_MAX); /* the first generation */
+  for (uint64_t slot = 1; slot < FIXTURE_CONNS_MAX; slot++) {
+    ck_assert_ptr_null(conn_find(ctx, id + slot));
+    ck_assert_ptr_null(conn_find(ctx, slot));
   }
-  ck_assert_ptr_null(conn_find(ctx, 0));
-  ck_assert_ptr_null(conn_find(ctx, generation + 1));
-  ck_assert_ptr_null(conn_find(ctx, generation - 1));
-  ck_assert_ptr_null(conn_find(ctx, id - generation)); /* retired connections have generation 0 */
+  for (int bit = 6; bit < 63; bit++) { /* the last bit is the worker's */
+    ck_assert_ptr_null(conn_find(ctx, id ^ UINT64_C(1) << bit));
+  }
+  ck_assert_ptr_null(conn_find(ctx, 0)); /* retired connections have generation 0 */
   close(fd);
   fixture_until_all_closed();
-  ck_assert_ptr_null(conn_find(ctx, id - generation));
+  ck_assert_ptr_null(conn_find(ctx, 0));
+}
+END_TEST
+
+/* The generation has all bits that workers and connections leave. */
+START_TEST(test_ids_have_a_long_generation) {
+  static const struct {
+    uint32_t workers, worker_bits;
+  } cases[] = {{1, 1}, {2, 1}, {3, 2}, {16, 4}, {17, 5}, {1024, 10}};
+  for (size_t i = 0; i < count_of(cases); i++) {
+    ck_assert_uint_eq(conn_id_worker_bits(cases[i].workers), cases[i].worker_bits);
+  }
+  ck_assert_uint_ge(64 - conn_id_worker_bits(16) - bits_for(1 << 20), 40);
+  ck_assert_uint_ge(64 - conn_id_worker_bits(1024) - bits_for(1 << 24), 30);
 }
 END_TEST
 
 /* Generations wrap around: none is 0 or exceeds its bits, and every live connection is found. */
 START_TEST(test_generations_wrap_around) {
-  const uint32_t last = (UINT32_C(1) << CONN_ID_GENERATION_BITS) - 1;
+  const uint64_t last = UINT64_MAX >> (6 + 1);
   fixture_start(false);
   fixture.reactor.generation = last - 2;
   int fds[5];
@@ -57,7 +71,7 @@ START_TEST(test_generations_wrap_around) {
   const uint64_t generations[] = {last - 1, last, 1, 2, 3};
   for (uint32_t i = 0; i < count_of(fds); i++) {
     fds[i] = client_connect_id(&ids[i]);
-    ck_assert_uint_eq(ids[i], (uint64_t)i << CONN_ID_GENERATION_BITS | generations[i]);
+    ck_assert_uint_eq(ids[i], generations[i] << 6 | i);
   }
   for (uint32_t i = 0; i < count_of(fds); i++) {
     ck_assert_uint_eq(xchg_id(conn_find(&fixture.ctx, ids[i])), ids[i]);
@@ -140,9 +154,13 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_ids_are_unique_and_found, 1},         {test_invalid_ids_find_no_connection, 1},
-      {test_generations_wrap_around, 1},          {test_state_is_zeroed_and_kept_until_on_close, 7},
-      {test_without_state_xchg_state_is_null, 1}, {test_address_fits_or_is_refused, 1},
+      {test_ids_are_unique_and_found, 1},
+      {test_invalid_ids_find_no_connection, 1},
+      {test_ids_have_a_long_generation, 1},
+      {test_generations_wrap_around, 1},
+      {test_state_is_zeroed_and_kept_until_on_close, 7},
+      {test_without_state_xchg_state_is_null, 1},
+      {test_address_fits_or_is_refused, 1},
   };
   return run_suite_fixture("conn_name", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);

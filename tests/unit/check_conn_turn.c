@@ -294,6 +294,46 @@ START_TEST(test_deadline_after_kept_messages) {
 }
 END_TEST
 
+/* ---- turns in an iteration ---- */
+
+static struct {
+  const struct source *busy;
+  int busy_turns, other_turns;
+} iteration;
+
+static void count_turn(struct source *source, uint32_t events) {
+  if (source == iteration.busy) {
+    iteration.busy_turns++;
+  } else {
+    iteration.other_turns++;
+  }
+  served.on_event(source, events);
+}
+
+/*
+ * A client that floods asks for another turn each time, and its next bytes are an event, too.  It
+ * has one turn in an iteration, as the client that sends a message now and then.
+ */
+START_TEST(test_flood_has_one_turn_in_an_iteration) {
+  start(false);
+  int busy = client_connect_tcp(), other = client_connect_tcp();
+  iteration.busy = &fixture_conn()->source;
+  fixture.reactor.on_event = count_turn;
+  enlarge(busy);
+  for (int i = 0; i < 20; i++) {
+    (void)flood(busy, 1000, SIZE_MAX);
+    CLIENT_WRITE(other, "m\0");
+    iteration.busy_turns = iteration.other_turns = 0;
+    fixture_turn(0);
+    ck_assert_int_eq(iteration.busy_turns, 1);
+    ck_assert_int_eq(iteration.other_turns, 1);
+  }
+  close(busy);
+  close(other);
+  fixture_until_all_closed();
+}
+END_TEST
+
 /* ---- output ---- */
 
 enum { REPLY = 1000000 };
@@ -348,6 +388,7 @@ int main(void) {
       {test_turn_of_kept_messages, 3},
       {test_turn_after_a_late_parser, 2},
       {test_deadline_after_kept_messages, 1},
+      {test_flood_has_one_turn_in_an_iteration, 1},
       {test_turn_of_long_output, 6},
   };
   return run_suite_fixture("conn_turn", tests, count_of(tests), conn_fixture_init,

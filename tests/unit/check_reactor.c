@@ -122,7 +122,7 @@ START_TEST(test_events_are_edges_under_epoll) {
   turn(&bench);
   TURN(&bench, 0, 1, EPOLLIN | EPOLLOUT);
   ck_assert_int_eq(reactor_modify(&bench.reactor, &item->source, item->fd, EPOLLOUT), 0);
-  ck_assert_uint_eq(item->source.interest, EPOLLIN | EPOLLOUT | EPOLLET); /* the event stays */
+  ck_assert_uint_eq(item->source.interest, EPOLLIN | EPOLLOUT); /* the event stays */
   reactor_remove(&bench.reactor, &item->source, item->fd);
   CLIENT_WRITE(peer, "x");
   turn(&bench);
@@ -200,13 +200,13 @@ START_TEST(test_event_of_an_ended_source_is_stale) {
   ck_assert_ptr_eq(ended, bench.turns[0].name == 1 ? &two->source : &one->source);
   ck_assert_ptr_null(reactor_reap(&bench.reactor));
   ck_assert(!reactor_busy(&bench.reactor));
-  uint32_t slot = ended->slot;
+  uint32_t slot = source_slot(&bench.reactor, ended);
   reactor_free(&bench.reactor, ended);
   struct item *three = take(&bench, 3); /* the same slot, another generation */
-  ck_assert_uint_eq(three->source.slot, slot);
+  ck_assert_uint_eq(source_slot(&bench.reactor, &three->source), slot);
   bench.reactor.events[0].events = EPOLLIN;
-  bench.reactor.events[0].data.u64 = UINT64_C(2) << 32 | slot;
-  bench.reactor.events[1].data.u64 = UINT64_C(2) << 32 | 5000; /* no such slot */
+  bench.reactor.events[0].data.u64 = three->source.key + ITEMS_MAX; /* a later generation */
+  bench.reactor.events[1].data.u64 = slot;                          /* generation 0 */
   bench.reactor.ready = 2;
   bench.turns_count = 0;
   reactor_dispatch(&bench.reactor);
@@ -214,16 +214,37 @@ START_TEST(test_event_of_an_ended_source_is_stale) {
   ck_assert_uint_eq(atom_load_relaxed_u64(&bench.stats.stale), 3);
   close(peers[0]);
   close(peers[1]);
-  close(slot == one->source.slot ? two->fd : one->fd);
+  close(slot == source_slot(&bench.reactor, &one->source) ? two->fd : one->fd);
   bench_close(&bench);
 }
 END_TEST
 
+/* A generation has all bits that slot and owner leave, and none of the owner's. */
 START_TEST(test_generation_skips_zero) {
   struct bench bench;
   bench_open(&bench, false);
-  bench.reactor.generation = (UINT32_C(1) << REACTOR_GENERATION_BITS) - 1;
-  ck_assert_uint_eq(take(&bench, 1)->source.generation, 1);
+  const uint32_t owner_bits = _i == 0 ? 1 : 10; /* as one worker and as 1,024 have them */
+  bench.reactor.owner_bits = owner_bits;
+  ck_assert_uint_eq(bench.reactor.slot_bits, 6);
+  bench.reactor.generation = (UINT64_C(1) << (64 - 6 - owner_bits)) - 2;
+  const struct source *last = &take(&bench, 1)->source, *first = &take(&bench, 2)->source;
+  ck_assert_uint_eq(last->key >> (64 - owner_bits), 0);
+  ck_assert_uint_eq(last->key + 64, UINT64_C(1) << (64 - owner_bits));
+  ck_assert_uint_eq(source_generation(&bench.reactor, first), 1);
+  bench_close(&bench);
+}
+END_TEST
+
+/* More sources than 2^32 have had a slot: the last is told from the one 2^32 before it. */
+START_TEST(test_generation_is_longer_than_32_bits) {
+  struct bench bench;
+  bench_open(&bench, false);
+  uint64_t old = take(&bench, 1)->source.key;
+  bench.reactor.generation += UINT64_C(1) << 32;
+  const struct item *item = take(&bench, 2);
+  ck_assert_ptr_eq(reactor_find(&bench.reactor, item->source.key), &item->source);
+  ck_assert_ptr_null(reactor_find(&bench.reactor, (uint32_t)item->source.key));
+  ck_assert_ptr_nonnull(reactor_find(&bench.reactor, old));
   bench_close(&bench);
 }
 END_TEST
@@ -319,10 +340,9 @@ START_TEST(test_events_come_before_timers) {
   CLIENT_WRITE(peer, "x");
   bench.reactor.now_ns += NS_PER_S;
   turn(&bench);
-  ck_assert_uint_eq(bench.turns_count, 3);
-  TURN(&bench, 0, 1, EPOLLIN);
-  TURN(&bench, 1, 1, EVENT_REQUEUE);
-  TURN(&bench, 2, 1, EVENT_TIMER);
+  ck_assert_uint_eq(bench.turns_count, 2);
+  TURN(&bench, 0, 1, EVENT_REQUEUE | EPOLLIN);
+  TURN(&bench, 1, 1, EVENT_TIMER);
   reactor_arm(&bench.reactor, &item->source, bench.reactor.now_ns);
   reactor_retire(&bench.reactor, &item->source);
   bench.reactor.now_ns += NS_PER_S;
@@ -453,7 +473,8 @@ int main(void) {
       {test_events_are_edges_under_epoll, 1},
       {test_events_are_levels_under_poll, 1},
       {test_event_of_an_ended_source_is_stale, 1},
-      {test_generation_skips_zero, 1},
+      {test_generation_skips_zero, 2},
+      {test_generation_is_longer_than_32_bits, 1},
       {test_take_fails_at_the_ceiling, 1},
       {test_again_is_once_a_dispatch_and_in_order, 1},
       {test_retired_while_it_waits_for_its_turn, 1},
