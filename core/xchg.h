@@ -267,8 +267,8 @@ void *xchg_state(const struct xchg_conn *conn);
 
 /**
  * The number that names the connection in xchg_post. It is not used again for 2^40 - 1 further
- * connections of the worker. With more than 16 workers, or a limit of more than 2^20 connections,
- * the exponent is 64 less the bits that number both; it is never below 30.
+ * connections of the worker. With over 16 workers or a limit of over 2^20 connections, the exponent
+ * is 64 less the bits that number both: at least 30.
  * Return: the id, which is never 0, or 0 on another thread.
  */
 uint64_t xchg_id(const struct xchg_conn *conn);
@@ -307,12 +307,12 @@ enum xchg_slow {
   XCHG_SLOW_DROP, /* it is closed with XCHG_WRITE */
 };
 
+#define XCHG_GROUPS_MAX 256 /* groups of a connection */
 /**
  * xchg_join(conn, group, slow):
  * Receive what is published to ${group}. The handler chooses the number. A group exists while it
- * has members. A connection may be in several groups, and leaves them when it ends. A second call
- * replaces ${slow}.
- * Errors: EPIPE, ENOMEM, EINVAL (${slow} is invalid), EPERM.
+ * has members. A connection leaves its groups when it ends. A second call replaces ${slow}.
+ * Errors: EPIPE, EMLINK (the connection is in XCHG_GROUPS_MAX groups), ENOMEM, EINVAL, EPERM.
  */
 int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow);
 

@@ -286,7 +286,7 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
   /* The longest input and output of a connection. A block is less than twice its content. */
   uint64_t each = 4 * (ctx->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
   /* Input, output, and the bytes after each reference. Unused metadata costs nothing. */
-  uint64_t bufs_max = min_u64((uint64_t)conns_max * (4 + CONN_SHARES), UINT32_C(1) << 30);
+  uint64_t bufs_max = min_u64((uint64_t)conns_max * (4 + CONN_REFS_MAX), UINT32_C(1) << 30);
   return buf_pool_init(&ctx->bufs, (uint32_t)bufs_max, each * conns_max);
 }
 

@@ -15,7 +15,8 @@
 #include <string.h>
 
 /* Most references, and most memberships, of a worker. Memory ends before that. */
-#define SHARES_MAX (UINT32_C(1) << 28)
+#define REFS_MAX (UINT32_C(1) << 28)
+#define MEMBERSHIPS_MAX (UINT32_C(1) << 26)
 
 /* ---- who may call ---- */
 
@@ -89,21 +90,23 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count) {
   return note_queued(conn, all);
 }
 
-static uint32_t shares_max(const struct conn_ctx *ctx) {
-  return (uint32_t)min_u64((uint64_t)ctx->conns_max * CONN_SHARES, SHARES_MAX);
+/* ${each} for every connection that the worker may have, ${most} at most. */
+static uint32_t pool_size(const struct conn_ctx *ctx, uint32_t each, uint32_t most) {
+  return (uint32_t)min_u64((uint64_t)ctx->conns_max * each, most);
 }
 
 /*
- * Queue ${ref}.  A connection has at most CONN_SHARES references, so that a peer that does not read
- * leaves enough to the others.  Further ones are copied.  Return: 0, or -1 without memory.
+ * Queue ${ref}.  A connection has at most CONN_REFS_MAX references, so that a peer that does not
+ * read leaves enough to the others.  Further ones are copied.  Return: 0, or -1 without memory.
  */
 static int append_ref(struct xchg_conn *conn, const struct buf_ref *ref) {
   struct conn_ctx *ctx = conn->ctx;
   if (ctx->send_queues.segments.objects_max == 0 &&
-      send_queue_pool_init(&ctx->send_queues, &ctx->bufs, shares_max(ctx)) == -1) {
+      send_queue_pool_init(&ctx->send_queues, &ctx->bufs,
+                           pool_size(ctx, CONN_REFS_MAX, REFS_MAX)) == -1) {
     return -1;
   }
-  if (send_queue_refs(&conn->out) < CONN_SHARES) {
+  if (send_queue_refs(&conn->out) < CONN_REFS_MAX) {
     return send_queue_append_ref(&ctx->send_queues, &conn->out, ref);
   }
   if (send_queue_append(&ctx->send_queues, &conn->out, ref->data, ref->size) == -1) {
@@ -245,14 +248,15 @@ int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
   if (slow != XCHG_SLOW_SKIP && slow != XCHG_SLOW_DROP) {
     return fail(EINVAL);
   }
-  if (ctx->groups.buckets == NULL && groups_init(&ctx->groups, shares_max(ctx)) == -1) {
-    return fail(ENOMEM);
+  if (ctx->groups.groups.buckets == NULL &&
+      groups_init(&ctx->groups, pool_size(ctx, XCHG_GROUPS_MAX, MEMBERSHIPS_MAX)) == -1) {
+    return -1;
   }
   struct conn_cold *cold = conn_cold(conn);
-  if (cold == NULL || group_join(&ctx->groups, &cold->memberships, conn, group, slow) == -1) {
+  if (cold == NULL) {
     return fail(ENOMEM);
   }
-  return 0;
+  return group_join(&ctx->groups, &cold->memberships, conn, group, slow);
 }
 
 int xchg_leave(struct xchg_conn *conn, uint64_t group) {

@@ -176,11 +176,8 @@ extern _Thread_local const char conn_thread_mark;
 /** A value that no other living thread gets. */
 static inline const void *conn_thread(void) { return &conn_thread_mark; }
 
-/*
- * References that a connection may queue.  A worker has room for as many references, and as many
- * memberships, for each of its connections.
- */
-#define CONN_SHARES 64
+/* References that a connection may queue. A worker has room for as many for each connection. */
+#define CONN_REFS_MAX 64
 
 /*
  * Most bytes of one connection that a turn reads, delivers and sends.  A longer message is

@@ -12,29 +12,41 @@
 #include "core/xchg.h"
 #include "core/slab.h"
 
+/* An object in a hash table of this module. */
+struct hashed {
+  struct hashed *next; /* the next one of the same bucket */
+  uint32_t hash;
+  uint32_t slot; /* in the table's slab */
+};
+
 /* The membership of one connection in one group. */
 struct member {
-  struct member *next;         /* the next member of the group */
-  struct member **link;        /* the pointer to this member in the group's list */
-  struct member *next_of_conn; /* the connection's next membership */
+  struct hashed hashed;         /* first: by group and connection */
+  struct member *next;          /* the next member of the group */
+  struct member **link;         /* the pointer to this member in the group's list */
+  struct member *next_of_conn;  /* the connection's next membership */
+  struct member **link_of_conn; /* the pointer to this member in the connection's list */
   struct group *group;
   struct xchg_conn *conn; /* borrows */
-  uint32_t slot;
+  uint32_t count;         /* in a connection's first member only: its memberships */
   enum xchg_slow slow;
 };
 
 struct group {
+  struct hashed hashed; /* first: by number */
   uint64_t number;
-  struct member *first;         /* never NULL */
-  struct group *next_in_bucket; /* the next group of the same bucket */
-  uint32_t slot;
-  uint32_t hash; /* of the number */
+  struct member *first; /* never NULL */
+};
+
+/* Objects of one size, found by hash. */
+struct hash_table {
+  struct slab slab;
+  struct hashed **buckets; /* owns: mapped for the most objects; as many in use as objects exist */
 };
 
 struct groups {
-  struct slab members, groups;
-  struct group **buckets; /* owns: mapped for the most groups; as many in use as groups exist */
-  struct member *cursor;  /* the member that group_next returns next */
+  struct hash_table members, groups;
+  struct member *cursor; /* the member that group_next returns next */
 };
 
 /** Prepare for at most ${members_max} memberships. Return: 0, or -1 (ENOMEM). */
@@ -45,8 +57,8 @@ void groups_trim(struct groups *groups);
 /**
  * group_join(groups, memberships, conn, number, slow):
  * Make ${conn} a member of ${number}, or replace its ${slow}.  ${*memberships} is the list of the
- * connection's memberships; NULL = empty.
- * Return: 0, or -1 (ENOMEM).
+ * connection's memberships; NULL = empty.  The cost is O(1) expected, like that of group_leave.
+ * Return: 0, or -1 (ENOMEM; EMLINK: the connection is in XCHG_GROUPS_MAX groups).
  */
 int group_join(struct groups *groups, struct member **memberships, struct xchg_conn *conn,
                uint64_t number, enum xchg_slow slow);

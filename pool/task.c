@@ -124,7 +124,7 @@ static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *ta
                               .size = publication->size,
                               .release = release_ref,
                               .argument = publication};
-  if (ctx->groups.buckets == NULL) {
+  if (ctx->groups.groups.buckets == NULL) {
     return true; /* no connection of this worker has ever joined a group */
   }
   if (!task->begun) {

@@ -267,11 +267,11 @@ static void check_pools(struct library *library) {
     const struct worker *worker = container_of(inbox, struct worker, inbox);
     const struct conn_ctx *ctx = &worker->ctx;
     if (worker->conns.used != 0 || ctx->colds.used != 0 || ctx->bufs.bytes != 0 ||
-        ctx->send_queues.segments.used != 0 || ctx->groups.members.used != 0 ||
-        ctx->groups.groups.used != 0) {
+        ctx->send_queues.segments.used != 0 || ctx->groups.members.slab.used != 0 ||
+        ctx->groups.groups.slab.used != 0) {
       ledger_fault("worker %u still holds memory: %u connections, %llu bytes, %u members", i,
                    worker->conns.used, (unsigned long long)ctx->bufs.bytes,
-                   ctx->groups.members.used);
+                   ctx->groups.members.slab.used);
     }
   }
   if (server->model->ops->live(server->model) != 0) {

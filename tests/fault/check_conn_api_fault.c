@@ -46,7 +46,7 @@ START_TEST(test_cost_of_many_sends) {
     ck_assert_uint_eq(client_recv(fd, got, count), count);
     fixture_settle();
   }
-  /* References beyond CONN_SHARES were copied: one part more, sent by its own call. */
+  /* References beyond CONN_REFS_MAX were copied: one part more, sent by its own call. */
   check_count(FAULT_SEND, lends && count <= PARTS ? 0 : 1);
   check_count(FAULT_SENDMSG, lends ? 1 : 0);
   check_count(FAULT_EPOLL_CTL, 0);

@@ -385,8 +385,8 @@ START_TEST(test_out_of_memory_ends_the_connection) {
     fixture.ctx.bufs.bytes_max = 1000;
     ck_assert_int_eq(xchg_sendv(conn, parts, 2), -1);
   } else {
-    for (uint32_t i = 0; i < CONN_SHARES; i++) {
-      require(send_ref(conn, "x", 1) == 0, "CONN_SHARES references are allowed");
+    for (uint32_t i = 0; i < CONN_REFS_MAX; i++) {
+      require(send_ref(conn, "x", 1) == 0, "CONN_REFS_MAX references are allowed");
     }
     fixture.ctx.bufs.bytes_max = 0; /* the next reference would be copied */
     ck_assert_int_eq(xchg_send_ref(conn, "x", 1, count_up, &released), -1);

@@ -63,8 +63,8 @@ static void finish(void) {
     group_leave_all(&groups, &mine[i]);
     ck_assert_ptr_null(mine[i]);
   }
-  ck_assert_uint_eq(groups.members.used, 0);
-  ck_assert_uint_eq(groups.groups.used, 0);
+  ck_assert_uint_eq(groups.members.slab.used, 0);
+  ck_assert_uint_eq(groups.groups.slab.used, 0);
   groups_fini(&groups);
   ck_assert_uint_eq(mapped_bytes, 0);
 }
@@ -88,7 +88,7 @@ END_TEST
 
 /* A worker without any member has groups of zeros, and so has one after groups_fini. */
 START_TEST(zeroed_groups_are_empty) {
-  groups = (struct groups){.buckets = NULL};
+  groups = (struct groups){.cursor = NULL};
   for (int i = 0; i < 2; i++) {
     group_leave_all(&groups, &mine[0]);
     groups_trim(&groups);
@@ -103,7 +103,7 @@ START_TEST(joining_again_replaces_the_policy) {
   ck_assert_int_eq(groups_init(&groups, 10), 0);
   ck_assert_int_eq(join_as(3, 7, XCHG_SLOW_SKIP), 0);
   ck_assert_int_eq(join_as(3, 7, XCHG_SLOW_DROP), 0);
-  ck_assert_uint_eq(groups.members.used, 1);
+  ck_assert_uint_eq(groups.members.slab.used, 1);
   group_begin(&groups, 7);
   ck_assert_int_eq(next_as(&slow), 3);
   ck_assert_int_eq(slow, XCHG_SLOW_DROP);
@@ -163,7 +163,7 @@ START_TEST(group_ends_under_a_visit) {
   for (uint32_t i = 0; i < 4; i++) {
     group_leave_all(&groups, &mine[i]);
   }
-  ck_assert_uint_eq(groups.groups.used, 0);
+  ck_assert_uint_eq(groups.groups.slab.used, 0);
   groups_trim(&groups);
   ck_assert_int_eq(join(5, 7), 0);
   ck_assert_int_eq(next(), -1);
@@ -189,8 +189,8 @@ START_TEST(joins_over_the_limit_are_refused) {
   ck_assert_int_eq(errno, ENOMEM);
   ck_assert_int_eq(join(0, max - 1), max == 1 ? 0 : -1);
   ck_assert_int_eq(join_as(0, 0, XCHG_SLOW_DROP), 0); /* needs no memory */
-  ck_assert_uint_eq(groups.members.used, max);
-  ck_assert_uint_eq(groups.groups.used, max);
+  ck_assert_uint_eq(groups.members.slab.used, max);
+  ck_assert_uint_eq(groups.groups.slab.used, max);
   ck_assert_uint_eq(size_of(max), 0);
   ck_assert_int_eq(leave(0, 0), 0);
   ck_assert_int_eq(join(0, max), 0);
@@ -203,7 +203,7 @@ END_TEST
 
 /* Each mapping of groups_init fails in turn, then each of the first group_join. */
 START_TEST(each_mapping_may_fail) {
-  for (unsigned maps = 0; maps < 3; maps++) {
+  for (unsigned maps = 0; maps < 4; maps++) {
     maps_left = maps;
     errno = 0;
     ck_assert_int_eq(groups_init(&groups, 100), -1);
@@ -211,7 +211,7 @@ START_TEST(each_mapping_may_fail) {
     ck_assert_uint_eq(mapped_bytes, 0);
     groups_fini(&groups); /* a second call does nothing */
   }
-  maps_left = 3;
+  maps_left = 4;
   ck_assert_int_eq(groups_init(&groups, 100), 0);
   for (unsigned maps = 0; maps < 2; maps++) {
     maps_left = maps;
@@ -219,10 +219,10 @@ START_TEST(each_mapping_may_fail) {
     ck_assert_int_eq(join(0, 7), -1);
     ck_assert_int_eq(errno, ENOMEM);
     ck_assert_ptr_null(mine[0]);
-    ck_assert_uint_eq(groups.members.used + groups.groups.used, 0);
+    ck_assert_uint_eq(groups.members.slab.used + groups.groups.slab.used, 0);
     ck_assert_uint_eq(size_of(7), 0);
   }
-  maps_left = 1; /* the mapping of members exists already */
+  maps_left = 1; /* the mapping of groups exists already */
   ck_assert_int_eq(join(0, 7), 0);
   finish();
 }
@@ -233,7 +233,7 @@ START_TEST(trim_returns_memory) {
   ck_assert_int_eq(groups_init(&groups, 1000), 0);
   size_t empty = mapped_bytes;
   groups_trim(&groups);
-  ck_assert_uint_eq(maps_left, UINT32_MAX - 3); /* unused, so not replaced */
+  ck_assert_uint_eq(maps_left, UINT32_MAX - 4); /* unused, so not replaced */
   ck_assert_int_eq(join(0, 7), 0);
   ck_assert_uint_gt(mapped_bytes, empty);
   groups_trim(&groups);
@@ -247,7 +247,7 @@ START_TEST(trim_returns_memory) {
   group_leave_all(&groups, &mine[0]);
   groups_trim(&groups);
   ck_assert_uint_eq(mapped_bytes, empty);
-  ck_assert_uint_eq(maps_left, 10 - 3); /* members, groups, a fresh table */
+  ck_assert_uint_eq(maps_left, 10 - 4); /* members, groups, two fresh arrays */
   finish();
 }
 END_TEST
@@ -261,11 +261,11 @@ static size_t resident_bytes(void) {
   return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The table for 2^28 members has 2 GiB, but thousands of groups use only its beginning. */
+/* The arrays for 2^28 members have 2 GiB each, but thousands of groups use only the beginning. */
 START_TEST(a_high_limit_costs_no_memory) {
   size_t before = resident_bytes();
   ck_assert_int_eq(groups_init(&groups, UINT32_C(1) << 28), 0);
-  ck_assert_uint_gt(mapped_bytes, UINT64_C(2) << 30);
+  ck_assert_uint_gt(mapped_bytes, UINT64_C(4) << 30);
   for (uint64_t number = 0; number < 4000; number++) {
     ck_assert_int_eq(join((uint32_t)(number % CONNS), number), 0);
   }
@@ -274,13 +274,12 @@ START_TEST(a_high_limit_costs_no_memory) {
 }
 END_TEST
 
-/** The longest chain. */
-static unsigned longest(void) {
+/** The longest chain of ${table}. */
+static unsigned longest_of(const struct hash_table *table) {
   unsigned most = 0;
-  for (uint32_t i = 0; i < groups.groups.used; i++) {
+  for (uint32_t i = 0; i < table->slab.used; i++) {
     unsigned length = 0;
-    for (const struct group *group = groups.buckets[i]; group != NULL;
-         group = group->next_in_bucket) {
+    for (const struct hashed *object = table->buckets[i]; object != NULL; object = object->next) {
       length++;
     }
     most = length > most ? length : most;
@@ -288,10 +287,54 @@ static unsigned longest(void) {
   return most;
 }
 
+static unsigned longest(void) {
+  unsigned members = longest_of(&groups.members), all = longest_of(&groups.groups);
+  return members > all ? members : all;
+}
+
 #define SPREAD 5000u
 #define CHAIN_MAX 24u /* with random numbers, one in 10^15 tables has a longer chain */
 
+/*
+ * A connection in the most groups: one more is refused with an errno of its own, joining again and
+ * another connection's joins are not.
+ */
+START_TEST(a_connection_has_a_share) {
+  ck_assert_int_eq(groups_init(&groups, 2 * XCHG_GROUPS_MAX), 0);
+  for (uint64_t i = 0; i < XCHG_GROUPS_MAX; i++) {
+    ck_assert_int_eq(join(0, i), 0);
+  }
+  errno = 0;
+  ck_assert_int_eq(join(0, 1000), -1);
+  ck_assert_int_eq(errno, EMLINK);
+  ck_assert_int_eq(join_as(0, 100, XCHG_SLOW_DROP), 0);
+  for (uint64_t i = 0; i < XCHG_GROUPS_MAX; i++) {
+    ck_assert_int_eq(join(1, 2 * i), 0);
+  }
+  ck_assert_int_eq(leave(0, 77), 0); /* in the middle of its list, and at both ends */
+  ck_assert_int_eq(leave(0, 0) + leave(0, XCHG_GROUPS_MAX - 1), 0);
+  for (uint64_t i = 1000; i < 1004; i++) {
+    ck_assert_int_eq(join(0, i), i < 1003 ? 0 : -1);
+  }
+  finish();
+}
+END_TEST
+
 static const uint64_t factors[] = {1, 64, UINT64_C(1) << 32, UINT64_C(1) << 51, 1000003};
+
+/* The same for members: many groups of a connection, and many connections of a group. */
+START_TEST(members_are_found_by_hash) {
+  ck_assert_int_eq(groups_init(&groups, CONNS * XCHG_GROUPS_MAX), 0);
+  for (uint32_t i = 0; i < 2 * CONNS; i++) {
+    for (uint64_t number = 0; number < XCHG_GROUPS_MAX; number++) {
+      uint64_t other = number * factors[_i];
+      ck_assert_int_eq(i < CONNS ? join(i, other) : leave(i - CONNS, other), 0);
+    }
+    ck_assert_uint_le(longest(), CHAIN_MAX);
+  }
+  finish();
+}
+END_TEST
 
 /* Numbers with a pattern make no long chains, neither while groups are added nor while they end. */
 START_TEST(patterns_make_no_long_chains) {
@@ -301,7 +344,7 @@ START_TEST(patterns_make_no_long_chains) {
     wrong += group_join(&groups, &members[i], conn_of(0), i * factors[_i], XCHG_SLOW_SKIP) != 0;
     wrong += i % 500 == 0 && longest() > CHAIN_MAX;
   }
-  ck_assert_uint_eq(groups.groups.used, SPREAD);
+  ck_assert_uint_eq(groups.groups.slab.used, SPREAD);
   for (uint64_t i = 0; i < SPREAD; i++) {
     wrong += group_leave(&groups, &members[i], i * factors[_i]) != 0;
     wrong += i % 500 == 0 && longest() > CHAIN_MAX;
@@ -387,8 +430,8 @@ static void do_anything(bool filling) {
   } else {
     groups_trim(&groups);
   }
-  wrong += groups.members.used != model.members;
-  wrong += groups.groups.used != model.groups;
+  wrong += groups.members.slab.used != model.members;
+  wrong += groups.groups.slab.used != model.groups;
 }
 
 /* Visit one group with ${disturbance} changes on average before each member. */
@@ -447,6 +490,8 @@ int main(void) {
       {each_mapping_may_fail, 1},
       {trim_returns_memory, 1},
       {a_high_limit_costs_no_memory, 1},
+      {a_connection_has_a_share, 1},
+      {members_are_found_by_hash, count_of(factors)},
       {patterns_make_no_long_chains, count_of(factors)},
       {random_changes_match_the_model, 1},
   };

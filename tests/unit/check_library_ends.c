@@ -37,12 +37,12 @@ static int connect_slow(void) {
   return fd;
 }
 
-/* No connection has more than CONN_SHARES references. */
+/* No connection has more than CONN_REFS_MAX references. */
 static void check_shares(void) {
   const struct slab *slab = &fixture.slab;
   for (uint32_t slot = 0; (slot = slab_next(slab, slot)) != SLAB_NONE; slot++) {
     const struct xchg_conn *conn = conn_of(slab_at(slab, slot));
-    require(send_queue_refs(&conn->out) <= CONN_SHARES,
+    require(send_queue_refs(&conn->out) <= CONN_REFS_MAX,
             "the references of a connection are bounded");
   }
 }
@@ -109,7 +109,7 @@ START_TEST(test_slow_members_take_nothing_from_the_fast) {
 }
 END_TEST
 
-/* A burst of more than CONN_SHARES publications within one turn does not make a member slow. */
+/* A burst of more than CONN_REFS_MAX publications within one turn does not make a member slow. */
 START_TEST(test_a_burst_reaches_a_member_that_reads) {
   enum xchg_slow slow = _i == 0 ? XCHG_SLOW_SKIP : XCHG_SLOW_DROP;
   prepare_members(&slow);

@@ -230,16 +230,16 @@ START_TEST(test_changes_between_two_slices) {
 }
 END_TEST
 
-/* A member that has CONN_SHARES references gets a copy instead. */
+/* A member that has CONN_REFS_MAX references gets a copy instead. */
 START_TEST(test_member_with_all_its_references_gets_a_copy) {
   members_start(XCHG_SLOW_SKIP);
-  for (uint32_t i = 0; i < CONN_SHARES; i++) {
+  for (uint32_t i = 0; i < CONN_REFS_MAX; i++) {
     require(xchg_send_ref(member(0), "x", 1, NULL, NULL) == 0, "a reference is allowed");
   }
   PUBLISH("news", TASK_BUDGET);
   ck_assert_uint_eq(published(), MEMBERS);
-  ck_assert_uint_eq(send_queue_refs(&member(0)->out), CONN_SHARES);
-  ck_assert_uint_eq(xchg_pending(member(0)), CONN_SHARES + 4);
+  ck_assert_uint_eq(send_queue_refs(&member(0)->out), CONN_REFS_MAX);
+  ck_assert_uint_eq(xchg_pending(member(0)), CONN_REFS_MAX + 4);
   fixture_settle();
   ck_assert_uint_eq(fixture_ended(XCHG_MEMORY), 0);
   members_close();
