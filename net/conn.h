@@ -12,8 +12,6 @@
 #include "core/sys.h"
 #include "net/conn_internal.h"
 
-#define HEARTBEAT_STEPS 64
-
 /**
  * conn_ctx_init(ctx, config, handler, reactor, conns_max):
  * Prepare ${ctx} for at most ${conns_max} connections.  The caller must set its input and
@@ -27,16 +25,8 @@ void conn_ctx_fini(struct conn_ctx *ctx);
 /** Give unused memory back to the kernel. The slab of connections must be trimmed before. */
 void conn_ctx_trim(struct conn_ctx *ctx);
 
-/**
- * Call at the beginning of a connection's turn and of a task.  Every HEARTBEAT_STEPS calls the
- * iteration of the event loop counts as begun anew, so that the watchdog sees long steps, not many
- * short ones.
- */
-static inline void watchdog_heartbeat(struct conn_ctx *ctx) {
-  if (++ctx->heartbeats % HEARTBEAT_STEPS == 0 && ctx->turn_ns != NULL) {
-    atom_store_relaxed_u64(ctx->turn_ns, sys_now_ns());
-  }
-}
+/** Call at the beginning of a connection's turn and of a task: the worker makes progress. */
+static inline void watchdog_heartbeat(struct conn_ctx *ctx) { stats_add(&ctx->steps, 1); }
 
 /** Bytes of a connection's object, including the handler's state. */
 static inline size_t conn_bytes(const struct xchg_handler *handler) {

@@ -89,9 +89,8 @@ struct conn_ctx {
                                 NULL = in a child that one of its callbacks has forked */
   struct xchg_conn *current;          /* borrows: the connection that has its turn; NULL = none */
   size_t max_message;                 /* of the handler, or else of the configuration */
-  atom_u64 *turn_ns;   /* borrows: when the iteration of the event loop began; NULL = no watchdog */
-  uint32_t heartbeats; /* turns of connections and tasks: see watchdog_heartbeat */
-  uint32_t index;      /* of the worker; part of the connections' ids */
+  atom_u64 steps; /* turns of connections and tasks so far, for the watchdog: any thread reads */
+  uint32_t index; /* of the worker; part of the connections' ids */
   uint32_t conns_max;
   uint32_t peers_end;                 /* no slot from here on has been used since the last trim */
   struct conn_peer *peers;            /* owns: mapped; by slot */

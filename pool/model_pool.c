@@ -17,11 +17,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Least time between two warnings about one worker. */
+#define WARNINGS_NS NS_PER_S
+
 struct pool_thread {
   struct worker worker; /* first: aligned */
   struct model_pool *pool;
   pthread_t thread;
-  struct watchdog_state watchdog; /* acceptor */
+  struct watchdog_state watchdog; /* acceptor; the fields below, too */
+  uint64_t warned_ns;             /* time of the last warning about the worker; 0 = none */
+  bool warned;                    /* about the present episode */
 };
 
 struct model_pool {
@@ -192,7 +197,6 @@ static void log_watchdog(struct model_pool *pool, uint32_t worker, enum watchdog
   struct log *log = pool->model.setup.log;
   struct log_line line;
   if (what == WATCHDOG_BLOCKED) {
-    stats_add(&pool->stats.blocked, 1);
     log_begin(&line, log, LOG_WARN, "a handler blocks its worker");
   } else {
     log_begin(&line, log, LOG_INFO, "a blocked worker runs again");
@@ -202,19 +206,41 @@ static void log_watchdog(struct model_pool *pool, uint32_t worker, enum watchdog
   log_end(&line);
 }
 
+/*
+ * Look at the ${i}th worker.  A warning about it comes WARNINGS_NS after the last one at the
+ * earliest: later if the episode still lasts then, else not at all.
+ */
+static void watch_worker(struct model_pool *pool, uint32_t i, uint64_t now_ns) {
+  struct pool_thread *thread = &pool->threads[i];
+  const struct worker *worker = &thread->worker;
+  const struct watchdog_sight sight = {.turn_ns = atom_load_relaxed_u64(&worker->turn_ns),
+                                       .steps = atom_load_relaxed_u64(&worker->ctx.steps),
+                                       .messages = atom_load_relaxed_u64(&worker->stats.messages)};
+  struct watchdog_state before;
+  enum watchdog_result what = watchdog_look(&thread->watchdog, &sight, now_ns,
+                                            pool->model.setup.config->watchdog_ns, &before);
+  if (what == WATCHDOG_BLOCKED) {
+    stats_add(&pool->stats.blocked, 1);
+    thread->warned = false;
+  } else if (what == WATCHDOG_OVER && thread->warned) {
+    log_watchdog(pool, i, what, sub_sat_u64(before.seen_ns, before.since_ns) / NS_PER_MS);
+  }
+  bool due = thread->warned_ns == 0 || sub_sat_u64(now_ns, thread->warned_ns) >= WARNINGS_NS;
+  if (thread->watchdog.blocked && !thread->warned && due) {
+    thread->warned = true;
+    thread->warned_ns = now_ns;
+    log_watchdog(pool, i, WATCHDOG_BLOCKED,
+                 sub_sat_u64(now_ns, thread->watchdog.since_ns) / NS_PER_MS);
+  }
+}
+
 static uint64_t pool_watch(struct model *model, uint64_t now_ns) {
   struct model_pool *pool = pool_of(model);
   const struct model_setup *setup = &model->setup;
   uint64_t limit_ns = setup->custom_handler ? setup->config->watchdog_ns : 0, next_ns = NEVER;
   for (uint32_t i = 0; i < pool->count && limit_ns > 0; i++) {
-    struct watchdog_state *watchdog = &pool->threads[i].watchdog, before;
-    uint64_t turn_ns = atom_load_relaxed_u64(&pool->threads[i].worker.turn_ns);
-    enum watchdog_result what = watchdog_look(watchdog, turn_ns, now_ns, limit_ns, &before);
-    if (what != WATCHDOG_OK) {
-      uint64_t until_ns = what == WATCHDOG_BLOCKED ? now_ns : before.seen_ns;
-      log_watchdog(pool, i, what, sub_sat_u64(until_ns, before.turn_ns) / NS_PER_MS);
-    }
-    next_ns = min_u64(next_ns, watchdog_next_ns(watchdog, now_ns, limit_ns));
+    watch_worker(pool, i, now_ns);
+    next_ns = min_u64(next_ns, watchdog_next_ns(&pool->threads[i].watchdog, now_ns, limit_ns));
   }
   return next_ns;
 }
@@ -330,7 +356,9 @@ struct model *model_pool_create(const struct model_setup *setup) {
   for (; pool->opened < pool->count; pool->opened++) {
     struct pool_thread *thread = &pool->threads[pool->opened];
     thread->pool = pool;
-    thread->watchdog = (struct watchdog_state){0};
+    thread->watchdog = (struct watchdog_state){.blocked = false};
+    thread->warned_ns = 0;
+    thread->warned = false;
     const struct worker_setup worker = {.config = setup->config,
                                         .handler = setup->handler,
                                         .admission = setup->admission,

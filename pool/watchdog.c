@@ -1,22 +1,21 @@
 /*
  * watchdog: see watchdog.h.
  *
- *            another turn: OK
+ *            progress: OK
  *              +-----+
- *              v     |                the same, over the limit: BLOCKED
+ *              v     |              no progress for the limit: BLOCKED
  *   waits <-> [ in a turn ] -----------------------------------------> [ blocked ]
  *     ^        ^                                                            |
- *     |        +------------------- another turn: OVER ---------------------+
+ *     |        +------------------- progress: OVER -------------------------+
  *     +----------------------------- it waits: OVER ------------------------+
  *
  * The time when it began identifies a turn: no two turns of a worker begin in the same nanosecond.
- * A worker that goes from one turn into the next without waiting is not blocked.  A turn must be
- * seen twice, because every turn looks old at first after a SIGSTOP, or if the acceptor had no CPU.
- * It then has SLACK_NS to end.
+ * A callback counts before it begins.  If no more than one step with one message was counted since
+ * the last look, in another turn, the callback that runs is the first of its turn, and has run
+ * since its beginning.  Otherwise it may have begun just before this look.
  *
- * With looks at the times of watchdog_next_ns, no turn of limit + 2 * SLACK_NS escapes.  The next
- * look after its begin comes within limit + SLACK_NS and sees it.  The look after that comes
- * SLACK_NS after its limit.
+ * A sight must be seen twice, because every turn looks old at first after a SIGSTOP, or if the
+ * acceptor had no CPU.  It then has SLACK_NS to end.
  *
  * now_ns and turn_ns are read by different threads, so a turn may begin later than now.
  */
@@ -27,16 +26,29 @@
 /* How long after a limit to look: waits have a resolution of a millisecond. */
 #define SLACK_NS NS_PER_MS
 
-enum watchdog_result watchdog_look(struct watchdog_state *watchdog, uint64_t turn_ns,
-                                   uint64_t now_ns, uint64_t limit_ns,
-                                   struct watchdog_state *before) {
+static bool same_sight(const struct watchdog_sight *a, const struct watchdog_sight *b) {
+  return a->turn_ns == b->turn_ns && a->steps == b->steps && a->messages == b->messages;
+}
+
+/* The time since which a worker with a new ${sight} may have made no progress. */
+static uint64_t since(const struct watchdog_sight *before, const struct watchdog_sight *sight,
+                      uint64_t now_ns) {
+  bool first = sight->turn_ns != before->turn_ns && sight->steps - before->steps <= 1 &&
+               sight->messages - before->messages <= 1;
+  return first ? sight->turn_ns : max_u64(now_ns, sight->turn_ns);
+}
+
+enum watchdog_result watchdog_look(struct watchdog_state *watchdog,
+                                   const struct watchdog_sight *sight, uint64_t now_ns,
+                                   uint64_t limit_ns, struct watchdog_state *before) {
   *before = *watchdog;
-  if (turn_ns == 0 || turn_ns != before->turn_ns) {
-    *watchdog = (struct watchdog_state){.turn_ns = turn_ns, .seen_ns = now_ns};
+  if (sight->turn_ns == 0 || !same_sight(sight, &before->sight)) {
+    *watchdog = (struct watchdog_state){
+        .sight = *sight, .since_ns = since(&before->sight, sight, now_ns), .seen_ns = now_ns};
     return before->blocked ? WATCHDOG_OVER : WATCHDOG_OK;
   }
   watchdog->seen_ns = max_u64(before->seen_ns, now_ns);
-  if (before->blocked || sub_sat_u64(now_ns, turn_ns) <= limit_ns) {
+  if (before->blocked || sub_sat_u64(now_ns, before->since_ns) <= limit_ns) {
     return WATCHDOG_OK;
   }
   watchdog->blocked = true;
@@ -45,10 +57,11 @@ enum watchdog_result watchdog_look(struct watchdog_state *watchdog, uint64_t tur
 
 uint64_t watchdog_next_ns(const struct watchdog_state *watchdog, uint64_t now_ns,
                           uint64_t limit_ns) {
-  if (watchdog->turn_ns == 0 || watchdog->blocked) {
+  if (watchdog->sight.turn_ns == 0 || watchdog->blocked) {
     /* a limit below the slack must not make the caller spin */
     return add_sat_u64(now_ns, max_u64(limit_ns, SLACK_NS));
   }
-  uint64_t behind_ns = add_sat_u64(watchdog->turn_ns, add_sat_u64(limit_ns, SLACK_NS));
-  return behind_ns > now_ns ? behind_ns : add_sat_u64(now_ns, SLACK_NS);
+  uint64_t over_ns = add_sat_u64(watchdog->since_ns, add_sat_u64(limit_ns, SLACK_NS));
+  uint64_t soon_ns = add_sat_u64(now_ns, max_u64(limit_ns / 4, SLACK_NS));
+  return over_ns > now_ns ? min_u64(over_ns, soon_ns) : add_sat_u64(now_ns, SLACK_NS);
 }

@@ -52,7 +52,6 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
     return -1;
   }
   worker->ctx.server = setup->server;
-  worker->ctx.turn_ns = &worker->turn_ns;
   worker->ctx.index = setup->index;
   worker->ctx.input = worker->input + CONN_INPUT_FRONT;
   worker->ctx.input_bytes = WORKER_INPUT_BYTES;
