@@ -188,7 +188,8 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
  * Queue ${size} bytes without a copy. ${release}(${argument}) is called once on the connection's
  * worker: when the kernel has taken all bytes, or after on_close if the connection ends first. It
  * may be NULL. It must make no call that takes a connection: use on_drain to continue sending. If
- * ${size} is 0 or 64 references are queued, the bytes are copied and ${release} is called at once.
+ * ${size} is 0, or 64 references are queued already, the bytes are copied and ${release} is called
+ * at once: check xchg_pending where a client chooses how much is sent.
  * Own: ${data} must not change until ${release} is called. If the call fails, the caller keeps
  * ${data} and ${release} is not called.
  * Errors: EPIPE, ENOMEM (the connection ends with XCHG_MEMORY), EPERM, EINVAL (${size} is

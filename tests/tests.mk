@@ -338,7 +338,7 @@ format: | need-lint ## format the C sources with clang-format
 	@clang-format -i $(C_FILES) $(wildcard docs/man/examples/*.c)
 
 need-check: need-build
-	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables valgrind
+	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache libmemcached-tools iproute2 nftables valgrind
 need-lint: need-build
 	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 need-fuzz: need-build

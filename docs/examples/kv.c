@@ -1,6 +1,6 @@
 /*
- * kv: a key-value store in memory for clients of memcached's text protocol. Commands: get with any
- * number of keys, set, delete, version, quit; noreply where the protocol has it.
+ * kv: a key-value store in memory for clients of memcached's text protocol. Commands: get and gets
+ * with any number of keys, set, delete, stats, verbosity, version, quit, and noreply.
  *
  *   C> set a 7 0 5 | hello            S> STORED
  *   C> get a b                        S> VALUE a 7 5 | hello | END
@@ -9,8 +9,9 @@
  *             complete commands, and the handler buffers nothing.
  * item        An item is stored in the form in which it is sent ("VALUE a 7 5 | hello |"). A get
  *             copies it to the output, or sends it by reference if it exceeds COPY_MAX_BYTES.
- * shard       A shard is a part of the table with its own lock, so workers seldom wait for each
- *             other. No system call is made under the lock.
+ * shard       A part of the table with its own lock, under which no system call is made.
+ * rest        A get may name one large item a hundred times. It stops once PENDING_MAX_BYTES are
+ *             queued and goes on in on_drain. Until then the connection is paused.
  * reference   The table holds one reference to each item, each xchg_send_ref another. The last one
  *             frees the item. So an item may be deleted while a slow client still receives it.
  *
@@ -34,6 +35,7 @@
 #define VALUE_MAX_BYTES (1024 * 1024)
 #define LINE_MAX_BYTES (32 * 1024) /* holds a get of more than 100 of the longest keys */
 #define COPY_MAX_BYTES 4096
+#define PENDING_MAX_BYTES (256 * 1024) /* queued output at which a get waits for the client */
 #define SHARDS 64
 #define BYTES_PER_BUCKET 128 /* few items are smaller, so a bucket seldom holds two */
 #define MONTH_S (60 * 60 * 24 * 30)
@@ -47,6 +49,7 @@ struct text {
 struct item {
   struct item *next; /* in its bucket, guarded by the shard's lock; the fields below are constant */
   struct store *store;
+  uint64_t unique; /* of this value, for gets */
   atomic_uint references;
   uint64_t hash;
   time_t expires_s; /* 0 = never */
@@ -63,13 +66,17 @@ struct store {
   uint64_t seed, factor;
   size_t bucket_count; /* of a shard; a power of two */
   size_t bytes_max;
-  atomic_size_t bytes; /* of all items, with deleted ones that are still being sent */
+  atomic_size_t bytes;         /* of all items, with deleted ones that are still being sent */
+  atomic_uint_fast64_t unique; /* values stored so far */
   struct shard shards[SHARDS];
 };
 
 /* A connection's state. */
 struct client {
-  size_t skip; /* bytes of an oversized value that are still to be discarded */
+  size_t skip;           /* bytes of an oversized value that are still to be discarded */
+  char *rest;            /* owns: the keys that a get has not answered yet; NULL = none */
+  struct text rest_keys; /* in rest */
+  bool rest_unique;      /* they are a gets' */
 };
 
 /* ---- the store ---- */
@@ -156,20 +163,35 @@ static bool store_delete(struct store *store, struct text key) {
   return found;
 }
 
+/* Send ${item}; ${unique}: with its number in the first line. The shard is locked. */
+static void send_item(struct xchg_conn *conn, struct item *item, bool unique) {
+  const char *at = item->text, *end = memchr(at, '\r', item->size);
+  char number[32];
+  if (unique) {
+    xchg_send(conn, at, (size_t)(end - at));
+    xchg_send(conn, number, (size_t)snprintf(number, sizeof(number), " %" PRIu64, item->unique));
+    at = end;
+  }
+  size_t size = item->size - (size_t)(at - item->text);
+  if (size <= COPY_MAX_BYTES) {
+    xchg_send(conn, at, size);
+    return;
+  }
+  atomic_fetch_add(&item->references, 1);
+  if (xchg_send_ref(conn, at, size, item_release, item) == -1) {
+    atomic_fetch_sub(&item->references, 1); /* not the last one: the table holds another */
+  }
+}
+
 /* Send the item of ${key}, if it exists. */
-static void store_send(struct store *store, struct text key, struct xchg_conn *conn) {
+static void store_send(struct store *store, struct text key, bool unique, struct xchg_conn *conn) {
   uint64_t hash = hash_of(store, key);
   struct shard *shard = lock_shard(store, hash);
   struct item **link = find(store, shard, hash, key), *item = *link, *expired = NULL;
   if (item != NULL && has_expired(item)) {
     expired = unlink_item(link);
-  } else if (item != NULL && item->size <= COPY_MAX_BYTES) {
-    xchg_send(conn, item->text, item->size);
   } else if (item != NULL) {
-    atomic_fetch_add(&item->references, 1);
-    if (xchg_send_ref(conn, item->text, item->size, item_release, item) == -1) {
-      atomic_fetch_sub(&item->references, 1); /* not the last one: the table holds another */
-    }
+    send_item(conn, item, unique);
   }
   pthread_mutex_unlock(&shard->mutex);
   item_release(expired);
@@ -276,17 +298,50 @@ static void answer(struct xchg_conn *conn, const char *text) {
   xchg_send(conn, text, strlen(text));
 }
 
-static void do_get(struct xchg_conn *conn, struct text words) {
-  struct text key = next_word(&words);
-  const char *last = key.size == 0 ? "ERROR\r\n" : "END\r\n";
-  for (; key.size > 0; key = next_word(&words)) {
-    if (key.size > KEY_MAX_BYTES) {
-      last = BAD_LINE;
-      break;
+/* Send items of ${*words} until enough is queued. Return: the last line; NULL = keys are left. */
+static const char *send_items(struct xchg_conn *conn, struct text *words, bool unique) {
+  while (xchg_pending(conn) < PENDING_MAX_BYTES) {
+    struct text key = next_word(words);
+    if (key.size == 0 || key.size > KEY_MAX_BYTES) {
+      return key.size == 0 ? "END\r\n" : BAD_LINE;
     }
-    store_send(xchg_user(conn), key, conn);
+    store_send(xchg_user(conn), key, unique, conn);
   }
-  answer(conn, last);
+  return NULL;
+}
+
+static void do_get(struct xchg_conn *conn, struct text words, bool unique) {
+  struct client *client = xchg_state(conn);
+  struct text all = words;
+  const char *last = next_word(&all).size == 0 ? "ERROR\r\n" : send_items(conn, &words, unique);
+  if (last != NULL) {
+    answer(conn, last);
+  } else if ((client->rest = malloc(words.size + 1)) == NULL) {
+    xchg_abort(conn); /* the client must not take a part of the answer for the whole */
+  } else {
+    memcpy(client->rest, words.at, words.size);
+    client->rest_keys = (struct text){client->rest, words.size};
+    client->rest_unique = unique;
+    xchg_pause(conn);
+  }
+}
+
+/* The client has read: go on with its get. */
+static void on_drain(struct xchg_conn *conn) {
+  struct client *client = xchg_state(conn);
+  const char *last =
+      client->rest == NULL ? NULL : send_items(conn, &client->rest_keys, client->rest_unique);
+  if (last != NULL) {
+    free(client->rest);
+    client->rest = NULL;
+    answer(conn, last);
+    xchg_resume(conn);
+  }
+}
+
+static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
+  (void)reason;
+  free(((struct client *)xchg_state(conn))->rest);
 }
 
 /* Make an item of ${set}. Return: NULL if memory is full. */
@@ -303,6 +358,7 @@ static struct item *make_item(struct store *store, const struct set *set) {
     return NULL;
   }
   *item = (struct item){.store = store, .references = 1, .hash = hash_of(store, set->key)};
+  item->unique = atomic_fetch_add(&store->unique, 1) + 1;
   item->expires_s = set->expires_s;
   item->key_size = set->key.size;
   item->size = size;
@@ -357,6 +413,28 @@ static void do_delete(struct xchg_conn *conn, struct text words) {
   }
 }
 
+/* "verbosity LEVEL [noreply]" has no effect: the log is xchg's. */
+static void do_verbosity(struct xchg_conn *conn, struct text words) {
+  struct text level = next_word(&words), last = next_word(&words);
+  uint32_t number;
+  if (!is_word(level, "noreply") && !is_word(last, "noreply")) {
+    answer(conn, parse_number(level, &number) && last.size == 0 ? "OK\r\n" : "ERROR\r\n");
+  }
+}
+
+/* A command without arguments. */
+static void do_simple(struct xchg_conn *conn, struct text command, struct text words) {
+  bool bare = next_word(&words).size == 0, version = is_word(command, "version");
+  if (bare && is_word(command, "quit")) {
+    xchg_finish(conn);
+  } else if (bare && (version || is_word(command, "stats"))) {
+    answer(conn,
+           version ? "VERSION " XCHG_VERSION "\r\n" : "STAT version " XCHG_VERSION "\r\nEND\r\n");
+  } else {
+    answer(conn, "ERROR\r\n");
+  }
+}
+
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
   struct client *client = xchg_state(conn);
   if (client->skip > 0) {
@@ -365,18 +443,16 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
   }
   const char *data = message->data, *end = memchr(data, '\n', message->size);
   struct text words = line_until(data, end), command = next_word(&words);
-  if (is_word(command, "get")) {
-    do_get(conn, words);
+  if (is_word(command, "get") || is_word(command, "gets")) {
+    do_get(conn, words, command.size == 4);
   } else if (is_word(command, "set")) {
     do_set(conn, words, (struct text){end + 1, (size_t)(data + message->size - end - 1)});
   } else if (is_word(command, "delete")) {
     do_delete(conn, words);
-  } else if (is_word(command, "version")) {
-    answer(conn, "VERSION " XCHG_VERSION "\r\n");
-  } else if (is_word(command, "quit")) {
-    xchg_finish(conn);
+  } else if (is_word(command, "verbosity")) {
+    do_verbosity(conn, words);
   } else {
-    answer(conn, "ERROR\r\n");
+    do_simple(conn, command, words);
   }
 }
 
@@ -412,7 +488,9 @@ int main(int argc, char **argv) {
                                   .max_message = LINE_MAX_BYTES + VALUE_MAX_BYTES + 2,
                                   .state_size = sizeof(struct client),
                                   .user = &store,
-                                  .on_message = on_message};
+                                  .on_message = on_message,
+                                  .on_drain = on_drain,
+                                  .on_close = on_close};
   const char *mebibytes = getenv("KV_MEMORY_MIB");
   if (store_init(&store, mebibytes == NULL ? 64 : strtoul(mebibytes, NULL, 10)) == -1) {
     perror("kv");
