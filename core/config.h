@@ -138,6 +138,14 @@ void config_explain(const struct config *config, const char *const *environment,
 void config_write_markdown(FILE *out); /* docs/configuration.md */
 void config_write_man(FILE *out);      /* the variables' section of xchgd.8 */
 
+/**
+ * config_print_escaped(out, text, size, size_max, quoted):
+ * Write ${text}, shortened to ${size_max} bytes. Bytes below 0x20 or above 0x7e and the characters
+ * in ${quoted} become \xNN.
+ */
+void config_print_escaped(FILE *out, const char *text, size_t size, size_t size_max,
+                          const char *quoted);
+
 /** The reserve: descriptors that the server with ${config} needs in addition to connections. */
 uint64_t config_reserve(const struct config *config, const struct config_facts *facts);
 

@@ -55,7 +55,7 @@ static_assert((int)XCHG_LOG_LOGFMT == (int)LOG_LOGFMT, "formats are copied as nu
 static_assert((int)XCHG_LOG_JSON == (int)LOG_JSON, "formats are copied as numbers");
 
 static const char *text_of(const struct config_check *check, enum config_var var);
-static const char *program_of(const struct config_check *check);
+static void print_program(const struct config_check *check);
 static const char *decided_by(const struct config_check *check, enum config_var var);
 static void load_var(struct config_check *check, enum config_var var);
 static void check_connections(struct config_check *check);
@@ -193,7 +193,8 @@ bool config_has_handler(const struct config *config, const struct config_facts *
 }
 
 FILE *config_fault_begin(struct config_check *check) {
-  fprintf(check->out, "%s: ", program_of(check));
+  print_program(check);
+  fputs(": ", check->out);
   check->faults++;
   return check->out;
 }
@@ -273,8 +274,10 @@ static const char *text_of(const struct config_check *check, enum config_var var
   return text != NULL ? text : config_default(def, check->config->exchange);
 }
 
-static const char *program_of(const struct config_check *check) {
-  return check->facts->program != NULL ? check->facts->program : PROGRAM;
+/* Its caller chooses the name of a program. */
+static void print_program(const struct config_check *check) {
+  const char *program = check->facts->program != NULL ? check->facts->program : PROGRAM;
+  config_print_escaped(check->out, program, strlen(program), SHOWN_MAX, "");
 }
 
 /* Why ${var} must not be set, or NULL if it may be. */
@@ -456,7 +459,8 @@ static void check_name(struct config_check *check, const char *name, size_t size
   } else if (check->facts->embedded) {
     fputs("docs/configuration.md lists all\n", out);
   } else {
-    fprintf(out, "%s --help lists all\n", program_of(check));
+    print_program(check);
+    fputs(" --help lists all\n", out);
   }
 }
 

@@ -173,12 +173,4 @@ bool config_has_handler(const struct config *config, const struct config_facts *
 /** Is ${var} one of the five variables of a built-in exchange? */
 bool config_is_exchange(enum config_var var);
 
-/**
- * config_print_escaped(out, text, size, size_max, quoted):
- * Write ${text}, shortened to ${size_max} bytes. Bytes below 0x20 or above 0x7e and the characters
- * in ${quoted} become \xNN.
- */
-void config_print_escaped(FILE *out, const char *text, size_t size, size_t size_max,
-                          const char *quoted);
-
 #endif

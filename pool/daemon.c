@@ -33,6 +33,11 @@
 #define EXIT_USAGE 64
 #define EXIT_CONFIG 78
 
+/* The bytes of others' texts that a line shows, and what is escaped within quotes. */
+#define PROGRAM_SHOWN_MAX 64
+#define ARGUMENT_SHOWN_MAX 256
+#define QUOTED "'\"\\"
+
 /* The state of the program. */
 struct daemon {
   const char *const *environment;
@@ -81,6 +86,12 @@ static void find_facts(struct daemon *d) {
   machine_find_facts(&d->facts);
   machine_find_descriptors(&d->facts, true);
   d->facts.sockets_passed = passed_sockets(d->environment);
+}
+
+/* Begin a line with the name of the program, which its caller has chosen. */
+static void print_program(FILE *out, const char *program) {
+  config_print_escaped(out, program, strlen(program), PROGRAM_SHOWN_MAX, "");
+  fputs(": ", out);
 }
 
 /* ---- serving ---- */
@@ -255,8 +266,13 @@ static int run(struct daemon *d) {
 /* ---- the command line ---- */
 
 static int usage(const struct daemon *d, const char *argument) {
-  fprintf(stderr, "%s: unknown argument '%s'; try '%s --help'\n", d->facts.program, argument,
-          d->facts.program);
+  const char *program = d->facts.program;
+  print_program(stderr, program);
+  fputs("unknown argument '", stderr);
+  config_print_escaped(stderr, argument, strlen(argument), ARGUMENT_SHOWN_MAX, QUOTED);
+  fputs("'; try '", stderr);
+  config_print_escaped(stderr, program, strlen(program), PROGRAM_SHOWN_MAX, QUOTED);
+  fputs(" --help'\n", stderr);
   return EXIT_USAGE;
 }
 
@@ -275,12 +291,19 @@ static int choose_handler(struct daemon *d) {
   if (d->config.handler != NULL) {
     d->handler = plugin_open(&d->plugin, d->config.handler, why, sizeof(why));
     if (d->handler == NULL) {
-      fprintf(stderr, "%s: XCHG_HANDLER='%s': %s\n", d->facts.program, d->config.handler, why);
+      print_program(stderr, d->facts.program);
+      fputs("XCHG_HANDLER='", stderr);
+      config_print_escaped(stderr, d->config.handler, strlen(d->config.handler), ARGUMENT_SHOWN_MAX,
+                           QUOTED);
+      fputs("': ", stderr);
+      config_print_escaped(stderr, why, strlen(why), sizeof(why), "");
+      fputc('\n', stderr);
       return EXIT_CONFIG;
     }
   }
   if (d->handler != NULL && !server_handler_valid(d->handler, &d->config, why, sizeof(why))) {
-    fprintf(stderr, "%s: %s\n", d->facts.program, why);
+    print_program(stderr, d->facts.program);
+    fprintf(stderr, "%s\n", why);
     return EXIT_CONFIG;
   }
   return 0;
@@ -314,7 +337,7 @@ static int command(struct daemon *d, int argc, char **argv) {
     return check_output(d);
   }
   if (flag != NULL && strcmp(flag, "--version") == 0) {
-    printf("%s " XCHG_VERSION "\n", d->facts.handler ? "libxchg" : d->facts.program);
+    puts(d->facts.handler ? "libxchg " XCHG_VERSION : "xchgd " XCHG_VERSION);
     return check_output(d);
   }
   if (flag != NULL && strcmp(flag, "--check") != 0 && strcmp(flag, "--explain") != 0) {
@@ -334,7 +357,9 @@ static const char *program_name(int argc, char **argv, bool own) {
 
 /* There is no log yet. */
 static int log_refused(const char *program) {
-  fprintf(stderr, "%s: cannot start: %s\n", program, strerror(errno));
+  int error = errno;
+  print_program(stderr, program);
+  fprintf(stderr, "cannot start: %s\n", strerror(error));
   return SERVER_OSERR;
 }
 
@@ -368,7 +393,8 @@ int daemon_main(const struct xchg_handler *handler, int argc, char **argv) {
 
 int xchg_main(const struct xchg_handler *handler, int argc, char **argv) {
   if (handler == NULL) {
-    fprintf(stderr, "%s: there is no handler\n", program_name(argc, argv, true));
+    print_program(stderr, program_name(argc, argv, true));
+    fputs("there is no handler\n", stderr);
     return EXIT_CONFIG;
   }
   return daemon_main(handler, argc, argv);
