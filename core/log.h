@@ -1,23 +1,14 @@
 /*
- * log: writes one line for each event, in logfmt or JSON, and never blocks.
+ * log: builds one line for each event, in logfmt or JSON, and passes it on.
  *
- * A line is built on the caller's stack and written with one call of at most LOG_LINE_MAX bytes.
- * So lines of several threads do not mix on a pipe, and no lock is needed.
- *
- * If the descriptor does not accept a line at once (full pipe, stopped terminal, full disk, closed
- * reader), the line is lost and counted.  The next line that is written is preceded by a line with
- * the count.  To avoid blocking, a pipe or terminal is opened again through /proc/self/fd with
- * O_NONBLOCK, because that flag of the shared description must not change.  A socket is written
- * with MSG_DONTWAIT.  If neither works, the descriptor is polled before each write.
+ * A line is built on the caller's stack, so no lock is needed.  The function of the log gets each
+ * complete line: pool/log_writer for standard error, or a function of the program.
  *
  * Bytes below 0x20 and above 0x7e, quotes and backslashes are escaped, so a peer cannot forge a
- * line.
+ * line, and no text of others reaches a terminal as it is.
  *
  *   time=2026-11-24T05:57:21.123Z level=info msg=listening addr=127.0.0.1:7000
  *   {"time":"2026-11-24T05:57:21.123Z","level":"info","msg":"listening","addr":"127.0.0.1:7000"}
- *
- * A write to a pipe without a reader raises SIGPIPE.  A process that logs to a pipe must ignore it,
- * as xchgd does.  After a partial write, the next line begins with a line feed.
  *
  * Each server has its own logger.  There is no global one.
  */
@@ -26,7 +17,6 @@
 
 #include "core/xchg.h"
 #include "core/base.h"
-#include "core/atom.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_LOGFMT, LOG_JSON };
@@ -34,7 +24,7 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 /* For lines that are written at every level: listening, stats, stopped. */
 #define LOG_ALWAYS LOG_ERROR
 
-#define LOG_LINE_MAX 4096 /* PIPE_BUF; a longer write to a pipe is not atomic */
+#define LOG_LINE_MAX 4096 /* with its line feed: PIPE_BUF, a longer write to a pipe is not atomic */
 
 /**
  * log_call_fn(user, level, line):
@@ -44,14 +34,10 @@ enum log_format { LOG_LOGFMT, LOG_JSON };
 typedef void log_call_fn(void *user, enum xchg_log_level level, const char *line);
 
 struct log {
-  int fd;            /* owns if log_init has opened it, else borrows; -1 = all lines are lost */
-  int how;           /* an enum of log.c: how to write */
-  log_call_fn *call; /* used instead of fd, or NULL */
-  void *user;        /* borrows; passed to call */
+  log_call_fn *call;
+  void *user; /* borrows; passed to call */
   enum log_level level;
   enum log_format format;
-  atom_u64 dropped; /* lines lost since the last one written; any thread */
-  atom_u32 partial; /* the last write ended within a line; any thread */
 };
 
 /* A line on the caller's stack, between log_begin and log_end. */
@@ -63,23 +49,12 @@ struct log_line {
 };
 
 /**
- * log_init(log, fd, level, format):
- * Write lines of ${level} and more urgent ones to ${fd}. Cannot fail: if ${fd} is not open, lines
- * are counted as lost.
- * Own: ${fd} stays the caller's.
+ * log_init(log, call, user, level, format):
+ * Pass lines of ${level} and more urgent ones to ${call}, with their level. The level of
+ * log_begin_always is info. There is nothing to free.
  */
-void log_init(struct log *log, int fd, enum log_level level, enum log_format format);
-
-/**
- * log_init_call(log, call, user, level, format):
- * Pass lines to ${call} instead, with their level. The level of log_begin_always is info. Nothing
- * is opened, no line is lost, and log_fini does nothing.
- */
-void log_init_call(struct log *log, log_call_fn *call, void *user, enum log_level level,
-                   enum log_format format);
-
-/** Close what log_init has opened. */
-void log_fini(struct log *log);
+void log_init(struct log *log, log_call_fn *call, void *user, enum log_level level,
+              enum log_format format);
 
 /**
  * log_begin(line, log, level, msg):
@@ -98,7 +73,7 @@ void log_str(struct log_line *line, const char *key, const char *value);
 void log_bytes(struct log_line *line, const char *key, const void *value, size_t size);
 void log_u64(struct log_line *line, const char *key, uint64_t value);
 
-/** Write the line, or count it as lost. */
+/** Pass the line on. */
 void log_end(struct log_line *line);
 
 /**

@@ -390,8 +390,9 @@ struct xchg_config {
   enum xchg_log_level log_level;   /* the least urgent level that is logged */
   enum xchg_log_format log_format; /* of the lines on standard error */
   /*
-   * Receives each line of the log, without a line feed. NULL = standard error. Called by several
-   * threads at once. Must not block and must not call the library.
+   * Receives each line of the log, without a line feed. Called by several threads at once. Must not
+   * block and must not call the library. NULL = standard error: no thread waits for it, and a write
+   * raises no SIGPIPE, SIGXFSZ or SIGTTOU.
    */
   void (*log)(void *log_user, enum xchg_log_level level, const char *line);
   void *log_user; /* passed to log */
@@ -418,13 +419,14 @@ int xchg_config_from_env(struct xchg_config *config, size_t size, char *const *e
  * Return: the server, or NULL with errno set, after a line in the log.
  * Errors: EINVAL (the configuration or the handler is invalid), EADDRINUSE (or another error of
  * bind(2)), EMFILE (no descriptors left), ENOMEM, ECANCELED (on_start returned -1).
- * Note: Ignore SIGPIPE if standard error may be a pipe and the log is written there.
+ * Note: Lines for a file, or for a terminal that cannot be opened again, wait for the next call.
  */
 struct xchg_server *xchg_server_create(const struct xchg_config *config,
                                        const struct xchg_handler *handler);
 
 /**
- * Start the threads and serve. The threads block all signals that come from outside.
+ * Start the threads and serve. The threads block all signals that come from outside. If standard
+ * error can block, one of them, xchg-log, writes the log.
  * Return: 0 when all threads run, or -1 with errno set, after a line in the log.
  * Errors: EALREADY (the second call, no line is logged; or another process has started the server),
  * EAGAIN (no thread could be started).

@@ -9,6 +9,7 @@
 #include "core/config.h"
 #include "pool/machine.h"
 #include "pool/signals.h"
+#include "pool/log_writer.h"
 #include "pool/server_stats.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@ struct api_server {
   struct xchg_server server; /* first */
   struct config config;
   struct log log;
+  struct log_writer *log_writer; /* owns; NULL = the program's function takes the lines */
 };
 
 /* ---- configuration ---- */
@@ -90,14 +92,18 @@ static int import(struct api_server *made, const struct xchg_config *config,
   return count == 0 ? 0 : fail(error);
 }
 
-static void start_log(struct log *log, const struct xchg_config *config) {
+/* Lines for standard error wait until xchg_server_start starts the log's thread. */
+static int open_log(struct api_server *made, const struct xchg_config *config) {
   enum log_level level = (enum log_level)config->log_level;
   enum log_format format = (enum log_format)config->log_format;
+  made->log_writer = NULL;
   if (config->log != NULL) {
-    log_init_call(log, config->log, config->log_user, level, format);
-  } else {
-    log_init(log, STDERR_FILENO, level, format);
+    log_init(&made->log, config->log, config->log_user, level, format);
+    return 0;
   }
+  made->log_writer = log_writer_create(STDERR_FILENO, format, false);
+  log_init(&made->log, log_writer_put, made->log_writer, level, format);
+  return made->log_writer == NULL ? -1 : 0;
 }
 
 static int open_server(struct api_server *made, const struct xchg_handler *handler,
@@ -131,14 +137,19 @@ struct xchg_server *xchg_server_create(const struct xchg_config *config,
   }
   struct config_facts facts;
   find_facts(&facts);
-  start_log(&made->log, config);
+  if (open_log(made, config) == -1) {
+    int error = errno;
+    free(made);
+    errno = error;
+    return NULL;
+  }
   int error = import(made, config, &facts) == 0 ? 0 : errno;
   if (error == 0 && open_server(made, handler, &facts) == -1) {
     error = errno;
     config_fini(&made->config);
   }
   if (error != 0) {
-    log_fini(&made->log);
+    log_writer_destroy(made->log_writer);
     free(made);
     errno = error;
     return NULL;
@@ -154,6 +165,10 @@ int xchg_server_start(struct xchg_server *server) {
   }
   if (!server->embedded || atom_load_relaxed_u32(&server->started) != 0) {
     return fail(EALREADY);
+  }
+  struct api_server *made = container_of(server, struct api_server, server);
+  if (made->log_writer != NULL && log_writer_start(made->log_writer) == -1) {
+    return -1;
   }
   sigset_t before;
   signals_block_all(&before);
@@ -220,7 +235,7 @@ void xchg_server_destroy(struct xchg_server *server) {
     server_close(server);
   }
   config_fini(&made->config);
-  log_fini(&made->log);
+  log_writer_destroy(made->log_writer);
   free(made);
 }
 

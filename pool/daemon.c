@@ -15,6 +15,7 @@
 #include "pool/thread.h"
 #include "pool/machine.h"
 #include "pool/signals.h"
+#include "pool/log_writer.h"
 #include "pool/plugin.h"
 #include "pool/server_stats.h"
 
@@ -41,9 +42,11 @@
 /* The state of the program. */
 struct daemon {
   const char *const *environment;
+  FILE *errors; /* owns; lines for standard error, printed at the end: print_errors */
   struct config_facts facts;
   struct config config;
   struct log log;
+  struct log_writer *log_writer; /* owns */
   struct sd_notify notify;
   struct signals signals;
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
@@ -88,10 +91,37 @@ static void find_facts(struct daemon *d) {
   d->facts.sockets_passed = passed_sockets(d->environment);
 }
 
+/* ---- errors before the log ---- */
+
 /* Begin a line with the name of the program, which its caller has chosen. */
 static void print_program(FILE *out, const char *program) {
   config_print_escaped(out, program, strlen(program), PROGRAM_SHOWN_MAX, "");
   fputs(": ", out);
+}
+
+/* Begin the line of an error. Return: the stream. */
+static FILE *error_begin(const struct daemon *d) {
+  print_program(d->errors, d->facts.program);
+  return d->errors;
+}
+
+/*
+ * Print lines to standard error as the log does: it waits for at most a second, and a signal that a
+ * write raises does not end the process.
+ */
+static void print_errors(char *text) {
+  struct log_writer *writer = log_writer_create(STDERR_FILENO, LOG_LOGFMT, true);
+  if (writer == NULL || log_writer_start(writer) == -1) {
+    fputs(text, stderr); /* there is no thread: this may wait, until a signal ends the process */
+  } else {
+    char *rest = text;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+      if (*line != 0) {
+        log_writer_put(writer, XCHG_LOG_ERROR, line);
+      }
+    }
+  }
+  log_writer_destroy(writer);
 }
 
 /* ---- serving ---- */
@@ -189,6 +219,7 @@ static int attend(struct daemon *d) {
     sd_notify_retry(&d->notify, &d->log);
     if (fds[0].revents != 0 && handle_signal(d, &stopping)) {
       log_msg(&d->log, LOG_WARN, "second signal: ending at once");
+      log_writer_destroy(d->log_writer);
       _exit(EXIT_SECOND_SIGNAL);
     }
     uint64_t count;
@@ -243,10 +274,20 @@ static int serve(struct daemon *d) {
   return code;
 }
 
-static int run(struct daemon *d) {
-  /* before the first line: a log without a reader raises SIGPIPE */
+/* No thread that serves, accepts or handles signals writes to standard error. */
+static int start_log(struct daemon *d) {
+  d->log_writer = log_writer_create(STDERR_FILENO, d->config.log_format, false);
+  if (d->log_writer == NULL || log_writer_start(d->log_writer) == -1) {
+    int error = errno;
+    fprintf(error_begin(d), "cannot start the log: %s\n", strerror(error));
+    return -1;
+  }
+  log_init(&d->log, log_writer_put, d->log_writer, d->config.log_level, d->config.log_format);
+  return 0;
+}
+
+static int run_logged(struct daemon *d) {
   int signals = signals_open(&d->signals);
-  log_init(&d->log, STDERR_FILENO, d->config.log_level, d->config.log_format);
   config_warn(&d->config, d->environment, &d->facts, &d->log);
   if (sd_notify_open(&d->notify, env_vars_find(d->environment, "NOTIFY_SOCKET")) == -1) {
     log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);
@@ -259,7 +300,12 @@ static int run(struct daemon *d) {
     signals_close(&d->signals);
   }
   sd_notify_close(&d->notify);
-  log_fini(&d->log);
+  return code;
+}
+
+static int run(struct daemon *d) {
+  int code = start_log(d) == 0 ? run_logged(d) : SERVER_OSERR;
+  log_writer_destroy(d->log_writer);
   return code;
 }
 
@@ -267,12 +313,12 @@ static int run(struct daemon *d) {
 
 static int usage(const struct daemon *d, const char *argument) {
   const char *program = d->facts.program;
-  print_program(stderr, program);
-  fputs("unknown argument '", stderr);
-  config_print_escaped(stderr, argument, strlen(argument), ARGUMENT_SHOWN_MAX, QUOTED);
-  fputs("'; try '", stderr);
-  config_print_escaped(stderr, program, strlen(program), PROGRAM_SHOWN_MAX, QUOTED);
-  fputs(" --help'\n", stderr);
+  FILE *out = error_begin(d);
+  fputs("unknown argument '", out);
+  config_print_escaped(out, argument, strlen(argument), ARGUMENT_SHOWN_MAX, QUOTED);
+  fputs("'; try '", out);
+  config_print_escaped(out, program, strlen(program), PROGRAM_SHOWN_MAX, QUOTED);
+  fputs(" --help'\n", out);
   return EXIT_USAGE;
 }
 
@@ -281,7 +327,8 @@ static int check_output(const struct daemon *d) {
   if (fflush(stdout) == 0 && ferror(stdout) == 0) {
     return 0;
   }
-  fprintf(stderr, "%s: cannot write to standard output: %s\n", d->facts.program, strerror(errno));
+  int error = errno;
+  fprintf(error_begin(d), "cannot write to standard output: %s\n", strerror(error));
   return SERVER_OSERR;
 }
 
@@ -291,19 +338,18 @@ static int choose_handler(struct daemon *d) {
   if (d->config.handler != NULL) {
     d->handler = plugin_open(&d->plugin, d->config.handler, why, sizeof(why));
     if (d->handler == NULL) {
-      print_program(stderr, d->facts.program);
-      fputs("XCHG_HANDLER='", stderr);
-      config_print_escaped(stderr, d->config.handler, strlen(d->config.handler), ARGUMENT_SHOWN_MAX,
+      FILE *out = error_begin(d);
+      fputs("XCHG_HANDLER='", out);
+      config_print_escaped(out, d->config.handler, strlen(d->config.handler), ARGUMENT_SHOWN_MAX,
                            QUOTED);
-      fputs("': ", stderr);
-      config_print_escaped(stderr, why, strlen(why), sizeof(why), "");
-      fputc('\n', stderr);
+      fputs("': ", out);
+      config_print_escaped(out, why, strlen(why), sizeof(why), "");
+      fputc('\n', out);
       return EXIT_CONFIG;
     }
   }
   if (d->handler != NULL && !server_handler_valid(d->handler, &d->config, why, sizeof(why))) {
-    print_program(stderr, d->facts.program);
-    fprintf(stderr, "%s\n", why);
+    fprintf(error_begin(d), "%s\n", why);
     return EXIT_CONFIG;
   }
   return 0;
@@ -312,7 +358,7 @@ static int choose_handler(struct daemon *d) {
 /* Load the configuration and do what ${flag} asks for; NULL = serve. */
 static int configured(struct daemon *d, const char *flag) {
   find_facts(d);
-  if (config_load(&d->config, d->environment, &d->facts, stderr) != 0) {
+  if (config_load(&d->config, d->environment, &d->facts, d->errors) != 0) {
     return errno == ENOMEM ? SERVER_OSERR : EXIT_CONFIG;
   }
   int code = choose_handler(d);
@@ -337,7 +383,7 @@ static int command(struct daemon *d, int argc, char **argv) {
     return check_output(d);
   }
   if (flag != NULL && strcmp(flag, "--version") == 0) {
-    puts(d->facts.handler ? "libxchg " XCHG_VERSION : "xchgd " XCHG_VERSION);
+    printf("%s " XCHG_VERSION "\n", d->facts.handler ? "libxchg" : "xchgd");
     return check_output(d);
   }
   if (flag != NULL && strcmp(flag, "--check") != 0 && strcmp(flag, "--explain") != 0) {
@@ -365,15 +411,21 @@ static int log_refused(const char *program) {
 
 static int start(const struct xchg_handler *handler, bool own, int argc, char **argv) {
   const char *program = program_name(argc, argv, own);
+  char *text = NULL;
+  size_t text_size;
   int refused = reserve_standard(program);
   if (refused != 0) {
     return refused;
   }
   struct daemon *d = aligned_alloc(CACHE_LINE, sizeof(*d));
-  if (d == NULL) {
-    return log_refused(program);
+  FILE *errors = d == NULL ? NULL : open_memstream(&text, &text_size);
+  if (errors == NULL) {
+    int code = log_refused(program);
+    free(d);
+    return code;
   }
   *d = (struct daemon){.environment = (const char *const *)environ,
+                       .errors = errors,
                        .handler = handler,
                        .notify = {.fd = -1},
                        .drained_ns = NEVER,
@@ -381,6 +433,12 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
                        .facts = {.handler = own, .program = program}};
   int code = command(d, argc, argv);
   free(d);
+  if (fclose(errors) == EOF) {
+    (void)log_refused(program); /* no memory for the text */
+  } else if (text_size > 0) {
+    print_errors(text);
+  }
+  free(text);
   return code;
 }
 

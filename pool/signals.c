@@ -5,6 +5,7 @@
 #include "core/sys.h"
 
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A stop signal that comes again within this time is the same one. */
@@ -50,6 +51,17 @@ void signals_block_all(sigset_t *before) {
 
 void signals_restore(const sigset_t *before) {
   (void)pthread_sigmask(SIG_SETMASK, before, NULL); /* cannot fail with these arguments */
+}
+
+void signals_restore_without(const sigset_t *before, int signum) {
+  static const struct timespec now = {.tv_sec = 0};
+  if (sigismember(before, signum) == 0) {
+    sigset_t set;
+    (void)sigemptyset(&set);              /* cannot fail: the set is valid */
+    (void)sigaddset(&set, signum);        /* cannot fail for a signal of the C library */
+    (void)sigtimedwait(&set, NULL, &now); /* EAGAIN: there is none */
+  }
+  signals_restore(before);
 }
 
 /* A stop signal. Return: is it a new one? */

@@ -41,6 +41,12 @@ void signals_block_all(sigset_t *before);
 void signals_restore(const sigset_t *before);
 
 /**
+ * Restore the mask, but discard one ${signum} that has come since for this thread, if the mask lets
+ * it through.
+ */
+void signals_restore_without(const sigset_t *before, int signum);
+
+/**
  * The next signal, or SIGNALS_NONE.  A repetition of the same stop signal within 100 ms is
  * SIGNALS_NONE: timeout(1), for example, signals a program and then its process group.  Never
  * waits.

@@ -79,8 +79,8 @@ $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wr
 # --wrap redirects every call that does not go through core/sys.h to a function of the test.
 FAIL_NTH_WRAPS = malloc calloc aligned_alloc posix_memalign strdup free open_memstream fopen fclose fgets getline __getdelim socket bind listen \
             connect getsockname setsockopt eventfd epoll_create1 signalfd open __open_2 openat fstat fstatat unlinkat fchmod chmod fcntl flock read \
-            setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_self \
-            pthread_setname_np pthread_setaffinity_np pthread_cond_wait pthread_cond_signal pthread_cond_broadcast sem_wait sem_post
+            setrlimit getrandom sched_getaffinity sched_setscheduler pthread_create pthread_join pthread_detach pthread_self \
+            pthread_setname_np pthread_setaffinity_np pthread_cond_wait pthread_cond_timedwait pthread_cond_signal pthread_cond_broadcast sem_wait sem_post
 FAIL_NTH_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fail_nth) tests/fixtures/orders.c tests/fixtures/fiber.c)
 $(B)/tests/fail_nth/check_nth: $(B)/seam/tests/fail_nth/check_nth.o $(FAIL_NTH_HELPERS) $(B)/seam.a $(B)/.flags-link
 	@mkdir -p $(@D)

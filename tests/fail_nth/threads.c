@@ -19,6 +19,7 @@
 int wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                         void *(*main)(void *argument), void *argument) WRAP(pthread_create);
 int wrap_pthread_join(pthread_t thread, void **result) WRAP(pthread_join);
+int wrap_pthread_detach(pthread_t thread) WRAP(pthread_detach);
 pthread_t wrap_pthread_self(void) WRAP(pthread_self);
 int wrap_pthread_setname_np(pthread_t thread, const char *name) WRAP(pthread_setname_np);
 int wrap_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *set)
@@ -49,6 +50,12 @@ int wrap_pthread_join(pthread_t thread, void **result) {
   return 0;
 }
 
+/* The run ends with a fault if the thread does not end. */
+int wrap_pthread_detach(pthread_t thread) {
+  (void)thread;
+  return 0;
+}
+
 pthread_t wrap_pthread_self(void) { return (pthread_t)(uintptr_t)scheduler_self(); }
 
 int wrap_pthread_setname_np(pthread_t thread, const char *name) {
@@ -67,6 +74,8 @@ int wrap_pthread_setaffinity_np(pthread_t thread, size_t size, const cpu_set_t *
 
 int wrap_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
     WRAP(pthread_cond_wait);
+int wrap_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                const struct timespec *until) WRAP(pthread_cond_timedwait);
 int wrap_pthread_cond_signal(pthread_cond_t *condition) WRAP(pthread_cond_signal);
 int wrap_pthread_cond_broadcast(pthread_cond_t *condition) WRAP(pthread_cond_broadcast);
 int wrap_sem_wait(sem_t *semaphore) WRAP(sem_wait);
@@ -79,6 +88,16 @@ int wrap_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex) {
   (void)pthread_mutex_unlock(mutex);
   scheduler_pause(NEVER);
   return pthread_mutex_lock(mutex);
+}
+
+int wrap_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                const struct timespec *until) {
+  uint64_t until_ns = (uint64_t)until->tv_sec * NS_PER_S + (uint64_t)until->tv_nsec;
+  (void)condition;
+  (void)pthread_mutex_unlock(mutex);
+  scheduler_pause(until_ns);
+  int result = pthread_mutex_lock(mutex);
+  return result == 0 && scheduler_now_ns() >= until_ns ? ETIMEDOUT : result;
 }
 
 int wrap_pthread_cond_signal(pthread_cond_t *condition) {

@@ -247,7 +247,8 @@ int wrap_fcntl(int fd, int command, ...) {
   if (command != F_DUPFD_CLOEXEC) {
     return real_fcntl(fd, command, argument);
   }
-  return ledger_fails(CALL_DUPFD, fd) ? -1 : opened(real_fcntl(fd, command, 0), KIND_OTHER);
+  enum kind kind = fd == STDERR_FILENO ? KIND_LOG : KIND_OTHER;
+  return ledger_fails(CALL_DUPFD, fd) ? -1 : opened(real_fcntl(fd, command, 0), kind);
 }
 
 int wrap_flock(int fd, int operation) {

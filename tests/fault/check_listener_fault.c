@@ -4,6 +4,7 @@
  */
 #include "tests/fault/fault.h"
 #include "tests/fixtures/conn_fixture.h"
+#include "tests/fixtures/log_to_fd.h"
 
 #include "net/listener.h"
 
@@ -18,7 +19,7 @@ static struct listener listener;
 static void set_up(void) {
   fault_reset();
   ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
-  log_init(&logger, said[1], LOG_WARN, LOG_LOGFMT);
+  log_to_fd(&logger, said[1], LOG_WARN, LOG_LOGFMT);
   config = (struct config){.backlog = 8};
   listener = (struct listener){.fd = -1};
 }
@@ -27,7 +28,6 @@ static void tear_down(void) {
   listener_close(&listener);
   ck_assert_uint_eq(fault_bad_closes(), 0);
   fault_reset();
-  log_fini(&logger);
   close(said[0]);
   close(said[1]);
 }

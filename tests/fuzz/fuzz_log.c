@@ -111,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct tried tried = {.format = fuzz_byte(&input) % 2 == 0 ? LOG_LOGFMT : LOG_JSON};
   struct log log;
   struct log_line line;
-  log_init_call(&log, check_line, &tried, LOG_INFO, tried.format);
+  log_init(&log, check_line, &tried, LOG_INFO, tried.format);
   log_begin(&line, &log, LOG_INFO, "tried");
   while (input.left > 0 && tried.count < VALUES_MAX) {
     struct value *value = &tried.values[tried.count++];
@@ -130,6 +130,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   log_bytes(&line, "v", data, size);
   log_end(&line);
   fuzz_holds(tried.lines <= 1, "a level that is off writes nothing");
-  log_fini(&log);
   return 0;
 }

@@ -100,7 +100,7 @@ static void serve(void) {
 static void *run_main(void *unused) {
   struct log log;
   const struct server_setup setup = {.config = &plan.config, .log = &log};
-  log_init_call(&log, take_line, NULL, plan.config.log_level, plan.config.log_format);
+  log_init(&log, take_line, NULL, plan.config.log_level, plan.config.log_format);
   if (prng_chance(&world.prng, plan.faults.start)) {
     memory_fail((uint32_t)prng_between(&world.prng, 1, 30));
   }

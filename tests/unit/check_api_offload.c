@@ -6,6 +6,7 @@
  */
 #include "tests/fixtures/server_fixture.h"
 
+#include "core/atom.h"
 #include "pool/offload.h"
 
 #include <semaphore.h>

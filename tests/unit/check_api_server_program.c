@@ -197,6 +197,47 @@ START_TEST(the_log_goes_to_the_callback_or_stderr) {
 }
 END_TEST
 
+/* Make standard error a pipe without a reader, or a file at its limit, or close it. */
+static void break_stderr(int how) {
+  int ends[2];
+  ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+  int file = memfd_create("stderr", MFD_CLOEXEC);
+  ck_assert_int_eq(ftruncate(file, 1 << 20), 0);
+  ck_assert_int_eq(lseek(file, 0, SEEK_END), 1 << 20);
+  close(STDERR_FILENO);
+  ck_assert(how == 2 || dup2(how == 0 ? ends[1] : file, STDERR_FILENO) == STDERR_FILENO);
+  close(ends[0]);
+  close(ends[1]);
+  close(file);
+}
+
+/* A create that fails logs on the program's thread. Signals have their default effect. */
+START_TEST(a_line_for_a_broken_stderr_does_no_harm) {
+  const struct rlimit limit = {.rlim_cur = 1 << 20, .rlim_max = RLIM_INFINITY};
+  const int raised[] = {SIGPIPE, SIGXFSZ};
+  sigset_t pending;
+  for (size_t i = 0; i < count_of(raised); i++) {
+    signal(raised[i], SIG_DFL);
+  }
+  SETTINGS();
+  settings.log = NULL;
+  break_stderr(_i);
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  settings.workers = 2000;
+  ck_assert_ptr_null(xchg_server_create(&settings, &echoes));
+  ck_assert_int_eq(errno, EINVAL);
+  settings.workers = 1;
+  settings.backlog = 2147483647; /* a warning */
+  server = xchg_server_create(&settings, &echoes);
+  ck_assert_ptr_nonnull(server);
+  ck_assert_int_eq(xchg_server_start(server), 0);
+  close(connect_and_ping(server));
+  xchg_server_destroy(server);
+  ck_assert_int_eq(sigpending(&pending), 0);
+  ck_assert(!sigismember(&pending, SIGPIPE) && !sigismember(&pending, SIGXFSZ));
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {repeated_servers_leak_nothing, 1},
@@ -204,6 +245,7 @@ int main(void) {
       {a_wait_outlasts_signals, 1},
       {resource_limits_are_not_changed, 1},
       {the_log_goes_to_the_callback_or_stderr, 1},
+      {a_line_for_a_broken_stderr_does_no_harm, 3},
   };
   return run_suite("api_server_program", tests, count_of(tests));
 }

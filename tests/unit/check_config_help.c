@@ -5,6 +5,7 @@
  */
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/config_fixture.h"
+#include "tests/fixtures/log_to_fd.h"
 
 #include "core/config_vars.h"
 
@@ -269,9 +270,8 @@ static void warn(const struct config_facts *facts, const char *const *entries) {
   int ends[2];
   ck_assert_msg(load(&config, entries, facts) == 0, "%s", said);
   ck_assert_int_eq(pipe(ends), 0);
-  log_init(&log, ends[1], LOG_DEBUG, LOG_LOGFMT);
+  log_to_fd(&log, ends[1], LOG_DEBUG, LOG_LOGFMT);
   config_warn(&config, entries, facts, &log);
-  log_fini(&log);
   close(ends[1]);
   size_t size = 0;
   ssize_t got;

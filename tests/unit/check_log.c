@@ -1,16 +1,9 @@
-/*
- * check_log: the format of lines, and threads that log at the same time. Descriptors are in
- * check_log_descriptor.
- */
+/* check_log: the format of lines. Descriptors are in check_log_writer. */
 #include "tests/fixtures/log_fixture.h"
 #include "tests/unit/json_line.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-/* ---- the format of a line ---- */
 
 static void some_fields(void) {
   struct log_line line;
@@ -54,7 +47,7 @@ END_TEST
 START_TEST(lines_below_the_level_are_not_written) {
   static const char *const words[] = {"error", "warn", "info", "debug"};
   for (int level = LOG_ERROR; level <= LOG_DEBUG; level++) {
-    log_init(&logger, ends[1], (enum log_level)level, LOG_LOGFMT);
+    log_to_fd(&logger, ends[1], (enum log_level)level, LOG_LOGFMT);
     for (int at = LOG_ERROR; at <= LOG_DEBUG; at++) {
       char rest[64];
       log_msg(&logger, (enum log_level)at, "x");
@@ -73,7 +66,6 @@ START_TEST(lines_below_the_level_are_not_written) {
     log_u64(&line, "n", 1);
     log_end(&line);
     ck_assert((take(ends[0]) > 0) == (level == LOG_DEBUG));
-    log_fini(&logger);
   }
 }
 END_TEST
@@ -116,7 +108,6 @@ START_TEST(every_byte_is_escaped) {
       ck_assert_str_eq(expect(text, (enum log_format)format, rest), "");
       ck_assert_ptr_eq(strchr(text, '\n'), text + size - 1);
     }
-    log_fini(&logger);
   }
 }
 END_TEST
@@ -150,73 +141,8 @@ START_TEST(long_lines_are_shortened) {
         }
       }
     }
-    log_fini(&logger);
   }
   ck_assert_uint_eq(wrong, 0);
-}
-END_TEST
-
-/* ---- threads ---- */
-
-#define THREADS 4
-#define LINES 300
-
-static void *log_much(void *number) {
-  static const char filler[] = "............................................................";
-  for (unsigned i = 0; i < LINES; i++) {
-    struct log_line line;
-    log_begin(&line, &logger, LOG_INFO, "thread");
-    log_u64(&line, "i", i);
-    for (unsigned j = 0; j <= (i + *(unsigned *)number) % 50; j++) {
-      log_str(&line, "filler", filler);
-    }
-    log_end(&line);
-  }
-  return NULL;
-}
-
-struct tally {
-  FILE *file;
-  uint64_t lines, lost;
-  unsigned wrong;
-};
-
-/* Read to the end of the pipe. */
-static void *read_all(void *argument) {
-  static const char mark[] = "\"msg\":\"lines lost\",\"count\":";
-  struct tally *tally = argument;
-  while (fgets(text, ROOM, tally->file) != NULL) {
-    const char *lost = strstr(text, mark);
-    const char *end = json_line(text);
-    tally->wrong += end == NULL || *end != '\0';
-    tally->lines += lost == NULL;
-    tally->lost += lost == NULL ? 0 : strtoull(lost + sizeof(mark) - 1, NULL, 10);
-  }
-  return NULL;
-}
-
-/* Threads log at the same time: each line is whole, and is read or counted as lost. */
-START_TEST(threads_do_not_mix) {
-  static unsigned numbers[THREADS] = {0, 11, 22, 33};
-  pthread_t threads[THREADS], reader;
-  struct tally tally = {.file = fdopen(ends[0], "r")};
-  ck_assert_ptr_nonnull(tally.file);
-  start(ends[1], LOG_JSON);
-  ck_assert_int_eq(pthread_create(&reader, NULL, read_all, &tally), 0);
-  for (size_t i = 0; i < THREADS; i++) {
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, log_much, &numbers[i]), 0);
-  }
-  for (size_t i = 0; i < THREADS; i++) {
-    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
-  }
-  close(ends[1]);
-  log_fini(&logger);
-  ck_assert_int_eq(pthread_join(reader, NULL), 0);
-  ck_assert_uint_eq(tally.wrong, 0);
-  ck_assert_uint_gt(tally.lines, 0);
-  ck_assert_uint_eq(tally.lines + tally.lost + dropped(), THREADS * LINES);
-  fclose(tally.file);
-  ends[0] = ends[1] = -1; /* the tear-down has nothing to close */
 }
 END_TEST
 
@@ -228,7 +154,6 @@ int main(void) {
       {errors_are_named, 1},
       {every_byte_is_escaped, 1},
       {long_lines_are_shortened, 1},
-      {threads_do_not_mix, 1},
   };
   return run_suite_fixture("log", tests, count_of(tests), setup, teardown);
 }

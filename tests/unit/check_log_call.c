@@ -1,4 +1,4 @@
-/* check_log_call: a log that passes its lines to a function, as for a program's own log. */
+/* check_log_call: lines, their levels and their lengths as the function of a log gets them. */
 #include "core/log.h"
 
 #include "tests/fixtures/run_suite.h"
@@ -30,7 +30,7 @@ static void take_line(void *user, enum xchg_log_level level, const char *line) {
 
 static void start(enum log_level level, enum log_format format) {
   taken = (struct taken){.count = 0};
-  log_init_call(&logger, take_line, &taken, level, format);
+  log_init(&logger, take_line, &taken, level, format);
 }
 
 /* The last line must end with ${end}. */
@@ -61,18 +61,6 @@ START_TEST(lines_below_the_level_are_not_passed) {
 }
 END_TEST
 
-/* log_fini has nothing to close, so later lines still arrive. */
-START_TEST(lines_after_log_fini_arrive) {
-  start(LOG_INFO, LOG_LOGFMT);
-  log_fini(&logger);
-  log_fini(&logger);
-  errno = EDOM;
-  log_errno(&logger, LOG_WARN, "still here", EADDRINUSE);
-  ck_assert_int_eq(errno, EDOM);
-  expect_end(" level=warn msg=\"still here\" error=\"Address already in use\"");
-}
-END_TEST
-
 START_TEST(json_lines) {
   struct log_line line;
   char text[sizeof(taken.line) + 1];
@@ -98,14 +86,12 @@ START_TEST(the_longest_line_fits) {
   start(LOG_INFO, LOG_LOGFMT);
   log_msg(&logger, LOG_ERROR, text);
   ck_assert_uint_eq(strlen(taken.line), LOG_LINE_MAX - 2);
-  ck_assert_uint_eq(atom_load_relaxed_u64(&logger.dropped), 0);
 }
 END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
       {lines_below_the_level_are_not_passed, LOG_DEBUG + 1},
-      {lines_after_log_fini_arrive, 1},
       {json_lines, 1},
       {the_longest_line_fits, 1},
   };

@@ -1,4 +1,5 @@
 /* check_sd_notify: datagrams to a service manager, which may be absent. */
+#include "tests/fixtures/log_to_fd.h"
 #include "tests/fixtures/run_suite.h"
 #include "tests/fixtures/socket_fixture.h"
 
@@ -15,11 +16,10 @@ static struct log logger;
 
 static void set_up(void) {
   ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
-  log_init(&logger, said[1], LOG_INFO, LOG_LOGFMT);
+  log_to_fd(&logger, said[1], LOG_INFO, LOG_LOGFMT);
 }
 
 static void tear_down(void) {
-  log_fini(&logger);
   close(said[0]);
   close(said[1]);
 }

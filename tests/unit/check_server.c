@@ -239,7 +239,7 @@ static int serve_passed(bool listening) {
       (listening && listen(fd, 8) == -1) || getsockname(fd, (struct sockaddr *)&at, &size) == -1) {
     return 1;
   }
-  log_init(&logger, STDERR_FILENO, LOG_ERROR, LOG_LOGFMT);
+  log_to_fd(&logger, STDERR_FILENO, LOG_ERROR, LOG_LOGFMT);
   const struct server_setup passing = {.config = &config, .log = &logger, .passed = 1};
   int code = server_open(server, &passing);
   if (code == 0 && server_start(server) == 0) {
@@ -259,7 +259,6 @@ static int serve_passed(bool listening) {
   if (code != 0) {
     close(fd); /* the server owns an inherited socket once it has checked it */
   }
-  log_fini(&logger);
   return code;
 }
 

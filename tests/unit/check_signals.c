@@ -153,6 +153,26 @@ START_TEST(threads_inherit_the_mask) {
 }
 END_TEST
 
+/* Only a SIGPIPE of this thread is discarded, and not if it was blocked before. */
+START_TEST(a_raised_signal_is_discarded) {
+  sigset_t before, pending;
+  signal(SIGPIPE, SIG_DFL);
+  signals_block_all(&before);
+  signals_restore_without(&before, SIGPIPE); /* there is none */
+  signals_block_all(&before);
+  ck_assert_int_eq(raise(SIGPIPE), 0);
+  signals_restore_without(&before, SIGPIPE); /* it would end the process */
+  signals_block_all(&before);
+  ck_assert_int_eq(raise(SIGPIPE), 0);
+  sigset_t blocked;
+  signals_block_all(&blocked);
+  signals_restore_without(&blocked, SIGPIPE);
+  ck_assert_int_eq(sigpending(&pending), 0);
+  ck_assert_int_eq(sigismember(&pending, SIGPIPE), 1);
+  signals_restore_without(&before, SIGPIPE);
+}
+END_TEST
+
 START_TEST(the_descriptor_is_not_inherited) {
   open_signals();
   ck_assert_int_ne(fcntl(signals.fd, F_GETFD) & FD_CLOEXEC, 0);
@@ -170,6 +190,7 @@ int main(void) {
       {some_are_ignored, 1},
       {inherited_ignored_signals_arrive, 1},
       {threads_inherit_the_mask, 1},
+      {a_raised_signal_is_discarded, 1},
       {the_descriptor_is_not_inherited, 1},
   };
   return run_suite("signals", tests, count_of(tests));
