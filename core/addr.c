@@ -9,12 +9,12 @@
  */
 #include "core/addr.h"
 
+#include "core/ascii.h"
 #include "core/parse.h"
 
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #define IPV4_BITS 32
 #define IPV6_BITS 128
@@ -31,7 +31,7 @@ static void mask_host_bits(struct addr_block *block);
 
 int addr_parse_listen(const char *text, struct addr_listen *listen) {
   struct addr_listen result = {.mode = -1};
-  if (strncasecmp(text, "unix:", 5) == 0) {
+  if (ascii_begins(text, "unix:")) {
     if (parse_unix(text + 5, &result) == -1) {
       return -1;
     }
@@ -223,7 +223,7 @@ static int parse_unix(const char *text, struct addr_listen *listen) {
   if (text[size] == 0) {
     return 0;
   }
-  if (strncasecmp(text + size, ";mode=", 6) != 0) {
+  if (!ascii_begins(text + size, ";mode=")) {
     return -1;
   }
   return parse_mode(text + size + 6, &listen->mode);

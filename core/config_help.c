@@ -8,11 +8,11 @@
  * No function here fails: the caller checks the stream for errors.
  */
 #include "core/config.h"
+#include "core/ascii.h"
 #include "core/parse.h"
 #include "core/env_vars.h"
 #include "core/config_vars.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -261,7 +261,7 @@ static void print_presets(FILE *out) {
 
 /* Write ${text} as a sentence: with a capital letter and a full stop. */
 static void print_sentence(FILE *out, const char *text, void (*print)(FILE *, const char *)) {
-  fputc(toupper((unsigned char)*text), out);
+  fputc(ascii_upper(*text), out);
   print(out, text + 1);
   fputc('.', out);
 }

@@ -5,6 +5,7 @@
  * checks that they fit.  Stored memory is freed by config_fini.  Nothing here depends on the
  * environment or on another variable.
  */
+#include "core/ascii.h"
 #include "core/parse.h"
 #include "core/config_vars.h"
 
@@ -12,7 +13,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 /* Longer than the longest valid item of a list, which is a UNIX path with its mode. */
 #define ITEM_MAX 160
@@ -205,7 +205,7 @@ static enum config_result set_text(struct config_text *text, const char *escaped
 
 static int parse_enum(const struct config_var_def *def, const char *text, uint64_t *value) {
   for (size_t i = 0; def->names[i] != NULL; i++) {
-    if (strcasecmp(text, def->names[i]) != 0) {
+    if (!ascii_equal(text, def->names[i])) {
       continue;
     }
     *value = i;
@@ -235,10 +235,10 @@ static int parse_number(const struct config_var_def *def, const char *text, uint
 
 static enum config_result set_greeting(struct config *config, const char *text) {
   config->has_greeting = false;
-  if (strcasecmp(text, "none") == 0) {
+  if (ascii_equal(text, "none")) {
     return CONFIG_OK;
   }
-  if (strncasecmp(text, "text:", 5) == 0) {
+  if (ascii_begins(text, "text:")) {
     text += 5;
   }
   enum config_result result = set_text(&config->greeting, text);
@@ -247,12 +247,12 @@ static enum config_result set_greeting(struct config *config, const char *text) 
 }
 
 static enum config_result set_reply(struct config *config, const char *text) {
-  bool echo = strcasecmp(text, "echo") == 0;
-  if (echo || strcasecmp(text, "none") == 0) {
+  bool echo = ascii_equal(text, "echo");
+  if (echo || ascii_equal(text, "none")) {
     config->reply = echo ? REPLY_ECHO : REPLY_NONE;
     return CONFIG_OK;
   }
-  if (strncasecmp(text, "text:", 5) != 0) {
+  if (!ascii_begins(text, "text:")) {
     return CONFIG_BAD;
   }
   enum config_result result = set_text(&config->reply_text, text + 5);
@@ -273,14 +273,14 @@ static enum config_result set_frame(struct config *config, const struct config_v
                {"u16", {.kind = XCHG_FRAME_PREFIX, .size = 2}},
                {"u32", {.kind = XCHG_FRAME_PREFIX, .size = 4}}};
   for (size_t i = 0; i < count_of(kinds); i++) {
-    if (strcasecmp(text, kinds[i].name) != 0) {
+    if (!ascii_equal(text, kinds[i].name)) {
       continue;
     }
     config->frame = kinds[i].frame;
     return CONFIG_OK;
   }
   uint64_t size;
-  if (strncasecmp(text, "fixed:", 6) != 0) {
+  if (!ascii_begins(text, "fixed:")) {
     return CONFIG_BAD;
   }
   if (parse_u64(text + 6, &size) == -1) {

@@ -6,9 +6,10 @@
  */
 #include "core/env_vars.h"
 
+#include "core/ascii.h"
+
 #include <assert.h>
 #include <string.h>
-#include <strings.h>
 
 /* A longer name has no nearest name: no known name is half as long. */
 #define NEAREST_NAME_MAX 64
@@ -83,11 +84,11 @@ static size_t edit_distance(const char *a, size_t a_size, const char *b, size_t 
     const size_t *above2 = rows[(i + 1) % 3];
     row[0] = i;
     for (size_t j = 1; j <= b_size; j++) {
-      bool same = strncasecmp(a + i - 1, b + j - 1, 1) == 0;
+      bool same = ascii_equal_byte(a[i - 1], b[j - 1]);
       size_t best = above[j - 1] + (same ? 0 : 1);
       best = min_u64(best, min_u64(above[j], row[j - 1]) + 1);
-      bool swapped = i > 1 && j > 1 && strncasecmp(a + i - 1, b + j - 2, 1) == 0 &&
-                     strncasecmp(a + i - 2, b + j - 1, 1) == 0;
+      bool swapped = i > 1 && j > 1 && ascii_equal_byte(a[i - 1], b[j - 2]) &&
+                     ascii_equal_byte(a[i - 2], b[j - 1]);
       if (swapped) {
         best = min_u64(best, above2[j - 2] + 1);
       }

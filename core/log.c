@@ -7,6 +7,7 @@
  */
 #include "core/log.h"
 
+#include "core/error_text.h"
 #include "core/timestamp.h"
 
 #include <errno.h>
@@ -117,6 +118,11 @@ void log_u64(struct log_line *line, const char *key, uint64_t value) {
   }
 }
 
+void log_error(struct log_line *line, int error) {
+  char text[ERROR_TEXT_MAX];
+  log_str(line, "error", error_text(error, text));
+}
+
 /** Begin a line, whatever the configured level is. */
 static void line_begin(struct log_line *line, struct log *log, enum log_level level,
                        const char *msg) {
@@ -165,6 +171,6 @@ void log_msg(struct log *log, enum log_level level, const char *msg) {
 void log_errno(struct log *log, enum log_level level, const char *msg, int error) {
   struct log_line line;
   log_begin(&line, log, level, msg);
-  log_str(&line, "error", strerror(error));
+  log_error(&line, error);
   log_end(&line);
 }

@@ -73,11 +73,14 @@ void log_str(struct log_line *line, const char *key, const char *value);
 void log_bytes(struct log_line *line, const char *key, const void *value, size_t size);
 void log_u64(struct log_line *line, const char *key, uint64_t value);
 
+/** Add the field error with the text of the errno ${error}. */
+void log_error(struct log_line *line, int error);
+
 /** Pass the line on. */
 void log_end(struct log_line *line);
 
 /**
- * log_msg writes a line without fields, log_errno one with the field error=strerror(${error}).
+ * log_msg writes a line without fields, log_errno one with the field of log_error.
  * No function here changes errno.
  */
 void log_msg(struct log *log, enum log_level level, const char *msg);

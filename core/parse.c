@@ -10,10 +10,11 @@
  */
 #include "core/parse.h"
 
+#include "core/ascii.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 struct unit {
   const char *name;
@@ -26,16 +27,31 @@ static const struct unit size_units[] = {
 static const struct unit time_units[] = {
     {"m", 60 * NS_PER_S}, {"s", NS_PER_S}, {"ms", NS_PER_MS}, {"us", NS_PER_US}};
 
-static const char *read_digits(const char *text, uint64_t *value);
 static int parse_united(const char *text, const struct unit *units, size_t count, uint64_t *value);
 static const char *format_united(uint64_t value, const struct unit *units, size_t count,
                                  char text[PARSE_TEXT_MAX]);
 static int hex_digit(char c);
 static const char *read_escape(const char *text, uint8_t *byte);
 
+const char *parse_digits(const char *text, uint64_t *value) {
+  uint64_t number = 0;
+  if (*text < '0' || *text > '9') {
+    return NULL;
+  }
+  for (; *text >= '0' && *text <= '9'; text++) {
+    uint64_t digit = (uint64_t)(*text - '0');
+    if (number > (UINT64_MAX - digit) / 10) {
+      return NULL;
+    }
+    number = number * 10 + digit;
+  }
+  *value = number;
+  return text;
+}
+
 int parse_u64(const char *text, uint64_t *value) {
   uint64_t number;
-  text = read_digits(text, &number);
+  text = parse_digits(text, &number);
   if (text == NULL || *text != 0) {
     return -1;
   }
@@ -56,8 +72,8 @@ int parse_time(const char *text, uint64_t *time_ns) {
 }
 
 int parse_switch(const char *text, bool *value) {
-  bool on = strcasecmp(text, "on") == 0;
-  if (!on && strcasecmp(text, "off") != 0) {
+  bool on = ascii_equal(text, "on");
+  if (!on && !ascii_equal(text, "off")) {
     return -1;
   }
   *value = on;
@@ -92,27 +108,10 @@ const char *parse_format_time(uint64_t time_ns, char text[PARSE_TEXT_MAX]) {
   return format_united(time_ns - time_ns % NS_PER_US, time_units, count_of(time_units), text);
 }
 
-/* Parse at least one digit. Return: the text after the digits, or NULL, also at an overflow. */
-static const char *read_digits(const char *text, uint64_t *value) {
-  uint64_t number = 0;
-  if (*text < '0' || *text > '9') {
-    return NULL;
-  }
-  for (; *text >= '0' && *text <= '9'; text++) {
-    uint64_t digit = (uint64_t)(*text - '0');
-    if (number > (UINT64_MAX - digit) / 10) {
-      return NULL;
-    }
-    number = number * 10 + digit;
-  }
-  *value = number;
-  return text;
-}
-
 /* Parse a number followed by one of ${units}. */
 static int parse_united(const char *text, const struct unit *units, size_t count, uint64_t *value) {
   uint64_t number;
-  text = read_digits(text, &number);
+  text = parse_digits(text, &number);
   if (text == NULL) {
     return -1;
   }

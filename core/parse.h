@@ -19,6 +19,9 @@ int parse_size(const char *text, uint64_t *bytes);   /* 4096, 64KiB, 1MiB, 2GiB 
 int parse_time(const char *text, uint64_t *time_ns); /* 500us, 250ms, 30s, 5m; a bare 0 */
 int parse_switch(const char *text, bool *value);     /* on, off; any case */
 
+/** The parser of digits at the head of ${text}. Return: the text after them, or NULL. */
+const char *parse_digits(const char *text, uint64_t *value);
+
 /**
  * parse_text(text, bytes, size):
  * Undo the escapes \n \r \t \0 \\ \xNN of ${text} into ${bytes}, which has room for strlen(text)

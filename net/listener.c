@@ -75,7 +75,7 @@ static int log_listener(struct log *log, enum log_level level, const struct addr
   struct log_line line;
   log_begin(&line, log, level, what);
   log_str(&line, "addr", addr_format_listen(addr, text, sizeof(text)));
-  log_str(&line, "error", strerror(error));
+  log_error(&line, error);
   const char *fix = level == LOG_ERROR ? fix_of(addr, error) : NULL;
   if (fix != NULL) {
     log_str(&line, "fix", fix);

@@ -55,7 +55,7 @@ static void log_state(struct log *log, enum log_level level, const char *what, c
   log_begin(&line, log, level, what);
   log_str(&line, "state", state);
   if (error != 0) {
-    log_str(&line, "error", strerror(error));
+    log_error(&line, error);
   }
   log_end(&line);
 }

@@ -8,6 +8,7 @@
 #include "pool/daemon.h"
 
 #include "core/sys.h"
+#include "core/error_text.h"
 #include "core/parse.h"
 #include "core/env_vars.h"
 #include "core/config.h"
@@ -250,7 +251,7 @@ static void leave_running(struct daemon *d, int code) {
   log_u64(&line, "works", works);
   log_end(&line);
   server_close_listeners(&d->server);
-  log_fini(&d->log);
+  log_writer_destroy(d->log_writer);
   _exit(code);
 }
 
@@ -327,8 +328,8 @@ static int check_output(const struct daemon *d) {
   if (fflush(stdout) == 0 && ferror(stdout) == 0) {
     return 0;
   }
-  int error = errno;
-  fprintf(error_begin(d), "cannot write to standard output: %s\n", strerror(error));
+  char text[ERROR_TEXT_MAX];
+  fprintf(error_begin(d), "cannot write to standard output: %s\n", error_text(errno, text));
   return SERVER_OSERR;
 }
 
@@ -403,9 +404,10 @@ static const char *program_name(int argc, char **argv, bool own) {
 
 /* There is no log yet. */
 static int log_refused(const char *program) {
-  int error = errno;
+  char text[ERROR_TEXT_MAX];
+  (void)error_text(errno, text);
   print_program(stderr, program);
-  fprintf(stderr, "cannot start: %s\n", strerror(error));
+  fprintf(stderr, "cannot start: %s\n", text);
   return SERVER_OSERR;
 }
 

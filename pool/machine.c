@@ -1,6 +1,7 @@
 /* machine: see machine.h. Runs at the start only; a file that cannot be read means no quota. */
 #include "pool/machine.h"
 
+#include "core/parse.h"
 #include "core/config.h"
 #include "pool/thread.h"
 
@@ -28,35 +29,28 @@ static char *read_line(const char *folder, const char *file, char *line, int siz
 }
 
 /* Read the first number of ${file}, and the second one if ${second} is not NULL. */
-static bool read_numbers(const char *folder, const char *file, long long *first,
-                         long long *second) {
+static bool read_numbers(const char *folder, const char *file, uint64_t *first, uint64_t *second) {
   char line[64];
-  char *end = line;
   if (read_line(folder, file, line, sizeof(line)) == NULL) {
     return false;
   }
-  *first = strtoll(line, &end, 10);
-  if (end == line) {
-    return false; /* "max 100000": no quota */
+  const char *end = parse_digits(line, first);
+  if (end == NULL) {
+    return false; /* "max 100000" and "-1": no quota */
   }
-  if (second != NULL) {
-    const char *rest = end;
-    *second = strtoll(rest, &end, 10);
-    return end != rest;
-  }
-  return true;
+  return second == NULL || (*end == ' ' && parse_digits(end + 1, second) != NULL);
 }
 
 /* The quota of one cgroup in CPUs, rounded up; 0 = no quota. */
 static uint32_t quota_of(const char *folder, bool v2) {
-  long long quota = 0, period = 0;
+  uint64_t quota = 0, period = 0;
   bool known = v2 ? read_numbers(folder, "cpu.max", &quota, &period)
                   : read_numbers(folder, "cpu.cfs_quota_us", &quota, NULL) &&
                         read_numbers(folder, "cpu.cfs_period_us", &period, NULL);
-  if (!known || quota <= 0 || period <= 0) {
+  if (!known || quota == 0 || period == 0) {
     return 0;
   }
-  long long cpus = quota / period + (quota % period != 0);
+  uint64_t cpus = quota / period + (quota % period != 0);
   return cpus > UINT32_MAX ? 0 : (uint32_t)cpus;
 }
 
@@ -154,10 +148,8 @@ uint32_t machine_usable_cpus(bool *from_cgroup) {
 }
 
 static uint32_t somaxconn(void) {
-  char line[32];
-  return read_line("/proc/sys/net/core", "somaxconn", line, sizeof(line)) == NULL
-             ? 0
-             : (uint32_t)strtoul(line, NULL, 10);
+  uint64_t value;
+  return read_numbers("/proc/sys/net/core", "somaxconn", &value, NULL) ? (uint32_t)value : 0;
 }
 
 void machine_find_descriptors(struct config_facts *facts, bool raise) {

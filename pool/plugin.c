@@ -18,6 +18,7 @@ typedef const struct xchg_handler *entry_fn(void);
 
 /* The text of dlerror without the path, which the caller reports itself. */
 static const char *complaint(const char *path) {
+  /* rules-ok: xchgd sets no locale, and nothing of a plug-in has run when its loading fails */
   const char *text = dlerror();
   if (text == NULL) {
     return "unknown error";

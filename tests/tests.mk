@@ -123,12 +123,13 @@ $(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-li
 	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $< $(EXAMPLE_LIBRARY) -ldl
 -include $(EXAMPLES:%=%.d) $(B)/examples/handler_so.d
 
-# Programs that count calls: these calls of the library and of the program are redirected to functions of the program.
+# publish_server counts calls: these calls of the library and of the program are redirected to functions of the program.
 LIVE_PROGRAMS = $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
 LIVE_WRAPS = write malloc calloc realloc memcpy memmove __memcpy_chk __memmove_chk
 $(B)/tests/live/%: $(B)/obj/tests/live/%.o $(EXAMPLE_LIBRARY) $(B)/.flags-link
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(XLDFLAGS) $(LIVE_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o %.a,$^) -ldl
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -ldl
+$(B)/tests/live/publish_server: private XLDFLAGS += $(LIVE_WRAPS:%=-Wl,--wrap=%)
 $(B)/tests/live/plugin/%.so: tests/live/plugin/%.c $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(filter-out -fPIE,$(XCFLAGS)) -fPIC -MMD -MP -MT $@ -MF $(@:.so=.d) \
@@ -338,7 +339,7 @@ format: | need-lint ## format the C sources with clang-format
 	@clang-format -i $(C_FILES) $(wildcard docs/man/examples/*.c)
 
 need-check: need-build
-	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache libmemcached-tools iproute2 nftables valgrind
+	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache libmemcached-tools iproute2 nftables valgrind locales
 need-lint: need-build
 	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 need-fuzz: need-build

@@ -11,6 +11,7 @@
 #include "report.h"
 
 #include "core/xchg.h"
+#include "core/error_text.h"
 #include "units.h"
 #include "svg.h"
 
@@ -394,7 +395,7 @@ static void write_errors(FILE *out, const struct result *result) {
     if (result->errnos[i] == 0) {
       continue;
     }
-    const char *name = strerrorname_np(i);
+    const char *name = error_name(i);
     fprintf(out, "<tr><td>... %s</td><td>%" PRIu64 "</td></tr>\n",
             name != NULL ? name : "unknown errno", result->errnos[i]);
   }

@@ -9,6 +9,7 @@
  */
 #include "report.h"
 
+#include "core/error_text.h"
 #include "json_write.h"
 #include "metrics.h"
 #include "report_options.h"
@@ -123,10 +124,10 @@ static void write_errors(const struct body *body) {
       sum += body->runs[i]->errnos[number];
     }
     char digits[16];
-    const char *name = strerrorname_np(number);
+    const char *name = error_name(number);
     snprintf(digits, sizeof(digits), "%d", number);
     if (sum > 0) {
-      json_put_u64(body->writer, name == NULL || number == 0 ? digits : name, sum);
+      json_put_u64(body->writer, name == NULL ? digits : name, sum);
     }
   }
   json_close(body->writer, '}');

@@ -7,6 +7,7 @@
  */
 #include "report_read.h"
 
+#include "core/error_text.h"
 #include "json_read.h"
 #include "metrics.h"
 #include "report_options.h"
@@ -307,7 +308,7 @@ static int errno_of(const char *name) {
   int number = 0;
   for (; number < BENCH_ERRNO_MAX; number++) {
     char digits[16];
-    const char *known = strerrorname_np(number);
+    const char *known = error_name(number);
     snprintf(digits, sizeof(digits), "%d", number);
     if (strcmp(name, digits) == 0 || (known != NULL && strcmp(name, known) == 0)) {
       break;

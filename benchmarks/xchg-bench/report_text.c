@@ -11,6 +11,7 @@
  */
 #include "report.h"
 
+#include "core/error_text.h"
 #include "mann_whitney.h"
 #include "units.h"
 
@@ -189,7 +190,7 @@ static void print_errors(FILE *out, const struct result *result) {
     if (result->errnos[i] == 0) {
       continue;
     }
-    const char *name = strerrorname_np(i);
+    const char *name = error_name(i);
     fprintf(out, "%s %s %" PRIu64, any ? "," : "  Errno:", name != NULL ? name : "unknown",
             result->errnos[i]);
     any = true;
