@@ -1,8 +1,8 @@
 # xchg: build, test, install.  `make help` lists the targets.
 #
 # There is no configure step. Sources are found by wildcard, headers by the compiler's dependency files. A change of the
-# compiler or its flags rebuilds the files that it affects. All output is in build/; a variant (asan, tsan, ...) has a
-# folder of its own there. The first target that needs a package installs it with apt.
+# compiler or its flags rebuilds the files that it affects. All output is in build/, or in BUILD=DIR; a variant (asan,
+# tsan, ...) has a folder of its own there. The first target that needs packages installs them with apt.
 
 VARIANT ?= release
 JEMALLOC ?= 1
@@ -13,8 +13,15 @@ INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 CFLAGS ?= -O2 -g
+BUILD ?= build
+WERROR ?= $(if $(filter-out 0 false no,$(CI)),1,0)
 ifeq ($(origin CC),default)
 CC = gcc
+endif
+# The compiler knows its own tools, those of another machine too.
+tool = $(shell $(CC) $(CFLAGS) -print-prog-name=$(1))
+ifneq ($(filter default undefined,$(origin AR)),)
+AR = $(call tool,ar)
 endif
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -24,14 +31,9 @@ say = $(if $(V),,@echo '  $(1) $@';)
 
 # ---- variants: output folder, compiler and flags ----
 
-B = build/$(VARIANT)
-MACHINE := $(shell uname -m)
-HARDEN_x86_64 = -fcf-protection -fstack-clash-protection
-HARDEN_aarch64 = -mbranch-protection=standard
-HARDEN = -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(HARDEN_$(MACHINE))
-
+B = $(BUILD)/$(VARIANT)
 ifeq ($(VARIANT),release)
-B = build
+B = $(BUILD)
 else ifeq ($(VARIANT),clang)
 override CC = clang
 else ifeq ($(VARIANT),asan)
@@ -58,17 +60,38 @@ override JEMALLOC = 0
 else
 $(error VARIANT=$(VARIANT): allowed are release, clang, asan, tsan, valgrind, cov, mcdc, fuzz)
 endif
+
+# ---- flags ----
+
+# The machine that the compiler builds for; without a compiler, which is then installed, this one.
+MACHINE := $(firstword $(subst -, ,$(or $(shell $(CC) $(CFLAGS) -dumpmachine 2>/dev/null),$(shell uname -m))))
+ifeq ($(shell echo __SIZEOF_POINTER__ | $(CC) $(CFLAGS) -E -P - 2>/dev/null),4)
+$(error xchg needs a 64-bit system, and $(CC) $(CFLAGS) builds for one of 32 bits)
+endif
+HARDEN_x86_64 = -fcf-protection -fstack-clash-protection
+HARDEN_aarch64 = -mbranch-protection=standard
+# FORTIFY needs optimization. A value in CFLAGS or CPPFLAGS, such as that of dpkg-buildflags, takes the place of ours.
+USER_FLAGS = $(CFLAGS) $(CPPFLAGS)
+FORTIFY = $(if $(filter-out -O0,$(lastword $(filter -O%,$(USER_FLAGS)))),-D_FORTIFY_SOURCE=3)
+HARDEN = -fstack-protector-strong -U_FORTIFY_SOURCE $(if $(findstring _FORTIFY_SOURCE,$(USER_FLAGS)),,$(FORTIFY)) \
+         $(HARDEN_$(MACHINE))
 ifneq ($(SANITIZE),)
 HARDEN =
 endif
 
-# ---- flags ----
+# Debian's musl-gcc does not find the kernel's headers.
+ifeq ($(notdir $(firstword $(CC))),musl-gcc)
+KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch)
+endif
 
+# A warning is an error where CI=... or WERROR=1 is set, so that those of a newer compiler stop no user.
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wno-sign-conversion -Wvla \
-       -Wwrite-strings -Wformat=2 -Wundef -Werror -Wno-error=cpp
-XCFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -pthread -fPIE $(WARN) $(CFLAGS) $(HARDEN) $(SANITIZE) $(CPPFLAGS)
-XLDFLAGS = -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(SANITIZE) \
+       -Wwrite-strings -Wformat=2 -Wundef $(if $(filter 1,$(WERROR)),-Werror -Wno-error=cpp)
+XCFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -pthread -fPIE $(WARN) $(HARDEN) $(CFLAGS) $(SANITIZE) $(CPPFLAGS) $(KERNEL_HEADERS)
+XLDFLAGS = $(if $(STATIC),,-pie) -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(SANITIZE) \
            $(COVERAGE_EXIT:%=-Wl,--wrap=_exit %) $(LDFLAGS)
+# A static program is linked with LDFLAGS=-static or -static-pie. The shared library stays shared.
+STATIC = $(filter -static -static-pie,$(LDFLAGS))
 LIBS_TESTS = -lcheck -lsubunit -lrt -lm
 ifneq ($(JEMALLOC),0)
 LIBS_XCHGD = -Wl,--no-as-needed -ljemalloc -Wl,--as-needed
@@ -87,7 +110,7 @@ $(B)/xchgd: $(B)/obj/$(MAIN:.c=.o) $(SOURCES:%.c=$(B)/obj/%.o) $(B)/.flags-link 
 	$(call say,LINK)$(CC) $(XLDFLAGS) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl
 
 $(B)/internal.a: $(OBJECTS) $(B)/.flags-sources
-	$(call say,AR  )rm -f $@ && ar rcs $@ $(OBJECTS)
+	$(call say,AR  )rm -f $@ && $(AR) rcs $@ $(OBJECTS)
 
 $(B)/obj/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
@@ -97,23 +120,25 @@ $(B)/obj/%.o: %.c $(B)/.flags | need-build
 #
 # The library has its own objects because a shared object needs position-independent code. Both forms export xchg_* only:
 # the shared object through its version script, the archive as one object whose other names are local. The thread-local
-# data of the library fits into the loader's reserve, so it is accessed without a call.
+# data of the library fits into the loader's reserve, so it is accessed without a call. Names can be made local only in an
+# object that is compiled, so the library is never built with link-time optimization.
 
 VERSION := $(shell sed -n 's/^\#define XCHG_VERSION "\(.*\)"/\1/p' core/xchg.h)
 SONAME = libxchg.so.0
 SHARED = libxchg.so.$(VERSION)
+LTO = -flto -flto=% -ffat-lto-objects
 LIB_OBJECTS = $(SOURCES:%.c=$(B)/lib/%.o)
-LIB_CFLAGS = $(filter-out -fPIE,$(XCFLAGS)) -fPIC -fvisibility=default -fno-semantic-interposition \
+LIB_CFLAGS = $(filter-out -fPIE $(LTO),$(XCFLAGS)) -fPIC -fvisibility=default -fno-semantic-interposition \
              -ftls-model=initial-exec
-LIB_LDFLAGS = $(filter-out -pie,$(XLDFLAGS)) -shared \
+LIB_LDFLAGS = $(filter-out -pie $(STATIC) $(LTO),$(XLDFLAGS)) -shared \
               -Wl,-soname,$(SONAME),--version-script=core/xchg.map,-Bsymbolic-functions,-z,defs
-OBJCOPY ?= objcopy
+OBJCOPY ?= $(call tool,objcopy)
 
 library: $(B)/libxchg.a $(B)/libxchg.so
 
 $(B)/libxchg.a: $(LIB_OBJECTS) $(B)/.flags-lib $(B)/.flags-sources
 	$(call say,AR  )$(CC) -r -nostdlib -o $(B)/lib/xchg.o $(LIB_OBJECTS) && \
-	  $(OBJCOPY) --wildcard --keep-global-symbol='xchg_*' $(B)/lib/xchg.o && rm -f $@ && ar rcs $@ $(B)/lib/xchg.o
+	  $(OBJCOPY) --wildcard --keep-global-symbol='xchg_*' $(B)/lib/xchg.o && rm -f $@ && $(AR) rcs $@ $(B)/lib/xchg.o
 
 $(B)/$(SHARED): $(LIB_OBJECTS) core/xchg.map $(B)/.flags-lib $(B)/.flags-sources
 	$(call say,LINK)$(CC) $(LIB_LDFLAGS) -o $@ $(LIB_OBJECTS) -ldl
@@ -126,8 +151,9 @@ $(B)/lib/%.o: %.c $(B)/.flags-lib | need-build
 	$(call say,CC  )$(CC) $(LIB_CFLAGS) -MMD -MP -c -o $@ $<
 
 # A file with the flags of its users. It is rewritten only if they change, and then its users are built again.
+writable = $(shell mkdir -p $(1) 2>/dev/null && [ -w $(1) ] && echo yes)
 define remember
-$(shell mkdir -p $(@D))$(file >$@.new,$(1))@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+$(if $(call writable,$(@D)),,$(error cannot write to $(@D): `make BUILD=DIR` builds in another folder))$(file >$@.new,$(1))@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 endef
 $(B)/.flags: FORCE
 	$(call remember,$(CC) $(XCFLAGS))
@@ -146,16 +172,33 @@ FORCE:
 
 # ---- packages: each target installs the missing ones that it needs ----
 
-COMPILER = $(notdir $(firstword $(CC)))
-need-build:
-	@.ci/packages $(patsubst cc,gcc,$(COMPILER)) libc6-dev binutils $(if $(LIBS_XCHGD),libjemalloc-dev)
+#
+# PACKAGES_x are the packages of a group, OPTIONAL_x those that it can do without, GOALS_x the targets that need it. All
+# packages of the targets that make was asked for are installed at once. NO_INSTALL=1 installs none.
+
+COMPILER = $(patsubst musl-gcc,musl-tools,$(patsubst cc,gcc,$(notdir $(firstword $(CC)))))
+PACKAGES_build = $(COMPILER) libc6-dev binutils $(if $(LIBS_XCHGD),libjemalloc-dev)
+# A client for the first exchange.
+PACKAGES_run = netcat-openbsd
+GOALS_run = run
+# Programs find the library through pkg-config.
+PACKAGES_install = pkg-config
+GOALS_install = install
+PACKAGES_manual = python3
+GOALS_manual = manual docs install uninstall
+GROUPS_OF_PACKAGES = run install manual
+
+# The groups that targets need, and the arguments of .ci/packages for groups.
+groups_of = $(foreach group,$(GROUPS_OF_PACKAGES),$(if $(filter $(GOALS_$(group)),$(1)),$(group)))
+packages_of = $(sort $(PACKAGES_build) $(foreach group,$(1),$(PACKAGES_$(group)))) \
+              $(addprefix --optional ,$(sort $(foreach group,$(1),$(OPTIONAL_$(group)))))
+FOR ?= check
+deps: ## list and install all packages of a target (FOR='check lint', default: check; NO_INSTALL=1 installs none)
+	@.ci/packages --list $(call packages_of,$(call groups_of,$(FOR)))
 
 # ---- run and install ----
 
-# Also installs a client for the first exchange and builds xchg-bench for a second terminal.
-need-run: need-build
-	@.ci/packages netcat-openbsd
-
+# Also builds xchg-bench for a second terminal.
 run: $(B)/xchgd $(B)/xchg-bench | need-run ## build, then serve on port 7000 (XCHG_... variables pass through)
 	@exec $(B)/xchgd
 
@@ -168,10 +211,6 @@ INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
             $(addprefix $(LIBDIR)/,libxchg.a $(SHARED) $(SONAME) libxchg.so pkgconfig/xchg.pc) \
             $(foreach page,$(notdir $(PAGES)),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \
             $(COMPLETIONDIR)/xchgd $(COMPLETIONDIR)/xchg-bench
-
-# Programs find the library through pkg-config. The installation does not need it.
-need-install:
-	@[ -n '$(DESTDIR)' ] || .ci/packages pkg-config || true
 
 install: all manual | need-install ## install programs, library, man pages and completion under $(DESTDIR)$(PREFIX)
 	install -d $(call at,$(BINDIR)) $(call at,$(INCLUDEDIR)) $(call at,$(LIBDIR)/pkgconfig) $(call at,$(COMPLETIONDIR))
@@ -197,13 +236,13 @@ uninstall: manual ## remove what install has put there
 refresh = @[ -n '$(DESTDIR)' ] || [ "$$(id -u)" != 0 ] || PATH="$$PATH:/sbin:/usr/sbin" ldconfig || true
 
 clean: ## remove build/
-	rm -rf build
+	$(if $(filter-out build,$(BUILD)),$(error remove the folder $(BUILD) yourself))rm -rf build
 
 # The name of a target decides its group.
 help: ## this list
 	@grep -hE '^[a-z][a-z%-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## /\1\t/; s/%/MODULE/' | \
 	  awk -F'\t' 'function group(name) { \
-	      if (name ~ /^(all|run|install|uninstall|docs|compdb|clean|help)$$/) return 1; \
+	      if (name ~ /^(all|deps|run|install|uninstall|docs|compdb|clean|help)$$/) return 1; \
 	      if (name ~ /^(check|test|lint|format)/ && name != "check-hdr") return 2; \
 	      return name ~ /^(bench|check-hdr)/ ? 3 : 4 } \
 	    { text[group($$1)] = text[group($$1)] sprintf("  %-18s %s\n", $$1, $$2) } \
@@ -227,6 +266,9 @@ test-%: | need-check ## the tests of one module: make test-ring, test-conn, test
 	@$(if $(call tests_of,$*),$(MAKE) $(call tests_of,$*) && $(RUN) $(call tests_of,$*))
 	@$(if $(wildcard tests/live/test_$*.py),$(MAKE) check-live LIVE=tests/live/test_$*.py)
 
-include docs/docs.mk tests/tests.mk benchmarks/bench.mk
+include docs/docs.mk tests/tests.mk tests/portable.mk benchmarks/bench.mk
 
-.PHONY: all library need-build need-run need-install run install uninstall clean help compdb FORCE
+need-build $(GROUPS_OF_PACKAGES:%=need-%): need-%:
+	@.ci/packages $(call packages_of,$(sort $* $(call groups_of,$(MAKECMDGOALS))))
+
+.PHONY: all library deps need-build $(GROUPS_OF_PACKAGES:%=need-%) run install uninstall clean help compdb FORCE

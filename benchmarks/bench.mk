@@ -12,15 +12,18 @@ $(B)/xchg-bench: $(B)/obj/$(BENCH_MAIN:.c=.o) $(B)/bench.a $(B)/internal.a $(B)/
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) $(LIBS_XCHGD) -lm
 
 $(B)/bench.a: $(BENCH_OBJECTS) $(B)/.flags-bench
-	$(call say,AR  )rm -f $@ && ar rcs $@ $(BENCH_OBJECTS)
+	$(call say,AR  )rm -f $@ && $(AR) rcs $@ $(BENCH_OBJECTS)
 
 $(B)/.flags-bench: FORCE
 	$(call remember,$(BENCH_SOURCES))
 
 include benchmarks/peers.mk
 
-bench-library: need-peers all peers $(EXAMPLES) $(LIVE_PROGRAMS) ## check what libxchg promises, pass or fail, at most 6 minutes (BENCH_OPTIONS=--short)
-	@.ci/packages valgrind || echo 'valgrind is not installed: continuing without it'
+OPTIONAL_library = valgrind
+GOALS_library = bench-library
+GROUPS_OF_PACKAGES += library
+
+bench-library: need-library need-peers all peers $(EXAMPLES) $(LIVE_PROGRAMS) ## check what libxchg promises, pass or fail, at most 6 minutes (BENCH_OPTIONS=--short)
 	@python3 benchmarks/runner/library.py --build $(B) $(BENCH_OPTIONS)
 
 bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost by a stop: xchgd without privileges, nginx, HAProxy; 200 stops each, 9 minutes (BENCH_OPTIONS='--stops n', --short)

@@ -20,7 +20,7 @@ PEER_HEADER_libuv = uv.h
 PEER_HEADER_uring = liburing.h
 
 $(B)/peers.a: $(PEERS_SHARED_OBJECTS)
-	$(call say,AR  )rm -f $@ && ar rcs $@ $(PEERS_SHARED_OBJECTS)
+	$(call say,AR  )rm -f $@ && $(AR) rcs $@ $(PEERS_SHARED_OBJECTS)
 
 $(B)/peers/request_loop $(B)/peers/hand_off: $(B)/internal.a
 $(B)/peers/request_loop: $(B)/obj/benchmarks/xchg-bench/hdr_histogram.o
@@ -39,15 +39,19 @@ peer-%:
 	@if echo '#include <$(PEER_HEADER_$*)>' | $(CC) -E -o /dev/null - 2>/dev/null; then $(MAKE) $(B)/peers/$*; \
 	else echo 'peer $* is skipped: $(PEER_HEADER_$*) is not installed'; fi
 
-# PACKAGE:FILE, a file that the package contains.  Each is installed by itself; rows without their package are skipped.
-# Debian's packages start their servers as services.  PEER_PACKAGES= (empty) installs none.
-PEER_PACKAGES ?= libevent-dev:/usr/include/event2/event.h libuv1-dev:/usr/include/uv.h \
-  liburing-dev:/usr/include/liburing.h memcached:/usr/bin/memcached nginx:/usr/sbin/nginx \
-  libnginx-mod-stream:/usr/lib/nginx/modules/ngx_stream_module.so haproxy:/usr/sbin/haproxy redis-server:/usr/bin/redis-server strace:/usr/bin/strace
-need-peers: need-build
-	@.ci/packages python3
-	@for each in $(PEER_PACKAGES); do test -e $${each#*:} || .ci/packages $${each%:*} || \
-	  test -e $${each#*:} || echo "$${each%:*} is not installed: continuing without it"; done
+# Rows without their package are skipped. The servers among them are not started, now or at the next boot.
+# PEER_PACKAGES= (empty) installs none.
+PEER_PACKAGES ?= libevent-dev libuv1-dev liburing-dev memcached nginx libnginx-mod-stream haproxy redis-server strace
+PACKAGES_peers = python3
+OPTIONAL_peers = $(PEER_PACKAGES)
+GOALS_peers = bench bench-quick bench-limit bench-library bench-stop
+PACKAGES_scale = python3
+GOALS_scale = bench-scale
+PACKAGES_wrk = python3 wrk
+GOALS_wrk = bench-wrk
+PACKAGES_hdr = nodejs npm
+GOALS_hdr = check-hdr
+GROUPS_OF_PACKAGES += peers scale wrk hdr
 
 BENCH = python3 benchmarks/runner/bench.py --build $(B)
 
@@ -60,22 +64,19 @@ bench-quick: need-peers all peers ## run the most important comparisons, at most
 bench-limit: need-peers all peers ## check what xchgd must reach, pass or fail, under 30 minutes
 	@$(BENCH) --budget 1700 --limits --output $(B)/bench-limit $(BENCH_OPTIONS)
 
-bench-scale: need-build all ## hold 100,000 connections: several xchg-bench against several xchgd on one address
-	@.ci/packages python3
+bench-scale: need-scale all ## hold 100,000 connections: several xchg-bench against several xchgd on one address
 	@python3 benchmarks/runner/scale.py --build $(B) $(BENCH_OPTIONS)
 
-bench-wrk: need-build all $(B)/peers/bare $(B)/peers/bare_answer ## compare the CPU cost of xchg-bench with wrk: at most 0.80
-	@.ci/packages python3 wrk
+bench-wrk: need-wrk all $(B)/peers/bare $(B)/peers/bare_answer ## compare the CPU cost of xchg-bench with wrk: at most 0.80
 	@python3 benchmarks/runner/wrk.py --build $(B) $(BENCH_OPTIONS)
 
 # Compares the histogram of xchg-bench with an independent implementation from npm.
 $(B)/hdr_dump: $(B)/obj/benchmarks/check-hdr/hdr_dump.o $(B)/obj/benchmarks/xchg-bench/hdr_histogram.o $(B)/.flags-link
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -lm
 
-check-hdr: $(B)/hdr_dump ## compare the histogram with hdr-histogram-js (installs it from npm)
-	@.ci/packages nodejs npm
+check-hdr: $(B)/hdr_dump | need-hdr ## compare the histogram with hdr-histogram-js (installs it from npm)
 	@mkdir -p $(B)/check-hdr && cp benchmarks/check-hdr/package.json benchmarks/check-hdr/check.mjs $(B)/check-hdr
 	@cd $(B)/check-hdr && npm install --no-package-lock --no-audit --no-fund --silent
-	@node $(B)/check-hdr/check.mjs '$(CURDIR)/$(B)/hdr_dump'
+	@node $(B)/check-hdr/check.mjs '$(abspath $(B))/hdr_dump'
 
-.PHONY: bench bench-quick bench-limit bench-scale bench-wrk check-hdr peers need-peers
+.PHONY: bench bench-quick bench-limit bench-scale bench-wrk check-hdr peers

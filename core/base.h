@@ -6,6 +6,10 @@
 #ifndef CORE_BASE_H
 #define CORE_BASE_H
 
+#if __SIZEOF_POINTER__ < 8
+#error "xchg needs a 64-bit system: threads share ids and counters as words of 64 bits"
+#endif
+
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>

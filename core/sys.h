@@ -81,8 +81,9 @@ static inline int sys_shutdown(int fd, int how) { return shutdown(fd, how); }
  * fails, and its errors concern files that were written.
  */
 static inline int sys_close(int fd) { return close(fd); }
+/** The number of a request has 32 bits.  It is an int for musl and an unsigned long for glibc. */
 static inline int sys_ioctl(int fd, unsigned long request, int *value) {
-  return ioctl(fd, request, value);
+  return ioctl(fd, (int)request, value);
 }
 static inline int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size) {
   return setsockopt(fd, level, name, value, size);

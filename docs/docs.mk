@@ -21,12 +21,8 @@ $(B)/man/libxchg.3: docs/manual.py core/xchg.h docs/man/libxchg.3.in $(wildcard 
 
 manual: $(MANUAL) ## make the man pages of xchgd and of the library: build/man/*
 
-need-manual:
-	@.ci/packages python3
-
 # The picture of the threads, from the drawing in docs/threads.txt.
-$(B)/docs/threads.svg: docs/threads.txt docs/picture.py
-	@.ci/packages python3
+$(B)/docs/threads.svg: docs/threads.txt docs/picture.py | need-manual
 	@mkdir -p $(@D)
 	@docs/picture.py $< >$@
 
@@ -36,4 +32,4 @@ docs: $(GENERATED) ## write the generated pages and pictures in docs anew
 	@cp $(B)/docs/threads.svg docs/threads.svg
 	@cp $(B)/docs/configuration.md docs/configuration.md
 
-.PHONY: docs manual need-manual
+.PHONY: docs manual

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,10 +61,11 @@ static size_t shared_bytes(uint32_t count) { return sizeof(struct shared) + coun
 /*
  * Close the descriptors from ${first} to ${last}.  A child that kept a listener would hold its
  * address after the server's end.  So where the system refuses close_range (an old kernel, a
- * container), they are closed one by one.
+ * container), they are closed one by one.  The call goes by its number, because musl 1.2.3 has no
+ * close_range.
  */
 static void close_from_to(int first, int last) {
-  if (first > last || close_range((unsigned)first, (unsigned)last, 0) == 0) {
+  if (first > last || syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0U) == 0) {
     return;
   }
   for (int fd = first; fd <= last && fd < CLOSE_MAX; fd++) {

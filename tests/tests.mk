@@ -139,7 +139,7 @@ $(B)/tests/live/plugin/%.so: tests/live/plugin/%.c $(B)/.flags $(B)/.flags-link 
 # The same sources with their system calls through tests/fault/seam.h (see core/sys.h).
 SEAM_OBJECTS = $(SOURCES:%.c=$(B)/seam/%.o)
 $(B)/seam.a: $(SEAM_OBJECTS) $(B)/.flags-sources
-	$(call say,AR  )rm -f $@ && ar rcs $@ $(SEAM_OBJECTS)
+	$(call say,AR  )rm -f $@ && $(AR) rcs $@ $(SEAM_OBJECTS)
 $(B)/seam/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(XCFLAGS) -DXCHG_SYS_SEAM='"tests/fault/seam.h"' -MMD -MP -c -o $@ $<
@@ -181,10 +181,10 @@ $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 
 # ---- run ----
 
-RUN = XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
+RUN = XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
-           --log-file=$(CURDIR)/$(B)/tests/valgrind/%p.log
+           --log-file=$(abspath $(B))/tests/valgrind/%p.log
 ifeq ($(VARIANT),asan)
 TEST_ENV = SIMULATE_SEEDS=2000 XCHGD_SLOW=3 \
            ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=1 \
@@ -239,7 +239,7 @@ check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) $(
 
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
-	@B=build/clang tests/lint/exports
+	@B=$(BUILD)/clang tests/lint/exports
 
 stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_ITEMS=...)
 	@$(MAKE) VARIANT=tsan stress-items
@@ -248,7 +248,7 @@ stress-items: $(STRESS) | need-check
 	@$(RUN) --limit 3600 --argument $(STRESS_ITEMS) $(STRESS)
 
 soak: $(B)/xchgd $(B)/examples/chat | need-check ## a mixed load with rotating faults; memory and descriptors must be flat (MINUTES=n SEED=n)
-	@XCHGD='$(CURDIR)/$(B)/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(if $(SEED),SEED=$(SEED)) \
+	@XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' $(TEST_ENV) $(if $(SEED),SEED=$(SEED)) \
 	  python3 -B tests/soak/soak.py --minutes $(MINUTES)
 MINUTES ?= 10
 
@@ -281,7 +281,7 @@ model: | need-model ## check the Promela models of the hand-off with spin
 	@CC='$(CC)' tests/model/run.sh $(B)
 
 coverage: ## what all tests reach of core, net and pool, held against docs/coverage.md
-	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
+	@find $(BUILD)/cov -name '*.gcda' -delete 2>/dev/null || true
 	@$(MAKE) VARIANT=cov check; status=$$?; $(MAKE) VARIANT=cov coverage-report && exit $$status
 
 # One side of an assertion must stay unreached.
@@ -300,7 +300,7 @@ mcdc-report: $(MCDC)
 	@tests/coverage/mcdc $(B) $(MCDC)
 
 eva: | need-eva ## the parsers on any bytes, by abstract interpretation (Frama-C): no alarm, and one for each mutant
-	@tests/eva/run.sh build/eva
+	@tests/eva/run.sh $(BUILD)/eva
 
 # ---- lint ----
 
@@ -338,25 +338,30 @@ format: | need-lint ## format the C sources with clang-format
 	@tests/lint/arrange $(C_FILES)
 	@clang-format -i $(C_FILES) $(wildcard docs/man/examples/*.c)
 
-need-check: need-build
-	@.ci/packages check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache libmemcached-tools iproute2 nftables valgrind locales
-need-lint: need-build
-	@.ci/packages python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
-need-fuzz: need-build
-	@.ci/packages clang libclang-rt-dev python3
-need-model: need-build
-	@.ci/packages spin
-need-flaky:
-	@.ci/packages stress-ng
-need-analyze: need-build
-	@.ci/packages gcc clang python3
-need-eva:
-	@.ci/packages gcc frama-c-base
-need-coverage:
-	@.ci/packages gcovr
+# ---- packages: see the Makefile ----
 
-.PHONY: analyze need-analyze eva need-eva coverage-mcdc mcdc-report check-conc soak flaky need-flaky simulate \
-        simulate-mutants fuzz fuzz-run fuzz-minimize need-fuzz check check-unit check-live check-asan check-tsan \
-        check-valgrind check-under-valgrind check-clang stress stress-items explore model coverage coverage-report \
-        lint lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy format need-check need-lint need-model \
-        need-coverage
+PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables \
+                 valgrind locales libmemcached-tools
+GOALS_check = check check-unit check-conc check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
+              stress stress-items soak flaky coverage simulate simulate-mutants explore
+PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
+GOALS_lint = lint lint-% format
+PACKAGES_clang = clang
+GOALS_clang = check-clang
+PACKAGES_fuzz = clang libclang-rt-dev python3
+GOALS_fuzz = fuzz fuzz-%
+PACKAGES_model = spin
+GOALS_model = model
+PACKAGES_flaky = stress-ng
+GOALS_flaky = flaky
+PACKAGES_analyze = gcc clang python3
+GOALS_analyze = analyze
+PACKAGES_eva = gcc frama-c-base
+GOALS_eva = eva
+PACKAGES_coverage = gcovr
+GOALS_coverage = coverage coverage-report
+GROUPS_OF_PACKAGES += check lint clang fuzz model flaky analyze eva coverage
+
+.PHONY: analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run fuzz-minimize check \
+        check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress stress-items explore \
+        model coverage coverage-report lint lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy format

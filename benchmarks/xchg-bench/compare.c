@@ -21,7 +21,7 @@ struct row {
   uint32_t metric;
 };
 
-#define TIME(times, metric) (METRICS_TIMES + (times)*METRICS_TIME + (metric))
+#define TIME(times, metric) (METRICS_TIMES + (int)(times)*METRICS_TIME + (metric))
 static const struct row rows[] = {
     {"rate 1/s", METRIC_RATE},
     {"target rate 1/s", METRIC_TARGET_RATE},

@@ -184,7 +184,8 @@ static void each_task(int pid, const char *file, task_visit *visit, void *contex
     return;
   }
   ssize_t size;
-  while ((size = getdents64(fd, &read_in, sizeof(read_in))) > 0) {
+  /* By its number: with musl it takes another type. */
+  while ((size = syscall(SYS_getdents64, fd, &read_in, sizeof(read_in))) > 0) {
     for (ssize_t at = 0; at < size;) {
       const struct dirent64 *entry = (const struct dirent64 *)(const void *)(read_in.bytes + at);
       at += entry->d_reclen;

@@ -49,11 +49,11 @@ enum metric_time {
 
 enum metric_times { TIMES_LATENCY, TIMES_UNCORRECTED, TIMES_CONNECT, TIMES_FIRST_BYTE, TIMES };
 
-/* The start of each group in the array. */
-#define METRICS_CLIENT METRICS_RUN
+/* The start of each group in the array. A number, so that an enumerator may be added to it. */
+#define METRICS_CLIENT ((int)METRICS_RUN)
 #define METRICS_SERVER (METRICS_CLIENT + METRICS_USAGE)
 #define METRICS_TIMES (METRICS_SERVER + METRICS_USAGE)
-#define METRICS (METRICS_TIMES + TIMES * METRICS_TIME)
+#define METRICS (METRICS_TIMES + (int)TIMES * METRICS_TIME)
 
 /** The index of ${metric} of histogram ${times}. */
 static inline uint32_t metric_of_times(enum metric_times times, enum metric_time metric) {

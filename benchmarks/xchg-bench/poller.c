@@ -1,6 +1,7 @@
 /*
  * poller: see poller.h.  Linux before 5.11, some sandboxes and valgrind have no epoll_pwait2.  It
- * is not tried again after the first refusal.
+ * is not tried again after the first refusal.  The call goes by its number, because musl 1.2.3 does
+ * not have it.
  */
 #include "poller.h"
 
@@ -38,7 +39,7 @@ int poller_wait(struct poller *poller, struct epoll_event *events, int max, uint
   if (!poller->coarse) {
     const struct timespec timeout = {.tv_sec = (time_t)(ns / NS_PER_S),
                                      .tv_nsec = (long)(ns % NS_PER_S)};
-    count = epoll_pwait2(poller->epoll_fd, events, max, &timeout, NULL);
+    count = (int)syscall(SYS_epoll_pwait2, poller->epoll_fd, events, max, &timeout, NULL, 0);
     poller->coarse = count == -1 && (errno == ENOSYS || errno == EPERM);
   }
   if (poller->coarse) {
