@@ -16,8 +16,9 @@
  *
  * Loading allocates the two texts, the two lists and the handler's path.
  */
-#include "core/config.h"
+#include "core/error_text.h"
 #include "core/env_vars.h"
+#include "core/config.h"
 #include "core/config_vars.h"
 
 #include <assert.h>
@@ -331,10 +332,11 @@ static void check_connections(struct config_check *check) {
   }
   if (check->facts->descriptors_error != 0) {
     if (config->max_connections == 0) {
+      char text[ERROR_TEXT_MAX];
       fprintf(config_fault(check, VAR_MAX_CONNECTIONS),
               "the system does not tell the descriptor limit (getrlimit, prlimit64): %s; allow "
               "the call, or set a value\n",
-              strerror(check->facts->descriptors_error));
+              error_text(check->facts->descriptors_error, text));
     }
   } else if (room == 0) {
     fprintf(config_fault(check, VAR_MAX_CONNECTIONS),

@@ -60,14 +60,23 @@ struct daemon {
 
 /* ---- the process ---- */
 
+/* Begin a line with the name of the program, which its caller has chosen. */
+static void print_program(FILE *out, const char *program) {
+  config_print_escaped(out, program, strlen(program), PROGRAM_SHOWN_MAX, "");
+  fputs(": ", out);
+}
+
 /* Open missing standard descriptors: else a socket gets one, and printf writes to a client. */
 static int reserve_standard(const char *program) {
   for (int fd = 0; fd < 3; fd++) {
     if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd) {
+      char text[ERROR_TEXT_MAX];
+      const char *error = error_text(errno, text); /* before a call that may change errno */
+      print_program(stderr, program);
       fprintf(stderr,
-              "%s: cannot open /dev/null in place of descriptor %d, which is closed: %s; start it "
+              "cannot open /dev/null in place of descriptor %d, which is closed: %s; start it "
               "with descriptors 0, 1 and 2 open\n",
-              program, fd, strerror(errno));
+              fd, error);
       return SERVER_OSERR;
     }
   }
@@ -93,12 +102,6 @@ static void find_facts(struct daemon *d) {
 }
 
 /* ---- errors before the log ---- */
-
-/* Begin a line with the name of the program, which its caller has chosen. */
-static void print_program(FILE *out, const char *program) {
-  config_print_escaped(out, program, strlen(program), PROGRAM_SHOWN_MAX, "");
-  fputs(": ", out);
-}
 
 /* Begin the line of an error. Return: the stream. */
 static FILE *error_begin(const struct daemon *d) {
@@ -279,8 +282,9 @@ static int serve(struct daemon *d) {
 static int start_log(struct daemon *d) {
   d->log_writer = log_writer_create(STDERR_FILENO, d->config.log_format, false);
   if (d->log_writer == NULL || log_writer_start(d->log_writer) == -1) {
-    int error = errno;
-    fprintf(error_begin(d), "cannot start the log: %s\n", strerror(error));
+    char text[ERROR_TEXT_MAX];
+    const char *error = error_text(errno, text); /* before error_begin, which may change errno */
+    fprintf(error_begin(d), "cannot start the log: %s\n", error);
     return -1;
   }
   log_init(&d->log, log_writer_put, d->log_writer, d->config.log_level, d->config.log_format);
@@ -329,7 +333,8 @@ static int check_output(const struct daemon *d) {
     return 0;
   }
   char text[ERROR_TEXT_MAX];
-  fprintf(error_begin(d), "cannot write to standard output: %s\n", error_text(errno, text));
+  const char *error = error_text(errno, text); /* before error_begin, which may change errno */
+  fprintf(error_begin(d), "cannot write to standard output: %s\n", error);
   return SERVER_OSERR;
 }
 
@@ -405,9 +410,9 @@ static const char *program_name(int argc, char **argv, bool own) {
 /* There is no log yet. */
 static int log_refused(const char *program) {
   char text[ERROR_TEXT_MAX];
-  (void)error_text(errno, text);
+  const char *error = error_text(errno, text); /* before a call that may change errno */
   print_program(stderr, program);
-  fprintf(stderr, "cannot start: %s\n", text);
+  fprintf(stderr, "cannot start: %s\n", error);
   return SERVER_OSERR;
 }
 
