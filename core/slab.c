@@ -75,11 +75,13 @@ static size_t metadata_bytes(const struct slab *slab) {
 
 /** Map the metadata. (calloc might touch all its pages.) Return: 0, or -1. */
 static int metadata_map(struct slab *slab) {
-  uint8_t *books = sys_map(metadata_bytes(slab));
+  size_t size = metadata_bytes(slab);
+  uint8_t *books = sys_map(size);
   if ((void *)books == MAP_FAILED) {
     *slab = (struct slab){.objects_max = 0};
     return fail(ENOMEM);
   }
+  (void)sys_no_huge_pages(books, size); /* a failure costs memory only */
   slab->chunks = (void *)books;
   slab->bits = (void *)(books + chunks_bytes(slab));
   slab->full = (void *)(books + chunks_bytes(slab) + bits_bytes(slab));
@@ -129,6 +131,8 @@ static int chunk_map(struct slab *slab, uint32_t chunk) {
   if (base == MAP_FAILED) {
     return -1;
   }
+  /* Chunks lie next to each other: a huge page would cover others that are not in use. */
+  (void)sys_no_huge_pages(base, slab->chunk_bytes); /* a failure costs memory only */
   slab->chunks[chunk].base = base;
   slab->empty++;
   slab->end = (uint32_t)max_u64(slab->end, chunk + 1);

@@ -133,5 +133,14 @@ static inline int sys_discard(void *memory, size_t size) {
   return madvise(memory, size, MADV_DONTNEED);
 }
 
+/**
+ * Let no page of ${memory}, which begins a page, be a huge one.  For memory of which little is
+ * used: a huge page would make 2 MiB resident for one object.  Return: 0, or -1 as madvise(2),
+ * EINVAL where the kernel has no huge pages.
+ */
+static inline int sys_no_huge_pages(void *memory, size_t size) {
+  return madvise(memory, size, MADV_NOHUGEPAGE);
+}
+
 #endif
 #endif

@@ -501,6 +501,7 @@ int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats);
  * timeout: it logs that and ends the process.
  * Thread: the main thread, before it has started another, which would not inherit blocked signals.
  * Note: A program that has signals of its own uses xchg_server_create instead.
+ * Note: Children of the process are not reaped: the first process of a container needs an init.
  */
 int xchg_main(const struct xchg_handler *handler, int argc, char **argv);
 

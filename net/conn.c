@@ -279,6 +279,7 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
   if (peers == MAP_FAILED) {
     return -1;
   }
+  (void)sys_no_huge_pages(peers, peers_bytes(conns_max)); /* a failure costs memory only */
   ctx->peers = peers;
   if (slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
     return -1;

@@ -293,6 +293,9 @@ static int start_log(struct daemon *d) {
 
 static int run_logged(struct daemon *d) {
   int signals = signals_open(&d->signals);
+  if (d->handler == NULL && d->config.model != MODEL_FORK) { /* model_fork waits for its own */
+    signals_reap_children();
+  }
   config_warn(&d->config, d->environment, &d->facts, &d->log);
   if (sd_notify_open(&d->notify, env_vars_find(d->environment, "NOTIFY_SOCKET")) == -1) {
     log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);

@@ -163,10 +163,11 @@ static void kill_late(struct model_fork *all) {
 static void fork_reap(struct model *model) {
   struct model_fork *all = fork_of(model);
   pid_t pid;
-  while (all->live > 0 && (pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+  bool orphans = !model->setup.custom_handler; /* a handler may wait for children of its own */
+  while ((orphans || all->live > 0) && (pid = waitpid(-1, NULL, WNOHANG)) > 0) {
     struct child *child = child_of(all, pid);
     if (child == NULL) {
-      continue; /* a child from before execve */
+      continue; /* a child from before execve, or an orphan of a container */
     }
     if (all->shared->counted[child - all->children] == 0) {
       atom_add_relaxed_u64(&all->shared->stats.ended[XCHG_ERROR], 1);

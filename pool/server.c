@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define PASSED_FIRST 3 /* sd_listen_fds(3): SD_LISTEN_FDS_START */
@@ -22,8 +23,35 @@
 
 /* ---- the start ---- */
 
+/* What helps if the start fails with ${error}; NULL if that is unknown. */
+static const char *fix_of(int error) {
+  switch (error) {
+    case ENOMEM:
+      return "lower XCHG_MAX_CONNECTIONS or XCHG_WORKERS, or raise the limits on memory (ulimit "
+             "-v, memory.max)";
+    case EAGAIN:
+      return "lower XCHG_WORKERS, or raise the limits on threads and memory (ulimit -u, ulimit -v, "
+             "pids.max)";
+    case EMFILE:
+      return "lower XCHG_WORKERS, or raise the limit on descriptors (ulimit -n)";
+    case ENFILE:
+      return "raise fs.file-max";
+    default:
+      return NULL;
+  }
+}
+
 static int log_refused(struct xchg_server *server, const char *what) {
-  log_errno(server->log, LOG_ERROR, what, errno);
+  int error = errno;
+  struct log_line line;
+  log_begin(&line, server->log, LOG_ERROR, what);
+  log_str(&line, "error", strerror(error));
+  const char *fix = fix_of(error);
+  if (fix != NULL) {
+    log_str(&line, "fix", fix);
+  }
+  log_end(&line);
+  errno = error;
   return SERVER_OSERR;
 }
 

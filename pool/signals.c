@@ -5,6 +5,7 @@
 #include "core/sys.h"
 
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,6 +63,12 @@ void signals_restore_without(const sigset_t *before, int signum) {
     (void)sigtimedwait(&set, NULL, &now); /* EAGAIN: there is none */
   }
   signals_restore(before);
+}
+
+void signals_reap_children(void) {
+  (void)signal(SIGCHLD, SIG_IGN); /* cannot fail for a signal that exists */
+  while (waitpid(-1, NULL, WNOHANG) > 0) {
+  }
 }
 
 /* A stop signal. Return: is it a new one? */

@@ -47,6 +47,12 @@ void signals_restore(const sigset_t *before);
 void signals_restore_without(const sigset_t *before, int signum);
 
 /**
+ * Let the kernel reap all children, those that have ended too.  For a program without children of
+ * its own that gets those of others: as the first process of a container, or in place of a shell.
+ */
+void signals_reap_children(void);
+
+/**
  * The next signal, or SIGNALS_NONE.  A repetition of the same stop signal within 100 ms is
  * SIGNALS_NONE: timeout(1), for example, signals a program and then its process group.  Never
  * waits.

@@ -43,6 +43,8 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
   if (input == MAP_FAILED) {
     return -1;
   }
+  /* A failure costs memory only. */
+  (void)sys_no_huge_pages(input, CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
   worker->input = input;
   if (slab_init(&worker->conns, conn_bytes(setup->handler), conns) == -1) {
     return -1;

@@ -35,4 +35,11 @@ void *sys_remap(void *old, size_t old_size, size_t new_size);
 int sys_unmap(void *memory, size_t size);
 int sys_discard(void *memory, size_t size);
 
+/** Advice only. */
+static inline int sys_no_huge_pages(void *memory, size_t size) {
+  (void)memory;
+  (void)size;
+  return 0;
+}
+
 #endif

@@ -13,6 +13,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,41 @@ static const struct {
     {4096, 40, 16, 65536, 64},          {40000, 5, 1, 10 * PAGE, 64},  {65536, 3, 1, 65536, 64},
     {128 * 1024, 4, 1, 128 * 1024, 64}, {200001, 2, 1, 49 * PAGE, 16},
 };
+
+/* Has the mapping that contains ${memory} this flag of proc_pid_smaps(5)? */
+static bool has_flag(const void *memory, const char *flag) {
+  char line[512];
+  bool inside = false, found = false;
+  FILE *maps = fopen("/proc/self/smaps", "re");
+  ck_assert_ptr_nonnull(maps);
+  while (fgets(line, sizeof(line), maps) != NULL) {
+    uintptr_t begin, end;
+    if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2) {
+      inside = begin <= (uintptr_t)memory && (uintptr_t)memory < end;
+    } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
+      found = strstr(line, flag) != NULL;
+    }
+  }
+  fclose(maps);
+  return found;
+}
+
+/* Few of many objects are in use: neither their memory nor the metadata has huge pages. */
+START_TEST(no_huge_pages) {
+  struct slab slab;
+  uint32_t slot;
+  if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == -1) {
+    return;
+  }
+  ck_assert_int_eq(slab_init(&slab, 128, UINT32_C(1) << 24), 0);
+  void *object = slab_alloc(&slab, &slot);
+  ck_assert_ptr_nonnull(object);
+  ck_assert(has_flag(object, " nh"));
+  ck_assert(has_flag(slab.bits, " nh"));
+  slab_free(&slab, slot);
+  slab_fini(&slab);
+}
+END_TEST
 
 /*
  * Every shape is filled to its limit and emptied: objects are aligned and do not overlap, and no
@@ -227,6 +263,7 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
+      {no_huge_pages, 1},
       {shapes_are_filled_and_emptied, count_of(shapes)},
       {one_object_maps_one_page, 1},
       {slots_out_of_range, 1},
