@@ -31,7 +31,7 @@ int main(int argc, char **argv) {
     hdr_record(histogram, value);
   }
   if (argc == 2 && strcmp(argv[1], "--hgrm") == 0) {
-    hdr_write_hgrm(histogram, stdout);
+    hdr_write_hgrm(histogram, NULL, stdout);
   } else {
     printf("count %" PRIu64 "\nmin %" PRIu64 "\nmax %" PRIu64 "\n", histogram->count,
            histogram->min_ns, histogram->max_ns);

@@ -19,6 +19,8 @@
 #define BENCH_STEPS_MAX 64
 #define BENCH_SLO_MAX 16
 #define BENCH_BIND_MAX 64
+#define BENCH_STARVED 0.2     /* the share of waiting for a CPU that a report warns of */
+#define BENCH_EXAMPLE_MAX 160 /* of 32 bytes, escaped */
 
 /* Exit codes, the first that applies: 130, 64, 1, 99, 0. */
 enum {
@@ -37,12 +39,14 @@ struct size_spec {
   uint64_t a, b;
 };
 
-/* An objective of --slo or --search, such as "p99<2ms" or "errors=0". */
+/* An objective of --slo or --search, such as "p99<2ms" or "errors<=1%". */
 struct objective {
   char text[64];  /* as given */
-  double percent; /* of the latency, such as 99.9; or OBJECTIVE_ERRORS, OBJECTIVE_RATE */
+  double percent; /* of the latency, such as 99.9; or OBJECTIVE_ERRORS and so on */
   char op;        /* '<', '>' or '=' */
-  double value;   /* ns, a count, or a rate per second */
+  bool or_equal;  /* "<=" or ">=" */
+  bool is_share;  /* the value is a percentage of all exchanges */
+  double value;   /* ns, a count, a percentage, or a rate per second */
 };
 
 struct options {
@@ -95,13 +99,30 @@ enum bench_error {
 };
 #define BENCH_ERRNO_MAX 134 /* above every errno of Linux */
 
+/* The times of a run, each with a histogram. */
+enum metric_times { TIMES_LATENCY, TIMES_UNCORRECTED, TIMES_CONNECT, TIMES_FIRST_BYTE, TIMES };
+
 /* One second of a run. */
 struct interval {
   double at_s;    /* its start, counted from the start of the window */
   double seconds; /* its length; the last may be shorter */
   uint64_t exchanges, errors, bytes_in, bytes_out;
-  double target_rate; /* 0 = closed loop */
-  uint64_t p50_ns, p90_ns, p99_ns, max_ns;
+  double target_rate;                      /* 0 = closed loop */
+  uint64_t p50_ns, p90_ns, p99_ns, max_ns; /* of the last interval: with what is unfinished */
+  /* the largest share of this time that a load thread waited for a CPU, 0..1; NAN = unknown */
+  double waiting_max;
+  bool is_last; /* the run ended with it; else the next two are unknown */
+  uint64_t unfinished, unfinished_oldest_ns;
+};
+
+/* The first wrong answer: the bytes at the first difference, escaped. */
+struct wrong_example {
+  uint64_t at_ns; /* when it came; 0 = none */
+  uint32_t connection;
+  uint64_t offset;                /* of the difference within the message */
+  char wanted[BENCH_EXAMPLE_MAX]; /* "" = no byte was due */
+  char received[BENCH_EXAMPLE_MAX];
+  char hint[BENCH_EXAMPLE_MAX]; /* which exchange it looks like; "" = none */
 };
 
 /* CPU and memory of processes over the measured window. */
@@ -127,13 +148,22 @@ struct result {
   struct hdr_histogram *connect, *first_byte;
   uint64_t late;        /* sends that began more than 1 ms after their intended start */
   uint64_t late_max_ns; /* the longest such delay */
-  /* exchanges of the schedule that had not begun at the end */
-  uint64_t dropped;
+  /* what was in flight or due at the end of the window, see unfinished.h */
+  uint64_t unfinished;
+  uint64_t unfinished_oldest_ns;
+  struct hdr_histogram *unfinished_times[TIMES]; /* owns: ages; uncorrected as above */
+  uint64_t dropped; /* the part of unfinished that was due and had not begun */
   uint32_t connected, idle_connected;
   struct usage client, server;
   double thread_busy_max; /* CPU share of the busiest load thread, 0..1 */
-  bool harness_bound;     /* thread_busy_max > 0.95 */
+  /* the largest share of the window that a load thread waited for a CPU, 0..1; NAN = unknown */
+  double thread_waiting_max;
+  bool starved;       /* thread_waiting_max > BENCH_STARVED */
+  bool harness_bound; /* starved, or a load thread used or waited for a CPU > 0.95 of the time */
+  bool aborted;       /* --fail-fast: an objective could no longer be kept */
   bool interrupted;
+  double found_rate; /* the rate that --search found and this run confirmed; 0 = none */
+  struct wrong_example wrong;
   struct interval *intervals; /* owns */
   uint32_t intervals_count;
 };
@@ -149,6 +179,18 @@ void result_add_run(struct result *to, const struct result *from);
 static inline double bench_rate(uint64_t exchanges, double seconds) {
   return seconds > 0 ? (double)exchanges / seconds : 0;
 }
+
+/** The histogram ${times} of ${result}, or NULL if it has none. */
+const struct hdr_histogram *result_times(const struct result *result, enum metric_times times);
+
+/**
+ * result_percentile(result, times, percent):
+ * Return: hdr_percentile_with of ${times} and its unfinished; 0 if there is neither.
+ */
+uint64_t result_percentile(const struct result *result, enum metric_times times, double percent);
+
+/** The number of values behind result_percentile: finished and unfinished ones. */
+uint64_t result_count(const struct result *result, enum metric_times times);
 
 /** The sum of all kinds of errors. */
 uint64_t result_errors(const struct result *result);

@@ -9,6 +9,7 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "wrong.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -77,11 +78,6 @@ void client_begin_counted(struct client_env *env, struct client *client) {
   client->exchange++;
 }
 
-uint64_t client_in_flight(const struct client_env *env, const struct client *client) {
-  return env->counted && !client->idle ? client->state != CLIENT_CLOSED
-                                       : client->begun - client->in;
-}
-
 uint64_t client_oldest_ns(const struct client_env *env, const struct client *client) {
   if (client_in_flight(env, client) == 0) {
     return NEVER;
@@ -89,9 +85,39 @@ uint64_t client_oldest_ns(const struct client_env *env, const struct client *cli
   return *start_of(env, client, client->in);
 }
 
-/* The number that selects a message's bytes; a counted exchange continues it over connections. */
-static uint64_t sequence_of(const struct client_env *env, const struct client *client,
-                            uint64_t message) {
+uint64_t client_deadline_ns(const struct client_env *env, const struct client *client) {
+  uint64_t since = client_oldest_ns(env, client);
+  const bool first = !client->first_done && (client->idle || !env->counted);
+  if (since == NEVER && client->state != CLIENT_CLOSED &&
+      (client->state == CLIENT_CONNECTING || first)) {
+    since = client->opened_ns;
+  }
+  return add_sat_u64(since, env->timeout_ns);
+}
+
+enum client_outcome client_time_out(struct client_env *env, struct client *client) {
+  const uint64_t in_flight = client->idle ? 0 : client_in_flight(env, client);
+  if (in_flight == 0 && client->state == CLIENT_CONNECTING) {
+    return client_fail(env, client, ERROR_CONNECT, ETIMEDOUT);
+  }
+  const uint64_t first = env->counted ? client->exchange - 1 : client->in;
+  for (uint64_t i = 0; i < in_flight && (env->counted || env->replies); i++) {
+    const uint64_t start = client_start_ns(env, client, first + i);
+    if (sub_sat_u64(env->now, start) >= env->timeout_ns) {
+      counters_timeout(env->counters, client_intended_ns(env, client, first + i, start), start,
+                       env->now);
+    }
+  }
+  return client_fail(env, client, ERROR_TIMEOUT, 0);
+}
+
+/* Is what ${client} waits for too late at env->now?  The sweep in clients.c may come later. */
+static bool is_late(const struct client_env *env, const struct client *client) {
+  return client_deadline_ns(env, client) <= env->now;
+}
+
+uint64_t client_sequence(const struct client_env *env, const struct client *client,
+                         uint64_t message) {
   return env->counted ? client->exchange * env->per_connection + message : message;
 }
 
@@ -235,37 +261,64 @@ static size_t compare(const struct message *message, uint64_t *done, const uint8
   return count;
 }
 
-/* Compare ${size} bytes at ${data} with what must come next. Return: whether they are right. */
-static bool take(struct client_env *env, struct client *client, const uint8_t *data, size_t size) {
+/* Count ${answer} as wrong, and keep the first one of the thread. Return: CLIENT_FAILED. */
+static enum client_outcome refuse(struct client_env *env, struct client *client,
+                                  struct wrong_answer *answer) {
+  struct message own;
+  if (env->counters->wrong.at_ns == 0) {
+    /* Without replies the messages are not numbered by answers: the first one is a good guess. */
+    const uint64_t number = env->replies || env->counted ? client->in : 0;
+    message_sent(env->messages, client->number, client_sequence(env, client, number), &own);
+    answer->own = &own;
+    answer->connection = client->number;
+    answer->is_first = env->counters->exchanges == 0;
+    wrong_note(&env->counters->wrong, answer, env->now);
+  }
+  return client_fail(env, client, ERROR_WRONG, 0);
+}
+
+/* Compare ${size} bytes at ${data} with what must come next. Return: CLIENT_WAITS or _FAILED. */
+static enum client_outcome take(struct client_env *env, struct client *client, const uint8_t *data,
+                                size_t size) {
   const struct message *greeting = &env->messages->greeting;
   while (size > 0) {
-    size_t count;
+    struct message reply;
+    struct wrong_answer answer = {.data = data, .size = size}; /* if it is wrong */
+    size_t count = 0;
     if (client->greeted < greeting->total) {
+      answer.expected = greeting;
+      answer.done = client->greeted;
       if (env->counted) {
         first_byte(env, client);
       }
       count = compare(greeting, &client->greeted, data, size);
+      if (client->greeted == greeting->total && is_late(env, client)) {
+        return client_time_out(env, client);
+      }
     } else if (env->replies && client->in < client->begun) {
-      struct message reply;
-      message_reply(env->messages, client->number, sequence_of(env, client, client->in), &reply);
+      message_reply(env->messages, client->number, client_sequence(env, client, client->in),
+                    &reply);
+      answer.expected = &reply;
+      answer.done = client->in_done;
       if (client->in_done == 0) {
         first_byte(env, client);
       }
       count = compare(&reply, &client->in_done, data, size);
       if (count > 0 && client->in_done == reply.total) {
+        if (is_late(env, client)) {
+          return client_time_out(env, client);
+        }
         client->in_done = 0;
         end_message(env, client);
       }
-    } else {
-      return false; /* no answer is due */
     }
-    if (count == 0) {
-      return false;
+    if (count == 0) { /* wrong, or no answer is due */
+      return refuse(env, client, &answer);
     }
     data += count;
     size -= count;
   }
-  return true;
+  return CLIENT_WAITS;
 }
 
 /* Handle the end of the stream, which may be correct or too early. */
@@ -273,7 +326,7 @@ static enum client_outcome end_of_stream(struct client_env *env, struct client *
   const bool answered = client->greeted == env->messages->greeting.total &&
                         (env->replies ? client->in : client->out) == client->last;
   if (env->counted && !client->idle && answered) {
-    return end_counted(env, client);
+    return is_late(env, client) ? client_time_out(env, client) : end_counted(env, client);
   }
   return client_fail(env, client, ERROR_SHORT, 0);
 }
@@ -285,7 +338,7 @@ static enum client_outcome receive(struct client_env *env, struct client *client
     const enum io io = sock_recv(client->fd, env->received, CLIENT_BUFFER_SIZE, &count);
     const int error = errno;
     env->now = sys_now_ns();
-    if (io == IO_AGAIN) {
+    if (io == IO_AGAIN || counters_is_over(env->counters, env->now)) {
       return CLIENT_WAITS;
     }
     if (io == IO_EOF) {
@@ -297,8 +350,9 @@ static enum client_outcome receive(struct client_env *env, struct client *client
     if (!client->idle) {
       counters_in(env->counters, count, env->now);
     }
-    if (!take(env, client, env->received, count)) {
-      return client_fail(env, client, ERROR_WRONG, 0);
+    const enum client_outcome outcome = take(env, client, env->received, count);
+    if (outcome != CLIENT_WAITS) {
+      return outcome;
     }
     /* A short read means an empty socket, unless the stream has ended: see docs/design.md. */
     if (count < CLIENT_BUFFER_SIZE && !client->ended && env->address.ss_family != AF_UNIX) {
@@ -313,6 +367,9 @@ static enum client_outcome receive(struct client_env *env, struct client *client
 static enum client_outcome connected(struct client_env *env, struct client *client,
                                      uint32_t events) {
   env->now = sys_now_ns();
+  if (counters_is_over(env->counters, env->now)) {
+    return CLIENT_WAITS;
+  }
   if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
     int error = 0;
     socklen_t size = sizeof(error);
@@ -324,6 +381,9 @@ static enum client_outcome connected(struct client_env *env, struct client *clie
     }
   }
   if ((events & EPOLLOUT) != 0) {
+    if (is_late(env, client)) {
+      return client_time_out(env, client);
+    }
     established(env, client);
   }
   return CLIENT_WAITS;
@@ -359,7 +419,7 @@ static size_t gather(struct client_env *env, const struct client *client, const 
   uint64_t position = client->out_done;
   for (uint64_t next = client->out; next < client->begun; next++, position = 0) {
     struct message message;
-    message_sent(env->messages, client->number, sequence_of(env, client, next), &message);
+    message_sent(env->messages, client->number, client_sequence(env, client, next), &message);
     if (size == 0 && position >= message.head_size && position < message.total) {
       const size_t run = message_run(&message, position, bytes);
       const bool all = position + run == message.total && next + 1 == client->begun;
@@ -380,22 +440,30 @@ static size_t gather(struct client_env *env, const struct client *client, const 
   return size;
 }
 
-/* Account for ${count} bytes taken by the kernel; ${all}: everything that has begun is sent. */
-static void sent(struct client_env *env, struct client *client, uint64_t count, bool all) {
+/*
+ * Account for ${count} bytes taken by the kernel; ${all}: everything that has begun is sent.
+ * Return: CLIENT_WAITS or CLIENT_FAILED.
+ */
+static enum client_outcome sent(struct client_env *env, struct client *client, uint64_t count,
+                                bool all) {
   if (!client->idle) {
     counters_out(env->counters, count, env->now);
   }
   if (all && (env->replies || env->counted)) { /* the size of each message does not matter */
     client->out = client->begun;
     client->out_done = 0;
-    return;
+    return CLIENT_WAITS;
   }
   client->out_done += count;
   while (client->out < client->begun) {
     struct message message;
-    message_sent(env->messages, client->number, sequence_of(env, client, client->out), &message);
+    message_sent(env->messages, client->number, client_sequence(env, client, client->out),
+                 &message);
     if (client->out_done < message.total) {
       break;
+    }
+    if (!env->replies && !env->counted && is_late(env, client)) {
+      return client_time_out(env, client);
     }
     client->out_done -= message.total;
     client->out++;
@@ -403,11 +471,13 @@ static void sent(struct client_env *env, struct client *client, uint64_t count, 
       end_message(env, client);
     }
   }
+  return CLIENT_WAITS;
 }
 
 enum client_outcome client_send(struct client_env *env, struct client *client) {
   for (unsigned round = 0; round < ROUNDS_MAX; round++) {
-    if (client->state != CLIENT_OPEN || client->blocked || client->out == client->begun) {
+    if (client->state != CLIENT_OPEN || client->blocked || client->out == client->begun ||
+        counters_is_over(env->counters, env->now)) {
       return CLIENT_WAITS;
     }
     const uint8_t *bytes;
@@ -419,7 +489,9 @@ enum client_outcome client_send(struct client_env *env, struct client *client) {
       return client_fail(env, client, ERROR_RESET, errno);
     }
     client->blocked = count < size;
-    sent(env, client, count, last && count == size);
+    if (sent(env, client, count, last && count == size) == CLIENT_FAILED) {
+      return CLIENT_FAILED;
+    }
   }
   return CLIENT_MORE;
 }

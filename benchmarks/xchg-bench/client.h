@@ -43,7 +43,6 @@ struct client {
   uint64_t out_done, in_done;    /* bytes sent of message out, received of the reply to in */
   uint64_t exchange;             /* counted: number of the next exchange; see client_intended_ns */
   uint64_t greeted;              /* bytes received of the greeting */
-  uint64_t due;                  /* open loop: exchanges that are due and have not begun */
   uint64_t opened_ns;            /* when connect was called */
   uint64_t retry_ns;             /* without a descriptor: the earliest time to open again */
   uint64_t *starts;              /* borrows: of message m at m mod pipeline; counted: at 0 */
@@ -75,7 +74,8 @@ struct client_env {
   uint64_t connections;            /* of all threads */
   uint32_t pipeline;
   uint64_t per_connection; /* messages per connection; NEVER = unlimited */
-  bool counted;            /* the server closes after per_connection messages */
+  uint64_t timeout_ns;
+  bool counted; /* the server closes after per_connection messages */
   bool replies;
   bool nodelay;
   struct sockaddr_storage address;
@@ -111,7 +111,10 @@ void client_begin(struct client_env *env, struct client *client);
 void client_begin_counted(struct client_env *env, struct client *client);
 
 /** Exchanges in flight. */
-uint64_t client_in_flight(const struct client_env *env, const struct client *client);
+static inline uint64_t client_in_flight(const struct client_env *env, const struct client *client) {
+  return env->counted && !client->idle ? client->state != CLIENT_CLOSED
+                                       : client->begun - client->in;
+}
 
 /** The start of the oldest exchange in flight, or NEVER. */
 uint64_t client_oldest_ns(const struct client_env *env, const struct client *client);
@@ -123,6 +126,29 @@ uint64_t client_start_ns(const struct client_env *env, const struct client *clie
 /** When ${exchange} of this connection should start; in a closed loop, ${start}. */
 uint64_t client_intended_ns(const struct client_env *env, const struct client *client,
                             uint64_t exchange, uint64_t start);
+
+/** The number of the exchange that begins next; see client_intended_ns. */
+static inline uint64_t client_next(const struct client_env *env, const struct client *client) {
+  return env->counted ? client->exchange : client->begun;
+}
+
+/**
+ * The number that selects the bytes of ${message}.  A counted exchange continues it over
+ * connections.
+ */
+uint64_t client_sequence(const struct client_env *env, const struct client *client,
+                         uint64_t message);
+
+/** When ${client} times out, or NEVER if it waits for nothing. */
+uint64_t client_deadline_ns(const struct client_env *env, const struct client *client);
+
+/**
+ * client_time_out(env, client):
+ * Record the exchanges in flight that are over the limit with their length, count all as timeouts
+ * (or the connection as one that could not be opened), and close.
+ * Return: CLIENT_FAILED.
+ */
+enum client_outcome client_time_out(struct client_env *env, struct client *client);
 
 /** Handle ${events} of epoll: connect, receive, compare. */
 enum client_outcome client_on_event(struct client_env *env, struct client *client, uint32_t events);

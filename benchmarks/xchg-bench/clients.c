@@ -11,7 +11,7 @@
 /* Ready clients that one call runs before epoll is asked again. */
 #define READY_MAX 64
 
-/* Exchanges that one call declares due; more would starve the sockets after a stall. */
+/* Clients that one call finds due; more would starve the sockets after a stall. */
 #define DUE_MAX 4096
 
 /* Pause after a failed connection: a minimum, and more for many clients to prevent a flood. */
@@ -22,13 +22,12 @@
 #define SCAN_PART 16
 #define SCAN_MAX_NS (100 * NS_PER_MS)
 
-int clients_init(struct clients *clients, struct client_env *env, const struct clients_share *share,
-                 uint64_t timeout_ns) {
+int clients_init(struct clients *clients, struct client_env *env,
+                 const struct clients_share *share) {
   const size_t count = (size_t)share->active + share->idle;
   *clients = (struct clients){.env = env,
                               .active = share->active,
                               .idle = share->idle,
-                              .timeout_ns = timeout_ns,
                               .opening_max = share->opening_max,
                               .due_ns = NEVER};
   clients->all = calloc(count + 1, sizeof(*clients->all));
@@ -50,7 +49,7 @@ int clients_init(struct clients *clients, struct client_env *env, const struct c
   clients->open_next = env->counted ? clients->active : 0;
   clients->first_total = (uint32_t)count - clients->open_next;
   clients->pause_ns = max_u64(PAUSE_NS, clients->active * PAUSE_PER_CLIENT_NS);
-  clients->scan_every_ns = max_u64(1, min_u64(timeout_ns / SCAN_PART, SCAN_MAX_NS));
+  clients->scan_every_ns = max_u64(1, min_u64(env->timeout_ns / SCAN_PART, SCAN_MAX_NS));
   return 0;
 }
 
@@ -107,20 +106,15 @@ static void end_retry_pauses(struct clients *clients) {
 
 /* May ${client} begin one more exchange? */
 static bool may_begin(const struct clients *clients, const struct client *client) {
-  return clients->running && (clients->env->schedule == NULL || client->due > 0) &&
-         counters_has_room(clients->env->counters, clients->env->now);
-}
-
-static void take_due(const struct clients *clients, struct client *client) {
-  if (clients->env->schedule != NULL) {
-    client->due--;
-  }
+  const struct client_env *env = clients->env;
+  return clients->running && !counters_is_over(env->counters, env->now) &&
+         client_intended_ns(env, client, client_next(env, client), 0) <= env->now &&
+         counters_has_room(env->counters, env->now);
 }
 
 /* In a counted exchange, a connection is an exchange. */
 static enum client_outcome begin_and_send_counted(struct clients *clients, struct client *client) {
   if (client->state == CLIENT_CLOSED && may_begin(clients, client)) {
-    take_due(clients, client);
     client_begin_counted(clients->env, client);
     return client_open(clients->env, client);
   }
@@ -150,7 +144,6 @@ static enum client_outcome begin_and_send(struct clients *clients, struct client
     return client_open(env, client);
   }
   while (client_can_begin(env, client) && may_begin(clients, client)) {
-    take_due(clients, client);
     client_begin(env, client);
   }
   const enum client_outcome outcome = client_send(env, client);
@@ -238,7 +231,7 @@ void clients_on_event(struct clients *clients, struct client *client, uint32_t e
 /* Run a client from the ready queue. */
 static void resume_client(struct clients *clients, struct client *client) {
   clients->env->now = sys_now_ns();
-  if (client->retrying) {
+  if (client->retrying || counters_is_over(clients->env->counters, clients->env->now)) {
     return;
   }
   const bool again = client->state == CLIENT_CONNECTING && client->fd == -1;
@@ -280,19 +273,30 @@ void clients_start(struct clients *clients) {
   }
 }
 
+/*
+ * The round of the first client that is the last one due at ${now}, or 0.  The round before it is
+ * due for every client.
+ */
+static uint64_t last_round(const struct clients *clients, uint64_t now) {
+  const struct client_env *env = clients->env;
+  const uint64_t due = schedule_count(env->schedule, sub_sat_u64(now, env->start_ns));
+  const uint64_t number = clients->all[0].number;
+  return due > number ? (due - number - 1) / env->connections : 0;
+}
+
 static void step_cursor(struct clients *clients) {
   if (++clients->cursor == clients->active) {
+    const uint64_t last = last_round(clients, clients->env->now);
     clients->cursor = 0;
-    clients->round++;
+    clients->round = max_u64(clients->round + 1, sub_sat_u64(last, 1));
   }
   clients->due_ns = cursor_ns(clients);
 }
 
-/* Tell the clients which exchanges are due. */
+/* Make the clients ready whose exchange is due. */
 static void note_due(struct clients *clients) {
   for (unsigned i = 0; i < DUE_MAX && clients->due_ns <= clients->env->now; i++) {
     struct client *client = &clients->all[clients->cursor];
-    client->due++;
     if (client->state != CLIENT_CONNECTING && !client->retrying) {
       make_ready(clients, client);
     }
@@ -315,34 +319,15 @@ void clients_run_ready(struct clients *clients) {
 
 /* ---- timeouts ---- */
 
-/* When ${client} times out, or NEVER if it waits for nothing. */
-static uint64_t deadline_ns(const struct clients *clients, const struct client *client) {
-  uint64_t since = client_oldest_ns(clients->env, client);
-  const bool first = !client->first_done && (client->idle || !clients->env->counted);
-  if (since == NEVER && client->state != CLIENT_CLOSED &&
-      (client->state == CLIENT_CONNECTING || first)) {
-    since = client->opened_ns;
-  }
-  return add_sat_u64(since, clients->timeout_ns);
-}
-
-/* Record the exchanges that have timed out with their length, and close the connection. */
-static void time_out_client(struct clients *clients, struct client *client) {
+void clients_end_late(struct clients *clients) {
   struct client_env *env = clients->env;
-  const uint64_t in_flight = client->idle ? 0 : client_in_flight(env, client);
-  if (in_flight == 0 && client->state == CLIENT_CONNECTING) {
-    handle_outcome(clients, client, client_fail(env, client, ERROR_CONNECT, ETIMEDOUT));
-    return;
-  }
-  const uint64_t first = env->counted ? client->exchange - 1 : client->in;
-  for (uint64_t i = 0; i < in_flight && (env->counted || env->replies); i++) {
-    const uint64_t start = client_start_ns(env, client, first + i);
-    if (sub_sat_u64(env->now, start) >= clients->timeout_ns) {
-      counters_timeout(env->counters, client_intended_ns(env, client, first + i, start), start,
-                       env->now);
+  const uint64_t now = env->now;
+  for (uint32_t i = 0; i < clients->active + clients->idle; i++) {
+    struct client *client = &clients->all[i];
+    if (client->state != CLIENT_CLOSED && client_deadline_ns(env, client) <= now) {
+      handle_outcome(clients, client, client_time_out(env, client));
     }
   }
-  handle_outcome(clients, client, client_fail(env, client, ERROR_TIMEOUT, 0));
 }
 
 void clients_scan_timeouts(struct clients *clients) {
@@ -351,12 +336,7 @@ void clients_scan_timeouts(struct clients *clients) {
     return;
   }
   clients->scan_ns = now + clients->scan_every_ns;
-  for (uint32_t i = 0; i < clients->active + clients->idle; i++) {
-    struct client *client = &clients->all[i];
-    if (client->state != CLIENT_CLOSED && deadline_ns(clients, client) <= now) {
-      time_out_client(clients, client);
-    }
-  }
+  clients_end_late(clients);
 }
 
 uint64_t clients_due_ns(const struct clients *clients) {
@@ -368,18 +348,6 @@ uint64_t clients_due_ns(const struct clients *clients) {
     due = min_u64(due, clients->retrying.first->retry_ns);
   }
   return clients->running ? min_u64(due, clients->due_ns) : due;
-}
-
-uint64_t clients_backlog(struct clients *clients, uint64_t now) {
-  uint64_t count = 0;
-  while (clients->due_ns < now) {
-    clients->all[clients->cursor].due++;
-    step_cursor(clients);
-  }
-  for (uint32_t i = 0; i < clients->active; i++) {
-    count += clients->all[i].due;
-  }
-  return count;
 }
 
 uint32_t clients_connected(const struct clients *clients, bool idle) {

@@ -2,8 +2,9 @@
  * clients: the clients of one load thread, and when each of them does what.
  *
  * Closed loop: a client begins an exchange whenever it can.  Open loop: exchange k of the schedule
- * belongs to connection k mod c, and a cursor walks over the clients in this order and tells each
- * what is due.
+ * belongs to connection k mod c.  A cursor walks over the clients in this order and makes each
+ * ready when its exchange is due.  It skips rounds that are over, because a ready client begins all
+ * that is due.  So a rate that cannot be reached costs no time.
  *
  * Two queues link the clients.  `ready` has those that can continue at once; clients_run_ready
  * runs a few of them.  `retrying` has those whose connection failed; they are opened again after a
@@ -23,7 +24,6 @@ struct clients {
   struct client *all;     /* owns: first the active clients, then the idle ones */
   uint32_t active, idle;
   uint64_t *starts; /* owns */
-  uint64_t timeout_ns;
   struct clients_queue ready, retrying;
   bool running; /* exchanges may begin */
 
@@ -48,12 +48,12 @@ struct clients_share {
 };
 
 /**
- * clients_init(clients, env, share, timeout_ns):
+ * clients_init(clients, env, share):
  * Make the clients, all closed.  Idle clients are numbered after all active ones.
  * Return: 0, or -1 (ENOMEM).
  */
-int clients_init(struct clients *clients, struct client_env *env, const struct clients_share *share,
-                 uint64_t timeout_ns);
+int clients_init(struct clients *clients, struct client_env *env,
+                 const struct clients_share *share);
 
 /** Close all connections and free. */
 void clients_fini(struct clients *clients);
@@ -73,11 +73,11 @@ void clients_run_ready(struct clients *clients);
 /** If the next scan is due, end the exchanges that have timed out. */
 void clients_scan_timeouts(struct clients *clients);
 
+/** End the exchanges that have timed out at env->now. */
+void clients_end_late(struct clients *clients);
+
 /** When clients_run_ready or clients_scan_timeouts is next due; 0 = at once. */
 uint64_t clients_due_ns(const struct clients *clients);
-
-/** Exchanges that are due at ${now} and have not begun. */
-uint64_t clients_backlog(struct clients *clients, uint64_t now);
 
 /** The number of active (or idle) clients that are verified. */
 uint32_t clients_connected(const struct clients *clients, bool idle);

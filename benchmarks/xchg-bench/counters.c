@@ -159,6 +159,14 @@ void counters_timeout(struct counters *counters, uint64_t intended, uint64_t sta
   }
 }
 
+void counters_wait(struct counters *counters, uint64_t waited_ns) {
+  slot(counters)->waited_known = waited_ns != NEVER;
+  if (waited_ns != NEVER) {
+    slot(counters)->waited_ns += sub_sat_u64(waited_ns, counters->waited_ns);
+    counters->waited_ns = max_u64(counters->waited_ns, waited_ns);
+  }
+}
+
 bool counters_next_slot(struct counters *counters, uint64_t now) {
   if (now < counters->slot_end_ns) {
     return false;

@@ -24,6 +24,8 @@ struct counters_slot {
   atom_u32 state;
   uint32_t second; /* number of its first second within the window */
   uint64_t exchanges, errors, bytes_in, bytes_out;
+  uint64_t waited_ns; /* for a CPU */
+  bool waited_known;
   struct hdr_histogram latency;
 };
 
@@ -37,7 +39,9 @@ struct counters {
   uint64_t begun; /* exchanges in flight */
   uint64_t ended; /* within the window, as a success or an error */
   uint64_t exchanges, bytes_in, bytes_out;
-  uint64_t late, late_max_ns, dropped;
+  uint64_t late, late_max_ns;
+  uint64_t waited_ns; /* for a CPU; see counters_wait */
+  struct wrong_example wrong;
   uint64_t errors[BENCH_ERRORS];
   uint64_t errnos[BENCH_ERRNO_MAX];
 
@@ -53,6 +57,11 @@ void counters_destroy(struct counters *counters);
 
 /** Set the window to ${from_ns} .. ${until_ns}. */
 void counters_set_window(struct counters *counters, uint64_t from_ns, uint64_t until_ns);
+
+/** Has the window ended at ${now}?  What ends later was unfinished, so nothing may end it. */
+static inline bool counters_is_over(const struct counters *counters, uint64_t now) {
+  return now >= counters->until_ns;
+}
 
 /** May one more exchange begin without exceeding the budget? */
 bool counters_has_room(const struct counters *counters, uint64_t now);
@@ -88,6 +97,12 @@ void counters_lost(struct counters *counters, enum bench_error error, int error_
 
 /** Record the latency of an exchange that has timed out. */
 void counters_timeout(struct counters *counters, uint64_t intended, uint64_t start, uint64_t now);
+
+/**
+ * counters_wait(counters, waited_ns):
+ * Since the start of the window the thread has waited ${waited_ns} for a CPU; NEVER = unknown.
+ */
+void counters_wait(struct counters *counters, uint64_t waited_ns);
 
 /**
  * If the second of the current slot has passed at ${now}, hand the slot over.

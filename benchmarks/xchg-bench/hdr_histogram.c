@@ -53,14 +53,18 @@ uint64_t hdr_bucket_high(uint32_t bucket) {
 }
 
 void hdr_record(struct hdr_histogram *histogram, uint64_t value_ns) {
-  double value = (double)value_ns;
-  histogram->count++;
-  histogram->clamped += value_ns > HDR_MAX_NS;
+  hdr_record_many(histogram, value_ns, 1);
+}
+
+void hdr_record_many(struct hdr_histogram *histogram, uint64_t value_ns, uint64_t times) {
+  double value = (double)value_ns, count = (double)times;
+  histogram->count += times;
+  histogram->clamped += value_ns > HDR_MAX_NS ? times : 0;
   histogram->min_ns = min_u64(histogram->min_ns, value_ns);
   histogram->max_ns = max_u64(histogram->max_ns, value_ns);
-  histogram->sum_ns += value;
-  histogram->sum_squares += value * value;
-  histogram->buckets[hdr_bucket(value_ns)]++;
+  histogram->sum_ns += count * value;
+  histogram->sum_squares += count * value * value;
+  histogram->buckets[hdr_bucket(value_ns)] += times;
 }
 
 void hdr_add(struct hdr_histogram *to, const struct hdr_histogram *from) {
@@ -80,10 +84,10 @@ void hdr_add(struct hdr_histogram *to, const struct hdr_histogram *from) {
  * hold a percentage such as 99.9 exactly.  One step down and the wider type keep 99.9 % of 1,000
  * from becoming 1,000.
  */
-static uint64_t rank_of(const struct hdr_histogram *histogram, double percent) {
+static uint64_t rank_of(uint64_t count, double percent) {
   long double below = nextafter(percent > 100 ? 100 : percent, -1);
-  long double rank = ceill(below * (long double)histogram->count / 100);
-  return rank < 1 ? 1 : min_u64((uint64_t)rank, histogram->count);
+  long double rank = ceill(below * (long double)count / 100);
+  return rank < 1 ? 1 : min_u64((uint64_t)rank, count);
 }
 
 /* The value that is reported for ${bucket}. */
@@ -95,7 +99,7 @@ uint64_t hdr_percentile(const struct hdr_histogram *histogram, double percent) {
   if (histogram->count == 0) {
     return 0;
   }
-  uint64_t rank = rank_of(histogram, percent), seen = 0;
+  uint64_t rank = rank_of(histogram->count, percent), seen = 0;
   for (uint32_t i = 0; i < HDR_BUCKETS; i++) {
     seen += histogram->buckets[i];
     if (seen >= rank) {
@@ -103,6 +107,28 @@ uint64_t hdr_percentile(const struct hdr_histogram *histogram, double percent) {
     }
   }
   return value_of(histogram, HDR_BUCKETS - 1);
+}
+
+uint64_t hdr_max_with(const struct hdr_histogram *histogram,
+                      const struct hdr_histogram *unfinished) {
+  return unfinished == NULL ? histogram->max_ns : max_u64(histogram->max_ns, unfinished->max_ns);
+}
+
+uint64_t hdr_percentile_with(const struct hdr_histogram *histogram,
+                             const struct hdr_histogram *unfinished, double percent) {
+  uint64_t alone = hdr_percentile(histogram, percent), seen = 0;
+  if (percent >= 100) {
+    return hdr_max_with(histogram, unfinished);
+  }
+  if (unfinished == NULL || unfinished->count == 0) {
+    return alone;
+  }
+  uint64_t rank = rank_of(histogram->count + unfinished->count, percent);
+  uint32_t i = 0;
+  while (i < HDR_BUCKETS - 1 && (seen += histogram->buckets[i] + unfinished->buckets[i]) < rank) {
+    i++;
+  }
+  return max_u64(alone, min_u64(hdr_bucket_high(i), hdr_max_with(histogram, unfinished)));
 }
 
 double hdr_mean(const struct hdr_histogram *histogram) {
@@ -128,34 +154,40 @@ static void write_row(FILE *out, uint64_t value_ns, double percent, uint64_t see
  * Write rows at 0 %, 10 % ... 50 %, 55 % ... 75 %, 77.5 % ...  Each halving of the distance to
  * 100 % has the same number of steps.  The last row covers all values.
  */
-static void write_rows(const struct hdr_histogram *histogram, FILE *out) {
+static void write_rows(const struct hdr_histogram *histogram,
+                       const struct hdr_histogram *unfinished, FILE *out) {
   double percent = 0;
   uint64_t seen = 0;
   uint32_t bucket = 0;
   for (;;) {
-    uint64_t rank = rank_of(histogram, percent);
+    uint64_t rank = rank_of(histogram->count, percent);
     while (seen < rank) {
       seen += histogram->buckets[bucket++];
     }
-    write_row(out, value_of(histogram, bucket - 1), percent, seen);
+    write_row(out, hdr_percentile_with(histogram, unfinished, percent), percent, seen);
     if (seen == histogram->count) {
       break;
     }
     double halvings = floor(log2(100 / (100 - percent)));
     percent += 100 / (TICKS_A_HALF * exp2(halvings + 1));
   }
-  fprintf(out, "%12.3f %2.12f %10" PRIu64 "            inf\n", (double)histogram->max_ns / MS, 1.0,
-          histogram->count);
+  fprintf(out, "%12.3f %2.12f %10" PRIu64 "            inf\n",
+          (double)hdr_max_with(histogram, unfinished) / MS, 1.0, histogram->count);
 }
 
-void hdr_write_hgrm(const struct hdr_histogram *histogram, FILE *out) {
+void hdr_write_hgrm(const struct hdr_histogram *histogram, const struct hdr_histogram *unfinished,
+                    FILE *out) {
   fputs("       Value     Percentile TotalCount 1/(1-Percentile)\n\n", out);
   if (histogram->count > 0) {
-    write_rows(histogram, out);
+    write_rows(histogram, unfinished, out);
   }
   fprintf(out, "#[Mean    = %12.3f, StdDeviation   = %12.3f]\n", hdr_mean(histogram) / MS,
           hdr_stddev(histogram) / MS);
   fprintf(out, "#[Max     = %12.3f, Total count    = %12" PRIu64 "]\n",
-          (double)histogram->max_ns / MS, histogram->count);
+          (double)hdr_max_with(histogram, unfinished) / MS, histogram->count);
   fprintf(out, "#[Buckets = %12d, SubBuckets     = %12d]\n", 36 - HDR_SUB_BITS, 2 << HDR_SUB_BITS);
+  if (unfinished != NULL) {
+    fprintf(out, "#[Unfinished = %9" PRIu64 ", Oldest       = %12.3f]\n", unfinished->count,
+            (double)unfinished->max_ns / MS);
+  }
 }

@@ -36,6 +36,9 @@ void hdr_reset(struct hdr_histogram *histogram);
 /** Count ${value_ns} once. */
 void hdr_record(struct hdr_histogram *histogram, uint64_t value_ns);
 
+/** Count ${value_ns} ${times} times. */
+void hdr_record_many(struct hdr_histogram *histogram, uint64_t value_ns, uint64_t times);
+
 /** Add all values of ${from} to ${to}. */
 void hdr_add(struct hdr_histogram *to, const struct hdr_histogram *from);
 
@@ -47,6 +50,19 @@ void hdr_add(struct hdr_histogram *to, const struct hdr_histogram *from);
  */
 uint64_t hdr_percentile(const struct hdr_histogram *histogram, double percent);
 
+/**
+ * hdr_percentile_with(histogram, unfinished, percent):
+ * Return: the larger of the percentile of ${histogram} alone and of both together, so that values
+ * that were cut off count only if they make it worse.  At 100 it is the exact maximum.
+ * ${unfinished} may be NULL.  0 if both are empty.
+ */
+uint64_t hdr_percentile_with(const struct hdr_histogram *histogram,
+                             const struct hdr_histogram *unfinished, double percent);
+
+/** The larger of the two maxima, or 0 if both are empty. */
+uint64_t hdr_max_with(const struct hdr_histogram *histogram,
+                      const struct hdr_histogram *unfinished);
+
 /** Mean and population standard deviation in ns, or 0 if the histogram is empty. */
 double hdr_mean(const struct hdr_histogram *histogram);
 double hdr_stddev(const struct hdr_histogram *histogram);
@@ -57,9 +73,11 @@ uint64_t hdr_bucket_low(uint32_t bucket);
 uint64_t hdr_bucket_high(uint32_t bucket);
 
 /**
- * Write HdrHistogram's percentile distribution (.hgrm) with values in milliseconds, as wrk2 does
- * with -L.
+ * Write HdrHistogram's percentile distribution (.hgrm) of ${histogram} with values in milliseconds,
+ * as wrk2 does with -L.  The values are those of hdr_percentile_with; counts, mean and deviation
+ * are those of ${histogram}.  The last line counts ${unfinished}, unless it is NULL.
  */
-void hdr_write_hgrm(const struct hdr_histogram *histogram, FILE *out);
+void hdr_write_hgrm(const struct hdr_histogram *histogram, const struct hdr_histogram *unfinished,
+                    FILE *out);
 
 #endif

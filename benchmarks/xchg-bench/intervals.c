@@ -7,6 +7,7 @@
 #include "schedule.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 int intervals_init(struct intervals *intervals) {
@@ -48,7 +49,8 @@ static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
   interval->bytes_out += slot->bytes_out;
   hdr_add(intervals->histogram, &slot->latency);
   hdr_reset(&slot->latency);
-  slot->exchanges = slot->errors = slot->bytes_in = slot->bytes_out = 0;
+  slot->exchanges = slot->errors = slot->bytes_in = slot->bytes_out = slot->waited_ns = 0;
+  slot->waited_known = false;
   atom_store_release_u32(&slot->state, SLOT_EMPTY); /* the thread's load */
 }
 
@@ -56,13 +58,20 @@ static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
 static void close_interval(struct intervals *intervals, double seconds, struct interval *interval) {
   interval->at_s = intervals->second;
   interval->seconds = seconds;
+  interval->waiting_max = NAN;
+  hdr_reset(intervals->histogram);
   for (uint32_t thread = 0; thread < intervals->threads; thread++) {
+    double waited_s = NAN;
     for (unsigned i = 0; i < 2; i++) {
       struct counters_slot *slot = &intervals->counters[thread]->slots[i];
       if (is_full(slot) && slot->second <= intervals->second) {
+        if (slot->waited_known) {
+          waited_s = fmax(waited_s, 0) + (double)slot->waited_ns / 1e9;
+        }
         empty_slot(intervals, slot, interval);
       }
     }
+    interval->waiting_max = fmax(interval->waiting_max, waited_s / seconds);
   }
   if (intervals->schedule != NULL) {
     const double middle_ns = (intervals->second + seconds / 2) * 1e9;
@@ -73,7 +82,6 @@ static void close_interval(struct intervals *intervals, double seconds, struct i
   interval->p90_ns = hdr_percentile(intervals->histogram, 90);
   interval->p99_ns = hdr_percentile(intervals->histogram, 99);
   interval->max_ns = intervals->histogram->count > 0 ? intervals->histogram->max_ns : 0;
-  hdr_reset(intervals->histogram);
   intervals->errors += interval->errors;
   intervals->second++;
 }
@@ -94,6 +102,21 @@ const struct interval *intervals_gather(struct intervals *intervals) {
   }
 }
 
+/* Set the length of the last interval, and count what is unfinished in its percentiles. */
+static void finish_last(const struct intervals *intervals, struct interval *last, double seconds) {
+  const struct hdr_histogram *unfinished = intervals->result->unfinished_times[TIMES_LATENCY];
+  const struct hdr_histogram *histogram = intervals->histogram;
+  last->seconds = last->at_s + 1 > seconds ? seconds - last->at_s : 1;
+  last->waiting_max /= last->seconds;
+  last->is_last = true;
+  last->unfinished = intervals->result->unfinished;
+  last->unfinished_oldest_ns = intervals->result->unfinished_oldest_ns;
+  last->p50_ns = hdr_percentile_with(histogram, unfinished, 50);
+  last->p90_ns = hdr_percentile_with(histogram, unfinished, 90);
+  last->p99_ns = hdr_percentile_with(histogram, unfinished, 99);
+  last->max_ns = hdr_percentile_with(histogram, unfinished, 100);
+}
+
 void intervals_finish(struct intervals *intervals, double seconds) {
   struct result *result = intervals->result;
   while (intervals->second < seconds) {
@@ -105,9 +128,10 @@ void intervals_finish(struct intervals *intervals, double seconds) {
   }
   if (result->intervals_count > 0) { /* the last second may be incomplete */
     struct interval *last = &result->intervals[result->intervals_count - 1];
-    last->seconds = last->at_s + 1 > seconds ? seconds - last->at_s : 1;
-    if (last->seconds <= 0) { /* the threads ended before it began */
+    if (last->at_s >= seconds) { /* the threads ended before it began */
       result->intervals_count--;
+    } else {
+      finish_last(intervals, last, seconds);
     }
   }
 }

@@ -19,7 +19,7 @@ struct intervals {
   uint32_t second;                 /* of the open interval */
   uint64_t lead_ns;                /* of the schedule, before the window */
   uint64_t errors;                 /* of all closed intervals */
-  struct hdr_histogram *histogram; /* owns: of the open interval */
+  struct hdr_histogram *histogram; /* owns: of the interval that was closed last */
 };
 
 /** Return: 0, or -1 (ENOMEM).  The caller then sets the borrowed fields. */
@@ -29,7 +29,10 @@ void intervals_fini(struct intervals *intervals);
 /** Close the intervals that are complete. Return: the last of them, or NULL. */
 const struct interval *intervals_gather(struct intervals *intervals);
 
-/** Close the remaining intervals after the threads have ended; the last ends at ${seconds}. */
+/**
+ * Close the remaining intervals after the threads have ended; the last ends at ${seconds}.  The
+ * percentiles of the last count what the result has as unfinished.
+ */
 void intervals_finish(struct intervals *intervals, double seconds);
 
 #endif

@@ -9,11 +9,13 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "unfinished.h"
 #include "load_thread.h"
 #include "intervals.h"
 #include "measure.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -38,8 +40,7 @@ struct load {
   struct intervals intervals;
   struct poller poller; /* owns: holds shared.change */
   uint64_t from_ns;
-  atom_u32 interrupted; /* load_interrupt writes */
-  bool live;            /* stderr is a terminal */
+  bool live; /* stderr is a terminal */
 };
 
 /*
@@ -48,11 +49,18 @@ struct load {
  */
 static atom_ptr present;
 
+/*
+ * Set for ever by load_interrupt.  It is static because the signal may come before the run is in
+ * `present`.  The handler runs on the coordinator's thread, so the coordinator sees it after its
+ * own store to `present`, or the handler sees the run.
+ */
+static atom_u32 interrupted;
+
 void load_interrupt(void) {
   struct load *load = atom_load_relaxed_ptr(&present);
+  atom_store_release_u32(&interrupted, 1); /* the coordinator's load */
   if (load != NULL) {
     const int error = errno;
-    atom_store_release_u32(&load->interrupted, 1); /* the coordinator's load */
     wake_signal(&load->shared.change);
     errno = error;
   }
@@ -80,6 +88,7 @@ static struct client_env *make_env(struct load *load) {
   env->per_connection = env->counted             ? exchange->messages
                         : options->reconnect > 0 ? options->reconnect
                                                  : NEVER;
+  env->timeout_ns = options->timeout_ns;
   env->replies = message_replies(&load->messages);
   env->address_size = sock_addr_to(&options->address, &env->address);
   env->bind = options->bind;
@@ -189,20 +198,27 @@ static int start(struct load *load) {
   return result;
 }
 
+/* Return: whether the run goes on. If not, the threads have been told to stop. */
+static bool goes_on(struct load *load) {
+  if (!load->result->interrupted && atom_load_acquire_u32(&interrupted) != 0) {
+    load->result->interrupted = true; /* load_interrupt's store was seen */
+    announce(load, PHASE_STOP);
+  }
+  return !load->result->interrupted;
+}
+
 /*
  * Wait for a change until ${due_ns}.  Return: false if the run was interrupted; the threads have
  * then been told to stop.
  */
 static bool wait_for_change(struct load *load, uint64_t due_ns) {
   struct epoll_event event;
-  const uint64_t ns = sub_sat_u64(due_ns, sys_now_ns());
-  (void)poller_wait(&load->poller, &event, 1, ns);
-  if (atom_load_acquire_u32(&load->interrupted) == 0 || load->result->interrupted) {
-    return !load->result->interrupted;
+  if (!load->result->interrupted && !goes_on(load)) {
+    return false; /* the signal came before it could wake the poller */
   }
-  load->result->interrupted = true;
-  announce(load, PHASE_STOP);
-  return false;
+  const uint64_t ns = sub_sat_u64(due_ns, sys_now_ns());
+  (void)poller_wait(&load->poller, &event, 1, ns); /* a wake or the time: all is looked at */
+  return goes_on(load);
 }
 
 static void show_live(const struct load *load, const struct interval *interval) {
@@ -227,19 +243,19 @@ static void clear_live(const struct load *load) {
 static void coordinate(struct load *load, struct measure *server, struct measure *client) {
   struct load_shared *shared = &load->shared;
   const int self = 0;
-  bool goes_on = true;
-  while (goes_on &&
+  bool runs = goes_on(load);
+  while (runs &&
          atom_load_acquire_u32(&shared->threads_connecting) > 0) { /* the threads' subtraction */
-    goes_on = wait_for_change(load, NEVER);
+    runs = wait_for_change(load, NEVER);
   }
-  if (goes_on) {
+  if (runs) {
     const uint64_t start_ns = sys_now_ns() + START_DELAY_NS;
     load->from_ns = start_ns + load->options->warmup_ns;
     atom_store_relaxed_u64(&shared->start_ns, start_ns);
     announce(load, PHASE_RUN);
   }
-  while (goes_on && sys_now_ns() < load->from_ns) {
-    goes_on = wait_for_change(load, load->from_ns);
+  while (runs && sys_now_ns() < load->from_ns) {
+    runs = wait_for_change(load, load->from_ns);
   }
   measure_begin(server, load->options->pids, load->options->pids_count);
   measure_begin(client, &self, 1);
@@ -251,9 +267,10 @@ static void coordinate(struct load *load, struct measure *server, struct measure
 
 /* ---- the sum ---- */
 
-/* Add up the CPU time of the threads, and find the busiest. */
+/* Add up the CPU time of the threads; find the busiest and the one that waited most. */
 static void add_usage(struct load *load) {
-  struct usage *client = &load->result->client;
+  struct result *result = load->result;
+  struct usage *client = &result->client;
   client->cpu_s = 0;
   client->context_switches = 0;
   for (uint32_t i = 0; i < load->count; i++) {
@@ -261,15 +278,18 @@ static void add_usage(struct load *load) {
     if (!thread->measuring || thread->ended_ns <= thread->from_ns) {
       continue;
     }
-    const double busy = (double)thread->cpu_ns / (double)(thread->ended_ns - thread->from_ns);
+    const double window_ns = (double)(thread->ended_ns - thread->from_ns);
+    const double busy = (double)thread->cpu_ns / window_ns;
+    const double waiting = thread->waited_ns == NEVER ? NAN : (double)thread->waited_ns / window_ns;
     client->cpu_s += (double)thread->cpu_ns / 1e9;
     client->context_switches += thread->context_switches;
-    if (busy > load->result->thread_busy_max) {
-      load->result->thread_busy_max = busy;
-    }
+    result->thread_busy_max = fmax(result->thread_busy_max, busy);
+    result->thread_waiting_max = fmax(result->thread_waiting_max, waiting);
+    result->harness_bound = result->harness_bound || busy + fmax(waiting, 0) > BUSY_MAX;
   }
-  client->seconds = load->result->seconds;
-  load->result->harness_bound = load->result->thread_busy_max > BUSY_MAX;
+  client->seconds = result->seconds;
+  result->starved = result->thread_waiting_max > BENCH_STARVED;
+  result->harness_bound = result->harness_bound || result->starved;
 }
 
 static void add_up(struct load *load) {
@@ -282,6 +302,7 @@ static void add_up(struct load *load) {
     result->idle_connected += clients_connected(&thread->clients, true);
     if (thread->measuring) {
       ended_ns = max_u64(ended_ns, thread->ended_ns);
+      unfinished_add(&thread->clients, thread->ended_ns, result);
     }
   }
   result->seconds = (double)(ended_ns - load->from_ns) / 1e9;
@@ -292,6 +313,10 @@ static void add_up(struct load *load) {
 
 int load_run(const struct options *options, const struct load_plan *plan, struct result *result) {
   struct measure server, client;
+  if (atom_load_acquire_u32(&interrupted) != 0) { /* load_interrupt's store */
+    result->interrupted = true;
+    return 0;
+  }
   struct load *load = aligned_alloc(CACHE_LINE, sizeof(*load));
   if (load == NULL) {
     return -1;
@@ -303,7 +328,6 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
   load->shared.change.fd = -1;
   load->shared.warmup_ns = options->warmup_ns;
   load->shared.duration_ns = plan->duration_ns;
-  load->shared.timeout_ns = options->timeout_ns;
   load->live = isatty(STDERR_FILENO) == 1;
 
   int done = prepare(load);

@@ -41,7 +41,10 @@ struct load_plan {
  */
 int load_run(const struct options *options, const struct load_plan *plan, struct result *result);
 
-/** End the current run. Async-signal-safe. */
+/**
+ * End the current run, and every later one before it begins.
+ * Thread: the one that calls load_run, or its signal handler; async-signal-safe.
+ */
 void load_interrupt(void);
 
 #endif

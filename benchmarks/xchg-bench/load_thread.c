@@ -13,7 +13,9 @@
 #include "core/sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -42,7 +44,7 @@ struct load_thread *load_thread_create(struct load_shared *shared, const struct 
     goto undo_thread;
   }
   thread->env.counters = thread->counters;
-  if (clients_init(&thread->clients, &thread->env, share, shared->timeout_ns) == -1) {
+  if (clients_init(&thread->clients, &thread->env, share) == -1) {
     goto undo_thread;
   }
   return thread;
@@ -80,6 +82,28 @@ static uint64_t thread_switches(void) {
   return (uint64_t)usage.ru_nvcsw + (uint64_t)usage.ru_nivcsw;
 }
 
+/* The time that this thread was runnable without a CPU so far; NEVER = unknown. */
+static uint64_t thread_waited_ns(void) {
+  char text[96];
+  const int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+  if (fd == -1) {
+    return NEVER;
+  }
+  const ssize_t size = read(fd, text, sizeof(text) - 1);
+  sys_close(fd);
+  text[size > 0 ? size : 0] = 0;
+  const char *waited = strchr(text, ' '); /* after the time on a CPU */
+  return waited == NULL ? NEVER : strtoull(waited, NULL, 10);
+}
+
+/* Tell the counters how long this thread has waited for a CPU within the window. */
+static void count_waiting(struct load_thread *thread) {
+  const uint64_t waited_ns = thread_waited_ns();
+  const bool known = waited_ns != NEVER && thread->waited_before_ns != NEVER;
+  thread->waited_ns = known ? sub_sat_u64(waited_ns, thread->waited_before_ns) : NEVER;
+  counters_wait(thread->counters, thread->waited_ns);
+}
+
 /* Take over the announced start, and set the window. */
 static void apply_start(struct load_thread *thread) {
   thread->start_ns =
@@ -94,10 +118,11 @@ static void begin_window(struct load_thread *thread) {
   thread->measuring = true;
   thread->cpu_ns = thread_cpu_ns();
   thread->context_switches = thread_switches();
+  thread->waited_before_ns = thread_waited_ns();
 }
 
 /* Finish this thread's part of the run. */
-static void end_run(struct load_thread *thread, bool dropped) {
+static void end_run(struct load_thread *thread) {
   const uint64_t now = min_u64(thread->env.now, thread->until_ns);
   thread->finished = true;
   if (!thread->measuring) {
@@ -107,9 +132,10 @@ static void end_run(struct load_thread *thread, bool dropped) {
   thread->ended_ns = now;
   thread->cpu_ns = thread_cpu_ns() - thread->cpu_ns;
   thread->context_switches = thread_switches() - thread->context_switches;
-  if (dropped && thread->env.schedule != NULL) {
-    thread->counters->dropped = clients_backlog(&thread->clients, now);
-  }
+  count_waiting(thread);
+  /* What is over the limit is an error; nothing counts at until_ns itself. */
+  thread->env.now = min_u64(now, thread->until_ns - 1);
+  clients_end_late(&thread->clients);
 }
 
 /* Enter the next state when its time has come. */
@@ -118,7 +144,7 @@ static void update_state(struct load_thread *thread) {
   const uint64_t now = thread->env.now;
   const uint32_t phase = atom_load_acquire_u32(&shared->phase); /* the coordinator's stores */
   if (phase == PHASE_STOP || now >= thread->until_ns) {
-    end_run(thread, true);
+    end_run(thread);
     return;
   }
   if (thread->clients.first_done == thread->clients.first_total && !thread->reported) {
@@ -137,8 +163,13 @@ static void update_state(struct load_thread *thread) {
     begin_window(thread);
   }
   if (thread->measuring && thread->counters->ended >= thread->counters->budget) {
-    end_run(thread, false);
-  } else if (counters_next_slot(thread->counters, now)) {
+    end_run(thread);
+    return;
+  }
+  if (thread->measuring && now >= thread->counters->slot_end_ns) {
+    count_waiting(thread);
+  }
+  if (counters_next_slot(thread->counters, now)) {
     wake_signal(&shared->change);
   }
 }
@@ -155,12 +186,16 @@ static uint64_t due_ns(const struct load_thread *thread) {
   return thread->measuring ? due : min_u64(due, thread->from_ns);
 }
 
+static bool is_stopped(const struct load_thread *thread) {
+  return atom_load_acquire_u32(&thread->shared->phase) == PHASE_STOP; /* the coordinator's store */
+}
+
 /* Wait for events, and handle them. Return: their number. */
 static int wait_for_events(struct load_thread *thread) {
   struct epoll_event events[EVENTS_MAX];
   const uint64_t ns = sub_sat_u64(due_ns(thread), thread->env.now);
   const int count = poller_wait(&thread->poller, events, EVENTS_MAX, ns);
-  for (int i = 0; i < count; i++) {
+  for (int i = 0; i < count && !is_stopped(thread); i++) {
     if (events[i].data.ptr != NULL) { /* NULL is the wake: update_state looks at the phase */
       clients_on_event(&thread->clients, events[i].data.ptr, events[i].events);
     }

@@ -28,7 +28,7 @@ struct load_shared {
   struct wake change;                        /* signalled on a change of these or of a slot */
 
   /* constant */
-  uint64_t warmup_ns, duration_ns, timeout_ns;
+  uint64_t warmup_ns, duration_ns;
 };
 
 struct load_thread {
@@ -44,6 +44,8 @@ struct load_thread {
   uint64_t start_ns, from_ns, until_ns, ended_ns;
   uint64_t cpu_ns;           /* within the window */
   uint64_t context_switches; /* within the window */
+  uint64_t waited_ns;        /* for a CPU, within the window; NEVER = unknown */
+  uint64_t waited_before_ns; /* the same, from the thread's start to the window */
   struct clients clients;
   struct client_env env;
 };

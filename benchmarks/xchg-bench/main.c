@@ -32,9 +32,6 @@ struct bench {
   bool is_unwritten;        /* a report could not be written */
 };
 
-/* Set by the signal handler, read between two runs.  Static because a handler has no argument. */
-static volatile sig_atomic_t interrupted;
-
 /* ---- signals ---- */
 
 static void end_at_once(int signum) {
@@ -47,31 +44,11 @@ static void handle(int signum, void (*handler)(int)) {
   sigaction(signum, &action, NULL);
 }
 
-/*
- * The signal may come before load_run has published its run.  So it is repeated each second.
- */
-static void interrupt_again(int signum) {
-  (void)signum;
-  load_interrupt();
-  alarm(1);
-}
-
 static void end_softly(int signum) {
-  interrupted = 1;
+  (void)signum;
   handle(SIGINT, end_at_once);
   handle(SIGTERM, end_at_once);
-  handle(SIGALRM, interrupt_again);
-  interrupt_again(signum);
-}
-
-/* load_run, unless the signal has already come. */
-static int run_load(const struct options *options, const struct load_plan *plan,
-                    struct result *result) {
-  if (interrupted != 0) {
-    result->interrupted = true;
-    return 0;
-  }
-  return load_run(options, plan, result);
+  load_interrupt();
 }
 
 /* ---- reports ---- */
@@ -135,7 +112,7 @@ static int write_files(struct bench *b) {
     report_csv(b->files[FILE_CSV], sum);
   }
   if (b->files[FILE_HDR] != NULL) {
-    hdr_write_hgrm(sum->latency, b->files[FILE_HDR]);
+    hdr_write_hgrm(sum->latency, sum->unfinished_times[TIMES_LATENCY], b->files[FILE_HDR]);
   }
   if (b->files[FILE_HTML] != NULL) {
     report_html(b->files[FILE_HTML], &b->options, sum);
@@ -214,7 +191,7 @@ static int measure(struct bench *b) {
   handle(SIGTERM, end_softly);
   report_text_begin(stdout, &b->options);
   fflush(stdout);
-  if (plan_run(&b->plan, &b->options, run_load, stdout) == -1) {
+  if (plan_run(&b->plan, &b->options, load_run, stdout) == -1) {
     fprintf(stderr, "xchg-bench: cannot start the load: %s\n", strerror(errno));
     return BENCH_FAILED;
   }

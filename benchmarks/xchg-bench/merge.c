@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,7 +146,8 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
   if (sum == NULL) {
     return NULL;
   }
-  double rates = 0;
+  double rates = 0, found_rate = 0;
+  bool found = true;
   for (uint32_t i = 0; i < count; i++) {
     const struct result *result = reports[i].runs[run];
     sum->seconds = sum->seconds > result->seconds ? sum->seconds : result->seconds;
@@ -156,10 +158,13 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
     add_intervals(sum, result);
     add_usage(&sum->client, &result->client);
     rates += bench_rate(result->exchanges, result->seconds);
+    found_rate += result->found_rate;
+    found = found && result->found_rate > 0;
   }
   if (rates > 0) {
     sum->seconds = (double)sum->exchanges / rates;
   }
+  sum->found_rate = found ? found_rate : 0;
   add_servers(&sum->server, reports, count, run);
   return sum;
 }
@@ -169,7 +174,7 @@ static void add_intervals(struct result *sum, const struct result *result) {
     const struct interval *from = &result->intervals[i];
     struct interval *to = &sum->intervals[i];
     if (i == sum->intervals_count) {
-      *to = (struct interval){.at_s = from->at_s};
+      *to = (struct interval){.at_s = from->at_s, .waiting_max = NAN};
       sum->intervals_count++;
     }
     to->seconds = to->seconds > from->seconds ? to->seconds : from->seconds;
@@ -179,6 +184,10 @@ static void add_intervals(struct result *sum, const struct result *result) {
     to->bytes_out += from->bytes_out;
     to->target_rate += from->target_rate;
     to->max_ns = max_u64(to->max_ns, from->max_ns);
+    to->waiting_max = fmax(to->waiting_max, from->waiting_max);
+    to->is_last = to->is_last || from->is_last;
+    to->unfinished += from->unfinished;
+    to->unfinished_oldest_ns = max_u64(to->unfinished_oldest_ns, from->unfinished_oldest_ns);
   }
 }
 

@@ -68,7 +68,8 @@ static void add_usage(const struct usage *usage, uint64_t exchanges, double *met
   metrics[METRIC_SWITCHES_PER_EXCHANGE] = divide(switches, (double)exchanges);
 }
 
-static void add_times(const struct hdr_histogram *histogram, double *metrics) {
+static void add_times(const struct result *result, enum metric_times times, double *metrics) {
+  const struct hdr_histogram *histogram = result_times(result, times);
   for (uint32_t i = 0; i < METRICS_TIME; i++) {
     metrics[i] = NAN;
   }
@@ -76,33 +77,18 @@ static void add_times(const struct hdr_histogram *histogram, double *metrics) {
     return;
   }
   metrics[METRIC_COUNT] = (double)histogram->count;
+  if (result_count(result, times) > 0) {
+    for (uint32_t i = 0; i < count_of(percents); i++) {
+      metrics[METRIC_P50 + i] = (double)result_percentile(result, times, percents[i]) / US;
+    }
+    metrics[METRIC_MAX] = (double)result_percentile(result, times, 100) / US;
+  }
   if (histogram->count == 0) {
     return;
   }
   metrics[METRIC_MEAN] = hdr_mean(histogram) / US;
   metrics[METRIC_STDDEV] = hdr_stddev(histogram) / US;
   metrics[METRIC_MIN] = (double)histogram->min_ns / US;
-  for (uint32_t i = 0; i < count_of(percents); i++) {
-    metrics[METRIC_P50 + i] = (double)hdr_percentile(histogram, percents[i]) / US;
-  }
-  metrics[METRIC_MAX] = (double)histogram->max_ns / US;
-}
-
-const struct hdr_histogram *metrics_histogram(const struct result *result,
-                                              enum metric_times times) {
-  switch (times) {
-    case TIMES_LATENCY:
-      return result->has_latency ? result->latency : NULL;
-    case TIMES_UNCORRECTED:
-      return result->has_latency ? result->uncorrected : NULL;
-    case TIMES_CONNECT:
-      return result->connect;
-    case TIMES_FIRST_BYTE:
-      return result->first_byte;
-    case TIMES:
-      break;
-  }
-  return NULL;
 }
 
 void metrics_of(const struct result *result, double metrics[METRICS]) {
@@ -116,8 +102,7 @@ void metrics_of(const struct result *result, double metrics[METRICS]) {
   add_usage(&result->client, result->exchanges, metrics + METRICS_CLIENT);
   add_usage(&result->server, result->exchanges, metrics + METRICS_SERVER);
   for (uint32_t i = 0; i < TIMES; i++) {
-    add_times(metrics_histogram(result, (enum metric_times)i),
-              metrics + METRICS_TIMES + i * METRICS_TIME);
+    add_times(result, (enum metric_times)i, metrics + METRICS_TIMES + i * METRICS_TIME);
   }
 }
 

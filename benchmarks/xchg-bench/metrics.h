@@ -47,8 +47,6 @@ enum metric_time {
   METRICS_TIME
 };
 
-enum metric_times { TIMES_LATENCY, TIMES_UNCORRECTED, TIMES_CONNECT, TIMES_FIRST_BYTE, TIMES };
-
 /* The start of each group in the array. A number, so that an enumerator may be added to it. */
 #define METRICS_CLIENT ((int)METRICS_RUN)
 #define METRICS_SERVER (METRICS_CLIENT + METRICS_USAGE)
@@ -65,9 +63,6 @@ extern const char *const metric_run_names[METRICS_RUN];
 extern const char *const metric_usage_names[METRICS_USAGE];
 extern const char *const metric_time_names[METRICS_TIME];
 extern const char *const metric_times_names[TIMES]; /* latency, uncorrected ... */
-
-/** The histogram ${times} of ${result}, or NULL. */
-const struct hdr_histogram *metrics_histogram(const struct result *result, enum metric_times times);
 
 /** Compute the metrics of one run. */
 void metrics_of(const struct result *result, double metrics[METRICS]);

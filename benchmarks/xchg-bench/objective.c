@@ -1,6 +1,7 @@
 /*
- * objective: see objective.h.  A latency comes from the corrected histogram.  If nothing was
- * recorded it is infinite, so a server that never answers does not meet 'p99<2ms'.
+ * objective: see objective.h.  A latency comes from the corrected histogram and counts what is
+ * unfinished.  If nothing was recorded it is infinite, so a server that never answers does not meet
+ * 'p99<60s'.
  */
 #include "objective.h"
 
@@ -11,7 +12,8 @@
 #include <string.h>
 
 static int parse_subject(const char *text, size_t size, double *percent);
-static int parse_value(double percent, const char *text, double *value);
+static int parse_value(struct objective *objective, const char *text);
+static uint64_t count_above(const struct hdr_histogram *histogram, double value);
 
 int objective_parse(const char *text, struct objective *objective) {
   struct objective c = {.percent = 0};
@@ -21,8 +23,9 @@ int objective_parse(const char *text, struct objective *objective) {
   }
   memcpy(c.text, text, strlen(text) + 1);
   c.op = text[size];
+  c.or_equal = c.op != '=' && text[size + 1] == '=';
   if (parse_subject(text, size, &c.percent) == -1 ||
-      parse_value(c.percent, text + size + 1, &c.value) == -1) {
+      parse_value(&c, text + size + (c.or_equal ? 2 : 1)) == -1) {
     return -1;
   }
   *objective = c;
@@ -56,15 +59,48 @@ double objective_value(const struct objective *objective, const struct result *r
     if (!result->has_latency || result->latency->count == 0) {
       return INFINITY;
     }
-    return (double)hdr_percentile(result->latency, objective->percent);
+    return (double)result_percentile(result, TIMES_LATENCY, objective->percent);
   }
-  if (objective->percent == OBJECTIVE_ERRORS) {
-    return (double)result_errors(result);
+  if (objective->percent == OBJECTIVE_RATE) {
+    return bench_rate(result->exchanges, result->seconds);
   }
-  return bench_rate(result->exchanges, result->seconds);
+  uint64_t all = result->exchanges + result_errors(result), count = result_errors(result);
+  if (objective->percent != OBJECTIVE_ERRORS) {
+    all += result->unfinished;
+    count = objective->percent == OBJECTIVE_DROPPED ? result->dropped : result->unfinished;
+  }
+  if (!objective->is_share) {
+    return (double)count;
+  }
+  return all == 0 ? INFINITY : 100 * (double)count / (double)all;
+}
+
+bool objective_is_lost(const struct objective *objective, const struct result *result,
+                       uint64_t total) {
+  const double value = objective->value;
+  double so_far = (double)result_errors(result);
+  if (objective->op == '>') {
+    return false; /* what comes may raise it */
+  }
+  if (objective_is_latency(objective)) {
+    const uint64_t above = count_above(result->latency, value) +
+                           count_above(result->unfinished_times[TIMES_LATENCY], value);
+    const double may = total == NEVER ? INFINITY : (100 - objective->percent) / 100 * (double)total;
+    return objective->percent >= 100 ? above > 0 : (double)above > may;
+  }
+  if (objective->percent != OBJECTIVE_ERRORS) {
+    return false; /* what is due may still be done */
+  }
+  if (objective->is_share) {
+    so_far = total == NEVER || total == 0 ? 0 : 100 * so_far / (double)total;
+  }
+  return so_far > value || (so_far == value && objective->op == '<' && !objective->or_equal);
 }
 
 bool objective_is_met(const struct objective *objective, double value) {
+  if (objective->or_equal && value == objective->value) {
+    return true;
+  }
   switch (objective->op) {
     case '<':
       return value < objective->value;
@@ -82,24 +118,30 @@ bool objective_is_met_by(const struct objective *objective, const struct result 
 const char *objective_format(const struct objective *objective, double value, char *text,
                              size_t size) {
   char unit[UNITS_TEXT_MAX];
-  if (objective->percent == OBJECTIVE_ERRORS) {
-    snprintf(text, size, "%.0f", value);
+  if (isinf(value)) {
+    snprintf(text, size, "nothing recorded");
+  } else if (objective->is_share) {
+    snprintf(text, size, "%.4g%%", value);
   } else if (objective->percent == OBJECTIVE_RATE) {
     snprintf(text, size, "%.2f/s", value);
-  } else if (isinf(value)) {
-    snprintf(text, size, "nothing recorded");
+  } else if (!objective_is_latency(objective)) {
+    snprintf(text, size, "%.0f", value);
   } else {
     snprintf(text, size, "%s", units_format_time(value, unit));
   }
   return text;
 }
 
-/* Parse "p99.9", "max", "errors" or "rate", the first ${size} bytes of ${text}. */
+/* Parse "p99.9", "max", "errors" and so on, the first ${size} bytes of ${text}. */
 static int parse_subject(const char *text, size_t size, double *percent) {
   static const struct {
     const char *name;
     double percent;
-  } names[] = {{"max", 100}, {"errors", OBJECTIVE_ERRORS}, {"rate", OBJECTIVE_RATE}};
+  } names[] = {{"max", 100},
+               {"errors", OBJECTIVE_ERRORS},
+               {"rate", OBJECTIVE_RATE},
+               {"dropped", OBJECTIVE_DROPPED},
+               {"unfinished", OBJECTIVE_UNFINISHED}};
   char word[16];
   if (size >= sizeof(word)) {
     return -1;
@@ -120,14 +162,32 @@ static int parse_subject(const char *text, size_t size, double *percent) {
 }
 
 /* A time must have a unit: with 'p99<2', 2 ms is more likely meant than 2 s. */
-static int parse_value(double percent, const char *text, double *value) {
+static int parse_value(struct objective *objective, const char *text) {
   uint64_t time_ns;
-  if (percent < 0) {
-    return units_parse_number(text, value);
+  char number[sizeof(objective->text)];
+  const size_t size = strlen(text);
+  if (objective->percent < 0) {
+    objective->is_share = objective->percent != OBJECTIVE_RATE && size > 0 && text[size - 1] == '%';
+    memcpy(number, text, size + 1);
+    number[size - (objective->is_share ? 1 : 0)] = 0;
+    const int parsed = units_parse_number(number, &objective->value);
+    return objective->is_share && objective->value > 100 ? -1 : parsed;
   }
   if (strpbrk(text, "smh") == NULL || units_parse_time(text, &time_ns) == -1) {
     return -1;
   }
-  *value = (double)time_ns;
+  objective->value = (double)time_ns;
   return 0;
+}
+
+/* How many values of ${histogram} are surely above ${value}?  Those of its bucket are not. */
+static uint64_t count_above(const struct hdr_histogram *histogram, double value) {
+  if (value >= (double)HDR_MAX_NS) {
+    return (double)histogram->max_ns > value ? 1 : 0;
+  }
+  uint64_t count = 0;
+  for (uint32_t i = hdr_bucket((uint64_t)value) + 1; i < HDR_BUCKETS; i++) {
+    count += histogram->buckets[i];
+  }
+  return count;
 }

@@ -55,14 +55,17 @@ static void write_summary(FILE *out, const struct options *options, const struct
 static void write_tables(FILE *out, const struct result *result);
 static void write_load(FILE *out, const struct options *options);
 static void write_times(FILE *out, const struct result *result);
-static void write_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram);
+static void write_time_row(FILE *out, const char *name, const struct result *result,
+                           enum metric_times times);
+static void write_unfinished(FILE *out, const struct result *result);
+static void write_warnings(FILE *out, const struct result *result);
 static void write_errors(FILE *out, const struct result *result);
 static void write_usages(FILE *out, const struct result *result);
 static void write_usage_row(FILE *out, const char *name, const struct usage *usage,
                             uint64_t exchanges);
 static void write_head(FILE *out, const struct options *options);
 static void chart_percentiles(FILE *out, const struct result *result);
-static size_t trace_percentiles(const struct hdr_histogram *histogram, double nines,
+static size_t trace_percentiles(const struct result *result, enum metric_times times, double nines,
                                 struct svg_point *points);
 static void chart_latency(FILE *out, const struct result *result);
 static void chart_rate(FILE *out, const struct result *result);
@@ -119,29 +122,30 @@ static void chart_percentiles(FILE *out, const struct result *result) {
   struct svg_chart chart = {
       .title = "Latency by percentile",
       .x = {.title = "percentile (log axis)", .max = nines, .format = format_nines},
-      .y = axis_of_times(min_ns, (double)result->latency->max_ns, "latency (log axis)"),
+      .y = axis_of_times(min_ns, (double)result_percentile(result, TIMES_LATENCY, 100),
+                         "latency (log axis)"),
       .series_count = both ? 2 : 1};
   chart.x.ticks = ticks;
   chart.x.ticks_count = (size_t)nines + 1;
   chart.series[0] =
       (struct svg_series){.name = both ? "intended start" : "latency",
                           .points = corrected,
-                          .count = trace_percentiles(result->latency, nines, corrected)};
+                          .count = trace_percentiles(result, TIMES_LATENCY, nines, corrected)};
   if (both) {
-    chart.series[1] =
-        (struct svg_series){.name = "uncorrected",
-                            .points = uncorrected,
-                            .count = trace_percentiles(result->uncorrected, nines, uncorrected)};
+    chart.series[1] = (struct svg_series){
+        .name = "uncorrected",
+        .points = uncorrected,
+        .count = trace_percentiles(result, TIMES_UNCORRECTED, nines, uncorrected)};
   }
   svg_chart(out, &chart);
 }
 
-static size_t trace_percentiles(const struct hdr_histogram *histogram, double nines,
+static size_t trace_percentiles(const struct result *result, enum metric_times times, double nines,
                                 struct svg_point *points) {
   for (size_t i = 0; i <= CURVE_STEPS; i++) {
     double x = nines * (double)i / CURVE_STEPS;
     double percent = 100 * (1 - pow(10, -x));
-    points[i] = (struct svg_point){.x = x, .y = (double)hdr_percentile(histogram, percent)};
+    points[i] = (struct svg_point){.x = x, .y = (double)result_percentile(result, times, percent)};
   }
   return CURVE_STEPS + 1;
 }
@@ -306,12 +310,53 @@ static void write_summary(FILE *out, const struct options *options, const struct
             " were dropped.</p>\n",
             result->late, units_format_time((double)result->late_max_ns, time), result->dropped);
   }
-  if (result->harness_bound) {
+  write_unfinished(out, result);
+  write_warnings(out, result);
+}
+
+static void write_unfinished(FILE *out, const struct result *result) {
+  char text[UNITS_TEXT_MAX];
+  fprintf(out, "<p class=\"soft\">%" PRIu64 " exchanges were unfinished at the end",
+          result->unfinished);
+  if (result->unfinished > 0) {
+    fprintf(out, ", the oldest after %s",
+            units_format_time((double)result->unfinished_oldest_ns, text));
+  }
+  fputs(".</p>\n", out);
+}
+
+static void write_example(FILE *out, const struct wrong_example *wrong) {
+  fprintf(out,
+          "<p class=\"warn\">First wrong answer: connection %" PRIu32 ", byte %" PRIu64
+          ": wanted \"",
+          wrong->connection, wrong->offset);
+  svg_text(out, wrong->wanted);
+  fputs("\", received \"", out);
+  svg_text(out, wrong->received);
+  fputs("\". ", out);
+  svg_text(out, wrong->hint);
+  fputs("</p>\n", out);
+}
+
+static void write_warnings(FILE *out, const struct result *result) {
+  if (result->wrong.at_ns > 0) {
+    write_example(out, &result->wrong);
+  }
+  if (result->starved) {
+    fprintf(out,
+            "<p class=\"warn\">starved: a thread of the load generator waited %.1f %% of the time "
+            "for a CPU, which limits the results.</p>\n",
+            result->thread_waiting_max * 100);
+  }
+  if (result->harness_bound && !result->starved) {
     fprintf(
         out,
         "<p class=\"warn\">harness-bound: a thread of the load generator used %.1f %% of a CPU, "
         "which limits the results.</p>\n",
         result->thread_busy_max * 100);
+  }
+  if (result->aborted) {
+    fputs("<p class=\"warn\">Aborted: an objective can no longer be kept.</p>\n", out);
   }
   if (result->interrupted) {
     fputs("<p class=\"warn\">Interrupted: this is the report so far.</p>\n", out);
@@ -357,32 +402,38 @@ static void write_times(FILE *out, const struct result *result) {
   }
   fputs("</tr>\n", out);
   if (result->has_latency) {
-    write_time_row(out, "whole exchange", result->latency);
+    write_time_row(out, "whole exchange", result, TIMES_LATENCY);
     if (result->uncorrected != NULL) {
-      write_time_row(out, "... uncorrected", result->uncorrected);
+      write_time_row(out, "... uncorrected", result, TIMES_UNCORRECTED);
     }
-    write_time_row(out, "first byte", result->first_byte);
+    write_time_row(out, "first byte", result, TIMES_FIRST_BYTE);
   }
-  write_time_row(out, "connect", result->connect);
+  write_time_row(out, "connect", result, TIMES_CONNECT);
   fputs("</table></div>\n", out);
 }
 
-static void write_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram) {
-  static const double percents[] = {50, 75, 90, 99, 99.9, 99.99};
+static void write_time_row(FILE *out, const char *name, const struct result *result,
+                           enum metric_times times) {
+  static const double percents[] = {50, 75, 90, 99, 99.9, 99.99, 100};
+  const struct hdr_histogram *histogram = result_times(result, times);
   char text[UNITS_TEXT_MAX];
   fprintf(out, "<tr><td>%s</td><td>%" PRIu64 "</td>", name, histogram->count);
-  if (histogram->count == 0) {
+  if (result_count(result, times) == 0) {
     fputs("<td colspan=\"10\">nothing recorded</td></tr>\n", out);
     return;
   }
-  fprintf(out, "<td>%s</td>", units_format_time(hdr_mean(histogram), text));
-  fprintf(out, "<td>%s</td>", units_format_time(hdr_stddev(histogram), text));
-  fprintf(out, "<td>%s</td>", units_format_time((double)histogram->min_ns, text));
+  if (histogram->count == 0) {
+    fputs("<td>-</td><td>-</td><td>-</td>", out);
+  } else {
+    fprintf(out, "<td>%s</td>", units_format_time(hdr_mean(histogram), text));
+    fprintf(out, "<td>%s</td>", units_format_time(hdr_stddev(histogram), text));
+    fprintf(out, "<td>%s</td>", units_format_time((double)histogram->min_ns, text));
+  }
   for (size_t i = 0; i < count_of(percents); i++) {
     fprintf(out, "<td>%s</td>",
-            units_format_time((double)hdr_percentile(histogram, percents[i]), text));
+            units_format_time((double)result_percentile(result, times, percents[i]), text));
   }
-  fprintf(out, "<td>%s</td></tr>\n", units_format_time((double)histogram->max_ns, text));
+  fputs("</tr>\n", out);
 }
 
 static void write_errors(FILE *out, const struct result *result) {

@@ -29,6 +29,8 @@ struct body {
 static void write_body(struct body *body);
 static void write_metrics(const struct body *body);
 static void write_sums(const struct body *body);
+static void write_unfinished(const struct body *body);
+static void write_example(const struct body *body);
 static void write_errors(const struct body *body);
 static void write_times(const struct body *body, enum metric_times times);
 static void write_usage(const struct body *body, const char *name, bool is_client);
@@ -64,7 +66,9 @@ static void write_body(struct body *body) {
   }
   write_metrics(body);
   write_sums(body);
+  write_unfinished(body);
   write_errors(body);
+  write_example(body);
   write_times(body, TIMES_LATENCY);
   write_times(body, TIMES_UNCORRECTED);
   write_times(body, TIMES_CONNECT);
@@ -95,7 +99,10 @@ static void write_sums(const struct body *body) {
     sum.idle_connected =
         sum.idle_connected > run->idle_connected ? sum.idle_connected : run->idle_connected;
     sum.has_latency = sum.has_latency || run->has_latency;
+    sum.starved = sum.starved || run->starved;
     sum.harness_bound = sum.harness_bound || run->harness_bound;
+    sum.aborted = sum.aborted || run->aborted;
+    sum.found_rate = fmax(sum.found_rate, run->found_rate);
     sum.interrupted = sum.interrupted || run->interrupted;
   }
   json_put_bool(body->writer, "has_latency", sum.has_latency);
@@ -104,8 +111,44 @@ static void write_sums(const struct body *body) {
   json_put_u64(body->writer, "dropped", sum.dropped);
   json_put_u64(body->writer, "connected", sum.connected);
   json_put_u64(body->writer, "idle_connected", sum.idle_connected);
+  json_put_double(body->writer, "found_rate", sum.found_rate > 0 ? sum.found_rate : NAN);
+  json_put_bool(body->writer, "starved", sum.starved);
   json_put_bool(body->writer, "harness_bound", sum.harness_bound);
+  json_put_bool(body->writer, "aborted", sum.aborted);
   json_put_bool(body->writer, "interrupted", sum.interrupted);
+}
+
+static void write_unfinished(const struct body *body) {
+  uint64_t count = 0, oldest_ns = 0;
+  for (uint32_t i = 0; i < body->count; i++) {
+    count += body->runs[i]->unfinished;
+    oldest_ns = max_u64(oldest_ns, body->runs[i]->unfinished_oldest_ns);
+  }
+  json_open(body->writer, "unfinished", '{');
+  json_put_u64(body->writer, "count", count);
+  json_put_double(body->writer, "oldest_us",
+                  count == 0 ? NAN : (double)oldest_ns / (double)NS_PER_US);
+  json_close(body->writer, '}');
+}
+
+/* Write the example of the first run that has one. */
+static void write_example(const struct body *body) {
+  uint32_t i = 0;
+  while (i < body->count && body->runs[i]->wrong.at_ns == 0) {
+    i++;
+  }
+  if (i == body->count) {
+    json_put_null(body->writer, "wrong_example");
+    return;
+  }
+  const struct wrong_example *wrong = &body->runs[i]->wrong;
+  json_open(body->writer, "wrong_example", '{');
+  json_put_u64(body->writer, "connection", wrong->connection);
+  json_put_u64(body->writer, "offset", wrong->offset);
+  json_put_text(body->writer, "wanted", wrong->wanted);
+  json_put_text(body->writer, "received", wrong->received);
+  json_put_text(body->writer, "hint", wrong->hint[0] == 0 ? NULL : wrong->hint);
+  json_close(body->writer, '}');
 }
 
 static void write_errors(const struct body *body) {
@@ -137,7 +180,7 @@ static void write_errors(const struct body *body) {
 /* Does any run have this histogram? */
 static bool has_times(const struct body *body, enum metric_times times) {
   for (uint32_t i = 0; i < body->count; i++) {
-    if (metrics_histogram(body->runs[i], times) != NULL) {
+    if (result_times(body->runs[i], times) != NULL) {
       return true;
     }
   }
@@ -165,11 +208,12 @@ static void write_times(const struct body *body, enum metric_times times) {
 
 static void write_usage(const struct body *body, const char *name, bool is_client) {
   bool known = false;
-  double busy = 0;
+  double busy = 0, waiting = NAN;
   for (uint32_t i = 0; i < body->count; i++) {
     const struct result *run = body->runs[i];
     known = known || (is_client ? run->client.known : run->server.known);
     busy = fmax(busy, run->thread_busy_max);
+    waiting = fmax(waiting, run->thread_waiting_max);
   }
   if (!known && !is_client) {
     json_put_null(body->writer, name);
@@ -182,25 +226,37 @@ static void write_usage(const struct body *body, const char *name, bool is_clien
   }
   if (is_client) {
     json_put_double(body->writer, "thread_busy_max", busy);
+    json_put_double(body->writer, "thread_waiting_max", waiting);
   }
   json_close(body->writer, '}');
 }
 
 /* ---- histograms ---- */
 
-static uint64_t sum_bucket(const struct body *body, enum metric_times times, uint32_t bucket) {
+/* A histogram of all runs: of what finished, or of the ages of what is unfinished. */
+struct times_of {
+  enum metric_times times;
+  bool unfinished;
+};
+
+static const struct hdr_histogram *histogram_of(const struct result *run, struct times_of of) {
+  const struct hdr_histogram *histogram = result_times(run, of.times);
+  return of.unfinished && histogram != NULL ? run->unfinished_times[of.times] : histogram;
+}
+
+static uint64_t sum_bucket(const struct body *body, struct times_of of, uint32_t bucket) {
   uint64_t sum = 0;
   for (uint32_t i = 0; i < body->count; i++) {
-    const struct hdr_histogram *histogram = metrics_histogram(body->runs[i], times);
+    const struct hdr_histogram *histogram = histogram_of(body->runs[i], of);
     sum += histogram == NULL ? 0 : histogram->buckets[bucket];
   }
   return sum;
 }
 
-static void write_buckets(const struct body *body, enum metric_times times) {
+static void write_buckets(const struct body *body, struct times_of of) {
   json_open(body->writer, "buckets", '[');
   for (uint32_t bucket = 0; bucket < HDR_BUCKETS; bucket++) {
-    uint64_t count = sum_bucket(body, times, bucket);
+    uint64_t count = sum_bucket(body, of, bucket);
     if (count == 0) {
       continue;
     }
@@ -212,15 +268,15 @@ static void write_buckets(const struct body *body, enum metric_times times) {
   json_close(body->writer, ']');
 }
 
-static void write_histogram(const struct body *body, enum metric_times times) {
-  if (!has_times(body, times)) {
-    json_put_null(body->writer, metric_times_names[times]);
+static void write_histogram(const struct body *body, struct times_of of) {
+  if (!has_times(body, of.times)) {
+    json_put_null(body->writer, metric_times_names[of.times]);
     return;
   }
   uint64_t count = 0, clamped = 0, min_ns = UINT64_MAX, max_ns = 0;
   double sum_ns = 0, sum_squares = 0;
   for (uint32_t i = 0; i < body->count; i++) {
-    const struct hdr_histogram *histogram = metrics_histogram(body->runs[i], times);
+    const struct hdr_histogram *histogram = histogram_of(body->runs[i], of);
     if (histogram == NULL) {
       continue;
     }
@@ -231,14 +287,14 @@ static void write_histogram(const struct body *body, enum metric_times times) {
     sum_ns += histogram->sum_ns;
     sum_squares += histogram->sum_squares;
   }
-  json_open(body->writer, metric_times_names[times], '{');
+  json_open(body->writer, metric_times_names[of.times], '{');
   json_put_u64(body->writer, "count", count);
   json_put_u64(body->writer, "clamped", clamped);
   json_put_u64(body->writer, "min_ns", count == 0 ? 0 : min_ns);
   json_put_u64(body->writer, "max_ns", max_ns);
   json_put_double(body->writer, "sum_ns", sum_ns);
   json_put_double(body->writer, "sum_squares_ns2", sum_squares);
-  write_buckets(body, times);
+  write_buckets(body, of);
   json_close(body->writer, '}');
 }
 
@@ -247,8 +303,13 @@ static void write_histograms(const struct body *body) {
   json_put_u64(body->writer, "sub_bits", HDR_SUB_BITS);
   json_put_u64(body->writer, "max_ns", HDR_MAX_NS);
   for (int i = 0; i < TIMES; i++) {
-    write_histogram(body, (enum metric_times)i);
+    write_histogram(body, (struct times_of){(enum metric_times)i, false});
   }
+  json_open(body->writer, "unfinished", '{');
+  for (int i = 0; i < TIMES; i++) {
+    write_histogram(body, (struct times_of){(enum metric_times)i, true});
+  }
+  json_close(body->writer, '}');
   json_close(body->writer, '}');
 }
 
@@ -276,6 +337,13 @@ static void write_interval(struct json_writer *writer, const struct interval *in
   put_us(writer, "p90_us", interval->p90_ns);
   put_us(writer, "p99_us", interval->p99_ns);
   put_us(writer, "max_us", interval->max_ns);
+  json_put_double(writer, "waiting_max", interval->waiting_max);
+  if (interval->is_last) {
+    json_put_u64(writer, "unfinished", interval->unfinished);
+  } else {
+    json_put_null(writer, "unfinished");
+  }
+  put_us(writer, "unfinished_oldest_us", interval->unfinished_oldest_ns);
   json_close(writer, '}');
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/error_text.h"
 #include "json_read.h"
+#include "histogram_read.h"
 #include "metrics.h"
 #include "report_options.h"
 
@@ -21,9 +22,6 @@
 
 #define INTERVALS_MAX 10000000
 
-/* Sums of merged counts stay below 2^64, and a double holds each count exactly. */
-#define COUNT_MAX (UINT64_C(1) << 53)
-
 struct reader {
   struct report *report;
   FILE *errors;
@@ -34,6 +32,8 @@ static int read_document(struct reader *reader, struct json_document *document);
 static void read_root(struct reader *reader, const struct json *root);
 static struct result *read_run(struct reader *reader, const struct json *body);
 static void read_numbers(struct reader *reader, const struct json *body, struct result *result);
+static void read_unfinished(struct reader *reader, const struct json *body, struct result *result);
+static void read_example(struct reader *reader, const struct json *body, struct result *result);
 static void read_errors(struct reader *reader, const struct json *errors, struct result *result);
 static void read_usage(struct reader *reader, const struct json *json, struct usage *usage);
 static void read_histograms(struct reader *reader, const struct json *json, struct result *result);
@@ -176,6 +176,13 @@ static double want_maybe(struct reader *reader, const struct json *object, const
   return null ? 0 : want_double(reader, object, name);
 }
 
+/* Return: a number; NAN for null. */
+static double want_share(struct reader *reader, const struct json *object, const char *name) {
+  const struct json *member = json_member(object, name);
+  bool null = member != NULL && member->kind == JSON_NULL;
+  return null ? NAN : want_double(reader, object, name);
+}
+
 static uint64_t want_u64(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = want(reader, object, name, JSON_NUMBER);
   if (member != NULL && !member->integral) {
@@ -187,7 +194,7 @@ static uint64_t want_u64(struct reader *reader, const struct json *object, const
 /* Return: a count that a report holds as a double. */
 static uint64_t want_count(struct reader *reader, const struct json *object, const char *name) {
   uint64_t count = want_u64(reader, object, name);
-  if (count <= COUNT_MAX) {
+  if (count <= HISTOGRAM_COUNT_MAX) {
     return count;
   }
   reader_fail(reader, name, "is out of range");
@@ -272,10 +279,13 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
     return NULL;
   }
   read_numbers(reader, body, result);
+  read_unfinished(reader, body, result);
   read_errors(reader, errors, result);
+  read_example(reader, body, result);
   read_histograms(reader, histogram, result);
   read_usage(reader, client, &result->client);
   result->thread_busy_max = want_maybe(reader, client, "thread_busy_max");
+  result->thread_waiting_max = want_share(reader, client, "thread_waiting_max");
   if (server->kind != JSON_NULL) {
     read_usage(reader, server, &result->server);
   }
@@ -301,6 +311,49 @@ static void read_numbers(struct reader *reader, const struct json *body, struct 
   result->idle_connected = (uint32_t)min_u64(want_u64(reader, body, "idle_connected"), UINT32_MAX);
   result->harness_bound = want_bool(reader, body, "harness_bound");
   result->interrupted = want_bool(reader, body, "interrupted");
+  result->starved = want_bool(reader, body, "starved");
+  result->aborted = want_bool(reader, body, "aborted");
+  result->found_rate = want_maybe(reader, body, "found_rate");
+}
+
+static void read_unfinished(struct reader *reader, const struct json *body, struct result *result) {
+  const struct json *unfinished = want(reader, body, "unfinished", JSON_OBJECT);
+  if (unfinished != NULL) {
+    result->unfinished = want_count(reader, unfinished, "count");
+    result->unfinished_oldest_ns = want_us(reader, unfinished, "oldest_us");
+  }
+}
+
+/* Copy the text ${name} to ${to}; "" for null. */
+static void read_text(struct reader *reader, const struct json *object, const char *name,
+                      char to[BENCH_EXAMPLE_MAX]) {
+  const struct json *member = json_member(object, name);
+  if (member != NULL && member->kind == JSON_NULL) {
+    to[0] = 0;
+    return;
+  }
+  member = want(reader, object, name, JSON_STRING);
+  if (member != NULL) {
+    snprintf(to, BENCH_EXAMPLE_MAX, "%s", member->text);
+  }
+}
+
+static void read_example(struct reader *reader, const struct json *body, struct result *result) {
+  const struct json *example = json_member(body, "wrong_example");
+  struct wrong_example *wrong = &result->wrong;
+  if (example != NULL && example->kind == JSON_NULL) {
+    return;
+  }
+  example = want(reader, body, "wrong_example", JSON_OBJECT);
+  if (example == NULL) {
+    return;
+  }
+  wrong->at_ns = 1; /* a report does not tell when */
+  wrong->connection = (uint32_t)min_u64(want_u64(reader, example, "connection"), UINT32_MAX);
+  wrong->offset = want_u64(reader, example, "offset");
+  read_text(reader, example, "wanted", wrong->wanted);
+  read_text(reader, example, "received", wrong->received);
+  read_text(reader, example, "hint", wrong->hint);
 }
 
 /* Return: the errno with ${name}; BENCH_ERRNO_MAX if there is none. */
@@ -347,52 +400,26 @@ static void read_usage(struct reader *reader, const struct json *json, struct us
 
 /* ---- histograms ---- */
 
-/* Read one [low, count]. Return: whether it is a valid bucket at or after ${*next}. */
-static bool read_bucket(const struct json *pair, struct hdr_histogram *histogram, uint32_t *next) {
-  if (pair->kind != JSON_ARRAY || pair->size != 2) {
-    return false;
-  }
-  const struct json *low = pair->first, *count = low->next;
-  if (low->kind != JSON_NUMBER || !low->integral || count->kind != JSON_NUMBER ||
-      !count->integral) {
-    return false;
-  }
-  uint32_t bucket = hdr_bucket(low->integer);
-  if (hdr_bucket_low(bucket) != low->integer || bucket < *next) {
-    return false;
-  }
-  histogram->buckets[bucket] = count->integer;
-  *next = bucket + 1;
-  return !__builtin_add_overflow(histogram->count, count->integer, &histogram->count);
-}
-
-static void read_histogram(struct reader *reader, const struct json *json,
-                           struct hdr_histogram *histogram) {
-  hdr_reset(histogram);
-  const struct json *buckets = want(reader, json, "buckets", JSON_ARRAY);
-  uint32_t next = 0;
-  for (const struct json *pair = buckets == NULL ? NULL : buckets->first; pair != NULL;
-       pair = pair->next) {
-    if (!read_bucket(pair, histogram, &next)) {
-      reader_fail(reader, json->name, "in the histogram has an invalid bucket");
+/* Read the four histograms of ${json} into ${histograms}. */
+static void read_four(struct reader *reader, const struct json *json,
+                      struct hdr_histogram *const histograms[TIMES]) {
+  for (int i = 0; i < TIMES; i++) {
+    const struct json *member = json_member(json, metric_times_names[i]);
+    if (member != NULL && member->kind == JSON_NULL) {
+      continue; /* result_create left it empty or NULL */
+    }
+    member = want(reader, json, metric_times_names[i], JSON_OBJECT);
+    if (member == NULL) {
       return;
     }
-  }
-  if (want_u64(reader, json, "count") != histogram->count) {
-    reader_fail(reader, json->name, "in the histogram: the sum of the counts is not 'count'");
-  }
-  if (histogram->count > COUNT_MAX) {
-    reader_fail(reader, json->name, "in the histogram: 'count' is out of range");
-  }
-  histogram->clamped = want_u64(reader, json, "clamped");
-  histogram->min_ns = histogram->count == 0 ? UINT64_MAX : want_u64(reader, json, "min_ns");
-  histogram->max_ns = want_u64(reader, json, "max_ns");
-  histogram->sum_ns = want_double(reader, json, "sum_ns");
-  histogram->sum_squares = want_double(reader, json, "sum_squares_ns2");
-  if (histogram->count > 0 &&
-      (histogram->buckets[hdr_bucket(histogram->min_ns)] == 0 ||
-       hdr_bucket(histogram->max_ns) != next - 1 || histogram->min_ns > histogram->max_ns)) {
-    reader_fail(reader, json->name, "in the histogram: min_ns or max_ns is in no bucket");
+    if (histograms[i] == NULL) {
+      reader_fail(reader, metric_times_names[i], "in the histogram is unexpected");
+      return;
+    }
+    const char *name = NULL, *wrong = histogram_read(member, histograms[i], &name);
+    if (wrong != NULL) {
+      reader_fail(reader, name, wrong);
+    }
   }
 }
 
@@ -407,17 +434,10 @@ static void read_histograms(struct reader *reader, const struct json *json, stru
       want_u64(reader, json, "max_ns") != HDR_MAX_NS) {
     reader_fail(reader, "histogram", "has a layout that is not supported");
   }
-  for (int i = 0; i < TIMES; i++) {
-    const struct json *member = json_member(json, metric_times_names[i]);
-    if (member != NULL && member->kind == JSON_NULL) {
-      continue; /* result_create left it empty or NULL */
-    }
-    member = want(reader, json, metric_times_names[i], JSON_OBJECT);
-    if (member == NULL) {
-      return;
-    }
-    assert(histograms[i] != NULL);
-    read_histogram(reader, member, histograms[i]);
+  read_four(reader, json, histograms);
+  const struct json *unfinished = want(reader, json, "unfinished", JSON_OBJECT);
+  if (unfinished != NULL) {
+    read_four(reader, unfinished, result->unfinished_times);
   }
 }
 
@@ -437,6 +457,12 @@ static void read_intervals(struct reader *reader, const struct json *rows, struc
         .p90_ns = want_us(reader, row, "p90_us"),
         .p99_ns = want_us(reader, row, "p99_us"),
         .max_ns = want_us(reader, row, "max_us"),
+        .waiting_max = want_share(reader, row, "waiting_max"),
+        .unfinished_oldest_ns = want_us(reader, row, "unfinished_oldest_us"),
     };
+    struct interval *interval = &result->intervals[result->intervals_count - 1];
+    const struct json *unfinished = json_member(row, "unfinished");
+    interval->is_last = unfinished == NULL || unfinished->kind != JSON_NULL;
+    interval->unfinished = interval->is_last ? want_count(reader, row, "unfinished") : 0;
   }
 }

@@ -30,9 +30,14 @@ struct moments {
 
 static void print_length(FILE *out, const struct options *options);
 static void print_times(FILE *out, const struct result *result);
-static void print_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram);
+static void print_time_row(FILE *out, const char *name, const struct result *result,
+                           enum metric_times times);
 static void print_rate_row(FILE *out, const struct result *result);
-static void print_percentiles(FILE *out, const char *title, const struct hdr_histogram *histogram);
+static void print_percentiles(FILE *out, const char *title, const struct result *result,
+                              enum metric_times times);
+static void print_unfinished(FILE *out, const struct result *result);
+static void print_example(FILE *out, const struct wrong_example *wrong);
+static void print_harness(FILE *out, const struct result *result);
 static void print_errors(FILE *out, const struct result *result);
 static void print_rates(FILE *out, const struct result *result);
 static void print_lateness(FILE *out, const struct result *result);
@@ -59,17 +64,19 @@ void report_text(FILE *out, const struct options *options, const struct result *
         out);
   }
   if (options->percentiles && result->has_latency) {
-    print_percentiles(out, result->uncorrected != NULL ? " (from the intended start)" : "",
-                      result->latency);
+    print_percentiles(out, result->uncorrected != NULL ? " (from the intended start)" : "", result,
+                      TIMES_LATENCY);
   }
   if (options->uncorrected && result->has_latency && result->uncorrected != NULL) {
-    print_percentiles(out, " (uncorrected: from the real start)", result->uncorrected);
+    print_percentiles(out, " (uncorrected: from the real start)", result, TIMES_UNCORRECTED);
   }
   fprintf(out, "  %" PRIu64 " requests in %s, %s read, %s sent\n", result->exchanges,
           units_format_time(result->seconds * 1e9, time),
           units_format_bytes((double)result->bytes_in, read),
           units_format_bytes((double)result->bytes_out, sent));
   print_errors(out, result);
+  print_example(out, &result->wrong);
+  print_unfinished(out, result);
   if (result->connected < options->connections || result->idle_connected < options->idle) {
     fprintf(out, "  Connected: %" PRIu32 " of %" PRIu32 ", idle %" PRIu32 " of %" PRIu32 "\n",
             result->connected, options->connections, result->idle_connected, options->idle);
@@ -79,14 +86,11 @@ void report_text(FILE *out, const struct options *options, const struct result *
   if (result->server.known || options->pids_count > 0) {
     print_usage(out, "Server", &result->server, result->exchanges);
   }
-  if (result->harness_bound) {
-    fprintf(
-        out,
-        "  harness-bound: a thread of the load generator used %.1f %% of a CPU, which limits the "
-        "results\n",
-        result->thread_busy_max * 100);
-  }
+  print_harness(out, result);
   print_rates(out, result);
+  if (result->aborted) {
+    fputs("Aborted: an objective can no longer be kept\n", out);
+  }
   if (result->interrupted) {
     fputs("Interrupted: this is the report so far\n", out);
   }
@@ -115,23 +119,28 @@ static void print_length(FILE *out, const struct options *options) {
 static void print_times(FILE *out, const struct result *result) {
   fputs("  Statistics       Avg      Stdev        Max   +/- Stdev\n", out);
   if (result->has_latency) {
-    print_time_row(out, "Latency", result->latency);
-    print_time_row(out, "First byte", result->first_byte);
+    print_time_row(out, "Latency", result, TIMES_LATENCY);
+    print_time_row(out, "First byte", result, TIMES_FIRST_BYTE);
   }
-  print_time_row(out, "Connect", result->connect);
+  print_time_row(out, "Connect", result, TIMES_CONNECT);
   print_rate_row(out, result);
 }
 
-static void print_time_row(FILE *out, const char *name, const struct hdr_histogram *histogram) {
-  char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
+/* The maximum counts what is unfinished; the other columns do not. */
+static void print_time_row(FILE *out, const char *name, const struct result *result,
+                           enum metric_times times) {
+  char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX] = "-";
+  const struct hdr_histogram *histogram = result_times(result, times);
+  if (result_count(result, times) > 0) {
+    units_format_time((double)result_percentile(result, times, 100), max);
+  }
   if (histogram->count == 0) {
-    fprintf(out, "    %-10s %9s %10s %10s %10s\n", name, "-", "-", "-", "-");
+    fprintf(out, "    %-10s %9s %10s %10s %10s\n", name, "-", "-", max, "-");
     return;
   }
   double m = hdr_mean(histogram), s = hdr_stddev(histogram);
   fprintf(out, "    %-10s %9s %10s %10s %9.2f%%\n", name, units_format_time(m, mean),
-          units_format_time(s, deviation), units_format_time((double)histogram->max_ns, max),
-          share_within(histogram, m - s, m + s));
+          units_format_time(s, deviation), max, share_within(histogram, m - s, m + s));
   if (histogram->clamped > 0) {
     fprintf(out, "    %" PRIu64 " of them over 60s\n", histogram->clamped);
   }
@@ -165,13 +174,43 @@ static void print_rate_row(FILE *out, const struct result *result) {
           100.0 * within / count);
 }
 
-static void print_percentiles(FILE *out, const char *title, const struct hdr_histogram *histogram) {
+static void print_percentiles(FILE *out, const char *title, const struct result *result,
+                              enum metric_times times) {
   static const double percents[] = {50, 75, 90, 99, 99.9, 99.99, 99.999, 100};
   char text[UNITS_TEXT_MAX];
   fprintf(out, "  Latency Distribution%s\n", title);
   for (size_t i = 0; i < count_of(percents); i++) {
     fprintf(out, "    %7.3f%%  %s\n", percents[i],
-            units_format_time((double)hdr_percentile(histogram, percents[i]), text));
+            units_format_time((double)result_percentile(result, times, percents[i]), text));
+  }
+}
+
+/* What the end of the run cut off; a percentile or maximum counts it if that makes it larger. */
+static void print_unfinished(FILE *out, const struct result *result) {
+  char text[UNITS_TEXT_MAX];
+  fprintf(out, "  Unfinished: %" PRIu64 " at the end", result->unfinished);
+  if (result->unfinished > 0) {
+    fprintf(out, ", the oldest after %s",
+            units_format_time((double)result->unfinished_oldest_ns, text));
+  }
+  fputc('\n', out);
+}
+
+/* The first wrong answer. */
+static void print_example(FILE *out, const struct wrong_example *wrong) {
+  if (wrong->at_ns == 0) {
+    return;
+  }
+  fprintf(out, "  First wrong answer: connection %" PRIu32 ", byte %" PRIu64 "\n",
+          wrong->connection, wrong->offset);
+  if (wrong->wanted[0] == 0) {
+    fputs("    wanted    nothing\n", out);
+  } else {
+    fprintf(out, "    wanted    \"%s\"\n", wrong->wanted);
+  }
+  fprintf(out, "    received  \"%s\"\n", wrong->received);
+  if (wrong->hint[0] != 0) {
+    fprintf(out, "    %s\n", wrong->hint);
   }
 }
 
@@ -227,6 +266,23 @@ static void print_usage(FILE *out, const char *name, const struct usage *usage,
   fprintf(out, ", %s resident\n", units_format_bytes((double)usage->resident_bytes, bytes));
 }
 
+/* Does the load generator itself limit the results? */
+static void print_harness(FILE *out, const struct result *result) {
+  if (result->starved) {
+    fprintf(out,
+            "  starved: a thread of the load generator waited %.1f %% of the time for a CPU, which "
+            "limits the results\n",
+            result->thread_waiting_max * 100);
+  }
+  if (result->harness_bound && !result->starved) {
+    fprintf(
+        out,
+        "  harness-bound: a thread of the load generator used %.1f %% of a CPU, which limits the "
+        "results\n",
+        result->thread_busy_max * 100);
+  }
+}
+
 static void print_rates(FILE *out, const struct result *result) {
   char bytes[UNITS_TEXT_MAX];
   double seconds = result->seconds > 0 ? result->seconds : 1;
@@ -255,7 +311,7 @@ static double column_of(const struct result *result, enum column column) {
   static const double percents[COLUMNS] = {
       [COLUMN_P50] = 50, [COLUMN_P99] = 99, [COLUMN_P999] = 99.9, [COLUMN_MAX] = 100};
   if (column != COLUMN_RATE) {
-    return (double)hdr_percentile(result->latency, percents[column]);
+    return (double)result_percentile(result, TIMES_LATENCY, percents[column]);
   }
   return bench_rate(result->exchanges, result->seconds);
 }
@@ -303,10 +359,26 @@ void report_text_runs(FILE *out, const struct options *options, struct result *c
 
 /* ---- one row a second ---- */
 
+/* The columns about the end of a run and the load generator; empty if they are not known. */
+static void write_end(FILE *out, const struct interval *row) {
+  if (isnan(row->waiting_max)) {
+    fputc(',', out);
+  } else {
+    fprintf(out, ",%.4f", row->waiting_max);
+  }
+  if (!row->is_last) {
+    fputs(",,\n", out);
+  } else if (row->unfinished == 0) {
+    fputs(",0,\n", out);
+  } else {
+    fprintf(out, ",%" PRIu64 ",%.3f\n", row->unfinished, (double)row->unfinished_oldest_ns / 1e3);
+  }
+}
+
 void report_csv(FILE *out, const struct result *result) {
   fputs(
       "at_s,seconds,exchanges,rate,target_rate,errors,bytes_in,bytes_out,p50_us,p90_us,p99_us,"
-      "max_us\n",
+      "max_us,waiting_max,unfinished,unfinished_oldest_us\n",
       out);
   for (uint32_t i = 0; i < result->intervals_count; i++) {
     const struct interval *row = &result->intervals[i];
@@ -314,7 +386,8 @@ void report_csv(FILE *out, const struct result *result) {
     fprintf(out, "%.3f,%.3f,%" PRIu64 ",%.2f,%.2f,%" PRIu64 ",%" PRIu64 ",%" PRIu64, row->at_s,
             row->seconds, row->exchanges, rate, row->target_rate, row->errors, row->bytes_in,
             row->bytes_out);
-    fprintf(out, ",%.3f,%.3f,%.3f,%.3f\n", (double)row->p50_ns / 1e3, (double)row->p90_ns / 1e3,
+    fprintf(out, ",%.3f,%.3f,%.3f,%.3f", (double)row->p50_ns / 1e3, (double)row->p90_ns / 1e3,
             (double)row->p99_ns / 1e3, (double)row->max_ns / 1e3);
+    write_end(out, row);
   }
 }

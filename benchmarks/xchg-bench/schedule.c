@@ -52,6 +52,33 @@ uint64_t schedule_time_ns(const struct schedule *schedule, uint64_t k) {
   return whole_ns(schedule->lead_s * 1e9 + ramp_ns(schedule, n - schedule->lead_count));
 }
 
+/* n(t) at ${at_ns}, which may be wrong by the rounding of a double. */
+static double wanted_until(const struct schedule *schedule, uint64_t at_ns) {
+  const double seconds = (double)at_ns / 1e9;
+  if (schedule->ramp_s == 0) {
+    return schedule->to * seconds;
+  }
+  const double t = seconds - schedule->lead_s;
+  if (t <= 0) {
+    return schedule->from * seconds;
+  }
+  if (t >= schedule->ramp_s) {
+    return schedule->lead_count + schedule->ramp_count + schedule->to * (t - schedule->ramp_s);
+  }
+  return schedule->lead_count + schedule->from * t + schedule->slope * t * t / 2;
+}
+
+uint64_t schedule_count(const struct schedule *schedule, uint64_t at_ns) {
+  uint64_t count = (uint64_t)wanted_until(schedule, at_ns);
+  while (schedule_time_ns(schedule, count) < at_ns) {
+    count++;
+  }
+  while (count > 0 && schedule_time_ns(schedule, count - 1) >= at_ns) {
+    count--;
+  }
+  return count;
+}
+
 double schedule_rate(const struct schedule *schedule, uint64_t at_ns) {
   const double t = (double)at_ns / 1e9 - schedule->lead_s;
   if (t <= 0) {

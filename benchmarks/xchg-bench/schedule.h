@@ -41,6 +41,9 @@ void schedule_init(struct schedule *schedule, double from, double to, uint64_t l
  */
 uint64_t schedule_time_ns(const struct schedule *schedule, uint64_t k);
 
+/** How many exchanges should start before ${at_ns} from the start of the schedule? */
+uint64_t schedule_count(const struct schedule *schedule, uint64_t at_ns);
+
 /** The wanted rate at ${at_ns} from the start of the schedule. */
 double schedule_rate(const struct schedule *schedule, uint64_t at_ns);
 

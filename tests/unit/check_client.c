@@ -59,6 +59,7 @@ static struct fixture *set_up(const struct config *exchange, uint64_t size) {
   env->counted = exchange->messages > 0;
   env->per_connection = env->counted ? exchange->messages : NEVER;
   env->replies = message_replies(&fixture->messages);
+  env->timeout_ns = NEVER;
   env->address.ss_family = AF_UNIX;
   env->counters = counters_create(false, NEVER);
   ck_assert_ptr_nonnull(env->counters);
@@ -273,6 +274,103 @@ START_TEST(test_echo_fails_in_flight) {
 }
 END_TEST
 
+/* An answer after the limit is an error when it comes, before any sweep. */
+START_TEST(test_late_answer) {
+  struct fixture *fixture = set_up(_i == 0 ? &echo : &five_lines, 4);
+  struct client_env *env = &fixture->env;
+  uint8_t bytes[4096];
+  if (!env->counted) {
+    client_begin(env, &fixture->client);
+  }
+  env->timeout_ns = 100 * NS_PER_MS;
+  fixture->client.starts[0] -= 100 * NS_PER_MS; /* the limit has just passed */
+  client_send(env, &fixture->client);
+  ck_assert_int_gt(recv(fixture->server, bytes, sizeof(bytes), 0), 0);
+  if (_i == 0) {
+    ck_assert_int_eq(say(fixture, bytes, 4), CLIENT_FAILED);
+  } else {
+    ck_assert_int_eq(say(fixture, "yes\n", 4), CLIENT_FAILED);
+  }
+  ck_assert_int_eq(env->error, ERROR_TIMEOUT);
+  ck_assert_uint_eq(env->counters->errors[ERROR_TIMEOUT], 1);
+  ck_assert_uint_eq(env->counters->exchanges, 0);
+  ck_assert_uint_eq(env->counters->latency.count, 1);
+  ck_assert_uint_ge(env->counters->latency.min_ns, 100 * NS_PER_MS);
+  tear_down(fixture);
+}
+END_TEST
+
+/* A connection that is established after the limit was not opened in time. */
+START_TEST(test_late_connection) {
+  struct fixture *fixture = set_up(&echo, 4);
+  struct client_env *env = &fixture->env;
+  fixture->client.state = CLIENT_CONNECTING;
+  env->timeout_ns = 100 * NS_PER_MS;
+  fixture->client.opened_ns -= 100 * NS_PER_MS;
+  ck_assert_int_eq(client_on_event(env, &fixture->client, EPOLLOUT), CLIENT_FAILED);
+  ck_assert_int_eq(env->error, ERROR_CONNECT);
+  ck_assert_uint_eq(env->counters->errnos[ETIMEDOUT], 1);
+  tear_down(fixture);
+}
+END_TEST
+
+/* An answer that comes after the window ends nothing: the exchange was in flight at the end. */
+START_TEST(test_answer_after_the_window) {
+  struct fixture *fixture = set_up(&echo, 4);
+  struct client_env *env = &fixture->env;
+  uint8_t bytes[4];
+  client_begin(env, &fixture->client);
+  client_send(env, &fixture->client);
+  hear(fixture, 0, bytes, sizeof(bytes));
+  env->counters->until_ns = sys_now_ns();
+  ck_assert_int_eq(say(fixture, bytes, 4), CLIENT_WAITS);
+  ck_assert_uint_eq(client_in_flight(env, &fixture->client), 1);
+  ck_assert_uint_eq(env->counters->begun, 1);
+  ck_assert_uint_eq(env->counters->exchanges, 0);
+  tear_down(fixture);
+}
+END_TEST
+
+/* The first wrong answer is kept with the bytes that differ, escaped, and with a hint. */
+START_TEST(test_wrong_answer_is_shown) {
+  static const struct {
+    const struct config *exchange;
+    const char *bytes, *wanted, *received, *hint;
+    size_t size;
+    uint64_t offset;
+  } cases[] = {
+      {&five_lines, "yet\n\x1b[\"", "s\\n", "t\\n\\x1b[\\\"", "No answer was right", 7, 2},
+      {&five_lines, "HTTP/1.1 400", "yes\\n", "HTTP/1.1 400", "HTTP", 12, 0},
+      {&five_lines, "Message from server\0", "yes\\n", "Message from server\\x00", "-x greet", 20,
+       0},
+      {&discard, "\\", "", "\\\\", "No answer was right", 1, 0},
+  };
+  struct fixture *fixture = set_up(cases[_i].exchange, 4);
+  const struct wrong_example *wrong = &fixture->env.counters->wrong;
+  client_send(&fixture->env, &fixture->client);
+  ck_assert_int_eq(say(fixture, cases[_i].bytes, cases[_i].size), CLIENT_FAILED);
+  ck_assert_uint_gt(wrong->at_ns, 0);
+  ck_assert_uint_eq(wrong->offset, cases[_i].offset);
+  ck_assert_str_eq(wrong->wanted, cases[_i].wanted);
+  ck_assert_str_eq(wrong->received, cases[_i].received);
+  ck_assert_ptr_nonnull(strstr(wrong->hint, cases[_i].hint));
+  tear_down(fixture);
+}
+END_TEST
+
+/* What looks like the client's own message is told. */
+START_TEST(test_wrong_echo_is_shown) {
+  struct fixture *fixture = set_up(&five_lines, 30);
+  const struct wrong_example *wrong = &fixture->env.counters->wrong;
+  uint8_t bytes[4096];
+  client_send(&fixture->env, &fixture->client);
+  ck_assert_int_gt(recv(fixture->server, bytes, 40, 0), 30);
+  ck_assert_int_eq(say(fixture, bytes, 40), CLIENT_FAILED);
+  ck_assert_ptr_nonnull(strstr(wrong->hint, "-x echo"));
+  tear_down(fixture);
+}
+END_TEST
+
 START_TEST(test_echo_unasked) {
   struct fixture *fixture = set_up(&echo, 100);
   ck_assert_int_eq(say(fixture, "x", 1), CLIENT_FAILED);
@@ -380,6 +478,11 @@ int main(void) {
       {test_counted_one_reply_missing, 1},
       {test_echo_pipeline, 1},
       {test_echo_fails_in_flight, 1},
+      {test_late_answer, 2},
+      {test_late_connection, 1},
+      {test_answer_after_the_window, 1},
+      {test_wrong_answer_is_shown, 4},
+      {test_wrong_echo_is_shown, 1},
       {test_echo_unasked, 1},
       {test_echo_ended_between, 1},
       {test_echo_larger_than_buffers, 1},

@@ -187,6 +187,58 @@ START_TEST(added_is_as_recorded_in_one) {
 }
 END_TEST
 
+START_TEST(many_are_as_recorded_one_by_one) {
+  static struct hdr_histogram many;
+  hdr_reset(&all);
+  hdr_reset(&many);
+  for (uint64_t value = 1; value < 3 * HDR_MAX_NS; value = value * 7 + 3) {
+    for (uint64_t i = 0; i < value % 5; i++) {
+      hdr_record(&all, value);
+    }
+    if (value % 5 > 0) {
+      hdr_record_many(&many, value, value % 5);
+    }
+  }
+  ck_assert_uint_eq(many.count, all.count);
+  ck_assert_uint_eq(many.clamped, all.clamped);
+  ck_assert_uint_eq(many.min_ns, all.min_ns);
+  ck_assert_uint_eq(many.max_ns, all.max_ns);
+  ck_assert_double_eq_tol(many.sum_ns, all.sum_ns, 1e-9 * all.sum_ns);
+  ck_assert_double_eq_tol(many.sum_squares, all.sum_squares, 1e-9 * all.sum_squares);
+  ck_assert_mem_eq(many.buckets, all.buckets, sizeof(many.buckets));
+}
+END_TEST
+
+/* What was cut off makes a percentile worse, never better. */
+START_TEST(unfinished_values_count_if_they_are_worse) {
+  static const double wanted[] = {0, 1, 50, 90, 99, 99.9, 100};
+  static struct hdr_histogram both;
+  for (uint64_t age = 1; age < 100 * NS_PER_S; age *= 100) {
+    hdr_reset(&all);
+    hdr_reset(&part);
+    for (uint64_t i = 1; i <= 1000; i++) {
+      hdr_record(&all, i * NS_PER_US);
+    }
+    hdr_record_many(&part, age, 30);
+    both = all;
+    hdr_add(&both, &part);
+    for (size_t i = 0; i < count_of(wanted); i++) {
+      const uint64_t alone = hdr_percentile(&all, wanted[i]);
+      const uint64_t together = hdr_percentile(&both, wanted[i]);
+      ck_assert_uint_eq(hdr_percentile_with(&all, NULL, wanted[i]), alone);
+      if (wanted[i] < 100) { /* 100 is exact and not the end of a bucket */
+        ck_assert_uint_eq(hdr_percentile_with(&all, &part, wanted[i]), max_u64(alone, together));
+      }
+    }
+    ck_assert_uint_eq(hdr_percentile_with(&all, &part, 100), max_u64(NS_PER_MS, age));
+  }
+  hdr_reset(&all);
+  ck_assert_uint_eq(hdr_percentile_with(&all, &part, 50), hdr_percentile(&part, 50));
+  hdr_reset(&part);
+  ck_assert_uint_eq(hdr_percentile_with(&all, &part, 50), 0);
+}
+END_TEST
+
 /* ---- the .hgrm form ---- */
 
 static char text[65536];
@@ -194,7 +246,7 @@ static char text[65536];
 static void write_text(void) {
   FILE *out = fmemopen(text, sizeof(text), "w");
   ck_assert_ptr_nonnull(out);
-  hdr_write_hgrm(&all, out);
+  hdr_write_hgrm(&all, NULL, out);
   ck_assert_int_eq(ferror(out), 0);
   fclose(out);
 }
@@ -270,6 +322,8 @@ int main(void) {
       {empty_has_no_values, 1},
       {beyond_the_end_is_clamped_and_counted, 1},
       {added_is_as_recorded_in_one, 1},
+      {many_are_as_recorded_one_by_one, 1},
+      {unfinished_values_count_if_they_are_worse, 1},
       {hgrm_reads_back, count_of(shapes)},
       {hgrm_of_nothing, 1},
   };

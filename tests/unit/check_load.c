@@ -7,6 +7,7 @@
  */
 #include "xchg-bench/load.h"
 
+#include "tests/fixtures/load.h"
 #include "tests/fixtures/run_suite.h"
 #include "tests/unit/load_server.h"
 
@@ -19,31 +20,6 @@
 #include <unistd.h>
 
 #define GREETING "Message from server"
-#define SIZE 64
-
-/* Options: echo under raw with ${connections}, for two seconds. */
-static struct options echo_options(uint16_t port, uint32_t threads, uint32_t connections) {
-  struct options options = {.threads = threads,
-                            .connections = connections,
-                            .duration_ns = 2 * NS_PER_S,
-                            .timeout_ns = 30 * NS_PER_S,
-                            .pipeline = 1,
-                            .seed = 1,
-                            .size = {SIZE_FIXED, SIZE, 0}};
-  options.exchange.reply = REPLY_ECHO;
-  options.exchange.max_message_bytes = 65536;
-  addr_from_ipv4(&options.address.addr, (const uint8_t[]){127, 0, 0, 1}, port);
-  return options;
-}
-
-static struct result *run(const struct options *options) {
-  const struct load_plan plan = {options->rate, options->rate, options->duration_ns};
-  struct result *result = result_create(options->rate > 0, 10);
-  ck_assert_ptr_nonnull(result);
-  ck_assert_int_eq(load_run(options, &plan, result), 0);
-  return result;
-}
-
 /* ---- no fault ---- */
 
 static const struct {
@@ -55,19 +31,19 @@ static const struct {
 START_TEST(test_count_is_exact) {
   struct load_server server = {0};
   load_server_start(&server);
-  struct options options = echo_options(server.port, counts[_i].threads, counts[_i].connections);
+  struct options options = fixture_echo(server.port, counts[_i].threads, counts[_i].connections);
   options.pipeline = counts[_i].pipeline;
   options.count = counts[_i].count;
   options.duration_ns = NEVER;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_eq(result->exchanges, options.count);
   ck_assert_uint_eq(result_errors(result), 0);
   ck_assert_uint_eq(result->latency->count, options.count);
   ck_assert_uint_ge(result->first_byte->count, options.count);
   ck_assert_uint_eq(result->connected, options.connections);
   ck_assert_uint_eq(result->connect->count, options.connections);
-  ck_assert_uint_ge(result->bytes_in, options.count * SIZE);
-  ck_assert_uint_ge(result->bytes_out, options.count * SIZE);
+  ck_assert_uint_ge(result->bytes_in, options.count * FIXTURE_SIZE);
+  ck_assert_uint_ge(result->bytes_out, options.count * FIXTURE_SIZE);
   ck_assert(result->has_latency && !result->interrupted);
   ck_assert(result->seconds > 0);
   ck_assert_uint_eq(atom_load_relaxed_u32(&server.accepted), options.connections);
@@ -80,14 +56,14 @@ START_TEST(test_greet) {
   struct load_server server = {.greeting = GREETING};
   static uint8_t greeting[] = GREETING;
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 5);
+  struct options options = fixture_echo(server.port, 2, 5);
   options.exchange.has_greeting = true;
   options.exchange.greeting = (struct config_text){greeting, sizeof(GREETING) - 1};
   options.exchange.reply = REPLY_NONE;
   options.exchange.frame.kind = XCHG_FRAME_DELIMITER;
   options.exchange.messages = 1;
   options.count = 203;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_eq(result->exchanges, 203);
   ck_assert_uint_eq(result_errors(result), 0);
   ck_assert_uint_ge(result->connect->count, 203);
@@ -102,10 +78,10 @@ END_TEST
 START_TEST(test_intervals) {
   struct load_server server = {0};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 4);
+  struct options options = fixture_echo(server.port, 2, 4);
   options.duration_ns = 2 * NS_PER_S + 300 * NS_PER_MS;
   options.warmup_ns = 100 * NS_PER_MS;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   uint64_t exchanges = 0, bytes = 0;
   double seconds = 0;
   ck_assert_double_eq_tol(result->seconds, 2.3, 1e-6);
@@ -134,10 +110,10 @@ END_TEST
 START_TEST(test_open_loop_adds_up) {
   struct load_server server = {0};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 3, 5);
+  struct options options = fixture_echo(server.port, 3, 5);
   options.rate = _i == 0 ? 500 : 1;
   options.warmup_ns = _i == 0 ? NS_PER_S : 0;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   const uint64_t may_begin = (uint64_t)(options.rate * 2);
   ck_assert_uint_le(result->exchanges, may_begin);
   ck_assert_uint_ge(result->exchanges + result->dropped + 5, may_begin);
@@ -155,11 +131,11 @@ END_TEST
 START_TEST(test_open_loop_count) {
   struct load_server server = {0};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 6);
+  struct options options = fixture_echo(server.port, 2, 6);
   options.rate = 2000;
   options.count = 101;
   options.duration_ns = NEVER;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_eq(result->exchanges, 101);
   ck_assert_uint_eq(result->dropped, 0);
   result_destroy(result);
@@ -170,10 +146,10 @@ END_TEST
 START_TEST(test_reconnect) {
   struct load_server server = {0};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 1, 2);
+  struct options options = fixture_echo(server.port, 1, 2);
   options.reconnect = 5;
   options.count = 100;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_eq(result->exchanges, 100);
   ck_assert_uint_eq(result_errors(result), 0);
   ck_assert_uint_ge(atom_load_relaxed_u32(&server.accepted), 19);
@@ -185,14 +161,14 @@ END_TEST
 START_TEST(test_discard) {
   struct load_server server = {.fault = FAULT_MUTE};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 4);
+  struct options options = fixture_echo(server.port, 2, 4);
   options.exchange.reply = REPLY_NONE;
   options.pipeline = 8;
   options.duration_ns = 300 * NS_PER_MS;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert(!result->has_latency);
   ck_assert_uint_gt(result->exchanges, 0);
-  ck_assert_uint_ge(result->bytes_out, result->exchanges * SIZE);
+  ck_assert_uint_ge(result->bytes_out, result->exchanges * FIXTURE_SIZE);
   ck_assert_uint_eq(result->latency->count, 0);
   ck_assert_uint_eq(result_errors(result), 0);
   result_destroy(result);
@@ -203,10 +179,10 @@ END_TEST
 START_TEST(test_idle) {
   struct load_server server = {0};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 3);
+  struct options options = fixture_echo(server.port, 2, 3);
   options.idle = 200;
   options.count = 50;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_eq(result->idle_connected, 200);
   ck_assert_uint_eq(result->connected, 3);
   ck_assert_uint_eq(result->exchanges, 50);
@@ -222,11 +198,11 @@ START_TEST(test_unix) {
   snprintf(path, sizeof(path), "/tmp/check-load-%d", (int)getpid());
   struct load_server server = {.path = path, .backlog = _i == 0 ? 4096 : 1};
   load_server_start(&server);
-  struct options options = echo_options(0, 2, 60);
+  struct options options = fixture_echo(0, 2, 60);
   options.address = (struct addr_listen){.addr = {.family = ADDR_UNIX}};
   strcpy(options.address.path, path);
   options.count = 300;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_eq(result->exchanges, 300);
   ck_assert_uint_eq(result_errors(result), 0);
   result_destroy(result);
@@ -249,10 +225,10 @@ static const struct {
 START_TEST(test_fault_by_kind) {
   struct load_server server = {.fault = faults[_i].fault, .after = 100};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 4);
+  struct options options = fixture_echo(server.port, 2, 4);
   options.count = 120;
   options.duration_ns = NEVER;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   const uint64_t errors = result->errors[faults[_i].error];
   ck_assert_uint_gt(errors, 1);
   ck_assert_uint_eq(result_errors(result), errors);
@@ -268,9 +244,9 @@ END_TEST
 START_TEST(test_never_answers) {
   struct load_server server = {.fault = FAULT_MUTE};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 4);
+  struct options options = fixture_echo(server.port, 2, 4);
   options.timeout_ns = 300 * NS_PER_MS;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_ge(result->errors[ERROR_TIMEOUT], 4);
   ck_assert_uint_eq(result->errors[ERROR_TIMEOUT], result_errors(result));
   ck_assert_uint_eq(result->exchanges, 0);
@@ -285,10 +261,10 @@ END_TEST
 START_TEST(test_absent) {
   int fd;
   const bool counted = _i == 1;
-  struct options options = echo_options(load_server_absent(&fd), 2, 4);
+  struct options options = fixture_echo(load_server_absent(&fd), 2, 4);
   options.exchange.messages = counted ? 1 : 0;
   options.duration_ns = NS_PER_S;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_ge(result->errors[ERROR_CONNECT], 4);
   ck_assert_uint_eq(result->errors[ERROR_CONNECT], result_errors(result));
   ck_assert_uint_eq(result->errors[ERROR_CONNECT], result->errnos[ECONNREFUSED]);
@@ -302,10 +278,10 @@ END_TEST
 
 START_TEST(test_absent_count_ends) {
   int fd;
-  struct options options = echo_options(load_server_absent(&fd), 2, 4);
+  struct options options = fixture_echo(load_server_absent(&fd), 2, 4);
   options.count = 20;
   options.duration_ns = NEVER;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_ge(result->errors[ERROR_CONNECT], 20);
   ck_assert_uint_eq(result->exchanges, 0);
   result_destroy(result);
@@ -320,9 +296,9 @@ END_TEST
 START_TEST(test_stall_is_not_omitted) {
   struct load_server server = {.fault = FAULT_STALL, .after = 100, .stall_ns = 500 * NS_PER_MS};
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 2);
+  struct options options = fixture_echo(server.port, 2, 2);
   options.rate = 200;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert_uint_ge(result->exchanges, 300);
   ck_assert_uint_ge(hdr_percentile(result->latency, 99), 400 * NS_PER_MS);
   ck_assert_uint_ge(hdr_percentile(result->latency, 90), 200 * NS_PER_MS);
@@ -352,10 +328,10 @@ START_TEST(test_interrupt) {
   runner = pthread_self();
   ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
   load_server_start(&server);
-  struct options options = echo_options(server.port, 2, 4);
+  struct options options = fixture_echo(server.port, 2, 4);
   options.duration_ns = _i == 0 ? 3600 * NS_PER_S : NEVER;
   options.warmup_ns = _i == 2 ? 3600 * NS_PER_S : 0;
-  struct result *result = run(&options);
+  struct result *result = fixture_run(&options);
   ck_assert(result->interrupted);
   ck_assert_double_lt(result->seconds, 3000);
   if (_i == 2) {

@@ -83,6 +83,12 @@ START_TEST(rates_counts_and_errors_are_summed) {
   ck_assert_uint_eq(sum->late, 17 * 30);
   ck_assert_uint_eq(sum->late_max_ns, 1234567 + 20);
   ck_assert_uint_eq(sum->dropped, 12);
+  ck_assert_uint_eq(sum->unfinished, 3 * 9 + 30);
+  ck_assert_uint_eq(sum->unfinished_oldest_ns, 5 * NS_PER_MS + 20);
+  ck_assert_uint_eq(sum->unfinished_times[TIMES_LATENCY]->count, 3 * 9 + 30);
+  ck_assert_double_eq(sum->found_rate, 3 * 4900);
+  ck_assert_double_eq(sum->thread_waiting_max, 0.25);
+  ck_assert(sum->starved);
   ck_assert_uint_eq(sum->connected, 21);
   ck_assert_double_eq_tol(sum->client.cpu_s, 31, 1e-9);
   ck_assert(sum->harness_bound);

@@ -35,13 +35,16 @@ static void has_keys(const struct json *object, const char *const *keys) {
   }
 }
 
-static const char *const body_keys[] = {
-    "seconds",        "exchanges",     "rate",        "target_rate",
-    "bytes_in",       "bytes_out",     "errors",      "latency_us",
-    "connect_us",     "first_byte_us", "histogram",   "latency_uncorrected_us",
-    "client",         "server",        "interval",    "harness_bound",
-    "late",           "late_max_us",   "dropped",     "connected",
-    "idle_connected", "interrupted",   "has_latency", NULL};
+static const char *const body_keys[] = {"seconds",       "exchanges",   "rate",
+                                        "target_rate",   "bytes_in",    "bytes_out",
+                                        "errors",        "latency_us",  "connect_us",
+                                        "first_byte_us", "histogram",   "latency_uncorrected_us",
+                                        "client",        "server",      "interval",
+                                        "harness_bound", "late",        "late_max_us",
+                                        "dropped",       "connected",   "idle_connected",
+                                        "interrupted",   "has_latency", "unfinished",
+                                        "starved",       "aborted",     "found_rate",
+                                        "wrong_example", NULL};
 static const char *const time_keys[] = {"count", "mean", "stddev", "min",    "p50", "p75",
                                         "p90",   "p99",  "p99_9",  "p99_99", "max", NULL};
 static const char *const usage_keys[] = {"cpu_us_per_exchange", "utilisation", "resident_bytes",
@@ -51,9 +54,14 @@ START_TEST(every_key_is_there) {
   static const char *const top[] = {"schema", "version", "target", "options", "runs", NULL};
   static const char *const kinds[] = {"connect", "reset", "timeout", "wrong",
                                       "short",   "errno", NULL};
-  static const char *const rows[] = {"at",        "seconds", "exchanges", "errors",      "bytes_in",
-                                     "bytes_out", "rate",    "run",       "target_rate", "p50_us",
-                                     "p90_us",    "p99_us",  "max_us",    NULL};
+  static const char *const rows[] = {
+      "at",          "seconds",     "exchanges",  "errors",
+      "bytes_in",    "bytes_out",   "rate",       "run",
+      "target_rate", "p50_us",      "p90_us",     "p99_us",
+      "max_us",      "waiting_max", "unfinished", "unfinished_oldest_us",
+      NULL};
+  static const char *const unfinished[] = {"count", "oldest_us", NULL};
+  static const char *const example[] = {"connection", "offset", "wanted", "received", "hint", NULL};
   fixture_options(&options);
   struct result *run = fixture_result(true, 1);
   const struct json *root = written(&run, 1);
@@ -67,6 +75,9 @@ START_TEST(every_key_is_there) {
   has_keys(member(root, "server"), usage_keys);
   has_keys(member(root, "errors"), kinds);
   has_keys(member(root, "interval")->first, rows);
+  has_keys(member(root, "unfinished"), unfinished);
+  has_keys(member(root, "wrong_example"), example);
+  ck_assert_uint_eq(member(member(root, "histogram"), "unfinished")->size, TIMES);
   ck_assert_uint_eq(member(root, "interval")->size, FIXTURE_INTERVALS);
   ck_assert_uint_eq(member(root, "schema")->integer, BENCH_SCHEMA);
   ck_assert_uint_eq(member(root, "runs")->size, 0);
@@ -95,6 +106,12 @@ START_TEST(metrics_match_the_run) {
   ck_assert_double_eq_tol(member(client, "cpu_us_per_exchange")->number,
                           run->client.cpu_s * 1e6 / (double)run->exchanges, 1e-9);
   ck_assert_int_eq(member(root, "harness_bound")->kind, JSON_TRUE);
+  ck_assert_uint_eq(member(member(root, "unfinished"), "count")->integer, 12);
+  ck_assert_double_eq(member(member(root, "unfinished"), "oldest_us")->number, 5000.003);
+  ck_assert_double_eq_tol(member(latency, "p50")->number * 1000,
+                          (double)result_percentile(run, TIMES_LATENCY, 50), 1e-3);
+  ck_assert_double_eq(member(client, "thread_waiting_max")->number, 0.25);
+  ck_assert_str_eq(member(member(root, "wrong_example"), "wanted")->text, "\\x00<&\\\"");
   json_document_fini(&document);
   result_destroy(run);
   config_fini(&options.exchange);
@@ -108,13 +125,17 @@ START_TEST(unknown_is_null) {
   ck_assert_ptr_nonnull(run);
   run->has_latency = false;
   const struct json *root = written(&run, 1);
-  static const char *const nulls[] = {"rate", "target_rate", "latency_us", "latency_uncorrected_us",
-                                      "server"};
+  static const char *const nulls[] = {
+      "rate",   "target_rate",   "latency_us", "latency_uncorrected_us",
+      "server", "wrong_example", "found_rate"};
   for (size_t i = 0; i < count_of(nulls); i++) {
     ck_assert_msg(member(root, nulls[i])->kind == JSON_NULL, "%s", nulls[i]);
   }
   ck_assert_int_eq(member(member(root, "connect_us"), "p50")->kind, JSON_NULL);
   ck_assert_uint_eq(member(member(root, "connect_us"), "count")->integer, 0);
+  ck_assert_uint_eq(member(member(root, "unfinished"), "count")->integer, 0);
+  ck_assert_int_eq(member(member(root, "unfinished"), "oldest_us")->kind, JSON_NULL);
+  ck_assert_int_eq(member(member(root, "client"), "thread_waiting_max")->kind, JSON_NULL);
   json_document_fini(&document);
   result_destroy(run);
   config_fini(&options.exchange);
@@ -171,6 +192,8 @@ static void round_trip(struct result *const *runs, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     ck_assert_mem_eq(report.runs[i]->latency, runs[i]->latency, sizeof(struct hdr_histogram));
     ck_assert_mem_eq(report.runs[i]->connect, runs[i]->connect, sizeof(struct hdr_histogram));
+    ck_assert_mem_eq(report.runs[i]->unfinished_times[TIMES_FIRST_BYTE],
+                     runs[i]->unfinished_times[TIMES_FIRST_BYTE], sizeof(struct hdr_histogram));
     ck_assert_uint_eq(report.runs[i]->late_max_ns, runs[i]->late_max_ns);
     ck_assert(report.runs[i]->client.known == runs[i]->client.known);
     ck_assert_double_eq(report.runs[i]->thread_busy_max, runs[i]->thread_busy_max);
@@ -298,6 +321,11 @@ START_TEST(spoiled_reports_are_refused) {
       {"\"runs\": []", "\"runs\": [1]", "'errors' is missing"},
       {"\"runs\": []", "\"runs\": {}", "'runs' is not an array"},
       {"\"at\": ", "\"at\": null, \"x\": ", "'at' is not a number"},
+      {"\"unfinished\": {", "\"unfinishe\": {", "'unfinished' is missing"},
+      {"\"oldest_us\": ", "\"oldest_us\": -", "'oldest_us' is negative"},
+      {"\"wanted\": ", "\"wanted\": 1, \"x\": ", "'wanted' is not a string"},
+      {"\"waiting_max\": ", "\"waiting_max\": true, \"x\": ", "'waiting_max' is not a number"},
+      {"\"histogram\": {", "\"histogram\": {\"unfinished\": 1, ", "'unfinished' is not an object"},
   };
   fixture_options(&options);
   struct result *run = fixture_result(true, 2);
@@ -309,7 +337,7 @@ START_TEST(spoiled_reports_are_refused) {
   config_fini(&options.exchange);
 }
 END_TEST
-#define SPOILS 25
+#define SPOILS 30
 
 int main(void) {
   const struct suite_test tests[] = {

@@ -6,6 +6,7 @@
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
+#include <math.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,68 @@ START_TEST(what_spoils_a_figure_is_told) {
 }
 END_TEST
 
+/* A maximum and a percentile count what is unfinished; mean and deviation do not. */
+START_TEST(what_is_unfinished_is_told) {
+  struct options *options = make_options();
+  struct result *result = make_result(false);
+  char *text = text_of(options, result);
+  must_hold(text, "  Unfinished: 0 at the end\n");
+  free(text);
+  options->percentiles = true;
+  result->unfinished = 2;
+  result->unfinished_oldest_ns = 3 * NS_PER_S / 2;
+  hdr_record_many(result->unfinished_times[TIMES_LATENCY], 3 * NS_PER_S / 2, 2);
+  text = text_of(options, result);
+  must_hold(text, "  Unfinished: 2 at the end, the oldest after 1.50s\n");
+  must_hold(text, "    Latency     500.50us   288.67us      1.50s ");
+  must_hold(text, "    100.000%  1.50s\n");
+  free(text);
+  hdr_reset(result->latency); /* nothing answers */
+  text = text_of(options, result);
+  must_hold(text, "    Latency            -          -      1.50s          -\n");
+  free(text);
+  result_destroy(result);
+  free(options);
+}
+END_TEST
+
+START_TEST(starvation_is_told) {
+  struct options *options = make_options();
+  struct result *result = make_result(false);
+  result->starved = result->harness_bound = true;
+  result->thread_waiting_max = 0.831;
+  char *text = text_of(options, result);
+  must_hold(text, "starved: a thread of the load generator waited 83.1 % of the time for a CPU");
+  must_not_hold(text, "harness-bound");
+  free(text);
+  result_destroy(result);
+  free(options);
+}
+END_TEST
+
+START_TEST(the_first_wrong_answer_is_told) {
+  struct options *options = make_options();
+  struct result *result = make_result(false);
+  result->wrong = (struct wrong_example){.at_ns = 1,
+                                         .connection = 4,
+                                         .offset = 7,
+                                         .wanted = "a\\n",
+                                         .received = "b",
+                                         .hint = "Try it."};
+  char *text = text_of(options, result);
+  must_hold(text,
+            "  First wrong answer: connection 4, byte 7\n    wanted    \"a\\n\"\n"
+            "    received  \"b\"\n    Try it.\n");
+  free(text);
+  result->wrong.wanted[0] = result->wrong.hint[0] = 0;
+  text = text_of(options, result);
+  must_hold(text, "    wanted    nothing\n    received  \"b\"\n  Unfinished");
+  free(text);
+  result_destroy(result);
+  free(options);
+}
+END_TEST
+
 START_TEST(nothing_divides_by_nothing) {
   struct options *options = make_options();
   struct result *result = result_create(true, 1);
@@ -236,7 +299,12 @@ START_TEST(csv_has_a_row_a_second) {
   struct result *result = make_result(true);
   result->intervals[0].target_rate = 600;
   result->intervals[0].p50_ns = 1500;
+  result->intervals[0].waiting_max = NAN;
   result->intervals[1].seconds = 0.5;
+  result->intervals[1].waiting_max = 0.25;
+  result->intervals[1].is_last = true;
+  result->intervals[1].unfinished = 3;
+  result->intervals[1].unfinished_oldest_ns = 2500;
   char *text = NULL;
   size_t size;
   FILE *out = open_memstream(&text, &size);
@@ -244,9 +312,9 @@ START_TEST(csv_has_a_row_a_second) {
   fclose(out);
   ck_assert_str_eq(text,
                    "at_s,seconds,exchanges,rate,target_rate,errors,bytes_in,bytes_out,p50_us,"
-                   "p90_us,p99_us,max_us\n"
-                   "0.000,1.000,400,400.00,600.00,0,0,0,1.500,0.000,0.000,0.000\n"
-                   "1.000,0.500,600,1200.00,0.00,0,0,0,0.000,0.000,0.000,0.000\n");
+                   "p90_us,p99_us,max_us,waiting_max,unfinished,unfinished_oldest_us\n"
+                   "0.000,1.000,400,400.00,600.00,0,0,0,1.500,0.000,0.000,0.000,,,\n"
+                   "1.000,0.500,600,1200.00,0.00,0,0,0,0.000,0.000,0.000,0.000,0.2500,3,2.500\n");
   free(text);
   result_destroy(result);
 }
@@ -254,10 +322,17 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {first_lines_are_those_of_wrk, 1},        {lengths_are_told, 1},
-      {open_loop_tells_target_and_lateness, 1}, {errors_are_told_by_kind_and_errno, 1},
-      {what_spoils_a_figure_is_told, 1},        {nothing_divides_by_nothing, 1},
-      {runs_stand_in_a_table_with_medians, 1},  {csv_has_a_row_a_second, 1},
+      {first_lines_are_those_of_wrk, 1},
+      {lengths_are_told, 1},
+      {open_loop_tells_target_and_lateness, 1},
+      {errors_are_told_by_kind_and_errno, 1},
+      {what_spoils_a_figure_is_told, 1},
+      {nothing_divides_by_nothing, 1},
+      {what_is_unfinished_is_told, 1},
+      {starvation_is_told, 1},
+      {the_first_wrong_answer_is_told, 1},
+      {runs_stand_in_a_table_with_medians, 1},
+      {csv_has_a_row_a_second, 1},
   };
   return run_suite("report_text", tests, count_of(tests));
 }

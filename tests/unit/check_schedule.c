@@ -132,11 +132,43 @@ START_TEST(test_ends_at_nothing) {
 }
 END_TEST
 
+/* The number of exchanges before a time is the inverse of their times. */
+static void check_counts(const struct schedule *schedule, uint64_t from, uint64_t step) {
+  for (uint64_t k = from; k < from + 1000 * step; k += step) {
+    const uint64_t time = schedule_time_ns(schedule, k);
+    if (time == NEVER) {
+      break;
+    }
+    const uint64_t before = schedule_count(schedule, time);
+    ck_assert_uint_le(before, k);
+    ck_assert(before == k || schedule_time_ns(schedule, before) == time);
+    ck_assert_uint_gt(schedule_count(schedule, time + 1), k);
+  }
+}
+
+START_TEST(test_count_is_the_inverse) {
+  static const double rates[] = {1, 3, 7.5, 333333, 1e6, 1e9};
+  struct schedule schedule;
+  for (size_t i = 0; i < count_of(rates); i++) {
+    schedule = constant(rates[i]);
+    check_counts(&schedule, 0, 1);
+    check_counts(&schedule, (uint64_t)(rates[i] * 86400), 1);
+    ck_assert_uint_eq(schedule_count(&schedule, 0), 0);
+  }
+  ck_assert_uint_eq(schedule_count(&schedule, 3600 * NS_PER_S), UINT64_C(3600000000000));
+  for (size_t i = 0; i < count_of(ramps); i++) {
+    schedule_init(&schedule, ramps[i].from, ramps[i].to, ramps[i].lead, ramps[i].ramp);
+    check_counts(&schedule, 0, 7);
+    check_counts(&schedule, 100000, 1);
+  }
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
-      {test_constant, 1},        {test_one_a_second, 1},        {test_no_drift, 1},
-      {test_phases, 1},          {test_ramps, count_of(ramps)}, {test_rate_of_ramp, 1},
-      {test_ends_at_nothing, 1},
+      {test_constant, 1},        {test_one_a_second, 1},         {test_no_drift, 1},
+      {test_phases, 1},          {test_ramps, count_of(ramps)},  {test_rate_of_ramp, 1},
+      {test_ends_at_nothing, 1}, {test_count_is_the_inverse, 1},
   };
   return run_suite("schedule", tests, count_of(tests));
 }
