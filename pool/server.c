@@ -45,7 +45,7 @@ static int log_refused(struct xchg_server *server, const char *what) {
   int error = errno;
   struct log_line line;
   log_begin(&line, server->log, LOG_ERROR, what);
-  log_str(&line, "error", strerror(error));
+  log_error(&line, error);
   const char *fix = fix_of(error);
   if (fix != NULL) {
     log_str(&line, "fix", fix);
