@@ -123,6 +123,18 @@ static int write_files(struct bench *b) {
 
 /* ---- the exit code ---- */
 
+/* Print what the search has found. */
+static void judge_search(const struct bench *b) {
+  printf("Highest rate with %s: ", b->options.search_objective.text);
+  if (b->plan.searched_rate > 0) {
+    printf("%.0f/s\n", b->plan.searched_rate);
+  } else if (b->plan.probed_rate > 0) {
+    printf("none; a probe kept %.0f/s, but no run of the full duration\n", b->plan.probed_rate);
+  } else {
+    fputs("none\n", stdout);
+  }
+}
+
 /* Print the value of each objective. Return: whether all were met. */
 static bool judge_objectives(const struct bench *b) {
   bool kept = true;
@@ -138,12 +150,7 @@ static bool judge_objectives(const struct bench *b) {
   if (!b->options.search || b->plan.interrupted) {
     return kept;
   }
-  if (b->plan.searched_rate > 0) {
-    printf("Highest rate with %s: %.0f/s\n", b->options.search_objective.text,
-           b->plan.searched_rate);
-  } else {
-    printf("No rate keeps %s\n", b->options.search_objective.text);
-  }
+  judge_search(b);
   return kept && b->plan.searched_rate > 0;
 }
 

@@ -9,6 +9,11 @@
  *
  * Noise can only make a probe look worse, so a probe that failed is repeated once.  A rate that the
  * server does not reach counts as missed, whatever the objective says.
+ *
+ * A probe is short, so a server that turns slow later passes it.  A rate is found only if a run of
+ * the full duration confirms it.  If the run fails, it is repeated once, and then slightly lower
+ * rates are tried, because noise hits a longer run at the edge more often.  The report has the last
+ * of these runs.
  */
 #include "plan.h"
 
@@ -23,7 +28,7 @@
 #define SEARCH_START 1000.0
 #define SEARCH_MAX 1e9
 #define SEARCH_PRECISION 0.02
-#define SEARCH_REACHED 0.95
+#define SEARCH_REACHED 0.98
 #define SEARCH_PROBES_MAX 100 /* fewer than 50 doublings, halvings and bisections are possible */
 #define PROBE_MIN_NS (500 * NS_PER_MS)
 #define PROBE_MAX_NS (5 * NS_PER_S)
@@ -48,7 +53,9 @@ static struct result *run_one(const struct planner *planner, const struct shape 
 static int keep(struct planner *planner, struct result *result);
 static int run_kept(struct planner *planner, const struct shape *shape);
 static int run_search(struct planner *planner);
+static int confirm(struct planner *planner);
 static int probe(struct planner *planner, double rate, bool *held);
+static bool is_held(const struct planner *planner, const struct result *result, double rate);
 static double next_rate(double low, double high);
 static bool is_reached(const struct result *result, double rate);
 static void tell_probe(const struct planner *planner, double rate, const struct result *result,
@@ -188,11 +195,41 @@ static int run_search(struct planner *planner) {
     }
     rate = next_rate(low, high);
   }
-  planner->plan->searched_rate = low;
+  planner->plan->probed_rate = low;
+  if (low > 0) {
+    return confirm(planner);
+  }
   /* If no rate meets the objective, a run at the lowest rate shows why. */
-  double found = low > 0 ? low : 1;
-  const struct shape shape = {found, found, planner->options->duration_ns};
+  const struct shape shape = {1, 1, planner->options->duration_ns};
   return run_kept(planner, &shape);
+}
+
+/* Run at the rate that the probes kept, and then a little below it, until a run confirms it. */
+static int confirm(struct planner *planner) {
+  static const double shares[] = {1, 1, 0.95, 0.85};
+  struct plan *plan = planner->plan;
+  for (size_t i = 0; i < count_of(shares) && plan->searched_rate == 0 && !plan->interrupted; i++) {
+    const double rate = plan->probed_rate * shares[i];
+    const struct shape shape = {rate, rate, planner->options->duration_ns};
+    if (plan->runs_count > 0) {
+      result_destroy(plan->runs[--plan->runs_count]);
+    }
+    if (run_kept(planner, &shape) == -1) {
+      return -1;
+    }
+    struct result *result = plan->runs[0];
+    if (!plan->interrupted && is_held(planner, result, rate)) {
+      plan->searched_rate = result->found_rate = rate;
+    }
+    tell_probe(planner, rate, result, plan->searched_rate > 0);
+  }
+  return 0;
+}
+
+/* Did ${result} reach ${rate} and keep the objective? */
+static bool is_held(const struct planner *planner, const struct result *result, double rate) {
+  return is_reached(result, rate) &&
+         objective_is_met_by(&planner->options->search_objective, result);
 }
 
 /* Try ${rate}, at most twice. An interrupted probe becomes the run of the report. */
@@ -207,8 +244,7 @@ static int probe(struct planner *planner, double rate, bool *held) {
     if (result->interrupted) {
       return keep(planner, result);
     }
-    *held = is_reached(result, rate) &&
-            objective_is_met_by(&planner->options->search_objective, result);
+    *held = is_held(planner, result, rate);
     tell_probe(planner, rate, result, *held);
     result_destroy(result);
   }
@@ -231,9 +267,10 @@ static double next_rate(double low, double high) {
   return rate == low || rate == high ? 0 : rate;
 }
 
-/* Was the rate reached?  The edges of the window may cost two exchanges. */
+/* Was the rate reached?  The last exchange may be in flight at the end. */
 static bool is_reached(const struct result *result, double rate) {
-  return (double)result->exchanges + 2 >= SEARCH_REACHED * rate * result->seconds;
+  return result->exchanges > 0 &&
+         (double)result->exchanges + 1 >= SEARCH_REACHED * rate * result->seconds;
 }
 
 static void tell_probe(const struct planner *planner, double rate, const struct result *result,

@@ -3,7 +3,7 @@
  *
  *   (nothing)  one run                    --ramp    one run with a rate that changes linearly
  *   --repeat   N equal runs               --step    one run for each rate
- *   --search   probes, which are not reported, then one run at the rate that was found
+ *   --search   probes, which are not reported, then a run that confirms the rate that was found
  */
 #ifndef BENCH_PLAN_H
 #define BENCH_PLAN_H
@@ -19,7 +19,8 @@ typedef int plan_load(const struct options *options, const struct load_plan *pla
 struct plan {
   struct result **runs; /* owns the array and the runs_count results */
   uint32_t runs_count;
-  double searched_rate; /* --search: the highest rate that met the objective; 0 = none */
+  double probed_rate;   /* --search: the highest rate that a probe kept; 0 = none */
+  double searched_rate; /* --search: the rate that was kept by the last run too; 0 = none */
   bool interrupted;
 };
 

@@ -58,6 +58,7 @@ static void write_times(FILE *out, const struct result *result);
 static void write_time_row(FILE *out, const char *name, const struct result *result,
                            enum metric_times times);
 static void write_unfinished(FILE *out, const struct result *result);
+static void write_search(FILE *out, const struct options *options, const struct result *result);
 static void write_warnings(FILE *out, const struct result *result);
 static void write_errors(FILE *out, const struct result *result);
 static void write_usages(FILE *out, const struct result *result);
@@ -311,7 +312,20 @@ static void write_summary(FILE *out, const struct options *options, const struct
             result->late, units_format_time((double)result->late_max_ns, time), result->dropped);
   }
   write_unfinished(out, result);
+  if (options->search) {
+    write_search(out, options, result);
+  }
   write_warnings(out, result);
+}
+
+static void write_search(FILE *out, const struct options *options, const struct result *result) {
+  fputs("<p>Highest rate with ", out);
+  svg_text(out, options->search_objective.text);
+  if (result->found_rate > 0) {
+    fprintf(out, ": %.0f a second.</p>\n", result->found_rate);
+  } else {
+    fputs(": none.</p>\n", out);
+  }
 }
 
 static void write_unfinished(FILE *out, const struct result *result) {

@@ -269,7 +269,7 @@ class Plans(unittest.TestCase):
     def test_a_search_that_finds_nothing(self):
         ran = bench("-x", "echo", "-d", "1s", "--search", "max<1us", self.address)
         self.assertEqual(ran.returncode, 99, ran.stdout + ran.stderr)
-        self.assertIn("No rate keeps max<1us", ran.stdout)
+        self.assertIn("Highest rate with max<1us: none\n", ran.stdout)
 
 
 class Stall(unittest.TestCase):
