@@ -80,6 +80,7 @@ struct options {
   struct objective search_objective;
   struct objective slo[BENCH_SLO_MAX];
   uint32_t slo_count;
+  bool fail_fast; /* end a run once one of them is lost */
   uint32_t repeat;
 
   /* the reports */

@@ -167,6 +167,11 @@ void counters_wait(struct counters *counters, uint64_t waited_ns) {
   }
 }
 
+void counters_pending(struct counters *counters, const struct hdr_histogram *pending) {
+  slot(counters)->pending = *pending;
+  slot(counters)->pending_known = true;
+}
+
 bool counters_next_slot(struct counters *counters, uint64_t now) {
   if (now < counters->slot_end_ns) {
     return false;

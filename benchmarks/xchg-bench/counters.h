@@ -26,7 +26,9 @@ struct counters_slot {
   uint64_t exchanges, errors, bytes_in, bytes_out;
   uint64_t waited_ns; /* for a CPU */
   bool waited_known;
+  bool pending_known;
   struct hdr_histogram latency;
+  struct hdr_histogram pending; /* --fail-fast: ages of what was unfinished at its end */
 };
 
 struct counters {
@@ -103,6 +105,9 @@ void counters_timeout(struct counters *counters, uint64_t intended, uint64_t sta
  * Since the start of the window the thread has waited ${waited_ns} for a CPU; NEVER = unknown.
  */
 void counters_wait(struct counters *counters, uint64_t waited_ns);
+
+/** The ages of what is unfinished at the end of the current slot. */
+void counters_pending(struct counters *counters, const struct hdr_histogram *pending);
 
 /**
  * If the second of the current slot has passed at ${now}, hand the slot over.

@@ -40,6 +40,17 @@ static bool has_passed(const struct intervals *intervals, const struct counters 
   return false;
 }
 
+/* The sum of all kinds of errors is enough for an objective. */
+static void add_so_far(struct result *so_far, const struct counters_slot *slot) {
+  if (so_far != NULL) {
+    so_far->errors[ERROR_CONNECT] += slot->errors;
+    hdr_add(so_far->latency, &slot->latency);
+  }
+  if (so_far != NULL && slot->pending_known) {
+    hdr_add(so_far->unfinished_times[TIMES_LATENCY], &slot->pending);
+  }
+}
+
 /* Move the counts of ${slot} to ${interval}. */
 static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
                        struct interval *interval) {
@@ -48,9 +59,10 @@ static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
   interval->bytes_in += slot->bytes_in;
   interval->bytes_out += slot->bytes_out;
   hdr_add(intervals->histogram, &slot->latency);
+  add_so_far(intervals->so_far, slot);
   hdr_reset(&slot->latency);
   slot->exchanges = slot->errors = slot->bytes_in = slot->bytes_out = slot->waited_ns = 0;
-  slot->waited_known = false;
+  slot->waited_known = slot->pending_known = false;
   atom_store_release_u32(&slot->state, SLOT_EMPTY); /* the thread's load */
 }
 
@@ -60,6 +72,9 @@ static void close_interval(struct intervals *intervals, double seconds, struct i
   interval->seconds = seconds;
   interval->waiting_max = NAN;
   hdr_reset(intervals->histogram);
+  if (intervals->so_far != NULL) {
+    hdr_reset(intervals->so_far->unfinished_times[TIMES_LATENCY]);
+  }
   for (uint32_t thread = 0; thread < intervals->threads; thread++) {
     double waited_s = NAN;
     for (unsigned i = 0; i < 2; i++) {

@@ -16,9 +16,10 @@ struct intervals {
   struct counters **counters;      /* borrows: one for each thread */
   const struct schedule *schedule; /* borrows; NULL = closed loop */
   uint32_t threads;
-  uint32_t second;                 /* of the open interval */
-  uint64_t lead_ns;                /* of the schedule, before the window */
-  uint64_t errors;                 /* of all closed intervals */
+  uint32_t second;       /* of the open interval */
+  uint64_t lead_ns;      /* of the schedule, before the window */
+  uint64_t errors;       /* of all closed intervals */
+  struct result *so_far; /* borrows: errors, latency and unfinished of all slots; NULL = none */
   struct hdr_histogram *histogram; /* owns: of the interval that was closed last */
 };
 

@@ -13,6 +13,7 @@
 #include "load_thread.h"
 #include "intervals.h"
 #include "measure.h"
+#include "objective.h"
 
 #include <errno.h>
 #include <math.h>
@@ -40,7 +41,9 @@ struct load {
   struct intervals intervals;
   struct poller poller; /* owns: holds shared.change */
   uint64_t from_ns;
-  bool live; /* stderr is a terminal */
+  uint64_t total;        /* the most exchanges that the run can have; NEVER = not known */
+  struct result *so_far; /* owns: what --fail-fast judges; NULL without it */
+  bool live;             /* stderr is a terminal */
 };
 
 /*
@@ -124,6 +127,18 @@ static int make_threads(struct load *load, const struct client_env *env) {
   return 0;
 }
 
+/* The most exchanges that the run can have; NEVER = not known. */
+static uint64_t most_exchanges(const struct load *load) {
+  const uint64_t count = load->options->count > 0 ? load->options->count : NEVER;
+  const uint64_t lead_ns = load->options->warmup_ns;
+  if (!is_open_loop(load) || load->plan->duration_ns == NEVER) {
+    return count;
+  }
+  const uint64_t due = schedule_count(&load->schedule, lead_ns + load->plan->duration_ns) -
+                       schedule_count(&load->schedule, lead_ns);
+  return min_u64(count, due);
+}
+
 /* Make everything except the running threads. */
 static int prepare(struct load *load) {
   const struct options *options = load->options;
@@ -147,6 +162,14 @@ static int prepare(struct load *load) {
   load->intervals.threads = load->count;
   load->intervals.schedule = is_open_loop(load) ? &load->schedule : NULL;
   load->intervals.lead_ns = options->warmup_ns;
+  load->total = most_exchanges(load);
+  if (options->fail_fast) {
+    load->intervals.so_far = load->so_far = result_create(is_open_loop(load), 0);
+    if (load->so_far == NULL) {
+      return -1;
+    }
+    load->so_far->has_latency = true;
+  }
   struct client_env *env = make_env(load);
   const int made = env == NULL ? -1 : make_threads(load, env);
   load->result->has_latency = env != NULL && (env->counted || env->replies);
@@ -162,6 +185,7 @@ static void release(struct load *load) {
   free(load->threads);
   free(load->counters);
   intervals_fini(&load->intervals);
+  result_destroy(load->so_far);
   message_set_fini(&load->messages);
   wake_close(&load->shared.change);
   poller_close(&load->poller);
@@ -221,6 +245,17 @@ static bool wait_for_change(struct load *load, uint64_t due_ns) {
   return goes_on(load);
 }
 
+/* --fail-fast: end the run if an objective is lost, whatever comes. */
+static void end_if_lost(struct load *load) {
+  const struct options *options = load->options;
+  for (uint32_t i = 0; i < options->slo_count && !load->result->aborted; i++) {
+    if (objective_is_lost(&options->slo[i], load->so_far, load->total)) {
+      load->result->aborted = true;
+      announce(load, PHASE_STOP);
+    }
+  }
+}
+
 static void show_live(const struct load *load, const struct interval *interval) {
   if (!load->live || interval == NULL) {
     return;
@@ -261,7 +296,11 @@ static void coordinate(struct load *load, struct measure *server, struct measure
   measure_begin(client, &self, 1);
   while (atom_load_acquire_u32(&shared->threads_running) > 0) { /* the threads' subtraction */
     (void)wait_for_change(load, NEVER);
-    show_live(load, intervals_gather(&load->intervals));
+    const struct interval *interval = intervals_gather(&load->intervals);
+    show_live(load, interval);
+    if (interval != NULL && load->so_far != NULL) {
+      end_if_lost(load);
+    }
   }
 }
 
@@ -328,6 +367,7 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
   load->shared.change.fd = -1;
   load->shared.warmup_ns = options->warmup_ns;
   load->shared.duration_ns = plan->duration_ns;
+  load->shared.fail_fast = options->fail_fast;
   load->live = isatty(STDERR_FILENO) == 1;
 
   int done = prepare(load);

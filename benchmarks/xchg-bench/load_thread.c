@@ -11,6 +11,7 @@
 #include "load_thread.h"
 
 #include "core/sys.h"
+#include "unfinished.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,10 @@ struct load_thread *load_thread_create(struct load_shared *shared, const struct 
     goto undo_thread;
   }
   thread->env.counters = thread->counters;
+  thread->pending = shared->fail_fast ? result_create(env->schedule != NULL, 0) : NULL;
+  if (shared->fail_fast && thread->pending == NULL) {
+    goto undo_thread;
+  }
   if (clients_init(&thread->clients, &thread->env, share) == -1) {
     goto undo_thread;
   }
@@ -63,6 +68,7 @@ void load_thread_destroy(struct load_thread *thread) {
   assert(!thread->started);
   clients_fini(&thread->clients);
   counters_destroy(thread->counters);
+  result_destroy(thread->pending);
   wake_close(&thread->wake);
   poller_close(&thread->poller);
   free(thread);
@@ -102,6 +108,16 @@ static void count_waiting(struct load_thread *thread) {
   const bool known = waited_ns != NEVER && thread->waited_before_ns != NEVER;
   thread->waited_ns = known ? sub_sat_u64(waited_ns, thread->waited_before_ns) : NEVER;
   counters_wait(thread->counters, thread->waited_ns);
+}
+
+/* Tell the counters what is unfinished now. */
+static void count_pending(struct load_thread *thread) {
+  if (thread->pending != NULL) {
+    struct hdr_histogram *ages = thread->pending->unfinished_times[TIMES_LATENCY];
+    hdr_reset(ages);
+    unfinished_add(&thread->clients, thread->env.now, thread->pending);
+    counters_pending(thread->counters, ages);
+  }
 }
 
 /* Take over the announced start, and set the window. */
@@ -168,6 +184,7 @@ static void update_state(struct load_thread *thread) {
   }
   if (thread->measuring && now >= thread->counters->slot_end_ns) {
     count_waiting(thread);
+    count_pending(thread);
   }
   if (counters_next_slot(thread->counters, now)) {
     wake_signal(&shared->change);

@@ -29,6 +29,7 @@ struct load_shared {
 
   /* constant */
   uint64_t warmup_ns, duration_ns;
+  bool fail_fast; /* the coordinator wants to know what is unfinished */
 };
 
 struct load_thread {
@@ -46,6 +47,7 @@ struct load_thread {
   uint64_t context_switches; /* within the window */
   uint64_t waited_ns;        /* for a CPU, within the window; NEVER = unknown */
   uint64_t waited_before_ns; /* the same, from the thread's start to the window */
+  struct result *pending;    /* owns: scratch of --fail-fast; NULL without it */
   struct clients clients;
   struct client_env env;
 };

@@ -296,6 +296,21 @@ static int check_loop(struct parser *parser) {
   return 0;
 }
 
+/* A median of several runs, and a search, are decided only at their end. */
+static int check_fail_fast(struct parser *parser) {
+  const struct options *o = parser->options;
+  if (!o->fail_fast) {
+    return 0;
+  }
+  if (o->slo_count == 0) {
+    return refuse(parser, OPTION_FAIL_FAST, "needs the objectives of --slo");
+  }
+  if (o->repeat > 1 || o->search) {
+    return refuse(parser, OPTION_FAIL_FAST, "cannot be combined with --repeat and --search");
+  }
+  return 0;
+}
+
 static int check_messages(struct parser *parser) {
   static const char no_latency[] = "an endless exchange without reply has no latency";
   const struct options *o = parser->options;
@@ -379,8 +394,9 @@ static int check_reports(struct parser *parser) {
 }
 
 static int check_all(struct parser *parser) {
-  int (*const checks[])(struct parser *) = {check_threads, check_loop,      check_messages,
-                                            check_size,    check_addresses, check_reports};
+  int (*const checks[])(struct parser *) = {check_threads,  check_loop, check_fail_fast,
+                                            check_messages, check_size, check_addresses,
+                                            check_reports};
   for (size_t i = 0; i < count_of(checks); i++) {
     if (checks[i](parser) == -1) {
       return -1;

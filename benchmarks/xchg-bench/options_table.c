@@ -329,6 +329,8 @@ const struct option_row option_rows[OPTION_ROWS] = {
     [OPTION_STEP_TIME] = {.kind = OPTION_TIME, FIELD(step_ns), .key = "step_s"},
     [OPTION_SLO] = {0, "slo", "COND,...", "exit 99 if one is missed: 'p99<5ms,errors=0'",
                     OPTION_OTHER, .read = read_slo},
+    [OPTION_FAIL_FAST] = {0, "fail-fast", NULL, "end once an objective of --slo cannot be kept",
+                          OPTION_FLAG, FIELD(fail_fast)},
     [OPTION_REPEAT] = {0, "repeat", "N", "run N times and report medians (1)", U32(repeat, 1, 1000),
                        "want an integer from 1 to 1000", "repeat"},
     [OPTION_JSON] = {0, "json", "FILE", "write a JSON report", PATH(json)},

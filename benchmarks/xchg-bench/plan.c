@@ -52,6 +52,7 @@ struct shape {
 static struct result *run_one(const struct planner *planner, const struct shape *shape);
 static int keep(struct planner *planner, struct result *result);
 static int run_kept(struct planner *planner, const struct shape *shape);
+static bool misses_any(const struct options *options, const struct result *result);
 static int run_search(struct planner *planner);
 static int confirm(struct planner *planner);
 static int probe(struct planner *planner, double rate, bool *held);
@@ -83,8 +84,20 @@ int plan_run(struct plan *plan, const struct options *options, plan_load *load, 
     if (run_kept(&planner, &shape) == -1) {
       return -1;
     }
+    if (options->fail_fast && misses_any(options, plan->runs[i])) {
+      break; /* every step must meet them */
+    }
   }
   return 0;
+}
+
+static bool misses_any(const struct options *options, const struct result *result) {
+  for (uint32_t i = 0; i < options->slo_count; i++) {
+    if (!objective_is_met_by(&options->slo[i], result)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void plan_fini(struct plan *plan) {

@@ -132,6 +132,7 @@ void report_options_write(struct json_writer *writer, const struct options *opti
   }
   json_close(writer, ']');
   write_objectives(writer, options);
+  json_put_bool(writer, "fail_fast", options->fail_fast);
   json_put_bool(writer, "percentiles", options->percentiles);
   json_put_bool(writer, "uncorrected", options->uncorrected);
   json_open(writer, "bind", '[');
@@ -337,6 +338,9 @@ const char *report_options_read(struct options *options, const struct json *json
   }
   if (!read_bool(json_member(json, "ramp"), &options->ramp)) {
     return "ramp";
+  }
+  if (!read_bool(json_member(json, "fail_fast"), &options->fail_fast)) {
+    return "fail_fast";
   }
   if (!read_bool(json_member(json, "percentiles"), &options->percentiles)) {
     return "percentiles";

@@ -21,7 +21,7 @@
  * unfinished_add(clients, ended_ns, result):
  * Add what was unfinished in ${clients} at ${ended_ns} to ${result}.  The cost does not depend on
  * how much was due: of many exchanges of one client the ages are sampled, except for the oldest.
- * Thread: the coordinator, after the load thread has ended.
+ * Thread: the load thread, or the coordinator after the load thread has ended.
  */
 void unfinished_add(const struct clients *clients, uint64_t ended_ns, struct result *result);
 

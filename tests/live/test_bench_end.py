@@ -94,6 +94,14 @@ class Unfinished(unittest.TestCase):
                     ran = bench("-x", "echo", "-c", 1, "-t", 1, "-R", 1000, "-d", "2s", "-T", "30s", "--slo", slo, address)
                     self.assertEqual(ran.returncode, code, ran.stdout)
 
+    def test_a_lost_condition_ends_the_run(self):
+        with Frozen(300) as address:
+            report = measure(address, "-x", "echo", "-c", 1, "-t", 1, "-R", 1000, "-d", "10m", "-T", "5m", "--fail-fast",
+                             "--slo", "max<500ms", expect=99)
+        self.assertIs(report["aborted"], True)
+        self.assertLess(report["seconds"], 600)
+        self.assertGreater(report["unfinished"]["count"], 0)
+
     def test_a_healthy_run_is_not_biased(self):
         with serve(XCHG_EXCHANGE="echo") as server:
             report = measure(server.addresses[0], "-x", "echo", "-c", 20, "-n", 2000)

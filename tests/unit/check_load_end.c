@@ -4,6 +4,7 @@
  * No check depends on the speed of the machine: counts must add up, and ages have a least value.
  */
 #include "xchg-bench/load.h"
+#include "xchg-bench/objective.h"
 
 #include "tests/fixtures/load.h"
 #include "tests/fixtures/run_suite.h"
@@ -121,6 +122,48 @@ START_TEST(test_over_the_limit_at_the_end_is_an_error) {
 }
 END_TEST
 
+static const struct {
+  enum load_fault fault;
+  const char *objective;
+  double rate;
+  uint64_t count, duration_s;
+  bool aborted;
+} hurries[] = {
+    {FAULT_MUTE, "max<500ms", 0, 0, 3600, true},
+    {FAULT_MUTE, "p99<500ms", 1000, 0, 50, true}, /* 500 of 50000 are 1 % */
+    {FAULT_RESET, "errors<10", 0, 0, 3600, true},
+    {FAULT_RESET, "errors<0.1%", 1000, 0, 50, true},
+    {FAULT_RESET, "errors<1%", 0, 500, 3600, true},
+    {FAULT_NONE, "errors=0", 100, 0, 2, false},
+    {FAULT_MUTE, "errors<100%", 100, 0, 2, false},
+    {FAULT_MUTE, "unfinished=0", 100, 0, 2, false}, /* the answers may still come */
+};
+
+/* A run whose objective is lost ends early; its result misses the objective. */
+START_TEST(test_fail_fast) {
+  struct load_server server = {.fault = hurries[_i].fault};
+  load_server_start(&server);
+  struct options options = fixture_echo(server.port, 2, 4);
+  options.rate = hurries[_i].rate;
+  options.count = hurries[_i].count;
+  options.duration_ns = hurries[_i].duration_s * NS_PER_S;
+  options.fail_fast = true;
+  options.slo_count = 1;
+  ck_assert_int_eq(objective_parse(hurries[_i].objective, &options.slo[0]), 0);
+  struct result *result = fixture_run(&options);
+  ck_assert(result->aborted == hurries[_i].aborted);
+  if (hurries[_i].aborted) {
+    ck_assert_double_lt(result->seconds, (double)hurries[_i].duration_s);
+    ck_assert(!result->interrupted);
+    ck_assert(!objective_is_met_by(&options.slo[0], result));
+  } else {
+    ck_assert_double_eq_tol(result->seconds, (double)hurries[_i].duration_s, 1e-6);
+  }
+  result_destroy(result);
+  load_server_stop(&server);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {test_open_loop_loses_nothing, 5},
@@ -128,6 +171,7 @@ int main(void) {
       {test_a_count_leaves_nothing_unfinished, 1},
       {test_an_answer_after_the_limit_is_an_error, 1},
       {test_over_the_limit_at_the_end_is_an_error, 1},
+      {test_fail_fast, count_of(hurries)},
   };
   return run_suite("load_end", tests, count_of(tests));
 }

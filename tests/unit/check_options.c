@@ -320,6 +320,9 @@ START_TEST(what_cannot_work_together_is_refused) {
   refuse("--ramp 1:2:1s --step 1@1s 127.0.0.1:1", "--step");
   refuse("--step 1@1s --search errors=0 127.0.0.1:1", "--search");
   refuse("-U 127.0.0.1:1", "--uncorrected");
+  refuse("--fail-fast 127.0.0.1:1", "needs the objectives");
+  refuse("--fail-fast --slo errors=0 --repeat 2 127.0.0.1:1", "--repeat");
+  refuse("--fail-fast --slo errors=0 --search p99<1ms 127.0.0.1:1", "--search");
   refuse("-n 5 --ramp 1:2:1s 127.0.0.1:1", "--count");
   refuse("-d 5s --step 1@1s 127.0.0.1:1", "--duration");
   refuse("--repeat 2 --search errors=0 127.0.0.1:1", "--repeat");

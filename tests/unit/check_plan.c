@@ -156,6 +156,27 @@ START_TEST(steps_are_runs_and_the_first_that_misses_decides) {
 }
 END_TEST
 
+START_TEST(fail_fast_skips_the_steps_after_a_miss) {
+  struct options *options = make_options();
+  struct plan plan;
+  options->steps = 3;
+  options->step_rate[0] = 10;
+  options->step_rate[1] = 20;
+  options->step_rate[2] = 40;
+  options->step_ns = 3 * NS_PER_S;
+  options->fail_fast = _i == 1;
+  options->slo_count = 2;
+  ck_assert_int_eq(objective_parse("errors<9", &options->slo[0]), 0);
+  ck_assert_int_eq(objective_parse("p99<2ms", &options->slo[1]), 0);
+  capacity = 15;
+  run(&plan, options);
+  ck_assert_uint_eq(plan.runs_count, _i == 1 ? 2 : 3);
+  ck_assert(plan_objective_value(&plan, options, &options->slo[1]) > 2e6);
+  plan_fini(&plan);
+  free(options);
+}
+END_TEST
+
 static const double capacities[] = {1, 3, 77, 999, 1000, 1001, 31415, 2.5e6};
 
 START_TEST(a_search_finds_the_capacity) {
@@ -366,6 +387,7 @@ int main(void) {
       {repetitions_are_runs, 1},
       {a_ramp_is_one_run, 1},
       {steps_are_runs_and_the_first_that_misses_decides, 1},
+      {fail_fast_skips_the_steps_after_a_miss, 2},
       {a_search_finds_the_capacity, count_of(capacities)},
       {a_rate_that_is_not_reached_is_not_kept, 1},
       {one_noisy_probe_of_two_changes_nothing, 1},
