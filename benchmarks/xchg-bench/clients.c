@@ -310,6 +310,9 @@ void clients_run_ready(struct clients *clients) {
   }
   end_retry_pauses(clients);
   for (unsigned i = 0; i < READY_MAX && clients->ready.first != NULL; i++) {
+    if (atom_load_relaxed_u32(clients->stopped) != 0) { /* one client may move a mebibyte */
+      return;
+    }
     struct client *client = clients->ready.first;
     clients->ready.first = client->ready_next;
     client->ready = false;

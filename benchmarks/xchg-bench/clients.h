@@ -25,7 +25,8 @@ struct clients {
   uint32_t active, idle;
   uint64_t *starts; /* owns */
   struct clients_queue ready, retrying;
-  bool running; /* exchanges may begin */
+  bool running;      /* exchanges may begin */
+  atom_u32 *stopped; /* borrows: not 0 = run no more ready clients */
 
   /* the first connections, of which opening_max may be under way */
   uint32_t open_next; /* index of the next to open; up to active + idle */
@@ -49,7 +50,7 @@ struct clients_share {
 
 /**
  * clients_init(clients, env, share):
- * Make the clients, all closed.  Idle clients are numbered after all active ones.
+ * Make the clients, all closed; the caller sets stopped.  Idle clients are numbered after all active ones.
  * Return: 0, or -1 (ENOMEM).
  */
 int clients_init(struct clients *clients, struct client_env *env,

@@ -195,6 +195,7 @@ static void release(struct load *load) {
 
 /* Store the phase and wake the threads. */
 static void announce(struct load *load, uint32_t phase) {
+  atom_store_relaxed_u32(&load->shared.stopped, phase == PHASE_STOP);
   atom_store_release_u32(&load->shared.phase, phase); /* the threads' load */
   for (uint32_t i = 0; i < load->count; i++) {
     wake_signal(&load->threads[i]->wake);

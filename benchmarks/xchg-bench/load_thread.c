@@ -52,6 +52,7 @@ struct load_thread *load_thread_create(struct load_shared *shared, const struct 
   if (clients_init(&thread->clients, &thread->env, share) == -1) {
     goto undo_thread;
   }
+  thread->clients.stopped = &shared->stopped;
   return thread;
 
 undo_thread:;
@@ -203,16 +204,12 @@ static uint64_t due_ns(const struct load_thread *thread) {
   return thread->measuring ? due : min_u64(due, thread->from_ns);
 }
 
-static bool is_stopped(const struct load_thread *thread) {
-  return atom_load_acquire_u32(&thread->shared->phase) == PHASE_STOP; /* the coordinator's store */
-}
-
 /* Wait for events, and handle them. Return: their number. */
 static int wait_for_events(struct load_thread *thread) {
   struct epoll_event events[EVENTS_MAX];
   const uint64_t ns = sub_sat_u64(due_ns(thread), thread->env.now);
   const int count = poller_wait(&thread->poller, events, EVENTS_MAX, ns);
-  for (int i = 0; i < count && !is_stopped(thread); i++) {
+  for (int i = 0; i < count && atom_load_relaxed_u32(&thread->shared->stopped) == 0; i++) {
     if (events[i].data.ptr != NULL) { /* NULL is the wake: update_state looks at the phase */
       clients_on_event(&thread->clients, events[i].data.ptr, events[i].events);
     }

@@ -20,6 +20,7 @@ enum { PHASE_CONNECT, PHASE_RUN, PHASE_STOP };
 struct load_shared {
   /* the coordinator writes */
   CACHE_ALIGNED atom_u32 phase;
+  atom_u32 stopped;  /* 1 before PHASE_STOP; threads look at it between two clients */
   atom_u64 start_ns; /* with PHASE_RUN */
 
   /* the threads count down */
