@@ -26,6 +26,8 @@ static const struct row rows[] = {
     {"rate 1/s", METRIC_RATE},
     {"target rate 1/s", METRIC_TARGET_RATE},
     {"errors", METRIC_ERRORS},
+    {"unfinished", METRIC_UNFINISHED},
+    {"dropped", METRIC_DROPPED},
     {"latency mean us", TIME(TIMES_LATENCY, METRIC_MEAN)},
     {"latency p50 us", TIME(TIMES_LATENCY, METRIC_P50)},
     {"latency p90 us", TIME(TIMES_LATENCY, METRIC_P90)},

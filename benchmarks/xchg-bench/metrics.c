@@ -17,7 +17,8 @@ const char *const metric_run_names[METRICS_RUN] = {
     [METRIC_SECONDS] = "seconds",   [METRIC_EXCHANGES] = "exchanges",
     [METRIC_RATE] = "rate",         [METRIC_TARGET_RATE] = "target_rate",
     [METRIC_BYTES_IN] = "bytes_in", [METRIC_BYTES_OUT] = "bytes_out",
-    [METRIC_ERRORS] = "errors",
+    [METRIC_ERRORS] = "errors",     [METRIC_UNFINISHED] = "unfinished",
+    [METRIC_DROPPED] = "dropped",
 };
 
 const char *const metric_usage_names[METRICS_USAGE] = {
@@ -99,6 +100,8 @@ void metrics_of(const struct result *result, double metrics[METRICS]) {
   metrics[METRIC_BYTES_IN] = (double)result->bytes_in;
   metrics[METRIC_BYTES_OUT] = (double)result->bytes_out;
   metrics[METRIC_ERRORS] = (double)result_errors(result);
+  metrics[METRIC_UNFINISHED] = (double)result->unfinished;
+  metrics[METRIC_DROPPED] = result->target_rate > 0 ? (double)result->dropped : NAN;
   add_usage(&result->client, result->exchanges, metrics + METRICS_CLIENT);
   add_usage(&result->server, result->exchanges, metrics + METRICS_SERVER);
   for (uint32_t i = 0; i < TIMES; i++) {

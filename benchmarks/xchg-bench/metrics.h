@@ -17,6 +17,8 @@ enum metric_run {
   METRIC_BYTES_IN,
   METRIC_BYTES_OUT,
   METRIC_ERRORS, /* of all kinds */
+  METRIC_UNFINISHED,
+  METRIC_DROPPED, /* NAN in a closed loop */
   METRICS_RUN
 };
 

@@ -336,15 +336,15 @@ static void print_columns(FILE *out, const double values[COLUMNS]) {
 void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
                       uint32_t count) {
   double values[COLUMNS];
-  fprintf(out, "%-8s %10s %12s %10s %10s %10s %10s %8s\n", options->steps > 0 ? "Step" : "Run",
-          "Target/sec", "Requests/sec", "50%", "99%", "99.9%", "Max", "Errors");
+  fprintf(out, "%-8s %10s %12s %10s %10s %10s %10s %8s %10s\n", options->steps > 0 ? "Step" : "Run",
+          "Target/sec", "Requests/sec", "50%", "99%", "99.9%", "Max", "Errors", "Unfinished");
   for (uint32_t i = 0; i < count; i++) {
     fprintf(out, "%-8" PRIu32 " %10.2f", i + 1, runs[i]->target_rate);
     for (int column = 0; column < COLUMNS; column++) {
       values[column] = column_of(runs[i], (enum column)column);
     }
     print_columns(out, values);
-    fprintf(out, " %8" PRIu64 "\n", result_errors(runs[i]));
+    fprintf(out, " %8" PRIu64 " %10" PRIu64 "\n", result_errors(runs[i]), runs[i]->unfinished);
   }
   if (options->steps > 0 || count == 0) {
     return;

@@ -121,7 +121,12 @@ START_TEST(rows_are_those_that_are_known) {
   find_row("latency p99 us", line);
   double value;
   ck_assert_int_eq(sscanf(line, "latency p99 us %lf", &value), 1);
-  ck_assert_double_eq_tol(value, (double)hdr_percentile(closed->latency, 99) / 1000, 0.051);
+  ck_assert_double_eq_tol(value, (double)result_percentile(closed, TIMES_LATENCY, 99) / 1000,
+                          0.051);
+  find_row("unfinished", line);
+  ck_assert_int_eq(sscanf(line, "unfinished %lf", &value), 1);
+  ck_assert(value == (double)closed->unfinished);
+  ck_assert_ptr_null(strstr(output, "\ndropped")); /* a closed loop has none */
   unlink(b);
   fixture_report(b, &options, &open, 1);
   compare((const char *const[]){a, b}, 2);

@@ -272,6 +272,7 @@ START_TEST(runs_stand_in_a_table_with_medians) {
   struct result *runs[] = {make_result(false), make_result(false), make_result(false)};
   runs[0]->exchanges = 5000;
   runs[2]->errors[ERROR_RESET] = 4;
+  runs[2]->unfinished = 12;
   char *text = NULL;
   size_t size;
   FILE *out = open_memstream(&text, &size);
@@ -279,7 +280,7 @@ START_TEST(runs_stand_in_a_table_with_medians) {
   fclose(out);
   must_hold(text, "\n1              0.00      2500.00");
   must_hold(text, "\nMedian         0.00       500.00");
-  must_hold(text, "        4\n");
+  must_hold(text, "        4         12\n");
   free(text);
   options->steps = 3;
   out = open_memstream(&text, &size);
