@@ -50,8 +50,8 @@ struct clients_share {
 
 /**
  * clients_init(clients, env, share):
- * Make the clients, all closed; the caller sets stopped.  Idle clients have numbers after all active
- * ones.
+ * Make the clients, all closed; the caller sets stopped.  Idle clients are numbered after all
+ * active ones.
  * Return: 0, or -1 (ENOMEM).
  */
 int clients_init(struct clients *clients, struct client_env *env,
