@@ -11,9 +11,9 @@
  * server does not reach counts as missed, whatever the objective says.
  *
  * A probe is short, so a server that turns slow later passes it.  A rate is found only if a run of
- * the full duration confirms it.  If the run fails, it is repeated once, and then slightly lower
- * rates are tried, because noise hits a longer run at the edge more often.  The report has the last
- * of these runs.
+ * the full duration confirms it.  If the run fails, it is repeated once, and then lower rates down
+ * to half are tried, because noise hits a longer run at the edge more often.  The report has the
+ * last of these runs.
  */
 #include "plan.h"
 
@@ -217,9 +217,9 @@ static int run_search(struct planner *planner) {
   return run_kept(planner, &shape);
 }
 
-/* Run at the rate that the probes kept, and then a little below it, until a run confirms it. */
+/* Run at the rate that the probes kept, and then below it, until a run confirms it. */
 static int confirm(struct planner *planner) {
-  static const double shares[] = {1, 1, 0.95, 0.85};
+  static const double shares[] = {1, 1, 0.95, 0.85, 0.7, 0.5};
   struct plan *plan = planner->plan;
   for (size_t i = 0; i < count_of(shares) && plan->searched_rate == 0 && !plan->interrupted; i++) {
     const double rate = plan->probed_rate * shares[i];
