@@ -223,7 +223,7 @@ static int attend(struct daemon *d) {
     sd_notify_retry(&d->notify, &d->log);
     if (fds[0].revents != 0 && handle_signal(d, &stopping)) {
       log_msg(&d->log, LOG_WARN, "second signal: ending at once");
-      log_writer_destroy(d->log_writer);
+      log_writer_flush(d->log_writer);
       _exit(EXIT_SECOND_SIGNAL);
     }
     uint64_t count;
@@ -254,7 +254,7 @@ static void leave_running(struct daemon *d, int code) {
   log_u64(&line, "works", works);
   log_end(&line);
   server_close_listeners(&d->server);
-  log_writer_destroy(d->log_writer);
+  log_writer_flush(d->log_writer);
   _exit(code);
 }
 

@@ -316,20 +316,33 @@ void log_writer_put(void *user, enum xchg_log_level level, const char *line) {
   signals_restore_without(&before, SIGPIPE);
 }
 
-/** Let the thread write what is left. Return: has it ended in time? Else it frees ${writer}. */
+/** Let the thread write what is left; the mutex is held. Return: has it ended in time? */
 static bool end_thread(struct log_writer *writer) {
   uint64_t until_ns = sys_now_ns() + END_WAIT_NS;
   const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
                                  .tv_nsec = (long)(until_ns % NS_PER_S)};
-  pthread_t thread = writer->thread;
   int error = 0;
-  lock(writer);
   writer->ending = true;
   tell(writer);
   while (!writer->ended && error == 0) {
     error = pthread_cond_timedwait(&writer->changed, &writer->mutex, &until);
   }
-  bool ended = writer->ended;
+  return writer->ended;
+}
+
+void log_writer_flush(struct log_writer *writer) {
+  if (writer->pid == getpid() && writer->how == HOW_THREAD && writer->started) {
+    lock(writer);
+    (void)end_thread(writer); /* the process ends in any case */
+    unlock(writer);
+  }
+}
+
+/** End the thread, or leave ${writer} to it. Return: has it ended? */
+static bool release_thread(struct log_writer *writer) {
+  pthread_t thread = writer->thread;
+  lock(writer);
+  bool ended = end_thread(writer);
   writer->abandoned = !ended;
   unlock(writer);
   int result = ended ? pthread_join(thread, NULL) : pthread_detach(thread);
@@ -345,7 +358,7 @@ void log_writer_destroy(struct log_writer *writer) {
   if (own && !writer->started && writer->filling->size > 0) {
     (void)log_writer_start(writer); /* if the system refuses a thread, the lines are lost */
   }
-  if (!own || !writer->started || end_thread(writer)) {
+  if (!own || !writer->started || release_thread(writer)) {
     release(writer);
   }
 }

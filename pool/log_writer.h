@@ -58,6 +58,13 @@ int log_writer_start(struct log_writer *writer);
 void log_writer_put(void *writer, enum xchg_log_level level, const char *line);
 
 /**
+ * Write what is left, for at most one second. Lines that come later are lost. Nothing is freed, so
+ * that other threads may still log: for the end of the process by _exit.
+ * Thread: any, one at a time.
+ */
+void log_writer_flush(struct log_writer *writer);
+
+/**
  * Write what is left, for at most one second, and free ${writer}. If the thread was not started, it
  * is started for that. A thread that still waits in a write then ends after that write.
  * Thread: one that owns ${writer} while no other uses it.

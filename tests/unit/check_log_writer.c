@@ -131,6 +131,30 @@ START_TEST(a_forked_child_does_not_wait) {
 }
 END_TEST
 
+/* Other threads may log during and after it. */
+START_TEST(a_flush_frees_nothing) {
+  pthread_t threads[2];
+  if (_i == 0) {
+    begin_writer(ends[1], LOG_LOGFMT);
+  } else {
+    begin_thread_writer(LOG_LOGFMT);
+  }
+  log_number(0);
+  atom_store_relaxed_u32(&forking, 1);
+  for (size_t i = 0; i < count_of(threads); i++) {
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, log_while_forking, NULL), 0);
+  }
+  log_writer_flush(writer); /* the pipe is full soon: at most a second */
+  log_writer_flush(writer);
+  ck_assert_uint_gt(take(ends[0]), 0);
+  atom_store_relaxed_u32(&forking, 0);
+  for (size_t i = 0; i < count_of(threads); i++) {
+    ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  }
+  end_writer();
+}
+END_TEST
+
 /* As a program that calls daemon(3) between xchg_server_create and xchg_server_start. */
 START_TEST(a_child_may_start_the_thread) {
   int status;
@@ -241,6 +265,7 @@ int main(void) {
       {no_descriptor_is_left, 1},
       {a_forked_child_does_not_wait, 2},
       {a_child_may_start_the_thread, 1},
+      {a_flush_frees_nothing, 2},
       {threads_do_not_mix, 2},
   };
   return run_suite_fixture("log_writer", tests, count_of(tests), setup, teardown);
