@@ -30,4 +30,7 @@ bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost 
 	@.ci/packages iproute2 nftables || echo 'iproute2 or nftables is not installed: continuing without them'
 	@python3 benchmarks/runner/stop.py --build $(B) $(BENCH_OPTIONS)
 
-.PHONY: bench-stop bench-library
+bench-fair: $(B)/xchgd $(B)/tests/live/publish_server ## what a client waits for while 40 others flood its worker, in eight ways, 1 minute (BENCH_OPTIONS='--seconds n')
+	@python3 benchmarks/runner/fair.py --build $(B) $(BENCH_OPTIONS)
+
+.PHONY: bench-stop bench-library bench-fair
