@@ -64,7 +64,7 @@ class Gdb(unittest.TestCase):
             server.stop()
 
     def test_references(self):
-        value = b"v" * 1000000
+        value = b"v" * 100000
         with patient(program=os.path.join(os.path.dirname(PROGRAM), "examples", "kv"), XCHG_SNDBUF="64KiB") as server:
             with server.connect(rcvbuf=4096) as client:
                 client.sendall(b"set a 0 0 %d\r\n%s\r\n" % (len(value), value))
