@@ -55,7 +55,7 @@ $(B)/tests/fault/%: $(B)/seam/tests/fault/%.o $(FAULT_HELPERS) $(B)/seam.a $(B)/
 # Fuzz targets have the main of libFuzzer or of replay.c. A target that uses the seam has its own bodies.
 FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
-FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read options report)
+FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read merge options report)
 # Branches of the product guide libFuzzer, those of the tests do not. In parsers, comparisons guide it too; they cost most.
 FUZZ_PARSERS = core/addr.c core/config_value.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)

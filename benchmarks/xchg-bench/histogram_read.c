@@ -107,6 +107,9 @@ const char *histogram_read(const struct json *json, struct hdr_histogram *histog
   if (count > HISTOGRAM_COUNT_MAX) {
     return "in the histogram: 'count' is out of range";
   }
+  if (histogram->clamped > count) {
+    return "in the histogram: 'clamped' is above 'count'";
+  }
   if (count == 0) {
     histogram->min_ns = UINT64_MAX;
     return histogram->max_ns == 0 ? NULL : "in the histogram: max_ns is in no bucket";

@@ -12,6 +12,7 @@
  */
 #include "merge.h"
 
+#include "histogram_read.h"
 #include "report.h"
 
 #include <assert.h>
@@ -23,6 +24,7 @@
 static const char *check_alike(const struct report *reports, uint32_t count);
 static void merge_options(struct options *options, const struct report *reports, uint32_t count);
 static struct result *merge_run(const struct report *reports, uint32_t count, uint32_t run);
+static bool sums_fit(const struct report *merged);
 static void add_intervals(struct result *sum, const struct result *result);
 static void add_usage(struct usage *sum, const struct usage *usage);
 static void add_servers(struct usage *sum, const struct report *reports, uint32_t count,
@@ -48,6 +50,10 @@ const char *merge_reports(struct report *merged, const struct report *reports, u
     merged->runs[merged->runs_count++] = run;
   }
   merge_options(&merged->options, reports, count);
+  if (!sums_fit(merged)) {
+    merge_fini(merged);
+    return "a sum is too large for a report";
+  }
   return NULL;
 }
 
@@ -83,16 +89,34 @@ static const char *check_alike(const struct report *reports, uint32_t count) {
 
 /* ---- options ---- */
 
-/* Append ${target} to the list unless it is there.  It is cut if there is no room. */
-static void add_target(char *list, size_t room, const char *target) {
-  size_t size = strlen(target), used = strlen(list);
-  for (const char *at = list; (at = strstr(at, target)) != NULL; at++) {
-    bool begins = at == list || at[-1] == ',';
-    if (begins && (at[size] == 0 || at[size] == ',')) {
-      return;
+/* Is ${target} an item of the list, which is separated by commas? */
+static bool has_target(const char *list, const char *target) {
+  const size_t size = strlen(target);
+  for (const char *item = list; *item != 0;) {
+    const char *end = strchrnul(item, ',');
+    if ((size_t)(end - item) == size && memcmp(item, target, size) == 0) {
+      return true;
     }
+    item = *end == 0 ? end : end + 1;
   }
-  snprintf(list + used, room - used, "%s%s", used == 0 ? "" : ",", target);
+  return false;
+}
+
+/* Append each item of ${targets} to the list unless it is there.  It is cut if there is no room. */
+static void add_targets(char *list, size_t room, const char *targets) {
+  while (*targets != 0) {
+    char item[sizeof(((struct options *)0)->target)];
+    const size_t size = strcspn(targets, ","), used = strlen(list);
+    snprintf(item, sizeof(item), "%.*s", (int)size, targets);
+    if (!has_target(list, item)) {
+      snprintf(list + used, room - used, "%s%s", used == 0 ? "" : ",", item);
+    }
+    targets += size + (targets[size] == ',');
+  }
+}
+
+static uint32_t add_sat_u32(uint32_t a, uint32_t b) {
+  return (uint32_t)min_u64((uint64_t)a + b, UINT32_MAX);
 }
 
 static bool has_pid(const struct options *options, int pid) {
@@ -117,11 +141,11 @@ static void merge_options(struct options *options, const struct report *reports,
   *options = reports[0].options; /* the exchange is borrowed */
   for (uint32_t i = 1; i < count; i++) {
     const struct options *more = &reports[i].options;
-    add_target(options->target, sizeof(options->target), more->target);
-    options->threads += more->threads;
-    options->connections += more->connections;
-    options->idle += more->idle;
-    options->count += more->count;
+    add_targets(options->target, sizeof(options->target), more->target);
+    options->threads = add_sat_u32(options->threads, more->threads);
+    options->connections = add_sat_u32(options->connections, more->connections);
+    options->idle = add_sat_u32(options->idle, more->idle);
+    options->count = add_sat_u64(options->count, more->count);
     options->rate += more->rate;
     options->ramp_from += more->ramp_from;
     options->ramp_to += more->ramp_to;
@@ -152,8 +176,8 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
     const struct result *result = reports[i].runs[run];
     sum->seconds = sum->seconds > result->seconds ? sum->seconds : result->seconds;
     sum->target_rate += result->target_rate;
-    sum->connected += result->connected;
-    sum->idle_connected += result->idle_connected;
+    sum->connected = add_sat_u32(sum->connected, result->connected);
+    sum->idle_connected = add_sat_u32(sum->idle_connected, result->idle_connected);
     result_add_run(sum, result);
     add_intervals(sum, result);
     add_usage(&sum->client, &result->client);
@@ -167,6 +191,56 @@ static struct result *merge_run(const struct report *reports, uint32_t count, ui
   sum->found_rate = found ? found_rate : 0;
   add_servers(&sum->server, reports, count, run);
   return sum;
+}
+
+static uint64_t largest(const uint64_t *counts, size_t size) {
+  uint64_t max = 0;
+  for (size_t i = 0; i < size; i++) {
+    max = max_u64(max, counts[i]);
+  }
+  return max;
+}
+
+/* The largest count of a run. */
+static uint64_t largest_count(const struct result *run) {
+  const uint64_t counts[] = {run->exchanges,
+                             run->bytes_in,
+                             run->bytes_out,
+                             run->late,
+                             run->dropped,
+                             run->unfinished,
+                             result_errors(run),
+                             run->client.context_switches,
+                             run->client.resident_bytes,
+                             run->server.context_switches,
+                             run->server.resident_bytes,
+                             run->latency->count,
+                             run->connect->count,
+                             run->first_byte->count,
+                             run->uncorrected == NULL ? 0 : run->uncorrected->count};
+  uint64_t max = max_u64(largest(counts, count_of(counts)), largest(run->errnos, BENCH_ERRNO_MAX));
+  for (uint32_t i = 0; i < run->intervals_count; i++) {
+    const struct interval *row = &run->intervals[i];
+    const uint64_t of_row[] = {row->exchanges, row->errors, row->bytes_in, row->bytes_out};
+    max = max_u64(max, largest(of_row, count_of(of_row)));
+  }
+  return max;
+}
+
+/* Can report_read read every sum? */
+static bool sums_fit(const struct report *merged) {
+  const struct options *options = &merged->options;
+  double rate = fmax(options->rate, fmax(options->ramp_from, options->ramp_to));
+  uint64_t count = 0;
+  for (uint32_t step = 0; step < options->steps; step++) {
+    rate = fmax(rate, options->step_rate[step]);
+  }
+  for (uint32_t i = 0; i < merged->runs_count; i++) {
+    const struct result *run = merged->runs[i];
+    count = max_u64(count, largest_count(run));
+    rate = fmax(rate, run->target_rate);
+  }
+  return count <= HISTOGRAM_COUNT_MAX && rate <= REPORT_RATE_MAX;
 }
 
 static void add_intervals(struct result *sum, const struct result *result) {

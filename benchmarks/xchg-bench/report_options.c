@@ -153,7 +153,10 @@ void report_options_write(struct json_writer *writer, const struct options *opti
 
 static bool is_number(const struct json *json) { return json != NULL && json->kind == JSON_NUMBER; }
 
-static bool is_text(const struct json *json) { return json != NULL && json->kind == JSON_STRING; }
+/* A string without a 0 byte, which would hide the rest of it. */
+static bool is_text(const struct json *json) {
+  return json != NULL && json->kind == JSON_STRING && strlen(json->text) == json->size;
+}
 
 static bool is_array(const struct json *json, size_t size_max) {
   return json != NULL && json->kind == JSON_ARRAY && json->size <= size_max;
@@ -180,7 +183,7 @@ static bool read_number(struct options *options, const struct option_row *row,
       return json->integral && json->integer <= UINT32_MAX;
     case OPTION_REAL:
       *(double *)field = json->number;
-      return json->number >= 0;
+      return json->number >= 0 && json->number <= REPORT_RATE_MAX;
     case OPTION_TIME:
       if (!(json->number >= 0 && json->number < 1e9)) {
         return false;
@@ -204,7 +207,7 @@ static char *make_line(const struct json *json, const char *key, const char *var
   int made = -1;
   if (is_integer && is_number(member) && member->integral) {
     made = asprintf(&line, "%s=%" PRIu64, variable, member->integer);
-  } else if (!is_integer && is_text(member) && strlen(member->text) == member->size) {
+  } else if (!is_integer && is_text(member)) {
     made = asprintf(&line, "%s=%s", variable, member->text);
   }
   return made == -1 ? NULL : line;
@@ -300,7 +303,7 @@ static const char *read_lists(struct options *options, const struct json *json) 
     return "step_rates";
   }
   for (const struct json *item = rates->first; item != NULL; item = item->next) {
-    if (!is_number(item) || !(item->number > 0)) {
+    if (!is_number(item) || !(item->number > 0 && item->number <= REPORT_RATE_MAX)) {
       return "step_rates";
     }
     options->step_rate[options->steps++] = item->number;

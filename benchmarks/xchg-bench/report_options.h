@@ -10,6 +10,9 @@
 #include "json_read.h"
 #include "bench.h"
 
+/* A million load generators at the highest rate. */
+#define REPORT_RATE_MAX 1e15
+
 /** Write ${options} as the member "options". */
 void report_options_write(struct json_writer *writer, const struct options *options);
 

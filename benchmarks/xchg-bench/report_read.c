@@ -169,6 +169,15 @@ static double want_double(struct reader *reader, const struct json *object, cons
   return member->number;
 }
 
+/* Return: a text that is not empty and has no 0 byte; NULL after a fault. */
+static const char *want_text(struct reader *reader, const struct json *object, const char *name) {
+  const struct json *member = want(reader, object, name, JSON_STRING);
+  if (member != NULL && (member->size == 0 || strlen(member->text) != member->size)) {
+    reader_fail(reader, name, "is empty or has a zero byte");
+  }
+  return reader->failed ? NULL : member->text;
+}
+
 /* Return: a number; 0 for null. */
 static double want_maybe(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = json_member(object, name);
@@ -207,6 +216,15 @@ static bool want_bool(struct reader *reader, const struct json *object, const ch
   return want(reader, object, name, yes ? JSON_TRUE : JSON_FALSE) != NULL && yes;
 }
 
+/* Return: a rate, or 0 for null. */
+static double want_rate(struct reader *reader, const struct json *object, const char *name) {
+  const double rate = want_maybe(reader, object, name);
+  if (rate > REPORT_RATE_MAX) {
+    reader_fail(reader, name, "is out of range");
+  }
+  return rate;
+}
+
 /* Return: microseconds, or null as 0, in nanoseconds. */
 static uint64_t want_us(struct reader *reader, const struct json *object, const char *name) {
   double us = want_maybe(reader, object, name);
@@ -226,7 +244,7 @@ static void read_root(struct reader *reader, const struct json *root) {
   if (schema != BENCH_SCHEMA) {
     fail_with(reader, "schema", schema, "not supported");
   }
-  const struct json *target = want(reader, root, "target", JSON_STRING);
+  const char *target = want_text(reader, root, "target");
   const struct json *options = want(reader, root, "options", JSON_OBJECT);
   const struct json *runs = want(reader, root, "runs", JSON_ARRAY);
   if (reader->failed) {
@@ -238,7 +256,7 @@ static void read_root(struct reader *reader, const struct json *root) {
     reader_fail(reader, wrong, "in the options is missing or invalid");
     return;
   }
-  snprintf(report->options.target, sizeof(report->options.target), "%s", target->text);
+  snprintf(report->options.target, sizeof(report->options.target), "%s", target);
   size_t count = runs->size == 0 ? 1 : runs->size;
   if (count > REPORT_RUNS_MAX) {
     reader_fail(reader, "runs", "has too many elements");
@@ -300,13 +318,13 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
 static void read_numbers(struct reader *reader, const struct json *body, struct result *result) {
   result->seconds = want_double(reader, body, "seconds");
   result->exchanges = want_count(reader, body, "exchanges");
-  result->target_rate = want_maybe(reader, body, "target_rate");
+  result->target_rate = want_rate(reader, body, "target_rate");
   result->bytes_in = want_count(reader, body, "bytes_in");
   result->bytes_out = want_count(reader, body, "bytes_out");
   result->has_latency = want_bool(reader, body, "has_latency");
-  result->late = want_u64(reader, body, "late");
+  result->late = want_count(reader, body, "late");
   result->late_max_ns = want_us(reader, body, "late_max_us");
-  result->dropped = want_u64(reader, body, "dropped");
+  result->dropped = want_count(reader, body, "dropped");
   result->connected = (uint32_t)min_u64(want_u64(reader, body, "connected"), UINT32_MAX);
   result->idle_connected = (uint32_t)min_u64(want_u64(reader, body, "idle_connected"), UINT32_MAX);
   result->harness_bound = want_bool(reader, body, "harness_bound");
@@ -332,9 +350,9 @@ static void read_text(struct reader *reader, const struct json *object, const ch
     to[0] = 0;
     return;
   }
-  member = want(reader, object, name, JSON_STRING);
-  if (member != NULL) {
-    snprintf(to, BENCH_EXAMPLE_MAX, "%s", member->text);
+  const char *text = want_text(reader, object, name);
+  if (text != NULL) {
+    snprintf(to, BENCH_EXAMPLE_MAX, "%s", text);
   }
 }
 
@@ -372,14 +390,15 @@ static int errno_of(const char *name) {
 
 static void read_errors(struct reader *reader, const struct json *errors, struct result *result) {
   for (int kind = 0; kind < BENCH_ERRORS; kind++) {
-    result->errors[kind] = want_u64(reader, errors, bench_error_name((enum bench_error)kind));
+    result->errors[kind] = want_count(reader, errors, bench_error_name((enum bench_error)kind));
   }
   const struct json *by_errno = want(reader, errors, "errno", JSON_OBJECT);
   const struct json *item = by_errno == NULL ? NULL : by_errno->first;
   for (; item != NULL; item = item->next) {
     int number = errno_of(item->name);
-    if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral) {
-      reader_fail(reader, "errno", "has an unknown member");
+    if (number == BENCH_ERRNO_MAX || item->kind != JSON_NUMBER || !item->integral ||
+        item->integer > HISTOGRAM_COUNT_MAX) {
+      reader_fail(reader, "errno", "has a member that is unknown or out of range");
     } else {
       result->errnos[number] = item->integer;
     }
@@ -448,11 +467,11 @@ static void read_intervals(struct reader *reader, const struct json *rows, struc
     result->intervals[result->intervals_count++] = (struct interval){
         .at_s = want_double(reader, row, "at"),
         .seconds = want_double(reader, row, "seconds"),
-        .exchanges = want_u64(reader, row, "exchanges"),
-        .errors = want_u64(reader, row, "errors"),
-        .bytes_in = want_u64(reader, row, "bytes_in"),
-        .bytes_out = want_u64(reader, row, "bytes_out"),
-        .target_rate = want_maybe(reader, row, "target_rate"),
+        .exchanges = want_count(reader, row, "exchanges"),
+        .errors = want_count(reader, row, "errors"),
+        .bytes_in = want_count(reader, row, "bytes_in"),
+        .bytes_out = want_count(reader, row, "bytes_out"),
+        .target_rate = want_rate(reader, row, "target_rate"),
         .p50_ns = want_us(reader, row, "p50_us"),
         .p90_ns = want_us(reader, row, "p90_us"),
         .p99_ns = want_us(reader, row, "p99_us"),

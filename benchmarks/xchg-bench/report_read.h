@@ -8,6 +8,7 @@
 #define BENCH_REPORT_READ_H
 
 #include "bench.h"
+#include "report_options.h"
 
 #include <stdio.h>
 

@@ -296,8 +296,9 @@ static void print_rates(FILE *out, const struct result *result) {
 
 /* The percentage of values whose bucket begins within ${low}..${high}. */
 static double share_within(const struct hdr_histogram *histogram, double low, double high) {
-  uint32_t first = low > 0 ? hdr_bucket((uint64_t)low) : 0;
-  uint32_t last = hdr_bucket(high < (double)HDR_MAX_NS ? (uint64_t)high : HDR_MAX_NS);
+  const double limit = (double)HDR_MAX_NS; /* a conversion of more than 2^64 is undefined */
+  uint32_t first = hdr_bucket((uint64_t)fmin(fmax(low, 0), limit));
+  uint32_t last = hdr_bucket((uint64_t)fmin(fmax(high, 0), limit));
   uint64_t count = 0;
   for (uint32_t i = first; i <= last; i++) {
     count += histogram->buckets[i];

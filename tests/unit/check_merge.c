@@ -7,6 +7,7 @@
 #include "tests/fixtures/report.h"
 #include "tests/fixtures/run_suite.h"
 
+#include "xchg-bench/histogram_read.h"
 #include "xchg-bench/json_read.h"
 #include "xchg-bench/merge.h"
 
@@ -161,6 +162,14 @@ START_TEST(targets_are_listed_once) {
   merge();
   ck_assert_str_eq(merged.options.target, "127.0.0.1:7000,127.0.0.1:700");
   merge_fini(&merged);
+  snprintf(reports[2].options.target, sizeof(reports[2].options.target), "27.0.0.1:7000,a:1");
+  merge();
+  ck_assert_str_eq(merged.options.target, "127.0.0.1:7000,127.0.0.1:700,27.0.0.1:7000,a:1");
+  merge_fini(&merged);
+  reports[1].options.target[0] = 0; /* an empty text is in no list */
+  merge();
+  ck_assert_str_eq(merged.options.target, "127.0.0.1:7000,27.0.0.1:7000,a:1");
+  merge_fini(&merged);
   memset(reports[2].options.target, 'x', sizeof(reports[2].options.target) - 1);
   merge();
   ck_assert_uint_eq(strlen(merged.options.target), sizeof(merged.options.target) - 1);
@@ -185,6 +194,28 @@ START_TEST(what_differs_is_refused) {
     ck_assert_msg(strstr(wrong, whys[i]) != NULL, "%s", wrong);
   }
   run->uncorrected = uncorrected;
+  free_reports();
+}
+END_TEST
+
+START_TEST(sums_that_no_report_holds_are_refused) {
+  make_reports(true, 1);
+  struct result *run = reports[1].runs[0];
+  uint64_t *const counts[] = {&run->exchanges, &run->bytes_in,  &run->late,
+                              &run->dropped,   &run->errors[0], &run->intervals[1].exchanges};
+  for (size_t i = 0; i < count_of(counts); i++) {
+    const uint64_t before = *counts[i];
+    *counts[i] = HISTOGRAM_COUNT_MAX;
+    ck_assert_ptr_nonnull(strstr(merge_reports(&merged, reports, REPORTS), "too large"));
+    *counts[i] = before;
+  }
+  reports[1].options.rate = REPORT_RATE_MAX;
+  ck_assert_ptr_nonnull(strstr(merge_reports(&merged, reports, REPORTS), "too large"));
+  reports[1].options.rate = 0;
+  reports[1].options.connections = UINT32_MAX;
+  merge();
+  ck_assert_uint_eq(merged.options.connections, UINT32_MAX);
+  merge_fini(&merged);
   free_reports();
 }
 END_TEST
@@ -308,12 +339,12 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {histograms_are_added, 1},        {rates_counts_and_errors_are_summed, 1},
-      {equal_lengths_stay, 1},          {intervals_are_added_row_by_row, 1},
-      {a_server_counts_once, 1},        {targets_are_listed_once, 1},
-      {what_differs_is_refused, 1},     {text_and_json_are_written, 1},
-      {json_to_the_output, 1},          {faults_are_told, 1},
-      {options_of_the_command_line, 1},
+      {histograms_are_added, 1},      {rates_counts_and_errors_are_summed, 1},
+      {equal_lengths_stay, 1},        {intervals_are_added_row_by_row, 1},
+      {a_server_counts_once, 1},      {targets_are_listed_once, 1},
+      {what_differs_is_refused, 1},   {sums_that_no_report_holds_are_refused, 1},
+      {text_and_json_are_written, 1}, {json_to_the_output, 1},
+      {faults_are_told, 1},           {options_of_the_command_line, 1},
   };
   return run_suite("merge", tests, count_of(tests));
 }

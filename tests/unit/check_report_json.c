@@ -296,6 +296,12 @@ static void spoiled(const char *text, const char *from, const char *to, const ch
 
 START_TEST(spoiled_reports_are_refused) {
   static const char *const spoils[][3] = {
+      {"\"127.0.0.1:7000\"", "\"\"", "'target' is empty"},
+      {"\"127.0.0.1:7000\"", "\"\\u0000\"", "'target' is empty"},
+      {"\"slo\": [\"p99<5ms", "\"slo\": [\"p99<5ms\\u0000", "'slo' in the options"},
+      {"\"target_rate\": 5000", "\"target_rate\": 1e300", "'target_rate' is out of range"},
+      {"\"late\": ", "\"late\": 18446744073709551615, \"x\": ", "'late' is out of range"},
+      {"\"clamped\": ", "\"clamped\": 1844674407370955161", "'clamped' is above 'count'"},
       {"\"seconds\":", "\"secondz\":", "'seconds' is missing"},
       {"\"exchanges\": ", "\"exchanges\": -", "'exchanges' is not an integer"},
       {"\"bytes_in\": ", "\"bytes_in\": \"\", \"x\": ", "'bytes_in' is not a number"},
@@ -337,7 +343,7 @@ START_TEST(spoiled_reports_are_refused) {
   config_fini(&options.exchange);
 }
 END_TEST
-#define SPOILS 30
+#define SPOILS 36
 
 int main(void) {
   const struct suite_test tests[] = {
