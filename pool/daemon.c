@@ -11,6 +11,7 @@
 #include "core/error_text.h"
 #include "core/parse.h"
 #include "core/env_vars.h"
+#include "core/streams.h"
 #include "core/config.h"
 #include "net/sd_notify.h"
 #include "pool/thread.h"
@@ -21,7 +22,6 @@
 #include "pool/server_stats.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +33,7 @@
 
 #define EXIT_SECOND_SIGNAL 1
 #define EXIT_USAGE 64
+#define EXIT_OUTPUT 74
 #define EXIT_CONFIG 78
 
 /* The bytes of others' texts that a line shows, and what is escaped within quotes. */
@@ -66,21 +67,20 @@ static void print_program(FILE *out, const char *program) {
   fputs(": ", out);
 }
 
-/* Open missing standard descriptors: else a socket gets one, and printf writes to a client. */
+/* Fill closed standard descriptors. Return: 0, or an exit code after one line. */
 static int reserve_standard(const char *program) {
-  for (int fd = 0; fd < 3; fd++) {
-    if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd) {
-      char text[ERROR_TEXT_MAX];
-      const char *error = error_text(errno, text); /* before a call that may change errno */
-      print_program(stderr, program);
-      fprintf(stderr,
-              "cannot open /dev/null in place of descriptor %d, which is closed: %s; start it "
-              "with descriptors 0, 1 and 2 open\n",
-              fd, error);
-      return SERVER_OSERR;
-    }
+  char text[ERROR_TEXT_MAX];
+  const int fd = streams_reserve();
+  if (fd == -1) {
+    return 0;
   }
-  return 0;
+  const char *error = error_text(errno, text); /* before a call that may change errno */
+  print_program(stderr, program);
+  fprintf(stderr,
+          "cannot open /dev/null in place of descriptor %d, which is closed: %s; start it "
+          "with descriptors 0, 1 and 2 open\n",
+          fd, error);
+  return SERVER_OSERR;
 }
 
 /* Sockets that a service manager has passed to this process (sd_listen_fds(3)). */
@@ -330,15 +330,15 @@ static int usage(const struct daemon *d, const char *argument) {
   return EXIT_USAGE;
 }
 
-/* A stream keeps its first error. Return: 0, or an exit code if standard output was not written. */
-static int check_output(const struct daemon *d) {
-  if (fflush(stdout) == 0 && ferror(stdout) == 0) {
+/* Write what was printed. Return: 0, or an exit code after one line. */
+static int finish_output(const struct daemon *d) {
+  if (streams_flush(stdout) == 0) {
     return 0;
   }
   char text[ERROR_TEXT_MAX];
   const char *error = error_text(errno, text); /* before error_begin, which may change errno */
   fprintf(error_begin(d), "cannot write to standard output: %s\n", error);
-  return SERVER_OSERR;
+  return EXIT_OUTPUT;
 }
 
 /* Load the plug-in, if there is one, and check the handler. Return: 0, or an exit code. */
@@ -375,7 +375,7 @@ static int configured(struct daemon *d, const char *flag) {
     code = run(d);
   } else if (code == 0 && strcmp(flag, "--explain") == 0) {
     config_explain(&d->config, d->environment, &d->facts, stdout);
-    code = check_output(d);
+    code = finish_output(d);
   }
   plugin_close(&d->plugin);
   config_fini(&d->config);
@@ -389,11 +389,11 @@ static int command(struct daemon *d, int argc, char **argv) {
   }
   if (flag != NULL && (strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0)) {
     config_help(stdout);
-    return check_output(d);
+    return finish_output(d);
   }
   if (flag != NULL && strcmp(flag, "--version") == 0) {
     printf("%s " XCHG_VERSION "\n", d->facts.handler ? "libxchg" : "xchgd");
-    return check_output(d);
+    return finish_output(d);
   }
   if (flag != NULL && strcmp(flag, "--check") != 0 && strcmp(flag, "--explain") != 0) {
     return usage(d, flag);

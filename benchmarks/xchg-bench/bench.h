@@ -22,11 +22,12 @@
 #define BENCH_STARVED 0.2     /* the share of waiting for a CPU that a report warns of */
 #define BENCH_EXAMPLE_MAX 160 /* of 32 bytes, escaped */
 
-/* Exit codes, the first that applies: 130, 64, 1, 99, 0. */
+/* Exit codes, the first that applies: 130, 64, 74, 1, 99, 0. */
 enum {
   BENCH_OK = 0,
   BENCH_FAILED = 1,
   BENCH_USAGE = 64,
+  BENCH_OUTPUT = 74, /* standard output could not be written */
   BENCH_MISSED = 99,
   BENCH_INTERRUPTED = 130
 };

@@ -7,6 +7,7 @@
  * once.  The first SIGINT or SIGTERM ends the current run and skips the rest of the plan; what was
  * measured is reported.  The second one ends the process at once.
  */
+#include "core/streams.h"
 #include "load.h"
 #include "objective.h"
 #include "plan.h"
@@ -32,6 +33,9 @@ struct bench {
   bool is_unwritten;        /* a report could not be written */
 };
 
+/* The errno of the first write to standard output that failed; 0 = none. */
+static int output_error;
+
 /* ---- signals ---- */
 
 static void end_at_once(int signum) {
@@ -52,6 +56,13 @@ static void end_softly(int signum) {
 }
 
 /* ---- reports ---- */
+
+/* Write what standard output holds; finish_output tells of a failure. */
+static void flush_output(void) {
+  if (streams_flush(stdout) == -1 && output_error == 0) {
+    output_error = errno;
+  }
+}
 
 static int open_files(struct bench *b) {
   b->paths[FILE_JSON] = b->options.json;
@@ -97,7 +108,7 @@ static void write_texts(const struct bench *b) {
   if (b->plan.runs_count > 1) {
     report_text_runs(stdout, options, b->plan.runs, b->plan.runs_count);
   }
-  fflush(stdout); /* the files that follow may be slow */
+  flush_output(); /* the files that follow may be slow */
 }
 
 static int write_files(struct bench *b) {
@@ -197,7 +208,7 @@ static int measure(struct bench *b) {
   handle(SIGINT, end_softly);
   handle(SIGTERM, end_softly);
   report_text_begin(stdout, &b->options);
-  fflush(stdout);
+  flush_output();
   if (plan_run(&b->plan, &b->options, load_run, stdout) == -1) {
     fprintf(stderr, "xchg-bench: cannot start the load: %s\n", strerror(errno));
     return BENCH_FAILED;
@@ -228,8 +239,7 @@ static int run(struct bench *b, char **argv) {
   return code;
 }
 
-int main(int argc, char **argv) {
-  signal(SIGPIPE, SIG_IGN);
+static int run_command(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "compare") == 0) {
     return compare_main(argc - 1, argv + 1);
   }
@@ -244,4 +254,23 @@ int main(int argc, char **argv) {
   int code = run(b, argv);
   free(b);
   return code;
+}
+
+/* Write what is left of standard output. Return: the exit code of a command that gave ${code}. */
+static int finish_output(int code) {
+  flush_output();
+  if (output_error == 0) {
+    return code;
+  }
+  fprintf(stderr, "xchg-bench: cannot write to standard output: %s\n", strerror(output_error));
+  return code == BENCH_INTERRUPTED || code == BENCH_USAGE ? code : BENCH_OUTPUT;
+}
+
+int main(int argc, char **argv) {
+  signal(SIGPIPE, SIG_IGN);
+  if (streams_reserve() != -1) {
+    fprintf(stderr, "xchg-bench: cannot open '/dev/null': %s\n", strerror(errno));
+    return BENCH_FAILED;
+  }
+  return finish_output(run_command(argc, argv));
 }

@@ -346,10 +346,6 @@ static int write_merged(const struct report *merged, uint32_t count, const char 
   if (code == BENCH_OK && !instead) {
     write_text(out, merged, count);
   }
-  if (code == BENCH_OK && (fflush(out) != 0 || ferror(out) != 0)) {
-    fprintf(errors, "xchg-bench: cannot write the report: %s\n", strerror(errno));
-    return BENCH_FAILED;
-  }
   return code;
 }
 

@@ -26,8 +26,8 @@ void merge_fini(struct report *merged);
  * merge_files(paths, count, json, out, errors):
  * Merge ${count} files.  Write the text report to ${out} and, unless ${json} is NULL, the JSON
  * report to the file ${json}.  If ${json} is "-", write only the JSON report, to ${out}.
- * Return: BENCH_OK; BENCH_USAGE after one line to ${errors}; BENCH_FAILED if the output could not
- * be written.
+ * Return: BENCH_OK; BENCH_USAGE after one line to ${errors}; BENCH_FAILED after one line if the
+ * file could not be written.  The caller checks ${out}.
  */
 int merge_files(const char *const *paths, uint32_t count, const char *json, FILE *out,
                 FILE *errors);

@@ -178,8 +178,10 @@ static void print_help(FILE *out) {
   }
   fputs(
       "\nNumbers: 1k, 1.5M, 1G. Times: 500us, 250ms, 2s, 1m, 1h, or seconds without a unit.\n"
-      "Exit status, the first that applies: 130 interrupted, 64 usage error, 1 no exchange\n"
-      "succeeded or an answer was wrong, 99 an objective was missed, 0 otherwise.\n",
+      "Exit status, the first that applies: 130 interrupted, 64 usage error, 74 standard output\n"
+      "could not be written, 1 no exchange succeeded, an answer was wrong or a report could not "
+      "be\n"
+      "written, 99 an objective was missed, 0 otherwise.\n",
       out);
 }
 

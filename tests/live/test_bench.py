@@ -443,6 +443,84 @@ class ExitCodes(unittest.TestCase):
             self.assertTrue(ran.stdout.startswith(text))
 
 
+class Streams(unittest.TestCase):
+    """Goal: text that standard output does not take is exit code 74 in every command, and no report gets it."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = serve(XCHG_EXCHANGE="echo")
+        cls.address = cls.server.addresses[0]
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.report = os.path.join(cls.temporary.name, "report.json")
+        ran = bench("-x", "echo", "-n", 10, "--json", cls.report, cls.address)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temporary.cleanup()
+        cls.server.__exit__()
+
+    def start(self, *arguments, closed=(), out=None):
+        """Start xchg-bench with closed descriptors, or with ${out} as its standard output."""
+        def close():
+            for fd in closed:
+                os.close(fd)
+        out = out or subprocess.DEVNULL
+        return subprocess.Popen([BENCH, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, text=True,
+                                preexec_fn=close)
+
+    def check(self, process, code, line="cannot write to standard output"):
+        _, errors = process.communicate(timeout=RUN_LIMIT)
+        self.assertEqual((process.returncode, errors.count("\n")), (code, 1), errors)
+        self.assertIn(line, errors)
+
+    def commands(self):
+        return (("-x", "echo", "-n", 10, self.address), ("compare", self.report, self.report), ("merge", self.report),
+                ("merge", self.report, "--json", "-"), ("--help",), ("--version",))
+
+    def test_closed(self):
+        for command in self.commands():
+            with self.subTest(command):
+                self.check(self.start(*command, closed=(1,)), 74)
+
+    def test_full(self):
+        for command in self.commands():
+            with self.subTest(command), open("/dev/full", "w") as full:
+                self.check(self.start(*command, out=full), 74, "No space left")
+
+    def test_without_a_reader(self):
+        for command in self.commands():
+            with self.subTest(command):
+                reader, writer = os.pipe()
+                os.close(reader)
+                with open(writer, "w") as out:
+                    self.check(self.start(*command, out=out), 74, "Broken pipe")
+
+    def test_no_report_gets_the_text(self):
+        """All three standard descriptors are closed, so a report would take the number of one."""
+        for closed in ((0,), (1,), (2,), (0, 1, 2)):
+            with self.subTest(closed):
+                path = os.path.join(self.temporary.name, "clean.json")
+                process = self.start("-x", "echo", "-n", 10, "--json", path, self.address, closed=closed)
+                process.communicate(timeout=RUN_LIMIT)
+                self.assertEqual(process.returncode, 74 if 1 in closed else 0)
+                self.assertEqual(read_json(path)["exchanges"], 10)
+
+    def test_the_order_of_the_codes(self):
+        with open("/dev/full", "w") as full:
+            for options, code in ((("-R", "0.5", self.address), 64),
+                                  (("-x", "echo", "-n", 10, "--slo", "p50<1us", self.address), 74),
+                                  (("-x", "echo", "-d", "100ms", f"127.0.0.1:{unused_port()}"), 74)):
+                with self.subTest(options):
+                    self.check(self.start(*options, out=full), code, "xchg-bench: ")
+            server = serve(XCHG_EXCHANGE="echo")
+            with server:
+                process = self.start("-x", "echo", "-d", "10m", server.addresses[0], out=full)
+                server.wait_stats(lambda totals: totals["messages"] > 1000, "exchanges")
+                process.send_signal(signal.SIGINT)
+                self.check(process, 130)
+
+
 class Interrupt(unittest.TestCase):
     """Goal: Ctrl-C prints the report so far. A second Ctrl-C ends the program at once."""
 

@@ -85,11 +85,11 @@ class Flags(unittest.TestCase):
         self.assertRegex(done.stdout, r"xchgd.*\d")
 
     def test_output_that_cannot_be_written(self):
-        """Where standard output cannot be written, the flags that print say so and exit with 71."""
+        """Where standard output cannot be written, the flags that print say so and exit with 74."""
         for flag in ("--help", "--version", "--explain"):
             with self.subTest(flag), open("/dev/full", "wb") as full:
                 done = run(flag, stdout=full)
-                self.assertEqual(done.returncode, 71)
+                self.assertEqual(done.returncode, 74)
                 self.assertEqual(done.stderr, "xchgd: cannot write to standard output: No space left on device\n")
 
     def test_help_with_invalid_variables(self):

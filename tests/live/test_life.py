@@ -258,6 +258,16 @@ class Start(FolderTest):
             self.assertEqual(receive_all(first), b"")
             server.stop()
 
+    def test_output_that_cannot_be_written(self):
+        """What prints to standard output exits with 74 if that is closed or full."""
+        for flag in ("--help", "--version", "--explain"):
+            for name, preexec in (("closed", lambda: os.close(1)), ("full", lambda: os.dup2(os.open("/dev/full", os.O_WRONLY), 1))):
+                with self.subTest(flag=flag, output=name):
+                    done = run(flag, preexec=preexec)
+                    self.assertEqual((done.returncode, done.stderr.count("\n")), (74, 1), done.stderr)
+                    self.assertIn("xchgd: cannot write to standard output: ", done.stderr)
+        self.assertEqual(run("--check", preexec=lambda: os.close(1)).returncode, 0)  # it prints nothing
+
     def test_descriptors(self):
         """Serving opens no descriptor of the server's own."""
         with Notify(self.folder) as notify, \
