@@ -29,7 +29,8 @@ struct bench {
   struct options options;
   struct plan plan;
   const char *paths[FILES]; /* borrowed from the options; NULL = none */
-  FILE *files[FILES];       /* owns; NULL = none */
+  FILE *files[FILES];       /* owns; NULL = none; stdout for "-" */
+  FILE *text;               /* owns: of the text report; stdout unless a file is stdout */
   bool is_unwritten;        /* a report could not be written */
 };
 
@@ -65,6 +66,7 @@ static void flush_output(void) {
 }
 
 static int open_files(struct bench *b) {
+  bool has_output = false;
   b->paths[FILE_JSON] = b->options.json;
   b->paths[FILE_CSV] = b->options.csv;
   b->paths[FILE_HDR] = b->options.hdr;
@@ -73,11 +75,18 @@ static int open_files(struct bench *b) {
     if (b->paths[i] == NULL) {
       continue;
     }
-    b->files[i] = fopen(b->paths[i], "we");
+    const bool is_output = strcmp(b->paths[i], "-") == 0;
+    b->files[i] = is_output ? stdout : fopen(b->paths[i], "we");
     if (b->files[i] == NULL) {
       fprintf(stderr, "xchg-bench: cannot write '%s': %s\n", b->paths[i], strerror(errno));
       return -1;
     }
+    has_output = has_output || is_output;
+  }
+  b->text = has_output ? fopen("/dev/null", "we") : stdout;
+  if (b->text == NULL) {
+    fprintf(stderr, "xchg-bench: cannot write '/dev/null': %s\n", strerror(errno));
+    return -1;
   }
   return 0;
 }
@@ -85,7 +94,8 @@ static int open_files(struct bench *b) {
 /* Close the files; this flushes them, so a write error may show only here. */
 static void close_files(struct bench *b) {
   for (int i = 0; i < FILES; i++) {
-    if (b->files[i] == NULL) {
+    if (b->files[i] == NULL || b->files[i] == stdout) {
+      b->files[i] = NULL; /* finish_output writes the rest of standard output */
       continue;
     }
     bool is_bad = ferror(b->files[i]) != 0;
@@ -99,14 +109,15 @@ static void close_files(struct bench *b) {
 
 static void write_texts(const struct bench *b) {
   const struct options *options = &b->options;
+  FILE *out = b->text;
   for (uint32_t i = 0; i < b->plan.runs_count; i++) {
     if (b->plan.runs_count > 1) {
-      printf("%s %u of %u\n", options->steps > 0 ? "Step" : "Run", i + 1, b->plan.runs_count);
+      fprintf(out, "%s %u of %u\n", options->steps > 0 ? "Step" : "Run", i + 1, b->plan.runs_count);
     }
-    report_text(stdout, options, b->plan.runs[i]);
+    report_text(out, options, b->plan.runs[i]);
   }
   if (b->plan.runs_count > 1) {
-    report_text_runs(stdout, options, b->plan.runs, b->plan.runs_count);
+    report_text_runs(out, options, b->plan.runs, b->plan.runs_count);
   }
   flush_output(); /* the files that follow may be slow */
 }
@@ -136,13 +147,13 @@ static int write_files(struct bench *b) {
 
 /* Print what the search has found. */
 static void judge_search(const struct bench *b) {
-  printf("Highest rate with %s: ", b->options.search_objective.text);
+  fprintf(b->text, "Highest rate with %s: ", b->options.search_objective.text);
   if (b->plan.searched_rate > 0) {
-    printf("%.0f/s\n", b->plan.searched_rate);
+    fprintf(b->text, "%.0f/s\n", b->plan.searched_rate);
   } else if (b->plan.probed_rate > 0) {
-    printf("none; a probe kept %.0f/s, but no run of the full duration\n", b->plan.probed_rate);
+    fprintf(b->text, "none; a probe kept %.0f/s, but no run of the full duration\n", b->plan.probed_rate);
   } else {
-    fputs("none\n", stdout);
+    fputs("none\n", b->text);
   }
 }
 
@@ -154,8 +165,8 @@ static bool judge_objectives(const struct bench *b) {
     char text[64];
     double value = plan_objective_value(&b->plan, &b->options, objective);
     bool keeps = objective_is_met(objective, value);
-    printf("Objective %s: %s, %s\n", objective->text,
-           objective_format(objective, value, text, sizeof(text)), keeps ? "kept" : "missed");
+    fprintf(b->text, "Objective %s: %s, %s\n", objective->text,
+            objective_format(objective, value, text, sizeof(text)), keeps ? "kept" : "missed");
     kept = kept && keeps;
   }
   if (!b->options.search || b->plan.interrupted) {
@@ -207,9 +218,9 @@ static int raise_descriptors(const struct options *options) {
 static int measure(struct bench *b) {
   handle(SIGINT, end_softly);
   handle(SIGTERM, end_softly);
-  report_text_begin(stdout, &b->options);
+  report_text_begin(b->text, &b->options);
   flush_output();
-  if (plan_run(&b->plan, &b->options, load_run, stdout) == -1) {
+  if (plan_run(&b->plan, &b->options, load_run, b->text) == -1) {
     fprintf(stderr, "xchg-bench: cannot start the load: %s\n", strerror(errno));
     return BENCH_FAILED;
   }
@@ -234,6 +245,9 @@ static int run(struct bench *b, char **argv) {
   const bool ready = raise_descriptors(&b->options) == 0 && open_files(b) == 0;
   int code = ready ? measure(b) : BENCH_USAGE;
   close_files(b);
+  if (b->text != NULL && b->text != stdout) {
+    fclose(b->text); /* /dev/null */
+  }
   plan_fini(&b->plan);
   options_fini(&b->options);
   return code;

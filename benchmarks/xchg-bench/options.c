@@ -177,7 +177,7 @@ static void print_help(FILE *out) {
     fprintf(out, "  %-34s %s\n", names, row->help);
   }
   fputs(
-      "\nNumbers: 1k, 1.5M, 1G. Times: 500us, 250ms, 2s, 1m, 1h, or seconds without a unit.\n"
+      "\nNumbers: 1k, 1.5M, 1G. Times: 500us, 250ms, 2s, 1m30s, 1h, or seconds without a unit.\n"
       "Exit status, the first that applies: 130 interrupted, 64 usage error, 74 standard output\n"
       "could not be written, 1 no exchange succeeded, an answer was wrong or a report could not "
       "be\n"

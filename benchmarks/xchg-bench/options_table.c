@@ -21,7 +21,7 @@
 #define ITEM_MAX 128
 
 #define WANT_RATE "want a rate per second from 1 to 1G"
-#define WANT_TIME "want a time such as 500ms, 2s or 1m"
+#define WANT_TIME "want a time such as 500ms, 2s or 1m30s"
 #define WANT_POSITIVE_TIME WANT_TIME ", above 0"
 #define WANT_COUNT "want an integer of at least 1"
 #define WANT_PATH "want the path of a file"
@@ -315,6 +315,7 @@ const struct option_row option_rows[OPTION_ROWS] = {
     [OPTION_UNCORRECTED] = {'U', "uncorrected", NULL,
                             "with -R: also print latency from the actual start", OPTION_FLAG,
                             FIELD(uncorrected)},
+    [OPTION_U_LATENCY] = {0, "u_latency", NULL, NULL, OPTION_FLAG, FIELD(uncorrected)},
     [OPTION_PID] = {0, "pid", "PID,...", "report CPU time and memory of the server's processes",
                     OPTION_OTHER, .read = read_pids},
     [OPTION_SEARCH] = {0, "search", "COND", "find the highest rate that meets 'p99<2ms'",
@@ -333,7 +334,8 @@ const struct option_row option_rows[OPTION_ROWS] = {
                           OPTION_FLAG, FIELD(fail_fast)},
     [OPTION_REPEAT] = {0, "repeat", "N", "run N times and report medians (1)", U32(repeat, 1, 1000),
                        "want an integer from 1 to 1000", "repeat"},
-    [OPTION_JSON] = {0, "json", "FILE", "write a JSON report", PATH(json)},
+    [OPTION_JSON] = {0, "json", "FILE",
+                     "write a JSON report; - is standard output, without the text", PATH(json)},
     [OPTION_CSV] = {0, "csv", "FILE", "write a CSV file with a row for each second", PATH(csv)},
     [OPTION_HDR] = {0, "hdr", "FILE", "write HdrHistogram's text form", PATH(hdr)},
     [OPTION_HTML] = {0, "html", "FILE", "write a self-contained HTML page", PATH(html)},

@@ -30,6 +30,7 @@ enum option_id {
   OPTION_IDLE,
   OPTION_LATENCY,
   OPTION_UNCORRECTED,
+  OPTION_U_LATENCY, /* the name of wrk2 */
   OPTION_PID,
   OPTION_SEARCH,
   OPTION_RAMP,

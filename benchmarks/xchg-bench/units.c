@@ -22,8 +22,10 @@ struct unit {
 /* Each list ends with a NULL name. */
 static const struct unit counts[] = {{"", 1},    {"k", 1e3}, {"K", 1e3},
                                      {"M", 1e6}, {"G", 1e9}, {NULL, 0}};
-static const struct unit times[] = {{"", 1e9},   {"us", 1e3},   {"ms", 1e6}, {"s", 1e9},
-                                    {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
+
+/* In the order in which the parts of a time follow each other. */
+static const struct unit times[] = {{"h", 3600e9}, {"m", 60e9}, {"s", 1e9},
+                                    {"ms", 1e6},   {"us", 1e3}, {NULL, 0}};
 
 #define DIGITS_MAX 17
 
@@ -54,12 +56,39 @@ int units_parse_size(const char *text, uint64_t *bytes) {
   return parse_size(text, bytes) == 0 ? 0 : units_parse_count(text, bytes);
 }
 
+/* Return: the first of ${units} whose name is the ${size} bytes at ${text}, or the NULL name. */
+static const struct unit *find_unit(const struct unit *units, const char *text, size_t size) {
+  while (units->name != NULL &&
+         (strlen(units->name) != size || memcmp(units->name, text, size) != 0)) {
+    units++;
+  }
+  return units;
+}
+
+/* "2" is in seconds.  Else each part has its unit, and each unit is smaller than the one before. */
 int units_parse_time(const char *text, uint64_t *time_ns) {
-  double number;
-  if (parse_with(times, text, &number) == -1 || number > TIME_MAX_NS) {
+  const struct unit *units = times;
+  double sum, number;
+  if (parse_decimal(&text, &number) == -1) {
     return -1;
   }
-  *time_ns = (uint64_t)llround(number);
+  sum = *text == 0 ? number * 1e9 : 0;
+  while (*text != 0) {
+    const size_t size = strspn(text, "hmsu");
+    units = find_unit(units, text, size);
+    if (units->name == NULL) {
+      return -1;
+    }
+    sum += number * units++->factor;
+    text += size;
+    if (*text != 0 && (parse_decimal(&text, &number) == -1 || *text == 0)) {
+      return -1;
+    }
+  }
+  if (sum > TIME_MAX_NS) {
+    return -1;
+  }
+  *time_ns = (uint64_t)llround(sum);
   return 0;
 }
 

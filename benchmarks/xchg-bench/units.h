@@ -18,7 +18,7 @@
 int units_parse_number(const char *text, double *value);   /* 10, 1.5, 1k, 2M, 1G */
 int units_parse_count(const char *text, uint64_t *value);  /* the same, but whole: 1.5k is 1500 */
 int units_parse_size(const char *text, uint64_t *bytes);   /* 64, 1k, 64KiB, 1MiB */
-int units_parse_time(const char *text, uint64_t *time_ns); /* 500us, 250ms, 2, 2s, 1.5m, 1h */
+int units_parse_time(const char *text, uint64_t *time_ns); /* 500us, 250ms, 2, 2s, 1.5m, 1m30s */
 
 /** Each writes a value with two decimals and its unit into ${text}. Return: ${text}. */
 const char *units_format_time(double time_ns, char text[UNITS_TEXT_MAX]); /* 635.91us, 1.20ms */

@@ -116,6 +116,22 @@ class Reports(unittest.TestCase):
         self.assertAlmostEqual(report["rate"], 500, delta=50)
         self.assertEqual(sum(row["exchanges"] for row in report["interval"]), report["exchanges"])
 
+    def test_a_report_on_standard_output_is_alone(self):
+        for kind, begin in (("json", "{"), ("csv", "at_s,"), ("hdr", " "), ("html", "<!DOCTYPE html>")):
+            with self.subTest(kind):
+                ran = bench("-x", "echo", "-n", 50, f"--{kind}", "-", "--slo", "p50<60s", self.address)
+                self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+                self.assertTrue(ran.stdout.startswith(begin), ran.stdout[:80])
+                self.assertNotIn("Requests/sec", ran.stdout)
+        self.assertEqual(json.loads(bench("-x", "echo", "-n", 50, "--json", "-", self.address).stdout)["exchanges"], 50)
+        self.assertEqual(bench("-x", "echo", "-n", 50, "--json", "-", "--csv", "-", self.address).returncode, 64)
+
+    def test_the_uncorrected_latency_has_the_names_of_both_tools(self):
+        for name in ("-U", "--uncorrected", "--u_latency"):
+            with self.subTest(name):
+                ran = bench("-x", "echo", "-R", 100, "-d", "300ms", name, self.address)
+                self.assertIn("Latency Distribution (uncorrected", ran.stdout)
+
     def test_closed_loop_has_no_uncorrected_latency(self):
         report = measure(self.address, "-x", "echo", "-n", 100)
         self.assertIsNone(report["latency_uncorrected_us"])
@@ -476,7 +492,7 @@ class Streams(unittest.TestCase):
 
     def commands(self):
         return (("-x", "echo", "-n", 10, self.address), ("compare", self.report, self.report), ("merge", self.report),
-                ("merge", self.report, "--json", "-"), ("--help",), ("--version",))
+                ("merge", self.report, "--json", "-"), ("-x", "echo", "-n", 10, "--json", "-", self.address), ("--help",), ("--version",))
 
     def test_closed(self):
         for command in self.commands():
