@@ -14,7 +14,7 @@
 
 #include <stdbool.h>
 
-#define BENCH_SCHEMA 1
+#define BENCH_SCHEMA 2
 #define BENCH_PIDS_MAX 64
 #define BENCH_STEPS_MAX 64
 #define BENCH_SLO_MAX 16
@@ -50,7 +50,23 @@ struct objective {
   double value;   /* ns, a count, a percentage, or a rate per second */
 };
 
+#define IDENTITY_ID_MAX 33 /* 128 bits in hexadecimal and a 0 */
+
+/* Where and by which command a report was made; see identity.h. */
+struct identity {
+  char run_id[IDENTITY_ID_MAX];
+  char host[128];
+  char machine[128];  /* system, processor, CPUs */
+  char command[1024]; /* quoted for a shell; cut if it is longer */
+  char address[128];  /* of the server, if it was resolved from a name; "" = unknown */
+  /* owns: the ids of the reports that it was merged from; NULL = it was not merged */
+  char (*merged)[IDENTITY_ID_MAX];
+  uint32_t merged_count;
+};
+
 struct options {
+  struct identity identity;
+
   /* the server */
   char target[192];           /* as given */
   struct addr_listen address; /* the first address that the target resolves to */
@@ -137,8 +153,9 @@ struct usage {
 };
 
 struct result {
-  double seconds;     /* length of the measured window */
-  uint64_t exchanges; /* successful ones */
+  uint64_t started_ms; /* the start of the window, since 1970; 0 = it has not begun */
+  double seconds;      /* length of the measured window */
+  uint64_t exchanges;  /* successful ones */
   uint64_t bytes_in, bytes_out;
   double target_rate; /* 0 = closed loop */
   uint64_t errors[BENCH_ERRORS];
@@ -174,7 +191,10 @@ struct result {
 struct result *result_create(bool open_loop, uint32_t seconds);
 void result_destroy(struct result *result);
 
-/** Add all of ${from} except seconds, target rate, connections, usage and intervals to ${to}. */
+/**
+ * Add all of ${from} except seconds, target rate, connections, usage and intervals to ${to}; the
+ * start is the earlier one.
+ */
 void result_add_run(struct result *to, const struct result *from);
 
 /** Exchanges per second; 0 if no time was measured. */

@@ -19,11 +19,14 @@
 #define COMPARE_P_MAX 0.05
 
 /**
- * compare_files(paths, count, out, errors):
- * Write a table of ${count} reports ${paths} to ${out}.
- * Return: BENCH_OK, or BENCH_USAGE after one line to ${errors}.
+ * compare_files(paths, count, fail_above, out, errors):
+ * Write a table of ${count} reports ${paths} to ${out}, and a warning to ${errors} for each whose
+ * work differs from the first one's.  Unless ${fail_above} is NAN, tell what is worse than in the
+ * first report by more than that many percent and is not noise.
+ * Return: BENCH_OK; BENCH_MISSED if something is worse; or BENCH_USAGE after one line to ${errors}.
  */
-int compare_files(const char *const *paths, uint32_t count, FILE *out, FILE *errors);
+int compare_files(const char *const *paths, uint32_t count, double fail_above, FILE *out,
+                  FILE *errors);
 
 /** The subcommand; ${argv} begins with its name. Return: the exit code. */
 int compare_main(int argc, char **argv);

@@ -19,6 +19,8 @@
 
 #include <assert.h>
 #include <math.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -420,4 +422,57 @@ static char *parse_escape(struct parser *parser, char *to) {
     return NULL;
   }
   return put_utf8(to, character);
+}
+
+bool json_is_clean_text(const struct json *json) {
+  if (json == NULL || json->kind != JSON_STRING || json->size == 0) {
+    return false;
+  }
+  for (size_t i = 0; i < json->size; i++) {
+    if ((unsigned char)json->text[i] < 0x20 || json->text[i] == 0x7f) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Read ${file} to its end. Return: the size; or -1 with errno. */
+static ssize_t read_all(FILE *file, char **text) {
+  size_t size = 0, room = 1 << 16;
+  *text = malloc(room);
+  while (*text != NULL) {
+    size += fread(*text + size, 1, room - size, file);
+    if (size < room) {
+      break;
+    }
+    if (size > JSON_SIZE_MAX) {
+      errno = EFBIG;
+      goto fail;
+    }
+    char *more = realloc(*text, room *= 2);
+    if (more == NULL) {
+      goto fail;
+    }
+    *text = more;
+  }
+  if (*text != NULL && ferror(file) == 0) {
+    return (ssize_t)size;
+  }
+fail:
+  free(*text);
+  *text = NULL;
+  return -1;
+}
+
+ssize_t json_read_file(const char *path, char **text) {
+  FILE *file = fopen(path, "re");
+  *text = NULL;
+  if (file == NULL) {
+    return -1;
+  }
+  const ssize_t size = read_all(file, text);
+  const int error = errno;
+  fclose(file);
+  errno = error;
+  return size;
 }

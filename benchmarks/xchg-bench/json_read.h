@@ -13,6 +13,7 @@
 #include "core/base.h"
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #define JSON_DEPTH_MAX 64
 #define JSON_SIZE_MAX ((size_t)64 << 20)
@@ -66,6 +67,16 @@ struct json_fault {
 int json_parse(struct json_document *document, const char *text, size_t size,
                struct json_fault *fault);
 void json_document_fini(struct json_document *document);
+
+/**
+ * json_read_file(path, text):
+ * Read the file at ${path} into ${*text}, which the caller frees.
+ * Return: its size; or -1 with errno, EFBIG above JSON_SIZE_MAX, and ${*text} is NULL.
+ */
+ssize_t json_read_file(const char *path, char **text);
+
+/** Is ${json} a text that is not empty and has no control character, a 0 byte included? */
+bool json_is_clean_text(const struct json *json);
 
 /** Return: the first member ${name} of ${object}; NULL if it has none or is not an object. */
 const struct json *json_member(const struct json *object, const char *name);

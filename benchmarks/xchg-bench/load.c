@@ -9,6 +9,7 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "identity.h"
 #include "unfinished.h"
 #include "load_thread.h"
 #include "intervals.h"
@@ -287,6 +288,8 @@ static void coordinate(struct load *load, struct measure *server, struct measure
   if (runs) {
     const uint64_t start_ns = sys_now_ns() + START_DELAY_NS;
     load->from_ns = start_ns + load->options->warmup_ns;
+    load->result->started_ms =
+        identity_now_ms() + (load->from_ns - start_ns + START_DELAY_NS) / NS_PER_MS;
     atom_store_relaxed_u64(&shared->start_ns, start_ns);
     announce(load, PHASE_RUN);
   }

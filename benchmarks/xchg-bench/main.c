@@ -8,6 +8,7 @@
  * measured is reported.  The second one ends the process at once.
  */
 #include "core/streams.h"
+#include "identity.h"
 #include "load.h"
 #include "objective.h"
 #include "plan.h"
@@ -151,7 +152,8 @@ static void judge_search(const struct bench *b) {
   if (b->plan.searched_rate > 0) {
     fprintf(b->text, "%.0f/s\n", b->plan.searched_rate);
   } else if (b->plan.probed_rate > 0) {
-    fprintf(b->text, "none; a probe kept %.0f/s, but no run of the full duration\n", b->plan.probed_rate);
+    fprintf(b->text, "none; a probe kept %.0f/s, but no run of the full duration\n",
+            b->plan.probed_rate);
   } else {
     fputs("none\n", b->text);
   }
@@ -234,6 +236,8 @@ static int measure(struct bench *b) {
 }
 
 static int run(struct bench *b, char **argv) {
+  struct identity identity;
+  identity_make(&identity, argv); /* before getopt permutes the arguments */
   switch (options_parse(&b->options, argv, stdout, stderr)) {
     case OPTIONS_DONE:
       return BENCH_OK;
@@ -242,6 +246,7 @@ static int run(struct bench *b, char **argv) {
     case OPTIONS_RUN:
       break;
   }
+  b->options.identity = identity;
   const bool ready = raise_descriptors(&b->options) == 0 && open_files(b) == 0;
   int code = ready ? measure(b) : BENCH_USAGE;
   close_files(b);

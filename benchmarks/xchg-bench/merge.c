@@ -5,6 +5,7 @@
  *
  *   seconds     sum of exchanges / sum of rates, so that the merged rate is the sum of the rates;
  *               for equal runs it is their length
+ *   started     the earlier one
  *   interval    intervals of the same number are added; their percentiles become unknown, because
  *               a report has no histogram of an interval
  *   server      each process counts once: of reports that watched the same processes, the first is
@@ -13,15 +14,20 @@
 #include "merge.h"
 
 #include "histogram_read.h"
+#include "identity.h"
 #include "report.h"
+#include "work.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char *check_alike(const struct report *reports, uint32_t count);
+static const char *merge_identities(struct report *merged, const struct report *reports,
+                                    uint32_t count);
 static void merge_options(struct options *options, const struct report *reports, uint32_t count);
 static struct result *merge_run(const struct report *reports, uint32_t count, uint32_t run);
 static bool sums_fit(const struct report *merged);
@@ -30,6 +36,13 @@ static void add_usage(struct usage *sum, const struct usage *usage);
 static void add_servers(struct usage *sum, const struct report *reports, uint32_t count,
                         uint32_t run);
 
+/* Free what was made, and name the report at fault. Return: ${why}. */
+static const char *refuse(struct report *merged, const char *path, const char *why) {
+  merge_fini(merged);
+  merged->path = path;
+  return why;
+}
+
 const char *merge_reports(struct report *merged, const struct report *reports, uint32_t count) {
   assert(count > 0);
   *merged = (struct report){.path = reports[0].path};
@@ -37,22 +50,24 @@ const char *merge_reports(struct report *merged, const struct report *reports, u
   if (wrong != NULL) {
     return wrong;
   }
+  wrong = merge_identities(merged, reports, count);
+  if (wrong != NULL) {
+    return refuse(merged, merged->path, wrong);
+  }
   merged->runs = calloc(reports[0].runs_count, sizeof(struct result *));
   if (merged->runs == NULL) {
-    return "out of memory";
+    return refuse(merged, reports[0].path, "out of memory");
   }
   while (merged->runs_count < reports[0].runs_count) {
     struct result *run = merge_run(reports, count, merged->runs_count);
     if (run == NULL) {
-      merge_fini(merged);
-      return "out of memory";
+      return refuse(merged, reports[0].path, "out of memory");
     }
     merged->runs[merged->runs_count++] = run;
   }
   merge_options(&merged->options, reports, count);
   if (!sums_fit(merged)) {
-    merge_fini(merged);
-    return "a sum is too large for a report";
+    return refuse(merged, reports[0].path, "a sum is too large for a report");
   }
   return NULL;
 }
@@ -62,6 +77,7 @@ void merge_fini(struct report *merged) {
     result_destroy(merged->runs[i]);
   }
   free(merged->runs);
+  identity_fini(&merged->options.identity);
   *merged = (struct report){.path = NULL};
 }
 
@@ -83,6 +99,20 @@ static const char *check_alike(const struct report *reports, uint32_t count) {
         return "open and closed loops cannot be merged";
       }
     }
+  }
+  return NULL;
+}
+
+static const char *merge_identities(struct report *merged, const struct report *reports,
+                                    uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (identity_merge(&merged->options.identity, &reports[i].options.identity) == 0) {
+      continue;
+    }
+    merged->path = reports[i].path;
+    return errno == EEXIST  ? "an earlier report has the same run"
+           : errno == E2BIG ? "too many reports"
+                            : "out of memory";
   }
   return NULL;
 }
@@ -138,7 +168,9 @@ static void add_pids(struct options *options, const struct options *more) {
 
 /* Make the options that one xchg-bench would have had. */
 static void merge_options(struct options *options, const struct report *reports, uint32_t count) {
+  const struct identity identity = options->identity;
   *options = reports[0].options; /* the exchange is borrowed */
+  options->identity = identity;
   for (uint32_t i = 1; i < count; i++) {
     const struct options *more = &reports[i].options;
     add_targets(options->target, sizeof(options->target), more->target);
@@ -303,6 +335,55 @@ static void add_servers(struct usage *sum, const struct report *reports, uint32_
   }
 }
 
+/* ---- warnings ---- */
+
+/* The part of the shortest run in which all must have been measured. */
+#define OVERLAP_MIN 0.9
+
+/* Warn if the reports' runs number ${run} did not overlap; a run without a start is left out. */
+static void warn_apart(const struct report *reports, uint32_t count, uint32_t run, FILE *errors) {
+  double begin_s = 0, end_s = INFINITY, shortest_s = INFINITY;
+  const char *last = NULL, *first = NULL;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct result *result = reports[i].runs[run];
+    const double started_s = (double)result->started_ms / 1e3;
+    if (result->started_ms == 0) {
+      continue;
+    }
+    shortest_s = fmin(shortest_s, result->seconds);
+    if (started_s > begin_s) {
+      begin_s = started_s;
+      last = reports[i].path;
+    }
+    if (started_s + result->seconds < end_s) {
+      end_s = started_s + result->seconds;
+      first = reports[i].path;
+    }
+  }
+  if (last == NULL || end_s - begin_s >= OVERLAP_MIN * shortest_s) {
+    return;
+  }
+  fprintf(errors,
+          "xchg-bench: warning: run %" PRIu32
+          ": '%s' and '%s' were measured at the same time for "
+          "%.3fs of %.3fs; the sum of their rates was never reached\n",
+          run + 1, first, last, fmax(0, end_s - begin_s), shortest_s);
+}
+
+static void warn(const struct report *reports, uint32_t count, FILE *errors) {
+  char text[512];
+  for (uint32_t run = 0; run < reports[0].runs_count; run++) {
+    warn_apart(reports, count, run, errors);
+  }
+  for (uint32_t i = 1; i < count; i++) {
+    if (work_difference(&reports[0].options, &reports[i].options, WORK_OF_PARTS, text,
+                        sizeof(text))) {
+      fprintf(errors, "xchg-bench: warning: the work of '%s' and '%s' differs: %s\n",
+              reports[0].path, reports[i].path, text);
+    }
+  }
+}
+
 /* ---- files ---- */
 
 static void write_text(FILE *out, const struct report *merged, uint32_t count) {
@@ -368,8 +449,9 @@ int merge_files(const char *const *paths, uint32_t count, const char *json, FILE
   if (opened == count) {
     const char *wrong = merge_reports(&merged, reports, count);
     if (wrong != NULL) {
-      fprintf(errors, "xchg-bench: cannot merge: %s\n", wrong);
+      fprintf(errors, "xchg-bench: cannot merge '%s': %s\n", merged.path, wrong);
     } else {
+      warn(reports, count, errors);
       code = write_merged(&merged, count, json, out, errors);
       merge_fini(&merged);
     }

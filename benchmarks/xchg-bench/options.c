@@ -160,8 +160,8 @@ static int parse_target(struct parser *parser, int argc, char **argv) {
 static void print_help(FILE *out) {
   fputs(
       "Usage: xchg-bench [options] ADDRESS\n"
-      "       xchg-bench compare A.json B.json ...\n"
-      "       xchg-bench merge A.json B.json ...\n\n"
+      "       xchg-bench compare [--fail-above PERCENT] A.json B.json ...\n"
+      "       xchg-bench merge A.json B.json ... [--json FILE]\n\n"
       "Run message exchanges against the server at ADDRESS (host:port, [v6]:port or unix:/path),\n"
       "compare every answer byte by byte, and report rate and latency.\n\n",
       out);

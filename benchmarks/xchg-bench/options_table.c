@@ -250,6 +250,11 @@ const char *option_read_target(struct options *options, const char *text) {
   if (strlen(text) >= sizeof(options->target)) {
     return WANT_TARGET;
   }
+  for (const char *at = text; *at != 0; at++) {
+    if ((uint8_t)*at < 0x20 || *at == 0x7f) {
+      return "want an address without control characters";
+    }
+  }
   memcpy(options->target, text, strlen(text) + 1);
   if (strstr(text, "://") != NULL) {
     return "want host:port without a scheme: xchg-bench is no HTTP client";

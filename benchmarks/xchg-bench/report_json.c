@@ -11,6 +11,7 @@
 
 #include "core/error_text.h"
 #include "json_write.h"
+#include "identity.h"
 #include "metrics.h"
 #include "report_options.h"
 
@@ -45,6 +46,7 @@ void report_json(FILE *out, const struct options *options, struct result *const 
   json_put_u64(&writer, "schema", BENCH_SCHEMA);
   json_put_text(&writer, "version", XCHG_VERSION);
   json_put_text(&writer, "target", options->target);
+  identity_write(&writer, &options->identity);
   report_options_write(&writer, options);
   write_body(&body);
   json_open(&writer, "runs", '[');
@@ -58,12 +60,26 @@ void report_json(FILE *out, const struct options *options, struct result *const 
   json_close(&writer, '}');
 }
 
+/* The start of the window, the earliest of several. */
+static void write_start(const struct body *body) {
+  char text[IDENTITY_MOMENT_MAX];
+  uint64_t started_ms = UINT64_MAX;
+  for (uint32_t i = 0; i < body->count; i++) {
+    if (body->runs[i]->started_ms > 0) {
+      started_ms = min_u64(started_ms, body->runs[i]->started_ms);
+    }
+  }
+  json_put_text(body->writer, "started",
+                started_ms == UINT64_MAX ? NULL : identity_format(started_ms, text));
+}
+
 static void write_body(struct body *body) {
   if (metrics_median(body->runs, body->count, body->metrics) == -1) {
     for (uint32_t i = 0; i < METRICS; i++) {
       body->metrics[i] = NAN;
     }
   }
+  write_start(body);
   write_metrics(body);
   write_sums(body);
   write_unfinished(body);

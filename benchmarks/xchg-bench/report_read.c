@@ -10,6 +10,7 @@
 #include "core/error_text.h"
 #include "json_read.h"
 #include "histogram_read.h"
+#include "identity.h"
 #include "metrics.h"
 #include "report_options.h"
 
@@ -88,53 +89,22 @@ void report_fini(struct report *report) {
   }
   free(report->runs);
   config_fini(&report->options.exchange);
+  identity_fini(&report->options.identity);
   *report = (struct report){.path = NULL};
 }
 
 /* ---- the file ---- */
 
-/* Read ${file} into ${*text}. Return: the size; or -1 with errno, EFBIG if it is too large. */
-static ssize_t read_all(FILE *file, char **text) {
-  size_t size = 0, room = 1 << 16;
-  *text = malloc(room);
-  while (*text != NULL) {
-    size += fread(*text + size, 1, room - size, file);
-    if (size < room) {
-      break;
-    }
-    if (size > JSON_SIZE_MAX) {
-      errno = EFBIG;
-      goto fail;
-    }
-    char *more = realloc(*text, room *= 2);
-    if (more == NULL) {
-      goto fail;
-    }
-    *text = more;
-  }
-  if (*text != NULL && ferror(file) == 0) {
-    return (ssize_t)size;
-  }
-fail:
-  free(*text);
-  *text = NULL;
-  return -1;
-}
-
 static int read_document(struct reader *reader, struct json_document *document) {
   char *text = NULL;
   struct json_fault fault;
-  FILE *file = fopen(reader->report->path, "re");
-  ssize_t size = file == NULL ? -1 : read_all(file, &text);
+  ssize_t size = json_read_file(reader->report->path, &text);
   if (size == -1) {
     fail_to_open(reader, errno);
   } else if (json_parse(document, text, (size_t)size, &fault) == -1) {
     fail_with(reader, "not JSON: byte", fault.offset, fault.what);
   }
   free(text);
-  if (file != NULL) {
-    fclose(file);
-  }
   return reader->failed ? -1 : 0;
 }
 
@@ -169,11 +139,11 @@ static double want_double(struct reader *reader, const struct json *object, cons
   return member->number;
 }
 
-/* Return: a text that is not empty and has no 0 byte; NULL after a fault. */
+/* Return: a text that is not empty and can be written to a terminal; NULL after a fault. */
 static const char *want_text(struct reader *reader, const struct json *object, const char *name) {
   const struct json *member = want(reader, object, name, JSON_STRING);
-  if (member != NULL && (member->size == 0 || strlen(member->text) != member->size)) {
-    reader_fail(reader, name, "is empty or has a zero byte");
+  if (member != NULL && !json_is_clean_text(member)) {
+    reader_fail(reader, name, "is empty or has a control character");
   }
   return reader->failed ? NULL : member->text;
 }
@@ -242,7 +212,7 @@ static void read_root(struct reader *reader, const struct json *root) {
   }
   uint64_t schema = want_u64(reader, root, "schema");
   if (schema != BENCH_SCHEMA) {
-    fail_with(reader, "schema", schema, "not supported");
+    fail_with(reader, "schema", schema, "not supported; this xchg-bench reads schema 2");
   }
   const char *target = want_text(reader, root, "target");
   const struct json *options = want(reader, root, "options", JSON_OBJECT);
@@ -255,6 +225,10 @@ static void read_root(struct reader *reader, const struct json *root) {
     report->options = (struct options){.target = ""};
     reader_fail(reader, wrong, "in the options is missing or invalid");
     return;
+  }
+  wrong = identity_read(&report->options.identity, root);
+  if (wrong != NULL) {
+    reader_fail(reader, wrong, "is missing or invalid");
   }
   snprintf(report->options.target, sizeof(report->options.target), "%s", target);
   size_t count = runs->size == 0 ? 1 : runs->size;
@@ -315,7 +289,19 @@ static struct result *read_run(struct reader *reader, const struct json *body) {
   return NULL;
 }
 
+static void read_start(struct reader *reader, const struct json *body, struct result *result) {
+  const struct json *started = json_member(body, "started");
+  if (started != NULL && started->kind == JSON_NULL) {
+    return;
+  }
+  const char *text = want_text(reader, body, "started");
+  if (text != NULL && identity_parse(text, &result->started_ms) == -1) {
+    reader_fail(reader, "started", "is not a time such as 2026-11-24T05:57:21.123Z");
+  }
+}
+
 static void read_numbers(struct reader *reader, const struct json *body, struct result *result) {
+  read_start(reader, body, result);
   result->seconds = want_double(reader, body, "seconds");
   result->exchanges = want_count(reader, body, "exchanges");
   result->target_rate = want_rate(reader, body, "target_rate");

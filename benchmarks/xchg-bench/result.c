@@ -160,6 +160,9 @@ static void add_unfinished(struct result *to, const struct result *from) {
 }
 
 void result_add_run(struct result *to, const struct result *from) {
+  if (from->started_ms > 0 && (to->started_ms == 0 || from->started_ms < to->started_ms)) {
+    to->started_ms = from->started_ms;
+  }
   to->exchanges += from->exchanges;
   to->bytes_in += from->bytes_in;
   to->bytes_out += from->bytes_out;

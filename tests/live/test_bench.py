@@ -2,10 +2,12 @@
 error."""
 
 import csv
+import datetime
 import fcntl
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -102,7 +104,7 @@ class Reports(unittest.TestCase):
         for name in ("version target options seconds exchanges rate target_rate bytes_in bytes_out errors latency_us "
                      "latency_uncorrected_us connect_us first_byte_us histogram client server harness_bound interval").split():
             self.assertIn(name, report)
-        self.assertEqual(report["schema"], 1)
+        self.assertEqual(report["schema"], 2)
         for times in ("latency_us", "latency_uncorrected_us", "connect_us", "first_byte_us"):
             figures = report[times]
             order = [figures[name] for name in "min p50 p75 p90 p99 p99_9 p99_99 max".split()]
@@ -184,6 +186,43 @@ class Reports(unittest.TestCase):
             self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
             self.assertIn("No latency", ran.stdout)
             self.assertNotRegex(ran.stdout, r"(?m)^    Latency ")
+
+    def test_a_report_tells_when_where_and_how_it_was_made(self):
+        before = time.time()
+        report, other = (measure(self.address, "-x", "echo", "-n", 50, "--slo", "p99<60s", "-w", "100ms") for _ in range(2))
+        started = datetime.datetime.fromisoformat(report["started"].replace("Z", "+00:00")).timestamp()
+        self.assertTrue(before + 0.09 <= started <= time.time(), (before, started))
+        self.assertEqual(report["host"], socket.gethostname())
+        self.assertIn(os.uname().release, report["machine"])
+        self.assertEqual(shlex.split(report["command"])[1:9], ["-x", "echo", "-n", "50", "--slo", "p99<60s", "-w", "100ms"])
+        self.assertRegex(report["run_id"], "^[0-9a-f]{32}$")
+        self.assertNotEqual(report["run_id"], other["run_id"])
+
+    def test_the_same_run_is_not_merged_twice(self):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [os.path.join(folder, name) for name in "abm"]
+            for path in paths[:2]:
+                self.assertEqual(bench("-x", "echo", "-n", 50, "--json", path, self.address).returncode, 0)
+            ran = bench("merge", paths[0], paths[0])
+            self.assertEqual((ran.returncode, ran.stdout, ran.stderr.count("\n")), (64, "", 1), ran.stderr)
+            ran = bench("merge", *paths[:2], "--json", paths[2])  # one after the other
+            self.assertEqual(ran.returncode, 0)
+            self.assertIn("warning: run 1: ", ran.stderr)
+            self.assertEqual(bench("merge", paths[2], paths[1]).returncode, 64)
+
+    def test_compare_fails_above_a_percentage(self):
+        with tempfile.TemporaryDirectory() as folder:
+            fast, slow = (os.path.join(folder, name) for name in "fs")
+            for path, rate in ((fast, 400), (slow, 100)):
+                ran = bench("-x", "echo", "-R", rate, "-d", "500ms", "--json", path, self.address)
+                self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+            ran = bench("compare", "--fail-above", "1000000", fast, slow)
+            self.assertEqual(ran.returncode, 0, ran.stdout)
+            self.assertIn("warning: the work of", ran.stderr)
+            self.assertIn("rate 400 and 100", ran.stderr)
+            ran = bench("compare", fast, slow, "--fail-above=10%")
+            self.assertEqual(ran.returncode, 99, ran.stdout)
+            self.assertIn("B is worse than A: rate", ran.stdout)
 
     def test_repeat(self):
         report = measure(self.address, "-x", "echo", "-n", 200, "--repeat", 3)

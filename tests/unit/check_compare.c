@@ -7,13 +7,15 @@
 
 #include "xchg-bench/compare.h"
 
+#include <math.h>
+
 #define RUNS_MAX 8
 
 static struct options options;
 
 /* Write a report with ${count} runs of one second each, with these numbers of exchanges. */
 static void write_runs(char path[32], const uint64_t *exchanges, uint32_t count) {
-  struct result *runs[RUNS_MAX];
+  struct result *runs[RUNS_MAX] = {NULL};
   for (uint32_t i = 0; i < count; i++) {
     runs[i] = fixture_result(false, i + 1);
     runs[i]->exchanges = exchanges[i];
@@ -36,7 +38,7 @@ static void find_row(const char *label, char line[512]) {
 
 static void compare(const char *const *paths, uint32_t count) {
   FILE *out = open_output();
-  ck_assert_int_eq(compare_files(paths, count, out, stderr), BENCH_OK);
+  ck_assert_int_eq(compare_files(paths, count, NAN, out, stderr), BENCH_OK);
   fclose(out);
 }
 
@@ -155,7 +157,7 @@ START_TEST(faults_are_one_line) {
     char *written = NULL;
     size_t size;
     FILE *out = open_memstream(&written, &size), *errors = open_output();
-    ck_assert_int_eq(compare_files(paths, table[i].count, out, errors), BENCH_USAGE);
+    ck_assert_int_eq(compare_files(paths, table[i].count, NAN, out, errors), BENCH_USAGE);
     fclose(errors);
     fclose(out);
     ck_assert_msg(strstr(output, table[i].why) != NULL, "%s", output);
@@ -175,7 +177,7 @@ START_TEST(steps_are_refused) {
   fixture_options(&options);
   write_runs(path, (uint64_t[]){1, 2}, 2);
   FILE *errors = open_output();
-  ck_assert_int_eq(compare_files((const char *const[]){path, path}, 2, stdout, errors),
+  ck_assert_int_eq(compare_files((const char *const[]){path, path}, 2, NAN, stdout, errors),
                    BENCH_USAGE);
   fclose(errors);
   ck_assert_ptr_nonnull(strstr(output, "--step"));
@@ -184,9 +186,102 @@ START_TEST(steps_are_refused) {
 }
 END_TEST
 
-START_TEST(no_option_is_known) {
-  char *argv[] = {(char[]){"compare"}, (char[]){"--fast"}, NULL};
-  ck_assert_int_eq(compare_main(2, argv), BENCH_USAGE);
+START_TEST(wrong_options_are_refused) {
+  static const char *const wrong[] = {
+      "--fast",          "--fail-above",     "--fail-above=",    "--fail-above=x",
+      "--fail-above=-1", "--fail-above=5%%", "--fail-above=10k", "--fail-abov=5"};
+  for (size_t i = 0; i < count_of(wrong); i++) {
+    char *argv[] = {(char[]){"compare"}, strdup(wrong[i]), NULL};
+    ck_assert_int_eq(compare_main(2, argv), BENCH_USAGE);
+    free(argv[1]);
+  }
+}
+END_TEST
+
+/* What B has in comparison with A, and whether that is worse by more than 10 %. */
+static const struct {
+  uint64_t a[RUNS_MAX], b[RUNS_MAX];
+  uint32_t count;
+  int code;
+} judged_cases[] = {
+    {{1000}, {899}, 1, BENCH_MISSED},
+    {{1000}, {920}, 1, BENCH_OK},
+    {{1000}, {5000}, 1, BENCH_OK},
+    {{1000, 1001, 1002, 1003}, {800, 801, 802, 803}, 4, BENCH_MISSED},
+    {{900, 1000, 1000, 1400}, {500, 700, 1100, 1500}, 4, BENCH_OK}, /* noise */
+    {{0}, {0}, 1, BENCH_OK},
+    {{1000}, {0}, 1, BENCH_MISSED},
+};
+
+START_TEST(what_is_worse_fails) {
+  char a[32], b[32];
+  fixture_options(&options);
+  options.steps = 0;
+  write_runs(a, judged_cases[_i].a, judged_cases[_i].count);
+  write_runs(b, judged_cases[_i].b, judged_cases[_i].count);
+  FILE *out = open_output();
+  const int code = compare_files((const char *const[]){a, b}, 2, 10, out, stderr);
+  fclose(out);
+  ck_assert_int_eq(code, judged_cases[_i].code);
+  ck_assert(strstr(output, code == BENCH_OK ? "No report is worse" : "B is worse than A: rate"));
+  unlink(a);
+  unlink(b);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+/* Each metric that is judged counts, and errors after none are too many. */
+START_TEST(each_judged_metric_counts) {
+  static const char *const names[] = {"errors", "latency p99 us", "server CPU us/exchange"};
+  char a[32], b[32], want[64];
+  fixture_options(&options);
+  options.steps = 0;
+  struct result *run = fixture_result(false, 1);
+  memset(run->errors, 0, sizeof(run->errors));
+  fixture_report(a, &options, &run, 1);
+  if (_i == 0) {
+    run->errors[ERROR_RESET] = 1;
+  } else if (_i == 1) {
+    for (int i = 0; i < FIXTURE_VALUES / 20; i++) {
+      hdr_record(run->latency, NS_PER_S);
+    }
+  } else {
+    run->server.cpu_s *= 2;
+  }
+  fixture_report(b, &options, &run, 1);
+  FILE *out = open_output();
+  ck_assert_int_eq(compare_files((const char *const[]){a, b}, 2, 10, out, stderr), BENCH_MISSED);
+  fclose(out);
+  snprintf(want, sizeof(want), "B is worse than A: %s", names[_i]);
+  ck_assert_msg(strstr(output, want) != NULL, "%s", output);
+  unlink(a);
+  unlink(b);
+  result_destroy(run);
+  config_fini(&options.exchange);
+}
+END_TEST
+
+START_TEST(different_work_is_told) {
+  char a[32], b[32];
+  fixture_options(&options);
+  options.steps = 0;
+  write_runs(a, (uint64_t[]){1000}, 1);
+  options.connections = 9;
+  options.size = (struct size_spec){.kind = SIZE_FIXED, .a = 100};
+  write_runs(b, (uint64_t[]){1000}, 1);
+  FILE *errors = open_output(), *null = fopen("/dev/null", "w");
+  ck_assert_int_eq(compare_files((const char *const[]){a, b}, 2, NAN, null, errors), BENCH_OK);
+  fclose(errors);
+  ck_assert_msg(strstr(output, "size uniform:16,1024 and 100, connections 7 and 9\n") != NULL, "%s",
+                output);
+  errors = open_output();
+  ck_assert_int_eq(compare_files((const char *const[]){a, a}, 2, NAN, null, errors), BENCH_OK);
+  fclose(errors);
+  fclose(null);
+  ck_assert_str_eq(output, "");
+  unlink(a);
+  unlink(b);
+  config_fini(&options.exchange);
 }
 END_TEST
 
@@ -197,7 +292,10 @@ int main(void) {
       {rows_are_those_that_are_known, 1},
       {faults_are_one_line, 1},
       {steps_are_refused, 1},
-      {no_option_is_known, 1},
+      {wrong_options_are_refused, 1},
+      {what_is_worse_fails, count_of(judged_cases)},
+      {each_judged_metric_counts, 3},
+      {different_work_is_told, 1},
   };
   return run_suite("compare", tests, count_of(tests));
 }

@@ -264,6 +264,65 @@ START_TEST(text_and_json_are_written) {
 }
 END_TEST
 
+START_TEST(a_double_is_refused) {
+  write_reports();
+  const char *twice[] = {paths[0], paths[1], paths[0]};
+  FILE *out = fopen("/dev/null", "w"), *errors = open_output();
+  ck_assert_int_eq(merge_files(twice, 3, NULL, out, errors), BENCH_USAGE);
+  fclose(errors);
+  ck_assert_ptr_nonnull(strstr(output, "an earlier report has the same run"));
+  ck_assert_ptr_nonnull(strstr(output, paths[0]));
+  char merged_path[32];
+  fixture_file(merged_path, "", 0);
+  errors = open_output();
+  ck_assert_int_eq(merge_files((const char *const *)twice, 2, merged_path, out, errors), BENCH_OK);
+  fclose(errors);
+  const char *part[] = {merged_path, paths[1]}; /* a part of a merged report counts too */
+  errors = open_output();
+  ck_assert_int_eq(merge_files(part, 2, NULL, out, errors), BENCH_USAGE);
+  fclose(errors);
+  ck_assert_ptr_nonnull(strstr(output, "an earlier report has the same run"));
+  const char *other[] = {merged_path, paths[2]};
+  errors = open_output();
+  ck_assert_int_eq(merge_files(other, 2, NULL, out, errors), BENCH_OK);
+  fclose(errors);
+  ck_assert_str_eq(output, ""); /* they overlap, and their work is the same */
+  fclose(out);
+  unlink(merged_path);
+  remove_reports();
+}
+END_TEST
+
+/* Runs at different times, or of different work, are merged with a warning. */
+START_TEST(what_was_not_measured_together_is_told) {
+  static const char *const warnings[] = {"", "were measured at the same time for 0.500s of 2.500s",
+                                         "measured at the same time for 0.000s",
+                                         "differs: size uniform:16,1024 and 100, pipeline 4 and 1"};
+  make_reports(true, 1);
+  reports[1].runs[0]->started_ms = reports[0].runs[0]->started_ms + (_i == 1   ? 2000
+                                                                     : _i == 2 ? 60000
+                                                                               : 100);
+  if (_i == 3) {
+    reports[1].options.size = (struct size_spec){.kind = SIZE_FIXED, .a = 100};
+    reports[1].options.pipeline = 1;
+  }
+  reports[1].options.connections = 100; /* the parts of a load may differ in it */
+  for (uint32_t i = 0; i < 2; i++) {
+    fixture_report(paths[i], &reports[i].options, reports[i].runs, 1);
+  }
+  const char *two[] = {paths[0], paths[1]};
+  FILE *out = fopen("/dev/null", "w"), *errors = open_output();
+  ck_assert_int_eq(merge_files(two, 2, NULL, out, errors), BENCH_OK);
+  fclose(errors);
+  fclose(out);
+  ck_assert_msg(strstr(output, warnings[_i]) != NULL, "%s", output);
+  ck_assert_int_eq(output[0] == 0, _i == 0);
+  unlink(paths[0]);
+  unlink(paths[1]);
+  free_reports();
+}
+END_TEST
+
 START_TEST(json_to_the_output) {
   write_reports();
   char *text = NULL;
@@ -339,6 +398,7 @@ int main(void) {
       {a_server_counts_once, 1},      {targets_are_listed_once, 1},
       {what_differs_is_refused, 1},   {sums_that_no_report_holds_are_refused, 1},
       {text_and_json_are_written, 1}, {json_to_the_output, 1},
+      {a_double_is_refused, 1},       {what_was_not_measured_together_is_told, 4},
       {faults_are_told, 1},           {options_of_the_command_line, 1},
   };
   return run_suite("merge", tests, count_of(tests));
