@@ -211,6 +211,9 @@ const struct hdr_histogram *result_times(const struct result *result, enum metri
  */
 uint64_t result_percentile(const struct result *result, enum metric_times times, double percent);
 
+/** The same in ns as a number, NAN if there is neither. */
+double result_time(const struct result *result, enum metric_times times, double percent);
+
 /** The number of values behind result_percentile: finished and unfinished ones. */
 uint64_t result_count(const struct result *result, enum metric_times times);
 

@@ -175,19 +175,31 @@ static void write_rows(const struct hdr_histogram *histogram,
           (double)hdr_max_with(histogram, unfinished) / MS, 1.0, histogram->count);
 }
 
+/* Write ${name} and a time in ms, or "-" if it is the time of 0 values. */
+static void write_ms(FILE *out, const char *name, double time_ns, uint64_t values) {
+  if (values == 0) {
+    fprintf(out, "%s %12s", name, "-");
+  } else {
+    fprintf(out, "%s %12.3f", name, time_ns / MS);
+  }
+}
+
 void hdr_write_hgrm(const struct hdr_histogram *histogram, const struct hdr_histogram *unfinished,
                     FILE *out) {
   fputs("       Value     Percentile TotalCount 1/(1-Percentile)\n\n", out);
   if (histogram->count > 0) {
     write_rows(histogram, unfinished, out);
   }
-  fprintf(out, "#[Mean    = %12.3f, StdDeviation   = %12.3f]\n", hdr_mean(histogram) / MS,
-          hdr_stddev(histogram) / MS);
-  fprintf(out, "#[Max     = %12.3f, Total count    = %12" PRIu64 "]\n",
-          (double)hdr_max_with(histogram, unfinished) / MS, histogram->count);
+  const uint64_t count = histogram->count;
+  const uint64_t all = count + (unfinished == NULL ? 0 : unfinished->count);
+  write_ms(out, "#[Mean    =", hdr_mean(histogram), count);
+  write_ms(out, ", StdDeviation   =", hdr_stddev(histogram), count);
+  write_ms(out, "]\n#[Max     =", (double)hdr_max_with(histogram, unfinished), all);
+  fprintf(out, ", Total count    = %12" PRIu64 "]\n", count);
   fprintf(out, "#[Buckets = %12d, SubBuckets     = %12d]\n", 36 - HDR_SUB_BITS, 2 << HDR_SUB_BITS);
   if (unfinished != NULL) {
-    fprintf(out, "#[Unfinished = %9" PRIu64 ", Oldest       = %12.3f]\n", unfinished->count,
-            (double)unfinished->max_ns / MS);
+    fprintf(out, "#[Unfinished = %9" PRIu64, unfinished->count);
+    write_ms(out, ", Oldest       =", (double)unfinished->max_ns, unfinished->count);
+    fputs("]\n", out);
   }
 }

@@ -292,24 +292,26 @@ static double middle_of(const struct interval *interval) {
 
 static void write_summary(FILE *out, const struct options *options, const struct result *result) {
   char time[UNITS_TEXT_MAX], read[UNITS_TEXT_MAX], sent[UNITS_TEXT_MAX];
-  double seconds = result->seconds > 0 ? result->seconds : 1;
   write_load(out, options);
-  fprintf(out, "<p><strong>%.2f exchanges a second</strong>", (double)result->exchanges / seconds);
+  fprintf(out, "<p><strong>%s exchanges a second</strong>",
+          units_format_fixed(units_divide((double)result->exchanges, result->seconds), 2, time));
   if (result->target_rate > 0) {
     fprintf(out, " of %.2f wanted", result->target_rate);
   }
   fprintf(out, ": %" PRIu64 " in %s, %s read, %s sent, %" PRIu64 " errors.</p>\n",
-          result->exchanges, units_format_time(result->seconds * 1e9, time),
+          result->exchanges,
+          units_format_time(result->seconds > 0 ? result->seconds * 1e9 : NAN, time),
           units_format_bytes((double)result->bytes_in, read),
           units_format_bytes((double)result->bytes_out, sent), result_errors(result));
   if (!result->has_latency) {
     fputs("<p class=\"soft\">An endless exchange without reply has no latency.</p>\n", out);
   }
   if (result->target_rate > 0) {
+    const double late_ns = result->late > 0 ? (double)result->late_max_ns : NAN;
     fprintf(out,
             "<p class=\"soft\">%" PRIu64 " sends began more than 1 ms late, at most %s; %" PRIu64
             " were dropped.</p>\n",
-            result->late, units_format_time((double)result->late_max_ns, time), result->dropped);
+            result->late, units_format_time(late_ns, time), result->dropped);
   }
   write_unfinished(out, result);
   if (options->search) {
@@ -432,20 +434,12 @@ static void write_time_row(FILE *out, const char *name, const struct result *res
   const struct hdr_histogram *histogram = result_times(result, times);
   char text[UNITS_TEXT_MAX];
   fprintf(out, "<tr><td>%s</td><td>%" PRIu64 "</td>", name, histogram->count);
-  if (result_count(result, times) == 0) {
-    fputs("<td colspan=\"10\">nothing recorded</td></tr>\n", out);
-    return;
-  }
-  if (histogram->count == 0) {
-    fputs("<td>-</td><td>-</td><td>-</td>", out);
-  } else {
-    fprintf(out, "<td>%s</td>", units_format_time(hdr_mean(histogram), text));
-    fprintf(out, "<td>%s</td>", units_format_time(hdr_stddev(histogram), text));
-    fprintf(out, "<td>%s</td>", units_format_time((double)histogram->min_ns, text));
-  }
+  const bool any = histogram->count > 0;
+  fprintf(out, "<td>%s</td>", units_format_time(any ? hdr_mean(histogram) : NAN, text));
+  fprintf(out, "<td>%s</td>", units_format_time(any ? hdr_stddev(histogram) : NAN, text));
+  fprintf(out, "<td>%s</td>", units_format_time(any ? (double)histogram->min_ns : NAN, text));
   for (size_t i = 0; i < count_of(percents); i++) {
-    fprintf(out, "<td>%s</td>",
-            units_format_time((double)result_percentile(result, times, percents[i]), text));
+    fprintf(out, "<td>%s</td>", units_format_time(result_time(result, times, percents[i]), text));
   }
   fputs("</tr>\n", out);
 }
@@ -481,14 +475,15 @@ static void write_usages(FILE *out, const struct result *result) {
 
 static void write_usage_row(FILE *out, const char *name, const struct usage *usage,
                             uint64_t exchanges) {
-  char bytes[UNITS_TEXT_MAX];
-  double count = exchanges > 0 ? (double)exchanges : 1;
+  char share[UNITS_TEXT_MAX], cpu[UNITS_TEXT_MAX], switches[UNITS_TEXT_MAX], bytes[UNITS_TEXT_MAX];
+  const double count = (double)exchanges;
   if (!usage->known) {
-    fprintf(out, "<tr><td>%s</td><td colspan=\"4\">unknown</td></tr>\n", name);
+    fprintf(out, "<tr><td>%s</td><td>-</td><td>-</td><td>-</td><td>-</td></tr>\n", name);
     return;
   }
-  fprintf(out, "<tr><td>%s</td><td>%.1f %%</td><td>%.2f us</td><td>%.3f</td><td>%s</td></tr>\n",
-          name, usage->seconds > 0 ? 100 * usage->cpu_s / usage->seconds : 0,
-          usage->cpu_s * 1e6 / count, (double)usage->context_switches / count,
+  fprintf(out, "<tr><td>%s</td><td>%s %%</td><td>%s</td><td>%s</td><td>%s</td></tr>\n", name,
+          units_format_fixed(units_divide(100 * usage->cpu_s, usage->seconds), 1, share),
+          units_format_time(units_divide(usage->cpu_s * 1e9, count), cpu),
+          units_format_fixed(units_divide((double)usage->context_switches, count), 3, switches),
           units_format_bytes((double)usage->resident_bytes, bytes));
 }

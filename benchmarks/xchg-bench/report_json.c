@@ -121,7 +121,8 @@ static void write_sums(const struct body *body) {
   }
   json_put_bool(body->writer, "has_latency", sum.has_latency);
   json_put_u64(body->writer, "late", sum.late);
-  json_put_double(body->writer, "late_max_us", (double)sum.late_max_ns / (double)NS_PER_US);
+  json_put_double(body->writer, "late_max_us",
+                  sum.late == 0 ? NAN : (double)sum.late_max_ns / (double)NS_PER_US);
   json_put_u64(body->writer, "dropped", sum.dropped);
   json_put_u64(body->writer, "connected", sum.connected);
   json_put_u64(body->writer, "idle_connected", sum.idle_connected);
@@ -221,12 +222,13 @@ static void write_times(const struct body *body, enum metric_times times) {
 }
 
 static void write_usage(const struct body *body, const char *name, bool is_client) {
-  bool known = false;
+  bool known = false, measured = false;
   double busy = 0, waiting = NAN;
   for (uint32_t i = 0; i < body->count; i++) {
     const struct result *run = body->runs[i];
     known = known || (is_client ? run->client.known : run->server.known);
     busy = fmax(busy, run->thread_busy_max);
+    measured = measured || run->seconds > 0;
     waiting = fmax(waiting, run->thread_waiting_max);
   }
   if (!known && !is_client) {
@@ -239,7 +241,7 @@ static void write_usage(const struct body *body, const char *name, bool is_clien
     json_put_double(body->writer, metric_usage_names[i], metrics[i]);
   }
   if (is_client) {
-    json_put_double(body->writer, "thread_busy_max", busy);
+    json_put_double(body->writer, "thread_busy_max", measured ? busy : NAN);
     json_put_double(body->writer, "thread_waiting_max", waiting);
   }
   json_close(body->writer, '}');

@@ -71,7 +71,7 @@ void report_text(FILE *out, const struct options *options, const struct result *
     print_percentiles(out, " (uncorrected: from the real start)", result, TIMES_UNCORRECTED);
   }
   fprintf(out, "  %" PRIu64 " requests in %s, %s read, %s sent\n", result->exchanges,
-          units_format_time(result->seconds * 1e9, time),
+          units_format_time(result->seconds > 0 ? result->seconds * 1e9 : NAN, time),
           units_format_bytes((double)result->bytes_in, read),
           units_format_bytes((double)result->bytes_out, sent));
   print_errors(out, result);
@@ -129,11 +129,9 @@ static void print_times(FILE *out, const struct result *result) {
 /* The maximum counts what is unfinished; the other columns do not. */
 static void print_time_row(FILE *out, const char *name, const struct result *result,
                            enum metric_times times) {
-  char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX] = "-";
+  char mean[UNITS_TEXT_MAX], deviation[UNITS_TEXT_MAX], max[UNITS_TEXT_MAX];
   const struct hdr_histogram *histogram = result_times(result, times);
-  if (result_count(result, times) > 0) {
-    units_format_time((double)result_percentile(result, times, 100), max);
-  }
+  units_format_time(result_time(result, times, 100), max);
   if (histogram->count == 0) {
     fprintf(out, "    %-10s %9s %10s %10s %10s\n", name, "-", "-", max, "-");
     return;
@@ -181,7 +179,7 @@ static void print_percentiles(FILE *out, const char *title, const struct result 
   fprintf(out, "  Latency Distribution%s\n", title);
   for (size_t i = 0; i < count_of(percents); i++) {
     fprintf(out, "    %7.3f%%  %s\n", percents[i],
-            units_format_time((double)result_percentile(result, times, percents[i]), text));
+            units_format_time(result_time(result, times, percents[i]), text));
   }
 }
 
@@ -244,20 +242,22 @@ static void print_lateness(FILE *out, const struct result *result) {
   if (result->target_rate <= 0) {
     return;
   }
-  fprintf(out,
-          "  Schedule: %" PRIu64 " begun more than 1ms late, at most %s; %" PRIu64 " dropped\n",
-          result->late, units_format_time((double)result->late_max_ns, text), result->dropped);
+  fprintf(out, "  Schedule: %" PRIu64 " begun more than 1ms late", result->late);
+  if (result->late > 0) {
+    fprintf(out, ", at most %s", units_format_time((double)result->late_max_ns, text));
+  }
+  fprintf(out, "; %" PRIu64 " dropped\n", result->dropped);
 }
 
 static void print_usage(FILE *out, const char *name, const struct usage *usage,
                         uint64_t exchanges) {
-  char bytes[UNITS_TEXT_MAX];
+  char bytes[UNITS_TEXT_MAX], share[UNITS_TEXT_MAX];
   if (!usage->known) {
     fprintf(out, "  %s: CPU time unknown\n", name);
     return;
   }
-  fprintf(out, "  %s: %.1f %% of a CPU", name,
-          usage->seconds > 0 ? 100 * usage->cpu_s / usage->seconds : 0);
+  fprintf(out, "  %s: %s %% of a CPU", name,
+          units_format_fixed(units_divide(100 * usage->cpu_s, usage->seconds), 1, share));
   if (exchanges > 0) {
     fprintf(out, ", %.2fus of CPU and %.3f context switches per exchange",
             usage->cpu_s * 1e6 / (double)exchanges,
@@ -284,14 +284,15 @@ static void print_harness(FILE *out, const struct result *result) {
 }
 
 static void print_rates(FILE *out, const struct result *result) {
-  char bytes[UNITS_TEXT_MAX];
-  double seconds = result->seconds > 0 ? result->seconds : 1;
+  char text[UNITS_TEXT_MAX];
+  const double seconds = result->seconds;
   if (result->target_rate > 0) {
     fprintf(out, "Target/sec:   %10.2f\n", result->target_rate);
   }
-  fprintf(out, "Requests/sec: %10.2f\n", (double)result->exchanges / seconds);
+  fprintf(out, "Requests/sec: %10s\n",
+          units_format_fixed(units_divide((double)result->exchanges, seconds), 2, text));
   fprintf(out, "Transfer/sec: %10s\n",
-          units_format_bytes((double)result->bytes_in / seconds, bytes));
+          units_format_bytes(units_divide((double)result->bytes_in, seconds), text));
 }
 
 /* The percentage of values whose bucket begins within ${low}..${high}. */
@@ -312,23 +313,34 @@ static double column_of(const struct result *result, enum column column) {
   static const double percents[COLUMNS] = {
       [COLUMN_P50] = 50, [COLUMN_P99] = 99, [COLUMN_P999] = 99.9, [COLUMN_MAX] = 100};
   if (column != COLUMN_RATE) {
-    return (double)result_percentile(result, TIMES_LATENCY, percents[column]);
+    return result_time(result, TIMES_LATENCY, percents[column]);
   }
-  return bench_rate(result->exchanges, result->seconds);
+  return units_divide((double)result->exchanges, result->seconds);
 }
 
 static double column_median(struct result *const *runs, uint32_t count, enum column column) {
   double values[RUNS_MAX];
+  size_t known = 0;
   assert(count > 0 && count <= RUNS_MAX);
   for (uint32_t i = 0; i < count; i++) {
-    values[i] = column_of(runs[i], column);
+    const double value = column_of(runs[i], column);
+    if (!isnan(value)) {
+      values[known++] = value;
+    }
   }
-  return median_of(values, count);
+  return median_of(values, known);
+}
+
+/* Print the label of a row and the target rate, which a closed loop does not have. */
+static void print_label(FILE *out, const char *label, const struct result *run) {
+  char text[UNITS_TEXT_MAX];
+  const double rate = run->target_rate > 0 ? run->target_rate : NAN;
+  fprintf(out, "%-8s %10s", label, units_format_fixed(rate, 2, text));
 }
 
 static void print_columns(FILE *out, const double values[COLUMNS]) {
   char text[UNITS_TEXT_MAX];
-  fprintf(out, " %12.2f", values[COLUMN_RATE]);
+  fprintf(out, " %12s", units_format_fixed(values[COLUMN_RATE], 2, text));
   for (int column = COLUMN_P50; column < COLUMNS; column++) {
     fprintf(out, " %10s", units_format_time(values[column], text));
   }
@@ -337,10 +349,12 @@ static void print_columns(FILE *out, const double values[COLUMNS]) {
 void report_text_runs(FILE *out, const struct options *options, struct result *const *runs,
                       uint32_t count) {
   double values[COLUMNS];
+  char label[16];
   fprintf(out, "%-8s %10s %12s %10s %10s %10s %10s %8s %10s\n", options->steps > 0 ? "Step" : "Run",
           "Target/sec", "Requests/sec", "50%", "99%", "99.9%", "Max", "Errors", "Unfinished");
   for (uint32_t i = 0; i < count; i++) {
-    fprintf(out, "%-8" PRIu32 " %10.2f", i + 1, runs[i]->target_rate);
+    snprintf(label, sizeof(label), "%" PRIu32, i + 1);
+    print_label(out, label, runs[i]);
     for (int column = 0; column < COLUMNS; column++) {
       values[column] = column_of(runs[i], (enum column)column);
     }
@@ -350,7 +364,7 @@ void report_text_runs(FILE *out, const struct options *options, struct result *c
   if (options->steps > 0 || count == 0) {
     return;
   }
-  fprintf(out, "%-8s %10.2f", "Median", runs[0]->target_rate);
+  print_label(out, "Median", runs[0]);
   for (int column = 0; column < COLUMNS; column++) {
     values[column] = column_median(runs, count, (enum column)column);
   }
@@ -360,13 +374,22 @@ void report_text_runs(FILE *out, const struct options *options, struct result *c
 
 /* ---- one row a second ---- */
 
+/* The next value; nothing if it is not known. */
+static void write_known(FILE *out, double value, int decimals) {
+  fputc(',', out);
+  if (!isnan(value)) {
+    fprintf(out, "%.*f", decimals, value);
+  }
+}
+
+/* A time; 0 means that no exchange ended in the interval, or that reports were merged. */
+static void write_us(FILE *out, uint64_t time_ns) {
+  write_known(out, time_ns == 0 ? NAN : (double)time_ns / (double)NS_PER_US, 3);
+}
+
 /* The columns about the end of a run and the load generator; empty if they are not known. */
 static void write_end(FILE *out, const struct interval *row) {
-  if (isnan(row->waiting_max)) {
-    fputc(',', out);
-  } else {
-    fprintf(out, ",%.4f", row->waiting_max);
-  }
+  write_known(out, row->waiting_max, 4);
   if (!row->is_last) {
     fputs(",,\n", out);
   } else if (row->unfinished == 0) {
@@ -383,12 +406,14 @@ void report_csv(FILE *out, const struct result *result) {
       out);
   for (uint32_t i = 0; i < result->intervals_count; i++) {
     const struct interval *row = &result->intervals[i];
-    double rate = bench_rate(row->exchanges, row->seconds);
-    fprintf(out, "%.3f,%.3f,%" PRIu64 ",%.2f,%.2f,%" PRIu64 ",%" PRIu64 ",%" PRIu64, row->at_s,
-            row->seconds, row->exchanges, rate, row->target_rate, row->errors, row->bytes_in,
-            row->bytes_out);
-    fprintf(out, ",%.3f,%.3f,%.3f,%.3f", (double)row->p50_ns / 1e3, (double)row->p90_ns / 1e3,
-            (double)row->p99_ns / 1e3, (double)row->max_ns / 1e3);
+    fprintf(out, "%.3f,%.3f,%" PRIu64, row->at_s, row->seconds, row->exchanges);
+    write_known(out, units_divide((double)row->exchanges, row->seconds), 2);
+    write_known(out, row->target_rate > 0 ? row->target_rate : NAN, 2);
+    fprintf(out, ",%" PRIu64 ",%" PRIu64 ",%" PRIu64, row->errors, row->bytes_in, row->bytes_out);
+    write_us(out, row->p50_ns);
+    write_us(out, row->p90_ns);
+    write_us(out, row->p99_ns);
+    write_us(out, row->max_ns);
     write_end(out, row);
   }
 }

@@ -95,6 +95,10 @@ uint64_t result_percentile(const struct result *result, enum metric_times times,
              : hdr_percentile_with(histogram, result->unfinished_times[times], percent);
 }
 
+double result_time(const struct result *result, enum metric_times times, double percent) {
+  return result_count(result, times) == 0 ? NAN : (double)result_percentile(result, times, percent);
+}
+
 uint64_t result_count(const struct result *result, enum metric_times times) {
   const struct hdr_histogram *histogram = result_times(result, times);
   if (histogram == NULL) {

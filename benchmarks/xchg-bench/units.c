@@ -92,8 +92,23 @@ int units_parse_time(const char *text, uint64_t *time_ns) {
   return 0;
 }
 
+static const char *no_value(char text[UNITS_TEXT_MAX]) { return memcpy(text, "-", 2); }
+
+double units_divide(double value, double by) { return by > 0 ? value / by : NAN; }
+
+const char *units_format_fixed(double value, int decimals, char text[UNITS_TEXT_MAX]) {
+  if (isnan(value)) {
+    return no_value(text);
+  }
+  snprintf(text, UNITS_TEXT_MAX, "%.*f", decimals, value);
+  return text;
+}
+
 const char *units_format_time(double time_ns, char text[UNITS_TEXT_MAX]) {
   double us = time_ns / 1e3;
+  if (isnan(us)) {
+    return no_value(text);
+  }
   if (us < 1e3) {
     snprintf(text, UNITS_TEXT_MAX, "%.2fus", us);
   } else if (us < 1e6) {
@@ -109,6 +124,9 @@ const char *units_format_time(double time_ns, char text[UNITS_TEXT_MAX]) {
 const char *units_format_count(double value, char text[UNITS_TEXT_MAX]) {
   static const char *const suffixes[] = {"", "k", "M", "G", "T"};
   size_t i = 0;
+  if (isnan(value)) {
+    return no_value(text);
+  }
   for (; value >= 1e3 && i + 1 < count_of(suffixes); i++) {
     value /= 1e3;
   }
@@ -119,6 +137,9 @@ const char *units_format_count(double value, char text[UNITS_TEXT_MAX]) {
 const char *units_format_bytes(double bytes, char text[UNITS_TEXT_MAX]) {
   static const char *const suffixes[] = {"B", "KB", "MB", "GB", "TB"};
   size_t i = 0;
+  if (isnan(bytes)) {
+    return no_value(text);
+  }
   for (; bytes >= 1024 && i + 1 < count_of(suffixes); i++) {
     bytes /= 1024;
   }

@@ -134,6 +134,9 @@ START_TEST(unknown_is_null) {
   }
   ck_assert_int_eq(member(member(root, "connect_us"), "p50")->kind, JSON_NULL);
   ck_assert_uint_eq(member(member(root, "connect_us"), "count")->integer, 0);
+  ck_assert_int_eq(member(root, "late_max_us")->kind, JSON_NULL);
+  ck_assert_int_eq(member(root, "started")->kind, JSON_NULL);
+  ck_assert_int_eq(member(member(root, "client"), "thread_busy_max")->kind, JSON_NULL);
   ck_assert_uint_eq(member(member(root, "unfinished"), "count")->integer, 0);
   ck_assert_int_eq(member(member(root, "unfinished"), "oldest_us")->kind, JSON_NULL);
   ck_assert_int_eq(member(member(root, "client"), "thread_waiting_max")->kind, JSON_NULL);

@@ -2,6 +2,7 @@
  * check_report_text: the lines that scripts look for, and all other values of a result.
  */
 #include "xchg-bench/report.h"
+#include "xchg-bench/result.h"
 
 #include "tests/fixtures/run_suite.h"
 
@@ -278,8 +279,8 @@ START_TEST(runs_stand_in_a_table_with_medians) {
   FILE *out = open_memstream(&text, &size);
   report_text_runs(out, options, runs, 3);
   fclose(out);
-  must_hold(text, "\n1              0.00      2500.00");
-  must_hold(text, "\nMedian         0.00       500.00");
+  must_hold(text, "\n1                 -      2500.00");
+  must_hold(text, "\nMedian            -       500.00");
   must_hold(text, "        4         12\n");
   free(text);
   options->steps = 3;
@@ -314,10 +315,51 @@ START_TEST(csv_has_a_row_a_second) {
   ck_assert_str_eq(text,
                    "at_s,seconds,exchanges,rate,target_rate,errors,bytes_in,bytes_out,p50_us,"
                    "p90_us,p99_us,max_us,waiting_max,unfinished,unfinished_oldest_us\n"
-                   "0.000,1.000,400,400.00,600.00,0,0,0,1.500,0.000,0.000,0.000,,,\n"
-                   "1.000,0.500,600,1200.00,0.00,0,0,0,0.000,0.000,0.000,0.000,0.2500,3,2.500\n");
+                   "0.000,1.000,400,400.00,600.00,0,0,0,1.500,,,,,,\n"
+                   "1.000,0.500,600,1200.00,,0,0,0,,,,,0.2500,3,2.500\n");
   free(text);
   result_destroy(result);
+}
+END_TEST
+
+/* A run that was interrupted before its window, with or without a schedule. */
+START_TEST(no_value_is_shown_as_zero) {
+  static const char *const zeros[] = {"0.00us", "0.000us", "0.0 %", "0.00us of CPU", " nan", "inf"};
+  struct options *options = make_options();
+  options->percentiles = options->uncorrected = true;
+  struct result *result = result_create(_i != 0, 1);
+  ck_assert_ptr_nonnull(result);
+  result->target_rate = _i != 0 ? 100 : 0;
+  result->client.known = true;
+  char *text = text_of(options, result);
+  for (size_t i = 0; i < count_of(zeros); i++) {
+    must_not_hold(text, zeros[i]);
+  }
+  must_hold(text, " 99.000%  -\n");
+  must_hold(text, "Requests/sec:          -\n");
+  must_hold(text, "Transfer/sec:          -\n");
+  must_hold(text, "Harness: - % of a CPU, ");
+  free(text);
+  size_t size;
+  FILE *out = open_memstream(&text, &size);
+  report_text_runs(out, options, &result, 1);
+  report_html(out, options, result);
+  hdr_write_hgrm(result->latency, result->unfinished_times[TIMES_LATENCY], out);
+  result_next_interval(result)->waiting_max = NAN;
+  report_csv(out, result);
+  fclose(out);
+  for (size_t i = 0; i < count_of(zeros); i++) {
+    must_not_hold(text, zeros[i]);
+  }
+  must_hold(text, "            -          -          -          -          -");
+  must_hold(text, "<td>whole exchange</td><td>0</td><td>-</td>");
+  must_hold(text, "<td>- %</td><td>-</td><td>-</td>");
+  must_hold(text, "<strong>- exchanges a second</strong>");
+  must_hold(text, "#[Mean    =            -, StdDeviation   =            -]");
+  must_hold(text, "\n0.000,0.000,0,,,0,0,0,,,,,,,\n");
+  free(text);
+  result_destroy(result);
+  free(options);
 }
 END_TEST
 
@@ -334,6 +376,7 @@ int main(void) {
       {the_first_wrong_answer_is_told, 1},
       {runs_stand_in_a_table_with_medians, 1},
       {csv_has_a_row_a_second, 1},
+      {no_value_is_shown_as_zero, 2},
   };
   return run_suite("report_text", tests, count_of(tests));
 }

@@ -8,6 +8,7 @@
 #include "tests/fixtures/run_suite.h"
 
 #include <check.h>
+#include <math.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -134,6 +135,13 @@ END_TEST
 START_TEST(values_are_written_as_wrk_does) {
   char text[UNITS_TEXT_MAX];
   ck_assert_str_eq(units_format_time(0, text), "0.00us");
+  ck_assert_str_eq(units_format_time(NAN, text), "-");
+  ck_assert_str_eq(units_format_count(NAN, text), "-");
+  ck_assert_str_eq(units_format_bytes(NAN, text), "-");
+  ck_assert_str_eq(units_format_fixed(NAN, 2, text), "-");
+  ck_assert_str_eq(units_format_fixed(1.239, 2, text), "1.24");
+  ck_assert(isnan(units_divide(5, 0)));
+  ck_assert_double_eq(units_divide(5, 2), 2.5);
   ck_assert_str_eq(units_format_time(635910, text), "635.91us");
   ck_assert_str_eq(units_format_time(12.92e6, text), "12.92ms");
   ck_assert_str_eq(units_format_time(1.5e9, text), "1.50s");
