@@ -83,8 +83,9 @@ struct options {
   /* the load */
   uint32_t threads, connections, idle;
   uint64_t duration_ns, warmup_ns, timeout_ns;
-  uint64_t count; /* exchanges before the run stops; 0 = unlimited */
-  double rate;    /* exchanges per second over all connections; 0 = closed loop */
+  uint64_t interval_ns; /* of a row of a report; 0 = a second */
+  uint64_t count;       /* exchanges before the run stops; 0 = unlimited */
+  double rate;          /* exchanges per second over all connections; 0 = closed loop */
 
   /* ramp and steps replace rate, search varies it */
   bool ramp;
@@ -120,7 +121,7 @@ enum bench_error {
 /* The times of a run, each with a histogram. */
 enum metric_times { TIMES_LATENCY, TIMES_UNCORRECTED, TIMES_CONNECT, TIMES_FIRST_BYTE, TIMES };
 
-/* One second of a run. */
+/* One interval of a run, a second unless --interval says otherwise. */
 struct interval {
   double at_s;    /* its start, counted from the start of the window */
   double seconds; /* its length; the last may be shorter */

@@ -22,6 +22,7 @@ struct counters *counters_create(bool open_loop, uint64_t budget) {
   }
   counters->open_loop = open_loop;
   counters->budget = budget;
+  counters->interval_ns = NS_PER_S;
   counters->from_ns = counters->until_ns = counters->slot_end_ns = NEVER;
   counters->connecting = true;
   hdr_reset(&counters->slots[0].latency);
@@ -38,7 +39,7 @@ void counters_destroy(struct counters *counters) { free(counters); }
 void counters_set_window(struct counters *counters, uint64_t from_ns, uint64_t until_ns) {
   counters->from_ns = from_ns;
   counters->until_ns = until_ns;
-  counters->slot_end_ns = from_ns + NS_PER_S;
+  counters->slot_end_ns = from_ns + counters->interval_ns;
   counters->connecting = false;
 }
 
@@ -177,7 +178,7 @@ bool counters_next_slot(struct counters *counters, uint64_t now) {
     return false;
   }
   struct counters_slot *next = &counters->slots[counters->current ^ 1];
-  const uint64_t second = (now - counters->from_ns) / NS_PER_S;
+  const uint64_t second = (now - counters->from_ns) / counters->interval_ns;
   if (atom_load_acquire_u32(&next->state) != SLOT_EMPTY) { /* the coordinator's SLOT_EMPTY */
     counters->slot_end_ns = now + RETRY_NS;
     return false;
@@ -185,6 +186,6 @@ bool counters_next_slot(struct counters *counters, uint64_t now) {
   next->second = (uint32_t)second;
   atom_store_release_u32(&slot(counters)->state, SLOT_FULL); /* the coordinator's load */
   counters->current ^= 1;
-  counters->slot_end_ns = counters->from_ns + (second + 1) * NS_PER_S;
+  counters->slot_end_ns = counters->from_ns + (second + 1) * counters->interval_ns;
   return true;
 }

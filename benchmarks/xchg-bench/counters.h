@@ -19,10 +19,10 @@
 
 enum { SLOT_EMPTY, SLOT_FULL };
 
-/* The counts of one second. */
+/* The counts of one interval. */
 struct counters_slot {
   atom_u32 state;
-  uint32_t second; /* number of its first second within the window */
+  uint32_t second; /* number of its first interval within the window */
   uint64_t exchanges, errors, bytes_in, bytes_out;
   uint64_t waited_ns; /* for a CPU */
   bool waited_known;
@@ -34,7 +34,8 @@ struct counters_slot {
 struct counters {
   /* the window; NEVER until the start is announced */
   uint64_t from_ns, until_ns;
-  uint64_t budget; /* exchanges that end within the window; NEVER = unlimited */
+  uint64_t budget;      /* exchanges that end within the window; NEVER = unlimited */
+  uint64_t interval_ns; /* of a slot; a second unless the owner sets it before the window */
   bool open_loop;
   bool connecting; /* before the run: only errors and connect times count */
 

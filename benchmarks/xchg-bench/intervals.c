@@ -68,7 +68,7 @@ static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
 
 /* Write the open interval, which lasted ${seconds}, to ${interval}, and open the next. */
 static void close_interval(struct intervals *intervals, double seconds, struct interval *interval) {
-  interval->at_s = intervals->second;
+  interval->at_s = intervals->second * intervals->length_s;
   interval->seconds = seconds;
   interval->waiting_max = NAN;
   hdr_reset(intervals->histogram);
@@ -89,7 +89,7 @@ static void close_interval(struct intervals *intervals, double seconds, struct i
     interval->waiting_max = fmax(interval->waiting_max, waited_s / seconds);
   }
   if (intervals->schedule != NULL) {
-    const double middle_ns = (intervals->second + seconds / 2) * 1e9;
+    const double middle_ns = (interval->at_s + seconds / 2) * 1e9;
     interval->target_rate =
         schedule_rate(intervals->schedule, intervals->lead_ns + (uint64_t)middle_ns);
   }
@@ -101,7 +101,13 @@ static void close_interval(struct intervals *intervals, double seconds, struct i
   intervals->second++;
 }
 
-const struct interval *intervals_gather(struct intervals *intervals) {
+/* The length of the open interval if it ends now, ${elapsed_s} after the start of the window. */
+static double open_length(const struct intervals *intervals, double elapsed_s) {
+  const double at_s = intervals->second * intervals->length_s;
+  return elapsed_s > at_s ? fmin(intervals->length_s, elapsed_s - at_s) : intervals->length_s;
+}
+
+const struct interval *intervals_gather(struct intervals *intervals, double elapsed_s) {
   struct interval *interval = NULL;
   for (;;) {
     for (uint32_t thread = 0; thread < intervals->threads; thread++) {
@@ -113,7 +119,7 @@ const struct interval *intervals_gather(struct intervals *intervals) {
     if (interval == NULL) {
       return NULL; /* no room: the slots stay full, and the totals include their counts */
     }
-    close_interval(intervals, 1, interval);
+    close_interval(intervals, open_length(intervals, elapsed_s), interval);
   }
 }
 
@@ -121,8 +127,9 @@ const struct interval *intervals_gather(struct intervals *intervals) {
 static void finish_last(const struct intervals *intervals, struct interval *last, double seconds) {
   const struct hdr_histogram *unfinished = intervals->result->unfinished_times[TIMES_LATENCY];
   const struct hdr_histogram *histogram = intervals->histogram;
-  last->seconds = last->at_s + 1 > seconds ? seconds - last->at_s : 1;
-  last->waiting_max /= last->seconds;
+  const double closed_s = last->seconds;
+  last->seconds = fmin(intervals->length_s, seconds - last->at_s);
+  last->waiting_max *= closed_s / last->seconds;
   last->is_last = true;
   last->unfinished = intervals->result->unfinished;
   last->unfinished_oldest_ns = intervals->result->unfinished_oldest_ns;
@@ -134,14 +141,14 @@ static void finish_last(const struct intervals *intervals, struct interval *last
 
 void intervals_finish(struct intervals *intervals, double seconds) {
   struct result *result = intervals->result;
-  while (intervals->second < seconds) {
+  while (intervals->second * intervals->length_s < seconds) {
     struct interval *interval = result_next_interval(result);
     if (interval == NULL) {
       return;
     }
-    close_interval(intervals, 1, interval);
+    close_interval(intervals, intervals->length_s, interval);
   }
-  if (result->intervals_count > 0) { /* the last second may be incomplete */
+  if (result->intervals_count > 0) { /* the last one may be incomplete */
     struct interval *last = &result->intervals[result->intervals_count - 1];
     if (last->at_s >= seconds) { /* the threads ended before it began */
       result->intervals_count--;

@@ -1,8 +1,8 @@
 /*
- * intervals: the coordinator gathers the threads' slots into one interval for each second.
+ * intervals: the coordinator gathers the threads' slots into one row for each interval.
  *
- * Interval s is closed when every thread has passed second s.  If a thread is late to hand a slot
- * over, its counts are in the interval of the slot's first second.
+ * An interval is closed when every thread has passed its end.  If a thread is late to hand a slot
+ * over, its counts are in the interval in which the slot began.
  *
  * Thread: the coordinator.
  */
@@ -16,7 +16,8 @@ struct intervals {
   struct counters **counters;      /* borrows: one for each thread */
   const struct schedule *schedule; /* borrows; NULL = closed loop */
   uint32_t threads;
-  uint32_t second;       /* of the open interval */
+  double length_s;       /* of an interval */
+  uint32_t second;       /* number of the open interval */
   uint64_t lead_ns;      /* of the schedule, before the window */
   uint64_t errors;       /* of all closed intervals */
   struct result *so_far; /* borrows: errors, latency and unfinished of all slots; NULL = none */
@@ -27,8 +28,11 @@ struct intervals {
 int intervals_init(struct intervals *intervals);
 void intervals_fini(struct intervals *intervals);
 
-/** Close the intervals that are complete. Return: the last of them, or NULL. */
-const struct interval *intervals_gather(struct intervals *intervals);
+/**
+ * Close the intervals that are complete, ${elapsed_s} after the start of the window.  The last one
+ * of a run is shorter.  Return: the last that was closed, or NULL.
+ */
+const struct interval *intervals_gather(struct intervals *intervals, double elapsed_s);
 
 /**
  * Close the remaining intervals after the threads have ended; the last ends at ${seconds}.  The

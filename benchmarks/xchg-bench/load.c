@@ -15,6 +15,7 @@
 #include "intervals.h"
 #include "measure.h"
 #include "objective.h"
+#include "live.h"
 
 #include <errno.h>
 #include <math.h>
@@ -163,6 +164,7 @@ static int prepare(struct load *load) {
   load->intervals.threads = load->count;
   load->intervals.schedule = is_open_loop(load) ? &load->schedule : NULL;
   load->intervals.lead_ns = options->warmup_ns;
+  load->intervals.length_s = (double)load->shared.interval_ns / 1e9;
   load->total = most_exchanges(load);
   if (options->fail_fast) {
     load->intervals.so_far = load->so_far = result_create(is_open_loop(load), 0);
@@ -259,14 +261,15 @@ static void end_if_lost(struct load *load) {
 }
 
 static void show_live(const struct load *load, const struct interval *interval) {
+  char text[LIVE_TEXT_MAX];
   if (!load->live || interval == NULL) {
     return;
   }
-  fprintf(stderr, "\r%5.0f s  %11.0f /s  p50 %9.3f ms  p99 %9.3f ms  errors %llu ",
-          interval->at_s + interval->seconds, (double)interval->exchanges / interval->seconds,
-          (double)interval->p50_ns / 1e6, (double)interval->p99_ns / 1e6,
-          (unsigned long long)load->intervals.errors);
-  (void)fflush(stderr);
+  /* \r and \033[K: this line takes the place of the last one, which may have been longer. */
+  fprintf(stderr, "\r%s\033[K",
+          live_format(interval, load->intervals.errors, load->intervals.length_s,
+                      live_columns(STDERR_FILENO), text));
+  (void)fflush(stderr); /* nobody depends on this line */
 }
 
 static void clear_live(const struct load *load) {
@@ -274,6 +277,11 @@ static void clear_live(const struct load *load) {
     fputs("\r\033[K", stderr);
     (void)fflush(stderr);
   }
+}
+
+/* The time since the start of the window. */
+static double elapsed_s(const struct load *load) {
+  return (double)sub_sat_u64(sys_now_ns(), load->from_ns) / 1e9;
 }
 
 /* Connect, warm up and measure until every thread has finished. */
@@ -300,7 +308,7 @@ static void coordinate(struct load *load, struct measure *server, struct measure
   measure_begin(client, &self, 1);
   while (atom_load_acquire_u32(&shared->threads_running) > 0) { /* the threads' subtraction */
     (void)wait_for_change(load, NEVER);
-    const struct interval *interval = intervals_gather(&load->intervals);
+    const struct interval *interval = intervals_gather(&load->intervals, elapsed_s(load));
     show_live(load, interval);
     if (interval != NULL && load->so_far != NULL) {
       end_if_lost(load);
@@ -371,6 +379,7 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
   load->shared.change.fd = -1;
   load->shared.warmup_ns = options->warmup_ns;
   load->shared.duration_ns = plan->duration_ns;
+  load->shared.interval_ns = options->interval_ns > 0 ? options->interval_ns : NS_PER_S;
   load->shared.fail_fast = options->fail_fast;
   load->live = isatty(STDERR_FILENO) == 1;
 

@@ -44,6 +44,7 @@ struct load_thread *load_thread_create(struct load_shared *shared, const struct 
   if (thread->counters == NULL) {
     goto undo_thread;
   }
+  thread->counters->interval_ns = shared->interval_ns;
   thread->env.counters = thread->counters;
   thread->pending = shared->fail_fast ? result_create(env->schedule != NULL, 0) : NULL;
   if (shared->fail_fast && thread->pending == NULL) {

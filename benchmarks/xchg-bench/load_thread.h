@@ -29,7 +29,7 @@ struct load_shared {
   struct wake change;                        /* signalled on a change of these or of a slot */
 
   /* constant */
-  uint64_t warmup_ns, duration_ns;
+  uint64_t warmup_ns, duration_ns, interval_ns;
   bool fail_fast; /* the coordinator wants to know what is unfinished */
 };
 

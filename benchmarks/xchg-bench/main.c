@@ -9,8 +9,8 @@
  */
 #include "core/streams.h"
 #include "identity.h"
-#include "load.h"
 #include "objective.h"
+#include "load.h"
 #include "plan.h"
 #include "options.h"
 #include "report.h"

@@ -81,6 +81,7 @@ static void set_defaults(struct options *options) {
   options->connections = 10;
   options->duration_ns = 10 * NS_PER_S;
   options->timeout_ns = 2 * NS_PER_S;
+  options->interval_ns = NS_PER_S;
   options->repeat = 1;
 }
 

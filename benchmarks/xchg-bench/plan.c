@@ -33,8 +33,9 @@
 #define PROBE_MIN_NS (500 * NS_PER_MS)
 #define PROBE_MAX_NS (5 * NS_PER_S)
 
-/* Intervals of a run that ends by count or signal; later seconds count only in the totals. */
-#define SECONDS_MAX UINT64_C(86400)
+/* Intervals of a run that ends by count or signal; later ones count only in the totals. */
+#define INTERVALS_MAX UINT64_C(86400)
+#define INTERVALS_ROOM UINT64_C(1000000) /* of a run whose duration is known */
 
 struct planner {
   struct plan *plan;
@@ -164,11 +165,12 @@ static struct result *run_one(const struct planner *planner, const struct shape 
   *options = *planner->options;
   options->rate = fmax(shape->from, shape->to);
   options->duration_ns = shape->duration_ns;
-  uint64_t seconds = SECONDS_MAX;
+  const uint64_t interval_ns = options->interval_ns > 0 ? options->interval_ns : NS_PER_S;
+  uint64_t rows = INTERVALS_MAX;
   if (shape->duration_ns != NEVER) {
-    seconds = min_u64(seconds, (shape->duration_ns + NS_PER_S - 1) / NS_PER_S);
+    rows = min_u64(INTERVALS_ROOM, (shape->duration_ns + interval_ns - 1) / interval_ns);
   }
-  struct result *result = result_create(options->rate > 0, (uint32_t)seconds);
+  struct result *result = result_create(options->rate > 0, (uint32_t)rows);
   if (result != NULL && planner->load(options, &load_plan, result) == -1) {
     int saved = errno;
     result_destroy(result);

@@ -1,6 +1,7 @@
 """Goal: xchg-bench measures and reports what docs/reference.md, Load generator, says, with each exit code and kind of
 error."""
 
+import contextlib
 import csv
 import datetime
 import fcntl
@@ -10,8 +11,10 @@ import re
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -223,6 +226,37 @@ class Reports(unittest.TestCase):
             ran = bench("compare", fast, slow, "--fail-above=10%")
             self.assertEqual(ran.returncode, 99, ran.stdout)
             self.assertIn("B is worse than A: rate", ran.stdout)
+
+    def test_rows_may_be_shorter_than_a_second(self):
+        report = measure(self.address, "-x", "echo", "-R", 1000, "-d", "1050ms", "--interval", "100ms")
+        self.assertEqual(len(report["interval"]), 11)
+        for number, row in enumerate(report["interval"]):
+            self.assertAlmostEqual(row["at"], number / 10)
+            self.assertAlmostEqual(row["seconds"], 0.1 if number < 10 else 0.05, delta=0.011)
+            self.assertEqual(row["target_rate"], 1000)
+        self.assertEqual(sum(row["exchanges"] for row in report["interval"]), report["exchanges"])
+        for wrong in ("0", "9ms", "x"):
+            self.assertEqual(bench("-x", "echo", "--interval", wrong, self.address).returncode, 64)
+
+    def test_the_line_on_a_terminal_fits_and_shows_rates(self):
+        """A terminal of 40 columns, and a last second of 0.2 s."""
+        reader, terminal = os.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 40, 0, 0))
+        with open(terminal, "w") as err:
+            process = subprocess.Popen([BENCH, "-x", "echo", "-R", "500", "-d", "1200ms", self.address], stdout=subprocess.DEVNULL, stderr=err)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of the terminal's other side
+            while data := os.read(reader, 4096):
+                shown += data
+        os.close(reader)
+        self.assertEqual(process.wait(RUN_LIMIT), 0)
+        lines = [line for line in shown.decode().replace("\033[K", "").split("\r") if line]
+        self.assertEqual({len(line) < 40 for line in lines}, {True}, lines)
+        self.assertNotIn("\n", shown.decode())
+        for line in lines:
+            rate = re.search(r"(~?) +(\d+) /s", line)
+            self.assertAlmostEqual(int(rate.group(2)), 500, delta=250, msg=line)
+            self.assertEqual(rate.group(1) == "~", line.split()[0] != "1", line)
 
     def test_repeat(self):
         report = measure(self.address, "-x", "echo", "-n", 200, "--repeat", 3)
