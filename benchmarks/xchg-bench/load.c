@@ -269,7 +269,7 @@ static void show_live(const struct load *load, const struct interval *interval) 
   fprintf(stderr, "\r%s\033[K",
           live_format(interval, load->intervals.errors, load->intervals.length_s,
                       live_columns(STDERR_FILENO), text));
-  (void)fflush(stderr); /* nobody depends on this line */
+  (void)fflush(stderr); /* the next line replaces this one */
 }
 
 static void clear_live(const struct load *load) {

@@ -14,6 +14,8 @@
 #include "core/error_text.h"
 #include "units.h"
 #include "svg.h"
+#include "html_style.h"
+#include "identity.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -25,34 +27,9 @@
 #define CURVE_STEPS 240
 #define BARS 60
 
-static const char style[] =
-    ":root{color-scheme:light dark;--back:#fcfcfb;--ink:#1c1e21;--soft:#5a6068;--grid:#e3e5e8;"
-    "--card:#ffffff;--s0:#1f6fd6;--s1:#d9730d;--s2:#2b8a3e;--s3:#c2255c}\n"
-    "@media(prefers-color-scheme:dark){:root{--back:#15171a;--ink:#e8eaed;--soft:#a0a7b0;"
-    "--grid:#2e3238;--card:#1c1f23;--s0:#6aa9ff;--s1:#ffb061;--s2:#69db7c;--s3:#ff8fb3}}\n"
-    "body{margin:0 auto;max-width:1180px;padding:24px;background:var(--back);color:var(--ink);"
-    "font:15px/1.5 system-ui,sans-serif}\n"
-    "h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:28px 0 8px}p{margin:4px 0}\n"
-    ".soft{color:var(--soft)}.warn{border-left:4px solid var(--s3);padding:4px 12px}\n"
-    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:16px;"
-    "margin-top:16px}\n"
-    "svg{width:100%;height:auto;background:var(--card);border:1px solid var(--grid);"
-    "border-radius:6px}\n"
-    "svg text{fill:var(--ink);font-size:12px}svg .tick,svg .name{fill:var(--soft)}\n"
-    "svg .title{font-size:14px;font-weight:600}\n"
-    ".grid{stroke:var(--grid);stroke-width:1}.axis{stroke:var(--soft);stroke-width:1}\n"
-    ".line{fill:none;stroke-width:2}.dashed{stroke-dasharray:6 4}\n"
-    ".line.s0{stroke:var(--s0)}.line.s1{stroke:var(--s1)}.line.s2{stroke:var(--s2)}"
-    ".line.s3{stroke:var(--s3)}\n"
-    ".dot.s0,.bar.s0{fill:var(--s0)}.dot.s1,.bar.s1{fill:var(--s1)}.dot.s2,.bar.s2{fill:var(--s2)}"
-    ".dot.s3,.bar.s3{fill:var(--s3)}\n"
-    ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
-    "th,td{padding:3px 12px;text-align:right;border-bottom:1px solid var(--grid)}\n"
-    "th{color:var(--soft);font-weight:500}td:first-child,th:first-child{text-align:left;"
-    "padding-left:0}\n";
-
 static void write_summary(FILE *out, const struct options *options, const struct result *result);
 static void write_tables(FILE *out, const struct result *result);
+static void write_origin(FILE *out, const struct identity *identity, uint64_t started_ms);
 static void write_load(FILE *out, const struct options *options);
 static void write_times(FILE *out, const struct result *result);
 static void write_time_row(FILE *out, const char *name, const struct result *result,
@@ -104,7 +81,7 @@ static void write_head(FILE *out, const struct options *options) {
       "<link rel=\"icon\" href=\"data:,\">\n<title>xchg-bench ",
       out);
   svg_text(out, options->target);
-  fprintf(out, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<h1>xchg-bench ", style);
+  fprintf(out, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<h1>xchg-bench ", html_style);
   svg_text(out, options->target);
   fputs("</h1>\n", out);
 }
@@ -292,6 +269,7 @@ static double middle_of(const struct interval *interval) {
 
 static void write_summary(FILE *out, const struct options *options, const struct result *result) {
   char time[UNITS_TEXT_MAX], read[UNITS_TEXT_MAX], sent[UNITS_TEXT_MAX];
+  write_origin(out, &options->identity, result->started_ms);
   write_load(out, options);
   fprintf(out, "<p><strong>%s exchanges a second</strong>",
           units_format_fixed(units_divide((double)result->exchanges, result->seconds), 2, time));
@@ -384,6 +362,18 @@ static void write_tables(FILE *out, const struct result *result) {
   write_errors(out, result);
   write_usages(out, result);
   fputs("<p class=\"soft\">xchg-bench " XCHG_VERSION "</p>\n", out);
+}
+
+/* When, where and by which command the run was made. */
+static void write_origin(FILE *out, const struct identity *identity, uint64_t started_ms) {
+  char text[IDENTITY_MOMENT_MAX];
+  fprintf(out, "<p class=\"soft\">%s, ", started_ms > 0 ? identity_format(started_ms, text) : "-");
+  svg_text(out, identity->host);
+  fputs(identity->machine[0] != 0 ? ": " : "", out);
+  svg_text(out, identity->machine);
+  fputs("</p>\n<p class=\"soft\"><code>", out);
+  svg_text(out, identity->command);
+  fputs("</code></p>\n", out);
 }
 
 static void write_load(FILE *out, const struct options *options) {

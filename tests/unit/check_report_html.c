@@ -202,12 +202,34 @@ START_TEST(bars_of_nothing_are_not_drawn) {
 }
 END_TEST
 
+START_TEST(the_page_tells_when_where_and_how) {
+  struct options *options = make_options("127.0.0.1:7000");
+  struct result *result = result_create(false, 1);
+  ck_assert_ptr_nonnull(result);
+  snprintf(options->identity.host, sizeof(options->identity.host), "a<b");
+  snprintf(options->identity.machine, sizeof(options->identity.machine), "Linux 6.1, 2 CPUs");
+  snprintf(options->identity.command, sizeof(options->identity.command), "xchg-bench 'p99<5ms'");
+  result->started_ms = UINT64_C(1764433329123);
+  char *page = page_of(options, result);
+  must_be_sound(page, 0);
+  ck_assert_ptr_nonnull(strstr(page, "2025-11-29T16:22:09.123Z, a&lt;b: Linux 6.1, 2 CPUs</p>"));
+  ck_assert_ptr_nonnull(strstr(page, "<code>xchg-bench 'p99&lt;5ms'</code>"));
+  free(page);
+  result->started_ms = 0; /* a signal came before the window */
+  page = page_of(options, result);
+  ck_assert_ptr_null(strstr(page, "1970-"));
+  free(page);
+  result_destroy(result);
+  free(options);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {a_full_result_has_five_charts, 1},       {an_empty_result_is_a_page, 1},
       {one_value_and_the_longest_are_drawn, 1}, {texts_from_outside_are_escaped, 1},
       {ticks_are_written_in_units, 1},          {lines_break_where_there_is_no_value, 1},
-      {bars_of_nothing_are_not_drawn, 1},
+      {bars_of_nothing_are_not_drawn, 1},       {the_page_tells_when_where_and_how, 1},
   };
   return run_suite("report_html", tests, count_of(tests));
 }
