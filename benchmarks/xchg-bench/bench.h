@@ -19,8 +19,9 @@
 #define BENCH_STEPS_MAX 64
 #define BENCH_SLO_MAX 16
 #define BENCH_BIND_MAX 64
-#define BENCH_STARVED 0.2     /* the share of waiting for a CPU that a report warns of */
-#define BENCH_EXAMPLE_MAX 160 /* of 32 bytes, escaped */
+#define BENCH_ADDRESSES_MAX 16 /* of a name; further ones are not tried */
+#define BENCH_STARVED 0.2      /* the share of waiting for a CPU that a report warns of */
+#define BENCH_EXAMPLE_MAX 160  /* of 32 bytes, escaped */
 
 /* Exit codes, the first that applies: 130, 64, 74, 1, 99, 0. */
 enum {
@@ -58,18 +59,27 @@ struct identity {
   char host[128];
   char machine[128];  /* system, processor, CPUs */
   char command[1024]; /* quoted for a shell; cut if it is longer */
-  char address[128];  /* of the server, if it was resolved from a name; "" = unknown */
+  char address[128];  /* of the server, numeric; "" = unknown */
   /* owns: the ids of the reports that it was merged from; NULL = it was not merged */
   char (*merged)[IDENTITY_ID_MAX];
   uint32_t merged_count;
+};
+
+/* A connection that was made before the run; see dial.h. */
+struct first_connection {
+  int fd;              /* owns; -1 = none, or the run has taken it */
+  uint64_t connect_ns; /* how long connecting took */
 };
 
 struct options {
   struct identity identity;
 
   /* the server */
-  char target[192];           /* as given */
-  struct addr_listen address; /* the first address that the target resolves to */
+  char target[192];                           /* as given */
+  struct addr_listen address;                 /* of the run */
+  struct addr addresses[BENCH_ADDRESSES_MAX]; /* of a name: those among which dial_choose chooses */
+  uint32_t addresses_count;
+  struct first_connection *first; /* borrows: the run takes its descriptor; NULL = none */
   struct addr bind[BENCH_BIND_MAX];
   uint32_t bind_count;
 

@@ -10,10 +10,9 @@
 #include "core/sys.h"
 #include "net/sock.h"
 #include "wrong.h"
+#include "dial.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 
 /* Buffers read or written in one call, so that other clients get their share. */
@@ -154,22 +153,6 @@ static enum client_outcome end_counted(struct client_env *env, struct client *cl
 
 /* ---- open and close ---- */
 
-/* Set address and options before connect: 0, or -1. */
-static int prepare(const struct client_env *env, const struct client *client) {
-  const int on = 1;
-  if (env->bind_count > 0) {
-    struct addr_listen from = {.addr = env->bind[client->number % env->bind_count]};
-    struct sockaddr_storage address;
-    from.addr.port = 0;
-    const socklen_t size = sock_addr_to(&from, &address);
-    if (sys_setsockopt(client->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)) == -1 ||
-        bind(client->fd, (struct sockaddr *)&address, size) == -1) {
-      return -1;
-    }
-  }
-  return env->nodelay ? sys_setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) : 0;
-}
-
 static void established(struct client_env *env, struct client *client) {
   client->state = CLIENT_OPEN;
   if (!client->idle) {
@@ -177,6 +160,26 @@ static void established(struct client_env *env, struct client *client) {
     counters_connect(env->counters, sub_sat_u64(env->now, client->opened_ns), env->now);
   }
   extend(env, client);
+}
+
+/* Take the connection that was made before the run.  The time since then does not count. */
+static bool take_first(const struct client_env *env, struct client *client) {
+  uint64_t connect_ns;
+  if (!dial_take_first(env->first, &client->fd, &connect_ns)) {
+    return false;
+  }
+  client->starts[0] = client->opened_ns -= connect_ns; /* a counted exchange began then */
+  return true;
+}
+
+/* Wait for the events of ${client}. */
+static enum client_outcome watch(struct client_env *env, struct client *client) {
+  struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                              .data.ptr = client};
+  if (sys_epoll_ctl(env->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) == -1) {
+    return client_fail(env, client, ERROR_CONNECT, errno);
+  }
+  return CLIENT_WAITS; /* a connection that is already established reports EPOLLOUT at once */
 }
 
 enum client_outcome client_open(struct client_env *env, struct client *client) {
@@ -190,8 +193,13 @@ enum client_outcome client_open(struct client_env *env, struct client *client) {
   if (!env->counted || client->idle) {
     client->last = add_sat_u64(client->begun, env->per_connection);
   }
-  client->fd = socket(env->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (client->fd == -1 || prepare(env, client) == -1) {
+  if (take_first(env, client)) {
+    return watch(env, client);
+  }
+  const struct addr *from =
+      env->bind_count > 0 ? &env->bind[client->number % env->bind_count] : NULL;
+  client->fd = dial_socket(env->address.ss_family, from, env->nodelay);
+  if (client->fd == -1) {
     return client_fail(env, client, ERROR_CONNECT, errno);
   }
   const int made = connect(client->fd, (struct sockaddr *)&env->address, env->address_size);
@@ -203,12 +211,7 @@ enum client_outcome client_open(struct client_env *env, struct client *client) {
   if (made == -1 && errno != EINPROGRESS) {
     return client_fail(env, client, ERROR_CONNECT, errno);
   }
-  struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                              .data.ptr = client};
-  if (sys_epoll_ctl(env->epoll_fd, EPOLL_CTL_ADD, client->fd, &event) == -1) {
-    return client_fail(env, client, ERROR_CONNECT, errno);
-  }
-  return CLIENT_WAITS; /* a connection that is already established reports EPOLLOUT at once */
+  return watch(env, client);
 }
 
 void client_close(struct client *client) {

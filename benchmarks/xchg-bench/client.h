@@ -82,7 +82,8 @@ struct client_env {
   socklen_t address_size;
   const struct addr *bind; /* borrows */
   uint32_t bind_count;
-  int epoll_fd; /* borrows */
+  struct first_connection *first; /* borrows; NULL = none, as for all threads but one */
+  int epoll_fd;                   /* borrows */
 
   struct counters *counters;
   uint64_t now; /* when the current event was taken up */

@@ -126,6 +126,7 @@ static int make_threads(struct load *load, const struct client_env *env) {
     }
     load->counters[i] = load->threads[i]->counters;
   }
+  load->threads[0]->env.first = options->first;
   return 0;
 }
 

@@ -9,6 +9,7 @@
  */
 #include "core/streams.h"
 #include "identity.h"
+#include "dial.h"
 #include "objective.h"
 #include "load.h"
 #include "plan.h"
@@ -31,8 +32,9 @@ struct bench {
   struct plan plan;
   const char *paths[FILES]; /* borrowed from the options; NULL = none */
   FILE *files[FILES];       /* owns; NULL = none; stdout for "-" */
-  FILE *text;               /* owns: of the text report; stdout unless a file is stdout */
-  bool is_unwritten;        /* a report could not be written */
+  struct first_connection first;
+  FILE *text;        /* owns: of the text report; stdout unless a file is stdout */
+  bool is_unwritten; /* a report could not be written */
 };
 
 /* The errno of the first write to standard output that failed; 0 = none. */
@@ -217,10 +219,26 @@ static int raise_descriptors(const struct options *options) {
   return -1;
 }
 
+/* Choose among the addresses of a name, and tell which. */
+static void choose_address(struct bench *b) {
+  struct options *options = &b->options;
+  struct identity *identity = &options->identity;
+  const uint32_t number = dial_choose(options, &b->first);
+  addr_format_listen(&options->address, identity->address, sizeof(identity->address));
+  if (number > 0) {
+    fprintf(b->text, "  Address: %s, number %u of %u of the name\n", identity->address, number,
+            options->addresses_count);
+  } else if (options->addresses_count > 1) {
+    fprintf(b->text, "  Address: %s; none of %u of the name answers\n", identity->address,
+            options->addresses_count);
+  }
+}
+
 static int measure(struct bench *b) {
   handle(SIGINT, end_softly);
   handle(SIGTERM, end_softly);
   report_text_begin(b->text, &b->options);
+  choose_address(b);
   flush_output();
   if (plan_run(&b->plan, &b->options, load_run, b->text) == -1) {
     fprintf(stderr, "xchg-bench: cannot start the load: %s\n", strerror(errno));
@@ -247,9 +265,14 @@ static int run(struct bench *b, char **argv) {
       break;
   }
   b->options.identity = identity;
+  b->first.fd = -1;
+  b->options.first = &b->first;
   const bool ready = raise_descriptors(&b->options) == 0 && open_files(b) == 0;
   int code = ready ? measure(b) : BENCH_USAGE;
   close_files(b);
+  if (b->first.fd != -1) {
+    close(b->first.fd); /* a signal came before the run */
+  }
   if (b->text != NULL && b->text != stdout) {
     fclose(b->text); /* /dev/null */
   }

@@ -368,8 +368,23 @@ static int check_size(struct parser *parser) {
   return 0;
 }
 
+/* With --bind, only addresses of its family can be used. */
+static void drop_addresses(struct options *o) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < o->addresses_count && o->bind_count > 0; i++) {
+    if (o->addresses[i].family == o->bind[0].family) {
+      o->addresses[kept++] = o->addresses[i];
+    }
+  }
+  if (kept > 0) {
+    o->addresses_count = kept;
+    o->address.addr = o->addresses[0];
+  }
+}
+
 static int check_addresses(struct parser *parser) {
-  const struct options *o = parser->options;
+  struct options *o = parser->options;
+  drop_addresses(o);
   const uint64_t all = (uint64_t)o->connections + o->idle;
   for (uint32_t i = 0; i < o->bind_count; i++) {
     if (o->bind[i].family != o->address.addr.family) {

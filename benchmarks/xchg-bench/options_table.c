@@ -213,8 +213,32 @@ static const char *read_steps(struct options *o, const char *text) {
 
 /* ---- the target ---- */
 
+/* Add an address that the name has, unless it is there or there is no room. */
+static void add_address(struct options *options, const struct addrinfo *answer, uint16_t port) {
+  struct addr addr = {.port = 0};
+  char text[ADDR_TEXT_MAX], other[ADDR_TEXT_MAX];
+  if (answer->ai_family == AF_INET) {
+    const struct sockaddr_in *in = (const void *)answer->ai_addr;
+    addr_from_ipv4(&addr, (const uint8_t *)&in->sin_addr, port);
+  } else if (answer->ai_family == AF_INET6) {
+    const struct sockaddr_in6 *in6 = (const void *)answer->ai_addr;
+    addr_from_ipv6(&addr, in6->sin6_addr.s6_addr, port);
+  } else {
+    return;
+  }
+  addr_format(&addr, text);
+  for (uint32_t i = 0; i < options->addresses_count; i++) {
+    if (strcmp(addr_format(&options->addresses[i], other), text) == 0) {
+      return;
+    }
+  }
+  if (options->addresses_count < BENCH_ADDRESSES_MAX) {
+    options->addresses[options->addresses_count++] = addr;
+  }
+}
+
 /* A name and a port. */
-static const char *resolve(const char *text, struct addr_listen *address) {
+static const char *resolve(const char *text, struct options *options) {
   const char *colon = strrchr(text, ':');
   char host[sizeof(((struct options *)0)->target)];
   if (colon == NULL || colon == text || colon[1] == 0 || memchr(text, ':', colon - text) != NULL ||
@@ -233,16 +257,12 @@ static const char *resolve(const char *text, struct addr_listen *address) {
   if (error != 0) {
     return gai_strerror(error);
   }
-  *address = (struct addr_listen){.mode = -1};
-  if (answers->ai_family == AF_INET) {
-    const struct sockaddr_in *in = (const void *)answers->ai_addr;
-    addr_from_ipv4(&address->addr, (const uint8_t *)&in->sin_addr, (uint16_t)port);
-  } else {
-    const struct sockaddr_in6 *in6 = (const void *)answers->ai_addr;
-    addr_from_ipv6(&address->addr, in6->sin6_addr.s6_addr, (uint16_t)port);
+  for (const struct addrinfo *answer = answers; answer != NULL; answer = answer->ai_next) {
+    add_address(options, answer, (uint16_t)port);
   }
   freeaddrinfo(answers);
-  return NULL;
+  options->address = (struct addr_listen){.addr = options->addresses[0], .mode = -1};
+  return options->addresses_count == 0 ? "has no IPv4 or IPv6 address" : NULL;
 }
 
 const char *option_read_target(struct options *options, const char *text) {
@@ -265,7 +285,7 @@ const char *option_read_target(struct options *options, const char *text) {
     return right ? NULL : WANT_TARGET;
   }
   const bool is_address = strncmp(text, "unix:", 5) == 0 || text[0] == '[';
-  return is_address ? WANT_TARGET : resolve(text, address);
+  return is_address ? WANT_TARGET : resolve(text, options);
 }
 
 /* ---- the table ---- */
