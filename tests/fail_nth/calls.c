@@ -12,6 +12,8 @@
  */
 #include "tests/fail_nth/calls.h"
 
+#include "core/error_text.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -119,17 +121,17 @@ const char *call_name(enum nth_call call) { return words[call].name; }
 
 int call_optional(enum nth_call call) { return words[call].optional; }
 
-const char *error_name(int error) {
+const char *injected_name(int error) {
   if (error == ERROR_EOF) {
     return "EOF";
   }
-  return error == ERROR_NOTHING ? "NOTHING" : strerrorname_np(error);
+  return error == ERROR_NOTHING ? "NOTHING" : error_name(error);
 }
 
 int error_of(const char *name) {
   for (size_t i = 0; i < rules_count; i++) {
     for (size_t j = 0; j < rules[i].count; j++) {
-      if (strcmp(error_name(rules[i].errors[j]), name) == 0) {
+      if (strcmp(injected_name(rules[i].errors[j]), name) == 0) {
         return rules[i].errors[j];
       }
     }

@@ -97,7 +97,7 @@ const char *call_name(enum nth_call call);
 int call_optional(enum nth_call call);
 
 /** The name of an errno, for example ECONNRESET, and the errno of a name; 0 for an unknown name. */
-const char *error_name(int error);
+const char *injected_name(int error);
 int error_of(const char *name);
 
 #endif

@@ -77,7 +77,7 @@ static void print_command(const struct spec *spec) {
   if (spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL) {
     printf(" --bytes %zu", spec->bytes);
   } else {
-    printf(" --errno %s", error_name(spec->error));
+    printf(" --errno %s", injected_name(spec->error));
   }
   printf(" --%s --session %s\n",
          spec->mode == MODE_FOREVER || spec->mode == MODE_SHORTEN_ALL ? "persistent" : "once",
@@ -91,7 +91,7 @@ static void print_fault(const struct spec *spec, const char *what) {
   } else if (spec->mode == MODE_SABOTAGE) {
     printf("%s", sabotage_names[spec->sabotage]);
   } else {
-    printf("%s, %s", error_name(spec->error), spec->mode == MODE_FOREVER ? "persistent" : "once");
+    printf("%s, %s", injected_name(spec->error), spec->mode == MODE_FOREVER ? "persistent" : "once");
   }
   printf(", session %s: %s\n", sessions[spec->session].name, what);
   if (spec->mode != MODE_SABOTAGE) {
@@ -153,7 +153,7 @@ static bool in_wanted_series(const struct spec *spec) {
   bool forever = spec->mode == MODE_FOREVER || spec->mode == MODE_SHORTEN_ALL;
   bool cut = spec->mode == MODE_SHORTEN || spec->mode == MODE_SHORTEN_ALL;
   return (o->session == NULL || strcmp(o->session, sessions[spec->session].name) == 0) &&
-         (o->error == NULL || (!cut && strcmp(o->error, error_name(spec->error)) == 0)) &&
+         (o->error == NULL || (!cut && strcmp(o->error, injected_name(spec->error)) == 0)) &&
          (!o->persistent || forever) && (!o->once || !forever) && (o->bytes == 0 || cut);
 }
 

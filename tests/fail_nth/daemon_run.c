@@ -116,7 +116,7 @@ static void check_refused(int code) {
   sessions_check_refusal(0);
   bool fits = stale ? code == 71 || code == 69 : code == (address && !exhausted ? 69 : 71);
   if (!fits) {
-    ledger_fault("exit code %d for %s", code, error_name(spec->error));
+    ledger_fault("exit code %d for %s", code, injected_name(spec->error));
   }
 }
 
