@@ -32,7 +32,8 @@ say = $(if $(V),,@echo '  $(1) $@';)
 # ---- variants: output folder, compiler and flags ----
 
 B = $(BUILD)/$(VARIANT)
-ifeq ($(VARIANT),release)
+# Valgrind runs the release build. It takes the place of jemalloc.
+ifneq ($(filter release valgrind,$(VARIANT)),)
 B = $(BUILD)
 else ifeq ($(VARIANT),clang)
 override CC = clang
@@ -41,8 +42,6 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fram
 override JEMALLOC = 0
 else ifeq ($(VARIANT),tsan)
 SANITIZE = -fsanitize=thread
-override JEMALLOC = 0
-else ifeq ($(VARIANT),valgrind)
 override JEMALLOC = 0
 else ifeq ($(VARIANT),fuzz)
 override CC = clang

@@ -20,17 +20,27 @@ CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/c
 # The tests that wait longest run first, so that they do not run alone at the end.
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
-# These provoke faults outside of the process. They run no code that the other live tests do not run under TSan.
-LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(patsubst %,tests/live/test_%.py,network fault_matrix_accept fault_matrix_handoff))
+# TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
+# the load generator, whose threads check_load and check_schedule run, or faults outside of the process.
+TSAN_SKIPS = amplification bench close config exchange install network fault_matrix_accept fault_matrix_handoff
+LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(TSAN_SKIPS:%=tests/live/test_%.py))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind a live test spends most of its time waiting: for a program to start, for a timeout.
 JOBS ?= $(if $(filter valgrind,$(VARIANT)),4,3)
 FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 SIMULATE = $(B)/tests/sim/simulate
-# It has one thread, so TSan would find nothing. Slow builds make one run in 30.
-FAIL_NTH = $(if $(filter tsan valgrind,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
+# In a slow build the start and the end of a process take most of a test's time. So a program runs all its tests in one
+# process there, except these: a test of them changes what the next one starts from.
+FORKED = $(addprefix check_,api_offload api_server histogram library_limits plan send_queue_fault slab wheel)
+SLOW_RUN = $(if $(filter asan tsan valgrind,$(VARIANT)),--forked '$(FORKED)')
+# Slow builds make one run in 30 and no self-test.
+FAIL_NTH = $(B)/tests/fail_nth/check_nth
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
-PROGRAMS = $(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE)
+# The programs with more than one thread. In the others TSan would find nothing.
+TSAN_UNIT = acceptor% admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
+            stats thread wake watchdog worker%
+THREADED = $(filter $(TSAN_UNIT:%=$(B)/tests/check_%),$(UNIT)) $(filter $(B)/tests/fault/check_acceptor_%,$(FAULT)) $(CONC)
+PROGRAMS = $(if $(filter tsan,$(VARIANT)),$(THREADED),$(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE))
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000
 
@@ -181,7 +191,7 @@ $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 
 # ---- run ----
 
-RUN = XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run -j $(JOBS) -o $(B)/tests/log
+RUN = XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run $(SLOW_RUN) -j $(JOBS) -o $(B)/tests/log$(VALGRIND_LOG)
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(abspath $(B))/tests/valgrind/%p.log
@@ -190,11 +200,12 @@ TEST_ENV = SIMULATE_SEEDS=2000 XCHGD_SLOW=3 \
            ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=1 \
            UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1
 else ifeq ($(VARIANT),tsan)
-TEST_ENV = SIMULATE_SEEDS=1000 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
+TEST_ENV = TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
 # TSan's shadow memory conflicts with the address randomization of some kernels.
 TEST_WRAP = $(if $(shell setarch -R true 2>&1),,setarch -R)
 else ifeq ($(VARIANT),valgrind)
 TEST_ENV = XCHGD_SLOW=10 XCHGD_WRAP='$(VALGRIND)'
+VALGRIND_LOG = -valgrind
 else ifeq ($(VARIANT),cov)
 TEST_ENV = SIMULATE_SEEDS=2000
 endif

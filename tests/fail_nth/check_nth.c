@@ -426,7 +426,7 @@ int main(int argc, char **argv) {
     tests++;
     failed += !test_total();
   }
-  for (int i = 0; i < SABOTAGES && all.options.call == NULL; i++) {
+  for (int i = 0; i < SABOTAGES && all.options.call == NULL && all.options.every == 1; i++) {
     tests++;
     failed += !test_sabotage((enum sabotage)i);
   }
