@@ -34,8 +34,7 @@
  *
  * The comments below list these errors by name only:
  *
- *   EPERM    the calling thread is not the connection's worker, or the process does not own the
- *            server
+ *   EPERM    the calling thread is not the connection's worker, or not in the process that owns it
  *   EPIPE    xchg_finish or xchg_abort was called before, or on_close is running
  *   EAGAIN   a bounded queue is full
  *   ENOMEM   out of memory
@@ -282,23 +281,35 @@ struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
 
 /* ---- xchg_offload(3): run blocking work on another thread ---- */
 
+#define XCHG_OFFLOAD_CANCEL 1u /* for xchg_offload_flags: no work for an ended connection */
+
 /**
+ * xchg_offload(conn, work, done, argument):
  * Run ${work}(${argument}) on one of XCHG_OFFLOAD_THREADS threads, then ${done}(${conn},
  * ${argument}) on the connection's worker. ${done} receives NULL if the connection has ended. No
  * further message is parsed until then, as with xchg_pause, so answers keep their order. Each
  * function is called once. If the server ends before ${work} has begun, only ${done} is called,
  * with NULL, on the thread that ends the server. xchg_main ends the process when the drain timeout
- * is over: work that still runs ends with it, and its ${done} is not called.
+ * is over: work that still runs ends with it, and its ${done} is not called. The work of a
+ * connection that has ended is run, and its address keeps its place in XCHG_MAX_PER_IP meanwhile.
+ * xchg_offload_flags(conn, work, done, argument, flags):
+ * The same with ${flags}, 0 or XCHG_OFFLOAD_CANCEL. With this flag ${work} is not run if the
+ * connection ends before it has begun: ${done} is called with NULL on the worker. ${done} can tell
+ * by a field of ${argument} that ${work} sets. The flag suits work that only makes an answer. Work
+ * such as storing a message needs 0.
  * Own: ${argument} belongs to the library until ${done} is called. If the call fails, it stays the
  * caller's. Bytes of the message that ${work} needs must be copied.
  * Errors: EAGAIN (1,024 jobs are queued, or no thread could be started), ENOTSUP
- * (XCHG_OFFLOAD_THREADS is 0, or XCHG_MODEL is not pool), EPIPE, EINVAL (a function is NULL),
- * ENOMEM, EPERM.
+ * (XCHG_OFFLOAD_THREADS is 0, or XCHG_MODEL is not pool), EPIPE, EINVAL (a function is NULL, or a
+ * flag is unknown), ENOMEM, EPERM.
  * Note: The threads start at the first call and serve all connections. Work that never returns
  * occupies one permanently. ${work} must not use the connection.
  */
 int xchg_offload(struct xchg_conn *conn, void (*work)(void *argument),
                  void (*done)(struct xchg_conn *conn, void *argument), void *argument);
+int xchg_offload_flags(struct xchg_conn *conn, void (*work)(void *argument),
+                       void (*done)(struct xchg_conn *conn, void *argument), void *argument,
+                       unsigned flags);
 
 /* ---- xchg_join(3): send to a group of connections ---- */
 

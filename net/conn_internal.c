@@ -36,6 +36,9 @@ struct conn_cold *conn_cold(struct xchg_conn *conn) {
 void conn_release_cold(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   if (conn->cold != &ctx->no_cold) {
+    if (conn->cold->jobs != NULL) {
+      ctx->end_jobs(conn);
+    }
     group_leave_all(&ctx->groups, &conn->cold->memberships);
     slab_free(&ctx->colds, conn->cold->slot);
     conn->cold = &ctx->no_cold;

@@ -68,6 +68,7 @@ struct conn_cold {
   uint64_t lifetime_ns;       /* when the lifetime ends, or (lifetime_over) when it ended */
   struct member *memberships; /* owns */
   uint32_t acknowledged;      /* bytes of sent that the peer had when last asked; modulo 2^32 */
+  void *jobs;                 /* what the offload calls keep of the connection; NULL = nothing */
   uint32_t offloads;          /* jobs that have not come back */
   uint32_t slot;              /* of this object */
 };
@@ -99,6 +100,7 @@ struct conn_ctx {
   struct slab colds;                  /* of struct conn_cold */
   struct conn_cold no_cold;           /* constant: the cold part of connections without one */
   struct groups groups;               /* owns; prepared when the first connection joins one */
+  void (*end_jobs)(struct xchg_conn *conn); /* its end: takes cold->jobs, which is not NULL */
   uint8_t *input; /* borrows: every read goes here; CONN_INPUT_FRONT bytes before it are free */
   size_t input_bytes;
   uint64_t random;  /* state of the generator that spreads lifetimes */

@@ -2,6 +2,7 @@
 #include "pool/admission.h"
 
 #include "core/sys.h"
+#include "pool/offload.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -16,10 +17,13 @@ int admission_init(struct admission *admission, const struct config *config, str
     return 0;
   }
   /*
-   * Twice the connections: a sweep then frees at least half of the nodes, which spreads its cost
-   * over that many accepts.  Nodes that are never used take no memory.
+   * Twice the holders, which are connections and the work of connections that have ended: a sweep
+   * then frees at least half of the nodes, which spreads its cost over that many accepts.  Nodes
+   * that are never used take no memory.
    */
-  admission->nodes_count = (uint32_t)min_u64(2 * config->max_connections, UINT32_C(1) << 30);
+  uint64_t works = config->offload_threads == 0 ? 0 : OFFLOAD_QUEUE_MAX + config->offload_threads;
+  admission->nodes_count =
+      (uint32_t)min_u64(2 * (config->max_connections + works), UINT32_C(1) << 30);
   uint32_t buckets = 1;
   while (buckets < admission->nodes_count) {
     buckets *= 2;
@@ -114,7 +118,7 @@ static uint32_t take_node(struct admission *admission) {
   if (admission->free == NO_NODE) {
     sweep_nodes(admission);
   }
-  assert(admission->free != NO_NODE); /* fewer connections than nodes */
+  assert(admission->free != NO_NODE); /* fewer holders than nodes */
   uint32_t index = admission->free;
   admission->free = admission->nodes[index].next;
   return index;

@@ -12,7 +12,7 @@
  * mutex: they may push other jobs and free themselves.
  *
  * Invariants, whenever the mutex is free:
- *   queued == the length of the list <= OFFLOAD_QUEUE_MAX;  first == NULL iff queued == 0
+ *   queued == the length of the list <= OFFLOAD_QUEUE_MAX;  first == last == NULL iff queued == 0
  *   queued > 0 implies threads_count > 0;  once stopped, nothing is added and no thread is started
  */
 #include "pool/offload.h"
@@ -66,6 +66,15 @@ static void name_thread(struct offload *offload) {
   thread_set_name(name);
 }
 
+/* Take ${job} out of the list; the mutex is held. */
+static void unlink_job(struct offload *offload, struct job *job) {
+  struct job *next = job->next, *previous = job->previous;
+  *(previous == NULL ? &offload->first : &previous->next) = next;
+  *(next == NULL ? &offload->last : &next->previous) = previous;
+  job->queued = false;
+  offload->queued--;
+}
+
 /* The next job; waits for one. Return: NULL at the end. */
 static struct job *take(struct offload *offload) {
   struct job *job = NULL;
@@ -76,8 +85,7 @@ static struct job *take(struct offload *offload) {
   }
   if (!offload->stopped) {
     job = offload->first;
-    offload->first = job->next;
-    offload->queued--;
+    unlink_job(offload, job);
     offload->running++;
   }
   unlock(offload);
@@ -137,12 +145,10 @@ static int enqueue(struct offload *offload, struct job *job) {
     return EAGAIN;
   }
   job->next = NULL;
-  if (offload->first == NULL) {
-    offload->first = job;
-  } else {
-    offload->last->next = job;
-  }
+  job->previous = offload->last;
+  *(offload->last == NULL ? &offload->first : &offload->last->next) = job;
   offload->last = job;
+  job->queued = true;
   offload->queued++;
   (void)pthread_cond_signal(&offload->arrived); /* cannot fail: it was initialized */
   return 0;
@@ -154,6 +160,16 @@ int offload_push(struct offload *offload, struct job *job) {
   int error = enqueue(offload, job);
   unlock(offload);
   return error == 0 ? 0 : fail(error);
+}
+
+bool offload_cancel(struct offload *offload, struct job *job) {
+  lock(offload);
+  bool queued = job->queued && !offload->stopped; /* else it belongs to the thread that closes */
+  if (queued) {
+    unlink_job(offload, job);
+  }
+  unlock(offload);
+  return queued;
 }
 
 /* ---- close ---- */

@@ -17,7 +17,8 @@
 #define OFFLOAD_QUEUE_MAX 1024
 
 struct job {
-  struct job *next; /* offload's */
+  struct job *next, *previous; /* offload's */
+  bool queued;                 /* offload's */
   /**
    * If ${begun}: do the work, on a thread of the pool.  Otherwise: the pool was closed and the job
    * will not run; called on the closing thread.  The job is its owner's again from the call on.
@@ -54,6 +55,15 @@ int offload_init(struct offload *offload, uint32_t threads_max, struct wake *idl
  * Thread: any.
  */
 int offload_push(struct offload *offload, struct job *job);
+
+/**
+ * offload_cancel(offload, job):
+ * Take ${job}, which was pushed and whose run has not returned, out of the queue.
+ * Return: true, and run is not called; or false if it has begun or the pool was closed.
+ * Own: on true ${job} is its owner's again.
+ * Thread: any.
+ */
+bool offload_cancel(struct offload *offload, struct job *job);
 
 /** Let no job begin any more. Later pushes fail. Return: the number of jobs that still run. */
 uint32_t offload_stop(struct offload *offload);

@@ -106,9 +106,8 @@ void task_send(struct inbox *inbox, struct task *task) {
 
 static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
   struct xchg_conn *conn = conn_find(ctx, posted->id);
-  if (conn != NULL && posted->offloaded) {
-    conn_offload_end(conn);
-    conn_schedule(conn);
+  if (conn != NULL && posted->returned != NULL) {
+    posted->returned(conn, posted);
   }
   posted->call(conn, posted->argument);
   if (ctx->thread == NULL) {
@@ -151,7 +150,7 @@ bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint
   watchdog_heartbeat(ctx);
   if (task->kind == TASK_CALL) {
     (*budget)--;
-    stats_add(&ctx->stats->posts, !posted_call_of(task)->offloaded);
+    stats_add(&ctx->stats->posts, posted_call_of(task)->returned == NULL);
     run_posted_call(ctx, posted_call_of(task));
   } else {
     struct publication_task *own = publication_task_of(task);

@@ -22,7 +22,8 @@ struct posted_call {
   uint64_t id; /* 0 = no connection */
   void (*call)(struct xchg_conn *conn, void *argument);
   void *argument;
-  bool offloaded; /* the connection waits for it */
+  /* The result of offloaded work: called before, if the connection lives. NULL = a posted call. */
+  void (*returned)(struct xchg_conn *conn, struct posted_call *posted);
 };
 
 /** Return: a call, or NULL (ENOMEM). task_run and task_discard free it. */

@@ -11,7 +11,8 @@
  *   count_primes  pool    uses the job only; it must not use a connection
  *   answer        worker  sends the result and frees the job, also if the client has left
  *
- * The queue of the pool is bounded. If it is full, the client is told to ask again later.
+ * The queue of the pool is bounded. If it is full, the client is told to ask again later. A count
+ * that has not begun when its client leaves is cancelled, because only that client wants it.
  */
 #include <xchg.h>
 
@@ -61,7 +62,7 @@ static void count_primes(void *argument) {
   }
 }
 
-/* Runs on the connection's worker, after the work or in place of it if the server ends. */
+/* Runs on the connection's worker, after the work, or in place of it if the work is cancelled. */
 static void answer(struct xchg_conn *conn, void *argument) {
   struct job *job = argument;
   if (conn != NULL) { /* the client is still connected */
@@ -94,7 +95,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
     return;
   }
   *job = (struct job){.number = number};
-  if (xchg_offload(conn, count_primes, answer, job) == -1) {
+  if (xchg_offload_flags(conn, count_primes, answer, job, XCHG_OFFLOAD_CANCEL) == -1) {
     refuse(conn, errno);
     free(job); /* the library has not taken it */
   }

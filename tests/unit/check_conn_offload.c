@@ -17,10 +17,16 @@ static void job_done(struct xchg_conn *conn, void *argument) {
   }
 }
 
+static void come_back(struct xchg_conn *conn, struct posted_call *posted) {
+  (void)posted;
+  conn_offload_end(conn);
+  conn_schedule(conn);
+}
+
 static void offload(struct xchg_conn *conn) {
   jobs[jobs_count] = posted_call_create(xchg_id(conn), job_done, test_data);
   ck_assert_ptr_nonnull(jobs[jobs_count]);
-  jobs[jobs_count++]->offloaded = true;
+  jobs[jobs_count++]->returned = come_back;
   ck_assert_int_eq(conn_offload_begin(conn), 0);
 }
 

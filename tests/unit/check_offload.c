@@ -121,6 +121,50 @@ START_TEST(each_of_several_pushers_is_served_once) {
 }
 END_TEST
 
+/* ---- cancel ---- */
+
+/* Queued jobs can be cancelled once, wherever they stand; the others run in their order. */
+START_TEST(a_queued_job_can_be_cancelled) {
+  enum { COUNT = 8 };
+  set_up(THREADS);
+  hold_threads();
+  ck_assert(!offload_cancel(&offload, &holders[0])); /* it runs */
+  for (int i = 0; i < COUNT; i++) {
+    jobs[i].job.run = run_counted;
+    ck_assert_int_eq(offload_push(&offload, &jobs[i].job), 0);
+  }
+  for (int i = 0; i < COUNT; i++) {
+    bool cancelled = (_i >> i & 1) != 0;
+    ck_assert(!cancelled || offload_cancel(&offload, &jobs[i].job));
+    ck_assert(!cancelled || !offload_cancel(&offload, &jobs[i].job));
+  }
+  ck_assert_uint_eq(offload.queued, COUNT - (unsigned)__builtin_popcount((unsigned)_i));
+  ck_assert_int_eq(offload_push(&offload, &jobs[COUNT].job), 0); /* the list still has an end */
+  release_threads();
+  for (int i = 0; i <= COUNT - __builtin_popcount((unsigned)_i); i++) {
+    await(&done);
+  }
+  ck_assert(!offload_cancel(&offload, &jobs[COUNT].job)); /* it has run */
+  tear_down();
+  for (int i = 0; i <= COUNT; i++) {
+    expect_runs(&jobs[i], (_i >> i & 1) == 0, 0);
+  }
+}
+END_TEST
+
+/* A job that waits for the close is run by the close. */
+START_TEST(a_stopped_pool_cancels_nothing) {
+  set_up(THREADS);
+  hold_threads();
+  ck_assert_int_eq(offload_push(&offload, &jobs[0].job), 0);
+  ck_assert_uint_eq(offload_stop(&offload), THREADS);
+  ck_assert(!offload_cancel(&offload, &jobs[0].job));
+  release_threads();
+  tear_down();
+  expect_runs(&jobs[0], 0, 1);
+}
+END_TEST
+
 /* ---- close ---- */
 
 static void *close_pool(void *argument) {
@@ -225,10 +269,11 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {all_threads_run_at_once, 1},       {jobs_run_in_order_of_arrival, 1},
-      {jobs_push_and_free_themselves, 1}, {each_of_several_pushers_is_served_once, 1},
-      {close_cancels_queued_jobs, 1},     {closed_before_the_first_job, 1},
-      {stop_tells_how_many_run, 2},       {close_races_with_pushes, 1},
+      {all_threads_run_at_once, 1},         {jobs_run_in_order_of_arrival, 1},
+      {jobs_push_and_free_themselves, 1},   {each_of_several_pushers_is_served_once, 1},
+      {close_cancels_queued_jobs, 1},       {closed_before_the_first_job, 1},
+      {a_queued_job_can_be_cancelled, 256}, {a_stopped_pool_cancels_nothing, 1},
+      {stop_tells_how_many_run, 2},         {close_races_with_pushes, 1},
   };
   return run_suite("offload", tests, count_of(tests));
 }
