@@ -362,3 +362,8 @@ void listener_close(struct listener *listener) {
     listener->fd = -1;
   }
 }
+
+void listener_abandon(struct listener *listener) {
+  listener->file.inode = 0;
+  listener_close(listener);
+}

@@ -69,4 +69,7 @@ void listener_stop(struct listener *listener);
  */
 void listener_close(struct listener *listener);
 
+/** In a forked child: close the copy of ${listener}. The socket file is the parent's. */
+void listener_abandon(struct listener *listener);
+
 #endif

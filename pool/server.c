@@ -381,9 +381,7 @@ void server_abandon(struct xchg_server *server) {
   }
   acceptor_abandon(&server->acceptor);
   for (uint32_t i = 0; i < server->listeners_count; i++) {
-    if (server->listeners[i].fd != -1) {
-      sys_close(server->listeners[i].fd); /* its socket file is the owner's */
-    }
+    listener_abandon(&server->listeners[i]);
   }
   free(server->offload.threads); /* a thread may have held the mutex, so nothing else is touched */
   free_rest(server);
