@@ -91,7 +91,8 @@ static void print_fault(const struct spec *spec, const char *what) {
   } else if (spec->mode == MODE_SABOTAGE) {
     printf("%s", sabotage_names[spec->sabotage]);
   } else {
-    printf("%s, %s", injected_name(spec->error), spec->mode == MODE_FOREVER ? "persistent" : "once");
+    printf("%s, %s", injected_name(spec->error),
+           spec->mode == MODE_FOREVER ? "persistent" : "once");
   }
   printf(", session %s: %s\n", sessions[spec->session].name, what);
   if (spec->mode != MODE_SABOTAGE) {
