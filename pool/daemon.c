@@ -284,7 +284,10 @@ static int start_log(struct daemon *d) {
   if (d->log_writer == NULL || log_writer_start(d->log_writer) == -1) {
     char text[ERROR_TEXT_MAX];
     const char *error = error_text(errno, text); /* before error_begin, which may change errno */
-    fprintf(error_begin(d), "cannot start the log: %s\n", error);
+    fprintf(error_begin(d),
+            "cannot start the log: %s; raise the limits on threads and memory (ulimit -u, ulimit "
+            "-v, pids.max)\n",
+            error);
     return -1;
   }
   log_init(&d->log, log_writer_put, d->log_writer, d->config.log_level, d->config.log_format);

@@ -191,7 +191,8 @@ $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 
 # ---- run ----
 
-RUN = XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV) $(TEST_WRAP) tests/run $(SLOW_RUN) -j $(JOBS) -o $(B)/tests/log$(VALGRIND_LOG)
+RUN_ENV = XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV)
+RUN = $(RUN_ENV) $(TEST_WRAP) tests/run $(SLOW_RUN) -j $(JOBS) -o $(B)/tests/log$(VALGRIND_LOG)
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
            --log-file=$(abspath $(B))/tests/valgrind/%p.log
@@ -248,6 +249,12 @@ check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) $(
 	@rm -rf $(B)/tests/valgrind && mkdir -p $(B)/tests/valgrind
 	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(VALGRIND_LIVE) $(VALGRIND_UNIT) $(FAULT)
 
+# The modules about rights, limits and ends run a second time as users run the server.
+CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,containers fault_matrix_life faults life limits stop stop_rights)
+check-user: ## stop, limits, faults and life as an ordinary user without capabilities
+check-container: ## ... and with the rights of a container's root
+check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check
+	@$(RUN_ENV) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* $(CONFINED_LIVE)
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
@@ -352,8 +359,8 @@ format: | need-lint ## format the C sources with clang-format
 # ---- packages: see the Makefile ----
 
 PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables \
-                 valgrind locales libmemcached-tools
-GOALS_check = check check-unit check-conc check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
+                 valgrind locales libmemcached-tools python3-seccomp
+GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format
@@ -373,6 +380,7 @@ PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
 GROUPS_OF_PACKAGES += check lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run fuzz-minimize check \
-        check-unit check-live check-asan check-tsan check-valgrind check-under-valgrind check-clang stress stress-items explore \
-        model coverage coverage-report lint lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy format
+.PHONY: analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run fuzz- \
+        minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind check- \
+        under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules lint- \
+        format lint-shell lint-man lint-cppcheck lint-tidy format

@@ -21,6 +21,7 @@ os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 ORPHAN = '(cat "$0" &) ; exec "$@"'
+NOBODY = 65534
 
 
 def own_pids():
@@ -112,19 +113,25 @@ class Reaping(FolderTest):
 
 @unittest.skipUnless(PLAIN, "an instrumented build needs more memory")
 class LowLimits(unittest.TestCase):
-    def refused(self, wrap=(), preexec=None, **variables):
-        """The start exits with 71 and one line; its fields."""
-        done = subprocess.run([*wrap, PROGRAM], env=environment(XCHG_LISTEN="127.0.0.1:0", **variables), stdin=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, text=True, timeout=LIMIT, preexec_fn=preexec)
-        self.assertEqual(done.returncode, 71, done.stderr)
-        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
-        return parse_logfmt(done.stderr)
+    def refused(self, wrap=(), preexec=None, own=True, **variables):
+        """The start exits with 71 and one line, which is returned. own: the server may open standard error again."""
+        reader, writer = os.pipe()
+        if own and wrap:
+            os.fchown(writer, NOBODY, NOBODY)
+        with open(reader) as lines:
+            done = subprocess.run([*wrap, PROGRAM], env=environment(XCHG_LISTEN="127.0.0.1:0", **variables), stdin=subprocess.DEVNULL,
+                                  stderr=writer, timeout=LIMIT, preexec_fn=preexec)
+            os.close(writer)
+            text = lines.read()
+        self.assertEqual(done.returncode, 71, text)
+        self.assertEqual(len(text.splitlines()), 1, text)
+        return text
 
     def test_address_space(self):
         """A limited address space: the line says what to lower, and the lower value starts."""
         def few():
             resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))
-        fields = self.refused(preexec=few, XCHG_WORKERS="64")
+        fields = parse_logfmt(self.refused(preexec=few, XCHG_WORKERS="64"))
         self.assertEqual(fields["error"], os.strerror(12))
         for word in ("XCHG_MAX_CONNECTIONS", "XCHG_WORKERS", "ulimit -v"):
             self.assertIn(word, fields["fix"])
@@ -134,19 +141,23 @@ class LowLimits(unittest.TestCase):
             self.assertEqual(server.stop()["finished"], 1)
 
     def test_threads(self):
-        """A limited number of threads: the line says what to lower."""
+        """A limited number of threads: the line says what to lower, also where the log needs a thread itself."""
         wrap, user = [], os.getuid()
         if user == 0:  # root is not limited
-            wrap = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+            wrap = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
             if not shutil.which("setpriv") or subprocess.run([*wrap, PROGRAM, "--version"], stdout=subprocess.DEVNULL,
                                                              stderr=subprocess.DEVNULL).returncode != 0:
                 self.skipTest("the user 65534 cannot run the program in its folder")
 
         def few():
             resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-        fields = self.refused(wrap, few, XCHG_WORKERS="4")
+        fields = parse_logfmt(self.refused(wrap, few, XCHG_WORKERS="4"))
         for word in ("XCHG_WORKERS", "ulimit -u", "pids.max"):
             self.assertIn(word, fields["fix"])
+        if wrap:
+            text = self.refused(wrap, few, own=False)
+            for word in ("the log", "ulimit -u", "pids.max"):
+                self.assertIn(word, text)
 
 
 if __name__ == "__main__":
