@@ -281,7 +281,9 @@ class Bench:
         if self.done or self.singles:
             render.write_all(self.report(complete), self.options.output, self.options.document if complete else None)
             if (self.options.limits or self.options.quick) and self.verdicts():
-                self.say("\n" + limits.text(self.verdicts()))
+                self.say("\n" + limits.text(self.verdicts()) + "\n" + limits.LEGEND)
+            if self.done:
+                self.say("\n" + render.RATIO_NOTE)
             self.say(f"\n{self.options.output}/bench.json and bench.html" +
                      (f", {self.options.document}" if self.options.document and complete else "") + f" ({self.passed():.0f} s)")
         if not complete:

@@ -137,17 +137,24 @@ def spread_of(limit, rows):
     return compared(row, other, limit.figure) if other else None
 
 
-def verdict(limit, value):
-    if value is None:
-        return "not measured"
+def keeps(limit, value, bound):
     if limit.around is not None:
-        return "pass" if abs(value - 1) <= limit.around else "FAIL"
-    if limit.target is None:
+        return abs(value - 1) <= limit.around
+    return value >= bound if limit.least else value <= bound
+
+
+def verdict(limit, values):
+    """Of the values (median, low, high): undecided if the target lies between low and high, so that another run may say otherwise."""
+    if values is None:
+        return "not measured"
+    if limit.target is limit.around is None:
         return "shown"
-    within = (lambda bound: value >= bound) if limit.least else (lambda bound: value <= bound)
-    if not within(limit.target):
-        return "FAIL"
-    return "pass, stretch too" if limit.stretch is not None and within(limit.stretch) else "pass"
+    kept = [keeps(limit, value, limit.target) for value in values]
+    if not all(kept):
+        return "undecided" if any(kept) else "FAIL"
+    if limit.around is None and limit.stretch is not None and keeps(limit, values[0], limit.stretch):
+        return "pass, stretch too"
+    return "pass"
 
 
 def line(limit, what, spread, note=""):
@@ -155,10 +162,10 @@ def line(limit, what, spread, note=""):
     if isinstance(spread, (int, float)):
         spread = stats.spread([spread])
     value = spread["median"] if spread else None
-    judged = value if value is None or limit.series is None else round(value, limit.digits)
+    shown = [spread[key] if limit.series is None else round(spread[key], limit.digits) for key in ("median", "low", "high")] if spread else None
     return {"what": what, "value": value, "low": spread["low"] if spread else None, "high": spread["high"] if spread else None,
             "count": spread["count"] if spread else 0, "target": limit.target, "stretch": limit.stretch, "least": limit.least,
-            "around": limit.around, "digits": limit.digits, "unit": limit.unit, "verdict": verdict(limit, judged), "note": note}
+            "around": limit.around, "digits": limit.digits, "unit": limit.unit, "verdict": verdict(limit, shown), "note": note}
 
 
 def missing(limit, what, problem):
@@ -204,6 +211,9 @@ def check(report, everything=True):
 
 
 HEADINGS = ("figure", "reached", "[2nd lowest-2nd highest]", "target", "stretch", "verdict", "notes")
+
+
+LEGEND = "undecided: the target lies between the lowest and the highest pairs, so more pairs or a quieter machine must decide"
 
 
 def right(column):

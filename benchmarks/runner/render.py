@@ -91,6 +91,9 @@ def text_series(series):
     return title + "\n" + stats.columns([[heading.split(" [")[0] for heading in HEADINGS], *cells(series)], right)
 
 
+RATIO_NOTE = "A ratio is the median over pairs of runs. It is not the quotient of the two medians shown, which come from all runs."
+
+
 def text_single(each):
     """A single measurement."""
     figures = [f"  {name}: {', '.join(number(value) for value in values)}" for name, values in each["figures"].items()]
@@ -122,6 +125,7 @@ def introduction(report):
            + "`benchmarks/README.md` defines every figure and names the peers.")
     yield (f"A row has up to {report['pairs_wanted']} alternating pairs of runs: one of its server, one of the baseline of its series. "
            f"Every run has a fresh server and {report['warmup_s']} s of warm-up. A ratio is the median of the pairs' ratios to the baseline. "
+           "It is not the quotient of the two medians shown, which come from all runs. "
            "The brackets have the second lowest and the second highest ratio; with fewer than five pairs, the lowest and the highest. "
            "More exchanges a second are better; for all other figures, less is better. A ratio within 3 % of 1 is noise. "
            + (f"Separate runs with {report['syscalls_by']} counted the system calls." if report["syscalls_by"]

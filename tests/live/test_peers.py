@@ -256,7 +256,15 @@ class Limits(unittest.TestCase):
     def test_another_server_is_compared_round_by_round(self):
         own, other = self.row("xchgd", [(2.0, 1.0), (3.0, 1.0), (9.0, 3.0)]), self.row("libuv", [(1.0, 1.0), (3.0, 1.0), (8.0, 2.0)])
         row = self.found([own, other])["echo-64: xchgd's cpu_us / libuv"]
-        self.assertEqual((row["low"], row["value"], row["high"], row["count"], row["verdict"]), (0.75, 1.0, 2.0, 3, "pass, stretch too"))
+        self.assertEqual((row["low"], row["value"], row["high"], row["count"], row["verdict"]), (0.75, 1.0, 2.0, 3, "undecided"))
+
+    def test_noise_around_the_target_is_undecided(self):
+        for values, verdict in (([1.0, 1.2, 1.02], "undecided"), ([1.0, 1.2, 1.19], "undecided"), ([1.19, 1.2, 1.18], "FAIL")):
+            found = self.found([self.row("xchgd", [(value, 1.0) for value in values])])
+            self.assertEqual(found["echo-64: xchgd's cpu_us / bare"]["verdict"], verdict)
+        limit = limits.of("instructions")
+        self.assertEqual([limits.verdict(limit, values) for values in ((1.0, 0.99, 1.01), (1.0, 0.9, 1.01), (1.2, 1.1, 1.3))],
+                         ["pass", "undecided", "FAIL"])
 
     def test_what_was_not_measured_is_no_pass(self):
         found = self.found([self.row("xchgd", [])], everything=True)
