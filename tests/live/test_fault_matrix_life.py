@@ -275,6 +275,7 @@ class Values(unittest.TestCase):
 
     @covers_fault(48)
     @can_inject
+    @unittest.skipIf(INSTRUMENTED, "a sanitizer needs getrlimit itself")
     def test_unknown_descriptor_limit(self):
         """A sandbox refuses prlimit64: the line says so, and an explicit limit on connections starts."""
         wrap = strace("prlimit64:error=EPERM", trace="prlimit64")
