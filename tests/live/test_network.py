@@ -4,6 +4,7 @@ Each class runs in a network namespace (unshare(2)) whose loopback drops what th
 without the right to create one, or without ip and nft.
 """
 
+import collections
 import ctypes
 import os
 import select
@@ -60,14 +61,15 @@ class OwnNetwork(unittest.TestCase):
 
 
 def states(port, peers=None):
-    """The number of the server's connections in each state, or only of those with these peer ports."""
-    counts = {}
+    """The number of the server's connections in each state, or only of those with these peer ports. While connections come
+    and go, the kernel's table can list one twice."""
+    found = {}
     with open("/proc/self/net/tcp") as table:
         for line in list(table)[1:]:
             _, local, remote, state = line.split()[:4]
             if int(local.split(":")[1], 16) == port and (peers is None or int(remote.split(":")[1], 16) in peers):
-                counts[state] = counts.get(state, 0) + 1
-    return counts
+                found[local, remote] = state
+    return collections.Counter(found.values())
 
 
 class LinkLocal(OwnNetwork):
