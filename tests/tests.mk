@@ -251,8 +251,8 @@ check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) $(
 
 # The modules about rights, limits and ends run a second time as users run the server.
 CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,containers fault_matrix_life faults life limits stop stop_rights)
-check-user: ## stop, limits, faults and life as an ordinary user without capabilities
-check-container: ## ... and with the rights of a container's root
+check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities
+check-container: ## the same tests with the rights of a container's root
 check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check
 	@$(RUN_ENV) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* $(CONFINED_LIVE)
 check-clang: ## build everything with clang and run the test programs in C
@@ -380,7 +380,7 @@ PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
 GROUPS_OF_PACKAGES += check lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run fuzz- \
-        minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind check- \
-        under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules lint- \
-        format lint-shell lint-man lint-cppcheck lint-tidy format
+.PHONY: analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
+        fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
+        check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
+        lint-format lint-shell lint-man lint-cppcheck lint-tidy format
