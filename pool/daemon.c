@@ -244,14 +244,14 @@ static int attend(struct daemon *d) {
  */
 static void leave_running(struct daemon *d, int code) {
   bool finished = server_finished(&d->server);
-  uint32_t works = server_stop_works(&d->server);
-  if (finished && works == 0) {
+  uint32_t jobs = server_stop_works(&d->server);
+  if (finished && jobs == 0) {
     return;
   }
   struct log_line line;
   log_begin(&line, &d->log, LOG_WARN,
             finished ? "ending before offloaded work has ended" : "ending while a callback blocks");
-  log_u64(&line, "works", works);
+  log_u64(&line, "jobs", jobs);
   log_end(&line);
   server_close_listeners(&d->server);
   log_writer_flush(d->log_writer);

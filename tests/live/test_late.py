@@ -32,13 +32,13 @@ class Late(FolderTest):
         return [line for line in server.lines if line.startswith("late")]
 
     def test_work_that_never_ends(self):
-        """The number of works is logged, nothing of the handler is called any more, and the socket file is removed."""
+        """The number of jobs that still run is logged, nothing of the handler is called any more, and the socket file is removed."""
         for count in (1, 3):
             with self.subTest(count), self.late(XCHG_DRAIN_TIMEOUT="1s", XCHG_OFFLOAD_THREADS="3") as server, \
                     contextlib.ExitStack() as stack:
                 held = [self.begin(server, "work", stack)[1] for _ in range(count)]
                 totals = server.stop()
-                self.assertEqual([fields["works"] for fields in server.messages(WORK)], [str(count)])
+                self.assertEqual([fields["jobs"] for fields in server.messages(WORK)], [str(count)])
                 self.assertIn(WORK, server.lines[-1])  # after msg=stopped
                 self.assertEqual(self.said(server), ["late work begins"] * count)
                 self.assertEqual(ended(totals), {"drain": count})
