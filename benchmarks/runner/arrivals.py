@@ -1,4 +1,4 @@
-"""The longest accept4 while thousands of clients arrive at a fresh server, with and without the table of descriptors made at the start."""
+"""The longest accept4 while thousands of clients arrive at a fresh server, with and without the table made at the start."""
 
 import os
 import re

@@ -144,7 +144,7 @@ def keeps(limit, value, bound):
 
 
 def verdict(limit, values):
-    """Of the values (median, low, high): undecided if the target lies between low and high, so that another run may say otherwise."""
+    """The verdict of (median, low, high): undecided if the target lies between low and high."""
     if values is None:
         return "not measured"
     if limit.target is limit.around is None:

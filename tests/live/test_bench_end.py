@@ -1,5 +1,5 @@
-"""Goal: xchg-bench tells the truth about the end of a run: what was cut off, what came too late, what was never reached,
-and what the load generator itself was the cause of."""
+"""Goal: xchg-bench reports the end of a run as it was: what was cut off, what came too late, what was never reached, and
+what the load generator itself has caused."""
 
 import csv
 import json

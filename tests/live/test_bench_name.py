@@ -1,4 +1,4 @@
-"""Goal: of the addresses of a name, xchg-bench uses the first that accepts, and makes no connection that is not the run's."""
+"""Goal: of the addresses of a name, xchg-bench uses the first that accepts, and makes only the connections of the run."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Goal: text of others reaches no terminal as it is: bytes below 0x20 and above 0x7e are escaped in everything that is printed."""
+"""Goal: bytes below 0x20 and above 0x7e in the text of others are escaped wherever it is printed."""
 
 import os
 import socket

@@ -431,8 +431,8 @@ class KeyValue(unittest.TestCase):
             server.stop()
 
     def test_answer_whose_length_the_client_chooses(self):
-        """A get that names one large item hundreds of times waits for the client, and takes no memory for it. The commands
-        after it are answered in order."""
+        """A get that names one large item hundreds of times waits for the client and takes no memory for it. The
+        commands after it are answered in order."""
         value, count = b"v" * MIB, 200
         item = b"VALUE a 0 %d\r\n%s\r\n" % (MIB, value)
         with example("kv", XCHG_WORKERS=1) as server:

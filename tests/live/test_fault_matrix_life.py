@@ -323,7 +323,7 @@ class Surroundings(unittest.TestCase):
 
     @unittest.skipUnless(may_mount() and not WRAP, "needs the right to mount, and no wrap that writes")
     def test_no_devices(self):
-        """Without /dev/null a closed standard descriptor exits with 71 and a line that names both. Otherwise it starts."""
+        """Without /dev/null the server starts. With a closed standard descriptor it exits with 71, and a line names both."""
         wrap = own_mounts("mount --make-rprivate /\nmount -t tmpfs none /dev")
         self.serves(wrap=wrap, preexec=lambda: os.dup2(2, 1))  # the shell's standard input came from the old /dev
         closed = own_mounts("mount --make-rprivate /\nmount -t tmpfs none /dev\nexec <&-")

@@ -403,7 +403,7 @@ class Signals(FolderTest):
                     self.assertEqual(server.process.wait(LIMIT), 1)
 
     def test_repeated_signal(self):
-        """The same signal twice at once, as timeout(1) sends it, is one signal: the stop is complete, and the exit code is 0."""
+        """The same signal twice at once, as timeout(1) sends it, is one signal. The stop completes with exit code 0."""
         for each in [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]:
             with self.subTest(each), Server() as server:
                 with server.connect() as client:

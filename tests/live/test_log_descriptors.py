@@ -26,8 +26,8 @@ ECHO = {"XCHG_EXCHANGE": "echo", "XCHG_STOP_GRACE": "0"}
 NO_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 FILE_BYTES = 4096
 
-# Becomes the leader of a session on the terminal argv[1], and starts argv[2:] as a background job of it. Prints the job's id
-# and exits with its code, or says that the job was stopped.
+# Becomes the leader of a session on the terminal argv[1], and starts argv[2:] as a background job of it. Prints the job's
+# id and exits with its code, or says that the job was stopped.
 BACKGROUND = """import fcntl, os, sys, termios
 os.setsid()
 terminal = int(sys.argv[1])
@@ -291,7 +291,7 @@ class Serving(Streams):
     @covers_fault(55)
     @unittest.skipIf(WRAP, "strace runs under no other tracer")
     def test_slow_file(self):
-        """A disk that takes ten minutes for a line: clients are answered, and the main thread ends soon after SIGTERM."""
+        """A disk takes ten minutes for a line. Clients are answered, and the main thread ends soon after SIGTERM."""
         fd = self.file()
         wrap = strace("write:delay_enter=600s", trace="write")
         at = wrap.index("-e")

@@ -359,8 +359,8 @@ class Live(Case):
 
 class Listener(Case):
     def test_grace(self):
-        """During the grace a SYN is not answered, or is refused where the kernel refuses the filter. Afterwards the connect is
-        refused."""
+        """During the grace a SYN is not answered, or is refused where the kernel refuses the filter. After it, a connect
+        is refused."""
         server = self.server(XCHG_STOP_GRACE="1500ms")
         address = ("127.0.0.1", server.port)
         start = self.begin(server)

@@ -135,8 +135,8 @@ class Stop(Rights):
                     self.assertEqual((totals["accepted"], totals["finished"]), (load.done, load.done))
 
     def test_half_open(self):
-        """Handshakes in progress complete within the grace, and no new one does. (A deferred accept keeps a handshake open
-        until the client speaks.)"""
+        """Handshakes in progress complete within the grace, and no new one does. (A deferred accept keeps a handshake
+        open until the client speaks.)"""
         for name, command in identities().items():
             with self.subTest(name):
                 server = self.server(wrap=command, XCHG_EXCHANGE="line", XCHG_DEFER_ACCEPT="60", XCHG_STOP_GRACE="3s")
@@ -184,7 +184,7 @@ class Refused(Rights):
         self.assertEqual(self.stop(SO_ATTACH_FILTER), ("refused", []))
 
     def test_both(self):
-        """Where every way is refused one line names the listener, the promise that does not hold and the right that is missing.
+        """If every way is refused, one line names the listener, the promise that does not hold, and the missing right.
         The clients before the stop are served."""
         server = self.server(preexec=refuse_options(SO_ATTACH_FILTER, SO_BINDTOIFINDEX))
         server.pause()

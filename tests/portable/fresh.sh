@@ -1,12 +1,13 @@
 #!/bin/sh
 # README's commands on fresh Debian systems that have git and make only: tests/portable/fresh.sh FOLDER [SUITE...]
 #
-# For each suite, debootstrap makes a system in a folder of its own, from the mirror in the sources of apt. In one copy of it
-# root types README's first block and its installation. In another one an ordinary user, who has sudo, types the first
-# block and `make check` (FRESH_CHECK=no leaves that out). Each system has its own processes and mounts, and the network of
-# this machine, where port 7000 must be free. Every command has a time limit, and all systems are removed.
+# For each suite, debootstrap makes a system in a folder of its own, from the mirror in apt's sources. In one copy, root
+# types README's first block and its installation. In another copy, an ordinary user with sudo types the first block and
+# `make check` (FRESH_CHECK=no leaves that out). Each system has its own processes and mounts. It uses the network of this
+# machine, where port 7000 must be free. Every command has a time limit, and all systems are removed.
 #
-# The output is in FOLDER/SUITE-USER.log. The last line is `N passed, N failed`. A suite that cannot be had is skipped by name.
+# The output is in FOLDER/SUITE-USER.log. The last line is `N passed, N failed`. A suite that cannot be loaded is skipped
+# by name.
 set -u
 folder=$1
 shift

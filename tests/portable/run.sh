@@ -1,5 +1,7 @@
 #!/bin/sh
-# Builds with other compilers, C libraries, machines and flags, and runs what was built: tests/portable/run.sh FOLDER [CASE...]
+# Builds with other compilers, C libraries, machines and flags, and runs the programs.
+#
+#   tests/portable/run.sh FOLDER [CASE...]
 #
 # A case without its packages is skipped by name. Every build must be free of warnings. The output of a case is in
 # FOLDER/CASE.log. The last line is `N passed, N failed`.
