@@ -225,8 +225,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .max = YEAR_NS,
          .default_text = "100ms",
          .what = "log a warning when a callback blocks its worker for longer than this; 0 = off",
-         .more = "One warning is logged per episode. New connections avoid the worker until the "
-                 "callback returns."},
+         .more = "One warning is logged per episode, and at most one a second for each worker. "
+                 "New connections avoid the worker until the callback returns."},
     [VAR_MAX_CONNECTIONS] =
         {.name = "XCHG_MAX_CONNECTIONS",
          .kind = KIND_INTEGER,
@@ -236,9 +236,9 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .derived = "RLIMIT_NOFILE less a reserve",
          .what = "limit on live connections",
          .more = "RLIMIT_NOFILE is first raised to its hard limit. The reserve is what the server "
-                 "itself needs: 20 descriptors, one for each listener and two for each worker. A "
-                 "higher value is a fault. Outside XCHG_MODEL=pool the default is 1024, or less if "
-                 "RLIMIT_NOFILE is lower."},
+                 "itself needs: 20 descriptors, one for each listener, another one for each UNIX "
+                 "listener, and two for each worker. A higher value is a fault. Outside "
+                 "XCHG_MODEL=pool the default is 1024, or less if RLIMIT_NOFILE is lower."},
     [VAR_OVERLOAD] = {.name = "XCHG_OVERLOAD",
                       .kind = KIND_ENUM,
                       BOTH(overload),
