@@ -268,7 +268,7 @@ void *xchg_state(const struct xchg_conn *conn);
 /**
  * The number that names the connection in xchg_post. It is not used again for 2^40 - 1 further
  * connections of the worker. With over 16 workers or a limit of over 2^20 connections, the exponent
- * is 64 less the bits that number both: at least 30.
+ * is 64 less the bits that number both, and at least 30.
  * Return: the id, which is never 0, or 0 on another thread.
  */
 uint64_t xchg_id(const struct xchg_conn *conn);
@@ -507,9 +507,9 @@ int xchg_server_stats(struct xchg_server *server, struct xchg_stats *stats);
  * faults, except XCHG_MAX_MESSAGE.
  * Return: the exit code, see xchgd(8): 78 if the handler is invalid, 71 if on_start returned -1.
  * If a handler forks, the child must close its copy of the connection, for example with
- * close_range(3, ~0U, 0), or call exec. The client does not see the end of the connection before.
- * The call does not return, and on_stop is not called, if work or a callback outlasts the drain
- * timeout: it logs that and ends the process.
+ * close_range(3, ~0U, 0), or call exec. Only then does the client see the end of the connection.
+ * If work or a callback outlasts the drain timeout, the call logs that and ends the process. It
+ * then does not return, and on_stop is not called.
  * Thread: the main thread, before it has started another, which would not inherit blocked signals.
  * Note: A program that has signals of its own uses xchg_server_create instead.
  * Note: Children of the process are not reaped: the first process of a container needs an init.

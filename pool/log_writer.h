@@ -8,9 +8,9 @@
  *
  * A pipe or terminal is opened again through /proc/self/fd, because O_NONBLOCK of the shared
  * description must not change.  That fails for a terminal of another user or a pipe whose reader
- * has gone.  Polling such a descriptor does not help: a terminal may be writable and wait all the
- * same.  A disk has no O_NONBLOCK.  There, lines are copied to a bounded buffer, and xchg-log
- * writes them.
+ * has gone.  Polling such a descriptor does not help: a terminal may report that it is writable,
+ * and the write waits nevertheless.  A disk has no O_NONBLOCK.  There, lines are copied to a
+ * bounded buffer, and xchg-log writes them.
  *
  * A write may raise SIGPIPE, SIGXFSZ or SIGTTOU.  These are blocked in xchg-log and, during the
  * write, in a thread that logs.
