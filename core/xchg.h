@@ -23,10 +23,11 @@
  *              first. So daemon(3) comes before xchg_server_start. In a child of the owner
  *              xchg_server_destroy frees the child's copy and closes its descriptors, which neither
  *              the owner nor a client notices. Calls that use a connection or the server's threads
- *              fail with EPERM or do nothing. A child that a callback has forked must not return
- *              from it, but call _exit or exec. Otherwise it ends with exit code 70. A client sees
- *              the end of its connection only when each child that has a copy of the connection
- *              ends, calls exec or destroys the server. See "Fork" in docs/library.md.
+ *              fail with EPERM or do nothing. A child that a callback or offloaded work has forked
+ *              must not return from it, but call _exit or exec. Otherwise it ends with exit code
+ *              70. A client sees the end of its connection only when each child that has a copy of
+ *              the connection ends, calls exec or destroys the server. See "Fork" in
+ *              docs/library.md.
  *   Structs    A struct that the caller fills begins with its size. A program that was compiled
  *              with another version of this header is refused, not misread.
  *   Results    A call that returns int returns 0, or -1 with errno set. A failed call has changed

@@ -5,6 +5,7 @@
  * Each of them sends tasks (pool/task) to workers.  Only XCHG_MODEL=pool has workers: in the other
  * models the calls fail with ENOTSUP.
  */
+#include "pool/forked.h"
 #include "pool/task.h"
 #include "pool/server.h"
 
@@ -116,10 +117,19 @@ static void release_jobs(struct conn_jobs *jobs) {
   }
 }
 
+/* Do the work. A child that it has forked must not go on as a thread of the pool. */
+static void do_work(struct offload_job *offload) {
+  uint64_t process = forked_number();
+  offload->work(offload->call.argument);
+  if (forked_number() != process) {
+    conn_end_child();
+  }
+}
+
 static void run_offload_job(struct job *job, bool begun) {
   struct offload_job *offload = container_of(job, struct offload_job, job);
   if (begun) {
-    offload->work(offload->call.argument);
+    do_work(offload);
   } else {
     offload->call.id = 0; /* no connection waits for it any more */
   }

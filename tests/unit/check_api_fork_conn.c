@@ -98,6 +98,11 @@ static void return_in_child(struct xchg_conn *conn) {
   }
 }
 
+static void return_in_work(void *unused) {
+  (void)unused;
+  return_in_child(NULL);
+}
+
 /* ---- a program ---- */
 
 static void spawn(struct xchg_conn *conn) {
@@ -129,6 +134,11 @@ static void at_post(struct xchg_conn *conn, void *argument) {
 
 static void no_work(void *argument) { (void)argument; }
 
+static void after_work(struct xchg_conn *conn, void *argument) {
+  (void)argument;
+  ck_assert_int_eq(xchg_send(conn, "once\n", 5), 0);
+}
+
 static char *place_of(const struct xchg_conn *conn) { return xchg_state(conn); }
 
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
@@ -145,6 +155,8 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
     ck_assert_int_eq(xchg_post(server, xchg_id(conn), at_post, NULL), 0);
   } else if (letter == letters[IN_DONE]) {
     ck_assert_int_eq(xchg_offload(conn, no_work, at_post, NULL), 0);
+  } else if (letter == 'w') {
+    ck_assert_int_eq(xchg_offload(conn, return_in_work, after_work, NULL), 0);
   } else {
     ck_assert_int_eq(xchg_send(conn, message->frame, message->frame_size), 0);
   }
@@ -229,6 +241,20 @@ END_TEST
 START_TEST(a_child_that_returns_from_its_callback_ends) { act_at(_i, return_in_child); }
 END_TEST
 
+START_TEST(a_child_that_returns_from_its_work_ends) {
+  SETTINGS("XCHG_WORKERS=1", "XCHG_OFFLOAD_THREADS=1");
+  parent = getpid();
+  start_server(&forks);
+  int client = connect_to_port(port_of(server));
+  send_bytes(client, "w\n", 2);
+  expect_bytes(client, "once\n", 5);
+  close(client);
+  xchg_server_drain(server);
+  ck_assert_int_eq(xchg_server_wait(server), 0);
+  xchg_server_destroy(server);
+}
+END_TEST
+
 START_TEST(a_callback_can_start_a_program) { act_at(_i, spawn); }
 END_TEST
 
@@ -237,6 +263,7 @@ int main(void) {
       {calls_of_a_child_fail, PLACES},
       {calls_of_a_grandchild_fail, 1},
       {a_child_that_returns_from_its_callback_ends, PLACES},
+      {a_child_that_returns_from_its_work_ends, 1},
       {a_callback_can_start_a_program, PLACES},
   };
   return run_suite("api_fork_conn", tests, count_of(tests));
