@@ -262,6 +262,9 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
 }
 
 int log_writer_start(struct log_writer *writer) {
+  if (writer->started && writer->pid == getpid()) {
+    return 0; /* a second thread would write from the same buffer */
+  }
   if (writer->how == HOW_THREAD) {
     sigset_t before;
     signals_block_all(&before);

@@ -44,7 +44,7 @@ struct log_writer;
 struct log_writer *log_writer_create(int fd, enum log_format format, bool patient);
 
 /**
- * Start the thread, if ${writer} needs one. Until then its lines wait in the buffer.
+ * Start the thread, if ${writer} needs one and has none. Until then its lines wait in the buffer.
  * Return: 0, or -1 with errno.
  * Thread: one that owns ${writer} while no other uses it.
  */

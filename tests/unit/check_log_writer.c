@@ -5,6 +5,7 @@
 #include "tests/fixtures/log_writer_fixture.h"
 #include "tests/unit/json_line.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -41,6 +42,27 @@ START_TEST(lines_before_the_start_wait) {
   struct arrived arrived = {.size = 0};
   receive(&arrived, ends[0], 0);
   ck_assert_uint_eq(arrived.lines, 2);
+}
+END_TEST
+
+static unsigned count_threads(void) {
+  unsigned count = 0;
+  DIR *folder = opendir("/proc/self/task");
+  ck_assert_ptr_nonnull(folder);
+  while (readdir(folder) != NULL) {
+    count++;
+  }
+  closedir(folder);
+  return count;
+}
+
+/* As when xchg_server_start is refused because a child has started the server, and called again. */
+START_TEST(a_second_start_starts_no_thread) {
+  begin_thread_writer(LOG_LOGFMT);
+  unsigned count = count_threads();
+  ck_assert_int_eq(log_writer_start(writer), 0);
+  ck_assert_uint_eq(count_threads(), count);
+  end_writer();
 }
 END_TEST
 
@@ -260,6 +282,7 @@ int main(void) {
   const struct suite_test tests[] = {
       {signals_are_blocked_in_the_thread, 1},
       {lines_before_the_start_wait, 1},
+      {a_second_start_starts_no_thread, 1},
       {destroying_writes_what_is_left, 2},
       {destroying_does_not_wait_for_a_reader, 1},
       {no_descriptor_is_left, 1},
