@@ -39,6 +39,8 @@ static const char *fix_of_path(int error) {
       return "make the folder, or set XCHG_LISTEN to another path";
     case EEXIST:
       return "use a folder that other users may not write to";
+    case EOPNOTSUPP:
+      return "mount /proc, or start with a umask that leaves the mode";
     default:
       return NULL;
   }

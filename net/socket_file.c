@@ -107,9 +107,11 @@ static const char *set_mode(int fd, mode_t have, int want) {
   if (chmod(link, (mode_t)want) == 0) {
     return NULL;
   }
-  return errno == ENOENT
-             ? "cannot set the mode of a socket file of XCHG_LISTEN: /proc is not mounted"
-             : "cannot set the mode of a socket file of XCHG_LISTEN";
+  if (errno != ENOENT) {
+    return "cannot set the mode of a socket file of XCHG_LISTEN";
+  }
+  errno = EOPNOTSUPP; /* ENOENT would say that the folder is missing */
+  return "cannot set the mode of a socket file of XCHG_LISTEN: /proc is not mounted";
 }
 
 const char *socket_file_claim(struct socket_file *file, const struct addr_listen *addr) {
