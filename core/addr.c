@@ -194,7 +194,7 @@ static int parse_scoped(const char *text, size_t size, struct addr_listen *liste
     return -1;
   }
   for (size_t i = 0; i < scope; i++) { /* the kernel allows neither in a name */
-    if (percent[1 + i] <= ' ' || strchr("/:%]", percent[1 + i]) != NULL) {
+    if ((uint8_t)percent[1 + i] <= ' ' || strchr("/:%]", percent[1 + i]) != NULL) {
       return -1;
     }
   }

@@ -34,6 +34,7 @@ static const struct listen_case listen_cases[] = {
     {"[fe80::1]:80", "[fe80::1]:80", ADDR_IPV6, -1},
     {"[fe80::1%1]:80", "[fe80::1%1]:80", ADDR_IPV6, -1},
     {"[FE80::0:1%eth0]:80", "[fe80::1%eth0]:80", ADDR_IPV6, -1},
+    {"[fe80::1%b\xc3\xbcro]:80", "[fe80::1%b\xc3\xbcro]:80", ADDR_IPV6, -1},
     {"[febf::1%br-1.2@x]:80", "[febf::1%br-1.2@x]:80", ADDR_IPV6, -1},
     {"[fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff%abcdefghijklmno]:65535",
      "[fe80:ffff:ffff:ffff:ffff:ffff:ffff:ffff%abcdefghijklmno]:65535", ADDR_IPV6, -1},
