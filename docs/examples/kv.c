@@ -402,8 +402,11 @@ static void do_set(struct xchg_conn *conn, struct text words, struct text data) 
 
 static void do_delete(struct xchg_conn *conn, struct text words) {
   struct text key = next_word(&words), last = next_word(&words);
-  bool noreply = is_word(last, "noreply");
-  if (key.size == 0 || key.size > KEY_MAX_BYTES || (last.size > 0 && !noreply)) {
+  if (is_word(last, "0")) { /* a time, which older clients send */
+    last = next_word(&words);
+  }
+  bool noreply = is_word(last, "noreply"), more = next_word(&words).size > 0;
+  if (key.size == 0 || key.size > KEY_MAX_BYTES || more || (last.size > 0 && !noreply)) {
     answer(conn, key.size == 0 ? "ERROR\r\n" : BAD_LINE);
     return;
   }

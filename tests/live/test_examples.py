@@ -398,7 +398,8 @@ class KeyValue(unittest.TestCase):
                     (b"set a 1 0 1 noreply\r\nb\r\nget a\r\n", b"VALUE a 1 1\r\nb\r\nEND\r\n"),
                     (b"delete a\r\ndelete a\r\nget a\r\n", b"DELETED\r\nNOT_FOUND\r\nEND\r\n"),
                     (b"delete a noreply\r\n", b""),
-                    (b"delete\r\ndelete a b\r\n", b"ERROR\r\n" + BAD_LINE),
+                    (b"delete a 0\r\ndelete a 0 noreply\r\n", b"NOT_FOUND\r\n"),  # as older clients send it
+                    (b"delete\r\ndelete a b\r\ndelete a 1\r\ndelete a noreply b\r\n", b"ERROR\r\n" + BAD_LINE * 3),
                     (b"\r\nfoo\r\nGET a\r\nget\r\nget \r\nquit! \r\n", b"ERROR\r\n" * 6),
                     (b"get " + key + b"\r\nget " + key + b"k\r\nget none " + key + b"k a\r\n", b"END\r\n" + BAD_LINE * 2),
                     (b"delete " + key + b"k\r\n", BAD_LINE),
