@@ -5,9 +5,11 @@
  *
  * Report files are opened before the load starts, so that a path that cannot be written fails at
  * once.  The first SIGINT or SIGTERM ends the current run and skips the rest of the plan; what was
- * measured is reported.  The second one ends the process at once.
+ * measured is reported.  The second one ends the process at once.  The same signal again within
+ * 100 ms is not a second one.
  */
 #include "core/streams.h"
+#include "core/sys.h"
 #include "identity.h"
 #include "dial.h"
 #include "objective.h"
@@ -42,21 +44,30 @@ static int output_error;
 
 /* ---- signals ---- */
 
-static void end_at_once(int signum) {
-  (void)signum;
-  _exit(BENCH_INTERRUPTED);
+/* A signal that comes again within this time is the same one, as timeout(1) sends it. */
+#define REPEAT_NS (100 * NS_PER_MS)
+
+/* The handler of both signals, which block each other. Only the coordinator's thread runs it. */
+static void on_signal(int signum) {
+  static int first; /* 0 = none */
+  static uint64_t first_ns;
+  const uint64_t now_ns = sys_now_ns();
+  if (first == 0) {
+    first = signum;
+    first_ns = now_ns;
+    load_interrupt();
+  } else if (signum != first || now_ns - first_ns >= REPEAT_NS) {
+    _exit(BENCH_INTERRUPTED);
+  }
 }
 
-static void handle(int signum, void (*handler)(int)) {
-  struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-  sigaction(signum, &action, NULL);
-}
-
-static void end_softly(int signum) {
-  (void)signum;
-  handle(SIGINT, end_at_once);
-  handle(SIGTERM, end_at_once);
-  load_interrupt();
+static void handle_signals(void) {
+  struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaddset(&action.sa_mask, SIGINT);
+  sigaddset(&action.sa_mask, SIGTERM);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
 }
 
 /* ---- reports ---- */
@@ -235,8 +246,7 @@ static void choose_address(struct bench *b) {
 }
 
 static int measure(struct bench *b) {
-  handle(SIGINT, end_softly);
-  handle(SIGTERM, end_softly);
+  handle_signals();
   report_text_begin(b->text, &b->options);
   choose_address(b);
   flush_output();

@@ -3,6 +3,7 @@ error."""
 
 import contextlib
 import csv
+import ctypes
 import datetime
 import fcntl
 import json
@@ -630,6 +631,21 @@ class Interrupt(unittest.TestCase):
             self.assertIn("Interrupted", out)
             with open(path) as stream:
                 self.assertLess(json.load(stream)["seconds"], 600)
+
+    def test_a_repetition_is_no_second_signal(self):
+        """The same signal twice at once, as timeout(1) sends it, is one signal: the report is written."""
+        for each in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(each), serve(XCHG_EXCHANGE="echo") as server:
+                process = self.start(server)
+                # One is pending for the process and one for its main thread, so that both are delivered.
+                process.send_signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+                process.send_signal(each)
+                self.assertEqual(ctypes.CDLL(None).tgkill(process.pid, process.pid, each), 0)
+                process.send_signal(signal.SIGCONT)
+                out, _ = process.communicate(timeout=RUN_LIMIT)
+                self.assertEqual(process.returncode, 130)
+                self.assertIn("Interrupted", out)
 
     def test_between_and_during_repeated_runs(self):
         with serve(XCHG_EXCHANGE="echo") as server:
