@@ -1,13 +1,16 @@
 /* live: see live.h. */
 #include "live.h"
 
+#include "core/sys.h"
 #include "units.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #define COLUMNS_UNKNOWN 80
 
@@ -43,6 +46,31 @@ const char *live_format(const struct interval *interval, uint64_t errors, double
     used += size;
   }
   return text;
+}
+
+int live_open(int fd) {
+  char path[32];
+  if (isatty(fd) != 1) {
+    return -1;
+  }
+  snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+  return open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+}
+
+/* Is this process a job in the background of the terminal ${fd}?  With tostop a write stops it. */
+static bool is_background(int fd) {
+  const pid_t foreground = tcgetpgrp(fd); /* -1: not the terminal of this session */
+  return foreground != -1 && foreground != getpgrp();
+}
+
+void live_show(int fd, const char *text) {
+  char line[LIVE_TEXT_MAX + 8];
+  if (is_background(fd)) {
+    return;
+  }
+  /* \r and \033[K: this line takes the place of the last one, which may have been longer. */
+  const int size = snprintf(line, sizeof(line), "\r%s\033[K", text);
+  (void)sys_write(fd, line, (size_t)size); /* if it fails, this line is not shown */
 }
 
 unsigned live_columns(int fd) {

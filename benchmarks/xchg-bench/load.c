@@ -45,7 +45,7 @@ struct load {
   uint64_t from_ns;
   uint64_t total;        /* the most exchanges that the run can have; NEVER = not known */
   struct result *so_far; /* owns: what --fail-fast judges; NULL without it */
-  bool live;             /* stderr is a terminal */
+  int live_fd;           /* owns: the terminal that stderr is; -1 = none */
 };
 
 /*
@@ -263,20 +263,16 @@ static void end_if_lost(struct load *load) {
 
 static void show_live(const struct load *load, const struct interval *interval) {
   char text[LIVE_TEXT_MAX];
-  if (!load->live || interval == NULL) {
-    return;
+  if (load->live_fd != -1 && interval != NULL) {
+    live_show(load->live_fd, live_format(interval, load->intervals.errors, load->intervals.length_s,
+                                         live_columns(load->live_fd), text));
   }
-  /* \r and \033[K: this line takes the place of the last one, which may have been longer. */
-  fprintf(stderr, "\r%s\033[K",
-          live_format(interval, load->intervals.errors, load->intervals.length_s,
-                      live_columns(STDERR_FILENO), text));
-  (void)fflush(stderr); /* the next line replaces this one */
 }
 
-static void clear_live(const struct load *load) {
-  if (load->live) {
-    fputs("\r\033[K", stderr);
-    (void)fflush(stderr);
+static void close_live(const struct load *load) {
+  if (load->live_fd != -1) {
+    live_show(load->live_fd, "");
+    sys_close(load->live_fd);
   }
 }
 
@@ -382,7 +378,7 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
   load->shared.duration_ns = plan->duration_ns;
   load->shared.interval_ns = options->interval_ns > 0 ? options->interval_ns : NS_PER_S;
   load->shared.fail_fast = options->fail_fast;
-  load->live = isatty(STDERR_FILENO) == 1;
+  load->live_fd = live_open(STDERR_FILENO);
 
   int done = prepare(load);
   if (done == 0) {
@@ -396,11 +392,11 @@ int load_run(const struct options *options, const struct load_plan *plan, struct
     for (uint32_t i = 0; i < load->count; i++) {
       load_thread_join(load->threads[i]);
     }
-    clear_live(load);
     add_up(load);
   }
   (void)atom_exchange_acquire_ptr(&present, NULL);
   const int error = errno;
+  close_live(load);
   release(load);
   free(load);
   errno = error;

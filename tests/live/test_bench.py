@@ -8,7 +8,9 @@ import datetime
 import fcntl
 import json
 import os
+import pty
 import re
+import select
 import shlex
 import signal
 import socket
@@ -258,6 +260,30 @@ class Reports(unittest.TestCase):
             rate = re.search(r"(~?) +(\d+) /s", line)
             self.assertAlmostEqual(int(rate.group(2)), 500, delta=250, msg=line)
             self.assertEqual(rate.group(1) == "~", line.split()[0] != "1", line)
+
+    def test_a_terminal_that_is_stopped_holds_nothing_up(self):
+        """After Ctrl-S a write to the terminal waits."""
+        reader, terminal = os.openpty()
+        termios.tcflow(terminal, termios.TCOOFF)
+        with contextlib.closing(os.fdopen(reader)), open(terminal, "w") as err:
+            ran = subprocess.run([BENCH, "-x", "echo", "-d", "300ms", "--interval", "100ms", self.address],
+                                 stdout=subprocess.PIPE, stderr=err, text=True, timeout=RUN_LIMIT)
+            self.assertEqual(ran.returncode, 0)
+            self.assertIn("Requests/sec:", ran.stdout)
+
+    def test_a_job_in_the_background_leaves_the_terminal_alone(self):
+        """With tostop, a write to the terminal would stop the job."""
+        pid, reader = pty.fork()
+        if pid == 0:
+            job = f"set -m; stty tostop; {BENCH} -x echo -d 300ms --interval 100ms {self.address} >/dev/null & wait $!; echo code=$?"
+            os.execvp("sh", ["sh", "-c", job])
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of the terminal's other side
+            while select.select([reader], [], [], RUN_LIMIT)[0]:
+                shown += os.read(reader, 4096)
+        os.close(reader)  # if the job was stopped, SIGHUP ends it
+        os.waitpid(pid, 0)
+        self.assertEqual(shown.split(), [b"code=0"])
 
     def test_repeat(self):
         report = measure(self.address, "-x", "echo", "-n", 200, "--repeat", 3)
