@@ -1,7 +1,7 @@
 /*
  * objective: see objective.h.  A latency comes from the corrected histogram and counts what is
- * unfinished.  If nothing was recorded it is infinite, so a server that never answers does not meet
- * 'p99<60s'.
+ * unfinished.  If nothing was recorded it is infinite and meets no objective.  So a server that
+ * never answers meets neither 'p99<60s' nor 'p99>1ms'.
  */
 #include "objective.h"
 
@@ -56,10 +56,12 @@ bool objective_is_latency(const struct objective *objective) { return objective-
 
 double objective_value(const struct objective *objective, const struct result *result) {
   if (objective_is_latency(objective)) {
-    if (!result->has_latency || result->latency->count == 0) {
+    if (!result->has_latency || result_count(result, TIMES_LATENCY) == 0) {
       return INFINITY;
     }
-    return (double)result_percentile(result, TIMES_LATENCY, objective->percent);
+    const double value = (double)result_percentile(result, TIMES_LATENCY, objective->percent);
+    const bool is_age = result->latency->count == 0; /* the end may come at any time after it */
+    return is_age && objective_is_met(objective, value) ? INFINITY : value;
   }
   if (objective->percent == OBJECTIVE_RATE) {
     return bench_rate(result->exchanges, result->seconds);
@@ -98,6 +100,9 @@ bool objective_is_lost(const struct objective *objective, const struct result *r
 }
 
 bool objective_is_met(const struct objective *objective, double value) {
+  if (isinf(value)) {
+    return false; /* nothing recorded */
+  }
   if (objective->or_equal && value == objective->value) {
     return true;
   }

@@ -39,11 +39,12 @@ bool objective_is_latency(const struct objective *objective);
 
 /**
  * Its value in ${result}: ns, a count, a percentage, or a rate.  Infinite if no latency was
- * recorded, or if nothing ended of which a percentage could be taken.
+ * recorded and the age of what is unfinished does not miss it, or if nothing ended of which a
+ * percentage could be taken.
  */
 double objective_value(const struct objective *objective, const struct result *result);
 
-/** Does ${value} meet it? */
+/** Does ${value} meet it?  An infinite one never does. */
 bool objective_is_met(const struct objective *objective, double value);
 
 /**

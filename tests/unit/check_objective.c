@@ -154,10 +154,32 @@ START_TEST(nothing_recorded_keeps_no_latency) {
   result->has_latency = true;
   ck_assert(!holds("p99<60s", result));
   ck_assert(!holds("max<8000h", result));
+  ck_assert(!holds("max>1us", result) && !holds("p50>=1us", result));
+  ck_assert(!holds("errors>=0%", result) && !holds("unfinished>=0%", result));
   ck_assert(!holds("rate>0", result));
   char text[64];
   struct objective c;
   ck_assert_int_eq(objective_parse("p99<1s", &c), 0);
+  ck_assert_str_eq(objective_format(&c, objective_value(&c, result), text, sizeof(text)),
+                   "nothing recorded");
+  result_destroy(result);
+}
+END_TEST
+
+START_TEST(the_age_of_what_is_unfinished_keeps_nothing_alone) {
+  struct result *result = result_create(false, 1);
+  ck_assert_ptr_nonnull(result);
+  result->has_latency = true;
+  result->unfinished = 1;
+  hdr_record(result->unfinished_times[TIMES_LATENCY], 700 * NS_PER_MS);
+  ck_assert(!holds("max<500ms", result));
+  ck_assert(!holds("max<10s", result) && !holds("max>500ms", result));
+  char text[64];
+  struct objective c;
+  ck_assert_int_eq(objective_parse("max<500ms", &c), 0);
+  ck_assert_str_eq(objective_format(&c, objective_value(&c, result), text, sizeof(text)),
+                   "700.00ms");
+  ck_assert_int_eq(objective_parse("max<10s", &c), 0);
   ck_assert_str_eq(objective_format(&c, objective_value(&c, result), text, sizeof(text)),
                    "nothing recorded");
   result_destroy(result);
@@ -269,6 +291,7 @@ int main(void) {
       {lists_are_read_to_their_limit, 1},
       {results_decide, 1},
       {nothing_recorded_keeps_no_latency, 1},
+      {the_age_of_what_is_unfinished_keeps_nothing_alone, 1},
       {an_equal_value_keeps_what_allows_it, 1},
       {a_percentage_is_of_all_exchanges, 1},
       {what_is_unfinished_decides_a_latency, 1},
