@@ -66,6 +66,9 @@ static void empty_slot(struct intervals *intervals, struct counters_slot *slot,
   atom_store_release_u32(&slot->state, SLOT_EMPTY); /* the thread's load */
 }
 
+/* A thread that waits for a CPU ends its slot after the interval. NAN stays. */
+static double at_most_all(double share) { return share > 1 ? 1 : share; }
+
 /* Write the open interval, which lasted ${seconds}, to ${interval}, and open the next. */
 static void close_interval(struct intervals *intervals, double seconds, struct interval *interval) {
   interval->at_s = intervals->second * intervals->length_s;
@@ -86,7 +89,7 @@ static void close_interval(struct intervals *intervals, double seconds, struct i
         empty_slot(intervals, slot, interval);
       }
     }
-    interval->waiting_max = fmax(interval->waiting_max, waited_s / seconds);
+    interval->waiting_max = fmax(interval->waiting_max, at_most_all(waited_s / seconds));
   }
   if (intervals->schedule != NULL) {
     const double middle_ns = (interval->at_s + seconds / 2) * 1e9;
@@ -129,7 +132,7 @@ static void finish_last(const struct intervals *intervals, struct interval *last
   const struct hdr_histogram *histogram = intervals->histogram;
   const double closed_s = last->seconds;
   last->seconds = fmin(intervals->length_s, seconds - last->at_s);
-  last->waiting_max *= closed_s / last->seconds;
+  last->waiting_max = at_most_all(last->waiting_max * closed_s / last->seconds);
   last->is_last = true;
   last->unfinished = intervals->result->unfinished;
   last->unfinished_oldest_ns = intervals->result->unfinished_oldest_ns;

@@ -327,8 +327,10 @@ static void add_usage(struct load *load) {
       continue;
     }
     const double window_ns = (double)(thread->ended_ns - thread->from_ns);
-    const double busy = (double)thread->cpu_ns / window_ns;
-    const double waiting = thread->waited_ns == NEVER ? NAN : (double)thread->waited_ns / window_ns;
+    /* Both were read after the window, maybe much later. */
+    const double busy = fmin(1, (double)thread->cpu_ns / window_ns);
+    const bool known = thread->waited_ns != NEVER;
+    const double waiting = known ? fmin(1, (double)thread->waited_ns / window_ns) : NAN;
     client->cpu_s += (double)thread->cpu_ns / 1e9;
     client->context_switches += thread->context_switches;
     result->thread_busy_max = fmax(result->thread_busy_max, busy);

@@ -3,6 +3,8 @@
  *
  * No check depends on the speed of the machine: counts must add up, and ages have a least value.
  */
+#include "xchg-bench/counters.h"
+#include "xchg-bench/intervals.h"
 #include "xchg-bench/load.h"
 #include "xchg-bench/objective.h"
 
@@ -164,6 +166,31 @@ START_TEST(test_fail_fast) {
 }
 END_TEST
 
+/* A thread without a CPU ends a slot late; its waiting is a share of the interval all the same. */
+START_TEST(test_waiting_is_at_most_the_interval) {
+  struct counters *counters = counters_create(false, NEVER);
+  struct result *result = result_create(false, 1);
+  struct intervals intervals;
+  ck_assert_int_eq(intervals_init(&intervals), 0);
+  intervals.result = result;
+  intervals.counters = &counters;
+  intervals.threads = 1;
+  intervals.length_s = 1;
+  counters_set_window(counters, 0, NEVER);
+  counters_wait(counters, 3 * NS_PER_S);
+  ck_assert(counters_next_slot(counters, NS_PER_S));
+  if (_i == 0) { /* complete */
+    ck_assert_ptr_nonnull(intervals_gather(&intervals, 1));
+  }
+  intervals_finish(&intervals, _i == 0 ? 1 : 0.5);
+  ck_assert_uint_eq(result->intervals_count, 1);
+  ck_assert_double_eq(result->intervals[0].waiting_max, 1);
+  intervals_fini(&intervals);
+  result_destroy(result);
+  counters_destroy(counters);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {test_open_loop_loses_nothing, 5},
@@ -172,6 +199,7 @@ int main(void) {
       {test_an_answer_after_the_limit_is_an_error, 1},
       {test_over_the_limit_at_the_end_is_an_error, 1},
       {test_fail_fast, count_of(hurries)},
+      {test_waiting_is_at_most_the_interval, 2},
   };
   return run_suite("load_end", tests, count_of(tests));
 }
