@@ -10,6 +10,7 @@
 #include "pool/log_writer.h"
 
 #include "core/sys.h"
+#include "pool/forked.h"
 #include "pool/signals.h"
 
 #include <assert.h>
@@ -46,7 +47,7 @@ enum how {
 struct log_writer {
   /* Owner. */
   enum how how;
-  pid_t pid; /* the process that has created or started the writer */
+  uint64_t process; /* forked_number of the process that has created or started the writer */
   bool started;
   pthread_t thread; /* HOW_THREAD, once started */
 
@@ -247,13 +248,13 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
   if (writer == NULL) {
     return NULL;
   }
-  if (open_descriptor(writer, fd, patient) == -1) {
+  if (forked_watch() == -1 || open_descriptor(writer, fd, patient) == -1) {
     int error = errno;
     free(writer);
     errno = error;
     return NULL;
   }
-  writer->pid = getpid();
+  writer->process = forked_number();
   writer->filling = &writer->batches[0];
   writer->writing = &writer->batches[1];
   log_init(&writer->report, write_report, writer, LOG_WARN, format);
@@ -262,7 +263,7 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
 }
 
 int log_writer_start(struct log_writer *writer) {
-  if (writer->started && writer->pid == getpid()) {
+  if (writer->started && writer->process == forked_number()) {
     return 0; /* a second thread would write from the same buffer */
   }
   if (writer->how == HOW_THREAD) {
@@ -276,7 +277,7 @@ int log_writer_start(struct log_writer *writer) {
     (void)pthread_setname_np(writer->thread, "xchg-log"); /* for ps; nothing depends on it */
   }
   writer->started = true;
-  writer->pid = getpid();
+  writer->process = forked_number();
   return 0;
 }
 
@@ -299,7 +300,7 @@ void log_writer_put(void *user, enum xchg_log_level level, const char *line) {
   struct log_writer *writer = user;
   char text[LOG_LINE_MAX + 1];
   (void)level; /* it is part of the line */
-  if (writer->pid != getpid()) {
+  if (writer->process != forked_number()) {
     return; /* a forked child: see the header */
   }
   int size = snprintf(text, sizeof(text), "%s\n", line);
@@ -334,7 +335,7 @@ static bool end_thread(struct log_writer *writer) {
 }
 
 void log_writer_flush(struct log_writer *writer) {
-  if (writer->pid == getpid() && writer->how == HOW_THREAD && writer->started) {
+  if (writer->process == forked_number() && writer->how == HOW_THREAD && writer->started) {
     lock(writer);
     (void)end_thread(writer); /* the process ends in any case */
     unlock(writer);
@@ -357,7 +358,7 @@ void log_writer_destroy(struct log_writer *writer) {
   if (writer == NULL) {
     return;
   }
-  bool own = writer->pid == getpid() && writer->how == HOW_THREAD;
+  bool own = writer->process == forked_number() && writer->how == HOW_THREAD;
   if (own && !writer->started && writer->filling->size > 0) {
     (void)log_writer_start(writer); /* if the system refuses a thread, the lines are lost */
   }

@@ -10,16 +10,14 @@
  * item        An item is stored in the form in which it is sent ("VALUE a 7 5 | hello |"). A get
  *             copies it to the output, or sends it by reference if it exceeds COPY_MAX_BYTES.
  * shard       A part of the table with its own lock, under which no system call is made.
- * rest        A get may name one large item a hundred times. It stops once PENDING_MAX_BYTES are
- *             queued and goes on in on_drain. Until then the connection is paused.
+ * rest        A long get stops at PENDING_MAX_BYTES, pauses, and goes on in on_drain.
  * reference   The table holds one reference to each item, each xchg_send_ref another. The last one
  *             frees the item. So an item may be deleted while a slow client still receives it.
  *
  * Answers to commands that arrive together leave together, which is the engine's work. The hash has
  * a random seed, because clients choose the keys and must not be able to fill one bucket. When the
- * memory (KV_MEMORY_MIB, default 64) is full, a set is refused and nothing is evicted. An expired
- * item is removed by the next get of its key. With XCHG_MODEL=fork each client has its own copy of
- * the store.
+ * memory (KV_MEMORY_MIB, default 64) is full, a set is refused and nothing is evicted. The next get
+ * of its key removes an expired item. With XCHG_MODEL=fork each client has its own store.
  */
 #include <xchg.h>
 
