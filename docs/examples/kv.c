@@ -11,8 +11,7 @@
  *             copies it to the output, or sends it by reference if it exceeds COPY_MAX_BYTES.
  * shard       A part of the table with its own lock, under which no system call is made.
  * rest        A long get stops at PENDING_MAX_BYTES, pauses, and goes on in on_drain.
- * reference   The table holds one reference to each item, each xchg_send_ref another. The last one
- *             frees the item. So an item may be deleted while a slow client still receives it.
+ * reference   The table and each xchg_send_ref hold one. The last frees the item.
  *
  * Answers to commands that arrive together leave together, which is the engine's work. The hash has
  * a random seed, because clients choose the keys and must not be able to fill one bucket. When the
