@@ -33,8 +33,8 @@ SIMULATE = $(B)/tests/sim/simulate
 # process there, except these: a test of them changes what the next one starts from.
 FORKED = $(addprefix check_,api_offload api_offload_cancel api_server histogram library_limits load log_writer plan send_queue_fault slab wheel)
 SLOW_RUN = $(if $(filter asan tsan valgrind,$(VARIANT)),--forked '$(FORKED)')
-# Slow builds make one run in 30 and no self-test.
-FAIL_NTH = $(B)/tests/fail_nth/check_nth
+# It has one thread, so TSan would find nothing. Slow builds make one run in 30 and no self-test.
+FAIL_NTH = $(if $(filter tsan,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 # The programs with more than one thread. In the others TSan would find nothing.
 TSAN_UNIT = acceptor% admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
