@@ -12,8 +12,18 @@
 #include <stddef.h>
 
 /** A letter of A to Z as its small or capital letter, and any other byte unchanged. */
-static inline char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
-static inline char ascii_upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c; }
+static inline char ascii_lower(char c) {
+  if (c >= 'A' && c <= 'Z') {
+    c = (char)(c | 0x20);
+  }
+  return c;
+}
+static inline char ascii_upper(char c) {
+  if (c >= 'a' && c <= 'z') {
+    c = (char)(c & ~0x20);
+  }
+  return c;
+}
 
 /** Are the two bytes, or the two texts, equal apart from the case? */
 static inline bool ascii_equal_byte(char a, char b) { return ascii_lower(a) == ascii_lower(b); }

@@ -303,6 +303,8 @@ static void leave(struct groups *groups, struct member **memberships, struct mem
   struct group *group = member->group;
   assert(*member->link == member);
   assert(*member->link_of_conn == member);
+  /* The member's own removal, below, may empty the list. */
+  /* cppcheck-suppress nullPointerRedundantCheck */
   uint32_t left = (*memberships)->count - 1;
   *member->link_of_conn = member->next_of_conn;
   if (member->next_of_conn != NULL) {

@@ -136,7 +136,9 @@ static void note_path(struct addr_listen *addr, const struct sockaddr_storage *b
   memcpy(addr->path, un->sun_path, length);
   addr->path[length] = 0;
   for (size_t i = 0; i < length && un->sun_path[0] == 0; i++) {
-    addr->path[i] = addr->path[i] == 0 ? '@' : addr->path[i];
+    if (addr->path[i] == 0) {
+      addr->path[i] = '@';
+    }
   }
 }
 

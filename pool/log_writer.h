@@ -51,11 +51,11 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
 int log_writer_start(struct log_writer *writer);
 
 /**
- * log_writer_put(writer, level, line):
+ * log_writer_put(user, level, line):
  * A log_call_fn: write ${line}, pass it to the thread, or count it as lost.
  * Thread: any.
  */
-void log_writer_put(void *writer, enum xchg_log_level level, const char *line);
+void log_writer_put(void *user, enum xchg_log_level level, const char *line);
 
 /**
  * Write what is left, for at most one second. Lines that come later are lost. Nothing is freed, so

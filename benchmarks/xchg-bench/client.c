@@ -250,10 +250,7 @@ static void first_byte(struct client_env *env, struct client *client) {
   counters_first_byte(env->counters, client_intended_ns(env, client, exchange, start), env->now);
 }
 
-/*
- * Compare ${size} bytes with the rest of ${message}.  Return: how many belong to it, or 0 if they
- * are wrong.
- */
+/* Compare bytes with the rest of ${message}. Return: how many belong to it; 0 = they are wrong. */
 static size_t compare(const struct message *message, uint64_t *done, const uint8_t *data,
                       size_t size) {
   const size_t count = (size_t)min_u64(size, message->total - *done);
@@ -266,16 +263,17 @@ static size_t compare(const struct message *message, uint64_t *done, const uint8
 
 /* Count ${answer} as wrong, and keep the first one of the thread. Return: CLIENT_FAILED. */
 static enum client_outcome refuse(struct client_env *env, struct client *client,
-                                  struct wrong_answer *answer) {
+                                  const struct wrong_answer *answer) {
   struct message own;
   if (env->counters->wrong.at_ns == 0) {
     /* Without replies the messages are not numbered by answers: the first one is a good guess. */
     const uint64_t number = env->replies || env->counted ? client->in : 0;
     message_sent(env->messages, client->number, client_sequence(env, client, number), &own);
-    answer->own = &own;
-    answer->connection = client->number;
-    answer->is_first = env->counters->exchanges == 0;
-    wrong_note(&env->counters->wrong, answer, env->now);
+    struct wrong_answer first = *answer;
+    first.own = &own;
+    first.connection = client->number;
+    first.is_first = env->counters->exchanges == 0;
+    wrong_note(&env->counters->wrong, &first, env->now);
   }
   return client_fail(env, client, ERROR_WRONG, 0);
 }

@@ -4,6 +4,8 @@
  */
 #include "histogram_read.h"
 
+#include <assert.h>
+
 /* Read the member ${name} as a number, or as an integer. Return: NULL, or what is wrong with it. */
 static const char *read_number(const struct json *json, const char *name, double *number) {
   const struct json *member = json_member(json, name);
@@ -13,6 +15,7 @@ static const char *read_number(const struct json *json, const char *name, double
   if (member->kind != JSON_NUMBER) {
     return "is not a number";
   }
+  assert(number != NULL);
   *number = member->number;
   return member->number < 0 ? "is negative" : NULL;
 }
@@ -21,11 +24,12 @@ static const char *read_integer(const struct json *json, const char *name, uint6
   double number;
   const char *wrong = read_number(json, name, &number);
   const struct json *member = json_member(json, name);
-  if (wrong == NULL && !member->integral) {
-    return "is not an integer";
+  *integer = 0;
+  if (wrong != NULL || member == NULL) {
+    return wrong;
   }
-  *integer = wrong == NULL ? member->integer : 0;
-  return wrong;
+  *integer = member->integer;
+  return member->integral ? NULL : "is not an integer";
 }
 
 /* Read one [low, count]. Return: whether it is a valid bucket at or after ${*next}. */

@@ -136,7 +136,7 @@ const char *identity_read(struct identity *identity, const struct json *json) {
     if (text != NULL && text->kind == JSON_NULL) {
       continue;
     }
-    if (!json_is_clean_text(text)) {
+    if (text == NULL || !json_is_clean_text(text)) {
       return fields[i].key;
     }
     snprintf((char *)identity + fields[i].offset, fields[i].size, "%s", text->text);
@@ -252,6 +252,7 @@ int identity_parse(const char *text, uint64_t *ms) {
   char again[IDENTITY_MOMENT_MAX];
   struct tm parts = {.tm_isdst = 0};
   unsigned thousandths;
+  /* NOLINTNEXTLINE(cert-err34-c): an overflow differs from the text when it is formatted again */
   if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3uZ", &parts.tm_year, &parts.tm_mon, &parts.tm_mday,
              &parts.tm_hour, &parts.tm_min, &parts.tm_sec, &thousandths) != 7) {
     return -1;

@@ -73,7 +73,7 @@ const char *merge_reports(struct report *merged, const struct report *reports, u
 }
 
 void merge_fini(struct report *merged) {
-  for (uint32_t i = 0; i < merged->runs_count; i++) {
+  for (uint32_t i = 0; merged->runs != NULL && i < merged->runs_count; i++) {
     result_destroy(merged->runs[i]);
   }
   free(merged->runs);
@@ -269,6 +269,7 @@ static bool sums_fit(const struct report *merged) {
   }
   for (uint32_t i = 0; i < merged->runs_count; i++) {
     const struct result *run = merged->runs[i];
+    assert(run != NULL);
     count = max_u64(count, largest_count(run));
     rate = fmax(rate, run->target_rate);
   }

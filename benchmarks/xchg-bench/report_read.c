@@ -145,7 +145,7 @@ static const char *want_text(struct reader *reader, const struct json *object, c
   if (member != NULL && !json_is_clean_text(member)) {
     reader_fail(reader, name, "is empty or has a control character");
   }
-  return reader->failed ? NULL : member->text;
+  return reader->failed || member == NULL ? NULL : member->text;
 }
 
 /* Return: a number; 0 for null. */

@@ -84,7 +84,7 @@ static const char *find_hint(const struct wrong_answer *answer) {
 }
 
 void wrong_note(struct wrong_example *example, const struct wrong_answer *answer, uint64_t now_ns) {
-  uint8_t wanted[SHOWN];
+  uint8_t wanted[SHOWN] = {0};
   const size_t at = find_difference(answer);
   const char *hint = find_hint(answer);
   *example = (struct wrong_example){
