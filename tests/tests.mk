@@ -237,13 +237,15 @@ check-tsan: ## every test under the thread sanitizer
 # These modules run in the other builds only. They depend on speed or size, on limits and names that valgrind changes, or
 # on waits (test_network waits a minute for the kernel). The test programs in C do the same to memory as the modules of
 # exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
-# control groups, which would act on valgrind itself.
+# control groups, which would act on valgrind itself. Programs that end while threads or children run leave descriptors open.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_html bench_name bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
-                   fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights
+                   fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
+                   containers descriptor_table locale
 # The other tests of xchg-bench run under ASan and the fuzzer; under valgrind they would take minutes.
-VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))),$(UNIT))
+VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
+                $(addprefix $(B)/tests/check_,api_fork api_fork_conn log_writer model_fork streams),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 

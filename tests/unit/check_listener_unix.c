@@ -185,19 +185,23 @@ END_TEST
 
 /* The longest names that the kernel knows: 108 bytes of a path, 107 of an abstract name. */
 START_TEST(test_adopt_longest_names) {
-  struct sockaddr_un at = {.sun_family = AF_UNIX};
-  char text[160], want[160], path[sizeof(at.sun_path) + 1] = "";
+  /* Valgrind looks for the end of the path after the structure. */
+  struct {
+    struct sockaddr_un at;
+    char end;
+  } name = {.at.sun_family = AF_UNIX};
+  char text[160], want[160], path[sizeof(name.at.sun_path) + 1] = "";
   struct listener adopted;
   memset(path, 'n', sizeof(path) - 1);
   memcpy(path, folder, strlen(folder));
   path[strlen(folder)] = '/';
-  memcpy(at.sun_path, path, sizeof(at.sun_path));
+  memcpy(name.at.sun_path, path, sizeof(name.at.sun_path));
   if (_i == 1) {
-    at.sun_path[0] = 0;
+    name.at.sun_path[0] = 0;
     path[0] = '@';
   }
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+  ck_assert_int_eq(bind(fd, (struct sockaddr *)&name, sizeof(name.at)), 0);
   ck_assert_int_eq(listen(fd, 1), 0);
   ck_assert_int_eq(listener_adopt(&adopted, fd, &config, &logger), 0);
   snprintf(want, sizeof(want), "unix:%s", path);
