@@ -245,7 +245,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_html bench_name 
                    containers descriptor_table locale
 # The other tests of xchg-bench run under ASan and the fuzzer; under valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
-                $(addprefix $(B)/tests/check_,api_fork api_fork_conn log_writer model_fork streams),$(UNIT))
+                $(addprefix $(B)/tests/check_,api_fork api_fork_conn log_descriptor log_writer model_fork streams),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
