@@ -347,7 +347,7 @@ lint-cppcheck:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -D__SIZEOF_POINTER__=8 -I. -j2 core net pool benchmarks
 # clang-tidy skips the baselines, because it would need the libraries that they use. cppcheck reads them.
-TIDY_FILES = $(SOURCES) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
+TIDY_FILES = $(WRITTEN) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
 lint-tidy: $(TIDY_FILES:%=lint-tidy/%)
 lint-tidy/%:
 	@clang-tidy --quiet $* -- -std=gnu11 -D_GNU_SOURCE -I. 2>/dev/null
