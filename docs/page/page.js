@@ -27,7 +27,8 @@ let timer = 0;
 let polling = false;
 let awaySince = null;
 let firstVersion = null;
-let top_ = { allowed: true, last: 0, asking: false };
+let topLast = 0;
+let topAsking = false;
 
 const $ = (id) => document.getElementById(id);
 
@@ -391,23 +392,26 @@ function showTop(answer) {
   ]));
 }
 
-async function askTop() {
-  if (!top_.allowed || top_.asking || performance.now() - top_.last < TOP_MS) {
+/** Ask for connections where the server says its settings, which it does on a UNIX socket only. */
+async function askTop(stats) {
+  if (!stats.settings) {
+    $("top").hidden = true;
     return;
   }
-  top_ = { ...top_, asking: true, last: performance.now() };
+  if (topAsking || performance.now() - topLast < TOP_MS) {
+    return;
+  }
+  topAsking = true;
+  topLast = performance.now();
   try {
     const answer = await ask(`connections?n=${TOP_COUNT}&sort=${$("sort").value}`);
-    if (answer.status === 200) {
+    if (answer.ok) { // 503: another asker is served; the rows stay
       showTop(await answer.json());
-    } else if (answer.status !== 503) { // 503: another asker is served
-      top_.allowed = false;
-      $("top").hidden = true;
     }
   } catch {
     // The next answer of /stats says that the server is away.
   }
-  top_.asking = false;
+  topAsking = false;
 }
 
 /* ---- asking ---- */
@@ -442,7 +446,6 @@ async function poll() {
 }
 
 function take(sample) {
-  const previous = samples[samples.length - 1];
   samples.push(sample);
   while (sample.t - samples[0].t > WINDOW_MS) {
     samples.shift();
@@ -454,8 +457,7 @@ function take(sample) {
   if (sample.stats) {
     awaySince = null;
     firstVersion = firstVersion || sample.stats.version;
-    top_.allowed = top_.allowed || !(previous && previous.stats); // another process may allow it
-    askTop();
+    askTop(sample.stats);
   } else {
     awaySince = awaySince || sample.at;
   }
@@ -475,8 +477,7 @@ function start() {
     }
   });
   $("sort").addEventListener("change", () => {
-    top_.last = 0;
-    askTop();
+    topLast = 0; // the next sample asks
   });
   document.addEventListener("visibilitychange", poll);
   showReading();
