@@ -27,4 +27,10 @@ int thread_set_batch(void);
 /** Set the name that ps and top show; ${name} is truncated to 15 bytes. */
 void thread_set_name(const char *name);
 
+/**
+ * Let jemalloc set the calling thread up.  It does so at a thread's first allocation, and the
+ * process dies if there is no memory for that.  So that allocation is made at the start.
+ */
+void thread_allocate_first(void);
+
 #endif
