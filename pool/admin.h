@@ -19,6 +19,7 @@
 #include "net/http.h"
 #include "pool/log_writer.h"
 #include "pool/server.h"
+#include "pool/process_facts.h"
 
 struct admin;
 
@@ -45,8 +46,12 @@ enum admin_life { ADMIN_STARTING, ADMIN_SERVING, ADMIN_DRAINING };
 
 struct admin {
   struct xchg_server server; /* first: aligned */
+  bool opened;               /* server_close is due */
   struct config config;      /* of this server */
   struct admin_setup setup;
+  struct process_facts process;
+  char *settings; /* owns: the JSON of the configuration */
+  size_t settings_size;
   struct xchg_server *data; /* borrows; set before life becomes ADMIN_SERVING */
   struct xchg_conn *conns[CONFIG_ADMIN_CONNECTIONS]; /* borrows; by xchg-adm */
   uint32_t conns_count;

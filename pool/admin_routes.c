@@ -15,6 +15,8 @@
 #include "net/sock.h"
 #include "net/conn_internal.h"
 #include "pool/worker.h"
+#include "pool/server_stats.h"
+#include "pool/page.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -133,6 +135,83 @@ static void answer_readyz(struct admin *admin, struct xchg_conn *conn,
     why = "off";
   }
   admin_answer_line(conn, why == NULL ? 200 : 503, why == NULL ? "ok" : why);
+}
+
+/* ---- numbers ---- */
+
+/* Copy the settings, as metrics_write writes. */
+static size_t write_settings(void *argument, char *buffer, size_t size) {
+  const struct admin *admin = argument;
+  memcpy(buffer, admin->settings, min_u64(size, admin->settings_size));
+  return admin->settings_size;
+}
+
+/* TCP does not get the settings. */
+static struct server_state state_of(struct admin *admin, const struct xchg_conn *conn) {
+  static const char *const names[] = {"starting", "serving", "draining"};
+  const struct admin_conn *state = xchg_state(conn);
+  enum admin_life life = admin_life(admin);
+  return (struct server_state){
+      .ready = life == ADMIN_SERVING && atom_load_relaxed_u32(&admin->off) == 0,
+      .draining = life == ADMIN_DRAINING,
+      .state = names[life],
+      .process = &admin->process,
+      .log_lines_lost = log_writer_lost(admin->setup.log_writer),
+      .settings = state->is_unix ? write_settings : NULL,
+      .settings_argument = admin};
+}
+
+/* Send ${size} bytes of the buffer, if the answer fits. */
+static void answer_buffer(struct admin *admin, struct xchg_conn *conn, const char *type,
+                          size_t size) {
+  if (size > ADMIN_BUFFER_BYTES) {
+    admin_answer_line(conn, 500, "the answer is too long");
+  } else {
+    admin_answer(conn, 200, type, admin->buffer, size);
+  }
+}
+
+static void answer_metrics(struct admin *admin, struct xchg_conn *conn,
+                           const struct http_request *request) {
+  bool open = http_wants_openmetrics(request->fields[HTTP_ACCEPT]);
+  struct server_state state = state_of(admin, conn);
+  size_t size = server_metrics(admin->data, &state, open ? METRICS_OPEN : METRICS_TEXT,
+                               admin->buffer, ADMIN_BUFFER_BYTES);
+  answer_buffer(admin, conn,
+                open ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                     : "text/plain; version=0.0.4; charset=utf-8",
+                size);
+}
+
+static void answer_stats(struct admin *admin, struct xchg_conn *conn,
+                         const struct http_request *request) {
+  (void)request; /* it has no parameter */
+  struct server_state state = state_of(admin, conn);
+  size_t size = server_stats_json(admin->data, &state, admin->buffer, ADMIN_BUFFER_BYTES);
+  answer_buffer(admin, conn, "application/json", size);
+}
+
+/* One of the page's files. */
+static void answer_page(struct admin *admin, struct xchg_conn *conn,
+                        const struct http_request *request) {
+  static const struct page_file {
+    const char *path, *type, *text;
+    const size_t *size;
+  } files[] = {{"/", "text/html; charset=utf-8", page_html, &page_html_size},
+               {"/page.js", "text/javascript; charset=utf-8", page_js, &page_js_size},
+               {"/page.css", "text/css; charset=utf-8", page_css, &page_css_size}};
+  (void)admin; /* they are constant */
+  for (size_t i = 0; i < count_of(files); i++) {
+    if (is_exactly(request->path, files[i].path)) {
+      const struct http_answer answer = {
+          .status = 200,
+          .type = files[i].type,
+          .lines = "Content-Security-Policy: " PAGE_SECURITY_POLICY "\r\n",
+          .size = *files[i].size};
+      admin_answer_with(conn, &answer, files[i].text);
+      return;
+    }
+  }
 }
 
 /* ---- commands ---- */
@@ -279,6 +358,11 @@ static const struct route {
 } routes[] = {
     {"/livez", false, false, 0, answer_livez},
     {"/readyz", false, false, 0, answer_readyz},
+    {"/metrics", false, false, GUARD_LIFE, answer_metrics},
+    {"/stats", false, false, GUARD_NEAR | GUARD_LIFE, answer_stats},
+    {"/", false, false, GUARD_NEAR, answer_page},
+    {"/page.js", false, false, GUARD_NEAR, answer_page},
+    {"/page.css", false, false, GUARD_NEAR, answer_page},
     {"/drain", true, false, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, answer_drain},
     {"/ready", true, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, answer_ready},
     {"/close", true, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, answer_close},

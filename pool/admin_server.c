@@ -121,6 +121,17 @@ static void on_timer(struct xchg_conn *conn) {
 
 /* ---- life ---- */
 
+/* Keep the settings as text, because they do not change. Return: 0, or -1 without memory. */
+static int write_settings(struct admin *admin) {
+  const struct admin_setup *setup = &admin->setup;
+  FILE *out = open_memstream(&admin->settings, &admin->settings_size);
+  if (out == NULL) {
+    return -1;
+  }
+  config_write_settings(setup->config, setup->environment, setup->facts, out);
+  return fclose(out) == 0 ? 0 : -1;
+}
+
 static void make_config(struct config *own, const struct config *program) {
   *own = (struct config){.is_admin = true,
                          .model = MODEL_POOL,
@@ -165,6 +176,7 @@ static int start(struct admin *admin) {
                                        .on_close = on_close};
   const struct server_setup setup = {
       .config = &admin->config, .log = admin->setup.log, .handler = &handler};
+  admin->opened = true;
   int code = server_open(&admin->server, &setup);
   if (code == 0) {
     code = server_start(&admin->server);
@@ -190,6 +202,11 @@ int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
   *made = (struct admin){.setup = *setup, .buffer = buffer, .log_until_ns = NEVER};
   make_config(&made->config, setup->config);
   *admin = made;
+  process_facts_open(&made->process);
+  if (write_settings(made) == -1) {
+    log_errno(setup->log, LOG_ERROR, "cannot start the admin endpoint", ENOMEM);
+    return SERVER_OSERR;
+  }
   return start(made);
 }
 
@@ -213,7 +230,11 @@ void admin_server_close(struct admin *admin) {
     return;
   }
   admin_server_end(admin);
-  server_close(&admin->server);
+  if (admin->opened) {
+    server_close(&admin->server);
+  }
+  process_facts_close(&admin->process);
+  free(admin->settings);
   (void)sys_unmap(admin->buffer, ADMIN_BUFFER_BYTES); /* a failure leaks it */
   free(admin);
 }
