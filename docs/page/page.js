@@ -373,7 +373,7 @@ function show() {
   const state = stats.state === "serving" && stats.ready === false ? "off" : stats.state;
   showState(state, { serving: "serving, ready", off: "serving, set to not ready" }[state] || `${state}, not ready`);
   setText($("version"), String(stats.version));
-  setText($("facts"), `process ${stats.pid}, up ${duration(stats.uptime_ms)}`);
+  setText($("facts"), `${stats.exchange}, ${stats.model}, process ${stats.pid}, up ${duration(stats.uptime_ms)}`);
   showNotices(notices(stats));
   showWorkers(stats, base(SHARE_MS));
   showEnds(stats, base(WINDOW_MS));
@@ -392,9 +392,9 @@ function showTop(answer) {
   ]));
 }
 
-/** Ask for connections where the server says its settings, which it does on a UNIX socket only. */
+/** Ask for connections where there are answers: on a UNIX socket, which has settings too, and with the model that can. */
 async function askTop(stats) {
-  if (!stats.settings) {
+  if (!stats.settings || stats.model !== "pool") {
     $("top").hidden = true;
     return;
   }

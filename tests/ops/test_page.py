@@ -199,7 +199,7 @@ class Numbers(PageTest):
             self.assertEqual(sum(tab("samples.slice(1).map((to, i) => to.stats.accepted - samples[i].stats.accepted)")), 500)
             self.assertEqual(list(tab.table("ends")), ["finished", *stats["closed"]])
             self.assertEqual(list(tab.table("workers")), ["0", "1"])
-            self.assertIn(f"process {server.pid}, up ", tab("document.getElementById('facts').textContent"))
+            self.assertIn(f"greet, pool, process {server.pid}, up ", tab("document.getElementById('facts').textContent"))
             self.assertEqual(tab("document.getElementById('version').textContent"), stats["version"])
             self.assertRegex(tab("document.querySelectorAll('figure')[0].getAttribute('aria-label')"), r"^Open connections: 0 of [\d,]+; ")
 
