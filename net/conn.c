@@ -330,9 +330,12 @@ static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
                              .fd = accepted->fd,
                              .is_unix = accepted->addr.family == ADDR_UNIX,
                              .active_ns = ctx->reactor->now_ns,
-                             .message_start_ns = accepted->accepted_ns,
+                             .message_clock_ns = accepted->accepted_ns,
                              .cold = &ctx->no_cold};
-  *conn_peer(conn) = (struct conn_peer){.addr = accepted->addr, .ip_slot = accepted->ip_slot};
+  *conn_peer(conn) = (struct conn_peer){.addr = accepted->addr,
+                                        .ip_slot = accepted->ip_slot,
+                                        .opened_ns = accepted->accepted_ns & CONN_OPENED_MASK,
+                                        .listener = accepted->listener & CONN_LISTENER_MASK};
   ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, source_slot(ctx->reactor, &source) + 1);
   uint64_t lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
   if (lifetime_ns != NEVER) {
