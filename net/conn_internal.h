@@ -80,8 +80,8 @@ struct conn_cold {
 struct conn_peer {
   struct addr addr;
   uint32_t ip_slot;        /* of pool/admission; the worker returns it */
-  uint64_t opened_ns : 58; /* when accept4 returned; 2^58 ns are nine years since the boot */
   uint64_t listener : 6;   /* index of the listener */
+  uint64_t opened_ns : 58; /* when accept4 returned; 2^58 ns are nine years since the boot */
 };
 #define CONN_OPENED_MASK ((UINT64_C(1) << 58) - 1)
 #define CONN_LISTENER_MASK (UINT64_C(63))
