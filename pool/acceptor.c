@@ -70,6 +70,14 @@ void acceptor_abandon(struct acceptor *acceptor) {
   acceptor_close(acceptor);
 }
 
+uint64_t acceptor_accepted(const struct acceptor *acceptor) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
+    sum += atom_load_relaxed_u64(&acceptor->accepted[i]);
+  }
+  return sum;
+}
+
 /* ---- listeners ---- */
 
 /* The ${i}th listener, or NULL if it is closed. */
@@ -138,6 +146,7 @@ static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
   if (acceptor->state == ACCEPT_OPEN) {
     unwatch_listeners(acceptor);
     acceptor->state = ACCEPT_PAUSED;
+    pause_clock_start(&acceptor->pauses, acceptor->reactor.now_ns);
   }
   acceptor->exhausted = exhausted;
   acceptor->live_seen = live_conns(acceptor);
@@ -213,7 +222,7 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
 /* A connection was accepted. Return: may the batch continue? */
 static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
-  stats_add(&acceptor->stats.accepted, 1);
+  stats_add(&acceptor->accepted[accepted->listener], 1);
   if (acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
@@ -317,6 +326,7 @@ static void resume(struct acceptor *acceptor) {
   }
   if (watch_listeners(acceptor)) {
     acceptor->state = ACCEPT_OPEN;
+    pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
   } else {
     note_exhausted(acceptor, "accepting pauses", errno);
   }
@@ -468,6 +478,7 @@ void acceptor_run(struct acceptor *acceptor) {
     }
     continue_drain(acceptor);
   }
+  pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
   if (acceptor->episode.start_ns != NEVER) {
     episode_end(&acceptor->episode, acceptor->setup.log);
   }

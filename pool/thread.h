@@ -1,6 +1,8 @@
-/* thread: name, CPU affinity and scheduling class of the calling thread. */
+/* thread: name, CPU affinity and scheduling class of the calling thread, CPU time of any. */
 #ifndef POOL_THREAD_H
 #define POOL_THREAD_H
+
+#include "core/atom.h"
 
 #include <sched.h>
 #include <stddef.h>
@@ -23,6 +25,19 @@ int thread_set_affinity(uint32_t index);
  * cheaper in batches. Return: 0, or -1 with errno.
  */
 int thread_set_batch(void);
+
+/* The CPU time of a thread, which other threads read. */
+struct thread_cpu {
+  atom_u32 tid;     /* 0 = it does not run; the thread writes */
+  atom_u64 seen_ns; /* its time when it was last read, or at its end; who reads it writes */
+};
+
+/** The thread begins or ends. Thread: the one that is measured. */
+void thread_cpu_begin(struct thread_cpu *cpu);
+void thread_cpu_end(struct thread_cpu *cpu);
+
+/** Its user and system time so far, which never goes back. Thread: any. */
+uint64_t thread_cpu_read(struct thread_cpu *cpu);
 
 /** Set the name that ps and top show; ${name} is truncated to 15 bytes. */
 void thread_set_name(const char *name);
