@@ -16,6 +16,7 @@
 #include "net/conn_internal.h"
 #include "pool/worker.h"
 #include "pool/server_stats.h"
+#include "pool/admin_connections.h"
 #include "pool/page.h"
 
 #include <assert.h>
@@ -363,6 +364,7 @@ static const struct route {
     {"/", false, false, GUARD_NEAR, answer_page},
     {"/page.js", false, false, GUARD_NEAR, answer_page},
     {"/page.css", false, false, GUARD_NEAR, answer_page},
+    {"/connections", false, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, admin_connections},
     {"/drain", true, false, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, answer_drain},
     {"/ready", true, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, answer_ready},
     {"/close", true, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, answer_close},
