@@ -18,7 +18,7 @@ from ops import LOGS, TOP, Load, Operated, Relay, get_json, log_path, program, r
 EXCHANGES = 3000
 SCRAPES = 3
 
-# Numbers that go on while nobody uses the server, or differ with who asks.
+# Numbers that go on while no client uses the server, or differ with who asks.
 MOVING = re.compile(r"^(process_|xchg_turn_seconds|xchg_worker_busy|xchg_worker_turn_age|up|scrape_|xchg_build|xchg_wakeups)")
 
 

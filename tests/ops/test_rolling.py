@@ -69,7 +69,7 @@ class HAProxy:
 
 
 class Rolling(unittest.TestCase):
-    """Two servers restarted in turn, with a drain delay as the rule of docs/operations.md wants it, lose nobody."""
+    """Two servers restarted in turn, with a drain delay as the rule of docs/operations.md wants it, lose no client."""
 
     def start(self, port=0, admin_port=None):
         return Operated(admin_port=admin_port, XCHG_LISTEN=f"127.0.0.1:{port}", XCHG_DRAIN_DELAY="2s", XCHG_WORKERS=1)
@@ -87,7 +87,7 @@ class Rolling(unittest.TestCase):
             for _ in range(ROUNDS):
                 for name, old in servers.items():
                     old.process.send_signal(signal.SIGTERM)
-                    proxy.wait(name, "DOWN")  # HAProxy knows before the server refuses anybody
+                    proxy.wait(name, "DOWN")  # HAProxy knows before the server refuses a client
                     self.assertIsNone(old.process.poll(), "the delay is over before HAProxy saw the 503")
                     accepted += old.finish()["accepted"]
                     servers[name] = self.start(old.port, old.admin_port)
@@ -103,7 +103,7 @@ class Rolling(unittest.TestCase):
         self.assertEqual(errors, {})
         self.assertEqual(report["dropped"], 0)
         self.assertEqual(report["exchanges"], 45 * RATE)
-        self.assertEqual(accepted, report["exchanges"])  # no client was served twice, none by nobody
+        self.assertEqual(accepted, report["exchanges"])  # each was served once
 
 
 class Prober(threading.Thread):
