@@ -16,10 +16,10 @@ import time
 
 from clients import INSTRUMENTED, FolderTest, ended
 from endpoint import COMMAND, Endpoint, request
-from xchgd import GREETING, LIMIT, TOP, Server, greet, receive_all, receive_exactly, run
+from xchgd import GREETING, LIMIT, PROGRAM, Server, greet, receive_all, receive_exactly, run
 
 PLACES = 16
-LATE = os.path.join(os.path.dirname(os.environ.get("XCHGD", os.path.join(TOP, "build", "xchgd"))), "tests/live/plugin/late.so")
+LATE = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/late.so")
 GET_ROUTES = ("/livez", "/readyz", "/metrics", "/stats", "/", "/page.js", "/page.css")
 COMMANDS = ("/drain", "/ready?state=on", "/close?id=1", "/log?level=info&for=1s")
 
