@@ -17,6 +17,7 @@
 #include "pool/server_stats.h"
 #include "pool/page.h"
 #include "pool/admin_commands.h"
+#include "pool/admin_connections.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -191,6 +192,7 @@ static const struct route {
     {"/", false, false, GUARD_NEAR, answer_page},
     {"/page.js", false, false, GUARD_NEAR, answer_page},
     {"/page.css", false, false, GUARD_NEAR, answer_page},
+    {"/connections", false, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, admin_connections},
     {"/drain", true, false, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, admin_command_drain},
     {"/ready", true, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, admin_command_ready},
     {"/close", true, true, GUARD_UNIX | GUARD_NEAR | GUARD_LIFE, admin_command_close},

@@ -9,6 +9,7 @@
 #include "pool/admin_server.h"
 
 #include "core/sys.h"
+#include "pool/admin_connections.h"
 #include "pool/admin_routes.h"
 
 #include <assert.h>
@@ -93,6 +94,7 @@ static void on_open(struct xchg_conn *conn) {
 
 static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
   (void)reason;
+  admin_connections_end(xchg_user(conn), conn);
   forget(xchg_user(conn), conn);
 }
 

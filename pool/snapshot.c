@@ -42,6 +42,7 @@ struct snapshot {
   atom_u32 asker_left;    /* 1: after snapshot_free; the asker's thread writes */
   bool finished;          /* the asker's thread, like all below */
   struct snapshot_query query;
+  uint64_t asker;  /* its id */
   uint64_t now_ns; /* when the walk began: the end of all ages */
   struct xchg_server *data;
   void (*ready)(struct xchg_conn *asker, struct snapshot *snapshot);
@@ -208,12 +209,12 @@ static void on_post(struct xchg_conn *conn, void *argument) {
 
 /* Make room for ${workers} parts. Return: NULL with errno. */
 static struct snapshot *create(const struct snapshot_query *query, uint32_t workers,
-                               uint64_t asker_id) {
+                               uint64_t asker) {
   uint32_t count = query->worker == SNAPSHOT_ALL_WORKERS ? workers : 1;
   size_t head = sizeof(struct snapshot) + count * sizeof(struct part);
   size_t rows = (count + (size_t)1) * query->rows * sizeof(struct snapshot_row);
   struct snapshot *made = malloc(head + rows);
-  struct posted_call *post = posted_call_create(asker_id, on_post, made);
+  struct posted_call *post = posted_call_create(asker, on_post, made);
   if (made == NULL || post == NULL) {
     free(made);
     free(post);
@@ -232,6 +233,7 @@ static struct snapshot *create(const struct snapshot_query *query, uint32_t work
   }
   made->query = *query;
   made->post = post;
+  made->asker = asker;
   made->parts_count = count;
   atom_store_relaxed_u32(&made->refs, 2);
   return made;
@@ -282,6 +284,8 @@ struct snapshot *snapshot_start(struct xchg_server *data, const struct snapshot_
   count_down(snapshot);
   return snapshot;
 }
+
+uint64_t snapshot_asker(const struct snapshot *snapshot) { return snapshot->asker; }
 
 void snapshot_finish(struct snapshot *snapshot) {
   if (snapshot->finished) {

@@ -57,6 +57,9 @@ struct snapshot *snapshot_start(struct xchg_server *data, const struct snapshot_
                                 struct xchg_conn *asker,
                                 void (*ready)(struct xchg_conn *asker, struct snapshot *snapshot));
 
+/** The id of the connection that has asked. */
+uint64_t snapshot_asker(const struct snapshot *snapshot);
+
 /** Merge what the workers have answered; another walk may start. Later calls do nothing. */
 void snapshot_finish(struct snapshot *snapshot);
 
