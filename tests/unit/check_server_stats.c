@@ -9,7 +9,7 @@
 
 static char text[256 * 1024];
 static struct process_facts facts;
-static struct server_state state = {.ready = true, .state = "serving", .process = &facts};
+static struct server_state state;
 
 static void scrape(void) {
   size_t size = server_metrics(server, &state, METRICS_TEXT, text, sizeof(text) - 1);
@@ -52,7 +52,10 @@ static void check_identity(void) {
 /* Scrape until a sample, or the sum of a family, has this value. */
 #define AWAIT_VALUE(got, want) AWAIT((scrape(), check_identity(), (got) == (want)))
 
-static void set_up(void) { process_facts_open(&facts); }
+static void set_up(void) {
+  process_facts_open(&facts);
+  state = (struct server_state){.ready = true, .state = "serving", .process = &facts};
+}
 
 static void tear_down(void) {
   xchg_server_destroy(server);
@@ -62,7 +65,7 @@ static void tear_down(void) {
 #define CLIENTS 5
 
 /* At a quiet point every client is in one worker or in one queue, and nowhere else. */
-START_TEST(figures_are_the_clients) {
+START_TEST(every_client_has_a_worker) {
   int clients[CLIENTS];
   SETTINGS("XCHG_LISTEN=127.0.0.1:0,127.0.0.1:0");
   start_server(&echoes);
@@ -192,7 +195,7 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {figures_are_the_clients, 1},        {an_address_is_there_once, 1},
+      {every_client_has_a_worker, 1},      {an_address_is_there_once, 1},
       {many_workers_have_no_series, 2},    {nothing_goes_back_under_load, 1},
       {a_pause_is_seen_while_it_lasts, 1}, {the_state_is_the_program_s, 1},
   };
