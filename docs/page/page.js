@@ -440,7 +440,7 @@ async function poll() {
   const start = performance.now();
   const stats = await getStats();
   polling = false;
-  if (!paused && !document.hidden) {
+  if (!paused) {
     take({ t: performance.now(), at: new Date(), stats });
     timer = setTimeout(poll, Math.max(0, POLL_MS - (performance.now() - start)));
   }
