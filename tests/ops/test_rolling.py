@@ -78,7 +78,7 @@ class Rolling(unittest.TestCase):
 
     def start(self, delay, port=0, admin_port=None):
         variables = {"XCHG_LISTEN": f"127.0.0.1:{port}", "XCHG_DRAIN_DELAY": delay, "XCHG_WORKERS": 1}
-        if "send-proxy-v2" in read_config():
+        if re.search(r"^ +default-server .*send-proxy-v2", read_config(), re.M):
             variables |= {"XCHG_LISTEN": f"127.0.0.1:{port};proxy=v2", "XCHG_PROXY_TRUST": "127.0.0.0/8"}
         return Operated(admin_port=admin_port, **variables)
 
@@ -128,7 +128,10 @@ class Rolling(unittest.TestCase):
 
 
 class Prober(threading.Thread):
-    """Asks /readyz every 5 ms on a connection of its own. ${answers}: (begin, end, status or the error), times of day."""
+    """Asks /readyz every 5 ms on a connection of its own. ${answers}: (begin, end, answer), times of day; the answer is a status or an error.
+
+    "starting" is no answer here: the probes may begin before the first 200.
+    """
 
     def __init__(self, server):
         super().__init__(daemon=True)
@@ -138,7 +141,9 @@ class Prober(threading.Thread):
         while not self.over.is_set():
             begin = time.time()
             try:
-                answer = self.server.get("/readyz")[0] if len(self.answers) % 2 else self.server.ask("/readyz")[0]
+                answer, _, body = self.server.get("/readyz") if len(self.answers) % 2 else self.server.ask("/readyz")
+                if body == b"starting\n":
+                    continue
             except (OSError, http.client.HTTPException) as fault:
                 answer = type(fault).__name__
             self.answers.append((begin, time.time(), answer))
