@@ -237,6 +237,15 @@ class Numbers(PageTest):
             for client in clients:
                 client.close()
 
+    def test_a_model_without_workers(self):
+        with Operated(XCHG_MODEL="thread") as server, Relay(server.admin_path) as relay, self.tab(relay.port) as tab:
+            self.load(server, 50)
+            tab.wait("document.querySelector('#ends td:last-child').textContent === '50'")
+            self.assertFalse(tab("document.getElementById('workers').checkVisibility()"))
+            self.assertFalse(tab("document.getElementById('top').checkVisibility()"))
+            self.assertEqual(tab("document.querySelectorAll('figure strong')[5].textContent"), "\u2013")  # there is no hand-off
+            self.assertEqual(tab.seen()["console"], [])
+
     def test_texts_of_the_server_stay_texts(self):
         evil = "<img src=x onerror=alert(1)>"
 

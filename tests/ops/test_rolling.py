@@ -20,6 +20,7 @@ from ops import LIMIT, TOP, Load, Operated, log_path, program, unused_port, wait
 CONFIG = os.path.join(TOP, "docs", "deploy", "haproxy.cfg")
 ROUNDS = 2  # restarts of each server
 RATE = 200
+CLIENTS = 32
 STOPS = 50
 PERIOD = 0.005
 
@@ -94,6 +95,29 @@ class Rolling(unittest.TestCase):
         """A client that a server refuses goes to the other one, after `timeout connect`."""
         self.roll("0", 25, lambda proxy, name, old: None)
 
+    def test_a_killed_server_loses_what_is_in_flight(self):
+        with contextlib.ExitStack() as stack:
+            servers = [self.start("0"), self.start("0")]
+            for server in servers:
+                stack.push(server)
+            proxy = stack.enter_context(HAProxy([(server.port, server.admin_port) for server in servers]))
+            for name in ("one", "two"):
+                proxy.wait(name, "UP")
+            load = stack.enter_context(Load(f"127.0.0.1:{proxy.port}", "-R", RATE, "-c", CLIENTS, "-d", "8s", "-T", "5s", log="killed"))
+            wait_until(lambda: servers[0].json()["accepted"] > RATE / 4, "the load reaches the server")
+            servers[0].process.kill()
+            proxy.wait("one", "DOWN")
+            self.assertTrue(load.is_running())
+            report = load.finish()
+            accepted = servers[1].stop()["accepted"]
+        errors = {kind: count for kind, count in report["errors"].items() if count and kind != "errno"}
+        with open(log_path("killed.txt"), "w") as out:
+            print(f"one of two killed: {report['exchanges']} exchanges, errors {errors}, worst {report['latency_us']['max'] / 1000:.1f} ms", file=out)
+        self.assertEqual(report["errors"]["wrong"], 0)
+        self.assertLessEqual(sum(errors.values()), CLIENTS)
+        self.assertEqual(report["exchanges"] + sum(errors.values()) + report["dropped"], 8 * RATE)
+        self.assertGreater(accepted, RATE)
+
     def roll(self, delay, seconds, after_signal):
         with contextlib.ExitStack() as stack:
             servers = {name: self.start(delay) for name in ("one", "two")}
@@ -103,7 +127,7 @@ class Rolling(unittest.TestCase):
             proxy = stack.enter_context(HAProxy([(server.port, server.admin_port) for server in servers.values()]))
             for name in servers:
                 proxy.wait(name, "UP")
-            load = stack.enter_context(Load(f"127.0.0.1:{proxy.port}", "-R", RATE, "-c", 32, "-d", f"{seconds}s", "-T", "5s", log=f"rolling-{delay}"))
+            load = stack.enter_context(Load(f"127.0.0.1:{proxy.port}", "-R", RATE, "-c", CLIENTS, "-d", f"{seconds}s", "-T", "5s", log=f"rolling-{delay}"))
             for _ in range(ROUNDS):
                 for name, old in servers.items():
                     old.process.send_signal(signal.SIGTERM)
