@@ -242,10 +242,11 @@ VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_html bench_name bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
-                   containers descriptor_table locale
-# The other tests of xchg-bench run under ASan and the fuzzer; under valgrind they would take minutes.
+                   containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log
+# The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
+# valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
-                $(addprefix $(B)/tests/check_,api_fork api_fork_conn log_descriptor log_writer model_fork streams),$(UNIT))
+                $(addprefix $(B)/tests/check_,admission api_fork api_fork_conn ascii frame log_descriptor log_writer model_fork ring streams wheel),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
