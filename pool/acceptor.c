@@ -433,6 +433,7 @@ void acceptor_wait(struct acceptor *acceptor) {
 void acceptor_run(struct acceptor *acceptor) {
   while (!acceptor->finished) {
     acceptor_wait(acceptor);
+    atom_store_relaxed_u64(&acceptor->turn_ns, acceptor->reactor.now_ns);
     reactor_dispatch(&acceptor->reactor);
     take_tasks(acceptor);
     if (acceptor->setup.model->ops->reap != NULL) {
@@ -447,6 +448,7 @@ void acceptor_run(struct acceptor *acceptor) {
           acceptor->setup.model->ops->watch(acceptor->setup.model, acceptor->reactor.now_ns);
     }
     continue_drain(acceptor);
+    atom_store_relaxed_u64(&acceptor->turn_ns, 0);
   }
   pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
   exhaustion_end(&acceptor->episode, acceptor->setup.log);

@@ -68,6 +68,7 @@ struct acceptor {
   uint32_t failed_in_row; /* accepts that failed because of their connection */
   uint64_t log_accept_ns; /* when a failed accept may be logged again */
 
+  atom_u64 turn_ns;                      /* when its turn began; 0 = it waits; any thread reads */
   atom_u32 listener_failed;              /* 1: a listener has failed; main reads */
   struct inbox inbox;                    /* tasks only */
   struct task drain_task, stop_now_task; /* the sender's until sent */

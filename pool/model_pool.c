@@ -53,8 +53,12 @@ static void *thread_main(void *argument) {
   struct pool_thread *thread = argument;
   struct model_pool *pool = thread->pool;
   char name[32];
+  bool admin = pool->model.setup.config->is_admin;
+  if (admin) {
+    thread_allocate_first(); /* its handler takes memory */
+  }
   snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
-  thread_set_name(name);
+  thread_set_name(admin ? "xchg-adm" : name);
   if (pool->model.setup.config->pin && thread_set_affinity(thread->worker.index) == -1) {
     char text[48];
     int error = errno;

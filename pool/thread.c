@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,6 +57,13 @@ void thread_set_name(const char *name) {
   char text[16];
   snprintf(text, sizeof(text), "%s", name);
   (void)pthread_setname_np(pthread_self(), text); /* without it only tools show another name */
+}
+
+void thread_allocate_first(void) {
+  void *memory;
+  if (posix_memalign(&memory, sizeof(memory), 1) == 0) { /* the compiler would remove a malloc */
+    free(memory);
+  }
 }
 
 /*

@@ -42,4 +42,10 @@ uint64_t thread_cpu_read(struct thread_cpu *cpu);
 /** Set the name that ps and top show; ${name} is truncated to 15 bytes. */
 void thread_set_name(const char *name);
 
+/**
+ * Let jemalloc set the calling thread up.  It does so at a thread's first allocation, and the
+ * process dies if there is no memory for that.  So that allocation is made at the start.
+ */
+void thread_allocate_first(void);
+
 #endif

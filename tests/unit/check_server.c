@@ -189,7 +189,7 @@ END_TEST
 
 START_TEST(reports_what_is_open) {
   SET_UP("XCHG_EXCHANGE=echo", "XCHG_LOG_LEVEL=error");
-  logger.level = LOG_ERROR;
+  log_set_level(&logger, LOG_ERROR);
   start();
   int clients[3];
   for (int i = 0; i < 3; i++) {
