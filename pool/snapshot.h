@@ -19,7 +19,7 @@
  * then.  The memory belongs to the asker, and to the workers together; the last one to leave frees
  * it.  No worker allocates.
  *
- * The workers' threads of the server must end before the asker's server is destroyed, and the server
+ * The workers' threads of the server must end before the asker's server is destroyed.  The server
  * must be closed after that.
  */
 #ifndef POOL_SNAPSHOT_H

@@ -2,7 +2,8 @@
  * task: see task.h.
  *
  * A task is allocated on the sender's thread and freed on the worker's.  TASK_QUEUE_MAX bounds the
- * tasks that wait, and one visit.  TASK_BYTES_MAX and the limits of the members' send queues bound publications.
+ * tasks that wait; one visit may be added.  TASK_BYTES_MAX and the limits of the members' send
+ * queues bound publications.
  */
 #include "pool/task.h"
 

@@ -267,7 +267,7 @@ class Late(ConnectionsTest):
             refused, waiting = self.two_askers(server, stack)
             self.assertEqual(refused.reply().status, 503)
             self.assertEqual(refused.reply().status, 200)
-            waiting.socket.close()  # what it has sent is served: the answer goes to nobody
+            waiting.socket.close()  # what it has sent is served: no one reads the answer
             deadline = time.monotonic() + LIMIT
             while refused.ask("/connections").status != 200:
                 self.assertLess(time.monotonic(), deadline)
