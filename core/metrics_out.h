@@ -1,8 +1,8 @@
 /*
  * metrics_out: a bounded buffer that the forms of the metrics are written to.
  *
- * It counts the bytes that the whole text needs, and keeps those that fit.  Numbers look the same in
- * every locale.
+ * It counts the bytes that the whole text needs, and keeps those that fit.  Numbers look the same
+ * in every locale.
  */
 #ifndef CORE_METRICS_OUT_H
 #define CORE_METRICS_OUT_H
