@@ -112,6 +112,9 @@ $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
 
+# Fails the Nth allocation of a walk.
+$(B)/tests/check_snapshot_end: private XLDFLAGS += -Wl,--wrap=malloc
+
 # check_plugin loads the plug-ins next to it. Like xchgd, it exports what plug-ins call. They are linked for lazy binding,
 # the compiler's default, so that the loading program has to ask for immediate binding.
 PLUGINS = $(patsubst tests/unit/%.c,$(B)/tests/%.so,$(wildcard tests/unit/plugin/*.c))
