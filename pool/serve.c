@@ -149,18 +149,21 @@ static int patience_ms(const struct serve *s) {
   return (int)min_u64(ms, INT32_MAX);
 }
 
-/* Do what commands of the admin endpoint ask for, and what is due. */
-static void do_what_is_due(struct serve *s) {
+/* Before signals: one that follows the answer to a command finds it obeyed. */
+static void obey_commands(struct serve *s) {
+  s->log_ns = admin_server_tend_log(s->admin, sys_now_ns());
   if (!s->begun && admin_server_drain_asked(s->admin)) {
     begin_stop(s, s->setup.config->drain_delay_ns);
   }
+}
+
+static void do_what_is_due(struct serve *s) {
   if (server_failed(&s->server)) {
     on_failure(s);
   }
   if (s->delayed_ns != NEVER && s->delayed_ns <= sys_now_ns()) {
     drain(s);
   }
-  s->log_ns = admin_server_tend_log(s->admin, sys_now_ns());
 }
 
 static void end_at_once(struct serve *s) {
@@ -176,6 +179,7 @@ static int attend(struct serve *s) {
                            {.fd = server_done_fd(&s->server), .events = POLLIN}};
     (void)sys_poll(fds, count_of(fds), patience_ms(s)); /* EINTR and the like: look again */
     sd_notify_retry(s->setup.notify, s->setup.log);
+    obey_commands(s);
     if (fds[0].revents != 0 && handle_signal(s)) {
       end_at_once(s);
     }
