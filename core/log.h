@@ -36,7 +36,7 @@ typedef void log_call_fn(void *user, enum xchg_log_level level, const char *line
 
 struct log {
   log_call_fn *call;
-  void *user; /* borrows; passed to call */
+  void *user;     /* borrows; passed to call */
   atom_u32 level; /* enum log_level; log_set_level writes, every thread reads */
   enum log_format format;
 };

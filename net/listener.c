@@ -256,8 +256,7 @@ static int open_listening(struct listener *listener, const struct config *config
 
 int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log) {
-  *listener = (struct listener){
-      .fd = -1, .log = log, .addr = *addr, .is_admin = config->is_admin};
+  *listener = (struct listener){.fd = -1, .log = log, .addr = *addr, .is_admin = config->is_admin};
   const char *what;
   int result = open_listening(listener, config, &what);
   int error = errno;
