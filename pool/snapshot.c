@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first rows in a heap: a row comes before both of its children only if it is after neither. */
+/* The first rows in a heap: no row comes before its children, which are at 2i + 1 and 2i + 2. */
 struct first_rows {
   struct snapshot_row *rows; /* borrows: of the snapshot */
   uint32_t count, max;
