@@ -91,7 +91,7 @@ class Endpoint(Server):
 
     def __init__(self, path, admin="", **variables):
         self.tcp = self.path = None
-        super().__init__(XCHG_ADMIN=admin or f"127.0.0.1:0,unix:{path}", **variables)
+        super().__init__(XCHG_ADMIN=admin or f"127.0.0.1:0,unix:{path}", **variables)  # its lines precede `listening`
         for fields in self.messages("admin"):
             if fields["addr"].startswith("unix:"):
                 self.path = fields["addr"][5:]
