@@ -369,6 +369,7 @@ static void begin(struct xchg_conn *conn) {
 
 static int refuse(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
   stats_add(&ctx->stats->ended[XCHG_MEMORY], 1);
+  probe_refuse(XCHG_MEMORY, &accepted->addr);
   sys_close(accepted->fd);
   return -1;
 }
@@ -383,6 +384,7 @@ int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
     reactor_cancel(ctx->reactor, source);
     return refuse(ctx, accepted);
   }
+  probe_open(ctx->index, conn_id(conn), accepted->accepted_ns);
   begin_turn(conn);
   begin(conn);
   end_turn(conn);

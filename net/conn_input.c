@@ -57,6 +57,7 @@ static void deliver(struct xchg_conn *conn, const uint8_t *data,
                                        .frame_size = parsed->head + parsed->size + parsed->tail};
   conn->messages++;
   stats_add(&conn->ctx->stats->messages, 1);
+  probe_message(conn->ctx->index, conn_id(conn), parsed->size, conn->messages);
   if (handler->on_message != NULL) {
     handler->on_message(conn, &message);
   }

@@ -48,6 +48,7 @@
 #ifndef NET_CONN_INTERNAL_H
 #define NET_CONN_INTERNAL_H
 
+#include "core/probe.h"
 #include "core/buf.h"
 #include "core/config.h"
 #include "net/accepted_conn.h"
@@ -166,6 +167,11 @@ static inline struct xchg_conn *conn_of(struct source *source) {
 /** Address and admission slot of ${conn}; valid until the worker frees its slot. */
 static inline struct conn_peer *conn_peer(const struct xchg_conn *conn) {
   return &conn->ctx->peers[source_slot(conn->ctx->reactor, &conn->source)];
+}
+
+/** What xchg_id returns: worker, generation and slot of ${conn}; see net/conn_api.h. */
+static inline uint64_t conn_id(const struct xchg_conn *conn) {
+  return (uint64_t)conn->ctx->index << (64 - conn->ctx->reactor->owner_bits) | conn->source.key;
 }
 
 /* Offset of the handler's state in the object; the slab aligns objects to 16 bytes at least. */

@@ -7,6 +7,7 @@
 #include "pool/acceptor.h"
 
 #include "core/sys.h"
+#include "core/probe.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -134,12 +135,14 @@ static bool has_room(const struct acceptor *acceptor) {
          (model->ops->has_room == NULL || model->ops->has_room(model));
 }
 
-static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
+/* Pause: descriptors or memory are exhausted with ${error}, or (0) there is no room. */
+static void pause_accepting(struct acceptor *acceptor, int error) {
   if (acceptor->state == ACCEPT_OPEN) {
     unwatch_listeners(acceptor);
     acceptor->state = ACCEPT_PAUSED;
+    probe_pause(error);
   }
-  acceptor->exhausted = exhausted;
+  acceptor->exhausted = error != 0;
   acceptor->live_seen = live_conns(acceptor);
   acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS;
 }
@@ -175,7 +178,7 @@ static uint64_t episode_over_ns(const struct acceptor *acceptor) {
 static void note_exhausted(struct acceptor *acceptor, const char *what, int error) {
   stats_add(&acceptor->stats.accept_pauses, 1);
   episode_note(&acceptor->episode, acceptor->setup.log, acceptor->reactor.now_ns, what, error);
-  pause_accepting(acceptor, true);
+  pause_accepting(acceptor, error);
 }
 
 /* May accepting resume: is there room, and if it was exhausted, is it worth another attempt? */
@@ -192,6 +195,7 @@ static bool may_resume(const struct acceptor *acceptor) {
 static void refuse(struct acceptor *acceptor, const struct accepted_conn *accepted,
                    enum xchg_reason reason) {
   stats_add(&acceptor->stats.ended[reason], 1);
+  probe_refuse(reason, &accepted->addr);
   sys_close(accepted->fd);
 }
 
@@ -214,6 +218,7 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
 static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
   stats_add(&acceptor->stats.accepted, 1);
+  probe_accept(accepted->listener, accepted->fd);
   if (acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
@@ -264,7 +269,7 @@ static uint32_t accept_up_to(struct acceptor *acceptor, struct accept_source *en
   struct accepted_conn accepted = {.listener = entry->index};
   for (uint32_t i = 0; i < max; i++) {
     if (acceptor->setup.config->overload == XCHG_OVERLOAD_WAIT && !has_room(acceptor)) {
-      pause_accepting(acceptor, false);
+      pause_accepting(acceptor, 0);
       return i;
     }
     switch (listener_accept(entry->listener, &accepted)) {
@@ -317,6 +322,7 @@ static void resume(struct acceptor *acceptor) {
   }
   if (watch_listeners(acceptor)) {
     acceptor->state = ACCEPT_OPEN;
+    probe_resume();
   } else {
     note_exhausted(acceptor, "accepting pauses", errno);
   }
@@ -386,6 +392,9 @@ static void continue_drain(struct acceptor *acceptor) {
   struct model *model = acceptor->setup.model;
   acceptor->finished =
       !acceptor->has_deferred && (model->ops->finish == NULL || model->ops->finish(model));
+  if (acceptor->finished) {
+    probe_stop(PROBE_ACCEPTED);
+  }
 }
 
 /* ---- turns ---- */

@@ -213,7 +213,7 @@ else ifeq ($(VARIANT),cov)
 TEST_ENV = SIMULATE_SEEDS=2000
 endif
 # These check the files of a release, so they run against the release build only.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam tests/sim/mutants.sh)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam tests/lint/probes tests/sim/mutants.sh)
 
 # The longest program runs first, so that it does not run alone at the end.
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
@@ -336,6 +336,7 @@ lint-rules:
 	@tests/lint/rules $(CC) $(C_FILES)
 	@tests/lint/words
 	@tests/lint/modules
+	@tests/lint/probes
 	@tests/lint/discarded $(CC)
 lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
