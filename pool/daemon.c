@@ -17,6 +17,7 @@
 #include "pool/thread.h"
 #include "pool/machine.h"
 #include "pool/signals.h"
+#include "pool/stop_guard.h"
 #include "pool/log_writer.h"
 #include "pool/plugin.h"
 #include "pool/server_stats.h"
@@ -213,6 +214,14 @@ static int patience_ms(const struct daemon *d) {
   return (int)min_u64(ms, INT32_MAX);
 }
 
+/* A second signal has come. Thread: main's or the guard's. */
+static void end_at_once(void *argument) {
+  struct daemon *d = argument;
+  log_msg(&d->log, LOG_WARN, "second signal: ending at once");
+  log_writer_flush(d->log_writer);
+  _exit(EXIT_SECOND_SIGNAL);
+}
+
 /* Wait for signals and for the server's end. Return: the exit code. */
 static int attend(struct daemon *d) {
   bool stopping = false;
@@ -222,9 +231,7 @@ static int attend(struct daemon *d) {
     (void)sys_poll(fds, count_of(fds), patience_ms(d)); /* EINTR and the like: look again */
     sd_notify_retry(&d->notify, &d->log);
     if (fds[0].revents != 0 && handle_signal(d, &stopping)) {
-      log_msg(&d->log, LOG_WARN, "second signal: ending at once");
-      log_writer_flush(d->log_writer);
-      _exit(EXIT_SECOND_SIGNAL);
+      end_at_once(d);
     }
     uint64_t count;
     if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
@@ -258,6 +265,19 @@ static void leave_running(struct daemon *d, int code) {
   _exit(code);
 }
 
+/* Close the server. on_stop may block, so a second signal still ends the process. */
+static void close_server(struct daemon *d) {
+  struct stop_guard guard;
+  bool guarded = d->handler != NULL && d->handler->on_stop != NULL;
+  if (guarded) {
+    stop_guard_begin(&guard, &d->signals, end_at_once, d);
+  }
+  server_close(&d->server);
+  if (guarded) {
+    stop_guard_end(&guard);
+  }
+}
+
 static int serve(struct daemon *d) {
   const struct server_setup setup = {.config = &d->config,
                                      .log = &d->log,
@@ -274,7 +294,7 @@ static int serve(struct daemon *d) {
     server_report(&d->server, "stopped", !server_finished(&d->server));
     leave_running(d, code);
   }
-  server_close(&d->server);
+  close_server(d);
   return code;
 }
 
