@@ -158,7 +158,10 @@ static uint32_t reap(struct worker *worker) {
   uint32_t count = 0;
   struct source *source;
   while ((source = reactor_reap(&worker->reactor)) != NULL) {
-    release_admission(worker, conn_peer(conn_of(source))->ip_slot);
+    const struct conn_peer *peer = conn_peer(conn_of(source));
+    /* now_ns may be earlier: the connection may have come in the middle of this turn */
+    stats_lived(&worker->stats, sub_sat_u64(worker->reactor.now_ns, peer->opened_ns));
+    release_admission(worker, peer->ip_slot);
     reactor_free(&worker->reactor, source);
     count++;
   }
