@@ -18,6 +18,8 @@
 #include "core/xchg.h"
 #include "core/base.h"
 
+#include <stdbool.h>
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_LOGFMT, LOG_JSON };
 
@@ -64,6 +66,14 @@ void log_init(struct log *log, log_call_fn *call, void *user, enum log_level lev
  */
 void log_begin(struct log_line *line, struct log *log, enum log_level level, const char *msg);
 void log_begin_always(struct log_line *line, struct log *log, const char *msg);
+
+/**
+ * Would ${log} write a line of ${level}? For callers that would do something else before, such as
+ * to format an address.
+ */
+static inline bool log_wants(const struct log *log, enum log_level level) {
+  return (enum log_level)log->level >= level;
+}
 
 /**
  * Add a field. A value that does not fit is shortened, a number or key that does not fit is left

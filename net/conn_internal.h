@@ -49,6 +49,8 @@
 #define NET_CONN_INTERNAL_H
 
 #include "core/probe.h"
+#include "core/log.h"
+#include "core/token_bucket.h"
 #include "core/buf.h"
 #include "core/config.h"
 #include "net/accepted_conn.h"
@@ -110,6 +112,11 @@ struct conn_ctx {
   struct slab colds;                  /* of struct conn_cold */
   struct conn_cold no_cold;           /* constant: the cold part of connections without one */
   struct groups groups;               /* owns; prepared when the first connection joins one */
+  struct log *log;                    /* borrows: of the server; or no_log */
+  struct log no_log;                  /* constant: writes nothing */
+  enum log_level log_from;            /* the level of the log at which conn_log has work */
+  struct conn_pace *paces;            /* owns: mapped; by slot; NULL = without XCHG_SLOW_LOG */
+  struct token_bucket slow_lines, life_lines;
   void (*end_jobs)(struct xchg_conn *conn); /* its end: takes cold->jobs, which is not NULL */
   uint8_t *input; /* borrows: every read goes here; CONN_INPUT_FRONT bytes before it are free */
   size_t input_bytes;

@@ -369,6 +369,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                         .handler = setup->handler,
                                         .admission = setup->admission,
                                         .server = setup->server,
+                                        .log = setup->log,
                                         .index = pool->opened};
     if (worker_open(&thread->worker, &worker) == -1) {
       int error = errno;

@@ -55,6 +55,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
     return -1;
   }
   worker->ctx.server = setup->server;
+  worker->ctx.log = setup->log != NULL ? setup->log : &worker->ctx.no_log;
   worker->ctx.index = setup->index;
   worker->ctx.input = worker->input + CONN_INPUT_FRONT;
   worker->ctx.input_bytes = WORKER_INPUT_BYTES;
