@@ -144,6 +144,10 @@ const char *config_model_name(const struct config *config);
 void config_help(FILE *out);
 void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out);
+/** Write the same as a JSON object: {"XCHG_WORKERS":{"value":"2","from":"cgroup"}, ...}. */
+void config_write_settings(const struct config *config, const char *const *environment,
+                           const struct config_facts *facts, FILE *out);
+
 void config_write_markdown(FILE *out); /* docs/configuration.md */
 void config_write_man(FILE *out);      /* the variables' section of xchgd.8 */
 

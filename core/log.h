@@ -17,6 +17,7 @@
 
 #include "core/xchg.h"
 #include "core/base.h"
+#include "core/atom.h"
 
 #include <stdbool.h>
 
@@ -37,8 +38,8 @@ typedef void log_call_fn(void *user, enum xchg_log_level level, const char *line
 
 struct log {
   log_call_fn *call;
-  void *user; /* borrows; passed to call */
-  enum log_level level;
+  void *user;     /* borrows; passed to call */
+  atom_u32 level; /* enum log_level; log_set_level writes, every thread reads */
   enum log_format format;
 };
 
@@ -58,6 +59,9 @@ struct log_line {
 void log_init(struct log *log, log_call_fn *call, void *user, enum log_level level,
               enum log_format format);
 
+/** Pass lines of ${level} and more urgent ones from now on. Thread: any. */
+void log_set_level(struct log *log, enum log_level level);
+
 /**
  * log_begin(line, log, level, msg):
  * Begin a line with time, level and ${msg}. log_begin_always writes at every configured level, and
@@ -72,7 +76,7 @@ void log_begin_always(struct log_line *line, struct log *log, const char *msg);
  * to format an address.
  */
 static inline bool log_wants(const struct log *log, enum log_level level) {
-  return (enum log_level)log->level >= level;
+  return atom_load_relaxed_u32(&log->level) >= level;
 }
 
 /**

@@ -361,7 +361,7 @@ bool http_wants_openmetrics(struct http_text accept) {
 
 /* ---- the answer ---- */
 
-static const char *reason_of(unsigned status) {
+const char *http_reason(unsigned status) {
   static const struct {
     unsigned status;
     const char *reason;
@@ -397,7 +397,7 @@ size_t http_write_head(char *text, size_t size, const struct http_answer *answer
                          "Cache-Control: no-store\r\n"
                          "X-Content-Type-Options: nosniff\r\n"
                          "%s%s\r\n",
-                         answer->status, reason_of(answer->status), answer->type, answer->size,
+                         answer->status, http_reason(answer->status), answer->type, answer->size,
                          connection, answer->lines);
   assert(written > 0 && (size_t)written < size);
   return (size_t)written;

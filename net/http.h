@@ -75,6 +75,9 @@ size_t http_parse(const void *data, size_t size, struct http_request *request);
  */
 size_t http_write_head(char *text, size_t size, const struct http_answer *answer);
 
+/** The phrase of ${status}. */
+const char *http_reason(unsigned status);
+
 /** Is ${text} the word ${word}, apart from the case? Not if there is none. */
 bool http_is(struct http_text text, const char *word);
 

@@ -71,6 +71,14 @@ void acceptor_abandon(struct acceptor *acceptor) {
   acceptor_close(acceptor);
 }
 
+uint64_t acceptor_accepted(const struct acceptor *acceptor) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
+    sum += atom_load_relaxed_u64(&acceptor->accepted[i]);
+  }
+  return sum;
+}
+
 /* ---- listeners ---- */
 
 /* The ${i}th listener, or NULL if it is closed. */
@@ -140,6 +148,7 @@ static void pause_accepting(struct acceptor *acceptor, int error) {
   if (acceptor->state == ACCEPT_OPEN) {
     unwatch_listeners(acceptor);
     acceptor->state = ACCEPT_PAUSED;
+    pause_clock_start(&acceptor->pauses, acceptor->reactor.now_ns);
     probe_pause(error);
   }
   acceptor->exhausted = error != 0;
@@ -217,7 +226,7 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
 /* A connection was accepted. Return: may the batch continue? */
 static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
-  stats_add(&acceptor->stats.accepted, 1);
+  stats_add(&acceptor->accepted[accepted->listener], 1);
   probe_accept(accepted->listener, accepted->fd);
   if (acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
@@ -322,6 +331,7 @@ static void resume(struct acceptor *acceptor) {
   }
   if (watch_listeners(acceptor)) {
     acceptor->state = ACCEPT_OPEN;
+    pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
     probe_resume();
   } else {
     note_exhausted(acceptor, "accepting pauses", errno);
@@ -338,10 +348,8 @@ static uint64_t grace_over_ns(const struct acceptor *acceptor) {
 
 static uint64_t drain_over_ns(const struct acceptor *acceptor) {
   const struct config *config = acceptor->setup.config;
-  if (acceptor->stopping_now) {
-    return 0;
-  }
-  return add_sat_u64(acceptor->stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
+  uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
+  return acceptor->stopping_now ? 0 : add_sat_u64(acceptor->stop_ns, patience_ns);
 }
 
 static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
@@ -392,9 +400,6 @@ static void continue_drain(struct acceptor *acceptor) {
   struct model *model = acceptor->setup.model;
   acceptor->finished =
       !acceptor->has_deferred && (model->ops->finish == NULL || model->ops->finish(model));
-  if (acceptor->finished) {
-    probe_stop(PROBE_ACCEPTED);
-  }
 }
 
 /* ---- turns ---- */
@@ -422,10 +427,7 @@ static uint64_t next_ns(const struct acceptor *acceptor) {
     if (now_ns >= over_ns) {
       over_ns = drain_over_ns(acceptor);
     }
-    if (now_ns >= over_ns) {
-      over_ns = now_ns + RETRY_NS;
-    }
-    next = min_u64(next, over_ns);
+    next = min_u64(next, over_ns > now_ns ? over_ns : now_ns + RETRY_NS);
   }
   return next;
 }
@@ -462,6 +464,7 @@ void acceptor_wait(struct acceptor *acceptor) {
 void acceptor_run(struct acceptor *acceptor) {
   while (!acceptor->finished) {
     acceptor_wait(acceptor);
+    atom_store_relaxed_u64(&acceptor->turn_ns, acceptor->reactor.now_ns);
     reactor_dispatch(&acceptor->reactor);
     take_tasks(acceptor);
     if (acceptor->setup.model->ops->reap != NULL) {
@@ -476,7 +479,10 @@ void acceptor_run(struct acceptor *acceptor) {
           acceptor->setup.model->ops->watch(acceptor->setup.model, acceptor->reactor.now_ns);
     }
     continue_drain(acceptor);
+    atom_store_relaxed_u64(&acceptor->turn_ns, 0);
   }
+  pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
+  probe_stop(PROBE_ACCEPTED);
   if (acceptor->episode.start_ns != NEVER) {
     episode_end(&acceptor->episode, acceptor->setup.log);
   }

@@ -21,6 +21,7 @@
 #include "net/listener.h"
 #include "pool/model.h"
 #include "pool/accept_batch.h"
+#include "pool/pause_clock.h"
 
 /* A listener as the acceptor sees it. */
 struct accept_source {
@@ -56,7 +57,9 @@ struct acceptor {
   struct slab accept_sources;
   struct accept_source *source_of[CONFIG_LISTEN_MAX]; /* by the listener's index */
   struct stats stats;                                 /* this thread writes */
-  struct histogram batches; /* likewise: connections accepted for one event */
+  struct histogram batches;             /* likewise: connections accepted for one event */
+  atom_u64 accepted[CONFIG_LISTEN_MAX]; /* likewise: by listener, in place of stats.accepted */
+  struct pause_clock pauses;            /* likewise */
   enum accept_state state;
   bool exhausted;                /* paused because descriptors or memory are exhausted */
   bool has_deferred;             /* there is a deferred connection */
@@ -71,6 +74,7 @@ struct acceptor {
   uint32_t failed_in_row; /* accepts that failed because of their connection */
   uint64_t log_accept_ns; /* when a failed accept may be logged again */
 
+  atom_u64 turn_ns;                      /* when its turn began; 0 = it waits; any thread reads */
   atom_u32 listener_failed;              /* 1: a listener has failed; main reads */
   struct inbox inbox;                    /* tasks only */
   struct task drain_task, stop_now_task; /* the sender's until sent */
@@ -88,6 +92,9 @@ void acceptor_close(struct acceptor *acceptor);
 
 /** In a forked child: the same, and close the descriptor of a connection that is deferred. */
 void acceptor_abandon(struct acceptor *acceptor);
+
+/** Connections accepted from all listeners. Thread: any. */
+uint64_t acceptor_accepted(const struct acceptor *acceptor);
 
 /** Accept until a stop is complete. Thread: the acceptor's. */
 void acceptor_run(struct acceptor *acceptor);

@@ -433,6 +433,16 @@ void worker_serve_single(struct worker *worker, const struct accepted_conn *acce
   end_serving();
 }
 
+/* The queue is read first: a connection that leaves it meanwhile is then missing in neither. */
+void worker_look(const struct worker *worker, uint64_t now_ns, struct metrics_worker *seen) {
+  uint64_t queue = ring_count_any(&worker->inbox.ring);
+  uint64_t turn_ns = atom_load_relaxed_u64(&worker->turn_ns);
+  *seen = (struct metrics_worker){.open = sub_sat_u64(atom_load_relaxed_u32(&worker->live), queue),
+                                  .queue = queue,
+                                  .turn_age_ns = turn_ns == 0 ? 0 : sub_sat_u64(now_ns, turn_ns),
+                                  .messages = atom_load_relaxed_u64(&worker->stats.messages)};
+}
+
 void worker_send_drain(struct worker *worker, uint64_t stop_ns) {
   worker->drain_task = (struct task){.kind = TASK_DRAIN, .time_ns = stop_ns};
   inbox_push_mpsc(&worker->inbox, &worker->drain_task);

@@ -263,6 +263,16 @@ check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
 
+# What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
+OPS = $(sort $(wildcard tests/ops/test_*.py))
+check-ops: $(B)/xchgd $(B)/xchg-bench $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts
+	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
+
+$(B)/ops/package-lock.json: tests/ops/package.json tests/ops/package-lock.json | need-ops
+	@mkdir -p $(@D) && cp tests/ops/package.json $(@D)
+	@cp tests/ops/package-lock.json $(@D)/wanted && cd $(@D) && cp wanted package-lock.json && \
+	  timeout 300 npm ci --ignore-scripts --no-audit --no-fund --silent || { rm -f package-lock.json; exit 1; }
+
 stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_ITEMS=...)
 	@$(MAKE) VARIANT=tsan stress-items
 
@@ -348,7 +358,7 @@ lint-cppcheck:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -D__SIZEOF_POINTER__=8 -I. -j2 core net pool benchmarks
 # clang-tidy skips the baselines, because it would need the libraries that they use. cppcheck reads them.
-TIDY_FILES = $(SOURCES) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
+TIDY_FILES = $(WRITTEN) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
 lint-tidy: $(TIDY_FILES:%=lint-tidy/%)
 lint-tidy/%:
 	@clang-tidy --quiet $* -- -std=gnu11 -D_GNU_SOURCE -I. 2>/dev/null
@@ -367,6 +377,8 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace socat netcat
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
+PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2
+GOALS_ops = check-ops
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format
 PACKAGES_clang = clang
@@ -383,9 +395,9 @@ PACKAGES_eva = gcc frama-c-base
 GOALS_eva = eva
 PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
-GROUPS_OF_PACKAGES += check lint clang fuzz model flaky analyze eva coverage
+GROUPS_OF_PACKAGES += check ops lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
+.PHONY: check-ops analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
         lint-format lint-shell lint-man lint-cppcheck lint-tidy format

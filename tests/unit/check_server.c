@@ -131,7 +131,7 @@ START_TEST(a_live_connection_holds_the_stop) {
   start();
   int client = connect_to_port(port());
   send_bytes(client, "begun ", 6);
-  AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
+  AWAIT(acceptor_accepted(&server->acceptor) == 1);
   server_drain(server);
   ck_assert(is_silent(client, 200));
   ck_assert(!server_finished(server));
@@ -149,7 +149,7 @@ START_TEST(the_drain_timeout_closes_connections) {
   start();
   int client = connect_to_port(port());
   send_bytes(client, "begun", 5);
-  AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
+  AWAIT(acceptor_accepted(&server->acceptor) == 1);
   stop_and_check(0);
   close(client);
   ck_assert_uint_eq(reported("stopped", "closed_drain"), 1);
@@ -162,7 +162,7 @@ END_TEST
 
 START_TEST(reports_what_is_open) {
   SET_UP("XCHG_EXCHANGE=echo", "XCHG_LOG_LEVEL=error");
-  logger.level = LOG_ERROR;
+  log_set_level(&logger, LOG_ERROR);
   start();
   int clients[3];
   for (int i = 0; i < 3; i++) {
