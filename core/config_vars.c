@@ -347,10 +347,9 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .max = 600 * NS_PER_S,
          .default_text = "0",
          .what = "at a stop, how long to serve on while /readyz says 503 already",
-         .more =
-             "Set it to what a load balancer needs to notice: its interval times its number of "
-             "failures, and the timeout of a probe. The other time limits of a stop count from "
-             "its end. SIGINT with a terminal as standard error skips it."},
+         .more = "Set it to what a load balancer needs to notice: its interval times its number of "
+                 "failures, and the timeout of a probe. The other time limits of a stop count from "
+                 "its end. SIGINT with a terminal as standard error skips it."},
     [VAR_STOP_GRACE] = {.name = "XCHG_STOP_GRACE",
                         .kind = KIND_TIME,
                         BOTH(stop_grace_ns),

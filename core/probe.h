@@ -72,14 +72,14 @@ enum probe_stage {
 #define PROBE_0(name, when) \
   static inline void probe_##name(void) {}
 #define PROBE_1(name, t1, a1, when) \
-  static inline void probe_##name(t1 a1) { (void)a1; }
+  static inline void probe_##name(t1 a1) { (void)(a1); }
 #define PROBE_2(name, t1, a1, t2, a2, when) \
-  static inline void probe_##name(t1 a1, t2 a2) { (void)a1, (void)a2; }
+  static inline void probe_##name(t1 a1, t2 a2) { (void)(a1), (void)(a2); }
 #define PROBE_3(name, t1, a1, t2, a2, t3, a3, when) \
-  static inline void probe_##name(t1 a1, t2 a2, t3 a3) { (void)a1, (void)a2, (void)a3; }
+  static inline void probe_##name(t1 a1, t2 a2, t3 a3) { (void)(a1), (void)(a2), (void)(a3); }
 #define PROBE_4(name, t1, a1, t2, a2, t3, a3, t4, a4, when)     \
   static inline void probe_##name(t1 a1, t2 a2, t3 a3, t4 a4) { \
-    (void)a1, (void)a2, (void)a3, (void)a4;                     \
+    (void)(a1), (void)(a2), (void)(a3), (void)(a4);             \
   }
 
 #endif

@@ -77,6 +77,7 @@ class SlowLog(unittest.TestCase):
         for rest, ms in ((b"ow\n", 30), (b"ter 50\n", 80)):
             with self.subTest(rest=rest), slow("20ms") as server, server.connect() as client:
                 client.sendall(b"la")
+                server.wait_stats(lambda stats: stats["bytes_in"] == 2)
                 let_pass(client)
                 client.sendall(rest)
                 receive_exactly(client, 5)
@@ -92,6 +93,7 @@ class SlowLog(unittest.TestCase):
             self.assertEqual((line["reason"], values["messages"]), ("message", 0))
         with slow() as server, server.connect() as client:
             client.sendall(b"never\n")
+            server.wait_stats(lambda stats: stats["messages"] == 1)
             let_pass(client)
             reset(client)
             line, values = self.the_line(server)
