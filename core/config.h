@@ -100,6 +100,7 @@ struct config {
 
   enum log_level log_level;
   enum log_format log_format;
+  uint64_t slow_log_ns; /* 0 = off */
 };
 
 /**

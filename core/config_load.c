@@ -244,6 +244,9 @@ void config_finalize(struct config_check *check) {
   }
   config->workers_use_all_cpus = config->workers >= check->facts->cpus;
   config->queue = round_up_to_power_of_two(config->queue);
+  if (config->slow_log_ns != 0 && config->slow_log_ns < NS_PER_MS) {
+    fputs("want 0, or at least 1ms\n", config_fault(check, VAR_SLOW_LOG));
+  }
   check_connections(check);
 }
 

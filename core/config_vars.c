@@ -372,7 +372,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                        .names = level_names,
                        .default_text = "info",
                        .what = "the least urgent level that is logged",
-                       .more = "Nothing is logged per connection at info. The lines listening, "
+                       .more = "Nothing is logged per connection at info, except by XCHG_SLOW_LOG. "
+                               "The lines listening, "
                                "stats and stopped are written at every level."},
     [VAR_LOG_FORMAT] = {.name = "XCHG_LOG_FORMAT",
                         .kind = KIND_ENUM,
@@ -380,6 +381,15 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                         .names = format_names,
                         .default_text = "logfmt",
                         .what = "format of the log lines on standard error"},
+    [VAR_SLOW_LOG] =
+        {.name = "XCHG_SLOW_LOG",
+         .kind = KIND_TIME,
+         BOTH(slow_log_ns),
+         .max = 3600 * NS_PER_S,
+         .default_text = "0",
+         .what = "log an exchange or, if it is endless, a message that took longer; 0 = off",
+         .more = "It is 0 or at least 1ms. A worker logs at most 10 such lines a second, and all "
+                 "are counted in slow. It costs 16 bytes for each connection."},
 };
 
 const char *config_exchange_name(const struct config *config) {

@@ -65,6 +65,7 @@ enum config_var {
   VAR_DRAIN_TIMEOUT,
   VAR_LOG_LEVEL,
   VAR_LOG_FORMAT,
+  VAR_SLOW_LOG,
   VAR_COUNT
 };
 

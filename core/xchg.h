@@ -401,6 +401,7 @@ struct xchg_config {
 
   enum xchg_log_level log_level;   /* the least urgent level that is logged */
   enum xchg_log_format log_format; /* of the lines on standard error */
+  uint64_t slow_log_ns;            /* what takes longer is logged; 0 = off, else 1 ms or more */
   /*
    * Receives each line of the log, without a line feed. Called by several threads at once. Must not
    * block and must not call the library. NULL = standard error: no thread waits for it, and a write

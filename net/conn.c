@@ -9,6 +9,7 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "net/conn_log.h"
 #include "net/conn_timeout.h"
 #include "net/conn_close.h"
 #include "net/conn_input.h"
@@ -281,7 +282,8 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
   }
   (void)sys_no_huge_pages(peers, peers_bytes(conns_max)); /* a failure costs memory only */
   ctx->peers = peers;
-  if (slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
+  if (conn_log_init(ctx) == -1 ||
+      slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
     return -1;
   }
   /* The longest input and output of a connection. A block is less than twice its content. */
@@ -296,6 +298,7 @@ void conn_ctx_fini(struct conn_ctx *ctx) {
   slab_fini(&ctx->colds);
   send_queue_pool_fini(&ctx->send_queues);
   buf_pool_fini(&ctx->bufs);
+  conn_log_fini(ctx);
   if (ctx->peers != NULL) {
     (void)sys_unmap(ctx->peers, peers_bytes(ctx->conns_max)); /* a failure leaks it */
     ctx->peers = NULL;
@@ -308,6 +311,7 @@ static void trim_peers(struct conn_ctx *ctx) {
   uint64_t slots = min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max);
   size_t from = (peers_bytes(slots) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
   size_t to = peers_bytes(ctx->peers_end);
+  conn_log_trim(ctx, slots);
   if (from < to && sys_discard((uint8_t *)ctx->peers + from, to - from) == 0) {
     ctx->peers_end = (uint32_t)slots;
   }
@@ -338,12 +342,11 @@ static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
                                         .opened_ns = accepted->accepted_ns & CONN_OPENED_MASK,
                                         .listener = accepted->listener & CONN_LISTENER_MASK};
   ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, slot + 1);
-  uint64_t lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
-  if (lifetime_ns != NEVER) {
+  if (ctx->config->max_lifetime_ns != 0) {
     if (conn_cold(conn) == NULL) {
       return -1;
     }
-    conn->cold->lifetime_ns = lifetime_ns;
+    conn->cold->lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
   }
   if (ctx->handler->state_size > 0) {
     memset((char *)conn + CONN_STATE_OFFSET, 0, ctx->handler->state_size);
@@ -373,6 +376,7 @@ static void begin(struct xchg_conn *conn) {
 
 static int refuse(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
   stats_add(&ctx->stats->ended[XCHG_MEMORY], 1);
+  probe_refuse(XCHG_MEMORY, &accepted->addr);
   sys_close(accepted->fd);
   return -1;
 }
@@ -386,6 +390,10 @@ int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
   if (init(conn, ctx, accepted) == -1) {
     reactor_cancel(ctx->reactor, source);
     return refuse(ctx, accepted);
+  }
+  probe_open(ctx->index, conn_id(conn), accepted->accepted_ns);
+  if (conn_log_wanted(ctx)) {
+    conn_log_open(conn);
   }
   begin_turn(conn);
   begin(conn);

@@ -220,11 +220,7 @@ void *xchg_state(const struct xchg_conn *conn) {
 }
 
 uint64_t xchg_id(const struct xchg_conn *conn) {
-  const struct conn_ctx *ctx = conn->ctx;
-  if (!conn_on_owner_thread(conn)) {
-    return 0;
-  }
-  return (uint64_t)ctx->index << (64 - ctx->reactor->owner_bits) | conn->source.key;
+  return conn_on_owner_thread(conn) ? conn_id(conn) : 0;
 }
 
 struct xchg_conn *conn_find(struct conn_ctx *ctx, uint64_t id) {

@@ -3,6 +3,7 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "net/conn_log.h"
 
 #include <sys/socket.h>
 
@@ -58,6 +59,10 @@ void conn_release(struct xchg_conn *conn) {
     conn_end_child();
   }
   stats_add(&ctx->stats->ended[reason], 1);
+  probe_close(ctx->index, conn_id(conn), reason, conn_peer(conn)->opened_ns);
+  if (conn_log_wanted(ctx)) {
+    conn_log_end(conn, reason);
+  }
   buf_release(&ctx->bufs, &conn->in);
   send_queue_release(&ctx->send_queues, &conn->out);
   conn_release_cold(conn);

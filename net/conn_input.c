@@ -3,6 +3,7 @@
 
 #include "net/frame.h"
 #include "net/sock.h"
+#include "net/conn_log.h"
 
 #include <errno.h>
 #include <string.h>
@@ -57,6 +58,7 @@ static void deliver(struct xchg_conn *conn, const uint8_t *data,
                                        .frame_size = parsed->head + parsed->size + parsed->tail};
   conn->messages++;
   stats_add(&conn->ctx->stats->messages, 1);
+  probe_message(conn->ctx->index, conn_id(conn), parsed->size, conn->messages);
   if (handler->on_message != NULL) {
     handler->on_message(conn, &message);
   }
@@ -145,7 +147,13 @@ static void note_message_start(struct xchg_conn *conn) {
  */
 static size_t parse_buffered(struct xchg_conn *conn, size_t limit) {
   size_t size = buf_size(conn->in), scanned = conn->in->scanned;
+  if (conn->ctx->paces != NULL) {
+    conn_log_begun(conn);
+  }
   size_t used = parse_messages(conn, buf_data(conn->in), size, limit, &scanned);
+  if (used > 0 && conn->ctx->paces != NULL) {
+    conn_log_delivered(conn);
+  }
   if (used > 0) {
     buf_consume(&conn->ctx->bufs, &conn->in, used);
     if (conn->in != NULL) {
@@ -188,8 +196,14 @@ static size_t parse_continued(struct xchg_conn *conn, size_t size, size_t limit)
     scanned = conn->in->scanned;
     memcpy(ctx->input - before, buf_data(conn->in), before);
     buf_release(&ctx->bufs, &conn->in);
+    if (ctx->paces != NULL) {
+      conn_log_begun(conn);
+    }
   }
   size_t used = parse_messages(conn, data, before + size, before + size, &scanned);
+  if (before > 0 && used > 0 && ctx->paces != NULL) {
+    conn_log_delivered(conn);
+  }
   if (used < before + size) {
     if (used > 0 || before == 0) {
       note_message_start(conn);
@@ -285,11 +299,15 @@ bool conn_input_readable(const struct xchg_conn *conn) {
 }
 
 void conn_stop_clock(struct xchg_conn *conn, bool stop) {
-  uint64_t now_ns = conn->ctx->reactor->now_ns;
-  if (stop != conn->clock_stopped) {
-    conn->message_clock_ns = now_ns - conn->message_clock_ns; /* start <-> time taken */
+  if (stop == conn->clock_stopped) {
+    return;
   }
+  uint64_t now_ns = conn->ctx->reactor->now_ns;
+  conn->message_clock_ns = now_ns - conn->message_clock_ns; /* start <-> time taken */
   conn->clock_stopped = stop;
+  if (conn->ctx->paces != NULL) {
+    conn_log_clock(conn, stop);
+  }
 }
 
 /*

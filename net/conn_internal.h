@@ -48,6 +48,9 @@
 #ifndef NET_CONN_INTERNAL_H
 #define NET_CONN_INTERNAL_H
 
+#include "core/probe.h"
+#include "core/log.h"
+#include "core/token_bucket.h"
 #include "core/buf.h"
 #include "core/config.h"
 #include "net/accepted_conn.h"
@@ -109,6 +112,11 @@ struct conn_ctx {
   struct slab colds;                  /* of struct conn_cold */
   struct conn_cold no_cold;           /* constant: the cold part of connections without one */
   struct groups groups;               /* owns; prepared when the first connection joins one */
+  struct log *log;                    /* borrows: of the server; or no_log */
+  struct log no_log;                  /* constant: writes nothing */
+  enum log_level log_from;            /* the level of the log at which conn_log has work */
+  struct conn_pace *paces;            /* owns: mapped; by slot; NULL = without XCHG_SLOW_LOG */
+  struct token_bucket slow_lines, life_lines;
   void (*end_jobs)(struct xchg_conn *conn); /* its end: takes cold->jobs, which is not NULL */
   uint8_t *input; /* borrows: every read goes here; CONN_INPUT_FRONT bytes before it are free */
   size_t input_bytes;
@@ -179,6 +187,11 @@ static inline struct xchg_conn *conn_of(struct source *source) {
 /** Address, opening and admission slot of ${conn}; valid until the worker frees its slot. */
 static inline struct conn_peer *conn_peer(const struct xchg_conn *conn) {
   return &conn->ctx->peers[source_slot(conn->ctx->reactor, &conn->source)];
+}
+
+/** What xchg_id returns: worker, generation and slot of ${conn}; see net/conn_api.h. */
+static inline uint64_t conn_id(const struct xchg_conn *conn) {
+  return (uint64_t)conn->ctx->index << (64 - conn->ctx->reactor->owner_bits) | conn->source.key;
 }
 
 /* Offset of the handler's state in the object; the slab aligns objects to 16 bytes at least. */

@@ -63,6 +63,7 @@ static void transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
     conn->bytes_out += *count;
     conn->active_ns = ctx->reactor->now_ns;
     stats_add(&ctx->stats->bytes_out, *count);
+    probe_sent(ctx->index, conn_id(conn), *count);
     send_queue_consume(&ctx->send_queues, &conn->out, *count);
   }
 }

@@ -7,6 +7,7 @@
 #include "core/sys.h"
 #include "core/parse.h"
 #include "core/config.h"
+#include "pool/stop_guard.h"
 #include "pool/server_stats.h"
 
 #include <errno.h>
@@ -166,7 +167,9 @@ static void do_what_is_due(struct serve *s) {
   }
 }
 
-static void end_at_once(struct serve *s) {
+/* A second signal has come. Thread: main's or the guard's. */
+static void end_at_once(void *argument) {
+  struct serve *s = argument;
   log_msg(s->setup.log, LOG_WARN, "second signal: ending at once");
   log_writer_flush(s->setup.log_writer);
   _exit(EXIT_SECOND_SIGNAL);
@@ -214,6 +217,20 @@ static void leave_running(struct serve *s, int code) {
 
 /* ---- life ---- */
 
+/* Close the server. on_stop may block, so a second signal still ends the process. */
+static void close_server(struct serve *s) {
+  struct stop_guard guard;
+  const struct xchg_handler *handler = s->setup.handler;
+  bool guarded = handler != NULL && handler->on_stop != NULL;
+  if (guarded) {
+    stop_guard_begin(&guard, s->setup.signals, end_at_once, s);
+  }
+  server_close(&s->server); /* what is left may still post to the admin endpoint */
+  if (guarded) {
+    stop_guard_end(&guard);
+  }
+}
+
 /* The admin endpoint answers already. Return: the exit code. */
 static int serve_data(struct serve *s) {
   const struct server_setup setup = {.config = s->setup.config,
@@ -235,7 +252,7 @@ static int serve_data(struct serve *s) {
   if (s->server.accepting) {
     leave_running(s, code);
   }
-  server_close(&s->server); /* what is left may still post to the admin endpoint */
+  close_server(s);
   return code;
 }
 

@@ -5,6 +5,7 @@
 #include "pool/server.h"
 
 #include "core/sys.h"
+#include "core/probe.h"
 #include "net/frame.h"
 #include "pool/forked.h"
 #include "pool/thread.h"
@@ -290,6 +291,7 @@ void server_drain(struct xchg_server *server) {
     return;
   }
   uint64_t stop_ns = sys_now_ns();
+  probe_stop(PROBE_DRAIN);
   server->model->ops->stop(server->model, stop_ns);
   acceptor_send_drain(&server->acceptor, stop_ns);
 }
@@ -352,6 +354,7 @@ void server_close(struct xchg_server *server) {
     server_join(server);
     offload_fini(&server->offload);
   }
+  probe_stop(PROBE_CLOSE);
   if (server->prepared && server->handler.on_stop != NULL) {
     server->handler.on_stop(server);
   }

@@ -216,7 +216,7 @@ else ifeq ($(VARIANT),cov)
 TEST_ENV = SIMULATE_SEEDS=2000
 endif
 # These check the files of a release, so they run against the release build only.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/queries tests/lint/seam tests/sim/mutants.sh)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/queries tests/lint/seam tests/lint/probes tests/sim/mutants.sh)
 
 # The longest program runs first, so that it does not run alone at the end.
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
@@ -269,8 +269,12 @@ check-clang: ## build everything with clang and run the test programs in C
 
 # What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts
+check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
 	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
+
+# Every build of it is a release build with probes.
+$(B)/probes/xchgd: FORCE
+	@$(MAKE) BUILD=$(B)/probes VARIANT=release PROBES=1 $@
 
 $(B)/ops/package-lock.json: tests/ops/package.json tests/ops/package-lock.json | need-ops
 	@mkdir -p $(@D) && cp tests/ops/package.json $(@D)
@@ -350,6 +354,7 @@ lint-rules:
 	@tests/lint/rules $(CC) $(C_FILES)
 	@tests/lint/words
 	@tests/lint/modules
+	@tests/lint/probes
 	@tests/lint/discarded $(CC)
 lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
@@ -380,7 +385,7 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace socat netcat
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
-PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2
+PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev
 GOALS_ops = check-ops
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format

@@ -32,7 +32,7 @@ START_TEST(defaults) {
   ck_assert(c.write_timeout_ns == 10 * NS_PER_S && c.max_lifetime_ns == 0);
   ck_assert(c.linger_ns == 2 * NS_PER_S && c.stop_grace_ns == 100 * NS_PER_MS);
   ck_assert(c.drain_timeout_ns == 30 * NS_PER_S && c.drain_delay_ns == 0);
-  ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT);
+  ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT && c.slow_log_ns == 0);
   config_fini(&c);
   ck_assert_ptr_null(c.greeting.bytes);
   config_fini(&c);

@@ -217,6 +217,7 @@ START_TEST(defaults_are_exported) {
   ck_assert(x.max_pending_bytes == 256 * 1024 && x.max_message_bytes == 65536);
   ck_assert(x.idle_timeout_ns == 60 * NS_PER_S && x.drain_timeout_ns == 30 * NS_PER_S);
   ck_assert(x.log_level == XCHG_LOG_INFO && x.log_format == XCHG_LOG_LOGFMT);
+  ck_assert(x.slow_log_ns == 0);
   ck_assert(x.log == NULL && x.log_user == NULL);
   /* Values that depend on the machine stay unset. */
   ck_assert(x.workers == 0 && x.max_connections == 0);
@@ -287,6 +288,7 @@ START_TEST(each_invalid_number_is_one_fault) {
   BAD_FIELD("dispatch=2: want least or round-robin", x.dispatch = (enum xchg_dispatch)2);
   BAD_FIELD("overload=9: want wait or refuse", x.overload = (enum xchg_overload)9);
   BAD_FIELD("log_level=4: want error, warn, info or debug", x.log_level = (enum xchg_log_level)4);
+  BAD_FIELD("slow_log_ns=999999: want 0, or at least 1ms", x.slow_log_ns = 999999);
   BAD_FIELD("log_format=4294967295: want logfmt or json",
             x.log_format = (enum xchg_log_format)UINT32_MAX);
   BAD_FIELD("pin=7: want on or off", memset(&x.pin, 7, sizeof(x.pin)));
