@@ -10,6 +10,7 @@
 #   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, one seed after the other
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
+#   tests/ops/x.c           -> $(B)/tests/ops/x           programs for the tests of check-ops
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
 #   tests/live/test_x.py                                  against $(B)/xchgd
 # tests/run runs them and prints the sums. VARIANT selects the build that is tested; the check-... targets set it.
@@ -266,6 +267,12 @@ check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LI
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
+
+# Prints what the parser of PROXY headers finds, for a test of check-ops with other implementations.
+$(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+check-ops: $(B)/tests/ops/proxy_parse
 
 stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_ITEMS=...)
 	@$(MAKE) VARIANT=tsan stress-items
