@@ -24,7 +24,7 @@ LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py t
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
 # the load generator, whose threads check_load and check_schedule run, faults outside of the process, or an end that leaves
 # threads alone, which TSan reports.
-TSAN_SKIPS = amplification bench bench_agree bench_end bench_name bench_proxy close config exchange install network fault_matrix_accept fault_matrix_handoff late
+TSAN_SKIPS = amplification bench bench_agree bench_end bench_escapes bench_name bench_proxy close config exchange install network fault_matrix_accept fault_matrix_handoff late
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(TSAN_SKIPS:%=tests/live/test_%.py))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind a live test spends most of its time waiting: for a program to start, for a timeout.
@@ -244,7 +244,7 @@ check-tsan: ## every test under the thread sanitizer
 # exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
 # control groups, which would act on valgrind itself. Programs that end while threads or children run leave descriptors open.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_html bench_name bench_proxy bench_scale peers network install readme exchange models limits life examples handler \
+VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale
