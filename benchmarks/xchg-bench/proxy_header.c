@@ -179,8 +179,9 @@ static void finish_v2(struct output *out, bool crc32c_wanted) {
 size_t proxy_header_write(const struct proxy_sender *sender, uint32_t number, uint64_t opened_ns,
                           uint8_t bytes[PROXY_HEADER_SIZE_MAX]) {
   const struct bench_proxy *proxy = sender->proxy;
-  struct output out = {bytes, 0};
+  struct output out = {.size = 0};
   struct addr source, destination;
+  out.bytes = bytes;
   choose_addresses(&sender->server, number, &source, &destination);
   if (proxy->version == 1) {
     write_v1(&out, &source, &destination);
