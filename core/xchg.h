@@ -373,7 +373,7 @@ enum xchg_log_format { XCHG_LOG_LOGFMT, XCHG_LOG_JSON };
 struct xchg_config {
   size_t size; /* sizeof(struct xchg_config) */
   /* Borrowed until xchg_server_create returns. */
-  const char *listen, *allow, *deny;
+  const char *listen, *allow, *deny, *proxy_trust;
   /* Socket options. */
   uint32_t backlog;
   bool reuseport, nodelay, keepalive;
@@ -396,6 +396,7 @@ struct xchg_config {
   uint64_t max_message_bytes;  /* for a handler whose max_message is 0 */
   /* Time limits of a connection, and of its close. */
   uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns, linger_ns;
+  uint64_t proxy_timeout_ns;
   /* Time limits of xchg_server_drain. */
   uint64_t stop_grace_ns, drain_timeout_ns;
 
