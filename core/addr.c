@@ -25,7 +25,6 @@
 
 static const uint8_t mapped_prefix[MAPPED_BITS / 8] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr);
 static int parse_scoped(const char *text, size_t size, struct addr_listen *listen);
 static int parse_port(const char *text, uint16_t *port);
 static int parse_tcp(const char *text, struct addr_listen *listen);
@@ -60,7 +59,7 @@ int addr_parse_block(const char *text, struct addr_block *block) {
   size_t size = strcspn(text, "/");
   bool v6 = memchr(text, ':', size) != NULL;
   struct addr addr;
-  if (parse_ip(text, size, v6, &addr) == -1) {
+  if (addr_parse_ip(text, size, v6, &addr) == -1) {
     return -1;
   }
   uint64_t bits_max = v6 ? IPV6_BITS : IPV4_BITS;
@@ -149,8 +148,7 @@ const char *addr_format_listen(const struct addr_listen *listen, char *text, siz
   return text;
 }
 
-/* Parse the first ${size} bytes of ${text}, an IPv6 address if ${v6}, else an IPv4 address. */
-static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
+int addr_parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
   char host[INET6_ADDRSTRLEN];
   uint8_t bytes[16] = {0};
   if (size >= sizeof(host)) {
@@ -178,10 +176,10 @@ static bool is_link_local(const struct addr *addr) {
 static int parse_scoped(const char *text, size_t size, struct addr_listen *listen) {
   const char *percent = memchr(text, '%', size);
   if (percent == NULL) {
-    return parse_ip(text, size, true, &listen->addr);
+    return addr_parse_ip(text, size, true, &listen->addr);
   }
   size_t host = (size_t)(percent - text), scope = size - host - 1;
-  if (parse_ip(text, host, true, &listen->addr) == -1 || !is_link_local(&listen->addr) ||
+  if (addr_parse_ip(text, host, true, &listen->addr) == -1 || !is_link_local(&listen->addr) ||
       scope == 0 || scope >= sizeof(listen->scope)) {
     return -1;
   }
@@ -220,7 +218,7 @@ static int parse_tcp(const char *text, struct addr_listen *listen) {
     if (parse_scoped(text + 1, size - 2, listen) == -1) {
       return -1;
     }
-  } else if (parse_ip(text, size, false, &listen->addr) == -1) {
+  } else if (addr_parse_ip(text, size, false, &listen->addr) == -1) {
     return -1;
   }
   return parse_port(colon + 1, &listen->addr.port);

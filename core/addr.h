@@ -72,6 +72,13 @@ int addr_parse_listen(const char *text, struct addr_listen *listen);
  */
 int addr_parse_block(const char *text, struct addr_block *block);
 
+/**
+ * Parse the first ${size} bytes of ${text}, an IPv6 address if ${v6}, else an IPv4 address, into
+ * ${addr} with port 0. A mapped address becomes IPv4.
+ * Return: 0, or -1 if they have another form.
+ */
+int addr_parse_ip(const char *text, size_t size, bool v6, struct addr *addr);
+
 /** Is ${addr} within ${block}? Not if their families differ. */
 bool addr_in_block(const struct addr *addr, const struct addr_block *block);
 

@@ -6,12 +6,13 @@
  * no state.  The caller collects bytes and passes all of them again after each arrival.
  *
  * The result never changes with more bytes: what is done or bad stays so, with the same size or
- * cause.  A byte is judged as soon as it has arrived, by the place where it stands; a field of
- * version 1 is judged as a whole when it ends, and the addresses and TLVs of version 2 when the
- * whole header has arrived.
+ * cause.  A byte that cannot stand at its place is bad as soon as it arrives.  Fields of version 1
+ * and the length of version 2 are checked as a whole when they end.  TLVs and their checksum are
+ * checked when the whole header has arrived.
  *
- * LOCAL and UNKNOWN announce no address, and neither do UNSPEC and the datagram kinds: the family of
- * both addresses is then ADDR_NONE, and the caller keeps the addresses of its socket.
+ * LOCAL and UNKNOWN announce no address, and neither do UNSPEC and the datagram kinds.  The family
+ * of both addresses is then ADDR_NONE, and the caller keeps those of its socket.  LOCAL with
+ * a block that is no list of TLVs has no TLV: the block is skipped.
  */
 #ifndef CORE_PROXY_H
 #define CORE_PROXY_H
@@ -33,7 +34,7 @@ enum proxy_result {
   PROXY_BAD   /* no header; the cause is set */
 };
 
-/* Why there is no header. The parser sets those of its column, the caller the others. */
+/* Why there is no header, and who finds out: the parser or its caller. */
 enum proxy_cause {
   PROXY_CAUSE_NONE,
   PROXY_CAUSE_UNTRUSTED,  /* caller: the peer may not send headers */
@@ -66,7 +67,7 @@ enum proxy_tlv_type {
   PROXY_TLV_TLS_CIPHER = 0x23
 };
 
-/* A part of the bytes that were parsed. It is absent if ${offset} is 0; a present one may be empty. */
+/* A part of the bytes that were parsed; absent if ${offset} is 0. A present one may be empty. */
 struct proxy_span {
   uint16_t offset, size;
 };
@@ -112,11 +113,5 @@ struct proxy_span proxy_find_tlv(const uint8_t *bytes, const struct proxy_header
 
 /** The name of a cause for logs and metrics: "not_header". Return: a constant text. */
 const char *proxy_cause_name(enum proxy_cause cause);
-
-/**
- * proxy_crc32c(crc, bytes, size):
- * The CRC32c of bytes that follow others with the value ${crc}, 0 at first.
- */
-uint32_t proxy_crc32c(uint32_t crc, const void *bytes, size_t size);
 
 #endif

@@ -69,7 +69,7 @@ FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
 FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read merge options report)
 # Branches of the product guide libFuzzer, those of the tests do not. In parsers, comparisons guide it too; they cost most.
-FUZZ_PARSERS = core/addr.c core/config_value.c $(wildcard benchmarks/xchg-bench/*.c)
+FUZZ_PARSERS = core/addr.c core/config_value.c core/proxy.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
 $(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
 $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += -fsanitize-coverage=trace-cmp
@@ -84,6 +84,7 @@ $(FUZZ_SEAM): $(B)/tests/fuzz/%: $(B)/seam/tests/fuzz/%.o $(B)/seam/tests/fuzz/c
 	$(link_fuzz)
 $(B)/tests/fuzz/fuzz_conn_socket: $(B)/obj/tests/fuzz/conn_play.o
 $(patsubst %,$(B)/tests/fuzz/fuzz_%,frame conn_socket conn_memory): $(B)/obj/tests/fixtures/reference_framing.o
+$(B)/tests/fuzz/fuzz_proxy: $(B)/obj/tests/fixtures/reference_proxy.o
 $(FUZZ_BENCH): $(B)/bench.a
 $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
@@ -108,6 +109,9 @@ $(BENCH_UNIT:%.c=$(B)/obj/%.o): private XCFLAGS += -Ibenchmarks -Ibenchmarks/xch
 START_WRAPS = malloc calloc aligned_alloc open_memstream mmap getrandom epoll_create1 epoll_ctl eventfd socket bind listen \
               getsockname setsockopt pthread_create sched_getaffinity
 $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
+
+# A second parser, which the fuzz target compares, too.
+$(B)/tests/check_proxy $(B)/tests/check_proxy_rules: $(B)/obj/tests/fixtures/reference_proxy.o
 
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
