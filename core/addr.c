@@ -34,6 +34,9 @@ static int parse_proxy(const char *text, size_t size, enum addr_proxy *proxy);
 static int parse_mode(const char *text, size_t size, int *mode);
 static void mask_host_bits(struct addr_block *block);
 
+/* By enum addr_proxy. */
+static const char *const proxy_names[] = {"off", "v1", "v2", "any"};
+
 int addr_parse_listen(const char *text, struct addr_listen *listen) {
   struct addr_listen result = {.mode = -1};
   char base[LISTEN_BASE_MAX];
@@ -87,6 +90,8 @@ int addr_parse_block(const char *text, struct addr_block *block) {
   *block = result;
   return 0;
 }
+
+const char *addr_proxy_name(enum addr_proxy proxy) { return proxy_names[proxy]; }
 
 bool addr_in_block(const struct addr *addr, const struct addr_block *block) {
   if (addr->family != block->family) {
@@ -260,9 +265,8 @@ static int parse_options(const char *text, struct addr_listen *listen) {
 
 /* Parse the ${size} bytes of the value of ";proxy=". */
 static int parse_proxy(const char *text, size_t size, enum addr_proxy *proxy) {
-  static const char *const names[] = {"off", "v1", "v2", "any"}; /* by enum addr_proxy */
-  for (size_t i = 0; i < count_of(names); i++) {
-    if (size == strlen(names[i]) && ascii_begins(text, names[i])) {
+  for (size_t i = 0; i < count_of(proxy_names); i++) {
+    if (size == strlen(proxy_names[i]) && ascii_begins(text, proxy_names[i])) {
       *proxy = (enum addr_proxy)i;
       return 0;
     }

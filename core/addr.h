@@ -79,6 +79,9 @@ int addr_parse_block(const char *text, struct addr_block *block);
  */
 int addr_parse_ip(const char *text, size_t size, bool v6, struct addr *addr);
 
+/** The value of the option ;proxy= for ${proxy}: "off", "v1", "v2" or "any". */
+const char *addr_proxy_name(enum addr_proxy proxy);
+
 /** Is ${addr} within ${block}? Not if their families differ. */
 bool addr_in_block(const struct addr *addr, const struct addr_block *block);
 

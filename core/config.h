@@ -130,6 +130,24 @@ void config_fini(struct config *config);
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);
 
+/** Is ${addr} in one of ${blocks}? */
+static inline bool config_blocks_contain(const struct config_blocks *blocks,
+                                         const struct addr *addr) {
+  /* A linear search: operators write short lists. A trie would pay from some hundred blocks on. */
+  for (size_t i = 0; i < blocks->count; i++) {
+    if (addr_in_block(addr, &blocks->blocks[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/** Do XCHG_ALLOW and XCHG_DENY admit ${addr}? */
+static inline bool config_admits(const struct config *config, const struct addr *addr) {
+  return !config_blocks_contain(&config->deny, addr) &&
+         (config->allow.count == 0 || config_blocks_contain(&config->allow, addr));
+}
+
 /** Does one of XCHG_LISTEN's listeners require PROXY headers? */
 bool config_takes_proxy(const struct config *config);
 

@@ -115,7 +115,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                         "link-local one names its interface: [fe80::1%eth0]:7000. A stale "
                         "socket file is replaced. Sockets passed in LISTEN_FDS replace the list. "
                         ";proxy=v1, v2 or any: each connection begins with a header of the PROXY "
-                        "protocol of this version, see docs/proxy.md."},
+                        "protocol of this version, see docs/proxy.md. A passed socket takes "
+                        "the option of the item with its address."},
     [VAR_BACKLOG] =
         {.name = "XCHG_BACKLOG",
          .kind = KIND_INTEGER,
