@@ -171,8 +171,7 @@ START_TEST(test_versions) {
     int fd = start_and_connect(_i == 1);
     client_write(fd, headers[i].bytes, headers[i].size);
     expect_greeting(fd);
-    ck_assert_uint_eq(
-        atom_load_relaxed_u64(&fixture.stats.proxy_headers[i][STATS_PROXY_PROXY]), 1);
+    ck_assert_uint_eq(atom_load_relaxed_u64(&fixture.stats.proxy_headers[i][STATS_PROXY_PROXY]), 1);
     close_and_expect_end(fd, XCHG_FINISHED);
     proxied_conn_reset();
   }
