@@ -295,21 +295,22 @@ enum xchg_command {
 /* Bytes of a header. The proxy may have copied them from a client unchecked: escape them. */
 struct xchg_bytes {
   const void *data; /* NULL = the header has none; valid until on_close returns */
-  size_t size;
+  size_t size;      /* bytes of data, may be 0 */
 };
 
 struct xchg_proxy {
-  size_t size;               /* sizeof(struct xchg_proxy), set by the caller */
-  unsigned version;          /* of the protocol: 1 or 2 */
-  enum xchg_command command; /* who connected */
-  /* The addresses of the proxy, the client and its destination, as xchg_address writes them. */
-  char via[XCHG_ADDRESS_MAX];
-  char source[XCHG_ADDRESS_MAX], destination[XCHG_ADDRESS_MAX]; /* "" = not announced */
-  /* The rest is empty without proxy_tlvs. */
+  size_t size;                /* sizeof(struct xchg_proxy), set by the caller */
+  unsigned version;           /* of the protocol: 1 or 2 */
+  enum xchg_command command;  /* who connected */
+  char via[XCHG_ADDRESS_MAX]; /* the proxy, as xchg_address writes it */
+  /* The client and where it connected to, written likewise; "" = not announced. */
+  char source[XCHG_ADDRESS_MAX], destination[XCHG_ADDRESS_MAX];
+  /* The name that the client asked for, its protocol, the proxy's id of the connection. */
   struct xchg_bytes authority, alpn, unique_id;
   bool tls;            /* the proxy has told about TLS: the next five are set */
   uint8_t tls_bits;    /* 1: over TLS; 2, 4: with a certificate of this connection, this session */
   uint32_t tls_verify; /* 0 = the certificate was verified */
+  /* The version of TLS, the name in the certificate, the cipher. */
   struct xchg_bytes tls_version, tls_cn, tls_cipher;
 };
 
@@ -320,6 +321,7 @@ struct xchg_proxy {
  * Find the value of the first TLV of ${type}. It is valid until on_close returns.
  * Errors: ENOENT (the listener has no ;proxy=; xchg_proxy_tlv: no such TLV, or proxy_tlvs is not
  * set), EINVAL (the size of ${proxy} is not set), EPERM.
+ * Note: Without proxy_tlvs, ${proxy} has the version, the command and the addresses only.
  */
 int xchg_proxy(const struct xchg_conn *conn, struct xchg_proxy *proxy);
 int xchg_proxy_tlv(const struct xchg_conn *conn, uint8_t type, const void **data, size_t *size);

@@ -182,7 +182,7 @@ END_TEST
 
 #define SOON_NS (20 * NS_PER_MS)
 
-/* No other time-out runs, and bytes of the header do not extend it. */
+/* No other timeout runs, and bytes of the header do not extend it. */
 START_TEST(test_header_timeout) {
   fixture.config.idle_timeout_ns = fixture.config.message_timeout_ns = NS_PER_S;
   fixture.config.max_lifetime_ns = NS_PER_S;
