@@ -120,9 +120,10 @@ size_t conn_proxy_take(struct xchg_conn *conn, const uint8_t *data, size_t size)
 }
 
 enum xchg_reason conn_proxy_reason(const struct xchg_conn *conn, enum xchg_reason reason) {
+  bool by_peer = reason == XCHG_PEER || reason == XCHG_RESET;
   bool silent = conn->messages == 0 && conn->in == NULL && !conn->extra_input;
   bool local = conn->proxied && conn_proxy(conn)->command == PROXY_COMMAND_LOCAL;
-  return local && silent ? XCHG_FINISHED : reason;
+  return by_peer && local && silent ? XCHG_FINISHED : reason;
 }
 
 void conn_proxy_end_by_peer(struct xchg_conn *conn) {

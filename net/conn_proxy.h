@@ -38,8 +38,8 @@ size_t conn_proxy_take(struct xchg_conn *conn, const uint8_t *data, size_t size)
 void conn_proxy_reject(struct xchg_conn *conn, enum proxy_cause cause);
 
 /**
- * The reason of ${conn}, which the peer has ended as ${reason}: XCHG_FINISHED if it is the proxy's
- * own (LOCAL) and no byte came after its header, because that is how a health check ends.
+ * The reason of ${conn}, which ends for ${reason}: XCHG_FINISHED instead of XCHG_PEER or XCHG_RESET
+ * if it is the proxy's own (LOCAL) and no byte came after its header. A health check ends so.
  */
 enum xchg_reason conn_proxy_reason(const struct xchg_conn *conn, enum xchg_reason reason);
 
