@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Longer than the longest valid item of a list, which is a UNIX path with its mode. */
+/* Longer than the longest valid item of a list, which is a UNIX path with its options. */
 #define ITEM_MAX 160
 
 static_assert(sizeof(enum config_model) == sizeof(uint32_t), "enums are stored as 32 bits");
@@ -157,8 +157,8 @@ const char *config_expected(const struct config_var_def *def, char text[CONFIG_E
       break;
     case KIND_LISTEN:
       size = snprintf(text, room,
-                      "at most %d of address:port, [v6]:port, :port, unix:/path, "
-                      "unix:/path;mode=0660",
+                      "at most %d of address:port, [v6]:port, :port, "
+                      "unix:/path[;mode=0660], each also with ;proxy=v2",
                       CONFIG_LISTEN_MAX);
       break;
     case KIND_BLOCKS:

@@ -13,6 +13,17 @@ void histogram_merge(struct histogram *sum, const struct histogram *from) {
   }
   uint64_t max = max_u64(atom_load_relaxed_u64(&sum->max), atom_load_relaxed_u64(&from->max));
   atom_store_relaxed_u64(&sum->max, max);
+  uint64_t values = atom_load_relaxed_u64(&from->sum);
+  atom_store_relaxed_u64(&sum->sum, atom_load_relaxed_u64(&sum->sum) + values);
+}
+
+uint64_t histogram_below(const struct histogram *histogram, uint64_t limit, uint32_t *bucket,
+                         uint64_t *below) {
+  uint32_t end = limit == 0 ? 0 : histogram_bucket(limit - 1) + 1;
+  for (; *bucket < end; (*bucket)++) {
+    *below += atom_load_relaxed_u64(&histogram->counts[*bucket]);
+  }
+  return *below;
 }
 
 /* The largest value of bucket ${i}. */

@@ -19,14 +19,15 @@
 struct histogram {
   atom_u64 counts[HISTOGRAM_BUCKETS];
   atom_u64 max;
+  atom_u64 sum; /* of all values, modulo 2^64 */
 };
 
 /** The bucket of ${value}, found from its top five bits and their position. */
 static inline uint32_t histogram_bucket(uint64_t value) {
-  value = min_u64(value, (UINT64_C(1) << HISTOGRAM_BITS) - 1);
   if (value < HISTOGRAM_FINE) {
     return (uint32_t)value;
   }
+  value = min_u64(value, (UINT64_C(1) << HISTOGRAM_BITS) - 1);
   uint32_t shift = 63 - (uint32_t)__builtin_clzll(value) - HISTOGRAM_FINE_BITS;
   return HISTOGRAM_FINE * shift + (uint32_t)(value >> shift);
 }
@@ -35,6 +36,7 @@ static inline uint32_t histogram_bucket(uint64_t value) {
 static inline void histogram_record(struct histogram *histogram, uint64_t value) {
   atom_u64 *count = &histogram->counts[histogram_bucket(value)];
   atom_store_relaxed_u64(count, atom_load_relaxed_u64(count) + 1);
+  atom_store_relaxed_u64(&histogram->sum, atom_load_relaxed_u64(&histogram->sum) + value);
   if (value > atom_load_relaxed_u64(&histogram->max)) {
     atom_store_relaxed_u64(&histogram->max, value);
   }
@@ -42,6 +44,14 @@ static inline void histogram_record(struct histogram *histogram, uint64_t value)
 
 /** Add ${from}, which may change meanwhile, to ${sum}, which only the caller uses. */
 void histogram_merge(struct histogram *sum, const struct histogram *from);
+
+/**
+ * Values below ${limit}, which is at most HISTOGRAM_FINE or a power of two up to 2^HISTOGRAM_BITS.
+ * ${*bucket} and ${*below} are where the last call has ended, at first 0 and 0, so that a caller
+ * with rising limits passes once over the buckets. Return: ${*below}.
+ */
+uint64_t histogram_below(const struct histogram *histogram, uint64_t limit, uint32_t *bucket,
+                         uint64_t *below);
 
 /**
  * histogram_quantile(histogram, permille):

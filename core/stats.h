@@ -31,18 +31,63 @@
   PUBLIC(skipped)          /* publications not queued because the member was slow */       \
   PUBLIC(offloads)         /* jobs that xchg_offload queued */                             \
   PUBLIC(offloads_refused) /* jobs that xchg_offload refused because the queue was full */ \
-  PUBLIC(blocked)          /* times that a callback exceeded XCHG_WATCHDOG */
+  PUBLIC(blocked)          /* times that a callback exceeded XCHG_WATCHDOG */              \
+  INTERNAL(slow)           /* exchanges or messages that took longer than XCHG_SLOW_LOG */
+
+/* What a PROXY header said: its version, 1 or 2, and its command. */
+#define STATS_PROXY_VERSIONS 2
+enum stats_proxy_command {
+  STATS_PROXY_PROXY, /* the header named the client */
+  STATS_PROXY_LOCAL, /* version 2: the proxy itself */
+  STATS_PROXY_UNKNOWN,
+  STATS_PROXY_COMMANDS
+};
+
+/* Why a connection ended as XCHG_PROXY. */
+enum stats_proxy_cause {
+  STATS_PROXY_UNTRUSTED, /* the sender is not in XCHG_PROXY_TRUST */
+  STATS_PROXY_NOT_HEADER,
+  STATS_PROXY_VERSION, /* a version that the listener does not take */
+  STATS_PROXY_BAD,
+  STATS_PROXY_TRUNCATED,
+  STATS_PROXY_TOO_LONG,
+  STATS_PROXY_CHECKSUM,
+  STATS_PROXY_TIMEOUT,
+  STATS_PROXY_CAUSES
+};
+
+/* Connections by how long they lived: entry i counts those of 2^i to 2^(i+1) - 1 ns. */
+#define STATS_LIVED 64
 
 #define STATS_FIELD(name) atom_u64 name;
 struct stats {
   atom_u64 accepted;            /* descriptors that accept returned */
   atom_u64 ended[XCHG_REASONS]; /* connections that have ended, by reason; refused ones too */
   STATS_COUNTERS(STATS_FIELD, STATS_FIELD)
+  atom_u64 proxy_headers[STATS_PROXY_VERSIONS][STATS_PROXY_COMMANDS]; /* complete ones */
+  atom_u64 proxy_rejected[STATS_PROXY_CAUSES];
+  atom_u64 lived[STATS_LIVED]; /* ended connections that a worker had opened */
+  atom_u64 lived_ns;           /* the sum of their times */
 } CACHE_ALIGNED;
 
 /** Add ${n} to a counter of the calling thread's own block. Thread: the block's writer only. */
 static inline void stats_add(atom_u64 *counter, uint64_t n) {
   atom_store_relaxed_u64(counter, atom_load_relaxed_u64(counter) + n);
+}
+
+/**
+ * Count a connection that lived for ${age_ns}, from the accept to its end. Thread: the block's
+ * writer only.
+ */
+static inline void stats_lived(struct stats *stats, uint64_t age_ns) {
+  stats_add(&stats->lived[63 - (uint32_t)__builtin_clzll(age_ns | 1)], 1);
+  stats_add(&stats->lived_ns, age_ns);
+}
+
+/** Count a complete PROXY header of ${version}. Thread: the block's writer only. */
+static inline void stats_proxy_header(struct stats *stats, uint32_t version,
+                                      enum stats_proxy_command command) {
+  stats_add(&stats->proxy_headers[version - 1][command], 1);
 }
 
 /**

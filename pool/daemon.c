@@ -137,6 +137,9 @@ static void log_listening(struct daemon *d) {
     struct log_line line;
     log_begin_always(&line, &d->log, "listening");
     log_str(&line, "addr", addr_format_listen(&d->server.listeners[i].addr, text, sizeof(text)));
+    if (d->server.listeners[i].addr.proxy != ADDR_PROXY_OFF) {
+      log_str(&line, "proxy", addr_proxy_name(d->server.listeners[i].addr.proxy));
+    }
     log_str(&line, "exchange", d->handler != NULL ? "handler" : config_exchange_name(config));
     log_str(&line, "model", config_model_name(config));
     if (config->model == MODEL_POOL) {

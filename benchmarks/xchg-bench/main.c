@@ -8,8 +8,8 @@
  * measured is reported.  The second one ends the process at once.  The same signal again within
  * 100 ms is not a second one.
  */
-#include "core/streams.h"
 #include "core/sys.h"
+#include "core/streams.h"
 #include "escaped.h"
 #include "identity.h"
 #include "dial.h"

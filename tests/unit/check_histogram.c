@@ -1,6 +1,6 @@
 /*
- * check_histogram: buckets are contiguous, and quantiles are never too low and at most a sixteenth
- * too high.
+ * check_histogram: buckets are contiguous, quantiles are never too low and at most a sixteenth too
+ * high, sums and the counts below a power of two are exact.
  */
 #include "core/histogram.h"
 
@@ -71,6 +71,30 @@ START_TEST(sums_add_every_bucket) {
   ck_assert_uint_eq(histogram_quantile(&sum, 333), 5);
   ck_assert_uint_eq(histogram_quantile(&sum, 600), 7);
   ck_assert_uint_eq(histogram_quantile(&sum, 1000), 1000);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.sum), 1012);
+  histogram_record(&sum, UINT64_MAX); /* a clock that went wrong: the sum stays a number */
+  ck_assert_uint_eq(atom_load_relaxed_u64(&sum.sum), UINT64_C(1012) - 1);
+}
+END_TEST
+
+/* Small limits and powers of two are ends of buckets, so the counts are exact. */
+START_TEST(below_counts_exactly) {
+  static struct histogram histogram;
+  uint64_t values = 0, below = 0;
+  uint32_t bucket = 0;
+  for (uint64_t value = 0; value < 3000; value++) {
+    histogram_record(&histogram, value);
+    values++;
+  }
+  for (uint64_t limit = 0; limit <= HISTOGRAM_FINE; limit++) {
+    ck_assert_uint_eq(histogram_below(&histogram, limit, &bucket, &below), limit);
+    ck_assert_uint_eq(histogram_below(&histogram, limit, &bucket, &below), limit);
+  }
+  for (uint32_t power = 5; power <= HISTOGRAM_BITS; power++) {
+    uint64_t limit = UINT64_C(1) << power;
+    uint64_t want = min_u64(limit, values);
+    ck_assert_uint_eq(histogram_below(&histogram, limit, &bucket, &below), want);
+  }
 }
 END_TEST
 
@@ -80,6 +104,7 @@ int main(void) {
       {without_values_quantiles_are_0, 1},
       {quantiles_are_at_most_a_sixteenth_too_high, 8},
       {sums_add_every_bucket, 1},
+      {below_counts_exactly, 1},
   };
-  return run_suite("spread", tests, count_of(tests));
+  return run_suite("histogram", tests, count_of(tests));
 }

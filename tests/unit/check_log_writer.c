@@ -107,7 +107,7 @@ START_TEST(no_descriptor_is_left) {
   struct rlimit few = {.rlim_cur = 3, .rlim_max = limit.rlim_max};
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
   ck_assert_ptr_null(log_writer_create(STDERR_FILENO, LOG_LOGFMT, false));
-  ck_assert(errno == EMFILE || errno == EINVAL); /* fcntl(2) gives either */
+  ck_assert(errno == EMFILE || errno == EINVAL);         /* fcntl(2) gives either */
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0); /* a leak sanitizer reads /proc at exit */
 }
 END_TEST

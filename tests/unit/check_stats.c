@@ -1,5 +1,6 @@
 /*
- * check_stats: sums and merges include every counter, and every reason has its name.
+ * check_stats: sums and merges include every counter, times of connections are counted by powers of
+ * two, and every reason has its name.
  *
  * Whole blocks are compared, so that a new counter is covered at once.
  */
@@ -81,6 +82,26 @@ START_TEST(merge_is_atomic) {
 }
 END_TEST
 
+/* Each power of two begins an entry, and 0 has the first. */
+START_TEST(lived_counts_by_powers_of_two) {
+  static struct stats stats;
+  stats_lived(&stats, 0);
+  stats_lived(&stats, 1);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&stats.lived[0]), 2);
+  for (uint32_t i = 1; i < STATS_LIVED; i++) {
+    uint64_t power = UINT64_C(1) << i;
+    stats_lived(&stats, power - 1);
+    stats_lived(&stats, power);
+    ck_assert_uint_eq(atom_load_relaxed_u64(&stats.lived[i]), 1);
+    ck_assert_uint_eq(atom_load_relaxed_u64(&stats.lived[i - 1]), i == 1 ? 3 : 2);
+  }
+  static struct stats some;
+  stats_lived(&some, 7);
+  stats_lived(&some, 1000);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&some.lived_ns), 1007);
+}
+END_TEST
+
 /* The names of the reasons, which log lines and counters use. */
 START_TEST(reasons_have_their_names) {
   static const struct {
@@ -92,6 +113,7 @@ START_TEST(reasons_have_their_names) {
       {XCHG_MESSAGE, "message"},   {XCHG_WRITE, "write"},         {XCHG_LIFETIME, "lifetime"},
       {XCHG_DENIED, "denied"},     {XCHG_PER_IP, "per_ip"},       {XCHG_OVERLOAD, "overload"},
       {XCHG_MEMORY, "memory"},     {XCHG_DRAIN, "drain"},         {XCHG_ERROR, "error"},
+      {XCHG_PROXY, "proxy"},
   };
   ck_assert_uint_eq(count_of(want), XCHG_REASONS);
   for (size_t i = 0; i < count_of(want); i++) {
@@ -102,10 +124,8 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {sum_and_merge_add_every_counter, 1},
-      {ended_adds_all_reasons, 1},
-      {merge_is_atomic, 1},
-      {reasons_have_their_names, 1},
+      {sum_and_merge_add_every_counter, 1}, {ended_adds_all_reasons, 1},   {merge_is_atomic, 1},
+      {lived_counts_by_powers_of_two, 1},   {reasons_have_their_names, 1},
   };
   return run_suite("stats", tests, count_of(tests));
 }
