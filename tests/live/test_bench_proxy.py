@@ -8,6 +8,7 @@ import threading
 import unittest
 
 from bench import Fake, bench, echo, kinds, measure
+from clients import serve
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 NETWORK = ipaddress.ip_network("198.18.0.0/15")
@@ -156,6 +157,22 @@ class Proxy(unittest.TestCase):
                 self.assertEqual(ran.returncode, 0, ran.stderr)
             ran = bench("compare", a, b)
             self.assertIn("proxy v2,crc32c and none", ran.stdout + ran.stderr)
+
+    def test_xchgd_takes_the_headers(self):
+        """The addresses that are allowed are those that the headers announce."""
+        for exchange in ("greet", "echo"):
+            with serve(XCHG_EXCHANGE=exchange, XCHG_LISTEN="127.0.0.1:0;proxy=any", XCHG_PROXY_TRUST="127.0.0.0/8", XCHG_ALLOW=NETWORK) as server:
+                address = server.addresses[0].split(";")[0]
+                for option in ("v1", "v2", "v2,crc32c,unique-id,authority=bench.example"):
+                    with self.subTest(exchange, option=option):
+                        report = measure(address, "-x", exchange, "-c", 4, "-n", 200, "--proxy", option)
+                        self.assertEqual((kinds(report), report["exchanges"]), ({}, 200))
+                without = measure(address, "-x", exchange, "-c", 2, "-n", 5, expect=1)
+                self.assertEqual(set(kinds(without)), {"short"})
+                totals = server.stop()
+                self.assertEqual(totals["closed_denied"], 0)
+                self.assertGreaterEqual(totals["closed_proxy"], 5)
+                self.assertEqual(totals["messages"], 600)
 
     def test_other_values_are_refused(self):
         for value in ("", "v3", "v1,crc32c", "v2,", "v2,authority=", "v2,authority=\x1b[2J"):
