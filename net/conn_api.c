@@ -8,6 +8,7 @@
 
 #include "core/sys.h"
 #include "net/conn_timeout.h"
+#include "net/conn_proxy.h"
 #include "net/conn_output.h"
 
 #include <assert.h>
@@ -200,11 +201,11 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
 /* ---- properties ---- */
 
 int xchg_address(const struct xchg_conn *conn, char *text, size_t size) {
-  char address[ADDR_TEXT_MAX];
+  char address[XCHG_ADDRESS_MAX];
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  addr_format(&conn_peer(conn)->addr, address);
+  conn_proxy_address(conn, address);
   if (strlen(address) >= size) {
     return fail(ENOSPC);
   }

@@ -4,6 +4,7 @@
 #include "core/sys.h"
 #include "net/sock.h"
 #include "net/conn_log.h"
+#include "net/conn_proxy.h"
 
 #include <sys/socket.h>
 
@@ -52,7 +53,7 @@ static void close_fd(struct xchg_conn *conn) {
 void conn_release(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   enum xchg_reason reason = conn->end_reason;
-  if (ctx->handler->on_close != NULL && ctx->thread != NULL) {
+  if (ctx->handler->on_close != NULL && ctx->thread != NULL && conn_proxy_opened(conn)) {
     ctx->handler->on_close(conn, reason);
   }
   if (ctx->thread == NULL) {

@@ -175,6 +175,9 @@ static void refuse(struct acceptor *acceptor, const struct accepted_conn *accept
                    enum xchg_reason reason) {
   stats_add(&acceptor->stats.ended[reason], 1);
   probe_refuse(reason, &accepted->addr);
+  if (reason == XCHG_PROXY) {
+    stats_add(&acceptor->stats.proxy_rejected[STATS_PROXY_UNTRUSTED], 1);
+  }
   sys_close(accepted->fd);
 }
 
@@ -244,7 +247,8 @@ static void note_listener_failed(struct acceptor *acceptor, struct accept_source
  * empty, or accepting was paused.
  */
 static uint32_t accept_up_to(struct acceptor *acceptor, struct accept_source *entry, uint32_t max) {
-  struct accepted_conn accepted = {.listener = entry->index};
+  struct accepted_conn accepted = {.listener = (uint16_t)entry->index,
+                                   .proxy = (uint8_t)entry->listener->addr.proxy};
   for (uint32_t i = 0; i < max; i++) {
     if (acceptor->setup.config->overload == XCHG_OVERLOAD_WAIT && !has_room(acceptor)) {
       pause_accepting(acceptor, 0);

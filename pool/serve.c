@@ -28,6 +28,9 @@ static void log_listening(struct serve *s) {
     struct log_line line;
     log_begin_always(&line, s->setup.log, "listening");
     log_str(&line, "addr", addr_format_listen(&s->server.listeners[i].addr, text, sizeof(text)));
+    if (s->server.listeners[i].addr.proxy != ADDR_PROXY_OFF) {
+      log_str(&line, "proxy", addr_proxy_name(s->server.listeners[i].addr.proxy));
+    }
     log_str(&line, "exchange", s->setup.handler != NULL ? "handler" : config_exchange_name(config));
     log_str(&line, "model", config_model_name(config));
     if (config->model == MODEL_POOL) {

@@ -10,6 +10,7 @@
 #   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, one seed after the other
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
+#   tests/ops/x.c           -> $(B)/tests/ops/x           programs for the tests of check-ops
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
 #   tests/live/test_x.py                                  against $(B)/xchgd
 # tests/run runs them and prints the sums. VARIANT selects the build that is tested; the check-... targets set it.
@@ -22,7 +23,7 @@ LIVE_LONG = $(patsubst %,tests/live/test_%.py,bench fault_matrix_resources fault
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
 # the load generator, whose threads check_load and check_schedule run, or faults outside of the process.
-TSAN_SKIPS = amplification bench bench_agree bench_end bench_name close config exchange install network fault_matrix_accept fault_matrix_handoff
+TSAN_SKIPS = amplification bench bench_agree bench_end bench_escapes bench_name bench_proxy close config exchange install network fault_matrix_accept fault_matrix_handoff
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(TSAN_SKIPS:%=tests/live/test_%.py))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind a live test spends most of its time waiting: for a program to start, for a timeout.
@@ -68,7 +69,7 @@ FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
 FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read merge options report)
 # Branches of the product guide libFuzzer, those of the tests do not. In parsers, comparisons guide it too; they cost most.
-FUZZ_PARSERS = core/addr.c core/config_value.c net/http.c $(wildcard benchmarks/xchg-bench/*.c)
+FUZZ_PARSERS = core/addr.c core/config_value.c core/proxy.c net/http.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
 $(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
 $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += -fsanitize-coverage=trace-cmp
@@ -83,6 +84,7 @@ $(FUZZ_SEAM): $(B)/tests/fuzz/%: $(B)/seam/tests/fuzz/%.o $(B)/seam/tests/fuzz/c
 	$(link_fuzz)
 $(B)/tests/fuzz/fuzz_conn_socket: $(B)/obj/tests/fuzz/conn_play.o
 $(patsubst %,$(B)/tests/fuzz/fuzz_%,frame conn_socket conn_memory): $(B)/obj/tests/fixtures/reference_framing.o
+$(B)/tests/fuzz/fuzz_proxy: $(B)/obj/tests/fixtures/reference_proxy.o
 $(FUZZ_BENCH): $(B)/bench.a
 $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
@@ -107,6 +109,9 @@ $(BENCH_UNIT:%.c=$(B)/obj/%.o): private XCFLAGS += -Ibenchmarks -Ibenchmarks/xch
 START_WRAPS = malloc calloc aligned_alloc open_memstream mmap getrandom epoll_create1 epoll_ctl eventfd socket bind listen \
               getsockname setsockopt pthread_create sched_getaffinity
 $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
+
+# A second parser. The fuzz target has it, too.
+$(patsubst %,$(B)/tests/check_%,proxy proxy_header proxy_rules): $(B)/obj/tests/fixtures/reference_proxy.o
 
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
@@ -242,7 +247,7 @@ check-tsan: ## every test under the thread sanitizer
 # exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
 # control groups, which would act on valgrind itself. Programs that end while threads or children run leave descriptors open.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_html bench_name bench_scale peers network install readme exchange models limits life examples handler \
+VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log
@@ -267,9 +272,14 @@ check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
 
+# Prints what the parser of PROXY headers finds, for a test of check-ops with other implementations.
+$(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+
 # What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
+check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
 	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
 
 # Every build of it is a release build with probes.
