@@ -183,37 +183,39 @@ static int check_asked(const struct xchg_conn *conn) {
 }
 
 static struct xchg_bytes bytes_of(const uint8_t *bytes, struct proxy_span span) {
-  return span.offset == 0 ? (struct xchg_bytes){.data = NULL}
-                          : (struct xchg_bytes){.data = bytes + span.offset, .size = span.size};
+  const struct xchg_bytes found = {.data = span.offset == 0 ? NULL : bytes + span.offset,
+                                   .size = span.size};
+  return found;
 }
 
-int xchg_proxy(const struct xchg_conn *conn, struct xchg_proxy *to) {
+int xchg_proxy(const struct xchg_conn *conn, struct xchg_proxy *proxy) {
   if (check_asked(conn) == -1) {
     return -1;
   }
-  if (to->size != sizeof(*to)) {
+  if (proxy->size != sizeof(*proxy)) {
     return fail(EINVAL);
   }
-  const struct conn_proxy *proxy = conn_proxy(conn);
+  const struct conn_proxy *known = conn_proxy(conn);
   struct proxy_header header = {.size = 0};
   const uint8_t *bytes = kept(conn, &header);
-  *to = (struct xchg_proxy){
-      .size = sizeof(*to), .version = proxy->version, .command = (enum xchg_command)proxy->command};
-  format(&proxy->via, NULL, header.source_path, to->via);
-  if (proxy->announced) {
-    format(&conn_peer(conn)->addr, bytes, header.source_path, to->source);
-    format(&proxy->destination, bytes, header.destination_path, to->destination);
+  *proxy = (struct xchg_proxy){.size = sizeof(*proxy),
+                               .version = known->version,
+                               .command = (enum xchg_command)known->command};
+  format(&known->via, NULL, header.source_path, proxy->via);
+  if (known->announced) {
+    format(&conn_peer(conn)->addr, bytes, header.source_path, proxy->source);
+    format(&known->destination, bytes, header.destination_path, proxy->destination);
   }
   if (bytes != NULL && conn->ctx->handler->proxy_tlvs) {
-    to->authority = bytes_of(bytes, header.authority);
-    to->alpn = bytes_of(bytes, header.alpn);
-    to->unique_id = bytes_of(bytes, header.unique_id);
-    to->tls = header.tls.present;
-    to->tls_bits = header.tls.bits;
-    to->tls_verify = header.tls.verify;
-    to->tls_version = bytes_of(bytes, header.tls.version);
-    to->tls_cn = bytes_of(bytes, header.tls.cn);
-    to->tls_cipher = bytes_of(bytes, header.tls.cipher);
+    proxy->authority = bytes_of(bytes, header.authority);
+    proxy->alpn = bytes_of(bytes, header.alpn);
+    proxy->unique_id = bytes_of(bytes, header.unique_id);
+    proxy->tls = header.tls.present;
+    proxy->tls_bits = header.tls.bits;
+    proxy->tls_verify = header.tls.verify;
+    proxy->tls_version = bytes_of(bytes, header.tls.version);
+    proxy->tls_cn = bytes_of(bytes, header.tls.cn);
+    proxy->tls_cipher = bytes_of(bytes, header.tls.cipher);
   }
   return 0;
 }
