@@ -13,7 +13,7 @@
 #define TIME_FIRST 10
 #define TIME_LAST 34
 #define COUNT_LAST 10
-#define LIVED_FIRST 20
+#define LIVED_FIRST 14
 #define LIVED_LAST 44
 static_assert(TIME_LAST <= HISTOGRAM_BITS && LIVED_LAST < STATS_LIVED, "the bounds are counted");
 
