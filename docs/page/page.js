@@ -294,6 +294,7 @@ function showWorkers(stats, from) {
     return { ...worker, rate: old ? (worker.messages - old.messages) / seconds : NaN, busy: old ? (worker.busy_ms - old.busy_ms) / 1000 / seconds : NaN };
   });
   const all = workers.reduce((total, worker) => total + (worker.rate || 0), 0);
+  $("workers").closest("section").hidden = workers.length === 0; // another model than pool, or more than 64
   const share = (worker) => (all > 0 ? worker.rate / all : 0);
   const even = 1 / workers.length;
   const scale = Math.min(1, Math.max(2 * even, ...workers.map(share))) || 1;
@@ -440,7 +441,7 @@ async function poll() {
   const start = performance.now();
   const stats = await getStats();
   polling = false;
-  if (!paused && !document.hidden) {
+  if (!paused) {
     take({ t: performance.now(), at: new Date(), stats });
     timer = setTimeout(poll, Math.max(0, POLL_MS - (performance.now() - start)));
   }

@@ -20,6 +20,7 @@ from ops import LIMIT, TOP, Load, Operated, log_path, program, unused_port, wait
 CONFIG = os.path.join(TOP, "docs", "deploy", "haproxy.cfg")
 ROUNDS = 2  # restarts of each server
 RATE = 200
+CLIENTS = 32
 STOPS = 50
 PERIOD = 0.005
 
@@ -78,7 +79,7 @@ class Rolling(unittest.TestCase):
 
     def start(self, delay, port=0, admin_port=None):
         variables = {"XCHG_LISTEN": f"127.0.0.1:{port}", "XCHG_DRAIN_DELAY": delay, "XCHG_WORKERS": 1}
-        if "send-proxy-v2" in read_config():
+        if re.search(r"^ +default-server .*send-proxy-v2", read_config(), re.M):
             variables |= {"XCHG_LISTEN": f"127.0.0.1:{port};proxy=v2", "XCHG_PROXY_TRUST": "127.0.0.0/8"}
         return Operated(admin_port=admin_port, **variables)
 
@@ -94,6 +95,29 @@ class Rolling(unittest.TestCase):
         """A client that a server refuses goes to the other one, after `timeout connect`."""
         self.roll("0", 25, lambda proxy, name, old: None)
 
+    def test_a_killed_server_loses_what_is_in_flight(self):
+        with contextlib.ExitStack() as stack:
+            servers = [self.start("0"), self.start("0")]
+            for server in servers:
+                stack.push(server)
+            proxy = stack.enter_context(HAProxy([(server.port, server.admin_port) for server in servers]))
+            for name in ("one", "two"):
+                proxy.wait(name, "UP")
+            load = stack.enter_context(Load(f"127.0.0.1:{proxy.port}", "-R", RATE, "-c", CLIENTS, "-d", "8s", "-T", "5s", log="killed"))
+            wait_until(lambda: servers[0].json()["accepted"] > RATE / 4, "the load reaches the server")
+            servers[0].process.kill()
+            proxy.wait("one", "DOWN")
+            self.assertTrue(load.is_running())
+            report = load.finish()
+            accepted = servers[1].stop()["accepted"]
+        errors = {kind: count for kind, count in report["errors"].items() if count and kind != "errno"}
+        with open(log_path("killed.txt"), "w") as out:
+            print(f"one of two killed: {report['exchanges']} exchanges, errors {errors}, worst {report['latency_us']['max'] / 1000:.1f} ms", file=out)
+        self.assertEqual(report["errors"]["wrong"], 0)
+        self.assertLessEqual(sum(errors.values()), CLIENTS)
+        self.assertEqual(report["exchanges"] + sum(errors.values()) + report["dropped"], 8 * RATE)
+        self.assertGreater(accepted, RATE)
+
     def roll(self, delay, seconds, after_signal):
         with contextlib.ExitStack() as stack:
             servers = {name: self.start(delay) for name in ("one", "two")}
@@ -103,7 +127,7 @@ class Rolling(unittest.TestCase):
             proxy = stack.enter_context(HAProxy([(server.port, server.admin_port) for server in servers.values()]))
             for name in servers:
                 proxy.wait(name, "UP")
-            load = stack.enter_context(Load(f"127.0.0.1:{proxy.port}", "-R", RATE, "-c", 32, "-d", f"{seconds}s", "-T", "5s", log=f"rolling-{delay}"))
+            load = stack.enter_context(Load(f"127.0.0.1:{proxy.port}", "-R", RATE, "-c", CLIENTS, "-d", f"{seconds}s", "-T", "5s", log=f"rolling-{delay}"))
             for _ in range(ROUNDS):
                 for name, old in servers.items():
                     old.process.send_signal(signal.SIGTERM)
@@ -128,7 +152,10 @@ class Rolling(unittest.TestCase):
 
 
 class Prober(threading.Thread):
-    """Asks /readyz every 5 ms on a connection of its own. ${answers}: (begin, end, status or the error), times of day."""
+    """Asks /readyz every 5 ms on a connection of its own. ${answers}: (begin, end, answer), times of day; the answer is a status or an error.
+
+    "starting" is no answer here: the probes may begin before the first 200.
+    """
 
     def __init__(self, server):
         super().__init__(daemon=True)
@@ -138,7 +165,9 @@ class Prober(threading.Thread):
         while not self.over.is_set():
             begin = time.time()
             try:
-                answer = self.server.get("/readyz")[0] if len(self.answers) % 2 else self.server.ask("/readyz")[0]
+                answer, _, body = self.server.get("/readyz") if len(self.answers) % 2 else self.server.ask("/readyz")
+                if body == b"starting\n":
+                    continue
             except (OSError, http.client.HTTPException) as fault:
                 answer = type(fault).__name__
             self.answers.append((begin, time.time(), answer))
