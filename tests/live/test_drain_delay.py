@@ -1,6 +1,8 @@
 """Goal: from the signal on /readyz says 503 and everything else goes on for XCHG_DRAIN_DELAY, then the server drains; the
 admin endpoint answers until the end (docs/reference.md, Shutdown)."""
 
+import errno
+import json
 import os
 import pty
 import signal
@@ -21,6 +23,13 @@ SLOW_START = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/slow_star
 
 def ms(seconds):
     return f"{round(seconds * 1000)}ms"
+
+
+def refuses(address):
+    host, port = address.rsplit(":", 1)
+    with socket.socket() as client:
+        client.settimeout(LIMIT)
+        return client.connect_ex((host, int(port))) == errno.ECONNREFUSED
 
 
 class DelayTest(FolderTest):
@@ -64,6 +73,22 @@ class Delay(DelayTest):
             self.assertEqual(receive_all(client), b"")
             self.assertGreaterEqual(time.monotonic() - begin, 2 * DELAY)
         self.assertEqual(server.finish()["closed_drain"], 1)
+
+    def test_numbers_during_the_drain(self):
+        server = self.endpoint(XCHG_STOP_GRACE="0")
+        with server.connect() as client:
+            receive_exactly(client, 20)
+            client.sendall(b"half")
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.wait_reply("/readyz", lambda reply: reply.status == 503).text, "draining\n")
+            while not refuses(server.addresses[0]):
+                pass  # the listeners close after the grace
+            self.assertEqual(server.metric("xchg_connections_open"), 1)
+            self.assertEqual(json.loads(server.ask("/stats", unix=True).text)["state"], "draining")
+            self.assertEqual(server.ask("/drain", "POST").status, 202)
+            client.sendall(b" a message\0")
+            self.assertEqual(receive_all(client), b"")
+        self.assertEqual(server.finish()["finished"], 1)
 
     def test_second_signal_ends_the_delay_at_once(self):
         server = self.endpoint(XCHG_DRAIN_DELAY="10m")
