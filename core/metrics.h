@@ -57,7 +57,7 @@ enum metric_buckets {
   BUCKETS_NONE,
   BUCKETS_TIME,  /* struct histogram: 2^10, 2^12 ... 2^34 ns */
   BUCKETS_COUNT, /* struct histogram: 0, 1, 3, 7 ... 1023 */
-  BUCKETS_LIVED, /* struct stats: 2^20, 2^22 ... 2^44 ns */
+  BUCKETS_LIVED, /* struct stats: 2^14, 2^16 ... 2^44 ns */
 };
 
 /* Where else a family stands, under its key. */

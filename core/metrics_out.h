@@ -17,6 +17,13 @@ struct metrics_out {
   size_t needed; /* bytes so far, those that did not fit included */
 };
 
+/** Begin an empty text in the ${size} bytes at ${buffer}. */
+static inline void metrics_out_init(struct metrics_out *out, char *buffer, size_t size) {
+  out->buffer = buffer;
+  out->size = size;
+  out->needed = 0;
+}
+
 /** Append ${size} bytes, or a text. */
 static inline void metrics_out_bytes(struct metrics_out *out, const char *bytes, size_t size) {
   if (out->needed < out->size) {

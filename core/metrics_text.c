@@ -13,7 +13,7 @@
 #define TIME_FIRST 10
 #define TIME_LAST 34
 #define COUNT_LAST 10
-#define LIVED_FIRST 20
+#define LIVED_FIRST 14
 #define LIVED_LAST 44
 static_assert(TIME_LAST <= HISTOGRAM_BITS && LIVED_LAST < STATS_LIVED, "the bounds are counted");
 
@@ -259,8 +259,8 @@ static void samples(struct writer *writer) {
 
 size_t metrics_write(const struct metrics_snapshot *snapshot, enum metrics_form form, char *buffer,
                      size_t size) {
-  struct writer writer = {
-      .out = {.buffer = buffer, .size = size}, .snapshot = snapshot, .open = form == METRICS_OPEN};
+  struct writer writer = {.snapshot = snapshot, .open = form == METRICS_OPEN};
+  metrics_out_init(&writer.out, buffer, size);
   for (size_t i = 0; i < metrics_count; i++) {
     writer.row = &metrics_table[i];
     if (metric_present(writer.row, snapshot)) {

@@ -256,8 +256,7 @@ static int open_listening(struct listener *listener, const struct config *config
 
 int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log) {
-  *listener = (struct listener){
-      .fd = -1, .log = log, .addr = *addr, .is_admin = config->is_admin};
+  *listener = (struct listener){.fd = -1, .log = log, .addr = *addr, .is_admin = config->is_admin};
   const char *what;
   int result = open_listening(listener, config, &what);
   int error = errno;
@@ -375,6 +374,9 @@ void listener_stop(struct listener *listener) {
 }
 
 void listener_close(struct listener *listener) {
+  if (atom_exchange_acq_rel_u32(&listener->closed, 1) != 0) {
+    return;
+  }
   remove_file(listener);
   socket_file_close(&listener->file);
   if (listener->fd != -1) {

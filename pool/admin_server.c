@@ -195,8 +195,8 @@ int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
     return 0;
   }
   struct admin *made = aligned_alloc(CACHE_LINE, sizeof(*made));
-  void *buffer = sys_map(ADMIN_BUFFER_BYTES);
-  if (made == NULL || buffer == MAP_FAILED) {
+  void *buffer = made == NULL ? MAP_FAILED : sys_map(ADMIN_BUFFER_BYTES);
+  if (buffer == MAP_FAILED) {
     free(made);
     log_errno(setup->log, LOG_ERROR, "cannot start the admin endpoint", ENOMEM);
     return SERVER_OSERR;

@@ -37,7 +37,7 @@ void server_stats(struct xchg_server *server, struct xchg_stats *stats);
 /**
  * server_metrics(server, state, form, buffer, size):
  * Write the metrics, as metrics_write does, which see for the return value.
- * Thread: any one at a time, from server_start on until server_close begins.
+ * Thread: any one at a time, after server_open and until server_close begins.
  */
 size_t server_metrics(struct xchg_server *server, const struct server_state *state,
                       enum metrics_form form, char *buffer, size_t size);

@@ -54,6 +54,36 @@ static size_t count_text(const char *text) {
   return count;
 }
 
+/* Load, write the settings, free. */
+static void write_settings(const char *const *entries) {
+  struct config config;
+  ck_assert_msg(load(&config, entries, &usual) == 0, "%s", said);
+  FILE *out = fmemopen(page, sizeof(page), "w");
+  config_write_settings(&config, entries, &usual, out);
+  ck_assert_int_eq(fclose(out), 0);
+  config_fini(&config);
+}
+
+/* Each variable once, in the table's order, with the value and the origin that --explain shows. */
+START_TEST(settings_are_json) {
+  write_settings((const char *const[]){"XCHG_GREETING=a\"\\\\\xc3\x01z", "XCHG_QUEUE=3", NULL});
+  ck_assert(page[0] == '{' && page[strlen(page) - 1] == '}');
+  ck_assert_uint_eq(count_text("\":{\"value\":\""), VAR_COUNT);
+  ck_assert_uint_eq(count_text("\"},\"XCHG_"), VAR_COUNT - 1);
+  ck_assert_uint_eq(count_text("{\"XCHG_EXCHANGE\":{\"value\":\"greet\",\"from\":\"default\"},"),
+                    1);
+  ck_assert_uint_eq(
+      count_text("\"XCHG_GREETING\":{\"value\":\"a\\u0022\\u005c\\u005c\\u00c3\\u0001z\","
+                 "\"from\":\"environment\"}"),
+      1);
+  ck_assert_uint_eq(count_text("\"XCHG_QUEUE\":{\"value\":\"4\",\"from\":\"environment\"}"), 1);
+  ck_assert_uint_eq(count_text("\"XCHG_WORKERS\":{\"value\":\"2\",\"from\":\"default\"}"), 1);
+  write_settings((const char *const[]){"XCHG_HANDLER=./a.so", NULL});
+  ck_assert_uint_eq(count_text("\":{\"value\":\""), VAR_COUNT - 5);
+  ck_assert_uint_eq(count_text("{\"XCHG_MAX_MESSAGE\""), 1);
+}
+END_TEST
+
 /* One line for each variable, in the table's order, beginning with its name. */
 START_TEST(explain_has_a_line_for_each_variable) {
   EXPLAIN(&usual);
@@ -303,6 +333,13 @@ START_TEST(warnings_are_logged) {
   ck_assert_uint_eq(count_text("\n"), 1);
   ck_assert_uint_eq(count_text("level=warn"), 1);
   ck_assert_uint_eq(count_text("backlog=4097 somaxconn=4096"), 1);
+  WARN(&facts, "XCHG_MAX_PER_IP=3", "XCHG_LISTEN=:1,unix:/a;proxy=v2");
+  ck_assert_uint_eq(count_text("\n"), 1);
+  ck_assert_uint_eq(count_text("XCHG_MAX_PER_IP does not apply to listeners with ;proxy="), 1);
+  WARN(&facts, "XCHG_MAX_PER_IP=3", "XCHG_LISTEN=:1");
+  ck_assert_str_eq(page, "");
+  WARN(&facts, "XCHG_LISTEN=unix:/a;proxy=v2");
+  ck_assert_str_eq(page, "");
   facts.somaxconn = 128;
   WARN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=on");
   ck_assert_uint_eq(count_text("\n"), 2);
@@ -315,6 +352,7 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
+      {settings_are_json, 1},
       {explain_has_a_line_for_each_variable, 1},
       {explain_names_value_and_source, 1},
       {explain_marks_clamped_values, 1},

@@ -10,7 +10,8 @@
 static const char *settings = "{\"XCHG_PIN\":{\"value\":\"off\",\"from\":\"default\"}}";
 
 static size_t write_settings(void *argument, char *buffer, size_t size) {
-  struct metrics_out out = {.buffer = buffer, .size = size};
+  struct metrics_out out;
+  metrics_out_init(&out, buffer, size);
   metrics_out_text(&out, argument);
   return out.needed;
 }

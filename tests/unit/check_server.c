@@ -132,6 +132,7 @@ START_TEST(scrapes_add_up) {
   ck_assert_ptr_nonnull(strstr(text, want));
   ck_assert_int_eq(strstr(text, "xchg_worker_") != NULL, pool);
   ck_assert_int_eq(strstr(text, "xchg_handoff_") != NULL, pool);
+  ck_assert_ptr_nonnull(strstr(text, "\nxchg_connection_seconds_count 5\n"));
   ck_assert_ptr_null(strstr(text, "process_"));
   tear_down();
 }

@@ -90,6 +90,8 @@ START_TEST(every_client_has_a_worker) {
   }
   AWAIT_VALUE(value("xchg_connections_ended_total{reason=\"finished\"}"), CLIENTS);
   AWAIT_VALUE(sum("xchg_worker_connections_open"), 0);
+  ck_assert(value("xchg_connection_seconds_count") == CLIENTS);
+  ck_assert(value("xchg_connection_seconds_sum") > 0);
   ck_assert(value("xchg_connections_open") == 0);
 }
 END_TEST

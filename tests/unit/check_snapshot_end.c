@@ -4,12 +4,54 @@
  */
 #include "tests/fixtures/snapshot_fixture.h"
 
+#include <limits.h>
+
 static void expect_refusal(struct xchg_server *server, const char *text, int error) {
   const struct snapshot_query query = query_of(text);
   errno = 0;
   ck_assert_ptr_null(snapshot_start(server, &query, conn_at(0), on_ready));
   ck_assert_int_eq(errno, error);
 }
+
+static unsigned allocations_left = UINT_MAX; /* that succeed */
+
+void *__real_malloc(size_t size);
+
+void *__wrap_malloc(size_t size);
+void *__wrap_malloc(size_t size) {
+  if (allocations_left == 0) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  allocations_left -= allocations_left != UINT_MAX;
+  return __real_malloc(size);
+}
+
+/* Without memory nothing has begun, and nothing is left. */
+START_TEST(test_no_memory) {
+  unsigned tries = 0;
+  const struct snapshot_query query = query_of("");
+  struct snapshot *snapshot = NULL;
+  while (snapshot == NULL) {
+    allocations_left = tries++;
+    snapshot = snapshot_start(&data, &query, conn_at(0), on_ready);
+    int error = errno;
+    allocations_left = UINT_MAX;
+    ck_assert(snapshot != NULL || (error == ENOMEM && data.walk == NULL));
+    ck_assert_uint_lt(tries, 10);
+  }
+  ck_assert_uint_eq(tries, 3);
+  for (uint32_t i = 0; i < WORKERS; i++) {
+    struct task *task = inbox_take_all(&inboxes[i]);
+    allocations_left = 0; /* a worker needs none */
+    bool done = run_slice(i, task, VISIT_BATCH);
+    allocations_left = UINT_MAX;
+    ck_assert(done);
+  }
+  ck_assert(run_asker());
+  snapshot_free(snapshot);
+}
+END_TEST
 
 START_TEST(test_refusals) {
   expect_refusal(&data, "worker=3", EINVAL);
@@ -166,6 +208,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {test_refusals, 1},
+      {test_no_memory, 1},
       {test_a_missing_worker, 2},
       {test_workers_that_have_ended, 1},
       {test_the_asker_has_closed, 2},
