@@ -34,8 +34,8 @@ START_TEST(bad_addresses) {
   BAD("xchgd: XCHG_ADMIN='localhost:1': " WANTED "localhost:1'", "XCHG_ADMIN=localhost:1");
   BAD("xchgd: XCHG_ADMIN=':1,': " WANTED "'", "XCHG_ADMIN=:1,");
   BAD("xchgd: XCHG_ADMIN=':1;proxy=v2': " WANTED ":1;proxy=v2'", "XCHG_ADMIN=:1;proxy=v2");
-  BAD("xchgd: XCHG_ADMIN='unix:/a;proxy=off': " WANTED "unix:/a;proxy=off'",
-      "XCHG_ADMIN=unix:/a;proxy=off");
+  BAD("xchgd: XCHG_ADMIN='unix:/a;proxy=v1': " WANTED "unix:/a;proxy=v1'",
+      "XCHG_ADMIN=unix:/a;proxy=v1");
 }
 END_TEST
 
