@@ -6,6 +6,7 @@
 
 VARIANT ?= release
 JEMALLOC ?= 1
+PROBES ?= 0
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
@@ -86,7 +87,7 @@ endif
 # A warning is an error where CI=... or WERROR=1 is set, so that those of a newer compiler stop no user.
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wno-sign-conversion -Wvla \
        -Wwrite-strings -Wformat=2 -Wundef $(if $(filter 1,$(WERROR)),-Werror -Wno-error=cpp)
-XCFLAGS = -std=gnu11 -D_GNU_SOURCE -I. -pthread -fPIE $(WARN) $(HARDEN) $(CFLAGS) $(SANITIZE) $(CPPFLAGS) $(KERNEL_HEADERS)
+XCFLAGS = -std=gnu11 -D_GNU_SOURCE $(if $(filter 1,$(PROBES)),-DXCHG_PROBES) -I. -pthread -fPIE $(WARN) $(HARDEN) $(CFLAGS) $(SANITIZE) $(CPPFLAGS) $(KERNEL_HEADERS)
 XLDFLAGS = $(if $(STATIC),,-pie) -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(SANITIZE) \
            $(COVERAGE_EXIT:%=-Wl,--wrap=_exit %) $(LDFLAGS)
 # A static program is linked with LDFLAGS=-static or -static-pie. The shared library stays shared.
@@ -103,7 +104,7 @@ WRITTEN := $(sort $(filter-out $(MAIN),$(wildcard core/*.c net/*.c pool/*.c)))
 SOURCES := $(WRITTEN) pool/page.c
 OBJECTS = $(SOURCES:%.c=$(B)/obj/%.o)
 
-all: $(B)/xchgd library ## build programs and library (CC=clang, JEMALLOC=0, CFLAGS=..., V=1 shows the commands)
+all: $(B)/xchgd library ## build programs and library (CC=clang, JEMALLOC=0, PROBES=1, CFLAGS=..., V=1 shows the commands)
 
 # All objects of the library instead of the archive, so that a plug-in finds every xchg_* in the program.
 $(B)/xchgd: $(B)/obj/$(MAIN:.c=.o) $(SOURCES:%.c=$(B)/obj/%.o) $(B)/.flags-link $(B)/.flags-sources
@@ -188,7 +189,8 @@ FORCE:
 # packages of the targets that make was asked for are installed at once. NO_INSTALL=1 installs none.
 
 COMPILER = $(patsubst musl-gcc,musl-tools,$(patsubst cc,gcc,$(notdir $(firstword $(CC)))))
-PACKAGES_build = $(COMPILER) libc6-dev binutils $(if $(LIBS_XCHGD),libjemalloc-dev)
+PACKAGES_build = $(COMPILER) libc6-dev binutils $(if $(LIBS_XCHGD),libjemalloc-dev) \
+                 $(if $(filter 1,$(PROBES)),systemtap-sdt-dev)
 # A client for the first exchange.
 PACKAGES_run = netcat-openbsd
 GOALS_run = run

@@ -20,43 +20,37 @@
 #define IPV6_BITS 128
 #define MAPPED_BITS 96
 
+/* Bytes of the longest address to listen on, its 0 included: "unix:" and a path. */
+#define LISTEN_BASE_MAX (5 + ADDR_PATH_MAX + 1)
+
 static const uint8_t mapped_prefix[MAPPED_BITS / 8] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr);
 static int parse_scoped(const char *text, size_t size, struct addr_listen *listen);
 static int parse_port(const char *text, uint16_t *port);
+static int parse_tcp(const char *text, struct addr_listen *listen);
 static int parse_unix(const char *text, struct addr_listen *listen);
-static int parse_mode(const char *text, int *mode);
+static int parse_options(const char *text, struct addr_listen *listen);
+static int parse_proxy(const char *text, size_t size, enum addr_proxy *proxy);
+static int parse_mode(const char *text, size_t size, int *mode);
 static void mask_host_bits(struct addr_block *block);
+
+/* By enum addr_proxy. */
+static const char *const proxy_names[] = {"off", "v1", "v2", "any"};
 
 int addr_parse_listen(const char *text, struct addr_listen *listen) {
   struct addr_listen result = {.mode = -1};
-  if (ascii_begins(text, "unix:")) {
-    if (parse_unix(text + 5, &result) == -1) {
-      return -1;
-    }
-    *listen = result;
-    return 0;
-  }
-  const char *colon = strrchr(text, ':');
-  if (colon == NULL) {
+  char base[LISTEN_BASE_MAX];
+  size_t size = strcspn(text, ";"); /* a path contains no semicolon, to detect a mistyped option */
+  if (size >= sizeof(base)) {
     return -1;
   }
-  size_t size = (size_t)(colon - text);
-  if (size == 0) {
-    result.any = true;
-    result.addr.family = ADDR_IPV6;
-  } else if (text[0] == '[') {
-    if (size < 2 || text[size - 1] != ']') {
-      return -1;
-    }
-    if (parse_scoped(text + 1, size - 2, &result) == -1) {
-      return -1;
-    }
-  } else if (parse_ip(text, size, false, &result.addr) == -1) {
+  memcpy(base, text, size);
+  base[size] = 0;
+  bool local = ascii_begins(base, "unix:");
+  if (local ? parse_unix(base + 5, &result) == -1 : parse_tcp(base, &result) == -1) {
     return -1;
   }
-  if (parse_port(colon + 1, &result.addr.port) == -1) {
+  if (parse_options(text + size, &result) == -1) {
     return -1;
   }
   *listen = result;
@@ -68,7 +62,7 @@ int addr_parse_block(const char *text, struct addr_block *block) {
   size_t size = strcspn(text, "/");
   bool v6 = memchr(text, ':', size) != NULL;
   struct addr addr;
-  if (parse_ip(text, size, v6, &addr) == -1) {
+  if (addr_parse_ip(text, size, v6, &addr) == -1) {
     return -1;
   }
   uint64_t bits_max = v6 ? IPV6_BITS : IPV4_BITS;
@@ -96,6 +90,8 @@ int addr_parse_block(const char *text, struct addr_block *block) {
   *block = result;
   return 0;
 }
+
+const char *addr_proxy_name(enum addr_proxy proxy) { return proxy_names[proxy]; }
 
 bool addr_in_block(const struct addr *addr, const struct addr_block *block) {
   if (addr->family != block->family) {
@@ -157,8 +153,7 @@ const char *addr_format_listen(const struct addr_listen *listen, char *text, siz
   return text;
 }
 
-/* Parse the first ${size} bytes of ${text}, an IPv6 address if ${v6}, else an IPv4 address. */
-static int parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
+int addr_parse_ip(const char *text, size_t size, bool v6, struct addr *addr) {
   char host[INET6_ADDRSTRLEN];
   uint8_t bytes[16] = {0};
   if (size >= sizeof(host)) {
@@ -186,10 +181,10 @@ static bool is_link_local(const struct addr *addr) {
 static int parse_scoped(const char *text, size_t size, struct addr_listen *listen) {
   const char *percent = memchr(text, '%', size);
   if (percent == NULL) {
-    return parse_ip(text, size, true, &listen->addr);
+    return addr_parse_ip(text, size, true, &listen->addr);
   }
   size_t host = (size_t)(percent - text), scope = size - host - 1;
-  if (parse_ip(text, host, true, &listen->addr) == -1 || !is_link_local(&listen->addr) ||
+  if (addr_parse_ip(text, host, true, &listen->addr) == -1 || !is_link_local(&listen->addr) ||
       scope == 0 || scope >= sizeof(listen->scope)) {
     return -1;
   }
@@ -211,28 +206,78 @@ static int parse_port(const char *text, uint16_t *port) {
   return 0;
 }
 
-/* Parse "/path" or "/path;mode=0660". A path contains no semicolon, to detect a mistyped mode. */
+/* Parse "address:port", "[v6]:port" or ":port". */
+static int parse_tcp(const char *text, struct addr_listen *listen) {
+  const char *colon = strrchr(text, ':');
+  if (colon == NULL) {
+    return -1;
+  }
+  size_t size = (size_t)(colon - text);
+  if (size == 0) {
+    listen->any = true;
+    listen->addr.family = ADDR_IPV6;
+  } else if (text[0] == '[') {
+    if (size < 2 || text[size - 1] != ']') {
+      return -1;
+    }
+    if (parse_scoped(text + 1, size - 2, listen) == -1) {
+      return -1;
+    }
+  } else if (addr_parse_ip(text, size, false, &listen->addr) == -1) {
+    return -1;
+  }
+  return parse_port(colon + 1, &listen->addr.port);
+}
+
+/* Parse "/path". */
 static int parse_unix(const char *text, struct addr_listen *listen) {
-  size_t size = strcspn(text, ";");
+  size_t size = strlen(text);
   if (text[0] != '/' || size > ADDR_PATH_MAX) {
     return -1;
   }
-  memcpy(listen->path, text, size);
-  listen->path[size] = 0;
+  memcpy(listen->path, text, size + 1);
   listen->addr.family = ADDR_UNIX;
-  if (text[size] == 0) {
-    return 0;
-  }
-  if (!ascii_begins(text + size, ";mode=")) {
-    return -1;
-  }
-  return parse_mode(text + size + 6, &listen->mode);
+  return 0;
 }
 
-/* Parse the permission bits of a file: one to four octal digits, at most 0777. */
-static int parse_mode(const char *text, int *mode) {
+/* Parse ";mode=0660" and ";proxy=v2" in any order, each at most once; only a path has a mode. */
+static int parse_options(const char *text, struct addr_listen *listen) {
+  bool proxy = false, mode = listen->addr.family != ADDR_UNIX;
+  while (*text != 0) { /* a semicolon */
+    size_t size = 1 + strcspn(text + 1, ";");
+    if (!mode && ascii_begins(text, ";mode=")) {
+      mode = true;
+      if (parse_mode(text + 6, size - 6, &listen->mode) == -1) {
+        return -1;
+      }
+    } else if (!proxy && ascii_begins(text, ";proxy=")) {
+      proxy = true;
+      if (parse_proxy(text + 7, size - 7, &listen->proxy) == -1) {
+        return -1;
+      }
+    } else {
+      return -1;
+    }
+    text += size;
+  }
+  return 0;
+}
+
+/* Parse the ${size} bytes of the value of ";proxy=". */
+static int parse_proxy(const char *text, size_t size, enum addr_proxy *proxy) {
+  for (size_t i = 0; i < count_of(proxy_names); i++) {
+    if (size == strlen(proxy_names[i]) && ascii_begins(text, proxy_names[i])) {
+      *proxy = (enum addr_proxy)i;
+      return 0;
+    }
+  }
+  return -1;
+}
+
+/* Parse the ${size} bytes of a file's permission bits: one to four octal digits, at most 0777. */
+static int parse_mode(const char *text, size_t size, int *mode) {
   size_t digits = strspn(text, "01234567");
-  if (digits == 0 || digits > 4 || text[digits] != 0) {
+  if (digits == 0 || digits > 4 || digits != size) {
     return -1;
   }
   int value = 0;

@@ -28,11 +28,15 @@ struct addr {
 /* The longest name of an interface, its 0 included. */
 #define ADDR_SCOPE_MAX 16
 
+/* Which PROXY headers a listener takes: a set of versions.  One that takes any requires one. */
+enum addr_proxy { ADDR_PROXY_OFF = 0, ADDR_PROXY_V1 = 1, ADDR_PROXY_V2 = 2, ADDR_PROXY_ANY = 3 };
+
 /* One item of XCHG_LISTEN. */
 struct addr_listen {
   struct addr addr;
   bool any;                   /* ":port": every address of IPv6 and IPv4, or of IPv4 without IPv6 */
   int mode;                   /* of a UNIX socket file; -1 = the umask decides */
+  enum addr_proxy proxy;      /* the header that each connection begins with */
   char scope[ADDR_SCOPE_MAX]; /* name or number of a link-local address's interface; "" = none */
   /* The path of a UNIX socket.  An inherited one may have 108 bytes, or an abstract name: @name. */
   char path[ADDR_PATH_MAX + 3];
@@ -53,9 +57,9 @@ struct addr_block {
 
 /**
  * addr_parse_listen(text, listen):
- * Parse "address:port", "[v6]:port", ":port" or "unix:/path" with an optional ";mode=0660" into
- * ${listen}. Addresses are numeric. A link-local IPv6 address may name its interface:
- * "[fe80::1%eth0]:port".
+ * Parse "address:port", "[v6]:port", ":port" or "unix:/path" into ${listen}. Options follow, each
+ * at most once: ";proxy=off", v1, v2 or any, and on a UNIX path ";mode=0660". Addresses are
+ * numeric. A link-local IPv6 address may name its interface: "[fe80::1%eth0]:port".
  * Return: 0, or -1 if the text has another form, or the path is relative or longer than 107 bytes.
  */
 int addr_parse_listen(const char *text, struct addr_listen *listen);
@@ -67,6 +71,16 @@ int addr_parse_listen(const char *text, struct addr_listen *listen);
  * Return: 0, or -1 if the text has another form.
  */
 int addr_parse_block(const char *text, struct addr_block *block);
+
+/**
+ * Parse the first ${size} bytes of ${text}, an IPv6 address if ${v6}, else an IPv4 address, into
+ * ${addr} with port 0. A mapped address becomes IPv4.
+ * Return: 0, or -1 if they have another form.
+ */
+int addr_parse_ip(const char *text, size_t size, bool v6, struct addr *addr);
+
+/** The value of the option ;proxy= for ${proxy}: "off", "v1", "v2" or "any". */
+const char *addr_proxy_name(enum addr_proxy proxy);
 
 /** Is ${addr} within ${block}? Not if their families differ. */
 bool addr_in_block(const struct addr *addr, const struct addr_block *block);

@@ -92,14 +92,17 @@ struct config {
   enum xchg_overload overload;
   uint64_t max_per_ip; /* 0 = unlimited */
   struct config_blocks allow, deny;
+  struct config_blocks proxy_trust; /* who may send PROXY headers */
   uint64_t max_pending_bytes;
 
   /* Timeouts; 0 = off. */
   uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns;
   uint64_t linger_ns, drain_delay_ns, stop_grace_ns, drain_timeout_ns;
+  uint64_t proxy_timeout_ns; /* never off */
 
   enum log_level log_level;
   enum log_format log_format;
+  uint64_t slow_log_ns; /* 0 = off */
 };
 
 /**
@@ -129,11 +132,33 @@ void config_fini(struct config *config);
 
 /**
  * Log settings that are allowed but open the admin endpoint to others, or have no effect: variables
- * that the model ignores (one line), and a backlog above somaxconn. ${environment} is NULL if
- * ${config} was imported. Thread: main, before the start.
+ * that the model ignores (one line), a limit per address on listeners with PROXY headers, and a
+ * backlog above somaxconn. ${environment} is NULL if ${config} was imported. Thread: main, before
+ * the start.
  */
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);
+
+/** Is ${addr} in one of ${blocks}? */
+static inline bool config_blocks_contain(const struct config_blocks *blocks,
+                                         const struct addr *addr) {
+  /* A linear search: operators write short lists. A trie would pay from some hundred blocks on. */
+  for (size_t i = 0; i < blocks->count; i++) {
+    if (addr_in_block(addr, &blocks->blocks[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/** Do XCHG_ALLOW and XCHG_DENY admit ${addr}? */
+static inline bool config_admits(const struct config *config, const struct addr *addr) {
+  return !config_blocks_contain(&config->deny, addr) &&
+         (config->allow.count == 0 || config_blocks_contain(&config->allow, addr));
+}
+
+/** Does one of XCHG_LISTEN's listeners require PROXY headers? */
+bool config_takes_proxy(const struct config *config);
 
 /** The value of XCHG_EXCHANGE without a handler, and of XCHG_MODEL. */
 const char *config_exchange_name(const struct config *config);

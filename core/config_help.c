@@ -7,10 +7,10 @@
  *
  * No function here fails: the caller checks the stream for errors.
  */
-#include "core/config.h"
 #include "core/ascii.h"
 #include "core/parse.h"
 #include "core/env_vars.h"
+#include "core/config.h"
 #include "core/config_vars.h"
 
 #include <inttypes.h>

@@ -14,7 +14,7 @@
  * struct may hold any bytes, so numbers are checked against the row's range before they become a
  * bool or an enum.
  *
- * Loading allocates the two texts, the two lists and the handler's path.
+ * Loading allocates the two texts, the three lists and the handler's path.
  */
 #include "core/error_text.h"
 #include "core/env_vars.h"
@@ -51,9 +51,6 @@ static void print_program(const struct config_check *check);
 static const char *decided_by(const struct config_check *check, enum config_var var);
 static void load_var(struct config_check *check, enum config_var var);
 static void check_connections(struct config_check *check);
-static void check_builtin(struct config_check *check);
-static void check_text(struct config_check *check, enum config_var var,
-                       const struct config_text *text);
 static void check_names(struct config_check *check);
 static void check_name(struct config_check *check, const char *name, size_t size,
                        const char *value);
@@ -70,7 +67,7 @@ unsigned config_load(struct config *config, const char *const *environment,
     load_var(&check, (enum config_var)i);
   }
   config_finalize(&check);
-  check_builtin(&check);
+  config_check_builtin(&check);
   config_check_admin(&check);
   check_names(&check);
   return config_finish(&check);
@@ -136,6 +133,7 @@ void config_fini(struct config *config) {
   free(config->handler);
   free(config->allow.blocks);
   free(config->deny.blocks);
+  free(config->proxy_trust.blocks);
   memset(config, 0, sizeof(*config));
 }
 
@@ -159,6 +157,9 @@ void config_warn(const struct config *config, const char *const *environment,
     log_begin(&line, log, LOG_WARN, "variables ignored outside XCHG_MODEL=pool");
     log_str(&line, "variables", ignored);
     log_end(&line);
+  }
+  if (config->max_per_ip > 0 && config_takes_proxy(config)) {
+    log_msg(log, LOG_WARN, "XCHG_MAX_PER_IP does not apply to listeners with ;proxy=");
   }
   if (facts->somaxconn != 0 && config->backlog > facts->somaxconn) {
     log_begin(&line, log, LOG_WARN,
@@ -244,7 +245,11 @@ void config_finalize(struct config_check *check) {
   }
   config->workers_use_all_cpus = config->workers >= check->facts->cpus;
   config->queue = round_up_to_power_of_two(config->queue);
+  if (config->slow_log_ns != 0 && config->slow_log_ns < NS_PER_MS) {
+    fputs("want 0, or at least 1ms\n", config_fault(check, VAR_SLOW_LOG));
+  }
   check_connections(check);
+  config_check_proxy(check);
 }
 
 /* The text of ${var} as given, else its default, else NULL. */
@@ -341,69 +346,6 @@ static void check_connections(struct config_check *check) {
     config->max_connections = pool ? room : min_u64(room, CONFIG_CONNECTIONS_OUTSIDE_POOL);
   }
   config->descriptors = config->max_connections + reserve;
-}
-
-/* Check the values of the built-in exchange for contradictions. */
-static void check_builtin(struct config_check *check) {
-  const struct config *config = check->config;
-  const bool *refused = check->refused;
-  bool framed = !refused[VAR_EXCHANGE] && !refused[VAR_FRAME];
-  bool fixed = framed && config->frame.kind == XCHG_FRAME_FIXED;
-  if (fixed && config->frame.size > config->max_message_bytes && !refused[VAR_MAX_MESSAGE]) {
-    fprintf(config_fault(check, VAR_FRAME),
-            "want N at most %" PRIu64 ", the value of XCHG_MAX_MESSAGE\n",
-            config->max_message_bytes);
-  }
-  bool greets = config->has_greeting && !refused[VAR_EXCHANGE] && !refused[VAR_GREETING];
-  if (framed && greets) {
-    check_text(check, VAR_GREETING, &config->greeting);
-  }
-  if (framed && config->reply == REPLY_TEXT && !refused[VAR_REPLY]) {
-    check_text(check, VAR_REPLY, &config->reply_text);
-  }
-  if (greets && config->defer_accept_s > 0 && !refused[VAR_DEFER_ACCEPT]) {
-    fputs("want 0 or XCHG_GREETING=none: the client would wait for the greeting\n",
-          config_fault(check, VAR_DEFER_ACCEPT));
-  }
-}
-
-/* Can the frame carry ${text}? */
-static void check_text(struct config_check *check, enum config_var var,
-                       const struct config_text *text) {
-  const struct xchg_frame *frame = &check->config->frame;
-  switch (frame->kind) {
-    case XCHG_FRAME_RAW:
-    case XCHG_FRAME_CUSTOM: /* only a handler has it */
-      break;
-    case XCHG_FRAME_DELIMITER:
-      if (memchr(text->bytes, 0, text->size) != NULL) {
-        fputs("want a text without a 0 byte, which ends a message of XCHG_FRAME=nul\n",
-              config_fault(check, var));
-      }
-      break;
-    case XCHG_FRAME_LINE:
-      if (memchr(text->bytes, '\n', text->size) != NULL) {
-        fputs("want a text without LF, which ends a message of XCHG_FRAME=line\n",
-              config_fault(check, var));
-      }
-      break;
-    case XCHG_FRAME_PREFIX: {
-      uint64_t size_max = frame->size == 2 ? UINT16_MAX : UINT32_MAX;
-      if (text->size > size_max) {
-        fprintf(config_fault(check, var),
-                "want a text of at most %" PRIu64 " bytes under XCHG_FRAME=%s, not of %zu\n",
-                size_max, frame->size == 2 ? "u16" : "u32", text->size);
-      }
-      break;
-    }
-    case XCHG_FRAME_FIXED:
-      if (text->size != frame->size) {
-        fprintf(config_fault(check, var),
-                "want a text of exactly %zu bytes under XCHG_FRAME=fixed:%zu, not of %zu\n",
-                frame->size, frame->size, text->size);
-      }
-      break;
-  }
 }
 
 /* Every XCHG_ name in the environment must be in the table. */

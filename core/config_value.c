@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Longer than the longest valid item of a list, which is a UNIX path with its mode. */
+/* Longer than the longest valid item of a list, which is a UNIX path with its options. */
 #define ITEM_MAX 160
 
 static_assert(sizeof(enum config_model) == sizeof(uint32_t), "enums are stored as 32 bits");
@@ -162,9 +162,9 @@ const char *config_expected(const struct config_var_def *def, char text[CONFIG_E
     case KIND_LISTEN:
     case KIND_ADMIN:
       size = snprintf(text, room,
-                      "at most %d of address:port, [v6]:port, :port, unix:/path, "
-                      "unix:/path;mode=0660",
-                      def->kind == KIND_LISTEN ? CONFIG_LISTEN_MAX : CONFIG_ADMIN_MAX);
+                      "at most %d of address:port, [v6]:port, :port, unix:/path[;mode=0660]%s",
+                      def->kind == KIND_LISTEN ? CONFIG_LISTEN_MAX : CONFIG_ADMIN_MAX,
+                      def->kind == KIND_LISTEN ? ", each also with ;proxy=v2" : "");
       break;
     case KIND_BLOCKS:
       size =
@@ -298,14 +298,18 @@ static enum config_result set_frame(struct config *config, const struct config_v
   return CONFIG_OK;
 }
 
-/* Fill ${list}, which has room for ${max}. Return: how many, or -1 with ${*bad}. */
-static int parse_listen(struct addr_listen *list, int max, const char *text,
+/*
+ * Fill ${list}, which has room for ${max}.  Items may have the option ;proxy= if ${proxied}.
+ * Return: how many, or -1 with ${*bad}.
+ */
+static int parse_listen(struct addr_listen *list, int max, bool proxied, const char *text,
                         struct config_span *bad) {
   char item[ITEM_MAX];
   struct config_span span;
   int count = 0;
   while (next_item(&text, &span, item)) {
-    if (count == max || addr_parse_listen(item, &list[count]) == -1) {
+    if (count == max || addr_parse_listen(item, &list[count]) == -1 ||
+        (!proxied && list[count].proxy != ADDR_PROXY_OFF)) {
       *bad = span;
       return -1;
     }
@@ -316,7 +320,7 @@ static int parse_listen(struct addr_listen *list, int max, const char *text,
 
 static enum config_result set_listen(struct config *config, const char *text,
                                      struct config_span *bad) {
-  int count = parse_listen(config->listen, CONFIG_LISTEN_MAX, text, bad);
+  int count = parse_listen(config->listen, CONFIG_LISTEN_MAX, true, text, bad);
   if (count == -1) {
     return CONFIG_BAD;
   }
@@ -330,7 +334,7 @@ static enum config_result set_admin(struct config *config, const char *text,
   if (*text == 0) {
     return CONFIG_OK;
   }
-  int count = parse_listen(config->admin, CONFIG_ADMIN_MAX, text, bad);
+  int count = parse_listen(config->admin, CONFIG_ADMIN_MAX, false, text, bad);
   if (count == -1) {
     return CONFIG_BAD;
   }

@@ -113,7 +113,10 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                     .more =
                         ":port is every address, IPv6 and IPv4. Addresses are numeric. A "
                         "link-local one names its interface: [fe80::1%eth0]:7000. A stale "
-                        "socket file is replaced. Sockets passed in LISTEN_FDS replace the list."},
+                        "socket file is replaced. Sockets passed in LISTEN_FDS replace the list. "
+                        ";proxy=v1, v2 or any: each connection begins with a header of the PROXY "
+                        "protocol of this version, see docs/proxy.md. A passed socket takes "
+                        "the option of the item with its address."},
     [VAR_ADMIN] = {.name = "XCHG_ADMIN",
                    .kind = KIND_ADMIN,
                    .daemon_only = true,
@@ -155,7 +158,7 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .default_text = "0",
          .what = "seconds to wait for a client's first bytes before accepting; 0 = off",
          .more = "It sets TCP_DEFER_ACCEPT, see tcp(7). With a greeting it is a fault, because the "
-                 "client would wait for the greeting."},
+                 "client would wait for the greeting, unless all TCP listeners have ;proxy=."},
     [VAR_FASTOPEN] = {.name = "XCHG_FASTOPEN",
                       .kind = KIND_INTEGER,
                       BOTH(fastopen),
@@ -274,20 +277,29 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .max = INT32_MAX,
          .default_text = "0",
          .what = "limit on live connections from one client address (IPv6: one /64); 0 = unlimited",
-         .more = "It does not apply to UNIX sockets."},
+         .more = "It does not apply to UNIX sockets and to listeners with ;proxy=."},
     [VAR_ALLOW] = {.name = "XCHG_ALLOW",
                    .kind = KIND_BLOCKS,
                    TEXT(allow),
                    .default_text = "",
                    .what = "client addresses that may connect; empty = all",
-                   .more = "Host bits are masked. IPv4-mapped addresses match as IPv4. It does not "
-                           "apply to UNIX sockets."},
+                   .more =
+                       "Host bits are masked. IPv4-mapped addresses match as IPv4. It does not "
+                       "apply to UNIX sockets. Behind a listener with ;proxy= it applies to the "
+                       "announced address."},
     [VAR_DENY] = {.name = "XCHG_DENY",
                   .kind = KIND_BLOCKS,
                   TEXT(deny),
                   .default_text = "",
                   .what = "client addresses that may not connect; overrides XCHG_ALLOW",
-                  .more = "It does not apply to UNIX sockets."},
+                  .more = "It applies where XCHG_ALLOW does."},
+    [VAR_PROXY_TRUST] =
+        {.name = "XCHG_PROXY_TRUST",
+         .kind = KIND_BLOCKS,
+         TEXT(proxy_trust),
+         .default_text = "",
+         .what = "addresses of the proxies that may connect to TCP listeners with ;proxy=",
+         .more = "Such a listener without this list is a fault. UNIX sockets do not need it."},
     [VAR_MAX_PENDING] = {.name = "XCHG_MAX_PENDING",
                          .kind = KIND_SIZE,
                          BOTH(max_pending_bytes),
@@ -315,6 +327,14 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                              .more =
                                  "The first message of a counted exchange is timed from the "
                                  "accept. The clock stops while the server itself does not read."},
+    [VAR_PROXY_TIMEOUT] = {.name = "XCHG_PROXY_TIMEOUT",
+                           .kind = KIND_TIME,
+                           BOTH(proxy_timeout_ns),
+                           .min = 3 * NS_PER_S,
+                           .max = 60 * NS_PER_S,
+                           .default_text = "5s",
+                           .what = "longest time from the accept to the end of a PROXY header",
+                           .more = "The other timeouts of a connection begin after it."},
     [VAR_WRITE_TIMEOUT] = {.name = "XCHG_WRITE_TIMEOUT",
                            .kind = KIND_TIME,
                            BOTH(write_timeout_ns),
@@ -372,7 +392,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                        .names = level_names,
                        .default_text = "info",
                        .what = "the least urgent level that is logged",
-                       .more = "Nothing is logged per connection at info. The lines listening, "
+                       .more = "Nothing is logged per connection at info, except by XCHG_SLOW_LOG. "
+                               "The lines listening, "
                                "stats and stopped are written at every level."},
     [VAR_LOG_FORMAT] = {.name = "XCHG_LOG_FORMAT",
                         .kind = KIND_ENUM,
@@ -380,6 +401,15 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                         .names = format_names,
                         .default_text = "logfmt",
                         .what = "format of the log lines on standard error"},
+    [VAR_SLOW_LOG] =
+        {.name = "XCHG_SLOW_LOG",
+         .kind = KIND_TIME,
+         BOTH(slow_log_ns),
+         .max = 3600 * NS_PER_S,
+         .default_text = "0",
+         .what = "log an exchange or, if it is endless, a message that took longer; 0 = off",
+         .more = "It is 0 or at least 1ms. A worker logs at most 10 such lines a second, and all "
+                 "are counted in slow. It costs 16 bytes for each connection."},
 };
 
 const char *config_exchange_name(const struct config *config) {

@@ -2,8 +2,8 @@
  * config_vars: the row of a variable, and the operations on one value of it.
  *
  * Internal to config: config_vars.c is the table, config_value.c parses a value by its kind,
- * config_load.c loads and checks, config_listen.c checks addresses, config_help.c prints.  No other
- * module includes this file.
+ * config_load.c loads, config_check.c checks, config_listen.c checks addresses, config_help.c
+ * prints.  No other module includes this file.
  */
 #ifndef CORE_CONFIG_VARS_H
 #define CORE_CONFIG_VARS_H
@@ -54,9 +54,11 @@ enum config_var {
   VAR_MAX_PER_IP,
   VAR_ALLOW,
   VAR_DENY,
+  VAR_PROXY_TRUST,
   VAR_MAX_PENDING,
   VAR_IDLE_TIMEOUT,
   VAR_MESSAGE_TIMEOUT,
+  VAR_PROXY_TIMEOUT,
   VAR_WRITE_TIMEOUT,
   VAR_MAX_LIFETIME,
   VAR_LINGER,
@@ -65,6 +67,7 @@ enum config_var {
   VAR_DRAIN_TIMEOUT,
   VAR_LOG_LEVEL,
   VAR_LOG_FORMAT,
+  VAR_SLOW_LOG,
   VAR_COUNT
 };
 
@@ -176,6 +179,9 @@ void config_finalize(struct config_check *check);
 /** Check XCHG_ADMIN and XCHG_STALL; log the addresses of the former that others can reach. */
 void config_check_admin(struct config_check *check);
 void config_warn_admin(const struct config *config, struct log *log);
+/** Check the values of the built-in exchange, and those of PROXY headers, for contradictions. */
+void config_check_builtin(struct config_check *check);
+void config_check_proxy(struct config_check *check);
 
 /** Does a handler define the exchange, instead of the five variables? */
 bool config_has_handler(const struct config *config, const struct config_facts *facts);

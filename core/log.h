@@ -19,6 +19,8 @@
 #include "core/base.h"
 #include "core/atom.h"
 
+#include <stdbool.h>
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_LOGFMT, LOG_JSON };
 
@@ -68,6 +70,14 @@ void log_set_level(struct log *log, enum log_level level);
  */
 void log_begin(struct log_line *line, struct log *log, enum log_level level, const char *msg);
 void log_begin_always(struct log_line *line, struct log *log, const char *msg);
+
+/**
+ * Would ${log} write a line of ${level}? For callers that would do something else before, such as
+ * to format an address.
+ */
+static inline bool log_wants(const struct log *log, enum log_level level) {
+  return atom_load_relaxed_u32(&log->level) >= level;
+}
 
 /**
  * Add a field. A value that does not fit is shortened, a number or key that does not fit is left

@@ -47,7 +47,7 @@ uint64_t stats_ended(const struct stats *stats) {
 /* The words of enum xchg_reason, in its order. */
 static const char *const reason_names[] = {
     "finished", "peer",   "reset",  "too_long", "truncated", "idle",  "message", "write",
-    "lifetime", "denied", "per_ip", "overload", "memory",    "drain", "error",
+    "lifetime", "denied", "per_ip", "overload", "memory",    "drain", "error",   "proxy",
 };
 static_assert(count_of(reason_names) == XCHG_REASONS, "every reason has a word");
 

@@ -125,6 +125,7 @@ enum xchg_reason {
   XCHG_MEMORY,    /* no memory for the connection or its bytes */
   XCHG_DRAIN,     /* the server stopped */
   XCHG_ERROR,     /* any other errno, XCHG_PARSE_ERROR, or xchg_abort */
+  XCHG_PROXY,     /* no valid PROXY header; on_open was not called */
   XCHG_REASONS    /* the number of reasons */
 };
 
@@ -153,6 +154,7 @@ struct xchg_handler {
   uint64_t messages;  /* messages a connection, then the engine finishes it; 0 = unlimited */
   size_t state_size;  /* bytes of zeroed state for each connection, see xchg_state */
   void *user;         /* for xchg_user; borrowed until the server is destroyed */
+  bool proxy_tlvs;    /* keep PROXY headers for xchg_proxy_tlv: up to 8 KiB a connection */
 
   /* The server is ready, no connection is open yet. Return 0, or -1 to make the start fail. */
   int (*on_start)(struct xchg_server *server);
@@ -254,7 +256,9 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns);
 
 /**
  * Write the peer's address to the ${size} bytes at ${text}: "192.0.2.1:5000",
- * "[2001:db8::1]:5000" or "unix". XCHG_ADDRESS_MAX bytes are always enough.
+ * "[2001:db8::1]:5000" or "unix". XCHG_ADDRESS_MAX bytes are always enough. An address that a PROXY
+ * header announces takes the place of the proxy's. A path is "unix:/path": other bytes than
+ * printable ones are \xNN there, and "..." ends one that is too long.
  * Errors: ENOSPC (the address does not fit), EPERM.
  */
 int xchg_address(const struct xchg_conn *conn, char *text, size_t size);
@@ -279,6 +283,48 @@ void *xchg_user(const struct xchg_conn *conn);
 
 /** The connection's server. Thread: any, while ${conn} is valid. */
 struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
+
+/* ---- xchg_proxy(3): what the PROXY header of a connection said ---- */
+
+enum xchg_command {
+  XCHG_COMMAND_PROXY,   /* the connection of a client */
+  XCHG_COMMAND_LOCAL,   /* the proxy's own, such as a health check */
+  XCHG_COMMAND_UNKNOWN, /* version 1: of a client without an address */
+};
+
+/* Bytes of a header. The proxy may have copied them from a client unchecked: escape them. */
+struct xchg_bytes {
+  const void *data; /* NULL = the header has none; valid until on_close returns */
+  size_t size;      /* bytes of data, may be 0 */
+};
+
+struct xchg_proxy {
+  size_t size;                /* sizeof(struct xchg_proxy), set by the caller */
+  unsigned version;           /* of the protocol: 1 or 2 */
+  enum xchg_command command;  /* who connected */
+  char via[XCHG_ADDRESS_MAX]; /* the proxy, as xchg_address writes it */
+  /* The client and where it connected to, written likewise; "" = not announced. */
+  char source[XCHG_ADDRESS_MAX], destination[XCHG_ADDRESS_MAX];
+  /* The name that the client asked for, its protocol, the proxy's id of the connection. */
+  struct xchg_bytes authority, alpn, unique_id;
+  bool tls;            /* the proxy has told about TLS: the next five are set */
+  uint8_t tls_bits;    /* 1: over TLS; 2, 4: with a certificate of this connection, this session */
+  uint32_t tls_verify; /* 0 = the certificate was verified */
+  /* The version of TLS, the name in the certificate, the cipher. */
+  struct xchg_bytes tls_version, tls_cn, tls_cipher;
+};
+
+/**
+ * xchg_proxy(conn, proxy):
+ * Fill ${proxy} with what the header of the connection said.
+ * xchg_proxy_tlv(conn, type, data, size):
+ * Find the value of the first TLV of ${type}. It is valid until on_close returns.
+ * Errors: ENOENT (the listener has no ;proxy=; xchg_proxy_tlv: no such TLV, or proxy_tlvs is not
+ * set), EINVAL (the size of ${proxy} is not set), EPERM.
+ * Note: Without proxy_tlvs, ${proxy} has the version, the command and the addresses only.
+ */
+int xchg_proxy(const struct xchg_conn *conn, struct xchg_proxy *proxy);
+int xchg_proxy_tlv(const struct xchg_conn *conn, uint8_t type, const void **data, size_t *size);
 
 /* ---- xchg_offload(3): run blocking work on another thread ---- */
 
@@ -373,7 +419,7 @@ enum xchg_log_format { XCHG_LOG_LOGFMT, XCHG_LOG_JSON };
 struct xchg_config {
   size_t size; /* sizeof(struct xchg_config) */
   /* Borrowed until xchg_server_create returns. */
-  const char *listen, *allow, *deny;
+  const char *listen, *allow, *deny, *proxy_trust;
   /* Socket options. */
   uint32_t backlog;
   bool reuseport, nodelay, keepalive;
@@ -396,11 +442,13 @@ struct xchg_config {
   uint64_t max_message_bytes;  /* for a handler whose max_message is 0 */
   /* Time limits of a connection, and of its close. */
   uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns, linger_ns;
+  uint64_t proxy_timeout_ns;
   /* Time limits of xchg_server_drain. */
   uint64_t stop_grace_ns, drain_timeout_ns;
 
   enum xchg_log_level log_level;   /* the least urgent level that is logged */
   enum xchg_log_format log_format; /* of the lines on standard error */
+  uint64_t slow_log_ns;            /* what takes longer is logged; 0 = off, else 1 ms or more */
   /*
    * Receives each line of the log, without a line feed. Called by several threads at once. Must not
    * block and must not call the library. NULL = standard error: no thread waits for it, and a write

@@ -16,7 +16,8 @@ struct accepted_conn {
   struct addr addr;     /* the peer */
   int fd;
   uint32_t ip_slot;  /* to be returned to pool/admission at the end, or NO_IP_SLOT */
-  uint32_t listener; /* index of its listener */
+  uint16_t listener; /* index of its listener */
+  uint8_t proxy;     /* of its listener: enum addr_proxy */
 };
 
 /** Close a connection that is handed to no worker. */

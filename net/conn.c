@@ -9,7 +9,9 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "net/conn_log.h"
 #include "net/conn_timeout.h"
+#include "net/conn_proxy.h"
 #include "net/conn_close.h"
 #include "net/conn_input.h"
 
@@ -49,6 +51,9 @@ static void ask_for(struct xchg_conn *conn) {
 
 /* Advance the end of a connection that is not OPEN. */
 static void continue_end(struct xchg_conn *conn) {
+  if (conn->state == CONN_HEADER) {
+    return; /* it has not begun */
+  }
   conn->extra_input = conn->extra_input || conn->in != NULL;
   buf_release(&conn->ctx->bufs, &conn->in);
   if (conn->state == CONN_ENDING && send_queue_empty(&conn->out)) {
@@ -154,11 +159,15 @@ static void check_deadlines(struct xchg_conn *conn) {
       return;
     case EXPIRED_SILENT:
       conn->half_close = true;
+      conn->state = CONN_OPEN; /* from HEADER it ends in the same way, without callbacks */
       conn_begin_end(conn, conn->lifetime_over ? XCHG_LIFETIME : XCHG_DRAIN);
       conclude_turn(conn);
       return;
     case EXPIRED_LINGER:
       conn_request_close(conn, conn->end_reason);
+      return;
+    case EXPIRED_HEADER:
+      conn_proxy_reject(conn, PROXY_CAUSE_TIMEOUT);
       return;
   }
 }
@@ -217,7 +226,8 @@ static void on_event(struct source *source, uint32_t events) {
   if ((events & EVENT_TIMER) != 0) {
     on_timer(conn);
   } else if ((events & EPOLLERR) != 0 && conn->state == CONN_OPEN && conn_paused(conn)) {
-    conn_request_close(conn, XCHG_RESET); /* no read would report it, and the peer has gone */
+    /* No read would report it, and the peer has gone. */
+    conn_request_close(conn, conn_proxy_reason(conn, XCHG_RESET));
   } else {
     if ((events & (EPOLLIN | ENDS)) != 0) {
       conn_look_again(conn);
@@ -230,10 +240,15 @@ static void on_event(struct source *source, uint32_t events) {
   end_turn(conn);
 }
 
+/* May input of ${conn} be a message? */
+static bool is_served(const struct xchg_conn *conn) {
+  return conn->state == CONN_OPEN || conn->state == CONN_HEADER;
+}
+
 void conn_stop(struct source *source) {
   struct xchg_conn *conn = conn_of(source);
   begin_turn(conn);
-  if (conn->state == CONN_OPEN) {
+  if (is_served(conn)) {
     conn_look_again(conn);
   }
   run_turn(conn, 0);
@@ -243,7 +258,7 @@ void conn_stop(struct source *source) {
 bool conn_stop_now(struct source *source) {
   struct xchg_conn *conn = conn_of(source);
   begin_turn(conn);
-  if (conn->state == CONN_OPEN) {
+  if (is_served(conn)) {
     conn_look_again(conn); /* a client whose data has already arrived is served */
     run_turn(conn, EPOLLOUT);
   }
@@ -257,8 +272,36 @@ bool conn_stop_now(struct source *source) {
 
 /* ---- the beginning ---- */
 
-/* Bytes of ${count} peers. */
-static size_t peers_bytes(uint64_t count) { return (size_t)count * sizeof(struct conn_peer); }
+/* Map zeroed memory for an entry of ${entry} bytes for each connection. Return: NULL: no memory. */
+static void *map_entries(const struct conn_ctx *ctx, size_t entry) {
+  void *entries = sys_map(entry * ctx->conns_max);
+  if (entries == MAP_FAILED) {
+    return NULL;
+  }
+  (void)sys_no_huge_pages(entries, entry * ctx->conns_max); /* a failure costs memory only */
+  return entries;
+}
+
+static void unmap_entries(const struct conn_ctx *ctx, void *entries, size_t entry) {
+  if (entries != NULL) {
+    (void)sys_unmap(entries, entry * ctx->conns_max); /* a failure leaks it */
+  }
+}
+
+/*
+ * Give back the pages of entries whose slots' chunks the slab of connections has unmapped.
+ * ${*used_end} is the end of the slots that were used.
+ */
+static void trim_entries(const struct conn_ctx *ctx, void *entries, size_t entry,
+                         uint32_t *used_end) {
+  const struct slab *slab = ctx->reactor->slab;
+  uint64_t slots = min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max);
+  size_t from = ((size_t)slots * entry + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+  size_t to = (size_t)*used_end * entry;
+  if (from < to && sys_discard((uint8_t *)entries + from, to - from) == 0) {
+    *used_end = (uint32_t)slots;
+  }
+}
 
 int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
                   const struct xchg_handler *handler, struct reactor *reactor, uint32_t conns_max) {
@@ -275,19 +318,23 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
   ctx->send_queues.bufs = &ctx->bufs;
   reactor->on_event = on_event;
   reactor->owner_bits = conn_id_worker_bits(config->workers);
-  void *peers = sys_map(peers_bytes(conns_max));
-  if (peers == MAP_FAILED) {
+  bool proxied = config_takes_proxy(config);
+  ctx->peers = map_entries(ctx, sizeof(*ctx->peers));
+  ctx->proxies = proxied ? map_entries(ctx, sizeof(*ctx->proxies)) : NULL;
+  if (ctx->peers == NULL || (proxied && ctx->proxies == NULL)) {
     return -1;
   }
-  (void)sys_no_huge_pages(peers, peers_bytes(conns_max)); /* a failure costs memory only */
-  ctx->peers = peers;
-  if (slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
+  if (conn_log_init(ctx) == -1 ||
+      slab_init(&ctx->colds, sizeof(struct conn_cold), conns_max) == -1) {
     return -1;
   }
   /* The longest input and output of a connection. A block is less than twice its content. */
   uint64_t each = 4 * (ctx->max_message + config->max_pending_bytes + BUF_BLOCK_MAX);
-  /* Input, output, and the bytes after each reference. Unused metadata costs nothing. */
-  uint64_t bufs_max = min_u64((uint64_t)conns_max * (4 + CONN_REFS_MAX), UINT32_C(1) << 30);
+  if (proxied) {
+    each += 2 * PROXY_HEADER_MAX; /* a header that is kept */
+  }
+  /* Input, output, header, and the bytes after each reference. Unused metadata costs nothing. */
+  uint64_t bufs_max = min_u64((uint64_t)conns_max * (5 + CONN_REFS_MAX), UINT32_C(1) << 30);
   return buf_pool_init(&ctx->bufs, (uint32_t)bufs_max, each * conns_max);
 }
 
@@ -296,21 +343,11 @@ void conn_ctx_fini(struct conn_ctx *ctx) {
   slab_fini(&ctx->colds);
   send_queue_pool_fini(&ctx->send_queues);
   buf_pool_fini(&ctx->bufs);
-  if (ctx->peers != NULL) {
-    (void)sys_unmap(ctx->peers, peers_bytes(ctx->conns_max)); /* a failure leaks it */
-    ctx->peers = NULL;
-  }
-}
-
-/* Give back the pages of peers whose slots' chunks the slab has unmapped. */
-static void trim_peers(struct conn_ctx *ctx) {
-  const struct slab *slab = ctx->reactor->slab;
-  uint64_t slots = min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max);
-  size_t from = (peers_bytes(slots) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-  size_t to = peers_bytes(ctx->peers_end);
-  if (from < to && sys_discard((uint8_t *)ctx->peers + from, to - from) == 0) {
-    ctx->peers_end = (uint32_t)slots;
-  }
+  conn_log_fini(ctx);
+  unmap_entries(ctx, ctx->peers, sizeof(*ctx->peers));
+  unmap_entries(ctx, ctx->proxies, sizeof(*ctx->proxies));
+  ctx->peers = NULL;
+  ctx->proxies = NULL;
 }
 
 void conn_ctx_trim(struct conn_ctx *ctx) {
@@ -318,7 +355,10 @@ void conn_ctx_trim(struct conn_ctx *ctx) {
   slab_trim(&ctx->colds);
   send_queue_pool_trim(&ctx->send_queues);
   buf_pool_trim(&ctx->bufs);
-  trim_peers(ctx);
+  const struct slab *slab = ctx->reactor->slab;
+  conn_log_trim(ctx, min_u64((uint64_t)slab->end * slab->per_chunk, ctx->conns_max));
+  trim_entries(ctx, ctx->peers, sizeof(*ctx->peers), &ctx->peers_end);
+  trim_entries(ctx, ctx->proxies, sizeof(*ctx->proxies), &ctx->proxies_end);
 }
 
 /* Return: 0, or -1 without memory. */
@@ -338,17 +378,26 @@ static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
                                         .opened_ns = accepted->accepted_ns & CONN_OPENED_MASK,
                                         .listener = accepted->listener & CONN_LISTENER_MASK};
   ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, slot + 1);
-  uint64_t lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
-  if (lifetime_ns != NEVER) {
+  if (ctx->config->max_lifetime_ns != 0) {
     if (conn_cold(conn) == NULL) {
       return -1;
     }
-    conn->cold->lifetime_ns = lifetime_ns;
+    conn->cold->lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
   }
   if (ctx->handler->state_size > 0) {
     memset((char *)conn + CONN_STATE_OFFSET, 0, ctx->handler->state_size);
   }
   return 0;
+}
+
+/* Register the descriptor and wait for a header that ${accepts} allows. */
+static void begin_header(struct xchg_conn *conn, enum addr_proxy accepts) {
+  conn_proxy_begin(conn, accepts);
+  if (reactor_add(conn->ctx->reactor, &conn->source, conn->fd, CONN_WATCHED) == -1) {
+    conn_request_close(conn, XCHG_MEMORY);
+    return;
+  }
+  conclude_turn(conn);
 }
 
 /* Call on_open, register the descriptor, send the greeting. */
@@ -373,6 +422,7 @@ static void begin(struct xchg_conn *conn) {
 
 static int refuse(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
   stats_add(&ctx->stats->ended[XCHG_MEMORY], 1);
+  probe_refuse(XCHG_MEMORY, &accepted->addr);
   sys_close(accepted->fd);
   return -1;
 }
@@ -387,8 +437,16 @@ int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted) {
     reactor_cancel(ctx->reactor, source);
     return refuse(ctx, accepted);
   }
+  probe_open(ctx->index, conn_id(conn), accepted->accepted_ns);
+  if (conn_log_wanted(ctx)) {
+    conn_log_open(conn);
+  }
   begin_turn(conn);
-  begin(conn);
+  if (accepted->proxy != ADDR_PROXY_OFF) {
+    begin_header(conn, (enum addr_proxy)accepted->proxy);
+  } else {
+    begin(conn);
+  }
   end_turn(conn);
   return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "core/sys.h"
 #include "net/conn_timeout.h"
+#include "net/conn_proxy.h"
 #include "net/conn_output.h"
 
 #include <assert.h>
@@ -200,11 +201,11 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
 /* ---- properties ---- */
 
 int xchg_address(const struct xchg_conn *conn, char *text, size_t size) {
-  char address[ADDR_TEXT_MAX];
+  char address[XCHG_ADDRESS_MAX];
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  addr_format(&conn_peer(conn)->addr, address);
+  conn_proxy_address(conn, address);
   if (strlen(address) >= size) {
     return fail(ENOSPC);
   }
@@ -220,11 +221,7 @@ void *xchg_state(const struct xchg_conn *conn) {
 }
 
 uint64_t xchg_id(const struct xchg_conn *conn) {
-  const struct conn_ctx *ctx = conn->ctx;
-  if (!conn_on_owner_thread(conn)) {
-    return 0;
-  }
-  return (uint64_t)ctx->index << (64 - ctx->reactor->owner_bits) | conn->source.key;
+  return conn_on_owner_thread(conn) ? conn_id(conn) : 0;
 }
 
 struct xchg_conn *conn_find(struct conn_ctx *ctx, uint64_t id) {

@@ -3,6 +3,8 @@
 
 #include "core/sys.h"
 #include "net/sock.h"
+#include "net/conn_log.h"
+#include "net/conn_proxy.h"
 
 #include <sys/socket.h>
 
@@ -51,13 +53,17 @@ static void close_fd(struct xchg_conn *conn) {
 void conn_release(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   enum xchg_reason reason = conn->end_reason;
-  if (ctx->handler->on_close != NULL && ctx->thread != NULL) {
+  if (ctx->handler->on_close != NULL && ctx->thread != NULL && conn_proxy_opened(conn)) {
     ctx->handler->on_close(conn, reason);
   }
   if (ctx->thread == NULL) {
     conn_end_child();
   }
   stats_add(&ctx->stats->ended[reason], 1);
+  probe_close(ctx->index, conn_id(conn), reason, conn_peer(conn)->opened_ns);
+  if (conn_log_wanted(ctx)) {
+    conn_log_end(conn, reason);
+  }
   buf_release(&ctx->bufs, &conn->in);
   send_queue_release(&ctx->send_queues, &conn->out);
   conn_release_cold(conn);

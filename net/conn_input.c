@@ -3,6 +3,8 @@
 
 #include "net/frame.h"
 #include "net/sock.h"
+#include "net/conn_log.h"
+#include "net/conn_proxy.h"
 
 #include <errno.h>
 #include <string.h>
@@ -19,6 +21,15 @@ static void end_as(struct xchg_conn *conn, enum xchg_reason reason) {
 /* Close as ${reason}; a connection that lingers keeps the reason of its end. */
 static void close_as(struct xchg_conn *conn, enum xchg_reason reason) {
   conn_request_close(conn, conn->state == CONN_LINGERING ? conn->end_reason : reason);
+}
+
+/* The peer has ended the connection with ${error}. */
+static void close_failed(struct xchg_conn *conn, int error) {
+  if (conn->state == CONN_HEADER) {
+    conn_proxy_reject(conn, PROXY_CAUSE_TRUNCATED);
+  } else {
+    close_as(conn, conn_proxy_reason(conn, sock_reason(error)));
+  }
 }
 
 void conn_apply_requests(struct xchg_conn *conn) {
@@ -44,7 +55,11 @@ void conn_check_complete(struct xchg_conn *conn) {
     conn->hold_reasons |= HOLD_DRAIN;
     return;
   }
-  end_as(conn, complete || !counted ? XCHG_FINISHED : XCHG_PEER);
+  if (complete || !counted) {
+    end_as(conn, XCHG_FINISHED);
+  } else {
+    conn_proxy_end_by_peer(conn);
+  }
 }
 
 /* Deliver one message to the handler. */
@@ -57,6 +72,7 @@ static void deliver(struct xchg_conn *conn, const uint8_t *data,
                                        .frame_size = parsed->head + parsed->size + parsed->tail};
   conn->messages++;
   stats_add(&conn->ctx->stats->messages, 1);
+  probe_message(conn->ctx->index, conn_id(conn), parsed->size, conn->messages);
   if (handler->on_message != NULL) {
     handler->on_message(conn, &message);
   }
@@ -145,7 +161,13 @@ static void note_message_start(struct xchg_conn *conn) {
  */
 static size_t parse_buffered(struct xchg_conn *conn, size_t limit) {
   size_t size = buf_size(conn->in), scanned = conn->in->scanned;
+  if (conn->ctx->paces != NULL) {
+    conn_log_begun(conn);
+  }
   size_t used = parse_messages(conn, buf_data(conn->in), size, limit, &scanned);
+  if (used > 0 && conn->ctx->paces != NULL) {
+    conn_log_delivered(conn);
+  }
   if (used > 0) {
     buf_consume(&conn->ctx->bufs, &conn->in, used);
     if (conn->in != NULL) {
@@ -188,8 +210,14 @@ static size_t parse_continued(struct xchg_conn *conn, size_t size, size_t limit)
     scanned = conn->in->scanned;
     memcpy(ctx->input - before, buf_data(conn->in), before);
     buf_release(&ctx->bufs, &conn->in);
+    if (ctx->paces != NULL) {
+      conn_log_begun(conn);
+    }
   }
   size_t used = parse_messages(conn, data, before + size, before + size, &scanned);
+  if (before > 0 && used > 0 && ctx->paces != NULL) {
+    conn_log_delivered(conn);
+  }
   if (used < before + size) {
     if (used > 0 || before == 0) {
       note_message_start(conn);
@@ -202,6 +230,47 @@ static size_t parse_continued(struct xchg_conn *conn, size_t size, size_t limit)
 }
 
 /*
+ * ${*size} bytes have been read into the worker's buffer, and all that came before is the beginning
+ * of a PROXY header.  Return: is the connection open, and are there bytes after the header?  Then
+ * ${*size} of them stand at the beginning of the buffer.
+ */
+static bool on_header_bytes(struct xchg_conn *conn, size_t *size) {
+  struct conn_ctx *ctx = conn->ctx;
+  size_t before = buf_size(conn->in);
+  uint8_t *data = ctx->input - before;
+  if (before > 0) {
+    memcpy(data, buf_data(conn->in), before);
+    buf_release(&ctx->bufs, &conn->in);
+  }
+  size_t header = conn_proxy_take(conn, data, before + *size);
+  if (conn->state == CONN_HEADER) {
+    (void)buffer_rest(conn, data, before + *size); /* without memory, it has requested the close */
+    return false;
+  }
+  if (conn->state == CONN_CLOSED) {
+    return false;
+  }
+  conn_apply_requests(conn);
+  *size = before + *size - header;
+  if (conn->state != CONN_OPEN) {
+    conn->extra_input = conn->extra_input || *size > 0;
+    return false;
+  }
+  memmove(ctx->input, data + header, *size);
+  return *size > 0;
+}
+
+/* Bytes were read that are no message's. Return: are ${*size} bytes left, the first of messages? */
+static bool on_other_bytes(struct xchg_conn *conn, size_t *size) {
+  if (conn->state == CONN_HEADER) {
+    return on_header_bytes(conn, size);
+  }
+  conn->extra_input = true;
+  conn->discarded += *size; /* fill has limited the read to LINGER_BYTES_MAX */
+  return false;
+}
+
+/*
  * ${size} bytes, at most ${limit}, have just been read into the worker's buffer.  Return: how many
  * bytes of the turn that took: those read, or those delivered if that is more.
  */
@@ -209,12 +278,11 @@ static size_t on_bytes(struct xchg_conn *conn, size_t size, size_t limit) {
   stats_add(&conn->ctx->stats->bytes_in, size);
   conn->bytes_in += size;
   conn->active_ns = conn->ctx->reactor->now_ns;
-  if (conn->state == CONN_OPEN) {
-    return max_u64(size, parse_continued(conn, size, limit));
+  size_t left = size;
+  if (conn->state != CONN_OPEN && !on_other_bytes(conn, &left)) {
+    return size;
   }
-  conn->extra_input = true;
-  conn->discarded += size; /* fill has limited the read to LINGER_BYTES_MAX */
-  return size;
+  return max_u64(size, parse_continued(conn, left, limit));
 }
 
 /* The stream has ended within a message: deliver it if its frame allows that, else end. */
@@ -234,6 +302,10 @@ static void on_last_bytes(struct xchg_conn *conn) {
 /* The stream has ended: this may complete a message, and ends the exchange. */
 static void on_eof(struct xchg_conn *conn) {
   conn->eof = true;
+  if (conn->state == CONN_HEADER) {
+    conn_proxy_reject(conn, PROXY_CAUSE_TRUNCATED);
+    return;
+  }
   if (conn->state == CONN_LINGERING) {
     close_as(conn, XCHG_PEER);
     return;
@@ -272,7 +344,7 @@ static size_t fill(struct xchg_conn *conn, size_t limit) {
       on_eof(conn);
       return 0;
     default:
-      close_as(conn, sock_reason(errno));
+      close_failed(conn, errno);
       return 0;
   }
 }
@@ -285,11 +357,15 @@ bool conn_input_readable(const struct xchg_conn *conn) {
 }
 
 void conn_stop_clock(struct xchg_conn *conn, bool stop) {
-  uint64_t now_ns = conn->ctx->reactor->now_ns;
-  if (stop != conn->clock_stopped) {
-    conn->message_clock_ns = now_ns - conn->message_clock_ns; /* start <-> time taken */
+  if (stop == conn->clock_stopped) {
+    return;
   }
+  uint64_t now_ns = conn->ctx->reactor->now_ns;
+  conn->message_clock_ns = now_ns - conn->message_clock_ns; /* start <-> time taken */
   conn->clock_stopped = stop;
+  if (conn->ctx->paces != NULL) {
+    conn_log_clock(conn, stop);
+  }
 }
 
 /*

@@ -40,6 +40,7 @@ void conn_release_cold(struct xchg_conn *conn) {
       ctx->end_jobs(conn);
     }
     group_leave_all(&ctx->groups, &conn->cold->memberships);
+    buf_release(&ctx->bufs, &conn->cold->header);
     slab_free(&ctx->colds, conn->cold->slot);
     conn->cold = &ctx->no_cold;
   }

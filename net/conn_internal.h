@@ -14,6 +14,8 @@
  *                  v                           v                            v
  *               CLOSED, with the reason: conn.c releases it at the end of the connection's turn
  *
+ * A connection of a listener with ;proxy= begins in HEADER instead: see conn_proxy.h.
+ *
  * These fields are part of the state:
  *
  *   request        NONE --> FINISH --> ABORT; a call sets it, conn_apply_requests carries it out
@@ -35,7 +37,8 @@
  *   in == NULL           <=>  no byte of an unfinished or unparsed message is held
  *   input not blocked     =>  in holds no complete message, or another turn is requested
  *   queued bytes          <=  max_pending + one reply + the greeting   (built-in exchanges)
- *   state != OPEN         =>  in == NULL, and discarded <= LINGER_BYTES_MAX
+ *   state != OPEN         =>  in == NULL, except for the beginning of a header in HEADER
+ *   ENDING or LINGERING   =>  discarded <= LINGER_BYTES_MAX
  *
  * In ENDING and LINGERING the handler gets no callback but on_close.  A posted call and the result
  * of an offloaded job still arrive, but they cannot send.
@@ -48,6 +51,9 @@
 #ifndef NET_CONN_INTERNAL_H
 #define NET_CONN_INTERNAL_H
 
+#include "core/probe.h"
+#include "core/log.h"
+#include "core/token_bucket.h"
 #include "core/buf.h"
 #include "core/config.h"
 #include "net/accepted_conn.h"
@@ -69,6 +75,7 @@ struct conn_cold {
   struct member *memberships; /* owns */
   uint32_t acknowledged;      /* of bytes_out, what the peer had when last asked; modulo 2^32 */
   void *jobs;                 /* what the offload calls keep of the connection; NULL = nothing */
+  struct buf *header;         /* owns: the PROXY header, if it is kept; else NULL */
   uint32_t offloads;          /* jobs that have not come back */
   uint32_t slot;              /* of this object */
 };
@@ -88,6 +95,18 @@ struct conn_peer {
 static_assert(CONFIG_LISTEN_MAX <= CONN_LISTENER_MASK + 1, "its bits hold the index of a listener");
 static_assert(sizeof(struct conn_peer) == 32, "docs/tuning.md counts on it");
 
+/* What a connection of a listener with ;proxy= keeps; in an array by slot. See conn_proxy.h. */
+struct conn_proxy {
+  uint64_t accepted_ns;    /* the header's time runs from here */
+  struct addr via;         /* the peer of the socket: the proxy */
+  struct addr destination; /* where the client connected to; ADDR_NONE = not announced */
+  uint8_t accepts;         /* enum addr_proxy */
+  uint8_t version;         /* of the complete header */
+  uint8_t command;         /* likewise: enum proxy_command */
+  bool announced;          /* the address in conn_peer is that of the header */
+  bool opened;             /* the header is complete: on_open was called */
+};
+
 /* A worker's context: what its connections share. */
 struct conn_ctx {
   const struct config *config;        /* borrows permanently */
@@ -104,11 +123,18 @@ struct conn_ctx {
   uint32_t conns_max;
   uint32_t peers_end;                 /* no slot from here on has been used since the last trim */
   struct conn_peer *peers;            /* owns: mapped; by slot */
+  struct conn_proxy *proxies;         /* owns: likewise; NULL = no listener has ;proxy= */
+  uint32_t proxies_end;               /* as peers_end */
   struct buf_pool bufs;               /* owns */
   struct send_queue_pool send_queues; /* owns; prepared when the first reference is queued */
   struct slab colds;                  /* of struct conn_cold */
   struct conn_cold no_cold;           /* constant: the cold part of connections without one */
   struct groups groups;               /* owns; prepared when the first connection joins one */
+  struct log *log;                    /* borrows: of the server; or no_log */
+  struct log no_log;                  /* constant: writes nothing */
+  enum log_level log_from;            /* the level of the log at which conn_log has work */
+  struct conn_pace *paces;            /* owns: mapped; by slot; NULL = without XCHG_SLOW_LOG */
+  struct token_bucket slow_lines, life_lines;
   void (*end_jobs)(struct xchg_conn *conn); /* its end: takes cold->jobs, which is not NULL */
   uint8_t *input; /* borrows: every read goes here; CONN_INPUT_FRONT bytes before it are free */
   size_t input_bytes;
@@ -116,7 +142,7 @@ struct conn_ctx {
   uint64_t stop_ns; /* when the stop began; NEVER = no stop */
 };
 
-enum conn_state { CONN_OPEN, CONN_ENDING, CONN_LINGERING, CONN_CLOSED };
+enum conn_state { CONN_OPEN, CONN_ENDING, CONN_LINGERING, CONN_HEADER, CONN_CLOSED };
 
 /* What a call asked for. FINISH can become ABORT, nothing else changes. */
 enum conn_request { REQUEST_NONE, REQUEST_FINISH, REQUEST_ABORT };
@@ -156,6 +182,7 @@ struct xchg_conn {
   bool stalled : 1;
   bool lifetime_over : 1;
   bool half_close : 1;
+  bool proxied : 1;   /* constant: its listener has ;proxy= */
   uint64_t messages;  /* complete messages so far */
   uint64_t active_ns; /* time of the last byte read or written */
   uint64_t bytes_in;  /* read from the kernel */
@@ -164,7 +191,7 @@ struct xchg_conn {
     /* OPEN: start of the message in progress, or the accept; while clock_stopped: how long the
      * message had taken by then. */
     uint64_t message_clock_ns;
-    uint64_t discarded; /* afterwards: bytes read since; LINGER_BYTES_MAX at most */
+    uint64_t discarded; /* afterwards: bytes read since, LINGER_BYTES_MAX at most; 0 in HEADER */
   };
 };
 
@@ -179,6 +206,16 @@ static inline struct xchg_conn *conn_of(struct source *source) {
 /** Address, opening and admission slot of ${conn}; valid until the worker frees its slot. */
 static inline struct conn_peer *conn_peer(const struct xchg_conn *conn) {
   return &conn->ctx->peers[source_slot(conn->ctx->reactor, &conn->source)];
+}
+
+/** What xchg_id returns: worker, generation and slot of ${conn}; see net/conn_api.h. */
+static inline uint64_t conn_id(const struct xchg_conn *conn) {
+  return (uint64_t)conn->ctx->index << (64 - conn->ctx->reactor->owner_bits) | conn->source.key;
+}
+
+/** What ${conn}, whose listener has ;proxy=, keeps. */
+static inline struct conn_proxy *conn_proxy(const struct xchg_conn *conn) {
+  return &conn->ctx->proxies[source_slot(conn->ctx->reactor, &conn->source)];
 }
 
 /* Offset of the handler's state in the object; the slab aligns objects to 16 bytes at least. */

@@ -2,6 +2,7 @@
 #include "net/conn_output.h"
 
 #include "net/sock.h"
+#include "net/conn_proxy.h"
 
 #include <errno.h>
 
@@ -58,11 +59,12 @@ static void transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
     io = transmit_parts(conn, asked, count);
   }
   if (io == IO_ERROR) {
-    conn_request_close(conn, sock_reason(errno));
+    conn_request_close(conn, conn_proxy_reason(conn, sock_reason(errno)));
   } else if (*count > 0) {
     conn->bytes_out += *count;
     conn->active_ns = ctx->reactor->now_ns;
     stats_add(&ctx->stats->bytes_out, *count);
+    probe_sent(ctx->index, conn_id(conn), *count);
     send_queue_consume(&ctx->send_queues, &conn->out, *count);
   }
 }

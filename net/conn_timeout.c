@@ -69,9 +69,28 @@ static uint64_t linger_at(const struct xchg_conn *conn) {
   return after(conn->cold->progress_ns, conn->ctx->config->linger_ns);
 }
 
+/* When a PROXY header must be complete. */
+static uint64_t header_at(const struct xchg_conn *conn) {
+  return after(conn_proxy(conn)->accepted_ns, conn->ctx->config->proxy_timeout_ns);
+}
+
+/* The same as silent_at for a connection that waits for its header and has read no byte of it. */
+static uint64_t headerless_at(const struct xchg_conn *conn) {
+  uint64_t stop_ns = conn->ctx->stop_ns;
+  return conn->in != NULL || stop_ns == NEVER
+             ? NEVER
+             : add_sat_u64(max_u64(stop_ns, conn_proxy(conn)->accepted_ns), SILENCE_NS);
+}
+
+/* In LINGERING or HEADER. */
+static uint64_t special_limit_at(const struct xchg_conn *conn) {
+  return conn->state == CONN_LINGERING ? min_u64(linger_at(conn), lifetime_cut_at(conn))
+                                       : min_u64(header_at(conn), headerless_at(conn));
+}
+
 static uint64_t limit_at(const struct xchg_conn *conn) {
-  if (conn->state == CONN_LINGERING) {
-    return min_u64(linger_at(conn), lifetime_cut_at(conn));
+  if (conn->state >= CONN_LINGERING) {
+    return special_limit_at(conn);
   }
   uint64_t at = min_u64(idle_at(conn), write_at(conn));
   at = min_u64(at, lifetime_cut_at(conn));
@@ -124,6 +143,11 @@ static enum expired extend(struct xchg_conn *conn) {
 enum expired conn_timeout_expired(struct xchg_conn *conn) {
   uint64_t now_ns = conn->ctx->reactor->now_ns;
   uint32_t unacked;
+  if (conn->state == CONN_HEADER) {
+    return header_at(conn) <= now_ns       ? EXPIRED_HEADER
+           : headerless_at(conn) <= now_ns ? EXPIRED_SILENT
+                                           : EXPIRED_NOT;
+  }
   if (lifetime_cut_at(conn) <= now_ns) {
     return EXPIRED_LIFETIME;
   }

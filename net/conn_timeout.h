@@ -19,6 +19,7 @@ enum expired {
   EXPIRED_LIFETIME, /* XCHG_DRAIN_TIMEOUT after the end of the lifetime */
   EXPIRED_SILENT,   /* it must leave, and no message has begun for a second */
   EXPIRED_LINGER,   /* XCHG_LINGER */
+  EXPIRED_HEADER,   /* XCHG_PROXY_TIMEOUT */
 };
 
 /**

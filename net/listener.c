@@ -374,6 +374,9 @@ void listener_stop(struct listener *listener) {
 }
 
 void listener_close(struct listener *listener) {
+  if (atom_exchange_acq_rel_u32(&listener->closed, 1) != 0) {
+    return;
+  }
   remove_file(listener);
   socket_file_close(&listener->file);
   if (listener->fd != -1) {

@@ -20,6 +20,7 @@
 #ifndef NET_LISTENER_H
 #define NET_LISTENER_H
 
+#include "core/atom.h"
 #include "core/config.h"
 #include "net/accepted_conn.h"
 #include "net/sock.h"
@@ -31,6 +32,7 @@ struct listener {
   int fd;                  /* owns; -1 = closed */
   struct log *log;         /* borrows: for what fails later */
   struct addr_listen addr; /* after listener_open with the real port */
+  atom_u32 closed;         /* 1: listener_close was called; any thread */
   bool inherited;          /* from LISTEN_FDS, and shared with other processes */
   bool is_admin;           /* of XCHG_ADMIN */
   bool stopped;            /* listener_stop was called: an empty queue is the end */
@@ -66,7 +68,8 @@ void listener_stop(struct listener *listener);
 
 /**
  * Close ${listener} if it is open.  Remove the socket file unless another has replaced it.  A
- * failure is logged.
+ * failure is logged.  Only the first call does something, so main may call it while the acceptor
+ * waits for its threads.
  */
 void listener_close(struct listener *listener);
 

@@ -7,6 +7,7 @@
 #include "pool/acceptor.h"
 
 #include "core/sys.h"
+#include "core/probe.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -133,13 +134,15 @@ static bool has_room(const struct acceptor *acceptor) {
          (model->ops->has_room == NULL || model->ops->has_room(model));
 }
 
-static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
+/* Pause: descriptors or memory are exhausted with ${error}, or (0) there is no room. */
+static void pause_accepting(struct acceptor *acceptor, int error) {
   if (acceptor->state == ACCEPT_OPEN) {
     unwatch_listeners(acceptor);
     acceptor->state = ACCEPT_PAUSED;
     pause_clock_start(&acceptor->pauses, acceptor->reactor.now_ns);
+    probe_pause(error);
   }
-  acceptor->exhausted = exhausted;
+  acceptor->exhausted = error != 0;
   acceptor->live_seen = live_conns(acceptor);
   acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS;
 }
@@ -154,7 +157,7 @@ static uint64_t episode_over_ns(const struct acceptor *acceptor) {
 static void note_exhausted(struct acceptor *acceptor, const char *what, int error) {
   stats_add(&acceptor->stats.accept_pauses, 1);
   exhaustion_note(&acceptor->episode, acceptor->setup.log, acceptor->reactor.now_ns, what, error);
-  pause_accepting(acceptor, true);
+  pause_accepting(acceptor, error);
 }
 
 /* May accepting resume: is there room, and if it was exhausted, is it worth another attempt? */
@@ -171,6 +174,10 @@ static bool may_resume(const struct acceptor *acceptor) {
 static void refuse(struct acceptor *acceptor, const struct accepted_conn *accepted,
                    enum xchg_reason reason) {
   stats_add(&acceptor->stats.ended[reason], 1);
+  probe_refuse(reason, &accepted->addr);
+  if (reason == XCHG_PROXY) {
+    stats_add(&acceptor->stats.proxy_rejected[STATS_PROXY_UNTRUSTED], 1);
+  }
   sys_close(accepted->fd);
 }
 
@@ -192,6 +199,7 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
 /* A connection was accepted. Return: may the batch continue? */
 static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
+  probe_accept(accepted->listener, accepted->fd);
   if (acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
@@ -239,10 +247,11 @@ static void note_listener_failed(struct acceptor *acceptor, struct accept_source
  * empty, or accepting was paused.
  */
 static uint32_t accept_up_to(struct acceptor *acceptor, struct accept_source *entry, uint32_t max) {
-  struct accepted_conn accepted = {.listener = entry->index};
+  struct accepted_conn accepted = {.listener = (uint16_t)entry->index,
+                                   .proxy = (uint8_t)entry->listener->addr.proxy};
   for (uint32_t i = 0; i < max; i++) {
     if (acceptor->setup.config->overload == XCHG_OVERLOAD_WAIT && !has_room(acceptor)) {
-      pause_accepting(acceptor, false);
+      pause_accepting(acceptor, 0);
       return i;
     }
     switch (listener_accept(entry->listener, &accepted)) {
@@ -297,6 +306,7 @@ static void resume(struct acceptor *acceptor) {
   if (watch_listeners(acceptor)) {
     acceptor->state = ACCEPT_OPEN;
     pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
+    probe_resume();
   } else {
     note_exhausted(acceptor, "accepting pauses", errno);
   }
@@ -312,10 +322,8 @@ static uint64_t grace_over_ns(const struct acceptor *acceptor) {
 
 static uint64_t drain_over_ns(const struct acceptor *acceptor) {
   const struct config *config = acceptor->setup.config;
-  if (acceptor->stopping_now) {
-    return 0;
-  }
-  return add_sat_u64(acceptor->stop_ns, max_u64(config->drain_timeout_ns, config->stop_grace_ns));
+  uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
+  return acceptor->stopping_now ? 0 : add_sat_u64(acceptor->stop_ns, patience_ns);
 }
 
 static void begin_stop(struct acceptor *acceptor, uint64_t stop_ns) {
@@ -393,10 +401,7 @@ static uint64_t next_ns(const struct acceptor *acceptor) {
     if (now_ns >= over_ns) {
       over_ns = drain_over_ns(acceptor);
     }
-    if (now_ns >= over_ns) {
-      over_ns = now_ns + RETRY_NS;
-    }
-    next = min_u64(next, over_ns);
+    next = min_u64(next, over_ns > now_ns ? over_ns : now_ns + RETRY_NS);
   }
   return next;
 }
@@ -452,6 +457,7 @@ void acceptor_run(struct acceptor *acceptor) {
   }
   pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
   exhaustion_end(&acceptor->episode, acceptor->setup.log);
+  probe_stop(PROBE_ACCEPTED);
 }
 
 void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns) {

@@ -49,21 +49,6 @@ void admission_fini(struct admission *admission) {
   admission->buckets = NULL;
 }
 
-static bool in_any(const struct config_blocks *list, const struct addr *addr) {
-  /* A linear search: operators write short lists. A trie would pay from some hundred blocks on. */
-  for (size_t i = 0; i < list->count; i++) {
-    if (addr_in_block(addr, &list->blocks[i])) {
-      return true;
-    }
-  }
-  return false;
-}
-
-static bool allowed(const struct admission *admission, const struct addr *addr) {
-  const struct config *config = admission->config;
-  return !in_any(&config->deny, addr) && (config->allow.count == 0 || in_any(&config->allow, addr));
-}
-
 /*
  * The bucket of an address of 16 bytes: two rounds of a 64-bit multiply and fold (as in wyhash),
  * keyed by the seed.
@@ -160,7 +145,11 @@ bool admission_check(struct admission *admission, struct accepted_conn *accepted
   if (accepted->addr.family == ADDR_UNIX) {
     return true;
   }
-  if (!allowed(admission, &accepted->addr)) {
+  if (accepted->proxy != ADDR_PROXY_OFF) { /* the client is in the header, which the worker reads */
+    *refused = XCHG_PROXY;
+    return config_blocks_contain(&admission->config->proxy_trust, &accepted->addr);
+  }
+  if (!config_admits(admission->config, &accepted->addr)) {
     *refused = XCHG_DENIED;
     return false;
   }

@@ -45,8 +45,10 @@ void admission_fini(struct admission *admission);
 
 /**
  * admission_check(admission, accepted, refused):
- * Is ${accepted} allowed? If so its ip_slot is set; admission_release is due for that.
- * Return: true, or false with the reason in ${*refused} (XCHG_DENIED, XCHG_PER_IP).
+ * Is ${accepted} allowed? If so its ip_slot is set; admission_release is due for that.  A
+ * connection that begins with a PROXY header is one of a proxy: it must be trusted, and the limit
+ * per address does not apply.
+ * Return: true, or false with the reason in ${*refused} (XCHG_DENIED, XCHG_PER_IP, XCHG_PROXY).
  * Thread: the acceptor.
  */
 bool admission_check(struct admission *admission, struct accepted_conn *accepted,

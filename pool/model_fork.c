@@ -92,7 +92,8 @@ static void child_main(struct model_fork *all, const struct accepted_conn *accep
   const struct worker_setup worker_setup = {.config = setup->config,
                                             .handler = setup->handler,
                                             .admission = setup->admission,
-                                            .server = setup->server};
+                                            .server = setup->server,
+                                            .log = setup->log};
   struct worker worker; /* on the stack, without malloc: see pool/worker.c */
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->shared->stats.ended[XCHG_MEMORY], 1);

@@ -56,7 +56,8 @@ struct model *model_iterative_create(const struct model_setup *setup) {
   const struct worker_setup worker = {.config = setup->config,
                                       .handler = setup->handler,
                                       .admission = setup->admission,
-                                      .server = setup->server};
+                                      .server = setup->server,
+                                      .log = setup->log};
   if (worker_open(&iterative->worker, &worker) == -1) {
     int error = errno;
     free(iterative);

@@ -5,6 +5,7 @@
  * acceptor sees, and a queue that has room keeps it.  A connection never changes its worker.  The
  * acceptor also looks for workers that a handler blocks, because it must avoid them.
  */
+#include "core/probe.h"
 #include "pool/thread.h"
 #include "pool/watchdog.h"
 #include "pool/worker.h"
@@ -192,8 +193,12 @@ static int pool_dispatch(struct model *model, const struct accepted_conn *accept
   histogram_record(&pool->depths, best_choice.depth);
   struct worker *worker = &pool->threads[best].worker;
   atom_add_relaxed_u32(&worker->live, 1);
+  probe_handoff(best, accepted->fd, best_choice.depth);
   int pushed = inbox_push_spsc(&worker->inbox, accepted);
   assert(pushed != -1); /* pool_has_room was true, and only the acceptor pushes */
+  if (pushed == 1) {
+    probe_wake(best);
+  }
   return pushed;
 }
 
@@ -228,6 +233,7 @@ static void watch_worker(struct model_pool *pool, uint32_t i, uint64_t now_ns) {
                                             pool->model.setup.config->watchdog_ns, &before);
   if (what == WATCHDOG_BLOCKED) {
     stats_add(&pool->stats.blocked, 1);
+    probe_blocked(i, thread->watchdog.since_ns);
     thread->warned = false;
   } else if (what == WATCHDOG_OVER && thread->warned) {
     log_watchdog(pool, i, what, sub_sat_u64(before.seen_ns, before.since_ns) / NS_PER_MS);
@@ -383,6 +389,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                         .handler = setup->handler,
                                         .admission = setup->admission,
                                         .server = setup->server,
+                                        .log = setup->log,
                                         .index = pool->opened};
     if (worker_open(&thread->worker, &worker) == -1) {
       int error = errno;

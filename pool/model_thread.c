@@ -56,7 +56,8 @@ static void serve(struct thread_slot *slot) {
   const struct worker_setup worker_setup = {.config = setup->config,
                                             .handler = setup->handler,
                                             .admission = setup->admission,
-                                            .server = setup->server};
+                                            .server = setup->server,
+                                            .log = setup->log};
   struct worker worker;
   if (worker_open_single(&worker, &worker_setup, &all->stop) == -1) {
     atom_add_relaxed_u64(&all->stats->ended[XCHG_MEMORY], 1);

@@ -7,6 +7,7 @@
 #include "core/sys.h"
 #include "core/parse.h"
 #include "core/config.h"
+#include "pool/stop_guard.h"
 #include "pool/server_stats.h"
 
 #include <errno.h>
@@ -27,6 +28,9 @@ static void log_listening(struct serve *s) {
     struct log_line line;
     log_begin_always(&line, s->setup.log, "listening");
     log_str(&line, "addr", addr_format_listen(&s->server.listeners[i].addr, text, sizeof(text)));
+    if (s->server.listeners[i].addr.proxy != ADDR_PROXY_OFF) {
+      log_str(&line, "proxy", addr_proxy_name(s->server.listeners[i].addr.proxy));
+    }
     log_str(&line, "exchange", s->setup.handler != NULL ? "handler" : config_exchange_name(config));
     log_str(&line, "model", config_model_name(config));
     if (config->model == MODEL_POOL) {
@@ -166,7 +170,9 @@ static void do_what_is_due(struct serve *s) {
   }
 }
 
-static void end_at_once(struct serve *s) {
+/* A second signal has come. Thread: main's or the guard's. */
+static void end_at_once(void *argument) {
+  struct serve *s = argument;
   log_msg(s->setup.log, LOG_WARN, "second signal: ending at once");
   log_writer_flush(s->setup.log_writer);
   _exit(EXIT_SECOND_SIGNAL);
@@ -214,6 +220,20 @@ static void leave_running(struct serve *s, int code) {
 
 /* ---- life ---- */
 
+/* Close the server. on_stop may block, so a second signal still ends the process. */
+static void close_server(struct serve *s) {
+  struct stop_guard guard;
+  const struct xchg_handler *handler = s->setup.handler;
+  bool guarded = handler != NULL && handler->on_stop != NULL;
+  if (guarded) {
+    stop_guard_begin(&guard, s->setup.signals, end_at_once, s);
+  }
+  server_close(&s->server); /* what is left may still post to the admin endpoint */
+  if (guarded) {
+    stop_guard_end(&guard);
+  }
+}
+
 /* The admin endpoint answers already. Return: the exit code. */
 static int serve_data(struct serve *s) {
   const struct server_setup setup = {.config = s->setup.config,
@@ -235,7 +255,7 @@ static int serve_data(struct serve *s) {
   if (s->server.accepting) {
     leave_running(s, code);
   }
-  server_close(&s->server); /* what is left may still post to the admin endpoint */
+  close_server(s);
   return code;
 }
 

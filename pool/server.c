@@ -5,6 +5,7 @@
 #include "pool/server.h"
 
 #include "core/sys.h"
+#include "core/probe.h"
 #include "net/frame.h"
 #include "pool/forked.h"
 #include "pool/thread.h"
@@ -117,6 +118,42 @@ static int choose_handler(struct xchg_server *server, const struct server_setup 
   return 0;
 }
 
+/* Do ${item} of XCHG_LISTEN and the passed socket at ${at} have one address? */
+static bool is_same_address(const struct addr_listen *item, const struct addr_listen *at) {
+  if (item->addr.family == ADDR_UNIX || at->addr.family == ADDR_UNIX) {
+    return item->addr.family == at->addr.family && strcmp(item->path, at->path) == 0;
+  }
+  static const uint8_t every[sizeof(at->addr.bytes)];
+  bool any = item->any && memcmp(at->addr.bytes, every, sizeof(every)) == 0;
+  bool host = item->addr.family == at->addr.family &&
+              memcmp(item->addr.bytes, at->addr.bytes, sizeof(every)) == 0;
+  return item->addr.port == at->addr.port && (any || host);
+}
+
+/*
+ * Sockets of LISTEN_FDS replace the list, but ;proxy= comes from the item with the same address.
+ * Where the list has ;proxy=, a socket without an item might need it or not: that is refused.
+ */
+static int take_proxy(struct xchg_server *server, struct listener *listener) {
+  const struct config *config = server->config;
+  for (uint32_t i = 0; i < config->listen_count; i++) {
+    if (is_same_address(&config->listen[i], &listener->addr)) {
+      listener->addr.proxy = config->listen[i].proxy;
+      return 0;
+    }
+  }
+  if (!config_takes_proxy(config)) {
+    return 0;
+  }
+  char text[sizeof(listener->addr.path) + 16];
+  struct log_line line;
+  log_begin(&line, server->log, LOG_ERROR, "a socket passed by LISTEN_FDS is not in XCHG_LISTEN");
+  log_str(&line, "addr", addr_format_listen(&listener->addr, text, sizeof(text)));
+  log_str(&line, "fix", "name its address in XCHG_LISTEN, with or without ;proxy=");
+  log_end(&line);
+  return -1;
+}
+
 static int open_listeners(struct xchg_server *server, uint32_t passed) {
   const struct config *config = server->config;
   uint32_t count = passed > 0 ? passed : config->listen_count;
@@ -127,7 +164,8 @@ static int open_listeners(struct xchg_server *server, uint32_t passed) {
   for (uint32_t i = 0; i < count; i++) {
     struct listener *listener = &server->listeners[i];
     if (passed > 0) {
-      if (listener_adopt(listener, PASSED_FIRST + (int)i, config, server->log) == -1) {
+      if (listener_adopt(listener, PASSED_FIRST + (int)i, config, server->log) == -1 ||
+          take_proxy(server, listener) == -1) {
         return SERVER_OSERR;
       }
     } else if (listener_open(listener, &config->listen[i], config, server->log) == -1) {
@@ -290,6 +328,7 @@ void server_drain(struct xchg_server *server) {
     return;
   }
   uint64_t stop_ns = sys_now_ns();
+  probe_stop(PROBE_DRAIN);
   server->model->ops->stop(server->model, stop_ns);
   acceptor_send_drain(&server->acceptor, stop_ns);
 }
@@ -352,6 +391,7 @@ void server_close(struct xchg_server *server) {
     server_join(server);
     offload_fini(&server->offload);
   }
+  probe_stop(PROBE_CLOSE);
   if (server->prepared && server->handler.on_stop != NULL) {
     server->handler.on_stop(server);
   }

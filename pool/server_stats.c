@@ -42,7 +42,9 @@ static struct metrics_listener *entry_of(struct metrics_snapshot *snapshot,
 static void look_at_listeners(struct xchg_server *server, struct metrics_snapshot *snapshot) {
   uint64_t accepted = 0;
   for (uint32_t i = 0; i < server->listeners_count; i++) {
-    struct metrics_listener *entry = entry_of(snapshot, &server->listeners[i].addr);
+    const struct addr_listen *addr = &server->listeners[i].addr;
+    struct metrics_listener *entry = entry_of(snapshot, addr);
+    entry->proxy = addr->proxy == ADDR_PROXY_OFF ? NULL : addr_proxy_name(addr->proxy);
     uint64_t count = acceptor_accepted_by(&server->acceptor, i);
     entry->accepted += count;
     accepted += count;

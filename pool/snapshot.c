@@ -143,6 +143,12 @@ static uint64_t rank_of(const struct snapshot_row *row, enum snapshot_sort sort)
   return 0;
 }
 
+/* The proxy that ${conn} came through. */
+static struct addr via_of(const struct xchg_conn *conn) {
+  bool announced = conn->proxied && conn_proxy(conn)->announced;
+  return announced ? conn_proxy(conn)->via : (struct addr){.family = ADDR_NONE};
+}
+
 static void each_conn(struct visit *visit, const struct xchg_conn *conn) {
   struct part *part = container_of(visit, struct part, visit);
   const struct snapshot *snapshot = part->snapshot;
@@ -160,6 +166,7 @@ static void each_conn(struct visit *visit, const struct xchg_conn *conn) {
                              .bytes_out = conn->bytes_out,
                              .pending = send_queue_size(&conn->out),
                              .peer = peer->addr,
+                             .via = via_of(conn),
                              .worker = part->worker,
                              .listener = peer->listener,
                              .state = (uint8_t)shown_state(conn),
@@ -363,6 +370,9 @@ static void put_row(struct metrics_out *out, const struct snapshot *snapshot,
   metrics_out_quoted(out, id);
   put_u64(out, "worker", row->worker);
   put_text(out, "peer", addr_format(&row->peer, peer));
+  if (row->via.family != ADDR_NONE) {
+    put_text(out, "via", addr_format(&row->via, peer));
+  }
   put_text(out, "listener",
            addr_format_listen(&snapshot->data->listeners[row->listener].addr, listener,
                               sizeof(listener)));

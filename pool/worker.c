@@ -11,6 +11,7 @@
 #include "pool/worker.h"
 
 #include "core/sys.h"
+#include "core/probe.h"
 #include "pool/forked.h"
 
 #include <assert.h>
@@ -54,6 +55,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
     return -1;
   }
   worker->ctx.server = setup->server;
+  worker->ctx.log = setup->log != NULL ? setup->log : &worker->ctx.no_log;
   worker->ctx.index = setup->index;
   worker->ctx.input = worker->input + CONN_INPUT_FRONT;
   worker->ctx.input_bytes = WORKER_INPUT_BYTES;
@@ -144,6 +146,7 @@ static void open_accepted(struct worker *worker, const struct accepted_conn *acc
   if (worker->stopping_now) {
     stats_add(&worker->stats.ended[XCHG_DRAIN], 1);
     stats_add(&worker->stats.cut, 1);
+    probe_refuse(XCHG_DRAIN, &accepted->addr);
     sys_close(accepted->fd);
     release_admission(worker, accepted->ip_slot);
   } else if (conn_open(&worker->ctx, accepted) == -1) {
@@ -191,6 +194,7 @@ static void stop_conn(struct worker *worker, struct source *source) {
 /* Tell the next connections of the stop, or close them if the drain timeout is over. */
 static void continue_stop(struct worker *worker) {
   if (!worker->stopping_now && worker->stop_now_ns <= worker->reactor.now_ns) {
+    probe_stop(PROBE_CUT);
     worker->stopping_now = true;
     worker->stopping = true;
     worker->stop_cursor = 0;
@@ -372,6 +376,7 @@ static void note_turn(struct worker *worker, int events) {
   if (events > 0 && (sampled || events >= TURN_LONG)) {
     histogram_record(&worker->turns, sub_sat_u64(sys_now_ns(), worker->reactor.now_ns));
   }
+  probe_turn(worker->index, events, worker->reactor.now_ns);
 }
 
 /* In a child that a callback of this thread forks. */

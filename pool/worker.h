@@ -66,6 +66,7 @@ struct worker_setup {
   const struct xchg_handler *handler;
   struct admission *admission;
   struct xchg_server *server; /* for the handler; may be NULL */
+  struct log *log;            /* borrows; NULL = none */
   uint32_t index;
 };
 

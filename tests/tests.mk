@@ -10,6 +10,7 @@
 #   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, one seed after the other
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
+#   tests/ops/x.c           -> $(B)/tests/ops/x           programs for the tests of check-ops
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
 #   tests/live/test_x.py                                  against $(B)/xchgd
 # tests/run runs them and prints the sums. VARIANT selects the build that is tested; the check-... targets set it.
@@ -18,12 +19,11 @@ UNIT = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/check_*.c))
 FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
 CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
 # The tests that wait longest run first, so that they do not run alone at the end.
-LIVE_LONG = tests/live/test_bench.py tests/live/test_limits.py
+LIVE_LONG = $(patsubst %,tests/live/test_%.py,bench fault_matrix_resources fault_matrix_peers limits network soak examples log_descriptors)
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
-# the load generator, whose threads check_load and check_schedule run, faults outside of the process, or an end that leaves
-# threads alone, which TSan reports.
-TSAN_SKIPS = amplification bench bench_agree bench_end bench_name close config exchange install network fault_matrix_accept fault_matrix_handoff late
+# the load generator, whose threads check_load and check_schedule run, or faults outside of the process.
+TSAN_SKIPS = amplification bench bench_agree bench_end bench_escapes bench_name bench_proxy close config exchange install network fault_matrix_accept fault_matrix_handoff
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(TSAN_SKIPS:%=tests/live/test_%.py))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind a live test spends most of its time waiting: for a program to start, for a timeout.
@@ -69,7 +69,7 @@ FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
 FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read merge options report)
 # Branches of the product guide libFuzzer, those of the tests do not. In parsers, comparisons guide it too; they cost most.
-FUZZ_PARSERS = core/addr.c core/config_value.c net/http.c $(wildcard benchmarks/xchg-bench/*.c)
+FUZZ_PARSERS = core/addr.c core/config_value.c core/proxy.c net/http.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
 $(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
 $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += -fsanitize-coverage=trace-cmp
@@ -84,6 +84,7 @@ $(FUZZ_SEAM): $(B)/tests/fuzz/%: $(B)/seam/tests/fuzz/%.o $(B)/seam/tests/fuzz/c
 	$(link_fuzz)
 $(B)/tests/fuzz/fuzz_conn_socket: $(B)/obj/tests/fuzz/conn_play.o
 $(patsubst %,$(B)/tests/fuzz/fuzz_%,frame conn_socket conn_memory): $(B)/obj/tests/fixtures/reference_framing.o
+$(B)/tests/fuzz/fuzz_proxy: $(B)/obj/tests/fixtures/reference_proxy.o
 $(FUZZ_BENCH): $(B)/bench.a
 $(FUZZ_BENCH:$(B)/tests/%=$(B)/obj/tests/%.o): private XCFLAGS += -Ibenchmarks/xchg-bench
 $(B)/tests/fuzz/fuzz_options: private FUZZ_LDFLAGS = -Wl,--wrap=getaddrinfo,--wrap=freeaddrinfo
@@ -108,6 +109,9 @@ $(BENCH_UNIT:%.c=$(B)/obj/%.o): private XCFLAGS += -Ibenchmarks -Ibenchmarks/xch
 START_WRAPS = malloc calloc aligned_alloc open_memstream mmap getrandom epoll_create1 epoll_ctl eventfd socket bind listen \
               getsockname setsockopt pthread_create sched_getaffinity
 $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
+
+# A second parser. The fuzz target has it, too.
+$(patsubst %,$(B)/tests/check_%,proxy proxy_header proxy_rules): $(B)/obj/tests/fixtures/reference_proxy.o
 
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
@@ -206,7 +210,8 @@ TEST_ENV = SIMULATE_SEEDS=2000 XCHGD_SLOW=3 \
            ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=1 \
            UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:abort_on_error=1
 else ifeq ($(VARIANT),tsan)
-TEST_ENV = TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 XCHGD_SLOW=5
+# A second signal ends the process while its threads run: that is no leak.
+TEST_ENV = TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:report_thread_leaks=0 XCHGD_SLOW=5
 # TSan's shadow memory conflicts with the address randomization of some kernels.
 TEST_WRAP = $(if $(shell setarch -R true 2>&1),,setarch -R)
 else ifeq ($(VARIANT),valgrind)
@@ -216,7 +221,7 @@ else ifeq ($(VARIANT),cov)
 TEST_ENV = SIMULATE_SEEDS=2000
 endif
 # These check the files of a release, so they run against the release build only.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/queries tests/lint/seam tests/sim/mutants.sh)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/queries tests/lint/seam tests/lint/probes tests/sim/mutants.sh)
 
 # The longest program runs first, so that it does not run alone at the end.
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
@@ -242,13 +247,14 @@ check-tsan: ## every test under the thread sanitizer
 # exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
 # control groups, which would act on valgrind itself. Programs that end while threads or children run leave descriptors open.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_html bench_name bench_scale peers network install readme exchange models limits life examples handler \
+VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
-                   containers descriptor_table locale
-# The other tests of xchg-bench run under ASan and the fuzzer; under valgrind they would take minutes.
+                   containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log
+# The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
+# valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
-                $(addprefix $(B)/tests/check_,api_fork api_fork_conn log_descriptor log_writer model_fork streams),$(UNIT))
+                $(addprefix $(B)/tests/check_,admission api_fork api_fork_conn ascii frame log_descriptor log_writer model_fork ring streams wheel),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
@@ -266,10 +272,19 @@ check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
 
+# Prints what the parser of PROXY headers finds, for a test of check-ops with other implementations.
+$(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+
 # What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts
+check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
 	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
+
+# Every build of it is a release build with probes.
+$(B)/probes/xchgd: FORCE
+	@$(MAKE) BUILD=$(B)/probes VARIANT=release PROBES=1 $@
 
 $(B)/ops/package-lock.json: tests/ops/package.json tests/ops/package-lock.json | need-ops
 	@mkdir -p $(@D) && cp tests/ops/package.json $(@D)
@@ -349,6 +364,7 @@ lint-rules:
 	@tests/lint/rules $(CC) $(C_FILES)
 	@tests/lint/words
 	@tests/lint/modules
+	@tests/lint/probes
 	@tests/lint/discarded $(CC)
 lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
@@ -379,7 +395,7 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace socat netcat
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
-PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2
+PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev
 GOALS_ops = check-ops
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format

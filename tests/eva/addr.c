@@ -2,7 +2,7 @@
  * addr: core/addr.c on any text, for the abstract interpreter (make eva).
  *
  * Inputs: texts of any characters and every length up to TEXT_MOST, which end where their block
- * ends; any mode after a path; and letters that fill or exceed the buffer of a path or a host.
+ * ends; any value of an option; and letters that fill or exceed the buffer of a path or a host.
  */
 #include "core/addr.h"
 
@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define TEXT_MOST 6
-#define MODE_MOST 5
+#define OPTION_BEGIN_MOST 12
+#define OPTION_MOST 5
 #define PATH_LEAST 106
 #define PATH_MOST 108
 #define HOST_LEAST 45
@@ -57,13 +58,13 @@ static void any_texts(void) {
   }
 }
 
-static void any_modes(void) {
-  static const char begin[] = "unix:/;mode=";
-  char text[sizeof(begin) + MODE_MOST];
-  for (size_t size = 0; size <= MODE_MOST; size++) {
-    char *at = text + MODE_MOST - size;
-    memcpy(at, begin, sizeof(begin) - 1);
-    any_text(at + sizeof(begin) - 1, size);
+/* ${begin}, which has ${begin_size} bytes, then any text of an option's value. */
+static void any_options(const char *begin, size_t begin_size) {
+  char text[OPTION_BEGIN_MOST + OPTION_MOST + 1];
+  for (size_t size = 0; size <= OPTION_MOST; size++) {
+    char *at = text + sizeof(text) - 1 - size - begin_size;
+    memcpy(at, begin, begin_size);
+    any_text(at + begin_size, size);
     parse(at);
   }
 }
@@ -85,7 +86,8 @@ static void long_texts(const char *begin, size_t begin_size, size_t least, size_
 int main(void) {
   look_up();
   any_texts();
-  any_modes();
+  any_options("unix:/;mode=", 12);
+  any_options(":1;proxy=", 9);
   long_texts("unix:/", 6, PATH_LEAST, PATH_MOST);
   long_texts("", 0, HOST_LEAST, HOST_MOST);
   return 0;

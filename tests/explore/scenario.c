@@ -60,7 +60,7 @@ static struct accepted_conn nth_conn(unsigned n) {
   accepted.accepted_ns = n;
   accepted.fd = (int)n + 100;
   accepted.ip_slot = NO_IP_SLOT;
-  accepted.listener = ~n;
+  accepted.listener = (uint16_t)~n;
   accepted.addr.port = (uint16_t)n;
   return accepted;
 }

@@ -19,6 +19,7 @@ const struct session sessions[] = {
     {.name = "thread", .main = greet_thread_main, .tcp = true},
     {.name = "iterative", .main = greet_iterative_main, .tcp = true, .one_by_one = true},
     {.name = "passed", .main = passed_main, .tcp = true, .no_file = true},
+    {.name = "proxied", .main = proxied_main, .tcp = true},
 };
 const unsigned sessions_count = sizeof(sessions) / sizeof(sessions[0]);
 

@@ -52,5 +52,6 @@ void *greet_admin_main(void *argument);
 void *greet_thread_main(void *argument);
 void *greet_iterative_main(void *argument);
 void *passed_main(void *argument);
+void *proxied_main(void *argument);
 
 #endif

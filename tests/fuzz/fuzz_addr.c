@@ -21,6 +21,7 @@ static bool is_mapped(const struct addr *addr) {
 
 static void try_listen(const char *text) {
   struct addr_listen listen, again;
+  static const char *const proxies[] = {"", ";proxy=v1", ";proxy=v2", ";proxy=any"};
   char written[256];
   memset(&listen, 0xee, sizeof(listen));
   if (addr_parse_listen(text, &listen) == -1) {
@@ -35,16 +36,19 @@ static void try_listen(const char *text) {
   fuzz_holds(memchr(listen.scope, 0, sizeof(listen.scope)) != NULL, "a scope ends");
   fuzz_holds(listen.scope[0] == 0 || listen.addr.family == ADDR_IPV6, "only IPv6 has a scope");
   fuzz_holds(!listen.any || text[0] == ':', "any means an empty host");
+  fuzz_holds(listen.proxy <= ADDR_PROXY_ANY, "a header has a version that exists");
   addr_format_listen(&listen, written, sizeof(written));
   if (listen.mode != -1) {
     size_t size = strlen(written);
     snprintf(written + size, sizeof(written) - size, ";mode=%o", (unsigned)listen.mode);
   }
+  strcat(written, proxies[listen.proxy]);
   fuzz_holds(addr_parse_listen(written, &again) == 0, "the written value can be parsed");
   fuzz_holds(same_addr(&listen.addr, &again.addr), "the address comes back");
   fuzz_holds(strcmp(listen.scope, again.scope) == 0, "the scope comes back");
   fuzz_holds(listen.mode == again.mode && strcmp(listen.path, again.path) == 0,
              "path and mode come back");
+  fuzz_holds(listen.proxy == again.proxy, "the version of the header comes back");
 }
 
 /* Are the first ${bits} of both equal? */

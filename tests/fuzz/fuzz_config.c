@@ -6,8 +6,8 @@
  * Input: four bytes of facts about the machine, then NAME=VALUE lines; XCHG_ is added to a name
  * without it.
  */
-#include "core/config_vars.h"
 #include "core/config.h"
+#include "core/config_vars.h"
 #include "tests/fuzz/fuzz.h"
 
 #include "net/frame.h"

@@ -8,8 +8,8 @@
  * Input: the variable, the text.
  */
 #include "core/parse.h"
-#include "core/config_vars.h"
 #include "core/config.h"
+#include "core/config_vars.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <arpa/inet.h>

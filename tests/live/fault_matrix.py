@@ -248,8 +248,7 @@ def unharmed(server):
     settle(server, open_before)
     if server.process.poll() is not None:
         raise AssertionError(f"the server has ended: {server.process.returncode}")
-    if server.descriptors() != before:
-        raise AssertionError(f"{server.descriptors()} descriptors, {before} before")
+    wait_descriptors(server, before)
 
 
 # ---- to provoke faults ---------------------------------------------------------------------------

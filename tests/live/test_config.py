@@ -14,7 +14,7 @@ VARIABLES = (
     "REUSEPORT SPIN MAX_CONNECTIONS OVERLOAD MAX_PER_IP ALLOW DENY MAX_PENDING SNDBUF IDLE_TIMEOUT "
     "MESSAGE_TIMEOUT WRITE_TIMEOUT MAX_LIFETIME LINGER STOP_GRACE DRAIN_TIMEOUT NODELAY KEEPALIVE "
     "DEFER_ACCEPT FASTOPEN HANDLER OFFLOAD_THREADS WATCHDOG LOG_LEVEL LOG_FORMAT "
-    "ADMIN STALL DRAIN_DELAY").split()
+    "ADMIN STALL DRAIN_DELAY PROXY_TRUST PROXY_TIMEOUT").split()
 
 BAD = [  # a variable and an invalid value
     ("EXCHANGE", "http"), ("EXCHANGE", "greet,echo"), ("FRAME", "crlf"), ("FRAME", "fixed"),
@@ -30,6 +30,9 @@ BAD = [  # a variable and an invalid value
     ("LISTEN", "1.2.3:7000"), ("LISTEN", "1.2.3.256:7000"), ("LISTEN", ":7000,,:7001"),
     ("LISTEN", "unix:relative"), ("LISTEN", "unix:"), ("LISTEN", "unix:/" + 107 * "x"),
     ("LISTEN", "unix:/tmp/x;mode=0999"), ("LISTEN", "unix:/tmp/x;mode="),
+    ("LISTEN", "127.0.0.1:0;proxy=v3"), ("LISTEN", ":0;proxy"), ("LISTEN", ":0;mode=0600"),
+    ("LISTEN", "unix:/tmp/x;proxy=v1;proxy=v1"), ("PROXY_TRUST", "localhost"), ("PROXY_TRUST", "10.0.0.0/33"),
+    ("PROXY_TIMEOUT", "0"), ("PROXY_TIMEOUT", "2s"), ("PROXY_TIMEOUT", "61s"),
     ("LISTEN", "unix:/tmp/x;owner=me"), ("LISTEN", ",".join(f"127.0.0.1:{i + 7000}"
                                                             for i in range(65))),
     ("BACKLOG", "0"), ("BACKLOG", "2147483648"), ("MODEL", "prefork"), ("WORKERS", "0"),
@@ -56,6 +59,9 @@ GOOD = [
     dict(FRAME="u16", GREETING="", REPLY="text:"), dict(REPLY="text:none", GREETING="none"),
     dict(MESSAGES="9223372036854775807", MAX_MESSAGE="1GiB"), dict(MAX_MESSAGE="1"),
     dict(LISTEN="127.0.0.1:0,[::1]:0,:0,unix:/tmp/a;mode=0660,unix:/" + 106 * "x"),
+    dict(LISTEN="127.0.0.1:0;proxy=V2,unix:/tmp/a;proxy=any;mode=0660,:0", PROXY_TRUST="127.0.0.1,::1/128",
+         PROXY_TIMEOUT="3s"), dict(LISTEN="unix:/tmp/a;proxy=v1", PROXY_TIMEOUT="1m"),
+    dict(LISTEN=":0;proxy=any", PROXY_TRUST="0.0.0.0/0", DEFER_ACCEPT="3"),
     dict(BACKLOG="2147483647", WORKERS="1024", QUEUE="1048576"), dict(MAX_PENDING="1GiB"),
     dict(IDLE_TIMEOUT="0", MESSAGE_TIMEOUT="500us", WRITE_TIMEOUT="250ms", MAX_LIFETIME="5m"),
     dict(SPIN="1s", STOP_GRACE="60s", LINGER="0", DRAIN_TIMEOUT="0"),

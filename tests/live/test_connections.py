@@ -50,6 +50,17 @@ class ConnectionsTest(FolderTest):
 
 
 class Rows(ConnectionsTest):
+    def test_an_announced_address(self):
+        """Behind a proxy, peer is the client's address and via the proxy's. Without an announcement there is no via."""
+        server = self.endpoint(XCHG_LISTEN="127.0.0.1:0;proxy=v1", XCHG_PROXY_TRUST="127.0.0.1")
+        with server.connect() as proxied, server.connect() as unknown:
+            for client, header in ((proxied, b"PROXY TCP4 192.0.2.1 198.51.100.1 1111 2222\r\n"), (unknown, b"PROXY UNKNOWN\r\n")):
+                client.sendall(header + b"x")
+                self.assertEqual(receive_exactly(client, 1), b"x")
+            rows = {row["peer"]: row for row in self.ask(server)["connections"]}
+            self.assertEqual(rows["192.0.2.1:1111"]["via"], peer_of(proxied))
+            self.assertNotIn("via", rows[peer_of(unknown)])
+
     def test_each_client_has_a_row(self):
         """Each row says what its client has sent and received."""
         server = self.endpoint()

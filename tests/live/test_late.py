@@ -12,6 +12,7 @@ from test_handler import plugin
 from xchgd import receive_exactly, reset
 
 WORK, CALLBACK = "ending before offloaded work has ended", "ending while a callback blocks"
+SECOND = "second signal: ending at once"
 
 
 class Late(FolderTest):
@@ -97,6 +98,35 @@ class Late(FolderTest):
                 self.assertEqual("late stops" in self.said(server), model == "fork")
                 self.assertFalse(os.path.exists(self.path()))
                 os.close(held)
+
+    def stop_that_blocks(self, stack, model="pool"):
+        """A server whose on_stop waits until the returned file is closed."""
+        path = self.path(f"fifo{len(os.listdir(self.folder))}")
+        os.mkfifo(path)
+        server = stack.enter_context(self.late(LATE_STOP=path, XCHG_MODEL=model))
+        os.kill(server.pid, signal.SIGTERM)
+        held = stack.enter_context(open(path, "wb"))  # returns once on_stop has opened the other end
+        server.wait_line("stopped")
+        return server, held
+
+    def test_a_second_signal_ends_a_blocked_on_stop(self):
+        for model, signum in (("pool", signal.SIGINT), ("pool", signal.SIGQUIT), ("thread", signal.SIGINT), ("fork", signal.SIGINT)):
+            with self.subTest(model, signal=signum), contextlib.ExitStack() as stack:
+                server, _ = self.stop_that_blocks(stack, model)
+                os.kill(server.pid, signum)
+                server.finish(expect=1)
+                self.assertEqual(len(server.messages(SECOND)), 1)
+                self.assertEqual(self.said(server), ["late stops"])
+
+    def test_other_signals_do_not_end_a_blocked_on_stop(self):
+        """The handler's on_stop returns, and the server ends as usual."""
+        with contextlib.ExitStack() as stack:
+            server, held = self.stop_that_blocks(stack)
+            for signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+                os.kill(server.pid, signum)
+            held.close()
+            server.finish()
+            self.assertEqual(self.said(server), ["late stops", "late has stopped"])
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ PLAIN = not WRAP and os.environ.get("XCHGD_VARIANT", "") in ("", "release", "cla
 
 GREETING = b"Message from server\0"
 REASONS = ("peer", "reset", "too_long", "truncated", "idle", "message", "write", "lifetime", "denied", "per_ip",
-           "overload", "memory", "drain", "error")
+           "overload", "memory", "drain", "error", "proxy")
 
 
 # Moves the descriptors argv[1] (comma-separated) to 3, 4, ... as a service manager does, and executes

@@ -9,6 +9,7 @@ A test waits for a condition, at most LIMIT. Every program has a time limit of i
 Environment: OPS_FOLDER = where node finds the packages, OPS_LOGS = the folder for screenshots and logs; otherwise as tests/live/xchgd.py.
 """
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -25,13 +26,25 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tests", "live"))
 
-from bench import BENCH, unused_port  # noqa: E402
+from bench import BENCH, unused_port  # noqa: E402,F401
 from xchgd import LIMIT, PROGRAM, Server, greet  # noqa: E402,F401
 
 BUILD = os.path.dirname(os.path.abspath(PROGRAM))
 LOGS = os.environ.get("OPS_LOGS", os.path.join(BUILD, "tests", "log-ops"))
 FOLDER = os.environ.get("OPS_FOLDER", os.path.join(BUILD, "ops"))
 PROGRAM_SECONDS = 200  # the limit of a helper program; a test module has 240 (see tests.mk)
+
+
+RESERVED = contextlib.ExitStack()
+atexit.register(RESERVED.close)
+
+
+def reserved_port():
+    """A port of 127.0.0.1 for a listener with SO_REUSEADDR. The kernel gives it to no other program, also while the listener restarts."""
+    holder = RESERVED.enter_context(socket.socket())  # bound, and never listening
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder.getsockname()[1]
 
 
 def log_path(name):
@@ -120,7 +133,7 @@ class Operated(Server):
         self._made = None if folder else tempfile.TemporaryDirectory()
         self.folder = folder or self._made.name
         self.admin_path = os.path.join(self.folder, "admin.sock")
-        self.admin_port = admin_port or unused_port()
+        self.admin_port = admin_port or reserved_port()
         variables.setdefault("XCHG_ADMIN", f"unix:{self.admin_path},127.0.0.1:{self.admin_port}")
         super().__init__(**variables)
 

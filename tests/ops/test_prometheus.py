@@ -13,7 +13,7 @@ import tempfile
 import unittest
 import urllib.parse
 
-from ops import LOGS, TOP, Load, Operated, Relay, get_json, log_path, program, run, series, tool, unused_port, wait_until
+from ops import LOGS, TOP, Load, Operated, Relay, get_json, log_path, program, reserved_port, run, series, tool, wait_until
 
 EXCHANGES = 3000
 SCRAPES = 3
@@ -56,7 +56,7 @@ class Prometheus:
 
     def __init__(self, targets):
         self.folder = tempfile.TemporaryDirectory()
-        self.port = unused_port()
+        self.port = reserved_port()
         self.config = os.path.join(self.folder.name, "prometheus.yml")
         groups = [{"targets": [f"127.0.0.1:{port}"], "labels": {"form": form}} for form, port in targets.items()]
         with open(self.config, "w") as out:  # JSON is YAML

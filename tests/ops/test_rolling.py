@@ -15,7 +15,7 @@ import threading
 import time
 import unittest
 
-from ops import LIMIT, TOP, Load, Operated, log_path, program, unused_port, wait_until
+from ops import LIMIT, TOP, Load, Operated, log_path, program, reserved_port, wait_until
 
 CONFIG = os.path.join(TOP, "docs", "deploy", "haproxy.cfg")
 ROUNDS = 2  # restarts of each server
@@ -35,7 +35,7 @@ class HAProxy:
 
     def __init__(self, servers):
         self.folder = tempfile.TemporaryDirectory()
-        self.port = unused_port()
+        self.port = reserved_port()
         self.stats_path = os.path.join(self.folder.name, "stats.sock")
         text = read_config()
         replaced = [("bind :7000", f"bind 127.0.0.1:{self.port}"), ("global\n", f"global\n    stats socket {self.stats_path} level operator\n")]
@@ -77,7 +77,8 @@ class HAProxy:
 class Rolling(unittest.TestCase):
     """Two servers restarted in turn under load lose no exchange."""
 
-    def start(self, delay, port=0, admin_port=None):
+    def start(self, delay, port=None, admin_port=None):
+        port = port or reserved_port()
         variables = {"XCHG_LISTEN": f"127.0.0.1:{port}", "XCHG_DRAIN_DELAY": delay, "XCHG_WORKERS": 1}
         if re.search(r"^ +default-server .*send-proxy-v2", read_config(), re.M):
             variables |= {"XCHG_LISTEN": f"127.0.0.1:{port};proxy=v2", "XCHG_PROXY_TRUST": "127.0.0.0/8"}

@@ -96,7 +96,7 @@ static bool waits_for_message(const struct link *link, uint64_t *from_ns) {
     return false;
   }
   if (counted && record->handed == 0) {
-    *from_ns = record->accepted_ns;
+    *from_ns = oracle_begin_ns(link);
     return true;
   }
   *from_ns = there ? piece->first_read_ns : 0;
@@ -126,8 +126,29 @@ static void check_limits(const struct link *link) {
     world_fail("peer %u: XCHG_MESSAGE_TIMEOUT has passed", number);
   }
   if (config->max_lifetime_ns > 0 &&
-      is_late(record->accepted_ns + config->max_lifetime_ns, config->drain_timeout_ns + 1, 1)) {
+      is_late(oracle_begin_ns(link) + config->max_lifetime_ns, config->drain_timeout_ns + 1, 1)) {
     world_fail("peer %u: XCHG_MAX_LIFETIME and XCHG_DRAIN_TIMEOUT have passed", number);
+  }
+}
+
+/* A connection that waits for its header. */
+static void check_header(const struct link *link) {
+  const struct record *record = record_of(link);
+  uint32_t number = link->peer->number;
+  if (record->shut_ns > 0) {
+    return;
+  }
+  if (is_late(record->accepted_ns, plan.config.proxy_timeout_ns, 1)) {
+    world_fail("peer %u: XCHG_PROXY_TIMEOUT has passed", number);
+  }
+  bool unread = link->up_arrived > link->up_read || (link->fin_up && !link->fin_read);
+  if ((unread && lies_since(max_u64(link->unread_ns, record->accepted_ns))) ||
+      (link->broken != 0 && lies_since(max_u64(link->broken_ns, record->accepted_ns)))) {
+    world_fail("peer %u: a header, an end or an error is unread", number);
+  }
+  if (oracle.stop_ns != NEVER && link->up_read == 0 &&
+      is_late(max_u64(oracle.stop_ns, record->accepted_ns), NS_PER_S, 1)) {
+    world_fail("peer %u: a stop waits for a header that has not begun", number);
   }
 }
 
@@ -137,6 +158,10 @@ static void check_link(struct link *link) {
     check_queued(link);
   }
   if (!record->accepted || record->kernel_closed) {
+    return;
+  }
+  if (!record->opened && link->peer->head > 0) {
+    check_header(link);
     return;
   }
   if (!record->opened) {
@@ -189,8 +214,8 @@ void check_totals(struct stats *stats) {
   equal("bytes out", stats->bytes_out, oracle.bytes_out);
   for (enum xchg_reason i = 0; i < XCHG_REASONS; i++) {
     uint64_t more = stats->ended[i] - oracle.ended[i];
-    bool silent = i == XCHG_DENIED || i == XCHG_PER_IP || i == XCHG_OVERLOAD || i == XCHG_MEMORY ||
-                  i == XCHG_DRAIN;
+    bool silent = i == XCHG_PROXY || i == XCHG_DENIED || i == XCHG_PER_IP || i == XCHG_OVERLOAD ||
+                  i == XCHG_MEMORY || i == XCHG_DRAIN;
     if (!silent) {
       equal(xchg_reason_name(i), stats->ended[i], oracle.ended[i]);
     }

@@ -41,7 +41,7 @@ static bool is_complete(const struct link *link) {
 static bool must_leave(const struct link *link) {
   uint64_t life_ns = plan.config.max_lifetime_ns;
   return oracle.stop_ns != NEVER ||
-         (life_ns > 0 && world.now_ns >= record_of(link)->accepted_ns + life_ns - life_ns / 10);
+         (life_ns > 0 && world.now_ns >= oracle_begin_ns(link) + life_ns - life_ns / 10);
 }
 
 /* Is it between messages, with all input and output handled? */
@@ -51,7 +51,17 @@ static bool is_between(const struct link *link) {
 
 /* ---- reasons ---- */
 
+static bool was_reset(const struct link *link);
+
+/* A proxy's own connection without a byte after its header: however the proxy ends it. */
+static bool is_check(const struct link *link) {
+  return link->peer->is_local && record_of(link)->handed == 0 && begun(link) == 0;
+}
+
 static bool finished(const struct link *link) {
+  if (is_check(link) && (link->fin_read || was_reset(link))) {
+    return true;
+  }
   if (unsent(link) > 0) {
     return false;
   }
@@ -62,8 +72,8 @@ static bool finished(const struct link *link) {
 }
 
 static bool ended_by_peer(const struct link *link) {
-  return is_counted() && !is_complete(link) && link->fin_read && begun(link) == 0 &&
-         unsent(link) == 0;
+  return !is_check(link) && is_counted() && !is_complete(link) && link->fin_read &&
+         begun(link) == 0 && unsent(link) == 0;
 }
 
 static bool is_reset_errno(int error) {
@@ -123,7 +133,7 @@ static bool message_late(const struct link *link) {
   const struct record *record = record_of(link);
   const struct piece *piece = next_piece(link);
   bool first = is_counted() && record->handed == 0;
-  uint64_t from_ns = first ? record->accepted_ns : piece != NULL ? piece->first_read_ns : 0;
+  uint64_t from_ns = first ? oracle_begin_ns(link) : piece != NULL ? piece->first_read_ns : 0;
   return from_ns > 0 && (first || begun(link) > 0) &&
          is_past(from_ns, plan.config.message_timeout_ns);
 }
@@ -138,7 +148,7 @@ static bool write_late(const struct link *link) {
 
 static bool lived_long(const struct link *link) {
   uint64_t life_ns = plan.config.max_lifetime_ns;
-  return life_ns > 0 && is_past(record_of(link)->accepted_ns, life_ns - life_ns / 10);
+  return life_ns > 0 && is_past(oracle_begin_ns(link), life_ns - life_ns / 10);
 }
 
 static bool stopped(const struct link *link) {
@@ -150,8 +160,18 @@ static bool stopped(const struct link *link) {
     return true;
   }
   bool silent = !is_counted() && record->handed == 0 && begun(link) == 0 &&
-                is_past(max_u64(oracle.stop_ns, record->accepted_ns), SILENCE_NS);
+                is_past(max_u64(oracle.stop_ns, oracle_begin_ns(link)), SILENCE_NS);
   return silent || (is_counted() && is_between(link));
+}
+
+bool check_end_header(const struct link *link) {
+  const struct record *record = record_of(link);
+  bool stopped = oracle.stop_ns != NEVER && link->up_read == 0 &&
+                 is_past(max_u64(oracle.stop_ns, record->accepted_ns), SILENCE_NS);
+  bool ended = link->fin_read || link->broken != 0 || record->injected != 0;
+  return stopped || (link->peer->bad_head && link->up_read > 0) ||
+         (ended && link->up_read < link->peer->head) ||
+         is_past(record->accepted_ns, plan.config.proxy_timeout_ns);
 }
 
 static bool is_right(const struct link *link, enum xchg_reason reason) {
@@ -161,7 +181,7 @@ static bool is_right(const struct link *link, enum xchg_reason reason) {
     case XCHG_PEER:
       return ended_by_peer(link);
     case XCHG_RESET:
-      return was_reset(link);
+      return was_reset(link) && !is_check(link);
     case XCHG_TOO_LONG:
       return too_long(link);
     case XCHG_TRUNCATED:

@@ -92,7 +92,7 @@ if [ "${1:-}" = all ]; then
   server refused-not-closed 500 pool/acceptor.c '/^static void refuse/,/^}/s/sys_close(accepted->fd);//'
   server ip-slot-kept 5000 pool/worker.c '/^static void release_admission/,/^}/s/admission_release(worker->admission, ip_slot);/(void)ip_slot;/'
   server room-not-reported 5000 pool/worker.c 's/if (freed || taken > 0) {/if (0) {/'
-  server no-pause 5000 pool/acceptor.c '/^static void note_exhausted/,/^}/s/pause_accepting(acceptor, true);//'
+  server no-pause 5000 pool/acceptor.c '/^static void note_exhausted/,/^}/s/pause_accepting(acceptor, error);//'
   server unread-at-stop 20000 net/conn.c 's/conn->readable == READABLE_NO \&\& !conn_paused/!conn_paused/'
   server begun-at-stop 5000 net/conn.c 's/conn->messages > 0 \&\& conn->in == NULL \&\&/conn->messages > 0 \&\&/'
   server stop-visits-one 5000 pool/worker.c 's/^#define STOP_BATCH 256/#define STOP_BATCH 1/;s/worker->stopping = true;/worker->stopping = 1;/;s/more || worker->stopping ||/more ||/'

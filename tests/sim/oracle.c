@@ -23,6 +23,11 @@ void oracle_reset(void) {
   oracle.stop_ns = oracle.stop_now_ns = NEVER;
 }
 
+uint64_t oracle_begin_ns(const struct link *link) {
+  const struct record *record = record_of(link);
+  return link->peer->head > 0 ? record->opened_ns : record->accepted_ns;
+}
+
 struct record *record_of(const struct link *link) {
   return &oracle.records[link->peer->number];
 }
@@ -67,6 +72,7 @@ void oracle_expect(struct peer *peer) {
     uint64_t most = plan.config.messages > 0 ? plan.config.messages : peer->out_size;
     size += reply_size(peer->out_size, 0) + most * plan.config.reply_text.size;
   }
+  record->handed_to = peer->head;
   record->expect_max = size;
   record->expect = arena_take(size + 1);
 }
@@ -156,6 +162,9 @@ static void opened(struct xchg_conn *conn) {
   if (record->opened || !record->accepted || record->kernel_closed) {
     world_fail("peer %u is opened at a wrong time", link->peer->number);
   }
+  if (link->up_read < link->peer->head || link->peer->bad_head) {
+    world_fail("peer %u is opened without a valid header", link->peer->number);
+  }
   if (is_denied(link->peer)) {
     world_fail("peer %u is denied but was admitted", link->peer->number);
   }
@@ -164,7 +173,8 @@ static void opened(struct xchg_conn *conn) {
   if (live_connections(NULL) > config->max_connections) {
     world_fail("more connections than XCHG_MAX_CONNECTIONS");
   }
-  if (config->max_per_ip > 0 && live_connections(link->peer) > config->max_per_ip) {
+  if (config->max_per_ip > 0 && !plan.proxied &&
+      live_connections(link->peer) > config->max_per_ip) {
     world_fail("more connections of peer %u's address than allowed", link->peer->number);
   }
   expect_greeting(record);
@@ -364,6 +374,12 @@ void oracle_shut(struct link *link) {
               (record->handed < link->peer->pieces_count &&
                link->peer->pieces[record->handed].kind == PIECE_TOO_LONG);
   record->shut_ns = world.now_ns;
+  if (!record->opened) {
+    if (!check_end_header(link)) {
+      world_fail("peer %u: half-closed before its header", link->peer->number);
+    }
+    return;
+  }
   record->shut_begun = link->up_read - record->handed_to;
   if (pending(link) > 0) {
     world_fail("peer %u: half-closed with a reply unsent", link->peer->number);
@@ -392,8 +408,11 @@ static bool may_refuse(const struct link *link) {
   const struct config *config = &plan.config;
   bool full = config->overload == XCHG_OVERLOAD_REFUSE &&
               counted_beside(link, false) >= min_u64(config->max_connections, config->queue);
-  bool many = config->max_per_ip > 0 && counted_beside(link, true) >= config->max_per_ip;
-  return is_denied(link->peer) || full || many || oracle.no_memory ||
+  bool many =
+      config->max_per_ip > 0 && !plan.proxied && counted_beside(link, true) >= config->max_per_ip;
+  bool no_header = plan.proxied && (record_of(link)->shut_ns > 0 || check_end_header(link));
+  bool denied = is_denied(link->peer) && link->up_read >= link->peer->head;
+  return denied || no_header || full || many || oracle.no_memory ||
          world.now_ns >= oracle.stop_now_ns;
 }
 

@@ -108,7 +108,13 @@ void oracle_excuse(void);
 /** A wait that began at ${began_ns} has ended with ${ready} events. */
 void oracle_waited(int ready, uint64_t began_ns);
 
+/** When the clocks of ${link}'s connection began: at the accept, or at the end of its header. */
+uint64_t oracle_begin_ns(const struct link *link);
+
 /* ---- check_end.c ---- */
+
+/** May a connection that waits for its PROXY header be closed, or half-closed by a stop? */
+bool check_end_header(const struct link *link);
 
 /** Fail the run unless ${reason} is right. */
 void check_end_reason(const struct link *link, enum xchg_reason reason);

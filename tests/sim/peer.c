@@ -146,6 +146,9 @@ void peer_may_send(void *object, uint64_t unused) {
   uint64_t left = stop > peer->sent ? stop - peer->sent : 0;
   uint64_t count =
       min_u64(min_u64(left, link_room(link)), prng_between(&world.prng, 1, peer->piece_max));
+  if (peer->sent < peer->head && chance(700)) { /* split the header anywhere */
+    count = min_u64(count, prng_between(&world.prng, 1, peer->head - peer->sent));
+  }
   if (count > 0) {
     peer->sent += (uint32_t)count;
     link_peer_send(link, count, chance(peer->urgent));

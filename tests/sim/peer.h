@@ -28,6 +28,9 @@ struct peer {
   /* the plan */
   uint8_t *out; /* borrows from the arena: what it will send unless it is stopped */
   uint32_t out_size;
+  uint32_t head;        /* of those, bytes of a PROXY header; 0 = there is none */
+  bool bad_head;        /* it is no valid one */
+  bool is_local;        /* it says LOCAL */
   struct piece *pieces; /* borrows likewise: how reference_framing.c splits it */
   uint32_t pieces_count;
   uint32_t end_at; /* bytes that it sends before its end */

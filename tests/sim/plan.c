@@ -78,9 +78,33 @@ static void say_exchange(void) {
 
 /* ---- limits and times ---- */
 
+/* All listeners take PROXY headers, or none does. */
+static void say_listen(void) {
+  static const char *const options[] = {";proxy=v1", ";proxy=v2", ";proxy=any"};
+  plan.proxied = chance(250);
+  const char *option = plan.proxied ? options[prng_below(&world.prng, 3)] : "";
+  switch (prng_below(&world.prng, 4)) {
+    case 0:
+      say("XCHG_LISTEN=127.0.0.1:0%s", option);
+      break;
+    case 1:
+      say("XCHG_LISTEN=[::1]:0%s", option);
+      break;
+    case 2:
+      say("XCHG_LISTEN=:0%s", option);
+      break;
+    default:
+      say("XCHG_LISTEN=127.0.0.1:0%s,:0%s,[::1]:0%s", option, option, option);
+      break;
+  }
+  if (plan.proxied) {
+    say("XCHG_PROXY_TRUST=0.0.0.0/0,::/0");
+    say_time("XCHG_PROXY_TIMEOUT", 3000000, 60000000, false);
+  }
+}
+
 static void say_limits(void) {
-  static const char *const listens[] = {"127.0.0.1:0", "[::1]:0", ":0", "127.0.0.1:0,:0,[::1]:0"};
-  say("XCHG_LISTEN=%s", listens[prng_below(&world.prng, 4)]);
+  say_listen();
   say("XCHG_BACKLOG=%" PRIu64, pick(chance(200) ? 1 : 8, 60));
   say("XCHG_WORKERS=%" PRIu64, pick(1, 4));
   say("XCHG_QUEUE=%" PRIu64, pick(1, 16));

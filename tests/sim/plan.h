@@ -31,6 +31,7 @@ struct plan {
   char lines[PLAN_LINES][PLAN_LINE];
   const char *environment[PLAN_LINES + 1];
   uint32_t lines_count;
+  bool proxied; /* every connection begins with a PROXY header */
   struct config config;
   struct faults faults;
   uint32_t peers;

@@ -8,6 +8,8 @@
 #include "tests/sim/peer.h"
 #include "tests/sim/plan.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ARENA_BYTES ((size_t)128 * 1024 * 1024)
@@ -28,6 +30,8 @@ static struct {
   _Alignas(16) uint8_t bytes[ARENA_BYTES];
   size_t used;
 } arena;
+
+static bool chance(unsigned permille) { return prng_chance(&world.prng, permille); }
 
 /* The output: where, its size, and its room. */
 struct writer {
@@ -121,6 +125,40 @@ static void put_messages(struct writer *writer, uint64_t count) {
   }
 }
 
+/*
+ * The header of ${peer}'s proxy, which announces the address that the connection comes from.  A bad
+ * one has a wrong byte in its signature.
+ */
+static void put_header(struct writer *writer, struct peer *peer) {
+  static const uint8_t signature[] = "\r\n\r\n\0\r\nQUIT\n";
+  enum addr_proxy accepts = plan.config.listen[0].proxy;
+  bool v2 = accepts == ADDR_PROXY_V2 || (accepts == ADDR_PROXY_ANY && chance(500));
+  bool v6 = peer->addr.family == ADDR_IPV6;
+  const uint8_t address_size = v6 ? 16 : 4;
+  if (v2) {
+    peer->is_local = chance(200);
+    const uint8_t rest[4] = {peer->is_local ? 0x20 : 0x21, v6 ? 0x21 : 0x11, 0,
+                             (uint8_t)(2 * address_size + 4)};
+    const uint8_t ports[4] = {(uint8_t)(peer->addr.port >> 8), (uint8_t)peer->addr.port, 1, 2};
+    put(writer, signature, 12);
+    put(writer, rest, sizeof(rest));
+    put(writer, peer->addr.bytes, address_size);
+    put(writer, peer->addr.bytes, address_size);
+    put(writer, ports, sizeof(ports));
+  } else {
+    char line[128], address[INET6_ADDRSTRLEN];
+    inet_ntop(v6 ? AF_INET6 : AF_INET, peer->addr.bytes, address, sizeof(address));
+    int size = snprintf(line, sizeof(line), "PROXY TCP%c %s %s %u 7000\r\n", v6 ? '6' : '4',
+                        address, address, peer->addr.port);
+    put(writer, line, (size_t)size);
+  }
+  peer->head = (uint32_t)writer->size;
+  peer->bad_head = chance(60);
+  if (peer->bad_head) {
+    writer->at[prng_below(&world.prng, v2 ? 12 : 5)] = 'x';
+  }
+}
+
 static enum workload choose_workload(void) {
   uint64_t roll = prng_below(&world.prng, 100);
   return roll < 76   ? WORKLOAD_PROPER
@@ -134,7 +172,7 @@ static enum workload choose_workload(void) {
 static void split(struct peer *peer, uint32_t pieces_max) {
   const struct config *config = &plan.config;
   bool raw = config->frame.kind == XCHG_FRAME_RAW;
-  for (uint32_t at = 0; !raw && at < peer->out_size && peer->pieces_count < pieces_max;) {
+  for (uint32_t at = peer->head; !raw && at < peer->out_size && peer->pieces_count < pieces_max;) {
     struct piece *piece = &peer->pieces[peer->pieces_count++];
     *piece = reference_framing_piece(&config->frame, config->max_message_bytes, peer->out, at,
                                      peer->out_size);
@@ -156,6 +194,9 @@ void workload_make(struct peer *peer) {
   if (writer.at == NULL) {
     return;
   }
+  if (plan.proxied) {
+    put_header(&writer, peer);
+  }
   switch (choose_workload()) {
     case WORKLOAD_PROPER:
       put_messages(&writer, count);
@@ -167,7 +208,7 @@ void workload_make(struct peer *peer) {
       break;
     case WORKLOAD_BREAKS_OFF:
       put_messages(&writer, count);
-      writer.size -= prng_below(&world.prng, min_u64(writer.size, 100) + 1);
+      writer.size -= prng_below(&world.prng, min_u64(writer.size - peer->head, 100) + 1);
       break;
     case WORKLOAD_NOISE:
       put_noise(&writer, prng_scaled(&world.prng, 1, 3000), -1);

@@ -57,6 +57,38 @@ START_TEST(listeners_have_their_index) {
 }
 END_TEST
 
+/* A listener's option travels with its connections, and a peer that is no proxy is refused. */
+START_TEST(proxied_listeners_have_their_option) {
+  SET_UP("XCHG_LISTEN=127.0.0.1:0;proxy=v2,127.0.0.1:0", "XCHG_PROXY_TRUST=127.0.0.1");
+  start();
+  int client = connect_to_port(port());
+  AWAIT(placed() == 1);
+  ck_assert_uint_eq(fake.accepted[0].proxy, ADDR_PROXY_V2);
+  int other = connect_to_port(listeners[1].addr.addr.port);
+  AWAIT(placed() == 2);
+  ck_assert_uint_eq(fake.accepted[1].proxy, ADDR_PROXY_OFF);
+  close(client);
+  close(other);
+  stop();
+  join();
+  tear_down();
+}
+END_TEST
+
+START_TEST(untrusted_peers_are_refused) {
+  SET_UP("XCHG_LISTEN=127.0.0.1:0;proxy=any", "XCHG_PROXY_TRUST=192.0.2.0/24");
+  start();
+  expect_closed(connect_to_port(port()));
+  stop();
+  join();
+  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 1);
+  ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_PROXY]), 1);
+  ck_assert_uint_eq(counted(&acceptor.stats.proxy_rejected[STATS_PROXY_UNTRUSTED]), 1);
+  ck_assert_uint_eq(placed(), 0);
+  tear_down();
+}
+END_TEST
+
 /* Eight full batches double the size. A batch that finds the backlog empty ends the turn. */
 START_TEST(batches_grow_and_fall) {
   enum { CLIENTS = 200 };
@@ -301,6 +333,8 @@ int main(void) {
   const struct suite_test tests[] = {
       {accepts_and_hands_over, 1},
       {listeners_have_their_index, 1},
+      {proxied_listeners_have_their_option, 1},
+      {untrusted_peers_are_refused, 1},
       {batches_grow_and_fall, 1},
       {a_batch_that_fell_short_shrinks, 1},
       {wait_leaves_clients_in_the_backlog, 1},

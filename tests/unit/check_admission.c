@@ -400,9 +400,37 @@ START_TEST(no_wake_is_lost) {
 }
 END_TEST
 
+/* ---- proxies ---- */
+
+static enum xchg_reason enter_proxied(const char *text) {
+  struct accepted_conn accepted = parsed(text);
+  accepted.proxy = ADDR_PROXY_V2;
+  enum xchg_reason refused = enter(&accepted);
+  ck_assert_uint_eq(accepted.ip_slot, NO_IP_SLOT);
+  return refused;
+}
+
+/* Behind a listener with headers the trust list alone decides; it has no limit per address. */
+START_TEST(proxies_must_be_trusted) {
+  SET_UP("XCHG_LISTEN=:1;proxy=v2", "XCHG_PROXY_TRUST=192.0.2.0/24,2001:db8::/32",
+         "XCHG_DENY=192.0.2.0/24", "XCHG_MAX_PER_IP=1");
+  for (int i = 0; i < 3; i++) {
+    ck_assert_int_eq(enter_proxied("192.0.2.1"), XCHG_FINISHED);
+    ck_assert_int_eq(enter_proxied("2001:db8::1"), XCHG_FINISHED);
+  }
+  ck_assert_int_eq(enter_proxied("192.0.3.1"), XCHG_PROXY);
+  ck_assert_int_eq(enter_proxied("::1"), XCHG_PROXY);
+  ck_assert_int_eq(enter_text("192.0.2.1"), XCHG_DENIED);
+  struct accepted_conn local = {.addr = {.family = ADDR_UNIX}, .proxy = ADDR_PROXY_V2};
+  ck_assert_int_eq(enter(&local), XCHG_FINISHED);
+  tear_down();
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {without_lists_all_are_admitted, 1},
+      {proxies_must_be_trusted, 1},
       {deny_wins_over_allow, 1},
       {deny_alone_admits_the_rest, 1},
       {mapped_addresses_are_ipv4, 1},

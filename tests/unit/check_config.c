@@ -32,7 +32,9 @@ START_TEST(defaults) {
   ck_assert(c.write_timeout_ns == 10 * NS_PER_S && c.max_lifetime_ns == 0);
   ck_assert(c.linger_ns == 2 * NS_PER_S && c.stop_grace_ns == 100 * NS_PER_MS);
   ck_assert(c.drain_timeout_ns == 30 * NS_PER_S && c.drain_delay_ns == 0);
-  ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT);
+  ck_assert(c.proxy_timeout_ns == 5 * NS_PER_S && c.proxy_trust.count == 0);
+  ck_assert(c.listen[0].proxy == ADDR_PROXY_OFF);
+  ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT && c.slow_log_ns == 0);
   config_fini(&c);
   ck_assert_ptr_null(c.greeting.bytes);
   config_fini(&c);
@@ -130,6 +132,45 @@ START_TEST(contradictions_are_faults) {
   GOOD(&c, "XCHG_EXCHANGE=echo", "XCHG_DEFER_ACCEPT=5");
   ck_assert_uint_eq(c.defer_accept_s, 5);
   config_fini(&c);
+}
+END_TEST
+
+#define NO_TRUST \
+  "xchgd: XCHG_PROXY_TRUST='': want the addresses of the proxies: a TCP listener has ;proxy="
+
+/* A TCP listener with headers needs a trust list, a UNIX socket has its file mode. */
+START_TEST(a_proxied_tcp_listener_needs_trust) {
+  struct config c;
+  BAD(NO_TRUST, "XCHG_LISTEN=127.0.0.1:1;proxy=v2");
+  BAD(NO_TRUST, "XCHG_LISTEN=:1,unix:/a;proxy=any,[::1]:2;proxy=v1");
+  BAD(NO_TRUST, "XCHG_LISTEN=:1;proxy=any", "XCHG_PROXY_TRUST=");
+  GOOD(&c, "XCHG_LISTEN=:1;proxy=v2,:2", "XCHG_PROXY_TRUST=127.0.0.1,10.0.0.0/8,::1");
+  ck_assert(c.proxy_trust.count == 3 && c.proxy_trust.blocks[1].bits == 8);
+  ck_assert(c.listen[0].proxy == ADDR_PROXY_V2 && c.listen[1].proxy == ADDR_PROXY_OFF);
+  ck_assert(config_takes_proxy(&c));
+  config_fini(&c);
+  GOOD(&c, "XCHG_LISTEN=:1,unix:/a;proxy=any");
+  ck_assert(config_takes_proxy(&c));
+  config_fini(&c);
+  GOOD(&c, "XCHG_LISTEN=:1;proxy=off,unix:/a", "XCHG_PROXY_TRUST=::/0");
+  ck_assert(!config_takes_proxy(&c));
+  config_fini(&c);
+  BAD("xchgd: XCHG_PROXY_TRUST='lb': want a list of addresses and blocks, such as "
+      "10.0.0.0/8,2001:db8::/32; not 'lb'",
+      "XCHG_LISTEN=:1;proxy=v2", "XCHG_PROXY_TRUST=lb");
+}
+END_TEST
+
+/* The proxy speaks first, so a greeting does not keep the accept from its first bytes. */
+START_TEST(proxied_listeners_may_defer_the_accept) {
+  struct config c;
+  GOOD(&c, "XCHG_DEFER_ACCEPT=5", "XCHG_LISTEN=:1;proxy=v2,unix:/a", "XCHG_PROXY_TRUST=::1");
+  config_fini(&c);
+  GOOD(&c, "XCHG_DEFER_ACCEPT=5", "XCHG_LISTEN=unix:/a");
+  config_fini(&c);
+  BAD("xchgd: XCHG_DEFER_ACCEPT='5': want 0 or XCHG_GREETING=none: the client would wait for the "
+      "greeting",
+      "XCHG_DEFER_ACCEPT=5", "XCHG_LISTEN=:1;proxy=v2,:2", "XCHG_PROXY_TRUST=::1");
 }
 END_TEST
 
@@ -326,6 +367,8 @@ int main(void) {
       {presets_may_be_overridden, 1},
       {contradictions_are_faults, 1},
       {a_text_must_fit_the_prefix, 1},
+      {a_proxied_tcp_listener_needs_trust, 1},
+      {proxied_listeners_may_defer_the_accept, 1},
       {a_refused_value_is_no_contradiction, 1},
       {connections_fit_the_descriptor_limit, 1},
       {an_unknown_descriptor_limit, 1},

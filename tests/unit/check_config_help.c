@@ -333,6 +333,13 @@ START_TEST(warnings_are_logged) {
   ck_assert_uint_eq(count_text("\n"), 1);
   ck_assert_uint_eq(count_text("level=warn"), 1);
   ck_assert_uint_eq(count_text("backlog=4097 somaxconn=4096"), 1);
+  WARN(&facts, "XCHG_MAX_PER_IP=3", "XCHG_LISTEN=:1,unix:/a;proxy=v2");
+  ck_assert_uint_eq(count_text("\n"), 1);
+  ck_assert_uint_eq(count_text("XCHG_MAX_PER_IP does not apply to listeners with ;proxy="), 1);
+  WARN(&facts, "XCHG_MAX_PER_IP=3", "XCHG_LISTEN=:1");
+  ck_assert_str_eq(page, "");
+  WARN(&facts, "XCHG_LISTEN=unix:/a;proxy=v2");
+  ck_assert_str_eq(page, "");
   facts.somaxconn = 128;
   WARN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=on");
   ck_assert_uint_eq(count_text("\n"), 2);

@@ -61,7 +61,7 @@ static void check_same(const struct config *a, const struct config *b) {
   for (uint32_t i = 0; i < a->listen_count; i++) {
     const struct addr_listen *x = &a->listen[i], *y = &b->listen[i];
     ck_assert_mem_eq(&x->addr, &y->addr, sizeof(x->addr));
-    ck_assert(x->any == y->any && x->mode == y->mode);
+    ck_assert(x->any == y->any && x->mode == y->mode && x->proxy == y->proxy);
     ck_assert_str_eq(x->path, y->path);
   }
   ck_assert(a->allow.count == b->allow.count && a->deny.count == b->deny.count);
@@ -70,6 +70,11 @@ static void check_same(const struct config *a, const struct config *b) {
   }
   for (size_t i = 0; i < a->deny.count; i++) {
     ck_assert_mem_eq(&a->deny.blocks[i], &b->deny.blocks[i], sizeof(a->deny.blocks[i]));
+  }
+  ck_assert_uint_eq(a->proxy_trust.count, b->proxy_trust.count);
+  for (size_t i = 0; i < a->proxy_trust.count; i++) {
+    ck_assert_mem_eq(&a->proxy_trust.blocks[i], &b->proxy_trust.blocks[i],
+                     sizeof(a->proxy_trust.blocks[i]));
   }
   ck_assert(a->has_greeting == b->has_greeting && a->greeting.bytes == b->greeting.bytes);
   ck_assert(a->reply_text.bytes == b->reply_text.bytes && a->handler == b->handler);
@@ -119,7 +124,8 @@ static size_t make_values(const struct config_var_def *def, char values[VALUES_M
       }
       break;
     case KIND_LISTEN:
-      snprintf(values[count++], WORD_MAX, "127.0.0.1:0,[::1]:80,:7,unix:/run/x;mode=0600");
+      snprintf(values[count++], WORD_MAX,
+               "127.0.0.1:0,[::1]:80,:7,unix:/run/x;mode=0600;proxy=any");
       break;
     case KIND_BLOCKS:
       snprintf(values[count++], WORD_MAX, "10.1.2.3/8,2001:db8::/32,::ffff:192.0.2.9/120");
@@ -217,6 +223,7 @@ START_TEST(defaults_are_exported) {
   ck_assert(x.max_pending_bytes == 256 * 1024 && x.max_message_bytes == 65536);
   ck_assert(x.idle_timeout_ns == 60 * NS_PER_S && x.drain_timeout_ns == 30 * NS_PER_S);
   ck_assert(x.log_level == XCHG_LOG_INFO && x.log_format == XCHG_LOG_LOGFMT);
+  ck_assert(x.slow_log_ns == 0);
   ck_assert(x.log == NULL && x.log_user == NULL);
   /* Values that depend on the machine stay unset. */
   ck_assert(x.workers == 0 && x.max_connections == 0);
@@ -287,17 +294,21 @@ START_TEST(each_invalid_number_is_one_fault) {
   BAD_FIELD("dispatch=2: want least or round-robin", x.dispatch = (enum xchg_dispatch)2);
   BAD_FIELD("overload=9: want wait or refuse", x.overload = (enum xchg_overload)9);
   BAD_FIELD("log_level=4: want error, warn, info or debug", x.log_level = (enum xchg_log_level)4);
+  BAD_FIELD("slow_log_ns=999999: want 0, or at least 1ms", x.slow_log_ns = 999999);
   BAD_FIELD("log_format=4294967295: want logfmt or json",
             x.log_format = (enum xchg_log_format)UINT32_MAX);
   BAD_FIELD("pin=7: want on or off", memset(&x.pin, 7, sizeof(x.pin)));
 }
 END_TEST
 
-#define LISTEN_WANTED \
-  "want at most 64 of address:port, [v6]:port, :port, unix:/path, unix:/path;mode=0660"
+#define LISTEN_WANTED                                                                          \
+  "want at most 64 of address:port, [v6]:port, :port, unix:/path[;mode=0660], each also with " \
+  ";proxy=v2"
 
 START_TEST(each_invalid_text_is_one_fault) {
   BAD_FIELD("listen='localhost:1': " LISTEN_WANTED "; not 'localhost:1'", x.listen = "localhost:1");
+  BAD_FIELD("proxy_trust='': want the addresses of the proxies: a TCP listener has ;proxy=",
+            x.listen = ":1;proxy=v1");
   BAD_FIELD("listen='': " LISTEN_WANTED "; not ''", x.listen = "");
   BAD_FIELD(
       "allow='::1,\\x0a': want a list of addresses and blocks, such as 10.0.0.0/8,2001:db8::/32; "
@@ -334,7 +345,7 @@ START_TEST(all_faults_are_reported_at_once) {
   struct config c;
   memset(&x, 0xff, sizeof(x));
   x.size = sizeof(x);
-  x.listen = x.allow = x.deny = "?";
+  x.listen = x.allow = x.deny = x.proxy_trust = "?";
   size_t want = 0;
   for (size_t i = 0; i < VAR_COUNT; i++) {
     want += config_var_defs[i].field != NULL ? 1 : 0;

@@ -79,6 +79,9 @@ static const struct value_case value_cases[] = {
      "4096>4096 4KiB>4096 256KiB>262144 1GiB>1073741824", "0 1 4095 1073741825" BAD_SIZES},
     {"XCHG_IDLE_TIMEOUT", YEAR_WANTED, TIMES YEAR, OVER_YEAR},
     {"XCHG_MESSAGE_TIMEOUT", YEAR_WANTED, TIMES YEAR, OVER_YEAR},
+    {"XCHG_PROXY_TIMEOUT", "a time (500us, 250ms, 30s, 5m) from 3s to 1m",
+     "3s>3000000000 3000ms>3000000000 5s>5000000000 60s>60000000000 1m>60000000000",
+     "0 2999ms 2s 60001ms 61s 2m" BAD_TIMES},
     {"XCHG_WRITE_TIMEOUT", YEAR_WANTED, TIMES YEAR, OVER_YEAR},
     {"XCHG_MAX_LIFETIME", YEAR_WANTED, TIMES YEAR, OVER_YEAR},
     {"XCHG_LINGER", YEAR_WANTED, TIMES YEAR, OVER_YEAR},
@@ -226,8 +229,9 @@ START_TEST(frames_are_parsed) {
 }
 END_TEST
 
-#define LISTEN_WANTED \
-  "want at most 64 of address:port, [v6]:port, :port, unix:/path, unix:/path;mode=0660"
+#define LISTEN_WANTED                                                                          \
+  "want at most 64 of address:port, [v6]:port, :port, unix:/path[;mode=0660], each also with " \
+  ";proxy=v2"
 
 START_TEST(listen_lists_are_parsed) {
   struct config c;

@@ -28,7 +28,7 @@ START_TEST(test_opening_and_listener) {
         .addr = {.family = ADDR_UNIX},
         .fd = fds[1],
         .ip_slot = NO_IP_SLOT,
-        .listener = (const uint32_t[]){0, 5, CONFIG_LISTEN_MAX - 1}[i]};
+        .listener = (const uint16_t[]){0, 5, CONFIG_LISTEN_MAX - 1}[i]};
     fixture.accepted++;
     ck_assert_int_eq(conn_open(&fixture.ctx, &accepted), 0);
     const struct conn_peer *peer = conn_peer(fixture_newest());

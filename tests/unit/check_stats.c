@@ -113,6 +113,7 @@ START_TEST(reasons_have_their_names) {
       {XCHG_MESSAGE, "message"},   {XCHG_WRITE, "write"},         {XCHG_LIFETIME, "lifetime"},
       {XCHG_DENIED, "denied"},     {XCHG_PER_IP, "per_ip"},       {XCHG_OVERLOAD, "overload"},
       {XCHG_MEMORY, "memory"},     {XCHG_DRAIN, "drain"},         {XCHG_ERROR, "error"},
+      {XCHG_PROXY, "proxy"},
   };
   ck_assert_uint_eq(count_of(want), XCHG_REASONS);
   for (size_t i = 0; i < count_of(want); i++) {

@@ -5,7 +5,7 @@
  *   block PATH  reads the FIFO to its end in the callback, then answers "blocked"
  *
  * It writes to standard error when work begins and ends, when `done` is called and when the server
- * stops.
+ * stops.  If LATE_STOP names a FIFO, on_stop then reads it to its end.
  */
 #include "core/xchg.h"
 
@@ -60,6 +60,11 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 static void on_stop(struct xchg_server *server) {
   (void)server;
   fprintf(stderr, "late stops\n");
+  const char *path = getenv("LATE_STOP");
+  if (path != NULL) {
+    read_all(path);
+    fprintf(stderr, "late has stopped\n");
+  }
 }
 
 static const struct xchg_handler handler = {.size = sizeof(handler),

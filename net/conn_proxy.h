@@ -1,0 +1,60 @@
+/*
+ * conn_proxy: the PROXY header that a connection of a listener with ;proxy= begins with.
+ *
+ *                       the header is complete and its client allowed
+ *   conn_open --> HEADER ---------------------------------------------> OPEN, on_open
+ *                   |
+ *                   | no header, XCHG_PROXY_TIMEOUT, end of stream, reset: XCHG_PROXY
+ *                   | XCHG_ALLOW or XCHG_DENY: XCHG_DENIED; no memory: XCHG_MEMORY
+ *                   | stop, if no byte has come for a second: XCHG_DRAIN
+ *                   v
+ *                 CLOSED, without on_open and on_close
+ *
+ * In HEADER nothing is sent and no other timeout runs.  Bytes of the header are read as input, and
+ * those after it are the connection's first input.  Then all clocks start as at an accept.
+ *
+ * What the header said is in an array by slot, which exists only where a listener has ;proxy=.  The
+ * header itself is kept in the cold part, if the handler asks for its TLVs or a path is part of it.
+ */
+#ifndef NET_CONN_PROXY_H
+#define NET_CONN_PROXY_H
+
+#include "core/proxy.h"
+#include "net/conn_internal.h"
+
+/** ${conn} has been accepted and begins with a header that ${accepts} allows. */
+void conn_proxy_begin(struct xchg_conn *conn, enum addr_proxy accepts);
+
+/**
+ * conn_proxy_take(conn, data, size):
+ * Look for a complete header in the ${size} bytes at ${data}, all bytes of ${conn} in HEADER so
+ * far. If there is one, ${conn} is OPEN and on_open was called, or it is CLOSED.
+ * Return: the bytes of the header, or 0 if there is none: then ${conn} waits in HEADER or is
+ * CLOSED.
+ */
+size_t conn_proxy_take(struct xchg_conn *conn, const uint8_t *data, size_t size);
+
+/** Close ${conn}, which is in HEADER, as XCHG_PROXY and count ${cause}. */
+void conn_proxy_reject(struct xchg_conn *conn, enum proxy_cause cause);
+
+/**
+ * The reason of ${conn}, which ends for ${reason}: XCHG_FINISHED instead of XCHG_PEER or XCHG_RESET
+ * if it is the proxy's own (LOCAL) and no byte came after its header. A health check ends so.
+ */
+enum xchg_reason conn_proxy_reason(const struct xchg_conn *conn, enum xchg_reason reason);
+
+/** The peer has ended the stream of an OPEN ${conn} too early: begin its end. */
+void conn_proxy_end_by_peer(struct xchg_conn *conn);
+
+/** Was on_open called? Otherwise on_close must not be. */
+static inline bool conn_proxy_opened(const struct xchg_conn *conn) {
+  return !conn->proxied || conn_proxy(conn)->opened;
+}
+
+/**
+ * Write the address of the client of ${conn} as xchg_address does. A path is escaped, and shortened
+ * if it is too long: then it ends with "...".  Return: ${text}.
+ */
+const char *conn_proxy_address(const struct xchg_conn *conn, char text[XCHG_ADDRESS_MAX]);
+
+#endif
