@@ -219,7 +219,7 @@ run: $(B)/xchgd $(B)/xchg-bench | need-run ## build, then serve on port 7000 (XC
 at = '$(DESTDIR)$(strip $(1))'
 # Paths in xchg.pc below the prefix are relative to it, so that an installed tree can be moved.
 under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
-PAGES = docs/man/xchg-bench.1 $(shell ls $(B)/man/*.[38])
+PAGES = docs/man/xchg-bench.1 $(shell ls $(B)/man/*.[378])
 INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
             $(addprefix $(LIBDIR)/,libxchg.a $(SHARED) $(SONAME) libxchg.so pkgconfig/xchg.pc) \
             $(foreach page,$(notdir $(PAGES)),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \

@@ -256,7 +256,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .what = "limit on live connections",
          .more = "RLIMIT_NOFILE is first raised to its hard limit. The reserve is what the server "
                  "itself needs: 20 descriptors, one for each listener, another one for each UNIX "
-                 "listener, and two for each worker. A higher value is a fault. Outside "
+                 "listener, and two for each worker; with XCHG_ADMIN 30 more, and as many for its "
+                 "addresses. A higher value is a fault. Outside "
                  "XCHG_MODEL=pool the default is 1024, or less if RLIMIT_NOFILE is lower."},
     [VAR_OVERLOAD] = {.name = "XCHG_OVERLOAD",
                       .kind = KIND_ENUM,

@@ -11,14 +11,14 @@
  *
  * A family has one set of labels, and every value of a closed set is there from the first scrape.
  * No label holds a byte or an address of a peer.  Counters never go back.  There are no rates, no
- * maxima, no averages and no times of samples: whoever reads makes them.
+ * maxima, no averages and no times of samples: the reader makes them.
  */
 #ifndef CORE_METRICS_H
 #define CORE_METRICS_H
 
-#include "core/histogram.h"
 #include "core/log.h"
 #include "core/stats.h"
+#include "core/histogram.h"
 
 #include <stdbool.h>
 #include <string.h>

@@ -168,7 +168,8 @@ static void put_settings(struct json *json, const struct metrics_snapshot *snaps
 }
 
 size_t metrics_write_json(const struct metrics_snapshot *snapshot, char *buffer, size_t size) {
-  struct json json = {.out = {.buffer = buffer, .size = size}};
+  struct json json = {.follows = false};
+  metrics_out_init(&json.out, buffer, size);
   open_value(&json, NULL, "{");
   put_u64(&json, "schema", 1);
   put_text(&json, "version", snapshot->version);

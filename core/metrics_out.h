@@ -1,8 +1,8 @@
 /*
  * metrics_out: a bounded buffer that the forms of the metrics are written to.
  *
- * It counts the bytes that the whole text needs, and keeps those that fit.  Numbers look the same in
- * every locale.
+ * It counts the bytes that the whole text needs, and keeps those that fit.  Numbers look the same
+ * in every locale.
  */
 #ifndef CORE_METRICS_OUT_H
 #define CORE_METRICS_OUT_H
@@ -16,6 +16,13 @@ struct metrics_out {
   size_t size;
   size_t needed; /* bytes so far, those that did not fit included */
 };
+
+/** Begin an empty text in the ${size} bytes at ${buffer}. */
+static inline void metrics_out_init(struct metrics_out *out, char *buffer, size_t size) {
+  out->buffer = buffer;
+  out->size = size;
+  out->needed = 0;
+}
 
 /** Append ${size} bytes, or a text. */
 static inline void metrics_out_bytes(struct metrics_out *out, const char *bytes, size_t size) {

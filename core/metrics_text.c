@@ -259,8 +259,8 @@ static void samples(struct writer *writer) {
 
 size_t metrics_write(const struct metrics_snapshot *snapshot, enum metrics_form form, char *buffer,
                      size_t size) {
-  struct writer writer = {
-      .out = {.buffer = buffer, .size = size}, .snapshot = snapshot, .open = form == METRICS_OPEN};
+  struct writer writer = {.snapshot = snapshot, .open = form == METRICS_OPEN};
+  metrics_out_init(&writer.out, buffer, size);
   for (size_t i = 0; i < metrics_count; i++) {
     writer.row = &metrics_table[i];
     if (metric_present(writer.row, snapshot)) {

@@ -77,8 +77,8 @@ struct conn_cold {
 };
 
 /*
- * Fields that only the open and the end of a connection touch; in an array by slot, apart from the
- * hot fields.
+ * Fields that only the opening and the end of a connection touch, and a visit of /connections; in
+ * an array by slot, apart from the hot fields.
  */
 struct conn_peer {
   struct addr addr;

@@ -23,9 +23,9 @@ static const char *const method_names[] = {"GET", "HEAD", "POST"};
 
 /* ---- texts ---- */
 
-/* Are ${text} and the bytes of ${word} equal? */
-static bool is_exactly(struct http_text text, const char *word) {
-  return text.size == strlen(word) && memcmp(text.at, word, text.size) == 0;
+bool http_is_exactly(struct http_text text, const char *word) {
+  size_t size = strlen(word);
+  return text.size == size && (size == 0 || memcmp(text.at, word, size) == 0);
 }
 
 static bool same(struct http_text a, struct http_text b) {
@@ -113,9 +113,9 @@ static bool is_visible(struct http_text text) {
 
 /* Return: 0, or the status with which the version is refused. */
 static unsigned parse_version(struct http_text version, struct http_request *request) {
-  request->is_1_0 = is_exactly(version, "HTTP/1.0");
+  request->is_1_0 = http_is_exactly(version, "HTTP/1.0");
   request->keep_alive = !request->is_1_0;
-  if (request->is_1_0 || is_exactly(version, "HTTP/1.1")) {
+  if (request->is_1_0 || http_is_exactly(version, "HTTP/1.1")) {
     return 0;
   }
   bool known = version.size == 8 && memcmp(version.at, "HTTP/", 5) == 0 &&
@@ -145,7 +145,7 @@ static unsigned parse_request_line(struct http_text line, struct http_request *r
   request->query = query;
   request->method = HTTP_OTHER;
   for (size_t i = 0; i < count_of(method_names); i++) {
-    if (is_exactly(method, method_names[i])) {
+    if (http_is_exactly(method, method_names[i])) {
       request->method = (enum http_method)i;
     }
   }

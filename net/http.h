@@ -81,6 +81,9 @@ const char *http_reason(unsigned status);
 /** Is ${text} the word ${word}, apart from the case? Not if there is none. */
 bool http_is(struct http_text text, const char *word);
 
+/** Are the bytes of ${text} those of ${word}? */
+bool http_is_exactly(struct http_text text, const char *word);
+
 /**
  * http_next_parameter(query, name, value):
  * Take the next name=value of ${query}, which loses it.

@@ -15,7 +15,6 @@
 
 #define FAILURES_MAX 64            /* failed accepts in a row before a pause */
 #define RETRY_NS (100 * NS_PER_MS) /* between attempts while descriptors or memory are exhausted */
-#define EPISODE_OVER_NS NS_PER_S   /* an episode is over after this time without such an error */
 
 static void on_accept_event(struct source *source, uint32_t events);
 
@@ -69,14 +68,6 @@ void acceptor_abandon(struct acceptor *acceptor) {
     sys_close(acceptor->deferred.fd);
   }
   acceptor_close(acceptor);
-}
-
-uint64_t acceptor_accepted(const struct acceptor *acceptor) {
-  uint64_t sum = 0;
-  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
-    sum += atom_load_relaxed_u64(&acceptor->accepted[i]);
-  }
-  return sum;
 }
 
 /* ---- listeners ---- */
@@ -156,37 +147,16 @@ static void pause_accepting(struct acceptor *acceptor, int error) {
   acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS;
 }
 
-/* Log one line when an episode of exhaustion begins. */
-static void episode_note(struct exhaustion *episode, struct log *log, uint64_t now_ns,
-                         const char *what, int error) {
-  if (episode->start_ns == NEVER) {
-    *episode = (struct exhaustion){.start_ns = now_ns};
-    log_errno(log, LOG_WARN, what, error);
-  }
-  episode->last_ns = now_ns;
-  episode->count++;
-}
-
-/* Log one line when it is over: after a second without another failure, or when the server ends. */
-static void episode_end(struct exhaustion *episode, struct log *log) {
-  struct log_line line;
-  log_begin(&line, log, LOG_WARN, "accepting again");
-  log_u64(&line, "failures", episode->count);
-  log_u64(&line, "ms", (episode->last_ns - episode->start_ns) / NS_PER_MS);
-  log_end(&line);
-  episode->start_ns = NEVER;
-}
-
 /* When the episode is over, without another failure; NEVER = there is none, or it goes on. */
 static uint64_t episode_over_ns(const struct acceptor *acceptor) {
   bool begun = acceptor->episode.start_ns != NEVER && acceptor->state == ACCEPT_OPEN;
-  return begun ? acceptor->episode.last_ns + EPISODE_OVER_NS : NEVER;
+  return begun ? exhaustion_over_ns(&acceptor->episode) : NEVER;
 }
 
 /* Descriptors or memory are exhausted. */
 static void note_exhausted(struct acceptor *acceptor, const char *what, int error) {
   stats_add(&acceptor->stats.accept_pauses, 1);
-  episode_note(&acceptor->episode, acceptor->setup.log, acceptor->reactor.now_ns, what, error);
+  exhaustion_note(&acceptor->episode, acceptor->setup.log, acceptor->reactor.now_ns, what, error);
   pause_accepting(acceptor, error);
 }
 
@@ -226,7 +196,6 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
 /* A connection was accepted. Return: may the batch continue? */
 static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
-  stats_add(&acceptor->accepted[accepted->listener], 1);
   probe_accept(accepted->listener, accepted->fd);
   if (acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
@@ -284,6 +253,7 @@ static uint32_t accept_up_to(struct acceptor *acceptor, struct accept_source *en
     switch (listener_accept(entry->listener, &accepted)) {
       case ACCEPTED:
         acceptor->failed_in_row = 0;
+        stats_add(&entry->accepted, 1);
         if (!on_accepted(acceptor, &accepted)) {
           return i;
         }
@@ -472,7 +442,7 @@ void acceptor_run(struct acceptor *acceptor) {
     }
     resume(acceptor);
     if (episode_over_ns(acceptor) <= acceptor->reactor.now_ns) {
-      episode_end(&acceptor->episode, acceptor->setup.log);
+      exhaustion_end(&acceptor->episode, acceptor->setup.log);
     }
     if (acceptor->watch_ns <= acceptor->reactor.now_ns) {
       acceptor->watch_ns =
@@ -483,9 +453,7 @@ void acceptor_run(struct acceptor *acceptor) {
   }
   pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
   probe_stop(PROBE_ACCEPTED);
-  if (acceptor->episode.start_ns != NEVER) {
-    episode_end(&acceptor->episode, acceptor->setup.log);
-  }
+  exhaustion_end(&acceptor->episode, acceptor->setup.log);
 }
 
 void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns) {

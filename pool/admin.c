@@ -36,6 +36,10 @@ void admin_answer_line(struct xchg_conn *conn, unsigned status, const char *text
                min_u64((uint64_t)size, sizeof(line) - 1));
 }
 
+void admin_refuse_query(struct xchg_conn *conn) {
+  admin_answer_line(conn, 400, "unknown name or value in the query");
+}
+
 uint32_t admin_wait(struct xchg_conn *conn, admin_late_fn *on_late, uint64_t after_ns) {
   struct admin_conn *state = xchg_state(conn);
   state->waits = true;

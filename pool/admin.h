@@ -101,6 +101,9 @@ void admin_answer(struct xchg_conn *conn, unsigned status, const char *type, con
                   size_t size);
 void admin_answer_line(struct xchg_conn *conn, unsigned status, const char *text);
 
+/** Answer that the query of a request is wrong. */
+void admin_refuse_query(struct xchg_conn *conn);
+
 /**
  * admin_wait(conn, on_late, after_ns):
  * The answer comes later; requests behind it wait. If it has not come ${after_ns} from now,

@@ -9,6 +9,7 @@
 #include "pool/admin_server.h"
 
 #include "core/sys.h"
+#include "pool/admin_connections.h"
 #include "pool/admin_routes.h"
 
 #include <assert.h>
@@ -93,6 +94,7 @@ static void on_open(struct xchg_conn *conn) {
 
 static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
   (void)reason;
+  admin_connections_end(xchg_user(conn), conn);
   forget(xchg_user(conn), conn);
 }
 
@@ -193,8 +195,8 @@ int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
     return 0;
   }
   struct admin *made = aligned_alloc(CACHE_LINE, sizeof(*made));
-  void *buffer = sys_map(ADMIN_BUFFER_BYTES);
-  if (made == NULL || buffer == MAP_FAILED) {
+  void *buffer = made == NULL ? MAP_FAILED : sys_map(ADMIN_BUFFER_BYTES);
+  if (buffer == MAP_FAILED) {
     free(made);
     log_errno(setup->log, LOG_ERROR, "cannot start the admin endpoint", ENOMEM);
     return SERVER_OSERR;

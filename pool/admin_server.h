@@ -22,7 +22,7 @@
  */
 int admin_server_open(struct admin **admin, const struct admin_setup *setup);
 
-/** ${data} runs, and its addresses are logged. */
+/** ${data} runs, and its addresses are about to be logged. */
 void admin_server_set_serving(struct admin *admin, struct xchg_server *data);
 
 /** The stop has begun, its delay included: from now on /readyz says 503. */

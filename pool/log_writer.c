@@ -68,7 +68,7 @@ struct log_writer {
   bool partial;          /* the last write ended within a line */
   struct log report;     /* for the line that counts lost ones */
 
-  atom_u64 lost_all; /* lines lost so far; whoever loses one adds, any thread reads */
+  atom_u64 lost_all; /* lines lost so far; the thread that loses one adds, any thread reads */
 
   struct batch batches[2];
 };

@@ -7,8 +7,8 @@
 #include "pool/process_facts.h"
 
 #include "core/sys.h"
-#include "core/metrics.h"
 #include "core/parse.h"
+#include "core/metrics.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

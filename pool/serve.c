@@ -238,8 +238,8 @@ static int serve_data(struct serve *s) {
     code = server_start(&s->server);
   }
   if (code == 0) {
+    admin_server_set_serving(s->admin, &s->server); /* who reads `listening` finds it so */
     log_listening(s);
-    admin_server_set_serving(s->admin, &s->server);
     sd_notify_send(s->setup.notify, "READY=1", s->setup.log);
     code = attend(s);
     server_report(&s->server, "stopped", !server_finished(&s->server));

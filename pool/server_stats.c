@@ -43,7 +43,7 @@ static void look_at_listeners(struct xchg_server *server, struct metrics_snapsho
   uint64_t accepted = 0;
   for (uint32_t i = 0; i < server->listeners_count; i++) {
     struct metrics_listener *entry = entry_of(snapshot, &server->listeners[i].addr);
-    uint64_t count = atom_load_relaxed_u64(&server->acceptor.accepted[i]);
+    uint64_t count = acceptor_accepted_by(&server->acceptor, i);
     entry->accepted += count;
     accepted += count;
   }

@@ -237,6 +237,13 @@ static void take_tasks(struct worker *worker) {
       case TASK_NO_MORE_CONNS:
         worker->no_more_conns = true;
         break;
+      case TASK_VISIT: /* first, however many tasks wait */
+        task->next = worker->tasks;
+        worker->tasks = task;
+        if (task->next == NULL) {
+          worker->tasks_end = &task->next;
+        }
+        break;
       default:
         task->next = NULL;
         *worker->tasks_end = task;
@@ -274,21 +281,26 @@ static bool members_behind(struct worker *worker) {
   return true;
 }
 
+/* A visit that has more to show stays first, and the others run after its slice. */
 static void run_tasks(struct worker *worker) {
   uint32_t budget = TASK_BUDGET;
   if (members_behind(worker)) {
     return;
   }
-  while (worker->tasks != NULL && budget > 0) {
-    struct task *task = worker->tasks;
+  struct task **link = &worker->tasks;
+  while (*link != NULL && budget > 0) {
+    struct task *task = *link;
     struct task *next = task->next; /* read before task_run, which frees the task */
     uint64_t bytes = task_bytes(task);
-    if (!task_run(&worker->ctx, &worker->inbox, task, &budget)) {
+    uint32_t batch = VISIT_BATCH;
+    bool visit = task->kind == TASK_VISIT;
+    if (task_run(&worker->ctx, &worker->inbox, task, visit ? &batch : &budget)) {
+      *link = next;
+      worker->tasks_end = next == NULL ? link : worker->tasks_end;
+    } else if (visit) {
+      link = &task->next;
+    } else {
       return;
-    }
-    worker->tasks = next;
-    if (next == NULL) {
-      worker->tasks_end = &worker->tasks;
     }
     if (note_published(worker, bytes)) {
       return;

@@ -38,7 +38,7 @@ SLOW_RUN = $(if $(filter asan tsan valgrind,$(VARIANT)),--forked '$(FORKED)')
 FAIL_NTH = $(if $(filter tsan,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 # The programs with more than one thread. In the others TSan would find nothing.
-TSAN_UNIT = acceptor% admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
+TSAN_UNIT = acceptor% admin admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
             stats thread wake watchdog worker%
 # It does not support threads in the forked child of a process with threads.
 THREADED = $(filter-out $(B)/tests/check_api_fork%,$(filter $(TSAN_UNIT:%=$(B)/tests/check_%),$(UNIT))) $(filter $(B)/tests/fault/check_acceptor_%,$(FAULT)) $(CONC)
@@ -111,6 +111,9 @@ $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
 
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
+
+# Fails the Nth allocation of a walk.
+$(B)/tests/check_snapshot_end: private XLDFLAGS += -Wl,--wrap=malloc
 
 # check_plugin loads the plug-ins next to it. Like xchgd, it exports what plug-ins call. They are linked for lazy binding,
 # the compiler's default, so that the loading program has to ask for immediate binding.
@@ -213,7 +216,7 @@ else ifeq ($(VARIANT),cov)
 TEST_ENV = SIMULATE_SEEDS=2000
 endif
 # These check the files of a release, so they run against the release build only.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam tests/lint/probes tests/sim/mutants.sh)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/queries tests/lint/seam tests/lint/probes tests/sim/mutants.sh)
 
 # The longest program runs first, so that it does not run alone at the end.
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
@@ -254,7 +257,7 @@ check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) $(
 	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(VALGRIND_LIVE) $(VALGRIND_UNIT) $(FAULT)
 
 # The modules about rights, limits and ends run a second time as users run the server.
-CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,containers fault_matrix_life faults life limits stop stop_rights)
+CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits stop stop_rights)
 check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities
 check-container: ## the same tests with the rights of a container's root
 check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check

@@ -48,7 +48,7 @@ function scaled(value, step, units) {
 
 const known = (format) => (value) => (Number.isFinite(value) ? format(value) : "\u2013");
 const count = known((value) => grouped.format(value));
-const rate = known((value) => (value >= 100000 ? scaled(value, 1000, ["", "k", "M", "G"]) : value >= 10 || value === 0 ? grouped.format(value) : value.toFixed(1)));
+const rate = known((value) => (value >= 100000 ? scaled(value, 1000, ["", "k", "M", "G"]) : value >= 10 || Number.isInteger(value) ? grouped.format(value) : value.toFixed(1)));
 const bytes = known((value) => scaled(value, 1000, ["B", "kB", "MB", "GB", "TB"]));
 const nanoseconds = known((value) => scaled(value, 1000, ["ns", "us", "ms", "s"]));
 const percent = known((value) => `${(100 * value).toFixed(value < 0.0995 && value > 0 ? 1 : 0)} %`);
@@ -95,6 +95,7 @@ function base(ms) {
 const sum = (object) => Object.values(object || {}).reduce((total, n) => total + n, 0);
 const grown = (field) => (from, to) => (to.t - from.t <= GAP_MS ? perSecond(from, to, field) : NaN);
 const now = (field) => (_, to) => (to.stats ? field(to.stats) : NaN);
+const quantile = (stats, name) => (stats.handoff_ns && stats.handoff_ns[name]) || NaN; // 0: there was no connection yet
 
 const CHARTS = [
   { title: "Open connections", format: count, lines: [{ name: "open", value: now((s) => s.open) }], limit: (s) => s.limit },
@@ -106,7 +107,7 @@ const CHARTS = [
   },
   {
     title: "Hand-off, since the start", format: nanoseconds,
-    lines: [{ name: "p50", value: now((s) => s.handoff_ns && s.handoff_ns.p50) }, { name: "p99", value: now((s) => s.handoff_ns && s.handoff_ns.p99) }],
+    lines: [{ name: "p50", value: now((s) => quantile(s, "p50")) }, { name: "p99", value: now((s) => quantile(s, "p99")) }],
   },
   { title: "Ends before the finish, a second", format: rate, lines: [{ name: "ends", value: grown((s) => sum(s.closed)) }] },
 ];
@@ -373,7 +374,7 @@ function show() {
   const state = stats.state === "serving" && stats.ready === false ? "off" : stats.state;
   showState(state, { serving: "serving, ready", off: "serving, set to not ready" }[state] || `${state}, not ready`);
   setText($("version"), String(stats.version));
-  setText($("facts"), `process ${stats.pid}, up ${duration(stats.uptime_ms)}`);
+  setText($("facts"), `${stats.exchange}, ${stats.model}, process ${stats.pid}, up ${duration(stats.uptime_ms)}`);
   showNotices(notices(stats));
   showWorkers(stats, base(SHARE_MS));
   showEnds(stats, base(WINDOW_MS));
@@ -392,9 +393,9 @@ function showTop(answer) {
   ]));
 }
 
-/** Ask for connections where the server says its settings, which it does on a UNIX socket only. */
+/** Ask for connections where there are answers: on a UNIX socket, which has settings too, and with the model that can. */
 async function askTop(stats) {
-  if (!stats.settings) {
+  if (!stats.settings || stats.model !== "pool") {
     $("top").hidden = true;
     return;
   }

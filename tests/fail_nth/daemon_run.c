@@ -31,21 +31,23 @@ extern char **environ; /* environ(7): no header declares it */
 
 struct daemon {
   void (*start_clients)(void);
-  bool over; /* daemon_main has returned */
-  bool told; /* the signals were sent */
+  unsigned others; /* listeners of the admin endpoint, which come first */
+  bool over;       /* daemon_main has returned */
+  bool told;       /* the signals were sent */
   int code;
 };
 
 static void *attendant_run(void *argument) {
   struct daemon *run = argument;
-  while (!run->over && (ledger_find(KIND_LISTENER) == -1 || ledger_find(KIND_EPOLL) == -1)) {
+  while (!run->over && (ledger_find_nth(KIND_LISTENER, run->others) == -1 ||
+                        ledger_find_nth(KIND_EPOLL, 2 * run->others) == -1)) {
     scheduler_pause(NEVER);
   }
   client_wait_ms(1); /* listen has returned; wait until the start has ended */
   if (run->over) {
     return NULL;
   }
-  clients_aim(ledger_find(KIND_LISTENER));
+  clients_aim(ledger_find_nth(KIND_LISTENER, run->others));
   run->start_clients();
   clients_await(false);
   client_wait_ms(10);
@@ -153,6 +155,9 @@ static void run_daemon(struct daemon *run, const char *const *entries, size_t co
 
 void daemon_run(const char *const *entries, size_t count, void (*start_clients)(void)) {
   struct daemon run = {.start_clients = start_clients, .code = -1};
+  for (size_t i = 0; i < count; i++) {
+    run.others += strncmp(entries[i], "XCHG_ADMIN=1", strlen("XCHG_ADMIN=1")) == 0;
+  }
   const struct thread *attendant = scheduler_start(attendant_run, &run);
   run_daemon(&run, entries, count);
   run.over = true;

@@ -144,12 +144,13 @@ static void start_framed(void) {
 
 /* ---- sessions ---- */
 
-static void serve_greeting(const char *model) {
+static void serve_greeting(const char *model, const char *admin) {
   char listen[200];
   snprintf(listen, sizeof(listen), "XCHG_LISTEN=127.0.0.77:0,unix:%s", sessions_path());
   const char *const entries[] = {
       listen,
       model,
+      admin,
       "XCHG_WORKERS=2",
       "XCHG_MAX_CONNECTIONS=48",
       "XCHG_QUEUE=1",
@@ -167,19 +168,25 @@ static void serve_greeting(const char *model) {
 
 void *greet_main(void *argument) {
   (void)argument;
-  serve_greeting("XCHG_MODEL=pool");
+  serve_greeting("XCHG_MODEL=pool", "XCHG_ADMIN=");
+  return NULL;
+}
+
+void *greet_admin_main(void *argument) {
+  (void)argument;
+  serve_greeting("XCHG_MODEL=pool", "XCHG_ADMIN=127.0.0.77:0");
   return NULL;
 }
 
 void *greet_thread_main(void *argument) {
   (void)argument;
-  serve_greeting("XCHG_MODEL=thread");
+  serve_greeting("XCHG_MODEL=thread", "XCHG_ADMIN=");
   return NULL;
 }
 
 void *greet_iterative_main(void *argument) {
   (void)argument;
-  serve_greeting("XCHG_MODEL=iterative");
+  serve_greeting("XCHG_MODEL=iterative", "XCHG_ADMIN=");
   return NULL;
 }
 

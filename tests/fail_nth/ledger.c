@@ -153,9 +153,11 @@ enum kind ledger_kind(int fd) {
   return slot == NULL ? KIND_NONE : slot->kind;
 }
 
-int ledger_find(enum kind kind) {
+int ledger_find(enum kind kind) { return ledger_find_nth(kind, 0); }
+
+int ledger_find_nth(enum kind kind, unsigned nth) {
   for (int fd = 0; fd < FDS_MAX; fd++) {
-    if (ledger.slots[fd].kind == kind) {
+    if (ledger.slots[fd].kind == kind && nth-- == 0) {
       return fd;
     }
   }

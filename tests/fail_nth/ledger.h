@@ -97,8 +97,9 @@ bool ledger_sabotage(enum sabotage sabotage);
 
 void ledger_opened(int fd, enum kind kind);
 enum kind ledger_kind(int fd);
-int ledger_find(enum kind kind);    /* the first of that kind, or -1 */
-int ledger_find_client(int client); /* the connection of that client, or -1 */
+int ledger_find(enum kind kind);                   /* the first of that kind, or -1 */
+int ledger_find_nth(enum kind kind, unsigned nth); /* the one after ${nth} others, or -1 */
+int ledger_find_client(int client);                /* the connection of that client, or -1 */
 void ledger_listens(int fd);
 void ledger_closed(int fd, int result);
 /** ${fd} is the connection of the client with this ${address}. */

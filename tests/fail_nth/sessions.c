@@ -14,6 +14,7 @@
 const struct session sessions[] = {
     {.name = "library", .main = library_main},
     {.name = "greet", .main = greet_main, .tcp = true},
+    {.name = "admin", .main = greet_admin_main, .tcp = true},
     {.name = "library-tcp", .main = library_tcp_main, .tcp = true, .no_file = true},
     {.name = "thread", .main = greet_thread_main, .tcp = true},
     {.name = "iterative", .main = greet_iterative_main, .tcp = true, .one_by_one = true},

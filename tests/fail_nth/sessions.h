@@ -48,6 +48,7 @@ void library_start_clients(bool tcp);
 void *library_main(void *argument);
 void *library_tcp_main(void *argument);
 void *greet_main(void *argument);
+void *greet_admin_main(void *argument);
 void *greet_thread_main(void *argument);
 void *greet_iterative_main(void *argument);
 void *passed_main(void *argument);

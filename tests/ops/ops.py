@@ -26,7 +26,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(TOP, "tests", "live"))
 
 from bench import BENCH, unused_port  # noqa: E402
-from xchgd import LIMIT, PROGRAM, Server  # noqa: E402
+from xchgd import LIMIT, PROGRAM, Server, greet  # noqa: E402,F401
 
 BUILD = os.path.dirname(os.path.abspath(PROGRAM))
 LOGS = os.environ.get("OPS_LOGS", os.path.join(BUILD, "tests", "log-ops"))

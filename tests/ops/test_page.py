@@ -7,7 +7,7 @@ import signal
 import subprocess
 import unittest
 
-from ops import FOLDER, LIMIT, PROGRAM_SECONDS, TOP, Load, Operated, Relay, log_path, tool
+from ops import FOLDER, LIMIT, PROGRAM_SECONDS, TOP, Load, Operated, Relay, greet, log_path, tool
 
 SERVING = "document.getElementById('state').dataset.state === 'serving'"
 STATE = "document.getElementById('state').textContent"
@@ -151,7 +151,8 @@ class Looks(PageTest):
     """Both colour schemes, wide and narrow: readable, nothing beyond the edge, no error, no foreign request."""
 
     def test_schemes_and_widths(self):
-        with Operated(XCHG_WORKERS=4, XCHG_EXCHANGE="echo", XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0") as server, Relay(server.admin_path) as relay:
+        with Operated(XCHG_WORKERS=4, XCHG_EXCHANGE="echo", XCHG_MESSAGES=50,
+                      XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0") as server, Relay(server.admin_path) as relay:
             with Load(server.addresses[0], "-x", "echo", "-c", "24", "--messages", "50", "-R", "4000", "-d", "100s", log="page-load"):
                 for scheme, width in (("light", 1280), ("light", 320), ("dark", 1280), ("dark", 320)):
                     with self.subTest(scheme=scheme, width=width), self.tab(relay.port, scheme=scheme, width=width) as tab:
@@ -199,7 +200,7 @@ class Numbers(PageTest):
             self.assertEqual(sum(tab("samples.slice(1).map((to, i) => to.stats.accepted - samples[i].stats.accepted)")), 500)
             self.assertEqual(list(tab.table("ends")), ["finished", *stats["closed"]])
             self.assertEqual(list(tab.table("workers")), ["0", "1"])
-            self.assertIn(f"process {server.pid}, up ", tab("document.getElementById('facts').textContent"))
+            self.assertIn(f"greet, pool, process {server.pid}, up ", tab("document.getElementById('facts').textContent"))
             self.assertEqual(tab("document.getElementById('version').textContent"), stats["version"])
             self.assertRegex(tab("document.querySelectorAll('figure')[0].getAttribute('aria-label')"), r"^Open connections: 0 of [\d,]+; ")
 
@@ -283,6 +284,7 @@ class Away(PageTest):
 
     def test_gap_while_the_server_is_away(self):
         with Operated() as server, self.tab(server.admin_port) as tab:
+            greet(server.connect())
             tab.wait(f"{SERVING} && samples.length >= 4")
             self.assertEqual(tab.seen()["console"], [])
             port, pid = server.admin_port, server.pid
@@ -292,13 +294,14 @@ class Away(PageTest):
             tab.wait("samples.filter((sample) => !sample.stats).length >= 2")
             tab.screenshot("away")
             with Operated(admin_port=port) as again:
+                greet(again.connect())
                 tab.wait(f"{SERVING} && samples.filter((sample) => sample.stats && sample.stats.pid === {again.pid}).length >= 3")
                 self.assertNotEqual(again.pid, pid)
                 for chart in range(6):
                     path = tab(f"document.querySelectorAll('.plot .line-0')[{chart}].getAttribute('d')")
                     self.assertEqual(path.count("M"), 2, f"{CHARTS[chart]}: {path}")
                 tab.screenshot("gap")
-                # A request to nobody is the only complaint.
+                # Requests that no server took are the only complaint.
                 self.assertEqual([text for text in tab.seen()["console"] if "ERR_CONNECTION_REFUSED" not in text], [])
 
     def test_a_server_that_hangs_is_away(self):
@@ -317,7 +320,7 @@ class Away(PageTest):
             self.assertIn("draining, not ready", tab(STATE))
             self.assertIn("draining", tab("document.title"))
             tab.screenshot("draining")
-            server.stop()
+            server.stop(expect=1)  # the second signal ends the delay at once
 
     def test_a_hidden_page_asks_nothing(self):
         with Operated() as server, self.tab(server.admin_port) as tab:

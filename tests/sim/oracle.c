@@ -224,9 +224,24 @@ static void message_came(struct xchg_conn *conn, const struct xchg_message *mess
   }
 }
 
+/* What a connection counts of itself is what the kernel has given and taken. */
+static void check_account(const struct xchg_conn *conn, const struct link *link) {
+  const struct conn_peer *peer = conn_peer(conn);
+  if (conn->bytes_in != link->up_read || conn->bytes_out != link->down_written) {
+    world_fail("peer %u: counts %llu and %llu bytes, not %llu and %llu", link->peer->number,
+               (unsigned long long)conn->bytes_in, (unsigned long long)conn->bytes_out,
+               (unsigned long long)link->up_read, (unsigned long long)link->down_written);
+  }
+  if (peer->opened_ns > world.now_ns || peer->opened_ns > record_of(link)->opened_ns ||
+      network_port(peer->listener) != link->port) {
+    world_fail("peer %u: wrong time of opening or listener", link->peer->number);
+  }
+}
+
 static void closed(struct xchg_conn *conn, enum xchg_reason reason) {
   struct link *link = link_of(conn);
   struct record *record = record_of(link);
+  check_account(conn, link);
   world_trace("peer %u: closed, %s", link->peer->number, xchg_reason_name(reason));
   if (!record->opened || record->closed) {
     world_fail("peer %u is closed at a wrong time", link->peer->number);

@@ -1,6 +1,6 @@
 /*
- * check_metrics: the forms of the metrics, byte by byte, on a small snapshot; what every form has to
- * keep, on the largest one; and that no form writes behind its buffer.
+ * check_metrics: the forms of the metrics, byte by byte, on a small snapshot; what every form has
+ * to keep, on the largest one; and that no form writes behind its buffer.
  */
 #include "tests/fixtures/metrics_fixture.h"
 
@@ -362,7 +362,7 @@ START_TEST(rows_keep_the_rules) {
 }
 END_TEST
 
-/* A counter in core/stats.h without a row would be told to nobody. */
+/* A counter in core/stats.h without a row would be counted for nothing. */
 START_TEST(every_counter_has_a_row) {
   static const size_t counters[] = {
 #define OFFSET(name) offsetof(struct metrics_snapshot, totals.name),

@@ -10,7 +10,8 @@
 static const char *settings = "{\"XCHG_PIN\":{\"value\":\"off\",\"from\":\"default\"}}";
 
 static size_t write_settings(void *argument, char *buffer, size_t size) {
-  struct metrics_out out = {.buffer = buffer, .size = size};
+  struct metrics_out out;
+  metrics_out_init(&out, buffer, size);
   metrics_out_text(&out, argument);
   return out.needed;
 }
@@ -30,6 +31,7 @@ static void wants_reasons(const char *prefix, const char *between, const char *a
 }
 
 START_TEST(stats_are_exact) {
+  want[0] = 0;
   histogram_record(&seen.handoff_ns, 1000);
   histogram_record(&seen.turn_ns, 5000);
   histogram_record(&seen.accept_batch, 2);
@@ -106,6 +108,7 @@ static const char *log_line(void) {
 
 /* Programs read these keys, in this order, for long: a new one comes at the end. */
 START_TEST(keys_of_the_log_stay) {
+  want[0] = 0;
   histogram_record(&seen.turn_ns, 7000);
   if (_i == 1) {
     seen.open = METRICS_UNKNOWN;

@@ -14,6 +14,7 @@ static void expect(uint64_t now_ns, uint64_t all_ns, bool paused) {
 }
 
 START_TEST(pauses_add_up) {
+  watch = (struct pause_clock){.read_ns = 0};
   expect(1000, 0, false);
   pause_clock_start(&watch, 1000);
   expect(1000, 0, true);
@@ -32,6 +33,7 @@ START_TEST(pauses_add_up) {
 END_TEST
 
 START_TEST(a_late_writer_makes_no_step_back) {
+  watch = (struct pause_clock){.read_ns = 0};
   pause_clock_start(&watch, 1000);
   expect(1700, 700, true);
   pause_clock_stop(&watch, 1600); /* its turn began before the reader looked */

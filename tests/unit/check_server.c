@@ -110,6 +110,33 @@ START_TEST(serves_and_stops) {
 }
 END_TEST
 
+/* A scrape has the same totals under every model, and figures of workers under pool only. */
+START_TEST(scrapes_add_up) {
+  static char text[65536];
+  const struct server_state state = {.state = "serving", .log_lines_lost = METRICS_UNKNOWN};
+  char want[64];
+  bool pool = strcmp(models[_i], "XCHG_MODEL=pool") == 0;
+  SET_UP(models[_i]);
+  start();
+  for (int i = 0; i < 5; i++) {
+    greet_and_close(connect_to_port(port()));
+  }
+  stop_and_check(5);
+  size_t size = server_metrics(server, &state, METRICS_TEXT, text, sizeof(text) - 1);
+  ck_assert_uint_lt(size, sizeof(text) - 1);
+  text[size] = 0;
+  ck_assert_ptr_nonnull(strstr(text, "\nxchg_connections_accepted_total 5\n"));
+  ck_assert_ptr_nonnull(strstr(text, "\nxchg_connections_ended_total{reason=\"finished\"} 5\n"));
+  ck_assert_ptr_nonnull(strstr(text, "\nxchg_connections_open 0\n"));
+  snprintf(want, sizeof(want), "\nxchg_workers %d\n", pool ? 2 : 0);
+  ck_assert_ptr_nonnull(strstr(text, want));
+  ck_assert_int_eq(strstr(text, "xchg_worker_") != NULL, pool);
+  ck_assert_int_eq(strstr(text, "xchg_handoff_") != NULL, pool);
+  ck_assert_ptr_null(strstr(text, "process_"));
+  tear_down();
+}
+END_TEST
+
 /* No client has connected. */
 START_TEST(stops_without_a_client) {
   SET_UP(models[_i]);
@@ -305,6 +332,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {serves_and_stops, count_of(models)},
+      {scrapes_add_up, count_of(models)},
       {stops_without_a_client, count_of(models)},
       {closes_without_a_start, count_of(models)},
       {a_live_connection_holds_the_stop, count_of(models)},

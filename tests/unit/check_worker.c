@@ -75,10 +75,9 @@ START_TEST(a_spinning_worker_serves_and_then_sleeps) {
 }
 END_TEST
 
-/* When the connection has ended, its admission is released and a waiting acceptor is woken. */
 /*
- * Each connection counts once, by the time from its accept to its end.  That is 0 if it was accepted
- * after the wait of the turn in which it ended.
+ * Each connection counts once, by the time from its accept to its end.  That is 0 if it was
+ * accepted after the wait of the turn in which it ended.
  */
 START_TEST(the_time_that_connections_lived_is_counted) {
   OPEN();
@@ -101,6 +100,7 @@ START_TEST(the_time_that_connections_lived_is_counted) {
 }
 END_TEST
 
+/* When the connection has ended, its admission is released and a waiting acceptor is woken. */
 START_TEST(the_admission_is_released_at_the_end) {
   OPEN("XCHG_MAX_PER_IP=1");
   struct accepted_conn accepted;
