@@ -99,7 +99,8 @@ endif
 # ---- programs ----
 
 MAIN = pool/xchgd.c
-SOURCES := $(sort $(filter-out $(MAIN),$(wildcard core/*.c net/*.c pool/*.c)))
+WRITTEN := $(sort $(filter-out $(MAIN),$(wildcard core/*.c net/*.c pool/*.c)))
+SOURCES := $(WRITTEN) pool/page.c
 OBJECTS = $(SOURCES:%.c=$(B)/obj/%.o)
 
 all: $(B)/xchgd library ## build programs and library (CC=clang, JEMALLOC=0, CFLAGS=..., V=1 shows the commands)
@@ -114,6 +115,17 @@ $(B)/internal.a: $(OBJECTS) $(B)/.flags-sources
 $(B)/obj/%.o: %.c $(B)/.flags | need-build
 	@mkdir -p $(@D)
 	$(call say,CC  )$(CC) $(XCFLAGS) -MMD -MP -c -o $@ $<
+
+# The operator's page: its files as constants. make finds the source, which is not in pool, by vpath.
+PAGE = $(addprefix docs/page/,index.html page.js page.css)
+PAGE_SOURCE = $(B)/made/pool/page.c
+vpath %.c $(B)/made
+quote = sed -e 's/[\\"]/\\&/g' -e 's/.*/    "&\\n"/' docs/page/$(1)
+constant = echo 'const char page_$(1)[] ='; $(call quote,$(2)); echo '    ;'; echo 'const size_t page_$(1)_size = sizeof(page_$(1)) - 1;'
+$(PAGE_SOURCE): $(PAGE) Makefile
+	@mkdir -p $(@D)
+	$(call say,MAKE){ echo '#include "pool/page.h"'; $(call constant,html,index.html); $(call constant,js,page.js); \
+	  $(call constant,css,page.css); } >$@
 
 # ---- the library ----
 #
@@ -205,7 +217,7 @@ run: $(B)/xchgd $(B)/xchg-bench | need-run ## build, then serve on port 7000 (XC
 at = '$(DESTDIR)$(strip $(1))'
 # Paths in xchg.pc below the prefix are relative to it, so that an installed tree can be moved.
 under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
-PAGES = docs/man/xchg-bench.1 $(shell ls $(B)/man/*.[38])
+PAGES = docs/man/xchg-bench.1 $(shell ls $(B)/man/*.[378])
 INSTALLED = $(BINDIR)/xchgd $(BINDIR)/xchg-bench $(INCLUDEDIR)/xchg.h \
             $(addprefix $(LIBDIR)/,libxchg.a $(SHARED) $(SONAME) libxchg.so pkgconfig/xchg.pc) \
             $(foreach page,$(notdir $(PAGES)),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page)) \

@@ -16,6 +16,10 @@
 #include <stdio.h>
 
 #define CONFIG_LISTEN_MAX 64
+#define CONFIG_ADMIN_MAX 8
+
+/* Connections of the admin endpoint that its server takes: see pool/admin. */
+#define CONFIG_ADMIN_CONNECTIONS 24
 
 enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };
 enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
@@ -61,6 +65,9 @@ struct config {
   /* Where to listen. */
   struct addr_listen listen[CONFIG_LISTEN_MAX];
   uint32_t listen_count;
+  struct addr_listen admin[CONFIG_ADMIN_MAX]; /* the admin endpoint; a UNIX one has a mode */
+  uint32_t admin_count;
+  bool is_admin; /* derived: this is the configuration of the admin endpoint's own server */
   uint32_t backlog;
   bool reuseport, nodelay, keepalive;
   uint64_t defer_accept_s;
@@ -77,6 +84,7 @@ struct config {
   uint64_t spin_ns;
   uint32_t offload_threads;
   uint64_t watchdog_ns; /* 0 = off */
+  uint64_t stall_ns;    /* 0 = off */
 
   /* Limits. */
   uint64_t max_connections;
@@ -89,7 +97,7 @@ struct config {
 
   /* Timeouts; 0 = off. */
   uint64_t idle_timeout_ns, message_timeout_ns, write_timeout_ns, max_lifetime_ns;
-  uint64_t linger_ns, stop_grace_ns, drain_timeout_ns;
+  uint64_t linger_ns, drain_delay_ns, stop_grace_ns, drain_timeout_ns;
   uint64_t proxy_timeout_ns; /* never off */
 
   enum log_level log_level;
@@ -122,10 +130,10 @@ void config_export(const struct config *config, struct xchg_config *to, size_t s
 void config_fini(struct config *config);
 
 /**
- * Log settings that are allowed but have no effect: variables that the model ignores (one line), a
- * limit per address on listeners with PROXY headers, and a backlog above somaxconn. ${environment}
- * is NULL if ${config} was imported.
- * Thread: main, before the start.
+ * Log settings that are allowed but open the admin endpoint to others, or have no effect: variables
+ * that the model ignores (one line), a limit per address on listeners with PROXY headers, and a
+ * backlog above somaxconn. ${environment} is NULL if ${config} was imported. Thread: main, before
+ * the start.
  */
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);
@@ -159,6 +167,10 @@ const char *config_model_name(const struct config *config);
 void config_help(FILE *out);
 void config_explain(const struct config *config, const char *const *environment,
                     const struct config_facts *facts, FILE *out);
+/** Write the same as a JSON object: {"XCHG_WORKERS":{"value":"2","from":"cgroup"}, ...}. */
+void config_write_settings(const struct config *config, const char *const *environment,
+                           const struct config_facts *facts, FILE *out);
+
 void config_write_markdown(FILE *out); /* docs/configuration.md */
 void config_write_man(FILE *out);      /* the variables' section of xchgd.8 */
 

@@ -74,6 +74,8 @@ struct explained {
   bool clamped;
 };
 
+static struct explained explain(enum config_var var, const struct config *config,
+                                const char *const *environment, const struct config_facts *facts);
 static void explain_effective(struct explained *explained, enum config_var var,
                               const struct config *config, const struct config_facts *facts);
 static void explain_clamped(struct explained *explained, uint64_t effective);
@@ -82,6 +84,7 @@ static void print_presets(FILE *out);
 static void print_sentence(FILE *out, const char *text, void (*print)(FILE *, const char *));
 static void print_markdown(FILE *out, const char *text);
 static void print_roff(FILE *out, const char *text);
+static void print_json(FILE *out, const char *text);
 
 void config_help(FILE *out) {
   char wanted[CONFIG_EXPECTED_MAX];
@@ -112,13 +115,7 @@ void config_explain(const struct config *config, const char *const *environment,
   bool handled = config_has_handler(config, facts);
   for (size_t i = 0; i < VAR_COUNT; i++) {
     const struct config_var_def *def = &config_var_defs[i];
-    struct explained explained = {.text = env_vars_find(environment, def->name),
-                                  .source = "environment"};
-    if (explained.text == NULL) {
-      explained.text = config_default(def, config->exchange);
-      explained.source = "default";
-    }
-    explain_effective(&explained, (enum config_var)i, config, facts);
+    struct explained explained = explain((enum config_var)i, config, environment, facts);
     fprintf(out, "%s=", def->name);
     if (handled && config_is_exchange((enum config_var)i)) {
       fprintf(out, " (set by the handler) %s\n", def->what);
@@ -141,6 +138,27 @@ void config_explain(const struct config *config, const char *const *environment,
     }
     fprintf(out, ") %s\n", def->what);
   }
+}
+
+void config_write_settings(const struct config *config, const char *const *environment,
+                           const struct config_facts *facts, FILE *out) {
+  bool handled = config_has_handler(config, facts);
+  const char *before = "{";
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    if (handled && config_is_exchange((enum config_var)i)) {
+      continue;
+    }
+    struct explained explained = explain((enum config_var)i, config, environment, facts);
+    fprintf(out, "%s\"%s\":{\"value\":\"", before, config_var_defs[i].name);
+    if (explained.text != NULL) {
+      print_json(out, explained.text);
+    } else {
+      fprintf(out, "%" PRIu64, explained.number);
+    }
+    fprintf(out, "\",\"from\":\"%s\"}", explained.source);
+    before = ",";
+  }
+  fputc('}', out);
 }
 
 void config_write_markdown(FILE *out) {
@@ -192,6 +210,20 @@ void config_write_man(FILE *out) {
     print_roff(out, default_words(def));
     fprintf(out, ".\n%s", def->pool_only ? "Ignored outside XCHG_MODEL=pool.\n" : "");
   }
+}
+
+/* The value of ${var}, and where it comes from. */
+static struct explained explain(enum config_var var, const struct config *config,
+                                const char *const *environment, const struct config_facts *facts) {
+  const struct config_var_def *def = &config_var_defs[var];
+  struct explained explained = {.text = env_vars_find(environment, def->name),
+                                .source = "environment"};
+  if (explained.text == NULL) {
+    explained.text = config_default(def, config->exchange);
+    explained.source = "default";
+  }
+  explain_effective(&explained, var, config, facts);
+  return explained;
 }
 
 /* Find the effective value if it can differ from the given one. */
@@ -286,6 +318,18 @@ static void print_roff(FILE *out, const char *text) {
       fputs("\\-", out);
     } else {
       fputc(*text, out);
+    }
+  }
+}
+
+/* Write the inside of a JSON string. A byte that is no ASCII stands for its own code point. */
+static void print_json(FILE *out, const char *text) {
+  for (size_t i = 0; text[i] != 0 && i < EXPLAINED_MAX; i++) {
+    uint8_t byte = (uint8_t)text[i];
+    if (byte < 0x20 || byte >= 0x7f || byte == '"' || byte == '\\') {
+      fprintf(out, "\\u%04x", byte);
+    } else {
+      fputc(byte, out);
     }
   }
 }

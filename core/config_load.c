@@ -27,15 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * Descriptors other than listeners and connections.  The base is 3 standard streams, 1 of the log,
- * 2 for signals, 1 for NOTIFY_SOCKET, 2 of the acceptor (epoll set and eventfd), and 7 that the
- * parent process may have left open.  The spare ones hold clients that are accepted and refused.
- */
-#define RESERVE_BASE 16
-#define RESERVE_PER_REACTOR 2 /* epoll set and eventfd */
-#define RESERVE_SPARE 4
-
 /* The bytes of a name or value that a line shows. */
 #define SHOWN_MAX 64
 
@@ -77,6 +68,7 @@ unsigned config_load(struct config *config, const char *const *environment,
   }
   config_finalize(&check);
   config_check_builtin(&check);
+  config_check_admin(&check);
   check_names(&check);
   return config_finish(&check);
 }
@@ -145,18 +137,10 @@ void config_fini(struct config *config) {
   memset(config, 0, sizeof(*config));
 }
 
-uint64_t config_reserve(const struct config *config, const struct config_facts *facts) {
-  uint64_t listeners = facts->sockets_passed > 0 ? facts->sockets_passed : config->listen_count;
-  for (uint32_t i = 0; i < config->listen_count && facts->sockets_passed == 0; i++) {
-    listeners += config->listen[i].addr.family == ADDR_UNIX; /* the folder of its file */
-  }
-  uint64_t reactors = config->model == MODEL_POOL ? config->workers : 1;
-  return RESERVE_BASE + RESERVE_SPARE + listeners + RESERVE_PER_REACTOR * reactors;
-}
-
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log) {
   struct log_line line;
+  config_warn_admin(config, log);
   char ignored[256] = "";
   size_t size = 0;
   for (size_t i = 0; i < VAR_COUNT && config->model != MODEL_POOL; i++) {
@@ -301,6 +285,9 @@ static const char *decided_by(const struct config_check *check, enum config_var 
   if (var == VAR_MODEL && facts->embedded) {
     return "an embedded server always uses the pool model";
   }
+  if (config_var_defs[var].daemon_only && facts->embedded) {
+    return "an embedded server has no admin endpoint, and its program stops it";
+  }
   return NULL;
 }
 
@@ -324,8 +311,8 @@ static void load_var(struct config_check *check, enum config_var var) {
 static void check_connections(struct config_check *check) {
   struct config *config = check->config;
   uint64_t descriptors = check->facts->descriptors;
-  bool known =
-      !check->refused[VAR_LISTEN] && !check->refused[VAR_MODEL] && !check->refused[VAR_WORKERS];
+  bool known = !check->refused[VAR_LISTEN] && !check->refused[VAR_ADMIN] &&
+               !check->refused[VAR_MODEL] && !check->refused[VAR_WORKERS];
   uint64_t reserve = known ? config_reserve(config, check->facts) : 0;
   uint64_t room = min_u64(sub_sat_u64(descriptors, reserve), CONFIG_CONNECTIONS_MAX);
   const char *which = check->facts->descriptors_soft ? "soft" : "hard";

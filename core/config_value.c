@@ -29,6 +29,8 @@ static enum config_result set_frame(struct config *config, const struct config_v
                                     const char *text);
 static enum config_result set_listen(struct config *config, const char *text,
                                      struct config_span *bad);
+static enum config_result set_admin(struct config *config, const char *text,
+                                    struct config_span *bad);
 static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
                                      struct config_span *bad);
 static enum config_result set_path(char **path, const char *text);
@@ -47,6 +49,8 @@ enum config_result config_set(struct config *config, const struct config_var_def
       return set_reply(config, text);
     case KIND_LISTEN:
       return set_listen(config, text, bad);
+    case KIND_ADMIN:
+      return set_admin(config, text, bad);
     case KIND_BLOCKS:
       return set_blocks((void *)((char *)config + def->offset), text, bad);
     case KIND_PATH:
@@ -156,10 +160,11 @@ const char *config_expected(const struct config_var_def *def, char text[CONFIG_E
       size = snprintf(text, room, "none, echo, or text: and %s", escapes);
       break;
     case KIND_LISTEN:
+    case KIND_ADMIN:
       size = snprintf(text, room,
-                      "at most %d of address:port, [v6]:port, :port, "
-                      "unix:/path[;mode=0660], each also with ;proxy=v2",
-                      CONFIG_LISTEN_MAX);
+                      "at most %d of address:port, [v6]:port, :port, unix:/path[;mode=0660]%s",
+                      def->kind == KIND_LISTEN ? CONFIG_LISTEN_MAX : CONFIG_ADMIN_MAX,
+                      def->kind == KIND_LISTEN ? ", each also with ;proxy=v2" : "");
       break;
     case KIND_BLOCKS:
       size =
@@ -293,19 +298,63 @@ static enum config_result set_frame(struct config *config, const struct config_v
   return CONFIG_OK;
 }
 
-static enum config_result set_listen(struct config *config, const char *text,
-                                     struct config_span *bad) {
+/* Has ${item} the option ;proxy=, be it off? */
+static bool names_proxy(const char *item) {
+  for (const char *at = strchr(item, ';'); at != NULL; at = strchr(at + 1, ';')) {
+    if (ascii_begins(at, ";proxy=")) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/*
+ * Fill ${list}, which has room for ${max}; ${admin}: its items have no ;proxy=.
+ * Return: how many, or -1 with ${*bad}.
+ */
+static int parse_listen(struct addr_listen *list, int max, bool admin, const char *text,
+                        struct config_span *bad) {
   char item[ITEM_MAX];
   struct config_span span;
-  uint32_t count = 0;
+  int count = 0;
   while (next_item(&text, &span, item)) {
-    if (count == CONFIG_LISTEN_MAX || addr_parse_listen(item, &config->listen[count]) == -1) {
+    if (count == max || addr_parse_listen(item, &list[count]) == -1 ||
+        (admin && names_proxy(item))) {
       *bad = span;
-      return CONFIG_BAD;
+      return -1;
     }
     count++;
   }
-  config->listen_count = count;
+  return count;
+}
+
+static enum config_result set_listen(struct config *config, const char *text,
+                                     struct config_span *bad) {
+  int count = parse_listen(config->listen, CONFIG_LISTEN_MAX, false, text, bad);
+  if (count == -1) {
+    return CONFIG_BAD;
+  }
+  config->listen_count = (uint32_t)count;
+  return CONFIG_OK;
+}
+
+static enum config_result set_admin(struct config *config, const char *text,
+                                    struct config_span *bad) {
+  config->admin_count = 0;
+  if (*text == 0) {
+    return CONFIG_OK;
+  }
+  int count = parse_listen(config->admin, CONFIG_ADMIN_MAX, true, text, bad);
+  if (count == -1) {
+    return CONFIG_BAD;
+  }
+  for (int i = 0; i < count; i++) {
+    struct addr_listen *listen = &config->admin[i];
+    if (listen->addr.family == ADDR_UNIX && listen->mode == -1) {
+      listen->mode = 0600;
+    }
+  }
+  config->admin_count = (uint32_t)count;
   return CONFIG_OK;
 }
 

@@ -117,6 +117,14 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                         ";proxy=v1, v2 or any: each connection begins with a header of the PROXY "
                         "protocol of this version, see docs/proxy.md. A passed socket takes "
                         "the option of the item with its address."},
+    [VAR_ADMIN] = {.name = "XCHG_ADMIN",
+                   .kind = KIND_ADMIN,
+                   .daemon_only = true,
+                   .default_text = "",
+                   .what = "addresses of the admin endpoint, which speaks HTTP; empty = none",
+                   .more = "On TCP it answers probes and shows numbers. Commands and addresses of "
+                           "clients need a UNIX socket, whose mode is 0600 unless it says else. "
+                           "Addresses have the form of XCHG_LISTEN and must be others."},
     [VAR_BACKLOG] =
         {.name = "XCHG_BACKLOG",
          .kind = KIND_INTEGER,
@@ -230,6 +238,17 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .what = "log a warning when a callback blocks its worker for longer than this; 0 = off",
          .more = "One warning is logged per episode, and at most one a second for each worker. "
                  "New connections avoid the worker until the callback returns."},
+    [VAR_STALL] = {.name = "XCHG_STALL",
+                   .kind = KIND_TIME,
+                   .pool_only = true,
+                   .daemon_only = true,
+                   FIELD(stall_ns),
+                   .max = 3600 * NS_PER_S,
+                   .default_text = "30s",
+                   .what =
+                       "/livez says 503 when a turn of a thread lasts longer than this; 0 = off",
+                   .more = "It is 0 or at least 1s. Load and limits never change the answer of "
+                           "/livez."},
     [VAR_MAX_CONNECTIONS] =
         {.name = "XCHG_MAX_CONNECTIONS",
          .kind = KIND_INTEGER,
@@ -340,6 +359,17 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                             "= close at once",
                     .more = "Unread input would turn the close into a reset, which can destroy the "
                             "last reply. Use 0 only for clients known to send nothing more."},
+    [VAR_DRAIN_DELAY] =
+        {.name = "XCHG_DRAIN_DELAY",
+         .kind = KIND_TIME,
+         .daemon_only = true,
+         FIELD(drain_delay_ns),
+         .max = 600 * NS_PER_S,
+         .default_text = "0",
+         .what = "at a stop, how long to serve on while /readyz says 503 already",
+         .more = "Set it to what a load balancer needs to notice: its interval times its number of "
+                 "failures, and the timeout of a probe. The other time limits of a stop count from "
+                 "its end. SIGINT with a terminal as standard error skips it."},
     [VAR_STOP_GRACE] = {.name = "XCHG_STOP_GRACE",
                         .kind = KIND_TIME,
                         BOTH(stop_grace_ns),

@@ -2,8 +2,8 @@
  * config_vars: the row of a variable, and the operations on one value of it.
  *
  * Internal to config: config_vars.c is the table, config_value.c parses a value by its kind,
- * config_load.c loads, config_check.c checks, config_help.c prints.  No other module includes this
- * file.
+ * config_load.c loads, config_check.c and config_listen.c check, config_help.c prints.  No other
+ * module includes this file.
  */
 #ifndef CORE_CONFIG_VARS_H
 #define CORE_CONFIG_VARS_H
@@ -32,6 +32,7 @@ enum config_var {
   VAR_MAX_MESSAGE,
   VAR_HANDLER,
   VAR_LISTEN,
+  VAR_ADMIN,
   VAR_BACKLOG,
   VAR_REUSEPORT,
   VAR_NODELAY,
@@ -47,6 +48,7 @@ enum config_var {
   VAR_SPIN,
   VAR_OFFLOAD_THREADS,
   VAR_WATCHDOG,
+  VAR_STALL,
   VAR_MAX_CONNECTIONS,
   VAR_OVERLOAD,
   VAR_MAX_PER_IP,
@@ -60,6 +62,7 @@ enum config_var {
   VAR_WRITE_TIMEOUT,
   VAR_MAX_LIFETIME,
   VAR_LINGER,
+  VAR_DRAIN_DELAY,
   VAR_STOP_GRACE,
   VAR_DRAIN_TIMEOUT,
   VAR_LOG_LEVEL,
@@ -77,6 +80,7 @@ enum config_kind {
   KIND_FRAME,
   KIND_REPLY,
   KIND_LISTEN,
+  KIND_ADMIN,
   KIND_BLOCKS,
   KIND_PATH,
 };
@@ -85,6 +89,7 @@ struct config_var_def {
   const char *name;
   enum config_kind kind;
   bool pool_only;                 /* ignored under the other models */
+  bool daemon_only;               /* a fault of an embedded server */
   size_t offset, size;            /* the member of struct config; unused from KIND_GREETING on */
   uint64_t min, max;              /* KIND_INTEGER, KIND_SIZE, KIND_TIME */
   const char *field;              /* the member of struct xchg_config, or NULL if it has none */
@@ -173,6 +178,9 @@ void config_finalize(struct config_check *check);
 /** Check the values of the built-in exchange, and those of PROXY headers, for contradictions. */
 void config_check_builtin(struct config_check *check);
 void config_check_proxy(struct config_check *check);
+/** Check XCHG_ADMIN and XCHG_STALL; log the addresses of the former that others can reach. */
+void config_check_admin(struct config_check *check);
+void config_warn_admin(const struct config *config, struct log *log);
 
 /** Does a handler define the exchange, instead of the five variables? */
 bool config_has_handler(const struct config *config, const struct config_facts *facts);

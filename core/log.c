@@ -27,6 +27,10 @@ void log_init(struct log *log, log_call_fn *call, void *user, enum log_level lev
   *log = (struct log){.call = call, .user = user, .level = level, .format = format};
 }
 
+void log_set_level(struct log *log, enum log_level level) {
+  atom_store_relaxed_u32(&log->level, level);
+}
+
 /* ---- a line ---- */
 
 /** Append ${text}, which must fit. */
@@ -136,7 +140,7 @@ static void line_begin(struct log_line *line, struct log *log, enum log_level le
 }
 
 void log_begin(struct log_line *line, struct log *log, enum log_level level, const char *msg) {
-  if (level > log->level) {
+  if (level > atom_load_relaxed_u32(&log->level)) {
     line->log = NULL;
     return;
   }

@@ -17,6 +17,7 @@
 
 #include "core/xchg.h"
 #include "core/base.h"
+#include "core/atom.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_LOGFMT, LOG_JSON };
@@ -36,7 +37,7 @@ typedef void log_call_fn(void *user, enum xchg_log_level level, const char *line
 struct log {
   log_call_fn *call;
   void *user; /* borrows; passed to call */
-  enum log_level level;
+  atom_u32 level; /* enum log_level; log_set_level writes, every thread reads */
   enum log_format format;
 };
 
@@ -55,6 +56,9 @@ struct log_line {
  */
 void log_init(struct log *log, log_call_fn *call, void *user, enum log_level level,
               enum log_format format);
+
+/** Pass lines of ${level} and more urgent ones from now on. Thread: any. */
+void log_set_level(struct log *log, enum log_level level);
 
 /**
  * log_begin(line, log, level, msg):

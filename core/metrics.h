@@ -11,16 +11,17 @@
  *
  * A family has one set of labels, and every value of a closed set is there from the first scrape.
  * No label holds a byte or an address of a peer.  Counters never go back.  There are no rates, no
- * maxima, no averages and no times of samples: whoever reads makes them.
+ * maxima, no averages and no times of samples: the reader makes them.
  */
 #ifndef CORE_METRICS_H
 #define CORE_METRICS_H
 
-#include "core/histogram.h"
 #include "core/log.h"
 #include "core/stats.h"
+#include "core/histogram.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 /* With more workers the families with the label worker, and the rows in /stats, are left out. */
 #define METRICS_WORKERS_MAX 64
@@ -96,7 +97,8 @@ struct metrics_listener {
   const char *proxy; /* the value of its option ;proxy=, or NULL */
 };
 
-/* What one scrape sees.  Times are in ns; METRICS_UNKNOWN leaves a family out. */
+/* What one scrape sees.  Times are in ns.  Strings are borrowed.  METRICS_UNKNOWN as the value of a
+ * family without labels leaves it out. */
 struct metrics_snapshot {
   const char *version, *model, *exchange;
   const char *state; /* starting, serving, draining */
@@ -105,7 +107,7 @@ struct metrics_snapshot {
   uint64_t open;    /* totals.accepted without those that have ended */
   uint64_t max;
   struct stats totals;
-  uint64_t accept_paused, accept_paused_ns;
+  uint64_t accept_paused, accept_paused_ns; /* is it paused now; in all */
   uint64_t log_lines_lost;
 
   bool latencies; /* there are the next four */
@@ -124,6 +126,16 @@ struct metrics_snapshot {
   void *settings_argument;
 };
 
+/** The value of ${row} in ${base}: the snapshot, a worker or a listener; ${i} in an array. */
+static inline uint64_t metric_value(const struct metric *row, const void *base, size_t i) {
+  uint64_t value; /* copied, because the counters of stats have a type of their own */
+  memcpy(&value, (const char *)base + row->offset + i * sizeof(value), sizeof(value));
+  return value;
+}
+
+/** Does ${snapshot} have the family of ${row}? */
+bool metric_present(const struct metric *row, const struct metrics_snapshot *snapshot);
+
 /**
  * metrics_write(snapshot, form, buffer, size):
  * Write all families to the ${size} bytes at ${buffer}, without a 0 at the end.
@@ -136,8 +148,8 @@ size_t metrics_write(const struct metrics_snapshot *snapshot, enum metrics_form 
 /** The same for the JSON object of /stats. */
 size_t metrics_write_json(const struct metrics_snapshot *snapshot, char *buffer, size_t size);
 
-/** Add the keys of the log line to ${line}; ${open} says whether connections may be open. */
-void metrics_log(const struct metrics_snapshot *snapshot, bool open, struct log_line *line);
+/** Add the keys of the log lines stats and stopped to ${line}. */
+void metrics_log(const struct metrics_snapshot *snapshot, struct log_line *line);
 
 /** The ${i}th value of the label command or cause; NULL after the last. */
 const char *metrics_proxy_command(size_t i);

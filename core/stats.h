@@ -76,6 +76,18 @@ static inline void stats_add(atom_u64 *counter, uint64_t n) {
 }
 
 /**
+ * Raise ${figure} to ${value} if it is lower: for a figure that its readers compute, so that none
+ * sees a step back.  Return: the figure. Thread: any.
+ */
+static inline uint64_t stats_raise(atom_u64 *figure, uint64_t value) {
+  uint64_t before = atom_load_relaxed_u64(figure);
+  if (value > before) {
+    atom_store_relaxed_u64(figure, value);
+  }
+  return max_u64(before, value);
+}
+
+/**
  * Count a connection that lived for ${age_ns}, from the accept to its end. Thread: the block's
  * writer only.
  */

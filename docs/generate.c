@@ -1,25 +1,39 @@
 /*
- * generate: writes the pages that come from the table of variables.
+ * generate: writes the pages that come from the tables of variables and of metrics.
  *
- *   generate markdown    docs/configuration.md, whole
- *   generate man         the ENVIRONMENT section of the page xchgd.8
+ *   generate markdown          docs/configuration.md, whole
+ *   generate man               the ENVIRONMENT section of the page xchgd.8
+ *   generate metrics-markdown  docs/metrics.md, whole
+ *   generate metrics-man       the METRICS section of the page xchg-metrics.7
+ *   generate metrics-grafana   docs/deploy/grafana.json, whole
+ *   generate metrics-names     every sample with its type and labels, for tests/lint/queries
  *
  * A build tool: `make docs` runs it, and a test compares what it says with what is committed.
  */
 #include "core/config.h"
+#include "docs/metrics_pages.h"
 
 #include <stdio.h>
 #include <string.h>
 
 int main(int argc, char **argv) {
-  const char *page = argc == 2 ? argv[1] : "";
-  if (strcmp(page, "markdown") == 0) {
-    config_write_markdown(stdout);
-  } else if (strcmp(page, "man") == 0) {
-    config_write_man(stdout);
-  } else {
-    fputs("usage: generate markdown|man\n", stderr);
-    return 64;
+  static const struct {
+    const char *name;
+    void (*write)(FILE *out);
+  } pages[] = {
+      {"markdown", config_write_markdown},          {"man", config_write_man},
+      {"metrics-markdown", metrics_pages_markdown}, {"metrics-man", metrics_pages_man},
+      {"metrics-grafana", metrics_pages_grafana},   {"metrics-names", metrics_pages_names}};
+  for (size_t i = 0; i < count_of(pages); i++) {
+    if (argc == 2 && strcmp(argv[1], pages[i].name) == 0) {
+      pages[i].write(stdout);
+      return fflush(stdout) == 0 ? 0 : 1;
+    }
   }
-  return fflush(stdout) == 0 ? 0 : 1;
+  fputs("usage: generate PAGE, one of:", stderr);
+  for (size_t i = 0; i < count_of(pages); i++) {
+    fprintf(stderr, " %s", pages[i].name);
+  }
+  fputc('\n', stderr);
+  return 64;
 }

@@ -359,16 +359,20 @@ void conn_ctx_trim(struct conn_ctx *ctx) {
 /* Return: 0, or -1 without memory. */
 static int init(struct xchg_conn *conn, struct conn_ctx *ctx,
                 const struct accepted_conn *accepted) {
-  struct source source = conn->source;
-  *conn = (struct xchg_conn){.source = source,
-                             .ctx = ctx,
-                             .fd = accepted->fd,
-                             .is_unix = accepted->addr.family == ADDR_UNIX,
-                             .active_ns = ctx->reactor->now_ns,
-                             .message_start_ns = accepted->accepted_ns,
-                             .cold = &ctx->no_cold};
-  *conn_peer(conn) = (struct conn_peer){.addr = accepted->addr, .ip_slot = accepted->ip_slot};
-  ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, source_slot(ctx->reactor, &source) + 1);
+  uint32_t slot = source_slot(ctx->reactor, &conn->source);
+  /* reactor_alloc has set the source; the other fields begin as 0. */
+  memset((char *)conn + sizeof(conn->source), 0, sizeof(*conn) - sizeof(conn->source));
+  conn->ctx = ctx;
+  conn->cold = &ctx->no_cold;
+  conn->fd = accepted->fd;
+  conn->is_unix = accepted->addr.family == ADDR_UNIX;
+  conn->active_ns = ctx->reactor->now_ns;
+  conn->message_clock_ns = accepted->accepted_ns;
+  ctx->peers[slot] = (struct conn_peer){.addr = accepted->addr,
+                                        .ip_slot = accepted->ip_slot,
+                                        .opened_ns = accepted->accepted_ns & CONN_OPENED_MASK,
+                                        .listener = accepted->listener & CONN_LISTENER_MASK};
+  ctx->peers_end = (uint32_t)max_u64(ctx->peers_end, slot + 1);
   uint64_t lifetime_ns = conn_timeout_lifetime(ctx, accepted->accepted_ns);
   if (lifetime_ns != NEVER) {
     if (conn_cold(conn) == NULL) {

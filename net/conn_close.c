@@ -33,7 +33,7 @@ void conn_shutdown(struct xchg_conn *conn) {
   }
   conn->state = CONN_LINGERING;
   cold->progress_ns = reactor_fresh_ns(conn->ctx->reactor);
-  cold->acknowledged = conn->sent - unacked;
+  cold->acknowledged = (uint32_t)conn->bytes_out - unacked;
 }
 
 void conn_linger(struct xchg_conn *conn) {

@@ -149,7 +149,7 @@ static size_t parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t
  */
 static void note_message_start(struct xchg_conn *conn) {
   if (!(conn_counted(conn) && conn->messages == 0)) {
-    conn->message_start_ns = conn->ctx->reactor->now_ns;
+    conn->message_clock_ns = conn->ctx->reactor->now_ns;
   }
 }
 
@@ -252,7 +252,7 @@ static bool on_other_bytes(struct xchg_conn *conn, size_t *size) {
     return on_header_bytes(conn, size);
   }
   conn->extra_input = true;
-  conn->discarded += (uint32_t)*size; /* fill has limited the read to LINGER_BYTES_MAX */
+  conn->discarded += *size; /* fill has limited the read to LINGER_BYTES_MAX */
   return false;
 }
 
@@ -262,6 +262,7 @@ static bool on_other_bytes(struct xchg_conn *conn, size_t *size) {
  */
 static size_t on_bytes(struct xchg_conn *conn, size_t size, size_t limit) {
   stats_add(&conn->ctx->stats->bytes_in, size);
+  conn->bytes_in += size;
   conn->active_ns = conn->ctx->reactor->now_ns;
   size_t left = size;
   if (conn->state != CONN_OPEN && !on_other_bytes(conn, &left)) {
@@ -343,10 +344,8 @@ bool conn_input_readable(const struct xchg_conn *conn) {
 
 void conn_stop_clock(struct xchg_conn *conn, bool stop) {
   uint64_t now_ns = conn->ctx->reactor->now_ns;
-  if (stop && !conn->clock_stopped) {
-    conn->message_elapsed_ns = now_ns - conn->message_start_ns;
-  } else if (!stop && conn->clock_stopped) {
-    conn->message_start_ns = now_ns - conn->message_elapsed_ns;
+  if (stop != conn->clock_stopped) {
+    conn->message_clock_ns = now_ns - conn->message_clock_ns; /* start <-> time taken */
   }
   conn->clock_stopped = stop;
 }

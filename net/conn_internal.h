@@ -37,7 +37,8 @@
  *   in == NULL           <=>  no byte of an unfinished or unparsed message is held
  *   input not blocked     =>  in holds no complete message, or another turn is requested
  *   queued bytes          <=  max_pending + one reply + the greeting   (built-in exchanges)
- *   state != OPEN         =>  in == NULL, except for the beginning of a header in HEADER
+ *   state != OPEN         =>  in == NULL, except for the beginning of a header in HEADER, and
+ *                             discarded <= LINGER_BYTES_MAX
  *
  * In ENDING and LINGERING the handler gets no callback but on_close.  A posted call and the result
  * of an offloaded job still arrive, but they cannot send.
@@ -69,18 +70,27 @@ struct conn_cold {
   uint64_t timer_ns;          /* when on_timer is due; NEVER = not armed */
   uint64_t lifetime_ns;       /* when the lifetime ends, or (lifetime_over) when it ended */
   struct member *memberships; /* owns */
-  uint32_t acknowledged;      /* bytes of sent that the peer had when last asked; modulo 2^32 */
+  uint32_t acknowledged;      /* of bytes_out, what the peer had when last asked; modulo 2^32 */
   void *jobs;                 /* what the offload calls keep of the connection; NULL = nothing */
   struct buf *header;         /* owns: the PROXY header, if it is kept; else NULL */
   uint32_t offloads;          /* jobs that have not come back */
   uint32_t slot;              /* of this object */
 };
 
-/* Fields that a connection rarely reads; in an array by slot, apart from the hot fields. */
+/*
+ * Fields that only the open and the end of a connection touch; in an array by slot, apart from the
+ * hot fields.
+ */
 struct conn_peer {
   struct addr addr;
-  uint32_t ip_slot; /* of pool/admission; the worker returns it */
+  uint32_t ip_slot;        /* of pool/admission; the worker returns it */
+  uint64_t listener : 6;   /* index of the listener */
+  uint64_t opened_ns : 58; /* when accept4 returned; 2^58 ns are nine years since the boot */
 };
+#define CONN_OPENED_MASK ((UINT64_C(1) << 58) - 1)
+#define CONN_LISTENER_MASK (UINT64_C(63))
+static_assert(CONFIG_LISTEN_MAX <= CONN_LISTENER_MASK + 1, "its bits hold the index of a listener");
+static_assert(sizeof(struct conn_peer) == 32, "docs/tuning.md counts on it");
 
 /* What a connection of a listener with ;proxy= keeps; in an array by slot. See conn_proxy.h. */
 struct conn_proxy {
@@ -164,13 +174,17 @@ struct xchg_conn {
   bool stalled : 1;
   bool lifetime_over : 1;
   bool half_close : 1;
-  bool proxied : 1;            /* constant: its listener has ;proxy= */
-  uint64_t messages;           /* complete messages so far */
-  uint64_t active_ns;          /* time of the last byte read or written */
-  uint64_t message_start_ns;   /* start of the message in progress, or the accept */
-  uint64_t message_elapsed_ns; /* while clock_stopped: how long it had taken by then */
-  uint32_t sent;               /* bytes given to the kernel, modulo 2^32 */
-  uint32_t discarded;          /* bytes read after OPEN; LINGER_BYTES_MAX at most */
+  bool proxied : 1;   /* constant: its listener has ;proxy= */
+  uint64_t messages;  /* complete messages so far */
+  uint64_t active_ns; /* time of the last byte read or written */
+  uint64_t bytes_in;  /* read from the kernel */
+  uint64_t bytes_out; /* given to the kernel */
+  union {
+    /* OPEN: start of the message in progress, or the accept; while clock_stopped: how long the
+     * message had taken by then. */
+    uint64_t message_clock_ns;
+    uint64_t discarded; /* afterwards: bytes read since; LINGER_BYTES_MAX at most */
+  };
 };
 
 /** Most bytes that a connection reads and discards after its end. */
@@ -181,7 +195,7 @@ static inline struct xchg_conn *conn_of(struct source *source) {
   return container_of(source, struct xchg_conn, source);
 }
 
-/** Address and admission slot of ${conn}; valid until the worker frees its slot. */
+/** Address, opening and admission slot of ${conn}; valid until the worker frees its slot. */
 static inline struct conn_peer *conn_peer(const struct xchg_conn *conn) {
   return &conn->ctx->peers[source_slot(conn->ctx->reactor, &conn->source)];
 }
@@ -247,6 +261,7 @@ static inline void conn_begin_end(struct xchg_conn *conn, enum xchg_reason reaso
   assert(conn->state == CONN_OPEN);
   conn->state = CONN_ENDING;
   conn->end_reason = (uint8_t)reason;
+  conn->discarded = 0; /* the clock of the message is over */
 }
 
 /**

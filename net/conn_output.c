@@ -21,7 +21,7 @@ static void stall(struct xchg_conn *conn) {
     return;
   }
   cold->progress_ns = reactor_fresh_ns(ctx->reactor);
-  cold->acknowledged = conn->sent - sock_unacked(conn->fd);
+  cold->acknowledged = (uint32_t)conn->bytes_out - sock_unacked(conn->fd);
   if (conn->stalled) {
     return;
   }
@@ -61,7 +61,7 @@ static void transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
   if (io == IO_ERROR) {
     conn_request_close(conn, conn_proxy_reason(conn, sock_reason(errno)));
   } else if (*count > 0) {
-    conn->sent += (uint32_t)*count;
+    conn->bytes_out += *count;
     conn->active_ns = ctx->reactor->now_ns;
     stats_add(&ctx->stats->bytes_out, *count);
     send_queue_consume(&ctx->send_queues, &conn->out, *count);

@@ -37,7 +37,7 @@ void conn_proxy_begin(struct xchg_conn *conn, enum addr_proxy accepts) {
   struct conn_ctx *ctx = conn->ctx;
   conn->state = CONN_HEADER;
   conn->proxied = true;
-  *conn_proxy(conn) = (struct conn_proxy){.accepted_ns = conn->message_start_ns,
+  *conn_proxy(conn) = (struct conn_proxy){.accepted_ns = conn->message_clock_ns,
                                           .via = conn_peer(conn)->addr,
                                           .accepts = (uint8_t)accepts};
   conn->discarded = 0; /* of all that was read: nothing is, so it may be read */
@@ -74,7 +74,7 @@ static bool is_allowed(const struct xchg_conn *conn) {
 static void open_conn(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   conn->state = CONN_OPEN;
-  conn->active_ns = conn->message_start_ns = ctx->reactor->now_ns;
+  conn->active_ns = conn->message_clock_ns = ctx->reactor->now_ns;
   if (conn->cold->lifetime_ns != NEVER) {
     conn->cold->lifetime_ns = conn_timeout_lifetime(ctx, ctx->reactor->now_ns);
   }

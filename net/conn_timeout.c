@@ -36,7 +36,7 @@ static uint64_t idle_at(const struct xchg_conn *conn) {
 static uint64_t message_at(const struct xchg_conn *conn) {
   bool runs = conn->in != NULL || (conn_counted(conn) && conn->messages == 0);
   return runs && !conn->clock_stopped
-             ? after(conn->message_start_ns, conn->ctx->config->message_timeout_ns)
+             ? after(conn->message_clock_ns, conn->ctx->config->message_timeout_ns)
              : NEVER;
 }
 
@@ -62,7 +62,7 @@ static uint64_t silent_at(const struct xchg_conn *conn) {
   if (!conn_timeout_must_leave(conn) || conn_counted(conn) || spoken || conn->clock_stopped) {
     return NEVER;
   }
-  return add_sat_u64(max_u64(leave_ns(conn), conn->message_start_ns), SILENCE_NS);
+  return add_sat_u64(max_u64(leave_ns(conn), conn->message_clock_ns), SILENCE_NS);
 }
 
 static uint64_t linger_at(const struct xchg_conn *conn) {
@@ -120,7 +120,7 @@ static bool progressed(struct xchg_conn *conn, uint32_t *unacked) {
   if (conn->state == CONN_LINGERING && !conn->is_unix && *unacked > 0) {
     (*unacked)--; /* the FIN of the half-close counts as one byte */
   }
-  uint32_t acknowledged = conn->sent - *unacked;
+  uint32_t acknowledged = (uint32_t)conn->bytes_out - *unacked;
   int32_t advance = (int32_t)(acknowledged - conn->cold->acknowledged);
   if (conn->is_unix ? advance <= 0 : advance == 0) {
     return false;

@@ -19,6 +19,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* The longest text of a line that a start refused, with its 0. */
+#define TEXT_MAX 192
+
 /* The longest wait of an accept, if another process has made the shared socket a blocking one. */
 #define ACCEPT_WAIT_US 1000
 
@@ -70,17 +73,29 @@ static const char *fix_of(const struct addr_listen *addr, int error) {
   }
 }
 
+/* The texts of this file name XCHG_LISTEN.  Copy ${text} with the variable of ${listener}. */
+static const char *name_variable(const struct listener *listener, const char *text,
+                                 char copy[TEXT_MAX]) {
+  static const char name[] = "XCHG_LISTEN";
+  const char *at = listener->is_admin ? strstr(text, name) : NULL;
+  if (at == NULL) {
+    return text;
+  }
+  snprintf(copy, TEXT_MAX, "%.*sXCHG_ADMIN%s", (int)(at - text), text, at + sizeof(name) - 1);
+  return copy;
+}
+
 /* Log ${what} with the address and ${error}. Return: -1 with errno set to ${error}. */
-static int log_listener(struct log *log, enum log_level level, const struct addr_listen *addr,
-                        const char *what, int error) {
-  char text[sizeof(addr->path) + 16];
+static int log_listener(const struct listener *listener, enum log_level level,
+                        const struct addr_listen *addr, const char *what, int error) {
+  char text[sizeof(addr->path) + 16], copy[TEXT_MAX];
   struct log_line line;
-  log_begin(&line, log, level, what);
+  log_begin(&line, listener->log, level, name_variable(listener, what, copy));
   log_str(&line, "addr", addr_format_listen(addr, text, sizeof(text)));
   log_error(&line, error);
   const char *fix = level == LOG_ERROR ? fix_of(addr, error) : NULL;
   if (fix != NULL) {
-    log_str(&line, "fix", fix);
+    log_str(&line, "fix", name_variable(listener, fix, copy));
   }
   log_end(&line);
   return fail(error);
@@ -88,7 +103,7 @@ static int log_listener(struct log *log, enum log_level level, const struct addr
 
 /* The server works without ${what}, but a promise does not hold. */
 static void warn(const struct listener *listener, const char *what) {
-  (void)log_listener(listener->log, LOG_WARN, &listener->addr, what, errno); /* it is always -1 */
+  (void)log_listener(listener, LOG_WARN, &listener->addr, what, errno); /* it is always -1 */
 }
 
 /*
@@ -241,7 +256,8 @@ static int open_listening(struct listener *listener, const struct config *config
 
 int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log) {
-  *listener = (struct listener){.fd = -1, .log = log, .addr = *addr};
+  *listener = (struct listener){
+      .fd = -1, .log = log, .addr = *addr, .is_admin = config->is_admin};
   const char *what;
   int result = open_listening(listener, config, &what);
   int error = errno;
@@ -251,7 +267,7 @@ int listener_open(struct listener *listener, const struct addr_listen *addr,
   } else if (addr->addr.family != ADDR_UNIX) {
     note_address(listener);
   }
-  return result == 0 ? 0 : log_listener(log, LOG_ERROR, addr, what, error);
+  return result == 0 ? 0 : log_listener(listener, LOG_ERROR, addr, what, error);
 }
 
 /* Log why a passed descriptor cannot be used. Return: -1. */

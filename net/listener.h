@@ -32,6 +32,7 @@ struct listener {
   struct log *log;         /* borrows: for what fails later */
   struct addr_listen addr; /* after listener_open with the real port */
   bool inherited;          /* from LISTEN_FDS, and shared with other processes */
+  bool is_admin;           /* of XCHG_ADMIN */
   bool stopped;            /* listener_stop was called: an empty queue is the end */
   struct socket_file file; /* of a UNIX address of our own */
   int sndbuf;              /* UNIX: for each connection, which does not inherit it; 0 = leave it */

@@ -161,3 +161,14 @@ socklen_t sock_addr_to(const struct addr_listen *listen, struct sockaddr_storage
   }
   return sizeof(*in6);
 }
+
+int sock_peer(int fd, uint32_t *uid, uint32_t *pid) {
+  struct ucred peer;
+  socklen_t size = sizeof(peer);
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == -1) {
+    return -1;
+  }
+  *uid = peer.uid;
+  *pid = (uint32_t)peer.pid;
+  return 0;
+}

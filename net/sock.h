@@ -70,4 +70,10 @@ void sock_addr_from(struct addr *addr, const struct sockaddr_storage *from);
  */
 socklen_t sock_addr_to(const struct addr_listen *listen, struct sockaddr_storage *to);
 
+/**
+ * sock_peer(fd, uid, pid):
+ * The user and the process that connected the UNIX socket ${fd}. Return: 0, or -1 with errno.
+ */
+int sock_peer(int fd, uint32_t *uid, uint32_t *pid);
+
 #endif

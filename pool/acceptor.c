@@ -14,7 +14,6 @@
 
 #define FAILURES_MAX 64            /* failed accepts in a row before a pause */
 #define RETRY_NS (100 * NS_PER_MS) /* between attempts while descriptors or memory are exhausted */
-#define EPISODE_OVER_NS NS_PER_S   /* an episode is over after this time without such an error */
 
 static void on_accept_event(struct source *source, uint32_t events);
 
@@ -138,43 +137,23 @@ static void pause_accepting(struct acceptor *acceptor, bool exhausted) {
   if (acceptor->state == ACCEPT_OPEN) {
     unwatch_listeners(acceptor);
     acceptor->state = ACCEPT_PAUSED;
+    pause_clock_start(&acceptor->pauses, acceptor->reactor.now_ns);
   }
   acceptor->exhausted = exhausted;
   acceptor->live_seen = live_conns(acceptor);
   acceptor->retry_ns = acceptor->reactor.now_ns + RETRY_NS;
 }
 
-/* Log one line when an episode of exhaustion begins. */
-static void episode_note(struct exhaustion *episode, struct log *log, uint64_t now_ns,
-                         const char *what, int error) {
-  if (episode->start_ns == NEVER) {
-    *episode = (struct exhaustion){.start_ns = now_ns};
-    log_errno(log, LOG_WARN, what, error);
-  }
-  episode->last_ns = now_ns;
-  episode->count++;
-}
-
-/* Log one line when it is over: after a second without another failure, or when the server ends. */
-static void episode_end(struct exhaustion *episode, struct log *log) {
-  struct log_line line;
-  log_begin(&line, log, LOG_WARN, "accepting again");
-  log_u64(&line, "failures", episode->count);
-  log_u64(&line, "ms", (episode->last_ns - episode->start_ns) / NS_PER_MS);
-  log_end(&line);
-  episode->start_ns = NEVER;
-}
-
 /* When the episode is over, without another failure; NEVER = there is none, or it goes on. */
 static uint64_t episode_over_ns(const struct acceptor *acceptor) {
   bool begun = acceptor->episode.start_ns != NEVER && acceptor->state == ACCEPT_OPEN;
-  return begun ? acceptor->episode.last_ns + EPISODE_OVER_NS : NEVER;
+  return begun ? exhaustion_over_ns(&acceptor->episode) : NEVER;
 }
 
 /* Descriptors or memory are exhausted. */
 static void note_exhausted(struct acceptor *acceptor, const char *what, int error) {
   stats_add(&acceptor->stats.accept_pauses, 1);
-  episode_note(&acceptor->episode, acceptor->setup.log, acceptor->reactor.now_ns, what, error);
+  exhaustion_note(&acceptor->episode, acceptor->setup.log, acceptor->reactor.now_ns, what, error);
   pause_accepting(acceptor, true);
 }
 
@@ -216,7 +195,6 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
 /* A connection was accepted. Return: may the batch continue? */
 static bool on_accepted(struct acceptor *acceptor, struct accepted_conn *accepted) {
   enum xchg_reason refused;
-  stats_add(&acceptor->stats.accepted, 1);
   if (acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE && !has_room(acceptor)) {
     refuse(acceptor, accepted, XCHG_OVERLOAD);
     return true;
@@ -274,6 +252,7 @@ static uint32_t accept_up_to(struct acceptor *acceptor, struct accept_source *en
     switch (listener_accept(entry->listener, &accepted)) {
       case ACCEPTED:
         acceptor->failed_in_row = 0;
+        stats_add(&entry->accepted, 1);
         if (!on_accepted(acceptor, &accepted)) {
           return i;
         }
@@ -321,6 +300,7 @@ static void resume(struct acceptor *acceptor) {
   }
   if (watch_listeners(acceptor)) {
     acceptor->state = ACCEPT_OPEN;
+    pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
   } else {
     note_exhausted(acceptor, "accepting pauses", errno);
   }
@@ -457,6 +437,7 @@ void acceptor_wait(struct acceptor *acceptor) {
 void acceptor_run(struct acceptor *acceptor) {
   while (!acceptor->finished) {
     acceptor_wait(acceptor);
+    atom_store_relaxed_u64(&acceptor->turn_ns, acceptor->reactor.now_ns);
     reactor_dispatch(&acceptor->reactor);
     take_tasks(acceptor);
     if (acceptor->setup.model->ops->reap != NULL) {
@@ -464,17 +445,17 @@ void acceptor_run(struct acceptor *acceptor) {
     }
     resume(acceptor);
     if (episode_over_ns(acceptor) <= acceptor->reactor.now_ns) {
-      episode_end(&acceptor->episode, acceptor->setup.log);
+      exhaustion_end(&acceptor->episode, acceptor->setup.log);
     }
     if (acceptor->watch_ns <= acceptor->reactor.now_ns) {
       acceptor->watch_ns =
           acceptor->setup.model->ops->watch(acceptor->setup.model, acceptor->reactor.now_ns);
     }
     continue_drain(acceptor);
+    atom_store_relaxed_u64(&acceptor->turn_ns, 0);
   }
-  if (acceptor->episode.start_ns != NEVER) {
-    episode_end(&acceptor->episode, acceptor->setup.log);
-  }
+  pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
+  exhaustion_end(&acceptor->episode, acceptor->setup.log);
 }
 
 void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns) {

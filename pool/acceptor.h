@@ -19,6 +19,8 @@
 
 #include "net/reactor.h"
 #include "net/listener.h"
+#include "pool/exhaustion.h"
+#include "pool/pause_clock.h"
 #include "pool/model.h"
 #include "pool/accept_batch.h"
 
@@ -29,16 +31,10 @@ struct accept_source {
   struct listener *listener; /* borrows until the thread ends; closes it */
   uint32_t index;
   struct accept_batch batch;
+  atom_u64 accepted; /* descriptors that accept returned; the acceptor writes, any thread reads */
 };
 
 enum accept_state { ACCEPT_OPEN, ACCEPT_PAUSED };
-
-/* An episode in which descriptors or memory are exhausted. */
-struct exhaustion {
-  uint64_t start_ns; /* NEVER = there is none */
-  uint64_t last_ns;  /* its latest failure */
-  uint64_t count;    /* its failures */
-};
 
 /* What the acceptor borrows until its thread ends. */
 struct acceptor_setup {
@@ -55,8 +51,9 @@ struct acceptor {
   struct reactor reactor;
   struct slab accept_sources;
   struct accept_source *source_of[CONFIG_LISTEN_MAX]; /* by the listener's index */
-  struct stats stats;                                 /* this thread writes */
-  struct histogram batches; /* likewise: connections accepted for one event */
+  struct stats stats; /* this thread writes; stats.accepted stays 0: see struct accept_source */
+  struct histogram batches;  /* likewise: connections accepted for one event */
+  struct pause_clock pauses; /* likewise */
   enum accept_state state;
   bool exhausted;                /* paused because descriptors or memory are exhausted */
   bool has_deferred;             /* there is a deferred connection */
@@ -71,6 +68,7 @@ struct acceptor {
   uint32_t failed_in_row; /* accepts that failed because of their connection */
   uint64_t log_accept_ns; /* when a failed accept may be logged again */
 
+  atom_u64 turn_ns;                      /* when its turn began; 0 = it waits; any thread reads */
   atom_u32 listener_failed;              /* 1: a listener has failed; main reads */
   struct inbox inbox;                    /* tasks only */
   struct task drain_task, stop_now_task; /* the sender's until sent */
@@ -88,6 +86,19 @@ void acceptor_close(struct acceptor *acceptor);
 
 /** In a forked child: the same, and close the descriptor of a connection that is deferred. */
 void acceptor_abandon(struct acceptor *acceptor);
+
+/** Connections accepted from the ${i}th listener, or from all. Thread: any. */
+static inline uint64_t acceptor_accepted_by(const struct acceptor *acceptor, uint32_t i) {
+  const struct accept_source *entry = acceptor->source_of[i];
+  return entry == NULL ? 0 : atom_load_relaxed_u64(&entry->accepted);
+}
+static inline uint64_t acceptor_accepted(const struct acceptor *acceptor) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
+    sum += acceptor_accepted_by(acceptor, i);
+  }
+  return sum;
+}
 
 /** Accept until a stop is complete. Thread: the acceptor's. */
 void acceptor_run(struct acceptor *acceptor);

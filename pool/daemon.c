@@ -2,8 +2,7 @@
  * daemon: see daemon.h.
  *
  * The main thread prepares the process (standard descriptors, descriptor limit, signals), loads the
- * configuration, starts a server, then waits for signals and for the server's end.  All connections
- * run on other threads.
+ * configuration, and lets pool/serve serve.
  */
 #include "pool/daemon.h"
 
@@ -19,19 +18,14 @@
 #include "pool/signals.h"
 #include "pool/log_writer.h"
 #include "pool/plugin.h"
-#include "pool/server_stats.h"
+#include "pool/serve.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* How long threads may take after the drain timeout, if nothing ends meanwhile. */
-#define STUCK_NS (2 * NS_PER_S)
-
-#define EXIT_SECOND_SIGNAL 1
 #define EXIT_USAGE 64
 #define EXIT_OUTPUT 74
 #define EXIT_CONFIG 78
@@ -53,10 +47,7 @@ struct daemon {
   struct signals signals;
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
   struct plugin plugin;
-  struct xchg_server server;
-  uint64_t drained_ns; /* when the drain timeout is over; NEVER = no stop */
-  uint64_t stuck_ns;   /* when threads that have not ended are left alone */
-  uint64_t ended;      /* connections that had ended when stuck_ns was set */
+  struct serve serve;
 };
 
 /* ---- the process ---- */
@@ -130,157 +121,6 @@ static void print_errors(char *text) {
 
 /* ---- serving ---- */
 
-static void log_listening(struct daemon *d) {
-  const struct config *config = &d->config;
-  for (uint32_t i = 0; i < d->server.listeners_count; i++) {
-    char text[sizeof(d->config.listen[0].path) + 16];
-    struct log_line line;
-    log_begin_always(&line, &d->log, "listening");
-    log_str(&line, "addr", addr_format_listen(&d->server.listeners[i].addr, text, sizeof(text)));
-    if (d->server.listeners[i].addr.proxy != ADDR_PROXY_OFF) {
-      log_str(&line, "proxy", addr_proxy_name(d->server.listeners[i].addr.proxy));
-    }
-    log_str(&line, "exchange", d->handler != NULL ? "handler" : config_exchange_name(config));
-    log_str(&line, "model", config_model_name(config));
-    if (config->model == MODEL_POOL) {
-      log_u64(&line, "workers", config->workers);
-    }
-    log_str(&line, "version", XCHG_VERSION);
-    log_end(&line);
-  }
-}
-
-static void stop(struct daemon *d) {
-  log_msg(&d->log, LOG_INFO, "stopping");
-  sd_notify_send(&d->notify, "STOPPING=1", &d->log);
-  uint64_t patience_ns = max_u64(d->config.drain_timeout_ns, d->config.stop_grace_ns);
-  d->drained_ns = add_sat_u64(sys_now_ns(), patience_ns);
-  d->stuck_ns = add_sat_u64(d->drained_ns, STUCK_NS);
-  server_drain(&d->server);
-}
-
-/* Handle one signal. Return: true if the process must end at once. */
-static bool handle_signal(struct daemon *d, bool *stopping) {
-  switch (signals_next(&d->signals)) {
-    case SIGNALS_STOP:
-      if (*stopping) {
-        return true;
-      }
-      *stopping = true;
-      stop(d);
-      return false;
-    case SIGNALS_STATS:
-      server_report(&d->server, "stats", true);
-      return false;
-    case SIGNALS_CHILD:
-      server_sigchld(&d->server);
-      return false;
-    case SIGNALS_NONE:
-      return false;
-  }
-  return false;
-}
-
-/*
- * Is it time to end? Connections end at the drain timeout, and offloaded work may run until then.
- * A callback that blocks its thread outlives it: the thread is left alone once nothing has ended
- * for STUCK_NS.
- */
-static bool is_over(struct daemon *d) {
-  uint64_t now_ns = sys_now_ns();
-  if (server_finished(&d->server)) {
-    return server_stop_works(&d->server) == 0 || now_ns >= d->drained_ns;
-  }
-  if (now_ns < d->stuck_ns) {
-    return false;
-  }
-  struct stats totals;
-  server_totals(&d->server, &totals);
-  uint64_t ended = stats_ended(&totals);
-  bool stuck = ended == d->ended;
-  d->ended = ended;
-  d->stuck_ns = now_ns + STUCK_NS;
-  return stuck;
-}
-
-/* How long to wait for an event, in ms; -1 = without a limit. */
-static int patience_ms(const struct daemon *d) {
-  uint64_t until_ns = server_finished(&d->server) ? d->drained_ns : d->stuck_ns;
-  if (sd_notify_pending(&d->notify)) {
-    return SD_NOTIFY_RETRY_MS;
-  }
-  if (until_ns == NEVER) {
-    return -1;
-  }
-  uint64_t ms = sub_sat_u64(until_ns, sys_now_ns()) / NS_PER_MS + 1; /* rounded up */
-  return (int)min_u64(ms, INT32_MAX);
-}
-
-/* Wait for signals and for the server's end. Return: the exit code. */
-static int attend(struct daemon *d) {
-  bool stopping = false;
-  while (!is_over(d)) {
-    struct pollfd fds[] = {{.fd = d->signals.fd, .events = POLLIN},
-                           {.fd = server_done_fd(&d->server), .events = POLLIN}};
-    (void)sys_poll(fds, count_of(fds), patience_ms(d)); /* EINTR and the like: look again */
-    sd_notify_retry(&d->notify, &d->log);
-    if (fds[0].revents != 0 && handle_signal(d, &stopping)) {
-      log_msg(&d->log, LOG_WARN, "second signal: ending at once");
-      log_writer_flush(d->log_writer);
-      _exit(EXIT_SECOND_SIGNAL);
-    }
-    uint64_t count;
-    if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
-      log_errno(&d->log, LOG_ERROR, "cannot read an eventfd", errno);
-    }
-    if (server_failed(&d->server) && !stopping) {
-      stopping = true;
-      stop(d);
-    }
-  }
-  return server_failed(&d->server) ? SERVER_OSERR : 0;
-}
-
-/*
- * End now if work or a callback still runs. It uses code and data that a return would unmap, and
- * nothing can stop it. So nothing is freed, and neither `done` nor on_stop is called.
- */
-static void leave_running(struct daemon *d, int code) {
-  bool finished = server_finished(&d->server);
-  uint32_t jobs = server_stop_works(&d->server);
-  if (finished && jobs == 0) {
-    return;
-  }
-  struct log_line line;
-  log_begin(&line, &d->log, LOG_WARN,
-            finished ? "ending before offloaded work has ended" : "ending while a callback blocks");
-  log_u64(&line, "jobs", jobs);
-  log_end(&line);
-  server_close_listeners(&d->server);
-  log_writer_flush(d->log_writer);
-  _exit(code);
-}
-
-static int serve(struct daemon *d) {
-  const struct server_setup setup = {.config = &d->config,
-                                     .log = &d->log,
-                                     .handler = d->handler,
-                                     .passed = d->facts.sockets_passed};
-  int code = server_open(&d->server, &setup);
-  if (code == 0) {
-    code = server_start(&d->server);
-  }
-  if (code == 0) {
-    log_listening(d);
-    sd_notify_send(&d->notify, "READY=1", &d->log);
-    code = attend(d);
-    server_report(&d->server, "stopped", !server_finished(&d->server));
-    leave_running(d, code);
-  }
-  server_close(&d->server);
-  return code;
-}
-
 /* No thread that serves, accepts or handles signals writes to standard error. */
 static int start_log(struct daemon *d) {
   d->log_writer = log_writer_create(STDERR_FILENO, d->config.log_format, false);
@@ -310,7 +150,15 @@ static int run_logged(struct daemon *d) {
   if (signals == -1) {
     log_msg(&d->log, LOG_ERROR, "cannot wait for signals");
   } else {
-    code = serve(d);
+    const struct serve_setup setup = {.config = &d->config,
+                                      .facts = &d->facts,
+                                      .environment = d->environment,
+                                      .handler = d->handler,
+                                      .log = &d->log,
+                                      .log_writer = d->log_writer,
+                                      .signals = &d->signals,
+                                      .notify = &d->notify};
+    code = serve_run(&d->serve, &setup);
     signals_close(&d->signals);
   }
   sd_notify_close(&d->notify);
@@ -444,8 +292,6 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
                        .errors = errors,
                        .handler = handler,
                        .notify = {.fd = -1},
-                       .drained_ns = NEVER,
-                       .stuck_ns = NEVER,
                        .facts = {.handler = own, .program = program}};
   int code = command(d, argc, argv);
   free(d);

@@ -18,6 +18,7 @@ enum task_kind {
   TASK_NO_MORE_CONNS, /* no connection comes after this */
   TASK_CALL,          /* pool/task */
   TASK_PUBLISH,       /* pool/task */
+  TASK_VISIT,         /* pool/task */
 };
 
 /* A message to the owner; the inbox's from the push until the owner takes it. */
@@ -34,6 +35,7 @@ struct inbox {
   atom_u64 task_bytes;          /* bytes of publications that wait; any thread writes */
   atom_u32 owner_ended;         /* 1: the owner has ended and runs no task; the owner writes */
   atom_u32 tasks_waiting;       /* pool/task's tasks that have not run; any thread writes */
+  atom_u32 visits;              /* 1: a visit waits or runs; any thread sets, the owner clears */
   CACHE_ALIGNED struct sleep_flag sleeping; /* the owner's */
 };
 

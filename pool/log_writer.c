@@ -9,6 +9,7 @@
  */
 #include "pool/log_writer.h"
 
+#include "core/atom.h"
 #include "core/sys.h"
 #include "pool/forked.h"
 #include "pool/signals.h"
@@ -66,6 +67,8 @@ struct log_writer {
   uint64_t unwritten;    /* lines lost since the last one that was written */
   bool partial;          /* the last write ended within a line */
   struct log report;     /* for the line that counts lost ones */
+
+  atom_u64 lost_all; /* lines lost so far; the thread that loses one adds, any thread reads */
 
   struct batch batches[2];
 };
@@ -144,6 +147,7 @@ static bool end_partial_line(struct log_writer *writer) {
 static void write_line(struct log_writer *writer, const char *line, size_t size) {
   if (!end_partial_line(writer) || !report_dropped(writer) || !write_text(writer, line, size)) {
     writer->unwritten++;
+    atom_add_relaxed_u64(&writer->lost_all, 1);
   }
 }
 
@@ -287,6 +291,7 @@ static void keep_line(struct log_writer *writer, const char *line, size_t size) 
   struct batch *batch = writer->filling;
   if (sizeof(batch->bytes) - batch->size < sizeof(header) + size) {
     writer->lost++;
+    atom_add_relaxed_u64(&writer->lost_all, 1);
     return;
   }
   writer->lost = 0;
@@ -294,6 +299,10 @@ static void keep_line(struct log_writer *writer, const char *line, size_t size) 
   memcpy(batch->bytes + batch->size + sizeof(header), line, size);
   batch->size += sizeof(header) + size;
   tell(writer);
+}
+
+uint64_t log_writer_lost(const struct log_writer *writer) {
+  return atom_load_relaxed_u64(&writer->lost_all);
 }
 
 void log_writer_put(void *user, enum xchg_log_level level, const char *line) {

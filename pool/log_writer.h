@@ -57,6 +57,9 @@ int log_writer_start(struct log_writer *writer);
  */
 void log_writer_put(void *user, enum xchg_log_level level, const char *line);
 
+/** Lines lost so far, in all. Thread: any. */
+uint64_t log_writer_lost(const struct log_writer *writer);
+
 /**
  * Write what is left, for at most one second. Lines that come later are lost. Nothing is freed, so
  * that other threads may still log: for the end of the process by _exit.

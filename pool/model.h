@@ -19,6 +19,7 @@
 
 struct model;
 struct latency_stats;
+struct metrics_worker;
 struct stats;
 
 /* What a model borrows from the server until it is destroyed. */
@@ -92,7 +93,13 @@ struct model_ops {
   void (*add_totals)(struct model *model, struct stats *totals);
 
   /** Add the latencies of the hand-off to ${totals}. Any thread. */
-  void (*add_latency)(struct model *model, struct latency_stats *totals);
+  void (*add_latency)(struct model *model, const struct latency_stats *totals);
+
+  /**
+   * Fill in what is known of the ${i}th worker at ${now_ns}. Return: false after the last one; NULL
+   * = there is none. Any thread.
+   */
+  bool (*look)(struct model *model, uint32_t i, uint64_t now_ns, struct metrics_worker *seen);
 
   /** Wait for the threads, which are about to end, and free everything. */
   void (*destroy)(struct model *model);
@@ -101,12 +108,11 @@ struct model_ops {
   void (*abandon)(struct model *model);
 };
 
-/* The server's own latencies and queue lengths, which it logs after its counters. */
+/* Where a model adds its own latencies and queue lengths: sums, which the caller owns. */
 struct latency_stats {
-  struct histogram handoff_ns;   /* from accept4's return to the first callback */
-  struct histogram turn_ns;      /* a worker's turn: how long an event may wait for the others */
-  struct histogram queue_depth;  /* connections in the chosen worker's queue before the push */
-  struct histogram accept_batch; /* connections accepted for one event of a listener */
+  struct histogram *handoff_ns;  /* from accept4's return to the first callback */
+  struct histogram *turn_ns;     /* a worker's turn: how long an event may wait for the others */
+  struct histogram *queue_depth; /* connections in the chosen worker's queue before the push */
 };
 
 /* What every model embeds. */

@@ -24,6 +24,7 @@ struct pool_thread {
   struct worker worker; /* first: aligned */
   struct model_pool *pool;
   pthread_t thread;
+  struct thread_cpu cpu;
   struct watchdog_state watchdog; /* acceptor; the fields below, too */
   uint64_t warned_ns;             /* time of the last warning about the worker; 0 = none */
   bool warned;                    /* about the present episode */
@@ -52,16 +53,22 @@ static void *thread_main(void *argument) {
   struct pool_thread *thread = argument;
   struct model_pool *pool = thread->pool;
   char name[32];
+  bool admin = pool->model.setup.config->is_admin;
+  if (admin) {
+    thread_allocate_first(); /* its handler takes memory */
+  }
   snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
-  thread_set_name(name);
+  thread_set_name(admin ? "xchg-adm" : name);
   if (pool->model.setup.config->pin && thread_set_affinity(thread->worker.index) == -1) {
     char text[48];
     int error = errno;
     snprintf(text, sizeof(text), "cannot pin worker %u to a CPU", thread->worker.index);
     log_errno(pool->model.setup.log, LOG_WARN, text, error);
   }
+  thread_cpu_begin(&thread->cpu);
   (void)sem_post(&pool->running_up); /* cannot fail: it counts threads */
   worker_run(&thread->worker);
+  thread_cpu_end(&thread->cpu);
   atom_sub_release_u32(&pool->running, 1);
   wake_signal(pool->model.setup.done);
   return NULL;
@@ -293,13 +300,24 @@ static void discard_tasks(struct model_pool *pool) {
   }
 }
 
-static void pool_latency(struct model *model, struct latency_stats *totals) {
+static void pool_latency(struct model *model, const struct latency_stats *totals) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
-    histogram_merge(&totals->handoff_ns, &pool->threads[i].worker.handoffs);
-    histogram_merge(&totals->turn_ns, &pool->threads[i].worker.turns);
+    histogram_merge(totals->handoff_ns, &pool->threads[i].worker.handoffs);
+    histogram_merge(totals->turn_ns, &pool->threads[i].worker.turns);
   }
-  histogram_merge(&totals->queue_depth, &pool->depths);
+  histogram_merge(totals->queue_depth, &pool->depths);
+}
+
+static bool pool_look(struct model *model, uint32_t i, uint64_t now_ns,
+                      struct metrics_worker *seen) {
+  struct model_pool *pool = pool_of(model);
+  if (i >= pool->count) {
+    return false;
+  }
+  worker_look(&pool->threads[i].worker, now_ns, seen);
+  seen->busy_ns = thread_cpu_read(&pool->threads[i].cpu);
+  return true;
 }
 
 static void free_pool(struct model_pool *pool) {
@@ -339,6 +357,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
                                        .running = pool_running,
                                        .add_totals = pool_totals,
                                        .add_latency = pool_latency,
+                                       .look = pool_look,
                                        .destroy = pool_destroy,
                                        .abandon = pool_abandon};
   uint32_t count = setup->config->workers;
@@ -357,6 +376,7 @@ struct model *model_pool_create(const struct model_setup *setup) {
     struct pool_thread *thread = &pool->threads[pool->opened];
     thread->pool = pool;
     thread->watchdog = (struct watchdog_state){.blocked = false};
+    thread->cpu = (struct thread_cpu){.tid = 0};
     thread->warned_ns = 0;
     thread->warned = false;
     const struct worker_setup worker = {.config = setup->config,

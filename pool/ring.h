@@ -89,6 +89,16 @@ static inline uint32_t ring_count_producer(struct ring *ring) {
   return atom_load_relaxed_u32(&ring->tail) - ring->head_seen;
 }
 
+/** Items inside, roughly: others may push and pop meanwhile. Thread: any. */
+static inline uint32_t ring_count_any(const struct ring *ring) {
+  uint32_t head = atom_load_relaxed_u32(&ring->head);
+  uint32_t count = atom_load_relaxed_u32(&ring->tail) - head;
+  if (count > UINT32_MAX / 2) {
+    return 0; /* the loads were out of order */
+  }
+  return (uint32_t)min_u64(count, (uint64_t)ring->mask + 1);
+}
+
 /** Is it empty, as the consumer sees it? Thread: the consumer only. */
 static inline bool ring_empty_consumer(struct ring *ring) {
   uint32_t head = atom_load_relaxed_u32(&ring->head);

@@ -254,21 +254,9 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   return code;
 }
 
-/*
- * jemalloc sets a thread up at its first allocation, and the process dies if there is no memory for
- * that.  So the first allocation is made at the start, before `listening` is logged.  Otherwise the
- * first pthread_create would make it, perhaps when memory is exhausted.
- */
-static void allocate_first(void) {
-  void *memory;
-  if (posix_memalign(&memory, CACHE_LINE, 1) == 0) { /* the compiler would remove a malloc */
-    free(memory);
-  }
-}
-
 static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
-  allocate_first();
+  thread_allocate_first(); /* before `listening` is logged */
   (void)sem_post(&server->acceptor_up); /* cannot fail: it becomes 1 */
   if (server->config->model == MODEL_POOL && server->config->workers_use_all_cpus) {
     (void)thread_set_batch(); /* without it each accept preempts a worker: slower, no fault */
@@ -323,8 +311,9 @@ int server_start(struct xchg_server *server) {
     errno = error;
     return log_refused(server, "cannot start the acceptor");
   }
+  /* here: it must be set before `listening` */
   (void)pthread_setname_np(server->acceptor_thread,
-                           "xchg-accept"); /* here: it must be set before `listening` */
+                           server->config->is_admin ? "xchg-adm-acc" : "xchg-accept");
   server->accepting = true;
   while (sem_wait(&server->acceptor_up) == -1 && errno == EINTR) {
   }

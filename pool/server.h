@@ -22,6 +22,8 @@ enum {
   SERVER_OSERR = 71,       /* the system refused threads or descriptors, or a listener failed */
 };
 
+struct snapshot;
+
 struct xchg_server {
   const struct config *config; /* borrows */
   struct log *log;             /* borrows */
@@ -43,7 +45,8 @@ struct xchg_server {
   atom_u32 *taken;        /* owns: mapped, shared with children; 1: a process has started it */
   bool accepting;         /* the acceptor's thread was started */
   atom_u32 drain_sent, stop_now_sent; /* 1: the tasks were sent; any thread */
-  struct wake done; /* signalled when a thread has ended or a listener has failed */
+  struct snapshot *walk; /* borrows: in progress (pool/snapshot); its asker's thread; or NULL */
+  struct wake done;      /* signalled when a thread has ended or a listener has failed */
   atom_u32 acceptor_runs;
 };
 

@@ -1,70 +1,155 @@
-/* server_stats: see server_stats.h. */
+/*
+ * server_stats: see server_stats.h.
+ *
+ * A snapshot has some 30 KiB and lies on the caller's stack.
+ */
 #include "pool/server_stats.h"
 
-#include <stdio.h>
+#include "core/sys.h"
+
+#include <assert.h>
+#include <time.h>
+
+static_assert(CONFIG_LISTEN_MAX <= METRICS_LISTENERS_MAX, "every listener has a place");
+
+/* ---- one snapshot ---- */
+
+/* Everything but ${totals->accepted}. */
+static void add_ended(struct xchg_server *server, struct stats *totals) {
+  server->model->ops->add_totals(server->model, totals);
+  stats_sum(totals, &server->acceptor.stats);
+}
+
+/*
+ * Two listeners may have one address: with SO_REUSEPORT, or if a service manager has passed a
+ * socket twice.  They are one entry, because no two samples may have the same labels.
+ */
+static struct metrics_listener *entry_of(struct metrics_snapshot *snapshot,
+                                         const struct addr_listen *addr) {
+  struct metrics_listener *entry = &snapshot->listener[snapshot->listeners_count];
+  *entry = (struct metrics_listener){
+      .proxy = addr->proxy == ADDR_PROXY_OFF ? NULL : addr_proxy_name(addr->proxy)};
+  addr_format_listen(addr, entry->addr, sizeof(entry->addr));
+  for (uint32_t i = 0; i < snapshot->listeners_count; i++) {
+    if (strcmp(snapshot->listener[i].addr, entry->addr) == 0) {
+      return &snapshot->listener[i];
+    }
+  }
+  snapshot->listeners_count++;
+  return entry;
+}
+
+/* Their sum is the total, read after the ends. */
+static void look_at_listeners(struct xchg_server *server, struct metrics_snapshot *snapshot) {
+  uint64_t accepted = 0;
+  for (uint32_t i = 0; i < server->listeners_count; i++) {
+    struct metrics_listener *entry = entry_of(snapshot, &server->listeners[i].addr);
+    uint64_t count = acceptor_accepted_by(&server->acceptor, i);
+    entry->accepted += count;
+    accepted += count;
+  }
+  uint64_t ended = stats_ended(&snapshot->totals);
+  atom_store_relaxed_u64(&snapshot->totals.accepted, max_u64(accepted, ended));
+  snapshot->open = sub_sat_u64(accepted, ended);
+}
+
+static void look_at_workers(struct xchg_server *server, struct metrics_snapshot *snapshot,
+                            uint64_t now_ns) {
+  const struct model_ops *ops = server->model->ops;
+  snapshot->workers = ops->look == NULL ? 0 : server->config->workers;
+  for (uint32_t i = 0; snapshot->workers <= METRICS_WORKERS_MAX && i < snapshot->workers; i++) {
+    if (ops->look(server->model, i, now_ns, &snapshot->worker[i])) {
+      snapshot->workers_count++;
+    }
+  }
+}
+
+static void look_at_latencies(struct xchg_server *server, struct metrics_snapshot *snapshot) {
+  const struct model_ops *ops = server->model->ops;
+  struct latency_stats latency = {.handoff_ns = &snapshot->handoff_ns,
+                                  .turn_ns = &snapshot->turn_ns,
+                                  .queue_depth = &snapshot->queue_depth};
+  snapshot->latencies = ops->add_latency != NULL;
+  if (snapshot->latencies) {
+    ops->add_latency(server->model, &latency);
+    histogram_merge(&snapshot->accept_batch, &server->acceptor.batches);
+  }
+}
+
+/* Fill in what comes from the server. */
+static void look(struct xchg_server *server, struct metrics_snapshot *snapshot) {
+  bool paused;
+  uint64_t now_ns = sys_now_ns();
+  add_ended(server, &snapshot->totals);
+  look_at_listeners(server, snapshot);
+  look_at_latencies(server, snapshot);
+  snapshot->accept_paused_ns = pause_clock_ns(&server->acceptor.pauses, now_ns, &paused);
+  snapshot->accept_paused = paused;
+}
+
+static void look_at_process(const struct server_state *state, struct metrics_snapshot *snapshot) {
+  const struct process_facts *facts = state->process;
+  struct process_now now = {METRICS_UNKNOWN, METRICS_UNKNOWN, METRICS_UNKNOWN};
+  snapshot->fds_max = snapshot->start_time_ns = METRICS_UNKNOWN;
+  if (facts != NULL) {
+    process_facts_look(facts, &now);
+    snapshot->pid = facts->pid;
+    snapshot->fds_max = facts->fds_max;
+    snapshot->start_time_ns = facts->start_wall_ns;
+    snapshot->uptime_ns = sub_sat_u64(sys_now_ns(), facts->start_ns);
+  }
+  snapshot->cpu_ns = now.cpu_ns;
+  snapshot->resident_bytes = now.resident_bytes;
+  snapshot->threads = now.threads;
+}
+
+/* Fill in everything. */
+static void look_at_all(struct xchg_server *server, const struct server_state *state,
+                        struct metrics_snapshot *snapshot) {
+  const struct config *config = server->config;
+  struct timespec wall = {0};
+  (void)clock_gettime(CLOCK_REALTIME, &wall); /* cannot fail: every Linux has this clock */
+  snapshot->now_ns = (uint64_t)wall.tv_sec * NS_PER_S + (uint64_t)wall.tv_nsec;
+  snapshot->version = XCHG_VERSION;
+  snapshot->model = config_model_name(config);
+  snapshot->exchange =
+      server->model->setup.custom_handler ? "handler" : config_exchange_name(config);
+  snapshot->state = state->state;
+  snapshot->ready = state->ready;
+  snapshot->draining = state->draining;
+  snapshot->max = config->max_connections;
+  snapshot->log_lines_lost = state->log_lines_lost;
+  snapshot->settings = state->settings;
+  snapshot->settings_argument = state->settings_argument;
+  look_at_workers(server, snapshot, sys_now_ns());
+  look(server, snapshot);
+  look_at_process(state, snapshot);
+}
+
+/* ---- its forms ---- */
 
 void server_totals(struct xchg_server *server, struct stats *totals) {
   *totals = (struct stats){0};
-  server->model->ops->add_totals(server->model, totals);
-  stats_sum(totals, &server->acceptor.stats);
+  add_ended(server, totals);
   /* Last, so that it is at least the sum of the ends that were read above. */
-  uint64_t accepted = atom_load_relaxed_u64(&server->acceptor.stats.accepted);
-  atom_store_relaxed_u64(&totals->accepted, accepted);
-}
-
-/* Log quantiles of ${histogram} in units of ${unit}: ${key}_p50, _p90, _p99 and _max. */
-static void report_quantiles(struct log_line *line, const char *key,
-                             const struct histogram *histogram, uint64_t unit) {
-  static const struct {
-    const char *suffix;
-    uint32_t permille;
-  } points[] = {{"p50", 500}, {"p90", 900}, {"p99", 990}, {"max", 1000}};
-  for (size_t i = 0; i < count_of(points); i++) {
-    char name[48];
-    snprintf(name, sizeof(name), "%s_%s", key, points[i].suffix);
-    log_u64(line, name, histogram_quantile(histogram, points[i].permille) / unit);
-  }
-}
-
-static void report_latency(struct log_line *line, struct xchg_server *server) {
-  const struct model_ops *ops = server->model->ops;
-  struct latency_stats latency = {0};
-  if (ops->add_latency == NULL) {
-    return;
-  }
-  ops->add_latency(server->model, &latency);
-  histogram_merge(&latency.accept_batch, &server->acceptor.batches);
-  report_quantiles(line, "handoff_ns", &latency.handoff_ns, 1);
-  report_quantiles(line, "turn_us", &latency.turn_ns, NS_PER_US);
-  report_quantiles(line, "queue_depth", &latency.queue_depth, 1);
-  report_quantiles(line, "accept_batch", &latency.accept_batch, 1);
+  atom_store_relaxed_u64(&totals->accepted, acceptor_accepted(&server->acceptor));
 }
 
 void server_report(struct xchg_server *server, const char *msg, bool open) {
-  struct stats totals;
-  server_totals(server, &totals);
-  uint64_t accepted = atom_load_relaxed_u64(&totals.accepted);
+  struct metrics_snapshot snapshot = {.workers_count = 0};
   struct log_line line;
-  uint64_t cut = atom_load_relaxed_u64(&totals.cut);
+  look(server, &snapshot);
+  uint64_t cut = atom_load_relaxed_u64(&snapshot.totals.cut);
   if (!open && cut > 0) {
     log_begin(&line, server->log, LOG_WARN, "XCHG_DRAIN_TIMEOUT has cut connections");
     log_u64(&line, "count", cut);
     log_end(&line);
   }
+  if (!open) {
+    snapshot.open = METRICS_UNKNOWN;
+  }
   log_begin_always(&line, server->log, msg);
-  log_u64(&line, "accepted", accepted);
-  log_u64(&line, "finished", atom_load_relaxed_u64(&totals.ended[XCHG_FINISHED]));
-  for (int reason = XCHG_FINISHED + 1; reason < XCHG_REASONS; reason++) {
-    char key[32];
-    snprintf(key, sizeof(key), "closed_%s", xchg_reason_name((enum xchg_reason)reason));
-    log_u64(&line, key, atom_load_relaxed_u64(&totals.ended[reason]));
-  }
-  if (open) {
-    log_u64(&line, "open", sub_sat_u64(accepted, stats_ended(&totals)));
-  }
-#define LOG_COUNTER(name) log_u64(&line, #name, atom_load_relaxed_u64(&totals.name));
-  STATS_COUNTERS(LOG_COUNTER, LOG_COUNTER)
-  report_latency(&line, server);
+  metrics_log(&snapshot, &line);
   log_end(&line);
 }
 
@@ -79,4 +164,18 @@ void server_stats(struct xchg_server *server, struct xchg_stats *stats) {
 #define OMIT(name)
 #define COPY(name) stats->name = atom_load_relaxed_u64(&totals.name);
   STATS_COUNTERS(OMIT, COPY)
+}
+
+size_t server_metrics(struct xchg_server *server, const struct server_state *state,
+                      enum metrics_form form, char *buffer, size_t size) {
+  struct metrics_snapshot snapshot = {.workers_count = 0};
+  look_at_all(server, state, &snapshot);
+  return metrics_write(&snapshot, form, buffer, size);
+}
+
+size_t server_stats_json(struct xchg_server *server, const struct server_state *state, char *buffer,
+                         size_t size) {
+  struct metrics_snapshot snapshot = {.workers_count = 0};
+  look_at_all(server, state, &snapshot);
+  return metrics_write_json(&snapshot, buffer, size);
 }

@@ -9,8 +9,8 @@
 #define POOL_SERVER_STATS_H
 
 #include "core/metrics.h"
-#include "pool/process_facts.h"
 #include "pool/server.h"
+#include "pool/process_facts.h"
 
 /* What only the program knows; the admin endpoint fills it in for each answer. */
 struct server_state {

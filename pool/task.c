@@ -2,7 +2,8 @@
  * task: see task.h.
  *
  * A task is allocated on the sender's thread and freed on the worker's.  TASK_QUEUE_MAX bounds the
- * tasks that wait.  TASK_BYTES_MAX and the limits of the members' send queues bound publications.
+ * tasks that wait; one visit may be added.  TASK_BYTES_MAX and the limits of the members' send
+ * queues bound publications.
  */
 #include "pool/task.h"
 
@@ -34,6 +35,8 @@ static struct posted_call *posted_call_of(struct task *task) {
 static struct publication_task *publication_task_of(struct task *task) {
   return container_of(task, struct publication_task, task);
 }
+
+static struct visit *visit_of(struct task *task) { return container_of(task, struct visit, task); }
 
 /* ---- create ---- */
 
@@ -102,6 +105,17 @@ void task_send(struct inbox *inbox, struct task *task) {
   inbox_push_mpsc(inbox, task);
 }
 
+bool visit_send(struct inbox *inbox, struct visit *visit) {
+  /* Pairs with the store in show_connections: the worker is done with the last visit's slots. */
+  if (atom_exchange_acq_rel_u32(&inbox->visits, 1) != 0) {
+    return false;
+  }
+  visit->task = (struct task){.kind = TASK_VISIT};
+  visit->cursor = 0;
+  task_send(inbox, &visit->task);
+  return true;
+}
+
 /* ---- run ---- */
 
 static void run_posted_call(struct conn_ctx *ctx, struct posted_call *posted) {
@@ -145,10 +159,34 @@ static bool publish_to_members(struct conn_ctx *ctx, struct publication_task *ta
   return false;
 }
 
+/* Another visit may be sent before ended is called, which tells the sender. */
+static bool show_connections(struct conn_ctx *ctx, struct inbox *inbox, struct visit *visit,
+                             uint32_t *budget) {
+  const struct slab *slab = ctx->reactor->slab;
+  for (; *budget > 0; (*budget)--) {
+    uint32_t slot = slab_next(slab, visit->cursor);
+    if (slot == SLAB_NONE) {
+      atom_store_release_u32(&inbox->visits, 0); /* pairs with visit_send */
+      visit->ended(visit, true);
+      return true;
+    }
+    visit->cursor = slot + 1;
+    struct source *source = slab_at(slab, slot);
+    if (source_generation(ctx->reactor, source) != 0) {
+      visit->each(visit, conn_of(source));
+    }
+  }
+  return false;
+}
+
 bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint32_t *budget) {
   uint64_t bytes = task_bytes(task);
   watchdog_heartbeat(ctx);
-  if (task->kind == TASK_CALL) {
+  if (task->kind == TASK_VISIT) {
+    if (!show_connections(ctx, inbox, visit_of(task), budget)) {
+      return false;
+    }
+  } else if (task->kind == TASK_CALL) {
     (*budget)--;
     stats_add(&ctx->stats->posts, posted_call_of(task)->returned == NULL);
     run_posted_call(ctx, posted_call_of(task));
@@ -173,5 +211,7 @@ void task_discard(struct task *task) {
     free(posted);
   } else if (task->kind == TASK_PUBLISH) {
     release_ref(publication_task_of(task)->publication);
+  } else if (task->kind == TASK_VISIT) {
+    visit_of(task)->ended(visit_of(task), false);
   }
 }

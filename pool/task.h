@@ -4,6 +4,8 @@
  *   posted call   for a connection, named by its id; runs once, with NULL if it has ended
  *   publication   one copy of the bytes, and a task for each worker; the sender, each task and each
  *                 member whose send queue refers to it hold a reference; the last one frees it
+ *   visit         shows all connections of the worker to a function, VISIT_BATCH in a turn; it
+ *                 comes before other tasks, which run between two slices of it
  *
  * A worker runs its tasks in slices, so that a large group does not delay its connections.
  */
@@ -43,6 +45,28 @@ struct task *publication_task(struct publication *publication, uint32_t i);
 /** Release a reference: the sender's, or that of a task which is not sent. */
 void publication_release(struct publication *publication);
 
+/* Connections that a visit shows in a turn. */
+#define VISIT_BATCH 256
+
+/* The sender's memory, until ended is called. */
+struct visit {
+  struct task task;
+  uint32_t cursor; /* slots below it were visited */
+  /* A live connection, which is not to be changed. Thread: the worker's. */
+  void (*each)(struct visit *visit, const struct xchg_conn *conn);
+  /*
+   * The last call: all were shown, or (not ${complete}) the worker has ended before.  It may free
+   * the visit.  Thread: the worker's, or the one that closes it.
+   */
+  void (*ended)(struct visit *visit, bool complete);
+};
+
+/**
+ * Send ${visit}, whose each and ended are set. Thread: any.
+ * Return: true; or false if another visit of this worker has not ended, then nothing was sent.
+ */
+bool visit_send(struct inbox *inbox, struct visit *visit);
+
 /** Do as many tasks wait in ${inbox} as may? Thread: any. */
 bool task_queue_full(struct inbox *inbox);
 
@@ -57,9 +81,10 @@ bool task_owner_ended(struct inbox *inbox);
 
 /**
  * task_run(ctx, inbox, task, budget):
- * Run ${task}, which came by ${inbox}: make the call, or append the publication to the send queues
- * of members.  Each call, member and publication costs one of ${*budget}, which is more than 0.
- * Return: true when it is done and freed; false when members are left and the budget is 0.
+ * Run ${task}, which came by ${inbox}: make the call, append the publication to the send queues of
+ * members, or show connections to the visitor.  Each call, publication, member and connection costs
+ * one of ${*budget}, which is more than 0.
+ * Return: true when it is done and freed; false when something is left and the budget is 0.
  * Thread: ${ctx}'s.
  */
 bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint32_t *budget);
@@ -67,7 +92,7 @@ bool task_run(struct conn_ctx *ctx, struct inbox *inbox, struct task *task, uint
 /** Bytes that ${task} brings to each member. */
 uint64_t task_bytes(struct task *task);
 
-/** Free ${task}, which no worker will run; a call is made with NULL. */
+/** Free ${task}, which no worker will run; a call is made with NULL, a visit ends. */
 void task_discard(struct task *task);
 
 #endif

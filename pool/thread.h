@@ -1,6 +1,8 @@
-/* thread: name, CPU affinity and scheduling class of the calling thread. */
+/* thread: name, CPU affinity and scheduling class of the calling thread, CPU time of any. */
 #ifndef POOL_THREAD_H
 #define POOL_THREAD_H
+
+#include "core/atom.h"
 
 #include <sched.h>
 #include <stddef.h>
@@ -24,7 +26,26 @@ int thread_set_affinity(uint32_t index);
  */
 int thread_set_batch(void);
 
+/* The CPU time of a thread, which other threads read. */
+struct thread_cpu {
+  atom_u32 tid;     /* 0 = it does not run; the thread writes */
+  atom_u64 seen_ns; /* its time when it was last read, or at its end; who reads it writes */
+};
+
+/** The thread begins or ends. Thread: the one that is measured. */
+void thread_cpu_begin(struct thread_cpu *cpu);
+void thread_cpu_end(struct thread_cpu *cpu);
+
+/** Its user and system time so far, which never goes back. Thread: any. */
+uint64_t thread_cpu_read(struct thread_cpu *cpu);
+
 /** Set the name that ps and top show; ${name} is truncated to 15 bytes. */
 void thread_set_name(const char *name);
+
+/**
+ * Let jemalloc set the calling thread up.  It does so at a thread's first allocation, and the
+ * process dies if there is no memory for that.  So that allocation is made at the start.
+ */
+void thread_allocate_first(void);
 
 #endif

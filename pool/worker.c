@@ -156,7 +156,10 @@ static uint32_t reap(struct worker *worker) {
   uint32_t count = 0;
   struct source *source;
   while ((source = reactor_reap(&worker->reactor)) != NULL) {
-    release_admission(worker, conn_peer(conn_of(source))->ip_slot);
+    const struct conn_peer *peer = conn_peer(conn_of(source));
+    /* now_ns may be earlier: the connection may have come in the middle of this turn */
+    stats_lived(&worker->stats, sub_sat_u64(worker->reactor.now_ns, peer->opened_ns));
+    release_admission(worker, peer->ip_slot);
     reactor_free(&worker->reactor, source);
     count++;
   }
@@ -230,6 +233,13 @@ static void take_tasks(struct worker *worker) {
       case TASK_NO_MORE_CONNS:
         worker->no_more_conns = true;
         break;
+      case TASK_VISIT: /* first, however many tasks wait */
+        task->next = worker->tasks;
+        worker->tasks = task;
+        if (task->next == NULL) {
+          worker->tasks_end = &task->next;
+        }
+        break;
       default:
         task->next = NULL;
         *worker->tasks_end = task;
@@ -267,21 +277,26 @@ static bool members_behind(struct worker *worker) {
   return true;
 }
 
+/* A visit that has more to show stays first, and the others run after its slice. */
 static void run_tasks(struct worker *worker) {
   uint32_t budget = TASK_BUDGET;
   if (members_behind(worker)) {
     return;
   }
-  while (worker->tasks != NULL && budget > 0) {
-    struct task *task = worker->tasks;
+  struct task **link = &worker->tasks;
+  while (*link != NULL && budget > 0) {
+    struct task *task = *link;
     struct task *next = task->next; /* read before task_run, which frees the task */
     uint64_t bytes = task_bytes(task);
-    if (!task_run(&worker->ctx, &worker->inbox, task, &budget)) {
+    uint32_t batch = VISIT_BATCH;
+    bool visit = task->kind == TASK_VISIT;
+    if (task_run(&worker->ctx, &worker->inbox, task, visit ? &batch : &budget)) {
+      *link = next;
+      worker->tasks_end = next == NULL ? link : worker->tasks_end;
+    } else if (visit) {
+      link = &task->next;
+    } else {
       return;
-    }
-    worker->tasks = next;
-    if (next == NULL) {
-      worker->tasks_end = &worker->tasks;
     }
     if (note_published(worker, bytes)) {
       return;
@@ -423,6 +438,16 @@ void worker_serve_single(struct worker *worker, const struct accepted_conn *acce
     turn(worker);
   }
   end_serving();
+}
+
+/* The queue is read first: a connection that leaves it meanwhile is then missing in neither. */
+void worker_look(const struct worker *worker, uint64_t now_ns, struct metrics_worker *seen) {
+  uint64_t queue = ring_count_any(&worker->inbox.ring);
+  uint64_t turn_ns = atom_load_relaxed_u64(&worker->turn_ns);
+  *seen = (struct metrics_worker){.open = sub_sat_u64(atom_load_relaxed_u32(&worker->live), queue),
+                                  .queue = queue,
+                                  .turn_age_ns = turn_ns == 0 ? 0 : sub_sat_u64(now_ns, turn_ns),
+                                  .messages = atom_load_relaxed_u64(&worker->stats.messages)};
 }
 
 void worker_send_drain(struct worker *worker, uint64_t stop_ns) {

@@ -17,6 +17,7 @@
 #define POOL_WORKER_H
 
 #include "core/histogram.h"
+#include "core/metrics.h"
 #include "net/conn.h"
 #include "pool/inbox.h"
 #include "pool/task.h"
@@ -106,6 +107,9 @@ void worker_number_single(struct worker *worker, uint64_t number);
  */
 void worker_serve_single(struct worker *worker, const struct accepted_conn *accepted,
                          const atom_u64 *stop_ns);
+
+/** Fill in what is known of ${worker} at ${now_ns}, except busy_ns. Thread: any. */
+void worker_look(const struct worker *worker, uint64_t now_ns, struct metrics_worker *seen);
 
 /** Send the tasks of the stop. Thread: any, once each. */
 void worker_send_drain(struct worker *worker, uint64_t stop_ns);

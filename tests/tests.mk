@@ -38,7 +38,7 @@ SLOW_RUN = $(if $(filter asan tsan valgrind,$(VARIANT)),--forked '$(FORKED)')
 FAIL_NTH = $(if $(filter tsan,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 # The programs with more than one thread. In the others TSan would find nothing.
-TSAN_UNIT = acceptor% admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
+TSAN_UNIT = acceptor% admin admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
             stats thread wake watchdog worker%
 # It does not support threads in the forked child of a process with threads.
 THREADED = $(filter-out $(B)/tests/check_api_fork%,$(filter $(TSAN_UNIT:%=$(B)/tests/check_%),$(UNIT))) $(filter $(B)/tests/fault/check_acceptor_%,$(FAULT)) $(CONC)
@@ -69,7 +69,7 @@ FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
 FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read merge options report)
 # Branches of the product guide libFuzzer, those of the tests do not. In parsers, comparisons guide it too; they cost most.
-FUZZ_PARSERS = core/addr.c core/config_value.c core/proxy.c $(wildcard benchmarks/xchg-bench/*.c)
+FUZZ_PARSERS = core/addr.c core/config_value.c core/proxy.c net/http.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
 $(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
 $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += -fsanitize-coverage=trace-cmp
@@ -217,7 +217,7 @@ else ifeq ($(VARIANT),cov)
 TEST_ENV = SIMULATE_SEEDS=2000
 endif
 # These check the files of a release, so they run against the release build only.
-RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/seam tests/sim/mutants.sh)
+RELEASE_CHECKS = $(if $(filter release,$(VARIANT)),tests/lint/hardening tests/lint/exports tests/lint/generated tests/lint/queries tests/lint/seam tests/sim/mutants.sh)
 
 # The longest program runs first, so that it does not run alone at the end.
 check: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(PROGRAMS) $(EXPLORE) $(GENERATED) | need-check ## every test: unit, fault, concurrency, live, generated pages
@@ -258,7 +258,7 @@ check-under-valgrind: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) $(
 	@$(RUN) --limit 600 --wrap '$(VALGRIND)' --valgrind-logs $(B)/tests/valgrind $(VALGRIND_LIVE) $(VALGRIND_UNIT) $(FAULT)
 
 # The modules about rights, limits and ends run a second time as users run the server.
-CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,containers fault_matrix_life faults life limits stop stop_rights)
+CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits stop stop_rights)
 check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities
 check-container: ## the same tests with the rights of a container's root
 check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check
@@ -266,6 +266,16 @@ check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LI
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
+
+# What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
+OPS = $(sort $(wildcard tests/ops/test_*.py))
+check-ops: $(B)/xchgd $(B)/xchg-bench $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts
+	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
+
+$(B)/ops/package-lock.json: tests/ops/package.json tests/ops/package-lock.json | need-ops
+	@mkdir -p $(@D) && cp tests/ops/package.json $(@D)
+	@cp tests/ops/package-lock.json $(@D)/wanted && cd $(@D) && cp wanted package-lock.json && \
+	  timeout 300 npm ci --ignore-scripts --no-audit --no-fund --silent || { rm -f package-lock.json; exit 1; }
 
 stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_ITEMS=...)
 	@$(MAKE) VARIANT=tsan stress-items
@@ -351,7 +361,7 @@ lint-cppcheck:
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  --suppress=missingIncludeSystem -D_GNU_SOURCE -D__SIZEOF_POINTER__=8 -I. -j2 core net pool benchmarks
 # clang-tidy skips the baselines, because it would need the libraries that they use. cppcheck reads them.
-TIDY_FILES = $(SOURCES) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
+TIDY_FILES = $(WRITTEN) $(wildcard $(MAIN) benchmarks/xchg-bench/*.c)
 lint-tidy: $(TIDY_FILES:%=lint-tidy/%)
 lint-tidy/%:
 	@clang-tidy --quiet $* -- -std=gnu11 -D_GNU_SOURCE -I. 2>/dev/null
@@ -370,6 +380,8 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace socat netcat
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
+PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2
+GOALS_ops = check-ops
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format
 PACKAGES_clang = clang
@@ -386,9 +398,9 @@ PACKAGES_eva = gcc frama-c-base
 GOALS_eva = eva
 PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
-GROUPS_OF_PACKAGES += check lint clang fuzz model flaky analyze eva coverage
+GROUPS_OF_PACKAGES += check ops lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
+.PHONY: check-ops analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
         lint-format lint-shell lint-man lint-cppcheck lint-tidy format

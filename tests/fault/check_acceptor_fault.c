@@ -6,7 +6,7 @@
 #include "tests/fixtures/conn_fixture.h"
 #include "tests/fixtures/log_to_fd.h"
 
-#include "pool/server.h"
+#include "pool/server_stats.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -66,11 +66,7 @@ static bool start(void) {
 }
 
 /* All counters; ${stats} is cleared first. */
-static void sum(struct stats *stats) {
-  *stats = (struct stats){0};
-  server.model->ops->add_totals(server.model, stats);
-  stats_sum(stats, &server.acceptor.stats);
-}
+static void sum(struct stats *stats) { server_totals(&server, stats); }
 
 static uint64_t ended(enum xchg_reason reason) {
   struct stats stats;

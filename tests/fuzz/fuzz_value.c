@@ -34,9 +34,9 @@ static void print_frame(FILE *out, const struct xchg_frame *frame) {
   }
 }
 
-static void print_listen(FILE *out, const struct config *config) {
-  for (uint32_t i = 0; i < config->listen_count; i++) {
-    const struct addr_listen *listen = &config->listen[i];
+static void print_listen(FILE *out, const struct addr_listen *list, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    const struct addr_listen *listen = &list[i];
     char text[256];
     addr_format_listen(listen, text, sizeof(text));
     fprintf(out, "%s%s", i == 0 ? "" : ",", listen->any ? strrchr(text, ':') : text);
@@ -102,7 +102,10 @@ static char *print(const struct config *config, const struct config_var_def *def
       print_frame(out, &config->frame);
       break;
     case KIND_LISTEN:
-      print_listen(out, config);
+      print_listen(out, config->listen, config->listen_count);
+      break;
+    case KIND_ADMIN:
+      print_listen(out, config->admin, config->admin_count);
       break;
     case KIND_BLOCKS:
       print_blocks(out, member);

@@ -14,7 +14,7 @@ VARIABLES = (
     "REUSEPORT SPIN MAX_CONNECTIONS OVERLOAD MAX_PER_IP ALLOW DENY MAX_PENDING SNDBUF IDLE_TIMEOUT "
     "MESSAGE_TIMEOUT WRITE_TIMEOUT MAX_LIFETIME LINGER STOP_GRACE DRAIN_TIMEOUT NODELAY KEEPALIVE "
     "DEFER_ACCEPT FASTOPEN HANDLER OFFLOAD_THREADS WATCHDOG LOG_LEVEL LOG_FORMAT "
-    "PROXY_TRUST PROXY_TIMEOUT").split()
+    "PROXY_TRUST PROXY_TIMEOUT ADMIN STALL DRAIN_DELAY").split()
 
 BAD = [  # a variable and an invalid value
     ("EXCHANGE", "http"), ("EXCHANGE", "greet,echo"), ("FRAME", "crlf"), ("FRAME", "fixed"),
@@ -48,7 +48,9 @@ BAD = [  # a variable and an invalid value
     ("DRAIN_TIMEOUT", "never"), ("NODELAY", "offf"), ("KEEPALIVE", "0"), ("DEFER_ACCEPT", "500ms"),
     ("FASTOPEN", "-1"), ("HANDLER", "handler.so"), ("HANDLER", "/" + 4095 * "x"),
     ("OFFLOAD_THREADS", "1025"), ("OFFLOAD_THREADS", "-1"), ("WATCHDOG", "100"), ("WATCHDOG", "off"),
-    ("LOG_LEVEL", "trace"), ("LOG_FORMAT", "xml")]
+    ("LOG_LEVEL", "trace"), ("LOG_FORMAT", "xml"),
+    ("ADMIN", "localhost:1"), ("ADMIN", ",".join(f":{i + 1}" for i in range(9))), ("ADMIN", ":7001;proxy=v2"), ("ADMIN", ":7000"),
+    ("STALL", "999ms"), ("STALL", "61m"), ("DRAIN_DELAY", "601s")]
 
 GOOD = [
     dict(EXCHANGE="ECHO"), dict(EXCHANGE="Line", MODEL="FORK", OVERLOAD="Refuse", NODELAY="OFF"),
@@ -66,6 +68,7 @@ GOOD = [
     dict(ALLOW="10.1.2.3/8,::1,fe80::/10,::ffff:10.0.0.1,127.0.0.1", DENY="0.0.0.0/0"),
     dict(EXCHANGE="echo", DEFER_ACCEPT="3"), dict(DEFER_ACCEPT="3", GREETING="none"),
     dict(OFFLOAD_THREADS="0", WATCHDOG="0"), dict(OFFLOAD_THREADS="1024", WATCHDOG="5m"),
+    dict(ADMIN="127.0.0.1:7001,unix:/tmp/b;mode=0660", STALL="1s", DRAIN_DELAY="10m"), dict(ADMIN="", STALL="0"),
     dict(MAX_PER_IP="5", SNDBUF="64KiB", FASTOPEN="16", PIN="on", REUSEPORT="on")]
 
 

@@ -107,7 +107,7 @@ def version():
 def expected(prefix="usr", lib="usr/lib", include="usr/include"):
     with open(os.path.join(TOP, "core", "xchg.h")) as f:
         calls = re.findall(r"^[a-z][^;{}()]*\b(xchg_\w+)\(", re.sub(r"/\*.*?\*/|^(?:typedef|#)[^\n]*", "", f.read(), flags=re.M | re.S), re.M)
-    pages = ["xchgd.8", "xchg-bench.1", *(f"{name}.3" for name in ["libxchg", "xchg_handler", "xchg_conn", "xchg_server", *calls])]
+    pages = ["xchgd.8", "xchg-bench.1", "xchg-metrics.7", *(f"{name}.3" for name in ["libxchg", "xchg_handler", "xchg_conn", "xchg_server", *calls])]
     return {f"{prefix}/bin/xchgd", f"{prefix}/bin/xchg-bench", f"{include}/xchg.h",
             f"{lib}/libxchg.a", f"{lib}/libxchg.so", f"{lib}/libxchg.so.0", f"{lib}/libxchg.so.{version()}", f"{lib}/pkgconfig/xchg.pc",
             f"{prefix}/share/bash-completion/completions/xchgd", f"{prefix}/share/bash-completion/completions/xchg-bench",

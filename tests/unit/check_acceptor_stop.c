@@ -16,7 +16,7 @@ START_TEST(a_stop_serves_the_backlog) {
   stop(); /* before the acceptor runs */
   acceptor_run(&acceptor);
   ck_assert_uint_eq(placed(), CLIENTS);
-  ck_assert_uint_eq(counted(&acceptor.stats.accepted), CLIENTS);
+  ck_assert_uint_eq(acceptor_accepted(&acceptor), CLIENTS);
   ck_assert_int_eq(listeners[0].fd, -1);
   ck_assert(port_is_closed(old_port));
   for (int i = 0; i < CLIENTS; i++) {
@@ -44,7 +44,7 @@ START_TEST(a_stop_waits_for_room) {
   atom_add_relaxed_u32(&fake.places, 1);
   room_wake(&admission);
   join();
-  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 3);
+  ck_assert_uint_eq(acceptor_accepted(&acceptor), 3);
   for (int i = 0; i < 3; i++) {
     expect_closed(clients[i]);
   }
@@ -62,7 +62,7 @@ START_TEST(a_stop_without_room_ends_at_the_drain_timeout) {
   stop();
   join();
   ck_assert_uint_ge(sys_now_ns() - stop_ns, 200 * NS_PER_MS);
-  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 1);
+  ck_assert_uint_eq(acceptor_accepted(&acceptor), 1);
   expect_closed(first);
   expect_closed(second);
   tear_down();
@@ -79,7 +79,7 @@ START_TEST(a_stop_closes_a_deferred_connection) {
   stop();
   join();
   expect_closed(client);
-  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 1);
+  ck_assert_uint_eq(acceptor_accepted(&acceptor), 1);
   ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_DRAIN]), 1);
   ck_assert_uint_eq(stats_ended(&acceptor.stats), 1);
   ck_assert_uint_lt(cpu_ns, 150 * NS_PER_MS);
@@ -152,7 +152,7 @@ START_TEST(an_inherited_listener_is_closed_at_once) {
   ck_assert_int_ne(next, -1);
   close(next);
   close(kept);
-  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 0);
+  ck_assert_uint_eq(acceptor_accepted(&acceptor), 0);
   tear_down();
 }
 END_TEST

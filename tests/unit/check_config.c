@@ -24,14 +24,16 @@ START_TEST(defaults) {
   ck_assert(c.model == MODEL_POOL && c.workers == 3 && c.queue == 1024);
   ck_assert(c.dispatch == XCHG_DISPATCH_LEAST && !c.pin && c.spin_ns == 0);
   ck_assert(c.handler == NULL && c.offload_threads == 4 && c.watchdog_ns == 100 * NS_PER_MS);
+  ck_assert(c.admin_count == 0 && !c.is_admin && c.stall_ns == 30 * NS_PER_S);
   ck_assert(c.max_connections == CONFIG_CONNECTIONS_MAX && c.overload == XCHG_OVERLOAD_WAIT);
   ck_assert(c.max_per_ip == 0 && c.allow.count == 0 && c.deny.count == 0);
   ck_assert_uint_eq(c.max_pending_bytes, 256 * 1024);
   ck_assert(c.idle_timeout_ns == 60 * NS_PER_S && c.message_timeout_ns == 10 * NS_PER_S);
   ck_assert(c.write_timeout_ns == 10 * NS_PER_S && c.max_lifetime_ns == 0);
   ck_assert(c.linger_ns == 2 * NS_PER_S && c.stop_grace_ns == 100 * NS_PER_MS);
-  ck_assert(c.drain_timeout_ns == 30 * NS_PER_S && c.proxy_timeout_ns == 5 * NS_PER_S);
-  ck_assert(c.listen[0].proxy == ADDR_PROXY_OFF && c.proxy_trust.count == 0);
+  ck_assert(c.drain_timeout_ns == 30 * NS_PER_S && c.drain_delay_ns == 0);
+  ck_assert(c.proxy_timeout_ns == 5 * NS_PER_S && c.proxy_trust.count == 0);
+  ck_assert(c.listen[0].proxy == ADDR_PROXY_OFF);
   ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT);
   config_fini(&c);
   ck_assert_ptr_null(c.greeting.bytes);

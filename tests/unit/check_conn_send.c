@@ -66,7 +66,7 @@ static void send_mixed(struct xchg_conn *conn) {
         break;
     }
     ck_assert_uint_ge(sent->size, before);
-    require(xchg_pending(conn) + conn->sent == sent->size,
+    require(xchg_pending(conn) + conn->bytes_out == sent->size,
             "xchg_pending is what the kernel has not taken");
   }
 }
@@ -75,11 +75,11 @@ static void send_mixed(struct xchg_conn *conn) {
 static void check_references(const struct sent *sent) {
   const struct xchg_conn *conn = fixture_conn();
   uint32_t back = 0;
-  while (back < sent->references && sent->ends[back] <= conn->sent) {
+  while (back < sent->references && sent->ends[back] <= conn->bytes_out) {
     back++;
   }
   require(refs.back == back, "a reference is released when all of it was taken");
-  require(xchg_pending(conn) + conn->sent == sent->size,
+  require(xchg_pending(conn) + conn->bytes_out == sent->size,
           "xchg_pending is what the kernel has not taken");
 }
 
@@ -113,7 +113,7 @@ START_TEST(test_mixed_sends_arrive_in_order) {
   }
   for (int round = 0; round < 3; round++) {
     sent.size = sent.references = 0;
-    fixture_conn()->sent = 0; /* restart the count */
+    fixture_conn()->bytes_out = 0; /* restart the count */
     refs.sent = refs.released = refs.kept = refs.back = 0;
     CLIENT_SEND(fd, "m\0");
     read_all(&sent, fd);
@@ -262,7 +262,7 @@ START_TEST(test_references_are_released_after_on_close) {
   int fd = start_and_connect((_i & 1) != 0);
   CLIENT_SEND(fd, "m\0");
   fixture_settle();
-  ck_assert_uint_gt(fixture_conn()->sent, 0); /* a part of the first reference */
+  ck_assert_uint_gt(fixture_conn()->bytes_out, 0); /* a part of the first reference */
   ends[_i / 2].end(&fd);
   fixture_reap();
   fixture_expect_end(ends[_i / 2].reason);

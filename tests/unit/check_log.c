@@ -44,6 +44,17 @@ START_TEST(json_lines) {
 }
 END_TEST
 
+START_TEST(the_level_can_change) {
+  log_to_fd(&logger, ends[1], LOG_INFO, LOG_LOGFMT);
+  log_set_level(&logger, LOG_DEBUG);
+  log_msg(&logger, LOG_DEBUG, "x");
+  ck_assert_uint_gt(take(ends[0]), 0);
+  log_set_level(&logger, LOG_WARN);
+  log_msg(&logger, LOG_INFO, "x");
+  ck_assert_uint_eq(take(ends[0]), 0);
+}
+END_TEST
+
 START_TEST(lines_below_the_level_are_not_written) {
   static const char *const words[] = {"error", "warn", "info", "debug"};
   for (int level = LOG_ERROR; level <= LOG_DEBUG; level++) {
@@ -151,6 +162,7 @@ int main(void) {
       {logfmt_lines, 1},
       {json_lines, 1},
       {lines_below_the_level_are_not_written, 1},
+      {the_level_can_change, 1},
       {errors_are_named, 1},
       {every_byte_is_escaped, 1},
       {long_lines_are_shortened, 1},

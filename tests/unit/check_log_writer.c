@@ -279,6 +279,26 @@ START_TEST(threads_do_not_mix) {
 }
 END_TEST
 
+/* Lost lines are counted in all: those that the descriptor does not take, those without room. */
+START_TEST(lost_lines_are_counted) {
+  if (_i == 0) {
+    begin_writer(-1, LOG_LOGFMT);
+  } else {
+    create_thread_writer(LOG_LOGFMT); /* nothing takes lines from the buffer */
+  }
+  ck_assert_uint_eq(log_writer_lost(writer), 0);
+  for (uint64_t i = 0; i < MANY; i++) {
+    log_number(i);
+  }
+  uint64_t lost = log_writer_lost(writer);
+  ck_assert_uint_gt(lost, 0);
+  ck_assert(_i == 0 ? lost == MANY : lost < MANY);
+  log_number(MANY);
+  ck_assert_uint_eq(log_writer_lost(writer), lost + 1);
+  end_writer();
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {signals_are_blocked_in_the_thread, 1},
@@ -291,6 +311,7 @@ int main(void) {
       {a_child_may_start_the_thread, 1},
       {a_flush_frees_nothing, 2},
       {threads_do_not_mix, 2},
+      {lost_lines_are_counted, 2},
   };
   return run_suite_fixture("log_writer", tests, count_of(tests), setup, teardown);
 }

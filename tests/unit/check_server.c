@@ -110,6 +110,33 @@ START_TEST(serves_and_stops) {
 }
 END_TEST
 
+/* A scrape has the same totals under every model, and figures of workers under pool only. */
+START_TEST(scrapes_add_up) {
+  static char text[65536];
+  const struct server_state state = {.state = "serving", .log_lines_lost = METRICS_UNKNOWN};
+  char want[64];
+  bool pool = strcmp(models[_i], "XCHG_MODEL=pool") == 0;
+  SET_UP(models[_i]);
+  start();
+  for (int i = 0; i < 5; i++) {
+    greet_and_close(connect_to_port(port()));
+  }
+  stop_and_check(5);
+  size_t size = server_metrics(server, &state, METRICS_TEXT, text, sizeof(text) - 1);
+  ck_assert_uint_lt(size, sizeof(text) - 1);
+  text[size] = 0;
+  ck_assert_ptr_nonnull(strstr(text, "\nxchg_connections_accepted_total 5\n"));
+  ck_assert_ptr_nonnull(strstr(text, "\nxchg_connections_ended_total{reason=\"finished\"} 5\n"));
+  ck_assert_ptr_nonnull(strstr(text, "\nxchg_connections_open 0\n"));
+  snprintf(want, sizeof(want), "\nxchg_workers %d\n", pool ? 2 : 0);
+  ck_assert_ptr_nonnull(strstr(text, want));
+  ck_assert_int_eq(strstr(text, "xchg_worker_") != NULL, pool);
+  ck_assert_int_eq(strstr(text, "xchg_handoff_") != NULL, pool);
+  ck_assert_ptr_null(strstr(text, "process_"));
+  tear_down();
+}
+END_TEST
+
 /* No client has connected. */
 START_TEST(stops_without_a_client) {
   SET_UP(models[_i]);
@@ -131,7 +158,7 @@ START_TEST(a_live_connection_holds_the_stop) {
   start();
   int client = connect_to_port(port());
   send_bytes(client, "begun ", 6);
-  AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
+  AWAIT(acceptor_accepted(&server->acceptor) == 1);
   server_drain(server);
   ck_assert(is_silent(client, 200));
   ck_assert(!server_finished(server));
@@ -149,7 +176,7 @@ START_TEST(the_drain_timeout_closes_connections) {
   start();
   int client = connect_to_port(port());
   send_bytes(client, "begun", 5);
-  AWAIT(atom_load_relaxed_u64(&server->acceptor.stats.accepted) == 1);
+  AWAIT(acceptor_accepted(&server->acceptor) == 1);
   stop_and_check(0);
   close(client);
   ck_assert_uint_eq(reported("stopped", "closed_drain"), 1);
@@ -162,7 +189,7 @@ END_TEST
 
 START_TEST(reports_what_is_open) {
   SET_UP("XCHG_EXCHANGE=echo", "XCHG_LOG_LEVEL=error");
-  logger.level = LOG_ERROR;
+  log_set_level(&logger, LOG_ERROR);
   start();
   int clients[3];
   for (int i = 0; i < 3; i++) {
@@ -305,6 +332,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {serves_and_stops, count_of(models)},
+      {scrapes_add_up, count_of(models)},
       {stops_without_a_client, count_of(models)},
       {closes_without_a_start, count_of(models)},
       {a_live_connection_holds_the_stop, count_of(models)},

@@ -1,4 +1,4 @@
-/* check_thread: pinning a thread to a CPU, and its name. */
+/* check_thread: pinning a thread to a CPU, its name, its CPU time. */
 #include "pool/thread.h"
 
 #include "tests/fixtures/cpus.h"
@@ -7,6 +7,8 @@
 #include <check.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
+#include <time.h>
 
 struct pinned {
   uint32_t index;
@@ -48,10 +50,63 @@ START_TEST(names_are_truncated) {
 }
 END_TEST
 
+/* ---- CPU time ---- */
+
+#define WORK_NS (20 * NS_PER_MS)
+
+static struct thread_cpu cpu;
+static sem_t works, may_end;
+
+static uint64_t own_ns(void) {
+  struct timespec time;
+  ck_assert_int_eq(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time), 0);
+  return (uint64_t)time.tv_sec * NS_PER_S + (uint64_t)time.tv_nsec;
+}
+
+static void work(uint64_t ns) {
+  for (uint64_t end_ns = own_ns() + ns; own_ns() < end_ns;) {
+  }
+}
+
+static void *measured(void *unused) {
+  (void)unused;
+  thread_cpu_begin(&cpu);
+  work(WORK_NS);
+  sem_post(&works);
+  sem_wait(&may_end);
+  work(WORK_NS);
+  thread_cpu_end(&cpu);
+  return NULL;
+}
+
+/* Another thread reads the time of one that runs, and of one that has ended. */
+START_TEST(cpu_time_is_the_threads_own) {
+  pthread_t thread;
+  ck_assert_uint_eq(thread_cpu_read(&cpu), 0);
+  ck_assert_int_eq(sem_init(&works, 0, 0), 0);
+  ck_assert_int_eq(sem_init(&may_end, 0, 0), 0);
+  ck_assert_int_eq(pthread_create(&thread, NULL, measured, NULL), 0);
+  ck_assert_int_eq(sem_wait(&works), 0);
+  uint64_t first_ns = thread_cpu_read(&cpu);
+  ck_assert_uint_ge(first_ns, WORK_NS);
+  work(5 * WORK_NS); /* of this thread: it does not count */
+  uint64_t waiting_ns = thread_cpu_read(&cpu);
+  ck_assert_uint_ge(waiting_ns, first_ns);
+  ck_assert_uint_lt(waiting_ns, first_ns + WORK_NS);
+  sem_post(&may_end);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  uint64_t last_ns = thread_cpu_read(&cpu);
+  ck_assert_uint_ge(last_ns, first_ns + WORK_NS);
+  work(WORK_NS);
+  ck_assert_uint_eq(thread_cpu_read(&cpu), last_ns);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {pin_wraps_around, 1},
       {names_are_truncated, 1},
+      {cpu_time_is_the_threads_own, 1},
   };
   return run_suite("thread", tests, count_of(tests));
 }

@@ -75,6 +75,31 @@ START_TEST(a_spinning_worker_serves_and_then_sleeps) {
 }
 END_TEST
 
+/*
+ * Each connection counts once, by the time from its accept to its end.  That is 0 if it was
+ * accepted after the wait of the turn in which it ended.
+ */
+START_TEST(the_time_that_connections_lived_is_counted) {
+  OPEN();
+  start();
+  struct accepted_conn old, early;
+  int client = accept_tcp(&old), other = accept_unix(&early);
+  old.accepted_ns -= 6 * NS_PER_S;     /* 2^32 ns are 4.3 s, and 2^33 ns are 8.6 s */
+  early.accepted_ns += 600 * NS_PER_S; /* later than any turn of the test */
+  hand_over(&old);
+  greet_and_close(client);
+  hand_over(&early);
+  greet_and_close(other);
+  worker_send_no_more_conns(worker);
+  join();
+  ck_assert_uint_eq(atom_load_relaxed_u64(&worker->stats.lived[32]), 1);
+  ck_assert_uint_eq(atom_load_relaxed_u64(&worker->stats.lived[0]), 1);
+  uint64_t all_ns = atom_load_relaxed_u64(&worker->stats.lived_ns);
+  ck_assert_uint_ge(all_ns, 6 * NS_PER_S);
+  finish();
+}
+END_TEST
+
 /* When the connection has ended, its admission is released and a waiting acceptor is woken. */
 START_TEST(the_admission_is_released_at_the_end) {
   OPEN("XCHG_MAX_PER_IP=1");
@@ -270,6 +295,7 @@ int main(void) {
       {queued_connections_are_served_before_the_end, 1},
       {the_end_waits_for_open_connections, 1},
       {a_spinning_worker_serves_and_then_sleeps, 1},
+      {the_time_that_connections_lived_is_counted, 1},
       {the_admission_is_released_at_the_end, 1},
       {without_memory_a_connection_is_refused, 1},
       {a_stop_ends_connections_between_messages, 1},

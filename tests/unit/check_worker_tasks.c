@@ -140,6 +140,95 @@ START_TEST(publications_to_a_large_group_arrive_in_order) {
 }
 END_TEST
 
+/* ---- visits ---- */
+
+enum { VISITED = 3 * VISIT_BATCH + 7 };
+
+struct tour {
+  struct visit visit;
+  uint32_t shown, complete;
+  uint32_t calls[VISITED / VISIT_BATCH + 2]; /* calls that ran after each slice; the worker's */
+  atom_u32 ended;
+};
+
+static struct tour tour;
+
+static void count_shown(struct visit *visit, const struct xchg_conn *conn) {
+  (void)visit;
+  (void)conn;
+  tour.shown++;
+}
+
+static void count_ended(struct visit *visit, bool complete) {
+  (void)visit;
+  tour.complete += complete;
+  atom_store_release_u32(&tour.ended, 1);
+}
+
+static void count_call(struct xchg_conn *conn, void *argument) {
+  (void)conn;
+  (void)argument;
+  tour.calls[(tour.shown + VISIT_BATCH - 1) / VISIT_BATCH]++;
+}
+
+/* Has the worker taken what was sent? */
+static bool inbox_is_taken(void) { return atom_load_relaxed_ptr(&worker->inbox.tasks) == NULL; }
+
+/* Block the worker until ${argument} is 1. */
+static void await_sent(struct xchg_conn *conn, void *argument) {
+  (void)conn;
+  while (atom_load_acquire_u32(argument) == 0) {
+    poll(NULL, 0, 1);
+  }
+}
+
+static void post(void (*call)(struct xchg_conn *conn, void *argument), void *argument) {
+  struct posted_call *posted = posted_call_create(1, call, argument);
+  ck_assert_ptr_nonnull(posted);
+  task_send(&worker->inbox, &posted->task);
+}
+
+/* A visit to more connections than a turn shows goes first, and others run between its slices. */
+START_TEST(a_visit_goes_first_and_in_slices) {
+  static int clients[VISITED];
+  enum { CALLS = 5000 };
+  atom_u32 sent = 0;
+  PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=1000");
+  const struct worker_setup setup = setup_of();
+  ck_assert_int_eq(worker_open(worker, &setup), 0);
+  start();
+  for (int i = 0; i < VISITED; i++) {
+    clients[i] = hand_over_unix();
+  }
+  for (int i = 0; i < VISITED; i++) {
+    echo_once(clients[i]);
+  }
+  tour = (struct tour){.visit = {.each = count_shown, .ended = count_ended}};
+  post(await_sent, &sent);
+  AWAIT(inbox_is_taken());
+  for (int i = 0; i < CALLS; i++) {
+    post(count_call, NULL);
+  }
+  ck_assert(visit_send(&worker->inbox, &tour.visit));
+  atom_store_release_u32(&sent, 1);
+  AWAIT(atom_load_acquire_u32(&tour.ended) != 0);
+  AWAIT(atom_load_relaxed_u32(&worker->inbox.tasks_waiting) == 0);
+  for (int i = 0; i < VISITED; i++) {
+    close(clients[i]);
+  }
+  end_worker();
+  ck_assert_uint_eq(tour.shown, VISITED);
+  ck_assert_uint_eq(tour.complete, 1);
+  ck_assert_uint_eq(tour.calls[0], 0);
+  uint32_t calls = 0;
+  for (size_t i = 1; i < count_of(tour.calls); i++) {
+    ck_assert_uint_gt(tour.calls[i], 0);
+    calls += tour.calls[i];
+  }
+  ck_assert_uint_eq(calls, CALLS);
+}
+END_TEST
+
 /* ---- the end ---- */
 
 static void expect_null(struct xchg_conn *conn, void *argument) {
@@ -164,9 +253,13 @@ START_TEST(late_calls_get_null) {
     task_send(&worker->inbox, &posted->task);
     publish("late", 4);
   }
+  tour = (struct tour){.visit = {.each = count_shown, .ended = count_ended}};
+  ck_assert(visit_send(&worker->inbox, &tour.visit));
   ck_assert_uint_eq(gone, 0);
   finish();
   ck_assert_uint_eq(gone, 5);
+  ck_assert_uint_eq(atom_load_relaxed_u32(&tour.ended), 1);
+  ck_assert_uint_eq(tour.complete, 0);
 }
 END_TEST
 
@@ -174,6 +267,7 @@ int main(void) {
   const struct suite_test tests[] = {
       {posts_of_several_threads_keep_each_order, 1},
       {publications_to_a_large_group_arrive_in_order, 1},
+      {a_visit_goes_first_and_in_slices, 1},
       {late_calls_get_null, 1},
   };
   return run_suite("worker_mail", tests, count_of(tests));

@@ -1,0 +1,22 @@
+/*
+ * admin_commands: the commands of the admin endpoint, which pool/admin_routes has guarded.
+ */
+#ifndef POOL_ADMIN_COMMANDS_H
+#define POOL_ADMIN_COMMANDS_H
+
+#include "pool/admin.h"
+
+/**
+ * POST /drain, /ready?state=, /log?level=&for= and /close?id=&how=: obey ${request} and answer.
+ * Only /close answers later, when the worker of the connection has obeyed. Thread: xchg-adm.
+ */
+void admin_command_drain(struct admin *admin, struct xchg_conn *conn,
+                         const struct http_request *request);
+void admin_command_ready(struct admin *admin, struct xchg_conn *conn,
+                         const struct http_request *request);
+void admin_command_log(struct admin *admin, struct xchg_conn *conn,
+                       const struct http_request *request);
+void admin_command_close(struct admin *admin, struct xchg_conn *conn,
+                         const struct http_request *request);
+
+#endif

@@ -1,0 +1,279 @@
+/*
+ * admin_server: see admin_server.h.
+ *
+ * A request is a message of XCHG_FRAME_CUSTOM.  A malformed one is a message, too, so that it gets
+ * an answer before the connection ends.  The engine orders answers and waits while 16 KiB are
+ * pending.  It closes a connection whose head does not arrive within 5 s; it has no callback for
+ * that, so there is no 408.
+ */
+#include "pool/admin_server.h"
+
+#include "core/sys.h"
+#include "pool/admin_connections.h"
+#include "pool/admin_routes.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HEAD_NS (5 * NS_PER_S)
+#define IDLE_NS (75 * NS_PER_S) /* longer than a usual scrape interval of a minute */
+#define WRITE_NS (10 * NS_PER_S)
+#define END_NS (100 * NS_PER_MS) /* for answers at the end */
+#define PENDING_BYTES ((uint64_t)16 * 1024)
+
+static_assert(LOG_DEBUG == (1 << LOG_LEVEL_BITS) - 1, "a level fits in its bits");
+
+/* ---- connections ---- */
+
+static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
+  struct admin_conn *state = xchg_state(conn);
+  struct http_request request;
+  size_t end = http_parse(data, size, &request);
+  state->begun = end == 0;
+  return end;
+}
+
+/* Is nothing in progress on ${conn}? One that is ending counts, once its answer is sent. */
+static bool is_idle(const struct xchg_conn *conn) {
+  const struct admin_conn *state = xchg_state(conn);
+  return !state->waits && !state->begun && xchg_pending(conn) == 0;
+}
+
+/* The connection that has been idle for longest; NULL = none is idle. */
+static struct xchg_conn *longest_idle(const struct admin *admin) {
+  struct xchg_conn *found = NULL;
+  uint64_t used = UINT64_MAX;
+  for (uint32_t i = 0; i < admin->conns_count; i++) {
+    const struct admin_conn *state = xchg_state(admin->conns[i]);
+    if (is_idle(admin->conns[i]) && state->used < used) {
+      found = admin->conns[i];
+      used = state->used;
+    }
+  }
+  return found;
+}
+
+static void forget(struct admin *admin, const struct xchg_conn *conn) {
+  for (uint32_t i = 0; i < admin->conns_count; i++) {
+    if (admin->conns[i] == conn) {
+      admin->conns[i] = admin->conns[--admin->conns_count];
+      return;
+    }
+  }
+}
+
+/* End ${conn} at once and give its place away. */
+static void put_out(struct admin *admin, struct xchg_conn *conn) {
+  forget(admin, conn);
+  (void)xchg_abort(conn); /* cannot fail on this thread */
+}
+
+static void on_open(struct xchg_conn *conn) {
+  struct admin *admin = xchg_user(conn);
+  struct admin_conn *state = xchg_state(conn);
+  char address[XCHG_ADDRESS_MAX];
+  (void)xchg_address(conn, address, sizeof(address)); /* it fits, and this is the thread */
+  state->is_unix = strcmp(address, "unix") == 0;
+  state->is_loopback = strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]:", 6) == 0;
+  state->used = ++admin->uses;
+  if (admin->conns_count >= ADMIN_CONNECTIONS) {
+    struct xchg_conn *idle = longest_idle(admin);
+    if (idle == NULL) {
+      (void)xchg_abort(conn); /* cannot fail on this thread */
+      return;
+    }
+    put_out(admin, idle);
+  }
+  admin->conns[admin->conns_count++] = conn;
+}
+
+static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
+  (void)reason;
+  admin_connections_end(xchg_user(conn), conn);
+  forget(xchg_user(conn), conn);
+}
+
+static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
+  struct admin *admin = xchg_user(conn);
+  struct admin_conn *state = xchg_state(conn);
+  struct http_request request;
+  size_t size = http_parse(message->data, message->size, &request);
+  state->used = ++admin->uses;
+  state->head_only = request.status == 0 && request.method == HTTP_HEAD;
+  state->is_1_0 = request.is_1_0;
+  state->keep_alive = request.status == 0 && request.keep_alive && size == message->size;
+  if (request.status != 0) {
+    admin_answer_line(conn, request.status, http_reason(request.status));
+  } else {
+    admin_routes_answer(admin, conn, &request);
+  }
+}
+
+static void on_timer(struct xchg_conn *conn) {
+  const struct admin_conn *state = xchg_state(conn);
+  if (state->waits) {
+    state->on_late(xchg_user(conn), conn, state->number);
+  }
+}
+
+/* ---- life ---- */
+
+/* Keep the settings as text, because they do not change. Return: 0, or -1 without memory. */
+static int write_settings(struct admin *admin) {
+  const struct admin_setup *setup = &admin->setup;
+  FILE *out = open_memstream(&admin->settings, &admin->settings_size);
+  if (out == NULL) {
+    return -1;
+  }
+  config_write_settings(setup->config, setup->environment, setup->facts, out);
+  return fclose(out) == 0 ? 0 : -1;
+}
+
+static void make_config(struct config *own, const struct config *program) {
+  *own = (struct config){.is_admin = true,
+                         .model = MODEL_POOL,
+                         .workers = 1,
+                         .queue = 64,
+                         .backlog = 128,
+                         .nodelay = true,
+                         .keepalive = true,
+                         .listen_count = program->admin_count,
+                         .max_connections = CONFIG_ADMIN_CONNECTIONS,
+                         .descriptors = program->descriptors,
+                         .max_pending_bytes = PENDING_BYTES,
+                         .max_message_bytes = HTTP_HEAD_MAX,
+                         .idle_timeout_ns = IDLE_NS,
+                         .message_timeout_ns = HEAD_NS,
+                         .write_timeout_ns = WRITE_NS,
+                         .linger_ns = NS_PER_S,
+                         .drain_timeout_ns = END_NS};
+  memcpy(own->listen, program->admin, sizeof(program->admin));
+}
+
+static void log_addresses(struct admin *admin) {
+  for (uint32_t i = 0; i < admin->server.listeners_count; i++) {
+    char text[sizeof(admin->config.listen[0].path) + 16];
+    struct log_line line;
+    log_begin_always(&line, admin->setup.log, "admin");
+    log_str(&line, "addr",
+            addr_format_listen(&admin->server.listeners[i].addr, text, sizeof(text)));
+    log_end(&line);
+  }
+}
+
+static int start(struct admin *admin) {
+  const struct xchg_handler handler = {.size = sizeof(handler),
+                                       .frame = {.kind = XCHG_FRAME_CUSTOM, .parse = parse},
+                                       .max_message = HTTP_HEAD_MAX,
+                                       .state_size = sizeof(struct admin_conn),
+                                       .user = admin,
+                                       .on_open = on_open,
+                                       .on_message = on_message,
+                                       .on_timer = on_timer,
+                                       .on_close = on_close};
+  const struct server_setup setup = {
+      .config = &admin->config, .log = admin->setup.log, .handler = &handler};
+  admin->opened = true;
+  int code = server_open(&admin->server, &setup);
+  if (code == 0) {
+    code = server_start(&admin->server);
+  }
+  if (code == 0) {
+    log_addresses(admin);
+  }
+  return code;
+}
+
+int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
+  *admin = NULL;
+  if (setup->config->admin_count == 0) {
+    return 0;
+  }
+  struct admin *made = aligned_alloc(CACHE_LINE, sizeof(*made));
+  void *buffer = sys_map(ADMIN_BUFFER_BYTES);
+  if (made == NULL || buffer == MAP_FAILED) {
+    free(made);
+    log_errno(setup->log, LOG_ERROR, "cannot start the admin endpoint", ENOMEM);
+    return SERVER_OSERR;
+  }
+  *made = (struct admin){.setup = *setup, .buffer = buffer, .log_until_ns = NEVER};
+  make_config(&made->config, setup->config);
+  *admin = made;
+  process_facts_open(&made->process);
+  if (write_settings(made) == -1) {
+    log_errno(setup->log, LOG_ERROR, "cannot start the admin endpoint", ENOMEM);
+    return SERVER_OSERR;
+  }
+  return start(made);
+}
+
+void admin_server_end(struct admin *admin) {
+  if (admin == NULL || !admin->server.accepting) {
+    return;
+  }
+  server_drain(&admin->server);
+  while (!server_finished(&admin->server)) {
+    struct pollfd fds[] = {{.fd = server_done_fd(&admin->server), .events = POLLIN}};
+    uint64_t count;
+    (void)sys_poll(fds, 1, -1); /* EINTR and the like: look again */
+    if (fds[0].revents != 0 && read(fds[0].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
+      log_errno(admin->setup.log, LOG_ERROR, "cannot read an eventfd", errno);
+    }
+  }
+}
+
+void admin_server_close(struct admin *admin) {
+  if (admin == NULL) {
+    return;
+  }
+  admin_server_end(admin);
+  if (admin->opened) {
+    server_close(&admin->server);
+  }
+  process_facts_close(&admin->process);
+  free(admin->settings);
+  (void)sys_unmap(admin->buffer, ADMIN_BUFFER_BYTES); /* a failure leaks it */
+  free(admin);
+}
+
+/* ---- flags ---- */
+
+void admin_server_set_serving(struct admin *admin, struct xchg_server *data) {
+  if (admin != NULL) {
+    admin->data = data;
+    admin_set_life(admin, ADMIN_SERVING);
+  }
+}
+
+void admin_server_set_draining(struct admin *admin) {
+  if (admin != NULL) {
+    admin_set_life(admin, ADMIN_DRAINING);
+  }
+}
+
+bool admin_server_drain_asked(const struct admin *admin) {
+  return admin != NULL && atom_load_relaxed_u32(&admin->drain_asked) != 0;
+}
+
+uint64_t admin_server_tend_log(struct admin *admin, uint64_t now_ns) {
+  if (admin == NULL) {
+    return NEVER;
+  }
+  uint64_t asked = atom_load_relaxed_u64(&admin->log_asked);
+  if (asked != admin->log_seen) {
+    uint64_t seconds = (asked & ((UINT64_C(1) << LOG_ASKED_BITS) - 1)) >> LOG_LEVEL_BITS;
+    admin->log_seen = asked;
+    admin->log_until_ns = now_ns + seconds * NS_PER_S;
+    log_set_level(admin->setup.log, (enum log_level)(asked & LOG_DEBUG));
+  } else if (admin->log_until_ns <= now_ns) {
+    admin->log_until_ns = NEVER;
+    log_set_level(admin->setup.log, admin->setup.config->log_level);
+    log_msg(admin->setup.log, LOG_WARN, "the level of the log is as configured again");
+  }
+  return admin->log_until_ns;
+}

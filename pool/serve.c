@@ -1,0 +1,258 @@
+/*
+ * serve: see serve.h.  The main thread waits for signals and for the end of threads.  All
+ * connections run on other threads.
+ */
+#include "pool/serve.h"
+
+#include "core/sys.h"
+#include "core/parse.h"
+#include "core/config.h"
+#include "pool/server_stats.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <unistd.h>
+
+/* How long threads may take after the drain timeout, if nothing ends meanwhile. */
+#define STUCK_NS (2 * NS_PER_S)
+
+#define EXIT_SECOND_SIGNAL 1
+
+/* ---- what is logged ---- */
+
+static void log_listening(struct serve *s) {
+  const struct config *config = s->setup.config;
+  for (uint32_t i = 0; i < s->server.listeners_count; i++) {
+    char text[sizeof(config->listen[0].path) + 16];
+    struct log_line line;
+    log_begin_always(&line, s->setup.log, "listening");
+    log_str(&line, "addr", addr_format_listen(&s->server.listeners[i].addr, text, sizeof(text)));
+    if (s->server.listeners[i].addr.proxy != ADDR_PROXY_OFF) {
+      log_str(&line, "proxy", addr_proxy_name(s->server.listeners[i].addr.proxy));
+    }
+    log_str(&line, "exchange", s->setup.handler != NULL ? "handler" : config_exchange_name(config));
+    log_str(&line, "model", config_model_name(config));
+    if (config->model == MODEL_POOL) {
+      log_u64(&line, "workers", config->workers);
+    }
+    log_str(&line, "version", XCHG_VERSION);
+    log_end(&line);
+  }
+}
+
+static void log_stopping(struct serve *s, uint64_t delay_ns) {
+  char text[PARSE_TEXT_MAX];
+  struct log_line line;
+  log_begin(&line, s->setup.log, LOG_INFO, "stopping");
+  if (delay_ns > 0) {
+    log_str(&line, "delay", parse_format_time(delay_ns, text));
+  }
+  log_end(&line);
+}
+
+/* ---- the stop ---- */
+
+/* The delay is over. */
+static void drain(struct serve *s) {
+  const struct config *config = s->setup.config;
+  uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
+  s->drains = true;
+  s->delayed_ns = NEVER;
+  s->drained_ns = add_sat_u64(sys_now_ns(), patience_ns);
+  s->stuck_ns = add_sat_u64(s->drained_ns, STUCK_NS);
+  server_drain(&s->server);
+}
+
+/* /readyz says 503 before anything else happens. */
+static void begin_stop(struct serve *s, uint64_t delay_ns) {
+  s->begun = true;
+  admin_server_set_draining(s->admin);
+  log_stopping(s, delay_ns);
+  sd_notify_send(s->setup.notify, "STOPPING=1", s->setup.log);
+  s->delayed_ns = add_sat_u64(sys_now_ns(), delay_ns);
+}
+
+static void on_failure(struct serve *s) {
+  if (!s->begun) {
+    begin_stop(s, 0);
+  }
+  if (!s->drains) {
+    s->signalled = true;
+    drain(s);
+  }
+}
+
+static void on_stop_signal(struct serve *s) {
+  bool skip = s->setup.signals->stop == SIGINT && isatty(STDERR_FILENO) == 1;
+  s->signalled = true;
+  if (!s->begun) {
+    begin_stop(s, skip ? 0 : s->setup.config->drain_delay_ns);
+  } else if (skip && !s->drains) {
+    s->delayed_ns = 0;
+  }
+}
+
+/* Handle one signal. Return: true if the process must end at once. */
+static bool handle_signal(struct serve *s) {
+  switch (signals_next(s->setup.signals)) {
+    case SIGNALS_STOP:
+      if (s->signalled) {
+        return true;
+      }
+      on_stop_signal(s);
+      return false;
+    case SIGNALS_STATS:
+      server_report(&s->server, "stats", true);
+      return false;
+    case SIGNALS_CHILD:
+      server_sigchld(&s->server);
+      return false;
+    case SIGNALS_NONE:
+      return false;
+  }
+  return false;
+}
+
+/*
+ * Is it time to end? Connections end at the drain timeout, and offloaded work may run until then.
+ * A callback that blocks its thread outlives it: the thread is left alone once nothing has ended
+ * for STUCK_NS.
+ */
+static bool is_over(struct serve *s) {
+  uint64_t now_ns = sys_now_ns();
+  if (server_finished(&s->server)) {
+    return server_stop_works(&s->server) == 0 || now_ns >= s->drained_ns;
+  }
+  if (now_ns < s->stuck_ns) {
+    return false;
+  }
+  struct stats totals;
+  server_totals(&s->server, &totals);
+  uint64_t ended = stats_ended(&totals);
+  bool stuck = ended == s->ended;
+  s->ended = ended;
+  s->stuck_ns = now_ns + STUCK_NS;
+  return stuck;
+}
+
+/* ---- waiting ---- */
+
+/* How long to wait for an event, in ms; -1 = without a limit. */
+static int patience_ms(const struct serve *s) {
+  uint64_t until_ns = server_finished(&s->server) ? s->drained_ns : s->stuck_ns;
+  until_ns = min_u64(until_ns, s->delayed_ns);
+  until_ns = min_u64(until_ns, s->log_ns);
+  if (sd_notify_pending(s->setup.notify)) {
+    return SD_NOTIFY_RETRY_MS;
+  }
+  if (until_ns == NEVER) {
+    return -1;
+  }
+  uint64_t ms = sub_sat_u64(until_ns, sys_now_ns()) / NS_PER_MS + 1; /* rounded up */
+  return (int)min_u64(ms, INT32_MAX);
+}
+
+/* Do what commands of the admin endpoint ask for, and what is due. */
+static void do_what_is_due(struct serve *s) {
+  if (!s->begun && admin_server_drain_asked(s->admin)) {
+    begin_stop(s, s->setup.config->drain_delay_ns);
+  }
+  if (server_failed(&s->server)) {
+    on_failure(s);
+  }
+  if (s->delayed_ns != NEVER && s->delayed_ns <= sys_now_ns()) {
+    drain(s);
+  }
+  s->log_ns = admin_server_tend_log(s->admin, sys_now_ns());
+}
+
+static void end_at_once(struct serve *s) {
+  log_msg(s->setup.log, LOG_WARN, "second signal: ending at once");
+  log_writer_flush(s->setup.log_writer);
+  _exit(EXIT_SECOND_SIGNAL);
+}
+
+/* Wait for signals, commands and the server's end. Return: the exit code. */
+static int attend(struct serve *s) {
+  while (!is_over(s)) {
+    struct pollfd fds[] = {{.fd = s->setup.signals->fd, .events = POLLIN},
+                           {.fd = server_done_fd(&s->server), .events = POLLIN}};
+    (void)sys_poll(fds, count_of(fds), patience_ms(s)); /* EINTR and the like: look again */
+    sd_notify_retry(s->setup.notify, s->setup.log);
+    if (fds[0].revents != 0 && handle_signal(s)) {
+      end_at_once(s);
+    }
+    uint64_t count;
+    if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
+      log_errno(s->setup.log, LOG_ERROR, "cannot read an eventfd", errno);
+    }
+    do_what_is_due(s);
+  }
+  return server_failed(&s->server) ? SERVER_OSERR : 0;
+}
+
+/*
+ * End now if work or a callback still runs. It uses code and data that a return would unmap, and
+ * nothing can stop it. So nothing is freed, and neither `done` nor on_stop is called.
+ */
+static void leave_running(struct serve *s, int code) {
+  bool finished = server_finished(&s->server);
+  uint32_t jobs = server_stop_works(&s->server);
+  if (finished && jobs == 0) {
+    return;
+  }
+  struct log_line line;
+  log_begin(&line, s->setup.log, LOG_WARN,
+            finished ? "ending before offloaded work has ended" : "ending while a callback blocks");
+  log_u64(&line, "jobs", jobs);
+  log_end(&line);
+  server_close_listeners(&s->server);
+  log_writer_flush(s->setup.log_writer);
+  _exit(code);
+}
+
+/* ---- life ---- */
+
+/* The admin endpoint answers already. Return: the exit code. */
+static int serve_data(struct serve *s) {
+  const struct server_setup setup = {.config = s->setup.config,
+                                     .log = s->setup.log,
+                                     .handler = s->setup.handler,
+                                     .passed = s->setup.facts->sockets_passed};
+  int code = server_open(&s->server, &setup);
+  if (code == 0) {
+    code = server_start(&s->server);
+  }
+  if (code == 0) {
+    log_listening(s);
+    admin_server_set_serving(s->admin, &s->server);
+    sd_notify_send(s->setup.notify, "READY=1", s->setup.log);
+    code = attend(s);
+    server_report(&s->server, "stopped", !server_finished(&s->server));
+  }
+  admin_server_end(s->admin); /* before anything that it reads is freed */
+  if (s->server.accepting) {
+    leave_running(s, code);
+  }
+  server_close(&s->server); /* what is left may still post to the admin endpoint */
+  return code;
+}
+
+int serve_run(struct serve *serve, const struct serve_setup *setup) {
+  *serve = (struct serve){.setup = *setup,
+                          .delayed_ns = NEVER,
+                          .drained_ns = NEVER,
+                          .stuck_ns = NEVER,
+                          .log_ns = NEVER};
+  const struct admin_setup admin = {.config = setup->config,
+                                    .facts = setup->facts,
+                                    .environment = setup->environment,
+                                    .log = setup->log,
+                                    .log_writer = setup->log_writer};
+  int code = admin_server_open(&serve->admin, &admin);
+  if (code == 0) {
+    code = serve_data(serve);
+  }
+  admin_server_close(serve->admin);
+  return code;
+}
