@@ -155,7 +155,7 @@ static enum proxy_result read_field(struct line *line, const char *alphabet, siz
   size_t start = line->at;
   while (line->at < line->size && line->bytes[line->at] != (uint8_t)end) {
     uint8_t byte = line->bytes[line->at];
-    if (line->at - start == size_max || memchr(alphabet, byte, strlen(alphabet)) == NULL) {
+    if (line->at - start == size_max || byte == 0 || strchr(alphabet, byte) == NULL) {
       return PROXY_BAD;
     }
     line->at++;

@@ -10,6 +10,7 @@
 #   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, one seed after the other
 #   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
+#   tests/ops/x.c           -> $(B)/tests/ops/x           programs for the tests of check-ops
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
 #   tests/live/test_x.py                                  against $(B)/xchgd
 # tests/run runs them and prints the sums. VARIANT selects the build that is tested; the check-... targets set it.
@@ -23,7 +24,7 @@ LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py t
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
 # the load generator, whose threads check_load and check_schedule run, faults outside of the process, or an end that leaves
 # threads alone, which TSan reports.
-TSAN_SKIPS = amplification bench bench_agree bench_end bench_name close config exchange install network fault_matrix_accept fault_matrix_handoff late
+TSAN_SKIPS = amplification bench bench_agree bench_end bench_escapes bench_name bench_proxy close config exchange install network fault_matrix_accept fault_matrix_handoff late
 LIVE_SKIPS += $(if $(filter tsan,$(VARIANT)),$(TSAN_SKIPS:%=tests/live/test_%.py))
 LIVE ?= $(filter-out $(LIVE_SKIPS),$(LIVE_LONG) $(filter-out $(LIVE_LONG),$(wildcard tests/live/test_*.py)))
 # Under valgrind a live test spends most of its time waiting: for a program to start, for a timeout.
@@ -110,8 +111,8 @@ START_WRAPS = malloc calloc aligned_alloc open_memstream mmap getrandom epoll_cr
               getsockname setsockopt pthread_create sched_getaffinity
 $(B)/tests/check_more_start: private XLDFLAGS += $(START_WRAPS:%=-Wl,--wrap=%)
 
-# A second parser, which the fuzz target compares, too.
-$(B)/tests/check_proxy $(B)/tests/check_proxy_rules: $(B)/obj/tests/fixtures/reference_proxy.o
+# A second parser. The fuzz target has it, too.
+$(patsubst %,$(B)/tests/check_%,proxy proxy_header proxy_rules): $(B)/obj/tests/fixtures/reference_proxy.o
 
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
@@ -243,7 +244,7 @@ check-tsan: ## every test under the thread sanitizer
 # exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
 # control groups, which would act on valgrind itself. Programs that end while threads or children run leave descriptors open.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_html bench_name bench_scale peers network install readme exchange models limits life examples handler \
+VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale
@@ -276,6 +277,11 @@ $(B)/ops/package-lock.json: tests/ops/package.json tests/ops/package-lock.json |
 	@mkdir -p $(@D) && cp tests/ops/package.json $(@D)
 	@cp tests/ops/package-lock.json $(@D)/wanted && cd $(@D) && cp wanted package-lock.json && \
 	  timeout 300 npm ci --ignore-scripts --no-audit --no-fund --silent || { rm -f package-lock.json; exit 1; }
+# Prints what the parser of PROXY headers finds, for a test of check-ops with other implementations.
+$(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+check-ops: $(B)/tests/ops/proxy_parse
 
 stress: ## 10^8 items through the hand-off under the thread sanitizer (STRESS_ITEMS=...)
 	@$(MAKE) VARIANT=tsan stress-items

@@ -20,8 +20,9 @@
 #define BENCH_SLO_MAX 16
 #define BENCH_BIND_MAX 64
 #define BENCH_ADDRESSES_MAX 16 /* of a name; further ones are not tried */
-#define BENCH_STARVED 0.2      /* the share of waiting for a CPU that a report warns of */
-#define BENCH_EXAMPLE_MAX 160  /* of 32 bytes, escaped */
+#define BENCH_AUTHORITY_MAX 255
+#define BENCH_STARVED 0.2     /* the share of waiting for a CPU that a report warns of */
+#define BENCH_EXAMPLE_MAX 160 /* of 32 bytes, escaped */
 
 /* Exit codes, the first that applies: 130, 64, 74, 1, 99, 0. */
 enum {
@@ -71,6 +72,13 @@ struct first_connection {
   uint64_t connect_ns; /* how long connecting took */
 };
 
+/* The header of the PROXY protocol that is sent first; see proxy_header.h. */
+struct bench_proxy {
+  uint8_t version; /* 1 or 2; 0 = none is sent */
+  bool crc32c, unique_id;
+  char authority[BENCH_AUTHORITY_MAX + 1]; /* "" = none */
+};
+
 struct options {
   struct identity identity;
 
@@ -82,6 +90,7 @@ struct options {
   struct first_connection *first; /* borrows: the run takes its descriptor; NULL = none */
   struct addr bind[BENCH_BIND_MAX];
   uint32_t bind_count;
+  struct bench_proxy proxy;
 
   /* the exchange; core/config loads it from an environment made of the options */
   struct config exchange;

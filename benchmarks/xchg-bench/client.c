@@ -153,13 +153,15 @@ static enum client_outcome end_counted(struct client_env *env, struct client *cl
 
 /* ---- open and close ---- */
 
-static void established(struct client_env *env, struct client *client) {
+static enum client_outcome established(struct client_env *env, struct client *client) {
   client->state = CLIENT_OPEN;
   if (!client->idle) {
     client->verified = true;
     counters_connect(env->counters, sub_sat_u64(env->now, client->opened_ns), env->now);
   }
   extend(env, client);
+  const int sent = proxy_header_send(&env->proxy, client->fd, client->number, client->opened_ns);
+  return sent == 0 ? CLIENT_WAITS : client_fail(env, client, ERROR_RESET, errno);
 }
 
 /* Take the connection that was made before the run.  The time since then does not count. */
@@ -250,17 +252,6 @@ static void first_byte(struct client_env *env, struct client *client) {
   counters_first_byte(env->counters, client_intended_ns(env, client, exchange, start), env->now);
 }
 
-/* Compare bytes with the rest of ${message}. Return: how many belong to it; 0 = they are wrong. */
-static size_t compare(const struct message *message, uint64_t *done, const uint8_t *data,
-                      size_t size) {
-  const size_t count = (size_t)min_u64(size, message->total - *done);
-  if (!message_equals(message, *done, data, count)) {
-    return 0;
-  }
-  *done += count;
-  return count;
-}
-
 /* Count ${answer} as wrong, and keep the first one of the thread. Return: CLIENT_FAILED. */
 static enum client_outcome refuse(struct client_env *env, struct client *client,
                                   const struct wrong_answer *answer) {
@@ -292,7 +283,7 @@ static enum client_outcome take(struct client_env *env, struct client *client, c
       if (env->counted) {
         first_byte(env, client);
       }
-      count = compare(greeting, &client->greeted, data, size);
+      count = message_match(greeting, &client->greeted, data, size);
       if (client->greeted == greeting->total && is_late(env, client)) {
         return client_time_out(env, client);
       }
@@ -304,7 +295,7 @@ static enum client_outcome take(struct client_env *env, struct client *client, c
       if (client->in_done == 0) {
         first_byte(env, client);
       }
-      count = compare(&reply, &client->in_done, data, size);
+      count = message_match(&reply, &client->in_done, data, size);
       if (count > 0 && client->in_done == reply.total) {
         if (is_late(env, client)) {
           return client_time_out(env, client);
@@ -385,7 +376,7 @@ static enum client_outcome connected(struct client_env *env, struct client *clie
     if (is_late(env, client)) {
       return client_time_out(env, client);
     }
-    established(env, client);
+    return established(env, client);
   }
   return CLIENT_WAITS;
 }

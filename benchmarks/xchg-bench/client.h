@@ -20,6 +20,7 @@
 
 #include "schedule.h"
 #include "message.h"
+#include "proxy_header.h"
 #include "counters.h"
 
 #include <assert.h>
@@ -82,6 +83,7 @@ struct client_env {
   socklen_t address_size;
   const struct addr *bind; /* borrows */
   uint32_t bind_count;
+  struct proxy_sender proxy;
   struct first_connection *first; /* borrows; NULL = none, as for all threads but one */
   int epoll_fd;                   /* borrows */
 

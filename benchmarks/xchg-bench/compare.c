@@ -6,6 +6,7 @@
 
 #include "mann_whitney.h"
 #include "units.h"
+#include "escaped.h"
 #include "metrics.h"
 #include "work.h"
 #include "report_read.h"
@@ -80,14 +81,15 @@ static int open_column(struct column *column, const char *path, FILE *errors) {
   }
   uint32_t count = column->report.runs_count;
   if (column->report.options.steps > 0 && count > 1) {
-    fprintf(errors,
-            "xchg-bench: '%s': runs of --step have different rates and cannot be compared\n", path);
+    escaped_line(errors,
+                 "xchg-bench: '%s': runs of --step have different rates and cannot be compared",
+                 path);
     return -1;
   }
   column->runs = calloc(count, sizeof(*column->runs));
   column->values = calloc(count, sizeof(*column->values));
   if (column->runs == NULL || column->values == NULL) {
-    fprintf(errors, "xchg-bench: '%s': out of memory\n", path);
+    escaped_line(errors, "xchg-bench: '%s': out of memory", path);
     return -1;
   }
   for (uint32_t i = 0; i < count; i++) {
@@ -176,9 +178,10 @@ static void print_row(FILE *out, const struct row *row, struct column *columns, 
 static void print_head(FILE *out, const struct column *columns, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     const struct report *report = &columns[i].report;
-    fprintf(out, "%c  %s: %" PRIu32 " run%s at %s, %" PRIu32 " threads, %" PRIu32 " connections\n",
-            'A' + (int)i, report->path, report->runs_count, report->runs_count == 1 ? "" : "s",
-            report->options.target, report->options.threads, report->options.connections);
+    escaped_line(out,
+                 "%c  %s: %" PRIu32 " run%s at %s, %" PRIu32 " threads, %" PRIu32 " connections",
+                 'A' + (int)i, report->path, report->runs_count, report->runs_count == 1 ? "" : "s",
+                 report->options.target, report->options.threads, report->options.connections);
   }
   fprintf(out, "\n%-*s %14s", LABEL_WIDTH, "medians", "A");
   for (uint32_t i = 1; i < count; i++) {
@@ -205,8 +208,8 @@ static void warn_different(const struct column *columns, uint32_t count, FILE *e
   for (uint32_t i = 1; i < count; i++) {
     const struct report *report = &columns[i].report;
     if (work_difference(&first->options, &report->options, WORK_OF_LOAD, text, sizeof(text))) {
-      fprintf(errors, "xchg-bench: warning: the work of '%s' and '%s' differs: %s\n", first->path,
-              report->path, text);
+      escaped_line(errors, "xchg-bench: warning: the work of '%s' and '%s' differs: %s",
+                   first->path, report->path, text);
     }
   }
 }
@@ -285,9 +288,9 @@ static int read_percent(const char *text, double *percent) {
       return 0;
     }
   }
-  fprintf(stderr,
-          "xchg-bench: compare: --fail-above '%.64s': want a percentage such as 5 or 7.5%%\n",
-          text);
+  escaped_line(stderr,
+               "xchg-bench: compare: --fail-above '%.64s': want a percentage such as 5 or 7.5%%",
+               text);
   return -1;
 }
 
@@ -308,8 +311,8 @@ int compare_main(int argc, char **argv) {
     } else if (strncmp(argv[i], option, strlen(option)) == 0 && argv[i][strlen(option)] == '=') {
       value = argv[i] + strlen(option) + 1;
     } else if (argv[i][0] == '-') {
-      fprintf(stderr, "xchg-bench: compare: unknown option '%.64s'; want --fail-above PERCENT\n",
-              argv[i]);
+      escaped_line(stderr, "xchg-bench: compare: unknown option '%.64s'; want --fail-above PERCENT",
+                   argv[i]);
       goto out;
     } else {
       paths[count++] = argv[i];

@@ -98,8 +98,12 @@ static struct client_env *make_env(struct load *load) {
   env->address_size = sock_addr_to(&options->address, &env->address);
   env->bind = options->bind;
   env->bind_count = options->bind_count;
-  /* Nagle's algorithm does not delay one small message. */
-  const bool one_segment = exchange->messages == 1 && message_total_max(&load->messages) <= 1024;
+  env->proxy = (struct proxy_sender){.proxy = options->proxy.version > 0 ? &options->proxy : NULL,
+                                     .run_id = options->identity.run_id,
+                                     .server = options->address.addr};
+  /* Nagle's algorithm does not delay one small message. A header before it would be another. */
+  const bool one_segment = exchange->messages == 1 && env->proxy.proxy == NULL &&
+                           message_total_max(&load->messages) <= 1024;
   env->nodelay = env->address.ss_family != AF_UNIX && !one_segment;
   return env;
 }

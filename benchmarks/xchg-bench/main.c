@@ -10,6 +10,7 @@
  */
 #include "core/sys.h"
 #include "core/streams.h"
+#include "escaped.h"
 #include "identity.h"
 #include "dial.h"
 #include "objective.h"
@@ -92,7 +93,7 @@ static int open_files(struct bench *b) {
     const bool is_output = strcmp(b->paths[i], "-") == 0;
     b->files[i] = is_output ? stdout : fopen(b->paths[i], "we");
     if (b->files[i] == NULL) {
-      fprintf(stderr, "xchg-bench: cannot write '%s': %s\n", b->paths[i], strerror(errno));
+      escaped_line(stderr, "xchg-bench: cannot write '%s': %s", b->paths[i], strerror(errno));
       return -1;
     }
     has_output = has_output || is_output;
@@ -114,7 +115,7 @@ static void close_files(struct bench *b) {
     }
     bool is_bad = ferror(b->files[i]) != 0;
     if (fclose(b->files[i]) != 0 || is_bad) {
-      fprintf(stderr, "xchg-bench: cannot write '%s': %s\n", b->paths[i], strerror(errno));
+      escaped_line(stderr, "xchg-bench: cannot write '%s': %s", b->paths[i], strerror(errno));
       b->is_unwritten = true;
     }
     b->files[i] = NULL;

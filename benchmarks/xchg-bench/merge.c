@@ -13,6 +13,7 @@
  */
 #include "merge.h"
 
+#include "escaped.h"
 #include "histogram_read.h"
 #include "identity.h"
 #include "report.h"
@@ -364,11 +365,11 @@ static void warn_apart(const struct report *reports, uint32_t count, uint32_t ru
   if (last == NULL || end_s - begin_s >= OVERLAP_MIN * shortest_s) {
     return;
   }
-  fprintf(errors,
-          "xchg-bench: warning: run %" PRIu32
-          ": '%s' and '%s' were measured at the same time for "
-          "%.3fs of %.3fs; the sum of their rates was never reached\n",
-          run + 1, first, last, fmax(0, end_s - begin_s), shortest_s);
+  escaped_line(errors,
+               "xchg-bench: warning: run %" PRIu32
+               ": '%s' and '%s' were measured at the same time for "
+               "%.3fs of %.3fs; the sum of their rates was never reached",
+               run + 1, first, last, fmax(0, end_s - begin_s), shortest_s);
 }
 
 static void warn(const struct report *reports, uint32_t count, FILE *errors) {
@@ -379,8 +380,8 @@ static void warn(const struct report *reports, uint32_t count, FILE *errors) {
   for (uint32_t i = 1; i < count; i++) {
     if (work_difference(&reports[0].options, &reports[i].options, WORK_OF_PARTS, text,
                         sizeof(text))) {
-      fprintf(errors, "xchg-bench: warning: the work of '%s' and '%s' differs: %s\n",
-              reports[0].path, reports[i].path, text);
+      escaped_line(errors, "xchg-bench: warning: the work of '%s' and '%s' differs: %s",
+                   reports[0].path, reports[i].path, text);
     }
   }
 }
@@ -404,13 +405,13 @@ static void write_text(FILE *out, const struct report *merged, uint32_t count) {
 static int write_json(const struct report *merged, const char *path, FILE *errors) {
   FILE *file = fopen(path, "we");
   if (file == NULL) {
-    fprintf(errors, "xchg-bench: cannot write '%s': %s\n", path, strerror(errno));
+    escaped_line(errors, "xchg-bench: cannot write '%s': %s", path, strerror(errno));
     return BENCH_USAGE;
   }
   report_json(file, &merged->options, merged->runs, merged->runs_count);
   bool bad = ferror(file) != 0;
   if (fclose(file) != 0 || bad) {
-    fprintf(errors, "xchg-bench: cannot write '%s': %s\n", path, strerror(errno));
+    escaped_line(errors, "xchg-bench: cannot write '%s': %s", path, strerror(errno));
     return BENCH_FAILED;
   }
   return BENCH_OK;
@@ -450,7 +451,7 @@ int merge_files(const char *const *paths, uint32_t count, const char *json, FILE
   if (opened == count) {
     const char *wrong = merge_reports(&merged, reports, count);
     if (wrong != NULL) {
-      fprintf(errors, "xchg-bench: cannot merge '%s': %s\n", merged.path, wrong);
+      escaped_line(errors, "xchg-bench: cannot merge '%s': %s", merged.path, wrong);
     } else {
       warn(reports, count, errors);
       code = write_merged(&merged, count, json, out, errors);
@@ -478,7 +479,7 @@ int merge_main(int argc, char **argv) {
     } else if (strncmp(argv[i], "--json=", 7) == 0) {
       json = argv[i] + 7;
     } else if (argv[i][0] == '-') {
-      fprintf(stderr, "xchg-bench: merge: unknown option '%.64s'; want --json FILE\n", argv[i]);
+      escaped_line(stderr, "xchg-bench: merge: unknown option '%.64s'; want --json FILE", argv[i]);
       goto out;
     } else {
       paths[count++] = argv[i];

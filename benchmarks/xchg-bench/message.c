@@ -200,3 +200,13 @@ bool message_equals(const struct message *message, uint64_t position, const uint
   }
   return true;
 }
+
+size_t message_match(const struct message *message, uint64_t *done, const uint8_t *data,
+                     size_t size) {
+  const size_t count = (size_t)min_u64(size, message->total - *done);
+  if (!message_equals(message, *done, data, count)) {
+    return 0;
+  }
+  *done += count;
+  return count;
+}

@@ -80,4 +80,12 @@ size_t message_copy(const struct message *message, uint64_t position, uint8_t *t
 bool message_equals(const struct message *message, uint64_t position, const uint8_t *data,
                     size_t size);
 
+/**
+ * message_match(message, done, data, size):
+ * Compare ${data} with the bytes of ${message} from ${*done} on, and move ${*done} on.
+ * Return: how many bytes belong to the message; 0 = they are wrong.
+ */
+size_t message_match(const struct message *message, uint64_t *done, const uint8_t *data,
+                     size_t size);
+
 #endif

@@ -7,6 +7,7 @@
 #include "options.h"
 
 #include "core/xchg.h"
+#include "escaped.h"
 #include "objective.h"
 #include "options_table.h"
 
@@ -30,23 +31,12 @@ struct parser {
 
 /* ---- faults ---- */
 
-/* Write at most ${size_max} bytes of ${text}, with control characters escaped. */
-static void print_escaped(FILE *out, const char *text, size_t size_max) {
-  for (size_t i = 0; i < size_max && text[i] != 0; i++) {
-    if ((uint8_t)text[i] < 0x20 || text[i] == 0x7f) {
-      fprintf(out, "\\x%02x", (uint8_t)text[i]);
-    } else {
-      fputc(text[i], out);
-    }
-  }
-}
-
 /* Write the one line of a fault: option ${id}, its value, and ${why}. Return: -1. */
 static int refuse(struct parser *parser, enum option_id id, const char *why) {
   fprintf(parser->errors, "xchg-bench: --%s", option_rows[id].name);
   if (option_rows[id].argument != NULL && parser->given[id] != NULL) {
     fputs(" '", parser->errors);
-    print_escaped(parser->errors, parser->given[id], 64);
+    escaped_put(parser->errors, parser->given[id], 64);
     fputc('\'', parser->errors);
   }
   fprintf(parser->errors, ": %s\n", why);
@@ -64,7 +54,7 @@ static int refuse_unknown(struct parser *parser, enum option_id id, bool misses,
     fprintf(parser->errors, "xchg-bench: unknown option '-%c'; try 'xchg-bench --help'\n", optopt);
   } else {
     fputs("xchg-bench: unknown option '", parser->errors);
-    print_escaped(parser->errors, argv[optind - 1], 64);
+    escaped_put(parser->errors, argv[optind - 1], 64);
     fputs("'; try 'xchg-bench --help'\n", parser->errors);
   }
   return -1;
@@ -153,7 +143,7 @@ static int parse_target(struct parser *parser, int argc, char **argv) {
     return 0;
   }
   fputs("xchg-bench: '", parser->errors);
-  print_escaped(parser->errors, argv[optind], 128);
+  escaped_put(parser->errors, argv[optind], 128);
   fprintf(parser->errors, "': %s\n", wrong);
   return -1;
 }

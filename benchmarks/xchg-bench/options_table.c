@@ -8,6 +8,7 @@
 
 #include "core/parse.h"
 #include "units.h"
+#include "proxy_header.h"
 #include "objective.h"
 
 #include <arpa/inet.h>
@@ -148,6 +149,10 @@ static const char *read_bind(struct options *o, const char *text) {
   }
   o->bind_count = count;
   return NULL;
+}
+
+static const char *read_proxy(struct options *o, const char *text) {
+  return proxy_header_parse(text, &o->proxy) == -1 ? PROXY_HEADER_WANTED : NULL;
 }
 
 static const char *read_pids(struct options *o, const char *text) {
@@ -336,6 +341,8 @@ const struct option_row option_rows[OPTION_ROWS] = {
                      .wanted = "want an integer from 0 to 2^64-1", .key = "seed"},
     [OPTION_BIND] = {0, "bind", "ADDR,...", "source addresses for 10000 connections each",
                      OPTION_OTHER, .read = read_bind},
+    [OPTION_PROXY] = {0, "proxy", "HEADER", "send a PROXY header first: v1, or v2,crc32c,unique-id",
+                      OPTION_OTHER, .read = read_proxy},
     [OPTION_IDLE] = {0, "idle", "N", "extra connections to open and leave idle (0)",
                      U32(idle, 0, 1000000), "want an integer from 0 to 1M", "idle"},
     [OPTION_LATENCY] = {'L', "latency", NULL, "print the latency percentiles", OPTION_FLAG,

@@ -6,6 +6,7 @@
 #include "report_options.h"
 
 #include "core/parse.h"
+#include "proxy_header.h"
 #include "objective.h"
 #include "options_table.h"
 
@@ -141,6 +142,8 @@ void report_options_write(struct json_writer *writer, const struct options *opti
     json_put_text(writer, NULL, addr_format(&options->bind[i], text));
   }
   json_close(writer, ']');
+  char proxy[PROXY_HEADER_TEXT_MAX];
+  json_put_text(writer, "proxy", proxy_header_format(&options->proxy, proxy));
   json_open(writer, "pids", '[');
   for (uint32_t i = 0; i < options->pids_count; i++) {
     json_put_u64(writer, NULL, (uint64_t)options->pids[i]);
@@ -285,6 +288,11 @@ static const char *read_objectives(struct options *options, const struct json *j
   return NULL;
 }
 
+/* Reports of older versions have no such key. */
+static bool read_proxy(struct bench_proxy *proxy, const struct json *json) {
+  return json == NULL || (is_text(json) && proxy_header_parse(json->text, proxy) == 0);
+}
+
 /* "127.0.0.1:0", as addr_format writes a source address. */
 static bool read_addr(struct addr *addr, const struct json *json) {
   struct addr_listen listen;
@@ -350,6 +358,9 @@ const char *report_options_read(struct options *options, const struct json *json
   }
   if (!read_bool(json_member(json, "uncorrected"), &options->uncorrected)) {
     return "uncorrected";
+  }
+  if (!read_proxy(&options->proxy, json_member(json, "proxy"))) {
+    return "proxy";
   }
   const char *wrong = read_objectives(options, json);
   if (wrong == NULL) {

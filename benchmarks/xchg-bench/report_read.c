@@ -8,6 +8,7 @@
 #include "report_read.h"
 
 #include "core/error_text.h"
+#include "escaped.h"
 #include "json_read.h"
 #include "histogram_read.h"
 #include "identity.h"
@@ -46,11 +47,11 @@ static void reader_fail(struct reader *reader, const char *name, const char *wha
     return;
   }
   reader->failed = true;
-  fprintf(reader->errors, "xchg-bench: '%s': ", reader->report->path);
-  if (name != NULL) {
-    fprintf(reader->errors, "'%s' ", name);
+  if (name == NULL) {
+    escaped_line(reader->errors, "xchg-bench: '%s': %s", reader->report->path, what);
+  } else {
+    escaped_line(reader->errors, "xchg-bench: '%s': '%s' %s", reader->report->path, name, what);
   }
-  fprintf(reader->errors, "%s\n", what);
 }
 
 /* The same with a number and another text. */

@@ -14,6 +14,7 @@
 #include "core/error_text.h"
 #include "mann_whitney.h"
 #include "units.h"
+#include "escaped.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -47,8 +48,9 @@ static double share_within(const struct hdr_histogram *histogram, double low, do
 void report_text_begin(FILE *out, const struct options *options) {
   fputs("Running ", out);
   print_length(out, options);
-  fprintf(out, " test @ %s\n  %" PRIu32 " threads and %" PRIu32 " connections", options->target,
-          options->threads, options->connections);
+  escaped_line(out, " test @ %s", options->target);
+  fprintf(out, "  %" PRIu32 " threads and %" PRIu32 " connections", options->threads,
+          options->connections);
   if (options->idle > 0) {
     fprintf(out, ", %" PRIu32 " idle", options->idle);
   }
@@ -204,11 +206,11 @@ static void print_example(FILE *out, const struct wrong_example *wrong) {
   if (wrong->wanted[0] == 0) {
     fputs("    wanted    nothing\n", out);
   } else {
-    fprintf(out, "    wanted    \"%s\"\n", wrong->wanted);
+    escaped_line(out, "    wanted    \"%s\"", wrong->wanted);
   }
-  fprintf(out, "    received  \"%s\"\n", wrong->received);
+  escaped_line(out, "    received  \"%s\"", wrong->received);
   if (wrong->hint[0] != 0) {
-    fprintf(out, "    %s\n", wrong->hint);
+    escaped_line(out, "    %s", wrong->hint);
   }
 }
 

@@ -11,8 +11,8 @@
 
 /* The options that change what an exchange costs, and those that the parts of a load divide. */
 static const char *const keys[] = {
-    "exchange", "frame",    "greeting",  "reply", "messages", "max_message",
-    "size",     "pipeline", "reconnect", "ramp",  "warmup_s", "timeout_s",
+    "exchange", "frame",     "greeting", "reply", "messages", "max_message", "size",
+    "pipeline", "reconnect", "proxy",    "ramp",  "warmup_s", "timeout_s",
 };
 static const char *const divided[] = {
     "threads", "connections", "idle",       "rate",   "ramp_from",

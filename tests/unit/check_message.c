@@ -138,6 +138,30 @@ START_TEST(test_wrong_byte) {
 }
 END_TEST
 
+/* What arrives in pieces of any size is matched, and a wrong byte at the end is noticed. */
+START_TEST(test_match) {
+  struct message_set set = make(frames[_i], sizes[0], 1);
+  struct message message;
+  message_sent(&set, 0, 0, &message);
+  uint8_t *bytes = whole(&message, SIZE_MAX);
+  for (size_t piece = 1; piece <= message.total; piece++) {
+    uint64_t done = 0;
+    while (done < message.total) {
+      uint64_t before = done, left = message.total - done;
+      size_t size = (size_t)min_u64(piece, left);
+      ck_assert_uint_eq(message_match(&message, &done, bytes + done, size), size);
+      ck_assert_uint_eq(done, before + size);
+    }
+  }
+  uint64_t done = 1;
+  bytes[message.total - 1] ^= 1;
+  ck_assert_uint_eq(message_match(&message, &done, bytes + 1, message.total - 1), 0);
+  ck_assert_uint_eq(done, 1);
+  free(bytes);
+  message_set_fini(&set);
+}
+END_TEST
+
 /* A message that is longer than the pool wraps around. */
 START_TEST(test_longer_than_pool) {
   struct message_set set = make(frames[0], (struct size_spec){SIZE_FIXED, 3 << 20, 0}, 1);
@@ -220,6 +244,7 @@ int main(void) {
       {test_reproducible, 1},
       {test_distinct, 1},
       {test_wrong_byte, count_of(frames)},
+      {test_match, count_of(frames)},
       {test_longer_than_pool, 1},
       {test_sizes, 1},
       {test_texts, 1},

@@ -118,7 +118,7 @@ START_TEST(long_names_are_read) {
            "127.0.0.1:1 --threads=1 --connections 3 --duration 2 --rate 10 --exchange LINE "
            "--frame line --greeting hello --reply text:bye --messages 2 --size uniform:16,1k "
            "--warmup 1ms --timeout 1m --seed 42 --idle 5 --latency --uncorrected --repeat 3 "
-           "--slo p99<5ms,errors=0 --bind 127.0.0.1,127.0.0.2 "
+           "--slo p99<5ms,errors=0 --bind 127.0.0.1,127.0.0.2 --proxy v2,crc32c,authority=a "
            "--json a --csv b --hdr c --html d");
   ck_assert_uint_eq(o->threads, 1);
   ck_assert_uint_eq(o->connections, 3);
@@ -134,6 +134,9 @@ START_TEST(long_names_are_read) {
   ck_assert_uint_eq(o->repeat, 3);
   ck_assert_uint_eq(o->slo_count, 2);
   ck_assert_uint_eq(o->bind_count, 2);
+  ck_assert_uint_eq(o->proxy.version, 2);
+  ck_assert(o->proxy.crc32c && !o->proxy.unique_id);
+  ck_assert_str_eq(o->proxy.authority, "a");
   ck_assert_uint_eq(o->bind[1].bytes[3], 2);
   ck_assert(o->json != NULL && o->csv != NULL && o->hdr != NULL && o->html != NULL);
   forget(&p);
@@ -252,6 +255,9 @@ START_TEST(values_out_of_range_are_refused) {
                                       "--bind 127.0.0",
                                       "--bind 127.0.0.1,",
                                       "--bind host",
+                                      "--proxy v3",
+                                      "--proxy v1,crc32c",
+                                      "--proxy v2,authority=",
                                       "--idle x",
                                       "--idle 2M",
                                       "--pid 0",
@@ -267,6 +273,8 @@ START_TEST(values_out_of_range_are_refused) {
                                       "--size uniform:1,2GiB"};
   refuse_each(lines, count_of(lines));
   refuse("--pid 2147483647 127.0.0.1:1", "no such process");
+  refuse("--proxy v2,authority=\x1b[m 127.0.0.1:1",
+         "--proxy 'v2,authority=\\x1b[m': want none, v1, or v2");
 }
 END_TEST
 
@@ -387,15 +395,15 @@ START_TEST(help_and_version_are_written) {
                                       "--size",         "-p, --pipeline",
                                       "--reconnect",    "-w, --warmup",
                                       "-T, --timeout",  "--seed",
-                                      "--bind",         "--idle",
-                                      "-L, ",           "-U, ",
-                                      "--pid",          "--search",
-                                      "--ramp",         "--step",
-                                      "--slo",          "--repeat",
-                                      "--json",         "--csv",
-                                      "--hdr",          "--html",
-                                      "compare",        "merge",
-                                      "ADDRESS"};
+                                      "--bind",         "--proxy",
+                                      "--idle",         "-L, ",
+                                      "-U, ",           "--pid",
+                                      "--search",       "--ramp",
+                                      "--step",         "--slo",
+                                      "--repeat",       "--json",
+                                      "--csv",          "--hdr",
+                                      "--html",         "compare",
+                                      "merge",          "ADDRESS"};
   for (size_t i = 0; i < count_of(names); i++) {
     ck_assert_msg(strstr(p.out, names[i]) != NULL, "no %s in --help", names[i]);
   }
