@@ -461,8 +461,9 @@ struct xchg_config {
 /**
  * Fill ${config} of ${size} bytes with the defaults, then with the XCHG_ variables of
  * ${environment}, an array that ends with NULL, such as environ. NULL = the defaults alone.
- * XCHG_MODEL, XCHG_HANDLER and the variables of the built-in exchanges are faults here. Each fault
- * is one line in ${faults}, which may be NULL. xchg_server_create checks the result again.
+ * XCHG_MODEL, XCHG_HANDLER, the variables of the built-in exchanges, XCHG_ADMIN, XCHG_STALL and
+ * XCHG_DRAIN_DELAY are faults here. Each fault is one line in ${faults}, which may be NULL.
+ * xchg_server_create checks the result again.
  * Own: strings in ${config} point into ${environment}.
  * Errors: EINVAL (a variable is at fault, or ${size} is another), ENOMEM.
  */

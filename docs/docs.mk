@@ -28,13 +28,16 @@ $(B)/man/xchg-metrics.7: docs/man/xchg-metrics.7.in $(B)/generate
 	@$(B)/generate metrics-man >$(B)/docs/metrics.7
 	@sed -e '/^@METRICS@$$/{' -e 'r $(B)/docs/metrics.7' -e 'd' -e '}' $< >$@
 
+$(B)/man/xchg-proxy.7: docs/man/xchg-proxy.7
+	@mkdir -p $(@D) && cp $< $@
+
 $(B)/man/xchgd.8: docs/man/xchgd.8.in $(B)/generate
 	@mkdir -p $(@D) $(B)/docs
 	@$(B)/generate man >$(B)/docs/environment.8
 	@sed -e '/^@ENVIRONMENT@$$/{' -e 'r $(B)/docs/environment.8' -e 'd' -e '}' $< >$@
 
 # One run makes all pages of section 3, libxchg.3 as the last one.
-MANUAL = $(B)/man/libxchg.3 $(B)/man/xchgd.8 $(B)/man/xchg-metrics.7
+MANUAL = $(B)/man/libxchg.3 $(B)/man/xchgd.8 $(B)/man/xchg-metrics.7 $(B)/man/xchg-proxy.7
 $(B)/man/libxchg.3: docs/manual.py core/xchg.h docs/man/libxchg.3.in $(wildcard docs/man/examples/*.c) | need-manual
 	$(call say,MAN )docs/manual.py $(@D)
 

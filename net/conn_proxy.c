@@ -7,6 +7,7 @@
  */
 #include "net/conn_proxy.h"
 
+#include "net/conn_log.h"
 #include "net/conn_timeout.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@ void conn_proxy_begin(struct xchg_conn *conn, enum addr_proxy accepts) {
 
 void conn_proxy_reject(struct xchg_conn *conn, enum proxy_cause cause) {
   stats_add(&conn->ctx->stats->proxy_rejected[cause - 1], 1);
+  probe_proxy(conn->ctx->index, conn_id(conn), conn_proxy(conn)->version, cause);
   conn_request_close(conn, XCHG_PROXY);
 }
 
@@ -84,6 +86,18 @@ static void open_conn(struct xchg_conn *conn) {
   }
 }
 
+/* Log the complete ${header} at level debug. */
+static void log_header(struct xchg_conn *conn, const struct proxy_header *header) {
+  static const char *const commands[] = {"proxy", "local", "unknown"};
+  char via[ADDR_TEXT_MAX];
+  struct log_line line;
+  conn_log_begin(&line, conn, "proxy");
+  log_str(&line, "via", addr_format(&conn_proxy(conn)->via, via));
+  log_u64(&line, "version", header->version);
+  log_str(&line, "command", commands[header->command]);
+  log_end(&line);
+}
+
 /* The ${header} at ${data} is complete. */
 static void apply(struct xchg_conn *conn, const struct proxy_header *header, const uint8_t *data) {
   struct conn_proxy *proxy = conn_proxy(conn);
@@ -94,6 +108,10 @@ static void apply(struct xchg_conn *conn, const struct proxy_header *header, con
     proxy->announced = true;
     proxy->destination = header->destination;
     conn_peer(conn)->addr = header->source;
+  }
+  probe_proxy(conn->ctx->index, conn_id(conn), header->version, PROXY_CAUSE_NONE);
+  if (conn_log_wanted(conn->ctx)) {
+    log_header(conn, header);
   }
   if (!is_allowed(conn)) {
     conn_request_close(conn, XCHG_DENIED);

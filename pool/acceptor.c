@@ -456,8 +456,8 @@ void acceptor_run(struct acceptor *acceptor) {
     atom_store_relaxed_u64(&acceptor->turn_ns, 0);
   }
   pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
-  exhaustion_end(&acceptor->episode, acceptor->setup.log);
   probe_stop(PROBE_ACCEPTED);
+  exhaustion_end(&acceptor->episode, acceptor->setup.log);
 }
 
 void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns) {

@@ -67,10 +67,11 @@ struct admin {
 
 /* The state of a connection. */
 struct admin_conn {
-  uint64_t used;   /* admin.uses at its last request or its opening */
-  uint32_t number; /* of the answer that is awaited, or of the next one */
-  bool waits;      /* an answer comes later */
-  bool begun;      /* a request has begun and is not complete */
+  uint64_t used;      /* admin.uses at its last request or its opening */
+  uint64_t opened_ns; /* when the turn began in which it was opened */
+  uint32_t number;    /* of the answer that is awaited, or of the next one */
+  bool waits;         /* an answer comes later */
+  bool begun;         /* a request has begun and is not complete */
   bool is_unix;
   bool is_loopback;
   bool head_only; /* of the last request, as what follows */

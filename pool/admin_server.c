@@ -9,6 +9,7 @@
 #include "pool/admin_server.h"
 
 #include "core/sys.h"
+#include "net/conn_internal.h"
 #include "pool/admin_connections.h"
 #include "pool/admin_routes.h"
 
@@ -25,6 +26,7 @@
 #define WRITE_NS (10 * NS_PER_S)
 #define END_NS (100 * NS_PER_MS) /* for answers at the end */
 #define PENDING_BYTES ((uint64_t)16 * 1024)
+#define BURST_NS (10 * NS_PER_MS) /* until there are no more than ADMIN_CONNECTIONS again */
 
 static_assert(LOG_DEBUG == (1 << LOG_LEVEL_BITS) - 1, "a level fits in its bits");
 
@@ -38,10 +40,17 @@ static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
   return end;
 }
 
-/* Is nothing in progress on ${conn}? One that is ending counts, once its answer is sent. */
+/* When the present turn of xchg-adm began. */
+static uint64_t turn_of(const struct xchg_conn *conn) { return conn->ctx->reactor->now_ns; }
+
+/*
+ * Is nothing in progress on ${conn}?  One that is ending counts, once its answer is sent.  One that
+ * was opened in this turn does not: its request has not been read.
+ */
 static bool is_idle(const struct xchg_conn *conn) {
   const struct admin_conn *state = xchg_state(conn);
-  return !state->waits && !state->begun && xchg_pending(conn) == 0;
+  return !state->waits && !state->begun && state->opened_ns != turn_of(conn) &&
+         xchg_pending(conn) == 0;
 }
 
 /* The connection that has been idle for longest; NULL = none is idle. */
@@ -58,6 +67,17 @@ static struct xchg_conn *longest_idle(const struct admin *admin) {
   return found;
 }
 
+/* Was one of the connections opened in this turn? */
+static bool is_burst(const struct admin *admin) {
+  for (uint32_t i = 0; i < admin->conns_count; i++) {
+    const struct admin_conn *state = xchg_state(admin->conns[i]);
+    if (state->opened_ns == turn_of(admin->conns[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
 static void forget(struct admin *admin, const struct xchg_conn *conn) {
   for (uint32_t i = 0; i < admin->conns_count; i++) {
     if (admin->conns[i] == conn) {
@@ -67,10 +87,17 @@ static void forget(struct admin *admin, const struct xchg_conn *conn) {
   }
 }
 
-/* End ${conn} at once and give its place away. */
-static void put_out(struct admin *admin, struct xchg_conn *conn) {
-  forget(admin, conn);
-  (void)xchg_abort(conn); /* cannot fail on this thread */
+/* End idle connections until there are at most ${most}. Return: are there? */
+static bool make_room(struct admin *admin, uint32_t most) {
+  while (admin->conns_count > most) {
+    struct xchg_conn *idle = longest_idle(admin);
+    if (idle == NULL) {
+      return false;
+    }
+    forget(admin, idle);
+    (void)xchg_abort(idle); /* cannot fail on this thread */
+  }
+  return true;
 }
 
 static void on_open(struct xchg_conn *conn) {
@@ -81,14 +108,14 @@ static void on_open(struct xchg_conn *conn) {
   state->is_unix = strcmp(address, "unix") == 0;
   state->is_loopback = strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]:", 6) == 0;
   state->used = ++admin->uses;
-  if (admin->conns_count >= ADMIN_CONNECTIONS) {
-    struct xchg_conn *idle = longest_idle(admin);
-    if (idle == NULL) {
+  if (!make_room(admin, ADMIN_CONNECTIONS - 1)) {
+    if (!is_burst(admin)) {
       (void)xchg_abort(conn); /* cannot fail on this thread */
       return;
     }
-    put_out(admin, idle);
+    (void)xchg_timer(conn, BURST_NS); /* without memory the next newcomer makes room */
   }
+  state->opened_ns = turn_of(conn);
   admin->conns[admin->conns_count++] = conn;
 }
 
@@ -116,6 +143,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 
 static void on_timer(struct xchg_conn *conn) {
   const struct admin_conn *state = xchg_state(conn);
+  (void)make_room(xchg_user(conn), ADMIN_CONNECTIONS); /* after a burst; else there is room */
   if (state->waits) {
     state->on_late(xchg_user(conn), conn, state->number);
   }

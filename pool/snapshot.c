@@ -113,8 +113,8 @@ static void sort_rows(struct first_rows *first) {
 /* ---- the walk: on the workers ---- */
 
 static enum snapshot_state shown_state(const struct xchg_conn *conn) {
-  if (conn->state == CONN_ENDING || conn->state == CONN_LINGERING) {
-    return SHOWS_ENDING;
+  if (conn->state != CONN_OPEN) {
+    return conn->state == CONN_HEADER ? SHOWS_HEADER : SHOWS_ENDING;
   }
   return conn_timeout_must_leave(conn) ? SHOWS_DRAINING : SHOWS_OPEN;
 }

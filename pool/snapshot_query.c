@@ -10,7 +10,7 @@
 #define VALUE_MAX 64
 
 static const char *const sorts[] = {"age", "idle", "in", "out", "pending", NULL};
-static const char *const states[] = {"open", "draining", "ending", NULL};
+static const char *const states[] = {"open", "draining", "ending", "header", NULL};
 
 const char *snapshot_sort_name(enum snapshot_sort sort) { return sorts[sort]; }
 

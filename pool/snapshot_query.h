@@ -27,6 +27,7 @@ enum snapshot_state {
   SHOWS_OPEN,     /* serves */
   SHOWS_DRAINING, /* serves, and must end after its message: a stop, or its lifetime is over */
   SHOWS_ENDING,   /* the exchange is over: output, acknowledgements or the peer's end are awaited */
+  SHOWS_HEADER,   /* waits for its PROXY header, and the handler does not know it yet */
   SHOWS_ALL,
 };
 

@@ -205,6 +205,11 @@ def listener_text(listener):
     return text if int(listener["fd"]) != -1 else text + " (closed)"
 
 
+def accepted_by(server, i):
+    source = server["acceptor"]["source_of"][i]
+    return 0 if int(source) == 0 else int(source["accepted"])
+
+
 def state_of(server):
     if int(server["stop_now_sent"]) != 0:
         return "stops now"
@@ -229,7 +234,7 @@ def print_server(_):
               f"{len(those)} workers, {sum(len(list(connections(worker))) for worker in those)} of "
               f"{int(config['max_connections'])} connections, {sum(map(waiting, those))} waiting")
         for i in range(int(server["listeners_count"])):
-            print(f"  listener {i}: {listener_text(server['listeners'][i])} accepted {int(server['acceptor']['accepted'][i])}")
+            print(f"  listener {i}: {listener_text(server['listeners'][i])} accepted {accepted_by(server, i)}")
         print("  ended: " + (", ".join(f"{name} {count}" for name, count in ends_of(server)) or "none"))
 
 

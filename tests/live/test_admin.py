@@ -187,6 +187,18 @@ class Connections(AdminTest):
         self.assertEqual(server.ask("/livez").status, 200)
         self.assertEqual(server.metric("xchg_connections_open"), 0)  # they are no clients of the server
 
+    def test_a_burst_of_newcomers(self):
+        """More clients than places have asked before the server accepts: each has its answer."""
+        server = self.endpoint()
+        server.pause()
+        many = [self.asker(server, unix=i % 2 == 0) for i in range(5 * PLACES)]
+        for asker in many:
+            asker.send(request("/livez"))
+        server.resume()
+        for asker in many:
+            self.assertEqual(asker.reply().status, 200)
+        self.assertEqual(server.ask("/livez").status, 200)
+
     def begin(self, asker, text):
         """Send the beginning of a request, and wait until the server has read it: then a UNIX socket holds no byte."""
         asker.send(text)

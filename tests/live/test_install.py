@@ -107,7 +107,7 @@ def version():
 def expected(prefix="usr", lib="usr/lib", include="usr/include"):
     with open(os.path.join(TOP, "core", "xchg.h")) as f:
         calls = re.findall(r"^[a-z][^;{}()]*\b(xchg_\w+)\(", re.sub(r"/\*.*?\*/|^(?:typedef|#)[^\n]*", "", f.read(), flags=re.M | re.S), re.M)
-    pages = ["xchgd.8", "xchg-bench.1", "xchg-metrics.7", *(f"{name}.3" for name in ["libxchg", "xchg_handler", "xchg_conn", "xchg_server", *calls])]
+    pages = ["xchgd.8", "xchg-bench.1", "xchg-metrics.7", "xchg-proxy.7", *(f"{name}.3" for name in ["libxchg", "xchg_handler", "xchg_conn", "xchg_server", *calls])]
     return {f"{prefix}/bin/xchgd", f"{prefix}/bin/xchg-bench", f"{include}/xchg.h",
             f"{lib}/libxchg.a", f"{lib}/libxchg.so", f"{lib}/libxchg.so.0", f"{lib}/libxchg.so.{version()}", f"{lib}/pkgconfig/xchg.pc",
             f"{prefix}/share/bash-completion/completions/xchgd", f"{prefix}/share/bash-completion/completions/xchg-bench",
@@ -245,7 +245,7 @@ class Header(Installed):
     def test_cxx11(self):
         """The header compiles as C++11."""
         self.check(*self.CXX, self.write("a.cc", CXX))
-        everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr"] + ["nullptr"] * 7)
+        everything = ", ".join(["xchg_frame(), 0, 1, 0, nullptr, false"] + ["nullptr"] * 7)
         self.check(*self.CXX, self.write("b.cc", PLUGIN % everything))
 
 

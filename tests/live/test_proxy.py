@@ -139,6 +139,17 @@ class Trust(FolderTest):
                 self.assertEqual(receive_all(client), GREETING)
             self.assertEqual(ended(server.stop()), {"finished": 1, "proxy": 1})
 
+    def test_debug_line(self):
+        """Level debug tells of a complete header: who announced whom."""
+        with serve(XCHG_LOG_LEVEL="debug") as server:
+            with server.connect() as client:
+                proxy = f"127.0.0.1:{client.getsockname()[1]}"
+                client.sendall(V2 + b"bye\0")
+                self.assertEqual(receive_all(client), GREETING)
+            line = server.wait_line("proxy")
+            self.assertEqual([line[key] for key in ("peer", "via", "version", "command")], ["192.0.2.7:12345", proxy, "2", "proxy"])
+            self.assertEqual(server.wait_line("opened")["peer"], proxy)
+
     def test_unix(self):
         """A UNIX socket needs no list. An announced path is an address of the allow list's kind: denied."""
         path = self.path()

@@ -19,17 +19,17 @@ from test_handler import Hold, Talk, holder
 from xchgd import GREETING, Server, greet, receive_exactly
 
 PROBED = os.path.join(BUILD, "probes", "xchgd")
-EXCHANGES, DENIED, ROOM = 100, 5, 4  # ROOM: XCHG_MAX_CONNECTIONS
+EXCHANGES, DENIED, PROXIED, ROOM = 100, 5, 3, 4  # ROOM: XCHG_MAX_CONNECTIONS
 DENIED_REASON = 9  # in enum xchg_reason
 FIRST, LAST = 'interval:ms:50 { printf("first\\n"); }', 'interval:ms:51 { printf("last\\n"); }'
 
 
 def table():
-    """The names of the probes, and those that no source calls yet."""
+    """The names of the probes."""
     loader = importlib.machinery.SourceFileLoader("probes", os.path.join(TOP, "tests/lint/probes"))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("probes", loader))
     loader.exec_module(module)
-    return set(module.table()), module.NOT_CALLED_YET
+    return set(module.table())
 
 
 def read(path):
@@ -107,9 +107,9 @@ def counting(names):
 
 class Notes(unittest.TestCase):
     def test_readelf_lists_all(self):
-        names, missing = table()
+        names = table()
         notes = run("readelf", "-n", PROBED)
-        self.assertEqual(set(re.findall(r"Provider: xchg\n\s*Name: (\w+)", notes)), names - missing)
+        self.assertEqual(set(re.findall(r"Provider: xchg\n\s*Name: (\w+)", notes)), names)
         self.assertEqual(set(re.findall(r"Semaphore: (\w+)", notes)), {"0x0000000000000000"})
 
     def test_other_builds_have_none(self):
@@ -119,10 +119,18 @@ class Notes(unittest.TestCase):
 @unittest.skipIf(os.getuid() != 0, "bpftrace needs root")
 class Probes(unittest.TestCase):
     def load(self, server):
-        """EXCHANGES exchanges one after the other, DENIED clients, and one connection more than there is room for."""
-        for _ in range(EXCHANGES):
+        """EXCHANGES exchanges one after the other, PROXIED of them behind a header, DENIED clients, a header that is none, and one
+        connection more than there is room for."""
+        for _ in range(EXCHANGES - PROXIED):
             with server.connect() as client:
                 greet(client)
+        for _ in range(PROXIED):
+            with server.connect(address=server.addresses[1]) as client:
+                client.sendall(b"PROXY TCP4 192.0.2.1 198.51.100.1 1111 2222\r\n")
+                greet(client)
+        with server.connect(address=server.addresses[1]) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n")
+            self.assertEqual(client.recv(1), b"")
         for _ in range(DENIED):
             with server.connect(source="127.0.0.2") as client:
                 self.assertEqual(client.recv(1), b"")
@@ -139,30 +147,32 @@ class Probes(unittest.TestCase):
         return server.wait_stats(lambda stats: stats["open"] == 0)
 
     def test_each_fires_as_often_as_it_must(self):
-        names, missing = table()
+        names = table()
         scripts = {os.path.basename(path)[:-3]: read(path) for path in glob.glob(os.path.join(TOP, "docs/bpftrace/*.bt"))}
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             server = stack.enter_context(Server(program=PROBED, XCHG_WORKERS=2, XCHG_DENY="127.0.0.2/32", XCHG_MAX_CONNECTIONS=ROOM,
+                                                XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0;proxy=any", XCHG_PROXY_TRUST="127.0.0.1",
                                                 XCHG_STOP_GRACE="0"))
-            scripts["counts"] = counting(names - missing)
+            scripts["counts"] = counting(names)
             tracers = {name: stack.enter_context(Tracer(server.pid, script, folder)) for name, script in scripts.items()}
             for tracer in tracers.values():
                 tracer.wait()
             stats = self.load(server)
             server.stop()
             found = {name: tracer.finish() for name, tracer in tracers.items()}
-        served, counts = EXCHANGES + ROOM + 1, found["counts"]
+        greeted, served, counts = EXCHANGES + ROOM + 1, EXCHANGES + ROOM + 2, found["counts"]
         wanted = {"accept": served + DENIED, "refuse": DENIED, "handoff": served, "wake": stats["wakes"], "open": served,
-                  "message": EXCHANGES, "bytes": 5 * EXCHANGES, "sent": served, "close": served, "pause": 1, "resume": 1, "stop": 3,
+                  "message": EXCHANGES, "bytes": 5 * EXCHANGES, "sent": greeted, "close": served, "pause": 1, "resume": 1, "stop": 3,
+                  "proxy": PROXIED + 1,
                   "stages": {"1": 1, "2": 1, "4": 1}}
         self.assertEqual({name: value for name, value in counts.items() if name[1:] in wanted},
                          {f"@{name}": value for name, value in wanted.items()})
         self.assertGreaterEqual(counts["@turn"], served)
         self.assertEqual(found["handoff"], {"@handoff_us": served, "@queued": served, "@woken": stats["wakes"]})
-        self.assertEqual(found["ends"], {"@ends": {"finished": EXCHANGES, "peer": ROOM + 1}, "@age_ms": served})
+        self.assertEqual(found["ends"], {"@ends": {"finished": EXCHANGES, "peer": ROOM + 1, "proxy": 1}, "@age_ms": served})
         self.assertEqual({name: sum(values.values()) for name, values in found["workers"].items()},
-                         {"@opened": served, "@closed": served, "@messages": EXCHANGES, "@bytes_out": served * len(GREETING)})
+                         {"@opened": served, "@closed": served, "@messages": EXCHANGES, "@bytes_out": greeted * len(GREETING)})
         self.assertEqual(sum(found["slow"]["@turns"].values()), counts["@turn"])
         self.assertEqual(found["refused"]["@accepted"], served + DENIED)
         self.assertEqual(found["refused"]["@refused"], {f"127.0.0.2,{DENIED_REASON}": DENIED})

@@ -149,6 +149,7 @@ static void say_the_rest(void) {
   say("XCHG_OFFLOAD_THREADS=%" PRIu64, pick(0, 4));
   say("XCHG_LOG_LEVEL=%s", levels[prng_below(&world.prng, 4)]);
   say("XCHG_LOG_FORMAT=%s", chance(500) ? "logfmt" : "json");
+  say("XCHG_SLOW_LOG=%s", chance(500) ? "0" : "20ms");
 }
 
 /* ---- faults ---- */

@@ -81,7 +81,7 @@ START_TEST(untrusted_peers_are_refused) {
   expect_closed(connect_to_port(port()));
   stop();
   join();
-  ck_assert_uint_eq(counted(&acceptor.stats.accepted), 1);
+  ck_assert_uint_eq(acceptor_accepted(&acceptor), 1);
   ck_assert_uint_eq(counted(&acceptor.stats.ended[XCHG_PROXY]), 1);
   ck_assert_uint_eq(counted(&acceptor.stats.proxy_rejected[STATS_PROXY_UNTRUSTED]), 1);
   ck_assert_uint_eq(placed(), 0);

@@ -85,8 +85,8 @@ END_TEST
 
 /* A refused value is no contradiction. */
 START_TEST(one_fault_at_a_time) {
-  BAD("xchgd: XCHG_LISTEN='?': want at most 64 of address:port, [v6]:port, :port, unix:/path, "
-      "unix:/path;mode=0660; not '?'",
+  BAD("xchgd: XCHG_LISTEN='?': want at most 64 of address:port, [v6]:port, :port, "
+      "unix:/path[;mode=0660], each also with ;proxy=v2; not '?'",
       "XCHG_LISTEN=?", "XCHG_ADMIN=:7000");
 }
 END_TEST

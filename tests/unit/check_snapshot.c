@@ -162,12 +162,12 @@ END_TEST
 
 /* Rows of one state: the exchange serves, must leave, or is over. */
 START_TEST(test_states) {
-  static const uint32_t counts[][SHOWS_ALL + 1] = {{CLIENTS, 0, 0, CLIENTS},
-                                                   {CLIENTS - 1, 1, 0, CLIENTS},
-                                                   {CLIENTS - 2, 1, 1, CLIENTS},
-                                                   {0, CLIENTS - 1, 1, CLIENTS}};
+  static const uint32_t counts[][SHOWS_ALL + 1] = {{CLIENTS, 0, 0, 0, CLIENTS},
+                                                   {CLIENTS - 1, 1, 0, 0, CLIENTS},
+                                                   {CLIENTS - 2, 1, 1, 0, CLIENTS},
+                                                   {0, CLIENTS - 1, 1, 0, CLIENTS}};
   static const char *const texts[] = {"worker=0&state=open", "worker=0&state=draining",
-                                      "worker=0&state=ending", "worker=0"};
+                                      "worker=0&state=ending", "worker=0&state=header", "worker=0"};
   static const char much[1000000];
   for (size_t step = 0; step < count_of(counts); step++) {
     if (step == 1) {

@@ -52,7 +52,7 @@ END_TEST
 
 START_TEST(words_name_themselves) {
   static const char *const sorts[] = {"age", "idle", "in", "out", "pending"};
-  static const char *const states[] = {"open", "draining", "ending"};
+  static const char *const states[] = {"open", "draining", "ending", "header"};
   char text[32];
   for (size_t i = 0; i < count_of(sorts); i++) {
     snprintf(text, sizeof(text), "sort=%s", sorts[i]);
