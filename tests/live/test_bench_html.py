@@ -18,7 +18,7 @@ from xchgd import SLOW
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1240,1500", "--enable-logging=stderr")
+         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1240,3000", "--enable-logging=stderr")
 SCHEMES = {"light": ("--blink-settings=preferredColorScheme=1",), "dark": ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")}
 BACKGROUND = {"light": (0xfc, 0xfc, 0xfb), "dark": (0x15, 0x17, 0x1a)}
 CURVES = {"light": ((0x1f, 0x6f, 0xd6), (0xd9, 0x73, 0x0d), (0x2b, 0x8a, 0x3e), (0xc2, 0x25, 0x5c)),
