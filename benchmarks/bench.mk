@@ -33,4 +33,7 @@ bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost 
 bench-fair: $(B)/xchgd $(B)/tests/live/publish_server ## what a client waits for while 40 others flood its worker, in eight ways, 1 minute (BENCH_OPTIONS='--seconds n')
 	@python3 benchmarks/runner/fair.py --build $(B) $(BENCH_OPTIONS)
 
-.PHONY: bench-stop bench-library bench-fair
+bench-admin: $(B)/xchgd $(B)/xchg-bench ## what the admin endpoint costs and how fast it answers, 3 minutes (BENCH_OPTIONS='--pairs n --seconds n')
+	@python3 benchmarks/runner/admin.py --build $(B) $(BENCH_OPTIONS)
+
+.PHONY: bench-stop bench-library bench-fair bench-admin
