@@ -159,7 +159,8 @@ static uint64_t unfinished_ns(const struct xchg_conn *conn) {
   if (pace->message_ns != 0) {
     return pace->message_ns;
   }
-  if (conn->in == NULL) {
+  bool header = conn->proxied && !conn_proxy(conn)->opened; /* it has no clock, and is no message */
+  if (conn->in == NULL || header) {
     return NEVER;
   }
   return conn->clock_stopped ? now_of(conn) - conn->message_clock_ns : conn->message_clock_ns;

@@ -139,6 +139,26 @@ START_TEST(test_nothing_in_progress) {
 }
 END_TEST
 
+/* The beginning of a PROXY header is no message, when its time or that of a drain is over. */
+START_TEST(test_a_header_that_does_not_come) {
+  fixture.config.proxy_timeout_ns = 5 * NS_PER_S;
+  fixture.config.listen_count = 1;
+  fixture.config.listen[0].proxy = ADDR_PROXY_ANY;
+  start(LOG_INFO, false);
+  PUT("PROXY ");
+  if (_i == 0) {
+    fixture_advance(6 * NS_PER_S);
+  } else {
+    ck_assert(conn_stop_now(&fixture_conn()->source));
+    fixture_reap();
+  }
+  ck_assert_uint_eq(fixture_ended(_i == 0 ? XCHG_PROXY : XCHG_DRAIN), 1);
+  ck_assert_uint_eq(slow(), 0);
+  ck_assert_uint_eq(lines_count, 0);
+  close(client);
+}
+END_TEST
+
 /* ---- exchanges ---- */
 
 START_TEST(test_a_counted_exchange) {
@@ -212,10 +232,15 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_a_message_that_comes_slowly, 1}, {test_a_message_that_the_handler_holds, 1},
-      {test_a_message_that_is_not_over, 2},  {test_nothing_in_progress, 1},
-      {test_a_counted_exchange, 1},          {test_off, 2},
-      {test_the_level_of_the_log, 1},        {test_lines_are_suppressed, 1},
+      {test_a_message_that_comes_slowly, 1},
+      {test_a_message_that_the_handler_holds, 1},
+      {test_a_message_that_is_not_over, 2},
+      {test_nothing_in_progress, 1},
+      {test_a_header_that_does_not_come, 2},
+      {test_a_counted_exchange, 1},
+      {test_off, 2},
+      {test_the_level_of_the_log, 1},
+      {test_lines_are_suppressed, 1},
   };
   return run_suite_fixture("conn_log", tests, count_of(tests), init, handler_fixture_fini);
 }
