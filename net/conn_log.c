@@ -160,7 +160,8 @@ static uint64_t unfinished_ns(const struct xchg_conn *conn) {
     return pace->message_ns;
   }
   bool header = conn->proxied && !conn_proxy(conn)->opened; /* it has no clock, and is no message */
-  if (conn->in == NULL || header) {
+  bool over = conn->request == REQUEST_FINISH;              /* its end has stopped the clock */
+  if (conn->in == NULL || header || over) {
     return NEVER;
   }
   return conn->clock_stopped ? now_of(conn) - conn->message_clock_ns : conn->message_clock_ns;
