@@ -51,8 +51,8 @@ static void ask_for(struct xchg_conn *conn) {
 
 /* Advance the end of a connection that is not OPEN. */
 static void continue_end(struct xchg_conn *conn) {
-  if (conn->state == CONN_HEADER) {
-    return; /* it has not begun */
+  if (conn->state == CONN_HEADER || conn->state == CONN_CLOSED) {
+    return; /* it has not begun, or is complete */
   }
   conn->extra_input = conn->extra_input || conn->in != NULL;
   buf_release(&conn->ctx->bufs, &conn->in);

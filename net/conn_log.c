@@ -159,7 +159,9 @@ static uint64_t unfinished_ns(const struct xchg_conn *conn) {
   if (pace->message_ns != 0) {
     return pace->message_ns;
   }
-  if (conn->in == NULL) {
+  bool header = conn->proxied && !conn_proxy(conn)->opened; /* it has no clock, and is no message */
+  bool over = conn->request == REQUEST_FINISH;              /* its end has stopped the clock */
+  if (conn->in == NULL || header || over) {
     return NEVER;
   }
   return conn->clock_stopped ? now_of(conn) - conn->message_clock_ns : conn->message_clock_ns;

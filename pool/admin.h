@@ -72,6 +72,7 @@ struct admin_conn {
   uint32_t number;    /* of the answer that is awaited, or of the next one */
   bool waits;         /* an answer comes later */
   bool begun;         /* a request has begun and is not complete */
+  bool exceeds;       /* a burst: it has a place for a moment only */
   bool is_unix;
   bool is_loopback;
   bool head_only; /* of the last request, as what follows */

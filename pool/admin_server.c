@@ -53,13 +53,20 @@ static bool is_idle(const struct xchg_conn *conn) {
          xchg_pending(conn) == 0;
 }
 
-/* The connection that has been idle for longest; NULL = none is idle. */
-static struct xchg_conn *longest_idle(const struct admin *admin) {
+/* May ${conn}, which is not idle, give way to a newcomer by a UNIX socket? */
+static bool gives_way(const struct xchg_conn *conn) {
+  const struct admin_conn *state = xchg_state(conn);
+  return !state->is_unix && !state->waits && state->opened_ns != turn_of(conn);
+}
+
+/* The connection that ${may} allows and that was used least recently; NULL = there is none. */
+static struct xchg_conn *least_used(const struct admin *admin,
+                                    bool (*may)(const struct xchg_conn *conn)) {
   struct xchg_conn *found = NULL;
   uint64_t used = UINT64_MAX;
   for (uint32_t i = 0; i < admin->conns_count; i++) {
     const struct admin_conn *state = xchg_state(admin->conns[i]);
-    if (is_idle(admin->conns[i]) && state->used < used) {
+    if (may(admin->conns[i]) && state->used < used) {
       found = admin->conns[i];
       used = state->used;
     }
@@ -87,15 +94,21 @@ static void forget(struct admin *admin, const struct xchg_conn *conn) {
   }
 }
 
-/* End idle connections until there are at most ${most}. Return: are there? */
-static bool make_room(struct admin *admin, uint32_t most) {
+/*
+ * End connections until there are at most ${most}: idle ones, and for a newcomer by a UNIX socket
+ * also those by TCP.  Return: are there?
+ */
+static bool make_room(struct admin *admin, uint32_t most, bool for_unix) {
   while (admin->conns_count > most) {
-    struct xchg_conn *idle = longest_idle(admin);
-    if (idle == NULL) {
+    struct xchg_conn *ends = least_used(admin, is_idle);
+    if (ends == NULL && for_unix) {
+      ends = least_used(admin, gives_way);
+    }
+    if (ends == NULL) {
       return false;
     }
-    forget(admin, idle);
-    (void)xchg_abort(idle); /* cannot fail on this thread */
+    forget(admin, ends);
+    (void)xchg_abort(ends); /* cannot fail on this thread */
   }
   return true;
 }
@@ -108,11 +121,12 @@ static void on_open(struct xchg_conn *conn) {
   state->is_unix = strcmp(address, "unix") == 0;
   state->is_loopback = strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]:", 6) == 0;
   state->used = ++admin->uses;
-  if (!make_room(admin, ADMIN_CONNECTIONS - 1)) {
+  if (!make_room(admin, ADMIN_CONNECTIONS - 1, state->is_unix)) {
     if (!is_burst(admin)) {
       (void)xchg_abort(conn); /* cannot fail on this thread */
       return;
     }
+    state->exceeds = true;
     (void)xchg_timer(conn, BURST_NS); /* without memory the next newcomer makes room */
   }
   state->opened_ns = turn_of(conn);
@@ -142,8 +156,12 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 }
 
 static void on_timer(struct xchg_conn *conn) {
-  const struct admin_conn *state = xchg_state(conn);
-  (void)make_room(xchg_user(conn), ADMIN_CONNECTIONS); /* after a burst; else there is room */
+  struct admin_conn *state = xchg_state(conn);
+  bool room = make_room(xchg_user(conn), ADMIN_CONNECTIONS, false); /* no, only after a burst */
+  if (state->exceeds && !room && !state->waits && (state->begun || !state->is_unix)) {
+    (void)xchg_abort(conn); /* cannot fail on this thread */
+  }
+  state->exceeds = false;
   if (state->waits) {
     state->on_late(xchg_user(conn), conn, state->number);
   }

@@ -5,8 +5,10 @@
  * function takes NULL, which stands for no endpoint, and does nothing then.
  *
  * At most ADMIN_CONNECTIONS clients have a place.  A newcomer takes the place of the connection
- * that has been idle for longest between two requests.  Only if none is idle it is closed.  A burst
- * of newcomers may exceed that for a moment, because what they ask has not been read yet.
+ * that has been idle for longest between two requests.  If none is idle, a newcomer by TCP is
+ * closed, and one by a UNIX socket takes the place of the one by TCP that was used least recently:
+ * clients of the port cannot lock the operator out.  A burst of newcomers may exceed that for a
+ * moment, because what they ask has not been read yet.
  */
 #ifndef POOL_ADMIN_SERVER_H
 #define POOL_ADMIN_SERVER_H

@@ -5,7 +5,7 @@
  *
  *   n=100        rows, 1..1000
  *   worker=0     of this worker only
- *   state=open   in this state only: open, draining, ending
+ *   state=open   in this state only: open, draining, ending, header
  *   sort=age     first: the oldest; idle: those silent for longest; in, out, pending: most bytes
  *   min_age=10s  open for at least this long
  *   peer=CIDR    whose address is in this block; no UNIX socket is in any

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import selectors
 import signal
 import socket
 import stat
@@ -231,6 +232,51 @@ class Connections(AdminTest):
         self.assertEqual(busy[0].reply().status, 200)
         self.assertEqual(server.ask("/livez").status, 200)
         self.assertTrue(busy[0].at_end())
+
+    def wait_read(self, asker):
+        """Wait until the server has read all that ${asker} has sent by TCP."""
+        ends = [f":{end[1]:04X}" for end in (asker.socket.getpeername(), asker.socket.getsockname())]
+        deadline = time.monotonic() + LIMIT
+        while True:
+            with open("/proc/net/tcp") as table:
+                rows = [row.split() for row in table]
+            queued = [row[4].split(":")[1] for row in rows if [row[1][8:], row[2][8:]] == ends]
+            if queued == ["00000000"]:
+                return
+            self.assertLess(time.monotonic(), deadline, "the server does not read")
+
+    def test_unix_goes_before_tcp(self):
+        """Who can only reach the port cannot lock out who can open the socket."""
+        server = self.endpoint()
+        busy = [self.asker(server) for _ in range(PLACES)]
+        for asker in busy:
+            asker.send("G")
+            self.wait_read(asker)
+        self.assertTrue(self.asker(server).at_end())
+        operator = self.asker(server, unix=True)
+        self.assertEqual(operator.ask("/livez").status, 200)
+        self.assertTrue(busy[0].at_end())
+        busy[1].send("ET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(busy[1].reply().status, 200)
+        self.assertEqual(operator.ask("/livez").status, 200)
+
+    def test_a_burst_that_asks_nothing(self):
+        """Beginnings of requests keep a place over the limit for a moment only."""
+        server = self.endpoint()
+        server.pause()
+        begin = time.monotonic()
+        many = [self.asker(server, unix=i % 2 == 0) for i in range(PLACES + 6)]
+        for asker in many:
+            asker.send("G")
+        server.resume()
+        with selectors.DefaultSelector() as ends:
+            for asker in many:
+                ends.register(asker.socket, selectors.EVENT_READ)
+            while len(ends.get_map()) > PLACES:
+                for key, _ in ends.select(LIMIT):
+                    ends.unregister(key.fileobj)
+        self.assertLess(time.monotonic() - begin, 4)  # before the time for a head is over
+        self.assertEqual(server.ask("/livez", unix=True).status, 200)
 
     def test_a_head_that_does_not_come(self):
         server = self.endpoint()

@@ -139,6 +139,47 @@ START_TEST(test_nothing_in_progress) {
 }
 END_TEST
 
+/* The beginning of a PROXY header is no message, when its time or that of a drain is over. */
+START_TEST(test_a_header_that_does_not_come) {
+  fixture.config.proxy_timeout_ns = 5 * NS_PER_S;
+  fixture.config.listen_count = 1;
+  fixture.config.listen[0].proxy = ADDR_PROXY_ANY;
+  start(LOG_INFO, false);
+  PUT("PROXY ");
+  if (_i == 0) {
+    fixture_advance(6 * NS_PER_S);
+  } else {
+    ck_assert(conn_stop_now(&fixture_conn()->source));
+    fixture_reap();
+  }
+  ck_assert_uint_eq(fixture_ended(_i == 0 ? XCHG_PROXY : XCHG_DRAIN), 1);
+  ck_assert_uint_eq(slow(), 0);
+  ck_assert_uint_eq(lines_count, 0);
+  close(client);
+}
+END_TEST
+
+/* A reset in the middle of a message ends it, but not where the handler has ended it before. */
+START_TEST(test_a_message_that_a_reset_ends) {
+  start(LOG_INFO, false);
+  close_and_expect_end(client, XCHG_FINISHED);
+  client = client_connect_tcp();
+  client_id = conn_id(fixture_newest());
+  PUT("ha");
+  fixture_advance(15 * NS_PER_MS);
+  client_reset(client);
+  if (_i == 1) {
+    run_call(client_id, act_finish, NULL);
+  }
+  fixture_until_all_closed();
+  ck_assert_uint_eq(fixture_ended(XCHG_RESET), 1);
+  ck_assert_uint_eq(slow(), _i == 0 ? 1 : 0);
+  if (_i == 0) {
+    EXPECT_FIELDS(" took_ms=15 ", " reason=reset");
+  }
+}
+END_TEST
+
 /* ---- exchanges ---- */
 
 START_TEST(test_a_counted_exchange) {
@@ -214,6 +255,7 @@ int main(void) {
   const struct suite_test tests[] = {
       {test_a_message_that_comes_slowly, 1}, {test_a_message_that_the_handler_holds, 1},
       {test_a_message_that_is_not_over, 2},  {test_nothing_in_progress, 1},
+      {test_a_header_that_does_not_come, 2}, {test_a_message_that_a_reset_ends, 2},
       {test_a_counted_exchange, 1},          {test_off, 2},
       {test_the_level_of_the_log, 1},        {test_lines_are_suppressed, 1},
   };
