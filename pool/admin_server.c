@@ -53,13 +53,20 @@ static bool is_idle(const struct xchg_conn *conn) {
          xchg_pending(conn) == 0;
 }
 
-/* The connection that has been idle for longest; NULL = none is idle. */
-static struct xchg_conn *longest_idle(const struct admin *admin) {
+/* Is ${conn} one of TCP, which may only read? One that was opened in this turn has its time. */
+static bool is_reader(const struct xchg_conn *conn) {
+  const struct admin_conn *state = xchg_state(conn);
+  return !state->is_unix && state->opened_ns != turn_of(conn);
+}
+
+/* Of those that ${may_end} names, the connection that was used least recently; NULL = none. */
+static struct xchg_conn *least_used(const struct admin *admin,
+                                    bool (*may_end)(const struct xchg_conn *conn)) {
   struct xchg_conn *found = NULL;
   uint64_t used = UINT64_MAX;
   for (uint32_t i = 0; i < admin->conns_count; i++) {
     const struct admin_conn *state = xchg_state(admin->conns[i]);
-    if (is_idle(admin->conns[i]) && state->used < used) {
+    if (may_end(admin->conns[i]) && state->used < used) {
       found = admin->conns[i];
       used = state->used;
     }
@@ -87,15 +94,22 @@ static void forget(struct admin *admin, const struct xchg_conn *conn) {
   }
 }
 
-/* End idle connections until there are at most ${most}. Return: are there? */
-static bool make_room(struct admin *admin, uint32_t most) {
+/*
+ * End idle connections until there are at most ${most}. If that is not enough ${for_operator}, who
+ * comes by a UNIX socket, end readers too: no crowd of them locks the operator out. Return: are
+ * there at most ${most}?
+ */
+static bool make_room(struct admin *admin, uint32_t most, bool for_operator) {
   while (admin->conns_count > most) {
-    struct xchg_conn *idle = longest_idle(admin);
-    if (idle == NULL) {
+    struct xchg_conn *found = least_used(admin, is_idle);
+    if (found == NULL && for_operator) {
+      found = least_used(admin, is_reader);
+    }
+    if (found == NULL) {
       return false;
     }
-    forget(admin, idle);
-    (void)xchg_abort(idle); /* cannot fail on this thread */
+    forget(admin, found);
+    (void)xchg_abort(found); /* cannot fail on this thread */
   }
   return true;
 }
@@ -108,7 +122,7 @@ static void on_open(struct xchg_conn *conn) {
   state->is_unix = strcmp(address, "unix") == 0;
   state->is_loopback = strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]:", 6) == 0;
   state->used = ++admin->uses;
-  if (!make_room(admin, ADMIN_CONNECTIONS - 1)) {
+  if (!make_room(admin, ADMIN_CONNECTIONS - 1, state->is_unix)) {
     if (!is_burst(admin)) {
       (void)xchg_abort(conn); /* cannot fail on this thread */
       return;
@@ -143,7 +157,7 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 
 static void on_timer(struct xchg_conn *conn) {
   const struct admin_conn *state = xchg_state(conn);
-  (void)make_room(xchg_user(conn), ADMIN_CONNECTIONS); /* after a burst; else there is room */
+  (void)make_room(xchg_user(conn), ADMIN_CONNECTIONS, false); /* after a burst; else there is */
   if (state->waits) {
     state->on_late(xchg_user(conn), conn, state->number);
   }

@@ -5,8 +5,9 @@
  * function takes NULL, which stands for no endpoint, and does nothing then.
  *
  * At most ADMIN_CONNECTIONS clients have a place.  A newcomer takes the place of the connection
- * that has been idle for longest between two requests.  Only if none is idle it is closed.  A burst
- * of newcomers may exceed that for a moment, because what they ask has not been read yet.
+ * that has been idle for longest between two requests.  Only if none is idle it is closed; but one
+ * by a UNIX socket then takes the place of a TCP connection, if there is one.  A burst of newcomers
+ * may exceed that for a moment, because what they ask has not been read yet.
  */
 #ifndef POOL_ADMIN_SERVER_H
 #define POOL_ADMIN_SERVER_H

@@ -232,6 +232,21 @@ class Connections(AdminTest):
         self.assertEqual(server.ask("/livez").status, 200)
         self.assertTrue(busy[0].at_end())
 
+    def test_readers_by_tcp_do_not_keep_the_operator_out(self):
+        """Where none is idle, a newcomer by the UNIX socket ends the TCP connection that was used least recently."""
+        server = self.endpoint()
+        operator = self.asker(server, unix=True)
+        busy = [self.asker(server) for _ in range(PLACES - 1)]
+        for asker in [operator, *busy]:
+            asker.send(request("/livez") + "G")  # in one segment: with the answer, both have been read
+            self.assertEqual(asker.reply().status, 200)
+        self.assertTrue(self.asker(server).at_end())
+        self.assertEqual(server.ask("/readyz", unix=True).status, 200)
+        self.assertTrue(busy[0].at_end())
+        for asker in [operator, *busy[1:]]:
+            asker.send("ET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertEqual(asker.reply().status, 200)
+
     def test_a_head_that_does_not_come(self):
         server = self.endpoint()
         with server.tcp_asker() as asker:
