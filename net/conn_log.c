@@ -2,6 +2,7 @@
 #include "net/conn_log.h"
 
 #include "core/sys.h"
+#include "net/conn_address.h"
 
 #include <sys/mman.h>
 
@@ -58,7 +59,7 @@ static uint64_t now_of(const struct xchg_conn *conn) { return conn->ctx->reactor
 /* Begin a line about ${conn}, if ${bucket} has a token. Return: has it begun? */
 static bool line_begin(struct log_line *line, const struct xchg_conn *conn, enum log_level level,
                        struct token_bucket *bucket, const char *msg) {
-  char peer[ADDR_TEXT_MAX];
+  char peer[XCHG_ADDRESS_MAX];
   uint64_t suppressed;
   line->log = NULL;
   if (!log_wants(conn->ctx->log, level) || !token_bucket_take(bucket, now_of(conn), &suppressed)) {
@@ -70,7 +71,7 @@ static bool line_begin(struct log_line *line, const struct xchg_conn *conn, enum
   }
   log_u64(line, "id", conn_id(conn));
   log_u64(line, "worker", conn->ctx->index);
-  log_str(line, "peer", addr_format(&conn_peer(conn)->addr, peer));
+  log_str(line, "peer", conn_address(conn, peer));
   return true;
 }
 

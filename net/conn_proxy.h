@@ -51,10 +51,4 @@ static inline bool conn_proxy_opened(const struct xchg_conn *conn) {
   return !conn->proxied || conn_proxy(conn)->opened;
 }
 
-/**
- * Write the address of the client of ${conn} as xchg_address does. A path is escaped, and shortened
- * if it is too long: then it ends with "...".  Return: ${text}.
- */
-const char *conn_proxy_address(const struct xchg_conn *conn, char text[XCHG_ADDRESS_MAX]);
-
 #endif
