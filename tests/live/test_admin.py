@@ -383,6 +383,17 @@ class Commands(AdminTest):
                 client.close()
                 self.assertEqual(ended(server.stop())[reason], 1)
 
+    def test_close_by_the_id_of_a_log_line(self):
+        """A line of the log names a connection as /connections and /close do."""
+        server = self.endpoint(XCHG_LOG_LEVEL="debug", XCHG_WORKERS="2", XCHG_EXCHANGE="line")
+        for _ in range(2):  # one of each worker: the ids of the second are the large ones
+            with server.connect() as client:
+                peer = "127.0.0.1:%d" % client.getsockname()[1]
+                server.wait_for(lambda _, peer=peer: any(line["peer"] == peer for line in server.messages("opened")))
+                (line,) = [line for line in server.messages("opened") if line["peer"] == peer]
+                self.assertEqual(server.ask(f"/close?id={line['id']}", "POST").status, 200)
+                self.assertEqual(receive_all(client), b"")
+
     def test_close_unknown(self):
         server = self.endpoint(XCHG_WORKERS="2")
         for text in ("0", "1", "ffffffffffffffff", "123456789abcdef"):
