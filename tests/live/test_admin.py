@@ -394,6 +394,17 @@ class Commands(AdminTest):
                 self.assertEqual(server.ask(f"/close?id={line['id']}", "POST").status, 200)
                 self.assertEqual(receive_all(client), b"")
 
+    def test_the_endpoints_own_connections_are_not_logged(self):
+        """Their ids are those of another server: /close would take one for a connection of a client."""
+        server = self.endpoint(XCHG_LOG_LEVEL="debug")
+        for unix in (False, True):
+            self.assertEqual(server.ask("/livez", unix=unix).status, 200)
+        with server.connect() as client:
+            greet(client)
+        self.assertEqual(server.wait_line("closed")["reason"], "finished")
+        server.stop()
+        self.assertEqual((len(server.messages("opened")), len(server.messages("closed"))), (1, 1))
+
     def test_close_unknown(self):
         server = self.endpoint(XCHG_WORKERS="2")
         for text in ("0", "1", "ffffffffffffffff", "123456789abcdef"):
