@@ -367,6 +367,10 @@ class Commands(AdminTest):
         self.assertGreater(time.monotonic() - begin, 0.9)
         self.assertEqual(server.ask("/log?level=info", "POST").text, "info for 15m\n")
         self.assertEqual(server.wait_line("command", 1)["query"], "level=info")
+        self.assertEqual(server.ask("/log?level=info&for=60m", "POST").text, "info for 60m\n")
+        for query in ("level=info&for=1h", "level=info&for=61m", "level=info&for=1500ms", "level=all"):
+            reply = server.ask(f"/log?{query}", "POST")
+            self.assertEqual((reply.status, reply.text), (400, "level takes error, warn, info or debug; for takes 1s to 60m\n"), query)
         server.stop()
         self.assertEqual(len(server.messages("stopping")), 1)  # at info, which was not configured
 
