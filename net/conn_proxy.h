@@ -7,6 +7,7 @@
  *                   | no header, XCHG_PROXY_TIMEOUT, end of stream, reset: XCHG_PROXY
  *                   | XCHG_ALLOW or XCHG_DENY: XCHG_DENIED; no memory: XCHG_MEMORY
  *                   | stop, if no byte has come for a second: XCHG_DRAIN
+ *                   | the command /close: XCHG_FINISHED or XCHG_ERROR
  *                   v
  *                 CLOSED, without on_open and on_close
  *

@@ -203,6 +203,21 @@ class Trust(FolderTest):
         self.assertIn("XCHG_PROXY_TRUST='': want the addresses of the proxies", done.stderr)
 
 
+class Close(FolderTest):
+    def test_close(self):
+        """The command /close ends a connection at once, although its header has not come."""
+        for how, reason in (("finish", "finished"), ("abort", "error")):
+            with self.subTest(how), Endpoint(self.path(), XCHG_LISTEN="127.0.0.1:0;proxy=any", XCHG_PROXY_TRUST="127.0.0.1",
+                                             XCHG_PROXY_TIMEOUT="60s") as server:
+                with server.connect() as silent, server.connect() as begun:
+                    begun.sendall(V2[:9])
+                    server.wait_stats(lambda s: s["accepted"] == 2 and s["bytes_in"] == 9, "two connections")
+                    for row in json.loads(server.ask("/connections?state=header", unix=True).text)["connections"]:
+                        self.assertEqual(server.ask(f"/close?id={row['id']}&how={how}", "POST").status, 200)
+                    self.assertTrue(is_closed(silent) and is_closed(begun))
+                self.assertEqual(ended(server.stop()), {reason: 2})
+
+
 class Checks(unittest.TestCase):
     def test_health_checks(self):
         """LOCAL that ends without data is finished, by an end of stream or a reset. With data it is served."""
