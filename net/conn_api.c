@@ -7,8 +7,8 @@
 #include "net/conn_api.h"
 
 #include "core/sys.h"
+#include "net/conn_address.h"
 #include "net/conn_timeout.h"
-#include "net/conn_proxy.h"
 #include "net/conn_output.h"
 
 #include <assert.h>
@@ -205,7 +205,7 @@ int xchg_address(const struct xchg_conn *conn, char *text, size_t size) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  conn_proxy_address(conn, address);
+  conn_address(conn, address);
   if (strlen(address) >= size) {
     return fail(ENOSPC);
   }

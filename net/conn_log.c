@@ -2,7 +2,10 @@
 #include "net/conn_log.h"
 
 #include "core/sys.h"
+#include "net/conn_address.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <sys/mman.h>
 
 #define SLOW_LINES 10             /* a second, of each worker */
@@ -58,7 +61,7 @@ static uint64_t now_of(const struct xchg_conn *conn) { return conn->ctx->reactor
 /* Begin a line about ${conn}, if ${bucket} has a token. Return: has it begun? */
 static bool line_begin(struct log_line *line, const struct xchg_conn *conn, enum log_level level,
                        struct token_bucket *bucket, const char *msg) {
-  char peer[ADDR_TEXT_MAX];
+  char id[17], peer[XCHG_ADDRESS_MAX];
   uint64_t suppressed;
   line->log = NULL;
   if (!log_wants(conn->ctx->log, level) || !token_bucket_take(bucket, now_of(conn), &suppressed)) {
@@ -68,9 +71,10 @@ static bool line_begin(struct log_line *line, const struct xchg_conn *conn, enum
   if (suppressed > 0) {
     log_u64(line, "suppressed", suppressed);
   }
-  log_u64(line, "id", conn_id(conn));
+  snprintf(id, sizeof(id), "%016" PRIx64, conn_id(conn));
+  log_str(line, "id", id);
   log_u64(line, "worker", conn->ctx->index);
-  log_str(line, "peer", addr_format(&conn_peer(conn)->addr, peer));
+  log_str(line, "peer", conn_address(conn, peer));
   return true;
 }
 

@@ -7,6 +7,7 @@
  */
 #include "net/conn_proxy.h"
 
+#include "net/conn_address.h"
 #include "net/conn_log.h"
 #include "net/conn_timeout.h"
 
@@ -110,12 +111,13 @@ static void apply(struct xchg_conn *conn, const struct proxy_header *header, con
     conn_peer(conn)->addr = header->source;
   }
   probe_proxy(conn->ctx->index, conn_id(conn), header->version, PROXY_CAUSE_NONE);
+  bool kept = keep(conn, header, data); /* before the line, which shows an announced path */
   if (conn_log_wanted(conn->ctx)) {
     log_header(conn, header);
   }
   if (!is_allowed(conn)) {
     conn_request_close(conn, XCHG_DENIED);
-  } else if (!keep(conn, header, data)) {
+  } else if (!kept) {
     conn_request_close(conn, XCHG_MEMORY);
   } else {
     open_conn(conn);
@@ -150,48 +152,6 @@ void conn_proxy_end_by_peer(struct xchg_conn *conn) {
 
 /* ---- what the header said ---- */
 
-/* The kept header of ${conn}, parsed into ${header}. Return: its first byte, or NULL: none. */
-static const uint8_t *kept(const struct xchg_conn *conn, struct proxy_header *header) {
-  const struct buf *bytes = conn->cold->header;
-  if (bytes == NULL ||
-      proxy_parse(PROXY_ANY, buf_data(bytes), buf_size(bytes), header) != PROXY_DONE) {
-    return NULL;
-  }
-  return buf_data(bytes);
-}
-
-/* Write "unix:" and the ${size} bytes of a path. */
-static void format_path(const uint8_t *path, size_t size, char text[XCHG_ADDRESS_MAX]) {
-  char *at = text + snprintf(text, XCHG_ADDRESS_MAX, "unix:");
-  for (size_t i = 0; i < size; i++) {
-    bool plain = path[i] > ' ' && path[i] < 0x7f && path[i] != '\\';
-    size_t room = (size_t)(text + XCHG_ADDRESS_MAX - at);
-    if (room <= (plain ? 1 : 4) + (i + 1 < size ? sizeof("...") - 1 : 0)) {
-      snprintf(at, room, "...");
-      return;
-    }
-    at += snprintf(at, room, plain ? "%c" : "\\x%02x", path[i]);
-  }
-}
-
-/* Write ${addr}, or the path in ${span} of the header ${bytes}, which may be NULL. */
-static void format(const struct addr *addr, const uint8_t *bytes, struct proxy_span span,
-                   char text[XCHG_ADDRESS_MAX]) {
-  char address[ADDR_TEXT_MAX];
-  if (addr->family == ADDR_UNIX && bytes != NULL) {
-    format_path(bytes + span.offset, span.size, text);
-  } else {
-    snprintf(text, XCHG_ADDRESS_MAX, "%s", addr_format(addr, address));
-  }
-}
-
-const char *conn_proxy_address(const struct xchg_conn *conn, char text[XCHG_ADDRESS_MAX]) {
-  struct proxy_header header = {.size = 0};
-  bool announced = conn->proxied && conn_proxy(conn)->announced;
-  format(&conn_peer(conn)->addr, announced ? kept(conn, &header) : NULL, header.source_path, text);
-  return text;
-}
-
 /* May the calling thread ask for the header of ${conn}? Return: 0, or -1 with errno. */
 static int check_asked(const struct xchg_conn *conn) {
   if (conn->ctx->thread != conn_thread()) {
@@ -215,14 +175,14 @@ int xchg_proxy(const struct xchg_conn *conn, struct xchg_proxy *proxy) {
   }
   const struct conn_proxy *known = conn_proxy(conn);
   struct proxy_header header = {.size = 0};
-  const uint8_t *bytes = kept(conn, &header);
+  const uint8_t *bytes = conn_address_header(conn, &header);
   *proxy = (struct xchg_proxy){.size = sizeof(*proxy),
                                .version = known->version,
                                .command = (enum xchg_command)known->command};
-  format(&known->via, NULL, header.source_path, proxy->via);
+  conn_address_format(&known->via, NULL, header.source_path, proxy->via);
   if (known->announced) {
-    format(&conn_peer(conn)->addr, bytes, header.source_path, proxy->source);
-    format(&known->destination, bytes, header.destination_path, proxy->destination);
+    conn_address_format(&conn_peer(conn)->addr, bytes, header.source_path, proxy->source);
+    conn_address_format(&known->destination, bytes, header.destination_path, proxy->destination);
   }
   if (bytes != NULL && conn->ctx->handler->proxy_tlvs) {
     proxy->authority = bytes_of(bytes, header.authority);
@@ -243,7 +203,7 @@ int xchg_proxy_tlv(const struct xchg_conn *conn, uint8_t type, const void **data
     return -1;
   }
   struct proxy_header header;
-  const uint8_t *bytes = conn->ctx->handler->proxy_tlvs ? kept(conn, &header) : NULL;
+  const uint8_t *bytes = conn->ctx->handler->proxy_tlvs ? conn_address_header(conn, &header) : NULL;
   if (bytes == NULL) {
     return fail(ENOENT);
   }

@@ -7,6 +7,7 @@
  *                   | no header, XCHG_PROXY_TIMEOUT, end of stream, reset: XCHG_PROXY
  *                   | XCHG_ALLOW or XCHG_DENY: XCHG_DENIED; no memory: XCHG_MEMORY
  *                   | stop, if no byte has come for a second: XCHG_DRAIN
+ *                   | the command /close: XCHG_FINISHED or XCHG_ERROR
  *                   v
  *                 CLOSED, without on_open and on_close
  *
@@ -50,11 +51,5 @@ void conn_proxy_end_by_peer(struct xchg_conn *conn);
 static inline bool conn_proxy_opened(const struct xchg_conn *conn) {
   return !conn->proxied || conn_proxy(conn)->opened;
 }
-
-/**
- * Write the address of the client of ${conn} as xchg_address does. A path is escaped, and shortened
- * if it is too long: then it ends with "...".  Return: ${text}.
- */
-const char *conn_proxy_address(const struct xchg_conn *conn, char text[XCHG_ADDRESS_MAX]);
 
 #endif

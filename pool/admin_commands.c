@@ -75,8 +75,9 @@ void admin_command_log(struct admin *admin, struct xchg_conn *conn,
   while (i < count_of(levels) && strcmp(level, levels[i]) != 0) {
     i++;
   }
-  if (!good || i == count_of(levels) || for_ns < NS_PER_S || for_ns > LOG_FOR_MAX_NS) {
-    admin_refuse_query(conn);
+  if (!good || i == count_of(levels) || for_ns < NS_PER_S || for_ns > LOG_FOR_MAX_NS ||
+      for_ns % NS_PER_S != 0) {
+    admin_answer_line(conn, 400, "level takes error, warn, info or debug; for takes 1s to 60m");
     return;
   }
   admin_ask_log(admin, (enum log_level)i, for_ns / NS_PER_S);

@@ -12,6 +12,7 @@
 #include "pool/snapshot.h"
 
 #include "core/metrics_out.h"
+#include "net/conn_address.h"
 #include "net/conn_timeout.h"
 
 #include <errno.h>
@@ -171,6 +172,9 @@ static void each_conn(struct visit *visit, const struct xchg_conn *conn) {
                              .listener = peer->listener,
                              .state = (uint8_t)shown_state(conn),
                              .paused = conn_paused(conn)};
+  if (conn_address_is_path(conn)) {
+    (void)conn_address(conn, row.path); /* row.path is what it returns */
+  }
   row.rank = rank_of(&row, snapshot->query.sort);
   keep(&part->first, &row);
 }
@@ -362,6 +366,18 @@ static void put_text(struct metrics_out *out, const char *name, const char *valu
   metrics_out_quoted(out, value);
 }
 
+/* An announced path, which is escaped already. */
+static void put_path(struct metrics_out *out, const char *path) {
+  metrics_out_text(out, ",\"peer\":\"");
+  for (; *path != 0; path++) {
+    if (*path == '"' || *path == '\\') {
+      metrics_out_bytes(out, "\\", 1);
+    }
+    metrics_out_bytes(out, path, 1);
+  }
+  metrics_out_text(out, "\"");
+}
+
 static void put_row(struct metrics_out *out, const struct snapshot *snapshot,
                     const struct snapshot_row *row) {
   char id[17], peer[ADDR_TEXT_MAX], listener[XCHG_ADDRESS_MAX];
@@ -369,7 +385,11 @@ static void put_row(struct metrics_out *out, const struct snapshot *snapshot,
   metrics_out_text(out, "{\"id\":");
   metrics_out_quoted(out, id);
   put_u64(out, "worker", row->worker);
-  put_text(out, "peer", addr_format(&row->peer, peer));
+  if (row->path[0] != 0) {
+    put_path(out, row->path);
+  } else {
+    put_text(out, "peer", addr_format(&row->peer, peer));
+  }
   if (row->via.family != ADDR_NONE) {
     put_text(out, "via", addr_format(&row->via, peer));
   }

@@ -36,7 +36,8 @@ struct snapshot_row {
   uint64_t opened_ns, active_ns;
   uint64_t messages, bytes_in, bytes_out, pending;
   struct addr peer;
-  struct addr via; /* the proxy that announced the peer; ADDR_NONE = there is none */
+  char path[XCHG_ADDRESS_MAX]; /* the peer as text, if a proxy announced a path; else "" */
+  struct addr via;             /* the proxy that announced the peer; ADDR_NONE = there is none */
   uint32_t worker;
   uint8_t listener;
   uint8_t state; /* enum snapshot_state */

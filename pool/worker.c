@@ -55,7 +55,9 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
     return -1;
   }
   worker->ctx.server = setup->server;
-  worker->ctx.log = setup->log != NULL ? setup->log : &worker->ctx.no_log;
+  if (setup->log != NULL && !setup->config->is_admin) { /* else it writes nothing */
+    worker->ctx.log = setup->log;
+  }
   worker->ctx.index = setup->index;
   worker->ctx.input = worker->input + CONN_INPUT_FRONT;
   worker->ctx.input_bytes = WORKER_INPUT_BYTES;

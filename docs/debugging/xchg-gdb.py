@@ -95,7 +95,7 @@ def age_ms(conn):
 
 
 def conn_text(conn):
-    return (f"id {id_of(conn)} fd {int(conn['fd'])} {enum_text('conn_state', conn['state'], 'CONN_')} "
+    return (f"id {id_of(conn):016x} fd {int(conn['fd'])} {enum_text('conn_state', conn['state'], 'CONN_')} "
             f"{peer_text(peer_of(conn)['addr'])} slot {slot_of(conn)} generation {generation_of(conn)} age {age_ms(conn)} ms "
             f"messages {int(conn['messages'])} in {buf_size(conn['in'])} out {queue_size(conn['out'])}")
 
@@ -243,7 +243,7 @@ def worker_state(worker):
     if began == 0:
         return "waits"
     current = worker["ctx"]["current"]
-    return "in a turn" + (f" of connection {id_of(current)}" if int(current) != 0 and began == now else "")
+    return "in a turn" + (f" of connection {id_of(current):016x}" if int(current) != 0 and began == now else "")
 
 
 def print_workers(_):
@@ -266,7 +266,10 @@ FLAGS = ("is_unix", "eof", "extra_input", "clock_stopped", "drain_due", "stalled
 
 
 def print_conn(argument):
-    wanted = int(gdb.parse_and_eval(argument))
+    try:
+        wanted = int(argument, 16)
+    except ValueError:
+        raise gdb.GdbError("an id has 16 hexadecimal digits") from None
     for conn in (conn for worker in workers() for conn in connections(worker)):
         if id_of(conn) != wanted:
             continue
@@ -279,7 +282,7 @@ def print_conn(argument):
         print(f"  in: {buf_text(conn['in'])}")
         print(f"  out: {queue_text(conn['out'])}")
         return
-    raise gdb.GdbError(f"there is no connection {wanted}")
+    raise gdb.GdbError(f"there is no connection {wanted:x}")
 
 
 def print_ring(argument):

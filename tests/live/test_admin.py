@@ -277,6 +277,20 @@ class Connections(AdminTest):
                     ends.unregister(key.fileobj)
         self.assertLess(time.monotonic() - begin, 4)  # before the time for a head is over
         self.assertEqual(server.ask("/livez", unix=True).status, 200)
+    def test_readers_by_tcp_do_not_keep_the_operator_out(self):
+        """Where none is idle, a newcomer by the UNIX socket ends the TCP connection that was used least recently."""
+        server = self.endpoint()
+        operator = self.asker(server, unix=True)
+        busy = [self.asker(server) for _ in range(PLACES - 1)]
+        for asker in [operator, *busy]:
+            asker.send(request("/livez") + "G")  # in one segment: with the answer, both have been read
+            self.assertEqual(asker.reply().status, 200)
+        self.assertTrue(self.asker(server).at_end())
+        self.assertEqual(server.ask("/readyz", unix=True).status, 200)
+        self.assertTrue(busy[0].at_end())
+        for asker in [operator, *busy[1:]]:
+            asker.send("ET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+            self.assertEqual(asker.reply().status, 200)
 
     def test_a_head_that_does_not_come(self):
         server = self.endpoint()
@@ -398,6 +412,10 @@ class Commands(AdminTest):
         self.assertGreater(time.monotonic() - begin, 0.9)
         self.assertEqual(server.ask("/log?level=info", "POST").text, "info for 15m\n")
         self.assertEqual(server.wait_line("command", 1)["query"], "level=info")
+        self.assertEqual(server.ask("/log?level=info&for=60m", "POST").text, "info for 60m\n")
+        for query in ("level=info&for=1h", "level=info&for=61m", "level=info&for=1500ms", "level=all"):
+            reply = server.ask(f"/log?{query}", "POST")
+            self.assertEqual((reply.status, reply.text), (400, "level takes error, warn, info or debug; for takes 1s to 60m\n"), query)
         server.stop()
         self.assertEqual(len(server.messages("stopping")), 1)  # at info, which was not configured
 
@@ -413,6 +431,28 @@ class Commands(AdminTest):
                 self.assertEqual(receive_all(client), b"")
                 client.close()
                 self.assertEqual(ended(server.stop())[reason], 1)
+
+    def test_close_by_the_id_of_a_log_line(self):
+        """A line of the log names a connection as /connections and /close do."""
+        server = self.endpoint(XCHG_LOG_LEVEL="debug", XCHG_WORKERS="2", XCHG_EXCHANGE="line")
+        for _ in range(2):  # one of each worker: the ids of the second are the large ones
+            with server.connect() as client:
+                peer = "127.0.0.1:%d" % client.getsockname()[1]
+                server.wait_for(lambda _, peer=peer: any(line["peer"] == peer for line in server.messages("opened")))
+                (line,) = [line for line in server.messages("opened") if line["peer"] == peer]
+                self.assertEqual(server.ask(f"/close?id={line['id']}", "POST").status, 200)
+                self.assertEqual(receive_all(client), b"")
+
+    def test_the_endpoints_own_connections_are_not_logged(self):
+        """Their ids are those of another server: /close would take one for a connection of a client."""
+        server = self.endpoint(XCHG_LOG_LEVEL="debug")
+        for unix in (False, True):
+            self.assertEqual(server.ask("/livez", unix=unix).status, 200)
+        with server.connect() as client:
+            greet(client)
+        self.assertEqual(server.wait_line("closed")["reason"], "finished")
+        server.stop()
+        self.assertEqual((len(server.messages("opened")), len(server.messages("closed"))), (1, 1))
 
     def test_close_unknown(self):
         server = self.endpoint(XCHG_WORKERS="2")

@@ -3,6 +3,7 @@
 The senders here are sockets and curl. HAProxy and nginx are in tests/ops.
 """
 
+import json
 import os
 import socket
 import struct
@@ -11,6 +12,7 @@ import time
 import unittest
 
 from clients import FolderTest, ended
+from endpoint import Endpoint
 from xchgd import GREETING, LIMIT, PROGRAM, SLOW, Server, is_closed, is_silent, receive_all, receive_exactly, run
 
 MODELS = ("pool", "iterative", "thread", "fork")
@@ -150,6 +152,31 @@ class Trust(FolderTest):
             self.assertEqual([line[key] for key in ("peer", "via", "version", "command")], ["192.0.2.7:12345", proxy, "2", "proxy"])
             self.assertEqual(server.wait_line("opened")["peer"], proxy)
 
+    def test_announced_path(self):
+        """Lines of the log and rows of /connections show an announced path, and no byte of it raw."""
+        raw, shown = b'/run/"a"\\\n\x1b\xff b', r'unix:/run/"a"\x5c\x0a\x1b\xff\x20b'
+        header = v2(raw.ljust(108, b"\0") + 108 * b"\0", family=0x31)
+        trust = {"XCHG_LISTEN": "127.0.0.1:0;proxy=v2", "XCHG_PROXY_TRUST": "127.0.0.1", "XCHG_LOG_LEVEL": "debug"}
+        with Endpoint(self.path("admin"), **trust) as server:
+            with server.connect() as client:
+                client.sendall(header)
+                receive_exactly(client, len(GREETING))
+                (row,) = json.loads(server.ask("/connections", unix=True).text)["connections"]
+                self.assertEqual(row["peer"], shown)
+                self.assertEqual(row["via"], f"127.0.0.1:{client.getsockname()[1]}")
+                client.sendall(b"bye\0")
+                self.assertEqual(receive_all(client), b"")
+            server.wait_for(lambda _: any(line["reason"] == "finished" and line["peer"] != "unix" for line in server.messages("closed")))
+            (closed,) = [line for line in server.messages("closed") if line["peer"] != "unix"]
+            for line in (server.wait_line("proxy"), closed):
+                self.assertEqual(line["peer"].replace('\\"', '"').replace("\\\\", "\\"), shown)
+            server.stop()
+        with serve(XCHG_ALLOW="192.0.2.0/24", XCHG_LOG_LEVEL="debug") as server, server.connect() as client:
+            client.sendall(v2(b"/run/b".ljust(108, b"\0") + 108 * b"\0", family=0x31))
+            self.assertEqual(receive_all(client), b"")
+            self.assertEqual((server.wait_line("proxy")["peer"], server.wait_line("closed")["peer"]), ("unix:/run/b", "unix:/run/b"))
+            self.assertEqual(ended(server.stop()), {"denied": 1})
+
     def test_unix(self):
         """A UNIX socket needs no list. An announced path is an address of the allow list's kind: denied."""
         path = self.path()
@@ -174,6 +201,21 @@ class Trust(FolderTest):
         done = run("--check", XCHG_LISTEN="127.0.0.1:0;proxy=v2")
         self.assertEqual(done.returncode, 78)
         self.assertIn("XCHG_PROXY_TRUST='': want the addresses of the proxies", done.stderr)
+
+
+class Close(FolderTest):
+    def test_close(self):
+        """The command /close ends a connection at once, although its header has not come."""
+        for how, reason in (("finish", "finished"), ("abort", "error")):
+            with self.subTest(how), Endpoint(self.path(), XCHG_LISTEN="127.0.0.1:0;proxy=any", XCHG_PROXY_TRUST="127.0.0.1",
+                                             XCHG_PROXY_TIMEOUT="60s") as server:
+                with server.connect() as silent, server.connect() as begun:
+                    begun.sendall(V2[:9])
+                    server.wait_stats(lambda s: s["accepted"] == 2 and s["bytes_in"] == 9, "two connections")
+                    for row in json.loads(server.ask("/connections?state=header", unix=True).text)["connections"]:
+                        self.assertEqual(server.ask(f"/close?id={row['id']}&how={how}", "POST").status, 200)
+                    self.assertTrue(is_closed(silent) and is_closed(begun))
+                self.assertEqual(ended(server.stop()), {reason: 2})
 
 
 class Checks(unittest.TestCase):

@@ -68,7 +68,8 @@ class SlowLog(unittest.TestCase):
             self.assertTrue(50 <= values["took_ms"] <= took_ms, (values, took_ms))
             self.assertEqual(line["peer"], "127.0.0.1:%d" % client.getsockname()[1])
             self.assertEqual((values["messages"], values["bytes_in"], values["bytes_out"]), (4, 27, 24))
-            self.assertTrue(values["id"] > 0 and values["handoff_us"] < LIMIT * 1e6)
+            self.assertRegex(line["id"], "^[0-9a-f]{16}$")
+            self.assertLess(values["handoff_us"], LIMIT * 1e6)
             self.assertNotIn("reason", line)
             self.assertNotIn("suppressed", line)
 

@@ -163,7 +163,8 @@ START_TEST(level_of_the_log) {
   ck_assert_uint_eq(atom_load_relaxed_u32(&logger.level), LOG_DEBUG);
   ck_assert_uint_eq(admin_server_tend_log(admin, 15 * NS_PER_S), NEVER);
   ck_assert_uint_eq(atom_load_relaxed_u32(&logger.level), LOG_WARN);
-  expect("POST", "/log?level=error&for=1h", "400", "unknown name or value in the query\n");
+  expect("POST", "/log?level=error&for=1h", "400",
+         "level takes error, warn, info or debug; for takes 1s to 60m\n");
   expect("POST", "/log?level=error&for=60m", "200", "error for 60m\n");
   ck_assert_uint_eq(admin_server_tend_log(admin, 0), 3600 * NS_PER_S);
   ck_assert_uint_eq(atom_load_relaxed_u32(&logger.level), LOG_ERROR);
