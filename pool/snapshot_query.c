@@ -73,7 +73,7 @@ static const struct parameter {
 } parameters[] = {
     {"n", "1 to 1000", take_rows},
     {"worker", "the number of a worker", take_worker},
-    {"state", "open, draining or ending", take_state},
+    {"state", "open, draining, ending or header", take_state},
     {"sort", "age, idle, in, out or pending", take_sort},
     {"min_age", "a time such as 10s", take_min_age},
     {"peer", "an address or a block such as 10.0.0.0/8", take_peer},
