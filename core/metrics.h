@@ -97,8 +97,8 @@ struct metrics_listener {
   const char *proxy; /* the value of its option ;proxy=, or NULL */
 };
 
-/* The values of one scrape.  Times are in ns.  Strings are borrowed.  METRICS_UNKNOWN as the value of a
- * family without labels leaves it out. */
+/* The values of one scrape.  Times are in ns.  Strings are borrowed.  METRICS_UNKNOWN as the value
+ * of a family without labels leaves it out. */
 struct metrics_snapshot {
   const char *version, *model, *exchange;
   const char *state; /* starting, serving, draining */

@@ -6,8 +6,8 @@
  * a probe: tests/lint/probes compares each object with that of a source without the calls.
  *
  * There are no semaphores, so a tool may attach by process or by file.  The arguments are values
- * that the caller already has.  So instead of a duration, a probe passes a start time in nanoseconds
- * of CLOCK_MONOTONIC: a bpftrace script subtracts it from `nsecs`.
+ * that the caller already has.  So instead of a duration, a probe passes a start time in ns of
+ * CLOCK_MONOTONIC: a bpftrace script subtracts it from `nsecs`.
  */
 #ifndef CORE_PROBE_H
 #define CORE_PROBE_H
