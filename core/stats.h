@@ -34,7 +34,7 @@
   PUBLIC(blocked)          /* times that a callback exceeded XCHG_WATCHDOG */              \
   INTERNAL(slow)           /* exchanges or messages that took longer than XCHG_SLOW_LOG */
 
-/* What a PROXY header said: its version, 1 or 2, and its command. */
+/* PROXY headers by version, 1 or 2, and command. */
 #define STATS_PROXY_VERSIONS 2
 enum stats_proxy_command {
   STATS_PROXY_PROXY, /* the header named the client */
@@ -47,7 +47,7 @@ enum stats_proxy_command {
 enum stats_proxy_cause {
   STATS_PROXY_UNTRUSTED, /* the sender is not in XCHG_PROXY_TRUST */
   STATS_PROXY_NOT_HEADER,
-  STATS_PROXY_VERSION, /* a version that the listener does not take */
+  STATS_PROXY_VERSION, /* a version that the listener does not accept */
   STATS_PROXY_BAD,
   STATS_PROXY_TRUNCATED,
   STATS_PROXY_TOO_LONG,

@@ -207,7 +207,7 @@ class Connections(AdminTest):
             self.assertLess(time.monotonic(), deadline, "the server does not read")
 
     def test_readers_of_single_bytes(self):
-        """While 15 send byte after byte, each newcomer has an answer."""
+        """While 15 send byte after byte, each new connection gets an answer."""
         server = self.endpoint()
         slow = [self.asker(server, unix=True) for _ in range(PLACES - 1)]
         idle = self.asker(server)
@@ -348,7 +348,7 @@ class Commands(AdminTest):
         server = self.endpoint(XCHG_LOG_LEVEL="warn")
         self.assertEqual(server.ask("/log?level=info&for=1s", "POST").text, "info for 1s\n")
         begin = time.monotonic()
-        server.wait_line("the level of the log is as configured again")
+        server.wait_line("the log level is the configured one again")
         self.assertGreater(time.monotonic() - begin, 0.9)
         self.assertEqual(server.ask("/log?level=info", "POST").text, "info for 15m\n")
         self.assertEqual(server.wait_line("command", 1)["query"], "level=info")
