@@ -288,7 +288,7 @@ struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
 
 enum xchg_command {
   XCHG_COMMAND_PROXY,   /* the connection of a client */
-  XCHG_COMMAND_LOCAL,   /* the proxy's own, such as a health check */
+  XCHG_COMMAND_LOCAL,   /* of the proxy itself, such as a health check */
   XCHG_COMMAND_UNKNOWN, /* version 1: a client without an address */
 };
 
@@ -301,14 +301,14 @@ struct xchg_bytes {
 struct xchg_proxy {
   size_t size;                /* sizeof(struct xchg_proxy), set by the caller */
   unsigned version;           /* of the protocol: 1 or 2 */
-  enum xchg_command command;  /* who connected */
+  enum xchg_command command;  /* the kind of connection */
   char via[XCHG_ADDRESS_MAX]; /* the proxy, as xchg_address writes it */
   /* The client, and the address that it connected to, in the same form; "" = not announced. */
   char source[XCHG_ADDRESS_MAX], destination[XCHG_ADDRESS_MAX];
   /* The name that the client asked for, its protocol, the proxy's id of the connection. */
   struct xchg_bytes authority, alpn, unique_id;
   bool tls;            /* the header describes TLS: the next five are set */
-  uint8_t tls_bits;    /* 1: over TLS; 2, 4: with a certificate of this connection, this session */
+  uint8_t tls_bits;    /* 1: over TLS; 2, 4: a certificate in this connection, in this session */
   uint32_t tls_verify; /* 0 = the certificate was verified */
   /* The version of TLS, the name in the certificate, the cipher. */
   struct xchg_bytes tls_version, tls_cn, tls_cipher;

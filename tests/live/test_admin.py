@@ -16,6 +16,7 @@ import time
 
 from clients import INSTRUMENTED, FolderTest, ended
 from endpoint import COMMAND, Endpoint, request
+from fault_matrix import covers_fault
 from xchgd import GREETING, LIMIT, PROGRAM, Server, greet, receive_all, receive_exactly, run
 
 PLACES = 16
@@ -180,6 +181,7 @@ class Connections(AdminTest):
         for asker in [one_more, *idle[:1], *idle[2:]]:
             self.assertEqual(asker.ask("/livez").status, 200)
 
+    @covers_fault(62)
     def test_many_that_say_nothing(self):
         server = self.endpoint()
         for _ in range(3 * PLACES):
@@ -206,6 +208,7 @@ class Connections(AdminTest):
         while struct.unpack("i", fcntl.ioctl(asker.socket, termios.TIOCOUTQ, bytes(4)))[0] > 0:
             self.assertLess(time.monotonic(), deadline, "the server does not read")
 
+    @covers_fault(62)
     def test_readers_of_single_bytes(self):
         """While 15 send byte after byte, each new connection gets an answer."""
         server = self.endpoint()
@@ -221,6 +224,7 @@ class Connections(AdminTest):
             asker.send("/livez HTTP/1.1\r\nHost: a\r\n\r\n")
             self.assertEqual(asker.reply().status, 200)
 
+    @covers_fault(62)
     def test_none_is_idle(self):
         server = self.endpoint()
         busy = [self.asker(server, unix=True) for _ in range(PLACES)]
@@ -242,6 +246,7 @@ class Connections(AdminTest):
 
 
 class Guards(AdminTest):
+    @covers_fault(62)
     def test_commands_want_a_unix_socket(self):
         server = self.endpoint()
         for target in COMMANDS:
@@ -275,6 +280,7 @@ class Guards(AdminTest):
                     self.assertEqual(asker.ask(target, "POST", *field).status, 403, (target, field))
             self.assertEqual(asker.ask("/ready?state=on", "POST", "xchg-command: YES").status, 200)
 
+    @covers_fault(62)
     def test_host(self):
         server = self.endpoint()
         private = [("/stats", "GET"), ("/", "GET"), ("/page.js", "GET"), ("/connections", "GET"), ("/ready?state=on", "POST")]
@@ -307,6 +313,7 @@ class Guards(AdminTest):
         for target in ("/livez/", "/LIVEZ", "//livez", "/%6civez", "/metrics.", "/page", "/..", "/a" * 400):
             self.assertEqual(server.ask(target).status, 404, target)
 
+    @covers_fault(62)
     def test_malformed(self):
         """Each gets its status, then the end of the connection, also with more bytes behind it."""
         server = self.endpoint()
