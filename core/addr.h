@@ -28,7 +28,7 @@ struct addr {
 /* The longest name of an interface, its 0 included. */
 #define ADDR_SCOPE_MAX 16
 
-/* Which PROXY headers a listener takes: a set of versions.  One that takes any requires one. */
+/* The versions of the PROXY header that a listener accepts; unless OFF, it requires a header. */
 enum addr_proxy { ADDR_PROXY_OFF = 0, ADDR_PROXY_V1 = 1, ADDR_PROXY_V2 = 2, ADDR_PROXY_ANY = 3 };
 
 /* One item of XCHG_LISTEN. */

@@ -18,7 +18,7 @@
 #define CONFIG_LISTEN_MAX 64
 #define CONFIG_ADMIN_MAX 8
 
-/* Connections of the admin endpoint that its server takes: see pool/admin. */
+/* The limit on open connections of the admin endpoint: see pool/admin_server. */
 #define CONFIG_ADMIN_CONNECTIONS 24
 
 enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };

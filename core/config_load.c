@@ -289,7 +289,7 @@ static const char *decided_by(const struct config_check *check, enum config_var 
     return "an embedded server always uses the pool model";
   }
   if (config_var_defs[var].daemon_only && facts->embedded) {
-    return "an embedded server has no admin endpoint, and its program stops it";
+    return "an embedded server has no admin endpoint, and the program controls its stop";
   }
   return NULL;
 }

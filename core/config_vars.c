@@ -114,17 +114,19 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                         ":port is every address, IPv6 and IPv4. Addresses are numeric. A "
                         "link-local one names its interface: [fe80::1%eth0]:7000. A stale "
                         "socket file is replaced. Sockets passed in LISTEN_FDS replace the list. "
-                        ";proxy=v1, v2 or any: each connection begins with a header of the PROXY "
-                        "protocol of this version, see docs/proxy.md. A passed socket takes "
-                        "the option of the item with its address."},
+                        "With ;proxy=v1, v2 or any, each connection must begin with a PROXY header "
+                        "of this version, see docs/proxy.md. A passed socket gets the option of "
+                        "the item with its address."},
     [VAR_ADMIN] = {.name = "XCHG_ADMIN",
                    .kind = KIND_ADMIN,
                    .daemon_only = true,
                    .default_text = "",
                    .what = "addresses of the admin endpoint, which speaks HTTP; empty = none",
-                   .more = "On TCP it answers probes and shows numbers. Commands and addresses of "
-                           "clients need a UNIX socket, whose mode is 0600 unless it says else. "
-                           "Addresses have the form of XCHG_LISTEN and must be others."},
+                   .more =
+                       "TCP offers health checks and metrics. Commands and addresses of clients "
+                       "need a UNIX socket, which has the mode 0600 unless ;mode= changes it. "
+                       "Addresses have the form of XCHG_LISTEN and must differ from those. "
+                       "XCHG_REUSEPORT does not apply."},
     [VAR_BACKLOG] =
         {.name = "XCHG_BACKLOG",
          .kind = KIND_INTEGER,
@@ -245,10 +247,10 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                    FIELD(stall_ns),
                    .max = 3600 * NS_PER_S,
                    .default_text = "30s",
-                   .what =
-                       "/livez says 503 when a turn of a thread lasts longer than this; 0 = off",
-                   .more = "It is 0 or at least 1s. Load and limits never change the answer of "
-                           "/livez."},
+                   .what = "/livez returns 503 if a turn of a thread lasts longer; 0 = off",
+                   .more =
+                       "The value is 0 or at least 1s. Load and limits never change the response "
+                       "of /livez."},
     [VAR_MAX_CONNECTIONS] =
         {.name = "XCHG_MAX_CONNECTIONS",
          .kind = KIND_INTEGER,
@@ -257,11 +259,12 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .max = CONFIG_CONNECTIONS_MAX,
          .derived = "RLIMIT_NOFILE less a reserve",
          .what = "limit on live connections",
-         .more = "RLIMIT_NOFILE is first raised to its hard limit. The reserve is what the server "
-                 "itself needs: 20 descriptors, one for each listener, another one for each UNIX "
-                 "listener, and two for each worker; with XCHG_ADMIN 30 more, and as many for its "
-                 "addresses. A higher value is a fault. Outside "
-                 "XCHG_MODEL=pool the default is 1024, or less if RLIMIT_NOFILE is lower."},
+         .more =
+             "RLIMIT_NOFILE is first raised to its hard limit. The reserve is what the server "
+             "itself needs: 20 descriptors, one for each listener, another one for each UNIX "
+             "listener, and two for each worker. XCHG_ADMIN adds 30, and one or two for each of "
+             "its addresses in the same way. A higher value is a fault. Outside "
+             "XCHG_MODEL=pool the default is 1024, or less if RLIMIT_NOFILE is lower."},
     [VAR_OVERLOAD] = {.name = "XCHG_OVERLOAD",
                       .kind = KIND_ENUM,
                       BOTH(overload),
@@ -277,29 +280,29 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .max = INT32_MAX,
          .default_text = "0",
          .what = "limit on live connections from one client address (IPv6: one /64); 0 = unlimited",
-         .more = "It does not apply to UNIX sockets and to listeners with ;proxy=."},
+         .more = "It does not apply to UNIX sockets or to listeners with ;proxy=."},
     [VAR_ALLOW] = {.name = "XCHG_ALLOW",
                    .kind = KIND_BLOCKS,
                    TEXT(allow),
                    .default_text = "",
                    .what = "client addresses that may connect; empty = all",
-                   .more =
-                       "Host bits are masked. IPv4-mapped addresses match as IPv4. It does not "
-                       "apply to UNIX sockets. Behind a listener with ;proxy= it applies to the "
-                       "announced address."},
+                   .more = "Host bits are masked. IPv4-mapped addresses match as IPv4. It does not "
+                           "apply to UNIX sockets. On a listener with ;proxy= it applies to the "
+                           "announced address."},
     [VAR_DENY] = {.name = "XCHG_DENY",
                   .kind = KIND_BLOCKS,
                   TEXT(deny),
                   .default_text = "",
                   .what = "client addresses that may not connect; overrides XCHG_ALLOW",
                   .more = "It applies where XCHG_ALLOW does."},
-    [VAR_PROXY_TRUST] =
-        {.name = "XCHG_PROXY_TRUST",
-         .kind = KIND_BLOCKS,
-         TEXT(proxy_trust),
-         .default_text = "",
-         .what = "addresses of the proxies that may connect to TCP listeners with ;proxy=",
-         .more = "Such a listener without this list is a fault. UNIX sockets do not need it."},
+    [VAR_PROXY_TRUST] = {.name = "XCHG_PROXY_TRUST",
+                         .kind = KIND_BLOCKS,
+                         TEXT(proxy_trust),
+                         .default_text = "",
+                         .what = "addresses of the trusted proxies for TCP listeners with ;proxy=",
+                         .more = "Other peers are closed. A TCP listener with ;proxy= and without "
+                                 "this list is a fault. "
+                                 "UNIX sockets do not need it."},
     [VAR_MAX_PENDING] = {.name = "XCHG_MAX_PENDING",
                          .kind = KIND_SIZE,
                          BOTH(max_pending_bytes),
@@ -334,7 +337,7 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                            .max = 60 * NS_PER_S,
                            .default_text = "5s",
                            .what = "longest time from the accept to the end of a PROXY header",
-                           .more = "The other timeouts of a connection begin after it."},
+                           .more = "The other timeouts of a connection start after the header."},
     [VAR_WRITE_TIMEOUT] = {.name = "XCHG_WRITE_TIMEOUT",
                            .kind = KIND_TIME,
                            BOTH(write_timeout_ns),
@@ -367,10 +370,11 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          FIELD(drain_delay_ns),
          .max = 600 * NS_PER_S,
          .default_text = "0",
-         .what = "at a stop, how long to serve on while /readyz says 503 already",
-         .more = "Set it to what a load balancer needs to notice: its interval times its number of "
-                 "failures, and the timeout of a probe. The other time limits of a stop count from "
-                 "its end. SIGINT with a terminal as standard error skips it."},
+         .what = "drain delay: how long a stop continues to serve while /readyz returns 503",
+         .more =
+             "A load balancer must notice the 503 within this time: its check interval times its "
+             "number of failures, plus the timeout of one check. The other time limits of a stop "
+             "start after the delay. SIGINT skips it if standard error is a terminal."},
     [VAR_STOP_GRACE] = {.name = "XCHG_STOP_GRACE",
                         .kind = KIND_TIME,
                         BOTH(stop_grace_ns),
@@ -407,9 +411,10 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          BOTH(slow_log_ns),
          .max = 3600 * NS_PER_S,
          .default_text = "0",
-         .what = "log an exchange or, if it is endless, a message that took longer; 0 = off",
-         .more = "It is 0 or at least 1ms. A worker logs at most 10 such lines a second, and all "
-                 "are counted in slow. It costs 16 bytes for each connection."},
+         .what = "log an exchange, or a message of an endless one, that took longer; 0 = off",
+         .more =
+             "The value is 0 or at least 1ms. A worker logs at most 10 such lines a second. The "
+             "counter slow counts all. The slow log costs 16 bytes for each connection."},
 };
 
 const char *config_exchange_name(const struct config *config) {

@@ -46,9 +46,9 @@ static inline void histogram_record(struct histogram *histogram, uint64_t value)
 void histogram_merge(struct histogram *sum, const struct histogram *from);
 
 /**
- * Values below ${limit}, which is at most HISTOGRAM_FINE or a power of two up to 2^HISTOGRAM_BITS.
- * ${*bucket} and ${*below} are where the last call has ended, at first 0 and 0, so that a caller
- * with rising limits passes once over the buckets. Return: ${*below}.
+ * Count the values below ${limit}, which is at most HISTOGRAM_FINE or a power of two up to
+ * 2^HISTOGRAM_BITS. ${*bucket} and ${*below} hold the position of the last call, at first 0 and 0,
+ * so that a caller with rising limits walks the buckets only once. Return: ${*below}.
  */
 uint64_t histogram_below(const struct histogram *histogram, uint64_t limit, uint32_t *bucket,
                          uint64_t *below);

@@ -59,7 +59,7 @@ struct log_line {
 void log_init(struct log *log, log_call_fn *call, void *user, enum log_level level,
               enum log_format format);
 
-/** Pass lines of ${level} and more urgent ones from now on. Thread: any. */
+/** From now on write lines of ${level} and more urgent ones. Thread: any. */
 void log_set_level(struct log *log, enum log_level level);
 
 /**
@@ -72,8 +72,8 @@ void log_begin(struct log_line *line, struct log *log, enum log_level level, con
 void log_begin_always(struct log_line *line, struct log *log, const char *msg);
 
 /**
- * Would ${log} write a line of ${level}? For callers that would do something else before, such as
- * to format an address.
+ * Would ${log} write a line of ${level}? For callers that would have to prepare the line, for
+ * example to format an address.
  */
 static inline bool log_wants(const struct log *log, enum log_level level) {
   return atom_load_relaxed_u32(&log->level) >= level;

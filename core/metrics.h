@@ -1,17 +1,17 @@
 /*
- * metrics: THE table of what the server tells about itself, and its forms.
+ * metrics: THE table of the server's metrics, and the forms in which they are written.
  *
  *   GET /metrics    Prometheus text 0.0.4 or OpenMetrics 1.0   metrics_write
  *   GET /stats      one JSON object, integers only             metrics_write_json
  *   msg=stats       a line of the log                          metrics_log
  *   docs/metrics.md, xchg-metrics.7, grafana.json              docs/generate
  *
- * All values come in one struct metrics_snapshot, which pool/server_stats fills.  Nothing here
- * knows a thread, allocates memory or makes a system call.
+ * All values are in one struct metrics_snapshot, which pool/server_stats fills.  The functions here
+ * use no thread, allocate no memory and make no system call.
  *
- * A family has one set of labels, and every value of a closed set is there from the first scrape.
- * No label holds a byte or an address of a peer.  Counters never go back.  There are no rates, no
- * maxima, no averages and no times of samples: the reader makes them.
+ * A family has one set of labels, and every value of a closed set exists from the first scrape.
+ * No label contains a byte or an address of a peer.  Counters never decrease.  Rates, maxima,
+ * averages and timestamps are left to the reader.
  */
 #ifndef CORE_METRICS_H
 #define CORE_METRICS_H
@@ -27,7 +27,7 @@
 #define METRICS_WORKERS_MAX 64
 #define METRICS_LISTENERS_MAX 64
 
-/* The value of a family that this system cannot tell: it is left out. */
+/* The value of a family that the system does not provide: the family is left out. */
 #define METRICS_UNKNOWN UINT64_MAX
 
 /* Most bytes that metrics_write writes, without the listeners: each of those adds one line. */
@@ -97,20 +97,20 @@ struct metrics_listener {
   const char *proxy; /* the value of its option ;proxy=, or NULL */
 };
 
-/* What one scrape sees.  Times are in ns.  Strings are borrowed.  METRICS_UNKNOWN as the value of a
- * family without labels leaves it out. */
+/* The values of one scrape.  Times are in ns.  Strings are borrowed.  METRICS_UNKNOWN as the value
+ * of a family without labels leaves it out. */
 struct metrics_snapshot {
   const char *version, *model, *exchange;
   const char *state; /* starting, serving, draining */
   uint64_t ready, draining;
   uint64_t workers; /* threads; 0 outside of XCHG_MODEL=pool */
-  uint64_t open;    /* totals.accepted without those that have ended */
+  uint64_t open;    /* totals.accepted less those that have ended */
   uint64_t max;
   struct stats totals;
-  uint64_t accept_paused, accept_paused_ns; /* is it paused now; in all */
+  uint64_t accept_paused, accept_paused_ns; /* whether it is paused now; in total */
   uint64_t log_lines_lost;
 
-  bool latencies; /* there are the next four */
+  bool latencies; /* whether the next four are set */
   struct histogram handoff_ns, turn_ns, queue_depth, accept_batch;
 
   uint64_t cpu_ns, resident_bytes, start_time_ns, fds_max, threads;

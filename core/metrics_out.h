@@ -1,5 +1,5 @@
 /*
- * metrics_out: a bounded buffer that the forms of the metrics are written to.
+ * metrics_out: a bounded buffer to which metrics are written.
  *
  * It counts the bytes that the whole text needs, and keeps those that fit.  Numbers look the same
  * in every locale.

@@ -1,12 +1,12 @@
 /*
- * probe: seam for the static probes (USDT) by which bpftrace, perf and gdb look into a server.
+ * probe: seam for the static probes (USDT) by which bpftrace, perf and gdb observe a server.
  *
- * `make PROBES=1` defines XCHG_PROBES.  Each call is a nop then, and the section .note.stapsdt says
- * where it is and where its arguments are.  Any other build contains nothing of it, not even an
- * instruction: tests/lint/probes compares each object with that of a source without the calls.
+ * `make PROBES=1` defines XCHG_PROBES.  Each call is then a nop, and the section .note.stapsdt
+ * contains its address and the places of its arguments.  Any other build contains no instruction of
+ * a probe: tests/lint/probes compares each object with that of a source without the calls.
  *
  * There are no semaphores, so a tool may attach by process or by file.  The arguments are values
- * that the caller has at hand.  So a duration is given by its beginning, in nanoseconds of
+ * that the caller already has.  So instead of a duration, a probe passes a start time in ns of
  * CLOCK_MONOTONIC: a bpftrace script subtracts it from `nsecs`.
  */
 #ifndef CORE_PROBE_H
@@ -45,7 +45,7 @@
 
 /* The stages of the probe stop. */
 enum probe_stage {
-  PROBE_DRAIN = 1, /* connections end */
+  PROBE_DRAIN = 1, /* connections drain */
   PROBE_ACCEPTED,  /* no listener is open, and no connection waits for a worker */
   PROBE_CUT,       /* a worker closes its connections, because the drain timeout is over */
   PROBE_CLOSE,     /* all threads have ended */

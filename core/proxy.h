@@ -1,9 +1,9 @@
 /*
- * proxy: parses a header of the PROXY protocol, version 1 (a line) or 2 (binary).
+ * proxy: parses a PROXY header of version 1 (a line) or 2 (binary).
  *
- * A proxy sends the header before the bytes of its client.  The header tells the addresses of the
- * client's connection.  The parser is a pure function: it owns nothing, allocates nothing and keeps
- * no state.  The caller collects bytes and passes all of them again after each arrival.
+ * A proxy sends the header before the bytes of its client.  The header contains the addresses of
+ * the client's connection.  The parser is a pure function: it owns nothing, allocates nothing and
+ * keeps no state.  The caller collects bytes and passes all of them again after each arrival.
  *
  * The result never changes with more bytes: what is done or bad stays so, with the same size or
  * cause.  A byte that cannot stand at its place is bad as soon as it arrives.  Fields of version 1
@@ -25,7 +25,7 @@
 #define PROXY_HEADER_MAX 4096   /* the longest header that is taken */
 #define PROXY_UNIQUE_ID_MAX 128 /* the longest unique id */
 
-/* What a listener takes, as bits of versions. */
+/* The versions that a listener accepts, as bits. */
 enum proxy_accepts { PROXY_OFF = 0, PROXY_V1 = 1, PROXY_V2 = 2, PROXY_ANY = 3 };
 
 enum proxy_result {
@@ -34,7 +34,7 @@ enum proxy_result {
   PROXY_BAD   /* no header; the cause is set */
 };
 
-/* Why there is no header, and who finds out: the parser or its caller. */
+/* Why there is no valid header, and whether the parser or its caller detects it. */
 enum proxy_cause {
   PROXY_CAUSE_NONE,
   PROXY_CAUSE_UNTRUSTED,  /* caller: the peer may not send headers */

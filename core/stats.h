@@ -34,7 +34,7 @@
   PUBLIC(blocked)          /* times that a callback exceeded XCHG_WATCHDOG */              \
   INTERNAL(slow)           /* exchanges or messages that took longer than XCHG_SLOW_LOG */
 
-/* What a PROXY header said: its version, 1 or 2, and its command. */
+/* PROXY headers by version, 1 or 2, and command. */
 #define STATS_PROXY_VERSIONS 2
 enum stats_proxy_command {
   STATS_PROXY_PROXY, /* the header named the client */
@@ -47,7 +47,7 @@ enum stats_proxy_command {
 enum stats_proxy_cause {
   STATS_PROXY_UNTRUSTED, /* the sender is not in XCHG_PROXY_TRUST */
   STATS_PROXY_NOT_HEADER,
-  STATS_PROXY_VERSION, /* a version that the listener does not take */
+  STATS_PROXY_VERSION, /* a version that the listener does not accept */
   STATS_PROXY_BAD,
   STATS_PROXY_TRUNCATED,
   STATS_PROXY_TOO_LONG,
@@ -56,7 +56,7 @@ enum stats_proxy_cause {
   STATS_PROXY_CAUSES
 };
 
-/* Connections by how long they lived: entry i counts those of 2^i to 2^(i+1) - 1 ns. */
+/* Connections by their duration: entry i counts those of 2^i to 2^(i+1) - 1 ns. */
 #define STATS_LIVED 64
 
 #define STATS_FIELD(name) atom_u64 name;
@@ -76,8 +76,8 @@ static inline void stats_add(atom_u64 *counter, uint64_t n) {
 }
 
 /**
- * Raise ${figure} to ${value} if it is lower: for a figure that its readers compute, so that none
- * sees a step back.  Return: the figure. Thread: any.
+ * Raise ${figure} to ${value} if it is lower, so that no reader of a computed value sees it
+ * decrease.  Return: the figure. Thread: any.
  */
 static inline uint64_t stats_raise(atom_u64 *figure, uint64_t value) {
   uint64_t before = atom_load_relaxed_u64(figure);

@@ -1,6 +1,6 @@
 /*
- * token_bucket: how many lines of a kind may be logged in a second, so that no flood of connections
- * floods the log.
+ * token_bucket: limits how many lines of a kind are logged a second, so that a flood of connections
+ * does not flood the log.
  *
  * A bucket holds a second's tokens and fills evenly.  Its state is the time at which it is full.
  * It has one user and reads no clock.

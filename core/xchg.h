@@ -257,8 +257,8 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns);
 /**
  * Write the peer's address to the ${size} bytes at ${text}: "192.0.2.1:5000",
  * "[2001:db8::1]:5000" or "unix". XCHG_ADDRESS_MAX bytes are always enough. An address that a PROXY
- * header announces takes the place of the proxy's. A path is "unix:/path": other bytes than
- * printable ones are \xNN there, and "..." ends one that is too long.
+ * header announces replaces that of the proxy. A path is "unix:/path": bytes that are not
+ * printable become \xNN, and "..." ends a path that is too long.
  * Errors: ENOSPC (the address does not fit), EPERM.
  */
 int xchg_address(const struct xchg_conn *conn, char *text, size_t size);
@@ -284,12 +284,12 @@ void *xchg_user(const struct xchg_conn *conn);
 /** The connection's server. Thread: any, while ${conn} is valid. */
 struct xchg_server *xchg_server_of(const struct xchg_conn *conn);
 
-/* ---- xchg_proxy(3): what the PROXY header of a connection said ---- */
+/* ---- xchg_proxy(3): the contents of the PROXY header of a connection ---- */
 
 enum xchg_command {
   XCHG_COMMAND_PROXY,   /* the connection of a client */
-  XCHG_COMMAND_LOCAL,   /* the proxy's own, such as a health check */
-  XCHG_COMMAND_UNKNOWN, /* version 1: of a client without an address */
+  XCHG_COMMAND_LOCAL,   /* of the proxy itself, such as a health check */
+  XCHG_COMMAND_UNKNOWN, /* version 1: a client without an address */
 };
 
 /* Bytes of a header. The proxy may have copied them from a client unchecked: escape them. */
@@ -301,14 +301,14 @@ struct xchg_bytes {
 struct xchg_proxy {
   size_t size;                /* sizeof(struct xchg_proxy), set by the caller */
   unsigned version;           /* of the protocol: 1 or 2 */
-  enum xchg_command command;  /* who connected */
+  enum xchg_command command;  /* the kind of connection */
   char via[XCHG_ADDRESS_MAX]; /* the proxy, as xchg_address writes it */
-  /* The client and where it connected to, written likewise; "" = not announced. */
+  /* The client, and the address that it connected to, in the same form; "" = not announced. */
   char source[XCHG_ADDRESS_MAX], destination[XCHG_ADDRESS_MAX];
   /* The name that the client asked for, its protocol, the proxy's id of the connection. */
   struct xchg_bytes authority, alpn, unique_id;
-  bool tls;            /* the proxy has told about TLS: the next five are set */
-  uint8_t tls_bits;    /* 1: over TLS; 2, 4: with a certificate of this connection, this session */
+  bool tls;            /* the header describes TLS: the next five are set */
+  uint8_t tls_bits;    /* 1: over TLS; 2, 4: a certificate in this connection, in this session */
   uint32_t tls_verify; /* 0 = the certificate was verified */
   /* The version of TLS, the name in the certificate, the cipher. */
   struct xchg_bytes tls_version, tls_cn, tls_cipher;
@@ -316,7 +316,7 @@ struct xchg_proxy {
 
 /**
  * xchg_proxy(conn, proxy):
- * Fill ${proxy} with what the header of the connection said.
+ * Fill ${proxy} with the contents of the connection's PROXY header.
  * xchg_proxy_tlv(conn, type, data, size):
  * Find the value of the first TLV of ${type}. It is valid until on_close returns.
  * Errors: ENOENT (the listener has no ;proxy=; xchg_proxy_tlv: no such TLV, or proxy_tlvs is not
@@ -448,7 +448,7 @@ struct xchg_config {
 
   enum xchg_log_level log_level;   /* the least urgent level that is logged */
   enum xchg_log_format log_format; /* of the lines on standard error */
-  uint64_t slow_log_ns;            /* what takes longer is logged; 0 = off, else 1 ms or more */
+  uint64_t slow_log_ns;            /* slower exchanges are logged; 0 = off, else 1 ms or more */
   /*
    * Receives each line of the log, without a line feed. Called by several threads at once. Must not
    * block and must not call the library. NULL = standard error: no thread waits for it, and a write

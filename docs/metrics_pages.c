@@ -11,46 +11,51 @@
 static const char head[] =
     "# Metrics\n\n"
     "This page is generated from the table in core/metrics.c; do not edit it.\n\n"
-    "`GET /metrics` of the admin endpoint (`XCHG_ADMIN`) answers with all of these families, in\n"
-    "Prometheus text 0.0.4. Where the header `Accept` prefers OpenMetrics 1.0, it answers with "
-    "that.\n"
-    "`GET /stats` has the same figures as one JSON object of integers, and a page in the browser "
-    "at `/`\n"
-    "shows them. [deploy/grafana.json](deploy/grafana.json) is a dashboard for Grafana.\n\n"
-    "- A counter never goes back, and there is no way to reset it. There are no rates, averages "
-    "and\n"
-    "  maxima, because Prometheus makes them from counters.\n"
-    "- In every scrape, `xchg_connections_accepted_total` is `xchg_connections_open` and the sum "
-    "of\n"
+    "`GET /metrics` of the admin endpoint (`XCHG_ADMIN`) returns these families in the "
+    "format\n"
+    "Prometheus text 0.0.4. If the HTTP header `Accept` prefers OpenMetrics 1.0, it returns that "
+    "format.\n"
+    "`GET /stats` returns the same metrics as one JSON object of integers. The page at `/` shows "
+    "them in\n"
+    "a browser. [deploy/grafana.json](deploy/grafana.json) is a dashboard for Grafana.\n\n"
+    "- A counter never decreases and cannot be reset. Rates, averages and maxima are missing, "
+    "because\n"
+    "  Prometheus computes them from counters.\n"
+    "- In every scrape, `xchg_connections_accepted_total` equals `xchg_connections_open` plus the "
+    "sum of\n"
     "  `xchg_connections_ended_total`.\n"
-    "- Every series is there from the first scrape on. No label holds what a client has sent, or "
-    "its\n"
-    "  address.\n"
-    "- Times are in seconds. In OpenMetrics the name of a counter's family lacks `_total`, and "
-    "that of\n"
-    "  `xchg_build_info` lacks `_info`.\n"
-    "- A scrape sums up the counters of all threads. It takes no lock, and no connection waits for "
-    "it.\n\n";
+    "- Every series exists from the first scrape. No label contains bytes or addresses of "
+    "clients.\n"
+    "- Times are in seconds. In OpenMetrics the family name of a counter has no suffix `_total`, "
+    "and that\n"
+    "  of `xchg_build_info` no suffix `_info`.\n"
+    "- A scrape adds up the counters of all threads. It takes no lock and delays no "
+    "connection.\n\n";
 
 static const char tail[] =
-    "\n`/stats` has `finished` beside `closed`, which is an object of the other reasons. The log "
-    "lines\n"
-    "`stats` and `stopped` have `closed_<reason>` instead, and quantiles with the suffixes "
-    "`_p50`,\n"
-    "`_p90`, `_p99` and `_max`. The keys of a worker stand in the array `workers` of `/stats`.\n\n"
+    "\nIn `/stats` the key `finished` is separate, and `closed` is an object with the other "
+    "reasons. The\n"
+    "log lines `stats` and `stopped` contain `closed_<reason>` instead. They contain quantiles "
+    "with the\n"
+    "suffixes `_p50`, `_p90`, `_p99` and `_max`. The array `workers` of `/stats` contains the keys "
+    "of\n"
+    "each worker.\n\n"
     "## Labels\n\n"
     "| label | values |\n"
     "|---|---|\n";
 
 static const char last[] =
-    "\nFamilies with the label `worker` exist under `XCHG_MODEL=pool` with at most 64 workers. The "
-    "same\nholds for the hand-off, the turns, the queues and the batches, with any number of "
-    "workers. A family\nis left out if the system cannot tell its value: without `/proc` that is "
-    "the memory and the threads.\n\n"
+    "\nSome families exist in some cases only:\n\n"
+    "| families | exist |\n"
+    "|---|---|\n"
+    "| with the label `worker` | under `XCHG_MODEL=pool` with at most 64 workers |\n"
+    "| `xchg_handoff_seconds`, `xchg_turn_seconds`, `xchg_queue_connections`, "
+    "`xchg_accept_batch_connections` | under `XCHG_MODEL=pool` |\n"
+    "| `process_resident_memory_bytes`, `process_threads` | if `/proc` is mounted |\n\n"
     "## Buckets\n\n"
-    "The bounds are exact: a power of two in nanoseconds, or one less than a power of two. A time "
-    "that\n"
-    "equals a bound is counted in the next bucket.\n\n"
+    "The bounds are exact. A bound of a time is a power of two in nanoseconds. A bound of a count "
+    "is one\n"
+    "less than a power of two. A time that equals a bound is counted in the next bucket.\n\n"
     "| family | bounds |\n"
     "|---|---|\n";
 
@@ -64,7 +69,7 @@ static const struct {
     [LABEL_BUILD] = {{"version", "model", "exchange"}, NULL},
     [LABEL_REASON] = {{"reason"}, NULL},
     [LABEL_WORKER] = {{"worker"}, "the number of the worker, from 0"},
-    [LABEL_LISTENER] = {{"listener"}, "the address of the listener, as `msg=listening` has it"},
+    [LABEL_LISTENER] = {{"listener"}, "the address of the listener, as `msg=listening` shows it"},
     [LABEL_PROXY] = {{"version", "command"}, NULL},
     [LABEL_CAUSE] = {{"cause"}, NULL},
 };
@@ -112,7 +117,7 @@ static void print_closed_set(FILE *out, const char *label, const char *of) {
 
 static void print_label_rows(FILE *out) {
   fputs(
-      "| `version` of the build | the version of xchg |\n"
+      "| `version` of `xchg_build_info` | the version of xchg |\n"
       "| `model` | the value of `XCHG_MODEL` |\n"
       "| `exchange` | the value of `XCHG_EXCHANGE`, or `handler` |\n",
       out);

@@ -95,11 +95,11 @@ struct conn_peer {
 static_assert(CONFIG_LISTEN_MAX <= CONN_LISTENER_MASK + 1, "its bits hold the index of a listener");
 static_assert(sizeof(struct conn_peer) == 32, "docs/tuning.md counts on it");
 
-/* What a connection of a listener with ;proxy= keeps; in an array by slot. See conn_proxy.h. */
+/* The PROXY header of a connection; in an array by slot. See conn_proxy.h. */
 struct conn_proxy {
   uint64_t accepted_ns;    /* the header's time runs from here */
   struct addr via;         /* the peer of the socket: the proxy */
-  struct addr destination; /* where the client connected to; ADDR_NONE = not announced */
+  struct addr destination; /* that the client connected to; ADDR_NONE = not announced */
   uint8_t accepts;         /* enum addr_proxy */
   uint8_t version;         /* of the complete header */
   uint8_t command;         /* likewise: enum proxy_command */
@@ -213,7 +213,7 @@ static inline uint64_t conn_id(const struct xchg_conn *conn) {
   return (uint64_t)conn->ctx->index << (64 - conn->ctx->reactor->owner_bits) | conn->source.key;
 }
 
-/** What ${conn}, whose listener has ;proxy=, keeps. */
+/** The PROXY header of ${conn}, whose listener has ;proxy=. */
 static inline struct conn_proxy *conn_proxy(const struct xchg_conn *conn) {
   return &conn->ctx->proxies[source_slot(conn->ctx->reactor, &conn->source)];
 }

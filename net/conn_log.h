@@ -1,13 +1,13 @@
 /*
- * conn_log: the log lines of a connection, and what is slow.
+ * conn_log: the debug lines of a connection, and the slow log.
  *
  *   level debug   opened, closed: the life of a connection; 100 lines a second of a worker
- *   level warn    slow: what took longer than XCHG_SLOW_LOG; 10 lines a second of a worker
+ *   level warn    slow: exceeded XCHG_SLOW_LOG; 10 lines a second of a worker
  *
- * A counted exchange takes the time from the accept to the close.  A message of an endless exchange
- * takes the time from its first byte until it is delivered, and, if the handler then pauses the
- * connection or offloads work, until both are over.  All times are those of turns, so the time of
- * the callback itself is not in it: the watchdog looks at that.
+ * A counted exchange lasts from the accept to the close.  A message of an endless exchange lasts
+ * from its first byte until it is delivered.  If the handler then pauses the connection or offloads
+ * work, the message lasts until both are over.  All times are start times of turns, so they do not
+ * include the callback itself: the watchdog reports a callback that blocks.
  *
  * While neither level debug nor XCHG_SLOW_LOG is on, a connection costs one comparison at its
  * beginning and one at its end, see conn_log_wanted.  Runs on the thread that owns the context.
@@ -17,14 +17,14 @@
 
 #include "net/conn_internal.h"
 
-/* What XCHG_SLOW_LOG needs of a connection; in an array by slot. */
+/* The data of XCHG_SLOW_LOG for a connection; in an array by slot. */
 struct conn_pace {
   uint64_t message_ns; /* start of the message that is not over; 0 = none */
   uint32_t handoff_us; /* from the accept to the beginning of its first turn */
   bool held;           /* that message was delivered, and the handler holds the connection */
 };
 
-/** Prepare what ${ctx} needs for its configuration. Return: 0, or -1 (ENOMEM). */
+/** Allocate what the configuration of ${ctx} needs. Return: 0, or -1 (ENOMEM). */
 int conn_log_init(struct conn_ctx *ctx);
 void conn_log_fini(struct conn_ctx *ctx);
 
@@ -36,7 +36,7 @@ static inline bool conn_log_wanted(const struct conn_ctx *ctx) {
   return log_wants(ctx->log, ctx->log_from);
 }
 
-/** ${conn} was opened, and nothing was called or sent yet. */
+/** ${conn} was opened; no callback was called and nothing was sent. */
 void conn_log_open(struct xchg_conn *conn);
 
 /** ${conn} ends as ${reason}. Its input and its clock are still those of its last turn. */

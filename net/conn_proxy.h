@@ -1,5 +1,5 @@
 /*
- * conn_proxy: the PROXY header that a connection of a listener with ;proxy= begins with.
+ * conn_proxy: reads the PROXY header with which a connection of a listener with ;proxy= begins.
  *
  *                       the header is complete and its client allowed
  *   conn_open --> HEADER ---------------------------------------------> OPEN, on_open
@@ -12,10 +12,11 @@
  *                 CLOSED, without on_open and on_close
  *
  * In HEADER nothing is sent and no other timeout runs.  Bytes of the header are read as input, and
- * those after it are the connection's first input.  Then all clocks start as at an accept.
+ * bytes after it are the connection's first input.  Then all timeouts start as at an accept.
  *
- * What the header said is in an array by slot, which exists only where a listener has ;proxy=.  The
- * header itself is kept in the cold part, if the handler asks for its TLVs or a path is part of it.
+ * The contents of the header are in an array by slot, which exists only if a listener has ;proxy=.
+ * The bytes of the header are kept in the cold part, if the handler sets proxy_tlvs or the header
+ * announces a path.
  */
 #ifndef NET_CONN_PROXY_H
 #define NET_CONN_PROXY_H
@@ -40,7 +41,7 @@ void conn_proxy_reject(struct xchg_conn *conn, enum proxy_cause cause);
 
 /**
  * The reason of ${conn}, which ends for ${reason}: XCHG_FINISHED instead of XCHG_PEER or XCHG_RESET
- * if it is the proxy's own (LOCAL) and no byte came after its header. A health check ends so.
+ * if its command is LOCAL and no byte came after its header, because it is a health check.
  */
 enum xchg_reason conn_proxy_reason(const struct xchg_conn *conn, enum xchg_reason reason);
 

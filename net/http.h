@@ -22,7 +22,7 @@
 
 enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_OTHER };
 
-/* The fields that are kept. */
+/* The header fields that are kept. */
 enum http_field {
   HTTP_HOST,
   HTTP_ORIGIN,
@@ -78,7 +78,7 @@ size_t http_write_head(char *text, size_t size, const struct http_answer *answer
 /** The phrase of ${status}. */
 const char *http_reason(unsigned status);
 
-/** Is ${text} the word ${word}, apart from the case? Not if there is none. */
+/** Is ${text} the word ${word}, ignoring case? False if ${text} is absent. */
 bool http_is(struct http_text text, const char *word);
 
 /** Are the bytes of ${text} those of ${word}? */
@@ -86,7 +86,7 @@ bool http_is_exactly(struct http_text text, const char *word);
 
 /**
  * http_next_parameter(query, name, value):
- * Take the next name=value of ${query}, which loses it.
+ * Remove the next name=value from ${query}.
  * Return: was there one? Without '=' the value is empty.
  */
 bool http_next_parameter(struct http_text *query, struct http_text *name, struct http_text *value);
@@ -95,8 +95,8 @@ bool http_next_parameter(struct http_text *query, struct http_text *name, struct
 int http_copy(struct http_text text, char *copy, size_t size);
 
 /**
- * Can ${host}, the value of a Host field, be no name of the public DNS? That is localhost, the
- * literal of an address, a name without a dot, or none, with or without a port.
+ * Is ${host}, the value of a Host field, certainly no public DNS name? True for localhost, a
+ * literal address, a name without a dot, and no name, with or without a port.
  */
 bool http_host_is_near(struct http_text host);
 

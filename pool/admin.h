@@ -1,16 +1,16 @@
 /*
- * admin: the admin endpoint of a program (XCHG_ADMIN): probes, numbers and commands by HTTP.
+ * admin: the admin endpoint of a program (XCHG_ADMIN): health checks, metrics, commands over HTTP.
  *
- * It is a second server of the library in the same process, with a handler of its own, one worker
- * and own limits.  So the limits, pauses and blocked workers of the data server do not reach it,
- * and the data path knows nothing of it.  It starts first and ends last.
+ * It is a second server in the same process, with its own handler, one worker and its own limits.
+ * So the limits, pauses and blocked workers of the data server do not affect it, and the data path
+ * has no code for it.  It starts first and ends last.
  *
  *   threads    xchg-adm-acc accepts, xchg-adm answers, main calls pool/admin_server
  *   reads      counters and turn times that any thread may read
- *   writes     the flags below, the level of the log, posted calls
+ *   writes     the flags below, posted calls; main sets the log level for it
  *
- * This file has what routes need: the state, and answers.  pool/admin_routes has the table of the
- * routes, pool/admin_server the server.
+ * This file declares what routes need: the state, and the calls that answer.  pool/admin_routes has
+ * the table of the routes, pool/admin_server the server.
  */
 #ifndef POOL_ADMIN_H
 #define POOL_ADMIN_H
@@ -35,7 +35,7 @@ struct admin_setup {
   struct log_writer *log_writer;
 };
 
-/* The longest answer: /metrics and /stats of 64 workers and 64 listeners need less. */
+/* The longest answer. /metrics and /stats of 64 workers and 64 listeners are shorter. */
 #define ADMIN_BUFFER_BYTES ((size_t)256 * 1024)
 
 /* admin.log_asked: a count, seconds, a level. */
@@ -68,7 +68,7 @@ struct admin {
 /* The state of a connection. */
 struct admin_conn {
   uint64_t used;      /* admin.uses at its last request or its opening */
-  uint64_t opened_ns; /* when the turn began in which it was opened */
+  uint64_t opened_ns; /* start of the turn in which it was opened */
   uint32_t number;    /* of the answer that is awaited, or of the next one */
   bool waits;         /* an answer comes later */
   bool begun;         /* a request has begun and is not complete */
@@ -81,7 +81,7 @@ struct admin_conn {
   void (*on_late)(struct admin *admin, struct xchg_conn *conn, uint32_t number); /* if it waits */
 };
 
-/** Where the program's server is in its life. Thread: any. */
+/** The state of the program's server. Thread: any. */
 static inline enum admin_life admin_life(const struct admin *admin) {
   return (enum admin_life)atom_load_acquire_u32(&admin->life); /* pairs with admin_set_life */
 }
@@ -103,22 +103,21 @@ void admin_answer(struct xchg_conn *conn, unsigned status, const char *type, con
                   size_t size);
 void admin_answer_line(struct xchg_conn *conn, unsigned status, const char *text);
 
-/** Answer that the query of a request is wrong. */
+/** Answer 400: the query of a request is wrong. */
 void admin_refuse_query(struct xchg_conn *conn);
 
 /**
  * admin_wait(conn, on_late, after_ns):
- * The answer comes later; requests behind it wait. If it has not come ${after_ns} from now,
- * ${on_late} is called, which answers or waits again.
+ * The answer comes later, and the client's next requests wait. If no answer has been given after
+ * ${after_ns}, ${on_late} is called, which answers or waits again.
  * Return: the number for admin_awaited.
  * admin_awaited(conn, number):
- * The result for ${number} is there. Return: may it be answered? Not if the connection has been
- * answered in another way.
+ * The result for ${number} is known. Return: may it be answered? Not if another answer was given.
  */
 uint32_t admin_wait(struct xchg_conn *conn, admin_late_fn *on_late, uint64_t after_ns);
 bool admin_awaited(struct xchg_conn *conn, uint32_t number);
 
-/** As admin_answer, with more lines of the head, each with CRLF. */
+/** As admin_answer, with more lines in the head, each with CRLF. */
 void admin_answer_with(struct xchg_conn *conn, const struct http_answer *answer, const char *body);
 
 /** Ask the main thread for ${level} for ${seconds}, and wake it. Thread: xchg-adm. */

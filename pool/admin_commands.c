@@ -120,7 +120,7 @@ static void close_conn(struct xchg_conn *conn, void *argument) {
 static void close_late(struct admin *admin, struct xchg_conn *conn, uint32_t number) {
   (void)admin; /* what is under way finds the number used */
   if (admin_awaited(conn, number)) {
-    admin_answer_line(conn, 503, "its worker does not answer");
+    admin_answer_line(conn, 503, "the worker of the connection does not respond");
   }
 }
 
@@ -151,7 +151,8 @@ static void post_closing(struct admin *admin, struct xchg_conn *conn, uint64_t i
   if (xchg_post(admin->data, id, close_conn, closing) == -1) {
     bool unknown = errno == EINVAL;    /* no worker has such an id */
     (void)admin_awaited(conn, number); /* it is: nothing else has answered */
-    admin_answer_line(conn, unknown ? 404 : 503, unknown ? "gone" : "its worker is busy");
+    admin_answer_line(conn, unknown ? 404 : 503,
+                      unknown ? "gone" : "the worker of the connection is busy");
     free(closing);
   }
 }
@@ -166,7 +167,7 @@ void admin_command_close(struct admin *admin, struct xchg_conn *conn,
   if (!good || parse_id(text, &id) == -1 || (!aborts && strcmp(how, "finish") != 0)) {
     admin_refuse_query(conn);
   } else if (admin->setup.config->model != MODEL_POOL) {
-    admin_answer_line(conn, 501, "only XCHG_MODEL=pool has this");
+    admin_answer_line(conn, 501, "available under XCHG_MODEL=pool only");
   } else {
     post_closing(admin, conn, id, aborts);
   }

@@ -1,5 +1,5 @@
 /*
- * admin_commands: the commands of the admin endpoint, which pool/admin_routes has guarded.
+ * admin_commands: the commands of the admin endpoint. pool/admin_routes has checked their guards.
  */
 #ifndef POOL_ADMIN_COMMANDS_H
 #define POOL_ADMIN_COMMANDS_H
@@ -7,8 +7,8 @@
 #include "pool/admin.h"
 
 /**
- * POST /drain, /ready?state=, /log?level=&for= and /close?id=&how=: obey ${request} and answer.
- * Only /close answers later, when the worker of the connection has obeyed. Thread: xchg-adm.
+ * POST /drain, /ready?state=, /log?level=&for= and /close?id=&how=: execute ${request} and answer.
+ * Only /close answers later, when the worker of the connection has executed it. Thread: xchg-adm.
  */
 void admin_command_drain(struct admin *admin, struct xchg_conn *conn,
                          const struct http_request *request);

@@ -53,7 +53,7 @@ static void refuse(struct xchg_conn *conn, int error) {
       admin_answer_line(conn, 400, "no such worker");
       return;
     case ENOTSUP:
-      admin_answer_line(conn, 501, "only XCHG_MODEL=pool has this");
+      admin_answer_line(conn, 501, "available under XCHG_MODEL=pool only");
       return;
     default:
       admin_answer_line(conn, 503, "out of memory");

@@ -1,12 +1,13 @@
 /*
- * admin_routes: THE table of the admin endpoint's routes, who may use each, and what they do.
+ * admin_routes: THE table of the admin endpoint's routes, with the guards and the code of each.
  *
- * TCP reads what is public, a UNIX socket rules.  A user who may open the socket may give commands:
- * that is a question of its mode.  There are no passwords.
+ * TCP clients may read what is public.  A user who may open a UNIX socket may give commands, so the
+ * mode of the socket decides.  There are no passwords.
  *
- * A tunnel, or a browser on the same machine, brings web pages within reach.  So routes with
- * GUARD_NEAR want a Host that no public name can have (against DNS rebinding), and a command wants
- * the field Xchg-Command, which no page of another site can send, and no Origin of another site.
+ * Web pages can reach the endpoint through a tunnel or a browser on the same machine.  So routes
+ * with GUARD_NEAR require a Host that cannot be a public name (against DNS rebinding).  A command
+ * requires the field Xchg-Command, which no page of another site can send, and refuses an Origin of
+ * another host.
  */
 #include "pool/admin_routes.h"
 
@@ -27,13 +28,13 @@
 /* Who may use a route. */
 enum {
   GUARD_UNIX = 1, /* UNIX sockets only */
-  GUARD_NEAR = 2, /* only with a near Host, where a browser can be: UNIX, and a loopback peer */
+  GUARD_NEAR = 2, /* on UNIX sockets and for loopback peers, the Host must be near */
   GUARD_LIFE = 4, /* only once the server serves */
 };
 
-/* ---- probes ---- */
+/* ---- health checks ---- */
 
-/* Begin of the turn of the ${i}th thread, 0 = the acceptor; 0 = it waits. */
+/* Start of the turn of the ${i}th thread, 0 = the acceptor; ${*turn_ns} is 0 if it waits. */
 static bool turn_of(struct xchg_server *data, uint32_t i, uint64_t *turn_ns) {
   if (i == 0) {
     *turn_ns = atom_load_relaxed_u64(&data->acceptor.turn_ns);
@@ -99,7 +100,7 @@ static void answer_readyz(struct admin *admin, struct xchg_conn *conn,
   admin_answer_line(conn, why == NULL ? 200 : 503, why == NULL ? "ok" : why);
 }
 
-/* ---- numbers ---- */
+/* ---- metrics ---- */
 
 /* Copy the settings, as metrics_write writes. */
 static size_t write_settings(void *argument, char *buffer, size_t size) {
@@ -214,7 +215,7 @@ static const char *forbidden(const struct route *route, const struct xchg_conn *
   const struct admin_conn *state = xchg_state(conn);
   const struct http_text *fields = request->fields;
   if ((route->guards & GUARD_UNIX) != 0 && !state->is_unix) {
-    return "only a UNIX socket has this";
+    return "available on a UNIX socket only";
   }
   if ((route->guards & GUARD_NEAR) != 0 && (state->is_unix || state->is_loopback) &&
       !http_host_is_near(fields[HTTP_HOST])) {
@@ -225,7 +226,7 @@ static const char *forbidden(const struct route *route, const struct xchg_conn *
   }
   if (route->is_command && fields[HTTP_ORIGIN].at != NULL &&
       !http_origin_is(fields[HTTP_ORIGIN], fields[HTTP_HOST])) {
-    return "the Origin is another site";
+    return "the Origin names another host";
   }
   return NULL;
 }
@@ -247,7 +248,7 @@ static void log_command(struct admin *admin, const struct xchg_conn *conn,
 }
 
 static void refuse_method(struct xchg_conn *conn, const struct route *route) {
-  static const char text[] = "not this method\n";
+  static const char text[] = "wrong method\n";
   const struct http_answer answer = {
       .status = 405,
       .type = "text/plain; charset=utf-8",

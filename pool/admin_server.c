@@ -127,7 +127,7 @@ static void on_open(struct xchg_conn *conn) {
       return;
     }
     state->exceeds = true;
-    (void)xchg_timer(conn, BURST_NS); /* without memory the next newcomer makes room */
+    (void)xchg_timer(conn, BURST_NS); /* without memory the next connection makes room */
   }
   state->opened_ns = turn_of(conn);
   admin->conns[admin->conns_count++] = conn;
@@ -319,7 +319,7 @@ uint64_t admin_server_tend_log(struct admin *admin, uint64_t now_ns) {
   } else if (admin->log_until_ns <= now_ns) {
     admin->log_until_ns = NEVER;
     log_set_level(admin->setup.log, admin->setup.config->log_level);
-    log_msg(admin->setup.log, LOG_WARN, "the level of the log is as configured again");
+    log_msg(admin->setup.log, LOG_WARN, "the log level is the configured one again");
   }
   return admin->log_until_ns;
 }

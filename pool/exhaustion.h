@@ -1,5 +1,5 @@
 /*
- * exhaustion: an episode in which descriptors or memory are exhausted, as two lines of the log.
+ * exhaustion: logs the beginning and the end of an episode of exhausted descriptors or memory.
  *
  * One line when it begins, one when it is over: after a second without another failure.
  */

@@ -1,5 +1,5 @@
 /*
- * page: the operator's page, three files of docs/page as constants.
+ * page: the page of the admin endpoint, three files of docs/page as constants.
  *
  * The Makefile makes page.c from these files.  They are text with a newline at the end and hold no
  * NUL; together they have at most PAGE_MAX bytes.

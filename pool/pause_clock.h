@@ -1,5 +1,5 @@
 /*
- * pause_clock: for how long something was paused in all, up to now.
+ * pause_clock: the total time of all pauses up to now.
  *
  * One thread starts and stops it, any thread reads.  One word holds the whole state, so a reader
  * cannot see half of a change.  The writer's time is that of its turn, a little before that of a

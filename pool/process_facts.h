@@ -1,5 +1,5 @@
 /*
- * process_facts: what the kernel knows of this process, for the metrics.
+ * process_facts: CPU time, memory and threads of this process, for the metrics.
  *
  * The descriptor is opened at the start, so that a later lack of descriptors, a drop of rights or a
  * sandbox does not matter.  No directory is read.

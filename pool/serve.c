@@ -153,7 +153,7 @@ static int patience_ms(const struct serve *s) {
   return (int)min_u64(ms, INT32_MAX);
 }
 
-/* Before signals: one that follows the answer to a command finds it obeyed. */
+/* Called before signals are read, so that a signal after a command's answer comes second. */
 static void obey_commands(struct serve *s) {
   s->log_ns = admin_server_tend_log(s->admin, sys_now_ns());
   if (!s->begun && admin_server_drain_asked(s->admin)) {
@@ -245,7 +245,8 @@ static int serve_data(struct serve *s) {
     code = server_start(&s->server);
   }
   if (code == 0) {
-    admin_server_set_serving(s->admin, &s->server); /* who reads `listening` finds it so */
+    admin_server_set_serving(s->admin,
+                             &s->server); /* before `listening`: its reader may request /readyz */
     log_listening(s);
     sd_notify_send(s->setup.notify, "READY=1", s->setup.log);
     code = attend(s);

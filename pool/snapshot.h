@@ -1,5 +1,5 @@
 /*
- * snapshot: the first n connections of a server in some order, from all workers, without a lock.
+ * snapshot: collects the first n connections of a server in some order, without a lock.
  *
  *   snapshot_start --> each worker walks its connections (pool/task: a visit) and keeps its first n
  *        |                  | the last one to end
@@ -10,13 +10,13 @@
  *        `------------------+--> snapshot_finish merges what has come --> snapshot_json
  *                                                                     --> snapshot_free
  *
- * The asker is a connection of another server of the process, whose one worker starts and ends all
- * walks of the server.  One walk at a time is in progress.  A worker that has not answered when the
- * walk is finished is missing: a callback blocks it.  Until it has answered it gets no other visit,
- * and is missing in later walks at once.
+ * The asker is the connection that requested the walk.  It belongs to another server of the
+ * process, the admin endpoint, whose only worker starts and ends all walks.  One walk runs at a
+ * time.  A worker that has not answered when the walk is finished is missing: a callback blocks it.
+ * It gets no other visit until it has answered, and later walks count it as missing at once.
  *
- * A worker writes to its own part, and no more once it has ended it.  The asker reads a part only
- * then.  The memory belongs to the asker, and to the workers together; the last one to leave frees
+ * A worker writes only its own part, and stops writing when it has answered.  The asker reads a
+ * part only then.  The asker and the workers own the memory together; the last one to leave frees
  * it.  No worker allocates.
  *
  * The workers' threads of the server must end before the asker's server is destroyed.  The server
@@ -31,7 +31,7 @@
 
 /* A connection, as its worker saw it. */
 struct snapshot_row {
-  uint64_t rank; /* rows with higher ranks come first, and of the same rank those with lower ids */
+  uint64_t rank; /* rows with higher ranks come first; of the same rank, the lower id */
   uint64_t id;
   uint64_t opened_ns, active_ns;
   uint64_t messages, bytes_in, bytes_out, pending;
@@ -48,10 +48,10 @@ struct snapshot;
 
 /**
  * snapshot_start(data, query, asker, ready):
- * Begin to walk all connections of ${data}.  ${ready} is called in a task of ${asker}, if that
- * lives, when all workers have answered, unless the walk was finished or freed before.
- * Return: the walk, or NULL with errno. EBUSY: another one is in progress. EINVAL: ${data} has no
- * such worker. ENOTSUP: it has none, because its model is not pool. ENOMEM.
+ * Begin to walk all connections of ${data}.  When all workers have answered, ${ready} is called in
+ * a task of ${asker}, unless ${asker} has closed or the walk was finished or freed before.
+ * Return: the walk, or NULL with errno. EBUSY: another walk is in progress. EINVAL: ${data} does
+ * not have the worker of the query. ENOTSUP: its model is not pool. ENOMEM.
  * Own: the walk is the caller's until snapshot_free, which is due before ${asker} has closed.
  * Thread: the asker's, like all that follow.
  */
@@ -59,29 +59,29 @@ struct snapshot *snapshot_start(struct xchg_server *data, const struct snapshot_
                                 struct xchg_conn *asker,
                                 void (*ready)(struct xchg_conn *asker, struct snapshot *snapshot));
 
-/** The id of the connection that has asked. */
+/** The id of the asker. */
 uint64_t snapshot_asker(const struct snapshot *snapshot);
 
-/** Merge what the workers have answered; another walk may start. Later calls do nothing. */
+/** Merge the parts that have been answered; another walk may start. Later calls do nothing. */
 void snapshot_finish(struct snapshot *snapshot);
 
-/** The rows of a finished walk, in order. Return: how many. */
+/** The rows of a finished walk, in order. Return: their number. */
 uint32_t snapshot_rows(const struct snapshot *snapshot, const struct snapshot_row **rows);
 
-/** Was ${worker} asked, and had not answered when the walk was finished? */
+/** Did ${worker} get a visit that it had not answered when the walk was finished? */
 bool snapshot_is_missing(const struct snapshot *snapshot, uint32_t worker);
 
-/** Connections that a finished walk has looked at, and those of them that the query describes. */
+/** Number of connections that a finished walk has examined, and of those that match the query. */
 uint64_t snapshot_seen(const struct snapshot *snapshot);
 uint64_t snapshot_matched(const struct snapshot *snapshot);
 
 /**
  * Write a finished walk as one JSON object to the ${size} bytes at ${buffer}. Allocates nothing.
- * Return: the bytes that it needs; if they are more than ${size}, the text is incomplete.
+ * Return: the bytes that the text needs; if they are more than ${size}, the text is incomplete.
  */
 size_t snapshot_json(const struct snapshot *snapshot, char *buffer, size_t size);
 
-/** The walk is not needed any more: ${snapshot} is NULL, in progress, or finished. */
+/** Release a walk. ${snapshot} is NULL, in progress, or finished. */
 void snapshot_free(struct snapshot *snapshot);
 
 #endif

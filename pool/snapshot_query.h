@@ -1,14 +1,14 @@
 /*
- * snapshot_query: which connections /connections shows, and in which order.
+ * snapshot_query: which connections /connections lists, and in which order.
  *
  * The query has the form name=value&name=value.  Nothing is decoded, as in net/http.
  *
- *   n=100        rows, 1..1000
- *   worker=0     of this worker only
- *   state=open   in this state only: open, draining, ending, header
- *   sort=age     first: the oldest; idle: those silent for longest; in, out, pending: most bytes
- *   min_age=10s  open for at least this long
- *   peer=CIDR    whose address is in this block; no UNIX socket is in any
+ *   n=100        number of rows, 1..1000
+ *   worker=0     only connections of this worker
+ *   state=open   only connections in this state: open, draining, ending, header
+ *   sort=age     the oldest first; idle: the longest idle; in, out, pending: those with most bytes
+ *   min_age=10s  only connections open for at least this time
+ *   peer=CIDR    only addresses in this block; a UNIX socket client matches no block
  */
 #ifndef POOL_SNAPSHOT_QUERY_H
 #define POOL_SNAPSHOT_QUERY_H
@@ -22,12 +22,12 @@
 
 enum snapshot_sort { SORT_AGE, SORT_IDLE, SORT_IN, SORT_OUT, SORT_PENDING };
 
-/* States as the administrator sees them. */
+/* States as the response shows them. */
 enum snapshot_state {
   SHOWS_OPEN,     /* serves */
-  SHOWS_DRAINING, /* serves, and must end after its message: a stop, or its lifetime is over */
-  SHOWS_ENDING,   /* the exchange is over: output, acknowledgements or the peer's end are awaited */
-  SHOWS_HEADER,   /* waits for its PROXY header, and the handler does not know it yet */
+  SHOWS_DRAINING, /* ends after its message: because of a stop or its lifetime */
+  SHOWS_ENDING,   /* the exchange is over; waits for output, acknowledgements or the peer's end */
+  SHOWS_HEADER,   /* its PROXY header is not complete; no callback was called */
   SHOWS_ALL,
 };
 
@@ -42,7 +42,7 @@ struct snapshot_query {
 
 /**
  * snapshot_query_parse(text, query, why, why_size):
- * Parse ${text} into ${query}; what it does not name has its default.
+ * Parse ${text} into ${query}. Parameters that it does not name get their defaults.
  * Return: 0, or -1 with the reason, one line of printable ASCII, in ${why}.
  */
 int snapshot_query_parse(struct http_text text, struct snapshot_query *query, char *why,

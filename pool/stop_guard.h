@@ -1,5 +1,5 @@
 /*
- * stop_guard: hears stop signals while the main thread closes the server.
+ * stop_guard: receives stop signals while the main thread closes the server.
  *
  * The main thread then runs the handler's on_stop, which may block.  The guard is a thread that
  * waits at the signalfd meanwhile and calls a function when a stop signal comes.  Other signals are

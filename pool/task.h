@@ -4,8 +4,8 @@
  *   posted call   for a connection, named by its id; runs once, with NULL if it has ended
  *   publication   one copy of the bytes, and a task for each worker; the sender, each task and each
  *                 member whose send queue refers to it hold a reference; the last one frees it
- *   visit         shows all connections of the worker to a function, VISIT_BATCH in a turn; it
- *                 comes before other tasks, which run between two slices of it
+ *   visit         calls a function for all connections of the worker, VISIT_BATCH in a turn; it
+ *                 precedes other tasks, which run between two slices of it
  *
  * A worker runs its tasks in slices, so that a large group does not delay its connections.
  */
@@ -45,18 +45,18 @@ struct task *publication_task(struct publication *publication, uint32_t i);
 /** Release a reference: the sender's, or that of a task which is not sent. */
 void publication_release(struct publication *publication);
 
-/* Connections that a visit shows in a turn. */
+/* Connections that a visit walks in a turn. */
 #define VISIT_BATCH 256
 
 /* The sender's memory, until ended is called. */
 struct visit {
   struct task task;
   uint32_t cursor; /* slots below it were visited */
-  /* A live connection, which is not to be changed. Thread: the worker's. */
+  /* Called for each live connection, which it must not change. Thread: the worker's. */
   void (*each)(struct visit *visit, const struct xchg_conn *conn);
   /*
-   * The last call: all were shown, or (not ${complete}) the worker has ended before.  It may free
-   * the visit.  Thread: the worker's, or the one that closes it.
+   * Called last: after all connections, or (not ${complete}) when the worker has ended before.  It
+   * may free the visit.  Thread: the worker's, or the one that closes it.
    */
   void (*ended)(struct visit *visit, bool complete);
 };

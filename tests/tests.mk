@@ -250,7 +250,8 @@ VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
 VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale peers network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
-                   containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log
+                   containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
+                   admin drain_delay proxy slow_log
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
 # valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \

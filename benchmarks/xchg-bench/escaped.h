@@ -1,8 +1,8 @@
 /*
- * escaped: texts of others on a terminal: names of files, arguments, strings of a report.
+ * escaped: writes foreign texts to a terminal: file names, arguments, strings of a report.
  *
- * A terminal acts on control characters: those below 0x20, 0x7f, and U+0080 to U+009F, which are
- * two bytes in UTF-8.  They are written as \xNN, and so is every byte that is not UTF-8.
+ * Control characters would change the terminal: those below 0x20, 0x7f, and U+0080 to U+009F, which
+ * are two bytes in UTF-8.  They are written as \xNN, and so is every byte that is not UTF-8.
  */
 #ifndef BENCH_ESCAPED_H
 #define BENCH_ESCAPED_H

@@ -1,10 +1,10 @@
 /*
- * proxy_header: the header of the PROXY protocol that --proxy sends first on each connection.
+ * proxy_header: writes the PROXY header that --proxy sends first on each connection.
  *
- * xchg-bench plays a proxy for many clients.  It announces a source address of the networks for
- * benchmarks, 198.18.0.0/15 or 2001:2::/48, that follows from the number of the connection, so no
- * system call is needed for it.  The destination is the target; a UNIX socket has none, so it is
- * 198.18.0.0:0.  The header does not count as bytes that were sent.
+ * xchg-bench acts as a proxy for many clients.  It announces a source address of the networks for
+ * benchmarks, 198.18.0.0/15 or 2001:2::/48.  The number of the connection determines the address,
+ * so no system call is needed.  The destination is the target, or 198.18.0.0:0 for a UNIX socket.
+ * The header does not count as sent bytes.
  */
 #ifndef BENCH_PROXY_HEADER_H
 #define BENCH_PROXY_HEADER_H

@@ -1,18 +1,19 @@
 /*
- * The operator's page: asks /stats once a second while it is visible, and keeps five minutes.
+ * The page of the admin endpoint: requests /stats once a second while it is visible, and keeps the
+ * samples of five minutes.
  *
  * A sample is { t, at, stats }: the browser's monotonic clock in ms, the time of day, and the
- * answer, or null where there was none.  Rates come from two neighbouring samples of one process.
- * Lines have a gap where a sample is missing, where the page was hidden and at a restart.  Texts of
- * the server enter the document as textContent only.
+ * response, or null if there was none.  Rates are computed from two consecutive samples of one
+ * process.  Lines have a gap where a sample is missing, where the page was hidden, and at a restart.
+ * Texts of the server enter the document as textContent only.
  */
 "use strict";
 
 const WINDOW_MS = 300000; // what the charts show
 const POLL_MS = 1000;
-const GIVE_UP_MS = 3000; // an answer that takes longer counts as none
+const GIVE_UP_MS = 3000; // a later response is ignored
 const GAP_MS = 4000; // samples further apart are not joined; above GIVE_UP_MS
-const SHARE_MS = 10000; // what shares, busy time and rates in tables are taken over
+const SHARE_MS = 10000; // the period of shares, busy times and rates in tables
 const TOP_MS = 2000;
 const TOP_COUNT = 20;
 const STALLED_MS = 1000; // a turn that lasts longer gets a notice
@@ -337,18 +338,18 @@ function showState(word, text) {
 function notices(stats) {
   const found = [];
   if (stats.accept_paused) {
-    found.push("Accepting is paused: descriptors or memory have run out.");
+    found.push("Accepting is paused: descriptors, memory or room are missing.");
   }
   if (stats.limit > 0 && stats.open >= 0.9 * stats.limit) {
-    found.push("More than 90 % of the allowed connections are open.");
+    found.push("At least 90 % of XCHG_MAX_CONNECTIONS are open.");
   }
   for (const worker of stats.workers || []) {
     if (worker.turn_age_ms > STALLED_MS) {
-      found.push(`Worker ${worker.worker} is in one turn for more than ${duration(STALLED_MS)}.`);
+      found.push(`Worker ${worker.worker} has been in one turn for more than ${duration(STALLED_MS)}.`);
     }
   }
   if (stats.version !== firstVersion) {
-    found.push("The server is of another version than this page: reload the page.");
+    found.push("The server and this page have different versions: reload the page.");
   }
   return found;
 }
@@ -386,7 +387,7 @@ function show() {
 
 function showTop(answer) {
   $("top").hidden = false;
-  const missing = (answer.missing || []).length ? `; no answer from worker ${answer.missing.join(", ")}` : "";
+  const missing = (answer.missing || []).length ? `; no response from worker ${answer.missing.join(", ")}` : "";
   setText($("seen"), `of ${count(answer.seen)}${missing}`);
   fill("connections", (answer.connections || []).map((conn) => [
     conn.via ? `${conn.peer} via ${conn.via}` : conn.peer, conn.worker, conn.paused ? `${conn.state}, paused` : conn.state, duration(conn.age_ms),
@@ -394,7 +395,7 @@ function showTop(answer) {
   ]));
 }
 
-/** Ask for connections where there are answers: on a UNIX socket, which has settings too, and with the model that can. */
+/** Request connections where they are available: on a UNIX socket, which also has settings, under XCHG_MODEL=pool. */
 async function askTop(stats) {
   if (!stats.settings || stats.model !== "pool") {
     $("top").hidden = true;
@@ -407,11 +408,11 @@ async function askTop(stats) {
   topLast = performance.now();
   try {
     const answer = await ask(`connections?n=${TOP_COUNT}&sort=${$("sort").value}`);
-    if (answer.ok) { // 503: another asker is served; the rows stay
+    if (answer.ok) { // 503: another walk runs; the rows stay
       showTop(await answer.json());
     }
   } catch {
-    // The next answer of /stats says that the server is away.
+    // The next request of /stats shows that the server does not respond.
   }
   topAsking = false;
 }

@@ -17,6 +17,7 @@ import time
 
 from clients import INSTRUMENTED, FolderTest, ended
 from endpoint import COMMAND, Endpoint, request
+from fault_matrix import covers_fault
 from xchgd import GREETING, LIMIT, PROGRAM, Server, greet, receive_all, receive_exactly, run
 
 PLACES = 16
@@ -181,6 +182,7 @@ class Connections(AdminTest):
         for asker in [one_more, *idle[:1], *idle[2:]]:
             self.assertEqual(asker.ask("/livez").status, 200)
 
+    @covers_fault(62)
     def test_many_that_say_nothing(self):
         server = self.endpoint()
         for _ in range(3 * PLACES):
@@ -207,8 +209,9 @@ class Connections(AdminTest):
         while struct.unpack("i", fcntl.ioctl(asker.socket, termios.TIOCOUTQ, bytes(4)))[0] > 0:
             self.assertLess(time.monotonic(), deadline, "the server does not read")
 
+    @covers_fault(62)
     def test_readers_of_single_bytes(self):
-        """While 15 send byte after byte, each newcomer has an answer."""
+        """While 15 send byte after byte, each new connection gets an answer."""
         server = self.endpoint()
         slow = [self.asker(server, unix=True) for _ in range(PLACES - 1)]
         idle = self.asker(server)
@@ -222,6 +225,7 @@ class Connections(AdminTest):
             asker.send("/livez HTTP/1.1\r\nHost: a\r\n\r\n")
             self.assertEqual(asker.reply().status, 200)
 
+    @covers_fault(62)
     def test_none_is_idle(self):
         server = self.endpoint()
         busy = [self.asker(server, unix=True) for _ in range(PLACES)]
@@ -302,6 +306,7 @@ class Connections(AdminTest):
 
 
 class Guards(AdminTest):
+    @covers_fault(62)
     def test_commands_want_a_unix_socket(self):
         server = self.endpoint()
         for target in COMMANDS:
@@ -335,6 +340,7 @@ class Guards(AdminTest):
                     self.assertEqual(asker.ask(target, "POST", *field).status, 403, (target, field))
             self.assertEqual(asker.ask("/ready?state=on", "POST", "xchg-command: YES").status, 200)
 
+    @covers_fault(62)
     def test_host(self):
         server = self.endpoint()
         private = [("/stats", "GET"), ("/", "GET"), ("/page.js", "GET"), ("/connections", "GET"), ("/ready?state=on", "POST")]
@@ -367,6 +373,7 @@ class Guards(AdminTest):
         for target in ("/livez/", "/LIVEZ", "//livez", "/%6civez", "/metrics.", "/page", "/..", "/a" * 400):
             self.assertEqual(server.ask(target).status, 404, target)
 
+    @covers_fault(62)
     def test_malformed(self):
         """Each gets its status, then the end of the connection, also with more bytes behind it."""
         server = self.endpoint()
@@ -408,7 +415,7 @@ class Commands(AdminTest):
         server = self.endpoint(XCHG_LOG_LEVEL="warn")
         self.assertEqual(server.ask("/log?level=info&for=1s", "POST").text, "info for 1s\n")
         begin = time.monotonic()
-        server.wait_line("the level of the log is as configured again")
+        server.wait_line("the log level is the configured one again")
         self.assertGreater(time.monotonic() - begin, 0.9)
         self.assertEqual(server.ask("/log?level=info", "POST").text, "info for 15m\n")
         self.assertEqual(server.wait_line("command", 1)["query"], "level=info")

@@ -154,7 +154,7 @@ class Killed(unittest.TestCase):
         self.assertFalse(os.path.exists(listen[5:]))
 
     def test_running_successor(self):
-        """With XCHG_REUSEPORT a running successor serves on when the first server is killed."""
+        """With XCHG_REUSEPORT a running successor continues to serve when the first server is killed."""
         with serve(XCHG_REUSEPORT="on", **LINES) as first, \
                 serve(XCHG_REUSEPORT="on", XCHG_LISTEN=first.addresses[0], **LINES) as second:
             first.process.kill()

@@ -174,7 +174,7 @@ START_TEST(level_of_the_log) {
 }
 END_TEST
 
-/* Each newcomer closes the one that was used least recently, and no other. */
+/* Each new connection closes the one that was used least recently, and no other. */
 START_TEST(places) {
   int clients[3 * ADMIN_CONNECTIONS];
   open_at_path();

@@ -22,8 +22,8 @@ static void has_family(const char *want) {
 }
 
 #define BUILD "{version=\"0.1.0\",model=\"pool\",exchange=\"greet\"} 1\n"
-#define BUILD_HELP "The version of xchg, its concurrency model and its exchange\n"
-#define WORKER_HELP "Time since the present turn of the worker began, 0 while it waits\n"
+#define BUILD_HELP "Version, concurrency model and exchange of the server\n"
+#define WORKER_HELP "Time since the worker's current turn began; 0 while it waits\n"
 #define WORKER_AGES                                          \
   "xchg_worker_turn_age_seconds{worker=\"0\"} 0.003004005\n" \
   "xchg_worker_turn_age_seconds{worker=\"1\"} 0\n"
@@ -38,7 +38,7 @@ START_TEST(text_is_exact) {
   has_family("# HELP xchg_build_info " BUILD_HELP
              "# TYPE xchg_build_info gauge\nxchg_build_info" BUILD);
   has_family(
-      "# HELP xchg_ready 1 if /readyz says 200, otherwise 0\n# TYPE xchg_ready gauge\n"
+      "# HELP xchg_ready 1 if /readyz returns 200, otherwise 0\n# TYPE xchg_ready gauge\n"
       "xchg_ready 1\n");
   has_family(
       "# HELP xchg_received_bytes_total Bytes read from the kernel\n"
@@ -55,12 +55,12 @@ START_TEST(text_is_exact) {
           PROXY("1", "local", "0") PROXY("1", "unknown", "0") PROXY("2", "proxy", "0")
               PROXY("2", "local", "1") PROXY("2", "unknown", "0"));
   has_family(
-      "# HELP xchg_proxy_rejected_total Connections that have ended as proxy, by cause\n"
+      "# HELP xchg_proxy_rejected_total Connections ended with the reason proxy, by cause\n"
       "# TYPE xchg_proxy_rejected_total counter\n" CAUSE("untrusted", "0") CAUSE("not_header", "0")
           CAUSE("version", "0") CAUSE("bad", "0") CAUSE("truncated", "0") CAUSE("too_long", "0")
               CAUSE("checksum", "9") CAUSE("timeout", "0"));
   has_family(
-      "# HELP process_start_time_seconds Start of the process, in seconds since 1970\n"
+      "# HELP process_start_time_seconds Start time of the process in seconds since 1970\n"
       "# TYPE process_start_time_seconds gauge\n"
       "process_start_time_seconds 1795900000.123\n");
   has_family(
