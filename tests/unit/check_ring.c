@@ -24,7 +24,7 @@ static int push(struct ring *ring, uint64_t sequence) {
   struct accepted_conn accepted = {.accepted_ns = sequence,
                                    .fd = (int)(sequence % 1000),
                                    .ip_slot = (uint32_t)(sequence * 7),
-                                   .listener = (uint32_t)(sequence % 64)};
+                                   .listener = (uint16_t)(sequence % 64)};
   accepted.addr.port = (uint16_t)sequence;
   accepted.addr.bytes[15] = (uint8_t)sequence;
   return ring_push_spsc(ring, &accepted);
