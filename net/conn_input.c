@@ -11,10 +11,12 @@
 
 #define READS_MAX 16 /* per turn, if a short read proves nothing; the bytes have their own bound */
 
-/* Begin the end as ${reason}, unless an end has begun. */
+/* Begin the end as ${reason}, unless an end has begun. In HEADER there is nothing to wait for. */
 static void end_as(struct xchg_conn *conn, enum xchg_reason reason) {
   if (conn->state == CONN_OPEN) {
     conn_begin_end(conn, reason);
+  } else if (conn->state == CONN_HEADER) {
+    conn_request_close(conn, reason);
   }
 }
 

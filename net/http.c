@@ -371,6 +371,7 @@ const char *http_reason(unsigned status) {
                  {403, "Forbidden"},
                  {404, "Not Found"},
                  {405, "Method Not Allowed"},
+                 {408, "Request Timeout"},
                  {413, "Content Too Large"},
                  {414, "URI Too Long"},
                  {431, "Request Header Fields Too Large"},

@@ -69,6 +69,7 @@ struct admin {
 struct admin_conn {
   uint64_t used;      /* admin.uses at its last request or its opening */
   uint64_t opened_ns; /* start of the turn in which it was opened */
+  uint64_t head_ns;   /* when the head of a request that has begun must be complete */
   uint32_t number;    /* of the answer that is awaited, or of the next one */
   bool waits;         /* an answer comes later */
   bool begun;         /* a request has begun and is not complete */

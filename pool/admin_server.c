@@ -3,8 +3,8 @@
  *
  * A request is a message of XCHG_FRAME_CUSTOM.  A malformed one is a message, too, so that it gets
  * an answer before the connection ends.  The engine orders answers and waits while 16 KiB are
- * pending.  It closes a connection whose head does not arrive within 5 s; it has no callback for
- * that, so there is no 408.
+ * pending.  A connection has one timer: for its place in a burst, for an answer that is late, and
+ * for a head that does not arrive within 5 s.
  */
 #include "pool/admin_server.h"
 
@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define HEAD_NS (5 * NS_PER_S)
+#define HEAD_ANSWER_NS NS_PER_S /* the engine ends what has not got 408 by then */
 #define IDLE_NS (75 * NS_PER_S) /* longer than a usual scrape interval of a minute */
 #define WRITE_NS (10 * NS_PER_S)
 #define END_NS (100 * NS_PER_MS) /* for answers at the end */
@@ -32,16 +33,22 @@ static_assert(LOG_DEBUG == (1 << LOG_LEVEL_BITS) - 1, "a level fits in its bits"
 
 /* ---- connections ---- */
 
+/* When the present turn of xchg-adm began. */
+static uint64_t turn_of(const struct xchg_conn *conn) { return conn->ctx->reactor->now_ns; }
+
 static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
   struct admin_conn *state = xchg_state(conn);
   struct http_request request;
   size_t end = http_parse(data, size, &request);
+  if (end == 0 && !state->begun) {
+    state->head_ns = add_sat_u64(turn_of(conn), HEAD_NS);
+    if (!state->exceeds) {
+      (void)xchg_timer(conn, HEAD_NS); /* without memory the engine ends it without an answer */
+    }
+  }
   state->begun = end == 0;
   return end;
 }
-
-/* When the present turn of xchg-adm began. */
-static uint64_t turn_of(const struct xchg_conn *conn) { return conn->ctx->reactor->now_ns; }
 
 /*
  * Is nothing in progress on ${conn}?  One that is ending counts, once its answer is sent.  One that
@@ -155,15 +162,31 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
   }
 }
 
+/* A request has begun: end it with an answer if its time is over. */
+static void check_head(struct xchg_conn *conn, struct admin_conn *state) {
+  uint64_t now_ns = turn_of(conn);
+  if (state->head_ns > now_ns) {
+    (void)xchg_timer(conn, state->head_ns - now_ns); /* as in parse */
+    return;
+  }
+  state->begun = false;
+  state->head_only = false;
+  state->is_1_0 = false;
+  state->keep_alive = false;
+  admin_answer_line(conn, 408, http_reason(408));
+}
+
 static void on_timer(struct xchg_conn *conn) {
   struct admin_conn *state = xchg_state(conn);
   bool room = make_room(xchg_user(conn), ADMIN_CONNECTIONS, false); /* no, only after a burst */
-  if (state->exceeds && !room && !state->waits && (state->begun || !state->is_unix)) {
-    (void)xchg_abort(conn); /* cannot fail on this thread */
-  }
+  bool leaves = state->exceeds && !room && (state->begun || !state->is_unix);
   state->exceeds = false;
   if (state->waits) {
     state->on_late(xchg_user(conn), conn, state->number);
+  } else if (leaves) {
+    (void)xchg_abort(conn); /* cannot fail on this thread */
+  } else if (state->begun) {
+    check_head(conn, state);
   }
 }
 
@@ -194,7 +217,7 @@ static void make_config(struct config *own, const struct config *program) {
                          .max_pending_bytes = PENDING_BYTES,
                          .max_message_bytes = HTTP_HEAD_MAX,
                          .idle_timeout_ns = IDLE_NS,
-                         .message_timeout_ns = HEAD_NS,
+                         .message_timeout_ns = HEAD_NS + HEAD_ANSWER_NS,
                          .write_timeout_ns = WRITE_NS,
                          .linger_ns = NS_PER_S,
                          .drain_timeout_ns = END_NS};

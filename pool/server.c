@@ -257,7 +257,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
 
 static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
-  thread_allocate_first(); /* before `listening` is logged */
+  thread_allocate_first();              /* before `listening` is logged */
   (void)sem_post(&server->acceptor_up); /* cannot fail: it becomes 1 */
   if (server->config->model == MODEL_POOL && server->config->workers_use_all_cpus) {
     (void)thread_set_batch(); /* without it each accept preempts a worker: slower, no fault */

@@ -298,11 +298,17 @@ class Connections(AdminTest):
 
     def test_a_head_that_does_not_come(self):
         server = self.endpoint()
-        with server.tcp_asker() as asker:
+        with server.tcp_asker() as asker, server.unix_asker() as other:
+            self.assertEqual(asker.ask("/livez").status, 200)
             begin = time.monotonic()
             asker.send("GET /livez HTTP/1.1\r\n")
-            self.assertTrue(asker.at_end())
+            other.send("HEAD /l")
+            self.assertEqual(other.reply().status, 408)
             self.assertGreaterEqual(time.monotonic() - begin, 5)
+            reply = asker.reply()
+            self.assertEqual((reply.status, reply.text, reply.fields["connection"]), (408, "Request Timeout\n", "close"))
+            self.assertTrue(asker.at_end())
+            self.assertEqual(server.ask("/livez").status, 200)
 
 
 class Guards(AdminTest):

@@ -25,8 +25,7 @@ START_TEST(addresses) {
 }
 END_TEST
 
-#define WANTED \
-  "want at most 8 of address:port, [v6]:port, :port, unix:/path[;mode=0660]; not '"
+#define WANTED "want at most 8 of address:port, [v6]:port, :port, unix:/path[;mode=0660]; not '"
 
 START_TEST(bad_addresses) {
   BAD("xchgd: XCHG_ADMIN=':1,:2,:3,:4,:5,:6,:7,:8,:9': " WANTED ":9'",

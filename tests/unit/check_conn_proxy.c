@@ -406,6 +406,17 @@ START_TEST(test_stop_now_closes_an_unfinished_header) {
 }
 END_TEST
 
+/* As an operator asks for it, who sees the connection before the handler does. */
+START_TEST(test_a_posted_end_in_the_header) {
+  int fd = start_and_connect(false);
+  client_send(fd, V2, 5);
+  fixture_settle();
+  post_act(conn_id(fixture_conn()), _i == 0 ? act_finish : act_abort);
+  expect_unopened_end(_i == 0 ? XCHG_FINISHED : XCHG_ERROR);
+  close(fd);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {test_greeting_comes_after_the_header, 2},
@@ -431,6 +442,7 @@ int main(void) {
       {test_stop_serves_a_header_that_has_begun, 2},
       {test_stop_reads_what_has_arrived, 4},
       {test_stop_now_closes_an_unfinished_header, 2},
+      {test_a_posted_end_in_the_header, 2},
   };
   return run_suite_fixture("conn_proxy", tests, count_of(tests), proxied_conn_init,
                            handler_fixture_fini);
