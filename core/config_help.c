@@ -324,7 +324,7 @@ static void print_roff(FILE *out, const char *text) {
 
 /* Write the inside of a JSON string. A byte that is no ASCII stands for its own code point. */
 static void print_json(FILE *out, const char *text) {
-  for (size_t i = 0; text[i] != 0 && i < EXPLAINED_MAX; i++) {
+  for (size_t i = 0; i < EXPLAINED_MAX && text[i] != 0; i++) {
     uint8_t byte = (uint8_t)text[i];
     if (byte < 0x20 || byte >= 0x7f || byte == '"' || byte == '\\') {
       fprintf(out, "\\u%04x", byte);

@@ -77,7 +77,8 @@ static inline void stats_add(atom_u64 *counter, uint64_t n) {
 
 /**
  * Raise ${figure} to ${value} if it is lower, so that no reader of a computed value sees it
- * decrease.  Return: the figure. Thread: any.
+ * decrease.  Return: the figure. Thread: any; of two that read at the same moment, one may see the
+ * lower value afterwards.
  */
 static inline uint64_t stats_raise(atom_u64 *figure, uint64_t value) {
   uint64_t before = atom_load_relaxed_u64(figure);
