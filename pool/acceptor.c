@@ -398,6 +398,9 @@ static uint64_t next_ns(const struct acceptor *acceptor) {
   next = min_u64(next, episode_over_ns(acceptor));
   if (acceptor->stop_ns != NEVER) {
     uint64_t over_ns = grace_over_ns(acceptor);
+    if (now_ns >= over_ns && acceptor->state == ACCEPT_OPEN && listeners_open(acceptor) > 0) {
+      return now_ns; /* the batch of continue_drain was full: no event follows if it was the last */
+    }
     if (now_ns >= over_ns) {
       over_ns = drain_over_ns(acceptor);
     }

@@ -26,6 +26,28 @@ START_TEST(a_stop_serves_the_backlog) {
 }
 END_TEST
 
+/* The last batch may be a full one: no event follows it, and the listener closes nevertheless. */
+START_TEST(a_stop_serves_a_backlog_of_full_batches) {
+  int clients[ACCEPT_BATCH_MAX + 8];
+  for (uint32_t count = ACCEPT_BATCH_MAX; count < count_of(clients); count++) {
+    SET_UP("XCHG_STOP_GRACE=0", "XCHG_DRAIN_TIMEOUT=60s");
+    for (uint32_t i = 0; i < count; i++) {
+      clients[i] = connect_to_port(port());
+    }
+    open_acceptor();
+    uint64_t stop_ns = sys_now_ns();
+    stop(); /* before the acceptor runs */
+    acceptor_run(&acceptor);
+    ck_assert_uint_lt(sys_now_ns() - stop_ns, 30 * NS_PER_S);
+    ck_assert_uint_eq(placed(), count);
+    for (uint32_t i = 0; i < count; i++) {
+      expect_closed(clients[i]);
+    }
+    tear_down();
+  }
+}
+END_TEST
+
 START_TEST(a_stop_waits_for_room) {
   SET_UP("XCHG_OVERLOAD=wait", "XCHG_DRAIN_TIMEOUT=60s");
   atom_store_relaxed_u32(&fake.places, 1);
@@ -160,6 +182,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {a_stop_serves_the_backlog, 1},
+      {a_stop_serves_a_backlog_of_full_batches, 1},
       {a_stop_waits_for_room, 1},
       {a_stop_without_room_ends_at_the_drain_timeout, 1},
       {a_stop_closes_a_deferred_connection, 1},
