@@ -37,8 +37,6 @@ static void close_failed(struct xchg_conn *conn, int error) {
 void conn_apply_requests(struct xchg_conn *conn) {
   if (conn->request == REQUEST_ABORT) {
     close_as(conn, conn->end_reason);
-  } else if (conn->request == REQUEST_FINISH && conn->state == CONN_HEADER) {
-    conn_request_close(conn, XCHG_FINISHED); /* by /close; nothing was sent yet */
   } else if (conn->request == REQUEST_FINISH) {
     end_as(conn, XCHG_FINISHED);
   }
