@@ -282,21 +282,34 @@ static void grow_descriptor_table(const struct xchg_server *server) {
 }
 
 bool server_is_owner(const struct xchg_server *server) {
-  return server->process == forked_number() && (atom_load_relaxed_u32(&server->started) != 0 ||
-                                                atom_load_relaxed_u32(server->taken) == 0);
+  /* In this order: server_start sets `started` before `taken`, while threads of on_start ask. */
+  return server->process == forked_number() && (atom_load_acquire_u32(server->taken) == 0 ||
+                                                atom_load_relaxed_u32(&server->started) != 0);
 }
 
-int server_start(struct xchg_server *server) {
-  const struct model_ops *ops = server->model->ops;
+/* Let ${server} belong to this process. Return: false if another one has started it. */
+static bool take(struct xchg_server *server) {
+  if (atom_load_relaxed_u32(server->taken) != 0) {
+    return false;
+  }
+  atom_store_relaxed_u32(&server->started, 1);
   if (atom_exchange_acq_rel_u32(server->taken, 1) != 0) {
-    errno = EALREADY;
-    return log_refused(server, "another process has started the server");
+    atom_store_relaxed_u32(&server->started, 0);
+    return false;
   }
   if (server->process != forked_number()) {
     server->process =
         forked_number(); /* made before a fork, so no thread of this process reads it */
   }
-  atom_store_relaxed_u32(&server->started, 1);
+  return true;
+}
+
+int server_start(struct xchg_server *server) {
+  const struct model_ops *ops = server->model->ops;
+  if (!take(server)) {
+    errno = EALREADY;
+    return log_refused(server, "another process has started the server");
+  }
   grow_descriptor_table(server);
   if (ops->start != NULL && ops->start(server->model) == -1) {
     return log_refused(server, "cannot start the workers");

@@ -138,6 +138,23 @@ START_TEST(on_stop_comes_once_after_all_connections) {
 }
 END_TEST
 
+#define STARTS 100
+
+/* Its thread calls the server before, during and after the start: EPERM would end the test. */
+START_TEST(the_server_can_be_used_during_its_start) {
+  SETTINGS();
+  for (uint32_t i = 0; i < STARTS; i++) {
+    uint32_t ticks = atom_load_relaxed_u32(&life.ticks);
+    atom_store_relaxed_u32(&life.over, 0);
+    create_server(&living);
+    AWAIT(atom_load_relaxed_u32(&life.ticks) > ticks);
+    ck_assert_int_eq(xchg_server_start(server), 0);
+    xchg_server_destroy(server);
+  }
+  check_life(STARTS, STARTS);
+}
+END_TEST
+
 /* After on_start has declined, and when it was not called. */
 START_TEST(no_on_stop_without_a_start) {
   struct xchg_handler handler = living;
@@ -363,6 +380,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {on_stop_comes_once_after_all_connections, 3},
+      {the_server_can_be_used_during_its_start, 1},
       {no_on_stop_without_a_start, 1},
       {the_daemon_calls_on_stop, 1},
       {the_daemon_calls_no_on_stop_after_a_refusal, 1},
