@@ -392,7 +392,7 @@ format: | need-lint ## format the C sources with clang-format
 
 # ---- packages: see the Makefile ----
 
-PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace socat netcat-openbsd python3-pymemcache iproute2 nftables \
+PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat netcat-openbsd python3-pymemcache iproute2 nftables \
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore

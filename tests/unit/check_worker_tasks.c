@@ -6,6 +6,8 @@
 #include "pool/task.h"
 #include "tests/fixtures/worker_fixture.h"
 
+#include <sys/resource.h>
+
 #define GROUP 3
 enum { MEMBERS = 300, ISSUES = 8, POSTS = 5000, SENDERS = 3 };
 
@@ -193,6 +195,10 @@ START_TEST(a_visit_goes_first_and_in_slices) {
   static int clients[VISITED];
   enum { CALLS = 5000 };
   atom_u32 sent = 0;
+  struct rlimit limit; /* the soft one of a user is 1,024 in many systems */
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = limit.rlim_max;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
   PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=1000");
   const struct worker_setup setup = setup_of();
   ck_assert_int_eq(worker_open(worker, &setup), 0);
