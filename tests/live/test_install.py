@@ -138,7 +138,7 @@ class Installed(unittest.TestCase):
 
     def pkg_config(self, *arguments, **extra):
         """The words that pkg-config prints for the tree."""
-        env = dict(os.environ, PKG_CONFIG_LIBDIR=self.at("lib/pkgconfig"), **extra)
+        env = dict(os.environ, PKG_CONFIG_PATH="", PKG_CONFIG_LIBDIR=self.at("lib/pkgconfig"), **extra)  # no other installed xchg
         return call("pkg-config", *arguments, "xchg", env=env).split()
 
     def moved(self, *arguments):
