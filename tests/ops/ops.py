@@ -78,7 +78,7 @@ def wait_until(condition, what, limit=LIMIT):
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.02)  # the pace of the looks; only the condition or the deadline ends the wait
 
 
 @contextlib.contextmanager
