@@ -92,19 +92,24 @@ class Supervised(Server):
         """Read messages from now on, if that was not so from the start."""
         self._manager.start()
 
+    def read_one(self):
+        """Read one message. Return: whether there was one before the end."""
+        try:
+            text, control, _, _ = self.notify.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
+        except OSError:
+            return False
+        if not text:
+            return False
+        sender = CREDENTIALS.unpack(control[0][2])[0]
+        message = text.decode() if sender == self.pid else f"process {sender} may not send: {text!r}"
+        with self._changed:
+            self.states.append((time.monotonic(), message))
+            self._changed.notify_all()
+        return True
+
     def _listen(self):
-        while True:
-            try:
-                text, control, _, _ = self.notify.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
-            except OSError:
-                return
-            if not text:
-                return
-            sender = CREDENTIALS.unpack(control[0][2])[0]
-            message = text.decode() if sender == self.pid else f"process {sender} may not send: {text!r}"
-            with self._changed:
-                self.states.append((time.monotonic(), message))
-                self._changed.notify_all()
+        while self.read_one():
+            pass
 
     def _wait_notified(self, condition, what, limit=LIMIT):
         deadline = time.monotonic() + limit
