@@ -66,7 +66,8 @@ class Supervised(Server):
         if names is None:
             names = "-" if not sockets or any(name is None for name, _ in sockets) else ":".join(name for name, _ in sockets)
         given = [each.fileno() for _, each in sockets]
-        wrap = [sys.executable, "-S", "-c", START, ",".join(map(str, given)), names, str(count), str(watchdog_pid) if watchdog is not None else "none"]
+        pid = str(watchdog_pid) if watchdog is not None else "none"
+        wrap = [sys.executable, "-S", "-c", START, ",".join(map(str, given)), names, str(count), pid]
         if watchdog is not None:
             variables["WATCHDOG_USEC"] = watchdog if isinstance(watchdog, str) else str(round(watchdog * 1e6))
         address = self.notify_address
