@@ -115,8 +115,9 @@ static int open_server(struct api_server *made, const struct xchg_handler *handl
   }
   const struct server_setup setup = {
       .config = &made->config, .log = &made->log, .handler = handler};
-  int error = server_open(&made->server, &setup) == 0 ? 0 : errno;
-  if (error != 0) {
+  bool opened = server_open(&made->server, &setup) == 0 && server_call_on_start(&made->server) == 0;
+  if (!opened) {
+    int error = errno;
     server_close(&made->server);
     return fail(error);
   }

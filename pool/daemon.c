@@ -121,20 +121,33 @@ static void print_errors(char *text) {
 
 /* ---- serving ---- */
 
+/* Return: SERVER_OSERR. */
+static int print_no_log(const struct daemon *d) {
+  char text[ERROR_TEXT_MAX];
+  const char *error = error_text(errno, text); /* before error_begin, which may change errno */
+  fprintf(error_begin(d),
+          "cannot start the log: %s; raise the limits on threads and memory (ulimit -u, ulimit "
+          "-v, pids.max)\n",
+          error);
+  return SERVER_OSERR;
+}
+
 /* No thread that serves, accepts or handles signals writes to standard error. */
-static int start_log(struct daemon *d) {
+static int open_log(struct daemon *d) {
   d->log_writer = log_writer_create(STDERR_FILENO, d->config.log_format, false);
-  if (d->log_writer == NULL || log_writer_start(d->log_writer) == -1) {
-    char text[ERROR_TEXT_MAX];
-    const char *error = error_text(errno, text); /* before error_begin, which may change errno */
-    fprintf(error_begin(d),
-            "cannot start the log: %s; raise the limits on threads and memory (ulimit -u, ulimit "
-            "-v, pids.max)\n",
-            error);
-    return -1;
+  if (d->log_writer == NULL) {
+    return print_no_log(d);
   }
   log_init(&d->log, log_writer_put, d->log_writer, d->config.log_level, d->config.log_format);
   return 0;
+}
+
+/* All addresses are bound, and there is no thread yet. Return: the exit code. */
+static int serve(struct daemon *d) {
+  if (log_writer_start(d->log_writer) == -1) {
+    return print_no_log(d);
+  }
+  return serve_run(&d->serve);
 }
 
 static int run_logged(struct daemon *d) {
@@ -158,7 +171,11 @@ static int run_logged(struct daemon *d) {
                                       .log_writer = d->log_writer,
                                       .signals = &d->signals,
                                       .notify = &d->notify};
-    code = serve_run(&d->serve, &setup);
+    code = serve_open(&d->serve, &setup);
+    if (code == 0) {
+      code = serve(d);
+    }
+    serve_close(&d->serve);
     signals_close(&d->signals);
   }
   sd_notify_close(&d->notify);
@@ -166,7 +183,10 @@ static int run_logged(struct daemon *d) {
 }
 
 static int run(struct daemon *d) {
-  int code = start_log(d) == 0 ? run_logged(d) : SERVER_OSERR;
+  int code = open_log(d);
+  if (code == 0) {
+    code = run_logged(d);
+  }
   log_writer_destroy(d->log_writer);
   return code;
 }

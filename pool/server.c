@@ -247,17 +247,22 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   if (code == 0) {
     code = open_threads(server, setup);
   }
-  if (code == 0 && server->handler.on_start != NULL && server->handler.on_start(server) == -1) {
+  return code;
+}
+
+int server_call_on_start(struct xchg_server *server) {
+  if (server->handler.on_start != NULL && server->handler.on_start(server) == -1) {
     errno = ECANCELED;
     return log_refused(server, "handler: on_start failed");
   }
-  server->prepared = code == 0;
-  return code;
+  server->prepared = true;
+  return 0;
 }
 
 static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
-  thread_allocate_first();              /* before `listening` is logged */
+  thread_set_name(server->config->is_admin ? "xchg-adm-acc" : "xchg-accept");
+  thread_allocate_first();              /* like the name, before `listening` is logged */
   (void)sem_post(&server->acceptor_up); /* cannot fail: it becomes 1 */
   if (server->config->model == MODEL_POOL && server->config->workers_use_all_cpus) {
     (void)thread_set_batch(); /* without it each accept preempts a worker: slower, no fault */
@@ -325,9 +330,6 @@ int server_start(struct xchg_server *server) {
     errno = error;
     return log_refused(server, "cannot start the acceptor");
   }
-  /* here: it must be set before `listening` */
-  (void)pthread_setname_np(server->acceptor_thread,
-                           server->config->is_admin ? "xchg-adm-acc" : "xchg-accept");
   server->accepting = true;
   while (sem_wait(&server->acceptor_up) == -1 && errno == EINTR) {
   }

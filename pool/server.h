@@ -1,8 +1,8 @@
 /*
  * server: builds listeners, acceptor and model, starts, drains and stops them.
  *
- *   server_open -> server_start -> (serves) -> server_drain -> server_finished ... -> server_close
- *                                                    `-> server_stop_now
+ *   server_open -> server_call_on_start -> server_start -> (serves)
+ *       -> server_drain, server_stop_now -> server_finished ... -> server_close
  *
  * Changes no signal, no limit and no environment.  A process may have several servers.
  */
@@ -63,11 +63,18 @@ bool server_handler_valid(const struct xchg_handler *handler, const struct confi
 
 /**
  * server_open(server, setup):
- * Bind the configuration's addresses, or adopt the passed sockets, prepare everything, then call
- * the handler's on_start.
+ * Bind the configuration's addresses, or adopt the passed sockets, and prepare everything.  No
+ * thread is started and nothing of the handler is called, so that a program can give up rights
+ * afterwards.
  * Return: 0, or an exit code with errno after a line in the log; server_close is due in both cases.
  */
 int server_open(struct xchg_server *server, const struct server_setup *setup);
+
+/**
+ * Call the handler's on_start, if there is one.
+ * Return: 0; or SERVER_OSERR with ECANCELED after a line in the log, and the start ends.
+ */
+int server_call_on_start(struct xchg_server *server);
 
 /**
  * May this process use and stop ${server}? Until the start it belongs to the process that made it,
