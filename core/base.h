@@ -14,6 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The number of this machine's system calls in seccomp (AUDIT_ARCH_*); 0 = unknown. */
+#if defined(__x86_64__)
+#define MACHINE_AUDIT_ARCH UINT32_C(0xC000003E)
+#elif defined(__aarch64__)
+#define MACHINE_AUDIT_ARCH UINT32_C(0xC00000B7)
+#else
+#define MACHINE_AUDIT_ARCH UINT32_C(0)
+#endif
+
 /* Fields with different writers are in different cache lines. */
 #define CACHE_LINE 64
 
