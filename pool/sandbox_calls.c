@@ -68,15 +68,15 @@ static const struct sandbox_argument namespaces = {0, 1, {NAMESPACES}, "CLONE_NE
 
 static const struct sandbox_row rows[] = {
     /* The data path. */
-    MAY(CONNS, "receive", CALL(recvfrom), CALL(recvmsg)),
-    MAY(CONNS | BIT(MAIN) | BIT(LOG), "send; log to a socket; sd_notify", CALL(sendto)),
+    MAY(CONNS, "receive", CALL(recvfrom)),
+    MAY(ALL, "send; a log that is a socket; the service manager", CALL(sendto)),
     MAY(LOOPS, "wait", CALL(epoll_wait), CALL(epoll_pwait), CALL(epoll_pwait2)),
     MAY(LOOPS, "wait", CALL(epoll_ctl)),
     MAY(BIT(ACCEPTOR), "accept", CALL(accept4), CALL(accept)),
     MAY(ALL, "close", CALL(close)),
     MAY(CONNS, "send several pieces", CALL(sendmsg)),
     MAY(ALL, "wake another thread; log", CALL(write), CALL(writev)),
-    MAY(ALL, "be woken; signals", CALL(read), CALL(readv)),
+    MAY(ALL, "be woken; signals", CALL(read)),
     MAY(ALL, "locks", CALL(futex), CALL(futex_waitv), {"futex_wake", "454"}, {"futex_wait", "455"},
         {"futex_requeue", "456"}),
     MAY_IF(CONNS, unsent, "is output acknowledged", CALL(ioctl)),
@@ -109,7 +109,6 @@ static const struct sandbox_row rows[] = {
         CALL(stat), CALL(lstat)),
     MAY(FILES, "remove a socket file", CALL(unlinkat), CALL(unlink)),
     MAY(BIT(ACCEPTOR), "its scheduling class", CALL(sched_setscheduler)),
-    MAY(BIT(WORKER), "`XCHG_PIN`", CALL(sched_setaffinity)),
     MAY(BIT(MAIN), "wait", CALL(poll), CALL(ppoll)),
     MAY_IF(BIT(MAIN), terminal, "is standard error a terminal", CALL(ioctl)),
     MAY(BIT(ADMIN), "the client of a command", CALL(getsockopt)),
