@@ -8,6 +8,7 @@ static: ## build a static xchgd with glibc and jemalloc: build/static/xchgd
 	@tests/portable/split $(call tool,objcopy) $(BUILD)/static
 
 musl: ## build a static xchgd with musl, without jemalloc: build/musl/xchgd
+	@.ci/packages gcc musl-tools libc6-dev binutils
 	@$(MAKE) BUILD=$(BUILD)/musl/full VARIANT=release CC=musl-gcc JEMALLOC=0 CFLAGS='$(CFLAGS) $(STATIC_PATHS)' LDFLAGS=-static $(BUILD)/musl/full/xchgd
 	@tests/portable/split objcopy $(BUILD)/musl
 
