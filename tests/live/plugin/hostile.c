@@ -54,7 +54,11 @@ static int try_raw(char *text) {
     a[i] = argument_of(word);
     word = strtok_r(NULL, " ", &rest);
   }
-  return result_of(syscall(a[0], a[1], a[2], a[3], a[4], a[5], a[6]));
+  long result = syscall(a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+  if (a[0] == SYS_clone && result == 0) {
+    _exit(0); /* the child that should not have been made */
+  }
+  return result_of(result);
 }
 
 static int try_exec(char *path) { return result_of(execve(path, no_words, no_words)); }
