@@ -256,7 +256,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
-                   admin drain_delay proxy slow_log
+                   admin drain_delay proxy slow_log sandbox
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
 # valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
@@ -277,7 +277,7 @@ check-trap: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | ne
 	@XCHG_SANDBOX=trap $(RUN_ENV) tests/run -j $(JOBS) -o $(B)/tests/log-trap $(TRAP_LIVE)
 
 # The modules about rights, limits and ends run a second time as users run the server.
-CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits stop stop_rights)
+CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits sandbox stop stop_rights)
 check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities
 check-container: ## the same tests with the rights of a container's root
 check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check
