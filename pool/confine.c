@@ -110,7 +110,7 @@ static int prepare(struct sandbox *sandbox, const struct confine_setup *setup) {
 }
 
 /* Restrict main. Return: 0, or an exit code. */
-static int enter(const struct sandbox *sandbox, enum sandbox_kind kind, struct log *log) {
+static int restrict_main(const struct sandbox *sandbox, enum sandbox_kind kind, struct log *log) {
   if (sandbox_enter(sandbox, kind) == 0) {
     return 0;
   }
@@ -137,7 +137,7 @@ int confine_begin(struct sandbox *sandbox, const struct confine_setup *setup) {
   warn_of_files(setup);
   code = prepare(sandbox, setup);
   if (code == 0 && setup->handler) {
-    code = enter(sandbox, SANDBOX_HANDLER, setup->log);
+    code = restrict_main(sandbox, SANDBOX_HANDLER, setup->log);
   }
   return code;
 }
@@ -147,7 +147,7 @@ int confine_main(struct sandbox *sandbox, struct log *log) {
   struct log_line line;
   uint64_t held = privileges_held(); /* the filter refuses the question */
   uint64_t user = geteuid();
-  int code = enter(sandbox, SANDBOX_MAIN, log);
+  int code = restrict_main(sandbox, SANDBOX_MAIN, log);
   sandbox_fini(sandbox);
   if (code != 0) {
     return code;
