@@ -243,6 +243,19 @@ START_TEST(listed_calls_succeed) {
 }
 END_TEST
 
+static int filter_without_flags(void) {
+  flags_refused = EINVAL;
+  ENTER(SANDBOX_ON);
+  MUST(FAILS(socket(AF_INET, SOCK_STREAM, 0), ENOSYS));
+  return 0;
+}
+
+START_TEST(kernel_without_flags_takes_the_filter) {
+  kind = SANDBOX_WORKER;
+  succeeds(filter_without_flags);
+}
+END_TEST
+
 /* ---- who is restricted ---- */
 
 /* The number after ${key} in the status of the calling thread. */
@@ -351,10 +364,11 @@ int main(void) {
       {execution_and_tracing_kill, SANDBOX_KINDS},
       {kill_ends_the_process, 1},
       {listed_calls_succeed, KINDS_BUILTIN},
+      {kernel_without_flags_takes_the_filter, 1},
       {each_thread_restricts_itself, 1},
       {threads_of_a_handler_inherit, 1},
       {open_main_can_execute, 1},
       {off_does_nothing, 1},
   };
-  return run_suite("sandbox", tests, count_of(tests));
+  return !filters_work("sandbox") ? 0 : run_suite("sandbox", tests, count_of(tests));
 }
