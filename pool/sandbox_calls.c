@@ -76,8 +76,8 @@ static const struct sandbox_row rows[] = {
     MAY(ALL, "close a connection", CALL(close)),
     MAY(ALL, "wake another thread, write a line of the log", CALL(write), CALL(writev)),
     MAY(ALL, "read an eventfd or a signal", CALL(read)),
-    MAY(ALL, "locks", CALL(futex), CALL(futex_waitv), {"futex_wake", "454"}, {"futex_wait", "455"},
-        {"futex_requeue", "456"}),
+    MAY(ALL, "locks", CALL(futex), {"futex_waitv", "449"}, {"futex_wake", "454"},
+        {"futex_wait", "455"}, {"futex_requeue", "456"}),
     MAY_IF(CONNS, unsent, "see how much a client has acknowledged", CALL(ioctl)),
     MAY(LOOPS, "end output to a client, end accepting", CALL(shutdown)),
     MAY(LOOPS, "reset a connection, refuse handshakes at a stop", CALL(setsockopt)),
@@ -126,7 +126,7 @@ static const struct sandbox_row rows[] = {
      {CALL(clone3)}},
     REFUSED("change namespaces", CALL(unshare), CALL(setns)),
     REFUSED("change mounts", CALL(mount), CALL(umount2), CALL(move_mount), CALL(open_tree),
-            CALL(fsopen), CALL(fsconfig), CALL(fsmount), CALL(fspick), CALL(mount_setattr),
+            CALL(fsopen), CALL(fsconfig), CALL(fsmount), CALL(fspick), {"mount_setattr", "442"},
             {"open_tree_attr", "467"}),
     REFUSED("change the root folder", CALL(chroot), CALL(pivot_root)),
     REFUSED("io_uring: it bypasses the filter", CALL(io_uring_setup), CALL(io_uring_enter),
@@ -140,7 +140,7 @@ static const struct sandbox_row rows[] = {
     REFUSED("change or restart the kernel", CALL(init_module), CALL(finit_module),
             CALL(delete_module), CALL(kexec_load), CALL(kexec_file_load), CALL(reboot)),
     REFUSED("change swap, quotas, accounting, ports", CALL(swapon), CALL(swapoff), CALL(quotactl),
-            CALL(quotactl_fd), CALL(acct), CALL(iopl), CALL(ioperm)),
+            {"quotactl_fd", "443"}, CALL(acct), CALL(iopl), CALL(ioperm)),
     REFUSED("change the memory layout", CALL(personality)),
 };
 
