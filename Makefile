@@ -93,8 +93,9 @@ XLDFLAGS = $(if $(STATIC),,-pie) -pthread -Wl,-z,relro,-z,now,-z,noexecstack,--a
 # A static program is linked with LDFLAGS=-static or -static-pie. The shared library stays shared.
 STATIC = $(filter -static -static-pie,$(LDFLAGS))
 LIBS_TESTS = -lcheck -lsubunit -lrt -lm
+# Of jemalloc's two archives, this one fits both kinds of static program.
 ifneq ($(JEMALLOC),0)
-LIBS_XCHGD = -Wl,--no-as-needed -ljemalloc -Wl,--as-needed
+LIBS_XCHGD = $(if $(STATIC),-l:libjemalloc_pic.a -lm,-Wl,--no-as-needed -ljemalloc -Wl,--as-needed)
 endif
 
 # ---- programs ----

@@ -34,8 +34,10 @@ static enum config_result set_admin(struct config *config, const char *text,
 static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
                                      struct config_span *bad);
 static enum config_result set_path(char **path, const char *text);
+static enum config_result set_user(struct config_user *user, const char *text);
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
 static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]);
+static int format_range(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]);
 
 enum config_result config_set(struct config *config, const struct config_var_def *def,
                               const char *text, struct config_span *bad) {
@@ -55,6 +57,8 @@ enum config_result config_set(struct config *config, const struct config_var_def
       return set_blocks((void *)((char *)config + def->offset), text, bad);
     case KIND_PATH:
       return set_path((void *)((char *)config + def->offset), text);
+    case KIND_USER:
+      return set_user((void *)((char *)config + def->offset), text);
     case KIND_INTEGER:
     case KIND_SIZE:
     case KIND_TIME:
@@ -128,19 +132,12 @@ const char *config_default(const struct config_var_def *def, enum config_exchang
 const char *config_expected(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]) {
   static const char escapes[] = "a text with the escapes \\n \\r \\t \\0 \\\\ \\xNN";
   const size_t room = CONFIG_EXPECTED_MAX;
-  char min[PARSE_TEXT_MAX], max[PARSE_TEXT_MAX];
   int size = 0;
   switch (def->kind) {
     case KIND_INTEGER:
-      size = snprintf(text, room, "an integer from %" PRIu64 " to %" PRIu64, def->min, def->max);
-      break;
     case KIND_SIZE:
-      size = snprintf(text, room, "a size (4096, 64KiB, 1MiB) from %s to %s",
-                      parse_format_size(def->min, min), parse_format_size(def->max, max));
-      break;
     case KIND_TIME:
-      size = snprintf(text, room, "a time (500us, 250ms, 30s, 5m) from %s to %s",
-                      parse_format_time(def->min, min), parse_format_time(def->max, max));
+      size = format_range(def, text);
       break;
     case KIND_SWITCH:
       size = snprintf(text, room, "on or off");
@@ -172,6 +169,10 @@ const char *config_expected(const struct config_var_def *def, char text[CONFIG_E
       break;
     case KIND_PATH:
       size = snprintf(text, room, "a path that contains a /, at most %d bytes", CONFIG_PATH_MAX);
+      break;
+    case KIND_USER:
+      size = snprintf(text, room, "a name, uid or uid:gid with numbers from 0 to %" PRIu32,
+                      (uint32_t)CONFIG_ID_MAX);
       break;
   }
   assert(size > 0 && (size_t)size < room);
@@ -389,6 +390,36 @@ static enum config_result set_path(char **path, const char *text) {
   return *path == NULL ? CONFIG_NO_MEMORY : CONFIG_OK;
 }
 
+/* May ${text} be the name of a user?  /etc/passwd has no other characters by common rules. */
+static bool is_user_name(const char *text) {
+  size_t size = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-$");
+  return size > 0 && size <= CONFIG_USER_MAX && text[size] == 0 &&
+         strchr("-0123456789", text[0]) == NULL;
+}
+
+static enum config_result set_user(struct config_user *user, const char *text) {
+  uint64_t uid, gid;
+  *user = (struct config_user){.set = *text != 0};
+  const char *rest = parse_digits(text, &uid);
+  if (rest == NULL) { /* no number */
+    if (*text != 0 && !is_user_name(text)) {
+      return CONFIG_BAD;
+    }
+    memcpy(user->name, text, strlen(text) + 1);
+    return CONFIG_OK;
+  }
+  gid = uid;
+  if (*rest == ':') {
+    rest = parse_digits(rest + 1, &gid);
+  }
+  if (rest == NULL || *rest != 0 || uid > CONFIG_ID_MAX || gid > CONFIG_ID_MAX) {
+    return CONFIG_BAD;
+  }
+  user->uid = (uint32_t)uid;
+  user->gid = (uint32_t)gid;
+  return CONFIG_OK;
+}
+
 /*
  * Take the next item of the list ${*rest}, which becomes NULL after the last item. Copy it to
  * ${item}. The copy is empty, which no parser accepts, if the item is too long to be valid.
@@ -417,4 +448,19 @@ static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]
     size += (size_t)written;
   }
   return (int)size;
+}
+
+/* Write what numbers a kind allows; return the length. */
+static int format_range(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]) {
+  char min[PARSE_TEXT_MAX], max[PARSE_TEXT_MAX];
+  if (def->kind == KIND_INTEGER) {
+    return snprintf(text, CONFIG_EXPECTED_MAX, "an integer from %" PRIu64 " to %" PRIu64, def->min,
+                    def->max);
+  }
+  if (def->kind == KIND_SIZE) {
+    return snprintf(text, CONFIG_EXPECTED_MAX, "a size (4096, 64KiB, 1MiB) from %s to %s",
+                    parse_format_size(def->min, min), parse_format_size(def->max, max));
+  }
+  return snprintf(text, CONFIG_EXPECTED_MAX, "a time (500us, 250ms, 30s, 5m) from %s to %s",
+                  parse_format_time(def->min, min), parse_format_time(def->max, max));
 }

@@ -238,7 +238,7 @@ static void log_addresses(struct admin *admin) {
   }
 }
 
-static int start(struct admin *admin) {
+static int open_server(struct admin *admin) {
   const struct xchg_handler handler = {.size = sizeof(handler),
                                        .frame = {.kind = XCHG_FRAME_CUSTOM, .parse = parse},
                                        .max_message = HTTP_HEAD_MAX,
@@ -252,16 +252,10 @@ static int start(struct admin *admin) {
                                      .log = admin->setup.log,
                                      .handler = &handler,
                                      .passed = admin->setup.facts->passed.admin,
-                                     .passed_count = admin->setup.facts->passed.admin_count};
+                                     .passed_count = admin->setup.facts->passed.admin_count,
+                                     .sandbox = admin->setup.sandbox};
   admin->opened = true;
-  int code = server_open(&admin->server, &setup);
-  if (code == 0) {
-    code = server_start(&admin->server);
-  }
-  if (code == 0) {
-    log_addresses(admin);
-  }
-  return code;
+  return server_open(&admin->server, &setup);
 }
 
 int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
@@ -284,7 +278,15 @@ int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
     log_errno(setup->log, LOG_ERROR, "cannot start the admin endpoint", ENOMEM);
     return SERVER_OSERR;
   }
-  return start(made);
+  return open_server(made);
+}
+
+int admin_server_start(struct admin *admin) {
+  int code = admin == NULL ? 0 : server_start(&admin->server);
+  if (admin != NULL && code == 0) {
+    log_addresses(admin);
+  }
+  return code;
 }
 
 void admin_server_end(struct admin *admin) {
