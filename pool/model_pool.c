@@ -59,8 +59,8 @@ static void *thread_main(void *argument) {
   bool admin = pool->model.setup.config->is_admin;
   snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
   thread_set_name(admin ? "xchg-adm" : name);
-  if (admin) {
-    thread_allocate_first(); /* its handler takes memory */
+  if (pool->model.setup.custom_handler) {
+    thread_allocate_first(); /* the handler may take memory */
   }
   if (pool->model.setup.config->pin && thread_set_affinity(thread->worker.index) == -1) {
     char text[48];
@@ -115,7 +115,7 @@ static int pool_start(struct model *model) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
     atom_add_relaxed_u32(&pool->running, 1);
-    int error = pthread_create(&pool->threads[i].thread, NULL, thread_main, &pool->threads[i]);
+    int error = thread_create(&pool->threads[i].thread, thread_main, &pool->threads[i]);
     if (error != 0) {
       atom_sub_release_u32(&pool->running, 1);
       pool_finish(model);

@@ -105,6 +105,7 @@ static void note_ended(struct offload *offload) {
 static void *thread_main(void *argument) {
   struct offload *offload = argument;
   name_thread(offload);
+  thread_allocate_first(); /* a job may take memory */
   struct job *job;
   while ((job = take(offload)) != NULL) {
     job->run(job, true);
@@ -121,8 +122,7 @@ static void start_threads(struct offload *offload) {
   sigset_t before;
   signals_block_all(&before);
   while (offload->threads_count < offload->threads_max &&
-         pthread_create(&offload->threads[offload->threads_count], NULL, thread_main, offload) ==
-             0) {
+         thread_create(&offload->threads[offload->threads_count], thread_main, offload) == 0) {
     offload->threads_count++;
   }
   signals_restore(&before);

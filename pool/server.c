@@ -372,7 +372,7 @@ int server_start(struct xchg_server *server) {
   }
   atom_store_relaxed_u32(&server->acceptor_runs, 1);
   (void)sem_init(&server->acceptor_up, 0, 0); /* cannot fail with these arguments */
-  int error = pthread_create(&server->acceptor_thread, NULL, acceptor_main, server);
+  int error = thread_create(&server->acceptor_thread, acceptor_main, server);
   if (error != 0) {
     errno = error;
     return refuse_start(server, "cannot start the acceptor");

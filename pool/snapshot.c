@@ -89,11 +89,16 @@ static void append(struct first_rows *first, const struct snapshot_row *row) {
   first->rows[i] = *row;
 }
 
-/* Keep ${row} if it belongs to the first. */
+/* Does ${row} belong to the first? */
+static bool belongs(const struct first_rows *first, const struct snapshot_row *row) {
+  return first->count < first->max || comes_before(row, &first->rows[0]);
+}
+
+/* Keep ${row}, which belongs to the first. */
 static void keep(struct first_rows *first, const struct snapshot_row *row) {
   if (first->count < first->max) {
     append(first, row);
-  } else if (comes_before(row, &first->rows[0])) {
+  } else {
     first->rows[0] = *row;
     sink(first, 0);
   }
@@ -150,6 +155,20 @@ static struct addr via_of(const struct xchg_conn *conn) {
   return announced ? conn_proxy(conn)->via : (struct addr){.family = ADDR_NONE};
 }
 
+/* What the kept PROXY header says. */
+static void add_texts(struct snapshot_row *row, const struct xchg_conn *conn) {
+  struct proxy_header header;
+  const uint8_t *bytes = conn->proxied ? conn_address_header(conn, &header) : NULL;
+  if (bytes == NULL) {
+    return;
+  }
+  if (conn_address_is_path(conn)) {
+    conn_address_format(&row->peer, bytes, header.source_path, row->path);
+  }
+  row->unique_id_size = (uint8_t)header.unique_id.size;
+  memcpy(row->unique_id, bytes + header.unique_id.offset, header.unique_id.size);
+}
+
 static void each_conn(struct visit *visit, const struct xchg_conn *conn) {
   struct part *part = container_of(visit, struct part, visit);
   const struct snapshot *snapshot = part->snapshot;
@@ -172,11 +191,11 @@ static void each_conn(struct visit *visit, const struct xchg_conn *conn) {
                              .listener = peer->listener,
                              .state = (uint8_t)shown_state(conn),
                              .paused = conn_paused(conn)};
-  if (conn_address_is_path(conn)) {
-    (void)conn_address(conn, row.path); /* row.path is what it returns */
-  }
   row.rank = rank_of(&row, snapshot->query.sort);
-  keep(&part->first, &row);
+  if (belongs(&part->first, &row)) {
+    add_texts(&row, conn);
+    keep(&part->first, &row);
+  }
 }
 
 /* Acquire and release: the last one sees what all others did. */
@@ -314,7 +333,9 @@ void snapshot_finish(struct snapshot *snapshot) {
     snapshot->seen += part->seen;
     snapshot->matched += part->matched;
     for (uint32_t row = 0; row < part->first.count; row++) {
-      keep(&snapshot->first, &part->first.rows[row]);
+      if (belongs(&snapshot->first, &part->first.rows[row])) {
+        keep(&snapshot->first, &part->first.rows[row]);
+      }
     }
   }
   sort_rows(&snapshot->first);
@@ -378,6 +399,19 @@ static void put_path(struct metrics_out *out, const char *path) {
   metrics_out_text(out, "\"");
 }
 
+/* Any bytes; what is not printable is shown as \xNN. */
+static void put_unique_id(struct metrics_out *out, const struct snapshot_row *row) {
+  metrics_out_text(out, ",\"unique_id\":\"");
+  for (size_t i = 0; i < row->unique_id_size; i++) {
+    char text[8];
+    uint8_t byte = row->unique_id[i];
+    bool plain = byte >= ' ' && byte < 0x7f && byte != '\\';
+    snprintf(text, sizeof(text), !plain ? "\\\\x%02x" : byte == '"' ? "\\%c" : "%c", byte);
+    metrics_out_text(out, text);
+  }
+  metrics_out_text(out, "\"");
+}
+
 static void put_row(struct metrics_out *out, const struct snapshot *snapshot,
                     const struct snapshot_row *row) {
   char id[17], peer[ADDR_TEXT_MAX], listener[XCHG_ADDRESS_MAX];
@@ -392,6 +426,9 @@ static void put_row(struct metrics_out *out, const struct snapshot *snapshot,
   }
   if (row->via.family != ADDR_NONE) {
     put_text(out, "via", addr_format(&row->via, peer));
+  }
+  if (row->unique_id_size > 0) {
+    put_unique_id(out, row);
   }
   put_text(out, "listener",
            addr_format_listen(&snapshot->data->listeners[row->listener].addr, listener,

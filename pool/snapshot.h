@@ -25,6 +25,7 @@
 #ifndef POOL_SNAPSHOT_H
 #define POOL_SNAPSHOT_H
 
+#include "core/proxy.h"
 #include "pool/task.h"
 #include "pool/server.h"
 #include "pool/snapshot_query.h"
@@ -41,6 +42,8 @@ struct snapshot_row {
   uint32_t worker;
   uint8_t listener;
   uint8_t state; /* enum snapshot_state */
+  uint8_t unique_id_size;
+  uint8_t unique_id[PROXY_UNIQUE_ID_MAX]; /* of the kept PROXY header: any bytes */
   bool paused;
 };
 

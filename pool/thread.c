@@ -1,15 +1,19 @@
 /* thread: see thread.h. */
 #include "pool/thread.h"
 
+#include "core/sys.h"
 #include "core/stats.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+/* jemalloc's arena of a thread: two blocks of 2 MiB, each mapped with its alignment. */
+#define FIRST_ALLOCATION_BYTES ((size_t)16 << 20)
 
 cpu_set_t *thread_affinity(size_t *size) {
   for (int limit = 1024; limit <= 1 << 20; limit *= 2) {
@@ -57,6 +61,28 @@ void thread_set_name(const char *name) {
   char text[16];
   snprintf(text, sizeof(text), "%s", name);
   (void)pthread_setname_np(pthread_self(), text); /* without it only tools show another name */
+}
+
+/* Is there address space for a thread? Return: 0, or an errno. */
+static int check_memory(void) {
+  pthread_attr_t attributes;
+  size_t stack = 0;
+  int error = pthread_getattr_default_np(&attributes);
+  if (error == 0) {
+    (void)pthread_attr_getstacksize(&attributes, &stack); /* cannot fail: it was initialized */
+    (void)pthread_attr_destroy(&attributes);              /* cannot fail: it was initialized */
+    void *memory = sys_map(stack + FIRST_ALLOCATION_BYTES);
+    error = memory == MAP_FAILED ? errno : 0;
+    if (error == 0) {
+      (void)sys_unmap(memory, stack + FIRST_ALLOCATION_BYTES); /* a failure leaks it */
+    }
+  }
+  return error;
+}
+
+int thread_create(pthread_t *thread, void *(*main)(void *argument), void *argument) {
+  int error = check_memory();
+  return error != 0 ? error : pthread_create(thread, NULL, main, argument);
 }
 
 void thread_allocate_first(void) {

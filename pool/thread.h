@@ -1,9 +1,10 @@
-/* thread: name, CPU affinity and scheduling class of the calling thread, CPU time of any. */
+/* thread: start, name, CPU affinity and scheduling class of the calling thread, CPU time of any. */
 #ifndef POOL_THREAD_H
 #define POOL_THREAD_H
 
 #include "core/atom.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +42,13 @@ uint64_t thread_cpu_read(struct thread_cpu *cpu);
 
 /** Set the name that ps and top show; ${name} is truncated to 15 bytes. */
 void thread_set_name(const char *name);
+
+/**
+ * thread_create(thread, main, argument):
+ * Start ${main}(${argument}) on a thread with room for its stack and for thread_allocate_first.
+ * Return: 0, or an errno: EAGAIN, ENOMEM.
+ */
+int thread_create(pthread_t *thread, void *(*main)(void *argument), void *argument);
 
 /**
  * Let jemalloc set the calling thread up.  It does so at a thread's first allocation, and the

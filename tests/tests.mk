@@ -59,6 +59,9 @@ FAULT_HELPERS = $(patsubst %.c,$(B)/seam/%.o,$(call helpers,fault) $(addprefix t
 # Sorted, so that bench.a comes before internal.a, which it needs.
 link_test = $(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(sort $(filter %.a,$^)) $(LIBS_TESTS)
 
+# Lets a fork wait for the asserts of other threads (tests/fixtures/run_suite.c).
+$(UNIT) $(FAULT): private XLDFLAGS += -Wl,--wrap=_mark_point
+
 $(B)/tests/check_%: $(B)/obj/tests/unit/check_%.o $(UNIT_HELPERS) $(B)/internal.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(link_test)

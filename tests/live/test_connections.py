@@ -12,6 +12,7 @@ import time
 
 from clients import FolderTest
 from endpoint import Endpoint, request
+from test_handler import plugin
 from xchgd import LIMIT, PLAIN, TOP, receive_exactly
 
 LATE = os.path.join(os.path.dirname(os.environ.get("XCHGD", os.path.join(TOP, "build", "xchgd"))), "tests/live/plugin/late.so")
@@ -60,6 +61,27 @@ class Rows(ConnectionsTest):
             rows = {row["peer"]: row for row in self.ask(server)["connections"]}
             self.assertEqual(rows["192.0.2.1:1111"]["via"], peer_of(proxied))
             self.assertNotIn("via", rows[peer_of(unknown)])
+
+    def unique_ids(self, **variables):
+        """Those shown of two clients behind a proxy, of which one has an id."""
+        signature, tcp4 = b"\r\n\r\n\0\r\nQUIT\n", bytes((192, 0, 2, 1, 198, 51, 100, 1, 4, 87, 8, 174))
+        server = self.endpoint(XCHG_LISTEN="127.0.0.1:0;proxy=v2", XCHG_PROXY_TRUST="127.0.0.1", **variables)
+        with server.connect() as named, server.connect() as unnamed:
+            for client, unique in ((named, b'a "b"\\\0\xff'), (unnamed, None)):
+                tlv = b"" if unique is None else b"\x05" + len(unique).to_bytes(2, "big") + unique
+                client.sendall(signature + b"\x21\x11" + (len(tcp4) + len(tlv)).to_bytes(2, "big") + tcp4 + tlv)
+            server.wait_stats(lambda stats: stats["open"] == 2)
+            deadline = time.monotonic() + LIMIT
+            while any(row["state"] != "open" for row in self.ask(server)["connections"]):
+                self.assertLess(time.monotonic(), deadline)
+            return [row["unique_id"] for row in self.ask(server)["connections"] if "unique_id" in row]
+
+    def test_a_unique_id(self):
+        self.assertEqual(self.unique_ids(XCHG_HANDLER=plugin("proxy"), XCHG_EXCHANGE=None), ['a "b"\\x5c\\x00\\xff'])
+
+    def test_a_unique_id_that_is_not_kept(self):
+        """The handler does not set proxy_tlvs."""
+        self.assertEqual(self.unique_ids(), [])
 
     def test_each_client_has_a_row(self):
         """Each row says what its client has sent and received."""

@@ -37,27 +37,38 @@ class Memory(unittest.TestCase):
     @covers_fault(52)
     def test_start(self):
         """Under any memory limit, the start either fails in order with a line or leads to a working server."""
-        outcomes = set()
-        for mib in (*range(8, 80, 2), *range(80, 320, 24), 4096):
-            def limit(size=mib * MIB):
-                resource.setrlimit(resource.RLIMIT_AS, (size, size))
-            with self.subTest(mib=mib), contextlib.ExitStack() as stack:
-                server = stack.enter_context(serve(preexec=limit, wait=False, XCHG_WORKERS="4", **LINES))
-                code = self.listens(server)
-                if code is None:
-                    server.addresses = [server.wait_line("listening")["addr"]]
-                    with server.connect() as client:
-                        try:
-                            ask(client)
-                        except (AssertionError, ConnectionError):  # there may be no memory left for a connection
-                            server.wait_stats(lambda values: values["closed_memory"] > 0)
-                    self.assertEqual(server.stop()["accepted"], 1)
-                else:
-                    self.assertIn(code, (71, 127), server.lines)  # 127: the loader cannot map a library
-                    self.assertTrue(server.lines)
-                outcomes.add(code)
+        outcomes = {self.start_within(mib * MIB) for mib in (*range(8, 80, 2), *range(80, 320, 24), 4096)}
         self.assertIn(None, outcomes)
         self.assertIn(71, outcomes)
+
+    @covers_fault(52)
+    def test_start_with_little_less_than_it_needs(self):
+        """The last thread that starts has its stack, and may lack memory for its first allocation."""
+        little, enough = 8 * MIB, 4096 * MIB
+        while enough - little > MIB // 4:
+            middle = (little + enough) // 2
+            little, enough = (little, middle) if self.start_within(middle) is None else (middle, enough)
+        for less in range(24):
+            self.assertEqual(self.start_within(little - less * MIB // 2), 71)
+
+    def start_within(self, size):
+        """Start a server with this much address space. Returns its exit code, or None if it serves."""
+        with self.subTest(size=size), contextlib.ExitStack() as stack:
+            server = stack.enter_context(serve(preexec=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+                                               wait=False, XCHG_WORKERS="4", **LINES))
+            code = self.listens(server)
+            if code is None:
+                server.addresses = [server.wait_line("listening")["addr"]]
+                with server.connect() as client:
+                    try:
+                        ask(client)
+                    except (AssertionError, ConnectionError):  # there may be no memory left for a connection
+                        server.wait_stats(lambda values: values["closed_memory"] > 0)
+                self.assertEqual(server.stop()["accepted"], 1)
+            else:
+                self.assertIn(code, (71, 127), server.lines)  # 127: the loader cannot map a library
+                self.assertTrue(server.lines)
+            return code
 
     def listens(self, server):
         """Wait for the listening line. Returns the exit code if the server ends instead, else None."""

@@ -5,6 +5,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -65,8 +66,37 @@ START_TEST(a_child_gets_the_call_of_its_thread) {
 }
 END_TEST
 
+/* A test of the fixture: the child's ck_assert does not wait for a thread that is not there. */
+static void *check_until(void *stop) {
+  while (!__atomic_load_n((bool *)stop, __ATOMIC_RELAXED)) {
+    ck_assert_ptr_nonnull(stop);
+  }
+  return NULL;
+}
+
+START_TEST(a_child_checks_while_other_threads_do) {
+  bool stop = false;
+  pthread_t other;
+  ck_assert_int_eq(pthread_create(&other, NULL, check_until, &stop), 0);
+  for (int i = 0; i < 200; i++) {
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+      alarm(60);
+      ck_assert_int_eq(child, 0);
+      _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+  }
+  __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+  ck_assert_int_eq(pthread_join(other, NULL), 0);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {{a_process_has_a_number_of_its_own, 1},
+                                     {a_child_checks_while_other_threads_do, 1},
                                      {a_child_gets_the_call_of_its_thread, 1}};
   return run_suite("forked", tests, count_of(tests));
 }

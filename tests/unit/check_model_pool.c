@@ -5,13 +5,14 @@
  * that is not started only the test empties the queues. Random tests print their seed, and
  * CHECK_SEED sets it.
  */
+#include "pool/thread.h"
+
 #include <pthread.h>
 
-static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
-                               void *(*start)(void *), void *argument);
-#define pthread_create test_pthread_create
+static int test_thread_create(pthread_t *thread, void *(*start)(void *), void *argument);
+#define thread_create test_thread_create
 #include "pool/model_pool.c"
-#undef pthread_create
+#undef thread_create
 
 #include "net/builtin.h"
 #include "tests/fixtures/pool_fixture.h"
@@ -28,11 +29,10 @@ static struct admission admission;
 static struct wake freed = {.fd = -1}, done = {.fd = -1};
 static struct model *model;
 static struct model_pool *pool;
-static int creates_left = INT32_MAX; /* calls of pthread_create that succeed */
+static int creates_left = INT32_MAX; /* calls of thread_create that succeed */
 
-static int test_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
-                               void *(*start)(void *), void *argument) {
-  return creates_left-- > 0 ? pthread_create(thread, attributes, start, argument) : EAGAIN;
+static int test_thread_create(pthread_t *thread, void *(*start)(void *), void *argument) {
+  return creates_left-- > 0 ? thread_create(thread, start, argument) : EAGAIN;
 }
 
 static void set_up(const char *const *entries) {

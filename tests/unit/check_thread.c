@@ -1,4 +1,4 @@
-/* check_thread: pinning a thread to a CPU, its name, its CPU time. */
+/* check_thread: start of a thread, pinning it to a CPU, its name, its CPU time. */
 #include "pool/thread.h"
 
 #include "tests/fixtures/cpus.h"
@@ -8,7 +8,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 struct pinned {
   uint32_t index;
@@ -102,11 +105,48 @@ START_TEST(cpu_time_is_the_threads_own) {
 }
 END_TEST
 
+/* ---- start ---- */
+
+static void *note_run(void *argument) {
+  *(bool *)argument = true;
+  return NULL;
+}
+
+/* Address space that this process uses, in bytes. */
+static size_t address_space(void) {
+  size_t pages = 0;
+  FILE *stream = fopen("/proc/self/statm", "re");
+  ck_assert_ptr_nonnull(stream);
+  ck_assert_int_eq(fscanf(stream, "%zu", &pages), 1);
+  fclose(stream);
+  return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Room for the stack alone is not enough: the thread would die at its first allocation. */
+START_TEST(a_thread_needs_room_for_its_first_allocation) {
+  pthread_t thread;
+  bool ran = false;
+  struct rlimit before, limit;
+  ck_assert_int_eq(getrlimit(RLIMIT_AS, &before), 0);
+  limit = before;
+  limit.rlim_cur = address_space() + ((size_t)12 << 20);
+  ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+  int refused = thread_create(&thread, note_run, &ran);
+  ck_assert_int_eq(setrlimit(RLIMIT_AS, &before), 0);
+  ck_assert_int_eq(refused, ENOMEM);
+  ck_assert(!ran);
+  ck_assert_int_eq(thread_create(&thread, note_run, &ran), 0);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  ck_assert(ran);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {pin_wraps_around, 1},
       {names_are_truncated, 1},
       {cpu_time_is_the_threads_own, 1},
+      {a_thread_needs_room_for_its_first_allocation, 1},
   };
   return run_suite("thread", tests, count_of(tests));
 }
