@@ -23,6 +23,7 @@
 
 enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };
 enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
+enum sandbox_mode { SANDBOX_OFF, SANDBOX_AUTO, SANDBOX_ON, SANDBOX_TRAP };
 enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
 
 /* What the machine allows. The caller determines it. */
