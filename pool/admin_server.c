@@ -245,8 +245,10 @@ static int open_server(struct admin *admin) {
                                        .on_message = on_message,
                                        .on_timer = on_timer,
                                        .on_close = on_close};
-  const struct server_setup setup = {
-      .config = &admin->config, .log = admin->setup.log, .handler = &handler};
+  const struct server_setup setup = {.config = &admin->config,
+                                     .log = admin->setup.log,
+                                     .handler = &handler,
+                                     .sandbox = admin->setup.sandbox};
   admin->opened = true;
   return server_open(&admin->server, &setup);
 }

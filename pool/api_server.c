@@ -168,7 +168,7 @@ int xchg_server_start(struct xchg_server *server) {
     return fail(EALREADY);
   }
   struct api_server *made = container_of(server, struct api_server, server);
-  if (made->log_writer != NULL && log_writer_start(made->log_writer) == -1) {
+  if (made->log_writer != NULL && log_writer_start(made->log_writer, NULL) == -1) {
     return -1;
   }
   sigset_t before;

@@ -9,6 +9,7 @@
 #include "core/config.h"
 #include "pool/stop_guard.h"
 #include "pool/server_stats.h"
+#include "pool/confine.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -245,10 +246,12 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                     .facts = setup->facts,
                                     .environment = setup->environment,
                                     .log = setup->log,
-                                    .log_writer = setup->log_writer};
+                                    .log_writer = setup->log_writer,
+                                    .sandbox = setup->sandbox};
   const struct server_setup server = {.config = setup->config,
                                       .log = setup->log,
                                       .handler = setup->handler,
+                                      .sandbox = setup->sandbox,
                                       .passed = setup->facts->sockets_passed};
   int code = admin_server_open(&serve->admin, &admin);
   if (code == 0) {
@@ -266,6 +269,9 @@ static int start(struct serve *s) {
   }
   if (code == 0) {
     code = server_start(&s->server);
+  }
+  if (code == 0) {
+    code = confine_main(s->setup.sandbox, s->setup.log);
   }
   return code;
 }

@@ -29,6 +29,7 @@ struct serve_setup {
   struct log_writer *log_writer;
   struct signals *signals;
   struct sd_notify *notify;
+  struct sandbox *sandbox; /* valid from serve_run on */
 };
 
 struct serve {
