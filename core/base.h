@@ -14,10 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The number of this machine's system calls in seccomp (AUDIT_ARCH_*); 0 = unknown. */
+/* This machine's AUDIT_ARCH_* of <linux/audit.h>; 0 = none that a sandbox was written for. */
 #if defined(__x86_64__)
 #define MACHINE_AUDIT_ARCH UINT32_C(0xC000003E)
-#elif defined(__aarch64__)
+#elif defined(__AARCH64EL__)
 #define MACHINE_AUDIT_ARCH UINT32_C(0xC00000B7)
 #else
 #define MACHINE_AUDIT_ARCH UINT32_C(0)
