@@ -384,7 +384,7 @@ C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/uni
 SH_FILES = .ci/run .ci/packages tests/portable/split $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
 lint: | need-lint ## layers, lengths, words, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
-	@$(MAKE) -k lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy
+	@$(MAKE) -k lint-rules lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy
 	@echo 'lint: no fault'
 lint-rules:
 	@tests/lint/rules $(CC) $(C_FILES)
@@ -396,6 +396,12 @@ lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
 lint-shell:
 	@shellcheck $(SH_FILES)
+# The calls of each thread, seen by strace, and the table of the sandbox.
+lint-sandbox: $(B)/tests/lint/sandbox_table $(B)/xchgd
+	@tests/lint/sandbox $^
+$(B)/tests/lint/sandbox_table: $(B)/obj/tests/lint/sandbox_table.o $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^)
 lint-man: $(MANUAL)
 	@tests/lint/man $(CC) $(dir $<)
 lint-cppcheck:
@@ -425,7 +431,7 @@ PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl j
 GOALS_ops = check-ops
 PACKAGES_release = python3 musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 GOALS_release = check-release check-variants check-table
-PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
+PACKAGES_lint = python3 strace clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format
 PACKAGES_clang = clang
 GOALS_clang = check-clang
@@ -446,4 +452,4 @@ GROUPS_OF_PACKAGES += check ops release lint clang fuzz model flaky analyze eva 
 .PHONY: check-ops check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
-        lint-format lint-shell lint-man lint-cppcheck lint-tidy format
+        lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy format
