@@ -116,6 +116,9 @@ $(patsubst %,$(B)/tests/check_%,proxy proxy_header proxy_rules): $(B)/obj/tests/
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
 
+# Answers as an older kernel does.
+$(addprefix $(B)/tests/check_,sandbox sandbox_kernel sandbox_handler): private XLDFLAGS += -Wl,--wrap=syscall,--wrap=prctl
+
 # Fails the Nth allocation of a walk.
 $(B)/tests/check_snapshot_end: private XLDFLAGS += -Wl,--wrap=malloc
 
