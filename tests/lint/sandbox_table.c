@@ -1,7 +1,9 @@
 /*
  * sandbox_table: prints the table of pool/sandbox_calls, one line for a call of a kind of threads:
  *
- *   KIND ACTION ROW CALL NUMBER     ROW is the usual spelling; NUMBER -1: this machine has no such call
+ *   KIND ACTION ROW CALL NUMBER
+ *
+ * ROW is the usual spelling. NUMBER is -1 if this machine has no such call.
  *
  * tests/lint/sandbox compares it with what strace sees, tests/portable/table.sh builds it for
  * another machine.
