@@ -53,7 +53,7 @@ struct log_writer {
   uint64_t process; /* forked_number of the process that has created or started the writer */
   bool started;
   pthread_t thread;              /* HOW_THREAD, once started */
-  const struct sandbox *sandbox; /* borrows until the thread is up */
+  const struct sandbox *sandbox; /* borrows until the thread is up; NULL = none */
 
   /* Under the mutex. */
   pthread_mutex_t mutex;
@@ -277,8 +277,11 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
   return writer;
 }
 
-/* Wait until the thread is in the sandbox. Return: 0, or -1 with errno and without the thread. */
-static int await_sandbox(struct log_writer *writer) {
+/*
+ * Wait until the thread has its name and is in the sandbox.
+ * Return: 0, or -1 with errno and without the thread.
+ */
+static int await_up(struct log_writer *writer) {
   lock(writer);
   while (!writer->up) {
     int result = pthread_cond_wait(&writer->changed, &writer->mutex);
@@ -307,7 +310,7 @@ int log_writer_start(struct log_writer *writer, const struct sandbox *sandbox) {
     if (error != 0) {
       return fail(error);
     }
-    if (sandbox != NULL && await_sandbox(writer) == -1) {
+    if (await_up(writer) == -1) {
       return -1;
     }
   }

@@ -204,9 +204,8 @@ $(TEST_SOURCES:%.c=$(B)/obj/%.o) $(TEST_SOURCES:%.c=$(B)/seam/%.o): | need-check
 # ---- run ----
 
 # Sanitizers, valgrind and coverage make system calls of their own, which the sandbox refuses.
-XCHGD_SANDBOX ?= $(if $(filter asan tsan valgrind cov mcdc,$(VARIANT)),off)
-RUN_ENV = XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' $(addprefix XCHGD_SANDBOX=,$(XCHGD_SANDBOX)) \
-          FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV)
+RUN_ENV = XCHGD='$(abspath $(B))/xchgd' XCHGD_VARIANT='$(VARIANT)' \
+          $(if $(filter asan tsan valgrind cov mcdc,$(VARIANT)),XCHG_SANDBOX=off) FAIL_NTH_EVERY=$(FAIL_NTH_EVERY) $(TEST_ENV)
 RUN = $(RUN_ENV) $(TEST_WRAP) tests/run $(SLOW_RUN) -j $(JOBS) -o $(B)/tests/log$(VALGRIND_LOG)
 VALGRIND = valgrind --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect \
            --errors-for-leak-kinds=definite,indirect --track-fds=yes --num-callers=20 --fair-sched=yes \
@@ -257,7 +256,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
-                   admin drain_delay proxy slow_log
+                   admin drain_delay proxy slow_log sandbox
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
 # valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
@@ -275,14 +274,15 @@ TRAP_SKIPS = bench_escapes bench_html bench_name bench_scale config install read
 TRAP_LIVE ?= $(filter-out $(TRAP_SKIPS:%=tests/live/test_%.py),$(LIVE))
 check-trap: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## the scenarios and faults with XCHG_SANDBOX=trap
 	@mkdir -p $(B)/tests/log-trap
-	@$(RUN_ENV) XCHGD_SANDBOX=trap tests/run -j $(JOBS) -o $(B)/tests/log-trap $(TRAP_LIVE)
+	@$(RUN_ENV) XCHG_SANDBOX=trap tests/run -j $(JOBS) -o $(B)/tests/log-trap $(TRAP_LIVE)
 
-# The modules about rights, limits and ends run a second time as users run the server.
-CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits stop stop_rights)
-check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities
+# The modules about rights, limits and ends run a second time as users run the server; under `trap`, so that .ci/run has a
+# part of check-trap, and with the sandbox that container engines leave.
+CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits sandbox stop stop_rights)
+check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities, with XCHG_SANDBOX=trap
 check-container: ## the same tests with the rights of a container's root
 check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check
-	@$(RUN_ENV) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* $(CONFINED_LIVE)
+	@$(RUN_ENV) $(if $(filter user,$*),XCHG_SANDBOX=trap) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* $(CONFINED_LIVE)
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
@@ -318,7 +318,7 @@ soak: $(B)/xchgd $(B)/examples/chat | need-check ## a mixed load with rotating f
 MINUTES ?= 10
 
 soak-trap: ## soak with XCHG_SANDBOX=trap
-	@$(MAKE) soak TEST_ENV="$(TEST_ENV) XCHGD_SANDBOX=trap"
+	@$(MAKE) soak TEST_ENV="$(TEST_ENV) XCHG_SANDBOX=trap"
 
 # What takes too long for .ci/run: one step a line. Like .ci/run, it goes on after a failure and sums up.
 RELEASE_STEPS = \

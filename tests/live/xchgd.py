@@ -9,9 +9,9 @@ A test waits for a condition, at most LIMIT. Nothing here sleeps in the hope tha
         totals = server.stop()
 
 Environment: XCHGD = the program, XCHGD_WRAP = a command before it (valgrind ...), XCHGD_SLOW = a factor
-for LIMIT, XCHGD_VARIANT = how the program was built (asan, tsan ...), XCHGD_SANDBOX = XCHG_SANDBOX for all
-servers whose test does not set it (off, trap). A wrap of one server (strace ...) comes before XCHGD_WRAP. It
-must end in an exec, so that the process id is that of the server.
+for LIMIT, XCHGD_VARIANT = how the program was built (asan, tsan ...), XCHG_SANDBOX = the default of that
+variable for each server of the pool model. A wrap of one server (strace ...) comes before XCHGD_WRAP. It must
+end in an exec, so that the process id is that of the server.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ PROGRAM = os.environ.get("XCHGD", os.path.join(TOP, "build", "xchgd"))
 WRAP = shlex.split(os.environ.get("XCHGD_WRAP", ""))
 SLOW = float(os.environ.get("XCHGD_SLOW", "1"))
 LIMIT = 20.0 * SLOW  # seconds; a longer wait is a failure
-SANDBOX = os.environ.get("XCHGD_SANDBOX")
+SANDBOX = os.environ.get("XCHG_SANDBOX", "")
 # True for a build whose memory and CPU time are those of a release.
 PLAIN = not WRAP and os.environ.get("XCHGD_VARIANT", "") in ("", "release", "clang", "cov")
 
@@ -77,7 +77,7 @@ def parse_logfmt(line):
 
 
 def environment(**variables):
-    """The environment of this process with no other XCHG_ variables than the given ones, and that of XCHGD_SANDBOX.
+    """The environment of this process with no other XCHG_ variables than the given ones, and the default of XCHG_SANDBOX.
 
     XCHG_SANDBOX=None leaves it unset: for programs that embed a server.
     """

@@ -325,7 +325,7 @@ START_TEST(unknown_variables_are_faults) {
   BAD("xchgd: XCHG_workers='4': unknown variable; did you mean XCHG_WORKERS?", "XCHG_workers=4");
   BAD("xchgd: XCHG_HANDLE='/x.so': unknown variable; did you mean XCHG_HANDLER?",
       "XCHG_HANDLE=/x.so");
-  BAD("xchgd: XCHG_PORT='7000': unknown variable; did you mean XCHG_PIN?", "XCHG_PORT=7000");
+  BAD("xchgd: XCHG_PORT='7000': unknown variable; did you mean XCHG_CORE?", "XCHG_PORT=7000");
   BAD("xchgd: XCHG_='1': unknown variable; xchgd --help lists all", "XCHG_=1");
   BAD("xchgd: XCHG_\\x0a\\x27\\x22\\x80\\xfe='\\xff\\x1b[2J': unknown variable; xchgd --help lists "
       "all",
