@@ -276,13 +276,15 @@ check-trap: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | ne
 	@mkdir -p $(B)/tests/log-trap
 	@$(RUN_ENV) XCHG_SANDBOX=trap tests/run -j $(JOBS) -o $(B)/tests/log-trap $(TRAP_LIVE)
 
-# The modules about rights, limits and ends run a second time as users run the server; under `trap`, so that .ci/run has a
-# part of check-trap, and with the sandbox that container engines leave.
+# The modules about rights, limits and ends run a second time as users run the server, and a third time with the rights that
+# container engines leave. The user's run has the sandbox `trap` and modules that reach other code, so .ci/run has a part of check-trap.
 CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits sandbox stop stop_rights)
+TRAPPED_LIVE = $(patsubst %,tests/live/test_%.py,connections exchange fault_matrix_resources log log_descriptors proxy slow_log)
 check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities, with XCHG_SANDBOX=trap
 check-container: ## the same tests with the rights of a container's root
 check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check
-	@$(RUN_ENV) $(if $(filter user,$*),XCHG_SANDBOX=trap) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* $(CONFINED_LIVE)
+	@$(RUN_ENV) $(if $(filter user,$*),XCHG_SANDBOX=trap) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* \
+	  $(if $(filter user,$*),$(TRAPPED_LIVE)) $(CONFINED_LIVE)
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
