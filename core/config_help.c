@@ -38,7 +38,9 @@ static const struct named_text exit_codes[] = {
     {"1", "a second signal ended the stop at once"},
     {"64", "usage: an unknown argument"},
     {"69", "an address is in use or cannot be bound"},
-    {"71", "the system refused memory, threads or descriptors, or a listener failed"},
+    {"71",
+     "the system refused memory, threads, descriptors, the user or the sandbox, or a listener "
+     "failed"},
     {"74", "standard output could not be written"},
     {"78", "the configuration has a fault"},
 };

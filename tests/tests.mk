@@ -119,6 +119,9 @@ $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect
 # Answers as an older kernel does.
 $(addprefix $(B)/tests/check_,sandbox sandbox_kernel sandbox_handler): private XLDFLAGS += -Wl,--wrap=syscall,--wrap=prctl
 
+# Lets a thread fail to enter the sandbox.
+$(B)/tests/check_confine: private XLDFLAGS += -Wl,--wrap=sandbox_enter
+
 # Fails the Nth allocation of a walk.
 $(B)/tests/check_snapshot_end: private XLDFLAGS += -Wl,--wrap=malloc
 
@@ -258,9 +261,9 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
                    admin drain_delay proxy slow_log sandbox
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
-# valgrind they would take minutes.
+# valgrind they would take minutes. The sandbox refuses calls that valgrind makes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
-                $(addprefix $(B)/tests/check_,admission api_fork api_fork_conn ascii frame log_descriptor log_writer model_fork proxy ring streams wheel),$(UNIT))
+                $(addprefix $(B)/tests/check_,admission api_fork api_fork_conn ascii confine frame log_descriptor log_writer model_fork privileges proxy ring sandbox% streams wheel),$(UNIT))
 check-valgrind: ## unit, fault and live tests under valgrind, descriptors tracked
 	@$(MAKE) VARIANT=valgrind check-under-valgrind
 
