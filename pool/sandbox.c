@@ -43,10 +43,11 @@ struct ruleset {
   uint64_t fs, net, scoped;
 };
 
+/* The kernel's struct is packed; it reads these 12 bytes. */
 struct path_rule {
   uint64_t allowed;
   int32_t folder_fd;
-} __attribute__((packed));
+};
 
 /* ---- Landlock ---- */
 

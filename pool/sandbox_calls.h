@@ -38,11 +38,11 @@ enum sandbox_action {
 struct sandbox_argument {
   unsigned index;
   unsigned count;     /* of the values; 0 = no argument decides */
-  uint32_t values[4]; /* allowed values, or one set of refused bits */
+  uint32_t values[2]; /* allowed values, or one set of refused bits */
   const char *text;   /* their names */
 };
 
-/* The number is a text: digits, or a macro's name if this machine has no such call. */
+/* The number is a text: digits, or anything else if this machine has no such call. */
 struct sandbox_spelling {
   const char *name, *number;
 };

@@ -240,11 +240,13 @@ START_TEST(no_column_opens_or_connects) {
 }
 END_TEST
 
-/* bpftrace's probes of a function make these calls in the server (x86-64). */
+/* bpftrace's probes of a function make these calls in the server, on x86-64. */
 START_TEST(probes_are_allowed_everywhere) {
-  for (unsigned kind = 0; kind < SANDBOX_KINDS; kind++) {
-    ck_assert_uint_eq(expected(kind, true, 335, 0), SECCOMP_RET_ALLOW);
-    ck_assert_uint_eq(expected(kind, true, 336, 0), SECCOMP_RET_ALLOW);
+  bool x86 = MACHINE_AUDIT_ARCH == AUDIT_ARCH_X86_64;
+  for (unsigned kind = 0; kind < SANDBOX_HANDLER; kind++) {
+    uint32_t want = x86 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | ENOSYS;
+    ck_assert_uint_eq(expected(kind, false, 335, 0), want);
+    ck_assert_uint_eq(expected(kind, false, 336, 0), want);
   }
 }
 END_TEST
@@ -260,8 +262,8 @@ START_TEST(rows_are_complete) {
     for (const struct sandbox_spelling *s = rows[i].spellings; s->name != NULL; s++) {
       long number = sandbox_number(s);
       ck_assert_int_lt(number, NUMBERS);
-      ck_assert_msg(number >= 0 || strncmp(s->number, "__NR_", 5) == 0, "%s is %s", s->name,
-                    s->number);
+      bool absent = strncmp(s->number, "__NR_", 5) == 0 || strcmp(s->number, "-") == 0;
+      ck_assert_msg(number >= 0 || absent, "%s is %s", s->name, s->number);
       if (number >= 0) {
         ck_assert_str_eq(sandbox_call_name(number), s->name);
       }

@@ -213,16 +213,20 @@ START_TEST(on_wants_everything) {
 }
 END_TEST
 
-static int filter_without_flags(void) {
-  flags_refused = EINVAL;
-  ENTER(SANDBOX_ON);
-  MUST(FAILS(socket(AF_INET, SOCK_STREAM, 0), ENOSYS));
-  return 0;
-}
-
-START_TEST(kernel_without_flags_takes_the_filter) {
-  kind = SANDBOX_WORKER;
-  succeeds(filter_without_flags);
+/* _i: a kind. First Landlock, which needs a call that the filter forbids; then the filter. */
+START_TEST(thread_enters_in_this_order) {
+  struct sock_filter own[SANDBOX_PROGRAM_MAX];
+  unsigned count = sandbox_program(_i, false, own);
+  kind = _i;
+  pretends = true;
+  ck_assert_int_eq(enter(SANDBOX_ON), 0);
+  ck_assert_uint_eq(asked, 2);
+  ck_assert_int_eq(asked_for[0], SYS_landlock_restrict_self);
+  ck_assert_int_eq(asked_for[1], SYS_seccomp);
+  ck_assert_int_eq(filter_flags, 4); /* SECCOMP_FILTER_FLAG_SPEC_ALLOW */
+  ck_assert_uint_eq(filter_count, count);
+  ck_assert_int_eq(memcmp(filter, own, count * sizeof(*own)), 0);
+  sandbox_fini(&sandbox);
 }
 END_TEST
 
@@ -251,7 +255,7 @@ int main(void) {
       {ruleset_asks_for_what_the_abi_has, 8},
       {auto_goes_on_without_anything, 1},
       {on_wants_everything, 2},
-      {kernel_without_flags_takes_the_filter, 1},
+      {thread_enters_in_this_order, SANDBOX_KINDS},
       {thread_that_cannot_enter_says_so, 1},
   };
   return run_suite("sandbox_kernel", tests, count_of(tests));
