@@ -37,6 +37,7 @@ static enum config_result set_path(char **path, const char *text);
 static enum config_result set_user(struct config_user *user, const char *text);
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
 static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]);
+static int format_range(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]);
 
 enum config_result config_set(struct config *config, const struct config_var_def *def,
                               const char *text, struct config_span *bad) {
@@ -131,19 +132,12 @@ const char *config_default(const struct config_var_def *def, enum config_exchang
 const char *config_expected(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]) {
   static const char escapes[] = "a text with the escapes \\n \\r \\t \\0 \\\\ \\xNN";
   const size_t room = CONFIG_EXPECTED_MAX;
-  char min[PARSE_TEXT_MAX], max[PARSE_TEXT_MAX];
   int size = 0;
   switch (def->kind) {
     case KIND_INTEGER:
-      size = snprintf(text, room, "an integer from %" PRIu64 " to %" PRIu64, def->min, def->max);
-      break;
     case KIND_SIZE:
-      size = snprintf(text, room, "a size (4096, 64KiB, 1MiB) from %s to %s",
-                      parse_format_size(def->min, min), parse_format_size(def->max, max));
-      break;
     case KIND_TIME:
-      size = snprintf(text, room, "a time (500us, 250ms, 30s, 5m) from %s to %s",
-                      parse_format_time(def->min, min), parse_format_time(def->max, max));
+      size = format_range(def, text);
       break;
     case KIND_SWITCH:
       size = snprintf(text, room, "on or off");
@@ -454,4 +448,19 @@ static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]
     size += (size_t)written;
   }
   return (int)size;
+}
+
+/* Write what numbers a kind allows; return the length. */
+static int format_range(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]) {
+  char min[PARSE_TEXT_MAX], max[PARSE_TEXT_MAX];
+  if (def->kind == KIND_INTEGER) {
+    return snprintf(text, CONFIG_EXPECTED_MAX, "an integer from %" PRIu64 " to %" PRIu64, def->min,
+                    def->max);
+  }
+  if (def->kind == KIND_SIZE) {
+    return snprintf(text, CONFIG_EXPECTED_MAX, "a size (4096, 64KiB, 1MiB) from %s to %s",
+                    parse_format_size(def->min, min), parse_format_size(def->max, max));
+  }
+  return snprintf(text, CONFIG_EXPECTED_MAX, "a time (500us, 250ms, 30s, 5m) from %s to %s",
+                  parse_format_time(def->min, min), parse_format_time(def->max, max));
 }

@@ -437,7 +437,7 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .what = "whether the server gives up capabilities, files, programs and new connections "
                  "before it serves",
          .more =
-             "auto: what the kernel supports, else one warning. on: all of it, or the start "
+             "auto: what the kernel supports, else one warning. on: everything, or the start "
              "fails. trap: as on, and a forbidden system call aborts, for tests. With a handler "
              "only programs and a list of calls are forbidden. Outside XCHG_MODEL=pool, auto "
              "gives up capabilities only, and on and trap are faults. See docs/SECURITY.md."},

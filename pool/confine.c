@@ -7,8 +7,10 @@
 #include "pool/confine.h"
 
 #include "core/error_text.h"
+#include "core/metrics.h"
 #include "pool/privileges.h"
 #include "pool/server.h"
+#include "pool/process_facts.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -72,6 +74,28 @@ static void warn_of_files(const struct confine_setup *setup) {
 
 /* ---- the sandbox ---- */
 
+/*
+ * Threads that run already keep all rights: those of a plug-in's constructors, of a preloaded
+ * library, of jemalloc with background_thread:true.  Return: 0, or an exit code.
+ */
+static int check_threads(const struct confine_setup *setup) {
+  struct process_facts facts;
+  struct process_now now;
+  process_facts_open(&facts);
+  process_facts_look(&facts, &now);
+  process_facts_close(&facts);
+  if (now.threads == METRICS_UNKNOWN || now.threads == 1) {
+    return 0;
+  }
+  bool required = setup->config->sandbox >= SANDBOX_ON;
+  struct log_line line;
+  log_begin(&line, setup->log, required ? LOG_ERROR : LOG_WARN,
+            "threads that run already stay outside of the sandbox");
+  log_u64(&line, "threads", now.threads - 1);
+  log_end(&line);
+  return required ? SERVER_OSERR : 0;
+}
+
 /* What the kernel lacks, in one line. */
 static void log_missing(const struct sandbox *sandbox, struct log *log, bool required) {
   const struct sandbox_facts *facts = &sandbox->facts;
@@ -102,15 +126,20 @@ static int prepare(struct sandbox *sandbox, const struct confine_setup *setup) {
   const struct sandbox_setup wanted = {.mode = config_sandbox_mode(setup->config),
                                        .handler = setup->handler,
                                        .config = setup->config};
-  bool refused = sandbox_prepare(sandbox, &wanted) == -1;
-  if (wanted.mode != SANDBOX_OFF) {
-    log_missing(sandbox, setup->log, refused);
+  if (wanted.mode == SANDBOX_OFF) {
+    return sandbox_prepare(sandbox, &wanted);
   }
-  return refused ? SERVER_OSERR : 0;
+  int code = check_threads(setup);
+  if (code == 0) {
+    bool refused = sandbox_prepare(sandbox, &wanted) == -1;
+    log_missing(sandbox, setup->log, refused);
+    code = refused ? SERVER_OSERR : 0;
+  }
+  return code;
 }
 
 /* Restrict main. Return: 0, or an exit code. */
-static int enter(const struct sandbox *sandbox, enum sandbox_kind kind, struct log *log) {
+static int restrict_main(const struct sandbox *sandbox, enum sandbox_kind kind, struct log *log) {
   if (sandbox_enter(sandbox, kind) == 0) {
     return 0;
   }
@@ -137,7 +166,7 @@ int confine_begin(struct sandbox *sandbox, const struct confine_setup *setup) {
   warn_of_files(setup);
   code = prepare(sandbox, setup);
   if (code == 0 && setup->handler) {
-    code = enter(sandbox, SANDBOX_HANDLER, setup->log);
+    code = restrict_main(sandbox, SANDBOX_HANDLER, setup->log);
   }
   return code;
 }
@@ -147,7 +176,7 @@ int confine_main(struct sandbox *sandbox, struct log *log) {
   struct log_line line;
   uint64_t held = privileges_held(); /* the filter refuses the question */
   uint64_t user = geteuid();
-  int code = enter(sandbox, SANDBOX_MAIN, log);
+  int code = restrict_main(sandbox, SANDBOX_MAIN, log);
   sandbox_fini(sandbox);
   if (code != 0) {
     return code;

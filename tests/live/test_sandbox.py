@@ -294,6 +294,21 @@ class Kernels(SandboxTest):
         server.finish(71)
         self.assertEqual(server.wait_line(said)["level"], "error")
 
+    @unittest.skipUnless(PLAIN, "a sanitizer has threads of its own")
+    def test_a_thread_that_runs_already(self):
+        """jemalloc can start a thread before main. It stays outside, so that is a warning, or the end of the start."""
+        said = "threads that run already stay outside of the sandbox"
+        jemalloc = dict(MALLOC_CONF="background_thread:true")
+        with Server(XCHG_SANDBOX="auto", **jemalloc) as server:
+            if "jemalloc_bg_thd" not in server.threads():
+                self.skipTest("needs jemalloc")
+            self.assertEqual(server.wait_line(said)["threads"], "1")
+            server.stop()
+            self.assertEqual(len(server.remarks()), 1)
+        server = Server(wait=False, XCHG_SANDBOX="on", **jemalloc)
+        server.finish(71)
+        self.assertEqual(server.wait_line(said)["level"], "error")
+
     @unittest.skipUnless(COMPLETE, "needs a kernel with Landlock, and a build without a sanitizer")
     def test_the_filter_of_the_unit(self):
         """Under the SystemCallFilter= of docs/deploy/systemd the whole sandbox is in force, and nothing warns."""

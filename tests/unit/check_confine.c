@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -224,6 +225,28 @@ static void missing_and_required(void) {
   sandbox_fini(&sandbox);
 }
 
+static void *wait_forever(void *unused) {
+  for (;;) {
+    pause();
+  }
+  return unused;
+}
+
+/* A plug-in may have started a thread when it was loaded. */
+static void thread_that_runs(void) {
+  pthread_t thread;
+  WANT(pthread_create(&thread, NULL, wait_forever, NULL) == 0);
+  WANT(begin(true, "XCHG_SANDBOX=off", NULL) == 0);
+  WANT(collected[0] == 0);
+  WANT(begin(true, "XCHG_SANDBOX=on", NULL) == SERVER_OSERR);
+  WANT(strstr(collected,
+              "level=error msg=\"threads that run already stay outside of the sandbox\" "
+              "threads=1\n") != NULL);
+  set_up();
+  WANT(begin(true, "XCHG_SANDBOX=auto", NULL) == 0);
+  WANT(strstr(collected, "level=warn msg=\"threads that run already") != NULL);
+}
+
 static void main_fails(void) {
   failing = SANDBOX_MAIN;
   sandbox = (struct sandbox){.mode = SANDBOX_AUTO, .ruleset_fd = -1, .facts = {.seccomp = "off"}};
@@ -255,6 +278,7 @@ START_TEST(what_the_kernel_lacks_is_a_warning_or_the_end) {
   in_child(missing);
   in_child(missing_and_required);
   in_child(main_fails);
+  in_child(thread_that_runs);
 }
 END_TEST
 
