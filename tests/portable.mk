@@ -2,7 +2,7 @@
 
 # xchgd as one file that needs no other file of the system, for an image without a distribution. It loads no plug-in. The
 # symbols are in xchgd.debug. No path of this tree is in the program, so that it is the same wherever it is built.
-STATIC_PATHS = -ffile-prefix-map=$(CURDIR)=.
+STATIC_PATHS = -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(BUILD)=build
 static: ## build a static xchgd with glibc and jemalloc: build/static/xchgd
 	@$(MAKE) BUILD=$(BUILD)/static/full VARIANT=release CFLAGS='$(CFLAGS) $(STATIC_PATHS)' LDFLAGS=-static-pie $(BUILD)/static/full/xchgd
 	@tests/portable/split $(call tool,objcopy) $(BUILD)/static
@@ -17,6 +17,9 @@ check-variants: $(BUILD)/xchgd | need-release ## build static programs with glib
 	@XCHGD_VARIANTS='$(abspath $(BUILD))/xchgd $(abspath $(BUILD))/static/xchgd $(abspath $(BUILD))/musl/xchgd' PYTHONPATH=tests/live \
 	  tests/run -o $(BUILD)/tests/log-variants tests/portable/test_sandboxed.py
 
+check-table: $(B)/tests/lint/sandbox_table | need-release ## build the table of the sandbox's system calls for aarch64 and print it
+	@tests/portable/table.sh $(BUILD)/table $<
+
 check-portable: ## build with gcc, clang, musl, for aarch64 and with dpkg-buildflags, and run what was built (CASES='musl aarch64')
 	@tests/portable/run.sh $(BUILD)/portable $(CASES)
 
@@ -24,4 +27,4 @@ check-fresh: ## README's commands on fresh Debian 12 and 13 systems, as root and
 	@FRESH_CHECK='$(FRESH_CHECK)' tests/portable/fresh.sh $(BUILD)/fresh $(SUITES)
 FRESH_CHECK ?= yes
 
-.PHONY: static musl check-variants check-portable check-fresh
+.PHONY: static musl check-variants check-table check-portable check-fresh

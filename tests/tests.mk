@@ -285,14 +285,17 @@ TRAP_SKIPS = bench_escapes bench_html bench_name bench_scale config install read
 TRAP_LIVE ?= $(filter-out $(TRAP_SKIPS:%=tests/live/test_%.py),$(LIVE))
 check-trap: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## the scenarios and faults with XCHG_SANDBOX=trap
 	@mkdir -p $(B)/tests/log-trap
-	@XCHG_SANDBOX=trap $(RUN_ENV) tests/run -j $(JOBS) -o $(B)/tests/log-trap $(TRAP_LIVE)
+	@$(RUN_ENV) XCHG_SANDBOX=trap tests/run -j $(JOBS) -o $(B)/tests/log-trap $(TRAP_LIVE)
 
-# The modules about rights, limits and ends run a second time as users run the server.
+# The modules about rights, limits and ends run a second time as users run the server, and a third time with the rights that
+# container engines leave. The user's run has the sandbox `trap` and modules that reach other code, so .ci/run has a part of check-trap.
 CONFINED_LIVE = $(patsubst %,tests/live/test_%.py,admin containers drain_delay fault_matrix_life faults life limits sandbox stop stop_rights)
-check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities
+TRAPPED_LIVE = $(patsubst %,tests/live/test_%.py,connections exchange fault_matrix_resources log log_descriptors proxy slow_log)
+check-user: ## tests of stop, limits, faults and life as an ordinary user without capabilities, with XCHG_SANDBOX=trap
 check-container: ## the same tests with the rights of a container's root
 check-user check-container: check-%: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-check
-	@$(RUN_ENV) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* $(CONFINED_LIVE)
+	@$(RUN_ENV) $(if $(filter user,$*),XCHG_SANDBOX=trap) tests/confined $* $(B)/tests/log-$* tests/run -j $(JOBS) -o $(B)/tests/log-$* \
+	  $(if $(filter user,$*),$(TRAPPED_LIVE)) $(CONFINED_LIVE)
 check-clang: ## build everything with clang and run the test programs in C
 	@$(MAKE) VARIANT=clang all check-unit
 	@B=$(BUILD)/clang tests/lint/exports
@@ -328,7 +331,7 @@ soak: $(B)/xchgd $(B)/examples/chat | need-check ## a mixed load with rotating f
 MINUTES ?= 10
 
 soak-trap: ## soak with XCHG_SANDBOX=trap
-	@XCHG_SANDBOX=trap $(MAKE) soak
+	@$(MAKE) soak TEST_ENV="$(TEST_ENV) XCHG_SANDBOX=trap"
 
 # What takes too long for .ci/run: one step a line. Like .ci/run, it goes on after a failure and sums up.
 RELEASE_STEPS = \
@@ -397,7 +400,7 @@ C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/uni
 SH_FILES = .ci/run .ci/packages tests/portable/split $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
 lint: | need-lint ## layers, lengths, words, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
-	@$(MAKE) -k lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy
+	@$(MAKE) -k lint-rules lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy
 	@echo 'lint: no fault'
 lint-rules:
 	@tests/lint/rules $(CC) $(C_FILES)
@@ -409,6 +412,12 @@ lint-format:
 	@clang-format --dry-run -Werror $(C_FILES) $(wildcard docs/man/examples/*.c)
 lint-shell:
 	@shellcheck $(SH_FILES)
+# The calls of each thread, seen by strace, and the table of the sandbox.
+lint-sandbox: $(B)/tests/lint/sandbox_table $(B)/xchgd
+	@tests/lint/sandbox $^
+$(B)/tests/lint/sandbox_table: $(B)/obj/tests/lint/sandbox_table.o $(B)/internal.a $(B)/.flags-link
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^)
 lint-man: $(MANUAL)
 	@tests/lint/man $(CC) $(dir $<)
 lint-cppcheck:
@@ -438,7 +447,7 @@ PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl j
 GOALS_ops = check-ops
 PACKAGES_release = python3 musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 GOALS_release = check-release check-variants check-table
-PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
+PACKAGES_lint = python3 strace clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format
 PACKAGES_clang = clang
 GOALS_clang = check-clang
@@ -459,4 +468,4 @@ GROUPS_OF_PACKAGES += check ops release lint clang fuzz model flaky analyze eva 
 .PHONY: check-ops check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
-        lint-format lint-shell lint-man lint-cppcheck lint-tidy format
+        lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy format

@@ -78,7 +78,7 @@ class Readme(unittest.TestCase):
 
     def test_blocks(self):
         with tempfile.TemporaryDirectory() as home:
-            env = environment(HOME=home, MAKEFLAGS=make_flags())
+            env = environment(HOME=home, MAKEFLAGS=make_flags(), XCHG_SANDBOX=None)
             env.pop("MAKELEVEL", None)
             with Screen(TOP, env, limit=10 * LIMIT) as terminal:
                 typed = sum(self.type_block(terminal, *block) for block in fenced("README.md"))
