@@ -55,6 +55,16 @@ static void print_blocks(FILE *out, const struct config_blocks *blocks) {
   }
 }
 
+static void print_user(FILE *out, const struct config_user *user) {
+  fuzz_holds(user->set || user->name[0] == 0, "no user has no name");
+  fuzz_holds(strlen(user->name) <= CONFIG_USER_MAX, "a name fits");
+  if (user->name[0] != 0) {
+    fputs(user->name, out);
+  } else if (user->set) {
+    fprintf(out, "%" PRIu32 ":%" PRIu32, user->uid, user->gid);
+  }
+}
+
 static void print_number(FILE *out, const struct config_var_def *def, uint64_t value) {
   char text[PARSE_TEXT_MAX];
   fuzz_holds(config_allows(def, value), "a stored number is within its range");
@@ -109,6 +119,9 @@ static char *print(const struct config *config, const struct config_var_def *def
       break;
     case KIND_BLOCKS:
       print_blocks(out, member);
+      break;
+    case KIND_USER:
+      print_user(out, member);
       break;
     case KIND_PATH:
       fputs(config->handler != NULL ? config->handler : "", out);
