@@ -21,7 +21,7 @@ os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 ORPHAN = '(cat "$0" &) ; exec "$@"'
-NOBODY = 65534
+LONELY = 100000 + os.getpid()  # a user without other processes, which RLIMIT_NPROC would count
 
 
 def own_pids():
@@ -117,7 +117,7 @@ class LowLimits(unittest.TestCase):
         """The start exits with 71 and one line, which is returned. own: the server may open standard error again."""
         reader, writer = os.pipe()
         if own and wrap:
-            os.fchown(writer, NOBODY, NOBODY)
+            os.fchown(writer, LONELY, LONELY)
         with open(reader) as lines:
             done = subprocess.run([*wrap, PROGRAM], env=environment(XCHG_LISTEN="127.0.0.1:0", **variables), stdin=subprocess.DEVNULL,
                                   stderr=writer, timeout=LIMIT, preexec_fn=preexec)
@@ -144,10 +144,10 @@ class LowLimits(unittest.TestCase):
         """A limited number of threads: the line says what to lower, also where the log needs a thread itself."""
         wrap, user = [], os.getuid()
         if user == 0:  # root is not limited
-            wrap = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+            wrap = ["setpriv", f"--reuid={LONELY}", f"--regid={LONELY}", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
             if not shutil.which("setpriv") or subprocess.run([*wrap, PROGRAM, "--version"], stdout=subprocess.DEVNULL,
                                                              stderr=subprocess.DEVNULL).returncode != 0:
-                self.skipTest("the user 65534 cannot run the program in its folder")
+                self.skipTest("another user cannot run the program in its folder")
 
         def few():
             resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
