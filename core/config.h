@@ -10,13 +10,13 @@
 #define CORE_CONFIG_H
 
 #include "core/xchg.h"
-#include "core/addr.h"
+#include "core/listen_fds.h"
 #include "core/log.h"
 
 #include <stdio.h>
 
-#define CONFIG_LISTEN_MAX 64
-#define CONFIG_ADMIN_MAX 8
+#define CONFIG_LISTEN_MAX LISTEN_FDS_DATA_MAX
+#define CONFIG_ADMIN_MAX LISTEN_FDS_ADMIN_MAX
 
 /* The limit on open connections of the admin endpoint: see pool/admin_server. */
 #define CONFIG_ADMIN_CONNECTIONS 24
@@ -27,16 +27,16 @@ enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
 
 /* What the machine allows. The caller determines it. */
 struct config_facts {
-  uint32_t cpus;           /* CPUs that this process may use, at least 1 */
-  bool cpus_from_cgroup;   /* a cgroup's quota limits cpus */
-  uint64_t descriptors;    /* RLIMIT_NOFILE: the hard limit; the soft one if embedded */
-  bool descriptors_soft;   /* the limit could not be raised: it is the soft one */
-  int descriptors_error;   /* the errno if the limit is unknown; 0 = it is known */
-  uint32_t somaxconn;      /* net.core.somaxconn; 0 = unknown */
-  uint32_t sockets_passed; /* in LISTEN_FDS for this process; they replace XCHG_LISTEN */
-  bool handler;            /* the program has a handler, so no exchange is configured */
-  bool embedded;           /* the server runs within a program: model pool, soft limit */
-  const char *program;     /* begins the line of a fault; NULL = "xchgd" */
+  uint32_t cpus;            /* CPUs that this process may use, at least 1 */
+  bool cpus_from_cgroup;    /* a cgroup's quota limits cpus */
+  uint64_t descriptors;     /* RLIMIT_NOFILE: the hard limit; the soft one if embedded */
+  bool descriptors_soft;    /* the limit could not be raised: it is the soft one */
+  int descriptors_error;    /* the errno if the limit is unknown; 0 = it is known */
+  uint32_t somaxconn;       /* net.core.somaxconn; 0 = unknown */
+  bool handler;             /* the program has a handler, so no exchange is configured */
+  bool embedded;            /* the server runs within a program: model pool, soft limit */
+  const char *program;      /* begins the line of a fault; NULL = "xchgd" */
+  struct listen_fds passed; /* sockets that replace XCHG_LISTEN or XCHG_ADMIN */
 };
 
 struct config_text {
@@ -67,7 +67,8 @@ struct config {
   uint32_t listen_count;
   struct addr_listen admin[CONFIG_ADMIN_MAX]; /* the admin endpoint; a UNIX one has a mode */
   uint32_t admin_count;
-  bool is_admin; /* derived: this is the configuration of the admin endpoint's own server */
+  bool is_admin;     /* derived: this is the configuration of the admin endpoint's own server */
+  bool passed_proxy; /* derived: a passed socket requires PROXY headers by its name */
   uint32_t backlog;
   bool reuseport, nodelay, keepalive;
   uint64_t defer_accept_s;
@@ -139,6 +140,9 @@ void config_fini(struct config *config);
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log);
 
+/** The same for a passed socket of the admin endpoint: log that others can reach it. */
+void config_warn_admin_address(const struct addr_listen *listen, struct log *log);
+
 /** Is ${addr} in one of ${blocks}? */
 static inline bool config_blocks_contain(const struct config_blocks *blocks,
                                          const struct addr *addr) {
@@ -157,7 +161,7 @@ static inline bool config_admits(const struct config *config, const struct addr 
          (config->allow.count == 0 || config_blocks_contain(&config->allow, addr));
 }
 
-/** Does one of XCHG_LISTEN's listeners require PROXY headers? */
+/** Does a listener of XCHG_LISTEN, or a passed one by its name, require PROXY headers? */
 bool config_takes_proxy(const struct config *config);
 
 /** The value of XCHG_EXCHANGE without a handler, and of XCHG_MODEL. */

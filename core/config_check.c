@@ -20,6 +20,9 @@ static bool has_tcp_listener(const struct config *config, bool proxied) {
 }
 
 bool config_takes_proxy(const struct config *config) {
+  if (config->passed_proxy) {
+    return true;
+  }
   for (uint32_t i = 0; i < config->listen_count; i++) {
     if (config->listen[i].proxy != ADDR_PROXY_OFF) {
       return true;

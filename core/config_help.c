@@ -133,8 +133,11 @@ void config_explain(const struct config *config, const char *const *environment,
     if (i == VAR_MAX_MESSAGE && handled) {
       fputs(", unless the handler sets one", out);
     }
-    if (i == VAR_LISTEN && facts->sockets_passed > 0) {
-      fprintf(out, ", replaced by %" PRIu32 " passed in LISTEN_FDS", facts->sockets_passed);
+    uint32_t passed = i == VAR_LISTEN  ? facts->passed.data_count
+                      : i == VAR_ADMIN ? facts->passed.admin_count
+                                       : 0;
+    if (passed > 0) {
+      fprintf(out, ", replaced by %" PRIu32 " passed in LISTEN_FDS", passed);
     }
     fprintf(out, ") %s\n", def->what);
   }

@@ -5,6 +5,7 @@
 #include "core/config.h"
 #include "core/config_vars.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,14 +33,15 @@ static uint64_t count_listeners(const struct addr_listen *listen, uint32_t count
 }
 
 uint64_t config_reserve(const struct config *config, const struct config_facts *facts) {
-  uint64_t listeners = facts->sockets_passed > 0
-                           ? facts->sockets_passed
+  const struct listen_fds *passed = &facts->passed;
+  uint64_t listeners = passed->data_count > 0
+                           ? passed->data_count
                            : count_listeners(config->listen, config->listen_count);
   uint64_t reactors = config->model == MODEL_POOL ? config->workers : 1;
-  uint64_t admin = config->admin_count == 0
-                       ? 0
-                       : RESERVE_ADMIN + count_listeners(config->admin, config->admin_count);
-  return RESERVE_BASE + RESERVE_SPARE + listeners + RESERVE_PER_REACTOR * reactors + admin;
+  uint64_t admin = passed->admin_count > 0 ? passed->admin_count
+                                           : count_listeners(config->admin, config->admin_count);
+  return RESERVE_BASE + RESERVE_SPARE + listeners + RESERVE_PER_REACTOR * reactors + admin +
+         (admin > 0 ? RESERVE_ADMIN : 0);
 }
 
 static bool is_wildcard(const struct addr_listen *listen) {
@@ -63,9 +65,24 @@ static bool clash(const struct addr_listen *a, const struct addr_listen *b) {
           memcmp(a->addr.bytes, b->addr.bytes, sizeof(a->addr.bytes)) == 0);
 }
 
+void config_check_passed(struct config_check *check) {
+  const struct listen_fds *passed = &check->facts->passed;
+  if (passed->invalid) {
+    fprintf(config_fault_begin(check),
+            "LISTEN_FDNAMES: want one name for each of the %" PRIu32
+            " sockets of LISTEN_FDS, at "
+            "most %d for clients and %d named admin\n",
+            passed->count, LISTEN_FDS_DATA_MAX, LISTEN_FDS_ADMIN_MAX);
+  }
+  for (uint32_t i = 0; i < passed->data_count; i++) {
+    check->config->passed_proxy |= passed->data[i].proxy != ADDR_PROXY_OFF;
+  }
+}
+
 void config_check_admin(struct config_check *check) {
   const struct config *config = check->config;
-  uint32_t count = check->facts->sockets_passed > 0 ? 0 : config->listen_count;
+  const struct listen_fds *passed = &check->facts->passed;
+  uint32_t count = passed->data_count > 0 || passed->admin_count > 0 ? 0 : config->listen_count;
   if (config->stall_ns != 0 && config->stall_ns < STALL_MIN_NS) {
     fputs("want 0, or at least 1s\n", config_fault(check, VAR_STALL));
   }
@@ -88,21 +105,25 @@ static bool is_loopback(const struct addr *addr) {
                                    : memcmp(addr->bytes, v6, sizeof(v6)) == 0;
 }
 
-void config_warn_admin(const struct config *config, struct log *log) {
-  for (uint32_t i = 0; i < config->admin_count; i++) {
-    const struct addr_listen *listen = &config->admin[i];
-    char text[sizeof(listen->path) + 16];
-    const char *what = NULL;
-    if (listen->addr.family == ADDR_UNIX) {
-      what = (listen->mode & 02) != 0 ? "every user may give commands at the admin endpoint" : NULL;
-    } else if (listen->any || !is_loopback(&listen->addr)) {
-      what = "the admin endpoint can be reached from other machines";
-    }
-    if (what != NULL) {
-      struct log_line line;
-      log_begin(&line, log, LOG_WARN, what);
-      log_str(&line, "addr", addr_format_listen(listen, text, sizeof(text)));
-      log_end(&line);
-    }
+void config_warn_admin_address(const struct addr_listen *listen, struct log *log) {
+  char text[sizeof(listen->path) + 16];
+  const char *what = NULL;
+  if (listen->addr.family == ADDR_UNIX) {
+    what = (listen->mode & 02) != 0 ? "every user may give commands at the admin endpoint" : NULL;
+  } else if (listen->any || !is_loopback(&listen->addr)) {
+    what = "the admin endpoint can be reached from other machines";
+  }
+  if (what != NULL) {
+    struct log_line line;
+    log_begin(&line, log, LOG_WARN, what);
+    log_str(&line, "addr", addr_format_listen(listen, text, sizeof(text)));
+    log_end(&line);
+  }
+}
+
+void config_warn_admin(const struct config *config, const struct config_facts *facts,
+                       struct log *log) {
+  for (uint32_t i = 0; facts->passed.admin_count == 0 && i < config->admin_count; i++) {
+    config_warn_admin_address(&config->admin[i], log);
   }
 }

@@ -68,6 +68,7 @@ unsigned config_load(struct config *config, const char *const *environment,
   }
   config_finalize(&check);
   config_check_builtin(&check);
+  config_check_passed(&check);
   config_check_admin(&check);
   check_names(&check);
   return config_finish(&check);
@@ -140,7 +141,7 @@ void config_fini(struct config *config) {
 void config_warn(const struct config *config, const char *const *environment,
                  const struct config_facts *facts, struct log *log) {
   struct log_line line;
-  config_warn_admin(config, log);
+  config_warn_admin(config, facts, log);
   char ignored[256] = "";
   size_t size = 0;
   for (size_t i = 0; i < VAR_COUNT && config->model != MODEL_POOL; i++) {

@@ -176,9 +176,13 @@ void config_apply(struct config_check *check, enum config_var var, const char *t
  */
 void config_finalize(struct config_check *check);
 
+/** Check the names of passed sockets, and derive what they say. */
+void config_check_passed(struct config_check *check);
+
 /** Check XCHG_ADMIN and XCHG_STALL; log the addresses of the former that others can reach. */
 void config_check_admin(struct config_check *check);
-void config_warn_admin(const struct config *config, struct log *log);
+void config_warn_admin(const struct config *config, const struct config_facts *facts,
+                       struct log *log);
 /** Check the values of the built-in exchange, and those of PROXY headers, for contradictions. */
 void config_check_builtin(struct config_check *check);
 void config_check_proxy(struct config_check *check);

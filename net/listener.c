@@ -157,6 +157,15 @@ static void note_path(struct addr_listen *addr, const struct sockaddr_storage *b
   }
 }
 
+/* The mode of a socket file.  An abstract name has none: everyone may connect. */
+static int mode_of(const char *path) {
+  struct stat file;
+  if (path[0] == '@') {
+    return 0777;
+  }
+  return stat(path, &file) == 0 ? (int)(file.st_mode & 0777) : 0;
+}
+
 /* Set the interface of a link-local address to the one with index ${scope}; 0 = none. */
 static void note_scope(struct addr_listen *addr, uint32_t scope) {
   char name[IF_NAMESIZE];
@@ -307,6 +316,7 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
     return refuse_passed(listener, "a descriptor passed by LISTEN_FDS cannot be set nonblocking");
   }
   note_address(listener);
+  listener->addr.mode = listener->addr.addr.family == ADDR_UNIX ? mode_of(listener->addr.path) : -1;
   if (sys_setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &listening, sizeof(listening)) == -1 &&
       errno != ENOENT) {
     warn(listener, "cannot remove the filter of a passed socket: it can keep clients out");

@@ -228,6 +228,9 @@ static void log_addresses(struct admin *admin) {
   for (uint32_t i = 0; i < admin->server.listeners_count; i++) {
     char text[sizeof(admin->config.listen[0].path) + 16];
     struct log_line line;
+    if (admin->server.listeners[i].inherited) { /* config_warn has looked at the others */
+      config_warn_admin_address(&admin->server.listeners[i].addr, admin->setup.log);
+    }
     log_begin_always(&line, admin->setup.log, "admin");
     log_str(&line, "addr",
             addr_format_listen(&admin->server.listeners[i].addr, text, sizeof(text)));
@@ -245,8 +248,11 @@ static int start(struct admin *admin) {
                                        .on_message = on_message,
                                        .on_timer = on_timer,
                                        .on_close = on_close};
-  const struct server_setup setup = {
-      .config = &admin->config, .log = admin->setup.log, .handler = &handler};
+  const struct server_setup setup = {.config = &admin->config,
+                                     .log = admin->setup.log,
+                                     .handler = &handler,
+                                     .passed = admin->setup.facts->passed.admin,
+                                     .passed_count = admin->setup.facts->passed.admin_count};
   admin->opened = true;
   int code = server_open(&admin->server, &setup);
   if (code == 0) {
@@ -260,7 +266,7 @@ static int start(struct admin *admin) {
 
 int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
   *admin = NULL;
-  if (setup->config->admin_count == 0) {
+  if (setup->config->admin_count == 0 && setup->facts->passed.admin_count == 0) {
     return 0;
   }
   struct admin *made = aligned_alloc(CACHE_LINE, sizeof(*made));

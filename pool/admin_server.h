@@ -19,8 +19,8 @@
 
 /**
  * admin_server_open(admin, setup):
- * Start the endpoint if XCHG_ADMIN is set; otherwise ${*admin} is NULL. Its state is
- * ADMIN_STARTING.
+ * Start the endpoint if XCHG_ADMIN is set or a socket was passed for it; otherwise ${*admin} is
+ * NULL. Its state is ADMIN_STARTING.
  * Return: 0, or an exit code after a line in the log; admin_server_close is due in both cases.
  */
 int admin_server_open(struct admin **admin, const struct admin_setup *setup);

@@ -8,7 +8,6 @@
 
 #include "core/sys.h"
 #include "core/error_text.h"
-#include "core/parse.h"
 #include "core/env_vars.h"
 #include "core/streams.h"
 #include "core/config.h"
@@ -74,22 +73,10 @@ static int reserve_standard(const char *program) {
   return SERVER_OSERR;
 }
 
-/* Sockets that a service manager has passed to this process (sd_listen_fds(3)). */
-static uint32_t passed_sockets(const char *const *environment) {
-  const char *pid_text = env_vars_find(environment, "LISTEN_PID");
-  const char *fds_text = env_vars_find(environment, "LISTEN_FDS");
-  uint64_t pid, fds;
-  if (pid_text == NULL || fds_text == NULL || parse_u64(pid_text, &pid) == -1 ||
-      parse_u64(fds_text, &fds) == -1 || pid != (uint64_t)getpid()) {
-    return 0;
-  }
-  return (uint32_t)min_u64(fds, UINT32_MAX);
-}
-
 static void find_facts(struct daemon *d) {
   machine_find_facts(&d->facts);
   machine_find_descriptors(&d->facts, true);
-  d->facts.sockets_passed = passed_sockets(d->environment);
+  listen_fds_read(&d->facts.passed, d->environment, (uint64_t)getpid());
 }
 
 /* ---- errors before the log ---- */

@@ -239,7 +239,8 @@ static int serve_data(struct serve *s) {
   const struct server_setup setup = {.config = s->setup.config,
                                      .log = s->setup.log,
                                      .handler = s->setup.handler,
-                                     .passed = s->setup.facts->sockets_passed};
+                                     .passed = s->setup.facts->passed.data,
+                                     .passed_count = s->setup.facts->passed.data_count};
   int code = server_open(&s->server, &setup);
   if (code == 0) {
     code = server_start(&s->server);

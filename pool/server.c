@@ -10,14 +10,13 @@
 #include "pool/forked.h"
 #include "pool/thread.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#define PASSED_FIRST 3 /* sd_listen_fds(3): SD_LISTEN_FDS_START */
 
 /* The largest table made at the start; each entry costs 8 bytes of kernel memory at once. */
 #define TABLE_MAX 65536
@@ -130,42 +129,58 @@ static bool is_same_address(const struct addr_listen *item, const struct addr_li
   return item->addr.port == at->addr.port && (any || host);
 }
 
+/* Log why a passed socket cannot be used. Return: -1. */
+static int refuse_passed(const struct xchg_server *server, const struct listener *listener,
+                         const char *what, const char *fix) {
+  char text[sizeof(listener->addr.path) + 16];
+  struct log_line line;
+  log_begin(&line, server->log, LOG_ERROR, what);
+  log_str(&line, "addr", addr_format_listen(&listener->addr, text, sizeof(text)));
+  log_str(&line, "fix", fix);
+  log_end(&line);
+  return -1;
+}
+
 /*
- * Sockets of LISTEN_FDS replace the list, but ;proxy= comes from the item with the same address.
- * Where the list has ;proxy=, a socket without an item might need it or not: that is refused.
+ * Sockets of LISTEN_FDS replace the list.  ;proxy= comes from the name of a socket (${named}), else
+ * from the item with the same address.  Where the list has ;proxy=, a socket with neither might
+ * need it or not: that is refused.
  */
-static int take_proxy(struct xchg_server *server, struct listener *listener) {
+static int take_proxy(struct xchg_server *server, struct listener *listener,
+                      enum addr_proxy named) {
   const struct config *config = server->config;
+  bool listed = false;
+  listener->addr.proxy = named;
+  if (named != ADDR_PROXY_OFF) {
+    bool trusted = listener->addr.addr.family == ADDR_UNIX || config->proxy_trust.count > 0;
+    return trusted ? 0
+                   : refuse_passed(server, listener,
+                                   "a socket passed by LISTEN_FDS needs trusted proxies",
+                                   "set XCHG_PROXY_TRUST to their addresses");
+  }
   for (uint32_t i = 0; i < config->listen_count; i++) {
     if (is_same_address(&config->listen[i], &listener->addr)) {
       listener->addr.proxy = config->listen[i].proxy;
       return 0;
     }
+    listed |= config->listen[i].proxy != ADDR_PROXY_OFF;
   }
-  if (!config_takes_proxy(config)) {
-    return 0;
-  }
-  char text[sizeof(listener->addr.path) + 16];
-  struct log_line line;
-  log_begin(&line, server->log, LOG_ERROR, "a socket passed by LISTEN_FDS is not in XCHG_LISTEN");
-  log_str(&line, "addr", addr_format_listen(&listener->addr, text, sizeof(text)));
-  log_str(&line, "fix", "name its address in XCHG_LISTEN, with or without ;proxy=");
-  log_end(&line);
-  return -1;
+  return !listed ? 0
+                 : refuse_passed(server, listener,
+                                 "a socket passed by LISTEN_FDS is not in XCHG_LISTEN",
+                                 "name its address in XCHG_LISTEN, with or without ;proxy=");
 }
 
-static int open_listeners(struct xchg_server *server, uint32_t passed) {
+static int open_listeners(struct xchg_server *server, const struct server_setup *setup) {
   const struct config *config = server->config;
+  uint32_t passed = setup->passed_count;
   uint32_t count = passed > 0 ? passed : config->listen_count;
-  if (count > CONFIG_LISTEN_MAX) {
-    errno = E2BIG;
-    return log_refused(server, "LISTEN_FDS passes too many sockets");
-  }
+  assert(count <= CONFIG_LISTEN_MAX);
   for (uint32_t i = 0; i < count; i++) {
     struct listener *listener = &server->listeners[i];
     if (passed > 0) {
-      if (listener_adopt(listener, PASSED_FIRST + (int)i, config, server->log) == -1 ||
-          take_proxy(server, listener) == -1) {
+      if (listener_adopt(listener, setup->passed[i].fd, config, server->log) == -1 ||
+          take_proxy(server, listener, setup->passed[i].proxy) == -1) {
         return SERVER_OSERR;
       }
     } else if (listener_open(listener, &config->listen[i], config, server->log) == -1) {
@@ -243,7 +258,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
       admission_init(&server->admission, config, &server->acceptor.inbox.wake) == -1) {
     return log_refused(server, "cannot start the server");
   }
-  int code = open_listeners(server, setup->passed);
+  int code = open_listeners(server, setup);
   if (code == 0) {
     code = open_threads(server, setup);
   }

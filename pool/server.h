@@ -54,7 +54,8 @@ struct server_setup {
   const struct config *config;
   struct log *log;
   const struct xchg_handler *handler; /* NULL = the configuration's built-in exchange; copied */
-  uint32_t passed;                    /* listening sockets, from descriptor 3 on */
+  const struct listen_fd *passed;     /* listening sockets that replace the configured ones */
+  uint32_t passed_count;              /* at most CONFIG_LISTEN_MAX; 0 = listen where config says */
 };
 
 /** Is ${handler} valid under ${config}? Return: true, or false with the reason in ${why}. */

@@ -35,6 +35,9 @@ LIMIT = 20.0 * SLOW  # seconds; a longer wait is a failure
 # True for a build whose memory and CPU time are those of a release.
 PLAIN = not WRAP and os.environ.get("XCHGD_VARIANT", "") in ("", "release", "clang", "cov")
 
+# What a service manager sets.
+MANAGER = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID")
+
 GREETING = b"Message from server\0"
 REASONS = ("peer", "reset", "too_long", "truncated", "idle", "message", "write", "lifetime", "denied", "per_ip",
            "overload", "memory", "drain", "error", "proxy")
@@ -76,7 +79,7 @@ def parse_logfmt(line):
 
 def environment(**variables):
     """The environment of this process with no other XCHG_ variables than the given ones."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("XCHG_") and k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("XCHG_") and k not in MANAGER}
     env.update({k: str(v) for k, v in variables.items() if v is not None})
     return env
 

@@ -217,16 +217,16 @@ START_TEST(connections_fit_the_descriptor_limit) {
   /* Another listener and another worker reduce the number of connections. */
   ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_LISTEN=:1,:2", "XCHG_WORKERS=3"), 0);
   ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 3);
-  facts.sockets_passed = 5;
+  facts.passed.data_count = 5;
   ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 6);
-  facts.sockets_passed = 0;
+  facts.passed.data_count = 0;
   config_fini(&c);
   /* A UNIX listener also holds its folder; a passed one does not. */
   ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_LISTEN=unix:/s"), 0);
   ck_assert_uint_eq(config_reserve(&c, &facts), reserve + 1);
-  facts.sockets_passed = 1;
+  facts.passed.data_count = 1;
   ck_assert_uint_eq(config_reserve(&c, &facts), reserve);
-  facts.sockets_passed = 0;
+  facts.passed.data_count = 0;
   config_fini(&c);
   char entry[64], line[256];
   snprintf(entry, sizeof(entry), "XCHG_MAX_CONNECTIONS=%d", (int)(64 - reserve));

@@ -176,8 +176,12 @@ END_TEST
 
 START_TEST(explain_marks_inherited_sockets) {
   struct config_facts facts = usual;
-  facts.sockets_passed = 2;
+  facts.passed.data_count = 2;
+  facts.passed.admin_count = 1;
   EXPLAIN(&facts);
+  has_line(
+      "XCHG_ADMIN= (default, replaced by 1 passed in LISTEN_FDS) addresses of the admin "
+      "endpoint, which speaks HTTP; empty = none");
   has_line(
       "XCHG_LISTEN=:7000 (default, replaced by 2 passed in LISTEN_FDS) addresses to listen on; "
       "port 0 = any free port, which the log shows");

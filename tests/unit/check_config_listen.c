@@ -72,13 +72,40 @@ START_TEST(clashes) {
 }
 END_TEST
 
-/* Passed sockets replace XCHG_LISTEN, so it cannot clash. */
+/* Passed sockets replace XCHG_LISTEN or XCHG_ADMIN, so these cannot clash. */
 START_TEST(passed_sockets_clash_with_nothing) {
   struct config c;
   struct config_facts facts = plenty;
-  facts.sockets_passed = 1;
+  facts.passed.data_count = _i == 0;
+  facts.passed.admin_count = _i == 1;
   ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_LISTEN=:7000", "XCHG_ADMIN=:7000"), 0);
   config_fini(&c);
+}
+END_TEST
+
+/* A name that asks for PROXY headers counts as an item with ;proxy=. */
+START_TEST(passed_names_ask_for_headers) {
+  struct config c;
+  struct config_facts facts = plenty;
+  facts.passed.data_count = 2;
+  ck_assert_uint_eq(LOAD(&c, &facts), 0);
+  ck_assert(!config_takes_proxy(&c));
+  config_fini(&c);
+  facts.passed.data[1].proxy = ADDR_PROXY_V2;
+  ck_assert_uint_eq(LOAD(&c, &facts), 0);
+  ck_assert(config_takes_proxy(&c));
+  config_fini(&c);
+}
+END_TEST
+
+START_TEST(wrong_names_are_a_fault) {
+  struct config c;
+  struct config_facts facts = plenty;
+  facts.passed = (struct listen_fds){.count = 3, .invalid = true};
+  ck_assert_uint_eq(LOAD(&c, &facts), 1);
+  ck_assert_str_eq(said,
+                   "xchgd: LISTEN_FDNAMES: want one name for each of the 3 sockets of "
+                   "LISTEN_FDS, at most 64 for clients and 8 named admin\n");
 }
 END_TEST
 
@@ -102,6 +129,13 @@ START_TEST(reserve) {
   config_fini(&c);
   ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_ADMIN=:1,unix:/a"), 0);
   ck_assert_uint_eq(config_reserve(&c, &facts), one + 2);
+  config_fini(&c);
+  facts.passed.admin_count = 1; /* as one address, with or without the variable */
+  ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_ADMIN=:1,unix:/a"), 0);
+  ck_assert_uint_eq(config_reserve(&c, &facts), one);
+  config_fini(&c);
+  ck_assert_uint_eq(LOAD(&c, &facts), 0);
+  ck_assert_uint_eq(config_reserve(&c, &facts), one);
   config_fini(&c);
 }
 END_TEST
@@ -163,7 +197,7 @@ START_TEST(warns) {
   warnings[0] = 0; /* in one process, the run before has left its own */
   log_init(&log, keep, NULL, LOG_INFO, LOG_LOGFMT);
   GOOD(&c, warned[_i].admin);
-  config_warn_admin(&c, &log);
+  config_warn_admin(&c, &plenty, &log);
   ck_assert_str_eq(warnings, warned[_i].warning);
   config_fini(&c);
 }
@@ -174,7 +208,9 @@ int main(void) {
       {addresses, 1},
       {bad_addresses, 1},
       {clashes, count_of(pairs)},
-      {passed_sockets_clash_with_nothing, 1},
+      {passed_sockets_clash_with_nothing, 2},
+      {passed_names_ask_for_headers, 1},
+      {wrong_names_are_a_fault, 1},
       {one_fault_at_a_time, 1},
       {reserve, 1},
       {times, 1},

@@ -247,16 +247,6 @@ START_TEST(a_failed_start_releases_bound_addresses) {
 }
 END_TEST
 
-START_TEST(too_many_inherited_sockets_are_refused) {
-  const struct server_setup passing = {
-      .config = &config, .log = &logger, .passed = CONFIG_LISTEN_MAX + 1};
-  SET_UP();
-  ck_assert_int_eq(server_open(server, &passing), SERVER_OSERR);
-  ck_assert_uint_eq(log_fixture_count(&logger, "LISTEN_FDS"), 1);
-  tear_down();
-}
-END_TEST
-
 /* Inherited descriptors begin at 3: run in a child, where they are free. */
 static int serve_passed(bool listening) {
   close_range(3, ~0U, 0);
@@ -268,7 +258,9 @@ static int serve_passed(bool listening) {
     return 1;
   }
   log_to_fd(&logger, STDERR_FILENO, LOG_ERROR, LOG_LOGFMT);
-  const struct server_setup passing = {.config = &config, .log = &logger, .passed = 1};
+  const struct listen_fd passed = {.fd = fd};
+  const struct server_setup passing = {
+      .config = &config, .log = &logger, .passed = &passed, .passed_count = 1};
   int code = server_open(server, &passing);
   if (code == 0 && server_start(server) == 0) {
     int client = socket(AF_INET, SOCK_STREAM, 0);
@@ -341,7 +333,6 @@ int main(void) {
       {reports_what_is_open, 1},
       {an_address_in_use_is_one_error_line, 1},
       {a_failed_start_releases_bound_addresses, 1},
-      {too_many_inherited_sockets_are_refused, 1},
       {an_inherited_socket_is_served, 1},
       {an_inherited_socket_must_listen, 1},
       {a_failed_listener_is_reported, 1},
