@@ -92,6 +92,14 @@ def end():
     os.remove("/stub/pid")
 
 
+def enable(name):
+    """Make the links of [Install], as a preset that enables everything does."""
+    for target in read_unit(name)["Install"]["WantedBy"].split():
+        folder = f"/etc/systemd/system/{target}.wants"
+        os.makedirs(folder, exist_ok=True)
+        os.symlink(UNITS + name, f"{folder}/{name}")
+
+
 def read_active():
     try:
         with open("/stub/active") as f:
@@ -111,7 +119,9 @@ def main():
         sys.exit(0 if enabled else 1)
     if action == "is-active":
         sys.exit(0 if units[0] in active else 3)
-    if action in ("start", "restart"):
+    if action == "preset":
+        enable(units[0])
+    elif action in ("start", "restart"):
         if os.path.exists("/stub/fail"):
             sys.exit(1)
         if "xchgd.service" in units and os.path.exists("/stub/serve"):
