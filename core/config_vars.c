@@ -113,10 +113,11 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                     .more =
                         ":port is every address, IPv6 and IPv4. Addresses are numeric. A "
                         "link-local one names its interface: [fe80::1%eth0]:7000. A stale "
-                        "socket file is replaced. Sockets passed in LISTEN_FDS replace the list. "
-                        "With ;proxy=v1, v2 or any, each connection must begin with a PROXY header "
-                        "of this version, see docs/proxy.md. A passed socket gets the option of "
-                        "the item with its address."},
+                        "socket file is replaced. Sockets for clients that are passed in "
+                        "LISTEN_FDS replace the list. With ;proxy=v1, v2 or any, each connection "
+                        "must begin with a PROXY header of this version, see docs/proxy.md. A "
+                        "passed socket gets the option of the item with its address, unless its "
+                        "name asks for headers."},
     [VAR_ADMIN] = {.name = "XCHG_ADMIN",
                    .kind = KIND_ADMIN,
                    .daemon_only = true,
@@ -126,7 +127,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                        "TCP offers health checks and metrics. Commands and addresses of clients "
                        "need a UNIX socket, which has the mode 0600 unless ;mode= changes it. "
                        "Addresses have the form of XCHG_LISTEN and must differ from those. "
-                       "XCHG_REUSEPORT does not apply."},
+                       "XCHG_REUSEPORT does not apply. Sockets that are passed with the name "
+                       "admin (LISTEN_FDNAMES) replace the list."},
     [VAR_BACKLOG] =
         {.name = "XCHG_BACKLOG",
          .kind = KIND_INTEGER,
@@ -250,7 +252,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                    .what = "/livez returns 503 if a turn of a thread lasts longer; 0 = off",
                    .more =
                        "The value is 0 or at least 1s. Load and limits never change the response "
-                       "of /livez."},
+                       "of /livez. Meanwhile the watchdog of a service manager (WATCHDOG_USEC) is "
+                       "not fed."},
     [VAR_MAX_CONNECTIONS] =
         {.name = "XCHG_MAX_CONNECTIONS",
          .kind = KIND_INTEGER,

@@ -65,14 +65,28 @@ static bool is_full(int error) {
   return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM;
 }
 
+/* Return: 1 if ${text} was sent, 0 if there is no room for it, -1 on another failure. */
+static int send_text(struct sd_notify *notify, const char *text) {
+  if (sys_send(notify->fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) != -1) {
+    return 1;
+  }
+  return is_full(errno) ? 0 : -1;
+}
+
+static void log_failure(struct sd_notify *notify, const char *text, struct log *log) {
+  notify->failed = true;
+  log_state(log, LOG_WARN, "cannot send to NOTIFY_SOCKET", text, errno);
+}
+
 /* Send the first pending state. Return: false if there is no room for it. */
 static bool send_first(struct sd_notify *notify, struct log *log) {
   const char *state = notify->pending[0];
-  if (sys_send(notify->fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT) == -1) {
-    if (is_full(errno)) {
-      return false;
-    }
-    log_state(log, LOG_WARN, "cannot send to NOTIFY_SOCKET", state, errno);
+  int sent = send_text(notify, state);
+  if (sent == 0) {
+    return false;
+  }
+  if (sent == -1) {
+    log_failure(notify, state, log);
   } else if (notify->delayed) {
     log_state(log, LOG_INFO, "sent to NOTIFY_SOCKET", state, 0);
   }
@@ -80,6 +94,17 @@ static bool send_first(struct sd_notify *notify, struct log *log) {
           sizeof(notify->pending) - sizeof(notify->pending[0]));
   notify->pending[SD_NOTIFY_PENDING_MAX - 1] = NULL;
   return true;
+}
+
+bool sd_notify_try(struct sd_notify *notify, const char *text, struct log *log) {
+  if (notify->fd == -1) {
+    return true;
+  }
+  int sent = sd_notify_pending(notify) ? 0 : send_text(notify, text);
+  if (sent == -1 && !notify->failed) {
+    log_failure(notify, text, log);
+  }
+  return sent != 0;
 }
 
 void sd_notify_retry(struct sd_notify *notify, struct log *log) {

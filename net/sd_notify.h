@@ -4,6 +4,7 @@
  * The socket is opened at the start and kept, so a stop needs no new descriptor.  Sending never
  * blocks.  A state that the manager's queue has no room for stays pending, and is sent later in its
  * order.  Where the manager is gone the server works without it.  The main thread only.
+ * pool/service decides what is sent when.
  */
 #ifndef NET_SD_NOTIFY_H
 #define NET_SD_NOTIFY_H
@@ -19,6 +20,7 @@ struct sd_notify {
   int fd;                                     /* owns; -1 = no service manager */
   const char *pending[SD_NOTIFY_PENDING_MAX]; /* borrows, in their order; NULL = none */
   bool delayed;                               /* the log has said that they are */
+  bool failed;                                /* the log has said that the manager is gone */
 };
 
 /**
@@ -34,6 +36,14 @@ void sd_notify_close(struct sd_notify *notify);
  * are logged.
  */
 void sd_notify_send(struct sd_notify *notify, const char *state, struct log *log);
+
+/**
+ * sd_notify_try(notify, text, log):
+ * Send ${text} now, or leave it out if there is no room or a state is pending. Only the first
+ * failure of another kind is logged.
+ * Return: false if there was no room.
+ */
+bool sd_notify_try(struct sd_notify *notify, const char *text, struct log *log);
 
 /**
  * sd_notify_retry(notify, log):

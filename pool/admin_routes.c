@@ -14,16 +14,14 @@
 #include "core/sys.h"
 #include "net/sock.h"
 #include "net/conn_internal.h"
-#include "pool/worker.h"
 #include "pool/server_stats.h"
+#include "pool/stall.h"
 #include "pool/page.h"
 #include "pool/admin_commands.h"
 #include "pool/admin_connections.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define LOOK_AGAIN_NS NS_PER_S /* /livez looks twice: after a SIGSTOP every turn looks old once */
 
 /* Who may use a route. */
 enum {
@@ -34,45 +32,18 @@ enum {
 
 /* ---- health checks ---- */
 
-/* Start of the turn of the ${i}th thread, 0 = the acceptor; ${*turn_ns} is 0 if it waits. */
-static bool turn_of(struct xchg_server *data, uint32_t i, uint64_t *turn_ns) {
-  if (i == 0) {
-    *turn_ns = atom_load_relaxed_u64(&data->acceptor.turn_ns);
-    return true;
-  }
-  struct inbox *inbox = server_inbox(data, i - 1);
-  if (inbox == NULL) {
-    return false;
-  }
-  *turn_ns = atom_load_relaxed_u64(&container_of(inbox, struct worker, inbox)->turn_ns);
-  return true;
-}
-
-/* Describe a thread whose turn is older than XCHG_STALL. Return: is there one? */
-static bool find_stalled(const struct admin *admin, char *text, size_t size) {
-  const struct config *config = admin->setup.config;
-  uint64_t turn_ns, now_ns = sys_now_ns();
-  if (admin_life(admin) == ADMIN_STARTING || config->model != MODEL_POOL || config->stall_ns == 0) {
-    return false;
-  }
-  for (uint32_t i = 0; turn_of(admin->data, i, &turn_ns); i++) {
-    uint64_t age_ns = turn_ns == 0 ? 0 : sub_sat_u64(now_ns, turn_ns);
-    if (age_ns <= config->stall_ns) {
-      continue;
-    }
-    char name[32] = "xchg-accept";
-    if (i > 0) {
-      snprintf(name, sizeof(name), "xchg-work-%u", i - 1);
-    }
-    snprintf(text, size, "stalled %s %llus", name, (unsigned long long)(age_ns / NS_PER_S));
-    return true;
-  }
-  return false;
+/* Until the server serves, no thread of it is stalled. */
+static bool find_stalled(const struct admin *admin, struct stall *stall) {
+  return admin_life(admin) != ADMIN_STARTING && stall_find(admin->data, stall);
 }
 
 static void look_again(struct admin *admin, struct xchg_conn *conn, uint32_t number) {
-  char text[64] = "ok";
-  bool stalled = find_stalled(admin, text, sizeof(text));
+  char thread[STALL_TEXT_MAX], text[STALL_TEXT_MAX + 16] = "ok";
+  struct stall stall;
+  bool stalled = find_stalled(admin, &stall);
+  if (stalled) {
+    snprintf(text, sizeof(text), "stalled %s", stall_format(&stall, thread));
+  }
   if (admin_awaited(conn, number)) {
     admin_answer_line(conn, stalled ? 503 : 200, text);
   }
@@ -80,10 +51,10 @@ static void look_again(struct admin *admin, struct xchg_conn *conn, uint32_t num
 
 static void answer_livez(struct admin *admin, struct xchg_conn *conn,
                          const struct http_request *request) {
-  char text[64];
+  struct stall stall;
   (void)request; /* it has no parameter */
-  if (find_stalled(admin, text, sizeof(text))) {
-    (void)admin_wait(conn, look_again, LOOK_AGAIN_NS); /* look_again gets the number */
+  if (find_stalled(admin, &stall)) {
+    (void)admin_wait(conn, look_again, STALL_LOOK_AGAIN_NS); /* look_again gets the number */
   } else {
     admin_answer_line(conn, 200, "ok");
   }

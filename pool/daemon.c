@@ -11,7 +11,6 @@
 #include "core/env_vars.h"
 #include "core/streams.h"
 #include "core/config.h"
-#include "net/sd_notify.h"
 #include "pool/thread.h"
 #include "pool/machine.h"
 #include "pool/signals.h"
@@ -42,7 +41,7 @@ struct daemon {
   struct config config;
   struct log log;
   struct log_writer *log_writer; /* owns */
-  struct sd_notify notify;
+  struct service service;
   struct signals signals;
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
   struct plugin plugin;
@@ -130,9 +129,7 @@ static int run_logged(struct daemon *d) {
     signals_reap_children();
   }
   config_warn(&d->config, d->environment, &d->facts, &d->log);
-  if (sd_notify_open(&d->notify, env_vars_find(d->environment, "NOTIFY_SOCKET")) == -1) {
-    log_errno(&d->log, LOG_WARN, "cannot reach NOTIFY_SOCKET", errno);
-  }
+  service_open(&d->service, d->environment, &d->log);
   int code = SERVER_OSERR;
   if (signals == -1) {
     log_msg(&d->log, LOG_ERROR, "cannot wait for signals");
@@ -144,11 +141,11 @@ static int run_logged(struct daemon *d) {
                                       .log = &d->log,
                                       .log_writer = d->log_writer,
                                       .signals = &d->signals,
-                                      .notify = &d->notify};
+                                      .service = &d->service};
     code = serve_run(&d->serve, &setup);
     signals_close(&d->signals);
   }
-  sd_notify_close(&d->notify);
+  service_close(&d->service);
   return code;
 }
 
@@ -278,7 +275,6 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
   *d = (struct daemon){.environment = (const char *const *)environ,
                        .errors = errors,
                        .handler = handler,
-                       .notify = {.fd = -1},
                        .facts = {.handler = own, .program = program}};
   int code = command(d, argc, argv);
   free(d);

@@ -69,7 +69,7 @@ static void begin_stop(struct serve *s, uint64_t delay_ns) {
   s->begun = true;
   admin_server_set_draining(s->admin);
   log_stopping(s, delay_ns);
-  sd_notify_send(s->setup.notify, "STOPPING=1", s->setup.log);
+  service_stopping(s->setup.service);
   s->delayed_ns = add_sat_u64(sys_now_ns(), delay_ns);
 }
 
@@ -142,15 +142,20 @@ static bool is_over(struct serve *s) {
 static int patience_ms(const struct serve *s) {
   uint64_t until_ns = server_finished(&s->server) ? s->drained_ns : s->stuck_ns;
   until_ns = min_u64(until_ns, s->delayed_ns);
-  until_ns = min_u64(until_ns, s->log_ns);
-  if (sd_notify_pending(s->setup.notify)) {
-    return SD_NOTIFY_RETRY_MS;
-  }
+  until_ns = min_u64(until_ns, min_u64(s->log_ns, s->service_ns));
   if (until_ns == NEVER) {
     return -1;
   }
   uint64_t ms = sub_sat_u64(until_ns, sys_now_ns()) / NS_PER_MS + 1; /* rounded up */
   return (int)min_u64(ms, INT32_MAX);
+}
+
+static void tend_service(struct serve *s) {
+  enum service_phase phase = s->drains  ? SERVICE_DRAINING
+                             : s->begun ? SERVICE_DELAYED
+                                        : SERVICE_SERVING;
+  s->service_ns =
+      service_tend(s->setup.service, &s->server, phase, s->drains ? s->drained_ns : s->delayed_ns);
 }
 
 /* Called before signals are read, so that a signal after a command's answer comes second. */
@@ -181,10 +186,10 @@ static void end_at_once(void *argument) {
 /* Wait for signals, commands and the server's end. Return: the exit code. */
 static int attend(struct serve *s) {
   while (!is_over(s)) {
+    tend_service(s);
     struct pollfd fds[] = {{.fd = s->setup.signals->fd, .events = POLLIN},
                            {.fd = server_done_fd(&s->server), .events = POLLIN}};
     (void)sys_poll(fds, count_of(fds), patience_ms(s)); /* EINTR and the like: look again */
-    sd_notify_retry(s->setup.notify, s->setup.log);
     obey_commands(s);
     if (fds[0].revents != 0 && handle_signal(s)) {
       end_at_once(s);
@@ -249,7 +254,7 @@ static int serve_data(struct serve *s) {
     admin_server_set_serving(s->admin,
                              &s->server); /* before `listening`: its reader may request /readyz */
     log_listening(s);
-    sd_notify_send(s->setup.notify, "READY=1", s->setup.log);
+    service_ready(s->setup.service);
     code = attend(s);
     server_report(&s->server, "stopped", !server_finished(&s->server));
   }
@@ -266,7 +271,8 @@ int serve_run(struct serve *serve, const struct serve_setup *setup) {
                           .delayed_ns = NEVER,
                           .drained_ns = NEVER,
                           .stuck_ns = NEVER,
-                          .log_ns = NEVER};
+                          .log_ns = NEVER,
+                          .service_ns = NEVER};
   const struct admin_setup admin = {.config = setup->config,
                                     .facts = setup->facts,
                                     .environment = setup->environment,

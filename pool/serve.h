@@ -13,10 +13,10 @@
 #ifndef POOL_SERVE_H
 #define POOL_SERVE_H
 
-#include "net/sd_notify.h"
 #include "pool/signals.h"
 #include "pool/log_writer.h"
 #include "pool/server.h"
+#include "pool/service.h"
 #include "pool/admin_server.h"
 
 /* The program prepares and closes all of these. */
@@ -28,7 +28,7 @@ struct serve_setup {
   struct log *log;
   struct log_writer *log_writer;
   struct signals *signals;
-  struct sd_notify *notify;
+  struct service *service;
 };
 
 struct serve {
@@ -41,6 +41,7 @@ struct serve {
   uint64_t delayed_ns; /* when the delay is over; NEVER = no stop */
   uint64_t drained_ns; /* when the drain timeout is over; NEVER = it does not drain */
   uint64_t log_ns;     /* when to call admin_server_tend_log */
+  uint64_t service_ns; /* when to call service_tend */
   uint64_t stuck_ns;   /* when the process ends without threads that still run */
   uint64_t ended;      /* connections that had ended when stuck_ns was set */
 };

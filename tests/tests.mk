@@ -19,7 +19,7 @@ UNIT = $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/check_*.c))
 FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
 CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
 # The tests that wait longest run first, so that they do not run alone at the end.
-LIVE_LONG = $(patsubst %,tests/live/test_%.py,bench fault_matrix_resources fault_matrix_peers limits network soak examples log_descriptors)
+LIVE_LONG = $(patsubst %,tests/live/test_%.py,bench service fault_matrix_resources fault_matrix_peers limits network soak examples log_descriptors)
 LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
 # the load generator, whose threads check_load and check_schedule run, or faults outside of the process.
@@ -280,7 +280,7 @@ $(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B
 
 # What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
+check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace, units of systemd
 	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
 
 # Every build of it is a release build with probes.
@@ -396,7 +396,7 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat n
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
-PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev
+PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev systemd
 GOALS_ops = check-ops
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format

@@ -66,7 +66,8 @@ class Supervised(Server):
         if names is None:
             names = "-" if not sockets or any(name is None for name, _ in sockets) else ":".join(name for name, _ in sockets)
         given = [each.fileno() for _, each in sockets]
-        wrap = [sys.executable, "-S", "-c", START, ",".join(map(str, given)), names, str(count), str(watchdog_pid) if watchdog is not None else "none"]
+        pid = str(watchdog_pid) if watchdog is not None else "none"
+        wrap = [sys.executable, "-S", "-c", START, ",".join(map(str, given)), names, str(count), pid]
         if watchdog is not None:
             variables["WATCHDOG_USEC"] = watchdog if isinstance(watchdog, str) else str(round(watchdog * 1e6))
         address = self.notify_address
@@ -92,19 +93,24 @@ class Supervised(Server):
         """Read messages from now on, if that was not so from the start."""
         self._manager.start()
 
+    def read_one(self):
+        """Read one message. Return: whether there was one before the end."""
+        try:
+            text, control, _, _ = self.notify.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
+        except OSError:
+            return False
+        if not text:
+            return False
+        sender = CREDENTIALS.unpack(control[0][2])[0]
+        message = text.decode() if sender == self.pid else f"process {sender} may not send: {text!r}"
+        with self._changed:
+            self.states.append((time.monotonic(), message))
+            self._changed.notify_all()
+        return True
+
     def _listen(self):
-        while True:
-            try:
-                text, control, _, _ = self.notify.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
-            except OSError:
-                return
-            if not text:
-                return
-            sender = CREDENTIALS.unpack(control[0][2])[0]
-            message = text.decode() if sender == self.pid else f"process {sender} may not send: {text!r}"
-            with self._changed:
-                self.states.append((time.monotonic(), message))
-                self._changed.notify_all()
+        while self.read_one():
+            pass
 
     def _wait_notified(self, condition, what, limit=LIMIT):
         deadline = time.monotonic() + limit

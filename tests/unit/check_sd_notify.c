@@ -141,6 +141,40 @@ START_TEST(test_full_queue_delays) {
 }
 END_TEST
 
+/* What is tried is left out if there is no room, and it never overtakes a state. */
+START_TEST(test_tried_messages) {
+  char path[64], got[32] = "";
+  snprintf(path, sizeof(path), "@check_sd_notify.%d", (int)getpid());
+  int fd = manager(path);
+  struct sd_notify notify;
+  ck_assert_int_eq(sd_notify_open(&notify, path), 0);
+  ck_assert(sd_notify_try(&notify, "STATUS=a", &logger));
+  ck_assert_int_eq(drain(fd, got, sizeof(got)), 1);
+  ck_assert_str_eq(got, "STATUS=a");
+  fill(path);
+  ck_assert(!sd_notify_try(&notify, "STATUS=b", &logger));
+  check_said(NULL);
+  sd_notify_send(&notify, "READY=1", &logger);
+  check_said("NOTIFY_SOCKET is full");
+  ck_assert_int_eq(drain(fd, got, sizeof(got)), 0);
+  ck_assert(!sd_notify_try(&notify, "STATUS=c", &logger)); /* READY=1 comes first */
+  ck_assert_int_eq(drain(fd, got, sizeof(got)), 0);
+  sd_notify_retry(&notify, &logger);
+  check_said("sent to NOTIFY_SOCKET");
+  ck_assert(sd_notify_try(&notify, "STATUS=d", &logger));
+  ck_assert_int_eq(drain(fd, got, sizeof(got)), 2);
+  ck_assert_str_eq(got, "STATUS=d");
+  close(fd);
+  for (int i = 0; i < 2; i++) {
+    ck_assert(sd_notify_try(&notify, "STATUS=e", &logger)); /* never again */
+    check_said(i == 0 ? "cannot send to NOTIFY_SOCKET" : NULL);
+  }
+  sd_notify_close(&notify);
+  ck_assert(sd_notify_try(&notify, "STATUS=f", &logger)); /* there is no manager */
+  check_said(NULL);
+}
+END_TEST
+
 /* The manager ends while a state waits for it: it is given up, and the log says so. */
 START_TEST(test_manager_ends) {
   char path[64];
@@ -186,6 +220,7 @@ int main(void) {
       {test_without_a_manager_nothing_is_sent, 1},
       {test_states_arrive, 2},
       {test_full_queue_delays, 2},
+      {test_tried_messages, 1},
       {test_manager_ends, 1},
       {test_invalid_paths_are_ignored, 1},
   };
