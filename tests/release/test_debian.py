@@ -30,25 +30,31 @@ PAGE = os.path.join(TOP, "docs", "deploy", "debian.md")
 REPORT = os.path.join(DEBS, "report")
 PACKAGES = ("xchgd", "libxchg0", "libxchg-dev", "xchg-bench")
 ROOT = os.getuid() == 0
-ALONE = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-UNITS = ("xchgd.service", "xchgd.socket", "xchgd-admin.socket", "xchgd-net.service")
-NEXT = "0.1.0-1~upstream2"
+ALONE = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c"]
+WITH_LO = 'ip link set lo up && exec "$@"'
 
 # What a fresh system has besides Debian's own: a way to make users, the server's library, and what the tests need.
 CONTENTS = ("systemd-standalone-sysusers", "libjemalloc2", "python3", "iproute2", "apt-utils", "build-essential", "pkg-config", "curl",
             "netcat-openbsd")
 
-# Becomes a shell in the system: $1 = what it is made of, $2 = what changes, $3 = the packages, $4 = what to run.
-ENTER = """
+# Makes the system: $1 = what it is made of, $2 = what changes, $3 = the packages, $4 = what to run in it.
+MOUNT = """
 set -e
+ip link set lo up
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 mount -t proc proc "$2/root/proc"
 mount --rbind /dev "$2/root/dev"
 mount -t tmpfs tmpfs "$2/root/run"
 mkdir -p "$2/root/run/systemd/system" "$2/root/debs"
 mount --bind "$3" "$2/root/debs"
-exec chroot "$2/root" env -i HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
-  bash -c "$4"
+"""
+ENTER = """
+path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+exec chroot "$2/root" env -i HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH=$path bash -c "$4"
+"""
+# words-ok: nobody is a user
+AUTOPKGTEST = """
+exec autopkgtest --user=nobody -B "$3"/*_*.deb "$3"/xchg-*/ -- chroot "$2/root"
 """
 
 
@@ -58,7 +64,7 @@ def read(path):
 
 
 def report(text):
-    """A line for whoever runs `make check-deb`."""
+    """A line that `make check-deb` prints at its end."""
     with open(REPORT, "a") as f:
         f.write(text + "\n")
 
@@ -89,11 +95,13 @@ def digests(folder):
 
 
 class Again:
-    """The source package, built again: as nobody and without the network, if root runs this. Then once more as the next version."""
+    """The source package, built again, and then once more as the next version. Root builds as user 65534 and without the network."""
 
     def __init__(self, folder):
         self.folder, self.tree, self.next = folder, os.path.join(folder, "tree"), os.path.join(folder, "next")
-        run("dpkg-source", "-x", glob.glob(os.path.join(DEBS, "*.dsc"))[0], self.tree)
+        source = glob.glob(os.path.join(DEBS, "*.dsc"))[0]
+        self.version = re.search(r"^Version: (.*)$", read(source), re.M).group(1) + ".1"
+        run("dpkg-source", "-x", source, self.tree)
         os.mkdir(self.next)
         self.build()
         self.digests = digests(folder)
@@ -102,7 +110,7 @@ class Again:
         prefix = []
         if ROOT:
             run("chown", "-R", "65534:65534", self.folder)
-            prefix = [*ALONE, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+            prefix = [*ALONE, WITH_LO, "sh", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         environment = {"PATH": os.environ["PATH"], "HOME": self.folder, "LC_ALL": "C.UTF-8", "TZ": "Asia/Tokyo"}
         run(*prefix, "dpkg-buildpackage", "-us", "-uc", "-b", *options, cwd=self.tree, env=environment, limit=900)
 
@@ -111,11 +119,11 @@ class Again:
         path = os.path.join(self.tree, "debian", "changelog")
         text = read(path)
         with open(path, "w") as f:
-            f.write(re.sub(r"\(.*?\)", f"({NEXT})", text, count=1))
+            f.write(re.sub(r"\(.*?\)", f"({self.version})", text, count=1))
         with open(os.path.join(self.tree, "docs", "deploy", "systemd", "xchgd.default"), "a") as f:
             f.write("# The next version.\n")
         self.build("-nc")
-        for path in glob.glob(os.path.join(self.folder, f"*_{NEXT}_*.deb")):
+        for path in glob.glob(os.path.join(self.folder, f"*_{self.version}_*.deb")):
             os.rename(path, os.path.join(self.next, os.path.basename(path)))
 
 
@@ -196,9 +204,10 @@ def make_base():
     """A fresh Debian of this machine's release. It is kept, because it takes a minute; a changed list makes it anew."""
     if not ROOT:
         raise unittest.SkipTest("a Debian system is made and entered by root only")
-    run("unshare", "--mount", "--pid", "--net", "--fork", "true")
+    run(*ALONE, "true")
     suite = re.search(r"^VERSION_CODENAME=(\w+)", read("/etc/os-release"), re.M).group(1)
-    sources = "".join(map(read, [path for kind in (".list", ".list.d/*.list", ".list.d/*.sources") for path in glob.glob("/etc/apt/sources" + kind)]))
+    kinds = (".list", ".list.d/*.list", ".list.d/*.sources")
+    sources = "".join(read(path) for kind in kinds for path in glob.glob("/etc/apt/sources" + kind))
     mirror = re.search(r"^(?:URIs: *|deb (?:\[[^]]*\] )?)(\S+/debian)/?\s", sources, re.M).group(1)
     stamp = os.path.join(BASE, "stamp")
     wanted = " ".join((suite, mirror, *CONTENTS))
@@ -233,7 +242,7 @@ class System:
         shutil.rmtree(self.folder)
 
     def run(self, script, debs=DEBS, expect=0, limit=200):
-        return run(*ALONE[:6], "sh", "-c", 'ip link set lo up; ' + ENTER, "sh", self.base, self.folder, debs, script, expect=expect, limit=limit)
+        return run(*ALONE, MOUNT + ENTER, "sh", self.base, self.folder, debs, script, expect=expect, limit=limit)
 
     def files(self):
         """What is there: paths with type, owner and mode. apt's and dpkg's own records are left out."""
@@ -291,14 +300,14 @@ class Installed(unittest.TestCase):
 
         system.run("echo XCHG_EXCHANGE=line >>/etc/default/xchgd")
         self.upgrade("--force-confold")
-        self.assertEqual(self.version(), ["installed", NEXT])
+        self.assertEqual(self.version(), ["installed", self.again.version])
         self.assertEqual(system.calls(), started("xchgd.service", action="restart"))
         self.assertEqual(sorted(system.links()), SERVICES)
         self.assertTrue(system.run("cat /etc/default/xchgd").endswith("\nXCHG_EXCHANGE=line\n"))
 
         system.run("apt-get remove -y xchgd 2>&1")
         self.assertEqual(system.calls(), STOPPED)
-        self.assertEqual(self.version(), ["config-files", NEXT])
+        self.assertEqual(self.version(), ["config-files", self.again.version])
         left = set(system.files()) - set(before)
         self.assertEqual({path for path in left if path.endswith(("default/xchgd", "bin/xchgd"))}, {"etc/default/xchgd"})
         self.assertEqual([path for path in left if path.startswith(("usr", "lib"))], [])
@@ -362,7 +371,7 @@ class Installed(unittest.TestCase):
             system.run("rm /usr/sbin/policy-rc.d && touch /stub/fail")
             self.upgrade()
             self.assertEqual(system.calls(), started("xchgd.service", action="restart"))
-            self.assertEqual(self.version(), ["installed", NEXT])
+            self.assertEqual(self.version(), ["installed", self.again.version])
 
     def test_without_systemd(self):
         """Where systemd does not run, the scripts start nothing and the units are enabled all the same."""
@@ -396,8 +405,7 @@ class Installed(unittest.TestCase):
 
     def test_autopkgtest(self):
         """autopkgtest, which Debian runs, passes in the fresh system, as an ordinary user."""
-        script = ENTER.replace("exec chroot", 'exec autopkgtest --user=nobody -B "$3"/*[a-z0-9]_*.deb "$3"/xchg-*/ -- chroot "$2/root"; exec chroot')
-        output = run(*ALONE[:6], "sh", "-c", "ip link set lo up; " + script, "sh", self.base, self.system.folder, DEBS, "", limit=400)
+        output = run(*ALONE, MOUNT + AUTOPKGTEST, "sh", self.base, self.system.folder, DEBS, limit=400)
         results = dict(re.findall(r"^(\w+) +(PASS|FAIL\b.*|SKIP\b.*)$", output, re.M))
         self.assertEqual(results, {"exchange": "PASS", "bench": "PASS", "compile": "PASS"}, output[-4000:])
         report(f"autopkgtest: {len(results)} passed")
