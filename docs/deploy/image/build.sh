@@ -24,7 +24,7 @@ in_storage() {
 # The program alone, with fixed rights, so that nothing else of the context matters.
 mkdir "$folder/context"
 install -m 755 "$context/xchgd" "$folder/context/xchgd"
-set -- --isolation chroot --format oci --timestamp 0 --no-cache --platform "linux/$architecture"
+set -- --isolation chroot --format oci --timestamp 0 --identity-label=false --no-cache --platform "linux/$architecture"
 if [ -n "$base" ]; then
   mkdir "$folder/base"
   ln "$base" "$folder/base/root.tar" 2>/dev/null || cp "$base" "$folder/base/root.tar"

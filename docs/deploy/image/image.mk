@@ -40,9 +40,17 @@ $(IMAGES)/base-%.tar: $(IMAGE)/base.sh | need-image
 $(ARM64_LIBRARIES)/.unpacked: $(IMAGE)/cross.sh | need-image
 	$(call say,LIBS)$(IMAGE)/cross.sh $(@D) && touch $@
 
-PACKAGES_image = buildah debian-archive-keyring $(if $(filter image-plugins check-release,$(MAKECMDGOALS)),mmdebstrap) \
+image-sizes: ## the table of sizes in docs/deploy/image.md
+	@PYTHONPATH=tests/ops:tests/live OPS_IMAGES=$(IMAGES) python3 -B tests/ops/image_sizes.py
+
+# A part of check-release.
+check-images: $(B)/xchgd | need-image ## build all images, for amd64 and arm64, and test them (as root)
+	@for arch in amd64 arm64; do $(MAKE) ARCH=$$arch image image-plugins || exit 1; done
+	@OPS_IMAGES='$(abspath $(IMAGES))' $(RUN_ENV) tests/run --limit 900 -o $(B)/tests/log-images tests/ops/release_images.py
+
+PACKAGES_image = buildah skopeo debian-archive-keyring $(if $(filter image-plugins check-images,$(MAKECMDGOALS)),mmdebstrap) \
                  $(if $(FOREIGN),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
-GOALS_image = image image-plugins
+GOALS_image = image image-plugins check-images
 GROUPS_OF_PACKAGES += image
 
-.PHONY: image image-plugins
+.PHONY: image image-plugins image-sizes check-images
