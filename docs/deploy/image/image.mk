@@ -23,6 +23,7 @@ IMAGE_OBJCOPY = $(OBJCOPY)
 endif
 
 image: $(IMAGE_LIBRARIES) | need-image ## an image with a static xchgd and nothing else: build/image/xchgd-ARCH.tar (ARCH=amd64 or arm64)
+	@mkdir -p $(IMAGES)
 	@$(MAKE) CC='$(IMAGE_CC)' BUILD=$(IMAGE_FOLDER) static >$(IMAGES)/static-$(ARCH).log 2>&1 || { cat $(IMAGES)/static-$(ARCH).log >&2; exit 1; }
 	@$(IMAGE)/build.sh $(IMAGES)/xchgd-$(ARCH).tar $(ARCH) $(IMAGE)/Containerfile $(IMAGE_FOLDER)/static
 
