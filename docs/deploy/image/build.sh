@@ -11,7 +11,8 @@ archive=$1 architecture=$2 containerfile=$3 context=$4 base=${5:-}
 name=localhost/$(basename "$archive" "-$architecture.tar")
 version=$(sed -n 's/^#define XCHG_VERSION "\(.*\)"/\1/p' "$(dirname "$0")/../../../core/xchg.h")
 folder=$(mktemp -d "$(dirname "$archive")/storage.XXXXXX")
-trap 'rm -rf "$folder"' EXIT
+# The storage of an ordinary user has folders without the right to write.
+trap 'chmod -R u+rwX "$folder"; rm -rf "$folder"' EXIT
 trap 'exit 1' HUP INT TERM
 
 # buildah COMMAND...: with a storage of its own; its messages are shown only if it fails.

@@ -45,9 +45,9 @@ image-sizes: ## the table of sizes in docs/deploy/image.md
 	@PYTHONPATH=tests/ops:tests/live OPS_IMAGES=$(IMAGES) python3 -B tests/ops/image_sizes.py
 
 # A part of check-release.
-check-images: $(B)/xchgd | need-image ## build all images, for amd64 and arm64, and test them (as root)
+check-images: $(B)/xchgd $(B)/ops/package-lock.json | need-image need-ops ## build all images, for amd64 and arm64, test them (as root), and the manifests with Debian's kubectl
 	@for arch in amd64 arm64; do $(MAKE) ARCH=$$arch image image-plugins || exit 1; done
-	@OPS_IMAGES='$(abspath $(IMAGES))' $(RUN_ENV) tests/run --limit 900 -o $(B)/tests/log-images tests/ops/release_images.py
+	@OPS_IMAGES='$(abspath $(IMAGES))' $(RUN_ENV) OPS_FOLDER='$(abspath $(B))/ops' tests/run --limit 900 -o $(B)/tests/log-images tests/ops/release_images.py tests/ops/release_manifests.py
 
 PACKAGES_image = buildah skopeo debian-archive-keyring $(if $(filter image-plugins check-images,$(MAKECMDGOALS)),mmdebstrap) \
                  $(if $(FOREIGN),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
