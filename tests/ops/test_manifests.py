@@ -13,10 +13,10 @@ import subprocess
 import tempfile
 import unittest
 
+from ops import FOLDER, PROGRAM, TOP, run, tool  # first: adds tests/live to the path
+
 from doc_blocks import Terminal, may_make_network, read_blocks
 from manifest_rules import KINDS, faults_of
-from ops import FOLDER, TOP, run, tool
-from xchgd import PROGRAM
 
 MANIFESTS = os.path.join(TOP, "docs", "deploy", "kubernetes")
 OVERLAYS = ("hpa-connections", "podmonitor", "proxy-v2")
