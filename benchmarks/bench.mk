@@ -36,4 +36,7 @@ bench-fair: $(B)/xchgd $(B)/tests/live/publish_server ## what a client waits for
 bench-admin: $(B)/xchgd $(B)/xchg-bench ## what the admin endpoint costs and how fast it answers, 3 minutes (BENCH_OPTIONS='--pairs n --seconds n')
 	@python3 benchmarks/runner/admin.py --build $(B) $(BENCH_OPTIONS)
 
-.PHONY: bench-stop bench-library bench-fair bench-admin
+bench-sandbox: $(B)/xchgd $(B)/xchg-bench ## what XCHG_SANDBOX=auto costs an exchange and the start, 4 minutes (BENCH_OPTIONS='--pairs n --seconds n --starts n')
+	@python3 benchmarks/runner/sandbox.py --build $(B) $(BENCH_OPTIONS)
+
+.PHONY: bench-stop bench-library bench-fair bench-admin bench-sandbox

@@ -14,6 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* This machine's AUDIT_ARCH_* of <linux/audit.h>; 0 = none that a sandbox was written for. */
+#if defined(__x86_64__)
+#define MACHINE_AUDIT_ARCH UINT32_C(0xC000003E)
+#elif defined(__AARCH64EL__)
+#define MACHINE_AUDIT_ARCH UINT32_C(0xC00000B7)
+#else
+#define MACHINE_AUDIT_ARCH UINT32_C(0)
+#endif
+
 /* Fields with different writers are in different cache lines. */
 #define CACHE_LINE 64
 

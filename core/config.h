@@ -23,6 +23,7 @@
 
 enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };
 enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
+enum sandbox_mode { SANDBOX_OFF, SANDBOX_AUTO, SANDBOX_ON, SANDBOX_TRAP };
 enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
 
 /* What the machine allows. The caller determines it. */
@@ -42,6 +43,14 @@ struct config_facts {
 struct config_text {
   uint8_t *bytes; /* owns */
   size_t size;
+};
+
+/* Whom to become (XCHG_USER). */
+#define CONFIG_USER_MAX 255
+struct config_user {
+  bool set;
+  char name[CONFIG_USER_MAX + 1]; /* empty: ${uid} and ${gid} were given as numbers */
+  uint32_t uid, gid;
 };
 
 struct config_blocks {
@@ -103,6 +112,11 @@ struct config {
   enum log_level log_level;
   enum log_format log_format;
   uint64_t slow_log_ns; /* 0 = off */
+
+  /* Rights. */
+  struct config_user user;
+  enum sandbox_mode sandbox;
+  bool core;
 };
 
 /**
@@ -159,6 +173,14 @@ static inline bool config_admits(const struct config *config, const struct addr 
 
 /** Does one of XCHG_LISTEN's listeners require PROXY headers? */
 bool config_takes_proxy(const struct config *config);
+
+/**
+ * What is in force of XCHG_SANDBOX: SANDBOX_OFF in all models but pool, where processes and threads
+ * start later.
+ */
+static inline enum sandbox_mode config_sandbox_mode(const struct config *config) {
+  return config->model == MODEL_POOL ? config->sandbox : SANDBOX_OFF;
+}
 
 /** The value of XCHG_EXCHANGE without a handler, and of XCHG_MODEL. */
 const char *config_exchange_name(const struct config *config);

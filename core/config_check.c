@@ -37,6 +37,14 @@ void config_check_proxy(struct config_check *check) {
   }
 }
 
+void config_check_sandbox(struct config_check *check) {
+  const struct config *config = check->config;
+  if (config->sandbox > SANDBOX_AUTO && config->model != MODEL_POOL &&
+      !check->refused[VAR_SANDBOX] && !check->refused[VAR_MODEL]) {
+    fputs("want auto or off, or XCHG_MODEL=pool\n", config_fault(check, VAR_SANDBOX));
+  }
+}
+
 /* Can the frame carry ${text}? */
 static void check_text(struct config_check *check, enum config_var var,
                        const struct config_text *text) {

@@ -69,6 +69,7 @@ unsigned config_load(struct config *config, const char *const *environment,
   config_finalize(&check);
   config_check_builtin(&check);
   config_check_admin(&check);
+  config_check_sandbox(&check);
   check_names(&check);
   return config_finish(&check);
 }
@@ -289,7 +290,7 @@ static const char *decided_by(const struct config_check *check, enum config_var 
     return "an embedded server always uses the pool model";
   }
   if (config_var_defs[var].daemon_only && facts->embedded) {
-    return "an embedded server has no admin endpoint, and the program controls its stop";
+    return "an embedded server has no admin endpoint, and the program controls its stop and rights";
   }
   return NULL;
 }

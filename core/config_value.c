@@ -34,6 +34,7 @@ static enum config_result set_admin(struct config *config, const char *text,
 static enum config_result set_blocks(struct config_blocks *blocks, const char *text,
                                      struct config_span *bad);
 static enum config_result set_path(char **path, const char *text);
+static enum config_result set_user(struct config_user *user, const char *text);
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
 static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]);
 
@@ -55,6 +56,8 @@ enum config_result config_set(struct config *config, const struct config_var_def
       return set_blocks((void *)((char *)config + def->offset), text, bad);
     case KIND_PATH:
       return set_path((void *)((char *)config + def->offset), text);
+    case KIND_USER:
+      return set_user((void *)((char *)config + def->offset), text);
     case KIND_INTEGER:
     case KIND_SIZE:
     case KIND_TIME:
@@ -172,6 +175,10 @@ const char *config_expected(const struct config_var_def *def, char text[CONFIG_E
       break;
     case KIND_PATH:
       size = snprintf(text, room, "a path that contains a /, at most %d bytes", CONFIG_PATH_MAX);
+      break;
+    case KIND_USER:
+      size = snprintf(text, room, "a name, uid or uid:gid with numbers from 0 to %" PRIu32,
+                      (uint32_t)CONFIG_ID_MAX);
       break;
   }
   assert(size > 0 && (size_t)size < room);
@@ -387,6 +394,36 @@ static enum config_result set_path(char **path, const char *text) {
   }
   *path = strdup(text);
   return *path == NULL ? CONFIG_NO_MEMORY : CONFIG_OK;
+}
+
+/* May ${text} be the name of a user?  /etc/passwd has no other characters by common rules. */
+static bool is_user_name(const char *text) {
+  size_t size = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-$");
+  return size > 0 && size <= CONFIG_USER_MAX && text[size] == 0 &&
+         strchr("-0123456789", text[0]) == NULL;
+}
+
+static enum config_result set_user(struct config_user *user, const char *text) {
+  uint64_t uid, gid;
+  *user = (struct config_user){.set = *text != 0};
+  const char *rest = parse_digits(text, &uid);
+  if (rest == NULL) { /* no number */
+    if (*text != 0 && !is_user_name(text)) {
+      return CONFIG_BAD;
+    }
+    memcpy(user->name, text, strlen(text) + 1);
+    return CONFIG_OK;
+  }
+  gid = uid;
+  if (*rest == ':') {
+    rest = parse_digits(rest + 1, &gid);
+  }
+  if (rest == NULL || *rest != 0 || uid > CONFIG_ID_MAX || gid > CONFIG_ID_MAX) {
+    return CONFIG_BAD;
+  }
+  user->uid = (uint32_t)uid;
+  user->gid = (uint32_t)gid;
+  return CONFIG_OK;
 }
 
 /*

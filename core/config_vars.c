@@ -42,6 +42,7 @@ static const char *const model_names[] = {"pool", "iterative", "fork", "thread",
 static const char *const dispatch_names[] = {"least", "round-robin", NULL};
 static const char *const overload_names[] = {"wait", "refuse", NULL};
 static const char *const level_names[] = {"error", "warn", "info", "debug", NULL};
+static const char *const sandbox_names[] = {"off", "auto", "on", "trap", NULL};
 static const char *const format_names[] = {"logfmt", "json", NULL};
 
 /* The defaults of the presets greet, line, echo and discard, in this order. */
@@ -415,6 +416,39 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .more =
              "The value is 0 or at least 1ms. A worker logs at most 10 such lines a second. The "
              "counter slow counts all. The slow log costs 16 bytes for each connection."},
+    [VAR_USER] = {.name = "XCHG_USER",
+                  .kind = KIND_USER,
+                  .daemon_only = true,
+                  .offset = offsetof(struct config, user),
+                  .default_text = "",
+                  .what = "user that the server becomes after it has bound its addresses; empty = "
+                          "it stays",
+                  .more =
+                      "A name is looked up in /etc/passwd. A number alone is also the group. "
+                      "The server keeps no supplementary group. Only root can change the user."},
+    [VAR_SANDBOX] =
+        {.name = "XCHG_SANDBOX",
+         .kind = KIND_ENUM,
+         .daemon_only = true,
+         FIELD(sandbox),
+         .names = sandbox_names,
+         .default_text =
+             "auto",
+         .what = "whether the server gives up capabilities, files, programs and new connections "
+                 "before it serves",
+         .more =
+             "auto: what the kernel supports, else one warning. on: all of it, or the start "
+             "fails. trap: as on, and a forbidden system call aborts, for tests. With a handler "
+             "only programs and a list of calls are forbidden. Outside XCHG_MODEL=pool, auto "
+             "gives up capabilities only, and on and trap are faults. See docs/SECURITY.md."},
+    [VAR_CORE] = {.name = "XCHG_CORE",
+                  .kind = KIND_SWITCH,
+                  .daemon_only = true,
+                  FIELD(core),
+                  .default_text = "off",
+                  .what = "after XCHG_USER, allow core dumps and debuggers of that user",
+                  .more = "A core contains data of clients. Without XCHG_USER this variable has no "
+                          "effect, and the limits of the system decide (ulimit -c)."},
 };
 
 const char *config_exchange_name(const struct config *config) {

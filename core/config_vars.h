@@ -19,6 +19,9 @@
 /* The longest path in XCHG_HANDLER: PATH_MAX without the terminating NUL. */
 #define CONFIG_PATH_MAX 4095
 
+/* The highest user or group id; the next one means none. */
+#define CONFIG_ID_MAX (UINT32_MAX - 1)
+
 /* The default of XCHG_MAX_CONNECTIONS when each connection costs a thread or a process. */
 #define CONFIG_CONNECTIONS_OUTSIDE_POOL 1024
 
@@ -68,6 +71,9 @@ enum config_var {
   VAR_LOG_LEVEL,
   VAR_LOG_FORMAT,
   VAR_SLOW_LOG,
+  VAR_USER,
+  VAR_SANDBOX,
+  VAR_CORE,
   VAR_COUNT
 };
 
@@ -84,6 +90,7 @@ enum config_kind {
   KIND_ADMIN,
   KIND_BLOCKS,
   KIND_PATH,
+  KIND_USER,
 };
 
 struct config_var_def {
@@ -179,6 +186,8 @@ void config_finalize(struct config_check *check);
 /** Check XCHG_ADMIN and XCHG_STALL; log the addresses of the former that others can reach. */
 void config_check_admin(struct config_check *check);
 void config_warn_admin(const struct config *config, struct log *log);
+/** Check XCHG_SANDBOX against XCHG_MODEL. */
+void config_check_sandbox(struct config_check *check);
 /** Check the values of the built-in exchange, and those of PROXY headers, for contradictions. */
 void config_check_builtin(struct config_check *check);
 void config_check_proxy(struct config_check *check);

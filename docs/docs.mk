@@ -3,7 +3,7 @@
 # build/man: xchgd.8 has the table of variables in core/config_vars.c, xchg-metrics.7 that of metrics in core/metrics.c, the
 # pages of section 3 come from core/xchg.h.
 
-GENERATE = $(patsubst %,$(B)/obj/docs/%.o,generate metrics_pages grafana)
+GENERATE = $(patsubst %,$(B)/obj/docs/%.o,generate metrics_pages sandbox_pages grafana)
 $(B)/generate: $(GENERATE) $(B)/internal.a $(B)/.flags-link
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^)
 
@@ -22,6 +22,13 @@ $(B)/docs/grafana.json: $(B)/generate
 $(B)/docs/metrics.names: $(B)/generate
 	@mkdir -p $(@D)
 	@$(B)/generate metrics-names >$@
+
+# The whole page, with the table of system calls between its two markers as the source has it.
+$(B)/docs/SECURITY.md: docs/SECURITY.md $(B)/generate
+	@mkdir -p $(@D)
+	@$(B)/generate sandbox-markdown >$(B)/docs/calls.md
+	@sed -e '/^<!-- table of calls: begin -->$$/,/^<!-- table of calls: end -->$$/{//!d}' \
+	  -e '/^<!-- table of calls: begin -->$$/r $(B)/docs/calls.md' $< >$@
 
 $(B)/man/xchg-metrics.7: docs/man/xchg-metrics.7.in $(B)/generate
 	@mkdir -p $(@D) $(B)/docs
@@ -48,12 +55,13 @@ $(B)/docs/threads.svg: docs/threads.txt docs/picture.py | need-manual
 	@mkdir -p $(@D)
 	@docs/picture.py $< >$@
 
-GENERATED = $(B)/docs/threads.svg $(B)/docs/configuration.md $(B)/docs/metrics.md $(B)/docs/grafana.json $(B)/docs/metrics.names
+GENERATED = $(B)/docs/threads.svg $(B)/docs/SECURITY.md $(B)/docs/configuration.md $(B)/docs/metrics.md $(B)/docs/grafana.json $(B)/docs/metrics.names
 
 docs: $(GENERATED) ## write the generated pages and pictures in docs anew
 	@cp $(B)/docs/threads.svg docs/threads.svg
 	@cp $(B)/docs/configuration.md docs/configuration.md
 	@cp $(B)/docs/metrics.md docs/metrics.md
+	@cp $(B)/docs/SECURITY.md docs/SECURITY.md
 	@mkdir -p docs/deploy && cp $(B)/docs/grafana.json docs/deploy/grafana.json
 
 .PHONY: docs manual

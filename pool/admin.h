@@ -22,6 +22,7 @@
 #include "pool/process_facts.h"
 
 struct admin;
+struct sandbox;
 
 /** Called when the answer ${number} is late; see admin_wait. */
 typedef void admin_late_fn(struct admin *admin, struct xchg_conn *conn, uint32_t number);
@@ -33,6 +34,7 @@ struct admin_setup {
   const char *const *environment;
   struct log *log;
   struct log_writer *log_writer;
+  const struct sandbox *sandbox; /* what each of its threads enters first */
 };
 
 /* The longest answer. /metrics and /stats of 64 workers and 64 listeners are shorter. */

@@ -235,7 +235,7 @@ static void log_addresses(struct admin *admin) {
   }
 }
 
-static int start(struct admin *admin) {
+static int open_server(struct admin *admin) {
   const struct xchg_handler handler = {.size = sizeof(handler),
                                        .frame = {.kind = XCHG_FRAME_CUSTOM, .parse = parse},
                                        .max_message = HTTP_HEAD_MAX,
@@ -245,17 +245,12 @@ static int start(struct admin *admin) {
                                        .on_message = on_message,
                                        .on_timer = on_timer,
                                        .on_close = on_close};
-  const struct server_setup setup = {
-      .config = &admin->config, .log = admin->setup.log, .handler = &handler};
+  const struct server_setup setup = {.config = &admin->config,
+                                     .log = admin->setup.log,
+                                     .handler = &handler,
+                                     .sandbox = admin->setup.sandbox};
   admin->opened = true;
-  int code = server_open(&admin->server, &setup);
-  if (code == 0) {
-    code = server_start(&admin->server);
-  }
-  if (code == 0) {
-    log_addresses(admin);
-  }
-  return code;
+  return server_open(&admin->server, &setup);
 }
 
 int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
@@ -278,7 +273,15 @@ int admin_server_open(struct admin **admin, const struct admin_setup *setup) {
     log_errno(setup->log, LOG_ERROR, "cannot start the admin endpoint", ENOMEM);
     return SERVER_OSERR;
   }
-  return start(made);
+  return open_server(made);
+}
+
+int admin_server_start(struct admin *admin) {
+  int code = admin == NULL ? 0 : server_start(&admin->server);
+  if (admin != NULL && code == 0) {
+    log_addresses(admin);
+  }
+  return code;
 }
 
 void admin_server_end(struct admin *admin) {

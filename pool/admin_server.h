@@ -19,11 +19,14 @@
 
 /**
  * admin_server_open(admin, setup):
- * Start the endpoint if XCHG_ADMIN is set; otherwise ${*admin} is NULL. Its state is
- * ADMIN_STARTING.
+ * Bind the addresses of XCHG_ADMIN, and open what the endpoint needs later. No thread is started.
+ * Without XCHG_ADMIN ${*admin} is NULL.
  * Return: 0, or an exit code after a line in the log; admin_server_close is due in both cases.
  */
 int admin_server_open(struct admin **admin, const struct admin_setup *setup);
+
+/** Answer from now on, in the state ADMIN_STARTING. Return: as admin_server_open. */
+int admin_server_start(struct admin *admin);
 
 /** ${data} runs; msg=listening follows. */
 void admin_server_set_serving(struct admin *admin, struct xchg_server *data);

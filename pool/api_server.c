@@ -115,8 +115,9 @@ static int open_server(struct api_server *made, const struct xchg_handler *handl
   }
   const struct server_setup setup = {
       .config = &made->config, .log = &made->log, .handler = handler};
-  int error = server_open(&made->server, &setup) == 0 ? 0 : errno;
-  if (error != 0) {
+  bool opened = server_open(&made->server, &setup) == 0 && server_call_on_start(&made->server) == 0;
+  if (!opened) {
+    int error = errno;
     server_close(&made->server);
     return fail(error);
   }
@@ -167,7 +168,7 @@ int xchg_server_start(struct xchg_server *server) {
     return fail(EALREADY);
   }
   struct api_server *made = container_of(server, struct api_server, server);
-  if (made->log_writer != NULL && log_writer_start(made->log_writer) == -1) {
+  if (made->log_writer != NULL && log_writer_start(made->log_writer, NULL) == -1) {
     return -1;
   }
   sigset_t before;

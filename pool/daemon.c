@@ -16,8 +16,10 @@
 #include "pool/thread.h"
 #include "pool/machine.h"
 #include "pool/signals.h"
+#include "pool/privileges.h"
 #include "pool/log_writer.h"
 #include "pool/plugin.h"
+#include "pool/confine.h"
 #include "pool/serve.h"
 
 #include <errno.h>
@@ -47,6 +49,7 @@ struct daemon {
   struct signals signals;
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
   struct plugin plugin;
+  struct sandbox sandbox;
   struct serve serve;
 };
 
@@ -106,7 +109,7 @@ static FILE *error_begin(const struct daemon *d) {
  */
 static void print_errors(char *text) {
   struct log_writer *writer = log_writer_create(STDERR_FILENO, LOG_LOGFMT, true);
-  if (writer == NULL || log_writer_start(writer) == -1) {
+  if (writer == NULL || log_writer_start(writer, NULL) == -1) {
     fputs(text, stderr); /* there is no thread: this may wait, until a signal ends the process */
   } else {
     char *rest = text;
@@ -121,20 +124,40 @@ static void print_errors(char *text) {
 
 /* ---- serving ---- */
 
+/* Return: SERVER_OSERR. */
+static int print_no_log(const struct daemon *d) {
+  char text[ERROR_TEXT_MAX];
+  const char *error = error_text(errno, text); /* before error_begin, which may change errno */
+  fprintf(error_begin(d),
+          "cannot start the log: %s; raise the limits on threads and memory (ulimit -u, ulimit "
+          "-v, pids.max)\n",
+          error);
+  return SERVER_OSERR;
+}
+
 /* No thread that serves, accepts or handles signals writes to standard error. */
-static int start_log(struct daemon *d) {
+static int open_log(struct daemon *d) {
   d->log_writer = log_writer_create(STDERR_FILENO, d->config.log_format, false);
-  if (d->log_writer == NULL || log_writer_start(d->log_writer) == -1) {
-    char text[ERROR_TEXT_MAX];
-    const char *error = error_text(errno, text); /* before error_begin, which may change errno */
-    fprintf(error_begin(d),
-            "cannot start the log: %s; raise the limits on threads and memory (ulimit -u, ulimit "
-            "-v, pids.max)\n",
-            error);
-    return -1;
+  if (d->log_writer == NULL) {
+    return print_no_log(d);
   }
   log_init(&d->log, log_writer_put, d->log_writer, d->config.log_level, d->config.log_format);
   return 0;
+}
+
+/* All addresses are bound, and there is no thread yet. Return: the exit code. */
+static int serve(struct daemon *d) {
+  const struct confine_setup confine = {
+      .config = &d->config, .facts = &d->facts, .handler = d->handler != NULL, .log = &d->log};
+  int code = confine_begin(&d->sandbox, &confine);
+  if (code == 0 && log_writer_start(d->log_writer, &d->sandbox) == -1) {
+    code = print_no_log(d);
+  }
+  if (code == 0) {
+    code = serve_run(&d->serve);
+  }
+  sandbox_fini(&d->sandbox);
+  return code;
 }
 
 static int run_logged(struct daemon *d) {
@@ -157,8 +180,13 @@ static int run_logged(struct daemon *d) {
                                       .log = &d->log,
                                       .log_writer = d->log_writer,
                                       .signals = &d->signals,
-                                      .notify = &d->notify};
-    code = serve_run(&d->serve, &setup);
+                                      .notify = &d->notify,
+                                      .sandbox = &d->sandbox};
+    code = serve_open(&d->serve, &setup);
+    if (code == 0) {
+      code = serve(d);
+    }
+    serve_close(&d->serve);
     signals_close(&d->signals);
   }
   sd_notify_close(&d->notify);
@@ -166,7 +194,10 @@ static int run_logged(struct daemon *d) {
 }
 
 static int run(struct daemon *d) {
-  int code = start_log(d) == 0 ? run_logged(d) : SERVER_OSERR;
+  int code = open_log(d);
+  if (code == 0) {
+    code = run_logged(d);
+  }
   log_writer_destroy(d->log_writer);
   return code;
 }
@@ -195,20 +226,33 @@ static int finish_output(const struct daemon *d) {
   return EXIT_OUTPUT;
 }
 
+/* ${variable} has the value ${text}. Return: EXIT_CONFIG. */
+static int refuse_value(const struct daemon *d, const char *variable, const char *text,
+                        const char *why) {
+  FILE *out = error_begin(d);
+  fprintf(out, "%s='", variable);
+  config_print_escaped(out, text, strlen(text), ARGUMENT_SHOWN_MAX, QUOTED);
+  fputs("': ", out);
+  config_print_escaped(out, why, strlen(why), SIZE_MAX, "");
+  fputc('\n', out);
+  return EXIT_CONFIG;
+}
+
+/* Find the user to become. Return: 0, or an exit code. */
+static int choose_user(struct daemon *d) {
+  const char *wrong = d->config.user.set ? privileges_find_user(&d->config.user) : NULL;
+  return wrong == NULL
+             ? 0
+             : refuse_value(d, "XCHG_USER", env_vars_find(d->environment, "XCHG_USER"), wrong);
+}
+
 /* Load the plug-in, if there is one, and check the handler. Return: 0, or an exit code. */
 static int choose_handler(struct daemon *d) {
   char why[512];
   if (d->config.handler != NULL) {
     d->handler = plugin_open(&d->plugin, d->config.handler, why, sizeof(why));
     if (d->handler == NULL) {
-      FILE *out = error_begin(d);
-      fputs("XCHG_HANDLER='", out);
-      config_print_escaped(out, d->config.handler, strlen(d->config.handler), ARGUMENT_SHOWN_MAX,
-                           QUOTED);
-      fputs("': ", out);
-      config_print_escaped(out, why, strlen(why), sizeof(why), "");
-      fputc('\n', out);
-      return EXIT_CONFIG;
+      return refuse_value(d, "XCHG_HANDLER", d->config.handler, why);
     }
   }
   if (d->handler != NULL && !server_handler_valid(d->handler, &d->config, why, sizeof(why))) {
@@ -224,7 +268,10 @@ static int configured(struct daemon *d, const char *flag) {
   if (config_load(&d->config, d->environment, &d->facts, d->errors) != 0) {
     return errno == ENOMEM ? SERVER_OSERR : EXIT_CONFIG;
   }
-  int code = choose_handler(d);
+  int code = choose_user(d); /* before code of others runs */
+  if (code == 0) {
+    code = choose_handler(d);
+  }
   if (code == 0 && flag == NULL) {
     code = run(d);
   } else if (code == 0 && strcmp(flag, "--explain") == 0) {

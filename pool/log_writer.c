@@ -12,7 +12,9 @@
 #include "core/atom.h"
 #include "core/sys.h"
 #include "pool/forked.h"
+#include "pool/thread.h"
 #include "pool/signals.h"
+#include "pool/sandbox.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -50,13 +52,16 @@ struct log_writer {
   enum how how;
   uint64_t process; /* forked_number of the process that has created or started the writer */
   bool started;
-  pthread_t thread; /* HOW_THREAD, once started */
+  pthread_t thread;              /* HOW_THREAD, once started */
+  const struct sandbox *sandbox; /* borrows until the thread is up; NULL = none */
 
   /* Under the mutex. */
   pthread_mutex_t mutex;
   pthread_cond_t changed;
   struct batch *filling; /* one of the two batches */
   uint32_t lost;         /* lines that did not fit since the last one that did */
+  bool up;               /* the thread has entered the sandbox, or failed: */
+  int refused;           /* the errno with which it has not and must not run; 0 = none */
   bool ending;           /* the thread shall write what is left, and end */
   bool ended;
   bool abandoned; /* no one waits for the thread, which frees the writer */
@@ -179,8 +184,14 @@ static void release(struct log_writer *writer) {
 
 static void *writer_main(void *argument) {
   struct log_writer *writer = argument;
+  bool entered = sandbox_enter(writer->sandbox, SANDBOX_LOG) == 0;
+  int refused = entered || !sandbox_required(writer->sandbox) ? 0 : errno;
+  thread_set_name("xchg-log");
   lock(writer);
-  for (;;) {
+  writer->refused = refused;
+  writer->up = true;
+  tell(writer);
+  while (writer->refused == 0) {
     while (writer->filling->size == 0 && !writer->ending) {
       int result = pthread_cond_wait(&writer->changed, &writer->mutex);
       assert(result == 0);
@@ -266,19 +277,42 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
   return writer;
 }
 
-int log_writer_start(struct log_writer *writer) {
+/*
+ * Wait until the thread has its name and is in the sandbox.
+ * Return: 0, or -1 with errno and without the thread.
+ */
+static int await_up(struct log_writer *writer) {
+  lock(writer);
+  while (!writer->up) {
+    int result = pthread_cond_wait(&writer->changed, &writer->mutex);
+    assert(result == 0);
+  }
+  int refused = writer->refused;
+  unlock(writer);
+  if (refused != 0) {
+    (void)pthread_join(writer->thread, NULL); /* cannot fail: joined once, by another */
+    return fail(refused);
+  }
+  return 0;
+}
+
+int log_writer_start(struct log_writer *writer, const struct sandbox *sandbox) {
   if (writer->started && writer->process == forked_number()) {
     return 0; /* a second thread would write from the same buffer */
   }
   if (writer->how == HOW_THREAD) {
     sigset_t before;
+    writer->sandbox = sandbox;
+    writer->up = false;
     signals_block_all(&before);
     int error = pthread_create(&writer->thread, NULL, writer_main, writer);
     signals_restore(&before);
     if (error != 0) {
       return fail(error);
     }
-    (void)pthread_setname_np(writer->thread, "xchg-log"); /* for ps; nothing depends on it */
+    if (await_up(writer) == -1) {
+      return -1;
+    }
   }
   writer->started = true;
   writer->process = forked_number();
@@ -369,7 +403,7 @@ void log_writer_destroy(struct log_writer *writer) {
   }
   bool own = writer->process == forked_number() && writer->how == HOW_THREAD;
   if (own && !writer->started && writer->filling->size > 0) {
-    (void)log_writer_start(writer); /* if the system refuses a thread, the lines are lost */
+    (void)log_writer_start(writer, NULL); /* if the system refuses a thread, the lines are lost */
   }
   if (!own || !writer->started || release_thread(writer)) {
     release(writer);

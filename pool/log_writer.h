@@ -32,6 +32,7 @@
 #include <stdbool.h>
 
 struct log_writer;
+struct sandbox;
 
 /**
  * log_writer_create(fd, format, patient):
@@ -44,11 +45,13 @@ struct log_writer;
 struct log_writer *log_writer_create(int fd, enum log_format format, bool patient);
 
 /**
+ * log_writer_start(writer, sandbox):
  * Start the thread, if ${writer} needs one and has none. Until then its lines wait in the buffer.
+ * The thread enters ${sandbox} first, unless that is NULL.
  * Return: 0, or -1 with errno.
  * Thread: one that owns ${writer} while no other uses it.
  */
-int log_writer_start(struct log_writer *writer);
+int log_writer_start(struct log_writer *writer, const struct sandbox *sandbox);
 
 /**
  * log_writer_put(user, level, line):

@@ -20,6 +20,7 @@
 struct model;
 struct latency_stats;
 struct metrics_worker;
+struct sandbox;
 struct stats;
 
 /* What a model borrows from the server until it is destroyed. */
@@ -28,9 +29,10 @@ struct model_setup {
   const struct xchg_handler *handler;
   struct admission *admission;
   struct log *log;
-  struct wake *done;          /* signalled by each thread of the model that ends */
-  struct xchg_server *server; /* for the handler; may be NULL */
-  bool custom_handler;        /* the handler is not built in: it may block and use much stack */
+  struct wake *done;             /* signalled by each thread of the model that ends */
+  struct xchg_server *server;    /* for the handler; may be NULL */
+  const struct sandbox *sandbox; /* for the threads of the pool; NULL = none */
+  bool custom_handler;           /* the handler is not built in: it may block and use much stack */
 };
 
 /* The operations.  NULL in place of one means that there is nothing to do. */

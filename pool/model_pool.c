@@ -7,6 +7,7 @@
  */
 #include "core/probe.h"
 #include "pool/thread.h"
+#include "pool/sandbox.h"
 #include "pool/watchdog.h"
 #include "pool/worker.h"
 #include "pool/model.h"
@@ -41,6 +42,7 @@ struct model_pool {
   uint32_t started;        /* threads to be joined */
   uint32_t opened;         /* workers to be closed */
   sem_t running_up;        /* posted by each thread that runs */
+  atom_u32 sandbox_error;  /* before that: the errno of one that has not entered the sandbox */
   atom_u32 running;
 };
 
@@ -55,16 +57,20 @@ static void *thread_main(void *argument) {
   struct model_pool *pool = thread->pool;
   char name[32];
   bool admin = pool->model.setup.config->is_admin;
+  snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
+  thread_set_name(admin ? "xchg-adm" : name);
   if (admin) {
     thread_allocate_first(); /* its handler takes memory */
   }
-  snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
-  thread_set_name(admin ? "xchg-adm" : name);
   if (pool->model.setup.config->pin && thread_set_affinity(thread->worker.index) == -1) {
     char text[48];
     int error = errno;
     snprintf(text, sizeof(text), "cannot pin worker %u to a CPU", thread->worker.index);
     log_errno(pool->model.setup.log, LOG_WARN, text, error);
+  }
+  /* Nothing has reached this thread yet. A later step would be one that the sandbox refuses. */
+  if (sandbox_enter(pool->model.setup.sandbox, admin ? SANDBOX_ADMIN : SANDBOX_WORKER) == -1) {
+    atom_store_relaxed_u32(&pool->sandbox_error, (uint32_t)errno); /* sem_post publishes it */
   }
   thread_cpu_begin(&thread->cpu);
   (void)sem_post(&pool->running_up); /* cannot fail: it counts threads */
@@ -90,6 +96,21 @@ static bool pool_finish(struct model *model) {
   return true;
 }
 
+/* Have all threads entered the sandbox?  Without it they run only where it is not required. */
+static int check_sandbox(struct model_pool *pool) {
+  int error = (int)atom_load_relaxed_u32(&pool->sandbox_error);
+  if (error == 0) {
+    return 0;
+  }
+  if (sandbox_required(pool->model.setup.sandbox)) {
+    pool_finish(&pool->model);
+    join(pool);
+    return fail(error);
+  }
+  log_errno(pool->model.setup.log, LOG_WARN, "a worker runs without the sandbox", error);
+  return 0;
+}
+
 static int pool_start(struct model *model) {
   struct model_pool *pool = pool_of(model);
   for (uint32_t i = 0; i < pool->count; i++) {
@@ -107,7 +128,7 @@ static int pool_start(struct model *model) {
     while (sem_wait(&pool->running_up) == -1 && errno == EINTR) {
     }
   }
-  return 0;
+  return check_sandbox(pool);
 }
 
 /* ---- dispatch ---- */

@@ -9,6 +9,7 @@
 #include "core/config.h"
 #include "pool/stop_guard.h"
 #include "pool/server_stats.h"
+#include "pool/confine.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -84,7 +85,7 @@ static void on_failure(struct serve *s) {
 }
 
 static void on_stop_signal(struct serve *s) {
-  bool skip = s->setup.signals->stop == SIGINT && isatty(STDERR_FILENO) == 1;
+  bool skip = s->setup.signals->stop == SIGINT && s->on_terminal;
   s->signalled = true;
   if (!s->begun) {
     begin_stop(s, skip ? 0 : s->setup.config->drain_delay_ns);
@@ -234,16 +235,49 @@ static void close_server(struct serve *s) {
   }
 }
 
-/* The admin endpoint answers already. Return: the exit code. */
-static int serve_data(struct serve *s) {
-  const struct server_setup setup = {.config = s->setup.config,
-                                     .log = s->setup.log,
-                                     .handler = s->setup.handler,
-                                     .passed = s->setup.facts->sockets_passed};
-  int code = server_open(&s->server, &setup);
+int serve_open(struct serve *serve, const struct serve_setup *setup) {
+  *serve = (struct serve){.setup = *setup,
+                          .on_terminal = isatty(STDERR_FILENO) == 1,
+                          .delayed_ns = NEVER,
+                          .drained_ns = NEVER,
+                          .stuck_ns = NEVER,
+                          .log_ns = NEVER};
+  const struct admin_setup admin = {.config = setup->config,
+                                    .facts = setup->facts,
+                                    .environment = setup->environment,
+                                    .log = setup->log,
+                                    .log_writer = setup->log_writer,
+                                    .sandbox = setup->sandbox};
+  const struct server_setup server = {.config = setup->config,
+                                      .log = setup->log,
+                                      .handler = setup->handler,
+                                      .sandbox = setup->sandbox,
+                                      .passed = setup->facts->sockets_passed};
+  int code = admin_server_open(&serve->admin, &admin);
+  if (code == 0) {
+    serve->opened = true;
+    code = server_open(&serve->server, &server);
+  }
+  return code;
+}
+
+/* The admin endpoint answers while on_start runs. Return: 0, or the exit code. */
+static int start(struct serve *s) {
+  int code = admin_server_start(s->admin);
+  if (code == 0) {
+    code = server_call_on_start(&s->server);
+  }
   if (code == 0) {
     code = server_start(&s->server);
   }
+  if (code == 0) {
+    code = confine_main(s->setup.sandbox, s->setup.log);
+  }
+  return code;
+}
+
+int serve_run(struct serve *s) {
+  int code = start(s);
   if (code == 0) {
     admin_server_set_serving(s->admin,
                              &s->server); /* before `listening`: its reader may request /readyz */
@@ -256,25 +290,12 @@ static int serve_data(struct serve *s) {
   if (s->server.accepting) {
     leave_running(s, code);
   }
-  close_server(s);
   return code;
 }
 
-int serve_run(struct serve *serve, const struct serve_setup *setup) {
-  *serve = (struct serve){.setup = *setup,
-                          .delayed_ns = NEVER,
-                          .drained_ns = NEVER,
-                          .stuck_ns = NEVER,
-                          .log_ns = NEVER};
-  const struct admin_setup admin = {.config = setup->config,
-                                    .facts = setup->facts,
-                                    .environment = setup->environment,
-                                    .log = setup->log,
-                                    .log_writer = setup->log_writer};
-  int code = admin_server_open(&serve->admin, &admin);
-  if (code == 0) {
-    code = serve_data(serve);
+void serve_close(struct serve *serve) {
+  if (serve->opened) {
+    close_server(serve);
   }
   admin_server_close(serve->admin);
-  return code;
 }

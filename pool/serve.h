@@ -29,12 +29,15 @@ struct serve_setup {
   struct log_writer *log_writer;
   struct signals *signals;
   struct sd_notify *notify;
+  struct sandbox *sandbox; /* valid from serve_run on */
 };
 
 struct serve {
   struct serve_setup setup; /* borrows what it points to */
   struct xchg_server server;
+  bool opened;         /* server_close is due */
   struct admin *admin; /* owns; NULL = there is no XCHG_ADMIN */
+  bool on_terminal;    /* standard error is a terminal */
   bool begun;          /* the stop has begun; its delay may still run */
   bool signalled;      /* the next signal ends the process */
   bool drains;         /* the delay is over */
@@ -46,11 +49,20 @@ struct serve {
 };
 
 /**
- * serve_run(serve, setup):
- * Serve until a signal or a failure ends it.
- * Return: the exit code. A second signal, or a callback that does not return, ends the process.
- * Thread: main.
+ * serve_open(serve, setup):
+ * Bind all addresses, of the admin endpoint too, and prepare both servers.  No thread is started.
+ * Return: 0, or an exit code after a line in the log; serve_close is due in both cases.
+ * Thread: main, as all functions of this module.
  */
-int serve_run(struct serve *serve, const struct serve_setup *setup);
+int serve_open(struct serve *serve, const struct serve_setup *setup);
+
+/**
+ * Start, and serve until a signal or a failure ends it.
+ * Return: the exit code. A second signal, or a callback that does not return, ends the process.
+ */
+int serve_run(struct serve *serve);
+
+/** Close the servers and free everything. */
+void serve_close(struct serve *serve);
 
 #endif

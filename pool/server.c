@@ -9,6 +9,7 @@
 #include "net/frame.h"
 #include "pool/forked.h"
 #include "pool/thread.h"
+#include "pool/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -198,6 +199,7 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
                                     .log = server->log,
                                     .done = &server->done,
                                     .server = server,
+                                    .sandbox = server->sandbox,
                                     .custom_handler = setup->handler != NULL};
   server->model = create_model(&model);
   if (server->model == NULL) {
@@ -233,7 +235,8 @@ static void close_ownership(struct xchg_server *server) {
 
 int server_open(struct xchg_server *server, const struct server_setup *setup) {
   const struct config *config = setup->config;
-  *server = (struct xchg_server){.config = config, .log = setup->log, .done = {.fd = -1}};
+  *server = (struct xchg_server){
+      .config = config, .log = setup->log, .sandbox = setup->sandbox, .done = {.fd = -1}};
   if (acceptor_open_inbox(&server->acceptor) == -1 || wake_open(&server->done) == -1 ||
       open_ownership(server) == -1) {
     return log_refused(server, "cannot start the server");
@@ -247,22 +250,32 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
   if (code == 0) {
     code = open_threads(server, setup);
   }
-  if (code == 0 && server->handler.on_start != NULL && server->handler.on_start(server) == -1) {
+  return code;
+}
+
+int server_call_on_start(struct xchg_server *server) {
+  if (server->handler.on_start != NULL && server->handler.on_start(server) == -1) {
     errno = ECANCELED;
     return log_refused(server, "handler: on_start failed");
   }
-  server->prepared = code == 0;
-  return code;
+  server->prepared = true;
+  return 0;
 }
 
 static void *acceptor_main(void *argument) {
   struct xchg_server *server = argument;
-  thread_allocate_first();              /* before `listening` is logged */
+  bool entered = sandbox_enter(server->sandbox, SANDBOX_ACCEPTOR) == 0;
+  bool serves = entered || !sandbox_required(server->sandbox);
+  server->sandbox_error = entered ? 0 : errno;
+  thread_set_name(server->config->is_admin ? "xchg-adm-acc" : "xchg-accept");
+  thread_allocate_first();              /* like the name, before `listening` is logged */
   (void)sem_post(&server->acceptor_up); /* cannot fail: it becomes 1 */
   if (server->config->model == MODEL_POOL && server->config->workers_use_all_cpus) {
     (void)thread_set_batch(); /* without it each accept preempts a worker: slower, no fault */
   }
-  acceptor_run(&server->acceptor);
+  if (serves) {
+    acceptor_run(&server->acceptor);
+  }
   atom_store_release_u32(&server->acceptor_runs, 0); /* pairs with server_finished */
   wake_signal(&server->done);
   return NULL;
@@ -304,6 +317,34 @@ static bool take(struct xchg_server *server) {
   return true;
 }
 
+/* End a start whose acceptor does not run: the workers end, because no connection will come. */
+static int refuse_start(struct xchg_server *server, const char *what) {
+  const struct model_ops *ops = server->model->ops;
+  (void)sem_destroy(&server->acceptor_up); /* cannot fail: it was initialized */
+  if (ops->finish != NULL) {
+    int error = errno;
+    ops->finish(server->model);
+    errno = error;
+  }
+  return log_refused(server, what);
+}
+
+/* Has the acceptor entered the sandbox?  Without it it runs only where it is not required. */
+static int check_sandbox(struct xchg_server *server) {
+  if (server->sandbox_error == 0) {
+    return 0;
+  }
+  if (!sandbox_required(server->sandbox)) {
+    log_errno(server->log, LOG_WARN, "the acceptor runs without the sandbox",
+              server->sandbox_error);
+    return 0;
+  }
+  (void)pthread_join(server->acceptor_thread, NULL); /* cannot fail: joined once, by another */
+  server->accepting = false;
+  errno = server->sandbox_error;
+  return refuse_start(server, "the acceptor cannot enter the sandbox");
+}
+
 int server_start(struct xchg_server *server) {
   const struct model_ops *ops = server->model->ops;
   if (!take(server)) {
@@ -318,20 +359,13 @@ int server_start(struct xchg_server *server) {
   (void)sem_init(&server->acceptor_up, 0, 0); /* cannot fail with these arguments */
   int error = pthread_create(&server->acceptor_thread, NULL, acceptor_main, server);
   if (error != 0) {
-    (void)sem_destroy(&server->acceptor_up); /* cannot fail: it was initialized */
-    if (ops->finish != NULL) {
-      ops->finish(server->model); /* the workers end: no connection will come */
-    }
     errno = error;
-    return log_refused(server, "cannot start the acceptor");
+    return refuse_start(server, "cannot start the acceptor");
   }
-  /* here: it must be set before `listening` */
-  (void)pthread_setname_np(server->acceptor_thread,
-                           server->config->is_admin ? "xchg-adm-acc" : "xchg-accept");
   server->accepting = true;
   while (sem_wait(&server->acceptor_up) == -1 && errno == EINTR) {
   }
-  return 0;
+  return check_sandbox(server);
 }
 
 /* ---- the stop ---- */

@@ -1,8 +1,8 @@
 /*
  * server: builds listeners, acceptor and model, starts, drains and stops them.
  *
- *   server_open -> server_start -> (serves) -> server_drain -> server_finished ... -> server_close
- *                                                    `-> server_stop_now
+ *   server_open -> server_call_on_start -> server_start -> (serves)
+ *       -> server_drain, server_stop_now -> server_finished ... -> server_close
  *
  * Changes no signal, no limit and no environment.  A process may have several servers.
  */
@@ -22,13 +22,15 @@ enum {
   SERVER_OSERR = 71,       /* the system refused threads or descriptors, or a listener failed */
 };
 
+struct sandbox;
 struct snapshot;
 
 struct xchg_server {
-  const struct config *config; /* borrows */
-  struct log *log;             /* borrows */
-  struct xchg_handler handler; /* the program's, or the built-in exchange's */
-  struct builtin builtin;      /* unused if the program has a handler */
+  const struct config *config;   /* borrows */
+  struct log *log;               /* borrows */
+  const struct sandbox *sandbox; /* borrows: for its threads; NULL = none */
+  struct xchg_handler handler;   /* the program's, or the built-in exchange's */
+  struct builtin builtin;        /* unused if the program has a handler */
   struct listener listeners[CONFIG_LISTEN_MAX];
   uint32_t listeners_count;
   struct admission admission;
@@ -36,6 +38,7 @@ struct xchg_server {
   struct acceptor acceptor;
   pthread_t acceptor_thread;
   sem_t acceptor_up;      /* posted by that thread when it is ready */
+  int sandbox_error;      /* before that: the errno with which it has not entered the sandbox */
   struct offload offload; /* its threads start with the first xchg_offload */
   bool offloads;          /* offload was prepared */
   bool embedded;          /* made by xchg_server_create */
@@ -55,6 +58,7 @@ struct server_setup {
   struct log *log;
   const struct xchg_handler *handler; /* NULL = the configuration's built-in exchange; copied */
   uint32_t passed;                    /* listening sockets, from descriptor 3 on */
+  const struct sandbox *sandbox;      /* what each thread enters first; NULL = none */
 };
 
 /** Is ${handler} valid under ${config}? Return: true, or false with the reason in ${why}. */
@@ -63,11 +67,18 @@ bool server_handler_valid(const struct xchg_handler *handler, const struct confi
 
 /**
  * server_open(server, setup):
- * Bind the configuration's addresses, or adopt the passed sockets, prepare everything, then call
- * the handler's on_start.
+ * Bind the configuration's addresses, or adopt the passed sockets, and prepare everything.  No
+ * thread is started and nothing of the handler is called, so that a program can give up rights
+ * afterwards.
  * Return: 0, or an exit code with errno after a line in the log; server_close is due in both cases.
  */
 int server_open(struct xchg_server *server, const struct server_setup *setup);
+
+/**
+ * Call the handler's on_start, if there is one.
+ * Return: 0; or SERVER_OSERR with ECANCELED after a line in the log, and the start ends.
+ */
+int server_call_on_start(struct xchg_server *server);
 
 /**
  * May this process use and stop ${server}? Until the start it belongs to the process that made it,

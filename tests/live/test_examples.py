@@ -589,7 +589,7 @@ class Embed(unittest.TestCase):
     @contextlib.contextmanager
     def run_it(self, **variables):
         """Gives the process and a function that connects to one of its servers."""
-        variables = environment(XCHG_LISTEN="127.0.0.1:0", XCHG_STOP_GRACE="0", **variables)
+        variables = environment(XCHG_SANDBOX=None, XCHG_LISTEN="127.0.0.1:0", XCHG_STOP_GRACE="0", **variables)
         with subprocess.Popen([*WRAP, os.path.join(BUILT, "embed")], env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               text=True) as process:
             try:
@@ -618,8 +618,8 @@ class Embed(unittest.TestCase):
     def test_bad_configuration(self):
         """An invalid configuration ends the program with a line that names the variable."""
         with tempfile.TemporaryFile() as log:
-            done = subprocess.run([*WRAP, os.path.join(BUILT, "embed")], env=environment(XCHG_WORKERS="none"), stdin=subprocess.DEVNULL,
-                                  stderr=log, timeout=LIMIT, check=False)
+            done = subprocess.run([*WRAP, os.path.join(BUILT, "embed")], env=environment(XCHG_SANDBOX=None, XCHG_WORKERS="none"),
+                                  stdin=subprocess.DEVNULL, stderr=log, timeout=LIMIT, check=False)
             log.seek(0)
             self.assertIn(b"XCHG_WORKERS", log.read())
             self.assertEqual(done.returncode, 1)

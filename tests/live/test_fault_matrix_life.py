@@ -193,7 +193,7 @@ class Address(unittest.TestCase):
 # Invalid for every variable, except those that take any text.
 NONSENSE = ("abc", "-1", "1e99", "8k ", " ", "18446744073709551616", "0x10", "1,2,", "nan", "1.5", "\x01", "\u0661\u0662",
             "on off", "$(reboot)", "%n%s", "../../etc/passwd", ";", "64 KiB")
-ANY_TEXT = ("GREETING", "HANDLER")  # with a handler the variables of the exchange are faults, too
+ANY_TEXT = ("GREETING", "HANDLER", "USER")  # with a handler the variables of the exchange are faults, too
 
 
 class Values(unittest.TestCase):

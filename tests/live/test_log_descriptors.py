@@ -343,7 +343,7 @@ class Serving(Streams):
             server.stop()
         with open(self.path("log")) as log:
             words = [line.split(" msg=")[1].split()[0] for line in log]
-        self.assertEqual(words, ["listening", "stats", "stopping", "stopped"])
+        self.assertEqual(words, ["sandbox", "listening", "stats", "stopping", "stopped"])
 
 
 class Faults(Streams):

@@ -61,7 +61,7 @@ class MemoryTrace(unittest.TestCase):
         """Echo messages of 100 bytes on one connection. Return the regions, the mapped files and the lines of each message."""
         with tempfile.NamedTemporaryFile("r") as out:
             lackey = ["valgrind", "-q", "--tool=lackey", "--basic-counts=no", "--trace-mem=yes", f"--log-file={out.name}"]
-            with serve(wrap=lackey, wait=False, XCHG_HANDLER=plugin("regions"), XCHG_WORKERS="1") as server:
+            with serve(wrap=lackey, wait=False, XCHG_SANDBOX="off", XCHG_HANDLER=plugin("regions"), XCHG_WORKERS="1") as server:
                 server.addresses.append(listening(server))
                 with server.connect() as client:
                     for _ in range(MESSAGES):

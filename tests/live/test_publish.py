@@ -37,8 +37,8 @@ class Publisher(Server):
         for name in ("IDLE", "MESSAGE", "WRITE"):
             variables.setdefault(f"XCHG_{name}_TIMEOUT", "0")
         variables.setdefault("XCHG_LISTEN", "127.0.0.1:0")
-        self.process = subprocess.Popen([*WRAP, PUBLISHER], env=environment(**variables), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, bufsize=1, start_new_session=True)
+        self.process = subprocess.Popen([*WRAP, PUBLISHER], env=environment(XCHG_SANDBOX=None, **variables), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True)
         self.heard = queue.Queue()
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()

@@ -9,8 +9,9 @@ A test waits for a condition, at most LIMIT. Nothing here sleeps in the hope tha
         totals = server.stop()
 
 Environment: XCHGD = the program, XCHGD_WRAP = a command before it (valgrind ...), XCHGD_SLOW = a factor
-for LIMIT, XCHGD_VARIANT = how the program was built (asan, tsan ...). A wrap of one server (strace ...)
-comes before XCHGD_WRAP. It must end in an exec, so that the process id is that of the server.
+for LIMIT, XCHGD_VARIANT = how the program was built (asan, tsan ...), XCHG_SANDBOX = the default of that
+variable for each server of the pool model. A wrap of one server (strace ...) comes before XCHGD_WRAP. It must
+end in an exec, so that the process id is that of the server.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ PROGRAM = os.environ.get("XCHGD", os.path.join(TOP, "build", "xchgd"))
 WRAP = shlex.split(os.environ.get("XCHGD_WRAP", ""))
 SLOW = float(os.environ.get("XCHGD_SLOW", "1"))
 LIMIT = 20.0 * SLOW  # seconds; a longer wait is a failure
+SANDBOX = os.environ.get("XCHG_SANDBOX", "")
 # True for a build whose memory and CPU time are those of a release.
 PLAIN = not WRAP and os.environ.get("XCHGD_VARIANT", "") in ("", "release", "clang", "cov")
 
@@ -75,8 +77,13 @@ def parse_logfmt(line):
 
 
 def environment(**variables):
-    """The environment of this process with no other XCHG_ variables than the given ones."""
+    """The environment of this process with no other XCHG_ variables than the given ones, and the default of XCHG_SANDBOX.
+
+    XCHG_SANDBOX=None leaves it unset: for programs that embed a server.
+    """
     env = {k: v for k, v in os.environ.items() if not k.startswith("XCHG_") and k not in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID")}
+    if SANDBOX and "XCHG_SANDBOX" not in variables and str(variables.get("XCHG_MODEL", "pool")).lower() == "pool":
+        env["XCHG_SANDBOX"] = SANDBOX
     env.update({k: str(v) for k, v in variables.items() if v is not None})
     return env
 
@@ -175,8 +182,8 @@ class Server:
             return [fields for fields in self._fields if fields.get("msg") == msg]
 
     def remarks(self):
-        """The lines so far, except those that every run writes: listening, stats, stopping, stopped."""
-        usual = ("listening", "stats", "stopping", "stopped")
+        """The lines so far, except those that every run writes: sandbox, listening, stats, stopping, stopped."""
+        usual = ("sandbox", "listening", "stats", "stopping", "stopped")
         with self._news:
             return [line for line in self.lines if parse_logfmt(line).get("msg") not in usual]
 

@@ -41,7 +41,8 @@ static int open_admin(const char *entry) {
                                     .environment = environment,
                                     .log = &logger,
                                     .log_writer = writer};
-  return admin_server_open(&admin, &setup);
+  int code = admin_server_open(&admin, &setup);
+  return code == 0 ? admin_server_start(admin) : code;
 }
 
 static void open_at_path(void) {

@@ -35,6 +35,8 @@ START_TEST(defaults) {
   ck_assert(c.proxy_timeout_ns == 5 * NS_PER_S && c.proxy_trust.count == 0);
   ck_assert(c.listen[0].proxy == ADDR_PROXY_OFF);
   ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT && c.slow_log_ns == 0);
+  ck_assert(!c.user.set && c.sandbox == SANDBOX_AUTO && !c.core);
+  ck_assert(config_sandbox_mode(&c) == SANDBOX_AUTO);
   config_fini(&c);
   ck_assert_ptr_null(c.greeting.bytes);
   config_fini(&c);
@@ -139,6 +141,24 @@ END_TEST
   "xchgd: XCHG_PROXY_TRUST='': want the addresses of the proxies: a TCP listener has ;proxy="
 
 /* A TCP listener with headers needs a trust list, a UNIX socket has its file mode. */
+/* The other models start threads and processes while they serve. */
+START_TEST(a_sandbox_is_for_the_pool) {
+  struct config c;
+  BAD("xchgd: XCHG_SANDBOX='on': want auto or off, or XCHG_MODEL=pool", "XCHG_SANDBOX=on",
+      "XCHG_MODEL=fork");
+  BAD("xchgd: XCHG_SANDBOX='trap': want auto or off, or XCHG_MODEL=pool", "XCHG_SANDBOX=trap",
+      "XCHG_MODEL=thread");
+  BAD("xchgd: XCHG_MODEL='x': want pool, iterative, fork or thread", "XCHG_SANDBOX=on",
+      "XCHG_MODEL=x");
+  GOOD(&c, "XCHG_MODEL=iterative");
+  ck_assert(c.sandbox == SANDBOX_AUTO && config_sandbox_mode(&c) == SANDBOX_OFF);
+  config_fini(&c);
+  GOOD(&c, "XCHG_SANDBOX=TRAP", "XCHG_CORE=on");
+  ck_assert(config_sandbox_mode(&c) == SANDBOX_TRAP && c.core);
+  config_fini(&c);
+}
+END_TEST
+
 START_TEST(a_proxied_tcp_listener_needs_trust) {
   struct config c;
   BAD(NO_TRUST, "XCHG_LISTEN=127.0.0.1:1;proxy=v2");
@@ -305,7 +325,7 @@ START_TEST(unknown_variables_are_faults) {
   BAD("xchgd: XCHG_workers='4': unknown variable; did you mean XCHG_WORKERS?", "XCHG_workers=4");
   BAD("xchgd: XCHG_HANDLE='/x.so': unknown variable; did you mean XCHG_HANDLER?",
       "XCHG_HANDLE=/x.so");
-  BAD("xchgd: XCHG_PORT='7000': unknown variable; did you mean XCHG_PIN?", "XCHG_PORT=7000");
+  BAD("xchgd: XCHG_PORT='7000': unknown variable; did you mean XCHG_CORE?", "XCHG_PORT=7000");
   BAD("xchgd: XCHG_='1': unknown variable; xchgd --help lists all", "XCHG_=1");
   BAD("xchgd: XCHG_\\x0a\\x27\\x22\\x80\\xfe='\\xff\\x1b[2J': unknown variable; xchgd --help lists "
       "all",
@@ -367,6 +387,7 @@ int main(void) {
       {presets_may_be_overridden, 1},
       {contradictions_are_faults, 1},
       {a_text_must_fit_the_prefix, 1},
+      {a_sandbox_is_for_the_pool, 1},
       {a_proxied_tcp_listener_needs_trust, 1},
       {proxied_listeners_may_defer_the_accept, 1},
       {a_refused_value_is_no_contradiction, 1},

@@ -309,6 +309,51 @@ START_TEST(paths_are_kept) {
 }
 END_TEST
 
+#define USER_WANTED "want a name, uid or uid:gid with numbers from 0 to 4294967294"
+
+/* What begins with a digit is a number, which is also the group unless one is given. */
+START_TEST(users_are_parsed) {
+  static const struct {
+    const char *entry, *name;
+    uint32_t uid, gid;
+  } good[] = {{"XCHG_USER=xchg", "xchg", 0, 0},
+              {"XCHG_USER=_x-1.y$", "_x-1.y$", 0, 0},
+              {"XCHG_USER=65532", "", 65532, 65532},
+              {"XCHG_USER=0", "", 0, 0},
+              {"XCHG_USER=10:4294967294", "", 10, 4294967294}};
+  static const char *const bad[] = {"10:",          "10:x",
+                                    "10:1:2",       "x:1",
+                                    ":1",           "-1",
+                                    "1x",           "4294967295",
+                                    "a b",          "a/b",
+                                    "4294967296",   "a\xc3",
+                                    "1:4294967295", "99999999999999999999"};
+  struct config c;
+  char text[300] = "XCHG_USER=";
+  for (size_t i = 0; i < count_of(good); i++) {
+    GOOD(&c, good[i].entry);
+    ck_assert(c.user.set && c.user.uid == good[i].uid && c.user.gid == good[i].gid);
+    ck_assert_str_eq(c.user.name, good[i].name);
+    config_fini(&c);
+  }
+  for (size_t i = 0; i < count_of(bad); i++) {
+    snprintf(text, sizeof(text), "XCHG_USER=%s", bad[i]);
+    ck_assert_uint_eq(LOAD(&c, &plenty, text), 1);
+    ck_assert_ptr_nonnull(strstr(said, "': " USER_WANTED "\n"));
+  }
+  GOOD(&c, "XCHG_USER=");
+  ck_assert(!c.user.set);
+  config_fini(&c);
+  memset(text + strlen("XCHG_USER="), 'u', 255);
+  text[strlen("XCHG_USER=") + 255] = 0;
+  GOOD(&c, text);
+  ck_assert_uint_eq(strlen(c.user.name), 255);
+  config_fini(&c);
+  strcat(text, "u");
+  ck_assert_uint_eq(LOAD(&c, &plenty, text), 1);
+}
+END_TEST
+
 #define BLOCKS_WANTED "want a list of addresses and blocks, such as 10.0.0.0/8,2001:db8::/32"
 
 START_TEST(block_lists_are_parsed) {
@@ -346,9 +391,15 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {values_are_parsed_or_refused, 1}, {texts_are_unescaped, 1},           {frames_are_parsed, 1},
-      {listen_lists_are_parsed, 1},      {long_listen_items_are_refused, 1}, {paths_are_kept, 1},
-      {block_lists_are_parsed, 1},       {faults_show_escaped_values, 1},
+      {values_are_parsed_or_refused, 1},
+      {texts_are_unescaped, 1},
+      {frames_are_parsed, 1},
+      {listen_lists_are_parsed, 1},
+      {long_listen_items_are_refused, 1},
+      {paths_are_kept, 1},
+      {users_are_parsed, 1},
+      {block_lists_are_parsed, 1},
+      {faults_show_escaped_values, 1},
   };
   return run_suite("config_value", tests, count_of(tests));
 }

@@ -40,7 +40,7 @@ END_TEST
 START_TEST(a_pipe_that_cannot_be_opened_again) {
   create_thread_writer(LOG_LOGFMT);
   size_t filled = fill(ends[1]);
-  ck_assert_int_eq(log_writer_start(writer), 0);
+  ck_assert_int_eq(log_writer_start(writer, NULL), 0);
   for (uint64_t i = 0; i < MANY; i++) {
     log_number(i);
   }

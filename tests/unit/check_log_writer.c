@@ -37,7 +37,7 @@ START_TEST(lines_before_the_start_wait) {
   log_number(1);
   struct pollfd ready = {.fd = ends[0], .events = POLLIN};
   ck_assert_int_eq(poll(&ready, 1, 0), 0);
-  ck_assert_int_eq(log_writer_start(writer), 0);
+  ck_assert_int_eq(log_writer_start(writer, NULL), 0);
   end_writer();
   struct arrived arrived = {.size = 0};
   receive(&arrived, ends[0], 0);
@@ -60,7 +60,7 @@ static unsigned count_threads(void) {
 START_TEST(a_second_start_starts_no_thread) {
   begin_thread_writer(LOG_LOGFMT);
   unsigned count = count_threads();
-  ck_assert_int_eq(log_writer_start(writer), 0);
+  ck_assert_int_eq(log_writer_start(writer, NULL), 0);
   ck_assert_uint_eq(count_threads(), count);
   end_writer();
 }
@@ -69,7 +69,7 @@ END_TEST
 /* Also of a writer that was never started, as when xchg_server_create fails. */
 START_TEST(destroying_writes_what_is_left) {
   create_thread_writer(LOG_LOGFMT);
-  ck_assert_int_eq(_i == 0 ? 0 : log_writer_start(writer), 0);
+  ck_assert_int_eq(_i == 0 ? 0 : log_writer_start(writer, NULL), 0);
   for (uint64_t i = 0; i < 100; i++) {
     log_number(i);
   }
@@ -84,7 +84,7 @@ END_TEST
 START_TEST(destroying_does_not_wait_for_a_reader) {
   create_thread_writer(LOG_LOGFMT);
   size_t filled = fill(ends[1]);
-  ck_assert_int_eq(log_writer_start(writer), 0);
+  ck_assert_int_eq(log_writer_start(writer, NULL), 0);
   log_number(0);
   log_number(1);
   end_writer();
@@ -186,7 +186,7 @@ START_TEST(a_child_may_start_the_thread) {
   pid_t child = fork();
   ck_assert_int_ne(child, -1);
   if (child == 0) {
-    int result = log_writer_start(writer);
+    int result = log_writer_start(writer, NULL);
     log_number(1);
     end_writer();
     _exit(result == 0 ? 0 : 1);
