@@ -143,6 +143,20 @@ class Run(unittest.TestCase):
             self.check_ids(server, status)
             server.terminate(signal.SIGTERM)
 
+    def test_the_sandbox_is_in_force(self):
+        """All that this kernel has, and the static program makes no other call than those of the table."""
+        for value in ("auto", "trap"):
+            with self.subTest(value), self.contained(XCHG_SANDBOX=value) as server:
+                said = server.wait_line("sandbox")
+                self.assertEqual((said["user"], said["seccomp"], said["caps"]), (str(USER), "pool", "0"))
+                status = server.status()
+                self.assertEqual((status["Seccomp"], status["NoNewPrivs"]), ("2", "1"))
+                with server.connect() as client:
+                    greet(client)
+                self.assertEqual(server.get("/readyz")[0], 200)
+                self.assertEqual(server.terminate(signal.SIGTERM)["finished"], 1)
+                self.assertEqual(server.messages("sandbox"), [said])
+
     def check_ids(self, server, status):
         for kind in ("uid", "gid"):
             with open(f"/proc/{server.first}/{kind}_map") as stream:
