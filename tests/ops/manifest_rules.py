@@ -197,9 +197,9 @@ def container_itself(objects):
     for container in objects.containers:
         if not str(container.get("image")).endswith(f":{version}"):
             yield f"the image is {container.get('image')}, the version is {version}"
-        for kind, what in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory")):
-            if not at(container, "resources", kind, what):
-                yield f"there is no resource {kind} of {what}"
+        for kind in ("requests", "limits"):
+            if set(at(container, "resources", kind, default={})) != {"cpu", "memory"}:
+                yield f"the resource {kind} are {at(container, 'resources', kind)}"
 
 
 def network(objects):

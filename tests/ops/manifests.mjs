@@ -22,7 +22,7 @@ const yaml = require("yaml");
 // The module of an object's class, or null.
 function moduleOf(object) {
   const { apiVersion, kind } = object ?? {};
-  if (!/^[\w.]+(\/v\w+)?$/.test(apiVersion) || !/^\w+$/.test(kind)) {
+  if (typeof apiVersion !== "string" || !/^[\w.]+(\/v\w+)?$/.test(apiVersion) || typeof kind !== "string" || !/^\w+$/.test(kind)) {
     return null;
   }
   const name = apiVersion.startsWith("monitoring.coreos.com/") ? "@kubernetes-models/prometheus-operator" : "kubernetes-models";

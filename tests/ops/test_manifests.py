@@ -139,6 +139,8 @@ MUTANTS = [
     ("base", DEPLOYMENT, "      containers:\n", "      initContainers:\n        - name: init\n          image: registry.example.com/init:1\n      containers:\n", "rights"),
     ("base", DEPLOYMENT, "xchgd:0.1.0", "xchgd:latest", "container_itself"),
     ("base", DEPLOYMENT, "              memory: 512Mi\n", "", "container_itself"),
+    ("base", DEPLOYMENT, "memory: 64Mi", "memories: 64Mi", "container_itself"),
+    ("base", DEPLOYMENT, 'cpu: "2"', 'cpus: "2"', "container_itself"),
     # the network
     ("base", NETWORK, "      from:\n        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: monitoring\n", "", "network"),
     ("base", NETWORK, "kubernetes.io/metadata.name: monitoring", "kubernetes.io/metadata.name: default", "network"),
@@ -153,6 +155,36 @@ MUTANTS = [
     ("proxy-v2", "overlays/proxy-v2/kustomization.yaml", "      - XCHG_PROXY_TRUST=10.0.0.0/8\n", "", "settings"),
     ("proxy-v2", "overlays/proxy-v2/kustomization.yaml", "proxy=v2", "proxy=v3", "settings"),
 ]
+
+
+FREE = {"labels", "annotations", "matchLabels", "data", "requests", "limits"}  # maps with any names
+
+
+def places(tree, path=()):
+    """The path of every field, lists included: (path, may its name be any)."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for name, value in items:
+        free = isinstance(tree, list) or path[-1:] and path[-1] in FREE or path == ("spec", "selector") and isinstance(value, str)
+        yield (*path, name), bool(free)
+        yield from places(value, (*path, name))
+
+
+def changed(tree, path, change):
+    """A copy of the object in which change(parent, name) was called for the field at a path."""
+    copy = json.loads(json.dumps(tree))
+    parent = copy
+    for name in path[:-1]:
+        parent = parent[name]
+    change(parent, path[-1])
+    return copy
+
+
+def misspell(parent, name):
+    parent[name + "s"] = parent.pop(name)
+
+
+def confuse(parent, name):
+    parent[name] = [[]]  # no field has this type
 
 
 def build(folder, variant, kubectl="kubectl"):
@@ -213,6 +245,20 @@ class Manifests(unittest.TestCase):
                 found = [f"kustomize: {said}"] if text is None else self.found[str(index)]["faults"]
                 self.assertTrue(found, "no check has found it")
                 self.assertTrue([fault for fault in found if re.match(rf"({check}):", fault)], f"expected: {check}, found: {found}")
+
+    def test_every_misspelt_field_and_every_wrong_type_is_found(self):
+        """In each object, one field after the other."""
+        objects = {one["kind"]: one for variant in ("base", "podmonitor") for one in self.found[variant]["objects"]}
+        cases = {}
+        for kind, one in objects.items():
+            for path, free in places(one):
+                where = f"{kind} {'.'.join(map(str, path))}"
+                cases[f"type of {where}"] = json.dumps(changed(one, path, confuse))
+                if not free:
+                    cases[f"name of {where}"] = json.dumps(changed(one, path, misspell))
+        self.assertGreater(len(cases), 300)
+        found = examine(cases)
+        self.assertEqual([name for name in cases if not found[name]["faults"]], [])
 
     def test_overlays_build_upon_each_other(self):
         """An overlay may name another one as its base."""

@@ -12,12 +12,13 @@ if [ "$1" != --inside ]; then
   mkfifo "$folder/begun" "$folder/mapped"
   unshare --user --mount --pid --fork --kill-child --mount-proc sh "$0" --inside "$folder" "$@" &
   child=$!
+  trap 'kill -KILL "$child" 2>/dev/null; rm -rf "$folder"' EXIT # the namespaces end with unshare
   read -r _ <"$folder/begun" # unshare has made the namespaces
   echo '0 0 65536' >"/proc/$child/uid_map"
   echo '0 0 65536' >"/proc/$child/gid_map"
   echo >"$folder/mapped"
-  wait "$child"
-  exit
+  wait "$child" || exit
+  exit 0
 fi
 folder=$2
 shift 2

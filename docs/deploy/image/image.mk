@@ -17,6 +17,8 @@ IMAGE_CC = aarch64-linux-gnu-gcc -L$(ARM64_LIBRARIES)/usr/lib/aarch64-linux-gnu 
            -Wl,-rpath-link,$(ARM64_LIBRARIES)/usr/lib/aarch64-linux-gnu:$(ARM64_LIBRARIES)/lib/aarch64-linux-gnu
 IMAGE_OBJCOPY = aarch64-linux-gnu-objcopy
 IMAGE_LIBRARIES = $(ARM64_LIBRARIES)/.unpacked
+else ifneq ($(ARCH)-$(shell uname -m),$(filter amd64-x86_64 arm64-aarch64,$(ARCH)-$(shell uname -m)))
+IMAGE_CC = $(error ARCH=$(ARCH): allowed are amd64 and arm64 on x86-64, arm64 on aarch64)
 else
 IMAGE_CC = $(CC)
 IMAGE_OBJCOPY = $(OBJCOPY)
