@@ -9,16 +9,20 @@ set -eu
 if [ "$1" != --inside ]; then
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT
+  trap 'exit 1' HUP INT TERM
   mkfifo "$folder/begun" "$folder/mapped"
   unshare --user --mount --pid --fork --kill-child --mount-proc sh "$0" --inside "$folder" "$@" &
   child=$!
-  trap 'kill -KILL "$child" 2>/dev/null; rm -rf "$folder"' EXIT # the namespaces end with unshare
+  # The namespaces end with their first process.
+  trap 'kill -KILL "$child" $(cat "/proc/$child/task/$child/children") || true; rm -rf "$folder"' EXIT
   read -r _ <"$folder/begun" # unshare has made the namespaces
   echo '0 0 65536' >"/proc/$child/uid_map"
   echo '0 0 65536' >"/proc/$child/gid_map"
   echo >"$folder/mapped"
-  wait "$child" || exit
-  exit 0
+  code=0
+  wait "$child" || code=$?
+  trap 'rm -rf "$folder"' EXIT
+  exit "$code"
 fi
 folder=$2
 shift 2
