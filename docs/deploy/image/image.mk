@@ -8,7 +8,10 @@
 
 IMAGES = $(BUILD)/image
 IMAGE = docs/deploy/image
-ARCH ?= $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
+# Not from the environment, where other projects have an ARCH with other names.
+ifneq ($(origin ARCH),command line)
+ARCH = $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
+endif
 IMAGE_FOLDER = $(IMAGES)/$(ARCH)
 ARM64_LIBRARIES = $(IMAGES)/arm64/libraries
 ifeq ($(ARCH)-$(shell uname -m),arm64-x86_64)
