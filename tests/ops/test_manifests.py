@@ -281,6 +281,11 @@ class Page(unittest.TestCase):
 
     PATH = os.path.join(TOP, "docs", "deploy", "kubernetes.md")
 
+    def test_the_number_of_mutants(self):
+        for page, words in ((self.PATH, f" {len(MUTANTS)} copies with"), (os.path.join(TOP, "docs", "testing.md"), f"each of {len(MUTANTS)} mutants is found")):
+            with open(page, encoding="utf-8") as stream:
+                self.assertIn(words, stream.read())
+
     def test_every_value_of_the_table_is_in_the_manifests(self):
         with open(self.PATH, encoding="utf-8") as stream:
             rows = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", stream.read(), re.M)
