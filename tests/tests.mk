@@ -307,8 +307,8 @@ $(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B
 
 # What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace, units of systemd
-	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
+check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json image | need-ops ## the page in Chromium, Prometheus, alert rules, load balancers, probes, units of systemd, image, manifests
+	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' OPS_IMAGES='$(abspath $(IMAGES))' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
 
 # Every build of it is a release build with probes.
 $(B)/probes/xchgd: FORCE
@@ -338,6 +338,7 @@ RELEASE_STEPS = \
     check-trap \
     check-variants \
     check-table \
+    check-images \
     check-portable \
     check-fresh \
     soak-trap
@@ -398,7 +399,7 @@ eva: | need-eva ## the parsers on any bytes, by abstract interpretation (Frama-C
 
 C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages tests/portable/split docs/deploy/make-deb $(addprefix docs/deploy/debian/,xchgd.postinst xchgd.prerm tests/exchange tests/bench tests/compile tests/server.sh) \
-           $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
+           $(wildcard tests/*/*.sh docs/deploy/image/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
 lint: | need-lint ## layers, lengths, words, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
 	@$(MAKE) -k lint-rules lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy
@@ -444,7 +445,8 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat n
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-trap check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak soak-trap flaky coverage simulate simulate-mutants explore
-PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev systemd
+PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev systemd \
+               kubernetes-client
 GOALS_ops = check-ops
 PACKAGES_release = python3 musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 GOALS_release = check-release check-variants check-table
