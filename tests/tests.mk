@@ -131,16 +131,18 @@ $(B)/tests/check_plugin: $(PLUGINS)
 $(B)/tests/check_plugin: private XLDFLAGS += -rdynamic
 
 # The examples are built as users build them: they include the public header only.
-EXAMPLES = $(patsubst docs/%.c,$(B)/%,$(filter-out %_so.c,$(wildcard docs/examples/*.c))) $(B)/examples/handler_so.so
+EXAMPLES = $(patsubst docs/%.c,$(B)/%,$(filter-out %_so.c %_bridge.c,$(wildcard docs/examples/*.c))) \
+           $(B)/examples/handler_so.so $(B)/examples/nats.so
 EXAMPLE_LIBRARY = $(B)/libxchg.a
 EXAMPLE_CFLAGS = $(filter-out -I. -fPIE,$(XCFLAGS)) -Icore
-$(B)/examples/%_so.so: docs/examples/%_so.c $(B)/.flags $(B)/.flags-link | need-build
+$(B)/examples/%.so: docs/examples/%.c $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIC -MMD -MP -MT $@ -MF $(@:.so=.d) $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $<
+	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIC -MMD -MP -MT $@ -MF $@.d $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $(filter %.c,$^)
 $(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $< $(EXAMPLE_LIBRARY) -ldl
--include $(EXAMPLES:%=%.d) $(B)/examples/handler_so.d
+	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $(filter %.c,$^) $(EXAMPLE_LIBRARY) -ldl
+$(B)/examples/nats $(B)/examples/nats.so: docs/examples/nats_bridge.c docs/examples/nats_bridge.h
+-include $(EXAMPLES:%=%.d)
 
 # publish_server counts calls: these calls of the library and of the program are redirected to functions of the program.
 LIVE_PROGRAMS = $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
@@ -355,7 +357,7 @@ eva: | need-eva ## the parsers on any bytes, by abstract interpretation (Frama-C
 
 # ---- lint ----
 
-C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
+C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.[ch] benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
 lint: | need-lint ## layers, lengths, words, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
