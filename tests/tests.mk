@@ -8,7 +8,7 @@
 #   tests/fuzz/fuzz_x.c     -> $(B)/tests/fuzz/fuzz_x     replays tests/fuzz/corpus/x; with libFuzzer under VARIANT=fuzz
 #   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the code of the hand-off in every schedule; release build only
 #   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, one seed after the other
-#   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
+#   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py and test_nats.py talk to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
 #   tests/ops/x.c           -> $(B)/tests/ops/x           programs for the tests of check-ops
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
@@ -253,7 +253,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
-                   admin drain_delay proxy slow_log
+                   admin drain_delay proxy slow_log nats
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
 # valgrind they would take minutes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \

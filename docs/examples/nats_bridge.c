@@ -222,7 +222,7 @@ static void on_err(struct bridge *b, char *text) {
   }
 }
 
-/* "MSG subject sid [reply-to] size" and ${available} bytes after it. ${used} += the payload, or 0. */
+/* "MSG subject sid [reply-to] size", then ${available} bytes. ${used} += the payload, or = 0. */
 static const char *on_msg(struct bridge *b, const char *line, size_t available, size_t *used) {
   const char *subject = line + strlen("MSG "), *last = strrchr(line, ' ') + 1;
   const char *data = line + *used, *group = subject + strlen(b->subject);
@@ -438,7 +438,7 @@ static int parse_hub(struct hub *hub, const char *url) {
   }
   bool has_port = sscanf(hub->name, "[%63[^]]]:%7s", host, port) == 2 ||
                   sscanf(hub->name, "%63[^:]:%7s", host, port) == 2;
-  if (!has_port || getaddrinfo(host, port, &wanted, &found) != 0) {
+  if (!has_port || atoi(port) > 65535 || getaddrinfo(host, port, &wanted, &found) != 0) {
     return -1;
   }
   memcpy(&hub->address, found->ai_addr, found->ai_addrlen);

@@ -3,7 +3,7 @@
  * server that is connected to the same NATS.
  *
  *   NATS_URL     nats://[user:password@]address:port[,...], default nats://127.0.0.1:4222
- *   NATS_PREFIX  the first part of the subjects, default xchg: PREFIX.g.<16 hex digits of the group>
+ *   NATS_PREFIX  of the subjects, default xchg: PREFIX.g.<16 hex digits of the group>
  *
  * A publication arrives at most once. It is lost if the queue is full or a connection breaks.
  * Publications of one thread keep their order. Members on different servers may receive those of
