@@ -282,7 +282,7 @@ $(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B
 
 # What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
+check-ops: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
 	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
 
 # Every build of it is a release build with probes.
@@ -398,7 +398,8 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat n
                  valgrind locales libmemcached-tools
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
-PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev
+PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev \
+               nats-server stunnel4 openssl
 GOALS_ops = check-ops
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format
