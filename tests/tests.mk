@@ -280,10 +280,18 @@ $(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 
-# What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
+# What needs other programs: a browser, Prometheus, HAProxy, nats-server. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, HAProxy over restarts, probes under bpftrace
+check-ops: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json | need-ops ## the page in Chromium, Prometheus on the metrics, alert rules, restarts behind load balancers, NATS, pages of docs/deploy, probes under bpftrace
 	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
+
+# Restarts, kills and NATS again and again, with the tests that wait for minutes.
+NETWORK_TESTS = $(patsubst %,tests/ops/test_%.py,rolling balancer nats_server)
+check-network: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-ops ## load balancers and NATS under load, RUNS times (RUNS=3)
+	@for run in $$(seq $(RUNS)); do \
+	  OPS_LONG=1 OPS_LOGS='$(abspath $(B))/tests/log-network' $(RUN_ENV) tests/run -j 1 --limit 400 -o $(B)/tests/log-network $(NETWORK_TESTS) || exit 1; \
+	done
+RUNS ?= 3
 
 # Every build of it is a release build with probes.
 $(B)/probes/xchgd: FORCE
@@ -400,7 +408,7 @@ GOALS_check = check check-unit check-conc check-live check-user check-container 
               stress stress-items soak flaky coverage simulate simulate-mutants explore
 PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev \
                nats-server stunnel4 openssl
-GOALS_ops = check-ops
+GOALS_ops = check-ops check-network
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format
 PACKAGES_clang = clang
@@ -419,7 +427,7 @@ PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
 GROUPS_OF_PACKAGES += check ops lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: check-ops analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
+.PHONY: check-ops check-network analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
         lint-format lint-shell lint-man lint-cppcheck lint-tidy format

@@ -27,7 +27,7 @@ PAGES_FOLDER = os.path.join(TOP, "docs", "deploy")
 SECONDS = 150
 BUILDER, USER = "builder", "user"
 
-# Who types each block, and what its output must contain. A user has no rights that the tests need: the user `nobody`, if they run as root.
+# Who types each block, and what its output must contain. A user has no rights: if the tests run as root, it is 65534.
 PAGES = {
     "by-hand.md": [(BUILDER, []), (USER, ["ok\n"]), (USER, ["Message from server"]), (USER, ["msg=stopped accepted=1 finished=1 "]),
                    (USER, ["Message from server"])],

@@ -2,8 +2,7 @@
 
 Two xchgd load the plug-in. Members on both say lines; each line must reach each member once, in the order of its speaker. A NATS that
 breaks the protocol is in tests/live/test_nats.py.
-
-    long: OPS_LONG=1, which `make check-release` sets, adds the tests that wait for more than a minute.
+With OPS_LONG=1, as `make check-network` sets it, the tests run that wait for more than a minute.
 """
 
 import contextlib
@@ -307,7 +306,7 @@ class Outages(Bridge):
         self.assertEqual(self.stop(a, b)[0]["dropped"], 0)
 
 
-@unittest.skipUnless(os.environ.get("OPS_LONG"), "waits for more than a minute: make check-release")
+@unittest.skipUnless(os.environ.get("OPS_LONG"), "waits for more than a minute: make check-network")
 class Long(Bridge):
     def test_silence_and_minutes(self):
         """A NATS that answers no PING is left after two of them. The counts are logged each minute, -ERR once a minute."""

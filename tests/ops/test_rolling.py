@@ -6,7 +6,6 @@ HAProxy runs docs/deploy/haproxy.cfg with the addresses of this test. tests/ops/
 import contextlib
 import datetime
 import http.client
-import os
 import re
 import signal
 import threading
@@ -18,7 +17,7 @@ from ops import Operated, log_path, wait_until
 from balancer import HAProxy, OpenLoad, start_server, summary
 
 NAMES = ("one", "two")  # in haproxy.cfg
-ROUNDS = 5 * int(os.environ.get("OPS_LONG") or 1)  # restarts of each server; long: `make check-release` sets OPS_LONG
+ROUNDS = 5  # restarts of each server
 STOPS = 50
 PERIOD = 0.005
 
