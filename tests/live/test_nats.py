@@ -239,7 +239,7 @@ class Promises(unittest.TestCase):
 
         def session(peer):
             peer.greet()
-            found.extend(peer.publication() for _ in range(63))
+            found.extend(peer.publication() for _ in range(60))
             peer.serve()
 
         with contextlib.ExitStack() as stack:
@@ -258,7 +258,7 @@ class Promises(unittest.TestCase):
             server.stop()
             values = counts(server)
         self.assertEqual(values["sent"] + values["dropped"], count)
-        self.assertGreaterEqual(values["sent"], 63)
+        self.assertEqual(values["sent"], 4 * MIB // (len(line) + 100))
 
     def test_shrunken_payload(self):
         """A queued message that the next NATS would refuse is dropped, those after it are sent."""
@@ -370,6 +370,17 @@ class Promises(unittest.TestCase):
                     gate.set()
                 self.assertLess(took, 1.5 + SLOW)
                 self.assertLessEqual(int(server.messages("nats")[-1]["queued_bytes"]), 4 * MIB)
+
+    def test_no_answer(self):
+        """A NATS that accepts and says nothing is left after five seconds, not earlier."""
+        with FakeNats(lambda peer: peer.drain(), good) as nats, serve(nats) as server, Member(server) as member:
+            before = time.monotonic()
+            nats.begin()
+            self.assertEqual(member.hear(), GOOD)
+            self.assertGreater(time.monotonic() - before, 4)
+            self.assertEqual([line["reason"] for line in server.messages("nats") if line["state"] == "waiting"], ["it does not answer"])
+            member.close()
+            server.stop()
 
     def test_back_off(self):
         """After a loss the bridge waits, longer each time: the fifth connection comes after 1.1 s or more."""

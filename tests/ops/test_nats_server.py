@@ -69,6 +69,59 @@ class Nats:
         self.stack.close()
 
 
+class Wire:
+    """A TCP port in front of NATS that can be cut: then each connection ends, and new ones are closed at once."""
+
+    def __init__(self, port):
+        self.port, self.open, self.pairs, self.lock = port, True, [], threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"nats://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                with self.lock:
+                    if not self.open:
+                        client.close()
+                        continue
+                    server = socket.create_connection(("127.0.0.1", self.port), LIMIT)
+                    self.pairs.append((client, server))
+                for one, other in ((client, server), (server, client)):
+                    threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    def _copy(self, one, other):
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        with self.lock:
+            self.open = False
+            for end in sum(self.pairs, ()):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        with self.lock:
+            self.open = True
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception):
+        self.cut()
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for end in sum(self.pairs, ()):
+            end.close()
+
+
 def states(server, state):
     return sum(line["state"] == state for line in server.messages("nats"))
 
@@ -196,7 +249,8 @@ class Delivery(Bridge):
 
 class Outages(Bridge):
     def test_stop_and_start(self):
-        """Without NATS, local members go on. When it is back, what was queued arrives once, in order."""
+        """Without NATS, local members go on. When it is back, what arrives of the queued lines arrives once, in order: the other server
+        misses those that come before it is back, too."""
         nats = self.nats()
         a, b, at_a, at_b = self.together(nats.url(), nats.url(), members=1)
         (here,), (there,) = at_a, at_b
@@ -222,6 +276,27 @@ class Outages(Bridge):
         self.assertEqual((one["sent"], one["dropped"], one["sessions"], two["sessions"]), (101, 0, 2, 2))
         with open(log_path("nats-outage.txt"), "w") as out:
             print(f"nats-server restarted: 100 lines said meanwhile, {len(heard) - 1} arrived on the other server", file=out)
+
+    def test_lost_connection(self):
+        """Only one server loses NATS: all lines that its members say meanwhile arrive on the other one, once and in order."""
+        nats = self.nats()
+        wire = self.stack.enter_context(Wire(nats.port))
+        a, b, at_a, at_b = self.together(wire.url, nats.url(), members=1)
+        (here,), (there,) = at_a, at_b
+        wire.cut()
+        a.wait_for(lambda _: states(a, "waiting") == 1)
+        lines = [b"cut off %d" % number for number in range(300)]
+        here.say(*lines)
+        self.assertEqual(here.hear_lines(300), lines)
+        there.say(b"missed")
+        self.assertEqual(there.hear(), b"missed\n")
+        wire.mend()
+        wait_connected(a, times=2)
+        self.assertEqual(there.hear_lines(300), lines)
+        there.say(b"answer")
+        self.assertEqual((here.hear(), there.hear()), (b"answer\n", b"answer\n"))
+        self.leave(at_a, at_b)
+        self.assertEqual([each["sent"] for each in self.stop(a, b)], [300, 2])
 
     def test_start_without(self):
         """The server starts, serves and is ready without NATS; it joins when NATS comes."""
