@@ -407,7 +407,7 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat n
 GOALS_check = check check-unit check-conc check-live check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak flaky coverage simulate simulate-mutants explore
 PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev \
-               nats-server stunnel4 openssl
+               nats-server stunnel4 openssl netcat-openbsd
 GOALS_ops = check-ops check-network
 PACKAGES_lint = python3 clang clang-format clang-tidy cppcheck shellcheck mandoc
 GOALS_lint = lint lint-% format

@@ -315,13 +315,15 @@ class Promises(unittest.TestCase):
         self.assertEqual(found, [b"%d" % number * size + b"\n" for number in range(count - len(found), count)])
 
     def test_stop_sends_the_rest(self):
-        """What is queued at the stop is sent, and NATS has it before the end."""
+        """What is queued at the stop is sent. Then the bridge asks with a PING whether NATS has it, and leaves at the answer."""
         found = []
 
         def session(peer):
             peer.greet()
             found.extend(peer.publication()[1] for _ in range(200))
-            peer.serve()
+            peer.expect(rb"PING\r\n")
+            peer.send(b"PONG\r\n")
+            peer.expect(rb"")
 
         with FakeNats(session) as nats, serve(nats) as server, Member(server) as member:
             connect(nats, server)
