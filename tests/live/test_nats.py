@@ -355,9 +355,10 @@ class Promises(unittest.TestCase):
             peer.greet()
             gate.wait(2 * LIMIT)
 
-        gate = threading.Event()
         for name, session in (("connecting", None), ("silent", silent), ("deaf", deaf)):
+            gate = threading.Event()
             with self.subTest(name), FakeNats(session or silent, receive_bytes=4096) as nats:
+                nats.begin()
                 url = nats.url if session else f"nats://127.0.0.1:{full.getsockname()[1]}"
                 with serve(url, **LARGE) as server, Member(server) as member:
                     if name == "deaf":
@@ -369,9 +370,10 @@ class Promises(unittest.TestCase):
                     before = time.monotonic()
                     server.stop()
                     took = time.monotonic() - before
-                    gate.set()
+                gate.set()
                 self.assertLess(took, 1.5 + SLOW)
                 self.assertLessEqual(int(server.messages("nats")[-1]["queued_bytes"]), 4 * MIB)
+                self.assertLess(counts(server)["sent"], 8)
 
     def test_no_answer(self):
         """A NATS that accepts and says nothing is left after five seconds, not earlier."""
