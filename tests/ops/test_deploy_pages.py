@@ -20,6 +20,9 @@ import unittest
 
 from ops import LIMIT, TOP, log_path
 
+import test_balancer
+import test_rolling
+from balancer import OpenLoad, read_config
 from doc_blocks import NETWORK, may_make_network
 from xchgd import PROGRAM, environment
 
@@ -126,6 +129,19 @@ class Lists(unittest.TestCase):
                      f"after {constant('PINGS_MAX')} without an answer", f"{constant('BACK_OFF_MAX_MS') // 1000} s at most",
                      f"{constant('LEAVE_MS') // 1000} s at most |"):
             self.assertIn(text, page)
+        lines = source.count("\n")
+        self.assertIn(f"about {round(lines, -2)} lines of C", page)
+
+    def test_figures_of_the_balancer(self):
+        """balancer.md says what the tests do, and what the configurations say."""
+        with open(os.path.join(PAGES_FOLDER, "balancer.md"), encoding="utf-8") as stream:
+            page = " ".join(stream.read().split())
+        self.assertEqual(test_rolling.ROUNDS, test_balancer.ROUNDS)
+        self.assertIn(f"restarts each of two servers {('one', 'two', 'three', 'four', 'five')[test_rolling.ROUNDS - 1]} times under "
+                      f"{OpenLoad.RATE} exchanges a second", page)
+        connect = {re.search(rf"{word}\s+(\d+)ms", read_config(name)).group(1)
+                   for name, word in (("haproxy.cfg", "timeout connect"), ("nginx.conf", "proxy_connect_timeout"))}
+        self.assertEqual(connect, set(re.findall(r"wait `timeout connect` \((\d+) ms\)", page)))
 
 
 @unittest.skipUnless(os.environ.get("XCHGD_VARIANT", "release") == "release" and os.path.dirname(os.path.abspath(PROGRAM)) == os.path.join(TOP, "build"),
