@@ -2,7 +2,7 @@
 
 # xchgd as one file that needs no other file of the system, for an image without a distribution. It loads no plug-in. The
 # symbols are in xchgd.debug. Neither the path of this tree nor BUILD is in the program, so that it is the same wherever it is built.
-STATIC_PATHS = -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(BUILD)/$@/full=build -ffile-prefix-map=$(BUILD)=build
+STATIC_PATHS = -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(BUILD)/$@/full=build
 static: ## build a static xchgd with glibc and jemalloc: build/static/xchgd
 	@$(MAKE) BUILD=$(BUILD)/static/full VARIANT=release CFLAGS='$(CFLAGS) $(STATIC_PATHS)' LDFLAGS=-static-pie $(BUILD)/static/full/xchgd
 	@tests/portable/split $(call tool,objcopy) $(BUILD)/static

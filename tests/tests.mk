@@ -8,7 +8,7 @@
 #   tests/fuzz/fuzz_x.c     -> $(B)/tests/fuzz/fuzz_x     replays tests/fuzz/corpus/x; with libFuzzer under VARIANT=fuzz
 #   tests/explore/*.c       -> $(B)/tests/explore/check_explore    the code of the hand-off in every schedule; release build only
 #   tests/sim/*.c           -> $(B)/tests/sim/simulate    the server over a simulated machine, one seed after the other
-#   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py talks to
+#   docs/examples/x.c       -> $(B)/examples/x            which tests/live/test_examples.py and test_nats.py talk to
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
 #   tests/ops/x.c           -> $(B)/tests/ops/x           programs for the tests of check-ops
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
@@ -145,16 +145,18 @@ $(B)/tests/check_plugin: $(PLUGINS)
 $(B)/tests/check_plugin: private XLDFLAGS += -rdynamic
 
 # The examples are built as users build them: they include the public header only.
-EXAMPLES = $(patsubst docs/%.c,$(B)/%,$(filter-out %_so.c,$(wildcard docs/examples/*.c))) $(B)/examples/handler_so.so
+EXAMPLES = $(patsubst docs/%.c,$(B)/%,$(filter-out %_so.c %_bridge.c,$(wildcard docs/examples/*.c))) \
+           $(B)/examples/handler_so.so $(B)/examples/nats.so
 EXAMPLE_LIBRARY = $(B)/libxchg.a
 EXAMPLE_CFLAGS = $(filter-out -I. -fPIE,$(XCFLAGS)) -Icore
-$(B)/examples/%_so.so: docs/examples/%_so.c $(B)/.flags $(B)/.flags-link | need-build
+$(B)/examples/%.so: docs/examples/%.c $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIC -MMD -MP -MT $@ -MF $(@:.so=.d) $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $<
+	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIC -MMD -MP -MT $@ -MF $@.d $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $(filter %.c,$^)
 $(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $< $(EXAMPLE_LIBRARY) -ldl
--include $(EXAMPLES:%=%.d) $(B)/examples/handler_so.d
+	$(call say,LINK)$(CC) $(EXAMPLE_CFLAGS) -fPIE -MMD -MP -MT $@ -MF $@.d $(XLDFLAGS) -o $@ $(filter %.c,$^) $(EXAMPLE_LIBRARY) -ldl
+$(B)/examples/nats $(B)/examples/nats.so: docs/examples/nats_bridge.c docs/examples/nats_bridge.h
+-include $(EXAMPLES:%=%.d)
 
 # publish_server counts calls: these calls of the library and of the program are redirected to functions of the program.
 LIVE_PROGRAMS = $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
@@ -267,7 +269,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
-                   admin drain_delay proxy slow_log sandbox
+                   admin drain_delay proxy slow_log sandbox nats
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
 # valgrind they would take minutes. The sandbox refuses calls that valgrind makes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
@@ -305,10 +307,18 @@ $(B)/tests/ops/proxy_parse: $(B)/obj/tests/ops/proxy_parse.o $(B)/internal.a $(B
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 
-# What needs other programs: a browser, Prometheus, HAProxy. A missing one is a failure. test_rolling comes first, as it takes longest.
+# What needs other programs: a browser, Prometheus, HAProxy, nats-server. A missing one is a failure. test_rolling comes first, as it takes longest.
 OPS = $(sort $(wildcard tests/ops/test_*.py))
-check-ops: $(B)/xchgd $(B)/xchg-bench $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json image | need-ops ## the page in Chromium, Prometheus, alert rules, load balancers, probes, units of systemd, image, manifests
+check-ops: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) $(B)/probes/xchgd $(B)/tests/ops/proxy_parse $(B)/ops/package-lock.json image | need-ops ## the page in Chromium, Prometheus, alert rules, load balancers, NATS, probes, units of systemd, image, manifests, pages of docs/deploy
 	@OPS_FOLDER='$(abspath $(B))/ops' OPS_LOGS='$(abspath $(B))/tests/log-ops' OPS_IMAGES='$(abspath $(IMAGES))' $(RUN_ENV) tests/run -j 2 --limit 240 -o $(B)/tests/log-ops $(OPS)
+
+# Restarts, kills and NATS again and again, with the tests that wait for minutes.
+NETWORK_TESTS = $(patsubst %,tests/ops/test_%.py,rolling balancer nats_server)
+check-network: $(B)/xchgd $(B)/xchg-bench $(EXAMPLES) $(LIVE_PROGRAMS) | need-ops ## load balancers and NATS under load, RUNS times (RUNS=3)
+	@for run in $$(seq $(RUNS)); do \
+	  OPS_LONG=1 OPS_LOGS='$(abspath $(B))/tests/log-network' $(RUN_ENV) tests/run -j 1 --limit 400 -o $(B)/tests/log-network $(NETWORK_TESTS) || exit 1; \
+	done
+RUNS ?= 3
 
 # Every build of it is a release build with probes.
 $(B)/probes/xchgd: FORCE
@@ -341,6 +351,9 @@ RELEASE_STEPS = \
     check-images \
     check-portable \
     check-fresh \
+    check-deb \
+    check-images \
+    check-network \
     soak-trap
 check-release: ## before a release: the long checks, one by one (RELEASE_STEPS='soak-trap' for some)
 	@env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL MINUTES=$(MINUTES) .ci/run $(RELEASE_STEPS)
@@ -397,7 +410,7 @@ eva: | need-eva ## the parsers on any bytes, by abstract interpretation (Frama-C
 
 # ---- lint ----
 
-C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
+C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.[ch] benchmarks/*/*.[ch])
 SH_FILES = .ci/run .ci/packages tests/portable/split docs/deploy/make-deb $(addprefix docs/deploy/debian/,xchgd.postinst xchgd.prerm tests/exchange tests/bench tests/compile tests/server.sh) \
            $(wildcard tests/*/*.sh docs/deploy/image/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
@@ -446,8 +459,8 @@ PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat n
 GOALS_check = check check-unit check-conc check-live check-trap check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak soak-trap flaky coverage simulate simulate-mutants explore
 PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev systemd \
-               kubernetes-client
-GOALS_ops = check-ops
+               kubernetes-client nats-server stunnel4 openssl netcat-openbsd
+GOALS_ops = check-ops check-network
 PACKAGES_release = python3 musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 GOALS_release = check-release check-variants check-table
 PACKAGES_lint = python3 strace clang clang-format clang-tidy cppcheck shellcheck mandoc
@@ -468,7 +481,7 @@ PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
 GROUPS_OF_PACKAGES += check ops release lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: check-ops check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
+.PHONY: check-ops check-network check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
         lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy format

@@ -62,14 +62,14 @@ class Sources(unittest.TestCase):
 
     def test_plain_compiler(self):
         """Each example compiles with the compiler's defaults, without a warning, and includes no header of ours but
-        xchg.h."""
+        xchg.h, or that of another example."""
         names = [name for name in sorted(os.listdir(SOURCES)) if name.endswith(".c")]
         self.assertGreaterEqual(len(names), 6)
         for name in names:
             done = subprocess.run(["cc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Icore", os.path.join(SOURCES, name)], cwd=TOP,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT)
             self.assertEqual((done.returncode, done.stdout), (0, ""), name)
-            self.assertEqual(re.findall(r'#include "(.*)"', source(name)), [], name)
+            self.assertLessEqual(set(re.findall(r'#include "(.*)"', source(name))), set(os.listdir(SOURCES)), name)
 
     def test_tutorial_quotes(self):
         """Every C block of docs/library.md that names a file is part of that file."""
