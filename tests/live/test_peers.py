@@ -36,7 +36,7 @@ class Peer:
     def __init__(self, name, *arguments):
         self.path = os.path.join(PEERS, name)
         if not os.access(self.path, os.X_OK):
-            raise unittest.SkipTest(f"not built (make peers): {name}")
+            raise unittest.SkipTest(f"not built (make peers languages): {name}")
         self.process = subprocess.Popen([self.path, "0", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, start_new_session=True)
         line = self.process.stdout.readline()
