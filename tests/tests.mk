@@ -250,7 +250,7 @@ check-tsan: ## every test under the thread sanitizer
 # exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
 # control groups, which would act on valgrind itself. Programs that end while threads or children run leave descriptors open.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale peers languages network install readme exchange models limits life examples handler \
+VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale peers languages http_example network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
