@@ -123,13 +123,16 @@ GOALS_peers = bench bench-quick bench-limit bench-library bench-stop
 OPTIONAL_languages = $(foreach name,$(LANGUAGES),$(PACKAGES_OF_$(name)))
 PACKAGES_languages = python3
 GOALS_languages = bench-languages
+PACKAGES_http = python3 wrk
+OPTIONAL_http = nginx haproxy h2o golang-go nodejs
+GOALS_http = bench-http
 PACKAGES_scale = python3
 GOALS_scale = bench-scale
 PACKAGES_wrk = python3 wrk
 GOALS_wrk = bench-wrk
 PACKAGES_hdr = nodejs npm
 GOALS_hdr = check-hdr
-GROUPS_OF_PACKAGES += peers languages scale wrk hdr
+GROUPS_OF_PACKAGES += peers languages http scale wrk hdr
 
 BENCH = python3 benchmarks/runner/bench.py --build $(B)
 
@@ -144,6 +147,9 @@ bench-limit: need-peers all peers ## check what xchgd must reach, pass or fail, 
 
 bench-languages: need-languages all languages $(B)/peers/bare ## compare with servers in Go, Rust, Java, C++, Node.js, Python and Erlang, at most 90 minutes: build/bench-languages
 	@$(BENCH) --group languages --budget 5400 --output $(B)/bench-languages $(BENCH_OPTIONS)
+
+bench-http: need-http all language-go_net language-node_net $(B)/peers/bare_answer $(B)/examples/http ## compare docs/examples/http.c with nginx, HAProxy, h2o, Go and Node.js by wrk, at most 15 minutes: build/bench-http
+	@$(BENCH) --group http --budget 900 --output $(B)/bench-http $(BENCH_OPTIONS)
 
 bench-scale: need-scale all ## hold 100,000 connections: several xchg-bench against several xchgd on one address
 	@python3 benchmarks/runner/scale.py --build $(B) $(BENCH_OPTIONS)
@@ -160,4 +166,4 @@ check-hdr: $(B)/hdr_dump | need-hdr ## compare the histogram with hdr-histogram-
 	@cd $(B)/check-hdr && npm install --no-package-lock --no-audit --no-fund --silent
 	@node $(B)/check-hdr/check.mjs '$(abspath $(B))/hdr_dump'
 
-.PHONY: languages $(LANGUAGES:%=language-%) bench-languages bench bench-quick bench-limit bench-scale bench-wrk check-hdr peers
+.PHONY: languages $(LANGUAGES:%=language-%) bench-languages bench-http bench bench-quick bench-limit bench-scale bench-wrk check-hdr peers
