@@ -13,13 +13,15 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 from clients import ended, every_split, patient, wait_read
-from xchgd import LIMIT, PROGRAM, receive_exactly
+from xchgd import LIMIT, PROGRAM, receive_all
 
 HTTP = os.path.join(os.path.dirname(PROGRAM), "examples", "http")
 HEAD_MAX, BODY_MAX = 8192, 1 << 20
+CLOCK_TICK = datetime.timedelta(milliseconds=10)
 DATE = re.compile(rb"Date: ([A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT)\r\n")
 
 ANSWERS = {
@@ -73,6 +75,7 @@ CASES = {
     "nothing after a close is answered": (field(b"Connection: close") + GET, last(200)),
     "an option among others": (field(b"Connection: x, CLOSE ,y"), last(200)),
     "options in two fields": (field(b"Connection: x", b"Connection: close"), last(200)),
+    "a word that an option begins with": (field(b"Connection: clos", b"Connectio: close"), OK),
     "a word that only begins like an option": (field(b"Connection: closed, keep-alives"), OK),
     "HTTP/1.0 closes": (field(version=b"1.0"), last(200)),
     "HTTP/1.0, keep-alive": (field(b"Connection: Keep-Alive", version=b"1.0"), answer(200, "keep-alive")),
@@ -107,6 +110,7 @@ CASES = {
     "GET *": (field(target=b"*"), BAD),
     "CONNECT": (field(method=b"CONNECT", target=b"x:443"), BAD),
     "a control byte in a target": (field(target=b"/\x01"), BAD),
+    "a 0 byte in a target": (field(target=b"/\0"), BAD),
     "a tab in a target": (field(target=b"/\t"), BAD),
     "a byte over 127 in a target": (field(target=b"/\xe4"), BAD),
     # ---- the first line ----
@@ -120,16 +124,21 @@ CASES = {
     "a method with a separator": (raw(b"G(T / HTTP/1.1", b"Host: x"), BAD),
     "another protocol": (raw(b"GET / HTTQ/1.1", b"Host: x"), BAD),
     "a protocol in lower case": (raw(b"GET / http/1.1", b"Host: x"), BAD),
-    "a version of letters": (raw(b"GET / HTTP/a.b", b"Host: x"), BAD),
+    "a major version that is no digit": (raw(b"GET / HTTP/a.1", b"Host: x"), BAD),
+    "a minor version that is no digit": (raw(b"GET / HTTP/1.b", b"Host: x"), BAD),
+    "a version without a dot": (raw(b"GET / HTTP/1x1", b"Host: x"), BAD),
+    "CR after the version": (raw(b"GET / HTTP/1.1\rx", b"Host: x"), BAD),
     "a version without minor": (raw(b"GET / HTTP/1", b"Host: x"), BAD),
     "a version of two digits": (raw(b"GET / HTTP/1.10", b"Host: x"), BAD),
     "a later minor version": (field(version=b"1.2"), OK),
     "HTTP/2": (field(version=b"2.0"), last(505)),
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BAD),
+    "HTTP/2 without Host": (raw(b"GET / HTTP/2.0"), last(505)),
     "HTTP/0": (field(version=b"0.9"), last(505)),
     # ---- lines ----
     "LF alone": (b"GET / HTTP/1.1\nHost: x\n\n", BAD),
     "LF alone after a field": (b"GET / HTTP/1.1\r\nHost: x\n\r\n", BAD),
+    "LF alone between fields": (raw(b"GET / HTTP/1.1", b"A: b\nHost: x"), BAD),
     "LF alone as the last line": (b"GET / HTTP/1.1\r\nHost: x\r\n\n", BAD),
     "LF first": (b"\n" + GET, BAD),
     "CR within a line": (field(b"A: b\rc"), BAD),
@@ -142,11 +151,13 @@ CASES = {
     "no colon": (field(b"A"), BAD),
     "no name": (field(b": a"), BAD),
     "a space before the colon": (field(b"A : b"), BAD),
+    "a 0 byte in a name": (field(b"A\0: b"), BAD),
     "a space in a name": (field(b"A b: c"), BAD),
     "a folded line": (field(b"A: b", b" c"), BAD),
     "a folded line at the begin": (raw(b"GET / HTTP/1.1", b" A: b", b"Host: x"), BAD),
     # ---- Host ----
     "no Host": (raw(b"GET / HTTP/1.1"), BAD),
+    "a field that Host begins with": (raw(b"GET / HTTP/1.1", b"Hos: x"), BAD),
     "no Host, HTTP/1.0": (raw(b"GET / HTTP/1.0"), last(200)),
     "two Hosts": (field(b"Host: x"), BAD),
     "two Hosts, HTTP/1.0": (field(b"Host: y", version=b"1.0"), BAD),
@@ -317,20 +328,23 @@ class Limits(unittest.TestCase):
 
 
 class Dates(unittest.TestCase):
+    def date(self, server):
+        """The date of an answer, made between a moment before the request and one after the answer. time(2) lags by up to a tick."""
+        before = (datetime.datetime.now(datetime.timezone.utc) - CLOCK_TICK).replace(microsecond=0)
+        with server.connect() as client:
+            client.sendall(field(b"Connection: close"))
+            date, = DATE.findall(receive_all(client))
+        made = email.utils.parsedate_to_datetime(date.decode())
+        self.assertTrue(before <= made <= datetime.datetime.now(datetime.timezone.utc), (before, made))
+        self.assertEqual(email.utils.format_datetime(made, usegmt=True), date.decode())
+        return made
+
     def test_date(self):
-        """Each answer has the time of its making, in GMT, whatever the locale and the time zone."""
-        with serve(TZ="Asia/Tokyo", LC_ALL="de_DE.UTF-8") as server:
-            before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-            with server.connect() as client:
-                head = b""
-                client.sendall(GET)
-                while not head.endswith(b"\r\n\r\n"):
-                    head += receive_exactly(client, 1)
-            after = datetime.datetime.now(datetime.timezone.utc)
-            date, = DATE.findall(head)
-            made = email.utils.parsedate_to_datetime(date.decode())
-            self.assertTrue(before <= made <= after, (before, made, after))
-            self.assertEqual(email.utils.format_datetime(made, usegmt=True), date.decode())
+        """Each answer has the time of its making, in GMT, whatever the locale and the time zone. Each thread notices the next second."""
+        with serve(TZ="Asia/Tokyo", LC_ALL="de_DE.UTF-8", XCHG_WORKERS=1) as server:
+            first, deadline = self.date(server), time.monotonic() + LIMIT
+            while self.date(server) == first:
+                self.assertLess(time.monotonic(), deadline, "the date does not change")
             server.stop()
 
 
