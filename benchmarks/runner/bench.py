@@ -259,7 +259,13 @@ class Bench:
 
     def verdicts(self):
         """The rows of limits.py; with --only, those that were measured."""
-        return limits.check({"series": self.done, "single_measurements": self.singles}, self.options.limits and not self.options.part)
+        return limits.check({"series": self.done, "single_measurements": self.singles}, self.options.limits and not self.options.part,
+                            self.options.group)
+
+    @property
+    def judged(self):
+        """Are verdicts a part of the report?"""
+        return self.options.limits or self.options.quick or self.options.group != "core"
 
     def command(self):
         """The target of make that runs this."""
@@ -272,7 +278,7 @@ class Bench:
             "schema": render.SCHEMA, "kind": "quick" if self.options.quick else "full", "complete": complete, "machine": self.machine,
             "command": "make " + self.command(), "budget_s": self.options.budget,
             "seconds": round(self.passed(), 1), "pairs_wanted": self.plan.pairs, "warmup_s": self.plan.warmup,
-            "limits": self.verdicts() if self.options.limits or self.options.quick else None,
+            "group": self.options.group, "limits": self.verdicts() if self.judged else None,
             "syscalls_by": self.counter.name if self.counter else None, "skipped": self.skipped, "series": self.done,
             "single_measurements": self.singles,
         }
@@ -291,7 +297,7 @@ class Bench:
             self.say("interrupted: the results so far are written")
         if self.done or self.singles:
             render.write_all(self.report(complete), self.options.output, self.options.document if complete else None)
-            if (self.options.limits or self.options.quick) and self.verdicts():
+            if self.judged and self.verdicts():
                 self.say("\n" + limits.text(self.verdicts()) + "\n" + limits.LEGEND)
             if self.done:
                 self.say("\n" + render.RATIO_NOTE)

@@ -276,11 +276,20 @@ class Limits(unittest.TestCase):
         self.assertEqual(limits.text(found.values()).count("\n"), len(found))
 
     def test_every_limit_is_about_something_that_is_run(self):
-        for limit in limits.LIMITS:
-            if limit.series not in single_measurements.BY_NAME:
-                rows = SERIES_BY_NAME[limit.series].rows
-                self.assertIn(limit.server, rows, limit.series)
-                self.assertIn(limit.to, [None, *rows], limit.series)
+        for group, each in limits.OF_GROUP.items():
+            for limit in each:
+                if limit.series not in single_measurements.BY_NAME:
+                    rows = SERIES_BY_NAME[limit.series].rows
+                    self.assertIn(limit.server, rows, limit.series)
+                    self.assertIn(limit.to, [None, *rows], limit.series)
+                    self.assertEqual(SERIES_BY_NAME[limit.series].group, group, limit.series)
+
+    def test_a_language_must_cost_more(self):
+        rows = [self.row("xchgd-again", [(1.0, 1.0)]), self.row("go-net", [(2.1, 1.0)]), self.row("tokio", [(0.9, 1.0)])]
+        report = {"series": [{"name": "languages-echo-64", "baseline": "xchgd", "baseline_syscalls": None, "rows": rows}]}
+        self.assertEqual({row["what"]: row["verdict"] for row in limits.check(report, everything=False, group="languages")}, {
+            "languages-echo-64: xchgd-again's cpu_us / xchgd": "shown", "languages-echo-64: go-net's cpu_us / xchgd": "pass, stretch too",
+            "languages-echo-64: tokio's cpu_us / xchgd": "FAIL"})
 
 
 class Figures(unittest.TestCase):
