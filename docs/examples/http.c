@@ -79,24 +79,23 @@ static bool is_any_case(struct text text, const char *word) {
   return i == text.size && word[i] == 0;
 }
 
-/* Does ${text} consist of letters, digits and ${others}? */
-static bool consists_of(struct text text, const char *others) {
-  size_t i = 0;
-  while (i < text.size && (is_letter(text.at[i]) || is_digit(text.at[i]) ||
-                           (text.at[i] != 0 && strchr(others, text.at[i]) != NULL))) {
-    i++;
+/* What a byte may be a part of. main fills the table before the server starts. */
+enum { TOKEN = 1, HOST = 2, TARGET = 4, VALUE = 8 };
+static unsigned char byte_parts[256];
+
+static void fill_parts(void) {
+  for (int c = 1; c < 256; c++) {
+    bool word = is_letter((char)c) || is_digit((char)c);
+    byte_parts[c] |= word || strchr("!#$%&'*+-.^_`|~", c) != NULL ? TOKEN : 0;
+    byte_parts[c] |= word || strchr("-._~%!$&'()*+,;=:[]", c) != NULL ? HOST : 0;
+    byte_parts[c] |= c > ' ' && c < 127 ? TARGET : 0;
+    byte_parts[c] |= (c >= ' ' && c != 127) || c == '\t' ? VALUE : 0;
   }
-  return i == text.size;
 }
 
-static bool is_token(struct text text) {
-  return text.size > 0 && consists_of(text, "!#$%&'*+-.^_`|~");
-}
-
-static bool has_no_control(struct text text) {
+static bool is_all(struct text text, unsigned char part) {
   size_t i = 0;
-  while (i < text.size && ((unsigned char)text.at[i] >= ' ' || text.at[i] == '\t') &&
-         text.at[i] != 127) {
+  while (i < text.size && (byte_parts[(unsigned char)text.at[i]] & part) != 0) {
     i++;
   }
   return i == text.size;
@@ -153,7 +152,7 @@ static bool read_length(struct request *request, struct text text) {
 /* Read "Name: value". Return: is it well-formed? */
 static bool read_field(struct request *request, struct text line) {
   struct text value = line, name = take(&value, ':');
-  if (name.size == line.size || !is_token(name) || !has_no_control(value)) {
+  if (name.size == line.size || name.size == 0 || !is_all(name, TOKEN) || !is_all(value, VALUE)) {
     return false; /* no colon, a space before it, a folded line, a control byte */
   }
   value = trim(value);
@@ -167,8 +166,7 @@ static bool read_field(struct request *request, struct text line) {
     request->close = request->close || is_any_case(option, "close");
     request->keep_alive = request->keep_alive || is_any_case(option, "keep-alive");
   }
-  return !is_any_case(name, "host") ||
-         (request->hosts++ == 0 && consists_of(value, "-._~%!$&'()*+,;=:[]"));
+  return !is_any_case(name, "host") || (request->hosts++ == 0 && is_all(value, HOST));
 }
 
 /* Read "/path?query" or "http://host/path?query", or the "*" of OPTIONS. */
@@ -190,8 +188,8 @@ static bool read_head(struct request *request, struct text head) {
   struct text line = take(&head, '\n');
   request->method = take(&line, ' ');
   request->target = take(&line, ' ');
-  bool good = is_token(request->method) && request->target.size > 0 &&
-              consists_of(request->target, "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") &&
+  bool good = request->method.size > 0 && is_all(request->method, TOKEN) &&
+              request->target.size > 0 && is_all(request->target, TARGET) &&
               read_target(request, request->target) && line.size == strlen("HTTP/1.1\r") &&
               memcmp(line.at, "HTTP/", 5) == 0 && is_digit(line.at[5]) && line.at[6] == '.' &&
               is_digit(line.at[7]) && line.at[8] == '\r';
@@ -275,5 +273,6 @@ int main(int argc, char **argv) {
                                            .max_message = HEAD_MAX_BYTES,
                                            .state_size = sizeof(struct client),
                                            .on_message = on_message};
+  fill_parts();
   return xchg_main(&http, argc, argv);
 }

@@ -112,12 +112,14 @@ CASES = {
     "a control byte in a target": (field(target=b"/\x01"), BAD),
     "a 0 byte in a target": (field(target=b"/\0"), BAD),
     "a tab in a target": (field(target=b"/\t"), BAD),
+    "DEL in a target": (field(target=b"/\x7f"), BAD),
     "a byte over 127 in a target": (field(target=b"/\xe4"), BAD),
     # ---- the first line ----
     "nonsense": (raw(b"nonsense"), BAD),
     "no version": (raw(b"GET /"), BAD),
     "no target": (raw(b"GET HTTP/1.1", b"Host: x"), BAD),
     "two spaces": (raw(b"GET  / HTTP/1.1", b"Host: x"), BAD),
+    "no method": (raw(b" / HTTP/1.1", b"Host: x"), BAD),
     "a space before": (raw(b" GET / HTTP/1.1", b"Host: x"), BAD),
     "a space after": (raw(b"GET / HTTP/1.1 ", b"Host: x"), BAD),
     "a fourth word": (raw(b"GET / HTTP/1.1 x", b"Host: x"), BAD),
@@ -133,7 +135,7 @@ CASES = {
     "a later minor version": (field(version=b"1.2"), OK),
     "HTTP/2": (field(version=b"2.0"), last(505)),
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", BAD),
-    "HTTP/2 without Host": (raw(b"GET / HTTP/2.0"), last(505)),
+    "HTTP/2 without Host": (raw(b"GET / HTTP/2.1"), last(505)),
     "HTTP/0": (field(version=b"0.9"), last(505)),
     # ---- lines ----
     "LF alone": (b"GET / HTTP/1.1\nHost: x\n\n", BAD),
