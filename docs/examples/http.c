@@ -46,7 +46,7 @@ static const struct answer not_found = ANSWER("404 Not Found", "10", "not found\
 static const struct answer not_allowed =
     ANSWER("405 Method Not Allowed\r\nAllow: GET, HEAD", "12", "not allowed\n");
 static const struct answer too_large = ANSWER("413 Content Too Large", "10", "too large\n");
-static const struct answer too_many =
+static const struct answer head_too_large =
     ANSWER("431 Request Header Fields Too Large", "15", "head too large\n");
 static const struct answer no_coding = ANSWER("501 Not Implemented", "10", "no coding\n");
 static const struct answer no_version = ANSWER("505 HTTP Version Not Supported", "9", "HTTP/1.x\n");
@@ -56,7 +56,8 @@ struct request {
   char major, minor; /* digits */
   unsigned hosts, lengths;
   size_t body;
-  bool coded, expect, close, keep_alive, root;
+  bool coded, expect, close, keep_alive; /* what its fields say */
+  bool root;                             /* its target is the page */
 };
 
 /* ---- words ---- */
@@ -207,7 +208,7 @@ static bool read_head(struct request *request, struct text head) {
 
 static const struct answer *judge(struct request *request, struct text head) {
   if (head.size < 4 || memcmp(head.at + head.size - 4, "\r\n\r\n", 4) != 0) {
-    return head.size == HEAD_MAX_BYTES ? &too_many : &bad_request;
+    return head.size == HEAD_MAX_BYTES ? &head_too_large : &bad_request;
   } else if (!read_head(request, head)) {
     return &bad_request;
   } else if (request->major != '1') {
