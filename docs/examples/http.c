@@ -275,5 +275,6 @@ int main(int argc, char **argv) {
                                            .state_size = sizeof(struct client),
                                            .on_message = on_message};
   fill_parts();
+  tzset(); /* reads the file of the time zone now, not when the first date is made */
   return xchg_main(&http, argc, argv);
 }
