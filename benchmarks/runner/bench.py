@@ -2,7 +2,7 @@
 """Run the comparisons of series.py and write the results. benchmarks/README.md defines every figure.
 
     bench.py --build build [--quick] [--short] [--limits] [--budget SECONDS] [--only SERIES[/SERVER],...]
-             [--pairs N] [--document FILE]
+             [--pairs N] [--document FILE] [--group core|languages|http]
 
 Each series runs alternating pairs (row, baseline) in the order A B B A, so that drift affects both. Every run has its own server on
 core 0 and its load on core 1. The budget is shared out over the remaining series by the runs that they need, so the whole stays within
@@ -24,7 +24,8 @@ import servers
 import single_measurements
 import stats
 from processes import Failure
-from series import HTTP_REQUEST, SERIES, SERIES_BY_NAME
+from http_load import learn
+from series import GROUPS, HTTP_REQUEST, SERIES, SERIES_BY_NAME
 
 FAILURES_MAX = 3  # consecutive failures after which a row is given up
 
@@ -89,7 +90,9 @@ class Bench:
         only = [tuple((part + "/").split("/")[:2]) for part in self.options.only] if self.options.only else None
         chosen, missing = [], {}
         for series in SERIES:
-            names = series.quick if self.options.quick and only is None else series.rows
+            if only is None and series.group != self.options.group:
+                continue
+            names = series.quick if self.options.quick and only is None and series.group == "core" else series.rows
             if only is not None:
                 names = [n for n in names if any(s == series.name and peer in ("", n) for s, peer in only)]
             if not names:
@@ -110,6 +113,8 @@ class Bench:
     def wanted_singles(self):
         if self.options.only:
             return [each for each in single_measurements.ALL if each.name in self.options.only]
+        if self.options.group != "core":
+            return [each for each in single_measurements.ALL if each.group == self.options.group]
         return [each for each in single_measurements.ALL if each.quick and self.options.quick]
 
     def skip(self, line):
@@ -160,7 +165,7 @@ class Bench:
                 self.prepare(row)
             floor.traffic = rows[0].traffic
             # The counts come first: they do not depend on the clock, and take at most a quarter of the share.
-            if series.half_rate_of is None:
+            if series.counted:
                 for row in [floor, *rows]:
                     self.count_calls(row)
             for number in range(self.plan.pairs):
@@ -183,7 +188,7 @@ class Bench:
             elif series.exchange == "answer":
                 running = row.server.start(self.options.build, "answer", {self.cpus[0]})
                 try:
-                    row.traffic = load.learn(running.port, series.request)
+                    row.traffic = learn(running.port, series.request)
                 finally:
                     running.stop()
             if series.half_rate_of is not None:
@@ -254,14 +259,26 @@ class Bench:
 
     def verdicts(self):
         """The rows of limits.py; with --only, those that were measured."""
-        return limits.check({"series": self.done, "single_measurements": self.singles}, self.options.limits and not self.options.part)
+        return limits.check({"series": self.done, "single_measurements": self.singles}, self.options.limits and not self.options.part,
+                            self.options.group)
+
+    @property
+    def judged(self):
+        """Are verdicts a part of the report?"""
+        return self.options.limits or self.options.quick or self.options.group != "core"
+
+    def command(self):
+        """The target of make that runs this."""
+        if self.options.group != "core":
+            return f"bench-{self.options.group}"
+        return "bench-limit" if self.options.limits else "bench-quick" if self.options.quick else "bench"
 
     def report(self, complete):
         return {
             "schema": render.SCHEMA, "kind": "quick" if self.options.quick else "full", "complete": complete, "machine": self.machine,
-            "command": "make " + ("bench-limit" if self.options.limits else "bench-quick" if self.options.quick else "bench"), "budget_s": self.options.budget,
+            "command": "make " + self.command(), "budget_s": self.options.budget,
             "seconds": round(self.passed(), 1), "pairs_wanted": self.plan.pairs, "warmup_s": self.plan.warmup,
-            "limits": self.verdicts() if self.options.limits or self.options.quick else None,
+            "group": self.options.group, "limits": self.verdicts() if self.judged else None,
             "syscalls_by": self.counter.name if self.counter else None, "skipped": self.skipped, "series": self.done,
             "single_measurements": self.singles,
         }
@@ -280,7 +297,7 @@ class Bench:
             self.say("interrupted: the results so far are written")
         if self.done or self.singles:
             render.write_all(self.report(complete), self.options.output, self.options.document if complete else None)
-            if (self.options.limits or self.options.quick) and self.verdicts():
+            if self.judged and self.verdicts():
                 self.say("\n" + limits.text(self.verdicts()) + "\n" + limits.LEGEND)
             if self.done:
                 self.say("\n" + render.RATIO_NOTE)
@@ -299,6 +316,7 @@ def parse():
     parser.add_argument("--output", help="the folder of bench.json and bench.html (BUILD/bench)")
     parser.add_argument("--document", help="a Markdown page to write as well")
     parser.add_argument("--quick", action="store_true", help="fewer rows, three pairs")
+    parser.add_argument("--group", choices=GROUPS, default="core", help="the series to run without --only (core)")
     parser.add_argument("--short", action="store_true", help="small numbers, two pairs: a test of the runner, not a measurement")
     parser.add_argument("--budget", type=float, help="seconds for everything (2640, quick 280)")
     parser.add_argument("--pairs", type=int, help="pairs per row (8, quick 3, short 2)")

@@ -6,6 +6,7 @@ import socket
 import time
 
 import machine
+import processes
 from processes import Failure
 
 PER_ADDRESS = 9000  # connect() is slow beyond 10,000 connections from one source address to one port
@@ -61,20 +62,27 @@ def memory_bytes(pid, kind="Rss"):
     return int(found.group(1)) * 1024
 
 
+def family_bytes(pid):
+    return sum(map(memory_bytes, processes.family(pid)))
+
+
+def family_descriptors(pid):
+    return sum(len(os.listdir(f"/proc/{each}/fd")) for each in processes.family(pid))
+
+
 def memory_per_connection(running, count, request, answer):
-    """Stop the server after measuring: bytes per connection that never spoke, and bytes after one exchange on each."""
-    folder = f"/proc/{running.pid}/fd"
+    """Stop the server after measuring: bytes per connection that never spoke, and bytes after one exchange on each; of all its processes."""
     clients = []
     try:
-        before, descriptors = memory_bytes(running.pid), len(os.listdir(folder))
+        before, descriptors = family_bytes(running.pid), family_descriptors(running.pid)
         for index in range(count):
             clients.append(connect(running.port, index))
-        wait_until(lambda: len(os.listdir(folder)) >= descriptors + count, "all connections accepted")
+        wait_until(lambda: family_descriptors(running.pid) >= descriptors + count, "all connections accepted")
         time.sleep(SETTLE)
-        silent = memory_bytes(running.pid)
+        silent = family_bytes(running.pid)
         exchange_all(clients, request, answer)
         time.sleep(SETTLE)
-        spoken = memory_bytes(running.pid)
+        spoken = family_bytes(running.pid)
         running.check()
     finally:
         running.stop()  # before the clients close: killing the server is faster than closing one by one

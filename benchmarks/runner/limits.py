@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import single_measurements
 import stats
+from series import ALIKE, LANGUAGES
 from servers import Absent
 
 
@@ -88,6 +89,32 @@ LIMITS = [
     Limit("open-half", "p90_us", 1.10, 1.00),
     Limit("shares", "least_share", 0.80, least=True, digits=2),
 ]
+
+
+
+def beside_languages():
+    """CPU time below every other language, a tail of the open loop not above any: their figure / xchgd's."""
+    for suffix in ("", "-one-core"):
+        yield Limit(f"languages-echo-64{suffix}", "cpu_us", server=ALIKE)
+        for name in LANGUAGES:
+            stretch = 2.00 if name == "go-net" else None
+            yield Limit(f"languages-echo-64{suffix}", "cpu_us", 1.00, stretch, server=name, least=True)
+            yield Limit(f"languages-echo-1000{suffix}", "cpu_us", 1.00, stretch, server=name, least=True)
+            yield Limit(f"languages-open-half{suffix}", "p90_us", 1.00, server=name, least=True)
+
+
+# The targets of each group of series.py.
+OF_GROUP = {
+    "core": LIMITS,
+    "languages": list(beside_languages()),
+    "http": [
+        Limit("http-64-wrk", "cpu_us", server="nginx-again"),
+        Limit("http-64-wrk", "cpu_us", 0.85, 0.78, server="http-example"),
+        Limit("http-64-wrk", "cpu_us", server="bare-http"),
+        Limit("http-1000-wrk", "cpu_us", 0.75, 0.70, server="http-example"),
+        Limit("http-1000-wrk", "cpu_us", server="bare-http"),
+    ],
+}
 
 # The figures of library.py and wrk.py. of(name) makes a limit with a target that depends on the options.
 OTHERS = {limit.figure: limit for limit in [
@@ -189,12 +216,12 @@ def notes_of(limit, rows, spread, series):
     return "; ".join(notes)
 
 
-def check(report, everything=True):
+def check(report, everything=True, group="core"):
     """The rows of a report of bench.py; without everything, only those that were measured."""
     series = {each["name"]: each for each in report["series"]}
     measured = {each["name"]: each for each in report.get("single_measurements", [])}
     found = []
-    for limit in LIMITS:
+    for limit in OF_GROUP[group]:
         if limit.series in single_measurements.BY_NAME:
             each = measured.get(limit.series)
             spread = stats.spread(each["figures"].get(limit.figure, [])) if each else None
@@ -242,7 +269,7 @@ def main():
         sys.exit(__doc__)
     with open(sys.argv[1]) as stream:
         report = json.load(stream)
-    print(stats.markdown(HEADINGS, cells(check(report, everything=False)), right))
+    print(stats.markdown(HEADINGS, cells(check(report, everything=False, group=report.get("group", "core"))), right))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
-import socket
 import subprocess
 import tempfile
 import time
 
+import http_load
 import processes
+from http_load import Children
 from processes import Failure
 from servers import GREETING, Traffic, escape
 
@@ -43,40 +43,6 @@ def command(build, series, running, seconds, warmup, rate=None, traffic=None, co
     more += ["-R", str(max(int(rate), 1))] if rate is not None else []
     threads = 1 if series.connections == 1 or (series.pinned and not series.overload) else 2
     return xchg_bench(build, series.exchange, series.connections, seconds, warmup, running.port, *more, threads=threads)
-
-
-def learn(port, request):
-    """Send an HTTP request once and return its answer as Traffic. The date in it may differ."""
-    answer, length, body = b"", None, b""
-    with socket.create_connection(("127.0.0.1", port), 5) as client:
-        client.sendall(request)
-        while not (length and len(body) >= int(length.group(1))) and (data := client.recv(65536)):
-            answer += data
-            head, separator, body = answer.partition(b"\r\n\r\n")
-            length = separator and re.search(rb"(?i)content-length: (\d+)", head)
-    if b" 200 " not in answer:
-        raise Failure(f"not an HTTP answer with status 200: {answer[:80]!r}")
-    date = re.search(rb"(?i)\r\ndate: ([^\r]*)", answer)
-    return Traffic(request, answer, (date.start(1), len(date.group(1))) if date else None)
-
-
-class Children:
-    """CPU time of a server whose child processes live through the run. It is read twice during the load."""
-
-    def __init__(self, pid, begin, finish):
-        self.pid, self.times, self.seen = pid, [begin, finish], []
-
-    def look(self, since_start):
-        if self.times and since_start >= self.times[0]:
-            del self.times[0]
-            self.seen.append((time.monotonic(), processes.family_cpu_seconds(self.pid), len(processes.family(self.pid))))
-
-    def utilisation(self):
-        """None if a reading is missing, or if the number of children changed between the two."""
-        if len(self.seen) < 2 or self.seen[0][2] != self.seen[1][2]:
-            return None
-        (t0, c0, _), (t1, c1, _) = self.seen
-        return (c1 - c0) / (t1 - t0)
 
 
 def figures(report, children=None):
@@ -160,10 +126,13 @@ def run(build, series, server, cpus, seconds, warmup, *, rate=None, traffic=None
     """
     server_cpus, load_cpus = ({cpus[0]}, set(cpus) if series.overload else {cpus[1]}) if cpus else (None, None)
     running = server.start(build, series.exchange, server_cpus, traffic)
+    warmup = max(warmup, server.warmup) if count is None else warmup
     try:
+        if series.exchange == "http":
+            return http_load.run(series, running, load_cpus, seconds, warmup)
         line = command(build, series, running, seconds, warmup, rate, traffic, count)
         children, look = None, {}
-        if server.forks and series.exchange == "echo" and count is None:
+        if (server.several or (server.forks and series.exchange == "echo")) and count is None:
             children = Children(running.pid, warmup + 0.25 * seconds, warmup + 0.85 * seconds)
             look = {"look": children.look}
         report, calls = run_report(line, load_cpus, seconds + warmup + 40, running, counter=counter, **look)

@@ -10,7 +10,8 @@ import load
 import machine
 from connections import connect, exchange_all, memory_bytes, memory_per_connection, wait_until
 from processes import Failure
-from servers import QUICK_STOP, free_port, start_xchg
+from series import LANGUAGES
+from servers import QUICK_STOP, Absent, free_port, start_named, start_xchg
 
 MESSAGE = b"x" * 64
 GONE_SECONDS = 2  # after which the memory must have been freed
@@ -22,6 +23,20 @@ def idle(bench):
     count = machine.affordable(bench.plan.idle)
     silent, spoken = memory_per_connection(start_xchg(bench.options.build, XCHG_EXCHANGE="echo"), count, MESSAGE, MESSAGE)
     return {"silent": [silent], "spoken": [spoken]}, f"{count:,} connections"
+
+
+def languages_idle(bench):
+    """The same for the servers in other languages, with all of their processes."""
+    count, figures, absent = machine.affordable(bench.plan.idle), {}, []
+    for name in ["xchgd", *LANGUAGES]:
+        try:
+            running = start_named(name, bench.options.build, "echo")
+        except Absent as problem:
+            absent.append(f"skipped: {problem}")
+            continue
+        silent, spoken = memory_per_connection(running, count, MESSAGE, MESSAGE)
+        figures |= {f"{name}: silent": [silent], f"{name}: spoken": [spoken]}
+    return figures, "; ".join([f"{count:,} connections", *absent])
 
 
 def kept(bench):

@@ -117,6 +117,14 @@ def text_machine(machine):
     return "\n".join(f"{what}: {value}" for what, value in machine_facts(machine))
 
 
+def counting(report):
+    """How the system calls were counted."""
+    if report.get("group", "core") != "core":
+        return "Servers with a compiler at run time get up to 2 s of warm-up. System calls are not counted."
+    return (f"Separate runs with {report['syscalls_by']} counted the system calls." if report["syscalls_by"]
+            else "System calls were not counted: perf was not permitted and strace was not installed.")
+
+
 def introduction(report):
     """The paragraphs above the tables."""
     machine, minutes = report["machine"], report["seconds"] / 60
@@ -128,8 +136,7 @@ def introduction(report):
            "It is not the quotient of the two medians shown, which come from all runs. "
            "The brackets have the second lowest and the second highest ratio; with fewer than five pairs, the lowest and the highest. "
            "More exchanges a second are better; for all other figures, less is better. A ratio within 3 % of 1 is noise. "
-           + (f"Separate runs with {report['syscalls_by']} counted the system calls." if report["syscalls_by"]
-              else "System calls were not counted: perf was not permitted and strace was not installed."))
+           + counting(report))
 
 
 def sections(report):

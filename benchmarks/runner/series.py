@@ -31,6 +31,12 @@ class Series:
     answer: bytes = None       # None: ask the server once and expect that answer
     lines: dict = field(default_factory=dict)  # server: its own request, of the same size, if its framing differs
     quick: list = field(default_factory=list)  # the rows of bench-quick
+    group: str = "core"        # the target that runs it: make bench, bench-languages, bench-http
+
+    @property
+    def counted(self):
+        """Are system calls counted? Not in the groups for scale: servers of several processes, and runtimes that poll."""
+        return self.group == "core" and self.half_rate_of is None
 
     @property
     def own_protocol(self):
@@ -90,4 +96,31 @@ SERIES = [
     Series("http-64", "for scale only: an HTTP answer, 64 connections; the baseline sends the same bytes", "answer", 64,
            ["nginx-http", "haproxy-http"], baseline="bare-answer", request=HTTP_REQUEST),
 ]
+
+# ---- the languages: pairs with xchgd ----
+
+LANGUAGES = ["go-net", "tokio", "netty", "asio", "node", "node-shared", "uvloop", "erlang"]
+ALIKE = "xchgd-again"  # the baseline a second time: how far two equal servers differ here
+
+
+def languages(name, title, exchange, connections, **more):
+    """The series on all cores, and on one core for the server and another for the load."""
+    half = more.pop("half_rate_of", None)
+    return [Series(f"languages-{name}{suffix}", f"{title}, {where}", exchange, connections, [ALIKE, *LANGUAGES], pinned=pinned, baseline="xchgd",
+                   group="languages", half_rate_of=half and f"languages-{half}{suffix}", **more)
+            for suffix, where, pinned in (("", "all cores", False), ("-one-core", "one core", True))]
+
+
+for count in (64, 1, 1000, 10000):
+    SERIES += languages(f"echo-{count}", f"echo of 64 bytes, {count:,} connection{'s' * (count > 1)}", "echo", count)
+SERIES += languages("pipeline-16", "echo of 64 bytes, 64 connections, 16 messages in flight on each", "echo", 64, pipeline=16)
+SERIES += languages("greet-64", "greet: connect, greeting, message of 64 bytes, close; 64 at a time", "greet", 64)
+SERIES += languages("open-half", "echo of 64 bytes, 64 connections, open loop at half of the server's best rate", "echo", 64, half_rate_of="echo-64")
+
+# ---- HTTP, loaded by wrk: pairs with nginx ----
+
+HTTP = ["nginx-again", "http-example", "bare-http", "haproxy-http", "h2o", "go-http", "node-http"]
+SERIES += [Series(f"http-{count}-wrk", f"HTTP, a GET and a short answer, {count:,} connections, loaded by wrk", "http", count, HTTP, baseline="nginx-http",
+                  group="http") for count in (64, 1000)]
+GROUPS = list(dict.fromkeys(series.group for series in SERIES))
 SERIES_BY_NAME = {series.name: series for series in SERIES}

@@ -101,10 +101,10 @@ def not_built(path):
 
 
 class Peer:
-    """A program of benchmarks/peers."""
+    """A program of benchmarks/peers. several: it serves with processes that live as long as it does. warmup: seconds, for a compiler at run time."""
 
-    def __init__(self, name, program, about):
-        self.name, self.program, self.about = name, program, about
+    def __init__(self, name, program, about, *, several=False, warmup=0, **variables):
+        self.name, self.program, self.about, self.several, self.warmup, self.variables = name, program, about, several, warmup, variables
         self.forks = program == "fork"
 
     def missing(self, build):
@@ -112,11 +112,40 @@ class Peer:
 
     def start(self, build, exchange, cpus, traffic=None):
         arguments = [str(len(traffic.request)), escape(traffic.answer)] if exchange == "answer" else [exchange]
-        return Running([os.path.join(build, "peers", self.program), "0", *arguments], cpus=cpus, pattern="listening ")
+        return Running([os.path.join(build, "peers", self.program), "0", *arguments], cpus=cpus, pattern="listening ",
+                       env=os.environ | self.variables)
+
+
+class BareHttp(Peer):
+    """The bare loop with a fixed answer, for the requests that wrk sends (http_load.request_of): the port is a part of them."""
+
+    def start(self, build, exchange, cpus, traffic=None):
+        port = free_port()
+        request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+        answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n"
+        return Running([os.path.join(build, "peers", self.program), str(port), str(len(request)), escape(answer)], cpus=cpus, pattern="listening ")
+
+
+class Example:
+    """A program of docs/examples."""
+
+    forks = several = False
+    warmup = 0
+
+    def __init__(self, name, program, about):
+        self.name, self.program, self.about = name, program, about
+
+    def missing(self, build):
+        return not_built(os.path.join(build, "examples", self.program))
+
+    def start(self, build, _exchange, cpus, _traffic=None):
+        return start_xchg(build, os.path.join("examples", self.program), cpus=cpus)
 
 
 class Xchgd:
     """xchgd with one of its models."""
+
+    several, warmup = False, 0
 
     def __init__(self, name, about, signum=signal.SIGTERM, **settings):
         self.name, self.about, self.signum, self.settings = name, about, signum, settings
@@ -136,7 +165,8 @@ class Xchgd:
 class Foreign:
     """An installed server; command(path, folder, port) writes its configuration and returns its command line."""
 
-    forks = False
+    forks = several = False
+    warmup = 0
 
     def __init__(self, name, about, package, program, command, signum=signal.SIGTERM):
         self.name, self.about, self.package, self.program, self.command, self.signum = name, about, package, program, command, signum
@@ -223,6 +253,24 @@ frontend bench
     return [path, "-db", "-f", write(folder, "haproxy.cfg", text)]
 
 
+def h2o_http(path, folder, port):
+    """A file is the cheapest fixed answer of h2o: it caches small ones."""
+    write(folder, "index.txt", "ok\n")
+    user = "user: root\n" if os.getuid() == 0 else ""
+    text = f"""num-threads: 1
+max-connections: 8192
+http1-request-timeout: 60
+{user}pid-file: {folder}/h2o.pid
+error-log: /dev/stderr
+listen: {{host: 127.0.0.1, port: {port}}}
+hosts:
+  default:
+    paths:
+      /: {{file.dir: {folder}, file.index: [index.txt], file.etag: OFF}}
+"""
+    return [path, "-c", write(folder, "h2o.conf", text)]
+
+
 ALL = [
     Peer("bare", "bare", "one thread, level-triggered epoll, no state: the lower bound"),
     Peer("bare-et", "bare_et", "the same with edge-triggered epoll; reads until a short read"),
@@ -240,6 +288,22 @@ ALL = [
     Xchgd("xchgd-iterative", "xchgd, XCHG_MODEL=iterative", XCHG_MODEL="iterative"),
     Xchgd("xchgd-fork", "xchgd, XCHG_MODEL=fork", XCHG_MODEL="fork"),
     Xchgd("xchgd-thread", "xchgd, XCHG_MODEL=thread", XCHG_MODEL="thread"),
+    Xchgd("xchgd-again", "xchgd with its defaults a second time: the A/A pair"),
+    Peer("go-net", "go_net", "Go, net: a goroutine for each connection"),
+    Peer("tokio", "tokio", "Rust, tokio: a task for each connection"),
+    Peer("netty", "netty", "Java, Netty: event loop groups, NIO", warmup=2),
+    Peer("asio", "asio", "C++, Boost.Asio: a pool of threads, each with an io_context"),
+    Peer("node", "node_net", "Node.js, net under cluster", several=True, warmup=2),
+    Peer("node-shared", "node_net", "the same, each process accepts (NODE_CLUSTER_SCHED_POLICY=none)", several=True, warmup=2,
+         NODE_CLUSTER_SCHED_POLICY="none"),
+    Peer("uvloop", "uvloop_net", "Python, protocols on uvloop, a process for each core", several=True),
+    Peer("erlang", "erlang_tcp", "Erlang, gen_tcp: a process for each connection", warmup=1),
+    Example("http-example", "http", "docs/examples/http.c: the library with a parse function"),
+    BareHttp("bare-http", "bare_answer", "the bare loop with a fixed answer: the lower bound"),
+    Peer("go-http", "go_net", "Go, net/http"),
+    Peer("node-http", "node_net", "Node.js, http", several=True, warmup=2),
+    Foreign("nginx-again", "nginx, `return 200`, a second time: the A/A pair", "nginx", "nginx", nginx_http),
+    Foreign("h2o", "h2o, a file of 3 bytes", "h2o", "h2o", h2o_http),
     Foreign("memcached", "memcached with one worker thread, `mn`", "memcached", "memcached", memcached),
     Foreign("redis", "Redis, `PING`, nothing written to disk", "redis-server", "redis-server", redis),
     Foreign("nginx-stream", "nginx stream, `return`", "nginx libnginx-mod-stream", "nginx", nginx_stream),

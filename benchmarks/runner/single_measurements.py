@@ -15,6 +15,7 @@ class SingleMeasurement:
     measure: Callable  # of a Bench: ({figure: values}, a note)
     seconds: Callable  # of a Plan: estimated duration
     quick: bool = False
+    group: str = "core"  # of series.py
 
 
 ALL = [
@@ -30,5 +31,7 @@ ALL = [
     SingleMeasurement("gone", "memory that remains allocated after connections have closed", memory.kept, lambda plan: 3 + plan.gone / 1000),
     SingleMeasurement("shares", f"{memory.PROCESSES} xchgd processes on one address, XCHG_REUSEPORT=on", memory.shares,
                       lambda plan: plan.long_ms / 1000 + 3),
+    SingleMeasurement("languages-idle", "memory of an idle connection: bytes, of xchgd and of the servers in other languages", memory.languages_idle,
+                      lambda plan: 8 * (8 + plan.idle / 1000), group="languages"),
 ]
 BY_NAME = {each.name: each for each in ALL}

@@ -34,7 +34,7 @@ import processes
 import rights
 import servers
 import stats
-from load import learn
+from http_load import learn
 from processes import Failure
 
 CLIENTS = 16

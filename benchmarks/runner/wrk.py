@@ -25,17 +25,13 @@ import subprocess
 import sys
 import tempfile
 
+import http_load
 import limits
 import load
 import machine
 import processes
 import servers
 import stats
-
-
-def request_of(port):
-    """The request of wrk."""
-    return f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
 
 
 def answer_of(size):
@@ -94,7 +90,7 @@ def measure(options):
     """The runs of all pairs, as (wrk's, xchg-bench's), and the size of a message."""
     server_cpu, cpu = machine.cpus()
     port = servers.free_port()
-    size, started = len(request_of(port)), []  # the port's digits are part of the request
+    size, started = len(http_load.request_of(port)), []  # the port's digits are part of the request
     try:
         for command in (["bare_answer", str(port), str(size), servers.escape(answer_of(size).encode())], ["bare", "0", "echo"]):
             started.append(servers.Running([os.path.join(options.build, "peers", command[0]), *command[1:]], cpus={server_cpu}, pattern="listening "))

@@ -17,7 +17,9 @@ RUNNER = os.path.join(TOP, "benchmarks", "runner")
 sys.path.insert(0, RUNNER)
 import single_measurements  # noqa: E402
 import counts  # noqa: E402
+import http_load  # noqa: E402
 import limits  # noqa: E402
+import processes  # noqa: E402
 import render  # noqa: E402
 import stats  # noqa: E402
 import latency_tails  # noqa: E402
@@ -36,7 +38,7 @@ class Peer:
     def __init__(self, name, *arguments):
         self.path = os.path.join(PEERS, name)
         if not os.access(self.path, os.X_OK):
-            raise unittest.SkipTest(f"not built (make peers): {name}")
+            raise unittest.SkipTest(f"not built (make peers languages): {name}")
         self.process = subprocess.Popen([self.path, "0", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, start_new_session=True)
         line = self.process.stdout.readline()
@@ -274,11 +276,20 @@ class Limits(unittest.TestCase):
         self.assertEqual(limits.text(found.values()).count("\n"), len(found))
 
     def test_every_limit_is_about_something_that_is_run(self):
-        for limit in limits.LIMITS:
-            if limit.series not in single_measurements.BY_NAME:
-                rows = SERIES_BY_NAME[limit.series].rows
-                self.assertIn(limit.server, rows, limit.series)
-                self.assertIn(limit.to, [None, *rows], limit.series)
+        for group, each in limits.OF_GROUP.items():
+            for limit in each:
+                if limit.series not in single_measurements.BY_NAME:
+                    rows = SERIES_BY_NAME[limit.series].rows
+                    self.assertIn(limit.server, rows, limit.series)
+                    self.assertIn(limit.to, [None, *rows], limit.series)
+                    self.assertEqual(SERIES_BY_NAME[limit.series].group, group, limit.series)
+
+    def test_a_language_must_cost_more(self):
+        rows = [self.row("xchgd-again", [(1.0, 1.0)]), self.row("go-net", [(2.1, 1.0)]), self.row("tokio", [(0.9, 1.0)])]
+        report = {"series": [{"name": "languages-echo-64", "baseline": "xchgd", "baseline_syscalls": None, "rows": rows}]}
+        self.assertEqual({row["what"]: row["verdict"] for row in limits.check(report, everything=False, group="languages")}, {
+            "languages-echo-64: xchgd-again's cpu_us / xchgd": "shown", "languages-echo-64: go-net's cpu_us / xchgd": "pass, stretch too",
+            "languages-echo-64: tokio's cpu_us / xchgd": "FAIL"})
 
 
 class Figures(unittest.TestCase):
@@ -306,11 +317,40 @@ class Figures(unittest.TestCase):
                 self.assertIn(name, servers.BY_NAME, series.name)
             self.assertLessEqual(set(series.quick), set(series.rows), series.name)
             self.assertIn(series.half_rate_of, [None, *SERIES_BY_NAME], series.name)
+            self.assertIn(series.group, ("core", "languages", "http"), series.name)
             for request in series.lines.values():
                 self.assertEqual(len(request), len(series.request), series.name)
 
     def test_bytes_are_spelt_as_the_peers_read_them(self):
         self.assertEqual(servers.escape(b"a\\\r\0\xff"), r"a\x5c\x0d\x00\xff")
+
+
+WRK = """Running 1s test @ http://127.0.0.1:8080/
+  1 threads and 64 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency   723.01us    1.02ms  12.27ms   93.87%
+    Req/Sec   118.24k    10.08k  130.00k    70.00%
+  Latency Distribution
+     50%  491.00us
+     75%  602.50us
+     90%    1.68ms
+     99%    1.20s
+  117633 requests in 1.00s, 16.15MB read
+Requests/sec: 117500.45
+Transfer/sec:     16.14MB
+"""
+
+
+class Wrk(unittest.TestCase):
+    """Goal: the output of wrk is read right."""
+
+    def test_units(self):
+        self.assertEqual(http_load.parse(WRK), {"rate": 117500.45, "p50_us": 491.0, "p90_us": 1680.0, "p99_us": 1.2e6, "p99_9_us": None})
+
+    def test_no_figures_are_a_failure(self):
+        for text in ("", WRK.replace("117500.45", "0.00"), WRK.split("  Latency Distribution")[0]):
+            with self.assertRaises(processes.Failure):
+                http_load.parse(text)
 
 
 class Runner(unittest.TestCase):
