@@ -38,8 +38,8 @@ SLOW_RUN = $(if $(filter asan tsan valgrind,$(VARIANT)),--forked '$(FORKED)')
 FAIL_NTH = $(if $(filter tsan,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 # The programs with more than one thread. In the others TSan would find nothing.
-TSAN_UNIT = acceptor% admin admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% signals \
-            stats thread wake watchdog worker%
+TSAN_UNIT = acceptor% admin admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% service signals \
+            stall stats thread wake watchdog worker%
 # It does not support threads in the forked child of a process with threads.
 THREADED = $(filter-out $(B)/tests/check_api_fork%,$(filter $(TSAN_UNIT:%=$(B)/tests/check_%),$(UNIT))) $(filter $(B)/tests/fault/check_acceptor_%,$(FAULT)) $(CONC)
 PROGRAMS = $(if $(filter tsan,$(VARIANT)),$(THREADED),$(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE))

@@ -38,7 +38,9 @@ static void set_up(void) {
 static void tear_down(void) {
   service_close(&service);
   xchg_server_destroy(server);
-  close(manager);
+  if (manager != -1) {
+    close(manager);
+  }
 }
 
 /* Open it with these variables, which may be NULL. */
@@ -109,16 +111,17 @@ END_TEST
 
 /* A model without workers, and a single worker. */
 START_TEST(status_of_other_models) {
+  struct config other = *config; /* the threads of the server read theirs */
+  struct xchg_server view = {.config = &other, .model = server->model};
   open_service(NULL, NULL);
-  config->model = MODEL_THREAD;
-  tend(SERVICE_SERVING, NEVER);
+  other.model = MODEL_THREAD;
+  (void)service_tend(&service, &view, SERVICE_SERVING, NEVER);
   expect("STATUS=serving 0 of 100 connections");
-  config->model = MODEL_POOL;
-  config->workers = 1;
+  other.model = MODEL_POOL;
+  other.workers = 1;
   service.status_at_ns = 0;
-  tend(SERVICE_SERVING, NEVER);
+  (void)service_tend(&service, &view, SERVICE_SERVING, NEVER);
   expect("STATUS=serving 0 of 100 connections, 1 worker");
-  config->workers = 2;
 }
 END_TEST
 
@@ -223,6 +226,7 @@ END_TEST
 START_TEST(the_manager_ends) {
   open_service("WATCHDOG_USEC=60000000", NULL);
   close(manager);
+  manager = -1;
   for (int i = 0; i < 3; i++) {
     service.watchdog_at_ns = service.status_at_ns = 0;
     ck_assert_uint_gt(tend(SERVICE_SERVING, NEVER), sys_now_ns() + SERVICE_STATUS_NS / 2);
