@@ -6,7 +6,7 @@ deb: | need-deb ## build the Debian packages in build/deb, 30 s
 	@cd $(BUILD)/deb && du -b --apparent-size $$(ls *.deb | grep -v -e -dbgsym_)
 
 # The fresh Debian system stays in build/release/debian for the next run.
-check-deb: all manual deb ## lintian, a second build, and install, upgrade, remove and purge in a fresh Debian system, 3 minutes
+check-deb: all manual deb ## lintian, a second build, and install, upgrade, remove and purge in a fresh Debian system, at most 8 minutes
 	@DEB_FOLDER='$(abspath $(BUILD))/deb' DEB_ROOT='$(abspath $(BUILD))/release/debian' \
 	  tests/run --limit 1200 -o $(B)/tests/log-deb tests/release/test_debian.py; status=$$?; cat $(BUILD)/deb/report; exit $$status
 
