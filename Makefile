@@ -279,7 +279,7 @@ test-%: | need-check ## the tests of one module: make test-ring, test-conn, test
 	@$(if $(call tests_of,$*),$(MAKE) $(call tests_of,$*) && $(RUN) $(call tests_of,$*))
 	@$(if $(wildcard tests/live/test_$*.py),$(MAKE) check-live LIVE=tests/live/test_$*.py)
 
-include docs/docs.mk tests/tests.mk tests/portable.mk benchmarks/bench.mk
+include docs/docs.mk docs/deploy/debian.mk tests/tests.mk tests/portable.mk benchmarks/bench.mk
 
 need-build $(GROUPS_OF_PACKAGES:%=need-%): need-%:
 	@.ci/packages $(call packages_of,$(sort $* $(call groups_of,$(MAKECMDGOALS))))

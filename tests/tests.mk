@@ -356,7 +356,7 @@ eva: | need-eva ## the parsers on any bytes, by abstract interpretation (Frama-C
 # ---- lint ----
 
 C_FILES = $(wildcard core/*.[ch] net/*.[ch] pool/*.[ch] tests/*/*.[ch] tests/unit/*/*.[ch] tests/live/*/*.[ch] docs/*.[ch] docs/examples/*.c benchmarks/*/*.[ch])
-SH_FILES = .ci/run .ci/packages $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
+SH_FILES = .ci/run .ci/packages docs/deploy/make-deb $(addprefix docs/deploy/debian/,xchgd.postinst xchgd.prerm tests/exchange tests/bench tests/compile tests/server.sh) $(wildcard tests/*/*.sh tests/lint/hardening tests/lint/generated docs/completion/*)
 
 lint: | need-lint ## layers, lengths, words, header docs, clang-format, clang-tidy, cppcheck, shellcheck, man pages
 	@$(MAKE) -k lint-rules lint-format lint-shell lint-man lint-cppcheck lint-tidy
