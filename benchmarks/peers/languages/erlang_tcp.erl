@@ -5,7 +5,8 @@
 %% delivers a hundred reads before it asks the process, as Cowboy does by default. The user's buffer
 %% has 4 KiB. TCP_NODELAY: off by default in gen_tcp, set here on the listener, from which
 %% connections take their options. Backlog: 4096. The emulator's threads do not spin before they
-%% sleep (+sbwt none), as RabbitMQ starts it. A client that does not read blocks its process.
+%% sleep (+sbwt none), as RabbitMQ starts it. A client that does not read blocks its process. If it
+%% half-closes then, the driver of gen_tcp drops what is queued; no measured client does that.
 -module(erlang_tcp).
 -export([main/0, main/1, accept/2]).
 
