@@ -45,7 +45,7 @@
   }
 
 /* The number of a call that only x86-64 has. */
-#define X86(number) (MACHINE_AUDIT_ARCH == AUDIT_ARCH_X86_64 ? number : "-")
+#define X86(number) (MACHINE_AUDIT_ARCH == AUDIT_ARCH_X86_64 ? (number) : "-")
 
 #define BIT(kind) (1U << SANDBOX_##kind)
 #define ALL (BIT(MAIN) | BIT(ACCEPTOR) | BIT(WORKER) | BIT(ADMIN) | BIT(LOG))
