@@ -57,6 +57,9 @@
 /* The numbers of the x32 ABI have this bit, and mean calls with other arguments. */
 #define X32_BIT UINT32_C(0x40000000)
 
+/* PR_SET_VMA of Linux 5.17, which older headers do not have. */
+#define SET_VMA UINT32_C(0x53564d41)
+
 #define NAMESPACES                                                                              \
   (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
    CLONE_NEWNET)
@@ -68,7 +71,7 @@
 static const struct sandbox_argument connected = {5, 1, {0}, "no address"};
 static const struct sandbox_argument unsent = {1, 1, {TIOCOUTQ}, "SIOCOUTQ"};
 static const struct sandbox_argument names = {
-    0, 2, {PR_SET_NAME, PR_SET_VMA}, "PR_SET_NAME, PR_SET_VMA"};
+    0, 2, {PR_SET_NAME, SET_VMA}, "PR_SET_NAME, PR_SET_VMA"};
 static const struct sandbox_argument namespaces = {0, 1, {NAMESPACES}, "CLONE_NEW*"};
 
 static const struct sandbox_row rows[] = {
