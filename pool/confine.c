@@ -141,14 +141,15 @@ static int prepare(struct sandbox *sandbox, const struct confine_setup *setup) {
 }
 
 /* Restrict main. Return: 0, or an exit code. */
-static int restrict_main(const struct sandbox *sandbox, enum sandbox_kind kind, struct log *log) {
+static int restrict_main(struct sandbox *sandbox, enum sandbox_kind kind, struct log *log) {
   if (sandbox_enter(sandbox, kind) == 0) {
     return 0;
   }
   if (sandbox_required(sandbox)) {
     return log_failed(log, "cannot enter the sandbox");
   }
-  log_errno(log, LOG_WARN, "the main thread runs without the sandbox", errno);
+  sandbox->facts.incomplete = true;
+  log_errno(log, LOG_WARN, "the main thread runs without a part of the sandbox", errno);
   return 0;
 }
 
@@ -189,8 +190,8 @@ int confine_main(struct sandbox *sandbox, struct log *log) {
   log_u64(&line, "landlock", (uint64_t)sandbox->facts.landlock_abi);
   log_str(&line, "seccomp", sandbox->facts.seccomp);
   log_str(&line, "caps", caps);
-  if (sandbox->facts.main_open) {
-    log_str(&line, "main", "open");
+  if (sandbox->facts.main_open || sandbox->facts.incomplete) {
+    log_str(&line, "main", sandbox->facts.main_open ? "open" : "incomplete");
   }
   log_end(&line);
   return 0;

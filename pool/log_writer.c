@@ -303,7 +303,7 @@ int log_writer_start(struct log_writer *writer, const struct sandbox *sandbox) {
   if (writer->how == HOW_THREAD) {
     sigset_t before;
     writer->sandbox = sandbox;
-    writer->up = false;
+    writer->up = writer->ended = false; /* a thread that was refused has left both set */
     signals_block_all(&before);
     int error = pthread_create(&writer->thread, NULL, writer_main, writer);
     signals_restore(&before);

@@ -107,7 +107,7 @@ static int check_sandbox(struct model_pool *pool) {
     join(pool);
     return fail(error);
   }
-  log_errno(pool->model.setup.log, LOG_WARN, "a worker runs without the sandbox", error);
+  log_errno(pool->model.setup.log, LOG_WARN, "a worker runs without a part of the sandbox", error);
   return 0;
 }
 

@@ -235,11 +235,13 @@ int sandbox_enter(const struct sandbox *sandbox, enum sandbox_kind kind) {
   if (own == SANDBOX_KINDS) {
     return 0;
   }
-  if (sandbox->ruleset_fd != -1 &&
-      syscall(SYS_landlock_restrict_self, sandbox->ruleset_fd, 0) == -1) {
+  bool ruled =
+      sandbox->ruleset_fd == -1 || syscall(SYS_landlock_restrict_self, sandbox->ruleset_fd, 0) == 0;
+  int error = errno;
+  if (sandbox->seccomp && install(own, sandbox->mode == SANDBOX_TRAP) == -1) {
     return -1;
   }
-  return sandbox->seccomp ? install(own, sandbox->mode == SANDBOX_TRAP) : 0;
+  return ruled ? 0 : fail(error);
 }
 
 void sandbox_fini(struct sandbox *sandbox) {

@@ -42,6 +42,7 @@ struct sandbox_facts {
   const char *seccomp; /* "pool", "handler" or "off" */
   int seccomp_error;   /* why there is none */
   bool main_open;      /* main keeps everything */
+  bool incomplete;     /* main could not enter a part; the log has said why */
   bool tried;          /* the sandbox was tried on this kind of machine */
 };
 
@@ -70,8 +71,10 @@ int sandbox_prepare(struct sandbox *sandbox, const struct sandbox_setup *setup);
  * with SANDBOX_MAIN as the last step before msg=listening. Where a handler runs, main calls it with
  * SANDBOX_HANDLER before on_start and before it makes a thread; then every other call returns 0 at
  * once, because the thread has inherited the restriction. ${sandbox} may be NULL.
- * Return: 0, or -1 with errno. A kernel that passed sandbox_prepare fails only without memory.
- * After -1 the thread must not serve, unless the mode is AUTO; see sandbox_required.
+ * Return: 0, or -1 with errno if a part is not in force; the other part is tried all the same. A
+ * kernel that passed sandbox_prepare fails only without memory, or with E2BIG where the process
+ * has 16 layers of Landlock already. After -1 the thread must not serve, unless the mode is AUTO;
+ * see sandbox_required.
  * Thread: any; a thread's first act.
  */
 int sandbox_enter(const struct sandbox *sandbox, enum sandbox_kind kind);

@@ -350,7 +350,7 @@ static int check_sandbox(struct xchg_server *server) {
     return 0;
   }
   if (!sandbox_required(server->sandbox)) {
-    log_errno(server->log, LOG_WARN, "the acceptor runs without the sandbox",
+    log_errno(server->log, LOG_WARN, "the acceptor runs without a part of the sandbox",
               server->sandbox_error);
     return 0;
   }

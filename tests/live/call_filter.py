@@ -19,6 +19,18 @@ if libc.prctl(38, 1, 0, 0, 0) == -1 or libc.prctl(22, 2, head, 0, 0) == -1:
     raise OSError(ctypes.get_errno(), "no filter of system calls")
 os.execvp(sys.argv[2], sys.argv[2:])
 """
+# Adds argv[1] layers of Landlock, which forbid little, and executes argv[2:].
+LAYERS = """import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+right = ctypes.c_uint64(1 << 11)  # LANDLOCK_ACCESS_FS_MAKE_BLOCK
+libc.prctl(38, 1, 0, 0, 0)
+for _ in range(int(sys.argv[1])):
+    fd = libc.syscall(444, ctypes.byref(right), ctypes.c_size_t(8), 0)
+    if libc.syscall(446, fd, 0) == -1:
+        raise OSError(ctypes.get_errno(), "no layer of Landlock")
+    os.close(fd)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000  # SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO
 UNIT_CALLS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unit_calls.txt")
@@ -44,6 +56,11 @@ def wrap_of(names, listed, otherwise):
 def refusing(names, error):
     """A wrap under which these calls fail with ${error}."""
     return wrap_of(names, ERRNO | error, ALLOW)
+
+
+def layered(count):
+    """A wrap with ${count} layers of Landlock; a process has 16 at most."""
+    return [sys.executable, "-S", "-c", LAYERS, str(count)]
 
 
 def unit_filter():

@@ -19,7 +19,7 @@ import tempfile
 import time
 import unittest
 
-from call_filter import refusing, unit_filter
+from call_filter import layered, refusing, unit_filter
 from clients import FolderTest
 from endpoint import Endpoint
 from test_handler import plugin
@@ -282,6 +282,24 @@ class Kernels(SandboxTest):
                                         ([*LANDLOCK, "seccomp"], errno.ENOSYS, {"landlock", "seccomp"})):
                 with self.subTest(names, error=error, **handler):
                     self.limited(names, error, lacks, **handler)
+
+    @unittest.skipUnless(COMPLETE, "needs a kernel that lacks nothing")
+    def test_no_layer_of_landlock_is_left(self):
+        """A process has 16 at most. Without one for the server it still has its filter, and the log says what is missing."""
+        for handler in ({}, dict(XCHG_HANDLER=plugin("holder"))):
+            with self.subTest(**handler):
+                with Server(wrap=layered(15), XCHG_SANDBOX="on", **handler) as server:
+                    self.assertNotIn("main", server.wait_line("sandbox"))
+                    server.stop()
+                with Server(wrap=layered(16), XCHG_SANDBOX="auto", **handler) as server:
+                    self.assertEqual(server.wait_line("sandbox")["main"], "incomplete")
+                    self.assertEqual(server.wait_line("the main thread runs without a part of the sandbox")["error"], os.strerror(errno.E2BIG))
+                    for name, fields in of_threads(server).items():
+                        self.assertEqual(filters(fields), filters(of_process()) + 1, name)
+                    talk("plug-in" if handler else "", server)
+                    server.stop()
+                server = Server(wrap=layered(16), wait=False, XCHG_SANDBOX="on", **handler)
+                server.finish(71)
 
     @unittest.skipUnless(ROOT and PLAIN, "needs root, whose capabilities are given up")
     def test_capset_is_refused(self):

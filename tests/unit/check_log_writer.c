@@ -2,6 +2,7 @@
  * check_log_writer: the thread xchg-log, its start and its end, threads that log at the same time,
  * and forked children. Descriptors that block are in check_log_descriptor.
  */
+#include "pool/sandbox.h"
 #include "tests/fixtures/log_writer_fixture.h"
 #include "tests/unit/json_line.h"
 
@@ -98,6 +99,17 @@ START_TEST(destroying_does_not_wait_for_a_reader) {
     ck_assert_int_ge(poll(&ready, 1, 0), 0);
   } while ((ready.revents & POLLHUP) == 0 || (ready.revents & POLLIN) != 0);
   ck_assert_uint_ge(arrived.lines, 1);
+}
+END_TEST
+
+/* A start that the sandbox refuses ends the thread. The one that writes what is left is another. */
+START_TEST(destroying_after_a_refused_start_does_not_wait_either) {
+  const struct sandbox sandbox = {.mode = SANDBOX_ON, .ruleset_fd = 99}; /* no ruleset */
+  create_thread_writer(LOG_LOGFMT);
+  fill(ends[1]);
+  ck_assert_int_eq(log_writer_start(writer, &sandbox), -1);
+  log_number(0);
+  end_writer();
 }
 END_TEST
 
@@ -306,6 +318,7 @@ int main(void) {
       {a_second_start_starts_no_thread, 1},
       {destroying_writes_what_is_left, 2},
       {destroying_does_not_wait_for_a_reader, 1},
+      {destroying_after_a_refused_start_does_not_wait_either, 1},
       {no_descriptor_is_left, 1},
       {a_forked_child_does_not_wait, 2},
       {a_child_may_start_the_thread, 1},

@@ -55,6 +55,39 @@ START_TEST(unlisted_calls_return_enosys) {
 }
 END_TEST
 
+/*
+ * With MSG_FASTOPEN, sendto connects a listener that was shut down, and a datagram socket sends to
+ * any address.  The connection to the service manager is one.
+ */
+static int sends_to_an_address(void) {
+  struct sockaddr_un name = {.sun_family = AF_UNIX};
+  socklen_t size = sizeof(name), unnamed = sizeof(sa_family_t);
+  MUST(open_before() == 0);
+  int own = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  int stranger = socket(AF_UNIX, SOCK_DGRAM, 0), notify = socket(AF_UNIX, SOCK_DGRAM, 0);
+  MUST(listen(own, 1) == 0 && bind(stranger, (struct sockaddr *)&name, unnamed) == 0);
+  MUST(getsockname(stranger, (struct sockaddr *)&name, &size) == 0);
+  ENTER(SANDBOX_AUTO);
+  if (kind != SANDBOX_MAIN && kind != SANDBOX_LOG) {
+    MUST(shutdown(own, SHUT_RDWR) == 0);
+  }
+  MUST(FAILS(sendto(own, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, (struct sockaddr *)&listener_addr,
+                    sizeof(listener_addr)),
+             ENOSYS));
+  MUST(FAILS(sendto(notify, "x", 1, MSG_NOSIGNAL, (struct sockaddr *)&name, size), ENOSYS));
+  MUST(send(pair[0], "x", 1, MSG_NOSIGNAL) == 1);
+  return 0;
+}
+
+/* _i: a kind. */
+START_TEST(nothing_is_sent_to_an_address) {
+  kind = _i;
+  make_files();
+  succeeds(sends_to_an_address);
+  remove_files();
+}
+END_TEST
+
 static int executes(void) {
   ENTER(SANDBOX_AUTO);
   execute();
@@ -361,6 +394,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {unlisted_calls_return_enosys, KINDS_BUILTIN},
+      {nothing_is_sent_to_an_address, KINDS_BUILTIN},
       {execution_and_tracing_kill, SANDBOX_KINDS},
       {kill_ends_the_process, 1},
       {listed_calls_succeed, KINDS_BUILTIN},

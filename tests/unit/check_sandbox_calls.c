@@ -127,7 +127,7 @@ static const uint64_t arguments[] = {0,
                                      0x802c542a,
                                      PR_SET_NAME,
                                      PR_GET_NAME,
-                                     PR_SET_VMA,
+                                     UINT32_C(0x53564d41), /* PR_SET_VMA of Linux 5.17 */
                                      PR_SET_DUMPABLE,
                                      PR_SET_SECCOMP,
                                      CLONE_VM | CLONE_THREAD | CLONE_SIGHAND,

@@ -244,6 +244,23 @@ static int filter_refused(void) {
 START_TEST(thread_that_cannot_enter_says_so) { succeeds(filter_refused); }
 END_TEST
 
+/* A process may have 16 layers of Landlock: then there is no room for one more. */
+static int layer_refused(void) {
+  MUST(prepare(SANDBOX_AUTO, kind == SANDBOX_HANDLER) == 0);
+  sandbox_fini(&sandbox);
+  sandbox.ruleset_fd = 99; /* no ruleset */
+  MUST(FAILS(sandbox_enter(&sandbox, kind), EBADF));
+  MUST(FAILS(unshare(0), kind == SANDBOX_HANDLER ? EPERM : ENOSYS));
+  return 0;
+}
+
+/* _i: a kind. */
+START_TEST(filter_comes_without_landlock) {
+  kind = _i;
+  succeeds(layer_refused);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {landlock_leaves_the_removal_of_socket_files, 1},
@@ -257,6 +274,7 @@ int main(void) {
       {on_wants_everything, 2},
       {thread_enters_in_this_order, SANDBOX_KINDS},
       {thread_that_cannot_enter_says_so, 1},
+      {filter_comes_without_landlock, SANDBOX_KINDS},
   };
   return run_suite("sandbox_kernel", tests, count_of(tests));
 }
