@@ -286,6 +286,35 @@ class Promises(unittest.TestCase):
             self.assertEqual((counts(server)["sent"], counts(server)["too_long"]), (1, 1))
         self.assertEqual(found, [(subject(ROOM), b"short\n")])
 
+    def test_shrunken_while_sent(self):
+        """A smaller max_payload does not cut a message of which a part is sent; those after it are dropped."""
+        found, size, count = [], 500000, 8
+
+        def session(peer):
+            peer.greet()
+            gate.wait(LIMIT)
+            peer.send(INFO % 10 + b"-ERR 'seen'\r\nPING\r\n")
+            server.wait_for(lambda _: any(line["state"] == "error" for line in server.messages("nats")))
+            while (line := peer.line()).startswith(b"PUB "):
+                found.append(peer.file.read(int(line.split()[2]) + 2))
+            self.assertEqual(line, b"PONG\r\n")
+            answered.set()
+            peer.serve()
+
+        gate, answered = threading.Event(), threading.Event()
+        with FakeNats(session, receive_bytes=4096) as nats, serve(nats, **LARGE) as server, Member(server) as member:
+            connect(nats, server)
+            for number in range(count):
+                member.say(b"%d" % number * size)
+                self.assertEqual(member.hear(), b"%d" % number * size + b"\n")
+            gate.set()
+            answered.wait(LIMIT)
+            member.close()
+            server.stop()
+            values = counts(server)
+        self.assertEqual(values["sent"] + values["too_long"], count)
+        self.assertEqual(found, [b"%d" % number * size + b"\n\r\n" for number in range(values["sent"])])
+
     def test_half_sent(self):
         """Messages that were not sent when the connection broke are sent then; the one of which a part was sent, as a whole."""
         found, size, count = [], 500000, 8
