@@ -277,6 +277,10 @@ class Page(unittest.TestCase):
         self.assertEqual(called[:4], ["make install PREFIX=/usr", "systemd-sysusers ", "systemctl daemon-reload",
                                       "systemctl enable --now xchgd.socket xchgd-admin.socket xchgd.service"])
         self.assertTrue(os.path.exists(os.path.join(root.path, "etc/sysusers.d/xchgd.conf")))
+        # systemd refuses to start a socket whose service runs, and each socket that listens may start the service.
+        added = next(at for at, line in enumerate(called) if "xchgd-metrics.socket" in line)
+        self.assertEqual(set(called[added - 1].split()), {"systemctl", "stop", "xchgd.service", *SOCKETS})
+        self.assertLessEqual({"--now", "xchgd.service", *SOCKETS}, set(called[added].split()))
 
 
 class Activation(unittest.TestCase):
