@@ -6,6 +6,7 @@ server knows the client's address. tests/ops/test_rolling.py has the restarts be
 
 import contextlib
 import os
+import pwd
 import signal
 import ssl
 import threading
@@ -109,6 +110,17 @@ class Kill(Base):
             self.assertEqual(lost, opened)
             self.assertIn(accepted - OpenLoad.CLIENTS, range(retries + 1))
             load.check_schedule(self, report, lost)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "an ordinary user has no rights to give up")
+class Rights(Base):
+    def test_haproxy(self):
+        """Started by root, HAProxy serves as its own user."""
+        with HAProxy([(1, 1), (1, 1)]) as proxy:
+            limit = proxy.process.pid  # the program `timeout`
+            with open(f"/proc/{limit}/task/{limit}/children") as children:
+                (pid,) = children.read().split()
+            self.assertEqual(os.stat(f"/proc/{pid}").st_uid, pwd.getpwnam("haproxy").pw_uid)
 
 
 class Tls(Base):
