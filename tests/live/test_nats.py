@@ -351,6 +351,7 @@ class Promises(unittest.TestCase):
             peer.greet()
             found.extend(peer.publication()[1] for _ in range(200))
             peer.expect(rb"PING\r\n")
+            peer.flush()  # the bridge is still there
             peer.send(b"PONG\r\n")
             peer.expect(rb"")
 
