@@ -117,7 +117,7 @@ class Hostile(unittest.TestCase):
                 peer.hear()
                 name = subject(ROOM)
                 peer.send(b"PONG\r\nPONG\r\nPONG\r\n+OK\r\n-ERR 'a\"\\\x1b[2J\xff'\r\n" + info + b"MSG xchg.g.12 1 2\r\nhi\r\nMSG xchg.g." + b"x" * 9000 + b" 1 0\r\n\r\n")
-                peer.send(b"MSG %s1 1 2\r\nhi\r\nMSG %s 1 2\r\nhi\r\nMSG x 1 inbox.%s 2\r\nhi\r\n" % (name, name.upper(), name))
+                peer.send(b"MSG %s1 1 2\r\nhi\r\nMSG %s.x 1 2\r\nhi\r\nMSG %s 1 2\r\nhi\r\nMSG x 1 inbox.%s 2\r\nhi\r\n" % (name, name, name.upper(), name))
                 peer.send(b"MSG %s 1 %d\r\n" % (name, 3 * MIB) + b"z" * (3 * MIB) + b"\r\n" + msg(ROOM, GOOD, b"_INBOX." + b"y" * 5000))
                 peer.serve()
             with self.subTest(info[:40]), FakeNats(session) as nats, serve(nats) as server, Member(server) as member:
@@ -126,7 +126,7 @@ class Hostile(unittest.TestCase):
                 member.close()
                 server.stop()
                 found = counts(server)
-                self.assertEqual((found["received"], found["discarded"], found["errors"], found["sessions"]), (1, 6, 1, 1))
+                self.assertEqual((found["received"], found["discarded"], found["errors"], found["sessions"]), (1, 7, 1, 1))
                 error = next(line for line in server.messages("nats") if line["state"] == "error")
                 self.assertEqual(error["reason"], "'a???[2J?'")
 
