@@ -30,6 +30,12 @@ def replace_once(name, text, replaced):
     return text
 
 
+def children(pid):
+    """The processes that it has started."""
+    with open(f"/proc/{pid}/task/{pid}/children") as stream:
+        return [int(word) for word in stream.read().split()]
+
+
 def is_listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -126,7 +132,7 @@ class Nginx(Front):
         self.config = self.write("nginx.conf", replace_once("nginx.conf", read_config("nginx.conf"), replaced))
 
     def __enter__(self):
-        self.stack.enter_context(program("nginx", "-p", self.folder, "-e", "stderr", "-c", self.config, log="nginx.log"))
+        self.process = self.stack.enter_context(program("nginx", "-p", self.folder, "-e", "stderr", "-c", self.config, log="nginx.log"))
         wait_until(lambda: is_listening(self.port), "nginx listens")
         return self
 
