@@ -322,8 +322,8 @@ static const char *send_queued(struct bridge *b) {
       ping(s); /* there is room; its answer comes after NATS has read everything */
       continue;
     }
-    if (!lines && b->current->payload_size > b->max_payload) { /* NATS would close the connection */
-      b->too_long++;
+    if (!lines && b->current_sent == 0 && b->current->payload_size > b->max_payload) {
+      b->too_long++; /* NATS would close the connection */
       release_message(b);
       continue;
     }

@@ -117,7 +117,7 @@ class Hostile(unittest.TestCase):
                 peer.hear()
                 name = subject(ROOM)
                 peer.send(b"PONG\r\nPONG\r\nPONG\r\n+OK\r\n-ERR 'a\"\\\x1b[2J\xff'\r\n" + info + b"MSG xchg.g.12 1 2\r\nhi\r\nMSG xchg.g." + b"x" * 9000 + b" 1 0\r\n\r\n")
-                peer.send(b"MSG %s1 1 2\r\nhi\r\nMSG %s 1 2\r\nhi\r\nMSG x 1 inbox.%s 2\r\nhi\r\n" % (name, name.upper(), name))
+                peer.send(b"MSG %s1 1 2\r\nhi\r\nMSG %s.x 1 2\r\nhi\r\nMSG %s 1 2\r\nhi\r\nMSG x 1 inbox.%s 2\r\nhi\r\n" % (name, name, name.upper(), name))
                 peer.send(b"MSG %s 1 %d\r\n" % (name, 3 * MIB) + b"z" * (3 * MIB) + b"\r\n" + msg(ROOM, GOOD, b"_INBOX." + b"y" * 5000))
                 peer.serve()
             with self.subTest(info[:40]), FakeNats(session) as nats, serve(nats) as server, Member(server) as member:
@@ -126,7 +126,7 @@ class Hostile(unittest.TestCase):
                 member.close()
                 server.stop()
                 found = counts(server)
-                self.assertEqual((found["received"], found["discarded"], found["errors"], found["sessions"]), (1, 6, 1, 1))
+                self.assertEqual((found["received"], found["discarded"], found["errors"], found["sessions"]), (1, 7, 1, 1))
                 error = next(line for line in server.messages("nats") if line["state"] == "error")
                 self.assertEqual(error["reason"], "'a???[2J?'")
 
@@ -286,6 +286,35 @@ class Promises(unittest.TestCase):
             self.assertEqual((counts(server)["sent"], counts(server)["too_long"]), (1, 1))
         self.assertEqual(found, [(subject(ROOM), b"short\n")])
 
+    def test_shrunken_while_sent(self):
+        """A smaller max_payload does not cut a message of which a part is sent; those after it are dropped."""
+        found, size, count = [], 500000, 8
+
+        def session(peer):
+            peer.greet()
+            gate.wait(LIMIT)
+            peer.send(INFO % 10 + b"-ERR 'seen'\r\nPING\r\n")
+            server.wait_for(lambda _: any(line["state"] == "error" for line in server.messages("nats")))
+            while (line := peer.line()).startswith(b"PUB "):
+                found.append(peer.file.read(int(line.split()[2]) + 2))
+            self.assertEqual(line, b"PONG\r\n")
+            answered.set()
+            peer.serve()
+
+        gate, answered = threading.Event(), threading.Event()
+        with FakeNats(session, receive_bytes=4096) as nats, serve(nats, **LARGE) as server, Member(server) as member:
+            connect(nats, server)
+            for number in range(count):
+                member.say(b"%d" % number * size)
+                self.assertEqual(member.hear(), b"%d" % number * size + b"\n")
+            gate.set()
+            answered.wait(LIMIT)
+            member.close()
+            server.stop()
+            values = counts(server)
+        self.assertEqual(values["sent"] + values["too_long"], count)
+        self.assertEqual(found, [b"%d" % number * size + b"\n\r\n" for number in range(values["sent"])])
+
     def test_half_sent(self):
         """Messages that were not sent when the connection broke are sent then; the one of which a part was sent, as a whole."""
         found, size, count = [], 500000, 8
@@ -322,6 +351,7 @@ class Promises(unittest.TestCase):
             peer.greet()
             found.extend(peer.publication()[1] for _ in range(200))
             peer.expect(rb"PING\r\n")
+            peer.flush()  # the bridge is still there
             peer.send(b"PONG\r\n")
             peer.expect(rb"")
 

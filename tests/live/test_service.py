@@ -88,6 +88,21 @@ class Named(FolderTest):
             greet(self.connect(clients))
             server.stop()
 
+    def test_restart(self):
+        """A server that stops leaves the sockets open: who arrives between two servers is served by the second."""
+        private, clients, more = self.unix("admin"), self.listener(), self.unix("data")
+        sockets = [("data", clients), ("admin", private), ("data", more)]
+        with Supervised(sockets=sockets, XCHG_DRAIN_DELAY="50ms") as server:
+            greet(self.connect(clients))
+            self.assertEqual(self.readyz(private), 200)
+            server.stop()
+        early = [self.connect(clients), self.connect(more), Asker(self.connect(private))]
+        with Supervised(sockets=sockets) as server, early[2]:
+            for client in early[:2]:
+                greet(client)
+            self.assertEqual(early[2].ask("/readyz").status, 200)
+            self.assertEqual(server.stop()["finished"], 2)
+
     def test_without_names(self):
         """Without LISTEN_FDNAMES, and with an empty one, every socket is for clients."""
         for names in (None, ""):

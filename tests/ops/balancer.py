@@ -30,6 +30,12 @@ def replace_once(name, text, replaced):
     return text
 
 
+def children(pid):
+    """The processes that it has started."""
+    with open(f"/proc/{pid}/task/{pid}/children") as stream:
+        return [int(word) for word in stream.read().split()]
+
+
 def is_listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -74,6 +80,8 @@ class HAProxy(Front):
         super().__init__()
         self.port, self.stats_path = reserved_port(), os.path.join(self.folder, "stats.sock")
         replaced = [("bind :7000", f"bind 127.0.0.1:{self.port}"), ("global\n", f"global\n    stats socket {self.stats_path} level operator\n")]
+        if os.geteuid() != 0:
+            replaced += [("    user haproxy\n", ""), ("    group haproxy\n", "")]
         for name, address, (port, admin_port) in zip(("one", "two"), ("192.0.2.11:7000", "192.0.2.12:7000"), servers):
             replaced.append((f"server {name} {address}", f"server {name} 127.0.0.1:{port} port {admin_port}"))
         self.files = ["-f", self.write("haproxy.cfg", replace_once("haproxy.cfg", read_config("haproxy.cfg"), replaced))]
@@ -107,7 +115,7 @@ class HAProxy(Front):
         warned = run("haproxy", "-c", *self.files)
         if "WARNING" in warned:
             raise AssertionError(f"HAProxy warns of docs/deploy:\n{warned}")
-        self.stack.enter_context(program("haproxy", "-db", *self.files, log="haproxy.log"))
+        self.process = self.stack.enter_context(program("haproxy", "-db", *self.files, log="haproxy.log"))
         wait_until(lambda: os.path.exists(self.stats_path), "HAProxy runs")
         return self
 
@@ -124,7 +132,7 @@ class Nginx(Front):
         self.config = self.write("nginx.conf", replace_once("nginx.conf", read_config("nginx.conf"), replaced))
 
     def __enter__(self):
-        self.stack.enter_context(program("nginx", "-p", self.folder, "-e", "stderr", "-c", self.config, log="nginx.log"))
+        self.process = self.stack.enter_context(program("nginx", "-p", self.folder, "-e", "stderr", "-c", self.config, log="nginx.log"))
         wait_until(lambda: is_listening(self.port), "nginx listens")
         return self
 

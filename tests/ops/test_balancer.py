@@ -6,6 +6,9 @@ server knows the client's address. tests/ops/test_rolling.py has the restarts be
 
 import contextlib
 import os
+import pwd
+import re
+import resource
 import signal
 import ssl
 import threading
@@ -13,7 +16,7 @@ import unittest
 
 from ops import BUILD, LIMIT, Server, greet, log_path, run, wait_until
 
-from balancer import HOST, HAProxy, Nginx, OpenLoad, Stunnel, errors_of, start_server, summary
+from balancer import HOST, HAProxy, Nginx, OpenLoad, Stunnel, children, errors_of, start_server, summary
 from xchgd import receive_all, receive_exactly
 
 ROUNDS = 5  # restarts of each server
@@ -109,6 +112,32 @@ class Kill(Base):
             self.assertEqual(lost, opened)
             self.assertIn(accepted - OpenLoad.CLIENTS, range(retries + 1))
             load.check_schedule(self, report, lost)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "an ordinary user has no rights to give up")
+class Rights(Base):
+    def test_haproxy(self):
+        """Started by root, HAProxy serves as its own user."""
+        with HAProxy([(1, 1), (1, 1)]) as proxy:
+            (pid,) = children(proxy.process.pid)  # of the program `timeout`
+            self.assertEqual(os.stat(f"/proc/{pid}").st_uid, pwd.getpwnam("haproxy").pw_uid)
+
+    def test_nginx(self):
+        """Started by root with few descriptors, as a service manager does, nginx has as many as its configuration needs."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        with Nginx([1, 1]) as proxy:
+            (master,) = children(proxy.process.pid)
+            workers = wait_until(lambda: children(master), "nginx has workers")
+            wait_until(lambda: all(os.stat(f"/proc/{worker}").st_uid for worker in workers), "they have given up their rights")
+            with open(proxy.config) as config:
+                needed = min(int(re.search(r"worker_connections (\d+);", config.read()).group(1)), hard)
+            for worker in workers:
+                with open(f"/proc/{worker}/limits") as limits:
+                    self.assertGreaterEqual(int(re.search(r"Max open files +(\d+)", limits.read()).group(1)), needed)
+        with open(log_path("nginx.log")) as log:
+            self.assertNotIn("exceed open file resource limit", log.read())
 
 
 class Tls(Base):

@@ -143,6 +143,22 @@ class Lists(unittest.TestCase):
                    for name, word in (("haproxy.cfg", "timeout connect"), ("nginx.conf", "proxy_connect_timeout"))}
         self.assertEqual(connect, set(re.findall(r"wait `timeout connect` \((\d+) ms\)", page)))
 
+    def test_times_of_the_balancers(self):
+        """Every file waits longer than XCHG_IDLE_TIMEOUT, and HAProxy finds a 503 within the shortest drain delay that is recommended."""
+        said = subprocess.run([PROGRAM, "--help"], stdout=subprocess.PIPE, text=True, timeout=LIMIT, check=True).stdout
+        idle = int(re.search(r"XCHG_IDLE_TIMEOUT +default: (\d+)s$", said, re.M).group(1))
+        for name, words in (("haproxy.cfg", ("timeout client", "timeout server")), ("nginx.conf", ("proxy_timeout",)),
+                            ("stunnel.conf", ("TIMEOUTidle =",))):
+            for word in words:
+                with self.subTest(file=name, word=word):
+                    self.assertGreater(int(re.search(rf"^ *{word} (\d+)s?;?$", read_config(name), re.M).group(1)), idle)
+        config = read_config("haproxy.cfg")
+        every, fall = map(int, re.search(r"inter (\d+)s fall (\d+) ", config).groups())
+        notice = every * fall + int(re.search(r"timeout check (\d+)ms", config).group(1)) / 1000
+        with open(os.path.join(PAGES_FOLDER, "balancer.md"), encoding="utf-8") as stream:
+            for delay in (*re.findall(r"XCHG_DRAIN_DELAY=(\d+)s", stream.read()), *re.findall(r"XCHG_DRAIN_DELAY=(\d+)s", config)):
+                self.assertGreaterEqual(int(delay), notice)
+
 
 @unittest.skipUnless(os.environ.get("XCHGD_VARIANT", "release") == "release" and os.path.dirname(os.path.abspath(PROGRAM)) == os.path.join(TOP, "build"),
                      "the pages build and run the release build")

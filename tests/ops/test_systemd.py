@@ -44,7 +44,7 @@ OWN = {"xchgd.service": {"Requires=xchgd.socket", "Sockets=xchgd.socket xchgd-ad
                              "Environment=XCHG_ADMIN=unix:/run/xchgd/admin.sock;mode=0660", "RuntimeDirectory=xchgd", "RuntimeDirectoryMode=0750",
                              "IPAddressAllow=localhost"}}
 
-TARGETS = ("sysinit", "basic", "shutdown", "sockets", "network", "multi-user")
+TARGETS = ("sysinit", "basic", "shutdown", "sockets", "network", "network-online", "multi-user")
 
 
 def read_unit(name):
@@ -266,7 +266,17 @@ class Page(unittest.TestCase):
             with open(os.path.join(root.path, "etc/default/xchgd")) as f:
                 self.assertTrue(f.read().endswith("\nXCHG_LISTEN=192.0.2.10:7000\n"))
             self.assertEqual(root.score("xchgd-net.service"), 1.1)  # with the drop-in of the page
+            self.check_addresses(root)
             self.assertEqual(root.verify(*SERVICES, *SOCKETS, "xchgd-metrics.socket"), "")
+
+    def check_addresses(self, root):
+        """The address of a network is not there yet when the sockets of a boot are bound, nor at network.target."""
+        with open(root.unit("xchgd.socket.d/address.conf")) as f:
+            socket_lines = settings(f.read())
+        self.assertIn("ListenStream=192.0.2.10:443", socket_lines)
+        self.assertIn("FreeBind=yes", socket_lines)
+        with open(root.unit("xchgd-net.service.d/network.conf")) as f:
+            self.assertLessEqual({"Wants=network-online.target", "After=network-online.target"}, set(settings(f.read())))
 
     def check_units(self, root, called):
         """The unit files that `systemctl` is asked for exist, and the daemon was told about each change before."""
@@ -277,6 +287,10 @@ class Page(unittest.TestCase):
         self.assertEqual(called[:4], ["make install PREFIX=/usr", "systemd-sysusers ", "systemctl daemon-reload",
                                       "systemctl enable --now xchgd.socket xchgd-admin.socket xchgd.service"])
         self.assertTrue(os.path.exists(os.path.join(root.path, "etc/sysusers.d/xchgd.conf")))
+        # systemd refuses to start a socket whose service runs, and each socket that listens may start the service.
+        added = next(at for at, line in enumerate(called) if "xchgd-metrics.socket" in line)
+        self.assertEqual(set(called[added - 1].split()), {"systemctl", "stop", "xchgd.service", *SOCKETS})
+        self.assertLessEqual({"--now", "xchgd.service", *SOCKETS}, set(called[added].split()))
 
 
 class Activation(unittest.TestCase):
