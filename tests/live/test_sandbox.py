@@ -23,7 +23,7 @@ from call_filter import layered, refusing, unit_filter
 from clients import FolderTest
 from endpoint import Endpoint
 from test_handler import plugin
-from xchgd import LIMIT, PLAIN, PROGRAM, SANDBOX, TOP, WRAP, Notify, Server, environment, greet, receive_all, receive_exactly, run
+from xchgd import LIMIT, PLAIN, PROGRAM, SANDBOX, TOP, WRAP, Notify, Server, environment, greet, receive_all, receive_exactly, run, strace
 
 HELLO = os.path.join(os.path.dirname(PROGRAM), "examples", "hello")
 EMBED = os.path.join(os.path.dirname(PROGRAM), "examples", "embed")
@@ -298,6 +298,16 @@ class Kernels(SandboxTest):
                     server.stop()
                 server = Server(wrap=layered(16), wait=False, XCHG_SANDBOX="on", **handler)
                 server.finish(71)
+
+    @unittest.skipUnless(COMPLETE and shutil.which("strace"), "needs strace, Landlock and a plain build")
+    def test_main_alone_cannot_enter(self):
+        """The other threads run then. Where the sandbox is required, the start ends with 71 and one line."""
+        server = Server(wrap=strace("seccomp:error=ENOMEM:when=2", trace="seccomp"), wait=False, XCHG_SANDBOX="on",
+                        XCHG_LISTEN=f"127.0.0.1:0,unix:{self.path('a')}")
+        server.finish(71)
+        self.assertEqual(server.wait_line("cannot enter the sandbox")["error"], os.strerror(errno.ENOMEM))
+        self.assertEqual(len(server.lines), 1, server.lines)
+        self.assertEqual(os.listdir(self.folder), [])
 
     @unittest.skipUnless(ROOT and PLAIN, "needs root, whose capabilities are given up")
     def test_capset_is_refused(self):
