@@ -309,6 +309,18 @@ class Kernels(SandboxTest):
         self.assertEqual(len(server.lines), 1, server.lines)
         self.assertEqual(os.listdir(self.folder), [])
 
+    @unittest.skipUnless(COMPLETE, "needs a kernel that lacks nothing")
+    def test_the_thread_of_the_log_says_so_too(self):
+        """Each kind of thread without a part of the sandbox is a warning."""
+        path = self.path("log")
+        with open(path, "wb") as stderr, Server(wrap=layered(16), stderr=stderr.fileno(), XCHG_SANDBOX="auto") as server:
+            wait_listening(path)
+            server.stop()
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        for who in ("a worker", "the acceptor", "the main thread", "the thread of the log"):
+            self.assertEqual(text.count(f'msg="{who} runs without a part of the sandbox"'), 1, text)
+
     @unittest.skipUnless(ROOT and PLAIN, "needs root, whose capabilities are given up")
     def test_capset_is_refused(self):
         """Capabilities that cannot be given up are a warning, or the end of the start."""
