@@ -148,7 +148,8 @@ class Modes(SandboxTest):
             receive_exactly(client, 6)
             client.sendall(b"calls\n")
             self.assertEqual(sorted(receive_exactly(client, 14).split()), [b"posted", b"worked"])
-            self.assertIn("xchg-off-0", " ".join(self.check_threads(server, "on")))
+            # The thread that has worked has its name; another one may not have set its own yet.
+            self.assertIn("xchg-off-", " ".join(self.check_threads(server, "on")))
 
     def test_the_library_restricts_nothing(self):
         """An embedded server leaves its program as it is."""
