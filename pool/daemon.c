@@ -136,7 +136,10 @@ static int serve(struct daemon *d) {
   const struct confine_setup confine = {
       .config = &d->config, .facts = &d->facts, .handler = d->handler != NULL, .log = &d->log};
   int code = confine_begin(&d->sandbox, &confine);
-  if (code == 0 && log_writer_start(d->log_writer, &d->sandbox) == -1) {
+  int started = code == 0 ? log_writer_start(d->log_writer, &d->sandbox) : 0;
+  if (started == 1) {
+    log_errno(&d->log, LOG_WARN, "the thread of the log runs without a part of the sandbox", errno);
+  } else if (started == -1) {
     code = print_no_log(d);
   }
   if (code == 0) {

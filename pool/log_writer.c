@@ -61,7 +61,7 @@ struct log_writer {
   struct batch *filling; /* one of the two batches */
   uint32_t lost;         /* lines that did not fit since the last one that did */
   bool up;               /* the thread has entered the sandbox, or failed: */
-  int refused;           /* the errno with which it has not and must not run; 0 = none */
+  int refused;           /* the errno with which it has not; 0 = none */
   bool ending;           /* the thread shall write what is left, and end */
   bool ended;
   bool abandoned; /* no one waits for the thread, which frees the writer */
@@ -184,14 +184,14 @@ static void release(struct log_writer *writer) {
 
 static void *writer_main(void *argument) {
   struct log_writer *writer = argument;
-  bool entered = sandbox_enter(writer->sandbox, SANDBOX_LOG) == 0;
-  int refused = entered || !sandbox_required(writer->sandbox) ? 0 : errno;
+  int refused = sandbox_enter(writer->sandbox, SANDBOX_LOG) == 0 ? 0 : errno;
+  bool runs = refused == 0 || !sandbox_required(writer->sandbox);
   thread_set_name("xchg-log");
   lock(writer);
   writer->refused = refused;
   writer->up = true;
   tell(writer);
-  while (writer->refused == 0) {
+  while (runs) {
     while (writer->filling->size == 0 && !writer->ending) {
       int result = pthread_cond_wait(&writer->changed, &writer->mutex);
       assert(result == 0);
@@ -279,7 +279,7 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
 
 /*
  * Wait until the thread has its name and is in the sandbox.
- * Return: 0, or -1 with errno and without the thread.
+ * Return: as log_writer_start; there is no thread after -1.
  */
 static int await_up(struct log_writer *writer) {
   lock(writer);
@@ -289,17 +289,19 @@ static int await_up(struct log_writer *writer) {
   }
   int refused = writer->refused;
   unlock(writer);
-  if (refused != 0) {
+  if (refused != 0 && sandbox_required(writer->sandbox)) {
     (void)pthread_join(writer->thread, NULL); /* cannot fail: joined once, by another */
     return fail(refused);
   }
-  return 0;
+  errno = refused;
+  return refused != 0;
 }
 
 int log_writer_start(struct log_writer *writer, const struct sandbox *sandbox) {
   if (writer->started && writer->process == forked_number()) {
     return 0; /* a second thread would write from the same buffer */
   }
+  int result = 0;
   if (writer->how == HOW_THREAD) {
     sigset_t before;
     writer->sandbox = sandbox;
@@ -310,13 +312,14 @@ int log_writer_start(struct log_writer *writer, const struct sandbox *sandbox) {
     if (error != 0) {
       return fail(error);
     }
-    if (await_up(writer) == -1) {
+    result = await_up(writer);
+    if (result == -1) {
       return -1;
     }
   }
   writer->started = true;
   writer->process = forked_number();
-  return 0;
+  return result;
 }
 
 /* Copy ${line} for the thread; the mutex is held. */

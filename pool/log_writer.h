@@ -48,7 +48,7 @@ struct log_writer *log_writer_create(int fd, enum log_format format, bool patien
  * log_writer_start(writer, sandbox):
  * Start the thread, if ${writer} needs one and has none. Until then its lines wait in the buffer.
  * The thread enters ${sandbox} first, unless that is NULL.
- * Return: 0, or -1 with errno.
+ * Return: 0; 1 with errno if the thread runs without a part of the sandbox; or -1 with errno.
  * Thread: one that owns ${writer} while no other uses it.
  */
 int log_writer_start(struct log_writer *writer, const struct sandbox *sandbox);

@@ -69,6 +69,7 @@
  * connects, which neither the filter for connect nor Landlock sees.
  */
 static const struct sandbox_argument connected = {5, 1, {0}, "no address"};
+static const struct sandbox_argument itself = {0, 1, {0}, "pid 0"};
 static const struct sandbox_argument unsent = {1, 1, {TIOCOUTQ}, "SIOCOUTQ"};
 static const struct sandbox_argument names = {
     0, 2, {PR_SET_NAME, SET_VMA}, "PR_SET_NAME, PR_SET_VMA"};
@@ -117,7 +118,7 @@ static const struct sandbox_row rows[] = {
     MAY(FILES, "check that a socket file is its own", CALL(newfstatat), CALL(statx), CALL(fstat),
         CALL(stat), CALL(lstat)),
     MAY(FILES, "remove a socket file", CALL(unlinkat), CALL(unlink)),
-    MAY(BIT(ACCEPTOR), "choose its scheduling class", CALL(sched_setscheduler)),
+    MAY_IF(BIT(ACCEPTOR), itself, "choose its scheduling class", CALL(sched_setscheduler)),
     MAY(BIT(MAIN), "wait for signals and threads", CALL(poll), CALL(ppoll)),
     MAY(BIT(ADMIN), "uid and pid of who sent a command", CALL(getsockopt)),
     MAY(BIT(ADMIN), "CPU time of the process", CALL(getrusage)),

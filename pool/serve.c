@@ -205,8 +205,9 @@ static int attend(struct serve *s) {
 }
 
 /*
- * End now if work or a callback still runs. It uses code and data that a return would unmap, and
- * nothing can stop it. So nothing is freed, and neither `done` nor on_stop is called.
+ * End now if work or a callback still runs, or after a start that has failed late. It uses code and
+ * data that a return would unmap, and nothing can stop it. So nothing is freed, and neither `done`
+ * nor on_stop is called.
  */
 static void leave_running(struct serve *s, int code) {
   bool finished = server_finished(&s->server);
@@ -214,11 +215,14 @@ static void leave_running(struct serve *s, int code) {
   if (finished && jobs == 0) {
     return;
   }
-  struct log_line line;
-  log_begin(&line, s->setup.log, LOG_WARN,
-            finished ? "ending before offloaded work has ended" : "ending while a callback blocks");
-  log_u64(&line, "jobs", jobs);
-  log_end(&line);
+  if (s->begun) { /* else the start has failed and has said so */
+    struct log_line line;
+    log_begin(
+        &line, s->setup.log, LOG_WARN,
+        finished ? "ending before offloaded work has ended" : "ending while a callback blocks");
+    log_u64(&line, "jobs", jobs);
+    log_end(&line);
+  }
   server_close_listeners(&s->server);
   log_writer_flush(s->setup.log_writer);
   _exit(code);

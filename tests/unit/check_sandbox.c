@@ -7,6 +7,7 @@
 
 /* Landlock is left out, so that it is the filter that answers. */
 static int unlisted_calls(void) {
+  const struct sched_param no_priority = {.sched_priority = 0};
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = 9};
   struct stat st;
   int fds[2];
@@ -38,6 +39,7 @@ static int unlisted_calls(void) {
   MUST(FAILS(ioctl(0, FIONREAD, fds), ENOSYS));
   MUST(FAILS(prctl(PR_SET_DUMPABLE, 1), ENOSYS));
   MUST(FAILS(prctl(PR_GET_DUMPABLE), ENOSYS));
+  MUST(FAILS(syscall(SYS_sched_setscheduler, 1, SCHED_BATCH, &no_priority), ENOSYS));
   if (kind != SANDBOX_MAIN && kind != SANDBOX_ACCEPTOR) {
     MUST(FAILS(unlink(socket_path), ENOSYS));
     MUST(FAILS(stat("/", &st), ENOSYS));
