@@ -45,7 +45,7 @@ struct config_text {
   size_t size;
 };
 
-/* Whom to become (XCHG_USER). */
+/* The user to become (XCHG_USER). */
 #define CONFIG_USER_MAX 255
 struct config_user {
   bool set;

@@ -118,7 +118,7 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                         "LISTEN_FDS replace the list. With ;proxy=v1, v2 or any, each connection "
                         "must begin with a PROXY header of this version, see docs/proxy.md. A "
                         "passed socket gets the option of the item with its address, unless its "
-                        "name asks for headers."},
+                        "name is data-proxy-v1, -v2 or -any."},
     [VAR_ADMIN] = {.name = "XCHG_ADMIN",
                    .kind = KIND_ADMIN,
                    .daemon_only = true,
@@ -253,8 +253,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                    .what = "/livez returns 503 if a turn of a thread lasts longer; 0 = off",
                    .more =
                        "The value is 0 or at least 1s. Load and limits never change the response "
-                       "of /livez. Meanwhile the watchdog of a service manager (WATCHDOG_USEC) is "
-                       "not fed."},
+                       "of /livez. While it returns 503, WATCHDOG=1 is not sent to a service "
+                       "manager (WATCHDOG_USEC)."},
     [VAR_MAX_CONNECTIONS] =
         {.name = "XCHG_MAX_CONNECTIONS",
          .kind = KIND_INTEGER,
@@ -419,16 +419,16 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .more =
              "The value is 0 or at least 1ms. A worker logs at most 10 such lines a second. The "
              "counter slow counts all. The slow log costs 16 bytes for each connection."},
-    [VAR_USER] = {.name = "XCHG_USER",
-                  .kind = KIND_USER,
-                  .daemon_only = true,
-                  .offset = offsetof(struct config, user),
-                  .default_text = "",
-                  .what = "user that the server becomes after it has bound its addresses; empty = "
-                          "it stays",
-                  .more =
-                      "A name is looked up in /etc/passwd. A number alone is also the group. "
-                      "The server keeps no supplementary group. Only root can change the user."},
+    [VAR_USER] =
+        {.name = "XCHG_USER",
+         .kind = KIND_USER,
+         .daemon_only = true,
+         .offset = offsetof(struct config, user),
+         .default_text = "",
+         .what = "user that the server becomes after it has bound its addresses; empty = "
+                 "no change",
+         .more = "A name is looked up in /etc/passwd. A number alone is also the group. "
+                 "The server keeps no supplementary group. Only root can become another user."},
     [VAR_SANDBOX] =
         {.name = "XCHG_SANDBOX",
          .kind = KIND_ENUM,
@@ -437,19 +437,21 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .names = sandbox_names,
          .default_text =
              "auto",
-         .what = "whether the server gives up capabilities, files, programs and new connections "
-                 "before it serves",
+         .what = "give up capabilities, files, programs and connections to other servers before "
+                 "serving",
          .more =
-             "auto: what the kernel supports, else one warning. on: everything, or the start "
-             "fails. trap: as on, and a forbidden system call aborts, for tests. With a handler "
-             "only programs and a list of calls are forbidden. Outside XCHG_MODEL=pool, auto "
-             "gives up capabilities only, and on and trap are faults. See docs/SECURITY.md."},
+             "auto: as far as the kernel supports it, and one warning names what is missing. on: "
+             "the start fails if a part is missing. trap: as on, and a forbidden system call "
+             "aborts the process, for tests. With a handler, only programs and a list of system "
+             "calls are forbidden. Under a model other than pool, auto gives up capabilities only, "
+             "and on and trap are faults. See docs/SECURITY.md."},
     [VAR_CORE] = {.name = "XCHG_CORE",
                   .kind = KIND_SWITCH,
                   .daemon_only = true,
                   FIELD(core),
                   .default_text = "off",
-                  .what = "after XCHG_USER, allow core dumps and debuggers of that user",
+                  .what =
+                      "after a change to XCHG_USER, allow core dumps, and debuggers of that user",
                   .more = "A core contains data of clients. Without XCHG_USER this variable has no "
                           "effect, and the limits of the system decide (ulimit -c)."},
 };

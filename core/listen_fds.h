@@ -1,10 +1,10 @@
 /*
- * listen_fds: which sockets a service manager passes to this process (sd_listen_fds(3)), and what
- * their names say.
+ * listen_fds: the sockets that a service manager passes to this process (sd_listen_fds(3)), and
+ * what their names mean.
  *
  *   name in LISTEN_FDNAMES    the socket
  *   admin                     belongs to the admin endpoint
- *   data-proxy-v1, -v2, -any  takes clients that begin with a PROXY header of this version
+ *   data-proxy-v1, -v2, -any  takes clients, and connections begin with this PROXY header
  *   any other name            takes clients
  *
  * Without LISTEN_FDNAMES all sockets take clients.  A pure function of the environment: it makes no

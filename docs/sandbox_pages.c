@@ -91,12 +91,12 @@ void sandbox_pages_markdown(FILE *out) {
   unsigned count;
   const struct sandbox_row *rows = sandbox_rows(&count);
   fputs(
-      "\nWith the built-in exchanges, a thread can make these calls. Any other call returns\n"
+      "\nWith the built-in exchanges, a thread can make these calls. Any other call returns "
       "`ENOSYS`.\n",
       out);
   write_allowed(out, rows, count);
   fputs(
-      "\nThese calls are refused. With a handler, all calls that are not in this table are\n"
+      "\nThese calls are refused. With a handler, all calls that are not in this table are "
       "allowed.\n",
       out);
   write_refused(out, rows, count);

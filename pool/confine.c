@@ -1,8 +1,8 @@
 /*
  * confine: see confine.h.
  *
- * Rights are refused in two ways: XCHG_USER always ends the start, the rest only where XCHG_SANDBOX
- * is `on` or `trap`.
+ * A failure of XCHG_USER always ends the start.  A failure of another step ends it only if
+ * XCHG_SANDBOX is `on` or `trap`.
  */
 #include "pool/confine.h"
 
@@ -38,7 +38,7 @@ static int become_user(const struct confine_setup *setup) {
     return log_failed(setup->log, failed);
   }
   if (privileges_set_core(config->core) == -1) {
-    return log_failed(setup->log, "cannot set what XCHG_CORE asks for");
+    return log_failed(setup->log, "cannot apply XCHG_CORE");
   }
   return 0;
 }
@@ -77,7 +77,7 @@ static void warn_of_files(const struct confine_setup *setup) {
 /* ---- the sandbox ---- */
 
 /*
- * Threads that run already keep all rights: those of a plug-in's constructors, of a preloaded
+ * Threads that already run keep all rights: those of a plug-in's constructors, of a preloaded
  * library, of jemalloc with background_thread:true.  Return: 0, or an exit code.
  */
 static int check_threads(const struct confine_setup *setup) {
@@ -92,7 +92,7 @@ static int check_threads(const struct confine_setup *setup) {
   bool required = setup->config->sandbox >= SANDBOX_ON;
   struct log_line line;
   log_begin(&line, setup->log, required ? LOG_ERROR : LOG_WARN,
-            "threads that run already stay outside of the sandbox");
+            "threads that already run stay outside of the sandbox");
   log_u64(&line, "threads", now.threads - 1);
   log_end(&line);
   return required ? SERVER_OSERR : 0;
@@ -116,7 +116,7 @@ static void log_missing(const struct sandbox *sandbox, struct log *log, bool req
     log_str(&line, "seccomp", error_text(facts->seccomp_error, text));
   }
   if (!facts->tried) {
-    log_str(&line, "machine", "never tried");
+    log_str(&line, "machine", "untested");
   }
   if (required) {
     log_str(&line, "fix", "XCHG_SANDBOX=auto starts without it");

@@ -8,8 +8,8 @@
  *     confine_main    main enters as the last thread, and msg=sandbox says what is in force
  *   msg=listening
  *
- * XCHG_SANDBOX=off leaves only what XCHG_USER changes.  Outside XCHG_MODEL=pool, where threads and
- * processes start later, `auto` gives up capabilities and nothing else.
+ * Under XCHG_SANDBOX=off only XCHG_USER applies.  Under a model other than pool, where threads and
+ * processes start later, `auto` changes the user and gives up capabilities, and nothing else.
  *
  * Thread: main.
  */
@@ -27,9 +27,9 @@ struct confine_setup {
 
 /**
  * confine_begin(sandbox, setup):
- * Give up the user, the capabilities, and what ${sandbox} forbids before threads start. What the
- * kernel lacks is one warning, or the end of the start where it is required.
- * Return: 0, or an exit code after a line in the log; sandbox_fini is due in both cases.
+ * Give up the user, the capabilities, and what ${sandbox} forbids before threads start. If the
+ * kernel lacks a part, log one warning, or end the start if XCHG_SANDBOX requires that part.
+ * Return: 0, or an exit code after a line in the log; call sandbox_fini in both cases.
  */
 int confine_begin(struct sandbox *sandbox, const struct confine_setup *setup);
 

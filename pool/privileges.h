@@ -3,8 +3,8 @@
  *
  *   privileges_bound -> privileges_become (groups, gid, uid) -> privileges_drop
  *
- * The order matters: each step needs a right that a later one takes.  Each result is checked, and
- * the change of the user is verified by trying to undo it.
+ * The order matters: each step needs a right that a later step gives up.  Each result is checked,
+ * and the change of the user is verified by trying to undo it.
  *
  * Thread: main, before it makes a thread.  The kernel changes capabilities of the calling thread
  * only, and later threads inherit them.
@@ -20,7 +20,7 @@
 /**
  * privileges_find_user(user):
  * Look the name of ${user} up in /etc/passwd, if it has one, and check that this process may become
- * it. A user and group that the process already has are right. Nothing is changed but ${user}.
+ * it. The user and group that the process already has are accepted. Only ${user} is changed.
  * Return: NULL, or what is wrong with XCHG_USER.
  */
 const char *privileges_find_user(struct config_user *user);
@@ -38,7 +38,7 @@ int privileges_bound(void);
 /** Give up all capabilities, if there are any. Return: 0, or -1 with errno. */
 int privileges_drop(void);
 
-/** The permitted capabilities, as a set of bits; all bits are set if they are unknown. */
+/** The permitted capabilities, as a set of bits; all bits if they are unknown. */
 uint64_t privileges_held(void);
 
 /** Allow or forbid cores and debuggers of the same user. Return: 0, or -1 with errno. */

@@ -6,8 +6,8 @@
  * what that is.  All threads use one ruleset, and each makes a domain of its own of it.
  *
  * Before Linux 5.16 a filter turned the mitigation of speculative store bypass on for its thread,
- * which costs more than the filter.  It protects a process from code that it runs for strangers,
- * and a server runs none, so the filter asks for the flag that leaves it as it is.
+ * which costs more than the filter.  It protects a process from untrusted code that it runs, such
+ * as a script, and a server runs none.  So the filter has the flag that leaves it as it is.
  */
 #include "pool/sandbox.h"
 
@@ -34,7 +34,7 @@
 #define FS_IOCTL_DEV (UINT64_C(1) << 15) /* ABI 5 */
 #define NET_BIND_CONNECT UINT64_C(3)     /* ABI 4: TCP */
 #define SCOPE_ABSTRACT_SIGNAL \
-  UINT64_C(3) /* ABI 6: abstract UNIX sockets and signals of strangers */
+  UINT64_C(3) /* ABI 6: abstract UNIX sockets and signals to other processes */
 
 #define RULESET_VERSION 1 /* a flag: return the version */
 #define RULE_PATH_BENEATH 1
@@ -52,7 +52,7 @@ struct path_rule {
 /* ---- Landlock ---- */
 
 /*
- * What a ruleset forbids.  A handler may open and connect what it likes.  A kernel refuses every
+ * What a ruleset forbids.  A handler may open files and connect sockets.  A kernel refuses every
  * move of a file to another folder unless FS_REFER is handled and a rule allows it.
  */
 static struct ruleset forbidden(const struct sandbox *sandbox, int abi) {
@@ -187,9 +187,9 @@ static int install(enum sandbox_kind kind, bool trap) {
 /* ---- what main keeps ---- */
 
 /*
- * THE decision what main may keep.  Neither Landlock nor a filter can be taken back, and a program
- * that main executes inherits both.  So a main that must execute one later keeps everything, and
- * only the other threads are restricted.
+ * What main may keep: this function alone decides.  Neither Landlock nor a filter can be removed,
+ * and a program that main executes inherits both.  So a main that must execute one later keeps
+ * everything, and only the other threads are restricted.
  */
 static bool main_is_open(const struct sandbox *sandbox) { return sandbox->main_open; }
 

@@ -1,5 +1,5 @@
 /*
- * sandbox: takes from the threads of a program what a server does not need.
+ * sandbox: restricts the threads of a program with Landlock and seccomp.
  *
  *   built-in exchange   every thread restricts itself as its first act, main last: Landlock (no
  *                       file but the removal of the socket files, no TCP bind or connect), then a
@@ -8,15 +8,15 @@
  *                       all threads inherit that: Landlock (no execute), then a seccomp filter that
  *                       refuses a list of calls
  *
- * A call that is not allowed returns ENOSYS, as in an older kernel, so that a newer libc falls back
+ * A call that is not allowed returns ENOSYS, as on an older kernel, so that a newer libc falls back
  * to an older call.  The exec family, ptrace and process_vm_* kill the process.  With a handler, a
  * refused call returns EPERM.  Under SANDBOX_TRAP all of these print the call and the thread, and
  * abort.
  *
- * Threads share memory, so the kinds are no walls between threads.  The wall is what all of them
- * forbid: to open a file, to start a program, to make or connect a socket.
+ * Threads share memory, so the filters do not protect threads from each other.  Only what all kinds
+ * forbid is out of reach: to open a file, to start a program, to make or connect a socket.
  *
- * The library uses none of this.  Only the program (pool/daemon) does.  Its threads borrow a
+ * Only the program (pool/daemon) uses this module, an embedded server does not.  Threads borrow a
  * sandbox; NULL = nothing is done.
  */
 #ifndef POOL_SANDBOX_H

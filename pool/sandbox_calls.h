@@ -1,10 +1,10 @@
 /*
- * sandbox_calls: THE table of the system calls that the sandbox knows, and the filter made of it.
+ * sandbox_calls: the one table of system calls of the sandbox, and the filters made of it.
  *
- * A row is one call in all its spellings: a libc, or another version of the same one, makes another
- * call for the same purpose (epoll_wait, epoll_pwait, epoll_pwait2), and a list that names only one
- * of them breaks.  A column is a kind of thread.  The filters, the table in docs/SECURITY.md and
- * the tests come from here.
+ * A row is one call in all its spellings.  Another libc, or another version of it, makes another
+ * call for the same purpose (epoll_wait, epoll_pwait, epoll_pwait2).  A filter that allows only one
+ * of them would break with that libc.  A column is a kind of thread.  The filters, the table in
+ * docs/SECURITY.md and the tests are made from this table.
  */
 #ifndef POOL_SANDBOX_CALLS_H
 #define POOL_SANDBOX_CALLS_H
@@ -30,7 +30,7 @@ enum sandbox_kind {
 enum sandbox_action {
   SANDBOX_ALLOW,   /* if the argument is one of the values; else as if it were not listed */
   SANDBOX_REFUSE,  /* EPERM, if the argument has one of the bits; else allowed */
-  SANDBOX_UNKNOWN, /* ENOSYS: the caller shall make another call */
+  SANDBOX_UNKNOWN, /* ENOSYS: the caller makes another call */
   SANDBOX_KILL,    /* the process ends by SIGSYS */
 };
 

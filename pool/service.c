@@ -26,7 +26,7 @@ static uint64_t find_watchdog(const char *const *environment, struct log *log) {
   }
   if (parse_u64(usec_text, &usec) == -1 || usec == 0 ||
       (pid_text != NULL && parse_u64(pid_text, &pid) == -1)) {
-    log_msg(log, LOG_WARN, "WATCHDOG_USEC or WATCHDOG_PID is no number: no watchdog");
+    log_msg(log, LOG_WARN, "WATCHDOG_USEC or WATCHDOG_PID is not a number: WATCHDOG=1 is not sent");
     return NEVER;
   }
   if (pid_text != NULL && pid != (uint64_t)getpid()) {

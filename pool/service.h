@@ -1,15 +1,15 @@
 /*
- * service: what a service manager is told at NOTIFY_SOCKET (sd_notify(3)).
+ * service: reports to a service manager at NOTIFY_SOCKET (sd_notify(3)).
  *
  *   READY=1              when the server listens
  *   STATUS=              when the phase changes, and every SERVICE_STATUS_NS
  *   WATCHDOG=1           every quarter of WATCHDOG_USEC, while no thread is stalled (pool/stall)
  *   STOPPING=1           when the stop begins
  *   EXTEND_TIMEOUT_USEC  with every status from then on: the manager waits as long as the server
- *                        drains, and kills it if it says nothing more
+ *                        drains, and kills it if no more messages come
  *
- * Nothing waits for the manager.  READY=1 and STOPPING=1 are kept until its queue has room.  The
- * others are left out, and what is sent later says what is true then.  The main thread only.
+ * Nothing waits for the manager.  READY=1 and STOPPING=1 are kept until its queue has room.  Other
+ * messages are left out, and the next one contains the current state.  The main thread only.
  */
 #ifndef POOL_SERVICE_H
 #define POOL_SERVICE_H
@@ -36,7 +36,7 @@ struct service {
   bool stalled; /* the log has said so */
 };
 
-/** Connect to the service manager, if ${environment} names one. What is wrong is logged. */
+/** Connect to the service manager, if ${environment} names one. Failures are logged. */
 void service_open(struct service *service, const char *const *environment, struct log *log);
 void service_close(struct service *service);
 

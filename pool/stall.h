@@ -3,7 +3,7 @@
  * watchdog of a service manager.
  *
  * A thread that waits for events is not stalled.  After a SIGSTOP every turn looks old once, so a
- * caller looks again after STALL_LOOK_AGAIN_NS before it says that the server does not live.  Only
+ * caller looks again after STALL_LOOK_AGAIN_NS before it reports a stalled thread.  Only
  * XCHG_MODEL=pool has such turns: in the other models no thread is stalled.
  */
 #ifndef POOL_STALL_H

@@ -7,10 +7,10 @@
  *
  * parse       A message is the head of a request: its lines up to the empty one. A line that ends
  *             without CR ends the message too, and on_message answers 400.
- * skip        The body of a request is not used. on_message keeps in the state how many of its
- *             bytes come, and parse turns them into messages that are dropped.
+ * skip        The body of a request is not used. The state holds how many of its bytes are
+ *             still to come, and parse turns them into messages that are discarded.
  * answer      All answers are constant but for the date, which a thread writes once a second.
- * close       After a wrong request the begin of the next one is not certain. So the answer says
+ * close       After a malformed request, the next one may begin anywhere. So the answer says
  *             "Connection: close", and the engine closes when the client has it.
  *
  * A transfer coding, such as chunked, is refused with 501. Pipelined requests are answered in their

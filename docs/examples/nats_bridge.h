@@ -10,7 +10,7 @@
  * two threads in different orders. A process has one bridge.
  *
  * NATS_URL takes numeric addresses only, because looking up a name can block for longer than a stop
- * may take. The bridge speaks no TLS: run a NATS leaf node beside each server.
+ * may take. The bridge speaks no TLS: run a NATS leaf node next to each server.
  */
 #ifndef NATS_BRIDGE_H
 #define NATS_BRIDGE_H
@@ -19,9 +19,10 @@
 
 /**
  * bridge_start(server):
- * Start the thread that connects to NATS: a handler's on_start. The result does not depend on NATS.
+ * Start the thread that connects to NATS. A handler's on_start calls it. It also succeeds if NATS
+ * cannot be reached.
  * bridge_stop(server):
- * Send what is queued, at most a second long, and end the thread: a handler's on_stop.
+ * Send what is queued, for at most one second, and end the thread. A handler's on_stop calls it.
  * Return: 0, or -1 after a line in the log.
  */
 int bridge_start(struct xchg_server *server);

@@ -338,7 +338,7 @@ class Kernels(SandboxTest):
     @unittest.skipUnless(PLAIN, "a sanitizer has threads of its own")
     def test_a_thread_that_runs_already(self):
         """jemalloc can start a thread before main. It stays outside, so that is a warning, or the end of the start."""
-        said = "threads that run already stay outside of the sandbox"
+        said = "threads that already run stay outside of the sandbox"
         jemalloc = dict(MALLOC_CONF="background_thread:true")
         with Server(XCHG_SANDBOX="auto", **jemalloc) as server:
             if "jemalloc_bg_thd" not in server.threads():

@@ -238,11 +238,11 @@ static void thread_that_runs(void) {
   WANT(collected[0] == 0);
   WANT(begin(true, "XCHG_SANDBOX=on", NULL) == SERVER_OSERR);
   WANT(strstr(collected,
-              "level=error msg=\"threads that run already stay outside of the sandbox\" "
+              "level=error msg=\"threads that already run stay outside of the sandbox\" "
               "threads=1\n") != NULL);
   set_up();
   WANT(begin(true, "XCHG_SANDBOX=auto", NULL) == 0);
-  WANT(strstr(collected, "level=warn msg=\"threads that run already") != NULL);
+  WANT(strstr(collected, "level=warn msg=\"threads that already run") != NULL);
 }
 
 static void main_fails(void) {

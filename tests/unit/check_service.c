@@ -148,7 +148,7 @@ START_TEST(watchdog_variables) {
   snprintf(pid, sizeof(pid), "WATCHDOG_PID=%d", (int)getpid());
   open_service(watchdogs[_i].usec, format != NULL && strstr(format, "%d") != NULL ? pid : format);
   ck_assert_uint_eq(service.watchdog_ns, watchdogs[_i].every_ns);
-  ck_assert_uint_eq(lines_count("no watchdog"), watchdogs[_i].wrong);
+  ck_assert_uint_eq(lines_count("is not a number: WATCHDOG=1"), watchdogs[_i].wrong);
   tend(SERVICE_SERVING, NEVER);
   if (watchdogs[_i].every_ns != NEVER) {
     expect("WATCHDOG=1");
