@@ -14,7 +14,7 @@ import unittest
 
 from clients import FolderTest, serve
 from fault_matrix import LINES, covers_fault, unharmed
-from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, WRAP, Notify, Server, environment, greet,
+from xchgd import (GREETING, LIMIT, PLAIN, PROGRAM, SANDBOX, WRAP, Notify, Server, environment, greet,
                    numbers, parse_logfmt, receive_all, receive_exactly, run)
 
 
@@ -369,7 +369,7 @@ class Activation(FolderTest):
     @unittest.skipUnless(shutil.which("systemd-socket-activate"), "needs systemd-socket-activate")
     def test_systemd(self):
         """Started by systemd-socket-activate, the server answers the client that started it."""
-        wrap = ["systemd-socket-activate", "-l", self.path(), "-E", "XCHG_LISTEN"]
+        wrap = ["systemd-socket-activate", "-l", self.path(), "-E", "XCHG_LISTEN", *(["-E", "XCHG_SANDBOX"] if SANDBOX else [])]
         with Server(wrap=wrap, wait=False) as server:
             server.wait_for(lambda lines: any("Listening on" in line for line in lines), "listener")
             greet(self.unix_client(self.path()))
