@@ -123,7 +123,7 @@ class Gdb(unittest.TestCase):
             workers = re.findall(r"^worker (\d): (\d+) connections, 0 waiting, waits, messages (\d+)$", printed, re.M)
             self.assertEqual([index for index, _, _ in workers], ["0", "1"])
             self.assertEqual([sum(int(worker[i]) for worker in workers) for i in (1, 2)], [20, 21])
-            self.assertEqual(len(re.findall(r"^  id \d+ fd \d+ OPEN 127\.0\.0\.1:\d+ ", printed, re.M)), 20)
+            self.assertEqual(len(re.findall(r"^  id [0-9a-f]{16} fd \d+ OPEN 127\.0\.0\.1:\d+ ", printed, re.M)), 20)
 
     def test_a_ring(self):
         """A worker that a callback blocks, and the clients that wait in its ring."""
