@@ -16,10 +16,10 @@
 # tests/run runs them and prints the sums. VARIANT selects the build that is tested; the check-... targets set it.
 
 # Sanitizers, coverage and valgrind make calls of their own, which a filter refuses. Valgrind does not know Landlock's.
-UNIT_SKIPS_asan = check_sandbox check_sandbox_handler
-UNIT_SKIPS_cov = $(UNIT_SKIPS_asan)
-UNIT_SKIPS_mcdc = $(UNIT_SKIPS_asan)
-UNIT_SKIPS_valgrind = $(UNIT_SKIPS_asan) check_sandbox_kernel
+UNIT_SKIPS_cov = check_sandbox check_sandbox_handler
+UNIT_SKIPS_mcdc = $(UNIT_SKIPS_cov)
+UNIT_SKIPS_asan = $(UNIT_SKIPS_cov) check_sandbox_kernel
+UNIT_SKIPS_valgrind = $(UNIT_SKIPS_asan)
 UNIT = $(filter-out $(UNIT_SKIPS_$(VARIANT):%=$(B)/tests/%),$(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/check_*.c)))
 FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
 CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
@@ -37,7 +37,7 @@ FUZZ = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 SIMULATE = $(B)/tests/sim/simulate
 # In a slow build the start and the end of a process take most of a test's time. So a program runs all its tests in one
 # process there, except these: a test of them changes what the next one starts from.
-FORKED = $(addprefix check_,api_offload api_offload_cancel api_server histogram library_limits load log_writer plan sandbox_kernel send_queue_fault slab wheel)
+FORKED = $(addprefix check_,api_offload api_offload_cancel api_server histogram library_limits load log_writer plan send_queue_fault slab wheel)
 SLOW_RUN = $(if $(filter asan tsan valgrind,$(VARIANT)),--forked '$(FORKED)')
 # It has one thread, so TSan would find nothing. Slow builds make one run in 30 and no self-test.
 FAIL_NTH = $(if $(filter tsan,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
