@@ -25,7 +25,7 @@ FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
 CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
 # The tests that wait longest run first, so that they do not run alone at the end.
 LIVE_LONG = $(patsubst %,tests/live/test_%.py,bench service fault_matrix_resources fault_matrix_peers limits network soak examples log_descriptors languages)
-LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),tests/live/test_bench_html.py tests/live/test_bench_scale.py)
+LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),$(patsubst %,tests/live/test_%.py,bench_html bench_scale sandbox))
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
 # the load generator, whose threads check_load and check_schedule run, or faults outside of the process.
 TSAN_SKIPS = amplification bench bench_agree bench_end bench_escapes bench_name bench_proxy close config exchange install network fault_matrix_accept fault_matrix_handoff
