@@ -88,6 +88,9 @@ const char *privileges_become(const struct config_user *user) {
 
 /* ---- capabilities ---- */
 
+/* Sets begin as this one: valgrind does not know that capget fills both halves. */
+static const struct capabilities none = {.half[0].effective = 0};
+
 /* Return: 0, or -1 with errno. */
 static int call(long number, struct capabilities *set) {
   struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -99,7 +102,7 @@ static bool has(const struct capabilities *set, unsigned number) {
 }
 
 int privileges_bound(void) {
-  struct capabilities set;
+  struct capabilities set = none;
   if (call(SYS_capget, &set) == -1) {
     return -1;
   }
@@ -112,16 +115,16 @@ int privileges_bound(void) {
 }
 
 int privileges_drop(void) {
-  struct capabilities set, none = {.half[0].effective = 0};
+  struct capabilities set = none, nothing = none;
   if (call(SYS_capget, &set) == -1) {
     return -1;
   }
   bool empty = memcmp(&set, &none, sizeof(set)) == 0;
-  return empty ? 0 : call(SYS_capset, &none); /* the ambient set is empty then, too */
+  return empty ? 0 : call(SYS_capset, &nothing); /* the ambient set is empty then, too */
 }
 
 uint64_t privileges_held(void) {
-  struct capabilities set;
+  struct capabilities set = none;
   if (call(SYS_capget, &set) == -1) {
     return UINT64_MAX;
   }
