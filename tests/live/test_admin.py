@@ -425,9 +425,10 @@ class Commands(AdminTest):
             with self.subTest(how):
                 server = self.endpoint(XCHG_WORKERS="1", XCHG_EXCHANGE="line")
                 client = server.connect()
-                server.wait_stats(lambda stats: stats["open"] == 1)
-                (found,) = json.loads(server.ask("/connections", unix=True).text)["connections"]
-                reply = server.ask(f"/close?id={found['id']}{how}", "POST")
+                deadline = time.monotonic() + LIMIT  # it may wait for its worker, which a walk does not see
+                while not (found := json.loads(server.ask("/connections", unix=True).text)["connections"]):
+                    self.assertLess(time.monotonic(), deadline)
+                reply = server.ask(f"/close?id={found[0]['id']}{how}", "POST")
                 self.assertEqual((reply.status, reply.text), (200, "ok\n"))
                 self.assertEqual(receive_all(client), b"")
                 client.close()
