@@ -135,10 +135,6 @@ def probe_ms(options, saturated):
     return times[len(times) // 2], times[len(times) * 99 // 100]
 
 
-def verdict(low, high, limit):
-    return "pass" if high <= limit else "FAIL" if low > limit else "undecided"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build")
@@ -147,12 +143,12 @@ def main():
     options = parser.parse_args()
     rows = []
     for what, cpu, size in scrapes(options.build):
-        rows.append([f"CPU of a scrape of {what}", f"{cpu:.3f} ms", f"{SCRAPE_MS} ms", verdict(cpu, cpu, SCRAPE_MS)])
-        rows.append([f"bytes of {what}", f"{size:,}", f"{SCRAPE_BYTES:,}", verdict(size, size, SCRAPE_BYTES)])
+        rows.append([f"CPU of a scrape of {what}", f"{cpu:.3f} ms", f"{SCRAPE_MS} ms", stats.verdict(cpu, cpu, SCRAPE_MS)])
+        rows.append([f"bytes of {what}", f"{size:,}", f"{SCRAPE_BYTES:,}", stats.verdict(size, size, SCRAPE_BYTES)])
     for what, scraped in (("an exchange with 10 scrapes a second / without", True), ("an exchange without / without", False)):
         found = compare(options, scraped)
         shown = f"{found['median']:.3f} [{found['low']:.3f}-{found['high']:.3f}]"
-        rows.append([f"CPU of {what}", shown, f"{RATIO:.2f}" if scraped else "", verdict(found["low"], found["high"], RATIO) if scraped else "A/A"])
+        rows.append([f"CPU of {what}", shown, f"{RATIO:.2f}" if scraped else "", stats.verdict(found["low"], found["high"], RATIO) if scraped else "A/A"])
     for what, saturated in (("an idle server", False), ("a server whose workers are saturated", True)):
         middle, late = probe_ms(options, saturated)
         rows.append([f"time of a probe of {what}", f"p50 {middle:.2f} ms, p99 {late:.2f} ms", "", "shown"])

@@ -92,10 +92,6 @@ def interval(values):
     return statistics.median(ordered), ordered[max(count // 2 - reach, 0)], ordered[min((count - 1) // 2 + reach, count - 1)]
 
 
-def verdict(low, high, limit):
-    return "pass" if high <= limit else "FAIL" if low > limit else "undecided"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build")
@@ -109,11 +105,11 @@ def main():
             found = paired(options.pairs, lambda sandbox: exchange_us(options, exchange, sandbox), second, lambda other, base: other / base)
             middle, low, high = interval(found)
             rows.append([f"CPU of an exchange of {exchange}, {second} / off", f"{middle:.4f} [{low:.4f}-{high:.4f}]",
-                         f"{RATIO:.2f}" if second == "auto" else "", verdict(low, high, RATIO) if second == "auto" else "A/A"])
+                         f"{RATIO:.2f}" if second == "auto" else "", stats.verdict(low, high, RATIO) if second == "auto" else "A/A"])
     for second in ("auto", "off"):
         middle, low, high = interval(paired(options.starts, lambda sandbox: start_ms(options, sandbox), second, lambda other, base: other - base))
         rows.append([f"start, {second} - off", f"{middle:.2f} ms [{low:.2f}-{high:.2f}]", f"{START_MS} ms" if second == "auto" else "",
-                     verdict(low, high, START_MS) if second == "auto" else "A/A"])
+                     stats.verdict(low, high, START_MS) if second == "auto" else "A/A"])
     print(stats.markdown(["figure", "reached", "target", "verdict"], rows, lambda i: False))
     return 1 if any(row[-1] == "FAIL" for row in rows) else 0
 

@@ -30,6 +30,11 @@ def columns(rows, right):
                      for row in rows)
 
 
+def verdict(low, high, limit):
+    """Of an interval that contains the true figure, against the highest that is allowed."""
+    return "pass" if high <= limit else "FAIL" if low > limit else "undecided"
+
+
 def markdown(headings, rows, right):
     """The same as a Markdown table."""
     rule = "|" + "".join("---:|" if right(i) else "---|" for i in range(len(headings)))

@@ -157,7 +157,13 @@ def every_split(data, pairs=True):
     return splits
 
 
-def play(server, streams, half_close, together=400):
+def send_piece(client, piece, half_close=False):
+    client.sendall(piece)
+    if half_close:
+        client.shutdown(socket.SHUT_WR)
+
+
+def play(server, streams, half_close, together=400, *, send=send_piece, receive=receive_all):
     """Send each stream, a list of pieces, on a connection of its own. Returns the answers.
 
     All clients send a piece, wait until the server has read it, and send the next piece. The server
@@ -175,8 +181,6 @@ def play(server, streams, half_close, together=400):
                     wait_read(clients)
                 for client, pieces in zip(clients, part):
                     if turn < len(pieces):
-                        client.sendall(pieces[turn])
-                    if turn + 1 == len(pieces) and half_close:
-                        client.shutdown(socket.SHUT_WR)
-            answers += map(receive_all, clients)
+                        send(client, pieces[turn], half_close and turn + 1 == len(pieces))
+            answers += map(receive, clients)
     return answers

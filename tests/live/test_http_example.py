@@ -16,7 +16,7 @@ import threading
 import time
 import unittest
 
-from clients import ended, every_split, patient, wait_read
+from clients import ended, every_split, patient, play
 from xchgd import LIMIT, PROGRAM, receive_all
 
 HTTP = os.path.join(os.path.dirname(PROGRAM), "examples", "http")
@@ -225,23 +225,9 @@ def send(client, piece, half_close=False):
             client.shutdown(socket.SHUT_WR)
 
 
-def answers_to(server, streams, half_close, together=200):
+def answers_to(server, streams, half_close):
     """The answers to each stream, a list of pieces. The server reads each piece before the next is sent."""
-    answers = []
-    for start in range(0, len(streams), together):
-        part = streams[start:start + together]
-        with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(server.connect()) for _ in part]
-            for client in clients:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for turn in range(max(map(len, part))):
-                if turn > 0:
-                    wait_read(clients)
-                for client, pieces in zip(clients, part):
-                    if turn < len(pieces):
-                        send(client, pieces[turn], half_close and turn + 1 == len(pieces))
-            answers += map(receive, clients)
-    return answers
+    return play(server, streams, half_close, 200, send=send, receive=receive)
 
 
 def ask(server, data):
