@@ -15,7 +15,7 @@ import time
 import unittest
 
 from fault_matrix import LIBC, can_inject, covers_fault
-from xchgd import GREETING, LIMIT, SLOW, Server, greet, is_closed, receive_all, receive_exactly, run, strace
+from xchgd import GREETING, LIMIT, Server, greet, is_closed, receive_all, receive_exactly, run, strace
 
 CLONE_NEWNET = 0x40000000
 
@@ -129,8 +129,8 @@ class Handshake(OwnNetwork):
         self.assertEqual(states(server.port).get(ESTABLISHED, 0), 0)
         tool("nft", "flush chain inet loss input")
 
-    # The kernel sends a lost SYN-ACK again after 1 and 3 seconds.
-    GRACE = "5s" if SLOW == 1 else "10s"
+    # The kernel sends a lost SYN-ACK again after 1, 3 and 7 seconds.
+    GRACE = "10s"
     SYN_ACK = "tcp sport {port} tcp flags & (syn|ack) == syn|ack"
     ACK = "tcp dport {port} tcp flags & (syn|ack) == ack"
 

@@ -138,14 +138,14 @@ class RudeLoad(unittest.TestCase):
 
     def test_rude_load(self):
         """The totals of 2,000 rude clients match, reason by reason."""
-        self.check(200 if INSTRUMENTED else 2000, XCHG_MESSAGE_TIMEOUT=f"{int(500 * SLOW)}ms")
+        self.check(200 if INSTRUMENTED else 2000, XCHG_MESSAGE_TIMEOUT=f"{int(1500 * SLOW)}ms")
 
     def test_rude_load_of_models(self):
         """The same for a few hundred clients under fork and thread."""
         for model in ("fork", "thread"):
             with self.subTest(model):
                 self.check(100 if INSTRUMENTED else 500, seed=model, XCHG_MODEL=model,
-                           XCHG_MESSAGE_TIMEOUT=f"{int(500 * SLOW)}ms")
+                           XCHG_MESSAGE_TIMEOUT=f"{int(1500 * SLOW)}ms")
 
 
 class Long(unittest.TestCase):
