@@ -211,9 +211,19 @@ static void begin_turn(struct xchg_conn *conn) {
   watchdog_heartbeat(conn->ctx);
 }
 
+/* What the kernel did not take leaves the staging block, which the next connection needs. */
+static void unstage(struct xchg_conn *conn) {
+  if (send_queue_unstage(&conn->ctx->send_queues, &conn->out) == -1) {
+    conn_request_close(conn, XCHG_MEMORY);
+  }
+}
+
 /* The only place where a connection is closed. */
 static void end_turn(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
+  if (conn->out.bytes != NULL && conn->state != CONN_CLOSED) {
+    unstage(conn);
+  }
   if (conn->state == CONN_CLOSED) {
     conn_release(conn);
   }
@@ -415,7 +425,9 @@ static void begin(struct xchg_conn *conn) {
     conn_request_close(conn, XCHG_MEMORY);
     return;
   }
-  (void)conn_output_flush(conn, CONN_TURN_BYTES); /* the turn sends no more after that */
+  if (!send_queue_empty(&conn->out)) {
+    (void)conn_output_flush(conn, CONN_TURN_BYTES); /* the turn sends no more after that */
+  }
   notify_drained(conn);
   conclude_turn(conn);
 }

@@ -34,7 +34,7 @@ static void close_failed(struct xchg_conn *conn, int error) {
   }
 }
 
-void conn_apply_requests(struct xchg_conn *conn) {
+void conn_input_apply(struct xchg_conn *conn) {
   if (conn->request == REQUEST_ABORT) {
     close_as(conn, conn->end_reason);
   } else if (conn->request == REQUEST_FINISH) {
@@ -42,10 +42,10 @@ void conn_apply_requests(struct xchg_conn *conn) {
   }
 }
 
-void conn_check_complete(struct xchg_conn *conn) {
+void conn_input_check(struct xchg_conn *conn) {
   const struct xchg_handler *handler = conn->ctx->handler;
   bool counted = conn_counted(conn);
-  if ((!counted && !conn->eof) || conn->state != CONN_OPEN) {
+  if (conn->state != CONN_OPEN) {
     return;
   }
   bool complete = counted && conn->messages >= handler->messages;
@@ -53,7 +53,7 @@ void conn_check_complete(struct xchg_conn *conn) {
       (!complete && (!conn->eof || conn->in != NULL))) {
     return;
   }
-  if (handler->on_drain != NULL && conn->drain_due) {
+  if (handler->on_drain != NULL && (conn->drain_due || !send_queue_empty(&conn->out))) {
     conn->hold_reasons |= HOLD_DRAIN;
     return;
   }
