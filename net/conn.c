@@ -94,7 +94,7 @@ static void conclude_pending(struct xchg_conn *conn) {
  * The last step of a turn.  Of an idle connection no deadline has become earlier, so its timer
  * stays as it is.
  */
-static void conclude_turn(struct xchg_conn *conn) {
+static inline void conclude_turn(struct xchg_conn *conn) {
   if (!is_idle(conn) || conn->clock_stopped || conn_must_leave(conn)) {
     conclude_pending(conn);
   }
@@ -105,15 +105,14 @@ static void conclude_turn(struct xchg_conn *conn) {
 
 /* Call on_drain if the kernel has taken everything. */
 static void notify_drained(struct xchg_conn *conn) {
-  const struct xchg_handler *handler = conn->ctx->handler;
-  if (!conn->drain_due || !send_queue_empty(&conn->out)) {
+  if (!send_queue_empty(&conn->out)) {
     return;
   }
   conn->drain_due = false;
-  if (handler->on_drain == NULL || conn->state != CONN_OPEN) {
+  if (conn->state != CONN_OPEN) {
     return;
   }
-  handler->on_drain(conn);
+  conn->ctx->handler->on_drain(conn);
   if (!send_queue_empty(&conn->out)) {
     reactor_requeue(conn->ctx->reactor, &conn->source); /* other connections come first */
   }
@@ -132,7 +131,9 @@ static void run_turn(struct xchg_conn *conn, uint32_t events) {
   if (!send_queue_empty(&conn->out) && !conn->stalled && conn->state != CONN_CLOSED) {
     (void)conn_output_flush(conn, left); /* the turn sends no more after that */
   }
-  notify_drained(conn);
+  if (conn->drain_due) {
+    notify_drained(conn);
+  }
   conclude_turn(conn);
 }
 
@@ -229,7 +230,7 @@ static void unstage(struct xchg_conn *conn) {
 }
 
 /* The only place where a connection is closed. */
-static void end_turn(struct xchg_conn *conn) {
+static inline void end_turn(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
   if (conn->out.bytes != NULL && conn->state != CONN_CLOSED) {
     unstage(conn);
@@ -439,7 +440,9 @@ static void begin(struct xchg_conn *conn) {
   if (!send_queue_empty(&conn->out)) {
     (void)conn_output_flush(conn, CONN_TURN_BYTES); /* the turn sends no more after that */
   }
-  notify_drained(conn);
+  if (conn->drain_due) {
+    notify_drained(conn);
+  }
   conclude_turn(conn);
 }
 

@@ -69,7 +69,7 @@ static int note_queued(struct xchg_conn *conn, bool queued) {
 }
 
 /* Queue a copy; in the turn of ${conn} itself by way of the staging block, which is sent from. */
-static int append(struct xchg_conn *conn, const void *data, size_t size) {
+static inline int append(struct xchg_conn *conn, const void *data, size_t size) {
   struct conn_ctx *ctx = conn->ctx;
   return ctx->current == conn ? send_queue_stage(&ctx->send_queues, &conn->out, data, size)
                               : send_queue_append(&ctx->send_queues, &conn->out, data, size);

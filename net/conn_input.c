@@ -65,7 +65,7 @@ void conn_input_check(struct xchg_conn *conn) {
 }
 
 /* Deliver one message to the handler. */
-static void deliver(struct xchg_conn *conn, const uint8_t *data,
+static inline void deliver(struct xchg_conn *conn, const uint8_t *data,
                     const struct frame_parsed *parsed) {
   const struct xchg_handler *handler = conn->ctx->handler;
   const struct xchg_message message = {.data = data + parsed->head,

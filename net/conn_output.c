@@ -37,7 +37,7 @@ struct attempt {
 };
 
 /* The kernel took ${count} bytes, or (IO_ERROR) the connection has failed: request the close. */
-static void note_sent(struct xchg_conn *conn, enum io io, size_t count) {
+static inline void note_sent(struct xchg_conn *conn, enum io io, size_t count) {
   struct conn_ctx *ctx = conn->ctx;
   if (io == IO_ERROR) {
     conn_request_close(conn, conn_proxy_reason(conn, sock_reason(errno)));
@@ -95,7 +95,7 @@ size_t conn_output_flush(struct xchg_conn *conn, size_t limit) {
     last = conn->out.last == NULL ? transmit_bytes(conn, limit) : transmit_parts(conn, limit);
     limit -= last.count;
   }
-  conn->drain_due = true;
+  conn->drain_due = conn->ctx->handler->on_drain != NULL;
   if (send_queue_empty(&conn->out)) {
     conn->stalled = false;
   } else {
