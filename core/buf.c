@@ -8,6 +8,7 @@
  *   bytes <= bytes_max at all times, even while the old and the new block both exist
  *   block of a class = 2^(7 + class), from classes[class]; a spare one is in use for the slab only
  *   a longer block   = a mapping, slot == SLAB_NONE
+ *   staging block    = the owner's, slot == BUF_STAGING; empty while pool->staging points to it
  */
 #include "core/buf.h"
 
@@ -15,7 +16,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <string.h>
 
 #define BLOCK_MIN_SHIFT 7
 #define BLOCKS_MAX (UINT32_C(1) << 30) /* the limit of a slab */
@@ -55,7 +55,13 @@ void buf_pool_fini(struct buf_pool *pool) {
     slab_fini(&pool->classes[i]);
     pool->spare[i] = NULL;
   }
+  pool->staging = NULL;
   pool->bytes = 0;
+}
+
+void buf_pool_stage(struct buf_pool *pool, void *memory, size_t size) {
+  pool->staging = memory;
+  *pool->staging = (struct buf){.block = size, .slot = BUF_STAGING};
 }
 
 bool buf_pool_idle(const struct buf_pool *pool) {
@@ -128,6 +134,11 @@ void buf_release(struct buf_pool *pool, struct buf **buf) {
   if (old == NULL) {
     return;
   }
+  if (old->slot == BUF_STAGING) {
+    old->begin = old->end = old->scanned = 0;
+    pool->staging = old;
+    return;
+  }
   assert(pool->bytes >= old->block);
   pool->bytes -= old->block;
   if (old->slot == SLAB_NONE) {
@@ -166,36 +177,46 @@ static int remap(struct buf_pool *pool, struct buf **buf, size_t block) {
   return 0;
 }
 
+/** Move the bytes of ${*buf} to a new block of ${block} bytes. Return: 0, or -1. */
+static int move(struct buf_pool *pool, struct buf **buf, size_t block) {
+  struct buf *old = *buf;
+  struct buf *moved = block_take(pool, block);
+  if (moved == NULL) {
+    return -1;
+  }
+  moved->scanned = old->scanned;
+  moved->end = buf_size(old);
+  memcpy(moved->bytes, buf_data(old), moved->end);
+  buf_release(pool, buf);
+  *buf = moved;
+  return 0;
+}
+
 /** Move ${*buf} to a larger block with room for ${size} more bytes. Return: 0, or -1. */
 static int grow(struct buf_pool *pool, struct buf **buf, size_t size) {
   struct buf *old = *buf;
-  size_t block = max_u64(block_for(buf_size(old) + size), 2 * old->block);
+  size_t block = block_for(buf_size(old) + size);
+  if (old->slot == BUF_STAGING) {
+    return move(pool, buf, block);
+  }
+  block = max_u64(block, 2 * old->block);
   if (old->slot == SLAB_NONE) {
     if (remap(pool, buf, block) == -1) {
       return -1;
     }
-    if (capacity(*buf) - (*buf)->end < size) {
+    if (buf_room(*buf) < size) {
       compact(*buf);
     }
     return 0;
   }
-  struct buf *grown = block_take(pool, block);
-  if (grown == NULL) {
-    return -1;
-  }
-  grown->scanned = old->scanned;
-  grown->end = buf_size(old);
-  memcpy(grown->bytes, buf_data(old), grown->end);
-  buf_release(pool, buf);
-  *buf = grown;
-  return 0;
+  return move(pool, buf, block);
 }
 
 /** Make room for ${size} bytes after the last byte of ${*buf}. Return: 0, or -1. */
 static int make_room(struct buf_pool *pool, struct buf **buf, size_t size) {
   struct buf *old = *buf;
   size_t all = capacity(old);
-  if (all - old->end >= size) {
+  if (buf_room(old) >= size) {
     return 0;
   }
   bool fits = all - buf_size(old) >= size;
@@ -233,13 +254,9 @@ int buf_append(struct buf_pool *pool, struct buf **buf, const void *data, size_t
   return 0;
 }
 
-void buf_consume(struct buf_pool *pool, struct buf **buf, size_t size) {
-  if (*buf == NULL) {
-    return;
+int buf_unstage(struct buf_pool *pool, struct buf **buf) {
+  if (*buf == NULL || (*buf)->slot != BUF_STAGING) {
+    return 0;
   }
-  (*buf)->begin += min_u64(size, buf_size(*buf));
-  (*buf)->scanned = 0;
-  if (buf_size(*buf) == 0) {
-    buf_release(pool, buf);
-  }
+  return move(pool, buf, block_for(buf_size(*buf)));
 }

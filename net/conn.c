@@ -28,9 +28,9 @@ static void on_event(struct source *source, uint32_t events);
 
 /* ---- the turn ---- */
 
-/* Is the connection idle: a message came, all were answered, and nothing is unread or queued? */
-static bool between_messages(const struct xchg_conn *conn) {
-  return conn->messages > 0 && conn->in == NULL && send_queue_empty(&conn->out) &&
+/* Is nothing unread, unfinished, queued or held? */
+static bool is_idle(const struct xchg_conn *conn) {
+  return conn->state == CONN_OPEN && conn->in == NULL && send_queue_empty(&conn->out) &&
          conn->readable == READABLE_NO && !conn_paused(conn);
 }
 
@@ -64,10 +64,10 @@ static void continue_end(struct xchg_conn *conn) {
   }
 }
 
-/* The last step of a turn: begin or advance the end, ask for another turn, set the timer. */
-static void conclude_turn(struct xchg_conn *conn) {
+/* Something is pending: begin or advance the end, ask for another turn, set the timer. */
+static void conclude_pending(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
-  if (conn->state == CONN_OPEN && conn_timeout_must_leave(conn) && between_messages(conn)) {
+  if (conn_must_leave(conn) && is_idle(conn) && conn->messages > 0) { /* all were answered */
     conn->half_close = true;
     conn_begin_end(conn, drain_reason(conn));
   }
@@ -87,23 +87,32 @@ static void conclude_turn(struct xchg_conn *conn) {
   if (conn_input_readable(conn)) {
     reactor_requeue(ctx->reactor, &conn->source);
   }
-  if (ctx->reactor->epoll_fd == -1) {
+  reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
+}
+
+/*
+ * The last step of a turn.  Of an idle connection no deadline has become earlier, so its timer
+ * stays as it is.
+ */
+static inline void conclude_turn(struct xchg_conn *conn) {
+  if (!is_idle(conn) || conn->clock_stopped || conn_must_leave(conn)) {
+    conclude_pending(conn);
+  }
+  if (conn->ctx->reactor->epoll_fd == -1 && conn->state != CONN_CLOSED) {
     ask_for(conn);
   }
-  reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
 }
 
 /* Call on_drain if the kernel has taken everything. */
 static void notify_drained(struct xchg_conn *conn) {
-  const struct xchg_handler *handler = conn->ctx->handler;
-  if (!conn->drain_due || !send_queue_empty(&conn->out)) {
+  if (!send_queue_empty(&conn->out)) {
     return;
   }
   conn->drain_due = false;
-  if (handler->on_drain == NULL || conn->state != CONN_OPEN) {
+  if (conn->state != CONN_OPEN) {
     return;
   }
-  handler->on_drain(conn);
+  conn->ctx->handler->on_drain(conn);
   if (!send_queue_empty(&conn->out)) {
     reactor_requeue(conn->ctx->reactor, &conn->source); /* other connections come first */
   }
@@ -122,7 +131,9 @@ static void run_turn(struct xchg_conn *conn, uint32_t events) {
   if (!send_queue_empty(&conn->out) && !conn->stalled && conn->state != CONN_CLOSED) {
     (void)conn_output_flush(conn, left); /* the turn sends no more after that */
   }
-  notify_drained(conn);
+  if (conn->drain_due) {
+    notify_drained(conn);
+  }
   conclude_turn(conn);
 }
 
@@ -211,9 +222,19 @@ static void begin_turn(struct xchg_conn *conn) {
   watchdog_heartbeat(conn->ctx);
 }
 
+/* What the kernel did not take leaves the staging block, which the next connection needs. */
+static void unstage(struct xchg_conn *conn) {
+  if (send_queue_unstage(&conn->ctx->send_queues, &conn->out) == -1) {
+    conn_request_close(conn, XCHG_MEMORY);
+  }
+}
+
 /* The only place where a connection is closed. */
-static void end_turn(struct xchg_conn *conn) {
+static inline void end_turn(struct xchg_conn *conn) {
   struct conn_ctx *ctx = conn->ctx;
+  if (conn->out.bytes != NULL && conn->state != CONN_CLOSED) {
+    unstage(conn);
+  }
   if (conn->state == CONN_CLOSED) {
     conn_release(conn);
   }
@@ -415,8 +436,13 @@ static void begin(struct xchg_conn *conn) {
     conn_request_close(conn, XCHG_MEMORY);
     return;
   }
-  (void)conn_output_flush(conn, CONN_TURN_BYTES); /* the turn sends no more after that */
-  notify_drained(conn);
+  reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
+  if (!send_queue_empty(&conn->out)) {
+    (void)conn_output_flush(conn, CONN_TURN_BYTES); /* the turn sends no more after that */
+  }
+  if (conn->drain_due) {
+    notify_drained(conn);
+  }
   conclude_turn(conn);
 }
 

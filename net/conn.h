@@ -15,7 +15,7 @@
 /**
  * conn_ctx_init(ctx, config, handler, reactor, conns_max):
  * Prepare ${ctx} for at most ${conns_max} connections.  The caller must set its input and
- * input_bytes.  Counts go to ${reactor}'s counters.
+ * input_bytes, and may give its bufs a staging block.  Counts go to ${reactor}'s counters.
  * Return: 0, or -1 (ENOMEM).
  */
 int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,

@@ -62,18 +62,24 @@ static void request_abort(struct xchg_conn *conn, enum xchg_reason reason) {
 static int note_queued(struct xchg_conn *conn, bool queued) {
   conn_schedule(conn);
   if (queued) {
-    conn->drain_due = conn->drain_due || !send_queue_empty(&conn->out); /* 0 bytes queue nothing */
     return 0;
   }
   request_abort(conn, XCHG_MEMORY);
   return fail(ENOMEM);
 }
 
+/* Queue a copy; in the turn of ${conn} itself by way of the staging block, which is sent from. */
+static inline int append(struct xchg_conn *conn, const void *data, size_t size) {
+  struct conn_ctx *ctx = conn->ctx;
+  return ctx->current == conn ? send_queue_stage(&ctx->send_queues, &conn->out, data, size)
+                              : send_queue_append(&ctx->send_queues, &conn->out, data, size);
+}
+
 int xchg_send(struct xchg_conn *conn, const void *data, size_t size) {
   if (!conn_can_send(conn)) {
     return -1;
   }
-  return note_queued(conn, send_queue_append(&conn->ctx->send_queues, &conn->out, data, size) == 0);
+  return note_queued(conn, append(conn, data, size) == 0);
 }
 
 int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count) {
@@ -85,8 +91,7 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count) {
   }
   bool all = true;
   for (int i = 0; i < count && all; i++) {
-    all = send_queue_append(&conn->ctx->send_queues, &conn->out, parts[i].iov_base,
-                            parts[i].iov_len) == 0;
+    all = append(conn, parts[i].iov_base, parts[i].iov_len) == 0;
   }
   return note_queued(conn, all);
 }
@@ -110,7 +115,7 @@ static int append_ref(struct xchg_conn *conn, const struct buf_ref *ref) {
   if (send_queue_refs(&conn->out) < CONN_REFS_MAX) {
     return send_queue_append_ref(&ctx->send_queues, &conn->out, ref);
   }
-  if (send_queue_append(&ctx->send_queues, &conn->out, ref->data, ref->size) == -1) {
+  if (append(conn, ref->data, ref->size) == -1) {
     return -1;
   }
   if (ref->release != NULL) {

@@ -34,7 +34,7 @@ static void close_failed(struct xchg_conn *conn, int error) {
   }
 }
 
-void conn_apply_requests(struct xchg_conn *conn) {
+void conn_input_apply(struct xchg_conn *conn) {
   if (conn->request == REQUEST_ABORT) {
     close_as(conn, conn->end_reason);
   } else if (conn->request == REQUEST_FINISH) {
@@ -42,10 +42,10 @@ void conn_apply_requests(struct xchg_conn *conn) {
   }
 }
 
-void conn_check_complete(struct xchg_conn *conn) {
+void conn_input_check(struct xchg_conn *conn) {
   const struct xchg_handler *handler = conn->ctx->handler;
   bool counted = conn_counted(conn);
-  if ((!counted && !conn->eof) || conn->state != CONN_OPEN) {
+  if (conn->state != CONN_OPEN) {
     return;
   }
   bool complete = counted && conn->messages >= handler->messages;
@@ -53,7 +53,7 @@ void conn_check_complete(struct xchg_conn *conn) {
       (!complete && (!conn->eof || conn->in != NULL))) {
     return;
   }
-  if (handler->on_drain != NULL && conn->drain_due) {
+  if (handler->on_drain != NULL && (conn->drain_due || !send_queue_empty(&conn->out))) {
     conn->hold_reasons |= HOLD_DRAIN;
     return;
   }
@@ -65,8 +65,8 @@ void conn_check_complete(struct xchg_conn *conn) {
 }
 
 /* Deliver one message to the handler. */
-static void deliver(struct xchg_conn *conn, const uint8_t *data,
-                    const struct frame_parsed *parsed) {
+static inline void deliver(struct xchg_conn *conn, const uint8_t *data,
+                           const struct frame_parsed *parsed) {
   const struct xchg_handler *handler = conn->ctx->handler;
   const struct xchg_message message = {.data = data + parsed->head,
                                        .size = parsed->size,
@@ -113,15 +113,20 @@ static enum frame_result parse_one(struct xchg_conn *conn, const uint8_t *data, 
   return frame_parse(frame, conn->ctx->max_message, data, size, parsed);
 }
 
+/* What parse_messages has done. */
+struct parse_progress {
+  size_t used;    /* bytes that need no further work, all after the end of the exchange included */
+  size_t scanned; /* of the bytes after them: those that a search has already covered */
+};
+
 /*
  * Parse and deliver the messages in ${size} bytes at ${data}: those that end within the first
- * ${limit} bytes, and the first one of a turn however long it is.  ${*scanned} (in and out) is the
- * number of the remaining bytes that a search has already covered.
- * Return: the bytes that need no further work, all bytes after the end of the exchange included.
+ * ${limit} bytes, and the first one of a turn however long it is.  A search has already covered
+ * ${scanned} of the bytes.
  */
-static size_t parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t size, size_t limit,
-                             size_t *scanned) {
-  struct frame_parsed parsed = {.scanned = *scanned};
+static struct parse_progress parse_messages(struct xchg_conn *conn, const uint8_t *data,
+                                            size_t size, size_t limit, size_t scanned) {
+  struct frame_parsed parsed = {.scanned = scanned};
   size_t at = 0;
   while (at < size && conn->state == CONN_OPEN && !conn_input_blocked(conn)) {
     enum frame_result result = parse_one(conn, data + at, size - at, &parsed);
@@ -143,8 +148,7 @@ static size_t parse_messages(struct xchg_conn *conn, const uint8_t *data, size_t
     conn->extra_input = true;
     at = size;
   }
-  *scanned = parsed.scanned;
-  return at;
+  return (struct parse_progress){.used = at, .scanned = parsed.scanned};
 }
 
 /*
@@ -162,11 +166,13 @@ static void note_message_start(struct xchg_conn *conn) {
  * so does the turn: the next one continues here.  Return: the bytes that were delivered.
  */
 static size_t parse_buffered(struct xchg_conn *conn, size_t limit) {
-  size_t size = buf_size(conn->in), scanned = conn->in->scanned;
+  size_t size = buf_size(conn->in);
   if (conn->ctx->paces != NULL) {
     conn_log_begun(conn);
   }
-  size_t used = parse_messages(conn, buf_data(conn->in), size, limit, &scanned);
+  struct parse_progress progress =
+      parse_messages(conn, buf_data(conn->in), size, limit, conn->in->scanned);
+  size_t used = progress.used;
   if (used > 0 && conn->ctx->paces != NULL) {
     conn_log_delivered(conn);
   }
@@ -177,7 +183,7 @@ static size_t parse_buffered(struct xchg_conn *conn, size_t limit) {
     }
   }
   if (conn->in != NULL) {
-    conn->in->scanned = scanned;
+    conn->in->scanned = progress.scanned;
     if (size > limit && (used > 0 || limit < CONN_TURN_BYTES)) {
       conn_stop_clock(conn, true);
     }
@@ -216,7 +222,9 @@ static size_t parse_continued(struct xchg_conn *conn, size_t size, size_t limit)
       conn_log_begun(conn);
     }
   }
-  size_t used = parse_messages(conn, data, before + size, before + size, &scanned);
+  struct parse_progress progress =
+      parse_messages(conn, data, before + size, before + size, scanned);
+  size_t used = progress.used;
   if (before > 0 && used > 0 && ctx->paces != NULL) {
     conn_log_delivered(conn);
   }
@@ -225,18 +233,18 @@ static size_t parse_continued(struct xchg_conn *conn, size_t size, size_t limit)
       note_message_start(conn);
     }
     if (buffer_rest(conn, data + used, before + size - used)) {
-      conn->in->scanned = scanned;
+      conn->in->scanned = progress.scanned;
     }
   }
   return used;
 }
 
 /*
- * ${*size} bytes have been read into the worker's buffer, and all that came before is the beginning
- * of a PROXY header.  Return: is the connection open, and are there bytes after the header?  Then
- * ${*size} of them stand at the beginning of the buffer.
+ * ${size} bytes have been read into the worker's buffer, and all that came before is the beginning
+ * of a PROXY header.  Return: the bytes after the header, which stand at the beginning of the
+ * buffer then; 0 also if the connection is not open.
  */
-static bool on_header_bytes(struct xchg_conn *conn, size_t *size) {
+static size_t on_header_bytes(struct xchg_conn *conn, size_t size) {
   struct conn_ctx *ctx = conn->ctx;
   size_t before = buf_size(conn->in);
   uint8_t *data = ctx->input - before;
@@ -244,32 +252,32 @@ static bool on_header_bytes(struct xchg_conn *conn, size_t *size) {
     memcpy(data, buf_data(conn->in), before);
     buf_release(&ctx->bufs, &conn->in);
   }
-  size_t header = conn_proxy_take(conn, data, before + *size);
+  size_t header = conn_proxy_take(conn, data, before + size);
   if (conn->state == CONN_HEADER) {
-    (void)buffer_rest(conn, data, before + *size); /* without memory, it has requested the close */
-    return false;
+    (void)buffer_rest(conn, data, before + size); /* without memory, it has requested the close */
+    return 0;
   }
   if (conn->state == CONN_CLOSED) {
-    return false;
+    return 0;
   }
   conn_apply_requests(conn);
-  *size = before + *size - header;
+  size_t left = before + size - header;
   if (conn->state != CONN_OPEN) {
-    conn->extra_input = conn->extra_input || *size > 0;
-    return false;
+    conn->extra_input = conn->extra_input || left > 0;
+    return 0;
   }
-  memmove(ctx->input, data + header, *size);
-  return *size > 0;
+  memmove(ctx->input, data + header, left);
+  return left;
 }
 
-/* Bytes were read that are no message's. Return: are ${*size} bytes left, the first of messages? */
-static bool on_other_bytes(struct xchg_conn *conn, size_t *size) {
+/* ${size} bytes were read that are no message's. Return: the bytes left, the first of messages. */
+static size_t on_other_bytes(struct xchg_conn *conn, size_t size) {
   if (conn->state == CONN_HEADER) {
     return on_header_bytes(conn, size);
   }
   conn->extra_input = true;
-  conn->discarded += *size; /* fill has limited the read to LINGER_BYTES_MAX */
-  return false;
+  conn->discarded += size; /* fill has limited the read to LINGER_BYTES_MAX */
+  return 0;
 }
 
 /*
@@ -280,11 +288,8 @@ static size_t on_bytes(struct xchg_conn *conn, size_t size, size_t limit) {
   stats_add(&conn->ctx->stats->bytes_in, size);
   conn->bytes_in += size;
   conn->active_ns = conn->ctx->reactor->now_ns;
-  size_t left = size;
-  if (conn->state != CONN_OPEN && !on_other_bytes(conn, &left)) {
-    return size;
-  }
-  return max_u64(size, parse_continued(conn, left, limit));
+  size_t left = conn->state == CONN_OPEN ? size : on_other_bytes(conn, size);
+  return left == 0 ? size : max_u64(size, parse_continued(conn, left, limit));
 }
 
 /* The stream has ended within a message: deliver it if its frame allows that, else end. */

@@ -18,15 +18,27 @@
  */
 void conn_input_work(struct xchg_conn *conn);
 
+/* What the next two functions do where there is something to do. */
+void conn_input_apply(struct xchg_conn *conn);
+void conn_input_check(struct xchg_conn *conn);
+
 /** Carry out the request of a callback or call: finish or abort. */
-void conn_apply_requests(struct xchg_conn *conn);
+static inline void conn_apply_requests(struct xchg_conn *conn) {
+  if (conn->request != REQUEST_NONE) {
+    conn_input_apply(conn);
+  }
+}
 
 /**
  * Begin the end if the exchange is complete: after its last message, or after the end of the
  * stream.  The end waits while the handler pauses and while an offloaded job is out.  If output was
  * queued, it also waits for on_drain.
  */
-void conn_check_complete(struct xchg_conn *conn);
+static inline void conn_check_complete(struct xchg_conn *conn) {
+  if (conn->eof || conn_counted(conn)) {
+    conn_input_check(conn);
+  }
+}
 
 /** Must parsing and reading wait: for the handler, a job or on_drain, or for the peer to read? */
 static inline bool conn_input_blocked(const struct xchg_conn *conn) {

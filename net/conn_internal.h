@@ -25,7 +25,7 @@
  *   clock_stopped  the last turn found the input blocked: hold_reasons != 0, or max_pending bytes
  *                  queued.  The clock of the message stands, and buffered input waits
  *   stalled        the kernel took less than was queued; EPOLLOUT reports when it takes more
- *   drain_due      bytes were queued since the last on_drain
+ *   drain_due      the kernel was offered bytes since the last on_drain, which the handler has
  *   lifetime_over  XCHG_MAX_LIFETIME has passed: ENDING as soon as no message is in progress
  *   half_close     a stop or the lifetime ended an idle connection: LINGERING in any case, because
  *                  the peer may be sending a message
@@ -33,7 +33,7 @@
  *   extra_input    bytes came after the last message
  *
  * Invariants at the end of every turn of a connection that is not CLOSED:
- *   out is empty         <=>  no byte waits for the kernel to take it
+ *   out is empty         <=>  no byte waits for the kernel to take it; and none is staged
  *   in == NULL           <=>  no byte of an unfinished or unparsed message is held
  *   input not blocked     =>  in holds no complete message, or another turn is requested
  *   queued bytes          <=  max_pending + one reply + the greeting   (built-in exchanges)
@@ -167,7 +167,7 @@ struct xchg_conn {
   struct conn_ctx *ctx;
   struct conn_cold *cold; /* owns; or points to ctx->no_cold */
   struct buf *in;         /* owns: an unfinished message, or messages while input is blocked */
-  struct send_queue out;  /* owns: bytes that the kernel has not taken */
+  struct send_queue out;  /* owns: bytes that the kernel has not taken; only in its turn staged */
   int fd;                 /* owns */
   uint8_t state;          /* enum conn_state */
   uint8_t end_reason;     /* enum xchg_reason, once state != CONN_OPEN or a request is ABORT */
@@ -237,6 +237,9 @@ static inline const void *conn_thread(void) { return &conn_thread_mark; }
  */
 #define CONN_TURN_BYTES ((size_t)64 * 1024)
 
+/* Bytes for the staging block of ctx->bufs: its head, and what a turn may send. */
+#define CONN_STAGING_BYTES (sizeof(struct buf) + CONN_TURN_BYTES)
+
 /* Free bytes before ctx->input: room for the beginning of a message that a read continues. */
 #define CONN_INPUT_FRONT ((size_t)4096)
 
@@ -285,6 +288,11 @@ static inline void conn_request_close(struct xchg_conn *conn, enum xchg_reason r
   conn->state = CONN_CLOSED;
   conn->end_reason = (uint8_t)reason;
   conn->readable = READABLE_NO;
+}
+
+/** Does the server stop, or is the lifetime over? Then ${conn} ends after the current message. */
+static inline bool conn_must_leave(const struct xchg_conn *conn) {
+  return conn->lifetime_over || conn->ctx->stop_ns != NEVER;
 }
 
 /** Let the next read find out whether there is input. */

@@ -31,61 +31,75 @@ static void stall(struct xchg_conn *conn) {
   }
 }
 
-/* Write up to ${*asked} bytes of the queue, references too, in one call that asks for ${*asked}. */
-static enum io transmit_parts(const struct xchg_conn *conn, size_t *asked, size_t *count) {
-  struct iovec parts[PARTS_MAX];
-  int parts_max = send_queue_parts(&conn->out, parts, PARTS_MAX), parts_count = 0;
-  size_t limit = *asked;
-  for (*asked = 0; parts_count < parts_max && *asked < limit; parts_count++) {
-    struct iovec *part = &parts[parts_count];
-    part->iov_len = min_u64(part->iov_len, limit - *asked);
-    *asked += part->iov_len;
-  }
-  return sock_sendv(conn->fd, parts, parts_count, count);
-}
+/* One system call: the bytes that it asked for, and those that the kernel took. */
+struct attempt {
+  size_t asked, count;
+};
 
-/*
- * Make one system call for at most ${*asked} bytes, which becomes the size of the attempt.  An
- * error requests the close.
- */
-static void transmit(struct xchg_conn *conn, size_t *asked, size_t *count) {
+/* The kernel took ${count} bytes, or (IO_ERROR) the connection has failed: request the close. */
+static inline void note_sent(struct xchg_conn *conn, enum io io, size_t count) {
   struct conn_ctx *ctx = conn->ctx;
-  const struct buf *bytes = conn->out.bytes;
-  enum io io;
-  if (conn->out.last == NULL) {
-    *asked = min_u64(buf_size(bytes), *asked);
-    io = sock_send(conn->fd, buf_data(bytes), *asked, count);
-  } else {
-    io = transmit_parts(conn, asked, count);
-  }
   if (io == IO_ERROR) {
     conn_request_close(conn, conn_proxy_reason(conn, sock_reason(errno)));
-  } else if (*count > 0) {
-    conn->bytes_out += *count;
+  } else if (count > 0) {
+    conn->bytes_out += count;
     conn->active_ns = ctx->reactor->now_ns;
-    stats_add(&ctx->stats->bytes_out, *count);
-    probe_sent(ctx->index, conn_id(conn), *count);
-    send_queue_consume(&ctx->send_queues, &conn->out, *count);
+    stats_add(&ctx->stats->bytes_out, count);
+    probe_sent(ctx->index, conn_id(conn), count);
+    send_queue_consume(&ctx->send_queues, &conn->out, count);
+  }
+}
+
+/* Write up to ${limit} bytes of a queue without references. */
+static inline struct attempt transmit_bytes(struct xchg_conn *conn, size_t limit) {
+  const struct buf *bytes = conn->out.bytes;
+  struct attempt attempt = {.asked = min_u64(buf_size(bytes), limit)};
+  enum io io = sock_send(conn->fd, buf_data(bytes), attempt.asked, &attempt.count);
+  note_sent(conn, io, attempt.count);
+  return attempt;
+}
+
+/* Write up to ${limit} bytes of the queue, references too. */
+static struct attempt transmit_parts(struct xchg_conn *conn, size_t limit) {
+  struct iovec parts[PARTS_MAX];
+  int parts_max = send_queue_parts(&conn->out, parts, PARTS_MAX), parts_count = 0;
+  struct attempt attempt = {.asked = 0};
+  for (; parts_count < parts_max && attempt.asked < limit; parts_count++) {
+    struct iovec *part = &parts[parts_count];
+    part->iov_len = min_u64(part->iov_len, limit - attempt.asked);
+    attempt.asked += part->iov_len;
+  }
+  enum io io = sock_sendv(conn->fd, parts, parts_count, &attempt.count);
+  note_sent(conn, io, attempt.count);
+  return attempt;
+}
+
+/* The last ${attempt} of a turn has left bytes in the queue. */
+static void note_rest(struct xchg_conn *conn, struct attempt attempt) {
+  if (conn->state == CONN_CLOSED) {
+    return;
+  }
+  if (attempt.count == attempt.asked) { /* more is queued: other connections come first */
+    conn->stalled = false;
+    reactor_requeue(conn->ctx->reactor, &conn->source);
+  } else if (attempt.count > 0 || !conn->stalled) {
+    stall(conn);
   }
 }
 
 size_t conn_output_flush(struct xchg_conn *conn, size_t limit) {
-  size_t asked = 0, count = 0;
-  for (int i = 0; i < FLUSHES_MAX && !send_queue_empty(&conn->out) && count == asked && limit > 0;
+  struct attempt last = {.asked = 0};
+  for (int i = 0;
+       i < FLUSHES_MAX && !send_queue_empty(&conn->out) && last.count == last.asked && limit > 0;
        i++) {
-    asked = limit;
-    transmit(conn, &asked, &count);
-    limit -= count;
+    last = conn->out.last == NULL ? transmit_bytes(conn, limit) : transmit_parts(conn, limit);
+    limit -= last.count;
   }
+  conn->drain_due = conn->ctx->handler->on_drain != NULL;
   if (send_queue_empty(&conn->out)) {
     conn->stalled = false;
-  } else if (conn->state == CONN_CLOSED) {
-    return limit;
-  } else if (count == asked) { /* more bytes or parts are queued: other connections come first */
-    conn->stalled = false;
-    reactor_requeue(conn->ctx->reactor, &conn->source);
-  } else if (count > 0 || !conn->stalled) {
-    stall(conn);
+  } else {
+    note_rest(conn, last);
   }
   return limit;
 }

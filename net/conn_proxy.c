@@ -81,6 +81,7 @@ static void open_conn(struct xchg_conn *conn) {
   if (conn->cold->lifetime_ns != NEVER) {
     conn->cold->lifetime_ns = conn_timeout_lifetime(ctx, ctx->reactor->now_ns);
   }
+  reactor_arm(ctx->reactor, &conn->source, conn_timeout_next(conn));
   conn_proxy(conn)->opened = true;
   if (ctx->handler->on_open != NULL) {
     ctx->handler->on_open(conn);

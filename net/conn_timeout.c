@@ -59,7 +59,7 @@ static uint64_t lifetime_cut_at(const struct xchg_conn *conn) {
  */
 static uint64_t silent_at(const struct xchg_conn *conn) {
   bool spoken = conn->messages > 0 || conn->in != NULL;
-  if (!conn_timeout_must_leave(conn) || conn_counted(conn) || spoken || conn->clock_stopped) {
+  if (!conn_must_leave(conn) || conn_counted(conn) || spoken || conn->clock_stopped) {
     return NEVER;
   }
   return add_sat_u64(max_u64(leave_ns(conn), conn->message_clock_ns), SILENCE_NS);
@@ -182,10 +182,6 @@ void conn_timeout_age(struct xchg_conn *conn) {
       conn->cold->lifetime_ns <= conn->ctx->reactor->now_ns) {
     conn->lifetime_over = true;
   }
-}
-
-bool conn_timeout_must_leave(const struct xchg_conn *conn) {
-  return conn->lifetime_over || conn->ctx->stop_ns != NEVER;
 }
 
 uint64_t conn_timeout_lifetime(struct conn_ctx *ctx, uint64_t accepted_ns) {

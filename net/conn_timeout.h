@@ -2,9 +2,10 @@
  * conn_timeout: the deadlines of one connection.
  *
  * A connection has one timer in the wheel.  conn_timeout_next computes the earliest deadline from
- * fields that a turn sets with a store.  The timer is moved only to an earlier time.  A timer that
- * fires too early is armed again.  Whether the peer has acknowledged more is a system call, made
- * only when a deadline has passed.
+ * fields that a turn sets with a store.  The timer is moved only to an earlier time.  So a turn
+ * that ends with nothing pending does not look at deadlines: those that remain only become later.
+ * A timer that fires too early is armed again.  Whether the peer has acknowledged more is a system
+ * call, made only when a deadline has passed.
  */
 #ifndef NET_CONN_TIMEOUT_H
 #define NET_CONN_TIMEOUT_H
@@ -37,9 +38,6 @@ enum expired conn_timeout_expired(struct xchg_conn *conn);
 
 /** Set lifetime_over if the lifetime has passed. */
 void conn_timeout_age(struct xchg_conn *conn);
-
-/** Does the server stop, or is the lifetime over? Then ${conn} ends after the current message. */
-bool conn_timeout_must_leave(const struct xchg_conn *conn);
 
 /**
  * The end of the lifetime of a connection accepted at ${accepted_ns}: XCHG_MAX_LIFETIME, less up to

@@ -11,7 +11,6 @@
  */
 #include "net/frame.h"
 
-#include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -98,8 +97,8 @@ static enum frame_result parse_prefixed(const struct xchg_frame *frame, size_t m
   return parse_length(max, head, length, size, parsed);
 }
 
-enum frame_result frame_parse(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                              size_t size, struct frame_parsed *parsed) {
+enum frame_result frame_find_end(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                                 size_t size, struct frame_parsed *parsed) {
   assert(size > 0);
   assert(parsed->scanned <= size);
   switch (frame->kind) {
@@ -110,16 +109,12 @@ enum frame_result frame_parse(const struct xchg_frame *frame, size_t max, const 
     case XCHG_FRAME_PREFIX:
       parsed->scanned = 0;
       return parse_prefixed(frame, max, data, size, parsed);
-    case XCHG_FRAME_FIXED:
-      parsed->scanned = 0;
-      return parse_length(max, 0, frame->size, size, parsed);
     default:
       break;
   }
-  assert(frame->kind == XCHG_FRAME_RAW); /* a custom frame has its own function */
-  assert(max > 0);                       /* otherwise the message would be empty, for ever */
-  *parsed = (struct frame_parsed){.size = window(size, max, 0)};
-  return FRAME_MESSAGE;
+  assert(frame->kind == XCHG_FRAME_FIXED); /* a custom frame has its own function */
+  parsed->scanned = 0;
+  return parse_length(max, 0, frame->size, size, parsed);
 }
 
 bool frame_declares(const struct xchg_frame *frame) {

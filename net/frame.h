@@ -17,6 +17,7 @@
 
 #include "core/xchg.h"
 
+#include <assert.h>
 #include <stdbool.h>
 
 enum frame_result {
@@ -36,6 +37,10 @@ struct frame_parsed {
 
 #define FRAME_HEAD_MAX 8
 
+/* What frame_parse does for a frame that is not raw. */
+enum frame_result frame_find_end(const struct xchg_frame *frame, size_t max, const uint8_t *data,
+                                 size_t size, struct frame_parsed *parsed);
+
 /**
  * frame_parse(frame, max, data, size, parsed):
  * Find the first message in the ${size} (1 at least) bytes at ${data}.  An earlier call with a
@@ -45,8 +50,16 @@ struct frame_parsed {
  * Return: FRAME_MESSAGE with ${*parsed} filled, FRAME_MORE or FRAME_TOO_LONG.  The result depends
  * only on the bytes, not on how they arrived.  Exception: a raw message has min(size, max) bytes.
  */
-enum frame_result frame_parse(const struct xchg_frame *frame, size_t max, const uint8_t *data,
-                              size_t size, struct frame_parsed *parsed);
+static inline enum frame_result frame_parse(const struct xchg_frame *frame, size_t max,
+                                            const uint8_t *data, size_t size,
+                                            struct frame_parsed *parsed) {
+  if (frame->kind != XCHG_FRAME_RAW) {
+    return frame_find_end(frame, max, data, size, parsed);
+  }
+  assert(max > 0); /* otherwise the message would be empty, for ever */
+  *parsed = (struct frame_parsed){.size = size < max ? size : max};
+  return FRAME_MESSAGE;
+}
 
 /**
  * frame_parse_last(frame, max, data, size, parsed):

@@ -3,7 +3,8 @@
  *
  *   bytes | ref tail | ref tail | ...        bytes, tail: bufs; ref: borrowed until it is released
  *
- * Nearly always a queue holds no reference and is one buf.  Each reference stands in a segment,
+ * Nearly always a queue holds no reference and is one buf.  That may be the staging block of the
+ * pool (core/buf.h), while its owner has its turn.  Each reference stands in a segment,
  * which also holds the bytes queued after it.  A reference is released once: when its last byte
  * was consumed, or with the queue.  One thread at a time.
  */
@@ -71,6 +72,22 @@ static inline int send_queue_append(struct send_queue_pool *pool, struct send_qu
 }
 int send_queue_append_ref(struct send_queue_pool *pool, struct send_queue *queue,
                           const struct buf_ref *ref);
+
+/**
+ * send_queue_stage(pool, queue, data, size):
+ * As send_queue_append, but an empty queue copies into the staging block if that is free.
+ * send_queue_unstage(pool, queue):
+ * Move what is in the staging block to a block of its own.  Return: 0, or -1 without memory, with
+ * the queue unchanged.
+ */
+static inline int send_queue_stage(struct send_queue_pool *pool, struct send_queue *queue,
+                                   const void *data, size_t size) {
+  return queue->last == NULL ? buf_stage(pool->bufs, &queue->bytes, data, size)
+                             : send_queue_append_tail(pool, queue, data, size);
+}
+static inline int send_queue_unstage(struct send_queue_pool *pool, struct send_queue *queue) {
+  return buf_unstage(pool->bufs, &queue->bytes);
+}
 
 /** Describe the queued bytes from the first on, in up to ${max} ${parts}. Return: parts used. */
 int send_queue_parts(const struct send_queue *queue, struct iovec *parts, int max);

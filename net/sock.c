@@ -1,10 +1,8 @@
 /* sock: see sock.h. */
 #include "net/sock.h"
 
-#include "core/sys.h"
 #include "core/parse.h"
 
-#include <errno.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -12,30 +10,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-static enum io classify(void) {
-  return errno == EAGAIN || errno == EWOULDBLOCK ? IO_AGAIN : IO_ERROR;
-}
-
-enum io sock_recv(int fd, void *data, size_t size, size_t *count) {
-  ssize_t got;
-  do {
-    got = sys_recv(fd, data, size, MSG_DONTWAIT);
-  } while (got == -1 && errno == EINTR);
-  *count = got > 0 ? (size_t)got : 0;
-  if (got == -1) {
-    return classify();
-  }
-  return got == 0 ? IO_EOF : IO_OK;
-}
-
-enum io sock_send(int fd, const void *data, size_t size, size_t *count) {
-  ssize_t put;
-  do {
-    put = sys_send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (put == -1 && errno == EINTR);
-  *count = put > 0 ? (size_t)put : 0;
-  return put == -1 ? classify() : IO_OK;
-}
+enum io sock_failed(void) { return errno == EAGAIN || errno == EWOULDBLOCK ? IO_AGAIN : IO_ERROR; }
 
 enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent) {
   /* The kernel only reads the parts. msghdr has no const because recvmsg uses it, too. */
@@ -45,7 +20,7 @@ enum io sock_sendv(int fd, const struct iovec *parts, int count, size_t *sent) {
     put = sys_sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (put == -1 && errno == EINTR);
   *sent = put > 0 ? (size_t)put : 0;
-  return put == -1 ? classify() : IO_OK;
+  return put == -1 ? sock_failed() : IO_OK;
 }
 
 uint32_t sock_unacked(int fd) {

@@ -8,8 +8,10 @@
 #define NET_SOCK_H
 
 #include "core/xchg.h"
+#include "core/sys.h"
 #include "core/addr.h"
 
+#include <errno.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -20,11 +22,28 @@ enum io {
   IO_ERROR, /* the connection has failed with errno */
 };
 
+/** What the errno of a read or write that returned -1 means: IO_AGAIN or IO_ERROR. */
+enum io sock_failed(void);
+
 /** Read up to ${size} bytes; ${*count} is how many came (0 unless IO_OK). Repeats after EINTR. */
-enum io sock_recv(int fd, void *data, size_t size, size_t *count);
+static inline enum io sock_recv(int fd, void *data, size_t size, size_t *count) {
+  ssize_t got;
+  do {
+    got = sys_recv(fd, data, size, MSG_DONTWAIT);
+  } while (got == -1 && errno == EINTR);
+  *count = got > 0 ? (size_t)got : 0;
+  return got > 0 ? IO_OK : got == 0 ? IO_EOF : sock_failed();
+}
 
 /** Write up to ${size} (1 at least) bytes; ${*count} is how many went. Never raises SIGPIPE. */
-enum io sock_send(int fd, const void *data, size_t size, size_t *count);
+static inline enum io sock_send(int fd, const void *data, size_t size, size_t *count) {
+  ssize_t put;
+  do {
+    put = sys_send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (put == -1 && errno == EINTR);
+  *count = put > 0 ? (size_t)put : 0;
+  return put >= 0 ? IO_OK : sock_failed();
+}
 
 /**
  * Write ${count} ${parts} (1 to IOV_MAX parts with 1 byte at least) in one call; ${*sent} is how

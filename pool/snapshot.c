@@ -122,7 +122,7 @@ static enum snapshot_state shown_state(const struct xchg_conn *conn) {
   if (conn->state != CONN_OPEN) {
     return conn->state == CONN_HEADER ? SHOWS_HEADER : SHOWS_ENDING;
   }
-  return conn_timeout_must_leave(conn) ? SHOWS_DRAINING : SHOWS_OPEN;
+  return conn_must_leave(conn) ? SHOWS_DRAINING : SHOWS_OPEN;
 }
 
 static bool matches(const struct xchg_conn *conn, const struct snapshot *snapshot) {

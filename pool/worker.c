@@ -29,6 +29,9 @@
 
 #define TRIM_AFTER_NS NS_PER_S /* free memory returns to the kernel after this time */
 
+/* The input buffer with its front, and the staging block for output. */
+#define BUFFERS_BYTES (CONN_INPUT_FRONT + WORKER_INPUT_BYTES + CONN_STAGING_BYTES)
+
 /* ---- open and close ---- */
 
 static int worker_init(struct worker *worker, const struct worker_setup *setup, uint32_t conns) {
@@ -40,12 +43,12 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
                             .stop_now_ns = NEVER,
                             .inbox = {.wake = {.fd = -1}},
                             .reactor = {.epoll_fd = -1}};
-  void *input = sys_map(CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
+  void *input = sys_map(BUFFERS_BYTES);
   if (input == MAP_FAILED) {
     return -1;
   }
   /* A failure costs memory only. */
-  (void)sys_no_huge_pages(input, CONN_INPUT_FRONT + WORKER_INPUT_BYTES);
+  (void)sys_no_huge_pages(input, BUFFERS_BYTES);
   worker->input = input;
   if (slab_init(&worker->conns, conn_bytes(setup->handler), conns) == -1) {
     return -1;
@@ -61,6 +64,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
   worker->ctx.index = setup->index;
   worker->ctx.input = worker->input + CONN_INPUT_FRONT;
   worker->ctx.input_bytes = WORKER_INPUT_BYTES;
+  buf_pool_stage(&worker->ctx.bufs, worker->ctx.input + WORKER_INPUT_BYTES, CONN_STAGING_BYTES);
   return 0;
 }
 
@@ -106,7 +110,7 @@ static void free_all(struct worker *worker) {
     inbox_close(&worker->inbox);
   }
   if (worker->input != NULL) {
-    (void)sys_unmap(worker->input, CONN_INPUT_FRONT + WORKER_INPUT_BYTES); /* a failure leaks it */
+    (void)sys_unmap(worker->input, BUFFERS_BYTES); /* a failure leaks it */
     worker->input = NULL;
   }
 }

@@ -48,7 +48,7 @@ struct worker {
   uint64_t published_turns; /* further turns of the members that tasks wait for */
   bool no_more_conns;       /* no connection will come */
   bool stopping_now;        /* stop_now_ns has passed */
-  uint8_t *input;           /* owns */
+  uint8_t *input;           /* owns: front, input buffer, staging block */
 
   struct inbox inbox; /* others push, the owner takes; a single worker has none */
   struct task drain_task, stop_now_task, no_more_conns_task; /* the sender's until sent */

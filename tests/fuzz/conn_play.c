@@ -19,7 +19,8 @@
 #include "tests/fixtures/reference_framing.h"
 #include "tests/fuzz/fuzz.h"
 
-#define INPUT_BYTES 64 /* the worker's buffer: small, so that reads fill it */
+#define INPUT_BYTES 64    /* the worker's buffer: small, so that reads fill it */
+#define STAGING_BYTES 160 /* likewise: small, so that some output fits and some does not */
 #define MESSAGE_MAX ((size_t)1 << 16)
 #define PENDING_MAX ((size_t)1 << 16)
 #define OUT_MAX ((size_t)1 << 20)
@@ -38,6 +39,7 @@ struct play {
   struct conn_ctx ctx;
   bool ready; /* slabs and host exist: made once for all inputs */
   uint8_t input[CONN_INPUT_FRONT + INPUT_BYTES];
+  _Alignas(struct buf) uint8_t staging[STAGING_BYTES];
 
   /* the input */
   const uint8_t *script, *stream;
@@ -234,6 +236,7 @@ static void make_once(struct play *play) {
              "memory is available");
   play->ctx.input = play->input + CONN_INPUT_FRONT;
   play->ctx.input_bytes = INPUT_BYTES;
+  buf_pool_stage(&play->ctx.bufs, play->staging, STAGING_BYTES);
   play->ready = true;
 }
 
@@ -275,6 +278,7 @@ static void check_conn(const struct play *play) {
     fuzz_holds(play->ctx.bufs.bytes == 0, "without a connection no memory is used");
     return;
   }
+  fuzz_holds(play->ctx.bufs.staging != NULL, "between turns nothing is staged");
   size_t in = buf_size(conn->in), out = send_queue_size(&conn->out);
   size_t reply = 8 + max_u64(config->max_message_bytes, INPUT_BYTES) + 256;
   fuzz_holds(conn->in == NULL || in > 0, "in exists only while it holds bytes");

@@ -63,10 +63,18 @@ def echo(few, many):
     return Work({"XCHG_EXCHANGE": "echo"}, ("-x", "echo", "-c", 1), few, many)
 
 
-def echo_rounds(few, many, pipeline=1):
+def rounds(few, many, message, pipeline, **variables):
     each = CLIENTS * pipeline
-    return Work({"XCHG_EXCHANGE": "echo"}, lambda server, count: talk_in_rounds(server, pipeline, count // each),
+    return Work(variables, lambda server, count: talk_in_rounds(server, pipeline * message, count // each),
                 few * each, many * each)
+
+
+def echo_rounds(few, many, pipeline=1):
+    return rounds(few, many, 64 * b"x", pipeline, XCHG_EXCHANGE="echo")
+
+
+def line_rounds(few, many, pipeline):
+    return rounds(few, many, 63 * b"x" + b"\n", pipeline, XCHG_EXCHANGE="line", XCHG_MESSAGES="0")
 
 
 def line(few, many, *more):
@@ -118,6 +126,7 @@ OTHERS_MARGIN = 0.02  # of all calls that are not named, together: some depend o
 INSTRUCTIONS = {
     "echo, 1 connection": Instructions(echo(500, 2000), 1435),
     "echo, 64 connections": Instructions(echo_rounds(5, 45), 1001),
+    "line, 64 connections, pipeline 16": Instructions(line_rounds(5, 25, 16), 393),
     "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 447),
     "line, 1 connection, 100 of 1,000 bytes": Instructions(line_in_bunches(4, 44), 1582),
     "greet, 1 in parallel": Instructions(greet(200, 800), 3740),
@@ -142,14 +151,13 @@ def halted(server):
     server.resume()
 
 
-def talk_in_rounds(server, pipeline, count):
+def talk_in_rounds(server, message, count):
     """Echo, all clients at the same time. Each client has been accepted on its own before."""
-    message = pipeline * 64 * b"x"
     with contextlib.ExitStack() as stack:
         clients = []
         for _ in range(CLIENTS):
             clients.append(stack.enter_context(server.connect()))
-            clients[-1].sendall(b"x")
+            clients[-1].sendall(b"\n")
             receive_exactly(clients[-1], 1)
         for _ in range(count):
             with halted(server):

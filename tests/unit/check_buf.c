@@ -49,6 +49,89 @@ static void expect(const struct buf *buf, size_t from, size_t size) {
   }
 }
 
+/* ---- the staging block ---- */
+
+#define STAGED 104 /* bytes that fit into it */
+
+static union {
+  struct buf head;
+  uint8_t memory[sizeof(struct buf) + STAGED];
+} staging;
+
+/* What fits is staged, without memory. More moves to a block, and the staging block is free. */
+START_TEST(staging_needs_no_memory) {
+  struct buf *buf = NULL;
+  buf_pool_stage(&pool, &staging, sizeof(staging));
+  for (int i = 0; i < 3; i++) {
+    ck_assert_int_eq(buf_stage(&pool, &buf, bytes, 0), 0);
+    ck_assert_ptr_null(buf);
+    ck_assert_int_eq(buf_stage(&pool, &buf, bytes, 1), 0);
+    ck_assert_int_eq(buf_stage(&pool, &buf, bytes + 1, STAGED - 1), 0);
+    ck_assert_ptr_eq(buf, &staging.head);
+    ck_assert_ptr_null(pool.staging);
+    ck_assert_uint_eq(pool.bytes, 0);
+    expect(buf, 0, STAGED);
+    buf_consume(&pool, &buf, 30);
+    expect(buf, 30, STAGED - 30);
+    ck_assert_int_eq(buf_append(&pool, &buf, bytes + STAGED, (size_t)i), 0);
+    expect(buf, 30, STAGED - 30 + (size_t)i);
+    ck_assert_int_eq(buf != &staging.head, i > 0);
+    ck_assert_int_eq(pool.staging != NULL, i > 0);
+    buf_consume(&pool, &buf, SIZE_MAX);
+    ck_assert_ptr_null(buf);
+    ck_assert_ptr_eq(pool.staging, &staging.head);
+  }
+}
+END_TEST
+
+/* Only an empty queue takes the staging block, one at a time, and only for what fits. */
+START_TEST(staging_block_is_for_one_queue) {
+  struct buf *first = NULL, *second = NULL, *third = NULL;
+  buf_pool_stage(&pool, &staging, sizeof(staging));
+  ck_assert_int_eq(buf_append(&pool, &third, bytes, 1), 0);
+  ck_assert_int_eq(buf_stage(&pool, &third, bytes + 1, 1), 0);
+  ck_assert_int_eq(buf_stage(&pool, &first, bytes, STAGED + 1), 0);
+  ck_assert_ptr_nonnull(pool.staging);
+  buf_release(&pool, &first);
+  ck_assert_int_eq(buf_stage(&pool, &first, bytes, 2), 0);
+  ck_assert_ptr_null(pool.staging);
+  ck_assert_int_eq(buf_stage(&pool, &second, bytes, 3), 0);
+  expect(first, 0, 2);
+  expect(second, 0, 3);
+  expect(third, 0, 2);
+  buf_release(&pool, &first);
+  buf_release(&pool, &second);
+  buf_release(&pool, &third);
+  ck_assert_ptr_eq(pool.staging, &staging.head);
+}
+END_TEST
+
+/* At the limit the bytes stay where they are. */
+START_TEST(unstage_moves_the_bytes) {
+  struct buf *buf = NULL;
+  buf_pool_stage(&pool, &staging, sizeof(staging));
+  ck_assert_int_eq(buf_unstage(&pool, &buf), 0);
+  ck_assert_int_eq(buf_stage(&pool, &buf, bytes, STAGED), 0);
+  buf_consume(&pool, &buf, 10);
+  pool.bytes_max = BUF_BLOCK_MIN - 1;
+  ck_assert_int_eq(buf_unstage(&pool, &buf), -1);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes, STAGED), -1);
+  expect(buf, 10, STAGED - 10);
+  ck_assert_int_eq(buf_append(&pool, &buf, bytes + STAGED, 10), 0); /* by moving them */
+  expect(buf, 10, STAGED);
+  pool.bytes_max = CEILING;
+  ck_assert_int_eq(buf_unstage(&pool, &buf), 0);
+  ck_assert_ptr_eq(pool.staging, &staging.head);
+  expect(buf, 10, STAGED);
+  struct buf *same = buf;
+  ck_assert_int_eq(buf_unstage(&pool, &buf), 0);
+  ck_assert_ptr_eq(buf, same);
+  buf_release(&pool, &buf);
+}
+END_TEST
+
+/* ---- blocks ---- */
+
 START_TEST(empty_bufs_have_no_memory) {
   struct buf *buf = NULL;
   ck_assert_uint_eq(buf_size(buf), 0);
@@ -286,6 +369,9 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
+      {staging_needs_no_memory, 1},
+      {staging_block_is_for_one_queue, 1},
+      {unstage_moves_the_bytes, 1},
       {empty_bufs_have_no_memory, 1},
       {one_append_takes_the_smallest_block, 1},
       {small_appends_grow_the_block_by_two, 1},

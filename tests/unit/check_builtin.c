@@ -131,6 +131,7 @@ END_TEST
 START_TEST(test_out_of_memory_ends_the_connection) {
   struct builtin builtin;
   start(&builtin, &dialogues[_i == 0 ? 0 : 4]);
+  fixture_without_staging();
   uint64_t ceiling = fixture.ctx.bufs.bytes_max;
   fixture.ctx.bufs.bytes_max = _i == 0 ? 0 : ceiling;
   int fd = client_connect();

@@ -260,6 +260,7 @@ START_TEST(test_no_memory_for_bytes) {
   fixture_start(false);
   int other = client_connect();
   int fd = client_connect();
+  fixture_without_staging();
   fixture.ctx.bufs.bytes_max = 0;
   client_send(fd, "one\0", reply ? 4 : 3);
   FIXTURE_UNTIL(fixture.closes == 1);
