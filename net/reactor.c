@@ -82,12 +82,6 @@ struct source *reactor_alloc(struct reactor *reactor) {
   return source;
 }
 
-struct source *reactor_find(const struct reactor *reactor, uint64_t key) {
-  uint64_t slots = UINT64_C(1) << reactor->slot_bits;
-  struct source *source = slab_at(reactor->slab, (uint32_t)(key & (slots - 1)));
-  return source != NULL && source->key == key && key >= slots ? source : NULL;
-}
-
 static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
   uint32_t events = source->interest | (source->edge ? EPOLLET : 0u);
   struct epoll_event event = {.events = events, .data.u64 = source->key};
@@ -171,23 +165,6 @@ void reactor_cancel(struct reactor *reactor, struct source *source) {
   reactor_free(reactor, source);
 }
 
-struct source *reactor_reap(struct reactor *reactor) {
-  if (reactor->retired == SLAB_NONE) {
-    return NULL;
-  }
-  struct source *source = slab_at(reactor->slab, reactor->retired);
-  reactor->retired = source->next;
-  return source;
-}
-
-void reactor_free(struct reactor *reactor, struct source *source) {
-  slab_free(reactor->slab, source_slot(reactor, source));
-}
-
-bool reactor_busy(const struct reactor *reactor) {
-  return reactor->requeue_first != SLAB_NONE || reactor->retired != SLAB_NONE;
-}
-
 static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
   until_ns = min_u64(until_ns, wheel_next_ns(&reactor->wheel));
   if (until_ns == NEVER) {
@@ -235,9 +212,10 @@ static int wait_once(struct reactor *reactor, int timeout) {
  * A second look finds the events, so that they are served before the timers.
  */
 void reactor_wait(struct reactor *reactor, uint64_t until_ns) {
-  int ready = wait_once(reactor, reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns));
-  if (ready == -1) {
-    ready = wait_once(reactor, 0);
+  int timeout = reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns), ready = -1;
+  for (int i = 0; i < 2 && ready == -1; i++) {
+    ready = wait_once(reactor, timeout);
+    timeout = 0;
   }
   reactor->ready = ready == -1 ? 0 : ready;
   reactor->now_ns = max_u64(reactor->now_ns, sys_now_ns());
