@@ -139,9 +139,11 @@ void *slab_alloc(struct slab *slab, uint32_t *slot) {
   if (slab->used == slab->objects_max) {
     return NULL;
   }
-  uint32_t index = bit_first_clear(slab->full, slab->first);
-  assert(index < slab->chunks_max);
-  slab->first = index;
+  if (slab->chunks[slab->first].used == slab->per_chunk) {
+    slab->first = bit_first_clear(slab->full, slab->first);
+    assert(slab->first < slab->chunks_max);
+  }
+  uint32_t index = slab->first;
   struct slab_chunk *chunk = &slab->chunks[index];
   if (chunk->base == NULL && chunk_map(slab, index) == -1) {
     return NULL;

@@ -182,7 +182,7 @@ static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
  * Wait for the one source and the wake, and present events as epoll does.  A source without
  * interest is left out, because poll would report its hang-up at every call.
  */
-static int poll_wait(struct reactor *reactor, int timeout) {
+static OUTLINED int poll_wait(struct reactor *reactor, int timeout) {
   struct source *source =
       reactor->poll_fd == -1 ? NULL : slab_at(reactor->slab, reactor->poll_slot);
   uint32_t interest = source == NULL ? 0 : source->interest & POLL_EVENTS;
@@ -201,7 +201,7 @@ static int poll_wait(struct reactor *reactor, int timeout) {
   return 1;
 }
 
-static int wait_once(struct reactor *reactor, int timeout) {
+static inline int wait_once(struct reactor *reactor, int timeout) {
   return reactor->epoll_fd == -1
              ? poll_wait(reactor, timeout)
              : sys_epoll_wait(reactor->epoll_fd, reactor->events, REACTOR_EVENTS, timeout);
@@ -212,10 +212,9 @@ static int wait_once(struct reactor *reactor, int timeout) {
  * A second look finds the events, so that they are served before the timers.
  */
 void reactor_wait(struct reactor *reactor, uint64_t until_ns) {
-  int timeout = reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns), ready = -1;
-  for (int i = 0; i < 2 && ready == -1; i++) {
-    ready = wait_once(reactor, timeout);
-    timeout = 0;
+  int ready = wait_once(reactor, reactor_busy(reactor) ? 0 : timeout_ms(reactor, until_ns));
+  if (ready == -1) {
+    ready = wait_once(reactor, 0);
   }
   reactor->ready = ready == -1 ? 0 : ready;
   reactor->now_ns = max_u64(reactor->now_ns, sys_now_ns());
@@ -226,27 +225,26 @@ uint64_t reactor_fresh_ns(const struct reactor *reactor) {
 }
 
 static void dispatch_events(struct reactor *reactor) {
-  for (int i = 0; i < reactor->ready; i++) {
-    uint64_t data = reactor->events[i].data.u64;
+  const struct epoll_event *end = reactor->events + reactor->ready;
+  for (const struct epoll_event *event = reactor->events; event < end; event++) {
+    uint64_t data = event->data.u64;
     if (data == WAKE_DATA) {
       continue;
     }
     struct source *source = reactor_find(reactor, data);
     if (source == NULL) {
       stats_add(&reactor->stats->stale, 1);
-      continue;
+    } else if (source->queued) {
+      source->held = (source->held | event->events) & EVENTS_MASK;
+    } else {
+      reactor->on_event(source, event->events);
     }
-    if (source->queued) {
-      source->held = (source->held | reactor->events[i].events) & EVENTS_MASK;
-      continue;
-    }
-    reactor->on_event(source, reactor->events[i].events);
   }
   reactor->ready = 0;
 }
 
 /* Serve the first ${count} sources of the list. */
-static void dispatch_requeued(struct reactor *reactor, uint64_t count) {
+static OUTLINED void dispatch_requeued(struct reactor *reactor, uint64_t count) {
   for (uint64_t i = 0; i < count; i++) {
     uint32_t slot = reactor->requeue_first;
     struct source *source = slab_at(reactor->slab, slot);
@@ -264,14 +262,12 @@ static void dispatch_requeued(struct reactor *reactor, uint64_t count) {
   }
 }
 
-static void dispatch_timers(struct reactor *reactor) {
-  for (int i = 0; i < REACTOR_TIMERS; i++) {
-    struct timer *timer = wheel_expire(&reactor->wheel, reactor->now_ns);
-    if (timer == NULL) {
-      return;
-    }
+/* ${timer} has expired. */
+static OUTLINED void dispatch_timers(struct reactor *reactor, struct timer *timer) {
+  for (int i = 1; timer != NULL; i++) {
     struct source *source = container_of(timer, struct source, timer);
     reactor->on_event(source, EVENT_TIMER);
+    timer = i == REACTOR_TIMERS ? NULL : wheel_expire(&reactor->wheel, reactor->now_ns);
   }
 }
 
@@ -282,6 +278,11 @@ static void dispatch_timers(struct reactor *reactor) {
 void reactor_dispatch(struct reactor *reactor) {
   uint64_t queued = reactor->requeues_asked - reactor->requeues_served;
   dispatch_events(reactor);
-  dispatch_requeued(reactor, min_u64(queued, REACTOR_REQUEUES));
-  dispatch_timers(reactor);
+  if (queued > 0) {
+    dispatch_requeued(reactor, min_u64(queued, REACTOR_REQUEUES));
+  }
+  struct timer *timer = wheel_expire(&reactor->wheel, reactor->now_ns);
+  if (timer != NULL) {
+    dispatch_timers(reactor, timer);
+  }
 }
