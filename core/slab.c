@@ -5,7 +5,7 @@
  * is mapped once, for objects_max, and never becomes resident where it is not used.  Objects of
  * 128 bytes cost 0.16 bytes of metadata each.
  *
- *   bits[c * words + i / 64] bit i % 64  =  slot c * per_chunk + i is in use
+ *   bits[c * words + i / 64] bit i % 64  =  slot c << shift | i is in use
  *   full[c / 64] bit c % 64              =  chunks[c].used == per_chunk
  *   used = sum of chunks[].used          empty = chunks that are mapped and have used == 0
  *
@@ -25,12 +25,6 @@
 #define PAGE_BYTES ((size_t)4096) /* a kernel with larger pages rounds up further */
 #define WORD_BITS 64u
 #define OBJECTS_MAX (UINT32_C(1) << 30)
-
-struct slab_chunk {
-  uint8_t *base; /* owns; NULL = not mapped */
-  uint32_t used;
-  uint32_t unused;
-};
 
 static size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
@@ -93,10 +87,12 @@ int slab_init(struct slab *slab, size_t object_bytes, uint32_t objects_max) {
   assert(objects_max > 0 && objects_max <= OBJECTS_MAX);
   *slab = (struct slab){.objects_max = objects_max};
   slab->object_bytes = round_up(object_bytes, OBJECT_ALIGN);
-  slab->per_chunk = (uint32_t)max_u64(SLAB_CHUNK_BYTES / slab->object_bytes, 1);
-  slab->per_chunk = (uint32_t)min_u64(slab->per_chunk, objects_max);
+  uint64_t fit = max_u64(SLAB_CHUNK_BYTES / slab->object_bytes, 1);
+  /* the largest power of two that fits, or the smallest that is enough */
+  slab->shift = (uint32_t)min_u64(63 - (uint32_t)__builtin_clzll(fit), bits_for(objects_max));
+  slab->per_chunk = UINT32_C(1) << slab->shift;
   slab->chunk_bytes = round_up(slab->object_bytes * slab->per_chunk, PAGE_BYTES);
-  slab->chunks_max = (objects_max - 1) / slab->per_chunk + 1;
+  slab->chunks_max = ((objects_max - 1) >> slab->shift) + 1;
   slab->words = words_for(slab->per_chunk);
   return metadata_map(slab);
 }
@@ -143,9 +139,11 @@ void *slab_alloc(struct slab *slab, uint32_t *slot) {
   if (slab->used == slab->objects_max) {
     return NULL;
   }
-  uint32_t index = bit_first_clear(slab->full, slab->first);
-  assert(index < slab->chunks_max);
-  slab->first = index;
+  if (slab->chunks[slab->first].used == slab->per_chunk) {
+    slab->first = bit_first_clear(slab->full, slab->first);
+    assert(slab->first < slab->chunks_max);
+  }
+  uint32_t index = slab->first;
   struct slab_chunk *chunk = &slab->chunks[index];
   if (chunk->base == NULL && chunk_map(slab, index) == -1) {
     return NULL;
@@ -162,14 +160,14 @@ void *slab_alloc(struct slab *slab, uint32_t *slot) {
   if (chunk->used == slab->per_chunk) {
     bit_set(slab->full, index);
   }
-  *slot = index * slab->per_chunk + object;
+  *slot = index << slab->shift | object;
   return chunk->base + object * slab->object_bytes;
 }
 
 void slab_free(struct slab *slab, uint32_t slot) {
   assert(slot < slab->objects_max);
-  uint32_t index = slot / slab->per_chunk;
-  uint32_t object = slot % slab->per_chunk;
+  uint32_t index = slot >> slab->shift;
+  uint32_t object = slot & (slab->per_chunk - 1);
   uint64_t *bits = chunk_bits(slab, index);
   assert(bit_get(bits, object));
   bit_clear(bits, object);
@@ -180,14 +178,6 @@ void slab_free(struct slab *slab, uint32_t slot) {
   if (slab->chunks[index].used == 0) {
     slab->empty++;
   }
-}
-
-void *slab_at(const struct slab *slab, uint32_t slot) {
-  if (slot >= slab->objects_max) {
-    return NULL;
-  }
-  uint8_t *base = slab->chunks[slot / slab->per_chunk].base;
-  return base == NULL ? NULL : base + slot % slab->per_chunk * slab->object_bytes;
 }
 
 /** The first object in use of ${chunk} at or after ${object}, or per_chunk if there is none. */
@@ -208,12 +198,12 @@ uint32_t slab_next(const struct slab *slab, uint32_t slot) {
   if (slot >= slab->objects_max) {
     return SLAB_NONE;
   }
-  uint32_t object = slot % slab->per_chunk;
-  for (uint32_t chunk = slot / slab->per_chunk; chunk < slab->end; chunk++) {
+  uint32_t object = slot & (slab->per_chunk - 1);
+  for (uint32_t chunk = slot >> slab->shift; chunk < slab->end; chunk++) {
     if (slab->chunks[chunk].used > 0) {
       object = chunk_next(slab, chunk, object);
       if (object < slab->per_chunk) {
-        return chunk * slab->per_chunk + object;
+        return chunk << slab->shift | object;
       }
     }
     object = 0;

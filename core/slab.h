@@ -1,8 +1,8 @@
 /*
  * slab: allocates objects of one size and numbers them by slot.
  *
- * Memory comes in mapped chunks.  Slot i is object i % per_chunk of chunk i / per_chunk.  A chunk
- * is mapped when the first of its slots is needed.  slab_alloc always returns the lowest free slot,
+ * Memory comes in mapped chunks.  Slot i is object i % per_chunk of chunk i / per_chunk, and
+ * per_chunk is a power of two, so that no slot costs a division.  A chunk is mapped when the first of its slots is needed.  slab_alloc always returns the lowest free slot,
  * so that the upper chunks become empty, and slab_trim unmaps each empty chunk.  (The decay of a
  * general allocator does not run in a process that sleeps.)  All bytes of an object are the user's,
  * because the metadata is separate.  After slab_init only chunks are allocated.
@@ -16,7 +16,11 @@
 #define SLAB_NONE UINT32_MAX
 #define SLAB_CHUNK_BYTES ((size_t)64 * 1024)
 
-struct slab_chunk;
+struct slab_chunk {
+  uint8_t *base; /* owns; NULL = not mapped */
+  uint32_t used;
+  uint32_t unused;
+};
 
 struct slab {
   struct slab_chunk *chunks; /* owns; chunks_max entries, one mapping with bits and full */
@@ -24,7 +28,8 @@ struct slab {
   uint64_t *full;            /* one bit per chunk: no free slot */
   size_t object_bytes;
   size_t chunk_bytes; /* size of a chunk's mapping */
-  uint32_t per_chunk; /* slots in a chunk */
+  uint32_t per_chunk; /* slots in a chunk, a power of two */
+  uint32_t shift;     /* its logarithm */
   uint32_t words;     /* words of bits per chunk */
   uint32_t chunks_max;
   uint32_t objects_max; /* the limit on slots */
@@ -38,7 +43,7 @@ struct slab {
  * slab_init(slab, object_bytes, objects_max):
  * Prepare for at most ${objects_max} (1..2^30) objects of ${object_bytes} bytes, rounded up to a
  * multiple of 16. They are aligned to 64 if their size is a multiple of it, else to 16. A chunk has
- * SLAB_CHUNK_BYTES. It has less if all objects need less, and more if one object needs more.
+ * SLAB_CHUNK_BYTES at most. It has more if one object needs more.
  * Return: 0, or -1 with errno ENOMEM.
  */
 int slab_init(struct slab *slab, size_t object_bytes, uint32_t objects_max);
@@ -61,7 +66,13 @@ void slab_free(struct slab *slab, uint32_t slot);
  * The object in ${slot}, or NULL if the slot is out of range or its chunk is not mapped. The slot
  * may be free: the caller keeps a generation in the object to detect that.
  */
-void *slab_at(const struct slab *slab, uint32_t slot);
+static inline void *slab_at(const struct slab *slab, uint32_t slot) {
+  if (slot >= slab->objects_max) {
+    return NULL;
+  }
+  uint8_t *base = slab->chunks[slot >> slab->shift].base;
+  return base == NULL ? NULL : base + (slot & (slab->per_chunk - 1)) * slab->object_bytes;
+}
 
 /**
  * The first slot in use at or after ${slot}, or SLAB_NONE. It serves to visit all objects in steps.

@@ -22,6 +22,7 @@ struct sockaddr;
 #include XCHG_SYS_SEAM
 #else
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -40,60 +41,101 @@ struct sockaddr;
 #endif
 #endif
 
+/** Make a system call as syscall(2) does: -1 with errno if it fails. */
+static inline long sys_call(long number, long a, long b, long c, long d, long e, long f) {
+#if defined(__x86_64__) && defined(__LP64__)
+  register long in_r10 __asm__("r10") = d;
+  register long in_r8 __asm__("r8") = e;
+  register long in_r9 __asm__("r9") = f;
+  long result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(in_r10), "r"(in_r8), "r"(in_r9)
+                   : "rcx", "r11", "memory");
+  if ((unsigned long)result > -4096UL) {
+    errno = (int)-result;
+    return -1;
+  }
+  return result;
+#else
+  return syscall(number, a, b, c, d, e, f);
+#endif
+}
+
 /** Nanoseconds of CLOCK_MONOTONIC. */
 static inline uint64_t sys_now_ns(void) {
   struct timespec t;
   (void)clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail: every Linux has this clock */
   return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
 }
+/*
+ * The calls of every exchange bypass libc.  It makes some a cancellation point, which in a program
+ * with threads costs two atomic operations a call, and xchg cancels no thread.  The sanitizers
+ * intercept only libc's calls, so their builds use libc.
+ *
+ * No caller asks for the result of sys_close: Linux has released the descriptor even if close fails,
+ * and its errors concern files that were written.
+ */
+#ifdef SYS_SANITIZED
 static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
   return accept4(fd, addr, size, flags);
 }
-/*
- * recv and send bypass libc, which makes both a cancellation point.  In a program with threads that
- * costs two atomic operations each, one per cent of an exchange, and xchg cancels no thread.  The
- * sanitizers intercept only libc's calls, so their builds use libc.
- */
-#ifdef SYS_SANITIZED
 static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
   return recv(fd, data, size, flags);
 }
 static inline ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
   return send(fd, data, size, flags);
 }
+static inline ssize_t sys_write(int fd, const void *data, size_t size) {
+  return write(fd, data, size);
+}
+static inline int sys_close(int fd) { return close(fd); }
+static inline int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max,
+                                 int timeout_ms) {
+  return epoll_wait(epoll_fd, events, max, timeout_ms);
+}
+/* The number of a request has 32 bits.  It is an int for musl and an unsigned long for glibc. */
+static inline int sys_ioctl(int fd, unsigned long request, int *value) {
+  return ioctl(fd, (int)request, value);
+}
+static inline int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
+  return epoll_ctl(epoll_fd, op, fd, event);
+}
 #else
+static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
+  return (int)sys_call(SYS_accept4, fd, (long)addr, (long)size, flags, 0, 0);
+}
 static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
-  return syscall(SYS_recvfrom, fd, data, size, flags, NULL, NULL);
+  return sys_call(SYS_recvfrom, fd, (long)data, (long)size, flags, 0, 0);
 }
 static inline ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
-  return syscall(SYS_sendto, fd, data, size, flags, NULL, 0);
+  return sys_call(SYS_sendto, fd, (long)data, (long)size, flags, 0, 0);
+}
+static inline ssize_t sys_write(int fd, const void *data, size_t size) {
+  return sys_call(SYS_write, fd, (long)data, (long)size, 0, 0, 0);
+}
+static inline int sys_close(int fd) { return (int)sys_call(SYS_close, fd, 0, 0, 0, 0, 0); }
+static inline int sys_ioctl(int fd, unsigned long request, int *value) {
+  return (int)sys_call(SYS_ioctl, fd, (long)request, (long)value, 0, 0, 0);
+}
+static inline int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
+  return (int)sys_call(SYS_epoll_ctl, epoll_fd, op, fd, (long)event, 0, 0);
+}
+static inline int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max,
+                                 int timeout_ms) {
+#ifdef SYS_epoll_wait
+  return (int)sys_call(SYS_epoll_wait, epoll_fd, (long)events, max, timeout_ms, 0, 0);
+#else /* aarch64 has only this call, which is the same without a signal mask */
+  return (int)sys_call(SYS_epoll_pwait, epoll_fd, (long)events, max, timeout_ms, 0, 0);
+#endif
 }
 #endif
 static inline ssize_t sys_sendmsg(int fd, const struct msghdr *message, int flags) {
   return sendmsg(fd, message, flags);
 }
-static inline ssize_t sys_write(int fd, const void *data, size_t size) {
-  return write(fd, data, size);
-}
 static inline int sys_shutdown(int fd, int how) { return shutdown(fd, how); }
-/**
- * Close ${fd}.  No caller asks for the result: Linux has released the descriptor even if close
- * fails, and its errors concern files that were written.
- */
-static inline int sys_close(int fd) { return close(fd); }
-/** The number of a request has 32 bits.  It is an int for musl and an unsigned long for glibc. */
-static inline int sys_ioctl(int fd, unsigned long request, int *value) {
-  return ioctl(fd, (int)request, value);
-}
 static inline int sys_setsockopt(int fd, int level, int name, const void *value, unsigned size) {
   return setsockopt(fd, level, name, value, size);
-}
-static inline int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
-  return epoll_ctl(epoll_fd, op, fd, event);
-}
-static inline int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max,
-                                 int timeout_ms) {
-  return epoll_wait(epoll_fd, events, max, timeout_ms);
 }
 static inline int sys_poll(struct pollfd *fds, unsigned count, int timeout_ms) {
   return poll(fds, count, timeout_ms);

@@ -17,11 +17,10 @@
 
 #include <assert.h>
 
-#define SLOT_SHIFT 6 /* bits of a tick in one group */
 #define TICK_MAX (UINT64_MAX >> WHEEL_TICK_SHIFT)
 
-static_assert(WHEEL_SLOTS == 1 << SLOT_SHIFT, "a slot is a group of bits of the tick");
-static_assert(WHEEL_LEVELS * SLOT_SHIFT + WHEEL_TICK_SHIFT >= 64, "every time has a slot");
+static_assert(WHEEL_SLOTS == 1 << WHEEL_SLOT_SHIFT, "a slot is a group of bits of the tick");
+static_assert(WHEEL_LEVELS * WHEEL_SLOT_SHIFT + WHEEL_TICK_SHIFT >= 64, "every time has a slot");
 
 /** Put ${timer}, which is in no list, at the front of ${list}. */
 static void link_front(struct timer **list, struct timer *timer) {
@@ -49,10 +48,19 @@ static void sort_in(struct wheel *wheel, struct timer *timer) {
     link_front(&wheel->due, timer);
     return;
   }
-  unsigned level = (unsigned)(63 - __builtin_clzll(timer->expires ^ wheel->now)) / SLOT_SHIFT;
-  unsigned slot = timer->expires >> level * SLOT_SHIFT & (WHEEL_SLOTS - 1);
+  unsigned level = (unsigned)(63 - __builtin_clzll(timer->expires ^ wheel->now)) / WHEEL_SLOT_SHIFT;
+  unsigned slot = timer->expires >> level * WHEEL_SLOT_SHIFT & (WHEEL_SLOTS - 1);
   link_front(&wheel->slots[level][slot], timer);
   wheel->occupied[level] |= UINT64_C(1) << slot;
+  wheel->levels |= 1u << level;
+}
+
+/** ${slot} of ${level} has no timer any more. */
+static void leave_slot(struct wheel *wheel, unsigned level, unsigned slot) {
+  wheel->occupied[level] &= ~(UINT64_C(1) << slot);
+  if (wheel->occupied[level] == 0) {
+    wheel->levels &= ~(1u << level);
+  }
 }
 
 void wheel_init(struct wheel *wheel, uint64_t now_ns) {
@@ -80,24 +88,8 @@ void wheel_cancel(struct wheel *wheel, struct timer *timer) {
   unlink_timer(timer);
   if (last) {
     size_t index = offset / sizeof(*first);
-    wheel->occupied[index / WHEEL_SLOTS] &= ~(UINT64_C(1) << index % WHEEL_SLOTS);
+    leave_slot(wheel, (unsigned)(index / WHEEL_SLOTS), (unsigned)(index % WHEEL_SLOTS));
   }
-}
-
-/** The lowest level with a timer, or WHEEL_LEVELS if there is none. */
-static unsigned lowest_level(const struct wheel *wheel) {
-  unsigned level = 0;
-  while (level < WHEEL_LEVELS && wheel->occupied[level] == 0) {
-    level++;
-  }
-  return level;
-}
-
-/** The first tick of the first occupied slot of ${level}, which must have one. */
-static uint64_t slot_tick(const struct wheel *wheel, unsigned level) {
-  unsigned shift = level * SLOT_SHIFT;
-  uint64_t above = wheel->now >> shift >> SLOT_SHIFT << SLOT_SHIFT;
-  return (above | (uint64_t)__builtin_ctzll(wheel->occupied[level])) << shift;
 }
 
 /**
@@ -105,17 +97,17 @@ static uint64_t slot_tick(const struct wheel *wheel, unsigned level) {
  * a slot emptied?
  */
 static bool advance(struct wheel *wheel, uint64_t tick) {
-  unsigned level = lowest_level(wheel);
-  uint64_t next = level == WHEEL_LEVELS ? NEVER : slot_tick(wheel, level);
+  uint64_t next = wheel_next_tick(wheel);
   if (next > tick) {
     wheel->now = tick;
     return false;
   }
   assert(next > wheel->now);
   wheel->now = next;
+  unsigned level = (unsigned)__builtin_ctz(wheel->levels);
   struct timer **slot = &wheel->slots[level][__builtin_ctzll(wheel->occupied[level])];
-  wheel->occupied[level] &= wheel->occupied[level] - 1;
   struct timer *timer = *slot;
+  leave_slot(wheel, level, (unsigned)__builtin_ctzll(wheel->occupied[level]));
   *slot = NULL;
   while (timer != NULL) {
     struct timer *following = timer->next;
@@ -125,22 +117,13 @@ static bool advance(struct wheel *wheel, uint64_t tick) {
   return true;
 }
 
-struct timer *wheel_expire(struct wheel *wheel, uint64_t now_ns) {
-  uint64_t tick = now_ns >> WHEEL_TICK_SHIFT;
+struct timer *wheel_advance(struct wheel *wheel, uint64_t tick) {
   while (wheel->due == NULL) {
-    if (tick <= wheel->now || !advance(wheel, tick)) { /* mostly the first condition holds */
+    if (tick <= wheel->now || !advance(wheel, tick)) {
       return NULL;
     }
   }
   struct timer *timer = wheel->due;
   unlink_timer(timer);
   return timer;
-}
-
-uint64_t wheel_next_ns(const struct wheel *wheel) {
-  if (wheel->due != NULL) {
-    return 0;
-  }
-  unsigned level = lowest_level(wheel);
-  return level == WHEEL_LEVELS ? NEVER : slot_tick(wheel, level) << WHEEL_TICK_SHIFT;
 }

@@ -19,6 +19,7 @@
 #define WHEEL_TICK_SHIFT 20 /* a tick is 2^20 ns */
 #define WHEEL_LEVELS 8      /* 64^8 ticks are more than 2^64 ns, so any deadline fits */
 #define WHEEL_SLOTS 64
+#define WHEEL_SLOT_SHIFT 6 /* bits of a tick that choose the slot of a level */
 
 struct timer {
   struct timer *next;
@@ -28,6 +29,7 @@ struct timer {
 
 struct wheel {
   uint64_t now;                    /* all timers up to this tick, inclusive, have fired */
+  uint32_t levels;                 /* one bit per level that has a timer */
   uint64_t occupied[WHEEL_LEVELS]; /* one bit per slot */
   struct timer *slots[WHEEL_LEVELS][WHEEL_SLOTS];
   struct timer *due; /* due, not yet taken by wheel_expire */
@@ -55,13 +57,33 @@ static inline uint64_t timer_deadline_ns(const struct timer *timer) {
   return timer->expires << WHEEL_TICK_SHIFT;
 }
 
+/** The same as wheel_expire, which calls it only if a timer may be due. */
+struct timer *wheel_advance(struct wheel *wheel, uint64_t tick);
+
 /**
  * wheel_expire(wheel, now_ns):
  * Take a timer whose deadline is not after ${now_ns}. It is then no longer armed. Repeat this until
  * NULL. The caller may arm timers in between. If the clock goes back, time stands still.
  * Return: the timer, or NULL if none is due.
  */
-struct timer *wheel_expire(struct wheel *wheel, uint64_t now_ns);
+static inline struct timer *wheel_expire(struct wheel *wheel, uint64_t now_ns) {
+  uint64_t tick = now_ns >> WHEEL_TICK_SHIFT;
+  return wheel->due == NULL && tick <= wheel->now ? NULL : wheel_advance(wheel, tick);
+}
+
+/**
+ * The first tick of the first slot in use, which is never after the earliest expiry; NEVER = none.
+ * The due timers do not count.
+ */
+static inline uint64_t wheel_next_tick(const struct wheel *wheel) {
+  if (wheel->levels == 0) {
+    return NEVER;
+  }
+  unsigned level = (unsigned)__builtin_ctz(wheel->levels);
+  unsigned shift = level * WHEEL_SLOT_SHIFT;
+  uint64_t above = wheel->now >> shift >> WHEEL_SLOT_SHIFT << WHEEL_SLOT_SHIFT;
+  return (above | (uint64_t)__builtin_ctzll(wheel->occupied[level])) << shift;
+}
 
 /**
  * wheel_next_ns(wheel):
@@ -69,6 +91,12 @@ struct timer *wheel_expire(struct wheel *wheel, uint64_t now_ns);
  * most once per level, when the timers of an upper level must be moved down.
  * Return: a time, 0 if a timer is due already, or NEVER if none is armed.
  */
-uint64_t wheel_next_ns(const struct wheel *wheel);
+static inline uint64_t wheel_next_ns(const struct wheel *wheel) {
+  if (wheel->due != NULL) {
+    return 0;
+  }
+  uint64_t tick = wheel_next_tick(wheel);
+  return tick == NEVER ? NEVER : tick << WHEEL_TICK_SHIFT;
+}
 
 #endif

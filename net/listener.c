@@ -332,15 +332,16 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
 enum sock_accepted listener_accept(const struct listener *listener,
                                    struct accepted_conn *accepted) {
   enum sock_accepted result = sock_accept(listener->fd, &accepted->fd, &accepted->addr);
-  if (result == ACCEPTED) {
-    accepted->accepted_ns = sys_now_ns();
-    if (listener->sndbuf > 0) {
-      (void)sys_setsockopt(accepted->fd, SOL_SOCKET, SO_SNDBUF, &listener->sndbuf,
-                           sizeof(listener->sndbuf)); /* refused: the start has said so */
-    }
+  if (result != ACCEPTED) {
+    bool shut = listener->stopped && listener->addr.addr.family == ADDR_UNIX && errno == EINVAL;
+    return result == ACCEPT_BROKEN && shut ? ACCEPT_NONE : result;
   }
-  bool shut = listener->stopped && listener->addr.addr.family == ADDR_UNIX && errno == EINVAL;
-  return result == ACCEPT_BROKEN && shut ? ACCEPT_NONE : result;
+  accepted->accepted_ns = sys_now_ns();
+  if (listener->sndbuf > 0) {
+    (void)sys_setsockopt(accepted->fd, SOL_SOCKET, SO_SNDBUF, &listener->sndbuf,
+                         sizeof(listener->sndbuf)); /* refused: the start has said so */
+  }
+  return ACCEPTED;
 }
 
 static void remove_file(struct listener *listener) {

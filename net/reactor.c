@@ -82,12 +82,6 @@ struct source *reactor_alloc(struct reactor *reactor) {
   return source;
 }
 
-struct source *reactor_find(const struct reactor *reactor, uint64_t key) {
-  uint64_t slots = UINT64_C(1) << reactor->slot_bits;
-  struct source *source = slab_at(reactor->slab, (uint32_t)(key & (slots - 1)));
-  return source != NULL && source->key == key && key >= slots ? source : NULL;
-}
-
 static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
   uint32_t events = source->interest | (source->edge ? EPOLLET : 0u);
   struct epoll_event event = {.events = events, .data.u64 = source->key};
@@ -171,23 +165,6 @@ void reactor_cancel(struct reactor *reactor, struct source *source) {
   reactor_free(reactor, source);
 }
 
-struct source *reactor_reap(struct reactor *reactor) {
-  if (reactor->retired == SLAB_NONE) {
-    return NULL;
-  }
-  struct source *source = slab_at(reactor->slab, reactor->retired);
-  reactor->retired = source->next;
-  return source;
-}
-
-void reactor_free(struct reactor *reactor, struct source *source) {
-  slab_free(reactor->slab, source_slot(reactor, source));
-}
-
-bool reactor_busy(const struct reactor *reactor) {
-  return reactor->requeue_first != SLAB_NONE || reactor->retired != SLAB_NONE;
-}
-
 static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
   until_ns = min_u64(until_ns, wheel_next_ns(&reactor->wheel));
   if (until_ns == NEVER) {
@@ -205,7 +182,7 @@ static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
  * Wait for the one source and the wake, and present events as epoll does.  A source without
  * interest is left out, because poll would report its hang-up at every call.
  */
-static int poll_wait(struct reactor *reactor, int timeout) {
+static OUTLINED int poll_wait(struct reactor *reactor, int timeout) {
   struct source *source =
       reactor->poll_fd == -1 ? NULL : slab_at(reactor->slab, reactor->poll_slot);
   uint32_t interest = source == NULL ? 0 : source->interest & POLL_EVENTS;
@@ -224,7 +201,7 @@ static int poll_wait(struct reactor *reactor, int timeout) {
   return 1;
 }
 
-static int wait_once(struct reactor *reactor, int timeout) {
+static inline int wait_once(struct reactor *reactor, int timeout) {
   return reactor->epoll_fd == -1
              ? poll_wait(reactor, timeout)
              : sys_epoll_wait(reactor->epoll_fd, reactor->events, REACTOR_EVENTS, timeout);
@@ -248,27 +225,26 @@ uint64_t reactor_fresh_ns(const struct reactor *reactor) {
 }
 
 static void dispatch_events(struct reactor *reactor) {
-  for (int i = 0; i < reactor->ready; i++) {
-    uint64_t data = reactor->events[i].data.u64;
+  const struct epoll_event *end = reactor->events + reactor->ready;
+  for (const struct epoll_event *event = reactor->events; event < end; event++) {
+    uint64_t data = event->data.u64;
     if (data == WAKE_DATA) {
       continue;
     }
     struct source *source = reactor_find(reactor, data);
     if (source == NULL) {
       stats_add(&reactor->stats->stale, 1);
-      continue;
+    } else if (source->queued) {
+      source->held = (source->held | event->events) & EVENTS_MASK;
+    } else {
+      reactor->on_event(source, event->events);
     }
-    if (source->queued) {
-      source->held = (source->held | reactor->events[i].events) & EVENTS_MASK;
-      continue;
-    }
-    reactor->on_event(source, reactor->events[i].events);
   }
   reactor->ready = 0;
 }
 
 /* Serve the first ${count} sources of the list. */
-static void dispatch_requeued(struct reactor *reactor, uint64_t count) {
+static OUTLINED void dispatch_requeued(struct reactor *reactor, uint64_t count) {
   for (uint64_t i = 0; i < count; i++) {
     uint32_t slot = reactor->requeue_first;
     struct source *source = slab_at(reactor->slab, slot);
@@ -286,14 +262,12 @@ static void dispatch_requeued(struct reactor *reactor, uint64_t count) {
   }
 }
 
-static void dispatch_timers(struct reactor *reactor) {
-  for (int i = 0; i < REACTOR_TIMERS; i++) {
-    struct timer *timer = wheel_expire(&reactor->wheel, reactor->now_ns);
-    if (timer == NULL) {
-      return;
-    }
+/* ${timer} has expired. */
+static OUTLINED void dispatch_timers(struct reactor *reactor, struct timer *timer) {
+  for (int i = 1; timer != NULL; i++) {
     struct source *source = container_of(timer, struct source, timer);
     reactor->on_event(source, EVENT_TIMER);
+    timer = i == REACTOR_TIMERS ? NULL : wheel_expire(&reactor->wheel, reactor->now_ns);
   }
 }
 
@@ -304,6 +278,11 @@ static void dispatch_timers(struct reactor *reactor) {
 void reactor_dispatch(struct reactor *reactor) {
   uint64_t queued = reactor->requeues_asked - reactor->requeues_served;
   dispatch_events(reactor);
-  dispatch_requeued(reactor, min_u64(queued, REACTOR_REQUEUES));
-  dispatch_timers(reactor);
+  if (queued > 0) {
+    dispatch_requeued(reactor, min_u64(queued, REACTOR_REQUEUES));
+  }
+  struct timer *timer = wheel_expire(&reactor->wheel, reactor->now_ns);
+  if (timer != NULL) {
+    dispatch_timers(reactor, timer);
+  }
 }

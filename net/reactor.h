@@ -97,7 +97,11 @@ static inline uint64_t source_generation(const struct reactor *reactor,
 }
 
 /** The source with this ${key}, or NULL if it has ended. */
-struct source *reactor_find(const struct reactor *reactor, uint64_t key);
+static inline struct source *reactor_find(const struct reactor *reactor, uint64_t key) {
+  uint64_t slots = UINT64_C(1) << reactor->slot_bits;
+  struct source *source = slab_at(reactor->slab, (uint32_t)(key & (slots - 1)));
+  return source != NULL && source->key == key && key >= slots ? source : NULL;
+}
 
 /** Allocate an object with an initialised struct source, not yet watched; NULL without memory. */
 struct source *reactor_alloc(struct reactor *reactor);
@@ -135,11 +139,22 @@ void reactor_retire(struct reactor *reactor, struct source *source);
 void reactor_cancel(struct reactor *reactor, struct source *source);
 
 /** The next retired source, to be freed with reactor_free, or NULL. Call after the dispatch. */
-struct source *reactor_reap(struct reactor *reactor);
-void reactor_free(struct reactor *reactor, struct source *source);
+static inline struct source *reactor_reap(struct reactor *reactor) {
+  if (reactor->retired == SLAB_NONE) {
+    return NULL;
+  }
+  struct source *source = slab_at(reactor->slab, reactor->retired);
+  reactor->retired = source->next;
+  return source;
+}
+static inline void reactor_free(struct reactor *reactor, struct source *source) {
+  slab_free(reactor->slab, source_slot(reactor, source));
+}
 
 /** Is there work without a wait: a requeued or a retired source? */
-bool reactor_busy(const struct reactor *reactor);
+static inline bool reactor_busy(const struct reactor *reactor) {
+  return reactor->requeue_first != SLAB_NONE || reactor->retired != SLAB_NONE;
+}
 
 /**
  * reactor_wait(reactor, until_ns):

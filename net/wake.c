@@ -20,7 +20,7 @@ void wake_close(struct wake *wake) {
 }
 
 void wake_signal(struct wake *wake) {
-  const uint64_t one = 1;
+  static const uint64_t one = 1;
   while (sys_write(wake->fd, &one, sizeof(one)) == -1 && errno == EINTR) {
   }
 }

@@ -128,10 +128,22 @@ static uint32_t live_conns(const struct acceptor *acceptor) {
   return acceptor->setup.model->ops->live(acceptor->setup.model);
 }
 
-static bool has_room(const struct acceptor *acceptor) {
+/* Look for how many connections there is room now. */
+static uint32_t count_room(const struct acceptor *acceptor) {
   struct model *model = acceptor->setup.model;
-  return live_conns(acceptor) < acceptor->setup.config->max_connections &&
-         (model->ops->has_room == NULL || model->ops->has_room(model));
+  uint64_t room = sub_sat_u64(acceptor->setup.config->max_connections, live_conns(acceptor));
+  if (room > 0 && model->ops->free_places != NULL) {
+    room = min_u64(room, model->ops->free_places(model));
+  }
+  return (uint32_t)room;
+}
+
+/* What was found last stays, less what was dispatched since.  So most connections need no look. */
+static bool has_room(struct acceptor *acceptor) {
+  if (acceptor->room == 0) {
+    acceptor->room = count_room(acceptor);
+  }
+  return acceptor->room > 0;
 }
 
 /* Pause: descriptors or memory are exhausted with ${error}, or (0) there is no room. */
@@ -166,7 +178,7 @@ static bool may_resume(const struct acceptor *acceptor) {
       acceptor->reactor.now_ns < acceptor->retry_ns) {
     return false;
   }
-  return acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE || has_room(acceptor);
+  return acceptor->setup.config->overload == XCHG_OVERLOAD_REFUSE || count_room(acceptor) > 0;
 }
 
 /* ---- accepting ---- */
@@ -190,6 +202,7 @@ static bool dispatch(struct acceptor *acceptor, const struct accepted_conn *acce
     note_exhausted(acceptor, "cannot start a thread or process for a connection", errno);
     return false;
   }
+  acceptor->room--; /* has_room was true, for a deferred connection when it was accepted */
   if (dispatched == 1) {
     stats_add(&acceptor->stats.wakes, 1);
   }

@@ -41,14 +41,7 @@ void inbox_push_mpsc(struct inbox *inbox, struct task *task) {
   (void)inbox_wake(inbox); /* only a connection's push counts the wakes */
 }
 
-bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted) {
-  return ring_pop_spsc(&inbox->ring, accepted);
-}
-
-struct task *inbox_take_all(struct inbox *inbox) {
-  if (atom_load_relaxed_ptr(&inbox->tasks) == NULL) {
-    return NULL; /* a stale value is harmless: inbox_prepare_wait looks again after its exchange */
-  }
+struct task *inbox_take_list(struct inbox *inbox) {
   struct task *newest = atom_exchange_acquire_ptr(&inbox->tasks, NULL);
   struct task *oldest = NULL;
   while (newest != NULL) {
@@ -59,18 +52,3 @@ struct task *inbox_take_all(struct inbox *inbox) {
   }
   return oldest;
 }
-
-bool inbox_empty(struct inbox *inbox) {
-  return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->tasks) == NULL;
-}
-
-bool inbox_prepare_wait(struct inbox *inbox) {
-  sleep_flag_prepare(&inbox->sleeping);
-  if (inbox_empty(inbox)) {
-    return true;
-  }
-  sleep_flag_cancel(&inbox->sleeping);
-  return false;
-}
-
-void inbox_finish_wait(struct inbox *inbox) { sleep_flag_finish(&inbox->sleeping); }

@@ -72,22 +72,39 @@ void inbox_push_mpsc(struct inbox *inbox, struct task *task);
 int inbox_wake(struct inbox *inbox);
 
 /** Take the oldest connection. Thread: the owner, like all that follow. */
-bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted);
+static inline bool inbox_pop(struct inbox *inbox, struct accepted_conn *accepted) {
+  return ring_pop_spsc(&inbox->ring, accepted);
+}
+
+/** Take all tasks, oldest first, of a list that is not empty. */
+struct task *inbox_take_list(struct inbox *inbox);
 
 /** Take all tasks, oldest first; NULL if there are none. */
-struct task *inbox_take_all(struct inbox *inbox);
+static inline struct task *inbox_take_all(struct inbox *inbox) {
+  /* a stale NULL is harmless: inbox_prepare_wait looks again after its exchange */
+  return atom_load_relaxed_ptr(&inbox->tasks) == NULL ? NULL : inbox_take_list(inbox);
+}
 
 /** Are the ring and the task list empty, as far as the owner sees without announcing a wait? */
-bool inbox_empty(struct inbox *inbox);
+static inline bool inbox_empty(struct inbox *inbox) {
+  return ring_empty_consumer(&inbox->ring) && atom_load_relaxed_ptr(&inbox->tasks) == NULL;
+}
 
 /**
  * inbox_prepare_wait: announce the wait and look again.
  * Return: true if the inbox is empty (wait now, then call inbox_finish_wait), or false if something
  * is there (the announcement is withdrawn).
  */
-bool inbox_prepare_wait(struct inbox *inbox);
+static inline bool inbox_prepare_wait(struct inbox *inbox) {
+  sleep_flag_prepare(&inbox->sleeping);
+  if (inbox_empty(inbox)) {
+    return true;
+  }
+  sleep_flag_cancel(&inbox->sleeping);
+  return false;
+}
 
 /** Withdraw the announcement after a wait. */
-void inbox_finish_wait(struct inbox *inbox);
+static inline void inbox_finish_wait(struct inbox *inbox) { sleep_flag_finish(&inbox->sleeping); }
 
 #endif

@@ -44,10 +44,11 @@ struct model_ops {
   int (*start)(struct model *model);
 
   /**
-   * Can another connection be dispatched now, apart from the total limit?  After true, dispatch
-   * fails only if the system refuses.  NULL = always. Acceptor.
+   * How many connections can be dispatched from now on, at least, apart from the total limit?
+   * Dispatch fails only if the system refuses, as long as there were no more.  NULL = any number.
+   * Acceptor.
    */
-  bool (*has_room)(struct model *model);
+  uint32_t (*free_places)(struct model *model);
 
   /** Connections that were dispatched and have not ended. Acceptor. */
   uint32_t (*live)(struct model *model);

@@ -114,9 +114,9 @@ static void child_main(struct model_fork *all, const struct accepted_conn *accep
 
 /* ---- the parent ---- */
 
-static bool fork_has_room(struct model *model) {
+static uint32_t fork_free_places(struct model *model) {
   struct model_fork *all = fork_of(model);
-  return all->live < all->count;
+  return all->count - all->live;
 }
 
 static uint32_t fork_live(struct model *model) { return fork_of(model)->live; }
@@ -210,7 +210,7 @@ static void fork_destroy(struct model *model) {
 }
 
 struct model *model_fork_create(const struct model_setup *setup) {
-  static const struct model_ops ops = {.has_room = fork_has_room,
+  static const struct model_ops ops = {.free_places = fork_free_places,
                                        .live = fork_live,
                                        .dispatch = fork_dispatch,
                                        .reap = fork_reap,

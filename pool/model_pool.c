@@ -133,14 +133,14 @@ static int pool_start(struct model *model) {
 
 /* ---- dispatch ---- */
 
-static bool pool_has_room(struct model *model) {
+static uint32_t pool_free_places(struct model *model) {
   struct model_pool *pool = pool_of(model);
+  uint32_t places = 0;
   for (uint32_t i = 0; i < pool->count; i++) {
-    if (ring_count_producer(&pool->threads[i].worker.inbox.ring) < model->setup.config->queue) {
-      return true;
-    }
+    places += model->setup.config->queue -
+              ring_count_producer(&pool->threads[i].worker.inbox.ring);
   }
-  return false;
+  return places;
 }
 
 static uint32_t pool_live(struct model *model) {
@@ -160,65 +160,55 @@ enum worker_rank {
   QUEUE_FULL,
 };
 
-/* How suitable a worker is for a connection; less is better. Compared field by field. */
-struct choice {
-  uint32_t depth; /* connections in its queue; not compared */
-  enum worker_rank rank;
-  uint32_t measure; /* live connections, or its distance from next_worker */
-  bool awake;
-};
-
-static bool better(const struct choice *a, const struct choice *b) {
-  if (a->rank != b->rank) {
-    return a->rank < b->rank;
-  }
-  if (a->measure != b->measure) {
-    return a->measure < b->measure;
-  }
-  return a->awake < b->awake;
-}
-
-static enum worker_rank rank(const struct model_pool *pool, uint32_t i, uint32_t depth) {
-  if (depth >= pool->model.setup.config->queue) {
+static enum worker_rank rank(const struct pool_thread *thread, uint32_t depth) {
+  if (depth >= thread->worker.config->queue) {
     return QUEUE_FULL;
   }
-  if (pool->threads[i].watchdog.blocked) {
+  if (thread->watchdog.blocked) {
     return WORKER_BLOCKED;
   }
   return depth > 0 ? QUEUE_BUSY : QUEUE_EMPTY;
 }
 
-static struct choice weigh(struct model_pool *pool, uint32_t i) {
-  struct worker *worker = &pool->threads[i].worker;
-  uint32_t depth = ring_count_producer(&worker->inbox.ring);
-  bool least = pool->model.setup.config->dispatch == XCHG_DISPATCH_LEAST;
-  return (struct choice){.depth = depth,
-                         .rank = rank(pool, i, depth),
-                         .measure = least ? atom_load_relaxed_u32(&worker->live)
-                                          : (i + pool->count - pool->next_worker) % pool->count,
-                         .awake = atom_load_relaxed_u32(&worker->inbox.sleeping.waits) == 0};
+/*
+ * How unsuitable a worker with ${depth} connections in its queue is for another one.  Its rank
+ * counts first, then its live connections or its distance from next_worker, then whether it is
+ * awake.
+ */
+static uint64_t weigh(const struct model_pool *pool, const struct pool_thread *thread,
+                      uint32_t depth) {
+  const struct worker *worker = &thread->worker;
+  bool least = worker->config->dispatch == XCHG_DISPATCH_LEAST;
+  uint32_t measure = least ? atom_load_relaxed_u32(&worker->live)
+                           : (worker->index + pool->count - pool->next_worker) % pool->count;
+  bool awake = atom_load_relaxed_u32(&worker->inbox.sleeping.waits) == 0;
+  return (uint64_t)rank(thread, depth) << 33 | (uint64_t)measure << 1 | awake;
 }
 
 static int pool_dispatch(struct model *model, const struct accepted_conn *accepted) {
   struct model_pool *pool = pool_of(model);
-  uint32_t best = 0;
-  struct choice best_choice = weigh(pool, 0);
-  for (uint32_t i = 1; i < pool->count; i++) {
-    struct choice choice = weigh(pool, i);
-    if (better(&choice, &best_choice)) {
-      best = i;
-      best_choice = choice;
+  struct worker *worker = NULL;
+  uint32_t best_depth = 0;
+  uint64_t least = UINT64_MAX;
+  for (uint32_t i = 0; i < pool->count; i++) {
+    struct pool_thread *thread = &pool->threads[i];
+    uint32_t depth = ring_count_producer(&thread->worker.inbox.ring);
+    uint64_t weight = weigh(pool, thread, depth);
+    if (weight < least) {
+      worker = &thread->worker;
+      best_depth = depth;
+      least = weight;
     }
   }
-  pool->next_worker = (best + 1) % pool->count;
-  histogram_record(&pool->depths, best_choice.depth);
-  struct worker *worker = &pool->threads[best].worker;
+  assert(worker != NULL); /* there is one at least */
+  pool->next_worker = worker->index + 1 < pool->count ? worker->index + 1 : 0;
+  histogram_record(&pool->depths, best_depth);
   atom_add_relaxed_u32(&worker->live, 1);
-  probe_handoff(best, accepted->fd, best_choice.depth);
+  probe_handoff(worker->index, accepted->fd, best_depth);
   int pushed = inbox_push_spsc(&worker->inbox, accepted);
-  assert(pushed != -1); /* pool_has_room was true, and only the acceptor pushes */
+  assert(pushed != -1); /* there was a free place, and only the acceptor pushes */
   if (pushed == 1) {
-    probe_wake(best);
+    probe_wake(worker->index);
   }
   return pushed;
 }
@@ -373,7 +363,7 @@ static void pool_abandon(struct model *model) {
 
 struct model *model_pool_create(const struct model_setup *setup) {
   static const struct model_ops ops = {.start = pool_start,
-                                       .has_room = pool_has_room,
+                                       .free_places = pool_free_places,
                                        .live = pool_live,
                                        .dispatch = pool_dispatch,
                                        .stop = pool_stop,

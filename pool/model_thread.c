@@ -102,12 +102,12 @@ static void model_thread_reap(struct model *model) {
 }
 
 /* A thread decrements live before its slot is reaped: reap if no slot is free. */
-static bool model_thread_has_room(struct model *model) {
+static uint32_t model_thread_free_places(struct model *model) {
   struct model_thread *all = model_thread_of(model);
   if (all->free == NULL) {
     model_thread_reap(model);
   }
-  return all->free != NULL;
+  return all->free != NULL ? 1 : 0;
 }
 
 static uint32_t model_thread_live(struct model *model) {
@@ -157,7 +157,7 @@ static void model_thread_destroy(struct model *model) {
 }
 
 struct model *model_thread_create(const struct model_setup *setup) {
-  static const struct model_ops ops = {.has_room = model_thread_has_room,
+  static const struct model_ops ops = {.free_places = model_thread_free_places,
                                        .live = model_thread_live,
                                        .dispatch = model_thread_dispatch,
                                        .reap = model_thread_reap,

@@ -135,7 +135,7 @@ void worker_abandon(struct worker *worker) {
 }
 
 /* Return free memory to the kernel. */
-static void trim_memory(struct worker *worker) {
+static OUTLINED void trim_memory(struct worker *worker) {
   worker->trim_at_ns = NEVER;
   slab_trim(&worker->conns);
   conn_ctx_trim(&worker->ctx);
@@ -165,7 +165,7 @@ static uint32_t reap(struct worker *worker) {
   uint32_t count = 0;
   struct source *source;
   while ((source = reactor_reap(&worker->reactor)) != NULL) {
-    const struct conn_peer *peer = conn_peer(conn_of(source));
+    const struct conn_peer *peer = &worker->ctx.peers[source_slot(&worker->reactor, source)];
     /* now_ns may be earlier: the connection may have come in the middle of this turn */
     stats_lived(&worker->stats, sub_sat_u64(worker->reactor.now_ns, peer->opened_ns));
     release_admission(worker, peer->ip_slot);
@@ -198,7 +198,7 @@ static void stop_conn(struct worker *worker, struct source *source) {
 }
 
 /* Tell the next connections of the stop, or close them if the drain timeout is over. */
-static void continue_stop(struct worker *worker) {
+static OUTLINED void continue_stop(struct worker *worker) {
   if (!worker->stopping_now && worker->stop_now_ns <= worker->reactor.now_ns) {
     probe_stop(PROBE_CUT);
     worker->stopping_now = true;
@@ -288,7 +288,7 @@ static bool members_behind(struct worker *worker) {
 }
 
 /* A visit that has more to show stays first, and the others run after its slice. */
-static void run_tasks(struct worker *worker) {
+static OUTLINED void run_tasks(struct worker *worker) {
   uint32_t budget = TASK_BUDGET;
   if (members_behind(worker)) {
     return;
@@ -317,7 +317,7 @@ static void run_tasks(struct worker *worker) {
 /* ---- turns ---- */
 
 /* Poll before sleeping, at most until the next timer is due. Return: did something come? */
-static bool spin(struct worker *worker) {
+static OUTLINED bool spin(struct worker *worker) {
   uint64_t until_ns = worker->reactor.now_ns + worker->config->spin_ns;
   do {
     reactor_wait(&worker->reactor, 0);
@@ -354,7 +354,9 @@ static void wait_turn(struct worker *worker, bool more) {
 /* Take tasks and accepted connections. Return: may there be more connections? */
 static bool drain_inbox(struct worker *worker, uint32_t *taken) {
   take_tasks(worker);
-  run_tasks(worker);
+  if (worker->tasks != NULL || worker->published_turns > 0) {
+    run_tasks(worker);
+  }
   struct accepted_conn accepted;
   for (*taken = 0; *taken < ACCEPTED_MAX; (*taken)++) {
     if (!inbox_pop(&worker->inbox, &accepted)) {
@@ -372,7 +374,9 @@ static bool turn(struct worker *worker) {
   if (worker->trim_at_ns <= worker->reactor.now_ns) {
     trim_memory(worker);
   }
-  continue_stop(worker);
+  if (worker->ctx.stop_ns != NEVER) {
+    continue_stop(worker);
+  }
   return reap(worker) > 0;
 }
 

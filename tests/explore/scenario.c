@@ -166,10 +166,10 @@ static bool waits_for_room(const struct scenario *scenario) {
   return has_worker && scenario->capacity < scenario->conns;
 }
 
-/* pool_has_room of model_pool.c, for one worker. */
-static bool room(struct model *model) {
+/* pool_free_places of model_pool.c, for one worker. */
+static uint32_t free_places(struct model *model) {
   (void)model;
-  return ring_count_producer(&shared.worker.inbox.ring) < ghost.scenario->capacity;
+  return ghost.scenario->capacity - ring_count_producer(&shared.worker.inbox.ring);
 }
 
 static uint32_t no_live(struct model *model) {
@@ -181,7 +181,7 @@ static uint32_t no_live(struct model *model) {
 static void acceptor(void) {
   while (ghost.pushed < ghost.scenario->conns) {
     explore_mark(ghost.pushed);
-    if (waits_for_room(ghost.scenario) && !room(NULL)) {
+    if (waits_for_room(ghost.scenario) && free_places(NULL) == 0) {
       acceptor_wait(&shared.acceptor);
       (void)inbox_take_all(&shared.acceptor.inbox);
       continue;
@@ -401,7 +401,7 @@ unsigned scenario_all(const struct scenario **all) {
 
 /* An acceptor without listeners, paused until a worker has room. */
 static int open_acceptor(void) {
-  static const struct model_ops ops = {.has_room = room, .live = no_live};
+  static const struct model_ops ops = {.free_places = free_places, .live = no_live};
   static struct model model = {.ops = &ops};
   const struct acceptor_setup setup = {
       .config = &ghost.config, .admission = &shared.admission, .model = &model};

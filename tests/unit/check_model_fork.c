@@ -74,7 +74,7 @@ static int place_new(void) {
   enum xchg_reason refused;
   int client = accept_tcp(&accepted);
   ck_assert(admission_check(&admission, &accepted, &refused));
-  ck_assert(model->ops->has_room(model));
+  ck_assert(model->ops->free_places(model));
   ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
   ck_assert_int_eq(fcntl(accepted.fd, F_GETFD), -1); /* only the child has it now */
   return client;
@@ -94,11 +94,11 @@ START_TEST(children_are_counted) {
     clients[i] = place_new();
   }
   ck_assert_uint_eq(model->ops->live(model), 3);
-  ck_assert(!model->ops->has_room(model));
+  ck_assert(!model->ops->free_places(model));
   for (int i = 2; i >= 0; i--) {
     greet_and_close(clients[i]); /* at the same time: each child waits for its client */
     settle_to((uint32_t)i);
-    ck_assert(model->ops->has_room(model));
+    ck_assert(model->ops->free_places(model));
   }
   struct stats sum = sum_up();
   ck_assert_uint_eq(atom_load_relaxed_u64(&sum.ended[XCHG_FINISHED]), 3);

@@ -77,7 +77,7 @@ START_TEST(place_serves_a_connection_to_its_end) {
     expect_end(client);
     close(client);
   }
-  ck_assert_ptr_null(model->ops->has_room); /* there is always room, and nothing to reap */
+  ck_assert_ptr_null(model->ops->free_places); /* there is always room, and nothing to reap */
   ck_assert_ptr_null(model->ops->finish);
   ck_assert_ptr_null(model->ops->running);
   tear_down();

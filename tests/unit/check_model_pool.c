@@ -163,7 +163,7 @@ START_TEST(round_robin_takes_workers_in_turn) {
   for (uint32_t i = 0; i < QUEUE * WORKERS; i++) { /* the queues grow evenly */
     ck_assert_uint_eq(choose(&woken), i % WORKERS);
   }
-  ck_assert(!model->ops->has_room(model));
+  ck_assert(!model->ops->free_places(model));
   tear_down();
 }
 END_TEST
@@ -225,7 +225,7 @@ START_TEST(least_in_random_states) {
   for (int round = 0; round < 3000; round++) {
     struct state states[WORKERS];
     random_states(states);
-    ck_assert(model->ops->has_room(model) || round == 0);
+    ck_assert(model->ops->free_places(model) || round == 0);
     uint32_t chosen = choose_of(states);
     ck_assert_msg(states[chosen].queued < QUEUE, "seed %u, round %d", first, round);
     for (uint32_t i = 0; i < WORKERS; i++) {
@@ -267,18 +267,18 @@ START_TEST(room_until_every_queue_is_full) {
   SET_UP();
   int woken;
   for (uint32_t i = 0; i < WORKERS * QUEUE; i++) {
-    ck_assert(model->ops->has_room(model));
+    ck_assert(model->ops->free_places(model));
     ck_assert_uint_eq(model->ops->live(model), i);
     choose(&woken);
   }
-  ck_assert(!model->ops->has_room(model));
+  ck_assert(!model->ops->free_places(model));
   struct accepted_conn accepted;
   ck_assert(inbox_pop(&pool->threads[2].worker.inbox, &accepted));
-  ck_assert(model->ops->has_room(model));
+  ck_assert(model->ops->free_places(model));
   ck_assert_uint_eq(model->ops->live(model),
                     WORKERS * QUEUE); /* taken from the queue, but not ended */
   ck_assert_uint_eq(choose(&woken), 2);
-  ck_assert(!model->ops->has_room(model));
+  ck_assert(!model->ops->free_places(model));
   tear_down();
 }
 END_TEST
@@ -313,7 +313,7 @@ START_TEST(starts_serves_and_stops) {
   for (int i = 0; i < CLIENTS; i++) {
     struct accepted_conn accepted;
     clients[i] = accept_tcp(&accepted);
-    ck_assert(model->ops->has_room(model));
+    ck_assert(model->ops->free_places(model));
     ck_assert_int_ge(model->ops->dispatch(model, &accepted), 0);
   }
   for (int i = 0; i < CLIENTS; i++) {

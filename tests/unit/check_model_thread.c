@@ -63,7 +63,7 @@ static int place_new(void) {
   enum xchg_reason refused;
   int client = accept_tcp(&accepted);
   ck_assert(admission_check(&admission, &accepted, &refused));
-  ck_assert(model->ops->has_room(model));
+  ck_assert(model->ops->free_places(model));
   ck_assert_int_eq(model->ops->dispatch(model, &accepted), 0);
   return client;
 }
@@ -76,11 +76,11 @@ START_TEST(threads_are_counted) {
       ck_assert_uint_eq(model->ops->live(model), i);
       clients[i] = place_new();
     }
-    ck_assert(!model->ops->has_room(model));
+    ck_assert(!model->ops->free_places(model));
     for (int i = 2; i >= 0; i--) {
       greet_and_close(clients[i]);
       AWAIT(model->ops->live(model) == (uint32_t)i);
-      ck_assert(model->ops->has_room(model)); /* room reaps ended threads when no slot is left */
+      ck_assert(model->ops->free_places(model)); /* room reaps ended threads when no slot is left */
     }
   }
   ck_assert(model->ops->finish(model));
@@ -116,7 +116,7 @@ START_TEST(a_refused_thread_leaves_the_connection_to_the_caller) {
     ck_assert_int_eq(model->ops->dispatch(model, &accepted), -1);
     ck_assert_int_eq(errno, EAGAIN);
     ck_assert_uint_eq(model->ops->live(model), 0);
-    ck_assert(model->ops->has_room(model));
+    ck_assert(model->ops->free_places(model));
   }
   ck_assert(model->ops->finish(model));
   refuse_thread = false;
