@@ -32,7 +32,9 @@ from processes import Failure
 from series import GROUPS, SERIES, SERIES_BY_NAME
 from work import FAILURES_MAX, Row, Work
 
-PROGRAMS = ("xchgd", "xchg-bench", "examples/http")  # a report is continued only with the same ones
+# A report is continued only with the same programs and peers.
+PROGRAMS = ("xchgd", "xchg-bench", "examples/http")
+PEERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "peers")
 
 
 class Bench:
@@ -286,14 +288,13 @@ class Bench:
         return "short" if self.options.short else "quick" if self.options.quick else "full"
 
     def programs(self):
-        """A digest of what is measured."""
+        """A digest of what is measured: xchg's programs and the sources of its peers."""
+        paths = [os.path.join(self.options.build, name) for name in PROGRAMS]
+        paths += sorted(os.path.join(folder, name) for folder, _, names in os.walk(PEERS) for name in names)
         digest = hashlib.sha256()
-        for name in PROGRAMS:
-            try:
-                with open(os.path.join(self.options.build, name), "rb") as stream:
-                    digest.update(stream.read())
-            except FileNotFoundError:
-                digest.update(b"not built")
+        for path in filter(os.path.isfile, paths):
+            with open(path, "rb") as stream:
+                digest.update(path.encode() + b"\0" + hashlib.sha256(stream.read()).digest())
         return digest.hexdigest()[:16]
 
     def resume(self):

@@ -230,5 +230,7 @@ def of_single(each):
     for what, rows in names.items():
         marks = [Mark(server, kind_of(server), number(values[0]), [(what, values[0], min(values), max(values))]) for server, values in rows]
         title = {"silent": "Idle connection that never spoke", "spoken": "Idle connection that spoke once"}.get(what, what)
-        found.append((f"{each['title']}: {what}", bars(title, "resident bytes of the server: shorter is better", marks)))
+        own = [values[0] for server, values in rows if server == "xchgd"]  # a thread for each connection has a hundred times as much
+        drawn = bars(title, "resident bytes of the server: shorter is better", marks, limit=RATIO_MAX * own[0] if own and own[0] > 0 else None)
+        found.append((f"{each['title']}: {what}", drawn))
     return found

@@ -330,6 +330,17 @@ class Resume(unittest.TestCase):
                 with self.assertRaisesRegex(processes.Failure, "cannot be continued|another machine"):
                     self.run_one(only=["echo-64/xchgd"], pairs=5)
 
+    def test_a_changed_program_is_noticed(self):
+        os.mkdir(os.path.join(self.folder, "examples"))
+        found, digests = bench.Bench(options(build=self.folder)), set()
+        for name in ("", *bench.PROGRAMS, "xchgd"):
+            if name:
+                with open(os.path.join(self.folder, name), "a") as stream:
+                    stream.write("another program")
+            digests.add(found.programs())
+        self.assertEqual(len(digests), 2 + len(bench.PROGRAMS))
+        self.assertEqual(found.programs(), bench.Bench(options(build=self.folder)).programs())
+
     def test_a_report_is_there_after_each_visit(self):
         seen, write = [], render.write_json
         with mock.patch.object(render, "write_json", lambda report, folder: seen.append(report) or write(report, folder)):
@@ -396,6 +407,14 @@ class Pages(unittest.TestCase):
         self.assertEqual(paths, {"a": 1, "b": 1, "c": 1, "d": 2})
         line = [element for element in root.iter("line") if element.get("class") == "one"]
         self.assertAlmostEqual(float(line[0].get("x1")), plots.LEFT + widths["a"], delta=0.1)
+
+    def test_memory_of_threads_does_not_hide_the_others(self):
+        figures = {"xchgd: silent": [100.0], "libuv: silent": [300.0], "lecture-thread: silent": [12000.0]}
+        (name, plot), = plots.of_single({"title": "memory", "figures": figures})
+        widths = {group.find("text").text: float(group.find("rect").get("width")) for group in ElementTree.fromstring(plots.svg(plot, name)).iter("g")}
+        self.assertAlmostEqual(widths["libuv"], plots.BAR / 2, delta=0.1)
+        self.assertAlmostEqual(widths["lecture-thread"], plots.BAR)
+        self.assertEqual(plots.of_single({"title": "handoff", "figures": {"p50_us": [1.0]}}), [])
 
     def test_the_best_bar_is_on_top(self):
         marks = [plots.Mark(name, "peer", "", [("", value, value, value)]) for name, value in (("low", 1.0), ("high", 3.0))] + [plots.Mark("none", "peer")]
