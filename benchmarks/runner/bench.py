@@ -121,7 +121,8 @@ class Bench:
         if self.options.resume:
             self.resume()
         singles = self.wanted_singles()
-        self.reserve = min(sum(each.seconds(self.plan) for each in singles), self.options.budget / 3)
+        # Twice the time of what is judged, so that it can be repeated.
+        self.reserve = min(sum(each.seconds(self.plan) * (2 if limits.judges(each.name) else 1) for each in singles), self.options.budget / 3)
         for judged, others in self.plan.passes():
             for work in active:
                 self.visit(work, {row: judged if (work.series.name, row.server.name) in self.judged_rows else others for row in work.rows})
@@ -144,14 +145,24 @@ class Bench:
         if self.passed() + each.seconds(self.plan) > 1.1 * self.options.budget:
             self.skip(f"{each.name}: no time left")
             return
-        self.progress(each.name)
-        begun = time.monotonic()
-        try:
-            figures, note = each.measure(self)
-        except (Failure, OSError) as problem:
-            figures, note = {}, str(problem)
+        begun, figures, note = time.monotonic(), {}, ""
+        while True:
+            self.progress(each.name)
+            try:
+                more, note = each.measure(self)
+            except (Failure, OSError) as problem:
+                more, note = {}, str(problem)
+            for name, values in more.items():
+                figures.setdefault(name, []).extend(values)
+            if not more or not self.goes_on(each, figures):
+                break
         self.singles.append({"name": each.name, "title": each.title, "seconds": round(time.monotonic() - begun, 1), "figures": figures, "note": note})
         self.say("\n" + render.text_single(self.singles[-1]))
+
+    def goes_on(self, each, figures):
+        """Is a verdict on a single measurement open, and is there time to repeat it?"""
+        late = self.passed() + each.seconds(self.plan) > self.options.budget
+        return not late and max(map(len, figures.values()), default=0) < self.plan.most and limits.undecided_single(each.name, figures)
 
     def visit(self, work, goals):
         """Bring the rows of a series to their numbers of pairs (row -> pairs). A visit begins with A/A pairs."""

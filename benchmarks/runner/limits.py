@@ -333,6 +333,17 @@ def undecided(series):
     return found
 
 
+def judges(name):
+    """Has a single measurement a target?"""
+    return any(limit.judged for group in OF_GROUP.values() for limit in group if limit.series == name)
+
+
+def undecided_single(name, figures):
+    """Is a verdict on a single measurement open?"""
+    found = {"figures": figures, "note": ""}
+    return any(row_of(limit, None, found)[0]["verdict"] == "undecided" for group in OF_GROUP.values() for limit in group if limit.series == name)
+
+
 def summary(rows):
     """How many rows were judged, the names of those that are undecided, and whether these are too many."""
     judged = [row for row in rows if row["verdict"] not in ("shown", "skipped")]

@@ -250,6 +250,34 @@ class Pairs(unittest.TestCase):
         self.assertEqual(found.works["echo-64"].rows[0].failures, ["the server ended by signal 9"])
 
 
+class Singles(unittest.TestCase):
+    """Goal: a single measurement with an open verdict is repeated while there is time."""
+
+    def measured(self, values, budget=1000.0, pairs_max=None):
+        """The figures of `handoff`, each run of which takes 10 s and gives two values."""
+        servers, values = Servers(), iter(values)
+
+        def measure(_):
+            servers.now += 10
+            return {"p50_us": [1.0], "p99_us": [next(values), next(values)]}, "a note"
+        single = mock.Mock(measure=measure, seconds=lambda plan: 10, title="hand-off")
+        single.name = "handoff"
+        with simulated(servers, False):
+            found = bench.Bench(options(budget=budget, pairs_max=pairs_max))
+            found.one_single(single)
+        return found.singles[0]["figures"]["p99_us"] if found.singles else None
+
+    def test_it_stops_when_it_is_decided(self):
+        self.assertEqual(self.measured([9, 8]), [9, 8])
+        self.assertEqual(self.measured([11, 12]), [11, 12])
+        self.assertEqual(len(self.measured([9, 11] + [9] * 20)), 8)  # then the highest of eight is left out
+
+    def test_it_stops_without_time_and_at_the_limit(self):
+        self.assertEqual(len(self.measured([9, 11] * 100, budget=35.0)), 6)
+        self.assertEqual(len(self.measured([9, 11] * 100)), 32)
+        self.assertIsNone(self.measured([9, 11], budget=5.0))
+
+
 class Budget(unittest.TestCase):
     """Goal: a short budget gives few pairs to all rows, and more to the important ones."""
 
