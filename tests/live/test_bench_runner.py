@@ -47,7 +47,7 @@ class Servers:
         self.of, self.now, self.log, self.counts = of, 0.0, [], {}
 
     def run(self, build, a_series, server, cpus, seconds, warmup, traffic=None, rate=None, **_):
-        self.now += seconds + max(warmup, server.warmup) + 0.3 + a_series.connections / 8000
+        self.now += Plan(False, False).cost(a_series, server)
         number = self.counts[server.name] = self.counts.get(server.name, -1) + 1
         self.log.append((a_series.name, server.name, rate))
         factor = self.of(server.name, number)
