@@ -24,20 +24,18 @@ def idle(bench):
     return {"silent": [silent], "spoken": [spoken]}, f"{count:,} connections"
 
 
-def idle_beside(names):
+def idle_beside(bench, names):
     """The same for xchgd and these servers, with all of their processes."""
-    def measure(bench):
-        count, figures, absent = machine.affordable(bench.plan.idle), {}, []
-        for name in ["xchgd", *names]:
-            try:
-                running = start_named(name, bench.options.build, "echo")
-            except Absent as problem:
-                absent.append(f"skipped: {problem}")
-                continue
-            silent, spoken = memory_per_connection(running, count, MESSAGE, MESSAGE)
-            figures |= {f"{name}: silent": [silent], f"{name}: spoken": [spoken]}
-        return figures, "; ".join([f"{count:,} connections", *absent])
-    return measure
+    count, figures, absent = machine.affordable(bench.plan.idle), {}, []
+    for name in ["xchgd", *names]:
+        try:
+            running = start_named(name, bench.options.build, "echo")
+        except Absent as problem:
+            absent.append(f"skipped: {problem}")
+            continue
+        silent, spoken = memory_per_connection(running, count, MESSAGE, MESSAGE)
+        figures |= {f"{name}: silent": [silent], f"{name}: spoken": [spoken]}
+    return figures, "; ".join([f"{count:,} connections", *absent])
 
 
 def kept(bench):

@@ -35,9 +35,9 @@ ALL = [
     SingleMeasurement("gone", "memory that remains allocated after connections have closed", memory.kept, lambda plan: 3 + plan.gone / 1000),
     SingleMeasurement("shares", f"{memory.PROCESSES} xchgd processes on one address, XCHG_REUSEPORT=on", memory.shares,
                       lambda plan: plan.long_ms / 1000 + 3),
-    SingleMeasurement("peers-idle", "memory of an idle connection: bytes, of xchgd and its peers", memory.idle_beside(PEERS),
+    SingleMeasurement("peers-idle", "memory of an idle connection: bytes, of xchgd and its peers", lambda bench: memory.idle_beside(bench, PEERS),
                       lambda plan: (len(PEERS) + 1) * (8 + plan.idle / 1000), full=True),
     SingleMeasurement("languages-idle", "memory of an idle connection: bytes, of xchgd and of the servers in other languages",
-                      memory.idle_beside(LANGUAGES), lambda plan: (len(LANGUAGES) + 1) * (8 + plan.idle / 1000), group="languages"),
+                      lambda bench: memory.idle_beside(bench, LANGUAGES), lambda plan: (len(LANGUAGES) + 1) * (8 + plan.idle / 1000), group="languages"),
 ]
 BY_NAME = {each.name: each for each in ALL}
