@@ -15,7 +15,8 @@ COLUMNS = 62      # characters of a line of the caption
 RATIO_MAX = 6.0   # a longer bar is cut and marked
 QUANTILES = ("p50_us", "p90_us", "p99_us")
 
-VARIABLES = """:root { color-scheme: light dark; --ink: #1c2127; --soft: #59636f; --line: #d8dde4; --paper: #ffffff; --own: #1f6feb; --peer: #9aa5b4; --base: #5f6b7a; }
+VARIABLES = """:root { color-scheme: light dark; --ink: #1c2127; --soft: #59636f; --line: #d8dde4; --paper: #ffffff; --own: #1f6feb; --peer: #9aa5b4;
+  --base: #5f6b7a; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e8ee; --soft: #a3adbb; --line: #363d47; --paper: #14171b; --own: #58a6ff; --peer: #66717f; --base: #aab4c2; }
 }
@@ -64,7 +65,7 @@ def kind_of(name, baseline=None):
 
 def head(title, caption):
     """Title and caption, and the y at which the rows begin."""
-    lines = textwrap.wrap(caption, COLUMNS)
+    lines = textwrap.wrap(caption, COLUMNS, break_on_hyphens=False)
     texts = [f'<text x="2" y="14" class="title">{escape(title)}</text>']
     texts += [f'<text x="2" y="{TOP + 11 + LINE * i}" class="soft">{escape(line)}</text>' for i, line in enumerate(lines)]
     return "".join(texts), TOP + LINE * len(lines) + 6

@@ -177,14 +177,14 @@ def markdown(report):
     if report["skipped"]:
         lines += ["Skipped:", "", *[textwrap.fill(f"- {line}", 100, subsequent_indent="  ") for line in report["skipped"]], ""]
     for title, texts, _, headings, rows, aligned in sections(report):
-        lines += [textwrap.fill(f"### {title}", 1000), "", *(textwrap.fill(each, 100) + "\n" for each in texts), stats.markdown(headings, rows, aligned), ""]
+        lines += [f"### {title}", "", *(textwrap.fill(each, 100) + "\n" for each in texts), stats.markdown(headings, rows, aligned), ""]
     return "\n".join(lines)
 
 
 DOCUMENT = """# Benchmarks
 
-`make bench`, `make bench-languages` and `make bench-http` write this page. Each of them replaces its
-own part and keeps the others. Do not edit: run it again.
+`make bench`, `make bench-languages` and `make bench-http` write this page. Each of them replaces
+its own part and keeps the others. Do not edit: run it again.
 """
 
 
