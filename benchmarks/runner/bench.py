@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Run the comparisons of series.py and write the results. benchmarks/README.md defines every figure.
 
-    bench.py --build build [--quick] [--short] [--limits] [--budget SECONDS] [--only SERIES[/SERVER],...]
-             [--pairs N] [--document FILE] [--group core|languages|http]
+    bench.py --build build [--quick] [--short] [--limits] [--budget SECONDS] [--only SERIES[/SERVER],...] [--resume]
+             [--pairs N] [--pairs-max N] [--document FILE] [--picture FILE] [--group core|languages|http]
 
-Each series runs alternating pairs (row, baseline) in the order A B B A, so that drift affects both. Every run has its own server on
-core 0 and its load on core 1. The budget is shared out over the remaining series by the runs that they need, so the whole stays within
-it. The report says how many pairs each row got. Single measurements (single_measurements.py) come last.
+A series begins with pairs of its baseline with itself (A/A). Then each row gets alternating pairs (row, baseline) in the order A B B A,
+so that drift affects both. Every run has its own server on core 0 and its load on core 1. plan.py has the order in which the budget is
+spent. The report says how many pairs each row got. Single measurements (single_measurements.py) come last. The report is written
+after each visit of a series; --resume continues it.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import signal
 import sys
@@ -23,70 +26,36 @@ import render
 import servers
 import single_measurements
 import stats
-from processes import Failure
 from http_load import learn
-from series import GROUPS, HTTP_REQUEST, SERIES, SERIES_BY_NAME
+from plan import Plan
+from processes import Failure
+from series import GROUPS, SERIES, SERIES_BY_NAME
+from work import FAILURES_MAX, Row, Work
 
-FAILURES_MAX = 3  # consecutive failures after which a row is given up
-
-
-class Plan:
-    """How many runs, and how long."""
-
-    def __init__(self, quick, short):
-        self.pairs = 2 if short else 3 if quick else 8
-        self.seconds = 0.2 if short else 0.5 if quick else 0.6
-        self.warmup = 0.1 if short else 0.2
-        # For single_measurements.py: runs of a measurement, their length, connections.
-        self.repeats = 2 if short else 3 if quick else 5
-        self.long_ms = 400 if short else 1500
-        self.idle = 2000 if short else 18000
-        self.gone = 2000 if short else 15000
-
-    def window(self, series):
-        """A round over 10,000 connections takes longer."""
-        return self.seconds if series.connections < 10000 else max(self.seconds, 0.8)
-
-    def cost(self, series):
-        """Estimated seconds of a run."""
-        return self.window(series) + self.warmup + 0.25 + series.connections / 8000
-
-
-class Row:
-    def __init__(self, series, server):
-        self.series, self.server = series, server
-        self.pairs, self.rounds, self.failures, self.failed_in_a_row = [], [], [], 0
-        self.traffic = self.rate = self.syscalls = None
-
-    @property
-    def given_up(self):
-        return self.failed_in_a_row >= FAILURES_MAX
-
-    def fail(self, problem, times=1):
-        self.failed_in_a_row += times
-        if str(problem) not in self.failures:
-            self.failures.append(str(problem))
+# A report is continued only with the same programs and peers.
+PROGRAMS = ("xchgd", "xchg-bench", "examples/http")
+PEERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "peers")
 
 
 class Bench:
     def __init__(self, options):
         self.options = options
-        self.plan = Plan(options.quick, options.short)
-        if options.pairs:
-            self.plan.pairs = options.pairs
+        self.plan = Plan(options.quick, options.short, options.pairs, options.pairs_max)
         self.cpus = machine.cpus()
         self.counter = counts.counter()
         self.begin = time.monotonic()
-        self.rows = {}        # (series, server) -> Row
+        self.reserve = 0      # seconds for the single measurements
+        self.earlier = 0      # seconds of the run that is continued
+        self.works = {}       # name of a series -> Work
         self.skipped = []     # lines
-        self.done = []        # the report of each series
-        self.singles = []     # and of each single measurement
+        self.singles = []     # the report of each single measurement
         self.live = sys.stderr.isatty()
+        self.judged_rows = limits.judged_rows()
 
     # ---- the work --------------------------------------------------------------------------------
 
     def wanted(self):
-        """The series and their rows that can run here. The others are skipped with one line each."""
+        """The works that can run here, with their rows. The others are skipped with one line each."""
         only = [tuple((part + "/").split("/")[:2]) for part in self.options.only] if self.options.only else None
         chosen, missing = [], {}
         for series in SERIES:
@@ -107,15 +76,21 @@ class Bench:
                         self.skip(f"{name}: {missing[name]}")
             present = [n for n in names if missing[n] is None]
             if present and missing[series.baseline] is None:
-                chosen.append((series, [Row(series, servers.BY_NAME[n]) for n in present]))
+                work = Work(series)
+                work.rows = [Row(series, servers.BY_NAME[n]) for n in present]
+                chosen.append(work)
         return chosen
 
     def wanted_singles(self):
+        done = {each["name"] for each in self.singles if each["figures"]}
+        return [each for each in single_measurements.ALL if each.name not in done and self.wants_single(each)]
+
+    def wants_single(self, each):
         if self.options.only:
-            return [each for each in single_measurements.ALL if each.name in self.options.only]
+            return each.name in self.options.only
         if self.options.group != "core":
-            return [each for each in single_measurements.ALL if each.group == self.options.group]
-        return [each for each in single_measurements.ALL if each.quick and self.options.quick]
+            return each.group == self.options.group
+        return each.quick if self.options.quick else each.full
 
     def skip(self, line):
         self.skipped.append(line)
@@ -135,89 +110,149 @@ class Bench:
     def passed(self):
         return time.monotonic() - self.begin
 
+    def late(self, row):
+        """Is there no time for another pair of this row?"""
+        base = servers.BY_NAME[row.series.baseline]
+        return self.passed() + self.plan.cost(row.series, row.server) + self.plan.cost(row.series, base) > self.options.budget - self.reserve
+
     def all(self):
-        todo, singles = self.wanted(), self.wanted_singles()
-        reserve = sum(each.seconds(self.plan) for each in singles)
-        while todo:
-            series, rows = todo.pop(0)
-            own = len(rows) * self.plan.cost(series)
-            others = sum(len(r) * self.plan.cost(s) for s, r in todo)
-            share = max(self.options.budget - reserve - self.passed(), 0) * own / (own + others)
-            self.one_series(series, rows, time.monotonic() + share)
+        active = self.wanted()
+        self.works = {work.series.name: work for work in active}
+        if self.options.resume:
+            self.resume()
+        singles = self.wanted_singles()
+        # Twice the time of what is judged, so that it can be repeated.
+        self.reserve = min(sum(each.seconds(self.plan) * (2 if limits.judges(each.name) else 1) for each in singles), self.options.budget / 3)
+        for judged, others in self.plan.passes():
+            for work in active:
+                self.visit(work, {row: judged if (work.series.name, row.server.name) in self.judged_rows else others for row in work.rows})
+        for look in self.plan.looks():
+            for work in active:
+                self.visit(work, self.undecided(work, look))
         for each in singles:
             self.one_single(each)
 
+    def undecided(self, work, look):
+        """Row -> pairs: the rows that need up to ${look} pairs because a verdict is open."""
+        goals = {}
+        for names, pairs in limits.undecided(work.report(self.plan.window(work.series))) if work.measured else []:
+            for row in work.rows:
+                if row.server.name in names and pairs < look:
+                    goals[row] = max(goals.get(row, 0), len(row.pairs) + look - pairs)
+        return goals
+
     def one_single(self, each):
-        self.progress(each.name)
-        begun = time.monotonic()
-        try:
-            figures, note = each.measure(self)
-        except (Failure, OSError) as problem:
-            figures, note = {}, str(problem)
+        if self.passed() + each.seconds(self.plan) > 1.1 * self.options.budget:
+            self.skip(f"{each.name}: no time left")
+            return
+        begun, figures, note = time.monotonic(), {}, ""
+        while True:
+            self.progress(each.name)
+            try:
+                more, note = each.measure(self)
+            except (Failure, OSError) as problem:
+                more, note = {}, str(problem)
+            for name, values in more.items():
+                figures.setdefault(name, []).extend(values)
+            if not more or not self.goes_on(each, figures):
+                break
         self.singles.append({"name": each.name, "title": each.title, "seconds": round(time.monotonic() - begun, 1), "figures": figures, "note": note})
         self.say("\n" + render.text_single(self.singles[-1]))
 
-    def one_series(self, series, rows, deadline):
-        floor = Row(series, servers.BY_NAME[series.baseline])
+    def goes_on(self, each, figures):
+        """Is a verdict on a single measurement open, and is there time to repeat it?"""
+        late = self.passed() + each.seconds(self.plan) > self.options.budget
+        return not late and max(map(len, figures.values()), default=0) < self.plan.most and limits.undecided_single(each.name, figures)
+
+    def visit(self, work, goals):
+        """Bring the rows of a series to their numbers of pairs (row -> pairs). A visit begins with A/A pairs."""
+        rows = [row for row, goal in goals.items() if row.wants(goal)]
+        if not rows or self.late(rows[0]):
+            return
         try:
-            for row in rows:
-                self.rows[series.name, row.server.name] = row
-                self.prepare(row)
-            floor.traffic = rows[0].traffic
-            # The counts come first: they do not depend on the clock, and take at most a quarter of the share.
-            if series.counted:
-                for row in [floor, *rows]:
+            self.prepare_all(work, rows)
+            again = max(len(work.again.pairs) + 1, self.plan.again)
+            while work.again.wants(again) and not self.late(work.again):
+                self.one_round(work, [work.again])
+            while rows := [row for row in rows if row.wants(goals[row]) and not self.late(row)]:
+                self.one_round(work, rows)
+        finally:  # an interrupted visit counts, too
+            work.visited = True
+            self.tell(work)
+            render.write_json(self.report(False), self.options.output)
+
+    def tell(self, work):
+        """One line about a visit."""
+        figure = render.main_figure(work.report(0))
+        pairs = ", ".join(f"{row.server.name} {len(row.pairs)}" for row in work.rows)
+        self.say(f"{work.series.name}: A/A {render.ratio(stats.ratios(work.again.pairs, figure), True)}; pairs: {pairs} ({self.passed():.0f} s)")
+
+    def prepare_all(self, work, rows):
+        """What precedes the first pair of each row."""
+        fresh = [row for row in rows if not row.prepared]
+        for row in fresh:
+            self.prepare(row)
+        for row in (work.floor, work.again):
+            row.traffic = row.traffic or rows[0].traffic
+        if not work.again.prepared:
+            self.prepare(work.again)
+        # The counts come first, because they do not depend on the clock.
+        if work.series.counted:
+            for row in [work.floor, *fresh]:
+                if row.syscalls is None:
                     self.count_calls(row)
-            for number in range(self.plan.pairs):
-                for row in rows:
-                    late = time.monotonic() + 2 * self.plan.cost(series) > deadline
-                    if not row.given_up and not (late and number > 0):
-                        self.progress(f"{series.name}: {row.server.name}, pair {number + 1} of {self.plan.pairs}")
-                        self.one_pair(row, number)
-        finally:  # an interrupted series is reported too
-            if any(row.pairs or row.failures for row in rows):
-                self.done.append(self.report_series(series, rows, floor))
-                self.say("\n" + render.text_series(self.done[-1]))
 
     def prepare(self, row):
         """Learn a row's traffic and rate."""
-        series = row.series
+        series, row.prepared = row.series, True
         try:
             if series.answer is not None:
                 row.traffic = servers.Traffic(series.lines.get(row.server.name, series.request), series.answer)
-            elif series.exchange == "answer":
+            elif series.exchange == "answer" and row.traffic is None:
                 running = row.server.start(self.options.build, "answer", {self.cpus[0]})
                 try:
                     row.traffic = learn(running.port, series.request)
                 finally:
                     running.stop()
-            if series.half_rate_of is not None:
-                best = self.rows.get((series.half_rate_of, row.server.name))
-                rate = stats.median([peer["rate"] for peer, _ in best.pairs]) if best else None
-                if rate is None:  # that series was not run: one run of it in a closed loop
-                    closed = SERIES_BY_NAME[series.half_rate_of]
-                    rate = load.run(self.options.build, closed, row.server, self.cpus, self.plan.seconds, self.plan.warmup)["rate"]
-                row.rate = rate / 2
+            if series.half_rate_of is not None and row.rate is None:
+                row.rate = self.best_rate(series.half_rate_of, row.server) / 2
         except (Failure, OSError) as problem:
             row.fail(problem, times=FAILURES_MAX)
+
+    def best_rate(self, name, server):
+        """The rate of a server in the series ${name}, a closed loop."""
+        work = self.works.get(name)
+        row = work and work.row(server.name)
+        rate = max((peer["rate"] for peer, _ in row.pairs), default=None) if row else None
+        if rate is None:  # that series was not run: one run of it
+            cpus = self.cpus if SERIES_BY_NAME[name].pinned else None
+            rate = load.run(self.options.build, SERIES_BY_NAME[name], server, cpus, self.plan.seconds, self.plan.warmup)["rate"]
+        return rate
 
     def run(self, row, server, seconds, warmup, **more):
         cpus = self.cpus if row.series.pinned else None
         return load.run(self.options.build, row.series, server, cpus, seconds, warmup, traffic=row.traffic, **more)
 
+    def one_round(self, work, rows):
+        """One pair of each row, one after the other, while there is time."""
+        for row in rows:
+            if not self.late(row):
+                self.progress(f"{row.series.name}: {row.server.name}, pair {len(row.pairs) + 1}")
+                self.one_pair(row, work.rounds)
+        work.rounds += 1
+
     def one_pair(self, row, number):
-        """Run the row and the baseline; in odd pairs the baseline first."""
-        order = [row.server, servers.BY_NAME[row.series.baseline]]
+        """Run the row and the baseline, at the same rate if it is given; in odd pairs the baseline first."""
+        order = [("peer", row.server), ("base", servers.BY_NAME[row.series.baseline])]
+        row.attempts += 1
         values = {}
         try:
-            for server in order if number % 2 == 0 else reversed(order):
-                values[server.name] = self.run(row, server, self.plan.window(row.series), self.plan.warmup, rate=row.rate)
+            for side, server in order if row.attempts % 2 else reversed(order):
+                values[side] = self.run(row, server, self.plan.window(row.series), self.plan.warmup, rate=row.rate)
         except Failure as problem:
             row.fail(problem)
             return
-        row.failed_in_a_row = 0
-        row.pairs.append((values[order[0].name], values[order[1].name]))
-        row.rounds.append(number)
+        row.add(number, values["peer"], values["base"])
 
     def count_calls(self, row):
         """Count the server's system calls in two short runs of their own."""
@@ -232,40 +267,15 @@ class Bench:
 
     # ---- the results -----------------------------------------------------------------------------
 
-    def report_series(self, series, rows, floor):
-        return {
-            "name": series.name, "title": series.title, "exchange": series.exchange, "connections": series.connections,
-            "pipeline": series.pipeline, "pinned": series.pinned, "overload": series.overload, "open_loop": series.half_rate_of is not None,
-            "window_s": self.plan.window(series), "baseline": series.baseline,
-            "baseline_syscalls": floor.syscalls,
-            "baseline_values": {f: stats.median([b[f] for r in rows for _, b in r.pairs]) for f in load.FIGURES}
-            if series.half_rate_of is None and series.request != HTTP_REQUEST else None,
-            "rows": [self.report_row(row) for row in rows],
-        }
-
-    @staticmethod
-    def report_row(row):
-        bound = sum(peer["client_bound"] for peer, _ in row.pairs)
-        return {
-            "server": row.server.name, "about": row.server.about, "pairs": len(row.pairs), "failures": row.failures,
-            "given_up": row.given_up, "client_bound": bound, "target_rate": row.rate, "syscalls": row.syscalls,
-            "values": {f: stats.median([peer[f] for peer, _ in row.pairs]) for f in load.FIGURES},
-            "baseline_values": {f: stats.median([base[f] for _, base in row.pairs]) for f in load.FIGURES},
-            "ratios": {f: stats.ratios(row.pairs, f) for f in load.FIGURES},
-            "server_busy": stats.median([peer["server_busy"] for peer, _ in row.pairs]),
-            "client_busy": stats.median([peer["client_busy"] for peer, _ in row.pairs]),
-            "runs": [{"round": number, "peer": peer, "baseline": base} for number, (peer, base) in zip(row.rounds, row.pairs)],
-        }
+    def done(self):
+        """The report of each series that was measured, in the order of the list."""
+        found = [self.works[each.name] for each in SERIES if each.name in self.works and self.works[each.name].measured]
+        return [work.report(self.plan.window(work.series)) for work in found]
 
     def verdicts(self):
-        """The rows of limits.py; with --only, those that were measured."""
-        return limits.check({"series": self.done, "single_measurements": self.singles}, self.options.limits and not self.options.part,
+        """The rows of limits.py: all of them with --limits, else those that were measured."""
+        return limits.check({"series": self.done(), "single_measurements": self.singles}, self.options.limits and not self.options.part,
                             self.options.group)
-
-    @property
-    def judged(self):
-        """Are verdicts a part of the report?"""
-        return self.options.limits or self.options.quick or self.options.group != "core"
 
     def command(self):
         """The target of make that runs this."""
@@ -275,13 +285,48 @@ class Bench:
 
     def report(self, complete):
         return {
-            "schema": render.SCHEMA, "kind": "quick" if self.options.quick else "full", "complete": complete, "machine": self.machine,
+            "schema": render.SCHEMA, "kind": self.kind, "complete": complete, "machine": self.machine, "programs": self.programs(),
             "command": "make " + self.command(), "budget_s": self.options.budget,
-            "seconds": round(self.passed(), 1), "pairs_wanted": self.plan.pairs, "warmup_s": self.plan.warmup,
-            "group": self.options.group, "limits": self.verdicts() if self.judged else None,
-            "syscalls_by": self.counter.name if self.counter else None, "skipped": self.skipped, "series": self.done,
+            "seconds": round(self.passed() + self.earlier, 1), "pairs_wanted": self.plan.pairs, "pairs_max": self.plan.most,
+            "seconds_of_a_run": self.plan.seconds, "warmup_s": self.plan.warmup,
+            "group": self.options.group, "limits": self.verdicts(),
+            "syscalls_by": self.counter.name if self.counter else None, "skipped": self.skipped, "series": self.done(),
             "single_measurements": self.singles,
         }
+
+    @property
+    def kind(self):
+        return "short" if self.options.short else "quick" if self.options.quick else "full"
+
+    def programs(self):
+        """A digest of what is measured: xchg's programs and the sources of its peers."""
+        paths = [os.path.join(self.options.build, name) for name in PROGRAMS]
+        paths += sorted(os.path.join(folder, name) for folder, _, names in os.walk(PEERS) for name in names)
+        digest = hashlib.sha256()
+        for path in filter(os.path.isfile, paths):
+            with open(path, "rb") as stream:
+                digest.update(path.encode() + b"\0" + hashlib.sha256(stream.read()).digest())
+        return digest.hexdigest()[:16]
+
+    def resume(self):
+        """Take over the report in the output folder, if there is one: its pairs and its single measurements."""
+        path = os.path.join(self.options.output, "bench.json")
+        if not os.path.exists(path):
+            return
+        with open(path) as stream:
+            earlier = json.load(stream)
+        for key, own in (("schema", render.SCHEMA), ("kind", self.kind), ("group", self.options.group), ("programs", self.programs()),
+                         ("seconds_of_a_run", self.plan.seconds), ("warmup_s", self.plan.warmup)):
+            if earlier.get(key) != own:
+                raise Failure(f"{path} cannot be continued: its {key} is {earlier.get(key)}, not {own}")
+        for key in ("cpu", "cpus_usable", "kernel", "memory_gib"):
+            if earlier["machine"][key] != self.machine[key]:
+                raise Failure(f"{path} is of another machine: {key} is {earlier['machine'][key]}, not {self.machine[key]}")
+        for each in earlier["series"]:
+            self.works.setdefault(each["name"], Work(SERIES_BY_NAME[each["name"]])).read(each)
+        self.singles += [each for each in earlier["single_measurements"] if each["figures"]]
+        self.earlier = earlier["seconds"]
+        self.say(f"continued: {path}, {len(earlier['series'])} series")
 
     def main(self):
         self.machine = machine.describe()
@@ -295,33 +340,47 @@ class Bench:
             complete = True
         except KeyboardInterrupt:
             self.say("interrupted: the results so far are written")
-        if self.done or self.singles:
-            render.write_all(self.report(complete), self.options.output, self.options.document if complete else None)
-            if self.judged and self.verdicts():
-                self.say("\n" + limits.text(self.verdicts()) + "\n" + limits.LEGEND)
-            if self.done:
-                self.say("\n" + render.RATIO_NOTE)
-            self.say(f"\n{self.options.output}/bench.json and bench.html" +
-                     (f", {self.options.document}" if self.options.document and complete else "") + f" ({self.passed():.0f} s)")
+        except Failure as problem:
+            print(problem, file=sys.stderr)
+            return 1
+        done, verdicts = self.done(), self.verdicts()
+        if done or self.singles:
+            self.write(done, verdicts, complete)
         if not complete:
             return 130
         if self.options.limits:
-            return 1 if {row["verdict"] for row in self.verdicts()} & {"FAIL", "not measured"} else 0
-        return 0 if self.done or self.singles else 1
+            return 1 if limits.failed(verdicts) else 0
+        return 0 if done or self.singles else 1
+
+    def write(self, done, verdicts, complete):
+        """The tables of text, and all files."""
+        pages = [self.options.document, self.options.picture] if complete else []
+        render.write_all(self.report(complete), self.options.output, *pages)
+        for each in done:
+            self.say("\n" + render.text_series(each))
+        if verdicts:
+            self.say("\n" + limits.text(verdicts) + "\n" + limits.LEGEND)
+        if done:
+            self.say("\n" + render.RATIO_NOTE)
+        files = [f"{self.options.output}/bench.json and bench.html", *filter(None, pages)]
+        self.say(f"\n{', '.join(files)} ({self.passed():.0f} s)")
 
 
 def parse():
     parser = argparse.ArgumentParser(description="Compare xchgd with its peers. benchmarks/README.md explains every figure.")
     parser.add_argument("--build", default="build", help="where the programs are (build)")
     parser.add_argument("--output", help="the folder of bench.json and bench.html (BUILD/bench)")
-    parser.add_argument("--document", help="a Markdown page to write as well")
+    parser.add_argument("--document", help="a Markdown page whose part of this group is written as well")
+    parser.add_argument("--picture", help="a picture (SVG) whose part of this group is written as well")
+    parser.add_argument("--resume", action="store_true", help="continue the report in the output folder: more rows, or more pairs of its rows")
     parser.add_argument("--quick", action="store_true", help="fewer rows, three pairs")
     parser.add_argument("--group", choices=GROUPS, default="core", help="the series to run without --only (core)")
     parser.add_argument("--short", action="store_true", help="small numbers, two pairs: a test of the runner, not a measurement")
     parser.add_argument("--budget", type=float, help="seconds for everything (2640, quick 280)")
     parser.add_argument("--pairs", type=int, help="pairs per row (8, quick 3, short 2)")
+    parser.add_argument("--pairs-max", type=int, help="pairs of a row whose verdict is open (32, quick 8, short 2; with --pairs, the same number)")
     parser.add_argument("--only", help="SERIES, SERIES/SERVER or a single measurement, separated by commas")
-    parser.add_argument("--limits", action="store_true", help="run the rows of limits.py and print their verdicts; exit code 1 if one fails")
+    parser.add_argument("--limits", action="store_true", help="run the rows of limits.py; exit code 1 if one fails or too many are undecided")
     parser.add_argument("--list", action="store_true", help="list the series, servers and single measurements")
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
@@ -333,6 +392,8 @@ def parse():
     for part in options.only:
         if part.split("/")[0] not in SERIES_BY_NAME and part not in single_measurements.BY_NAME:
             parser.error(f"there is no series {part.split('/')[0]!r}; --list names them")
+    groups = {SERIES_BY_NAME.get(part.split("/")[0], single_measurements.BY_NAME.get(part)).group for part in options.only}
+    options.group = groups.pop() if len(groups) == 1 else options.group
     return options
 
 

@@ -10,7 +10,6 @@ import load
 import machine
 from connections import connect, exchange_all, memory_bytes, memory_per_connection, wait_until
 from processes import Failure
-from series import LANGUAGES
 from servers import QUICK_STOP, Absent, free_port, start_named, start_xchg
 
 MESSAGE = b"x" * 64
@@ -25,10 +24,10 @@ def idle(bench):
     return {"silent": [silent], "spoken": [spoken]}, f"{count:,} connections"
 
 
-def languages_idle(bench):
-    """The same for the servers in other languages, with all of their processes."""
+def idle_beside(bench, names):
+    """The same for xchgd and these servers, with all of their processes."""
     count, figures, absent = machine.affordable(bench.plan.idle), {}, []
-    for name in ["xchgd", *LANGUAGES]:
+    for name in ["xchgd", *names]:
         try:
             running = start_named(name, bench.options.build, "echo")
         except Absent as problem:

@@ -1,6 +1,7 @@
 """The series: one exchange at one load, with the servers that are compared.
 
-Each row of a series is a server. Alternating pairs of runs compare it with the baseline of the series.
+Each row of a series is a server. Alternating pairs of runs compare it with the baseline of the series. The list is in the order of
+importance: where time is short, the first series get it. Before its rows, a series compares its baseline with itself (A/A).
 """
 
 from dataclasses import dataclass, field
@@ -100,26 +101,30 @@ SERIES = [
 # ---- the languages: pairs with xchgd ----
 
 LANGUAGES = ["go-net", "tokio", "netty", "asio", "node", "node-shared", "uvloop", "erlang"]
-ALIKE = "xchgd-again"  # the baseline a second time: how far two equal servers differ here
 
 
 def languages(name, title, exchange, connections, **more):
     """The series on all cores, and on one core for the server and another for the load."""
     half = more.pop("half_rate_of", None)
-    return [Series(f"languages-{name}{suffix}", f"{title}, {where}", exchange, connections, [ALIKE, *LANGUAGES], pinned=pinned, baseline="xchgd",
+    return [Series(f"languages-{name}{suffix}", f"{title}, {where}", exchange, connections, LANGUAGES, pinned=pinned, baseline="xchgd",
                    group="languages", half_rate_of=half and f"languages-{half}{suffix}", **more)
             for suffix, where, pinned in (("", "all cores", False), ("-one-core", "one core", True))]
 
 
-for count in (64, 1, 1000, 10000):
-    SERIES += languages(f"echo-{count}", f"echo of 64 bytes, {count:,} connection{'s' * (count > 1)}", "echo", count)
+def languages_echo(count):
+    return languages(f"echo-{count}", f"echo of 64 bytes, {count:,} connection{'s' * (count > 1)}", "echo", count)
+
+
+SERIES += languages_echo(64)
+SERIES += languages("open-half", "echo of 64 bytes, 64 connections, open loop at half of the server's best rate", "echo", 64, half_rate_of="echo-64")
+SERIES += languages_echo(1000)
 SERIES += languages("pipeline-16", "echo of 64 bytes, 64 connections, 16 messages in flight on each", "echo", 64, pipeline=16)
 SERIES += languages("greet-64", "greet: connect, greeting, message of 64 bytes, close; 64 at a time", "greet", 64)
-SERIES += languages("open-half", "echo of 64 bytes, 64 connections, open loop at half of the server's best rate", "echo", 64, half_rate_of="echo-64")
+SERIES += languages_echo(10000) + languages_echo(1)
 
 # ---- HTTP, loaded by wrk: pairs with nginx ----
 
-HTTP = ["nginx-again", "http-example", "bare-http", "haproxy-http", "h2o", "go-http", "node-http"]
+HTTP = ["http-example", "bare-http", "haproxy-http", "h2o", "go-http", "node-http"]
 SERIES += [Series(f"http-{count}-wrk", f"HTTP, a GET and a short answer, {count:,} connections, loaded by wrk", "http", count, HTTP, baseline="nginx-http",
                   group="http") for count in (64, 1000)]
 GROUPS = list(dict.fromkeys(series.group for series in SERIES))

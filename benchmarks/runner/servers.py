@@ -97,7 +97,7 @@ def start_named(name, build, exchange, cpus=None):
 
 
 def not_built(path):
-    return None if os.access(path, os.X_OK) else f"{path} is not built"
+    return None if os.access(path, os.X_OK) else f"{os.path.relpath(path)} is not built"
 
 
 class Peer:
@@ -288,7 +288,6 @@ ALL = [
     Xchgd("xchgd-iterative", "xchgd, XCHG_MODEL=iterative", XCHG_MODEL="iterative"),
     Xchgd("xchgd-fork", "xchgd, XCHG_MODEL=fork", XCHG_MODEL="fork"),
     Xchgd("xchgd-thread", "xchgd, XCHG_MODEL=thread", XCHG_MODEL="thread"),
-    Xchgd("xchgd-again", "xchgd with its defaults a second time: the A/A pair"),
     Peer("go-net", "go_net", "Go, net: a goroutine for each connection"),
     Peer("tokio", "tokio", "Rust, tokio: a task for each connection"),
     Peer("netty", "netty", "Java, Netty: event loop groups, NIO", warmup=2),
@@ -302,7 +301,6 @@ ALL = [
     BareHttp("bare-http", "bare_answer", "the bare loop with a fixed answer: the lower bound"),
     Peer("go-http", "go_net", "Go, net/http"),
     Peer("node-http", "node_net", "Node.js, http", several=True, warmup=2),
-    Foreign("nginx-again", "nginx, `return 200`, a second time: the A/A pair", "nginx", "nginx", nginx_http),
     Foreign("h2o", "h2o, a file of 3 bytes", "h2o", "h2o", h2o_http),
     Foreign("memcached", "memcached with one worker thread, `mn`", "memcached", "memcached", memcached),
     Foreign("redis", "Redis, `PING`, nothing written to disk", "redis-server", "redis-server", redis),

@@ -6,6 +6,9 @@ from typing import Callable
 import arrivals
 import latency_tails
 import memory
+from series import EVENT_LOOPS, LANGUAGES
+
+PEERS = ["bare", *EVENT_LOOPS, "lecture-thread"]
 
 
 @dataclass
@@ -14,7 +17,8 @@ class SingleMeasurement:
     title: str
     measure: Callable  # of a Bench: ({figure: values}, a note)
     seconds: Callable  # of a Plan: estimated duration
-    quick: bool = False
+    quick: bool = False  # a part of bench-quick
+    full: bool = False   # a part of bench
     group: str = "core"  # of series.py
 
 
@@ -31,7 +35,9 @@ ALL = [
     SingleMeasurement("gone", "memory that remains allocated after connections have closed", memory.kept, lambda plan: 3 + plan.gone / 1000),
     SingleMeasurement("shares", f"{memory.PROCESSES} xchgd processes on one address, XCHG_REUSEPORT=on", memory.shares,
                       lambda plan: plan.long_ms / 1000 + 3),
-    SingleMeasurement("languages-idle", "memory of an idle connection: bytes, of xchgd and of the servers in other languages", memory.languages_idle,
-                      lambda plan: 8 * (8 + plan.idle / 1000), group="languages"),
+    SingleMeasurement("peers-idle", "memory of an idle connection: bytes, of xchgd and its peers", lambda bench: memory.idle_beside(bench, PEERS),
+                      lambda plan: (len(PEERS) + 1) * (8 + plan.idle / 1000), full=True),
+    SingleMeasurement("languages-idle", "memory of an idle connection: bytes, of xchgd and of the servers in other languages",
+                      lambda bench: memory.idle_beside(bench, LANGUAGES), lambda plan: (len(LANGUAGES) + 1) * (8 + plan.idle / 1000), group="languages"),
 ]
 BY_NAME = {each.name: each for each in ALL}

@@ -9,7 +9,7 @@ second usable CPU; the server is pinned to the first. xchg-bench compares every 
 
     client CPU us   = 10^6 * (user + system seconds of the client process) / requests that it reports
     ratio           = the median over pairs of (xchg-bench's / wrk's of the same pair)
-    [low-high]      = the second lowest and the second highest of these ratios
+    [interval]      = as in section 3 of benchmarks/README.md
     at its limit    = xchg-bench's thread uses over 95 % of its CPU, and the server less than 0.95 times as much as that thread
 
 Each side of an exchange does one send and one recv, so xchg-bench and the bare loop need about the same CPU time. Both may be at 100 %.
