@@ -23,13 +23,19 @@ BEGIN, END = "<!-- figures of make lecture: begin -->", "<!-- figures of make le
 
 # ---- arithmetic ----
 
+def spread(values):
+    """Median, lowest and highest; None without values."""
+    values = [value for value in values if value is not None]
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "count": len(values)} if values else None
+
+
 def summary(place):
     """The spread of each figure over the runs of a point, and what a reader must know about them.
 
     stops: in the median run no exchange ended. client_bound: the load generator was the limit in most runs.
     """
     runs = place["runs"]
-    values = {figure: stats.spread([run[figure] for run in runs]) for figure in FIGURES}
+    values = {figure: spread([run[figure] for run in runs]) for figure in FIGURES}
     ended, failed = sum(run["exchanges"] for run in runs), sum(run["failed"] for run in runs)
     values["stops"] = bool(runs) and statistics.median(run["exchanges"] for run in runs) == 0
     values["client_bound"] = 2 * sum(run["client_bound"] for run in runs) > len(runs)
@@ -80,15 +86,15 @@ class Results:
         return (self.held_bytes(self.most, name) - self.held_bytes(min(self.clients), name)) / (many["greeted"] - few["greeted"])
 
     def again(self, figure):
-        """The spread of (the pool / the pool a second time) over neighbouring runs."""
+        """The spread of (the pool / the pool a second time) over neighbouring runs, without the lowest and the highest of five and more."""
         double = next((server["name"] for server in self.report["servers"] if server["again"]), None)
-        pairs = []
+        ratios = []
         for (scenario, clients, name), place in self.places.items():
             other = self.places.get((scenario, clients, double))
             if name == "pool" and other:
-                by_round = {run["round"]: run for run in other["runs"]}
-                pairs += [(run, by_round[run["round"]]) for run in place["runs"] if run["round"] in by_round]
-        return stats.ratios(pairs, figure)
+                by_round = {run["round"]: run[figure] for run in other["runs"]}
+                ratios += [run[figure] / by_round[run["round"]] for run in place["runs"] if run[figure] and by_round.get(run["round"])]
+        return spread(sorted(ratios)[1:-1] if len(ratios) >= 5 else ratios)
 
 
 # ---- words ----
@@ -179,12 +185,12 @@ def findings(results):
 
 
 def noise(results):
-    parts = [f"{what} {spread['median']:.2f} [{spread['low']:.2f}-{spread['high']:.2f}]"
-             for what, spread in (("server CPU", results.again("cpu_us")), ("exchanges a second", results.again("rate"))) if spread]
+    parts = [f"{what} {found['median']:.2f} [{found['low']:.2f}-{found['high']:.2f}]"
+             for what, found in (("server CPU", results.again("cpu_us")), ("exchanges a second", results.again("rate"))) if found]
     if not parts:
         return ""
-    pairs = results.again("rate")["count"]
-    return f"The pool was measured twice in each place. Ratio of the two, over {pairs} pairs: {', '.join(parts)}. A smaller difference is noise."
+    return (f"The pool was measured twice in each place. Ratio of the two in pairs of runs: {', '.join(parts)}, the extremes left out. "
+            "A difference within these brackets is noise.")
 
 
 def written_by(report):
@@ -198,8 +204,8 @@ def written_by(report):
 
 # ---- tables ----
 
-def spread_text(spread, text):
-    return "-" if spread is None else f"{text(spread['median'])} ({text(spread['low'])}-{text(spread['high'])})"
+def spread_text(found, text):
+    return "-" if found is None else f"{text(found['median'])} ({text(found['low'])}-{text(found['high'])})"
 
 
 def cell(results, scenario, clients, name, figure, text=number):
@@ -347,10 +353,10 @@ def value_point(results, scenario, figure, text_of):
             return None
         if values["stops"]:
             return Point(clients, title=f"{name}, {clients:,} clients: stops")
-        spread = values[figure]
+        found = values[figure]
         hollow = values["client_bound"] and figure == "rate"
-        return Point(clients, spread["median"], spread["low"], spread["high"], hollow,
-                     f"{name}, {clients:,} clients: {spread_text(spread, text_of)}" + ("; the load generator was the limit" if hollow else ""))
+        return Point(clients, found["median"], found["low"], found["high"], hollow,
+                     f"{name}, {clients:,} clients: {spread_text(found, text_of)}" + ("; the load generator was the limit" if hollow else ""))
     return point
 
 
@@ -418,8 +424,7 @@ def legend(results):
 
 
 HOW = """Each client connects, reads the greeting, sends a message of 64 bytes and reads until the server closes; then it begins again. Every
-run has a fresh server, pinned to one CPU; the load has another. The vertical line at a marker reaches from the lowest to the highest run (from five
-runs on, from the second lowest to the second highest). A cross below the plot: no exchange ended within the run. A hollow marker, and * in a table: the load
+run has a fresh server, pinned to one CPU; the load has another. The vertical line at a marker reaches from the lowest to the highest run. A cross below the plot: no exchange ended within the run. A hollow marker, and * in a table: the load
 generator had used up its CPU, so the server could serve more. The textbook servers are dashed: blocking calls, no limits, no timeouts, an
 immediate close. xchgd has all of these, and a safe close. Memory is the proportional size (Pss: a page that several processes share is divided among
 them) and the page tables. The kernel's sockets and its own stack for each thread come on top."""
