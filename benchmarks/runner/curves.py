@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from html import escape
 
-WIDTH, LEFT, RIGHT, TOP, PLOT = 340, 56, 14, 10, 190
+WIDTH, LEFT, RIGHT, TOP, PLOT = 340, 56, 20, 10, 190
 LANE, AXIS = 16, 34  # below the plot: the lane of the crosses, the labels of the x axis
 MARK = 3.6           # half the size of a marker
 LANE_STEP = 10       # between the crosses of two curves

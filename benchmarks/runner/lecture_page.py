@@ -120,10 +120,6 @@ def tick_time(us):
     return "0" if us == 0 else f"{us:g} us" if us < 1000 else f"{us / 1000:g} ms" if us < 1e6 else f"{us / 1e6:g} s"
 
 
-def tick_mib(mib):
-    return f"{mib:g} MiB"
-
-
 def per_connection(amount):
     """The difference of two measurements, of which the lowest is a page."""
     return "-" if amount is None else "less than 1 KiB" if amount < 1024 else size(amount)
@@ -385,7 +381,7 @@ def figure(results, caption, point, axis, headings_and_rows):
 
 
 # figure, caption, text of a value, text of a tick, logarithmic
-PLOTS = [("rate", "exchanges a second", number, tick_count, False), ("cpu_us", "server CPU an exchange", micro, tick_time, False),
+PLOTS = [("rate", "exchanges a second", number, tick_count, False), ("cpu_us", "server CPU an exchange", micro, tick_time, True),
          ("p50_us", "time of an exchange, median", micro, tick_time, True), ("p90_us", "time of an exchange, 90 % end within it", micro, tick_time, True),
          ("p99_us", "time of an exchange, 99 % end within it", micro, tick_time, True)]
 
@@ -404,7 +400,7 @@ def mib(row):
 
 
 # caption, value of a row, text of a value, text of a tick
-HELD_PLOTS = [("memory of the server", mib, lambda value: size(value * (1 << 20)), tick_mib),
+HELD_PLOTS = [("memory of the server in MiB", mib, number, tick_count),
               ("threads of the server, in all its processes", lambda row: row["threads"], "{:,}".format, tick_count),
               ("connections that were greeted", lambda row: row["greeted"], "{:,}".format, tick_count)]
 

@@ -14,6 +14,11 @@ from test_lecture import lecture_page, made_up  # noqa: E402
 SMALLEST = "Math.min(...[...document.querySelectorAll('body *')].filter((node) => !node.closest('svg')).map((node) => parseFloat(getComputedStyle(node).fontSize)))"
 # The height of the letters of a plot on the screen.
 LETTERS = "Math.min(...[...document.querySelectorAll('figure svg text')].map((node) => node.getBoundingClientRect().height))"
+# Texts of a plot that reach beyond it.
+CUT_OFF = """[...document.querySelectorAll('figure svg text')].filter((node) => {
+  const [own, plot] = [node.getBoundingClientRect(), node.ownerSVGElement.getBoundingClientRect()];
+  return own.left < plot.left || own.right > plot.right || own.bottom > plot.bottom;
+}).map((node) => node.textContent)"""
 FOCUSED = "document.activeElement.tagName"
 
 
@@ -40,6 +45,7 @@ class Lecture(unittest.TestCase):
                     self.assertLessEqual(self.evaluate(page, "document.documentElement.scrollWidth"), width)
                     self.assertGreaterEqual(self.evaluate(page, SMALLEST), 14)
                     self.assertGreaterEqual(self.evaluate(page, LETTERS), 10)
+                    self.assertEqual(self.evaluate(page, CUT_OFF), [])
                     ratio, text = self.evaluate(page, f"({CONTRAST})()")
                     self.assertGreaterEqual(ratio, 4.5, f"the contrast of {text!r}")
                     seen = self.browser.do("seen", page)
