@@ -30,6 +30,13 @@ bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost 
 	@.ci/packages iproute2 nftables || echo 'iproute2 or nftables is not installed: continuing without them'
 	@python3 benchmarks/runner/stop.py --build $(B) $(BENCH_OPTIONS)
 
+PACKAGES_lecture = python3
+GOALS_lecture = lecture
+GROUPS_OF_PACKAGES += lecture
+
+lecture: need-lecture $(B)/xchgd $(B)/xchg-bench $(B)/peers/iterative $(B)/peers/fork $(B)/peers/thread ## measure the four concurrency models side by side, at most 10 minutes: build/lecture/lecture.html (BENCH_OPTIONS=--short: 1 minute)
+	@python3 benchmarks/runner/lecture.py --build $(B) $(BENCH_OPTIONS)
+
 bench-fair: $(B)/xchgd $(B)/tests/live/publish_server ## what a client waits for while 40 others flood its worker, in eight ways, 1 minute (BENCH_OPTIONS='--seconds n')
 	@python3 benchmarks/runner/fair.py --build $(B) $(BENCH_OPTIONS)
 
@@ -39,4 +46,4 @@ bench-admin: $(B)/xchgd $(B)/xchg-bench ## what the admin endpoint costs and how
 bench-sandbox: $(B)/xchgd $(B)/xchg-bench ## what XCHG_SANDBOX=auto costs an exchange and the start, 4 minutes (BENCH_OPTIONS='--pairs n --seconds n --starts n')
 	@python3 benchmarks/runner/sandbox.py --build $(B) $(BENCH_OPTIONS)
 
-.PHONY: bench-stop bench-library bench-fair bench-admin bench-sandbox
+.PHONY: lecture bench-stop bench-library bench-fair bench-admin bench-sandbox
