@@ -90,14 +90,14 @@ $(B)/peers/tokio: $(LANGUAGE_SOURCES)/tokio.rs $(LANGUAGE_SOURCES)/tokio.toml
 $(B)/peers/netty: $(LANGUAGE_SOURCES)/Netty.java
 	@mkdir -p $(B)/languages/netty
 	$(call say,JAVA)javac -Xlint:all,-processing -cp $(call colons,$(NETTY_JARS)) -d $(B)/languages/netty $<
-	@$(call starter,java -cp $(abspath $(B))/languages/netty:$(call colons,$(NETTY_JARS)) Netty)
+	@$(call starter,java -Dio.netty.leakDetection.level=disabled -cp $(abspath $(B))/languages/netty:$(call colons,$(NETTY_JARS)) Netty)
 
 $(B)/peers/asio: $(LANGUAGE_SOURCES)/asio.cc
 	@mkdir -p $(@D)
 	$(call say,C++ )g++ -std=c++17 -O2 -g -pthread -Wall -Wextra -o $@ $<
 
 $(B)/peers/node_net: $(LANGUAGE_SOURCES)/node_net.js
-	@$(call starter,node $(abspath $<))
+	@$(call starter,node --expose-gc $(abspath $<))
 
 $(B)/peers/uvloop_net: $(LANGUAGE_SOURCES)/uvloop_net.py
 	@$(call starter,$(DEBIAN_PYTHON) -B $(abspath $<))

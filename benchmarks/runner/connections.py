@@ -11,6 +11,7 @@ from processes import Failure
 
 PER_ADDRESS = 9000  # connect() is slow beyond 10,000 connections from one source address to one port
 TIME_LIMIT = 30     # seconds for one step
+PRIMED, PRIMED_EXCHANGES = 200, 50  # connections before a measurement, and exchanges on each
 SETTLE = 2.5        # seconds until the kernel has freed memory again: each worker trims its memory once a second
 
 
@@ -70,19 +71,41 @@ def family_descriptors(pid):
     return sum(len(os.listdir(f"/proc/{each}/fd")) for each in processes.family(pid))
 
 
-def memory_per_connection(running, count, request, answer):
+def settled_bytes(running):
+    """Resident memory of a server and its processes, once garbage is collected and freed memory has gone back to the kernel."""
+    running.collect()
+    time.sleep(SETTLE)
+    return family_bytes(running.pid)
+
+
+def prime(running, request, answer):
+    """Have exchanges before the measurement: what a runtime loads or compiles for its first clients is not the cost of a connection."""
+    clients = []
+    try:
+        for index in range(PRIMED):
+            clients.append(connect(running.port, index))
+        for _ in range(PRIMED_EXCHANGES):
+            exchange_all(clients, request, answer)
+        most = family_descriptors(running.pid)
+    finally:
+        for client in clients:
+            client.close()
+    wait_until(lambda: family_descriptors(running.pid) <= most - PRIMED, "the first connections closed")
+
+
+def memory_per_connection(running, count, request, answer, primed=False):
     """Stop the server after measuring: bytes per connection that never spoke, and bytes after one exchange on each; of all its processes."""
     clients = []
     try:
-        before, descriptors = family_bytes(running.pid), family_descriptors(running.pid)
+        if primed:
+            prime(running, request, answer)
+        before, descriptors = settled_bytes(running) if primed else family_bytes(running.pid), family_descriptors(running.pid)
         for index in range(count):
             clients.append(connect(running.port, index))
         wait_until(lambda: family_descriptors(running.pid) >= descriptors + count, "all connections accepted")
-        time.sleep(SETTLE)
-        silent = family_bytes(running.pid)
+        silent = settled_bytes(running)
         exchange_all(clients, request, answer)
-        time.sleep(SETTLE)
-        spoken = family_bytes(running.pid)
+        spoken = settled_bytes(running)
         running.check()
     finally:
         running.stop()  # before the clients close: killing the server is faster than closing one by one

@@ -10,7 +10,7 @@ import http_load
 import processes
 from http_load import Children
 from processes import Failure
-from servers import GREETING, Traffic, escape
+from servers import GREETING, MANY, Traffic, escape, warmup_of
 
 # The figures of a run. More is better for rate, less for the others.
 FIGURES = ("rate", "cpu_us", "p50_us", "p90_us", "p99_us", "p99_9_us", "client_us")
@@ -41,6 +41,8 @@ def command(build, series, running, seconds, warmup, rate=None, traffic=None, co
         more += ["-k"] if series.once else []
         return request_loop(build, series.connections, seconds, warmup, running.port, traffic or Traffic(b"", GREETING), *more)
     more += ["-R", str(max(int(rate), 1))] if rate is not None else []
+    # All connect at once, and a slow accept is a part of the latency. It is not an error.
+    more += ["-T", "10s"] if series.connections >= MANY else []
     threads = 1 if series.connections == 1 or (series.pinned and not series.overload) else 2
     return xchg_bench(build, series.exchange, series.connections, seconds, warmup, running.port, *more, threads=threads)
 
@@ -126,7 +128,7 @@ def run(build, series, server, cpus, seconds, warmup, *, rate=None, traffic=None
     """
     server_cpus, load_cpus = ({cpus[0]}, set(cpus) if series.overload else {cpus[1]}) if cpus else (None, None)
     running = server.start(build, series.exchange, server_cpus, traffic)
-    warmup = max(warmup, server.warmup) if count is None else warmup
+    warmup = max(warmup, warmup_of(server, series)) if count is None else warmup
     try:
         if series.exchange == "http":
             return http_load.run(series, running, load_cpus, seconds, warmup)

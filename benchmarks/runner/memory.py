@@ -33,7 +33,7 @@ def idle_beside(bench, names):
         except Absent as problem:
             absent.append(f"skipped: {problem}")
             continue
-        silent, spoken = memory_per_connection(running, count, MESSAGE, MESSAGE)
+        silent, spoken = memory_per_connection(running, count, MESSAGE, MESSAGE, primed=True)
         figures |= {f"{name}: silent": [silent], f"{name}: spoken": [spoken]}
     return figures, "; ".join([f"{count:,} connections", *absent])
 

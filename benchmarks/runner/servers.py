@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 
@@ -17,7 +18,14 @@ from processes import Failure
 
 GREETING = b"Message from server\0"
 QUICK_STOP = {"XCHG_STOP_GRACE": "0", "XCHG_DRAIN_TIMEOUT": "0"}
+MANY = 10000  # connections, which a slow runtime needs seconds to accept
 ANY_PORT = {"XCHG_LISTEN": "127.0.0.1:0"}
+
+
+def warmup_of(server, series):
+    """Seconds that a server needs before its figures count."""
+    seconds = getattr(server, "warmup_greet", server.warmup) if series.exchange == "greet" else server.warmup
+    return seconds + 2 if seconds and series.connections >= MANY else seconds
 
 
 class Absent(Failure):
@@ -46,6 +54,7 @@ class Running(processes.Child):
     """A started server. It is ready once it says pattern, after which its address follows, or else once port takes connections."""
 
     name = "the server"
+    garbage = None  # a function of this class that collects it
 
     def __init__(self, command, *, pattern=None, port=None, folder=None, **how):
         self.folder, self.port = folder, port
@@ -70,6 +79,22 @@ class Running(processes.Child):
             except OSError:
                 self._read(0.01)
         self.fail("the server does not listen")
+
+    def hang_up(self):
+        """The programs in Go and Erlang collect their garbage on SIGHUP."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    def hang_up_all(self):
+        for each in processes.family(self.pid):
+            os.kill(each, signal.SIGHUP)
+
+    def ask_java(self):
+        subprocess.run(["jcmd", str(self.pid), "GC.run"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=processes.LIMIT, check=True)
+
+    def collect(self):
+        """Ask for a collection of garbage, where there is a collector. It may still go on when this returns."""
+        if self.garbage is not None:
+            self.garbage(self)
 
     def stop(self):
         super().stop()
@@ -101,10 +126,15 @@ def not_built(path):
 
 
 class Peer:
-    """A program of benchmarks/peers. several: it serves with processes that live as long as it does. warmup: seconds, for a compiler at run time."""
+    """A program of benchmarks/peers.
 
-    def __init__(self, name, program, about, *, several=False, warmup=0, **variables):
-        self.name, self.program, self.about, self.several, self.warmup, self.variables = name, program, about, several, warmup, variables
+    several: it serves with processes that live as long as it does. warmup: seconds until a compiler at run time is done; warmup_greet: the
+    same under greet, whose calls are fewer. garbage: how to collect it, a function of Running.
+    """
+
+    def __init__(self, name, program, about, *, several=False, warmup=0, warmup_greet=None, garbage=None, **variables):
+        self.name, self.program, self.about, self.several, self.variables, self.garbage = name, program, about, several, variables, garbage
+        self.warmup, self.warmup_greet = warmup, warmup if warmup_greet is None else warmup_greet
         self.forks = program == "fork"
 
     def missing(self, build):
@@ -112,8 +142,10 @@ class Peer:
 
     def start(self, build, exchange, cpus, traffic=None):
         arguments = [str(len(traffic.request)), escape(traffic.answer)] if exchange == "answer" else [exchange]
-        return Running([os.path.join(build, "peers", self.program), "0", *arguments], cpus=cpus, pattern="listening ",
-                       env=os.environ | self.variables)
+        running = Running([os.path.join(build, "peers", self.program), "0", *arguments], cpus=cpus, pattern="listening ",
+                          env=os.environ | self.variables)
+        running.garbage = self.garbage
+        return running
 
 
 class BareHttp(Peer):
@@ -288,15 +320,15 @@ ALL = [
     Xchgd("xchgd-iterative", "xchgd, XCHG_MODEL=iterative", XCHG_MODEL="iterative"),
     Xchgd("xchgd-fork", "xchgd, XCHG_MODEL=fork", XCHG_MODEL="fork"),
     Xchgd("xchgd-thread", "xchgd, XCHG_MODEL=thread", XCHG_MODEL="thread"),
-    Peer("go-net", "go_net", "Go, net: a goroutine for each connection"),
+    Peer("go-net", "go_net", "Go, net: a goroutine for each connection", garbage=Running.hang_up),
     Peer("tokio", "tokio", "Rust, tokio: a task for each connection"),
-    Peer("netty", "netty", "Java, Netty: event loop groups, NIO", warmup=2),
+    Peer("netty", "netty", "Java, Netty: event loop groups, NIO", warmup=4, warmup_greet=10, garbage=Running.ask_java),
     Peer("asio", "asio", "C++, Boost.Asio: a pool of threads, each with an io_context"),
-    Peer("node", "node_net", "Node.js, net under cluster", several=True, warmup=2),
-    Peer("node-shared", "node_net", "the same, each process accepts (NODE_CLUSTER_SCHED_POLICY=none)", several=True, warmup=2,
-         NODE_CLUSTER_SCHED_POLICY="none"),
+    Peer("node", "node_net", "Node.js, net under cluster", several=True, warmup=2, warmup_greet=10, garbage=Running.hang_up_all),
+    Peer("node-shared", "node_net", "the same, each process accepts (NODE_CLUSTER_SCHED_POLICY=none)", several=True, warmup=2, warmup_greet=6,
+         garbage=Running.hang_up_all, NODE_CLUSTER_SCHED_POLICY="none"),
     Peer("uvloop", "uvloop_net", "Python, protocols on uvloop, a process for each core", several=True),
-    Peer("erlang", "erlang_tcp", "Erlang, gen_tcp: a process for each connection", warmup=1),
+    Peer("erlang", "erlang_tcp", "Erlang, gen_tcp: a process for each connection", warmup=1, garbage=Running.hang_up),
     Example("http-example", "http", "docs/examples/http.c: the library with a parse function"),
     BareHttp("bare-http", "bare_answer", "the bare loop with a fixed answer: the lower bound"),
     Peer("go-http", "go_net", "Go, net/http"),

@@ -6,9 +6,12 @@
 %% has 4 KiB. TCP_NODELAY: off by default in gen_tcp, set here on the listener, from which
 %% connections take their options. Backlog: 4096. The emulator's threads do not spin before they
 %% sleep (+sbwt none), as RabbitMQ starts it. A client that does not read blocks its process. If it
-%% half-closes then, the driver of gen_tcp drops what is queued; no measured client does that.
+%% half-closes then, the driver of gen_tcp drops what is queued; no measured client does that. SIGHUP
+%% collects garbage.
 -module(erlang_tcp).
+-behaviour(gen_event).
 -export([main/0, main/1, accept/2]).
+-export([init/1, handle_event/2, handle_call/2]). % of gen_event
 
 -define(GREETING, <<"Message from server", 0>>).
 -define(ACCEPTORS, 10).
@@ -23,6 +26,8 @@ main([Port, Exchange | _]) ->
                {nodelay, true}, {buffer, 4096}, {exit_on_close, false}, {active, false}],
     {ok, Listener} = gen_tcp:listen(list_to_integer(Port), Options),
     {ok, Bound} = inet:port(Listener),
+    ok = os:set_signal(sighup, handle),
+    ok = gen_event:add_handler(erl_signal_server, ?MODULE, []),
     io:format("listening 127.0.0.1:~b~n", [Bound]),
     [spawn_link(?MODULE, accept, [Listener, Name]) || _ <- lists:seq(1, ?ACCEPTORS)],
     receive stop -> ok end;
@@ -37,6 +42,19 @@ exchange(_) -> usage().
 usage() ->
     io:format(standard_error, "usage: erlang_tcp PORT echo|greet|hello [N]~n", []),
     halt(64).
+
+%% Signals: collect the garbage of all processes on SIGHUP, before the memory is measured.
+init([]) ->
+    {ok, []}.
+
+handle_event(sighup, State) ->
+    [erlang:garbage_collect(Process) || Process <- processes()],
+    {ok, State};
+handle_event(_, State) ->
+    {ok, State}.
+
+handle_call(_, State) ->
+    {ok, ok, State}.
 
 accept(Listener, Exchange) ->
     case gen_tcp:accept(Listener) of

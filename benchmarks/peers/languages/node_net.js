@@ -4,7 +4,7 @@
 // With one process there is no cluster. Node's default policy hands connections over in turn; with
 // NODE_CLUSTER_SCHED_POLICY=none each process accepts for itself. Buffers are Node's own, up to 64 KiB.
 // TCP_NODELAY: off by default in net and on in http, set here by the option noDelay. Backlog: 4096.
-// http is the module http with its defaults and one handler.
+// http is the module http with its defaults and one handler. With --expose-gc, SIGHUP collects garbage.
 'use strict';
 
 const cluster = require('node:cluster');
@@ -26,12 +26,13 @@ function echo(conn) {
   conn.on('drain', () => conn.resume());
 }
 
-// Send the greeting and receive one message up to a 0 byte.
+// Send the greeting and receive one message up to a 0 byte. The close is at once: end() would first half-close, and
+// wait for the client's end.
 function greet(conn) {
   conn.write(GREETING);
   conn.on('data', (chunk) => {
     if (chunk.includes(0)) {
-      conn.end();
+      conn.destroy();
     }
   });
 }
@@ -69,6 +70,10 @@ if (!Number.isInteger(port) || !Number.isInteger(count) || count < 1 || more.len
     !(exchange === 'http' || Object.hasOwn(exchanges, exchange))) {
   process.stderr.write('usage: node_net PORT echo|greet|hello|http [N]\n');
   process.exit(64);
+}
+
+if (globalThis.gc) {
+  process.on('SIGHUP', () => globalThis.gc());
 }
 
 if (cluster.isPrimary && count > 1) {
