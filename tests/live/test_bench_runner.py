@@ -5,6 +5,7 @@ Servers, loads and the clock are simulated, so no figure here depends on the mac
 
 import argparse
 import contextlib
+import html
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import xml.etree.ElementTree as ElementTree
 from importlib.machinery import SourceFileLoader
 from unittest import mock
 
+from test_bench_html import CHROMIUM, browse
 from xchgd import TOP
 
 sys.path.insert(0, os.path.join(TOP, "benchmarks", "runner"))
@@ -383,16 +385,18 @@ class Pages(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        cls.reports = {group: cls.make_report(group) for group in series.GROUPS}
+
+    @staticmethod
+    def make_report(group):
         def of(name, run):
             factors = {"libuv": None, "node": 9.0, "go-http": None, "xchgd": 1.0 + run % 5 / 50}
             return factors.get(name, 1.1 + run % 7 / 30)
-        cls.reports = {}
-        for group in series.GROUPS:
-            found = run_bench(Servers(of), group=group, part=False, pairs=1, only=[] if group != "core" else [
-                "echo-64", "open-half", "greet-free", "mn-64", "pipeline-128"])
-            found.singles = [{"name": "peers-idle", "title": "memory <of> an idle connection", "seconds": 1, "note": "18,000 connections & more",
-                              "figures": {"xchgd: silent": [150.0], "libuv & co: silent": [271.0], "xchgd: spoken": [152.0], "empty: spoken": []}}]
-            cls.reports[group] = found.report(True)
+        only = ["echo-64", "open-half", "greet-free", "mn-64", "pipeline-128"] if group == "core" else []
+        found = run_bench(Servers(of), group=group, part=False, pairs=1, only=only)
+        found.singles = [{"name": "peers-idle", "title": "memory <of> an idle connection", "seconds": 1, "note": "18,000 connections & more",
+                          "figures": {"xchgd: silent": [150.0], "libuv & co: silent": [271.0], "xchgd: spoken": [152.0], "empty: spoken": []}}]
+        return found.report(True)
 
     def test_every_plot_is_valid_and_has_every_row(self):
         for group, report in self.reports.items():
@@ -527,5 +531,24 @@ class Pages(unittest.TestCase):
                 self.assertEqual(stream.read(), before)
 
 
-if __name__ == "__main__":
-    unittest.main()
+@unittest.skipUnless(CHROMIUM, "chromium is not installed")
+class Browser(unittest.TestCase):
+    """Goal: a telephone of 320 px shows the whole width of the page, without console messages."""
+
+    def test_a_telephone(self):
+        report = Pages.make_report("languages")
+        with tempfile.TemporaryDirectory() as folder:
+            render.write_all(report, folder)
+            with open(os.path.join(folder, "bench.html")) as stream:
+                page = stream.read()
+            with open(os.path.join(folder, "frame.html"), "w") as stream:
+                stream.write(f'<iframe width="320" height="600" style="border: 0" srcdoc="{html.escape(page)}"></iframe><p id="found"></p><script>'
+                             'onload = () => { const page = frames[0].document, plots = [...page.querySelectorAll(".plots svg")];'
+                             'found.textContent = [page.documentElement.scrollWidth, plots.length,'
+                             'Math.min(...plots.map((svg) => svg.getBoundingClientRect().width))].map(Math.floor).join(" "); };</script>')
+            dom, console = browse(folder, os.path.join(folder, "frame.html"), "--dump-dom")
+        self.assertEqual(console, [])
+        width, count, narrowest = map(int, re.search(r'<p id="found">([\d ]+)</p>', dom).group(1).split())
+        self.assertLessEqual(width, 320)
+        self.assertEqual(count, 3 * len(report["series"]) + 2)
+        self.assertGreater(narrowest, 0.8 * plots.WIDTH)  # so a letter of 11.5 units has at least 9 px
