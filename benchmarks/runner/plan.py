@@ -9,6 +9,8 @@ verdict is wrong with a probability of 0.08 on each side.)
 
 import math
 
+from servers import warmup_of
+
 PASSES = [(2, 1), (5, 3), (8, 5), (8, 8)]  # pairs of (rows that a verdict needs, other rows)
 LOOKS = (5, 8, 12, 16, 24, 32)
 AGAIN = 4  # A/A pairs at the first visit of a series; each later visit has one
@@ -42,7 +44,7 @@ class Plan:
 
     def cost(self, series, server):
         """Estimated seconds of a run."""
-        warmup = max(self.warmup, server.warmup)
+        warmup = max(self.warmup, warmup_of(server, series))
         if series.exchange == "http":  # wrk takes whole seconds, for the warm-up, too
             return max(math.ceil(self.window(series)), 1) + max(math.ceil(warmup), 1) + 0.3
         return self.window(series) + warmup + 0.25 + series.connections / 8000
