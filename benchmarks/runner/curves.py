@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, LEFT, RIGHT, TOP, PLOT = 340, 56, 20, 10, 190
-LANE, AXIS = 16, 34  # below the plot: the lane of the crosses, the labels of the x axis
+LANE, AXIS = 20, 34  # below the plot: the lane of the crosses, the labels of the x axis
 MARK = 3.6           # half the size of a marker
 LANE_STEP = 10       # between the crosses of two curves
 
@@ -123,7 +123,7 @@ def one_curve(curve, x_of, y_of, lane_y):
 
 def grid(axis, ticks, y_of):
     return "".join(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_of(tick):.1f}" y2="{y_of(tick):.1f}" class="grid"/>'
-                   f'<text x="{LEFT - 6}" y="{y_of(tick) + 4:.1f}" text-anchor="end">{escape(axis.text(tick))}</text>' for tick in ticks)
+                   f'<text x="{LEFT - 9}" y="{y_of(tick) + 4:.1f}" text-anchor="end">{escape(axis.text(tick))}</text>' for tick in ticks)
 
 
 def chart(curves, axis, label):
@@ -134,7 +134,7 @@ def chart(curves, axis, label):
     stopped = [curve for curve in curves if any(p.y is None for p in curve.points)]
     bottom = TOP + PLOT
     foot = bottom + (LANE + LANE_STEP * len(stopped) if stopped else 0)
-    lane = f'<text x="{LEFT - 6}" y="{bottom + 20}" text-anchor="end">stops</text>' if stopped else ""
+    lane = f'<text x="{LEFT - 9}" y="{bottom + 24}" text-anchor="end">stops</text>' if stopped else ""
     x_labels = "".join(f'<text x="{x_of(x):.1f}" y="{foot + 15}" text-anchor="middle">{x:,}</text>' for x in xs)
     drawn = "".join(one_curve(curve, x_of, y_of, bottom + LANE + (LANE_STEP * stopped.index(curve) if curve in stopped else 0))
                     for curve in sorted(curves, key=lambda curve: not curve.thin))
