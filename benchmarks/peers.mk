@@ -90,7 +90,7 @@ $(B)/peers/tokio: $(LANGUAGE_SOURCES)/tokio.rs $(LANGUAGE_SOURCES)/tokio.toml
 $(B)/peers/netty: $(LANGUAGE_SOURCES)/Netty.java
 	@mkdir -p $(B)/languages/netty
 	$(call say,JAVA)javac -Xlint:all,-processing -cp $(call colons,$(NETTY_JARS)) -d $(B)/languages/netty $<
-	@$(call starter,java -Dio.netty.leakDetection.level=disabled -cp $(abspath $(B))/languages/netty:$(call colons,$(NETTY_JARS)) Netty)
+	@$(call starter,java -cp $(abspath $(B))/languages/netty:$(call colons,$(NETTY_JARS)) Netty)
 
 $(B)/peers/asio: $(LANGUAGE_SOURCES)/asio.cc
 	@mkdir -p $(@D)

@@ -7,9 +7,9 @@
  *
  * parse       A message is the head of a request: its lines up to the empty one. A line that ends
  *             without CR ends the message too, and on_message answers 400.
- * skip        The body of a request is not used. The state holds how many of its bytes are
- *             still to come, and parse turns them into messages that are discarded.
- * answer      All answers are constant but for the date, which a thread writes once a second.
+ * skip        The body of a request is not used. The state is the number of its bytes
+ *             that are still to come. parse turns them into messages that are discarded.
+ * take, eat   A head ends with CR LF CR LF. CR is a part of nothing, so no step leaves the head.
  * close       After a malformed request, the next one may begin anywhere. So the answer says
  *             "Connection: close", and the engine closes when the client has it.
  *
@@ -18,7 +18,9 @@
  */
 #include <xchg.h>
 
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #define HEAD_MAX_BYTES 8192
@@ -29,105 +31,72 @@ struct text {
   size_t size;
 };
 
-/* A connection's state. */
-struct client {
-  size_t skip; /* bytes of a body that are still to come */
+struct request {
+  struct text method;
+  char major, minor; /* digits */
+  unsigned hosts, lengths;
+  unsigned long long body;
+  bool root, coded, expect, close, keep_alive; /* root: its target is the page */
 };
 
 struct answer {
   const char *head, *body;
+  bool keeps; /* the connection */
 };
 
-#define ANSWER(status, length, body) \
-  { "HTTP/1.1 " status "\r\nContent-Type: text/plain\r\nContent-Length: " length "\r\n", body }
-static const struct answer ok = ANSWER("200 OK", "3", "ok\n");
-static const struct answer bad_request = ANSWER("400 Bad Request", "12", "bad request\n");
-static const struct answer not_found = ANSWER("404 Not Found", "10", "not found\n");
-static const struct answer not_allowed =
-    ANSWER("405 Method Not Allowed\r\nAllow: GET, HEAD", "12", "not allowed\n");
-static const struct answer too_large = ANSWER("413 Content Too Large", "10", "too large\n");
-static const struct answer head_too_large =
-    ANSWER("431 Request Header Fields Too Large", "15", "head too large\n");
-static const struct answer no_coding = ANSWER("501 Not Implemented", "10", "no coding\n");
-static const struct answer no_version = ANSWER("505 HTTP Version Not Supported", "9", "HTTP/1.x\n");
+#define HEAD(status, length) \
+  "HTTP/1.1 " status "\r\nContent-Type: text/plain\r\nContent-Length: " length "\r\n"
 
-struct request {
-  struct text method, target;
-  char major, minor; /* digits */
-  unsigned hosts, lengths;
-  size_t body;
-  bool coded, expect, close, keep_alive; /* what its fields say */
-  bool root;                             /* its target is the page */
-};
+/* What a byte may be a part of. main fills the table before the server starts. */
+enum { TOKEN = 1, HOST = 2, TARGET = 4, VALUE = 8, DIGIT = 16, BLANK = 32 };
+static unsigned char byte_parts[256];
 
-/* ---- words ---- */
+static void fill_parts(void) {
+  for (int c = 1; c < 256; c++) {
+    bool digit = c >= '0' && c <= '9', word = digit || ((c | 32) >= 'a' && (c | 32) <= 'z');
+    bool blank = c == ' ' || c == '\t', visible = c > ' ' && c != 127;
+    byte_parts[c] |= word || strchr("!#$%&'*+-.^_`|~", c) != NULL ? TOKEN : 0;
+    byte_parts[c] |= word || strchr("-._~%!$&'()*+,;=:[]", c) != NULL ? HOST : 0;
+    byte_parts[c] |= (visible && c < 127 ? TARGET : 0) | (visible || blank ? VALUE : 0);
+    byte_parts[c] |= (digit ? DIGIT : 0) | (blank ? BLANK : 0);
+  }
+}
+
+/* The bytes of this part that come next; move behind them. */
+static struct text take(const char **at, unsigned char part) {
+  const char *begin = *at;
+  while ((byte_parts[(unsigned char)**at] & part) != 0) {
+    ++*at;
+  }
+  return (struct text){begin, (size_t)(*at - begin)};
+}
+
+/* Does this word come next? Then move behind it. */
+static bool eat(const char **at, const char *word) {
+  bool found = strncmp(*at, word, strlen(word)) == 0;
+  *at += found ? strlen(word) : 0;
+  return found;
+}
+
+static bool is_all(struct text text, unsigned char part) {
+  const char *at = text.at;
+  return take(&at, part).size == text.size;
+}
 
 static bool is(struct text text, const char *word) {
   return text.size == strlen(word) && memcmp(text.at, word, text.size) == 0;
 }
 
-static bool is_letter(char c) { return (c | 32) >= 'a' && (c | 32) <= 'z'; }
-
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-/* The same for a ${word} in lower case, whatever the case of ${text}. */
 static bool is_any_case(struct text text, const char *word) {
-  size_t i = 0;
-  while (i < text.size && (is_letter(text.at[i]) ? text.at[i] | 32 : text.at[i]) == word[i] &&
-         word[i] != 0) {
-    i++;
-  }
-  return i == text.size && word[i] == 0;
+  return text.size == strlen(word) && strncasecmp(text.at, word, text.size) == 0;
 }
-
-/* What a byte may be a part of. main fills the table before the server starts. */
-enum { TOKEN = 1, HOST = 2, TARGET = 4, VALUE = 8 };
-static unsigned char byte_parts[256];
-
-static void fill_parts(void) {
-  for (int c = 1; c < 256; c++) {
-    bool word = is_letter((char)c) || is_digit((char)c);
-    byte_parts[c] |= word || strchr("!#$%&'*+-.^_`|~", c) != NULL ? TOKEN : 0;
-    byte_parts[c] |= word || strchr("-._~%!$&'()*+,;=:[]", c) != NULL ? HOST : 0;
-    byte_parts[c] |= c > ' ' && c < 127 ? TARGET : 0;
-    byte_parts[c] |= (c >= ' ' && c != 127) || c == '\t' ? VALUE : 0;
-  }
-}
-
-static bool is_all(struct text text, unsigned char part) {
-  size_t i = 0;
-  while (i < text.size && (byte_parts[(unsigned char)text.at[i]] & part) != 0) {
-    i++;
-  }
-  return i == text.size;
-}
-
-/* Remove from ${rest} what is before ${end}, and ${end}; the whole text if there is none. */
-static struct text take(struct text *rest, char end) {
-  const char *at = memchr(rest->at, end, rest->size);
-  struct text taken = {rest->at, at == NULL ? rest->size : (size_t)(at - rest->at)};
-  size_t size = taken.size + (at != NULL);
-  *rest = (struct text){rest->at + size, rest->size - size};
-  return taken;
-}
-
-static struct text trim(struct text text) {
-  for (; text.size > 0 && (*text.at == ' ' || *text.at == '\t'); text.at++, text.size--) {
-  }
-  while (text.size > 0 && (text.at[text.size - 1] == ' ' || text.at[text.size - 1] == '\t')) {
-    text.size--;
-  }
-  return text;
-}
-
-/* ---- requests ---- */
 
 /* Find the end of a head, or of its first line without CR, or the next part of a body. */
 static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
-  const struct client *client = xchg_state(conn);
+  const size_t *skip = xchg_state(conn);
   size_t limit = size < HEAD_MAX_BYTES ? size : HEAD_MAX_BYTES;
-  if (client->skip > 0) {
-    return client->skip < limit ? client->skip : limit;
+  if (*skip > 0) {
+    return *skip < limit ? *skip : limit;
   }
   const char *line = data, *end = line + limit, *lf;
   while ((lf = memchr(line, '\n', (size_t)(end - line))) != NULL) {
@@ -139,131 +108,117 @@ static size_t parse(struct xchg_conn *conn, const void *data, size_t size) {
   return limit < HEAD_MAX_BYTES ? 0 : limit;
 }
 
-/* Read the value of Content-Length. A number over the limit becomes the limit and one. */
-static bool read_length(struct request *request, struct text text) {
-  bool digits = text.size > 0;
-  for (size_t i = 0; i < text.size && digits; i++) {
-    digits = is_digit(text.at[i]);
-    request->body = request->body * 10 + (size_t)(text.at[i] - '0');
-    request->body = request->body > BODY_MAX_BYTES ? BODY_MAX_BYTES + 1 : request->body;
-  }
-  return digits && request->lengths++ == 0;
+/* Read "/path?query" or "http://host/path?query", or the "*" of OPTIONS. */
+static bool read_target(struct request *request, struct text target) {
+  const char *at = target.at, *end = at + target.size;
+  bool absolute = strncasecmp(at, "http://", strlen("http://")) == 0;
+  at += absolute ? strlen("http://") : 0;
+  bool good = absolute ? take(&at, HOST).size > 0 && (at == end || strchr("/?", *at)) : *at == '/';
+  bool path = eat(&at, "/");
+  request->root = (path || absolute) && (at == end || *at == '?');
+  return good || (is(target, "*") && (request->root = is(request->method, "OPTIONS")));
 }
 
-/* Read "Name: value". Return: is it well-formed? */
-static bool read_field(struct request *request, struct text line) {
-  struct text value = line, name = take(&value, ':');
-  if (name.size == line.size || name.size == 0 || !is_all(name, TOKEN) || !is_all(value, VALUE)) {
-    return false; /* no colon, a space before it, a folded line, a control byte */
-  }
-  value = trim(value);
+/* Take what a field says. Return: may its value be so? */
+static bool read_field(struct request *request, struct text name, struct text value) {
   request->coded = request->coded || is_any_case(name, "transfer-encoding");
   request->expect = request->expect || is_any_case(name, "expect");
   if (is_any_case(name, "content-length")) {
-    return read_length(request, value);
+    request->body = strtoull(value.at, NULL, 10); /* a number that is too large: ULLONG_MAX */
+    return request->lengths++ == 0 && value.size > 0 && is_all(value, DIGIT);
   }
-  while (value.size > 0 && is_any_case(name, "connection")) {
-    struct text option = trim(take(&value, ','));
+  const char *at = value.at, *end = at + value.size;
+  for (; at < end && is_any_case(name, "connection"); at++) {
+    struct text option = take(&at, TOKEN);
     request->close = request->close || is_any_case(option, "close");
     request->keep_alive = request->keep_alive || is_any_case(option, "keep-alive");
   }
   return !is_any_case(name, "host") || (request->hosts++ == 0 && is_all(value, HOST));
 }
 
-/* Read "/path?query" or "http://host/path?query", or the "*" of OPTIONS. */
-static bool read_target(struct request *request, struct text text) {
-  bool absolute = *text.at != '/';
-  if (is(text, "*")) {
-    return request->root = is(request->method, "OPTIONS");
-  }
-  if (absolute && (!is_any_case(take(&text, '/'), "http:") || take(&text, '/').size > 0)) {
-    return false;
-  }
-  bool host = take(&text, '/').size > 0; /* a path has nothing before its first slash */
-  request->root = text.size == 0 || *text.at == '?';
-  return host == absolute;
-}
-
 /* Read a head with its empty line. Return: is it well-formed? */
-static bool read_head(struct request *request, struct text head) {
-  struct text line = take(&head, '\n');
-  request->method = take(&line, ' ');
-  request->target = take(&line, ' ');
-  bool good = request->method.size > 0 && is_all(request->method, TOKEN) &&
-              request->target.size > 0 && is_all(request->target, TARGET) &&
-              read_target(request, request->target) && line.size == strlen("HTTP/1.1\r") &&
-              memcmp(line.at, "HTTP/", 5) == 0 && is_digit(line.at[5]) && line.at[6] == '.' &&
-              is_digit(line.at[7]) && line.at[8] == '\r';
-  if (good) {
-    request->major = line.at[5];
-    request->minor = line.at[7];
+static bool read_head(struct request *request, const char *at) {
+  request->method = take(&at, TOKEN);
+  bool good = request->method.size > 0 && eat(&at, " ") &&
+              read_target(request, take(&at, TARGET)) && eat(&at, " HTTP/");
+  struct text major = take(&at, DIGIT), minor = {NULL, 0};
+  good = good && eat(&at, ".") && (minor = take(&at, DIGIT)).size == 1 && major.size == 1 &&
+         eat(&at, "\r\n");
+  while (good && !eat(&at, "\r\n")) {
+    struct text name = take(&at, TOKEN);
+    good = name.size > 0 && eat(&at, ":");
+    take(&at, BLANK);
+    struct text value = take(&at, VALUE);
+    while (value.size > 0 && (byte_parts[(unsigned char)value.at[value.size - 1]] & BLANK)) {
+      value.size--;
+    }
+    good = good && eat(&at, "\r\n") && read_field(request, name, value);
   }
-  while (good && (line = take(&head, '\n')).size > 1) {
-    line.size--; /* its CR */
-    good = read_field(request, line);
-  }
+  request->major = good ? *major.at : 0;
+  request->minor = good ? *minor.at : 0;
   return good && (request->hosts == 1 || request->minor == '0' || request->major != '1') &&
          !(request->coded && request->lengths > 0);
 }
 
-static const struct answer *judge(struct request *request, struct text head) {
-  if (head.size < 4 || memcmp(head.at + head.size - 4, "\r\n\r\n", 4) != 0) {
-    return head.size == HEAD_MAX_BYTES ? &head_too_large : &bad_request;
-  } else if (!read_head(request, head)) {
-    return &bad_request;
+static struct answer judge(struct request *request, struct text head) {
+  bool ended = head.size >= 4 && memcmp(head.at + head.size - 4, "\r\n\r\n", 4) == 0;
+  if (!ended && head.size == HEAD_MAX_BYTES) {
+    return (struct answer){HEAD("431 Request Header Fields Too Large", "15"), "head too large\n",
+                           false};
+  } else if (!ended || !read_head(request, head.at)) {
+    return (struct answer){HEAD("400 Bad Request", "12"), "bad request\n", false};
   } else if (request->major != '1') {
-    return &no_version;
+    return (struct answer){HEAD("505 HTTP Version Not Supported", "9"), "HTTP/1.x\n", false};
   } else if (request->coded) {
-    return &no_coding;
+    return (struct answer){HEAD("501 Not Implemented", "10"), "no coding\n", false};
   } else if (request->body > BODY_MAX_BYTES) {
-    return &too_large;
-  } else if (!request->root) {
-    return &not_found;
+    return (struct answer){HEAD("413 Content Too Large", "10"), "too large\n", false};
   }
-  return is(request->method, "GET") || is(request->method, "HEAD") ? &ok : &not_allowed;
+  bool keeps =
+      !request->expect && !request->close && (request->minor != '0' || request->keep_alive);
+  if (!request->root) {
+    return (struct answer){HEAD("404 Not Found", "10"), "not found\n", keeps};
+  } else if (!is(request->method, "GET") && !is(request->method, "HEAD")) {
+    return (struct answer){HEAD("405 Method Not Allowed\r\nAllow: GET, HEAD", "12"),
+                           "not allowed\n", keeps};
+  }
+  return (struct answer){HEAD("200 OK", "3"), "ok\n", keeps};
 }
 
-/* ---- answers ---- */
-
-/* The line "Date: ..." and CR LF, of this thread. */
-static const char *date_line(void) {
-  static _Thread_local char line[64];
+/* The line "Date: ..." and the empty line. Each thread makes them once a second. */
+static const char *head_end(void) {
+  static _Thread_local char end[64];
   static _Thread_local time_t made;
   time_t now = time(NULL);
   if (now != made) {
     struct tm parts;
     gmtime_r(&now, &parts);
-    strftime(line, sizeof(line), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &parts);
+    strftime(end, sizeof(end), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n\r\n", &parts);
     made = now;
   }
-  return line;
+  return end;
 }
 
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
-  struct client *client = xchg_state(conn);
+  size_t *skip = xchg_state(conn);
   struct text head = {message->data, message->size};
-  if (client->skip > 0 || is(head, "\r\n")) { /* a body, or an empty line before a request */
-    client->skip -= client->skip > 0 ? message->size : 0;
+  if (*skip > 0 || is(head, "\r\n")) { /* a body, or an empty line before a request */
+    *skip -= *skip > 0 ? message->size : 0;
     return;
   }
   struct request request = {.minor = '1'};
-  const struct answer *answer = judge(&request, head);
-  bool usual = answer == &ok || answer == &not_found || answer == &not_allowed;
-  bool keeps = usual && !request.expect && !request.close;
-  keeps = keeps && (request.minor != '0' || request.keep_alive);
-  const char *texts[] = {answer->head, date_line(),
-                         !keeps                 ? "Connection: close\r\n\r\n"
-                         : request.minor == '0' ? "Connection: keep-alive\r\n\r\n"
-                                                : "\r\n",
-                         is(request.method, "HEAD") ? "" : answer->body};
+  struct answer answer = judge(&request, head);
+  const char *option = !answer.keeps          ? "Connection: close\r\n"
+                       : request.minor == '0' ? "Connection: keep-alive\r\n"
+                                              : "";
+  const char *texts[] = {answer.head, option, head_end(), answer.body};
   struct iovec parts[4];
   for (size_t i = 0; i < 4; i++) {
     parts[i] = (struct iovec){(void *)texts[i], strlen(texts[i])};
   }
-  xchg_sendv(conn, parts, 4);
-  if (keeps) {
-    client->skip = request.body;
-  } else {
+  xchg_sendv(conn, parts, is(request.method, "HEAD") ? 3 : 4);
+  *skip = (size_t)request.body; /* at most BODY_MAX_BYTES where a request may follow */
+  if (!answer.keeps) {
     xchg_finish(conn);
   }
 }
@@ -272,7 +227,7 @@ int main(int argc, char **argv) {
   static const struct xchg_handler http = {.size = sizeof(http),
                                            .frame = {.kind = XCHG_FRAME_CUSTOM, .parse = parse},
                                            .max_message = HEAD_MAX_BYTES,
-                                           .state_size = sizeof(struct client),
+                                           .state_size = sizeof(size_t),
                                            .on_message = on_message};
   fill_parts();
   tzset(); /* reads the file of the time zone now, not when the first date is made */

@@ -104,6 +104,7 @@ CASES = {
     "an absolute target with a query": (field(target=b"http://x/?a"), OK),
     "an absolute target with a path": (field(target=b"http://x:80/a"), kept(404)),
     "an absolute target without host": (field(target=b"http:///"), BAD),
+    "a user in an absolute target": (field(target=b"http://x@y/"), BAD),
     "another scheme": (field(target=b"ftp://x/"), BAD),
     "no path": (field(target=b"a"), BAD),
     "OPTIONS *": (field(method=b"OPTIONS", target=b"*"), kept(405)),

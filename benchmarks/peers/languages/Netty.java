@@ -4,8 +4,7 @@
  * Started as `netty PORT echo|greet|hello [N]`; N is by default the number of usable CPUs. The
  * transport is NIO, because Debian's package has no native one. Buffers are pooled and direct, which
  * is Netty's default, and have 4 KiB. The default size adapts to the reads. It then fits a message
- * exactly, so that each full buffer costs a further read. Echoes are flushed once per read loop. The
- * search for leaks of buffers is off, which the documentation of Netty advises for a release.
+ * exactly, so that each full buffer costs a further read. Echoes are flushed once per read loop.
  * TCP_NODELAY: on, the default of Netty. Backlog: 4096. A client that does not read is not read.
  */
 import io.netty.bootstrap.ServerBootstrap;
