@@ -65,7 +65,7 @@ void buf_pool_stage(struct buf_pool *pool, void *memory, size_t size) {
 }
 
 bool buf_pool_idle(const struct buf_pool *pool) {
-  for (size_t i = 0; i < BUF_CLASSES; i++) {
+  for (size_t i = 0; pool->touched && i < BUF_CLASSES; i++) {
     if (pool->classes[i].empty > 0 || pool->spare[i] != NULL) {
       return true;
     }
@@ -75,8 +75,10 @@ bool buf_pool_idle(const struct buf_pool *pool) {
 
 void buf_pool_trim(struct buf_pool *pool) {
   free_spares(pool);
+  pool->touched = false;
   for (size_t i = 0; i < BUF_CLASSES; i++) {
     slab_trim(&pool->classes[i]);
+    pool->touched = pool->touched || pool->classes[i].used > 0 || pool->classes[i].empty > 0;
   }
 }
 
@@ -100,6 +102,7 @@ static bool free_bytes(const struct buf_pool *pool, uint64_t bytes) {
 /* Take a block of a class: the spare one, else one from its slab. Return: it, or NULL. */
 static struct buf *class_take(struct buf_pool *pool, uint32_t class, uint32_t *slot) {
   struct buf *buf = pool->spare[class];
+  pool->touched = true;
   if (buf == NULL) {
     return slab_alloc(&pool->classes[class], slot);
   }

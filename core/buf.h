@@ -40,6 +40,7 @@ struct buf {
 struct buf_pool {
   struct slab classes[BUF_CLASSES];
   struct buf *spare[BUF_CLASSES]; /* owns; a free block, or NULL */
+  bool touched;                   /* classes may have memory: one was used since the last trim */
   struct buf *staging;            /* borrows; the staging block; NULL = in use, or there is none */
   uint64_t bytes;                 /* bytes of all blocks in use, without the staging block */
   uint64_t bytes_max;             /* the limit on bytes */

@@ -180,7 +180,9 @@ struct xchg_handler {
  * xchg_sendv(conn, parts, count):
  * Queue copies of ${count} parts, one after the other.
  * Errors: EPIPE, ENOMEM (the connection ends with XCHG_MEMORY), EPERM, EINVAL (${count} < 0).
- * Note: The result may be ignored. After ENOMEM the connection ends and on_close gets the reason.
+ * Note: The result may be ignored. After ENOMEM the connection ends and on_close gets the reason. A
+ * callback of ${conn} itself needs memory only for what the kernel does not take after it. If that
+ * is missing, the connection ends in the same way, without an error of a call.
  */
 int xchg_send(struct xchg_conn *conn, const void *data, size_t size);
 int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
