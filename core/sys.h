@@ -73,8 +73,8 @@ static inline uint64_t sys_now_ns(void) {
  * with threads costs two atomic operations a call, and xchg cancels no thread.  The sanitizers
  * intercept only libc's calls, so their builds use libc.
  *
- * No caller asks for the result of sys_close: Linux has released the descriptor even if close fails,
- * and its errors concern files that were written.
+ * No caller asks for the result of sys_close: Linux has released the descriptor even if close
+ * fails, and its errors concern files that were written.
  */
 #ifdef SYS_SANITIZED
 static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
