@@ -114,11 +114,6 @@ void addr_from_ipv6(struct addr *addr, const uint8_t bytes[16], uint16_t port) {
   memcpy(addr->bytes, bytes, sizeof(addr->bytes));
 }
 
-void addr_from_ipv4(struct addr *addr, const uint8_t bytes[4], uint16_t port) {
-  *addr = (struct addr){.port = port, .family = ADDR_IPV4};
-  memcpy(addr->bytes, bytes, 4);
-}
-
 const char *addr_format(const struct addr *addr, char text[ADDR_TEXT_MAX]) {
   char host[INET6_ADDRSTRLEN] = "";
   switch ((enum addr_family)addr->family) {

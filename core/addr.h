@@ -11,6 +11,7 @@
 #include "core/base.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 enum addr_family { ADDR_NONE, ADDR_IPV4, ADDR_IPV6, ADDR_UNIX };
 
@@ -89,7 +90,10 @@ bool addr_in_block(const struct addr *addr, const struct addr_block *block);
 void addr_from_ipv6(struct addr *addr, const uint8_t bytes[16], uint16_t port);
 
 /** Set ${addr} to an IPv4 address and a port. */
-void addr_from_ipv4(struct addr *addr, const uint8_t bytes[4], uint16_t port);
+static inline void addr_from_ipv4(struct addr *addr, const uint8_t bytes[4], uint16_t port) {
+  *addr = (struct addr){.port = port, .family = ADDR_IPV4};
+  memcpy(addr->bytes, bytes, 4);
+}
 
 /** Write ${addr} to ${text} as "127.0.0.1:80", "[::1]:80" or "unix". Return: ${text}. */
 const char *addr_format(const struct addr *addr, char text[ADDR_TEXT_MAX]);

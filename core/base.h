@@ -35,7 +35,9 @@
 
 #define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
 
-/* A function that its caller seldom needs.  Inlined, it would make every call save its registers. */
+/*
+ * A function that its caller seldom needs.  Inlined, it would make every call save its registers.
+ */
 #define OUTLINED __attribute__((noinline))
 
 /** The object of ${type} whose ${member} ${pointer} points to. */

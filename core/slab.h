@@ -2,11 +2,11 @@
  * slab: allocates objects of one size and numbers them by slot.
  *
  * Memory comes in mapped chunks.  Slot i is object i % per_chunk of chunk i / per_chunk, and
- * per_chunk is a power of two, so that no slot costs a division.  A chunk is mapped when the first of its slots is needed.  slab_alloc always returns the lowest free slot,
- * so that the upper chunks become empty, and slab_trim unmaps each empty chunk.  (The decay of a
- * general allocator does not run in a process that sleeps.)  All bytes of an object are the user's,
- * because the metadata is separate.  After slab_init only chunks are allocated.
- * One thread at a time uses a slab.
+ * per_chunk is a power of two, so that no slot costs a division.  A chunk is mapped when the first
+ * of its slots is needed.  slab_alloc always returns the lowest free slot, so that the upper chunks
+ * become empty, and slab_trim unmaps each empty chunk.  (The decay of a general allocator does not
+ * run in a process that sleeps.)  All bytes of an object are the user's, because the metadata is
+ * separate.  After slab_init only chunks are allocated. One thread at a time uses a slab.
  */
 #ifndef CORE_SLAB_H
 #define CORE_SLAB_H

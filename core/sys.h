@@ -41,26 +41,47 @@ struct sockaddr;
 #endif
 #endif
 
-/** Make a system call as syscall(2) does: -1 with errno if it fails. */
-static inline long sys_call(long number, long a, long b, long c, long d, long e, long f) {
+/**
+ * sys_call(number, a, b, c, d):
+ * Make a system call of up to four arguments as syscall(2) does: -1 with errno if it fails.
+ * sys_call_6 passes two more, which are 0.
+ */
 #if defined(__x86_64__) && defined(__LP64__)
-  register long in_r10 __asm__("r10") = d;
-  register long in_r8 __asm__("r8") = e;
-  register long in_r9 __asm__("r9") = f;
-  long result;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(in_r10), "r"(in_r8), "r"(in_r9)
-                   : "rcx", "r11", "memory");
+static inline long sys_result(long result) {
   if ((unsigned long)result > -4096UL) {
     errno = (int)-result;
     return -1;
   }
   return result;
-#else
-  return syscall(number, a, b, c, d, e, f);
-#endif
 }
+static inline long sys_call(long number, long a, long b, long c, long d) {
+  register long r10 __asm__("r10") = d;
+  long result;
+  __asm__ volatile("syscall" /* rules-ok: a call whose result is not used is made, too */
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
+                   : "rcx", "r11", "memory");
+  return sys_result(result);
+}
+static inline long sys_call_6(long number, long a, long b, long c, long d) {
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = 0;
+  register long r9 __asm__("r9") = 0;
+  long result;
+  __asm__ volatile("syscall" /* rules-ok: as above */
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
+  return sys_result(result);
+}
+#else
+static inline long sys_call(long number, long a, long b, long c, long d) {
+  return syscall(number, a, b, c, d);
+}
+static inline long sys_call_6(long number, long a, long b, long c, long d) {
+  return syscall(number, a, b, c, d, 0L, 0L);
+}
+#endif
 
 /** Nanoseconds of CLOCK_MONOTONIC. */
 static inline uint64_t sys_now_ns(void) {
@@ -73,8 +94,8 @@ static inline uint64_t sys_now_ns(void) {
  * with threads costs two atomic operations a call, and xchg cancels no thread.  The sanitizers
  * intercept only libc's calls, so their builds use libc.
  *
- * No caller asks for the result of sys_close: Linux has released the descriptor even if close fails,
- * and its errors concern files that were written.
+ * No caller asks for the result of sys_close: Linux has released the descriptor even if close
+ * fails, and its errors concern files that were written.
  */
 #ifdef SYS_SANITIZED
 static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
@@ -103,30 +124,30 @@ static inline int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event
 }
 #else
 static inline int sys_accept4(int fd, struct sockaddr *addr, unsigned *size, int flags) {
-  return (int)sys_call(SYS_accept4, fd, (long)addr, (long)size, flags, 0, 0);
+  return (int)sys_call(SYS_accept4, fd, (long)addr, (long)size, flags);
 }
 static inline ssize_t sys_recv(int fd, void *data, size_t size, int flags) {
-  return sys_call(SYS_recvfrom, fd, (long)data, (long)size, flags, 0, 0);
+  return sys_call_6(SYS_recvfrom, fd, (long)data, (long)size, flags);
 }
 static inline ssize_t sys_send(int fd, const void *data, size_t size, int flags) {
-  return sys_call(SYS_sendto, fd, (long)data, (long)size, flags, 0, 0);
+  return sys_call_6(SYS_sendto, fd, (long)data, (long)size, flags);
 }
 static inline ssize_t sys_write(int fd, const void *data, size_t size) {
-  return sys_call(SYS_write, fd, (long)data, (long)size, 0, 0, 0);
+  return sys_call(SYS_write, fd, (long)data, (long)size, 0);
 }
-static inline int sys_close(int fd) { return (int)sys_call(SYS_close, fd, 0, 0, 0, 0, 0); }
+static inline int sys_close(int fd) { return (int)sys_call(SYS_close, fd, 0, 0, 0); }
 static inline int sys_ioctl(int fd, unsigned long request, int *value) {
-  return (int)sys_call(SYS_ioctl, fd, (long)request, (long)value, 0, 0, 0);
+  return (int)sys_call(SYS_ioctl, fd, (long)request, (long)value, 0);
 }
 static inline int sys_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event) {
-  return (int)sys_call(SYS_epoll_ctl, epoll_fd, op, fd, (long)event, 0, 0);
+  return (int)sys_call(SYS_epoll_ctl, epoll_fd, op, fd, (long)event);
 }
 static inline int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max,
                                  int timeout_ms) {
 #ifdef SYS_epoll_wait
-  return (int)sys_call(SYS_epoll_wait, epoll_fd, (long)events, max, timeout_ms, 0, 0);
+  return (int)sys_call(SYS_epoll_wait, epoll_fd, (long)events, max, timeout_ms);
 #else /* aarch64 has only this call, which is the same without a signal mask */
-  return (int)sys_call(SYS_epoll_pwait, epoll_fd, (long)events, max, timeout_ms, 0, 0);
+  return (int)sys_call_6(SYS_epoll_pwait, epoll_fd, (long)events, max, timeout_ms);
 #endif
 }
 #endif

@@ -68,20 +68,6 @@ int reactor_add_wake(struct reactor *reactor, const struct wake *wake) {
   return sys_epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, wake->fd, &event);
 }
 
-struct source *reactor_alloc(struct reactor *reactor) {
-  uint32_t slot;
-  struct source *source = slab_alloc(reactor->slab, &slot);
-  if (source == NULL) {
-    return NULL;
-  }
-  if (++reactor->generation >> (64 - reactor->owner_bits - reactor->slot_bits) != 0) {
-    reactor->generation = 1;
-  }
-  *source =
-      (struct source){.key = reactor->generation << reactor->slot_bits | slot, .next = SLAB_NONE};
-  return source;
-}
-
 static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
   uint32_t events = source->interest | (source->edge ? EPOLLET : 0u);
   struct epoll_event event = {.events = events, .data.u64 = source->key};

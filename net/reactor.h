@@ -104,7 +104,19 @@ static inline struct source *reactor_find(const struct reactor *reactor, uint64_
 }
 
 /** Allocate an object with an initialised struct source, not yet watched; NULL without memory. */
-struct source *reactor_alloc(struct reactor *reactor);
+static inline struct source *reactor_alloc(struct reactor *reactor) {
+  uint32_t slot;
+  struct source *source = slab_alloc(reactor->slab, &slot);
+  if (source == NULL) {
+    return NULL;
+  }
+  if (++reactor->generation >> (64 - reactor->owner_bits - reactor->slot_bits) != 0) {
+    reactor->generation = 1;
+  }
+  *source =
+      (struct source){.key = reactor->generation << reactor->slot_bits | slot, .next = SLAB_NONE};
+  return source;
+}
 
 /**
  * Watch ${fd}, which the caller keeps, for ${events}, with EPOLLET for edges.

@@ -55,8 +55,8 @@ struct acceptor {
   struct histogram batches;  /* likewise: connections accepted for one event */
   struct pause_clock pauses; /* likewise */
   enum accept_state state;
-  uint32_t room; /* connections for which there is room, at least: only this thread reduces it */
-  bool exhausted;                /* paused because descriptors or memory are exhausted */
+  uint32_t room;  /* connections for which there is room, at least: only this thread reduces it */
+  bool exhausted; /* paused because descriptors or memory are exhausted */
   bool has_deferred;             /* there is a deferred connection */
   struct accepted_conn deferred; /* owns its descriptor while has_deferred */
   uint32_t live_seen;            /* live connections when it paused */

@@ -160,18 +160,6 @@ bool admission_check(struct admission *admission, struct accepted_conn *accepted
   return true;
 }
 
-void admission_release(struct admission *admission, uint32_t ip_slot) {
-  if (ip_slot != NO_IP_SLOT) {
-    atom_sub_release_u32(&admission->nodes[ip_slot].live, 1);
-  }
-}
-
-void room_wake(struct admission *admission) {
-  if (sleep_flag_clear(&admission->acceptor_waits)) {
-    wake_signal(admission->wake);
-  }
-}
-
 void room_prepare_wait(struct admission *admission) {
   sleep_flag_prepare(&admission->acceptor_waits);
 }

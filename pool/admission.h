@@ -55,13 +55,21 @@ bool admission_check(struct admission *admission, struct accepted_conn *accepted
                      enum xchg_reason *refused);
 
 /** A connection with ${ip_slot} has ended. Thread: any. */
-void admission_release(struct admission *admission, uint32_t ip_slot);
+static inline void admission_release(struct admission *admission, uint32_t ip_slot) {
+  if (ip_slot != NO_IP_SLOT) {
+    atom_sub_release_u32(&admission->nodes[ip_slot].live, 1);
+  }
+}
 
 /**
  * room_wake(admission): a connection has ended or a queue has a place: wake the acceptor if it
  * waits for room.  Call after all releases of a turn.  Thread: any.
  */
-void room_wake(struct admission *admission);
+static inline void room_wake(struct admission *admission) {
+  if (sleep_flag_clear(&admission->acceptor_waits)) {
+    wake_signal(admission->wake);
+  }
+}
 
 /** Announce a wait for room; look again afterwards. Thread: the acceptor. */
 void room_prepare_wait(struct admission *admission);

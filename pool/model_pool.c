@@ -137,8 +137,7 @@ static uint32_t pool_free_places(struct model *model) {
   struct model_pool *pool = pool_of(model);
   uint32_t places = 0;
   for (uint32_t i = 0; i < pool->count; i++) {
-    places += model->setup.config->queue -
-              ring_count_producer(&pool->threads[i].worker.inbox.ring);
+    places += model->setup.config->queue - ring_count_producer(&pool->threads[i].worker.inbox.ring);
   }
   return places;
 }
