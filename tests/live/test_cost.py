@@ -124,14 +124,14 @@ OTHERS_MARGIN = 0.02  # of all calls that are not named, together: some depend o
 
 # Loads that do the same in every run: one connection at a time, or rounds.
 INSTRUCTIONS = {
-    "echo, 1 connection": Instructions(echo(500, 2000), 1082),
-    "echo, 64 connections": Instructions(echo_rounds(5, 45), 627),
-    "line, 64 connections, pipeline 16": Instructions(line_rounds(5, 25, 16), 260),
-    "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 303),
-    "line, 1 connection, 100 of 1,000 bytes": Instructions(line_in_bunches(4, 44), 491),
-    "greet, 1 in parallel": Instructions(greet(200, 800), 3664),
-    "greet, 64 in parallel": Instructions(greet_rounds(8, 24), 2155),
-    "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(200, 800, XCHG_LINGER="0"), 3604),
+    "echo, 1 connection": Instructions(echo(500, 2000), 857),
+    "echo, 64 connections": Instructions(echo_rounds(5, 45), 584),
+    "line, 64 connections, pipeline 16": Instructions(line_rounds(5, 25, 16), 259),
+    "line, 1 connection, pipeline 16": Instructions(line(1600, 8000, "-p", 16), 288),
+    "line, 1 connection, 100 of 1,000 bytes": Instructions(line_in_bunches(4, 44), 484),
+    "greet, 1 in parallel": Instructions(greet(200, 800), 2733),
+    "greet, 64 in parallel": Instructions(greet_rounds(8, 24), 1870),
+    "greet, 1 in parallel, XCHG_LINGER=0": Instructions(greet(200, 800, XCHG_LINGER="0"), 2692),
 }
 INSTRUCTIONS_MARGIN = 1.05
 INSTRUCTIONS_LEAST = 0.5     # less means a broken count or an old record
