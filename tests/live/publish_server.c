@@ -14,8 +14,9 @@
  *
  * A publication is NUMBER, eight digits, and SIZE - 8 bytes of a pattern that depends on it.
  *
- * The linker option --wrap puts functions of this program before those of libc, which count:
- * - wakes: writes of an eventfd's size by the publishing thread while it publishes
+ * The linker option --wrap puts functions of this program before those of libc and of the library,
+ * which count:
+ * - wakes: calls of wake_signal by the publishing thread while it publishes
  * - allocations and copies of the message's size or more, by any thread, since the last publish
  */
 #include "core/xchg.h"
@@ -26,7 +27,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MESSAGE_MAX_BYTES ((size_t)4 << 20)
 #define NUMBER_DIGITS 8
@@ -39,7 +39,7 @@ extern char **environ; /* environ(7): no header must declare it */
 static _Thread_local bool publishing; /* this thread is in xchg_publish */
 
 static struct {
-  atom_u64 wakes;       /* writes of an eventfd's size */
+  atom_u64 wakes;       /* of a sleeping thread */
   atom_u64 size;        /* of the message; smaller sizes are not counted; 0 = off */
   atom_u64 allocations; /* of this size or more */
   atom_u64 copies;
@@ -53,8 +53,9 @@ static void count(atom_u64 *counter, size_t size) {
 }
 
 /* The linker calls __wrap_x in place of x; __real_x is x. */
-ssize_t __real_write(int fd, const void *data, size_t size);
-ssize_t __wrap_write(int fd, const void *data, size_t size);
+struct wake;
+void __real_wake_signal(struct wake *wake);
+void __wrap_wake_signal(struct wake *wake);
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__real_calloc(size_t number, size_t size);
@@ -70,11 +71,11 @@ void *__wrap___memcpy_chk(void *to, const void *from, size_t size, size_t room);
 void *__real___memmove_chk(void *to, const void *from, size_t size, size_t room);
 void *__wrap___memmove_chk(void *to, const void *from, size_t size, size_t room);
 
-ssize_t __wrap_write(int fd, const void *data, size_t size) {
-  if (publishing && size == sizeof(uint64_t)) {
+void __wrap_wake_signal(struct wake *wake) {
+  if (publishing) {
     atom_add_relaxed_u64(&counts.wakes, 1);
   }
-  return __real_write(fd, data, size);
+  __real_wake_signal(wake);
 }
 
 void *__wrap_malloc(size_t size) {
