@@ -39,6 +39,7 @@
  *   queued bytes          <=  max_pending + one reply + the greeting   (built-in exchanges)
  *   state != OPEN         =>  in == NULL, except for the beginning of a header in HEADER
  *   ENDING or LINGERING   =>  discarded <= LINGER_BYTES_MAX
+ *   no turn is requested  =>  the timer fires at the next deadline, or earlier
  *
  * In ENDING and LINGERING the handler gets no callback but on_close.  A posted call and the result
  * of an offloaded job still arrive, but they cannot send.

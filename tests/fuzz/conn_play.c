@@ -13,6 +13,7 @@
 #include "tests/fuzz/conn_play.h"
 
 #include "net/frame.h"
+#include "net/conn_timeout.h"
 #include "net/conn_input.h"
 #include "net/conn.h"
 #include "net/builtin.h"
@@ -270,6 +271,14 @@ static struct xchg_conn *live(const struct play *play) {
   return slot == SLAB_NONE ? NULL : conn_of(slab_at(&play->slab, slot));
 }
 
+/* Will the timer of ${conn} fire at its next deadline, or earlier? A tick later is in time. */
+static bool in_time(const struct xchg_conn *conn) {
+  const struct timer *timer = &conn->source.timer;
+  uint64_t tick = UINT64_C(1) << WHEEL_TICK_SHIFT, next_ns = conn_timeout_next(conn);
+  return next_ns >= NEVER - tick ||
+         (timer_armed(timer) && timer_deadline_ns(timer) < next_ns + tick);
+}
+
 /* The invariants of net/conn_internal.h, and the bound on memory. */
 static void check_conn(const struct play *play) {
   const struct xchg_conn *conn = live(play);
@@ -279,6 +288,7 @@ static void check_conn(const struct play *play) {
     return;
   }
   fuzz_holds(play->ctx.bufs.staging != NULL, "between turns nothing is staged");
+  fuzz_holds(conn->source.queued || in_time(conn), "the timer fires in time");
   size_t in = buf_size(conn->in), out = send_queue_size(&conn->out);
   size_t reply = 8 + max_u64(config->max_message_bytes, INPUT_BYTES) + 256;
   fuzz_holds(conn->in == NULL || in > 0, "in exists only while it holds bytes");
