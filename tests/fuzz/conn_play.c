@@ -434,6 +434,12 @@ static void finish(struct play *play) {
   check_end(play, complete);
 }
 
+/* The longest output. Reads cut a raw stream, so each of its bytes may get a text. */
+static size_t longest_output(const struct play *play) {
+  return play->exact ? play->want_size
+                     : play->want_size + play->stream_size * play->config.reply_text.size;
+}
+
 void conn_play(const uint8_t *data, size_t size) {
   static struct play play;
   struct fuzz_input input = {data, size};
@@ -445,7 +451,7 @@ void conn_play(const uint8_t *data, size_t size) {
   play.ended = false;
   fuzz_holds(builtin_init(&play.exchange, &play.config) == 0, "memory is available");
   ask_oracle(&play);
-  size_t least = play.want_size / READS_MAX + 1;
+  size_t least = longest_output(&play) / READS_MAX + 1;
   play.read_at_once = max_u64(play.read_at_once, least);
   begin(&play, flags % 2 == 1, max_u64((uint64_t)room * 16 + 1, least));
   follow_script(&play);
