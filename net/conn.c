@@ -91,8 +91,8 @@ static void conclude_pending(struct xchg_conn *conn) {
 }
 
 /*
- * The last step of a turn.  Of an idle connection no deadline has become earlier, so its timer
- * stays as it is.
+ * The last step of a turn.  An idle connection keeps its timer: none of its deadlines has become
+ * earlier, except that of a message whose clock runs again, and that has armed it.
  */
 static inline void conclude_turn(struct xchg_conn *conn) {
   if (!is_idle(conn) || conn->clock_stopped || conn_must_leave(conn)) {

@@ -4,6 +4,7 @@
 #include "net/frame.h"
 #include "net/sock.h"
 #include "net/conn_log.h"
+#include "net/conn_timeout.h"
 #include "net/conn_proxy.h"
 
 #include <errno.h>
@@ -370,6 +371,9 @@ void conn_stop_clock(struct xchg_conn *conn, bool stop) {
   uint64_t now_ns = conn->ctx->reactor->now_ns;
   conn->message_clock_ns = now_ns - conn->message_clock_ns; /* start <-> time taken */
   conn->clock_stopped = stop;
+  if (!stop) { /* the message has a deadline again; the turn may end with nothing pending */
+    reactor_arm(conn->ctx->reactor, &conn->source, conn_timeout_next(conn));
+  }
   if (conn->ctx->paces != NULL) {
     conn_log_clock(conn, stop);
   }

@@ -25,7 +25,7 @@
  *   clock_stopped  the last turn found the input blocked: hold_reasons != 0, or max_pending bytes
  *                  queued.  The clock of the message stands, and buffered input waits
  *   stalled        the kernel took less than was queued; EPOLLOUT reports when it takes more
- *   drain_due      the kernel was offered bytes since the last on_drain, which the handler has
+ *   drain_due      the handler has on_drain, and the kernel was offered bytes since its last call
  *   lifetime_over  XCHG_MAX_LIFETIME has passed: ENDING as soon as no message is in progress
  *   half_close     a stop or the lifetime ended an idle connection: LINGERING in any case, because
  *                  the peer may be sending a message
@@ -39,6 +39,7 @@
  *   queued bytes          <=  max_pending + one reply + the greeting   (built-in exchanges)
  *   state != OPEN         =>  in == NULL, except for the beginning of a header in HEADER
  *   ENDING or LINGERING   =>  discarded <= LINGER_BYTES_MAX
+ *   no turn is requested  =>  the timer fires at the next deadline, or earlier
  *
  * In ENDING and LINGERING the handler gets no callback but on_close.  A posted call and the result
  * of an offloaded job still arrive, but they cannot send.

@@ -44,9 +44,8 @@ struct model_ops {
   int (*start)(struct model *model);
 
   /**
-   * How many connections can be dispatched from now on, at least, apart from the total limit?
-   * Dispatch fails only if the system refuses, as long as there were no more.  NULL = any number.
-   * Acceptor.
+   * How many connections can be dispatched from now on, at least, apart from the total limit?  The
+   * dispatch of that many fails only if the system refuses.  NULL = any number.  Acceptor.
    */
   uint32_t (*free_places)(struct model *model);
 

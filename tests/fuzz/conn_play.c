@@ -13,6 +13,7 @@
 #include "tests/fuzz/conn_play.h"
 
 #include "net/frame.h"
+#include "net/conn_timeout.h"
 #include "net/conn_input.h"
 #include "net/conn.h"
 #include "net/builtin.h"
@@ -270,6 +271,14 @@ static struct xchg_conn *live(const struct play *play) {
   return slot == SLAB_NONE ? NULL : conn_of(slab_at(&play->slab, slot));
 }
 
+/* Will the timer of ${conn} fire at its next deadline, or earlier? A tick later is in time. */
+static bool in_time(const struct xchg_conn *conn) {
+  const struct timer *timer = &conn->source.timer;
+  uint64_t tick = UINT64_C(1) << WHEEL_TICK_SHIFT, next_ns = conn_timeout_next(conn);
+  return next_ns >= NEVER - tick ||
+         (timer_armed(timer) && timer_deadline_ns(timer) < next_ns + tick);
+}
+
 /* The invariants of net/conn_internal.h, and the bound on memory. */
 static void check_conn(const struct play *play) {
   const struct xchg_conn *conn = live(play);
@@ -279,6 +288,7 @@ static void check_conn(const struct play *play) {
     return;
   }
   fuzz_holds(play->ctx.bufs.staging != NULL, "between turns nothing is staged");
+  fuzz_holds(conn->source.queued || in_time(conn), "the timer fires in time");
   size_t in = buf_size(conn->in), out = send_queue_size(&conn->out);
   size_t reply = 8 + max_u64(config->max_message_bytes, INPUT_BYTES) + 256;
   fuzz_holds(conn->in == NULL || in > 0, "in exists only while it holds bytes");
@@ -424,6 +434,12 @@ static void finish(struct play *play) {
   check_end(play, complete);
 }
 
+/* The longest output. Reads cut a raw stream, so each of its bytes may get a text. */
+static size_t longest_output(const struct play *play) {
+  return play->exact ? play->want_size
+                     : play->want_size + play->stream_size * play->config.reply_text.size;
+}
+
 void conn_play(const uint8_t *data, size_t size) {
   static struct play play;
   struct fuzz_input input = {data, size};
@@ -435,7 +451,7 @@ void conn_play(const uint8_t *data, size_t size) {
   play.ended = false;
   fuzz_holds(builtin_init(&play.exchange, &play.config) == 0, "memory is available");
   ask_oracle(&play);
-  size_t least = play.want_size / READS_MAX + 1;
+  size_t least = longest_output(&play) / READS_MAX + 1;
   play.read_at_once = max_u64(play.read_at_once, least);
   begin(&play, flags % 2 == 1, max_u64((uint64_t)room * 16 + 1, least));
   follow_script(&play);

@@ -242,6 +242,24 @@ START_TEST(test_pause_stops_the_message_timeout) {
 }
 END_TEST
 
+/*
+ * The same before the first byte of a counted exchange.  The timer fires during the pause, when the
+ * connection has no deadline, so the end of the pause must arm it again.
+ */
+START_TEST(test_pause_at_open_stops_the_message_timeout) {
+  uint64_t limit_ns = fixture.config.message_timeout_ns;
+  fixture.handler.messages = 2;
+  fixture.config.idle_timeout_ns = 0;
+  acts[AT_OPEN] = act_pause;
+  paused_conn_start(_i == 1);
+  fixture_advance(3 * limit_ns);
+  fixture_settle();
+  post_act(client_id, act_resume);
+  ends_after(limit_ns, XCHG_MESSAGE);
+  expect_end_then_close(client, XCHG_MESSAGE);
+}
+END_TEST
+
 START_TEST(test_idle_timeout_runs_while_paused) {
   paused_conn_start(_i == 1);
   PUT("one\0two");
@@ -309,6 +327,7 @@ int main(void) {
       {test_client_that_closed_while_paused, 2},
       {test_ended_while_paused, 4},
       {test_pause_stops_the_message_timeout, 4},
+      {test_pause_at_open_stops_the_message_timeout, 2},
       {test_idle_timeout_runs_while_paused, 2},
       {test_stop_while_paused, 8},
       {test_lifetime_while_paused, 4},

@@ -238,6 +238,17 @@ START_TEST(test_clocks_start_after_the_header) {
 }
 END_TEST
 
+/* A deadline of the open connection may be earlier than that of its header was. */
+START_TEST(test_clock_shorter_than_the_headers) {
+  fixture.config.idle_timeout_ns = NS_PER_S;
+  int fd = start_and_connect(_i == 1);
+  CLIENT_SEND(fd, V2);
+  expect_greeting(fd);
+  fixture_advance(NS_PER_S + SOON_NS);
+  expect_end_then_close(fd, XCHG_IDLE);
+}
+END_TEST
+
 /* The lifetime is up to a tenth shorter, and counts from the header. */
 START_TEST(test_lifetime_starts_after_the_header) {
   fixture.config.max_lifetime_ns = 10 * NS_PER_S;
@@ -431,6 +442,7 @@ int main(void) {
       {test_header_timeout, 4},
       {test_arrived_header_is_in_time, 2},
       {test_clocks_start_after_the_header, 2},
+      {test_clock_shorter_than_the_headers, 2},
       {test_lifetime_starts_after_the_header, 2},
       {test_handler_ends_at_the_open, 2},
       {test_handler_pauses_at_the_open, 2},
