@@ -267,6 +267,7 @@ class Reports(FolderTest):
                 server.wait_state("WATCHDOG=1", after=server.wait_state("WATCHDOG=1"))
                 with server.connect() as client:
                     greet(client)
+                server.wait_stats(lambda stats: (stats["finished"], stats["open"]) == (1, 0))  # a child may not be reaped yet
                 server.terminate(timeout=LIMIT)
                 server.wait_status(r"draining, 0 left, \d+ s", after=server.wait_state("STOPPING=1"))
 
