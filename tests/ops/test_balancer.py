@@ -109,7 +109,8 @@ class Kill(Base):
             lost = sum(errors_of(report).values())
             self.note("killed", f"one of two killed: {summary(report)}; in flight on the killed server {opened}, lost {lost}")
             self.assertEqual(report["errors"]["wrong"], 0)
-            self.assertEqual(lost, opened)
+            # The listener may close after the connections. A client that connects again before that loses a second exchange.
+            self.assertIn(lost - opened, range(opened + 1))
             self.assertIn(accepted - OpenLoad.CLIENTS, range(retries + 1))
             load.check_schedule(self, report, lost)
 
