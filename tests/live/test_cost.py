@@ -139,7 +139,7 @@ COMPILER = "12"              # GCC's major version of the records
 OTHER_COMPILER = 1.25        # for any other GCC
 
 # Noise only adds, such as one more wait of an event loop. A real increase shows in every attempt.
-ATTEMPTS = 4
+ATTEMPTS = 8
 
 # ---- how it is counted ---------------------------------------------------------------------------
 

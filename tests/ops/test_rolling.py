@@ -26,8 +26,8 @@ class Rolling(unittest.TestCase):
     """Two servers restarted in turn under load lose no exchange. HAProxy's checks go to the admin port, so they are no exchanges."""
 
     def test_with_the_delay(self):
-        """The delay is as docs/operations.md wants it: HAProxy knows before a server refuses a client, and no client waits."""
-        self.assertEqual(self.roll("2s", self.with_delay), 0)
+        """The delay is that of haproxy.cfg: HAProxy knows before a server refuses a client, and no client waits."""
+        self.assertEqual(self.roll("3s", self.with_delay), 0)
 
     def with_delay(self, proxy, name, old):
         proxy.wait(name, "DOWN")
