@@ -21,7 +21,6 @@ import os
 import select
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 
@@ -102,16 +101,7 @@ def one_run(options, shown, scenario, clients):
     more = ["-T", f"{round(options.timeout * 1000)}ms", "--pid", str(running.pid)] + (["--idle", str(silent)] if silent else [])
     line = load.xchg_bench(options.build, "greet", clients, options.seconds, options.warmup, running.port, *more)
     try:
-        with tempfile.TemporaryDirectory(prefix="xchg-lecture-") as folder:
-            path = os.path.join(folder, "report.json")
-            limit = options.seconds + options.warmup + 2 * options.timeout + 20
-            said, _ = load.drive([line[0], "--json", path, *line[1:]], {cpu_load}, folder, limit, lambda passed: running.check(), None, running.pid)
-            running.check()
-            try:
-                with open(path) as stream:
-                    report = json.load(stream)
-            except (OSError, ValueError):
-                raise Failure(": ".join(["the load wrote no report", *said])) from None
+        report, _ = load.read_report(line, {cpu_load}, options.seconds + options.warmup + 2 * options.timeout + 20, running)
     finally:
         running.stop()
     if report["errors"].get("wrong"):

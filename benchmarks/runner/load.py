@@ -99,8 +99,8 @@ def drive(line, cpus, folder, limit, look, counter, pid):
             counting.stop()
 
 
-def run_report(line, cpus, limit, running, look=lambda passed: None, counter=None):
-    """Run a loader against a server: its report, and the server's system calls. Failure if more than one exchange in 1,000 failed."""
+def read_report(line, cpus, limit, running, look=lambda passed: None, counter=None):
+    """Run a loader against a server: its report, and the server's system calls. Failure if it writes no report."""
     def look_at_both(passed):
         running.check()
         look(passed)
@@ -110,9 +110,14 @@ def run_report(line, cpus, limit, running, look=lambda passed: None, counter=Non
         running.check()
         try:
             with open(path) as stream:
-                report = json.load(stream)
+                return json.load(stream), calls
         except (OSError, ValueError):
             raise Failure(": ".join(["the load wrote no report", *said])) from None
+
+
+def run_report(line, cpus, limit, running, look=lambda passed: None, counter=None):
+    """The same. Failure, too, if more than one exchange in 1,000 failed."""
+    report, calls = read_report(line, cpus, limit, running, look, counter)
     errors = {kind: count for kind, count in report["errors"].items() if kind != "errno" and count}
     if report["exchanges"] == 0 or errors.get("wrong") or sum(errors.values()) > report["exchanges"] / 1000:
         kinds = ", ".join(f"{kind} {count}" for kind, count in errors.items())
