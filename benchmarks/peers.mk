@@ -12,7 +12,7 @@ LIBS_libevent_bev = -levent_core
 LIBS_libuv = -luv
 LIBS_uring = -luring
 PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off $(B)/peers/stop_clients \
-                $(B)/peers/accept_probe.so
+                $(B)/peers/accept_probe
 # Peers of a library that is not installed are skipped.
 PEER_HEADER_libevent_raw = event2/event.h
 PEER_HEADER_libevent_bev = event2/event.h
@@ -28,9 +28,11 @@ $(B)/peers/%: $(B)/obj/benchmarks/peers/%.o $(B)/peers.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o,$^) $(B)/peers.a $(filter %internal.a,$^) $(LIBS_$*) -lm
 
-$(B)/peers/%.so: benchmarks/peers/%.c $(B)/.flags $(B)/.flags-link | need-build
+# xchgd that measures its accepts (see benchmarks/peers/accept_probe.c).
+ACCEPT_PROBE_WRAPS = sock_accept fcntl
+$(B)/peers/accept_probe: $(B)/obj/benchmarks/peers/accept_probe.o $(B)/obj/$(MAIN:.c=.o) $(OBJECTS) $(B)/.flags-link $(B)/.flags-sources
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) $(filter-out -fPIE,$(XCFLAGS)) -fPIC $(filter-out -pie,$(XLDFLAGS)) -shared -o $@ $<
+	$(call say,LINK)$(CC) $(XLDFLAGS) $(ACCEPT_PROBE_WRAPS:%=-Wl,--wrap=%) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl
 
 peers: $(PEER_PROGRAMS) ## build the baselines of the benchmarks
 	@for peer in $(PEERS_LIBRARY); do $(MAKE) -s peer-$$peer; done

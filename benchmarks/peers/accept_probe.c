@@ -1,12 +1,15 @@
 /*
- * accept_probe: measures accept4 in a server that loads this object (LD_PRELOAD).  At the end it
- * prints `accepts=N longest_accept_ns=N` to standard error.
+ * accept_probe: xchgd that measures how long each accept takes.  At its end it prints
+ * `accepts=N longest_accept_ns=N` to standard error.
  *
- * ACCEPT_PROBE_TABLE=off refuses to duplicate a descriptor to a high number.  The server's table of
- * descriptors then grows while clients arrive.
+ * It is linked from xchgd's objects with --wrap: sock_accept and fcntl are redirected to the
+ * functions below.  ACCEPT_PROBE_TABLE=off refuses to duplicate a descriptor to a high number.  The
+ * server's table of descriptors then grows while clients arrive.
  *
- * Only the acceptor calls accept4, and it has ended when the destructor runs.
+ * Only the acceptor calls sock_accept, and it has ended when the destructor runs.
  */
+#include "net/sock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -15,10 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #define HIGH 100 /* a descriptor above the server's own */
 
@@ -30,19 +30,24 @@ static uint64_t now_ns(void) {
   return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
 }
 
-/* rules-ok: the names and parameters of libc's functions */
-int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict size, int flags) {
+/* rules-ok: the names that the linker gives, here and below */
+enum sock_accepted __real_sock_accept(int fd, int *peer_fd, struct addr *peer);
+enum sock_accepted __wrap_sock_accept(int fd, int *peer_fd, struct addr *peer);
+int __real_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, ...);
+
+enum sock_accepted __wrap_sock_accept(int fd, int *peer_fd, struct addr *peer) {
   uint64_t start_ns = now_ns();
-  int got = (int)syscall(SYS_accept4, fd, address, size, flags);
+  enum sock_accepted result = __real_sock_accept(fd, peer_fd, peer);
   uint64_t took_ns = now_ns() - start_ns;
-  if (got != -1) {
+  if (result == ACCEPTED) {
     accepts++;
     longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
   }
-  return got;
+  return result;
 }
 
-int fcntl(int fd, int command, ...) {
+int __wrap_fcntl(int fd, int command, ...) {
   va_list arguments;
   va_start(arguments, command);
   long argument = va_arg(arguments, long);
@@ -52,7 +57,7 @@ int fcntl(int fd, int command, ...) {
     errno = EINVAL;
     return -1;
   }
-  return (int)syscall(SYS_fcntl, fd, command, argument);
+  return __real_fcntl(fd, command, argument);
 }
 
 __attribute__((destructor)) static void report(void) {

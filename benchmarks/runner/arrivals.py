@@ -14,10 +14,10 @@ CLIENTS = 5000
 
 def longest_us(bench, count, **settings):
     """One fresh server and ${count} clients that connect one after the other and stay."""
-    probe = os.path.abspath(os.path.join(bench.options.build, "peers", "accept_probe.so"))
-    if not os.path.exists(probe):
+    probe = os.path.join("peers", "accept_probe")
+    if not os.path.exists(os.path.join(bench.options.build, probe)):
         raise Failure(f"{probe} is not built")
-    running, clients = start_xchg(bench.options.build, XCHG_EXCHANGE="echo", LD_PRELOAD=probe, XCHG_DRAIN_TIMEOUT="0", **settings), []
+    running, clients = start_xchg(bench.options.build, probe, XCHG_EXCHANGE="echo", XCHG_DRAIN_TIMEOUT="0", **settings), []
     try:
         for index in range(count):
             clients.append(connect(running.port, index))

@@ -412,12 +412,14 @@ class Runner(unittest.TestCase):
             self.assertIn("| xchgd |", page)
 
     def test_the_servers_own_figures(self):
-        if not os.access(os.path.join(BUILD, "peers/flood"), os.X_OK):
-            self.skipTest("not built (make peers): flood")
+        for name in ("flood", "accept_probe"):
+            if not os.access(os.path.join(BUILD, "peers", name), os.X_OK):
+                self.skipTest(f"not built (make peers): {name}")
         with tempfile.TemporaryDirectory() as folder:
-            text, report = self.bench(folder, BUILD, "handoff,handoff-busy,unfair,gone,shares", "--short")
+            text, report = self.bench(folder, BUILD, "handoff,handoff-busy,unfair,gone,shares,arrivals", "--short")
             figures = {each["name"]: each["figures"] for each in report["single_measurements"]}
-            for name, figure in (("handoff", "p50_us"), ("handoff-busy", "p90_us"), ("unfair", "p90_ratio"), ("shares", "least_share")):
+            for name, figure in (("handoff", "p50_us"), ("handoff-busy", "p90_us"), ("unfair", "p90_ratio"), ("shares", "least_share"),
+                                 ("arrivals", "longest_us"), ("arrivals", "growing_longest_us")):
                 self.assertTrue(figures[name].get(figure), report["single_measurements"])
                 self.assertGreater(min(figures[name][figure]), 0, name)
             self.assertEqual(len(figures["gone"]["kib"]), 1)
