@@ -90,7 +90,7 @@ SERIES = [
            baseline="bare-answer", request=PING[0], answer=PING[1]),
     Series("ping-pipeline-16", "request of 6 bytes and answer of 7 (Redis' PING, inline), 64 connections, 16 in flight on each", "answer", 64, ["redis", "xchgd"], pipeline=16,
            baseline="bare-answer", request=PING[0], answer=PING[1]),
-    Series("ping-resp-16", "request of 14 bytes (Redis' PING as RESP; xchgd: a line) and answer of 7, 64 connections, 16 in flight on each", "answer", 64,
+    Series("ping-resp-16", "request of 14 bytes (PING as RESP; xchgd: a line), answer of 7, 64 connections, 16 in flight", "answer", 64,
            ["redis", "xchgd"], pipeline=16, baseline="bare-answer", request=PING_RESP, answer=PING[1], lines={"xchgd": PING_LINE}),
     Series("hello-64", "connect, greeting of 20 bytes, immediate close by the server; 64 at a time", "hello", 64,
            ["nginx-stream", "libevent-raw", "libuv"], once=True),

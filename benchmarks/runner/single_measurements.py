@@ -23,9 +23,9 @@ class SingleMeasurement:
 
 
 ALL = [
-    SingleMeasurement("handoff", "hand-off, idle, acceptor and worker on one core: from accept4's return to the first instruction of the handler",
+    SingleMeasurement("handoff", "hand-off, idle, acceptor and worker on one core: accept4 to the handler's first instruction",
                       latency_tails.handoff_idle, lambda plan: plan.repeats * (plan.long_ms / 1000 + 0.5), quick=True),
-    SingleMeasurement("handoff-busy", "the same while 16 echo connections keep one of two workers busy; one core per worker, load on both cores",
+    SingleMeasurement("handoff-busy", "the same while 16 echo connections keep one of two workers busy; one core for each worker",
                       latency_tails.handoff_busy, lambda plan: plan.repeats * (plan.long_ms / 1000 + 3)),
     SingleMeasurement("unfair", "1,000 pinging connections next to one connection that sends without pause", latency_tails.unfairness,
                       lambda plan: 2 * plan.pairs * (plan.long_ms / 1000 + 1)),
