@@ -110,7 +110,7 @@ LIMITS = [
     Limit("mn-pipeline-16", "cpu_us", 0.125, to="memcached"),
     Limit("ping-pipeline-16", "cpu_us", 0.5, to="redis", within=1.10),
     Limit("ping-resp-16", "cpu_us", to="redis"),
-    Limit("mn-connect", "cpu_us", 0.80, 0.70, to="memcached", within=1.10),
+    Limit("mn-connect", "cpu_us", 0.80, 0.70, to="memcached"),
     Limit("open-half", "p50_us", 1.10, 1.00),
     Limit("open-half", "p90_us", 1.10, 1.00),
     Limit("shares", "least_share", 0.80, least=True, digits=2),

@@ -116,7 +116,7 @@ def read_report(line, cpus, limit, running, look=lambda passed: None, counter=No
 
 
 def run_report(line, cpus, limit, running, look=lambda passed: None, counter=None):
-    """The same. Failure, too, if more than one exchange in 1,000 failed."""
+    """As read_report. Failure, too, if more than one exchange in 1,000 failed."""
     report, calls = read_report(line, cpus, limit, running, look, counter)
     errors = {kind: count for kind, count in report["errors"].items() if kind != "errno" and count}
     if report["exchanges"] == 0 or errors.get("wrong") or sum(errors.values()) > report["exchanges"] / 1000:

@@ -178,7 +178,7 @@ class Serving(Streams):
             if not any(mask >> (signum - 1) & 1 for mask in pending):
                 return
             self.assertLess(time.monotonic(), deadline, f"signal {signum} is not handled")
-            time.sleep(0.001)
+            time.sleep(0.001)  # the pace of the looks
 
     def wait_for_state(self, server, state):
         """Wait until the main thread is in this state of proc(5)."""
@@ -188,7 +188,7 @@ class Serving(Streams):
                 if f.read().rsplit(")", 1)[1].split()[0] == state:
                     return
             self.assertLess(time.monotonic(), deadline, f"the main thread never comes to {state}")
-            time.sleep(0.001)
+            time.sleep(0.001)  # the pace of the looks
 
     def serve(self, stream, program=PROGRAM, **variables):
         """Start a server on the stream, and let it write many lines. Yields it and a client, which is answered."""
@@ -287,7 +287,7 @@ class Serving(Streams):
                         try:
                             os.read(master, 65536)
                         except BlockingIOError:
-                            time.sleep(0.001)
+                            time.sleep(0.001)  # the pace of the looks
                     server.stop()
 
     @covers_fault(55)

@@ -76,7 +76,7 @@ class Talk:
             raise AssertionError(f"after {got} of {len(wanted)} bytes: {data[:60]!r}")
         self.count.add_bytes(len(data))
         if pace:
-            time.sleep(pace)
+            time.sleep(pace)  # the pace of the load
         return len(data)
 
     def end(self):
