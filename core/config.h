@@ -24,6 +24,8 @@
 enum config_exchange { EXCHANGE_GREET, EXCHANGE_LINE, EXCHANGE_ECHO, EXCHANGE_DISCARD };
 enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
 enum sandbox_mode { SANDBOX_OFF, SANDBOX_AUTO, SANDBOX_ON, SANDBOX_TRAP };
+/* Whether a new process may take over: by SIGUSR2, and (SOCKET) by a request. */
+enum config_upgrade { UPGRADE_OFF, UPGRADE_ON, UPGRADE_SOCKET };
 enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
 
 /* What the machine allows. The caller determines it. */
@@ -99,6 +101,7 @@ struct config {
   /* Limits. */
   uint64_t max_connections;
   uint64_t descriptors; /* derived: max_connections and the reserve */
+  uint64_t adopted;     /* derived: connections that may come from the process before this one */
   enum xchg_overload overload;
   uint64_t max_per_ip; /* 0 = unlimited */
   struct config_blocks allow, deny;
@@ -118,6 +121,11 @@ struct config {
   struct config_user user;
   enum sandbox_mode sandbox;
   bool core;
+
+  /* Live upgrade. */
+  enum config_upgrade upgrade;
+  struct addr_listen upgrade_at; /* UPGRADE_SOCKET: where requests come in */
+  uint64_t upgrade_timeout_ns;
 };
 
 /**

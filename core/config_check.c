@@ -45,6 +45,10 @@ void config_check_sandbox(struct config_check *check) {
   if (config->sandbox > SANDBOX_AUTO && config->model != MODEL_POOL &&
       !check->refused[VAR_SANDBOX] && !check->refused[VAR_MODEL]) {
     fputs("want auto or off, or XCHG_MODEL=pool\n", config_fault(check, VAR_SANDBOX));
+  } else if (config->sandbox > SANDBOX_AUTO && config->upgrade != UPGRADE_OFF &&
+             !check->refused[VAR_SANDBOX] && !check->refused[VAR_UPGRADE]) {
+    fputs("want auto or off, or XCHG_UPGRADE=off: an upgrade executes a program\n",
+          config_fault(check, VAR_SANDBOX));
   }
 }
 

@@ -31,17 +31,20 @@ static const struct named_text flags[] = {
     {"--version", "print the version"},
     {"--check", "validate the configuration and exit"},
     {"--explain", "print every variable: its value, where it came from and what it does"},
+    {"--upgrade", "let the server at the socket of XCHG_UPGRADE become one with this environment"},
 };
 
 static const struct named_text exit_codes[] = {
-    {"0", "stopped by a signal, or --help, --version, --check, --explain succeeded"},
+    {"0", "stopped by a signal; or --help, --version, --check, --explain, --upgrade succeeded"},
     {"1", "a second signal ended the stop at once"},
     {"64", "usage: an unknown argument"},
-    {"69", "an address is in use or cannot be bound"},
+    {"69", "an address is in use or cannot be bound; or --upgrade found no server"},
     {"71",
      "the system refused memory, threads, descriptors, the user or the sandbox, or a listener "
      "failed"},
     {"74", "standard output could not be written"},
+    {"75", "--upgrade: another upgrade or a stop is under way"},
+    {"77", "--upgrade: the server belongs to another user"},
     {"78", "the configuration has a fault"},
 };
 
@@ -90,7 +93,7 @@ static void print_json(FILE *out, const char *text);
 
 void config_help(FILE *out) {
   char wanted[CONFIG_EXPECTED_MAX];
-  fputs("usage: xchgd [-h | --help | --version | --check | --explain]\n\n", out);
+  fputs("usage: xchgd [-h | --help | --version | --check | --explain | --upgrade]\n\n", out);
   fputs("Serves TCP message exchanges. Configured through environment variables only.\n\n", out);
   for (size_t i = 0; i < count_of(flags); i++) {
     fprintf(out, "  %-12s%s\n", flags[i].name, flags[i].text);

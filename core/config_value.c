@@ -35,6 +35,7 @@ static enum config_result set_blocks(struct config_blocks *blocks, const char *t
                                      struct config_span *bad);
 static enum config_result set_path(char **path, const char *text);
 static enum config_result set_user(struct config_user *user, const char *text);
+static enum config_result set_upgrade(struct config *config, const char *text);
 static bool next_item(const char **rest, struct config_span *span, char item[ITEM_MAX]);
 static int format_names(const char *const *names, char text[CONFIG_EXPECTED_MAX]);
 static int format_range(const struct config_var_def *def, char text[CONFIG_EXPECTED_MAX]);
@@ -59,6 +60,8 @@ enum config_result config_set(struct config *config, const struct config_var_def
       return set_path((void *)((char *)config + def->offset), text);
     case KIND_USER:
       return set_user((void *)((char *)config + def->offset), text);
+    case KIND_UPGRADE:
+      return set_upgrade(config, text);
     case KIND_INTEGER:
     case KIND_SIZE:
     case KIND_TIME:
@@ -173,6 +176,9 @@ const char *config_expected(const struct config_var_def *def, char text[CONFIG_E
     case KIND_USER:
       size = snprintf(text, room, "a name, uid or uid:gid with numbers from 0 to %" PRIu32,
                       (uint32_t)CONFIG_ID_MAX);
+      break;
+    case KIND_UPGRADE:
+      size = snprintf(text, room, "off, on or unix:/path");
       break;
   }
   assert(size > 0 && (size_t)size < room);
@@ -417,6 +423,22 @@ static enum config_result set_user(struct config_user *user, const char *text) {
   }
   user->uid = (uint32_t)uid;
   user->gid = (uint32_t)gid;
+  return CONFIG_OK;
+}
+
+static enum config_result set_upgrade(struct config *config, const char *text) {
+  bool on;
+  if (parse_switch(text, &on) == 0) {
+    config->upgrade = on ? UPGRADE_ON : UPGRADE_OFF;
+    return CONFIG_OK;
+  }
+  struct addr_listen *at = &config->upgrade_at;
+  if (addr_parse_listen(text, at) == -1 || at->addr.family != ADDR_UNIX || at->mode != -1 ||
+      at->proxy != ADDR_PROXY_OFF) {
+    return CONFIG_BAD;
+  }
+  at->mode = 0600;
+  config->upgrade = UPGRADE_SOCKET;
   return CONFIG_OK;
 }
 

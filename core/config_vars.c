@@ -454,6 +454,28 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
                       "after a change to XCHG_USER, allow core dumps, and debuggers of that user",
                   .more = "A core contains data of clients. Without XCHG_USER this variable has no "
                           "effect, and the limits of the system decide (ulimit -c)."},
+    [VAR_UPGRADE] =
+        {.name = "XCHG_UPGRADE",
+         .kind = KIND_UPGRADE,
+         .pool_only = true,
+         .daemon_only = true,
+         .default_text =
+             "off",
+         .what = "let a new process take over all connections, see docs/upgrade.md",
+         .more = "off: SIGUSR2 is ignored. on: SIGUSR2 starts an upgrade. unix:/path: xchgd "
+                 "--upgrade starts one, too, through this socket, which has the mode 0600. Unless "
+                 "off, the main thread stays outside of the sandbox, and XCHG_SANDBOX=on and trap "
+                 "are faults."},
+    [VAR_UPGRADE_TIMEOUT] =
+        {.name = "XCHG_UPGRADE_TIMEOUT",
+         .kind = KIND_TIME,
+         .pool_only = true,
+         .daemon_only = true,
+         FIELD(upgrade_timeout_ns),
+         .min = NS_PER_S,
+         .max = 3600 * NS_PER_S,
+         .default_text = "30s",
+         .what = "how long the new process of an upgrade may take until it is ready to serve"},
 };
 
 const char *config_exchange_name(const struct config *config) {

@@ -74,6 +74,8 @@ enum config_var {
   VAR_USER,
   VAR_SANDBOX,
   VAR_CORE,
+  VAR_UPGRADE,
+  VAR_UPGRADE_TIMEOUT,
   VAR_COUNT
 };
 
@@ -91,6 +93,7 @@ enum config_kind {
   KIND_BLOCKS,
   KIND_PATH,
   KIND_USER,
+  KIND_UPGRADE,
 };
 
 struct config_var_def {
@@ -190,7 +193,7 @@ void config_check_passed(struct config_check *check);
 void config_check_admin(struct config_check *check);
 void config_warn_admin(const struct config *config, const struct config_facts *facts,
                        struct log *log);
-/** Check XCHG_SANDBOX against XCHG_MODEL. */
+/** Check XCHG_SANDBOX against XCHG_MODEL and XCHG_UPGRADE. */
 void config_check_sandbox(struct config_check *check);
 /** Check the values of the built-in exchange, and those of PROXY headers, for contradictions. */
 void config_check_builtin(struct config_check *check);

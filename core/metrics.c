@@ -89,6 +89,8 @@ const struct metric metrics_table[] = {
      .shown = IN_STATS, .help = "1 while accepting is paused, otherwise 0"},
     {"xchg_slow_exchanges", METRIC_COUNTER, OF_TOTAL(slow), .key = "slow", .shown = IN_BOTH,
      .help = "Exchanges, or messages of endless ones, that took longer than XCHG_SLOW_LOG"},
+    {"xchg_connections_moved", METRIC_COUNTER, OF_TOTAL(moved), .key = "moved", .shown = IN_BOTH,
+     .help = "Connections taken over from another process by live upgrades"},
     {"xchg_proxy_headers", METRIC_COUNTER, .label = LABEL_PROXY, OF_TOTAL(proxy_headers),
      .key = "proxy_headers", .shown = IN_STATS,
      .help = "Complete PROXY headers received, by version and command"},

@@ -32,7 +32,8 @@
   PUBLIC(offloads)         /* jobs that xchg_offload queued */                             \
   PUBLIC(offloads_refused) /* jobs that xchg_offload refused because the queue was full */ \
   PUBLIC(blocked)          /* times that a callback exceeded XCHG_WATCHDOG */              \
-  INTERNAL(slow)           /* exchanges or messages that took longer than XCHG_SLOW_LOG */
+  INTERNAL(slow)           /* exchanges or messages that took longer than XCHG_SLOW_LOG */ \
+  INTERNAL(moved)          /* connections taken over from another process by an upgrade */
 
 /* PROXY headers by version, 1 or 2, and command. */
 #define STATS_PROXY_VERSIONS 2

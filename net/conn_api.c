@@ -242,14 +242,8 @@ struct xchg_server *xchg_server_of(const struct xchg_conn *conn) {
 
 /* ---- groups ---- */
 
-int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
+int conn_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
   struct conn_ctx *ctx = conn->ctx;
-  if (!conn_can_send(conn)) {
-    return -1;
-  }
-  if (slow != XCHG_SLOW_SKIP && slow != XCHG_SLOW_DROP) {
-    return fail(EINVAL);
-  }
   if (ctx->groups.groups.buckets == NULL &&
       groups_init(&ctx->groups, pool_size(ctx, XCHG_GROUPS_MAX, MEMBERSHIPS_MAX)) == -1) {
     return -1;
@@ -259,6 +253,16 @@ int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
     return fail(ENOMEM);
   }
   return group_join(&ctx->groups, &cold->memberships, conn, group, slow);
+}
+
+int xchg_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow) {
+  if (!conn_can_send(conn)) {
+    return -1;
+  }
+  if (slow != XCHG_SLOW_SKIP && slow != XCHG_SLOW_DROP) {
+    return fail(EINVAL);
+  }
+  return conn_join(conn, group, slow);
 }
 
 int xchg_leave(struct xchg_conn *conn, uint64_t group) {

@@ -36,6 +36,12 @@ void conn_schedule(struct xchg_conn *conn);
  */
 bool conn_publish(struct xchg_conn *conn, enum xchg_slow slow, const struct buf_ref *ref);
 
+/**
+ * conn_join(conn, group, slow): what xchg_join does after its checks.
+ * Return: 0, or -1 as group_join.
+ */
+int conn_join(struct xchg_conn *conn, uint64_t group, enum xchg_slow slow);
+
 /** Does ${conn} belong to the calling thread of this process? Otherwise errno is EPERM. */
 bool conn_on_owner_thread(const struct xchg_conn *conn);
 

@@ -74,11 +74,12 @@ struct conn_cold {
   uint64_t timer_ns;          /* when on_timer is due; NEVER = not armed */
   uint64_t lifetime_ns;       /* when the lifetime ends, or (lifetime_over) when it ended */
   struct member *memberships; /* owns */
-  uint32_t acknowledged;      /* of bytes_out, what the peer had when last asked; modulo 2^32 */
   void *jobs;                 /* what the offload calls keep of the connection; NULL = nothing */
   struct buf *header;         /* owns: the PROXY header, if it is kept; else NULL */
+  uint32_t acknowledged;      /* of bytes_out, what the peer had when last asked; modulo 2^32 */
   uint32_t offloads;          /* jobs that have not come back */
   uint32_t slot;              /* of this object */
+  uint32_t unused;            /* 0 */
 };
 
 /*
@@ -106,6 +107,7 @@ struct conn_proxy {
   uint8_t command;         /* likewise: enum proxy_command */
   bool announced;          /* the address in conn_peer is that of the header */
   bool opened;             /* the header is complete: on_open was called */
+  uint8_t unused[3];
 };
 
 /* A worker's context: what its connections share. */

@@ -22,6 +22,7 @@ struct conn_pace {
   uint64_t message_ns; /* start of the message that is not over; 0 = none */
   uint32_t handoff_us; /* from the accept to the beginning of its first turn */
   bool held;           /* that message was delivered, and the handler holds the connection */
+  uint8_t unused[3];
 };
 
 /** Allocate what the configuration of ${ctx} needs. Return: 0, or -1 (ENOMEM). */

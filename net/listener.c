@@ -329,6 +329,21 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
   return 0;
 }
 
+void listener_inherit(struct listener *listener, int fd, const struct addr_listen *addr,
+                      const struct config *config, struct log *log) {
+  *listener = (struct listener){
+      .fd = fd, .log = log, .addr = *addr, .is_admin = config->is_admin, .handed_over = true};
+  set_options(listener, config);
+  if (listen(fd, (int)config->backlog) == -1) {
+    warn(listener, "cannot change XCHG_BACKLOG");
+  }
+  if (addr->addr.family != ADDR_UNIX) {
+    note_address(listener);
+  } else if (socket_file_attach(&listener->file, addr) == -1) {
+    warn(listener, "cannot remove the socket file later");
+  }
+}
+
 enum sock_accepted listener_accept(const struct listener *listener,
                                    struct accepted_conn *accepted) {
   enum sock_accepted result = sock_accept(listener->fd, &accepted->fd, &accepted->addr);

@@ -35,6 +35,7 @@ struct listener {
   atom_u32 closed;         /* 1: listener_close was called; any thread */
   bool inherited;          /* from LISTEN_FDS, and shared with other processes */
   bool is_admin;           /* of XCHG_ADMIN */
+  bool handed_over;        /* from the process that this one replaces */
   bool stopped;            /* listener_stop was called: an empty queue is the end */
   struct socket_file file; /* of a UNIX address of our own */
   int sndbuf;              /* UNIX: for each connection, which does not inherit it; 0 = leave it */
@@ -56,6 +57,15 @@ int listener_open(struct listener *listener, const struct addr_listen *addr,
  * owns ${fd}.
  */
 int listener_adopt(struct listener *listener, int fd, const struct config *config, struct log *log);
+
+/**
+ * listener_inherit(listener, fd, addr, config, log):
+ * Take over ${fd}, on which the process listens that this one replaces: it is bound as ${addr}
+ * says.  Its backlog and options become those of ${config}.  What fails is logged.  A socket file
+ * stays that process's until socket_file_own.
+ */
+void listener_inherit(struct listener *listener, int fd, const struct addr_listen *addr,
+                      const struct config *config, struct log *log);
 
 /**
  * Accept one connection into ${accepted}, except the fields ip_slot and listener.  EINVAL of a UNIX

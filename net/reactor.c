@@ -68,6 +68,14 @@ int reactor_add_wake(struct reactor *reactor, const struct wake *wake) {
   return sys_epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, wake->fd, &event);
 }
 
+void reactor_hide(struct reactor *reactor, struct source *source) {
+  source->key = source_slot(reactor, source);
+}
+
+void reactor_show(struct reactor *reactor, struct source *source) {
+  source->key = reactor_new_key(reactor, source_slot(reactor, source));
+}
+
 static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
   uint32_t events = source->interest | (source->edge ? EPOLLET : 0u);
   struct epoll_event event = {.events = events, .data.u64 = source->key};
@@ -147,8 +155,12 @@ void reactor_retire(struct reactor *reactor, struct source *source) {
 }
 
 void reactor_cancel(struct reactor *reactor, struct source *source) {
+  wheel_cancel(&reactor->wheel, &source->timer);
   source->key = source_slot(reactor, source);
-  reactor_free(reactor, source);
+  source->cancelled = source->queued;
+  if (!source->queued) {
+    reactor_free(reactor, source);
+  }
 }
 
 static int timeout_ms(const struct reactor *reactor, uint64_t until_ns) {
@@ -241,6 +253,8 @@ static OUTLINED void dispatch_requeued(struct reactor *reactor, uint64_t count) 
       uint32_t events = EVENT_REQUEUE | source->held;
       source->held = 0;
       reactor->on_event(source, events);
+    } else if (source->cancelled) {
+      reactor_free(reactor, source);
     } else {
       source->next = reactor->retired;
       reactor->retired = slot;

@@ -49,6 +49,7 @@ struct source {
   uint32_t held : 14;     /* events that came while it was queued, for its next turn */
   bool edge : 1;          /* EPOLLET */
   bool queued : 1;        /* in the requeue list */
+  bool cancelled : 1;     /* likewise, and freed when it leaves the list */
   uint32_t next;          /* slot of the next source in the requeue list or the retired list */
 };
 
@@ -103,6 +104,14 @@ static inline struct source *reactor_find(const struct reactor *reactor, uint64_
   return source != NULL && source->key == key && key >= slots ? source : NULL;
 }
 
+/** A key for a source in ${slot}, with the next generation. */
+static inline uint64_t reactor_new_key(struct reactor *reactor, uint32_t slot) {
+  if (++reactor->generation >> (64 - reactor->owner_bits - reactor->slot_bits) != 0) {
+    reactor->generation = 1;
+  }
+  return reactor->generation << reactor->slot_bits | slot;
+}
+
 /** Allocate an object with an initialised struct source, not yet watched; NULL without memory. */
 static inline struct source *reactor_alloc(struct reactor *reactor) {
   uint32_t slot;
@@ -110,11 +119,7 @@ static inline struct source *reactor_alloc(struct reactor *reactor) {
   if (source == NULL) {
     return NULL;
   }
-  if (++reactor->generation >> (64 - reactor->owner_bits - reactor->slot_bits) != 0) {
-    reactor->generation = 1;
-  }
-  *source =
-      (struct source){.key = reactor->generation << reactor->slot_bits | slot, .next = SLAB_NONE};
+  *source = (struct source){.key = reactor_new_key(reactor, slot), .next = SLAB_NONE};
   return source;
 }
 
@@ -147,8 +152,15 @@ void reactor_arm(struct reactor *reactor, struct source *source, uint64_t deadli
 /** End ${source}: it gets no turn any more. The caller closes its descriptor. */
 void reactor_retire(struct reactor *reactor, struct source *source);
 
-/** Free ${source}, which has been watched by nothing, without a reap. */
+/** Free ${source}, which is watched by nothing, without a reap: now, or in the next dispatch. */
 void reactor_cancel(struct reactor *reactor, struct source *source);
+
+/**
+ * reactor_hide(reactor, source): make ${source}, which is new, look like a retired one.
+ * reactor_show(reactor, source): let it be found again, with another generation.
+ */
+void reactor_hide(struct reactor *reactor, struct source *source);
+void reactor_show(struct reactor *reactor, struct source *source);
 
 /** The next retired source, to be freed with reactor_free, or NULL. Call after the dispatch. */
 static inline struct source *reactor_reap(struct reactor *reactor) {

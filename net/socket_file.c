@@ -42,6 +42,11 @@ static int open_folder(struct socket_file *file, const struct addr_listen *addr)
   return file->open ? 0 : -1;
 }
 
+int socket_file_attach(struct socket_file *file, const struct addr_listen *addr) {
+  *file = (struct socket_file){.open = false};
+  return open_folder(file, addr);
+}
+
 static void lock_folder(const struct socket_file *file) {
   for (int i = 0; i < LOCK_TRIES; i++) {
     if (flock(file->folder, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {

@@ -39,6 +39,18 @@ int socket_file_prepare(struct socket_file *file, const struct addr_listen *addr
  */
 const char *socket_file_claim(struct socket_file *file, const struct addr_listen *addr);
 
+/**
+ * Open the folder of ${addr}, whose file another process has made: socket_file_own says when it is
+ * ours. Return: 0, or -1 with errno; then the file is never removed.
+ */
+int socket_file_attach(struct socket_file *file, const struct addr_listen *addr);
+
+/** The attached file with this number is ours from now on, and socket_file_remove removes it. */
+static inline void socket_file_own(struct socket_file *file, uint64_t inode, uint64_t device) {
+  file->device = device;
+  file->inode = file->open ? inode : 0;
+}
+
 /** Release the lock. */
 void socket_file_unlock(const struct socket_file *file);
 

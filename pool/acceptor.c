@@ -174,6 +174,9 @@ static void note_exhausted(struct acceptor *acceptor, const char *what, int erro
 
 /* May accepting resume: is there room, and if it was exhausted, is it worth another attempt? */
 static bool may_resume(const struct acceptor *acceptor) {
+  if (acceptor->held) {
+    return false;
+  }
   if (acceptor->exhausted && live_conns(acceptor) >= acceptor->live_seen &&
       acceptor->reactor.now_ns < acceptor->retry_ns) {
     return false;
@@ -389,15 +392,33 @@ static void continue_drain(struct acceptor *acceptor) {
       !acceptor->has_deferred && (model->ops->finish == NULL || model->ops->finish(model));
 }
 
+/* ---- an upgrade ---- */
+
+void acceptor_hold(struct acceptor *acceptor) {
+  if (acceptor->state == ACCEPT_OPEN) {
+    unwatch_listeners(acceptor);
+    acceptor->state = ACCEPT_PAUSED;
+    acceptor->exhausted = false;
+  }
+  acceptor->held = true;
+}
+
 /* ---- turns ---- */
 
 static void take_tasks(struct acceptor *acceptor) {
-  const struct task *task = inbox_take_all(&acceptor->inbox);
-  for (; task != NULL; task = task->next) {
-    if (acceptor->stop_ns == NEVER) {
-      begin_stop(acceptor, task->time_ns);
+  struct task *task = inbox_take_all(&acceptor->inbox);
+  while (task != NULL) {
+    struct task *next = task->next; /* the sender may use an order again at once */
+    if (task->kind == TASK_ORDER) {
+      struct acceptor_order *order = container_of(task, struct acceptor_order, task);
+      order->run(order, acceptor);
+    } else {
+      if (acceptor->stop_ns == NEVER) {
+        begin_stop(acceptor, task->time_ns);
+      }
+      acceptor->stopping_now = acceptor->stopping_now || task->kind == TASK_STOP_NOW;
     }
-    acceptor->stopping_now = acceptor->stopping_now || task->kind == TASK_STOP_NOW;
+    task = next;
   }
 }
 
@@ -436,7 +457,7 @@ static bool released(const struct acceptor *acceptor) {
 }
 
 void acceptor_wait(struct acceptor *acceptor) {
-  bool waits = acceptor->state == ACCEPT_PAUSED || waits_for_last(acceptor);
+  bool waits = (acceptor->state == ACCEPT_PAUSED && !acceptor->held) || waits_for_last(acceptor);
   if (waits) {
     room_prepare_wait(acceptor->setup.admission);
   }
@@ -474,14 +495,4 @@ void acceptor_run(struct acceptor *acceptor) {
   pause_clock_stop(&acceptor->pauses, acceptor->reactor.now_ns);
   probe_stop(PROBE_ACCEPTED);
   exhaustion_end(&acceptor->episode, acceptor->setup.log);
-}
-
-void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns) {
-  acceptor->drain_task = (struct task){.kind = TASK_DRAIN, .time_ns = stop_ns};
-  inbox_push_mpsc(&acceptor->inbox, &acceptor->drain_task);
-}
-
-void acceptor_send_stop_now(struct acceptor *acceptor) {
-  acceptor->stop_now_task = (struct task){.kind = TASK_STOP_NOW, .time_ns = sys_now_ns()};
-  inbox_push_mpsc(&acceptor->inbox, &acceptor->stop_now_task);
 }

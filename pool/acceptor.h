@@ -36,6 +36,18 @@ struct accept_source {
 
 enum accept_state { ACCEPT_OPEN, ACCEPT_PAUSED };
 
+struct acceptor;
+
+/* What the acceptor shall do between two waits: pool/acceptor_order. */
+struct acceptor_order {
+  struct task task; /* of kind TASK_ORDER */
+  void (*run)(struct acceptor_order *order, struct acceptor *acceptor);
+  struct conn_batch *batch; /* borrows, or NULL */
+  uint32_t count;           /* connections that come from another process */
+  struct wake *wake;        /* borrows: signalled afterwards */
+  atom_u32 answered;        /* 1: it is done, and the acceptor does not touch it any more */
+};
+
 /* What the acceptor borrows until its thread ends. */
 struct acceptor_setup {
   const struct config *config;
@@ -56,6 +68,7 @@ struct acceptor {
   struct pause_clock pauses; /* likewise */
   enum accept_state state;
   uint32_t room;  /* connections for which there is room, at least: only this thread reduces it */
+  bool held;      /* paused, although there is room: acceptor_hold */
   bool exhausted; /* paused because descriptors or memory are exhausted */
   bool has_deferred;             /* there is a deferred connection */
   struct accepted_conn deferred; /* owns its descriptor while has_deferred */
@@ -111,8 +124,20 @@ void acceptor_run(struct acceptor *acceptor);
  */
 void acceptor_wait(struct acceptor *acceptor);
 
+/**
+ * Accept nothing while ${acceptor->held}; the queues of the listeners stay. Thread: the acceptor's,
+ * or main's before it runs.
+ */
+void acceptor_hold(struct acceptor *acceptor);
+
 /** Send a graceful stop, or one without grace and drain timeout; each at most once. Thread: any. */
-void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns);
-void acceptor_send_stop_now(struct acceptor *acceptor);
+static inline void acceptor_send_drain(struct acceptor *acceptor, uint64_t stop_ns) {
+  acceptor->drain_task = (struct task){.kind = TASK_DRAIN, .time_ns = stop_ns};
+  inbox_push_mpsc(&acceptor->inbox, &acceptor->drain_task);
+}
+static inline void acceptor_send_stop_now(struct acceptor *acceptor) {
+  acceptor->stop_now_task = (struct task){.kind = TASK_STOP_NOW, .time_ns = sys_now_ns()};
+  inbox_push_mpsc(&acceptor->inbox, &acceptor->stop_now_task);
+}
 
 #endif

@@ -34,7 +34,10 @@ struct admin_setup {
   const char *const *environment;
   struct log *log;
   struct log_writer *log_writer;
-  const struct sandbox *sandbox; /* what each of its threads enters first */
+  const struct sandbox *sandbox;      /* what each of its threads enters first */
+  struct upgrade_listener *inherited; /* of the process that this one replaces; NULL = none */
+  uint32_t inherited_count;
+  bool held; /* accept nothing yet */
 };
 
 /* The longest answer. /metrics and /stats of 64 workers and 64 listeners are shorter. */

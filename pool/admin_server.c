@@ -228,6 +228,10 @@ static void log_addresses(struct admin *admin) {
   for (uint32_t i = 0; i < admin->server.listeners_count; i++) {
     char text[sizeof(admin->config.listen[0].path) + 16];
     struct log_line line;
+    if (admin->setup.held &&
+        (admin->server.listeners[i].inherited || admin->server.listeners[i].handed_over)) {
+      continue; /* the process before this one has said so */
+    }
     if (admin->server.listeners[i].inherited) { /* config_warn has looked at the others */
       config_warn_admin_address(&admin->server.listeners[i].addr, admin->setup.log);
     }
@@ -253,7 +257,10 @@ static int open_server(struct admin *admin) {
                                      .handler = &handler,
                                      .passed = admin->setup.facts->passed.admin,
                                      .passed_count = admin->setup.facts->passed.admin_count,
-                                     .sandbox = admin->setup.sandbox};
+                                     .sandbox = admin->setup.sandbox,
+                                     .inherited = admin->setup.inherited,
+                                     .inherited_count = admin->setup.inherited_count,
+                                     .held = admin->setup.held};
   admin->opened = true;
   return server_open(&admin->server, &setup);
 }

@@ -4,7 +4,6 @@
 #include "core/sys.h"
 #include "pool/offload.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -95,7 +94,7 @@ static void sweep_nodes(struct admission *admission) {
   }
 }
 
-/* A free node, or one that was never used; otherwise one that a sweep frees. */
+/* A free node, or one that was never used; otherwise one that a sweep frees, or NO_NODE. */
 static uint32_t take_node(struct admission *admission) {
   if (admission->free == NO_NODE && admission->fresh <= admission->nodes_count) {
     return admission->fresh++;
@@ -103,15 +102,20 @@ static uint32_t take_node(struct admission *admission) {
   if (admission->free == NO_NODE) {
     sweep_nodes(admission);
   }
-  assert(admission->free != NO_NODE); /* fewer holders than nodes */
   uint32_t index = admission->free;
-  admission->free = admission->nodes[index].next;
+  if (index != NO_NODE) {
+    admission->free = admission->nodes[index].next;
+  }
   return index;
 }
 
+/* Return: a node for ${key}, or NULL if there are only nodes in use. */
 static struct admission_node *insert_node(struct admission *admission, uint32_t bucket,
                                           const struct addr *key) {
   uint32_t index = take_node(admission);
+  if (index == NO_NODE) {
+    return NULL;
+  }
   struct admission_node *node = &admission->nodes[index];
   memcpy(node->bytes, key->bytes, sizeof(node->bytes));
   node->family = key->family;
@@ -120,23 +124,41 @@ static struct admission_node *insert_node(struct admission *admission, uint32_t 
   return node;
 }
 
-/* Count one more connection of ${addr}. Return: false at the limit. */
-static bool count_address(struct admission *admission, const struct addr *addr, uint32_t *ip_slot) {
+/* The node of ${addr}, found or inserted; NULL if there are only nodes in use. */
+static struct admission_node *node_of(struct admission *admission, const struct addr *addr) {
   struct addr key = *addr;
   if (key.family == ADDR_IPV6) {
     memset(key.bytes + 8, 0, 8); /* a /64 is one client */
   }
   uint32_t bucket = bucket_of(admission, key.bytes);
   struct admission_node *node = find_node(admission, bucket, &key);
-  if (node == NULL) {
-    node = insert_node(admission, bucket, &key);
-  }
-  if (atom_load_relaxed_u32(&node->live) >= admission->config->max_per_ip) {
+  return node == NULL ? insert_node(admission, bucket, &key) : node;
+}
+
+/* Count one more connection of ${node}. Return: its ip_slot. */
+static uint32_t count_node(struct admission *admission, struct admission_node *node) {
+  atom_add_relaxed_u32(&node->live, 1);
+  return (uint32_t)(node - admission->nodes);
+}
+
+/*
+ * Count one more connection of ${addr}. Return: false at the limit.  There are fewer holders than
+ * nodes, unless many were adopted: then no new client comes either.
+ */
+static bool count_address(struct admission *admission, const struct addr *addr, uint32_t *ip_slot) {
+  struct admission_node *node = node_of(admission, addr);
+  if (node == NULL || atom_load_relaxed_u32(&node->live) >= admission->config->max_per_ip) {
     return false;
   }
-  atom_add_relaxed_u32(&node->live, 1);
-  *ip_slot = (uint32_t)(node - admission->nodes);
+  *ip_slot = count_node(admission, node);
   return true;
+}
+
+uint32_t admission_adopt(struct admission *admission, const struct addr *addr, bool proxied) {
+  bool address = addr->family == ADDR_IPV4 || addr->family == ADDR_IPV6;
+  bool counted = admission->nodes != NULL && address && !proxied;
+  struct admission_node *node = counted ? node_of(admission, addr) : NULL;
+  return node == NULL ? NO_IP_SLOT : count_node(admission, node);
 }
 
 bool admission_check(struct admission *admission, struct accepted_conn *accepted,

@@ -54,6 +54,15 @@ void admission_fini(struct admission *admission);
 bool admission_check(struct admission *admission, struct accepted_conn *accepted,
                      enum xchg_reason *refused);
 
+/**
+ * admission_adopt(admission, addr, proxied):
+ * Count a connection of ${addr} that has come from another process, even over the limit: limits are
+ * for new connections.  One that began with a PROXY header (${proxied}) counts for no address.
+ * Return: its ip_slot, for admission_release.  If all nodes are in use, it is NO_IP_SLOT.
+ * Thread: the acceptor.
+ */
+uint32_t admission_adopt(struct admission *admission, const struct addr *addr, bool proxied);
+
 /** A connection with ${ip_slot} has ended. Thread: any. */
 static inline void admission_release(struct admission *admission, uint32_t ip_slot) {
   if (ip_slot != NO_IP_SLOT) {

@@ -127,6 +127,7 @@ static void log_missing(const struct sandbox *sandbox, struct log *log, bool req
 static int prepare(struct sandbox *sandbox, const struct confine_setup *setup) {
   const struct sandbox_setup wanted = {.mode = config_sandbox_mode(setup->config),
                                        .handler = setup->handler,
+                                       .main_open = setup->config->upgrade != UPGRADE_OFF,
                                        .config = setup->config};
   if (wanted.mode == SANDBOX_OFF) {
     return sandbox_prepare(sandbox, &wanted);
@@ -168,7 +169,7 @@ int confine_begin(struct sandbox *sandbox, const struct confine_setup *setup) {
   }
   warn_of_files(setup);
   code = prepare(sandbox, setup);
-  if (code == 0 && setup->handler) {
+  if (code == 0 && setup->handler && config->upgrade == UPGRADE_OFF) {
     code = restrict_main(sandbox, SANDBOX_HANDLER, setup->log);
   }
   return code;

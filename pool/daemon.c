@@ -18,6 +18,7 @@
 #include "pool/log_writer.h"
 #include "pool/plugin.h"
 #include "pool/confine.h"
+#include "pool/upgrade_ask.h"
 #include "pool/serve.h"
 
 #include <errno.h>
@@ -48,6 +49,7 @@ struct daemon {
   const struct xchg_handler *handler; /* borrows; NULL = a built-in exchange */
   struct plugin plugin;
   struct sandbox sandbox;
+  struct upgrade_successor successor;
   struct serve serve;
 };
 
@@ -78,7 +80,8 @@ static int reserve_standard(const char *program) {
 static void find_facts(struct daemon *d) {
   machine_find_facts(&d->facts);
   machine_find_descriptors(&d->facts, true);
-  listen_fds_read(&d->facts.passed, d->environment, (uint64_t)getpid());
+  listen_fds_read(&d->facts.passed, d->environment,
+                  successor_is(&d->successor) ? d->successor.hello.pid : (uint64_t)getpid());
 }
 
 /* ---- errors before the log ---- */
@@ -150,8 +153,10 @@ static int serve(struct daemon *d) {
 }
 
 static int run_logged(struct daemon *d) {
-  int signals = signals_open(&d->signals);
-  if (d->handler == NULL && d->config.model != MODEL_FORK) { /* model_fork waits for its own */
+  bool upgrades = d->config.upgrade != UPGRADE_OFF && d->config.model == MODEL_POOL;
+  bool reaps = d->handler == NULL && d->config.model != MODEL_FORK; /* that waits for its own */
+  int signals = signals_open(&d->signals, upgrades);
+  if (reaps) {
     signals_reap_children();
   }
   config_warn(&d->config, d->environment, &d->facts, &d->log);
@@ -168,7 +173,10 @@ static int run_logged(struct daemon *d) {
                                       .log_writer = d->log_writer,
                                       .signals = &d->signals,
                                       .service = &d->service,
-                                      .sandbox = &d->sandbox};
+                                      .sandbox = &d->sandbox,
+                                      .successor = &d->successor,
+                                      .upgrades = upgrades,
+                                      .reaps_children = reaps};
     code = serve_open(&d->serve, &setup);
     if (code == 0) {
       code = serve(d);
@@ -249,8 +257,42 @@ static int choose_handler(struct daemon *d) {
   return 0;
 }
 
+/* Ask a running server to upgrade. Return: the exit code. */
+static int ask_upgrade(struct daemon *d) {
+  char *text = NULL;
+  size_t size;
+  FILE *why = open_memstream(&text, &size);
+  int code = why == NULL ? SERVER_OSERR : upgrade_ask(&d->config, d->environment, stdout, why);
+  if (why == NULL || fclose(why) == EOF) {
+    return SERVER_OSERR;
+  }
+  if (size > 0) {
+    fputs(text, error_begin(d));
+  }
+  free(text);
+  return code == 0 ? finish_output(d) : code;
+}
+
+/* The old process of an upgrade has ended. Return: SERVER_OSERR. */
+static int print_alone(const struct daemon *d) {
+  fputs("the process that this one should replace has ended\n", error_begin(d));
+  return SERVER_OSERR;
+}
+
+/* Serve, as the new process of an upgrade if there is one. Return: the exit code. */
+static int run_or_succeed(struct daemon *d) {
+  if (successor_is(&d->successor) &&
+      successor_introduce(&d->successor, &d->config, &d->facts, d->handler != NULL) == -1) {
+    return print_alone(d);
+  }
+  return run(d);
+}
+
 /* Load the configuration and do what ${flag} asks for; NULL = serve. */
 static int configured(struct daemon *d, const char *flag) {
+  if (successor_is(&d->successor) && successor_hear(&d->successor) == -1) {
+    return print_alone(d);
+  }
   find_facts(d);
   if (config_load(&d->config, d->environment, &d->facts, d->errors) != 0) {
     return errno == ENOMEM ? SERVER_OSERR : EXIT_CONFIG;
@@ -260,10 +302,12 @@ static int configured(struct daemon *d, const char *flag) {
     code = choose_handler(d);
   }
   if (code == 0 && flag == NULL) {
-    code = run(d);
+    code = run_or_succeed(d);
   } else if (code == 0 && strcmp(flag, "--explain") == 0) {
     config_explain(&d->config, d->environment, &d->facts, stdout);
     code = finish_output(d);
+  } else if (code == 0 && strcmp(flag, "--upgrade") == 0) {
+    code = ask_upgrade(d);
   }
   plugin_close(&d->plugin);
   config_fini(&d->config);
@@ -283,7 +327,8 @@ static int command(struct daemon *d, int argc, char **argv) {
     printf("%s " XCHG_VERSION "\n", d->facts.handler ? "libxchg" : "xchgd");
     return finish_output(d);
   }
-  if (flag != NULL && strcmp(flag, "--check") != 0 && strcmp(flag, "--explain") != 0) {
+  if (flag != NULL && strcmp(flag, "--check") != 0 && strcmp(flag, "--explain") != 0 &&
+      strcmp(flag, "--upgrade") != 0) {
     return usage(d, flag);
   }
   return configured(d, flag);
@@ -326,7 +371,9 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
                        .errors = errors,
                        .handler = handler,
                        .facts = {.handler = own, .program = program}};
-  int code = command(d, argc, argv);
+  int code = successor_open(&d->successor, &d->environment) == 0 ? command(d, argc, argv)
+                                                                 : log_refused(program);
+  successor_close(&d->successor);
   free(d);
   if (fclose(errors) == EOF) {
     (void)log_refused(program); /* no memory for the text */

@@ -19,13 +19,16 @@ enum task_kind {
   TASK_CALL,          /* pool/task */
   TASK_PUBLISH,       /* pool/task */
   TASK_VISIT,         /* pool/task */
+  TASK_BATCH,         /* pool/conn_batch: a worker packs or unpacks connections */
+  TASK_LEAVE,         /* an upgrade: what has stayed ends after XCHG_DRAIN_TIMEOUT from time_ns */
+  TASK_ORDER,         /* pool/acceptor: hold, release, adopt */
 };
 
 /* A message to the owner; the inbox's from the push until the owner takes it. */
 struct task {
   struct task *next;
   enum task_kind kind;
-  uint64_t time_ns; /* TASK_DRAIN: when the stop began */
+  uint64_t time_ns; /* TASK_DRAIN, TASK_LEAVE: when it began */
 };
 
 struct inbox {

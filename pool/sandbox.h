@@ -30,8 +30,8 @@
 struct sandbox_setup {
   enum sandbox_mode mode;
   bool handler;                /* a handler runs in this process */
-  bool main_open;              /* main must be able to execute a program later: nothing built needs
-                                  it yet; see main_is_open in sandbox.c */
+  bool main_open;              /* XCHG_UPGRADE: main must be able to execute a program later; see
+                                  main_is_open in sandbox.c */
   const struct config *config; /* its UNIX listeners, for the removal of their files */
 };
 

@@ -25,6 +25,10 @@
 static void log_listening(struct serve *s) {
   const struct config *config = s->setup.config;
   for (uint32_t i = 0; i < s->server.listeners_count; i++) {
+    const struct listener *listener = &s->server.listeners[i];
+    if (listener->handed_over || (successor_is(s->setup.successor) && listener->inherited)) {
+      continue; /* it has listened all the time */
+    }
     char text[sizeof(config->listen[0].path) + 16];
     struct log_line line;
     log_begin_always(&line, s->setup.log, "listening");
@@ -74,7 +78,16 @@ static void begin_stop(struct serve *s, uint64_t delay_ns) {
   s->delayed_ns = add_sat_u64(sys_now_ns(), delay_ns);
 }
 
+/* Does an upgrade have to end before a stop begins? */
+static bool stop_must_wait(struct serve *s) {
+  s->stop_waits = upgrade_cancel(&s->upgrade);
+  return s->stop_waits;
+}
+
 static void on_failure(struct serve *s) {
+  if (!s->begun && stop_must_wait(s)) {
+    return;
+  }
   if (!s->begun) {
     begin_stop(s, 0);
   }
@@ -87,7 +100,11 @@ static void on_failure(struct serve *s) {
 static void on_stop_signal(struct serve *s) {
   bool skip = s->setup.signals->stop == SIGINT && s->on_terminal;
   s->signalled = true;
-  if (!s->begun) {
+  if (upgrade_left(&s->upgrade)) {
+    upgrade_pass_signal(&s->upgrade, s->setup.signals->stop);
+  } else if (!s->begun && stop_must_wait(s)) {
+    return;
+  } else if (!s->begun) {
     begin_stop(s, skip ? 0 : s->setup.config->drain_delay_ns);
   } else if (skip && !s->drains) {
     s->delayed_ns = 0;
@@ -96,7 +113,12 @@ static void on_stop_signal(struct serve *s) {
 
 /* Handle one signal. Return: true if the process must end at once. */
 static bool handle_signal(struct serve *s) {
-  switch (signals_next(s->setup.signals)) {
+  enum signals_what what = signals_next(s->setup.signals);
+  successor_tend(s->setup.successor); /* COMMIT may have come before the signal */
+  if (successor_obeys(s->setup.successor)) {
+    return false; /* the old process gets the same signal, or passes it on */
+  }
+  switch (what) {
     case SIGNALS_STOP:
       if (s->signalled) {
         return true;
@@ -108,6 +130,9 @@ static bool handle_signal(struct serve *s) {
       return false;
     case SIGNALS_CHILD:
       server_sigchld(&s->server);
+      return false;
+    case SIGNALS_UPGRADE:
+      (void)upgrade_begin(&s->upgrade, NULL, 0); /* the log says what came of it */
       return false;
     case SIGNALS_NONE:
       return false;
@@ -142,7 +167,7 @@ static bool is_over(struct serve *s) {
 /* How long to wait for an event, in ms; -1 = without a limit. */
 static int patience_ms(const struct serve *s) {
   uint64_t until_ns = server_finished(&s->server) ? s->drained_ns : s->stuck_ns;
-  until_ns = min_u64(until_ns, s->delayed_ns);
+  until_ns = min_u64(until_ns, min_u64(s->delayed_ns, s->upgrade_ns));
   until_ns = min_u64(until_ns, min_u64(s->log_ns, s->service_ns));
   if (until_ns == NEVER) {
     return -1;
@@ -162,8 +187,46 @@ static void tend_service(struct serve *s) {
 /* Called before signals are read, so that a signal after a command's answer comes second. */
 static void obey_commands(struct serve *s) {
   s->log_ns = admin_server_tend_log(s->admin, sys_now_ns());
-  if (!s->begun && admin_server_drain_asked(s->admin)) {
+  if (!s->begun && !s->stop_waits && admin_server_drain_asked(s->admin) && !stop_must_wait(s)) {
     begin_stop(s, s->setup.config->drain_delay_ns);
+  }
+}
+
+/* Another process is the server.  What has stayed ends after the drain timeout. */
+static void begin_leaving(struct serve *s) {
+  s->begun = s->drains = true;
+  s->drained_ns = add_sat_u64(sys_now_ns(), s->setup.config->drain_timeout_ns);
+  s->stuck_ns = add_sat_u64(s->drained_ns, STUCK_NS);
+  admin_server_set_draining(s->admin);
+  service_leave(s->setup.service, s->upgrade.child);
+}
+
+/* Go on with an upgrade, in the old process or in the new one. */
+static void tend_upgrade(struct serve *s) {
+  struct upgrade_successor *successor = s->setup.successor;
+  successor_tend(successor);
+  if (successor->signal != 0) {
+    s->setup.signals->stop = successor->signal;
+    successor->signal = 0;
+    on_stop_signal(s);
+  }
+  bool left = upgrade_left(&s->upgrade);
+  s->upgrade_ns = upgrade_tend(&s->upgrade);
+  if (upgrade_left(&s->upgrade) && !left) {
+    begin_leaving(s);
+  }
+  if (successor_has_taken_over(successor) && !s->requests_opened) {
+    s->requests_opened = true;         /* its path is free only now */
+    (void)requests_open(&s->requests); /* the log has said so, and the server serves */
+  }
+  s->upgrade_ns = min_u64(s->upgrade_ns, requests_tend(&s->requests));
+  if (s->stop_waits && !upgrade_running(&s->upgrade)) {
+    s->stop_waits = false;
+    if (upgrade_left(&s->upgrade)) {
+      upgrade_pass_signal(&s->upgrade, SIGTERM);
+    } else {
+      begin_stop(s, s->setup.config->drain_delay_ns);
+    }
   }
 }
 
@@ -186,10 +249,18 @@ static void end_at_once(void *argument) {
 
 /* Wait for signals, commands and the server's end. Return: the exit code. */
 static int attend(struct serve *s) {
+  tend_upgrade(s);
   while (!is_over(s)) {
     tend_service(s);
     struct pollfd fds[] = {{.fd = s->setup.signals->fd, .events = POLLIN},
-                           {.fd = server_done_fd(&s->server), .events = POLLIN}};
+                           {.fd = server_done_fd(&s->server), .events = POLLIN},
+                           {.events = POLLIN},
+                           {.events = POLLIN},
+                           {.events = POLLIN},
+                           {.events = POLLIN}};
+    fds[2].fd = upgrade_fd(&s->upgrade, &fds[2].events);
+    fds[3].fd = successor_fd(s->setup.successor, &fds[3].events);
+    requests_fds(&s->requests, &fds[4].fd, &fds[5].fd);
     (void)sys_poll(fds, count_of(fds), patience_ms(s)); /* EINTR and the like: look again */
     obey_commands(s);
     if (fds[0].revents != 0 && handle_signal(s)) {
@@ -200,6 +271,7 @@ static int attend(struct serve *s) {
       log_errno(s->setup.log, LOG_ERROR, "cannot read an eventfd", errno);
     }
     do_what_is_due(s);
+    tend_upgrade(s);
   }
   return server_failed(&s->server) ? SERVER_OSERR : 0;
 }
@@ -244,6 +316,12 @@ static void close_server(struct serve *s) {
   }
 }
 
+/* The new process takes the path of the socket of XCHG_UPGRADE. */
+static void leave_requests(void *argument) {
+  struct serve *s = argument;
+  requests_leave(&s->requests);
+}
+
 int serve_open(struct serve *serve, const struct serve_setup *setup) {
   *serve = (struct serve){.setup = *setup,
                           .on_terminal = isatty(STDERR_FILENO) == 1,
@@ -251,23 +329,47 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                           .drained_ns = NEVER,
                           .stuck_ns = NEVER,
                           .log_ns = NEVER,
-                          .service_ns = NEVER};
+                          .service_ns = NEVER,
+                          .upgrade_ns = NEVER};
   const struct admin_setup admin = {.config = setup->config,
                                     .facts = setup->facts,
                                     .environment = setup->environment,
                                     .log = setup->log,
                                     .log_writer = setup->log_writer,
-                                    .sandbox = setup->sandbox};
+                                    .sandbox = setup->sandbox,
+                                    .inherited = setup->successor->listeners,
+                                    .inherited_count = setup->successor->listeners_count,
+                                    .held = successor_is(setup->successor)};
   const struct server_setup server = {.config = setup->config,
                                       .log = setup->log,
                                       .handler = setup->handler,
                                       .sandbox = setup->sandbox,
                                       .passed = setup->facts->passed.data,
-                                      .passed_count = setup->facts->passed.data_count};
+                                      .passed_count = setup->facts->passed.data_count,
+                                      .inherited = setup->successor->listeners,
+                                      .inherited_count = setup->successor->listeners_count,
+                                      .held = successor_is(setup->successor)};
   int code = admin_server_open(&serve->admin, &admin);
   if (code == 0) {
     serve->opened = true;
     code = server_open(&serve->server, &server);
+  }
+  const struct upgrade_setup upgrade = {.config = setup->config,
+                                        .facts = setup->facts,
+                                        .environment = setup->environment,
+                                        .handler = setup->handler,
+                                        .log = setup->log,
+                                        .log_writer = setup->log_writer,
+                                        .server = &serve->server,
+                                        .admin = serve->admin,
+                                        .on_commit = leave_requests,
+                                        .argument = serve,
+                                        .reaps_children = setup->reaps_children};
+  upgrade_open(&serve->upgrade, &upgrade);
+  requests_init(&serve->requests, &serve->upgrade);
+  if (code == 0 && !successor_is(setup->successor)) {
+    serve->requests_opened = true;
+    code = requests_open(&serve->requests);
   }
   return code;
 }
@@ -284,6 +386,11 @@ static int start(struct serve *s) {
   if (code == 0) {
     code = confine_main(s->setup.sandbox, s->setup.log);
   }
+  if (code == 0 && successor_is(s->setup.successor) &&
+      successor_ready(s->setup.successor, &s->server, s->admin, s->setup.log) == -1) {
+    log_errno(s->setup.log, LOG_ERROR, "cannot take over connections", ENOMEM);
+    code = SERVER_OSERR;
+  }
   return code;
 }
 
@@ -295,7 +402,10 @@ int serve_run(struct serve *s) {
     log_listening(s);
     service_ready(s->setup.service);
     code = attend(s);
-    server_report(&s->server, "stopped", !server_finished(&s->server));
+    if (!upgrade_left(&s->upgrade)) { /* else the totals are the new process's */
+      server_report(&s->server, "stopped", !server_finished(&s->server));
+    }
+    upgrade_close(&s->upgrade);
   }
   admin_server_end(s->admin); /* before anything that it reads is freed */
   if (s->server.accepting) {
@@ -305,6 +415,7 @@ int serve_run(struct serve *s) {
 }
 
 void serve_close(struct serve *serve) {
+  requests_close(&serve->requests);
   if (serve->opened) {
     close_server(serve);
   }

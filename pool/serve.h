@@ -18,6 +18,8 @@
 #include "pool/server.h"
 #include "pool/service.h"
 #include "pool/admin_server.h"
+#include "pool/upgrade_request.h"
+#include "pool/upgrade_successor.h"
 
 /* The program prepares and closes all of these. */
 struct serve_setup {
@@ -30,6 +32,9 @@ struct serve_setup {
   struct signals *signals;
   struct service *service;
   struct sandbox *sandbox; /* valid from serve_run on */
+  struct upgrade_successor *successor;
+  bool upgrades;       /* SIGUSR2 begins an upgrade */
+  bool reaps_children; /* SIGCHLD is ignored */
 };
 
 struct serve {
@@ -41,12 +46,17 @@ struct serve {
   bool begun;          /* the stop has begun; its delay may still run */
   bool signalled;      /* the next signal ends the process */
   bool drains;         /* the delay is over */
-  uint64_t delayed_ns; /* when the delay is over; NEVER = no stop */
-  uint64_t drained_ns; /* when the drain timeout is over; NEVER = it does not drain */
-  uint64_t log_ns;     /* when to call admin_server_tend_log */
-  uint64_t service_ns; /* when to call service_tend */
-  uint64_t stuck_ns;   /* when the process ends without threads that still run */
-  uint64_t ended;      /* connections that had ended when stuck_ns was set */
+  struct upgrade upgrade;
+  struct upgrade_requests requests;
+  bool requests_opened; /* or that has failed */
+  uint64_t upgrade_ns;  /* when to call upgrade_tend */
+  bool stop_waits;      /* a stop begins when the upgrade is over */
+  uint64_t delayed_ns;  /* when the delay is over; NEVER = no stop */
+  uint64_t drained_ns;  /* when the drain timeout is over; NEVER = it does not drain */
+  uint64_t log_ns;      /* when to call admin_server_tend_log */
+  uint64_t service_ns;  /* when to call service_tend */
+  uint64_t stuck_ns;    /* when the process ends without threads that still run */
+  uint64_t ended;       /* connections that had ended when stuck_ns was set */
 };
 
 /**

@@ -56,12 +56,6 @@ static int log_refused(struct xchg_server *server, const char *what) {
   return SERVER_OSERR;
 }
 
-/* Exhaustion is a refusal of the system; every other error makes the address unavailable. */
-static int bind_code(int error) {
-  bool system = error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
-  return system ? SERVER_OSERR : SERVER_UNAVAILABLE;
-}
-
 static void describe_frame(const struct xchg_frame *frame, char *text, size_t size) {
   static const struct {
     const char *name, *sizes;
@@ -118,80 +112,6 @@ static int choose_handler(struct xchg_server *server, const struct server_setup 
   return 0;
 }
 
-/* Do ${item} of XCHG_LISTEN and the passed socket at ${at} have one address? */
-static bool is_same_address(const struct addr_listen *item, const struct addr_listen *at) {
-  if (item->addr.family == ADDR_UNIX || at->addr.family == ADDR_UNIX) {
-    return item->addr.family == at->addr.family && strcmp(item->path, at->path) == 0;
-  }
-  static const uint8_t every[sizeof(at->addr.bytes)];
-  bool any = item->any && memcmp(at->addr.bytes, every, sizeof(every)) == 0;
-  bool host = item->addr.family == at->addr.family &&
-              memcmp(item->addr.bytes, at->addr.bytes, sizeof(every)) == 0;
-  return item->addr.port == at->addr.port && (any || host);
-}
-
-/* Log why a passed socket cannot be used. Return: -1. */
-static int refuse_passed(const struct xchg_server *server, const struct listener *listener,
-                         const char *what, const char *fix) {
-  char text[sizeof(listener->addr.path) + 16];
-  struct log_line line;
-  log_begin(&line, server->log, LOG_ERROR, what);
-  log_str(&line, "addr", addr_format_listen(&listener->addr, text, sizeof(text)));
-  log_str(&line, "fix", fix);
-  log_end(&line);
-  return -1;
-}
-
-/*
- * Sockets of LISTEN_FDS replace the list.  ;proxy= comes from the name of a socket (${named}), else
- * from the item with the same address.  Where the list has ;proxy=, a socket with neither might
- * need it or not: that is refused.
- */
-static int take_proxy(struct xchg_server *server, struct listener *listener,
-                      enum addr_proxy named) {
-  const struct config *config = server->config;
-  bool listed = false;
-  listener->addr.proxy = named;
-  if (named != ADDR_PROXY_OFF) {
-    bool trusted = listener->addr.addr.family == ADDR_UNIX || config->proxy_trust.count > 0;
-    return trusted ? 0
-                   : refuse_passed(server, listener,
-                                   "a socket passed by LISTEN_FDS needs trusted proxies",
-                                   "set XCHG_PROXY_TRUST to their addresses");
-  }
-  for (uint32_t i = 0; i < config->listen_count; i++) {
-    if (is_same_address(&config->listen[i], &listener->addr)) {
-      listener->addr.proxy = config->listen[i].proxy;
-      return 0;
-    }
-    listed |= config->listen[i].proxy != ADDR_PROXY_OFF;
-  }
-  return !listed ? 0
-                 : refuse_passed(server, listener,
-                                 "a socket passed by LISTEN_FDS is not in XCHG_LISTEN",
-                                 "name its address in XCHG_LISTEN, with or without ;proxy=");
-}
-
-static int open_listeners(struct xchg_server *server, const struct server_setup *setup) {
-  const struct config *config = server->config;
-  uint32_t passed = setup->passed_count;
-  uint32_t count = passed > 0 ? passed : config->listen_count;
-  assert(count <= CONFIG_LISTEN_MAX);
-  for (uint32_t i = 0; i < count; i++) {
-    struct listener *listener = &server->listeners[i];
-    if (passed > 0) {
-      if (listener_adopt(listener, setup->passed[i].fd, config, server->log) == -1 ||
-          take_proxy(server, listener, setup->passed[i].proxy) == -1) {
-        return SERVER_OSERR;
-      }
-    } else if (listener_open(listener, &config->listen[i], config, server->log) == -1) {
-      return bind_code(errno);
-    }
-    server->listeners_count++;
-  }
-  return 0;
-}
-
 static struct model *create_model(const struct model_setup *setup) {
   switch (setup->config->model) {
     case MODEL_ITERATIVE:
@@ -229,6 +149,9 @@ static int open_threads(struct xchg_server *server, const struct server_setup *s
   if (acceptor_open(&server->acceptor, &acceptor) == -1) {
     return log_refused(server, "cannot prepare the acceptor");
   }
+  if (setup->held) {
+    acceptor_hold(&server->acceptor);
+  }
   return 0;
 }
 
@@ -256,12 +179,25 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
       open_ownership(server) == -1) {
     return log_refused(server, "cannot start the server");
   }
+  if (setup->held) {
+    server->base = aligned_alloc(CACHE_LINE, sizeof(*server->base));
+    if (server->base == NULL) {
+      return log_refused(server, "cannot start the server");
+    }
+    *server->base = (struct server_base){.totals = {0}};
+  }
   server->offloads = offload_init(&server->offload, config->offload_threads, &server->done) == 0;
   if (!server->offloads || choose_handler(server, setup) == -1 ||
       admission_init(&server->admission, config, &server->acceptor.inbox.wake) == -1) {
     return log_refused(server, "cannot start the server");
   }
-  int code = open_listeners(server, setup);
+  const struct listeners_setup listeners = {.config = config,
+                                            .log = setup->log,
+                                            .passed = setup->passed,
+                                            .passed_count = setup->passed_count,
+                                            .inherited = setup->inherited,
+                                            .inherited_count = setup->inherited_count};
+  int code = listeners_open(server->listeners, &server->listeners_count, &listeners);
   if (code == 0) {
     code = open_threads(server, setup);
   }
@@ -438,6 +374,9 @@ void server_close_listeners(struct xchg_server *server) {
 }
 
 static void free_rest(struct xchg_server *server) {
+  free(server->base);
+  server->base = NULL;
+
   admission_fini(&server->admission);
   builtin_fini(&server->builtin);
   wake_close(&server->done);

@@ -11,19 +11,24 @@
 
 #include "net/builtin.h"
 #include "pool/offload.h"
+#include "pool/listeners.h"
 #include "pool/acceptor.h"
 
 #include <pthread.h>
 #include <semaphore.h>
 
-/* Exit codes, as sysexits.h numbers them. */
-enum {
-  SERVER_UNAVAILABLE = 69, /* an address in use or not bindable */
-  SERVER_OSERR = 71,       /* the system refused threads or descriptors, or a listener failed */
-};
-
 struct sandbox;
 struct snapshot;
+
+/* What the processes have counted that this one replaces.  Main adds, any thread reads. */
+struct server_base {
+  struct stats totals; /* without accepted */
+  struct histogram handoff_ns, turn_ns, queue_depth, accept_batch;
+  atom_u64 accepted[CONFIG_LISTEN_MAX]; /* by listener */
+  atom_u64 accepted_elsewhere;          /* from addresses that are gone */
+  atom_u64 paused_ns;
+  atom_u64 log_lines_lost;
+};
 
 struct xchg_server {
   const struct config *config;   /* borrows */
@@ -51,6 +56,7 @@ struct xchg_server {
   struct snapshot *walk; /* borrows: in progress (pool/snapshot); its asker's thread; or NULL */
   struct wake done;      /* signalled when a thread has ended or a listener has failed */
   atom_u32 acceptor_runs;
+  struct server_base *base; /* owns; NULL = no process was before this one */
 };
 
 struct server_setup {
@@ -60,6 +66,9 @@ struct server_setup {
   const struct listen_fd *passed;     /* listening sockets that replace the configured ones */
   uint32_t passed_count;              /* at most CONFIG_LISTEN_MAX; 0 = listen where config says */
   const struct sandbox *sandbox;      /* what each thread enters first; NULL = none */
+  struct upgrade_listener *inherited; /* of the process that this one replaces; NULL = none */
+  uint32_t inherited_count;           /* one that is used loses its fd */
+  bool held;                          /* accept nothing until ACCEPTOR_RELEASE */
 };
 
 /** Is ${handler} valid under ${config}? Return: true, or false with the reason in ${why}. */

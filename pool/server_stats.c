@@ -14,10 +14,34 @@ static_assert(CONFIG_LISTEN_MAX <= METRICS_LISTENERS_MAX, "every listener has a 
 
 /* ---- one snapshot ---- */
 
+/* Connections that earlier processes have accepted from the ${i}th listener. */
+static uint64_t accepted_before(struct xchg_server *server, uint32_t i) {
+  const struct server_base *base = server->base;
+  return base == NULL ? 0 : atom_load_relaxed_u64(&base->accepted[i]);
+}
+
+/* Likewise, from listeners that are gone. */
+static uint64_t accepted_elsewhere(struct xchg_server *server) {
+  const struct server_base *base = server->base;
+  return base == NULL ? 0 : atom_load_relaxed_u64(&base->accepted_elsewhere);
+}
+
+uint64_t server_accepted(struct xchg_server *server) {
+  uint64_t accepted = acceptor_accepted(&server->acceptor) + accepted_elsewhere(server);
+  for (uint32_t i = 0; i < server->listeners_count; i++) {
+    accepted += accepted_before(server, i);
+  }
+  return accepted;
+}
+
 /* Everything but ${totals->accepted}. */
 static void add_ended(struct xchg_server *server, struct stats *totals) {
   server->model->ops->add_totals(server->model, totals);
   stats_sum(totals, &server->acceptor.stats);
+  const struct server_base *base = server->base;
+  if (base != NULL) {
+    stats_sum(totals, &base->totals);
+  }
 }
 
 /*
@@ -40,12 +64,12 @@ static struct metrics_listener *entry_of(struct metrics_snapshot *snapshot,
 
 /* Their sum is the total, read after the ends. */
 static void look_at_listeners(struct xchg_server *server, struct metrics_snapshot *snapshot) {
-  uint64_t accepted = 0;
+  uint64_t accepted = accepted_elsewhere(server);
   for (uint32_t i = 0; i < server->listeners_count; i++) {
     const struct addr_listen *addr = &server->listeners[i].addr;
     struct metrics_listener *entry = entry_of(snapshot, addr);
     entry->proxy = addr->proxy == ADDR_PROXY_OFF ? NULL : addr_proxy_name(addr->proxy);
-    uint64_t count = acceptor_accepted_by(&server->acceptor, i);
+    uint64_t count = acceptor_accepted_by(&server->acceptor, i) + accepted_before(server, i);
     entry->accepted += count;
     accepted += count;
   }
@@ -75,6 +99,13 @@ static void look_at_latencies(struct xchg_server *server, struct metrics_snapsho
     ops->add_latency(server->model, &latency);
     histogram_merge(&snapshot->accept_batch, &server->acceptor.batches);
   }
+  const struct server_base *base = server->base;
+  if (snapshot->latencies && base != NULL) {
+    histogram_merge(&snapshot->handoff_ns, &base->handoff_ns);
+    histogram_merge(&snapshot->turn_ns, &base->turn_ns);
+    histogram_merge(&snapshot->queue_depth, &base->queue_depth);
+    histogram_merge(&snapshot->accept_batch, &base->accept_batch);
+  }
 }
 
 /* Fill in what comes from the server. */
@@ -86,6 +117,10 @@ static void look(struct xchg_server *server, struct metrics_snapshot *snapshot) 
   look_at_latencies(server, snapshot);
   snapshot->accept_paused_ns = pause_clock_ns(&server->acceptor.pauses, now_ns, &paused);
   snapshot->accept_paused = paused;
+  const struct server_base *base = server->base;
+  if (base != NULL) {
+    snapshot->accept_paused_ns += atom_load_relaxed_u64(&base->paused_ns);
+  }
 }
 
 static void look_at_process(const struct server_state *state, struct metrics_snapshot *snapshot) {
@@ -120,6 +155,9 @@ static void look_at_all(struct xchg_server *server, const struct server_state *s
   snapshot->draining = state->draining;
   snapshot->max = config->max_connections;
   snapshot->log_lines_lost = state->log_lines_lost;
+  if (server->base != NULL && snapshot->log_lines_lost != METRICS_UNKNOWN) {
+    snapshot->log_lines_lost += atom_load_relaxed_u64(&server->base->log_lines_lost);
+  }
   snapshot->settings = state->settings;
   snapshot->settings_argument = state->settings_argument;
   look_at_workers(server, snapshot, sys_now_ns());
@@ -133,7 +171,12 @@ void server_totals(struct xchg_server *server, struct stats *totals) {
   *totals = (struct stats){0};
   add_ended(server, totals);
   /* Last, so that it is at least the sum of the ends that were read above. */
-  atom_store_relaxed_u64(&totals->accepted, acceptor_accepted(&server->acceptor));
+  atom_store_relaxed_u64(&totals->accepted, server_accepted(server));
+}
+
+void server_look(struct xchg_server *server, struct metrics_snapshot *snapshot) {
+  *snapshot = (struct metrics_snapshot){.workers_count = 0};
+  look(server, snapshot);
 }
 
 void server_report(struct xchg_server *server, const char *msg, bool open) {

@@ -28,6 +28,12 @@ struct server_state {
 /** Sum up all counters.  ${totals->accepted} is at least the sum of its ends. Thread: any. */
 void server_totals(struct xchg_server *server, struct stats *totals);
 
+/** Connections accepted by this process and by those that it has replaced. Thread: any. */
+uint64_t server_accepted(struct xchg_server *server);
+
+/** Fill in what ${server} counts: totals, latencies, listeners, pauses. Thread: any. */
+void server_look(struct xchg_server *server, struct metrics_snapshot *snapshot);
+
 /** Log one line msg=${msg} with all totals at every log level; ${open} adds open connections. */
 void server_report(struct xchg_server *server, const char *msg, bool open);
 

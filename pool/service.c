@@ -56,6 +56,14 @@ void service_stopping(struct service *service) {
   sd_notify_send(&service->notify, "STOPPING=1", service->log);
 }
 
+void service_leave(struct service *service, int64_t pid) {
+  char text[32];
+  snprintf(text, sizeof(text), "MAINPID=%" PRId64, pid);
+  /* without it the manager sees an end */
+  (void)sd_notify_try(&service->notify, text, service->log);
+  service_close(service);
+}
+
 /* ---- what is due ---- */
 
 /* Log that the watchdog gets nothing, and that it gets something again. */

@@ -44,6 +44,9 @@ void service_close(struct service *service);
 void service_ready(struct service *service);
 void service_stopping(struct service *service);
 
+/** The process ${pid} is the server now: this one reports nothing any more. */
+void service_leave(struct service *service, int64_t pid);
+
 /**
  * service_tend(service, server, phase, until_ns):
  * Send what is due. ${until_ns} is when ${phase} ends, in SERVICE_DELAYED and SERVICE_DRAINING.

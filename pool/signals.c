@@ -12,18 +12,20 @@
 /* A stop signal that comes again within this time is the same one. */
 #define REPEAT_NS (100 * NS_PER_MS)
 
-int signals_open(struct signals *signals) {
-  static const int wanted[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGCHLD};
-  static const int ignored[] = {SIGHUP, SIGUSR2, SIGPIPE};
+int signals_open(struct signals *signals, bool upgrades) {
+  /* SIGUSR2 is the last of the former and the first of the latter. */
+  static const int wanted[] = {SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGCHLD, SIGUSR2};
+  static const int ignored[] = {SIGUSR2, SIGHUP, SIGPIPE};
+  const size_t wanted_count = count_of(wanted) - (upgrades ? 0 : 1);
   sigset_t set;
   *signals = (struct signals){.fd = -1};
   (void)sigemptyset(&set); /* cannot fail: the set is valid */
-  for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+  for (size_t i = 0; i < wanted_count; i++) {
     /* A shell's background job inherits SIGINT as ignored. Neither call fails for these numbers. */
     (void)signal(wanted[i], SIG_DFL);
     (void)sigaddset(&set, wanted[i]); /* likewise, for these numbers */
   }
-  for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
+  for (size_t i = upgrades ? 1 : 0; i < count_of(ignored); i++) {
     (void)signal(ignored[i], SIG_IGN); /* cannot fail for these numbers */
   }
   if (sigprocmask(SIG_BLOCK, &set, NULL) == -1) {
@@ -71,6 +73,10 @@ void signals_reap_children(void) {
   }
 }
 
+void signals_keep_children(void) {
+  (void)signal(SIGCHLD, SIG_DFL); /* cannot fail for a signal that exists; it is blocked */
+}
+
 /* A stop signal. Return: is it a new one? */
 static enum signals_what note_stop(struct signals *signals, int number) {
   uint64_t now_ns = sys_now_ns();
@@ -92,6 +98,8 @@ enum signals_what signals_next(struct signals *signals) {
       return SIGNALS_STATS;
     case SIGCHLD:
       return SIGNALS_CHILD;
+    case SIGUSR2:
+      return SIGNALS_UPGRADE;
     default:
       return note_stop(signals, (int)info.ssi_signo);
   }

@@ -8,6 +8,7 @@
 #define POOL_SIGNALS_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct signals {
@@ -17,18 +18,19 @@ struct signals {
 };
 
 enum signals_what {
-  SIGNALS_NONE,  /* nothing that matters */
-  SIGNALS_STOP,  /* SIGTERM, SIGINT, SIGQUIT */
-  SIGNALS_STATS, /* SIGUSR1 */
-  SIGNALS_CHILD, /* SIGCHLD */
+  SIGNALS_NONE,    /* nothing that matters */
+  SIGNALS_STOP,    /* SIGTERM, SIGINT, SIGQUIT */
+  SIGNALS_STATS,   /* SIGUSR1 */
+  SIGNALS_CHILD,   /* SIGCHLD */
+  SIGNALS_UPGRADE, /* SIGUSR2, if it is not ignored */
 };
 
 /**
- * Block the signals above; ignore SIGHUP, SIGUSR2 and SIGPIPE.  Call it before the first thread
- * starts, because threads inherit the mask.
+ * Block the signals above; ignore SIGHUP, SIGPIPE and, unless it ${upgrades}, SIGUSR2.  Call it
+ * before the first thread starts, because threads inherit the mask.
  * Return: 0, or -1 with errno.
  */
-int signals_open(struct signals *signals);
+int signals_open(struct signals *signals, bool upgrades);
 void signals_close(struct signals *signals);
 
 /**
@@ -51,6 +53,9 @@ void signals_restore_without(const sigset_t *before, int signum);
  * its own that gets those of others: as the first process of a container, or in place of a shell.
  */
 void signals_reap_children(void);
+
+/** From now on children stay until they are waited for, and SIGCHLD is SIGNALS_CHILD. */
+void signals_keep_children(void);
 
 /**
  * The next signal, or SIGNALS_NONE.  A repetition of the same stop signal within 100 ms is

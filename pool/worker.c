@@ -13,6 +13,7 @@
 #include "core/sys.h"
 #include "core/probe.h"
 #include "pool/forked.h"
+#include "pool/conn_batch.h"
 
 #include <assert.h>
 #include <sys/mman.h>
@@ -69,7 +70,8 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
 }
 
 int worker_open(struct worker *worker, const struct worker_setup *setup) {
-  if (worker_init(worker, setup, (uint32_t)setup->config->max_connections) == -1 ||
+  uint64_t conns = max_u64(setup->config->max_connections, setup->config->adopted);
+  if (worker_init(worker, setup, (uint32_t)conns) == -1 ||
       inbox_open(&worker->inbox, setup->config->queue) == -1 ||
       reactor_open(&worker->reactor, &worker->conns, &worker->stats) == -1 ||
       reactor_add_wake(&worker->reactor, &worker->inbox.wake) == -1) {
@@ -243,6 +245,12 @@ static void take_tasks(struct worker *worker) {
       case TASK_NO_MORE_CONNS:
         worker->no_more_conns = true;
         break;
+      case TASK_BATCH:
+        conn_batch_run(task, &worker->ctx);
+        break;
+      case TASK_LEAVE: /* no stop: connections are not told */
+        worker->stop_now_ns = add_sat_u64(task->time_ns, worker->config->drain_timeout_ns);
+        break;
       case TASK_VISIT: /* first, however many tasks wait */
         task->next = worker->tasks;
         worker->tasks = task;
@@ -374,7 +382,7 @@ static bool turn(struct worker *worker) {
   if (worker->trim_at_ns <= worker->reactor.now_ns) {
     trim_memory(worker);
   }
-  if (worker->ctx.stop_ns != NEVER) {
+  if (worker->stop_now_ns != NEVER) {
     continue_stop(worker);
   }
   return reap(worker) > 0;
@@ -473,6 +481,11 @@ void worker_send_drain(struct worker *worker, uint64_t stop_ns) {
 void worker_send_stop_now(struct worker *worker) {
   worker->stop_now_task = (struct task){.kind = TASK_STOP_NOW};
   inbox_push_mpsc(&worker->inbox, &worker->stop_now_task);
+}
+
+void worker_send_leave(struct worker *worker, uint64_t leave_ns) {
+  worker->drain_task = (struct task){.kind = TASK_LEAVE, .time_ns = leave_ns};
+  inbox_push_mpsc(&worker->inbox, &worker->drain_task);
 }
 
 void worker_send_no_more_conns(struct worker *worker) {

@@ -87,6 +87,11 @@ void worker_close(struct worker *worker);
  */
 void worker_abandon(struct worker *worker);
 
+/** The worker with ${inbox}. */
+static inline struct worker *worker_of_inbox(struct inbox *inbox) {
+  return container_of(inbox, struct worker, inbox);
+}
+
 /** Discard tasks that came too late, when no thread runs ${worker} any more. Return: any? */
 bool worker_discard(struct worker *worker);
 
@@ -115,6 +120,7 @@ void worker_look(const struct worker *worker, uint64_t now_ns, struct metrics_wo
 /** Send the tasks of the stop. Thread: any, once each. */
 void worker_send_drain(struct worker *worker, uint64_t stop_ns);
 void worker_send_stop_now(struct worker *worker);
+void worker_send_leave(struct worker *worker, uint64_t leave_ns); /* instead of a drain */
 void worker_send_no_more_conns(struct worker *worker);
 
 #endif

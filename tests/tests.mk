@@ -12,6 +12,7 @@
 #   tests/live/x.c          -> $(B)/tests/live/x          programs with the library in them, for live tests and benchmarks
 #   tests/ops/x.c           -> $(B)/tests/ops/x           programs for the tests of check-ops
 #   tests/live/plugin/x.c   -> $(B)/tests/live/plugin/x.so
+#   tests/shuffle/*.c       -> $(B)/xchgd-shuffle          xchgd whose workers give connections to each other all the time
 #   tests/live/test_x.py                                  against $(B)/xchgd
 # tests/run runs them and prints the sums. VARIANT selects the build that is tested; the check-... targets set it.
 
@@ -44,7 +45,7 @@ FAIL_NTH = $(if $(filter tsan,$(VARIANT)),,$(B)/tests/fail_nth/check_nth)
 FAIL_NTH_EVERY = $(if $(filter release cov,$(VARIANT)),1,30)
 # The programs with more than one thread. In the others TSan would find nothing.
 TSAN_UNIT = acceptor% admin admission api_% conn_api inbox library_% load log% model_% more_start offload% reactor schedule server% service signals \
-            stall stats thread wake watchdog worker%
+            stall stats thread upgrade_totals wake watchdog worker%
 # It does not support threads in the forked child of a process with threads.
 THREADED = $(filter-out $(B)/tests/check_api_fork%,$(filter $(TSAN_UNIT:%=$(B)/tests/check_%),$(UNIT))) $(filter $(B)/tests/fault/check_acceptor_%,$(FAULT)) $(CONC)
 PROGRAMS = $(if $(filter tsan,$(VARIANT)),$(THREADED),$(FAIL_NTH) $(UNIT) $(FAULT) $(CONC) $(FUZZ) $(SIMULATE))
@@ -77,7 +78,7 @@ FUZZ_MAIN = $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
 FUZZ_SEAM = $(B)/tests/fuzz/fuzz_conn_memory
 FUZZ_BENCH = $(patsubst %,$(B)/tests/fuzz/fuzz_%,hdr_histogram json_read merge options report)
 # Branches of the product guide libFuzzer, those of the tests do not. In parsers, comparisons guide it too; they cost most.
-FUZZ_PARSERS = core/addr.c core/config_value.c core/proxy.c net/http.c $(wildcard benchmarks/xchg-bench/*.c)
+FUZZ_PARSERS = core/addr.c core/config_value.c core/proxy.c net/http.c pool/upgrade_packet.c $(wildcard benchmarks/xchg-bench/*.c)
 ifneq ($(FUZZ_COVERAGE),)
 $(SOURCES:%.c=$(B)/obj/%.o) $(SOURCES:%.c=$(B)/seam/%.o) $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += $(FUZZ_COVERAGE)
 $(FUZZ_PARSERS:%.c=$(B)/obj/%.o): private XCFLAGS += -fsanitize-coverage=trace-cmp
@@ -124,6 +125,11 @@ $(patsubst %,$(B)/tests/check_%,proxy proxy_header proxy_rules): $(B)/obj/tests/
 # Changes a folder between two steps of the server.
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
 
+# Fails or shortens a call of the upgrade channel.
+FD_SOCKET_WRAPS = socketpair sendmsg recvmsg getsockopt memfd_create getrlimit pread write
+$(B)/tests/check_fd_socket: private XLDFLAGS += $(FD_SOCKET_WRAPS:%=-Wl,--wrap=%)
+$(B)/tests/check_upgrade_channel_nth: private XLDFLAGS += $(FD_SOCKET_WRAPS:%=-Wl,--wrap=%) -Wl,--wrap=fstat,--wrap=malloc
+
 # Answers as an older kernel does.
 $(addprefix $(B)/tests/check_,sandbox sandbox_kernel sandbox_handler): private XLDFLAGS += -Wl,--wrap=syscall,--wrap=prctl
 
@@ -158,7 +164,7 @@ $(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-li
 $(B)/examples/nats $(B)/examples/nats.so: docs/examples/nats_bridge.c docs/examples/nats_bridge.h
 -include $(EXAMPLES:%=%.d)
 
-LIVE_PROGRAMS = $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
+LIVE_PROGRAMS = $(SHUFFLE) $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
 $(B)/tests/live/%: $(B)/obj/tests/live/%.o $(EXAMPLE_LIBRARY) $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -ldl
@@ -168,6 +174,16 @@ LIVE_WRAPS = wake_signal malloc calloc realloc memcpy memmove __memcpy_chk __mem
 $(B)/tests/live/publish_server: $(B)/obj/tests/live/publish_server.o $(B)/internal.a $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) $(LIVE_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o %.a,$^) -ldl
+# xchgd with a thread that lets the workers give connections to each other (see tests/shuffle/shuffle.c).
+SHUFFLE = $(B)/xchgd-shuffle
+SHUFFLE_WRAPS = server_start server_drain server_stop_now
+$(SHUFFLE): $(B)/obj/tests/shuffle/shuffle.o $(B)/obj/$(MAIN:.c=.o) $(OBJECTS) $(B)/.flags-link $(B)/.flags-sources
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) $(SHUFFLE_WRAPS:%=-Wl,--wrap=%) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl
+# xchgd that stops at a point of an upgrade (see tests/live/xchgd_paused.c).
+$(B)/tests/live/xchgd_paused: $(B)/obj/tests/live/xchgd_paused.o $(B)/obj/$(MAIN:.c=.o) $(filter-out %/upgrade_point.o,$(OBJECTS)) $(B)/.flags-link $(B)/.flags-sources
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(XLDFLAGS) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl
 $(B)/tests/live/plugin/%.so: tests/live/plugin/%.c $(B)/.flags $(B)/.flags-link | need-build
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(filter-out -fPIE,$(XCFLAGS)) -fPIC -MMD -MP -MT $@ -MF $(@:.so=.d) \
@@ -257,6 +273,12 @@ check-conc: $(CONC) | need-check ## the tests with threads alone
 check-live: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## the scenarios against the real xchgd alone (LIVE=tests/live/test_x.py for one)
 	@$(RUN) $(LIVE)
 
+# The modules that neither look for a connection by its id nor count threads, rows of /connections or CPU time.
+SHUFFLED_LIVE ?= $(patsubst %,tests/live/test_%.py,close drain_delay exchange hostile late limits regressions shuffle stop)
+check-shuffle: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## scenarios against a server whose workers give connections to each other all the time
+	@mkdir -p $(B)/tests/log-shuffle
+	@$(RUN_ENV) XCHGD='$(abspath $(SHUFFLE))' tests/run -j $(JOBS) -o $(B)/tests/log-shuffle $(SHUFFLED_LIVE)
+
 check-asan: ## every test under the address and undefined-behaviour sanitizers
 	@$(MAKE) VARIANT=asan check
 
@@ -272,7 +294,7 @@ VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_ht
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
-                   admin drain_delay proxy slow_log sandbox nats
+                   admin drain_delay proxy slow_log sandbox nats shuffle
 # The other tests of xchg-bench run under ASan and the fuzzer, and some modules of arithmetic run millions of steps: under
 # valgrind they would take minutes. The sandbox refuses calls that valgrind makes.
 VALGRIND_UNIT = $(filter-out $(patsubst tests/unit/%.c,$(B)/tests/%,$(filter-out %/check_hdr_histogram.c,$(BENCH_UNIT))) \
@@ -349,6 +371,7 @@ soak-trap: ## soak with XCHG_SANDBOX=trap
 # What takes too long for .ci/run: one step a line. Like .ci/run, it goes on after a failure and sums up.
 RELEASE_STEPS = \
     check-trap \
+    check-shuffle \
     check-variants \
     check-table \
     check-images \
@@ -373,6 +396,13 @@ fuzz-minimize: | need-fuzz ## reduce what fuzzing has found to what is worth kee
 fuzz-run: $(FUZZ)
 	@tests/fuzz/run.py --build $(B) --seconds $(SECONDS) $(FUZZ_OPTIONS) $(TARGETS)
 SECONDS ?= 60
+
+# The formats of the channel and of records have numbers of their own.
+GOLDEN_DIRS = $(addprefix tests/golden/,upgrade-$(shell sed -n 's/^.define UPGRADE_FORMAT_MAX //p' pool/upgrade_packet.h) \
+                record-$(shell sed -n 's/^.define CONN_RECORD_VERSION //p' net/conn_record.h))
+golden: $(B)/tests/check_upgrade_golden $(B)/tests/check_conn_record_golden ## write the golden files of a new format of the upgrade channel or of records
+	@mkdir -p $(GOLDEN_DIRS)
+	@for program in $^; do GOLDEN=write $$program || exit 1; done
 
 explore: $(B)/tests/explore/check_explore ## the code of the hand-off in every schedule, with larger bounds than make check: about 70 s of one core
 	@$< more
@@ -459,7 +489,7 @@ format: | need-lint ## format the C sources with clang-format
 
 PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat netcat-openbsd python3-pymemcache iproute2 nftables \
                  valgrind locales libmemcached-tools
-GOALS_check = check check-unit check-conc check-live check-trap check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
+GOALS_check = check check-unit check-conc check-live check-trap check-shuffle check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak soak-trap flaky coverage simulate simulate-mutants explore
 PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev systemd \
                kubernetes-client nats-server stunnel4 openssl netcat-openbsd
@@ -484,7 +514,7 @@ PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
 GROUPS_OF_PACKAGES += check ops release lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: check-ops check-network check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
+.PHONY: golden check-ops check-network check-shuffle check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
         lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy format

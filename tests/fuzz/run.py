@@ -21,7 +21,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 TOGETHER = 2
 INPUT_SECONDS_MAX = 20  # an input that takes longer is a failure
 LONGEST = {"conn_memory": 600, "conn_socket": 600, "frame": 1500, "addr": 200, "value": 700, "config": 400, "log": 5000,
-           "hdr_histogram": 600, "json_read": 2000, "options": 800, "proxy": 4400, "report": 12000}  # bytes of an input
+           "hdr_histogram": 600, "json_read": 2000, "options": 800, "proxy": 4400, "report": 12000, "upgrade": 3000, "conn_record": 1500}  # bytes of an input
 
 
 class Target:

@@ -15,7 +15,7 @@ VARIABLES = (
     "REUSEPORT SPIN MAX_CONNECTIONS OVERLOAD MAX_PER_IP ALLOW DENY MAX_PENDING SNDBUF IDLE_TIMEOUT "
     "MESSAGE_TIMEOUT WRITE_TIMEOUT MAX_LIFETIME LINGER STOP_GRACE DRAIN_TIMEOUT NODELAY KEEPALIVE "
     "DEFER_ACCEPT FASTOPEN HANDLER OFFLOAD_THREADS WATCHDOG LOG_LEVEL LOG_FORMAT SLOW_LOG "
-    "ADMIN STALL DRAIN_DELAY PROXY_TRUST PROXY_TIMEOUT USER SANDBOX CORE").split()
+    "ADMIN STALL DRAIN_DELAY PROXY_TRUST PROXY_TIMEOUT USER SANDBOX CORE UPGRADE UPGRADE_TIMEOUT").split()
 
 BAD = [  # a variable and an invalid value
     ("EXCHANGE", "http"), ("EXCHANGE", "greet,echo"), ("FRAME", "crlf"), ("FRAME", "fixed"),
@@ -52,7 +52,8 @@ BAD = [  # a variable and an invalid value
     ("LOG_LEVEL", "trace"), ("LOG_FORMAT", "xml"), ("SLOW_LOG", "999us"), ("SLOW_LOG", "61m"), ("SLOW_LOG", "on"),
     ("USER", "-1"), ("USER", "4294967295"), ("USER", "1:"), ("USER", "no-such-user-of-xchg"), ("SANDBOX", "yes"), ("CORE", "1"),
     ("ADMIN", "localhost:1"), ("ADMIN", ",".join(f":{i + 1}" for i in range(9))), ("ADMIN", ":7001;proxy=v2"), ("ADMIN", ":7000"),
-    ("STALL", "999ms"), ("STALL", "61m"), ("DRAIN_DELAY", "601s")]
+    ("STALL", "999ms"), ("STALL", "61m"), ("DRAIN_DELAY", "601s"),
+    ("UPGRADE", "yes"), ("UPGRADE", "unix:x"), ("UPGRADE", ":7001"), ("UPGRADE_TIMEOUT", "999ms"), ("UPGRADE_TIMEOUT", "61m")]
 
 GOOD = [
     dict(EXCHANGE="ECHO"), dict(EXCHANGE="Line", MODEL="FORK", OVERLOAD="Refuse", NODELAY="OFF"),
@@ -70,6 +71,7 @@ GOOD = [
     dict(ALLOW="10.1.2.3/8,::1,fe80::/10,::ffff:10.0.0.1,127.0.0.1", DENY="0.0.0.0/0"),
     dict(EXCHANGE="echo", DEFER_ACCEPT="3"), dict(DEFER_ACCEPT="3", GREETING="none"),
     dict(USER=str(os.getuid()) + ":" + str(os.getgid()), SANDBOX="TRAP", CORE="on"), dict(SANDBOX="off", MODEL="fork"),
+    dict(UPGRADE="on", SANDBOX="auto", UPGRADE_TIMEOUT="1s"), dict(UPGRADE="unix:/tmp/c", SANDBOX="off"),
     dict(OFFLOAD_THREADS="0", WATCHDOG="0", SLOW_LOG="0"), dict(SLOW_LOG="1ms"), dict(OFFLOAD_THREADS="1024", WATCHDOG="5m", SLOW_LOG="60m"),
     dict(ADMIN="127.0.0.1:7001,unix:/tmp/b;mode=0660", STALL="1s", DRAIN_DELAY="10m"), dict(ADMIN="", STALL="0"),
     dict(MAX_PER_IP="5", SNDBUF="64KiB", FASTOPEN="16", PIN="on", REUSEPORT="on")]

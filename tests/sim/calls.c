@@ -10,6 +10,7 @@
 
 #include "tests/sim/kernel.h"
 #include "tests/sim/memory.h"
+#include "tests/sim/mover.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/plan.h"
 
@@ -293,6 +294,7 @@ static uint64_t end_of_wait(int timeout_ms) {
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout_ms) {
   call();
   struct file *file = kernel_file(epoll_fd, FILE_EPOLL);
+  timeout_ms = mover_move(epoll_fd, timeout_ms == 0) ? 0 : timeout_ms;
   uint64_t began_ns = world.now_ns, end_ns = end_of_wait(timeout_ms);
   if (chance(plan.faults.eintr)) {
     oracle_waited(0, began_ns);
@@ -309,6 +311,7 @@ int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeou
     }
   }
   world_trace("epoll_wait(%d, %d ms) = %d", epoll_fd, timeout_ms, ready);
+  mover_waited(epoll_fd, timeout_ms == 0, ready);
   oracle_waited(ready, began_ns);
   return ready;
 }

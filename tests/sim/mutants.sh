@@ -111,6 +111,12 @@ if [ "${1:-}" = all ]; then
   server denied-admitted 5000 pool/admission.c 's/return !in_any(&config->deny, addr) \&\& /return /'
   server over-the-limit 5000 pool/acceptor.c 's/live_conns(acceptor) < acceptor->setup.config->max_connections \&\&/live_conns(acceptor) <= acceptor->setup.config->max_connections \&\&/'
   server linger-from-the-turn 100000 net/reactor.c 's/  return max_u64(reactor->now_ns, sys_now_ns());/  return reactor->now_ns;/'
+  server moved-without-a-turn 2000 net/conn_pack.c 's/^  reactor_requeue(reactor, &conn->source);//'
+  server moved-without-a-timer 2000 net/conn_pack.c 's/^    reactor_arm(reactor, &conn->source, conn_timeout_next(conn));//'
+  server moved-without-epollout 5000 net/conn_pack.c 's/conn->stalled ? (uint32_t)EPOLLOUT : 0/0/'
+  server moved-without-flags 500 net/conn_record.c 's/^  conn->half_close = flags/  conn->half_close = 0 * flags/;s/^  conn->clock_stopped = flags/  conn->clock_stopped = 0 * flags/'
+  server moved-without-progress 5000 net/conn_pack.c 's/cold->progress_ns = min_u64(record->cold.progress_ns, now_ns);//'
+  server moved-still-watched 2000 net/conn_pack.c 's/^  reactor_remove(ctx->reactor, &conn->source, conn->fd);//'
   server stale-event 20000 net/reactor.c 's/source != NULL \&\& source->key == key \&\& key >= slots/source != NULL/'
 fi
 [ "$missed" = 0 ]

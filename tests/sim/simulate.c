@@ -2,12 +2,15 @@
  * simulate: runs the real server, its acceptor and its workers, over a simulated machine, one seed
  * after the other.
  *
- *   simulate [--from N] [--seeds N] [--seed N] [--trace] [--mutant NAME]
+ *   simulate [--from N] [--seeds N] [--seed N] [--move even|all|none] [--trace] [--mutant NAME]
  *
  * Real: pool/server, acceptor, model_pool, worker, admit, inbox, all of net and core.  Simulated:
  * network, epoll, eventfd, clock, threads.  Not simulated: pool/daemon, signals, the other models,
  * UNIX sockets, sockets passed by LISTEN_FDS, and handlers of programs with the calls that only
  * they make (posts, groups, timers, offloading).
+ *
+ * Every even seed packs and unpacks all connections of a worker whenever it has had turns (see
+ * mover.h).  --move says which seeds do.
  *
  * A seed decides everything.  The exit code is 1 if a seed failed; the run ends after FAILURES_MAX
  * of them.  If a signal, a sanitizer or a seed of more than SECONDS_MAX ends the program, it prints
@@ -15,6 +18,7 @@
  */
 #include "tests/sim/kernel.h"
 #include "tests/sim/memory.h"
+#include "tests/sim/mover.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/plan.h"
 #include "tests/fault/seam.h"
@@ -36,6 +40,9 @@
 #define STOP_NS (500 * NS_PER_MS) /* what a stop may take beyond check_patience_ns */
 
 static struct xchg_server server;
+
+/* Which seeds move connections: those divisible by it; 0 = none. */
+static uint64_t move_every = 2;
 
 /* What all runs together have seen. */
 static struct {
@@ -107,6 +114,7 @@ static void *run_main(void *unused) {
   int code = server_open(&server, &setup);
   if (code == 0) {
     oracle_listen(&server);
+    mover_watch(move_every > 0 && world.seed % move_every == 0 ? &server : NULL);
     code = server_start(&server);
   }
   memory_fail(0);
@@ -120,6 +128,7 @@ static void *run_main(void *unused) {
     }
   }
   oracle.over = true;
+  mover_watch(NULL);
   server_close(&server);
   return unused;
 }
@@ -146,6 +155,7 @@ static bool run(uint64_t seed) {
   arena_reset();
   oracle_reset();
   memory_reset();
+  mover_watch(NULL);
   if (plan_make() == -1) {
     world_fail("the configuration of the plan is invalid");
     return false;
@@ -229,7 +239,7 @@ static void report(const struct orders *orders, uint64_t failures) {
   for (enum xchg_reason i = 0; i < XCHG_REASONS; i++) {
     printf(" %s %" PRIu64, xchg_reason_name(i), sums.ended[i]);
   }
-  printf("\n");
+  printf("; %" PRIu64 " moved\n", mover_moved());
 }
 
 static int run_all(const struct orders *orders) {
@@ -284,10 +294,14 @@ int main(int argc, char **argv) {
       orders.seeds = 1;
     } else if (strcmp(argv[i - 1], "--failures") == 0) {
       orders.failures = strtoull(value, NULL, 10);
+    } else if (strcmp(argv[i - 1], "--move") == 0) {
+      move_every = strcmp(value, "all") == 0 ? 1 : strcmp(value, "none") == 0 ? 0 : 2;
     } else if (strcmp(argv[i - 1], "--mutant") == 0) {
       world.mutant = mutant_of(value);
     } else {
-      fprintf(stderr, "usage: simulate [--from N] [--seeds N] [--seed N] [--trace] [--mutant N]\n");
+      fprintf(stderr,
+              "usage: simulate [--from N] [--seeds N] [--seed N] [--move even|all|none] "
+              "[--trace] [--mutant N]\n");
       return 64;
     }
   }

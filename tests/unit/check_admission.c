@@ -427,6 +427,55 @@ START_TEST(proxies_must_be_trusted) {
 }
 END_TEST
 
+/* They count, over the limit too, and their ends make room for new ones. */
+START_TEST(adopted_ones_are_not_refused) {
+  uint32_t ip_slot = NO_IP_SLOT;
+  SET_UP("XCHG_MAX_PER_IP=2");
+  struct accepted_conn one = ipv4(1), two = ipv4(2);
+  for (int i = 0; i < 3; i++) {
+    ip_slot = admission_adopt(&admission, &one.addr, false);
+  }
+  ck_assert_int_eq(enter(&one), XCHG_PER_IP);
+  ck_assert_int_eq(enter(&two), XCHG_FINISHED);
+  admission_release(&admission, ip_slot);
+  ck_assert_int_eq(enter(&one), XCHG_PER_IP);
+  admission_release(&admission, ip_slot);
+  ck_assert_int_eq(enter(&one), XCHG_FINISHED);
+  tear_down();
+}
+END_TEST
+
+/* Behind a proxy or on a UNIX socket: for no address. */
+START_TEST(adopted_ones_without_an_address) {
+  struct accepted_conn one = ipv4(1);
+  const struct addr local = {.family = ADDR_UNIX}, none = {.family = ADDR_NONE};
+  SET_UP("XCHG_MAX_PER_IP=1");
+  ck_assert_uint_eq(admission_adopt(&admission, &one.addr, true), NO_IP_SLOT);
+  ck_assert_uint_eq(admission_adopt(&admission, &local, false), NO_IP_SLOT);
+  ck_assert_uint_eq(admission_adopt(&admission, &none, false), NO_IP_SLOT);
+  ck_assert_int_eq(enter(&one), XCHG_FINISHED);
+  tear_down();
+}
+END_TEST
+
+/* More addresses than nodes: none is refused, the last are not counted, and no new client comes. */
+START_TEST(more_adopted_ones_than_nodes) {
+  SET_UP("XCHG_MAX_PER_IP=1", "XCHG_MAX_CONNECTIONS=4", "XCHG_OFFLOAD_THREADS=0");
+  uint32_t ip_slot = NO_IP_SLOT;
+  for (uint32_t i = 1; i <= admission.nodes_count; i++) {
+    struct accepted_conn accepted = ipv4(i);
+    ip_slot = admission_adopt(&admission, &accepted.addr, false);
+    ck_assert_uint_ne(ip_slot, NO_IP_SLOT);
+  }
+  struct accepted_conn more = ipv4(admission.nodes_count + 1);
+  ck_assert_uint_eq(admission_adopt(&admission, &more.addr, false), NO_IP_SLOT);
+  ck_assert_int_eq(enter(&more), XCHG_PER_IP);
+  admission_release(&admission, ip_slot);
+  ck_assert_int_eq(enter(&more), XCHG_FINISHED);
+  tear_down();
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {without_lists_all_are_admitted, 1},
@@ -443,6 +492,9 @@ int main(void) {
       {one_thread_admits_while_another_releases, 1},
       {only_a_waiting_acceptor_is_woken_and_once, 1},
       {no_wake_is_lost, 1},
+      {adopted_ones_are_not_refused, 1},
+      {adopted_ones_without_an_address, 1},
+      {more_adopted_ones_than_nodes, 1},
   };
   return run_suite("admit", tests, count_of(tests));
 }

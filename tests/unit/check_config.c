@@ -36,6 +36,7 @@ START_TEST(defaults) {
   ck_assert(c.listen[0].proxy == ADDR_PROXY_OFF);
   ck_assert(c.log_level == LOG_INFO && c.log_format == LOG_LOGFMT && c.slow_log_ns == 0);
   ck_assert(!c.user.set && c.sandbox == SANDBOX_AUTO && !c.core);
+  ck_assert(c.upgrade == UPGRADE_OFF && c.upgrade_timeout_ns == 30 * NS_PER_S);
   ck_assert(config_sandbox_mode(&c) == SANDBOX_AUTO);
   config_fini(&c);
   ck_assert_ptr_null(c.greeting.bytes);
@@ -155,6 +156,29 @@ START_TEST(a_sandbox_is_for_the_pool) {
   config_fini(&c);
   GOOD(&c, "XCHG_SANDBOX=TRAP", "XCHG_CORE=on");
   ck_assert(config_sandbox_mode(&c) == SANDBOX_TRAP && c.core);
+  config_fini(&c);
+}
+END_TEST
+
+/* Main executes a program, which a sandbox around all threads would forbid. */
+START_TEST(an_upgrade_needs_an_open_main) {
+  struct config c;
+  BAD("xchgd: XCHG_SANDBOX='on': want auto or off, or XCHG_UPGRADE=off: an upgrade executes a "
+      "program",
+      "XCHG_SANDBOX=on", "XCHG_UPGRADE=on");
+  BAD("xchgd: XCHG_SANDBOX='trap': want auto or off, or XCHG_UPGRADE=off: an upgrade executes a "
+      "program",
+      "XCHG_SANDBOX=trap", "XCHG_UPGRADE=unix:/a");
+  BAD("xchgd: XCHG_UPGRADE='yes': want off, on or unix:/path", "XCHG_UPGRADE=yes");
+  BAD("xchgd: XCHG_UPGRADE='127.0.0.1:1': want off, on or unix:/path", "XCHG_UPGRADE=127.0.0.1:1");
+  BAD("xchgd: XCHG_UPGRADE='unix:/a;mode=0666': want off, on or unix:/path",
+      "XCHG_UPGRADE=unix:/a;mode=0666");
+  GOOD(&c, "XCHG_UPGRADE=ON", "XCHG_UPGRADE_TIMEOUT=60m");
+  ck_assert(c.upgrade == UPGRADE_ON && c.upgrade_timeout_ns == 3600 * NS_PER_S);
+  config_fini(&c);
+  GOOD(&c, "XCHG_UPGRADE=unix:/run/x", "XCHG_SANDBOX=off");
+  ck_assert(c.upgrade == UPGRADE_SOCKET && c.upgrade_at.mode == 0600);
+  ck_assert_str_eq(c.upgrade_at.path, "/run/x");
   config_fini(&c);
 }
 END_TEST
@@ -388,6 +412,7 @@ int main(void) {
       {contradictions_are_faults, 1},
       {a_text_must_fit_the_prefix, 1},
       {a_sandbox_is_for_the_pool, 1},
+      {an_upgrade_needs_an_open_main, 1},
       {a_proxied_tcp_listener_needs_trust, 1},
       {proxied_listeners_may_defer_the_accept, 1},
       {a_refused_value_is_no_contradiction, 1},

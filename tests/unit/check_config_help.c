@@ -167,7 +167,7 @@ START_TEST(explain_marks_variables_of_other_models) {
   EXPLAIN(&facts, "XCHG_MODEL=fork", "XCHG_PIN=on");
   has_line("XCHG_MAX_CONNECTIONS=1024 (default) limit on live connections");
   has_line("XCHG_PIN=on (environment, ignored outside XCHG_MODEL=pool) pin each worker to a CPU");
-  ck_assert_uint_eq(count_text("ignored outside"), 6);
+  ck_assert_uint_eq(count_text("ignored outside"), 8);
   facts.descriptors = 500;
   EXPLAIN(&facts, "XCHG_MODEL=thread");
   has_line("XCHG_MAX_CONNECTIONS=477 (limit, clamped) limit on live connections");

@@ -52,7 +52,7 @@ START_TEST(stats_are_exact) {
       "\"turn_us\":{\"p50\":5,\"p90\":5,\"p99\":5,\"max\":5},"
       "\"queue_depth\":{\"p50\":0,\"p90\":0,\"p99\":0,\"max\":0},"
       "\"accept_batch\":{\"p50\":2,\"p90\":2,\"p99\":2,\"max\":2},\"accept_paused_ms\":1500,"
-      "\"accept_paused\":0,\"slow\":0,"
+      "\"accept_paused\":0,\"slow\":0,\"moved\":0,"
       "\"proxy_headers\":{\"v1\":{\"proxy\":0,\"local\":0,\"unknown\":0},"
       "\"v2\":{\"proxy\":0,\"local\":1,\"unknown\":0}},"
       "\"proxy_rejected\":{\"untrusted\":0,\"not_header\":0,\"version\":0,\"bad\":0,"
@@ -125,7 +125,7 @@ START_TEST(keys_of_the_log_stay) {
                   "queue_depth_p50=0 queue_depth_p90=0 queue_depth_p99=0 queue_depth_max=0 "
                   "accept_batch_p50=0 accept_batch_p90=0 accept_batch_p99=0 accept_batch_max=0 "
                 : "");
-  wants("accept_paused_ms=1500 slow=0\n");
+  wants("accept_paused_ms=1500 slow=0 moved=0\n");
   ck_assert_str_eq(log_line(), want);
 }
 END_TEST

@@ -15,7 +15,7 @@
 
 static struct signals signals;
 
-static void open_signals(void) { ck_assert_int_eq(signals_open(&signals), 0); }
+static void open_signals(void) { ck_assert_int_eq(signals_open(&signals, false), 0); }
 
 static void send_self(int number) { ck_assert_int_eq(kill(getpid(), number), 0); }
 

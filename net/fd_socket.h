@@ -1,0 +1,70 @@
+/*
+ * fd_socket: packets with descriptors between two processes (SOCK_SEQPACKET, SCM_RIGHTS).
+ *
+ * No call waits.  A packet is sent and received as a whole, with all its descriptors or not at all.
+ * A received descriptor is close-on-exec.  The sender keeps its own.  Descriptors of a packet that
+ * is refused are closed.
+ *
+ * It also makes and reads files in memory (memfd) for what is too long for a packet.  Such a file
+ * is not sealed.  It is read with pread into memory, so a writer that changes or shortens it later
+ * does no harm.
+ */
+#ifndef NET_FD_SOCKET_H
+#define NET_FD_SOCKET_H
+
+#include "core/base.h"
+
+#include <stdbool.h>
+
+/* Most bytes and descriptors of a packet. */
+#define FD_PACKET_BYTES_MAX ((size_t)128 * 1024)
+#define FD_PACKET_FDS_MAX 72
+
+enum fd_io {
+  FD_IO_OK,
+  FD_IO_AGAIN,   /* no packet, or no room for one: poll says when */
+  FD_IO_GONE,    /* the other end is closed, and all its packets were received */
+  FD_IO_REFUSED, /* a packet came and was discarded: too long (EMSGSIZE), or descriptors were lost
+                    (EMFILE), most often at RLIMIT_NOFILE; its first bytes are in the buffer */
+  FD_IO_ERROR,   /* errno; nothing was sent or received */
+};
+
+/** Make a connected pair, both close-on-exec and nonblocking. Return: 0, or -1 with errno. */
+int fd_socket_pair(int fds[2]);
+
+/**
+ * fd_socket_adopt(fd):
+ * Check that ${fd}, which was inherited, is a socket of this kind, and make it close-on-exec.
+ * Return: 0, or -1 with errno; the caller owns ${fd} in both cases.
+ */
+int fd_socket_adopt(int fd);
+
+/** Send ${size} bytes and ${fds_count} ${fds}, which stay the caller's. Never FD_IO_REFUSED. */
+enum fd_io fd_socket_send(int fd, const void *bytes, size_t size, const int *fds,
+                          unsigned fds_count);
+
+/**
+ * fd_socket_recv(fd, bytes, size, fds, fds_count):
+ * Receive a packet into ${bytes}, which has room for FD_PACKET_BYTES_MAX; ${*size} is its size.
+ * Own: the ${*fds_count} descriptors in ${fds} are the caller's.
+ */
+enum fd_io fd_socket_recv(int fd, void *bytes, size_t *size, int fds[FD_PACKET_FDS_MAX],
+                          unsigned *fds_count);
+
+/** Is ${fd} a stream socket that listens (${listens}), or one that does not? */
+bool fd_is_stream(int fd, bool listens);
+
+/**
+ * memory_file_make(bytes, size):
+ * Return: a close-on-exec descriptor of a new file with these ${size} bytes, or -1 with errno:
+ * EFBIG if RLIMIT_FSIZE is lower.
+ */
+int memory_file_make(const void *bytes, size_t size);
+
+/** Has the file ${fd} exactly ${size} bytes? */
+bool memory_file_has_size(int fd, uint64_t size);
+
+/** Read the first ${size} bytes of ${fd}. Return: 0, or -1 with errno: EBADMSG if it has fewer. */
+int memory_file_read(int fd, void *bytes, size_t size);
+
+#endif

@@ -1,0 +1,81 @@
+/*
+ * conn_batch: connections on their way from a worker to the upgrade, and back or into another
+ * worker.
+ *
+ * Main fills in what it wants and sends the batch.  The owner of the inbox does it at a quiet
+ * point: between the end of its turn and its next wait.  It answers through a flag and a wake, and
+ * does not touch the batch afterwards.  So one thread at a time owns a batch, and nothing is
+ * locked.
+ *
+ *   giver   conn_batch_send(PACK)     a worker packs up to ${want} of its connections
+ *   taker   conn_batch_send(UNPACK)   a worker makes connections of the records; they do nothing
+ *           conn_batch_send(RESUME)   it serves those that are marked; the others are undone
+ *
+ * worker.live counts a packed connection until the giver subtracts it, and an unpacked one from the
+ * moment before it is sent.  So no newcomer gets its place meanwhile.
+ */
+#ifndef POOL_CONN_BATCH_H
+#define POOL_CONN_BATCH_H
+
+#include "net/conn_pack.h"
+#include "pool/inbox.h"
+
+#define CONN_BATCH_MAX 64
+#define CONN_BATCH_INLINE ((size_t)32 * 1024) /* a larger record has memory of its own */
+#define CONN_BATCH_LARGE 8                    /* most of those in a batch */
+#define CONN_BATCH_BYTES ((size_t)96 * 1024)  /* of all other records */
+
+struct conn_batch_item {
+  struct conn_record record; /* its fd: owns, until a connection or another process has it */
+  const uint8_t *bytes;      /* of the packed connection: in the arena, in memory, or a packet's */
+  size_t size;
+  void *memory; /* owns: mapped, of ${memory_size} bytes; NULL = none */
+  size_t memory_size;
+  struct xchg_conn *conn; /* between UNPACK and RESUME */
+  bool wanted;            /* UNPACK, RESUME: do it for this one */
+  bool taken;             /* UNPACK: it has worked */
+  bool lost;              /* RESUME: no worker can serve it: close it, and count the end */
+};
+
+struct conn_batch {
+  struct task task;
+  void (*run)(struct conn_batch *batch, struct conn_ctx *ctx);
+  struct wake *wake; /* borrows: wakes the sender */
+  atom_u32 answered; /* 1: the owner of the inbox is done with it */
+
+  /* PACK */
+  uint32_t want;                    /* the most to pack */
+  uint32_t cursor;                  /* slots below were looked at */
+  bool over;                        /* no slot is left */
+  uint32_t stays[CONN_STAYS_COUNT]; /* connections that this call has passed over, by reason */
+
+  uint32_t count;
+  uint32_t large;
+  size_t arena_used;
+  struct conn_batch_item items[CONN_BATCH_MAX];
+  uint8_t arena[CONN_BATCH_BYTES];
+};
+
+enum conn_batch_what { CONN_BATCH_PACK, CONN_BATCH_UNPACK, CONN_BATCH_RESUME };
+
+/** Make a batch whose answers signal ${wake}. Return: NULL without memory. */
+struct conn_batch *conn_batch_create(struct wake *wake);
+
+/** Free ${batch}, which is answered and has no descriptor left; NULL does nothing. */
+void conn_batch_destroy(struct conn_batch *batch);
+
+/** Send ${batch} to the worker that owns ${inbox}. */
+void conn_batch_send(struct conn_batch *batch, struct inbox *inbox, enum conn_batch_what what);
+
+/** Is ${batch} with its sender? */
+static inline bool conn_batch_answered(const struct conn_batch *batch) {
+  return atom_load_acquire_u32(&batch->answered) != 0; /* pairs with conn_batch_run */
+}
+
+/** Do what the sender of ${task}, of kind TASK_BATCH, asks for. Thread: the owner of the inbox. */
+void conn_batch_run(struct task *task, struct conn_ctx *ctx);
+
+/** Forget the items of ${batch}: free their memory. Their descriptors are the caller's. */
+void conn_batch_clear(struct conn_batch *batch);
+
+#endif

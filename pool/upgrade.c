@@ -1,0 +1,492 @@
+/*
+ * upgrade: see upgrade.h.
+ *
+ * Each step waits for one thing: a packet, the answer of a thread, the end of the new process, or a
+ * time.  upgrade_tend looks for all of them, so an event too many does no harm.
+ */
+#include "pool/upgrade.h"
+
+#include "core/sys.h"
+#include "pool/signals.h"
+#include "pool/worker.h"
+#include "pool/upgrade_log.h"
+#include "pool/upgrade_point.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CANARY_NS (100 * NS_PER_MS) /* how long the first connections run before others follow */
+#define ANSWER_NS (5 * NS_PER_S)    /* for the canary to be served, and for TOTALS */
+#define LOOK_AGAIN_NS (50 * NS_PER_MS)
+#define CLOCKS_NS NS_PER_S /* two clocks of one time namespace differ by less */
+
+static const char *step_name(enum upgrade_step step) {
+  static const char *const names[] = {"none",   "start",  "listeners", "hold",   "canary",
+                                      "canary", "canary", "batches",   "admin",  "totals",
+                                      "left",   "kill",   "withdraw",  "release"};
+  static_assert(count_of(names) == STEP_RELEASE + 1, "each step has a name");
+  return names[step];
+}
+
+/* ---- the end of an upgrade ---- */
+
+static void end(struct upgrade *u, uint64_t code) {
+  u->outcome.code = code;
+  snprintf(u->outcome.step, sizeof(u->outcome.step), "%s", step_name(u->failed));
+  snprintf(u->outcome.reason, sizeof(u->outcome.reason), "%s", u->reason);
+}
+
+/* Do not begin. Return: ${code}. */
+static int refuse(struct upgrade *u, int code, const char *why, int error) {
+  struct log_line line;
+  log_begin(&line, u->setup.log, LOG_ERROR, "upgrade refused");
+  log_str(&line, "reason", why);
+  if (error != 0) {
+    log_error(&line, error);
+  }
+  log_end(&line);
+  return code;
+}
+
+/* Kill the new process, if it has not ended; nothing is served before its end is known. */
+static void turn_back(struct upgrade *u, const char *why) {
+  u->failed = u->step;
+  snprintf(u->reason, sizeof(u->reason), "%s", why);
+  (void)kill(u->child, SIGKILL); /* it is our child until it is reaped, so the id is its own */
+  u->step = STEP_KILL;
+  u->deadline_ns = NEVER;
+}
+
+static void close_all(struct upgrade *u) {
+  upgrade_channel_close(&u->channel);
+  giver_close(&u->giver);
+  free(u->totals);
+  u->totals = NULL;
+  if (u->setup.reaps_children) {
+    signals_reap_children();
+  }
+  u->step = STEP_NONE;
+}
+
+/* ---- start ---- */
+
+void upgrade_open(struct upgrade *u, const struct upgrade_setup *setup) {
+  *u = (struct upgrade){.setup = *setup, .channel = {.fd = -1}, .deadline_ns = NEVER};
+  acceptor_order_init(&u->hold, &setup->server->done);
+  acceptor_order_init(&u->admin_hold, &setup->server->done);
+  upgrade_program_find(&u->program);
+}
+
+static bool send_packet(struct upgrade *u, const struct upgrade_packet *packet) {
+  return upgrade_channel_send(&u->channel, packet) == CHANNEL_OK;
+}
+
+/* Return: 0, or an exit code. */
+static int spawn(struct upgrade *u, const char *request, size_t size) {
+  int other;
+  if (upgrade_channel_pair(&u->channel, &other) == -1) {
+    return refuse(u, SERVER_OSERR, "no channel", errno);
+  }
+  const struct upgrade_spawn_setup spawn = {.program = &u->program,
+                                            .environment = u->setup.environment,
+                                            .request = request,
+                                            .request_size = size,
+                                            .passed = u->setup.facts->passed.count > 0,
+                                            .channel = other};
+  signals_keep_children();
+  int spawned = giver_open(&u->giver, u->setup.server, &u->channel);
+  if (spawned == 0) {
+    spawned = upgrade_spawn(&spawn, &u->child);
+  }
+  int error = errno;
+  sys_close(other);
+  if (spawned == -1) {
+    close_all(u);
+    return refuse(u, SERVER_OSERR, "the new process cannot be started", error);
+  }
+  return 0;
+}
+
+int upgrade_begin(struct upgrade *u, const char *request, size_t size) {
+  if (u->step != STEP_NONE || u->canceled) {
+    return refuse(u, 75, u->canceled ? "a stop is under way" : "another upgrade is under way", 0);
+  }
+  u->outcome = (struct upgrade_outcome){.code = UINT64_MAX};
+  u->started_ns = sys_now_ns();
+  u->held = u->admin_held = u->serves = false;
+  int code = spawn(u, request, size);
+  if (code != 0) {
+    return code;
+  }
+  struct upgrade_packet packet = {.kind = UPGRADE_HELLO};
+  u->step = STEP_START;
+  u->deadline_ns = add_sat_u64(u->started_ns, u->setup.config->upgrade_timeout_ns);
+  upgrade_make_hello(&u->setup, &packet.hello);
+  if (!send_packet(u, &packet)) {
+    turn_back(u, "the channel is closed");
+  }
+  upgrade_point(POINT_SPAWNED, 0);
+  return 0;
+}
+
+/* ---- listeners ---- */
+
+static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
+  struct upgrade_hello own;
+  upgrade_make_hello(&u->setup, &own);
+  uint64_t apart_ns = max_u64(own.now_ns, hello->now_ns) - min_u64(own.now_ns, hello->now_ns);
+  upgrade_point(POINT_HELLO, 0);
+  if (upgrade_channel_agree(&u->channel, &own, hello) == -1) {
+    turn_back(u, "no common format");
+  } else if (apart_ns > CLOCKS_NS) {
+    turn_back(u, "the clocks of the two processes differ");
+  } else if (hello->fds_free < own.connections) {
+    turn_back(u, "the new process can open too few descriptors");
+  } else if (!upgrade_send_listeners(&u->setup, &u->channel)) {
+    turn_back(u, "the listeners cannot be sent");
+  } else {
+    u->moves = strcmp(own.exchange, hello->exchange) == 0;
+    u->step = STEP_LISTENERS;
+    upgrade_log_begun(u->setup.log, u->child, u->program.path, hello->version,
+                      upgrade_live(&u->setup));
+    upgrade_point(POINT_LISTENERS, 0);
+  }
+}
+
+/* ---- connections ---- */
+
+/* The giver has ended a round. */
+static void on_round_over(struct upgrade *u, uint64_t now_ns) {
+  switch (u->step) {
+    case STEP_CANARY_1:
+      u->step = STEP_CANARY_8;
+      giver_begin(&u->giver, 8);
+      break;
+    case STEP_CANARY_8:
+      upgrade_point(POINT_CANARY_TAKEN, 0);
+      u->step = STEP_CANARY;
+      u->deadline_ns = now_ns + (u->giver.moved > 0 ? CANARY_NS : 0);
+      break;
+    default:
+      u->step = STEP_ADMIN;
+      break;
+  }
+}
+
+static void tend_giver(struct upgrade *u, uint64_t now_ns) {
+  uint32_t number = u->giver.number;
+  enum giver_result result = giver_tend(&u->giver, now_ns);
+  if (u->giver.number != number) {
+    upgrade_point(u->step == STEP_BATCHES ? POINT_BATCH_SENT : POINT_CANARY_SENT, 0);
+  }
+  if (result == GIVER_FAILED) {
+    turn_back(u, "the new process does not take connections");
+  } else if (result == GIVER_DONE) {
+    on_round_over(u, now_ns);
+  }
+}
+
+/* The canary has been served for a while; or the new process does not say so. */
+static void tend_canary(struct upgrade *u, uint64_t now_ns) {
+  if (now_ns < u->deadline_ns) {
+    return;
+  }
+  if (u->giver.moved == 0 || u->serves) {
+    u->step = STEP_BATCHES;
+    u->deadline_ns = NEVER;
+    giver_begin(&u->giver, UINT32_MAX);
+  } else if (now_ns >= u->deadline_ns + ANSWER_NS) {
+    turn_back(u, "the new process does not serve");
+  }
+}
+
+/* ---- totals ---- */
+
+/* The ${i}th reason why connections stay. Return: false after the last. */
+static bool left_at(const struct upgrade *u, uint32_t i, struct upgrade_left *left) {
+  if (u->moves) {
+    return giver_left(&u->giver, i, left);
+  }
+  *left = (struct upgrade_left){.count = upgrade_live(&u->setup), .reason = "another exchange"};
+  return i == 0 && left->count > 0;
+}
+
+static void send_totals(struct upgrade *u, uint64_t now_ns) {
+  bool sent = true;
+  struct upgrade_packet packet = {.kind = UPGRADE_LEFT};
+  for (uint32_t i = 0; sent && left_at(u, i, &packet.left); i++) {
+    sent = send_packet(u, &packet);
+  }
+  u->totals = malloc(sizeof(*u->totals));
+  u->step = STEP_TOTALS;
+  u->deadline_ns = now_ns + ANSWER_NS;
+  if (!sent || u->totals == NULL || !upgrade_send_totals(&u->setup, &u->channel, u->totals)) {
+    turn_back(u, "the totals cannot be sent");
+  }
+  upgrade_point(POINT_TOTALS, 0);
+}
+
+/* The admin endpoint moves last: it accepts no more, then the totals go. */
+static void tend_admin(struct upgrade *u, uint64_t now_ns) {
+  if (u->setup.admin != NULL && !u->admin_held) {
+    u->admin_held = true;
+    acceptor_order_send(&u->admin_hold, &u->setup.admin->server.acceptor, ACCEPTOR_HOLD);
+  } else if (acceptor_order_answered(&u->admin_hold)) {
+    send_totals(u, now_ns);
+  }
+}
+
+static void log_left(struct upgrade *u) {
+  struct upgrade_left left;
+  for (uint32_t i = 0; left_at(u, i, &left); i++) {
+    upgrade_log_stay(u->setup.log, &left);
+  }
+  const struct upgrade_sums sums = {.child = u->child,
+                                    .stayed = upgrade_live(&u->setup),
+                                    .listeners = u->setup.server->listeners_count,
+                                    .started_ns = u->started_ns};
+  upgrade_log_done(u->setup.log, &u->giver, &sums);
+}
+
+/* The new process has answered TOTALS: it is the server. */
+static void commit(struct upgrade *u) {
+  const struct upgrade_packet packet = {.kind = UPGRADE_COMMIT};
+  struct inbox *inbox;
+  uint64_t now_ns = sys_now_ns();
+  u->setup.on_commit(u->setup.argument);
+  if (!send_packet(u, &packet)) {
+    turn_back(u, "the new process has ended");
+    return;
+  }
+  acceptor_order_send(&u->hold, &u->setup.server->acceptor, ACCEPTOR_LEAVE);
+  if (u->setup.admin != NULL) {
+    acceptor_order_send(&u->admin_hold, &u->setup.admin->server.acceptor, ACCEPTOR_LEAVE);
+  }
+  for (uint32_t i = 0; (inbox = server_inbox(u->setup.server, i)) != NULL; i++) {
+    worker_send_leave(worker_of_inbox(inbox), now_ns);
+  }
+  u->step = STEP_LEFT;
+  u->deadline_ns = NEVER;
+  log_left(u);
+  end(u, 0);
+}
+
+void upgrade_close(struct upgrade *u) {
+  if (u->step == STEP_NONE) {
+    return;
+  }
+  if (u->step == STEP_LEFT && u->channel.fd != -1) {
+    upgrade_send_late(&u->setup, &u->channel, u->totals);
+  } else if (upgrade_running(u)) {
+    (void)kill(u->child, SIGKILL); /* it is our child until it is reaped */
+  }
+  close_all(u);
+}
+
+/* ---- packets ---- */
+
+static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, uint64_t now_ns) {
+  switch (packet->kind) {
+    case UPGRADE_HELLO:
+      if (u->step == STEP_START) {
+        on_hello(u, &packet->hello);
+      }
+      break;
+    case UPGRADE_READY:
+      if (u->step == STEP_LISTENERS) {
+        upgrade_point(POINT_READY, 0);
+        u->step = STEP_HOLD;
+        u->deadline_ns = now_ns + ANSWER_NS;
+        u->held = true;
+        acceptor_order_send(&u->hold, &u->setup.server->acceptor, ACCEPTOR_HOLD);
+      }
+      break;
+    case UPGRADE_TAKEN:
+      if (!giver_on_taken(&u->giver, packet->number, packet->taken, now_ns) &&
+          u->step < STEP_LEFT) {
+        turn_back(u, "the new process answers a batch that was not sent");
+      } else if (u->step == STEP_BATCHES) {
+        upgrade_point(POINT_BATCH_TAKEN, 0);
+      }
+      break;
+    case UPGRADE_STATUS:
+      u->serves = true;
+      if (u->step == STEP_TOTALS) {
+        commit(u);
+      }
+      break;
+    case UPGRADE_ABORT:
+      if (u->step < STEP_LEFT) {
+        turn_back(u, packet->outcome.reason);
+      }
+      break;
+    default: /* of a later version */
+      break;
+  }
+}
+
+/* Read one packet. Return: was there one? */
+static bool receive(struct upgrade *u, uint64_t now_ns) {
+  struct upgrade_packet packet;
+  const char *why;
+  if (u->channel.fd == -1) {
+    return false;
+  }
+  switch (upgrade_channel_recv(&u->channel, &packet, &why)) {
+    case CHANNEL_OK:
+      on_packet(u, &packet, now_ns);
+      upgrade_packet_close(&packet);
+      return true;
+    case CHANNEL_AGAIN:
+      return false;
+    case CHANNEL_REFUSED:
+      if (u->step < STEP_LEFT) {
+        turn_back(u, why);
+      }
+      return true;
+    case CHANNEL_GONE:
+    case CHANNEL_ERROR:
+      break;
+  }
+  if (u->step < STEP_LEFT) {
+    turn_back(u, "the new process has ended");
+  } else if (u->step == STEP_LEFT) {
+    upgrade_channel_close(&u->channel);
+  }
+  return false;
+}
+
+/* ---- turning back ---- */
+
+/* Has the new process ended?  Then its last packets count, and no other process can serve. */
+static void tend_kill(struct upgrade *u, uint64_t now_ns) {
+  int status = 0;
+  if (!upgrade_reap(u->child, &status)) {
+    u->deadline_ns = now_ns + LOOK_AGAIN_NS; /* SIGCHLD comes earlier, unless another takes it */
+    return;
+  }
+  u->deadline_ns = NEVER;
+  while (receive(u, now_ns)) {
+  }
+  char text[32];
+  upgrade_describe_status(status, text, sizeof(text));
+  snprintf(u->outcome.step, sizeof(u->outcome.step), "%s", text);
+  u->outcome.code = WIFEXITED(status) && (WEXITSTATUS(status) == 78 || WEXITSTATUS(status) == 69)
+                        ? (uint64_t)WEXITSTATUS(status)
+                        : SERVER_OSERR;
+  u->step = STEP_WITHDRAW;
+  giver_withdraw(&u->giver);
+}
+
+/* Accept again. */
+static void release(struct upgrade *u) {
+  if (!acceptor_order_answered(&u->hold) || !acceptor_order_answered(&u->admin_hold)) {
+    return;
+  }
+  if (u->held) {
+    u->held = false;
+    acceptor_order_send(&u->hold, &u->setup.server->acceptor, ACCEPTOR_RELEASE);
+  } else if (u->admin_held) {
+    u->admin_held = false;
+    acceptor_order_send(&u->admin_hold, &u->setup.admin->server.acceptor, ACCEPTOR_RELEASE);
+  } else {
+    char status[UPGRADE_TEXT];
+    uint64_t code = u->outcome.code;
+    snprintf(status, sizeof(status), "%s", u->outcome.step);
+    upgrade_log_turned_back(u->setup.log, &u->giver, step_name(u->failed), u->reason, status);
+    end(u, code);
+    close_all(u);
+  }
+}
+
+bool upgrade_cancel(struct upgrade *u) {
+  u->canceled = true;
+  if (upgrade_running(u) && u->step < STEP_CANARY_1) {
+    turn_back(u, "a stop has begun");
+  }
+  return upgrade_running(u);
+}
+
+void upgrade_pass_signal(struct upgrade *u, int number) {
+  const struct upgrade_packet packet = {.kind = UPGRADE_SIGNAL, .signal = (uint64_t)number};
+  (void)send_packet(u, &packet); /* without the new process there is none to tell */
+}
+
+/* ---- steps ---- */
+
+static void tend_step(struct upgrade *u, uint64_t now_ns) {
+  switch (u->step) {
+    case STEP_NONE:
+    case STEP_LEFT:
+      break;
+    case STEP_START:
+    case STEP_LISTENERS:
+      if (now_ns >= u->deadline_ns) {
+        turn_back(u, "the new process is not ready in time");
+      }
+      break;
+    case STEP_HOLD:
+      if (acceptor_order_answered(&u->hold)) {
+        u->deadline_ns = NEVER;
+        u->step = u->moves ? STEP_CANARY_1 : STEP_ADMIN;
+        if (u->moves) {
+          giver_begin(&u->giver, 1);
+        }
+      }
+      break;
+    case STEP_CANARY_1:
+    case STEP_CANARY_8:
+    case STEP_BATCHES:
+      tend_giver(u, now_ns);
+      break;
+    case STEP_CANARY:
+      tend_canary(u, now_ns);
+      break;
+    case STEP_ADMIN:
+      tend_admin(u, now_ns);
+      break;
+    case STEP_TOTALS:
+      if (now_ns >= u->deadline_ns) {
+        turn_back(u, "the new process does not answer");
+      }
+      break;
+    case STEP_KILL:
+      tend_kill(u, now_ns);
+      break;
+    case STEP_WITHDRAW:
+      if (giver_tend(&u->giver, now_ns) != GIVER_BUSY) {
+        u->step = STEP_RELEASE;
+      }
+      break;
+    case STEP_RELEASE:
+      release(u);
+      break;
+  }
+}
+
+uint64_t upgrade_tend(struct upgrade *u) {
+  uint64_t now_ns = sys_now_ns();
+  enum upgrade_step before;
+  do {
+    before = u->step;
+    while (u->step != STEP_KILL && receive(u, now_ns)) {
+    }
+    tend_step(u, now_ns);
+  } while (u->step != before);
+  if (u->step == STEP_NONE) {
+    return NEVER;
+  }
+  bool late = u->step == STEP_CANARY && now_ns >= u->deadline_ns; /* only STATUS is missing */
+  return min_u64(u->deadline_ns + (late ? ANSWER_NS : 0), giver_next_ns(&u->giver));
+}
+
+int upgrade_fd(const struct upgrade *u, short *events) {
+  *events = giver_sends(&u->giver) ? POLLIN | POLLOUT : POLLIN;
+  return u->step == STEP_KILL ? -1 : u->channel.fd;
+}

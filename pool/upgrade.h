@@ -1,0 +1,102 @@
+/*
+ * upgrade: the old process of a live upgrade.  The new one is pool/upgrade_successor.
+ *
+ *   step        what happens                                        a failure
+ *   start       the new process is started; HELLO of both           it is killed
+ *   listeners   it gets the listeners, starts its threads: READY    likewise
+ *   hold        this process accepts no more
+ *   canary      1 connection goes, then 8; it serves them           likewise; what it has not taken
+ *   batches     64 at a time, until none is left that moves         is served here again
+ *   admin       the admin endpoint accepts no more                  likewise
+ *   totals      all counters go; it answers                         likewise
+ *   left        COMMIT: it is the server.  What stays here ends after XCHG_DRAIN_TIMEOUT
+ *
+ * A failure before COMMIT turns the upgrade back: the new process is killed, its end is awaited,
+ * and the last packets are read, before a connection is served here again.  So no two processes
+ * read one socket.  Connections that the new process has taken end with it.
+ *
+ * Thread: main, which is outside of the sandbox.  Nothing here waits: serve polls the descriptors.
+ */
+#ifndef POOL_UPGRADE_H
+#define POOL_UPGRADE_H
+
+#include "pool/acceptor_order.h"
+#include "pool/upgrade_giver.h"
+#include "pool/upgrade_spawn.h"
+#include "pool/upgrade_send.h"
+
+enum upgrade_step {
+  STEP_NONE,
+  STEP_START,
+  STEP_LISTENERS,
+  STEP_HOLD,
+  STEP_CANARY_1,
+  STEP_CANARY_8,
+  STEP_CANARY,
+  STEP_BATCHES,
+  STEP_ADMIN,
+  STEP_TOTALS,
+  STEP_LEFT,
+  STEP_KILL,     /* the new process was killed: await its end */
+  STEP_WITHDRAW, /* what was under way becomes connections here again */
+  STEP_RELEASE,  /* the acceptors go on */
+};
+
+struct upgrade {
+  struct upgrade_setup setup;
+  struct upgrade_program program;
+  enum upgrade_step step;
+  uint64_t started_ns, deadline_ns;
+  struct upgrade_channel channel;
+  pid_t child;
+  bool moves;    /* both have one exchange: connections can move */
+  bool serves;   /* the new process has said that it serves the canary */
+  bool canceled; /* a stop has begun: turn back at the next step */
+  struct upgrade_giver giver;
+  struct acceptor_order hold, admin_hold; /* of the acceptors of server and admin */
+  bool held, admin_held;
+  struct upgrade_totals *totals; /* owns: what was sent, for LATE */
+
+  enum upgrade_step failed; /* the step that is turned back, and why */
+  char reason[UPGRADE_TEXT];
+
+  struct upgrade_outcome outcome; /* of the last one; code UINT64_MAX = it goes on */
+};
+
+/** Prepare ${upgrade}. Nothing is opened. */
+void upgrade_open(struct upgrade *upgrade, const struct upgrade_setup *setup);
+
+/** The process ends: tell the new one what has been counted since TOTALS. */
+void upgrade_close(struct upgrade *upgrade);
+
+/**
+ * upgrade_begin(upgrade, request, size):
+ * Begin an upgrade.  ${request} has all XCHG_ variables of the new process, as NAME=value with a 0
+ * each; NULL = those of this one.
+ * Return: 0; or an exit code of xchgd --upgrade after a line in the log.
+ */
+int upgrade_begin(struct upgrade *upgrade, const char *request, size_t size);
+
+/** The descriptor of the channel, or -1, and in ${*events} what to poll it for. */
+int upgrade_fd(const struct upgrade *upgrade, short *events);
+
+/** Go on. Call it after each wait. Return: when to call it again at the latest. */
+uint64_t upgrade_tend(struct upgrade *upgrade);
+
+/** A stop has begun.  Return: must it wait until upgrade_running is false? */
+bool upgrade_cancel(struct upgrade *upgrade);
+
+/** Is an upgrade under way that has not been committed? */
+static inline bool upgrade_running(const struct upgrade *upgrade) {
+  return upgrade->step != STEP_NONE && upgrade->step != STEP_LEFT;
+}
+
+/** Is the new process the server now? */
+static inline bool upgrade_left(const struct upgrade *upgrade) {
+  return upgrade->step == STEP_LEFT;
+}
+
+/** Pass the stop signal ${number} on to the new process, which is the server. */
+void upgrade_pass_signal(struct upgrade *upgrade, int number);
+
+#endif

@@ -1,0 +1,178 @@
+/* upgrade_channel: see upgrade_channel.h. */
+#include "pool/upgrade_channel.h"
+
+#include "core/sys.h"
+
+#include <stdlib.h>
+
+/* ---- open and close ---- */
+
+/* Make ${channel} own ${fd}. Return: 0, or -1 with ENOMEM, and the caller still owns it. */
+static int own_socket(struct upgrade_channel *channel, int fd) {
+  *channel = (struct upgrade_channel){.fd = -1};
+  uint8_t *memory = malloc(2 * FD_PACKET_BYTES_MAX);
+  if (memory == NULL) {
+    return fail(ENOMEM);
+  }
+  channel->input = memory;
+  channel->output = memory + FD_PACKET_BYTES_MAX;
+  channel->fd = fd;
+  return 0;
+}
+
+int upgrade_channel_pair(struct upgrade_channel *channel, int *other) {
+  int fds[2];
+  *channel = (struct upgrade_channel){.fd = -1};
+  if (fd_socket_pair(fds) == -1) {
+    return -1;
+  }
+  if (own_socket(channel, fds[0]) == -1) {
+    sys_close(fds[0]);
+    sys_close(fds[1]);
+    return fail(ENOMEM);
+  }
+  *other = fds[1];
+  return 0;
+}
+
+int upgrade_channel_open(struct upgrade_channel *channel, int fd) {
+  *channel = (struct upgrade_channel){.fd = -1};
+  return fd_socket_adopt(fd) == -1 ? -1 : own_socket(channel, fd);
+}
+
+void upgrade_channel_close(struct upgrade_channel *channel) {
+  if (channel->fd != -1) {
+    sys_close(channel->fd);
+  }
+  free(channel->input); /* and output: one block */
+  *channel = (struct upgrade_channel){.fd = -1};
+}
+
+int upgrade_channel_agree(struct upgrade_channel *channel, const struct upgrade_hello *own,
+                          const struct upgrade_hello *other) {
+  channel->format = upgrade_format_of(own, other);
+  return channel->format == 0 ? fail(EPROTONOSUPPORT) : 0;
+}
+
+/* ---- packets ---- */
+
+static enum channel_result result_of(enum fd_io io) {
+  static const enum channel_result results[] = {[FD_IO_OK] = CHANNEL_OK,
+                                                [FD_IO_AGAIN] = CHANNEL_AGAIN,
+                                                [FD_IO_GONE] = CHANNEL_GONE,
+                                                [FD_IO_REFUSED] = CHANNEL_REFUSED,
+                                                [FD_IO_ERROR] = CHANNEL_ERROR};
+  return results[io];
+}
+
+enum channel_result upgrade_channel_send(struct upgrade_channel *channel,
+                                         const struct upgrade_packet *packet) {
+  int fds[FD_PACKET_FDS_MAX];
+  unsigned fds_count;
+  size_t size = upgrade_encode(packet, channel->format, channel->output, fds, &fds_count);
+  if (size == 0) {
+    errno = EMSGSIZE;
+    return CHANNEL_ERROR;
+  }
+  return result_of(fd_socket_send(channel->fd, channel->output, size, fds, fds_count));
+}
+
+/* Is each descriptor of ${packet} what its place needs? */
+static bool has_right_fds(const struct upgrade_packet *packet) {
+  if (packet->kind == UPGRADE_LISTENER) {
+    return fd_is_stream(packet->listener.fd, true);
+  }
+  for (uint32_t i = 0; packet->kind == UPGRADE_BATCH && i < packet->batch.count; i++) {
+    const struct upgrade_record *record = &packet->batch.records[i];
+    if (!fd_is_stream(record->fd, false) ||
+        (record->memfd != -1 && !memory_file_has_size(record->memfd, record->size))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+enum channel_result upgrade_channel_recv(struct upgrade_channel *channel,
+                                         struct upgrade_packet *packet, const char **why) {
+  int fds[FD_PACKET_FDS_MAX];
+  struct upgrade_received received = {.bytes = channel->input, .fds = fds};
+  *packet = (struct upgrade_packet){.number = 0};
+  enum fd_io io =
+      fd_socket_recv(channel->fd, channel->input, &received.size, fds, &received.fds_count);
+  if (io != FD_IO_OK && io != FD_IO_REFUSED) {
+    return result_of(io);
+  }
+  int error = errno; /* of FD_IO_REFUSED */
+  *why = upgrade_decode(packet, channel->format, &received);
+  if (io == FD_IO_REFUSED) {
+    *why = error == EMFILE ? "no room for its descriptors" : "too long";
+  } else if (*why == NULL && !has_right_fds(packet)) {
+    *why = "a descriptor of another kind";
+  }
+  if (*why == NULL) {
+    return CHANNEL_OK;
+  }
+  upgrade_packet_clear(packet);
+  for (unsigned i = 0; i < received.fds_count; i++) {
+    sys_close(fds[i]);
+  }
+  return CHANNEL_REFUSED;
+}
+
+static void close_fd(int *fd) {
+  if (*fd != -1) {
+    sys_close(*fd);
+    *fd = -1;
+  }
+}
+
+void upgrade_packet_close(struct upgrade_packet *packet) {
+  if (packet->kind == UPGRADE_LISTENER) {
+    close_fd(&packet->listener.fd);
+  }
+  for (uint32_t i = 0; packet->kind == UPGRADE_BATCH && i < packet->batch.count; i++) {
+    close_fd(&packet->batch.records[i].fd);
+    close_fd(&packet->batch.records[i].memfd);
+  }
+}
+
+/* ---- records ---- */
+
+int upgrade_batch_add(struct upgrade_batch *batch, int fd, const void *bytes, size_t size) {
+  assert(upgrade_batch_has_room(batch, size));
+  struct upgrade_record record = {.bytes = bytes, .size = size, .fd = fd, .memfd = -1};
+  if (size > UPGRADE_INLINE_MAX) {
+    record.memfd = memory_file_make(bytes, size);
+    if (record.memfd == -1) {
+      return -1;
+    }
+  }
+  batch->records[batch->count++] = record;
+  return 0;
+}
+
+void upgrade_batch_sent(struct upgrade_batch *batch) {
+  for (uint32_t i = 0; i < batch->count; i++) {
+    close_fd(&batch->records[i].memfd);
+  }
+  batch->count = 0;
+}
+
+int upgrade_record_load(struct upgrade_record *record, void **memory) {
+  *memory = NULL;
+  if (record->memfd == -1) {
+    return 0;
+  }
+  void *bytes = malloc(record->size);
+  if (bytes == NULL) {
+    return fail(ENOMEM);
+  }
+  if (memory_file_read(record->memfd, bytes, record->size) == -1) {
+    int error = errno;
+    free(bytes);
+    return fail(error);
+  }
+  close_fd(&record->memfd);
+  record->bytes = *memory = bytes;
+  return 0;
+}

@@ -1,0 +1,84 @@
+/*
+ * upgrade_giver: sends the connections of this process to the other one, a batch at a time.
+ *
+ *   IDLE --begin--> PACK --> SEND --> WAIT --> (RETURN) --> PACK ... --> DONE
+ *
+ *   PACK     a worker packs up to 64 connections
+ *   SEND     the next of them go out, as many as a packet holds
+ *   WAIT     until TAKEN, at most UPGRADE_TAKEN_NS
+ *   RETURN   those that were not taken, or that cannot be sent, become connections here again
+ *
+ * A worker is asked again until nothing of it is left that moves.  A record is this process's until
+ * TAKEN names it.  giver_withdraw takes back what is under way when the other process has ended.
+ *
+ * Thread: main, like upgrade_taker.
+ */
+#ifndef POOL_UPGRADE_GIVER_H
+#define POOL_UPGRADE_GIVER_H
+
+#include "pool/conn_batch.h"
+#include "pool/upgrade_channel.h"
+#include "pool/server.h"
+
+/* A process that does not answer a batch for so long is stuck. */
+#define UPGRADE_TAKEN_NS NS_PER_S
+
+enum giver_state { GIVER_IDLE, GIVER_PACK, GIVER_SEND, GIVER_WAIT, GIVER_RETURN, GIVER_RESUME };
+
+struct upgrade_giver {
+  struct xchg_server *server;      /* borrows */
+  struct upgrade_channel *channel; /* borrows */
+  struct conn_batch *batch;        /* owns */
+  enum giver_state state;
+  uint32_t worker;      /* whose turn it is */
+  uint32_t wanted;      /* connections that may still go in this round */
+  uint32_t cursor;      /* of that worker: slots below were looked at in this pass */
+  uint32_t first, last; /* items of the batch that are under way */
+  uint32_t number;      /* of the last BATCH */
+  uint64_t batch_ns;    /* when its worker was asked to pack */
+  uint64_t sent_ns;     /* when it was sent */
+  uint32_t passed;      /* connections that went, or came back, in this pass over all workers */
+  uint32_t idle_passes; /* passes in a row without any */
+  bool withdrawn;       /* the other process has ended: nothing is sent any more */
+
+  uint64_t moved, returned, lost;    /* connections; lost: no memory to take one back */
+  uint32_t stays[CONN_STAYS_COUNT];  /* connections that stay, by reason, in the present pass */
+  uint32_t stayed[CONN_STAYS_COUNT]; /* likewise, in the last complete pass */
+  struct histogram frozen_us;        /* how long a connection was in no process */
+};
+
+enum giver_result {
+  GIVER_BUSY,   /* call again when the server's wake, the channel or the deadline says so */
+  GIVER_DONE,   /* the round is over */
+  GIVER_FAILED, /* the other process does not answer, or breaks the rules: see giver_withdraw */
+};
+
+/** Return: 0, or -1 (ENOMEM). */
+int giver_open(struct upgrade_giver *giver, struct xchg_server *server,
+               struct upgrade_channel *channel);
+void giver_close(struct upgrade_giver *giver);
+
+/** Give up to ${most} connections; UINT32_MAX = all that move. */
+void giver_begin(struct upgrade_giver *giver, uint32_t most);
+
+/** Go on. */
+enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns);
+
+/** TAKEN has come. Return: is it an answer to the last batch? */
+bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken, uint64_t now_ns);
+
+/** The other process has ended, and its last packet was read: take back what is under way. */
+void giver_withdraw(struct upgrade_giver *giver);
+
+/** When giver_tend is due although nothing happens; NEVER = not. */
+uint64_t giver_next_ns(const struct upgrade_giver *giver);
+
+/** Does the giver wait for room in the channel? */
+static inline bool giver_sends(const struct upgrade_giver *giver) {
+  return giver->state == GIVER_SEND;
+}
+
+/** The ${i}th reason why connections stay, with their number. Return: false after the last. */
+bool giver_left(const struct upgrade_giver *giver, uint32_t i, struct upgrade_left *left);
+
+#endif

@@ -1,0 +1,203 @@
+/*
+ * upgrade_packet: the packets of the upgrade channel as structs, and their form as bytes.
+ *
+ *   magic "XCHGUPGR" | format u16 | kind u16 | size u32 | number u32 | descriptors u32 | fields
+ *
+ * All numbers are little-endian; the size is that of the fields.  The fields are those of
+ * core/fields: a reader skips what it does not know, except what must be understood.  A field that
+ * is missing is 0 or "".
+ *
+ *   kind      from      meaning
+ *   HELLO     both      who it is and which formats it speaks; the first packet of each side
+ *   LISTENER  server    a listening socket; hello.listeners of them
+ *   READY     successor its threads run
+ *   BATCH n   server    1 to 64 packed connections
+ *   TAKEN n   successor which of them it has.  Sent before it reads or writes: they are its own now
+ *   TOTALS    server    all counters, see pool/upgrade_totals.h
+ *   LEFT      server    how many connections stay for one reason; as many packets as reasons
+ *   LATE      server    what has changed in the counters since TOTALS
+ *   COMMIT    server    nothing is given back any more
+ *   ABORT     both      the upgrade ends; why
+ *   BACK      server    send all connections back, as BATCH
+ *   STATE     server    what commands of the admin endpoint have set
+ *   SIGNAL    server    a signal that concerns the successor
+ *   STATUS    successor its oldest turn and a line for the service manager
+ *   REQUEST   asker     start an upgrade with this environment; on the socket of XCHG_UPGRADE
+ *   ANSWER    server    how it has ended
+ *
+ * HELLO, ABORT, REQUEST and ANSWER have format 0, which never changes: they are understood before
+ * the two sides have agreed.  The others have the format that upgrade_format_of chooses.
+ *
+ * A record of more than UPGRADE_INLINE_MAX bytes lies in a memfd.  The descriptors of a batch are
+ * the sockets in the order of the records, then the memfds.
+ *
+ * These are pure functions: they make no system call, and memory is the caller's.
+ */
+#ifndef POOL_UPGRADE_PACKET_H
+#define POOL_UPGRADE_PACKET_H
+
+#include "core/addr.h"
+#include "net/fd_socket.h"
+
+#include <assert.h>
+
+/* The formats that this version speaks. */
+#define UPGRADE_FORMAT_MIN 1
+#define UPGRADE_FORMAT_MAX 1
+
+#define UPGRADE_BATCH_MAX 64                      /* records of a batch */
+#define UPGRADE_LARGE_MAX 8                       /* those of them that lie in memfds */
+#define UPGRADE_INLINE_MAX ((size_t)32 * 1024)    /* bytes of a record in the packet */
+#define UPGRADE_RECORDS_BYTES ((size_t)96 * 1024) /* of all records in the packet */
+#define UPGRADE_HEAD 24
+#define UPGRADE_REQUEST_MAX (FD_PACKET_BYTES_MAX - 64) /* bytes of an environment */
+#define UPGRADE_TEXT 256                               /* a text, its 0 included */
+
+static_assert(UPGRADE_BATCH_MAX + UPGRADE_LARGE_MAX == FD_PACKET_FDS_MAX, "a packet holds a batch");
+
+enum upgrade_kind {
+  UPGRADE_HELLO = 1,
+  UPGRADE_LISTENER,
+  UPGRADE_READY,
+  UPGRADE_BATCH,
+  UPGRADE_TAKEN,
+  UPGRADE_TOTALS,
+  UPGRADE_LEFT,
+  UPGRADE_LATE,
+  UPGRADE_COMMIT,
+  UPGRADE_ABORT,
+  UPGRADE_BACK,
+  UPGRADE_STATE,
+  UPGRADE_SIGNAL,
+  UPGRADE_STATUS,
+  UPGRADE_REQUEST,
+  UPGRADE_ANSWER,
+  UPGRADE_KINDS /* one more than the last */
+};
+
+struct upgrade_hello {
+  uint64_t format_min, format_max;
+  uint64_t pid;
+  uint64_t now_ns;        /* CLOCK_MONOTONIC: both must be in one time namespace */
+  uint64_t state_version; /* of what the handler saves of a connection */
+  uint64_t fds_free;      /* descriptors that it can take */
+  uint64_t workers;
+  uint64_t connections; /* that are open */
+  uint64_t listeners;   /* LISTENER packets that follow */
+  char version[UPGRADE_TEXT];
+  char exchange[UPGRADE_TEXT]; /* equal texts: connections can move */
+  char handler[UPGRADE_TEXT];
+};
+
+struct upgrade_listener {
+  struct addr_listen addr;
+  bool is_admin;
+  bool inherited;          /* a service manager has passed it */
+  char name[UPGRADE_TEXT]; /* its name in LISTEN_FDNAMES, or "" */
+  uint64_t inode, device;  /* of its own socket file; 0, 0 = none */
+  int fd;                  /* -1 = taken */
+};
+
+/* A packed connection. */
+struct upgrade_record {
+  const uint8_t *bytes; /* borrows: of the sender, or of the channel; NULL = still in memfd */
+  uint64_t size;
+  int fd;    /* the connection's socket; -1 = taken */
+  int memfd; /* -1 = none: the bytes are in the packet */
+};
+
+struct upgrade_batch {
+  uint32_t count;
+  struct upgrade_record records[UPGRADE_BATCH_MAX];
+};
+
+struct upgrade_left {
+  uint64_t count;
+  char reason[UPGRADE_TEXT];
+};
+
+struct upgrade_state {
+  uint64_t not_ready;    /* 1: /ready?state=off was called */
+  uint64_t log_level;    /* enum log_level, if log_until_ns is not 0 */
+  uint64_t log_until_ns; /* when a level that was set for a time ends */
+};
+
+struct upgrade_status {
+  uint64_t turn_age_ns; /* of the oldest turn of its threads */
+  char text[UPGRADE_TEXT];
+};
+
+/* Of ABORT and ANSWER. */
+struct upgrade_outcome {
+  uint64_t code; /* exit code of xchgd --upgrade */
+  char step[UPGRADE_TEXT];
+  char reason[UPGRADE_TEXT];
+};
+
+/* Bytes that another module writes and reads. */
+struct upgrade_bytes {
+  const uint8_t *bytes; /* borrows: of the sender, or of the channel */
+  size_t size;
+};
+
+struct upgrade_packet {
+  enum upgrade_kind kind;
+  uint32_t number; /* of BATCH and its TAKEN */
+  union {
+    struct upgrade_hello hello;
+    struct upgrade_listener listener;
+    struct upgrade_batch batch;
+    uint64_t taken;              /* bit i: record i */
+    struct upgrade_bytes totals; /* of TOTALS and LATE: see pool/upgrade_totals.h */
+    struct upgrade_left left;
+    struct upgrade_outcome outcome; /* of ABORT and ANSWER */
+    struct upgrade_state state;
+    uint64_t signal;
+    struct upgrade_status status;
+    struct upgrade_bytes environment; /* of REQUEST: texts NAME=value, each with its 0 */
+  };
+};
+
+/** The highest format that both speak; 0 = there is none. */
+uint32_t upgrade_format_of(const struct upgrade_hello *a, const struct upgrade_hello *b);
+
+/** The name of ${kind} for the log, or "?". */
+const char *upgrade_kind_name(enum upgrade_kind kind);
+
+/** Remove everything but kind and number from ${packet}. It must have no descriptors. */
+void upgrade_packet_clear(struct upgrade_packet *packet);
+
+/**
+ * upgrade_batch_has_room(batch, size):
+ * May a record of ${size} bytes be added to ${batch}?  An empty one has room for any record.
+ */
+bool upgrade_batch_has_room(const struct upgrade_batch *batch, uint64_t size);
+
+/**
+ * upgrade_encode(packet, format, bytes, fds):
+ * Write ${packet} to ${bytes}, which has room for FD_PACKET_BYTES_MAX, and list its descriptors in
+ * ${fds}.
+ * Return: its size, or 0 if it is too long.
+ */
+size_t upgrade_encode(const struct upgrade_packet *packet, uint32_t format, uint8_t *bytes,
+                      int fds[FD_PACKET_FDS_MAX], unsigned *fds_count);
+
+/* A packet as it was received. */
+struct upgrade_received {
+  const uint8_t *bytes; /* borrows: the packet points to them */
+  size_t size;
+  const int *fds; /* borrows */
+  unsigned fds_count;
+};
+
+/**
+ * upgrade_decode(packet, format, received):
+ * Read ${packet}.  ${format} is the one agreed, 0 before that.
+ * Return: NULL, or why it is refused, for the log.  Kind and number are set if the head is valid,
+ * else the kind is 0.
+ * Own: the packet has the descriptors; refused, it has none, and they stay the caller's.
+ */
+const char *upgrade_decode(struct upgrade_packet *packet, uint32_t format,
+                           const struct upgrade_received *received);
+
+#endif

@@ -1,0 +1,108 @@
+/* upgrade_send: see upgrade_send.h. */
+#include "pool/upgrade_send.h"
+
+#include "core/sys.h"
+#include "pool/log_writer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static bool send_packet(struct upgrade_channel *channel, const struct upgrade_packet *packet) {
+  return upgrade_channel_send(channel, packet) == CHANNEL_OK;
+}
+
+void upgrade_exchange(const struct config *config, bool handler, char text[UPGRADE_TEXT]) {
+  if (handler) {
+    snprintf(text, UPGRADE_TEXT, "handler");
+    return;
+  }
+  const struct xchg_frame *frame = &config->frame;
+  snprintf(text, UPGRADE_TEXT, "frame %d size %zu delimiter %d messages %" PRIu64, (int)frame->kind,
+           frame->size, (int)frame->delimiter, config->messages);
+}
+
+uint64_t upgrade_live(const struct upgrade_setup *setup) {
+  struct model *model = setup->server->model;
+  return model->ops->live(model);
+}
+
+static uint32_t listeners_of_admin(const struct upgrade_setup *setup) {
+  return setup->admin == NULL ? 0 : setup->admin->server.listeners_count;
+}
+
+void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello *hello) {
+  *hello = (struct upgrade_hello){
+      .format_min = UPGRADE_FORMAT_MIN,
+      .format_max = UPGRADE_FORMAT_MAX,
+      .pid = (uint64_t)getpid(),
+      .now_ns = sys_now_ns(),
+      .workers = setup->config->workers,
+      .connections = upgrade_live(setup),
+      .listeners = setup->server->listeners_count + listeners_of_admin(setup),
+      .version = XCHG_VERSION,
+  };
+  upgrade_exchange(setup->config, setup->handler != NULL, hello->exchange);
+}
+
+static bool send_listeners_of(struct upgrade_channel *channel, const struct xchg_server *server) {
+  const struct config *config = server->config;
+  for (uint32_t i = 0; i < server->listeners_count; i++) {
+    const struct listener *listener = &server->listeners[i];
+    struct upgrade_packet packet = {
+        .kind = UPGRADE_LISTENER,
+        .listener = {.addr = listener->inherited ? listener->addr : config->listen[i],
+                     .is_admin = config->is_admin,
+                     .inherited = listener->inherited,
+                     .inode = listener->file.inode,
+                     .device = listener->file.device,
+                     .fd = listener->fd}};
+    if (!send_packet(channel, &packet)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_channel *channel) {
+  return send_listeners_of(channel, setup->server) &&
+         (setup->admin == NULL || send_listeners_of(channel, &setup->admin->server));
+}
+
+/* What commands of the admin endpoint have set. */
+static bool send_state(const struct upgrade_setup *setup, struct upgrade_channel *channel) {
+  const struct admin *admin = setup->admin;
+  if (admin == NULL) {
+    return true;
+  }
+  const struct upgrade_packet packet = {
+      .kind = UPGRADE_STATE,
+      .state = {.not_ready = atom_load_relaxed_u32(&admin->off),
+                .log_level = atom_load_relaxed_u32(&setup->log->level),
+                .log_until_ns = admin->log_until_ns == NEVER ? 0 : admin->log_until_ns}};
+  return send_packet(channel, &packet);
+}
+
+bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel,
+                         struct upgrade_totals *totals) {
+  uint8_t bytes[UPGRADE_TOTALS_MAX];
+  struct upgrade_packet packet = {.kind = UPGRADE_TOTALS, .totals = {.bytes = bytes}};
+  upgrade_totals_look(totals, setup->server, log_writer_lost(setup->log_writer));
+  packet.totals.size = upgrade_totals_write(totals, NULL, bytes);
+  return send_state(setup, channel) && send_packet(channel, &packet);
+}
+
+void upgrade_send_late(const struct upgrade_setup *setup, struct upgrade_channel *channel,
+                       const struct upgrade_totals *before) {
+  uint8_t bytes[UPGRADE_TOTALS_MAX];
+  struct upgrade_totals *now = malloc(sizeof(*now));
+  if (now == NULL) {
+    return;
+  }
+  struct upgrade_packet packet = {.kind = UPGRADE_LATE, .totals = {.bytes = bytes}};
+  upgrade_totals_look(now, setup->server, METRICS_UNKNOWN);
+  packet.totals.size = upgrade_totals_write(now, before, bytes);
+  (void)send_packet(channel, &packet); /* if the new process has ended, it counts no more */
+  free(now);
+}

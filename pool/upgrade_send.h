@@ -1,0 +1,49 @@
+/*
+ * upgrade_send: the packets that say what the old process of an upgrade is and has.
+ *
+ * Thread: main.  Each function but upgrade_send_late returns false if the channel does not take a
+ * packet.
+ */
+#ifndef POOL_UPGRADE_SEND_H
+#define POOL_UPGRADE_SEND_H
+
+#include "pool/upgrade_channel.h"
+#include "pool/upgrade_totals.h"
+#include "pool/admin.h"
+
+/* What an upgrade borrows until it is closed. */
+struct upgrade_setup {
+  const struct config *config;
+  const struct config_facts *facts;
+  const char *const *environment;
+  const struct xchg_handler *handler; /* NULL = a built-in exchange */
+  struct log *log;
+  struct log_writer *log_writer;
+  struct xchg_server *server;
+  struct admin *admin;               /* NULL = there is no endpoint */
+  bool reaps_children;               /* SIGCHLD is ignored while there is no upgrade */
+  void (*on_commit)(void *argument); /* called before COMMIT is sent */
+  void *argument;
+};
+
+/** The exchange of a configuration as text: connections move between equal ones. */
+void upgrade_exchange(const struct config *config, bool handler, char text[UPGRADE_TEXT]);
+
+/** Connections that are open. */
+uint64_t upgrade_live(const struct upgrade_setup *setup);
+
+/** Fill in HELLO. */
+void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello *hello);
+
+/** Send all listeners, those for clients first. */
+bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_channel *channel);
+
+/** Send STATE, and TOTALS with what has been counted, which ${totals} keeps. */
+bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel,
+                         struct upgrade_totals *totals);
+
+/** Send what has been counted since ${before}. */
+void upgrade_send_late(const struct upgrade_setup *setup, struct upgrade_channel *channel,
+                       const struct upgrade_totals *before);
+
+#endif

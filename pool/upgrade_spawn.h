@@ -1,0 +1,52 @@
+/*
+ * upgrade_spawn: the new process of an upgrade, from its program and its environment to its end.
+ *
+ * The program is the file at the path of this process's own program, opened once.  The environment
+ * is that of this process; a request replaces all variables whose names begin with XCHG_.
+ *
+ * Thread: main.  Main must be outside of the sandbox, which forbids programs.
+ */
+#ifndef POOL_UPGRADE_SPAWN_H
+#define POOL_UPGRADE_SPAWN_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* The variable that names the descriptor of the channel in the new process. */
+#define UPGRADE_CHANNEL_NAME "XCHG_UPGRADE_CHANNEL"
+
+struct upgrade_program {
+  char path[PATH_MAX]; /* "" = unknown */
+};
+
+/** Find the path of this process's program, before another file can take its name. */
+void upgrade_program_find(struct upgrade_program *program);
+
+struct upgrade_spawn_setup {
+  const struct upgrade_program *program;
+  const char *const *environment;
+  const char *request; /* texts NAME=value, each with its 0: all XCHG_ variables; NULL = keep */
+  size_t request_size;
+  bool passed; /* LISTEN_FDS passed sockets to this process: LISTEN_PID names it */
+  int channel; /* borrows: stays open in the new process */
+};
+
+/**
+ * upgrade_spawn(setup, child):
+ * Start the new process, with the signal mask of the calling thread.
+ * Return: 0, or -1 with errno.  Call upgrade_reap until it returns true.
+ */
+int upgrade_spawn(const struct upgrade_spawn_setup *setup, pid_t *child);
+
+/** Has ${child} ended? Then ${*status} is that of waitpid. */
+bool upgrade_reap(pid_t child, int *status);
+
+/**
+ * Take ${environment} without UPGRADE_CHANNEL_NAME into ${*list}, to be freed.
+ * Return: the descriptor that it names; -1 = none, or ENOMEM in errno.
+ */
+int upgrade_spawned(const char *const *environment, const char ***list);
+
+#endif

@@ -1,0 +1,354 @@
+/* upgrade_successor: see upgrade_successor.h. */
+#include "pool/upgrade_successor.h"
+
+#include "core/sys.h"
+#include "pool/upgrade_point.h"
+#include "pool/upgrade_spawn.h"
+#include "pool/upgrade_send.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* How long the old process may take for its first packets. */
+#define PATIENCE_MS 60000
+
+/* ---- the start ---- */
+
+int successor_open(struct upgrade_successor *s, const char *const **environment) {
+  const char **list;
+  *s = (struct upgrade_successor){.state = SUCCESSOR_NONE, .channel = {.fd = -1}};
+  int fd = upgrade_spawned(*environment, &list);
+  if (fd == -1) {
+    return errno == ENOMEM ? -1 : 0;
+  }
+  if (fd <= STDERR_FILENO || upgrade_channel_open(&s->channel, fd) == -1) {
+    free(list); /* the variable stays, and is a fault */
+    return 0;
+  }
+  (void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* cannot fail: it is open */
+  s->environment = list;
+  *environment = (const char *const *)list;
+  s->state = SUCCESSOR_STARTING;
+  return 0;
+}
+
+void successor_close(struct upgrade_successor *s) {
+  taker_close(&s->taker);
+  upgrade_channel_close(&s->channel);
+  for (uint32_t i = 0; i < s->listeners_count; i++) {
+    if (s->listeners[i].fd != -1) {
+      sys_close(s->listeners[i].fd);
+    }
+  }
+  free(s->environment);
+  s->environment = NULL;
+  free(s->listeners);
+  s->listeners = NULL;
+  s->listeners_count = 0;
+}
+
+/* Wait for a packet of ${kind}. Return: 0; or -1 if another comes, or none. */
+static int await_packet(struct upgrade_successor *s, struct upgrade_packet *packet,
+                        enum upgrade_kind kind) {
+  const char *why;
+  enum channel_result result;
+  while ((result = upgrade_channel_recv(&s->channel, packet, &why)) == CHANNEL_AGAIN) {
+    struct pollfd fds[] = {{.fd = s->channel.fd, .events = POLLIN}};
+    int ready = sys_poll(fds, 1, PATIENCE_MS);
+    if (ready == 0 || (ready == -1 && errno != EINTR)) {
+      return -1;
+    }
+  }
+  if (result == CHANNEL_OK && packet->kind != kind) {
+    upgrade_packet_close(packet);
+  }
+  return result == CHANNEL_OK && packet->kind == kind ? 0 : -1;
+}
+
+int successor_hear(struct upgrade_successor *s) {
+  struct upgrade_packet packet;
+  if (await_packet(s, &packet, UPGRADE_HELLO) == -1) {
+    return -1;
+  }
+  s->hello = packet.hello;
+  upgrade_point(POINT_SPAWNED, 1);
+  return 0;
+}
+
+/* The sockets of LISTEN_FDS have their names and their order from the environment. */
+static void set_passed(struct upgrade_successor *s, struct config_facts *facts) {
+  uint32_t data = 0, admin = 0;
+  for (uint32_t i = 0; i < s->listeners_count; i++) {
+    struct upgrade_listener *listener = &s->listeners[i];
+    struct listen_fd *to =
+        listener->is_admin ? &facts->passed.admin[admin] : &facts->passed.data[data];
+    bool room =
+        listener->is_admin ? admin < facts->passed.admin_count : data < facts->passed.data_count;
+    if (listener->inherited && room) {
+      to->fd = listener->fd;
+      listener->fd = -1;
+      admin += listener->is_admin;
+      data += !listener->is_admin;
+    }
+  }
+}
+
+static int receive_listeners(struct upgrade_successor *s) {
+  if (s->hello.listeners > CONFIG_LISTEN_MAX + CONFIG_ADMIN_MAX) {
+    return -1;
+  }
+  s->listeners = calloc(s->hello.listeners, sizeof(*s->listeners));
+  while (s->listeners != NULL && s->listeners_count < s->hello.listeners) {
+    struct upgrade_packet packet;
+    if (await_packet(s, &packet, UPGRADE_LISTENER) == -1) {
+      return -1;
+    }
+    s->listeners[s->listeners_count++] = packet.listener;
+  }
+  return s->listeners == NULL ? -1 : 0;
+}
+
+int successor_introduce(struct upgrade_successor *s, struct config *config,
+                        struct config_facts *facts, bool handler) {
+  uint64_t reserve = config->descriptors - config->max_connections;
+  struct upgrade_packet packet = {.kind = UPGRADE_HELLO,
+                                  .hello = {.format_min = UPGRADE_FORMAT_MIN,
+                                            .format_max = UPGRADE_FORMAT_MAX,
+                                            .pid = (uint64_t)getpid(),
+                                            .now_ns = sys_now_ns(),
+                                            .fds_free = sub_sat_u64(facts->descriptors, reserve),
+                                            .workers = config->workers,
+                                            .version = XCHG_VERSION}};
+  upgrade_exchange(config, handler, packet.hello.exchange);
+  if (upgrade_channel_send(&s->channel, &packet) != CHANNEL_OK ||
+      upgrade_channel_agree(&s->channel, &packet.hello, &s->hello) == -1) {
+    return -1;
+  }
+  upgrade_point(POINT_HELLO, 1);
+  if (receive_listeners(s) == -1) {
+    return -1;
+  }
+  upgrade_point(POINT_LISTENERS, 1);
+  set_passed(s, facts);
+  config->adopted = s->hello.connections;
+  return 0;
+}
+
+/* Is the ${i}th of the old process's listeners the one that is ${listener} here? */
+static bool is_from(const struct upgrade_successor *s, uint32_t i, const struct listener *listener,
+                    const struct addr_listen *item) {
+  const struct upgrade_listener *from = &s->listeners[i];
+  if (from->is_admin || from->fd != -1 || from->inherited != listener->inherited) {
+    return false;
+  }
+  return from->inherited || (listener->handed_over && listeners_same(&from->addr, item));
+}
+
+/* Which listener here has the socket of each listener there?  The ${there}th one is for clients. */
+static void find_listeners(struct upgrade_successor *s) {
+  bool used[CONFIG_LISTEN_MAX] = {false};
+  uint32_t there = 0;
+  for (uint32_t i = 0; i < s->listeners_count && there < CONFIG_LISTEN_MAX; i++) {
+    if (s->listeners[i].is_admin) {
+      continue;
+    }
+    s->listener_of[there] = UINT32_MAX;
+    for (uint32_t j = 0; j < s->server->listeners_count; j++) {
+      const struct addr_listen *item = &s->server->config->listen[j];
+      if (!used[j] && is_from(s, i, &s->server->listeners[j], item)) {
+        used[j] = true;
+        s->listener_of[there] = j;
+        break;
+      }
+    }
+    there++;
+  }
+}
+
+int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,
+                    struct log *log) {
+  const struct upgrade_packet packet = {.kind = UPGRADE_READY};
+  s->server = server;
+  s->admin = admin;
+  s->log = log;
+  find_listeners(s);
+  acceptor_order_init(&s->release, &server->done);
+  acceptor_order_init(&s->admin_release, &server->done);
+  if (taker_open(&s->taker, server, &s->channel, log) == -1) {
+    return -1;
+  }
+  s->taker.listener_of = s->listener_of;
+  s->state = SUCCESSOR_READY;
+  (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
+  upgrade_point(POINT_READY, 1);
+  return 0;
+}
+
+/* ---- while connections come ---- */
+
+static void accept_data(struct upgrade_successor *s) {
+  if (s->state == SUCCESSOR_READY) {
+    s->state = SUCCESSOR_TAKING;
+    acceptor_order_send(&s->release, &s->server->acceptor, ACCEPTOR_RELEASE);
+  }
+}
+
+static void accept_admin(struct upgrade_successor *s) {
+  if (s->admin != NULL && acceptor_order_answered(&s->admin_release) &&
+      s->admin->server.acceptor.held) {
+    acceptor_order_send(&s->admin_release, &s->admin->server.acceptor, ACCEPTOR_RELEASE);
+  }
+}
+
+/* The files of the UNIX listeners are this process's: its stop removes them. */
+static void own_files(struct upgrade_successor *s, struct xchg_server *server) {
+  for (uint32_t i = 0; i < s->listeners_count; i++) {
+    const struct upgrade_listener *from = &s->listeners[i];
+    if (from->is_admin != server->config->is_admin || from->inode == 0) {
+      continue;
+    }
+    for (uint32_t j = 0; j < server->listeners_count; j++) {
+      struct listener *listener = &server->listeners[j];
+      if (listener->handed_over && strcmp(listener->addr.path, from->addr.path) == 0) {
+        socket_file_own(&listener->file, from->inode, from->device);
+      }
+    }
+  }
+}
+
+static void own_all_files(struct upgrade_successor *s) {
+  own_files(s, s->server);
+  if (s->admin != NULL) {
+    own_files(s, &s->admin->server);
+  }
+}
+
+static void send_status(struct upgrade_successor *s) {
+  const struct upgrade_packet packet = {.kind = UPGRADE_STATUS};
+  (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
+}
+
+static void on_totals(struct upgrade_successor *s, const struct upgrade_bytes *totals) {
+  accept_data(s);
+  if (!s->totals &&
+      !upgrade_totals_add(s->server->base, totals->bytes, totals->size, s->listener_of)) {
+    log_msg(s->log, LOG_WARN, "totals of the old process cannot be read");
+  }
+  s->totals = true;
+  accept_admin(s);
+  upgrade_point(POINT_TOTALS, 1);
+  send_status(s);
+}
+
+static void on_state(struct upgrade_successor *s, const struct upgrade_state *state) {
+  if (s->admin == NULL) {
+    return;
+  }
+  atom_store_relaxed_u32(&s->admin->off, state->not_ready != 0);
+  if (state->log_until_ns != 0 && state->log_level <= LOG_DEBUG) {
+    log_set_level(s->log, (enum log_level)state->log_level);
+    s->admin->log_until_ns = state->log_until_ns;
+  }
+}
+
+static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet) {
+  switch (packet->kind) {
+    case UPGRADE_BATCH:
+      accept_data(s);
+      upgrade_point(s->serves ? POINT_BATCH_SENT : POINT_CANARY_SENT, 1);
+      taker_on_batch(&s->taker, packet);
+      break;
+    case UPGRADE_TOTALS:
+      on_totals(s, &packet->totals);
+      break;
+    case UPGRADE_LATE:
+      s->late = true;
+      (void)upgrade_totals_add(s->server->base, packet->totals.bytes, packet->totals.size,
+                               s->listener_of); /* what can be read is added */
+      break;
+    case UPGRADE_LEFT:
+      s->left += packet->left.count;
+      break;
+    case UPGRADE_STATE:
+      on_state(s, &packet->state);
+      break;
+    case UPGRADE_COMMIT:
+      s->state = SUCCESSOR_COMMITTED;
+      own_all_files(s);
+      break;
+    case UPGRADE_SIGNAL:
+      s->signal = (int)packet->signal;
+      break;
+    default: /* of a later version */
+      break;
+  }
+}
+
+/* The old process has ended. */
+static void on_gone(struct upgrade_successor *s) {
+  struct server_base *base = s->server->base;
+  if (s->state < SUCCESSOR_COMMITTED) {
+    log_msg(s->log, LOG_WARN, "the old process has ended during the upgrade: this one serves");
+    accept_data(s);
+    accept_admin(s);
+    own_all_files(s);
+  }
+  if (!s->totals) { /* what it has counted is lost */
+    stats_add(&base->accepted_elsewhere, s->taker.taken);
+  } else if (!s->late) {
+    stats_add(&base->totals.ended[XCHG_ERROR], s->left);
+  }
+  upgrade_channel_close(&s->channel);
+  s->state = SUCCESSOR_ALONE;
+}
+
+/* Read one packet. Return: was there one? */
+static bool receive(struct upgrade_successor *s) {
+  struct upgrade_packet packet;
+  const char *why;
+  switch (upgrade_channel_recv(&s->channel, &packet, &why)) {
+    case CHANNEL_OK:
+      on_packet(s, &packet);
+      upgrade_packet_close(&packet);
+      return true;
+    case CHANNEL_AGAIN:
+      return false;
+    case CHANNEL_REFUSED:
+      if (packet.kind == UPGRADE_BATCH) {
+        const struct upgrade_packet none = {.kind = UPGRADE_TAKEN, .number = packet.number};
+        (void)upgrade_channel_send(&s->channel, &none); /* as in send_status */
+      }
+      return true;
+    case CHANNEL_GONE:
+    case CHANNEL_ERROR:
+      on_gone(s);
+      return false;
+  }
+  return false;
+}
+
+void successor_tend(struct upgrade_successor *s) {
+  if (s->state < SUCCESSOR_READY) {
+    return;
+  }
+  while (taker_tend(&s->taker)) {
+    if (s->taker.taken > 0 && !s->serves) {
+      s->serves = true;
+      upgrade_point(POINT_CANARY_TAKEN, 1);
+      send_status(s);
+    }
+    if (s->state == SUCCESSOR_ALONE || !receive(s)) {
+      return;
+    }
+  }
+}
+
+int successor_fd(const struct upgrade_successor *s, short *events) {
+  bool answers = s->taker.state == TAKER_ANSWER;
+  *events = answers ? POLLOUT : POLLIN;
+  return answers || s->taker.state == TAKER_IDLE ? s->channel.fd : -1;
+}

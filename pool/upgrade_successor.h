@@ -1,0 +1,100 @@
+/*
+ * upgrade_successor: the new process of a live upgrade.  The old one is pool/upgrade.
+ *
+ *   successor_open         the environment names the channel
+ *   successor_hear         HELLO of the old process comes
+ *   successor_introduce    the configuration is loaded: HELLO of this one, then its listeners come
+ *   successor_ready        all threads run, and accept nothing yet: READY
+ *   successor_tend         connections come.  With the first packet of them the old process accepts
+ *                          no more, and this one does.  Then TOTALS, and COMMIT
+ *
+ *   old process ends  before the listeners    this one ends: 71
+ *                     before COMMIT           this one is the server, with what it has
+ *                     after COMMIT            as it should; LATE has said what it counted last
+ *
+ * Until COMMIT the stop belongs to the old process: signals are read and ignored here.
+ *
+ * Thread: main.
+ */
+#ifndef POOL_UPGRADE_SUCCESSOR_H
+#define POOL_UPGRADE_SUCCESSOR_H
+
+#include "pool/upgrade_taker.h"
+#include "pool/admin.h"
+
+enum successor_state {
+  SUCCESSOR_NONE, /* no upgrade: an ordinary start */
+  SUCCESSOR_STARTING,
+  SUCCESSOR_READY,
+  SUCCESSOR_TAKING,
+  SUCCESSOR_COMMITTED,
+  SUCCESSOR_ALONE, /* the channel is closed */
+};
+
+struct upgrade_successor {
+  enum successor_state state;
+  struct upgrade_channel channel;
+  const char **environment;           /* owns: without the variable of the channel */
+  struct upgrade_hello hello;         /* of the old process */
+  struct upgrade_listener *listeners; /* owns, and each fd that is not -1 */
+  uint32_t listeners_count;
+  uint32_t listener_of[CONFIG_LISTEN_MAX]; /* here, of each there; UINT32_MAX = gone */
+  struct upgrade_taker taker;
+  struct xchg_server *server; /* borrows, from successor_ready on, like what follows */
+  struct admin *admin;
+  struct log *log;
+  struct acceptor_order release, admin_release;
+  bool serves; /* STATUS has said so */
+  bool totals; /* TOTALS has come */
+  bool late;   /* LATE has come */
+  uint64_t left;
+  int signal; /* a stop signal that the old process has passed on; 0 = none */
+};
+
+/**
+ * Is this process the new one of an upgrade?  Then ${*environment} is replaced by one without the
+ * channel's variable, until successor_close.  Return: 0, or -1 (ENOMEM).
+ */
+int successor_open(struct upgrade_successor *s, const char *const **environment);
+
+/** Free everything, and close the listeners that no server has taken. */
+void successor_close(struct upgrade_successor *s);
+
+/** Wait for HELLO. Return: 0; or -1, and the old process is gone. */
+int successor_hear(struct upgrade_successor *s);
+
+/**
+ * successor_introduce(s, config, facts, handler):
+ * Say who this process is, and receive the listeners.  Those that a service manager has passed
+ * become those of ${facts}.  ${config} gets room for all connections that live.
+ * Return: as successor_hear.
+ */
+int successor_introduce(struct upgrade_successor *s, struct config *config,
+                        struct config_facts *facts, bool handler);
+
+/** All threads run. Return: 0, or -1 (ENOMEM). */
+int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,
+                    struct log *log);
+
+/** The descriptor to poll, or -1; and in ${*events} what for. */
+int successor_fd(const struct upgrade_successor *s, short *events);
+
+/** Go on. Call it after each wait. */
+void successor_tend(struct upgrade_successor *s);
+
+/** Does the stop belong to the old process? */
+static inline bool successor_obeys(const struct upgrade_successor *s) {
+  return s->state != SUCCESSOR_NONE && s->state < SUCCESSOR_COMMITTED;
+}
+
+/** Has the old process given up the server? */
+static inline bool successor_has_taken_over(const struct upgrade_successor *s) {
+  return s->state >= SUCCESSOR_COMMITTED;
+}
+
+/** Is this process the new one of an upgrade, whether it is over or not? */
+static inline bool successor_is(const struct upgrade_successor *s) {
+  return s->state != SUCCESSOR_NONE;
+}
+
+#endif

@@ -1,0 +1,158 @@
+/* upgrade_taker: see upgrade_taker.h. */
+#include "pool/upgrade_taker.h"
+
+#include "core/sys.h"
+#include "pool/worker.h"
+
+#include <stdlib.h>
+
+int taker_open(struct upgrade_taker *taker, struct xchg_server *server,
+               struct upgrade_channel *channel, struct log *log) {
+  *taker = (struct upgrade_taker){.server = server, .channel = channel, .log = log};
+  acceptor_order_init(&taker->adopt, &server->done);
+  taker->batch = conn_batch_create(&server->done);
+  return taker->batch == NULL ? -1 : 0;
+}
+
+/* The batch is done with. */
+static void forget(struct upgrade_taker *taker) {
+  for (uint32_t i = 0; i < taker->batch->count; i++) {
+    free(taker->loaded[i]);
+    taker->loaded[i] = NULL;
+  }
+  conn_batch_clear(taker->batch);
+  taker->state = TAKER_IDLE;
+}
+
+void taker_close(struct upgrade_taker *taker) {
+  if (taker->batch != NULL) {
+    forget(taker);
+    conn_batch_destroy(taker->batch);
+    taker->batch = NULL;
+  }
+}
+
+/* The worker with the fewest connections. */
+static struct worker *choose_worker(struct xchg_server *server) {
+  struct worker *best = NULL;
+  struct inbox *inbox;
+  for (uint32_t i = 0; (inbox = server_inbox(server, i)) != NULL; i++) {
+    struct worker *worker = worker_of_inbox(inbox);
+    if (best == NULL || atom_load_relaxed_u32(&worker->live) < atom_load_relaxed_u32(&best->live)) {
+      best = worker;
+    }
+  }
+  return best;
+}
+
+/* Read the ${i}th record. Return: NULL, or why not. */
+static const char *read_record(struct upgrade_taker *taker, struct upgrade_record *from,
+                               uint32_t i) {
+  struct conn_batch_item *item = &taker->batch->items[i];
+  *item = (struct conn_batch_item){.memory = NULL};
+  if (upgrade_record_load(from, &taker->loaded[i]) == -1) {
+    return "its bytes cannot be read";
+  }
+  const char *why = conn_record_read(&item->record, from->bytes, from->size);
+  if (why == NULL) {
+    uint32_t listener = item->record.listener;
+    bool known = taker->listener_of != NULL && listener < CONFIG_LISTEN_MAX;
+    listener = known ? taker->listener_of[listener] : 0;
+    item->record.listener = listener == UINT32_MAX ? 0 : listener; /* 0: its own is gone */
+    item->record.owned.fd = from->fd;
+    item->wanted = true;
+    from->fd = -1;
+  }
+  return why;
+}
+
+static void begin_unpack(struct upgrade_taker *taker) {
+  taker->state = TAKER_UNPACK;
+  conn_batch_send(taker->batch, &taker->worker->inbox, CONN_BATCH_UNPACK);
+}
+
+void taker_on_batch(struct upgrade_taker *taker, struct upgrade_packet *packet) {
+  struct conn_batch *batch = taker->batch;
+  taker->number = packet->number;
+  taker->worker = choose_worker(taker->server);
+  uint32_t wanted = 0;
+  for (batch->count = 0; batch->count < packet->batch.count; batch->count++) {
+    const char *why = read_record(taker, &packet->batch.records[batch->count], batch->count);
+    wanted += why == NULL;
+    if (why != NULL) {
+      struct log_line line;
+      log_begin(&line, taker->log, LOG_WARN, "a connection cannot be taken over");
+      log_str(&line, "reason", why);
+      log_end(&line);
+    }
+  }
+  upgrade_packet_close(packet);
+  atom_add_relaxed_u32(&taker->worker->live, wanted);
+  bool counts = taker->server->admission.nodes != NULL;
+  taker->adopt.batch = counts ? batch : NULL;
+  taker->adopt.count = wanted;
+  acceptor_order_send(&taker->adopt, &taker->server->acceptor, ACCEPTOR_ADOPT);
+  taker->state = TAKER_ADOPT;
+  if (!counts) { /* the acceptor only learns that there is less room */
+    begin_unpack(taker);
+  }
+}
+
+/*
+ * Say which there are.  If the other process is gone, they are this one's all the same.  If the
+ * answer cannot be sent, they are not: the other process ends this one when its time is over.
+ */
+static void answer(struct upgrade_taker *taker) {
+  struct conn_batch *batch = taker->batch;
+  struct upgrade_packet packet = {.kind = UPGRADE_TAKEN, .number = taker->number};
+  for (uint32_t i = 0; i < batch->count; i++) {
+    packet.taken |= (uint64_t)batch->items[i].taken << i;
+  }
+  enum channel_result sent = upgrade_channel_send(taker->channel, &packet);
+  if (sent != CHANNEL_OK && sent != CHANNEL_GONE) {
+    return;
+  }
+  uint64_t moved = 0;
+  for (uint32_t i = 0; i < batch->count; i++) {
+    struct conn_batch_item *item = &batch->items[i];
+    taker->taken += item->taken;
+    taker->refused += !item->taken;
+    if (item->wanted && !item->taken) {
+      sys_close(item->record.owned.fd);
+      admission_release(&taker->server->admission, item->record.owned.ip_slot);
+      atom_sub_release_u32(&taker->worker->live, 1);
+    }
+    item->wanted = item->taken;
+    moved += item->taken;
+  }
+  stats_add(&taker->server->base->totals.moved, moved);
+  taker->state = TAKER_RESUME;
+  conn_batch_send(batch, &taker->worker->inbox, CONN_BATCH_RESUME);
+}
+
+bool taker_tend(struct upgrade_taker *taker) {
+  switch (taker->state) {
+    case TAKER_IDLE:
+      return true;
+    case TAKER_ADOPT:
+      if (acceptor_order_answered(&taker->adopt)) {
+        begin_unpack(taker);
+      }
+      return false;
+    case TAKER_UNPACK:
+      if (conn_batch_answered(taker->batch)) {
+        taker->state = TAKER_ANSWER;
+        answer(taker);
+      }
+      return false;
+    case TAKER_ANSWER:
+      answer(taker);
+      return false;
+    case TAKER_RESUME:
+      if (conn_batch_answered(taker->batch) && acceptor_order_answered(&taker->adopt)) {
+        forget(taker);
+      }
+      return taker->state == TAKER_IDLE;
+  }
+  return false;
+}

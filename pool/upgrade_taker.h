@@ -1,0 +1,50 @@
+/*
+ * upgrade_taker: makes connections of the batches that the other process sends.
+ *
+ *   IDLE --on_batch--> ADOPT --> UNPACK --> ANSWER --> RESUME --> IDLE
+ *
+ *   ADOPT    the acceptor counts the clients, whatever XCHG_MAX_PER_IP is; without that limit the
+ *            next step does not wait for it
+ *   UNPACK   one worker makes connections, which do nothing yet
+ *   ANSWER   TAKEN says which there are: they belong to this process now
+ *   RESUME   the worker serves them
+ *
+ * Nothing is received from the channel while it is busy, because the records lie in its packet.
+ *
+ * Thread: main.
+ */
+#ifndef POOL_UPGRADE_TAKER_H
+#define POOL_UPGRADE_TAKER_H
+
+#include "pool/upgrade_channel.h"
+#include "pool/acceptor_order.h"
+#include "pool/server.h"
+
+enum taker_state { TAKER_IDLE, TAKER_ADOPT, TAKER_UNPACK, TAKER_ANSWER, TAKER_RESUME };
+
+struct upgrade_taker {
+  struct xchg_server *server;      /* borrows */
+  struct upgrade_channel *channel; /* borrows */
+  const uint32_t *listener_of;     /* borrows: the index here of each listener there */
+  struct log *log;                 /* borrows */
+  struct conn_batch *batch;        /* owns */
+  struct acceptor_order adopt;
+  enum taker_state state;
+  uint32_t number;
+  struct worker *worker; /* borrows: it takes the present batch */
+  void *loaded[CONN_BATCH_MAX];
+  uint64_t taken, refused; /* connections */
+};
+
+/** Return: 0, or -1 (ENOMEM). */
+int taker_open(struct upgrade_taker *taker, struct xchg_server *server,
+               struct upgrade_channel *channel, struct log *log);
+void taker_close(struct upgrade_taker *taker);
+
+/** A batch has come, and the taker is idle. Own: the descriptors of ${packet}. */
+void taker_on_batch(struct upgrade_taker *taker, struct upgrade_packet *packet);
+
+/** Go on. Return: may a packet be received? */
+bool taker_tend(struct upgrade_taker *taker);
+
+#endif

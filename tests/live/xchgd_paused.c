@@ -1,0 +1,46 @@
+/*
+ * xchgd_paused: xchgd that stops at a point of an upgrade, in place of pool/upgrade_point.
+ *
+ *   UPGRADE_TEST="old 5 1 pause"     the old process waits at point 5, the first time
+ *   UPGRADE_TEST="new 4 2 exit 78"   the new one ends at point 4, the second time
+ *   UPGRADE_TEST="new 7 20 crash"    by SIGSEGV
+ *   UPGRADE_FIFO=/path               a paused process goes on when the test has opened this FIFO
+ *
+ * At the point it writes msg=point with its id to the log.
+ */
+#include "pool/upgrade_point.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void pause_here(void) {
+  char byte;
+  int fd = open(getenv("UPGRADE_FIFO"), O_RDONLY | O_CLOEXEC);
+  while (fd != -1 && read(fd, &byte, 1) == 1) {
+  }
+  close(fd);
+}
+
+void upgrade_point(enum upgrade_point point, int successor) {
+  static int seen;
+  char side[8], action[16];
+  int at, nth, code = 0;
+  const char *test = getenv("UPGRADE_TEST");
+  if (test == NULL || sscanf(test, "%7s %d %d %15s %d", side, &at, &nth, action, &code) < 4 ||
+      (strcmp(side, "new") == 0) != (successor != 0) || at != (int)point || ++seen != nth) {
+    return;
+  }
+  dprintf(STDERR_FILENO, "msg=point side=%s point=%d pid=%d\n", side, at, (int)getpid());
+  if (strcmp(action, "pause") == 0) {
+    pause_here();
+  } else if (strcmp(action, "crash") == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    raise(SIGSEGV);
+  } else {
+    _exit(code);
+  }
+}

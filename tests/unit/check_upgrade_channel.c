@@ -1,0 +1,425 @@
+/*
+ * check_upgrade_channel: packets and descriptors between two ends of a channel, and each refusal.
+ *
+ * No test leaves a descriptor open that was not open before.
+ */
+#include "pool/upgrade_channel.h"
+
+#include "core/fields.h"
+#include "tests/fixtures/run_suite.h"
+#include "tests/fixtures/socket_fixture.h"
+#include "tests/fixtures/upgrade_fixture.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+/* ---- fixture ---- */
+
+#define LARGE 100000
+
+static struct upgrade_channel ours, theirs;
+static struct upgrade_packet out, in;
+static const char *why;
+static unsigned before;
+static int listener, client, server; /* sockets to pass */
+static uint8_t bytes[LARGE];
+
+static void set_up(void) {
+  int other;
+  before = count_descriptors();
+  client = tcp_pair(&server);
+  listener = socket(AF_INET, SOCK_STREAM, 0);
+  ck_assert_int_eq(listen(listener, 1), 0);
+  for (size_t i = 0; i < sizeof(bytes); i++) {
+    bytes[i] = (uint8_t)(i * 5 + i / 253);
+  }
+  ck_assert_int_eq(upgrade_channel_pair(&ours, &other), 0);
+  ck_assert_int_eq(upgrade_channel_open(&theirs, other), 0);
+  ours.format = theirs.format = 1;
+}
+
+static void tear_down(void) {
+  upgrade_channel_close(&ours);
+  upgrade_channel_close(&theirs);
+  close(client);
+  close(server);
+  close(listener);
+  ck_assert_uint_eq(count_descriptors(), before);
+}
+
+static void send_packet(const struct upgrade_packet *packet) {
+  ck_assert_int_eq(upgrade_channel_send(&ours, packet), CHANNEL_OK);
+}
+
+static enum channel_result receive(void) { return upgrade_channel_recv(&theirs, &in, &why); }
+
+/* The next packet is refused for ${reason}: no descriptor comes, and the channel goes on. */
+static void expect_refused(const char *reason, enum upgrade_kind kind) {
+  unsigned open = count_descriptors();
+  ck_assert_int_eq(receive(), CHANNEL_REFUSED);
+  ck_assert_str_eq(why, reason);
+  ck_assert_int_eq(in.kind, kind);
+  ck_assert_uint_eq(count_descriptors(), open);
+  upgrade_packet_close(&in); /* nothing */
+  upgrade_sample(&out, UPGRADE_READY);
+  send_packet(&out);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_int_eq(in.kind, UPGRADE_READY);
+}
+
+/* Begin a batch in ${out}. */
+static struct upgrade_batch *begin_batch(uint32_t number) {
+  out = (struct upgrade_packet){.kind = UPGRADE_BATCH, .number = number};
+  return &out.batch;
+}
+
+/* ---- packets ---- */
+
+/* Every kind that has no descriptor arrives in both directions. */
+START_TEST(test_kinds_without_descriptors) {
+  enum upgrade_kind kind = (enum upgrade_kind)(_i + 1);
+  struct upgrade_image sent, got;
+  if (kind == UPGRADE_LISTENER || kind == UPGRADE_BATCH) {
+    return; /* below */
+  }
+  ck_assert_int_eq(receive(), CHANNEL_AGAIN);
+  upgrade_sample(&out, kind);
+  upgrade_image_of(&sent, &out, 1);
+  send_packet(&out);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  upgrade_image_of(&got, &in, 1);
+  ck_assert(upgrade_image_same(&sent, &got));
+  ck_assert_int_eq(receive(), CHANNEL_AGAIN);
+  ck_assert_int_eq(upgrade_channel_send(&theirs, &out), CHANNEL_OK);
+  ck_assert_int_eq(upgrade_channel_recv(&ours, &in, &why), CHANNEL_OK);
+  ck_assert_int_eq(in.kind, kind);
+}
+END_TEST
+
+/* Both say HELLO before they have agreed. Other packets are refused until then. */
+START_TEST(test_agreement) {
+  ours.format = theirs.format = 0;
+  upgrade_sample(&out, UPGRADE_READY);
+  ck_assert_int_eq(upgrade_channel_send(&ours, &out), CHANNEL_OK);
+  ck_assert_int_eq(receive(), CHANNEL_REFUSED);
+  ck_assert_str_eq(why, "another format");
+  upgrade_sample(&out, UPGRADE_HELLO);
+  send_packet(&out);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_int_eq(upgrade_channel_agree(&theirs, &out.hello, &in.hello), 0);
+  ck_assert_uint_eq(theirs.format, 1);
+  in.hello.format_min = in.hello.format_max = 2;
+  ck_assert_int_eq(upgrade_channel_agree(&theirs, &out.hello, &in.hello), -1);
+  ck_assert_int_eq(errno, EPROTONOSUPPORT);
+  ck_assert_uint_eq(theirs.format, 0);
+  upgrade_sample(&out, UPGRADE_ABORT); /* can be said without a common format */
+  send_packet(&out);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_int_eq(in.kind, UPGRADE_ABORT);
+}
+END_TEST
+
+START_TEST(test_listener) {
+  struct stat sent, got;
+  unsigned open = count_descriptors();
+  upgrade_sample(&out, UPGRADE_LISTENER);
+  out.listener.fd = listener;
+  send_packet(&out);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_int_eq(fstat(listener, &sent), 0);
+  ck_assert_int_eq(fstat(in.listener.fd, &got), 0);
+  ck_assert_uint_eq(sent.st_ino, got.st_ino);
+  ck_assert_int_eq(fcntl(in.listener.fd, F_GETFD), FD_CLOEXEC);
+  ck_assert_str_eq(in.listener.addr.path, out.listener.addr.path);
+  ck_assert_uint_eq(count_descriptors(), open + 1);
+  upgrade_packet_close(&in);
+  ck_assert_int_eq(in.listener.fd, -1);
+  ck_assert_uint_eq(count_descriptors(), open);
+}
+END_TEST
+
+/* A full batch: records in the packet and in memory files, each with its own socket. */
+START_TEST(test_full_batch) {
+  int pairs[UPGRADE_BATCH_MAX][2];
+  unsigned open = count_descriptors();
+  struct upgrade_batch *batch = begin_batch(7);
+  for (unsigned i = 0; i < UPGRADE_BATCH_MAX; i++) {
+    size_t size = i % 8 == 3 ? LARGE - i : i;
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]), 0);
+    ck_assert(upgrade_batch_has_room(batch, size));
+    ck_assert_int_eq(upgrade_batch_add(batch, pairs[i][0], bytes + i, size), 0);
+  }
+  send_packet(&out);
+  upgrade_batch_sent(batch);
+  ck_assert_uint_eq(batch->count, 0);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_int_eq(in.kind, UPGRADE_BATCH);
+  ck_assert_uint_eq(in.number, 7);
+  ck_assert_uint_eq(in.batch.count, UPGRADE_BATCH_MAX);
+  for (unsigned i = 0; i < UPGRADE_BATCH_MAX; i++) {
+    struct upgrade_record *record = &in.batch.records[i];
+    void *memory;
+    char byte = (char)i, got = 0;
+    ck_assert_int_eq(upgrade_record_load(record, &memory), 0);
+    ck_assert_int_eq(memory != NULL, i % 8 == 3);
+    ck_assert_uint_eq(record->size, i % 8 == 3 ? LARGE - i : i);
+    ck_assert_mem_eq(record->bytes, bytes + i, record->size);
+    ck_assert_int_eq(record->memfd, -1);
+    free(memory);
+    ck_assert_int_eq(send(pairs[i][1], &byte, 1, 0), 1);
+    ck_assert_int_eq(recv(record->fd, &got, 1, 0), 1);
+    ck_assert_int_eq(got, byte);
+    close(pairs[i][0]);
+    close(pairs[i][1]);
+    if (i % 2 == 0) { /* taken */
+      close(record->fd);
+      record->fd = -1;
+    }
+  }
+  upgrade_packet_close(&in);
+  upgrade_packet_close(&in);
+  ck_assert_uint_eq(count_descriptors(), open);
+}
+END_TEST
+
+START_TEST(test_packet_too_long) {
+  upgrade_sample(&out, UPGRADE_TOTALS);
+  static const uint8_t lengthy[FD_PACKET_BYTES_MAX];
+  out.totals = (struct upgrade_bytes){lengthy, sizeof(lengthy)};
+  ck_assert_int_eq(upgrade_channel_send(&ours, &out), CHANNEL_ERROR);
+  ck_assert_int_eq(errno, EMSGSIZE);
+  ck_assert_int_eq(receive(), CHANNEL_AGAIN);
+}
+END_TEST
+
+/* The queue is full: CHANNEL_AGAIN, and poll says when there is room. */
+START_TEST(test_full_queue) {
+  unsigned sent = 0;
+  enum channel_result result;
+  upgrade_sample(&out, UPGRADE_STATUS);
+  while ((result = upgrade_channel_send(&ours, &out)) == CHANNEL_OK) {
+    sent++;
+  }
+  ck_assert_int_eq(result, CHANNEL_AGAIN);
+  struct pollfd pollfd = {.fd = ours.fd, .events = POLLOUT};
+  ck_assert_int_eq(poll(&pollfd, 1, 0), 0);
+  for (unsigned i = 0; i < sent; i++) {
+    ck_assert_int_eq(receive(), CHANNEL_OK);
+  }
+  ck_assert_int_eq(poll(&pollfd, 1, 0), 1);
+}
+END_TEST
+
+/* What the other process has sent before its end is read, with its descriptors. */
+START_TEST(test_peer_gone) {
+  ck_assert_int_eq(upgrade_batch_add(begin_batch(1), server, bytes, 10), 0);
+  send_packet(&out);
+  if (_i == 1) { /* it has not read everything */
+    upgrade_sample(&out, UPGRADE_STATUS);
+    ck_assert_int_eq(upgrade_channel_send(&theirs, &out), CHANNEL_OK);
+  }
+  upgrade_channel_close(&ours);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_int_eq(in.kind, UPGRADE_BATCH);
+  upgrade_packet_close(&in);
+  ck_assert_int_eq(receive(), CHANNEL_GONE);
+  ck_assert_int_eq(in.kind, 0);
+  upgrade_sample(&out, UPGRADE_TAKEN);
+  ck_assert_int_eq(upgrade_channel_send(&theirs, &out), CHANNEL_GONE);
+}
+END_TEST
+
+/* ---- refusals ---- */
+
+START_TEST(test_no_packet) {
+  ck_assert_int_eq(send(ours.fd, "hello", 5, 0), 5);
+  expect_refused("not a packet", 0);
+}
+END_TEST
+
+START_TEST(test_wrong_descriptor) {
+  int file = memfd_create("check", 0), datagram = socket(AF_INET, SOCK_DGRAM, 0), unbound;
+  unbound = socket(AF_INET, SOCK_STREAM, 0);
+  const int no_listeners[] = {file, datagram, unbound, client, ours.fd};
+  const int no_conns[] = {file, datagram, listener, ours.fd};
+  for (size_t i = 0; i < count_of(no_listeners); i++) {
+    upgrade_sample(&out, UPGRADE_LISTENER);
+    out.listener.fd = no_listeners[i];
+    send_packet(&out);
+    expect_refused("a descriptor of another kind", UPGRADE_LISTENER);
+    ck_assert_int_eq(in.number, UPGRADE_READY + 1000);
+  }
+  for (size_t i = 0; i < count_of(no_conns); i++) {
+    struct upgrade_batch *batch = begin_batch(3);
+    ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
+    ck_assert_int_eq(upgrade_batch_add(batch, no_conns[i], bytes, 10), 0);
+    send_packet(&out);
+    expect_refused("a descriptor of another kind", UPGRADE_BATCH);
+  }
+  close(file);
+  close(datagram);
+  close(unbound);
+}
+END_TEST
+
+/* A packet with more or fewer descriptors than its head and its kind say. */
+START_TEST(test_wrong_number_of_descriptors) {
+  struct upgrade_image image;
+  const int fds[] = {server, client, listener};
+  for (unsigned count = 0; count <= 3; count++) {
+    if (count == 2) {
+      continue;
+    }
+    struct upgrade_batch *batch = begin_batch(3);
+    ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
+    ck_assert_int_eq(upgrade_batch_add(batch, client, bytes, 10), 0);
+    upgrade_image_of(&image, &out, 1);
+    ck_assert_int_eq(fd_socket_send(ours.fd, image.bytes, image.size, fds, count), FD_IO_OK);
+    expect_refused("lost descriptors", UPGRADE_BATCH);
+    fields_store(image.bytes + 20, count, 4);
+    ck_assert_int_eq(fd_socket_send(ours.fd, image.bytes, image.size, fds, count), FD_IO_OK);
+    expect_refused("a wrong number of descriptors", UPGRADE_BATCH);
+  }
+  upgrade_sample(&out, UPGRADE_REQUEST); /* an asker may pass none */
+  upgrade_image_of(&image, &out, 0);
+  fields_store(image.bytes + 20, 1, 4);
+  ck_assert_int_eq(fd_socket_send(ours.fd, image.bytes, image.size, fds, 1), FD_IO_OK);
+  expect_refused("a wrong number of descriptors", UPGRADE_REQUEST);
+}
+END_TEST
+
+/* RLIMIT_NOFILE has no room for a batch: it can be answered with a TAKEN without a bit. */
+START_TEST(test_no_room_for_descriptors) {
+  struct rlimit limit, low;
+  struct upgrade_batch *batch = begin_batch(9);
+  for (int i = 0; i < 5; i++) {
+    ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
+  }
+  send_packet(&out);
+  unsigned open = count_descriptors();
+  int next = dup(0);
+  close(next);
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  low = (struct rlimit){.rlim_cur = (rlim_t)next + (rlim_t)_i, .rlim_max = limit.rlim_max};
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+  enum channel_result result = receive();
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  ck_assert_int_eq(result, CHANNEL_REFUSED);
+  ck_assert_str_eq(why, "no room for its descriptors");
+  ck_assert_int_eq(in.kind, UPGRADE_BATCH);
+  ck_assert_uint_eq(in.number, 9);
+  ck_assert_uint_eq(count_descriptors(), open);
+}
+END_TEST
+
+/* A packet longer than any: its head is read all the same. */
+START_TEST(test_longer_than_a_packet) {
+  static uint8_t lengthy[FD_PACKET_BYTES_MAX + 100];
+  struct upgrade_image image;
+  upgrade_sample(&out, UPGRADE_TOTALS);
+  upgrade_image_of(&image, &out, 1);
+  memcpy(lengthy, image.bytes, image.size);
+  ck_assert_int_eq(send(ours.fd, lengthy, sizeof(lengthy), 0), sizeof(lengthy));
+  expect_refused("too long", UPGRADE_TOTALS);
+}
+END_TEST
+
+/* A memory file has another size than its record says. */
+START_TEST(test_memory_file_of_another_size) {
+  struct upgrade_batch *batch = begin_batch(3);
+  ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, LARGE), 0);
+  ck_assert_int_eq(ftruncate(batch->records[0].memfd, _i == 0 ? LARGE - 1 : LARGE + 1), 0);
+  send_packet(&out);
+  upgrade_batch_sent(batch);
+  expect_refused("a descriptor of another kind", UPGRADE_BATCH);
+  batch = begin_batch(3);
+  batch->count = 1; /* a socket instead of a file */
+  batch->records[0] = (struct upgrade_record){.size = 1, .fd = server, .memfd = client};
+  send_packet(&out);
+  expect_refused("a descriptor of another kind", UPGRADE_BATCH);
+}
+END_TEST
+
+/* A memory file that becomes shorter after it has arrived: only that record is not taken. */
+START_TEST(test_memory_file_that_shrinks) {
+  unsigned open = count_descriptors();
+  struct upgrade_batch *batch = begin_batch(3);
+  void *memory;
+  ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, LARGE), 0);
+  ck_assert_int_eq(upgrade_batch_add(batch, client, bytes, 10), 0);
+  send_packet(&out);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_int_eq(ftruncate(batch->records[0].memfd, _i == 0 ? 0 : LARGE - 1), 0);
+  ck_assert_int_eq(upgrade_record_load(&in.batch.records[0], &memory), -1);
+  ck_assert_int_eq(errno, EBADMSG);
+  ck_assert_ptr_null(memory);
+  ck_assert_int_eq(upgrade_record_load(&in.batch.records[1], &memory), 0);
+  ck_assert_ptr_null(memory);
+  upgrade_packet_close(&in);
+  upgrade_batch_sent(batch);
+  ck_assert_uint_eq(count_descriptors(), open);
+}
+END_TEST
+
+/* RLIMIT_FSIZE refuses the memory file: that record stays, and the batch goes without it. */
+START_TEST(test_record_that_stays) {
+  struct rlimit limit, low;
+  struct upgrade_batch *batch = begin_batch(3);
+  ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  low = (struct rlimit){.rlim_cur = LARGE - 1, .rlim_max = limit.rlim_max};
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
+  int result = upgrade_batch_add(batch, server, bytes, LARGE);
+  int error = errno;
+  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  ck_assert_int_eq(result, -1);
+  ck_assert_int_eq(error, EFBIG);
+  ck_assert_uint_eq(batch->count, 0);
+  ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
+  send_packet(&out);
+  ck_assert_int_eq(receive(), CHANNEL_OK);
+  ck_assert_uint_eq(in.batch.count, 1);
+  upgrade_packet_close(&in);
+}
+END_TEST
+
+/* ---- open and close ---- */
+
+START_TEST(test_open) {
+  struct upgrade_channel channel;
+  ck_assert_int_eq(upgrade_channel_open(&channel, client), -1);
+  ck_assert_int_eq(errno, EPROTOTYPE);
+  ck_assert_int_eq(channel.fd, -1);
+  upgrade_channel_close(&channel); /* nothing */
+  ck_assert_int_eq(fcntl(ours.fd, F_GETFD), FD_CLOEXEC);
+  ck_assert_int_eq(fcntl(theirs.fd, F_GETFD), FD_CLOEXEC);
+  upgrade_channel_close(&ours);
+  ck_assert_int_eq(ours.fd, -1);
+  upgrade_channel_close(&ours);
+}
+END_TEST
+
+int main(void) {
+  const struct suite_test tests[] = {
+      {test_kinds_without_descriptors, UPGRADE_KINDS - 1},
+      {test_agreement, 1},
+      {test_listener, 1},
+      {test_full_batch, 1},
+      {test_packet_too_long, 1},
+      {test_full_queue, 1},
+      {test_peer_gone, 2},
+      {test_no_packet, 1},
+      {test_wrong_descriptor, 1},
+      {test_wrong_number_of_descriptors, 1},
+      {test_no_room_for_descriptors, 5},
+      {test_longer_than_a_packet, 1},
+      {test_memory_file_of_another_size, 2},
+      {test_memory_file_that_shrinks, 2},
+      {test_record_that_stays, 1},
+      {test_open, 1},
+  };
+  return run_suite_fixture("upgrade_channel", tests, count_of(tests), set_up, tear_down);
+}

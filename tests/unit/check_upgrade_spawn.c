@@ -1,0 +1,120 @@
+/* check_upgrade_spawn: the environment, the program and the end of a new process. */
+#include "pool/upgrade_spawn.h"
+
+#include "tests/fixtures/run_suite.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char printed[8192];
+
+/* Let /usr/bin/env print the environment of a new process. */
+static int run_env(struct upgrade_spawn_setup *setup) {
+  static struct upgrade_program program = {.path = "/usr/bin/env"};
+  int ends[2], status;
+  pid_t child;
+  size_t size = 0;
+  setup->program = &program;
+  ck_assert_int_eq(pipe(ends), 0);
+  setup->channel = ends[0];
+  fflush(stdout);
+  int out = dup(STDOUT_FILENO);
+  ck_assert_int_eq(dup2(ends[1], STDOUT_FILENO), STDOUT_FILENO);
+  ck_assert_int_eq(fcntl(ends[0], F_SETFD, FD_CLOEXEC), 0);
+  int spawned = upgrade_spawn(setup, &child);
+  ck_assert_int_eq(dup2(out, STDOUT_FILENO), STDOUT_FILENO);
+  close(out);
+  close(ends[1]);
+  ck_assert_int_eq(spawned, 0);
+  for (ssize_t got; (got = read(ends[0], printed + size, sizeof(printed) - 1 - size)) > 0;) {
+    size += (size_t)got;
+  }
+  printed[size] = 0;
+  while (!upgrade_reap(child, &status)) {
+  }
+  ck_assert(WIFEXITED(status));
+  ck_assert_int_eq(WEXITSTATUS(status), 0);
+  ck_assert(fcntl(ends[0], F_GETFD) == FD_CLOEXEC); /* it is open in the new process only */
+  close(ends[0]);
+  return setup->channel;
+}
+
+static bool has_line(const char *line) {
+  char text[256];
+  snprintf(text, sizeof(text), "\n%s\n", line);
+  return strstr(printed, text) != NULL || strncmp(printed, text + 1, strlen(text + 1)) == 0;
+}
+
+static const char *const environment[] = {
+    "PATH=/bin",    "XCHG_LISTEN=:1", "WATCHDOG_PID=7", "LISTEN_PID=8",
+    "LISTEN_FDS=2", "XCHG_WORKERS=2", "XCHG_IGNORED=1", NULL};
+
+START_TEST(the_environment_stays) {
+  struct upgrade_spawn_setup setup = {.environment = environment};
+  int channel = run_env(&setup);
+  char line[64];
+  snprintf(line, sizeof(line), UPGRADE_CHANNEL_NAME "=%d", channel);
+  ck_assert(has_line(line));
+  ck_assert(has_line("PATH=/bin") && has_line("XCHG_LISTEN=:1") && has_line("XCHG_WORKERS=2"));
+  ck_assert(has_line("LISTEN_PID=8") && has_line("LISTEN_FDS=2"));
+  ck_assert_ptr_null(strstr(printed, "WATCHDOG_PID"));
+}
+END_TEST
+
+START_TEST(a_request_replaces_all_variables_of_xchgd) {
+  static const char request[] = "XCHG_LISTEN=:2\0XCHG_QUEUE=4";
+  struct upgrade_spawn_setup setup = {.environment = environment,
+                                      .request = request,
+                                      .request_size = sizeof(request),
+                                      .passed = true};
+  (void)run_env(&setup);
+  char line[64];
+  snprintf(line, sizeof(line), "LISTEN_PID=%d", (int)getpid());
+  ck_assert(has_line(line) && !has_line("LISTEN_PID=8"));
+  ck_assert(has_line("PATH=/bin") && has_line("XCHG_LISTEN=:2") && has_line("XCHG_QUEUE=4"));
+  ck_assert_ptr_null(strstr(printed, "XCHG_WORKERS"));
+}
+END_TEST
+
+START_TEST(a_program_that_is_gone) {
+  static struct upgrade_program program = {.path = "/no/such/program"}, unknown;
+  struct upgrade_spawn_setup setup = {.environment = environment, .program = &program};
+  pid_t child;
+  ck_assert_int_eq(upgrade_spawn(&setup, &child), -1);
+  ck_assert_int_eq(errno, ENOENT);
+  setup.program = &unknown;
+  ck_assert_int_eq(upgrade_spawn(&setup, &child), -1);
+  upgrade_program_find(&unknown);
+  ck_assert_ptr_nonnull(strstr(unknown.path, "check_upgrade_spawn"));
+}
+END_TEST
+
+START_TEST(the_variable_of_the_channel) {
+  static const char *const with[] = {"A=1", UPGRADE_CHANNEL_NAME "=17", "B=2", NULL};
+  static const char *const bad[] = {UPGRADE_CHANNEL_NAME "=x", NULL};
+  const char **list;
+  ck_assert_int_eq(upgrade_spawned(environment, &list), -1);
+  ck_assert_ptr_null(list);
+  ck_assert_int_eq(upgrade_spawned(bad, &list), -1);
+  ck_assert_int_eq(upgrade_spawned(with, &list), 17);
+  ck_assert_str_eq(list[0], "A=1");
+  ck_assert_str_eq(list[1], "B=2");
+  ck_assert_ptr_null(list[2]);
+  free(list);
+}
+END_TEST
+
+int main(void) {
+  const struct suite_test tests[] = {
+      {the_environment_stays, 1},
+      {a_request_replaces_all_variables_of_xchgd, 1},
+      {a_program_that_is_gone, 1},
+      {the_variable_of_the_channel, 1},
+  };
+  return run_suite("upgrade_spawn", tests, count_of(tests));
+}
