@@ -1,0 +1,101 @@
+"""Goal: xchgd --upgrade gives a server other settings, and only its own user and root can ask for that."""
+
+import contextlib
+import os
+import resource
+import socket
+import unittest
+
+from upgrade import MODE, UpgradeTest, exchange
+from xchgd import LIMIT, is_closed, numbers, receive_exactly, run
+
+
+class Requests(UpgradeTest):
+    """xchgd --upgrade."""
+
+    def setUp(self):
+        super().setUp()
+        self.at = f"unix:{self.path('upgrade')}"
+
+    def ask(self, server, expect=0, preexec=None, **changes):
+        variables = {"XCHG_UPGRADE": self.at, "XCHG_EXCHANGE": "echo", "XCHG_LISTEN": "127.0.0.1:0", "XCHG_STOP_GRACE": "0",
+                     "XCHG_IDLE_TIMEOUT": "0", "XCHG_LINGER": "0", "XCHG_SANDBOX": MODE, **changes}
+        result = run("--upgrade", preexec=preexec, **variables)
+        self.assertEqual(result.returncode, expect, result.stdout + result.stderr + "\n".join(server.lines[-20:] if server else []))
+        return result
+
+    def test_new_settings(self):
+        server = self.server(XCHG_UPGRADE=self.at)
+        clients = self.clients(server, 20)
+        self.assertEqual(os.stat(self.path("upgrade")).st_mode & 0o777, 0o600)
+        result = self.ask(server, XCHG_WORKERS="3", XCHG_IDLE_TIMEOUT="300ms")
+        self.assertEqual(result.stdout, "upgraded; changed variables: XCHG_IDLE_TIMEOUT XCHG_WORKERS\n")
+        server.followed()
+        self.assertEqual(len([name for name in server.threads() if name.startswith("xchg-work")]), 3)
+        for client in clients:
+            self.assertTrue(is_closed(client))
+        self.assertEqual(server.stats()["closed_idle"], 20)
+        self.ask(server, XCHG_WORKERS="1")
+        server.followed()
+        server.end()
+        self.assertFalse(os.path.exists(self.path("upgrade")))
+
+    def test_another_exchange(self):
+        """Connections stay with the old process until XCHG_DRAIN_TIMEOUT."""
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_DRAIN_TIMEOUT="1s")
+        clients = self.clients(server, 5)
+        self.ask(server, XCHG_FRAME="line", XCHG_DRAIN_TIMEOUT="1s")
+        self.assertEqual(server.wait_line("connections stay with the old process")["reason"], "another exchange")
+        exchange(clients[0], b"old")
+        with server.connect() as new:
+            new.sendall(b"a line\n")
+            self.assertEqual(receive_exactly(new, 7), b"a line\n")
+        for client in clients:
+            self.assertTrue(is_closed(client))
+        server.followed()
+        totals = server.wait_stats(lambda values: values["open"] == 0)
+        self.assertEqual((totals["accepted"], totals["closed_drain"], totals["finished"]), (6, 5, 1))
+        server.end()
+
+    def test_refusals(self):
+        server = self.server(XCHG_UPGRADE=self.at)
+        self.clients(server, 3)
+        self.assertIn("no address of XCHG_LISTEN would stay", self.ask(server, 78, XCHG_LISTEN="127.0.0.1:1").stderr)
+        self.assertIn("want integer", self.ask(server, 78, XCHG_WORKERS="none").stderr.replace("want an", "want"))
+        self.assertIn("XCHG_MODEL", self.ask(server, 78, XCHG_MODEL="fork").stderr)
+        self.assertIn("XCHG_UPGRADE", self.ask(server, 78, XCHG_UPGRADE="on").stderr)
+        self.ask(None, 69, XCHG_UPGRADE=f"unix:{self.path('nobody')}")
+        self.assertIn("want at most", self.ask(server, 78, XCHG_GREETING=128 * 1024 * "x", XCHG_REPLY="none").stderr) \
+            if resource.getrlimit(resource.RLIMIT_STACK)[0] > 8 << 20 else None
+        self.assertEqual(server.messages("upgrading"), [])
+        self.assertEqual(server.stats()["open"], 3)
+        server.end()
+
+    def test_strangers(self):
+        """Garbage, silence and packets that are no request change nothing."""
+        server = self.server(XCHG_UPGRADE=self.at)
+        self.clients(server, 3)
+        for data in (b"", b"x", b"XCHGUPGR" + bytes(16), os.urandom(100000)):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+                stranger.settimeout(LIMIT)
+                stranger.connect(self.path("upgrade"))
+                stranger.sendall(data)
+                with contextlib.suppress(ConnectionResetError):
+                    stranger.recv(4096)
+        self.ask(server)
+        self.assertEqual(numbers(server.followed())["moved"], 3)
+        server.end()
+
+    @unittest.skipIf(os.getuid() != 0, "only root can become another user")
+    def test_another_user(self):
+        server = self.server(XCHG_UPGRADE=self.at)
+        os.chmod(self.folder, 0o755)
+        self.ask(server, 77, preexec=lambda: os.setuid(65534))
+        os.chmod(self.path("upgrade"), 0o666)
+        self.assertIn("another user", self.ask(server, 77, preexec=lambda: os.setuid(65534)).stderr)
+        self.assertEqual(server.wait_line("upgrade refused")["uid"], "65534")
+        server.end()
+
+
+if __name__ == "__main__":
+    unittest.main()

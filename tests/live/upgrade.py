@@ -1,0 +1,187 @@
+"""For the live tests of upgrades: servers that are followed from one process to the next, and processes that stop at a point.
+
+    server = self.server(XCHG_WORKERS="2")     # in a test of UpgradeTest
+    clients = self.clients(server, 100)
+    fields = server.upgrade()                  # SIGUSR2; afterwards ${server} is the new process
+    totals = server.end()
+
+Under PausedTest one side stops, ends or crashes at a point of pool/upgrade_point.h (tests/live/xchgd_paused.c).
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+import unittest
+
+from clients import FolderTest
+from endpoint import Endpoint
+from xchgd import LIMIT, PROGRAM, SANDBOX, WRAP, Server, check_totals, numbers, receive_exactly
+
+PAUSED = os.path.join(os.path.dirname(PROGRAM), "tests", "live", "xchgd_paused")
+POINTS = range(1, 10)
+PR_SET_CHILD_SUBREAPER = 36
+MODE = "off" if SANDBOX == "off" else "auto"  # on and trap are faults beside XCHG_UPGRADE
+
+# New processes become children of this one when the old ones end, so that the tests can wait for them.
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Upgradable:
+    """Mixed into Server: follows the server from one process to the next."""
+
+    def __init__(self, *arguments, **variables):
+        variables.setdefault("XCHG_UPGRADE", "on")
+        variables.setdefault("XCHG_SANDBOX", MODE)
+        variables.setdefault("XCHG_EXCHANGE", "echo")
+        variables.setdefault("XCHG_STOP_GRACE", "0")
+        variables.setdefault("XCHG_IDLE_TIMEOUT", "0")
+        variables.setdefault("XCHG_LINGER", "0")
+        self.now = None  # the process that serves; None = the first one
+        self.count = 0   # upgrades so far
+        super().__init__(*arguments, **variables)
+
+    @property
+    def pid(self):
+        return self.now or self.process.pid
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait_end(self, pid):
+        """Wait until process ${pid} has ended. Return: its status as of subprocess."""
+        if pid == self.process.pid:
+            return self.process.wait(LIMIT)
+        deadline = time.monotonic() + LIMIT
+        while True:
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # its parent has not ended yet
+                found, status = 0, 0
+            if found:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > deadline:
+                raise AssertionError(f"process {pid} does not end; the log was:\n" + "\n".join(self.lines[-50:]))
+            time.sleep(0.005)
+
+    def followed(self, expect=0):
+        """Wait for msg=upgraded and for the end of the old process; the new one is the server. Return: the fields."""
+        fields = self.wait_line("upgraded", self.count)
+        self.count += 1
+        old, self.now = self.pid, int(fields["child"])
+        if expect is not None:
+            code = self.wait_end(old)
+            if code != expect:
+                raise AssertionError(f"the old process ends with {code}; the log was:\n" + "\n".join(self.lines[-50:]))
+        return fields
+
+    def upgrade(self):
+        self.signal(signal.SIGUSR2)
+        return self.followed()
+
+    def turned_back(self, nth=0):
+        return self.wait_line("upgrade turned back", nth)
+
+    def stats(self):
+        nth = len(self.messages("stats"))
+        self.signal(signal.SIGUSR1)
+        return numbers(self.wait_line("stats", nth))
+
+    def end(self):
+        """Stop the present process. Return: its totals, which add up."""
+        self.signal(signal.SIGTERM)
+        code = self.wait_end(self.pid)
+        totals = numbers(self.wait_line("stopped"))
+        check_totals(totals)
+        if code != 0:
+            raise AssertionError(f"exit code {code}; the log was:\n" + "\n".join(self.lines[-50:]))
+        return totals
+
+    def __exit__(self, *exception):
+        if self.now:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.now, signal.SIGKILL)
+        super().__exit__(*exception)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class UpgradeServer(Upgradable, Server):
+    pass
+
+
+class UpgradeEndpoint(Upgradable, Endpoint):
+    pass
+
+
+def exchange(client, data):
+    client.sendall(data)
+    got = receive_exactly(client, len(data))
+    if got != data:
+        raise AssertionError(f"{got!r} in place of {data!r}")
+
+
+def lives(client):
+    """Is the connection served?"""
+    try:
+        client.sendall(b"alive?")
+        return receive_exactly(client, 6) == b"alive?"
+    except (OSError, AssertionError):
+        return False
+
+
+@unittest.skipIf(WRAP, "the program of the process is that of the wrap")
+class UpgradeTest(FolderTest):
+    def server(self, kind=UpgradeServer, *arguments, **variables):
+        server = kind(*arguments, **variables)
+        self.addCleanup(server.__exit__)
+        return server
+
+    def clients(self, server, count):
+        found = []
+        for i in range(count):
+            client = server.connect()
+            self.addCleanup(client.close)
+            exchange(client, b"%d" % i)
+            found.append(client)
+        return found
+
+
+class PausedTest(UpgradeTest):
+    CLIENTS = 100
+
+    def paused(self, test, **variables):
+        fifo = self.path("fifo")
+        if not os.path.exists(fifo):
+            os.mkfifo(fifo)
+        return self.server(program=PAUSED, UPGRADE_TEST=test, UPGRADE_FIFO=fifo, XCHG_WORKERS="2", **variables)
+
+    def go_on(self):
+        with open(self.path("fifo"), "w"):
+            pass
+
+    def children(self, pid):
+        with open(f"/proc/{pid}/task/{pid}/children") as stream:
+            return [int(child) for child in stream.read().split()]
+
+    def wait_zombie(self, pid):
+        """Wait until a killed process has closed its descriptors."""
+        deadline = time.monotonic() + LIMIT
+        state = ""
+        while state != "Z":
+            self.assertLess(time.monotonic(), deadline)
+            with open(f"/proc/{pid}/stat") as stream:
+                state = stream.read().rsplit(")", 1)[1].split()[0]
+
+    def check_turned_back(self, server, clients, lost=None):
+        """The old process serves all but the lost ones, its totals add up, and it can upgrade afterwards."""
+        fields = numbers(server.turned_back())
+        alive = [client for client in clients if lives(client)]
+        self.assertEqual(len(alive), len(clients) - fields["lost"])
+        if lost is not None:
+            self.assertEqual(fields["lost"], lost)
+        alive += self.clients(server, 1)
+        self.assertEqual(numbers(server.upgrade())["moved"], len(alive))
+        for client in alive:
+            exchange(client, b"x")
