@@ -110,8 +110,8 @@ struct metrics_snapshot {
   uint64_t accept_paused, accept_paused_ns; /* whether it is paused now; in total */
   uint64_t log_lines_lost;
 
-  bool latencies; /* whether the next four are set */
-  struct histogram handoff_ns, turn_ns, queue_depth, accept_batch;
+  bool latencies; /* whether the histograms are set */
+  struct histogram handoff_ns, turn_ns, queue_depth, accept_batch, frozen_ns;
 
   uint64_t cpu_ns, resident_bytes, start_time_ns, fds_max, threads;
   uint64_t pid, now_ns, uptime_ns; /* of /stats; now and the start are times of day */

@@ -50,7 +50,7 @@ static const char last[] =
     "|---|---|\n"
     "| with the label `worker` | under `XCHG_MODEL=pool` with at most 64 workers |\n"
     "| `xchg_handoff_seconds`, `xchg_turn_seconds`, `xchg_queue_connections`, "
-    "`xchg_accept_batch_connections` | under `XCHG_MODEL=pool` |\n"
+    "`xchg_accept_batch_connections`, `xchg_move_seconds` | under `XCHG_MODEL=pool` |\n"
     "| `process_resident_memory_bytes`, `process_threads` | if `/proc` is mounted |\n\n"
     "## Buckets\n\n"
     "The bounds are exact. A bound of a time is a power of two in nanoseconds. A bound of a count "

@@ -179,7 +179,7 @@ int server_open(struct xchg_server *server, const struct server_setup *setup) {
       open_ownership(server) == -1) {
     return log_refused(server, "cannot start the server");
   }
-  if (setup->held) {
+  if (setup->held || config->upgrade != UPGRADE_OFF) {
     server->base = aligned_alloc(CACHE_LINE, sizeof(*server->base));
     if (server->base == NULL) {
       return log_refused(server, "cannot start the server");

@@ -20,10 +20,14 @@
 struct sandbox;
 struct snapshot;
 
-/* What the processes have counted that this one replaces.  Main adds, any thread reads. */
+/*
+ * What the processes have counted that this one replaces, and what its own upgrades count.  Main
+ * adds, any thread reads.
+ */
 struct server_base {
   struct stats totals; /* without accepted */
   struct histogram handoff_ns, turn_ns, queue_depth, accept_batch;
+  struct histogram frozen_ns;           /* how long a connection that moved was in no process */
   atom_u64 accepted[CONFIG_LISTEN_MAX]; /* by listener */
   atom_u64 accepted_elsewhere;          /* from addresses that are gone */
   atom_u64 paused_ns;
@@ -56,7 +60,7 @@ struct xchg_server {
   struct snapshot *walk; /* borrows: in progress (pool/snapshot); its asker's thread; or NULL */
   struct wake done;      /* signalled when a thread has ended or a listener has failed */
   atom_u32 acceptor_runs;
-  struct server_base *base; /* owns; NULL = no process was before this one */
+  struct server_base *base; /* owns; NULL = there was no upgrade, and there will be none */
 };
 
 struct server_setup {

@@ -105,6 +105,7 @@ static void look_at_latencies(struct xchg_server *server, struct metrics_snapsho
     histogram_merge(&snapshot->turn_ns, &base->turn_ns);
     histogram_merge(&snapshot->queue_depth, &base->queue_depth);
     histogram_merge(&snapshot->accept_batch, &base->accept_batch);
+    histogram_merge(&snapshot->frozen_ns, &base->frozen_ns);
   }
 }
 

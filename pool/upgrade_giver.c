@@ -195,7 +195,8 @@ bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken
   for (uint32_t i = 0; i < count; i++) {
     if ((taken >> i & 1) != 0) {
       give_away(giver, &giver->batch->items[giver->first + i]);
-      histogram_record(&giver->frozen_us, sub_sat_u64(now_ns, giver->batch_ns) / NS_PER_US);
+      histogram_record(&giver->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
+      histogram_record(&giver->server->base->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
       giver->moved++;
       giver->passed++;
     }

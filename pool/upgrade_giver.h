@@ -44,7 +44,7 @@ struct upgrade_giver {
   uint64_t moved, returned, lost;    /* connections; lost: no memory to take one back */
   uint32_t stays[CONN_STAYS_COUNT];  /* connections that stay, by reason, in the present pass */
   uint32_t stayed[CONN_STAYS_COUNT]; /* likewise, in the last complete pass */
-  struct histogram frozen_us;        /* how long a connection was in no process */
+  struct histogram frozen_ns;        /* how long a connection was in no process */
 };
 
 enum giver_result {

@@ -31,7 +31,7 @@ void upgrade_log_stay(struct log *log, const struct upgrade_left *left) {
 void upgrade_log_done(struct log *log, const struct upgrade_giver *giver,
                       const struct upgrade_sums *sums) {
   struct log_line line;
-  const struct histogram *frozen = &giver->frozen_us;
+  const struct histogram *frozen = &giver->frozen_ns;
   log_begin_always(&line, log, "upgraded");
   log_u64(&line, "pid", (uint64_t)getpid());
   log_u64(&line, "child", (uint64_t)sums->child);
@@ -39,9 +39,9 @@ void upgrade_log_done(struct log *log, const struct upgrade_giver *giver,
   log_u64(&line, "stayed", sums->stayed);
   log_u64(&line, "listeners", sums->listeners);
   log_u64(&line, "ms", sub_sat_u64(sys_now_ns(), sums->started_ns) / NS_PER_MS);
-  log_u64(&line, "frozen_us_p50", histogram_quantile(frozen, 500));
-  log_u64(&line, "frozen_us_p99", histogram_quantile(frozen, 990));
-  log_u64(&line, "frozen_us_max", histogram_quantile(frozen, 1000));
+  log_u64(&line, "frozen_us_p50", histogram_quantile(frozen, 500) / NS_PER_US);
+  log_u64(&line, "frozen_us_p99", histogram_quantile(frozen, 990) / NS_PER_US);
+  log_u64(&line, "frozen_us_max", histogram_quantile(frozen, 1000) / NS_PER_US);
   log_end(&line);
 }
 

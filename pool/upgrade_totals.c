@@ -80,6 +80,8 @@ static const struct {
      offsetof(struct server_base, queue_depth)},
     {"accept_batch", offsetof(struct metrics_snapshot, accept_batch),
      offsetof(struct server_base, accept_batch)},
+    {"frozen_ns", offsetof(struct metrics_snapshot, frozen_ns),
+     offsetof(struct server_base, frozen_ns)},
 };
 
 static const struct histogram *seen_histogram(const struct upgrade_totals *totals, size_t i) {

@@ -20,6 +20,11 @@ class Moves(UpgradeTest):
         clients = self.clients(server, 200)
         fields = numbers(server.upgrade())
         self.assertEqual((fields["moved"], fields["stayed"], fields["listeners"]), (200, 0, 1))
+        frozen = [fields[f"frozen_us_{name}"] for name in ("p50", "p99", "max")]
+        self.assertEqual(frozen, sorted(frozen))
+        stats = server.stats()
+        self.assertEqual([stats[f"frozen_us_{name}"] for name in ("p50", "p99", "max")], frozen)
+        self.assertGreater(frozen[0], 0)
         for i, client in enumerate(clients):
             exchange(client, b"after %d" % i)
         clients += self.clients(server, 10)
@@ -144,6 +149,8 @@ class Listeners(UpgradeTest):
             self.assertEqual(server.metric("xchg_connections_open"), 30)
             self.assertEqual(server.metric("xchg_messages_received_total"), 30 * (i + 1))
             self.assertEqual(server.metric("xchg_handoff_seconds_count"), 30)
+            self.assertEqual(server.metric("xchg_connections_moved_total"), 30 * (i + 1))
+            self.assertEqual(server.metric("xchg_move_seconds_count"), 30 * (i + 1))
             for client in clients:
                 exchange(client, b"x")
         self.assertEqual(os.stat(self.path("admin")).st_ino, inode)

@@ -166,13 +166,14 @@ class PausedTest(UpgradeTest):
             return [int(child) for child in stream.read().split()]
 
     def wait_zombie(self, pid):
-        """Wait until a killed process has closed its descriptors."""
+        """Wait until a killed process has closed its descriptors: its last thread does it, and the first one may end earlier."""
         deadline = time.monotonic() + LIMIT
-        state = ""
-        while state != "Z":
+        state, threads = "", 2
+        while state != "Z" or threads > 1:
             self.assertLess(time.monotonic(), deadline)
             with open(f"/proc/{pid}/stat") as stream:
                 state = stream.read().rsplit(")", 1)[1].split()[0]
+            threads = len(os.listdir(f"/proc/{pid}/task"))
 
     def check_turned_back(self, server, clients, lost=None):
         """The old process serves all but the lost ones, its totals add up, and it can upgrade afterwards."""

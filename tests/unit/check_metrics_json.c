@@ -35,6 +35,7 @@ START_TEST(stats_are_exact) {
   histogram_record(&seen.handoff_ns, 1000);
   histogram_record(&seen.turn_ns, 5000);
   histogram_record(&seen.accept_batch, 2);
+  histogram_record(&seen.frozen_ns, 350000);
   if (_i == 1) {
     seen.settings = write_settings;
     seen.settings_argument = (void *)(uintptr_t)settings;
@@ -53,6 +54,7 @@ START_TEST(stats_are_exact) {
       "\"queue_depth\":{\"p50\":0,\"p90\":0,\"p99\":0,\"max\":0},"
       "\"accept_batch\":{\"p50\":2,\"p90\":2,\"p99\":2,\"max\":2},\"accept_paused_ms\":1500,"
       "\"accept_paused\":0,\"slow\":0,\"moved\":0,"
+      "\"frozen_us\":{\"p50\":350,\"p90\":350,\"p99\":350,\"max\":350},"
       "\"proxy_headers\":{\"v1\":{\"proxy\":0,\"local\":0,\"unknown\":0},"
       "\"v2\":{\"proxy\":0,\"local\":1,\"unknown\":0}},"
       "\"proxy_rejected\":{\"untrusted\":0,\"not_header\":0,\"version\":0,\"bad\":0,"
@@ -110,6 +112,7 @@ static const char *log_line(void) {
 START_TEST(keys_of_the_log_stay) {
   want[0] = 0;
   histogram_record(&seen.turn_ns, 7000);
+  histogram_record(&seen.frozen_ns, 8000);
   if (_i == 1) {
     seen.open = METRICS_UNKNOWN;
     seen.latencies = false;
@@ -125,7 +128,8 @@ START_TEST(keys_of_the_log_stay) {
                   "queue_depth_p50=0 queue_depth_p90=0 queue_depth_p99=0 queue_depth_max=0 "
                   "accept_batch_p50=0 accept_batch_p90=0 accept_batch_p99=0 accept_batch_max=0 "
                 : "");
-  wants("accept_paused_ms=1500 slow=0 moved=0\n");
+  wants("accept_paused_ms=1500 slow=0 moved=0");
+  wants(_i == 0 ? " frozen_us_p50=8 frozen_us_p90=8 frozen_us_p99=8 frozen_us_max=8\n" : "\n");
   ck_assert_str_eq(log_line(), want);
 }
 END_TEST

@@ -63,6 +63,7 @@ static void fill(struct upgrade_totals *of, uint64_t more) {
   fill_histogram(&of->counted.turn_ns, 22 + more);
   fill_histogram(&of->counted.queue_depth, 33 + more);
   fill_histogram(&of->counted.accept_batch, 44 + more);
+  fill_histogram(&of->counted.frozen_ns, 50 + more);
   of->counted.accept_paused_ns = 55;
   of->counted.log_lines_lost = 66;
   of->listeners = CONFIG_LISTEN_MAX;
@@ -96,6 +97,7 @@ START_TEST(test_everything_arrives) {
     check_histogram(&base.turn_ns, 22, times);
     check_histogram(&base.queue_depth, 33, times);
     check_histogram(&base.accept_batch, 44, times);
+    check_histogram(&base.frozen_ns, 50, times);
     for (uint32_t i = 0; i < CONFIG_LISTEN_MAX; i++) {
       ck_assert_uint_eq(atom_load_relaxed_u64(&base.accepted[i]), times * (700 + i));
     }
@@ -117,6 +119,7 @@ START_TEST(test_what_comes_late) {
   }
   check_histogram(&base.handoff_ns, 20, 1);
   check_histogram(&base.accept_batch, 53, 1);
+  check_histogram(&base.frozen_ns, 59, 1);
   ck_assert_uint_eq(atom_load_relaxed_u64(&base.accepted[3]), 703);
   ck_assert_uint_eq(atom_load_relaxed_u64(&base.accepted_elsewhere), 88);
   ck_assert_uint_eq(atom_load_relaxed_u64(&base.paused_ns), 55);
