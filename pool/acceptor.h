@@ -44,6 +44,7 @@ struct acceptor_order {
   void (*run)(struct acceptor_order *order, struct acceptor *acceptor);
   struct conn_batch *batch; /* borrows, or NULL */
   uint32_t count;           /* connections that come from another process */
+  uint64_t taken;           /* bit i: another process listens at the ith listener */
   struct wake *wake;        /* borrows: signalled afterwards */
   atom_u32 answered;        /* 1: it is done, and the acceptor does not touch it any more */
 };

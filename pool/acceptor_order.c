@@ -19,13 +19,19 @@ static void release(struct acceptor_order *order, struct acceptor *acceptor) {
   end(order);
 }
 
-/* With no listener left, the acceptor ends as after a stop. */
+/* It resumes later in this turn, with the listeners that are left, and ends as after a stop. */
 static void leave(struct acceptor_order *order, struct acceptor *acceptor) {
   acceptor_hold(acceptor);
   acceptor->stop_ns = acceptor->reactor.now_ns;
   for (uint32_t i = 0; i < acceptor->setup.listeners_count; i++) {
-    listener_abandon(&acceptor->setup.listeners[i]);
+    struct listener *listener = &acceptor->setup.listeners[i];
+    if ((order->taken >> i & 1) != 0) {
+      listener_abandon(listener);
+    } else if (listener->fd != -1) {
+      listener_stop(listener);
+    }
   }
+  acceptor->held = false;
   end(order);
 }
 

@@ -3,7 +3,8 @@
  *
  *   HOLD      accept nothing until RELEASE; what waits in the queue of a listener stays there
  *   RELEASE   go on
- *   LEAVE     close the listeners; their files and queues are another process's now
+ *   LEAVE     close the listeners of ${taken}: their files and queues are another process's now.
+ *             Stop the others as at a stop: their queues are served
  *   ADOPT     there is less room, by ${count} connections; if there is a batch, count its clients
  *             in the admission, and set each ip_slot
  *
@@ -20,7 +21,7 @@ enum acceptor_what { ACCEPTOR_HOLD, ACCEPTOR_RELEASE, ACCEPTOR_LEAVE, ACCEPTOR_A
 /** Prepare ${order}, whose answers signal ${wake}. */
 void acceptor_order_init(struct acceptor_order *order, struct wake *wake);
 
-/** Send ${order}, which is answered, and whose batch and count are set for ADOPT. Thread: any. */
+/** Send ${order}, which is answered, and whose members for ${what} are set. Thread: any. */
 void acceptor_order_send(struct acceptor_order *order, struct acceptor *acceptor,
                          enum acceptor_what what);
 

@@ -58,14 +58,19 @@ static void log_stopping(struct serve *s, uint64_t delay_ns) {
 
 /* ---- the stop ---- */
 
-/* The delay is over. */
-static void drain(struct serve *s) {
+/* Connections end at the drain timeout, which begins now. */
+static void count_down(struct serve *s) {
   const struct config *config = s->setup.config;
   uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
   s->drains = true;
   s->delayed_ns = NEVER;
   s->drained_ns = add_sat_u64(sys_now_ns(), patience_ns);
   s->stuck_ns = add_sat_u64(s->drained_ns, STUCK_NS);
+}
+
+/* The delay is over. */
+static void drain(struct serve *s) {
+  count_down(s);
   server_drain(&s->server);
 }
 
@@ -194,9 +199,8 @@ static void obey_commands(struct serve *s) {
 
 /* Another process is the server.  What has stayed ends after the drain timeout. */
 static void begin_leaving(struct serve *s) {
-  s->begun = s->drains = true;
-  s->drained_ns = add_sat_u64(sys_now_ns(), s->setup.config->drain_timeout_ns);
-  s->stuck_ns = add_sat_u64(s->drained_ns, STUCK_NS);
+  s->begun = true;
+  count_down(s);
   admin_server_set_draining(s->admin);
   service_leave(s->setup.service, s->upgrade.child);
 }

@@ -264,8 +264,10 @@ static void commit(struct upgrade *u) {
     turn_back(u, "the new process has ended");
     return;
   }
+  u->hold.taken = u->ready.data;
   acceptor_order_send(&u->hold, &u->setup.server->acceptor, ACCEPTOR_LEAVE);
   if (u->setup.admin != NULL) {
+    u->admin_hold.taken = u->ready.admin;
     acceptor_order_send(&u->admin_hold, &u->setup.admin->server.acceptor, ACCEPTOR_LEAVE);
   }
   for (uint32_t i = 0; (inbox = server_inbox(u->setup.server, i)) != NULL; i++) {
@@ -301,6 +303,7 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
     case UPGRADE_READY:
       if (u->step == STEP_LISTENERS) {
         upgrade_point(POINT_READY, 0);
+        u->ready = packet->ready;
         u->step = STEP_HOLD;
         u->deadline_ns = now_ns + ANSWER_NS;
         u->held = true;

@@ -63,6 +63,8 @@ static const struct row rows[] = {
     TEXT_OF(LISTENER, 11, listener.name),
     NUMBER_OF(LISTENER, 12, listener.inode),
     NUMBER_OF(LISTENER, 13, listener.device),
+    NUMBER_OF(READY, 1, ready.data),
+    NUMBER_OF(READY, 2, ready.admin),
     NUMBER_OF(TAKEN, 1, taken),
     BYTES_OF(TOTALS, 1, totals, FD_PACKET_BYTES_MAX),
     NUMBER_OF(LEFT, 1, left.count),

@@ -10,7 +10,7 @@
  *   kind      from      meaning
  *   HELLO     both      who it is and which formats it speaks; the first packet of each side
  *   LISTENER  server    a listening socket; hello.listeners of them
- *   READY     successor its threads run
+ *   READY     successor its threads run; at which of the listeners it listens
  *   BATCH n   server    1 to 64 packed connections
  *   TAKEN n   successor which of them it has.  Sent before it reads or writes: they are its own now
  *   TOTALS    server    all counters, see pool/upgrade_totals.h
@@ -98,6 +98,11 @@ struct upgrade_listener {
   int fd;                  /* -1 = taken */
 };
 
+/* Bit i: it listens at the ith listener of the kind. */
+struct upgrade_ready {
+  uint64_t data, admin;
+};
+
 /* A packed connection. */
 struct upgrade_record {
   const uint8_t *bytes; /* borrows: of the sender, or of the channel; NULL = still in memfd */
@@ -146,6 +151,7 @@ struct upgrade_packet {
   union {
     struct upgrade_hello hello;
     struct upgrade_listener listener;
+    struct upgrade_ready ready;
     struct upgrade_batch batch;
     uint64_t taken;              /* bit i: record i */
     struct upgrade_bytes totals; /* of TOTALS and LATE: see pool/upgrade_totals.h */

@@ -36,13 +36,18 @@ int successor_open(struct upgrade_successor *s, const char *const **environment)
   return 0;
 }
 
+static void close_listener(struct upgrade_listener *listener) {
+  if (listener->fd != -1) {
+    sys_close(listener->fd);
+    listener->fd = -1;
+  }
+}
+
 void successor_close(struct upgrade_successor *s) {
   taker_close(&s->taker);
   upgrade_channel_close(&s->channel);
   for (uint32_t i = 0; i < s->listeners_count; i++) {
-    if (s->listeners[i].fd != -1) {
-      sys_close(s->listeners[i].fd);
-    }
+    close_listener(&s->listeners[i]);
   }
   free(s->environment);
   s->environment = NULL;
@@ -169,13 +174,30 @@ static void find_listeners(struct upgrade_successor *s) {
   }
 }
 
+/* Close the sockets that this process does not use, and say in ${ready} which it uses. */
+static void settle_listeners(struct upgrade_successor *s, struct upgrade_ready *ready) {
+  uint32_t data = 0, admin = 0;
+  *ready = (struct upgrade_ready){.data = 0};
+  for (uint32_t i = 0; i < s->listeners_count; i++) {
+    struct upgrade_listener *from = &s->listeners[i];
+    uint64_t taken = from->fd == -1;
+    if (from->is_admin) {
+      ready->admin |= taken << admin++;
+    } else {
+      ready->data |= taken << data++;
+    }
+    close_listener(from);
+  }
+}
+
 int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,
                     struct log *log) {
-  const struct upgrade_packet packet = {.kind = UPGRADE_READY};
+  struct upgrade_packet packet = {.kind = UPGRADE_READY};
   s->server = server;
   s->admin = admin;
   s->log = log;
   find_listeners(s);
+  settle_listeners(s, &packet.ready);
   acceptor_order_init(&s->release, &server->done);
   acceptor_order_init(&s->admin_release, &server->done);
   if (taker_open(&s->taker, server, &s->channel, log) == -1) {

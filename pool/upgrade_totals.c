@@ -177,8 +177,9 @@ size_t upgrade_totals_write(const struct upgrade_totals *totals,
     put_histogram(&writer, histograms[i].name, seen_histogram(totals, i),
                   before == NULL ? NULL : seen_histogram(before, i));
   }
-  for (uint32_t i = 0; i < totals->listeners && before == NULL; i++) {
-    fields_put_number(&writer, TAG_LISTENER, totals->accepted[i]);
+  for (uint32_t i = 0; i < totals->listeners; i++) { /* a queue is served until the end */
+    uint64_t sent = before == NULL ? 0 : before->accepted[i];
+    fields_put_number(&writer, TAG_LISTENER, totals->accepted[i] - sent);
   }
   if (before == NULL) {
     fields_put_number(&writer, TAG_ELSEWHERE, totals->elsewhere);

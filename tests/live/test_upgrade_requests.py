@@ -4,14 +4,15 @@ import contextlib
 import os
 import resource
 import socket
+import threading
 import unittest
 
-from upgrade import MODE, UpgradeTest, exchange
+from upgrade import MODE, PausedTest, UpgradeTest, exchange
 from xchgd import LIMIT, is_closed, numbers, receive_exactly, run
 
 
-class Requests(UpgradeTest):
-    """xchgd --upgrade."""
+class Asking:
+    """Mixed into UpgradeTest: xchgd --upgrade."""
 
     def setUp(self):
         super().setUp()
@@ -24,6 +25,8 @@ class Requests(UpgradeTest):
         self.assertEqual(result.returncode, expect, result.stdout + result.stderr + "\n".join(server.lines[-20:] if server else []))
         return result
 
+
+class Requests(Asking, UpgradeTest):
     def test_new_settings(self):
         server = self.server(XCHG_UPGRADE=self.at)
         clients = self.clients(server, 20)
@@ -94,6 +97,39 @@ class Requests(UpgradeTest):
         os.chmod(self.path("upgrade"), 0o666)
         self.assertIn("another user", self.ask(server, 77, preexec=lambda: os.setuid(65534)).stderr)
         self.assertEqual(server.wait_line("upgrade refused")["uid"], "65534")
+        server.end()
+
+
+class Addresses(Asking, PausedTest):
+    """What listens before an upgrade and after it."""
+
+    def test_addresses_that_are_gone(self):
+        """The old process stops their listeners as at a stop, with their queues; the new one keeps no socket of them."""
+        path, admin = self.path("data"), self.path("admin")
+        server = self.paused("old 9 1 pause", XCHG_UPGRADE=self.at, XCHG_LISTEN=f"127.0.0.1:0,127.0.0.1:0,unix:{path}", XCHG_ADMIN=f"unix:{admin}")
+        gone = server.addresses[1:]
+        clients = self.clients(server, 5)
+        asked = threading.Thread(target=self.ask, args=(server,))  # it keeps the first address only
+        asked.start()
+        server.wait_line("point")
+        queued = [server.connect(address=address) for address in gone]
+        for client in queued:
+            self.addCleanup(client.close)
+            client.sendall(b"queued")
+        self.go_on()
+        for client in queued:
+            self.assertEqual(receive_exactly(client, 6), b"queued")
+            client.close()
+        asked.join()
+        server.followed()
+        host, port = gone[0].rsplit(":", 1)
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), LIMIT)
+        self.assertFalse(os.path.exists(path))
+        self.assertFalse(os.path.exists(admin))
+        for client in clients:
+            exchange(client, b"x")
+        server.wait_stats(lambda values: (values["accepted"], values["open"], values["finished"]) == (7, 5, 2))
         server.end()
 
 
