@@ -22,7 +22,7 @@
 #define CONN_RECORD_HEAD 8
 
 /* The longest record. A connection with more bytes stays. */
-#define CONN_RECORD_MAX ((size_t)3 * 1024 * 1024 * 1024)
+#define CONN_RECORD_MAX ((size_t)64 * 1024 * 1024)
 
 /* Bytes of a membership: number and enum xchg_slow. */
 #define CONN_RECORD_GROUP 9

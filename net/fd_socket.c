@@ -14,7 +14,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /*
@@ -126,7 +125,7 @@ enum fd_io fd_socket_recv(int fd, void *bytes, size_t *size, int fds[FD_PACKET_F
   struct msghdr message = {.msg_iov = &part,
                            .msg_iovlen = 1,
                            .msg_control = &control,
-                           .msg_controllen = sizeof(control)};
+                           .msg_controllen = CMSG_LEN(FD_PACKET_FDS_MAX * sizeof(int))};
   *size = 0;
   *fds_count = 0;
   ssize_t got = receive(fd, &message);
@@ -161,51 +160,30 @@ bool fd_is_stream(int fd, bool listens) {
 
 /* ---- files in memory ---- */
 
-static int create(void) {
-  static const char name[] = "xchg-record";
+int memory_file_make(uint64_t *most) {
+  static const char name[] = "xchg-records";
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) == -1) {
+    return -1;
+  }
+  *most = limit.rlim_cur;
   int fd = memfd_create(name, MFD_CLOEXEC | MEMORY_FILE_NOEXEC);
   return fd == -1 && errno == EINVAL ? memfd_create(name, MFD_CLOEXEC) : fd;
 }
 
-/* Write all ${size} bytes. Return: 0, or -1 with errno. */
-static int fill(int fd, const uint8_t *bytes, size_t size) {
-  while (size > 0) {
-    ssize_t put = write(fd, bytes, size);
+int memory_file_write(int fd, const void *bytes, size_t size) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t put = pwrite(fd, (const char *)bytes + done, size - done, (off_t)done);
     if (put == 0) {
       return fail(ENOSPC);
     }
     if (put == -1 && errno != EINTR) {
       return -1;
     }
-    size_t done = put == -1 ? 0 : (size_t)put;
-    bytes += done;
-    size -= done;
+    done += put == -1 ? 0 : (size_t)put;
   }
   return 0;
-}
-
-int memory_file_make(const void *bytes, size_t size) {
-  /* A write over the limit would raise SIGXFSZ. */
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_FSIZE, &limit) == -1) {
-    return -1;
-  }
-  if (size > limit.rlim_cur) {
-    return fail(EFBIG);
-  }
-  int fd = create();
-  if (fd != -1 && fill(fd, bytes, size) == -1) {
-    int error = errno;
-    sys_close(fd);
-    return fail(error);
-  }
-  return fd;
-}
-
-bool memory_file_has_size(int fd, uint64_t size) {
-  struct stat status;
-  return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && status.st_size >= 0 &&
-         (uint64_t)status.st_size == size;
 }
 
 int memory_file_read(int fd, void *bytes, size_t size) {

@@ -5,9 +5,8 @@
  * A received descriptor is close-on-exec.  The sender keeps its own.  Descriptors of a packet that
  * is refused are closed.
  *
- * It also makes and reads files in memory (memfd) for what is too long for a packet.  Such a file
- * is not sealed.  It is read with pread into memory, so a writer that changes or shortens it later
- * does no harm.
+ * It also writes and reads files in memory (memfd) for what is too long for a packet.  A process
+ * copies its bytes out of such a file, so a later writer does no harm.
  */
 #ifndef NET_FD_SOCKET_H
 #define NET_FD_SOCKET_H
@@ -18,7 +17,7 @@
 
 /* Most bytes and descriptors of a packet. */
 #define FD_PACKET_BYTES_MAX ((size_t)128 * 1024)
-#define FD_PACKET_FDS_MAX 72
+#define FD_PACKET_FDS_MAX 65
 
 enum fd_io {
   FD_IO_OK,
@@ -55,14 +54,15 @@ enum fd_io fd_socket_recv(int fd, void *bytes, size_t *size, int fds[FD_PACKET_F
 bool fd_is_stream(int fd, bool listens);
 
 /**
- * memory_file_make(bytes, size):
- * Return: a close-on-exec descriptor of a new file with these ${size} bytes, or -1 with errno:
- * EFBIG if RLIMIT_FSIZE is lower.
+ * memory_file_make(most):
+ * Make an empty file in memory.  It may get ${*most} bytes (RLIMIT_FSIZE).  More would raise
+ * SIGXFSZ.
+ * Return: its descriptor, close-on-exec, or -1 with errno.
  */
-int memory_file_make(const void *bytes, size_t size);
+int memory_file_make(uint64_t *most);
 
-/** Has the file ${fd} exactly ${size} bytes? */
-bool memory_file_has_size(int fd, uint64_t size);
+/** Write ${size} bytes at the start of ${fd}. Return: 0, or -1 with errno. */
+int memory_file_write(int fd, const void *bytes, size_t size);
 
 /** Read the first ${size} bytes of ${fd}. Return: 0, or -1 with errno: EBADMSG if it has fewer. */
 int memory_file_read(int fd, void *bytes, size_t size);

@@ -8,54 +8,30 @@
 
 struct conn_batch *conn_batch_create(struct wake *wake) {
   struct conn_batch *batch = malloc(sizeof(*batch));
-  if (batch != NULL) {
-    batch->wake = wake;
-    batch->count = 0;
-    batch->large = 0;
-    batch->arena_used = 0;
-    atom_store_relaxed_u32(&batch->answered, 1);
-  }
-  return batch;
-}
-
-void conn_batch_clear(struct conn_batch *batch) {
-  for (uint32_t i = 0; i < batch->count; i++) {
-    if (batch->items[i].memory != NULL) {
-      (void)sys_unmap(batch->items[i].memory, batch->items[i].memory_size); /* a failure leaks it */
-      batch->items[i].memory = NULL;
+  void *arena = sys_map(CONN_RECORD_MAX);
+  if (batch == NULL || arena == MAP_FAILED) {
+    free(batch);
+    if (arena != MAP_FAILED) {
+      (void)sys_unmap(arena, CONN_RECORD_MAX); /* a failure leaks it */
     }
+    return NULL;
   }
-  batch->count = 0;
-  batch->large = 0;
-  batch->arena_used = 0;
+  batch->wake = wake;
+  batch->arena = arena;
+  batch->room = CONN_RECORD_MAX;
+  conn_batch_clear(batch);
+  atom_store_relaxed_u32(&batch->answered, 1);
+  return batch;
 }
 
 void conn_batch_destroy(struct conn_batch *batch) {
   if (batch != NULL) {
-    conn_batch_clear(batch);
+    (void)sys_unmap(batch->arena, CONN_RECORD_MAX); /* a failure leaks it */
     free(batch);
   }
 }
 
 /* ---- on the worker's thread ---- */
-
-/* Memory for a record of ${size} bytes. Return: false if ${batch} is full. */
-static bool place(struct conn_batch *batch, struct conn_batch_item *item, size_t size) {
-  if (size <= CONN_BATCH_INLINE) {
-    bool fits = CONN_BATCH_BYTES - batch->arena_used >= size;
-    item->bytes = batch->arena + batch->arena_used;
-    return fits;
-  }
-  void *memory = batch->large < CONN_BATCH_LARGE ? sys_map(size) : MAP_FAILED;
-  if (memory == MAP_FAILED) {
-    return false;
-  }
-  batch->large++;
-  item->memory = memory;
-  item->memory_size = size;
-  item->bytes = memory;
-  return true;
-}
 
 /* Pack the connection in ${slot}, if there is one that moves. Return: false if ${batch} is full. */
 static bool pack_slot(struct conn_batch *batch, struct conn_ctx *ctx, uint32_t slot) {
@@ -65,24 +41,26 @@ static bool pack_slot(struct conn_batch *batch, struct conn_ctx *ctx, uint32_t s
   }
   struct xchg_conn *conn = conn_of(source);
   enum conn_stays stays = conn_stays(conn);
+  size_t room = conn_record_room(conn);
+  if (stays == CONN_MOVES && room > batch->room) {
+    stays = CONN_STAYS_LARGE;
+  }
   if (stays != CONN_MOVES) {
     batch->stays[stays]++;
     return true;
   }
-  struct conn_batch_item *item = &batch->items[batch->count];
-  *item = (struct conn_batch_item){.memory = NULL};
-  if (!place(batch, item, conn_record_room(conn))) {
+  if (room > batch->room - batch->used) {
     return false;
   }
-  item->size = conn_pack(conn, (uint8_t *)item->bytes, &item->record.owned);
-  batch->arena_used += item->memory == NULL ? (item->size + 15) / 16 * 16 : 0;
-  batch->arena_used = min_u64(batch->arena_used, CONN_BATCH_BYTES);
-  batch->count++;
+  struct conn_batch_item *item = &batch->items[batch->count++];
+  *item = (struct conn_batch_item){.bytes = batch->arena + batch->used};
+  item->size = conn_pack(conn, batch->arena + batch->used, &item->record.owned);
+  batch->used += item->size;
   return true;
 }
 
 static void pack(struct conn_batch *batch, struct conn_ctx *ctx) {
-  while (batch->count < batch->want) {
+  while (batch->count < batch->want && batch->used < CONN_BATCH_FULL) {
     uint32_t slot = slab_next(ctx->reactor->slab, batch->cursor);
     if (slot == SLAB_NONE) {
       batch->over = true;

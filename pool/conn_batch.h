@@ -11,6 +11,8 @@
  *   taker   conn_batch_send(UNPACK)   a worker makes connections of the records; they do nothing
  *           conn_batch_send(RESUME)   it serves those that are marked; the others are undone
  *
+ * The records lie one after the other in the arena.  Its pages have memory when they are used.
+ *
  * worker.live counts a packed connection until the giver subtracts it, and an unpacked one from the
  * moment before it is sent.  So no newcomer gets its place meanwhile.
  */
@@ -21,16 +23,12 @@
 #include "pool/inbox.h"
 
 #define CONN_BATCH_MAX 64
-#define CONN_BATCH_INLINE ((size_t)32 * 1024) /* a larger record has memory of its own */
-#define CONN_BATCH_LARGE 8                    /* most of those in a batch */
-#define CONN_BATCH_BYTES ((size_t)96 * 1024)  /* of all other records */
+#define CONN_BATCH_FULL ((size_t)1024 * 1024) /* bytes after which a worker packs no more */
 
 struct conn_batch_item {
   struct conn_record record; /* its fd: owns, until a connection or another process has it */
-  const uint8_t *bytes;      /* of the packed connection: in the arena, in memory, or a packet's */
+  const uint8_t *bytes;      /* of the packed connection, in the arena */
   size_t size;
-  void *memory; /* owns: mapped, of ${memory_size} bytes; NULL = none */
-  size_t memory_size;
   struct xchg_conn *conn; /* between UNPACK and RESUME */
   bool wanted;            /* UNPACK, RESUME: do it for this one */
   bool taken;             /* UNPACK: it has worked */
@@ -50,10 +48,10 @@ struct conn_batch {
   uint32_t stays[CONN_STAYS_COUNT]; /* connections that this call has passed over, by reason */
 
   uint32_t count;
-  uint32_t large;
-  size_t arena_used;
   struct conn_batch_item items[CONN_BATCH_MAX];
-  uint8_t arena[CONN_BATCH_BYTES];
+  uint8_t *arena; /* owns: CONN_RECORD_MAX bytes */
+  size_t room;    /* bytes of the arena that may be used */
+  size_t used;
 };
 
 enum conn_batch_what { CONN_BATCH_PACK, CONN_BATCH_UNPACK, CONN_BATCH_RESUME };
@@ -75,7 +73,10 @@ static inline bool conn_batch_answered(const struct conn_batch *batch) {
 /** Do what the sender of ${task}, of kind TASK_BATCH, asks for. Thread: the owner of the inbox. */
 void conn_batch_run(struct task *task, struct conn_ctx *ctx);
 
-/** Forget the items of ${batch}: free their memory. Their descriptors are the caller's. */
-void conn_batch_clear(struct conn_batch *batch);
+/** Forget the items of ${batch}. Their descriptors are the caller's. */
+static inline void conn_batch_clear(struct conn_batch *batch) {
+  batch->count = 0;
+  batch->used = 0;
+}
 
 #endif

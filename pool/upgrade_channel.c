@@ -83,9 +83,7 @@ static bool has_right_fds(const struct upgrade_packet *packet) {
     return fd_is_stream(packet->listener.fd, true);
   }
   for (uint32_t i = 0; packet->kind == UPGRADE_BATCH && i < packet->batch.count; i++) {
-    const struct upgrade_record *record = &packet->batch.records[i];
-    if (!fd_is_stream(record->fd, false) ||
-        (record->memfd != -1 && !memory_file_has_size(record->memfd, record->size))) {
+    if (!fd_is_stream(packet->batch.records[i].fd, false)) {
       return false;
     }
   }
@@ -129,50 +127,10 @@ static void close_fd(int *fd) {
 void upgrade_packet_close(struct upgrade_packet *packet) {
   if (packet->kind == UPGRADE_LISTENER) {
     close_fd(&packet->listener.fd);
-  }
-  for (uint32_t i = 0; packet->kind == UPGRADE_BATCH && i < packet->batch.count; i++) {
-    close_fd(&packet->batch.records[i].fd);
-    close_fd(&packet->batch.records[i].memfd);
-  }
-}
-
-/* ---- records ---- */
-
-int upgrade_batch_add(struct upgrade_batch *batch, int fd, const void *bytes, size_t size) {
-  assert(upgrade_batch_has_room(batch, size));
-  struct upgrade_record record = {.bytes = bytes, .size = size, .fd = fd, .memfd = -1};
-  if (size > UPGRADE_INLINE_MAX) {
-    record.memfd = memory_file_make(bytes, size);
-    if (record.memfd == -1) {
-      return -1;
+  } else if (packet->kind == UPGRADE_BATCH) {
+    for (uint32_t i = 0; i < packet->batch.count; i++) {
+      close_fd(&packet->batch.records[i].fd);
     }
+    close_fd(&packet->batch.file);
   }
-  batch->records[batch->count++] = record;
-  return 0;
-}
-
-void upgrade_batch_sent(struct upgrade_batch *batch) {
-  for (uint32_t i = 0; i < batch->count; i++) {
-    close_fd(&batch->records[i].memfd);
-  }
-  batch->count = 0;
-}
-
-int upgrade_record_load(struct upgrade_record *record, void **memory) {
-  *memory = NULL;
-  if (record->memfd == -1) {
-    return 0;
-  }
-  void *bytes = malloc(record->size);
-  if (bytes == NULL) {
-    return fail(ENOMEM);
-  }
-  if (memory_file_read(record->memfd, bytes, record->size) == -1) {
-    int error = errno;
-    free(bytes);
-    return fail(error);
-  }
-  close_fd(&record->memfd);
-  record->bytes = *memory = bytes;
-  return 0;
 }

@@ -74,24 +74,4 @@ enum channel_result upgrade_channel_recv(struct upgrade_channel *channel,
 /** Close every descriptor of a received ${packet} that is not -1, and set it to -1. */
 void upgrade_packet_close(struct upgrade_packet *packet);
 
-/**
- * upgrade_batch_add(batch, fd, bytes, size):
- * Add a record to ${batch}, which has room for it.  The bytes of a large one are copied into a
- * memfd, the others must stay until the batch is sent.
- * Return: 0; or -1 with errno, and this record stays: EFBIG if RLIMIT_FSIZE forbids the memfd.
- * Own: the batch has the memfd, until upgrade_batch_sent; ${fd} stays the caller's.
- */
-int upgrade_batch_add(struct upgrade_batch *batch, int fd, const void *bytes, size_t size);
-
-/** Close the memfds of ${batch}, which was added to, and make it empty. */
-void upgrade_batch_sent(struct upgrade_batch *batch);
-
-/**
- * upgrade_record_load(record, memory):
- * Make ${record->bytes} point to its bytes.  Those of a memfd are read into ${*memory}, to be
- * freed, and the memfd is closed; else ${*memory} is NULL.
- * Return: 0; or -1 with errno, and this record is not taken.
- */
-int upgrade_record_load(struct upgrade_record *record, void **memory);
-
 #endif

@@ -7,8 +7,6 @@
 #include <stdio.h>
 
 static_assert(CONN_BATCH_MAX == UPGRADE_BATCH_MAX, "a packet holds what a worker packs");
-static_assert(CONN_BATCH_INLINE == UPGRADE_INLINE_MAX, "likewise");
-static_assert(CONN_BATCH_LARGE == UPGRADE_LARGE_MAX, "likewise");
 
 /*
  * Passes without a connection that went, before those that are left count as staying: one may be in
@@ -20,14 +18,28 @@ static_assert(CONN_BATCH_LARGE == UPGRADE_LARGE_MAX, "likewise");
 
 int giver_open(struct upgrade_giver *giver, struct xchg_server *server,
                struct upgrade_channel *channel) {
+  uint64_t most;
   *giver = (struct upgrade_giver){.server = server, .channel = channel};
+  giver->file = memory_file_make(&most);
+  if (giver->file == -1) {
+    return -1;
+  }
   giver->batch = conn_batch_create(&server->done);
-  return giver->batch == NULL ? -1 : 0;
+  if (giver->batch == NULL) {
+    giver_close(giver);
+    return fail(ENOMEM);
+  }
+  giver->batch->room = min_u64(giver->batch->room, most);
+  return 0;
 }
 
 void giver_close(struct upgrade_giver *giver) {
   conn_batch_destroy(giver->batch);
   giver->batch = NULL;
+  if (giver->file != -1) {
+    sys_close(giver->file);
+    giver->file = -1;
+  }
 }
 
 static void begin_pass(struct upgrade_giver *giver) {
@@ -100,19 +112,6 @@ static enum giver_result continue_pass(struct upgrade_giver *giver, uint64_t now
   return GIVER_BUSY;
 }
 
-static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns) {
-  const struct conn_batch *batch = giver->batch;
-  for (int i = 0; i < CONN_STAYS_COUNT; i++) {
-    giver->stays[i] += batch->stays[i];
-  }
-  if (giver->wanted != UINT32_MAX) {
-    giver->wanted -= batch->count;
-  }
-  giver->first = giver->last = 0;
-  giver->state = GIVER_SEND;
-  return batch->count == 0 ? continue_pass(giver, now_ns) : GIVER_BUSY;
-}
-
 /* ---- sending ---- */
 
 /* Make the items that were not taken connections of this worker again. */
@@ -138,37 +137,36 @@ static void take_back(struct upgrade_giver *giver) {
   }
 }
 
-/* Put the next items into ${packet}, as many as it holds. */
-static void fill(struct upgrade_giver *giver, struct upgrade_packet *packet) {
-  const struct conn_batch *from = giver->batch;
-  *packet = (struct upgrade_packet){.kind = UPGRADE_BATCH, .number = giver->number + 1};
-  uint32_t next = giver->last;
-  while (next < from->count && upgrade_batch_has_room(&packet->batch, from->items[next].size) &&
-         upgrade_batch_add(&packet->batch, from->items[next].record.owned.fd,
-                           from->items[next].bytes, from->items[next].size) == 0) {
-    next++;
+static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns) {
+  const struct conn_batch *batch = giver->batch;
+  for (int i = 0; i < CONN_STAYS_COUNT; i++) {
+    giver->stays[i] += batch->stays[i];
   }
-  giver->first = giver->last;
-  giver->last = next;
+  if (giver->wanted != UINT32_MAX) {
+    giver->wanted -= batch->count;
+  }
+  if (batch->count == 0) {
+    return continue_pass(giver, now_ns);
+  }
+  if (giver->withdrawn || memory_file_write(giver->file, batch->arena, batch->used) == -1) {
+    take_back(giver);
+  } else {
+    giver->state = GIVER_SEND;
+  }
+  return GIVER_BUSY;
 }
 
-static enum giver_result send_next(struct upgrade_giver *giver, uint64_t now_ns) {
-  struct upgrade_packet packet;
-  uint32_t before = giver->first, from = giver->last;
-  if (giver->withdrawn || giver->last == giver->batch->count) {
-    take_back(giver);
-    return GIVER_BUSY;
-  }
-  fill(giver, &packet);
-  if (giver->first == giver->last) { /* no memfd for this one */
-    giver->last++;
-    return GIVER_BUSY;
+static enum giver_result send_batch(struct upgrade_giver *giver, uint64_t now_ns) {
+  const struct conn_batch *from = giver->batch;
+  struct upgrade_packet packet = {.kind = UPGRADE_BATCH, .number = giver->number + 1};
+  packet.batch.count = from->count;
+  packet.batch.file = giver->file;
+  for (uint32_t i = 0; i < from->count; i++) {
+    packet.batch.records[i] = (struct upgrade_record){.size = (uint32_t)from->items[i].size,
+                                                      .fd = from->items[i].record.owned.fd};
   }
   enum channel_result sent = upgrade_channel_send(giver->channel, &packet);
-  upgrade_batch_sent(&packet.batch);
   if (sent == CHANNEL_AGAIN) {
-    giver->first = before;
-    giver->last = from;
     return GIVER_BUSY;
   }
   giver->number++;
@@ -187,21 +185,21 @@ static void give_away(struct upgrade_giver *giver, struct conn_batch_item *item)
 }
 
 bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken, uint64_t now_ns) {
-  uint32_t count = giver->last - giver->first;
+  uint32_t count = giver->batch->count;
   if (giver->state != GIVER_WAIT || number != giver->number ||
       (count < 64 && taken >> count != 0)) {
     return false;
   }
   for (uint32_t i = 0; i < count; i++) {
     if ((taken >> i & 1) != 0) {
-      give_away(giver, &giver->batch->items[giver->first + i]);
+      give_away(giver, &giver->batch->items[i]);
       histogram_record(&giver->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
       histogram_record(&giver->server->base->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
       giver->moved++;
       giver->passed++;
     }
   }
-  giver->state = GIVER_SEND;
+  take_back(giver);
   return true;
 }
 
@@ -226,8 +224,8 @@ static void resume(struct upgrade_giver *giver) {
 
 void giver_withdraw(struct upgrade_giver *giver) {
   giver->withdrawn = true;
-  if (giver->state == GIVER_WAIT) {
-    giver->state = GIVER_SEND;
+  if (giver->state == GIVER_SEND || giver->state == GIVER_WAIT) {
+    take_back(giver);
   }
 }
 
@@ -236,8 +234,6 @@ void giver_withdraw(struct upgrade_giver *giver) {
 enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
   enum giver_result result = giver->state == GIVER_IDLE ? GIVER_DONE : GIVER_BUSY;
   while (result == GIVER_BUSY && conn_batch_answered(giver->batch)) {
-    enum giver_state before = giver->state;
-    uint32_t last = giver->last;
     switch (giver->state) {
       case GIVER_IDLE:
         return GIVER_DONE;
@@ -245,7 +241,10 @@ enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
         result = on_packed(giver, now_ns);
         break;
       case GIVER_SEND:
-        result = send_next(giver, now_ns);
+        result = send_batch(giver, now_ns);
+        if (giver->state == GIVER_SEND) {
+          return result; /* the channel is full */
+        }
         break;
       case GIVER_WAIT:
         return now_ns < giver_next_ns(giver) ? GIVER_BUSY : GIVER_FAILED;
@@ -255,9 +254,6 @@ enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
       case GIVER_RESUME:
         result = continue_pass(giver, now_ns);
         break;
-    }
-    if (giver->state == before && giver->last == last && giver->state == GIVER_SEND) {
-      return result; /* the channel is full */
     }
   }
   return result;

@@ -1,12 +1,15 @@
 /*
  * upgrade_giver: sends the connections of this process to the other one, a batch at a time.
  *
- *   IDLE --begin--> PACK --> SEND --> WAIT --> (RETURN) --> PACK ... --> DONE
+ *   IDLE --begin--> PACK --> SEND --> WAIT --> (RETURN) --> RESUME --> PACK ... --> DONE
  *
  *   PACK     a worker packs up to 64 connections
- *   SEND     the next of them go out, as many as a packet holds
+ *   SEND     their records are in the file; the channel has room for a packet
  *   WAIT     until TAKEN, at most UPGRADE_TAKEN_NS
- *   RETURN   those that were not taken, or that cannot be sent, become connections here again
+ *   RETURN   those that were not taken become connections here again
+ *   RESUME   the worker serves these
+ *
+ * The next batch overwrites the file.  The other process has read it before it sends TAKEN.
  *
  * A worker is asked again until nothing of it is left that moves.  A record is this process's until
  * TAKEN names it.  giver_withdraw takes back what is under way when the other process has ended.
@@ -29,11 +32,11 @@ struct upgrade_giver {
   struct xchg_server *server;      /* borrows */
   struct upgrade_channel *channel; /* borrows */
   struct conn_batch *batch;        /* owns */
+  int file;                        /* owns: the records of a batch; -1 = none */
   enum giver_state state;
   uint32_t worker;      /* whose turn it is */
   uint32_t wanted;      /* connections that may still go in this round */
   uint32_t cursor;      /* of that worker: slots below were looked at in this pass */
-  uint32_t first, last; /* items of the batch that are under way */
   uint32_t number;      /* of the last BATCH */
   uint64_t batch_ns;    /* when its worker was asked to pack */
   uint64_t sent_ns;     /* when it was sent */
@@ -53,7 +56,7 @@ enum giver_result {
   GIVER_FAILED, /* the other process does not answer, or breaks the rules: see giver_withdraw */
 };
 
-/** Return: 0, or -1 (ENOMEM). */
+/** Return: 0, or -1 with errno. */
 int giver_open(struct upgrade_giver *giver, struct xchg_server *server,
                struct upgrade_channel *channel);
 void giver_close(struct upgrade_giver *giver);

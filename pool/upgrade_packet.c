@@ -85,9 +85,8 @@ static const struct row rows[] = {
     TEXT_OF(ANSWER, 3, outcome.reason),
 };
 
-/* Those of a batch, in the order of its records.  Without them it has no meaning. */
-#define TAG_RECORD (FIELD_REQUIRED | 1) /* its bytes */
-#define TAG_LARGE (FIELD_REQUIRED | 2)  /* the number of its bytes, which are in a memfd */
+/* The size of a record, once for each.  Without them a batch has no meaning. */
+#define TAG_RECORD (FIELD_REQUIRED | 1)
 
 static const struct {
   const char *name;
@@ -115,58 +114,27 @@ uint32_t upgrade_format_of(const struct upgrade_hello *a, const struct upgrade_h
 
 /* ---- records ---- */
 
-static unsigned count_large(const struct upgrade_batch *batch) {
-  unsigned large = 0;
-  for (uint32_t i = 0; i < batch->count; i++) {
-    large += batch->records[i].memfd != -1;
-  }
-  return large;
-}
-
-bool upgrade_batch_has_room(const struct upgrade_batch *batch, uint64_t size) {
-  if (size > UPGRADE_INLINE_MAX) {
-    return batch->count < UPGRADE_BATCH_MAX && count_large(batch) < UPGRADE_LARGE_MAX;
-  }
-  uint64_t all = size;
-  for (uint32_t i = 0; i < batch->count; i++) {
-    all += batch->records[i].memfd == -1 ? batch->records[i].size : 0;
-  }
-  return batch->count < UPGRADE_BATCH_MAX && all <= UPGRADE_RECORDS_BYTES;
-}
-
 static void put_records(struct fields_writer *writer, const struct upgrade_batch *batch, int *fds,
                         unsigned *fds_count) {
-  unsigned large = 0;
   for (uint32_t i = 0; i < batch->count; i++) {
-    const struct upgrade_record *record = &batch->records[i];
-    fds[i] = record->fd;
-    if (record->memfd == -1) {
-      fields_put(writer, TAG_RECORD, record->bytes, record->size);
-    } else {
-      fields_put_number(writer, TAG_LARGE, record->size);
-      fds[batch->count + large++] = record->memfd;
-    }
+    fields_put_number(writer, TAG_RECORD, batch->records[i].size);
+    fds[i] = batch->records[i].fd;
   }
-  *fds_count = batch->count + large;
+  fds[batch->count] = batch->file;
+  *fds_count = batch->count + 1;
 }
 
-/* Add the record of ${field}, whose descriptors come later. Return: NULL, or what is wrong. */
+/* Add the record of ${field}, whose descriptor comes later. Return: NULL, or what is wrong. */
 static const char *add_record(struct upgrade_batch *batch, const struct field *field) {
+  uint64_t size;
   if (batch->count == UPGRADE_BATCH_MAX) {
     return "too many records";
   }
-  struct upgrade_record *record = &batch->records[batch->count++];
-  *record = (struct upgrade_record){.fd = -1, .memfd = -1};
-  if (field->tag == TAG_RECORD) {
-    record->bytes = field->value;
-    record->size = field->size;
-    return NULL;
+  if (!field_number(field, &size) || size == 0 || size > UINT32_MAX) {
+    return "a record with a wrong size";
   }
-  record->memfd = 0; /* give_fds names it */
-  if (!field_number(field, &record->size) || record->size == 0) {
-    return "a record without a size";
-  }
-  return count_large(batch) > UPGRADE_LARGE_MAX ? "too many large records" : NULL;
+  batch->records[batch->count++] = (struct upgrade_record){.size = (uint32_t)size, .fd = -1};
+  return NULL;
 }
 
 /* Give each place of ${packet} its descriptor. Return: does their number fit? */
@@ -179,14 +147,13 @@ static bool give_fds(struct upgrade_packet *packet, const struct upgrade_receive
     return packet->kind != UPGRADE_LISTENER && received->fds_count == 0;
   }
   struct upgrade_batch *batch = &packet->batch;
-  if (batch->count == 0 || received->fds_count != batch->count + count_large(batch)) {
+  if (batch->count == 0 || received->fds_count != batch->count + 1) {
     return false;
   }
-  const int *memfd = received->fds + batch->count;
   for (uint32_t i = 0; i < batch->count; i++) {
     batch->records[i].fd = received->fds[i];
-    batch->records[i].memfd = batch->records[i].memfd == -1 ? -1 : *memfd++;
   }
+  batch->file = received->fds[batch->count];
   return true;
 }
 
@@ -279,7 +246,7 @@ static const struct row *find_row(enum upgrade_kind kind, uint16_t tag) {
 }
 
 static const char *take_field(struct upgrade_packet *packet, const struct field *field) {
-  if (packet->kind == UPGRADE_BATCH && (field->tag == TAG_RECORD || field->tag == TAG_LARGE)) {
+  if (packet->kind == UPGRADE_BATCH && field->tag == TAG_RECORD) {
     return add_record(&packet->batch, field);
   }
   const struct row *row = find_row(packet->kind, field->tag);
@@ -362,6 +329,8 @@ void upgrade_packet_clear(struct upgrade_packet *packet) {
   packet->number = number;
   if (kind == UPGRADE_LISTENER) {
     packet->listener.fd = -1;
+  } else if (kind == UPGRADE_BATCH) {
+    packet->batch.file = -1;
   }
 }
 

@@ -28,8 +28,8 @@
  * HELLO, ABORT, REQUEST and ANSWER have format 0, which never changes: they are understood before
  * the two sides have agreed.  The others have the format that upgrade_format_of chooses.
  *
- * A record of more than UPGRADE_INLINE_MAX bytes lies in a memfd.  The descriptors of a batch are
- * the sockets in the order of the records, then the memfds.
+ * The records of a batch lie one after the other in a file in memory.  The packet has their sizes.
+ * Its descriptors are the sockets in the order of the records, then the file.
  *
  * These are pure functions: they make no system call, and memory is the caller's.
  */
@@ -45,15 +45,12 @@
 #define UPGRADE_FORMAT_MIN 1
 #define UPGRADE_FORMAT_MAX 1
 
-#define UPGRADE_BATCH_MAX 64                      /* records of a batch */
-#define UPGRADE_LARGE_MAX 8                       /* those of them that lie in memfds */
-#define UPGRADE_INLINE_MAX ((size_t)32 * 1024)    /* bytes of a record in the packet */
-#define UPGRADE_RECORDS_BYTES ((size_t)96 * 1024) /* of all records in the packet */
+#define UPGRADE_BATCH_MAX 64 /* records of a batch */
 #define UPGRADE_HEAD 24
 #define UPGRADE_REQUEST_MAX (FD_PACKET_BYTES_MAX - 64) /* bytes of an environment */
 #define UPGRADE_TEXT 256                               /* a text, its 0 included */
 
-static_assert(UPGRADE_BATCH_MAX + UPGRADE_LARGE_MAX == FD_PACKET_FDS_MAX, "a packet holds a batch");
+static_assert(UPGRADE_BATCH_MAX + 1 == FD_PACKET_FDS_MAX, "a packet holds a batch");
 
 enum upgrade_kind {
   UPGRADE_HELLO = 1,
@@ -105,14 +102,13 @@ struct upgrade_ready {
 
 /* A packed connection. */
 struct upgrade_record {
-  const uint8_t *bytes; /* borrows: of the sender, or of the channel; NULL = still in memfd */
-  uint64_t size;
-  int fd;    /* the connection's socket; -1 = taken */
-  int memfd; /* -1 = none: the bytes are in the packet */
+  uint32_t size;
+  int fd; /* the connection's socket; -1 = taken */
 };
 
 struct upgrade_batch {
   uint32_t count;
+  int file; /* the bytes of all records, from its start; -1 = taken */
   struct upgrade_record records[UPGRADE_BATCH_MAX];
 };
 
@@ -172,12 +168,6 @@ const char *upgrade_kind_name(enum upgrade_kind kind);
 
 /** Remove everything but kind and number from ${packet}. It must have no descriptors. */
 void upgrade_packet_clear(struct upgrade_packet *packet);
-
-/**
- * upgrade_batch_has_room(batch, size):
- * May a record of ${size} bytes be added to ${batch}?  An empty one has room for any record.
- */
-bool upgrade_batch_has_room(const struct upgrade_batch *batch, uint64_t size);
 
 /**
  * upgrade_encode(packet, format, bytes, fds):

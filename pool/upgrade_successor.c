@@ -325,6 +325,7 @@ static void on_gone(struct upgrade_successor *s) {
     stats_add(&base->totals.ended[XCHG_ERROR], s->left);
   }
   upgrade_channel_close(&s->channel);
+  taker_close(&s->taker); /* idle, or no packet would have been received */
   s->state = SUCCESSOR_ALONE;
 }
 

@@ -4,8 +4,6 @@
 #include "core/sys.h"
 #include "pool/worker.h"
 
-#include <stdlib.h>
-
 int taker_open(struct upgrade_taker *taker, struct xchg_server *server,
                struct upgrade_channel *channel, struct log *log) {
   *taker = (struct upgrade_taker){.server = server, .channel = channel, .log = log};
@@ -14,22 +12,9 @@ int taker_open(struct upgrade_taker *taker, struct xchg_server *server,
   return taker->batch == NULL ? -1 : 0;
 }
 
-/* The batch is done with. */
-static void forget(struct upgrade_taker *taker) {
-  for (uint32_t i = 0; i < taker->batch->count; i++) {
-    free(taker->loaded[i]);
-    taker->loaded[i] = NULL;
-  }
-  conn_batch_clear(taker->batch);
-  taker->state = TAKER_IDLE;
-}
-
 void taker_close(struct upgrade_taker *taker) {
-  if (taker->batch != NULL) {
-    forget(taker);
-    conn_batch_destroy(taker->batch);
-    taker->batch = NULL;
-  }
+  conn_batch_destroy(taker->batch);
+  taker->batch = NULL;
 }
 
 /* The worker with the fewest connections. */
@@ -45,15 +30,23 @@ static struct worker *choose_worker(struct xchg_server *server) {
   return best;
 }
 
-/* Read the ${i}th record. Return: NULL, or why not. */
-static const char *read_record(struct upgrade_taker *taker, struct upgrade_record *from,
-                               uint32_t i) {
-  struct conn_batch_item *item = &taker->batch->items[i];
-  *item = (struct conn_batch_item){.memory = NULL};
-  if (upgrade_record_load(from, &taker->loaded[i]) == -1) {
-    return "its bytes cannot be read";
+/* Copy the bytes of all records to the arena. Return: NULL, or why not. */
+static const char *read_bytes(struct conn_batch *batch, const struct upgrade_batch *from) {
+  uint64_t size = 0;
+  for (uint32_t i = 0; i < from->count; i++) {
+    size += from->records[i].size;
   }
-  const char *why = conn_record_read(&item->record, from->bytes, from->size);
+  return size <= batch->room && memory_file_read(from->file, batch->arena, size) == 0
+             ? NULL
+             : "its bytes cannot be read";
+}
+
+/* Read the next record, whose bytes are in the arena. Return: NULL, or why not. */
+static const char *read_record(struct upgrade_taker *taker, struct upgrade_record *from) {
+  struct conn_batch *batch = taker->batch;
+  struct conn_batch_item *item = &batch->items[batch->count];
+  const char *why = conn_record_read(&item->record, batch->arena + batch->used, from->size);
+  batch->used += from->size;
   if (why == NULL) {
     uint32_t listener = item->record.listener;
     bool known = taker->listener_of != NULL && listener < CONFIG_LISTEN_MAX;
@@ -76,8 +69,11 @@ void taker_on_batch(struct upgrade_taker *taker, struct upgrade_packet *packet) 
   taker->number = packet->number;
   taker->worker = choose_worker(taker->server);
   uint32_t wanted = 0;
-  for (batch->count = 0; batch->count < packet->batch.count; batch->count++) {
-    const char *why = read_record(taker, &packet->batch.records[batch->count], batch->count);
+  const char *unread = read_bytes(batch, &packet->batch);
+  for (; batch->count < packet->batch.count; batch->count++) {
+    batch->items[batch->count] = (struct conn_batch_item){.record = {.owned = {.fd = -1}}};
+    const char *why =
+        unread == NULL ? read_record(taker, &packet->batch.records[batch->count]) : unread;
     wanted += why == NULL;
     if (why != NULL) {
       struct log_line line;
@@ -150,7 +146,8 @@ bool taker_tend(struct upgrade_taker *taker) {
       return false;
     case TAKER_RESUME:
       if (conn_batch_answered(taker->batch) && acceptor_order_answered(&taker->adopt)) {
-        forget(taker);
+        conn_batch_clear(taker->batch);
+        taker->state = TAKER_IDLE;
       }
       return taker->state == TAKER_IDLE;
   }

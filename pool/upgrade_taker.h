@@ -9,7 +9,8 @@
  *   ANSWER   TAKEN says which there are: they belong to this process now
  *   RESUME   the worker serves them
  *
- * Nothing is received from the channel while it is busy, because the records lie in its packet.
+ * The records are copied out of the file of the batch before TAKEN, which lets the other process
+ * write the next ones.  Nothing is received from the channel meanwhile.
  *
  * Thread: main.
  */
@@ -31,8 +32,7 @@ struct upgrade_taker {
   struct acceptor_order adopt;
   enum taker_state state;
   uint32_t number;
-  struct worker *worker; /* borrows: it takes the present batch */
-  void *loaded[CONN_BATCH_MAX];
+  struct worker *worker;   /* borrows: it takes the present batch */
   uint64_t taken, refused; /* connections */
 };
 

@@ -126,9 +126,9 @@ $(patsubst %,$(B)/tests/check_%,proxy proxy_header proxy_rules): $(B)/obj/tests/
 $(B)/tests/check_socket_file: private XLDFLAGS += -Wl,--wrap=bind,--wrap=connect,--wrap=chmod
 
 # Fails or shortens a call of the upgrade channel.
-FD_SOCKET_WRAPS = socketpair sendmsg recvmsg getsockopt memfd_create getrlimit pread write
+FD_SOCKET_WRAPS = socketpair sendmsg recvmsg getsockopt memfd_create getrlimit pread pwrite
 $(B)/tests/check_fd_socket: private XLDFLAGS += $(FD_SOCKET_WRAPS:%=-Wl,--wrap=%)
-$(B)/tests/check_upgrade_channel_nth: private XLDFLAGS += $(FD_SOCKET_WRAPS:%=-Wl,--wrap=%) -Wl,--wrap=fstat,--wrap=malloc
+$(B)/tests/check_upgrade_channel_nth: private XLDFLAGS += $(FD_SOCKET_WRAPS:%=-Wl,--wrap=%) -Wl,--wrap=malloc
 
 # Answers as an older kernel does.
 $(addprefix $(B)/tests/check_,sandbox sandbox_kernel sandbox_handler): private XLDFLAGS += -Wl,--wrap=syscall,--wrap=prctl

@@ -41,15 +41,10 @@ static void check_places(const struct upgrade_packet *packet,
     fuzz_holds(packet->batch.count >= 1 && packet->batch.count <= UPGRADE_BATCH_MAX,
                "a batch has records");
     for (uint32_t i = 0; i < packet->batch.count; i++) {
-      const struct upgrade_record *record = &packet->batch.records[i];
-      find(&found, record->fd, received->fds_count);
-      if (record->memfd == -1) {
-        within(record->bytes, record->size, received);
-      } else {
-        find(&found, record->memfd, received->fds_count);
-        fuzz_holds(record->bytes == NULL && record->size > 0, "a large record is not here");
-      }
+      find(&found, packet->batch.records[i].fd, received->fds_count);
+      fuzz_holds(packet->batch.records[i].size > 0, "a record has bytes");
     }
+    find(&found, packet->batch.file, received->fds_count);
   } else if (packet->kind == UPGRADE_TOTALS || packet->kind == UPGRADE_LATE ||
              packet->kind == UPGRADE_REQUEST) {
     if (packet->totals.bytes != NULL) {

@@ -24,7 +24,7 @@ class States(UpgradeTest):
         server.end()
 
     def test_output_for_a_client_that_does_not_read(self):
-        """More than a packet holds: it goes in a file in memory."""
+        """More than a batch takes: each of them is a batch of its own."""
         size = 3 << 20
         server = self.server(XCHG_MAX_PENDING="4MiB", XCHG_SNDBUF="16KiB", XCHG_WRITE_TIMEOUT="0")
         data = os.urandom(size)

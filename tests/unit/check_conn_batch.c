@@ -47,7 +47,7 @@ static void pack(uint32_t want) {
   conn_batch_clear(batch);
   batch->want = want;
   batch->over = false;
-  batch->stays[CONN_STAYS_HANDLER] = 0;
+  memset(batch->stays, 0, sizeof(batch->stays));
   send_batch(CONN_BATCH_PACK);
 }
 
@@ -117,6 +117,44 @@ static void ignore(struct xchg_conn *conn, const struct xchg_message *message) {
   (void)message;
 }
 
+/* A batch is full at CONN_BATCH_FULL bytes, and takes no record for which it has no room. */
+START_TEST(the_arena_limits_a_batch) {
+  begin(3);
+  batch->cursor = 0;
+  batch->room = 1;
+  pack(CONN_BATCH_MAX);
+  ck_assert_uint_eq(batch->count, 0);
+  ck_assert(batch->over);
+  ck_assert_uint_eq(batch->stays[CONN_STAYS_LARGE], 3);
+  batch->cursor = 0;
+  batch->room = CONN_RECORD_MAX;
+  pack(1);
+  size_t size = batch->used;
+  ck_assert_uint_eq(batch->count, 1);
+  ck_assert_uint_eq(batch->items[0].size, size);
+  read_records();
+  send_batch(CONN_BATCH_UNPACK);
+  send_batch(CONN_BATCH_RESUME);
+  batch->cursor = 0;
+  batch->room = 4 * size; /* a record needs more room than it has bytes */
+  uint32_t packed = 0;
+  while (packed < 3) {
+    pack(CONN_BATCH_MAX);
+    ck_assert_uint_ge(batch->count, 1);
+    ck_assert_uint_le(batch->used, batch->room);
+    packed += batch->count;
+    ck_assert(batch->over || packed < 3);
+    read_records();
+    send_batch(CONN_BATCH_UNPACK);
+    send_batch(CONN_BATCH_RESUME);
+  }
+  for (int i = 0; i < 3; i++) {
+    echo_once(clients[i]);
+  }
+  end(3);
+}
+END_TEST
+
 START_TEST(connections_of_a_handler_stay) {
   PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=600");
   static struct builtin other;
@@ -159,6 +197,7 @@ int main(void) {
   const struct suite_test tests[] = {
       {connections_come_back, 1},
       {an_unwanted_record_is_closed, 1},
+      {the_arena_limits_a_batch, 1},
       {connections_of_a_handler_stay, 1},
       {what_stays_ends_after_the_drain_timeout, 1},
   };

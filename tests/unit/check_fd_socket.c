@@ -53,7 +53,7 @@ WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size
 WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags))
 WRAP(int, getrlimit, (int resource, struct rlimit *limit), (resource, limit))
 
-/* The most bytes that pread and write transfer; 0: they return 0. */
+/* The most bytes that pread and pwrite transfer; 0: they return 0. */
 static size_t most = SIZE_MAX;
 
 ssize_t __real_pread(int fd, void *bytes, size_t size, off_t at);
@@ -62,10 +62,10 @@ ssize_t __wrap_pread(int fd, void *bytes, size_t size, off_t at) {
   return fails("pread") ? -1 : __real_pread(fd, bytes, min_u64(size, most), at);
 }
 
-ssize_t __real_write(int fd, const void *bytes, size_t size);
-ssize_t __wrap_write(int fd, const void *bytes, size_t size);
-ssize_t __wrap_write(int fd, const void *bytes, size_t size) {
-  return fails("write") ? -1 : most == 0 ? 0 : __real_write(fd, bytes, min_u64(size, most));
+ssize_t __real_pwrite(int fd, const void *bytes, size_t size, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at) {
+  return fails("pwrite") ? -1 : most == 0 ? 0 : __real_pwrite(fd, bytes, min_u64(size, most), at);
 }
 
 /* ---- fixture ---- */
@@ -143,7 +143,7 @@ START_TEST(test_descriptors) {
   ck_assert_uint_eq(fds_count, count);
   ck_assert_uint_eq(count_descriptors(), open + count);
   for (unsigned i = 0; i < count; i++) {
-    ck_assert(memory_file_has_size(fds[i], i + 1));
+    ck_assert_int_eq(lseek(fds[i], 0, SEEK_END), i + 1);
     ck_assert_int_ne(fcntl(fds[i], F_GETFD) & FD_CLOEXEC, 0);
     close(fds[i]);
     close(files[i]);
@@ -362,43 +362,48 @@ END_TEST
 static const size_t sizes[] = {0, 1, 4096, 100000};
 #define STEP 1009 /* most bytes of a call */
 
+static int make_file(void) {
+  uint64_t room;
+  int fd = memory_file_make(&room);
+  ck_assert_int_ne(fd, -1);
+  return fd;
+}
+
+/* What was written is read, in one call or in many that are interrupted. */
 START_TEST(test_files) {
-  size_t size = sizes[_i];
-  int fd = memory_file_make(packet, size);
-  ck_assert_int_ne(fd, -1);
+  size_t size = sizes[_i / 2];
+  int fd = make_file();
   ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
-  ck_assert(memory_file_has_size(fd, size));
-  ck_assert(!memory_file_has_size(fd, size + 1));
-  ck_assert(!memory_file_has_size(fd, size - 1));
-  most = STEP;
-  order("pread", EINTR, 2);
+  most = _i % 2 == 0 ? SIZE_MAX : STEP;
+  order("pwrite", EINTR, size > 0 ? 2 : 0);
+  ck_assert_int_eq(memory_file_write(fd, packet, size), 0);
+  ck_assert_int_eq(failing_times, 0);
+  order("pread", EINTR, size > 0 ? 2 : 0);
   ck_assert_int_eq(memory_file_read(fd, got, size), 0);
+  ck_assert_int_eq(failing_times, 0);
   ck_assert_mem_eq(got, packet, size);
-  order("", 0, 0);
-  most = SIZE_MAX;
   close(fd);
 }
 END_TEST
 
-START_TEST(test_files_in_steps) {
-  most = STEP;
-  order("write", EINTR, 2);
-  int fd = memory_file_make(packet, sizes[3]);
-  ck_assert_int_ne(fd, -1);
-  most = SIZE_MAX;
-  ck_assert(memory_file_has_size(fd, sizes[3]));
-  ck_assert_int_eq(memory_file_read(fd, got, sizes[3]), 0);
-  ck_assert_mem_eq(got, packet, sizes[3]);
+/* The next bytes begin at the start of the file. */
+START_TEST(test_file_is_written_again) {
+  int fd = make_file();
+  ck_assert_int_eq(memory_file_write(fd, packet, 5000), 0);
+  ck_assert_int_eq(memory_file_write(fd, packet + 1000, 3000), 0);
+  ck_assert_int_eq(memory_file_read(fd, got, 5000), 0);
+  ck_assert_mem_eq(got, packet + 1000, 3000);
+  ck_assert_mem_eq(got + 3000, packet + 3000, 2000);
   close(fd);
 }
 END_TEST
 
-/* A file that is shorter than was said, from the start or while it is read. */
+/* A file that is shorter than was said, from the start or later. */
 START_TEST(test_short_file) {
-  int fd = memory_file_make(packet, 5000);
+  int fd = make_file();
+  ck_assert_int_eq(memory_file_write(fd, packet, 5000), 0);
   ck_assert_int_eq(memory_file_read(fd, got, 5001), -1);
   ck_assert_int_eq(errno, EBADMSG);
-  ck_assert(memory_file_has_size(fd, 5000));
   ck_assert_int_eq(ftruncate(fd, 4000), 0);
   ck_assert_int_eq(memory_file_read(fd, got, 5000), -1);
   ck_assert_int_eq(errno, EBADMSG);
@@ -406,11 +411,11 @@ START_TEST(test_short_file) {
 }
 END_TEST
 
-START_TEST(test_no_file_has_a_size) {
-  ck_assert(!memory_file_has_size(ends[0], 0));
-  ck_assert(!memory_file_has_size(-1, 0));
+START_TEST(test_no_file) {
   ck_assert_int_eq(memory_file_read(ends[0], got, 1), -1);
   ck_assert_int_eq(errno, ESPIPE);
+  ck_assert_int_eq(memory_file_write(-1, got, 1), -1);
+  ck_assert_int_eq(errno, EBADF);
 }
 END_TEST
 
@@ -418,25 +423,23 @@ START_TEST(test_files_that_fail) {
   static const struct {
     const char *call;
     int error, times;
-  } orders[] = {
-      {"getrlimit", EFAULT, 1}, {"memfd_create", EMFILE, 1}, {"memfd_create", EINVAL, 2},
-      {"write", ENOSPC, 1},     {"write", ENOMEM, 1},
-  };
-  unsigned open = count_descriptors();
+  } orders[] = {{"getrlimit", EFAULT, 1}, {"memfd_create", EMFILE, 1}, {"memfd_create", EINVAL, 2}};
+  uint64_t room;
   for (size_t i = 0; i < count_of(orders); i++) {
     order(orders[i].call, orders[i].error, orders[i].times);
-    ck_assert_int_eq(memory_file_make(packet, 100), -1);
+    ck_assert_int_eq(memory_file_make(&room), -1);
     ck_assert_int_eq(errno, orders[i].error);
     ck_assert_int_eq(failing_times, 0);
   }
+  order("memfd_create", EINVAL, 1); /* a kernel that does not know the flag */
+  int fd = make_file();
+  order("pwrite", ENOSPC, 1);
+  ck_assert_int_eq(memory_file_write(fd, packet, 100), -1);
+  ck_assert_int_eq(errno, ENOSPC);
   most = 0;
-  ck_assert_int_eq(memory_file_make(packet, 100), -1);
+  ck_assert_int_eq(memory_file_write(fd, packet, 100), -1);
   ck_assert_int_eq(errno, ENOSPC);
   most = SIZE_MAX;
-  ck_assert_uint_eq(count_descriptors(), open);
-  order("memfd_create", EINVAL, 1); /* a kernel that does not know the flag */
-  int fd = memory_file_make(packet, 100);
-  ck_assert(memory_file_has_size(fd, 100));
   order("pread", EIO, 1);
   ck_assert_int_eq(memory_file_read(fd, got, 100), -1);
   ck_assert_int_eq(errno, EIO);
@@ -444,16 +447,18 @@ START_TEST(test_files_that_fail) {
 }
 END_TEST
 
-/* A file over RLIMIT_FSIZE is refused without the signal that a write would raise. */
+/* The caller learns RLIMIT_FSIZE. A write of as many bytes raises no signal. */
 START_TEST(test_limit_of_files) {
   pid_t child = fork();
   ck_assert_int_ne(child, -1);
   if (child == 0) {
     struct rlimit limit, low;
+    uint64_t room = 0;
     bool holds = signal(SIGXFSZ, SIG_DFL) != SIG_ERR && getrlimit(RLIMIT_FSIZE, &limit) == 0;
     low = (struct rlimit){.rlim_cur = 1000, .rlim_max = limit.rlim_max};
-    holds = holds && setrlimit(RLIMIT_FSIZE, &low) == 0 && memory_file_make(packet, 1000) != -1;
-    holds = holds && memory_file_make(packet, 1001) == -1 && errno == EFBIG;
+    holds = holds && setrlimit(RLIMIT_FSIZE, &low) == 0;
+    int fd = memory_file_make(&room);
+    holds = holds && room == 1000 && memory_file_write(fd, packet, 1000) == 0;
     holds = holds && setrlimit(RLIMIT_FSIZE, &limit) == 0; /* for what the build writes at exit */
     _exit(holds ? 0 : 1);
   }
@@ -478,10 +483,10 @@ int main(void) {
       {test_adopt, 1},
       {test_blocking_end, 1},
       {test_kinds_of_sockets, 1},
-      {test_files, count_of(sizes)},
-      {test_files_in_steps, 1},
+      {test_files, 2 * count_of(sizes)},
+      {test_file_is_written_again, 1},
       {test_short_file, 1},
-      {test_no_file_has_a_size, 1},
+      {test_no_file, 1},
       {test_files_that_fail, 1},
       {test_limit_of_files, 1},
   };

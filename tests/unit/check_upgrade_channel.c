@@ -12,21 +12,17 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 /* ---- fixture ---- */
-
-#define LARGE 100000
 
 static struct upgrade_channel ours, theirs;
 static struct upgrade_packet out, in;
 static const char *why;
 static unsigned before;
 static int listener, client, server; /* sockets to pass */
-static uint8_t bytes[LARGE];
+static int file;                     /* of a batch */
 
 static void set_up(void) {
   int other;
@@ -34,9 +30,9 @@ static void set_up(void) {
   client = tcp_pair(&server);
   listener = socket(AF_INET, SOCK_STREAM, 0);
   ck_assert_int_eq(listen(listener, 1), 0);
-  for (size_t i = 0; i < sizeof(bytes); i++) {
-    bytes[i] = (uint8_t)(i * 5 + i / 253);
-  }
+  uint64_t most;
+  file = memory_file_make(&most);
+  ck_assert_int_ne(file, -1);
   ck_assert_int_eq(upgrade_channel_pair(&ours, &other), 0);
   ck_assert_int_eq(upgrade_channel_open(&theirs, other), 0);
   ours.format = theirs.format = 1;
@@ -48,6 +44,7 @@ static void tear_down(void) {
   close(client);
   close(server);
   close(listener);
+  close(file);
   ck_assert_uint_eq(count_descriptors(), before);
 }
 
@@ -74,7 +71,12 @@ static void expect_refused(const char *reason, enum upgrade_kind kind) {
 /* Begin a batch in ${out}. */
 static struct upgrade_batch *begin_batch(uint32_t number) {
   out = (struct upgrade_packet){.kind = UPGRADE_BATCH, .number = number};
+  out.batch.file = file;
   return &out.batch;
+}
+
+static void add(struct upgrade_batch *batch, int fd) {
+  batch->records[batch->count++] = (struct upgrade_record){.size = 10, .fd = fd};
 }
 
 /* ---- packets ---- */
@@ -142,34 +144,29 @@ START_TEST(test_listener) {
 }
 END_TEST
 
-/* A full batch: records in the packet and in memory files, each with its own socket. */
+/* A full batch: each record has its own socket, and all have one file. */
 START_TEST(test_full_batch) {
   int pairs[UPGRADE_BATCH_MAX][2];
   unsigned open = count_descriptors();
   struct upgrade_batch *batch = begin_batch(7);
   for (unsigned i = 0; i < UPGRADE_BATCH_MAX; i++) {
-    size_t size = i % 8 == 3 ? LARGE - i : i;
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]), 0);
-    ck_assert(upgrade_batch_has_room(batch, size));
-    ck_assert_int_eq(upgrade_batch_add(batch, pairs[i][0], bytes + i, size), 0);
+    add(batch, pairs[i][0]);
   }
+  ck_assert_int_eq(memory_file_write(file, "records", 7), 0);
   send_packet(&out);
-  upgrade_batch_sent(batch);
-  ck_assert_uint_eq(batch->count, 0);
   ck_assert_int_eq(receive(), CHANNEL_OK);
   ck_assert_int_eq(in.kind, UPGRADE_BATCH);
   ck_assert_uint_eq(in.number, 7);
   ck_assert_uint_eq(in.batch.count, UPGRADE_BATCH_MAX);
+  char text[8] = "";
+  ck_assert_int_eq(memory_file_read(in.batch.file, text, 7), 0);
+  ck_assert_str_eq(text, "records");
+  ck_assert_int_eq(fcntl(in.batch.file, F_GETFD), FD_CLOEXEC);
   for (unsigned i = 0; i < UPGRADE_BATCH_MAX; i++) {
     struct upgrade_record *record = &in.batch.records[i];
-    void *memory;
     char byte = (char)i, got = 0;
-    ck_assert_int_eq(upgrade_record_load(record, &memory), 0);
-    ck_assert_int_eq(memory != NULL, i % 8 == 3);
-    ck_assert_uint_eq(record->size, i % 8 == 3 ? LARGE - i : i);
-    ck_assert_mem_eq(record->bytes, bytes + i, record->size);
-    ck_assert_int_eq(record->memfd, -1);
-    free(memory);
+    ck_assert_uint_eq(record->size, 10);
     ck_assert_int_eq(send(pairs[i][1], &byte, 1, 0), 1);
     ck_assert_int_eq(recv(record->fd, &got, 1, 0), 1);
     ck_assert_int_eq(got, byte);
@@ -216,7 +213,7 @@ END_TEST
 
 /* What the other process has sent before its end is read, with its descriptors. */
 START_TEST(test_peer_gone) {
-  ck_assert_int_eq(upgrade_batch_add(begin_batch(1), server, bytes, 10), 0);
+  add(begin_batch(1), server);
   send_packet(&out);
   if (_i == 1) { /* it has not read everything */
     upgrade_sample(&out, UPGRADE_STATUS);
@@ -242,8 +239,7 @@ START_TEST(test_no_packet) {
 END_TEST
 
 START_TEST(test_wrong_descriptor) {
-  int file = memfd_create("check", 0), datagram = socket(AF_INET, SOCK_DGRAM, 0), unbound;
-  unbound = socket(AF_INET, SOCK_STREAM, 0);
+  int datagram = socket(AF_INET, SOCK_DGRAM, 0), unbound = socket(AF_INET, SOCK_STREAM, 0);
   const int no_listeners[] = {file, datagram, unbound, client, ours.fd};
   const int no_conns[] = {file, datagram, listener, ours.fd};
   for (size_t i = 0; i < count_of(no_listeners); i++) {
@@ -255,12 +251,11 @@ START_TEST(test_wrong_descriptor) {
   }
   for (size_t i = 0; i < count_of(no_conns); i++) {
     struct upgrade_batch *batch = begin_batch(3);
-    ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
-    ck_assert_int_eq(upgrade_batch_add(batch, no_conns[i], bytes, 10), 0);
+    add(batch, server);
+    add(batch, no_conns[i]);
     send_packet(&out);
     expect_refused("a descriptor of another kind", UPGRADE_BATCH);
   }
-  close(file);
   close(datagram);
   close(unbound);
 }
@@ -269,14 +264,14 @@ END_TEST
 /* A packet with more or fewer descriptors than its head and its kind say. */
 START_TEST(test_wrong_number_of_descriptors) {
   struct upgrade_image image;
-  const int fds[] = {server, client, listener};
-  for (unsigned count = 0; count <= 3; count++) {
-    if (count == 2) {
+  const int fds[] = {server, client, file, listener};
+  for (unsigned count = 0; count <= 4; count++) {
+    if (count == 3) {
       continue;
     }
     struct upgrade_batch *batch = begin_batch(3);
-    ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
-    ck_assert_int_eq(upgrade_batch_add(batch, client, bytes, 10), 0);
+    add(batch, server);
+    add(batch, client);
     upgrade_image_of(&image, &out, 1);
     ck_assert_int_eq(fd_socket_send(ours.fd, image.bytes, image.size, fds, count), FD_IO_OK);
     expect_refused("lost descriptors", UPGRADE_BATCH);
@@ -297,7 +292,7 @@ START_TEST(test_no_room_for_descriptors) {
   struct rlimit limit, low;
   struct upgrade_batch *batch = begin_batch(9);
   for (int i = 0; i < 5; i++) {
-    ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
+    add(batch, server);
   }
   send_packet(&out);
   unsigned open = count_descriptors();
@@ -325,64 +320,6 @@ START_TEST(test_longer_than_a_packet) {
   memcpy(lengthy, image.bytes, image.size);
   ck_assert_int_eq(send(ours.fd, lengthy, sizeof(lengthy), 0), sizeof(lengthy));
   expect_refused("too long", UPGRADE_TOTALS);
-}
-END_TEST
-
-/* A memory file has another size than its record says. */
-START_TEST(test_memory_file_of_another_size) {
-  struct upgrade_batch *batch = begin_batch(3);
-  ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, LARGE), 0);
-  ck_assert_int_eq(ftruncate(batch->records[0].memfd, _i == 0 ? LARGE - 1 : LARGE + 1), 0);
-  send_packet(&out);
-  upgrade_batch_sent(batch);
-  expect_refused("a descriptor of another kind", UPGRADE_BATCH);
-  batch = begin_batch(3);
-  batch->count = 1; /* a socket instead of a file */
-  batch->records[0] = (struct upgrade_record){.size = 1, .fd = server, .memfd = client};
-  send_packet(&out);
-  expect_refused("a descriptor of another kind", UPGRADE_BATCH);
-}
-END_TEST
-
-/* A memory file that becomes shorter after it has arrived: only that record is not taken. */
-START_TEST(test_memory_file_that_shrinks) {
-  unsigned open = count_descriptors();
-  struct upgrade_batch *batch = begin_batch(3);
-  void *memory;
-  ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, LARGE), 0);
-  ck_assert_int_eq(upgrade_batch_add(batch, client, bytes, 10), 0);
-  send_packet(&out);
-  ck_assert_int_eq(receive(), CHANNEL_OK);
-  ck_assert_int_eq(ftruncate(batch->records[0].memfd, _i == 0 ? 0 : LARGE - 1), 0);
-  ck_assert_int_eq(upgrade_record_load(&in.batch.records[0], &memory), -1);
-  ck_assert_int_eq(errno, EBADMSG);
-  ck_assert_ptr_null(memory);
-  ck_assert_int_eq(upgrade_record_load(&in.batch.records[1], &memory), 0);
-  ck_assert_ptr_null(memory);
-  upgrade_packet_close(&in);
-  upgrade_batch_sent(batch);
-  ck_assert_uint_eq(count_descriptors(), open);
-}
-END_TEST
-
-/* RLIMIT_FSIZE refuses the memory file: that record stays, and the batch goes without it. */
-START_TEST(test_record_that_stays) {
-  struct rlimit limit, low;
-  struct upgrade_batch *batch = begin_batch(3);
-  ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
-  low = (struct rlimit){.rlim_cur = LARGE - 1, .rlim_max = limit.rlim_max};
-  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &low), 0);
-  int result = upgrade_batch_add(batch, server, bytes, LARGE);
-  int error = errno;
-  ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-  ck_assert_int_eq(result, -1);
-  ck_assert_int_eq(error, EFBIG);
-  ck_assert_uint_eq(batch->count, 0);
-  ck_assert_int_eq(upgrade_batch_add(batch, server, bytes, 10), 0);
-  send_packet(&out);
-  ck_assert_int_eq(receive(), CHANNEL_OK);
-  ck_assert_uint_eq(in.batch.count, 1);
-  upgrade_packet_close(&in);
 }
 END_TEST
 
@@ -416,9 +353,6 @@ int main(void) {
       {test_wrong_number_of_descriptors, 1},
       {test_no_room_for_descriptors, 5},
       {test_longer_than_a_packet, 1},
-      {test_memory_file_of_another_size, 2},
-      {test_memory_file_that_shrinks, 2},
-      {test_record_that_stays, 1},
       {test_open, 1},
   };
   return run_suite_fixture("upgrade_channel", tests, count_of(tests), set_up, tear_down);
