@@ -62,7 +62,6 @@ static void log_stopping(struct serve *s, uint64_t delay_ns) {
 static void count_down(struct serve *s) {
   const struct config *config = s->setup.config;
   uint64_t patience_ns = max_u64(config->drain_timeout_ns, config->stop_grace_ns);
-  s->drains = true;
   s->delayed_ns = NEVER;
   s->drained_ns = add_sat_u64(sys_now_ns(), patience_ns);
   s->stuck_ns = add_sat_u64(s->drained_ns, STUCK_NS);
@@ -70,6 +69,7 @@ static void count_down(struct serve *s) {
 
 /* The delay is over. */
 static void drain(struct serve *s) {
+  s->drains = true;
   count_down(s);
   server_drain(&s->server);
 }
@@ -80,12 +80,14 @@ static void begin_stop(struct serve *s, uint64_t delay_ns) {
   admin_server_set_draining(s->admin);
   log_stopping(s, delay_ns);
   service_stopping(s->setup.service);
+  successor_send_stop(s->setup.successor);
   s->delayed_ns = add_sat_u64(sys_now_ns(), delay_ns);
 }
 
-/* Does an upgrade have to end before a stop begins? */
+/* Does an upgrade have to end before a stop begins?  No other one begins. */
 static bool stop_must_wait(struct serve *s) {
-  s->stop_waits = upgrade_cancel(&s->upgrade);
+  bool running = upgrade_cancel(&s->upgrade);
+  s->stop_waits = running || successor_waits(s->setup.successor);
   return s->stop_waits;
 }
 
@@ -102,58 +104,86 @@ static void on_failure(struct serve *s) {
   }
 }
 
+/* A second signal has come. Thread: main's or the guard's. */
+static void end_at_once(void *argument) {
+  struct serve *s = argument;
+  upgrade_abort(&s->upgrade);
+  log_msg(s->setup.log, LOG_WARN, "second signal: ending at once");
+  log_writer_flush(s->setup.log_writer);
+  _exit(EXIT_SECOND_SIGNAL);
+}
+
 static void on_stop_signal(struct serve *s) {
   bool skip = s->setup.signals->stop == SIGINT && s->on_terminal;
+  if (s->signalled) {
+    end_at_once(s);
+  }
   s->signalled = true;
-  if (upgrade_left(&s->upgrade)) {
-    upgrade_pass_signal(&s->upgrade, s->setup.signals->stop);
-  } else if (!s->begun && stop_must_wait(s)) {
+  if (!s->begun && stop_must_wait(s)) {
     return;
-  } else if (!s->begun) {
+  }
+  if (!s->begun) {
     begin_stop(s, skip ? 0 : s->setup.config->drain_delay_ns);
-  } else if (skip && !s->drains) {
+  } else if (!s->drains && (skip || upgrade_left(&s->upgrade))) {
     s->delayed_ns = 0;
   }
 }
 
-/* Handle one signal. Return: true if the process must end at once. */
-static bool handle_signal(struct serve *s) {
-  enum signals_what what = signals_next(s->setup.signals);
-  successor_tend(s->setup.successor); /* COMMIT may have come before the signal */
-  if (successor_obeys(s->setup.successor)) {
-    return false; /* the old process gets the same signal, or passes it on */
-  }
+/* Obey a signal that was sent to this process or passed on.  Another server gets it, too. */
+static void obey_signal(struct serve *s, enum signals_what what) {
   switch (what) {
     case SIGNALS_STOP:
-      if (s->signalled) {
-        return true;
-      }
+      upgrade_pass_signal(&s->upgrade, s->setup.signals->stop);
       on_stop_signal(s);
-      return false;
+      break;
     case SIGNALS_STATS:
-      server_report(&s->server, "stats", true);
-      return false;
+      if (upgrade_left(&s->upgrade)) {
+        upgrade_pass_signal(&s->upgrade, SIGUSR1); /* the totals are there */
+      } else {
+        server_report(&s->server, "stats", true);
+      }
+      break;
     case SIGNALS_CHILD:
       server_sigchld(&s->server);
-      return false;
+      break;
     case SIGNALS_UPGRADE:
       (void)upgrade_begin(&s->upgrade, NULL, 0); /* the log says what came of it */
-      return false;
+      break;
     case SIGNALS_NONE:
-      return false;
+      break;
   }
-  return false;
+}
+
+/* Read one signal.  Until COMMIT the old process answers what is not a stop. */
+static void read_signal(struct serve *s) {
+  enum signals_what what = signals_next(s->setup.signals);
+  successor_tend(s->setup.successor); /* COMMIT may have come before the signal */
+  if (what == SIGNALS_STOP || !successor_waits(s->setup.successor)) {
+    obey_signal(s, what);
+  }
+}
+
+/* Obey what the old process has passed on. */
+static void take_passed_signals(struct serve *s) {
+  struct upgrade_successor *successor = s->setup.successor;
+  for (successor_tend(successor); successor->signal != 0; successor_tend(successor)) {
+    int number = successor->signal;
+    successor->signal = 0;
+    obey_signal(s, number == SIGUSR1 ? SIGNALS_STATS
+                                     : signals_note(s->setup.signals, number, SIGNALS_PASSED));
+  }
 }
 
 /*
- * Is it time to end? Connections end at the drain timeout, and offloaded work may run until then.
- * A callback that blocks its thread outlives it: the thread is left alone once nothing has ended
- * for STUCK_NS.
+ * Is it time to end?  Connections end at the drain timeout.  Offloaded work, and the process before
+ * this one, whose last totals are awaited, may run until then.  A callback that blocks its thread
+ * outlives it: the thread is left alone once nothing has ended for STUCK_NS.
  */
 static bool is_over(struct serve *s) {
   uint64_t now_ns = sys_now_ns();
   if (server_finished(&s->server)) {
-    return server_stop_works(&s->server) == 0 || now_ns >= s->drained_ns;
+    bool awaits = server_stop_works(&s->server) != 0 || successor_is_connected(s->setup.successor);
+    return !awaits || now_ns >= s->drained_ns;
   }
   if (now_ns < s->stuck_ns) {
     return false;
@@ -208,26 +238,26 @@ static void begin_leaving(struct serve *s) {
 /* Go on with an upgrade, in the old process or in the new one. */
 static void tend_upgrade(struct serve *s) {
   struct upgrade_successor *successor = s->setup.successor;
-  successor_tend(successor);
-  if (successor->signal != 0) {
-    s->setup.signals->stop = successor->signal;
-    successor->signal = 0;
-    on_stop_signal(s);
-  }
+  take_passed_signals(s);
   bool left = upgrade_left(&s->upgrade);
   s->upgrade_ns = upgrade_tend(&s->upgrade);
   if (upgrade_left(&s->upgrade) && !left) {
     begin_leaving(s);
+  }
+  if (upgrade_stops(&s->upgrade) && !s->drains) {
+    log_msg(s->setup.log, LOG_INFO, "the new process stops or has ended: this one drains");
+    drain(s);
   }
   if (successor_has_taken_over(successor) && !s->requests_opened) {
     s->requests_opened = true;         /* its path is free only now */
     (void)requests_open(&s->requests); /* the log has said so, and the server serves */
   }
   s->upgrade_ns = min_u64(s->upgrade_ns, requests_tend(&s->requests));
-  if (s->stop_waits && !upgrade_running(&s->upgrade)) {
+  if (s->stop_waits && !upgrade_running(&s->upgrade) && !successor_waits(successor)) {
     s->stop_waits = false;
     if (upgrade_left(&s->upgrade)) {
       upgrade_pass_signal(&s->upgrade, SIGTERM);
+      drain(s);
     } else {
       begin_stop(s, s->setup.config->drain_delay_ns);
     }
@@ -241,14 +271,6 @@ static void do_what_is_due(struct serve *s) {
   if (s->delayed_ns != NEVER && s->delayed_ns <= sys_now_ns()) {
     drain(s);
   }
-}
-
-/* A second signal has come. Thread: main's or the guard's. */
-static void end_at_once(void *argument) {
-  struct serve *s = argument;
-  log_msg(s->setup.log, LOG_WARN, "second signal: ending at once");
-  log_writer_flush(s->setup.log_writer);
-  _exit(EXIT_SECOND_SIGNAL);
 }
 
 /* Wait for signals, commands and the server's end. Return: the exit code. */
@@ -267,8 +289,8 @@ static int attend(struct serve *s) {
     requests_fds(&s->requests, &fds[4].fd, &fds[5].fd);
     (void)sys_poll(fds, count_of(fds), patience_ms(s)); /* EINTR and the like: look again */
     obey_commands(s);
-    if (fds[0].revents != 0 && handle_signal(s)) {
-      end_at_once(s);
+    if (fds[0].revents != 0) {
+      read_signal(s);
     }
     uint64_t count;
     if (fds[1].revents != 0 && read(fds[1].fd, &count, sizeof(count)) == -1 && errno != EAGAIN) {
@@ -366,6 +388,7 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                         .log_writer = setup->log_writer,
                                         .server = &serve->server,
                                         .admin = serve->admin,
+                                        .before = &setup->successor->channel,
                                         .on_commit = leave_requests,
                                         .argument = serve,
                                         .reaps_children = setup->reaps_children};

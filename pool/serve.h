@@ -50,7 +50,7 @@ struct serve {
   struct upgrade_requests requests;
   bool requests_opened; /* or that has failed */
   uint64_t upgrade_ns;  /* when to call upgrade_tend */
-  bool stop_waits;      /* a stop begins when the upgrade is over */
+  bool stop_waits;      /* a stop begins when the upgrade is over, in both processes */
   uint64_t delayed_ns;  /* when the delay is over; NEVER = no stop */
   uint64_t drained_ns;  /* when the drain timeout is over; NEVER = it does not drain */
   uint64_t log_ns;      /* when to call admin_server_tend_log */

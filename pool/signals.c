@@ -77,15 +77,18 @@ void signals_keep_children(void) {
   (void)signal(SIGCHLD, SIG_DFL); /* cannot fail for a signal that exists; it is blocked */
 }
 
-/* A stop signal. Return: is it a new one? */
-static enum signals_what note_stop(struct signals *signals, int number) {
+enum signals_what signals_note(struct signals *signals, int number, enum signals_way way) {
   uint64_t now_ns = sys_now_ns();
-  if (number == signals->stop && now_ns - signals->stop_ns < REPEAT_NS) {
-    return SIGNALS_NONE;
+  bool is_new = false;
+  if (way == SIGNALS_PASSED) {
+    is_new = ++signals->passed > signals->sent;
+  } else if (number != signals->last_sent || now_ns - signals->stop_ns >= REPEAT_NS) {
+    is_new = ++signals->sent > signals->passed;
+    signals->last_sent = number;
+    signals->stop_ns = now_ns;
   }
   signals->stop = number;
-  signals->stop_ns = now_ns;
-  return SIGNALS_STOP;
+  return is_new ? SIGNALS_STOP : SIGNALS_NONE;
 }
 
 enum signals_what signals_next(struct signals *signals) {
@@ -101,6 +104,6 @@ enum signals_what signals_next(struct signals *signals) {
     case SIGUSR2:
       return SIGNALS_UPGRADE;
     default:
-      return note_stop(signals, (int)info.ssi_signo);
+      return signals_note(signals, (int)info.ssi_signo, SIGNALS_SENT);
   }
 }

@@ -12,9 +12,17 @@
 #include <stdint.h>
 
 struct signals {
-  int fd;           /* owns: the signalfd; -1 = closed */
-  int stop;         /* the last signal that was SIGNALS_STOP; 0 = none */
-  uint64_t stop_ns; /* when it was read */
+  int fd;                /* owns: the signalfd; -1 = closed */
+  int stop;              /* the last stop signal that was noted; 0 = none */
+  int last_sent;         /* the last one that was sent to this process */
+  uint64_t stop_ns;      /* when that was read */
+  uint32_t sent, passed; /* how many came each way */
+};
+
+/* How a stop signal comes to this process. */
+enum signals_way {
+  SIGNALS_SENT,
+  SIGNALS_PASSED, /* by the old process of an upgrade */
 };
 
 enum signals_what {
@@ -58,10 +66,16 @@ void signals_reap_children(void);
 void signals_keep_children(void);
 
 /**
- * The next signal, or SIGNALS_NONE.  A repetition of the same stop signal within 100 ms is
- * SIGNALS_NONE: timeout(1), for example, signals a program and then its process group.  Never
- * waits.
+ * signals_note(signals, number, way):
+ * Note the stop signal ${number}.  A manager or a terminal signals both processes of an upgrade,
+ * and the old one passes its signal on.  So the nth that is sent and the nth that is passed are
+ * one, whatever the time between them. A repetition of a sent one within 100 ms does not count:
+ * timeout(1), for example, signals a program and then its process group.
+ * Return: SIGNALS_STOP; or SIGNALS_NONE if it is known already.
  */
+enum signals_what signals_note(struct signals *signals, int number, enum signals_way way);
+
+/** The next signal, or SIGNALS_NONE. A stop signal has been noted. Never waits. */
 enum signals_what signals_next(struct signals *signals);
 
 #endif

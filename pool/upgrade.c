@@ -68,10 +68,15 @@ static void close_all(struct upgrade *u) {
   giver_close(&u->giver);
   free(u->totals);
   u->totals = NULL;
+  u->step = STEP_NONE;
+}
+
+/* There is no new process any more. */
+static void close_without_child(struct upgrade *u) {
+  close_all(u);
   if (u->setup.reaps_children) {
     signals_reap_children();
   }
-  u->step = STEP_NONE;
 }
 
 /* ---- start ---- */
@@ -107,15 +112,31 @@ static int spawn(struct upgrade *u, const char *request, size_t size) {
   int error = errno;
   sys_close(other);
   if (spawned == -1) {
-    close_all(u);
+    close_without_child(u);
     return refuse(u, SERVER_OSERR, "the new process cannot be started", error);
   }
   return 0;
 }
 
+/* Why no upgrade may begin, or NULL. */
+static const char *find_obstacle(const struct upgrade *u) {
+  if (u->canceled) {
+    return "a stop is under way";
+  }
+  if (u->step != STEP_NONE) {
+    return "another upgrade is under way";
+  }
+  return u->setup.before->fd == -1 ? NULL : "the process before this one still has connections";
+}
+
 int upgrade_begin(struct upgrade *u, const char *request, size_t size) {
-  if (u->step != STEP_NONE || u->canceled) {
-    return refuse(u, 75, u->canceled ? "a stop is under way" : "another upgrade is under way", 0);
+  const char *obstacle = find_obstacle(u);
+  if (obstacle != NULL) {
+    return refuse(u, 75, obstacle, 0);
+  }
+  if (getpid() == 1) {
+    return refuse(u, SERVER_OSERR, "this is the first process of a container, which its end ends",
+                  0);
   }
   u->outcome = (struct upgrade_outcome){.code = UINT64_MAX};
   u->started_ns = sys_now_ns();
@@ -285,8 +306,8 @@ void upgrade_close(struct upgrade *u) {
   }
   if (u->step == STEP_LEFT && u->channel.fd != -1) {
     upgrade_send_late(&u->setup, &u->channel, u->totals);
-  } else if (upgrade_running(u)) {
-    (void)kill(u->child, SIGKILL); /* it is our child until it is reaped */
+  } else {
+    upgrade_abort(u);
   }
   close_all(u);
 }
@@ -329,6 +350,9 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
         turn_back(u, packet->outcome.reason);
       }
       break;
+    case UPGRADE_SIGNAL:
+      u->stops = u->step == STEP_LEFT;
+      break;
     default: /* of a later version */
       break;
   }
@@ -339,7 +363,7 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
   struct upgrade_packet packet;
   const char *why;
   if (u->channel.fd == -1) {
-    return false;
+    return false; /* before an upgrade, and when the new process has ended after COMMIT */
   }
   switch (upgrade_channel_recv(&u->channel, &packet, &why)) {
     case CHANNEL_OK:
@@ -404,7 +428,7 @@ static void release(struct upgrade *u) {
     snprintf(status, sizeof(status), "%s", u->outcome.step);
     upgrade_log_turned_back(u->setup.log, &u->giver, step_name(u->failed), u->reason, status);
     end(u, code);
-    close_all(u);
+    close_without_child(u);
   }
 }
 
@@ -418,7 +442,15 @@ bool upgrade_cancel(struct upgrade *u) {
 
 void upgrade_pass_signal(struct upgrade *u, int number) {
   const struct upgrade_packet packet = {.kind = UPGRADE_SIGNAL, .signal = (uint64_t)number};
-  (void)send_packet(u, &packet); /* without the new process there is none to tell */
+  if (upgrade_left(u)) {
+    (void)send_packet(u, &packet); /* if it has ended there is none to tell */
+  }
+}
+
+void upgrade_abort(struct upgrade *u) {
+  if (u->step > STEP_NONE && u->step < STEP_LEFT) { /* later it is the server, killed or reaped */
+    (void)kill(u->child, SIGKILL); /* it is our child until it is reaped, so the id is its own */
+  }
 }
 
 /* ---- steps ---- */

@@ -53,6 +53,7 @@ struct upgrade {
   struct upgrade_ready ready;
   bool serves;   /* the new process has said that it serves the canary */
   bool canceled; /* a stop has begun: turn back at the next step */
+  bool stops;    /* the new process, which is the server, has begun a stop */
   struct upgrade_giver giver;
   struct acceptor_order hold, admin_hold; /* of the acceptors of server and admin */
   bool held, admin_held;
@@ -97,7 +98,15 @@ static inline bool upgrade_left(const struct upgrade *upgrade) {
   return upgrade->step == STEP_LEFT;
 }
 
-/** Pass the stop signal ${number} on to the new process, which is the server. */
+/** Is the new process the server, and does it stop, or has it ended?  This one drains then. */
+static inline bool upgrade_stops(const struct upgrade *upgrade) {
+  return upgrade_left(upgrade) && (upgrade->stops || upgrade->channel.fd == -1);
+}
+
+/** Pass the signal ${number} on to the new process, if it is the server and has not ended. */
 void upgrade_pass_signal(struct upgrade *upgrade, int number);
+
+/** This process ends at once: kill the new one, unless it is the server. */
+void upgrade_abort(struct upgrade *upgrade);
 
 #endif

@@ -69,6 +69,9 @@ enum channel_result upgrade_channel_send(struct upgrade_channel *channel,
                                          const struct upgrade_packet *packet) {
   int fds[FD_PACKET_FDS_MAX];
   unsigned fds_count;
+  if (channel->fd == -1) {
+    return CHANNEL_GONE;
+  }
   size_t size = upgrade_encode(packet, channel->format, channel->output, fds, &fds_count);
   if (size == 0) {
     errno = EMSGSIZE;
@@ -95,6 +98,9 @@ enum channel_result upgrade_channel_recv(struct upgrade_channel *channel,
   int fds[FD_PACKET_FDS_MAX];
   struct upgrade_received received = {.bytes = channel->input, .fds = fds};
   *packet = (struct upgrade_packet){.number = 0};
+  if (channel->fd == -1) {
+    return CHANNEL_GONE;
+  }
   enum fd_io io =
       fd_socket_recv(channel->fd, channel->input, &received.size, fds, &received.fds_count);
   if (io != FD_IO_OK && io != FD_IO_REFUSED) {

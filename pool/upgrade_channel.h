@@ -27,7 +27,8 @@ struct upgrade_channel {
 enum channel_result {
   CHANNEL_OK,
   CHANNEL_AGAIN,   /* not now: poll says when */
-  CHANNEL_GONE,    /* the other process has closed its end or ended, and all packets were read */
+  CHANNEL_GONE,    /* this end is closed; or the other process has closed its end or ended, and all
+                      packets were read */
   CHANNEL_REFUSED, /* a packet came that breaks the rules, or whose descriptors found no room: its
                       kind and number are set if its head is valid.  The next one can be read */
   CHANNEL_ERROR,   /* errno; nothing was sent or received */
@@ -48,7 +49,7 @@ int upgrade_channel_pair(struct upgrade_channel *channel, int *other);
  */
 int upgrade_channel_open(struct upgrade_channel *channel, int fd);
 
-/** Close ${channel} and free its memory; later calls do nothing. */
+/** Close ${channel} and free its memory.  It can be closed again, and send and receive nothing. */
 void upgrade_channel_close(struct upgrade_channel *channel);
 
 /** Agree on a format. Return: 0, or -1 with EPROTONOSUPPORT if there is none in common. */

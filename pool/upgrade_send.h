@@ -20,9 +20,10 @@ struct upgrade_setup {
   struct log *log;
   struct log_writer *log_writer;
   struct xchg_server *server;
-  struct admin *admin;               /* NULL = there is no endpoint */
-  bool reaps_children;               /* SIGCHLD is ignored while there is no upgrade */
-  void (*on_commit)(void *argument); /* called before COMMIT is sent */
+  struct admin *admin;                  /* NULL = there is no endpoint */
+  const struct upgrade_channel *before; /* to the process before this one, while it lives */
+  bool reaps_children;                  /* SIGCHLD is ignored while there is no upgrade */
+  void (*on_commit)(void *argument);    /* called before COMMIT is sent */
   void *argument;
 };
 

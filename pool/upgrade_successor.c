@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -358,7 +359,7 @@ void successor_tend(struct upgrade_successor *s) {
   if (s->state < SUCCESSOR_READY) {
     return;
   }
-  while (taker_tend(&s->taker)) {
+  while (s->signal == 0 && taker_tend(&s->taker)) {
     if (s->taker.taken > 0 && !s->serves) {
       s->serves = true;
       upgrade_point(POINT_CANARY_TAKEN, 1);
@@ -368,6 +369,11 @@ void successor_tend(struct upgrade_successor *s) {
       return;
     }
   }
+}
+
+void successor_send_stop(struct upgrade_successor *s) {
+  const struct upgrade_packet packet = {.kind = UPGRADE_SIGNAL, .signal = SIGTERM};
+  (void)upgrade_channel_send(&s->channel, &packet); /* if it has ended there is none to tell */
 }
 
 int successor_fd(const struct upgrade_successor *s, short *events) {

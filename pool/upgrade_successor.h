@@ -12,7 +12,8 @@
  *                     before COMMIT           this one is the server, with what it has
  *                     after COMMIT            as it should; LATE has said what it counted last
  *
- * Until COMMIT the stop belongs to the old process: signals are read and ignored here.
+ * Until COMMIT the old process is the server, so signals are its own.  A stop signal that comes
+ * here is obeyed after COMMIT, or when the old process has ended.
  *
  * Thread: main.
  */
@@ -48,7 +49,7 @@ struct upgrade_successor {
   bool totals; /* TOTALS has come */
   bool late;   /* LATE has come */
   uint64_t left;
-  int signal; /* a stop signal that the old process has passed on; 0 = none */
+  int signal; /* one that the old process has passed on; 0 = none */
 };
 
 /**
@@ -79,17 +80,25 @@ int successor_ready(struct upgrade_successor *s, struct xchg_server *server, str
 /** The descriptor to poll, or -1; and in ${*events} what for. */
 int successor_fd(const struct upgrade_successor *s, short *events);
 
-/** Go on. Call it after each wait. */
+/** Go on. Call it after each wait, and again while ${signal} is not 0, which the caller clears. */
 void successor_tend(struct upgrade_successor *s);
 
-/** Does the stop belong to the old process? */
-static inline bool successor_obeys(const struct upgrade_successor *s) {
+/** A stop has begun here: the old process, if it lives, drains, too. */
+void successor_send_stop(struct upgrade_successor *s);
+
+/** Is the old process the server? */
+static inline bool successor_waits(const struct upgrade_successor *s) {
   return s->state != SUCCESSOR_NONE && s->state < SUCCESSOR_COMMITTED;
 }
 
 /** Has the old process given up the server? */
 static inline bool successor_has_taken_over(const struct upgrade_successor *s) {
   return s->state >= SUCCESSOR_COMMITTED;
+}
+
+/** Does the old process live? */
+static inline bool successor_is_connected(const struct upgrade_successor *s) {
+  return s->channel.fd != -1;
 }
 
 /** Is this process the new one of an upgrade, whether it is over or not? */

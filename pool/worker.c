@@ -484,8 +484,8 @@ void worker_send_stop_now(struct worker *worker) {
 }
 
 void worker_send_leave(struct worker *worker, uint64_t leave_ns) {
-  worker->drain_task = (struct task){.kind = TASK_LEAVE, .time_ns = leave_ns};
-  inbox_push_mpsc(&worker->inbox, &worker->drain_task);
+  worker->stop_now_task = (struct task){.kind = TASK_LEAVE, .time_ns = leave_ns};
+  inbox_push_mpsc(&worker->inbox, &worker->stop_now_task);
 }
 
 void worker_send_no_more_conns(struct worker *worker) {

@@ -120,7 +120,7 @@ void worker_look(const struct worker *worker, uint64_t now_ns, struct metrics_wo
 /** Send the tasks of the stop. Thread: any, once each. */
 void worker_send_drain(struct worker *worker, uint64_t stop_ns);
 void worker_send_stop_now(struct worker *worker);
-void worker_send_leave(struct worker *worker, uint64_t leave_ns); /* instead of a drain */
+void worker_send_leave(struct worker *worker, uint64_t leave_ns); /* before a drain; no stop_now */
 void worker_send_no_more_conns(struct worker *worker);
 
 #endif

@@ -50,7 +50,7 @@ class Upgradable:
         os.kill(self.pid, number)
 
     def wait_end(self, pid):
-        """Wait until process ${pid} has ended. Return: its status as of subprocess."""
+        """Wait until process ${pid} has ended. Return: its status as of subprocess; None if its parent was the old process and reaped it."""
         if pid == self.process.pid:
             return self.process.wait(LIMIT)
         deadline = time.monotonic() + LIMIT
@@ -59,6 +59,8 @@ class Upgradable:
                 found, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:  # its parent has not ended yet
                 found, status = 0, 0
+                if not os.path.exists(f"/proc/{pid}"):
+                    return None
             if found:
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() > deadline:
@@ -102,6 +104,7 @@ class Upgradable:
         if self.now:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.now, signal.SIGKILL)
+            self.now = None  # the group is that of the first process
         super().__exit__(*exception)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)

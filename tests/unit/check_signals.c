@@ -93,6 +93,24 @@ START_TEST(a_later_repetition_is_a_second_signal) {
 }
 END_TEST
 
+/* The new process of an upgrade gets a signal itself, and from the old one, in any order. */
+START_TEST(a_signal_that_comes_both_ways_is_one) {
+  open_signals();
+  if (_i == 0) {
+    ck_assert_int_eq(signals_note(&signals, SIGTERM, SIGNALS_PASSED), SIGNALS_STOP);
+    ck_assert_int_eq(signals_note(&signals, SIGTERM, SIGNALS_SENT), SIGNALS_NONE);
+  } else {
+    ck_assert_int_eq(signals_note(&signals, SIGTERM, SIGNALS_SENT), SIGNALS_STOP);
+    ck_assert_int_eq(signals_note(&signals, SIGTERM, SIGNALS_PASSED), SIGNALS_NONE);
+  }
+  ck_assert_int_eq(signals_note(&signals, SIGINT, SIGNALS_PASSED), SIGNALS_STOP); /* a second one */
+  ck_assert_int_eq(signals.stop, SIGINT);
+  ck_assert_int_eq(signals_note(&signals, SIGINT, SIGNALS_SENT), SIGNALS_NONE);
+  ck_assert_int_eq(signals_note(&signals, SIGTERM, SIGNALS_SENT), SIGNALS_STOP);
+  signals_close(&signals);
+}
+END_TEST
+
 START_TEST(some_are_ignored) {
   open_signals();
   send_self(SIGHUP);
@@ -183,15 +201,11 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {each_signal_has_its_command, 1},
-      {two_stops_are_reported_as_two, 1},
-      {a_repetition_is_the_same_signal, 1},
-      {a_later_repetition_is_a_second_signal, 1},
-      {some_are_ignored, 1},
-      {inherited_ignored_signals_arrive, 1},
-      {threads_inherit_the_mask, 1},
-      {a_raised_signal_is_discarded, 1},
-      {the_descriptor_is_not_inherited, 1},
+      {each_signal_has_its_command, 1},          {two_stops_are_reported_as_two, 1},
+      {a_repetition_is_the_same_signal, 1},      {a_later_repetition_is_a_second_signal, 1},
+      {a_signal_that_comes_both_ways_is_one, 2}, {some_are_ignored, 1},
+      {inherited_ignored_signals_arrive, 1},     {threads_inherit_the_mask, 1},
+      {a_raised_signal_is_discarded, 1},         {the_descriptor_is_not_inherited, 1},
   };
   return run_suite("signals", tests, count_of(tests));
 }

@@ -227,6 +227,9 @@ START_TEST(test_peer_gone) {
   ck_assert_int_eq(in.kind, 0);
   upgrade_sample(&out, UPGRADE_TAKEN);
   ck_assert_int_eq(upgrade_channel_send(&theirs, &out), CHANNEL_GONE);
+  upgrade_channel_close(&theirs); /* nor does a closed channel do anything */
+  ck_assert_int_eq(upgrade_channel_send(&theirs, &out), CHANNEL_GONE);
+  ck_assert_int_eq(receive(), CHANNEL_GONE);
 }
 END_TEST
 
