@@ -30,6 +30,9 @@ bench-stop: need-peers $(B)/xchgd $(B)/peers/stop_clients ## count clients lost 
 	@.ci/packages iproute2 nftables || echo 'iproute2 or nftables is not installed: continuing without them'
 	@python3 benchmarks/runner/stop.py --build $(B) $(BENCH_OPTIONS)
 
+bench-upgrade: need-peers $(B)/xchgd $(B)/peers/ping_clients ## what 10,000 clients notice of a live upgrade of xchgd, and of nginx and HAProxy, 4 minutes (BENCH_OPTIONS='--rounds n', --short)
+	@python3 benchmarks/runner/upgrade.py --build $(B) $(BENCH_OPTIONS)
+
 PACKAGES_lecture = python3
 GOALS_lecture = lecture
 GROUPS_OF_PACKAGES += lecture
@@ -46,4 +49,4 @@ bench-admin: $(B)/xchgd $(B)/xchg-bench ## what the admin endpoint costs and how
 bench-sandbox: $(B)/xchgd $(B)/xchg-bench ## what XCHG_SANDBOX=auto costs an exchange and the start, 4 minutes (BENCH_OPTIONS='--pairs n --seconds n --starts n')
 	@python3 benchmarks/runner/sandbox.py --build $(B) $(BENCH_OPTIONS)
 
-.PHONY: lecture bench-stop bench-library bench-fair bench-admin bench-sandbox
+.PHONY: lecture bench-stop bench-upgrade bench-library bench-fair bench-admin bench-sandbox

@@ -12,7 +12,7 @@ LIBS_libevent_bev = -levent_core
 LIBS_libuv = -luv
 LIBS_uring = -luring
 PEER_PROGRAMS = $(PEERS_PLAIN:%=$(B)/peers/%) $(B)/peers/request_loop $(B)/peers/flood $(B)/peers/hand_off $(B)/peers/stop_clients \
-                $(B)/peers/accept_probe
+                $(B)/peers/ping_clients $(B)/peers/accept_probe
 # Peers of a library that is not installed are skipped.
 PEER_HEADER_libevent_raw = event2/event.h
 PEER_HEADER_libevent_bev = event2/event.h
@@ -121,7 +121,7 @@ colons = $(subst $(EMPTY) $(EMPTY),:,$(strip $(1)))
 PEER_PACKAGES ?= libevent-dev libuv1-dev liburing-dev memcached nginx libnginx-mod-stream haproxy redis-server strace
 PACKAGES_peers = python3
 OPTIONAL_peers = $(PEER_PACKAGES)
-GOALS_peers = bench bench-quick bench-limit bench-library bench-stop
+GOALS_peers = bench bench-quick bench-limit bench-library bench-stop bench-upgrade
 OPTIONAL_languages = $(foreach name,$(LANGUAGES),$(PACKAGES_OF_$(name)))
 PACKAGES_languages = python3
 GOALS_languages = bench-languages

@@ -26,7 +26,7 @@ FAULT = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/fault/check_*.c))
 CONC = $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/conc/check_*.c tests/conc/stress_*.c))
 # The tests that wait longest run first, so that they do not run alone at the end.
 LIVE_LONG = $(patsubst %,tests/live/test_%.py,bench service fault_matrix_resources fault_matrix_peers limits network soak examples log_descriptors languages)
-LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),$(patsubst %,tests/live/test_%.py,bench_html bench_scale lecture sandbox))
+LIVE_SKIPS = $(if $(filter asan tsan,$(VARIANT)),$(patsubst %,tests/live/test_%.py,bench_html bench_scale bench_upgrade lecture sandbox))
 # TSan looks for races of the server's threads. These modules check what one thread does (the start, an exchange, a close),
 # the load generator, whose threads check_load and check_schedule run, or faults outside of the process.
 TSAN_SKIPS = amplification bench bench_agree bench_end bench_escapes bench_name bench_proxy close config exchange install network fault_matrix_accept fault_matrix_handoff
@@ -290,7 +290,7 @@ check-tsan: ## every test under the thread sanitizer
 # exchanges, models, limits, handlers and life, in a tenth of the time. Most of the fault matrix needs signals, limits and
 # control groups, which would act on valgrind itself. Programs that end while threads or children run leave descriptors open.
 VALGRIND_LIVE ?= $(filter-out $(VALGRIND_SKIPS:%=tests/live/test_%.py),$(LIVE))
-VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale lecture peers languages http_example network install readme exchange models limits life examples handler \
+VALGRIND_SKIPS ?= config soak bench bench_agree bench_end bench_escapes bench_html bench_name bench_proxy bench_scale bench_upgrade lecture peers languages http_example network install readme exchange models limits life examples handler \
                    amplification fault_matrix_accept fault_matrix_handoff \
                    fault_matrix_peers fault_matrix_life fault_matrix_resources stop_rights late escapes log_descriptors \
                    containers descriptor_table locale close fault_matrix_inputs fault_matrix_epoll log \
