@@ -76,16 +76,6 @@ int builtin_init(struct builtin *builtin, const struct config *config) {
   return 0;
 }
 
-bool builtin_made(const struct xchg_handler *handler) {
-  bool open = handler->on_open == NULL || handler->on_open == greet;
-  bool message =
-      handler->on_message == NULL || handler->on_message == echo || handler->on_message == answer;
-  bool rest = handler->on_start == NULL && handler->on_stop == NULL && handler->on_drain == NULL &&
-              handler->on_timer == NULL && handler->on_close == NULL;
-  return open && message && rest && handler->state_size == 0 && !handler->proxy_tlvs &&
-         handler->frame.kind != XCHG_FRAME_CUSTOM;
-}
-
 void builtin_fini(struct builtin *builtin) {
   free(builtin->greeting);
   free(builtin->reply);

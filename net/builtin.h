@@ -23,7 +23,4 @@ struct builtin {
 int builtin_init(struct builtin *builtin, const struct config *config);
 void builtin_fini(struct builtin *builtin);
 
-/** Are all callbacks of ${handler} those of a built-in exchange, which keeps no state? */
-bool builtin_made(const struct xchg_handler *handler);
-
 #endif

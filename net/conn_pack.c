@@ -11,15 +11,11 @@
 #include "core/fields.h"
 #include "net/conn_timeout.h"
 #include "net/conn_api.h"
-#include "net/builtin.h"
 
 #include <errno.h>
 #include <string.h>
 
 enum conn_stays conn_stays(const struct xchg_conn *conn) {
-  if (!builtin_made(conn->ctx->handler)) {
-    return CONN_STAYS_HANDLER;
-  }
   if (conn->cold->offloads > 0) {
     return CONN_STAYS_OFFLOAD;
   }
@@ -27,8 +23,7 @@ enum conn_stays conn_stays(const struct xchg_conn *conn) {
 }
 
 const char *conn_stays_text(enum conn_stays stays) {
-  static const char *const texts[CONN_STAYS_COUNT] = {"it can move", "its handler keeps a state",
-                                                      "it waits for offloaded work",
+  static const char *const texts[CONN_STAYS_COUNT] = {"it can move", "it waits for offloaded work",
                                                       "it has too many bytes"};
   return texts[stays];
 }

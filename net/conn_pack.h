@@ -1,6 +1,8 @@
 /*
  * conn_pack: moves a connection to another worker, of this process or of another one.
  *
+ * Only connections of built-in exchanges move: their handler keeps no state.
+ *
  *   sender    conn_stays         may it move?  Ask at a quiet point
  *             conn_record_room   how much room does its record need?
  *             conn_pack          write the record; the connection is not this worker's any more
@@ -46,7 +48,6 @@
 /* Why a connection cannot move now. */
 enum conn_stays {
   CONN_MOVES,         /* it can */
-  CONN_STAYS_HANDLER, /* always: its handler is not a built-in exchange */
   CONN_STAYS_OFFLOAD, /* until its offloaded jobs have come back */
   CONN_STAYS_LARGE,   /* until it has fewer bytes */
   CONN_STAYS_COUNT    /* the number of these */

@@ -172,7 +172,7 @@ static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
   } else if (!upgrade_send_listeners(&u->setup, &u->channel)) {
     turn_back(u, "the listeners cannot be sent");
   } else {
-    u->moves = strcmp(own.exchange, hello->exchange) == 0;
+    u->moves = u->setup.handler == NULL && strcmp(own.exchange, hello->exchange) == 0;
     u->step = STEP_LISTENERS;
     upgrade_log_begun(u->setup.log, u->child, u->program.path, hello->version,
                       upgrade_live(&u->setup));
@@ -234,7 +234,9 @@ static bool left_at(const struct upgrade *u, uint32_t i, struct upgrade_left *le
   if (u->moves) {
     return giver_left(&u->giver, i, left);
   }
-  *left = (struct upgrade_left){.count = upgrade_live(&u->setup), .reason = "another exchange"};
+  *left = (struct upgrade_left){.count = upgrade_live(&u->setup)};
+  snprintf(left->reason, sizeof(left->reason), "%s",
+           u->setup.handler == NULL ? "another exchange" : "they have a handler");
   return i == 0 && left->count > 0;
 }
 

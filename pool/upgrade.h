@@ -49,7 +49,7 @@ struct upgrade {
   uint64_t started_ns, deadline_ns;
   struct upgrade_channel channel;
   pid_t child;
-  bool moves; /* both have one exchange: connections can move */
+  bool moves;    /* both have one built-in exchange: connections can move */
   struct upgrade_ready ready;
   bool serves;   /* the new process has said that it serves the canary */
   bool canceled; /* a stop has begun: turn back at the next step */

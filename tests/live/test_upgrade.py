@@ -106,6 +106,22 @@ class Handlers(UpgradeTest):
                 self.assertEqual("Seccomp:\t2" in stream.read(), name != "xchgd" and MODE != "off", name)
         server.end()
 
+    def test_a_callback_that_blocks(self):
+        """Its worker cannot be asked for anything, and new clients are served all the same."""
+        holder = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/holder.so")
+        server = self.server(XCHG_HANDLER=holder, XCHG_EXCHANGE=None, XCHG_WORKERS="1", XCHG_DRAIN_TIMEOUT="1s")
+        os.mkfifo(self.path("fifo"))
+        with server.connect() as old:
+            self.assertEqual(receive_exactly(old, 6), b"hello\n")
+            old.sendall(b"hold " + self.path("fifo").encode() + b"\n")
+            with open(self.path("fifo"), "w"):  # it reads now
+                server.signal(signal.SIGUSR2)
+                server.wait_line("upgraded")
+                with server.connect() as new:
+                    self.assertEqual(receive_exactly(new, 6), b"hello\n")
+            server.followed()
+        server.end()
+
 
 class Listeners(UpgradeTest):
     def test_unix_socket(self):

@@ -222,7 +222,8 @@ static uint64_t setting(const char *name, uint64_t missing) {
 
 int __wrap_server_start(struct xchg_server *server) {
   int code = __real_server_start(server);
-  if (code != 0 || server->config->model != MODEL_POOL || !builtin_made(&server->handler)) {
+  if (code != 0 || server->config->model != MODEL_POOL ||
+      server->handler.user != &server->builtin) {
     return code;
   }
   shuffle.server = server;

@@ -148,41 +148,10 @@ START_TEST(test_out_of_memory_ends_the_connection) {
 }
 END_TEST
 
-static int any_start(struct xchg_server *server) { return server == NULL; }
-static void any_stop(struct xchg_server *server) { (void)server; }
-static void any_call(struct xchg_conn *conn) { (void)conn; }
-static void any_message(struct xchg_conn *conn, const struct xchg_message *message) {
-  (void)conn;
-  (void)message;
-}
-
-/* Every built-in exchange is one, and none with a callback or a state of a program. */
-START_TEST(test_which_are_made_here) {
-  const struct xchg_handler others[] = {
-      {.on_start = any_start},        {.on_stop = any_stop},
-      {.on_open = any_call},          {.on_message = any_message},
-      {.on_drain = any_call},         {.on_timer = any_call},
-      {.on_close = fixture_on_close}, {.state_size = 1},
-      {.proxy_tlvs = true},           {.frame = {.kind = XCHG_FRAME_CUSTOM}}};
-  for (size_t i = 0; i < count_of(dialogues); i++) {
-    struct builtin builtin;
-    start(&builtin, &dialogues[i]);
-    struct xchg_handler copy = builtin.handler; /* as a server keeps it */
-    ck_assert(builtin_made(&copy));
-    builtin_fini(&builtin);
-    conn_fixture_reset();
-  }
-  for (size_t i = 0; i < count_of(others); i++) {
-    ck_assert(!builtin_made(&others[i]));
-  }
-}
-END_TEST
-
 int main(void) {
   const struct suite_test tests[] = {
       {test_dialogue_at_every_split, count_of(dialogues)},
       {test_out_of_memory_ends_the_connection, 2},
-      {test_which_are_made_here, 1},
   };
   return run_suite_fixture("exchange", tests, count_of(tests), conn_fixture_init,
                            conn_fixture_fini);

@@ -112,11 +112,6 @@ START_TEST(an_unwanted_record_is_closed) {
 }
 END_TEST
 
-static void ignore(struct xchg_conn *conn, const struct xchg_message *message) {
-  (void)conn;
-  (void)message;
-}
-
 /* A batch is full at CONN_BATCH_FULL bytes, and takes no record for which it has no room. */
 START_TEST(the_arena_limits_a_batch) {
   begin(3);
@@ -155,28 +150,6 @@ START_TEST(the_arena_limits_a_batch) {
 }
 END_TEST
 
-START_TEST(connections_of_a_handler_stay) {
-  PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=600");
-  static struct builtin other;
-  other = builtin;
-  other.handler.on_message = ignore;
-  struct worker_setup setup = setup_of();
-  setup.handler = &other.handler;
-  ck_assert_int_eq(worker_open(worker, &setup), 0);
-  ck_assert_int_eq(wake_open(&answers), 0);
-  batch = conn_batch_create(&answers);
-  start();
-  clients[0] = hand_over_new();
-  AWAIT(atom_load_relaxed_u64(&worker->ctx.steps) > 0);
-  batch->cursor = 0;
-  pack(CONN_BATCH_MAX);
-  ck_assert_uint_eq(batch->count, 0);
-  ck_assert(batch->over);
-  ck_assert_uint_eq(batch->stays[CONN_STAYS_HANDLER], 1);
-  end(1);
-}
-END_TEST
-
 START_TEST(what_stays_ends_after_the_drain_timeout) {
   OPEN("XCHG_EXCHANGE=echo", "XCHG_DRAIN_TIMEOUT=1ms");
   start();
@@ -198,7 +171,6 @@ int main(void) {
       {connections_come_back, 1},
       {an_unwanted_record_is_closed, 1},
       {the_arena_limits_a_batch, 1},
-      {connections_of_a_handler_stay, 1},
       {what_stays_ends_after_the_drain_timeout, 1},
   };
   return run_suite("conn_batch", tests, count_of(tests));

@@ -7,8 +7,6 @@
  */
 #include "tests/fixtures/moved_conn.h"
 
-#include "net/builtin.h"
-
 /* ---- open ---- */
 
 START_TEST(test_idle) {
@@ -294,24 +292,16 @@ END_TEST
 /* ---- who stays ---- */
 
 START_TEST(test_who_stays) {
-  struct builtin builtin;
-  fixture.config.frame = fixture.handler.frame;
-  fixture.config.reply = REPLY_ECHO;
-  ck_assert_int_eq(builtin_init(&builtin, &fixture.config), 0);
   int fd = start_and_connect(false);
   struct xchg_conn *conn = fixture_conn();
-  ck_assert_int_eq(conn_stays(conn), CONN_STAYS_HANDLER);
-  fixture.ctx.handler = &builtin.handler;
   ck_assert_int_eq(conn_stays(conn), CONN_MOVES);
   ck_assert_int_eq(conn_offload_begin(conn), 0);
   ck_assert_int_eq(conn_stays(conn), CONN_STAYS_OFFLOAD);
   conn_offload_end(conn);
   ck_assert_int_eq(conn_stays(conn), CONN_MOVES);
-  fixture.ctx.handler = &fixture.handler;
   for (enum conn_stays i = CONN_MOVES; i < CONN_STAYS_COUNT; i++) {
     ck_assert_uint_gt(strlen(conn_stays_text(i)), 0);
   }
-  builtin_fini(&builtin);
   close_and_expect_end(fd, XCHG_FINISHED);
 }
 END_TEST
