@@ -175,7 +175,6 @@ static int run_logged(struct daemon *d) {
                                       .service = &d->service,
                                       .sandbox = &d->sandbox,
                                       .successor = &d->successor,
-                                      .upgrades = upgrades,
                                       .reaps_children = reaps};
     code = serve_open(&d->serve, &setup);
     if (code == 0) {
