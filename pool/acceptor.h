@@ -38,15 +38,19 @@ enum accept_state { ACCEPT_OPEN, ACCEPT_PAUSED };
 
 struct acceptor;
 
+enum acceptor_what { ACCEPTOR_HOLD, ACCEPTOR_RELEASE, ACCEPTOR_LEAVE, ACCEPTOR_ADOPT };
+
 /* What the acceptor shall do between two waits: pool/acceptor_order. */
 struct acceptor_order {
   struct task task; /* of kind TASK_ORDER */
   void (*run)(struct acceptor_order *order, struct acceptor *acceptor);
-  struct conn_batch *batch; /* borrows, or NULL */
-  uint32_t count;           /* connections that come from another process */
-  uint64_t taken;           /* bit i: another process listens at the ith listener */
-  struct wake *wake;        /* borrows: signalled afterwards */
-  atom_u32 answered;        /* 1: it is done, and the acceptor does not touch it any more */
+  enum acceptor_what what;
+  struct acceptor *acceptor; /* borrows, for acceptor_order_reach; NULL = there is none */
+  struct conn_batch *batch;  /* borrows, or NULL */
+  uint32_t count;            /* connections that come from another process */
+  uint64_t taken;            /* bit i: another process listens at the ith listener */
+  struct wake *wake;         /* borrows: signalled afterwards */
+  atom_u32 answered;         /* 1: it is done, and the acceptor does not touch it any more */
 };
 
 /* What the acceptor borrows until its thread ends. */

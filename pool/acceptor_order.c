@@ -49,7 +49,7 @@ static void adopt(struct acceptor_order *order, struct acceptor *acceptor) {
 }
 
 void acceptor_order_init(struct acceptor_order *order, struct wake *wake) {
-  *order = (struct acceptor_order){.wake = wake};
+  *order = (struct acceptor_order){.wake = wake, .what = ACCEPTOR_RELEASE};
   atom_store_relaxed_u32(&order->answered, 1);
 }
 
@@ -58,7 +58,15 @@ void acceptor_order_send(struct acceptor_order *order, struct acceptor *acceptor
   static void (*const runs[])(struct acceptor_order *, struct acceptor *) = {hold, release, leave,
                                                                              adopt};
   order->run = runs[what];
+  order->what = what;
   order->task = (struct task){.kind = TASK_ORDER};
   atom_store_relaxed_u32(&order->answered, 0); /* the inbox publishes it */
   inbox_push_mpsc(&acceptor->inbox, &order->task);
+}
+
+bool acceptor_order_reach(struct acceptor_order *order, enum acceptor_what what) {
+  if (order->acceptor != NULL && order->what != what && acceptor_order_answered(order)) {
+    acceptor_order_send(order, order->acceptor, what);
+  }
+  return order->acceptor == NULL || (order->what == what && acceptor_order_answered(order));
 }

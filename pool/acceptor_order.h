@@ -16,14 +16,20 @@
 #include "pool/conn_batch.h"
 #include "pool/acceptor.h"
 
-enum acceptor_what { ACCEPTOR_HOLD, ACCEPTOR_RELEASE, ACCEPTOR_LEAVE, ACCEPTOR_ADOPT };
-
 /** Prepare ${order}, whose answers signal ${wake}. */
 void acceptor_order_init(struct acceptor_order *order, struct wake *wake);
 
 /** Send ${order}, which is answered, and whose members for ${what} are set. Thread: any. */
 void acceptor_order_send(struct acceptor_order *order, struct acceptor *acceptor,
                          enum acceptor_what what);
+
+/**
+ * acceptor_order_reach(order, what):
+ * Ask order->acceptor for ${what}, unless that was asked for last, or it has not answered yet.  At
+ * first it is as after RELEASE.
+ * Return: is it done?  Without an acceptor it is.
+ */
+bool acceptor_order_reach(struct acceptor_order *order, enum acceptor_what what);
 
 /** Is ${order} done, or was it never sent? */
 static inline bool acceptor_order_answered(const struct acceptor_order *order) {

@@ -83,6 +83,7 @@ START_TEST(leaving_closes_only_its_own_descriptor) {
   int copy = dup(listeners[0].fd);
   uint16_t at = port();
   begin();
+  order.taken = 1;
   send_order(ACCEPTOR_HOLD);
   send_order(ACCEPTOR_LEAVE);
   join();
@@ -105,6 +106,7 @@ START_TEST(leaving_keeps_the_socket_file) {
   snprintf(entry, sizeof(entry), "XCHG_LISTEN=unix:%s", unix_path);
   SET_UP(entry);
   begin();
+  order.taken = 1;
   send_order(ACCEPTOR_LEAVE);
   join();
   ck_assert_int_eq(access(unix_path, F_OK), 0);
@@ -113,11 +115,29 @@ START_TEST(leaving_keeps_the_socket_file) {
 }
 END_TEST
 
+/* An order is sent once; without an acceptor there is none. */
+START_TEST(what_was_asked_for_is_not_asked_again) {
+  SET_UP();
+  begin();
+  ck_assert(acceptor_order_reach(&order, ACCEPTOR_LEAVE));
+  order.acceptor = &acceptor;
+  ck_assert(acceptor_order_reach(&order, ACCEPTOR_RELEASE));
+  ck_assert(!acceptor_order_reach(&order, ACCEPTOR_HOLD));
+  AWAIT(acceptor_order_reach(&order, ACCEPTOR_HOLD));
+  ck_assert(acceptor.held);
+  AWAIT(acceptor_order_reach(&order, ACCEPTOR_RELEASE));
+  ck_assert(!acceptor.held);
+  stop();
+  join();
+  tear_down();
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {a_held_acceptor_accepts_later, 1}, {a_stop_ends_a_held_acceptor, 1},
       {clients_of_others_are_counted, 1}, {leaving_closes_only_its_own_descriptor, 1},
-      {leaving_keeps_the_socket_file, 1},
+      {leaving_keeps_the_socket_file, 1}, {what_was_asked_for_is_not_asked_again, 1},
   };
   return run_suite("acceptor_order", tests, count_of(tests));
 }
