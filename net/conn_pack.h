@@ -50,6 +50,8 @@ enum conn_stays {
   CONN_MOVES,         /* it can */
   CONN_STAYS_OFFLOAD, /* until its offloaded jobs have come back */
   CONN_STAYS_LARGE,   /* until it has fewer bytes */
+  CONN_STAYS_REFUSED, /* the other process has refused it: conn_stays does not know that */
+  CONN_STAYS_UNSENT,  /* it could not be sent: likewise */
   CONN_STAYS_COUNT    /* the number of these */
 };
 

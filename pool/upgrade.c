@@ -2,7 +2,7 @@
  * upgrade: see upgrade.h.
  *
  * Each step waits for one thing: a packet, the answer of a thread, the end of the new process, or a
- * time.  upgrade_tend looks for all of them, so an event too many does no harm.
+ * time.  upgrade_tend looks for all of them, so a needless call does no harm.
  */
 #include "pool/upgrade.h"
 
@@ -21,16 +21,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CANARY_NS (100 * NS_PER_MS) /* how long the first connections run before others follow */
-#define ANSWER_NS (5 * NS_PER_S)    /* for the canary to be served, and for TOTALS */
+#define CANARY_MAX 8                /* connections that go first */
+#define CANARY_TAKEN_NS NS_PER_S    /* how long the new process may take to take them */
+#define CANARY_NS (100 * NS_PER_MS) /* how long they run before others follow */
+#define ANSWER_NS (5 * NS_PER_S)    /* for the canary to be served, for TOTALS, and for acceptors */
 #define LOOK_AGAIN_NS (50 * NS_PER_MS)
 #define CLOCKS_NS NS_PER_S /* two clocks of one time namespace differ by less */
 
 static const char *step_name(enum upgrade_step step) {
-  static const char *const names[] = {"none",   "start",  "listeners", "hold",   "canary",
-                                      "canary", "canary", "batches",   "admin",  "totals",
-                                      "left",   "kill",   "withdraw",  "release"};
-  static_assert(count_of(names) == STEP_RELEASE + 1, "each step has a name");
+  static const char *const names[] = {"none",    "start",  "listeners", "hold", "canary",
+                                      "batches", "totals", "left",      "kill", "return"};
+  static_assert(count_of(names) == STEP_RETURN + 1, "each step has a name");
   return names[step];
 }
 
@@ -83,8 +84,10 @@ static void close_without_child(struct upgrade *u) {
 
 void upgrade_open(struct upgrade *u, const struct upgrade_setup *setup) {
   *u = (struct upgrade){.setup = *setup, .channel = {.fd = -1}, .deadline_ns = NEVER};
-  acceptor_order_init(&u->hold, &setup->server->done);
-  acceptor_order_init(&u->admin_hold, &setup->server->done);
+  acceptor_order_init(&u->order, &setup->server->done);
+  acceptor_order_init(&u->admin_order, &setup->server->done);
+  u->order.acceptor = &setup->server->acceptor;
+  u->admin_order.acceptor = setup->admin == NULL ? NULL : &setup->admin->server.acceptor;
   upgrade_program_find(&u->program);
 }
 
@@ -120,11 +123,8 @@ static int spawn(struct upgrade *u, const char *request, size_t size) {
 
 /* Why no upgrade may begin, or NULL. */
 static const char *find_obstacle(const struct upgrade *u) {
-  if (u->canceled) {
-    return "a stop is under way";
-  }
-  if (u->step != STEP_NONE) {
-    return "another upgrade is under way";
+  if (u->stopping || u->step != STEP_NONE) {
+    return u->stopping ? "a stop is under way" : "another upgrade is under way";
   }
   return u->setup.before->fd == -1 ? NULL : "the process before this one still has connections";
 }
@@ -140,7 +140,7 @@ int upgrade_begin(struct upgrade *u, const char *request, size_t size) {
   }
   u->outcome = (struct upgrade_outcome){.code = UINT64_MAX};
   u->started_ns = sys_now_ns();
-  u->held = u->admin_held = u->serves = false;
+  u->serves = u->totals_sent = u->counted = false;
   int code = spawn(u, request, size);
   if (code != 0) {
     return code;
@@ -172,7 +172,9 @@ static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
   } else if (!upgrade_send_listeners(&u->setup, &u->channel)) {
     turn_back(u, "the listeners cannot be sent");
   } else {
-    u->moves = u->setup.handler == NULL && strcmp(own.exchange, hello->exchange) == 0;
+    if (u->setup.handler != NULL || strcmp(own.exchange, hello->exchange) != 0) {
+      giver_stop(&u->giver, u->setup.handler != NULL ? "they have a handler" : "another exchange");
+    }
     u->step = STEP_LISTENERS;
     upgrade_log_begun(u->setup.log, u->child, u->program.path, hello->version,
                       upgrade_live(&u->setup));
@@ -182,131 +184,129 @@ static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
 
 /* ---- connections ---- */
 
-/* The giver has ended a round. */
-static void on_round_over(struct upgrade *u, uint64_t now_ns) {
-  switch (u->step) {
-    case STEP_CANARY_1:
-      u->step = STEP_CANARY_8;
-      giver_begin(&u->giver, 8);
-      break;
-    case STEP_CANARY_8:
-      upgrade_point(POINT_CANARY_TAKEN, 0);
-      u->step = STEP_CANARY;
-      u->deadline_ns = now_ns + (u->giver.moved > 0 ? CANARY_NS : 0);
-      break;
-    default:
-      u->step = STEP_ADMIN;
-      break;
+/* Nothing moves any more. */
+static void begin_totals(struct upgrade *u, uint64_t now_ns) {
+  u->step = STEP_TOTALS;
+  u->deadline_ns = now_ns + ANSWER_NS;
+}
+
+static void tend_hold(struct upgrade *u, uint64_t now_ns) {
+  if (!acceptor_order_reach(&u->order, ACCEPTOR_HOLD)) {
+    if (now_ns >= u->deadline_ns) {
+      turn_back(u, "the acceptor does not answer");
+    }
+  } else if (u->giver.stopped) {
+    begin_totals(u, now_ns);
+  } else {
+    u->step = STEP_CANARY;
+    u->deadline_ns = u->canary_ns = NEVER;
+    giver_begin(&u->giver, CANARY_MAX, CANARY_TAKEN_NS);
   }
 }
 
-static void tend_giver(struct upgrade *u, uint64_t now_ns) {
+static enum giver_result tend_giver(struct upgrade *u, uint64_t now_ns) {
   uint32_t number = u->giver.number;
   enum giver_result result = giver_tend(&u->giver, now_ns);
   if (u->giver.number != number) {
     upgrade_point(u->step == STEP_BATCHES ? POINT_BATCH_SENT : POINT_CANARY_SENT, 0);
   }
+  return result;
+}
+
+/* The canary goes, is served, and lives for a while. */
+static void tend_canary(struct upgrade *u, uint64_t now_ns) {
+  enum giver_result result = tend_giver(u, now_ns);
   if (result == GIVER_FAILED) {
-    turn_back(u, "the new process does not take connections");
-  } else if (result == GIVER_DONE) {
-    on_round_over(u, now_ns);
+    turn_back(u, u->giver.why);
+  }
+  if (result != GIVER_DONE) {
+    return;
+  }
+  if (u->canary_ns == NEVER) {
+    u->canary_ns = now_ns;
+    upgrade_point(POINT_CANARY_TAKEN, 0);
+  }
+  u->deadline_ns = u->canary_ns + (u->serves ? CANARY_NS : ANSWER_NS);
+  if (u->giver.moved == 0 || (u->serves && now_ns >= u->deadline_ns)) {
+    u->step = STEP_BATCHES;
+    u->deadline_ns = NEVER;
+    giver_begin(&u->giver, UINT32_MAX, u->setup.config->upgrade_timeout_ns);
+  } else if (now_ns >= u->deadline_ns) {
+    turn_back(u, "the new process does not serve");
   }
 }
 
-/* The canary has been served for a while; or the new process does not say so. */
-static void tend_canary(struct upgrade *u, uint64_t now_ns) {
-  if (now_ns < u->deadline_ns) {
-    return;
+/* From now on it serves more than this process, so it is not killed: the rest stays here. */
+static void tend_batches(struct upgrade *u, uint64_t now_ns) {
+  enum giver_result result = tend_giver(u, now_ns);
+  if (result == GIVER_FAILED) {
+    giver_stop(&u->giver, u->giver.why);
   }
-  if (u->giver.moved == 0 || u->serves) {
-    u->step = STEP_BATCHES;
-    u->deadline_ns = NEVER;
-    giver_begin(&u->giver, UINT32_MAX);
-  } else if (now_ns >= u->deadline_ns + ANSWER_NS) {
-    turn_back(u, "the new process does not serve");
+  if (result != GIVER_BUSY) {
+    begin_totals(u, now_ns);
   }
 }
 
 /* ---- totals ---- */
 
-/* The ${i}th reason why connections stay. Return: false after the last. */
-static bool left_at(const struct upgrade *u, uint32_t i, struct upgrade_left *left) {
-  if (u->moves) {
-    return giver_left(&u->giver, i, left);
-  }
-  *left = (struct upgrade_left){.count = upgrade_live(&u->setup)};
-  snprintf(left->reason, sizeof(left->reason), "%s",
-           u->setup.handler == NULL ? "another exchange" : "they have a handler");
-  return i == 0 && left->count > 0;
-}
-
-static void send_totals(struct upgrade *u, uint64_t now_ns) {
+static void send_totals(struct upgrade *u) {
   bool sent = true;
   struct upgrade_packet packet = {.kind = UPGRADE_LEFT};
-  for (uint32_t i = 0; sent && left_at(u, i, &packet.left); i++) {
+  for (uint32_t i = 0; sent && giver_left(&u->giver, i, &packet.left); i++) {
     sent = send_packet(u, &packet);
   }
   u->totals = malloc(sizeof(*u->totals));
-  u->step = STEP_TOTALS;
-  u->deadline_ns = now_ns + ANSWER_NS;
-  if (!sent || u->totals == NULL || !upgrade_send_totals(&u->setup, &u->channel, u->totals)) {
-    turn_back(u, "the totals cannot be sent");
-  }
+  u->counted = sent && u->totals != NULL && upgrade_send_totals(&u->setup, &u->channel, u->totals);
   upgrade_point(POINT_TOTALS, 0);
 }
 
-/* The admin endpoint moves last: it accepts no more, then the totals go. */
-static void tend_admin(struct upgrade *u, uint64_t now_ns) {
-  if (u->setup.admin != NULL && !u->admin_held) {
-    u->admin_held = true;
-    acceptor_order_send(&u->admin_hold, &u->setup.admin->server.acceptor, ACCEPTOR_HOLD);
-  } else if (acceptor_order_answered(&u->admin_hold)) {
-    send_totals(u, now_ns);
-  }
-}
-
-static void log_left(struct upgrade *u) {
-  struct upgrade_left left;
-  for (uint32_t i = 0; left_at(u, i, &left); i++) {
-    upgrade_log_stay(u->setup.log, &left);
-  }
-  const struct upgrade_sums sums = {.child = u->child,
-                                    .stayed = upgrade_live(&u->setup),
-                                    .listeners = u->setup.server->listeners_count,
-                                    .started_ns = u->started_ns};
-  upgrade_log_done(u->setup.log, &u->giver, &sums);
-}
-
-/* The new process has answered TOTALS: it is the server. */
+/* The new process is the server. */
 static void commit(struct upgrade *u) {
   const struct upgrade_packet packet = {.kind = UPGRADE_COMMIT};
   struct inbox *inbox;
-  uint64_t now_ns = sys_now_ns();
   u->setup.on_commit(u->setup.argument);
-  if (!send_packet(u, &packet)) {
+  if (upgrade_channel_send(&u->channel, &packet) == CHANNEL_GONE) {
     turn_back(u, "the new process has ended");
     return;
-  }
-  u->hold.taken = u->ready.data;
-  acceptor_order_send(&u->hold, &u->setup.server->acceptor, ACCEPTOR_LEAVE);
-  if (u->setup.admin != NULL) {
-    u->admin_hold.taken = u->ready.admin;
-    acceptor_order_send(&u->admin_hold, &u->setup.admin->server.acceptor, ACCEPTOR_LEAVE);
-  }
+  } /* without room for the packet, the end of the channel has its meaning */
   for (uint32_t i = 0; (inbox = server_inbox(u->setup.server, i)) != NULL; i++) {
-    worker_send_leave(worker_of_inbox(inbox), now_ns);
+    worker_send_leave(worker_of_inbox(inbox), sys_now_ns());
   }
   u->step = STEP_LEFT;
   u->deadline_ns = NEVER;
-  log_left(u);
+  const struct upgrade_sums sums = {.child = u->child,
+                                    .listeners = u->setup.server->listeners_count,
+                                    .started_ns = u->started_ns};
+  upgrade_log_done(u->setup.log, &u->giver, &sums);
   end(u, 0);
+}
+
+/* The admin endpoint moves last: it accepts no more, then the totals go, and are answered. */
+static void tend_totals(struct upgrade *u, uint64_t now_ns) {
+  bool late = now_ns >= u->deadline_ns;
+  (void)giver_tend(&u->giver, now_ns); /* if it was stopped, connections may still come back */
+  if (!u->totals_sent && (acceptor_order_reach(&u->admin_order, ACCEPTOR_HOLD) || late)) {
+    u->totals_sent = true;
+    send_totals(u);
+    u->deadline_ns = now_ns + (u->counted ? ANSWER_NS : 0);
+  } else if (u->totals_sent && (late || !u->counted)) {
+    log_msg(u->setup.log, LOG_WARN,
+            u->counted ? "the new process does not answer the totals" : "totals cannot be sent");
+    commit(u);
+  }
+}
+
+static void tend_left(struct upgrade *u, uint64_t now_ns) {
+  (void)acceptor_order_reach(&u->order, ACCEPTOR_LEAVE);       /* the next call asks again */
+  (void)acceptor_order_reach(&u->admin_order, ACCEPTOR_LEAVE); /* likewise */
+  (void)giver_tend(&u->giver, now_ns);                         /* as in tend_totals */
 }
 
 void upgrade_close(struct upgrade *u) {
   if (u->step == STEP_NONE) {
     return;
   }
-  if (u->step == STEP_LEFT && u->channel.fd != -1) {
+  if (u->step == STEP_LEFT && u->channel.fd != -1 && u->totals != NULL) {
     upgrade_send_late(&u->setup, &u->channel, u->totals);
   } else {
     upgrade_abort(u);
@@ -315,6 +315,13 @@ void upgrade_close(struct upgrade *u) {
 }
 
 /* ---- packets ---- */
+
+/* The new process breaks a rule. */
+static void fail_early(struct upgrade *u, const char *why) {
+  if (u->step < STEP_BATCHES) {
+    turn_back(u, why);
+  }
+}
 
 static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, uint64_t now_ns) {
   switch (packet->kind) {
@@ -326,30 +333,23 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
     case UPGRADE_READY:
       if (u->step == STEP_LISTENERS) {
         upgrade_point(POINT_READY, 0);
-        u->ready = packet->ready;
+        u->order.taken = packet->ready.data;
+        u->admin_order.taken = packet->ready.admin;
         u->step = STEP_HOLD;
         u->deadline_ns = now_ns + ANSWER_NS;
-        u->held = true;
-        acceptor_order_send(&u->hold, &u->setup.server->acceptor, ACCEPTOR_HOLD);
       }
       break;
     case UPGRADE_TAKEN:
-      if (!giver_on_taken(&u->giver, packet->number, packet->taken, now_ns) &&
-          u->step < STEP_LEFT) {
-        turn_back(u, "the new process answers a batch that was not sent");
+      if (!giver_on_taken(&u->giver, packet->number, packet->taken, now_ns)) {
+        fail_early(u, "the new process answers a batch that was not sent");
       } else if (u->step == STEP_BATCHES) {
         upgrade_point(POINT_BATCH_TAKEN, 0);
       }
       break;
     case UPGRADE_STATUS:
       u->serves = true;
-      if (u->step == STEP_TOTALS) {
+      if (u->step == STEP_TOTALS && u->totals_sent) {
         commit(u);
-      }
-      break;
-    case UPGRADE_ABORT:
-      if (u->step < STEP_LEFT) {
-        turn_back(u, packet->outcome.reason);
       }
       break;
     case UPGRADE_SIGNAL:
@@ -375,18 +375,19 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
     case CHANNEL_AGAIN:
       return false;
     case CHANNEL_REFUSED:
-      if (u->step < STEP_LEFT) {
-        turn_back(u, why);
-      }
+      fail_early(u, why);
       return true;
-    case CHANNEL_GONE:
     case CHANNEL_ERROR:
+      fail_early(u, "the channel cannot be read");
+      return false;
+    case CHANNEL_GONE:
       break;
   }
   if (u->step < STEP_LEFT) {
     turn_back(u, "the new process has ended");
   } else if (u->step == STEP_LEFT) {
     upgrade_channel_close(&u->channel);
+    giver_withdraw(&u->giver);
   }
   return false;
 }
@@ -395,48 +396,37 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
 
 /* Has the new process ended?  Then its last packets count, and no other process can serve. */
 static void tend_kill(struct upgrade *u, uint64_t now_ns) {
-  int status = 0;
-  if (!upgrade_reap(u->child, &status)) {
+  if (!upgrade_reap(u->child, &u->status)) {
     u->deadline_ns = now_ns + LOOK_AGAIN_NS; /* SIGCHLD comes earlier, unless another takes it */
     return;
   }
   u->deadline_ns = NEVER;
   while (receive(u, now_ns)) {
   }
-  char text[32];
-  upgrade_describe_status(status, text, sizeof(text));
-  snprintf(u->outcome.step, sizeof(u->outcome.step), "%s", text);
-  u->outcome.code = WIFEXITED(status) && (WEXITSTATUS(status) == 78 || WEXITSTATUS(status) == 69)
-                        ? (uint64_t)WEXITSTATUS(status)
-                        : SERVER_OSERR;
-  u->step = STEP_WITHDRAW;
+  u->step = STEP_RETURN;
   giver_withdraw(&u->giver);
 }
 
-/* Accept again. */
-static void release(struct upgrade *u) {
-  if (!acceptor_order_answered(&u->hold) || !acceptor_order_answered(&u->admin_hold)) {
+/* Accept again; what was under way becomes connections here. */
+static void tend_return(struct upgrade *u, uint64_t now_ns) {
+  bool accepts = acceptor_order_reach(&u->order, ACCEPTOR_RELEASE);
+  accepts = acceptor_order_reach(&u->admin_order, ACCEPTOR_RELEASE) && accepts;
+  (void)giver_tend(&u->giver, now_ns); /* a worker that is late is waited for */
+  if (!accepts || u->giver.state != GIVER_IDLE) {
     return;
   }
-  if (u->held) {
-    u->held = false;
-    acceptor_order_send(&u->hold, &u->setup.server->acceptor, ACCEPTOR_RELEASE);
-  } else if (u->admin_held) {
-    u->admin_held = false;
-    acceptor_order_send(&u->admin_hold, &u->setup.admin->server.acceptor, ACCEPTOR_RELEASE);
-  } else {
-    char status[UPGRADE_TEXT];
-    uint64_t code = u->outcome.code;
-    snprintf(status, sizeof(status), "%s", u->outcome.step);
-    upgrade_log_turned_back(u->setup.log, &u->giver, step_name(u->failed), u->reason, status);
-    end(u, code);
-    close_without_child(u);
-  }
+  char status[UPGRADE_TEXT];
+  int code = WIFEXITED(u->status) ? WEXITSTATUS(u->status) : 0;
+  upgrade_describe_status(u->status, status, sizeof(status));
+  stats_add(&u->setup.server->base->totals.ended[XCHG_ERROR], u->giver.moved);
+  upgrade_log_turned_back(u->setup.log, &u->giver, step_name(u->failed), u->reason, status);
+  end(u, code == 78 || code == 69 ? (uint64_t)code : SERVER_OSERR);
+  close_without_child(u);
 }
 
 bool upgrade_cancel(struct upgrade *u) {
-  u->canceled = true;
-  if (upgrade_running(u) && u->step < STEP_CANARY_1) {
+  u->stopping = true;
+  if (upgrade_running(u) && u->step < STEP_CANARY) {
     turn_back(u, "a stop has begun");
   }
   return upgrade_running(u);
@@ -460,7 +450,6 @@ void upgrade_abort(struct upgrade *u) {
 static void tend_step(struct upgrade *u, uint64_t now_ns) {
   switch (u->step) {
     case STEP_NONE:
-    case STEP_LEFT:
       break;
     case STEP_START:
     case STEP_LISTENERS:
@@ -469,40 +458,25 @@ static void tend_step(struct upgrade *u, uint64_t now_ns) {
       }
       break;
     case STEP_HOLD:
-      if (acceptor_order_answered(&u->hold)) {
-        u->deadline_ns = NEVER;
-        u->step = u->moves ? STEP_CANARY_1 : STEP_ADMIN;
-        if (u->moves) {
-          giver_begin(&u->giver, 1);
-        }
-      }
-      break;
-    case STEP_CANARY_1:
-    case STEP_CANARY_8:
-    case STEP_BATCHES:
-      tend_giver(u, now_ns);
+      tend_hold(u, now_ns);
       break;
     case STEP_CANARY:
       tend_canary(u, now_ns);
       break;
-    case STEP_ADMIN:
-      tend_admin(u, now_ns);
+    case STEP_BATCHES:
+      tend_batches(u, now_ns);
       break;
     case STEP_TOTALS:
-      if (now_ns >= u->deadline_ns) {
-        turn_back(u, "the new process does not answer");
-      }
+      tend_totals(u, now_ns);
+      break;
+    case STEP_LEFT:
+      tend_left(u, now_ns);
       break;
     case STEP_KILL:
       tend_kill(u, now_ns);
       break;
-    case STEP_WITHDRAW:
-      if (giver_tend(&u->giver, now_ns) != GIVER_BUSY) {
-        u->step = STEP_RELEASE;
-      }
-      break;
-    case STEP_RELEASE:
-      release(u);
+    case STEP_RETURN:
+      tend_return(u, now_ns);
       break;
   }
 }
@@ -512,18 +486,14 @@ uint64_t upgrade_tend(struct upgrade *u) {
   enum upgrade_step before;
   do {
     before = u->step;
-    while (u->step != STEP_KILL && receive(u, now_ns)) {
+    while (u->step < STEP_KILL && receive(u, now_ns)) {
     }
     tend_step(u, now_ns);
   } while (u->step != before);
-  if (u->step == STEP_NONE) {
-    return NEVER;
-  }
-  bool late = u->step == STEP_CANARY && now_ns >= u->deadline_ns; /* only STATUS is missing */
-  return min_u64(u->deadline_ns + (late ? ANSWER_NS : 0), giver_next_ns(&u->giver));
+  return u->step == STEP_NONE ? NEVER : min_u64(u->deadline_ns, giver_next_ns(&u->giver));
 }
 
 int upgrade_fd(const struct upgrade *u, short *events) {
   *events = giver_sends(&u->giver) ? POLLIN | POLLOUT : POLLIN;
-  return u->step == STEP_KILL ? -1 : u->channel.fd;
+  return u->step < STEP_KILL ? u->channel.fd : -1;
 }

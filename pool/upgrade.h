@@ -1,19 +1,20 @@
 /*
  * upgrade: the old process of a live upgrade.  The new one is pool/upgrade_successor.
  *
- *   step        what happens                                        a failure
- *   start       the new process is started; HELLO of both           it is killed
- *   listeners   it gets the listeners, starts its threads: READY    likewise
+ *   start       the new process is started; HELLO of both
+ *   listeners   it gets the listeners and starts its threads: READY
  *   hold        this process accepts no more
- *   canary      1 connection goes, then 8; it serves them           likewise; what it has not taken
- *   batches     64 at a time, until none is left that moves         is served here again
- *   admin       the admin endpoint accepts no more                  likewise
- *   totals      all counters go; it answers                         likewise
+ *   canary      8 connections go; the new process serves them for a while
+ *   batches     64 at a time, until none is left that moves
+ *   totals      the admin endpoint accepts no more; all counters go; it answers
  *   left        COMMIT: it is the server.  What stays here ends after XCHG_DRAIN_TIMEOUT
  *
- * A failure before COMMIT turns the upgrade back: the new process is killed, its end is awaited,
- * and the last packets are read, before a connection is served here again.  So no two processes
- * read one socket.  Connections that the new process has taken end with it.
+ * A failure before the batches turns the upgrade back: the new process is killed, its end is
+ * awaited, and its last packets are read, before a connection is served here again.  So no two
+ * processes read one socket.  Connections that the new process has taken end with it.
+ *
+ * From the batches on only the end of the new process turns back, because most clients are its own
+ * soon.  If it is slow, or a batch cannot be sent, the rest stays here, and COMMIT follows.
  *
  * Thread: main, which is outside of the sandbox.  Nothing here waits: serve polls the descriptors.
  */
@@ -30,16 +31,12 @@ enum upgrade_step {
   STEP_START,
   STEP_LISTENERS,
   STEP_HOLD,
-  STEP_CANARY_1,
-  STEP_CANARY_8,
   STEP_CANARY,
   STEP_BATCHES,
-  STEP_ADMIN,
   STEP_TOTALS,
   STEP_LEFT,
-  STEP_KILL,     /* the new process was killed: await its end */
-  STEP_WITHDRAW, /* what was under way becomes connections here again */
-  STEP_RELEASE,  /* the acceptors go on */
+  STEP_KILL,   /* the new process was killed: await its end */
+  STEP_RETURN, /* the acceptors go on; what was under way becomes connections here again */
 };
 
 struct upgrade {
@@ -49,18 +46,18 @@ struct upgrade {
   uint64_t started_ns, deadline_ns;
   struct upgrade_channel channel;
   pid_t child;
-  bool moves;    /* both have one built-in exchange: connections can move */
-  struct upgrade_ready ready;
-  bool serves;   /* the new process has said that it serves the canary */
-  bool canceled; /* a stop has begun: turn back at the next step */
-  bool stops;    /* the new process, which is the server, has begun a stop */
+  bool serves;        /* the new process has said that it serves the canary */
+  bool stopping;      /* a stop has begun: no upgrade may begin */
+  bool stops;         /* the new process, which is the server, has begun a stop */
+  uint64_t canary_ns; /* when the canary had gone; NEVER = not yet */
   struct upgrade_giver giver;
-  struct acceptor_order hold, admin_hold; /* of the acceptors of server and admin */
-  bool held, admin_held;
-  struct upgrade_totals *totals; /* owns: what was sent, for LATE */
+  struct acceptor_order order, admin_order; /* of the acceptors of server and admin */
+  bool totals_sent, counted;                /* counted: there was no failure */
+  struct upgrade_totals *totals;            /* owns: what was sent, for LATE */
 
   enum upgrade_step failed; /* the step that is turned back, and why */
   char reason[UPGRADE_TEXT];
+  int status; /* of the new process that has ended, as of waitpid */
 
   struct upgrade_outcome outcome; /* of the last one; code UINT64_MAX = it goes on */
 };

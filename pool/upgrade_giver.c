@@ -12,7 +12,9 @@ static_assert(CONN_BATCH_MAX == UPGRADE_BATCH_MAX, "a packet holds what a worker
  * Passes without a connection that went, before those that are left count as staying: one may be in
  * the queue of its worker, or about to end.
  */
-#define IDLE_PASSES_MAX 64
+#define IDLE_PASSES_MAX 2
+
+#define WORKER_NS (5 * NS_PER_S) /* a worker that does not answer for so long is stuck */
 
 /* ---- life ---- */
 
@@ -34,7 +36,9 @@ int giver_open(struct upgrade_giver *giver, struct xchg_server *server,
 }
 
 void giver_close(struct upgrade_giver *giver) {
-  conn_batch_destroy(giver->batch);
+  if (giver->batch == NULL || conn_batch_answered(giver->batch)) {
+    conn_batch_destroy(giver->batch);
+  } /* else a worker is stuck and still has it */
   giver->batch = NULL;
   if (giver->file != -1) {
     sys_close(giver->file);
@@ -42,9 +46,30 @@ void giver_close(struct upgrade_giver *giver) {
   }
 }
 
-static void begin_pass(struct upgrade_giver *giver) {
-  giver->worker = 0;
+/* ---- packing ---- */
+
+static struct worker *present_worker(const struct upgrade_giver *giver) {
+  return worker_of_inbox(server_inbox(giver->server, giver->worker));
+}
+
+/* The present worker does ${what}; the giver is in ${state} meanwhile. */
+static void ask_worker(struct upgrade_giver *giver, enum giver_state state,
+                       enum conn_batch_what what) {
+  giver->state = state;
+  giver->deadline_ns = sys_now_ns() + WORKER_NS;
+  giver->why = "a worker does not answer";
+  conn_batch_send(giver->batch, &present_worker(giver)->inbox, what);
+}
+
+/* It is the turn of worker ${i} in this pass. */
+static void begin_worker(struct upgrade_giver *giver, uint32_t i) {
+  giver->worker = i;
   giver->cursor = 0;
+  giver->budget = atom_load_relaxed_u32(&present_worker(giver)->live);
+}
+
+static void begin_pass(struct upgrade_giver *giver) {
+  begin_worker(giver, 0);
   giver->passed = 0;
   for (int i = 0; i < CONN_STAYS_COUNT; i++) {
     giver->stayed[i] = giver->stays[i];
@@ -52,60 +77,58 @@ static void begin_pass(struct upgrade_giver *giver) {
   }
 }
 
-/* ---- packing ---- */
-
 /* Ask the present worker for connections. */
 static void pack(struct upgrade_giver *giver, uint64_t now_ns) {
   struct conn_batch *batch = giver->batch;
   conn_batch_clear(batch);
-  batch->want = (uint32_t)min_u64(giver->wanted, CONN_BATCH_MAX);
+  batch->want = (uint32_t)min_u64(min_u64(giver->wanted, giver->budget), CONN_BATCH_MAX);
   batch->cursor = giver->cursor;
   batch->over = false;
   for (int i = 0; i < CONN_STAYS_COUNT; i++) {
     batch->stays[i] = 0;
   }
-  giver->state = GIVER_PACK;
   giver->batch_ns = now_ns;
-  conn_batch_send(batch, server_inbox(giver->server, giver->worker), CONN_BATCH_PACK);
+  ask_worker(giver, GIVER_PACK, CONN_BATCH_PACK);
 }
 
-void giver_begin(struct upgrade_giver *giver, uint32_t most) {
+void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_ns) {
   giver->wanted = most;
+  giver->patience_ns = patience_ns;
   giver->idle_passes = 0;
   begin_pass(giver);
   pack(giver, sys_now_ns());
 }
 
-/* Is a connection left that the last pass has not seen, or that moves? */
-static bool more_is_left(const struct upgrade_giver *giver) {
+/* May another pass move a connection?  Those that came back have one more chance. */
+static bool more_moves(const struct upgrade_giver *giver) {
+  struct model *model = giver->server->model;
   uint64_t stays = 0;
   for (int i = 0; i < CONN_STAYS_COUNT; i++) {
     stays += giver->stays[i];
   }
-  struct model *model = giver->server->model;
-  return model->ops->live(model) > stays;
+  bool back = giver->stays[CONN_STAYS_REFUSED] > 0 || giver->stays[CONN_STAYS_UNSENT] > 0;
+  return model->ops->live(model) > stays || (back && giver->passed > 0);
 }
 
 /* The present worker has nothing more for this pass. Return: is the round over? */
 static bool next_worker(struct upgrade_giver *giver) {
-  giver->worker++;
-  giver->cursor = 0;
-  if (server_inbox(giver->server, giver->worker) != NULL) {
+  if (server_inbox(giver->server, giver->worker + 1) != NULL) {
+    begin_worker(giver, giver->worker + 1);
     return false;
   }
   giver->idle_passes = giver->passed > 0 ? 0 : giver->idle_passes + 1;
-  bool over = giver->idle_passes > IDLE_PASSES_MAX || !more_is_left(giver);
+  bool over = giver->idle_passes > IDLE_PASSES_MAX || !more_moves(giver);
   begin_pass(giver);
   return over;
 }
 
 /* The batch is done with. Return: as giver_tend. */
 static enum giver_result continue_pass(struct upgrade_giver *giver, uint64_t now_ns) {
-  bool over = giver->batch->over;
+  bool over = giver->batch->over || giver->budget == 0;
   giver->cursor = giver->batch->cursor;
   giver->state = GIVER_IDLE;
   conn_batch_clear(giver->batch);
-  if (giver->withdrawn || giver->wanted == 0 || (over && next_worker(giver))) {
+  if (giver->stopped || giver->wanted == 0 || (over && next_worker(giver))) {
     return GIVER_DONE;
   }
   pack(giver, now_ns);
@@ -114,8 +137,8 @@ static enum giver_result continue_pass(struct upgrade_giver *giver, uint64_t now
 
 /* ---- sending ---- */
 
-/* Make the items that were not taken connections of this worker again. */
-static void take_back(struct upgrade_giver *giver) {
+/* Make the items that were not taken connections of this worker again. ${why_stays}: why not. */
+static void take_back(struct upgrade_giver *giver, enum conn_stays why_stays) {
   bool any = false;
   for (uint32_t i = 0; i < giver->batch->count; i++) {
     struct conn_batch_item *item = &giver->batch->items[i];
@@ -124,6 +147,7 @@ static void take_back(struct upgrade_giver *giver) {
     item->wanted = fd != -1;
     item->taken = false;
     any |= item->wanted;
+    giver->stays[why_stays] += item->wanted;
     if (item->wanted) {
       const char *why = conn_record_read(&item->record, item->bytes, item->size);
       item->record.owned.fd = fd;
@@ -131,9 +155,9 @@ static void take_back(struct upgrade_giver *giver) {
       item->wanted = why == NULL; /* else a bug of conn_pack: the connection is lost */
     }
   }
-  giver->state = any ? GIVER_RETURN : GIVER_RESUME;
+  giver->state = GIVER_RESUME;
   if (any) {
-    conn_batch_send(giver->batch, server_inbox(giver->server, giver->worker), CONN_BATCH_UNPACK);
+    ask_worker(giver, GIVER_RETURN, CONN_BATCH_UNPACK);
   }
 }
 
@@ -145,18 +169,21 @@ static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns)
   if (giver->wanted != UINT32_MAX) {
     giver->wanted -= batch->count;
   }
+  giver->budget -= batch->count;
   if (batch->count == 0) {
     return continue_pass(giver, now_ns);
   }
-  if (giver->withdrawn || memory_file_write(giver->file, batch->arena, batch->used) == -1) {
-    take_back(giver);
+  if (giver->stopped || memory_file_write(giver->file, batch->arena, batch->used) == -1) {
+    take_back(giver, CONN_STAYS_UNSENT);
   } else {
     giver->state = GIVER_SEND;
+    giver->deadline_ns = now_ns + giver->patience_ns;
+    giver->why = "the new process does not take connections";
   }
   return GIVER_BUSY;
 }
 
-static enum giver_result send_batch(struct upgrade_giver *giver, uint64_t now_ns) {
+static enum giver_result send_batch(struct upgrade_giver *giver) {
   const struct conn_batch *from = giver->batch;
   struct upgrade_packet packet = {.kind = UPGRADE_BATCH, .number = giver->number + 1};
   packet.batch.count = from->count;
@@ -166,22 +193,23 @@ static enum giver_result send_batch(struct upgrade_giver *giver, uint64_t now_ns
                                                       .fd = from->items[i].record.owned.fd};
   }
   enum channel_result sent = upgrade_channel_send(giver->channel, &packet);
-  if (sent == CHANNEL_AGAIN) {
-    return GIVER_BUSY;
-  }
-  giver->number++;
-  giver->sent_ns = now_ns;
-  giver->state = GIVER_WAIT;
-  return sent == CHANNEL_OK ? GIVER_BUSY : GIVER_FAILED;
+  if (sent == CHANNEL_OK) {
+    giver->number++;
+    giver->state = GIVER_WAIT;
+  } else if (sent == CHANNEL_ERROR) {
+    take_back(giver, CONN_STAYS_UNSENT);
+    giver->why = "a batch cannot be sent";
+    return GIVER_FAILED;
+  } /* else the channel is full, or the next packet says that the other process is gone */
+  return GIVER_BUSY;
 }
 
 /* ${item} belongs to the other process. */
 static void give_away(struct upgrade_giver *giver, struct conn_batch_item *item) {
-  struct worker *worker = worker_of_inbox(server_inbox(giver->server, giver->worker));
   sys_close(item->record.owned.fd);
   item->record.owned.fd = -1;
   admission_release(&giver->server->admission, item->record.owned.ip_slot);
-  atom_sub_release_u32(&worker->live, 1);
+  atom_sub_release_u32(&present_worker(giver)->live, 1);
 }
 
 bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken, uint64_t now_ns) {
@@ -199,7 +227,7 @@ bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken
       giver->passed++;
     }
   }
-  take_back(giver);
+  take_back(giver, CONN_STAYS_REFUSED);
   return true;
 }
 
@@ -207,7 +235,7 @@ bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken
 
 /* The worker has made connections of what it could; serve them. */
 static void resume(struct upgrade_giver *giver) {
-  struct worker *worker = worker_of_inbox(server_inbox(giver->server, giver->worker));
+  struct worker *worker = present_worker(giver);
   for (uint32_t i = 0; i < giver->batch->count; i++) {
     struct conn_batch_item *item = &giver->batch->items[i];
     giver->returned += item->taken;
@@ -218,52 +246,73 @@ static void resume(struct upgrade_giver *giver) {
       giver->lost++;
     }
   }
-  giver->state = GIVER_RESUME;
-  conn_batch_send(giver->batch, &worker->inbox, CONN_BATCH_RESUME);
+  ask_worker(giver, GIVER_RESUME, CONN_BATCH_RESUME);
+}
+
+void giver_stop(struct upgrade_giver *giver, const char *why) {
+  giver->stopped = true;
+  giver->rest = why;
+  if (giver->state == GIVER_SEND) {
+    take_back(giver, CONN_STAYS_UNSENT);
+  }
 }
 
 void giver_withdraw(struct upgrade_giver *giver) {
-  giver->withdrawn = true;
-  if (giver->state == GIVER_SEND || giver->state == GIVER_WAIT) {
-    take_back(giver);
+  giver_stop(giver, giver->rest);
+  if (giver->state == GIVER_WAIT) {
+    take_back(giver, CONN_STAYS_UNSENT);
   }
 }
 
 /* ---- steps ---- */
 
+static enum giver_result step(struct upgrade_giver *giver, uint64_t now_ns) {
+  switch (giver->state) {
+    case GIVER_IDLE:
+      return GIVER_DONE;
+    case GIVER_PACK:
+      return on_packed(giver, now_ns);
+    case GIVER_SEND:
+      return send_batch(giver);
+    case GIVER_WAIT:
+      break;
+    case GIVER_RETURN:
+      resume(giver);
+      break;
+    case GIVER_RESUME:
+      return continue_pass(giver, now_ns);
+  }
+  return GIVER_BUSY;
+}
+
 enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
-  enum giver_result result = giver->state == GIVER_IDLE ? GIVER_DONE : GIVER_BUSY;
+  enum giver_result result = GIVER_BUSY;
   while (result == GIVER_BUSY && conn_batch_answered(giver->batch)) {
-    switch (giver->state) {
-      case GIVER_IDLE:
-        return GIVER_DONE;
-      case GIVER_PACK:
-        result = on_packed(giver, now_ns);
-        break;
-      case GIVER_SEND:
-        result = send_batch(giver, now_ns);
-        if (giver->state == GIVER_SEND) {
-          return result; /* the channel is full */
-        }
-        break;
-      case GIVER_WAIT:
-        return now_ns < giver_next_ns(giver) ? GIVER_BUSY : GIVER_FAILED;
-      case GIVER_RETURN:
-        resume(giver);
-        break;
-      case GIVER_RESUME:
-        result = continue_pass(giver, now_ns);
-        break;
+    enum giver_state before = giver->state;
+    result = step(giver, now_ns);
+    if (giver->state == before) { /* it waits for the channel, or for the worker again */
+      break;
     }
   }
-  return result;
+  return result == GIVER_BUSY && now_ns >= giver->deadline_ns ? GIVER_FAILED : result;
 }
 
 uint64_t giver_next_ns(const struct upgrade_giver *giver) {
-  return giver->state == GIVER_WAIT ? giver->sent_ns + UPGRADE_TAKEN_NS : NEVER;
+  return giver->state == GIVER_IDLE || giver->stopped ? NEVER : giver->deadline_ns;
+}
+
+uint64_t giver_staying(const struct upgrade_giver *giver) {
+  struct model *model = giver->server->model;
+  uint32_t under_way = giver->state == GIVER_WAIT ? giver->batch->count : 0;
+  return sub_sat_u64(model->ops->live(model), under_way);
 }
 
 bool giver_left(const struct upgrade_giver *giver, uint32_t i, struct upgrade_left *left) {
+  if (giver->rest != NULL) {
+    left->count = giver_staying(giver);
+    snprintf(left->reason, sizeof(left->reason), "%s", giver->rest);
+    return i == 0 && left->count > 0;
+  }
   for (int stays = 0; stays < CONN_STAYS_COUNT; stays++) {
     if (giver->stayed[stays] > 0 && i-- == 0) {
       left->count = giver->stayed[stays];

@@ -5,7 +5,7 @@
  *
  *   PACK     a worker packs up to 64 connections
  *   SEND     their records are in the file; the channel has room for a packet
- *   WAIT     until TAKEN, at most UPGRADE_TAKEN_NS
+ *   WAIT     until TAKEN
  *   RETURN   those that were not taken become connections here again
  *   RESUME   the worker serves these
  *
@@ -23,9 +23,6 @@
 #include "pool/upgrade_channel.h"
 #include "pool/server.h"
 
-/* A process that does not answer a batch for so long is stuck. */
-#define UPGRADE_TAKEN_NS NS_PER_S
-
 enum giver_state { GIVER_IDLE, GIVER_PACK, GIVER_SEND, GIVER_WAIT, GIVER_RETURN, GIVER_RESUME };
 
 struct upgrade_giver {
@@ -39,10 +36,14 @@ struct upgrade_giver {
   uint32_t cursor;      /* of that worker: slots below were looked at in this pass */
   uint32_t number;      /* of the last BATCH */
   uint64_t batch_ns;    /* when its worker was asked to pack */
-  uint64_t sent_ns;     /* when it was sent */
+  uint32_t budget;      /* connections of that worker that may still be packed in this pass */
+  uint64_t patience_ns; /* how long the other process may take for a batch */
+  uint64_t deadline_ns; /* of the present state */
+  const char *why;      /* what it means if that passes */
   uint32_t passed;      /* connections that went, or came back, in this pass over all workers */
   uint32_t idle_passes; /* passes in a row without any */
-  bool withdrawn;       /* the other process has ended: nothing is sent any more */
+  bool stopped;         /* nothing is packed or sent any more */
+  const char *rest;     /* why all that are left stay; NULL = for the reasons below */
 
   uint64_t moved, returned, lost;    /* connections; lost: no memory to take one back */
   uint32_t stays[CONN_STAYS_COUNT];  /* connections that stay, by reason, in the present pass */
@@ -53,7 +54,7 @@ struct upgrade_giver {
 enum giver_result {
   GIVER_BUSY,   /* call again when the server's wake, the channel or the deadline says so */
   GIVER_DONE,   /* the round is over */
-  GIVER_FAILED, /* the other process does not answer, or breaks the rules: see giver_withdraw */
+  GIVER_FAILED, /* giver->why: stop, or withdraw */
 };
 
 /** Return: 0, or -1 with errno. */
@@ -61,14 +62,23 @@ int giver_open(struct upgrade_giver *giver, struct xchg_server *server,
                struct upgrade_channel *channel);
 void giver_close(struct upgrade_giver *giver);
 
-/** Give up to ${most} connections; UINT32_MAX = all that move. */
-void giver_begin(struct upgrade_giver *giver, uint32_t most);
+/**
+ * Give up to ${most} connections; UINT32_MAX = all that move.  The other process may take
+ * ${patience_ns} for each batch.
+ */
+void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_ns);
 
 /** Go on. */
 enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns);
 
 /** TAKEN has come. Return: is it an answer to the last batch? */
 bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken, uint64_t now_ns);
+
+/**
+ * Send nothing more: what is left stays, for the reason ${why}.  A batch that was sent is still
+ * answered; another one comes back.
+ */
+void giver_stop(struct upgrade_giver *giver, const char *why);
 
 /** The other process has ended, and its last packet was read: take back what is under way. */
 void giver_withdraw(struct upgrade_giver *giver);
@@ -80,6 +90,9 @@ uint64_t giver_next_ns(const struct upgrade_giver *giver);
 static inline bool giver_sends(const struct upgrade_giver *giver) {
   return giver->state == GIVER_SEND;
 }
+
+/** Connections that are open and not sent. */
+uint64_t giver_staying(const struct upgrade_giver *giver);
 
 /** The ${i}th reason why connections stay, with their number. Return: false after the last. */
 bool giver_left(const struct upgrade_giver *giver, uint32_t i, struct upgrade_left *left);

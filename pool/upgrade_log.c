@@ -20,7 +20,7 @@ void upgrade_log_begun(struct log *log, pid_t child, const char *path, const cha
   log_end(&line);
 }
 
-void upgrade_log_stay(struct log *log, const struct upgrade_left *left) {
+static void log_staying(struct log *log, const struct upgrade_left *left) {
   struct log_line line;
   log_begin(&line, log, LOG_WARN, "connections stay with the old process");
   log_u64(&line, "count", left->count);
@@ -31,12 +31,16 @@ void upgrade_log_stay(struct log *log, const struct upgrade_left *left) {
 void upgrade_log_done(struct log *log, const struct upgrade_giver *giver,
                       const struct upgrade_sums *sums) {
   struct log_line line;
+  struct upgrade_left left;
+  for (uint32_t i = 0; giver_left(giver, i, &left); i++) {
+    log_staying(log, &left);
+  }
   const struct histogram *frozen = &giver->frozen_ns;
   log_begin_always(&line, log, "upgraded");
   log_u64(&line, "pid", (uint64_t)getpid());
   log_u64(&line, "child", (uint64_t)sums->child);
   log_u64(&line, "moved", giver->moved);
-  log_u64(&line, "stayed", sums->stayed);
+  log_u64(&line, "stayed", giver_staying(giver));
   log_u64(&line, "listeners", sums->listeners);
   log_u64(&line, "ms", sub_sat_u64(sys_now_ns(), sums->started_ns) / NS_PER_MS);
   log_u64(&line, "frozen_us_p50", histogram_quantile(frozen, 500) / NS_PER_US);

@@ -9,7 +9,6 @@
 /* Of an upgrade that has succeeded. */
 struct upgrade_sums {
   pid_t child;
-  uint64_t stayed;    /* connections */
   uint64_t listeners; /* for clients */
   uint64_t started_ns;
 };
@@ -18,10 +17,7 @@ struct upgrade_sums {
 void upgrade_log_begun(struct log *log, pid_t child, const char *path, const char *to,
                        uint64_t connections);
 
-/** Connections that stay with the old process, and why. */
-void upgrade_log_stay(struct log *log, const struct upgrade_left *left);
-
-/** msg=upgraded, at every level. */
+/** A line for each reason why connections stay, and msg=upgraded, at every level. */
 void upgrade_log_done(struct log *log, const struct upgrade_giver *giver,
                       const struct upgrade_sums *sums);
 

@@ -121,6 +121,9 @@ static void answer(struct upgrade_taker *taker) {
     item->wanted = item->taken;
     moved += item->taken;
   }
+  if (taker->refused > 0) {
+    room_wake(&taker->server->admission); /* live had been raised for them */
+  }
   stats_add(&taker->server->base->totals.moved, moved);
   taker->state = TAKER_RESUME;
   conn_batch_send(batch, &taker->worker->inbox, CONN_BATCH_RESUME);

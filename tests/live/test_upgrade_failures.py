@@ -31,7 +31,7 @@ class Failures(PausedTest):
     def test_new_process_hangs(self):
         for point in POINTS:
             with self.subTest(point=point):
-                server = self.paused(f"old {point} 1 pause", XCHG_UPGRADE_TIMEOUT="1s")
+                server = self.paused(f"old {point} 1 pause", XCHG_UPGRADE_TIMEOUT="1s", XCHG_DRAIN_TIMEOUT="10m")
                 clients = self.clients(server, self.CLIENTS)
                 server.signal(signal.SIGUSR2)
                 server.wait_line("point")
@@ -39,9 +39,9 @@ class Failures(PausedTest):
                 os.kill(child, signal.SIGSTOP)
                 self.go_on()
                 outcome = server.wait_for(lambda _: server.messages("upgrade turned back") or server.messages("upgraded"))
-                if outcome[0]["msg"] == "upgraded":  # it had done its part before
+                if outcome[0]["msg"] == "upgraded":  # it has served the canary; what has not moved stays
                     os.kill(child, signal.SIGCONT)
-                    server.followed()
+                    server.followed(None)
                     self.assertTrue(all(lives(client) for client in clients))
                 else:
                     self.check_turned_back(server, clients, 0 if point < 5 else None)
@@ -97,6 +97,7 @@ class Failures(PausedTest):
                 self.clients(server, 1)
                 values = server.stats()
                 check_totals(values)
+                self.assertEqual((values["open"], values["closed_error"]), (len(alive) + 1, int(fields["lost"])))
 
     def test_never_ready(self):
         server = self.paused("new 3 1 pause", XCHG_UPGRADE_TIMEOUT="1s")

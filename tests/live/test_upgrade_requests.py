@@ -7,7 +7,7 @@ import socket
 import threading
 import unittest
 
-from upgrade import MODE, PausedTest, UpgradeTest, exchange
+from upgrade import MODE, PAUSED, PausedTest, UpgradeTest, exchange
 from xchgd import LIMIT, is_closed, numbers, receive_exactly, run
 
 
@@ -59,6 +59,13 @@ class Requests(Asking, UpgradeTest):
         totals = server.wait_stats(lambda values: values["open"] == 0)
         self.assertEqual((totals["accepted"], totals["closed_drain"], totals["finished"]), (6, 5, 1))
         server.end()
+
+    def test_a_late_failure(self):
+        """The answer says which step failed and why."""
+        server = self.server(program=PAUSED, UPGRADE_TEST="new 6 1 crash", XCHG_UPGRADE=self.at)
+        self.clients(server, 20)
+        self.assertIn("at step 'canary': the new process has ended", self.ask(server, 71).stderr)
+        self.assertEqual(server.turned_back()["status"], "signal 11")
 
     def test_refusals(self):
         server = self.server(XCHG_UPGRADE=self.at)

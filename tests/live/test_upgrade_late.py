@@ -1,0 +1,65 @@
+"""Goal: a new process that is slow is not killed once it serves clients: what has not moved stays (docs/upgrade.md).
+
+In each test main of the new process stops at a point, and its workers go on.
+"""
+
+import signal
+import time
+import unittest
+
+from upgrade import PausedTest, exchange, lives
+from xchgd import SLOW, check_totals, numbers
+
+CLIENTS = 300
+BATCH = 64
+CANARY = 8
+
+
+class Late(PausedTest):
+    def test_a_batch_is_taken_late(self):
+        """Two seconds later than the canary may be: nothing is lost, and all connections move."""
+        server = self.paused("new 7 1 pause")
+        clients = self.clients(server, CLIENTS)
+        server.signal(signal.SIGUSR2)
+        server.wait_line("point")
+        time.sleep(2)
+        self.go_on()
+        self.assertEqual(numbers(server.followed())["moved"], CLIENTS)
+        for client in clients:
+            exchange(client, b"x")
+        self.assertEqual(server.stats()["open"], CLIENTS)
+        server.end()
+
+    def test_a_batch_is_not_taken(self):
+        """After XCHG_UPGRADE_TIMEOUT the rest stays, and the new process is the server.  The batch is its own when it goes on."""
+        server = self.paused("new 7 1 pause", XCHG_UPGRADE_TIMEOUT=f"{round(2 * SLOW)}s", XCHG_DRAIN_TIMEOUT="10m")
+        clients = self.clients(server, CLIENTS)
+        server.signal(signal.SIGUSR2)
+        rest = CLIENTS - CANARY - BATCH
+        stays = server.wait_line("connections stay with the old process")
+        self.assertEqual((stays["count"], stays["reason"]), (str(rest), "the new process does not take connections"))
+        fields = server.followed(None)
+        self.assertEqual((fields["moved"], fields["stayed"]), (str(CANARY), str(rest)))
+        self.go_on()
+        for client in clients + self.clients(server, 1):
+            exchange(client, b"x")
+        values = server.stats()
+        check_totals(values)
+        self.assertEqual(values["open"], CLIENTS + 1)
+
+    def test_totals_are_not_answered(self):
+        """The new process has all connections: it becomes the server."""
+        server = self.paused("new 9 1 pause")
+        clients = self.clients(server, CLIENTS)
+        server.signal(signal.SIGUSR2)
+        server.wait_line("the new process does not answer the totals")
+        server.followed()
+        self.assertTrue(all(lives(client) for client in clients))
+        self.go_on()
+        self.clients(server, 1)
+        self.assertEqual(server.stats()["open"], CLIENTS + 1)
+        server.end()
+
+
+if __name__ == "__main__":
+    unittest.main()

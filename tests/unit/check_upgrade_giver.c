@@ -1,0 +1,237 @@
+/*
+ * check_upgrade_giver: a real server gives its connections to a process that the test plays.  It
+ * takes all, takes none, is late, ends, or cannot be reached.
+ */
+#include "pool/upgrade_giver.h"
+
+#include "core/sys.h"
+#include "tests/fixtures/pool_fixture.h"
+
+#include <stdlib.h>
+
+enum { CLIENTS = 150 };
+
+static struct config config;
+static struct log logger;
+static struct xchg_server *server;
+static struct upgrade_channel channel, other;
+static struct upgrade_giver giver;
+static int clients[CLIENTS];
+static uint64_t mask; /* the bits of TAKEN */
+static uint32_t sent; /* connections that have come */
+
+static void set_up(void) {
+  static const char *const entries[] = {"XCHG_LISTEN=127.0.0.1:0",  "XCHG_EXCHANGE=echo",
+                                        "XCHG_WORKERS=2",           "XCHG_UPGRADE=on",
+                                        "XCHG_MAX_CONNECTIONS=200", NULL};
+  const struct server_setup setup = {.config = &config, .log = &logger};
+  int fd;
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  log_fixture_open(&logger);
+  server = aligned_alloc(CACHE_LINE, (sizeof(*server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+  ck_assert_ptr_nonnull(server);
+  ck_assert_int_eq(server_open(server, &setup), 0);
+  ck_assert_int_eq(upgrade_channel_pair(&channel, &fd), 0);
+  ck_assert_int_eq(upgrade_channel_open(&other, fd), 0);
+  const struct upgrade_hello hello = {.format_min = UPGRADE_FORMAT_MIN,
+                                      .format_max = UPGRADE_FORMAT_MAX};
+  ck_assert_int_eq(upgrade_channel_agree(&channel, &hello, &hello), 0);
+  ck_assert_int_eq(upgrade_channel_agree(&other, &hello, &hello), 0);
+  ck_assert_int_eq(giver_open(&giver, server, &channel), 0);
+  mask = UINT64_MAX;
+  sent = 0;
+}
+
+static void start(int count) {
+  ck_assert_int_eq(server_start(server), 0);
+  for (int i = 0; i < count; i++) {
+    clients[i] = connect_to_port(server->listeners[0].addr.addr.port);
+    send_bytes(clients[i], "p", 1);
+    expect_bytes(clients[i], "p", 1);
+  }
+}
+
+/* ${served} of the ${count} clients are served here; the others have lost their connection. */
+static void tear_down(int count, int served) {
+  for (int i = 0; i < count; i++) {
+    char byte;
+    served -= send(clients[i], "p", 1, MSG_NOSIGNAL) == 1 && recv(clients[i], &byte, 1, 0) == 1;
+    close(clients[i]);
+  }
+  ck_assert_int_eq(served, 0);
+  server_drain(server);
+  AWAIT(server_finished(server));
+  giver_close(&giver);
+  upgrade_channel_close(&channel);
+  upgrade_channel_close(&other);
+  server_close(server);
+  free(server);
+  log_fixture_close(&logger);
+  config_fini(&config);
+}
+
+static uint32_t live(void) { return server->model->ops->live(server->model); }
+
+/* The other process receives a batch, if there is one, and answers. */
+static void answer(void) {
+  struct upgrade_packet packet;
+  const char *why;
+  enum channel_result result = upgrade_channel_recv(&other, &packet, &why);
+  if (result == CHANNEL_AGAIN) {
+    return;
+  }
+  ck_assert_int_eq(result, CHANNEL_OK);
+  ck_assert_int_eq(packet.kind, UPGRADE_BATCH);
+  uint32_t count = packet.batch.count;
+  uint64_t all = count == 64 ? UINT64_MAX : (UINT64_C(1) << count) - 1;
+  const struct upgrade_packet taken = {
+      .kind = UPGRADE_TAKEN, .number = packet.number, .taken = all & mask};
+  sent += count;
+  upgrade_packet_close(&packet);
+  ck_assert_int_eq(upgrade_channel_send(&other, &taken), CHANNEL_OK);
+}
+
+/* Read TAKEN, as upgrade does. */
+static void hear(void) {
+  struct upgrade_packet packet;
+  const char *why;
+  if (upgrade_channel_recv(&channel, &packet, &why) == CHANNEL_OK) {
+    ck_assert(giver_on_taken(&giver, packet.number, packet.taken, sys_now_ns()));
+  }
+}
+
+/* Connections that were sent and not answered. */
+static uint32_t under_way(void) { return live() - (uint32_t)giver_staying(&giver); }
+
+static enum giver_result tend(void) { return giver_tend(&giver, sys_now_ns()); }
+
+/* Give, and answer, until the round is over. */
+static void give(uint32_t most) {
+  enum giver_result result;
+  uint64_t until_ns = sys_now_ns() + FIXTURE_TIMEOUT_NS;
+  giver_begin(&giver, most, NEVER / 2);
+  while ((result = tend()) == GIVER_BUSY) {
+    ck_assert_uint_lt(sys_now_ns(), until_ns);
+    answer();
+    hear();
+  }
+  ck_assert_int_eq(result, GIVER_DONE);
+}
+
+/* Begin, and wait until a batch has gone. */
+static void begin(uint64_t patience_ns) {
+  giver_begin(&giver, UINT32_MAX, patience_ns);
+  AWAIT(tend() == GIVER_BUSY && under_way() > 0);
+}
+
+START_TEST(all_go) {
+  set_up();
+  start(CLIENTS);
+  give(8);
+  ck_assert_uint_eq(giver.moved, 8);
+  give(UINT32_MAX);
+  struct upgrade_left left;
+  ck_assert_uint_eq(giver.moved, CLIENTS);
+  ck_assert_uint_eq(sent, CLIENTS);
+  ck_assert_uint_eq(live(), 0);
+  ck_assert(!giver_left(&giver, 0, &left));
+  tear_down(CLIENTS, 0);
+}
+END_TEST
+
+/* Those that are refused have one more chance if others went, and then stay, for a reason. */
+START_TEST(refused_ones_stay) {
+  set_up();
+  start(CLIENTS);
+  mask = _i == 0 ? 0 : ~UINT64_C(1);
+  give(UINT32_MAX);
+  struct upgrade_left left;
+  uint32_t stays = CLIENTS - (uint32_t)giver.moved;
+  ck_assert(_i == 0 ? stays == CLIENTS : stays > 0 && stays < 8);
+  ck_assert_uint_le(sent, _i == 0 ? CLIENTS : CLIENTS + 2 * 8);
+  ck_assert_uint_eq(live(), stays);
+  ck_assert(giver_left(&giver, 0, &left));
+  ck_assert_uint_eq(left.count, stays);
+  ck_assert_str_eq(left.reason, conn_stays_text(CONN_STAYS_REFUSED));
+  ck_assert(!giver_left(&giver, 1, &left));
+  tear_down(CLIENTS, (int)stays);
+}
+END_TEST
+
+START_TEST(a_worker_is_late) {
+  set_up(); /* its threads do not run yet */
+  giver_begin(&giver, UINT32_MAX, NS_PER_S);
+  ck_assert_int_eq(tend(), GIVER_BUSY);
+  ck_assert_int_eq(giver_tend(&giver, giver_next_ns(&giver)), GIVER_FAILED);
+  ck_assert_str_eq(giver.why, "a worker does not answer");
+  giver_stop(&giver, giver.why);
+  ck_assert_uint_eq(giver_next_ns(&giver), NEVER);
+  start(1);
+  AWAIT(tend() == GIVER_DONE);
+  tear_down(1, 1);
+}
+END_TEST
+
+/* What was sent belongs to the other process if it says so later. */
+START_TEST(a_batch_is_taken_late) {
+  set_up();
+  start(CLIENTS);
+  begin(NS_PER_S);
+  uint32_t count = under_way();
+  ck_assert_int_eq(giver_tend(&giver, giver_next_ns(&giver)), GIVER_FAILED);
+  ck_assert_str_eq(giver.why, "the new process does not take connections");
+  giver_stop(&giver, giver.why);
+  ck_assert_uint_eq(under_way(), count);
+  answer();
+  hear();
+  AWAIT(tend() == GIVER_DONE);
+  ck_assert_uint_eq(giver.moved, count);
+  ck_assert_uint_eq(live(), CLIENTS - count);
+  struct upgrade_left left;
+  ck_assert(giver_left(&giver, 0, &left) && !giver_left(&giver, 1, &left));
+  ck_assert_uint_eq(left.count, CLIENTS - count);
+  ck_assert_str_eq(left.reason, giver.why);
+  tear_down(CLIENTS, CLIENTS - (int)count);
+}
+END_TEST
+
+START_TEST(the_other_process_ends) {
+  set_up();
+  start(CLIENTS);
+  begin(NS_PER_S);
+  upgrade_channel_close(&other);
+  giver_withdraw(&giver);
+  AWAIT(tend() == GIVER_DONE);
+  ck_assert_uint_eq(giver.moved, 0);
+  ck_assert_uint_gt(giver.returned, 0);
+  tear_down(CLIENTS, CLIENTS);
+}
+END_TEST
+
+START_TEST(a_batch_cannot_be_sent) {
+  set_up();
+  start(CLIENTS);
+  int fd = channel.fd;
+  channel.fd = server_done_fd(server); /* no socket */
+  giver_begin(&giver, UINT32_MAX, NS_PER_S);
+  AWAIT(tend() == GIVER_FAILED);
+  ck_assert_str_eq(giver.why, "a batch cannot be sent");
+  giver_stop(&giver, giver.why);
+  AWAIT(tend() == GIVER_DONE);
+  channel.fd = fd;
+  ck_assert_uint_eq(live(), CLIENTS);
+  tear_down(CLIENTS, CLIENTS);
+}
+END_TEST
+
+int main(void) {
+  const struct suite_test tests[] = {
+      {all_go, 1},
+      {refused_ones_stay, 2},
+      {a_worker_is_late, 1},
+      {a_batch_is_taken_late, 1},
+      {the_other_process_ends, 1},
+      {a_batch_cannot_be_sent, 1},
+  };
+  return run_suite("upgrade_giver", tests, count_of(tests));
+}
