@@ -60,6 +60,28 @@ class Requests(Asking, UpgradeTest):
         self.assertEqual((totals["accepted"], totals["closed_drain"], totals["finished"]), (6, 5, 1))
         server.end()
 
+    def test_refused_connections(self):
+        """Connections with a PROXY header stay if the new process has no listener for any; all others move."""
+        variables = {"XCHG_PROXY_TRUST": "127.0.0.1", "XCHG_DRAIN_TIMEOUT": "1s"}
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_LISTEN="127.0.0.1:0;proxy=v1,127.0.0.1:0", **variables)
+        proxied, plain = ([server.connect(address=address) for _ in range(10)] for address in server.addresses)
+        for client in proxied + plain:
+            self.addCleanup(client.close)
+        for client in proxied:
+            client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n")
+        for client in proxied + plain:
+            exchange(client, b"x")
+        self.ask(server, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0", **variables)
+        stays = server.wait_line("connections stay with the old process")
+        self.assertEqual((stays["count"], stays["reason"]), ("10", "the new process has refused it"))
+        for client in proxied:
+            self.assertTrue(is_closed(client))
+        fields = server.followed()
+        self.assertEqual((fields["moved"], fields["stayed"]), ("10", "10"))
+        for client in plain:
+            exchange(client, b"y")
+        server.end()
+
     def test_a_late_failure(self):
         """The answer says which step failed and why."""
         server = self.server(program=PAUSED, UPGRADE_TEST="new 6 1 crash", XCHG_UPGRADE=self.at)
