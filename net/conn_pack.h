@@ -20,8 +20,8 @@
  *                   bytes for a worker of this process and for another process
  *   the descriptor  the connection until conn_pack, then the caller.  The connection from a
  *                   successful conn_unpack on, and the caller again after conn_unpack_undo
- *   the admission   likewise.  In this process it moves unchanged as ip_slot.  For another process
- *   slot            the sender keeps it until the receiver has said TAKEN, and then returns it by
+ *   the ip_slot     likewise.  In this process it moves unchanged.  For another process the sender
+ *                   keeps it until the receiver has said TAKEN, and then returns it by
  *                   admission_release.  The receiver gets one of its own by admission_adopt, which
  *                   never refuses
  *   the count       worker.live is the caller's.  It adds 1 for the target before it sends the

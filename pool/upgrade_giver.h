@@ -40,7 +40,7 @@ struct upgrade_giver {
   uint64_t patience_ns; /* how long the other process may take for a batch */
   uint64_t deadline_ns; /* of the present state */
   const char *why;      /* what it means if that passes */
-  uint32_t passed;      /* connections that went, or came back, in this pass over all workers */
+  uint32_t passed;      /* connections that went in this pass over all workers */
   uint32_t idle_passes; /* passes in a row without any */
   bool stopped;         /* nothing is packed or sent any more */
   const char *rest;     /* why all that are left stay; NULL = for the reasons below */

@@ -95,8 +95,8 @@ void taker_on_batch(struct upgrade_taker *taker, struct upgrade_packet *packet) 
 }
 
 /*
- * Say which there are.  If the other process is gone, they are this one's all the same.  If there is
- * no room for the answer, it comes later, and nothing is served until then.
+ * Say which there are.  If the other process is gone, they are this one's all the same.  Without
+ * room for the answer it comes later, and nothing is served until then.
  */
 static void answer(struct upgrade_taker *taker) {
   struct conn_batch *batch = taker->batch;
