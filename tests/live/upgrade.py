@@ -186,6 +186,9 @@ class PausedTest(UpgradeTest):
         if lost is not None:
             self.assertEqual(fields["lost"], lost)
         alive += self.clients(server, 1)
+        values = server.stats()
+        check_totals(values)
+        self.assertEqual((values["open"], values["closed_error"]), (len(alive), fields["lost"]))
         self.assertEqual(numbers(server.upgrade())["moved"], len(alive))
         for client in alive:
             exchange(client, b"x")

@@ -1,0 +1,110 @@
+/*
+ * check_upgrade: an acceptor that does not answer turns an upgrade back.  The new process is a
+ * child that waits for a signal.  tests/live has what real processes do.
+ */
+#include "pool/upgrade.h"
+
+#include "core/sys.h"
+#include "tests/fixtures/pool_fixture.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct config config;
+static struct log logger;
+static struct xchg_server *server;
+static const struct upgrade_channel before = {.fd = -1};
+static struct upgrade upgrade;
+static int other; /* the end of the new process */
+
+static void set_up(void) {
+  static const char *const entries[] = {"XCHG_LISTEN=127.0.0.1:0", "XCHG_EXCHANGE=echo",
+                                        "XCHG_WORKERS=1", "XCHG_UPGRADE=on", NULL};
+  const struct server_setup setup = {.config = &config, .log = &logger};
+  size_t size = (sizeof(*server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  log_fixture_open(&logger);
+  server = aligned_alloc(CACHE_LINE, size);
+  ck_assert_ptr_nonnull(server);
+  ck_assert_int_eq(server_open(server, &setup), 0);
+  const struct upgrade_setup upgrades = {
+      .config = &config, .log = &logger, .server = server, .before = &before};
+  upgrade_open(&upgrade, &upgrades);
+}
+
+/* A process has said READY. */
+static void make_ready(void) {
+  ck_assert_int_eq(upgrade_channel_pair(&upgrade.channel, &other), 0);
+  ck_assert_int_eq(giver_open(&upgrade.giver, server, &upgrade.channel), 0);
+  upgrade.outcome.code = UINT64_MAX;
+  upgrade.step = STEP_HOLD;
+  upgrade.deadline_ns = NEVER;
+  upgrade.child = fork();
+  ck_assert_int_ne(upgrade.child, -1);
+  if (upgrade.child == 0) {
+    pause();
+    _exit(1);
+  }
+}
+
+static void tear_down(void) {
+  upgrade_close(&upgrade);
+  close(other);
+  server_drain(server);
+  AWAIT(server_finished(server));
+  server_close(server);
+  free(server);
+  log_fixture_close(&logger);
+  config_fini(&config);
+}
+
+static bool tend_until(enum upgrade_step step) {
+  (void)upgrade_tend(&upgrade); /* AWAIT looks again and again */
+  return upgrade.step == step;
+}
+
+/* The answer of an upgrade is known when the server accepts again, and not before. */
+START_TEST(an_acceptor_does_not_answer) {
+  short events;
+  set_up(); /* its threads do not run yet */
+  make_ready();
+  ck_assert(tend_until(STEP_HOLD));
+  upgrade.deadline_ns = 0;
+  AWAIT(tend_until(STEP_RETURN)); /* the child was killed, and has ended */
+  ck_assert(upgrade_running(&upgrade));
+  ck_assert_int_eq(upgrade_fd(&upgrade, &events), -1);
+  ck_assert_uint_eq(upgrade.outcome.code, UINT64_MAX);
+  ck_assert_int_eq(server_start(server), 0);
+  AWAIT(tend_until(STEP_NONE));
+  ck_assert(!server->acceptor.held);
+  ck_assert_uint_eq(upgrade.outcome.code, SERVER_OSERR);
+  ck_assert_str_eq(upgrade.outcome.step, "hold");
+  ck_assert_str_eq(upgrade.outcome.reason, "the acceptor does not answer");
+  ck_assert_ptr_nonnull(strstr(log_fixture_text(&logger), "status=\"signal 9\""));
+  tear_down();
+}
+END_TEST
+
+/* A stop turns it back before a connection has moved. */
+START_TEST(a_stop_comes_early) {
+  set_up();
+  ck_assert_int_eq(server_start(server), 0);
+  make_ready();
+  ck_assert(upgrade_cancel(&upgrade));
+  AWAIT(tend_until(STEP_NONE));
+  ck_assert_str_eq(upgrade.outcome.reason, "a stop has begun");
+  ck_assert(!upgrade_cancel(&upgrade));
+  ck_assert_int_eq(upgrade_begin(&upgrade, NULL, 0), 75);
+  tear_down();
+}
+END_TEST
+
+int main(void) {
+  const struct suite_test tests[] = {
+      {an_acceptor_does_not_answer, 1},
+      {a_stop_comes_early, 1},
+  };
+  return run_suite("upgrade", tests, count_of(tests));
+}
