@@ -26,6 +26,10 @@ enum config_model { MODEL_POOL, MODEL_ITERATIVE, MODEL_FORK, MODEL_THREAD };
 enum sandbox_mode { SANDBOX_OFF, SANDBOX_AUTO, SANDBOX_ON, SANDBOX_TRAP };
 /* Whether a new process may take over: by SIGUSR2, and (SOCKET) by a request. */
 enum config_upgrade { UPGRADE_OFF, UPGRADE_ON, UPGRADE_SOCKET };
+
+/* Who connects to a listener. */
+enum listener_use { USE_CLIENTS, USE_ADMIN, USE_REQUESTS }; /* the last: XCHG_UPGRADE */
+#define LISTENER_USES 3
 enum config_reply { REPLY_NONE, REPLY_ECHO, REPLY_TEXT };
 
 /* What the machine allows. The caller determines it. */
@@ -78,8 +82,8 @@ struct config {
   uint32_t listen_count;
   struct addr_listen admin[CONFIG_ADMIN_MAX]; /* the admin endpoint; a UNIX one has a mode */
   uint32_t admin_count;
-  bool is_admin;     /* derived: this is the configuration of the admin endpoint's own server */
-  bool passed_proxy; /* derived: a passed socket requires PROXY headers by its name */
+  enum listener_use use; /* derived: of its listeners; that of the program has USE_CLIENTS */
+  bool passed_proxy;     /* derived: a passed socket requires PROXY headers by its name */
   uint32_t backlog;
   bool reuseport, nodelay, keepalive;
   uint64_t defer_accept_s;

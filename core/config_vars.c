@@ -463,7 +463,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
              "off",
          .what = "let a new process take over all connections, see docs/upgrade.md",
          .more = "off: SIGUSR2 is ignored. on: SIGUSR2 starts an upgrade. unix:/path: xchgd "
-                 "--upgrade starts one, too, through this socket, which has the mode 0600. Unless "
+                 "--upgrade starts one, too, through this socket. It has the mode 0600 and belongs "
+                 "to the user of the server. Unless "
                  "off, the main thread stays outside of the sandbox, and XCHG_SANDBOX=on and trap "
                  "are faults."},
     [VAR_UPGRADE_TIMEOUT] =

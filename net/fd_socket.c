@@ -31,15 +31,27 @@ union control {
   char bytes[CMSG_SPACE(FD_PACKET_FDS_MAX * sizeof(int))];
 };
 
+/* Make room to send the longest packet. */
+static void enlarge(int fd) {
+  int room = SEND_BUFFER;
+  /* Where it fails, only packets longer than the kernel's default are refused, by send. */
+  (void)sys_setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+}
+
+int fd_socket_make(void) {
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd != -1) {
+    enlarge(fd);
+  }
+  return fd;
+}
+
 int fd_socket_pair(int fds[2]) {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == -1) {
     return -1;
   }
-  for (int i = 0; i < 2; i++) {
-    int room = SEND_BUFFER;
-    /* Where it fails, only packets longer than the kernel's default are refused, by send. */
-    (void)sys_setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-  }
+  enlarge(fds[0]);
+  enlarge(fds[1]);
   return 0;
 }
 
@@ -150,10 +162,10 @@ enum fd_io fd_socket_recv(int fd, void *bytes, size_t *size, int fds[FD_PACKET_F
   return FD_IO_OK;
 }
 
-bool fd_is_stream(int fd, bool listens) {
-  int type = 0, accepts = 0;
-  socklen_t type_size = sizeof(type), accepts_size = sizeof(accepts);
-  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0 && type == SOCK_STREAM &&
+bool fd_is_socket(int fd, int type, bool listens) {
+  int has = 0, accepts = 0;
+  socklen_t has_size = sizeof(has), accepts_size = sizeof(accepts);
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &has, &has_size) == 0 && has == type &&
          getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &accepts_size) == 0 &&
          (accepts != 0) == listens;
 }

@@ -28,6 +28,9 @@ enum fd_io {
   FD_IO_ERROR,   /* errno; nothing was sent or received */
 };
 
+/** Make a socket, close-on-exec and nonblocking. Return: its descriptor, or -1 with errno. */
+int fd_socket_make(void);
+
 /** Make a connected pair, both close-on-exec and nonblocking. Return: 0, or -1 with errno. */
 int fd_socket_pair(int fds[2]);
 
@@ -50,8 +53,8 @@ enum fd_io fd_socket_send(int fd, const void *bytes, size_t size, const int *fds
 enum fd_io fd_socket_recv(int fd, void *bytes, size_t *size, int fds[FD_PACKET_FDS_MAX],
                           unsigned *fds_count);
 
-/** Is ${fd} a stream socket that listens (${listens}), or one that does not? */
-bool fd_is_stream(int fd, bool listens);
+/** Is ${fd} a socket of ${type} that listens (${listens}), or one that does not? */
+bool fd_is_socket(int fd, int type, bool listens);
 
 /**
  * memory_file_make(most):

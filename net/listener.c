@@ -77,11 +77,13 @@ static const char *fix_of(const struct addr_listen *addr, int error) {
 static const char *name_variable(const struct listener *listener, const char *text,
                                  char copy[TEXT_MAX]) {
   static const char name[] = "XCHG_LISTEN";
-  const char *at = listener->is_admin ? strstr(text, name) : NULL;
+  static const char *const names[] = {NULL, "XCHG_ADMIN", "XCHG_UPGRADE"}; /* by use */
+  const char *at = listener->use != USE_CLIENTS ? strstr(text, name) : NULL;
   if (at == NULL) {
     return text;
   }
-  snprintf(copy, TEXT_MAX, "%.*sXCHG_ADMIN%s", (int)(at - text), text, at + sizeof(name) - 1);
+  snprintf(copy, TEXT_MAX, "%.*s%s%s", (int)(at - text), text, names[listener->use],
+           at + sizeof(name) - 1);
   return copy;
 }
 
@@ -198,7 +200,8 @@ static int open_family(struct listener *listener, const struct config *config) {
   if (size == 0) {
     return -1;
   }
-  listener->fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int type = listener->use == USE_REQUESTS ? SOCK_SEQPACKET : SOCK_STREAM;
+  listener->fd = socket(to.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (listener->fd == -1) {
     return -1;
   }
@@ -245,6 +248,11 @@ static int open_local(struct listener *listener, const struct config *config, co
     return -1;
   }
   const char *failed = socket_file_claim(&listener->file, &listener->addr);
+  if (failed == NULL && listener->use == USE_REQUESTS && config->user.set &&
+      socket_file_give(&listener->file, &listener->addr, config->user.uid, config->user.gid) ==
+          -1) {
+    failed = "cannot give a socket file of XCHG_LISTEN to XCHG_USER";
+  }
   *what = failed != NULL ? failed : *what;
   return failed == NULL ? 0 : -1;
 }
@@ -265,7 +273,7 @@ static int open_listening(struct listener *listener, const struct config *config
 
 int listener_open(struct listener *listener, const struct addr_listen *addr,
                   const struct config *config, struct log *log) {
-  *listener = (struct listener){.fd = -1, .log = log, .addr = *addr, .is_admin = config->is_admin};
+  *listener = (struct listener){.fd = -1, .log = log, .addr = *addr, .use = config->use};
   const char *what;
   int result = open_listening(listener, config, &what);
   int error = errno;
@@ -332,7 +340,7 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
 void listener_inherit(struct listener *listener, int fd, const struct addr_listen *addr,
                       const struct config *config, struct log *log) {
   *listener = (struct listener){
-      .fd = fd, .log = log, .addr = *addr, .is_admin = config->is_admin, .handed_over = true};
+      .fd = fd, .log = log, .addr = *addr, .use = config->use, .handed_over = true};
   set_options(listener, config);
   if (listen(fd, (int)config->backlog) == -1) {
     warn(listener, "cannot change XCHG_BACKLOG");

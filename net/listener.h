@@ -34,7 +34,7 @@ struct listener {
   struct addr_listen addr; /* after listener_open with the real port */
   atom_u32 closed;         /* 1: listener_close was called; any thread */
   bool inherited;          /* from LISTEN_FDS, and shared with other processes */
-  bool is_admin;           /* of XCHG_ADMIN */
+  enum listener_use use;
   bool handed_over;        /* from the process that this one replaces */
   bool stopped;            /* listener_stop was called: an empty queue is the end */
   struct socket_file file; /* of a UNIX address of our own */
@@ -44,7 +44,8 @@ struct listener {
 /**
  * listener_open(listener, addr, config, log):
  * Bind and listen.  ":port" falls back to IPv4 on a machine without IPv6.  A stale UNIX socket file
- * is replaced, a live one or another file is not.
+ * is replaced, a live one or another file is not.  A listener of USE_REQUESTS takes packets
+ * (SOCK_SEQPACKET), and XCHG_USER owns its file.
  * Return: 0, or -1 with errno, after one line in the log.
  */
 int listener_open(struct listener *listener, const struct addr_listen *addr,

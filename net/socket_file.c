@@ -141,6 +141,25 @@ const char *socket_file_claim(struct socket_file *file, const struct addr_listen
   return failed;
 }
 
+int socket_file_give(const struct socket_file *file, const struct addr_listen *addr, uint32_t uid,
+                     uint32_t gid) {
+  struct stat st;
+  int fd = openat(file->folder, name_of(addr), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd == -1) {
+    return -1;
+  }
+  int result = fstatat(fd, "", &st, AT_EMPTY_PATH);
+  if (result == 0 && (st.st_ino != file->inode || st.st_dev != file->device)) {
+    result = fail(ENOENT);
+  }
+  if (result == 0) {
+    result = fchownat(fd, "", uid, gid, AT_EMPTY_PATH);
+  }
+  int error = errno;
+  sys_close(fd);
+  return result == 0 ? 0 : fail(error);
+}
+
 void socket_file_unlock(const struct socket_file *file) {
   if (file->open) {
     (void)flock(file->folder, LOCK_UN); /* it fails only without a lock: an unreadable folder */

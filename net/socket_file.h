@@ -40,6 +40,13 @@ int socket_file_prepare(struct socket_file *file, const struct addr_listen *addr
 const char *socket_file_claim(struct socket_file *file, const struct addr_listen *addr);
 
 /**
+ * Let ${uid} and ${gid} own the claimed file. Return: 0, or -1 with errno: ENOENT if another file
+ * has replaced it.
+ */
+int socket_file_give(const struct socket_file *file, const struct addr_listen *addr, uint32_t uid,
+                     uint32_t gid);
+
+/**
  * Open the folder of ${addr}, whose file another process has made: socket_file_own says when it is
  * ours. Return: 0, or -1 with errno; then the file is never removed.
  */

@@ -204,7 +204,7 @@ static int write_settings(struct admin *admin) {
 }
 
 static void make_config(struct config *own, const struct config *program) {
-  *own = (struct config){.is_admin = true,
+  *own = (struct config){.use = USE_ADMIN,
                          .model = MODEL_POOL,
                          .workers = 1,
                          .queue = 64,

@@ -75,8 +75,8 @@ bool listeners_same(const struct addr_listen *a, const struct addr_listen *b) {
 static int take_inherited(const struct listeners_setup *setup, const struct addr_listen *item) {
   for (uint32_t i = 0; i < setup->inherited_count; i++) {
     struct upgrade_listener *listener = &setup->inherited[i];
-    if (listener->fd != -1 && !listener->inherited &&
-        listener->is_admin == setup->config->is_admin && listeners_same(&listener->addr, item)) {
+    if (listener->fd != -1 && !listener->inherited && listener->use == setup->config->use &&
+        listeners_same(&listener->addr, item)) {
       int fd = listener->fd;
       listener->fd = -1;
       return fd;

@@ -1,5 +1,6 @@
 /*
- * listeners: opens the listeners of a server, from the first source that has them.
+ * listeners: opens the listeners of a server, or that of XCHG_UPGRADE, from the first source that
+ * has them.
  *
  *   LISTEN_FDS              all of them: XCHG_LISTEN is not bound
  *   the process before      those that it has for the same item of XCHG_LISTEN
@@ -34,7 +35,7 @@ struct listeners_setup {
 int listeners_open(struct listener *listeners, uint32_t *count,
                    const struct listeners_setup *setup);
 
-/** Are ${a} and ${b}, items of XCHG_LISTEN or XCHG_ADMIN of two processes, one address? */
+/** Are ${a} and ${b}, items of one variable of two processes, one address? */
 bool listeners_same(const struct addr_listen *a, const struct addr_listen *b);
 
 #endif

@@ -56,7 +56,7 @@ static void *thread_main(void *argument) {
   struct pool_thread *thread = argument;
   struct model_pool *pool = thread->pool;
   char name[32];
-  bool admin = pool->model.setup.config->is_admin;
+  bool admin = pool->model.setup.config->use == USE_ADMIN;
   snprintf(name, sizeof(name), "xchg-work-%u", thread->worker.index);
   thread_set_name(admin ? "xchg-adm" : name);
   if (pool->model.setup.custom_handler) {

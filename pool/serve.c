@@ -147,7 +147,7 @@ static void obey_signal(struct serve *s, enum signals_what what) {
       server_sigchld(&s->server);
       break;
     case SIGNALS_UPGRADE:
-      (void)upgrade_begin(&s->upgrade, NULL, 0); /* the log says what came of it */
+      (void)upgrade_begin(&s->upgrade, NULL); /* the log says what came of it */
       break;
     case SIGNALS_NONE:
       break;
@@ -248,10 +248,7 @@ static void tend_upgrade(struct serve *s) {
     log_msg(s->setup.log, LOG_INFO, "the new process stops or has ended: this one drains");
     drain(s);
   }
-  if (successor_has_taken_over(successor) && !s->requests_opened) {
-    s->requests_opened = true;         /* its path is free only now */
-    (void)requests_open(&s->requests); /* the log has said so, and the server serves */
-  }
+  s->requests.held = successor_waits(successor);
   s->upgrade_ns = min_u64(s->upgrade_ns, requests_tend(&s->requests));
   if (s->stop_waits && !upgrade_running(&s->upgrade) && !successor_waits(successor)) {
     s->stop_waits = false;
@@ -342,12 +339,6 @@ static void close_server(struct serve *s) {
   }
 }
 
-/* The new process takes the path of the socket of XCHG_UPGRADE. */
-static void leave_requests(void *argument) {
-  struct serve *s = argument;
-  requests_leave(&s->requests);
-}
-
 int serve_open(struct serve *serve, const struct serve_setup *setup) {
   *serve = (struct serve){.setup = *setup,
                           .on_terminal = isatty(STDERR_FILENO) == 1,
@@ -389,16 +380,13 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                         .server = &serve->server,
                                         .admin = serve->admin,
                                         .before = &setup->successor->channel,
-                                        .on_commit = leave_requests,
-                                        .argument = serve,
+                                        .requests = &serve->requests.listener,
                                         .reaps_children = setup->reaps_children};
   upgrade_open(&serve->upgrade, &upgrade);
   requests_init(&serve->requests, &serve->upgrade);
-  if (code == 0 && !successor_is(setup->successor)) {
-    serve->requests_opened = true;
-    code = requests_open(&serve->requests);
-  }
-  return code;
+  return code == 0 ? requests_open(&serve->requests, setup->successor->listeners,
+                                   setup->successor->listeners_count)
+                   : code;
 }
 
 /* The admin endpoint answers while on_start runs. Return: 0, or the exit code. */
@@ -414,7 +402,8 @@ static int start(struct serve *s) {
     code = confine_main(s->setup.sandbox, s->setup.log);
   }
   if (code == 0 && successor_is(s->setup.successor) &&
-      successor_ready(s->setup.successor, &s->server, s->admin, s->setup.log) == -1) {
+      successor_ready(s->setup.successor, &s->server, s->admin, &s->requests.listener,
+                      s->setup.log) == -1) {
     log_errno(s->setup.log, LOG_ERROR, "cannot take over connections", ENOMEM);
     code = SERVER_OSERR;
   }

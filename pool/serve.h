@@ -47,15 +47,14 @@ struct serve {
   bool drains;         /* the delay is over */
   struct upgrade upgrade;
   struct upgrade_requests requests;
-  bool requests_opened; /* or that has failed */
-  uint64_t upgrade_ns;  /* when to call upgrade_tend */
-  bool stop_waits;      /* a stop begins when the upgrade is over, in both processes */
-  uint64_t delayed_ns;  /* when the delay is over; NEVER = no stop */
-  uint64_t drained_ns;  /* when the drain timeout is over; NEVER = it does not drain */
-  uint64_t log_ns;      /* when to call admin_server_tend_log */
-  uint64_t service_ns;  /* when to call service_tend */
-  uint64_t stuck_ns;    /* when the process ends without threads that still run */
-  uint64_t ended;       /* connections that had ended when stuck_ns was set */
+  uint64_t upgrade_ns; /* when to call upgrade_tend */
+  bool stop_waits;     /* a stop begins when the upgrade is over, in both processes */
+  uint64_t delayed_ns; /* when the delay is over; NEVER = no stop */
+  uint64_t drained_ns; /* when the drain timeout is over; NEVER = it does not drain */
+  uint64_t log_ns;     /* when to call admin_server_tend_log */
+  uint64_t service_ns; /* when to call service_tend */
+  uint64_t stuck_ns;   /* when the process ends without threads that still run */
+  uint64_t ended;      /* connections that had ended when stuck_ns was set */
 };
 
 /**

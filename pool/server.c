@@ -218,7 +218,7 @@ static void *acceptor_main(void *argument) {
   bool entered = sandbox_enter(server->sandbox, SANDBOX_ACCEPTOR) == 0;
   bool serves = entered || !sandbox_required(server->sandbox);
   server->sandbox_error = entered ? 0 : errno;
-  thread_set_name(server->config->is_admin ? "xchg-adm-acc" : "xchg-accept");
+  thread_set_name(server->config->use == USE_ADMIN ? "xchg-adm-acc" : "xchg-accept");
   thread_allocate_first();              /* like the name, before `listening` is logged */
   (void)sem_post(&server->acceptor_up); /* cannot fail: it becomes 1 */
   if (server->config->model == MODEL_POOL && server->config->workers_use_all_cpus) {

@@ -96,7 +96,7 @@ static bool send_packet(struct upgrade *u, const struct upgrade_packet *packet) 
 }
 
 /* Return: 0, or an exit code. */
-static int spawn(struct upgrade *u, const char *request, size_t size) {
+static int spawn(struct upgrade *u, const char *const *request) {
   int other;
   if (upgrade_channel_pair(&u->channel, &other) == -1) {
     return refuse(u, SERVER_OSERR, "no channel", errno);
@@ -104,7 +104,6 @@ static int spawn(struct upgrade *u, const char *request, size_t size) {
   const struct upgrade_spawn_setup spawn = {.program = &u->program,
                                             .environment = u->setup.environment,
                                             .request = request,
-                                            .request_size = size,
                                             .passed = u->setup.facts->passed.count > 0,
                                             .channel = other};
   signals_keep_children();
@@ -121,16 +120,15 @@ static int spawn(struct upgrade *u, const char *request, size_t size) {
   return 0;
 }
 
-/* Why no upgrade may begin, or NULL. */
-static const char *find_obstacle(const struct upgrade *u) {
+const char *upgrade_obstacle(const struct upgrade *u) {
   if (u->stopping || u->step != STEP_NONE) {
     return u->stopping ? "a stop is under way" : "another upgrade is under way";
   }
   return u->setup.before->fd == -1 ? NULL : "the process before this one still has connections";
 }
 
-int upgrade_begin(struct upgrade *u, const char *request, size_t size) {
-  const char *obstacle = find_obstacle(u);
+int upgrade_begin(struct upgrade *u, const char *const *request) {
+  const char *obstacle = upgrade_obstacle(u);
   if (obstacle != NULL) {
     return refuse(u, 75, obstacle, 0);
   }
@@ -141,7 +139,7 @@ int upgrade_begin(struct upgrade *u, const char *request, size_t size) {
   u->outcome = (struct upgrade_outcome){.code = UINT64_MAX};
   u->started_ns = sys_now_ns();
   u->serves = u->totals_sent = u->counted = false;
-  int code = spawn(u, request, size);
+  int code = spawn(u, request);
   if (code != 0) {
     return code;
   }
@@ -264,11 +262,12 @@ static void send_totals(struct upgrade *u) {
 static void commit(struct upgrade *u) {
   const struct upgrade_packet packet = {.kind = UPGRADE_COMMIT};
   struct inbox *inbox;
-  u->setup.on_commit(u->setup.argument);
   if (upgrade_channel_send(&u->channel, &packet) == CHANNEL_GONE) {
     turn_back(u, "the new process has ended");
     return;
   } /* without room for the packet, the end of the channel has its meaning */
+  u->order.taken = u->ready.listens[USE_CLIENTS];
+  u->admin_order.taken = u->ready.listens[USE_ADMIN];
   for (uint32_t i = 0; (inbox = server_inbox(u->setup.server, i)) != NULL; i++) {
     worker_send_leave(worker_of_inbox(inbox), sys_now_ns());
   }

@@ -68,13 +68,16 @@ void upgrade_open(struct upgrade *upgrade, const struct upgrade_setup *setup);
 /** The process ends: tell the new one what has been counted since TOTALS. */
 void upgrade_close(struct upgrade *upgrade);
 
+/** Why no upgrade may begin now, or NULL. */
+const char *upgrade_obstacle(const struct upgrade *upgrade);
+
 /**
- * upgrade_begin(upgrade, request, size):
- * Begin an upgrade.  ${request} has all XCHG_ variables of the new process, as NAME=value with a 0
- * each; NULL = those of this one.
+ * upgrade_begin(upgrade, request):
+ * Begin an upgrade.  ${request} lists all XCHG_ variables of the new process as NAME=value, then
+ * NULL; NULL = those of this one.
  * Return: 0; or an exit code of xchgd --upgrade after a line in the log.
  */
-int upgrade_begin(struct upgrade *upgrade, const char *request, size_t size);
+int upgrade_begin(struct upgrade *upgrade, const char *const *request);
 
 /** The descriptor of the channel, or -1, and in ${*events} what to poll it for. */
 int upgrade_fd(const struct upgrade *upgrade, short *events);

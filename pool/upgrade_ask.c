@@ -3,20 +3,23 @@
 
 #include "core/sys.h"
 #include "core/error_text.h"
+#include "core/parse.h"
+#include "net/fd_socket.h"
 #include "net/upgrade_socket.h"
-#include "pool/upgrade_channel.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { CODE_ABSENT = 69, CODE_SYSTEM = 71, CODE_USER = 77, CODE_CONFIG = 78 };
 
-/* All XCHG_ variables of ${environment} as one block, to be freed; NULL without memory. */
+/*
+ * All XCHG_ variables of ${environment} as one block, to be freed, with room for an answer and a 0.
+ * Return: NULL without memory.
+ */
 static char *make_request(const char *const *environment, size_t *size) {
-  size_t all = 1;
+  size_t all = FD_PACKET_BYTES_MAX + 1;
   for (const char *const *entry = environment; *entry != NULL; entry++) {
     all += strlen(*entry) + 1;
   }
@@ -32,45 +35,47 @@ static char *make_request(const char *const *environment, size_t *size) {
   return request;
 }
 
-/* Wait until ${channel} has a packet. Return: as upgrade_channel_recv. */
-static enum channel_result await_packet(struct upgrade_channel *channel,
-                                        struct upgrade_packet *packet) {
-  const char *why;
-  enum channel_result result;
-  while ((result = upgrade_channel_recv(channel, packet, &why)) == CHANNEL_AGAIN) {
-    struct pollfd fds[] = {{.fd = channel->fd, .events = POLLIN}};
-    (void)sys_poll(fds, 1, -1); /* EINTR and the like: look again */
+/* Wait for a packet at ${fd}, and add a 0. Return: has one come? */
+static bool await_answer(int fd, char *bytes) {
+  int fds[FD_PACKET_FDS_MAX];
+  unsigned count;
+  size_t size;
+  enum fd_io io;
+  while ((io = fd_socket_recv(fd, bytes, &size, fds, &count)) == FD_IO_AGAIN) {
+    struct pollfd polled[] = {{.fd = fd, .events = POLLIN}};
+    (void)sys_poll(polled, 1, -1); /* EINTR and the like: look again */
   }
-  return result;
+  bytes[size] = 0;
+  return io == FD_IO_OK; /* the server sends no descriptors */
 }
 
 /* Say what has come of it. Return: the exit code. */
-static int report(const struct upgrade_outcome *outcome, FILE *out, FILE *errors) {
-  if (outcome->code == 0) {
-    const char *changes = outcome->reason[0] == 0 ? "none" : outcome->reason;
-    fprintf(out, "upgraded; changed variables: %s\n", changes);
-    return 0;
+static int report(const char *answer, FILE *out, FILE *errors) {
+  uint64_t code;
+  const char *text = parse_digits(answer, &code);
+  if (text == NULL || *text != ' ' || code > 127) {
+    fputs("the server has sent no answer\n", errors);
+    return CODE_SYSTEM;
   }
-  fputs("the upgrade failed at step '", errors);
-  config_print_escaped(errors, outcome->step, strlen(outcome->step), UPGRADE_TEXT, "'\\");
-  fputs("': ", errors);
-  config_print_escaped(errors, outcome->reason, strlen(outcome->reason), UPGRADE_TEXT, "");
-  fputc('\n', errors);
-  return outcome->code > 0 && outcome->code < 128 ? (int)outcome->code : CODE_SYSTEM;
+  text++;
+  fputs(code == 0 ? "upgraded; changed variables: " : "the upgrade failed ",
+        code == 0 ? out : errors);
+  text = *text == 0 ? "none" : text;
+  config_print_escaped(code == 0 ? out : errors, text, strlen(text), SIZE_MAX, "");
+  fputc('\n', code == 0 ? out : errors);
+  return (int)code;
 }
 
-static int exchange(struct upgrade_channel *channel, const char *request, size_t size, FILE *out,
-                    FILE *errors) {
-  struct upgrade_packet packet = {.kind = UPGRADE_REQUEST,
-                                  .environment = {.bytes = (const uint8_t *)request, .size = size}};
-  if (size > UPGRADE_REQUEST_MAX) {
-    fprintf(errors, "the variables have %zu bytes; want at most %zu\n", size, UPGRADE_REQUEST_MAX);
+/* ${request} has ${size} bytes, and room for the answer. */
+static int exchange(int fd, char *request, size_t size, FILE *out, FILE *errors) {
+  if (size > FD_PACKET_BYTES_MAX) {
+    fprintf(errors, "the variables have %zu bytes; want at most %zu\n", size, FD_PACKET_BYTES_MAX);
     return CODE_CONFIG;
   }
   /* A refusal may come before the request is sent, so its failure says nothing. */
-  (void)upgrade_channel_send(channel, &packet);
-  if (await_packet(channel, &packet) == CHANNEL_OK && packet.kind == UPGRADE_ANSWER) {
-    return report(&packet.outcome, out, errors);
+  (void)fd_socket_send(fd, request, size, NULL, 0);
+  if (await_answer(fd, request)) {
+    return report(request, out, errors);
   }
   fputs("the server has ended without an answer\n", errors);
   return CODE_SYSTEM;
@@ -85,7 +90,6 @@ static int connect_failed(int error, FILE *errors) {
 
 int upgrade_ask(const struct config *config, const char *const *environment, FILE *out,
                 FILE *errors) {
-  struct upgrade_channel channel;
   size_t size;
   if (config->upgrade != UPGRADE_SOCKET || config->model != MODEL_POOL) {
     fputs("--upgrade: want XCHG_UPGRADE=unix:/path, and XCHG_MODEL=pool\n", errors);
@@ -96,14 +100,13 @@ int upgrade_ask(const struct config *config, const char *const *environment, FIL
     return connect_failed(errno, errors);
   }
   char *request = make_request(environment, &size);
-  if (request == NULL || upgrade_channel_open(&channel, fd) == -1) {
+  int code = CODE_SYSTEM;
+  if (request == NULL) {
     fputs("out of memory\n", errors);
-    free(request);
-    sys_close(fd);
-    return CODE_SYSTEM;
+  } else {
+    code = exchange(fd, request, size, out, errors);
   }
-  int code = exchange(&channel, request, size, out, errors);
-  upgrade_channel_close(&channel);
   free(request);
+  sys_close(fd);
   return code;
 }

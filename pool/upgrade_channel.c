@@ -4,6 +4,7 @@
 #include "core/sys.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 
 /* ---- open and close ---- */
 
@@ -83,10 +84,11 @@ enum channel_result upgrade_channel_send(struct upgrade_channel *channel,
 /* Is each descriptor of ${packet} what its place needs? */
 static bool has_right_fds(const struct upgrade_packet *packet) {
   if (packet->kind == UPGRADE_LISTENER) {
-    return fd_is_stream(packet->listener.fd, true);
+    int type = packet->listener.use == USE_REQUESTS ? SOCK_SEQPACKET : SOCK_STREAM;
+    return fd_is_socket(packet->listener.fd, type, true);
   }
   for (uint32_t i = 0; packet->kind == UPGRADE_BATCH && i < packet->batch.count; i++) {
-    if (!fd_is_stream(packet->batch.records[i].fd, false)) {
+    if (!fd_is_socket(packet->batch.records[i].fd, SOCK_STREAM, false)) {
       return false;
     }
   }

@@ -36,7 +36,7 @@
 #ifndef POOL_UPGRADE_PACKET_H
 #define POOL_UPGRADE_PACKET_H
 
-#include "core/addr.h"
+#include "core/config.h"
 #include "net/fd_socket.h"
 
 #include <assert.h>
@@ -88,16 +88,15 @@ struct upgrade_hello {
 
 struct upgrade_listener {
   struct addr_listen addr;
-  bool is_admin;
+  enum listener_use use;
   bool inherited;          /* a service manager has passed it */
   char name[UPGRADE_TEXT]; /* its name in LISTEN_FDNAMES, or "" */
   uint64_t inode, device;  /* of its own socket file; 0, 0 = none */
   int fd;                  /* -1 = taken */
 };
 
-/* Bit i: it listens at the ith listener of the kind. */
 struct upgrade_ready {
-  uint64_t data, admin;
+  uint64_t listens[LISTENER_USES]; /* bit i: at the ith listener with this use */
 };
 
 /* A packed connection. */

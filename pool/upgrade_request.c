@@ -3,14 +3,17 @@
 
 #include "core/sys.h"
 #include "core/env_vars.h"
+#include "net/upgrade_socket.h"
+#include "pool/privileges.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define REQUEST_NS (5 * NS_PER_S)
+#define BACKLOG 8
+#define PRIVILEGED_PORTS 1024
 
 enum { CODE_BUSY = 75, CODE_USER = 77, CODE_CONFIG = 78 };
 
@@ -18,166 +21,180 @@ enum { CODE_BUSY = 75, CODE_USER = 77, CODE_CONFIG = 78 };
 
 void requests_init(struct upgrade_requests *r, struct upgrade *upgrade) {
   *r = (struct upgrade_requests){.upgrade = upgrade};
-  r->socket.fd = r->reading.channel.fd = r->waiting.channel.fd = -1;
+  r->listener.fd = r->reading.fd = r->waiting.fd = -1;
 }
 
-int requests_open(struct upgrade_requests *r) {
+int requests_open(struct upgrade_requests *r, struct upgrade_listener *inherited, uint32_t count) {
   const struct config *config = r->upgrade->setup.config;
-  r->gave_up = false;
-  if (config->upgrade != UPGRADE_SOCKET || config->model != MODEL_POOL ||
-      upgrade_socket_open(&r->socket, &config->upgrade_at) == 0) {
-    return 0;
-  }
-  log_errno(r->upgrade->setup.log, LOG_ERROR, "cannot listen at the socket of XCHG_UPGRADE", errno);
-  return SERVER_UNAVAILABLE;
+  r->config = (struct config){
+      .use = USE_REQUESTS,
+      .backlog = BACKLOG,
+      .user = config->user,
+      .listen = {config->upgrade_at},
+      .listen_count = config->upgrade == UPGRADE_SOCKET && config->model == MODEL_POOL};
+  const struct listeners_setup setup = {.config = &r->config,
+                                        .log = r->upgrade->setup.log,
+                                        .inherited = inherited,
+                                        .inherited_count = count};
+  uint32_t opened;
+  return listeners_open(&r->listener, &opened, &setup);
 }
 
-void requests_leave(struct upgrade_requests *r) {
-  r->gave_up = true;
-  upgrade_socket_close(&r->socket);
+static void end(struct upgrade_asker *asker) {
+  if (asker->fd != -1) {
+    sys_close(asker->fd);
+    asker->fd = -1;
+  }
 }
 
 void requests_close(struct upgrade_requests *r) {
-  upgrade_socket_close(&r->socket);
-  upgrade_channel_close(&r->reading.channel);
-  upgrade_channel_close(&r->waiting.channel);
+  listener_close(&r->listener);
+  end(&r->reading);
+  end(&r->waiting);
+}
+
+/* The new process is the server.  Leave the socket to it, if it listens there. */
+static void leave(struct upgrade_requests *r) {
+  if (r->upgrade->keeps_requests) {
+    listener_abandon(&r->listener);
+  } else {
+    listener_close(&r->listener);
+  }
 }
 
 /* ---- answers ---- */
 
 /* Answer ${asker}, and end with it. */
-static void answer(struct upgrade_asker *asker, const struct upgrade_outcome *outcome) {
-  const struct upgrade_packet packet = {.kind = UPGRADE_ANSWER, .outcome = *outcome};
-  (void)upgrade_channel_send(&asker->channel, &packet); /* it may be gone */
-  upgrade_channel_close(&asker->channel);
+static void answer(struct upgrade_asker *asker, int code, const char *text) {
+  char line[sizeof(asker->changes) + 16];
+  snprintf(line, sizeof(line), "%d %s", code, text);
+  (void)fd_socket_send(asker->fd, line, strlen(line), NULL, 0); /* it may be gone */
+  end(asker);
 }
 
 /* Log a refusal, and answer it. */
-static void refuse(struct upgrade_requests *r, struct upgrade_asker *asker, uint64_t code,
+static void refuse(struct upgrade_requests *r, struct upgrade_asker *asker, int code,
                    const char *why) {
-  struct upgrade_outcome outcome = {.code = code, .step = "request"};
+  char text[UPGRADE_TEXT];
   struct log_line line;
-  snprintf(outcome.reason, sizeof(outcome.reason), "%s", why);
   log_begin(&line, r->upgrade->setup.log, LOG_ERROR, "upgrade refused");
   log_str(&line, "reason", why);
   log_u64(&line, "uid", asker->uid);
   log_end(&line);
-  answer(asker, &outcome);
+  snprintf(text, sizeof(text), "at step 'request': %s", why);
+  answer(asker, code, text);
 }
 
 /* ---- what a request may change ---- */
-
-/* The value of ${name} in the ${size} bytes at ${request}, or NULL. */
-static const char *value_in(const char *request, size_t size, const char *name) {
-  size_t length = strlen(name);
-  for (size_t at = 0; at < size; at += strlen(request + at) + 1) {
-    if (strncmp(request + at, name, length) == 0 && request[at + length] == '=' &&
-        request[at + length + 1] != 0) {
-      return request + at + length + 1;
-    }
-  }
-  return NULL;
-}
 
 static bool same(const char *a, const char *b) {
   return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-/* Add ${name} to the texts of changes. */
-static void note_change(struct upgrade_asker *asker, const char *name, size_t size) {
-  size_t used = strlen(asker->changes);
-  int room = (int)(sizeof(asker->changes) - used);
-  if (used + size + 2 < sizeof(asker->changes)) {
-    snprintf(asker->changes + used, (size_t)room, "%s%.*s", used == 0 ? "" : " ", (int)size, name);
-  }
-}
-
-static void find_changes(const struct upgrade_requests *r, struct upgrade_asker *asker,
-                         const char *request, size_t size) {
-  const char *const *environment = r->upgrade->setup.environment;
+static void find_changes(struct upgrade_asker *asker, const char *const *own,
+                         const char *const *wanted) {
+  size_t used = 0;
   asker->changes[0] = 0;
-  for (size_t at = 0; at < size; at += strlen(request + at) + 1) {
-    char name[64];
-    size_t length = strcspn(request + at, "=");
-    if (length < sizeof(name)) {
-      snprintf(name, sizeof(name), "%.*s", (int)length, request + at);
-      if (!same(env_vars_find(environment, name), value_in(request, size, name))) {
-        note_change(asker, name, length);
-      }
-    }
-  }
-  for (const char *const *entry = environment; *entry != NULL; entry++) {
-    char name[64];
-    size_t length = strcspn(*entry, "=");
-    if (strncmp(*entry, "XCHG_", 5) == 0 && length < sizeof(name) && (*entry)[length] != 0 &&
-        (*entry)[length + 1] != 0) {
-      snprintf(name, sizeof(name), "%.*s", (int)length, *entry);
-      if (value_in(request, size, name) == NULL) {
-        note_change(asker, name, length);
-      }
+  for (size_t i = 0; i < VAR_COUNT; i++) {
+    const char *name = config_var_defs[i].name;
+    if (!same(env_vars_find(own, name), env_vars_find(wanted, name))) {
+      used += (size_t)snprintf(asker->changes + used, sizeof(asker->changes) - used, "%s%s",
+                               used == 0 ? "" : " ", name);
+      assert(used < sizeof(asker->changes));
     }
   }
 }
 
-/* Are the texts of a request NAME=value with names of variables of xchgd? */
-static bool is_well_formed(const char *request, size_t size) {
-  if (size > 0 && request[size - 1] != 0) {
-    return false;
-  }
-  for (size_t at = 0; at < size; at += strlen(request + at) + 1) {
-    if (strncmp(request + at, "XCHG_", 5) != 0 || strchr(request + at, '=') == NULL) {
-      return false;
-    }
-  }
-  return true;
-}
-
-/* Does one of the addresses of ${wanted} listen already? */
-static bool keeps_a_listener(const struct config *own, const struct config *wanted) {
-  for (uint32_t i = 0; i < own->listen_count; i++) {
-    for (uint32_t j = 0; j < wanted->listen_count; j++) {
-      if (listeners_same(&own->listen[i], &wanted->listen[j])) {
-        return true;
-      }
+/* Is ${item} one of the ${count} items at ${list}? */
+static bool is_listed(const struct addr_listen *item, const struct addr_listen *list,
+                      uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (listeners_same(item, &list[i])) {
+      return true;
     }
   }
   return false;
 }
 
-/* Why may the server not become ${wanted}? Return: NULL = it may. */
-static const char *refusal(const struct upgrade_setup *setup, const struct config *wanted,
-                           bool root) {
-  const struct config *own = setup->config;
-  if (wanted->model != MODEL_POOL) {
-    return "XCHG_MODEL must be pool";
+static bool keeps_a_listener(const struct config *own, const struct config *wanted) {
+  for (uint32_t i = 0; i < wanted->listen_count; i++) {
+    if (is_listed(&wanted->listen[i], own->listen, own->listen_count)) {
+      return true;
+    }
   }
-  if (setup->facts->passed.data_count == 0 && !keeps_a_listener(own, wanted)) {
-    return "no address of XCHG_LISTEN would stay";
-  }
-  if (root) {
-    return NULL;
-  }
-  if (!same(own->handler, wanted->handler)) {
-    return "only root may change XCHG_HANDLER";
-  }
-  return wanted->sandbox < own->sandbox ? "only root may weaken XCHG_SANDBOX" : NULL;
+  return false;
 }
 
-/* Load the configuration of ${request}. Return: NULL, or why it is refused. */
-static const char *check(const struct upgrade_setup *setup, const char *request, size_t size,
-                         bool root) {
-  size_t count = 0, at = 0;
-  const char **list = calloc(size / 6 + 1, sizeof(*list)); /* XCHG_= is the shortest text */
-  FILE *faults = fopen("/dev/null", "w");
-  struct config *wanted = malloc(sizeof(*wanted));
-  const char *why = "there is no memory";
-  for (; list != NULL && at < size; at += strlen(request + at) + 1) {
-    list[count++] = request + at;
+/* Does ${list} have a privileged port that is not in ${own}? */
+static bool adds_port(const struct addr_listen *list, uint32_t count, const struct addr_listen *own,
+                      uint32_t own_count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (list[i].addr.family != ADDR_UNIX && list[i].addr.port > 0 &&
+        list[i].addr.port < PRIVILEGED_PORTS && !is_listed(&list[i], own, own_count)) {
+      return true;
+    }
   }
-  if (list != NULL && faults != NULL && wanted != NULL) {
-    why = "the configuration has a fault";
+  return false;
+}
+
+/* Is XCHG_USER of ${wanted} another user than that of this process? */
+static bool is_another_user(struct config_user *wanted) {
+  return wanted->set && (privileges_find_user(wanted) != NULL || wanted->uid != geteuid() ||
+                         wanted->gid != getegid());
+}
+
+/* May an asker who is not root want ${wanted}? Return: 0, or an exit code and ${*why}. */
+static int refusal_of_user(const struct upgrade_setup *setup, const struct config *wanted,
+                           const char **why) {
+  const struct config *own = setup->config;
+  const struct listen_fds *passed = &setup->facts->passed;
+  if (!same(own->handler, wanted->handler)) {
+    *why = "only root may change XCHG_HANDLER";
+    return CODE_CONFIG;
+  }
+  if (wanted->sandbox < own->sandbox) {
+    *why = "only root may weaken XCHG_SANDBOX";
+    return CODE_CONFIG;
+  }
+  if ((passed->data_count == 0 &&
+       adds_port(wanted->listen, wanted->listen_count, own->listen, own->listen_count)) ||
+      (passed->admin_count == 0 &&
+       adds_port(wanted->admin, wanted->admin_count, own->admin, own->admin_count))) {
+    *why = "only root may add a port below 1024";
+    return SERVER_UNAVAILABLE;
+  }
+  return 0;
+}
+
+/* May the server become ${wanted}? Return: 0, or an exit code and ${*why}. */
+static int refusal(const struct upgrade_setup *setup, struct config *wanted, bool root,
+                   const char **why) {
+  if (wanted->model != MODEL_POOL) {
+    *why = "XCHG_MODEL must be pool";
+  } else if (wanted->upgrade == UPGRADE_OFF) {
+    *why = "XCHG_UPGRADE must not be off";
+  } else if (is_another_user(&wanted->user)) {
+    *why = "XCHG_USER must be the user of the server";
+  } else if (setup->facts->passed.data_count == 0 && !keeps_a_listener(setup->config, wanted)) {
+    *why = "no address of XCHG_LISTEN would stay";
+  } else {
+    return root ? 0 : refusal_of_user(setup, wanted, why);
+  }
+  return CODE_CONFIG;
+}
+
+/* Check the configuration of ${list}. Return: 0, or an exit code and ${*why}. */
+static int check(const struct upgrade_setup *setup, const char *const *list, bool root,
+                 const char **why) {
+  FILE *faults = fopen("/dev/null", "w"); /* the asker has printed them */
+  struct config *wanted = malloc(sizeof(*wanted));
+  int code = SERVER_OSERR;
+  *why = "there is no memory";
+  if (faults != NULL && wanted != NULL) {
+    code = CODE_CONFIG;
+    *why = "the configuration has a fault";
     if (config_load(wanted, list, setup->facts, faults) == 0) {
-      why = refusal(setup, wanted, root);
+      code = refusal(setup, wanted, root, why);
       config_fini(wanted);
     }
   }
@@ -185,111 +202,122 @@ static const char *check(const struct upgrade_setup *setup, const char *request,
   if (faults != NULL) {
     (void)fclose(faults); /* it was never read */
   }
-  free(list);
-  return why;
+  return code;
 }
 
 /* ---- askers ---- */
 
-/* A request has come. */
-static void on_request(struct upgrade_requests *r, const struct upgrade_bytes *environment) {
+/*
+ * List the ${size} bytes of ${texts}: NAME=value with names of variables of xchgd, each with its 0.
+ * Return: to be freed; NULL if they are something else, or without memory.
+ */
+static const char **list_of(const char *texts, size_t size) {
+  size_t count = 0;
+  const char **list = calloc(size / 6 + 2, sizeof(*list)); /* XCHG_= is the shortest text */
+  bool good = list != NULL && texts[size - 1] == 0;
+  for (size_t at = 0; good && at < size; at += strlen(texts + at) + 1) {
+    good = strncmp(texts + at, "XCHG_", 5) == 0 && strchr(texts + at, '=') != NULL;
+    if (good) {
+      list[count++] = texts + at;
+    }
+  }
+  if (!good) {
+    free(list);
+    return NULL;
+  }
+  return list;
+}
+
+/* Begin the upgrade to ${list}, and let the asker wait for its outcome. */
+static void begin(struct upgrade_requests *r, const char *const *list) {
   struct upgrade_asker *asker = &r->reading;
-  const char *request = (const char *)environment->bytes;
-  const struct upgrade_setup *setup = &r->upgrade->setup;
-  const char *why = is_well_formed(request, environment->size)
-                        ? check(setup, request, environment->size, asker->uid == 0)
-                        : "it is no list of variables";
-  if (upgrade_running(r->upgrade) || upgrade_left(r->upgrade)) {
-    refuse(r, asker, CODE_BUSY, "another upgrade is under way");
-    return;
-  }
-  if (why != NULL) {
-    refuse(r, asker, CODE_CONFIG, why);
-    return;
-  }
-  find_changes(r, asker, request, environment->size);
-  int code = upgrade_begin(r->upgrade, request == NULL ? "" : request, environment->size);
+  find_changes(asker, r->upgrade->setup.environment, list);
+  int code = upgrade_begin(r->upgrade, list);
   if (code != 0) {
-    struct upgrade_outcome outcome = {.code = (uint64_t)code, .step = "start"};
-    snprintf(outcome.reason, sizeof(outcome.reason), "%s",
-             code == CODE_BUSY ? "a stop is under way" : "see the log of the server");
-    answer(asker, &outcome);
+    answer(asker, code, "at step 'start': see the log of the server");
     return;
   }
   r->waiting = *asker;
-  *asker = (struct upgrade_asker){.channel = {.fd = -1}}; /* it waits now */
+  asker->fd = -1;
+}
+
+/* The request ${texts} has come. */
+static void on_request(struct upgrade_requests *r, const char *texts, size_t size) {
+  struct upgrade_asker *asker = &r->reading;
+  const char *why = "it is no list of variables";
+  const char *obstacle = upgrade_obstacle(r->upgrade);
+  if (obstacle != NULL) {
+    refuse(r, asker, CODE_BUSY, obstacle);
+    return;
+  }
+  const char **list = list_of(texts, size);
+  int code = list == NULL ? CODE_CONFIG : check(&r->upgrade->setup, list, asker->uid == 0, &why);
+  if (code == 0) {
+    begin(r, list);
+  } else {
+    refuse(r, asker, code, why);
+  }
+  free(list);
 }
 
 static void accept_asker(struct upgrade_requests *r, uint64_t now_ns) {
-  uid_t uid;
-  pid_t pid;
-  int fd = upgrade_socket_accept(&r->socket, &uid, &pid);
-  if (fd == -1) {
-    return;
-  }
-  r->reading = (struct upgrade_asker){.uid = uid, .deadline_ns = now_ns + REQUEST_NS};
-  if (upgrade_channel_open(&r->reading.channel, fd) == -1) {
-    r->reading.channel.fd = -1;
-    sys_close(fd);
-  } else if (uid != 0 && uid != geteuid()) {
-    refuse(r, &r->reading, CODE_USER, "another user");
+  struct upgrade_asker *asker = &r->reading;
+  asker->fd = upgrade_socket_accept(&r->listener, &asker->uid);
+  asker->deadline_ns = now_ns + REQUEST_NS;
+  if (asker->fd != -1 && asker->uid != 0 && asker->uid != geteuid()) {
+    refuse(r, asker, CODE_USER, "another user");
   }
 }
 
 static void read_asker(struct upgrade_requests *r, uint64_t now_ns) {
-  struct upgrade_packet packet;
-  const char *why = "it is no request";
-  switch (upgrade_channel_recv(&r->reading.channel, &packet, &why)) {
-    case CHANNEL_OK:
-      if (packet.kind == UPGRADE_REQUEST) {
-        on_request(r, &packet.environment);
-      } else {
-        refuse(r, &r->reading, CODE_CONFIG, "it is no request");
-      }
-      upgrade_packet_close(&packet);
-      break;
-    case CHANNEL_AGAIN:
-      if (now_ns >= r->reading.deadline_ns) {
-        refuse(r, &r->reading, CODE_CONFIG, "no request has come");
-      }
-      break;
-    case CHANNEL_REFUSED:
-      refuse(r, &r->reading, CODE_CONFIG, why);
-      break;
-    case CHANNEL_GONE:
-    case CHANNEL_ERROR:
-      upgrade_channel_close(&r->reading.channel);
-      break;
+  struct upgrade_asker *asker = &r->reading;
+  int fds[FD_PACKET_FDS_MAX];
+  unsigned fds_count = 0;
+  size_t size;
+  char *texts = malloc(FD_PACKET_BYTES_MAX);
+  enum fd_io io =
+      texts == NULL ? FD_IO_ERROR : fd_socket_recv(asker->fd, texts, &size, fds, &fds_count);
+  for (unsigned i = 0; i < fds_count; i++) {
+    sys_close(fds[i]);
   }
+  if (io == FD_IO_OK && fds_count == 0) {
+    on_request(r, texts, size);
+  } else if (io == FD_IO_OK || io == FD_IO_REFUSED) {
+    refuse(r, asker, CODE_CONFIG, "it has descriptors or is too long");
+  } else if (io != FD_IO_AGAIN) {
+    end(asker);
+  } else if (now_ns >= asker->deadline_ns) {
+    refuse(r, asker, CODE_CONFIG, "no request has come");
+  }
+  free(texts);
 }
 
 /* Tell the asker of an upgrade that is over. */
 static void tell(struct upgrade_requests *r) {
-  struct upgrade_outcome outcome = r->upgrade->outcome;
-  if (outcome.code == 0) {
-    snprintf(outcome.reason, sizeof(outcome.reason), "%s", r->waiting.changes);
-  }
-  answer(&r->waiting, &outcome);
+  const struct upgrade_outcome *outcome = &r->upgrade->outcome;
+  char text[2 * UPGRADE_TEXT + 16];
+  snprintf(text, sizeof(text), "at step '%s': %s", outcome->step, outcome->reason);
+  answer(&r->waiting, (int)outcome->code, outcome->code == 0 ? r->waiting.changes : text);
 }
 
 uint64_t requests_tend(struct upgrade_requests *r) {
   uint64_t now_ns = sys_now_ns();
-  if (r->gave_up && !upgrade_running(r->upgrade) && !upgrade_left(r->upgrade)) {
-    (void)requests_open(r); /* COMMIT came to nothing; the log says what fails */
+  if (upgrade_left(r->upgrade)) {
+    leave(r);
   }
-  if (r->waiting.channel.fd != -1 && r->upgrade->outcome.code != UINT64_MAX) {
+  if (r->waiting.fd != -1 && r->upgrade->outcome.code != UINT64_MAX) {
     tell(r);
   }
-  if (r->socket.fd != -1 && r->reading.channel.fd == -1) {
+  if (r->listener.fd != -1 && !r->held && r->reading.fd == -1) {
     accept_asker(r, now_ns);
   }
-  if (r->reading.channel.fd != -1) {
+  if (r->reading.fd != -1) {
     read_asker(r, now_ns);
   }
-  return r->reading.channel.fd == -1 ? NEVER : r->reading.deadline_ns;
+  return r->reading.fd == -1 ? NEVER : r->reading.deadline_ns;
 }
 
 void requests_fds(const struct upgrade_requests *r, int *socket, int *asker) {
-  *asker = r->reading.channel.fd;
-  *socket = *asker == -1 ? r->socket.fd : -1;
+  *asker = r->reading.fd;
+  *socket = *asker == -1 && !r->held ? r->listener.fd : -1;
 }

@@ -40,25 +40,30 @@ void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello 
       .now_ns = sys_now_ns(),
       .workers = setup->config->workers,
       .connections = upgrade_live(setup),
-      .listeners = setup->server->listeners_count + listeners_of_admin(setup),
+      .listeners =
+          setup->server->listeners_count + listeners_of_admin(setup) + (setup->requests->fd != -1),
       .version = XCHG_VERSION,
   };
   upgrade_exchange(setup->config, setup->handler != NULL, hello->exchange);
 }
 
+/* Send ${listener}, which ${item} of the configuration names. */
+static bool send_listener(struct upgrade_channel *channel, const struct listener *listener,
+                          const struct addr_listen *item) {
+  const struct upgrade_packet packet = {
+      .kind = UPGRADE_LISTENER,
+      .listener = {.addr = listener->inherited ? listener->addr : *item,
+                   .use = listener->use,
+                   .inherited = listener->inherited,
+                   .inode = listener->file.inode,
+                   .device = listener->file.device,
+                   .fd = listener->fd}};
+  return send_packet(channel, &packet);
+}
+
 static bool send_listeners_of(struct upgrade_channel *channel, const struct xchg_server *server) {
-  const struct config *config = server->config;
   for (uint32_t i = 0; i < server->listeners_count; i++) {
-    const struct listener *listener = &server->listeners[i];
-    struct upgrade_packet packet = {
-        .kind = UPGRADE_LISTENER,
-        .listener = {.addr = listener->inherited ? listener->addr : config->listen[i],
-                     .is_admin = config->is_admin,
-                     .inherited = listener->inherited,
-                     .inode = listener->file.inode,
-                     .device = listener->file.device,
-                     .fd = listener->fd}};
-    if (!send_packet(channel, &packet)) {
+    if (!send_listener(channel, &server->listeners[i], &server->config->listen[i])) {
       return false;
     }
   }
@@ -67,7 +72,9 @@ static bool send_listeners_of(struct upgrade_channel *channel, const struct xchg
 
 bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_channel *channel) {
   return send_listeners_of(channel, setup->server) &&
-         (setup->admin == NULL || send_listeners_of(channel, &setup->admin->server));
+         (setup->admin == NULL || send_listeners_of(channel, &setup->admin->server)) &&
+         (setup->requests->fd == -1 ||
+          send_listener(channel, setup->requests, &setup->config->upgrade_at));
 }
 
 /* What commands of the admin endpoint have set. */

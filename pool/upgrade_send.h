@@ -22,9 +22,8 @@ struct upgrade_setup {
   struct xchg_server *server;
   struct admin *admin;                  /* NULL = there is no endpoint */
   const struct upgrade_channel *before; /* to the process before this one, while it lives */
+  const struct listener *requests;      /* of XCHG_UPGRADE; not open = there is none */
   bool reaps_children;                  /* SIGCHLD is ignored while there is no upgrade */
-  void (*on_commit)(void *argument);    /* called before COMMIT is sent */
-  void *argument;
 };
 
 /** The exchange of a configuration as text: connections move between equal ones. */
@@ -36,7 +35,7 @@ uint64_t upgrade_live(const struct upgrade_setup *setup);
 /** Fill in HELLO. */
 void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello *hello);
 
-/** Send all listeners, those for clients first. */
+/** Send all listeners: those for clients, of the admin endpoint, of XCHG_UPGRADE. */
 bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_channel *channel);
 
 /** Send STATE, and TOTALS with what has been counted, which ${totals} keeps. */

@@ -54,10 +54,7 @@ static bool keeps(const struct upgrade_spawn_setup *setup, const char *entry) {
 /* Return: to be freed; NULL without memory. */
 static const char **make_environment(const struct upgrade_spawn_setup *setup,
                                      struct own_texts *own) {
-  size_t requested = 0, size = 0;
-  for (size_t at = 0; setup->request != NULL && at < setup->request_size; at++) {
-    requested += setup->request[at] == 0;
-  }
+  size_t requested = setup->request == NULL ? 0 : count_entries(setup->request), size = 0;
   const char **list =
       calloc(count_entries(setup->environment) + requested + 3, sizeof(*list)); /* 2 own and NULL */
   if (list == NULL) {
@@ -68,9 +65,8 @@ static const char **make_environment(const struct upgrade_spawn_setup *setup,
       list[size++] = *entry;
     }
   }
-  const char *at = setup->request;
-  for (size_t i = 0; i < requested; i++, at += strlen(at) + 1) {
-    list[size++] = at;
+  for (size_t i = 0; i < requested; i++) {
+    list[size++] = setup->request[i];
   }
   if (setup->passed) {
     snprintf(own->pid, sizeof(own->pid), "LISTEN_PID=%d", (int)getpid());

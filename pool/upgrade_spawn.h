@@ -27,10 +27,9 @@ void upgrade_program_find(struct upgrade_program *program);
 struct upgrade_spawn_setup {
   const struct upgrade_program *program;
   const char *const *environment;
-  const char *request; /* texts NAME=value, each with its 0: all XCHG_ variables; NULL = keep */
-  size_t request_size;
-  bool passed; /* LISTEN_FDS passed sockets to this process: LISTEN_PID names it */
-  int channel; /* borrows: stays open in the new process */
+  const char *const *request; /* all XCHG_ variables as NAME=value, then NULL; NULL = keep */
+  bool passed;                /* LISTEN_FDS passed sockets to this process: LISTEN_PID names it */
+  int channel;                /* borrows: stays open in the new process */
 };
 
 /**

@@ -90,21 +90,20 @@ static void set_passed(struct upgrade_successor *s, struct config_facts *facts) 
   uint32_t data = 0, admin = 0;
   for (uint32_t i = 0; i < s->listeners_count; i++) {
     struct upgrade_listener *listener = &s->listeners[i];
-    struct listen_fd *to =
-        listener->is_admin ? &facts->passed.admin[admin] : &facts->passed.data[data];
-    bool room =
-        listener->is_admin ? admin < facts->passed.admin_count : data < facts->passed.data_count;
+    bool is_admin = listener->use == USE_ADMIN;
+    struct listen_fd *to = is_admin ? &facts->passed.admin[admin] : &facts->passed.data[data];
+    bool room = is_admin ? admin < facts->passed.admin_count : data < facts->passed.data_count;
     if (listener->inherited && room) {
       to->fd = listener->fd;
       listener->fd = -1;
-      admin += listener->is_admin;
-      data += !listener->is_admin;
+      admin += is_admin;
+      data += !is_admin;
     }
   }
 }
 
 static int receive_listeners(struct upgrade_successor *s) {
-  if (s->hello.listeners > CONFIG_LISTEN_MAX + CONFIG_ADMIN_MAX) {
+  if (s->hello.listeners > CONFIG_LISTEN_MAX + CONFIG_ADMIN_MAX + 1) {
     return -1;
   }
   s->listeners = calloc(s->hello.listeners, sizeof(*s->listeners));
@@ -148,7 +147,7 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
 static bool is_from(const struct upgrade_successor *s, uint32_t i, const struct listener *listener,
                     const struct addr_listen *item) {
   const struct upgrade_listener *from = &s->listeners[i];
-  if (from->is_admin || from->fd != -1 || from->inherited != listener->inherited) {
+  if (from->use != USE_CLIENTS || from->fd != -1 || from->inherited != listener->inherited) {
     return false;
   }
   return from->inherited || (listener->handed_over && listeners_same(&from->addr, item));
@@ -159,7 +158,7 @@ static void find_listeners(struct upgrade_successor *s) {
   bool used[CONFIG_LISTEN_MAX] = {false};
   uint32_t there = 0;
   for (uint32_t i = 0; i < s->listeners_count && there < CONFIG_LISTEN_MAX; i++) {
-    if (s->listeners[i].is_admin) {
+    if (s->listeners[i].use != USE_CLIENTS) {
       continue;
     }
     s->listener_of[there] = UINT32_MAX;
@@ -177,25 +176,22 @@ static void find_listeners(struct upgrade_successor *s) {
 
 /* Close the sockets that this process does not use, and say in ${ready} which it uses. */
 static void settle_listeners(struct upgrade_successor *s, struct upgrade_ready *ready) {
-  uint32_t data = 0, admin = 0;
-  *ready = (struct upgrade_ready){.data = 0};
+  uint32_t count[LISTENER_USES] = {0};
+  *ready = (struct upgrade_ready){.listens = {0}};
   for (uint32_t i = 0; i < s->listeners_count; i++) {
     struct upgrade_listener *from = &s->listeners[i];
     uint64_t taken = from->fd == -1;
-    if (from->is_admin) {
-      ready->admin |= taken << admin++;
-    } else {
-      ready->data |= taken << data++;
-    }
+    ready->listens[from->use] |= taken << (count[from->use]++ % 64);
     close_listener(from);
   }
 }
 
 int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,
-                    struct log *log) {
+                    struct listener *requests, struct log *log) {
   struct upgrade_packet packet = {.kind = UPGRADE_READY};
   s->server = server;
   s->admin = admin;
+  s->requests = requests;
   s->log = log;
   find_listeners(s);
   settle_listeners(s, &packet.ready);
@@ -227,16 +223,15 @@ static void accept_admin(struct upgrade_successor *s) {
   }
 }
 
-/* The files of the UNIX listeners are this process's: its stop removes them. */
-static void own_files(struct upgrade_successor *s, struct xchg_server *server) {
+/* The files of ${listeners} are this process's: its stop removes them. */
+static void own_files(const struct upgrade_successor *s, struct listener *listeners,
+                      uint32_t count) {
   for (uint32_t i = 0; i < s->listeners_count; i++) {
     const struct upgrade_listener *from = &s->listeners[i];
-    if (from->is_admin != server->config->is_admin || from->inode == 0) {
-      continue;
-    }
-    for (uint32_t j = 0; j < server->listeners_count; j++) {
-      struct listener *listener = &server->listeners[j];
-      if (listener->handed_over && strcmp(listener->addr.path, from->addr.path) == 0) {
+    for (uint32_t j = 0; j < count && from->inode != 0; j++) {
+      struct listener *listener = &listeners[j];
+      if (listener->handed_over && listener->use == from->use &&
+          strcmp(listener->addr.path, from->addr.path) == 0) {
         socket_file_own(&listener->file, from->inode, from->device);
       }
     }
@@ -244,9 +239,10 @@ static void own_files(struct upgrade_successor *s, struct xchg_server *server) {
 }
 
 static void own_all_files(struct upgrade_successor *s) {
-  own_files(s, s->server);
+  own_files(s, s->server->listeners, s->server->listeners_count);
+  own_files(s, s->requests, 1);
   if (s->admin != NULL) {
-    own_files(s, &s->admin->server);
+    own_files(s, s->admin->server.listeners, s->admin->server.listeners_count);
   }
 }
 

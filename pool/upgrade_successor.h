@@ -43,6 +43,7 @@ struct upgrade_successor {
   struct upgrade_taker taker;
   struct xchg_server *server; /* borrows, from successor_ready on, like what follows */
   struct admin *admin;
+  struct listener *requests; /* of XCHG_UPGRADE */
   struct log *log;
   struct acceptor_order release, admin_release;
   bool serves; /* STATUS has said so */
@@ -75,7 +76,7 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
 
 /** All threads run. Return: 0, or -1 (ENOMEM). */
 int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,
-                    struct log *log);
+                    struct listener *requests, struct log *log);
 
 /** The descriptor to poll, or -1; and in ${*events} what for. */
 int successor_fd(const struct upgrade_successor *s, short *events);
@@ -89,11 +90,6 @@ void successor_send_stop(struct upgrade_successor *s);
 /** Is the old process the server? */
 static inline bool successor_waits(const struct upgrade_successor *s) {
   return s->state != SUCCESSOR_NONE && s->state < SUCCESSOR_COMMITTED;
-}
-
-/** Has the old process given up the server? */
-static inline bool successor_has_taken_over(const struct upgrade_successor *s) {
-  return s->state >= SUCCESSOR_COMMITTED;
 }
 
 /** Does the old process live? */

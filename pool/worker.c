@@ -59,7 +59,7 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
     return -1;
   }
   worker->ctx.server = setup->server;
-  if (setup->log != NULL && !setup->config->is_admin) { /* else it writes nothing */
+  if (setup->log != NULL && setup->config->use == USE_CLIENTS) { /* else it writes nothing */
     worker->ctx.log = setup->log;
   }
   worker->ctx.index = setup->index;

@@ -25,14 +25,25 @@ class Asking:
         self.assertEqual(result.returncode, expect, result.stdout + result.stderr + "\n".join(server.lines[-20:] if server else []))
         return result
 
+    def send(self, rest="\0", fds=(), **changes):
+        """Send a request without xchgd --upgrade. Return: the answer."""
+        variables = {"XCHG_UPGRADE": self.at, "XCHG_EXCHANGE": "echo", "XCHG_LISTEN": "127.0.0.1:0", "XCHG_SANDBOX": MODE, **changes}
+        texts = "\0".join(f"{name}={value}" for name, value in variables.items())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+            asker.settimeout(LIMIT)
+            asker.connect(self.path("upgrade"))
+            socket.send_fds(asker, [(texts + rest).encode()], fds)
+            return asker.recv(1 << 16).decode()
+
 
 class Requests(Asking, UpgradeTest):
     def test_new_settings(self):
         server = self.server(XCHG_UPGRADE=self.at)
         clients = self.clients(server, 20)
-        self.assertEqual(os.stat(self.path("upgrade")).st_mode & 0o777, 0o600)
+        before = os.stat(self.path("upgrade"))
+        self.assertEqual(before.st_mode & 0o777, 0o600)
         result = self.ask(server, XCHG_WORKERS="3", XCHG_IDLE_TIMEOUT="300ms")
-        self.assertEqual(result.stdout, "upgraded; changed variables: XCHG_IDLE_TIMEOUT XCHG_WORKERS\n")
+        self.assertEqual(result.stdout, "upgraded; changed variables: XCHG_WORKERS XCHG_IDLE_TIMEOUT\n")
         server.followed()
         self.assertEqual(len([name for name in server.threads() if name.startswith("xchg-work")]), 3)
         for client in clients:
@@ -40,6 +51,7 @@ class Requests(Asking, UpgradeTest):
         self.assertEqual(server.stats()["closed_idle"], 20)
         self.ask(server, XCHG_WORKERS="1")
         server.followed()
+        self.assertEqual(os.stat(self.path("upgrade")).st_ino, before.st_ino)  # it was never bound again
         server.end()
         self.assertFalse(os.path.exists(self.path("upgrade")))
 
@@ -118,6 +130,52 @@ class Requests(Asking, UpgradeTest):
         self.assertEqual(numbers(server.followed())["moved"], 3)
         server.end()
 
+    def test_requests_that_xchgd_would_not_send(self):
+        server = self.server(XCHG_UPGRADE=self.at)
+        self.assertRegex(self.send(fds=[0]), "^78 request: it has descriptors")
+        self.assertRegex(self.send(""), "^78 request: it is no list of variables")
+        self.assertRegex(self.send("\0PATH=/bin\0"), "^78 request: it is no list of variables")
+        self.assertRegex(self.send("\0XCHG_WORKERS\0"), "^78 request: it is no list of variables")
+        self.assertRegex(self.send(XCHG_WORKERS="none"), "^78 request: the configuration has a fault")
+        self.assertRegex(self.send(XCHG_UPGRADE="off"), "^78 request: XCHG_UPGRADE must not be off")
+        self.assertRegex(self.send(XCHG_MODEL="fork"), "^78 request: XCHG_MODEL must be pool")
+        self.assertRegex(self.send(XCHG_USER="1"), "^78 request: XCHG_USER must be the user of the server")
+        self.assertEqual(len(server.messages("upgrading")), 0)
+        before = os.stat(self.path("upgrade")).st_ino
+        self.assertRegex(self.send(), "^0 ")
+        server.followed()
+        self.assertEqual(os.stat(self.path("upgrade")).st_ino, before)
+        self.assertRegex(self.send(XCHG_UPGRADE=f"unix:{self.path('another')}"), "^0 XCHG_UPGRADE$")
+        server.followed()
+        self.assertFalse(os.path.exists(self.path("upgrade")))
+        self.assertEqual(os.stat(self.path("another")).st_mode & 0o777, 0o600)
+        server.end()
+        self.assertFalse(os.path.exists(self.path("another")))
+
+    def test_a_port_below_1024(self):
+        """The server may keep the right to bind one; another user's request must not use it."""
+        user = (lambda: (os.setgid(65534), os.setuid(65534))) if os.getuid() == 0 else None
+        os.chmod(self.folder, 0o777)
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_ADMIN=f"unix:{self.path('admin')}", preexec=user)
+        for changes in ({"XCHG_LISTEN": "127.0.0.1:0,127.0.0.1:1023"}, {"XCHG_ADMIN": "127.0.0.1:1"}):
+            self.assertIn("only root may add a port below 1024", self.ask(server, 69, user, **changes).stderr)
+        server.end()
+
+    @unittest.skipIf(os.getuid() != 0, "only root can become another user")
+    def test_a_server_that_has_changed_its_user(self):
+        """Its user can ask, again and again, although the user cannot write to the folder of the socket."""
+        os.chmod(self.folder, 0o755)
+        user = "65534"
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_USER=user)
+        before = os.stat(self.path("upgrade"))
+        self.assertEqual((before.st_uid, before.st_gid, before.st_mode & 0o777), (65534, 65534, 0o600))
+        for asker in (lambda: (os.setgid(65534), os.setuid(65534)), None, lambda: (os.setgid(65534), os.setuid(65534))):
+            self.ask(server, preexec=asker, XCHG_USER=user)
+            server.followed()
+            self.assertEqual(os.stat(self.path("upgrade")).st_ino, before.st_ino)
+        self.ask(server, 78, XCHG_USER="1")
+        server.end()
+
     @unittest.skipIf(os.getuid() != 0, "only root can become another user")
     def test_another_user(self):
         server = self.server(XCHG_UPGRADE=self.at)
@@ -131,6 +189,18 @@ class Requests(Asking, UpgradeTest):
 
 class Addresses(Asking, PausedTest):
     """What listens before an upgrade and after it."""
+
+    def test_a_request_during_an_upgrade(self):
+        """It is refused before it is looked at, and the socket is never away."""
+        server = self.paused("new 9 1 pause", XCHG_UPGRADE=self.at)
+        asked = threading.Thread(target=self.ask, args=(server,))
+        asked.start()
+        server.wait_line("point")
+        self.assertRegex(self.send(XCHG_WORKERS="none"), "^75 request: another upgrade is under way")
+        self.go_on()
+        asked.join()
+        server.followed()
+        self.assertRegex(self.send(XCHG_WORKERS="none"), "^78 ")
 
     def test_addresses_that_are_gone(self):
         """The old process stops their listeners as at a stop, with their queues; the new one keeps no socket of them."""

@@ -24,7 +24,7 @@ START_TEST(defaults) {
   ck_assert(c.model == MODEL_POOL && c.workers == 3 && c.queue == 1024);
   ck_assert(c.dispatch == XCHG_DISPATCH_LEAST && !c.pin && c.spin_ns == 0);
   ck_assert(c.handler == NULL && c.offload_threads == 4 && c.watchdog_ns == 100 * NS_PER_MS);
-  ck_assert(c.admin_count == 0 && !c.is_admin && c.stall_ns == 30 * NS_PER_S);
+  ck_assert(c.admin_count == 0 && c.use == USE_CLIENTS && c.stall_ns == 30 * NS_PER_S);
   ck_assert(c.max_connections == CONFIG_CONNECTIONS_MAX && c.overload == XCHG_OVERLOAD_WAIT);
   ck_assert(c.max_per_ip == 0 && c.allow.count == 0 && c.deny.count == 0);
   ck_assert_uint_eq(c.max_pending_bytes, 256 * 1024);

@@ -14,7 +14,7 @@ START_TEST(addresses) {
   ck_assert_uint_eq(c.admin[0].addr.port, 7001);
   ck_assert_int_eq(c.admin[1].mode, 0600);
   ck_assert_int_eq(c.admin[2].mode, 0660);
-  ck_assert(c.admin[3].any && !c.is_admin);
+  ck_assert(c.admin[3].any && c.use == USE_CLIENTS);
   config_fini(&c);
   GOOD(&c, "XCHG_ADMIN=");
   ck_assert_uint_eq(c.admin_count, 0);

@@ -337,19 +337,19 @@ END_TEST
 START_TEST(test_kinds_of_sockets) {
   int server, client = tcp_pair(&server), file = memfd_create("check", 0);
   int listener = socket(AF_INET, SOCK_STREAM, 0);
-  ck_assert(!fd_is_stream(listener, true));
+  ck_assert(!fd_is_socket(listener, SOCK_STREAM, true));
   ck_assert_int_eq(listen(listener, 1), 0);
-  ck_assert(fd_is_stream(listener, true));
-  ck_assert(!fd_is_stream(listener, false));
-  ck_assert(fd_is_stream(client, false));
-  ck_assert(!fd_is_stream(client, true));
+  ck_assert(fd_is_socket(listener, SOCK_STREAM, true));
+  ck_assert(!fd_is_socket(listener, SOCK_STREAM, false));
+  ck_assert(fd_is_socket(client, SOCK_STREAM, false));
+  ck_assert(!fd_is_socket(client, SOCK_STREAM, true));
   for (int i = 0; i < 2; i++) {
-    ck_assert(!fd_is_stream(file, i == 0));
-    ck_assert(!fd_is_stream(ends[0], i == 0));
-    ck_assert(!fd_is_stream(-1, i == 0));
+    ck_assert(!fd_is_socket(file, SOCK_STREAM, i == 0));
+    ck_assert(!fd_is_socket(ends[0], SOCK_STREAM, i == 0));
+    ck_assert(!fd_is_socket(-1, SOCK_STREAM, i == 0));
   }
   order("getsockopt", ENOBUFS, 1);
-  ck_assert(!fd_is_stream(client, false));
+  ck_assert(!fd_is_socket(client, SOCK_STREAM, false));
   close(client);
   close(server);
   close(file);

@@ -351,6 +351,25 @@ START_TEST(test_unreadable_folder) {
 }
 END_TEST
 
+/* The file gets another owner, unless another file has replaced it. */
+START_TEST(test_give) {
+  struct listener listener;
+  struct stat file;
+  ck_assert_int_eq(open_at(&listener, unix_text("d/s", ";mode=0600")), 0);
+  uint32_t uid = geteuid() == 0 ? 65534 : geteuid(), gid = geteuid() == 0 ? 65534 : getegid();
+  ck_assert_int_eq(socket_file_give(&listener.file, &listener.addr, uid, gid), 0);
+  ck_assert_int_eq(stat(in("d/s"), &file), 0);
+  ck_assert(file.st_uid == uid && file.st_gid == gid);
+  ck_assert_int_eq(rename(in("d/s"), in("d/other")), 0);
+  ck_assert_int_eq(socket_file_give(&listener.file, &listener.addr, uid, gid), -1);
+  make_victim("d/s");
+  ck_assert_int_eq(socket_file_give(&listener.file, &listener.addr, uid, gid), -1);
+  ck_assert_int_eq(errno, ENOENT);
+  ck_assert_int_eq(unlink(in("d/other")), 0);
+  listener_close(&listener);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {test_file_is_replaced_after_bind, count_of(replacements)},
@@ -362,6 +381,7 @@ int main(void) {
       {test_mode_without_proc, 2},
       {test_folder_that_cannot_be_opened, 2},
       {test_unreadable_folder, 1},
+      {test_give, 1},
   };
   return run_suite_fixture("socket_file", tests, count_of(tests), begin, end);
 }

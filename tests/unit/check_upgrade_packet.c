@@ -67,7 +67,7 @@ static void same_listener(const struct upgrade_listener *a, const struct upgrade
   ck_assert_int_eq(a->addr.proxy, b->addr.proxy);
   ck_assert_str_eq(a->addr.scope, b->addr.scope);
   ck_assert_str_eq(a->addr.path, b->addr.path);
-  ck_assert_int_eq(a->is_admin, b->is_admin);
+  ck_assert_int_eq(a->use, b->use);
   ck_assert_int_eq(a->inherited, b->inherited);
   ck_assert_str_eq(a->name, b->name);
   ck_assert_uint_eq(a->inode, b->inode);
@@ -243,7 +243,7 @@ START_TEST(test_wrong_listeners) {
       {5, UINT64_MAX, "a field with a wrong value"},
       {6, ADDR_PROXY_ANY + 1, "a field with a wrong value"},
       {2, 0, "a field with a wrong value"}, /* 8 bytes are no address */
-      {9, 2, "a field with a wrong value"},
+      {9, USE_REQUESTS + 1, "a field with a wrong value"},
       {10, 2, "a field with a wrong value"},
   };
   for (size_t i = 0; i < count_of(cases); i++) {

@@ -67,11 +67,9 @@ START_TEST(the_environment_stays) {
 END_TEST
 
 START_TEST(a_request_replaces_all_variables_of_xchgd) {
-  static const char request[] = "XCHG_LISTEN=:2\0XCHG_QUEUE=4";
-  struct upgrade_spawn_setup setup = {.environment = environment,
-                                      .request = request,
-                                      .request_size = sizeof(request),
-                                      .passed = true};
+  static const char *const request[] = {"XCHG_LISTEN=:2", "XCHG_QUEUE=4", NULL};
+  struct upgrade_spawn_setup setup = {
+      .environment = environment, .request = request, .passed = true};
   (void)run_env(&setup);
   char line[64];
   snprintf(line, sizeof(line), "LISTEN_PID=%d", (int)getpid());
