@@ -352,6 +352,14 @@ void listener_inherit(struct listener *listener, int fd, const struct addr_liste
   }
 }
 
+void listener_own(struct listener *listener, uint64_t inode, uint64_t device, bool sets_mode) {
+  socket_file_own(&listener->file, inode, device);
+  const char *failed = sets_mode ? socket_file_claim(&listener->file, &listener->addr) : NULL;
+  if (failed != NULL) {
+    warn(listener, failed);
+  }
+}
+
 enum sock_accepted listener_accept(const struct listener *listener,
                                    struct accepted_conn *accepted) {
   enum sock_accepted result = sock_accept(listener->fd, &accepted->fd, &accepted->addr);

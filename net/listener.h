@@ -63,10 +63,17 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
  * listener_inherit(listener, fd, addr, config, log):
  * Take over ${fd}, on which the process listens that this one replaces: it is bound as ${addr}
  * says.  Its backlog and options become those of ${config}.  What fails is logged.  A socket file
- * stays that process's until socket_file_own.
+ * stays that process's until listener_own.
  */
 void listener_inherit(struct listener *listener, int fd, const struct addr_listen *addr,
                       const struct config *config, struct log *log);
+
+/**
+ * listener_own(listener, inode, device, sets_mode):
+ * Own the socket file of ${listener}, which was handed over, and give it its mode if the mode is
+ * another one now.  What fails is logged.
+ */
+void listener_own(struct listener *listener, uint64_t inode, uint64_t device, bool sets_mode);
 
 /**
  * Accept one connection into ${accepted}, except the fields ip_slot and listener.  EINVAL of a UNIX

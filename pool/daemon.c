@@ -272,9 +272,9 @@ static int ask_upgrade(struct daemon *d) {
   return code == 0 ? finish_output(d) : code;
 }
 
-/* The old process of an upgrade has ended. Return: SERVER_OSERR. */
+/* The old process of an upgrade gives nothing over. Return: SERVER_OSERR. */
 static int print_alone(const struct daemon *d) {
-  fputs("the process that this one should replace has ended\n", error_begin(d));
+  fprintf(error_begin(d), "cannot replace the old process: %s\n", d->successor.why);
   return SERVER_OSERR;
 }
 

@@ -57,7 +57,13 @@ void successor_close(struct upgrade_successor *s) {
   s->listeners_count = 0;
 }
 
-/* Wait for a packet of ${kind}. Return: 0; or -1 if another comes, or none. */
+/* Return: -1, because ${why}. */
+static int give_up(struct upgrade_successor *s, const char *why) {
+  s->why = why;
+  return -1;
+}
+
+/* Wait for a packet of ${kind}. Return: 0, or -1 with s->why. */
 static int await_packet(struct upgrade_successor *s, struct upgrade_packet *packet,
                         enum upgrade_kind kind) {
   const char *why;
@@ -66,13 +72,20 @@ static int await_packet(struct upgrade_successor *s, struct upgrade_packet *pack
     struct pollfd fds[] = {{.fd = s->channel.fd, .events = POLLIN}};
     int ready = sys_poll(fds, 1, PATIENCE_MS);
     if (ready == 0 || (ready == -1 && errno != EINTR)) {
-      return -1;
+      return give_up(s, "it sends nothing");
     }
   }
-  if (result == CHANNEL_OK && packet->kind != kind) {
-    upgrade_packet_close(packet);
+  if (result == CHANNEL_REFUSED) {
+    return give_up(s, why);
   }
-  return result == CHANNEL_OK && packet->kind == kind ? 0 : -1;
+  if (result != CHANNEL_OK) {
+    return give_up(s, "it has ended");
+  }
+  if (packet->kind != kind) {
+    upgrade_packet_close(packet);
+    return give_up(s, "it sends another packet");
+  }
+  return 0;
 }
 
 int successor_hear(struct upgrade_successor *s) {
@@ -104,7 +117,7 @@ static void set_passed(struct upgrade_successor *s, struct config_facts *facts) 
 
 static int receive_listeners(struct upgrade_successor *s) {
   if (s->hello.listeners > CONFIG_LISTEN_MAX + CONFIG_ADMIN_MAX + 1) {
-    return -1;
+    return give_up(s, "it has too many listeners");
   }
   s->listeners = calloc(s->hello.listeners, sizeof(*s->listeners));
   while (s->listeners != NULL && s->listeners_count < s->hello.listeners) {
@@ -114,7 +127,7 @@ static int receive_listeners(struct upgrade_successor *s) {
     }
     s->listeners[s->listeners_count++] = packet.listener;
   }
-  return s->listeners == NULL ? -1 : 0;
+  return s->listeners == NULL ? give_up(s, "there is no memory") : 0;
 }
 
 int successor_introduce(struct upgrade_successor *s, struct config *config,
@@ -129,9 +142,11 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
                                             .workers = config->workers,
                                             .version = XCHG_VERSION}};
   upgrade_exchange(config, handler, packet.hello.exchange);
-  if (upgrade_channel_send(&s->channel, &packet) != CHANNEL_OK ||
-      upgrade_channel_agree(&s->channel, &packet.hello, &s->hello) == -1) {
-    return -1;
+  if (upgrade_channel_send(&s->channel, &packet) != CHANNEL_OK) {
+    return give_up(s, "it has ended");
+  }
+  if (upgrade_channel_agree(&s->channel, &packet.hello, &s->hello) == -1) {
+    return give_up(s, "there is no common format");
   }
   upgrade_point(POINT_HELLO, 1);
   if (receive_listeners(s) == -1) {
@@ -232,7 +247,8 @@ static void own_files(const struct upgrade_successor *s, struct listener *listen
       struct listener *listener = &listeners[j];
       if (listener->handed_over && listener->use == from->use &&
           strcmp(listener->addr.path, from->addr.path) == 0) {
-        socket_file_own(&listener->file, from->inode, from->device);
+        bool sets_mode = listener->addr.mode != from->addr.mode;
+        listener_own(listener, from->inode, from->device, sets_mode);
       }
     }
   }

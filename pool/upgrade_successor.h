@@ -35,6 +35,7 @@ enum successor_state {
 struct upgrade_successor {
   enum successor_state state;
   struct upgrade_channel channel;
+  const char *why;                    /* what has failed before READY */
   const char **environment;           /* owns: without the variable of the channel */
   struct upgrade_hello hello;         /* of the old process */
   struct upgrade_listener *listeners; /* owns, and each fd that is not -1 */
@@ -62,7 +63,7 @@ int successor_open(struct upgrade_successor *s, const char *const **environment)
 /** Free everything, and close the listeners that no server has taken. */
 void successor_close(struct upgrade_successor *s);
 
-/** Wait for HELLO. Return: 0; or -1, and the old process is gone. */
+/** Wait for HELLO. Return: 0; or -1 with the reason in ${s->why}. */
 int successor_hear(struct upgrade_successor *s);
 
 /**

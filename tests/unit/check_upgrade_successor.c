@@ -1,0 +1,111 @@
+/* check_upgrade_successor: what a new process says if the old one gives it nothing. */
+#include "pool/upgrade_successor.h"
+
+#include "pool/upgrade_spawn.h"
+
+#include "core/sys.h"
+#include "tests/fixtures/run_suite.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct upgrade_channel parent;
+static struct upgrade_successor successor;
+
+/* Begin as a new process whose old one is this test. */
+static void begin(void) {
+  static char variable[64];
+  static const char *list[] = {variable, NULL};
+  const char *const *environment = list;
+  int other;
+  ck_assert_int_eq(upgrade_channel_pair(&parent, &other), 0);
+  snprintf(variable, sizeof(variable), UPGRADE_CHANNEL_NAME "=%d", other);
+  ck_assert_int_eq(successor_open(&successor, &environment), 0);
+  ck_assert(successor_is(&successor));
+  ck_assert_ptr_null(environment[0]);
+}
+
+static void end(void) {
+  successor_close(&successor);
+  upgrade_channel_close(&parent);
+}
+
+static void send_packet(struct upgrade_packet packet) {
+  ck_assert_int_eq(upgrade_channel_send(&parent, &packet), CHANNEL_OK);
+}
+
+static void send_hello(uint64_t listeners) {
+  send_packet((struct upgrade_packet){
+      .kind = UPGRADE_HELLO,
+      .hello = {.format_min = 1, .format_max = 1, .listeners = listeners}});
+}
+
+static void introduce(const char *why) {
+  static struct config config;
+  static struct config_facts facts;
+  ck_assert_int_eq(successor_hear(&successor), 0);
+  ck_assert_int_eq(successor_introduce(&successor, &config, &facts, false), -1);
+  ck_assert_str_eq(successor.why, why);
+}
+
+START_TEST(the_old_process_has_ended) {
+  begin();
+  upgrade_channel_close(&parent);
+  ck_assert_int_eq(successor_hear(&successor), -1);
+  ck_assert_str_eq(successor.why, "it has ended");
+  end();
+}
+END_TEST
+
+START_TEST(another_packet) {
+  begin();
+  send_packet((struct upgrade_packet){.kind = UPGRADE_COMMIT});
+  ck_assert_int_eq(successor_hear(&successor), -1);
+  ck_assert_ptr_nonnull(successor.why);
+  end();
+}
+END_TEST
+
+START_TEST(too_many_listeners) {
+  begin();
+  send_hello(1000);
+  introduce("it has too many listeners");
+  end();
+}
+END_TEST
+
+/* The limit on descriptors has no room for a listener. */
+START_TEST(no_room_for_a_listener) {
+  begin();
+  send_hello(1);
+  parent.format = 1;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ck_assert_int_eq(listen(fd, 1), -1); /* it is not bound; the receiver does not look */
+  send_packet((struct upgrade_packet){
+      .kind = UPGRADE_LISTENER,
+      .listener = {.addr = {.addr = {.family = ADDR_UNIX}, .mode = -1}, .fd = fd}});
+  int lowest = dup(fd);
+  close(lowest);
+  struct rlimit limit;
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = (rlim_t)lowest;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  introduce("no room for its descriptors");
+  close(fd);
+  end();
+}
+END_TEST
+
+int main(void) {
+  const struct suite_test tests[] = {
+      {the_old_process_has_ended, 1},
+      {another_packet, 1},
+      {too_many_listeners, 1},
+      {no_room_for_a_listener, 1},
+  };
+  return run_suite("upgrade_successor", tests, count_of(tests));
+}
