@@ -174,8 +174,7 @@ static int run_logged(struct daemon *d) {
                                       .signals = &d->signals,
                                       .service = &d->service,
                                       .sandbox = &d->sandbox,
-                                      .successor = &d->successor,
-                                      .reaps_children = reaps};
+                                      .successor = &d->successor};
     code = serve_open(&d->serve, &setup);
     if (code == 0) {
       code = serve(d);

@@ -380,8 +380,7 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                         .server = &serve->server,
                                         .admin = serve->admin,
                                         .before = &setup->successor->channel,
-                                        .requests = &serve->requests.listener,
-                                        .reaps_children = setup->reaps_children};
+                                        .requests = &serve->requests.listener};
   upgrade_open(&serve->upgrade, &upgrade);
   requests_init(&serve->requests, &serve->upgrade);
   return code == 0 ? requests_open(&serve->requests, setup->successor->listeners,

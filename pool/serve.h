@@ -33,7 +33,6 @@ struct serve_setup {
   struct service *service;
   struct sandbox *sandbox; /* valid from serve_run on */
   struct upgrade_successor *successor;
-  bool reaps_children; /* SIGCHLD is ignored */
 };
 
 struct serve {

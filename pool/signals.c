@@ -73,8 +73,24 @@ void signals_reap_children(void) {
   }
 }
 
-void signals_keep_children(void) {
-  (void)signal(SIGCHLD, SIG_DFL); /* cannot fail for a signal that exists; it is blocked */
+/* Does the kernel reap children? */
+static bool reaps(const struct sigaction *action) {
+  return action->sa_handler == SIG_IGN || (action->sa_flags & SA_NOCLDWAIT) != 0;
+}
+
+void signals_keep_children(struct sigaction *before) {
+  (void)sigaction(SIGCHLD, NULL, before); /* cannot fail for a signal that exists */
+  if (reaps(before)) {
+    (void)signal(SIGCHLD, SIG_DFL); /* likewise */
+  }
+}
+
+void signals_restore_children(const struct sigaction *before) {
+  if (reaps(before)) {
+    (void)sigaction(SIGCHLD, before, NULL); /* cannot fail for a signal that exists */
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+  }
 }
 
 enum signals_what signals_note(struct signals *signals, int number, enum signals_way way) {

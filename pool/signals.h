@@ -62,8 +62,13 @@ void signals_restore_without(const sigset_t *before, int signum);
  */
 void signals_reap_children(void);
 
-/** From now on children stay until they are waited for, and SIGCHLD is SIGNALS_CHILD. */
-void signals_keep_children(void);
+/**
+ * signals_keep_children(before): from now on children stay until they are waited for.  A function
+ * of the program for SIGCHLD stays.
+ * signals_restore_children(before): restore what was before.
+ */
+void signals_keep_children(struct sigaction *before);
+void signals_restore_children(const struct sigaction *before);
 
 /**
  * signals_note(signals, number, way):

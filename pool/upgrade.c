@@ -25,7 +25,7 @@
 #define CANARY_TAKEN_NS NS_PER_S    /* how long the new process may take to take them */
 #define CANARY_NS (100 * NS_PER_MS) /* how long they run before others follow */
 #define ANSWER_NS (5 * NS_PER_S)    /* for the canary to be served, for TOTALS, and for acceptors */
-#define LOOK_AGAIN_NS (50 * NS_PER_MS)
+#define EXIT_NS NS_PER_S            /* for a new process that has closed the channel to exit */
 #define CLOCKS_NS NS_PER_S /* two clocks of one time namespace differ by less */
 
 static const char *step_name(enum upgrade_step step) {
@@ -55,13 +55,12 @@ static int refuse(struct upgrade *u, int code, const char *why, int error) {
   return code;
 }
 
-/* Kill the new process, if it has not ended; nothing is served before its end is known. */
+/* Kill the new process in the next turn; nothing is served before its end is known. */
 static void turn_back(struct upgrade *u, const char *why) {
   u->failed = u->step;
   snprintf(u->reason, sizeof(u->reason), "%s", why);
-  (void)kill(u->child, SIGKILL); /* it is our child until it is reaped, so the id is its own */
   u->step = STEP_KILL;
-  u->deadline_ns = NEVER;
+  u->deadline_ns = 0;
 }
 
 static void close_all(struct upgrade *u) {
@@ -69,21 +68,24 @@ static void close_all(struct upgrade *u) {
   giver_close(&u->giver);
   free(u->totals);
   u->totals = NULL;
+  if (u->child_fd != -1) {
+    sys_close(u->child_fd);
+    u->child_fd = -1;
+  }
   u->step = STEP_NONE;
 }
 
 /* There is no new process any more. */
 static void close_without_child(struct upgrade *u) {
   close_all(u);
-  if (u->setup.reaps_children) {
-    signals_reap_children();
-  }
+  signals_restore_children(&u->sigchld);
 }
 
 /* ---- start ---- */
 
 void upgrade_open(struct upgrade *u, const struct upgrade_setup *setup) {
-  *u = (struct upgrade){.setup = *setup, .channel = {.fd = -1}, .deadline_ns = NEVER};
+  *u = (struct upgrade){
+      .setup = *setup, .channel = {.fd = -1}, .child_fd = -1, .deadline_ns = NEVER};
   acceptor_order_init(&u->order, &setup->server->done);
   acceptor_order_init(&u->admin_order, &setup->server->done);
   u->order.acceptor = &setup->server->acceptor;
@@ -106,14 +108,13 @@ static int spawn(struct upgrade *u, const char *const *request) {
                                             .request = request,
                                             .passed = u->setup.facts->passed.count > 0,
                                             .channel = other};
-  signals_keep_children();
-  int spawned = giver_open(&u->giver, u->setup.server, &u->channel);
-  if (spawned == 0) {
-    spawned = upgrade_spawn(&spawn, &u->child);
+  signals_keep_children(&u->sigchld);
+  if (giver_open(&u->giver, u->setup.server, &u->channel) == 0) {
+    u->child_fd = upgrade_spawn(&spawn, &u->child);
   }
   int error = errno;
   sys_close(other);
-  if (spawned == -1) {
+  if (u->child_fd == -1) {
     close_without_child(u);
     return refuse(u, SERVER_OSERR, "the new process cannot be started", error);
   }
@@ -266,8 +267,6 @@ static void commit(struct upgrade *u) {
     turn_back(u, "the new process has ended");
     return;
   } /* without room for the packet, the end of the channel has its meaning */
-  u->order.taken = u->ready.listens[USE_CLIENTS];
-  u->admin_order.taken = u->ready.listens[USE_ADMIN];
   for (uint32_t i = 0; (inbox = server_inbox(u->setup.server, i)) != NULL; i++) {
     worker_send_leave(worker_of_inbox(inbox), sys_now_ns());
   }
@@ -332,8 +331,9 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
     case UPGRADE_READY:
       if (u->step == STEP_LISTENERS) {
         upgrade_point(POINT_READY, 0);
-        u->order.taken = packet->ready.data;
-        u->admin_order.taken = packet->ready.admin;
+        u->order.taken = packet->ready.listens[USE_CLIENTS];
+        u->admin_order.taken = packet->ready.listens[USE_ADMIN];
+        u->keeps_requests = packet->ready.listens[USE_REQUESTS] != 0;
         u->step = STEP_HOLD;
         u->deadline_ns = now_ns + ANSWER_NS;
       }
@@ -384,6 +384,7 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
   }
   if (u->step < STEP_LEFT) {
     turn_back(u, "the new process has ended");
+    u->deadline_ns = now_ns + EXIT_NS; /* its exit code is the outcome */
   } else if (u->step == STEP_LEFT) {
     upgrade_channel_close(&u->channel);
     giver_withdraw(&u->giver);
@@ -395,8 +396,11 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
 
 /* Has the new process ended?  Then its last packets count, and no other process can serve. */
 static void tend_kill(struct upgrade *u, uint64_t now_ns) {
-  if (!upgrade_reap(u->child, &u->status)) {
-    u->deadline_ns = now_ns + LOOK_AGAIN_NS; /* SIGCHLD comes earlier, unless another takes it */
+  if (!upgrade_reap(u->child_fd, &u->status)) {
+    if (now_ns >= u->deadline_ns) {
+      upgrade_kill(u->child_fd);
+      u->deadline_ns = NEVER;
+    }
     return;
   }
   u->deadline_ns = NEVER;
@@ -439,8 +443,8 @@ void upgrade_pass_signal(struct upgrade *u, int number) {
 }
 
 void upgrade_abort(struct upgrade *u) {
-  if (u->step > STEP_NONE && u->step < STEP_LEFT) { /* later it is the server, killed or reaped */
-    (void)kill(u->child, SIGKILL); /* it is our child until it is reaped, so the id is its own */
+  if (upgrade_running(u)) {
+    upgrade_kill(u->child_fd);
   }
 }
 
@@ -494,5 +498,9 @@ uint64_t upgrade_tend(struct upgrade *u) {
 
 int upgrade_fd(const struct upgrade *u, short *events) {
   *events = giver_sends(&u->giver) ? POLLIN | POLLOUT : POLLIN;
-  return u->step < STEP_KILL ? u->channel.fd : -1;
+  if (u->step == STEP_KILL) {
+    *events = POLLIN;
+    return u->child_fd;
+  }
+  return u->step < STEP_KILL ? u->channel.fd : -1; /* it has ended, and its packets were read */
 }

@@ -26,6 +26,8 @@
 #include "pool/upgrade_spawn.h"
 #include "pool/upgrade_send.h"
 
+#include <signal.h>
+
 enum upgrade_step {
   STEP_NONE,
   STEP_START,
@@ -46,10 +48,13 @@ struct upgrade {
   uint64_t started_ns, deadline_ns;
   struct upgrade_channel channel;
   pid_t child;
-  bool serves;        /* the new process has said that it serves the canary */
-  bool stopping;      /* a stop has begun: no upgrade may begin */
-  bool stops;         /* the new process, which is the server, has begun a stop */
-  uint64_t canary_ns; /* when the canary had gone; NEVER = not yet */
+  int child_fd;             /* owns: a pidfd, by which it is waited for and killed; -1 = none */
+  struct sigaction sigchld; /* of the program, while there is a child */
+  bool keeps_requests;      /* the new process listens at the socket of XCHG_UPGRADE */
+  bool serves;              /* the new process has said that it serves the canary */
+  bool stopping;            /* a stop has begun: no upgrade may begin */
+  bool stops;               /* the new process, which is the server, has begun a stop */
+  uint64_t canary_ns;       /* when the canary had gone; NEVER = not yet */
   struct upgrade_giver giver;
   struct acceptor_order order, admin_order; /* of the acceptors of server and admin */
   bool totals_sent, counted;                /* counted: there was no failure */
@@ -79,7 +84,7 @@ const char *upgrade_obstacle(const struct upgrade *upgrade);
  */
 int upgrade_begin(struct upgrade *upgrade, const char *const *request);
 
-/** The descriptor of the channel, or -1, and in ${*events} what to poll it for. */
+/** The descriptor to poll, or -1, and in ${*events} what for. */
 int upgrade_fd(const struct upgrade *upgrade, short *events);
 
 /** Go on. Call it after each wait. Return: when to call it again at the latest. */

@@ -65,7 +65,9 @@ void upgrade_log_turned_back(struct log *log, const struct upgrade_giver *giver,
 void upgrade_describe_status(int status, char *text, size_t size) {
   if (WIFSIGNALED(status)) {
     snprintf(text, size, "signal %d", WTERMSIG(status));
-  } else {
+  } else if (WIFEXITED(status)) {
     snprintf(text, size, "exit %d", WEXITSTATUS(status));
+  } else {
+    snprintf(text, size, "unknown");
   }
 }

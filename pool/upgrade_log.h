@@ -25,7 +25,7 @@ void upgrade_log_done(struct log *log, const struct upgrade_giver *giver,
 void upgrade_log_turned_back(struct log *log, const struct upgrade_giver *giver, const char *step,
                              const char *reason, const char *status);
 
-/** Write "exit 78" or "signal 11" for the ${status} of waitpid. */
+/** Write "exit 78" or "signal 11" for the ${status} of waitpid, "unknown" for any other value. */
 void upgrade_describe_status(int status, char *text, size_t size);
 
 #endif

@@ -23,7 +23,6 @@ struct upgrade_setup {
   struct admin *admin;                  /* NULL = there is no endpoint */
   const struct upgrade_channel *before; /* to the process before this one, while it lives */
   const struct listener *requests;      /* of XCHG_UPGRADE; not open = there is none */
-  bool reaps_children;                  /* SIGCHLD is ignored while there is no upgrade */
 };
 
 /** The exchange of a configuration as text: connections move between equal ones. */

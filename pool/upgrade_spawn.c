@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@
 #include <unistd.h>
 
 #define EXIT_NOT_EXECUTED 127
+
+/* P_PIDFD, which older headers do not have. */
+#define WAIT_PIDFD ((idtype_t)3)
 
 void upgrade_program_find(struct upgrade_program *program) {
   ssize_t size = readlink("/proc/self/exe", program->path, sizeof(program->path) - 1);
@@ -101,48 +105,92 @@ int upgrade_spawned(const char *const *environment, const char ***list) {
 /* ---- the process ---- */
 
 /*
+ * The arguments of this process, or only ${path} where they are unknown.  ${*text} has their bytes,
+ * to be freed, too.  Return: to be freed; NULL without memory.
+ */
+static const char **read_arguments(const char *path, char **text) {
+  size_t size = 0, count = 0;
+  *text = NULL;
+  FILE *from = fopen("/proc/self/cmdline", "re");
+  FILE *to = open_memstream(text, &size);
+  for (int c; from != NULL && to != NULL && (c = fgetc(from)) != EOF;) {
+    fputc(c, to);
+  }
+  if (from != NULL) {
+    (void)fclose(from); /* it was only read */
+  }
+  if (to == NULL || fclose(to) == EOF) {
+    return NULL;
+  }
+  for (size_t i = 0; i < size; i++) {
+    count += (*text)[i] == 0;
+  }
+  const char **list = calloc(count + 2, sizeof(*list)); /* ${path} and NULL */
+  if (list != NULL) {
+    list[0] = path;
+  }
+  for (size_t i = 0, at = 0; list != NULL && i < count; i++, at += strlen(*text + at) + 1) {
+    list[i] = *text + at;
+  }
+  return list;
+}
+
+/*
  * In the child, which shares the memory of this process until it executes the program: only system
  * calls.  Its table of descriptors is its own.
  */
-static void execute(int binary, int channel, const char *path, const char **list) {
-  const char *const argv[] = {path, NULL};
+static void execute(int binary, int channel, const char *const *arguments, const char **list) {
   if (fcntl(channel, F_SETFD, 0) == 0) {
-    (void)syscall(SYS_execveat, binary, "", argv, list, AT_EMPTY_PATH); /* it returns on failure */
+    (void)syscall(SYS_execveat, binary, "", arguments, list, AT_EMPTY_PATH); /* it returns on failure */
   }
   _exit(EXIT_NOT_EXECUTED);
 }
 
-/* Return: the id of the new process, or -1 with errno. */
-static pid_t start(int binary, int channel, const char *path, const char **list) {
-  pid_t child = vfork(); /* fork would copy the tables of a large process */
-  if (child == 0) {
-    execute(binary, channel, path, list);
+/* Return: the descriptor of the new process ${*child}, or -1 with errno. */
+static int start(int binary, int channel, const char *const *arguments, const char **list,
+                 pid_t *child) {
+  *child = vfork(); /* fork would copy the tables of a large process */
+  if (*child == 0) {
+    execute(binary, channel, arguments, list);
   }
-  return child;
+  return *child == -1 ? -1 : (int)syscall(SYS_pidfd_open, *child, 0);
 }
 
 int upgrade_spawn(const struct upgrade_spawn_setup *setup, pid_t *child) {
   struct own_texts own;
+  char *text;
   const char *path = setup->program->path;
   if (path[0] == 0) {
     return fail(ENOENT);
   }
-  int binary = open(path, O_RDONLY | O_CLOEXEC);
+  int binary = open(path, O_PATH | O_CLOEXEC); /* it needs no right to read, and never waits */
   if (binary == -1) {
     return -1;
   }
   const char **list = make_environment(setup, &own);
-  *child = list == NULL ? -1 : start(binary, setup->channel, path, list);
-  int error = list == NULL ? ENOMEM : errno;
+  const char **arguments = read_arguments(path, &text);
+  int fd = -1, error = ENOMEM;
+  if (list != NULL && arguments != NULL) {
+    fd = start(binary, setup->channel, arguments, list, child);
+    error = errno;
+  }
   free(list);
+  free(arguments);
+  free(text);
   sys_close(binary);
-  return *child == -1 ? fail(error) : 0;
+  return fd == -1 ? fail(error) : fd;
 }
 
-bool upgrade_reap(pid_t child, int *status) {
-  pid_t ended = waitpid(child, status, WNOHANG);
-  if (ended == -1 && errno == ECHILD) {
-    *status = 0; /* another has reaped it */
+void upgrade_kill(int fd) {
+  (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0); /* ESRCH: it has ended */
+}
+
+bool upgrade_reap(int fd, int *status) {
+  siginfo_t info = {.si_pid = 0};
+  if (waitid(WAIT_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) == -1) {
+    *status = UPGRADE_UNKNOWN;
+    return errno == ECHILD; /* another part of the program has waited for it */
   }
-  return ended == child || (ended == -1 && errno == ECHILD);
+  *status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
+  return info.si_pid != 0;
 }

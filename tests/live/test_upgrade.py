@@ -123,6 +123,17 @@ class Handlers(UpgradeTest):
         server.end()
 
 
+    def test_arguments_of_a_program(self):
+        """A program with arguments of its own starts with them again."""
+        program = os.path.join(os.path.dirname(PROGRAM), "tests/live/argument_server")
+        server = self.server(wrap=[program], program="two words", XCHG_EXCHANGE=None)
+        for _ in range(2):
+            with server.connect() as client:
+                self.assertEqual(receive_exactly(client, 9), b"two words")
+            server.upgrade()
+        server.end()
+
+
 class Listeners(UpgradeTest):
     def test_unix_socket(self):
         """The file is never unlinked or bound again, and the last process removes it."""

@@ -191,6 +191,35 @@ START_TEST(a_raised_signal_is_discarded) {
 }
 END_TEST
 
+static void on_child(int number) { (void)number; }
+
+/* A child of an upgrade stays, whatever the program has chosen for its own; that returns later. */
+START_TEST(children_stay_for_a_while) {
+  const struct sigaction ways[] = {{.sa_handler = SIG_IGN},
+                                   {.sa_handler = SIG_DFL},
+                                   {.sa_handler = on_child, .sa_flags = SA_RESTART},
+                                   {.sa_handler = on_child, .sa_flags = SA_NOCLDWAIT}};
+  struct sigaction before, now;
+  open_signals();
+  ck_assert_int_eq(sigaction(SIGCHLD, &ways[_i], NULL), 0);
+  signals_keep_children(&before);
+  ck_assert_int_eq(sigaction(SIGCHLD, NULL, &now), 0);
+  ck_assert((now.sa_handler == on_child) == (_i == 2));
+  pid_t child = fork();
+  if (child == 0) {
+    _exit(7);
+  }
+  int status;
+  ck_assert_int_eq(waitpid(child, &status, 0), child);
+  ck_assert_int_eq(WEXITSTATUS(status), 7);
+  signals_restore_children(&before);
+  ck_assert_int_eq(sigaction(SIGCHLD, NULL, &now), 0);
+  ck_assert(now.sa_handler == ways[_i].sa_handler);
+  ck_assert_int_eq(now.sa_flags & SA_NOCLDWAIT, ways[_i].sa_flags & SA_NOCLDWAIT);
+  signals_close(&signals);
+}
+END_TEST
+
 START_TEST(the_descriptor_is_not_inherited) {
   open_signals();
   ck_assert_int_ne(fcntl(signals.fd, F_GETFD) & FD_CLOEXEC, 0);
@@ -205,7 +234,8 @@ int main(void) {
       {a_repetition_is_the_same_signal, 1},      {a_later_repetition_is_a_second_signal, 1},
       {a_signal_that_comes_both_ways_is_one, 2}, {some_are_ignored, 1},
       {inherited_ignored_signals_arrive, 1},     {threads_inherit_the_mask, 1},
-      {a_raised_signal_is_discarded, 1},         {the_descriptor_is_not_inherited, 1},
+      {a_raised_signal_is_discarded, 1},         {children_stay_for_a_while, 4},
+      {the_descriptor_is_not_inherited, 1},
   };
   return run_suite("signals", tests, count_of(tests));
 }
