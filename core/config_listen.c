@@ -21,6 +21,12 @@
 /* The admin endpoint's own: connections, two reactors, the eventfd of its end, /proc/self/stat. */
 #define RESERVE_ADMIN (CONFIG_ADMIN_CONNECTIONS + 2 * RESERVE_PER_REACTOR + 2)
 
+/*
+ * An upgrade's: 2 of the channel, 1 each of the program, the new process and the records, 2 of who
+ * asks for it, and the socket of XCHG_UPGRADE with its folder.
+ */
+#define RESERVE_UPGRADE 9
+
 #define STALL_MIN_NS NS_PER_S
 
 /* One for each address, and another one for the folder of each UNIX socket. */
@@ -41,7 +47,8 @@ uint64_t config_reserve(const struct config *config, const struct config_facts *
   uint64_t admin = passed->admin_count > 0 ? passed->admin_count
                                            : count_listeners(config->admin, config->admin_count);
   return RESERVE_BASE + RESERVE_SPARE + listeners + RESERVE_PER_REACTOR * reactors + admin +
-         (admin > 0 ? RESERVE_ADMIN : 0);
+         (admin > 0 ? RESERVE_ADMIN : 0) +
+         (config->model == MODEL_POOL && config->upgrade != UPGRADE_OFF ? RESERVE_UPGRADE : 0);
 }
 
 static bool is_wildcard(const struct addr_listen *listen) {

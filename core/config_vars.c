@@ -267,8 +267,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
              "RLIMIT_NOFILE is first raised to its hard limit. The reserve is what the server "
              "itself needs: 20 descriptors, one for each listener, another one for each UNIX "
              "listener, and two for each worker. XCHG_ADMIN adds 30, and one or two for each of "
-             "its addresses in the same way. A higher value is a fault. Outside "
-             "XCHG_MODEL=pool the default is 1024, or less if RLIMIT_NOFILE is lower."},
+             "its addresses in the same way, and XCHG_UPGRADE adds 9. A higher value is a fault. "
+             "Outside XCHG_MODEL=pool the default is 1024, or less if RLIMIT_NOFILE is lower."},
     [VAR_OVERLOAD] = {.name = "XCHG_OVERLOAD",
                       .kind = KIND_ENUM,
                       BOTH(overload),
@@ -464,9 +464,8 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .what = "let a new process take over all connections, see docs/upgrade.md",
          .more = "off: SIGUSR2 is ignored. on: SIGUSR2 starts an upgrade. unix:/path: xchgd "
                  "--upgrade starts one, too, through this socket. It has the mode 0600 and belongs "
-                 "to the user of the server. Unless "
-                 "off, the main thread stays outside of the sandbox, and XCHG_SANDBOX=on and trap "
-                 "are faults."},
+                 "to the user of the server. Unless off, the main thread stays outside of the "
+                 "sandbox, and XCHG_SANDBOX=on and trap are faults."},
     [VAR_UPGRADE_TIMEOUT] =
         {.name = "XCHG_UPGRADE_TIMEOUT",
          .kind = KIND_TIME,

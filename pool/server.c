@@ -238,7 +238,9 @@ static void *acceptor_main(void *argument) {
  * grace period: 6 to 19 ms at 256, 512, 1,024, 2,048 and 4,096 descriptors.
  */
 static void grow_descriptor_table(const struct xchg_server *server) {
-  int last = (int)min_u64(server->config->descriptors, TABLE_MAX) - 1;
+  const struct config *config = server->config;
+  uint64_t more = sub_sat_u64(config->adopted, config->max_connections);
+  int last = (int)min_u64(config->descriptors + more, TABLE_MAX) - 1;
   int fd = fcntl(server->done.fd, F_DUPFD_CLOEXEC, last);
   if (fd != -1) { /* a failure costs only the waits */
     sys_close(fd);

@@ -137,6 +137,12 @@ START_TEST(reserve) {
   ck_assert_uint_eq(LOAD(&c, &facts), 0);
   ck_assert_uint_eq(config_reserve(&c, &facts), one);
   config_fini(&c);
+  ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_UPGRADE=on"), 0);
+  ck_assert_uint_eq(config_reserve(&c, &facts), one + 9);
+  config_fini(&c);
+  ck_assert_uint_eq(LOAD(&c, &facts, "XCHG_UPGRADE=on", "XCHG_MODEL=thread"), 0); /* ignored */
+  ck_assert_uint_lt(config_reserve(&c, &facts), one + 9);
+  config_fini(&c);
 }
 END_TEST
 
