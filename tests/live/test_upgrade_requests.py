@@ -8,7 +8,7 @@ import threading
 import unittest
 
 from upgrade import MODE, PAUSED, PausedTest, UpgradeTest, exchange
-from xchgd import LIMIT, is_closed, numbers, receive_exactly, run
+from xchgd import LIMIT, PROGRAM, is_closed, numbers, receive_exactly, run
 
 
 class Asking:
@@ -132,15 +132,15 @@ class Requests(Asking, UpgradeTest):
 
     def test_requests_that_xchgd_would_not_send(self):
         server = self.server(XCHG_UPGRADE=self.at)
-        self.assertRegex(self.send(fds=[0]), "^78 request: it has descriptors")
-        self.assertRegex(self.send(""), "^78 request: it is no list of variables")
-        self.assertRegex(self.send("\0PATH=/bin\0"), "^78 request: it is no list of variables")
-        self.assertRegex(self.send("\0XCHG_WORKERS\0"), "^78 request: it is no list of variables")
-        self.assertRegex(self.send(XCHG_WORKERS="none"), "^78 request: the configuration has a fault")
-        self.assertRegex(self.send(XCHG_UPGRADE="off"), "^78 request: XCHG_UPGRADE must not be off")
-        self.assertRegex(self.send(XCHG_MODEL="fork"), "^78 request: XCHG_MODEL must be pool")
-        self.assertRegex(self.send(XCHG_USER="1"), "^78 request: XCHG_USER must be the user of the server")
-        self.assertEqual(len(server.messages("upgrading")), 0)
+        self.assertRegex(self.send(fds=[0]), "^78 at step 'request': it has descriptors")
+        self.assertRegex(self.send(""), "^78 at step 'request': it is no list of variables")
+        self.assertRegex(self.send("\0PATH=/bin\0"), "^78 at step 'request': it is no list of variables")
+        self.assertRegex(self.send("\0XCHG_WORKERS\0"), "^78 at step 'request': it is no list of variables")
+        self.assertRegex(self.send(XCHG_WORKERS="none"), "^78 at step 'request': the configuration has a fault")
+        self.assertRegex(self.send(XCHG_UPGRADE="off"), "^78 at step 'request': XCHG_UPGRADE must not be off")
+        self.assertRegex(self.send(XCHG_MODEL="fork"), "^78 at step 'request': XCHG_MODEL must be pool")
+        self.assertRegex(self.send(XCHG_USER="1"), "^78 at step 'request': XCHG_USER must be the user of the server")
+        self.assertRegex(self.send(XCHG_UPGRADE=f"unix:{self.path('no')}/upgrade"), "^69 at step 'listeners': the new process has ended")
         before = os.stat(self.path("upgrade")).st_ino
         self.assertRegex(self.send(), "^0 ")
         server.followed()
@@ -152,13 +152,67 @@ class Requests(Asking, UpgradeTest):
         server.end()
         self.assertFalse(os.path.exists(self.path("another")))
 
+    def test_variables_that_are_not_set(self):
+        """They get their defaults, and the names of all that change are printed."""
+        given = {"XCHG_QUEUE": "77", "XCHG_BACKLOG": "78", "XCHG_MAX_PENDING": "2MiB", "XCHG_MAX_MESSAGE": "3000", "XCHG_WRITE_TIMEOUT": "79s",
+                 "XCHG_MESSAGE_TIMEOUT": "80s", "XCHG_MAX_LIFETIME": "81s", "XCHG_DRAIN_TIMEOUT": "82s", "XCHG_MAX_PER_IP": "83",
+                 "XCHG_UPGRADE_TIMEOUT": "84s", "XCHG_LOG_FORMAT": "logfmt", "XCHG_DRAIN_DELAY": "1ms", "XCHG_MAX_CONNECTIONS": "85",
+                 "XCHG_KEEPALIVE": "off", "XCHG_NODELAY": "off", "XCHG_SNDBUF": "86KiB"}
+        server = self.server(XCHG_UPGRADE=self.at, **given)
+        changed = self.ask(server).stdout.removeprefix("upgraded; changed variables: ").split()
+        self.assertEqual(set(changed), set(given))
+        self.assertGreater(len(" ".join(changed)), 255)
+        server.followed()
+        with open(f"/proc/{server.pid}/environ") as stream:
+            self.assertEqual([text for text in stream.read().split("\0") if text.split("=")[0] in given], [])
+        self.assertEqual(self.ask(server).stdout, "upgraded; changed variables: none\n")
+        server.followed()
+        server.end()
+
+    def as_user(self):
+        """What lets a process run as an ordinary user."""
+        os.chmod(self.folder, 0o777)
+        return (lambda: (os.setgid(65534), os.setuid(65534))) if os.getuid() == 0 else None
+
     def test_a_port_below_1024(self):
         """The server may keep the right to bind one; another user's request must not use it."""
-        user = (lambda: (os.setgid(65534), os.setuid(65534))) if os.getuid() == 0 else None
-        os.chmod(self.folder, 0o777)
+        user = self.as_user()
         server = self.server(XCHG_UPGRADE=self.at, XCHG_ADMIN=f"unix:{self.path('admin')}", preexec=user)
         for changes in ({"XCHG_LISTEN": "127.0.0.1:0,127.0.0.1:1023"}, {"XCHG_ADMIN": "127.0.0.1:1"}):
             self.assertIn("only root may add a port below 1024", self.ask(server, 69, user, **changes).stderr)
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as stream:
+            if user and int(stream.read()) >= 1024:  # root may ask, but the new process cannot bind it
+                self.assertIn("listeners", self.ask(server, 69, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:1").stderr)
+        server.end()
+
+    @unittest.skipIf(os.getuid() != 0, "only root can bind a port below 1024")
+    def test_a_port_below_1024_that_stays(self):
+        for port in range(600, 1024):
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                break
+        user = self.as_user()
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_LISTEN=f"127.0.0.1:{port}", XCHG_USER="65534")
+        clients = self.clients(server, 3)
+        for _ in range(2):
+            self.ask(server, 0, user, XCHG_LISTEN=f"127.0.0.1:{port}", XCHG_USER="65534")
+            self.assertEqual(numbers(server.followed())["moved"], len(clients))
+            clients += self.clients(server, 1)
+        server.end()
+
+    def test_what_only_root_may_change(self):
+        user = self.as_user()
+        holder = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/holder.so")
+        server = self.server(XCHG_UPGRADE=self.at, preexec=user)
+        result = self.ask(server, 78, user, XCHG_HANDLER=holder, XCHG_EXCHANGE=None)
+        self.assertIn("only root may change XCHG_HANDLER", result.stderr)
+        if MODE != "off":
+            self.assertIn("only root may weaken XCHG_SANDBOX", self.ask(server, 78, user, XCHG_SANDBOX="off").stderr)
+        if user:
+            self.ask(server, XCHG_SANDBOX="off")
+            server.followed()
+            self.ask(server, XCHG_HANDLER=holder, XCHG_EXCHANGE=None, XCHG_SANDBOX="off")
+            server.followed()
         server.end()
 
     @unittest.skipIf(os.getuid() != 0, "only root can become another user")
@@ -190,13 +244,24 @@ class Requests(Asking, UpgradeTest):
 class Addresses(Asking, PausedTest):
     """What listens before an upgrade and after it."""
 
+    def test_mode_of_a_socket_file(self):
+        path = self.path("data")
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_LISTEN=f"unix:{path};mode=0600")
+        before = os.stat(path)
+        for mode in ("0660", "0606"):
+            self.ask(server, XCHG_LISTEN=f"unix:{path};mode={mode}")
+            server.followed()
+            after = os.stat(path)
+            self.assertEqual((after.st_ino, after.st_mode & 0o777), (before.st_ino, int(mode, 8)))
+        self.assertEqual([line for line in server.lines if "level=warn" in line], [])
+
     def test_a_request_during_an_upgrade(self):
         """It is refused before it is looked at, and the socket is never away."""
         server = self.paused("new 9 1 pause", XCHG_UPGRADE=self.at)
         asked = threading.Thread(target=self.ask, args=(server,))
         asked.start()
         server.wait_line("point")
-        self.assertRegex(self.send(XCHG_WORKERS="none"), "^75 request: another upgrade is under way")
+        self.assertRegex(self.send(XCHG_WORKERS="none"), "^75 at step 'request': another upgrade is under way")
         self.go_on()
         asked.join()
         server.followed()
