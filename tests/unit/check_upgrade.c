@@ -9,6 +9,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,6 +48,8 @@ static void make_ready(void) {
     pause();
     _exit(1);
   }
+  upgrade.child_fd = (int)syscall(SYS_pidfd_open, upgrade.child, 0);
+  ck_assert_int_ne(upgrade.child_fd, -1);
 }
 
 static void tear_down(void) {
@@ -96,7 +99,7 @@ START_TEST(a_stop_comes_early) {
   AWAIT(tend_until(STEP_NONE));
   ck_assert_str_eq(upgrade.outcome.reason, "a stop has begun");
   ck_assert(!upgrade_cancel(&upgrade));
-  ck_assert_int_eq(upgrade_begin(&upgrade, NULL, 0), 75);
+  ck_assert_int_eq(upgrade_begin(&upgrade, NULL), 75);
   tear_down();
 }
 END_TEST
