@@ -56,7 +56,6 @@ void upgrade_log_turned_back(struct log *log, const struct upgrade_giver *giver,
   log_str(&line, "step", step);
   log_str(&line, "reason", reason);
   log_str(&line, "status", status);
-  log_u64(&line, "moved", giver->moved);
   log_u64(&line, "returned", giver->returned);
   log_u64(&line, "lost", giver->moved + giver->lost);
   log_end(&line);

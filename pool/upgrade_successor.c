@@ -327,7 +327,11 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
 static void on_gone(struct upgrade_successor *s) {
   struct server_base *base = s->server->base;
   if (s->state < SUCCESSOR_COMMITTED) {
-    log_msg(s->log, LOG_WARN, "the old process has ended during the upgrade: this one serves");
+    struct log_line line;
+    log_begin(&line, s->log, LOG_WARN,
+              "the old process has ended during the upgrade: this one serves");
+    log_u64(&line, "moved", s->taker.taken);
+    log_end(&line);
     accept_data(s);
     accept_admin(s);
     own_all_files(s);

@@ -60,8 +60,9 @@ class Failures(PausedTest):
                     self.assertEqual(server.wait_end(child), 71)
                     continue
                 server.now = child
-                server.wait_line("the old process has ended during the upgrade: this one serves")
+                fields = server.wait_line("the old process has ended during the upgrade: this one serves")
                 alive = [client for client in clients if lives(client)]
+                self.assertEqual(int(fields["moved"]), len(alive))
                 self.clients(server, 3)
                 values = server.stats()
                 check_totals(values)

@@ -183,6 +183,7 @@ class PausedTest(UpgradeTest):
         fields = numbers(server.turned_back())
         alive = [client for client in clients if lives(client)]
         self.assertEqual(len(alive), len(clients) - fields["lost"])
+        self.assertNotIn("moved", fields)  # they are lost
         if lost is not None:
             self.assertEqual(fields["lost"], lost)
         alive += self.clients(server, 1)
