@@ -225,6 +225,10 @@ static void tend_canary(struct upgrade *u, uint64_t now_ns) {
     u->canary_ns = now_ns;
     upgrade_point(POINT_CANARY_TAKEN, 0);
   }
+  if (u->giver.moved == 0 && u->giver.returned > 0) {
+    turn_back(u, "the new process takes no connection");
+    return;
+  }
   u->deadline_ns = u->canary_ns + (u->serves ? CANARY_NS : ANSWER_NS);
   if (u->giver.moved == 0 || (u->serves && now_ns >= u->deadline_ns)) {
     u->step = STEP_BATCHES;

@@ -72,17 +72,21 @@ class Requests(Asking, UpgradeTest):
         self.assertEqual((totals["accepted"], totals["closed_drain"], totals["finished"]), (6, 5, 1))
         server.end()
 
+    def proxied(self, server, count, address):
+        """Clients whose connections began with a PROXY header."""
+        found = [server.connect(address=address) for _ in range(count)]
+        for client in found:
+            self.addCleanup(client.close)
+            client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n")
+            exchange(client, b"x")
+        return found
+
     def test_refused_connections(self):
         """Connections with a PROXY header stay if the new process has no listener for any; all others move."""
         variables = {"XCHG_PROXY_TRUST": "127.0.0.1", "XCHG_DRAIN_TIMEOUT": "1s"}
-        server = self.server(XCHG_UPGRADE=self.at, XCHG_LISTEN="127.0.0.1:0;proxy=v1,127.0.0.1:0", **variables)
-        proxied, plain = ([server.connect(address=address) for _ in range(10)] for address in server.addresses)
-        for client in proxied + plain:
-            self.addCleanup(client.close)
-        for client in proxied:
-            client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n")
-        for client in proxied + plain:
-            exchange(client, b"x")
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0;proxy=v1", **variables)
+        plain = self.clients(server, 10)
+        proxied = self.proxied(server, 10, server.addresses[1])
         self.ask(server, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0", **variables)
         stays = server.wait_line("connections stay with the old process")
         self.assertEqual((stays["count"], stays["reason"]), ("10", "the new process has refused it"))
@@ -92,6 +96,16 @@ class Requests(Asking, UpgradeTest):
         self.assertEqual((fields["moved"], fields["stayed"]), ("10", "10"))
         for client in plain:
             exchange(client, b"y")
+        server.end()
+
+    def test_all_connections_are_refused(self):
+        """Nothing has moved, so nothing is lost if the upgrade is turned back."""
+        server = self.server(XCHG_UPGRADE=self.at, XCHG_LISTEN="127.0.0.1:0;proxy=v1", XCHG_PROXY_TRUST="127.0.0.1")
+        clients = self.proxied(server, 20, server.addresses[0])
+        self.assertIn("the new process takes no connection", self.ask(server, 71, XCHG_PROXY_TRUST="127.0.0.1").stderr)
+        for client in clients:
+            exchange(client, b"y")
+        self.assertEqual(server.stats()["open"], 20)
         server.end()
 
     def test_a_late_failure(self):
