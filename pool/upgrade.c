@@ -26,7 +26,7 @@
 #define CANARY_NS (100 * NS_PER_MS) /* how long they run before others follow */
 #define ANSWER_NS (5 * NS_PER_S)    /* for the canary to be served, for TOTALS, and for acceptors */
 #define EXIT_NS NS_PER_S            /* for a new process that has closed the channel to exit */
-#define CLOCKS_NS NS_PER_S /* two clocks of one time namespace differ by less */
+#define CLOCKS_NS NS_PER_S          /* two clocks of one time namespace differ by less */
 
 static const char *step_name(enum upgrade_step step) {
   static const char *const names[] = {"none",    "start",  "listeners", "hold", "canary",
@@ -68,10 +68,7 @@ static void close_all(struct upgrade *u) {
   giver_close(&u->giver);
   free(u->totals);
   u->totals = NULL;
-  if (u->child_fd != -1) {
-    sys_close(u->child_fd);
-    u->child_fd = -1;
-  }
+  upgrade_forget(&u->child_fd);
   u->step = STEP_NONE;
 }
 
@@ -502,9 +499,5 @@ uint64_t upgrade_tend(struct upgrade *u) {
 
 int upgrade_fd(const struct upgrade *u, short *events) {
   *events = giver_sends(&u->giver) ? POLLIN | POLLOUT : POLLIN;
-  if (u->step == STEP_KILL) {
-    *events = POLLIN;
-    return u->child_fd;
-  }
-  return u->step < STEP_KILL ? u->channel.fd : -1; /* it has ended, and its packets were read */
+  return u->step < STEP_KILL ? u->channel.fd : u->step == STEP_KILL ? u->child_fd : -1;
 }

@@ -141,7 +141,8 @@ static const char **read_arguments(const char *path, char **text) {
  */
 static void execute(int binary, int channel, const char *const *arguments, const char **list) {
   if (fcntl(channel, F_SETFD, 0) == 0) {
-    (void)syscall(SYS_execveat, binary, "", arguments, list, AT_EMPTY_PATH); /* it returns on failure */
+    /* it returns on failure */
+    (void)syscall(SYS_execveat, binary, "", arguments, list, AT_EMPTY_PATH);
   }
   _exit(EXIT_NOT_EXECUTED);
 }
@@ -183,6 +184,13 @@ int upgrade_spawn(const struct upgrade_spawn_setup *setup, pid_t *child) {
 
 void upgrade_kill(int fd) {
   (void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0); /* ESRCH: it has ended */
+}
+
+void upgrade_forget(int *fd) {
+  if (*fd != -1) {
+    sys_close(*fd);
+    *fd = -1;
+  }
 }
 
 bool upgrade_reap(int fd, int *status) {

@@ -51,6 +51,9 @@ int upgrade_spawn(const struct upgrade_spawn_setup *setup, pid_t *child);
 /** Kill the process ${fd}, if it has not ended. */
 void upgrade_kill(int fd);
 
+/** Close ${*fd} and set it to -1, if it is not. */
+void upgrade_forget(int *fd);
+
 /** Has the process ${fd} ended? Then ${*status} is that of waitpid; UPGRADE_UNKNOWN = unknown. */
 bool upgrade_reap(int fd, int *status);
 

@@ -209,7 +209,7 @@ int main(int argc, char **argv) {
     return print_all(argc, argv);
   }
   if (argc == 1) {
-    execv("/proc/self/exe", (char *[]){argv[0], (char *)(uintptr_t)ARGUMENT, (char *)(uintptr_t) "", NULL});
+    execv(argv[0], (char *[]){argv[0], (char *)(uintptr_t)ARGUMENT, (char *)(uintptr_t) "", NULL});
   }
   return run_suite("upgrade_spawn", tests, count_of(tests));
 }

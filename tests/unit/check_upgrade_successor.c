@@ -40,8 +40,7 @@ static void send_packet(struct upgrade_packet packet) {
 
 static void send_hello(uint64_t listeners) {
   send_packet((struct upgrade_packet){
-      .kind = UPGRADE_HELLO,
-      .hello = {.format_min = 1, .format_max = 1, .listeners = listeners}});
+      .kind = UPGRADE_HELLO, .hello = {.format_min = 1, .format_max = 1, .listeners = listeners}});
 }
 
 static void introduce(const char *why) {
