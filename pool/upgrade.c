@@ -90,10 +90,6 @@ void upgrade_open(struct upgrade *u, const struct upgrade_setup *setup) {
   upgrade_program_find(&u->program);
 }
 
-static bool send_packet(struct upgrade *u, const struct upgrade_packet *packet) {
-  return upgrade_channel_send(&u->channel, packet) == CHANNEL_OK;
-}
-
 /* Return: 0, or an exit code. */
 static int spawn(struct upgrade *u, const char *const *request) {
   int other;
@@ -131,8 +127,7 @@ int upgrade_begin(struct upgrade *u, const char *const *request) {
     return refuse(u, 75, obstacle, 0);
   }
   if (getpid() == 1) {
-    return refuse(u, SERVER_OSERR, "this is the first process of a container, which its end ends",
-                  0);
+    return refuse(u, SERVER_OSERR, "the end of this process would end its container", 0);
   }
   u->outcome = (struct upgrade_outcome){.code = UINT64_MAX};
   u->started_ns = sys_now_ns();
@@ -145,7 +140,7 @@ int upgrade_begin(struct upgrade *u, const char *const *request) {
   u->step = STEP_START;
   u->deadline_ns = add_sat_u64(u->started_ns, u->setup.config->upgrade_timeout_ns);
   upgrade_make_hello(&u->setup, &packet.hello);
-  if (!send_packet(u, &packet)) {
+  if (upgrade_channel_send(&u->channel, &packet) != CHANNEL_OK) {
     turn_back(u, "the channel is closed");
   }
   upgrade_point(POINT_SPAWNED, 0);
@@ -253,7 +248,7 @@ static void send_totals(struct upgrade *u) {
   bool sent = true;
   struct upgrade_packet packet = {.kind = UPGRADE_LEFT};
   for (uint32_t i = 0; sent && giver_left(&u->giver, i, &packet.left); i++) {
-    sent = send_packet(u, &packet);
+    sent = upgrade_channel_send(&u->channel, &packet) == CHANNEL_OK;
   }
   u->totals = malloc(sizeof(*u->totals));
   u->counted = sent && u->totals != NULL && upgrade_send_totals(&u->setup, &u->channel, u->totals);
@@ -439,7 +434,7 @@ bool upgrade_cancel(struct upgrade *u) {
 void upgrade_pass_signal(struct upgrade *u, int number) {
   const struct upgrade_packet packet = {.kind = UPGRADE_SIGNAL, .signal = (uint64_t)number};
   if (upgrade_left(u)) {
-    (void)send_packet(u, &packet); /* if it has ended there is none to tell */
+    (void)upgrade_channel_send(&u->channel, &packet); /* if it has ended there is none to tell */
   }
 }
 
