@@ -171,8 +171,6 @@ struct xchg_conn *conn_unpack(struct conn_ctx *ctx, const struct conn_record *re
   return conn;
 }
 
-void conn_unpack_undo(struct xchg_conn *conn) { forget(conn); }
-
 void conn_resume(struct xchg_conn *conn, const struct conn_record *record) {
   struct reactor *reactor = conn->ctx->reactor;
   conn->state = record->conn.state;

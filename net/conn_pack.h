@@ -19,7 +19,7 @@
  *   the record      the caller.  It is one block of bytes, in the caller's memory, and the same
  *                   bytes for a worker of this process and for another process
  *   the descriptor  the connection until conn_pack, then the caller.  The connection from a
- *                   successful conn_unpack on, and the caller again after conn_unpack_undo
+ *                   successful conn_unpack on
  *   the ip_slot     likewise.  In this process it moves unchanged.  For another process the sender
  *                   keeps it until the receiver has said TAKEN, and then returns it by
  *                   admission_release.  The receiver gets one of its own by admission_adopt, which
@@ -79,9 +79,6 @@ size_t conn_pack(struct xchg_conn *conn, uint8_t *bytes, struct conn_owned *owne
  * timer without on_timer.
  */
 struct xchg_conn *conn_unpack(struct conn_ctx *ctx, const struct conn_record *record);
-
-/** Free ${conn}, which was not resumed. Descriptor and admission slot are the caller's again. */
-void conn_unpack_undo(struct xchg_conn *conn);
 
 /**
  * conn_resume(conn, record):

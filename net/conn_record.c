@@ -136,10 +136,9 @@ static void set_flags(struct xchg_conn *conn, uint64_t flags) {
 
 #define ADDRESS_BYTES 19 /* address 16, port 2, family 1 */
 #define PARTS_MAX (1 + 2 * CONN_REFS_MAX)
-/* Head, numbers, FLAGS, LISTENER and OPENED, three addresses, the heads of four other fields. */
-#define FIXED_ROOM                                                                                \
-  (CONN_RECORD_HEAD + (count_of(numbers) + 3) * FIELD_NUMBER + 3 * (FIELD_HEAD + ADDRESS_BYTES) + \
-   4 * FIELD_HEAD)
+/* Numbers, FLAGS, LISTENER and OPENED, three addresses, the heads of four other fields. */
+#define FIXED_ROOM \
+  ((count_of(numbers) + 3) * FIELD_NUMBER + 3 * (FIELD_HEAD + ADDRESS_BYTES) + 4 * FIELD_HEAD)
 
 static uint32_t groups_count(const struct xchg_conn *conn) {
   return conn->cold->memberships == NULL ? 0 : conn->cold->memberships->count;
@@ -227,7 +226,6 @@ size_t conn_record_write(const struct xchg_conn *conn, uint8_t *bytes) {
     record.pace = ctx->paces[slot];
   }
   record.scanned = conn->in == NULL ? 0 : conn->in->scanned;
-  writer.size = CONN_RECORD_HEAD;
   put_numbers(&writer, &record);
   fields_put_number(&writer, TAG_FLAGS, flags_of(conn));
   put_address(&writer, TAG_ADDRESS, &record.peer.addr);
@@ -240,9 +238,6 @@ size_t conn_record_write(const struct xchg_conn *conn, uint8_t *bytes) {
   put_buf(&writer, TAG_INPUT, conn->in);
   put_output(&writer, &conn->out);
   assert(!writer.full && writer.size <= CONN_RECORD_MAX);
-  fields_store(bytes, writer.size, 4);
-  fields_store(bytes + 4, CONN_RECORD_VERSION, 2);
-  fields_store(bytes + 6, 0, 2);
   return writer.size;
 }
 
@@ -421,16 +416,9 @@ static const char *check(const struct conn_record *record) {
 }
 
 const char *conn_record_read(struct conn_record *record, const uint8_t *bytes, size_t size) {
-  if (size < CONN_RECORD_HEAD || fields_load(bytes, 4) != size) {
-    return "its size is another";
-  }
-  if (fields_load(bytes + 4, 2) != CONN_RECORD_VERSION || fields_load(bytes + 6, 2) != 0) {
-    return "its version is another";
-  }
   *record = (struct conn_record){.owned = {.fd = -1, .ip_slot = NO_IP_SLOT},
                                  .cold = {.timer_ns = NEVER, .lifetime_ns = NEVER}};
-  const char *why = take_fields(record, (struct fields_reader){.at = bytes + CONN_RECORD_HEAD,
-                                                               .left = size - CONN_RECORD_HEAD});
+  const char *why = take_fields(record, (struct fields_reader){.at = bytes, .left = size});
   record->proxied = record->conn.proxied;
   return why == NULL ? check(record) : why;
 }

@@ -1,10 +1,9 @@
 /*
  * conn_record: the record of a packed connection: a flat block of bytes, and the same as a struct.
  *
- *   size u32 | version u16 | 0 u16 | fields        little-endian, see core/fields.h
- *
- * A field that is missing is 0, or NEVER for a deadline.  The bytes are the same for a worker of
- * this process and for another process.  Nothing in them points anywhere.
+ * It is fields (core/fields.h) and nothing else.  A field that is missing is 0, or NEVER for a
+ * deadline.  The bytes are the same for a worker of this process and for another process.  Nothing
+ * in them points anywhere.
  *
  * Reading checks every length and every value on which the engine relies.  A record is of another
  * version of xchg, perhaps, but never of a stranger: the checks turn a fault into a refusal.
@@ -16,10 +15,6 @@
 #define NET_CONN_RECORD_H
 
 #include "net/conn_log.h"
-
-/* The version of the head. A reader refuses others; new fields do not change it. */
-#define CONN_RECORD_VERSION 1
-#define CONN_RECORD_HEAD 8
 
 /* The longest record. A connection with more bytes stays. */
 #define CONN_RECORD_MAX ((size_t)64 * 1024 * 1024)

@@ -84,11 +84,9 @@ static void unpack(struct conn_batch *batch, struct conn_ctx *ctx) {
 static void resume(struct conn_batch *batch, struct conn_ctx *ctx) {
   for (uint32_t i = 0; i < batch->count; i++) {
     struct conn_batch_item *item = &batch->items[i];
-    if (item->conn != NULL && item->wanted) {
+    if (item->conn != NULL) {
       conn_resume(item->conn, &item->record);
       item->record.owned.fd = -1;
-    } else if (item->conn != NULL) {
-      conn_unpack_undo(item->conn);
     } else if (item->lost) {
       conn_record_close(ctx, &item->record, XCHG_MEMORY);
       item->record.owned.fd = -1;

@@ -9,7 +9,7 @@
  *
  *   giver   conn_batch_send(PACK)     a worker packs up to ${want} of its connections
  *   taker   conn_batch_send(UNPACK)   a worker makes connections of the records; they do nothing
- *           conn_batch_send(RESUME)   it serves those that are marked; the others are undone
+ *           conn_batch_send(RESUME)   it serves them
  *
  * The records lie one after the other in the arena.  Its pages have memory when they are used.
  *
@@ -30,7 +30,7 @@ struct conn_batch_item {
   const uint8_t *bytes;      /* of the packed connection, in the arena */
   size_t size;
   struct xchg_conn *conn; /* between UNPACK and RESUME */
-  bool wanted;            /* UNPACK, RESUME: do it for this one */
+  bool wanted;            /* UNPACK: do it for this one */
   bool taken;             /* UNPACK: it has worked */
   bool lost;              /* RESUME: no worker can serve it: close it, and count the end */
 };

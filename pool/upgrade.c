@@ -154,9 +154,7 @@ static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
   upgrade_make_hello(&u->setup, &own);
   uint64_t apart_ns = max_u64(own.now_ns, hello->now_ns) - min_u64(own.now_ns, hello->now_ns);
   upgrade_point(POINT_HELLO, 0);
-  if (upgrade_channel_agree(&u->channel, &own, hello) == -1) {
-    turn_back(u, "no common format");
-  } else if (apart_ns > CLOCKS_NS) {
+  if (apart_ns > CLOCKS_NS) {
     turn_back(u, "the clocks of the two processes differ");
   } else if (hello->fds_free < own.connections) {
     turn_back(u, "the new process can open too few descriptors");

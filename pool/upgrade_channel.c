@@ -49,12 +49,6 @@ void upgrade_channel_close(struct upgrade_channel *channel) {
   *channel = (struct upgrade_channel){.fd = -1};
 }
 
-int upgrade_channel_agree(struct upgrade_channel *channel, const struct upgrade_hello *own,
-                          const struct upgrade_hello *other) {
-  channel->format = upgrade_format_of(own, other);
-  return channel->format == 0 ? fail(EPROTONOSUPPORT) : 0;
-}
-
 /* ---- packets ---- */
 
 static enum channel_result result_of(enum fd_io io) {
@@ -73,7 +67,7 @@ enum channel_result upgrade_channel_send(struct upgrade_channel *channel,
   if (channel->fd == -1) {
     return CHANNEL_GONE;
   }
-  size_t size = upgrade_encode(packet, channel->format, channel->output, fds, &fds_count);
+  size_t size = upgrade_encode(packet, channel->output, fds, &fds_count);
   if (size == 0) {
     errno = EMSGSIZE;
     return CHANNEL_ERROR;
@@ -109,7 +103,7 @@ enum channel_result upgrade_channel_recv(struct upgrade_channel *channel,
     return result_of(io);
   }
   int error = errno; /* of FD_IO_REFUSED */
-  *why = upgrade_decode(packet, channel->format, &received);
+  *why = upgrade_decode(packet, &received);
   if (io == FD_IO_REFUSED) {
     *why = error == EMFILE ? "no room for its descriptors" : "too long";
   } else if (*why == NULL && !has_right_fds(packet)) {

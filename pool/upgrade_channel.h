@@ -3,7 +3,7 @@
  *
  *   server     upgrade_channel_pair, then a spawn that leaves the successor's end open
  *   successor  upgrade_channel_open with the number that its environment names
- *   both       HELLO, then upgrade_channel_agree, then the other packets of pool/upgrade_packet.h
+ *   both       HELLO, then the other packets of pool/upgrade_packet.h
  *
  * No call waits: the caller polls channel->fd, POLLIN for a packet and POLLOUT after CHANNEL_AGAIN
  * of a send, and keeps the deadlines.  One thread at a time uses a channel.
@@ -19,7 +19,6 @@
 
 struct upgrade_channel {
   int fd;          /* owns; -1 = closed */
-  uint32_t format; /* agreed; 0 = not yet */
   uint8_t *input;  /* owns: the last packet, to which its struct points */
   uint8_t *output; /* owns */
 };
@@ -51,10 +50,6 @@ int upgrade_channel_open(struct upgrade_channel *channel, int fd);
 
 /** Close ${channel} and free its memory.  It can be closed again, and send and receive nothing. */
 void upgrade_channel_close(struct upgrade_channel *channel);
-
-/** Agree on a format. Return: 0, or -1 with EPROTONOSUPPORT if there is none in common. */
-int upgrade_channel_agree(struct upgrade_channel *channel, const struct upgrade_hello *own,
-                          const struct upgrade_hello *other);
 
 /**
  * upgrade_channel_send(channel, packet):

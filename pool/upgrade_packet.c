@@ -38,18 +38,13 @@ struct row {
 
 /* A tag never changes its meaning.  A field that is not needed any more leaves a gap. */
 static const struct row rows[] = {
-    NUMBER_TO(HELLO, 1, hello.format_min, UINT16_MAX),
-    NUMBER_TO(HELLO, 2, hello.format_max, UINT16_MAX),
-    NUMBER_OF(HELLO, 3, hello.pid),
-    NUMBER_OF(HELLO, 4, hello.now_ns),
-    NUMBER_OF(HELLO, 5, hello.state_version),
-    NUMBER_OF(HELLO, 6, hello.fds_free),
-    NUMBER_OF(HELLO, 7, hello.workers),
-    NUMBER_OF(HELLO, 8, hello.connections),
-    NUMBER_OF(HELLO, 9, hello.listeners),
-    TEXT_OF(HELLO, 10, hello.version),
-    TEXT_OF(HELLO, 11, hello.exchange),
-    TEXT_OF(HELLO, 12, hello.handler),
+    NUMBER_OF(HELLO, 1, hello.pid),
+    NUMBER_OF(HELLO, 2, hello.now_ns),
+    NUMBER_OF(HELLO, 3, hello.fds_free),
+    NUMBER_OF(HELLO, 4, hello.connections),
+    NUMBER_OF(HELLO, 5, hello.listeners),
+    TEXT_OF(HELLO, 6, hello.version),
+    TEXT_OF(HELLO, 7, hello.exchange),
     NUMBER_TO(LISTENER, 1, listener.addr.addr.family, ADDR_UNIX),
     RAW_OF(LISTENER, 2, listener.addr.addr.bytes),
     NUMBER_OF(LISTENER, 3, listener.addr.addr.port),
@@ -60,9 +55,8 @@ static const struct row rows[] = {
     TEXT_OF(LISTENER, 8, listener.addr.path),
     NUMBER_TO(LISTENER, 9, listener.use, USE_REQUESTS),
     FLAG_OF(LISTENER, 10, listener.inherited),
-    TEXT_OF(LISTENER, 11, listener.name),
-    NUMBER_OF(LISTENER, 12, listener.inode),
-    NUMBER_OF(LISTENER, 13, listener.device),
+    NUMBER_OF(LISTENER, 11, listener.inode),
+    NUMBER_OF(LISTENER, 12, listener.device),
     NUMBER_OF(READY, 1, ready.listens[USE_CLIENTS]),
     NUMBER_OF(READY, 2, ready.listens[USE_ADMIN]),
     NUMBER_OF(READY, 3, ready.listens[USE_REQUESTS]),
@@ -71,9 +65,6 @@ static const struct row rows[] = {
     NUMBER_OF(LEFT, 1, left.count),
     TEXT_OF(LEFT, 2, left.reason),
     BYTES_OF(LATE, 1, totals, FD_PACKET_BYTES_MAX),
-    NUMBER_OF(ABORT, 1, outcome.code),
-    TEXT_OF(ABORT, 2, outcome.step),
-    TEXT_OF(ABORT, 3, outcome.reason),
     FLAG_OF(STATE, 1, state.not_ready),
     NUMBER_OF(STATE, 2, state.log_level),
     NUMBER_OF(STATE, 3, state.log_until_ns),
@@ -88,30 +79,6 @@ static const struct row rows[] = {
 
 /* The size of a record, once for each.  Without them a batch has no meaning. */
 #define TAG_RECORD (FIELD_REQUIRED | 1)
-
-static const struct {
-  const char *name;
-  bool always; /* has format 0 */
-} kinds[] = {
-    [UPGRADE_HELLO] = {"HELLO", true},     [UPGRADE_LISTENER] = {"LISTENER", false},
-    [UPGRADE_READY] = {"READY", false},    [UPGRADE_BATCH] = {"BATCH", false},
-    [UPGRADE_TAKEN] = {"TAKEN", false},    [UPGRADE_TOTALS] = {"TOTALS", false},
-    [UPGRADE_LEFT] = {"LEFT", false},      [UPGRADE_LATE] = {"LATE", false},
-    [UPGRADE_COMMIT] = {"COMMIT", false},  [UPGRADE_ABORT] = {"ABORT", true},
-    [UPGRADE_BACK] = {"BACK", false},      [UPGRADE_STATE] = {"STATE", false},
-    [UPGRADE_SIGNAL] = {"SIGNAL", false},  [UPGRADE_STATUS] = {"STATUS", false},
-    [UPGRADE_REQUEST] = {"REQUEST", true}, [UPGRADE_ANSWER] = {"ANSWER", true},
-};
-static_assert(count_of(kinds) == UPGRADE_KINDS, "each kind has a name");
-
-const char *upgrade_kind_name(enum upgrade_kind kind) {
-  return kind > 0 && kind < UPGRADE_KINDS ? kinds[kind].name : "?";
-}
-
-uint32_t upgrade_format_of(const struct upgrade_hello *a, const struct upgrade_hello *b) {
-  uint64_t highest = min_u64(a->format_max, b->format_max);
-  return highest >= max_u64(a->format_min, b->format_min) ? (uint32_t)highest : 0;
-}
 
 /* ---- records ---- */
 
@@ -274,7 +241,7 @@ static const char *check(const struct upgrade_packet *packet) {
 
 /* ---- packets ---- */
 
-size_t upgrade_encode(const struct upgrade_packet *packet, uint32_t format, uint8_t *bytes,
+size_t upgrade_encode(const struct upgrade_packet *packet, uint8_t *bytes,
                       int fds[FD_PACKET_FDS_MAX], unsigned *fds_count) {
   struct fields_writer writer = {.bytes = bytes + UPGRADE_HEAD,
                                  .room = FD_PACKET_BYTES_MAX - UPGRADE_HEAD};
@@ -291,7 +258,7 @@ size_t upgrade_encode(const struct upgrade_packet *packet, uint32_t format, uint
     fds[(*fds_count)++] = packet->listener.fd;
   }
   memcpy(bytes, magic, sizeof(magic));
-  fields_store(bytes + 8, kinds[packet->kind].always ? 0 : format, 2);
+  fields_store(bytes + 8, UPGRADE_VERSION, 2);
   fields_store(bytes + 10, packet->kind, 2);
   fields_store(bytes + 12, writer.size, 4);
   fields_store(bytes + 16, packet->number, 4);
@@ -300,19 +267,18 @@ size_t upgrade_encode(const struct upgrade_packet *packet, uint32_t format, uint
 }
 
 /* Read the head. Return: NULL, or what is wrong; the kind is 0 then, if nothing is known. */
-static const char *take_head(struct upgrade_packet *packet, uint32_t format,
+static const char *take_head(struct upgrade_packet *packet,
                              const struct upgrade_received *received) {
   const uint8_t *bytes = received->bytes;
   if (received->size < UPGRADE_HEAD || memcmp(bytes, magic, sizeof(magic)) != 0) {
     return "not a packet";
   }
+  if (fields_load(bytes + 8, 2) != UPGRADE_VERSION) {
+    return "another version";
+  }
   uint64_t kind = fields_load(bytes + 10, 2);
   if (kind == 0 || kind >= UPGRADE_KINDS) {
     return "an unknown kind";
-  }
-  bool always = kinds[kind].always;
-  if (fields_load(bytes + 8, 2) != (always ? 0 : format) || (!always && format == 0)) {
-    return "another format";
   }
   packet->kind = (enum upgrade_kind)kind;
   packet->number = (uint32_t)fields_load(bytes + 16, 4);
@@ -349,10 +315,9 @@ static const char *take_fields(struct upgrade_packet *packet,
   return result == FIELDS_END ? NULL : "fields that end too late";
 }
 
-const char *upgrade_decode(struct upgrade_packet *packet, uint32_t format,
-                           const struct upgrade_received *received) {
+const char *upgrade_decode(struct upgrade_packet *packet, const struct upgrade_received *received) {
   memset(packet, 0, sizeof(*packet));
-  const char *why = take_head(packet, format, received);
+  const char *why = take_head(packet, received);
   why = why == NULL ? take_fields(packet, received) : why;
   why = why == NULL ? check(packet) : why;
   if (why == NULL && !give_fds(packet, received)) {

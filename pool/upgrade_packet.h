@@ -1,14 +1,15 @@
 /*
  * upgrade_packet: the packets of the upgrade channel as structs, and their form as bytes.
  *
- *   magic "XCHGUPGR" | format u16 | kind u16 | size u32 | number u32 | descriptors u32 | fields
+ *   magic "XCHGUPGR" | version u16 | kind u16 | size u32 | number u32 | descriptors u32 | fields
  *
  * All numbers are little-endian; the size is that of the fields.  The fields are those of
  * core/fields: a reader skips what it does not know, except what must be understood.  A field that
- * is missing is 0 or "".
+ * is missing is 0 or "".  So new fields do not change the version.  A reader refuses any version
+ * but its own.
  *
  *   kind      from      meaning
- *   HELLO     both      who it is and which formats it speaks; the first packet of each side
+ *   HELLO     both      who it is; the first packet of each side
  *   LISTENER  server    a listening socket; hello.listeners of them
  *   READY     successor its threads run; at which of the listeners it listens
  *   BATCH n   server    1 to 64 packed connections
@@ -17,16 +18,11 @@
  *   LEFT      server    how many connections stay for one reason; as many packets as reasons
  *   LATE      server    what has changed in the counters since TOTALS
  *   COMMIT    server    nothing is given back any more
- *   ABORT     both      the upgrade ends; why
- *   BACK      server    send all connections back, as BATCH
  *   STATE     server    what commands of the admin endpoint have set
  *   SIGNAL    server    a signal that concerns the successor
  *   STATUS    successor its oldest turn and a line for the service manager
  *   REQUEST   asker     start an upgrade with this environment; on the socket of XCHG_UPGRADE
  *   ANSWER    server    how it has ended
- *
- * HELLO, ABORT, REQUEST and ANSWER have format 0, which never changes: they are understood before
- * the two sides have agreed.  The others have the format that upgrade_format_of chooses.
  *
  * The records of a batch lie one after the other in a file in memory.  The packet has their sizes.
  * Its descriptors are the sockets in the order of the records, then the file.
@@ -41,10 +37,7 @@
 
 #include <assert.h>
 
-/* The formats that this version speaks. */
-#define UPGRADE_FORMAT_MIN 1
-#define UPGRADE_FORMAT_MAX 1
-
+#define UPGRADE_VERSION 1    /* of the packets, and of the records in a batch */
 #define UPGRADE_BATCH_MAX 64 /* records of a batch */
 #define UPGRADE_HEAD 24
 #define UPGRADE_REQUEST_MAX (FD_PACKET_BYTES_MAX - 64) /* bytes of an environment */
@@ -62,8 +55,6 @@ enum upgrade_kind {
   UPGRADE_LEFT,
   UPGRADE_LATE,
   UPGRADE_COMMIT,
-  UPGRADE_ABORT,
-  UPGRADE_BACK,
   UPGRADE_STATE,
   UPGRADE_SIGNAL,
   UPGRADE_STATUS,
@@ -73,26 +64,21 @@ enum upgrade_kind {
 };
 
 struct upgrade_hello {
-  uint64_t format_min, format_max;
   uint64_t pid;
-  uint64_t now_ns;        /* CLOCK_MONOTONIC: both must be in one time namespace */
-  uint64_t state_version; /* of what the handler saves of a connection */
-  uint64_t fds_free;      /* descriptors that it can take */
-  uint64_t workers;
+  uint64_t now_ns;      /* CLOCK_MONOTONIC: both must be in one time namespace */
+  uint64_t fds_free;    /* descriptors that it can take */
   uint64_t connections; /* that are open */
   uint64_t listeners;   /* LISTENER packets that follow */
   char version[UPGRADE_TEXT];
   char exchange[UPGRADE_TEXT]; /* equal texts: connections can move */
-  char handler[UPGRADE_TEXT];
 };
 
 struct upgrade_listener {
   struct addr_listen addr;
   enum listener_use use;
-  bool inherited;          /* a service manager has passed it */
-  char name[UPGRADE_TEXT]; /* its name in LISTEN_FDNAMES, or "" */
-  uint64_t inode, device;  /* of its own socket file; 0, 0 = none */
-  int fd;                  /* -1 = taken */
+  bool inherited;         /* a service manager has passed it */
+  uint64_t inode, device; /* of its own socket file; 0, 0 = none */
+  int fd;                 /* -1 = taken */
 };
 
 struct upgrade_ready {
@@ -127,7 +113,7 @@ struct upgrade_status {
   char text[UPGRADE_TEXT];
 };
 
-/* Of ABORT and ANSWER. */
+/* Of ANSWER. */
 struct upgrade_outcome {
   uint64_t code; /* exit code of xchgd --upgrade */
   char step[UPGRADE_TEXT];
@@ -151,7 +137,7 @@ struct upgrade_packet {
     uint64_t taken;              /* bit i: record i */
     struct upgrade_bytes totals; /* of TOTALS and LATE: see pool/upgrade_totals.h */
     struct upgrade_left left;
-    struct upgrade_outcome outcome; /* of ABORT and ANSWER */
+    struct upgrade_outcome outcome; /* of ANSWER */
     struct upgrade_state state;
     uint64_t signal;
     struct upgrade_status status;
@@ -159,22 +145,16 @@ struct upgrade_packet {
   };
 };
 
-/** The highest format that both speak; 0 = there is none. */
-uint32_t upgrade_format_of(const struct upgrade_hello *a, const struct upgrade_hello *b);
-
-/** The name of ${kind} for the log, or "?". */
-const char *upgrade_kind_name(enum upgrade_kind kind);
-
 /** Remove everything but kind and number from ${packet}. It must have no descriptors. */
 void upgrade_packet_clear(struct upgrade_packet *packet);
 
 /**
- * upgrade_encode(packet, format, bytes, fds):
+ * upgrade_encode(packet, bytes, fds, fds_count):
  * Write ${packet} to ${bytes}, which has room for FD_PACKET_BYTES_MAX, and list its descriptors in
  * ${fds}.
  * Return: its size, or 0 if it is too long.
  */
-size_t upgrade_encode(const struct upgrade_packet *packet, uint32_t format, uint8_t *bytes,
+size_t upgrade_encode(const struct upgrade_packet *packet, uint8_t *bytes,
                       int fds[FD_PACKET_FDS_MAX], unsigned *fds_count);
 
 /* A packet as it was received. */
@@ -186,13 +166,12 @@ struct upgrade_received {
 };
 
 /**
- * upgrade_decode(packet, format, received):
- * Read ${packet}.  ${format} is the one agreed, 0 before that.
+ * upgrade_decode(packet, received):
+ * Read ${packet}.
  * Return: NULL, or why it is refused, for the log.  Kind and number are set if the head is valid,
  * else the kind is 0.
  * Own: the packet has the descriptors; refused, it has none, and they stay the caller's.
  */
-const char *upgrade_decode(struct upgrade_packet *packet, uint32_t format,
-                           const struct upgrade_received *received);
+const char *upgrade_decode(struct upgrade_packet *packet, const struct upgrade_received *received);
 
 #endif

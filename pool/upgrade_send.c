@@ -34,11 +34,8 @@ static uint32_t listeners_of_admin(const struct upgrade_setup *setup) {
 
 void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello *hello) {
   *hello = (struct upgrade_hello){
-      .format_min = UPGRADE_FORMAT_MIN,
-      .format_max = UPGRADE_FORMAT_MAX,
       .pid = (uint64_t)getpid(),
       .now_ns = sys_now_ns(),
-      .workers = setup->config->workers,
       .connections = upgrade_live(setup),
       .listeners =
           setup->server->listeners_count + listeners_of_admin(setup) + (setup->requests->fd != -1),

@@ -134,19 +134,13 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
                         struct config_facts *facts, bool handler) {
   uint64_t reserve = config->descriptors - config->max_connections;
   struct upgrade_packet packet = {.kind = UPGRADE_HELLO,
-                                  .hello = {.format_min = UPGRADE_FORMAT_MIN,
-                                            .format_max = UPGRADE_FORMAT_MAX,
-                                            .pid = (uint64_t)getpid(),
+                                  .hello = {.pid = (uint64_t)getpid(),
                                             .now_ns = sys_now_ns(),
                                             .fds_free = sub_sat_u64(facts->descriptors, reserve),
-                                            .workers = config->workers,
                                             .version = XCHG_VERSION}};
   upgrade_exchange(config, handler, packet.hello.exchange);
   if (upgrade_channel_send(&s->channel, &packet) != CHANNEL_OK) {
     return give_up(s, "it has ended");
-  }
-  if (upgrade_channel_agree(&s->channel, &packet.hello, &s->hello) == -1) {
-    return give_up(s, "there is no common format");
   }
   upgrade_point(POINT_HELLO, 1);
   if (receive_listeners(s) == -1) {

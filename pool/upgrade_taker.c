@@ -118,7 +118,6 @@ static void answer(struct upgrade_taker *taker) {
       admission_release(&taker->server->admission, item->record.owned.ip_slot);
       atom_sub_release_u32(&taker->worker->live, 1);
     }
-    item->wanted = item->taken;
     moved += item->taken;
   }
   if (taker->refused > 0) {

@@ -397,10 +397,8 @@ fuzz-run: $(FUZZ)
 	@tests/fuzz/run.py --build $(B) --seconds $(SECONDS) $(FUZZ_OPTIONS) $(TARGETS)
 SECONDS ?= 60
 
-# The formats of the channel and of records have numbers of their own.
-GOLDEN_DIRS = $(addprefix tests/golden/,upgrade-$(shell sed -n 's/^.define UPGRADE_FORMAT_MAX //p' pool/upgrade_packet.h) \
-                record-$(shell sed -n 's/^.define CONN_RECORD_VERSION //p' net/conn_record.h))
-golden: $(B)/tests/check_upgrade_golden $(B)/tests/check_conn_record_golden ## write the golden files of a new format of the upgrade channel or of records
+GOLDEN_DIRS = $(addprefix tests/golden/,record-1 upgrade-$(shell sed -n 's/^.define UPGRADE_VERSION \([0-9]*\).*/\1/p' pool/upgrade_packet.h))
+golden: $(B)/tests/check_upgrade_golden $(B)/tests/check_conn_record_golden ## write the golden files of packets and records that do not exist
 	@mkdir -p $(GOLDEN_DIRS)
 	@for program in $^; do GOLDEN=write $$program || exit 1; done
 

@@ -3,8 +3,8 @@
  * refused.  A packet has each descriptor once and points into the bytes.  Written again it is the
  * same packet.
  *
- * Input: the format agreed (2 bits) and whether to mend the head (1 bit), the number of descriptors
- * (1 byte), the packet.
+ * Input: whether to mend the head (bit 2 of a byte), the number of descriptors (1 byte), the
+ * packet.
  */
 #include "core/fields.h"
 #include "tests/fixtures/upgrade_fixture.h"
@@ -55,13 +55,13 @@ static void check_places(const struct upgrade_packet *packet,
 }
 
 /* What is written again is the same packet. */
-static void check_again(const struct upgrade_packet *packet, uint32_t format) {
+static void check_again(const struct upgrade_packet *packet) {
   static struct upgrade_image image, again;
   struct upgrade_packet other;
-  upgrade_image_of(&image, packet, format);
+  upgrade_image_of(&image, packet);
   fuzz_holds(image.size > 0, "there is room");
-  fuzz_holds(upgrade_packet_of(&other, format, &image) == NULL, "it is a packet again");
-  upgrade_image_of(&again, &other, format);
+  fuzz_holds(upgrade_packet_of(&other, &image) == NULL, "it is a packet again");
+  upgrade_image_of(&again, &other);
   fuzz_holds(upgrade_image_same(&image, &again), "it is the same packet");
   fuzz_holds(memcmp(image.fds, again.fds, image.fds_count * sizeof(int)) == 0,
              "with the same descriptors");
@@ -71,6 +71,7 @@ static void check_again(const struct upgrade_packet *packet, uint32_t format) {
 static void mend_head(uint8_t *bytes, size_t size, unsigned fds_count) {
   if (size >= UPGRADE_HEAD) {
     memcpy(bytes, "XCHGUPGR", 8);
+    fields_store(bytes + 8, UPGRADE_VERSION, 2);
     fields_store(bytes + 12, size - UPGRADE_HEAD, 4);
     fields_store(bytes + 20, fds_count, 4);
   }
@@ -97,11 +98,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mend_head(bytes, packet_size, fds_count);
   }
   const struct upgrade_received received = {bytes, packet_size, fds, fds_count};
-  const char *why = upgrade_decode(&packet, choice % 4, &received);
+  const char *why = upgrade_decode(&packet, &received);
   fuzz_holds((unsigned)packet.kind < UPGRADE_KINDS, "the kind is known");
   if (why == NULL) {
     check_places(&packet, &received);
-    check_again(&packet, choice % 4);
+    check_again(&packet);
   } else {
     fuzz_holds(packet.kind == UPGRADE_LISTENER ? packet.listener.fd == -1 : packet.batch.count == 0,
                "a refused packet has no descriptor");

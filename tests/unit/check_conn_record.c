@@ -42,8 +42,7 @@ static struct {
 } made;
 
 static void make(void) {
-  made.writer = (struct fields_writer){
-      .bytes = made.bytes, .size = CONN_RECORD_HEAD, .room = sizeof(made.bytes)};
+  made.writer = (struct fields_writer){.bytes = made.bytes, .room = sizeof(made.bytes)};
 }
 
 static void put(uint16_t tag, uint64_t value) { fields_put_number(&made.writer, tag, value); }
@@ -53,9 +52,6 @@ static void put_bytes(uint16_t tag, const void *value, size_t size) {
 }
 
 static const char *read_made(struct conn_record *record) {
-  fields_store(made.bytes, made.writer.size, 4);
-  fields_store(made.bytes + 4, CONN_RECORD_VERSION, 2);
-  fields_store(made.bytes + 6, 0, 2);
   return conn_record_read(record, made.bytes, made.writer.size);
 }
 
@@ -75,8 +71,6 @@ static void expect_read(struct conn_record *record) {
 START_TEST(test_format) {
   /* clang-format off */
   static const uint8_t want[] = {
-      /* size, version, 0 */
-      168, 0, 0, 0, 1, 0, 0, 0,
       /* MESSAGES 2 */
       4, 0x80, 8, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0,
       /* ACTIVE, BYTES_IN, BYTES_OUT, CLOCK */
@@ -174,23 +168,6 @@ START_TEST(test_unknown_tags) {
   put(STATE & ~FIELD_REQUIRED, CONN_LINGERING); /* not this tag: without the bit it is another */
   expect_read(&record);
   ck_assert_int_eq(record.conn.state, CONN_OPEN);
-}
-END_TEST
-
-START_TEST(test_head) {
-  struct conn_record record;
-  static const size_t sizes[] = {0, 1, CONN_RECORD_HEAD - 1, CONN_RECORD_HEAD + 1};
-  make();
-  expect_read(&record);
-  for (size_t i = 0; i < count_of(sizes); i++) {
-    ck_assert_ptr_nonnull(conn_record_read(&record, made.bytes, sizes[i]));
-  }
-  for (size_t at = 4; at < CONN_RECORD_HEAD; at++) {
-    made.bytes[at] ^= 2;
-    ck_assert_ptr_nonnull(conn_record_read(&record, made.bytes, CONN_RECORD_HEAD));
-    made.bytes[at] ^= 2;
-  }
-  ck_assert_ptr_null(conn_record_read(&record, made.bytes, CONN_RECORD_HEAD));
 }
 END_TEST
 
@@ -445,15 +422,9 @@ START_TEST(test_any_bytes) {
   fixture.handler.on_close = NULL;
   other_open();
   for (size_t cut = 0; cut < size; cut++) {
-    try_bytes(bytes, cut, &accepted);
-    ck_assert_uint_eq(accepted, 0);
-    fields_store(bytes, cut, 4); /* now its size says the same */
-    if (cut >= CONN_RECORD_HEAD) {
-      try_bytes(bytes, cut, &accepted);
-    }
-    accepted = 0;
-    fields_store(bytes, size, 4);
+    try_bytes(bytes, cut, &accepted); /* between two fields it is a record */
   }
+  accepted = 0;
   for (size_t bit = 0; bit < 8 * size; bit++) {
     bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     try_bytes(bytes, size, &accepted);
@@ -469,14 +440,19 @@ START_TEST(test_any_bytes) {
 END_TEST
 
 int main(void) {
-  const struct suite_test tests[] = {
-      {test_format, 1},        {test_missing_fields, 1},
-      {test_short_numbers, 1}, {test_unknown_tags, 1},
-      {test_head, 1},          {test_invalid_values, (int)count_of(invalid)},
-      {test_fields_twice, 1},  {test_bytes_in_the_wrong_state, 1},
-      {test_discarded, 1},     {test_groups, 1},
-      {test_addresses, 1},     {test_proxy, 1},
-      {test_scanned, 1},       {test_any_bytes, 1}};
+  const struct suite_test tests[] = {{test_format, 1},
+                                     {test_missing_fields, 1},
+                                     {test_short_numbers, 1},
+                                     {test_unknown_tags, 1},
+                                     {test_invalid_values, (int)count_of(invalid)},
+                                     {test_fields_twice, 1},
+                                     {test_bytes_in_the_wrong_state, 1},
+                                     {test_discarded, 1},
+                                     {test_groups, 1},
+                                     {test_addresses, 1},
+                                     {test_proxy, 1},
+                                     {test_scanned, 1},
+                                     {test_any_bytes, 1}};
   return run_suite_fixture("conn_record", tests, count_of(tests), handler_fixture_init,
                            handler_fixture_fini);
 }

@@ -1,9 +1,9 @@
 /*
  * check_conn_record_golden: this version serves the connections that earlier versions have packed.
  *
- * tests/golden/record-V/STATE is a record of version V as the first one with it wrote it, and then
- * its CRC32C, little-endian.  A file never changes once it was released.  With GOLDEN=write the
- * program writes the files of today's version that do not exist (`make golden`).
+ * tests/golden/record-1/STATE is a record as the first version wrote it, and then its CRC32C,
+ * little-endian.  A file never changes once it was released.  With GOLDEN=write the
+ * program writes the files that do not exist (`make golden`).
  */
 #include "tests/fixtures/other_worker.h"
 
@@ -59,16 +59,16 @@ static void start(enum state state) {
   fixture_start(false);
 }
 
-static const char *path_of(char path[64], uint32_t version, enum state state) {
-  snprintf(path, 64, "tests/golden/record-%u/%s", version, states[state].name);
+static const char *path_of(char path[64], enum state state) {
+  snprintf(path, 64, "tests/golden/record-1/%s", states[state].name);
   return path;
 }
 
 /* ---- read ---- */
 
-static void read_golden(uint32_t version, enum state state) {
+static void read_golden(enum state state) {
   char path[64];
-  FILE *file = fopen(path_of(path, version, state), "rb");
+  FILE *file = fopen(path_of(path, state), "rb");
   ck_assert_msg(file != NULL, "%s is missing: make golden", path);
   size = fread(bytes, 1, sizeof(bytes), file);
   fclose(file);
@@ -97,7 +97,7 @@ START_TEST(test_golden_records) {
   char text[64], got[64];
   int fds[2];
   start(state);
-  read_golden(1, state);
+  read_golden(state);
   const char *why = conn_record_read(&record, bytes, size);
   ck_assert_msg(why == NULL, "%s: %s", states[state].name, why);
   check_record(&record, state);
@@ -156,7 +156,7 @@ START_TEST(write_golden) {
   char path[64];
   make_record(state);
   fields_store(bytes + size, crc32c(0, bytes, size), CRC_SIZE);
-  FILE *file = fopen(path_of(path, CONN_RECORD_VERSION, state), "wbx");
+  FILE *file = fopen(path_of(path, state), "wbx");
   if (file == NULL && errno == EEXIST) {
     return;
   }

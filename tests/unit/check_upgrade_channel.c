@@ -35,7 +35,6 @@ static void set_up(void) {
   ck_assert_int_ne(file, -1);
   ck_assert_int_eq(upgrade_channel_pair(&ours, &other), 0);
   ck_assert_int_eq(upgrade_channel_open(&theirs, other), 0);
-  ours.format = theirs.format = 1;
 }
 
 static void tear_down(void) {
@@ -90,38 +89,15 @@ START_TEST(test_kinds_without_descriptors) {
   }
   ck_assert_int_eq(receive(), CHANNEL_AGAIN);
   upgrade_sample(&out, kind);
-  upgrade_image_of(&sent, &out, 1);
+  upgrade_image_of(&sent, &out);
   send_packet(&out);
   ck_assert_int_eq(receive(), CHANNEL_OK);
-  upgrade_image_of(&got, &in, 1);
+  upgrade_image_of(&got, &in);
   ck_assert(upgrade_image_same(&sent, &got));
   ck_assert_int_eq(receive(), CHANNEL_AGAIN);
   ck_assert_int_eq(upgrade_channel_send(&theirs, &out), CHANNEL_OK);
   ck_assert_int_eq(upgrade_channel_recv(&ours, &in, &why), CHANNEL_OK);
   ck_assert_int_eq(in.kind, kind);
-}
-END_TEST
-
-/* Both say HELLO before they have agreed. Other packets are refused until then. */
-START_TEST(test_agreement) {
-  ours.format = theirs.format = 0;
-  upgrade_sample(&out, UPGRADE_READY);
-  ck_assert_int_eq(upgrade_channel_send(&ours, &out), CHANNEL_OK);
-  ck_assert_int_eq(receive(), CHANNEL_REFUSED);
-  ck_assert_str_eq(why, "another format");
-  upgrade_sample(&out, UPGRADE_HELLO);
-  send_packet(&out);
-  ck_assert_int_eq(receive(), CHANNEL_OK);
-  ck_assert_int_eq(upgrade_channel_agree(&theirs, &out.hello, &in.hello), 0);
-  ck_assert_uint_eq(theirs.format, 1);
-  in.hello.format_min = in.hello.format_max = 2;
-  ck_assert_int_eq(upgrade_channel_agree(&theirs, &out.hello, &in.hello), -1);
-  ck_assert_int_eq(errno, EPROTONOSUPPORT);
-  ck_assert_uint_eq(theirs.format, 0);
-  upgrade_sample(&out, UPGRADE_ABORT); /* can be said without a common format */
-  send_packet(&out);
-  ck_assert_int_eq(receive(), CHANNEL_OK);
-  ck_assert_int_eq(in.kind, UPGRADE_ABORT);
 }
 END_TEST
 
@@ -275,7 +251,7 @@ START_TEST(test_wrong_number_of_descriptors) {
     struct upgrade_batch *batch = begin_batch(3);
     add(batch, server);
     add(batch, client);
-    upgrade_image_of(&image, &out, 1);
+    upgrade_image_of(&image, &out);
     ck_assert_int_eq(fd_socket_send(ours.fd, image.bytes, image.size, fds, count), FD_IO_OK);
     expect_refused("lost descriptors", UPGRADE_BATCH);
     fields_store(image.bytes + 20, count, 4);
@@ -283,7 +259,7 @@ START_TEST(test_wrong_number_of_descriptors) {
     expect_refused("a wrong number of descriptors", UPGRADE_BATCH);
   }
   upgrade_sample(&out, UPGRADE_REQUEST); /* an asker may pass none */
-  upgrade_image_of(&image, &out, 0);
+  upgrade_image_of(&image, &out);
   fields_store(image.bytes + 20, 1, 4);
   ck_assert_int_eq(fd_socket_send(ours.fd, image.bytes, image.size, fds, 1), FD_IO_OK);
   expect_refused("a wrong number of descriptors", UPGRADE_REQUEST);
@@ -319,7 +295,7 @@ START_TEST(test_longer_than_a_packet) {
   static uint8_t lengthy[FD_PACKET_BYTES_MAX + 100];
   struct upgrade_image image;
   upgrade_sample(&out, UPGRADE_TOTALS);
-  upgrade_image_of(&image, &out, 1);
+  upgrade_image_of(&image, &out);
   memcpy(lengthy, image.bytes, image.size);
   ck_assert_int_eq(send(ours.fd, lengthy, sizeof(lengthy), 0), sizeof(lengthy));
   expect_refused("too long", UPGRADE_TOTALS);
@@ -345,7 +321,6 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {test_kinds_without_descriptors, UPGRADE_KINDS - 1},
-      {test_agreement, 1},
       {test_listener, 1},
       {test_full_batch, 1},
       {test_packet_too_long, 1},

@@ -67,7 +67,6 @@ static bool take(struct upgrade_channel *channel) {
 }
 
 static bool hand_over(void) {
-  ours.format = theirs.format = 1;
   upgrade_sample(&out, UPGRADE_LISTENER);
   out.listener.fd = listener;
   if (upgrade_channel_send(&ours, &out) != CHANNEL_OK || !take(&theirs)) {

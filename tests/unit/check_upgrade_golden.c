@@ -1,9 +1,9 @@
 /*
  * check_upgrade_golden: today's decoder reads the packets that earlier versions have written.
  *
- * tests/golden/upgrade-F/KIND is a packet of the format F as the first version with it wrote it,
+ * tests/golden/upgrade-V/KIND is a packet of the version V as the first program with it wrote it,
  * and then its CRC32C, little-endian.  A file never changes once it was released.  With
- * GOLDEN=write the program writes the files of today's format that do not exist (`make golden`).
+ * GOLDEN=write the program writes the files that do not exist (`make golden`).
  */
 #include "pool/upgrade_packet.h"
 
@@ -22,9 +22,9 @@ static struct upgrade_packet packet, sample;
 static struct upgrade_image image, again;
 
 /* Read the golden packet of ${kind} into the image, without its descriptors. */
-static void read_golden(uint32_t format, enum upgrade_kind kind) {
+static void read_golden(enum upgrade_kind kind) {
   char path[64];
-  FILE *file = fopen(upgrade_golden_path(path, format, kind), "rb");
+  FILE *file = fopen(upgrade_golden_path(path, kind), "rb");
   ck_assert_msg(file != NULL, "%s is missing: make golden", path);
   image.size = fread(image.bytes, 1, sizeof(image.bytes), file);
   fclose(file);
@@ -37,24 +37,23 @@ static void read_golden(uint32_t format, enum upgrade_kind kind) {
 
 /* Each golden packet is read, and has the values of the sample. */
 START_TEST(test_golden_packets) {
-  uint32_t format = UPGRADE_FORMAT_MIN + (uint32_t)_i / KINDS;
-  enum upgrade_kind kind = (enum upgrade_kind)(_i % KINDS + 1);
-  read_golden(format, kind);
+  enum upgrade_kind kind = (enum upgrade_kind)(_i + 1);
+  read_golden(kind);
   upgrade_sample(&sample, kind);
-  upgrade_image_of(&again, &sample, format); /* for the descriptors */
+  upgrade_image_of(&again, &sample); /* for the descriptors */
   image.fds_count = again.fds_count;
   memcpy(image.fds, again.fds, sizeof(image.fds));
-  const char *why = upgrade_packet_of(&packet, format, &image);
+  const char *why = upgrade_packet_of(&packet, &image);
   ck_assert_msg(why == NULL, "%s: %s", upgrade_kind_name(kind), why);
   ck_assert_uint_eq(packet.number, sample.number);
-  upgrade_image_of(&image, &packet, format);
+  upgrade_image_of(&image, &packet);
   ck_assert(upgrade_image_same(&image, &again));
 }
 END_TEST
 
 /* The check finds one changed bit. */
 START_TEST(test_changed_bit) {
-  read_golden(1, UPGRADE_HELLO);
+  read_golden(UPGRADE_HELLO);
   uint32_t crc = crc32c(0, image.bytes, image.size);
   for (size_t i = 0; i < 8 * image.size; i++) {
     image.bytes[i / 8] ^= (uint8_t)(1u << i % 8);
@@ -68,7 +67,7 @@ END_TEST
 static int write_golden(void) {
   char path[64];
   for (enum upgrade_kind kind = 1; kind < UPGRADE_KINDS; kind++) {
-    FILE *file = fopen(upgrade_golden_path(path, UPGRADE_FORMAT_MAX, kind), "wbx");
+    FILE *file = fopen(upgrade_golden_path(path, kind), "wbx");
     if (file == NULL && errno == EEXIST) {
       continue;
     }
@@ -77,7 +76,7 @@ static int write_golden(void) {
       return 1;
     }
     upgrade_sample(&sample, kind);
-    upgrade_image_of(&image, &sample, UPGRADE_FORMAT_MAX);
+    upgrade_image_of(&image, &sample);
     fields_store(image.bytes + image.size, crc32c(0, image.bytes, image.size), CRC_SIZE);
     if (fwrite(image.bytes, image.size + CRC_SIZE, 1, file) != 1 || fclose(file) != 0) {
       perror(path);
@@ -90,7 +89,7 @@ static int write_golden(void) {
 
 int main(void) {
   const struct suite_test tests[] = {
-      {test_golden_packets, KINDS * (UPGRADE_FORMAT_MAX - UPGRADE_FORMAT_MIN + 1)},
+      {test_golden_packets, KINDS},
       {test_changed_bit, 1},
   };
   const char *golden = getenv("GOLDEN");
