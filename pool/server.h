@@ -20,10 +20,7 @@
 struct sandbox;
 struct snapshot;
 
-/*
- * What the processes have counted that this one replaces, and what its own upgrades count.  Main
- * adds, any thread reads.
- */
+/* What the processes have counted that this one replaces.  Main writes, any thread reads. */
 struct server_base {
   struct stats totals; /* without accepted */
   struct histogram handoff_ns, turn_ns, queue_depth, accept_batch;
@@ -32,6 +29,9 @@ struct server_base {
   atom_u64 accepted_elsewhere;          /* from addresses that are gone */
   atom_u64 paused_ns;
   atom_u64 log_lines_lost;
+  /* What main has counted here during upgrades. */
+  struct stats own_totals;
+  struct histogram own_frozen_ns;
 };
 
 struct xchg_server {

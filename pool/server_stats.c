@@ -41,6 +41,7 @@ static void add_ended(struct xchg_server *server, struct stats *totals) {
   const struct server_base *base = server->base;
   if (base != NULL) {
     stats_sum(totals, &base->totals);
+    stats_sum(totals, &base->own_totals);
   }
 }
 
@@ -106,6 +107,7 @@ static void look_at_latencies(struct xchg_server *server, struct metrics_snapsho
     histogram_merge(&snapshot->queue_depth, &base->queue_depth);
     histogram_merge(&snapshot->accept_batch, &base->accept_batch);
     histogram_merge(&snapshot->frozen_ns, &base->frozen_ns);
+    histogram_merge(&snapshot->frozen_ns, &base->own_frozen_ns);
   }
 }
 

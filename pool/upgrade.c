@@ -16,7 +16,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -66,8 +65,6 @@ static void turn_back(struct upgrade *u, const char *why) {
 static void close_all(struct upgrade *u) {
   upgrade_channel_close(&u->channel);
   giver_close(&u->giver);
-  free(u->totals);
-  u->totals = NULL;
   upgrade_forget(&u->child_fd);
   u->step = STEP_NONE;
 }
@@ -243,13 +240,7 @@ static void tend_batches(struct upgrade *u, uint64_t now_ns) {
 /* ---- totals ---- */
 
 static void send_totals(struct upgrade *u) {
-  bool sent = true;
-  struct upgrade_packet packet = {.kind = UPGRADE_LEFT};
-  for (uint32_t i = 0; sent && giver_left(&u->giver, i, &packet.left); i++) {
-    sent = upgrade_channel_send(&u->channel, &packet) == CHANNEL_OK;
-  }
-  u->totals = malloc(sizeof(*u->totals));
-  u->counted = sent && u->totals != NULL && upgrade_send_totals(&u->setup, &u->channel, u->totals);
+  u->counted = upgrade_send_totals(&u->setup, &u->channel);
   upgrade_point(POINT_TOTALS, 0);
 }
 
@@ -298,8 +289,8 @@ void upgrade_close(struct upgrade *u) {
   if (u->step == STEP_NONE) {
     return;
   }
-  if (u->step == STEP_LEFT && u->channel.fd != -1 && u->totals != NULL) {
-    upgrade_send_late(&u->setup, &u->channel, u->totals);
+  if (u->step == STEP_LEFT && u->channel.fd != -1) {
+    (void)upgrade_send_totals(&u->setup, &u->channel); /* the new process may have ended */
   } else {
     upgrade_abort(u);
   }
@@ -415,7 +406,7 @@ static void tend_return(struct upgrade *u, uint64_t now_ns) {
   char status[UPGRADE_TEXT];
   int code = WIFEXITED(u->status) ? WEXITSTATUS(u->status) : 0;
   upgrade_describe_status(u->status, status, sizeof(status));
-  stats_add(&u->setup.server->base->totals.ended[XCHG_ERROR], u->giver.moved);
+  stats_add(&u->setup.server->base->own_totals.ended[XCHG_ERROR], u->giver.moved);
   upgrade_log_turned_back(u->setup.log, &u->giver, step_name(u->failed), u->reason, status);
   end(u, code == 78 || code == 69 ? (uint64_t)code : SERVER_OSERR);
   close_without_child(u);

@@ -58,7 +58,6 @@ struct upgrade {
   struct upgrade_giver giver;
   struct acceptor_order order, admin_order; /* of the acceptors of server and admin */
   bool totals_sent, counted;                /* counted: there was no failure */
-  struct upgrade_totals *totals;            /* owns: what was sent, for LATE */
 
   enum upgrade_step failed; /* the step that is turned back, and why */
   char reason[UPGRADE_TEXT];

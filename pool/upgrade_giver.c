@@ -222,7 +222,7 @@ bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken
     if ((taken >> i & 1) != 0) {
       give_away(giver, &giver->batch->items[i]);
       histogram_record(&giver->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
-      histogram_record(&giver->server->base->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
+      histogram_record(&giver->server->base->own_frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
       giver->moved++;
       giver->passed++;
     }

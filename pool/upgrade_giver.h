@@ -51,6 +51,12 @@ struct upgrade_giver {
   struct histogram frozen_ns;        /* how long a connection was in no process */
 };
 
+/* Connections that stay for one reason. */
+struct upgrade_left {
+  uint64_t count;
+  char reason[UPGRADE_TEXT];
+};
+
 enum giver_result {
   GIVER_BUSY,   /* call again when the server's wake, the channel or the deadline says so */
   GIVER_DONE,   /* the round is over */

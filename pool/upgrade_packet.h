@@ -14,11 +14,8 @@
  *   READY     successor its threads run; at which of the listeners it listens
  *   BATCH n   server    1 to 64 packed connections
  *   TAKEN n   successor which of them it has.  Sent before it reads or writes: they are its own now
- *   TOTALS    server    all counters, see pool/upgrade_totals.h
- *   LEFT      server    how many connections stay for one reason; as many packets as reasons
- *   LATE      server    what has changed in the counters since TOTALS
+ *   TOTALS    server    all counters, and what is not counted; once more when the server ends
  *   COMMIT    server    nothing is given back any more
- *   STATE     server    what commands of the admin endpoint have set
  *   SIGNAL    server    a signal that concerns the successor
  *   STATUS    successor its oldest turn and a line for the service manager
  *   REQUEST   asker     start an upgrade with this environment; on the socket of XCHG_UPGRADE
@@ -52,10 +49,7 @@ enum upgrade_kind {
   UPGRADE_BATCH,
   UPGRADE_TAKEN,
   UPGRADE_TOTALS,
-  UPGRADE_LEFT,
-  UPGRADE_LATE,
   UPGRADE_COMMIT,
-  UPGRADE_STATE,
   UPGRADE_SIGNAL,
   UPGRADE_STATUS,
   UPGRADE_REQUEST,
@@ -97,17 +91,6 @@ struct upgrade_batch {
   struct upgrade_record records[UPGRADE_BATCH_MAX];
 };
 
-struct upgrade_left {
-  uint64_t count;
-  char reason[UPGRADE_TEXT];
-};
-
-struct upgrade_state {
-  uint64_t not_ready;    /* 1: /ready?state=off was called */
-  uint64_t log_level;    /* enum log_level, if log_until_ns is not 0 */
-  uint64_t log_until_ns; /* when a level that was set for a time ends */
-};
-
 struct upgrade_status {
   uint64_t turn_age_ns; /* of the oldest turn of its threads */
   char text[UPGRADE_TEXT];
@@ -126,6 +109,15 @@ struct upgrade_bytes {
   size_t size;
 };
 
+struct upgrade_account {
+  struct upgrade_bytes totals; /* see pool/upgrade_totals.h */
+  uint64_t stays;              /* connections that stay with the server */
+  /* what commands of the admin endpoint have set */
+  uint64_t not_ready;    /* 1: /ready?state=off was called */
+  uint64_t log_level;    /* enum log_level, if log_until_ns is not 0 */
+  uint64_t log_until_ns; /* when a level that was set for a time ends */
+};
+
 struct upgrade_packet {
   enum upgrade_kind kind;
   uint32_t number; /* of BATCH and its TAKEN */
@@ -134,11 +126,9 @@ struct upgrade_packet {
     struct upgrade_listener listener;
     struct upgrade_ready ready;
     struct upgrade_batch batch;
-    uint64_t taken;              /* bit i: record i */
-    struct upgrade_bytes totals; /* of TOTALS and LATE: see pool/upgrade_totals.h */
-    struct upgrade_left left;
+    uint64_t taken;                 /* bit i: record i */
+    struct upgrade_account account; /* of TOTALS */
     struct upgrade_outcome outcome; /* of ANSWER */
-    struct upgrade_state state;
     uint64_t signal;
     struct upgrade_status status;
     struct upgrade_bytes environment; /* of REQUEST: texts NAME=value, each with its 0 */

@@ -6,7 +6,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 static bool send_packet(struct upgrade_channel *channel, const struct upgrade_packet *packet) {
@@ -74,39 +73,19 @@ bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_ch
           send_listener(channel, setup->requests, &setup->config->upgrade_at));
 }
 
-/* What commands of the admin endpoint have set. */
-static bool send_state(const struct upgrade_setup *setup, struct upgrade_channel *channel) {
+bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel) {
+  uint8_t bytes[UPGRADE_TOTALS_MAX];
+  struct upgrade_totals totals;
+  struct upgrade_packet packet = {
+      .kind = UPGRADE_TOTALS,
+      .account = {.totals = {.bytes = bytes}, .stays = upgrade_live(setup)}};
   const struct admin *admin = setup->admin;
-  if (admin == NULL) {
-    return true;
+  upgrade_totals_look(&totals, setup->server, log_writer_lost(setup->log_writer));
+  packet.account.totals.size = upgrade_totals_write(&totals, bytes);
+  if (admin != NULL) {
+    packet.account.not_ready = atom_load_relaxed_u32(&admin->off);
+    packet.account.log_level = atom_load_relaxed_u32(&setup->log->level);
+    packet.account.log_until_ns = admin->log_until_ns == NEVER ? 0 : admin->log_until_ns;
   }
-  const struct upgrade_packet packet = {
-      .kind = UPGRADE_STATE,
-      .state = {.not_ready = atom_load_relaxed_u32(&admin->off),
-                .log_level = atom_load_relaxed_u32(&setup->log->level),
-                .log_until_ns = admin->log_until_ns == NEVER ? 0 : admin->log_until_ns}};
   return send_packet(channel, &packet);
-}
-
-bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel,
-                         struct upgrade_totals *totals) {
-  uint8_t bytes[UPGRADE_TOTALS_MAX];
-  struct upgrade_packet packet = {.kind = UPGRADE_TOTALS, .totals = {.bytes = bytes}};
-  upgrade_totals_look(totals, setup->server, log_writer_lost(setup->log_writer));
-  packet.totals.size = upgrade_totals_write(totals, NULL, bytes);
-  return send_state(setup, channel) && send_packet(channel, &packet);
-}
-
-void upgrade_send_late(const struct upgrade_setup *setup, struct upgrade_channel *channel,
-                       const struct upgrade_totals *before) {
-  uint8_t bytes[UPGRADE_TOTALS_MAX];
-  struct upgrade_totals *now = malloc(sizeof(*now));
-  if (now == NULL) {
-    return;
-  }
-  struct upgrade_packet packet = {.kind = UPGRADE_LATE, .totals = {.bytes = bytes}};
-  upgrade_totals_look(now, setup->server, METRICS_UNKNOWN);
-  packet.totals.size = upgrade_totals_write(now, before, bytes);
-  (void)send_packet(channel, &packet); /* if the new process has ended, it counts no more */
-  free(now);
 }

@@ -1,8 +1,7 @@
 /*
  * upgrade_send: the packets that say what the old process of an upgrade is and has.
  *
- * Thread: main.  Each function but upgrade_send_late returns false if the channel does not take a
- * packet.
+ * Thread: main.  Each function returns false if the channel does not take a packet.
  */
 #ifndef POOL_UPGRADE_SEND_H
 #define POOL_UPGRADE_SEND_H
@@ -37,12 +36,7 @@ void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello 
 /** Send all listeners: those for clients, of the admin endpoint, of XCHG_UPGRADE. */
 bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_channel *channel);
 
-/** Send STATE, and TOTALS with what has been counted, which ${totals} keeps. */
-bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel,
-                         struct upgrade_totals *totals);
-
-/** Send what has been counted since ${before}. */
-void upgrade_send_late(const struct upgrade_setup *setup, struct upgrade_channel *channel,
-                       const struct upgrade_totals *before);
+/** Send what has been counted and set. */
+bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel);
 
 #endif

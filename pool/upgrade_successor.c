@@ -261,27 +261,33 @@ static void send_status(struct upgrade_successor *s) {
   (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
 }
 
-static void on_totals(struct upgrade_successor *s, const struct upgrade_bytes *totals) {
-  accept_data(s);
-  if (!s->totals &&
-      !upgrade_totals_add(s->server->base, totals->bytes, totals->size, s->listener_of)) {
-    log_msg(s->log, LOG_WARN, "totals of the old process cannot be read");
-  }
-  s->totals = true;
-  accept_admin(s);
-  upgrade_point(POINT_TOTALS, 1);
-  send_status(s);
-}
-
-static void on_state(struct upgrade_successor *s, const struct upgrade_state *state) {
+/* What commands of the admin endpoint have set there. */
+static void set_admin(struct upgrade_successor *s, const struct upgrade_account *account) {
   if (s->admin == NULL) {
     return;
   }
-  atom_store_relaxed_u32(&s->admin->off, state->not_ready != 0);
-  if (state->log_until_ns != 0 && state->log_level <= LOG_DEBUG) {
-    log_set_level(s->log, (enum log_level)state->log_level);
-    s->admin->log_until_ns = state->log_until_ns;
+  atom_store_relaxed_u32(&s->admin->off, account->not_ready != 0);
+  if (account->log_until_ns != 0 && account->log_level <= LOG_DEBUG) {
+    log_set_level(s->log, (enum log_level)account->log_level);
+    s->admin->log_until_ns = account->log_until_ns;
   }
+}
+
+static void on_totals(struct upgrade_successor *s, const struct upgrade_account *account) {
+  if (!upgrade_totals_read(s->server->base, account->totals.bytes, account->totals.size,
+                           s->listener_of)) {
+    log_msg(s->log, LOG_WARN, "totals of the old process cannot be read");
+  }
+  s->left = account->stays;
+  if (s->totals) {
+    return;
+  }
+  s->totals = true;
+  accept_data(s);
+  set_admin(s, account);
+  accept_admin(s);
+  upgrade_point(POINT_TOTALS, 1);
+  send_status(s);
 }
 
 static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet) {
@@ -292,18 +298,7 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
       taker_on_batch(&s->taker, packet);
       break;
     case UPGRADE_TOTALS:
-      on_totals(s, &packet->totals);
-      break;
-    case UPGRADE_LATE:
-      s->late = true;
-      (void)upgrade_totals_add(s->server->base, packet->totals.bytes, packet->totals.size,
-                               s->listener_of); /* what can be read is added */
-      break;
-    case UPGRADE_LEFT:
-      s->left += packet->left.count;
-      break;
-    case UPGRADE_STATE:
-      on_state(s, &packet->state);
+      on_totals(s, &packet->account);
       break;
     case UPGRADE_COMMIT:
       s->state = SUCCESSOR_COMMITTED;
@@ -332,8 +327,8 @@ static void on_gone(struct upgrade_successor *s) {
   }
   if (!s->totals) { /* what it has counted is lost */
     stats_add(&base->accepted_elsewhere, s->taker.taken);
-  } else if (!s->late) {
-    stats_add(&base->totals.ended[XCHG_ERROR], s->left);
+  } else {
+    stats_add(&base->own_totals.ended[XCHG_ERROR], s->left);
   }
   upgrade_channel_close(&s->channel);
   taker_close(&s->taker); /* idle, or no packet would have been received */

@@ -10,7 +10,7 @@
  *
  *   old process ends  before the listeners    this one ends: 71
  *                     before COMMIT           this one is the server, with what it has
- *                     after COMMIT            as it should; LATE has said what it counted last
+ *                     after COMMIT            as it should, and TOTALS has come again
  *
  * Until COMMIT the old process is the server, so signals are its own.  A stop signal that comes
  * here is obeyed after COMMIT, or when the old process has ended.
@@ -47,11 +47,10 @@ struct upgrade_successor {
   struct listener *requests; /* of XCHG_UPGRADE */
   struct log *log;
   struct acceptor_order release, admin_release;
-  bool serves; /* STATUS has said so */
-  bool totals; /* TOTALS has come */
-  bool late;   /* LATE has come */
-  uint64_t left;
-  int signal; /* one that the old process has passed on; 0 = none */
+  bool serves;   /* STATUS has said so */
+  bool totals;   /* TOTALS has come */
+  uint64_t left; /* connections that the old process still has */
+  int signal;    /* one that the old process has passed on; 0 = none */
 };
 
 /**

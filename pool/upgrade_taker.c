@@ -123,7 +123,7 @@ static void answer(struct upgrade_taker *taker) {
   if (taker->refused > 0) {
     room_wake(&taker->server->admission); /* live had been raised for them */
   }
-  stats_add(&taker->server->base->totals.moved, moved);
+  stats_add(&taker->server->base->own_totals.moved, moved);
   taker->state = TAKER_RESUME;
   conn_batch_send(batch, &taker->worker->inbox, CONN_BATCH_RESUME);
 }

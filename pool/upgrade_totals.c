@@ -92,19 +92,15 @@ static const struct histogram *seen_histogram(const struct upgrade_totals *total
 #define HISTOGRAM_BYTES_MAX (NAME_MAX_SIZE + 16 + HISTOGRAM_BUCKETS * BUCKET_BYTES)
 
 static void put_histogram(struct fields_writer *writer, const char *name,
-                          const struct histogram *now, const struct histogram *before) {
+                          const struct histogram *histogram) {
   uint8_t bytes[HISTOGRAM_BYTES_MAX];
   size_t size = strlen(name) + 1;
   memcpy(bytes, name, size);
-  fields_store(
-      bytes + size,
-      atom_load_relaxed_u64(&now->sum) - (before == NULL ? 0 : atom_load_relaxed_u64(&before->sum)),
-      8);
-  fields_store(bytes + size + 8, atom_load_relaxed_u64(&now->max), 8);
+  fields_store(bytes + size, atom_load_relaxed_u64(&histogram->sum), 8);
+  fields_store(bytes + size + 8, atom_load_relaxed_u64(&histogram->max), 8);
   size += 16;
   for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
-    uint64_t count = atom_load_relaxed_u64(&now->counts[i]) -
-                     (before == NULL ? 0 : atom_load_relaxed_u64(&before->counts[i]));
+    uint64_t count = atom_load_relaxed_u64(&histogram->counts[i]);
     if (count != 0) {
       fields_store(bytes + size, i, 2);
       fields_store(bytes + size + 2, count, 8);
@@ -114,7 +110,7 @@ static void put_histogram(struct fields_writer *writer, const char *name,
   fields_put(writer, TAG_HISTOGRAM, bytes, size);
 }
 
-static void add_histogram(struct server_base *base, const struct field *field) {
+static void set_histogram(struct server_base *base, const struct field *field) {
   const char *name = (const char *)field->value;
   size_t size = strnlen(name, field->size) + 1, i = 0;
   while (i < count_of(histograms) &&
@@ -125,12 +121,12 @@ static void add_histogram(struct server_base *base, const struct field *field) {
     return;
   }
   struct histogram *to = (void *)((char *)base + histograms[i].based);
-  stats_add(&to->sum, fields_load(field->value + size, 8));
-  (void)stats_raise(&to->max, fields_load(field->value + size + 8, 8)); /* it is stored */
+  atom_store_relaxed_u64(&to->sum, fields_load(field->value + size, 8));
+  atom_store_relaxed_u64(&to->max, fields_load(field->value + size + 8, 8));
   for (size_t at = size + 16; at + BUCKET_BYTES <= field->size; at += BUCKET_BYTES) {
     uint64_t bucket = fields_load(field->value + at, 2);
     if (bucket < HISTOGRAM_BUCKETS) {
-      stats_add(&to->counts[bucket], fields_load(field->value + at + 2, 8));
+      atom_store_relaxed_u64(&to->counts[bucket], fields_load(field->value + at + 2, 8));
     }
   }
 }
@@ -153,14 +149,12 @@ void upgrade_totals_look(struct upgrade_totals *totals, struct xchg_server *serv
   totals->elsewhere = sub_sat_u64(server_accepted(server), known);
 }
 
-static void put_counters(struct fields_writer *writer, const struct upgrade_totals *totals,
-                         const struct upgrade_totals *before) {
+static void put_counters(struct fields_writer *writer, const struct upgrade_totals *totals) {
   struct counter counter;
   for (size_t i = 0; counter_at(i, &counter); i++) {
     uint8_t bytes[8 + NAME_MAX_SIZE];
     size_t size = strlen(counter.name);
-    uint64_t value = counted(&totals->counted.totals, counter.offset) -
-                     (before == NULL ? 0 : counted(&before->counted.totals, counter.offset));
+    uint64_t value = counted(&totals->counted.totals, counter.offset);
     if (value != 0) {
       fields_store(bytes, value, 8);
       memcpy(bytes + 8, counter.name, size);
@@ -169,29 +163,23 @@ static void put_counters(struct fields_writer *writer, const struct upgrade_tota
   }
 }
 
-size_t upgrade_totals_write(const struct upgrade_totals *totals,
-                            const struct upgrade_totals *before, uint8_t *bytes) {
+size_t upgrade_totals_write(const struct upgrade_totals *totals, uint8_t *bytes) {
   struct fields_writer writer = {.bytes = bytes, .room = UPGRADE_TOTALS_MAX};
-  put_counters(&writer, totals, before);
+  uint64_t lost = totals->counted.log_lines_lost;
+  put_counters(&writer, totals);
   for (size_t i = 0; i < count_of(histograms); i++) {
-    put_histogram(&writer, histograms[i].name, seen_histogram(totals, i),
-                  before == NULL ? NULL : seen_histogram(before, i));
+    put_histogram(&writer, histograms[i].name, seen_histogram(totals, i));
   }
-  for (uint32_t i = 0; i < totals->listeners; i++) { /* a queue is served until the end */
-    uint64_t sent = before == NULL ? 0 : before->accepted[i];
-    fields_put_number(&writer, TAG_LISTENER, totals->accepted[i] - sent);
+  for (uint32_t i = 0; i < totals->listeners; i++) {
+    fields_put_number(&writer, TAG_LISTENER, totals->accepted[i]);
   }
-  if (before == NULL) {
-    fields_put_number(&writer, TAG_ELSEWHERE, totals->elsewhere);
-    fields_put_number(&writer, TAG_PAUSED, totals->counted.accept_paused_ns);
-    fields_put_number(
-        &writer, TAG_LINES_LOST,
-        totals->counted.log_lines_lost == METRICS_UNKNOWN ? 0 : totals->counted.log_lines_lost);
-  }
+  fields_put_number(&writer, TAG_ELSEWHERE, totals->elsewhere);
+  fields_put_number(&writer, TAG_PAUSED, totals->counted.accept_paused_ns);
+  fields_put_number(&writer, TAG_LINES_LOST, lost == METRICS_UNKNOWN ? 0 : lost);
   return writer.size;
 }
 
-static void add_counter(struct server_base *base, const struct field *field) {
+static void set_counter(struct server_base *base, const struct field *field) {
   struct counter counter;
   if (field->size < 8) {
     return;
@@ -199,36 +187,42 @@ static void add_counter(struct server_base *base, const struct field *field) {
   size_t size = field->size - 8;
   for (size_t i = 0; counter_at(i, &counter); i++) {
     if (strlen(counter.name) == size && memcmp(counter.name, field->value + 8, size) == 0) {
-      stats_add(counter_in(&base->totals, counter.offset), fields_load(field->value, 8));
+      atom_store_relaxed_u64(counter_in(&base->totals, counter.offset),
+                             fields_load(field->value, 8));
       return;
     }
   }
 }
 
-bool upgrade_totals_add(struct server_base *base, const uint8_t *bytes, size_t size,
-                        const uint32_t listener_of[CONFIG_LISTEN_MAX]) {
+bool upgrade_totals_read(struct server_base *base, const uint8_t *bytes, size_t size,
+                         const uint32_t listener_of[CONFIG_LISTEN_MAX]) {
   struct fields_reader reader = {bytes, size};
   struct field field;
   enum fields_result result;
   uint32_t listener = 0;
+  uint64_t elsewhere = 0;
   while ((result = fields_next(&reader, &field)) == FIELDS_NEXT) {
     uint64_t number = 0;
     (void)field_number(&field, &number); /* 0 if it is none */
     if (field.tag == TAG_COUNTER) {
-      add_counter(base, &field);
+      set_counter(base, &field);
     } else if (field.tag == TAG_HISTOGRAM && field.size > 0) {
-      add_histogram(base, &field);
+      set_histogram(base, &field);
     } else if (field.tag == TAG_LISTENER) {
       uint32_t here = listener < CONFIG_LISTEN_MAX ? listener_of[listener] : UINT32_MAX;
       listener++;
-      stats_add(here == UINT32_MAX ? &base->accepted_elsewhere : &base->accepted[here], number);
+      elsewhere += here == UINT32_MAX ? number : 0;
+      if (here != UINT32_MAX) {
+        atom_store_relaxed_u64(&base->accepted[here], number);
+      }
     } else if (field.tag == TAG_ELSEWHERE) {
-      stats_add(&base->accepted_elsewhere, number);
+      elsewhere += number;
     } else if (field.tag == TAG_PAUSED) {
-      stats_add(&base->paused_ns, number);
+      atom_store_relaxed_u64(&base->paused_ns, number);
     } else if (field.tag == TAG_LINES_LOST) {
-      stats_add(&base->log_lines_lost, number);
+      atom_store_relaxed_u64(&base->log_lines_lost, number);
     }
   }
+  atom_store_relaxed_u64(&base->accepted_elsewhere, elsewhere);
   return result == FIELDS_END;
 }

@@ -1,8 +1,8 @@
 /*
  * upgrade_totals: the counters of a process as fields, so that the next one goes on counting.
  *
- *   TOTALS  everything that the old process and those before it have counted
- *   LATE    what has been added since: by the connections that stayed
+ * A process sends them before it commits, and once more at its end, when the connections that have
+ * stayed have ended.  The receiver replaces what it has.  No counter gets smaller.
  *
  * Counters and histograms go by name, and listeners by their order.  So another version may have
  * more of them or fewer: a reader leaves out what it does not know.
@@ -27,19 +27,15 @@ struct upgrade_totals {
 void upgrade_totals_look(struct upgrade_totals *totals, struct xchg_server *server,
                          uint64_t lines_lost);
 
-/**
- * Write ${totals}, less ${before} unless that is NULL, to the UPGRADE_TOTALS_MAX bytes at ${bytes}.
- * Return: the size.
- */
-size_t upgrade_totals_write(const struct upgrade_totals *totals,
-                            const struct upgrade_totals *before, uint8_t *bytes);
+/** Write ${totals} to the UPGRADE_TOTALS_MAX bytes at ${bytes}. Return: the size. */
+size_t upgrade_totals_write(const struct upgrade_totals *totals, uint8_t *bytes);
 
 /**
- * Add what the ${size} bytes at ${bytes} say to ${base}. Listener i of the sender is listener
- * ${listener_of[i]} here; UINT32_MAX = gone.
- * Return: false if the bytes are no fields; what comes before that was added.
+ * Set ${base} to what the ${size} bytes at ${bytes} say, but for what main has counted here.
+ * Listener i of the sender is listener ${listener_of[i]} here; UINT32_MAX = gone.
+ * Return: false if the bytes are no fields; what comes before that is set.
  */
-bool upgrade_totals_add(struct server_base *base, const uint8_t *bytes, size_t size,
-                        const uint32_t listener_of[CONFIG_LISTEN_MAX]);
+bool upgrade_totals_read(struct server_base *base, const uint8_t *bytes, size_t size,
+                         const uint32_t listener_of[CONFIG_LISTEN_MAX]);
 
 #endif

@@ -45,10 +45,9 @@ static void check_places(const struct upgrade_packet *packet,
       fuzz_holds(packet->batch.records[i].size > 0, "a record has bytes");
     }
     find(&found, packet->batch.file, received->fds_count);
-  } else if (packet->kind == UPGRADE_TOTALS || packet->kind == UPGRADE_LATE ||
-             packet->kind == UPGRADE_REQUEST) {
-    if (packet->totals.bytes != NULL) {
-      within(packet->totals.bytes, packet->totals.size, received);
+  } else if (packet->kind == UPGRADE_TOTALS || packet->kind == UPGRADE_REQUEST) {
+    if (packet->account.totals.bytes != NULL) {
+      within(packet->account.totals.bytes, packet->account.totals.size, received);
     }
   }
   fuzz_holds(found.count == received->fds_count, "no descriptor is lost");

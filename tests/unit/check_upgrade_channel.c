@@ -162,7 +162,7 @@ END_TEST
 START_TEST(test_packet_too_long) {
   upgrade_sample(&out, UPGRADE_TOTALS);
   static const uint8_t lengthy[FD_PACKET_BYTES_MAX];
-  out.totals = (struct upgrade_bytes){lengthy, sizeof(lengthy)};
+  out.account.totals = (struct upgrade_bytes){lengthy, sizeof(lengthy)};
   ck_assert_int_eq(upgrade_channel_send(&ours, &out), CHANNEL_ERROR);
   ck_assert_int_eq(errno, EMSGSIZE);
   ck_assert_int_eq(receive(), CHANNEL_AGAIN);
