@@ -368,33 +368,27 @@ static bool groups_valid(const struct conn_bytes *groups) {
   return true;
 }
 
-static const char *check_proxy(const struct conn_record *record) {
+static bool proxy_valid(const struct conn_record *record) {
   const struct conn_proxy *proxy = &record->proxy;
-  uint8_t state = record->conn.state;
   if (!record->conn.proxied) {
-    return state == CONN_HEADER || record->header.size > 0 ? "it has a PROXY header for no listener"
-                                                           : NULL;
+    return record->conn.state != CONN_HEADER && record->header.size == 0;
   }
-  bool valid = proxy->accepts != ADDR_PROXY_OFF && proxy->accepts <= ADDR_PROXY_ANY &&
-               proxy->version <= STATS_PROXY_VERSIONS && proxy->command < STATS_PROXY_COMMANDS &&
-               record->header.size <= PROXY_HEADER_MAX && (state != CONN_OPEN || proxy->opened) &&
-               (state != CONN_HEADER || !proxy->opened);
-  return valid ? NULL : "the state of its PROXY header is invalid";
+  return proxy->accepts != ADDR_PROXY_OFF && proxy->accepts <= ADDR_PROXY_ANY &&
+         proxy->version <= STATS_PROXY_VERSIONS && proxy->command < STATS_PROXY_COMMANDS &&
+         record->header.size <= PROXY_HEADER_MAX;
 }
 
 /* Does the connection have bytes in a state that allows them? */
-static const char *check_bytes(const struct conn_record *record) {
-  const struct xchg_conn *conn = &record->conn;
-  bool input = conn->state == CONN_OPEN || conn->state == CONN_HEADER;
-  bool output = conn->state == CONN_OPEN || conn->state == CONN_ENDING;
-  uint32_t input_max = conn->state == CONN_HEADER ? PROXY_HEADER_MAX : UINT32_MAX;
-  if (record->input.size > (input ? input_max : 0) || (record->output.size > 0 && !output)) {
-    return "it has bytes in a state without them";
-  }
-  return conn->stalled && record->output.size == 0 ? "it waits to send nothing" : NULL;
+static bool bytes_valid(const struct conn_record *record) {
+  uint8_t state = record->conn.state;
+  uint32_t input_max = state == CONN_OPEN     ? UINT32_MAX
+                       : state == CONN_HEADER ? PROXY_HEADER_MAX
+                                              : 0;
+  return record->input.size <= input_max &&
+         (record->output.size == 0 || state == CONN_OPEN || state == CONN_ENDING);
 }
 
-static const char *check_state(const struct conn_record *record) {
+static const char *check(const struct conn_record *record) {
   const struct xchg_conn *conn = &record->conn;
   if (conn->state >= CONN_CLOSED || conn->end_reason >= XCHG_REASONS ||
       conn->request > REQUEST_ABORT || conn->readable > READABLE_UNTIL_EAGAIN) {
@@ -403,16 +397,13 @@ static const char *check_state(const struct conn_record *record) {
   if ((conn->hold_reasons & HOLD_OFFLOADS) != 0) {
     return "it waits for offloaded work";
   }
-  if (conn->state != CONN_OPEN && conn->discarded > LINGER_BYTES_MAX) {
-    return "it has discarded too many bytes";
+  if (!groups_valid(&record->groups)) {
+    return "its groups are invalid";
   }
-  return groups_valid(&record->groups) ? NULL : "its groups are invalid";
-}
-
-static const char *check(const struct conn_record *record) {
-  const char *why = check_state(record);
-  why = why == NULL ? check_bytes(record) : why;
-  return why == NULL ? check_proxy(record) : why;
+  if (!bytes_valid(record)) {
+    return "it has bytes in a state without them";
+  }
+  return proxy_valid(record) ? NULL : "its PROXY header is invalid";
 }
 
 const char *conn_record_read(struct conn_record *record, const uint8_t *bytes, size_t size) {

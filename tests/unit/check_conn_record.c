@@ -13,7 +13,6 @@ enum {
   END_REASON = 2,
   FLAGS = 0x8003,
   MESSAGES = 0x8004,
-  CLOCK = 0x8008,
   INPUT = 0x8009,
   SCANNED = 10,
   OUTPUT = 0x800b,
@@ -32,7 +31,6 @@ enum {
 };
 #define UNKNOWN 1000
 
-#define FLAG_STALLED (1 << 12)
 #define FLAG_PROXIED (1 << 15)
 
 /* A record that a test writes field by field. */
@@ -185,7 +183,6 @@ static const struct {
     {FLAGS, 3 << 2}, /* readable */
     {FLAGS, HOLD_OFFLOADS << 4},
     {FLAGS, 1 << 16},
-    {FLAGS, FLAG_STALLED}, /* to send nothing */
     {FLAGS, FLAG_PROXIED}, /* by no kind of header */
     {LISTENER, CONFIG_LISTEN_MAX},
     {OPENED, CONN_OPENED_MASK + 1},
@@ -230,19 +227,6 @@ START_TEST(test_bytes_in_the_wrong_state) {
   }
   make();
   put_bytes(INPUT, "", 0);
-  expect_refused();
-}
-END_TEST
-
-START_TEST(test_discarded) {
-  struct conn_record record;
-  make();
-  put(STATE, CONN_LINGERING);
-  put(CLOCK, LINGER_BYTES_MAX);
-  expect_read(&record);
-  make();
-  put(STATE, CONN_LINGERING);
-  put(CLOCK, LINGER_BYTES_MAX + 1);
   expect_refused();
 }
 END_TEST
@@ -321,10 +305,6 @@ START_TEST(test_proxy) {
   make_proxied(PROXY_VERSION, 3);
   expect_refused();
   make_proxied(PROXY_COMMAND, STATS_PROXY_COMMANDS);
-  expect_refused();
-  make_proxied(PROXY_OPENED, false); /* open, although on_open was not called */
-  expect_refused();
-  make_proxied(STATE, CONN_HEADER); /* waits, although it was */
   expect_refused();
   make_proxied(FLAGS, 0);
   put_bytes(PROXY_HEADER, header, 1);
@@ -447,7 +427,6 @@ int main(void) {
                                      {test_invalid_values, (int)count_of(invalid)},
                                      {test_fields_twice, 1},
                                      {test_bytes_in_the_wrong_state, 1},
-                                     {test_discarded, 1},
                                      {test_groups, 1},
                                      {test_addresses, 1},
                                      {test_proxy, 1},
