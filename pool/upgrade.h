@@ -41,6 +41,13 @@ enum upgrade_step {
   STEP_RETURN, /* the acceptors go on; what was under way becomes connections here again */
 };
 
+/* How an upgrade has ended. */
+struct upgrade_outcome {
+  uint64_t code; /* exit code of xchgd --upgrade */
+  char step[UPGRADE_TEXT];
+  char reason[UPGRADE_TEXT];
+};
+
 struct upgrade {
   struct upgrade_setup setup;
   struct upgrade_program program;

@@ -69,10 +69,6 @@ static const struct row rows[] = {
     NUMBER_OF(SIGNAL, 1, signal),
     NUMBER_OF(STATUS, 1, status.turn_age_ns),
     TEXT_OF(STATUS, 2, status.text),
-    BYTES_OF(REQUEST, 1, environment, UPGRADE_REQUEST_MAX),
-    NUMBER_OF(ANSWER, 1, outcome.code),
-    TEXT_OF(ANSWER, 2, outcome.step),
-    TEXT_OF(ANSWER, 3, outcome.reason),
 };
 
 /* The size of a record, once for each.  Without them a batch has no meaning. */
@@ -224,17 +220,10 @@ static const char *take_field(struct upgrade_packet *packet, const struct field 
 
 /* Is the whole of a packet possible? Return: NULL, or what is wrong. */
 static const char *check(const struct upgrade_packet *packet) {
-  if (packet->kind == UPGRADE_LISTENER) {
-    const struct addr_listen *addr = &packet->listener.addr;
-    if (addr->addr.family == ADDR_NONE || addr->mode < -1 || addr->mode > 07777) {
-      return "not an address";
-    }
-  }
-  const struct upgrade_bytes *texts = &packet->environment;
-  if (packet->kind == UPGRADE_REQUEST && texts->size > 0 && texts->bytes[texts->size - 1] != 0) {
-    return "not an environment";
-  }
-  return NULL;
+  const struct addr_listen *addr = &packet->listener.addr;
+  bool valid = packet->kind != UPGRADE_LISTENER ||
+               (addr->addr.family != ADDR_NONE && addr->mode >= -1 && addr->mode <= 07777);
+  return valid ? NULL : "not an address";
 }
 
 /* ---- packets ---- */

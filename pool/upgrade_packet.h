@@ -18,8 +18,6 @@
  *   COMMIT    server    nothing is given back any more
  *   SIGNAL    server    a signal that concerns the successor
  *   STATUS    successor its oldest turn and a line for the service manager
- *   REQUEST   asker     start an upgrade with this environment; on the socket of XCHG_UPGRADE
- *   ANSWER    server    how it has ended
  *
  * The records of a batch lie one after the other in a file in memory.  The packet has their sizes.
  * Its descriptors are the sockets in the order of the records, then the file.
@@ -37,8 +35,7 @@
 #define UPGRADE_VERSION 1    /* of the packets, and of the records in a batch */
 #define UPGRADE_BATCH_MAX 64 /* records of a batch */
 #define UPGRADE_HEAD 24
-#define UPGRADE_REQUEST_MAX (FD_PACKET_BYTES_MAX - 64) /* bytes of an environment */
-#define UPGRADE_TEXT 256                               /* a text, its 0 included */
+#define UPGRADE_TEXT 256 /* a text, its 0 included */
 
 static_assert(UPGRADE_BATCH_MAX + 1 == FD_PACKET_FDS_MAX, "a packet holds a batch");
 
@@ -52,8 +49,6 @@ enum upgrade_kind {
   UPGRADE_COMMIT,
   UPGRADE_SIGNAL,
   UPGRADE_STATUS,
-  UPGRADE_REQUEST,
-  UPGRADE_ANSWER,
   UPGRADE_KINDS /* one more than the last */
 };
 
@@ -96,13 +91,6 @@ struct upgrade_status {
   char text[UPGRADE_TEXT];
 };
 
-/* Of ANSWER. */
-struct upgrade_outcome {
-  uint64_t code; /* exit code of xchgd --upgrade */
-  char step[UPGRADE_TEXT];
-  char reason[UPGRADE_TEXT];
-};
-
 /* Bytes that another module writes and reads. */
 struct upgrade_bytes {
   const uint8_t *bytes; /* borrows: of the sender, or of the channel */
@@ -128,10 +116,8 @@ struct upgrade_packet {
     struct upgrade_batch batch;
     uint64_t taken;                 /* bit i: record i */
     struct upgrade_account account; /* of TOTALS */
-    struct upgrade_outcome outcome; /* of ANSWER */
     uint64_t signal;
     struct upgrade_status status;
-    struct upgrade_bytes environment; /* of REQUEST: texts NAME=value, each with its 0 */
   };
 };
 

@@ -45,7 +45,7 @@ static void check_places(const struct upgrade_packet *packet,
       fuzz_holds(packet->batch.records[i].size > 0, "a record has bytes");
     }
     find(&found, packet->batch.file, received->fds_count);
-  } else if (packet->kind == UPGRADE_TOTALS || packet->kind == UPGRADE_REQUEST) {
+  } else if (packet->kind == UPGRADE_TOTALS) {
     if (packet->account.totals.bytes != NULL) {
       within(packet->account.totals.bytes, packet->account.totals.size, received);
     }

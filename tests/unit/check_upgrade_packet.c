@@ -91,7 +91,7 @@ START_TEST(test_round_trip) {
       ck_assert_int_eq(got->fd, sent->fd);
     }
     ck_assert_int_eq(other.batch.file, packet.batch.file);
-  } else if (kind == UPGRADE_TOTALS || kind == UPGRADE_REQUEST) {
+  } else if (kind == UPGRADE_TOTALS) {
     ck_assert_uint_eq(other.account.totals.size, packet.account.totals.size);
     ck_assert_mem_eq(other.account.totals.bytes, packet.account.totals.bytes,
                      other.account.totals.size);
@@ -269,24 +269,6 @@ START_TEST(test_wrong_batches) {
 }
 END_TEST
 
-START_TEST(test_environments) {
-  make(UPGRADE_REQUEST);
-  add_field(1, "A=b", 3); /* no 0 */
-  expect_refused("not an environment", UPGRADE_REQUEST);
-  make(UPGRADE_REQUEST);
-  add_field(1, "", 0);
-  ck_assert_ptr_null(upgrade_packet_of(&other, &image));
-  static const uint8_t texts[UPGRADE_REQUEST_MAX + 1];
-  packet.environment = (struct upgrade_bytes){texts, UPGRADE_REQUEST_MAX};
-  upgrade_image_of(&image, &packet);
-  ck_assert_uint_gt(image.size, UPGRADE_REQUEST_MAX);
-  ck_assert_ptr_null(upgrade_packet_of(&other, &image));
-  packet.environment.size++;
-  upgrade_image_of(&image, &packet);
-  ck_assert_uint_eq(image.size, 0);
-}
-END_TEST
-
 START_TEST(test_too_long) {
   static uint8_t bytes[FD_PACKET_BYTES_MAX];
   size_t most = FD_PACKET_BYTES_MAX - UPGRADE_HEAD - FIELD_HEAD - 4 * FIELD_NUMBER;
@@ -327,7 +309,6 @@ int main(void) {
       {test_wrong_listeners, 1},
       {test_wrong_descriptors, KINDS},
       {test_wrong_batches, 1},
-      {test_environments, 1},
       {test_too_long, 1},
       {test_full_batch, 1},
   };

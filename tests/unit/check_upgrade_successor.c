@@ -39,8 +39,7 @@ static void send_packet(struct upgrade_packet packet) {
 }
 
 static void send_hello(uint64_t listeners) {
-  send_packet((struct upgrade_packet){
-      .kind = UPGRADE_HELLO, .hello = {.format_min = 1, .format_max = 1, .listeners = listeners}});
+  send_packet((struct upgrade_packet){.kind = UPGRADE_HELLO, .hello = {.listeners = listeners}});
 }
 
 static void introduce(const char *why) {
@@ -81,7 +80,6 @@ END_TEST
 START_TEST(no_room_for_a_listener) {
   begin();
   send_hello(1);
-  parent.format = 1;
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ck_assert_int_eq(listen(fd, 1), -1); /* it is not bound; the receiver does not look */
   send_packet((struct upgrade_packet){

@@ -50,13 +50,9 @@ static void close_side(struct side *side) {
                                         "XCHG_EXCHANGE=echo", "XCHG_UPGRADE=on", NULL})
 
 static void connect_channel(void) {
-  const struct upgrade_hello hello = {.format_min = UPGRADE_FORMAT_MIN,
-                                      .format_max = UPGRADE_FORMAT_MAX};
   int fd;
   ck_assert_int_eq(upgrade_channel_pair(&from.channel, &fd), 0);
   ck_assert_int_eq(upgrade_channel_open(&to.channel, fd), 0);
-  ck_assert_int_eq(upgrade_channel_agree(&from.channel, &hello, &hello), 0);
-  ck_assert_int_eq(upgrade_channel_agree(&to.channel, &hello, &hello), 0);
   ck_assert_int_eq(giver_open(&giver, from.server, &from.channel), 0);
   ck_assert_int_eq(taker_open(&taker, to.server, &to.channel, &to.log), 0);
 }
