@@ -32,7 +32,7 @@ class Late(PausedTest):
 
     def test_a_batch_is_not_taken(self):
         """After XCHG_UPGRADE_TIMEOUT the rest stays, and the new process is the server.  The batch is its own when it goes on."""
-        server = self.paused("new 7 1 pause", XCHG_UPGRADE_TIMEOUT=f"{round(2 * SLOW)}s", XCHG_DRAIN_TIMEOUT="10m")
+        server = self.paused("new 7 1 pause", XCHG_UPGRADE_TIMEOUT=f"{round(3 * SLOW)}s", XCHG_DRAIN_TIMEOUT="10m")
         clients = self.clients(server, CLIENTS)
         server.signal(signal.SIGUSR2)
         rest = CLIENTS - CANARY - BATCH

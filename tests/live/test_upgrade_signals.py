@@ -135,7 +135,7 @@ class During(PausedTest):
         self.child, = self.children(self.s.pid)
 
     def test_second_signal_ends_both(self):
-        """The old process awaits the answer to the totals, and the new one serves everybody."""
+        """The old process awaits the answer to the totals, and the new one serves every client."""
         self.begin("new 9 1 pause")
         self.s.signal(signal.SIGTERM)
         wait_taken(self.s.pid, signal.SIGTERM)
