@@ -7,6 +7,7 @@
 #include "core/sys.h"
 #include "tests/fixtures/pool_fixture.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 
 enum { CLIENTS = 150 };
@@ -204,6 +205,25 @@ START_TEST(the_other_process_ends) {
 }
 END_TEST
 
+/* Without memory for the file all stay, and none is asked twice. */
+START_TEST(records_cannot_be_written) {
+  set_up();
+  start(CLIENTS);
+  int file = giver.file;
+  giver.file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  give(UINT32_MAX);
+  close(giver.file);
+  giver.file = file;
+  struct upgrade_left left;
+  ck_assert_uint_eq(sent, 0);
+  ck_assert_uint_eq(giver.returned, CLIENTS);
+  ck_assert(giver_left(&giver, 0, &left) && !giver_left(&giver, 1, &left));
+  ck_assert_uint_eq(left.count, CLIENTS);
+  ck_assert_str_eq(left.reason, conn_stays_text(CONN_STAYS_UNSENT));
+  tear_down(CLIENTS, CLIENTS);
+}
+END_TEST
+
 START_TEST(a_batch_cannot_be_sent) {
   set_up();
   start(CLIENTS);
@@ -227,6 +247,7 @@ int main(void) {
       {a_worker_is_late, 1},
       {a_batch_is_taken_late, 1},
       {the_other_process_ends, 1},
+      {records_cannot_be_written, 1},
       {a_batch_cannot_be_sent, 1},
   };
   return run_suite("upgrade_giver", tests, count_of(tests));

@@ -1,6 +1,6 @@
 /*
  * check_upgrade_taker: a server takes over the connections of another one in this process, whose
- * giver sends them.  All of them; and none, while a client waits for room.
+ * giver sends them.  All of them; those that can be read; none, while a client waits for room.
  */
 #include "pool/upgrade_taker.h"
 
@@ -77,6 +77,13 @@ static void echo(int fd) {
   expect_bytes(fd, "p", 1);
 }
 
+static void (*spoil)(int file); /* what happens to the file of a batch; NULL = nothing */
+
+static void shorten(int file) { ck_assert_int_eq(ftruncate(file, 0), 0); }
+
+/* The first field of the first record is one that must be understood. */
+static void change(int file) { ck_assert_int_eq(pwrite(file, "\xff\xff", 2, 0), 2); }
+
 /* The new process: if it is idle, a batch may come. Return: has one come? */
 static bool take(void) {
   struct upgrade_packet packet;
@@ -85,6 +92,9 @@ static bool take(void) {
     return false;
   }
   ck_assert_int_eq(packet.kind, UPGRADE_BATCH);
+  if (spoil != NULL) {
+    spoil(packet.batch.file);
+  }
   taker_on_batch(&taker, &packet);
   return true;
 }
@@ -135,6 +145,31 @@ START_TEST(all_connections_move) {
 }
 END_TEST
 
+/* What cannot be read is refused, and served by the old process again. */
+START_TEST(records_cannot_be_read) {
+  SIDE(&from, "XCHG_WORKERS=1");
+  SIDE(&to, "XCHG_WORKERS=1");
+  connect_channel();
+  spoil = _i == 0 ? shorten : change;
+  for (int i = 0; i < CLIENTS; i++) {
+    clients[i] = connect_side(&from);
+    echo(clients[i]);
+  }
+  giver_begin(&giver, UINT32_MAX, NEVER / 2);
+  AWAIT((take(), give()));
+  AWAIT(taker_tend(&taker));
+  ck_assert_uint_eq(taker.taken, _i == 0 ? 0 : CLIENTS - 1);
+  ck_assert_uint_eq(live(&from), _i == 0 ? CLIENTS : 1);
+  ck_assert_uint_eq(live(&to), taker.taken);
+  ck_assert_ptr_nonnull(strstr(log_fixture_text(&to.log), "a connection cannot be taken over"));
+  for (int i = 0; i < CLIENTS; i++) {
+    echo(clients[i]);
+    close(clients[i]);
+  }
+  close_all();
+}
+END_TEST
+
 /* A client that has come while refused ones held the room is accepted afterwards. */
 START_TEST(refused_ones_leave_their_room) {
   static const char header[] = "PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n";
@@ -174,6 +209,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {all_connections_move, 1},
+      {records_cannot_be_read, 2},
       {refused_ones_leave_their_room, 1},
   };
   return run_suite("upgrade_taker", tests, count_of(tests));
