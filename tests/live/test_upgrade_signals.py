@@ -211,7 +211,7 @@ class FirstProcess(UpgradeTest):
         with open(f"/proc/{server.pid}/task/{server.pid}/children") as stream:
             first = int(stream.read())
         os.kill(first, signal.SIGUSR2)
-        self.assertIn("first process", server.wait_line("upgrade refused")["reason"])
+        self.assertIn("container", server.wait_line("upgrade refused")["reason"])
         self.clients(server, 1)
 
 
