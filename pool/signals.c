@@ -81,7 +81,7 @@ static bool reaps(const struct sigaction *action) {
 void signals_keep_children(struct sigaction *before) {
   (void)sigaction(SIGCHLD, NULL, before); /* cannot fail for a signal that exists */
   if (reaps(before)) {
-    (void)signal(SIGCHLD, SIG_DFL); /* likewise */
+    (void)signal(SIGCHLD, SIG_DFL); /* cannot fail for such a signal */
   }
 }
 

@@ -281,7 +281,7 @@ static void tend_totals(struct upgrade *u, uint64_t now_ns) {
 
 static void tend_left(struct upgrade *u, uint64_t now_ns) {
   (void)acceptor_order_reach(&u->order, ACCEPTOR_LEAVE);       /* the next call asks again */
-  (void)acceptor_order_reach(&u->admin_order, ACCEPTOR_LEAVE); /* likewise */
+  (void)acceptor_order_reach(&u->admin_order, ACCEPTOR_LEAVE); /* the next call asks again */
   (void)giver_tend(&u->giver, now_ns);                         /* as in tend_totals */
 }
 
