@@ -158,25 +158,46 @@ class PausedTest(UpgradeTest):
         fifo = self.path("fifo")
         if not os.path.exists(fifo):
             os.mkfifo(fifo)
-        return self.server(program=PAUSED, UPGRADE_TEST=test, UPGRADE_FIFO=fifo, XCHG_WORKERS="2", **variables)
+        once = self.path(f"once-{len(os.listdir(self.folder))}")
+        with open(once, "w"):
+            pass
+        return self.server(program=PAUSED, UPGRADE_TEST=test, UPGRADE_FIFO=fifo, UPGRADE_ONCE=once, XCHG_WORKERS="2", **variables)
 
     def go_on(self):
         with open(self.path("fifo"), "w"):
             pass
 
+    def at_point(self, side, point, action="stop", nth=1, clients=None, **variables):
+        """Start a server and clients, and an upgrade in which one side does ${action} at the ${nth} time that it is at ${point}.
+
+        Return: the server, the clients and the id of the new process.
+        """
+        server = self.paused(f"{side} {point} {nth} {action}", **variables)
+        found = self.clients(server, self.CLIENTS if clients is None else clients)
+        server.signal(signal.SIGUSR2)
+        fields = server.wait_line("point")
+        child = int(fields["pid"]) if side == "new" else self.children(server.pid)[0]
+        if action == "stop":
+            self.wait_state(int(fields["pid"]), "T")
+        return server, found, child
+
     def children(self, pid):
         with open(f"/proc/{pid}/task/{pid}/children") as stream:
             return [int(child) for child in stream.read().split()]
 
-    def wait_zombie(self, pid):
-        """Wait until a killed process has closed its descriptors: its last thread does it, and the first one may end earlier."""
+    def wait_state(self, pid, wanted):
+        """Wait until all threads of a process are in a state of proc(5): T = stopped, Z = ended, and the descriptors are closed."""
         deadline = time.monotonic() + LIMIT
-        state, threads = "", 2
-        while state != "Z" or threads > 1:
+        states = set()
+        while states != {wanted}:
             self.assertLess(time.monotonic(), deadline)
-            with open(f"/proc/{pid}/stat") as stream:
-                state = stream.read().rsplit(")", 1)[1].split()[0]
-            threads = len(os.listdir(f"/proc/{pid}/task"))
+            states.clear()
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{task}/stat") as stream:
+                    states.add(stream.read().rsplit(")", 1)[1].split()[0])
+
+    def wait_zombie(self, pid):
+        self.wait_state(pid, "Z")
 
     def check_turned_back(self, server, clients, lost=None):
         """The old process serves all but the lost ones, its totals add up, and it can upgrade afterwards."""
