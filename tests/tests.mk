@@ -365,6 +365,11 @@ soak: $(B)/xchgd $(B)/examples/chat | need-check ## a mixed load with rotating f
 	  python3 -B tests/soak/soak.py --minutes $(MINUTES)
 MINUTES ?= 10
 
+check-upgrades: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## UPGRADES upgrades in a row under load and scrapes (UPGRADES=50)
+	@mkdir -p $(B)/tests/log-upgrades
+	@$(RUN_ENV) XCHGD_UPGRADES=$(UPGRADES) tests/run -j 1 --limit 900 -o $(B)/tests/log-upgrades tests/live/test_upgrade_many.py
+UPGRADES ?= 50
+
 soak-trap: ## soak with XCHG_SANDBOX=trap
 	@$(MAKE) soak TEST_ENV="$(TEST_ENV) XCHG_SANDBOX=trap"
 
@@ -372,6 +377,7 @@ soak-trap: ## soak with XCHG_SANDBOX=trap
 RELEASE_STEPS = \
     check-trap \
     check-shuffle \
+    check-upgrades \
     check-variants \
     check-table \
     check-images \
@@ -487,7 +493,7 @@ format: | need-lint ## format the C sources with clang-format
 
 PACKAGES_check = check libsubunit-dev g++ pkg-config python3 strace curl socat netcat-openbsd python3-pymemcache iproute2 nftables \
                  valgrind locales libmemcached-tools
-GOALS_check = check check-unit check-conc check-live check-trap check-shuffle check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
+GOALS_check = check check-unit check-conc check-live check-trap check-shuffle check-upgrades check-user check-container check-asan check-tsan check-valgrind check-under-valgrind check-clang test-% \
               stress stress-items soak soak-trap flaky coverage simulate simulate-mutants explore
 PACKAGES_ops = python3 prometheus haproxy nginx-light libnginx-mod-stream curl jq chromium nodejs npm iproute2 bpftrace systemtap-sdt-dev systemd \
                kubernetes-client nats-server stunnel4 openssl netcat-openbsd
@@ -512,7 +518,7 @@ PACKAGES_coverage = gcovr
 GOALS_coverage = coverage coverage-report
 GROUPS_OF_PACKAGES += check ops release lint clang fuzz model flaky analyze eva coverage
 
-.PHONY: golden check-ops check-network check-shuffle check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
+.PHONY: golden check-ops check-network check-shuffle check-upgrades check-trap soak-trap check-release analyze eva coverage-mcdc mcdc-report check-conc soak flaky simulate simulate-mutants fuzz fuzz-run \
         fuzz-minimize check check-user check-container check-unit check-live check-asan check-tsan check-valgrind \
         check-under-valgrind check-clang stress stress-items explore model coverage coverage-report lint lint-rules \
         lint-format lint-shell lint-man lint-sandbox lint-cppcheck lint-tidy format

@@ -5,8 +5,9 @@ import threading
 import time
 import unittest
 
+from clients import MIB
 from upgrade import UpgradeEndpoint, UpgradeTest, exchange
-from xchgd import SLOW, is_closed, numbers, receive_all, receive_exactly
+from xchgd import LIMIT, SLOW, is_closed, numbers, receive_all, receive_exactly
 
 
 class States(UpgradeTest):
@@ -52,17 +53,24 @@ class States(UpgradeTest):
         server.wait_stats(lambda values: values["finished"] == 1)
         server.end()
 
-    def test_times_go_on(self):
-        """A connection is idle as long as it would have been without the upgrade."""
-        seconds = 3 * SLOW
-        server = self.server(XCHG_IDLE_TIMEOUT=f"{round(seconds * 1000)}ms")
-        client, = self.clients(server, 1)
-        begin = time.monotonic()
-        server.upgrade()
-        self.assertTrue(is_closed(client))
-        took = time.monotonic() - begin
-        self.assertGreater(took, seconds - 0.5)
-        self.assertEqual(server.end()["closed_idle"], 1)
+    def test_input_waits_for_output(self):
+        """The server reads no more from a client that does not read; after the upgrade it goes on."""
+        size = 1 << 20
+        server = self.server(XCHG_MAX_PENDING="64KiB", XCHG_SNDBUF="16KiB", XCHG_WRITE_TIMEOUT="0", XCHG_MESSAGE_TIMEOUT="0")
+        data = os.urandom(size)
+        clients = [server.connect(rcvbuf=4096) for _ in range(20)]
+        for client in clients:
+            self.addCleanup(client.close)
+            threading.Thread(target=client.sendall, args=(data,), daemon=True).start()
+        server.wait_stats(lambda values: values["bytes_in"] >= 20 * 64 << 10)
+        for _ in range(2):
+            self.assertEqual(numbers(server.upgrade())["moved"], 20)
+        for client in clients:
+            self.assertEqual(receive_exactly(client, size), data)
+        for client in clients:
+            client.close()
+        totals = server.end()
+        self.assertEqual((totals["bytes_in"], totals["bytes_out"], totals["finished"]), (20 * size, 20 * size, 20))
 
     def test_connections_per_address(self):
         """Those that have moved count, and none of them is refused."""
@@ -81,6 +89,69 @@ class States(UpgradeTest):
         self.clients(server, 50)
         self.assertEqual(numbers(server.upgrade())["moved"], 50)
         server.end()
+
+
+class Times(UpgradeTest):
+    """A time limit goes on. Of two connections, the later one begins half a limit later, and the upgrade follows at once. If the
+    upgrade began the limit anew, both would end at the same time."""
+
+    LIMIT = 6 * SLOW
+    VARIABLES = {"XCHG_FRAME": "line", "XCHG_MESSAGE_TIMEOUT": "0", "XCHG_WRITE_TIMEOUT": "0", "XCHG_MAX_PENDING": "4MiB",
+                 "XCHG_MAX_MESSAGE": "4MiB", "XCHG_SNDBUF": "16KiB"}
+
+    def idle(self, server):
+        return server.connect()
+
+    def half(self, server):
+        client = server.connect()
+        client.sendall(b"ha")
+        return client
+
+    def unread(self, server):
+        client = server.connect(rcvbuf=4096)
+        client.sendall(2 * MIB * b"x" + b"\n")
+        return client
+
+    def ended(self, server):
+        """It has got its last answer, and does not close: the server lingers."""
+        client = server.connect()
+        client.sendall(b"last\nmore")  # without more, the server closes at once
+        self.assertEqual(receive_all(client), b"last\n")
+        return client
+
+    def test_limits_go_on(self):
+        limit = f"{round(self.LIMIT * 1000)}ms"
+        kinds = (
+            (self.idle, "closed_idle", {"XCHG_IDLE_TIMEOUT": limit}),
+            (self.half, "closed_message", {"XCHG_MESSAGE_TIMEOUT": limit}),
+            (self.unread, "closed_write", {"XCHG_WRITE_TIMEOUT": limit}),
+            (self.idle, "closed_lifetime", {"XCHG_MAX_LIFETIME": limit}),
+            (self.ended, "finished", {"XCHG_LINGER": limit, "XCHG_MESSAGES": "1"}),
+        )
+        servers = [(self.server(**{**self.VARIABLES, **variables}), connect, reason) for connect, reason, variables in kinds]
+        for server, connect, _ in servers:
+            self.addCleanup(connect(server).close)
+        begin = time.monotonic()
+        time.sleep(self.LIMIT / 2)  # the stimulus: half of the limit passes
+        for server, connect, _ in servers:
+            self.addCleanup(connect(server).close)
+            server.wait_stats(lambda values: values["accepted"] == 2)
+            self.assertEqual(server.upgrade()["moved"], "2")
+        waiting = [(server, reason) for server, _, reason in servers]
+        while waiting:
+            server, reason = waiting.pop(0)
+            values = server.stats()
+            with self.subTest(reason):
+                self.assertNotEqual(values["open"], 0, "both have ended at the same time")
+            if values["open"] == 2:
+                self.assertLess(time.monotonic() - begin, self.LIMIT + LIMIT)
+                waiting.append((server, reason))
+            elif values["open"] == 1:
+                self.assertGreater(time.monotonic() - begin, 0.89 * self.LIMIT, reason)  # a lifetime is shortened by up to 10 %
+        for server, _, reason in servers:
+            with self.subTest(reason):
+                self.assertEqual(server.wait_stats(lambda values: values["open"] == 0)[reason], 2)
+                server.end()
 
 
 class Proxied(UpgradeTest):
