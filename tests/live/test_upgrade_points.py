@@ -24,13 +24,13 @@ class PointsTest(PausedTest):
         alive = [client for client in clients if lives(client)]
         self.assertEqual(len(alive), count)
         alive += self.clients(server, 3)
-        check_totals(server.stats())
+        values = server.stats()
+        check_totals(values)
+        self.assertEqual(values["open"], len(alive))
         self.assertEqual(numbers(server.upgrade())["moved"], len(alive))
         for client in alive:
             exchange(client, b"x")
-        check_totals(server.stats())
-        if count == len(clients):
-            server.end()
+        server.end()
 
 
 class NewProcessEnds(PointsTest):
@@ -43,6 +43,13 @@ class NewProcessEnds(PointsTest):
                 self.assertLessEqual(fields["lost"], most)
                 self.assertEqual(fields["lost"] == 0, most == 0)
                 self.check_one_serves(server, clients, self.CLIENTS - fields["lost"])
+
+    def test_crash_in_the_middle(self):
+        """At the 20th batch of some 25, most clients are in the new process; the others live on."""
+        server, clients, _ = self.at_point("new", 7, "crash", 20, clients=1600)
+        fields = numbers(server.turned_back())
+        self.assertIn(fields["lost"], range(900, 1300))
+        self.check_one_serves(server, clients, 1600 - fields["lost"])
 
 
 class OldProcessEnds(PointsTest):
