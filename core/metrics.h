@@ -101,7 +101,7 @@ struct metrics_listener {
  * of a family without labels leaves it out. */
 struct metrics_snapshot {
   const char *version, *model, *exchange;
-  const char *state; /* starting, serving, draining */
+  const char *state; /* starting, serving, upgrading, draining */
   uint64_t ready, draining;
   uint64_t workers; /* threads; 0 outside of XCHG_MODEL=pool */
   uint64_t open;    /* totals.accepted less those that have ended */

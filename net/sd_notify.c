@@ -121,7 +121,7 @@ void sd_notify_send(struct sd_notify *notify, const char *state, struct log *log
     return;
   }
   int i = 0;
-  while (notify->pending[i] != NULL) {
+  while (notify->pending[i] != NULL && notify->pending[i] != state) {
     i++;
     assert(i < SD_NOTIFY_PENDING_MAX);
   }

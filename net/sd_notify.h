@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#define SD_NOTIFY_PENDING_MAX 2 /* READY=1 and STOPPING=1, each once */
+#define SD_NOTIFY_PENDING_MAX 3 /* READY=1, MAINPID= and STOPPING=1, each once */
 #define SD_NOTIFY_RETRY_MS 100
 
 struct log;
@@ -32,8 +32,8 @@ void sd_notify_close(struct sd_notify *notify);
 
 /**
  * sd_notify_send(notify, state, log):
- * Send ${state}, a literal "READY=1" or "STOPPING=1", or keep it as pending.  A delay and a failure
- * are logged.
+ * Send ${state}, or keep it as pending, once: the text must stay until sd_notify_pending is false.
+ * A delay and a failure are logged.
  */
 void sd_notify_send(struct sd_notify *notify, const char *state, struct log *log);
 

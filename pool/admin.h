@@ -63,6 +63,7 @@ struct admin {
   uint64_t uses;         /* requests and openings so far; xchg-adm */
   char *buffer;          /* owns: mapped; for answers; xchg-adm */
   atom_u32 life;         /* enum admin_life; main and xchg-adm write */
+  atom_u32 upgrading;    /* 1: an upgrade runs; main writes */
   atom_u32 off;          /* 1: POST /ready?state=off */
   atom_u32 drain_asked;  /* 1: POST /drain */
   atom_u64 log_asked;    /* what POST /log asks for, see admin_ask_log; xchg-adm writes */

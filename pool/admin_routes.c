@@ -85,10 +85,11 @@ static struct server_state state_of(struct admin *admin, const struct xchg_conn 
   static const char *const names[] = {"starting", "serving", "draining"};
   const struct admin_conn *state = xchg_state(conn);
   enum admin_life life = admin_life(admin);
+  bool upgrading = life == ADMIN_SERVING && atom_load_relaxed_u32(&admin->upgrading) != 0;
   return (struct server_state){
       .ready = life == ADMIN_SERVING && atom_load_relaxed_u32(&admin->off) == 0,
       .draining = life == ADMIN_DRAINING,
-      .state = names[life],
+      .state = upgrading ? "upgrading" : names[life],
       .process = &admin->process,
       .log_lines_lost = log_writer_lost(admin->setup.log_writer),
       .settings = state->is_unix ? write_settings : NULL,

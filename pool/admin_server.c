@@ -340,6 +340,12 @@ void admin_server_set_draining(struct admin *admin) {
   }
 }
 
+void admin_server_set_upgrading(struct admin *admin, bool upgrading) {
+  if (admin != NULL) {
+    atom_store_relaxed_u32(&admin->upgrading, upgrading); /* only the text depends on it */
+  }
+}
+
 bool admin_server_drain_asked(const struct admin *admin) {
   return admin != NULL && atom_load_relaxed_u32(&admin->drain_asked) != 0;
 }

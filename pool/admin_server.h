@@ -34,6 +34,9 @@ void admin_server_set_serving(struct admin *admin, struct xchg_server *data);
 /** The stop has begun, with or without a drain delay: from now on /readyz returns 503. */
 void admin_server_set_draining(struct admin *admin);
 
+/** Does an upgrade run? The endpoint's state says so. */
+void admin_server_set_upgrading(struct admin *admin, bool upgrading);
+
 /** Has POST /drain been called? It wakes the main thread by the data server's server_done_fd. */
 bool admin_server_drain_asked(const struct admin *admin);
 

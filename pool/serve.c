@@ -182,7 +182,9 @@ static void take_passed_signals(struct serve *s) {
 static bool is_over(struct serve *s) {
   uint64_t now_ns = sys_now_ns();
   if (server_finished(&s->server)) {
-    bool awaits = server_stop_works(&s->server) != 0 || successor_is_connected(s->setup.successor);
+    bool awaits = server_stop_works(&s->server) != 0 ||
+                  successor_is_connected(s->setup.successor) ||
+                  (upgrade_left(&s->upgrade) && service_pending(s->setup.service));
     return !awaits || now_ns >= s->drained_ns;
   }
   if (now_ns < s->stuck_ns) {
@@ -211,10 +213,15 @@ static int patience_ms(const struct serve *s) {
   return (int)min_u64(ms, INT32_MAX);
 }
 
+/* Until COMMIT the manager listens to the old process. */
 static void tend_service(struct serve *s) {
-  enum service_phase phase = s->drains  ? SERVICE_DRAINING
-                             : s->begun ? SERVICE_DELAYED
-                                        : SERVICE_SERVING;
+  enum service_phase phase = s->drains                      ? SERVICE_DRAINING
+                             : s->begun                     ? SERVICE_DELAYED
+                             : upgrade_running(&s->upgrade) ? SERVICE_UPGRADING
+                                                            : SERVICE_SERVING;
+  if (successor_waits(s->setup.successor)) {
+    return;
+  }
   s->service_ns =
       service_tend(s->setup.service, &s->server, phase, s->drains ? s->drained_ns : s->delayed_ns);
 }
@@ -231,8 +238,7 @@ static void obey_commands(struct serve *s) {
 static void begin_leaving(struct serve *s) {
   s->begun = true;
   count_down(s);
-  admin_server_set_draining(s->admin);
-  service_leave(s->setup.service, s->upgrade.child);
+  admin_server_end(s->admin); /* it counts no more; the new process has an endpoint */
 }
 
 /* Go on with an upgrade, in the old process or in the new one. */
@@ -241,6 +247,7 @@ static void tend_upgrade(struct serve *s) {
   take_passed_signals(s);
   bool left = upgrade_left(&s->upgrade);
   s->upgrade_ns = upgrade_tend(&s->upgrade);
+  admin_server_set_upgrading(s->admin, upgrade_running(&s->upgrade));
   if (upgrade_left(&s->upgrade) && !left) {
     begin_leaving(s);
   }
@@ -273,8 +280,8 @@ static void do_what_is_due(struct serve *s) {
 /* Wait for signals, commands and the server's end. Return: the exit code. */
 static int attend(struct serve *s) {
   tend_upgrade(s);
+  tend_service(s);
   while (!is_over(s)) {
-    tend_service(s);
     struct pollfd fds[] = {{.fd = s->setup.signals->fd, .events = POLLIN},
                            {.fd = server_done_fd(&s->server), .events = POLLIN},
                            {.events = POLLIN},
@@ -295,6 +302,7 @@ static int attend(struct serve *s) {
     }
     do_what_is_due(s);
     tend_upgrade(s);
+    tend_service(s); /* last: it may have sent what the end waits for */
   }
   return server_failed(&s->server) ? SERVER_OSERR : 0;
 }
@@ -380,7 +388,8 @@ int serve_open(struct serve *serve, const struct serve_setup *setup) {
                                         .server = &serve->server,
                                         .admin = serve->admin,
                                         .before = &setup->successor->channel,
-                                        .requests = &serve->requests.listener};
+                                        .requests = &serve->requests.listener,
+                                        .service = setup->service};
   upgrade_open(&serve->upgrade, &upgrade);
   requests_init(&serve->requests, &serve->upgrade);
   return code == 0 ? requests_open(&serve->requests, setup->successor->listeners,
@@ -415,7 +424,9 @@ int serve_run(struct serve *s) {
     admin_server_set_serving(s->admin,
                              &s->server); /* before `listening`: its reader may request /readyz */
     log_listening(s);
-    service_ready(s->setup.service);
+    if (!successor_is(s->setup.successor)) {
+      service_ready(s->setup.service); /* else the manager knows it from the old process */
+    }
     code = attend(s);
     if (!upgrade_left(&s->upgrade)) { /* else the totals are the new process's */
       server_report(&s->server, "stopped", !server_finished(&s->server));

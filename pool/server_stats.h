@@ -16,7 +16,7 @@
 struct server_state {
   bool ready;                          /* /readyz says 200 */
   bool draining;                       /* a stop has begun, its delay included */
-  const char *state;                   /* "starting", "serving" or "draining" */
+  const char *state;                   /* of /stats, such as "serving" */
   const struct process_facts *process; /* borrows; NULL = no family process_* */
   uint64_t log_lines_lost;             /* log_writer_lost; METRICS_UNKNOWN = not known */
 

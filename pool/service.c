@@ -56,13 +56,13 @@ void service_stopping(struct service *service) {
   sd_notify_send(&service->notify, "STOPPING=1", service->log);
 }
 
-void service_leave(struct service *service, int64_t pid) {
-  char text[32];
-  snprintf(text, sizeof(text), "MAINPID=%" PRId64, pid);
-  /* without it the manager sees an end */
-  (void)sd_notify_try(&service->notify, text, service->log);
-  service_close(service);
+void service_set_main(struct service *service, int64_t pid) {
+  service->left = pid != getpid();
+  snprintf(service->main_pid, sizeof(service->main_pid), "MAINPID=%" PRId64, pid);
+  sd_notify_send(&service->notify, service->main_pid, service->log);
 }
+
+bool service_pending(const struct service *service) { return sd_notify_pending(&service->notify); }
 
 /* ---- what is due ---- */
 
@@ -118,6 +118,9 @@ static void describe(const struct service *service, struct xchg_server *server, 
     case SERVICE_SERVING:
       snprintf(text, size, "STATUS=%s", serving);
       break;
+    case SERVICE_UPGRADING:
+      snprintf(text, size, "STATUS=%s, upgrading", serving);
+      break;
     case SERVICE_DELAYED:
       snprintf(text, size, "STATUS=%s, draining in %" PRIu64 " s", serving, left_s);
       break;
@@ -134,7 +137,7 @@ static void send_status(struct service *service, struct xchg_server *server, uin
     return;
   }
   describe(service, server, sub_sat_u64(until_ns, now_ns), text, sizeof(text));
-  if (service->phase == SERVICE_SERVING) {
+  if (service->phase < SERVICE_DELAYED) {
     snprintf(all, sizeof(all), "%s", text);
   } else {
     snprintf(all, sizeof(all), "%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, text,
@@ -154,9 +157,12 @@ uint64_t service_tend(struct service *service, struct xchg_server *server, enum 
     service->phase = phase;
     service->status_at_ns = 0;
   }
+  uint64_t due_ns = NEVER;
   sd_notify_retry(&service->notify, service->log);
-  feed_watchdog(service, server, now_ns);
-  send_status(service, server, until_ns, now_ns);
-  uint64_t due_ns = min_u64(service->watchdog_at_ns, service->status_at_ns);
+  if (!service->left) {
+    feed_watchdog(service, server, now_ns);
+    send_status(service, server, until_ns, now_ns);
+    due_ns = min_u64(service->watchdog_at_ns, service->status_at_ns);
+  }
   return sd_notify_pending(&service->notify) ? min_u64(due_ns, now_ns + RETRY_NS) : due_ns;
 }

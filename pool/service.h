@@ -7,9 +7,11 @@
  *   STOPPING=1           when the stop begins
  *   EXTEND_TIMEOUT_USEC  with every status from then on: the manager waits as long as the server
  *                        drains, and kills it if no more messages come
+ *   MAINPID=             when the new process of an upgrade becomes the server: nothing follows
  *
- * Nothing waits for the manager.  READY=1 and STOPPING=1 are kept until its queue has room.  Other
- * messages are left out, and the next one contains the current state.  The main thread only.
+ * Nothing waits for the manager.  READY=1, STOPPING=1 and MAINPID= are kept until its queue has
+ * room.  Other messages are left out, and the next one contains the current state.  The main thread
+ * only.
  */
 #ifndef POOL_SERVICE_H
 #define POOL_SERVICE_H
@@ -22,6 +24,7 @@
 
 enum service_phase {
   SERVICE_SERVING,
+  SERVICE_UPGRADING,
   SERVICE_DELAYED,  /* the drain delay runs */
   SERVICE_DRAINING, /* until the drain timeout is over */
 };
@@ -33,7 +36,9 @@ struct service {
   uint64_t watchdog_at_ns; /* when the next one is due; NEVER likewise */
   uint64_t status_at_ns;   /* when the next status is due */
   enum service_phase phase;
-  bool stalled; /* the log has said so */
+  bool stalled;      /* the log has said so */
+  bool left;         /* another process is the server */
+  char main_pid[32]; /* MAINPID=..., as it was sent last or is pending */
 };
 
 /** Connect to the service manager, if ${environment} names one. Failures are logged. */
@@ -44,8 +49,11 @@ void service_close(struct service *service);
 void service_ready(struct service *service);
 void service_stopping(struct service *service);
 
-/** The process ${pid} is the server now: this one reports nothing any more. */
-void service_leave(struct service *service, int64_t pid);
+/** The process ${pid} is the server now.  If it is another one, this one only reports that. */
+void service_set_main(struct service *service, int64_t pid);
+
+/** Does the manager still have to be told of a state? */
+bool service_pending(const struct service *service);
 
 /**
  * service_tend(service, server, phase, until_ns):

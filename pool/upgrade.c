@@ -7,6 +7,7 @@
 #include "pool/upgrade.h"
 
 #include "core/sys.h"
+#include "pool/service.h"
 #include "pool/signals.h"
 #include "pool/worker.h"
 #include "pool/upgrade_log.h"
@@ -44,13 +45,7 @@ static void end(struct upgrade *u, uint64_t code) {
 
 /* Do not begin. Return: ${code}. */
 static int refuse(struct upgrade *u, int code, const char *why, int error) {
-  struct log_line line;
-  log_begin(&line, u->setup.log, LOG_ERROR, "upgrade refused");
-  log_str(&line, "reason", why);
-  if (error != 0) {
-    log_error(&line, error);
-  }
-  log_end(&line);
+  upgrade_log_refused(u->setup.log, why, error);
   return code;
 }
 
@@ -248,7 +243,9 @@ static void send_totals(struct upgrade *u) {
 static void commit(struct upgrade *u) {
   const struct upgrade_packet packet = {.kind = UPGRADE_COMMIT};
   struct inbox *inbox;
+  service_set_main(u->setup.service, u->child); /* before its reports, and a kill of this process */
   if (upgrade_channel_send(&u->channel, &packet) == CHANNEL_GONE) {
+    service_set_main(u->setup.service, getpid());
     turn_back(u, "the new process has ended");
     return;
   } /* without room for the packet, the end of the channel has its meaning */

@@ -7,6 +7,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+void upgrade_log_refused(struct log *log, const char *why, int error) {
+  struct log_line line;
+  log_begin(&line, log, LOG_ERROR, "upgrade refused");
+  log_str(&line, "reason", why);
+  if (error != 0) {
+    log_error(&line, error);
+  }
+  log_end(&line);
+}
+
 void upgrade_log_begun(struct log *log, pid_t child, const char *path, const char *to,
                        uint64_t connections) {
   struct log_line line;

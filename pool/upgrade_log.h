@@ -13,6 +13,9 @@ struct upgrade_sums {
   uint64_t started_ns;
 };
 
+/** msg="upgrade refused", with ${error} unless it is 0. */
+void upgrade_log_refused(struct log *log, const char *why, int error);
+
 /** msg=upgrading: the new process, which is version ${to}, has said who it is. */
 void upgrade_log_begun(struct log *log, pid_t child, const char *path, const char *to,
                        uint64_t connections);

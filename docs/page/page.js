@@ -329,7 +329,7 @@ function showListeners(stats, from) {
 /* ---- state ---- */
 
 function showState(word, text) {
-  const marks = { serving: "\u25cf", draining: "\u25bc", starting: "\u25b2", off: "\u25a0", paused: "\u2016", away: "\u2715" };
+  const marks = { serving: "\u25cf", draining: "\u25bc", starting: "\u25b2", upgrading: "\u25b2", off: "\u25a0", paused: "\u2016", away: "\u2715" };
   $("state").dataset.state = word;
   setText($("state"), `${marks[word] || "\u25a0"} ${text}`);
   document.title = word === "serving" ? "xchgd" : `${text} \u2013 xchgd`;
@@ -373,8 +373,8 @@ function show() {
     return;
   }
   const stats = last.stats;
-  const state = stats.state === "serving" && stats.ready === false ? "off" : stats.state;
-  showState(state, { serving: "serving, ready", off: "serving, set to not ready" }[state] || `${state}, not ready`);
+  const state = ["serving", "upgrading"].includes(stats.state) && stats.ready === false ? "off" : stats.state;
+  showState(state, { serving: "serving, ready", upgrading: "upgrading, ready", off: "serving, set to not ready" }[state] || `${state}, not ready`);
   setText($("version"), String(stats.version));
   setText($("facts"), `${stats.exchange}, ${stats.model}, process ${stats.pid}, up ${duration(stats.uptime_ms)}`);
   showNotices(notices(stats));

@@ -60,6 +60,7 @@ class Supervised(Server):
                  **variables):
         self._folder = tempfile.mkdtemp(prefix="xchg-")
         self.states = []  # (time, message) of each message, in their order
+        self._main = None  # the process of the last MAINPID=
         self._changed = threading.Condition()
         self.notify = self._open_notify(abstract)
         self.notify_address = self.notify.getsockname()
@@ -102,11 +103,28 @@ class Supervised(Server):
         if not text:
             return False
         sender = CREDENTIALS.unpack(control[0][2])[0]
-        message = text.decode() if sender == self.pid else f"process {sender} may not send: {text!r}"
+        message = text.decode() if sender == (self._main or self.process.pid) else f"process {sender} may not send: {text!r}"
+        if message.startswith("MAINPID="):
+            self._main = int(message[len("MAINPID="):])
         with self._changed:
             self.states.append((time.monotonic(), message))
             self._changed.notify_all()
         return True
+
+    def wait_full(self):
+        """Fill the queue, after READY=1 has been read from it."""
+        self.read_one()
+        if self.states[0][1] != "READY=1":
+            raise AssertionError(f"the first message is {self.states[0][1]!r}")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            deadline = time.monotonic() + LIMIT
+            while time.monotonic() < deadline:
+                try:
+                    other.sendto(b"X=1", self.notify_address)
+                except BlockingIOError:
+                    return
+        raise AssertionError("the queue is never full")
 
     def _listen(self):
         while self.read_one():

@@ -287,7 +287,7 @@ class Reports(FolderTest):
     def test_full_queue(self):
         """A manager that does not read never blocks the server: it serves, answers signals and stops."""
         with Supervised(reading=False, watchdog=0.004) as server:
-            self.wait_full(server)
+            server.wait_full()
             for _ in range(3):
                 with server.connect() as client:
                     greet(client)
@@ -297,7 +297,7 @@ class Reports(FolderTest):
     def test_late_reader(self):
         """Of what did not fit, the states are sent in their order, once, when the manager reads again."""
         with Supervised(reading=False, watchdog=0.004, XCHG_DRAIN_TIMEOUT="1m", XCHG_MESSAGE_TIMEOUT="0") as server:
-            self.wait_full(server)
+            server.wait_full()
             with server.connect() as client:
                 self.assertEqual(receive_exactly(client, len(GREETING)), GREETING)
                 client.sendall(b"half")
@@ -312,20 +312,6 @@ class Reports(FolderTest):
                 receive_all(client)
             server.finish()
             self.assertEqual((len(server.messages_with("READY=1")), len(server.messages_with("STOPPING=1"))), (1, 1))
-
-    def wait_full(self, server):
-        """Wait until the queue of the manager is full, without READY=1."""
-        server.read_one()
-        self.assertEqual(server.states[0][1], "READY=1")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-            other.setblocking(False)
-            deadline = time.monotonic() + LIMIT
-            while time.monotonic() < deadline:
-                try:
-                    other.sendto(b"X=1", server.notify_address)
-                except BlockingIOError:
-                    return
-        raise AssertionError("the queue is never full")
 
 
 class Watchdog(FolderTest):

@@ -154,14 +154,15 @@ class UpgradeTest(FolderTest):
 class PausedTest(UpgradeTest):
     CLIENTS = 100
 
-    def paused(self, test, **variables):
+    def paused(self, test, kind=UpgradeServer, *arguments, **variables):
         fifo = self.path("fifo")
         if not os.path.exists(fifo):
             os.mkfifo(fifo)
         once = self.path(f"once-{len(os.listdir(self.folder))}")
         with open(once, "w"):
             pass
-        return self.server(program=PAUSED, UPGRADE_TEST=test, UPGRADE_FIFO=fifo, UPGRADE_ONCE=once, XCHG_WORKERS="2", **variables)
+        return self.server(kind, *arguments, program=PAUSED, UPGRADE_TEST=test, UPGRADE_FIFO=fifo, UPGRADE_ONCE=once, XCHG_WORKERS="2",
+                           **variables)
 
     def go_on(self):
         with open(self.path("fifo"), "w"):

@@ -222,6 +222,41 @@ START_TEST(a_full_queue) {
 }
 END_TEST
 
+/* MAINPID= is kept until there is room; it is the last message of this process. */
+START_TEST(another_process_is_the_server) {
+  bool full = _i == 1;
+  char own[64];
+  open_service("WATCHDOG_USEC=60000000", NULL);
+  if (full) {
+    fill();
+  }
+  service_set_main(&service, 12345);
+  ck_assert_int_eq(service_pending(&service), full);
+  if (full) {
+    ck_assert_uint_lt(tend(SERVICE_DELAYED, NEVER), sys_now_ns() + NS_PER_S);
+    empty();
+  }
+  ck_assert_uint_eq(tend(SERVICE_DELAYED, NEVER), NEVER);
+  expect("MAINPID=12345");
+  ck_assert(!service_pending(&service));
+  ck_assert_uint_eq(tend(SERVICE_DRAINING, 0), NEVER);
+  expect(NULL);
+  if (full) {
+    fill();
+    service_set_main(&service, 12345);
+  }
+  service_set_main(&service, getpid()); /* it has not become the server: only this counts */
+  empty();
+  tend(SERVICE_SERVING, NEVER);
+  snprintf(own, sizeof(own), "MAINPID=%d", (int)getpid());
+  if (full) {
+    expect(own);
+  }
+  expect("WATCHDOG=1");
+  expect(SERVING);
+}
+END_TEST
+
 /* The manager ends: one line, and the server works without it. */
 START_TEST(the_manager_ends) {
   open_service("WATCHDOG_USEC=60000000", NULL);
@@ -237,12 +272,10 @@ START_TEST(the_manager_ends) {
 END_TEST
 
 int main(void) {
-  const struct suite_test tests[] = {{without_a_manager_nothing_is_due, 1},
-                                     {states_and_status, 1},
-                                     {status_of_other_models, 1},
-                                     {watchdog_variables, count_of(watchdogs)},
-                                     {watchdog_of_a_stalled_thread, 3},
-                                     {a_full_queue, 1},
-                                     {the_manager_ends, 1}};
+  const struct suite_test tests[] = {
+      {without_a_manager_nothing_is_due, 1}, {states_and_status, 1},
+      {status_of_other_models, 1},           {watchdog_variables, count_of(watchdogs)},
+      {watchdog_of_a_stalled_thread, 4},     {a_full_queue, 1},
+      {another_process_is_the_server, 2},    {the_manager_ends, 1}};
   return run_suite_fixture("service", tests, count_of(tests), set_up, tear_down);
 }
