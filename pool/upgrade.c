@@ -7,9 +7,9 @@
 #include "pool/upgrade.h"
 
 #include "core/sys.h"
-#include "pool/service.h"
 #include "pool/signals.h"
 #include "pool/worker.h"
+#include "pool/service.h"
 #include "pool/upgrade_log.h"
 #include "pool/upgrade_point.h"
 
@@ -421,12 +421,6 @@ void upgrade_pass_signal(struct upgrade *u, int number) {
   const struct upgrade_packet packet = {.kind = UPGRADE_SIGNAL, .signal = (uint64_t)number};
   if (upgrade_left(u)) {
     (void)upgrade_channel_send(&u->channel, &packet); /* if it has ended there is none to tell */
-  }
-}
-
-void upgrade_abort(struct upgrade *u) {
-  if (upgrade_running(u)) {
-    upgrade_kill(u->child_fd);
   }
 }
 

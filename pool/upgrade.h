@@ -118,6 +118,10 @@ static inline bool upgrade_stops(const struct upgrade *upgrade) {
 void upgrade_pass_signal(struct upgrade *upgrade, int number);
 
 /** This process ends at once: kill the new one, unless it is the server. */
-void upgrade_abort(struct upgrade *upgrade);
+static inline void upgrade_abort(struct upgrade *upgrade) {
+  if (upgrade_running(upgrade)) {
+    upgrade_kill(upgrade->child_fd);
+  }
+}
 
 #endif

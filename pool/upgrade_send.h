@@ -19,7 +19,7 @@ struct upgrade_setup {
   struct log *log;
   struct log_writer *log_writer;
   struct xchg_server *server;
-  struct admin *admin;                  /* NULL = there is no endpoint */
+  struct admin *admin; /* NULL = there is no endpoint */
   struct service *service;
   const struct upgrade_channel *before; /* to the process before this one, while it lives */
   const struct listener *requests;      /* of XCHG_UPGRADE; not open = there is none */

@@ -4,10 +4,11 @@ import json
 import signal
 import unittest
 
-from supervisor import Supervised
+from endpoint import Asker
+from supervisor import Supervised, tcp_listener, unix_listener
 from test_upgrade_signals import HOLDER
-from upgrade import PausedTest, Upgradable, UpgradeEndpoint, UpgradeTest, exchange, lives
-from xchgd import LIMIT, is_closed, receive_exactly
+from upgrade import MODE, PausedTest, Upgradable, UpgradeEndpoint, UpgradeTest, exchange, lives
+from xchgd import LIMIT, is_closed, receive_exactly, run
 
 
 class UpgradeSupervised(Upgradable, Supervised):
@@ -62,6 +63,26 @@ class Manager(UpgradeTest):
         server.wait_state(f"MAINPID={server.now}")
         self.assertEqual(server.process.wait(LIMIT), 0)
         server.end()
+
+
+    def test_reload(self):
+        """As the units of docs/deploy/systemd: systemd passes the sockets, and a reload runs xchgd --upgrade without them."""
+        at, admin = f"unix:{self.path('upgrade')}", self.path("admin")
+        with tcp_listener() as data, unix_listener(admin) as commands:
+            server = self.server(UpgradeSupervised, sockets=[("data", data), ("admin", commands)], XCHG_UPGRADE=at)
+            client, = self.clients(server, 1)
+            for workers in ("3", "1"):
+                settings = {name: "0" for name in ("XCHG_STOP_GRACE", "XCHG_IDLE_TIMEOUT", "XCHG_LINGER")}
+                result = run("--upgrade", XCHG_UPGRADE=at, XCHG_EXCHANGE="echo", XCHG_SANDBOX=MODE, XCHG_WORKERS=workers, **settings)
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+                server.followed()
+                server.wait_state(f"MAINPID={server.now}")
+                exchange(client, b"served")
+                self.clients(server, 1)
+                with Asker(server.connect(address=f"unix:{admin}")) as asker:
+                    self.assertEqual(len(json.loads(asker.ask("/stats").text)["workers"]), int(workers))
+            server.end()
+        self.assertEqual(server.refused(), [])
 
 
 class TurnedBack(PausedTest):

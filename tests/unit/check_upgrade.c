@@ -5,6 +5,7 @@
 #include "pool/upgrade.h"
 
 #include "core/sys.h"
+#include "pool/service.h"
 #include "tests/fixtures/pool_fixture.h"
 
 #include <signal.h>
@@ -17,6 +18,7 @@ static struct config config;
 static struct log logger;
 static struct xchg_server *server;
 static const struct upgrade_channel before = {.fd = -1};
+static struct service service = {.notify = {.fd = -1}};
 static struct upgrade upgrade;
 static int other; /* the end of the new process */
 
@@ -31,7 +33,7 @@ static void set_up(void) {
   ck_assert_ptr_nonnull(server);
   ck_assert_int_eq(server_open(server, &setup), 0);
   const struct upgrade_setup upgrades = {
-      .config = &config, .log = &logger, .server = server, .before = &before};
+      .config = &config, .log = &logger, .server = server, .service = &service, .before = &before};
   upgrade_open(&upgrade, &upgrades);
 }
 
