@@ -304,7 +304,7 @@ static bool is_bound_to_nothing(int fd) {
 
 int listener_adopt(struct listener *listener, int fd, const struct config *config,
                    struct log *log) {
-  *listener = (struct listener){.fd = fd, .log = log, .inherited = true};
+  *listener = (struct listener){.fd = fd, .log = log, .use = config->use, .inherited = true};
   int listening = 0, type = 0;
   const struct linger off = {.l_onoff = 0};
   socklen_t size = sizeof(int);
