@@ -67,8 +67,6 @@ static const struct row rows[] = {
     NUMBER_OF(TOTALS, 4, account.log_level),
     NUMBER_OF(TOTALS, 5, account.log_until_ns),
     NUMBER_OF(SIGNAL, 1, signal),
-    NUMBER_OF(STATUS, 1, status.turn_age_ns),
-    TEXT_OF(STATUS, 2, status.text),
 };
 
 /* The size of a record, once for each.  Without them a batch has no meaning. */

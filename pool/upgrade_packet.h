@@ -15,9 +15,9 @@
  *   BATCH n   server    1 to 64 packed connections
  *   TAKEN n   successor which of them it has.  Sent before it reads or writes: they are its own now
  *   TOTALS    server    all counters, and what is not counted; once more when the server ends
- *   COMMIT    server    nothing is given back any more
- *   SIGNAL    server    a signal that concerns the successor
- *   STATUS    successor its oldest turn and a line for the service manager
+ *   COMMIT    server    the successor is the server
+ *   SIGNAL    both      a signal for the other one
+ *   STATUS    successor it serves the canary; later, it has read all totals
  *
  * The records of a batch lie one after the other in a file in memory.  The packet has their sizes.
  * Its descriptors are the sockets in the order of the records, then the file.
@@ -86,11 +86,6 @@ struct upgrade_batch {
   struct upgrade_record records[UPGRADE_BATCH_MAX];
 };
 
-struct upgrade_status {
-  uint64_t turn_age_ns; /* of the oldest turn of its threads */
-  char text[UPGRADE_TEXT];
-};
-
 /* Bytes that another module writes and reads. */
 struct upgrade_bytes {
   const uint8_t *bytes; /* borrows: of the sender, or of the channel */
@@ -117,7 +112,6 @@ struct upgrade_packet {
     uint64_t taken;                 /* bit i: record i */
     struct upgrade_account account; /* of TOTALS */
     uint64_t signal;
-    struct upgrade_status status;
   };
 };
 
