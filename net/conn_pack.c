@@ -24,8 +24,8 @@ enum conn_stays conn_stays(const struct xchg_conn *conn) {
 
 const char *conn_stays_text(enum conn_stays stays) {
   static const char *const texts[CONN_STAYS_COUNT] = {
-      "it can move", "it waits for offloaded work", "it has too many bytes",
-      "the new process has refused it", "it cannot be sent"};
+      "they can move", "they wait for offloaded work", "they have too many bytes",
+      "the new process has refused them", "they cannot be sent"};
   return texts[stays];
 }
 

@@ -86,7 +86,7 @@ void upgrade_open(struct upgrade *u, const struct upgrade_setup *setup) {
 static int spawn(struct upgrade *u, const char *const *request) {
   int other;
   if (upgrade_channel_pair(&u->channel, &other) == -1) {
-    return refuse(u, SERVER_OSERR, "no channel", errno);
+    return refuse(u, SERVER_OSERR, "a channel cannot be made", errno);
   }
   const struct upgrade_spawn_setup spawn = {.program = &u->program,
                                             .environment = u->setup.environment,

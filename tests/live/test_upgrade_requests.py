@@ -89,7 +89,7 @@ class Requests(Asking, UpgradeTest):
         proxied = self.proxied(server, 10, server.addresses[1])
         self.ask(server, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0", **variables)
         stays = server.wait_line("connections stay with the old process")
-        self.assertEqual((stays["count"], stays["reason"]), ("10", "the new process has refused it"))
+        self.assertEqual((stays["count"], stays["reason"]), ("10", "the new process has refused them"))
         for client in proxied:
             self.assertTrue(is_closed(client))
         fields = server.followed()
