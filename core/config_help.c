@@ -41,11 +41,11 @@ static const struct named_text exit_codes[] = {
     {"69", "an address is in use or cannot be bound; or --upgrade found no server"},
     {"71",
      "the system refused memory, threads, descriptors, the user or the sandbox, or a listener "
-     "failed"},
+     "failed; or --upgrade was turned back"},
     {"74", "standard output could not be written"},
     {"75", "--upgrade: another upgrade or a stop is under way"},
     {"77", "--upgrade: the server belongs to another user"},
-    {"78", "the configuration has a fault"},
+    {"78", "the configuration has a fault, or --upgrade may not change it in this way"},
 };
 
 static const struct named_text syntaxes[] = {
