@@ -55,6 +55,7 @@ class Inherited(unittest.TestCase):
 
 @covers_fault(40)
 class Signals(unittest.TestCase):
+    @covers_fault(39)
     def test_signals_in_a_loop(self):
         """A thousand signals that are ignored, ask for statistics, stop or continue the process. The bystander is
         answered."""

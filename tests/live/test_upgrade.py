@@ -10,6 +10,7 @@ import threading
 import unittest
 
 from bench import kinds, measure
+from fault_matrix import covers_fault
 from upgrade import MODE, UpgradeEndpoint, UpgradeTest, exchange
 from xchgd import LIMIT, PROGRAM, SLOW, is_closed, numbers, receive_exactly, run
 
@@ -55,6 +56,7 @@ class Moves(UpgradeTest):
         self.assertEqual(self.resources(server), before)
         self.assertEqual(server.end()["accepted"], 100)
 
+    @covers_fault(41)
     def test_under_load(self):
         """xchg-bench sees no refusal, no reset and no wrong answer, and the totals are its own."""
         for options in (("-c", "64", "--size", "64"), ("-c", "32", "--reconnect", "5", "--size", "uniform:1,9000"),

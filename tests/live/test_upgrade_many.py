@@ -14,6 +14,7 @@ import unittest
 
 from bench import BENCH, RUN_LIMIT, kinds, measure
 from clients import INSTRUMENTED, MIB
+from fault_matrix import covers_fault
 from upgrade import UpgradeEndpoint, UpgradeTest
 from xchgd import LIMIT, PROGRAM, SLOW, check_totals, receive_exactly
 
@@ -75,6 +76,7 @@ class InARow(UpgradeTest):
             self.assertLess(time.monotonic(), deadline, f"{server.descriptors()} descriptors, not {count}")
             server.stats()
 
+    @covers_fault(37)
     def test_loops_and_residents(self):
         """64 clients loop, 1,000 stay: 0 lost, and descriptors, memory and threads are those of the second process."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

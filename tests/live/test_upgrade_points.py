@@ -8,6 +8,7 @@ import signal
 import time
 import unittest
 
+from fault_matrix import covers_fault
 from upgrade import POINTS, PausedTest, exchange, lives
 from xchgd import SLOW, check_totals, numbers
 
@@ -34,6 +35,7 @@ class PointsTest(PausedTest):
 
 
 class NewProcessEnds(PointsTest):
+    @covers_fault(42)
     def test_crash(self):
         """What it has taken is lost, and nothing else."""
         for (point, nth), most in TAKEN_AT.items():
@@ -44,6 +46,7 @@ class NewProcessEnds(PointsTest):
                 self.assertEqual(fields["lost"] == 0, most == 0)
                 self.check_one_serves(server, clients, self.CLIENTS - fields["lost"])
 
+    @covers_fault(42)
     def test_crash_in_the_middle(self):
         """At the 20th batch of some 25, most clients are in the new process; the others live on."""
         server, clients, _ = self.at_point("new", 7, "crash", 20, clients=1600)

@@ -7,6 +7,7 @@ import socket
 import threading
 import unittest
 
+from fault_matrix import covers_fault
 from upgrade import MODE, PAUSED, PausedTest, UpgradeTest, exchange
 from xchgd import LIMIT, PROGRAM, is_closed, numbers, receive_exactly, run
 
@@ -37,6 +38,7 @@ class Asking:
 
 
 class Requests(Asking, UpgradeTest):
+    @covers_fault(39)
     def test_new_settings(self):
         server = self.server(XCHG_UPGRADE=self.at)
         clients = self.clients(server, 20)
