@@ -365,9 +365,12 @@ void successor_tend(struct upgrade_successor *s) {
     return;
   }
   while (s->signal == 0 && taker_tend(&s->taker)) {
+    if (s->answered != s->taker.number) {
+      s->answered = s->taker.number;
+      upgrade_point(s->serves ? POINT_BATCH_TAKEN : POINT_CANARY_TAKEN, 1);
+    }
     if (s->taker.taken > 0 && !s->serves) {
       s->serves = true;
-      upgrade_point(POINT_CANARY_TAKEN, 1);
       send_status(s);
     }
     if (s->state == SUCCESSOR_ALONE || !receive(s)) {

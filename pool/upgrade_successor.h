@@ -47,10 +47,11 @@ struct upgrade_successor {
   struct listener *requests; /* of XCHG_UPGRADE */
   struct log *log;
   struct acceptor_order release, admin_release;
-  bool serves;   /* STATUS has said so */
-  bool totals;   /* TOTALS has come */
-  uint64_t left; /* connections that the old process still has */
-  int signal;    /* one that the old process has passed on; 0 = none */
+  bool serves;       /* STATUS has said so */
+  bool totals;       /* TOTALS has come */
+  uint64_t left;     /* connections that the old process still has */
+  uint32_t answered; /* number of the last batch that TAKEN has answered */
+  int signal;        /* one that the old process has passed on; 0 = none */
 };
 
 /**
