@@ -8,6 +8,7 @@
  *   BAD_SUCCESSOR=descriptors   a packet of 100 bytes that are none, with ten descriptors
  *   BAD_SUCCESSOR=flood         packets of garbage until the channel is full
  *   BAD_SUCCESSOR=mirror        each packet goes back as it has come
+ *   BAD_SUCCESSOR=version       the first packet goes back, as one of another version of the format
  *   BAD_SUCCESSOR=closes        closes the channel, and does not end
  *
  * It writes msg=bad with its id to standard error, and stays until it is killed.
@@ -50,6 +51,13 @@ static void mirror(int channel) {
   }
 }
 
+/* HELLO with the version, which follows the eight bytes of the magic, one higher. */
+static void send_version(int channel) {
+  ssize_t size = recv(channel, bytes, sizeof(bytes), 0);
+  bytes[8]++;
+  send_bytes(channel, size == -1 ? 0 : (size_t)size);
+}
+
 int main(void) {
   const char *kind = getenv("BAD_SUCCESSOR"), *number = getenv("XCHG_UPGRADE_CHANNEL");
   int channel = number == NULL ? -1 : atoi(number);
@@ -69,6 +77,8 @@ int main(void) {
     }
   } else if (strcmp(kind, "mirror") == 0) {
     mirror(channel);
+  } else if (strcmp(kind, "version") == 0) {
+    send_version(channel);
   } else if (strcmp(kind, "closes") == 0) {
     close(channel);
   }

@@ -95,6 +95,11 @@ class OtherPrograms(SuccessorsTest):
                 fields = self.check_bad(lambda: self.put(BAD), bad)
                 self.assertEqual((fields["msg"], fields["status"]), ("upgrade turned back", "signal 9"))
 
+    def test_another_version_of_the_format(self):
+        """A program of another release, in whose packets the fields may have another meaning."""
+        fields = self.check_bad(lambda: self.put(BAD), "version")
+        self.assertEqual((fields["msg"], fields["step"], fields["reason"]), ("upgrade turned back", "start", "another version"))
+
 
 class Limits(SuccessorsTest):
     """The new process meets a limit in the middle."""
