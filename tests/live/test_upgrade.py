@@ -193,6 +193,32 @@ class Listeners(UpgradeTest):
         self.assertFalse(os.path.exists(self.path("admin")))
 
 
+    def test_commands_of_the_admin_endpoint(self):
+        """What they have set goes over: /ready, and the log level with its end."""
+        server = self.server(UpgradeEndpoint, self.path("admin"), XCHG_LOG_LEVEL="info")
+        again = "the log level is the configured one again"
+        self.clients(server, 1)
+        server.ask("/ready?state=off", "POST")
+        server.ask("/log?level=debug&for=60m", "POST")
+        server.upgrade()
+        reply = server.ask("/readyz")
+        self.assertEqual((reply.status, reply.text), (503, "off\n"))
+        self.assertEqual(server.messages("opened"), [])
+        self.clients(server, 1)
+        server.wait_line("opened")
+        server.ask("/ready?state=on", "POST")
+        server.ask(f"/log?level=debug&for={round(5 * SLOW)}s", "POST")
+        server.upgrade()
+        self.assertEqual(server.ask("/readyz").status, 200)
+        self.assertEqual(server.messages(again), [])
+        server.wait_line(again)
+        opened = len(server.messages("opened"))
+        self.clients(server, 1)
+        self.assertEqual(server.stats()["open"], 3)
+        self.assertEqual(len(server.messages("opened")), opened)
+        server.end()
+
+
 @unittest.skipIf(MODE == "off", "instrumented programs make calls of their own")
 class Sandboxed(UpgradeTest):
     def test_main_is_open(self):
