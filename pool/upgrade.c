@@ -259,6 +259,7 @@ static void commit(struct upgrade *u) {
                                     .started_ns = u->started_ns};
   upgrade_log_done(u->setup.log, &u->giver, &sums);
   end(u, 0);
+  giver_describe_left(&u->giver, u->outcome.reason);
 }
 
 /* The admin endpoint moves last: it accepts no more, then the totals go, and are answered. */

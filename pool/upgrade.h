@@ -45,7 +45,7 @@ enum upgrade_step {
 struct upgrade_outcome {
   uint64_t code; /* exit code of xchgd --upgrade */
   char step[UPGRADE_TEXT];
-  char reason[UPGRADE_TEXT];
+  char reason[UPGRADE_TEXT]; /* code 0: number and reason of the connections that stay, or "" */
 };
 
 struct upgrade {

@@ -60,7 +60,6 @@ static int report(const char *answer, FILE *out, FILE *errors) {
   text++;
   fputs(code == 0 ? "upgraded; changed variables: " : "the upgrade failed ",
         code == 0 ? out : errors);
-  text = *text == 0 ? "none" : text;
   config_print_escaped(code == 0 ? out : errors, text, strlen(text), SIZE_MAX, "");
   fputc('\n', code == 0 ? out : errors);
   return (int)code;

@@ -11,8 +11,8 @@
 
 /**
  * upgrade_ask(config, environment, out, errors):
- * Ask. ${out} gets a line about the outcome and the variables that have changed; ${errors} gets the
- * rest of a line about a failure, which its caller has begun.
+ * Ask. ${out} gets a line about the outcome: the variables that have changed, and the connections
+ * that stay.  ${errors} gets the rest of a line about a failure, which its caller has begun.
  * Return: 0 or an exit code, see docs/upgrade.md.
  */
 int upgrade_ask(const struct config *config, const char *const *environment, FILE *out,

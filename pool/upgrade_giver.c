@@ -4,6 +4,7 @@
 #include "core/sys.h"
 #include "pool/worker.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 static_assert(CONN_BATCH_MAX == UPGRADE_BATCH_MAX, "a packet holds what a worker packs");
@@ -321,4 +322,14 @@ bool giver_left(const struct upgrade_giver *giver, uint32_t i, struct upgrade_le
     }
   }
   return false;
+}
+
+void giver_describe_left(const struct upgrade_giver *giver, char text[UPGRADE_TEXT]) {
+  struct upgrade_left left;
+  size_t used = 0;
+  text[0] = 0;
+  for (uint32_t i = 0; used < UPGRADE_TEXT && giver_left(giver, i, &left); i++) {
+    used += (size_t)snprintf(text + used, UPGRADE_TEXT - used, "%s%" PRIu64 " (%s)",
+                             i == 0 ? "" : ", ", left.count, left.reason);
+  }
 }

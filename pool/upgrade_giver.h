@@ -103,4 +103,7 @@ uint64_t giver_staying(const struct upgrade_giver *giver);
 /** The ${i}th reason why connections stay, with their number. Return: false after the last. */
 bool giver_left(const struct upgrade_giver *giver, uint32_t i, struct upgrade_left *left);
 
+/** Write all of them as "5 (reason), 3 (another reason)"; "" if none stays. */
+void giver_describe_left(const struct upgrade_giver *giver, char text[UPGRADE_TEXT]);
+
 #endif

@@ -14,6 +14,7 @@
 #define REQUEST_NS (5 * NS_PER_S)
 #define BACKLOG 8
 #define PRIVILEGED_PORTS 1024
+#define ANSWER_MAX (sizeof(((struct upgrade_asker *)0)->changes) + 2 * UPGRADE_TEXT)
 
 enum { CODE_BUSY = 75, CODE_USER = 77, CODE_CONFIG = 78 };
 
@@ -66,7 +67,7 @@ static void leave(struct upgrade_requests *r) {
 
 /* Answer ${asker}, and end with it. */
 static void answer(struct upgrade_asker *asker, int code, const char *text) {
-  char line[sizeof(asker->changes) + 16];
+  char line[ANSWER_MAX + 16];
   snprintf(line, sizeof(line), "%d %s", code, text);
   (void)fd_socket_send(asker->fd, line, strlen(line), NULL, 0); /* it may be gone */
   end(asker);
@@ -295,9 +296,15 @@ static void read_asker(struct upgrade_requests *r, uint64_t now_ns) {
 /* Tell the asker of an upgrade that is over. */
 static void tell(struct upgrade_requests *r) {
   const struct upgrade_outcome *outcome = &r->upgrade->outcome;
-  char text[2 * UPGRADE_TEXT + 16];
-  snprintf(text, sizeof(text), "at step '%s': %s", outcome->step, outcome->reason);
-  answer(&r->waiting, (int)outcome->code, outcome->code == 0 ? r->waiting.changes : text);
+  const char *changes = r->waiting.changes;
+  char text[ANSWER_MAX];
+  if (outcome->code != 0) {
+    snprintf(text, sizeof(text), "at step '%s': %s", outcome->step, outcome->reason);
+  } else {
+    snprintf(text, sizeof(text), "%s%s%s", *changes == 0 ? "none" : changes,
+             *outcome->reason == 0 ? "" : "; connections that stay: ", outcome->reason);
+  }
+  answer(&r->waiting, (int)outcome->code, text);
 }
 
 uint64_t requests_tend(struct upgrade_requests *r) {

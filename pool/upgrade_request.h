@@ -8,7 +8,8 @@
  *             one that this server can become, else 78 or 69
  *   begin     upgrade_begin
  *   answer    one packet: the exit code of xchgd --upgrade, a space, and a text.  That names the
- *             variables that have changed, or says at which step it has failed and why
+ *             variables that have changed and the connections that stay, or says at which step it
+ *             has failed and why
  *
  * Only root may change XCHG_HANDLER, weaken XCHG_SANDBOX or add a port below 1024.  The server may
  * have rights that other processes of its user lack, and a request must not be a way to them.

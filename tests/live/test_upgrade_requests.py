@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import signal
 import socket
 import threading
 import unittest
@@ -61,7 +62,8 @@ class Requests(Asking, UpgradeTest):
         """Connections stay with the old process until XCHG_DRAIN_TIMEOUT."""
         server = self.server(XCHG_UPGRADE=self.at, XCHG_DRAIN_TIMEOUT="1s")
         clients = self.clients(server, 5)
-        self.ask(server, XCHG_FRAME="line", XCHG_DRAIN_TIMEOUT="1s")
+        result = self.ask(server, XCHG_FRAME="line", XCHG_DRAIN_TIMEOUT="1s")
+        self.assertEqual(result.stdout, "upgraded; changed variables: XCHG_FRAME; connections that stay: 5 (another exchange)\n")
         self.assertEqual(server.wait_line("connections stay with the old process")["reason"], "another exchange")
         exchange(clients[0], b"old")
         with server.connect() as new:
@@ -89,7 +91,8 @@ class Requests(Asking, UpgradeTest):
         server = self.server(XCHG_UPGRADE=self.at, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0;proxy=v1", **variables)
         plain = self.clients(server, 10)
         proxied = self.proxied(server, 10, server.addresses[1])
-        self.ask(server, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0", **variables)
+        result = self.ask(server, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0", **variables)
+        self.assertEqual(result.stdout, "upgraded; changed variables: XCHG_LISTEN; connections that stay: 10 (the new process has refused it)\n")
         stays = server.wait_line("connections stay with the old process")
         self.assertEqual((stays["count"], stays["reason"]), ("10", "the new process has refused them"))
         for client in proxied:
@@ -145,6 +148,39 @@ class Requests(Asking, UpgradeTest):
         self.ask(server)
         self.assertEqual(numbers(server.followed())["moved"], 3)
         server.end()
+
+    def test_a_request_that_is_too_long(self):
+        """It is refused, and the server goes on."""
+        server = self.server(XCHG_UPGRADE=self.at)
+        clients = self.clients(server, 3)
+        for size in (128 << 10, 150000):
+            self.assertEqual(self.send(f"\0XCHG_GREETING={size * 'x'}\0"), "78 at step 'request': it has descriptors or is too long")
+        self.assertEqual(server.messages("upgrading"), [])
+        for client in clients:
+            exchange(client, b"x")
+        self.ask(server)
+        self.assertEqual(numbers(server.followed())["moved"], 3)
+        server.end()
+
+    def test_a_request_during_a_stop(self):
+        """It is refused while a client finishes its message, and in the drain delay."""
+        for delay in ("0", "10m"):
+            with self.subTest(delay=delay):
+                server = self.server(XCHG_UPGRADE=self.at, XCHG_FRAME="line", XCHG_DRAIN_DELAY=delay, XCHG_DRAIN_TIMEOUT="10m")
+                client = server.connect()
+                self.addCleanup(client.close)
+                client.sendall(b"half a ")
+                server.wait_stats(lambda values: values["bytes_in"] == 7)
+                server.signal(signal.SIGTERM)
+                server.wait_line("stopping")
+                self.assertIn("at step 'request': a stop is under way", self.ask(server, 75).stderr)
+                self.assertEqual(self.send(XCHG_WORKERS="none"), "75 at step 'request': a stop is under way")
+                self.assertEqual(server.messages("upgrading"), [])
+                client.sendall(b"line\n")
+                self.assertEqual(receive_exactly(client, 12), b"half a line\n")
+                client.close()
+                if delay == "0":
+                    self.assertEqual(server.wait_end(server.pid), 0)
 
     def test_requests_that_xchgd_would_not_send(self):
         server = self.server(XCHG_UPGRADE=self.at)

@@ -74,7 +74,8 @@ START_TEST(test_answers) {
     const char *out, *errors;
   } cases[] = {
       {"0 XCHG_A XCHG_C", 0, "upgraded; changed variables: XCHG_A XCHG_C\n", ""},
-      {"0 ", 0, "upgraded; changed variables: none\n", ""},
+      {"0 none; connections that stay: 5 (another exchange)", 0,
+       "upgraded; changed variables: none; connections that stay: 5 (another exchange)\n", ""},
       {"69 at step 'listeners': why", 69, "", "the upgrade failed at step 'listeners': why\n"},
       {"75 at step 'request': \x1b[2J", 75, "", "the upgrade failed at step 'request': \\x1b[2J\n"},
       {"128 x", 71, "", "the server has sent no answer\n"},

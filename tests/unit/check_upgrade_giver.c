@@ -8,7 +8,9 @@
 #include "tests/fixtures/pool_fixture.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { CLIENTS = 150 };
 
@@ -100,6 +102,12 @@ static void hear(void) {
 /* Connections that were sent and not answered. */
 static uint32_t under_way(void) { return live() - (uint32_t)giver_staying(&giver); }
 
+static const char *described(void) {
+  static char text[UPGRADE_TEXT];
+  giver_describe_left(&giver, text);
+  return text;
+}
+
 static enum giver_result tend(void) { return giver_tend(&giver, sys_now_ns()); }
 
 /* Give, and answer, until the round is over. */
@@ -132,6 +140,7 @@ START_TEST(all_go) {
   ck_assert_uint_eq(sent, CLIENTS);
   ck_assert_uint_eq(live(), 0);
   ck_assert(!giver_left(&giver, 0, &left));
+  ck_assert_str_eq(described(), "");
   tear_down(CLIENTS, 0);
 }
 END_TEST
@@ -151,6 +160,9 @@ START_TEST(refused_ones_stay) {
   ck_assert_uint_eq(left.count, stays);
   ck_assert_str_eq(left.reason, conn_stays_text(CONN_STAYS_REFUSED));
   ck_assert(!giver_left(&giver, 1, &left));
+  char text[UPGRADE_TEXT];
+  snprintf(text, sizeof(text), "%u (the new process has refused it)", stays);
+  ck_assert_str_eq(described(), text);
   tear_down(CLIENTS, (int)stays);
 }
 END_TEST
@@ -224,6 +236,24 @@ START_TEST(records_cannot_be_written) {
 }
 END_TEST
 
+/* There is room for all reasons. */
+START_TEST(reasons_are_described) {
+  set_up();
+  ck_assert_int_eq(server_start(server), 0);
+  char text[2 * UPGRADE_TEXT] = "";
+  for (int stays = 1; stays < CONN_STAYS_COUNT; stays++) {
+    size_t used = strlen(text);
+    giver.stayed[stays] = UINT32_MAX - 1;
+    snprintf(text + used, sizeof(text) - used, "%s4294967294 (%s)", used == 0 ? "" : ", ",
+             conn_stays_text((enum conn_stays)stays));
+  }
+  ck_assert_str_eq(described(), text);
+  giver.rest = "no connection is here";
+  ck_assert_str_eq(described(), "");
+  tear_down(0, 0);
+}
+END_TEST
+
 START_TEST(a_batch_cannot_be_sent) {
   set_up();
   start(CLIENTS);
@@ -248,6 +278,7 @@ int main(void) {
       {a_batch_is_taken_late, 1},
       {the_other_process_ends, 1},
       {records_cannot_be_written, 1},
+      {reasons_are_described, 1},
       {a_batch_cannot_be_sent, 1},
   };
   return run_suite("upgrade_giver", tests, count_of(tests));
