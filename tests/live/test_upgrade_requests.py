@@ -303,6 +303,7 @@ class Addresses(Asking, PausedTest):
         for mode in ("0660", "0606"):
             self.ask(server, XCHG_LISTEN=f"unix:{path};mode={mode}")
             server.followed()
+            server.stats()  # the new process has read COMMIT before it answers
             after = os.stat(path)
             self.assertEqual((after.st_ino, after.st_mode & 0o777), (before.st_ino, int(mode, 8)))
         self.assertEqual([line for line in server.lines if "level=warn" in line], [])
