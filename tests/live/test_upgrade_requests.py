@@ -92,7 +92,7 @@ class Requests(Asking, UpgradeTest):
         plain = self.clients(server, 10)
         proxied = self.proxied(server, 10, server.addresses[1])
         result = self.ask(server, XCHG_LISTEN="127.0.0.1:0,127.0.0.1:0", **variables)
-        self.assertEqual(result.stdout, "upgraded; changed variables: XCHG_LISTEN; connections that stay: 10 (the new process has refused it)\n")
+        self.assertEqual(result.stdout, "upgraded; changed variables: XCHG_LISTEN; connections that stay: 10 (the new process has refused them)\n")
         stays = server.wait_line("connections stay with the old process")
         self.assertEqual((stays["count"], stays["reason"]), ("10", "the new process has refused them"))
         for client in proxied:

@@ -161,7 +161,7 @@ START_TEST(refused_ones_stay) {
   ck_assert_str_eq(left.reason, conn_stays_text(CONN_STAYS_REFUSED));
   ck_assert(!giver_left(&giver, 1, &left));
   char text[UPGRADE_TEXT];
-  snprintf(text, sizeof(text), "%u (the new process has refused it)", stays);
+  snprintf(text, sizeof(text), "%u (the new process has refused them)", stays);
   ck_assert_str_eq(described(), text);
   tear_down(CLIENTS, (int)stays);
 }
