@@ -340,11 +340,7 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
 void listener_inherit(struct listener *listener, int fd, const struct addr_listen *addr,
                       const struct config *config, struct log *log) {
   *listener = (struct listener){
-      .fd = fd, .log = log, .addr = *addr, .use = config->use, .handed_over = true};
-  set_options(listener, config);
-  if (listen(fd, (int)config->backlog) == -1) {
-    warn(listener, "cannot change XCHG_BACKLOG");
-  }
+      .fd = fd, .log = log, .addr = *addr, .use = config->use, .handed_over = true, .shared = true};
   if (addr->addr.family != ADDR_UNIX) {
     note_address(listener);
   } else if (socket_file_attach(&listener->file, addr) == -1) {
@@ -352,7 +348,18 @@ void listener_inherit(struct listener *listener, int fd, const struct addr_liste
   }
 }
 
+void listener_configure(struct listener *listener, const struct config *config) {
+  if (!listener->handed_over) {
+    return;
+  }
+  set_options(listener, config);
+  if (listen(listener->fd, (int)config->backlog) == -1) {
+    warn(listener, "cannot change XCHG_BACKLOG");
+  }
+}
+
 void listener_own(struct listener *listener, uint64_t inode, uint64_t device, bool sets_mode) {
+  listener->shared = false;
   socket_file_own(&listener->file, inode, device);
   const char *failed = sets_mode ? socket_file_claim(&listener->file, &listener->addr) : NULL;
   if (failed != NULL) {
@@ -401,7 +408,7 @@ static int stop_handshakes(int fd) {
 
 void listener_stop(struct listener *listener) {
   listener->stopped = true;
-  if (listener->inherited) {
+  if (listener->inherited || listener->shared) {
     listener_close(listener);
   } else if (listener->addr.addr.family == ADDR_UNIX) {
     remove_file(listener);

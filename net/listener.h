@@ -12,6 +12,7 @@
  *                     can still be accepted
  *   from LISTEN_FDS   only closed: its queue belongs to the next process, and a filter would stay
  *                     on the shared socket.  listener_adopt removes a filter that it finds
+ *   handed over       only closed, until listener_own: the process that this one replaces listens
  *
  * A listener's file status flags are shared with the process that passed it and with children that
  * were forked.  Such a process can clear O_NONBLOCK at any time.  So each listener has SO_RCVTIMEO:
@@ -36,6 +37,7 @@ struct listener {
   bool inherited;          /* from LISTEN_FDS, and shared with other processes */
   enum listener_use use;
   bool handed_over;        /* from the process that this one replaces */
+  bool shared;             /* handed over, and that process may go on with it */
   bool stopped;            /* listener_stop was called: an empty queue is the end */
   struct socket_file file; /* of a UNIX address of our own */
   int sndbuf;              /* UNIX: for each connection, which does not inherit it; 0 = leave it */
@@ -62,16 +64,21 @@ int listener_adopt(struct listener *listener, int fd, const struct config *confi
 /**
  * listener_inherit(listener, fd, addr, config, log):
  * Take over ${fd}, on which the process listens that this one replaces: it is bound as ${addr}
- * says.  Its backlog and options become those of ${config}.  What fails is logged.  A socket file
- * stays that process's until listener_own.
+ * says.  It and its socket file stay that process's until listener_own.  What fails is logged.
  */
 void listener_inherit(struct listener *listener, int fd, const struct addr_listen *addr,
                       const struct config *config, struct log *log);
 
 /**
+ * Before the first accept: if ${listener} was handed over, its backlog and options become those of
+ * ${config}.  What fails is logged.
+ */
+void listener_configure(struct listener *listener, const struct config *config);
+
+/**
  * listener_own(listener, inode, device, sets_mode):
- * Own the socket file of ${listener}, which was handed over, and give it its mode if the mode is
- * another one now.  What fails is logged.
+ * The other process listens no more at ${listener}, which was handed over.  Own its socket file, if
+ * ${inode} is not 0, and give it its mode if that is another one now.  What fails is logged.
  */
 void listener_own(struct listener *listener, uint64_t inode, uint64_t device, bool sets_mode);
 

@@ -218,9 +218,16 @@ int successor_ready(struct upgrade_successor *s, struct xchg_server *server, str
 
 /* ---- while connections come ---- */
 
+static void configure(struct xchg_server *server) {
+  for (uint32_t i = 0; i < server->listeners_count; i++) {
+    listener_configure(&server->listeners[i], server->config);
+  }
+}
+
 static void accept_data(struct upgrade_successor *s) {
   if (s->state == SUCCESSOR_READY) {
     s->state = SUCCESSOR_TAKING;
+    configure(s->server);
     acceptor_order_send(&s->release, &s->server->acceptor, ACCEPTOR_RELEASE);
   }
 }
@@ -228,31 +235,44 @@ static void accept_data(struct upgrade_successor *s) {
 static void accept_admin(struct upgrade_successor *s) {
   if (s->admin != NULL && acceptor_order_answered(&s->admin_release) &&
       s->admin->server.acceptor.held) {
+    configure(&s->admin->server);
     acceptor_order_send(&s->admin_release, &s->admin->server.acceptor, ACCEPTOR_RELEASE);
   }
 }
 
-/* The files of ${listeners} are this process's: its stop removes them. */
-static void own_files(const struct upgrade_successor *s, struct listener *listeners,
-                      uint32_t count) {
+/* What the old process has said of the socket file of ${listener}; inode 0 = it has none. */
+static const struct upgrade_listener *file_of(const struct upgrade_successor *s,
+                                              const struct listener *listener) {
+  static const struct upgrade_listener none = {.fd = -1};
   for (uint32_t i = 0; i < s->listeners_count; i++) {
     const struct upgrade_listener *from = &s->listeners[i];
-    for (uint32_t j = 0; j < count && from->inode != 0; j++) {
-      struct listener *listener = &listeners[j];
-      if (listener->handed_over && listener->use == from->use &&
-          strcmp(listener->addr.path, from->addr.path) == 0) {
-        bool sets_mode = listener->addr.mode != from->addr.mode;
-        listener_own(listener, from->inode, from->device, sets_mode);
-      }
+    if (from->inode != 0 && listener->use == from->use &&
+        strcmp(listener->addr.path, from->addr.path) == 0) {
+      return from;
+    }
+  }
+  return &none;
+}
+
+/* What was handed over is this process's: its stop ends the listeners and removes their files. */
+static void own(const struct upgrade_successor *s, struct listener *listeners, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (listeners[i].handed_over) {
+      const struct upgrade_listener *from = file_of(s, &listeners[i]);
+      bool sets_mode = from->inode != 0 && listeners[i].addr.mode != from->addr.mode;
+      listener_own(&listeners[i], from->inode, from->device, sets_mode);
     }
   }
 }
 
-static void own_all_files(struct upgrade_successor *s) {
-  own_files(s, s->server->listeners, s->server->listeners_count);
-  own_files(s, s->requests, 1);
+/* This process is the server, and all that is held accepts. */
+static void own_all(struct upgrade_successor *s) {
+  accept_data(s);
+  accept_admin(s);
+  own(s, s->server->listeners, s->server->listeners_count);
+  own(s, s->requests, 1);
   if (s->admin != NULL) {
-    own_files(s, s->admin->server.listeners, s->admin->server.listeners_count);
+    own(s, s->admin->server.listeners, s->admin->server.listeners_count);
   }
 }
 
@@ -301,8 +321,8 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
       on_totals(s, &packet->account);
       break;
     case UPGRADE_COMMIT:
+      own_all(s); /* TOTALS, which accepts, may not have come */
       s->state = SUCCESSOR_COMMITTED;
-      own_all_files(s);
       break;
     case UPGRADE_SIGNAL:
       s->signal = (int)packet->signal;
@@ -321,9 +341,7 @@ static void on_gone(struct upgrade_successor *s) {
               "the old process has ended during the upgrade: this one serves");
     log_u64(&line, "moved", s->taker.taken);
     log_end(&line);
-    accept_data(s);
-    accept_admin(s);
-    own_all_files(s);
+    own_all(s);
   }
   if (!s->totals) { /* what it has counted is lost */
     stats_add(&base->accepted_elsewhere, s->taker.taken);

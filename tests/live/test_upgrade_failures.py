@@ -7,8 +7,10 @@ import os
 import signal
 import unittest
 
-from upgrade import POINTS, PausedTest, lives
-from xchgd import check_totals, is_closed, numbers
+from upgrade import POINTS, PausedTest, UpgradeEndpoint, lives
+from xchgd import PROGRAM, check_totals, is_closed, numbers
+
+HOLDER = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/holder.so")
 
 
 class Failures(PausedTest):
@@ -98,6 +100,16 @@ class Failures(PausedTest):
                 values = server.stats()
                 check_totals(values)
                 self.assertEqual((values["open"], values["closed_error"]), (len(alive) + 1, int(fields["lost"])))
+
+    def test_start_fails_late(self):
+        """The admin endpoint of the new process runs when on_start fails. Its sockets are still the old process's."""
+        server = self.server(UpgradeEndpoint, self.path("admin"), XCHG_HANDLER=HOLDER, XCHG_EXCHANGE=None, HOLDER_ONCE=self.path("started"))
+        server.signal(signal.SIGUSR2)
+        fields = server.turned_back()
+        self.assertEqual((fields["status"], fields["lost"]), ("exit 71", "0"))
+        for unix in (False, True):
+            self.assertEqual(server.ask("/readyz", unix=unix).status, 200)
+        server.end()
 
     def test_never_ready(self):
         server = self.paused("new 3 1 pause", XCHG_UPGRADE_TIMEOUT="1s")

@@ -274,6 +274,35 @@ START_TEST(test_adopt_tcp) {
 }
 END_TEST
 
+/*
+ * The process that is replaced may go on: until listener_own a stop only closes, and the options
+ * stay until listener_configure.
+ */
+START_TEST(test_handed_over) {
+  struct listener own, given;
+  ck_assert_int_eq(open_at(&own, "127.0.0.1:0"), 0);
+  config.defer_accept_s = 3;
+  listener_inherit(&given, dup(own.fd), &own.addr, &config, &logger);
+  ck_assert_int_eq(option(own.fd, IPPROTO_TCP, TCP_DEFER_ACCEPT), 0);
+  listener_stop(&given);
+  ck_assert_int_eq(given.fd, -1);
+  ck_assert_int_eq(filter_length(own.fd), 0);
+  check_reaches(&own, "127.0.0.1");
+
+  listener_inherit(&given, dup(own.fd), &own.addr, &config, &logger);
+  listener_configure(&given, &config);
+  ck_assert_int_gt(option(own.fd, IPPROTO_TCP, TCP_DEFER_ACCEPT), 0);
+  listener_own(&given, 0, 0, false);
+  listener_stop(&given);
+  int late = dial("127.0.0.1", own.addr.addr.port);
+  check_refuses(&given, late);
+  close(late);
+  check_said(NULL);
+  listener_close(&given);
+  listener_close(&own);
+}
+END_TEST
+
 /* A filter that cannot be removed is a warning. */
 START_TEST(test_adopt_locked_filter) {
   struct listener own, adopted;
@@ -349,6 +378,7 @@ int main(void) {
       {test_link_local_is_refused, 1},
       {test_adopt_tcp, 1},
       {test_adopt_what_does_not_listen, 1},
+      {test_handed_over, 1},
       {test_adopt_locked_filter, 1},
       {test_adopt_without_an_interface, 1},
       {test_blocking_accept_ends, 2},

@@ -1,13 +1,17 @@
-/* check_upgrade_successor: what a new process says if the old one gives it nothing. */
+/*
+ * check_upgrade_successor: what a new process says if the old one gives it nothing, and that it
+ * accepts clients after COMMIT, whatever came before.
+ */
 #include "pool/upgrade_successor.h"
 
 #include "pool/upgrade_spawn.h"
 
 #include "core/sys.h"
-#include "tests/fixtures/run_suite.h"
+#include "tests/fixtures/pool_fixture.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -97,12 +101,44 @@ START_TEST(no_room_for_a_listener) {
 }
 END_TEST
 
+/* Neither a batch nor TOTALS has come. */
+START_TEST(commit_is_all_that_comes) {
+  static const char *const entries[] = {"XCHG_LISTEN=127.0.0.1:0", "XCHG_EXCHANGE=echo",
+                                        "XCHG_WORKERS=1", "XCHG_UPGRADE=on", NULL};
+  static struct config config;
+  static struct log logger;
+  struct listener requests = {.fd = -1};
+  size_t size = (sizeof(struct xchg_server) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+  struct xchg_server *server = aligned_alloc(CACHE_LINE, size);
+  ck_assert_ptr_nonnull(server);
+  ck_assert_msg(load(&config, entries, &plenty) == 0, "%s", said);
+  log_fixture_open(&logger);
+  const struct server_setup setup = {.config = &config, .log = &logger, .held = true};
+  ck_assert_int_eq(server_open(server, &setup), 0);
+  ck_assert_int_eq(server_start(server), 0);
+  begin();
+  ck_assert_int_eq(successor_ready(&successor, server, NULL, &requests, &logger), 0);
+  send_packet((struct upgrade_packet){.kind = UPGRADE_COMMIT});
+  successor_tend(&successor);
+  ck_assert(!successor_waits(&successor));
+  int client = connect_to_port(server->listeners[0].addr.addr.port);
+  send_bytes(client, "x", 1);
+  expect_bytes(client, "x", 1); /* it is accepted */
+  close(client);
+  end();
+  server_drain(server);
+  AWAIT(server_finished(server));
+  server_close(server);
+  free(server);
+  log_fixture_close(&logger);
+  config_fini(&config);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
-      {the_old_process_has_ended, 1},
-      {another_packet, 1},
-      {too_many_listeners, 1},
-      {no_room_for_a_listener, 1},
+      {the_old_process_has_ended, 1}, {another_packet, 1},           {too_many_listeners, 1},
+      {no_room_for_a_listener, 1},    {commit_is_all_that_comes, 1},
   };
   return run_suite("upgrade_successor", tests, count_of(tests));
 }

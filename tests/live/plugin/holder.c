@@ -11,7 +11,7 @@
  *   other       is echoed
  *
  * It greets with "hello", writes each start and end to standard error, and does not start if
- * HOLDER_DECLINES is set.
+ * HOLDER_DECLINES is set, nor if the file HOLDER_ONCE, which it makes, is there.
  */
 #include "core/xchg.h"
 
@@ -93,7 +93,12 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
 
 static int on_start(struct xchg_server *server) {
   fprintf(stderr, "holder starts%s\n", server == NULL ? " nothing" : "");
-  return getenv("HOLDER_DECLINES") == NULL ? 0 : -1;
+  const char *once = getenv("HOLDER_ONCE");
+  int fd = once == NULL ? -1 : open(once, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd != -1) {
+    close(fd);
+  }
+  return getenv("HOLDER_DECLINES") == NULL && (once == NULL || fd != -1) ? 0 : -1;
 }
 
 static void on_open(struct xchg_conn *conn) { say(conn, "hello"); }
