@@ -257,6 +257,9 @@ static void tend_upgrade(struct serve *s) {
   }
   s->requests.held = successor_waits(successor);
   s->upgrade_ns = min_u64(s->upgrade_ns, requests_tend(&s->requests));
+  if (upgrade_running(&s->upgrade)) { /* the request may have begun it */
+    s->upgrade_ns = min_u64(s->upgrade_ns, s->upgrade.deadline_ns);
+  }
   if (s->stop_waits && !upgrade_running(&s->upgrade) && !successor_waits(successor)) {
     s->stop_waits = false;
     if (upgrade_left(&s->upgrade)) {

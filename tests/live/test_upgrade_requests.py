@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import threading
@@ -119,6 +120,18 @@ class Requests(Asking, UpgradeTest):
         self.clients(server, 20)
         self.assertIn("at step 'canary': the new process has ended", self.ask(server, 71).stderr)
         self.assertEqual(server.turned_back()["status"], "signal 11")
+
+    def test_a_silent_program(self):
+        """The time limit of the new process runs from the request on, though no other event comes."""
+        program = self.path("xchgd")
+        shutil.copy(PROGRAM, program)
+        server = self.server(program=program, XCHG_UPGRADE=self.at, XCHG_UPGRADE_TIMEOUT="1s", BAD_SUCCESSOR="silent")
+        clients = self.clients(server, 3)
+        shutil.copy(os.path.join(os.path.dirname(PROGRAM), "tests/live/bad_successor"), self.path("next"))
+        os.replace(self.path("next"), program)
+        self.assertIn("at step 'start': the new process is not ready in time", self.ask(server, 71).stderr)
+        for client in clients:
+            exchange(client, b"x")
 
     def test_refusals(self):
         server = self.server(XCHG_UPGRADE=self.at)
