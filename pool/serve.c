@@ -238,7 +238,6 @@ static void obey_commands(struct serve *s) {
 static void begin_leaving(struct serve *s) {
   s->begun = true;
   count_down(s);
-  admin_server_end(s->admin); /* it counts no more; the new process has an endpoint */
 }
 
 /* Go on with an upgrade, in the old process or in the new one. */
@@ -250,6 +249,9 @@ static void tend_upgrade(struct serve *s) {
   admin_server_set_upgrading(s->admin, upgrade_running(&s->upgrade));
   if (upgrade_left(&s->upgrade) && !left) {
     begin_leaving(s);
+  }
+  if (upgrade_left(&s->upgrade) && upgrade_admin_left(&s->upgrade)) {
+    admin_server_end(s->admin); /* it counts no more; the new process has an endpoint */
   }
   if (upgrade_stops(&s->upgrade) && !s->drains) {
     log_msg(s->setup.log, LOG_INFO, "the new process stops or has ended: this one drains");
@@ -332,6 +334,19 @@ static void leave_running(struct serve *s, int code) {
   server_close_listeners(&s->server);
   log_writer_flush(s->setup.log_writer);
   _exit(code);
+}
+
+/*
+ * End now if the process is left, but its admin endpoint has never answered: a stop of the endpoint
+ * would stop the sockets for the new process, too.
+ */
+static void leave_endpoint(struct serve *s, int code) {
+  if (upgrade_left(&s->upgrade) && !upgrade_admin_left(&s->upgrade)) {
+    log_msg(s->setup.log, LOG_WARN, "ending while the admin endpoint does not answer");
+    upgrade_close(&s->upgrade);
+    log_writer_flush(s->setup.log_writer);
+    _exit(code);
+  }
 }
 
 /* ---- life ---- */
@@ -434,6 +449,7 @@ int serve_run(struct serve *s) {
     if (!upgrade_left(&s->upgrade)) { /* else the totals are the new process's */
       server_report(&s->server, "stopped", !server_finished(&s->server));
     }
+    leave_endpoint(s, code);
     upgrade_close(&s->upgrade);
   }
   admin_server_end(s->admin); /* before anything that it reads is freed */

@@ -114,6 +114,14 @@ static inline bool upgrade_stops(const struct upgrade *upgrade) {
   return upgrade_left(upgrade) && (upgrade->stops || upgrade->channel.fd == -1);
 }
 
+/**
+ * Has the acceptor of the admin endpoint been told to leave its sockets to the new process?  Before
+ * that, a stop of it would stop the sockets for the new process, too.
+ */
+static inline bool upgrade_admin_left(const struct upgrade *upgrade) {
+  return upgrade->admin_order.acceptor == NULL || upgrade->admin_order.what == ACCEPTOR_LEAVE;
+}
+
 /** Pass the signal ${number} on to the new process, if it is the server and has not ended. */
 void upgrade_pass_signal(struct upgrade *upgrade, int number);
 
