@@ -240,6 +240,19 @@ static void begin_leaving(struct serve *s) {
   count_down(s);
 }
 
+/* If ${channel} rests after an error, say so once, and look again later. */
+static void tend_channel(struct serve *s, const struct upgrade_channel *channel) {
+  if (channel->fd == -1 || channel->retry_ns <= sys_now_ns()) {
+    return;
+  }
+  s->upgrade_ns = min_u64(s->upgrade_ns, channel->retry_ns);
+  if (!s->channel_failed) {
+    log_errno(s->setup.log, LOG_WARN, "the channel of the upgrade fails; trying again",
+              channel->error);
+    s->channel_failed = true;
+  }
+}
+
 /* Go on with an upgrade, in the old process or in the new one. */
 static void tend_upgrade(struct serve *s) {
   struct upgrade_successor *successor = s->setup.successor;
@@ -262,6 +275,8 @@ static void tend_upgrade(struct serve *s) {
   if (upgrade_running(&s->upgrade)) { /* the request may have begun it */
     s->upgrade_ns = min_u64(s->upgrade_ns, s->upgrade.deadline_ns);
   }
+  tend_channel(s, &s->upgrade.channel);
+  tend_channel(s, &successor->channel);
   if (s->stop_waits && !upgrade_running(&s->upgrade) && !successor_waits(successor)) {
     s->stop_waits = false;
     if (upgrade_left(&s->upgrade)) {

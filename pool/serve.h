@@ -47,6 +47,7 @@ struct serve {
   struct upgrade upgrade;
   struct upgrade_requests requests;
   uint64_t upgrade_ns; /* when to call upgrade_tend */
+  bool channel_failed; /* the log has said so */
   bool stop_waits;     /* a stop begins when the upgrade is over, in both processes */
   uint64_t delayed_ns; /* when the delay is over; NEVER = no stop */
   uint64_t drained_ns; /* when the drain timeout is over; NEVER = it does not drain */

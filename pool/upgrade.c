@@ -475,5 +475,8 @@ uint64_t upgrade_tend(struct upgrade *u) {
 
 int upgrade_fd(const struct upgrade *u, short *events) {
   *events = giver_sends(&u->giver) ? POLLIN | POLLOUT : POLLIN;
-  return u->step < STEP_KILL ? u->channel.fd : u->step == STEP_KILL ? u->child_fd : -1;
+  if (u->step < STEP_KILL) {
+    return upgrade_channel_fd(&u->channel);
+  }
+  return u->step == STEP_KILL ? u->child_fd : -1;
 }

@@ -3,8 +3,12 @@
 
 #include "core/sys.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+
+/* How long a channel rests after an error, which poll would report again at once. */
+#define REST_NS (100 * NS_PER_MS)
 
 /* ---- open and close ---- */
 
@@ -49,14 +53,22 @@ void upgrade_channel_close(struct upgrade_channel *channel) {
   *channel = (struct upgrade_channel){.fd = -1};
 }
 
+int upgrade_channel_fd(const struct upgrade_channel *channel) {
+  return channel->retry_ns > sys_now_ns() ? -1 : channel->fd;
+}
+
 /* ---- packets ---- */
 
-static enum channel_result result_of(enum fd_io io) {
+static enum channel_result result_of(struct upgrade_channel *channel, enum fd_io io) {
   static const enum channel_result results[] = {[FD_IO_OK] = CHANNEL_OK,
                                                 [FD_IO_AGAIN] = CHANNEL_AGAIN,
                                                 [FD_IO_GONE] = CHANNEL_GONE,
                                                 [FD_IO_REFUSED] = CHANNEL_REFUSED,
                                                 [FD_IO_ERROR] = CHANNEL_ERROR};
+  if (io == FD_IO_ERROR && errno != EMSGSIZE) {
+    channel->error = errno;
+    channel->retry_ns = sys_now_ns() + REST_NS;
+  }
   return results[io];
 }
 
@@ -72,7 +84,7 @@ enum channel_result upgrade_channel_send(struct upgrade_channel *channel,
     errno = EMSGSIZE;
     return CHANNEL_ERROR;
   }
-  return result_of(fd_socket_send(channel->fd, channel->output, size, fds, fds_count));
+  return result_of(channel, fd_socket_send(channel->fd, channel->output, size, fds, fds_count));
 }
 
 /* Is each descriptor of ${packet} what its place needs? */
@@ -100,7 +112,7 @@ enum channel_result upgrade_channel_recv(struct upgrade_channel *channel,
   enum fd_io io =
       fd_socket_recv(channel->fd, channel->input, &received.size, fds, &received.fds_count);
   if (io != FD_IO_OK && io != FD_IO_REFUSED) {
-    return result_of(io);
+    return result_of(channel, io);
   }
   int error = errno; /* of FD_IO_REFUSED */
   *why = upgrade_decode(packet, &received);

@@ -18,9 +18,11 @@
 #include "pool/upgrade_packet.h"
 
 struct upgrade_channel {
-  int fd;          /* owns; -1 = closed */
-  uint8_t *input;  /* owns: the last packet, to which its struct points */
-  uint8_t *output; /* owns */
+  int fd;            /* owns; -1 = closed */
+  uint8_t *input;    /* owns: the last packet, to which its struct points */
+  uint8_t *output;   /* owns */
+  int error;         /* errno of the last CHANNEL_ERROR; 0 = there was none */
+  uint64_t retry_ns; /* until then it rests after a CHANNEL_ERROR */
 };
 
 enum channel_result {
@@ -30,7 +32,7 @@ enum channel_result {
                       packets were read */
   CHANNEL_REFUSED, /* a packet came that breaks the rules, or whose descriptors found no room: its
                       kind and number are set if its head is valid.  The next one can be read */
-  CHANNEL_ERROR,   /* errno; nothing was sent or received */
+  CHANNEL_ERROR,   /* errno; nothing was sent or received.  Try again after a rest */
 };
 
 /**
@@ -47,6 +49,9 @@ int upgrade_channel_pair(struct upgrade_channel *channel, int *other);
  * Return: 0, or -1 with errno: ENOTSOCK or EPROTOTYPE if it is no such socket.
  */
 int upgrade_channel_open(struct upgrade_channel *channel, int fd);
+
+/** The descriptor to poll; -1 while the channel rests, or if it is closed. */
+int upgrade_channel_fd(const struct upgrade_channel *channel);
 
 /** Close ${channel} and free its memory.  It can be closed again, and send and receive nothing. */
 void upgrade_channel_close(struct upgrade_channel *channel);

@@ -363,6 +363,7 @@ static bool receive(struct upgrade_successor *s) {
       upgrade_packet_close(&packet);
       return true;
     case CHANNEL_AGAIN:
+    case CHANNEL_ERROR: /* the old process may live: look again */
       return false;
     case CHANNEL_REFUSED:
       if (packet.kind == UPGRADE_BATCH) {
@@ -371,7 +372,6 @@ static bool receive(struct upgrade_successor *s) {
       }
       return true;
     case CHANNEL_GONE:
-    case CHANNEL_ERROR:
       on_gone(s);
       return false;
   }
@@ -405,5 +405,5 @@ void successor_send_stop(struct upgrade_successor *s) {
 int successor_fd(const struct upgrade_successor *s, short *events) {
   bool answers = s->taker.state == TAKER_ANSWER;
   *events = answers ? POLLOUT : POLLIN;
-  return answers || s->taker.state == TAKER_IDLE ? s->channel.fd : -1;
+  return answers || s->taker.state == TAKER_IDLE ? upgrade_channel_fd(&s->channel) : -1;
 }

@@ -130,7 +130,29 @@ START_TEST(test_nth_call_fails) {
 }
 END_TEST
 
+/* After a failure poll does not look at the channel for a while, and nothing is lost. */
+START_TEST(test_rest_after_a_failure) {
+  int other;
+  ck_assert_int_eq(upgrade_channel_pair(&ours, &other), 0);
+  ck_assert_int_eq(upgrade_channel_open(&theirs, other), 0);
+  upgrade_sample(&out, UPGRADE_TAKEN);
+  ck_assert_int_eq(upgrade_channel_send(&ours, &out), CHANNEL_OK);
+  ck_assert_int_eq(upgrade_channel_fd(&theirs), theirs.fd);
+  well = 0;
+  ck_assert_int_eq(upgrade_channel_recv(&theirs, &in, &why), CHANNEL_ERROR);
+  ck_assert_int_eq(theirs.error, ENOMEM);
+  ck_assert_uint_gt(theirs.retry_ns, 0);
+  theirs.retry_ns = NEVER;
+  ck_assert_int_eq(upgrade_channel_fd(&theirs), -1);
+  theirs.retry_ns = 0;
+  ck_assert_int_eq(upgrade_channel_fd(&theirs), theirs.fd);
+  ck_assert_int_eq(upgrade_channel_recv(&theirs, &in, &why), CHANNEL_OK);
+  upgrade_channel_close(&ours);
+  upgrade_channel_close(&theirs);
+}
+END_TEST
+
 int main(void) {
-  const struct suite_test tests[] = {{test_nth_call_fails, 1}};
+  const struct suite_test tests[] = {{test_nth_call_fails, 1}, {test_rest_after_a_failure, 1}};
   return run_suite("upgrade_channel_nth", tests, count_of(tests));
 }
