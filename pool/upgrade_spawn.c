@@ -147,14 +147,24 @@ static void execute(int binary, int channel, const char *const *arguments, const
   _exit(EXIT_NOT_EXECUTED);
 }
 
-/* Return: the descriptor of the new process ${*child}, or -1 with errno. */
+/* Return: the descriptor of the new process ${*child}, or -1 with errno and no process. */
 static int start(int binary, int channel, const char *const *arguments, const char **list,
                  pid_t *child) {
   *child = vfork(); /* fork would copy the tables of a large process */
   if (*child == 0) {
     execute(binary, channel, arguments, list);
   }
-  return *child == -1 ? -1 : (int)syscall(SYS_pidfd_open, *child, 0);
+  if (*child == -1) {
+    return -1;
+  }
+  int fd = (int)syscall(SYS_pidfd_open, *child, 0);
+  if (fd == -1) {
+    int error = errno;
+    (void)kill(*child, SIGKILL);    /* ESRCH: the program has waited for it */
+    (void)waitpid(*child, NULL, 0); /* a failure has the same reason */
+    errno = error;
+  }
+  return fd;
 }
 
 int upgrade_spawn(const struct upgrade_spawn_setup *setup, pid_t *child) {

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -154,6 +155,31 @@ START_TEST(no_program) {
 }
 END_TEST
 
+/* Without a descriptor for it there is no process, either. */
+START_TEST(no_descriptor_is_left) {
+  static struct upgrade_program program;
+  static const char *const waits[] = {"WAITS=1", NULL};
+  const struct upgrade_spawn_setup setup = {.environment = waits, .program = &program};
+  struct rlimit limit, few;
+  pid_t child;
+  upgrade_program_find(&program);
+  ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  int lowest = dup(STDIN_FILENO);
+  ck_assert_int_ne(lowest, -1);
+  close(lowest);
+  few = limit;
+  few.rlim_cur = (rlim_t)lowest + 1; /* the program's */
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+  int fd = upgrade_spawn(&setup, &child);
+  int error = errno;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  ck_assert_int_eq(fd, -1);
+  ck_assert_int_eq(error, EMFILE);
+  ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+  ck_assert_int_eq(errno, ECHILD);
+}
+END_TEST
+
 /* It is killed by its descriptor.  If the program has waited for it, only the status is lost. */
 START_TEST(the_end) {
   static struct upgrade_program program;
@@ -202,6 +228,7 @@ int main(int argc, char **argv) {
       {the_arguments_stay, 1},
       {a_program_that_is_gone, 1},
       {no_program, 1},
+      {no_descriptor_is_left, 1},
       {the_end, 2},
       {the_variable_of_the_channel, 1},
   };
