@@ -17,6 +17,9 @@ static_assert(CONN_BATCH_MAX == UPGRADE_BATCH_MAX, "a packet holds what a worker
 
 #define WORKER_NS (5 * NS_PER_S) /* a worker that does not answer for so long is stuck */
 
+/* A deadline counts when it has passed for so long: this process may have been stopped. */
+#define LATE_NS (100 * NS_PER_MS)
+
 /* ---- life ---- */
 
 int giver_open(struct upgrade_giver *giver, struct xchg_server *server,
@@ -53,12 +56,18 @@ static struct worker *present_worker(const struct upgrade_giver *giver) {
   return worker_of_inbox(server_inbox(giver->server, giver->worker));
 }
 
+/* An answer is due at ${deadline_ns}. ${why}: what it means if there is none. */
+static void expect(struct upgrade_giver *giver, uint64_t deadline_ns, const char *why) {
+  giver->deadline_ns = deadline_ns;
+  giver->late = false;
+  giver->why = why;
+}
+
 /* The present worker does ${what}; the giver is in ${state} meanwhile. */
 static void ask_worker(struct upgrade_giver *giver, enum giver_state state,
                        enum conn_batch_what what) {
   giver->state = state;
-  giver->deadline_ns = sys_now_ns() + WORKER_NS;
-  giver->why = "a worker does not answer";
+  expect(giver, sys_now_ns() + WORKER_NS, "a worker does not answer");
   conn_batch_send(giver->batch, &present_worker(giver)->inbox, what);
 }
 
@@ -178,8 +187,7 @@ static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns)
     take_back(giver, CONN_STAYS_UNSENT);
   } else {
     giver->state = GIVER_SEND;
-    giver->deadline_ns = now_ns + giver->patience_ns;
-    giver->why = "the new process does not take connections";
+    expect(giver, now_ns + giver->patience_ns, "the new process does not take connections");
   }
   return GIVER_BUSY;
 }
@@ -295,7 +303,13 @@ enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
       break;
     }
   }
-  return result == GIVER_BUSY && now_ns >= giver->deadline_ns ? GIVER_FAILED : result;
+  if (result != GIVER_BUSY || now_ns < giver->deadline_ns) {
+    return result;
+  }
+  bool failed = giver->late;
+  giver->late = true;
+  giver->deadline_ns = now_ns + LATE_NS;
+  return failed ? GIVER_FAILED : GIVER_BUSY;
 }
 
 uint64_t giver_next_ns(const struct upgrade_giver *giver) {

@@ -39,7 +39,8 @@ struct upgrade_giver {
   uint32_t budget;      /* connections of that worker that may still be packed in this pass */
   uint64_t patience_ns; /* how long the other process may take for a batch */
   uint64_t deadline_ns; /* of the present state */
-  const char *why;      /* what it means if that passes */
+  bool late;            /* it has passed once */
+  const char *why;      /* what it means if it passes again */
   uint32_t passed;      /* connections that went in this pass over all workers */
   uint32_t idle_passes; /* passes in a row without any */
   bool stopped;         /* nothing is packed or sent any more */

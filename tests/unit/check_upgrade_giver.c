@@ -167,11 +167,27 @@ START_TEST(refused_ones_stay) {
 }
 END_TEST
 
+/* Time passes while this process is stopped.  So a deadline must pass twice. */
+static enum giver_result pass_deadline(void) {
+  ck_assert_int_eq(giver_tend(&giver, giver_next_ns(&giver)), GIVER_BUSY);
+  return giver_tend(&giver, giver_next_ns(&giver));
+}
+
+START_TEST(the_process_was_stopped) {
+  set_up(); /* its threads do not run yet */
+  giver_begin(&giver, UINT32_MAX, NS_PER_S);
+  ck_assert_int_eq(giver_tend(&giver, giver_next_ns(&giver)), GIVER_BUSY);
+  start(1);
+  AWAIT((answer(), hear(), tend() == GIVER_DONE));
+  tear_down(1, 0);
+}
+END_TEST
+
 START_TEST(a_worker_is_late) {
   set_up(); /* its threads do not run yet */
   giver_begin(&giver, UINT32_MAX, NS_PER_S);
   ck_assert_int_eq(tend(), GIVER_BUSY);
-  ck_assert_int_eq(giver_tend(&giver, giver_next_ns(&giver)), GIVER_FAILED);
+  ck_assert_int_eq(pass_deadline(), GIVER_FAILED);
   ck_assert_str_eq(giver.why, "a worker does not answer");
   giver_stop(&giver, giver.why);
   ck_assert_uint_eq(giver_next_ns(&giver), NEVER);
@@ -187,7 +203,7 @@ START_TEST(a_batch_is_taken_late) {
   start(CLIENTS);
   begin(NS_PER_S);
   uint32_t count = under_way();
-  ck_assert_int_eq(giver_tend(&giver, giver_next_ns(&giver)), GIVER_FAILED);
+  ck_assert_int_eq(pass_deadline(), GIVER_FAILED);
   ck_assert_str_eq(giver.why, "the new process does not take connections");
   giver_stop(&giver, giver.why);
   ck_assert_uint_eq(under_way(), count);
@@ -274,6 +290,7 @@ int main(void) {
   const struct suite_test tests[] = {
       {all_go, 1},
       {refused_ones_stay, 2},
+      {the_process_was_stopped, 1},
       {a_worker_is_late, 1},
       {a_batch_is_taken_late, 1},
       {the_other_process_ends, 1},
