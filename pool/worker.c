@@ -71,6 +71,9 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
 
 int worker_open(struct worker *worker, const struct worker_setup *setup) {
   uint64_t conns = max_u64(setup->config->max_connections, setup->config->adopted);
+  if (setup->config->upgrade != UPGRADE_OFF) {
+    conns += CONN_BATCH_MAX; /* those that come back may do so before their old slots are free */
+  }
   if (worker_init(worker, setup, (uint32_t)conns) == -1 ||
       inbox_open(&worker->inbox, setup->config->queue) == -1 ||
       reactor_open(&worker->reactor, &worker->conns, &worker->stats) == -1 ||

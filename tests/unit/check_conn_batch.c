@@ -150,6 +150,47 @@ START_TEST(the_arena_limits_a_batch) {
 }
 END_TEST
 
+/* In place of PACK: in one turn, a connection that waits for its turn goes and comes back. */
+static void there_and_back(struct conn_batch *unused, struct conn_ctx *ctx) {
+  static uint8_t bytes[65536];
+  (void)unused; /* the test has only one */
+  uint32_t slot = slab_next(ctx->reactor->slab, 0);
+  struct source *source = slab_at(ctx->reactor->slab, slot);
+  struct conn_batch_item *item = &batch->items[0];
+  struct conn_owned owned;
+  reactor_requeue(ctx->reactor, source);
+  ck_assert_uint_le(conn_record_room(conn_of(source)), sizeof(bytes));
+  size_t size = conn_pack(conn_of(source), bytes, &owned);
+  ck_assert_ptr_null(conn_record_read(&item->record, bytes, size));
+  item->record.owned = owned;
+  item->conn = conn_unpack(ctx, &item->record);
+  item->taken = item->conn != NULL;
+  batch->count = 1;
+}
+
+START_TEST(a_full_worker_has_a_slot) {
+  PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=1", "XCHG_UPGRADE=on");
+  const struct worker_setup setup = setup_of();
+  ck_assert_int_eq(worker_open(worker, &setup), 0);
+  ck_assert_int_eq(wake_open(&answers), 0);
+  batch = conn_batch_create(&answers);
+  ck_assert_ptr_nonnull(batch);
+  start();
+  clients[0] = hand_over_new();
+  echo_once(clients[0]);
+  conn_batch_clear(batch);
+  atom_store_relaxed_u32(&batch->answered, 0);
+  batch->run = there_and_back;
+  batch->task = (struct task){.kind = TASK_BATCH};
+  inbox_push_mpsc(&worker->inbox, &batch->task);
+  AWAIT(conn_batch_answered(batch));
+  ck_assert(batch->items[0].taken);
+  send_batch(CONN_BATCH_RESUME);
+  echo_once(clients[0]);
+  end(1);
+}
+END_TEST
+
 START_TEST(what_stays_ends_after_the_drain_timeout) {
   OPEN("XCHG_EXCHANGE=echo", "XCHG_DRAIN_TIMEOUT=1ms");
   start();
@@ -171,6 +212,7 @@ int main(void) {
       {connections_come_back, 1},
       {an_unwanted_record_is_closed, 1},
       {the_arena_limits_a_batch, 1},
+      {a_full_worker_has_a_slot, 1},
       {what_stays_ends_after_the_drain_timeout, 1},
   };
   return run_suite("conn_batch", tests, count_of(tests));
