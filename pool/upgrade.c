@@ -235,7 +235,7 @@ static void tend_batches(struct upgrade *u, uint64_t now_ns) {
 /* ---- totals ---- */
 
 static void send_totals(struct upgrade *u) {
-  u->counted = upgrade_send_totals(&u->setup, &u->channel);
+  u->counted = upgrade_send_totals(&u->setup, &u->channel, giver_staying(&u->giver));
   upgrade_point(POINT_TOTALS, 0);
 }
 
@@ -266,11 +266,14 @@ static void commit(struct upgrade *u) {
 static void tend_totals(struct upgrade *u, uint64_t now_ns) {
   bool late = now_ns >= u->deadline_ns;
   (void)giver_tend(&u->giver, now_ns); /* if it was stopped, connections may still come back */
+  bool waits = u->giver.state == GIVER_WAIT; /* for the answer to a batch */
   if (!u->totals_sent && (acceptor_order_reach(&u->admin_order, ACCEPTOR_HOLD) || late)) {
     u->totals_sent = true;
     send_totals(u);
-    u->deadline_ns = now_ns + (u->counted ? ANSWER_NS : 0);
-  } else if (u->totals_sent && (late || !u->counted)) {
+    u->deadline_ns = now_ns + ANSWER_NS;
+  } else if (waits && late) {
+    turn_back(u, "the new process answers neither the last batch nor the totals");
+  } else if (u->totals_sent && !waits && (late || !u->counted)) {
     log_msg(u->setup.log, LOG_WARN,
             u->counted ? "the new process does not answer the totals" : "totals cannot be sent");
     commit(u);
@@ -288,7 +291,8 @@ void upgrade_close(struct upgrade *u) {
     return;
   }
   if (u->step == STEP_LEFT && u->channel.fd != -1) {
-    (void)upgrade_send_totals(&u->setup, &u->channel); /* the new process may have ended */
+    /* the new process may have ended */
+    (void)upgrade_send_totals(&u->setup, &u->channel, giver_staying(&u->giver));
   } else {
     upgrade_abort(u);
   }
@@ -330,7 +334,7 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
       break;
     case UPGRADE_STATUS:
       u->serves = true;
-      if (u->step == STEP_TOTALS && u->totals_sent) {
+      if (u->step == STEP_TOTALS && u->totals_sent && u->giver.state != GIVER_WAIT) {
         commit(u);
       }
       break;
@@ -377,8 +381,18 @@ static bool receive(struct upgrade *u, uint64_t now_ns) {
 
 /* ---- turning back ---- */
 
-/* Has the new process ended?  Then its last packets count, and no other process can serve. */
+/* Accept again. Return: have both acceptors answered? */
+static bool release(struct upgrade *u) {
+  bool accepts = acceptor_order_reach(&u->order, ACCEPTOR_RELEASE);
+  return acceptor_order_reach(&u->admin_order, ACCEPTOR_RELEASE) && accepts;
+}
+
+/*
+ * Has the new process ended?  Then its last packets count, and no other process can serve what was
+ * under way.  New clients do not wait for that.
+ */
 static void tend_kill(struct upgrade *u, uint64_t now_ns) {
+  (void)release(u); /* tend_return asks again */
   if (!upgrade_reap(u->child_fd, &u->status)) {
     if (now_ns >= u->deadline_ns) {
       upgrade_kill(u->child_fd);
@@ -386,19 +400,18 @@ static void tend_kill(struct upgrade *u, uint64_t now_ns) {
     }
     return;
   }
-  u->deadline_ns = NEVER;
   while (receive(u, now_ns)) {
   }
+  u->deadline_ns = u->stopping ? now_ns + ANSWER_NS : NEVER;
   u->step = STEP_RETURN;
   giver_withdraw(&u->giver);
 }
 
-/* Accept again; what was under way becomes connections here. */
+/* What was under way becomes connections here.  A thread that is late is waited for. */
 static void tend_return(struct upgrade *u, uint64_t now_ns) {
-  bool accepts = acceptor_order_reach(&u->order, ACCEPTOR_RELEASE);
-  accepts = acceptor_order_reach(&u->admin_order, ACCEPTOR_RELEASE) && accepts;
-  (void)giver_tend(&u->giver, now_ns); /* a worker that is late is waited for */
-  if (!accepts || u->giver.state != GIVER_IDLE) {
+  bool accepts = release(u);
+  (void)giver_tend(&u->giver, now_ns); /* only its state counts */
+  if ((!accepts || u->giver.state != GIVER_IDLE) && now_ns < u->deadline_ns) {
     return;
   }
   char status[UPGRADE_TEXT];
@@ -411,6 +424,9 @@ static void tend_return(struct upgrade *u, uint64_t now_ns) {
 }
 
 bool upgrade_cancel(struct upgrade *u) {
+  if (u->step == STEP_RETURN && !u->stopping) { /* a thread that never answers delays no stop */
+    u->deadline_ns = sys_now_ns() + ANSWER_NS;
+  }
   u->stopping = true;
   if (upgrade_running(u) && u->step < STEP_CANARY) {
     turn_back(u, "a stop has begun");
@@ -470,7 +486,11 @@ uint64_t upgrade_tend(struct upgrade *u) {
     }
     tend_step(u, now_ns);
   } while (u->step != before);
-  return u->step == STEP_NONE ? NEVER : min_u64(u->deadline_ns, giver_next_ns(&u->giver));
+  if (u->step == STEP_NONE) {
+    return NEVER;
+  }
+  uint64_t giver_ns = u->step < STEP_KILL ? giver_next_ns(&u->giver) : NEVER; /* else it waits */
+  return min_u64(u->deadline_ns, giver_ns);
 }
 
 int upgrade_fd(const struct upgrade *u, short *events) {

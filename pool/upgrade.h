@@ -13,8 +13,9 @@
  * awaited, and its last packets are read, before a connection is served here again.  So no two
  * processes read one socket.  Connections that the new process has taken end with it.
  *
- * From the batches on only the end of the new process turns back, because most clients are its own
- * soon.  If it is slow, or a batch cannot be sent, the rest stays here, and COMMIT follows.
+ * From the batches on most clients are the new process's soon.  If it is slow, or a batch cannot be
+ * sent, the rest stays here, and COMMIT follows.  The upgrade turns back if the new process ends,
+ * or if it answers neither the last batch nor the totals: no process would accept new clients.
  *
  * Thread: main, which is outside of the sandbox.  Nothing here waits: serve polls the descriptors.
  */
@@ -37,8 +38,8 @@ enum upgrade_step {
   STEP_BATCHES,
   STEP_TOTALS,
   STEP_LEFT,
-  STEP_KILL,   /* the new process was killed: await its end */
-  STEP_RETURN, /* the acceptors go on; what was under way becomes connections here again */
+  STEP_KILL,   /* the acceptors go on; the new process was killed: await its end */
+  STEP_RETURN, /* what was under way becomes connections here again */
 };
 
 /* How an upgrade has ended. */

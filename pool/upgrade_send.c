@@ -73,12 +73,12 @@ bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_ch
           send_listener(channel, setup->requests, &setup->config->upgrade_at));
 }
 
-bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel) {
+bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel,
+                         uint64_t stays) {
   uint8_t bytes[UPGRADE_TOTALS_MAX];
   struct upgrade_totals totals;
-  struct upgrade_packet packet = {
-      .kind = UPGRADE_TOTALS,
-      .account = {.totals = {.bytes = bytes}, .stays = upgrade_live(setup)}};
+  struct upgrade_packet packet = {.kind = UPGRADE_TOTALS,
+                                  .account = {.totals = {.bytes = bytes}, .stays = stays}};
   const struct admin *admin = setup->admin;
   upgrade_totals_look(&totals, setup->server, log_writer_lost(setup->log_writer));
   packet.account.totals.size = upgrade_totals_write(&totals, bytes);

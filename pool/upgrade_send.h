@@ -37,7 +37,8 @@ void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello 
 /** Send all listeners: those for clients, of the admin endpoint, of XCHG_UPGRADE. */
 bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_channel *channel);
 
-/** Send what has been counted and set. */
-bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel);
+/** Send what has been counted and set.  ${stays} connections are neither moved nor under way. */
+bool upgrade_send_totals(const struct upgrade_setup *setup, struct upgrade_channel *channel,
+                         uint64_t stays);
 
 #endif

@@ -5,6 +5,7 @@
 #include "pool/upgrade.h"
 
 #include "core/sys.h"
+#include "pool/log_writer.h"
 #include "pool/service.h"
 #include "tests/fixtures/pool_fixture.h"
 
@@ -18,6 +19,7 @@ static struct config config;
 static struct log logger;
 static struct xchg_server *server;
 static const struct upgrade_channel before = {.fd = -1};
+static struct log_writer *writer;
 static struct service service = {.notify = {.fd = -1}};
 static struct upgrade upgrade;
 static int other; /* the end of the new process */
@@ -32,8 +34,14 @@ static void set_up(void) {
   server = aligned_alloc(CACHE_LINE, size);
   ck_assert_ptr_nonnull(server);
   ck_assert_int_eq(server_open(server, &setup), 0);
-  const struct upgrade_setup upgrades = {
-      .config = &config, .log = &logger, .server = server, .service = &service, .before = &before};
+  writer = log_writer_create(-1, LOG_LOGFMT, false);
+  ck_assert_ptr_nonnull(writer);
+  const struct upgrade_setup upgrades = {.config = &config,
+                                         .log = &logger,
+                                         .log_writer = writer,
+                                         .server = server,
+                                         .service = &service,
+                                         .before = &before};
   upgrade_open(&upgrade, &upgrades);
 }
 
@@ -61,6 +69,7 @@ static void tear_down(void) {
   AWAIT(server_finished(server));
   server_close(server);
   free(server);
+  log_writer_destroy(writer);
   log_fixture_close(&logger);
   config_fini(&config);
 }
@@ -92,6 +101,84 @@ START_TEST(an_acceptor_does_not_answer) {
 }
 END_TEST
 
+/* A stop waits for an acceptor for a time only.  That time begins once. */
+START_TEST(a_stop_during_the_return) {
+  set_up(); /* its threads do not run yet */
+  make_ready();
+  ck_assert(tend_until(STEP_HOLD));
+  upgrade.deadline_ns = 0;
+  AWAIT(tend_until(STEP_RETURN));
+  ck_assert_uint_eq(upgrade_tend(&upgrade), NEVER);
+  ck_assert(upgrade_cancel(&upgrade));
+  uint64_t until_ns = upgrade_tend(&upgrade);
+  ck_assert_uint_ne(until_ns, NEVER);
+  ck_assert(upgrade_cancel(&upgrade));
+  ck_assert_uint_eq(upgrade_tend(&upgrade), until_ns);
+  upgrade.deadline_ns = 0;
+  ck_assert(tend_until(STEP_NONE));
+  ck_assert(!upgrade_cancel(&upgrade));
+  ck_assert_int_eq(server_start(server), 0);
+  tear_down();
+}
+END_TEST
+
+/* New clients do not wait for its end, and main does not wake up all the time. */
+START_TEST(the_new_process_does_not_end) {
+  set_up();
+  ck_assert_int_eq(server_start(server), 0);
+  make_ready();
+  AWAIT(acceptor_order_reach(&upgrade.order, ACCEPTOR_HOLD));
+  upgrade.giver.state = GIVER_WAIT; /* and its time is over */
+  upgrade.giver.deadline_ns = 0;
+  upgrade.step = STEP_KILL;
+  upgrade.deadline_ns = NEVER;
+  AWAIT(upgrade_tend(&upgrade) == NEVER && acceptor_order_reach(&upgrade.order, ACCEPTOR_RELEASE));
+  ck_assert_int_eq(upgrade.step, STEP_KILL);
+  int client = connect_to_port(server->listeners[0].addr.addr.port);
+  send_bytes(client, "p", 1);
+  expect_bytes(client, "p", 1);
+  close(client);
+  upgrade.deadline_ns = 0;
+  AWAIT(tend_until(STEP_NONE));
+  tear_down();
+}
+END_TEST
+
+/* It answers neither the batch nor the totals, and a wrong answer does not help. */
+START_TEST(the_new_process_is_stuck) {
+  static struct upgrade_channel channel;
+  const struct upgrade_packet status = {.kind = UPGRADE_STATUS};
+  struct upgrade_packet packet;
+  const char *why;
+  set_up();
+  ck_assert_int_eq(server_start(server), 0);
+  int client = connect_to_port(server->listeners[0].addr.addr.port);
+  send_bytes(client, "p", 1);
+  expect_bytes(client, "p", 1);
+  make_ready();
+  ck_assert_int_eq(upgrade_channel_open(&channel, other), 0);
+  upgrade.step = STEP_BATCHES;
+  giver_begin(&upgrade.giver, UINT32_MAX, 0);
+  AWAIT(tend_until(STEP_TOTALS) && upgrade.totals_sent);
+  AWAIT(upgrade_channel_recv(&channel, &packet, &why) == CHANNEL_OK);
+  ck_assert_int_eq(packet.kind, UPGRADE_BATCH);
+  upgrade_packet_close(&packet);
+  AWAIT(upgrade_channel_recv(&channel, &packet, &why) == CHANNEL_OK);
+  ck_assert_int_eq(packet.kind, UPGRADE_TOTALS);
+  ck_assert_uint_eq(packet.account.stays, 0); /* it is on its way */
+  ck_assert_int_eq(upgrade_channel_send(&channel, &status), CHANNEL_OK);
+  ck_assert(tend_until(STEP_TOTALS));
+  upgrade.deadline_ns = 0;
+  AWAIT(tend_until(STEP_NONE));
+  ck_assert_str_eq(upgrade.outcome.step, "totals");
+  ck_assert_ptr_nonnull(strstr(log_fixture_text(&logger), "returned=1 lost=0"));
+  send_bytes(client, "q", 1);
+  expect_bytes(client, "q", 1);
+  close(client);
+  tear_down();
+}
+END_TEST
+
 /* A stop turns it back before a connection has moved. */
 START_TEST(a_stop_comes_early) {
   set_up();
@@ -108,7 +195,8 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {an_acceptor_does_not_answer, 1},
+      {an_acceptor_does_not_answer, 1},  {a_stop_during_the_return, 1},
+      {the_new_process_does_not_end, 1}, {the_new_process_is_stuck, 1},
       {a_stop_comes_early, 1},
   };
   return run_suite("upgrade", tests, count_of(tests));
