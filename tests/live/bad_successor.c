@@ -13,6 +13,7 @@
  *
  * It writes msg=bad with its id to standard error, and stays until it is killed.
  */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,16 +45,23 @@ static void send_descriptors(int channel) {
   (void)sendmsg(channel, &message, MSG_NOSIGNAL); /* as above */
 }
 
+/* Wait for a packet: the channel does not block. */
+static ssize_t receive(int channel) {
+  struct pollfd ready = {.fd = channel, .events = POLLIN};
+  (void)poll(&ready, 1, -1); /* a signal ends the process */
+  return recv(channel, bytes, sizeof(bytes), 0);
+}
+
 static void mirror(int channel) {
   ssize_t size;
-  while ((size = recv(channel, bytes, sizeof(bytes), 0)) > 0) {
+  while ((size = receive(channel)) > 0) {
     send_bytes(channel, (size_t)size);
   }
 }
 
 /* HELLO with the version, which follows the eight bytes of the magic, one higher. */
 static void send_version(int channel) {
-  ssize_t size = recv(channel, bytes, sizeof(bytes), 0);
+  ssize_t size = receive(channel);
   bytes[8]++;
   send_bytes(channel, size == -1 ? 0 : (size_t)size);
 }
