@@ -486,11 +486,8 @@ uint64_t upgrade_tend(struct upgrade *u) {
     }
     tend_step(u, now_ns);
   } while (u->step != before);
-  if (u->step == STEP_NONE) {
-    return NEVER;
-  }
   uint64_t giver_ns = u->step < STEP_KILL ? giver_next_ns(&u->giver) : NEVER; /* else it waits */
-  return min_u64(u->deadline_ns, giver_ns);
+  return u->step == STEP_NONE ? NEVER : min_u64(u->deadline_ns, giver_ns);
 }
 
 int upgrade_fd(const struct upgrade *u, short *events) {
