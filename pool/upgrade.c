@@ -492,8 +492,6 @@ uint64_t upgrade_tend(struct upgrade *u) {
 
 int upgrade_fd(const struct upgrade *u, short *events) {
   *events = giver_sends(&u->giver) ? POLLIN | POLLOUT : POLLIN;
-  if (u->step < STEP_KILL) {
-    return upgrade_channel_fd(&u->channel);
-  }
-  return u->step == STEP_KILL ? u->child_fd : -1;
+  int fd = u->step == STEP_KILL ? u->child_fd : -1;
+  return u->step < STEP_KILL ? upgrade_channel_fd(&u->channel) : fd;
 }
