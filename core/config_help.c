@@ -39,9 +39,7 @@ static const struct named_text exit_codes[] = {
     {"1", "a second signal ended the stop at once"},
     {"64", "usage: an unknown argument"},
     {"69", "an address is in use or cannot be bound; or --upgrade found no server"},
-    {"71",
-     "the system refused memory, threads, descriptors, the user or the sandbox, or a listener "
-     "failed; or --upgrade was turned back"},
+    {"71", "the system refused memory, threads or descriptors; a listener or an upgrade failed"},
     {"74", "standard output could not be written"},
     {"75", "--upgrade: another upgrade or a stop is under way"},
     {"77", "--upgrade: the server belongs to another user"},

@@ -475,8 +475,7 @@ const struct config_var_def config_var_defs[VAR_COUNT] = {
          .min = NS_PER_S,
          .max = 3600 * NS_PER_S,
          .default_text = "30s",
-         .what = "how long the new process of an upgrade may take until it is ready to serve, and "
-                 "then for each batch of connections"},
+         .what = "how long the new process of an upgrade may take to be ready, and for a batch"},
 };
 
 const char *config_exchange_name(const struct config *config) {

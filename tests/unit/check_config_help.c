@@ -43,7 +43,7 @@ static void has_line(const char *line) {
       return;
     }
   }
-  ck_abort_msg("no line '%s' in:\n%s", line, page);
+  ck_abort_msg("no line '%s'", line); /* a page is too long for a message */
 }
 
 static size_t count_text(const char *text) {
@@ -276,7 +276,7 @@ START_TEST(markdown_has_a_row_for_each_variable) {
   }
   has_line("| `greet` | Message from server | nul | none | 1 |");
   has_line("| `discard` | none | raw | none | 0 |");
-  has_line("| 78 | the configuration has a fault |");
+  has_line("| 78 | the configuration has a fault, or --upgrade may not change it in this way |");
   ck_assert_uint_gt(count_text("\\\\xNN"), 0);
 }
 END_TEST
