@@ -176,7 +176,7 @@ $(B)/tests/live/publish_server: $(B)/obj/tests/live/publish_server.o $(B)/intern
 	$(call say,LINK)$(CC) $(XLDFLAGS) $(LIVE_WRAPS:%=-Wl,--wrap=%) -o $@ $(filter %.o %.a,$^) -ldl
 # xchgd with a thread that lets the workers give connections to each other (see tests/shuffle/shuffle.c).
 SHUFFLE = $(B)/xchgd-shuffle
-SHUFFLE_WRAPS = server_start server_drain server_stop_now
+SHUFFLE_WRAPS = server_start server_drain server_stop_now worker_send_leave
 $(SHUFFLE): $(B)/obj/tests/shuffle/shuffle.o $(B)/obj/$(MAIN:.c=.o) $(OBJECTS) $(B)/.flags-link $(B)/.flags-sources
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) $(SHUFFLE_WRAPS:%=-Wl,--wrap=%) -Wl,--export-dynamic-symbol='xchg_*' -o $@ $(filter %.o,$^) $(LIBS_XCHGD) -ldl

@@ -65,6 +65,14 @@ static void print_user(FILE *out, const struct config_user *user) {
   }
 }
 
+static void print_upgrade(FILE *out, const struct config *config) {
+  if (config->upgrade == UPGRADE_SOCKET) {
+    print_listen(out, &config->upgrade_at, 1);
+  } else {
+    fputs(config->upgrade == UPGRADE_ON ? "on" : "off", out);
+  }
+}
+
 static void print_number(FILE *out, const struct config_var_def *def, uint64_t value) {
   char text[PARSE_TEXT_MAX];
   fuzz_holds(config_allows(def, value), "a stored number is within its range");
@@ -122,6 +130,9 @@ static char *print(const struct config *config, const struct config_var_def *def
       break;
     case KIND_USER:
       print_user(out, member);
+      break;
+    case KIND_UPGRADE:
+      print_upgrade(out, config);
       break;
     case KIND_PATH:
       fputs(config->handler != NULL ? config->handler : "", out);

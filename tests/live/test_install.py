@@ -347,7 +347,7 @@ class Completion(Installed):
     def test_xchgd(self):
         """The flags of xchgd are completed."""
         usage = re.search(r"^usage: xchgd \[(.*)\]$", call(PROGRAM, "--help"), re.M).group(1).split(" | ")
-        self.assertEqual(len(usage), 5)
+        self.assertEqual(len(usage), 6)
         self.assertEqual(sorted(self.offered("xchgd", "")), sorted(usage))
         self.assertEqual(self.offered("xchgd", "--ve"), ["--version"])
         self.assertEqual(self.offered("xchgd", "--check", ""), [""])

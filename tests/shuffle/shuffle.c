@@ -36,6 +36,8 @@ void __real_server_drain(struct xchg_server *server);
 void __wrap_server_drain(struct xchg_server *server);
 void __real_server_stop_now(struct xchg_server *server);
 void __wrap_server_stop_now(struct xchg_server *server);
+void __real_worker_send_leave(struct worker *worker, uint64_t leave_ns);
+void __wrap_worker_send_leave(struct worker *worker, uint64_t leave_ns);
 
 static struct {
   struct xchg_server *server;
@@ -271,4 +273,12 @@ void __wrap_server_drain(struct xchg_server *server) {
 void __wrap_server_stop_now(struct xchg_server *server) {
   stop_shuffling(server);
   __real_server_stop_now(server);
+}
+
+/* After an upgrade a worker may end, and would leave a call that was posted to it. */
+void __wrap_worker_send_leave(struct worker *worker, uint64_t leave_ns) {
+  if (shuffle.server != NULL) {
+    stop_shuffling(shuffle.server);
+  }
+  __real_worker_send_leave(worker, leave_ns);
 }

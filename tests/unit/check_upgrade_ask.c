@@ -26,6 +26,7 @@ static void begin(void) {
 static void end(void) {
   free(out);
   free(errors);
+  out = errors = NULL;
   listener_close(&listener);
   tear_down();
 }
