@@ -141,6 +141,11 @@ def serving_workers():
         yield frame.read_var("worker").dereference()
 
 
+def is_admin(server):
+    """Is it the server of the admin endpoint?"""
+    return str(server["config"]["use"]) == "USE_ADMIN"
+
+
 def servers():
     """The struct xchg_server of the process: those that accept, then those whose workers run."""
     found = {}
@@ -151,7 +156,7 @@ def servers():
         server = worker["ctx"]["server"]
         if int(server) != 0:
             found.setdefault(int(server), server.dereference())
-    return sorted(found.values(), key=lambda server: bool(server["config"]["is_admin"]))
+    return sorted(found.values(), key=is_admin)
 
 
 def model_of(server):
@@ -169,7 +174,7 @@ def workers_of(server):
 
 def workers():
     """The workers of all servers but the admin endpoint's."""
-    return [worker for server in servers() if not server["config"]["is_admin"] for worker in workers_of(server)]
+    return [worker for server in servers() if not is_admin(server) for worker in workers_of(server)]
 
 
 def connections(worker):
@@ -230,7 +235,7 @@ def ends_of(server):
 def print_server(_):
     for server in servers():
         config, those = server["config"], workers_of(server)
-        print(f"{'admin endpoint' if config['is_admin'] else 'server'}: {state_of(server)}, model {model_of(server)}, "
+        print(f"{'admin endpoint' if is_admin(server) else 'server'}: {state_of(server)}, model {model_of(server)}, "
               f"{len(those)} workers, {sum(len(list(connections(worker))) for worker in those)} of "
               f"{int(config['max_connections'])} connections, {sum(map(waiting, those))} waiting")
         for i in range(int(server["listeners_count"])):
