@@ -19,6 +19,8 @@ struct conn_batch *conn_batch_create(struct wake *wake) {
   batch->wake = wake;
   batch->arena = arena;
   batch->room = CONN_RECORD_MAX;
+  batch->cursor = 0;
+  batch->over = false;
   conn_batch_clear(batch);
   atom_store_relaxed_u32(&batch->answered, 1);
   return batch;

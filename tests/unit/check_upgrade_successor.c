@@ -93,9 +93,12 @@ START_TEST(no_room_for_a_listener) {
   close(lowest);
   struct rlimit limit;
   ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  rlim_t before = limit.rlim_cur;
   limit.rlim_cur = (rlim_t)lowest;
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
   introduce("no room for its descriptors");
+  limit.rlim_cur = before;
+  ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
   close(fd);
   end();
 }
