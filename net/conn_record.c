@@ -214,6 +214,7 @@ static void put_numbers(struct fields_writer *writer, const struct conn_record *
   }
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the writer stores into it */
 size_t conn_record_write(const struct xchg_conn *conn, uint8_t *bytes) {
   const struct conn_ctx *ctx = conn->ctx;
   uint32_t slot = source_slot(ctx->reactor, &conn->source);

@@ -297,6 +297,20 @@ static void do_what_is_due(struct serve *s) {
   }
 }
 
+/*
+ * Take the entries without a descriptor out of ${fds}. Return: how many are left.  poll refuses
+ * more entries than RLIMIT_NOFILE, which may be lowered while the process runs.
+ */
+static unsigned pack_fds(struct pollfd *fds, unsigned count) {
+  unsigned used = 0;
+  for (unsigned i = 0; i < count; i++) {
+    if (fds[i].fd != -1) {
+      fds[used++] = fds[i];
+    }
+  }
+  return used;
+}
+
 /* Wait for signals, commands and the server's end. Return: the exit code. */
 static int attend(struct serve *s) {
   tend_upgrade(s);
@@ -311,7 +325,8 @@ static int attend(struct serve *s) {
     fds[2].fd = upgrade_fd(&s->upgrade, &fds[2].events);
     fds[3].fd = successor_fd(s->setup.successor, &fds[3].events);
     requests_fds(&s->requests, &fds[4].fd, &fds[5].fd);
-    (void)sys_poll(fds, count_of(fds), patience_ms(s)); /* EINTR and the like: look again */
+    /* EINTR and the like: look again */
+    (void)sys_poll(fds, pack_fds(fds, count_of(fds)), patience_ms(s));
     obey_commands(s);
     if (fds[0].revents != 0) {
       read_signal(s);

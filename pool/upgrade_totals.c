@@ -163,6 +163,7 @@ static void put_counters(struct fields_writer *writer, const struct upgrade_tota
   }
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the writer stores into it */
 size_t upgrade_totals_write(const struct upgrade_totals *totals, uint8_t *bytes) {
   struct fields_writer writer = {.bytes = bytes, .room = UPGRADE_TOTALS_MAX};
   uint64_t lost = totals->counted.log_lines_lost;
