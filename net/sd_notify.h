@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#define SD_NOTIFY_PENDING_MAX 3 /* READY=1, MAINPID= and STOPPING=1, each once */
+#define SD_NOTIFY_PENDING_MAX 4 /* READY=1, RELOADING=1, MAINPID= and STOPPING=1, each once */
 #define SD_NOTIFY_RETRY_MS 100
 
 struct log;

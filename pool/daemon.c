@@ -18,6 +18,7 @@
 #include "pool/log_writer.h"
 #include "pool/plugin.h"
 #include "pool/confine.h"
+#include "pool/upgrade_round.h"
 #include "pool/upgrade_ask.h"
 #include "pool/serve.h"
 
@@ -80,8 +81,7 @@ static int reserve_standard(const char *program) {
 static void find_facts(struct daemon *d) {
   machine_find_facts(&d->facts);
   machine_find_descriptors(&d->facts, true);
-  listen_fds_read(&d->facts.passed, d->environment,
-                  successor_is(&d->successor) ? d->successor.hello.pid : (uint64_t)getpid());
+  listen_fds_read(&d->facts.passed, d->environment, successor_passed_to(&d->successor));
 }
 
 /* ---- errors before the log ---- */
@@ -161,6 +161,9 @@ static int run_logged(struct daemon *d) {
   }
   config_warn(&d->config, d->environment, &d->facts, &d->log);
   service_open(&d->service, d->environment, &d->log);
+  if (successor_is(&d->successor) && d->successor.child == 0) {
+    service_set_upgrading(&d->service);
+  }
   int code = SERVER_OSERR;
   if (signals == -1) {
     log_msg(&d->log, LOG_ERROR, "cannot wait for signals");
@@ -179,7 +182,7 @@ static int run_logged(struct daemon *d) {
     if (code == 0) {
       code = serve(d);
     }
-    serve_close(&d->serve);
+    code = serve_close(&d->serve, code);
     signals_close(&d->signals);
   }
   service_close(&d->service);
@@ -350,6 +353,19 @@ static int log_refused(const char *program) {
   return SERVER_OSERR;
 }
 
+/* The child serves, and this process has failed to take its place. Return: the exit code. */
+static int stay_parent(struct daemon *d) {
+  if (signals_open(&d->signals, true) == -1) {
+    return SERVER_OSERR;
+  }
+  if (d->successor.signal != 0) {
+    (void)signals_note(&d->signals, d->successor.signal, SIGNALS_PASSED); /* the child has it */
+  }
+  int code = upgrade_round_wait(d->successor.child_fd, &d->signals);
+  signals_close(&d->signals);
+  return code;
+}
+
 static int start(const struct xchg_handler *handler, bool own, int argc, char **argv) {
   const char *program = program_name(argc, argv, own);
   char *text = NULL;
@@ -372,13 +388,17 @@ static int start(const struct xchg_handler *handler, bool own, int argc, char **
   int code = successor_open(&d->successor, &d->environment) == 0 ? command(d, argc, argv)
                                                                  : log_refused(program);
   successor_close(&d->successor);
-  free(d);
   if (fclose(errors) == EOF) {
     (void)log_refused(program); /* no memory for the text */
   } else if (text_size > 0) {
     print_errors(text);
   }
   free(text);
+  if (successor_stays_parent(&d->successor)) {
+    code = stay_parent(d);
+  }
+  upgrade_forget(&d->successor.child_fd);
+  free(d);
   return code;
 }
 

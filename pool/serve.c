@@ -10,6 +10,7 @@
 #include "pool/stop_guard.h"
 #include "pool/server_stats.h"
 #include "pool/confine.h"
+#include "pool/upgrade_round.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -19,32 +20,6 @@
 #define STUCK_NS (2 * NS_PER_S)
 
 #define EXIT_SECOND_SIGNAL 1
-
-/* ---- what is logged ---- */
-
-static void log_listening(struct serve *s) {
-  const struct config *config = s->setup.config;
-  for (uint32_t i = 0; i < s->server.listeners_count; i++) {
-    const struct listener *listener = &s->server.listeners[i];
-    if (listener->handed_over || (successor_is(s->setup.successor) && listener->inherited)) {
-      continue; /* it has listened all the time */
-    }
-    char text[sizeof(config->listen[0].path) + 16];
-    struct log_line line;
-    log_begin_always(&line, s->setup.log, "listening");
-    log_str(&line, "addr", addr_format_listen(&s->server.listeners[i].addr, text, sizeof(text)));
-    if (s->server.listeners[i].addr.proxy != ADDR_PROXY_OFF) {
-      log_str(&line, "proxy", addr_proxy_name(s->server.listeners[i].addr.proxy));
-    }
-    log_str(&line, "exchange", s->setup.handler != NULL ? "handler" : config_exchange_name(config));
-    log_str(&line, "model", config_model_name(config));
-    if (config->model == MODEL_POOL) {
-      log_u64(&line, "workers", config->workers);
-    }
-    log_str(&line, "version", XCHG_VERSION);
-    log_end(&line);
-  }
-}
 
 static void log_stopping(struct serve *s, uint64_t delay_ns) {
   char text[PARSE_TEXT_MAX];
@@ -160,6 +135,8 @@ static void read_signal(struct serve *s) {
   successor_tend(s->setup.successor); /* COMMIT may have come before the signal */
   if (what == SIGNALS_STOP || !successor_waits(s->setup.successor)) {
     obey_signal(s, what);
+  } else if (what == SIGNALS_STATS && s->setup.successor->child != 0) {
+    s->report_waits = true; /* the server has the id of this process again soon */
   }
 }
 
@@ -213,12 +190,13 @@ static int patience_ms(const struct serve *s) {
   return (int)min_u64(ms, INT32_MAX);
 }
 
-/* Until COMMIT the manager listens to the old process. */
+/* Until COMMIT the manager listens to the old process.  A return is not its concern. */
 static void tend_service(struct serve *s) {
-  enum service_phase phase = s->drains                      ? SERVICE_DRAINING
-                             : s->begun                     ? SERVICE_DELAYED
-                             : upgrade_running(&s->upgrade) ? SERVICE_UPGRADING
-                                                            : SERVICE_SERVING;
+  bool upgrades = upgrade_running(&s->upgrade) && !s->upgrade.returns;
+  enum service_phase phase = s->drains  ? SERVICE_DRAINING
+                             : s->begun ? SERVICE_DELAYED
+                             : upgrades ? SERVICE_UPGRADING
+                                        : SERVICE_SERVING;
   if (successor_waits(s->setup.successor)) {
     return;
   }
@@ -240,6 +218,21 @@ static void begin_leaving(struct serve *s) {
   count_down(s);
 }
 
+/* The old process comes back.  No request is read until it is the server. */
+static void tend_round(struct serve *s) {
+  struct upgrade_successor *successor = s->setup.successor;
+  if (successor->back) {
+    const struct upgrade_channel channel = successor_release(successor);
+    upgrade_round_begin(&s->upgrade, &channel, (pid_t)successor->hello.pid);
+  }
+  if (s->report_waits && !successor_waits(successor)) {
+    s->report_waits = false;
+    obey_signal(s, SIGNALS_STATS);
+  }
+  s->requests.held = successor_waits(successor) || successor_awaits_return(successor) ||
+                     upgrade_returns(&s->upgrade);
+}
+
 /* If ${channel} rests after an error, say so once, and look again later. */
 static void tend_channel(struct serve *s, const struct upgrade_channel *channel) {
   if (channel->fd == -1 || channel->retry_ns <= sys_now_ns()) {
@@ -257,6 +250,7 @@ static void tend_channel(struct serve *s, const struct upgrade_channel *channel)
 static void tend_upgrade(struct serve *s) {
   struct upgrade_successor *successor = s->setup.successor;
   take_passed_signals(s);
+  tend_round(s);
   bool left = upgrade_left(&s->upgrade);
   s->upgrade_ns = upgrade_tend(&s->upgrade);
   admin_server_set_upgrading(s->admin, upgrade_running(&s->upgrade));
@@ -270,7 +264,6 @@ static void tend_upgrade(struct serve *s) {
     log_msg(s->setup.log, LOG_INFO, "the new process stops or has ended: this one drains");
     drain(s);
   }
-  s->requests.held = successor_waits(successor);
   s->upgrade_ns = min_u64(s->upgrade_ns, requests_tend(&s->requests));
   if (upgrade_running(&s->upgrade)) { /* the request may have begun it */
     s->upgrade_ns = min_u64(s->upgrade_ns, s->upgrade.deadline_ns);
@@ -342,6 +335,12 @@ static int attend(struct serve *s) {
   return server_failed(&s->server) ? SERVER_OSERR : 0;
 }
 
+/* The exit code.  The old process of an upgrade may execute the new program here. */
+static int final_code(struct serve *s, int code) {
+  bool left = upgrade_left(&s->upgrade);
+  return left ? upgrade_round_end(&s->upgrade, s->setup.signals, !s->drains) : code;
+}
+
 /*
  * End now if work or a callback still runs, or after a start that has failed late. It uses code and
  * data that a return would unmap, and nothing can stop it. So nothing is freed, and neither `done`
@@ -362,6 +361,7 @@ static void leave_running(struct serve *s, int code) {
     log_end(&line);
   }
   server_close_listeners(&s->server);
+  code = final_code(s, code);
   log_writer_flush(s->setup.log_writer);
   _exit(code);
 }
@@ -374,6 +374,7 @@ static void leave_endpoint(struct serve *s, int code) {
   if (upgrade_left(&s->upgrade) && !upgrade_admin_left(&s->upgrade)) {
     log_msg(s->setup.log, LOG_WARN, "ending while the admin endpoint does not answer");
     upgrade_close(&s->upgrade);
+    code = final_code(s, code);
     log_writer_flush(s->setup.log_writer);
     _exit(code);
   }
@@ -471,7 +472,7 @@ int serve_run(struct serve *s) {
   if (code == 0) {
     admin_server_set_serving(s->admin,
                              &s->server); /* before `listening`: its reader may request /readyz */
-    log_listening(s);
+    server_log_listening(&s->server, s->setup.handler != NULL, successor_is(s->setup.successor));
     if (!successor_is(s->setup.successor)) {
       service_ready(s->setup.service); /* else the manager knows it from the old process */
     }
@@ -489,10 +490,11 @@ int serve_run(struct serve *s) {
   return code;
 }
 
-void serve_close(struct serve *serve) {
+int serve_close(struct serve *serve, int code) {
   requests_close(&serve->requests);
   if (serve->opened) {
     close_server(serve);
   }
   admin_server_close(serve->admin);
+  return final_code(serve, code);
 }

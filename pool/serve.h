@@ -49,6 +49,7 @@ struct serve {
   uint64_t upgrade_ns; /* when to call upgrade_tend */
   bool channel_failed; /* the log has said so */
   bool stop_waits;     /* a stop begins when the upgrade is over, in both processes */
+  bool report_waits;   /* SIGUSR1 has come to the parent in a return */
   uint64_t delayed_ns; /* when the delay is over; NEVER = no stop */
   uint64_t drained_ns; /* when the drain timeout is over; NEVER = it does not drain */
   uint64_t log_ns;     /* when to call admin_server_tend_log */
@@ -71,7 +72,12 @@ int serve_open(struct serve *serve, const struct serve_setup *setup);
  */
 int serve_run(struct serve *serve);
 
-/** Close the servers and free everything. */
-void serve_close(struct serve *serve);
+/**
+ * serve_close(serve, code):
+ * Close the servers and free everything.  The old process of an upgrade executes the new program
+ * here, or waits for its child.
+ * Return: the exit code of the process: ${code}, or that of the child.
+ */
+int serve_close(struct serve *serve, int code);
 
 #endif

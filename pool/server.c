@@ -418,3 +418,27 @@ void server_abandon(struct xchg_server *server) {
   free(server->offload.threads); /* a thread may have held the mutex, so nothing else is touched */
   free_rest(server);
 }
+
+void server_log_listening(const struct xchg_server *server, bool handler, bool held) {
+  const struct config *config = server->config;
+  for (uint32_t i = 0; i < server->listeners_count; i++) {
+    const struct listener *listener = &server->listeners[i];
+    if (listener->handed_over || (held && listener->inherited)) {
+      continue;
+    }
+    char text[sizeof(config->listen[0].path) + 16];
+    struct log_line line;
+    log_begin_always(&line, server->log, "listening");
+    log_str(&line, "addr", addr_format_listen(&listener->addr, text, sizeof(text)));
+    if (listener->addr.proxy != ADDR_PROXY_OFF) {
+      log_str(&line, "proxy", addr_proxy_name(listener->addr.proxy));
+    }
+    log_str(&line, "exchange", handler ? "handler" : config_exchange_name(config));
+    log_str(&line, "model", config_model_name(config));
+    if (config->model == MODEL_POOL) {
+      log_u64(&line, "workers", config->workers);
+    }
+    log_str(&line, "version", XCHG_VERSION);
+    log_end(&line);
+  }
+}

@@ -149,4 +149,11 @@ void server_close(struct xchg_server *server);
  */
 void server_abandon(struct xchg_server *server);
 
+/**
+ * server_log_listening(server, handler, held):
+ * Log msg=listening for each address, at every level.  ${handler}: the program has one.  ${held}:
+ * this process is the new one of an upgrade; what was handed over has listened all the time.
+ */
+void server_log_listening(const struct xchg_server *server, bool handler, bool held);
+
 #endif

@@ -66,6 +66,19 @@ bool service_pending(const struct service *service) { return sd_notify_pending(&
 
 /* ---- what is due ---- */
 
+/* The phase has changed.  An upgrade is a reload for the manager. */
+static void enter(struct service *service, enum service_phase phase, uint64_t now_ns) {
+  if (phase == SERVICE_UPGRADING) {
+    snprintf(service->reloading, sizeof(service->reloading), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+             now_ns / NS_PER_US);
+    sd_notify_send(&service->notify, service->reloading, service->log);
+  } else if (phase == SERVICE_SERVING) { /* the upgrade is over */
+    service_ready(service);
+  }
+  service->phase = phase;
+  service->status_at_ns = 0;
+}
+
 /* Log that the watchdog gets nothing, and that it gets something again. */
 static void log_stall(struct service *service, const struct stall *stall) {
   char text[STALL_TEXT_MAX];
@@ -153,9 +166,8 @@ uint64_t service_tend(struct service *service, struct xchg_server *server, enum 
   if (service->notify.fd == -1) {
     return NEVER;
   }
-  if (service->phase != phase) {
-    service->phase = phase;
-    service->status_at_ns = 0;
+  if (service->phase != phase && !service->left) {
+    enter(service, phase, now_ns);
   }
   uint64_t due_ns = NEVER;
   sd_notify_retry(&service->notify, service->log);

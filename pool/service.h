@@ -1,7 +1,8 @@
 /*
  * service: reports to a service manager at NOTIFY_SOCKET (sd_notify(3)).
  *
- *   READY=1              when the server listens
+ *   READY=1              when the server listens, and when an upgrade is over
+ *   RELOADING=1          when an upgrade begins
  *   STATUS=              when the phase changes, and every SERVICE_STATUS_NS
  *   WATCHDOG=1           every quarter of WATCHDOG_USEC, while no thread is stalled (pool/stall)
  *   STOPPING=1           when the stop begins
@@ -9,9 +10,8 @@
  *                        drains, and kills it if no more messages come
  *   MAINPID=             when the new process of an upgrade becomes the server: nothing follows
  *
- * Nothing waits for the manager.  READY=1, STOPPING=1 and MAINPID= are kept until its queue has
- * room.  Other messages are left out, and the next one contains the current state.  The main thread
- * only.
+ * Nothing waits for the manager.  All but status and watchdog are kept until its queue has room.
+ * Other messages are left out, and the next one contains the current state.  The main thread only.
  */
 #ifndef POOL_SERVICE_H
 #define POOL_SERVICE_H
@@ -36,14 +36,20 @@ struct service {
   uint64_t watchdog_at_ns; /* when the next one is due; NEVER likewise */
   uint64_t status_at_ns;   /* when the next status is due */
   enum service_phase phase;
-  bool stalled;      /* the log has said so */
-  bool left;         /* another process is the server */
-  char main_pid[32]; /* MAINPID=..., as it was sent last or is pending */
+  bool stalled;       /* the log has said so */
+  bool left;          /* another process is the server */
+  char main_pid[32];  /* MAINPID=..., as it was sent last or is pending */
+  char reloading[64]; /* RELOADING=1, likewise */
 };
 
 /** Connect to the service manager, if ${environment} names one. Failures are logged. */
 void service_open(struct service *service, const char *const *environment, struct log *log);
 void service_close(struct service *service);
+
+/** This process is the child of an upgrade: READY=1 will say that the upgrade is over. */
+static inline void service_set_upgrading(struct service *service) {
+  service->phase = SERVICE_UPGRADING;
+}
 
 /** Send READY=1 or STOPPING=1. */
 void service_ready(struct service *service);

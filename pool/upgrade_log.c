@@ -17,16 +17,23 @@ void upgrade_log_refused(struct log *log, const char *why, int error) {
   log_end(&line);
 }
 
-void upgrade_log_begun(struct log *log, pid_t child, const char *path, const char *to,
-                       uint64_t connections) {
+/* The process that has the id of the server before and after, and its child. */
+static void log_processes(struct log_line *line, const struct upgrade *upgrade) {
+  uint64_t own = (uint64_t)getpid(), other = (uint64_t)upgrade->peer;
+  log_u64(line, "pid", upgrade->returns ? other : own);
+  log_u64(line, "child", upgrade->returns ? own : other);
+}
+
+void upgrade_log_begun(const struct upgrade *upgrade, const char *to) {
   struct log_line line;
-  log_begin(&line, log, LOG_INFO, "upgrading");
-  log_u64(&line, "pid", (uint64_t)getpid());
-  log_u64(&line, "child", (uint64_t)child);
-  log_str(&line, "binary", path);
-  log_str(&line, "from", XCHG_VERSION);
-  log_str(&line, "to", to);
-  log_u64(&line, "connections", connections);
+  log_begin(&line, upgrade->setup.log, LOG_INFO, upgrade->returns ? "returning" : "upgrading");
+  log_processes(&line, upgrade);
+  if (!upgrade->returns) {
+    log_str(&line, "binary", upgrade->program.path);
+    log_str(&line, "from", XCHG_VERSION);
+    log_str(&line, "to", to);
+  }
+  log_u64(&line, "connections", upgrade_live(&upgrade->setup));
   log_end(&line);
 }
 
@@ -38,34 +45,38 @@ static void log_staying(struct log *log, const struct upgrade_left *left) {
   log_end(&line);
 }
 
-void upgrade_log_done(struct log *log, const struct upgrade_giver *giver,
-                      const struct upgrade_sums *sums) {
+void upgrade_log_done(const struct upgrade *upgrade) {
+  const struct upgrade_giver *giver = &upgrade->giver;
+  struct log *log = upgrade->setup.log;
   struct log_line line;
   struct upgrade_left left;
   for (uint32_t i = 0; giver_left(giver, i, &left); i++) {
     log_staying(log, &left);
   }
   const struct histogram *frozen = &giver->frozen_ns;
-  log_begin_always(&line, log, "upgraded");
-  log_u64(&line, "pid", (uint64_t)getpid());
-  log_u64(&line, "child", (uint64_t)sums->child);
+  log_begin_always(&line, log, upgrade->returns ? "returned" : "upgraded");
+  log_processes(&line, upgrade);
   log_u64(&line, "moved", giver->moved);
   log_u64(&line, "stayed", giver_staying(giver));
-  log_u64(&line, "listeners", sums->listeners);
-  log_u64(&line, "ms", sub_sat_u64(sys_now_ns(), sums->started_ns) / NS_PER_MS);
+  log_u64(&line, "listeners", upgrade->setup.server->listeners_count);
+  log_u64(&line, "ms", sub_sat_u64(sys_now_ns(), upgrade->started_ns) / NS_PER_MS);
   log_u64(&line, "frozen_us_p50", histogram_quantile(frozen, 500) / NS_PER_US);
   log_u64(&line, "frozen_us_p99", histogram_quantile(frozen, 990) / NS_PER_US);
   log_u64(&line, "frozen_us_max", histogram_quantile(frozen, 1000) / NS_PER_US);
   log_end(&line);
 }
 
-void upgrade_log_turned_back(struct log *log, const struct upgrade_giver *giver, const char *step,
-                             const char *reason, const char *status) {
+void upgrade_log_turned_back(const struct upgrade *upgrade, const char *status) {
+  const struct upgrade_giver *giver = &upgrade->giver;
   struct log_line line;
-  log_begin(&line, log, LOG_WARN, "upgrade turned back");
-  log_str(&line, "step", step);
-  log_str(&line, "reason", reason);
-  log_str(&line, "status", status);
+  log_begin(
+      &line, upgrade->setup.log, LOG_WARN,
+      upgrade->returns ? "return turned back: the child stays the server" : "upgrade turned back");
+  log_str(&line, "step", upgrade_step_name(upgrade->failed));
+  log_str(&line, "reason", upgrade->reason);
+  if (!upgrade->returns) {
+    log_str(&line, "status", status);
+  }
   log_u64(&line, "returned", giver->returned);
   log_u64(&line, "lost", giver->moved + giver->lost);
   log_end(&line);

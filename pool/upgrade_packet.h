@@ -18,6 +18,7 @@
  *   COMMIT    server    the successor is the server
  *   SIGNAL    both      a signal for the other one
  *   STATUS    successor it serves the canary; later, it has read all totals
+ *   BACK      server    after COMMIT: it has executed the new program, and is the successor now
  *
  * The records of a batch lie one after the other in a file in memory.  The packet has their sizes.
  * Its descriptors are the sockets in the order of the records, then the file.
@@ -49,6 +50,7 @@ enum upgrade_kind {
   UPGRADE_COMMIT,
   UPGRADE_SIGNAL,
   UPGRADE_STATUS,
+  UPGRADE_BACK,
   UPGRADE_KINDS /* one more than the last */
 };
 

@@ -8,7 +8,7 @@
 #define POOL_UPGRADE_POINT_H
 
 enum upgrade_point {
-  POINT_SPAWNED = 1,
+  POINT_SPAWNED = 1, /* in the return: the program has been executed in place */
   POINT_HELLO,
   POINT_LISTENERS,
   POINT_READY,
@@ -17,9 +17,18 @@ enum upgrade_point {
   POINT_BATCH_SENT,
   POINT_BATCH_TAKEN,
   POINT_TOTALS,
+  POINT_EXECUTE, /* the old process is about to execute the program in its place */
+  POINT_EXIT,    /* the child is about to end, after the return */
 };
 
-/** ${point} is reached, by the new process if ${successor}, else by the old one. Thread: main. */
-void upgrade_point(enum upgrade_point point, int successor);
+enum upgrade_side {
+  SIDE_OLD,
+  SIDE_NEW,
+  SIDE_CHILD,  /* of the return: the child gives connections */
+  SIDE_PARENT, /* of the return: its parent takes them */
+};
+
+/** ${side} has reached ${point}. Thread: main. */
+void upgrade_point(enum upgrade_point point, enum upgrade_side side);
 
 #endif

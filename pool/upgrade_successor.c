@@ -17,15 +17,25 @@
 /* How long the old process may take for its first packets. */
 #define PATIENCE_MS 60000
 
+static void reach(const struct upgrade_successor *s, enum upgrade_point point) {
+  upgrade_point(point, s->child == 0 ? SIDE_NEW : SIDE_PARENT);
+}
+
+static void send_kind(struct upgrade_successor *s, enum upgrade_kind kind) {
+  const struct upgrade_packet packet = {.kind = kind};
+  (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
+}
+
 /* ---- the start ---- */
 
 int successor_open(struct upgrade_successor *s, const char *const **environment) {
   const char **list;
-  *s = (struct upgrade_successor){.state = SUCCESSOR_NONE, .channel = {.fd = -1}};
-  int fd = upgrade_spawned(*environment, &list);
-  if (fd == -1) {
+  struct upgrade_inherited inherited;
+  *s = (struct upgrade_successor){.state = SUCCESSOR_NONE, .channel = {.fd = -1}, .child_fd = -1};
+  if (upgrade_inherited_find(&inherited, *environment, &list) == -1) {
     return errno == ENOMEM ? -1 : 0;
   }
+  int fd = inherited.channel;
   if (fd <= STDERR_FILENO || upgrade_channel_open(&s->channel, fd) == -1) {
     free(list); /* the variable stays, and is a fault */
     return 0;
@@ -34,7 +44,18 @@ int successor_open(struct upgrade_successor *s, const char *const **environment)
   s->environment = list;
   *environment = (const char *const *)list;
   s->state = SUCCESSOR_STARTING;
+  if (inherited.child != 0) {
+    s->child = inherited.child;
+    s->child_fd = upgrade_watch(s->child); /* -1: it has ended, or the next descriptor fails, too */
+    reach(s, POINT_SPAWNED);
+    send_kind(s, UPGRADE_BACK);
+  }
   return 0;
+}
+
+uint64_t successor_passed_to(const struct upgrade_successor *s) {
+  bool child = s->state != SUCCESSOR_NONE && s->child == 0;
+  return child ? s->hello.pid : (uint64_t)getpid();
 }
 
 static void close_listener(struct upgrade_listener *listener) {
@@ -63,12 +84,17 @@ static int give_up(struct upgrade_successor *s, const char *why) {
   return -1;
 }
 
-/* Wait for a packet of ${kind}. Return: 0, or -1 with s->why. */
+/* Wait for a packet of ${kind}. A signal may come before. Return: 0, or -1 with s->why. */
 static int await_packet(struct upgrade_successor *s, struct upgrade_packet *packet,
                         enum upgrade_kind kind) {
   const char *why;
   enum channel_result result;
-  while ((result = upgrade_channel_recv(&s->channel, packet, &why)) == CHANNEL_AGAIN) {
+  while ((result = upgrade_channel_recv(&s->channel, packet, &why)) == CHANNEL_AGAIN ||
+         (result == CHANNEL_OK && packet->kind == UPGRADE_SIGNAL)) {
+    if (result == CHANNEL_OK) {
+      s->signal = (int)packet->signal;
+      continue;
+    }
     struct pollfd fds[] = {{.fd = s->channel.fd, .events = POLLIN}};
     int ready = sys_poll(fds, 1, PATIENCE_MS);
     if (ready == 0 || (ready == -1 && errno != EINTR)) {
@@ -94,7 +120,9 @@ int successor_hear(struct upgrade_successor *s) {
     return -1;
   }
   s->hello = packet.hello;
-  upgrade_point(POINT_SPAWNED, 1);
+  if (s->child == 0) {
+    reach(s, POINT_SPAWNED);
+  }
   return 0;
 }
 
@@ -142,11 +170,11 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
   if (upgrade_channel_send(&s->channel, &packet) != CHANNEL_OK) {
     return give_up(s, "it has ended");
   }
-  upgrade_point(POINT_HELLO, 1);
+  reach(s, POINT_HELLO);
   if (receive_listeners(s) == -1) {
     return -1;
   }
-  upgrade_point(POINT_LISTENERS, 1);
+  reach(s, POINT_LISTENERS);
   set_passed(s, facts);
   config->adopted = s->hello.connections;
   return 0;
@@ -212,7 +240,7 @@ int successor_ready(struct upgrade_successor *s, struct xchg_server *server, str
   s->taker.listener_of = s->listener_of;
   s->state = SUCCESSOR_READY;
   (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
-  upgrade_point(POINT_READY, 1);
+  reach(s, POINT_READY);
   return 0;
 }
 
@@ -276,11 +304,6 @@ static void own_all(struct upgrade_successor *s) {
   }
 }
 
-static void send_status(struct upgrade_successor *s) {
-  const struct upgrade_packet packet = {.kind = UPGRADE_STATUS};
-  (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
-}
-
 /* What commands of the admin endpoint have set there. */
 static void set_admin(struct upgrade_successor *s, const struct upgrade_account *account) {
   if (s->admin == NULL) {
@@ -306,15 +329,15 @@ static void on_totals(struct upgrade_successor *s, const struct upgrade_account 
   accept_data(s);
   set_admin(s, account);
   accept_admin(s);
-  upgrade_point(POINT_TOTALS, 1);
-  send_status(s);
+  reach(s, POINT_TOTALS);
+  send_kind(s, UPGRADE_STATUS);
 }
 
 static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet) {
   switch (packet->kind) {
     case UPGRADE_BATCH:
       accept_data(s);
-      upgrade_point(s->serves ? POINT_BATCH_SENT : POINT_CANARY_SENT, 1);
+      reach(s, s->serves ? POINT_BATCH_SENT : POINT_CANARY_SENT);
       taker_on_batch(&s->taker, packet);
       break;
     case UPGRADE_TOTALS:
@@ -327,9 +350,21 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
     case UPGRADE_SIGNAL:
       s->signal = (int)packet->signal;
       break;
+    case UPGRADE_BACK:
+      s->back = s->state == SUCCESSOR_COMMITTED;
+      break;
     default: /* of a later version */
       break;
   }
+}
+
+struct upgrade_channel successor_release(struct upgrade_successor *s) {
+  const struct upgrade_channel channel = s->channel;
+  s->channel = (struct upgrade_channel){.fd = -1};
+  s->back = false;
+  s->state = SUCCESSOR_ALONE;
+  taker_close(&s->taker); /* idle, as in on_gone */
+  return channel;
 }
 
 /* The old process has ended. */
@@ -368,7 +403,7 @@ static bool receive(struct upgrade_successor *s) {
     case CHANNEL_REFUSED:
       if (packet.kind == UPGRADE_BATCH) {
         const struct upgrade_packet none = {.kind = UPGRADE_TAKEN, .number = packet.number};
-        (void)upgrade_channel_send(&s->channel, &none); /* as in send_status */
+        (void)upgrade_channel_send(&s->channel, &none); /* as in send_kind */
       }
       return true;
     case CHANNEL_GONE:
@@ -379,17 +414,21 @@ static bool receive(struct upgrade_successor *s) {
 }
 
 void successor_tend(struct upgrade_successor *s) {
-  if (s->state < SUCCESSOR_READY) {
+  int status; /* of no use */
+  if (s->channel.fd == -1 && s->child_fd != -1 && upgrade_reap(s->child_fd, &status)) {
+    upgrade_forget(&s->child_fd);
+  }
+  if (s->state < SUCCESSOR_READY || s->back) {
     return;
   }
-  while (s->signal == 0 && taker_tend(&s->taker)) {
+  while (s->signal == 0 && !s->back && taker_tend(&s->taker)) {
     if (s->answered != s->taker.number) {
       s->answered = s->taker.number;
-      upgrade_point(s->serves ? POINT_BATCH_TAKEN : POINT_CANARY_TAKEN, 1);
+      reach(s, s->serves ? POINT_BATCH_TAKEN : POINT_CANARY_TAKEN);
     }
     if (s->taker.taken > 0 && !s->serves) {
       s->serves = true;
-      send_status(s);
+      send_kind(s, UPGRADE_STATUS);
     }
     if (s->state == SUCCESSOR_ALONE || !receive(s)) {
       return;
@@ -405,5 +444,8 @@ void successor_send_stop(struct upgrade_successor *s) {
 int successor_fd(const struct upgrade_successor *s, short *events) {
   bool answers = s->taker.state == TAKER_ANSWER;
   *events = answers ? POLLOUT : POLLIN;
+  if (s->channel.fd == -1) {
+    return s->child_fd;
+  }
   return answers || s->taker.state == TAKER_IDLE ? upgrade_channel_fd(&s->channel) : -1;
 }

@@ -12,6 +12,9 @@
  *                     before COMMIT           this one is the server, with what it has
  *                     after COMMIT            as it should, and TOTALS has come again
  *
+ * In a return the old process is the child of this one, see pool/upgrade_round.  Before READY this
+ * process then ends nothing: it stays the parent.
+ *
  * Until COMMIT the old process is the server, so signals are its own.  A stop signal that comes
  * here is obeyed after COMMIT, or when the old process has ended.
  *
@@ -35,6 +38,9 @@ enum successor_state {
 struct upgrade_successor {
   enum successor_state state;
   struct upgrade_channel channel;
+  pid_t child;                        /* the process at the other end, in a return; else 0 */
+  int child_fd;                       /* owns: its pidfd; -1 = none */
+  bool back;                          /* it executes the program in its place, and comes back */
   const char *why;                    /* what has failed before READY */
   const char **environment;           /* owns: without the variable of the channel */
   struct upgrade_hello hello;         /* of the old process */
@@ -60,7 +66,7 @@ struct upgrade_successor {
  */
 int successor_open(struct upgrade_successor *s, const char *const **environment);
 
-/** Free everything, and close the listeners that no server has taken. */
+/** Free everything but child_fd, and close the listeners that no server has taken. */
 void successor_close(struct upgrade_successor *s);
 
 /** Wait for HELLO. Return: 0; or -1 with the reason in ${s->why}. */
@@ -87,6 +93,25 @@ void successor_tend(struct upgrade_successor *s);
 
 /** A stop has begun here: the old process, if it lives, drains, too. */
 void successor_send_stop(struct upgrade_successor *s);
+
+/** The process that LISTEN_PID names. */
+uint64_t successor_passed_to(const struct upgrade_successor *s);
+
+/**
+ * The old process comes back: no more packets come from it as the old one.
+ * Own: the channel is the caller's.
+ */
+struct upgrade_channel successor_release(struct upgrade_successor *s);
+
+/** Is a return expected?  The old process has nothing left, and lives. */
+static inline bool successor_awaits_return(const struct upgrade_successor *s) {
+  return s->state == SUCCESSOR_COMMITTED && s->child == 0 && s->left == 0;
+}
+
+/** Has this process, in a return, failed before it was ready?  Then its child is the server. */
+static inline bool successor_stays_parent(const struct upgrade_successor *s) {
+  return s->state == SUCCESSOR_STARTING && s->child_fd != -1;
+}
 
 /** Is the old process the server? */
 static inline bool successor_waits(const struct upgrade_successor *s) {

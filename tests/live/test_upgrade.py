@@ -77,7 +77,7 @@ class Moves(UpgradeTest):
                 thread.join()
                 self.assertEqual(kinds(report), {})
                 self.assertGreater(moved, 50)
-                self.assertGreater(server.count, 2)
+                self.assertGreater(server.upgrades, 2)
                 server.end()
                 self.assertEqual([line for line in server.lines if "level=warn" in line or "level=error" in line], [])
 

@@ -2,7 +2,7 @@
 
     server = self.server(XCHG_WORKERS="2")     # in a test of UpgradeTest
     clients = self.clients(server, 100)
-    fields = server.upgrade()                  # SIGUSR2; afterwards ${server} is the new process
+    fields = server.upgrade()                  # SIGUSR2; afterwards ${server} has the new program and its old id
     totals = server.end()
 
 Under PausedTest one side stops, ends or crashes at a point of pool/upgrade_point.h (tests/live/xchgd_paused.c).
@@ -20,7 +20,7 @@ from endpoint import Endpoint
 from xchgd import LIMIT, PROGRAM, SANDBOX, WRAP, Server, check_totals, numbers, receive_exactly
 
 PAUSED = os.path.join(os.path.dirname(PROGRAM), "tests", "live", "xchgd_paused")
-POINTS = range(1, 10)
+POINTS = range(1, 10)  # of the way to the child
 PR_SET_CHILD_SUBREAPER = 36
 MODE = "off" if SANDBOX == "off" else "auto"  # on and trap are faults beside XCHG_UPGRADE
 
@@ -39,7 +39,7 @@ class Upgradable:
         variables.setdefault("XCHG_IDLE_TIMEOUT", "0")
         variables.setdefault("XCHG_LINGER", "0")
         self.now = None  # the process that serves; None = the first one
-        self.count = 0   # upgrades so far
+        self.upgrades = self.returns = 0  # so far
         super().__init__(*arguments, **variables)
 
     @property
@@ -67,10 +67,21 @@ class Upgradable:
                 raise AssertionError(f"process {pid} does not end; the log was:\n" + "\n".join(self.lines[-50:]))
             time.sleep(0.005)
 
-    def followed(self, expect=0):
-        """Wait for msg=upgraded and for the end of the old process; the new one is the server. Return: the fields."""
-        fields = self.wait_line("upgraded", self.count)
-        self.count += 1
+    def followed(self):
+        """Wait for msg=upgraded, msg=returned and the end of the child. Return: the fields of msg=upgraded."""
+        fields = self.wait_line("upgraded", self.upgrades)
+        back = self.wait_line("returned", self.returns)
+        self.upgrades += 1
+        self.returns += 1
+        if (fields["pid"], fields["child"]) != (back["pid"], back["child"]) or int(back["pid"]) != self.pid:
+            raise AssertionError(f"{fields} and {back} are of different processes")
+        self.wait_end(int(fields["child"]))
+        return fields
+
+    def followed_to_child(self, expect=0):
+        """Wait for msg=upgraded and, if ${expect} is not None, for the end of the old process; the child is the server. Return: the fields."""
+        fields = self.wait_line("upgraded", self.upgrades)
+        self.upgrades += 1
         old, self.now = self.pid, int(fields["child"])
         if expect is not None:
             code = self.wait_end(old)

@@ -6,6 +6,8 @@
  *   UPGRADE_TEST="new 4 2 exit 78"   the new process ends at point 4, the second time
  *   UPGRADE_TEST="new 7 20 crash"    by SIGSEGV
  *   UPGRADE_TEST="new 7 1 orphan"    it kills the old process, awaits its end, and goes on
+ *   UPGRADE_TEST="child 7 1 stop"    the child gives connections back to its parent, and stops
+ *   UPGRADE_TEST="parent 1 1 stop"   the parent has executed the program, and stops
  *   UPGRADE_FIFO=/path               a paused process goes on when the test has opened this FIFO
  *   UPGRADE_ONCE=/path               nothing happens without this file, which the point removes
  *
@@ -37,13 +39,14 @@ static void orphan(void) {
   }
 }
 
-void upgrade_point(enum upgrade_point point, int successor) {
+void upgrade_point(enum upgrade_point point, enum upgrade_side on) {
+  static const char *const sides[] = {"old", "new", "child", "parent"};
   static int seen;
   char side[8], action[16];
   int at, nth, code = 0;
   const char *test = getenv("UPGRADE_TEST"), *once = getenv("UPGRADE_ONCE");
   if (test == NULL || sscanf(test, "%7s %d %d %15s %d", side, &at, &nth, action, &code) < 4 ||
-      (strcmp(side, "new") == 0) != (successor != 0) || at != (int)point || ++seen != nth ||
+      strcmp(side, sides[on]) != 0 || at != (int)point || ++seen != nth ||
       (once != NULL && unlink(once) == -1)) {
     return;
   }

@@ -52,14 +52,14 @@ static void make_ready(void) {
   upgrade.outcome.code = UINT64_MAX;
   upgrade.step = STEP_HOLD;
   upgrade.deadline_ns = NEVER;
-  upgrade.child = fork();
-  ck_assert_int_ne(upgrade.child, -1);
-  if (upgrade.child == 0) {
+  upgrade.peer = fork();
+  ck_assert_int_ne(upgrade.peer, -1);
+  if (upgrade.peer == 0) {
     pause();
     _exit(1);
   }
-  upgrade.child_fd = (int)syscall(SYS_pidfd_open, upgrade.child, 0);
-  ck_assert_int_ne(upgrade.child_fd, -1);
+  upgrade.peer_fd = (int)syscall(SYS_pidfd_open, upgrade.peer, 0);
+  ck_assert_int_ne(upgrade.peer_fd, -1);
 }
 
 static void tear_down(void) {

@@ -1,8 +1,8 @@
 /*
- * check_upgrade_spawn: the program, the arguments, the environment and the end of a new process.
+ * check_upgrade_spawn: the child of an upgrade, from its start to its end.
  *
- * The new process is this program: with the variable of the channel it prints its arguments and its
- * environment.
+ * The child is this program: with the variable of the channel it writes its own to that descriptor,
+ * or waits for a signal.
  */
 #include "pool/upgrade_spawn.h"
 
@@ -20,22 +20,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ARGUMENT "an argument of two\nlines"
+static const char *const prints[] = {"A=1", NULL};
+static const char *const waits[] = {"WAITS=1", NULL};
 
-static char printed[65536];
+static struct upgrade_program program;
+static struct upgrade_image image;
 
-/* What the new process does. */
-static int print_all(int argc, char **argv) {
+/* What the child does. */
+static int run_child(const char *channel) {
   if (getenv("WAITS") != NULL) {
     pause();
   }
-  for (int i = 0; i < argc; i++) {
-    printf("argument %d: %s\n", i, argv[i]);
-  }
-  for (char **entry = environ; *entry != NULL; entry++) {
-    puts(*entry);
-  }
-  return 0;
+  return dprintf(atoi(channel), "%s", channel) > 0 ? 0 : 1;
 }
 
 static void await(int fd) {
@@ -43,113 +39,53 @@ static void await(int fd) {
   ck_assert_int_eq(poll(fds, 1, -1), 1);
 }
 
-/* Let a new process print what it has. Return: the descriptor that its environment names. */
-static int run_printer(struct upgrade_spawn_setup *setup) {
-  static struct upgrade_program program;
+static void open_image(const char *const *environment) {
+  const struct upgrade_image_setup setup = {.program = &program, .environment = environment};
+  if (program.path[0] == 0) {
+    upgrade_program_find(&program);
+  }
+  ck_assert_int_eq(upgrade_image_open(&image, &setup), 0);
+}
+
+/* The channel is open in the child, and in no later program of this process. */
+START_TEST(the_channel_is_open_in_the_child) {
   int ends[2], status;
   pid_t child;
-  size_t size = 0;
-  upgrade_program_find(&program);
-  setup->program = &program;
-  ck_assert_int_eq(pipe(ends), 0);
-  setup->channel = ends[0];
-  fflush(stdout);
-  int out = dup(STDOUT_FILENO);
-  ck_assert_int_eq(dup2(ends[1], STDOUT_FILENO), STDOUT_FILENO);
-  ck_assert_int_eq(fcntl(ends[0], F_SETFD, FD_CLOEXEC), 0);
-  int fd = upgrade_spawn(setup, &child);
-  ck_assert_int_eq(dup2(out, STDOUT_FILENO), STDOUT_FILENO);
-  close(out);
-  close(ends[1]);
+  char wanted[16], got[16] = "";
+  open_image(prints);
+  ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+  int fd = upgrade_spawn(&image, ends[1], &child);
   ck_assert_int_ne(fd, -1);
-  for (ssize_t got; (got = read(ends[0], printed + size, sizeof(printed) - 1 - size)) > 0;) {
-    size += (size_t)got;
-  }
-  printed[size] = 0;
+  ck_assert_int_eq(fcntl(ends[1], F_GETFD), FD_CLOEXEC);
+  close(ends[1]);
   await(fd);
   ck_assert(upgrade_reap(fd, &status));
-  ck_assert(WIFEXITED(status));
-  ck_assert_int_eq(WEXITSTATUS(status), 0);
-  ck_assert(fcntl(ends[0], F_GETFD) == FD_CLOEXEC); /* it is open in the new process only */
+  ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  snprintf(wanted, sizeof(wanted), "%d", ends[1]);
+  ck_assert_int_gt(read(ends[0], got, sizeof(got) - 1), 0);
+  ck_assert_str_eq(got, wanted);
   close(ends[0]);
   close(fd);
-  return setup->channel;
-}
-
-static bool has_line(const char *line) {
-  char text[256];
-  snprintf(text, sizeof(text), "\n%s\n", line);
-  return strstr(printed, text) != NULL || strncmp(printed, text + 1, strlen(text + 1)) == 0;
-}
-
-static const char *const environment[] = {
-    "PATH=/bin",    "XCHG_LISTEN=:1", "WATCHDOG_PID=7", "LISTEN_PID=8",
-    "LISTEN_FDS=2", "XCHG_WORKERS=2", "XCHG_IGNORED=1", NULL};
-
-START_TEST(the_environment_stays) {
-  struct upgrade_spawn_setup setup = {.environment = environment};
-  int channel = run_printer(&setup);
-  char line[64];
-  snprintf(line, sizeof(line), UPGRADE_CHANNEL_NAME "=%d", channel);
-  ck_assert(has_line(line));
-  ck_assert(has_line("PATH=/bin") && has_line("XCHG_LISTEN=:1") && has_line("XCHG_WORKERS=2"));
-  ck_assert(has_line("LISTEN_PID=8") && has_line("LISTEN_FDS=2"));
-  ck_assert_ptr_null(strstr(printed, "WATCHDOG_PID"));
-}
-END_TEST
-
-START_TEST(a_request_replaces_all_variables_of_xchgd) {
-  static const char *const request[] = {"XCHG_LISTEN=:2", "XCHG_QUEUE=4", NULL};
-  struct upgrade_spawn_setup setup = {
-      .environment = environment, .request = request, .passed = true};
-  (void)run_printer(&setup);
-  char line[64];
-  snprintf(line, sizeof(line), "LISTEN_PID=%d", (int)getpid());
-  ck_assert(has_line(line) && !has_line("LISTEN_PID=8"));
-  ck_assert(has_line("PATH=/bin") && has_line("XCHG_LISTEN=:2") && has_line("XCHG_QUEUE=4"));
-  ck_assert_ptr_null(strstr(printed, "XCHG_WORKERS"));
-}
-END_TEST
-
-START_TEST(the_arguments_stay) {
-  struct upgrade_spawn_setup setup = {.environment = environment};
-  char line[512];
-  (void)run_printer(&setup);
-  snprintf(line, sizeof(line), "argument 0: %s", program_invocation_name);
-  ck_assert(has_line(line) && has_line("argument 1: " ARGUMENT) && has_line("argument 2: "));
-  ck_assert_ptr_null(strstr(printed, "argument 3"));
-}
-END_TEST
-
-START_TEST(a_program_that_is_gone) {
-  static struct upgrade_program program = {.path = "/no/such/program"}, unknown;
-  struct upgrade_spawn_setup setup = {.environment = environment, .program = &program};
-  pid_t child;
-  ck_assert_int_eq(upgrade_spawn(&setup, &child), -1);
-  ck_assert_int_eq(errno, ENOENT);
-  setup.program = &unknown;
-  ck_assert_int_eq(upgrade_spawn(&setup, &child), -1);
-  upgrade_program_find(&unknown);
-  ck_assert_ptr_nonnull(strstr(unknown.path, "check_upgrade_spawn"));
+  upgrade_image_close(&image);
 }
 END_TEST
 
 /* A FIFO in place of the program does not block. */
 START_TEST(no_program) {
-  static struct upgrade_program program;
   char folder[] = "/tmp/check_upgrade_spawn.XXXXXX";
   int status;
   pid_t child;
   ck_assert_ptr_nonnull(mkdtemp(folder));
   snprintf(program.path, sizeof(program.path), "%s/fifo", folder);
   ck_assert_int_eq(mkfifo(program.path, 0700), 0);
-  const struct upgrade_spawn_setup setup = {.environment = environment, .program = &program};
-  int fd = upgrade_spawn(&setup, &child);
+  open_image(prints);
+  int fd = upgrade_spawn(&image, STDIN_FILENO, &child);
   ck_assert_int_ne(fd, -1);
   await(fd);
   ck_assert(upgrade_reap(fd, &status));
   ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 127);
   close(fd);
+  upgrade_image_close(&image);
   ck_assert_int_eq(unlink(program.path), 0);
   ck_assert_int_eq(rmdir(folder), 0);
 }
@@ -157,41 +93,36 @@ END_TEST
 
 /* Without a descriptor for it there is no process, either. */
 START_TEST(no_descriptor_is_left) {
-  static struct upgrade_program program;
-  static const char *const waits[] = {"WAITS=1", NULL};
-  const struct upgrade_spawn_setup setup = {.environment = waits, .program = &program};
   struct rlimit limit, few;
   pid_t child;
-  upgrade_program_find(&program);
+  open_image(waits);
   ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
   int lowest = dup(STDIN_FILENO);
   ck_assert_int_ne(lowest, -1);
   close(lowest);
   few = limit;
-  few.rlim_cur = (rlim_t)lowest + 1; /* the program's */
+  few.rlim_cur = (rlim_t)lowest;
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-  int fd = upgrade_spawn(&setup, &child);
+  int fd = upgrade_spawn(&image, STDIN_FILENO, &child);
   int error = errno;
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
   ck_assert_int_eq(fd, -1);
   ck_assert_int_eq(error, EMFILE);
   ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
   ck_assert_int_eq(errno, ECHILD);
+  upgrade_image_close(&image);
 }
 END_TEST
 
 /* It is killed by its descriptor.  If the program has waited for it, only the status is lost. */
 START_TEST(the_end) {
-  static struct upgrade_program program;
-  static const char *const waits[] = {"WAITS=1", NULL};
-  const struct upgrade_spawn_setup setup = {.environment = waits, .program = &program};
   int status;
   pid_t child;
-  upgrade_program_find(&program);
-  int fd = upgrade_spawn(&setup, &child);
+  open_image(waits);
+  int fd = upgrade_spawn(&image, STDIN_FILENO, &child);
   ck_assert_int_ne(fd, -1);
   ck_assert(!upgrade_reap(fd, &status));
-  upgrade_kill(fd);
+  upgrade_signal(fd, SIGKILL);
   await(fd);
   if (_i == 0) {
     ck_assert(upgrade_reap(fd, &status));
@@ -200,43 +131,52 @@ START_TEST(the_end) {
     ck_assert_int_eq(waitpid(-1, &status, 0), child);
     ck_assert(upgrade_reap(fd, &status));
     ck_assert_int_eq(status, UPGRADE_UNKNOWN);
-    upgrade_kill(fd); /* it reaches no other process */
+    upgrade_signal(fd, SIGKILL); /* it reaches no other process */
   }
+  upgrade_forget(&fd);
+  ck_assert_int_eq(fd, -1);
+  upgrade_forget(&fd);
+  upgrade_image_close(&image);
+}
+END_TEST
+
+/* A process that is no child, such as the parent, is watched and has no status. */
+START_TEST(another_process) {
+  int ends[2], status;
+  pid_t grandchild;
+  ck_assert_int_eq(pipe(ends), 0);
+  pid_t between = fork();
+  ck_assert_int_ne(between, -1);
+  if (between == 0) {
+    grandchild = fork();
+    if (grandchild == 0) {
+      pause();
+    }
+    _exit(write(ends[1], &grandchild, sizeof(grandchild)) == sizeof(grandchild) ? 0 : 1);
+  }
+  ck_assert_int_eq(read(ends[0], &grandchild, sizeof(grandchild)), sizeof(grandchild));
+  ck_assert_int_eq(waitpid(between, &status, 0), between);
+  int fd = upgrade_watch(grandchild);
+  ck_assert_int_ne(fd, -1);
+  ck_assert(!upgrade_reap(fd, &status));
+  upgrade_signal(fd, SIGKILL);
+  await(fd);
+  ck_assert(upgrade_reap(fd, &status));
+  ck_assert_int_eq(status, UPGRADE_UNKNOWN);
   close(fd);
+  close(ends[0]);
+  close(ends[1]);
 }
 END_TEST
 
-START_TEST(the_variable_of_the_channel) {
-  static const char *const with[] = {"A=1", UPGRADE_CHANNEL_NAME "=17", "B=2", NULL};
-  static const char *const bad[] = {UPGRADE_CHANNEL_NAME "=x", NULL};
-  const char **list;
-  ck_assert_int_eq(upgrade_spawned(environment, &list), -1);
-  ck_assert_ptr_null(list);
-  ck_assert_int_eq(upgrade_spawned(bad, &list), -1);
-  ck_assert_int_eq(upgrade_spawned(with, &list), 17);
-  ck_assert_str_eq(list[0], "A=1");
-  ck_assert_str_eq(list[1], "B=2");
-  ck_assert_ptr_null(list[2]);
-  free(list);
-}
-END_TEST
-
-int main(int argc, char **argv) {
+int main(void) {
   const struct suite_test tests[] = {
-      {the_environment_stays, 1},
-      {a_request_replaces_all_variables_of_xchgd, 1},
-      {the_arguments_stay, 1},
-      {a_program_that_is_gone, 1},
+      {the_channel_is_open_in_the_child, 1},
       {no_program, 1},
       {no_descriptor_is_left, 1},
       {the_end, 2},
-      {the_variable_of_the_channel, 1},
+      {another_process, 1},
   };
-  if (getenv(UPGRADE_CHANNEL_NAME) != NULL) {
-    return print_all(argc, argv);
-  }
-  if (argc == 1) {
-    execv(argv[0], (char *[]){argv[0], (char *)(uintptr_t)ARGUMENT, (char *)(uintptr_t) "", NULL});
-  }
-  return run_suite("upgrade_spawn", tests, count_of(tests));
+  const char *channel = getenv(UPGRADE_CHANNEL_NAME);
+  return channel != NULL ? run_child(channel) : run_suite("upgrade_spawn", tests, count_of(tests));
 }

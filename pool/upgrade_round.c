@@ -1,0 +1,92 @@
+/* upgrade_round: see upgrade_round.h. */
+#include "pool/upgrade_round.h"
+
+#include "core/sys.h"
+#include "pool/log_writer.h"
+#include "pool/upgrade_point.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CODE_OF_SIGNAL 128 /* as shells say it */
+
+/* ---- the child ---- */
+
+void upgrade_round_begin(struct upgrade *u, const struct upgrade_channel *channel, pid_t parent) {
+  u->channel = *channel;
+  if (upgrade_obstacle(u) != NULL) {
+    upgrade_channel_close(&u->channel);
+    return;
+  }
+  u->peer = parent;
+  u->peer_fd = upgrade_watch(parent);
+  if (u->peer_fd == -1 || giver_open(&u->giver, u->setup.server, &u->channel) == -1) {
+    log_errno(u->setup.log, LOG_WARN, "the connections cannot return to the parent", errno);
+    upgrade_forget(&u->peer_fd);
+    upgrade_channel_close(&u->channel);
+    return;
+  }
+  u->returns = true;
+  upgrade_introduce(u);
+}
+
+/* ---- the parent ---- */
+
+/* It returns on failure. */
+static void execute(struct upgrade *u) {
+  upgrade_image_set_channel(&u->image, u->channel.fd, u->peer);
+  log_writer_flush(u->setup.log_writer);
+  upgrade_point(POINT_EXECUTE, SIDE_OLD);
+  upgrade_image_execute(&u->image, u->channel.fd);
+  log_errno(u->setup.log, LOG_WARN,
+            "cannot execute the new program in place: this process stays the parent of the server",
+            errno);
+}
+
+static void pass_on(int fd, enum signals_what what, const struct signals *signals) {
+  switch (what) {
+    case SIGNALS_STOP:
+      upgrade_signal(fd, signals->stop);
+      break;
+    case SIGNALS_STATS:
+      upgrade_signal(fd, SIGUSR1);
+      break;
+    case SIGNALS_UPGRADE:
+      upgrade_signal(fd, SIGUSR2);
+      break;
+    case SIGNALS_CHILD: /* the descriptor says more */
+    case SIGNALS_NONE:
+      break;
+  }
+}
+
+int upgrade_round_wait(int fd, struct signals *signals) {
+  int status;
+  while (!upgrade_reap(fd, &status)) {
+    struct pollfd fds[] = {{.fd = signals->fd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    (void)sys_poll(fds, 2, -1); /* EINTR and the like: look again */
+    if (fds[0].revents != 0) {
+      pass_on(fd, signals_next(signals), signals);
+    }
+  }
+  if (WIFSIGNALED(status)) {
+    return CODE_OF_SIGNAL + WTERMSIG(status);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : SERVER_OSERR;
+}
+
+int upgrade_round_end(struct upgrade *u, struct signals *signals, bool may_execute) {
+  if (u->returns) {
+    upgrade_point(POINT_EXIT, SIDE_CHILD);
+  } else if (may_execute && u->channel.fd != -1) {
+    execute(u);
+  }
+  upgrade_channel_close(&u->channel);
+  int code = u->returns ? 0 : upgrade_round_wait(u->peer_fd, signals);
+  upgrade_forget(&u->peer_fd);
+  upgrade_image_close(&u->image);
+  return code;
+}
