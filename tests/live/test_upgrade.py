@@ -1,4 +1,6 @@
-"""Goal: a new process takes over all connections, listeners and totals of the old one, and no client loses anything (docs/upgrade.md).
+"""Goal: a new program takes over all connections, listeners and totals under the old process id, and no client loses anything (docs/upgrade.md).
+
+Each connection moves twice in an upgrade: to the child, and back to the process that has the id of the server.
 
 test_upgrade_states.py, _requests.py and _failures.py have the states of connections, xchgd --upgrade, and what can fail.
 """
@@ -19,13 +21,17 @@ class Moves(UpgradeTest):
     def test_all_connections_move(self):
         server = self.server()
         clients = self.clients(server, 200)
-        fields = numbers(server.upgrade())
-        self.assertEqual((fields["moved"], fields["stayed"], fields["listeners"]), (200, 0, 1))
-        frozen = [fields[f"frozen_us_{name}"] for name in ("p50", "p99", "max")]
-        self.assertEqual(frozen, sorted(frozen))
+        there = numbers(server.upgrade())
+        back = numbers(server.wait_line("returned"))
+        for fields in (there, back):
+            self.assertEqual((fields["moved"], fields["stayed"], fields["listeners"]), (200, 0, 1))
+            frozen = [fields[f"frozen_us_{name}"] for name in ("p50", "p99", "max")]
+            self.assertEqual(frozen, sorted(frozen))
+            self.assertGreater(frozen[0], 0)
         stats = server.stats()
-        self.assertEqual([stats[f"frozen_us_{name}"] for name in ("p50", "p99", "max")], frozen)
-        self.assertGreater(frozen[0], 0)
+        self.assertEqual(stats["moved"], 400)  # each way counts
+        self.assertEqual(stats["frozen_us_max"], max(there["frozen_us_max"], back["frozen_us_max"]))
+        self.assertIn(stats["frozen_us_p50"], range(min(there["frozen_us_p50"], back["frozen_us_p50"]), stats["frozen_us_max"] + 1))
         for i, client in enumerate(clients):
             exchange(client, b"after %d" % i)
         clients += self.clients(server, 10)
@@ -37,7 +43,7 @@ class Moves(UpgradeTest):
         self.assertEqual(len(server.messages("listening")), 1)  # not repeated
 
     def resources(self, server):
-        """Descriptors and threads, when the new process has seen the end of the old one."""
+        """Descriptors and threads, when the server has seen the end of its child."""
         server.stats()
         server.stats()  # the main thread answers after the turn in which it has read the first signal
         return server.descriptors(), len(server.tasks())
@@ -96,7 +102,10 @@ class Moves(UpgradeTest):
 
 class Handlers(UpgradeTest):
     def test_connections_of_a_handler_stay(self):
-        """New clients get the new process; main is open, and all other threads have the filter of a handler."""
+        """Those of the server end before it executes the new program, those of the child before the child ends.
+
+        Main is open, and all other threads have the filter of a handler.
+        """
         holder = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/holder.so")
         server = self.server(XCHG_HANDLER=holder, XCHG_EXCHANGE=None, XCHG_DRAIN_TIMEOUT="1s")
         with server.connect() as old:
@@ -105,10 +114,16 @@ class Handlers(UpgradeTest):
             stays = server.wait_line("connections stay with the old process")
             self.assertEqual(stays["count"], "1")
             self.assertEqual(server.wait_line("upgraded")["stayed"], "1")
-            with server.connect():
+            with server.connect() as new:
+                self.assertEqual(receive_exactly(new, 6), b"hello\n")
                 server.followed()
                 self.assertTrue(is_closed(old))
-                server.wait_stats(lambda values: values["accepted"] == 2 and values["open"] == 1)
+                self.assertTrue(is_closed(new))
+        self.assertEqual(server.messages("returned")[0]["stayed"], "1")
+        totals = server.wait_stats(lambda values: values["open"] == 0)
+        self.assertEqual((totals["accepted"], totals["closed_drain"]), (2, 2))
+        with server.connect() as client:
+            self.assertEqual(receive_exactly(client, 6), b"hello\n")
         for name, task in server.threads().items():
             with open(f"/proc/{server.pid}/task/{task}/status") as stream:
                 self.assertEqual("Seccomp:\t2" in stream.read(), name != "xchgd" and MODE != "off", name)
@@ -174,7 +189,7 @@ class Listeners(UpgradeTest):
                 pass  # the manager's socket is as before: it listens
 
     def test_admin_endpoint(self):
-        """It answers in the old process until the totals go, then in the new one; counters never decrease."""
+        """It answers in one process until the totals go, then in the next one; counters never decrease."""
         server = self.server(UpgradeEndpoint, self.path("admin"))
         inode = os.stat(self.path("admin")).st_ino
         clients = self.clients(server, 30)
@@ -184,8 +199,8 @@ class Listeners(UpgradeTest):
             self.assertEqual(server.metric("xchg_connections_open"), 30)
             self.assertEqual(server.metric("xchg_messages_received_total"), 30 * (i + 1))
             self.assertEqual(server.metric("xchg_handoff_seconds_count"), 30)
-            self.assertEqual(server.metric("xchg_connections_moved_total"), 30 * (i + 1))
-            self.assertEqual(server.metric("xchg_move_seconds_count"), 30 * (i + 1))
+            self.assertEqual(server.metric("xchg_connections_moved_total"), 60 * (i + 1))  # each way counts
+            self.assertEqual(server.metric("xchg_move_seconds_count"), 60 * (i + 1))
             for client in clients:
                 exchange(client, b"x")
         self.assertEqual(os.stat(self.path("admin")).st_ino, inode)

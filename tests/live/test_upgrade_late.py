@@ -41,14 +41,16 @@ class Late(PausedTest):
         self.check_turned_back(server, clients, CANARY)
 
     def test_totals_are_not_answered(self):
-        """The new process has all connections: it becomes the server."""
+        """The new process has all connections: it becomes the server, and its workers serve them. The return waits for its main."""
         server = self.paused("new 9 1 pause")
         clients = self.clients(server, CLIENTS)
         server.signal(signal.SIGUSR2)
         server.wait_line("the new process does not answer the totals")
-        server.followed()
+        server.wait_line("upgraded")
         self.assertTrue(all(lives(client) for client in clients))
         self.go_on()
+        server.followed()
+        self.assertTrue(all(lives(client) for client in clients))
         self.clients(server, 1)
         self.assertEqual(server.stats()["open"], CLIENTS + 1)
         server.end()
