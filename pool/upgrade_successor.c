@@ -84,15 +84,25 @@ static int give_up(struct upgrade_successor *s, const char *why) {
   return -1;
 }
 
-/* Wait for a packet of ${kind}. A signal may come before. Return: 0, or -1 with s->why. */
+/*
+ * Is ${packet} for the program that this process has replaced, or a signal?  The child of a return
+ * may answer TOTALS late.
+ */
+static bool comes_before(struct upgrade_successor *s, const struct upgrade_packet *packet) {
+  if (packet->kind == UPGRADE_SIGNAL) {
+    s->signal = (int)packet->signal;
+  }
+  return packet->kind == UPGRADE_SIGNAL || (s->child != 0 && packet->kind == UPGRADE_STATUS);
+}
+
+/* Wait for a packet of ${kind}. Others may come before. Return: 0, or -1 with s->why. */
 static int await_packet(struct upgrade_successor *s, struct upgrade_packet *packet,
                         enum upgrade_kind kind) {
   const char *why;
   enum channel_result result;
   while ((result = upgrade_channel_recv(&s->channel, packet, &why)) == CHANNEL_AGAIN ||
-         (result == CHANNEL_OK && packet->kind == UPGRADE_SIGNAL)) {
+         (result == CHANNEL_OK && comes_before(s, packet))) {
     if (result == CHANNEL_OK) {
-      s->signal = (int)packet->signal;
       continue;
     }
     struct pollfd fds[] = {{.fd = s->channel.fd, .events = POLLIN}};

@@ -42,7 +42,7 @@ class Failures(PausedTest):
                 outcome = server.wait_for(lambda _: server.messages("upgrade turned back") or server.messages("upgraded"))
                 if outcome[0]["msg"] == "upgraded":  # it has served the canary; what has not moved stays
                     os.kill(child, signal.SIGCONT)
-                    server.followed(None)
+                    server.followed()
                     self.assertTrue(all(lives(client) for client in clients))
                 else:
                     self.check_turned_back(server, clients, 0 if point < 5 else None)

@@ -1,6 +1,6 @@
 /*
- * check_upgrade_successor: what a new process says if the old one gives it nothing, and that it
- * accepts clients after COMMIT, whatever came before.
+ * check_upgrade_successor: what a new process says if the old one gives it nothing, that it accepts
+ * clients after COMMIT, whatever came before, and how a return begins.
  */
 #include "pool/upgrade_successor.h"
 
@@ -10,6 +10,7 @@
 #include "tests/fixtures/pool_fixture.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,18 +21,20 @@
 static struct upgrade_channel parent;
 static struct upgrade_successor successor;
 
-/* Begin as a new process whose old one is this test. */
-static void begin(void) {
+/* Begin as a new process whose old one is this test; ${text} follows the number of the channel. */
+static void begin_as(const char *text) {
   static char variable[64];
   static const char *list[] = {variable, NULL};
   const char *const *environment = list;
   int other;
   ck_assert_int_eq(upgrade_channel_pair(&parent, &other), 0);
-  snprintf(variable, sizeof(variable), UPGRADE_CHANNEL_NAME "=%d", other);
+  snprintf(variable, sizeof(variable), UPGRADE_CHANNEL_NAME "=%d%s", other, text);
   ck_assert_int_eq(successor_open(&successor, &environment), 0);
   ck_assert(successor_is(&successor));
   ck_assert_ptr_null(environment[0]);
 }
+
+static void begin(void) { begin_as(""); }
 
 static void end(void) {
   successor_close(&successor);
@@ -104,6 +107,29 @@ START_TEST(no_room_for_a_listener) {
 }
 END_TEST
 
+/*
+ * The child says HELLO after BACK.  What it has sent before was for the program that this process
+ * has replaced: a late answer to TOTALS is of no use, and a stop signal is obeyed.
+ */
+START_TEST(packets_before_the_return) {
+  char text[16];
+  const char *why;
+  struct upgrade_packet packet;
+  snprintf(text, sizeof(text), ",%d", (int)getpid());
+  begin_as(text);
+  ck_assert_int_eq(upgrade_channel_recv(&parent, &packet, &why), CHANNEL_OK);
+  ck_assert_int_eq(packet.kind, UPGRADE_BACK);
+  send_packet((struct upgrade_packet){.kind = UPGRADE_STATUS});
+  send_packet((struct upgrade_packet){.kind = UPGRADE_SIGNAL, .signal = SIGTERM});
+  send_hello(0);
+  ck_assert_int_eq(successor_hear(&successor), 0);
+  ck_assert_int_eq(successor.signal, SIGTERM);
+  end();
+  ck_assert(successor_stays_parent(&successor));
+  upgrade_forget(&successor.child_fd);
+}
+END_TEST
+
 /* Neither a batch nor TOTALS has come. */
 START_TEST(commit_is_all_that_comes) {
   static const char *const entries[] = {"XCHG_LISTEN=127.0.0.1:0", "XCHG_EXCHANGE=echo",
@@ -141,7 +167,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {the_old_process_has_ended, 1}, {another_packet, 1},           {too_many_listeners, 1},
-      {no_room_for_a_listener, 1},    {commit_is_all_that_comes, 1},
+      {no_room_for_a_listener, 1},    {commit_is_all_that_comes, 1}, {packets_before_the_return, 1},
   };
   return run_suite("upgrade_successor", tests, count_of(tests));
 }
