@@ -367,10 +367,10 @@ soak: $(B)/xchgd $(B)/examples/chat | need-check ## a mixed load with rotating f
 	  python3 -B tests/soak/soak.py --minutes $(MINUTES)
 MINUTES ?= 10
 
-check-upgrades: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## UPGRADES upgrades in a row under load and scrapes (UPGRADES=50)
+check-upgrades: $(B)/xchgd $(B)/xchg-bench library $(EXAMPLES) $(LIVE_PROGRAMS) | need-check ## UPGRADES upgrades in a row under load and scrapes (UPGRADES=100)
 	@mkdir -p $(B)/tests/log-upgrades
 	@$(RUN_ENV) XCHGD_UPGRADES=$(UPGRADES) tests/run -j 1 --limit 900 -o $(B)/tests/log-upgrades tests/live/test_upgrade_many.py
-UPGRADES ?= 50
+UPGRADES ?= 100
 
 soak-trap: ## soak with XCHG_SANDBOX=trap
 	@$(MAKE) soak TEST_ENV="$(TEST_ENV) XCHG_SANDBOX=trap"
