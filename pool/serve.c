@@ -129,14 +129,18 @@ static void obey_signal(struct serve *s, enum signals_what what) {
   }
 }
 
-/* Read one signal.  Until COMMIT the old process answers what is not a stop. */
+/*
+ * Read one signal.  Until COMMIT the old process answers what is not a stop.  In a return this
+ * process has the id of the server, so it answers.
+ */
 static void read_signal(struct serve *s) {
+  struct upgrade_successor *successor = s->setup.successor;
   enum signals_what what = signals_next(s->setup.signals);
-  successor_tend(s->setup.successor); /* COMMIT may have come before the signal */
-  if (what == SIGNALS_STOP || !successor_waits(s->setup.successor)) {
+  successor_tend(successor); /* COMMIT may have come before the signal */
+  if (what == SIGNALS_STATS && successor_waits(successor)) {
+    s->report_waits = successor->child != 0; /* until the totals are here */
+  } else if (what == SIGNALS_STOP || successor->child != 0 || !successor_waits(successor)) {
     obey_signal(s, what);
-  } else if (what == SIGNALS_STATS && s->setup.successor->child != 0) {
-    s->report_waits = true; /* the server has the id of this process again soon */
   }
 }
 
@@ -218,7 +222,7 @@ static void begin_leaving(struct serve *s) {
   count_down(s);
 }
 
-/* The old process comes back.  No request is read until it is the server. */
+/* The old process comes back.  No request is read until that is over. */
 static void tend_round(struct serve *s) {
   struct upgrade_successor *successor = s->setup.successor;
   if (successor->back) {
@@ -229,8 +233,8 @@ static void tend_round(struct serve *s) {
     s->report_waits = false;
     obey_signal(s, SIGNALS_STATS);
   }
-  s->requests.held = successor_waits(successor) || successor_awaits_return(successor) ||
-                     upgrade_returns(&s->upgrade);
+  s->requests.held =
+      successor_waits(successor) || successor_awaits_end(successor) || upgrade_returns(&s->upgrade);
 }
 
 /* If ${channel} rests after an error, say so once, and look again later. */

@@ -103,9 +103,9 @@ uint64_t successor_passed_to(const struct upgrade_successor *s);
  */
 struct upgrade_channel successor_release(struct upgrade_successor *s);
 
-/** Is a return expected?  The old process has nothing left, and lives. */
-static inline bool successor_awaits_return(const struct upgrade_successor *s) {
-  return s->state == SUCCESSOR_COMMITTED && s->child == 0 && s->left == 0;
+/** Does the old process, which has nothing left, come back or end soon? */
+static inline bool successor_awaits_end(const struct upgrade_successor *s) {
+  return s->state == SUCCESSOR_COMMITTED && s->left == 0;
 }
 
 /** Has this process, in a return, failed before it was ready?  Then its child is the server. */

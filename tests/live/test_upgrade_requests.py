@@ -59,6 +59,18 @@ class Requests(Asking, UpgradeTest):
         server.end()
         self.assertFalse(os.path.exists(self.path("upgrade")))
 
+    def test_one_after_the_other(self):
+        """A request that comes before the return is over waits for it."""
+        server = self.server(XCHG_UPGRADE=self.at)
+        clients = self.clients(server, 20)
+        for workers in ("1", "2", "3", "1"):
+            self.ask(server, XCHG_WORKERS=workers)
+        for _ in range(4):
+            server.followed()
+        for client in clients:
+            exchange(client, b"x")
+        server.end()
+
     def test_another_exchange(self):
         """Connections stay with the old process until XCHG_DRAIN_TIMEOUT."""
         server = self.server(XCHG_UPGRADE=self.at, XCHG_DRAIN_TIMEOUT="1s")
@@ -129,7 +141,7 @@ class Requests(Asking, UpgradeTest):
         clients = self.clients(server, 3)
         shutil.copy(os.path.join(os.path.dirname(PROGRAM), "tests/live/bad_successor"), self.path("next"))
         os.replace(self.path("next"), program)
-        self.assertIn("at step 'start': the new process is not ready in time", self.ask(server, 71).stderr)
+        self.assertIn("at step 'start': the new process says nothing", self.ask(server, 71).stderr)
         for client in clients:
             exchange(client, b"x")
 

@@ -200,6 +200,22 @@ class During(PausedTest):
             check_totals(numbers(self.s.wait_line("stopped")))
 
 
+class Back(PausedTest):
+    """Signals while the connections return. The process with the id of the server has the new program, and waits at READY."""
+
+    def setUp(self):
+        super().setUp()
+        self.s, self.connected, self.child = self.at_point("parent", 4, "pause", XCHG_DRAIN_TIMEOUT="0")
+
+    def test_next_upgrade(self):
+        """It is refused, and the log says so."""
+        self.s.signal(signal.SIGUSR2)
+        self.go_on()
+        self.s.followed()
+        self.assertEqual(len(self.s.messages("upgrade refused")), 1)
+        self.assertEqual(len(self.s.messages("upgrading")), 1)
+
+
 class FirstProcess(UpgradeTest):
     def test_of_a_container(self):
         """Its end would end the container, so it cannot be replaced."""
