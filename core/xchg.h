@@ -11,9 +11,9 @@
  *              does nothing and fails with EPERM. Callbacks of different connections may run at
  *              the same time, so data that they share must be constant or locked. Other threads
  *              name a connection by its id, see xchg_id. They may make all other calls.
- *   Lifetime   A struct xchg_conn is valid from on_open until on_close returns. The bytes of a
- *              message are valid until on_message returns. An id never becomes invalid. It names
- *              no connection once its own has ended.
+ *   Lifetime   A struct xchg_conn is valid from on_open or on_restore until on_close or on_gone
+ *              returns. The bytes of a message are valid until on_message returns. An id never
+ *              becomes invalid. It names no connection once its own has ended or gone.
  *   Ownership  The engine owns connections, descriptors and buffers. A handler makes requests such
  *              as xchg_send and xchg_finish. The engine carries them out after the callback has
  *              returned. All output of one turn leaves in one system call, up to 64 KiB.
@@ -25,9 +25,7 @@
  *              the owner nor a client notices. Calls that use a connection or the server's threads
  *              fail with EPERM or do nothing. A child that a callback or offloaded work has forked
  *              must not return from it, but call _exit or exec. Otherwise it ends with exit code
- *              70. A client sees the end of its connection only when each child that has a copy of
- *              the connection ends, calls exec or destroys the server. See "Fork" in
- *              docs/library.md.
+ *              70. A client sees the end of its connection when no child has a copy of it.
  *   Structs    A struct that the caller fills begins with its size. A program that was compiled
  *              with another version of this header is refused, not misread.
  *   Results    A call that returns int returns 0, or -1 with errno set. A failed call has changed
@@ -36,7 +34,7 @@
  * The comments below list these errors by name only:
  *
  *   EPERM    the calling thread is not the connection's worker, or not in the process that owns it
- *   EPIPE    xchg_finish or xchg_abort was called before, or on_close is running
+ *   EPIPE    after xchg_finish or xchg_abort, and during on_close, on_save and on_gone
  *   EAGAIN   a bounded queue is full
  *   ENOMEM   out of memory
  *   EINVAL   an argument is invalid, or a struct has another size
@@ -136,6 +134,7 @@ enum xchg_reason {
 const char *xchg_reason_name(enum xchg_reason reason);
 
 #define XCHG_STATE_MAX ((size_t)64 * 1024)            /* 64 KiB, the largest state_size */
+#define XCHG_SAVE_MAX ((size_t)64 * 1024)             /* 64 KiB, the most that on_save writes */
 #define XCHG_MESSAGE_MAX ((size_t)1024 * 1024 * 1024) /* 1 GiB, the largest max_message */
 
 /*
@@ -164,12 +163,26 @@ struct xchg_handler {
   void (*on_open)(struct xchg_conn *conn);
   /* A message is complete. Not called while paused, or after xchg_finish or xchg_abort. */
   void (*on_message)(struct xchg_conn *conn, const struct xchg_message *message);
-  /* The kernel has taken all queued output: a long answer continues here. At most once a turn. */
+  /* The kernel has taken all queued output: a long answer continues. At most once a turn. */
   void (*on_drain)(struct xchg_conn *conn);
   /* The time set by xchg_timer has come. */
   void (*on_timer)(struct xchg_conn *conn);
-  /* The connection ends. Called once for each on_open. Nothing can be sent any more. */
+  /* The connection ends. Called once, unless on_gone is called. Nothing can be sent any more. */
   void (*on_close)(struct xchg_conn *conn, enum xchg_reason reason);
+
+  /*
+   * For a live upgrade, see docs/library.md. With state_version 0 connections stay, and the rest is
+   * 0. Else on_save and on_restore are set. From on_save to on_gone, calls that change ${conn} fail
+   * or are lost. ${data} is not aligned.
+   */
+  uint32_t state_version; /* of what on_save writes */
+  /* Write the state to ${data}. Return its bytes, at most ${size}, or -1: the connection stays. */
+  ssize_t (*on_save)(struct xchg_conn *conn, void *data, size_t size);
+  /* In place of on_open. Return 0, or -1 to leave the connection to the process that has saved. */
+  int (*on_restore)(struct xchg_conn *conn, uint32_t version, const void *data, size_t size);
+  /* Another process serves the connection. In place of on_close. */
+  void (*on_gone)(struct xchg_conn *conn);
+  bool together; /* all connections move at the same moment, or none */
 };
 
 /* ---- xchg_send(3): send to a connection, and end it ---- */
@@ -190,8 +203,8 @@ int xchg_sendv(struct xchg_conn *conn, const struct iovec *parts, int count);
 /**
  * xchg_send_ref(conn, data, size, release, argument):
  * Queue ${size} bytes without a copy. ${release}(${argument}) is called once on the connection's
- * worker: when the kernel has taken all bytes, or after on_close if the connection ends first. It
- * may be NULL. It must make no call that takes a connection: use on_drain to continue sending. If
+ * worker: when the kernel has taken all bytes, or before that after on_close or on_gone. It may be
+ * NULL. It must make no call that takes a connection: use on_drain to continue sending. If
  * ${size} is 0, or 64 references are queued already, the bytes are copied and ${release} is called
  * at once: check xchg_pending where a client chooses how much is sent.
  * Own: ${data} must not change until ${release} is called. If the call fails, the caller keeps
@@ -571,12 +584,12 @@ int xchg_main(const struct xchg_handler *handler, int argc, char **argv);
 /*
  * XCHG_PLUGIN(handler), at file level without a semicolon, makes a shared object a plug-in that
  * xchgd(8) loads from the path in XCHG_HANDLER. The object links no library: xchgd exports all
- * calls. The name xchg_plugin_0 contains the version of the API, so another version is refused.
- * XCHG_ENTRY makes it visible and gives it C linkage, also in C++.
+ * calls. The name xchg_plugin_1 contains the version of the API: xchgd loads 0 and 1. XCHG_ENTRY
+ * makes it visible and gives it C linkage, also in C++.
  */
 #define XCHG_PLUGIN(handler)                                 \
-  XCHG_ENTRY const struct xchg_handler *xchg_plugin_0(void); \
-  const struct xchg_handler *xchg_plugin_0(void) { return &(handler); }
+  XCHG_ENTRY const struct xchg_handler *xchg_plugin_1(void); \
+  const struct xchg_handler *xchg_plugin_1(void) { return &(handler); }
 #ifdef __cplusplus
 }
 #define XCHG_ENTRY extern "C" __attribute__((visibility("default")))

@@ -45,7 +45,7 @@ bool conn_can_send(const struct xchg_conn *conn) {
 }
 
 void conn_schedule(struct xchg_conn *conn) {
-  if (conn->ctx->current != conn && conn->state != CONN_CLOSED) {
+  if (conn->ctx->current != conn && conn->state < CONN_CLOSED) {
     reactor_requeue(conn->ctx->reactor, &conn->source);
   }
 }
@@ -157,7 +157,7 @@ int xchg_abort(struct xchg_conn *conn) {
   if (!conn_on_owner_thread(conn)) {
     return -1;
   }
-  if (conn->request != REQUEST_ABORT && conn->state != CONN_CLOSED) {
+  if (conn->request != REQUEST_ABORT && conn->state < CONN_CLOSED) {
     request_abort(conn, XCHG_ERROR);
     conn_schedule(conn);
   }
@@ -190,7 +190,7 @@ int xchg_timer(struct xchg_conn *conn, uint64_t after_ns) {
   if (ctx->handler->on_timer == NULL) {
     return fail(EINVAL);
   }
-  if (conn->state == CONN_CLOSED) {
+  if (conn->state >= CONN_CLOSED) {
     return 0;
   }
   struct conn_cold *cold = conn_cold(conn);

@@ -121,8 +121,9 @@ struct conn_ctx {
                                 NULL = in a child that one of its callbacks has forked */
   struct xchg_conn *current;          /* borrows: the connection that has its turn; NULL = none */
   size_t max_message;                 /* of the handler, or else of the configuration */
-  atom_u64 steps; /* turns of connections and tasks so far, for the watchdog: any thread reads */
-  uint32_t index; /* of the worker; part of the connections' ids */
+  atom_u64 steps;  /* turns of connections and tasks so far, for the watchdog: any thread reads */
+  uint32_t index;  /* of the worker; part of the connections' ids */
+  uint32_t parked; /* connections in CONN_PARKED */
   uint32_t conns_max;
   uint32_t peers_end;                 /* no slot from here on has been used since the last trim */
   struct conn_peer *peers;            /* owns: mapped; by slot */
@@ -145,7 +146,14 @@ struct conn_ctx {
   uint64_t stop_ns; /* when the stop began; NEVER = no stop */
 };
 
-enum conn_state { CONN_OPEN, CONN_ENDING, CONN_LINGERING, CONN_HEADER, CONN_CLOSED };
+enum conn_state {
+  CONN_OPEN,
+  CONN_ENDING,
+  CONN_LINGERING,
+  CONN_HEADER,
+  CONN_CLOSED,
+  CONN_PARKED = 0x80, /* added to the state of a connection on its way, see net/conn_pack.h */
+};
 
 /* What a call asked for. FINISH can become ABORT, nothing else changes. */
 enum conn_request { REQUEST_NONE, REQUEST_FINISH, REQUEST_ABORT };

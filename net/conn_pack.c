@@ -7,9 +7,9 @@
  */
 #include "net/conn_pack.h"
 
-#include "core/sys.h"
 #include "core/fields.h"
 #include "net/conn_timeout.h"
+#include "net/conn.h"
 #include "net/conn_api.h"
 
 #include <errno.h>
@@ -23,10 +23,21 @@ enum conn_stays conn_stays(const struct xchg_conn *conn) {
 }
 
 const char *conn_stays_text(enum conn_stays stays) {
-  static const char *const texts[CONN_STAYS_COUNT] = {
-      "they can move", "they wait for offloaded work", "they have too many bytes",
-      "the new process has refused them", "they cannot be sent"};
+  static const char *const texts[CONN_STAYS_COUNT] = {"they can move",
+                                                      "they wait for offloaded work",
+                                                      "they have too many bytes",
+                                                      "on_save has refused them",
+                                                      "the new process has refused them",
+                                                      "they cannot be sent"};
   return texts[stays];
+}
+
+/* Nothing gives ${conn} a turn, and nothing finds it, until conn_resume. */
+static void park(struct xchg_conn *conn) {
+  struct conn_ctx *ctx = conn->ctx;
+  conn->state |= CONN_PARKED;
+  ctx->parked++;
+  reactor_hide(ctx->reactor, &conn->source);
 }
 
 /* Free everything of ${conn} but its descriptor and its admission slot. */
@@ -40,17 +51,60 @@ static void forget(struct xchg_conn *conn) {
   reactor_cancel(ctx->reactor, &conn->source);
 }
 
+/* A callback has returned.  If it has forked, and this is the child, the child ends. */
+static void end_callback(const struct conn_ctx *ctx) {
+  if (ctx->thread == NULL) {
+    conn_end_child();
+  }
+}
+
 /* ---- pack ---- */
 
-size_t conn_pack(struct xchg_conn *conn, uint8_t *bytes, struct conn_owned *owned) {
+/* Let the handler begin the record of ${conn}. Return: does it?  ${*size}: of this part. */
+static bool save(struct xchg_conn *conn, uint8_t *bytes, size_t *size) {
+  const struct xchg_handler *handler = conn->ctx->handler;
+  *size = 0;
+  if (!conn_record_saves(conn)) {
+    return true;
+  }
+  uint8_t state = conn->state;
+  conn->state |= CONN_PARKED; /* calls for it have no effect */
+  ssize_t saved = handler->on_save(conn, bytes + CONN_RECORD_SAVED, XCHG_SAVE_MAX);
+  conn->state = state;
+  end_callback(conn->ctx);
+  if (saved < 0 || (size_t)saved > XCHG_SAVE_MAX) {
+    return false;
+  }
+  *size = conn_record_put_saved(bytes, handler->state_version, (size_t)saved);
+  return true;
+}
+
+size_t conn_pack(struct xchg_conn *conn, uint8_t *bytes) {
   struct conn_ctx *ctx = conn->ctx;
-  assert(ctx->current == NULL && ctx->reactor->epoll_fd != -1 && conn->cold->offloads == 0);
-  size_t size = conn_record_write(conn, bytes);
-  *owned = (struct conn_owned){.fd = conn->fd, .ip_slot = conn_peer(conn)->ip_slot};
+  size_t saved;
+  assert(ctx->current == NULL && ctx->reactor->epoll_fd != -1);
+  assert(conn->state < CONN_CLOSED && conn->cold->offloads == 0);
+  watchdog_heartbeat(ctx);
+  if (!save(conn, bytes, &saved)) {
+    return 0;
+  }
+  size_t size = saved + conn_record_write(conn, bytes + saved);
   /* Removed before the descriptor leaves: an old set reports a descriptor that lives elsewhere. */
   reactor_remove(ctx->reactor, &conn->source, conn->fd);
-  forget(conn);
+  park(conn);
   return size;
+}
+
+struct conn_owned conn_gone(struct xchg_conn *conn) {
+  struct conn_ctx *ctx = conn->ctx;
+  struct conn_owned owned = {.fd = conn->fd, .ip_slot = conn_peer(conn)->ip_slot};
+  if (ctx->handler->on_gone != NULL && conn_proxy_opened(conn)) {
+    ctx->handler->on_gone(conn);
+    end_callback(ctx);
+  }
+  ctx->parked--;
+  forget(conn);
+  return owned;
 }
 
 /* ---- unpack ---- */
@@ -61,6 +115,10 @@ static int check_fit(const struct conn_ctx *ctx, const struct conn_record *recor
     return fail(ENOTSUP);
   }
   if (record->cold.timer_ns != NEVER && ctx->handler->on_timer == NULL) {
+    return fail(EBADMSG);
+  }
+  bool opened = !record->proxied || record->proxy.opened; /* before it there is no state */
+  if ((record->state_version != 0) != (ctx->handler->on_restore != NULL && opened)) {
     return fail(EBADMSG);
   }
   /* For a custom frame, scanned is the size that the handler asked for. */
@@ -75,9 +133,6 @@ static void set_members(struct xchg_conn *conn, const struct conn_record *record
   conn->active_ns = min_u64(conn->active_ns, now_ns);
   conn->message_clock_ns = min_u64(conn->message_clock_ns, now_ns); /* or a duration, or bytes */
   conn->drain_due = conn->drain_due && ctx->handler->on_drain != NULL;
-  if (conn->readable == READABLE_NO) {
-    conn->readable = conn->is_unix ? READABLE_UNTIL_EAGAIN : READABLE_MAYBE;
-  }
   ctx->peers[slot] =
       (struct conn_peer){.addr = record->addr,
                          .ip_slot = record->owned.ip_slot,
@@ -142,6 +197,36 @@ static bool set_bytes(struct xchg_conn *conn, const struct conn_record *record) 
   return true;
 }
 
+/* Copy all that ${record} has to ${conn}, which is new. Return: was there memory? */
+static bool fill(struct xchg_conn *conn, const struct conn_record *record) {
+  struct conn_ctx *ctx = conn->ctx;
+  uint64_t now_ns = reactor_fresh_ns(ctx->reactor);
+  set_members(conn, record, now_ns);
+  memset((char *)conn + CONN_STATE_OFFSET, 0, ctx->handler->state_size);
+  return set_cold(conn, record, now_ns) && set_bytes(conn, record) &&
+         join_groups(conn, &record->groups);
+}
+
+/* Let the handler restore its state of ${conn}. Return: does it? */
+static bool restore(struct xchg_conn *conn, const struct conn_record *record) {
+  const struct xchg_handler *handler = conn->ctx->handler;
+  if (record->state_version == 0) {
+    return true;
+  }
+  watchdog_heartbeat(conn->ctx);
+  int result =
+      handler->on_restore(conn, record->state_version, record->saved.data, record->saved.size);
+  end_callback(conn->ctx);
+  return result != -1;
+}
+
+/* Free ${conn}, which is not complete. Return: NULL, and errno is ${error}. */
+static struct xchg_conn *refuse(struct xchg_conn *conn, int error) {
+  forget(conn);
+  errno = error;
+  return NULL;
+}
+
 struct xchg_conn *conn_unpack(struct conn_ctx *ctx, const struct conn_record *record) {
   if (check_fit(ctx, record) == -1) {
     return NULL;
@@ -151,30 +236,32 @@ struct xchg_conn *conn_unpack(struct conn_ctx *ctx, const struct conn_record *re
     errno = ENOMEM;
     return NULL;
   }
-  reactor_hide(ctx->reactor, source);
   struct xchg_conn *conn = conn_of(source);
-  uint64_t now_ns = reactor_fresh_ns(ctx->reactor);
   size_t head = sizeof(conn->source);
   memcpy((char *)conn + head, (const char *)&record->conn + head, sizeof(*conn) - head);
   conn->ctx = ctx;
   conn->cold = &ctx->no_cold;
   conn->fd = record->owned.fd;
-  conn->state = CONN_CLOSED; /* until conn_resume: nothing can be queued */
-  set_members(conn, record, now_ns);
-  memset((char *)conn + CONN_STATE_OFFSET, 0, ctx->handler->state_size);
-  if (!set_cold(conn, record, now_ns) || !set_bytes(conn, record) ||
-      !join_groups(conn, &record->groups)) {
-    forget(conn);
-    errno = ENOMEM;
-    return NULL;
+  if (!fill(conn, record)) {
+    return refuse(conn, ENOMEM);
   }
+  if (!restore(conn, record)) {
+    return refuse(conn, ECANCELED);
+  }
+  park(conn);
   return conn;
 }
 
-void conn_resume(struct xchg_conn *conn, const struct conn_record *record) {
+/* ---- resume ---- */
+
+void conn_resume(struct xchg_conn *conn) {
   struct reactor *reactor = conn->ctx->reactor;
-  conn->state = record->conn.state;
-  reactor_show(reactor, &conn->source);
+  conn->ctx->parked--;
+  conn->state &= (uint8_t)~CONN_PARKED;
+  if (conn->readable == READABLE_NO) {
+    conn->readable = conn->is_unix ? READABLE_UNTIL_EAGAIN : READABLE_MAYBE;
+  }
+  reactor_show(&conn->source);
   if (reactor_add(reactor, &conn->source, conn->fd,
                   CONN_WATCHED | (conn->stalled ? (uint32_t)EPOLLOUT : 0)) == -1) {
     conn_request_close(conn, XCHG_MEMORY);
@@ -182,12 +269,4 @@ void conn_resume(struct xchg_conn *conn, const struct conn_record *record) {
     reactor_arm(reactor, &conn->source, conn_timeout_next(conn));
   }
   reactor_requeue(reactor, &conn->source);
-}
-
-void conn_record_close(struct conn_ctx *ctx, const struct conn_record *record,
-                       enum xchg_reason reason) {
-  uint64_t now_ns = reactor_fresh_ns(ctx->reactor);
-  stats_add(&ctx->stats->ended[reason], 1);
-  stats_lived(ctx->stats, sub_sat_u64(now_ns, record->peer.opened_ns));
-  sys_close(record->owned.fd);
 }

@@ -3,6 +3,7 @@
 
 #include "core/fields.h"
 #include "core/proxy.h"
+#include "net/conn_proxy.h"
 #include "net/conn_members.h"
 
 #include <string.h>
@@ -44,7 +45,8 @@ enum {
   TAG_PACE_MESSAGE = 29,
   TAG_PACE_HANDOFF = 30,
   TAG_PACE_HELD = 31,
-  /* 32 and 33 are for the state of a handler */
+  TAG_STATE_VERSION = NEEDED(32),
+  TAG_SAVED = NEEDED(33),
 };
 
 /* A number in struct conn_record. */
@@ -87,6 +89,7 @@ static const struct number numbers[] = {
     NUMBER(TAG_PACE_MESSAGE, pace.message_ns, 0),
     NUMBER(TAG_PACE_HANDOFF, pace.handoff_us, 0),
     FLAG(TAG_PACE_HELD, pace.held),
+    NUMBER(TAG_STATE_VERSION, state_version, 0),
 };
 static_assert(sizeof(bool) == 1, "a bool is stored as a number of one byte");
 
@@ -145,7 +148,8 @@ static uint32_t groups_count(const struct xchg_conn *conn) {
 }
 
 size_t conn_record_room(const struct xchg_conn *conn) {
-  return FIXED_ROOM + buf_size(conn->in) + send_queue_size(&conn->out) +
+  size_t saved = conn_record_saves(conn) ? CONN_RECORD_SAVED + XCHG_SAVE_MAX : 0;
+  return FIXED_ROOM + saved + buf_size(conn->in) + send_queue_size(&conn->out) +
          buf_size(conn->cold->header) + (size_t)CONN_RECORD_GROUP * groups_count(conn);
 }
 
@@ -172,6 +176,15 @@ static uint8_t *put_head(struct fields_writer *writer, uint16_t tag, size_t size
   fields_store(at + 2, size, 4);
   writer->size += FIELD_HEAD + size;
   return at + FIELD_HEAD;
+}
+
+size_t conn_record_put_saved(uint8_t *bytes, uint32_t version, size_t size) {
+  struct fields_writer writer = {.bytes = bytes, .room = FIELD_NUMBER};
+  fields_put_number(&writer, TAG_STATE_VERSION, version);
+  if (size > 0) {
+    (void)put_head(&writer, TAG_SAVED, size); /* the value is there already */
+  }
+  return writer.size;
 }
 
 static void put_output(struct fields_writer *writer, const struct send_queue *out) {
@@ -314,6 +327,8 @@ static enum taken take_field(struct conn_record *record, const struct field *fie
       return take_bytes(&record->header, field);
     case TAG_GROUPS:
       return take_bytes(&record->groups, field);
+    case TAG_SAVED:
+      return take_bytes(&record->saved, field);
     case TAG_ADDRESS:
       return take_address(&record->addr, field);
     case TAG_PROXY_VIA:
@@ -397,6 +412,9 @@ static const char *check(const struct conn_record *record) {
   }
   if ((conn->hold_reasons & HOLD_OFFLOADS) != 0) {
     return "it waits for offloaded work";
+  }
+  if (record->saved.size > (record->state_version == 0 ? 0 : XCHG_SAVE_MAX)) {
+    return "its handler's state is invalid";
   }
   if (!groups_valid(&record->groups)) {
     return "its groups are invalid";

@@ -14,10 +14,15 @@
 #ifndef NET_CONN_RECORD_H
 #define NET_CONN_RECORD_H
 
+#include "core/fields.h"
 #include "net/conn_log.h"
+#include "net/conn_proxy.h"
 
 /* The longest record. A connection with more bytes stays. */
 #define CONN_RECORD_MAX ((size_t)64 * 1024 * 1024)
+
+/* Bytes before those that a handler saves. */
+#define CONN_RECORD_SAVED ((size_t)FIELD_NUMBER + FIELD_HEAD)
 
 /* Bytes of a membership: number and enum xchg_slow. */
 #define CONN_RECORD_GROUP 9
@@ -40,6 +45,8 @@ struct conn_record {
   bool proxied;      /* its listener has ;proxy=: it is counted for no address */
   uint32_t listener; /* index of its listener; the caller may replace it */
   struct conn_bytes input, output, header, groups; /* borrow the bytes of the record */
+  struct conn_bytes saved;                         /* likewise: what on_save has written */
+  uint32_t state_version; /* of the handler that has written it; 0 = it has no state */
   /* the members with fields of their own; the others are 0 */
   struct xchg_conn conn;
   struct conn_cold cold;
@@ -49,10 +56,23 @@ struct conn_record {
   uint64_t scanned; /* of the input */
 };
 
-/** Bytes that conn_record_write writes for ${conn} at most. */
+/** Bytes of the record of ${conn} at most, with what the handler saves. */
 size_t conn_record_room(const struct xchg_conn *conn);
 
-/** Write the record of ${conn} to ${bytes}. Return: its size, CONN_RECORD_MAX at most. */
+/** Does the handler save a state of ${conn}?  Before on_open was called it has none. */
+static inline bool conn_record_saves(const struct xchg_conn *conn) {
+  return conn->ctx->handler->on_save != NULL && conn_proxy_opened(conn);
+}
+
+/**
+ * conn_record_put_saved(bytes, version, size):
+ * Begin a record: write to ${bytes} that a handler with ${version} has saved the ${size} bytes that
+ * stand at ${bytes} + CONN_RECORD_SAVED, XCHG_SAVE_MAX at most.
+ * Return: the size of this part.
+ */
+size_t conn_record_put_saved(uint8_t *bytes, uint32_t version, size_t size);
+
+/** Write the record of ${conn}, or the rest of it, to ${bytes}. Return: the size. */
 size_t conn_record_write(const struct xchg_conn *conn, uint8_t *bytes);
 
 /**

@@ -69,12 +69,11 @@ int reactor_add_wake(struct reactor *reactor, const struct wake *wake) {
 }
 
 void reactor_hide(struct reactor *reactor, struct source *source) {
-  source->key = source_slot(reactor, source);
+  wheel_cancel(&reactor->wheel, &source->timer);
+  source->key |= SOURCE_HIDDEN;
 }
 
-void reactor_show(struct reactor *reactor, struct source *source) {
-  source->key = reactor_new_key(reactor, source_slot(reactor, source));
-}
+void reactor_show(struct source *source) { source->key &= ~SOURCE_HIDDEN; }
 
 static int control(struct reactor *reactor, int op, const struct source *source, int fd) {
   uint32_t events = source->interest | (source->edge ? EPOLLET : 0u);
@@ -249,13 +248,13 @@ static OUTLINED void dispatch_requeued(struct reactor *reactor, uint64_t count) 
     reactor->requeue_first = source->next;
     reactor->requeues_served++;
     source->queued = false;
-    if (source_generation(reactor, source) != 0) {
+    if (source_is_live(reactor, source)) {
       uint32_t events = EVENT_REQUEUE | source->held;
       source->held = 0;
       reactor->on_event(source, events);
     } else if (source->cancelled) {
       reactor_free(reactor, source);
-    } else {
+    } else if ((source->key & SOURCE_HIDDEN) == 0) {
       source->next = reactor->retired;
       reactor->retired = slot;
     }

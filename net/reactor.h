@@ -41,10 +41,13 @@
 #define EVENT_TIMER (1u << 20)   /* the source's timer has expired */
 #define EVENT_REQUEUE (1u << 21) /* the source was requeued */
 
+/* The bit of a key that hides its source: no key by which it is looked for has it. */
+#define SOURCE_HIDDEN (UINT64_C(1) << 63)
+
 /* The reactor writes all fields, the owner only reads them. */
 struct source {
   struct timer timer;
-  uint64_t key;           /* generation and slot; generation 0 = retired */
+  uint64_t key;           /* generation and slot; generation 0 = retired; SOURCE_HIDDEN */
   uint32_t interest : 14; /* events that are asked for */
   uint32_t held : 14;     /* events that came while it was queued, for its next turn */
   bool edge : 1;          /* EPOLLET */
@@ -97,7 +100,12 @@ static inline uint64_t source_generation(const struct reactor *reactor,
   return source->key >> reactor->slot_bits;
 }
 
-/** The source with this ${key}, or NULL if it has ended. */
+/** Is ${source} neither retired nor hidden? The shift keeps the sign of a hidden key. */
+static inline bool source_is_live(const struct reactor *reactor, const struct source *source) {
+  return (int64_t)source->key >> reactor->slot_bits > 0;
+}
+
+/** The source with this ${key}, or NULL if it has ended or is hidden. */
 static inline struct source *reactor_find(const struct reactor *reactor, uint64_t key) {
   uint64_t slots = UINT64_C(1) << reactor->slot_bits;
   struct source *source = slab_at(reactor->slab, (uint32_t)(key & (slots - 1)));
@@ -156,11 +164,14 @@ void reactor_retire(struct reactor *reactor, struct source *source);
 void reactor_cancel(struct reactor *reactor, struct source *source);
 
 /**
- * reactor_hide(reactor, source): make ${source}, which is new, look like a retired one.
- * reactor_show(reactor, source): let it be found again, with another generation.
+ * reactor_hide(reactor, source):
+ * Let nothing find ${source}, whose descriptor is not watched.  It gets no turn, even if it was
+ * requeued, and its timer is cancelled.
+ * reactor_show(source):
+ * Let it be found again, by the same key.
  */
 void reactor_hide(struct reactor *reactor, struct source *source);
-void reactor_show(struct reactor *reactor, struct source *source);
+void reactor_show(struct source *source);
 
 /** The next retired source, to be freed with reactor_free, or NULL. Call after the dispatch. */
 static inline struct source *reactor_reap(struct reactor *reactor) {

@@ -38,10 +38,13 @@ void conn_batch_destroy(struct conn_batch *batch) {
 /* Pack the connection in ${slot}, if there is one that moves. Return: false if ${batch} is full. */
 static bool pack_slot(struct conn_batch *batch, struct conn_ctx *ctx, uint32_t slot) {
   struct source *source = slab_at(ctx->reactor->slab, slot);
-  if (source_generation(ctx->reactor, source) == 0) {
+  if (!source_is_live(ctx->reactor, source)) {
     return true;
   }
   struct xchg_conn *conn = conn_of(source);
+  if (conn->state == CONN_CLOSED) {
+    return true; /* the kernel could not register it: its next turn ends it */
+  }
   enum conn_stays stays = conn_stays(conn);
   size_t room = conn_record_room(conn);
   if (stays == CONN_MOVES && room > batch->room) {
@@ -54,10 +57,15 @@ static bool pack_slot(struct conn_batch *batch, struct conn_ctx *ctx, uint32_t s
   if (room > batch->room - batch->used) {
     return false;
   }
+  size_t size = conn_pack(conn, batch->arena + batch->used);
+  if (size == 0) {
+    batch->stays[CONN_STAYS_HANDLER]++;
+    return true;
+  }
   struct conn_batch_item *item = &batch->items[batch->count++];
-  *item = (struct conn_batch_item){.bytes = batch->arena + batch->used};
-  item->size = conn_pack(conn, batch->arena + batch->used, &item->record.owned);
-  batch->used += item->size;
+  *item = (struct conn_batch_item){.conn = conn, .size = size};
+  item->record.owned = (struct conn_owned){.fd = conn->fd, .ip_slot = conn_peer(conn)->ip_slot};
+  batch->used += size;
   return true;
 }
 
@@ -79,19 +87,17 @@ static void unpack(struct conn_batch *batch, struct conn_ctx *ctx) {
   for (uint32_t i = 0; i < batch->count; i++) {
     struct conn_batch_item *item = &batch->items[i];
     item->conn = item->wanted ? conn_unpack(ctx, &item->record) : NULL;
-    item->taken = item->conn != NULL;
   }
 }
 
-static void resume(struct conn_batch *batch, struct conn_ctx *ctx) {
+static void settle(struct conn_batch *batch, struct conn_ctx *ctx) {
+  (void)ctx; /* each connection knows it */
   for (uint32_t i = 0; i < batch->count; i++) {
     struct conn_batch_item *item = &batch->items[i];
-    if (item->conn != NULL) {
-      conn_resume(item->conn, &item->record);
-      item->record.owned.fd = -1;
-    } else if (item->lost) {
-      conn_record_close(ctx, &item->record, XCHG_MEMORY);
-      item->record.owned.fd = -1;
+    if (item->conn != NULL && item->gone) {
+      item->record.owned = conn_gone(item->conn);
+    } else if (item->conn != NULL) {
+      conn_resume(item->conn);
     }
     item->conn = NULL;
   }
@@ -108,7 +114,7 @@ void conn_batch_run(struct task *task, struct conn_ctx *ctx) {
 /* ---- on the sender's thread ---- */
 
 void conn_batch_send(struct conn_batch *batch, struct inbox *inbox, enum conn_batch_what what) {
-  static void (*const runs[])(struct conn_batch *, struct conn_ctx *) = {pack, unpack, resume};
+  static void (*const runs[])(struct conn_batch *, struct conn_ctx *) = {pack, unpack, settle};
   batch->run = runs[what];
   batch->task = (struct task){.kind = TASK_BATCH};
   atom_store_relaxed_u32(&batch->answered, 0); /* the inbox publishes it */

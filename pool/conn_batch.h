@@ -9,12 +9,13 @@
  *
  *   giver   conn_batch_send(PACK)     a worker packs up to ${want} of its connections
  *   taker   conn_batch_send(UNPACK)   a worker makes connections of the records; they do nothing
- *           conn_batch_send(RESUME)   it serves them
+ *   both    conn_batch_send(SETTLE)   each one is served by this worker, or gone to another
  *
- * The records lie one after the other in the arena.  Its pages have memory when they are used.
+ * Between its step and SETTLE a connection is parked (net/conn_pack.h).  The records lie one after
+ * the other in the arena.  Its pages have memory when they are used.
  *
- * worker.live counts a packed connection until the giver subtracts it, and an unpacked one from the
- * moment before it is sent.  So no newcomer gets its place meanwhile.
+ * worker.live counts a packed connection until it is gone, and an unpacked one from the moment
+ * before it is sent.  So no newcomer gets its place meanwhile.
  */
 #ifndef POOL_CONN_BATCH_H
 #define POOL_CONN_BATCH_H
@@ -26,13 +27,12 @@
 #define CONN_BATCH_FULL ((size_t)1024 * 1024) /* bytes after which a worker packs no more */
 
 struct conn_batch_item {
-  struct conn_record record; /* its fd: owns, until a connection or another process has it */
-  const uint8_t *bytes;      /* of the packed connection, in the arena */
-  size_t size;
-  struct xchg_conn *conn; /* between UNPACK and RESUME */
-  bool wanted;            /* UNPACK: do it for this one */
-  bool taken;             /* UNPACK: it has worked */
-  bool lost;              /* RESUME: no worker can serve it: close it, and count the end */
+  struct conn_record record; /* of the taker; its fd: owns, until a connection has it.  Of the giver
+                                only owned: borrows from conn; gone: owns */
+  size_t size;               /* of the record in the arena */
+  struct xchg_conn *conn;    /* borrows: parked, until SETTLE; NULL = there is none */
+  bool wanted;               /* UNPACK: do it for this one */
+  bool gone;                 /* SETTLE: another worker serves it */
 };
 
 struct conn_batch {
@@ -54,12 +54,12 @@ struct conn_batch {
   size_t used;
 };
 
-enum conn_batch_what { CONN_BATCH_PACK, CONN_BATCH_UNPACK, CONN_BATCH_RESUME };
+enum conn_batch_what { CONN_BATCH_PACK, CONN_BATCH_UNPACK, CONN_BATCH_SETTLE };
 
 /** Make a batch whose answers signal ${wake}. Return: NULL without memory. */
 struct conn_batch *conn_batch_create(struct wake *wake);
 
-/** Free ${batch}, which is answered and has no descriptor left; NULL does nothing. */
+/** Free ${batch}, which is answered; NULL does nothing. */
 void conn_batch_destroy(struct conn_batch *batch);
 
 /** Send ${batch} to the worker that owns ${inbox}. */
@@ -73,7 +73,7 @@ static inline bool conn_batch_answered(const struct conn_batch *batch) {
 /** Do what the sender of ${task}, of kind TASK_BATCH, asks for. Thread: the owner of the inbox. */
 void conn_batch_run(struct task *task, struct conn_ctx *ctx);
 
-/** Forget the items of ${batch}. Their descriptors are the caller's. */
+/** Forget the items of ${batch}. */
 static inline void conn_batch_clear(struct conn_batch *batch) {
   batch->count = 0;
   batch->used = 0;

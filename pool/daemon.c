@@ -283,7 +283,7 @@ static int print_alone(const struct daemon *d) {
 /* Serve, as the new process of an upgrade if there is one. Return: the exit code. */
 static int run_or_succeed(struct daemon *d) {
   if (successor_is(&d->successor) &&
-      successor_introduce(&d->successor, &d->config, &d->facts, d->handler != NULL) == -1) {
+      successor_introduce(&d->successor, &d->config, &d->facts, d->handler) == -1) {
     return print_alone(d);
   }
   return run(d);

@@ -9,10 +9,13 @@
 
 #include <assert.h>
 #include <dlfcn.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
-#define ENTRY "xchg_plugin_0"
+#define ENTRY "xchg_plugin_1"
+#define ENTRY_0 "xchg_plugin_0" /* of objects whose handler ends before state_version */
+#define SIZE_0 offsetof(struct xchg_handler, state_version)
 
 typedef const struct xchg_handler *entry_fn(void);
 
@@ -36,24 +39,33 @@ const struct xchg_handler *plugin_open(struct plugin *plugin, const char *path, 
     snprintf(why, why_size, "cannot be loaded: %s", complaint(path));
     return NULL;
   }
+  const char *name = ENTRY;
   entry_fn *entry = (entry_fn *)dlsym(plugin->object, ENTRY);
+  if (entry == NULL) {
+    name = ENTRY_0;
+    entry = (entry_fn *)dlsym(plugin->object, ENTRY_0);
+  }
   if (entry == NULL) {
     snprintf(why, why_size,
              "has no entry " ENTRY ": no plug-in, or built for another version of xchg");
     return NULL;
   }
   const struct xchg_handler *handler = entry();
+  size_t size = strcmp(name, ENTRY) == 0 ? sizeof(*handler) : SIZE_0;
   if (handler == NULL) {
-    snprintf(why, why_size, "its entry " ENTRY " gives no handler");
+    snprintf(why, why_size, "its entry %s gives no handler", name);
     return NULL;
   }
-  if (handler->size != sizeof(*handler)) {
+  if (handler->size != size) {
     snprintf(why, why_size,
              "its handler has %zu bytes, not %zu: built against another version of xchg.h",
-             handler->size, sizeof(*handler));
+             handler->size, size);
     return NULL;
   }
-  return handler;
+  plugin->handler = (struct xchg_handler){0};
+  memcpy(&plugin->handler, handler, size);
+  plugin->handler.size = sizeof(plugin->handler);
+  return &plugin->handler;
 }
 
 void plugin_close(struct plugin *plugin) {

@@ -76,6 +76,15 @@ static void describe_frame(const struct xchg_frame *frame, char *text, size_t si
   }
 }
 
+/* Are the members for a live upgrade set together? */
+static bool upgrade_valid(const struct xchg_handler *handler) {
+  if (handler->state_version == 0) {
+    return handler->on_save == NULL && handler->on_restore == NULL && handler->on_gone == NULL &&
+           !handler->together;
+  }
+  return handler->on_save != NULL && handler->on_restore != NULL;
+}
+
 bool server_handler_valid(const struct xchg_handler *handler, const struct config *config,
                           char *why, size_t why_size) {
   if (handler == NULL) {
@@ -90,6 +99,10 @@ bool server_handler_valid(const struct xchg_handler *handler, const struct confi
              handler->max_message);
   } else if (handler->state_size > XCHG_STATE_MAX) {
     snprintf(why, why_size, "handler: state_size %zu is over XCHG_STATE_MAX", handler->state_size);
+  } else if (!upgrade_valid(handler)) {
+    snprintf(why, why_size, "handler: state_version %u %s", (unsigned)handler->state_version,
+             handler->state_version == 0 ? "allows no on_save, on_restore, on_gone and together"
+                                         : "needs on_save and on_restore");
   } else if (!frame_valid(&handler->frame, handler->max_message > 0 ? handler->max_message
                                                                     : config->max_message_bytes)) {
     describe_frame(&handler->frame, why, why_size);

@@ -172,7 +172,7 @@ static bool show_connections(struct conn_ctx *ctx, struct inbox *inbox, struct v
     }
     visit->cursor = slot + 1;
     struct source *source = slab_at(slab, slot);
-    if (source_generation(ctx->reactor, source) != 0) {
+    if (source_is_live(ctx->reactor, source)) {
       visit->each(visit, conn_of(source));
     }
   }

@@ -122,8 +122,9 @@ static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
   } else if (!upgrade_send_listeners(&u->setup, &u->channel)) {
     upgrade_turn_back_early(u, "the listeners cannot be sent");
   } else {
-    if (u->setup.handler != NULL || strcmp(own.exchange, hello->exchange) != 0) {
-      giver_stop(&u->giver, u->setup.handler != NULL ? "they have a handler" : "another exchange");
+    const char *why_stay = upgrade_why_stay(&own, hello);
+    if (why_stay != NULL) {
+      giver_stop(&u->giver, why_stay);
     }
     u->step = STEP_LISTENERS;
     upgrade_log_begun(u, hello->version);

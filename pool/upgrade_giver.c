@@ -147,28 +147,13 @@ static enum giver_result continue_pass(struct upgrade_giver *giver, uint64_t now
 
 /* ---- sending ---- */
 
-/* Make the items that were not taken connections of this worker again. ${why_stays}: why not. */
-static void take_back(struct upgrade_giver *giver, enum conn_stays why_stays) {
-  bool any = false;
+/* The worker serves those that are not gone, because of ${why_stays}, and forgets the others. */
+static void settle(struct upgrade_giver *giver, enum conn_stays why_stays) {
   for (uint32_t i = 0; i < giver->batch->count; i++) {
-    struct conn_batch_item *item = &giver->batch->items[i];
-    int fd = item->record.owned.fd;
-    uint32_t ip_slot = item->record.owned.ip_slot;
-    item->wanted = fd != -1;
-    item->taken = false;
-    any |= item->wanted;
-    giver->stays[why_stays] += item->wanted;
-    if (item->wanted) {
-      const char *why = conn_record_read(&item->record, item->bytes, item->size);
-      item->record.owned.fd = fd;
-      item->record.owned.ip_slot = ip_slot;
-      item->wanted = why == NULL; /* else a bug of conn_pack: the connection is lost */
-    }
+    giver->stays[why_stays] += !giver->batch->items[i].gone;
+    giver->returned += !giver->batch->items[i].gone;
   }
-  giver->state = GIVER_RESUME;
-  if (any) {
-    ask_worker(giver, GIVER_RETURN, CONN_BATCH_UNPACK);
-  }
+  ask_worker(giver, GIVER_SETTLE, CONN_BATCH_SETTLE);
 }
 
 static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns) {
@@ -184,7 +169,7 @@ static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns)
     return continue_pass(giver, now_ns);
   }
   if (giver->stopped || memory_file_write(giver->file, batch->arena, batch->used) == -1) {
-    take_back(giver, CONN_STAYS_UNSENT);
+    settle(giver, CONN_STAYS_UNSENT);
   } else {
     giver->state = GIVER_SEND;
     expect(giver, now_ns + giver->patience_ns, "the new process does not take connections");
@@ -206,19 +191,11 @@ static enum giver_result send_batch(struct upgrade_giver *giver) {
     giver->number++;
     giver->state = GIVER_WAIT;
   } else if (sent == CHANNEL_ERROR) {
-    take_back(giver, CONN_STAYS_UNSENT);
+    settle(giver, CONN_STAYS_UNSENT);
     giver->why = "a batch cannot be sent";
     return GIVER_FAILED;
   } /* else the channel is full, or the next packet says that the other process is gone */
   return GIVER_BUSY;
-}
-
-/* ${item} belongs to the other process. */
-static void give_away(struct upgrade_giver *giver, struct conn_batch_item *item) {
-  sys_close(item->record.owned.fd);
-  item->record.owned.fd = -1;
-  admission_release(&giver->server->admission, item->record.owned.ip_slot);
-  atom_sub_release_u32(&present_worker(giver)->live, 1);
 }
 
 bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken, uint64_t now_ns) {
@@ -228,48 +205,44 @@ bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken
     return false;
   }
   for (uint32_t i = 0; i < count; i++) {
-    if ((taken >> i & 1) != 0) {
-      give_away(giver, &giver->batch->items[i]);
+    giver->batch->items[i].gone = (taken >> i & 1) != 0;
+    if (giver->batch->items[i].gone) {
       histogram_record(&giver->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
       histogram_record(&giver->server->base->own_frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
       giver->moved++;
       giver->passed++;
     }
   }
-  take_back(giver, CONN_STAYS_REFUSED);
+  settle(giver, CONN_STAYS_REFUSED);
   return true;
 }
 
 /* ---- taking back ---- */
 
-/* The worker has made connections of what it could; serve them. */
-static void resume(struct upgrade_giver *giver) {
-  struct worker *worker = present_worker(giver);
+/* The worker is done with the batch: return what the connections that are gone have owned here. */
+static void on_settled(struct upgrade_giver *giver) {
   for (uint32_t i = 0; i < giver->batch->count; i++) {
-    struct conn_batch_item *item = &giver->batch->items[i];
-    giver->returned += item->taken;
-    if (item->record.owned.fd != -1 && !item->taken) { /* no memory, although it had some before */
-      item->lost = true;
+    const struct conn_batch_item *item = &giver->batch->items[i];
+    if (item->gone) {
+      sys_close(item->record.owned.fd);
       admission_release(&giver->server->admission, item->record.owned.ip_slot);
-      atom_sub_release_u32(&worker->live, 1);
-      giver->lost++;
+      atom_sub_release_u32(&present_worker(giver)->live, 1);
     }
   }
-  ask_worker(giver, GIVER_RESUME, CONN_BATCH_RESUME);
 }
 
 void giver_stop(struct upgrade_giver *giver, const char *why) {
   giver->stopped = true;
   giver->rest = why;
   if (giver->state == GIVER_SEND) {
-    take_back(giver, CONN_STAYS_UNSENT);
+    settle(giver, CONN_STAYS_UNSENT);
   }
 }
 
 void giver_withdraw(struct upgrade_giver *giver) {
   giver_stop(giver, giver->rest);
   if (giver->state == GIVER_WAIT) {
-    take_back(giver, CONN_STAYS_UNSENT);
+    settle(giver, CONN_STAYS_UNSENT);
   }
 }
 
@@ -285,10 +258,8 @@ static enum giver_result step(struct upgrade_giver *giver, uint64_t now_ns) {
       return send_batch(giver);
     case GIVER_WAIT:
       break;
-    case GIVER_RETURN:
-      resume(giver);
-      break;
-    case GIVER_RESUME:
+    case GIVER_SETTLE:
+      on_settled(giver);
       return continue_pass(giver, now_ns);
   }
   return GIVER_BUSY;

@@ -1,18 +1,18 @@
 /*
  * upgrade_giver: sends the connections of this process to the other one, a batch at a time.
  *
- *   IDLE --begin--> PACK --> SEND --> WAIT --> (RETURN) --> RESUME --> PACK ... --> DONE
+ *   IDLE --begin--> PACK --> SEND --> WAIT --> SETTLE --> PACK ... --> DONE
  *
  *   PACK     a worker packs up to 64 connections
  *   SEND     their records are in the file; the channel has room for a packet
  *   WAIT     until TAKEN
- *   RETURN   those that were not taken become connections here again
- *   RESUME   the worker serves these
+ *   SETTLE   the worker forgets those that were taken, and serves the others
  *
  * The next batch overwrites the file.  The other process has read it before it sends TAKEN.
  *
- * A worker is asked again until nothing of it is left that moves.  A record is this process's until
- * TAKEN names it.  giver_withdraw takes back what is under way when the other process has ended.
+ * A worker is asked again until nothing of it is left that moves.  A connection is this process's
+ * until TAKEN names it.  giver_withdraw takes back what is under way when the other process has
+ * ended.
  *
  * Thread: main, like upgrade_taker.
  */
@@ -23,7 +23,7 @@
 #include "pool/upgrade_channel.h"
 #include "pool/server.h"
 
-enum giver_state { GIVER_IDLE, GIVER_PACK, GIVER_SEND, GIVER_WAIT, GIVER_RETURN, GIVER_RESUME };
+enum giver_state { GIVER_IDLE, GIVER_PACK, GIVER_SEND, GIVER_WAIT, GIVER_SETTLE };
 
 struct upgrade_giver {
   struct xchg_server *server;      /* borrows */
@@ -46,7 +46,7 @@ struct upgrade_giver {
   bool stopped;         /* nothing is packed or sent any more */
   const char *rest;     /* why all that are left stay; NULL = for the reasons below */
 
-  uint64_t moved, returned, lost;    /* connections; lost: no memory to take one back */
+  uint64_t moved, returned;          /* connections */
   uint32_t stays[CONN_STAYS_COUNT];  /* connections that stay, by reason, in the present pass */
   uint32_t stayed[CONN_STAYS_COUNT]; /* likewise, in the last complete pass */
   struct histogram frozen_ns;        /* how long a connection was in no process */

@@ -78,7 +78,7 @@ void upgrade_log_turned_back(const struct upgrade *upgrade, const char *status) 
     log_str(&line, "status", status);
   }
   log_u64(&line, "returned", giver->returned);
-  log_u64(&line, "lost", giver->moved + giver->lost);
+  log_u64(&line, "lost", giver->moved);
   log_end(&line);
 }
 

@@ -45,6 +45,7 @@ static const struct row rows[] = {
     NUMBER_OF(HELLO, 5, hello.listeners),
     TEXT_OF(HELLO, 6, hello.version),
     TEXT_OF(HELLO, 7, hello.exchange),
+    NUMBER_OF(HELLO, 8, hello.state_version),
     NUMBER_TO(LISTENER, 1, listener.addr.addr.family, ADDR_UNIX),
     RAW_OF(LISTENER, 2, listener.addr.addr.bytes),
     NUMBER_OF(LISTENER, 3, listener.addr.addr.port),

@@ -62,6 +62,8 @@ struct upgrade_hello {
   uint64_t listeners;   /* LISTENER packets that follow */
   char version[UPGRADE_TEXT];
   char exchange[UPGRADE_TEXT]; /* equal texts: connections can move */
+  /* of its handler; 0 = it has none, or one that moves no connection */
+  uint64_t state_version;
 };
 
 struct upgrade_listener {

@@ -6,20 +6,21 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
+
+#define HANDLER "handler " /* the exchange of a handler begins with it */
 
 static bool send_packet(struct upgrade_channel *channel, const struct upgrade_packet *packet) {
   return upgrade_channel_send(channel, packet) == CHANNEL_OK;
 }
 
-void upgrade_exchange(const struct config *config, bool handler, char text[UPGRADE_TEXT]) {
-  if (handler) {
-    snprintf(text, UPGRADE_TEXT, "handler");
-    return;
-  }
-  const struct xchg_frame *frame = &config->frame;
-  snprintf(text, UPGRADE_TEXT, "frame %d size %zu delimiter %d messages %" PRIu64, (int)frame->kind,
-           frame->size, (int)frame->delimiter, config->messages);
+void upgrade_exchange(const struct config *config, const struct xchg_handler *handler,
+                      char text[UPGRADE_TEXT]) {
+  const struct xchg_frame *frame = handler != NULL ? &handler->frame : &config->frame;
+  snprintf(text, UPGRADE_TEXT, "%sframe %d size %zu delimiter %d little %d messages %" PRIu64,
+           handler != NULL ? HANDLER : "", (int)frame->kind, frame->size, (int)frame->delimiter,
+           (int)frame->little_endian, handler != NULL ? handler->messages : config->messages);
 }
 
 uint64_t upgrade_live(const struct upgrade_setup *setup) {
@@ -39,8 +40,19 @@ void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello 
       .listeners =
           setup->server->listeners_count + listeners_of_admin(setup) + (setup->requests->fd != -1),
       .version = XCHG_VERSION,
+      .state_version = setup->handler == NULL ? 0 : setup->handler->state_version,
   };
-  upgrade_exchange(setup->config, setup->handler != NULL, hello->exchange);
+  upgrade_exchange(setup->config, setup->handler, hello->exchange);
+}
+
+const char *upgrade_why_stay(const struct upgrade_hello *own, const struct upgrade_hello *other) {
+  if (strcmp(own->exchange, other->exchange) != 0) {
+    return "another exchange";
+  }
+  bool handler = strncmp(own->exchange, HANDLER, sizeof(HANDLER) - 1) == 0;
+  return handler && (own->state_version == 0 || other->state_version == 0)
+             ? "their handler has no state_version"
+             : NULL;
 }
 
 /* Send ${listener}, which ${item} of the configuration names. */

@@ -25,14 +25,21 @@ struct upgrade_setup {
   const struct listener *requests;      /* of XCHG_UPGRADE; not open = there is none */
 };
 
-/** The exchange of a configuration as text: connections move between equal ones. */
-void upgrade_exchange(const struct config *config, bool handler, char text[UPGRADE_TEXT]);
+/**
+ * The exchange of ${handler}, or the built-in one of ${config} if that is NULL, as text:
+ * connections move between equal ones.
+ */
+void upgrade_exchange(const struct config *config, const struct xchg_handler *handler,
+                      char text[UPGRADE_TEXT]);
 
 /** Connections that are open. */
 uint64_t upgrade_live(const struct upgrade_setup *setup);
 
 /** Fill in HELLO. */
 void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello *hello);
+
+/** Why no connection moves from the process of ${own} to that of ${other}; NULL = they may. */
+const char *upgrade_why_stay(const struct upgrade_hello *own, const struct upgrade_hello *other);
 
 /** Send all listeners: those for clients, of the admin endpoint, of XCHG_UPGRADE. */
 bool upgrade_send_listeners(const struct upgrade_setup *setup, struct upgrade_channel *channel);

@@ -169,13 +169,15 @@ static int receive_listeners(struct upgrade_successor *s) {
 }
 
 int successor_introduce(struct upgrade_successor *s, struct config *config,
-                        struct config_facts *facts, bool handler) {
+                        struct config_facts *facts, const struct xchg_handler *handler) {
   uint64_t reserve = config->descriptors - config->max_connections;
-  struct upgrade_packet packet = {.kind = UPGRADE_HELLO,
-                                  .hello = {.pid = (uint64_t)getpid(),
-                                            .now_ns = sys_now_ns(),
-                                            .fds_free = sub_sat_u64(facts->descriptors, reserve),
-                                            .version = XCHG_VERSION}};
+  struct upgrade_packet packet = {
+      .kind = UPGRADE_HELLO,
+      .hello = {.pid = (uint64_t)getpid(),
+                .now_ns = sys_now_ns(),
+                .fds_free = sub_sat_u64(facts->descriptors, reserve),
+                .state_version = handler == NULL ? 0 : handler->state_version,
+                .version = XCHG_VERSION}};
   upgrade_exchange(config, handler, packet.hello.exchange);
   if (upgrade_channel_send(&s->channel, &packet) != CHANNEL_OK) {
     return give_up(s, "it has ended");

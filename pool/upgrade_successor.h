@@ -79,7 +79,7 @@ int successor_hear(struct upgrade_successor *s);
  * Return: as successor_hear.
  */
 int successor_introduce(struct upgrade_successor *s, struct config *config,
-                        struct config_facts *facts, bool handler);
+                        struct config_facts *facts, const struct xchg_handler *handler);
 
 /** All threads run. Return: 0, or -1 (ENOMEM). */
 int successor_ready(struct upgrade_successor *s, struct xchg_server *server, struct admin *admin,

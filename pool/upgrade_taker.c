@@ -102,7 +102,7 @@ static void answer(struct upgrade_taker *taker) {
   struct conn_batch *batch = taker->batch;
   struct upgrade_packet packet = {.kind = UPGRADE_TAKEN, .number = taker->number};
   for (uint32_t i = 0; i < batch->count; i++) {
-    packet.taken |= (uint64_t)batch->items[i].taken << i;
+    packet.taken |= (uint64_t)(batch->items[i].conn != NULL) << i;
   }
   enum channel_result sent = upgrade_channel_send(taker->channel, &packet);
   if (sent != CHANNEL_OK && sent != CHANNEL_GONE) {
@@ -111,21 +111,22 @@ static void answer(struct upgrade_taker *taker) {
   uint64_t moved = 0;
   for (uint32_t i = 0; i < batch->count; i++) {
     struct conn_batch_item *item = &batch->items[i];
-    taker->taken += item->taken;
-    taker->refused += !item->taken;
-    if (item->wanted && !item->taken) {
+    bool taken = item->conn != NULL;
+    taker->taken += taken;
+    taker->refused += !taken;
+    if (item->wanted && !taken) {
       sys_close(item->record.owned.fd);
       admission_release(&taker->server->admission, item->record.owned.ip_slot);
       atom_sub_release_u32(&taker->worker->live, 1);
     }
-    moved += item->taken;
+    moved += taken;
   }
   if (taker->refused > 0) {
     room_wake(&taker->server->admission); /* live had been raised for them */
   }
   stats_add(&taker->server->base->own_totals.moved, moved);
-  taker->state = TAKER_RESUME;
-  conn_batch_send(batch, &taker->worker->inbox, CONN_BATCH_RESUME);
+  taker->state = TAKER_SETTLE;
+  conn_batch_send(batch, &taker->worker->inbox, CONN_BATCH_SETTLE);
 }
 
 bool taker_tend(struct upgrade_taker *taker) {
@@ -146,7 +147,7 @@ bool taker_tend(struct upgrade_taker *taker) {
     case TAKER_ANSWER:
       answer(taker);
       return false;
-    case TAKER_RESUME:
+    case TAKER_SETTLE:
       if (conn_batch_answered(taker->batch) && acceptor_order_answered(&taker->adopt)) {
         conn_batch_clear(taker->batch);
         taker->state = TAKER_IDLE;

@@ -1,13 +1,13 @@
 /*
  * upgrade_taker: makes connections of the batches that the other process sends.
  *
- *   IDLE --on_batch--> ADOPT --> UNPACK --> ANSWER --> RESUME --> IDLE
+ *   IDLE --on_batch--> ADOPT --> UNPACK --> ANSWER --> SETTLE --> IDLE
  *
  *   ADOPT    the acceptor counts the clients, whatever XCHG_MAX_PER_IP is; without that limit the
  *            next step does not wait for it
  *   UNPACK   one worker makes connections, which do nothing yet
  *   ANSWER   TAKEN says which there are: they belong to this process now
- *   RESUME   the worker serves them
+ *   SETTLE   the worker serves them
  *
  * The records are copied out of the file of the batch before TAKEN, which lets the other process
  * write the next ones.  Nothing is received from the channel meanwhile.
@@ -21,7 +21,7 @@
 #include "pool/acceptor_order.h"
 #include "pool/server.h"
 
-enum taker_state { TAKER_IDLE, TAKER_ADOPT, TAKER_UNPACK, TAKER_ANSWER, TAKER_RESUME };
+enum taker_state { TAKER_IDLE, TAKER_ADOPT, TAKER_UNPACK, TAKER_ANSWER, TAKER_SETTLE };
 
 struct upgrade_taker {
   struct xchg_server *server;      /* borrows */

@@ -71,9 +71,6 @@ static int worker_init(struct worker *worker, const struct worker_setup *setup, 
 
 int worker_open(struct worker *worker, const struct worker_setup *setup) {
   uint64_t conns = max_u64(setup->config->max_connections, setup->config->adopted);
-  if (setup->config->upgrade != UPGRADE_OFF) {
-    conns += CONN_BATCH_MAX; /* those that come back may do so before their old slots are free */
-  }
   if (worker_init(worker, setup, (uint32_t)conns) == -1 ||
       inbox_open(&worker->inbox, setup->config->queue) == -1 ||
       reactor_open(&worker->reactor, &worker->conns, &worker->stats) == -1 ||
@@ -218,7 +215,7 @@ static OUTLINED void continue_stop(struct worker *worker) {
     }
     worker->stop_cursor = slot + 1;
     struct source *source = slab_at(&worker->conns, slot);
-    if (source_generation(&worker->reactor, source) != 0) {
+    if (source_is_live(&worker->reactor, source)) {
       stop_conn(worker, source);
     }
   }
@@ -250,6 +247,7 @@ static void take_tasks(struct worker *worker) {
         break;
       case TASK_BATCH:
         conn_batch_run(task, &worker->ctx);
+        worker->published_turn = worker->ctx.parked > 0 ? NEVER : worker->reactor.requeues_asked;
         break;
       case TASK_LEAVE: /* no stop: connections are not told */
         worker->stop_now_ns = add_sat_u64(task->time_ns, worker->config->drain_timeout_ns);
@@ -341,7 +339,8 @@ static OUTLINED bool spin(struct worker *worker) {
 }
 
 static void wait_turn(struct worker *worker, bool more) {
-  if (more || worker->stopping || worker->tasks != NULL || reactor_busy(&worker->reactor)) {
+  bool tasks = worker->tasks != NULL && worker->published_turn != NEVER;
+  if (more || worker->stopping || tasks || reactor_busy(&worker->reactor)) {
     reactor_wait(&worker->reactor, 0);
     return;
   }

@@ -12,6 +12,8 @@
  * requested by then has been served: published_turn is reactor.requeues_asked at that moment, and
  * tasks run again once reactor.requeues_served has reached it.  This repeats until the members had
  * the turns that they need to send the bytes.  Otherwise a member that reads would look slow.
+ * While connections are parked (net/conn_pack.h), published_turn is NEVER, because they may come
+ * back.
  */
 #ifndef POOL_WORKER_H
 #define POOL_WORKER_H

@@ -2,8 +2,8 @@
  * check_conn_pack_fault: the Nth request for memory fails while a connection is unpacked, for every
  * N; then the kernel cannot register its descriptor.
  *
- * A failed unpack leaves nothing at the receiver, and the record is the sender's as before: it
- * unpacks it, and the client notices nothing.  So one side serves, never both, never none.
+ * A failed unpack leaves nothing at the receiver, and the connection is the sender's as before: it
+ * resumes it, and the client notices nothing.  So one side serves, never both, never none.
  */
 #include "tests/fault/fault.h"
 #include "tests/fixtures/handler_fixture.h"
@@ -68,7 +68,7 @@ static bool unpack_with_fault(const struct packed *packed, uint64_t nth) {
     ck_assert_int_eq(errno, ENOMEM);
   } else {
     ck_assert_int_eq(conn->fd, packed->owned.fd);
-    conn_resume(conn, &record);
+    conn_resume(conn);
     struct packed again = pack(conn); /* the receiver gives it back */
     ck_assert_int_eq(again.owned.fd, packed->owned.fd);
     packed_free(&again);
@@ -105,7 +105,7 @@ START_TEST(test_kernel_cannot_register) {
   ck_assert_ptr_nonnull(conn);
   fault_reset();
   orders_fail(FAULT_EPOLL_CTL, 1, ENOSPC, 1);
-  conn_resume(conn, &record);
+  conn_resume(conn);
   ck_assert_uint_eq(orders_hits(), 1);
   fault_reset();
   fixture_settle();

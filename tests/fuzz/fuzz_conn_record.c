@@ -132,7 +132,7 @@ static bool serve(struct conn_record *record) {
     client_ends();
     return false;
   }
-  conn_resume(conn, record);
+  conn_resume(conn);
   return true;
 }
 
@@ -144,15 +144,14 @@ static void move(void) {
     return;
   }
   struct conn_record record;
-  struct conn_owned owned;
   fuzz_holds(conn_record_room(conn) <= sizeof(bytes), "a record has room");
-  size_t size = conn_pack(conn, bytes, &owned);
+  size_t size = conn_pack(conn, bytes);
   fuzz_holds(conn_record_read(&record, bytes, size) == NULL, "what was packed is read");
-  record.owned = owned;
+  record.owned = conn_gone(conn);
   (void)turn(); /* its object is freed */
   conn = conn_unpack(&play.ctx, &record);
   fuzz_holds(conn != NULL, "what was packed is unpacked");
-  conn_resume(conn, &record);
+  conn_resume(conn);
 }
 
 /* Let it run until it has ended. */

@@ -123,7 +123,7 @@ class Start(unittest.TestCase):
             self.refused(["XCHG_HANDLER", empty.name, "cannot be loaded"], XCHG_HANDLER=empty.name)
         self.refused(["XCHG_HANDLER", "/nowhere/x.so", "No such file"], XCHG_HANDLER="/nowhere/x.so")
         self.refused(["XCHG_HANDLER", "'holder.so'", "a path that contains a /"], XCHG_HANDLER="holder.so")
-        self.refused(["XCHG_HANDLER", plugin("old_entry"), "no entry xchg_plugin_0"], XCHG_HANDLER=plugin("old_entry"))
+        self.refused(["XCHG_HANDLER", plugin("old_entry"), "no entry xchg_plugin_1"], XCHG_HANDLER=plugin("old_entry"))
         self.refused(["XCHG_HANDLER", plugin("old_size"), "another version"], XCHG_HANDLER=plugin("old_size"))
         self.refused(["frame"], XCHG_HANDLER=plugin("no_frame"))
         for name, value in (("EXCHANGE", "echo"), ("GREETING", "hi"), ("FRAME", "line"), ("REPLY", "echo"), ("MESSAGES", "1")):

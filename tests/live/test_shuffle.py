@@ -29,7 +29,6 @@ class Shuffle(unittest.TestCase):
         totals = server.stop()
         check_totals(totals)
         moves = numbers(server.messages("shuffled")[0])
-        self.assertEqual(moves["lost"], 0)
         self.assertGreaterEqual(moves["moved"], least)
         return moves
 

@@ -1,34 +1,33 @@
 /*
  * shuffle: xchgd whose workers give connections to each other all the time.
  *
- * It is the program xchgd with one more thread.  That thread posts a call to each worker again and
- * again.  The call runs at a quiet point of the worker.  It packs some connections, and posts each
- * record to the next worker, which unpacks it.  The server itself has no code for it.  With one
- * worker the connections come back to it.
+ * It is the program xchgd with one more thread.  That thread does what both sides of an upgrade do,
+ * with the same batches (pool/conn_batch): each worker packs some connections, the next one unpacks
+ * and serves them, and they are gone from the first.  The server itself has no code for it.  With
+ * one worker the connections come back to it.
  *
  *   SHUFFLE_PAUSE_US   between two rounds; default 200
  *   SHUFFLE_MOVES      connections of a worker in a round; default 16
  *   SHUFFLE_REPORT     1: at the end, a line with what was moved, on standard error
  *
- * Before a stop the thread ends, and every record has arrived.  The linker's --wrap leads the
- * server's start and its stop through this file.  Servers with another handler than a built-in
- * exchange are left alone, and so is the admin endpoint.
+ * Before a stop the thread ends, and nothing is under way.  The linker's --wrap leads the server's
+ * start and its stop through this file.  Servers with a handler that has no state_version are left
+ * alone, and so is the admin endpoint.
  */
-#include "net/conn_pack.h"
+#include "pool/conn_batch.h"
 #include "pool/worker.h"
 #include "pool/model.h"
 #include "pool/server.h"
 
-#include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-#define WORKERS_MAX 1024
-#define TRIES_MAX 100000 /* to unpack a record before it is closed */
+#define ROUTES_MAX 64
 
 int __real_server_start(struct xchg_server *server);
 int __wrap_server_start(struct xchg_server *server);
@@ -39,50 +38,30 @@ void __wrap_server_stop_now(struct xchg_server *server);
 void __real_worker_send_leave(struct worker *worker, uint64_t leave_ns);
 void __wrap_worker_send_leave(struct worker *worker, uint64_t leave_ns);
 
+/* What goes from one worker to the next. */
+struct route {
+  enum { ROUTE_IDLE, ROUTE_PACK, ROUTE_UNPACK, ROUTE_SETTLE } state;
+  uint32_t from, to;
+  uint32_t cursor;               /* slot at which the next round begins */
+  struct conn_batch *out, *back; /* own: at the sender, at the receiver */
+};
+
 static struct {
   struct xchg_server *server;
   pthread_t thread;
   bool runs;
   uint64_t pause_us, moves;
   uint32_t workers;
-  atom_u32 over;                    /* no more rounds */
-  atom_u32 stopped;                 /* 1: the stop has been prepared */
-  atom_u32 rounds[WORKERS_MAX];     /* 1: a call to this worker is under way */
-  atom_u32 records;                 /* under way */
-  uint64_t cursors[WORKERS_MAX];    /* the worker's: slot at which its next round begins */
-  atom_u64 moved, input, output;    /* connections; those with unfinished input, with output */
-  atom_u64 headers, returned, lost; /* within a PROXY header; given back; closed */
+  struct route routes[ROUTES_MAX];
+  struct wake answers;
+  atom_u32 over;                 /* no more rounds */
+  atom_u32 stopped;              /* 1: the stop has been prepared */
+  uint64_t moved, input, output; /* connections; those with unfinished input, with output */
+  uint64_t headers, returned;    /* within a PROXY header; given back */
 } shuffle;
 
-/* A record on its way. */
-struct parcel {
-  uint32_t from, to;
-  uint32_t tries;
-  struct conn_owned owned;
-  size_t size;
-  uint8_t bytes[];
-};
-
 static struct worker *worker_at(uint32_t i) {
-  struct model *model = shuffle.server->model;
-  return container_of(model->ops->inbox(model, i), struct worker, inbox);
-}
-
-/* Never called: a post with it does not count in the server's statistics. */
-static void returned(struct xchg_conn *conn, struct posted_call *posted) {
-  (void)conn;
-  (void)posted;
-}
-
-/* Post ${call} to worker ${i}. Return: was there memory? */
-static bool post(uint32_t i, void (*call)(struct xchg_conn *, void *), void *argument) {
-  struct posted_call *posted = posted_call_create(0, call, argument);
-  if (posted == NULL) {
-    return false;
-  }
-  posted->returned = returned;
-  task_send(&worker_at(i)->inbox, &posted->task);
-  return true;
+  return worker_of_inbox(server_inbox(shuffle.server, i));
 }
 
 static _Noreturn void die(const char *why) {
@@ -90,111 +69,88 @@ static _Noreturn void die(const char *why) {
   abort();
 }
 
-/* ---- at the receiver ---- */
+/* ---- the steps of a route ---- */
 
-static void arrive(struct xchg_conn *none, void *argument);
-
-/* No worker has memory for ${parcel}. */
-static void lose(struct parcel *parcel, const struct conn_record *record) {
-  struct worker *worker = worker_at(parcel->to);
-  conn_record_close(&worker->ctx, record, XCHG_MEMORY);
-  admission_release(worker->admission, parcel->owned.ip_slot);
-  atom_sub_release_u32(&worker->live, 1);
-  atom_add_relaxed_u64(&shuffle.lost, 1);
+static void begin(struct route *route) {
+  struct conn_batch *out = route->out;
+  conn_batch_clear(out);
+  out->want = (uint32_t)shuffle.moves;
+  out->cursor = route->cursor;
+  out->over = false;
+  conn_batch_send(out, &worker_at(route->from)->inbox, CONN_BATCH_PACK);
+  route->state = ROUTE_PACK;
 }
 
-/* There was no memory: give ${parcel} back, that is, send it to the worker that it came from. */
-static bool give_back(struct parcel *parcel) {
-  uint32_t from = parcel->from;
-  if (parcel->tries++ == TRIES_MAX) {
-    return false;
-  }
-  parcel->from = parcel->to;
-  parcel->to = from;
-  atom_add_relaxed_u32(&worker_at(parcel->to)->live, 1);
-  atom_sub_release_u32(&worker_at(parcel->from)->live, 1);
-  atom_add_relaxed_u64(&shuffle.returned, 1);
-  return post(parcel->to, arrive, parcel);
+static void count(const struct conn_record *record) {
+  shuffle.moved++;
+  shuffle.input += record->input.size > 0 && record->conn.state == CONN_OPEN;
+  shuffle.output += record->output.size > 0;
+  shuffle.headers += record->conn.state == CONN_HEADER;
 }
 
-static void arrive(struct xchg_conn *none, void *argument) {
-  struct parcel *parcel = argument;
-  struct worker *worker = worker_at(parcel->to);
-  struct conn_record record;
-  (void)none;
-  const char *why = conn_record_read(&record, parcel->bytes, parcel->size);
-  if (why != NULL) {
-    die(why);
-  }
-  record.owned = parcel->owned;
-  struct xchg_conn *conn = conn_unpack(&worker->ctx, &record);
-  if (conn != NULL) {
-    conn_resume(conn, &record);
-  } else if (errno != ENOMEM) {
-    die(strerrordesc_np(errno));
-  } else if (give_back(parcel)) {
-    return;
-  } else {
-    lose(parcel, &record);
-  }
-  free(parcel);
-  (void)atom_sub_release_u32(&shuffle.records, 1); /* the count itself is of no use here */
-}
-
-/* ---- at the sender ---- */
-
-static void count(const struct xchg_conn *conn) {
-  atom_add_relaxed_u64(&shuffle.moved, 1);
-  atom_add_relaxed_u64(&shuffle.input, conn->in != NULL && conn->state == CONN_OPEN);
-  atom_add_relaxed_u64(&shuffle.output, !send_queue_empty(&conn->out));
-  atom_add_relaxed_u64(&shuffle.headers, conn->state == CONN_HEADER);
-}
-
-/* Send ${conn} to worker ${to}. Return: was there memory? */
-static bool give(struct xchg_conn *conn, uint32_t from, uint32_t to) {
-  struct parcel *parcel = malloc(sizeof(*parcel) + conn_record_room(conn));
-  if (parcel == NULL) {
-    return false;
-  }
-  count(conn);
-  *parcel = (struct parcel){.from = from, .to = to};
-  parcel->size = conn_pack(conn, parcel->bytes, &parcel->owned);
-  atom_add_relaxed_u32(&shuffle.records, 1);
-  atom_add_relaxed_u32(&worker_at(to)->live, 1);
-  atom_sub_release_u32(&worker_at(from)->live, 1);
-  if (!post(to, arrive, parcel)) {
-    die("no memory");
-  }
-  return true;
-}
-
-/* A round of the worker whose number is ${argument}. */
-static void round_of(struct xchg_conn *none, void *argument) {
-  uint32_t i = (uint32_t)(uintptr_t)argument, to = (i + 1) % shuffle.workers;
-  struct worker *worker = worker_at(i);
-  (void)none;
-  uint32_t slot = (uint32_t)shuffle.cursors[i];
-  for (uint64_t moves = 0; moves < shuffle.moves && worker->ctx.stop_ns == NEVER;) {
-    slot = slab_next(&worker->conns, slot);
-    if (slot == SLAB_NONE) {
-      slot = 0;
-      break;
+/* The records are packed: let the receiver unpack them. */
+static void on_packed(struct route *route) {
+  struct conn_batch *out = route->out, *back = route->back;
+  size_t at = 0;
+  route->cursor = out->over ? 0 : out->cursor;
+  conn_batch_clear(back);
+  for (uint32_t i = 0; i < out->count; i++) {
+    struct conn_batch_item *item = &back->items[back->count++];
+    *item = (struct conn_batch_item){.wanted = true};
+    const char *why = conn_record_read(&item->record, out->arena + at, out->items[i].size);
+    if (why != NULL) {
+      die(why);
     }
-    struct source *source = slab_at(&worker->conns, slot++);
-    if (source_generation(&worker->reactor, source) == 0 ||
-        conn_stays(conn_of(source)) != CONN_MOVES) {
-      continue;
-    }
-    if (!give(conn_of(source), i, to)) {
-      break;
-    }
-    moves++;
+    item->record.owned = out->items[i].record.owned;
+    count(&item->record);
+    at += out->items[i].size;
   }
-  shuffle.cursors[i] = slot;
-  atom_store_release_u32(&shuffle.rounds[i], 0);
+  atom_add_relaxed_u32(&worker_at(route->to)->live, back->count);
+  conn_batch_send(back, &worker_at(route->to)->inbox, CONN_BATCH_UNPACK);
+  route->state = ROUTE_UNPACK;
+}
+
+/* Those that were unpacked are served there; for others there was no memory, and they come back. */
+static void on_unpacked(struct route *route) {
+  uint32_t refused = 0;
+  for (uint32_t i = 0; i < route->out->count; i++) {
+    route->out->items[i].gone = route->back->items[i].conn != NULL;
+    refused += !route->out->items[i].gone;
+  }
+  shuffle.returned += refused;
+  atom_sub_release_u32(&worker_at(route->to)->live, refused);
+  conn_batch_send(route->back, &worker_at(route->to)->inbox, CONN_BATCH_SETTLE);
+  conn_batch_send(route->out, &worker_at(route->from)->inbox, CONN_BATCH_SETTLE);
+  route->state = ROUTE_SETTLE;
+}
+
+static void on_settled(struct route *route) {
+  uint32_t gone = 0;
+  for (uint32_t i = 0; i < route->out->count; i++) {
+    gone += route->out->items[i].gone;
+  }
+  atom_sub_release_u32(&worker_at(route->from)->live, gone);
+  route->state = ROUTE_IDLE;
+}
+
+static void tend(struct route *route) {
+  static void (*const steps[])(struct route *) = {begin, on_packed, on_unpacked, on_settled};
+  bool over = atom_load_acquire_u32(&shuffle.over) != 0;
+  if (conn_batch_answered(route->out) && conn_batch_answered(route->back) &&
+      !(over && route->state == ROUTE_IDLE)) {
+    steps[route->state](route);
+  }
 }
 
 /* ---- the thread ---- */
+
+static bool all_idle(void) {
+  bool idle = true;
+  for (uint32_t i = 0; i < shuffle.workers; i++) {
+    idle = idle && shuffle.routes[i].state == ROUTE_IDLE;
+  }
+  return idle;
+}
 
 static void pause_us(uint64_t us) {
   const struct timespec time = {.tv_sec = (time_t)(us / 1000000),
@@ -202,19 +158,41 @@ static void pause_us(uint64_t us) {
   (void)nanosleep(&time, NULL); /* a shorter pause is as good */
 }
 
+/* Wait for an answer. */
+static void await_answer(void) {
+  struct pollfd fds[] = {{.fd = shuffle.answers.fd, .events = POLLIN}};
+  uint64_t count;
+  (void)poll(fds, 1, -1);                                 /* a needless look does no harm */
+  (void)!read(shuffle.answers.fd, &count, sizeof(count)); /* likewise */
+}
+
 static void *run_rounds(void *unused) {
   while (atom_load_acquire_u32(&shuffle.over) == 0) {
-    for (uint32_t i = 0; i < shuffle.workers; i++) {
-      if (atom_load_acquire_u32(&shuffle.rounds[i]) == 0) {
-        atom_store_relaxed_u32(&shuffle.rounds[i], 1);
-        if (!post(i, round_of, (void *)(uintptr_t)i)) {
-          atom_store_relaxed_u32(&shuffle.rounds[i], 0);
-        }
+    do {
+      for (uint32_t i = 0; i < shuffle.workers; i++) {
+        tend(&shuffle.routes[i]);
       }
-    }
+      if (!all_idle()) {
+        await_answer();
+      }
+    } while (!all_idle());
     pause_us(shuffle.pause_us);
   }
   return unused;
+}
+
+/* Return: was there memory? */
+static bool open_routes(void) {
+  bool opened = wake_open(&shuffle.answers) == 0;
+  for (uint32_t i = 0; i < shuffle.workers; i++) {
+    struct route *route = &shuffle.routes[i];
+    *route = (struct route){.from = i,
+                            .to = (i + 1) % shuffle.workers,
+                            .out = conn_batch_create(&shuffle.answers),
+                            .back = conn_batch_create(&shuffle.answers)};
+    opened = opened && route->out != NULL && route->back != NULL;
+  }
+  return opened;
 }
 
 static uint64_t setting(const char *name, uint64_t missing) {
@@ -224,27 +202,19 @@ static uint64_t setting(const char *name, uint64_t missing) {
 
 int __wrap_server_start(struct xchg_server *server) {
   int code = __real_server_start(server);
-  if (code != 0 || server->config->model != MODEL_POOL ||
-      server->handler.user != &server->builtin) {
+  bool moves = server->handler.user == &server->builtin || server->handler.state_version != 0;
+  if (code != 0 || server->config->model != MODEL_POOL || !moves) {
     return code;
   }
   shuffle.server = server;
-  shuffle.workers = (uint32_t)min_u64(server->config->workers, WORKERS_MAX);
+  shuffle.workers = (uint32_t)min_u64(server->config->workers, ROUTES_MAX);
   shuffle.pause_us = setting("SHUFFLE_PAUSE_US", 200);
-  shuffle.moves = setting("SHUFFLE_MOVES", 16);
-  shuffle.runs = pthread_create(&shuffle.thread, NULL, run_rounds, NULL) == 0;
+  shuffle.moves = min_u64(setting("SHUFFLE_MOVES", 16), CONN_BATCH_MAX);
+  shuffle.runs = open_routes() && pthread_create(&shuffle.thread, NULL, run_rounds, NULL) == 0;
   return code;
 }
 
-static bool under_way(void) {
-  bool any = atom_load_acquire_u32(&shuffle.records) > 0;
-  for (uint32_t i = 0; i < shuffle.workers; i++) {
-    any = any || atom_load_acquire_u32(&shuffle.rounds[i]) != 0;
-  }
-  return any;
-}
-
-/* End the thread, and wait until every record has arrived. */
+/* End the thread: then nothing is under way. */
 static void stop_shuffling(const struct xchg_server *server) {
   if (server != shuffle.server || !shuffle.runs ||
       atom_exchange_acq_rel_u32(&shuffle.stopped, 1) != 0) {
@@ -252,16 +222,15 @@ static void stop_shuffling(const struct xchg_server *server) {
   }
   atom_store_release_u32(&shuffle.over, 1);
   (void)pthread_join(shuffle.thread, NULL); /* it was created and is joined once */
-  while (under_way()) {
-    pause_us(100);
+  for (uint32_t i = 0; i < shuffle.workers; i++) {
+    conn_batch_destroy(shuffle.routes[i].out);
+    conn_batch_destroy(shuffle.routes[i].back);
   }
   if (setting("SHUFFLE_REPORT", 0) == 1) {
     fprintf(stderr,
             "level=info msg=shuffled moved=%" PRIu64 " input=%" PRIu64 " output=%" PRIu64
-            " headers=%" PRIu64 " returned=%" PRIu64 " lost=%" PRIu64 "\n",
-            atom_load_relaxed_u64(&shuffle.moved), atom_load_relaxed_u64(&shuffle.input),
-            atom_load_relaxed_u64(&shuffle.output), atom_load_relaxed_u64(&shuffle.headers),
-            atom_load_relaxed_u64(&shuffle.returned), atom_load_relaxed_u64(&shuffle.lost));
+            " headers=%" PRIu64 " returned=%" PRIu64 "\n",
+            shuffle.moved, shuffle.input, shuffle.output, shuffle.headers, shuffle.returned);
   }
 }
 

@@ -28,7 +28,7 @@ static struct {
   bool forced[WORKERS_MAX];    /* its wait follows a move */
   uint64_t steps[WORKERS_MAX]; /* its turns before the last move */
   struct prng prng;
-  uint64_t moved;
+  uint64_t moved, saved, restored, gone;
 } mover;
 
 /* The records of a worker: another one may run while it moves its connections. */
@@ -36,19 +36,71 @@ static struct packed {
   uint32_t count;
   struct {
     size_t at, size;
+    struct xchg_conn *conn; /* parked: it comes back; NULL = it is gone */
     struct conn_owned owned;
   } records[LINKS_MAX];
   size_t used;
   uint8_t bytes[RECORDS_BYTES];
 } all[WORKERS_MAX];
 
+/* ---- the state of a handler ---- */
+
+#define SAVED_MAX 256
+#define VERSION 3
+
+/* Some bytes that say what they are. Sometimes the connection has to stay. */
+static ssize_t save(struct xchg_conn *conn, void *data, size_t size) {
+  size_t saved = prng_below(&mover.prng, SAVED_MAX + 1);
+  (void)conn;
+  if (size != XCHG_SAVE_MAX || prng_below(&mover.prng, 20) == 0) {
+    return -1;
+  }
+  memset(data, (int)(saved % 251), saved);
+  mover.saved++;
+  return (ssize_t)saved;
+}
+
+/* Sometimes it has to be asked again. */
+static int restore(struct xchg_conn *conn, uint32_t version, const void *data, size_t size) {
+  const uint8_t *bytes = data;
+  bool same = version == VERSION && size <= SAVED_MAX;
+  for (size_t i = 0; same && i < size; i++) {
+    same = bytes[i] == size % 251;
+  }
+  if (!same || xchg_id(conn) == 0) {
+    world_fail("what a handler has saved arrives otherwise");
+  }
+  if (prng_below(&mover.prng, 20) == 0) {
+    return -1;
+  }
+  mover.restored++;
+  return 0;
+}
+
+static void gone(struct xchg_conn *conn) {
+  (void)conn;
+  mover.gone++;
+}
+
+/* Half of the servers have a handler with a state. */
 void mover_watch(struct xchg_server *server) {
   uint64_t moved = mover.moved;
+  if (mover.restored != mover.gone || mover.gone > mover.saved) {
+    world_fail("on_restore and on_gone were not called for the same connections");
+  }
   memset(&mover, 0, sizeof(mover));
   mover.server = server;
   mover.prng = (struct prng){.state = world.seed};
   mover.moved = moved;
+  if (server != NULL && prng_below(&mover.prng, 2) == 0) {
+    server->handler.state_version = VERSION;
+    server->handler.on_save = save;
+    server->handler.on_restore = restore;
+    server->handler.on_gone = gone;
+  }
 }
+
+/* ---- moves ---- */
 
 uint64_t mover_moved(void) { return mover.moved; }
 
@@ -73,16 +125,20 @@ static void pack_all(struct worker *worker, struct packed *packed) {
   packed->used = 0;
   for (uint32_t slot = 0; (slot = slab_next(&worker->conns, slot)) != SLAB_NONE; slot++) {
     struct source *source = slab_at(&worker->conns, slot);
-    if (source_generation(&worker->reactor, source) == 0 || (source->queued && slots == 0) ||
+    if (!source_is_live(&worker->reactor, source) || conn_of(source)->state == CONN_CLOSED ||
+        (source->queued && slots == 0) ||
         conn_record_room(conn_of(source)) > sizeof(packed->bytes) - packed->used) {
       continue;
     }
-    uint32_t i = packed->count++;
-    slots -= source->queued;
+    uint32_t i = packed->count;
     packed->records[i].at = packed->used;
-    packed->records[i].size =
-        conn_pack(conn_of(source), packed->bytes + packed->used, &packed->records[i].owned);
+    packed->records[i].size = conn_pack(conn_of(source), packed->bytes + packed->used);
+    packed->records[i].conn = conn_of(source);
     packed->used += packed->records[i].size;
+    if (packed->records[i].size > 0) {
+      packed->count++;
+      slots -= source->queued;
+    }
   }
 }
 
@@ -101,9 +157,23 @@ static void compare_again(const struct xchg_conn *conn, const uint8_t *bytes, si
   }
 }
 
+/* One of four comes back, and the others go.  An order of turns is changed by both. */
+static void let_go(struct packed *packed) {
+  for (uint32_t i = 0; i < packed->count; i++) {
+    if (prng_below(&mover.prng, 4) != 0) {
+      packed->records[i].owned = conn_gone(packed->records[i].conn);
+      packed->records[i].conn = NULL;
+    }
+  }
+}
+
 /* Unpack record ${i}. Without memory it waits, as with a sender that keeps it. */
 static void unpack(struct worker *worker, const struct packed *packed, uint32_t i) {
   struct conn_record record;
+  if (packed->records[i].conn != NULL) {
+    conn_resume(packed->records[i].conn);
+    return;
+  }
   const uint8_t *bytes = packed->bytes + packed->records[i].at;
   const char *why = conn_record_read(&record, bytes, packed->records[i].size);
   if (why != NULL) {
@@ -113,9 +183,11 @@ static void unpack(struct worker *worker, const struct packed *packed, uint32_t 
   for (int tries = 0; tries < UNPACKS_MAX; tries++) {
     struct xchg_conn *conn = conn_unpack(&worker->ctx, &record);
     if (conn != NULL) {
-      conn_resume(conn, &record);
+      conn_resume(conn);
       if (conn->state != CONN_CLOSED) {
-        compare_again(conn, bytes, packed->records[i].size);
+        size_t saved = record.saved.size == 0 ? 0 : FIELD_HEAD + record.saved.size;
+        saved += record.state_version == 0 ? 0 : FIELD_NUMBER;
+        compare_again(conn, bytes + saved, packed->records[i].size - saved);
       }
       return;
     }
@@ -147,6 +219,7 @@ bool mover_move(int epoll_fd, bool polls) {
   pack_all(worker, packed);
   uint32_t count = packed->count;
   mover.moved += count;
+  let_go(packed);
   unpack_all(worker, packed);
   mover.due[index] = false;
   mover.forced[index] = count > 0;

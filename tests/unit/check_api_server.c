@@ -168,6 +168,33 @@ START_TEST(invalid_handlers_are_refused) {
 }
 END_TEST
 
+static ssize_t save(struct xchg_conn *conn, void *data, size_t size) {
+  (void)conn, (void)data, (void)size;
+  return 0;
+}
+
+static int restore(struct xchg_conn *conn, uint32_t version, const void *data, size_t size) {
+  (void)conn, (void)version, (void)data, (void)size;
+  return 0;
+}
+
+static void gone(struct xchg_conn *conn) { (void)conn; }
+
+START_TEST(handlers_of_an_upgrade_are_whole) {
+  static const char lacks[] = "state_version 0 allows no on_save, on_restore, on_gone and together";
+  SETTINGS();
+  refused(HANDLER(.on_save = save), EINVAL, lacks);
+  refused(HANDLER(.on_restore = restore), EINVAL, lacks);
+  refused(HANDLER(.on_gone = gone), EINVAL, lacks);
+  refused(HANDLER(.together = true), EINVAL, lacks);
+  refused(HANDLER(.state_version = 2), EINVAL, "state_version 2 needs on_save and on_restore");
+  refused(HANDLER(.state_version = 2, .on_save = save), EINVAL, "needs on_save");
+  refused(HANDLER(.state_version = 2, .on_restore = restore), EINVAL, "needs on_save");
+  create_server(HANDLER(.state_version = 2, .on_save = save, .on_restore = restore));
+  xchg_server_destroy(server);
+}
+END_TEST
+
 static size_t cut_nothing(struct xchg_conn *conn, const void *data, size_t size) {
   (void)conn, (void)data, (void)size;
   return 0;
@@ -441,6 +468,7 @@ int main(void) {
       {another_size, 1},
       {no_config, 1},
       {invalid_handlers_are_refused, 1},
+      {handlers_of_an_upgrade_are_whole, 1},
       {invalid_frames_are_refused, 1},
       {values_out_of_range_are_refused, 1},
       {an_address_in_use_is_refused, 1},

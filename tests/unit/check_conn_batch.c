@@ -1,5 +1,5 @@
 /*
- * check_conn_batch: a real worker packs its connections, gets them back, and loses or keeps them.
+ * check_conn_batch: a real worker packs its connections, and gets them back or forgets them.
  */
 #include "pool/conn_batch.h"
 
@@ -51,15 +51,13 @@ static void pack(uint32_t want) {
   send_batch(CONN_BATCH_PACK);
 }
 
-/* Read the records as the receiver does. */
-static void read_records(void) {
+/* Connections of the batch are served by another worker, or come back. */
+static void settle(bool gone) {
   for (uint32_t i = 0; i < batch->count; i++) {
-    struct conn_batch_item *item = &batch->items[i];
-    struct conn_owned owned = item->record.owned;
-    ck_assert_ptr_null(conn_record_read(&item->record, item->bytes, item->size));
-    item->record.owned = owned;
-    item->wanted = true;
+    ck_assert_ptr_nonnull(batch->items[i].conn);
+    batch->items[i].gone = gone;
   }
+  send_batch(CONN_BATCH_SETTLE);
 }
 
 START_TEST(connections_come_back) {
@@ -70,13 +68,8 @@ START_TEST(connections_come_back) {
     pack(CONN_BATCH_MAX);
     ck_assert_uint_eq(batch->count, packed == 0 ? CONN_BATCH_MAX : CLIENTS - CONN_BATCH_MAX);
     packed += batch->count;
+    settle(false);
     ck_assert_uint_eq(atom_load_relaxed_u32(&worker->live), CLIENTS);
-    read_records();
-    send_batch(CONN_BATCH_UNPACK);
-    for (uint32_t i = 0; i < batch->count; i++) {
-      ck_assert(batch->items[i].taken);
-    }
-    send_batch(CONN_BATCH_RESUME);
   }
   for (int i = 0; i < CLIENTS; i++) {
     echo_once(clients[i]);
@@ -85,30 +78,61 @@ START_TEST(connections_come_back) {
 }
 END_TEST
 
-START_TEST(an_unwanted_record_is_closed) {
-  begin(3);
+/* The worker that takes them is the same one: both connections have the descriptor for a while. */
+START_TEST(connections_move) {
+  static struct conn_batch_item old[CONN_BATCH_MAX];
+  begin(CLIENTS);
   batch->cursor = 0;
-  pack(2);
-  ck_assert_uint_eq(batch->count, 2);
-  ck_assert(!batch->over);
-  read_records();
-  batch->items[0].wanted = false;
-  send_batch(CONN_BATCH_UNPACK);
-  ck_assert(!batch->items[0].taken && batch->items[1].taken);
-  batch->items[0].lost = true;
-  send_batch(CONN_BATCH_RESUME);
-  atom_sub_release_u32(&worker->live, 1);
-  ck_assert_uint_eq(ended(XCHG_MEMORY), 1);
-  ck_assert_int_eq(batch->items[0].record.owned.fd, -1);
-  uint32_t served = 0;
-  for (int i = 0; i < 3; i++) {
-    char byte;
-    if (send(clients[i], "p", 1, MSG_NOSIGNAL) == 1 && recv(clients[i], &byte, 1, 0) == 1) {
-      served++;
-    }
+  pack(CONN_BATCH_MAX);
+  size_t at = 0;
+  for (uint32_t i = 0; i < batch->count; i++) {
+    struct conn_batch_item *item = &batch->items[i];
+    old[i] = *item;
+    ck_assert_ptr_null(conn_record_read(&item->record, batch->arena + at, item->size));
+    item->record.owned = old[i].record.owned;
+    item->wanted = i != 0;
+    at += item->size;
   }
-  ck_assert_uint_eq(served, 2);
-  end(3);
+  send_batch(CONN_BATCH_UNPACK);
+  for (uint32_t i = 0; i < batch->count; i++) {
+    ck_assert((batch->items[i].conn != NULL) == (i != 0));
+  }
+  send_batch(CONN_BATCH_SETTLE);
+  memcpy(batch->items, old, sizeof(old));
+  settle(true);
+  for (uint32_t i = 0; i < batch->count; i++) {
+    ck_assert_int_eq(batch->items[i].record.owned.fd, old[i].record.owned.fd);
+  }
+  close(batch->items[0].record.owned.fd); /* it was not unpacked */
+  atom_sub_release_u32(&worker->live, 1);
+  char byte;
+  int served = 0;
+  for (int i = 0; i < CLIENTS; i++) {
+    served += send(clients[i], "p", 1, MSG_NOSIGNAL) == 1 && recv(clients[i], &byte, 1, 0) == 1;
+  }
+  ck_assert_int_eq(served, CLIENTS - 1);
+  end(CLIENTS);
+}
+END_TEST
+
+static void note(struct xchg_conn *conn, void *argument) {
+  (void)conn;
+  atom_store_release_u32(argument, 1);
+}
+
+/* A posted call waits while connections are parked, and other connections are served. */
+START_TEST(tasks_wait) {
+  atom_u32 noted = 0;
+  begin(2);
+  batch->cursor = 0;
+  pack(1);
+  task_send(&worker->inbox, &posted_call_create(0, note, &noted)->task);
+  echo_once(clients[1]);
+  echo_once(clients[1]);
+  ck_assert_uint_eq(atom_load_acquire_u32(&noted), 0);
+  settle(false);
+  AWAIT(atom_load_acquire_u32(&noted) == 1);
+  end(2);
 }
 END_TEST
 
@@ -127,9 +151,7 @@ START_TEST(the_arena_limits_a_batch) {
   size_t size = batch->used;
   ck_assert_uint_eq(batch->count, 1);
   ck_assert_uint_eq(batch->items[0].size, size);
-  read_records();
-  send_batch(CONN_BATCH_UNPACK);
-  send_batch(CONN_BATCH_RESUME);
+  settle(false);
   batch->cursor = 0;
   batch->room = 4 * size; /* a record needs more room than it has bytes */
   uint32_t packed = 0;
@@ -139,55 +161,12 @@ START_TEST(the_arena_limits_a_batch) {
     ck_assert_uint_le(batch->used, batch->room);
     packed += batch->count;
     ck_assert(batch->over || packed < 3);
-    read_records();
-    send_batch(CONN_BATCH_UNPACK);
-    send_batch(CONN_BATCH_RESUME);
+    settle(false);
   }
   for (int i = 0; i < 3; i++) {
     echo_once(clients[i]);
   }
   end(3);
-}
-END_TEST
-
-/* In place of PACK: in one turn, a connection that waits for its turn goes and comes back. */
-static void there_and_back(struct conn_batch *unused, struct conn_ctx *ctx) {
-  static uint8_t bytes[65536];
-  (void)unused; /* the test has only one */
-  uint32_t slot = slab_next(ctx->reactor->slab, 0);
-  struct source *source = slab_at(ctx->reactor->slab, slot);
-  struct conn_batch_item *item = &batch->items[0];
-  struct conn_owned owned;
-  reactor_requeue(ctx->reactor, source);
-  ck_assert_uint_le(conn_record_room(conn_of(source)), sizeof(bytes));
-  size_t size = conn_pack(conn_of(source), bytes, &owned);
-  ck_assert_ptr_null(conn_record_read(&item->record, bytes, size));
-  item->record.owned = owned;
-  item->conn = conn_unpack(ctx, &item->record);
-  item->taken = item->conn != NULL;
-  batch->count = 1;
-}
-
-START_TEST(a_full_worker_has_a_slot) {
-  PREPARE("XCHG_EXCHANGE=echo", "XCHG_MAX_CONNECTIONS=1", "XCHG_UPGRADE=on");
-  const struct worker_setup setup = setup_of();
-  ck_assert_int_eq(worker_open(worker, &setup), 0);
-  ck_assert_int_eq(wake_open(&answers), 0);
-  batch = conn_batch_create(&answers);
-  ck_assert_ptr_nonnull(batch);
-  start();
-  clients[0] = hand_over_new();
-  echo_once(clients[0]);
-  conn_batch_clear(batch);
-  atom_store_relaxed_u32(&batch->answered, 0);
-  batch->run = there_and_back;
-  batch->task = (struct task){.kind = TASK_BATCH};
-  inbox_push_mpsc(&worker->inbox, &batch->task);
-  AWAIT(conn_batch_answered(batch));
-  ck_assert(batch->items[0].taken);
-  send_batch(CONN_BATCH_RESUME);
-  echo_once(clients[0]);
-  end(1);
 }
 END_TEST
 
@@ -210,9 +189,9 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {connections_come_back, 1},
-      {an_unwanted_record_is_closed, 1},
+      {connections_move, 1},
+      {tasks_wait, 1},
       {the_arena_limits_a_batch, 1},
-      {a_full_worker_has_a_slot, 1},
       {what_stays_ends_after_the_drain_timeout, 1},
   };
   return run_suite("conn_batch", tests, count_of(tests));

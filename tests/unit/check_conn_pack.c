@@ -226,7 +226,7 @@ START_TEST(test_unresumed_is_hidden) {
     reactor_dispatch(&fixture.reactor);
   }
   ck_assert_uint_eq(fixture.messages, 0);
-  conn_resume(conn, &record);
+  conn_resume(conn);
   packed_free(&packed);
   ck_assert_uint_ne(conn_id(conn), id);
   fixture_settle();

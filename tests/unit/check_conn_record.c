@@ -28,6 +28,8 @@ enum {
   PROXY_COMMAND = 26,
   PROXY_ANNOUNCED = 27,
   PROXY_OPENED = 0x801c,
+  STATE_VERSION = 0x8020,
+  SAVED = 0x8021,
 };
 #define UNKNOWN 1000
 
@@ -189,6 +191,8 @@ static const struct {
     {PROXY_ACCEPTS, 256},
     {PROXY_ANNOUNCED, 2},
     {PROXY_OPENED, 2},
+    {STATE_VERSION, UINT64_C(1) << 32},
+    {SAVED, 1}, /* without a version */
 };
 
 START_TEST(test_invalid_values) {
@@ -249,6 +253,24 @@ START_TEST(test_groups) {
   make();
   put_bytes(GROUPS, groups, CONN_RECORD_GROUP);
   expect_refused();
+}
+END_TEST
+
+/* What a handler has saved. */
+START_TEST(test_saved) {
+  static uint8_t bytes[CONN_RECORD_SAVED + XCHG_SAVE_MAX + 1];
+  static const size_t sizes[] = {0, 1, XCHG_SAVE_MAX};
+  struct conn_record record;
+  for (size_t i = 0; i < count_of(sizes); i++) {
+    size_t size = conn_record_put_saved(bytes, 3, sizes[i]);
+    ck_assert_uint_eq(size, sizes[i] == 0 ? FIELD_NUMBER : CONN_RECORD_SAVED + sizes[i]);
+    ck_assert_ptr_null(conn_record_read(&record, bytes, size));
+    ck_assert_uint_eq(record.state_version, 3);
+    ck_assert_uint_eq(record.saved.size, sizes[i]);
+    ck_assert_ptr_eq(record.saved.data, sizes[i] == 0 ? NULL : bytes + CONN_RECORD_SAVED);
+  }
+  size_t size = conn_record_put_saved(bytes, 3, XCHG_SAVE_MAX + 1);
+  ck_assert_ptr_nonnull(conn_record_read(&record, bytes, size));
 }
 END_TEST
 
@@ -353,7 +375,7 @@ static void serve(const struct conn_record *read) {
   if (conn == NULL) {
     close(fds[0]);
   } else {
-    conn_resume(conn, &record);
+    conn_resume(conn);
     client_write(fds[1], "abc\0", 4);
     other_turn();
     other_turn();
@@ -428,6 +450,7 @@ int main(void) {
                                      {test_fields_twice, 1},
                                      {test_bytes_in_the_wrong_state, 1},
                                      {test_groups, 1},
+                                     {test_saved, 1},
                                      {test_addresses, 1},
                                      {test_proxy, 1},
                                      {test_scanned, 1},

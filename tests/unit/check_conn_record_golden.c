@@ -107,7 +107,7 @@ START_TEST(test_golden_records) {
   record.owned = (struct conn_owned){.fd = fds[1], .ip_slot = NO_IP_SLOT};
   struct xchg_conn *conn = conn_unpack(&fixture.ctx, &record);
   ck_assert_ptr_nonnull(conn);
-  conn_resume(conn, &record);
+  conn_resume(conn);
   fixture.accepted++;
   fixture.opens += states[state].opens ? 0 : 1;
   size_t answer = convert(text, states[state].answer);

@@ -79,7 +79,7 @@ END_TEST
 /* Two plug-ins with the same entry can be loaded at the same time. */
 START_TEST(names_stay_in_the_object) {
   ck_assert_ptr_nonnull(open_beside("plugin/good.so"));
-  ck_assert_ptr_null(dlsym(RTLD_DEFAULT, "xchg_plugin_0"));
+  ck_assert_ptr_null(dlsym(RTLD_DEFAULT, "xchg_plugin_1"));
   struct plugin second;
   ck_assert_ptr_null(plugin_open(&second, beside("plugin/no_handler.so"), why, sizeof(why)));
   plugin_close(&second);
@@ -89,7 +89,7 @@ END_TEST
 
 START_TEST(another_version_is_refused) {
   expect_refusal("plugin/no_entry.so",
-                 "has no entry xchg_plugin_0: no plug-in, or built for another version of xchg");
+                 "has no entry xchg_plugin_1: no plug-in, or built for another version of xchg");
 }
 END_TEST
 
@@ -99,6 +99,20 @@ START_TEST(another_size_is_refused) {
            "its handler has %zu bytes, not %zu: built against another version of xchg.h",
            sizeof(struct xchg_handler) - 8, sizeof(struct xchg_handler));
   expect_refusal("plugin/other_size.so", sentence);
+}
+END_TEST
+
+/* A handler of version 0 ends before state_version, and what it lacks is 0. */
+START_TEST(version_0_is_loaded) {
+  const struct xchg_handler *handler = open_beside("plugin/version_0.so");
+  ck_assert_msg(handler != NULL, "%s", why);
+  ck_assert_uint_eq(handler->size, sizeof(*handler));
+  ck_assert_int_eq(handler->frame.kind, XCHG_FRAME_LINE);
+  ck_assert(handler->on_message != NULL && handler->on_close != NULL);
+  ck_assert_uint_eq(handler->state_version, 0);
+  ck_assert(handler->on_save == NULL && handler->on_restore == NULL && handler->on_gone == NULL);
+  ck_assert(!handler->together);
+  close_plugin();
 }
 END_TEST
 
@@ -153,6 +167,7 @@ int main(void) {
       {names_stay_in_the_object, 1},
       {another_version_is_refused, 1},
       {another_size_is_refused, 1},
+      {version_0_is_loaded, 1},
       {no_handler_is_refused, 1},
       {unresolved_calls_are_refused_at_once, 1},
       {a_file_that_is_no_object_is_refused, 1},

@@ -67,26 +67,49 @@ START_TEST(test_cancelled_while_requeued) {
 }
 END_TEST
 
-/* It cannot be found. Shown again, it has another key in the same slot. */
+/* It cannot be found, its timer is cancelled, and its turn waits until it is shown. */
 START_TEST(test_hidden) {
   struct source *source = take();
   uint64_t key = source->key;
   uint32_t slot = source_slot(&reactor, source);
+  ck_assert(source_is_live(&reactor, source));
+  reactor_arm(&reactor, source, reactor.now_ns);
+  reactor_requeue(&reactor, source);
   reactor_hide(&reactor, source);
-  ck_assert_uint_eq(source_generation(&reactor, source), 0);
-  ck_assert_ptr_null(reactor_find(&reactor, key));
-  ck_assert_ptr_null(reactor_find(&reactor, source->key));
-  reactor_show(&reactor, source);
-  ck_assert_uint_ne(source->key, key);
+  ck_assert(!source_is_live(&reactor, source));
   ck_assert_uint_eq(source_slot(&reactor, source), slot);
-  ck_assert_ptr_eq(reactor_find(&reactor, source->key), source);
   ck_assert_ptr_null(reactor_find(&reactor, key));
+  turn();
+  ck_assert_uint_eq(turns, 0);
+  ck_assert(!source->queued);
+  ck_assert_ptr_null(reactor_reap(&reactor));
+  reactor_show(source);
+  ck_assert_uint_eq(source->key, key);
+  ck_assert(source_is_live(&reactor, source));
+  ck_assert_ptr_eq(reactor_find(&reactor, key), source);
+  reactor_requeue(&reactor, source);
+  turn();
+  ck_assert_uint_eq(turns, 1);
   reactor_cancel(&reactor, source);
 }
 END_TEST
 
+/* It is cancelled while it is hidden and has asked for a turn: the next dispatch frees it. */
+START_TEST(test_hidden_and_cancelled) {
+  struct source *source = take();
+  reactor_requeue(&reactor, source);
+  reactor_hide(&reactor, source);
+  reactor_cancel(&reactor, source);
+  ck_assert_uint_eq(slab.used, 1);
+  turn();
+  ck_assert_uint_eq(turns, 0);
+}
+END_TEST
+
 int main(void) {
-  const struct suite_test tests[] = {
-      {test_cancelled_at_once, 1}, {test_cancelled_while_requeued, 1}, {test_hidden, 1}};
+  const struct suite_test tests[] = {{test_cancelled_at_once, 1},
+                                     {test_cancelled_while_requeued, 1},
+                                     {test_hidden, 1},
+                                     {test_hidden_and_cancelled, 1}};
   return run_suite_fixture("reactor_cancel", tests, count_of(tests), set_up, tear_down);
 }

@@ -205,7 +205,8 @@ START_TEST(a_batch_is_taken_late) {
   uint32_t count = under_way();
   ck_assert_int_eq(pass_deadline(), GIVER_FAILED);
   ck_assert_str_eq(giver.why, "the new process does not take connections");
-  giver_stop(&giver, giver.why);
+  const char *why = giver.why;
+  giver_stop(&giver, why);
   ck_assert_uint_eq(under_way(), count);
   answer();
   hear();
@@ -215,7 +216,7 @@ START_TEST(a_batch_is_taken_late) {
   struct upgrade_left left;
   ck_assert(giver_left(&giver, 0, &left) && !giver_left(&giver, 1, &left));
   ck_assert_uint_eq(left.count, CLIENTS - count);
-  ck_assert_str_eq(left.reason, giver.why);
+  ck_assert_str_eq(left.reason, why);
   tear_down(CLIENTS, CLIENTS - (int)count);
 }
 END_TEST

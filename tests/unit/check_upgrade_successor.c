@@ -53,7 +53,7 @@ static void introduce(const char *why) {
   static struct config config;
   static struct config_facts facts;
   ck_assert_int_eq(successor_hear(&successor), 0);
-  ck_assert_int_eq(successor_introduce(&successor, &config, &facts, false), -1);
+  ck_assert_int_eq(successor_introduce(&successor, &config, &facts, NULL), -1);
   ck_assert_str_eq(successor.why, why);
 }
 

@@ -3,8 +3,8 @@
  */
 #include "core/xchg.h"
 
-const struct xchg_handler *xchg_plugin_1(void);
+const struct xchg_handler *xchg_plugin_2(void);
 
 static const struct xchg_handler handler = {.size = sizeof(handler)};
 
-const struct xchg_handler *xchg_plugin_1(void) { return &handler; }
+const struct xchg_handler *xchg_plugin_2(void) { return &handler; }
