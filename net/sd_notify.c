@@ -120,14 +120,17 @@ void sd_notify_send(struct sd_notify *notify, const char *state, struct log *log
   if (notify->fd == -1) {
     return;
   }
-  int i = 0;
-  while (notify->pending[i] != NULL && notify->pending[i] != state) {
-    i++;
-    assert(i < SD_NOTIFY_PENDING_MAX);
+  int others = 0;
+  for (int i = 0; i < SD_NOTIFY_PENDING_MAX; i++) {
+    const char *pending = notify->pending[i];
+    if (pending != NULL && pending != state) {
+      notify->pending[others++] = pending;
+    }
   }
-  notify->pending[i] = state;
+  assert(others < SD_NOTIFY_PENDING_MAX);
+  notify->pending[others] = state;
   sd_notify_retry(notify, log);
-  if (notify->pending[i] == state && !notify->delayed) {
+  if (sd_notify_pending(notify) && !notify->delayed) {
     notify->delayed = true;
     log_state(log, LOG_WARN, "NOTIFY_SOCKET is full: sending later", state, 0);
   }

@@ -32,8 +32,8 @@ void sd_notify_close(struct sd_notify *notify);
 
 /**
  * sd_notify_send(notify, state, log):
- * Send ${state}, or keep it as pending, once: the text must stay until sd_notify_pending is false.
- * A delay and a failure are logged.
+ * Send ${state}, or keep it as pending, once and behind all others.  The text must stay until
+ * sd_notify_pending is false.  A delay and a failure are logged.
  */
 void sd_notify_send(struct sd_notify *notify, const char *state, struct log *log);
 

@@ -161,7 +161,7 @@ static int run_logged(struct daemon *d) {
   }
   config_warn(&d->config, d->environment, &d->facts, &d->log);
   service_open(&d->service, d->environment, &d->log);
-  if (successor_is(&d->successor) && d->successor.child == 0) {
+  if (successor_is(&d->successor)) {
     service_set_upgrading(&d->service);
   }
   int code = SERVER_OSERR;

@@ -129,17 +129,14 @@ static void obey_signal(struct serve *s, enum signals_what what) {
   }
 }
 
-/*
- * Read one signal.  Until COMMIT the old process answers what is not a stop.  In a return this
- * process has the id of the server, so it answers.
- */
+/* Read one signal.  Until COMMIT the process with the id of the server answers all but a stop. */
 static void read_signal(struct serve *s) {
   struct upgrade_successor *successor = s->setup.successor;
   enum signals_what what = signals_next(s->setup.signals);
   successor_tend(successor); /* COMMIT may have come before the signal */
   if (what == SIGNALS_STATS && successor_waits(successor)) {
-    s->report_waits = successor->child != 0; /* until the totals are here */
-  } else if (what == SIGNALS_STOP || successor->child != 0 || !successor_waits(successor)) {
+    s->report_waits = successor_returns(successor); /* until the totals are here */
+  } else if (what == SIGNALS_STOP || successor_returns(successor) || !successor_waits(successor)) {
     obey_signal(s, what);
   }
 }
@@ -194,9 +191,10 @@ static int patience_ms(const struct serve *s) {
   return (int)min_u64(ms, INT32_MAX);
 }
 
-/* Until COMMIT the manager listens to the old process.  A return is not its concern. */
+/* Until COMMIT the manager listens to the old process.  After a return READY=1 awaits its end. */
 static void tend_service(struct serve *s) {
-  bool upgrades = upgrade_running(&s->upgrade) && !s->upgrade.returns;
+  bool upgrades = successor_returns(s->setup.successor) ||
+                  (upgrade_running(&s->upgrade) && !s->upgrade.returns);
   enum service_phase phase = s->drains  ? SERVICE_DRAINING
                              : s->begun ? SERVICE_DELAYED
                              : upgrades ? SERVICE_UPGRADING
@@ -214,12 +212,6 @@ static void obey_commands(struct serve *s) {
   if (!s->begun && !s->stop_waits && admin_server_drain_asked(s->admin) && !stop_must_wait(s)) {
     begin_stop(s, s->setup.config->drain_delay_ns);
   }
-}
-
-/* Another process is the server.  What has stayed ends after the drain timeout. */
-static void begin_leaving(struct serve *s) {
-  s->begun = true;
-  count_down(s);
 }
 
 /* The old process comes back.  No request is read until that is over. */
@@ -259,7 +251,8 @@ static void tend_upgrade(struct serve *s) {
   s->upgrade_ns = upgrade_tend(&s->upgrade);
   admin_server_set_upgrading(s->admin, upgrade_running(&s->upgrade));
   if (upgrade_left(&s->upgrade) && !left) {
-    begin_leaving(s);
+    s->begun = true;
+    count_down(s); /* for what has stayed */
   }
   if (upgrade_left(&s->upgrade) && upgrade_admin_left(&s->upgrade)) {
     admin_server_end(s->admin); /* it counts no more; the new process has an endpoint */

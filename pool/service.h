@@ -1,7 +1,9 @@
 /*
  * service: reports to a service manager at NOTIFY_SOCKET (sd_notify(3)).
  *
- *   READY=1              when the server listens, and when an upgrade is over
+ *   READY=1              when the server listens, when the child of an upgrade is the server, and
+ *                        when the upgrade is over.  The manager may refuse that of the child, if
+ *                        MAINPID= is still pending
  *   RELOADING=1          when an upgrade begins
  *   STATUS=              when the phase changes, and every SERVICE_STATUS_NS
  *   WATCHDOG=1           every quarter of WATCHDOG_USEC, while no thread is stalled (pool/stall)
@@ -46,7 +48,7 @@ struct service {
 void service_open(struct service *service, const char *const *environment, struct log *log);
 void service_close(struct service *service);
 
-/** This process is the child of an upgrade: READY=1 will say that the upgrade is over. */
+/** This process is the new one of an upgrade: READY=1 will say that the upgrade is over. */
 static inline void service_set_upgrading(struct service *service) {
   service->phase = SERVICE_UPGRADING;
 }

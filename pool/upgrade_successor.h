@@ -123,6 +123,13 @@ static inline bool successor_is_connected(const struct upgrade_successor *s) {
   return s->channel.fd != -1;
 }
 
+/**
+ * Has this process, which has the id of the server, come back from an upgrade to a living child?
+ */
+static inline bool successor_returns(const struct upgrade_successor *s) {
+  return s->child != 0 && s->channel.fd != -1;
+}
+
 /** Is this process the new one of an upgrade, whether it is over or not? */
 static inline bool successor_is(const struct upgrade_successor *s) {
   return s->state != SUCCESSOR_NONE;

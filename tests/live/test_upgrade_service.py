@@ -1,14 +1,16 @@
 """Goal: a service manager and a client of the admin endpoint see one server through an upgrade, and the endpoint says that one runs."""
 
 import json
+import re
 import signal
+import time
 import unittest
 
 from endpoint import Asker
 from supervisor import Supervised, tcp_listener, unix_listener
 from test_upgrade_signals import HOLDER
 from upgrade import MODE, PausedTest, Upgradable, UpgradeEndpoint, UpgradeTest, exchange, lives
-from xchgd import LIMIT, is_closed, receive_exactly, run
+from xchgd import is_closed, receive_exactly, run
 
 
 class UpgradeSupervised(Upgradable, Supervised):
@@ -16,54 +18,74 @@ class UpgradeSupervised(Upgradable, Supervised):
         """Messages that a manager with NotifyAccess=main refuses."""
         return [text for _, text in self.states if "may not send" in text]
 
+    def reports(self):
+        """The messages that change what the manager knows, without the time of a reload."""
+        return [text.split("\nMONOTONIC_USEC=")[0] for _, text in self.states if re.match("READY|RELOADING|MAINPID|STOPPING", text)]
+
 
 class Manager(UpgradeTest):
     def test_process_id(self):
-        """MAINPID= comes before anything that the new process reports; it then sends status and watchdog."""
+        """MAINPID= comes before anything that the child reports, and again before the server has its old process id.
+
+        For the manager the upgrade is a reload: it begins before the child starts, and ends when the child is the server. When the
+        child has ended, the process with the id of the server says so again, then it sends status and watchdog.
+        """
         server = self.server(UpgradeSupervised, watchdog=1, XCHG_WORKERS="1", XCHG_MAX_CONNECTIONS="100")
         self.clients(server, 5)
+        expected = ["READY=1"]
         for _ in range(3):
+            before = time.monotonic()
             child = server.upgrade()["child"]
-            begin = server.wait_state(f"MAINPID={child}")
-            server.wait_state("STATUS=serving 5 of 100 connections, 1 worker", after=begin)
-            server.wait_state("WATCHDOG=1", after=begin)
+            end = server.wait_state(f"MAINPID={server.pid}", after=before)
+            server.wait_state("STATUS=serving 5 of 100 connections, 1 worker", after=end)
+            server.wait_state("WATCHDOG=1", after=end)
+            begin = server.values("MONOTONIC_USEC")[-1][1]
+            self.assertTrue(before <= int(begin) / 1e6 + 1e-6 <= end, begin)
+            expected += ["RELOADING=1", f"MAINPID={child}", "READY=1", f"MAINPID={server.pid}", "READY=1"]
         server.end()
         server.wait_state("STOPPING=1")
-        self.assertEqual((len(server.values("MAINPID")), len(server.messages_with("READY=1")), server.refused()), (3, 1, []))
+        self.assertEqual((server.reports(), server.refused()), ([*expected, "STOPPING=1"], []))
 
     def test_connections_that_stay(self):
-        """The old process reports nothing while it serves them."""
+        """The old process reports nothing while it serves them, and comes back when they have ended."""
         server = self.server(UpgradeSupervised, watchdog=0.4, XCHG_HANDLER=HOLDER, XCHG_EXCHANGE=None)
         with server.connect() as client:
             self.assertEqual(receive_exactly(client, 6), b"hello\n")
             server.signal(signal.SIGUSR2)
-            server.followed(None)
+            server.followed_to_child(None)
             after = server.wait_state(f"MAINPID={server.now}")
             for _ in range(5):
                 after = server.wait_state("WATCHDOG=1", after=after)
-            self.assertIsNone(server.process.poll())
+            self.assertEqual(server.messages("returning"), [])
             client.sendall(b"x\n")
             self.assertEqual(receive_exactly(client, 2), b"x\n")
-        self.assertEqual(server.process.wait(LIMIT), 0)
+        server.returned()
+        after = server.wait_state(f"MAINPID={server.pid}")
+        server.wait_state("WATCHDOG=1", after=after)
         server.end()
         self.assertEqual(server.refused(), [])
 
     def test_full_queue(self):
-        """The old process does not end before the manager knows the new one."""
+        """Neither process gives up its place before the manager knows the other one, and the reload ends for the manager.
+
+        READY=1 of the child may come before MAINPID= of the old process, and is refused then.
+        """
         server = self.server(UpgradeSupervised, reading=False)
         client, = self.clients(server, 1)
         server.wait_full()
         server.signal(signal.SIGUSR2)
-        server.followed(None)
-        line = server.wait_for(lambda _: [fields for fields in server.messages("NOTIFY_SOCKET is full: sending later") if "MAINPID" in fields["state"]])
-        self.assertEqual(line[0]["state"], f"MAINPID={server.now}")
+        child = server.followed_to_child(None)["child"]
+        server.wait_line("NOTIFY_SOCKET is full: sending later")
         exchange(client, b"served")
-        self.assertIsNone(server.process.poll())
+        self.assertEqual(server.messages("returning"), [])
         server.read()
-        server.wait_state(f"MAINPID={server.now}")
-        self.assertEqual(server.process.wait(LIMIT), 0)
+        server.returned()
+        server.wait_state(f"MAINPID={server.pid}")
+        exchange(client, b"served")
         server.end()
-
+        server.wait_state("STOPPING=1")
+        begin, end = ["READY=1", "RELOADING=1", f"MAINPID={child}"], [f"MAINPID={server.pid}", "READY=1", "STOPPING=1"]
+        self.assertIn(server.reports(), (begin + end, [*begin, "READY=1", *end]))
 
     def test_reload(self):
         """As the units of docs/deploy/systemd: systemd passes the sockets, and a reload runs xchgd --upgrade without them."""
@@ -76,7 +98,7 @@ class Manager(UpgradeTest):
                 result = run("--upgrade", XCHG_UPGRADE=at, XCHG_EXCHANGE="echo", XCHG_SANDBOX=MODE, XCHG_WORKERS=workers, **settings)
                 self.assertEqual((result.returncode, result.stderr), (0, ""))
                 server.followed()
-                server.wait_state(f"MAINPID={server.now}")
+                server.wait_state(f"MAINPID={server.pid}")
                 exchange(client, b"served")
                 self.clients(server, 1)
                 with Asker(server.connect(address=f"unix:{admin}")) as asker:
@@ -85,16 +107,30 @@ class Manager(UpgradeTest):
         self.assertEqual(server.refused(), [])
 
 
-class TurnedBack(PausedTest):
-    def test_manager(self):
-        """It hears nothing of the new process, and the old one goes on."""
+class Paused(PausedTest):
+    def test_watchdog(self):
+        """The child sends it while connections return, however long that takes."""
+        server, _, child = self.at_point("parent", 4, "pause", clients=5, kind=UpgradeSupervised, watchdog=0.2)
+        after = server.wait_state(f"MAINPID={child}")
+        for _ in range(8):
+            after = server.wait_state("WATCHDOG=1", after=after)
+        self.go_on()
+        server.followed()
+        after = server.wait_state(f"MAINPID={server.pid}")
+        for _ in range(2):
+            after = server.wait_state("WATCHDOG=1", after=after)
+        server.end()
+        self.assertEqual(server.refused(), [])
+
+    def test_turned_back(self):
+        """The manager hears nothing of the new process, and the old one goes on. The reload is over."""
         server = self.paused("new 9 1 crash", UpgradeSupervised, watchdog=0.4)
         self.clients(server, 5)
         server.signal(signal.SIGUSR2)
         server.turned_back()
         after = server.wait_state("WATCHDOG=1", after=server.wait_state("WATCHDOG=1"))
         server.wait_state("WATCHDOG=1", after=after)
-        self.assertEqual((server.values("MAINPID"), server.refused()), ([], []))
+        self.assertEqual((server.reports(), server.refused()), (["READY=1", "RELOADING=1", "READY=1"], []))
 
     def test_endpoint(self):
         """The state is `upgrading`, and the server is ready."""
@@ -125,12 +161,15 @@ class Admin(UpgradeTest):
         with server.unix_asker() as asker:
             self.assertEqual(asker.ask("/readyz").status, 200)
             server.signal(signal.SIGUSR2)
-            server.followed(None)
+            server.followed_to_child(None)
             self.assertTrue(is_closed(asker.socket))
-        self.assertEqual(server.metric("xchg_connections_open"), 1)
-        self.assertIsNone(server.process.poll())  # it serves what has stayed
-        client.close()
-        self.assertEqual(server.process.wait(LIMIT), 0)
+        self.assertEqual(server.metric("xchg_connections_open"), 1)  # the old process serves it
+        with server.unix_asker() as asker:
+            self.assertEqual(asker.ask("/readyz").status, 200)
+            client.close()
+            server.returned()
+            self.assertTrue(is_closed(asker.socket))
+        self.assertEqual(server.metric("xchg_connections_open"), 0)
         server.end()
 
 

@@ -69,17 +69,26 @@ class Upgradable:
 
     def followed(self):
         """Wait for msg=upgraded, msg=returned and the end of the child. Return: the fields of msg=upgraded."""
-        fields = self.wait_line("upgraded", self.upgrades)
-        back = self.wait_line("returned", self.returns)
+        fields, pid = self.wait_line("upgraded", self.upgrades), self.pid
         self.upgrades += 1
-        self.returns += 1
-        if (fields["pid"], fields["child"]) != (back["pid"], back["child"]) or int(back["pid"]) != self.pid:
+        back = self.returned()
+        if (fields["pid"], fields["child"]) != (back["pid"], back["child"]) or int(fields["pid"]) != pid:
             raise AssertionError(f"{fields} and {back} are of different processes")
+        return fields
+
+    def returned(self):
+        """Wait for msg=returned and the end of the child. Return: its fields."""
+        fields = self.wait_line("returned", self.returns)
+        self.returns += 1
         self.wait_end(int(fields["child"]))
+        self.now = None if int(fields["pid"]) == self.process.pid else int(fields["pid"])
         return fields
 
     def followed_to_child(self, expect=0):
-        """Wait for msg=upgraded and, if ${expect} is not None, for the end of the old process; the child is the server. Return: the fields."""
+        """Wait for msg=upgraded and, if ${expect} is not None, for the end of the old process; the child is the server. Return: the fields.
+
+        With None the old process may come back: returned().
+        """
         fields = self.wait_line("upgraded", self.upgrades)
         self.upgrades += 1
         old, self.now = self.pid, int(fields["child"])

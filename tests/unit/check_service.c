@@ -8,6 +8,8 @@
 #include "pool/stall.h"
 #include "tests/fixtures/server_fixture.h"
 
+#include <inttypes.h>
+
 static struct service service;
 static struct log logger;
 static struct config *config; /* of the server */
@@ -63,6 +65,17 @@ static void expect(const char *expected) {
 
 static uint64_t tend(enum service_phase phase, uint64_t until_ns) {
   return service_tend(&service, server, phase, until_ns);
+}
+
+/* The manager's next message says that an upgrade begins. */
+static void expect_reloading(uint64_t since_ns) {
+  uint64_t usec;
+  ssize_t got = recv(manager, message, sizeof(message) - 1, 0);
+  ck_assert_int_ne(got, -1);
+  message[got] = 0;
+  ck_assert_int_eq(sscanf(message, "RELOADING=1\nMONOTONIC_USEC=%" SCNu64, &usec), 1);
+  ck_assert_uint_ge(usec, since_ns / NS_PER_US);
+  ck_assert_uint_le(usec, sys_now_ns() / NS_PER_US);
 }
 
 #define SERVING "STATUS=serving 0 of 100 connections, 2 workers"
@@ -167,7 +180,11 @@ static void set_turn(uint64_t turn_ns) {
 START_TEST(watchdog_of_a_stalled_thread) {
   enum service_phase phase = (enum service_phase)_i;
   open_service("WATCHDOG_USEC=60000000", NULL);
-  tend(phase, sys_now_ns());
+  uint64_t begin_ns = sys_now_ns();
+  tend(phase, begin_ns);
+  if (phase == SERVICE_UPGRADING) {
+    expect_reloading(begin_ns);
+  }
   expect("WATCHDOG=1");
   ck_assert_int_gt(recv(manager, message, sizeof(message), 0), 0); /* the status */
   set_turn(sys_now_ns() - 31 * NS_PER_S);
@@ -222,6 +239,53 @@ START_TEST(a_full_queue) {
 }
 END_TEST
 
+/* An upgrade is a reload, whether it succeeds or not. */
+START_TEST(an_upgrade) {
+  open_service(NULL, NULL);
+  tend(SERVICE_SERVING, NEVER);
+  expect(SERVING);
+  uint64_t begin_ns = sys_now_ns();
+  tend(SERVICE_UPGRADING, NEVER);
+  expect_reloading(begin_ns);
+  expect(SERVING ", upgrading");
+  tend(SERVICE_UPGRADING, NEVER);
+  expect(NULL);
+  tend(SERVICE_SERVING, NEVER);
+  expect("READY=1");
+  expect(SERVING);
+  expect(NULL);
+}
+END_TEST
+
+/* The new process of an upgrade says nothing of a begin. */
+START_TEST(the_end_of_an_upgrade) {
+  open_service(NULL, NULL);
+  service_set_upgrading(&service);
+  tend(SERVICE_UPGRADING, NEVER);
+  expect(SERVING ", upgrading");
+  tend(SERVICE_SERVING, NEVER);
+  expect("READY=1");
+  expect(SERVING);
+}
+END_TEST
+
+/* The last state that the manager gets is the present one. */
+START_TEST(an_upgrade_while_the_queue_is_full) {
+  open_service(NULL, NULL);
+  fill();
+  service_ready(&service);
+  uint64_t begin_ns = sys_now_ns();
+  tend(SERVICE_UPGRADING, NEVER);
+  tend(SERVICE_SERVING, NEVER);
+  empty();
+  service.status_at_ns = 0;
+  tend(SERVICE_SERVING, NEVER);
+  expect_reloading(begin_ns);
+  expect("READY=1");
+  expect(SERVING);
+}
+END_TEST
+
 /* MAINPID= is kept until there is room; it is the last message of this process. */
 START_TEST(another_process_is_the_server) {
   bool full = _i == 1;
@@ -272,10 +336,16 @@ START_TEST(the_manager_ends) {
 END_TEST
 
 int main(void) {
-  const struct suite_test tests[] = {
-      {without_a_manager_nothing_is_due, 1}, {states_and_status, 1},
-      {status_of_other_models, 1},           {watchdog_variables, count_of(watchdogs)},
-      {watchdog_of_a_stalled_thread, 4},     {a_full_queue, 1},
-      {another_process_is_the_server, 2},    {the_manager_ends, 1}};
+  const struct suite_test tests[] = {{without_a_manager_nothing_is_due, 1},
+                                     {states_and_status, 1},
+                                     {status_of_other_models, 1},
+                                     {watchdog_variables, count_of(watchdogs)},
+                                     {watchdog_of_a_stalled_thread, 4},
+                                     {a_full_queue, 1},
+                                     {an_upgrade, 1},
+                                     {the_end_of_an_upgrade, 1},
+                                     {an_upgrade_while_the_queue_is_full, 1},
+                                     {another_process_is_the_server, 2},
+                                     {the_manager_ends, 1}};
   return run_suite_fixture("service", tests, count_of(tests), set_up, tear_down);
 }
