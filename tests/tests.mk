@@ -164,7 +164,7 @@ $(B)/examples/%: docs/examples/%.c $(EXAMPLE_LIBRARY) $(B)/.flags $(B)/.flags-li
 $(B)/examples/nats $(B)/examples/nats.so: docs/examples/nats_bridge.c docs/examples/nats_bridge.h
 -include $(EXAMPLES:%=%.d)
 
-LIVE_PROGRAMS = $(SHUFFLE) $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c))
+LIVE_PROGRAMS = $(SHUFFLE) $(patsubst %.c,$(B)/%,$(wildcard tests/live/*.c)) $(patsubst %.c,$(B)/%.so,$(wildcard tests/live/plugin/*.c)) $(B)/tests/plugin/version_0.so
 $(B)/tests/live/%: $(B)/obj/tests/live/%.o $(EXAMPLE_LIBRARY) $(B)/.flags-link
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(XLDFLAGS) -o $@ $(filter %.o %.a,$^) -ldl

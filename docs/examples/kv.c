@@ -13,10 +13,10 @@
  * rest        A long get stops at PENDING_MAX_BYTES, pauses, and goes on in on_drain.
  * reference   The table and each xchg_send_ref hold one. The last frees the item.
  *
- * Answers to commands that arrive together leave together, which is the engine's work. The hash has
- * a random seed, because clients choose the keys and must not be able to fill one bucket. When the
- * memory (KV_MEMORY_MIB, default 64) is full, a set is refused and nothing is evicted. The next get
- * of its key removes an expired item. With XCHG_MODEL=fork each client has its own store.
+ * The hash has a random seed, because clients choose the keys and must not be able to fill one
+ * bucket. When the memory (KV_MEMORY_MIB, default 64) is full, a set is refused. The next get of
+ * its key removes an expired item. With XCHG_MODEL=fork each client has its own store. In a live
+ * upgrade clients stay with the old process, which has their values. New ones get an empty store.
  */
 #include <xchg.h>
 

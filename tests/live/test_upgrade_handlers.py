@@ -1,0 +1,205 @@
+"""Goal: connections of a handler that saves its state move to the new process, and the others stay until they end.
+
+The handler is tests/live/plugin/saving.c. Exactly one of on_close and on_gone follows each on_open and on_restore, over all processes.
+"""
+
+import os
+import signal
+import threading
+import unittest
+
+from upgrade import UpgradeTest
+from xchgd import LIMIT, PROGRAM, SLOW, is_closed, numbers, receive_exactly
+
+FOLDER = os.path.dirname(PROGRAM)
+SAVING = os.path.join(FOLDER, "tests/live/plugin/saving.so")
+VERSION_0 = os.path.join(FOLDER, "tests/plugin/version_0.so")
+SHUFFLED = os.path.join(FOLDER, "xchgd-shuffle")
+
+
+def ask(client, line, answer):
+    client.sendall(line.encode() + b"\n")
+    expect(client, answer)
+
+
+def expect(client, answer):
+    got = receive_exactly(client, len(answer) + 1).decode()
+    if got != answer + "\n":
+        raise AssertionError(f"{got!r} in place of {answer!r}")
+
+
+class HandlerTest(UpgradeTest):
+    def saving(self, **variables):
+        return self.server(XCHG_HANDLER=SAVING, XCHG_EXCHANGE=None, **variables)
+
+    def visitors(self, server, names):
+        found = []
+        for name in names:
+            client = server.connect()
+            self.addCleanup(client.close)
+            ask(client, f"name {name}", "ok")
+            found.append(client)
+        return found
+
+    def end(self, server):
+        """Stop ${server}. Return: how often each callback was called, in all processes."""
+        server.end()
+        calls = [numbers(line) for line in server.messages("calls")]
+        sums = {name: sum(call[name] for call in calls) for name in ("opened", "restored", "closed", "gone", "saved")}
+        self.assertEqual(sums["opened"] + sums["restored"], sums["closed"] + sums["gone"])
+        self.assertEqual(sums["restored"], sums["gone"])
+        for call in calls:
+            self.assertEqual(call["opened"] + call["restored"], call["closed"] + call["gone"])
+        return sums
+
+
+class Moves(HandlerTest):
+    def test_state_moves(self):
+        server = self.saving(XCHG_WORKERS="2")
+        clients = self.visitors(server, [f"n{i}" for i in range(100)])
+        for i in range(3):
+            fields = numbers(server.upgrade())
+            self.assertEqual((fields["moved"], fields["stayed"]), (100, 0))
+            for k, client in enumerate(clients):
+                ask(client, "who", f"n{k} {i + 2}")
+        sums = self.end(server)
+        self.assertEqual((sums["opened"], sums["gone"], sums["saved"]), (100, 600, 600))
+
+    def test_groups_and_timers_move(self):
+        server = self.saving(XCHG_WORKERS="2")
+        clients = self.visitors(server, [f"n{i}" for i in range(20)])
+        for client in clients:
+            ask(client, "join", "ok")
+        clients[0].sendall(f"timer {round(1500 * SLOW)}\n".encode())
+        ask(clients[0], "pub first", "first")
+        server.upgrade()
+        clients[5].sendall(b"pub second\n")
+        for client in clients[1:]:
+            expect(client, "first")
+            expect(client, "second")
+        self.assertEqual(sorted((receive_exactly(clients[0], 13)).split()), [b"second", b"timer"])
+        self.end(server)
+
+    def test_half_a_message(self):
+        server = self.saving()
+        client, = self.visitors(server, ["half"])
+        client.sendall(b"w")
+        server.stats()
+        server.upgrade()
+        ask(client, "ho", "half 2")
+        self.end(server)
+
+    def test_under_load(self):
+        """Clients loop while upgrades follow each other: no line is lost, and none is answered twice."""
+        server = self.saving(XCHG_WORKERS="2")
+        clients = self.visitors(server, [f"n{i}" for i in range(8)])
+        over, failures = threading.Event(), []
+
+        def loop(client, name):
+            lines = 1
+            try:
+                while not over.is_set():
+                    lines += 1
+                    ask(client, "who", f"{name} {lines}")
+            except (OSError, AssertionError) as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=loop, args=(client, f"n{i}")) for i, client in enumerate(clients)]
+        for thread in threads:
+            thread.start()
+        for _ in range(5):
+            self.assertEqual(server.upgrade()["moved"], "8")
+        over.set()
+        for thread in threads:
+            thread.join(LIMIT)
+        self.assertEqual(failures, [])
+        self.end(server)
+
+    def test_shuffled(self):
+        """Workers give connections to each other all the time."""
+        server = self.saving(program=SHUFFLED, XCHG_WORKERS="3", SHUFFLE_REPORT="1")
+        clients = self.visitors(server, [f"n{i}" for i in range(20)])
+        for lines in range(2, 52):
+            for i, client in enumerate(clients):
+                ask(client, "who", f"n{i} {lines}")
+        server.end()
+        calls = numbers(server.messages("calls")[0])
+        self.assertEqual(calls["opened"] + calls["restored"], calls["closed"] + calls["gone"])
+        self.assertEqual(calls["gone"], numbers(server.messages("shuffled")[0])["moved"])
+        self.assertGreater(calls["gone"], 20)
+
+
+class Stays(HandlerTest):
+    def check_stay(self, names, reason):
+        """Two of ten connections stay in the old process, which serves them."""
+        server = self.saving()
+        clients = self.visitors(server, [*names, *(f"n{i}" for i in range(8))])
+        server.signal(signal.SIGUSR2)
+        fields = server.wait_line("connections stay with the old process")
+        self.assertEqual((fields["count"], fields["reason"]), ("2", reason))
+        fields = numbers(server.wait_line("upgraded"))
+        self.assertEqual((fields["moved"], fields["stayed"]), (8, 2))
+        for client, name in zip(clients, names, strict=False):
+            ask(client, "who", f"{name} 2")
+            client.close()
+        server.followed()
+        for i, client in enumerate(clients[2:]):
+            ask(client, "who", f"n{i} 2")
+        return server
+
+    def test_on_save_refuses(self):
+        sums = self.end(self.check_stay(["stay1", "stay2"], "on_save has refused them"))
+        self.assertEqual((sums["restored"], sums["saved"]), (16, 16))
+
+    def test_on_restore_refuses(self):
+        sums = self.end(self.check_stay(["refuse1", "refuse2"], "the new process has refused them"))
+        self.assertEqual(sums["restored"], 16)
+        self.assertGreaterEqual(sums["saved"], 18)
+
+    def test_all_are_refused(self):
+        """A new version that cannot read the state is found by the first connections, and the upgrade is turned back."""
+        server = self.saving()
+        clients = self.visitors(server, [f"refuse{i}" for i in range(20)])
+        server.signal(signal.SIGUSR2)
+        fields = server.turned_back()
+        self.assertEqual((fields["reason"], fields["lost"]), ("the new process takes no connection", "0"))
+        for i, client in enumerate(clients):
+            ask(client, "who", f"refuse{i} 2")
+        self.end(server)
+
+    def test_version_0(self):
+        """A plug-in that was built before: its connections end in the old process."""
+        server = self.server(XCHG_HANDLER=VERSION_0, XCHG_EXCHANGE=None, XCHG_DRAIN_TIMEOUT="1s")
+        with server.connect() as old:
+            ask(old, "line", "line")
+            server.signal(signal.SIGUSR2)
+            fields = server.wait_line("connections stay with the old process")
+            self.assertEqual((fields["count"], fields["reason"]), ("1", "their handler has no state_version"))
+            with server.connect() as new:
+                ask(new, "line", "line")
+                server.followed()
+                self.assertTrue(is_closed(old))
+                self.assertTrue(is_closed(new))
+        server.end()
+
+
+class Examples(UpgradeTest):
+    def example(self, name, **variables):
+        return self.server(program=os.path.join(FOLDER, "examples", name), XCHG_EXCHANGE=None, **variables)
+
+    def test_kv(self):
+        """Clients keep their values in the old process. New ones begin with an empty store."""
+        server = self.example("kv", XCHG_DRAIN_TIMEOUT="1m")
+        with server.connect() as old:
+            ask(old, "set a 7 0 5\r\nhello\r", "STORED\r")
+            server.signal(signal.SIGUSR2)
+            server.wait_line("upgraded")
+            ask(old, "get a\r", "VALUE a 7 5\r\nhello\r\nEND\r")
+            with server.connect() as new:
+                ask(new, "get a\r", "END\r")
+        server.followed()
+        server.end()
+
+
+if __name__ == "__main__":
+    unittest.main()
