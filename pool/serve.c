@@ -83,6 +83,7 @@ static void on_failure(struct serve *s) {
 static void end_at_once(void *argument) {
   struct serve *s = argument;
   upgrade_abort(&s->upgrade);
+  successor_abort(s->setup.successor);
   log_msg(s->setup.log, LOG_WARN, "second signal: ending at once");
   log_writer_flush(s->setup.log_writer);
   _exit(EXIT_SECOND_SIGNAL);

@@ -78,9 +78,20 @@ int upgrade_round_wait(int fd, struct signals *signals) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : SERVER_OSERR;
 }
 
+/* A stop that came here since COMMIT is for the server. */
+static void leave(struct upgrade *u, struct signals *signals) {
+  enum signals_what what;
+  upgrade_point(POINT_EXIT, SIDE_CHILD);
+  while ((what = signals_next(signals)) != SIGNALS_NONE) {
+    if (what == SIGNALS_STOP) {
+      upgrade_pass_signal(u, signals->stop);
+    }
+  }
+}
+
 int upgrade_round_end(struct upgrade *u, struct signals *signals, bool may_execute) {
   if (u->returns) {
-    upgrade_point(POINT_EXIT, SIDE_CHILD);
+    leave(u, signals);
   } else if (may_execute && u->channel.fd != -1) {
     execute(u);
   }

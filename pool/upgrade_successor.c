@@ -453,6 +453,12 @@ void successor_send_stop(struct upgrade_successor *s) {
   (void)upgrade_channel_send(&s->channel, &packet); /* if it has ended there is none to tell */
 }
 
+void successor_abort(const struct upgrade_successor *s) {
+  if (s->child_fd != -1) {
+    upgrade_signal(s->child_fd, SIGKILL);
+  }
+}
+
 int successor_fd(const struct upgrade_successor *s, short *events) {
   bool answers = s->taker.state == TAKER_ANSWER;
   *events = answers ? POLLOUT : POLLIN;

@@ -94,6 +94,9 @@ void successor_tend(struct upgrade_successor *s);
 /** A stop has begun here: the old process, if it lives, drains, too. */
 void successor_send_stop(struct upgrade_successor *s);
 
+/** This process ends at once: kill the child of a return, which would be a second server. */
+void successor_abort(const struct upgrade_successor *s);
+
 /** The process that LISTEN_PID names. */
 uint64_t successor_passed_to(const struct upgrade_successor *s);
 

@@ -24,12 +24,15 @@ ORPHAN = '(cat "$0" &) ; exec "$@"'
 LONELY = 100000 + os.getpid()  # a user without other processes, which RLIMIT_NPROC would count
 
 
+def may_run(wrap):
+    """Can this test start a program with ${wrap} before it?"""
+    return shutil.which(wrap[0]) and subprocess.run([*wrap, "true"], stderr=subprocess.DEVNULL).returncode == 0
+
+
 def own_pids():
     """A wrap that makes the server the first process of a pid namespace, or None."""
     command = ["unshare", "--pid", "--fork", "--kill-child"]
-    if not shutil.which("unshare") or subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode != 0:
-        return None
-    return command
+    return command if may_run(command) else None
 
 
 def children(pid):

@@ -9,8 +9,8 @@ import socket
 import time
 import unittest
 
-from test_containers import own_pids
-from upgrade import PausedTest, UpgradeTest, lives
+from test_containers import children, may_run, wait_for
+from upgrade import PausedTest, UpgradeTest, exchange, lives
 from xchgd import LIMIT, PROGRAM, SLOW, check_totals, is_closed, numbers, receive_exactly
 
 HOLDER = os.path.join(os.path.dirname(PROGRAM), "tests/live/plugin/holder.so")
@@ -28,14 +28,14 @@ def wait_taken(pid, number):
 
 
 class Stays(UpgradeTest):
-    """The old process has one connection, which waits for the rest of a message."""
+    """The old process has one connection, which waits for the rest of a message. When that ends it comes back, or it ends with the child."""
 
     def setUp(self):
         super().setUp()
         self.s = self.server(XCHG_HANDLER=HOLDER, XCHG_EXCHANGE=None, XCHG_DRAIN_TIMEOUT=f"{30 * SLOW:.0f}s", XCHG_MESSAGE_TIMEOUT="0")
         self.old = self.half()
         self.s.signal(signal.SIGUSR2)
-        self.s.followed(None)
+        self.s.followed_to_child(None)
 
     def half(self):
         client = self.s.connect()
@@ -50,14 +50,19 @@ class Stays(UpgradeTest):
         self.assertEqual(receive_exactly(client, 5), b"half\n")
         self.assertTrue(is_closed(client))
 
+    def check_end(self, code=0):
+        """The old process ends after its child, which it has waited for, and with its exit code."""
+        self.assertEqual(self.s.process.wait(LIMIT), code)
+        self.assertIsNone(self.s.wait_end(self.s.now))
+
     def test_new_process_is_killed(self):
-        """The old one ends, too, so that a service manager sees the end: it drains."""
+        """The old one ends, too, so that a service manager sees the end: it drains. Its code is that of a shell."""
         os.kill(self.s.now, signal.SIGKILL)
         self.s.wait_line("the new process stops or has ended: this one drains")
         self.s.process.send_signal(signal.SIGTERM)
         wait_taken(self.s.process.pid, signal.SIGTERM)
         self.check_rest(self.old)
-        self.assertEqual(self.s.process.wait(LIMIT), 0)
+        self.check_end(128 + signal.SIGKILL)
 
     def check_stop(self, pid):
         """Both drain, and so they do if the new one gets the signal.  The totals contain what the old one served last."""
@@ -66,7 +71,7 @@ class Stays(UpgradeTest):
         self.s.wait_line("stopping")
         self.check_rest(new)
         self.check_rest(self.old)
-        self.assertEqual((self.s.process.wait(LIMIT), self.s.wait_end(self.s.now)), (0, 0))
+        self.check_end()
         totals = numbers(self.s.wait_line("stopped"))
         check_totals(totals)
         self.assertEqual((totals["accepted"], totals["finished"], totals["messages"]), (2, 2, 2))
@@ -86,7 +91,7 @@ class Stays(UpgradeTest):
         wait_taken(self.s.now, signal.SIGTERM)
         self.check_rest(new)
         self.check_rest(self.old)
-        self.assertEqual((self.s.process.wait(LIMIT), self.s.wait_end(self.s.now)), (0, 0))
+        self.check_end()
 
     def test_stop_of_both_the_new_one_first(self):
         new = self.half()
@@ -95,9 +100,8 @@ class Stays(UpgradeTest):
         self.s.process.send_signal(signal.SIGTERM)
         wait_taken(self.s.process.pid, signal.SIGTERM)
         self.check_rest(self.old)
-        self.assertEqual(self.s.process.wait(LIMIT), 0)
         self.check_rest(new)
-        self.assertEqual(self.s.wait_end(self.s.now), 0)
+        self.check_end()
 
     def test_second_signal_ends_both(self):
         self.half()
@@ -119,7 +123,7 @@ class Stays(UpgradeTest):
         self.s.signal(signal.SIGUSR2)
         self.assertEqual(self.s.wait_line("upgrade refused")["reason"], "the process before this one still has connections")
         self.old.close()
-        self.assertEqual(self.s.process.wait(LIMIT), 0)
+        self.s.returned()
         self.assertEqual(numbers(self.s.upgrade())["stayed"], 0)
         self.assertEqual(self.s.end()["accepted"], 1)
 
@@ -160,9 +164,9 @@ class During(PausedTest):
         os.kill(self.child, signal.SIGTERM)
         wait_taken(self.child, signal.SIGTERM)
         self.go_on()
-        self.s.followed()
+        self.s.followed_to_child()
         check_totals(numbers(self.s.wait_line("stopped")))
-        self.assertIn(self.s.wait_end(self.child), (0, None))
+        self.assertIsNone(self.s.wait_end(self.child))
 
     def test_both_are_stopped(self):
         """As by a service manager or a terminal."""
@@ -196,39 +200,103 @@ class During(PausedTest):
             listener.shutdown(socket.SHUT_RDWR)
             self.s.wait_line(f"listener '127.0.0.1:{listener.getsockname()[1]}' failed")
             self.go_on()
-            self.assertEqual(numbers(self.s.followed())["moved"], self.CLIENTS)
+            self.assertEqual(numbers(self.s.followed_to_child(71))["moved"], self.CLIENTS)
             check_totals(numbers(self.s.wait_line("stopped")))
 
 
 class Back(PausedTest):
-    """Signals while the connections return. The process with the id of the server has the new program, and waits at READY."""
+    """Signals while the connections return. The process with the id of the server has the new program."""
 
-    def setUp(self):
-        super().setUp()
-        self.s, self.connected, self.child = self.at_point("parent", 4, "pause", XCHG_DRAIN_TIMEOUT="0")
+    CLIENTS = 100  # more than the canary and a batch
+
+    def begin(self, side, point, **variables):
+        self.s, self.connected, self.child = self.at_point(side, point, "pause", **variables)
+
+    def check_stopped(self):
+        totals = numbers(self.s.wait_line("stopped"))
+        check_totals(totals)
+        self.assertEqual(totals["accepted"], self.CLIENTS)
+        self.assertEqual(self.s.process.wait(LIMIT), 0)
+        self.assertIn(self.s.wait_end(self.child), (0, None))
+        self.assertTrue(all(is_closed(client) for client in self.connected))
+        self.assertEqual((len(self.s.messages("stopping")), len(self.s.messages("stopped"))), (1, 1))
+
+    def test_stop(self):
+        """Whichever process gets the signal, or both, it is one stop, and no signal is lost."""
+        for side, points in (("parent", (1, 2, 3, 4, 5, 7, 9)), ("child", (1, 2, 3, 4, 5, 6, 7, 8, 9, 11))):
+            for point in points:
+                for to in (("parent",), ("child",), ("child", "parent"), ("parent", "child")):
+                    with self.subTest(side=side, point=point, to=to):
+                        self.begin(side, point, XCHG_DRAIN_TIMEOUT="0")
+                        for name in to:
+                            pid = self.child if name == "child" else self.s.pid
+                            os.kill(pid, signal.SIGTERM)
+                            if name != side and (name, side) != ("parent", "child"):
+                                wait_taken(pid, signal.SIGTERM)
+                        self.go_on()
+                        self.check_stopped()
+
+    def test_second_signal_ends_both(self):
+        """The child is no server without its parent then."""
+        self.begin("child", 7)
+        self.s.signal(signal.SIGTERM)
+        wait_taken(self.s.pid, signal.SIGTERM)
+        self.s.signal(signal.SIGINT)
+        self.assertEqual(self.s.process.wait(LIMIT), 1)
+        self.assertIn(self.s.wait_end(self.child), (-signal.SIGKILL, None))
+
+    def test_statistics(self):
+        """They are those of the server, and come when its totals have come back."""
+        for point in (1, 4, 9):
+            with self.subTest(point=point):
+                self.begin("parent", point)
+                self.s.signal(signal.SIGUSR1)
+                self.go_on()
+                self.s.followed()
+                stats = numbers(self.s.wait_line("stats"))
+                self.assertEqual((stats["accepted"], stats["open"], stats["messages"]), (self.CLIENTS, self.CLIENTS, self.CLIENTS))
+                self.s.end()
+                self.assertEqual(len(self.s.messages("stats")), 1)
 
     def test_next_upgrade(self):
         """It is refused, and the log says so."""
-        self.s.signal(signal.SIGUSR2)
-        self.go_on()
-        self.s.followed()
-        self.assertEqual(len(self.s.messages("upgrade refused")), 1)
-        self.assertEqual(len(self.s.messages("upgrading")), 1)
+        for point in (1, 4, 9):
+            with self.subTest(point=point):
+                self.begin("parent", point)
+                self.s.signal(signal.SIGUSR2)
+                self.go_on()
+                self.s.followed()
+                self.assertEqual(len(self.s.messages("upgrade refused")), 1)
+                self.assertEqual(len(self.s.messages("upgrading")), 1)
 
 
 class FirstProcess(UpgradeTest):
     def test_of_a_container(self):
-        """Its end would end the container, so it cannot be replaced."""
-        outer = own_pids()
-        if outer is None:
+        """It stays the first process, so the container lives on, and there is no second server."""
+        command = ["unshare", "--pid", "--fork", "--kill-child"]
+        wraps = [wrap for wrap in (command, [*command, "--user", "--map-root-user"]) if may_run(wrap)]
+        if not wraps:
             self.skipTest("may not make a pid namespace")
-        server = self.server(wrap=outer)
-        self.clients(server, 1)
-        with open(f"/proc/{server.pid}/task/{server.pid}/children") as stream:
-            first = int(stream.read())
-        os.kill(first, signal.SIGUSR2)
-        self.assertIn("container", server.wait_line("upgrade refused")["reason"])
-        self.clients(server, 1)
+        for wrap in wraps:
+            with self.subTest(wrap=wrap):
+                self.upgrade_first(self.server(wrap=wrap))
+
+    def upgrade_first(self, server):
+        first, = children(server.pid)
+        clients = self.clients(server, 20)
+        for i in range(3):
+            os.kill(first, signal.SIGUSR2)
+            self.assertEqual((server.wait_line("upgraded", i)["pid"], server.wait_line("returned", i)["pid"]), ("1", "1"))
+            wait_for(lambda: not children(first), "end of the child")
+            self.assertEqual(children(server.pid), [first])
+            for client in clients:
+                exchange(client, b"x")
+            clients += self.clients(server, 1)
+        os.kill(first, signal.SIGTERM)
+        self.assertEqual(server.process.wait(LIMIT), 0)
+        totals = numbers(server.wait_line("stopped"))
+        check_totals(totals)
+        self.assertEqual(totals["accepted"], 23)
 
 
 if __name__ == "__main__":
