@@ -26,8 +26,20 @@
 #define CANARY_NS (100 * NS_PER_MS) /* how long they run before others follow */
 #define EXIT_NS NS_PER_S            /* for a new process that has closed the channel to exit */
 #define CLOCKS_NS NS_PER_S          /* two clocks of one time namespace differ by less */
+#define LATE_NS (100 * NS_PER_MS)   /* see is_late */
 
-/* ---- the end of an upgrade ---- */
+/*
+ * Has the deadline passed?  It counts only if it has passed for LATE_NS: this process may have been
+ * stopped, and what it waits for may have come meanwhile.
+ */
+static bool is_late(struct upgrade *u, uint64_t now_ns) {
+  if (now_ns < u->deadline_ns) {
+    return false;
+  }
+  bool late = u->late_ns == u->deadline_ns;
+  u->late_ns = u->deadline_ns = now_ns + LATE_NS;
+  return late;
+}
 
 /* Do not begin. Return: ${code}. */
 static int refuse(struct upgrade *u, int code, const char *why, int error) {
@@ -142,7 +154,7 @@ static void begin_totals(struct upgrade *u, uint64_t now_ns) {
 
 static void tend_hold(struct upgrade *u, uint64_t now_ns) {
   if (!acceptor_order_reach(&u->order, ACCEPTOR_HOLD)) {
-    if (now_ns >= u->deadline_ns) {
+    if (is_late(u, now_ns)) {
       upgrade_turn_back(u, "the acceptor does not answer");
     }
   } else if (u->giver.stopped) {
@@ -174,18 +186,18 @@ static void tend_canary(struct upgrade *u, uint64_t now_ns) {
   }
   if (u->canary_ns == NEVER) {
     u->canary_ns = now_ns;
+    u->deadline_ns = now_ns + (u->serves ? CANARY_NS : UPGRADE_ANSWER_NS);
     upgrade_reach(u, POINT_CANARY_TAKEN);
   }
   if (u->giver.moved == 0 && u->giver.returned > 0) {
     upgrade_turn_back(u, "the new process takes no connection");
     return;
   }
-  u->deadline_ns = u->canary_ns + (u->serves ? CANARY_NS : UPGRADE_ANSWER_NS);
   if (u->giver.moved == 0 || (u->serves && now_ns >= u->deadline_ns)) {
     u->step = STEP_BATCHES;
     u->deadline_ns = NEVER;
     giver_begin(&u->giver, UINT32_MAX, u->setup.config->upgrade_timeout_ns);
-  } else if (now_ns >= u->deadline_ns) {
+  } else if (!u->serves && is_late(u, now_ns)) {
     upgrade_turn_back(u, "the new process does not serve");
   }
 }
@@ -230,7 +242,7 @@ static void commit(struct upgrade *u) {
 
 /* The admin endpoint moves last: it accepts no more, then the totals go, and are answered. */
 static void tend_totals(struct upgrade *u, uint64_t now_ns) {
-  bool late = now_ns >= u->deadline_ns;
+  bool late = is_late(u, now_ns);
   (void)giver_tend(&u->giver, now_ns); /* if it was stopped, connections may still come back */
   bool waits = u->giver.state == GIVER_WAIT; /* for the answer to a batch */
   if (!u->totals_sent && (acceptor_order_reach(&u->admin_order, ACCEPTOR_HOLD) || late)) {
@@ -302,6 +314,9 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
       break;
     case UPGRADE_STATUS:
       u->serves = true;
+      if (u->step == STEP_CANARY && u->canary_ns != NEVER) {
+        u->deadline_ns = u->canary_ns + CANARY_NS;
+      }
       if (u->step == STEP_TOTALS && u->totals_sent && u->giver.state != GIVER_WAIT) {
         commit(u);
       }
@@ -398,12 +413,12 @@ static void tend_step(struct upgrade *u, uint64_t now_ns) {
     case STEP_NONE:
       break;
     case STEP_START:
-      if (now_ns >= u->deadline_ns) {
+      if (is_late(u, now_ns)) {
         upgrade_turn_back_early(u, "the new process says nothing");
       }
       break;
     case STEP_LISTENERS:
-      if (now_ns >= u->deadline_ns) {
+      if (is_late(u, now_ns)) {
         upgrade_turn_back(u, "the new process is not ready in time");
       }
       break;

@@ -40,6 +40,7 @@ struct upgrade {
   struct upgrade_image image; /* what the new process executes */
   enum upgrade_step step;
   uint64_t started_ns, deadline_ns;
+  uint64_t late_ns; /* a deadline that is the extension of an earlier one */
   struct upgrade_channel channel;
   bool returns;             /* the new process is the parent of this one */
   pid_t peer;               /* the new process */

@@ -121,9 +121,9 @@ static inline bool successor_waits(const struct upgrade_successor *s) {
   return s->state != SUCCESSOR_NONE && s->state < SUCCESSOR_COMMITTED;
 }
 
-/** Does the old process live? */
+/** Does the old process live?  A child of this one has ended when it was waited for. */
 static inline bool successor_is_connected(const struct upgrade_successor *s) {
-  return s->channel.fd != -1;
+  return s->channel.fd != -1 || s->child_fd != -1;
 }
 
 /**

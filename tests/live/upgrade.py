@@ -197,7 +197,7 @@ class PausedTest(UpgradeTest):
         found = self.clients(server, self.CLIENTS if clients is None else clients)
         server.signal(signal.SIGUSR2)
         fields = server.wait_line("point")
-        child = int(fields["pid"]) if side == "new" else self.children(server.pid)[0]
+        child = int(fields["pid"]) if side in ("new", "child") else self.children(server.pid)[0]
         if action == "stop":
             self.wait_state(int(fields["pid"]), "T")
         return server, found, child

@@ -1,0 +1,197 @@
+"""Goal: wherever one side ends or stops while connections return to the old process, each is served by exactly one process, or has ended.
+
+A place is a side and a point of pool/upgrade_point.h: what has happened when one process waits there. test_upgrade_points.py has the places
+of the way to the child. Each row of the tables runs ROUNDS times.
+"""
+
+import os
+import signal
+import time
+import unittest
+
+from upgrade import PausedTest, exchange, lives
+from xchgd import SLOW, check_totals, numbers
+
+ROUNDS = 3
+LONG = 6 * SLOW  # longer than a process waits for any answer (pool/upgrade_back.h: UPGRADE_ANSWER_NS)
+TAKEN = 9        # the most that the canary is
+
+# The places in their order, and who has how many of the clients there: the child has the rest.
+EXECUTE, EXECUTED = ("old", 10), ("parent", 1)
+HELLO, LISTENERS, READY = ("child", 2), ("child", 3), ("child", 4)
+CANARY_SENT, CANARY_TAKEN = ("child", 5), ("child", 6)
+BATCH_SENT, BATCH_TAKEN = ("child", 7), ("child", 8)
+TOTALS, EXIT = ("child", 9), ("child", 11)
+EARLY = (EXECUTE, EXECUTED, HELLO, LISTENERS, READY)
+MOVING = (CANARY_SENT, CANARY_TAKEN, BATCH_SENT, BATCH_TAKEN, TOTALS)
+PARENT = (("parent", 2), ("parent", 3), ("parent", 4), ("parent", 5), ("parent", 6), ("parent", 7), ("parent", 8), ("parent", 9))
+
+
+class ReturnTest(PausedTest):
+    CLIENTS = 100
+
+    def each(self, places, action="pause", **variables):
+        for side, point in places:
+            for nth in range(ROUNDS):
+                with self.subTest(side=side, point=point, nth=nth):
+                    server, clients, child = self.at_point(side, point, action, **variables)
+                    server.wait_line("upgraded")
+                    yield (side, point), server, clients, child
+
+    def kill(self, pid, waits):
+        """Kill a process. ${waits}: the other one is at the point, and goes on when this one has ended."""
+        os.kill(pid, signal.SIGKILL)
+        if waits:
+            self.wait_zombie(pid)
+            self.go_on()
+
+    def check_serves(self, server, pid, clients, least, most):
+        """Process ${pid} serves between ${least} and ${most} of the clients, counts them, takes new ones, and can be upgraded."""
+        server.now = pid
+        alive = [client for client in clients if lives(client)]
+        self.assertIn(len(alive), range(least, most + 1))
+        alive += self.clients(server, 3)
+        values = server.stats()
+        check_totals(values)
+        self.assertEqual(values["open"], len(alive))
+        server.signal(signal.SIGUSR2)
+        server.returns = len(server.messages("returned"))
+        server.upgrades = len(server.messages("upgraded"))
+        server.followed()
+        for client in alive:
+            exchange(client, b"x")
+        server.end()
+
+
+class ParentIsKilled(ReturnTest):
+    def test_before_connections_return(self):
+        """The child serves all of them."""
+        for place, server, clients, child in self.each(EARLY):
+            self.kill(server.pid, place[0] == "child")
+            if place[0] == "child":
+                server.wait_line("return turned back: the child stays the server")
+            server.wait_end(server.pid)
+            self.check_serves(server, child, clients, self.CLIENTS, self.CLIENTS)
+
+    def test_while_connections_return(self):
+        """What it has taken is lost, and nothing else."""
+        for _, server, clients, child in self.each(MOVING):
+            self.kill(server.pid, True)
+            lost = int(server.wait_line("return turned back: the child stays the server")["lost"])
+            server.wait_end(server.pid)
+            self.check_serves(server, child, clients, self.CLIENTS - lost, self.CLIENTS - lost)
+
+    def test_when_all_have_returned(self):
+        """It was the server: all is lost, as by every kill, and the child ends."""
+        for _, server, clients, child in self.each((EXIT,)):
+            self.kill(server.pid, True)
+            self.assertEqual(server.wait_end(child), 0)
+            self.assertFalse(any(lives(client) for client in clients))
+
+
+class ChildIsKilled(ReturnTest):
+    def test_before_connections_return(self):
+        """It was the server: all is lost, and its parent ends with the exit code that says so."""
+        for place, server, clients, child in self.each(EARLY):
+            self.kill(child, place[0] != "child")
+            if place in (LISTENERS, READY):  # the parent has all listeners, so it serves new clients
+                server.wait_line("the old process has ended during the upgrade: this one serves")
+                self.check_serves(server, server.pid, clients, 0, 0)
+            else:
+                self.assertEqual(server.wait_end(server.pid), 128 + signal.SIGKILL)
+            self.assertFalse(any(lives(client) for client in clients))
+
+    def test_while_connections_return(self):
+        """The parent serves what it has taken and what was on its way."""
+        for place, server, clients, child in self.each(MOVING):
+            os.kill(child, signal.SIGKILL)
+            moved = int(server.wait_line("the old process has ended during the upgrade: this one serves")["moved"])
+            self.assertLessEqual(moved, TAKEN if place in (CANARY_SENT, CANARY_TAKEN) else self.CLIENTS)
+            self.check_serves(server, server.pid, clients, moved, moved)
+
+    def test_when_all_have_returned(self):
+        for _, server, clients, child in self.each((EXIT,)):
+            os.kill(child, signal.SIGKILL)
+            server.wait_line("returned")
+            self.check_serves(server, server.pid, clients, self.CLIENTS, self.CLIENTS)
+
+
+class Stopped(ReturnTest):
+    def all_places(self, places, **variables):
+        """A server for each place, all stopped at the same time."""
+        found = [(place, *self.at_point(*place, **variables)) for place in places for _ in range(ROUNDS)]
+        time.sleep(LONG)  # the stimulus: one side is stopped for so long
+        return found
+
+    def check_returned(self, server, clients):
+        server.followed()
+        self.check_serves(server, server.pid, clients, len(clients), len(clients))
+
+    def test_parent_before_it_comes_back(self):
+        """The child serves for as long as that takes, also new clients."""
+        for place, server, clients, child in self.all_places((EXECUTE, EXECUTED)):
+            with self.subTest(place=place):
+                for client in clients:
+                    exchange(client, b"x")
+                clients += self.clients(server, 3)
+                os.kill(server.pid, signal.SIGCONT)
+                self.check_returned(server, clients)
+
+    def test_parent_while_connections_return(self):
+        """The child waits for it at most as long as for any new process, kills it, and serves what the parent had not taken."""
+        for place, server, clients, child in self.all_places(PARENT[2:-1], XCHG_UPGRADE_TIMEOUT="5s"):
+            with self.subTest(place=place):
+                lost = int(server.wait_line("return turned back: the child stays the server")["lost"])
+                server.wait_end(server.pid)
+                self.check_serves(server, child, clients, self.CLIENTS - lost, self.CLIENTS - lost)
+
+    def test_parent_before_it_is_ready(self):
+        """The child closes the channel, or kills it if it may have become ready since."""
+        for place, server, clients, child in self.all_places((EXECUTED, *PARENT[:2]), XCHG_UPGRADE_TIMEOUT="5s"):
+            with self.subTest(place=place):
+                for client in clients:
+                    exchange(client, b"x")
+
+    def test_parent_that_has_taken_all(self):
+        """It does not answer the totals: it is the server all the same."""
+        for place, server, clients, child in self.all_places(PARENT[-1:]):
+            with self.subTest(place=place):
+                server.wait_line("the new process does not answer the totals")
+                os.kill(server.pid, signal.SIGCONT)
+                self.check_returned(server, clients)
+
+    def test_child(self):
+        """However long it was stopped, it goes on."""
+        for place, server, clients, child in self.all_places((HELLO, LISTENERS, READY, *MOVING, EXIT)):
+            with self.subTest(place=place):
+                os.kill(child, signal.SIGCONT)
+                self.check_returned(server, clients)
+
+
+class StopSignals(ReturnTest):
+    def check_stopped(self, server):
+        self.assertEqual(server.process.wait(60 * SLOW), 0)
+        check_totals(numbers(server.wait_line("stopped")))
+        self.assertEqual(len(server.messages("stopped")), 1)
+
+    def test_to_the_known_process(self):
+        """The server drains and ends: the process that a supervisor knows ends with 0, and the child has ended before."""
+        for place, server, clients, child in self.each((EXECUTE, EXECUTED, HELLO, LISTENERS, READY, *MOVING, EXIT), XCHG_DRAIN_TIMEOUT="1s"):
+            os.kill(server.pid, signal.SIGTERM)
+            self.go_on()
+            self.check_stopped(server)
+            self.assertFalse(os.path.exists(f"/proc/{child}"))
+            self.assertFalse(any(lives(client) for client in clients))
+
+    def test_to_both(self):
+        """systemd and a terminal signal both processes: that counts as one signal."""
+        for place, server, clients, child in self.each((EXECUTE, EXECUTED, HELLO, LISTENERS, READY, *MOVING, EXIT), XCHG_DRAIN_TIMEOUT="1s"):
+            os.kill(child, signal.SIGTERM)
+            os.kill(server.pid, signal.SIGTERM)
+            self.go_on()
+            self.check_stopped(server)
+            self.assertEqual(server.messages("second signal: ending at once"), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
