@@ -165,7 +165,7 @@ class Judgement(unittest.TestCase):
 
     def test_nothing_is_lost(self):
         total, found = self.judge(*[report_of()] * 5)
-        self.assertEqual(found, ["pass"] * 3)
+        self.assertEqual(found, ["pass"] * 4)
         self.assertEqual((total["lost"], total["p99_move_ms"]["median"], total["longest_ms"]["median"]), (0, 2.0, 3.0))
 
     def test_each_loss_fails(self):
@@ -176,10 +176,11 @@ class Judgement(unittest.TestCase):
     def test_times(self):
         """The longest ping may come after the move, and a longer one before it does not count."""
         slow = report_of()["move"] | {"residents": {"answered": 9, "p50_us": 100, "p99_us": 20000, "max_us": 90000}}
-        self.assertEqual(self.judge(*[report_of(move=slow)] * 5)[1], ["pass", "FAIL", "FAIL"])
-        self.assertEqual(self.judge(*[report_of(after=slow)] * 5)[1], ["pass", "pass", "FAIL"])
-        self.assertEqual(self.judge(*[report_of(before=slow)] * 5)[1], ["pass", "pass", "pass"])
-        self.assertEqual(self.judge(report_of(move=slow), short=True)[1], ["pass", "shown", "shown"])
+        self.assertEqual(self.judge(*[report_of(move=slow)] * 5)[1], ["pass", "FAIL", "FAIL", "pass"])
+        self.assertEqual(self.judge(*[report_of(after=slow)] * 5)[1], ["pass", "pass", "FAIL", "pass"])
+        self.assertEqual(self.judge(*[report_of(before=slow)] * 5)[1], ["pass"] * 4)
+        self.assertEqual(self.judge(*[report_of(seconds=1.2)] * 5)[1], ["pass", "pass", "pass", "FAIL"])
+        self.assertEqual(self.judge(report_of(move=slow), short=True)[1], ["pass", "shown", "shown", "shown"])
 
 
 @unittest.skipIf(WRAP, "the program of the process is that of the wrap")
