@@ -5,11 +5,13 @@ of the way to the child. Each row of the tables runs ROUNDS times.
 """
 
 import os
+import resource
+import shutil
 import signal
 import time
 import unittest
 
-from upgrade import PausedTest, exchange, lives
+from upgrade import PAUSED, PausedTest, exchange, lives
 from xchgd import SLOW, check_totals, numbers
 
 ROUNDS = 3
@@ -166,6 +168,45 @@ class Stopped(ReturnTest):
             with self.subTest(place=place):
                 os.kill(child, signal.SIGCONT)
                 self.check_returned(server, clients)
+
+
+class ParentStays(ReturnTest):
+    """The child is the server, and its parent passes signals on."""
+
+    def check_parent(self, server, clients, child):
+        for client in clients:
+            exchange(client, b"x")
+        self.assertEqual(server.stats()["open"], len(clients))
+        server.signal(signal.SIGUSR2)  # the child upgrades, and keeps its id
+        self.assertEqual(server.wait_line("upgrading", 1)["pid"], str(child))
+        self.assertEqual(server.wait_line("returned", 0)["pid"], str(child))
+        for client in clients:
+            exchange(client, b"y")
+            client.close()
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(60 * SLOW), 0)
+        check_totals(numbers(server.wait_line("stopped")))
+        self.assertFalse(os.path.exists(f"/proc/{child}"))
+
+    def test_program_cannot_be_executed(self):
+        program = shutil.copy(PAUSED, self.path("xchgd"))
+        server, clients, child = self.at_point(*EXECUTE, "pause", program=program)
+        os.chmod(program, 0o644)
+        self.go_on()
+        server.wait_line("cannot execute the new program in place: this process stays the parent of the server")
+        os.chmod(program, 0o755)
+        self.check_parent(server, clients, child)
+
+    def test_new_program_cannot_start(self):
+        """It has too few descriptors, which its child had not."""
+        limits = resource.prlimit(0, resource.RLIMIT_NOFILE)
+        server, clients, child = self.at_point(*EXECUTED, "pause")
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (9, limits[1]))
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (9, 9))
+        self.go_on()
+        fields = server.wait_line("return turned back: the child stays the server")
+        self.assertEqual((fields["step"], fields["lost"]), ("start", "0"))
+        self.check_parent(server, clients, child)
 
 
 class StopSignals(ReturnTest):

@@ -181,7 +181,8 @@ class PausedTest(UpgradeTest):
         once = self.path(f"once-{len(os.listdir(self.folder))}")
         with open(once, "w"):
             pass
-        return self.server(kind, *arguments, program=PAUSED, UPGRADE_TEST=test, UPGRADE_FIFO=fifo, UPGRADE_ONCE=once, XCHG_WORKERS="2",
+        variables.setdefault("program", PAUSED)
+        return self.server(kind, *arguments, UPGRADE_TEST=test, UPGRADE_FIFO=fifo, UPGRADE_ONCE=once, XCHG_WORKERS="2",
                            **variables)
 
     def go_on(self):
