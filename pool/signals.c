@@ -120,6 +120,8 @@ enum signals_what signals_next(struct signals *signals) {
     case SIGUSR2:
       return SIGNALS_UPGRADE;
     default:
-      return signals_note(signals, (int)info.ssi_signo, SIGNALS_SENT);
+      break;
   }
+  bool passed = info.ssi_code == SI_QUEUE && info.ssi_int == SIGNALS_PASSED_VALUE;
+  return signals_note(signals, (int)info.ssi_signo, passed ? SIGNALS_PASSED : SIGNALS_SENT);
 }

@@ -19,10 +19,13 @@ struct signals {
   uint32_t sent, passed; /* how many came each way */
 };
 
+/* The value of a signal that the parent passes on, as of sigqueue(3). */
+#define SIGNALS_PASSED_VALUE 0x78636867
+
 /* How a stop signal comes to this process. */
 enum signals_way {
   SIGNALS_SENT,
-  SIGNALS_PASSED, /* by the old process of an upgrade */
+  SIGNALS_PASSED, /* by the old process of an upgrade, or by the parent */
 };
 
 enum signals_what {

@@ -49,13 +49,13 @@ static void execute(struct upgrade *u) {
 static void pass_on(int fd, enum signals_what what, const struct signals *signals) {
   switch (what) {
     case SIGNALS_STOP:
-      upgrade_signal(fd, signals->stop);
+      upgrade_pass(fd, signals->stop);
       break;
     case SIGNALS_STATS:
-      upgrade_signal(fd, SIGUSR1);
+      upgrade_pass(fd, SIGUSR1);
       break;
     case SIGNALS_UPGRADE:
-      upgrade_signal(fd, SIGUSR2);
+      upgrade_pass(fd, SIGUSR2);
       break;
     case SIGNALS_CHILD: /* the descriptor says more */
     case SIGNALS_NONE:

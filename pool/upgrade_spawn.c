@@ -2,6 +2,7 @@
 #include "pool/upgrade_spawn.h"
 
 #include "core/sys.h"
+#include "pool/signals.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -43,6 +44,14 @@ int upgrade_spawn(struct upgrade_image *image, int channel, pid_t *child) {
 
 void upgrade_signal(int fd, int number) {
   (void)syscall(SYS_pidfd_send_signal, fd, number, NULL, 0); /* ESRCH: it has ended */
+}
+
+void upgrade_pass(int fd, int number) {
+  siginfo_t info = {.si_signo = number, .si_code = SI_QUEUE};
+  info.si_pid = getpid();
+  info.si_uid = getuid();
+  info.si_value.sival_int = SIGNALS_PASSED_VALUE;
+  (void)syscall(SYS_pidfd_send_signal, fd, number, &info, 0); /* as in upgrade_signal */
 }
 
 void upgrade_forget(int *fd) {

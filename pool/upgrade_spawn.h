@@ -30,6 +30,9 @@ int upgrade_watch(pid_t pid);
 /** Send signal ${number} to the process ${fd}, if it has not ended. */
 void upgrade_signal(int fd, int number);
 
+/** The same for a signal that was sent to this process: it comes as SIGNALS_PASSED. */
+void upgrade_pass(int fd, int number);
+
 /** Close ${*fd} and set it to -1, if it is not. */
 void upgrade_forget(int *fd);
 

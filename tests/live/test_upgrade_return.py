@@ -11,8 +11,9 @@ import signal
 import time
 import unittest
 
+from test_upgrade_signals import wait_taken
 from upgrade import PAUSED, PausedTest, exchange, lives
-from xchgd import SLOW, check_totals, numbers
+from xchgd import LIMIT, SLOW, check_totals, numbers, receive_exactly
 
 ROUNDS = 3
 LONG = 6 * SLOW  # longer than a process waits for any answer (pool/upgrade_back.h: UPGRADE_ANSWER_NS)
@@ -188,14 +189,33 @@ class ParentStays(ReturnTest):
         check_totals(numbers(server.wait_line("stopped")))
         self.assertFalse(os.path.exists(f"/proc/{child}"))
 
-    def test_program_cannot_be_executed(self):
+    def cannot_execute(self, **variables):
         program = shutil.copy(PAUSED, self.path("xchgd"))
-        server, clients, child = self.at_point(*EXECUTE, "pause", program=program)
+        server, clients, child = self.at_point(*EXECUTE, "pause", program=program, **variables)
         os.chmod(program, 0o644)
         self.go_on()
         server.wait_line("cannot execute the new program in place: this process stays the parent of the server")
         os.chmod(program, 0o755)
-        self.check_parent(server, clients, child)
+        return server, clients, child
+
+    def test_program_cannot_be_executed(self):
+        self.check_parent(*self.cannot_execute())
+
+    def test_stop_of_both(self):
+        """It is one stop, however late the parent passes it on."""
+        server, clients, child = self.cannot_execute(XCHG_MAX_MESSAGE="1MiB", XCHG_SNDBUF="16KiB", XCHG_DRAIN_TIMEOUT="10m")
+        unread = server.connect(rcvbuf=4096)
+        self.addCleanup(unread.close)
+        data = b"x" * (1 << 20)
+        unread.sendall(data)
+        os.kill(child, signal.SIGTERM)
+        server.wait_line("stopping")
+        time.sleep(0.2)  # the stimulus: longer than a repetition may take (pool/signals.c: REPEAT_NS)
+        server.signal(signal.SIGTERM)
+        wait_taken(server.pid, signal.SIGTERM)
+        self.assertEqual(receive_exactly(unread, len(data)), data)
+        self.assertEqual(server.process.wait(LIMIT), 0)
+        self.assertEqual(server.messages("second signal: ending at once"), [])
 
     def test_new_program_cannot_start(self):
         """It has too few descriptors, which its child had not."""

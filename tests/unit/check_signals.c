@@ -111,6 +111,22 @@ START_TEST(a_signal_that_comes_both_ways_is_one) {
 }
 END_TEST
 
+/* A parent that only passes signals on marks them. */
+START_TEST(a_signal_of_the_parent_is_a_passed_one) {
+  open_signals();
+  send_self(SIGTERM);
+  expect(SIGNALS_STOP);
+  signals.stop_ns = 0;
+  ck_assert_int_eq(sigqueue(getpid(), SIGTERM, (union sigval){.sival_int = SIGNALS_PASSED_VALUE}),
+                   0);
+  ck_assert_int_eq(signals_next(&signals), SIGNALS_NONE);
+  ck_assert_uint_eq(signals.passed, 1);
+  ck_assert_int_eq(sigqueue(getpid(), SIGTERM, (union sigval){.sival_int = 1}), 0);
+  expect(SIGNALS_STOP); /* another program's value says nothing */
+  signals_close(&signals);
+}
+END_TEST
+
 START_TEST(some_are_ignored) {
   open_signals();
   send_self(SIGHUP);
@@ -231,11 +247,17 @@ END_TEST
 
 int main(void) {
   const struct suite_test tests[] = {
-      {each_signal_has_its_command, 1},          {two_stops_are_reported_as_two, 1},
-      {a_repetition_is_the_same_signal, 1},      {a_later_repetition_is_a_second_signal, 1},
-      {a_signal_that_comes_both_ways_is_one, 2}, {some_are_ignored, 1},
-      {inherited_ignored_signals_arrive, 1},     {threads_inherit_the_mask, 1},
-      {a_raised_signal_is_discarded, 1},         {children_stay_for_a_while, 4},
+      {each_signal_has_its_command, 1},
+      {two_stops_are_reported_as_two, 1},
+      {a_repetition_is_the_same_signal, 1},
+      {a_later_repetition_is_a_second_signal, 1},
+      {a_signal_that_comes_both_ways_is_one, 2},
+      {a_signal_of_the_parent_is_a_passed_one, 1},
+      {some_are_ignored, 1},
+      {inherited_ignored_signals_arrive, 1},
+      {threads_inherit_the_mask, 1},
+      {a_raised_signal_is_discarded, 1},
+      {children_stay_for_a_while, 4},
       {the_descriptor_is_not_inherited, 1},
   };
   return run_suite("signals", tests, count_of(tests));
