@@ -1,13 +1,14 @@
 """Goal: a connection in any state moves to a new process, and then ends as it would have without the upgrade."""
 
 import os
+import signal
 import threading
 import time
 import unittest
 
 from clients import MIB
-from upgrade import UpgradeEndpoint, UpgradeTest, exchange
-from xchgd import LIMIT, SLOW, is_closed, numbers, receive_all, receive_exactly
+from upgrade import PausedTest, UpgradeEndpoint, UpgradeTest, exchange
+from xchgd import LIMIT, SLOW, check_totals, is_closed, numbers, receive_all, receive_exactly
 
 
 class States(UpgradeTest):
@@ -173,6 +174,37 @@ class Proxied(UpgradeTest):
         self.assertIn("192.0.2.7:1234", text)
         self.assertIn("192.0.2.9:1234", text)
         server.end()
+
+
+class Stopping(PausedTest):
+    """XCHG_DRAIN_DELAY holds for a stop after an upgrade, and for one that comes while connections return."""
+
+    CLIENTS = 20
+
+    def check_delay(self, server, clients):
+        self.assertRegex(server.wait_line("stopping")["delay"], "^[0-9]+s$")
+        reply = server.ask("/readyz")
+        self.assertEqual((reply.status, reply.text), (503, "draining\n"))
+        for client in clients + self.clients(server, 1):
+            exchange(client, b"in the delay")
+        self.assertEqual(server.process.wait(LIMIT), 0)
+        totals = numbers(server.wait_line("stopped"))
+        check_totals(totals)
+        self.assertEqual((totals["accepted"], totals["messages"]), (self.CLIENTS + 1, 2 * self.CLIENTS + 2))
+
+    def test_after(self):
+        server = self.server(UpgradeEndpoint, self.path("admin"), XCHG_DRAIN_DELAY=f"{round(3 * SLOW)}s")
+        clients = self.clients(server, self.CLIENTS)
+        server.upgrade()
+        server.signal(signal.SIGTERM)
+        self.check_delay(server, clients)
+
+    def test_in_the_return(self):
+        server, clients, _ = self.at_point("parent", 4, "pause", kind=UpgradeEndpoint, path=self.path("admin"), XCHG_DRAIN_DELAY=f"{round(3 * SLOW)}s")
+        server.signal(signal.SIGTERM)
+        self.go_on()
+        server.followed()
+        self.check_delay(server, clients)
 
 
 if __name__ == "__main__":
