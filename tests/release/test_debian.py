@@ -9,122 +9,26 @@ Environment: DEB_FOLDER = the folder of `make deb`; DEB_ROOT = where the Debian 
 import collections
 import contextlib
 import glob
-import hashlib
+import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TOP = os.path.dirname(os.path.dirname(HERE))
+from fresh_system import ALONE, DEBS, MOUNT, REPORT, TOP, Again, System, deb_of, digests, make_base, read, report, run
+
 sys.path.insert(0, os.path.join(TOP, "tests", "live"))
 
 from doc_blocks import matches, read_blocks  # noqa: E402
 
-DEBS = os.path.abspath(os.environ.get("DEB_FOLDER", os.path.join(TOP, "build", "deb")))
-BASE = os.path.abspath(os.environ.get("DEB_ROOT", os.path.join(TOP, "build", "release", "debian")))
 PAGE = os.path.join(TOP, "docs", "deploy", "debian.md")
-REPORT = os.path.join(DEBS, "report")
 PACKAGES = ("xchgd", "libxchg0", "libxchg-dev", "xchg-bench")
-ROOT = os.getuid() == 0
-ALONE = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c"]
-WITH_LO = 'ip link set lo up && exec "$@"'
-
-# What a fresh system has besides Debian's own: a way to make users, the server's library, and what the tests need.
-CONTENTS = ("systemd-standalone-sysusers", "libjemalloc2", "python3", "iproute2", "apt-utils", "build-essential", "pkg-config", "curl",
-            "netcat-openbsd")
-
-# Makes the system: $1 = what it is made of, $2 = what changes, $3 = the packages, $4 = what to run in it.
-MOUNT = """
-set -e
-ip link set lo up
-mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-mount -t proc proc "$2/root/proc"
-mount --rbind /dev "$2/root/dev"
-mount -t tmpfs tmpfs "$2/root/run"
-mkdir -p "$2/root/run/systemd/system" "$2/root/debs"
-mount --bind "$3" "$2/root/debs"
-"""
-ENTER = """
-path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-exec chroot "$2/root" env -i HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PATH=$path bash -c "$4"
-"""
 # words-ok: nobody is a user
 AUTOPKGTEST = """
 exec autopkgtest --user=nobody -B "$3"/*_*.deb "$3"/xchg-*/ -- chroot "$2/root"
 """
-
-
-def read(path):
-    with open(path) as f:
-        return f.read()
-
-
-def report(text):
-    """A line that `make check-deb` prints at its end."""
-    with open(REPORT, "a") as f:
-        f.write(text + "\n")
-
-
-def run(*command, limit=120, expect=0, **more):
-    """Run a program to its end; return its output, both streams."""
-    ran = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                         errors="replace", timeout=limit, **more)
-    if expect is not None and (ran.returncode != 0) != (expect != 0):
-        raise AssertionError(f"{' '.join(map(str, command))[:200]}: exit code {ran.returncode}:\n{ran.stdout[-8000:]}")
-    return ran.stdout
-
-
-def deb_of(package, folder=DEBS):
-    found = glob.glob(os.path.join(folder, f"{package}_*.deb"))
-    if len(found) != 1:
-        raise AssertionError(f"{package} in {folder}: {found}")
-    return found[0]
-
-
-def digests(folder):
-    """SHA-256 of each package, those of debug symbols included."""
-    found = {}
-    for path in glob.glob(os.path.join(folder, "*.deb")):
-        with open(path, "rb") as f:
-            found[os.path.basename(path)] = hashlib.sha256(f.read()).hexdigest()
-    return found
-
-
-class Again:
-    """The source package, built again, and then once more as the next version. Root builds as user 65534 and without the network."""
-
-    def __init__(self, folder):
-        self.folder, self.tree, self.next = folder, os.path.join(folder, "tree"), os.path.join(folder, "next")
-        source = glob.glob(os.path.join(DEBS, "*.dsc"))[0]
-        self.version = re.search(r"^Version: (.*)$", read(source), re.M).group(1) + ".1"
-        run("dpkg-source", "-x", source, self.tree)
-        os.mkdir(self.next)
-        self.build()
-        self.digests = digests(folder)
-
-    def build(self, *options):
-        prefix = []
-        if ROOT:
-            run("chown", "-R", "65534:65534", self.folder)
-            prefix = [*ALONE, WITH_LO, "sh", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        environment = {"PATH": os.environ["PATH"], "HOME": self.folder, "LC_ALL": "C.UTF-8", "TZ": "Asia/Tokyo"}
-        run(*prefix, "dpkg-buildpackage", "-us", "-uc", "-b", *options, cwd=self.tree, env=environment, limit=900)
-
-    def build_next(self):
-        """What is compiled stays. A line of the conffile is new."""
-        path = os.path.join(self.tree, "debian", "changelog")
-        text = read(path)
-        with open(path, "w") as f:
-            f.write(re.sub(r"\(.*?\)", f"({self.version})", text, count=1))
-        with open(os.path.join(self.tree, "docs", "deploy", "systemd", "xchgd.default"), "a") as f:
-            f.write("# The next version.\n")
-        self.build("-nc")
-        for path in glob.glob(os.path.join(self.folder, f"*_{self.version}_*.deb")):
-            os.rename(path, os.path.join(self.next, os.path.basename(path)))
 
 
 def setUpModule():
@@ -132,7 +36,7 @@ def setUpModule():
         os.remove(REPORT)
     folder = tempfile.TemporaryDirectory()
     unittest.addModuleCleanup(folder.cleanup)
-    Installed.again = Packages.again = Again(folder.name)
+    SystemTest.again = Packages.again = Again(folder.name)
 
 
 class Packages(unittest.TestCase):
@@ -201,77 +105,20 @@ class Packages(unittest.TestCase):
                 self.assertRegex(output, "xchg_vanished|xchg_timer")
 
 
-def make_base():
-    """A fresh Debian of this machine's release. It is kept, because it takes a minute; a changed list makes it anew."""
-    if not ROOT:
-        raise unittest.SkipTest("a Debian system is made and entered by root only")
-    run(*ALONE, "true")
-    suite = re.search(r"^VERSION_CODENAME=(\w+)", read("/etc/os-release"), re.M).group(1)
-    kinds = (".list", ".list.d/*.list", ".list.d/*.sources")
-    sources = "".join(read(path) for kind in kinds for path in glob.glob("/etc/apt/sources" + kind))
-    mirror = re.search(r"^(?:URIs: *|deb (?:\[[^]]*\] )?)(\S+/debian)/?\s", sources, re.M).group(1)
-    stamp = os.path.join(BASE, "stamp")
-    wanted = " ".join((suite, mirror, *CONTENTS))
-    if not os.path.exists(stamp) or read(stamp) != wanted:
-        shutil.rmtree(BASE, ignore_errors=True)
-        os.makedirs(BASE)
-        run("debootstrap", "--variant=minbase", "--include=" + ",".join(CONTENTS), suite, os.path.join(BASE, "system"), mirror, limit=900)
-        with open(stamp, "w") as f:
-            f.write(wanted)
-    return os.path.join(BASE, "system")
-
-
-class System:
-    """A fresh Debian system. Processes end with the command that has started them; changed files stay until the end."""
-
-    def __init__(self, base):
-        self.base = base
-        self.folder = tempfile.mkdtemp(prefix="xchg-debian-")
-        for name in ("upper", "work", "root"):
-            os.mkdir(os.path.join(self.folder, name))
-        os.chmod(os.path.join(self.folder, "upper"), 0o755)
-        shutil.copy(os.path.join(HERE, "systemctl.py"), self.path("systemctl.py"))
-        self.run("""install -m 755 /systemctl.py /usr/bin/systemctl && mkdir /stub && cd /usr/bin && mv deb-systemd-invoke deb-systemd-invoke.real &&
-            printf '%s\\n' '#!/bin/sh' 'echo "deb-systemd-invoke $*" >>/stub/calls' 'exec deb-systemd-invoke.real "$@"' >deb-systemd-invoke &&
-            chmod 755 deb-systemd-invoke""")
-
-    def path(self, name):
-        """A file that the test gives to the system."""
-        return os.path.join(self.folder, "upper", name)
-
-    def remove(self):
-        shutil.rmtree(self.folder)
-
-    def run(self, script, debs=DEBS, expect=0, limit=200):
-        return run(*ALONE, MOUNT + ENTER, "sh", self.base, self.folder, debs, script, expect=expect, limit=limit)
-
-    def files(self):
-        """What is there: paths with type, owner and mode. apt's and dpkg's own records are left out."""
-        lines = self.run("cd / && find . -xdev \\( -path ./proc -o -path ./dev -o -path ./run -o -path ./stub -o -path ./tmp -o -path ./debs"
-                         " -o -path ./var/lib/apt -o -path ./var/cache -o -path ./var/log -o -path './var/lib/dpkg' \\) -prune"
-                         " -o -printf '%P %y %u:%g %m\\n'").splitlines()
-        return dict(line.split(" ", 1) for line in lines)
-
-    def calls(self):
-        """What the maintainer scripts have asked for since the last time, without questions, reloads and the links of units."""
-        lines = self.run("cat /stub/calls 2>/dev/null; rm -f /stub/calls").splitlines()
-        return [line for line in lines if not re.search(r"is-active|is-enabled|daemon-reload|preset", line)]
-
-    def links(self):
-        return self.run("find /etc/systemd/system -type l -name 'xchg*' -printf '%P\\n'").split()
-
-
 def started(*units, action="start"):
     """The calls of a start or restart, which is one step for both services: ${units} are those that it concerns."""
     return [f"deb-systemd-invoke {action} xchgd.service xchgd-net.service", *(f"systemctl --quiet --system {action} {unit}" for unit in units)]
 
 
 STOPPED = [f"{tool} stop xchgd.socket xchgd-admin.socket xchgd.service xchgd-net.service" for tool in ("deb-systemd-invoke", "systemctl")]
+RELOADED = [f"{tool} reload xchgd.service" for tool in ("deb-systemd-invoke", "systemctl")]
 INSTALL = "cd {} && apt-get install -y ./xchgd_*.deb 2>&1"
 SERVICES = ["multi-user.target.wants/xchgd.service", "sockets.target.wants/xchgd-admin.socket", "sockets.target.wants/xchgd.socket"]
 
 
-class Installed(unittest.TestCase):
+class SystemTest(unittest.TestCase):
+    """With a fresh system for each test."""
+
     @classmethod
     def setUpClass(cls):
         cls.base = make_base()
@@ -290,6 +137,8 @@ class Installed(unittest.TestCase):
     def version(self):
         return self.system.run("dpkg-query -W -f '${db:Status-Status} ${Version}' xchgd").split()
 
+
+class Installed(SystemTest):
     def test_life(self):
         """Install, upgrade, remove, install again, purge: one action each, the sockets stop at a removal only, nothing stays but the user."""
         system = self.system
@@ -302,7 +151,7 @@ class Installed(unittest.TestCase):
         system.run("echo XCHG_EXCHANGE=line >>/etc/default/xchgd")
         self.upgrade("--force-confold")
         self.assertEqual(self.version(), ["installed", self.again.version])
-        self.assertEqual(system.calls(), started("xchgd.service", action="restart"))
+        self.assertEqual(system.calls(), RELOADED)
         self.assertEqual(sorted(system.links()), SERVICES)
         self.assertTrue(system.run("cat /etc/default/xchgd").endswith("\nXCHG_EXCHANGE=line\n"))
 
@@ -345,7 +194,7 @@ class Installed(unittest.TestCase):
         self.assertEqual(system.run("dpkg --verify xchgd").strip(), "")
 
     def test_upgrades(self):
-        """An upgrade restarts what runs or is enabled, and nothing else."""
+        """An upgrade reloads what runs, restarts what cannot be reloaded, starts what is enabled, and does nothing else."""
         system = self.system
         self.install()
         system.calls()
@@ -353,12 +202,16 @@ class Installed(unittest.TestCase):
             system.run("rm /etc/systemd/system/*.wants/xchgd* && echo xchgd-net.service >/stub/active &&"
                        " ln -s /lib/systemd/system/xchgd-net.service /etc/systemd/system/multi-user.target.wants/")
             self.upgrade()
-            self.assertEqual(system.calls(), started("xchgd-net.service", action="restart"))
+            self.assertEqual(system.calls(), [line.replace("xchgd.service", "xchgd-net.service") for line in RELOADED])
             self.assertEqual(system.links(), ["multi-user.target.wants/xchgd-net.service"])
+        with self.subTest("it is enabled, but does not run"):
+            system.run("rm /stub/active")
+            self.upgrade()
+            self.assertEqual(system.calls(), started("xchgd-net.service", action="restart"))
         with self.subTest("it runs, but is not enabled"):
             system.run("rm /etc/systemd/system/*.wants/xchgd* && echo xchgd.service >/stub/active")
             self.upgrade()
-            self.assertEqual(system.calls(), started("xchgd.service", action="restart"))
+            self.assertEqual(system.calls(), RELOADED)
             self.assertEqual(system.links(), [])
         with self.subTest("it does not run and is not enabled"):
             system.run("rm /stub/active")
@@ -367,16 +220,24 @@ class Installed(unittest.TestCase):
         with self.subTest("the administrator forbids actions"):
             system.run("printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d && echo xchgd.service >/stub/active")
             self.upgrade()
-            self.assertEqual(system.calls(), started(action="restart"))
-        with self.subTest("the restart fails"):
+            self.assertEqual(system.calls(), RELOADED[:1])
+        with self.subTest("reload and restart fail"):
             system.run("rm /usr/sbin/policy-rc.d && touch /stub/fail")
             self.upgrade()
-            self.assertEqual(system.calls(), started("xchgd.service", action="restart"))
+            self.assertEqual(system.calls(), RELOADED + started("xchgd.service", action="restart"))
+            self.assertEqual(self.version(), ["installed", self.again.version])
+        with self.subTest("the new version refuses the settings"):
+            system.run("echo XCHG_WORKERS=none >>/etc/default/xchgd")
+            output = self.upgrade("--force-confold")
+            self.assertEqual(system.calls(), RELOADED)
+            self.assertIn("XCHG_WORKERS", output)
+            self.assertIn("xchgd.service is not restarted", output)
             self.assertEqual(self.version(), ["installed", self.again.version])
 
     def test_without_systemd(self):
         """Where systemd does not run, the scripts start nothing and the units are enabled all the same."""
         self.system.run("rmdir /run/systemd/system && rm /usr/bin/systemctl && " + INSTALL.format("/debs"))
+        self.system.run("rmdir /run/systemd/system && dpkg -i /debs/xchgd_*.deb 2>&1", debs=self.again.next)
         self.assertEqual(self.system.calls(), [])
         self.assertEqual(sorted(self.system.links()), SERVICES)
 
@@ -410,6 +271,84 @@ class Installed(unittest.TestCase):
         results = dict(re.findall(r"^(\w+) +(PASS|FAIL\b.*|SKIP\b.*)$", output, re.M))
         self.assertEqual(results, {"exchange": "PASS", "bench": "PASS", "compile": "PASS"}, output[-4000:])
         report(f"autopkgtest: {len(results)} passed")
+
+
+class LiveUpgrade(SystemTest):
+    """The next version is installed while 64 clients use the server."""
+
+    def under_load(self, service="xchgd.service", package=None, settings="", prepare="true"):
+        """Start the server with ${settings}, and with clients run ${prepare} and install the next version, or ${package}.
+
+        Return: what upgrade_under_load.py has seen.
+        """
+        system = self.system
+        system.run("cd /debs && apt-get install -y ./xchgd_*.deb ./xchg-bench_*.deb 2>&1")
+        shutil.copy(package or deb_of("xchgd", self.again.next), system.path("next.deb"))
+        with open(system.path("etc/default/xchgd"), "a") as f:
+            f.write("XCHG_EXCHANGE=echo\n" + settings)
+        system.calls()
+        admin = {"xchgd.service": "/run/xchgd-admin.sock", "xchgd-net.service": "/run/xchgd/admin.sock"}[service]
+        command = f"{prepare} && apt-get install -y -o Dpkg::Options::=--force-confold /next.deb"
+        without = "" if service == "xchgd.service" else "rm -r /run/systemd /usr/bin/systemctl &&"
+        output = system.run(f"touch /stub/serve && {without} python3 -B /upgrade_under_load.py {service} {admin} '{command}' 2>&1")
+        seen = json.loads(output.splitlines()[-1])
+        seen["calls"] = system.calls()[1:]  # without the start
+        self.assertEqual(seen["status"], "installed", seen["output"])
+        return seen
+
+    def check(self, seen, *, upgraded, restarted=False, calls):
+        """The new or the old version answers. Without a restart, it is the process of before, and nothing is lost."""
+        text = f"{seen['output']}\n{seen['log']}\n{seen['said']}"
+        before, after = seen["before"], seen["after"]
+        self.assertEqual(seen["calls"], calls + STOPPED if calls else [], text)
+        self.assertNotEqual(before["version"], self.again.PROGRAM)
+        self.assertEqual(after["version"], self.again.PROGRAM if upgraded else before["version"], text)
+        self.assertEqual(after["servers"].keys() == before["servers"].keys(), not restarted, text)
+        self.assertEqual(any(seen["bench"]["errors"].values()), restarted, text)
+        self.assertEqual(seen["bench"]["connected"], 64)
+        self.assertEqual(len(seen["left"]), 0 if calls else 1)  # without systemd, nothing is stopped
+
+    def test_under_systemd(self):
+        """Nothing is lost."""
+        seen = self.under_load()
+        self.check(seen, upgraded=True, calls=RELOADED)
+        self.assertEqual(list(seen["after"]["servers"].values()), ["/usr/bin/xchgd"])
+        report(f"live upgrade: {seen['bench']['exchanges']} exchanges of 64 clients, the longest {seen['bench']['latency_us']['max'] / 1000:.0f} ms")
+
+    def test_without_systemd(self):
+        """The server has the settings of /etc/default/xchgd."""
+        seen = self.under_load("xchgd-net.service", settings="XCHG_LISTEN=127.0.0.1:7000\nXCHG_ADMIN='unix:/run/xchgd/admin.sock;mode=0660'\n")
+        self.check(seen, upgraded=True, calls=[])
+        self.assertIn("upgraded", seen["output"])
+
+    def test_broken_without_systemd(self):
+        """The new version cannot start: the old one continues to serve, and dpkg ends well."""
+        seen = self.under_load("xchgd-net.service", self.again.package_with("exit 78"), "XCHG_LISTEN=127.0.0.1:7000\n")
+        self.check(seen, upgraded=False, calls=[])
+        self.assertIn("keeps the old version", seen["output"])
+
+    def test_policy_without_systemd(self):
+        """The administrator forbids it."""
+        policy = 'printf "#!/bin/sh\\nexit 101\\n" >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d'
+        seen = self.under_load("xchgd-net.service", settings="XCHG_LISTEN=127.0.0.1:7000\n", prepare=policy)
+        self.check(seen, upgraded=False, calls=[])
+
+    def test_broken(self):
+        """The new version cannot start: the old one continues to serve."""
+        seen = self.under_load(package=self.again.package_with("exit 78"))
+        self.check(seen, upgraded=False, calls=RELOADED)
+        self.assertIn("xchgd.service is not restarted", seen["output"])
+
+    def test_old_version_cannot(self):
+        """It was started without XCHG_UPGRADE: a restart, which ends all connections."""
+        seen = self.under_load(settings="XCHG_UPGRADE=off\n", prepare="sed -i /^XCHG_UPGRADE/d /etc/default/xchgd")
+        self.check(seen, upgraded=True, restarted=True, calls=RELOADED + started("xchgd.service", action="restart"))
+
+    def test_turned_back(self):
+        """The new version starts, but cannot replace the server: a restart. A script is such a program."""
+        seen = self.under_load(package=self.again.package_with('exec /usr/bin/xchgd.real "$@"'))
+        self.check(seen, upgraded=True, restarted=True, calls=RELOADED + started("xchgd.service", action="restart"))
+
 
 
 if __name__ == "__main__":
