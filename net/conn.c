@@ -24,8 +24,6 @@ static_assert(sizeof(struct xchg_conn) == 128, "two cache lines; docs/tuning.md 
 #define PAGE_BYTES ((size_t)4096) /* the kernel's pages are multiples of this */
 #define ENDS (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
-static void on_event(struct source *source, uint32_t events);
-
 /* ---- the turn ---- */
 
 /* Is nothing unread, unfinished, queued or held? */
@@ -241,7 +239,7 @@ static inline void end_turn(struct xchg_conn *conn) {
   ctx->current = NULL;
 }
 
-static void on_event(struct source *source, uint32_t events) {
+void conn_on_event(struct source *source, uint32_t events) {
   struct xchg_conn *conn = conn_of(source);
   begin_turn(conn);
   if ((events & EVENT_TIMER) != 0) {
@@ -337,7 +335,7 @@ int conn_ctx_init(struct conn_ctx *ctx, const struct config *config,
                            .stop_ns = NEVER};
   ctx->max_message = handler->max_message > 0 ? handler->max_message : config->max_message_bytes;
   ctx->send_queues.bufs = &ctx->bufs;
-  reactor->on_event = on_event;
+  reactor->on_event = conn_on_event;
   reactor->owner_bits = conn_id_worker_bits(config->workers);
   bool proxied = config_takes_proxy(config);
   ctx->peers = map_entries(ctx, sizeof(*ctx->peers));

@@ -41,6 +41,9 @@ static inline size_t conn_bytes(const struct xchg_handler *handler) {
  */
 int conn_open(struct conn_ctx *ctx, const struct accepted_conn *accepted);
 
+/** A turn of the connection that contains ${source}; conn_ctx_init sets it as the reactor's. */
+void conn_on_event(struct source *source, uint32_t events);
+
 /** The server stops (ctx->stop_ns is set): end once no message is in progress. */
 void conn_stop(struct source *source);
 

@@ -270,3 +270,47 @@ void conn_resume(struct xchg_conn *conn) {
   }
   reactor_requeue(reactor, &conn->source);
 }
+
+/* ---- suspend ---- */
+
+/* In place of a turn.  What ${source} has missed is looked up by conn_unsuspend. */
+static void ignore_event(struct source *source, uint32_t events) { (void)source, (void)events; }
+
+/* The next live connection from ${*slot} on, which moves behind it; NULL = there is none. */
+static struct xchg_conn *next_live(const struct conn_ctx *ctx, uint32_t *slot) {
+  const struct reactor *reactor = ctx->reactor;
+  while ((*slot = slab_next(reactor->slab, *slot)) != SLAB_NONE) {
+    struct source *source = slab_at(reactor->slab, (*slot)++);
+    if (source_is_live(reactor, source)) {
+      return conn_of(source);
+    }
+  }
+  return NULL;
+}
+
+uint32_t conn_suspend(struct conn_ctx *ctx) {
+  const struct xchg_conn *conn;
+  uint32_t waiting = 0;
+  ctx->reactor->on_event = ignore_event;
+  for (uint32_t slot = 0; (conn = next_live(ctx, &slot)) != NULL;) {
+    waiting += conn->cold->offloads > 0;
+  }
+  return waiting;
+}
+
+void conn_unsuspend(struct conn_ctx *ctx) {
+  struct xchg_conn *conn;
+  if (ctx->reactor->on_event != ignore_event) {
+    return;
+  }
+  ctx->reactor->on_event = conn_on_event;
+  for (uint32_t slot = 0; (conn = next_live(ctx, &slot)) != NULL;) {
+    if (conn->state == CONN_CLOSED) {
+      reactor_requeue(ctx->reactor, &conn->source);
+      continue;
+    }
+    reactor_remove(ctx->reactor, &conn->source, conn->fd); /* added again, it reports all events */
+    park(conn);
+    conn_resume(conn);
+  }
+}

@@ -93,4 +93,15 @@ struct xchg_conn *conn_unpack(struct conn_ctx *ctx, const struct conn_record *re
  */
 void conn_resume(struct xchg_conn *conn);
 
+/**
+ * conn_suspend(ctx):
+ * Give the connections of ${ctx} no turn until conn_unsuspend.  Posted calls and publications run.
+ * Output that they queue waits.  A second call does nothing.
+ * Return: how many connections wait for offloaded work.
+ * conn_unsuspend(ctx):
+ * Serve those that are not parked again.  Does nothing if ${ctx} was not suspended.
+ */
+uint32_t conn_suspend(struct conn_ctx *ctx);
+void conn_unsuspend(struct conn_ctx *ctx);
+
 #endif

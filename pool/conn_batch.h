@@ -11,6 +11,12 @@
  *   taker   conn_batch_send(UNPACK)   a worker makes connections of the records; they do nothing
  *   both    conn_batch_send(SETTLE)   each one is served by this worker, or gone to another
  *
+ * Where all connections move together, they are settled when all of them were sent:
+ *
+ *   giver   conn_batch_send(SUSPEND)  the worker gives no turns
+ *   both    conn_batch_send(CONTINUE) it does again; does nothing without SUSPEND
+ *           conn_batch_send(FIND)     list up to ${want} parked connections, for SETTLE
+ *
  * Between its step and SETTLE a connection is parked (net/conn_pack.h).  The records lie one after
  * the other in the arena.  Its pages have memory when they are used.
  *
@@ -41,8 +47,12 @@ struct conn_batch {
   struct wake *wake; /* borrows: wakes the sender */
   atom_u32 answered; /* 1: the owner of the inbox is done with it */
 
-  /* PACK */
-  uint32_t want;                    /* the most to pack */
+  /* SUSPEND */
+  uint64_t steps;   /* turns and tasks of the worker so far */
+  uint32_t waiting; /* connections that wait for offloaded work */
+
+  /* PACK and FIND */
+  uint32_t want;                    /* the most to pack or to list */
   uint32_t cursor;                  /* slots below were looked at */
   bool over;                        /* no slot is left */
   uint32_t stays[CONN_STAYS_COUNT]; /* connections that this call has passed over, by reason */
@@ -54,7 +64,14 @@ struct conn_batch {
   size_t used;
 };
 
-enum conn_batch_what { CONN_BATCH_PACK, CONN_BATCH_UNPACK, CONN_BATCH_SETTLE };
+enum conn_batch_what {
+  CONN_BATCH_PACK,
+  CONN_BATCH_UNPACK,
+  CONN_BATCH_SETTLE,
+  CONN_BATCH_SUSPEND,
+  CONN_BATCH_CONTINUE,
+  CONN_BATCH_FIND,
+};
 
 /** Make a batch whose answers signal ${wake}. Return: NULL without memory. */
 struct conn_batch *conn_batch_create(struct wake *wake);

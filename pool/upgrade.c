@@ -138,6 +138,7 @@ static void on_hello(struct upgrade *u, const struct upgrade_hello *hello) {
     if (why_stay != NULL) {
       giver_stop(&u->giver, why_stay);
     }
+    u->giver.together = own.together != 0 || hello->together != 0;
     u->step = STEP_LISTENERS;
     upgrade_log_begun(u, hello->version);
     upgrade_reach(u, POINT_LISTENERS);
@@ -152,6 +153,12 @@ static void begin_totals(struct upgrade *u, uint64_t now_ns) {
   u->deadline_ns = now_ns + UPGRADE_ANSWER_NS;
 }
 
+static void begin_batches(struct upgrade *u) {
+  u->step = STEP_BATCHES;
+  u->deadline_ns = NEVER;
+  giver_begin(&u->giver, UINT32_MAX, u->setup.config->upgrade_timeout_ns);
+}
+
 static void tend_hold(struct upgrade *u, uint64_t now_ns) {
   if (!acceptor_order_reach(&u->order, ACCEPTOR_HOLD)) {
     if (is_late(u, now_ns)) {
@@ -159,6 +166,8 @@ static void tend_hold(struct upgrade *u, uint64_t now_ns) {
     }
   } else if (u->giver.stopped) {
     begin_totals(u, now_ns);
+  } else if (u->giver.together) { /* no canary: none is served before all are */
+    begin_batches(u);
   } else {
     u->step = STEP_CANARY;
     u->deadline_ns = u->canary_ns = NEVER;
@@ -194,17 +203,22 @@ static void tend_canary(struct upgrade *u, uint64_t now_ns) {
     return;
   }
   if (u->giver.moved == 0 || (u->serves && now_ns >= u->deadline_ns)) {
-    u->step = STEP_BATCHES;
-    u->deadline_ns = NEVER;
-    giver_begin(&u->giver, UINT32_MAX, u->setup.config->upgrade_timeout_ns);
+    begin_batches(u);
   } else if (!u->serves && is_late(u, now_ns)) {
     upgrade_turn_back(u, "the new process does not serve");
   }
 }
 
-/* From now on it serves more than this process, so it is not killed: the rest stays here. */
+/*
+ * From now on it serves more than this process, so it is not killed: the rest stays here.  Where
+ * connections move together it serves none of them: they come back.
+ */
 static void tend_batches(struct upgrade *u, uint64_t now_ns) {
   enum giver_result result = tend_giver(u, now_ns);
+  if (result == GIVER_FAILED && u->giver.together) {
+    upgrade_turn_back(u, u->giver.why);
+    return;
+  }
   if (result == GIVER_FAILED) {
     giver_stop(&u->giver, u->giver.why);
   }
@@ -233,6 +247,7 @@ static void commit(struct upgrade *u) {
   for (uint32_t i = 0; (inbox = server_inbox(u->setup.server, i)) != NULL; i++) {
     worker_send_leave(worker_of_inbox(inbox), sys_now_ns());
   }
+  giver_commit(&u->giver);
   u->step = STEP_LEFT;
   u->deadline_ns = NEVER;
   upgrade_log_done(u);
@@ -251,6 +266,8 @@ static void tend_totals(struct upgrade *u, uint64_t now_ns) {
     u->deadline_ns = now_ns + UPGRADE_ANSWER_NS;
   } else if (waits && late) {
     upgrade_turn_back(u, "the new process answers neither the last batch nor the totals");
+  } else if (u->giver.suspended && late) {
+    upgrade_turn_back(u, "the new process does not answer the totals");
   } else if (u->totals_sent && !waits && (late || !u->counted)) {
     log_msg(u->setup.log, LOG_WARN,
             u->counted ? "the new process does not answer the totals" : "totals cannot be sent");
@@ -306,7 +323,7 @@ static void on_packet(struct upgrade *u, const struct upgrade_packet *packet, ui
       }
       break;
     case UPGRADE_TAKEN:
-      if (!giver_on_taken(&u->giver, packet->number, packet->taken, now_ns)) {
+      if (!giver_on_taken(&u->giver, packet->number, packet->taken)) {
         fail_early(u, "the new process answers a batch that was not sent");
       } else if (u->step == STEP_BATCHES) {
         upgrade_reach(u, POINT_BATCH_TAKEN);

@@ -15,6 +15,7 @@ static_assert(CONN_BATCH_MAX == UPGRADE_BATCH_MAX, "a packet holds what a worker
  */
 #define IDLE_PASSES_MAX 2
 
+#define QUIET_NS NS_PER_S        /* for posted calls, publications and offloaded work to end */
 #define WORKER_NS (5 * NS_PER_S) /* a worker that does not answer for so long is stuck */
 
 /* A deadline counts when it has passed for so long: this process may have been stopped. */
@@ -101,12 +102,59 @@ static void pack(struct upgrade_giver *giver, uint64_t now_ns) {
   ask_worker(giver, GIVER_PACK, CONN_BATCH_PACK);
 }
 
+/* Look at the work of all workers, which give no turns. */
+static void look(struct upgrade_giver *giver) {
+  giver->worker = 0;
+  giver->before = giver->steps;
+  giver->steps = 0;
+  giver->busy = false;
+  ask_worker(giver, GIVER_QUIET, CONN_BATCH_SUSPEND);
+}
+
 void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_ns) {
   giver->wanted = most;
   giver->patience_ns = patience_ns;
   giver->idle_passes = 0;
   begin_pass(giver);
-  pack(giver, sys_now_ns());
+  if (giver->together) {
+    giver->suspended = true;
+    giver->steps = UINT64_MAX;
+    giver->quiet_ns = add_sat_u64(sys_now_ns(), QUIET_NS);
+    look(giver);
+  } else {
+    pack(giver, sys_now_ns());
+  }
+}
+
+/* Give up, because of ${why}. Return: as giver_tend. */
+static enum giver_result give_up(struct upgrade_giver *giver, const char *why) {
+  giver->why = why;
+  giver->state = GIVER_IDLE;
+  return GIVER_FAILED;
+}
+
+/*
+ * A worker has answered.  If no worker has work, and none has run a turn or a task since the last
+ * look, none has run at the moment between both: nothing is under way from one to another.
+ */
+static enum giver_result on_looked(struct upgrade_giver *giver, uint64_t now_ns) {
+  struct inbox *inbox = &present_worker(giver)->inbox;
+  giver->steps += giver->batch->steps;
+  giver->busy = giver->busy || giver->batch->waiting > 0 || ring_count_any(&inbox->ring) > 0 ||
+                atom_load_relaxed_u32(&inbox->tasks_waiting) > 0;
+  if (server_inbox(giver->server, giver->worker + 1) != NULL) {
+    giver->worker++;
+    ask_worker(giver, GIVER_QUIET, CONN_BATCH_SUSPEND);
+  } else if (!giver->busy && giver->steps == giver->before) {
+    begin_worker(giver, 0);
+    giver->frozen_from_ns = now_ns;
+    pack(giver, now_ns);
+  } else if (now_ns >= giver->quiet_ns) {
+    return give_up(giver, "posted calls or offloaded work do not end");
+  } else {
+    look(giver);
+  }
+  return GIVER_BUSY;
 }
 
 /* May another pass move a connection?  Those that came back have one more chance. */
@@ -132,12 +180,27 @@ static bool next_worker(struct upgrade_giver *giver) {
   return over;
 }
 
+/* All workers were asked once. Return: as giver_tend. */
+static enum giver_result end_together(struct upgrade_giver *giver) {
+  struct model *model = giver->server->model;
+  for (int stays = 0; stays < CONN_STAYS_COUNT; stays++) {
+    if (giver->stays[stays] > 0) {
+      return give_up(giver, conn_stays_text((enum conn_stays)stays));
+    }
+  }
+  return giver->kept == model->ops->live(model) ? GIVER_DONE
+                                                : give_up(giver, "a connection cannot move");
+}
+
 /* The batch is done with. Return: as giver_tend. */
 static enum giver_result continue_pass(struct upgrade_giver *giver, uint64_t now_ns) {
   bool over = giver->batch->over || giver->budget == 0;
   giver->cursor = giver->batch->cursor;
   giver->state = GIVER_IDLE;
   conn_batch_clear(giver->batch);
+  if (giver->together && over && server_inbox(giver->server, giver->worker + 1) == NULL) {
+    return end_together(giver);
+  }
   if (giver->stopped || giver->wanted == 0 || (over && next_worker(giver))) {
     return GIVER_DONE;
   }
@@ -168,7 +231,11 @@ static enum giver_result on_packed(struct upgrade_giver *giver, uint64_t now_ns)
   if (batch->count == 0) {
     return continue_pass(giver, now_ns);
   }
-  if (giver->stopped || memory_file_write(giver->file, batch->arena, batch->used) == -1) {
+  bool written = memory_file_write(giver->file, batch->arena, batch->used) == 0;
+  if (giver->together && !written) {
+    return give_up(giver, conn_stays_text(CONN_STAYS_UNSENT));
+  }
+  if (giver->stopped || !written) {
     settle(giver, CONN_STAYS_UNSENT);
   } else {
     giver->state = GIVER_SEND;
@@ -191,45 +258,50 @@ static enum giver_result send_batch(struct upgrade_giver *giver) {
     giver->number++;
     giver->state = GIVER_WAIT;
   } else if (sent == CHANNEL_ERROR) {
+    static const char why[] = "a batch cannot be sent";
+    if (giver->together) {
+      return give_up(giver, why);
+    }
     settle(giver, CONN_STAYS_UNSENT);
-    giver->why = "a batch cannot be sent";
+    giver->why = why;
     return GIVER_FAILED;
   } /* else the channel is full, or the next packet says that the other process is gone */
   return GIVER_BUSY;
 }
 
-bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken, uint64_t now_ns) {
+/* ${count} connections are the other process's.  They were in none since ${from_ns}. */
+static void count_moved(struct upgrade_giver *giver, uint64_t count, uint64_t from_ns) {
+  uint64_t frozen_ns = sub_sat_u64(sys_now_ns(), from_ns);
+  for (uint64_t i = 0; i < count; i++) {
+    histogram_record(&giver->frozen_ns, frozen_ns);
+    histogram_record(&giver->server->base->own_frozen_ns, frozen_ns);
+  }
+  giver->moved += count;
+}
+
+bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken) {
   uint32_t count = giver->batch->count;
   if (giver->state != GIVER_WAIT || number != giver->number ||
       (count < 64 && taken >> count != 0)) {
     return false;
   }
+  uint32_t taken_count = (uint32_t)__builtin_popcountll(taken);
+  if (giver->together) {
+    giver->kept += taken_count;
+    giver->stays[CONN_STAYS_REFUSED] += count - taken_count;
+    giver->state = GIVER_KEPT;
+    return true;
+  }
   for (uint32_t i = 0; i < count; i++) {
     giver->batch->items[i].gone = (taken >> i & 1) != 0;
-    if (giver->batch->items[i].gone) {
-      histogram_record(&giver->frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
-      histogram_record(&giver->server->base->own_frozen_ns, sub_sat_u64(now_ns, giver->batch_ns));
-      giver->moved++;
-      giver->passed++;
-    }
   }
+  giver->passed += taken_count;
+  count_moved(giver, taken_count, giver->batch_ns);
   settle(giver, CONN_STAYS_REFUSED);
   return true;
 }
 
 /* ---- taking back ---- */
-
-/* The worker is done with the batch: return what the connections that are gone have owned here. */
-static void on_settled(struct upgrade_giver *giver) {
-  for (uint32_t i = 0; i < giver->batch->count; i++) {
-    const struct conn_batch_item *item = &giver->batch->items[i];
-    if (item->gone) {
-      sys_close(item->record.owned.fd);
-      admission_release(&giver->server->admission, item->record.owned.ip_slot);
-      atom_sub_release_u32(&present_worker(giver)->live, 1);
-    }
-  }
-}
 
 void giver_stop(struct upgrade_giver *giver, const char *why) {
   giver->stopped = true;
@@ -239,7 +311,33 @@ void giver_stop(struct upgrade_giver *giver, const char *why) {
   }
 }
 
+/* All that moved together are ${gone}, or come back. */
+static void settle_all(struct upgrade_giver *giver, bool gone) {
+  giver->withdraws = giver->suspended = false;
+  giver->kept = 0;
+  conn_batch_clear(giver->batch);
+  giver->state = GIVER_ALL;
+  expect(giver, NEVER, NULL);
+  parked_begin(&giver->all, giver->server, giver->batch, gone);
+}
+
+void giver_commit(struct upgrade_giver *giver) {
+  if (giver->suspended) {
+    count_moved(giver, giver->kept, giver->frozen_from_ns);
+    settle_all(giver, true);
+  }
+}
+
 void giver_withdraw(struct upgrade_giver *giver) {
+  if (giver->suspended) {
+    giver->stopped = giver->withdraws = true;
+    bool sent = giver->state == GIVER_SEND || giver->state == GIVER_WAIT;
+    giver->returned += giver->kept + (sent ? giver->batch->count : 0);
+    if (conn_batch_answered(giver->batch)) {
+      settle_all(giver, false);
+    }
+    return;
+  }
   giver_stop(giver, giver->rest);
   if (giver->state == GIVER_WAIT) {
     settle(giver, CONN_STAYS_UNSENT);
@@ -259,8 +357,17 @@ static enum giver_result step(struct upgrade_giver *giver, uint64_t now_ns) {
     case GIVER_WAIT:
       break;
     case GIVER_SETTLE:
-      on_settled(giver);
+      parked_return(giver->server, giver->worker, giver->batch);
       return continue_pass(giver, now_ns);
+    case GIVER_QUIET:
+      return on_looked(giver, now_ns);
+    case GIVER_KEPT:
+      return continue_pass(giver, now_ns);
+    case GIVER_ALL:
+      if (parked_tend(&giver->all)) {
+        giver->state = GIVER_IDLE;
+      }
+      break;
   }
   return GIVER_BUSY;
 }
@@ -269,6 +376,9 @@ enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns) {
   enum giver_result result = GIVER_BUSY;
   while (result == GIVER_BUSY && conn_batch_answered(giver->batch)) {
     enum giver_state before = giver->state;
+    if (giver->withdraws) {
+      settle_all(giver, false);
+    }
     result = step(giver, now_ns);
     if (giver->state == before) { /* it waits for the channel, or for the worker again */
       break;
@@ -289,8 +399,11 @@ uint64_t giver_next_ns(const struct upgrade_giver *giver) {
 
 uint64_t giver_staying(const struct upgrade_giver *giver) {
   struct model *model = giver->server->model;
+  if (giver->state == GIVER_ALL && giver->all.gone) {
+    return 0; /* live counts some of them still */
+  }
   uint32_t under_way = giver->state == GIVER_WAIT ? giver->batch->count : 0;
-  return sub_sat_u64(model->ops->live(model), under_way);
+  return sub_sat_u64(model->ops->live(model), giver->kept + under_way);
 }
 
 bool giver_left(const struct upgrade_giver *giver, uint32_t i, struct upgrade_left *left) {

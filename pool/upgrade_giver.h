@@ -14,16 +14,33 @@
  * until TAKEN names it.  giver_withdraw takes back what is under way when the other process has
  * ended.
  *
+ * Where connections move together, the way is another one:
+ *
+ *   QUIET --> PACK --> SEND --> WAIT --> KEPT --> PACK ... --> DONE --commit, withdraw--> ALL --> IDLE
+ *
+ *   QUIET    no worker gives turns; posted calls, publications and offloaded work come to an end
+ *   KEPT     the connections of a batch stay parked in both processes
+ *   ALL      the workers forget all of them (commit), or serve them again (withdraw)
+ *
  * Thread: main, like upgrade_taker.
  */
 #ifndef POOL_UPGRADE_GIVER_H
 #define POOL_UPGRADE_GIVER_H
 
-#include "pool/conn_batch.h"
 #include "pool/upgrade_channel.h"
 #include "pool/server.h"
+#include "pool/parked.h"
 
-enum giver_state { GIVER_IDLE, GIVER_PACK, GIVER_SEND, GIVER_WAIT, GIVER_SETTLE };
+enum giver_state {
+  GIVER_IDLE,
+  GIVER_PACK,
+  GIVER_SEND,
+  GIVER_WAIT,
+  GIVER_SETTLE,
+  GIVER_QUIET,
+  GIVER_KEPT,
+  GIVER_ALL,
+};
 
 struct upgrade_giver {
   struct xchg_server *server;      /* borrows */
@@ -45,6 +62,16 @@ struct upgrade_giver {
   uint32_t idle_passes; /* passes in a row without any */
   bool stopped;         /* nothing is packed or sent any more */
   const char *rest;     /* why all that are left stay; NULL = for the reasons below */
+
+  bool together;          /* all connections move together: set it before giver_begin */
+  bool suspended;         /* likewise, and they are neither committed nor withdrawn */
+  bool withdraws;         /* they come back as soon as the worker has answered */
+  uint64_t steps, before; /* QUIET: turns and tasks of all workers, in this look and the last one */
+  bool busy;              /* QUIET: one of them has work */
+  uint64_t quiet_ns;      /* QUIET: the latest time */
+  uint64_t frozen_from_ns; /* when the first was packed */
+  uint64_t kept;           /* connections that were sent, and are parked */
+  struct parked all;
 
   uint64_t moved, returned;          /* connections */
   uint32_t stays[CONN_STAYS_COUNT];  /* connections that stay, by reason, in the present pass */
@@ -71,7 +98,7 @@ void giver_close(struct upgrade_giver *giver);
 
 /**
  * Give up to ${most} connections; UINT32_MAX = all that move.  The other process may take
- * ${patience_ns} for each batch.
+ * ${patience_ns} for each batch.  Together they are all, or GIVER_FAILED follows.
  */
 void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_ns);
 
@@ -79,7 +106,7 @@ void giver_begin(struct upgrade_giver *giver, uint32_t most, uint64_t patience_n
 enum giver_result giver_tend(struct upgrade_giver *giver, uint64_t now_ns);
 
 /** TAKEN has come. Return: is it an answer to the last batch? */
-bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken, uint64_t now_ns);
+bool giver_on_taken(struct upgrade_giver *giver, uint32_t number, uint64_t taken);
 
 /**
  * Send nothing more: what is left stays, for the reason ${why}.  A batch that was sent is still
@@ -89,6 +116,9 @@ void giver_stop(struct upgrade_giver *giver, const char *why);
 
 /** The other process has ended, and its last packet was read: take back what is under way. */
 void giver_withdraw(struct upgrade_giver *giver);
+
+/** COMMIT was sent: what moved together has gone. */
+void giver_commit(struct upgrade_giver *giver);
 
 /** When giver_tend is due although nothing happens; NEVER = not. */
 uint64_t giver_next_ns(const struct upgrade_giver *giver);

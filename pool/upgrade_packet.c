@@ -46,6 +46,7 @@ static const struct row rows[] = {
     TEXT_OF(HELLO, 6, hello.version),
     TEXT_OF(HELLO, 7, hello.exchange),
     NUMBER_OF(HELLO, 8, hello.state_version),
+    FLAG_OF(HELLO, 9, hello.together),
     NUMBER_TO(LISTENER, 1, listener.addr.addr.family, ADDR_UNIX),
     RAW_OF(LISTENER, 2, listener.addr.addr.bytes),
     NUMBER_OF(LISTENER, 3, listener.addr.addr.port),

@@ -63,6 +63,7 @@ struct upgrade_hello {
   char version[UPGRADE_TEXT];
   char exchange[UPGRADE_TEXT]; /* equal texts: connections can move */
   /* of its handler; 0 = it has none, or one that moves no connection */
+  uint64_t together; /* 1: its handler wants all connections to move together */
   uint64_t state_version;
 };
 

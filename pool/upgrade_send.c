@@ -41,6 +41,7 @@ void upgrade_make_hello(const struct upgrade_setup *setup, struct upgrade_hello 
           setup->server->listeners_count + listeners_of_admin(setup) + (setup->requests->fd != -1),
       .version = XCHG_VERSION,
       .state_version = setup->handler == NULL ? 0 : setup->handler->state_version,
+      .together = setup->handler != NULL && setup->handler->together,
   };
   upgrade_exchange(setup->config, setup->handler, hello->exchange);
 }

@@ -179,6 +179,7 @@ int successor_introduce(struct upgrade_successor *s, struct config *config,
                 .state_version = handler == NULL ? 0 : handler->state_version,
                 .version = XCHG_VERSION}};
   upgrade_exchange(config, handler, packet.hello.exchange);
+  s->together = packet.hello.together != 0 || s->hello.together != 0;
   if (upgrade_channel_send(&s->channel, &packet) != CHANNEL_OK) {
     return give_up(s, "it has ended");
   }
@@ -250,6 +251,7 @@ int successor_ready(struct upgrade_successor *s, struct xchg_server *server, str
     return -1;
   }
   s->taker.listener_of = s->listener_of;
+  s->taker.together = s->together;
   s->state = SUCCESSOR_READY;
   (void)upgrade_channel_send(&s->channel, &packet); /* if it is gone, the next receive says so */
   reach(s, POINT_READY);
@@ -328,6 +330,13 @@ static void set_admin(struct upgrade_successor *s, const struct upgrade_account 
   }
 }
 
+/* New clients come when connections are served. */
+static void accept_early(struct upgrade_successor *s) {
+  if (!s->together) {
+    accept_data(s);
+  }
+}
+
 static void on_totals(struct upgrade_successor *s, const struct upgrade_account *account) {
   if (!upgrade_totals_read(s->server->base, account->totals.bytes, account->totals.size,
                            s->listener_of)) {
@@ -338,7 +347,7 @@ static void on_totals(struct upgrade_successor *s, const struct upgrade_account 
     return;
   }
   s->totals = true;
-  accept_data(s);
+  accept_early(s);
   set_admin(s, account);
   accept_admin(s);
   reach(s, POINT_TOTALS);
@@ -348,8 +357,8 @@ static void on_totals(struct upgrade_successor *s, const struct upgrade_account 
 static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet) {
   switch (packet->kind) {
     case UPGRADE_BATCH:
-      accept_data(s);
-      reach(s, s->serves ? POINT_BATCH_SENT : POINT_CANARY_SENT);
+      accept_early(s);
+      reach(s, s->serves || s->together ? POINT_BATCH_SENT : POINT_CANARY_SENT);
       taker_on_batch(&s->taker, packet);
       break;
     case UPGRADE_TOTALS:
@@ -357,6 +366,7 @@ static void on_packet(struct upgrade_successor *s, struct upgrade_packet *packet
       break;
     case UPGRADE_COMMIT:
       own_all(s); /* TOTALS, which accepts, may not have come */
+      taker_commit(&s->taker);
       s->state = SUCCESSOR_COMMITTED;
       break;
     case UPGRADE_SIGNAL:
@@ -389,6 +399,7 @@ static void on_gone(struct upgrade_successor *s) {
     log_u64(&line, "moved", s->taker.taken);
     log_end(&line);
     own_all(s);
+    taker_commit(&s->taker);
   }
   if (!s->totals) { /* what it has counted is lost */
     stats_add(&base->accepted_elsewhere, s->taker.taken);
@@ -396,7 +407,9 @@ static void on_gone(struct upgrade_successor *s) {
     stats_add(&base->own_totals.ended[XCHG_ERROR], s->left);
   }
   upgrade_channel_close(&s->channel);
-  taker_close(&s->taker); /* idle, or no packet would have been received */
+  if (s->taker.state == TAKER_IDLE) { /* else taker_commit needs it */
+    taker_close(&s->taker);
+  }
   s->state = SUCCESSOR_ALONE;
 }
 
@@ -436,9 +449,9 @@ void successor_tend(struct upgrade_successor *s) {
   while (s->signal == 0 && !s->back && taker_tend(&s->taker)) {
     if (s->answered != s->taker.number) {
       s->answered = s->taker.number;
-      reach(s, s->serves ? POINT_BATCH_TAKEN : POINT_CANARY_TAKEN);
+      reach(s, s->serves || s->together ? POINT_BATCH_TAKEN : POINT_CANARY_TAKEN);
     }
-    if (s->taker.taken > 0 && !s->serves) {
+    if (s->taker.taken > 0 && !s->serves && !s->together) {
       s->serves = true;
       send_kind(s, UPGRADE_STATUS);
     }

@@ -53,6 +53,7 @@ struct upgrade_successor {
   struct listener *requests; /* of XCHG_UPGRADE */
   struct log *log;
   struct acceptor_order release, admin_release;
+  bool together;     /* connections are served, and new ones accepted, from COMMIT on */
   bool serves;       /* STATUS has said so */
   bool totals;       /* TOTALS has come */
   uint64_t left;     /* connections that the old process still has */

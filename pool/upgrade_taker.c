@@ -126,33 +126,55 @@ static void answer(struct upgrade_taker *taker) {
   }
   stats_add(&taker->server->base->own_totals.moved, moved);
   taker->state = TAKER_SETTLE;
-  conn_batch_send(batch, &taker->worker->inbox, CONN_BATCH_SETTLE);
+  if (!taker->together) {
+    conn_batch_send(batch, &taker->worker->inbox, CONN_BATCH_SETTLE);
+  }
 }
 
-bool taker_tend(struct upgrade_taker *taker) {
+void taker_commit(struct upgrade_taker *taker) {
+  if (taker->together) {
+    taker->state = TAKER_ALL;
+    parked_begin(&taker->all, taker->server, taker->batch, false);
+  }
+}
+
+/* Go on from the present state, if what it waits for has come. */
+static void step(struct upgrade_taker *taker) {
   switch (taker->state) {
     case TAKER_IDLE:
-      return true;
+      break;
     case TAKER_ADOPT:
       if (acceptor_order_answered(&taker->adopt)) {
         begin_unpack(taker);
       }
-      return false;
+      break;
     case TAKER_UNPACK:
       if (conn_batch_answered(taker->batch)) {
         taker->state = TAKER_ANSWER;
-        answer(taker);
       }
-      return false;
+      break;
     case TAKER_ANSWER:
       answer(taker);
-      return false;
+      break;
     case TAKER_SETTLE:
       if (conn_batch_answered(taker->batch) && acceptor_order_answered(&taker->adopt)) {
         conn_batch_clear(taker->batch);
         taker->state = TAKER_IDLE;
       }
-      return taker->state == TAKER_IDLE;
+      break;
+    case TAKER_ALL:
+      if (parked_tend(&taker->all)) {
+        taker->state = TAKER_IDLE;
+      }
+      break;
   }
-  return false;
+}
+
+bool taker_tend(struct upgrade_taker *taker) {
+  enum taker_state before;
+  do {
+    before = taker->state;
+    step(taker);
+  } while (taker->state != before);
+  return taker->state == TAKER_IDLE;
 }

@@ -9,6 +9,9 @@
  *   ANSWER   TAKEN says which there are: they belong to this process now
  *   SETTLE   the worker serves them
  *
+ * Where connections move together, SETTLE leaves them parked, and taker_commit leads to ALL, in
+ * which the workers serve all of them.
+ *
  * The records are copied out of the file of the batch before TAKEN, which lets the other process
  * write the next ones.  Nothing is received from the channel meanwhile.
  *
@@ -19,9 +22,16 @@
 
 #include "pool/upgrade_channel.h"
 #include "pool/acceptor_order.h"
-#include "pool/server.h"
+#include "pool/parked.h"
 
-enum taker_state { TAKER_IDLE, TAKER_ADOPT, TAKER_UNPACK, TAKER_ANSWER, TAKER_SETTLE };
+enum taker_state {
+  TAKER_IDLE,
+  TAKER_ADOPT,
+  TAKER_UNPACK,
+  TAKER_ANSWER,
+  TAKER_SETTLE,
+  TAKER_ALL,
+};
 
 struct upgrade_taker {
   struct xchg_server *server;      /* borrows */
@@ -29,6 +39,8 @@ struct upgrade_taker {
   const uint32_t *listener_of;     /* borrows: the index here of each listener there */
   struct log *log;                 /* borrows */
   struct conn_batch *batch;        /* owns */
+  bool together;                   /* nothing is served before taker_commit */
+  struct parked all;
   struct acceptor_order adopt;
   enum taker_state state;
   uint32_t number;
@@ -43,6 +55,9 @@ void taker_close(struct upgrade_taker *taker);
 
 /** A batch has come, and the taker is idle. Own: the descriptors of ${packet}. */
 void taker_on_batch(struct upgrade_taker *taker, struct upgrade_packet *packet);
+
+/** The taker is idle, and all that it has taken is to be served. */
+void taker_commit(struct upgrade_taker *taker);
 
 /** Go on. Return: may a packet be received? */
 bool taker_tend(struct upgrade_taker *taker);

@@ -16,6 +16,10 @@
  * pair of names reaches no one that /join would not reach. A server with private rooms needs
  * another mapping.
  *
+ * A live upgrade moves all members at the same moment (together), so that each line reaches all
+ * members of its room. Their names and rooms are the state that is saved. Memberships move by
+ * themselves.
+ *
  * XCHG_SLOW_DROP closes a member that reads too slowly. So the other members never wait for it and
  * its queued output is bounded. The state of a connection is used by its worker only and needs no
  * lock, although the members of a room are on different threads.
@@ -28,6 +32,7 @@
 #define NAME_WAIT_NS (UINT64_C(15) * 1000 * 1000 * 1000) /* for the user's name */
 #define NAME_MAX_BYTES 24
 #define LINE_MAX_BYTES 512
+#define STATE_VERSION 1 /* of struct member */
 /* A line, two names and the words between them. */
 #define TEXT_MAX_BYTES (LINE_MAX_BYTES + 2 * NAME_MAX_BYTES + 32)
 
@@ -184,6 +189,21 @@ static void on_close(struct xchg_conn *conn, enum xchg_reason reason) {
   leave(conn);
 }
 
+/* The state as it is in memory. Another layout needs another version. */
+static ssize_t on_save(struct xchg_conn *conn, void *data, size_t size) {
+  (void)size; /* XCHG_SAVE_MAX, which is more */
+  memcpy(data, xchg_state(conn), sizeof(struct member));
+  return sizeof(struct member);
+}
+
+static int on_restore(struct xchg_conn *conn, uint32_t version, const void *data, size_t size) {
+  if (version != STATE_VERSION || size != sizeof(struct member)) {
+    return -1;
+  }
+  memcpy(xchg_state(conn), data, size);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   static const struct xchg_handler chat = {
       .size = sizeof(chat),
@@ -194,6 +214,10 @@ int main(int argc, char **argv) {
       .on_message = on_message,
       .on_timer = on_timer,
       .on_close = on_close,
+      .state_version = STATE_VERSION,
+      .on_save = on_save,
+      .on_restore = on_restore,
+      .together = true,
   };
   return xchg_main(&chat, argc, argv);
 }

@@ -8,7 +8,7 @@ import signal
 import threading
 import unittest
 
-from upgrade import UpgradeTest
+from upgrade import PausedTest, UpgradeTest
 from xchgd import LIMIT, PROGRAM, SLOW, is_closed, numbers, receive_exactly
 
 FOLDER = os.path.dirname(PROGRAM)
@@ -183,9 +183,137 @@ class Stays(HandlerTest):
         server.end()
 
 
+class Together(HandlerTest):
+    def server_of(self, names, **variables):
+        server = self.saving(SAVING_TOGETHER="1", XCHG_WORKERS="2", **variables)
+        return server, self.visitors(server, names)
+
+    def check_turned_back(self, server, clients, names, reason, returned=None):
+        """All connections go on in the old process, and another upgrade finds the same obstacle or none."""
+        fields = server.turned_back()
+        self.assertEqual((fields["step"], fields["reason"], fields["lost"]), ("batches", reason, "0"))
+        if returned is not None:
+            self.assertEqual(fields["returned"], str(returned))
+        for client, name in zip(clients, names, strict=True):
+            ask(client, "who", f"{name} 2")
+
+    def test_state_moves(self):
+        names = [f"n{i}" for i in range(200)]
+        server, clients = self.server_of(names)
+        for i in range(3):
+            fields = numbers(server.upgrade())
+            self.assertEqual((fields["moved"], fields["stayed"]), (200, 0))
+            self.assertGreater(fields["frozen_us_max"], 0)
+            for name, client in zip(names, clients, strict=True):
+                ask(client, "who", f"{name} {i + 2}")
+        sums = self.end(server)
+        self.assertEqual((sums["opened"], sums["gone"], sums["saved"]), (200, 1200, 1200))
+
+    def test_one_is_refused(self):
+        for name, reason in (("stay", "on_save has refused them"), ("refuse", "the new process has refused them")):
+            with self.subTest(name=name):
+                names = [f"n{i}" for i in range(150)] + [name]
+                server, clients = self.server_of(names)
+                server.signal(signal.SIGUSR2)
+                self.check_turned_back(server, clients, names, reason)
+                clients.pop().close()
+                self.assertEqual(server.upgrade()["moved"], "150")
+                self.end(server)
+
+    def test_offloaded_work(self):
+        """It is waited for, at most a second."""
+        names = [f"n{i}" for i in range(20)]
+        server, clients = self.server_of(names, XCHG_SANDBOX="off")
+        os.mkfifo(self.path("fifo"))
+        clients[3].sendall(f"work {self.path('fifo')}\n".encode())
+        server.wait_stats(lambda values: values["messages"] == 21)
+        server.signal(signal.SIGUSR2)
+        self.check_turned_back(server, clients[:3] + clients[4:], names[:3] + names[4:],
+                               "posted calls or offloaded work do not end", returned=0)
+        server.signal(signal.SIGUSR2)
+        server.wait_line("upgrading", 1)
+        with open(self.path("fifo"), "w"):
+            expect(clients[3], "worked")
+        self.assertEqual(server.followed()["moved"], "20")
+        ask(clients[3], "who", "n3 3")
+        self.end(server)
+
+    def test_without_connections(self):
+        server, _ = self.server_of([])
+        self.assertEqual(server.upgrade()["moved"], "0")
+        clients = self.visitors(server, ["late"])
+        ask(clients[0], "who", "late 2")
+        self.end(server)
+
+
+class TogetherPaused(PausedTest):
+    """One process ends while all connections are on their way."""
+
+    NAMES = [f"n{i}" for i in range(150)]
+
+    def at(self, test):
+        server = self.paused(test, XCHG_HANDLER=SAVING, XCHG_EXCHANGE=None, SAVING_TOGETHER="1")
+        clients = []
+        for name in self.NAMES:
+            client = server.connect()
+            self.addCleanup(client.close)
+            ask(client, f"name {name}", "ok")
+            clients.append(client)
+        server.signal(signal.SIGUSR2)
+        return server, clients
+
+    def test_the_new_process_ends(self):
+        """None was served there, so none is lost, whatever it has taken."""
+        for test in ("new 7 1 crash", "new 8 1 crash", "new 8 3 crash", "new 9 1 crash"):
+            with self.subTest(test=test):
+                server, clients = self.at(test)
+                self.assertEqual(server.turned_back()["lost"], "0")
+                for client, name in zip(clients, self.NAMES, strict=True):
+                    ask(client, "who", f"{name} 2")
+                self.assertEqual(server.upgrade()["moved"], "150")
+                for client, name in zip(clients, self.NAMES, strict=True):
+                    ask(client, "who", f"{name} 3")
+                server.end()
+
+
 class Examples(UpgradeTest):
     def example(self, name, **variables):
         return self.server(program=os.path.join(FOLDER, "examples", name), XCHG_EXCHANGE=None, **variables)
+
+    def test_chat(self):
+        """Each member of a room gets each line once, before, during and after upgrades."""
+        server = self.example("chat", XCHG_WORKERS="2")
+        members = []
+        for i in range(10):
+            member = server.connect()
+            self.addCleanup(member.close)
+            expect(member, "* your name?")
+            ask(member, f"m{i}", f"* m{i} has entered lobby")
+            for other in members:
+                expect(other, f"* m{i} has entered lobby")
+            members.append(member)
+        waits = server.connect()  # has no name yet: its timer goes on
+        self.addCleanup(waits.close)
+        expect(waits, "* your name?")
+        for round_ in range(3):
+            over, said = threading.Event(), []
+
+            def talk(over=over, said=said, round_=round_):
+                while not over.is_set() or not said:
+                    line = f"<m0> {round_} {len(said)}"
+                    said.append(line)
+                    ask(members[0], line[5:], line)
+
+            thread = threading.Thread(target=talk)
+            thread.start()
+            self.assertEqual(server.upgrade()["moved"], "11")
+            over.set()
+            thread.join(LIMIT)
+            for member in members[1:]:
+                for line in said:
+                    expect(member, line)
+        ask(waits, "late", "* late has entered lobby")
+        server.end()
 
     def test_kv(self):
         """Clients keep their values in the old process. New ones begin with an empty store."""

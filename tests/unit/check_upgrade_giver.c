@@ -95,7 +95,7 @@ static void hear(void) {
   struct upgrade_packet packet;
   const char *why;
   if (upgrade_channel_recv(&channel, &packet, &why) == CHANNEL_OK) {
-    ck_assert(giver_on_taken(&giver, packet.number, packet.taken, sys_now_ns()));
+    ck_assert(giver_on_taken(&giver, packet.number, packet.taken));
   }
 }
 
@@ -287,6 +287,98 @@ START_TEST(a_batch_cannot_be_sent) {
 }
 END_TEST
 
+/* Give all together, and answer. Return: the result. */
+static enum giver_result give_together(void) {
+  enum giver_result result;
+  giver.together = true;
+  giver_begin(&giver, UINT32_MAX, NEVER / 2);
+  AWAIT((answer(), hear(), (result = tend()) != GIVER_BUSY));
+  return result;
+}
+
+/* They are here until COMMIT, which counts them. */
+START_TEST(all_go_together) {
+  set_up();
+  start(CLIENTS);
+  ck_assert_int_eq(give_together(), GIVER_DONE);
+  ck_assert_uint_eq(sent, CLIENTS);
+  ck_assert_uint_eq(live(), CLIENTS);
+  ck_assert_uint_eq(giver_staying(&giver), 0);
+  ck_assert_uint_eq(giver.moved, 0);
+  giver_commit(&giver);
+  ck_assert_uint_eq(giver.moved, CLIENTS);
+  ck_assert_uint_eq(giver_staying(&giver), 0);
+  AWAIT(tend() == GIVER_DONE);
+  ck_assert_uint_eq(live(), 0);
+  ck_assert_str_eq(described(), "");
+  tear_down(CLIENTS, 0);
+}
+END_TEST
+
+START_TEST(all_come_back_together) {
+  set_up();
+  start(CLIENTS);
+  ck_assert_int_eq(give_together(), GIVER_DONE);
+  giver_withdraw(&giver);
+  AWAIT(tend() == GIVER_DONE);
+  ck_assert_uint_eq(giver.moved, 0);
+  ck_assert_uint_eq(giver.returned, CLIENTS);
+  tear_down(CLIENTS, CLIENTS);
+}
+END_TEST
+
+/* One is refused; a batch cannot be written; a batch cannot be sent. */
+START_TEST(together_fails) {
+  static const char *const reasons[] = {"the new process has refused them", "they cannot be sent",
+                                        "a batch cannot be sent"};
+  set_up();
+  start(CLIENTS);
+  int file = giver.file, fd = channel.fd;
+  mask = _i == 0 ? ~UINT64_C(1) : UINT64_MAX;
+  if (_i == 1) {
+    giver.file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  }
+  channel.fd = _i == 2 ? server_done_fd(server) : fd;
+  giver.together = true;
+  giver_begin(&giver, UINT32_MAX, NEVER / 2);
+  enum giver_result result = GIVER_BUSY;
+  if (_i == 2) {
+    AWAIT((result = tend()) != GIVER_BUSY);
+  } else {
+    AWAIT((answer(), hear(), (result = tend()) != GIVER_BUSY));
+  }
+  ck_assert_int_eq(result, GIVER_FAILED);
+  ck_assert_str_eq(giver.why, reasons[_i]);
+  giver_withdraw(&giver);
+  AWAIT(tend() == GIVER_DONE);
+  if (_i == 1) {
+    close(giver.file);
+  }
+  giver.file = file;
+  channel.fd = fd;
+  ck_assert_uint_eq(giver.moved, 0);
+  tear_down(CLIENTS, CLIENTS);
+}
+END_TEST
+
+/* It is withdrawn at any moment: a worker may have the batch. */
+START_TEST(together_is_withdrawn) {
+  set_up();
+  start(CLIENTS);
+  giver.together = true;
+  giver_begin(&giver, UINT32_MAX, NEVER / 2);
+  for (int i = 0; i < _i * 3; i++) {
+    (void)tend(); /* how far it comes differs */
+    answer();
+    hear();
+  }
+  giver_withdraw(&giver);
+  AWAIT(tend() == GIVER_DONE);
+  ck_assert_uint_eq(giver.moved, 0);
+  tear_down(CLIENTS, CLIENTS);
+}
+END_TEST
+
 int main(void) {
   const struct suite_test tests[] = {
       {all_go, 1},
@@ -298,6 +390,10 @@ int main(void) {
       {records_cannot_be_written, 1},
       {reasons_are_described, 1},
       {a_batch_cannot_be_sent, 1},
+      {all_go_together, 1},
+      {all_come_back_together, 1},
+      {together_fails, 3},
+      {together_is_withdrawn, 30},
   };
   return run_suite("upgrade_giver", tests, count_of(tests));
 }

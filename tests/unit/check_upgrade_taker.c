@@ -104,7 +104,7 @@ static bool give(void) {
   struct upgrade_packet packet;
   const char *why;
   if (upgrade_channel_recv(&from.channel, &packet, &why) == CHANNEL_OK) {
-    ck_assert(giver_on_taken(&giver, packet.number, packet.taken, sys_now_ns()));
+    ck_assert(giver_on_taken(&giver, packet.number, packet.taken));
   }
   enum giver_result result = giver_tend(&giver, sys_now_ns());
   ck_assert_int_ne(result, GIVER_FAILED);
@@ -139,6 +139,39 @@ START_TEST(all_connections_move) {
   int one_more = connect_side(&to); /* all count in XCHG_MAX_PER_IP */
   expect_closed(one_more);
   for (int i = 0; i < CLIENTS; i++) {
+    close(clients[i]);
+  }
+  close_all();
+}
+END_TEST
+
+/* Nothing is served before the commit. */
+START_TEST(all_connections_move_together) {
+  SIDE(&from, "XCHG_WORKERS=2", "XCHG_MAX_CONNECTIONS=200");
+  SIDE(&to, "XCHG_WORKERS=2", "XCHG_MAX_CONNECTIONS=200");
+  connect_channel();
+  giver.together = taker.together = true;
+  for (int i = 0; i < CLIENTS; i++) {
+    clients[i] = connect_side(&from);
+    echo(clients[i]);
+    send_bytes(clients[i], "q", 1); /* perhaps it is answered before */
+  }
+  giver_begin(&giver, UINT32_MAX, NEVER / 2);
+  AWAIT((take(), give()));
+  AWAIT(taker_tend(&taker));
+  ck_assert_uint_eq(taker.taken, CLIENTS);
+  ck_assert_uint_eq(live(&from), CLIENTS);
+  ck_assert_uint_eq(live(&to), CLIENTS);
+  for (int i = 0; i < CLIENTS; i++) {
+    send_bytes(clients[i], "r", 1);
+  }
+  giver_commit(&giver);
+  taker_commit(&taker);
+  AWAIT(give());
+  AWAIT(taker_tend(&taker));
+  ck_assert_uint_eq(live(&from), 0);
+  for (int i = 0; i < CLIENTS; i++) {
+    expect_bytes(clients[i], "qr", 2);
     close(clients[i]);
   }
   close_all();
@@ -209,6 +242,7 @@ END_TEST
 int main(void) {
   const struct suite_test tests[] = {
       {all_connections_move, 1},
+      {all_connections_move_together, 1},
       {records_cannot_be_read, 2},
       {refused_ones_leave_their_room, 1},
   };

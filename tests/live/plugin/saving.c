@@ -6,6 +6,7 @@
  *   join     enter the group                    -> ok
  *   pub X    publish to the group               -> X, for each member
  *   timer N  set the timer to N ms              -> timer, when it comes
+ *   work X   open the FIFO X to read it, offloaded -> worked
  *
  * A connection whose name begins with "stay" refuses on_save, and with "refuse" on_restore.  At the
  * end of a server one line on standard error says how often each callback was called.  With
@@ -54,6 +55,21 @@ static void publish(struct xchg_conn *conn, const char *text) {
   (void)xchg_publish(xchg_server_of(conn), GROUP, line, (size_t)size);
 }
 
+/* Opening it waits for a writer. */
+static void work(void *argument) {
+  FILE *fifo = fopen(argument, "re");
+  if (fifo != NULL) {
+    (void)fclose(fifo); /* nothing was read */
+  }
+}
+
+static void worked(struct xchg_conn *conn, void *argument) {
+  free(argument);
+  if (conn != NULL) {
+    answer(conn, "worked");
+  }
+}
+
 static void on_message(struct xchg_conn *conn, const struct xchg_message *message) {
   struct state *state = xchg_state(conn);
   char line[256], text[512];
@@ -69,6 +85,8 @@ static void on_message(struct xchg_conn *conn, const struct xchg_message *messag
     answer(conn, xchg_join(conn, GROUP, XCHG_SLOW_DROP) == 0 ? "ok" : "no");
   } else if (strncmp(line, "pub ", 4) == 0) {
     publish(conn, line + 4);
+  } else if (strncmp(line, "work ", 5) == 0) {
+    (void)xchg_offload(conn, work, worked, strdup(line + 5));
   } else if (strncmp(line, "timer ", 6) == 0) {
     (void)xchg_timer(conn, strtoull(line + 6, NULL, 10) * 1000000);
   }
