@@ -16,7 +16,7 @@
  *
  * Where connections move together, the way is another one:
  *
- *   QUIET --> PACK --> SEND --> WAIT --> KEPT --> PACK ... --> DONE --commit, withdraw--> ALL --> IDLE
+ *   QUIET --> PACK --> SEND --> WAIT --> KEPT --> PACK ... --> DONE --> ALL --> IDLE
  *
  *   QUIET    no worker gives turns; posted calls, publications and offloaded work come to an end
  *   KEPT     the connections of a batch stay parked in both processes
