@@ -1,16 +1,18 @@
 """Goal: a service manager and a client of the admin endpoint see one server through an upgrade, and the endpoint says that one runs."""
 
 import json
+import os
 import re
 import signal
 import time
 import unittest
 
+from call_filter import unit_filter
 from endpoint import Asker
 from supervisor import Supervised, tcp_listener, unix_listener
 from test_upgrade_signals import HOLDER
 from upgrade import MODE, PausedTest, Upgradable, UpgradeEndpoint, UpgradeTest, exchange, lives
-from xchgd import is_closed, receive_exactly, run
+from xchgd import PLAIN, is_closed, receive_exactly, run
 
 
 class UpgradeSupervised(Upgradable, Supervised):
@@ -105,6 +107,22 @@ class Manager(UpgradeTest):
                     self.assertEqual(len(json.loads(asker.ask("/stats").text)["workers"]), int(workers))
             server.end()
         self.assertEqual(server.refused(), [])
+
+    @unittest.skipUnless(PLAIN, "a sanitizer makes calls of its own")
+    def test_filter_of_the_units(self):
+        """Their SystemCallFilter= allows all that upgrades need, and an upgrade changes no restriction."""
+        wrap = unit_filter()
+        if os.geteuid() == 0:
+            wrap = ["setpriv", "--reuid=65532", "--regid=65531", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", *wrap]
+            os.chmod(self.folder, 0o777)
+        server = self.server(wrap=wrap, XCHG_LISTEN=f"127.0.0.1:0,unix:{self.path('data')}", XCHG_UPGRADE=f"unix:{self.path('upgrade')}")
+        clients = self.clients(server, 20)
+        for _ in range(3):
+            server.upgrade()
+            self.assertTrue(all(map(lives, clients)))
+        server.end()
+        self.assertEqual([line for line in server.remarks() if "level=warn" in line or "level=error" in line], [])
+        self.assertEqual(len({tuple(sorted(fields.items() - {("time", fields["time"])})) for fields in server.messages("sandbox")}), 1)
 
 
 class Paused(PausedTest):
